@@ -1,0 +1,1 @@
+//! Fused loops against separate passes, and Cheetah against its peers.

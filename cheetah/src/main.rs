@@ -1,0 +1,2 @@
+//! The Cheetah HTTP server.
+fn main() {}

@@ -1,0 +1,1 @@
+//! TCP/IP as a library: sans-IO core, wire formats, devices.

@@ -1,0 +1,13 @@
+//! The typed intermediate representation: what `check` makes of source text and the builder makes from Rust.
+
+pub mod layout;
+pub mod op;
+pub mod pipe;
+pub mod types;
+
+pub use layout::{Layout, Stripe};
+pub use op::{
+    BinaryOp, CompareOp, ConvertOp, CrcOp, Inst, ModOp, Op, ParamId, StateId, TableId, UnaryOp, Value,
+};
+pub use pipe::{Block, Declared, Export, Param, Pipe, State, StateInit, Table};
+pub use types::{Endian, Gauge, Tail, Ty};

@@ -1,0 +1,7 @@
+//! The pipe language and its run-time compiler: small data-manipulation steps fused into one machine-code loop.
+//!
+//! Modules stand in the order in which data flow through them.
+
+pub mod ir;
+
+pub mod compose;
