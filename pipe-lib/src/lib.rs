@@ -5,3 +5,7 @@
 pub mod ir;
 
 pub mod compose;
+
+pub mod plan;
+
+pub mod backend;

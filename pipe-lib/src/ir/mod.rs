@@ -1,5 +1,6 @@
 //! The typed intermediate representation: what `check` makes of source text and the builder makes from Rust.
 
+pub mod eval;
 pub mod layout;
 pub mod op;
 pub mod pipe;

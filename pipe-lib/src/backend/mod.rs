@@ -1,0 +1,93 @@
+//! What turns a pass into something that runs: the interpreter, and the code generators.
+//!
+//! A backend that cannot take a pass says so with [`Unsupported`] and the next one is asked; it never panics. The
+//! engine's driver is the only caller of [`PassCode`] and keeps its contract.
+
+use std::fmt;
+
+/// Longest stretch that the driver hands to one call of [`PassCode::words`]: code may keep per-lane partial sums that
+/// would overflow beyond 2^32 words.
+pub(crate) const MAX_CALL_BYTES: usize = 1 << 30;
+
+/// Which backend an engine's code comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub enum Backend {
+    /// The fastest one that takes the pipeline on this machine.
+    #[default]
+    Auto,
+    /// The word-at-a-time interpreter: takes everything.
+    Interp,
+    /// Portable machine code through Cranelift.
+    Cranelift,
+    /// Our own x86-64 emitter.
+    Native,
+}
+
+impl Backend {
+    /// The backends that can be asked for by name, `Auto` included.
+    pub const ALL: [Backend; 4] = [Backend::Auto, Backend::Interp, Backend::Cranelift, Backend::Native];
+
+    /// The backend's name on command lines and in reports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Backend::Auto => "auto",
+            Backend::Interp => "interp",
+            Backend::Cranelift => "cranelift",
+            Backend::Native => "native",
+        }
+    }
+
+    /// The backend of that name.
+    pub fn from_name(name: &str) -> Option<Backend> {
+        Backend::ALL.into_iter().find(|backend| backend.name() == name)
+    }
+}
+
+impl fmt::Display for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Why a backend does not take a pass.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unsupported {
+    /// The backend that refused.
+    pub backend: Backend,
+    /// What it cannot do, as a phrase: "64-bit carry-less multiplication".
+    pub what: String,
+}
+
+impl fmt::Display for Unsupported {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the {} backend cannot do this: {}", self.backend, self.what)
+    }
+}
+
+impl core::error::Error for Unsupported {}
+
+/// The code of one pass: all its stages applied to a stretch of the stream, in one loop.
+///
+/// Common contract of both functions, kept by the driver:
+/// * `states` points to one `u64` for each state of the pass's stages, flattened in (stage, state) order, each value
+///   masked to its type. Read at the start, written back before returning.
+/// * `pos` is the offset of `src[0]` from the start of the stream, or of the window for a pass whose stages share one;
+///   it is a multiple of the gauge.
+/// * `src` is readable for `len` bytes, of any alignment.
+/// * `dst` is null (read only: nothing is written), equal to `src` (in place), or writable for `len` bytes that do not
+///   overlap `src`. When it is neither null nor `src`, all `len` bytes of it are written, even by stages that modify
+///   nothing. Nothing outside is read or written.
+pub(crate) trait PassCode: Send + Sync {
+    /// Runs over whole loop words: `len` is a multiple of the pass's gauge, not 0, at most [`MAX_CALL_BYTES`].
+    ///
+    /// # Safety
+    /// The contract of the trait.
+    unsafe fn words(&self, states: *mut u64, pos: u64, src: *const u8, dst: *mut u8, len: usize);
+
+    /// Runs over the last `0 < len < gauge` bytes of the stream or window: each stage takes its whole words, then its
+    /// tail rule for the `len % word` bytes left. A stage that would reject such a length never gets here.
+    ///
+    /// # Safety
+    /// The contract of the trait.
+    unsafe fn tail(&self, states: *mut u64, pos: u64, src: *const u8, dst: *mut u8, len: usize);
+}

@@ -1,0 +1,106 @@
+//! What each instruction means on numbers: the one definition that the interpreter runs and constant folding uses.
+//!
+//! Values are `u64`s masked to their type (`bool` is 0 or 1); so are the results.
+
+use super::op::{BinaryOp, CompareOp, ConvertOp, CrcOp, ModOp, UnaryOp};
+use super::types::Ty;
+
+/// The value as a signed number of its type's width.
+fn signed(ty: Ty, a: u64) -> i64 {
+    let shift = 64 - ty.bits();
+    ((a << shift) as i64) >> shift
+}
+
+/// `op d, a`, all of type `ty`.
+pub fn unary(op: UnaryOp, ty: Ty, a: u64) -> u64 {
+    let bits = ty.bits();
+    let result = match op {
+        UnaryOp::Neg => a.wrapping_neg(),
+        UnaryOp::Not => !a,
+        UnaryOp::Bswap => a.swap_bytes() >> (64 - 8 * ty.bytes() as u32),
+        UnaryOp::Bitrev => a.reverse_bits() >> (64 - bits),
+        UnaryOp::Popcnt => u64::from(a.count_ones()),
+        UnaryOp::Clz => u64::from(a.leading_zeros() - (64 - bits)),
+        UnaryOp::Ctz => u64::from(a.trailing_zeros().min(bits)),
+    };
+    result & ty.mask()
+}
+
+/// `op d, a, b`, all of type `ty`.
+pub fn binary(op: BinaryOp, ty: Ty, a: u64, b: u64) -> u64 {
+    let bits = ty.bits();
+    let count = (b % u64::from(bits)) as u32;
+    let result = match op {
+        BinaryOp::Add => a.wrapping_add(b),
+        BinaryOp::Sub => a.wrapping_sub(b),
+        BinaryOp::Mul => a.wrapping_mul(b),
+        BinaryOp::And => a & b,
+        BinaryOp::Or => a | b,
+        BinaryOp::Xor => a ^ b,
+        BinaryOp::Shl => a << count,
+        BinaryOp::Shr => a >> count,
+        BinaryOp::Sar => (signed(ty, a) >> count) as u64,
+        BinaryOp::Rotl => rotate_left(bits, a, count),
+        BinaryOp::Rotr => rotate_left(bits, a, (bits - count) % bits),
+        BinaryOp::Min => a.min(b),
+        BinaryOp::Max => a.max(b),
+        BinaryOp::Smin => signed(ty, a).min(signed(ty, b)) as u64,
+        BinaryOp::Smax => signed(ty, a).max(signed(ty, b)) as u64,
+        BinaryOp::Addc => {
+            let wide = u128::from(a) + u128::from(b);
+            (wide as u64).wrapping_add((wide >> bits) as u64)
+        }
+        BinaryOp::Clmul => clmul(a, b) as u64,
+        BinaryOp::Clmulh => (clmul(a, b) >> bits) as u64,
+    };
+    result & ty.mask()
+}
+
+fn rotate_left(bits: u32, a: u64, count: u32) -> u64 {
+    if count == 0 { a } else { (a << count) | (a >> (bits - count)) }
+}
+
+/// The carry-less product: polynomials over GF(2).
+fn clmul(a: u64, b: u64) -> u128 {
+    (0..64).filter(|bit| b >> bit & 1 == 1).fold(0, |acc, bit| acc ^ (u128::from(a) << bit))
+}
+
+/// `op d, a, b` with operands of type `ty`; the result is `bool`.
+pub fn compare(op: CompareOp, ty: Ty, a: u64, b: u64) -> u64 {
+    u64::from(match op {
+        CompareOp::Eq => a == b,
+        CompareOp::Ne => a != b,
+        CompareOp::Ltu => a < b,
+        CompareOp::Leu => a <= b,
+        CompareOp::Lts => signed(ty, a) < signed(ty, b),
+        CompareOp::Les => signed(ty, a) <= signed(ty, b),
+    })
+}
+
+/// `op d, a, b, m`, all of type `ty`; `m = 0` stands for 2^width.
+pub fn modular(op: ModOp, ty: Ty, a: u64, b: u64, m: u64) -> u64 {
+    let exact = match op {
+        ModOp::Addmod => u128::from(a) + u128::from(b),
+        ModOp::Mulmod => u128::from(a) * u128::from(b),
+    };
+    let modulus = if m == 0 { 1u128 << ty.bits() } else { u128::from(m) };
+    (exact % modulus) as u64
+}
+
+/// `op d, a` from type `from` to type `to`.
+pub fn convert(op: ConvertOp, from: Ty, to: Ty, a: u64) -> u64 {
+    let result = match op {
+        ConvertOp::Zext | ConvertOp::Trunc => a,
+        ConvertOp::Sext => signed(from, a) as u64,
+    };
+    result & to.mask()
+}
+
+/// `op d, acc, x` with `x` of type `ty`: its bytes from least to most significant.
+pub fn crc(op: CrcOp, ty: Ty, acc: u64, x: u64) -> u64 {
+    let poly = op.reflected_poly();
+    let step = |acc: u32, byte: u8| {
+        (0..8).fold(acc ^ u32::from(byte), |acc, _| (acc >> 1) ^ (poly & 0u32.wrapping_sub(acc & 1)))
+    };
+    u64::from(x.to_le_bytes()[..ty.bytes()].iter().fold(acc as u32, |acc, byte| step(acc, *byte)))
+}

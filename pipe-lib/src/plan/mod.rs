@@ -1,0 +1,57 @@
+//! From a composition to the passes that the driver runs over the data.
+
+use crate::compose::{Composition, Stage};
+
+/// Passes in stream order. A plan of one pass runs over the whole stretch at once; several run over L1-sized blocks, each
+/// in place on what the one before wrote.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// In stream order; empty for a plain copy (a composition without stages).
+    pub passes: Vec<Pass>,
+}
+
+/// Stages that run fused, in one loop.
+///
+/// Either all its stages have the same window (or none), or each window of a stage is a multiple of `gauge`, and the
+/// stages that read `pos` share one window: then the driver cuts the stretches at the ends of the windows, where no
+/// bytes are left over, and starts anew only the states of the stages whose window ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pass {
+    /// Indices into [`Composition::stages`], ascending.
+    pub stages: Vec<usize>,
+    /// Bytes of one loop word: the least common multiple (all are powers of two: the largest) of the stages' words.
+    pub gauge: usize,
+}
+
+impl Pass {
+    /// The pass's stages, in stream order.
+    pub fn stages<'a>(
+        &'a self,
+        composition: &'a Composition,
+    ) -> impl Iterator<Item = &'a Stage> + Clone + 'a {
+        self.stages.iter().map(|&index| &composition.stages[index])
+    }
+
+    /// Whether some stage writes words (else the stream passes through the pass unchanged).
+    pub fn modifies(&self, composition: &Composition) -> bool {
+        self.stages(composition).any(|stage| stage.pipe.out.is_some())
+    }
+}
+
+impl Plan {
+    /// Puts neighbours with the same window into one pass.
+    pub fn new(composition: &Composition) -> Plan {
+        let mut passes: Vec<Pass> = Vec::new();
+        for (index, stage) in composition.stages.iter().enumerate() {
+            let word = stage.pipe.word_bytes();
+            match passes.last_mut() {
+                Some(pass) if composition.stages[pass.stages[0]].window == stage.window => {
+                    pass.stages.push(index);
+                    pass.gauge = pass.gauge.max(word);
+                }
+                _ => passes.push(Pass { stages: vec![index], gauge: word }),
+            }
+        }
+        Plan { passes }
+    }
+}
