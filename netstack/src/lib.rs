@@ -1,1 +1,3 @@
 //! TCP/IP as a library: sans-IO core, wire formats, devices.
+
+pub mod wire;

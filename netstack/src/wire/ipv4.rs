@@ -1,0 +1,296 @@
+//! IPv4 headers (RFC 791). Options are skipped on input and never written. Fragments are recognised
+//! ([`Packet::is_fragment`]) but not reassembled: TCP avoids them by its maximum segment size and the don't-fragment bit.
+
+use std::net::Ipv4Addr;
+
+use super::{Error, checksum, get_u16, get_u32, put_u16, put_u32};
+
+/// Length of a header without options, in bytes; the only kind that we send.
+pub const HEADER_LEN: usize = 20;
+
+/// Longest packet: what the 16-bit length field can say.
+pub const MAX_PACKET_LEN: usize = 65_535;
+
+mod field {
+    pub(super) const VERSION_IHL: usize = 0;
+    pub(super) const DSCP_ECN: usize = 1;
+    pub(super) const TOTAL_LEN: usize = 2;
+    pub(super) const IDENT: usize = 4;
+    pub(super) const FLAGS_FRAGMENT: usize = 6;
+    pub(super) const TTL: usize = 8;
+    pub(super) const PROTOCOL: usize = 9;
+    pub(super) const CHECKSUM: usize = 10;
+    pub(super) const SOURCE: usize = 12;
+    pub(super) const DESTINATION: usize = 16;
+}
+
+const DONT_FRAGMENT: u16 = 0x4000;
+const MORE_FRAGMENTS: u16 = 0x2000;
+const FRAGMENT_OFFSET: u16 = 0x1fff;
+
+/// What an IPv4 packet carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// ICMP, 1.
+    Icmp,
+    /// TCP, 6.
+    Tcp,
+    /// UDP, 17.
+    Udp,
+    /// Anything else.
+    Other(u8),
+}
+
+impl From<u8> for Protocol {
+    #[inline]
+    fn from(value: u8) -> Protocol {
+        match value {
+            1 => Protocol::Icmp,
+            6 => Protocol::Tcp,
+            17 => Protocol::Udp,
+            other => Protocol::Other(other),
+        }
+    }
+}
+
+impl From<Protocol> for u8 {
+    #[inline]
+    fn from(value: Protocol) -> u8 {
+        match value {
+            Protocol::Icmp => 1,
+            Protocol::Tcp => 6,
+            Protocol::Udp => 17,
+            Protocol::Other(other) => other,
+        }
+    }
+}
+
+/// A buffer read or written as an IPv4 packet.
+#[derive(Clone, Copy, Debug)]
+pub struct Packet<T: AsRef<[u8]>> {
+    buffer: T,
+}
+
+impl<T: AsRef<[u8]>> Packet<T> {
+    /// Wraps a buffer without looking. Accessors panic if it is shorter than [`HEADER_LEN`].
+    #[inline]
+    pub const fn new_unchecked(buffer: T) -> Packet<T> {
+        Packet { buffer }
+    }
+
+    /// Wraps a buffer whose version, header length and total length hold. Bytes after the total length are link-layer
+    /// padding and ignored.
+    ///
+    /// # Errors
+    /// [`Error::Truncated`] or [`Error::Malformed`].
+    #[inline]
+    pub fn new_checked(buffer: T) -> Result<Packet<T>, Error> {
+        let packet = Packet { buffer };
+        let len = packet.buffer.as_ref().len();
+        if len < HEADER_LEN {
+            return Err(Error::Truncated);
+        }
+        if packet.version() != 4
+            || packet.header_len() < HEADER_LEN
+            || packet.total_len() < packet.header_len()
+        {
+            return Err(Error::Malformed);
+        }
+        if packet.total_len() > len {
+            return Err(Error::Truncated);
+        }
+        Ok(packet)
+    }
+
+    /// IP version; 4.
+    #[inline]
+    pub fn version(&self) -> u8 {
+        self.buffer.as_ref()[field::VERSION_IHL] >> 4
+    }
+
+    /// Length of the header with its options, in bytes.
+    #[inline]
+    pub fn header_len(&self) -> usize {
+        usize::from(self.buffer.as_ref()[field::VERSION_IHL] & 0x0f) * 4
+    }
+
+    /// Differentiated services code point.
+    pub fn dscp(&self) -> u8 {
+        self.buffer.as_ref()[field::DSCP_ECN] >> 2
+    }
+
+    /// Explicit congestion notification, two bits (RFC 3168).
+    pub fn ecn(&self) -> u8 {
+        self.buffer.as_ref()[field::DSCP_ECN] & 3
+    }
+
+    /// Length of header and payload in bytes.
+    #[inline]
+    pub fn total_len(&self) -> usize {
+        usize::from(get_u16(self.buffer.as_ref(), field::TOTAL_LEN))
+    }
+
+    /// Identification of a datagram's fragments.
+    pub fn ident(&self) -> u16 {
+        get_u16(self.buffer.as_ref(), field::IDENT)
+    }
+
+    /// Whether routers must not fragment the packet.
+    pub fn dont_fragment(&self) -> bool {
+        get_u16(self.buffer.as_ref(), field::FLAGS_FRAGMENT) & DONT_FRAGMENT != 0
+    }
+
+    /// Whether this is a part of a larger datagram.
+    #[inline]
+    pub fn is_fragment(&self) -> bool {
+        get_u16(self.buffer.as_ref(), field::FLAGS_FRAGMENT) & (MORE_FRAGMENTS | FRAGMENT_OFFSET) != 0
+    }
+
+    /// Remaining hops.
+    pub fn ttl(&self) -> u8 {
+        self.buffer.as_ref()[field::TTL]
+    }
+
+    /// What the payload is.
+    #[inline]
+    pub fn protocol(&self) -> Protocol {
+        self.buffer.as_ref()[field::PROTOCOL].into()
+    }
+
+    /// Header checksum.
+    pub fn checksum(&self) -> u16 {
+        get_u16(self.buffer.as_ref(), field::CHECKSUM)
+    }
+
+    /// Source address.
+    #[inline]
+    pub fn src_addr(&self) -> Ipv4Addr {
+        get_u32(self.buffer.as_ref(), field::SOURCE).into()
+    }
+
+    /// Destination address.
+    #[inline]
+    pub fn dst_addr(&self) -> Ipv4Addr {
+        get_u32(self.buffer.as_ref(), field::DESTINATION).into()
+    }
+
+    /// Whether the header checksum holds.
+    #[inline]
+    pub fn verify_checksum(&self) -> bool {
+        checksum::sum(&self.buffer.as_ref()[..self.header_len()]) == 0xffff
+    }
+}
+
+impl<'a, T: AsRef<[u8]> + ?Sized> Packet<&'a T> {
+    /// The bytes between the header and the total length.
+    #[inline]
+    pub fn payload(&self) -> &'a [u8] {
+        &self.buffer.as_ref()[self.header_len()..self.total_len()]
+    }
+}
+
+impl<T: AsRef<[u8]> + AsMut<[u8]>> Packet<T> {
+    /// Sets the length of header and payload, keeping the checksum right (RFC 1624): for segments that are cut from a
+    /// prototype header.
+    pub fn set_total_len(&mut self, len: u16) {
+        let old = get_u16(self.buffer.as_ref(), field::TOTAL_LEN);
+        self.update(field::TOTAL_LEN, old, len);
+    }
+
+    /// Sets the identification, keeping the checksum right (RFC 1624).
+    pub fn set_ident(&mut self, ident: u16) {
+        let old = self.ident();
+        self.update(field::IDENT, old, ident);
+    }
+
+    /// Computes and writes the header checksum.
+    #[inline]
+    pub fn fill_checksum(&mut self) {
+        let header_len = self.header_len();
+        let bytes = self.buffer.as_mut();
+        put_u16(bytes, field::CHECKSUM, 0);
+        let sum = checksum::sum(&bytes[..header_len]);
+        put_u16(bytes, field::CHECKSUM, !sum);
+    }
+
+    /// Everything after the header.
+    pub fn payload_mut(&mut self) -> &mut [u8] {
+        let header_len = self.header_len();
+        &mut self.buffer.as_mut()[header_len..]
+    }
+
+    /// Replaces a header word and updates the checksum by RFC 1624's equation 3: HC' = ~(~HC + ~m + m').
+    fn update(&mut self, at: usize, old: u16, new: u16) {
+        let sum = checksum::add(checksum::add(!self.checksum(), !old), new);
+        let bytes = self.buffer.as_mut();
+        put_u16(bytes, at, new);
+        put_u16(bytes, field::CHECKSUM, !sum);
+    }
+}
+
+/// An IPv4 header, options aside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Repr {
+    /// Source address.
+    pub src_addr: Ipv4Addr,
+    /// Destination address.
+    pub dst_addr: Ipv4Addr,
+    /// What the payload is.
+    pub protocol: Protocol,
+    /// Length of the payload in bytes; at most [`MAX_PACKET_LEN`] - [`HEADER_LEN`].
+    pub payload_len: usize,
+    /// Remaining hops.
+    pub ttl: u8,
+    /// Identification; any value will do with the don't-fragment bit (RFC 6864), which [`Repr::emit`] always sets.
+    pub ident: u16,
+    /// Explicit congestion notification, two bits.
+    pub ecn: u8,
+}
+
+impl Repr {
+    /// Length of the header that [`Repr::emit`] writes, in bytes.
+    pub const fn header_len(&self) -> usize {
+        HEADER_LEN
+    }
+
+    /// Reads a header.
+    ///
+    /// # Errors
+    /// [`Error::Checksum`] if the header checksum does not hold (checked always: it costs ten additions).
+    #[inline]
+    pub fn parse<T: AsRef<[u8]>>(packet: &Packet<T>) -> Result<Repr, Error> {
+        if !packet.verify_checksum() {
+            return Err(Error::Checksum);
+        }
+        Ok(Repr {
+            src_addr: packet.src_addr(),
+            dst_addr: packet.dst_addr(),
+            protocol: packet.protocol(),
+            payload_len: packet.total_len() - packet.header_len(),
+            ttl: packet.ttl(),
+            ident: packet.ident(),
+            ecn: packet.ecn(),
+        })
+    }
+
+    /// Writes a header without options, with its checksum and the don't-fragment bit. A payload that is longer than a
+    /// packet may be is a bug of the caller; the length field saturates.
+    #[inline]
+    pub fn emit<T: AsRef<[u8]> + AsMut<[u8]>>(&self, packet: &mut Packet<T>) {
+        debug_assert!(self.payload_len <= MAX_PACKET_LEN - HEADER_LEN);
+        let bytes = packet.buffer.as_mut();
+        bytes[field::VERSION_IHL] = 0x45;
+        bytes[field::DSCP_ECN] = self.ecn & 3;
+        let total_len = u16::try_from(HEADER_LEN + self.payload_len).unwrap_or(u16::MAX);
+        put_u16(bytes, field::TOTAL_LEN, total_len);
+        put_u16(bytes, field::IDENT, self.ident);
+        put_u16(bytes, field::FLAGS_FRAGMENT, DONT_FRAGMENT);
+        bytes[field::TTL] = self.ttl;
+        bytes[field::PROTOCOL] = self.protocol.into();
+        put_u16(bytes, field::CHECKSUM, 0);
+        put_u32(bytes, field::SOURCE, self.src_addr.to_bits());
+        put_u32(bytes, field::DESTINATION, self.dst_addr.to_bits());
+        let sum = checksum::sum(&bytes[..HEADER_LEN]);
+        put_u16(bytes, field::CHECKSUM, !sum);
+    }
+}
