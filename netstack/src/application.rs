@@ -1,0 +1,101 @@
+//! What the stack asks of the application that owns the connections.
+//!
+//! The stack keeps no connection: the application puts each [`Pcb`] inside its own connection record (a slab entry, a
+//! pool slot) and the stack knows only the [`Key`] under which it will be found. All calls are static, so the compiler
+//! sees through them; none allocates.
+//!
+//! ```text
+//!   accept(pcb) -> key          handshake complete: the PCB moves into the application's record
+//!   connection(key)             -> (&mut Pcb, Stream): both halves of the record, borrowed at once
+//!     Stream::receive(bytes)    in-order bytes, straight from the frame
+//!     Stream::{end, pieces, acknowledged, is_finished}   the bytes to send (PayloadSource)
+//!   closed(key, reason)         the PCB is dead; the record and its key may be reused
+//! ```
+
+use runtime::payload::PayloadSource;
+use runtime::time::Instant;
+
+use crate::tcp::pcb::Pcb;
+
+/// The application's name for one of its connections: chosen by it, opaque to the stack. May be reused after
+/// [`Application::closed`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key(pub u32);
+
+/// Why a connection is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CloseReason {
+    /// Both directions were closed by FIN and everything was acknowledged.
+    Finished,
+    /// The peer sent RST.
+    Reset,
+    /// An active open was refused: RST in answer to our SYN.
+    Refused,
+    /// The peer stopped answering: retransmissions, probes or keep-alives were used up (RFC 9293 section 3.8.3).
+    TimedOut,
+    /// The application aborted it ([`crate::stack::Stack::abort`], or data arrived after it asked for a close).
+    Aborted,
+    /// No route, or no answer to ARP, while opening.
+    Unreachable,
+}
+
+/// The owner of all connections.
+pub trait Application {
+    /// One connection's byte streams, borrowed from the record that also holds the PCB. A `&mut Conn`, or a small
+    /// struct of references when the connection needs shared state beside its own.
+    type Stream<'a>: Stream
+    where
+        Self: 'a;
+
+    /// A connection that came in is complete. Keep `pcb` in a record and return the record's key, which must not be
+    /// in use; `None` refuses (the peer gets RST).
+    fn accept(&mut self, now: Instant, pcb: Pcb) -> Option<Key>;
+
+    /// The record under `key`, as its two halves. `None` only if the application forgot the connection without
+    /// telling the stack; the stack then forgets it too.
+    fn connection(&mut self, key: Key) -> Option<(&mut Pcb, Self::Stream<'_>)>;
+
+    /// The connection is over. The stack will not mention `key` again until the application uses it anew.
+    fn closed(&mut self, now: Instant, key: Key, reason: CloseReason);
+}
+
+/// One connection's bytes in both directions: what to send (as [`PayloadSource`]), and what to do with what arrives.
+///
+/// Sending: offset 0 is the first byte after the handshake. When `end()` grows or `is_finished()` turns true inside
+/// one of these calls the stack notices by itself; from outside, call [`crate::stack::Stack::wake`].
+pub trait Stream: PayloadSource {
+    /// An active open has completed. (For an accepted connection, [`Application::accept`] says so.)
+    fn established(&mut self, now: Instant) {
+        let _ = now;
+    }
+
+    /// In-order bytes from the peer, borrowed from the frame (or from the reassembly buffer once a gap is filled).
+    /// Returns how many were taken; the rest counts as not received and will come again. A stream that takes at least
+    /// [`Stream::window`] bytes whenever asked never pays for that.
+    fn receive(&mut self, now: Instant, bytes: &[u8]) -> usize;
+
+    /// How many bytes [`Stream::receive`] would take now: the receive window. When it grows outside of these calls,
+    /// call [`crate::stack::Stack::wake`].
+    fn window(&self) -> usize;
+
+    /// The peer's FIN: no byte will follow those already received. (Half-close: sending goes on until
+    /// `is_finished()`.)
+    fn receive_finished(&mut self, now: Instant) {
+        let _ = now;
+    }
+
+    /// When the application wants [`Stream::timeout`] called; asked after each event of the connection.
+    fn deadline(&self) -> Option<Instant> {
+        None
+    }
+
+    /// [`Stream::deadline`] has passed (idle keep-alive connection, slow request...).
+    fn timeout(&mut self, now: Instant) {
+        let _ = now;
+    }
+
+    /// Whether the application wants the connection reset instead of closed; asked after each event.
+    fn is_aborted(&self) -> bool {
+        false
+    }
+}

@@ -1,0 +1,61 @@
+//! The Transmission Control Protocol, RFC 9293, as pure state machines: segments and time in, segments out.
+
+use std::time::Duration;
+
+pub mod pcb;
+pub mod seq;
+
+/// How connections behave; shared by all of a stack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// First retransmission time-out (RFC 6298 rule 2.1: 1 s).
+    pub initial_rto: Duration,
+    /// Smallest retransmission time-out. RFC 6298 rule 2.4 says 1 s; all current stacks go lower.
+    pub min_rto: Duration,
+    /// Largest retransmission time-out (RFC 6298 rule 2.5: at least 60 s).
+    pub max_rto: Duration,
+    /// Retransmissions of the same data before the connection is given up (RFC 9293 section 3.8.3, R2).
+    pub max_retransmissions: u8,
+    /// Retransmissions of a SYN or SYN-ACK before it is given up.
+    pub max_syn_retransmissions: u8,
+    /// How long an ACK may wait for company (RFC 9293 section 3.8.6.3: less than 0.5 s).
+    pub delayed_ack: Duration,
+    /// Silence after which the peer is probed (RFC 9293 section 3.8.4); `None`: never.
+    pub keep_alive: Option<Duration>,
+    /// Time between keep-alive probes.
+    pub keep_alive_interval: Duration,
+    /// Unanswered keep-alive probes before the connection is given up.
+    pub keep_alive_probes: u8,
+    /// How long FIN-WAIT-2 waits for a peer that never closes, when nobody reads any more.
+    pub fin_wait_2: Duration,
+    /// Coalesce small segments (Nagle's algorithm in Minshall's form: wait only for a small segment in flight). Off,
+    /// a response's last piece leaves at once.
+    pub nagle: bool,
+    /// Largest receive window that is ever announced, in bytes; decides the window scale (RFC 7323 section 2.2).
+    pub max_window: u32,
+    /// Out-of-order bytes kept per connection at most.
+    pub reassembly_bytes: u32,
+    /// Initial congestion window in segments (RFC 6928: 10).
+    pub initial_window_segments: u8,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            initial_rto: Duration::from_secs(1),
+            min_rto: Duration::from_millis(200),
+            max_rto: Duration::from_secs(60),
+            max_retransmissions: 10,
+            max_syn_retransmissions: 5,
+            delayed_ack: Duration::from_millis(40),
+            keep_alive: None,
+            keep_alive_interval: Duration::from_secs(15),
+            keep_alive_probes: 4,
+            fin_wait_2: Duration::from_secs(30),
+            nagle: false,
+            max_window: 256 * 1024,
+            reassembly_bytes: 256 * 1024,
+            initial_window_segments: 10,
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! One thing to put on the wire, as the stack hands it to a device: finished headers, payload by reference, and what
+//! is left for the device to do.
+//!
+//! It is not a frame yet: a device with offloads sends headers and pieces as they stand in one vectored write (a
+//! super-segment of up to 64 KB); for a device without, `runtime::transfer` builds frames, payload copied and summed in
+//! one engine run.
+
+use runtime::payload::Piece;
+
+/// What a device takes off the stack's hands. All off is always right.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Capabilities {
+    /// The device fills in the TCP checksum of a frame that carries the pseudo-header's sum in its place
+    /// (virtio-net `NEEDS_CSUM`, RFC-less but everywhere).
+    pub checksum: bool,
+    /// The device cuts one TCP super-segment into MSS-sized frames; the number is the largest payload it takes at
+    /// once, in bytes. `None`: every transmission is one frame of at most the MTU.
+    pub segmentation: Option<u32>,
+    /// The device sends a frame from pieces (vectored write), so that payload need not be made contiguous.
+    pub gather: bool,
+}
+
+/// What the device still has to do for one transmission.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Offload {
+    /// Sum the frame from `start` to its end and put the complement at `start + offset`, where the pseudo-header's
+    /// sum stands now.
+    pub checksum: Option<ChecksumRequest>,
+    /// Cut the payload into segments of this many bytes, repeating and adjusting the headers.
+    pub segment_size: Option<u16>,
+}
+
+/// Where a checksum goes, in bytes (the virtio-net `csum_start` and `csum_offset`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChecksumRequest {
+    /// First byte covered, from the start of the Ethernet header.
+    pub start: u16,
+    /// Place of the checksum field, from `start`.
+    pub offset: u16,
+}
+
+/// Headers, payload pieces and the request to the device.
+#[derive(Clone, Copy, Debug)]
+pub struct Transmission<'a> {
+    /// Ethernet, IPv4 and TCP headers (or a whole small frame: ARP, ICMP, a bare ACK).
+    pub headers: &'a [u8],
+    /// The payload that follows, in order. Empty for a frame without.
+    pub payload: &'a [Piece<'a>],
+    /// Sum of the pieces' lengths, in bytes.
+    pub payload_len: usize,
+    /// Where in `headers` the TCP header starts, when the TCP checksum is still to be made: by the device when
+    /// `offload.checksum` is set, else by whoever builds the frame. The field holds the pseudo-header's sum, folded
+    /// and not complemented. `None`: nothing left to sum.
+    pub tcp_start: Option<u16>,
+    /// What the device must do.
+    pub offload: Offload,
+}
+
+impl Transmission<'_> {
+    /// Bytes of headers and payload together.
+    pub fn len(&self) -> usize {
+        self.headers.len() + self.payload_len
+    }
+
+    /// Whether there is nothing to send (never so for what the stack makes).
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// What the device knows about a frame that it received.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RxChecksum {
+    /// Nothing: verify it.
+    #[default]
+    Unknown,
+    /// Verified by the device (virtio-net `DATA_VALID`).
+    Valid,
+    /// Never on a wire: only the pseudo-header's sum is in the field (virtio-net `NEEDS_CSUM`).
+    Partial,
+}
