@@ -1,10 +1,12 @@
 //! The typed intermediate representation: what `check` makes of source text and the builder makes from Rust.
 
+pub mod builder;
 pub mod eval;
 pub mod layout;
 pub mod op;
 pub mod pipe;
 pub mod types;
+pub mod verify;
 
 pub use layout::{Layout, Stripe};
 pub use op::{

@@ -1,0 +1,140 @@
+//! Checks that a pipe is well formed: every backend relies on it and none checks again.
+//!
+//! `check` makes only well-formed pipes of source text; the builder and hand-made IR go through here. This is no
+//! type checker for people: it names the instruction, not a place in a source file.
+
+use super::op::{BinaryOp, ConvertOp, Inst, Op, UnaryOp, Value};
+use super::pipe::{Block, Pipe, StateInit};
+use super::types::Ty;
+use std::fmt;
+
+/// Longest block, in instructions: bounds what composing and compiling may cost.
+pub const MAX_INSTS: usize = 65_536;
+/// Longest table, in elements.
+pub const MAX_TABLE: usize = 65_536;
+
+/// What is wrong with a pipe.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VerifyError {
+    /// The pipe's name.
+    pub pipe: String,
+    /// Where and what, as a phrase: "body %3: add of u16 gives u32".
+    pub what: String,
+}
+
+impl fmt::Display for VerifyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "pipe `{}` is malformed: {}", self.pipe, self.what)
+    }
+}
+
+impl core::error::Error for VerifyError {}
+
+/// Checks every rule that the IR's documentation states.
+pub fn verify(pipe: &Pipe) -> Result<(), VerifyError> {
+    verify_pipe(pipe).map_err(|what| VerifyError { pipe: pipe.name.clone(), what })
+}
+
+fn verify_pipe(pipe: &Pipe) -> Result<(), String> {
+    if !pipe.input.ty.is_integer() || !pipe.output.ty.is_integer() {
+        return Err("a gauge is an integer type".into());
+    }
+    if pipe.input.bytes() != pipe.output.bytes() {
+        return Err(format!("words of {} bytes in and {} out", pipe.input.bytes(), pipe.output.bytes()));
+    }
+    for state in &pipe.states {
+        match state.init {
+            StateInit::Const(value) if value & !state.ty.mask() != 0 => {
+                return Err(format!("state `{}` starts outside of {}", state.name, state.ty));
+            }
+            StateInit::Param(id) if pipe.params.get(id.0 as usize).is_none_or(|p| p.ty != state.ty) => {
+                return Err(format!("state `{}` starts from a parameter of another type", state.name));
+            }
+            _ => {}
+        }
+    }
+    for table in &pipe.tables {
+        let len = table.values.len();
+        if !len.is_power_of_two() || len > MAX_TABLE || !table.ty.is_integer() {
+            return Err(format!("table `{}` of {len} {} elements", table.name, table.ty));
+        }
+        if table.values.iter().any(|value| value & !table.ty.mask() != 0) {
+            return Err(format!("table `{}` has an element outside of {}", table.name, table.ty));
+        }
+    }
+    verify_block(pipe, &pipe.body, true).map_err(|what| format!("body {what}"))?;
+    verify_block(pipe, &pipe.finish, false).map_err(|what| format!("finish {what}"))?;
+    let body_ty = |value: Value| pipe.body.insts.get(value.0 as usize).map(|inst| inst.ty);
+    if let Some(out) = pipe.out
+        && body_ty(out) != Some(pipe.output.ty)
+    {
+        return Err("`out` is not a body value of the output's type".into());
+    }
+    if pipe.next.len() != pipe.states.len() {
+        return Err(format!("{} new values for {} states", pipe.next.len(), pipe.states.len()));
+    }
+    for (state, &next) in pipe.states.iter().zip(&pipe.next) {
+        if body_ty(next) != Some(state.ty) {
+            return Err(format!("the new value of `{}` is not a body value of its type", state.name));
+        }
+    }
+    for export in &pipe.exports {
+        if pipe.finish.insts.get(export.value.0 as usize).is_none() {
+            return Err(format!("export `{}` has no value", export.name));
+        }
+    }
+    Ok(())
+}
+
+fn verify_block(pipe: &Pipe, block: &Block, is_body: bool) -> Result<(), String> {
+    if block.insts.len() > MAX_INSTS {
+        return Err(format!("has {} instructions, more than {MAX_INSTS}", block.insts.len()));
+    }
+    let mut ins = 0;
+    for (value, inst) in block.iter() {
+        if inst.op.operands().any(|operand| operand >= value) {
+            return Err(format!("%{}: an operand is not defined before", value.0));
+        }
+        if matches!(inst.op, Op::In) {
+            ins += 1;
+        }
+        let fine = match inst.op {
+            Op::In => is_body && ins == 1 && inst.ty == pipe.input.ty,
+            Op::Pos => is_body && inst.ty == Ty::U64,
+            Op::State(id) => pipe.states.get(id.0 as usize).is_some_and(|state| state.ty == inst.ty),
+            Op::Param(id) => pipe.params.get(id.0 as usize).is_some_and(|param| param.ty == inst.ty),
+            Op::Lookup(id, index) => {
+                block.ty(index).is_integer()
+                    && pipe.tables.get(id.0 as usize).is_some_and(|table| table.ty == inst.ty)
+            }
+            _ => types_fit(block, inst),
+        };
+        if !fine {
+            return Err(format!("%{}: {:?} does not give {}", value.0, inst.op, inst.ty));
+        }
+    }
+    Ok(())
+}
+
+fn types_fit(block: &Block, inst: Inst) -> bool {
+    let ty = inst.ty;
+    let is = |value: Value, ty: Ty| block.ty(value) == ty;
+    match inst.op {
+        Op::In | Op::Pos | Op::State(_) | Op::Param(_) | Op::Lookup(..) => false,
+        Op::Const(value) => value & !ty.mask() == 0,
+        Op::Unary(op, a) => is(a, ty) && (ty.is_integer() || op == UnaryOp::Not),
+        Op::Binary(op, a, b) => {
+            let logical = matches!(op, BinaryOp::And | BinaryOp::Or | BinaryOp::Xor);
+            is(a, ty) && is(b, ty) && (ty.is_integer() || logical)
+        }
+        Op::Compare(op, a, b) => {
+            let equality = matches!(op, super::CompareOp::Eq | super::CompareOp::Ne);
+            ty == Ty::Bool && is(b, block.ty(a)) && (block.ty(a).is_integer() || equality)
+        }
+        Op::Select { cond, then, otherwise } => is(cond, Ty::Bool) && is(then, ty) && is(otherwise, ty),
+        Op::Modular(_, a, b, m) => ty.is_integer() && is(a, ty) && is(b, ty) && is(m, ty),
+        Op::Convert(ConvertOp::Zext | ConvertOp::Sext, a) => ty.is_integer() && block.ty(a) < ty,
+        Op::Convert(ConvertOp::Trunc, a) => block.ty(a).is_integer() && ty < block.ty(a),
+        Op::Crc(_, acc, x) => ty == Ty::U32 && is(acc, Ty::U32) && block.ty(x).is_integer(),
+    }
+}
