@@ -1,0 +1,43 @@
+//! What images stand on: anything that can be read, written and synced at byte offsets.
+//!
+//! Files, byte vectors, and in tests devices that fail or lose unsynced writes, are just implementations.
+
+mod atomic_file;
+mod file;
+mod memory;
+
+pub use atomic_file::AtomicFile;
+pub use file::FileDevice;
+pub use memory::MemoryDevice;
+
+use std::io;
+
+/// Something that holds bytes and can be read at any offset.
+pub trait Device {
+    /// Length in bytes, now.
+    ///
+    /// # Errors
+    /// Whatever the device says.
+    fn len_bytes(&self) -> io::Result<u64>;
+
+    /// Fills `buf` from `offset`.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::UnexpectedEof`] if the device ends before, else whatever the device says.
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()>;
+}
+
+/// A device that can be written.
+pub trait DeviceMut: Device {
+    /// Writes all of `bytes` at `offset`, extending the device by zeros as needed.
+    ///
+    /// # Errors
+    /// Whatever the device says; then any part of the bytes may have been written.
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()>;
+
+    /// Returns when everything written before is on stable storage.
+    ///
+    /// # Errors
+    /// Whatever the device says; then nothing is known about any write since the last sync.
+    fn sync(&mut self) -> io::Result<()>;
+}

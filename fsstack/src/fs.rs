@@ -1,0 +1,357 @@
+//! An open image: look-ups and reads that never wait for a device and never fail on the metadata.
+//!
+//! [`Image::open`] reads the metadata into memory of its own and checks it whole (`validate`), so nothing that later happens to the
+//! file can break an invariant. The contents are either copied too, or mapped:
+//!
+//! * [`Access::Copy`]: the image is read into memory. Immune to whatever happens to the file.
+//! * [`Access::Map`]: pages come from the kernel's page cache on demand. The file is held open; a replaced image (renamed over, as
+//!   `pack` does) stays whole for who has it open. But someone who *truncates* the very file pulls pages away, and
+//!   touching one raises SIGBUS: map only images that are replaced, never rewritten. [`Image::is_intact`] tells whether the
+//!   length is still the one that was checked.
+//! * [`Access::Auto`] copies small images and maps large ones.
+
+mod data;
+mod error;
+mod validate;
+
+pub use data::Access;
+pub use error::{OpenError, ReadError};
+
+use crate::device::{FileDevice, MemoryDevice};
+use crate::format::BadImage;
+use crate::format::extent::Extent;
+use crate::format::index::{self, Slot};
+use crate::format::inode::{Kind, Record};
+use crate::format::sums;
+use crate::format::superblock::Superblock;
+use crate::image::build::Mtime;
+use data::Data;
+use std::fs::File;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use validate::Metadata;
+
+/// Choices of who opens an image.
+#[derive(Clone, Debug)]
+pub struct OpenOptions {
+    /// Where the contents are read from.
+    pub access: Access,
+    /// Refuse images with more metadata than this: what opening may allocate.
+    pub max_metadata_bytes: u64,
+}
+
+impl Default for OpenOptions {
+    /// [`Access::Auto`] and at most 1 GiB of metadata (some six million files).
+    fn default() -> OpenOptions {
+        OpenOptions { access: Access::Auto, max_metadata_bytes: 1 << 30 }
+    }
+}
+
+/// Number of a file or directory within one image. The root is 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct InodeId(u32);
+
+impl InodeId {
+    /// The root directory.
+    pub const ROOT: InodeId = InodeId(0);
+
+    /// The number.
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// An image whose metadata have been checked. Shared between threads by `Arc`.
+#[derive(Debug)]
+pub struct Image {
+    meta: Metadata,
+    data: Data,
+    /// One bit an inode: its application area and sums were compared with their checksum.
+    aux_checked: Box<[AtomicU64]>,
+}
+
+impl Image {
+    /// Opens the image file at `path`.
+    ///
+    /// # Errors
+    /// If the file cannot be read, or is not a sound image: then the error names the offset.
+    pub fn open(path: &Path, options: &OpenOptions) -> Result<Image, OpenError> {
+        Image::from_file(File::open(path)?, options)
+    }
+
+    /// Opens an image file that is open already.
+    ///
+    /// # Errors
+    /// As [`Image::open`].
+    pub fn from_file(file: File, options: &OpenOptions) -> Result<Image, OpenError> {
+        let device = FileDevice::new(file);
+        let meta = Metadata::load(&device, options.max_metadata_bytes)?;
+        let data = Data::from_file(device, meta.superblock.image_bytes, options.access)?;
+        Ok(Image::assemble(meta, data))
+    }
+
+    /// Opens an image in memory, as [`crate::Builder::in_memory`] makes it.
+    ///
+    /// # Errors
+    /// If the bytes are not a sound image: then the error names the offset.
+    pub fn from_bytes(bytes: Vec<u8>, options: &OpenOptions) -> Result<Image, OpenError> {
+        let device = MemoryDevice::from(bytes);
+        let meta = Metadata::load(&device, options.max_metadata_bytes)?;
+        Ok(Image::assemble(meta, Data::from_bytes(device.into_bytes())))
+    }
+
+    fn assemble(meta: Metadata, data: Data) -> Image {
+        let words = meta.inodes.len().div_ceil(64);
+        Image { meta, data, aux_checked: (0..words).map(|_| AtomicU64::new(0)).collect() }
+    }
+
+    /// The superblock.
+    pub fn superblock(&self) -> &Superblock {
+        &self.meta.superblock
+    }
+
+    /// Number of files and directories; every [`InodeId`] is below.
+    pub fn inode_count(&self) -> usize {
+        self.meta.inodes.len()
+    }
+
+    /// Whether contents are mapped (and not copied into memory).
+    pub fn is_mapped(&self) -> bool {
+        self.data.is_mapped()
+    }
+
+    /// Whether the file under a mapped image still has the length that was checked; true for a copied one. A system call.
+    ///
+    /// # Errors
+    /// If the length cannot be read.
+    pub fn is_intact(&self) -> std::io::Result<bool> {
+        self.data.is_intact()
+    }
+
+    /// The root directory.
+    pub fn root(&self) -> Inode<'_> {
+        self.inode(InodeId::ROOT)
+    }
+
+    /// The file or directory of that number.
+    ///
+    /// # Panics
+    /// If the number is of another, larger image.
+    pub fn inode(&self, id: InodeId) -> Inode<'_> {
+        Inode { image: self, record: &self.meta.inodes[id.index()], id }
+    }
+
+    /// Every file and directory, directories before what they hold.
+    pub fn inodes(&self) -> impl Iterator<Item = Inode<'_>> {
+        (0..self.meta.inodes.len() as u32).map(|i| self.inode(InodeId(i)))
+    }
+
+    /// Finds a whole path in constant time: names joined by `/`, one leading slash allowed. A trailing slash asks for a
+    /// directory. `.`, `..` and empty names are never found.
+    pub fn lookup(&self, path: impl AsRef<[u8]>) -> Option<Inode<'_>> {
+        let path = path.as_ref();
+        let path = path.strip_prefix(b"/").unwrap_or(path);
+        let (path, directory) = match path.strip_suffix(b"/") {
+            Some(stripped) => (stripped, true),
+            None => (path, path.is_empty()),
+        };
+        let inode = self.inode(self.meta.find(path)?);
+        (!directory || inode.is_directory()).then_some(inode)
+    }
+
+    fn aux_is_checked(&self, id: InodeId) -> bool {
+        self.aux_checked[id.index() / 64].load(Ordering::Relaxed) >> (id.0 % 64) & 1 == 1
+    }
+}
+
+impl Metadata {
+    /// The inode of a path without slashes at its ends.
+    fn find(&self, path: &[u8]) -> Option<InodeId> {
+        let slots = self.index.len() / index::SLOT_BYTES;
+        let (tag, probes) = index::probe(self.superblock.hash_seed, path, slots, self.superblock.max_probe);
+        for at in probes {
+            let slot = Slot::decode(self.index.get(at * index::SLOT_BYTES..)?.get(..index::SLOT_BYTES)?);
+            if slot.inode == index::EMPTY {
+                return None;
+            }
+            if slot.tag == tag && self.inodes.get(slot.inode as usize).is_some_and(|r| self.path(r) == path) {
+                return Some(InodeId(slot.inode));
+            }
+        }
+        None
+    }
+}
+
+/// A file or directory of an open image.
+#[derive(Clone, Copy, Debug)]
+pub struct Inode<'a> {
+    image: &'a Image,
+    record: &'a Record,
+    id: InodeId,
+}
+
+impl<'a> Inode<'a> {
+    /// Its number: keep this beside an `Arc<Image>`.
+    pub fn id(self) -> InodeId {
+        self.id
+    }
+
+    /// File or directory.
+    pub fn kind(self) -> Kind {
+        self.record.kind
+    }
+
+    /// Whether it is a file.
+    pub fn is_file(self) -> bool {
+        self.record.kind == Kind::File
+    }
+
+    /// Whether it is a directory.
+    pub fn is_directory(self) -> bool {
+        self.record.kind == Kind::Directory
+    }
+
+    /// Whole path, without slashes at its ends; empty for the root.
+    pub fn path(self) -> &'a [u8] {
+        self.image.meta.path(self.record)
+    }
+
+    /// Last name of the path; empty for the root.
+    pub fn name(self) -> &'a [u8] {
+        let path = self.path();
+        &path[path.len() - usize::from(self.record.name_bytes)..]
+    }
+
+    /// Length of the contents in bytes; 0 for a directory.
+    pub fn size(self) -> u64 {
+        self.record.size
+    }
+
+    /// Modification time.
+    pub fn mtime(self) -> Mtime {
+        Mtime { seconds: self.record.mtime_s, nanoseconds: self.record.mtime_ns }
+    }
+
+    /// CRC32C of the contents, as the builder saw them; 0 for a directory.
+    pub fn content_crc(self) -> u32 {
+        self.record.content_crc
+    }
+
+    /// The directory that holds this; the root's is itself.
+    pub fn parent(self) -> Inode<'a> {
+        self.image.inode(InodeId(self.record.parent))
+    }
+
+    /// What a directory holds, sorted by name (bytewise); nothing for a file.
+    pub fn children(self) -> impl ExactSizeIterator<Item = Inode<'a>> + DoubleEndedIterator + use<'a> {
+        let image = self.image;
+        self.child_range().map(move |i| image.inode(InodeId(i)))
+    }
+
+    /// The entry of that name in a directory, by binary search.
+    pub fn child(self, name: &[u8]) -> Option<Inode<'a>> {
+        let range = self.child_range();
+        let records = &self.image.meta.inodes[range.start as usize..range.end as usize];
+        let name_of = |record: &Record| {
+            let path = self.image.meta.path(record);
+            &path[path.len() - usize::from(record.name_bytes)..]
+        };
+        let i = records.binary_search_by(|record| name_of(record).cmp(name)).ok()?;
+        Some(self.image.inode(InodeId(range.start + i as u32)))
+    }
+
+    fn child_range(self) -> std::ops::Range<u32> {
+        match self.record.kind {
+            Kind::Directory => self.record.first..self.record.first + self.record.count,
+            Kind::File => 0..0,
+        }
+    }
+
+    /// Where the contents lie in the image, in order.
+    pub fn extents(self) -> &'a [Extent] {
+        match self.record.kind {
+            Kind::File => {
+                &self.image.meta.extents[self.record.first as usize..][..self.record.count as usize]
+            }
+            Kind::Directory => &[],
+        }
+    }
+
+    /// The application area, as the builder was given it. Compared with its checksum the first time.
+    ///
+    /// # Errors
+    /// If the bytes do not have their checksum.
+    pub fn app(self) -> Result<&'a [u8], ReadError> {
+        Ok(&self.aux()?[..self.record.app_bytes as usize])
+    }
+
+    /// Reads from `offset`, at most `len` bytes: as much of that as lies together in the image, so less than `len` at the end of
+    /// an extent, and nothing from the end of the file on. Never waits, except for the kernel to fetch a mapped page.
+    ///
+    /// # Errors
+    /// If this is a directory.
+    pub fn read(self, offset: u64, len: usize) -> Result<&'a [u8], ReadError> {
+        if self.is_directory() {
+            return Err(ReadError::IsDirectory);
+        }
+        let mut start = 0;
+        for extent in self.extents() {
+            // The sum of all lengths was checked to be the size: no overflow.
+            if offset < start + extent.len {
+                let skip = offset - start;
+                let len = (extent.len - skip).min(len as u64);
+                return Ok(self.image.data.slice(extent.offset + skip, len));
+            }
+            start += extent.len;
+        }
+        Ok(&[])
+    }
+
+    /// The Internet checksum (RFC 1071, not complemented) of `[offset, offset + len)` from the stored partial sums, without
+    /// touching the contents: `None` unless `offset` is a multiple of the image's `sum_block_bytes` and the end is one too or the
+    /// end of the file, and the image has sums for this file. At most 128 KiB at once.
+    ///
+    /// # Errors
+    /// If the sums do not have their checksum.
+    pub fn stored_sum(self, offset: u64, len: usize) -> Result<Option<u16>, ReadError> {
+        let block = u64::from(self.image.meta.superblock.sum_block_bytes);
+        let Some(end) = offset.checked_add(len as u64).filter(|&end| end <= self.size()) else {
+            return Ok(None);
+        };
+        let whole = block != 0
+            && self.record.sum_count != 0
+            && offset.is_multiple_of(block)
+            && (end.is_multiple_of(block) || end == self.size());
+        if !whole || len > MAX_SUM_BYTES {
+            return Ok(None);
+        }
+        let sums = &self.aux()?[self.record.app_bytes as usize..];
+        // The prefix sum of the first `blocks` blocks.
+        let prefix = |blocks: u64| match blocks.checked_sub(1) {
+            None => 0,
+            Some(i) => sums.as_chunks::<4>().0.get(i as usize).map_or(0, |word| u32::from_le_bytes(*word)),
+        };
+        let range = prefix(end.div_ceil(block)).wrapping_sub(prefix(offset / block));
+        Ok(Some(sums::fold(range.into())))
+    }
+
+    /// Application area and sums, checked once.
+    fn aux(self) -> Result<&'a [u8], ReadError> {
+        let record = self.record;
+        let bytes = self.image.data.slice(record.aux_offset, record.aux_bytes());
+        if !self.image.aux_is_checked(self.id) {
+            let found = sums::crc32c(0, bytes);
+            if found != record.aux_crc {
+                let what = format!("application area of `{}`", String::from_utf8_lossy(self.path()));
+                let expected = format!("CRC32C {:#010x}", record.aux_crc);
+                return Err(BadImage::new(record.aux_offset, what, expected, format!("{found:#010x}")).into());
+            }
+            let bit = 1 << (self.id.0 % 64);
+            self.image.aux_checked[self.id.index() / 64].fetch_or(bit, Ordering::Relaxed);
+        }
+        Ok(bytes)
+    }
+}
+
+/// Longest run whose sum of 16-bit words always fits 32 bits: 65,536 words of at most 65,535.
+const MAX_SUM_BYTES: usize = 128 * 1024;

@@ -1,0 +1,81 @@
+//! Why an image cannot be opened or read.
+
+use crate::format::BadImage;
+use std::fmt;
+use std::io;
+
+/// Why an image cannot be opened.
+#[derive(Debug)]
+pub enum OpenError {
+    /// The device refused.
+    Io(io::Error),
+    /// The bytes are not a sound image.
+    Bad(BadImage),
+    /// More metadata than [`super::OpenOptions::max_metadata_bytes`] allows.
+    TooMuchMetadata {
+        /// Bytes that the image has.
+        found: u64,
+        /// Bytes allowed.
+        limit: u64,
+    },
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            OpenError::Io(error) => write!(f, "the image cannot be read: {error}"),
+            OpenError::Bad(bad) => bad.fmt(f),
+            OpenError::TooMuchMetadata { found, limit } => {
+                write!(f, "the image has {found} bytes of metadata, more than the {limit} allowed")
+            }
+        }
+    }
+}
+
+impl core::error::Error for OpenError {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        match self {
+            OpenError::Io(error) => Some(error),
+            OpenError::Bad(bad) => Some(bad),
+            OpenError::TooMuchMetadata { .. } => None,
+        }
+    }
+}
+
+impl From<io::Error> for OpenError {
+    fn from(error: io::Error) -> OpenError {
+        OpenError::Io(error)
+    }
+}
+
+impl From<BadImage> for OpenError {
+    fn from(bad: BadImage) -> OpenError {
+        OpenError::Bad(bad)
+    }
+}
+
+/// Why a file of an open image cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReadError {
+    /// A directory has no contents.
+    IsDirectory,
+    /// Bytes that do not have their checksum.
+    Bad(BadImage),
+}
+
+impl fmt::Display for ReadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ReadError::IsDirectory => f.write_str("a directory has no contents"),
+            ReadError::Bad(bad) => bad.fmt(f),
+        }
+    }
+}
+
+impl core::error::Error for ReadError {}
+
+impl From<BadImage> for ReadError {
+    fn from(bad: BadImage) -> ReadError {
+        ReadError::Bad(bad)
+    }
+}

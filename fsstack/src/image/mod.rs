@@ -1,0 +1,3 @@
+//! Making images and checking them whole.
+
+pub mod build;
