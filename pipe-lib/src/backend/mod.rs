@@ -3,6 +3,10 @@
 //! A backend that cannot take a pass says so with [`Unsupported`] and the next one is asked; it never panics. The
 //! engine's driver is the only caller of [`PassCode`] and keeps its contract.
 
+#[cfg(target_arch = "x86_64")]
+#[allow(dead_code, reason = "grows towards its first caller, the engine's choice of a backend")]
+pub(crate) mod native;
+
 use std::fmt;
 
 /// Longest stretch that the driver hands to one call of [`PassCode::words`]: code may keep per-lane partial sums that
