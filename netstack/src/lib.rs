@@ -6,6 +6,8 @@
 pub mod tuple;
 pub mod wire;
 
+pub mod iface;
+
 pub mod application;
 pub mod stack;
 pub mod tcp;

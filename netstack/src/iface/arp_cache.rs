@@ -1,0 +1,341 @@
+//! Which hardware address a neighbour has (RFC 826, RFC 1122 section 2.3.2).
+//!
+//! ```text
+//!   lookup ----------> (unknown) --request--> Incomplete --reply--> Known --60 s--> Stale --request, still used--.
+//!                                                 |                   ^                |                         |
+//!                                       3 requests unanswered         '---- reply -----'   3 unanswered ---------'
+//!                                                 v                                                    v
+//!                                            unreachable for 3 s                                    forgotten
+//! ```
+//!
+//! Bounded, whatever the link says: strangers' gratuitous announcements change entries but never make one, a request
+//! aimed at us may take the place of the least recently used entry, and requests go out once a second at most for each
+//! address. The cache sends nothing itself: it says what to ask, and when.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use runtime::time::Instant;
+
+use crate::wire::EthernetAddress;
+
+/// How long an answer is believed.
+pub const REACHABLE: Duration = Duration::from_secs(60);
+
+/// Least time between requests for one address (RFC 1122 section 2.3.2.1).
+pub const REQUEST_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Requests without an answer after which a neighbour counts as gone.
+pub const MAX_REQUESTS: u8 = 3;
+
+/// How long a silent neighbour is not asked for again.
+pub const UNREACHABLE: Duration = Duration::from_secs(3);
+
+/// Entries kept at most, if nothing else is asked for.
+pub const DEFAULT_CAPACITY: usize = 1024;
+
+/// What is known of an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lookup {
+    /// Send there.
+    Found(EthernetAddress),
+    /// An answer is awaited.
+    Pending,
+    /// Nobody answered lately.
+    Unreachable,
+}
+
+/// What the cache wants done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Broadcast a request for the address.
+    Request(Ipv4Addr),
+    /// Ask the hardware address that had it whether it still has it (RFC 1122 section 2.3.2.1 (2), unicast poll).
+    Probe(Ipv4Addr, EthernetAddress),
+    /// The address does not answer: what waits for it may give up.
+    Unreachable(Ipv4Addr),
+}
+
+#[derive(Clone, Copy, Debug)]
+enum State {
+    /// Asked `requests` times so far (0: the first is about to go out).
+    Incomplete { requests: u8 },
+    /// Answered. `requests` counts those sent after `expires`.
+    Known { hardware_addr: EthernetAddress, expires: Instant, requests: u8 },
+    /// Silent until the time in `due`.
+    Unreachable,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    state: State,
+    /// When [`ArpCache::poll`] has something to do for it; `None` for never.
+    due: Option<Instant>,
+    last_used: Instant,
+}
+
+/// Hardware addresses of neighbours.
+#[derive(Clone, Debug)]
+pub struct ArpCache {
+    entries: BTreeMap<Ipv4Addr, Entry>,
+    capacity: usize,
+    /// A lower bound of all entries' `due`: lets `poll` return at once.
+    next_due: Option<Instant>,
+}
+
+impl Default for ArpCache {
+    fn default() -> ArpCache {
+        ArpCache::new(DEFAULT_CAPACITY)
+    }
+}
+
+impl ArpCache {
+    /// An empty cache for at most `capacity` neighbours (at least one).
+    pub const fn new(capacity: usize) -> ArpCache {
+        ArpCache {
+            entries: BTreeMap::new(),
+            capacity: if capacity == 0 { 1 } else { capacity },
+            next_due: None,
+        }
+    }
+
+    /// What hardware address to send to for the on-link address `addr`. An unknown one is asked for: call
+    /// [`ArpCache::poll`] afterwards.
+    #[inline]
+    pub fn lookup(&mut self, now: Instant, addr: Ipv4Addr) -> Lookup {
+        if let Some(entry) = self.entries.get_mut(&addr) {
+            entry.last_used = now;
+            return match &mut entry.state {
+                State::Known { hardware_addr, expires, requests } => {
+                    let found = *hardware_addr;
+                    if now >= *expires && *requests == 0 && entry.due.is_none() {
+                        entry.due = Some(now);
+                        self.note_due(now);
+                    }
+                    Lookup::Found(found)
+                }
+                State::Incomplete { .. } => Lookup::Pending,
+                State::Unreachable => Lookup::Unreachable,
+            };
+        }
+        self.insert(addr, Entry { state: State::Incomplete { requests: 0 }, due: Some(now), last_used: now });
+        Lookup::Pending
+    }
+
+    /// Takes in the sender's addresses of an ARP packet. `for_us` says that its target is our address: only then may it
+    /// make a new entry (RFC 826's merge flag). Returns whether something waited for this answer.
+    pub fn learn(
+        &mut self,
+        now: Instant,
+        addr: Ipv4Addr,
+        hardware_addr: EthernetAddress,
+        for_us: bool,
+    ) -> bool {
+        if !hardware_addr.is_unicast() || addr.is_unspecified() || addr.is_broadcast() || addr.is_multicast()
+        {
+            return false;
+        }
+        let state = State::Known { hardware_addr, expires: now + REACHABLE, requests: 0 };
+        match self.entries.get_mut(&addr) {
+            Some(entry) => {
+                let waited = matches!(entry.state, State::Incomplete { .. });
+                entry.state = state;
+                entry.due = None;
+                waited
+            }
+            None => {
+                if for_us {
+                    self.insert(addr, Entry { state, due: None, last_used: now });
+                }
+                false
+            }
+        }
+    }
+
+    /// Segments that make progress prove that the neighbour is there (RFC 1122 section 2.3.2.1 (4)): renews the entry.
+    #[inline]
+    pub fn confirm(&mut self, now: Instant, addr: Ipv4Addr) {
+        if let Some(Entry { state: State::Known { expires, requests, .. }, due, .. }) =
+            self.entries.get_mut(&addr)
+        {
+            *expires = now + REACHABLE;
+            *requests = 0;
+            *due = None;
+        }
+    }
+
+    /// The next thing to do at `now`; call until `None`.
+    pub fn poll(&mut self, now: Instant) -> Option<Action> {
+        while self.next_due.is_some_and(|due| due <= now) {
+            let due = self.entries.iter_mut().find(|(_, entry)| entry.due.is_some_and(|due| due <= now));
+            let Some((&addr, entry)) = due else {
+                self.next_due = self.entries.values().filter_map(|entry| entry.due).min();
+                break;
+            };
+            entry.due = Some(now + REQUEST_INTERVAL);
+            match &mut entry.state {
+                State::Incomplete { requests } if *requests < MAX_REQUESTS => {
+                    *requests += 1;
+                    return Some(Action::Request(addr));
+                }
+                State::Incomplete { .. } => {
+                    entry.state = State::Unreachable;
+                    entry.due = Some(now + UNREACHABLE);
+                    return Some(Action::Unreachable(addr));
+                }
+                State::Known { requests, hardware_addr, .. } if *requests < MAX_REQUESTS => {
+                    *requests += 1;
+                    return Some(Action::Probe(addr, *hardware_addr));
+                }
+                State::Known { .. } => {
+                    self.entries.remove(&addr);
+                    return Some(Action::Unreachable(addr));
+                }
+                State::Unreachable => {
+                    self.entries.remove(&addr);
+                }
+            }
+        }
+        None
+    }
+
+    /// When [`ArpCache::poll`] may have something to do. May be early, never late.
+    #[inline]
+    pub const fn poll_timeout(&self) -> Option<Instant> {
+        self.next_due
+    }
+
+    /// Entries of any kind.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether nothing is known nor asked.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    fn insert(&mut self, addr: Ipv4Addr, entry: Entry) {
+        if self.entries.len() >= self.capacity {
+            // Those without an answer go first: a scan of our prefix must not push out who is talking to us.
+            let victim = self
+                .entries
+                .iter()
+                .min_by_key(|(_, entry)| (matches!(entry.state, State::Known { .. }), entry.last_used))
+                .map(|(addr, _)| *addr);
+            if let Some(victim) = victim {
+                self.entries.remove(&victim);
+            }
+        }
+        if let Some(due) = entry.due {
+            self.note_due(due);
+        }
+        self.entries.insert(addr, entry);
+    }
+
+    fn note_due(&mut self, due: Instant) {
+        self.next_due = Some(self.next_due.map_or(due, |next| next.min(due)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ADDR: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+    const HW: EthernetAddress = EthernetAddress([2, 0, 0, 0, 0, 1]);
+    const HW2: EthernetAddress = EthernetAddress([2, 0, 0, 0, 0, 2]);
+
+    fn seconds(s: u64) -> Instant {
+        Instant::from_millis(1000 * s)
+    }
+
+    #[test]
+    fn asks_thrice_then_gives_up_for_a_while() {
+        let mut cache = ArpCache::default();
+        assert_eq!(cache.lookup(seconds(0), ADDR), Lookup::Pending);
+        for second in 0..3 {
+            assert_eq!(cache.poll(seconds(second)), Some(Action::Request(ADDR)));
+            assert_eq!(cache.poll(seconds(second)), None);
+            assert_eq!(cache.poll_timeout(), Some(seconds(second + 1)));
+            assert_eq!(cache.lookup(seconds(second), ADDR), Lookup::Pending);
+            assert_eq!(cache.poll(seconds(second)), None, "no second request within the interval");
+        }
+        assert_eq!(cache.poll(seconds(3)), Some(Action::Unreachable(ADDR)));
+        assert_eq!(cache.lookup(seconds(4), ADDR), Lookup::Unreachable);
+        assert_eq!(cache.poll(seconds(6)), None);
+        assert!(cache.is_empty());
+        assert_eq!(cache.lookup(seconds(6), ADDR), Lookup::Pending);
+        assert_eq!(cache.poll(seconds(6)), Some(Action::Request(ADDR)));
+    }
+
+    #[test]
+    fn answers_are_used_beyond_their_time_while_asked_again() {
+        let mut cache = ArpCache::default();
+        cache.lookup(seconds(0), ADDR);
+        cache.poll(seconds(0));
+        assert!(cache.learn(seconds(0), ADDR, HW, true));
+        assert_eq!(cache.lookup(seconds(59), ADDR), Lookup::Found(HW));
+        assert_eq!(cache.poll(seconds(59)), None);
+        assert_eq!(cache.lookup(seconds(61), ADDR), Lookup::Found(HW));
+        assert_eq!(cache.poll(seconds(61)), Some(Action::Probe(ADDR, HW)));
+        assert!(!cache.learn(seconds(61), ADDR, HW2, false), "a probe's answer frees nobody");
+        assert_eq!(cache.lookup(seconds(62), ADDR), Lookup::Found(HW2));
+        assert_eq!(cache.poll(seconds(62)), None);
+        // Silence this time.
+        cache.lookup(seconds(130), ADDR);
+        for second in 130..133 {
+            assert_eq!(cache.poll(seconds(second)), Some(Action::Probe(ADDR, HW2)));
+        }
+        assert_eq!(cache.poll(seconds(133)), Some(Action::Unreachable(ADDR)));
+        assert!(cache.is_empty());
+    }
+
+    #[test]
+    fn progress_of_connections_renews() {
+        let mut cache = ArpCache::default();
+        cache.learn(seconds(0), ADDR, HW, true);
+        cache.confirm(seconds(50), ADDR);
+        cache.lookup(seconds(100), ADDR);
+        assert_eq!(cache.poll(seconds(100)), None);
+        cache.lookup(seconds(111), ADDR);
+        assert_eq!(cache.poll(seconds(111)), Some(Action::Probe(ADDR, HW)));
+        cache.confirm(seconds(111), ADDR);
+        assert_eq!(cache.poll(seconds(115)), None);
+    }
+
+    #[test]
+    fn strangers_cannot_fill_or_poison_by_announcement() {
+        let mut cache = ArpCache::new(4);
+        cache.learn(seconds(0), ADDR, HW, true);
+        for host in 2..200 {
+            cache.learn(seconds(1), Ipv4Addr::new(10, 0, 0, host), HW2, false);
+        }
+        assert_eq!(cache.len(), 1);
+        for bad in [EthernetAddress::BROADCAST, EthernetAddress([1, 0, 0, 0, 0, 0]), EthernetAddress([0; 6])]
+        {
+            cache.learn(seconds(1), ADDR, bad, true);
+        }
+        cache.learn(seconds(1), Ipv4Addr::UNSPECIFIED, HW, true);
+        cache.learn(seconds(1), Ipv4Addr::BROADCAST, HW, true);
+        assert_eq!(cache.len(), 1);
+        assert_eq!(cache.lookup(seconds(2), ADDR), Lookup::Found(HW));
+    }
+
+    #[test]
+    fn bounded_and_a_scan_spares_the_living() {
+        let mut cache = ArpCache::new(4);
+        cache.learn(seconds(0), ADDR, HW, true);
+        for host in 2..200 {
+            cache.lookup(seconds(1), Ipv4Addr::new(10, 0, 0, host));
+            assert!(cache.len() <= 4);
+        }
+        assert_eq!(cache.lookup(seconds(2), ADDR), Lookup::Found(HW));
+        let mut requests = 0;
+        while cache.poll(seconds(2)).is_some() {
+            requests += 1;
+        }
+        assert_eq!(requests, 3);
+    }
+}

@@ -1,0 +1,6 @@
+//! What an interface knows besides its connections: who its neighbours are, where packets go next, and which
+//! connection a segment belongs to.
+
+pub mod arp_cache;
+pub mod demux;
+pub mod route;
