@@ -6,6 +6,8 @@ pub mod ir;
 
 pub mod compose;
 
+pub mod analyse;
+
 pub mod plan;
 
 pub mod backend;

@@ -1,5 +1,9 @@
 //! From a composition to the passes that the driver runs over the data.
 
+pub(crate) mod combine;
+pub mod scalar;
+pub mod vector;
+
 use crate::compose::{Composition, Stage};
 
 /// Passes in stream order. A plan of one pass runs over the whole stretch at once; several run over L1-sized blocks, each

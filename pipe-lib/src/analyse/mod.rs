@@ -1,0 +1,8 @@
+//! What the compiler proves of a pipe: the class of each state, whether the stream is modified, legal rewrites.
+//!
+//! Everything here looks at dataflow alone; names play no part. No IO, no `unsafe`.
+
+pub mod class;
+pub(crate) mod rewrite;
+
+pub use class::{Class, PipeFacts, Reduce, StateFacts, analyse};

@@ -1,0 +1,68 @@
+//! From a register of partial results to the state: the end of every vector loop.
+
+use super::vector::{Accumulate, Accumulator};
+use crate::analyse::Reduce;
+use crate::ir::{Ty, UnaryOp, eval};
+
+/// The state after `partial` (the accumulator's registers, one after the other, unroll slots already merged) is taken in.
+pub(crate) fn combine(acc: &Accumulator, state: u64, partial: &[u8]) -> u64 {
+    match acc.form {
+        Accumulate::Lanes => lanes(acc, state, partial),
+        Accumulate::Sum { .. } => {
+            let total = total(acc.lane, partial);
+            add_total(acc, state, total)
+        }
+    }
+}
+
+/// Takes a sum of all operands into the state.
+pub(crate) fn add_total(acc: &Accumulator, state: u64, total: u128) -> u64 {
+    match acc.op {
+        Reduce::Addc => {
+            let mut sum = fold(acc.ty, total);
+            if acc.swapped {
+                sum = eval::unary(UnaryOp::Bswap, acc.ty, sum);
+            }
+            acc.op.apply(acc.ty, state, sum)
+        }
+        Reduce::Addmod(m) => ((u128::from(state) + total) % u128::from(m)) as u64,
+        _ => state.wrapping_add(total as u64) & acc.ty.mask(),
+    }
+}
+
+fn lanes(acc: &Accumulator, state: u64, partial: &[u8]) -> u64 {
+    let word = |bytes: &[u8]| bytes.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
+    let lanes = partial.chunks_exact(usize::from(acc.lane)).map(|lane| word(lane) & acc.ty.mask());
+    lanes.fold(state, |state, lane| acc.op.apply(acc.ty, state, lane))
+}
+
+/// The sum of all lanes from the pair `s1`, `s2` of 64-bit accumulators.
+///
+/// With operands of up to 32 bits, `s1` wraps: it is the sum of the low halves plus `2^32` times that of the high ones,
+/// which `s2` holds, so `s1 - (s2 << 32)` is the sum of the low halves exactly (less than 2^64 for fewer than 2^32 steps).
+fn total(lane: u8, partial: &[u8]) -> u128 {
+    let (s1, s2) = partial.split_at(partial.len() / 2);
+    let words = |bytes: &[u8]| -> Vec<u64> {
+        bytes
+            .chunks_exact(8)
+            .map(|word| word.iter().rev().fold(0, |acc, byte| acc << 8 | u64::from(*byte)))
+            .collect()
+    };
+    let mut total = 0u128;
+    for (s1, s2) in words(s1).into_iter().zip(words(s2)) {
+        total += if lane == 8 {
+            u128::from(s1) + (u128::from(s2) << 32)
+        } else {
+            u128::from(s1.wrapping_sub(s2 << 32)) + u128::from(s2)
+        };
+    }
+    total
+}
+
+/// Residue modulo `2^width - 1` in one's complement form: zero only for zero.
+fn fold(ty: Ty, mut total: u128) -> u64 {
+    while total >> ty.bits() != 0 {
+        total = (total & u128::from(ty.mask())) + (total >> ty.bits());
+    }
+    total as u64
+}
