@@ -1,4 +1,11 @@
 //! What the servers are made of: buffers, payload sources, timers, event loop, transfer engines.
 
-pub mod payload;
 pub mod time;
+pub mod timer_wheel;
+
+pub mod event_loop;
+pub mod poller;
+
+pub mod payload;
+
+pub mod stats;

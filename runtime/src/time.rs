@@ -54,3 +54,22 @@ impl Sub<Duration> for Instant {
         Instant { ns: self.ns.saturating_sub(u64::try_from(rhs.as_nanos()).unwrap_or(u64::MAX)) }
     }
 }
+
+/// The machine's monotonic clock. Only drivers read it; its origin is when it was made, so that no instant is before [`Instant::ZERO`].
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    origin: std::time::Instant,
+}
+
+impl Clock {
+    /// A clock that starts now at [`Instant::ZERO`].
+    #[expect(clippy::new_without_default, reason = "two clocks are not equal, so there is no default one")]
+    pub fn new() -> Clock {
+        Clock { origin: std::time::Instant::now() }
+    }
+
+    /// The time now.
+    pub fn now(self) -> Instant {
+        Instant::from_nanos(u64::try_from(self.origin.elapsed().as_nanos()).unwrap_or(u64::MAX))
+    }
+}

@@ -1,0 +1,98 @@
+//! Readiness by Linux's epoll(7).
+
+use super::{Event, Interest, Poller, Token, Trigger};
+use rustix::buffer::spare_capacity;
+use rustix::event::{Timespec, epoll};
+use std::fmt;
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+/// Events taken by one system call. More stay for the next.
+const EVENTS_PER_WAIT: usize = 256;
+
+/// An epoll instance.
+pub struct Epoll {
+    fd: OwnedFd,
+    ready: Vec<epoll::Event>,
+}
+
+impl fmt::Debug for Epoll {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Epoll").field("fd", &self.fd).finish_non_exhaustive()
+    }
+}
+
+impl Epoll {
+    /// A new instance with nothing registered.
+    ///
+    /// # Errors
+    /// If the process has no descriptors left.
+    pub fn new() -> io::Result<Epoll> {
+        let fd = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        Ok(Epoll { fd, ready: Vec::with_capacity(EVENTS_PER_WAIT) })
+    }
+}
+
+impl Poller for Epoll {
+    fn add(&self, fd: BorrowedFd<'_>, token: Token, interest: Interest, trigger: Trigger) -> io::Result<()> {
+        Ok(epoll::add(&self.fd, fd, epoll::EventData::new_u64(token.0), flags(interest, trigger))?)
+    }
+
+    fn modify(
+        &self,
+        fd: BorrowedFd<'_>,
+        token: Token,
+        interest: Interest,
+        trigger: Trigger,
+    ) -> io::Result<()> {
+        Ok(epoll::modify(&self.fd, fd, epoll::EventData::new_u64(token.0), flags(interest, trigger))?)
+    }
+
+    fn remove(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
+        Ok(epoll::delete(&self.fd, fd)?)
+    }
+
+    fn wait(&mut self, events: &mut Vec<Event>, timeout: Option<Duration>) -> io::Result<()> {
+        events.clear();
+        self.ready.clear();
+        let timeout = timeout.map(round_up);
+        match epoll::wait(&self.fd, spare_capacity(&mut self.ready), timeout.as_ref()) {
+            Ok(_) => {}
+            Err(rustix::io::Errno::INTR) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        }
+        events.extend(self.ready.iter().map(|ready| {
+            // The kernel's structure is packed: fields by value only.
+            let (flags, data) = (ready.flags, ready.data);
+            use epoll::EventFlags as F;
+            Event {
+                token: Token(data.u64()),
+                readable: flags.intersects(F::IN | F::RDHUP | F::HUP | F::ERR),
+                writable: flags.intersects(F::OUT | F::HUP | F::ERR),
+                closed: flags.intersects(F::RDHUP | F::HUP | F::ERR),
+            }
+        }));
+        Ok(())
+    }
+}
+
+fn flags(interest: Interest, trigger: Trigger) -> epoll::EventFlags {
+    let mut flags = epoll::EventFlags::empty();
+    if interest.readable {
+        flags |= epoll::EventFlags::IN | epoll::EventFlags::RDHUP;
+    }
+    if interest.writable {
+        flags |= epoll::EventFlags::OUT;
+    }
+    if trigger == Trigger::Edge {
+        flags |= epoll::EventFlags::ET;
+    }
+    flags
+}
+
+/// Whole milliseconds, which every kernel can wait for; up, so that a timer is due after the wait.
+fn round_up(timeout: Duration) -> Timespec {
+    let ms = timeout.as_nanos().div_ceil(1_000_000).min(i32::MAX as u128) as i64;
+    Timespec { tv_sec: ms / 1000, tv_nsec: (ms % 1000 * 1_000_000) as _ }
+}
