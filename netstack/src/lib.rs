@@ -12,3 +12,5 @@ pub mod application;
 pub mod stack;
 pub mod tcp;
 pub mod transmission;
+
+pub mod device;

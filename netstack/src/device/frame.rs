@@ -1,0 +1,92 @@
+//! Frames from transmissions, for devices that want them whole and finished.
+
+use runtime::payload::Piece;
+
+use crate::transmission::Transmission;
+use crate::wire::{checksum, tcp};
+
+/// Builds frames in a buffer of its own: headers, then payload copied and summed, then the TCP checksum.
+#[derive(Debug, Default)]
+pub struct FrameBuilder {
+    frame: Vec<u8>,
+}
+
+impl FrameBuilder {
+    /// A builder with room for `prefix` bytes before each frame (a header of the device's own).
+    pub fn new() -> FrameBuilder {
+        FrameBuilder::default()
+    }
+
+    /// The frame with its checksums. A segment size in the transmission is not looked at: it must be one frame.
+    ///
+    /// `prefix` goes before the frame.
+    pub fn build(&mut self, prefix: &[u8], transmission: &Transmission<'_>) -> &mut [u8] {
+        let start = prefix.len();
+        let payload_start = start + transmission.headers.len();
+        let len = payload_start + transmission.payload_len;
+        if self.frame.len() < len {
+            self.frame.resize(len, 0);
+        }
+        let frame = &mut self.frame[..len];
+        frame[..start].copy_from_slice(prefix);
+        frame[start..payload_start].copy_from_slice(transmission.headers);
+        match transmission.tcp_start {
+            None => copy(transmission.payload, &mut frame[payload_start..]),
+            Some(tcp_start) => {
+                let payload_sum = copy_and_sum(transmission.payload, &mut frame[payload_start..]);
+                finish_checksum(&mut frame[start + usize::from(tcp_start)..payload_start], payload_sum);
+            }
+        }
+        frame
+    }
+}
+
+/// Completes the checksum of a TCP header whose field holds the pseudo-header's sum.
+fn finish_checksum(header: &mut [u8], payload_sum: u16) {
+    // The field itself is part of the sum, which brings the pseudo-header in.
+    let sum = checksum::add(checksum::sum(header), payload_sum);
+    if let Some(field) = header.get_mut(tcp::CHECKSUM_OFFSET..tcp::CHECKSUM_OFFSET + 2) {
+        field.copy_from_slice(&(!sum).to_be_bytes());
+    }
+}
+
+/// Completes in place the checksum of a frame that was received with only the pseudo-header's sum, if it is TCP over
+/// IPv4; other frames stay as they are. For those who write frames down.
+pub fn finish_partial(frame: &mut [u8]) {
+    use crate::wire::{EtherType, Protocol, ethernet, ipv4};
+
+    let Ok(ethernet) = ethernet::Frame::new_checked(&*frame) else { return };
+    if ethernet.ethertype() != EtherType::Ipv4 {
+        return;
+    }
+    let Ok(packet) = ipv4::Packet::new_checked(ethernet.payload()) else { return };
+    let (header_len, total_len) = (packet.header_len(), packet.total_len());
+    if packet.protocol() != Protocol::Tcp || packet.is_fragment() {
+        return;
+    }
+    let segment = &mut frame[ethernet::HEADER_LEN + header_len..ethernet::HEADER_LEN + total_len];
+    if segment.len() >= tcp::HEADER_LEN {
+        finish_checksum(segment, 0);
+    }
+}
+
+fn copy(pieces: &[Piece<'_>], mut to: &mut [u8]) {
+    for piece in pieces {
+        let (head, rest) = to.split_at_mut(piece.bytes.len());
+        head.copy_from_slice(piece.bytes);
+        to = rest;
+    }
+}
+
+fn copy_and_sum(pieces: &[Piece<'_>], mut to: &mut [u8]) -> u16 {
+    let (mut offset, mut total) = (0, 0);
+    for piece in pieces {
+        let (head, rest) = to.split_at_mut(piece.bytes.len());
+        head.copy_from_slice(piece.bytes);
+        let sum = piece.sum.unwrap_or_else(|| checksum::sum(head));
+        total = checksum::add(total, checksum::at_offset(sum, offset));
+        offset = (offset + head.len()) % 2;
+        to = rest;
+    }
+    total
+}

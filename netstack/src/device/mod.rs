@@ -1,0 +1,180 @@
+//! Network devices: whatever frames come from and go to, behind one small trait.
+//!
+//! ```text
+//!   stack -> Transmission -> [Pcap tracer] -> [Fault] -> [Layout: emulated NIC buffer] -> Tap | Packet | Wire
+//! ```
+//!
+//! A device takes a [`Transmission`] (headers, payload pieces, what is left to do) and does with it the best it can: a
+//! TAP device with offloads writes the pieces as they stand, one system call for up to 64 KB of TCP payload; a device
+//! without has them put into a frame by a [`frame::FrameBuilder`], copied and summed in one engine run. Devices stack:
+//! a tracer, a fault injector and an emulated network adapter wrap any other.
+//!
+//! A device does no protocol and keeps no time: `now` is an argument for those that emulate delay or write time stamps.
+
+use std::fmt;
+use std::io;
+use std::os::fd::BorrowedFd;
+
+use runtime::time::Instant;
+
+use crate::transmission::{Capabilities, RxChecksum, Transmission};
+use crate::wire::EthernetAddress;
+
+pub mod frame;
+pub mod sys;
+
+pub mod packet;
+pub mod tap;
+pub mod wire;
+
+pub mod fault;
+
+pub mod pcap;
+
+/// A frame that a device received, borrowed from the device until the next call.
+#[derive(Clone, Copy, Debug)]
+pub struct Received<'a> {
+    /// From the Ethernet header on, without frame check sequence. With receive offloads up to 64 KB.
+    pub bytes: &'a [u8],
+    /// What the device knows of the TCP checksum.
+    pub checksum: RxChecksum,
+}
+
+/// Counters since a device was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Frames received; a merged super-frame counts once.
+    pub rx_frames: u64,
+    /// Bytes in them.
+    pub rx_bytes: u64,
+    /// Frames received but of no use: cut short, or dropped on purpose.
+    pub rx_dropped: u64,
+    /// Transmissions sent; a super-segment counts once.
+    pub tx_frames: u64,
+    /// Bytes in them.
+    pub tx_bytes: u64,
+    /// Transmissions that the device did not take: for TCP, lost on the wire.
+    pub tx_dropped: u64,
+}
+
+impl Stats {
+    fn received(&mut self, bytes: usize) {
+        self.rx_frames += 1;
+        self.rx_bytes += bytes as u64;
+    }
+
+    fn transmitted(&mut self, bytes: usize) {
+        self.tx_frames += 1;
+        self.tx_bytes += bytes as u64;
+    }
+}
+
+/// A source and sink of Ethernet frames.
+pub trait Device: fmt::Debug {
+    /// What may be left to the device.
+    fn capabilities(&self) -> Capabilities;
+
+    /// Longest IPv4 packet that one frame carries, in bytes.
+    fn mtu(&self) -> u16;
+
+    /// An Ethernet address that a stack on this device may call its own.
+    fn hardware_addr(&self) -> EthernetAddress;
+
+    /// The descriptor to poll for arrival, if the device has one.
+    fn descriptor(&self) -> Option<BorrowedFd<'_>>;
+
+    /// Whether [`Device::transmit`] would find room now. When not, poll the descriptor for writing.
+    fn can_transmit(&mut self) -> bool {
+        true
+    }
+
+    /// Sends. A device that is congested drops and counts, as a wire would.
+    ///
+    /// # Errors
+    /// Only what makes the device useless: the interface is gone or down.
+    fn transmit(&mut self, now: Instant, transmission: &Transmission<'_>) -> io::Result<()>;
+
+    /// The next frame, if one has arrived.
+    ///
+    /// # Errors
+    /// Only what makes the device useless.
+    fn receive(&mut self, now: Instant) -> io::Result<Option<Received<'_>>>;
+
+    /// Hands over what [`Device::transmit`] may have kept back to send at once. Call when the burst is over.
+    ///
+    /// # Errors
+    /// As for [`Device::transmit`].
+    fn flush(&mut self, now: Instant) -> io::Result<()> {
+        let _ = now;
+        Ok(())
+    }
+
+    /// When something will arrive that the descriptor does not tell of: frames that an emulation delays.
+    fn next_arrival(&self) -> Option<Instant> {
+        None
+    }
+
+    /// Counters.
+    fn stats(&self) -> Stats;
+}
+
+impl<D: Device + ?Sized> Device for Box<D> {
+    fn capabilities(&self) -> Capabilities {
+        (**self).capabilities()
+    }
+
+    fn mtu(&self) -> u16 {
+        (**self).mtu()
+    }
+
+    fn hardware_addr(&self) -> EthernetAddress {
+        (**self).hardware_addr()
+    }
+
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        (**self).descriptor()
+    }
+
+    fn can_transmit(&mut self) -> bool {
+        (**self).can_transmit()
+    }
+
+    fn transmit(&mut self, now: Instant, transmission: &Transmission<'_>) -> io::Result<()> {
+        (**self).transmit(now, transmission)
+    }
+
+    fn receive(&mut self, now: Instant) -> io::Result<Option<Received<'_>>> {
+        (**self).receive(now)
+    }
+
+    fn flush(&mut self, now: Instant) -> io::Result<()> {
+        (**self).flush(now)
+    }
+
+    fn next_arrival(&self) -> Option<Instant> {
+        (**self).next_arrival()
+    }
+
+    fn stats(&self) -> Stats {
+        (**self).stats()
+    }
+}
+
+/// Whether an error of a device's `transmit` or `receive` is over with the frame that met it: the queue was full, or the
+/// interface refused that frame.
+fn is_transient(error: &io::Error) -> bool {
+    let code = error.raw_os_error();
+    error.kind() == io::ErrorKind::WouldBlock
+        || code == Some(libc::ENOBUFS)
+        || code == Some(libc::ENOMEM)
+        || code == Some(libc::EINVAL)
+        || code == Some(libc::EMSGSIZE)
+}
+
+/// A locally administered unicast address from random bits.
+fn random_hardware_addr() -> io::Result<EthernetAddress> {
+    let mut bytes = [0u8; 6];
+    rustix::rand::getrandom(&mut bytes[..], rustix::rand::GetRandomFlags::empty())?;
+    bytes[0] = bytes[0] & 0xfc | 0x02;
+    Ok(EthernetAddress(bytes))
+}

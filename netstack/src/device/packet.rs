@@ -1,0 +1,180 @@
+//! AF_PACKET by way of `pnet`: a system call or two a frame and no offloads, but it runs on any interface of the machine.
+//! The portable baseline that faster devices are measured against.
+//!
+//! The kernel keeps its own stack on the interface, so it must not own the address that we answer for, or it would
+//! reset our connections.
+//!
+//! **Partial checksums.** A peer on this machine (the far end of a veth pair, a container) leaves checksums to a
+//! network adapter that is not there: its frames arrive here with only the pseudo-header's sum in the checksum field,
+//! and up to 64 KB long. This device cannot see the kernel's note of that, so such segments fail verification and are
+//! dropped, as they must be, since nothing tells them from damaged ones. Switch the *peer's* offloads off:
+//! [`super::sys::link::set_tx_offload`], or `ethtool -K PEER tx off tso off gso off`.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, IntoRawFd, OwnedFd};
+use std::time::Duration;
+
+use pnet::datalink::{self, Channel, DataLinkReceiver, DataLinkSender, MacAddr, NetworkInterface};
+use runtime::time::Instant;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::frame::FrameBuilder;
+use super::sys::{link, packet};
+use super::{Device, Received, Stats, is_transient};
+use crate::transmission::{Capabilities, RxChecksum, Transmission};
+use crate::wire::{EthernetAddress, ethernet, ipv4};
+
+/// Room for the longest frame: `pnet` cuts longer ones without a word, and its default of 4,096 bytes is too little for
+/// jumbo frames and merged ones.
+const FRAME_BUFFER_LEN: usize = ethernet::HEADER_LEN + 4 + ipv4::MAX_PACKET_LEN;
+
+/// Socket buffers: a few milliseconds of a fast sender's frames.
+const SOCKET_BUFFER_LEN: usize = 8 << 20;
+
+/// An interface of the machine as a [`Device`].
+pub struct PacketDevice {
+    sender: Box<dyn DataLinkSender>,
+    receiver: Box<dyn DataLinkReceiver>,
+    /// The same socket as in the two above, to poll.
+    socket: OwnedFd,
+    name: String,
+    mtu: u16,
+    hardware_addr: EthernetAddress,
+    builder: FrameBuilder,
+    /// The send buffer was full when last written to.
+    is_full: bool,
+    stats: Stats,
+}
+
+impl PacketDevice {
+    /// Opens the Ethernet interface `name`, which must be up.
+    ///
+    /// # Errors
+    /// `ENODEV` if there is none; needs `CAP_NET_RAW`; [`io::ErrorKind::InvalidInput`] if it is no Ethernet interface.
+    pub fn open(name: &str) -> io::Result<PacketDevice> {
+        let interface = link::get(name)?;
+        let Some(hardware_addr) = interface.hardware_addr.filter(|address| address.is_unicast()) else {
+            let text = format!("{name} is no Ethernet interface");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        };
+        let socket = packet::open()?;
+        packet::set_buffers(&socket, SOCKET_BUFFER_LEN)?;
+        let config = datalink::Config {
+            write_buffer_size: FRAME_BUFFER_LEN,
+            read_buffer_size: FRAME_BUFFER_LEN,
+            // Zero makes pnet's own poll() return at once.
+            read_timeout: Some(Duration::ZERO),
+            write_timeout: Some(Duration::ZERO),
+            promiscuous: false,
+            socket_fd: Some(socket.try_clone()?.into_raw_fd()),
+            ..datalink::Config::default()
+        };
+        let [a, b, c, d, e, f] = hardware_addr.0;
+        let network_interface = NetworkInterface {
+            name: name.to_owned(),
+            description: String::new(),
+            index: interface.index,
+            mac: Some(MacAddr(a, b, c, d, e, f)),
+            ips: Vec::new(),
+            flags: 0,
+        };
+        let Channel::Ethernet(sender, receiver) = datalink::channel(&network_interface, config)? else {
+            return Err(io::ErrorKind::Unsupported.into());
+        };
+        Ok(PacketDevice {
+            sender,
+            receiver,
+            socket,
+            name: name.to_owned(),
+            mtu: u16::try_from(interface.mtu).unwrap_or(u16::MAX),
+            hardware_addr,
+            builder: FrameBuilder::new(),
+            is_full: false,
+            stats: Stats::default(),
+        })
+    }
+
+    /// Name of the interface.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+impl std::fmt::Debug for PacketDevice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PacketDevice")
+            .field("name", &self.name)
+            .field("stats", &self.stats)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Device for PacketDevice {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::default()
+    }
+
+    fn mtu(&self) -> u16 {
+        self.mtu
+    }
+
+    fn hardware_addr(&self) -> EthernetAddress {
+        self.hardware_addr
+    }
+
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.socket.as_fd())
+    }
+
+    fn can_transmit(&mut self) -> bool {
+        if self.is_full {
+            let mut fds = [PollFd::new(&self.socket, PollFlags::OUT)];
+            self.is_full = !matches!(poll(&mut fds, Some(&Timespec::default())), Ok(n) if n > 0);
+        }
+        !self.is_full
+    }
+
+    fn transmit(&mut self, _now: Instant, transmission: &Transmission<'_>) -> io::Result<()> {
+        let frame = self.builder.build(&[], transmission);
+        match self.sender.send_to(frame, None) {
+            Some(Ok(())) => {
+                self.stats.transmitted(frame.len());
+                Ok(())
+            }
+            Some(Err(error)) if error.kind() == io::ErrorKind::TimedOut || is_transient(&error) => {
+                self.is_full = true;
+                self.stats.tx_dropped += 1;
+                Ok(())
+            }
+            Some(Err(error)) if error.raw_os_error() == Some(libc::ENETDOWN) => {
+                self.stats.tx_dropped += 1;
+                Ok(())
+            }
+            Some(Err(error)) => Err(error),
+            None => {
+                self.stats.tx_dropped += 1;
+                Ok(())
+            }
+        }
+    }
+
+    fn receive(&mut self, _now: Instant) -> io::Result<Option<Received<'_>>> {
+        match self.receiver.next() {
+            Ok(bytes) => {
+                self.stats.received(bytes.len());
+                Ok(Some(Received { bytes, checksum: RxChecksum::Unknown }))
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(None),
+            Err(error) if matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock) => {
+                Ok(None)
+            }
+            // Reported once when the interface goes down; it may come up again.
+            Err(error) if error.raw_os_error() == Some(libc::ENETDOWN) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn stats(&self) -> Stats {
+        self.stats
+    }
+}

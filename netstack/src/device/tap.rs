@@ -1,0 +1,206 @@
+//! The TAP device: the kernel at the other end of the cable, with the offloads of its virtio-net header.
+//!
+//! With offloads on, a super-segment of up to 64 KB of payload goes out in one `writev` of header, headers and payload
+//! pieces, with checksum and segmentation left to the kernel (which, being the receiver, does neither); and the
+//! kernel's own super-segments come in whole, with unfinished checksums. With offloads off, both directions are plain
+//! frames of at most the MTU with finished checksums.
+//!
+//! Linux `Documentation/networking/tuntap.rst`; header fields as in the virtio specification 1.2, section 5.1.6.
+
+use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, BorrowedFd};
+
+use runtime::time::Instant;
+use smallvec::SmallVec;
+
+use super::frame::FrameBuilder;
+use super::sys::{link, tun};
+use super::{Device, Received, Stats, is_transient, random_hardware_addr};
+use crate::transmission::{Capabilities, RxChecksum, Transmission};
+use crate::wire::{EthernetAddress, ethernet, ipv4};
+
+/// Largest payload of a super-segment, in bytes: what an IPv4 packet holds beside the longest headers.
+const MAX_SEGMENTATION: u32 = (ipv4::MAX_PACKET_LEN - 20 - 60) as u32;
+
+/// Longest frame the kernel may hand over: a super-segment in one IPv4 packet, a VLAN tag to spare.
+const MAX_FRAME_LEN: usize = ethernet::HEADER_LEN + 4 + ipv4::MAX_PACKET_LEN;
+
+/// A TAP device as a [`Device`].
+#[derive(Debug)]
+pub struct TapDevice {
+    tap: tun::Tap,
+    offload: bool,
+    mtu: u16,
+    hardware_addr: EthernetAddress,
+    rx: Vec<u8>,
+    builder: FrameBuilder,
+    stats: Stats,
+}
+
+impl TapDevice {
+    /// Creates a TAP device, or attaches to the existing one of that name. The interface is left as it is: the caller
+    /// gives the kernel's side an address and sets it up ([`link`]), before or after.
+    ///
+    /// # Errors
+    /// As [`tun::Tap::open`].
+    pub fn open(name: Option<&str>, offload: bool) -> io::Result<TapDevice> {
+        let tap = tun::Tap::open(name)?;
+        tap.set_receive_offload(offload)?;
+        let mtu = u16::try_from(link::get(tap.name())?.mtu).unwrap_or(u16::MAX);
+        Ok(TapDevice {
+            tap,
+            offload,
+            mtu,
+            hardware_addr: random_hardware_addr()?,
+            rx: vec![0; tun::VNET_HEADER_LEN + MAX_FRAME_LEN],
+            builder: FrameBuilder::new(),
+            stats: Stats::default(),
+        })
+    }
+
+    /// Name of the kernel's interface.
+    pub fn name(&self) -> &str {
+        self.tap.name()
+    }
+
+    /// One vectored write: nothing is copied on our side.
+    fn write_pieces(&self, transmission: &Transmission<'_>) -> io::Result<()> {
+        let vnet = VnetHeader::for_transmission(transmission).to_bytes();
+        let mut slices: SmallVec<[IoSlice<'_>; 8]> = SmallVec::new();
+        slices.push(IoSlice::new(&vnet));
+        slices.push(IoSlice::new(transmission.headers));
+        slices.extend(transmission.payload.iter().map(|piece| IoSlice::new(piece.bytes)));
+        rustix::io::writev(&self.tap, &slices)?;
+        Ok(())
+    }
+}
+
+impl Device for TapDevice {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            checksum: self.offload,
+            segmentation: self.offload.then_some(MAX_SEGMENTATION),
+            gather: self.offload,
+        }
+    }
+
+    fn mtu(&self) -> u16 {
+        self.mtu
+    }
+
+    fn hardware_addr(&self) -> EthernetAddress {
+        self.hardware_addr
+    }
+
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.tap.as_fd())
+    }
+
+    fn transmit(&mut self, _now: Instant, transmission: &Transmission<'_>) -> io::Result<()> {
+        let result = if transmission.tcp_start.is_some() && transmission.offload.checksum.is_none() {
+            let frame = self.builder.build(&VnetHeader::default().to_bytes(), transmission);
+            rustix::io::write(&self.tap, frame).map(drop).map_err(io::Error::from)
+        } else {
+            self.write_pieces(transmission)
+        };
+        match result {
+            Ok(()) => self.stats.transmitted(transmission.len()),
+            // EIO: the interface is not up (yet).
+            Err(error) if is_transient(&error) || error.raw_os_error() == Some(libc::EIO) => {
+                self.stats.tx_dropped += 1;
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    fn receive(&mut self, _now: Instant) -> io::Result<Option<Received<'_>>> {
+        loop {
+            let len = match rustix::io::read(&self.tap, self.rx.as_mut_slice()) {
+                Ok(len) => len,
+                Err(rustix::io::Errno::AGAIN) => return Ok(None),
+                Err(rustix::io::Errno::INTR) => continue,
+                Err(error) => return Err(error.into()),
+            };
+            let Some(header) = self.rx[..len].first_chunk().map(VnetHeader::from_bytes) else {
+                self.stats.rx_dropped += 1;
+                continue;
+            };
+            self.stats.received(len - tun::VNET_HEADER_LEN);
+            return Ok(Some(Received {
+                bytes: &self.rx[tun::VNET_HEADER_LEN..len],
+                checksum: header.rx_checksum(),
+            }));
+        }
+    }
+
+    fn stats(&self) -> Stats {
+        self.stats
+    }
+}
+
+/// `struct virtio_net_hdr`, in the machine's byte order as TAP devices have it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct VnetHeader {
+    flags: u8,
+    gso_type: u8,
+    hdr_len: u16,
+    gso_size: u16,
+    csum_start: u16,
+    csum_offset: u16,
+}
+
+const VIRTIO_NET_HDR_F_NEEDS_CSUM: u8 = 1;
+const VIRTIO_NET_HDR_F_DATA_VALID: u8 = 2;
+const VIRTIO_NET_HDR_GSO_TCPV4: u8 = 1;
+
+impl VnetHeader {
+    /// What the device is to do with a transmission.
+    pub(super) fn for_transmission(transmission: &Transmission<'_>) -> VnetHeader {
+        let mut header = VnetHeader::default();
+        if let Some(request) = transmission.offload.checksum {
+            header.flags = VIRTIO_NET_HDR_F_NEEDS_CSUM;
+            header.csum_start = request.start;
+            header.csum_offset = request.offset;
+        }
+        if let Some(segment_size) = transmission.offload.segment_size
+            && transmission.payload_len > usize::from(segment_size)
+        {
+            header.gso_type = VIRTIO_NET_HDR_GSO_TCPV4;
+            header.gso_size = segment_size;
+            header.hdr_len = transmission.headers.len() as u16;
+        }
+        header
+    }
+
+    /// What the device knows of a received frame's checksum.
+    pub(super) fn rx_checksum(self) -> RxChecksum {
+        if self.flags & VIRTIO_NET_HDR_F_NEEDS_CSUM != 0 {
+            RxChecksum::Partial
+        } else if self.flags & VIRTIO_NET_HDR_F_DATA_VALID != 0 {
+            RxChecksum::Valid
+        } else {
+            RxChecksum::Unknown
+        }
+    }
+
+    pub(super) fn to_bytes(self) -> [u8; tun::VNET_HEADER_LEN] {
+        let [h0, h1] = self.hdr_len.to_ne_bytes();
+        let [g0, g1] = self.gso_size.to_ne_bytes();
+        let [s0, s1] = self.csum_start.to_ne_bytes();
+        let [o0, o1] = self.csum_offset.to_ne_bytes();
+        [self.flags, self.gso_type, h0, h1, g0, g1, s0, s1, o0, o1]
+    }
+
+    pub(super) fn from_bytes(bytes: &[u8; tun::VNET_HEADER_LEN]) -> VnetHeader {
+        let word = |at: usize| u16::from_ne_bytes([bytes[at], bytes[at + 1]]);
+        VnetHeader {
+            flags: bytes[0],
+            gso_type: bytes[1],
+            hdr_len: word(2),
+            gso_size: word(4),
+            csum_start: word(6),
+            csum_offset: word(8),
+        }
+    }
+}
