@@ -11,3 +11,20 @@ pub mod analyse;
 pub mod plan;
 
 pub mod backend;
+
+mod drive;
+mod ends;
+pub mod engine;
+pub mod run;
+pub mod stream;
+
+pub mod cache;
+pub mod pipeline;
+
+pub use backend::Backend;
+pub use cache::EngineCache;
+pub use compose::{Composer, Composition};
+pub use engine::{CompileError, CompileOptions, Engine, Prepared};
+pub use pipeline::Pipeline;
+pub use run::{ExportInfo, ExportValue, Imports, Run, RunError};
+pub use stream::Stream;

@@ -7,6 +7,11 @@
 #[allow(dead_code, reason = "grows towards its first caller, the engine's choice of a backend")]
 pub(crate) mod native;
 
+pub(crate) mod interp;
+pub mod oracle;
+
+use crate::compose::Composition;
+use crate::plan::Pass;
 use std::fmt;
 
 /// Longest stretch that the driver hands to one call of [`PassCode::words`]: code may keep per-lane partial sums that
@@ -94,4 +99,20 @@ pub(crate) trait PassCode: Send + Sync {
     /// # Safety
     /// The contract of the trait.
     unsafe fn tail(&self, states: *mut u64, pos: u64, src: *const u8, dst: *mut u8, len: usize);
+}
+
+/// Code for a pass from the backend asked for; `Auto` takes the first that does not refuse. Says which it was.
+pub(crate) fn generate(
+    composition: &Composition,
+    pass: &Pass,
+    backend: Backend,
+) -> Result<(Backend, Box<dyn PassCode>), Unsupported> {
+    match backend {
+        Backend::Auto | Backend::Interp => {
+            Ok((Backend::Interp, Box::new(interp::InterpCode::new(composition, pass))))
+        }
+        Backend::Cranelift | Backend::Native => {
+            Err(Unsupported { backend, what: "it is not part of this build".to_owned() })
+        }
+    }
 }

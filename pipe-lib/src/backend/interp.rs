@@ -1,0 +1,220 @@
+//! The interpreted [`PassCode`]: runs everything, word at a time; the fall-back of the engine, and `Backend::Interp`.
+//!
+//! It goes through the same driver and plan as machine code does. It is not the oracle: see [`super::oracle`].
+
+use super::PassCode;
+use crate::compose::Composition;
+use crate::ir::{Block, Endian, Gauge, Op, Pipe, Table, Tail, Value, eval};
+use crate::plan::Pass;
+use smallvec::SmallVec;
+use std::sync::Arc;
+
+/// Stages take turns over blocks of this size, so that they stay in the first-level cache.
+const BLOCK: usize = 4096;
+
+/// Values of one block; inline for pipes of ordinary length.
+type Values = SmallVec<[u64; 64]>;
+
+/// The stages of a pass, interpreted.
+#[derive(Debug)]
+pub(crate) struct InterpCode {
+    stages: Box<[Arc<Pipe>]>,
+    modifies: bool,
+}
+
+impl InterpCode {
+    /// Takes any pass of a valid composition.
+    pub(crate) fn new(composition: &Composition, pass: &Pass) -> InterpCode {
+        let stages = pass.stages(composition).map(|stage| Arc::clone(&stage.pipe)).collect();
+        InterpCode { stages, modifies: pass.modifies(composition) }
+    }
+
+    /// All stages, one after another, over a block in place.
+    fn block(&self, states: &mut [u64], pos: u64, bytes: &mut [u8]) {
+        let mut base = 0;
+        for pipe in &self.stages {
+            let end = base + pipe.states.len();
+            run_stage(pipe, &mut states[base..end], pos, bytes);
+            base = end;
+        }
+    }
+
+    /// All stages over a block that must not be written; they modify nothing.
+    fn block_read_only(&self, states: &mut [u64], pos: u64, bytes: &[u8]) {
+        let mut base = 0;
+        for pipe in &self.stages {
+            let end = base + pipe.states.len();
+            tap_stage(pipe, &mut states[base..end], pos, bytes);
+            base = end;
+        }
+    }
+
+    /// # Safety
+    /// The contract of [`PassCode`], without its conditions on `len`.
+    unsafe fn run(&self, states: *mut u64, pos: u64, src: *const u8, dst: *mut u8, len: usize) {
+        let count = self.stages.iter().map(|pipe| pipe.states.len()).sum();
+        let states: &mut [u64] = if count == 0 {
+            &mut []
+        } else {
+            // SAFETY: the contract gives one initialised word for each state, not used by anyone else meanwhile.
+            unsafe { std::slice::from_raw_parts_mut(states, count) }
+        };
+        let mut scratch = [0; BLOCK];
+        let mut at = 0;
+        while at < len {
+            let n = BLOCK.min(len - at);
+            let pos = pos + at as u64;
+            // SAFETY: `at + n <= len`, and `src` is readable for `len` bytes.
+            let from = unsafe { src.add(at) };
+            if dst.is_null() {
+                // SAFETY: as above; nothing writes to these bytes while the slice lives.
+                let bytes = unsafe { std::slice::from_raw_parts(from, n) };
+                if self.modifies {
+                    scratch[..n].copy_from_slice(bytes);
+                    self.block(states, pos, &mut scratch[..n]);
+                } else {
+                    self.block_read_only(states, pos, bytes);
+                }
+            } else {
+                // SAFETY: `dst` is writable for `len` bytes.
+                let to = unsafe { dst.add(at) };
+                if !std::ptr::eq(from, to) {
+                    // SAFETY: both are valid for `n` bytes; when not equal, `src` and `dst` do not overlap.
+                    unsafe { std::ptr::copy_nonoverlapping(from, to, n) };
+                }
+                // SAFETY: `to` is valid for `n` bytes, now initialised; `src` is not read again for them.
+                self.block(states, pos, unsafe { std::slice::from_raw_parts_mut(to, n) });
+            }
+            at += n;
+        }
+    }
+}
+
+impl PassCode for InterpCode {
+    unsafe fn words(&self, states: *mut u64, pos: u64, src: *const u8, dst: *mut u8, len: usize) {
+        // SAFETY: the caller keeps the trait's contract.
+        unsafe { self.run(states, pos, src, dst, len) }
+    }
+
+    unsafe fn tail(&self, states: *mut u64, pos: u64, src: *const u8, dst: *mut u8, len: usize) {
+        // SAFETY: the caller keeps the trait's contract.
+        unsafe { self.run(states, pos, src, dst, len) }
+    }
+}
+
+/// One pipe over whole words and, at the end, over what is left by its tail rule.
+fn run_stage(pipe: &Pipe, states: &mut [u64], pos: u64, bytes: &mut [u8]) {
+    let Some(Value(out)) = pipe.out else {
+        return tap_stage(pipe, states, pos, bytes);
+    };
+    let word = pipe.word_bytes();
+    let mut values = Values::new();
+    let mut pos = pos;
+    let mut words = bytes.chunks_exact_mut(word);
+    for bytes in &mut words {
+        step(pipe, states, pos, read_word(pipe.input, bytes), &mut values);
+        write_word(pipe.output, values[out as usize], bytes);
+        pos += word as u64;
+    }
+    let rest = words.into_remainder();
+    if rest.is_empty() || matches!(pipe.tail, Tail::Pass | Tail::Reject) {
+        return;
+    }
+    let mut padded = [0; 8];
+    padded[..rest.len()].copy_from_slice(rest);
+    step(pipe, states, pos, read_word(pipe.input, &padded[..word]), &mut values);
+    if pipe.tail == Tail::Partial {
+        write_word(pipe.output, values[out as usize], &mut padded[..word]);
+        rest.copy_from_slice(&padded[..rest.len()]);
+    }
+}
+
+/// The same for a pipe that writes nothing.
+fn tap_stage(pipe: &Pipe, states: &mut [u64], pos: u64, bytes: &[u8]) {
+    if states.is_empty() {
+        return;
+    }
+    let word = pipe.word_bytes();
+    let mut values = Values::new();
+    let mut pos = pos;
+    let mut words = bytes.chunks_exact(word);
+    for bytes in &mut words {
+        step(pipe, states, pos, read_word(pipe.input, bytes), &mut values);
+        pos += word as u64;
+    }
+    let rest = words.remainder();
+    if !rest.is_empty() && matches!(pipe.tail, Tail::Zero | Tail::Partial) {
+        let mut padded = [0; 8];
+        padded[..rest.len()].copy_from_slice(rest);
+        step(pipe, states, pos, read_word(pipe.input, &padded[..word]), &mut values);
+    }
+}
+
+/// The body once, then the new states.
+fn step(pipe: &Pipe, states: &mut [u64], pos: u64, x: u64, values: &mut Values) {
+    run_block(&pipe.body, &pipe.tables, states, x, pos, values);
+    for (state, next) in states.iter_mut().zip(&pipe.next) {
+        *state = values[next.0 as usize];
+    }
+}
+
+/// The value of an export of `pipe`, whose registers ended as `states`.
+pub(crate) fn export_value(pipe: &Pipe, export: usize, states: &[u64]) -> u64 {
+    let value = pipe.exports[export].value;
+    if let Op::State(id) = pipe.finish.inst(value).op {
+        return states[id.0 as usize];
+    }
+    let mut values = Values::new();
+    run_block(&pipe.finish, &pipe.tables, states, 0, 0, &mut values);
+    values[value.0 as usize]
+}
+
+fn run_block(block: &Block, tables: &[Table], states: &[u64], x: u64, pos: u64, values: &mut Values) {
+    values.clear();
+    for inst in &block.insts {
+        let value = |v: Value| values[v.0 as usize];
+        let result = match inst.op {
+            Op::In => x,
+            Op::Pos => pos,
+            Op::State(id) => states[id.0 as usize],
+            // Composing replaced parameters by constants, and `validate` has checked it.
+            Op::Param(_) => 0,
+            Op::Const(literal) => literal,
+            Op::Unary(op, a) => eval::unary(op, inst.ty, value(a)),
+            Op::Binary(op, a, b) => eval::binary(op, inst.ty, value(a), value(b)),
+            Op::Compare(op, a, b) => eval::compare(op, block.ty(a), value(a), value(b)),
+            Op::Select { cond, then, otherwise } => value(if value(cond) != 0 { then } else { otherwise }),
+            Op::Modular(op, a, b, m) => eval::modular(op, inst.ty, value(a), value(b), value(m)),
+            Op::Convert(op, a) => eval::convert(op, block.ty(a), inst.ty, value(a)),
+            Op::Lookup(table, index) => {
+                let table = &tables[table.0 as usize].values;
+                table[value(index) as usize & (table.len() - 1)]
+            }
+            Op::Crc(op, acc, data) => eval::crc(op, block.ty(data), value(acc), value(data)),
+        };
+        values.push(result);
+    }
+}
+
+fn read_word(gauge: Gauge, bytes: &[u8]) -> u64 {
+    let little = match *bytes {
+        [a] => u64::from(a),
+        [a, b] => u64::from(u16::from_le_bytes([a, b])),
+        [a, b, c, d] => u64::from(u32::from_le_bytes([a, b, c, d])),
+        [a, b, c, d, e, f, g, h] => u64::from_le_bytes([a, b, c, d, e, f, g, h]),
+        _ => 0,
+    };
+    match gauge.endian {
+        Endian::Little => little,
+        Endian::Big => little.swap_bytes() >> (64 - 8 * bytes.len()),
+    }
+}
+
+fn write_word(gauge: Gauge, word: u64, bytes: &mut [u8]) {
+    let n = bytes.len();
+    let little = match gauge.endian {
+        Endian::Little => word,
+        Endian::Big => word.swap_bytes() >> (64 - 8 * n),
+    };
+    bytes.copy_from_slice(&little.to_le_bytes()[..n]);
+}

@@ -1,0 +1,156 @@
+//! The oracle: what a pipeline means, as plainly as it can be written.
+//!
+//! Unfused and whole-buffer: one stage after another over the entire stream, one word after another. It shares with the
+//! engines only the meaning of single instructions ([`crate::ir::eval`]); it knows nothing of plans, passes, blocks or
+//! the driver, so that it can judge them all. Speed is no concern here.
+
+use crate::compose::{Composition, Stage};
+use crate::ir::{Block, Layout, Op, Pipe, StateInit, Table, Tail, Value, eval};
+use crate::run::RunError;
+
+/// What a pipeline makes of a stream.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// The stream after the last stage; as long as the source.
+    pub output: Vec<u8>,
+    /// One list for each export, in (stage, export) order: an entry a window, or exactly one entry without windows.
+    pub exports: Vec<Vec<u64>>,
+}
+
+/// A register's value before the first word, in place of its initial one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Import {
+    /// Index of the stage.
+    pub stage: usize,
+    /// Index of the state within the pipe.
+    pub state: usize,
+    /// The value, masked to the state's type.
+    pub value: u64,
+}
+
+/// Runs `composition` over the stream `source`; layouts at its ends are left out (see [`gather`] and [`scatter`]).
+///
+/// Refuses, as every engine does, a length that a stage's tail rule rejects.
+pub fn run(composition: &Composition, imports: &[Import], source: &[u8]) -> Result<Outcome, RunError> {
+    let mut outcome = Outcome { output: source.to_vec(), exports: Vec::new() };
+    for (index, stage) in composition.stages.iter().enumerate() {
+        let mut initial: Vec<u64> = stage.pipe.states.iter().map(|state| initial_value(state.init)).collect();
+        for import in imports.iter().filter(|import| import.stage == index) {
+            initial[import.state] = import.value;
+        }
+        let mut lists = vec![Vec::new(); stage.pipe.exports.len()];
+        match stage.window {
+            None => {
+                let values = run_stream(stage, &initial, &mut outcome.output)?;
+                lists.iter_mut().zip(values).for_each(|(list, value)| list.push(value));
+            }
+            Some(window) => {
+                let window = usize::try_from(window.get()).unwrap_or(usize::MAX);
+                for part in outcome.output.chunks_mut(window) {
+                    let values = run_stream(stage, &initial, part)?;
+                    lists.iter_mut().zip(values).for_each(|(list, value)| list.push(value));
+                }
+            }
+        }
+        outcome.exports.extend(lists);
+    }
+    Ok(outcome)
+}
+
+/// One stage over one stream (or window), in place; gives the exports.
+fn run_stream(stage: &Stage, initial: &[u64], stream: &mut [u8]) -> Result<Vec<u64>, RunError> {
+    let pipe = &*stage.pipe;
+    let word = pipe.word_bytes();
+    let mut states = initial.to_vec();
+    for (index, bytes) in stream.chunks_mut(word).enumerate() {
+        let leftover = bytes.len();
+        if leftover < word {
+            match pipe.tail {
+                Tail::Reject => return Err(RunError::leftover(stage, leftover)),
+                Tail::Pass => break,
+                Tail::Zero | Tail::Partial => {}
+            }
+        }
+        let mut padded = [0; 8];
+        padded[..leftover].copy_from_slice(bytes);
+        let x = pipe.input.read(&padded[..word]);
+        let values = run_block(&pipe.body, &pipe.tables, &states, x, (index * word) as u64);
+        if let Some(Value(out)) = pipe.out
+            && (leftover == word || pipe.tail == Tail::Partial)
+        {
+            pipe.output.write(values[out as usize], &mut padded[..word]);
+            bytes.copy_from_slice(&padded[..leftover]);
+        }
+        states = pipe.next.iter().map(|next| values[next.0 as usize]).collect();
+    }
+    Ok(finish(pipe, &states))
+}
+
+/// The exports of a pipe whose registers ended as `states`.
+fn finish(pipe: &Pipe, states: &[u64]) -> Vec<u64> {
+    let values = run_block(&pipe.finish, &pipe.tables, states, 0, 0);
+    pipe.exports.iter().map(|export| values[export.value.0 as usize]).collect()
+}
+
+fn initial_value(init: StateInit) -> u64 {
+    match init {
+        StateInit::Const(value) => value,
+        StateInit::Param(_) => unreachable!("a composition has no unbound parameters"),
+    }
+}
+
+/// The values of all instructions of a block.
+fn run_block(block: &Block, tables: &[Table], states: &[u64], x: u64, pos: u64) -> Vec<u64> {
+    let mut values: Vec<u64> = Vec::with_capacity(block.insts.len());
+    for (_, inst) in block.iter() {
+        let value = |v: Value| values[v.0 as usize];
+        let result = match inst.op {
+            Op::In => x,
+            Op::Pos => pos,
+            Op::State(id) => states[id.0 as usize],
+            Op::Param(_) => unreachable!("a composition has no unbound parameters"),
+            Op::Const(literal) => literal,
+            Op::Unary(op, a) => eval::unary(op, inst.ty, value(a)),
+            Op::Binary(op, a, b) => eval::binary(op, inst.ty, value(a), value(b)),
+            Op::Compare(op, a, b) => eval::compare(op, block.ty(a), value(a), value(b)),
+            Op::Select { cond, then, otherwise } => value(if value(cond) == 1 { then } else { otherwise }),
+            Op::Modular(op, a, b, m) => eval::modular(op, inst.ty, value(a), value(b), value(m)),
+            Op::Convert(op, a) => eval::convert(op, block.ty(a), inst.ty, value(a)),
+            Op::Lookup(table, index) => {
+                let table = &tables[table.0 as usize].values;
+                table[value(index) as usize % table.len()]
+            }
+            Op::Crc(op, acc, data) => eval::crc(op, block.ty(data), value(acc), value(data)),
+        };
+        values.push(result);
+    }
+    values
+}
+
+/// The stream of `len` bytes that a device's buffer holds. A `fixed` source is no buffer: `None`, as for one too short.
+pub fn gather(layout: &Layout, buffer: &[u8], len: usize) -> Option<Vec<u8>> {
+    if layout.fixed {
+        return None;
+    }
+    let offset = |i: usize| layout.stripe.map_or(i as u64, |stripe| stripe.offset(i as u64));
+    (0..len).map(|i| buffer.get(offset(i) as usize).copied()).collect()
+}
+
+/// Puts `stream` into a device's buffer: its padding, its last whole access and its holes included. `buffer` must be
+/// large enough; gives the number of bytes up to the last one that belongs to the transfer.
+pub fn scatter(layout: &Layout, stream: &[u8], buffer: &mut [u8]) -> usize {
+    let mut bytes = stream.to_vec();
+    let padded = bytes.len().max(usize::try_from(layout.pad).unwrap_or(usize::MAX));
+    bytes.resize(padded.next_multiple_of(usize::from(layout.store.unwrap_or(1))), 0);
+    let mut end = 0;
+    for (i, byte) in bytes.iter().enumerate() {
+        let offset = match (layout.fixed, layout.stripe) {
+            (true, _) => i % usize::from(layout.store.unwrap_or(1)),
+            (false, Some(stripe)) => stripe.offset(i as u64) as usize,
+            (false, None) => i,
+        };
+        buffer[offset] = *byte;
+        end = end.max(offset + 1);
+    }
+    end
+}

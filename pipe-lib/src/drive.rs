@@ -1,0 +1,366 @@
+//! The driver: runs the passes of a plan over a transfer.
+//!
+//! What it does for the code of a pass: cuts stretches at the ends of windows, hands over whole loop words and the
+//! leftover bytes separately, runs several passes over L1-sized blocks, and joins words that straddle the pieces of a
+//! gather or scatter list. It keeps the contract of [`PassCode`], and assumes that lengths and overlaps were checked.
+
+use crate::backend::{MAX_CALL_BYTES, PassCode};
+use crate::ends::{Cursor, Pieces, Sink, Source};
+use crate::engine::Inner;
+use crate::run::Registers;
+use smallvec::SmallVec;
+use std::mem::MaybeUninit;
+
+/// Bytes of a block when there are several passes: a source and a destination block fit in the first-level cache.
+pub(crate) const BLOCK: usize = 4096;
+
+/// Bytes of a staging area: a block, and what the passes of the longest pipeline may hold back (less than one loop word
+/// of 8 bytes each).
+pub(crate) const STAGING: usize = BLOCK + 8 * crate::compose::MAX_STAGES;
+
+/// A pass, ready to run.
+pub(crate) struct PassRun {
+    pub(crate) code: Box<dyn PassCode>,
+    pub(crate) gauge: usize,
+    /// Whether some stage writes words.
+    pub(crate) modifies: bool,
+    /// Place of the pass's first register among all.
+    pub(crate) base: usize,
+    /// The windows that occur, each once.
+    pub(crate) windows: SmallVec<[Window; 1]>,
+    /// The window within which `pos` counts.
+    pub(crate) pos_window: Option<u64>,
+}
+
+/// The stages of a pass that share a window.
+#[derive(Debug)]
+pub(crate) struct Window {
+    pub(crate) bytes: u64,
+    pub(crate) stages: Vec<usize>,
+}
+
+impl PassRun {
+    /// Bytes from offset `at` to where the next window ends.
+    fn to_boundary(&self, at: u64) -> u64 {
+        self.windows.iter().map(|window| window.bytes - at % window.bytes).min().unwrap_or(u64::MAX)
+    }
+
+    fn pos(&self, at: u64) -> u64 {
+        match self.pos_window {
+            None => at,
+            Some(window) => at % window,
+        }
+    }
+}
+
+/// A stretch of memory seen through offsets in the stream: byte `x` of the stream lies at `ptr + (x - origin)`.
+#[derive(Clone, Copy)]
+struct View {
+    /// Null when there is nothing to write to.
+    ptr: *mut u8,
+    origin: u64,
+}
+
+impl View {
+    const NONE: View = View { ptr: std::ptr::null_mut(), origin: 0 };
+
+    fn at(self, offset: u64) -> *mut u8 {
+        if self.ptr.is_null() { self.ptr } else { self.ptr.wrapping_add((offset - self.origin) as usize) }
+    }
+}
+
+/// The registers and how far each pass has got.
+#[derive(Clone, Debug)]
+pub(crate) struct Progress {
+    pub(crate) registers: Registers,
+    /// What windows start from; left empty when there are none.
+    initial: Registers,
+    /// Offset in the stream up to which each pass is done.
+    done: SmallVec<[u64; 4]>,
+    /// A list for each export, empty for those without window.
+    pub(crate) windows: Vec<Vec<u64>>,
+}
+
+impl Progress {
+    pub(crate) fn new(inner: &Inner, initial: &Registers) -> Progress {
+        Progress {
+            registers: initial.clone(),
+            initial: if inner.windowed { initial.clone() } else { Registers::new() },
+            done: smallvec::smallvec![0; inner.passes.len()],
+            windows: if inner.windowed { vec![Vec::new(); inner.exports.len()] } else { Vec::new() },
+        }
+    }
+
+    /// Runs over a contiguous stream of `len` bytes. `dst` is null for reading only, or `src` for in place.
+    ///
+    /// # Safety
+    /// `src` is readable and a `dst` that is not null writable for `len` bytes; they do not overlap in part.
+    pub(crate) unsafe fn contiguous(&mut self, inner: &Inner, src: *const u8, dst: *mut u8, len: usize) {
+        let source = View { ptr: src.cast_mut(), origin: 0 };
+        let sink = View { ptr: dst, origin: 0 };
+        let total = len as u64;
+        match &*inner.passes {
+            [] => {
+                if !dst.is_null() && !std::ptr::eq(src, dst) && len != 0 {
+                    // SAFETY: the caller's promise; not in part and not equal means not at all.
+                    unsafe { std::ptr::copy_nonoverlapping(src, dst, len) };
+                }
+            }
+            // SAFETY: the caller's promise.
+            [_] => unsafe { self.advance(inner, 0, source, sink, total, true) },
+            _ if dst.is_null() && inner.modifies => {
+                let mut source = Cursor::new([crate::ends::Piece { ptr: src.cast_mut(), len }]);
+                // SAFETY: the caller's promise.
+                unsafe { self.staged(inner, &mut source, None, len) };
+            }
+            _ => {
+                let mut end = 0;
+                while end < total {
+                    end = total.min(end + BLOCK as u64);
+                    // SAFETY: the caller's promise.
+                    unsafe { self.block(inner, source, sink, end, end == total) };
+                }
+            }
+        }
+    }
+
+    /// All passes as far as `end`: the first from `source` to `sink`, the others in place.
+    ///
+    /// # Safety
+    /// The bytes between what is done and `end` are readable in `source` and writable in a `sink` that is not null.
+    unsafe fn block(&mut self, inner: &Inner, source: View, sink: View, end: u64, last: bool) {
+        let mut end = end;
+        let mut from = source;
+        for pass in 0..inner.passes.len() {
+            // SAFETY: the caller's promise; a pass goes no further than the one before it has got.
+            unsafe { self.advance(inner, pass, from, sink, end, last) };
+            end = self.done[pass];
+            if !sink.ptr.is_null() {
+                from = sink;
+            }
+        }
+    }
+
+    /// One pass as far as `end`, or by less than a loop word short of it unless this is the `last` stretch.
+    ///
+    /// # Safety
+    /// The bytes between what is done and `end` are readable in `from` and writable in a `to` that is not null.
+    unsafe fn advance(&mut self, inner: &Inner, index: usize, from: View, to: View, end: u64, last: bool) {
+        let pass = &inner.passes[index];
+        let gauge = pass.gauge as u64;
+        // In place and nothing to write: reading is enough.
+        let to = if from.ptr == to.ptr && !pass.modifies { View::NONE } else { to };
+        let mut at = self.done[index];
+        while at < end {
+            let boundary = pass.to_boundary(at);
+            let limit = boundary.min(end - at);
+            let mut whole = limit - limit % gauge;
+            let rest = (limit - whole) as usize;
+            while whole != 0 {
+                let n = whole.min(MAX_CALL_BYTES as u64);
+                // SAFETY: `[at, at + n)` lies within what the caller promised; `n` is a multiple of the gauge.
+                unsafe { self.words(pass, pass.pos(at), from.at(at), to.at(at), n as usize) };
+                at += n;
+                whole -= n;
+            }
+            let complete = limit == boundary || last;
+            if rest != 0 && complete {
+                // SAFETY: the `rest` bytes before the boundary or the end lie within what the caller promised.
+                unsafe { self.tail(pass, pass.pos(at), from.at(at), to.at(at), rest) };
+                at += rest as u64;
+            }
+            self.close_windows(inner, pass, at, false);
+            if rest != 0 && !complete {
+                break;
+            }
+        }
+        self.done[index] = at;
+    }
+
+    /// # Safety
+    /// The contract of [`PassCode::words`].
+    unsafe fn words(&mut self, pass: &PassRun, pos: u64, src: *const u8, dst: *mut u8, len: usize) {
+        let registers = self.registers.as_mut_ptr().wrapping_add(pass.base);
+        // SAFETY: the pass's registers start at `base`; the rest is the caller's promise.
+        unsafe { pass.code.words(registers, pos, src, dst, len) }
+    }
+
+    /// # Safety
+    /// The contract of [`PassCode::tail`].
+    unsafe fn tail(&mut self, pass: &PassRun, pos: u64, src: *const u8, dst: *mut u8, len: usize) {
+        let registers = self.registers.as_mut_ptr().wrapping_add(pass.base);
+        // SAFETY: the pass's registers start at `base`; the rest is the caller's promise.
+        unsafe { pass.code.tail(registers, pos, src, dst, len) }
+    }
+
+    /// Takes down what windows that the end of the stream cuts short come to. Called once, after the last byte.
+    pub(crate) fn finish(&mut self, inner: &Inner) {
+        if inner.windowed {
+            for (index, pass) in inner.passes.iter().enumerate() {
+                self.close_windows(inner, pass, self.done[index], true);
+            }
+        }
+    }
+
+    /// Takes down the exports of the windows that end at `at` (`is_cut`: those that are cut short there), and starts
+    /// their registers anew.
+    fn close_windows(&mut self, inner: &Inner, pass: &PassRun, at: u64, is_cut: bool) {
+        for window in &pass.windows {
+            if at.is_multiple_of(window.bytes) == is_cut {
+                continue;
+            }
+            for (index, export) in inner.exports.iter().enumerate() {
+                if window.stages.contains(&export.stage) {
+                    self.windows[index].push(inner.export_value(export, &self.registers));
+                }
+            }
+            for &stage in &window.stages {
+                let range = inner.stage_registers(stage);
+                self.registers[range.clone()].copy_from_slice(&self.initial[range]);
+            }
+        }
+    }
+
+    /// Runs over `len` bytes of a source through a staging area, in L1-sized blocks, to a sink (if any).
+    ///
+    /// # Safety
+    /// The source has and the sink takes `len` bytes.
+    pub(crate) unsafe fn staged(
+        &mut self,
+        inner: &Inner,
+        source: &mut dyn Source,
+        sink: Option<&mut dyn Sink>,
+        len: usize,
+    ) {
+        let mut area = [const { MaybeUninit::<u8>::uninit() }; STAGING];
+        let mut staging = Staging::default();
+        // SAFETY: the caller's promise.
+        unsafe { staging.feed(self, inner, area.as_mut_ptr().cast(), source, sink, len, true) };
+    }
+
+    /// A single pass over lists of pieces, without staging except of words that straddle pieces. Stops short of a last
+    /// incomplete word unless the stream ends (`last`); gives the number of bytes run over.
+    ///
+    /// # Safety
+    /// The engine has one pass. The source, and the sink if there is one, have `len` bytes, and do not overlap except
+    /// that they may be the same pieces.
+    pub(crate) unsafe fn pieces<S: Pieces, D: Pieces>(
+        &mut self,
+        inner: &Inner,
+        source: &mut Cursor<S>,
+        mut sink: Option<&mut Cursor<D>>,
+        len: usize,
+        last: bool,
+    ) -> usize {
+        let pass = &inner.passes[0];
+        let gauge = pass.gauge;
+        let mut left = len;
+        while left != 0 {
+            let at = self.done[0];
+            let boundary = usize::try_from(pass.to_boundary(at)).unwrap_or(usize::MAX);
+            let from = source.stretch();
+            let to = sink.as_mut().map(|sink| sink.stretch());
+            let contiguous = from.len.min(to.map_or(usize::MAX, |to| to.len));
+            let limit = left.min(boundary).min(contiguous).min(MAX_CALL_BYTES);
+            let whole = limit - limit % gauge;
+            let n = if whole != 0 {
+                let to = to.map_or(std::ptr::null_mut(), |to| to.ptr);
+                let to = if from.ptr == to && !pass.modifies { std::ptr::null_mut() } else { to };
+                // SAFETY: both stretches are at least `whole` bytes long.
+                unsafe { self.words(pass, pass.pos(at), from.ptr, to, whole) };
+                source.advance(whole);
+                if let Some(sink) = &mut sink {
+                    sink.advance(whole);
+                }
+                whole
+            } else {
+                let n = gauge.min(left).min(boundary);
+                if n < gauge && n != boundary && !last {
+                    break;
+                }
+                let mut word = [0; 8];
+                let ptr = word.as_mut_ptr();
+                // SAFETY: the source has, and the sink takes, `n <= left` more bytes; `word` has room for 8.
+                unsafe {
+                    source.take(ptr, n);
+                    if n == gauge {
+                        self.words(pass, pass.pos(at), ptr, ptr, n);
+                    } else {
+                        self.tail(pass, pass.pos(at), ptr, ptr, n);
+                    }
+                    if let Some(sink) = &mut sink {
+                        sink.put(ptr, n);
+                    }
+                }
+                n
+            };
+            left -= n;
+            self.done[0] = at + n as u64;
+            self.close_windows(inner, pass, self.done[0], false);
+        }
+        len - left
+    }
+}
+
+/// Which part of the stream a staging area holds.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Staging {
+    /// Offset of the first byte that not every pass has taken.
+    origin: u64,
+    /// Offset behind the last byte.
+    end: u64,
+}
+
+impl Staging {
+    /// Bytes held back.
+    pub(crate) fn held(&self) -> usize {
+        (self.end - self.origin) as usize
+    }
+
+    /// Takes `len` bytes of the source through all passes; those that are done go to the sink. When the stream ends
+    /// (`last`) all are.
+    ///
+    /// # Safety
+    /// `area` has [`STAGING`] bytes, the same at every call. The source has `len` bytes, the sink takes them and those
+    /// held back.
+    #[allow(clippy::too_many_arguments)]
+    pub(crate) unsafe fn feed(
+        &mut self,
+        progress: &mut Progress,
+        inner: &Inner,
+        area: *mut u8,
+        source: &mut dyn Source,
+        mut sink: Option<&mut dyn Sink>,
+        len: usize,
+        last: bool,
+    ) {
+        let mut left = len;
+        loop {
+            let n = left.min(BLOCK);
+            // SAFETY: fewer than `STAGING - BLOCK` bytes are held back, so a block fits behind them.
+            unsafe { source.take(area.add(self.held()), n) };
+            self.end += n as u64;
+            left -= n;
+            let view = View { ptr: area, origin: self.origin };
+            // SAFETY: the area holds all bytes that some pass has not taken, up to `end`.
+            unsafe { progress.block(inner, view, view, self.end, last && left == 0) };
+            let done = progress.done.last().copied().unwrap_or(self.end);
+            let ready = (done - self.origin) as usize;
+            // SAFETY: `ready` bytes at the start of the area are done; the rest moves to the start, within the area.
+            unsafe {
+                if let Some(sink) = &mut sink {
+                    sink.put(area, ready);
+                }
+                self.origin = done;
+                std::ptr::copy(area.add(ready), area, self.held());
+            }
+            if left == 0 {
+                break;
+            }
+        }
+        if last && let Some(sink) = sink {
+            // SAFETY: the caller's promise.
+            unsafe { sink.end() };
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! What goes into a run besides bytes, and what comes out: imports, exports, errors.
+
+use crate::compose::Stage;
+use crate::engine::{Engine, Inner};
+use crate::ir::Ty;
+use smallvec::SmallVec;
+use std::fmt;
+use std::sync::Arc;
+
+/// Registers of all stages; inline for pipelines of ordinary size, so that a run allocates nothing.
+pub(crate) type Registers = SmallVec<[u64; 8]>;
+
+/// Name and type of something a pipeline gives at the end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExportInfo {
+    /// `instance.name`.
+    pub name: String,
+    /// Type of the value.
+    pub ty: Ty,
+    /// Whether there is one value a window, rather than exactly one.
+    pub windowed: bool,
+    pub(crate) stage: usize,
+    pub(crate) export: usize,
+}
+
+/// Name and type of a register that can be imported.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RegisterInfo {
+    /// `instance.name`.
+    pub name: String,
+    /// Type of the value.
+    pub ty: Ty,
+    pub(crate) index: usize,
+}
+
+/// Registers' values before the first word (before the first word of every window, for a windowed stage), in place of
+/// the initial ones that the pipes state. Made by [`Engine::imports`] and good for that engine.
+#[derive(Clone, Debug)]
+pub struct Imports {
+    pub(crate) engine: Arc<Inner>,
+    pub(crate) registers: Registers,
+}
+
+impl Imports {
+    /// Sets the register `instance.name`.
+    pub fn set(&mut self, name: &str, value: u64) -> Result<(), RunError> {
+        let Some(register) = self.engine.registers.iter().find(|register| register.name == name) else {
+            return Err(RunError::NoSuchRegister { name: name.to_owned() });
+        };
+        if value & !register.ty.mask() != 0 {
+            return Err(RunError::ValueTooWide { name: name.to_owned(), value, ty: register.ty });
+        }
+        self.registers[register.index] = value;
+        Ok(())
+    }
+}
+
+/// The outcome of a run.
+#[derive(Clone, Debug)]
+pub struct Run<'e> {
+    /// Bytes of the stream that were read.
+    pub read: usize,
+    /// Bytes written to the destination, from its start; with a layout up to the last byte that belongs to the transfer,
+    /// holes counted. 0 for a read-only run.
+    pub written: usize,
+    pub(crate) engine: Handle<'e>,
+    pub(crate) registers: Registers,
+    pub(crate) windows: Vec<Vec<u64>>,
+}
+
+/// An engine that a run borrows, or shares when it outlives the call.
+#[derive(Clone, Debug)]
+pub(crate) enum Handle<'e> {
+    Borrowed(&'e Inner),
+    Shared(Arc<Inner>),
+}
+
+impl std::ops::Deref for Handle<'_> {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        match self {
+            Handle::Borrowed(inner) => inner,
+            Handle::Shared(inner) => inner,
+        }
+    }
+}
+
+/// What an export came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExportValue<'a> {
+    /// The value, from a stage without window.
+    One(u64),
+    /// One value a window, in stream order.
+    Windows(&'a [u64]),
+}
+
+impl Run<'_> {
+    /// The value of the export `instance.name`.
+    pub fn export(&self, name: &str) -> Result<u64, RunError> {
+        match self.export_value(self.index(name)?) {
+            ExportValue::One(value) => Ok(value),
+            ExportValue::Windows(_) => Err(RunError::Windowed { name: name.to_owned() }),
+        }
+    }
+
+    /// The value of export number `index` of [`Engine::exports`].
+    ///
+    /// # Panics
+    /// If there is no such export or it is a windowed one.
+    pub fn value(&self, index: usize) -> u64 {
+        match self.export_value(index) {
+            ExportValue::One(value) => value,
+            ExportValue::Windows(_) => panic!("export {index} is a list, one entry a window"),
+        }
+    }
+
+    /// The list of a windowed export `instance.name`, one entry a window.
+    pub fn windows(&self, name: &str) -> Result<&[u64], RunError> {
+        match self.export_value(self.index(name)?) {
+            ExportValue::Windows(values) => Ok(values),
+            ExportValue::One(_) => Err(RunError::NotWindowed { name: name.to_owned() }),
+        }
+    }
+
+    /// What export number `index` of [`Engine::exports`] came to.
+    ///
+    /// # Panics
+    /// If there is no such export.
+    pub fn export_value(&self, index: usize) -> ExportValue<'_> {
+        let info = &self.engine.exports[index];
+        if info.windowed {
+            ExportValue::Windows(&self.windows[index])
+        } else {
+            ExportValue::One(self.engine.export_value(info, &self.registers))
+        }
+    }
+
+    /// All exports with their values, in stream order.
+    pub fn exports(&self) -> impl Iterator<Item = (&ExportInfo, ExportValue<'_>)> {
+        self.engine.exports.iter().enumerate().map(|(index, info)| (info, self.export_value(index)))
+    }
+
+    /// The final value of the register `instance.name` (of a windowed stage: since its last window ended). Imported
+    /// into a later run, it continues where this one stopped.
+    pub fn register(&self, name: &str) -> Result<u64, RunError> {
+        match self.engine.registers.iter().find(|register| register.name == name) {
+            Some(register) => Ok(self.registers[register.index]),
+            None => Err(RunError::NoSuchRegister { name: name.to_owned() }),
+        }
+    }
+
+    fn index(&self, name: &str) -> Result<usize, RunError> {
+        let found = self.engine.exports.iter().position(|export| export.name == name);
+        found.ok_or_else(|| RunError::NoSuchExport { name: name.to_owned() })
+    }
+}
+
+/// Why a run was refused. Whenever one is returned by a function that transfers a whole stream, not a byte was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RunError {
+    /// The destination is too small.
+    ShortDestination {
+        /// Bytes that the transfer takes there.
+        needed: usize,
+        /// Bytes there are.
+        have: usize,
+    },
+    /// A stage rejects leftover bytes (`tail reject`), and the stream or one of its windows leaves some.
+    Leftover {
+        /// The stage's instance name.
+        instance: String,
+        /// Bytes of its words.
+        word: usize,
+        /// Bytes over.
+        leftover: usize,
+        /// The stage's window, if it has one.
+        window: Option<u64>,
+    },
+    /// Source and destination overlap without being the same.
+    Overlap,
+    /// A device that takes accesses of one width only, at an address that is no multiple of it.
+    Misaligned {
+        /// The layout.
+        layout: String,
+        /// Bytes of an access.
+        store: usize,
+    },
+    /// This use does not go with the layouts at the pipeline's ends.
+    Layout {
+        /// The layout.
+        layout: String,
+        /// What does not go, as a phrase: "running in place".
+        what: &'static str,
+    },
+    /// A transfer too long to address.
+    TooLong,
+    /// No export of that name.
+    NoSuchExport {
+        /// The name asked for.
+        name: String,
+    },
+    /// No register of that name.
+    NoSuchRegister {
+        /// The name asked for.
+        name: String,
+    },
+    /// The value does not fit the register.
+    ValueTooWide {
+        /// The register.
+        name: String,
+        /// The value given.
+        value: u64,
+        /// The register's type.
+        ty: Ty,
+    },
+    /// Imports made by another engine.
+    ForeignImports,
+    /// The export is a list: it has one value a window.
+    Windowed {
+        /// The export.
+        name: String,
+    },
+    /// The export is one value, not a list.
+    NotWindowed {
+        /// The export.
+        name: String,
+    },
+}
+
+impl RunError {
+    pub(crate) fn leftover(stage: &Stage, leftover: usize) -> RunError {
+        RunError::Leftover {
+            instance: stage.name.clone(),
+            word: stage.pipe.word_bytes(),
+            leftover,
+            window: stage.window.map(std::num::NonZeroU64::get),
+        }
+    }
+}
+
+impl fmt::Display for RunError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RunError::ShortDestination { needed, have } => {
+                write!(f, "the destination has {have} bytes, the transfer takes {needed}")
+            }
+            RunError::Leftover { instance, word, leftover, window: None } => {
+                write!(
+                    f,
+                    "`{instance}` takes whole words of {word} bytes only; this length leaves {leftover} over"
+                )
+            }
+            RunError::Leftover { instance, word, leftover, window: Some(window) } => write!(
+                f,
+                "`{instance}` takes whole words of {word} bytes only; a window of {window} bytes of this stream leaves \
+                 {leftover} over"
+            ),
+            RunError::Overlap => f.write_str("source and destination overlap in part"),
+            RunError::Misaligned { layout, store } => {
+                write!(
+                    f,
+                    "layout `{layout}` is accessed {store} bytes at a time; its address is no multiple of that"
+                )
+            }
+            RunError::Layout { layout, what } => write!(f, "{what} does not go with layout `{layout}`"),
+            RunError::TooLong => f.write_str("the transfer is too long to address"),
+            RunError::NoSuchExport { name } => write!(f, "the pipeline has no export `{name}`"),
+            RunError::NoSuchRegister { name } => write!(f, "the pipeline has no register `{name}`"),
+            RunError::ValueTooWide { name, value, ty } => {
+                write!(f, "{value:#x} does not fit register `{name}: {ty}`")
+            }
+            RunError::ForeignImports => f.write_str("these imports were made by another engine"),
+            RunError::Windowed { name } => write!(f, "export `{name}` is a list, one entry a window"),
+            RunError::NotWindowed { name } => write!(f, "export `{name}` is one value, not a list"),
+        }
+    }
+}
+
+impl core::error::Error for RunError {}
+
+impl Engine {
+    /// Imports with every register at its initial value, to be changed by [`Imports::set`].
+    pub fn imports(&self) -> Imports {
+        Imports { engine: Arc::clone(&self.inner), registers: self.inner.initial.clone() }
+    }
+}

@@ -1,0 +1,181 @@
+//! Engines made from Rust, without text: known sums, refusals, overhead.
+
+use pipe_lib::ir::builder::PipeBuilder;
+use pipe_lib::ir::{BinaryOp, Endian, Gauge, Layout, Pipe, Stripe, Tail, Ty, UnaryOp};
+use pipe_lib::{Backend, CompileOptions, Composer, Engine, Pipeline, RunError};
+use std::num::NonZeroU64;
+use std::sync::Arc;
+
+fn inet_cksum() -> Arc<Pipe> {
+    let mut b = PipeBuilder::new("inet_cksum", Gauge::new(Ty::U16, Endian::Big));
+    b.tail(Tail::Zero);
+    let sum = b.state("sum", Ty::U16, 0);
+    let (x, old) = (b.input(), b.read(sum));
+    let new = b.binary(BinaryOp::Addc, old, x);
+    b.set(sum, new).export_state("sum", sum).at_end();
+    let last = b.read(sum);
+    let cksum = b.unary(UnaryOp::Not, last);
+    b.export("cksum", cksum);
+    Arc::new(b.finish().unwrap())
+}
+
+fn byteswap32() -> Arc<Pipe> {
+    let mut b = PipeBuilder::new("byteswap32", Gauge::new(Ty::U32, Endian::Big));
+    b.output_gauge(Gauge::new(Ty::U32, Endian::Little));
+    let x = b.input();
+    b.output(x);
+    Arc::new(b.finish().unwrap())
+}
+
+fn xor32() -> Arc<Pipe> {
+    let mut b = PipeBuilder::new("xor32", Gauge::new(Ty::U32, Endian::Big));
+    b.tail(Tail::Partial);
+    let key = b.param("key", Ty::U32, None);
+    let (x, key) = (b.input(), b.arg(key));
+    let y = b.binary(BinaryOp::Xor, x, key);
+    b.output(y);
+    Arc::new(b.finish().unwrap())
+}
+
+fn compile(composer: Composer) -> Engine {
+    let pipeline = Pipeline::from_composition(composer.finish().unwrap()).unwrap();
+    pipeline.compile_with(&CompileOptions { backend: Backend::Interp }).unwrap()
+}
+
+/// RFC 1071 section 3: the example's words sum to ddf2.
+const RFC1071: [u8; 8] = [0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7];
+
+#[test]
+fn rfc_1071_example() {
+    let engine = compile(Composer::new().stage(&inet_cksum(), Some("sum"), &[], None).unwrap());
+    let mut out = [0xaa; 9];
+    let run = engine.run(&RFC1071, &mut out).unwrap();
+    assert_eq!((run.read, run.written), (8, 8));
+    assert_eq!(run.export("sum.sum").unwrap(), 0xddf2);
+    assert_eq!(run.value(engine.export_index("sum.cksum").unwrap()), 0x220d);
+    assert_eq!(
+        out,
+        [0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7, 0xaa],
+        "nothing is written behind the stream"
+    );
+    assert_eq!(run.export("sum.nothing"), Err(RunError::NoSuchExport { name: "sum.nothing".into() }));
+}
+
+#[test]
+fn taps_before_and_after_a_stage_see_different_streams() {
+    let composer = Composer::new().stage(&inet_cksum(), Some("plain"), &[], None).unwrap();
+    let composer = composer.stage(&xor32(), None, &[("key", 0xffff_ffff)], None).unwrap();
+    let engine = compile(composer.stage(&inet_cksum(), Some("cipher"), &[], None).unwrap());
+    let mut out = [0; 8];
+    let run = engine.run(&RFC1071, &mut out).unwrap();
+    assert_eq!(out, RFC1071.map(|byte| !byte));
+    assert_eq!(run.export("plain.sum").unwrap(), 0xddf2);
+    // The one's complement of every word: 4 * 0xffff - sum, end-around.
+    assert_eq!(run.export("cipher.sum").unwrap(), 0x220d);
+}
+
+#[test]
+fn what_a_tail_rule_rejects_is_refused_before_the_first_byte() {
+    let engine = compile(Composer::new().stage(&byteswap32(), None, &[], None).unwrap());
+    let mut out = [7; 16];
+    let error = engine.run(&[1; 6], &mut out).unwrap_err();
+    let expected = RunError::Leftover { instance: "byteswap32".into(), word: 4, leftover: 2, window: None };
+    assert_eq!(error, expected);
+    assert_eq!(out, [7; 16]);
+    assert_eq!(
+        error.to_string(),
+        "`byteswap32` takes whole words of 4 bytes only; this length leaves 2 over"
+    );
+    let error = engine.run(&[1; 8], &mut out[..7]).unwrap_err();
+    assert_eq!(error, RunError::ShortDestination { needed: 8, have: 7 });
+    assert_eq!(out, [7; 16]);
+    // In a window of 6 bytes as well, but only when there is a whole one.
+    let composer = Composer::new().stage(&byteswap32(), None, &[], NonZeroU64::new(6)).unwrap();
+    let engine = compile(composer);
+    assert!(engine.run(&[1; 4], &mut out).is_ok());
+    assert!(matches!(
+        engine.run(&[1; 12], &mut out),
+        Err(RunError::Leftover { leftover: 2, window: Some(6), .. })
+    ));
+}
+
+#[test]
+fn partial_overlap_is_refused_and_the_same_buffer_is_not() {
+    let engine = compile(Composer::new().stage(&byteswap32(), None, &[], None).unwrap());
+    let mut buf = *b"abcdefgh....";
+    let ptr = buf.as_mut_ptr();
+    // SAFETY: all of it lies within `buf`.
+    let error = unsafe { engine.run_raw(ptr, 8, ptr.add(4)) }.unwrap_err();
+    assert_eq!(error, RunError::Overlap);
+    assert_eq!(&buf, b"abcdefgh....");
+    let ptr = buf.as_mut_ptr();
+    // SAFETY: as above.
+    unsafe { engine.run_raw(ptr, 8, ptr) }.unwrap();
+    assert_eq!(&buf, b"dcbahgfe....");
+    let ptr = buf.as_mut_ptr();
+    // SAFETY: as above; the two halves only touch.
+    unsafe { engine.run_raw(ptr, 4, ptr.add(4)) }.unwrap();
+    assert_eq!(&buf, b"dcbaabcd....");
+}
+
+#[test]
+fn windows_export_lists() {
+    let window = NonZeroU64::new(3);
+    let engine = compile(Composer::new().stage(&inet_cksum(), Some("sum"), &[], window).unwrap());
+    let mut out = [0; 7];
+    let run = engine.run(&[0x01, 0x02, 0x03, 0x04, 0x05, 0x06, 0x07], &mut out).unwrap();
+    assert_eq!(run.windows("sum.sum").unwrap(), [0x0102 + 0x0300, 0x0405 + 0x0600, 0x0700]);
+    assert_eq!(run.export("sum.sum"), Err(RunError::Windowed { name: "sum.sum".into() }));
+    assert!(engine.run(&[], &mut []).unwrap().windows("sum.sum").unwrap().is_empty());
+}
+
+#[test]
+fn a_striped_sink_leaves_its_holes_alone() {
+    let lance = Layout {
+        name: "lance".into(),
+        doc: String::new(),
+        stripe: Some(Stripe { data: 4, gap: 2 }),
+        store: None,
+        fixed: false,
+        pad: 10,
+    };
+    let composer = Composer::new().stage(&byteswap32(), None, &[], None).unwrap().sink(Arc::new(lance));
+    let engine = compile(composer);
+    assert_eq!(engine.written_len(8), Some(14));
+    let mut out = [0xee; 16];
+    let run = engine.run(b"abcdefgh", &mut out).unwrap();
+    assert_eq!(run.written, 14);
+    assert_eq!(&out, b"dcba\xee\xeehgfe\xee\xee\0\0\xee\xee");
+}
+
+#[test]
+fn imports_continue_a_run() {
+    let engine = compile(Composer::new().stage(&inet_cksum(), None, &[], None).unwrap());
+    let first = engine.run_read_only(&RFC1071[..4]).unwrap();
+    let mut imports = engine.imports();
+    imports.set("inet_cksum.sum", first.register("inet_cksum.sum").unwrap()).unwrap();
+    let second = engine.with(&imports).unwrap().run_read_only(&RFC1071[4..]).unwrap();
+    assert_eq!(second.export("inet_cksum.sum").unwrap(), 0xddf2);
+    assert!(matches!(imports.set("inet_cksum.sum", 0x1_0000), Err(RunError::ValueTooWide { .. })));
+    assert!(matches!(imports.set("inet_cksum.x", 0), Err(RunError::NoSuchRegister { .. })));
+    let other = compile(Composer::new().stage(&inet_cksum(), Some("other"), &[], None).unwrap());
+    assert_eq!(other.with(&imports).unwrap_err(), RunError::ForeignImports);
+}
+
+#[test]
+fn a_stream_is_resumable_at_any_byte() {
+    let composer = Composer::new().stage(&inet_cksum(), None, &[], None).unwrap();
+    let engine = compile(composer.stage(&byteswap32(), None, &[], None).unwrap());
+    let mut out = Vec::new();
+    let mut stream = engine.stream();
+    for byte in RFC1071 {
+        stream.push_to(&[byte], &mut out).unwrap();
+    }
+    let end = stream.finish().unwrap();
+    out.extend_from_slice(end.rest());
+    assert_eq!(out, [0x03, 0xf2, 0x01, 0x00, 0xf7, 0xf6, 0xf5, 0xf4]);
+    assert_eq!(end.export("inet_cksum.sum").unwrap(), 0xddf2);
+    let mut stream = engine.stream();
+    stream.push(&[1, 2, 3], &mut [0; 3]).unwrap();
+    assert!(matches!(stream.finish(), Err(RunError::Leftover { .. })));
+}
