@@ -152,11 +152,17 @@ impl Image {
         let path = path.as_ref();
         let path = path.strip_prefix(b"/").unwrap_or(path);
         let (path, directory) = match path.strip_suffix(b"/") {
+            Some([]) => return None,
             Some(stripped) => (stripped, true),
             None => (path, path.is_empty()),
         };
         let inode = self.inode(self.meta.find(path)?);
         (!directory || inode.is_directory()).then_some(inode)
+    }
+
+    /// Bytes of the image itself, within its length.
+    pub(crate) fn raw(&self, offset: u64, len: u64) -> &[u8] {
+        self.data.slice(offset, len)
     }
 
     fn aux_is_checked(&self, id: InodeId) -> bool {
@@ -325,14 +331,24 @@ impl<'a> Inode<'a> {
         if !whole || len > MAX_SUM_BYTES {
             return Ok(None);
         }
-        let sums = &self.aux()?[self.record.app_bytes as usize..];
+        let sums = self.prefix_sums()?;
         // The prefix sum of the first `blocks` blocks.
         let prefix = |blocks: u64| match blocks.checked_sub(1) {
             None => 0,
-            Some(i) => sums.as_chunks::<4>().0.get(i as usize).map_or(0, |word| u32::from_le_bytes(*word)),
+            Some(i) => sums.get(i as usize).map_or(0, |word| u32::from_le_bytes(*word)),
         };
         let range = prefix(end.div_ceil(block)).wrapping_sub(prefix(offset / block));
         Ok(Some(sums::fold(range.into())))
+    }
+
+    /// The stored prefix sums; see [`crate::format::sums::ContentSums`].
+    pub(crate) fn prefix_sums(self) -> Result<&'a [[u8; 4]], ReadError> {
+        Ok(self.aux()?[self.record.app_bytes as usize..].as_chunks().0)
+    }
+
+    /// Offset and length in the image of application area and sums.
+    pub(crate) fn aux_run(self) -> (u64, u64) {
+        (self.record.aux_offset, self.record.aux_bytes())
     }
 
     /// Application area and sums, checked once.

@@ -1,3 +1,4 @@
 //! Making images and checking them whole.
 
 pub mod build;
+pub mod check;
