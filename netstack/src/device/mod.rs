@@ -178,3 +178,6 @@ fn random_hardware_addr() -> io::Result<EthernetAddress> {
     bytes[0] = bytes[0] & 0xfc | 0x02;
     Ok(EthernetAddress(bytes))
 }
+
+#[cfg(test)]
+mod tests;

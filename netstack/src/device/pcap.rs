@@ -110,18 +110,15 @@ impl<D: Device, W: Write> TraceDevice<D, W> {
         &self.inner
     }
 
-    /// Ends the trace.
+    /// Ends the trace, flushes it and gives the writer back.
     ///
     /// # Errors
     /// From flushing the writer, or what ended the trace before.
-    pub fn finish(mut self) -> io::Result<D> {
-        if let Some(error) = self.error.take() {
-            return Err(error);
-        }
-        if let Some(writer) = &mut self.writer {
-            writer.flush()?;
-        }
-        Ok(self.inner)
+    pub fn into_writer(self) -> io::Result<PcapWriter<W>> {
+        let ended = || io::Error::other("the trace has ended early");
+        let mut writer = self.writer.ok_or_else(|| self.error.unwrap_or_else(ended))?;
+        writer.flush()?;
+        Ok(writer)
     }
 }
 
