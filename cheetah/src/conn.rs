@@ -1,0 +1,544 @@
+//! One HTTP connection as a sans-IO state machine: request bytes go in, a [`PayloadSource`] of responses comes out.
+//!
+//! It knows neither sockets nor TCP: a transport feeds it ([`Conn::on_bytes`], [`Conn::on_end`], [`Conn::on_timeout`]) and
+//! sends what it offers. Responses queue up in the order of their requests (RFC 9112 section 9.3.2); when too many wait,
+//! the connection stops asking for bytes ([`Conn::window`]) until the peer has taken some. File contents are never
+//! copied here: pieces point into the site's image.
+//!
+//! ```text
+//!        head complete, no content            refused, `Connection: close`, draining
+//!   Head ────────────────────────▶ Head   Head ─────────────────────────▶ Discard ──▶ over
+//!     │  head complete, content      ▲      │  peer's FIN
+//!     └────────▶ Content ────────────┘      └────────────▶ Ended ──▶ over
+//! ```
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::Arc;
+
+use runtime::payload::{PayloadSource, Piece, Pieces};
+use runtime::time::Instant;
+
+use crate::access_log::Record;
+use crate::answer::{self, Answer, ReadyHead};
+use crate::http::date::Persistence;
+use crate::http::parse::{self, HeadEnd, Parsed};
+use crate::http::request::{Method, Request};
+use crate::http::response::Status;
+use crate::service::{Peer, Service};
+use crate::site::{FileId, Site};
+
+/// Appended text beyond this is not kept allocated between responses.
+const TEXT_KEPT: usize = 4096;
+
+/// Bytes that are read and thrown away after a refusal before the peer is cut off.
+const MAX_DISCARDED: u64 = 256 * 1024;
+
+/// A connection.
+#[derive(Debug)]
+pub struct Conn {
+    peer: Peer,
+    phase: Phase,
+    /// Bytes not parsed yet: the beginning of a head, or requests that wait for room in the queue.
+    input: Vec<u8>,
+    head_end: HeadEnd,
+    /// When the first byte of the head in `input` came.
+    head_began: Instant,
+    queue: VecDeque<Response>,
+    /// The appended texts of the queued responses, one behind the other.
+    text: Vec<u8>,
+    /// Bytes of text dropped so far: position of `text[0]`.
+    text_base: u64,
+    acknowledged: u64,
+    end: u64,
+    /// When the last response was queued or the peer last took something.
+    last_progress: Instant,
+    /// Whether the peer may still be sending what we will not read: wait for its FIN before closing, or it never sees
+    /// our answer (RFC 9112 section 9.6).
+    lingers: bool,
+    discarded: u64,
+    /// The peer's FIN has come.
+    peer_ended: bool,
+    aborted: bool,
+    /// `acknowledged` when `last_progress` was last looked after.
+    progress_mark: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Waiting for, or in, a request head.
+    Head,
+    /// Skipping content of which so many bytes are left.
+    Content(u64),
+    /// The last response is queued; what still comes is thrown away.
+    Discard,
+    /// The peer has sent its last byte.
+    Ended,
+}
+
+#[derive(Debug)]
+struct Response {
+    /// Keeps the image alive that the response was begun with.
+    site: Option<Arc<Site>>,
+    ready_head: Option<ReadyHead>,
+    /// Positions in the stream of texts.
+    text: Range<u64>,
+    file: FileId,
+    body: Range<u64>,
+    /// Offsets in the stream of all responses.
+    start: u64,
+    end: u64,
+}
+
+impl Conn {
+    /// A connection from `peer` that has just been accepted.
+    pub fn new(service: &mut Service, peer: Peer) -> Conn {
+        Conn::with_buffers(service, peer, Vec::new(), VecDeque::new(), Vec::new())
+    }
+
+    /// Makes it a fresh connection from `peer`, keeping its buffers: what a pool of connections wants.
+    pub fn reset(&mut self, service: &mut Service, peer: Peer) {
+        let mut input = std::mem::take(&mut self.input);
+        let mut queue = std::mem::take(&mut self.queue);
+        let mut text = std::mem::take(&mut self.text);
+        input.clear();
+        input.shrink_to(TEXT_KEPT);
+        queue.clear();
+        text.clear();
+        text.shrink_to(TEXT_KEPT);
+        *self = Conn::with_buffers(service, peer, input, queue, text);
+    }
+
+    fn with_buffers(
+        service: &mut Service,
+        peer: Peer,
+        input: Vec<u8>,
+        queue: VecDeque<Response>,
+        text: Vec<u8>,
+    ) -> Conn {
+        service.stats.connections += 1;
+        Conn {
+            peer,
+            phase: Phase::Head,
+            input,
+            head_end: HeadEnd::default(),
+            head_began: service.now(),
+            queue,
+            text,
+            text_base: 0,
+            acknowledged: 0,
+            end: 0,
+            last_progress: service.now(),
+            lingers: false,
+            discarded: 0,
+            peer_ended: false,
+            aborted: false,
+            progress_mark: 0,
+        }
+    }
+
+    /// Bytes from the peer. Gives how many were taken: all, if no more than [`Conn::window`] said.
+    pub fn on_bytes(&mut self, service: &mut Service, bytes: &[u8]) -> usize {
+        if !self.is_reading() {
+            self.discard(bytes.len());
+            return bytes.len();
+        }
+        if !self.input.is_empty() {
+            let room = service.options.max_input.saturating_sub(self.input.len());
+            let taken = bytes.len().min(room);
+            self.input.extend_from_slice(&bytes[..taken]);
+            self.resume(service);
+            return taken;
+        }
+        // The usual case: whole requests, parsed where they lie.
+        let parsed = self.run(service, bytes);
+        let rest = &bytes[parsed..];
+        if self.is_reading() {
+            let kept = rest.len().min(service.options.max_input);
+            self.input.extend_from_slice(&rest[..kept]);
+            parsed + kept
+        } else {
+            self.discard(rest.len());
+            bytes.len()
+        }
+    }
+
+    /// Goes on with requests that waited for room in the queue. Call it after [`PayloadSource::acknowledged`].
+    pub fn resume(&mut self, service: &mut Service) {
+        if self.acknowledged != self.progress_mark {
+            self.progress_mark = self.acknowledged;
+            self.last_progress = service.now();
+        }
+        if !self.input.is_empty() && self.is_reading() {
+            let mut input = std::mem::take(&mut self.input);
+            let parsed = self.run(service, &input);
+            if self.phase == Phase::Discard {
+                self.discard(input.len() - parsed);
+                input.clear();
+            } else {
+                input.drain(..parsed);
+            }
+            self.input = input;
+        }
+        // After the peer's end, what is left once there is room in the queue is no whole request and never will be.
+        if self.peer_ended && self.is_reading() && self.queue.len() < service.options.max_queued {
+            self.input.clear();
+            self.phase = Phase::Ended;
+        }
+    }
+
+    /// The peer will send no more. Responses to what it has asked for still go out.
+    pub fn on_end(&mut self, service: &mut Service) {
+        self.peer_ended = true;
+        self.lingers = false;
+        self.resume(service);
+    }
+
+    /// Whether a time-out is due and was acted upon: look at [`PayloadSource::is_finished`] and [`Conn::is_aborted`]
+    /// again.
+    pub fn on_timeout(&mut self, service: &mut Service) -> bool {
+        if self.deadline(service).is_none_or(|deadline| service.now() < deadline) {
+            return false;
+        }
+        service.stats.timed_out += 1;
+        if self.end > self.acknowledged || !self.is_reading() {
+            self.aborted = true;
+        } else if self.is_idle() {
+            // Nothing was asked, nothing is said.
+            self.phase = Phase::Ended;
+        } else {
+            self.input.clear();
+            self.refuse(service, Status::RequestTimeout);
+        }
+        true
+    }
+
+    /// The server goes down: an idle connection ends now, a busy one with the response to its current request (as
+    /// [`Service::draining`] says).
+    pub fn drain(&mut self) {
+        if self.is_idle() {
+            self.phase = Phase::Ended;
+        }
+    }
+
+    /// When [`Conn::on_timeout`] wants to be called.
+    pub fn deadline(&self, service: &Service) -> Option<Instant> {
+        let timeouts = &service.options.timeouts;
+        if self.aborted {
+            None
+        } else if self.end > self.acknowledged {
+            Some(self.last_progress + timeouts.send)
+        } else if self.is_idle() {
+            Some(self.last_progress + timeouts.idle)
+        } else if self.is_reading() {
+            Some(self.head_began + timeouts.head)
+        } else if self.lingers {
+            Some(self.last_progress + timeouts.linger)
+        } else {
+            None
+        }
+    }
+
+    /// How many bytes [`Conn::on_bytes`] would take now; 0 while too many responses wait.
+    pub fn window(&self, service: &Service) -> usize {
+        if !self.is_reading() {
+            service.options.max_input
+        } else if self.queue.len() >= service.options.max_queued {
+            0
+        } else {
+            service.options.max_input.saturating_sub(self.input.len())
+        }
+    }
+
+    /// Whether the connection must be cut without ceremony.
+    pub fn is_aborted(&self) -> bool {
+        self.aborted
+    }
+
+    /// Whether, once everything is sent, the peer's end should be awaited before closing (until [`Conn::deadline`]).
+    pub fn lingers(&self) -> bool {
+        self.lingers
+    }
+
+    /// Offset of the first byte that the peer has not taken yet.
+    pub fn acknowledged_end(&self) -> u64 {
+        self.acknowledged
+    }
+
+    /// Visits the bytes `[offset, offset + len)` piece by piece until `visit` says no.
+    pub fn for_each_piece<'a>(&'a self, offset: u64, len: usize, mut visit: impl FnMut(Piece<'a>) -> bool) {
+        let end = self.end.min(offset.saturating_add(len as u64));
+        let mut at = offset;
+        for response in self.queue.iter().skip_while(|response| response.end <= offset) {
+            if at >= end || !self.visit_response(response, &mut at, end, &mut visit) {
+                return;
+            }
+        }
+    }
+
+    /// The pieces of one response between `*at`, which moves on, and `end`; whether `visit` wants more.
+    fn visit_response<'a>(
+        &'a self,
+        response: &'a Response,
+        at: &mut u64,
+        end: u64,
+        visit: &mut impl FnMut(Piece<'a>) -> bool,
+    ) -> bool {
+        let head = response.ready_head_bytes();
+        let text_from = (response.text.start - self.text_base) as usize;
+        let text = &self.text[text_from..text_from + (response.text.end - response.text.start) as usize];
+        let mut part_start = response.start;
+        for part in [head, text] {
+            let part_end = part_start + part.len() as u64;
+            if *at < part_end && *at < end {
+                let until = part_end.min(end);
+                let bytes = &part[(*at - part_start) as usize..(until - part_start) as usize];
+                *at = until;
+                if !visit(Piece { bytes, sum: None }) {
+                    return false;
+                }
+            }
+            part_start = part_end;
+        }
+        let until = response.end.min(end);
+        if *at >= until {
+            return true;
+        }
+        let Some(site) = &response.site else { return true };
+        let offset = response.body.start + (*at - part_start);
+        let mut more = true;
+        site.for_each_piece(response.file, offset..offset + (until - *at), |piece| {
+            *at += piece.bytes.len() as u64;
+            more = visit(piece);
+            more
+        });
+        more
+    }
+
+    /// Whether requests are still read.
+    fn is_reading(&self) -> bool {
+        matches!(self.phase, Phase::Head | Phase::Content(_))
+    }
+
+    /// Whether there is nothing to do until the next request begins.
+    fn is_idle(&self) -> bool {
+        self.phase == Phase::Head && self.input.is_empty() && self.queue.is_empty()
+    }
+
+    /// Parses and answers as much of `bytes` as there is room for; gives how many bytes that was.
+    fn run(&mut self, service: &mut Service, bytes: &[u8]) -> usize {
+        let mut at = 0;
+        loop {
+            let rest = &bytes[at..];
+            match self.phase {
+                _ if rest.is_empty() => break,
+                Phase::Discard | Phase::Ended => break,
+                Phase::Content(left) => {
+                    let skipped = left.min(rest.len() as u64);
+                    at += skipped as usize;
+                    self.phase = if skipped == left { Phase::Head } else { Phase::Content(left - skipped) };
+                }
+                Phase::Head if self.queue.len() >= service.options.max_queued => break,
+                Phase::Head => {
+                    if self.head_end.is_fresh() {
+                        let blank = blank_lines(rest);
+                        if blank > 0 {
+                            at += blank;
+                            continue;
+                        }
+                    }
+                    match self.take_head(service, rest) {
+                        Some(len) => at += len,
+                        None => break,
+                    }
+                }
+            }
+        }
+        at
+    }
+
+    /// Looks for a request head at the front of `bytes` and answers it; its length, or `None` if it is not all there or
+    /// was refused.
+    fn take_head(&mut self, service: &mut Service, bytes: &[u8]) -> Option<usize> {
+        let limits = service.options.limits;
+        let is_first_look = self.head_end.is_fresh();
+        // The first time just parse: almost always the head is all there. Later, only when its end has come.
+        if !is_first_look && !self.head_end.seen(bytes) && bytes.len() < limits.head {
+            if bytes.len() > limits.request_line && !bytes[..limits.request_line].contains(&b'\n') {
+                self.refuse(service, Status::UriTooLong);
+            }
+            return None;
+        }
+        match parse::parse(bytes, &limits) {
+            Parsed::Complete { request, len } => {
+                self.head_end = HeadEnd::default();
+                self.on_request(service, &request);
+                Some(len)
+            }
+            Parsed::Partial => {
+                if is_first_look {
+                    self.head_began = service.now();
+                    self.head_end.seen(bytes);
+                }
+                None
+            }
+            Parsed::Refused(status) => {
+                self.refuse(service, status);
+                None
+            }
+        }
+    }
+
+    fn on_request(&mut self, service: &mut Service, request: &Request<'_>) {
+        let has_content = request.content_length > 0;
+        let too_large = request.content_length > service.options.max_skipped;
+        // With `Expect: 100-continue` nobody can say whether the content still comes after our final answer.
+        let content_unclear = has_content && request.expects_continue;
+        let keep = request.keep_alive && !service.draining && !too_large && !content_unclear;
+        let persistence = match (keep, request.minor_version) {
+            (false, _) => Persistence::Close,
+            (true, 0) => Persistence::KeepAlive,
+            (true, _) => Persistence::Implicit,
+        };
+        let text_from = self.text.len();
+        let is_file_request = matches!(request.method, Method::Get | Method::Head);
+        let answer = if too_large && is_file_request {
+            answer::page(service, Status::ContentTooLarge, persistence, true, &mut self.text)
+        } else {
+            answer::answer(service, request, persistence, &mut self.text)
+        };
+        let record = Record {
+            peer: self.peer,
+            method: request.method_name,
+            target: request.target,
+            minor_version: Some(request.minor_version),
+            status: answer.status,
+            body_bytes: 0,
+            referer: request.referer,
+            user_agent: request.user_agent,
+        };
+        self.push(service, text_from, answer, record);
+        if !keep {
+            self.phase = Phase::Discard;
+            self.lingers = has_content;
+        } else if has_content {
+            self.phase = Phase::Content(request.content_length);
+            self.head_began = service.now();
+        }
+    }
+
+    /// Answers what is no request with `status`, and reads no further.
+    fn refuse(&mut self, service: &mut Service, status: Status) {
+        let text_from = self.text.len();
+        let answer = answer::page(service, status, Persistence::Close, true, &mut self.text);
+        let record = Record {
+            peer: self.peer,
+            method: "",
+            target: "",
+            minor_version: None,
+            status,
+            body_bytes: 0,
+            referer: b"",
+            user_agent: b"",
+        };
+        self.push(service, text_from, answer, record);
+        self.phase = Phase::Discard;
+        self.lingers = !self.peer_ended;
+    }
+
+    /// Queues a response whose text was appended from `text_from` on.
+    fn push(&mut self, service: &mut Service, text_from: usize, answer: Answer, record: Record<'_>) {
+        let uses_site = answer.ready_head.is_some() || answer.body.is_some();
+        let site = uses_site.then(|| Arc::clone(&service.site));
+        let (file, body) = answer.body.unwrap_or_default();
+        let mut response = Response {
+            site,
+            ready_head: answer.ready_head,
+            text: self.text_base + text_from as u64..self.text_base + self.text.len() as u64,
+            file,
+            body,
+            start: self.end,
+            end: self.end,
+        };
+        let text_bytes = response.text.end - response.text.start;
+        let body_bytes = response.body.end - response.body.start;
+        let head_bytes = response.ready_head_bytes().len() as u64 + text_bytes - answer.page_bytes as u64;
+        response.end += head_bytes + answer.page_bytes as u64 + body_bytes;
+        self.end = response.end;
+        self.last_progress = service.now();
+        self.queue.push_back(response);
+        let record = Record { body_bytes: body_bytes + answer.page_bytes as u64, ..record };
+        service.record(answer.status, head_bytes, &record);
+    }
+
+    fn discard(&mut self, len: usize) {
+        self.lingers |= len > 0 && !self.peer_ended;
+        self.discarded += len as u64;
+        self.aborted |= self.discarded > MAX_DISCARDED;
+    }
+}
+
+impl Response {
+    fn ready_head_bytes(&self) -> &[u8] {
+        match (&self.site, self.ready_head) {
+            (Some(site), Some(ReadyHead::Whole(file))) => site.ready_head(file),
+            (Some(site), Some(ReadyHead::NotModified(file))) => site.ready_not_modified_head(file),
+            _ => &[],
+        }
+    }
+}
+
+impl PayloadSource for Conn {
+    fn end(&self) -> u64 {
+        self.end
+    }
+
+    fn is_finished(&self) -> bool {
+        !self.is_reading()
+    }
+
+    fn pieces<'a>(&'a self, offset: u64, len: usize, out: &mut Pieces<'a>) {
+        self.for_each_piece(offset, len, |piece| {
+            out.push(piece);
+            true
+        });
+    }
+
+    fn acknowledged(&mut self, offset: u64) {
+        self.acknowledged = self.acknowledged.max(offset.min(self.end));
+        while let Some(response) = self.queue.front()
+            && response.end <= self.acknowledged
+        {
+            self.queue.pop_front();
+        }
+        match self.queue.front() {
+            None => {
+                self.text_base += self.text.len() as u64;
+                self.text.clear();
+                self.text.shrink_to(TEXT_KEPT);
+            }
+            Some(front) => {
+                let dead = (front.text.start - self.text_base) as usize;
+                if dead >= TEXT_KEPT {
+                    self.text.drain(..dead);
+                    self.text_base += dead as u64;
+                }
+            }
+        }
+    }
+}
+
+/// Length of the blank lines that `bytes` begins with (RFC 9112 section 2.2: ignore them ahead of a request).
+fn blank_lines(bytes: &[u8]) -> usize {
+    let mut at = 0;
+    loop {
+        match &bytes[at..] {
+            [b'\n', ..] => at += 1,
+            [b'\r', b'\n', ..] => at += 2,
+            _ => return at,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,184 @@
+//! HTTP dates (RFC 9110 section 5.6.7): parsing all three forms, and the current date formatted once a second.
+//!
+//! No clock is read here: whoever drives the server says what time it is.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// Length of an IMF-fixdate, `Sun, 06 Nov 1994 08:49:37 GMT`.
+pub const IMF_FIXDATE_LEN: usize = 29;
+
+/// The last second that [`format`] can express: 9999-12-31T23:59:59Z.
+pub const MAX_UNIX: u64 = 253_402_300_799;
+
+/// Seconds since 1970 of an HTTP date in any of the three forms that a recipient must accept, or `None` for anything
+/// else and for dates before 1970.
+pub fn parse(text: &[u8]) -> Option<u64> {
+    let text = std::str::from_utf8(text).ok()?;
+    let time = httpdate::parse_http_date(text.trim_matches([' ', '\t'])).ok()?;
+    time.duration_since(UNIX_EPOCH).ok().map(|since| since.as_secs())
+}
+
+/// `unix` (seconds since 1970) as an IMF-fixdate. Times after the year 9999 are written as its last second.
+pub fn format(unix: u64) -> [u8; IMF_FIXDATE_LEN] {
+    let time: SystemTime = UNIX_EPOCH + Duration::from_secs(unix.min(MAX_UNIX));
+    let mut text = [b' '; IMF_FIXDATE_LEN];
+    let mut rest = &mut text[..];
+    // The date always has exactly this length, so the write cannot fall short.
+    let _ = std::io::Write::write_fmt(&mut rest, format_args!("{}", httpdate::HttpDate::from(time)));
+    text
+}
+
+/// What closes every response head, for each way of saying whether the connection stays open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Persistence {
+    /// HTTP/1.1's default: nothing to say.
+    Implicit,
+    /// `Connection: keep-alive`, for HTTP/1.0 clients that asked for it.
+    KeepAlive,
+    /// `Connection: close`.
+    Close,
+}
+
+/// The end of a response head (`Date`, `Connection` and the empty line), formatted once a second.
+#[derive(Clone, Debug)]
+pub struct HeadTails {
+    unix: u64,
+    implicit: Vec<u8>,
+    keep_alive: Vec<u8>,
+    close: Vec<u8>,
+}
+
+impl HeadTails {
+    /// Tails for the second `unix` since 1970.
+    pub fn new(unix: u64) -> HeadTails {
+        let mut tails = HeadTails { unix, implicit: Vec::new(), keep_alive: Vec::new(), close: Vec::new() };
+        tails.format();
+        tails
+    }
+
+    /// Moves to the second `unix`; costs a comparison when it has not changed.
+    pub fn set_time(&mut self, unix: u64) {
+        if unix != self.unix {
+            self.unix = unix;
+            self.format();
+        }
+    }
+
+    /// The second since 1970 that the tails say.
+    pub fn unix(&self) -> u64 {
+        self.unix
+    }
+
+    /// `Date: ...`, a `Connection` line if needed, and the empty line.
+    pub fn get(&self, persistence: Persistence) -> &[u8] {
+        match persistence {
+            Persistence::Implicit => &self.implicit,
+            Persistence::KeepAlive => &self.keep_alive,
+            Persistence::Close => &self.close,
+        }
+    }
+
+    fn format(&mut self) {
+        let date = format(self.unix);
+        for (tail, connection) in [
+            (&mut self.implicit, &b""[..]),
+            (&mut self.keep_alive, b"Connection: keep-alive\r\n"),
+            (&mut self.close, b"Connection: close\r\n"),
+        ] {
+            tail.clear();
+            tail.extend_from_slice(b"Date: ");
+            tail.extend_from_slice(&date);
+            tail.extend_from_slice(b"\r\n");
+            tail.extend_from_slice(connection);
+            tail.extend_from_slice(b"\r\n");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Days since 1970 to (year, month, day) by counting, the way a calendar does.
+    fn civil(mut days: u64) -> (u64, usize, u64) {
+        let leap = |y: u64| (y.is_multiple_of(4) && !y.is_multiple_of(100)) || y.is_multiple_of(400);
+        let mut year = 1970;
+        while days >= 365 + u64::from(leap(year)) {
+            days -= 365 + u64::from(leap(year));
+            year += 1;
+        }
+        let lengths = [31, 28 + u64::from(leap(year)), 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
+        let mut month = 0;
+        while days >= lengths[month] {
+            days -= lengths[month];
+            month += 1;
+        }
+        (year, month, days + 1)
+    }
+
+    const MONTHS: [&str; 12] =
+        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
+    const LONG: [&str; 7] = ["Thursday", "Friday", "Saturday", "Sunday", "Monday", "Tuesday", "Wednesday"];
+
+    #[test]
+    fn the_examples_of_rfc_9110() {
+        assert_eq!(&format(784_111_777), b"Sun, 06 Nov 1994 08:49:37 GMT");
+        for text in [
+            "Sun, 06 Nov 1994 08:49:37 GMT",
+            "Sunday, 06-Nov-94 08:49:37 GMT",
+            "Sun Nov  6 08:49:37 1994",
+            "  Sun, 06 Nov 1994 08:49:37 GMT ",
+        ] {
+            assert_eq!(parse(text.as_bytes()), Some(784_111_777), "{text}");
+        }
+    }
+
+    #[test]
+    fn nonsense_is_no_date() {
+        for text in ["", "0", "yesterday", "Sun, 32 Nov 1994 08:49:37 GMT", "Sun, 06 Nov 1994 25:49:37 GMT", "\u{e9}"] {
+            assert_eq!(parse(text.as_bytes()), None, "{text}");
+        }
+        assert_eq!(parse(b"\xff\xfe"), None);
+        assert_eq!(parse(b"Wed, 31 Dec 1969 23:59:59 GMT"), None);
+    }
+
+    #[test]
+    fn tails_follow_the_clock() {
+        let mut tails = HeadTails::new(0);
+        assert_eq!(tails.get(Persistence::Implicit), b"Date: Thu, 01 Jan 1970 00:00:00 GMT\r\n\r\n");
+        tails.set_time(784_111_777);
+        assert_eq!(
+            tails.get(Persistence::Close),
+            b"Date: Sun, 06 Nov 1994 08:49:37 GMT\r\nConnection: close\r\n\r\n"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn format_agrees_with_a_calendar(unix in 0..=MAX_UNIX) {
+            let (year, month, day) = civil(unix / 86_400);
+            let (h, m, s) = (unix / 3600 % 24, unix / 60 % 60, unix % 60);
+            let weekday = (unix / 86_400 % 7) as usize;
+            let expected =
+                format!("{}, {day:02} {} {year:04} {h:02}:{m:02}:{s:02} GMT", DAYS[weekday], MONTHS[month]);
+            prop_assert_eq!(std::str::from_utf8(&format(unix)).unwrap(), &expected);
+            prop_assert_eq!(parse(expected.as_bytes()), Some(unix));
+            let asctime =
+                format!("{} {} {day:2} {h:02}:{m:02}:{s:02} {year:04}", DAYS[weekday], MONTHS[month]);
+            prop_assert_eq!(parse(asctime.as_bytes()), Some(unix));
+            if (1970..2069).contains(&year) {
+                let rfc850 = format!(
+                    "{}, {day:02}-{}-{:02} {h:02}:{m:02}:{s:02} GMT", LONG[weekday], MONTHS[month], year % 100
+                );
+                prop_assert_eq!(parse(rfc850.as_bytes()), Some(unix));
+            }
+        }
+
+        #[test]
+        fn parse_never_panics(text in proptest::collection::vec(any::<u8>(), 0..64)) {
+            let _ = parse(&text);
+        }
+    }
+}

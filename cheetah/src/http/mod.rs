@@ -1,0 +1,13 @@
+//! HTTP/1.0 and 1.1 as far as a server of files needs it: pure functions from bytes to decisions and back.
+//!
+//! Nothing here knows of sockets, images or clocks. Order of the flow: [`parse`] gives a [`request`], its [`target`]
+//! names a file, [`conditional`] and [`range`] say how much of it to send, [`response`] writes the head, closed by the
+//! lines that [`date`] keeps ready.
+
+pub mod conditional;
+pub mod date;
+pub mod parse;
+pub mod range;
+pub mod request;
+pub mod response;
+pub mod target;

@@ -1,0 +1,250 @@
+//! From bytes to a checked request head (RFC 9112), on top of `httparse`.
+//!
+//! A head is parsed only when it may be whole: [`HeadEnd`] watches for its end, so a client that sends one byte at a
+//! time costs one look at each byte and not one parse. What does not parse ends the connection, since after it nobody
+//! can say where the next request begins.
+
+use std::mem::MaybeUninit;
+
+use super::request::{Method, Request};
+use super::response::Status;
+use crate::http::conditional::Conditions;
+
+/// Most header fields in a request.
+pub const MAX_FIELDS: usize = 64;
+
+/// Sizes beyond which a request is refused.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Longest request line in bytes; longer is 414.
+    pub request_line: usize,
+    /// Longest head in bytes, request line included; longer is 431.
+    pub head: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits { request_line: 8 * 1024, head: 16 * 1024 }
+    }
+}
+
+/// A watcher for the empty line that ends a head, fed with a buffer that only grows.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct HeadEnd {
+    /// Bytes of the buffer already looked at.
+    scanned: usize,
+}
+
+impl HeadEnd {
+    /// Whether nothing was looked at yet.
+    pub fn is_fresh(&self) -> bool {
+        self.scanned == 0
+    }
+
+    /// Whether `buffer` holds the end of a head. Looks at each byte once over all calls, and a few again.
+    pub fn seen(&mut self, buffer: &[u8]) -> bool {
+        // An empty line is LF LF or LF CR LF; the first LF may be among the last two bytes of what was there before.
+        let from = self.scanned.saturating_sub(2);
+        let mut rest = &buffer[from.min(buffer.len())..];
+        // Blank lines ahead of a request line end nothing (RFC 9112 section 2.2).
+        if from == 0 {
+            let blank = rest.iter().take_while(|&&b| b == b'\r' || b == b'\n').count();
+            rest = &rest[blank..];
+        }
+        while let Some(lf) = rest.iter().position(|&b| b == b'\n') {
+            rest = &rest[lf + 1..];
+            if rest.starts_with(b"\n") || rest.starts_with(b"\r\n") {
+                return true;
+            }
+        }
+        self.scanned = buffer.len();
+        false
+    }
+}
+
+/// The outcome of looking for a request head at the front of a buffer.
+#[derive(Debug)]
+pub enum Parsed<'a> {
+    /// A head of `len` bytes.
+    Complete {
+        /// What it says.
+        request: Request<'a>,
+        /// Its length, empty line included.
+        len: usize,
+    },
+    /// So far nothing is wrong with it, but it is not all there.
+    Partial,
+    /// Refused: answer with this status and close the connection.
+    Refused(Status),
+}
+
+/// Parses the head at the front of `buffer`.
+pub fn parse<'a>(buffer: &'a [u8], limits: &Limits) -> Parsed<'a> {
+    // More than a head's worth cannot be part of the head.
+    let window = &buffer[..buffer.len().min(limits.head)];
+    let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
+    let mut head = httparse::Request::new(&mut []);
+    match head.parse_with_uninit_headers(window, &mut fields) {
+        Ok(httparse::Status::Complete(len)) => {
+            if request_line_len(window) > limits.request_line {
+                return Parsed::Refused(Status::UriTooLong);
+            }
+            match check(&head) {
+                Ok(request) => Parsed::Complete { request, len },
+                Err(status) => Parsed::Refused(status),
+            }
+        }
+        Ok(httparse::Status::Partial) => {
+            if request_line_len(window) > limits.request_line {
+                Parsed::Refused(Status::UriTooLong)
+            } else if buffer.len() >= limits.head {
+                Parsed::Refused(Status::FieldsTooLarge)
+            } else {
+                Parsed::Partial
+            }
+        }
+        Err(httparse::Error::TooManyHeaders) => Parsed::Refused(Status::FieldsTooLarge),
+        Err(httparse::Error::Version) if names_another_version(window) => {
+            Parsed::Refused(Status::VersionNotSupported)
+        }
+        Err(_) => Parsed::Refused(Status::BadRequest),
+    }
+}
+
+/// Length of the first line that is not blank, without its end; all of it if it has no end yet.
+fn request_line_len(buffer: &[u8]) -> usize {
+    let blank = buffer.iter().take_while(|&&b| b == b'\r' || b == b'\n').count();
+    let rest = &buffer[blank..];
+    rest.iter().position(|&b| b == b'\n').unwrap_or(rest.len())
+}
+
+/// Whether the request line ends in `HTTP/x.y`: another version, as opposed to nonsense.
+fn names_another_version(buffer: &[u8]) -> bool {
+    let blank = buffer.iter().take_while(|&&b| b == b'\r' || b == b'\n').count();
+    let line = buffer[blank..].split(|&b| b == b'\n').next().unwrap_or_default().trim_ascii_end();
+    let word = line.rsplit(|&b| b == b' ').next().unwrap_or_default();
+    matches!(word, [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
+        if major.is_ascii_digit() && minor.is_ascii_digit())
+}
+
+/// Reads the fields that matter and refuses what RFC 9112 says to refuse.
+fn check<'a>(head: &httparse::Request<'_, 'a>) -> Result<Request<'a>, Status> {
+    let (Some(method_name), Some(target), Some(minor_version)) = (head.method, head.path, head.version) else {
+        return Err(Status::BadRequest);
+    };
+    let mut conditions = Conditions::default();
+    let mut hosts = 0;
+    let (mut close, mut keep_alive) = (false, false);
+    let mut content_length = None;
+    let mut transfer_encoding = false;
+    let mut expects_continue = false;
+    let mut range = Single::None;
+    let (mut if_modified_since, mut if_unmodified_since) = (Single::None, Single::None);
+    let mut if_range = Single::None;
+    let (mut referer, mut user_agent) = (&b""[..], &b""[..]);
+    for field in head.headers.iter() {
+        let value = field.value;
+        let is = |name: &str| field.name.eq_ignore_ascii_case(name);
+        // By length first: most fields of a browser are none of ours.
+        match field.name.len() {
+            4 if is("host") => {
+                hosts += 1;
+                if !is_host(value) {
+                    return Err(Status::BadRequest);
+                }
+            }
+            5 if is("range") => range.add(value),
+            6 if is("expect") => {
+                if !value.eq_ignore_ascii_case(b"100-continue") {
+                    return Err(Status::ExpectationFailed);
+                }
+                expects_continue = true;
+            }
+            7 if is("referer") => referer = value,
+            8 if is("if-match") => conditions.if_match.push(value),
+            8 if is("if-range") => if_range.add(value),
+            10 if is("connection") => {
+                for option in value.split(|&b| b == b',').map(<[u8]>::trim_ascii) {
+                    close |= option.eq_ignore_ascii_case(b"close");
+                    keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
+                }
+            }
+            10 if is("user-agent") => user_agent = value,
+            13 if is("if-none-match") => conditions.if_none_match.push(value),
+            14 if is("content-length") => {
+                let length = decimal(value).ok_or(Status::BadRequest)?;
+                if content_length.is_some_and(|earlier| earlier != length) {
+                    return Err(Status::BadRequest);
+                }
+                content_length = Some(length);
+            }
+            17 if is("if-modified-since") => if_modified_since.add(value),
+            17 if is("transfer-encoding") => transfer_encoding = true,
+            19 if is("if-unmodified-since") => if_unmodified_since.add(value),
+            _ => {}
+        }
+    }
+    // RFC 9112 section 3.2: exactly one Host, except that HTTP/1.0 may leave it out.
+    if hosts > 1 || (hosts == 0 && minor_version >= 1) {
+        return Err(Status::BadRequest);
+    }
+    if transfer_encoding {
+        // Both lengths at once, or a transfer coding from a 1.0 client, is how requests are smuggled (section 6.1).
+        let smuggled = content_length.is_some() || minor_version == 0;
+        return Err(if smuggled { Status::BadRequest } else { Status::LengthRequired });
+    }
+    conditions.if_modified_since = if_modified_since.get();
+    conditions.if_unmodified_since = if_unmodified_since.get();
+    conditions.if_range = if_range.get();
+    Ok(Request {
+        method: Method::from_token(method_name.as_bytes()),
+        method_name,
+        target,
+        minor_version,
+        keep_alive: !close && (minor_version >= 1 || keep_alive),
+        content_length: content_length.unwrap_or(0),
+        expects_continue: expects_continue && minor_version >= 1,
+        range: range.get(),
+        conditions,
+        referer,
+        user_agent,
+    })
+}
+
+/// A field that may come once; sent more often, it says nothing.
+enum Single<'a> {
+    None,
+    One(&'a [u8]),
+    Many,
+}
+
+impl<'a> Single<'a> {
+    fn add(&mut self, value: &'a [u8]) {
+        *self = match self {
+            Single::None => Single::One(value),
+            Single::One(_) | Single::Many => Single::Many,
+        };
+    }
+
+    fn get(self) -> Option<&'a [u8]> {
+        match self {
+            Single::One(value) => Some(value),
+            Single::None | Single::Many => None,
+        }
+    }
+}
+
+/// `uri-host [ ":" port ]`, or empty; loosely, but without what could be mistaken for another part of a request.
+fn is_host(value: &[u8]) -> bool {
+    value.iter().all(|&b| b.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(&b) || b >= 0x80)
+}
+
+fn decimal(digits: &[u8]) -> Option<u64> {
+    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    digits.iter().try_fold(0u64, |n, &d| n.checked_mul(10)?.checked_add(u64::from(d - b'0')))
+}
+
+#[cfg(test)]
+mod tests;

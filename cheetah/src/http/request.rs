@@ -1,0 +1,57 @@
+//! A request head as the rest of the server sees it: what matters of it, already checked, borrowed from the input.
+
+use super::conditional::Conditions;
+
+/// Request methods, as far as they are told apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// GET
+    Get,
+    /// HEAD
+    Head,
+    /// A registered method that no resource here allows: 405.
+    NotAllowed,
+    /// A method we never heard of: 501.
+    Unknown,
+}
+
+impl Method {
+    /// The method named `token`; names are case-sensitive (RFC 9110 section 9.1).
+    pub fn from_token(token: &[u8]) -> Method {
+        match token {
+            b"GET" => Method::Get,
+            b"HEAD" => Method::Head,
+            b"POST" | b"PUT" | b"DELETE" | b"CONNECT" | b"OPTIONS" | b"TRACE" | b"PATCH" => Method::NotAllowed,
+            // Registered by WebDAV (RFC 4918) and known to every client of it.
+            b"PROPFIND" | b"PROPPATCH" | b"MKCOL" | b"COPY" | b"MOVE" | b"LOCK" | b"UNLOCK" => Method::NotAllowed,
+            _ => Method::Unknown,
+        }
+    }
+}
+
+/// A checked request head.
+#[derive(Clone, Debug)]
+pub struct Request<'a> {
+    /// The method.
+    pub method: Method,
+    /// The method's name as sent.
+    pub method_name: &'a str,
+    /// The request target as sent.
+    pub target: &'a str,
+    /// Minor version: 0 for HTTP/1.0, 1 for HTTP/1.1.
+    pub minor_version: u8,
+    /// Whether the client wants the connection kept, by version and `Connection` field.
+    pub keep_alive: bool,
+    /// Bytes of content that follow the head (`Content-Length`).
+    pub content_length: u64,
+    /// Whether the client waits for `100 Continue` before it sends the content.
+    pub expects_continue: bool,
+    /// `Range`, unless it came more than once.
+    pub range: Option<&'a [u8]>,
+    /// The conditional fields.
+    pub conditions: Conditions<'a>,
+    /// `Referer`, for the log.
+    pub referer: &'a [u8],
+    /// `User-Agent`, for the log.
+    pub user_agent: &'a [u8],
+}

@@ -1,0 +1,18 @@
+//! The Cheetah HTTP server: static sites, packed into images, sent over the kernel's sockets or over our own TCP/IP.
+//!
+//! Modules in the order in which data flow through them: [`transport`] brings bytes to a [`conn`]ection, which parses
+//! them by [`http`], and [`answer`]s from a [`site`] whose heads were made when it was packed; [`service`] is what all
+//! connections of one thread share, [`server`] what all threads share. `cmd/` of the binary is the command line.
+
+#![forbid(unsafe_code)]
+
+pub mod http;
+pub mod site;
+
+pub mod answer;
+pub mod conn;
+pub mod service;
+
+pub mod access_log;
+pub mod server;
+pub mod transport;

@@ -1,0 +1,166 @@
+//! What all connections of one thread share: the site, the time, the limits, the counters.
+//!
+//! It owns no socket and reads no clock: the transport sets the time once a turn of its loop.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use runtime::time::Instant;
+
+use crate::access_log::{AccessLog, Record};
+use crate::http::date::HeadTails;
+use crate::http::parse::Limits;
+use crate::http::response::Status;
+use crate::site::Site;
+
+/// How long a connection may take for what. All are measured from the last event of their kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// Without a request, before the first one and between two.
+    pub idle: Duration,
+    /// From the first byte of a head to its last (and through content that is skipped).
+    pub head: Duration,
+    /// Without the peer taking a byte while there are bytes for it.
+    pub send: Duration,
+    /// After a refusal, for the peer to read it and close.
+    pub linger: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Timeouts {
+        Timeouts {
+            idle: Duration::from_secs(30),
+            head: Duration::from_secs(10),
+            send: Duration::from_secs(60),
+            linger: Duration::from_secs(2),
+        }
+    }
+}
+
+/// Bounds and switches of the HTTP side.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Sizes of heads.
+    pub limits: Limits,
+    /// Times.
+    pub timeouts: Timeouts,
+    /// Pipelined responses that may wait on one connection before its requests are no longer read.
+    pub max_queued: usize,
+    /// Unparsed bytes kept for one connection.
+    pub max_input: usize,
+    /// Content of a request that is skipped to keep its connection; more of it is refused.
+    pub max_skipped: u64,
+    /// Send the heads made at packing time; off (`--without precomputed-headers`), each is written anew.
+    pub precomputed_headers: bool,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            limits: Limits::default(),
+            timeouts: Timeouts::default(),
+            max_queued: 32,
+            max_input: 64 * 1024,
+            max_skipped: 64 * 1024,
+            precomputed_headers: true,
+        }
+    }
+}
+
+/// Counters since the start.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Connections begun.
+    pub connections: u64,
+    /// Connections over.
+    pub closed: u64,
+    /// Responses by status, in the order of [`Status::ALL`].
+    pub responses: [u64; Status::ALL.len()],
+    /// Bytes of heads and bodies queued.
+    pub bytes: u64,
+    /// Connections cut because the peer was too slow or silent.
+    pub timed_out: u64,
+}
+
+impl Stats {
+    /// All responses together.
+    pub fn total_responses(&self) -> u64 {
+        self.responses.iter().sum()
+    }
+
+    /// Adds another thread's counters.
+    pub fn add(&mut self, other: &Stats) {
+        self.connections += other.connections;
+        self.closed += other.closed;
+        self.bytes += other.bytes;
+        self.timed_out += other.timed_out;
+        for (sum, count) in self.responses.iter_mut().zip(other.responses) {
+            *sum += count;
+        }
+    }
+}
+
+/// The shared state of one thread's connections.
+#[derive(Debug)]
+pub struct Service {
+    /// What is served now. Responses under way keep the site that they began with.
+    pub site: Arc<Site>,
+    /// Bounds and switches.
+    pub options: Options,
+    /// Counters.
+    pub stats: Stats,
+    /// Whether the server is going down: each connection closes after its next response.
+    pub draining: bool,
+    /// Where requests are written down, if anywhere.
+    pub log: Option<AccessLog>,
+    now: Instant,
+    tails: HeadTails,
+    /// For a path that had to be rewritten; kept for its capacity.
+    pub(crate) path_scratch: Vec<u8>,
+}
+
+impl Service {
+    /// A service of `site`, at the origin of time.
+    pub fn new(site: Arc<Site>, options: Options) -> Service {
+        Service {
+            site,
+            options,
+            stats: Stats::default(),
+            draining: false,
+            log: None,
+            now: Instant::ZERO,
+            tails: HeadTails::new(0),
+            path_scratch: Vec::new(),
+        }
+    }
+
+    /// Tells the time: monotonic for time-outs, seconds since 1970 for the `Date` field. Call it before handing over
+    /// what happened.
+    pub fn set_time(&mut self, now: Instant, unix: u64) {
+        self.now = now;
+        self.tails.set_time(unix);
+    }
+
+    /// The time last told.
+    pub fn now(&self) -> Instant {
+        self.now
+    }
+
+    /// The ends of heads for the second last told.
+    pub fn tails(&self) -> &HeadTails {
+        &self.tails
+    }
+
+    /// Counts and logs a response as it is queued. `bytes` is what the body holds.
+    pub(crate) fn record(&mut self, status: Status, head_bytes: u64, record: &Record<'_>) {
+        self.stats.responses[status as usize] += 1;
+        self.stats.bytes += head_bytes + record.body_bytes;
+        if let Some(log) = &mut self.log {
+            log.write(self.tails.unix(), record);
+        }
+    }
+}
+
+/// Who is at the other end, for the log.
+pub type Peer = Option<SocketAddr>;
