@@ -11,7 +11,7 @@ use crate::http::request::{Method, Request};
 use crate::http::response::{self, Status};
 use crate::http::target;
 use crate::service::Service;
-use crate::site::{Found, FileId, Site};
+use crate::site::{FileId, Found, Site};
 
 /// Which of a file's ready-made heads begins the response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

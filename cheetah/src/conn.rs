@@ -109,6 +109,11 @@ impl Conn {
         *self = Conn::with_buffers(service, peer, input, queue, text);
     }
 
+    /// Drops what refers to a site, so that a pool of ended connections keeps no replaced image alive.
+    pub fn forget(&mut self) {
+        self.queue.clear();
+    }
+
     fn with_buffers(
         service: &mut Service,
         peer: Peer,

@@ -1,2 +1,22 @@
-//! The Cheetah HTTP server.
-fn main() {}
+//! The command line of Cheetah: `main` parses, a file in `cmd/` does.
+
+#![forbid(unsafe_code)]
+
+mod cmd;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let arguments = match cmd::Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help and version go to standard output and are no error.
+            let code = if error.use_stderr() { 2 } else { 0 };
+            let _ = error.print();
+            return ExitCode::from(code);
+        }
+    };
+    cmd::run(arguments)
+}

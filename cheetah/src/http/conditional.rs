@@ -193,7 +193,10 @@ mod tests {
         assert_eq!(c(|c| c.if_modified_since = Some(AFTER)), NotModified);
         assert_eq!(c(|c| c.if_modified_since = Some(b"garbage")), Proceed);
         assert_eq!(c(|c| c.if_none_match = smallvec![ETAG]), NotModified);
-        assert_eq!(c(|c| c.if_none_match = smallvec![&b"\"x\""[..], b"W/\"abc\""]), NotModified);
+        assert_eq!(
+            c(|c| c.if_none_match = SmallVec::from_slice(&[&b"\"x\""[..], b"W/\"abc\""])),
+            NotModified
+        );
         // A tag that differs wins over a date that says "not modified".
         assert_eq!(
             c(|c| {

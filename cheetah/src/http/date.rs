@@ -137,7 +137,9 @@ mod tests {
 
     #[test]
     fn nonsense_is_no_date() {
-        for text in ["", "0", "yesterday", "Sun, 32 Nov 1994 08:49:37 GMT", "Sun, 06 Nov 1994 25:49:37 GMT", "\u{e9}"] {
+        for text in
+            ["", "0", "yesterday", "Sun, 32 Nov 1994 08:49:37 GMT", "Sun, 06 Nov 1994 25:49:37 GMT", "\u{e9}"]
+        {
             assert_eq!(parse(text.as_bytes()), None, "{text}");
         }
         assert_eq!(parse(b"\xff\xfe"), None);
@@ -163,7 +165,8 @@ mod tests {
             let weekday = (unix / 86_400 % 7) as usize;
             let expected =
                 format!("{}, {day:02} {} {year:04} {h:02}:{m:02}:{s:02} GMT", DAYS[weekday], MONTHS[month]);
-            prop_assert_eq!(std::str::from_utf8(&format(unix)).unwrap(), &expected);
+            let formatted = format(unix);
+            prop_assert_eq!(std::str::from_utf8(&formatted).unwrap(), &expected);
             prop_assert_eq!(parse(expected.as_bytes()), Some(unix));
             let asctime =
                 format!("{} {} {day:2} {h:02}:{m:02}:{s:02} {year:04}", DAYS[weekday], MONTHS[month]);

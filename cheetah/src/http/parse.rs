@@ -118,18 +118,24 @@ fn request_line_len(buffer: &[u8]) -> usize {
     rest.iter().position(|&b| b == b'\n').unwrap_or(rest.len())
 }
 
-/// Whether the request line ends in `HTTP/x.y`: another version, as opposed to nonsense.
+/// Whether the request line is one but for its version, `HTTP/x.y`: as opposed to nonsense.
 fn names_another_version(buffer: &[u8]) -> bool {
     let blank = buffer.iter().take_while(|&&b| b == b'\r' || b == b'\n').count();
     let line = buffer[blank..].split(|&b| b == b'\n').next().unwrap_or_default().trim_ascii_end();
-    let word = line.rsplit(|&b| b == b' ').next().unwrap_or_default();
-    matches!(word, [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
+    let mut words = line.split(|&b| b == b' ');
+    let (Some(_method), Some(_target), Some(version), None) =
+        (words.next(), words.next(), words.next(), words.next())
+    else {
+        return false;
+    };
+    matches!(version, [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
         if major.is_ascii_digit() && minor.is_ascii_digit())
 }
 
 /// Reads the fields that matter and refuses what RFC 9112 says to refuse.
 fn check<'a>(head: &httparse::Request<'_, 'a>) -> Result<Request<'a>, Status> {
-    let (Some(method_name), Some(target), Some(minor_version)) = (head.method, head.path, head.version) else {
+    let (Some(method_name), Some(target), Some(minor_version)) = (head.method, head.path, head.version)
+    else {
         return Err(Status::BadRequest);
     };
     let mut conditions = Conditions::default();

@@ -21,9 +21,13 @@ impl Method {
         match token {
             b"GET" => Method::Get,
             b"HEAD" => Method::Head,
-            b"POST" | b"PUT" | b"DELETE" | b"CONNECT" | b"OPTIONS" | b"TRACE" | b"PATCH" => Method::NotAllowed,
+            b"POST" | b"PUT" | b"DELETE" | b"CONNECT" | b"OPTIONS" | b"TRACE" | b"PATCH" => {
+                Method::NotAllowed
+            }
             // Registered by WebDAV (RFC 4918) and known to every client of it.
-            b"PROPFIND" | b"PROPPATCH" | b"MKCOL" | b"COPY" | b"MOVE" | b"LOCK" | b"UNLOCK" => Method::NotAllowed,
+            b"PROPFIND" | b"PROPPATCH" | b"MKCOL" | b"COPY" | b"MOVE" | b"LOCK" | b"UNLOCK" => {
+                Method::NotAllowed
+            }
             _ => Method::Unknown,
         }
     }

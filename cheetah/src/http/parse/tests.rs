@@ -95,7 +95,8 @@ fn persistence() {
 
 #[test]
 fn a_field_sent_twice_that_may_come_once_says_nothing() {
-    let head = b"GET / HTTP/1.1\r\nHost: a\r\nRange: bytes=0-1\r\nRange: bytes=2-3\r\nIf-None-Match: \"a\"\r\n\
+    let head =
+        b"GET / HTTP/1.1\r\nHost: a\r\nRange: bytes=0-1\r\nRange: bytes=2-3\r\nIf-None-Match: \"a\"\r\n\
                  If-None-Match: \"b\"\r\n\r\n";
     let Parsed::Complete { request, .. } = parse(head, &Limits::default()) else { panic!() };
     assert_eq!(request.range, None);

@@ -1,0 +1,66 @@
+//! Subcommands, one a file, and how they end: 0 fine, 1 refused or failed, 2 wrong usage.
+
+mod pack;
+mod progress;
+mod serve;
+
+use std::fmt;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// An HTTP server whose disk-to-wire path is made of run-time composed copy loops.
+#[derive(Debug, Parser)]
+#[command(name = "cheetah", version, about, max_term_width = 100)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Pack(pack::Arguments),
+    Serve(serve::Arguments),
+}
+
+/// Wrong usage that only shows after parsing: exit status 2.
+#[derive(Debug)]
+pub(crate) struct Usage(pub(crate) String);
+
+impl fmt::Display for Usage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl core::error::Error for Usage {}
+
+/// Runs what was asked for.
+pub(crate) fn run(arguments: Arguments) -> ExitCode {
+    let level = tracing_subscriber::EnvFilter::try_from_env("CHEETAH_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(level)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .init();
+    let result = match arguments.command {
+        Command::Pack(arguments) => pack::run(&arguments),
+        Command::Serve(arguments) => serve::run(&arguments),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(if error.is::<Usage>() { 2 } else { 1 })
+        }
+    }
+}
+
+/// Whether whoever read our output had enough of it: no error.
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    let kind = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+    kind == Some(std::io::ErrorKind::BrokenPipe)
+}

@@ -1,0 +1,60 @@
+//! `cheetah pack DIR -o SITE.img`: builds an image that can be served.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use cheetah::site::pack::{self, Tree};
+use fsstack::BuildOptions;
+use fsstack::device::{AtomicFile, DeviceMut};
+use fsstack::image::build::Summary;
+
+use super::progress;
+
+/// Build an image from a folder: contents, response heads, validators, checksums
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// The folder to pack
+    dir: PathBuf,
+    /// The image file to write; appears whole or not at all
+    #[arg(short, long, value_name = "SITE.img")]
+    output: PathBuf,
+}
+
+pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let tree = walk(&arguments.dir)?;
+    let file = AtomicFile::create(&arguments.output)
+        .with_context(|| format!("cannot write {}", arguments.output.display()))?;
+    let (file, summary) = pack_with_progress(&tree, file)?;
+    file.publish().with_context(|| format!("cannot write {}", arguments.output.display()))?;
+    println!(
+        "packed {} files and {} folders, {} bytes, into {} ({} bytes)",
+        summary.files,
+        summary.directories,
+        summary.content_bytes,
+        arguments.output.display(),
+        summary.image_bytes
+    );
+    Ok(())
+}
+
+/// Walks `dir` and tells on stderr what is left out of it.
+pub(super) fn walk(dir: &Path) -> anyhow::Result<Tree> {
+    let tree = pack::walk(dir)?;
+    for (path, reason) in &tree.left_out {
+        tracing::warn!("{} is left out: {reason}", path.display());
+    }
+    Ok(tree)
+}
+
+/// Packs `tree`, with a progress bar if it is big.
+pub(super) fn pack_with_progress<D: DeviceMut>(tree: &Tree, device: D) -> anyhow::Result<(D, Summary)> {
+    let bar = progress::bar(tree.content_bytes());
+    let packed = pack::pack(tree, device, &BuildOptions::default(), |path, bytes| {
+        bar.inc(bytes);
+        if !bar.is_hidden() {
+            bar.set_message(String::from_utf8_lossy(path).into_owned());
+        }
+    });
+    bar.finish_and_clear();
+    Ok(packed?)
+}

@@ -1,0 +1,180 @@
+//! Response heads made when a site is packed, and the application area that holds them.
+//!
+//! ```text
+//!   0   4  magic "HHD1"
+//!   4   2  length of the 200 head        8   2  place of the media type in it     12   2  place of the entity tag
+//!   6   2  length of the 304 head       10   2  its length                        14   2  its length
+//!  16   8  last modification, seconds since 1970
+//!  24   8  length of the file: an area that was made for other contents is not used
+//!  32      the 200 head, then the 304 head
+//! ```
+//!
+//! Numbers are little-endian. The heads lack `Date`, `Connection` and the empty line, which are patched in when they
+//! are sent.
+
+use std::ops::Range;
+
+use crate::http::conditional::Validators;
+use crate::http::date;
+use crate::http::response::{self, Status};
+
+const MAGIC: &[u8; 4] = b"HHD1";
+const PREFIX_BYTES: usize = 32;
+
+/// What a head says of a file.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts<'a> {
+    /// `Content-Type`.
+    pub content_type: &'a [u8],
+    /// `Content-Length`.
+    pub size: u64,
+    /// `ETag` and `Last-Modified`.
+    pub validators: Validators<'a>,
+}
+
+/// Where things lie in an application area.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Area {
+    /// The 200 head.
+    pub whole: Range<usize>,
+    /// The 304 head.
+    pub not_modified: Range<usize>,
+    /// The media type.
+    pub content_type: Range<usize>,
+    /// The entity tag, with quotes.
+    pub etag: Range<usize>,
+    /// Seconds since 1970.
+    pub last_modified: u64,
+}
+
+impl Area {
+    /// Reads an area that belongs to a file of `size` bytes; `None` if it is none of ours, or damaged.
+    pub fn decode(bytes: &[u8], size: u64) -> Option<Area> {
+        let u16_at = |at: usize| Some(usize::from(u16::from_le_bytes(*bytes.get(at..)?.first_chunk()?)));
+        let u64_at = |at: usize| Some(u64::from_le_bytes(*bytes.get(at..)?.first_chunk()?));
+        if !bytes.starts_with(MAGIC) || u64_at(24)? != size {
+            return None;
+        }
+        let whole = PREFIX_BYTES..PREFIX_BYTES + u16_at(4)?;
+        let not_modified = whole.end..whole.end + u16_at(6)?;
+        let within = |at: usize, len: usize| {
+            let start = whole.start + at;
+            (start + len <= whole.end).then_some(start..start + len)
+        };
+        let content_type = within(u16_at(8)?, u16_at(10)?)?;
+        let etag = within(u16_at(12)?, u16_at(14)?)?;
+        let is_head = |range: &Range<usize>| {
+            let head = bytes.get(range.clone());
+            head.is_some_and(|head| head.starts_with(b"HTTP/1.1 ") && head.ends_with(b"\r\n"))
+        };
+        if !is_head(&whole) || !is_head(&not_modified) || not_modified.end != bytes.len() {
+            return None;
+        }
+        Some(Area { whole, not_modified, content_type, etag, last_modified: u64_at(16)? })
+    }
+}
+
+/// Makes the application area of a file.
+pub fn encode(facts: &Facts<'_>) -> Vec<u8> {
+    let mut whole = Vec::with_capacity(256);
+    write(Status::Ok, facts, &mut whole);
+    let mut not_modified = Vec::with_capacity(160);
+    write(Status::NotModified, facts, &mut not_modified);
+    // Where the values landed. Both are short and both fields are there, so neither look-up nor size can fail.
+    let place = |value: &[u8], name: &str| {
+        let field = [name.as_bytes(), b": ", value, b"\r\n"].concat();
+        let at = whole.windows(field.len()).position(|window| window == field).unwrap_or(0);
+        ((at + name.len() + 2) as u16, value.len() as u16)
+    };
+    let (type_at, type_len) = place(facts.content_type, "Content-Type");
+    let (etag_at, etag_len) = place(facts.validators.etag, "ETag");
+    let mut area = Vec::with_capacity(PREFIX_BYTES + whole.len() + not_modified.len());
+    area.extend_from_slice(MAGIC);
+    for number in [whole.len() as u16, not_modified.len() as u16, type_at, type_len, etag_at, etag_len] {
+        area.extend_from_slice(&number.to_le_bytes());
+    }
+    area.extend_from_slice(&facts.validators.last_modified.to_le_bytes());
+    area.extend_from_slice(&facts.size.to_le_bytes());
+    area.extend_from_slice(&whole);
+    area.extend_from_slice(&not_modified);
+    area
+}
+
+/// Writes the head of a 200 or 304, up to where `Date` goes. A 304 bears the validators and no fields of the content
+/// that is not sent (RFC 9110 section 15.4.5).
+pub fn write(status: Status, facts: &Facts<'_>, out: &mut Vec<u8>) {
+    response::begin(out, status);
+    if status != Status::NotModified {
+        response::field(out, "Content-Type", facts.content_type);
+        response::line(out, format_args!("Content-Length: {}", facts.size));
+    }
+    write_validators(&facts.validators, out);
+    if status != Status::NotModified {
+        write_accept_ranges(out);
+    }
+}
+
+/// Writes `ETag` and `Last-Modified`.
+pub fn write_validators(validators: &Validators<'_>, out: &mut Vec<u8>) {
+    response::field(out, "ETag", validators.etag);
+    response::field(out, "Last-Modified", &date::format(validators.last_modified));
+}
+
+/// Writes `Accept-Ranges`.
+pub fn write_accept_ranges(out: &mut Vec<u8>) {
+    response::field(out, "Accept-Ranges", b"bytes");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn facts() -> Facts<'static> {
+        let validators = Validators { etag: b"\"abc\"", last_modified: 784_111_777 };
+        Facts { content_type: b"text/html; charset=utf-8", size: 1234, validators }
+    }
+
+    #[test]
+    fn an_area_gives_back_what_was_put_in() {
+        let bytes = encode(&facts());
+        let area = Area::decode(&bytes, 1234).unwrap();
+        assert_eq!(
+            std::str::from_utf8(&bytes[area.whole.clone()]).unwrap(),
+            "HTTP/1.1 200 OK\r\nServer: cheetah\r\nContent-Type: text/html; charset=utf-8\r\n\
+             Content-Length: 1234\r\nETag: \"abc\"\r\nLast-Modified: Sun, 06 Nov 1994 08:49:37 GMT\r\n\
+             Accept-Ranges: bytes\r\n"
+        );
+        assert_eq!(
+            std::str::from_utf8(&bytes[area.not_modified.clone()]).unwrap(),
+            "HTTP/1.1 304 Not Modified\r\nServer: cheetah\r\nETag: \"abc\"\r\n\
+             Last-Modified: Sun, 06 Nov 1994 08:49:37 GMT\r\n"
+        );
+        assert_eq!(&bytes[area.content_type], b"text/html; charset=utf-8");
+        assert_eq!(&bytes[area.etag], b"\"abc\"");
+        assert_eq!(area.last_modified, 784_111_777);
+    }
+
+    #[test]
+    fn an_area_of_other_contents_is_not_used() {
+        let bytes = encode(&facts());
+        assert_eq!(Area::decode(&bytes, 1235), None);
+        assert_eq!(Area::decode(&bytes[..bytes.len() - 1], 1234), None);
+        assert_eq!(Area::decode(&[], 0), None);
+    }
+
+    proptest! {
+        #[test]
+        fn a_damaged_area_is_refused_or_stays_in_bounds(at in 0usize..400, value: u8, cut in 0usize..400) {
+            let mut bytes = encode(&facts());
+            let len = bytes.len();
+            bytes[at % len] = value;
+            bytes.truncate(cut.max(1));
+            if let Some(area) = Area::decode(&bytes, 1234) {
+                for range in [area.whole, area.not_modified, area.content_type, area.etag] {
+                    prop_assert!(bytes.get(range).is_some());
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,349 @@
+//! From a folder to an image that can be served: which files, their media types, validators and response heads.
+
+use std::fmt;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use fsstack::device::DeviceMut;
+use fsstack::image::build::{Content, Mtime, Summary};
+use fsstack::{BuildError, BuildOptions, Builder};
+use walkdir::WalkDir;
+
+use super::headers::{self, Facts};
+use crate::http::conditional::Validators;
+
+/// A file or folder that will go into an image.
+#[derive(Clone, Debug)]
+pub struct Item {
+    /// Where it lies.
+    pub source: PathBuf,
+    /// Its path in the image.
+    pub path: Vec<u8>,
+    /// Whether it is a folder.
+    pub is_directory: bool,
+    /// Its size in bytes when it was found.
+    pub size: u64,
+    mtime: Mtime,
+}
+
+/// What a folder holds, in a stable order, and what of it was left out.
+#[derive(Clone, Debug, Default)]
+pub struct Tree {
+    /// Everything that goes into the image.
+    pub items: Vec<Item>,
+    /// Path and reason of everything that does not.
+    pub left_out: Vec<(PathBuf, &'static str)>,
+}
+
+impl Tree {
+    /// Bytes of all files.
+    pub fn content_bytes(&self) -> u64 {
+        self.items.iter().map(|item| item.size).sum()
+    }
+
+    /// Number of files.
+    pub fn file_count(&self) -> usize {
+        self.items.iter().filter(|item| !item.is_directory).count()
+    }
+}
+
+/// Why a folder could not be packed.
+#[derive(Debug)]
+pub enum PackError {
+    /// The folder cannot be walked.
+    Walk(walkdir::Error),
+    /// A file cannot be opened.
+    Open(PathBuf, io::Error),
+    /// The image cannot be built.
+    Build(BuildError),
+}
+
+impl fmt::Display for PackError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            PackError::Walk(error) => error.fmt(f),
+            PackError::Open(path, error) => write!(f, "{}: {error}", path.display()),
+            PackError::Build(error) => error.fmt(f),
+        }
+    }
+}
+
+impl core::error::Error for PackError {}
+
+impl From<BuildError> for PackError {
+    fn from(error: BuildError) -> PackError {
+        PackError::Build(error)
+    }
+}
+
+/// Walks `root`. Symbolic links are followed as long as they stay inside it; what is neither file nor folder is left
+/// out.
+///
+/// # Errors
+/// If a folder cannot be read.
+pub fn walk(root: &Path) -> Result<Tree, PackError> {
+    let home = fs::canonicalize(root).map_err(|error| PackError::Open(root.into(), error))?;
+    let mut tree = Tree::default();
+    let mut walker = WalkDir::new(root).min_depth(1).follow_links(true).sort_by_file_name().into_iter();
+    while let Some(found) = walker.next() {
+        let found = match found {
+            Ok(found) => found,
+            Err(error) => {
+                let path = error.path().unwrap_or(root).to_path_buf();
+                let is_link = fs::symlink_metadata(&path).is_ok_and(|meta| meta.is_symlink());
+                match error.io_error() {
+                    None => tree.left_out.push((path, "a link that leads back up")),
+                    Some(_) if is_link => tree.left_out.push((path, "a link that leads nowhere")),
+                    Some(_) => return Err(PackError::Walk(error)),
+                }
+                continue;
+            }
+        };
+        let source = found.path();
+        if found.path_is_symlink() && !fs::canonicalize(source).is_ok_and(|target| target.starts_with(&home))
+        {
+            tree.left_out.push((source.into(), "a link out of the folder"));
+            if found.file_type().is_dir() {
+                walker.skip_current_dir();
+            }
+            continue;
+        }
+        let is_directory = found.file_type().is_dir();
+        if !is_directory && !found.file_type().is_file() {
+            tree.left_out.push((source.into(), "neither a file nor a folder"));
+            continue;
+        }
+        let meta = found.metadata().map_err(PackError::Walk)?;
+        let path = source.strip_prefix(root).unwrap_or(source).as_os_str().as_bytes().to_vec();
+        tree.items.push(Item {
+            source: source.into(),
+            path,
+            is_directory,
+            size: if is_directory { 0 } else { meta.len() },
+            mtime: mtime(meta.modified().unwrap_or(UNIX_EPOCH)),
+        });
+    }
+    Ok(tree)
+}
+
+/// Packs `tree` into an image on `device`, telling `progress` of every file: its path and the bytes it had.
+///
+/// # Errors
+/// If a file cannot be read or the device refuses.
+pub fn pack<D: DeviceMut>(
+    tree: &Tree,
+    device: D,
+    options: &BuildOptions,
+    mut progress: impl FnMut(&[u8], u64),
+) -> Result<(D, Summary), PackError> {
+    let mut builder = Builder::new(device, options)?;
+    let now = mtime(SystemTime::now());
+    for item in &tree.items {
+        if item.is_directory {
+            builder.directory(&item.path, item.mtime, &[])?;
+            continue;
+        }
+        let file = File::open(&item.source).map_err(|error| PackError::Open(item.source.clone(), error))?;
+        // A modification in the future must not be told (RFC 9110 section 8.8.2.1).
+        add(&mut builder, &item.path, item.mtime.min(now), file)?;
+        progress(&item.path, item.size);
+    }
+    Ok(builder.finish()?)
+}
+
+/// Adds one file with its ready-made heads.
+///
+/// # Errors
+/// If it cannot be read, or the builder refuses it.
+pub fn add<D: DeviceMut>(
+    builder: &mut Builder<D>,
+    path: &[u8],
+    mtime: Mtime,
+    contents: impl Read,
+) -> Result<Content, PackError> {
+    let name = path.rsplit(|&b| b == b'/').next().unwrap_or_default();
+    let mut source = Observed::new(contents);
+    // The area is made after the contents have gone by; the two share what was observed.
+    let seen = std::cell::Cell::new(Seen::default());
+    let mut reader = Tap { source: &mut source, seen: &seen };
+    let content = builder.file(path, mtime, &mut reader, |content| {
+        let Seen { hash, is_text } = seen.get();
+        let etag = format!("\"{:08x}{hash:016x}\"", content.crc);
+        let last_modified = u64::try_from(content.mtime.seconds).unwrap_or(0);
+        headers::encode(&Facts {
+            content_type: content_type(name, Some(is_text)).as_bytes(),
+            size: content.size,
+            validators: Validators { etag: etag.as_bytes(), last_modified },
+        })
+    })?;
+    Ok(content)
+}
+
+/// The media type of a file called `name`. `is_utf8_text` tells what its contents looked like, if anyone looked: text in
+/// another encoding is not called UTF-8, and a file without an extension (`README`) is text if it reads like text.
+pub fn content_type(name: &[u8], is_utf8_text: Option<bool>) -> String {
+    let name = String::from_utf8_lossy(name);
+    let guess = mime_guess::from_path(&*name).first();
+    match guess {
+        Some(mime) if mime.type_() == mime_guess::mime::TEXT && is_utf8_text != Some(false) => {
+            format!("{}; charset=utf-8", mime.essence_str())
+        }
+        Some(mime) => mime.essence_str().to_owned(),
+        None if is_utf8_text == Some(true) => "text/plain; charset=utf-8".to_owned(),
+        None => "application/octet-stream".to_owned(),
+    }
+}
+
+fn mtime(time: SystemTime) -> Mtime {
+    match time.duration_since(UNIX_EPOCH) {
+        Ok(since) => Mtime {
+            seconds: i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
+            nanoseconds: since.subsec_nanos(),
+        },
+        // Before 1970: nobody needs the nanoseconds.
+        Err(before) => Mtime {
+            seconds: i64::try_from(before.duration().as_secs()).map_or(i64::MIN, |s| -s),
+            nanoseconds: 0,
+        },
+    }
+}
+
+/// What was learned of contents that went by.
+#[derive(Clone, Copy, Debug, Default)]
+struct Seen {
+    /// FNV-1a, 64 bits.
+    hash: u64,
+    /// Valid UTF-8 without control characters that text does not have.
+    is_text: bool,
+}
+
+struct Tap<'a, R> {
+    source: &'a mut Observed<R>,
+    seen: &'a std::cell::Cell<Seen>,
+}
+
+impl<R: Read> Read for Tap<'_, R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let n = self.source.read(buf)?;
+        self.seen.set(self.source.seen());
+        Ok(n)
+    }
+}
+
+/// A reader that hashes what goes by, and looks whether it is text.
+struct Observed<R> {
+    inner: R,
+    hash: u64,
+    is_text: bool,
+    /// The beginning of a character whose end has not come yet.
+    partial: Vec<u8>,
+}
+
+impl<R: Read> Observed<R> {
+    fn new(inner: R) -> Observed<R> {
+        Observed { inner, hash: 0xcbf2_9ce4_8422_2325, is_text: true, partial: Vec::new() }
+    }
+
+    fn seen(&self) -> Seen {
+        Seen { hash: self.hash, is_text: self.is_text && self.partial.is_empty() }
+    }
+
+    fn observe(&mut self, bytes: &[u8]) {
+        for &b in bytes {
+            self.hash = (self.hash ^ u64::from(b)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+        if self.is_text {
+            let is_plain = |&b: &u8| b >= b' ' || matches!(b, b'\t' | b'\n' | b'\r' | 0x0c | 0x1b);
+            self.is_text = bytes.iter().all(is_plain) && self.is_utf8_so_far(bytes);
+        }
+    }
+
+    fn is_utf8_so_far(&mut self, mut bytes: &[u8]) -> bool {
+        // Finish the character that the last chunk cut.
+        while !self.partial.is_empty() {
+            let Some((&next, rest)) = bytes.split_first() else { return true };
+            self.partial.push(next);
+            bytes = rest;
+            match std::str::from_utf8(&self.partial) {
+                Ok(_) => self.partial.clear(),
+                Err(error) if error.error_len().is_some() => return false,
+                Err(_) => {}
+            }
+        }
+        match std::str::from_utf8(bytes) {
+            Ok(_) => true,
+            Err(error) if error.error_len().is_some() => false,
+            Err(error) => {
+                self.partial.extend_from_slice(&bytes[error.valid_up_to()..]);
+                true
+            }
+        }
+    }
+}
+
+impl<R: Read> Read for Observed<R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let n = self.inner.read(buf)?;
+        self.observe(&buf[..n]);
+        Ok(n)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn media_types() {
+        for (name, is_text, expected) in [
+            ("index.html", Some(true), "text/html; charset=utf-8"),
+            ("old.html", Some(false), "text/html"),
+            ("style.css", Some(true), "text/css; charset=utf-8"),
+            ("logo.svg", Some(true), "image/svg+xml"),
+            ("main.js", Some(true), "text/javascript; charset=utf-8"),
+            ("photo.JPG", Some(false), "image/jpeg"),
+            ("font.woff2", Some(false), "font/woff2"),
+            ("README", Some(true), "text/plain; charset=utf-8"),
+            ("README", Some(false), "application/octet-stream"),
+            ("data.unknown-ext", None, "application/octet-stream"),
+        ] {
+            assert_eq!(content_type(name.as_bytes(), is_text), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_hash_is_fnv_1a() {
+        // From the FNV reference vectors.
+        for (text, hash) in
+            [("", 0xcbf2_9ce4_8422_2325u64), ("a", 0xaf63_dc4c_8601_ec8c), ("foobar", 0x8594_4171_f739_67e8)]
+        {
+            let mut observed = Observed::new(io::empty());
+            observed.observe(text.as_bytes());
+            assert_eq!(observed.seen().hash, hash, "{text}");
+        }
+    }
+
+    proptest! {
+        /// However the contents are cut into chunks, they are text or not.
+        #[test]
+        fn text_is_text_in_any_chunks(text in "\\PC{0,20}", junk in proptest::collection::vec(any::<u8>(), 0..4),
+                                      cuts in proptest::collection::vec(1usize..5, 1..20)) {
+            let bytes = [text.as_bytes(), &junk].concat();
+            let naive = std::str::from_utf8(&bytes).is_ok()
+                && bytes.iter().all(|&b| b >= 32 || b"\t\n\r\x0c\x1b".contains(&b));
+            let mut observed = Observed::new(io::empty());
+            let mut rest = &bytes[..];
+            for &cut in cuts.iter().cycle() {
+                let (chunk, after) = rest.split_at(cut.min(rest.len()));
+                observed.observe(chunk);
+                rest = after;
+                if rest.is_empty() { break; }
+            }
+            prop_assert_eq!(observed.seen().is_text, naive);
+        }
+    }
+}

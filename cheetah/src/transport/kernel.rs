@@ -1,0 +1,434 @@
+//! The kernel's sockets: one thread, one epoll, edge-triggered, every connection registered once.
+//!
+//! A request costs one `recv` and one `writev` of the image's own pages. Nothing is allocated for it: connections and
+//! their buffers are recycled. Out of descriptors, the loop stops accepting until one is free again and the rest goes on.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use runtime::payload::PayloadSource;
+use runtime::time::Instant;
+use rustix::event::epoll::{self, EventData, EventFlags};
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, RecvFlags, Shutdown, SocketFlags, SocketType, acceptfrom_with, bind, getsockname, listen,
+    recv, shutdown, socket_with, sockopt,
+};
+use slab::Slab;
+use smallvec::SmallVec;
+
+use super::clock::Clock;
+use super::control::{Order, Orders, Shared};
+use crate::conn::Conn;
+use crate::service::Service;
+
+/// Most slices in one `writev`; a response has two to three.
+const MAX_SLICES: usize = 64;
+
+/// Bytes of a `writev` and of all writes of a connection before others get their turn.
+const TURN_BYTES: usize = 1 << 20;
+
+/// Requests read at once.
+const READ_BYTES: usize = 64 * 1024;
+
+/// Ended connections kept for their buffers.
+const MAX_SPARE: usize = 1024;
+
+/// Time-outs are looked after this often. They are seconds long, so a sweep over all connections is cheap and enough.
+const SWEEP: Duration = Duration::from_millis(500);
+
+const LISTENER: u64 = u64::MAX;
+const ORDERS: u64 = u64::MAX - 1;
+
+/// A bound, listening socket. Connections wait in its queue until a loop takes them.
+///
+/// # Errors
+/// Whatever the system says: address in use, no permission.
+pub fn listener(addr: SocketAddr, shared_port: bool) -> io::Result<OwnedFd> {
+    let family = if addr.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(family, SocketType::STREAM, flags, None)?;
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    if shared_port {
+        sockopt::set_socket_reuseport(&socket, true)?;
+    }
+    bind(&socket, &addr)?;
+    // The system cuts this down to its own limit.
+    listen(&socket, 65_535)?;
+    Ok(socket)
+}
+
+/// The address that a socket is bound to.
+///
+/// # Errors
+/// If it is no internet socket.
+pub fn local_addr(socket: impl AsFd) -> io::Result<SocketAddr> {
+    SocketAddr::try_from(getsockname(socket)?).map_err(|_| io::ErrorKind::AddrNotAvailable.into())
+}
+
+/// One event loop.
+#[derive(Debug)]
+pub struct Worker {
+    epoll: OwnedFd,
+    listener: Option<OwnedFd>,
+    /// More connections wait, but there was no descriptor for them.
+    accept_stalled: bool,
+    orders: Orders,
+    shared: Arc<Shared>,
+    service: Service,
+    clock: Clock,
+    connections: Slab<Connection>,
+    spare: Vec<Conn>,
+    /// Connections that used up their turn.
+    ready: VecDeque<usize>,
+    read_buffer: Box<[u8]>,
+    /// How long draining may take.
+    drain_limit: Duration,
+    drain_until: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Connection {
+    socket: OwnedFd,
+    conn: Conn,
+    readable: bool,
+    writable: bool,
+    /// The peer's FIN is in the socket, perhaps behind data.
+    end_pending: bool,
+    /// Our FIN is sent.
+    shut_down: bool,
+    queued: bool,
+}
+
+/// What is to become of a connection after its turn.
+enum Turn {
+    /// Nothing to do until an event comes.
+    Wait,
+    /// It could go on, but others are waiting.
+    Again,
+}
+
+/// The connection is to be closed.
+struct Over;
+
+impl Worker {
+    /// A loop that accepts from `listener`.
+    ///
+    /// # Errors
+    /// If the system has no more descriptors.
+    pub fn new(
+        listener: OwnedFd,
+        orders: Orders,
+        shared: Arc<Shared>,
+        service: Service,
+        drain_limit: Duration,
+    ) -> io::Result<Worker> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        epoll::add(&epoll, &listener, EventData::new_u64(LISTENER), EventFlags::IN | EventFlags::ET)?;
+        epoll::add(&epoll, &orders, EventData::new_u64(ORDERS), EventFlags::IN)?;
+        Ok(Worker {
+            epoll,
+            listener: Some(listener),
+            accept_stalled: false,
+            orders,
+            shared,
+            service,
+            clock: Clock::start(),
+            connections: Slab::new(),
+            spare: Vec::new(),
+            ready: VecDeque::new(),
+            read_buffer: vec![0; READ_BYTES].into(),
+            drain_limit,
+            drain_until: None,
+        })
+    }
+
+    /// Serves until ordered to drain and nothing is left to do.
+    ///
+    /// # Errors
+    /// If waiting for events fails, which leaves nothing to be done.
+    pub fn run(mut self) -> io::Result<()> {
+        let mut events = Vec::with_capacity(1024);
+        let mut next_sweep = self.clock.now() + SWEEP;
+        loop {
+            self.wait(&mut events)?;
+            let now = self.clock.now();
+            self.service.set_time(now, self.clock.unix());
+            for event in &events {
+                match event.data.u64() {
+                    LISTENER => self.accept(),
+                    ORDERS => self.obey(),
+                    key => self.on_event(key as usize, event.flags),
+                }
+            }
+            for _ in 0..self.ready.len() {
+                let Some(key) = self.ready.pop_front() else { break };
+                // It may have been closed meanwhile, and its number given away.
+                if self.connections.get_mut(key).is_some_and(|c| std::mem::take(&mut c.queued)) {
+                    self.drive(key);
+                }
+            }
+            if now >= next_sweep {
+                next_sweep = now + SWEEP;
+                self.sweep();
+            }
+            if self.is_drained(now) {
+                break;
+            }
+        }
+        if let Some(log) = &mut self.service.log {
+            log.flush();
+        }
+        self.service.stats.closed += self.connections.len() as u64;
+        self.shared.add_stats(&self.service.stats);
+        Ok(())
+    }
+
+    fn wait(&mut self, events: &mut Vec<epoll::Event>) -> io::Result<()> {
+        let busy = !self.ready.is_empty();
+        let idle = self.connections.is_empty() && self.drain_until.is_none() && !self.accept_stalled;
+        if !busy && let Some(log) = &mut self.service.log {
+            log.flush();
+        }
+        let timeout = match (busy, idle) {
+            (true, _) => Some(rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 }),
+            (false, true) => None,
+            (false, false) => {
+                Some(rustix::event::Timespec { tv_sec: 0, tv_nsec: SWEEP.subsec_nanos().into() })
+            }
+        };
+        events.clear();
+        match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(events), timeout.as_ref()) {
+            Ok(_) | Err(Errno::INTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn accept(&mut self) {
+        self.accept_stalled = false;
+        while let Some(listener) = &self.listener {
+            match acceptfrom_with(listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
+                Ok((socket, peer)) => {
+                    let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
+                    self.adopt(socket, peer);
+                }
+                Err(Errno::AGAIN) => return,
+                // The peer gave up while it waited, or a signal came.
+                Err(Errno::CONNABORTED | Errno::INTR | Errno::PROTO | Errno::PERM) => {}
+                Err(error @ (Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)) => {
+                    tracing::warn!(connections = self.connections.len(), "accepting pauses: {error}");
+                    self.accept_stalled = true;
+                    return;
+                }
+                Err(error) => {
+                    tracing::error!("accept: {error}");
+                    self.accept_stalled = true;
+                    return;
+                }
+            }
+        }
+    }
+
+    fn adopt(&mut self, socket: OwnedFd, peer: Option<SocketAddr>) {
+        // Responses leave whole anyhow; waiting for more would only delay the last segment.
+        let _ = sockopt::set_tcp_nodelay(&socket, true);
+        let conn = match self.spare.pop() {
+            Some(mut conn) => {
+                conn.reset(&mut self.service, peer);
+                conn
+            }
+            None => Conn::new(&mut self.service, peer),
+        };
+        let entry = self.connections.vacant_entry();
+        let key = entry.key();
+        let interest = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
+        if let Err(error) = epoll::add(&self.epoll, &socket, EventData::new_u64(key as u64), interest) {
+            tracing::error!("epoll: {error}");
+            self.service.stats.closed += 1;
+            self.spare.push(conn);
+            return;
+        }
+        entry.insert(Connection {
+            socket,
+            conn,
+            // The first request is often there already: try before asking.
+            readable: true,
+            writable: true,
+            end_pending: false,
+            shut_down: false,
+            queued: false,
+        });
+        self.drive(key);
+    }
+
+    fn on_event(&mut self, key: usize, flags: EventFlags) {
+        // An event may be left over from a socket that was closed in this very batch; then a look at the connection that
+        // got its number finds nothing to do.
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let failed = flags.intersects(EventFlags::ERR | EventFlags::HUP);
+        connection.readable |= failed || flags.intersects(EventFlags::IN | EventFlags::RDHUP);
+        connection.writable |= failed || flags.contains(EventFlags::OUT);
+        connection.end_pending |= failed || flags.contains(EventFlags::RDHUP);
+        self.drive(key);
+    }
+
+    fn drive(&mut self, key: usize) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        match connection.turn(&mut self.service, &mut self.read_buffer) {
+            Ok(Turn::Wait) => {}
+            Ok(Turn::Again) => {
+                if !std::mem::replace(&mut connection.queued, true) {
+                    self.ready.push_back(key);
+                }
+            }
+            Err(Over) => self.close(key),
+        }
+    }
+
+    fn close(&mut self, key: usize) {
+        let Connection { socket, mut conn, .. } = self.connections.remove(key);
+        drop(socket);
+        self.service.stats.closed += 1;
+        if self.spare.len() < MAX_SPARE {
+            // Let go of the site that its responses were of.
+            conn.forget();
+            self.spare.push(conn);
+        }
+        if self.accept_stalled {
+            self.accept();
+        }
+    }
+
+    fn sweep(&mut self) {
+        let due: Vec<usize> = self
+            .connections
+            .iter_mut()
+            .filter_map(|(key, connection)| connection.conn.on_timeout(&mut self.service).then_some(key))
+            .collect();
+        for key in due {
+            self.drive(key);
+        }
+        if self.accept_stalled {
+            self.accept();
+        }
+        self.spare.truncate(MAX_SPARE.min(self.connections.len().max(64)));
+    }
+
+    fn obey(&mut self) {
+        while let Some(order) = self.orders.next() {
+            match order {
+                Order::Reload => self.service.site = self.shared.site(),
+                Order::Drain if self.drain_until.is_some() => break,
+                Order::Drain => {
+                    // Whoever has connected already is served.
+                    self.accept();
+                    self.listener = None;
+                    self.service.draining = true;
+                    self.drain_until = Some(self.clock.now() + self.drain_limit);
+                    let keys: Vec<usize> = self.connections.iter().map(|(key, _)| key).collect();
+                    for key in keys {
+                        // First what has come already; then, if it asked for nothing, good-bye.
+                        self.drive(key);
+                        if let Some(connection) = self.connections.get_mut(key) {
+                            connection.conn.drain();
+                            self.drive(key);
+                        }
+                    }
+                    break;
+                }
+            }
+        }
+    }
+
+    fn is_drained(&self, now: Instant) -> bool {
+        self.drain_until.is_some_and(|until| self.connections.is_empty() || now >= until)
+    }
+}
+
+impl Connection {
+    /// Writes and reads until neither gets further, or others should have their turn.
+    fn turn(&mut self, service: &mut Service, read_buffer: &mut [u8]) -> Result<Turn, Over> {
+        let mut left = TURN_BYTES;
+        loop {
+            if self.conn.is_aborted() {
+                return Err(Over);
+            }
+            let unsent = self.conn.end() > self.conn.acknowledged_end();
+            if unsent && self.writable {
+                left = left.saturating_sub(self.write(service)?);
+            } else if self.conn.is_finished() && !unsent && !self.conn.lingers() {
+                return Err(Over);
+            } else if self.conn.is_finished() && !unsent && !self.shut_down {
+                // The peer may still be sending: our end first, and what it sends is thrown away until it has seen that.
+                shutdown(&self.socket, Shutdown::Write).map_err(|_| Over)?;
+                self.shut_down = true;
+            } else if self.readable && self.conn.window(service) > 0 {
+                // However little came, it was a call.
+                left = left.saturating_sub(self.read(service, read_buffer)?.max(1024));
+            } else {
+                return Ok(Turn::Wait);
+            }
+            if left == 0 {
+                return Ok(Turn::Again);
+            }
+        }
+    }
+
+    /// Bytes written; 0 when the socket is full.
+    fn write(&mut self, service: &mut Service) -> Result<usize, Over> {
+        let from = self.conn.acknowledged_end();
+        let mut slices: SmallVec<[IoSlice<'_>; MAX_SLICES]> = SmallVec::new();
+        let mut total = 0;
+        self.conn.for_each_piece(from, TURN_BYTES, |piece| {
+            total += piece.bytes.len();
+            slices.push(IoSlice::new(piece.bytes));
+            slices.len() < MAX_SLICES
+        });
+        let written = rustix::io::writev(&self.socket, &slices);
+        drop(slices);
+        match written {
+            Ok(n) => {
+                self.writable = n == total;
+                self.conn.acknowledged(from + n as u64);
+                self.conn.resume(service);
+                Ok(n)
+            }
+            Err(Errno::AGAIN) => {
+                self.writable = false;
+                Ok(0)
+            }
+            Err(Errno::INTR) => Ok(0),
+            Err(_) => Err(Over),
+        }
+    }
+
+    /// Bytes read; 0 when there were none, or none will follow.
+    fn read(&mut self, service: &mut Service, buffer: &mut [u8]) -> Result<usize, Over> {
+        let len = buffer.len().min(self.conn.window(service));
+        let buffer = &mut buffer[..len];
+        match recv(&self.socket, &mut *buffer, RecvFlags::empty()) {
+            Ok((0, _)) => {
+                self.readable = false;
+                self.conn.on_end(service);
+                Ok(0)
+            }
+            Ok((n, _)) => {
+                // A short read has emptied the socket: the next bytes raise an event, only a FIN that was announced
+                // already does not.
+                self.readable = n == len || self.end_pending;
+                self.conn.on_bytes(service, &buffer[..n]);
+                Ok(n)
+            }
+            Err(Errno::AGAIN) => {
+                self.readable = false;
+                Ok(0)
+            }
+            Err(Errno::INTR) => Ok(0),
+            Err(_) => Err(Over),
+        }
+    }
+}
