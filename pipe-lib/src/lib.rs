@@ -2,9 +2,19 @@
 //!
 //! Modules stand in the order in which data flow through them.
 
+pub mod diagnostic;
+pub mod limits;
+pub mod source;
+
+pub mod syntax;
+
+mod check;
+
 pub mod ir;
 
 pub mod compose;
+
+pub mod library;
 
 pub mod analyse;
 
@@ -24,7 +34,9 @@ pub mod pipeline;
 pub use backend::Backend;
 pub use cache::EngineCache;
 pub use compose::{Composer, Composition};
+pub use diagnostic::Diagnostics;
 pub use engine::{CompileError, CompileOptions, Engine, Prepared};
+pub use library::Library;
 pub use pipeline::Pipeline;
 pub use run::{ExportInfo, ExportValue, Imports, Run, RunError};
 pub use stream::Stream;

@@ -1,0 +1,230 @@
+//! From source texts to the items of a library.
+
+use super::test_case::check_test;
+use super::{DUPLICATE, Inner, NamedPipeline, resolve};
+use crate::check::Findings;
+use crate::check::layout::check_layout;
+use crate::check::pipe::{FileTables, check_params, check_pipe};
+use crate::check::table::{TableBudget, check_table};
+use crate::diagnostic::{Code, Diagnostic};
+use crate::limits;
+use crate::source::{FileId, Span};
+use crate::syntax::ast::{self, ItemKind, Name, Spanned};
+use crate::syntax::parse;
+use std::collections::HashSet;
+use std::sync::Arc;
+
+/// What a caller hands in for a `use`.
+#[derive(Clone, Debug)]
+pub struct Fetched {
+    /// The name by which the file is known; two `use`s of one file give one name.
+    pub name: String,
+    /// Its text.
+    pub text: String,
+}
+
+type Fetch<'a> = dyn FnMut(&str, &str) -> Result<Fetched, String> + 'a;
+
+/// A file that parsed, more or less.
+struct Parsed {
+    tree: ast::File,
+    /// Where the grammar failed: items around these places are not checked, their mistakes are known.
+    broken: Vec<Span>,
+}
+
+impl Parsed {
+    fn is_broken(&self, item: Span) -> bool {
+        self.broken.iter().any(|span| item.start <= span.start && span.start <= item.end)
+    }
+}
+
+/// Adds a text and what it uses to `inner`, which is of no use when an error is found.
+pub(super) fn load(inner: &mut Inner, name: &str, text: &str, fetch: &mut Fetch<'_>) -> Findings {
+    let mut findings = Findings::default();
+    let files = parse_all(inner, name, text, fetch, &mut findings);
+    let mut whole = true;
+    let mut declared = HashSet::new();
+    for file in &files {
+        whole &= file.broken.is_empty();
+        declare_items(inner, file, &mut declared, &mut findings);
+    }
+    // An item with a syntax error is unknown: whatever names it would be blamed for nothing.
+    if whole && !findings.has_errors() {
+        check_pipelines(inner, &files, &mut findings);
+    }
+    if whole && !findings.has_errors() {
+        check_tests(inner, &files, &mut findings);
+    }
+    findings
+}
+
+/// Parses a file and all that it uses.
+fn parse_all(
+    inner: &mut Inner,
+    name: &str,
+    text: &str,
+    fetch: &mut Fetch<'_>,
+    findings: &mut Findings,
+) -> Vec<Parsed> {
+    let mut waiting = vec![inner.sources.add(name, text)];
+    let mut parsed = Vec::new();
+    while let Some(file) = waiting.pop() {
+        let Some(source) = inner.sources.get(file) else { continue };
+        let (from, result) = (source.name.clone(), parse::parse_file(file, &source.text));
+        if let Some(extra) = result.tree.items.get(limits::ITEMS) {
+            let message = format!("more than {} items in one file", limits::ITEMS);
+            findings.push(Diagnostic::new(Code::Limit, extra.span, message));
+            continue;
+        }
+        let broken =
+            result.errors.iter().filter_map(|error| error.labels.first()).map(|label| label.span).collect();
+        result.errors.into_iter().for_each(|error| findings.push(error));
+        for item in &result.tree.items {
+            let ItemKind::Use(path) = &item.node.kind else { continue };
+            match take_up(inner, &from, path, fetch) {
+                Ok(new) => waiting.extend(new),
+                Err(diagnostic) => findings.push(*diagnostic),
+            }
+        }
+        parsed.push(Parsed { tree: result.tree, broken });
+    }
+    parsed
+}
+
+fn take_up(
+    inner: &mut Inner,
+    from: &str,
+    path: &Spanned<ast::Bytes>,
+    fetch: &mut Fetch<'_>,
+) -> Result<Option<FileId>, Box<Diagnostic>> {
+    let refuse = |message: String| Box::new(Diagnostic::new(Code::CannotUse, path.span, message));
+    let Ok(name) = std::str::from_utf8(&path.node.bytes) else {
+        return Err(refuse("a file's name is text".to_string()));
+    };
+    if inner.sources.iter().count() >= limits::FILES {
+        return Err(refuse(format!("more than {} files", limits::FILES)));
+    }
+    if inner.sources.find(name).is_some() {
+        return Ok(None);
+    }
+    let fetched = fetch(from, name).map_err(|why| refuse(format!("cannot use `{name}`: {why}")))?;
+    if inner.sources.find(&fetched.name).is_some() {
+        return Ok(None);
+    }
+    Ok(Some(inner.sources.add(fetched.name, fetched.text)))
+}
+
+/// Enters a file's pipes, layouts and named pipelines; pipelines are resolved later.
+fn declare_items(inner: &mut Inner, file: &Parsed, declared: &mut HashSet<String>, findings: &mut Findings) {
+    let mut budget = TableBudget::default();
+    let tables = file_tables(file, &mut budget, findings);
+    for item in &file.tree.items {
+        let docs = &item.node.docs;
+        let name = match &item.node.kind {
+            ItemKind::Pipe(pipe) => &pipe.name,
+            ItemKind::Layout(layout) => &layout.name,
+            ItemKind::Pipeline(pipeline) => &pipeline.name,
+            ItemKind::Use(_) | ItemKind::Table(_) | ItemKind::Test(_) => continue,
+        };
+        if findings.is_full() {
+            return;
+        }
+        if !enter(inner, name, findings) || file.is_broken(item.span) {
+            continue;
+        }
+        declared.insert(name.node.clone());
+        match &item.node.kind {
+            ItemKind::Pipe(pipe) => {
+                if let Some(pipe) = check_pipe(pipe, docs, &tables, &mut budget, findings) {
+                    inner.pipes.insert(name.node.clone(), Arc::new(pipe));
+                }
+            }
+            ItemKind::Layout(layout) => {
+                if let Some(layout) = check_layout(layout, docs, findings) {
+                    inner.layouts.insert(name.node.clone(), Arc::new(layout));
+                }
+            }
+            ItemKind::Pipeline(pipeline) => {
+                let params = check_params(&pipeline.params, findings);
+                check_param_names(&pipeline.params, findings);
+                let named = NamedPipeline {
+                    name: name.node.clone(),
+                    doc: docs.join("\n"),
+                    params: params.into_iter().flatten().collect(),
+                    text: inner.sources.text(pipeline.value.span).to_string(),
+                    value: pipeline.value.clone(),
+                };
+                inner.pipelines.insert(name.node.clone(), Arc::new(named));
+            }
+            ItemKind::Use(_) | ItemKind::Table(_) | ItemKind::Test(_) => {}
+        }
+    }
+}
+
+fn check_param_names(params: &[ast::Param], findings: &mut Findings) {
+    let mut known = HashSet::new();
+    for param in params {
+        if !known.insert(&param.name.node) {
+            let message = format!("`{}` is declared twice", param.name.node);
+            findings.push(Diagnostic::new(Code::DuplicateRegister, param.name.span, message));
+        }
+    }
+}
+
+fn file_tables(file: &Parsed, budget: &mut TableBudget, findings: &mut Findings) -> FileTables {
+    let mut tables = FileTables::default();
+    for item in &file.tree.items {
+        let ItemKind::Table(table) = &item.node.kind else { continue };
+        let name = &table.name;
+        if tables.contains_key(&name.node) {
+            let message = format!("a second table `{}` in this file", name.node);
+            findings.push(Diagnostic::new(DUPLICATE, name.span, message));
+            continue;
+        }
+        let checked = if file.is_broken(item.span) { None } else { check_table(table, budget, findings) };
+        tables.insert(name.node.clone(), checked);
+    }
+    tables
+}
+
+/// Claims a name; false, with a diagnostic, when it is taken.
+fn enter(inner: &mut Inner, name: &Name, findings: &mut Findings) -> bool {
+    if let Some(earlier) = inner.names.get(&name.node) {
+        findings.push(
+            Diagnostic::new(DUPLICATE, name.span, format!("`{}` is the name of another item", name.node))
+                .label(*earlier, "declared here")
+                .note("pipes, layouts and pipelines share one space of names, the standard ones included"),
+        );
+        return false;
+    }
+    inner.names.insert(name.node.clone(), name.span);
+    true
+}
+
+fn check_pipelines(inner: &Inner, files: &[Parsed], findings: &mut Findings) {
+    let mut budget = limits::FILE_STAGES;
+    for item in files.iter().flat_map(|file| &file.tree.items) {
+        if let ItemKind::Pipeline(pipeline) = &item.node.kind
+            && let Some(named) = inner.pipelines.get(&pipeline.name.node)
+        {
+            if findings.is_full() {
+                return;
+            }
+            resolve::check_named(inner, named, &mut budget, findings);
+        }
+    }
+}
+
+fn check_tests(inner: &mut Inner, files: &[Parsed], findings: &mut Findings) {
+    let mut budget = limits::FILE_STAGES;
+    for item in files.iter().flat_map(|file| &file.tree.items) {
+        if findings.is_full() {
+            return;
+        }
+        if let ItemKind::Test(test) = &item.node.kind
+            && let Some(test) = check_test(inner, test, item.span, &mut budget, findings)
+        {
+            inner.tests.push(Arc::new(test));
+        }
+    }
+}

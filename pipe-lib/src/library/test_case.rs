@@ -1,0 +1,263 @@
+//! `test` items: a pipeline, bytes that go in, and what should come out.
+
+use super::{Inner, resolve};
+use crate::check::table::{repeat_count, unfold};
+use crate::check::{Findings, literal_bits};
+use crate::diagnostic::{Code, Diagnostic};
+use crate::ir::Ty;
+use crate::limits;
+use crate::pipeline::Pipeline;
+use crate::source::Span;
+use crate::syntax::ast::{self, Bytes, Expected, Expr, Name, Repeated, Spanned, TestClause};
+
+/// A test that can be run on any backend.
+#[derive(Clone, Debug)]
+pub struct TestCase {
+    /// What is tested, as written: `crc32c "CRC catalogue check value"`.
+    pub title: String,
+    /// Name of the file that it stands in.
+    pub file: String,
+    /// Where it stands.
+    pub span: Span,
+    /// What is run.
+    pub pipeline: Pipeline,
+    /// The bytes that go in.
+    pub input: TestBytes,
+    /// States that start from another value: `instance.state` and the value.
+    pub imports: Vec<(String, u64)>,
+    /// Exports and what they should be: `instance.name`.
+    pub exports: Vec<(String, Expectation)>,
+    /// The bytes that should be written (a device's buffer as it is, holes zero, when the pipeline ends in a layout).
+    pub output: Option<TestBytes>,
+    /// The input's length should be refused before anything is written.
+    pub refused: bool,
+}
+
+/// What an export should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Expectation {
+    /// Of a stage without window.
+    One(u64),
+    /// One entry a window.
+    Windows(Vec<u64>),
+}
+
+/// Bytes with repetitions, unfolded when they are needed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TestBytes {
+    pieces: Vec<(Vec<u8>, u64)>,
+}
+
+impl TestBytes {
+    /// All bytes.
+    pub fn to_vec(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for (piece, count) in &self.pieces {
+            for _ in 0..*count {
+                bytes.extend_from_slice(piece);
+            }
+        }
+        bytes
+    }
+
+    /// How many bytes there are.
+    pub fn len(&self) -> u64 {
+        self.pieces.iter().map(|(piece, count)| piece.len() as u64 * count).sum()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+pub(super) fn check_test(
+    inner: &Inner,
+    test: &ast::Test,
+    span: Span,
+    budget: &mut usize,
+    findings: &mut Findings,
+) -> Option<TestCase> {
+    let pipeline = resolve::resolve_with(inner, &test.pipeline.node, test.pipeline.span, budget, findings)?;
+    let before = findings.list.len();
+    let (mut input, mut output, mut refused) = (None, None, false);
+    let (mut imports, mut exports) = (Vec::new(), Vec::new());
+    for clause in &test.clauses {
+        let twice = match &clause.node {
+            TestClause::Input(pieces) => input.replace(test_bytes(pieces, findings)).is_some(),
+            TestClause::Output(pieces) => output.replace(test_bytes(pieces, findings)).is_some(),
+            TestClause::Refused => std::mem::replace(&mut refused, true),
+            TestClause::Set { path, value } => {
+                let Some((name, ty)) = find_state(&pipeline, path, findings) else { continue };
+                let Some(bits) = literal_bits(value, ty, findings) else { continue };
+                imports.push((name, bits));
+                imports.len() > 1
+                    && imports[..imports.len() - 1]
+                        .iter()
+                        .any(|(other, _)| *other == imports[imports.len() - 1].0)
+            }
+            TestClause::Expect { path, value } => {
+                let Some(export) = find_export(&pipeline, path, findings) else { continue };
+                let Some(expectation) = expectation(&export, value, findings) else { continue };
+                let twice = exports.iter().any(|(other, _)| *other == export.name);
+                exports.push((export.name, expectation));
+                twice
+            }
+        };
+        if twice {
+            findings.push(Diagnostic::new(Code::BadTest, clause.span, "this is said twice in one test"));
+        }
+    }
+    if input.is_none() {
+        let diagnostic = Diagnostic::new(Code::BadTest, test.pipeline.span, "a test without input");
+        findings.push(diagnostic.help("write `input \"..\"`; an empty string is an input too"));
+    }
+    if output.is_none() && exports.is_empty() && !refused {
+        let diagnostic = Diagnostic::new(Code::BadTest, test.pipeline.span, "a test that expects nothing");
+        findings.push(diagnostic.help("write `expect name = value`, `output \"..\"` or `refused`"));
+    }
+    if refused && (output.is_some() || !exports.is_empty()) {
+        let diagnostic = Diagnostic::new(
+            Code::BadTest,
+            test.pipeline.span,
+            "a refused input gives no output and no exports",
+        );
+        findings.push(diagnostic);
+    }
+    if findings.list.len() > before {
+        return None;
+    }
+    let mut title = inner.sources.text(test.pipeline.span).trim().to_string();
+    if let Some(text) = &test.title {
+        title = format!("{title} {}", text.node.text);
+    }
+    Some(TestCase {
+        title,
+        file: inner.sources.get(span.file).map_or(String::new(), |source| source.name.clone()),
+        span,
+        pipeline,
+        input: input.flatten().unwrap_or_default(),
+        imports,
+        exports,
+        output: output.flatten(),
+        refused,
+    })
+}
+
+fn test_bytes(pieces: &[Repeated<Bytes>], findings: &mut Findings) -> Option<TestBytes> {
+    let mut bytes = TestBytes::default();
+    let mut total = 0u64;
+    for repeated in pieces {
+        let piece = &repeated.item.node.bytes;
+        let count = repeat_count(repeated.count.as_ref(), findings)?;
+        total = total.saturating_add((piece.len() as u64).saturating_mul(count));
+        if total > limits::TEST_BYTES {
+            let message = format!("more than {} bytes in a test", limits::TEST_BYTES);
+            findings.push(Diagnostic::new(Code::Limit, repeated.item.span, message));
+            return None;
+        }
+        if !piece.is_empty() {
+            bytes.pieces.push((piece.clone(), count));
+        }
+    }
+    Some(bytes)
+}
+
+fn path_text(path: &[Name]) -> String {
+    path.iter().map(|name| name.node.as_str()).collect::<Vec<_>>().join(".")
+}
+
+fn path_span(path: &[Name]) -> Span {
+    let first = path.first().map(|name| name.span);
+    let last = path.last().map(|name| name.span);
+    match (first, last) {
+        (Some(first), Some(last)) => first.to(last),
+        _ => Span::new(crate::source::FileId(0), 0, 0),
+    }
+}
+
+struct FoundExport {
+    name: String,
+    ty: Ty,
+    windowed: bool,
+}
+
+/// Finds `instance.name`, or `name` where only one instance has it.
+fn find<T>(
+    what: &str,
+    path: &[Name],
+    all: Vec<(String, String, T)>,
+    findings: &mut Findings,
+) -> Option<(String, T)> {
+    let text = path_text(path);
+    let names: Vec<String> = all.iter().map(|(instance, name, _)| format!("`{instance}.{name}`")).collect();
+    let mut found: Vec<(String, T)> = all
+        .into_iter()
+        .map(|(instance, name, value)| (format!("{instance}.{name}"), name, value))
+        .filter(|(full, name, _)| *full == text || (path.len() == 1 && *name == text))
+        .map(|(full, _, value)| (full, value))
+        .collect();
+    if found.len() == 1 {
+        return found.pop();
+    }
+    let (message, note) = match found.len() {
+        0 if names.is_empty() => {
+            (format!("no {what} `{text}`"), format!("the pipeline has no {what} at all"))
+        }
+        0 => (format!("no {what} `{text}`"), format!("there is {}", names.join(", "))),
+        _ => {
+            let names: Vec<String> = found.iter().map(|(full, _)| format!("`{full}`")).collect();
+            (format!("`{text}` may be one of several"), format!("write one of {}", names.join(", ")))
+        }
+    };
+    findings.push(Diagnostic::new(Code::BadTest, path_span(path), message).note(note));
+    None
+}
+
+fn find_export(pipeline: &Pipeline, path: &[Name], findings: &mut Findings) -> Option<FoundExport> {
+    let mut all = Vec::new();
+    for stage in &pipeline.composition().stages {
+        for export in &stage.pipe.exports {
+            let found = (stage.pipe.finish.ty(export.value), stage.window.is_some());
+            all.push((stage.name.clone(), export.name.clone(), found));
+        }
+    }
+    let (name, (ty, windowed)) = find("export", path, all, findings)?;
+    Some(FoundExport { name, ty, windowed })
+}
+
+fn find_state(pipeline: &Pipeline, path: &[Name], findings: &mut Findings) -> Option<(String, Ty)> {
+    let mut all = Vec::new();
+    for stage in &pipeline.composition().stages {
+        for state in &stage.pipe.states {
+            all.push((stage.name.clone(), state.name.clone(), state.ty));
+        }
+    }
+    find("state", path, all, findings)
+}
+
+fn expectation(
+    export: &FoundExport,
+    value: &Spanned<Expected>,
+    findings: &mut Findings,
+) -> Option<Expectation> {
+    match (&value.node, export.windowed) {
+        (Expected::One(one), false) => {
+            let literal: Spanned<Expr> = Spanned { node: one.clone(), span: value.span };
+            literal_bits(&literal, export.ty, findings).map(Expectation::One)
+        }
+        (Expected::List(list), true) => {
+            unfold(list, export.ty, limits::TABLE_ELEMENTS, findings).map(Expectation::Windows)
+        }
+        (Expected::One(_), true) => {
+            let message = format!("`{}` is a list, one entry a window", export.name);
+            findings.push(Diagnostic::new(Code::BadTest, value.span, message).help("write `[1, 2]`"));
+            None
+        }
+        (Expected::List(_), false) => {
+            let message = format!("`{}` is one number: its stage has no window", export.name);
+            findings.push(Diagnostic::new(Code::BadTest, value.span, message));
+            None
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! Loading, resolving and naming.
+
+use super::*;
+
+fn standard_fresh() -> Library {
+    let mut library = Library::empty();
+    for (name, text) in STANDARD_FILES {
+        if let Err(diagnostics) = library.load(name, text) {
+            panic!("{diagnostics}");
+        }
+    }
+    library
+}
+
+fn stages(text: &str) -> Vec<String> {
+    let pipeline = Library::standard().pipeline(text).unwrap_or_else(|diagnostics| panic!("{diagnostics}"));
+    pipeline.composition().stages.iter().map(|stage| stage.name.clone()).collect()
+}
+
+fn error(text: &str) -> String {
+    Library::standard().pipeline(text).map(|_| ()).unwrap_err().to_string()
+}
+
+#[test]
+fn the_standard_library_loads_without_a_word() {
+    let library = standard_fresh();
+    assert!(library.tests().count() > 40);
+    let mut fresh = Library::empty();
+    for (name, text) in STANDARD_FILES {
+        let warnings = fresh.load_with(name, text, |_, _| Err(String::new())).unwrap();
+        assert!(warnings.is_empty(), "{warnings}");
+    }
+    for pipe in library.pipes() {
+        assert!(!pipe.doc.is_empty(), "{} has no documentation", pipe.name);
+        let tested =
+            |test: &TestCase| test.pipeline.composition().stages.iter().any(|s| s.pipe.name == pipe.name);
+        assert!(library.tests().any(tested), "{} has no test", pipe.name);
+    }
+}
+
+#[test]
+fn instances_are_named_as_documented() {
+    assert_eq!(stages("inet_cksum as plain | xor32(key=1) | inet_cksum"), ["plain", "xor32", "inet_cksum"]);
+    assert_eq!(stages("xor8(1) | xor8(key=2) | xor8(3)"), ["xor8", "xor8_2", "xor8_3"]);
+    assert_eq!(stages("tx as t | inet_cksum"), ["t.inet_cksum", "inet_cksum"]);
+    assert_eq!(stages("tx(mss = 8) | inet_cksum"), ["inet_cksum", "inet_cksum_2"]);
+    assert!(error("inet_cksum | tx").contains("E0605"), "{}", error("inet_cksum | tx"));
+    assert!(error("xor8(1) | inet_cksum as xor8").contains("E0605"));
+}
+
+#[test]
+fn layouts_stand_at_the_ends() {
+    let of = |text: &str| {
+        let pipeline = Library::standard().pipeline(text).unwrap_or_else(|d| panic!("{text}: {d}"));
+        let composition = pipeline.composition().clone();
+        let name = |layout: &Option<Arc<Layout>>| layout.as_ref().map(|layout| layout.name.clone());
+        (composition.stages.len(), name(&composition.source), name(&composition.sink))
+    };
+    let named = |name: &str| Some(name.to_string());
+    assert_eq!(of("inet_cksum -> lance"), (1, None, named("lance")));
+    assert_eq!(of("lance -> inet_cksum"), (1, named("lance"), None));
+    assert_eq!(of("lance -> inet_cksum | crc32 -> min60"), (2, named("lance"), named("min60")));
+    assert_eq!(of("-> pio16"), (0, None, named("pio16")));
+    assert_eq!(of("lance -> fifo32"), (0, named("lance"), named("fifo32")));
+    assert_eq!(of("lance -> copy ->fifo32"), (1, named("lance"), named("fifo32")));
+    assert!(error("inet_cksum | lance").contains("E0606"));
+    assert!(error("lance_tx | crc32").contains("E0606"));
+    assert!(error("lance_tx -> fifo32").contains("E0606"));
+    assert!(error("crc32 -> crc32").contains("E0601"));
+    assert!(error("min60 -> crc32").contains("E0606"));
+}
+
+#[test]
+fn hostile_splicing_is_cheap() {
+    let mut text = "pipe p : u8 { in x; out x }\npipeline p0 = p as a | p as b\n".to_string();
+    for at in 1..64 {
+        text.push_str(&format!("pipeline p{at} = p{} as x | p{} as y\n", at - 1, at - 1));
+    }
+    let started = std::time::Instant::now();
+    let error = Library::empty().load("bomb.pipe", &text).unwrap_err();
+    assert!(error.iter().any(|diagnostic| diagnostic.code == Code::Limit), "{error}");
+    assert!(started.elapsed().as_secs() < 5);
+}
+
+#[test]
+fn files_use_each_other_once() {
+    let mut library = Library::standard();
+    let fetch = |from: &str, path: &str| match (from, path) {
+        ("a.pipe", "b.pipe") => {
+            Ok(Fetched { name: "b.pipe".into(), text: "use \"a.pipe\"\npipeline b = copy as in_b".into() })
+        }
+        _ => Err(format!("{from} -> {path}")),
+    };
+    library.load_with("a.pipe", "use \"b.pipe\" pipeline a = b as first | b as second", fetch).unwrap();
+    let pipeline = library.pipeline("a").unwrap();
+    let names: Vec<&str> = pipeline.composition().stages.iter().map(|stage| &*stage.name).collect();
+    assert_eq!(names, ["first.in_b", "second.in_b"]);
+    let mut library = Library::standard();
+    let error = library.load("a.pipe", "use \"b.pipe\"").unwrap_err();
+    assert!(error.to_string().contains("E0801"), "{error}");
+}
+
+#[test]
+fn a_failed_load_changes_nothing() {
+    let mut library = Library::standard();
+    library.load("bad.pipe", "pipe good : u8 { in x; out x } pipe bad : u9 { }").unwrap_err();
+    assert!(library.pipe("good").is_none());
+    library.load("good.pipe", "pipe good : u8 { in x; out x }").unwrap();
+}

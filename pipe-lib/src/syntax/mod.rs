@@ -1,0 +1,6 @@
+//! From text to tree: tokens, grammar, syntax tree, and back to text in canonical form.
+
+pub mod ast;
+pub mod lexer;
+pub mod parse;
+pub mod token;
