@@ -4,11 +4,14 @@ use super::{Inner, resolve};
 use crate::check::table::{repeat_count, unfold};
 use crate::check::{Findings, literal_bits};
 use crate::diagnostic::{Code, Diagnostic};
+use crate::engine::Engine;
 use crate::ir::Ty;
 use crate::limits;
 use crate::pipeline::Pipeline;
+use crate::run::{Run, RunError};
 use crate::source::Span;
 use crate::syntax::ast::{self, Bytes, Expected, Expr, Name, Repeated, Spanned, TestClause};
+use std::fmt;
 
 /// A test that can be run on any backend.
 #[derive(Clone, Debug)]
@@ -69,6 +72,117 @@ impl TestBytes {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+}
+
+impl TestCase {
+    /// Runs the test: from one buffer to another and, without layouts, in place and as a stream cut into small chunks.
+    ///
+    /// # Errors
+    /// What came out otherwise than it should, one sentence each.
+    pub fn run(&self, engine: &Engine) -> Result<(), Vec<String>> {
+        let input = self.input.to_vec();
+        let composition = self.pipeline.composition();
+        let mut failures = Vec::new();
+        let mut imports = engine.imports();
+        for (name, value) in &self.imports {
+            if let Err(error) = imports.set(name, *value) {
+                return Err(vec![error.to_string()]);
+            }
+        }
+        let room = engine.written_len(engine.stream_len(input.len())).unwrap_or(0);
+        let mut out = vec![0; room];
+        match engine.run_with(&imports, &input, &mut out) {
+            Ok(run) => self.compare("", &out[..run.written], &run, &mut failures),
+            Err(error) => self.judge_error("", &error, &mut failures),
+        }
+        if composition.source.is_some() || composition.sink.is_some() {
+            return if failures.is_empty() { Ok(()) } else { Err(failures) };
+        }
+        let mut buffer = input.clone();
+        match engine.with(&imports).and_then(|prepared| prepared.run_in_place(&mut buffer)) {
+            Ok(run) => self.compare("in place: ", &buffer, &run, &mut failures),
+            Err(error) => self.judge_error("in place: ", &error, &mut failures),
+        }
+        let streamed = (|| {
+            let (mut stream, mut out) = (engine.stream_with(&imports)?, Vec::new());
+            // Chunks of 1, 2, 3, .. bytes: every word is cut at every place.
+            let mut rest = &input[..];
+            for size in (1..=13).cycle() {
+                let (chunk, after) = rest.split_at(size.min(rest.len()));
+                if chunk.is_empty() {
+                    break;
+                }
+                stream.push_to(chunk, &mut out)?;
+                rest = after;
+            }
+            let end = stream.finish()?;
+            out.extend_from_slice(end.rest());
+            Ok((out, end.run))
+        })();
+        match streamed {
+            Ok((out, run)) => self.compare("streamed: ", &out, &run, &mut failures),
+            Err(error) => self.judge_error("streamed: ", &error, &mut failures),
+        }
+        if failures.is_empty() { Ok(()) } else { Err(failures) }
+    }
+
+    fn judge_error(&self, how: &str, error: &RunError, failures: &mut Vec<String>) {
+        if !(self.refused && matches!(error, RunError::Leftover { .. })) {
+            failures.push(format!("{how}refused: {error}"));
+        }
+    }
+
+    fn compare(&self, how: &str, out: &[u8], run: &Run<'_>, failures: &mut Vec<String>) {
+        if self.refused {
+            failures.push(format!("{how}the input was taken, though it should be refused"));
+            return;
+        }
+        for (name, expected) in &self.exports {
+            let found = match expected {
+                Expectation::One(_) => run.export(name).map(Expectation::One),
+                Expectation::Windows(_) => {
+                    run.windows(name).map(|values| Expectation::Windows(values.to_vec()))
+                }
+            };
+            match found {
+                Ok(found) if found == *expected => {}
+                Ok(found) => failures.push(format!("{how}{name} is {found}, not {expected}")),
+                Err(error) => failures.push(format!("{how}{error}")),
+            }
+        }
+        let Some(expected) = self.output.as_ref().map(TestBytes::to_vec) else { return };
+        if out.len() != expected.len() {
+            failures.push(format!("{how}{} bytes of output, not {}", out.len(), expected.len()));
+        } else if let Some(at) = (0..out.len()).find(|&at| out[at] != expected[at]) {
+            failures.push(format!(
+                "{how}byte {at} of the output is {:#04x}, not {:#04x}: {} instead of {}",
+                out[at],
+                expected[at],
+                excerpt(out, at),
+                excerpt(&expected, at)
+            ));
+        }
+    }
+}
+
+impl fmt::Display for Expectation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Expectation::One(value) => write!(f, "{value:#x}"),
+            Expectation::Windows(values) => {
+                let values: Vec<String> = values.iter().map(|value| format!("{value:#x}")).collect();
+                write!(f, "[{}]", values.join(", "))
+            }
+        }
+    }
+}
+
+/// Sixteen bytes around a place, as a hexadecimal string.
+fn excerpt(bytes: &[u8], at: usize) -> String {
+    let from = at / 8 * 8;
+    let shown = &bytes[from..bytes.len().min(from + 16)];
+    let digits: Vec<String> = shown.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("x\"{}\"", digits.join(" "))
 }
 
 pub(super) fn check_test(

@@ -1,6 +1,8 @@
 //! Loading, resolving and naming.
 
 use super::*;
+use crate::backend::Backend;
+use crate::engine::{CompileError, CompileOptions};
 
 fn standard_fresh() -> Library {
     let mut library = Library::empty();
@@ -106,4 +108,47 @@ fn a_failed_load_changes_nothing() {
     library.load("bad.pipe", "pipe good : u8 { in x; out x } pipe bad : u9 { }").unwrap_err();
     assert!(library.pipe("good").is_none());
     library.load("good.pipe", "pipe good : u8 { in x; out x }").unwrap();
+}
+
+#[test]
+fn standard_tests_pass_on_every_backend() {
+    let library = standard_fresh();
+    let mut failed = Vec::new();
+    for backend in Backend::ALL {
+        for test in library.tests() {
+            let engine = match test.pipeline.compile_with(&CompileOptions { backend }) {
+                Ok(engine) => engine,
+                // A backend may decline; the interpreter and the automatic choice take everything.
+                Err(CompileError::Unsupported(_)) if !matches!(backend, Backend::Interp | Backend::Auto) => {
+                    continue;
+                }
+                Err(error) => panic!("{}: {error}", test.title),
+            };
+            if let Err(failures) = test.run(&engine) {
+                failed.push(format!("{} on {backend}: {}", test.title, failures.join("; ")));
+            }
+        }
+    }
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
+}
+
+#[test]
+fn a_wrong_expectation_fails() {
+    let text = r#"
+        test crc32 { input "123456789" expect crc = 0xcbf43927 }
+        test byteswap16 { input x"0102" output x"0102" }
+        test byteswap16 { input x"0102" refused }
+        test byteswap16 { input x"01" output x"01" }
+        test xor8(1) { input x"01" output x"0000" }
+        test inet_cksum per 2 { input x"0001 0002" expect sum = [1, 2, 3] }
+    "#;
+    let mut library = Library::standard();
+    let before = library.tests().count();
+    library.load("wrong.pipe", text).unwrap();
+    let wrong: Vec<&TestCase> = library.tests().skip(before).collect();
+    assert_eq!(wrong.len(), 6);
+    for test in wrong {
+        let engine = test.pipeline.compile_with(&CompileOptions { backend: Backend::Interp }).unwrap();
+        assert!(test.run(&engine).is_err(), "{}", test.title);
+    }
 }
