@@ -234,7 +234,7 @@ fn exchange<D: Device>(
     socket.set_nonblocking(true).expect("socket");
 
     // To the kernel: one super-segment, or segments of our own cutting.
-    let data: Vec<u8> = (0..BULK as u32).map(|i| (i * 7 >> 3) as u8).collect();
+    let data: Vec<u8> = (0..BULK as u32).map(|i| ((i * 7) >> 3) as u8).collect();
     let chunk = if offload { BULK } else { 1460 };
     let mut got = Vec::new();
     for part in data.chunks(chunk) {
