@@ -7,5 +7,6 @@ pub mod event_loop;
 pub mod poller;
 
 pub mod payload;
+pub mod transfer;
 
 pub mod stats;
