@@ -169,10 +169,10 @@ impl Progress {
                 unsafe { self.tail(pass, pass.pos(at), from.at(at), to.at(at), rest) };
                 at += rest as u64;
             }
-            self.close_windows(inner, pass, at, false);
             if rest != 0 && !complete {
                 break;
             }
+            self.close_windows(inner, pass, at, false);
         }
         self.done[index] = at;
     }

@@ -11,6 +11,7 @@ use crate::plan::{Pass, Plan};
 use crate::run::{ExportInfo, Handle, Imports, RegisterInfo, Registers, Run, RunError};
 use smallvec::SmallVec;
 use std::fmt;
+use std::num::NonZeroU64;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -72,8 +73,8 @@ pub(crate) struct Inner {
     pub(crate) registers: Box<[RegisterInfo]>,
     /// Bytes of the largest word of a stage without window that rejects leftover bytes; 1 if there is none.
     reject_word: usize,
-    /// Stages with a window that reject leftover bytes.
-    reject_windowed: Box<[usize]>,
+    /// Whether some stage with a window rejects leftover bytes.
+    rejects_windows: bool,
     /// Whether some stage has a window.
     pub(crate) windowed: bool,
     /// Whether some stage writes words.
@@ -109,23 +110,23 @@ impl Inner {
         interp::export_value(pipe, export.export, &registers[self.stage_registers(export.stage)])
     }
 
-    /// Refuses a stream whose length a tail rule rejects.
+    /// Refuses a stream whose length a tail rule rejects; names the first stage that does.
+    #[inline]
     pub(crate) fn check_length(&self, len: u64) -> Result<(), RunError> {
-        if len & (self.reject_word as u64 - 1) != 0 {
-            for stage in &self.composition.stages {
-                let leftover = len as usize % stage.pipe.word_bytes();
-                if stage.window.is_none() && stage.pipe.tail == Tail::Reject && leftover != 0 {
-                    return Err(RunError::leftover(stage, leftover));
-                }
-            }
+        if len & (self.reject_word as u64 - 1) == 0 && !self.rejects_windows {
+            Ok(())
+        } else {
+            self.rejects(len)
         }
-        for &index in &self.reject_windowed {
-            let stage = &self.composition.stages[index];
-            let (word, window) =
-                (stage.pipe.word_bytes() as u64, stage.window.map_or(len, |window| window.get()));
-            let whole = if len >= window { window % word } else { 0 };
-            let last = len % window % word;
-            let leftover = if whole != 0 { whole } else { last };
+    }
+
+    #[cold]
+    fn rejects(&self, len: u64) -> Result<(), RunError> {
+        for stage in self.composition.stages.iter().filter(|stage| stage.pipe.tail == Tail::Reject) {
+            let word = stage.pipe.word_bytes() as u64;
+            let window = stage.window.map_or(u64::MAX, NonZeroU64::get);
+            let in_whole_windows = if len >= window { window % word } else { 0 };
+            let leftover = if in_whole_windows != 0 { in_whole_windows } else { len % window % word };
             if leftover != 0 {
                 return Err(RunError::leftover(stage, leftover as usize));
             }
@@ -645,7 +646,7 @@ impl<'a> InnerBuilder<'a> {
                 StateInit::Param(_) => 0,
             }));
             let reads_pos = stage.pipe.body.insts.iter().any(|inst| inst.op == Op::Pos);
-            if let Some(bytes) = stage.window.map(std::num::NonZeroU64::get) {
+            if let Some(bytes) = stage.window.map(NonZeroU64::get) {
                 match windows.iter_mut().find(|window| window.bytes == bytes) {
                     Some(window) => window.stages.push(index),
                     None => windows.push(Window { bytes, stages: vec![index] }),
@@ -690,12 +691,11 @@ impl<'a> InnerBuilder<'a> {
                 });
             }
         }
-        let rejecting = |windowed: bool| {
-            let all = composition.stages.iter().enumerate();
-            all.filter(move |(_, s)| s.pipe.tail == Tail::Reject && s.window.is_some() == windowed)
-        };
-        let reject_word = rejecting(false).map(|(_, stage)| stage.pipe.word_bytes()).max().unwrap_or(1);
-        let reject_windowed = rejecting(true).map(|(index, _)| index).collect();
+        let rejecting = || composition.stages.iter().filter(|stage| stage.pipe.tail == Tail::Reject);
+        let rejecting_words =
+            rejecting().filter(|stage| stage.window.is_none()).map(|stage| stage.pipe.word_bytes());
+        let reject_word = rejecting_words.max().unwrap_or(1);
+        let rejects_windows = rejecting().any(|stage| stage.window.is_some());
         let windowed = composition.stages.iter().any(|stage| stage.window.is_some());
         let layouts = composition.source.is_some() || composition.sink.is_some();
         Inner {
@@ -705,7 +705,7 @@ impl<'a> InnerBuilder<'a> {
             exports: exports.into(),
             registers: registers.into(),
             reject_word,
-            reject_windowed,
+            rejects_windows,
             windowed,
             modifies: composition.modifies(),
             is_plain: self.passes.len() == 1 && !windowed && !layouts,

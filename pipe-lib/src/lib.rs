@@ -40,3 +40,5 @@ pub use library::Library;
 pub use pipeline::Pipeline;
 pub use run::{ExportInfo, ExportValue, Imports, Run, RunError};
 pub use stream::Stream;
+
+pub mod testing;

@@ -1,0 +1,51 @@
+//! Every backend, in every way to run, against the oracle, on random pipelines.
+//!
+//! `PIPE_SEED=N` runs one pipeline again, `PIPE_ROUNDS=N` more of them.
+
+use pipe_lib::Backend;
+use pipe_lib::testing::{Generator, Judge, Rng};
+
+const BACKENDS: [Backend; 4] = [Backend::Interp, Backend::Cranelift, Backend::Native, Backend::Auto];
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().and_then(|text| text.parse().ok())
+}
+
+/// One random pipeline over the lengths that `lengths` draws.
+fn round(seed: u64, lengths: impl Fn(&mut Rng) -> Vec<usize>) {
+    let mut rng = Rng::new(seed);
+    let composition = Generator::new(&mut rng).composition();
+    let result = Judge::new(composition.clone(), &BACKENDS).and_then(|judge| {
+        for len in lengths(&mut rng) {
+            judge.judge(&mut rng, len)?;
+        }
+        Ok(())
+    });
+    if let Err(failure) = result {
+        panic!("PIPE_SEED={seed}: {failure}\n{composition:#?}");
+    }
+}
+
+fn rounds(first: u64, count: u64, lengths: impl Fn(&mut Rng) -> Vec<usize>) {
+    if let Some(seed) = number("PIPE_SEED") {
+        return round(seed, lengths);
+    }
+    for seed in first..first + number("PIPE_ROUNDS").unwrap_or(count) {
+        round(seed, &lengths);
+    }
+}
+
+#[test]
+fn some_lengths_of_many_pipelines() {
+    rounds(1 << 32, 1500, |rng| (0..6).map(|_| rng.between(0, 300)).collect());
+}
+
+#[test]
+fn all_lengths_to_300_of_some_pipelines() {
+    rounds(2 << 32, 12, |_| (0..=300).collect());
+}
+
+#[test]
+fn lengths_beyond_a_block() {
+    rounds(3 << 32, 60, |rng| vec![4095, 4096, 4097, rng.between(8000, 13_000)]);
+}
