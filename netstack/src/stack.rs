@@ -8,149 +8,156 @@
 //!   poll_event()                   what befell the stack itself, not one connection
 //! ```
 //!
-//! It reads no clock and touches no descriptor. Connections are the application's ([`crate::application`]).
+//! It reads no clock and touches no descriptor. Connections are the application's ([`crate::application`]); the stack
+//! keeps a map from socket pairs to the application's keys, and small records of what is no connection yet (backlog) or
+//! no longer (TIME-WAIT). Everything it keeps is bounded.
 
+use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddrV4};
-use std::time::Duration;
 
 use runtime::time::Instant;
+use runtime::timer_wheel::TimerWheel;
 
-use crate::application::{Application, Key};
+use crate::application::{Application, CloseReason, Key, Stream};
+use crate::iface::arp_cache::{Action, ArpCache};
+use crate::iface::demux::Demux;
+use crate::iface::route::{Prefix, Routes};
 use crate::tcp;
+use crate::tcp::isn::Secret;
+use crate::tcp::listener::Backlog;
 use crate::tcp::pcb::Pcb;
-use crate::transmission::{Capabilities, RxChecksum, Transmission};
+use crate::tcp::segment::Outgoing;
+use crate::tcp::state::{Disposition, State, synchronized};
+use crate::tcp::time_wait::{Record, TimeWait};
+use crate::tuple::FourTuple;
 
-/// Addresses and limits of one stack.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// Our Ethernet address.
-    pub hardware_addr: [u8; 6],
-    /// Our IPv4 address.
-    pub ipv4_addr: Ipv4Addr,
-    /// Length of the on-link prefix, 0 to 32.
-    pub prefix_len: u8,
-    /// Where everything off-link goes.
-    pub gateway: Option<Ipv4Addr>,
-    /// Largest IPv4 packet, in bytes.
-    pub mtu: u16,
-    /// Keys the initial sequence numbers (RFC 6528) and the hash tables; from the system's random source.
-    pub secret: [u8; 16],
-    /// Half-open connections kept at most; beyond, the oldest gives way.
-    pub backlog: usize,
-    /// TIME-WAIT records kept at most; beyond, the oldest gives way.
-    pub time_wait_capacity: usize,
-    /// How long a TIME-WAIT lasts (twice the MSL of RFC 9293 section 3.4.2, which nobody keeps at 2 minutes).
-    pub time_wait: Duration,
-    /// Out-of-order bytes kept over all connections at most.
-    pub reassembly_bytes: usize,
-    /// Per-connection behaviour.
-    pub tcp: tcp::Config,
-    /// Specialisations that can be switched off to measure their worth.
-    pub features: Features,
+mod config;
+mod input;
+mod queue;
+mod transmit;
+
+pub use config::{Config, ConnectError, Event, Features, ListenError};
+
+use queue::{Control, Queues};
+
+/// What a timer of the stack's wheel is for. Connections' own timers are in their PCBs; the wheel holds one entry each.
+#[derive(Clone, Copy, Debug)]
+enum Timer {
+    Connection(Key),
+    HalfOpen { tuple: FourTuple, number: u64 },
 }
 
-impl Config {
-    /// A configuration with the usual limits for these addresses.
-    pub fn new(hardware_addr: [u8; 6], ipv4_addr: Ipv4Addr, prefix_len: u8) -> Config {
-        Config {
-            hardware_addr,
-            ipv4_addr,
-            prefix_len,
-            gateway: None,
-            mtu: 1500,
-            secret: [0; 16],
-            backlog: 4096,
-            time_wait_capacity: 65536,
-            time_wait: Duration::from_secs(10),
-            reassembly_bytes: 64 << 20,
-            tcp: tcp::Config::default(),
-            features: Features::default(),
-        }
-    }
-}
-
-/// Specialisations, each on by default (`cheetah serve --without ...`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Features {
-    /// Let the device compute checksums and cut super-segments, where it can.
-    pub offload: bool,
-    /// FIN with the last data, ACKs on data: fewer packets. Off: each on its own.
-    pub packet_merging: bool,
-    /// Use the sums that the payload source has at hand.
-    pub precomputed_checksums: bool,
-}
-
-impl Default for Features {
-    fn default() -> Features {
-        Features { offload: true, packet_merging: true, precomputed_checksums: true }
-    }
-}
-
-/// Something that befell the stack and that an operator may want to know.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// Another host claims our address (RFC 5227 section 2.4).
-    AddressConflict {
-        /// The other's Ethernet address.
-        hardware_addr: [u8; 6],
-    },
-    /// An on-link address does not answer ARP.
-    Unreachable {
-        /// The silent address.
-        addr: Ipv4Addr,
-    },
-    /// The backlog was full and half-open connections were lost since the last such event.
-    BacklogOverflow {
-        /// How many.
-        lost: u64,
-    },
-}
-
-/// Why a port is not listened on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ListenError {
-    /// Port 0 is no port.
-    BadPort,
-    /// Already listening there.
-    InUse,
-}
-
-/// Why an active open did not begin.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ConnectError {
-    /// The remote address or port is no unicast TCP endpoint.
-    BadAddress,
-    /// Neither on-link nor a gateway.
-    NoRoute,
-    /// All ports to that peer are taken, or the given one is.
-    PortInUse,
+/// Counters since the stack was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// TCP segments taken in, well-formed and for our address. A merged super-segment counts once.
+    pub segments_in: u64,
+    /// TCP segments (or super-segments) sent.
+    pub segments_out: u64,
+    /// Payload bytes sent, retransmissions included.
+    pub payload_out: u64,
+    /// Payload bytes sent again.
+    pub payload_retransmitted: u64,
+    /// Packets with a wrong checksum.
+    pub bad_checksums: u64,
+    /// Frames and packets that were malformed, not for us, or of no use.
+    pub ignored: u64,
+    /// Connections accepted.
+    pub accepted: u64,
+    /// Resets sent.
+    pub resets_out: u64,
 }
 
 /// The TCP/IP stack of one interface.
 #[derive(Debug)]
 pub struct Stack {
     config: Config,
+    tcp: tcp::Config,
+    /// The same, for when the out-of-order bytes of all connections are at their limit.
+    tcp_in_order: tcp::Config,
+    secret: Secret,
+    routes: Routes,
+    arp: ArpCache,
+    ports: Vec<u16>,
+    demux: Demux<Key>,
+    backlog: Backlog,
+    backlog_lost: u64,
+    time_wait: TimeWait,
+    wheel: TimerWheel<Timer>,
+    queues: Queues,
+    events: VecDeque<Event>,
+    reassembly_bytes: usize,
+    ip_ident: u16,
+    ephemeral: u16,
+    stats: Stats,
 }
+
+/// Events kept until polled; older ones give way.
+const MAX_EVENTS: usize = 64;
+
+/// RFC 6056's and IANA's range of ports for the active side.
+const EPHEMERAL: std::ops::RangeInclusive<u16> = 49_152..=65_535;
 
 impl Stack {
     /// A stack with no listener and no connection.
     pub fn new(config: Config) -> Stack {
-        Stack { config }
+        let mut routes = Routes::new(config.ipv4_addr, config.prefix_len);
+        if let Some(gateway) = config.gateway {
+            routes.add(Prefix::DEFAULT, gateway);
+        }
+        let tcp = tcp::Config {
+            packet_merging: config.features.packet_merging && config.tcp.packet_merging,
+            ..config.tcp
+        };
+        Stack {
+            tcp,
+            tcp_in_order: tcp::Config { reassembly_bytes: 0, ..tcp },
+            secret: Secret::new(config.secret),
+            routes,
+            arp: ArpCache::default(),
+            ports: Vec::new(),
+            demux: Demux::new(config.secret),
+            backlog: Backlog::new(config.secret, config.backlog),
+            backlog_lost: 0,
+            time_wait: TimeWait::new(config.secret, config.time_wait_capacity, config.time_wait),
+            wheel: TimerWheel::new(Instant::ZERO),
+            queues: Queues::default(),
+            events: VecDeque::new(),
+            reassembly_bytes: 0,
+            ip_ident: 0,
+            ephemeral: 0,
+            stats: Stats::default(),
+            config,
+        }
     }
 
     /// Accepts connections to `port` of our address.
+    ///
+    /// # Errors
+    /// [`ListenError`].
     pub fn listen(&mut self, port: u16) -> Result<(), ListenError> {
-        if port == 0 { Err(ListenError::BadPort) } else { Ok(()) }
+        if port == 0 {
+            return Err(ListenError::BadPort);
+        }
+        if self.ports.contains(&port) {
+            return Err(ListenError::InUse);
+        }
+        self.ports.push(port);
+        Ok(())
     }
 
     /// Stops accepting on `port`; connections already accepted live on. Whether it was listened on.
     pub fn unlisten(&mut self, port: u16) -> bool {
-        let _ = port;
-        false
+        let before = self.ports.len();
+        self.ports.retain(|&other| other != port);
+        self.ports.len() != before
     }
 
     /// Begins an active open to `remote`, from `local_port` or a free one. The application puts the PCB into its
     /// record under `key` at once; `Stream::established` or `Application::closed` follows.
+    ///
+    /// # Errors
+    /// [`ConnectError`]; nothing has begun then.
     pub fn connect(
         &mut self,
         now: Instant,
@@ -158,64 +165,291 @@ impl Stack {
         remote: SocketAddrV4,
         key: Key,
     ) -> Result<Pcb, ConnectError> {
-        let _ = (now, local_port, remote, key);
-        Err(ConnectError::NoRoute)
+        if remote.port() == 0
+            || !self.routes.is_unicast(*remote.ip())
+            || *remote.ip() == self.config.ipv4_addr
+        {
+            return Err(ConnectError::BadAddress);
+        }
+        if self.routes.next_hop(*remote.ip()).is_none() {
+            return Err(ConnectError::NoRoute);
+        }
+        let tuple = self.free_tuple(local_port, remote).ok_or(ConnectError::PortInUse)?;
+        let iss = self.secret.initial_seq(&tuple, now);
+        let ts_offset = self.secret.timestamp_offset(&tuple);
+        let mut pcb = Pcb::syn_sent(tuple, iss, ts_offset, self.link_mss(), &self.tcp);
+        self.demux.insert(tuple, key);
+        self.queues.enqueue(key, &mut pcb);
+        Ok(pcb)
     }
 
-    /// Takes in one frame (from the Ethernet header on, without FCS). Whatever it holds, no panic and no unbounded
-    /// work comes of it; what is not for us is ignored.
-    pub fn handle_frame<A: Application>(
-        &mut self,
-        now: Instant,
-        frame: &[u8],
-        checksum: RxChecksum,
-        app: &mut A,
-    ) {
-        let _ = (now, frame, checksum, app);
-    }
-
-    /// Makes the next transmission and hands it to `emit`, borrowed from the stack and the application. `None` when
-    /// there is nothing to send now. What `emit` fails to send counts as lost on the wire: TCP recovers, so call this
-    /// only when the device has room.
-    pub fn poll_transmit<A: Application, R>(
-        &mut self,
-        now: Instant,
-        device: &Capabilities,
-        app: &mut A,
-        emit: impl FnOnce(&Transmission<'_>) -> R,
-    ) -> Option<R> {
-        let _ = (now, device, app, emit);
+    /// A socket pair that is in no use: RFC 6056 algorithm 3, a per-peer offset and a common counter.
+    fn free_tuple(&mut self, local_port: Option<u16>, remote: SocketAddrV4) -> Option<FourTuple> {
+        let pair = |port| FourTuple::new(SocketAddrV4::new(self.config.ipv4_addr, port), remote);
+        let is_free = |tuple: &FourTuple| !self.demux.contains(tuple) && !self.time_wait.contains(tuple);
+        if let Some(port) = local_port {
+            return Some(pair(port)).filter(|tuple| port != 0 && is_free(tuple));
+        }
+        let span = u32::from(EPHEMERAL.end() - EPHEMERAL.start()) + 1;
+        let offset = self.secret.hash(&pair(0), 2) as u32;
+        for _ in 0..span {
+            self.ephemeral = self.ephemeral.wrapping_add(1);
+            let step = offset.wrapping_add(u32::from(self.ephemeral)) % span;
+            let tuple = pair(EPHEMERAL.start() + step as u16);
+            if is_free(&tuple) && !self.ports.contains(&tuple.local_port) {
+                return Some(tuple);
+            }
+        }
         None
     }
 
     /// When [`Stack::handle_timeout`] wants to be called; `None` while no timer runs. May be early, never late.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        None
+        [self.wheel.next_expiry(), self.time_wait.next_expiry(), self.arp.poll_timeout()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Runs all timers due at `now`.
     pub fn handle_timeout<A: Application>(&mut self, now: Instant, app: &mut A) {
-        let _ = (now, app);
+        while let Some((_, timer)) = self.wheel.expire(now) {
+            match timer {
+                Timer::Connection(key) => self.connection_timeout(now, key, app),
+                Timer::HalfOpen { tuple, number } => self.half_open_timeout(now, tuple, number),
+            }
+        }
+        self.time_wait.expire(now);
+        while let Some(action) = self.arp.poll(now) {
+            match action {
+                Action::Request(addr) => self.queues.push(Control::ArpRequest { addr, to: None }),
+                Action::Probe(addr, to) => self.queues.push(Control::ArpRequest { addr, to: Some(to) }),
+                Action::Unreachable(addr) => self.unreachable(now, addr, app),
+            }
+        }
+    }
+
+    fn connection_timeout<A: Application>(&mut self, now: Instant, key: Key, app: &mut A) {
+        let Some((pcb, mut stream)) = app.connection(key) else { return };
+        pcb.link.armed = None;
+        let disposition = pcb.handle_timeout(now, &mut stream, &self.tcp);
+        let closed = self.settle(now, key, pcb, &mut stream, disposition);
+        drop(stream);
+        if let Some(reason) = closed {
+            app.closed(now, key, reason);
+        }
+    }
+
+    fn half_open_timeout(&mut self, now: Instant, tuple: FourTuple, number: u64) {
+        let Some(half_open) = self.backlog.get_mut(&tuple).filter(|record| record.number == number) else {
+            return;
+        };
+        match half_open.retransmit(now, &self.tcp) {
+            Some((segment, interval)) => {
+                half_open.timer =
+                    Some(self.wheel.schedule(now + interval, Timer::HalfOpen { tuple, number }));
+                self.queues.push(Control::Tcp { tuple, segment });
+            }
+            None => {
+                self.backlog.remove(&tuple);
+            }
+        }
+    }
+
+    /// Nobody answers ARP for `addr`: active opens through it fail, others are left to their retransmission timers.
+    fn unreachable<A: Application>(&mut self, now: Instant, addr: Ipv4Addr, app: &mut A) {
+        self.event(Event::Unreachable { addr });
+        for key in self.queues.give_up(addr) {
+            let Some((pcb, mut stream)) = app.connection(key) else { continue };
+            pcb.link.queued = false;
+            if !matches!(pcb.state, State::SynSent(_)) {
+                continue;
+            }
+            let closed = Disposition::Closed(CloseReason::Unreachable);
+            let closed = self.settle(now, key, pcb, &mut stream, closed);
+            drop(stream);
+            if let Some(reason) = closed {
+                app.closed(now, key, reason);
+            }
+        }
     }
 
     /// The next event of the stack itself.
     pub fn poll_event(&mut self) -> Option<Event> {
-        None
+        if self.backlog_lost > 0 {
+            let lost = std::mem::take(&mut self.backlog_lost);
+            return Some(Event::BacklogOverflow { lost });
+        }
+        self.events.pop_front()
+    }
+
+    fn event(&mut self, event: Event) {
+        if self.events.back() == Some(&event) {
+            return;
+        }
+        if self.events.len() >= MAX_EVENTS {
+            self.events.pop_front();
+        }
+        self.events.push_back(event);
     }
 
     /// Tells that something changed in the connection's stream outside of the stack's calls: more to send, a larger
-    /// window, a new deadline, an abort.
+    /// window, a new deadline, an abort. Takes effect at the next [`Stack::poll_transmit`].
     pub fn wake(&mut self, key: Key) {
-        let _ = key;
+        self.queues.wake(key);
+    }
+
+    /// Looks after the connections that were woken.
+    fn handle_woken<A: Application>(&mut self, now: Instant, app: &mut A) {
+        while let Some(key) = self.queues.next_woken() {
+            let Some((pcb, mut stream)) = app.connection(key) else { continue };
+            let mut disposition = Disposition::Continue;
+            if pcb.rcv.assembler.is_some() {
+                // The application takes again what it left in the reassembly buffer.
+                disposition = synchronized::resume(pcb, now, &mut stream);
+            }
+            let closed = self.settle(now, key, pcb, &mut stream, disposition);
+            drop(stream);
+            if let Some(reason) = closed {
+                app.closed(now, key, reason);
+            }
+        }
     }
 
     /// Aborts a connection: RST to the peer, `Application::closed` with `Aborted` before this returns.
     pub fn abort<A: Application>(&mut self, now: Instant, key: Key, app: &mut A) {
-        let _ = (now, key, app);
+        let Some((pcb, mut stream)) = app.connection(key) else { return };
+        if let Some(segment) = pcb.abort() {
+            self.queues.push(Control::Tcp { tuple: pcb.tuple, segment });
+        }
+        let closed = Disposition::Closed(CloseReason::Aborted);
+        self.settle(now, key, pcb, &mut stream, closed);
+        drop(stream);
+        app.closed(now, key, CloseReason::Aborted);
+    }
+
+    /// After any event of a connection: acts on its disposition, counts what it holds, queues it and arms its timer.
+    /// The reason if it is over: then the stack has forgotten it and the caller tells the application.
+    fn settle<S: Stream>(
+        &mut self,
+        now: Instant,
+        key: Key,
+        pcb: &mut Pcb,
+        stream: &mut S,
+        mut disposition: Disposition,
+    ) -> Option<CloseReason> {
+        if matches!(disposition, Disposition::Continue | Disposition::Reply(_)) && stream.is_aborted() {
+            if let Some(segment) = pcb.abort() {
+                self.queues.push(Control::Tcp { tuple: pcb.tuple, segment });
+            }
+            disposition = Disposition::Closed(CloseReason::Aborted);
+        }
+        self.count_reassembly(pcb);
+        match disposition {
+            Disposition::Continue => {}
+            Disposition::Reply(segment) => self.queues.push(Control::Tcp { tuple: pcb.tuple, segment }),
+            Disposition::TimeWait => {
+                let segment = pcb.final_ack(now);
+                self.queues.push(Control::Tcp { tuple: pcb.tuple, segment });
+                let record = Record {
+                    snd_nxt: segment.seq,
+                    rcv_nxt: segment.ack,
+                    timestamps: pcb
+                        .timestamps
+                        .enabled
+                        .then_some((pcb.timestamps.recent, pcb.timestamps.offset)),
+                    window: segment.window,
+                };
+                self.time_wait.insert(now, pcb.tuple, record);
+                self.forget(pcb);
+                return Some(CloseReason::Finished);
+            }
+            Disposition::Closed(reason) => {
+                self.forget(pcb);
+                return Some(reason);
+            }
+        }
+        pcb.update_deadline(now, stream);
+        self.queues.enqueue(key, pcb);
+        self.arm(key, pcb);
+        None
+    }
+
+    /// The wheel's entry is only ever moved forward in time: a deadline that moved back finds out when the entry
+    /// fires. That spares the wheel two operations for each segment.
+    fn arm(&mut self, key: Key, pcb: &mut Pcb) {
+        let Some(next) = pcb.timers.next() else { return };
+        match pcb.link.armed {
+            Some((_, at)) if at <= next => {}
+            Some((id, _)) => {
+                self.wheel.reschedule(id, next);
+                pcb.link.armed = Some((id, next));
+            }
+            None => pcb.link.armed = Some((self.wheel.schedule(next, Timer::Connection(key)), next)),
+        }
+    }
+
+    fn forget(&mut self, pcb: &mut Pcb) {
+        self.demux.remove(&pcb.tuple);
+        pcb.state = State::Closed;
+        pcb.link.queued = false;
+        if let Some((id, _)) = pcb.link.armed.take() {
+            self.wheel.cancel(id);
+        }
+        self.count_reassembly(pcb);
+    }
+
+    fn count_reassembly(&mut self, pcb: &mut Pcb) {
+        let held = pcb.reassembly_bytes() as u32;
+        if held != pcb.link.reassembly_bytes {
+            self.reassembly_bytes =
+                (self.reassembly_bytes + held as usize).saturating_sub(pcb.link.reassembly_bytes as usize);
+            pcb.link.reassembly_bytes = held;
+        }
+    }
+
+    /// Queues a segment that belongs to no connection, or to one that is no more.
+    fn send_bare(&mut self, tuple: FourTuple, segment: Outgoing) {
+        self.queues.push(Control::Tcp { tuple, segment });
+    }
+
+    /// Largest TCP payload without options that one packet of our link carries.
+    fn link_mss(&self) -> u16 {
+        self.config.mtu.saturating_sub(40).max(88)
     }
 
     /// What the stack was made with.
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// Counters.
+    pub fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// Connections that the stack knows a key for.
+    pub fn connections(&self) -> usize {
+        self.demux.len()
+    }
+
+    /// Half-open connections.
+    pub fn half_open(&self) -> usize {
+        self.backlog.len()
+    }
+
+    /// Connections in TIME-WAIT.
+    pub fn in_time_wait(&self) -> usize {
+        self.time_wait.len()
+    }
+
+    /// Timers that run, one at most for each connection and half-open connection.
+    pub fn timers(&self) -> usize {
+        self.wheel.len()
+    }
+
+    /// Out-of-order bytes held over all connections.
+    pub fn reassembly_bytes(&self) -> usize {
+        self.reassembly_bytes
     }
 }

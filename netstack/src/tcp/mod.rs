@@ -2,8 +2,22 @@
 
 use std::time::Duration;
 
-pub mod pcb;
 pub mod seq;
+
+pub mod isn;
+pub mod segment;
+
+pub mod listener;
+pub mod pcb;
+pub mod state;
+pub mod time_wait;
+
+pub mod assembler;
+pub mod congestion;
+pub mod output;
+pub mod retransmit;
+pub mod rtt;
+pub mod timers;
 
 /// How connections behave; shared by all of a stack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +45,14 @@ pub struct Config {
     /// Coalesce small segments (Nagle's algorithm in Minshall's form: wait only for a small segment in flight). Off,
     /// a response's last piece leaves at once.
     pub nagle: bool,
-    /// Largest receive window that is ever announced, in bytes; decides the window scale (RFC 7323 section 2.2).
+    /// Send FIN with the last data and let ACKs ride on data. Off, each goes in a packet of its own.
+    pub packet_merging: bool,
+    /// Offer and use timestamps (RFC 7323 section 3).
+    pub timestamps: bool,
+    /// Offer and use selective acknowledgments (RFC 2018).
+    pub sack: bool,
+    /// Largest receive window that is ever announced, in bytes; decides the window scale (RFC 7323 section 2.2). A SYN
+    /// announces as much of it as 16 bits can say.
     pub max_window: u32,
     /// Out-of-order bytes kept per connection at most.
     pub reassembly_bytes: u32,
@@ -53,6 +74,9 @@ impl Default for Config {
             keep_alive_probes: 4,
             fin_wait_2: Duration::from_secs(30),
             nagle: false,
+            packet_merging: true,
+            timestamps: true,
+            sack: true,
             max_window: 256 * 1024,
             reassembly_bytes: 256 * 1024,
             initial_window_segments: 10,

@@ -1,17 +1,435 @@
 //! The protocol control block of one connection (RFC 9293 section 3.3.1), kept by the application in its own record.
+//!
+//! ```text
+//!   Send sequence space                       offset in the stream = una_offset + (seq - SND.UNA)
+//!        SND.UNA              SND.NXT = snd_max        SND.UNA + SND.WND
+//!   --------|--------------------|-------------------------|--------
+//!    acked       in flight            may be sent                not yet
+//!
+//!   Receive sequence space
+//!        RCV.NXT                  RCV.NXT + RCV.WND = rcv_adv
+//!   --------|-------------------------|--------
+//!    delivered        welcome             not yet
+//! ```
+//!
+//! SND.NXT never goes back: retransmissions are [`crate::tcp::retransmit`]'s. Segments come in by
+//! [`Pcb::segment_arrives`] (rules in [`crate::tcp::state`]), go out by [`Pcb::poll_transmit`] (rules in
+//! [`crate::tcp::output`]).
 
 use std::net::SocketAddrV4;
+use std::time::Duration;
 
+use runtime::time::Instant;
+use runtime::timer_wheel::TimerId;
+
+use crate::application::{CloseReason, Stream};
+use crate::tcp::Config;
+use crate::tcp::assembler::Assembler;
+use crate::tcp::congestion::NewReno;
+use crate::tcp::retransmit::LossRecovery;
+use crate::tcp::rtt::RttEstimator;
+use crate::tcp::segment::{Outgoing, Segment};
+use crate::tcp::seq::SeqNumber;
+use crate::tcp::state::{Disposition, Established, State, SynSent, syn_sent, synchronized};
+use crate::tcp::timers::{Timer, Timers};
 use crate::tuple::FourTuple;
+use crate::wire::tcp::{Flags, Options, Timestamps};
 
 /// One connection's protocol state. It owns no payload: what it sends stays with the application's
 /// [`runtime::payload::PayloadSource`] until it is acknowledged.
 #[derive(Debug)]
 pub struct Pcb {
-    tuple: FourTuple,
+    pub(crate) tuple: FourTuple,
+    pub(crate) state: State,
+    pub(crate) snd: Send,
+    pub(crate) rcv: Receive,
+    pub(crate) timestamps: TimestampClock,
+    pub(crate) sack_permitted: bool,
+    pub(crate) rtt: RttEstimator,
+    pub(crate) congestion: NewReno,
+    pub(crate) recovery: LossRecovery,
+    pub(crate) timers: Timers,
+    pub(crate) due: Due,
+    /// When the peer was last heard.
+    pub(crate) last_received: Instant,
+    /// Retransmissions, or probes, since the peer last gave a sign of progress, or of life.
+    pub(crate) unanswered: u8,
+    /// How often the probing interval was doubled.
+    pub(crate) persist_backoff: u8,
+    /// The last challenge ACK (RFC 5961 section 7), in milliseconds modulo 2^32.
+    pub(crate) last_challenge_ms: Option<u32>,
+    pub(crate) link: Link,
+}
+
+/// Send sequence variables.
+#[derive(Debug)]
+pub(crate) struct Send {
+    /// SND.UNA.
+    pub(crate) una: SeqNumber,
+    /// SND.NXT, the highest ever: SND.MAX of the BSDs.
+    pub(crate) max: SeqNumber,
+    /// Offset in the stream of the byte at `una`.
+    pub(crate) una_offset: u64,
+    /// SND.WND, scaled to bytes.
+    pub(crate) wnd: u32,
+    /// MAX.SND.WND (RFC 5961 section 5), for silly window avoidance as well.
+    pub(crate) max_wnd: u32,
+    /// SND.WL1.
+    pub(crate) wl1: SeqNumber,
+    /// SND.WL2.
+    pub(crate) wl2: SeqNumber,
+    /// Shift of the windows that we receive.
+    pub(crate) scale: u8,
+    /// Largest payload of a segment without options: the peer's MSS, or our link's if smaller.
+    pub(crate) mss: u16,
+    /// End of a segment being timed, and when it was sent (RFC 6298 section 3: one at a time).
+    pub(crate) timed: Option<(SeqNumber, Instant)>,
+    /// End of the last segment smaller than the MSS (Minshall's SND.SML).
+    pub(crate) small_end: SeqNumber,
+    /// When data were last sent.
+    pub(crate) last_sent: Instant,
+}
+
+/// Receive sequence variables.
+#[derive(Debug)]
+pub(crate) struct Receive {
+    /// RCV.NXT.
+    pub(crate) nxt: SeqNumber,
+    /// Right edge of the window announced, RCV.NXT + RCV.WND; never moves left.
+    pub(crate) adv: SeqNumber,
+    /// Last.ACK.sent (RFC 7323 section 4.3).
+    pub(crate) last_ack_sent: SeqNumber,
+    /// Shift of the windows that we send.
+    pub(crate) scale: u8,
+    /// Out-of-order data, while there are any.
+    pub(crate) assembler: Option<Box<Assembler>>,
+}
+
+/// Timestamps (RFC 7323 section 3).
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TimestampClock {
+    /// Negotiated, or being offered.
+    pub(crate) enabled: bool,
+    /// TS.Recent.
+    pub(crate) recent: u32,
+    /// What our clock of milliseconds starts from.
+    pub(crate) offset: u32,
+}
+
+impl TimestampClock {
+    pub(crate) fn value(&self, now: Instant) -> u32 {
+        (now.as_millis() as u32).wrapping_add(self.offset)
+    }
+
+    pub(crate) fn option(&self, now: Instant) -> Option<Timestamps> {
+        self.enabled.then(|| Timestamps { value: self.value(now), echo_reply: self.recent })
+    }
+}
+
+/// What is to be sent beside data.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Due {
+    /// An ACK at once.
+    pub(crate) ack_now: bool,
+    /// An ACK with the next segment, or when the timer fires.
+    pub(crate) ack_delayed: bool,
+    /// The SYN (or SYN-ACK) of an active open.
+    pub(crate) syn: bool,
+    /// A probe of the window, or of the peer's being alive.
+    pub(crate) probe: bool,
+    /// The timer against silly windows fired: send what fits, however small.
+    pub(crate) override_sws: bool,
+}
+
+/// The stack's own bookkeeping, kept here so that it costs no table.
+#[derive(Debug, Default)]
+pub(crate) struct Link {
+    /// In the stack's queue of connections with something to send.
+    pub(crate) queued: bool,
+    /// The entry in the timer wheel and when it fires.
+    pub(crate) armed: Option<(TimerId, Instant)>,
+    /// Out-of-order bytes last counted by the stack.
+    pub(crate) reassembly_bytes: u32,
+}
+
+/// What a handshake agreed on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Agreed {
+    pub(crate) iss: SeqNumber,
+    pub(crate) irs: SeqNumber,
+    /// SND.WND as announced by the peer, in bytes.
+    pub(crate) snd_wnd: u32,
+    pub(crate) mss: u16,
+    /// Shifts for windows sent to us and by us; both zero unless both sides offered the option.
+    pub(crate) snd_scale: u8,
+    pub(crate) rcv_scale: u8,
+    pub(crate) sack_permitted: bool,
+    /// Whether timestamps are on, and the peer's last one.
+    pub(crate) timestamps: bool,
+    pub(crate) ts_recent: u32,
+    pub(crate) ts_offset: u32,
+    /// The handshake took a retransmission (RFC 5681 section 3.1, RFC 6298 rule 5.7).
+    pub(crate) syn_was_lost: bool,
+    /// How long SYN-ACK and its ACK took.
+    pub(crate) rtt: Option<Duration>,
 }
 
 impl Pcb {
+    /// An active open: the SYN is due (RFC 9293 section 3.10.1).
+    pub(crate) fn syn_sent(
+        tuple: FourTuple,
+        iss: SeqNumber,
+        ts_offset: u32,
+        link_mss: u16,
+        config: &Config,
+    ) -> Pcb {
+        let agreed = Agreed {
+            iss,
+            irs: SeqNumber(0),
+            snd_wnd: 0,
+            mss: link_mss,
+            snd_scale: 0,
+            rcv_scale: window_scale(config),
+            sack_permitted: config.sack,
+            timestamps: config.timestamps,
+            ts_recent: 0,
+            ts_offset,
+            syn_was_lost: false,
+            rtt: None,
+        };
+        let mut pcb = Pcb::established(tuple, &agreed, Instant::ZERO, config);
+        pcb.state = State::SynSent(SynSent { iss });
+        pcb.snd.una = iss;
+        pcb.snd.max = iss;
+        pcb.due = Due { syn: true, ..Due::default() };
+        pcb
+    }
+
+    /// A connection whose handshake is complete.
+    pub(crate) fn established(tuple: FourTuple, agreed: &Agreed, now: Instant, config: &Config) -> Pcb {
+        let (snd_nxt, rcv_nxt) = (agreed.iss + 1, agreed.irs + 1);
+        let smss = u32::from(agreed.mss);
+        let mut pcb = Pcb {
+            tuple,
+            state: State::Established(Established),
+            snd: Send {
+                una: snd_nxt,
+                max: snd_nxt,
+                una_offset: 0,
+                wnd: agreed.snd_wnd,
+                max_wnd: agreed.snd_wnd,
+                wl1: agreed.irs,
+                wl2: agreed.iss,
+                scale: agreed.snd_scale,
+                mss: agreed.mss,
+                timed: None,
+                small_end: snd_nxt,
+                last_sent: now,
+            },
+            rcv: Receive {
+                nxt: rcv_nxt,
+                adv: rcv_nxt + u32::from(syn_window(config)),
+                last_ack_sent: rcv_nxt,
+                scale: agreed.rcv_scale,
+                assembler: None,
+            },
+            timestamps: TimestampClock {
+                enabled: agreed.timestamps,
+                recent: agreed.ts_recent,
+                offset: agreed.ts_offset,
+            },
+            sack_permitted: agreed.sack_permitted,
+            rtt: RttEstimator::new(config),
+            congestion: NewReno::new(smss, u32::from(config.initial_window_segments)),
+            recovery: LossRecovery::new(agreed.iss, agreed.sack_permitted),
+            timers: Timers::default(),
+            due: Due::default(),
+            last_received: now,
+            unanswered: 0,
+            persist_backoff: 0,
+            last_challenge_ms: None,
+            link: Link::default(),
+        };
+        if agreed.syn_was_lost {
+            pcb.congestion.syn_was_lost();
+            pcb.rtt.syn_was_retransmitted();
+        } else if let Some(rtt) = agreed.rtt {
+            pcb.rtt.sample(rtt, config);
+        }
+        if let Some(idle) = config.keep_alive {
+            pcb.timers.set(Timer::KeepAlive, now + idle);
+        }
+        pcb
+    }
+
+    /// Takes in a segment for this connection (RFC 9293 section 3.10.7).
+    pub fn segment_arrives<S: Stream>(
+        &mut self,
+        now: Instant,
+        segment: &Segment<'_>,
+        stream: &mut S,
+        config: &Config,
+    ) -> Disposition {
+        let disposition = match self.state {
+            State::Closed => Disposition::Continue,
+            State::SynSent(state) => syn_sent::segment_arrives(self, state, now, segment, stream, config),
+            _ => synchronized::segment_arrives(self, now, segment, stream, config),
+        };
+        if matches!(disposition, Disposition::TimeWait | Disposition::Closed(_)) {
+            self.close();
+        }
+        disposition
+    }
+
+    /// Runs the timers that are due.
+    pub fn handle_timeout<S: Stream>(
+        &mut self,
+        now: Instant,
+        stream: &mut S,
+        config: &Config,
+    ) -> Disposition {
+        for timer in Timer::ALL {
+            if !self.timers.expire(timer, now) {
+                continue;
+            }
+            let disposition = match timer {
+                Timer::Retransmit => self.retransmission_timed_out(now, config),
+                Timer::Persist => self.persist_timed_out(config),
+                Timer::DelayedAck => {
+                    self.due.ack_now |= self.due.ack_delayed;
+                    Disposition::Continue
+                }
+                Timer::KeepAlive => self.keep_alive_timed_out(now, config),
+                // Nobody is left who would close: as all stacks do, forget it (no TIME-WAIT: the peer's FIN, should
+                // it ever come, is answered by a reset).
+                Timer::FinWait2 => Disposition::Closed(CloseReason::TimedOut),
+                Timer::Application => {
+                    stream.timeout(now);
+                    Disposition::Continue
+                }
+            };
+            if disposition != Disposition::Continue {
+                self.close();
+                return disposition;
+            }
+        }
+        Disposition::Continue
+    }
+
+    /// RFC 6298 rules 5.4 to 5.7, and RFC 9293 section 3.8.3 for giving up.
+    fn retransmission_timed_out(&mut self, now: Instant, config: &Config) -> Disposition {
+        let opening = !self.state.is_synchronized();
+        let limit = if opening { config.max_syn_retransmissions } else { config.max_retransmissions };
+        // A peer that shrank its window to nothing but answers is not dead (RFC 9293 section 3.8.6.1).
+        let stalled_by_window =
+            self.snd.wnd == 0 && now.saturating_since(self.last_received) < 2 * self.rtt.rto(config);
+        if !stalled_by_window {
+            self.unanswered = self.unanswered.saturating_add(1);
+            if self.unanswered > limit {
+                return Disposition::Closed(CloseReason::TimedOut);
+            }
+        }
+        self.rtt.back_off();
+        self.snd.timed = None;
+        if opening {
+            self.due.syn = true;
+            self.rtt.syn_was_retransmitted();
+            self.congestion.syn_was_lost();
+        } else {
+            let flight = self.snd.max - self.snd.una;
+            self.congestion.timed_out(flight, self.unanswered <= 1);
+            self.recovery.timed_out(self.snd.una, self.snd.max);
+        }
+        self.timers.set(Timer::Retransmit, now + self.rtt.rto(config));
+        Disposition::Continue
+    }
+
+    /// The window is closed, or silly, and nothing in flight would bring news of it.
+    fn persist_timed_out(&mut self, config: &Config) -> Disposition {
+        self.persist_backoff = self.persist_backoff.saturating_add(1);
+        if self.snd.wnd > 0 {
+            self.due.override_sws = true;
+            return Disposition::Continue;
+        }
+        self.unanswered = self.unanswered.saturating_add(1);
+        if self.unanswered > config.max_retransmissions {
+            return Disposition::Closed(CloseReason::TimedOut);
+        }
+        self.due.probe = true;
+        Disposition::Continue
+    }
+
+    /// RFC 9293 section 3.8.4. The timer is not moved by each segment; it looks at the time of the last one instead.
+    fn keep_alive_timed_out(&mut self, now: Instant, config: &Config) -> Disposition {
+        let Some(idle) = config.keep_alive else { return Disposition::Continue };
+        let silent_until = self.last_received + idle;
+        if silent_until > now {
+            self.timers.set(Timer::KeepAlive, silent_until);
+            return Disposition::Continue;
+        }
+        if self.snd.max != self.snd.una {
+            // Retransmissions probe the peer already.
+            self.timers.set(Timer::KeepAlive, now + idle);
+            return Disposition::Continue;
+        }
+        self.unanswered = self.unanswered.saturating_add(1);
+        if self.unanswered > config.keep_alive_probes {
+            return Disposition::Closed(CloseReason::TimedOut);
+        }
+        self.due.probe = true;
+        self.timers.set(Timer::KeepAlive, now + config.keep_alive_interval);
+        Disposition::Continue
+    }
+
+    /// Takes over the stream's deadline. One that has passed comes a little later, not at once: a stream that leaves it
+    /// where it was must not keep the stack busy.
+    pub(crate) fn update_deadline<S: Stream>(&mut self, now: Instant, stream: &S) {
+        match stream.deadline() {
+            Some(at) => self.timers.set(Timer::Application, at.max(now + DEADLINE_GRANULARITY)),
+            None => self.timers.stop(Timer::Application),
+        }
+    }
+
+    /// Ends the connection; the reset to send, if the peer knows of the connection (RFC 9293 section 3.10.5).
+    pub(crate) fn abort(&mut self) -> Option<Outgoing> {
+        let known = !matches!(self.state, State::SynSent(_) | State::Closed);
+        self.close();
+        known.then(|| Outgoing::bare(self.snd.max, self.rcv.nxt, Flags::RST.with(Flags::ACK)))
+    }
+
+    /// An ACK of all that was received, for when the PCB goes into TIME-WAIT before it could send it.
+    pub(crate) fn final_ack(&self, now: Instant) -> Outgoing {
+        let window = (self.rcv.adv.since(self.rcv.nxt) >> self.rcv.scale).min(0xffff) as u16;
+        let options = Options { timestamps: self.timestamps.option(now), ..Options::NONE };
+        Outgoing { window, options, ..Outgoing::bare(self.snd.max, self.rcv.nxt, Flags::ACK) }
+    }
+
+    fn close(&mut self) {
+        self.state = State::Closed;
+        self.timers.stop_all();
+        self.rcv.assembler = None;
+    }
+
+    /// Asks for an ACK, unless one went out lately for the same kind of reason: an ACK in answer to a segment that is
+    /// not acceptable must not become half of an endless exchange (RFC 5961 section 7, per connection).
+    pub(crate) fn challenge(&mut self, now: Instant) {
+        let now_ms = now.as_millis() as u32;
+        if self.last_challenge_ms.is_none_or(|last| now_ms.wrapping_sub(last) >= CHALLENGE_INTERVAL_MS) {
+            self.last_challenge_ms = Some(now_ms);
+            self.due.ack_now = true;
+        }
+    }
+
+    /// The offset in the stream of the byte at `seq`, which is not before SND.UNA.
+    pub(crate) fn offset_of(&self, seq: SeqNumber) -> u64 {
+        self.snd.una_offset + u64::from(seq - self.snd.una)
+    }
+
+    /// The state.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
     /// Addresses and ports.
     pub fn tuple(&self) -> &FourTuple {
         &self.tuple
@@ -26,4 +444,63 @@ impl Pcb {
     pub fn remote(&self) -> SocketAddrV4 {
         self.tuple.remote()
     }
+
+    /// Bytes of the stream that the peer has acknowledged.
+    pub fn acknowledged(&self) -> u64 {
+        self.snd.una_offset
+    }
+
+    /// Sequence numbers sent and not acknowledged.
+    pub fn in_flight(&self) -> u32 {
+        self.snd.max - self.snd.una
+    }
+
+    /// Congestion window in bytes.
+    pub fn congestion_window(&self) -> u32 {
+        self.congestion.cwnd()
+    }
+
+    /// The peer's window in bytes.
+    pub fn send_window(&self) -> u32 {
+        self.snd.wnd
+    }
+
+    /// Largest payload of a segment without options, in bytes.
+    pub fn mss(&self) -> u16 {
+        self.snd.mss
+    }
+
+    /// Smoothed round-trip time, once measured.
+    pub fn round_trip_time(&self) -> Option<Duration> {
+        self.rtt.srtt()
+    }
+
+    /// When the peer was last heard.
+    pub fn last_received(&self) -> Instant {
+        self.last_received
+    }
+
+    /// Out-of-order bytes held.
+    pub fn reassembly_bytes(&self) -> usize {
+        self.rcv.assembler.as_ref().map_or(0, |assembler| assembler.len_bytes())
+    }
+}
+
+const DEADLINE_GRANULARITY: Duration = Duration::from_millis(2);
+
+/// At most one challenge ACK per connection in this time.
+const CHALLENGE_INTERVAL_MS: u32 = 50;
+
+/// RFC 7323 section 2.2: the shift that lets 16 bits say the largest window.
+pub(crate) fn window_scale(config: &Config) -> u8 {
+    let mut scale = 0;
+    while scale < crate::wire::tcp::MAX_WINDOW_SCALE && config.max_window >> scale > 0xffff {
+        scale += 1;
+    }
+    scale
+}
+
+/// The window in a SYN, never scaled (RFC 7323 section 2.2).
+pub(crate) fn syn_window(config: &Config) -> u16 {
+    config.max_window.min(0xffff) as u16
 }

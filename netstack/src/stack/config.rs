@@ -1,0 +1,137 @@
+//! What a stack is made with, what it reports, and why it refuses.
+
+use std::fmt;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use crate::tcp;
+use crate::wire::EthernetAddress;
+
+/// Addresses and limits of one stack.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Our Ethernet address.
+    pub hardware_addr: EthernetAddress,
+    /// Our IPv4 address.
+    pub ipv4_addr: Ipv4Addr,
+    /// Length of the on-link prefix, 0 to 32.
+    pub prefix_len: u8,
+    /// Where everything off-link goes.
+    pub gateway: Option<Ipv4Addr>,
+    /// Largest IPv4 packet, in bytes.
+    pub mtu: u16,
+    /// Keys the initial sequence numbers (RFC 6528) and the hash tables; from the system's random source.
+    pub secret: [u8; 16],
+    /// Half-open connections kept at most; beyond, the oldest gives way.
+    pub backlog: usize,
+    /// TIME-WAIT records kept at most; beyond, the oldest gives way.
+    pub time_wait_capacity: usize,
+    /// How long a TIME-WAIT lasts (twice the MSL of RFC 9293 section 3.4.2, which nobody keeps at 2 minutes).
+    pub time_wait: Duration,
+    /// Out-of-order bytes kept over all connections at most.
+    pub reassembly_bytes: usize,
+    /// Per-connection behaviour.
+    pub tcp: tcp::Config,
+    /// Specialisations that can be switched off to measure their worth.
+    pub features: Features,
+}
+
+impl Config {
+    /// A configuration with the usual limits for these addresses.
+    pub fn new(hardware_addr: EthernetAddress, ipv4_addr: Ipv4Addr, prefix_len: u8) -> Config {
+        Config {
+            hardware_addr,
+            ipv4_addr,
+            prefix_len,
+            gateway: None,
+            mtu: 1500,
+            secret: [0; 16],
+            backlog: 4096,
+            time_wait_capacity: 65536,
+            time_wait: Duration::from_secs(10),
+            reassembly_bytes: 64 << 20,
+            tcp: tcp::Config::default(),
+            features: Features::default(),
+        }
+    }
+}
+
+/// Specialisations, each on by default (`cheetah serve --without ...`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Features {
+    /// Let the device compute checksums and cut super-segments, where it can.
+    pub offload: bool,
+    /// FIN with the last data, ACKs on data: fewer packets. Off: each on its own.
+    pub packet_merging: bool,
+    /// Use the sums that the payload source has at hand.
+    pub precomputed_checksums: bool,
+}
+
+impl Default for Features {
+    fn default() -> Features {
+        Features { offload: true, packet_merging: true, precomputed_checksums: true }
+    }
+}
+
+/// Something that befell the stack and that an operator may want to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Another host claims our address (RFC 5227 section 2.4).
+    AddressConflict {
+        /// The other's Ethernet address.
+        hardware_addr: EthernetAddress,
+    },
+    /// An on-link address does not answer ARP.
+    Unreachable {
+        /// The silent address.
+        addr: Ipv4Addr,
+    },
+    /// The backlog was full and half-open connections were lost since the last such event.
+    BacklogOverflow {
+        /// How many.
+        lost: u64,
+    },
+}
+
+/// Why a port is not listened on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ListenError {
+    /// Port 0 is no port.
+    BadPort,
+    /// Already listening there.
+    InUse,
+}
+
+/// Why an active open did not begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConnectError {
+    /// The remote address or port is no unicast TCP endpoint.
+    BadAddress,
+    /// Neither on-link nor a gateway.
+    NoRoute,
+    /// All ports to that peer are taken, or the given one is.
+    PortInUse,
+}
+
+impl fmt::Display for ListenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            ListenError::BadPort => "port 0 cannot be listened on",
+            ListenError::InUse => "the port is listened on already",
+        })
+    }
+}
+
+impl core::error::Error for ListenError {}
+
+impl fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            ConnectError::BadAddress => "not the address and port of one host",
+            ConnectError::NoRoute => "no route to the host",
+            ConnectError::PortInUse => "no local port is free for this peer",
+        })
+    }
+}
+
+impl core::error::Error for ConnectError {}

@@ -1,0 +1,288 @@
+//! Frames in: Ethernet, ARP, IPv4, ICMP, and TCP to the connection, the backlog, TIME-WAIT or a listener.
+
+use std::net::Ipv4Addr;
+
+use runtime::time::Instant;
+
+use super::queue::Control;
+use super::{Event, Stack, Timer};
+use crate::application::{Application, Key};
+use crate::tcp::listener::{self, Answer, HalfOpen};
+use crate::tcp::pcb::Pcb;
+use crate::tcp::segment::Segment;
+use crate::tcp::seq::SeqNumber;
+use crate::tcp::state::closed;
+use crate::tcp::time_wait;
+use crate::transmission::RxChecksum;
+use crate::tuple::FourTuple;
+use crate::wire::{EtherType, EthernetAddress, Protocol, arp, ethernet, icmpv4, ipv4, tcp};
+
+/// How far a new initial sequence number lies after the old connection's last, when the clock alone would not bring it
+/// there (RFC 9293 section 3.6.1).
+const REOPEN_STEP: u32 = 64_000;
+
+impl Stack {
+    /// Takes in one frame (from the Ethernet header on, without FCS). Whatever it holds, no panic and no unbounded
+    /// work comes of it; what is not for us is ignored.
+    pub fn handle_frame<A: Application>(
+        &mut self,
+        now: Instant,
+        frame: &[u8],
+        checksum: RxChecksum,
+        app: &mut A,
+    ) {
+        if !self.ethernet_input(now, frame, checksum, app) {
+            self.stats.ignored += 1;
+        }
+    }
+
+    /// Whether the frame was of use; so below.
+    fn ethernet_input<A: Application>(
+        &mut self,
+        now: Instant,
+        bytes: &[u8],
+        checksum: RxChecksum,
+        app: &mut A,
+    ) -> bool {
+        let Ok(frame) = ethernet::Frame::new_checked(bytes) else { return false };
+        let dst = frame.dst_addr();
+        let for_us = dst == self.config.hardware_addr;
+        // A frame from our own address is our own, heard back.
+        if !(for_us || dst.is_broadcast()) || frame.src_addr() == self.config.hardware_addr {
+            return false;
+        }
+        match frame.ethertype() {
+            EtherType::Ipv4 if for_us => self.ipv4_input(now, frame.payload(), checksum, app),
+            EtherType::Arp => self.arp_input(now, frame.payload()),
+            _ => false,
+        }
+    }
+
+    /// RFC 826's algorithm, with RFC 5227 section 2.4 for our own address.
+    fn arp_input(&mut self, now: Instant, bytes: &[u8]) -> bool {
+        let Ok(packet) = arp::Packet::new_checked(bytes) else { return false };
+        let Ok(arp) = arp::Repr::parse(&packet) else { return false };
+        if arp.sender_protocol == self.config.ipv4_addr {
+            self.event(Event::AddressConflict { hardware_addr: arp.sender_hardware });
+            return false;
+        }
+        let for_us = arp.target_protocol == self.config.ipv4_addr;
+        if self.routes.link().contains(arp.sender_protocol)
+            && self.arp.learn(now, arp.sender_protocol, arp.sender_hardware, for_us)
+        {
+            self.queues.resolved(arp.sender_protocol);
+        }
+        if for_us && arp.operation == arp::Operation::Request && arp.sender_hardware.is_unicast() {
+            self.queues.push(Control::ArpReply { addr: arp.sender_protocol, to: arp.sender_hardware });
+        }
+        true
+    }
+
+    fn ipv4_input<A: Application>(
+        &mut self,
+        now: Instant,
+        bytes: &[u8],
+        checksum: RxChecksum,
+        app: &mut A,
+    ) -> bool {
+        let Ok(packet) = ipv4::Packet::new_checked(bytes) else { return false };
+        let Ok(ip) = ipv4::Repr::parse(&packet) else {
+            self.stats.bad_checksums += 1;
+            return false;
+        };
+        // RFC 1122 section 3.2.1.3: no group or nonsense as source; we are no router; fragments are not put together.
+        if ip.dst_addr != self.config.ipv4_addr
+            || ip.src_addr == self.config.ipv4_addr
+            || !self.routes.is_unicast(ip.src_addr)
+            || packet.is_fragment()
+        {
+            return false;
+        }
+        match ip.protocol {
+            Protocol::Tcp => self.tcp_input(now, &ip, packet.payload(), checksum, app),
+            Protocol::Icmp => self.icmp_input(ip.src_addr, packet.payload()),
+            _ => false,
+        }
+    }
+
+    /// RFC 1122 section 3.2.2.6: echo.
+    fn icmp_input(&mut self, from: Ipv4Addr, bytes: &[u8]) -> bool {
+        let Ok(packet) = icmpv4::Packet::new_checked(bytes) else { return false };
+        let Ok(icmpv4::Repr::EchoRequest { ident, sequence, data }) = icmpv4::Repr::parse(&packet) else {
+            return false;
+        };
+        let reply = icmpv4::Repr::EchoReply { ident, sequence, data };
+        if reply.buffer_len() + ipv4::HEADER_LEN > usize::from(self.config.mtu) {
+            return false;
+        }
+        let mut message = vec![0; reply.buffer_len()].into_boxed_slice();
+        reply.emit(&mut icmpv4::Packet::new_unchecked(&mut message[..]));
+        self.queues.push(Control::Icmp { to: from, message });
+        true
+    }
+
+    fn tcp_input<A: Application>(
+        &mut self,
+        now: Instant,
+        ip: &ipv4::Repr,
+        bytes: &[u8],
+        checksum: RxChecksum,
+        app: &mut A,
+    ) -> bool {
+        let Ok(packet) = tcp::Packet::new_checked(bytes) else { return false };
+        if checksum == RxChecksum::Unknown && !packet.verify_checksum(ip.src_addr, ip.dst_addr) {
+            self.stats.bad_checksums += 1;
+            return false;
+        }
+        let Ok(header) = tcp::Repr::parse(&packet) else { return false };
+        let tuple = FourTuple {
+            local_addr: ip.dst_addr,
+            remote_addr: ip.src_addr,
+            local_port: header.dst_port,
+            remote_port: header.src_port,
+        };
+        let segment = Segment::new(&header, packet.payload());
+        self.stats.segments_in += 1;
+        if let Some(&key) = self.demux.get(&tuple)
+            && self.connection_input(now, &tuple, key, &segment, app)
+        {
+            return true;
+        }
+        self.no_connection_input(now, tuple, &segment, app);
+        true
+    }
+
+    /// A segment for a connection. False if the application does not know the connection any more.
+    fn connection_input<A: Application>(
+        &mut self,
+        now: Instant,
+        tuple: &FourTuple,
+        key: Key,
+        segment: &Segment<'_>,
+        app: &mut A,
+    ) -> bool {
+        let Some((pcb, mut stream)) = app.connection(key) else {
+            self.demux.remove(tuple);
+            return false;
+        };
+        if pcb.tuple != *tuple {
+            self.demux.remove(tuple);
+            return false;
+        }
+        let config =
+            if self.reassembly_bytes < self.config.reassembly_bytes { &self.tcp } else { &self.tcp_in_order };
+        let disposition = pcb.segment_arrives(now, segment, &mut stream, config);
+        let closed = self.settle(now, key, pcb, &mut stream, disposition);
+        drop(stream);
+        if let Some(reason) = closed {
+            app.closed(now, key, reason);
+        }
+        true
+    }
+
+    /// A segment for a half-open connection, one in TIME-WAIT, a listener, or nobody.
+    fn no_connection_input<A: Application>(
+        &mut self,
+        now: Instant,
+        tuple: FourTuple,
+        segment: &Segment<'_>,
+        app: &mut A,
+    ) {
+        if let Some(half_open) = self.backlog.get_mut(&tuple) {
+            let answer = half_open.segment_arrives(now, segment, &self.tcp);
+            self.half_open_input(now, tuple, segment, answer, app);
+            return;
+        }
+        let mut after = None;
+        match self.time_wait.segment_arrives(now, &tuple, segment) {
+            Some(time_wait::Answer::Nothing) => return,
+            Some(time_wait::Answer::Send(answer)) => return self.send_bare(tuple, answer),
+            Some(time_wait::Answer::Reopen { after: last }) => after = Some(last),
+            None => {}
+        }
+        if !self.ports.contains(&tuple.local_port) {
+            // RFC 9293 section 3.10.7.1
+            if let Some(reset) = closed::reset_for(segment) {
+                self.send_bare(tuple, reset);
+            }
+            return;
+        }
+        match listener::on_listen(segment) {
+            Ok(()) => self.syn_input(now, tuple, segment, after),
+            Err(Some(reset)) => self.send_bare(tuple, reset),
+            Err(None) => {}
+        }
+    }
+
+    /// A SYN for a listener.
+    fn syn_input(&mut self, now: Instant, tuple: FourTuple, segment: &Segment<'_>, after: Option<SeqNumber>) {
+        let mut iss = self.secret.initial_seq(&tuple, now);
+        if let Some(last) = after
+            && iss.le(last)
+        {
+            iss = last + REOPEN_STEP;
+        }
+        let ts_offset = self.secret.timestamp_offset(&tuple);
+        let half_open = HalfOpen::new(now, segment, iss, ts_offset, self.link_mss(), &self.tcp);
+        let answer = half_open.syn_ack(now, &self.tcp);
+        let (number, evicted) = self.backlog.insert(tuple, half_open);
+        if let Some(evicted) = evicted {
+            self.backlog_lost += 1;
+            if let Some(id) = evicted.timer {
+                self.wheel.cancel(id);
+            }
+        }
+        let id = self.wheel.schedule(now + self.tcp.initial_rto, Timer::HalfOpen { tuple, number });
+        if let Some(half_open) = self.backlog.get_mut(&tuple) {
+            half_open.timer = Some(id);
+        }
+        self.send_bare(tuple, answer);
+    }
+
+    fn half_open_input<A: Application>(
+        &mut self,
+        now: Instant,
+        tuple: FourTuple,
+        segment: &Segment<'_>,
+        answer: Answer,
+        app: &mut A,
+    ) {
+        let agreed = match answer {
+            Answer::Nothing => return,
+            Answer::Send(answer) => return self.send_bare(tuple, answer),
+            Answer::Drop => {
+                self.drop_half_open(&tuple);
+                return;
+            }
+            Answer::Complete(agreed) => agreed,
+        };
+        self.drop_half_open(&tuple);
+        let pcb = Pcb::established(tuple, &agreed, now, &self.tcp);
+        match app.accept(now, pcb) {
+            Some(key) => {
+                self.stats.accepted += 1;
+                self.demux.insert(tuple, key);
+                self.connection_input(now, &tuple, key, segment, app);
+            }
+            None => {
+                if let Some(reset) = closed::reset_for(segment) {
+                    self.send_bare(tuple, reset);
+                }
+            }
+        }
+    }
+
+    fn drop_half_open(&mut self, tuple: &FourTuple) {
+        if let Some(half_open) = self.backlog.remove(tuple)
+            && let Some(id) = half_open.timer
+        {
+            self.wheel.cancel(id);
+        }
+    }
+
+    /// Takes the hardware address of a neighbour as known, as if it had answered ARP: for links without ARP, and tests.
+    pub fn add_neighbor(&mut self, now: Instant, addr: Ipv4Addr, hardware_addr: EthernetAddress) {
+        self.arp.learn(now, addr, hardware_addr, true);
+        self.queues.resolved(addr);
+    }
+}

@@ -1,0 +1,281 @@
+//! Transmissions out: headers in a small buffer, payload by reference, and what the device is asked to do.
+
+use std::net::Ipv4Addr;
+
+use runtime::payload::{PayloadSource, Piece, Pieces};
+use runtime::time::Instant;
+
+use super::queue::Control;
+use super::{Stack, Stats};
+use crate::application::Application;
+use crate::iface::arp_cache::Lookup;
+use crate::tcp::segment::Outgoing;
+use crate::transmission::{Capabilities, ChecksumRequest, Offload, Transmission};
+use crate::tuple::FourTuple;
+use crate::wire::{EtherType, EthernetAddress, Protocol, arp, checksum, ethernet, ipv4, tcp};
+
+/// Where the TCP header begins.
+const TCP_START: usize = ethernet::HEADER_LEN + ipv4::HEADER_LEN;
+
+const MAX_HEADERS: usize = TCP_START + tcp::MAX_HEADER_LEN;
+
+/// Largest payload of a super-segment: the IPv4 length field counts headers too.
+const MAX_SUPER_PAYLOAD: u32 = (ipv4::MAX_PACKET_LEN - ipv4::HEADER_LEN - tcp::MAX_HEADER_LEN) as u32;
+
+/// RFC 1122 section 3.2.1.7 asks for enough; 64 is everyone's number.
+const TTL: u8 = 64;
+
+impl Stack {
+    /// Makes the next transmission and hands it to `emit`, borrowed from the stack and the application. `None` when
+    /// there is nothing to send now. What `emit` fails to send counts as lost on the wire: TCP recovers, so call this
+    /// only when the device has room.
+    pub fn poll_transmit<A: Application, R>(
+        &mut self,
+        now: Instant,
+        device: &Capabilities,
+        app: &mut A,
+        emit: impl FnOnce(&Transmission<'_>) -> R,
+    ) -> Option<R> {
+        self.handle_woken(now, app);
+        while let Some(control) = self.queues.next_control() {
+            if let Some((control, to)) = self.resolve_control(now, control) {
+                return Some(self.transmit_control(now, control, to, device, emit));
+            }
+        }
+        let device = if self.config.features.offload { *device } else { Capabilities::default() };
+        let segmentation =
+            device.segmentation.filter(|_| device.checksum).map_or(0, |max| max.min(MAX_SUPER_PAYLOAD));
+        while let Some(key) = self.queues.next_ready() {
+            let Some((pcb, stream)) = app.connection(key) else { continue };
+            if !pcb.link.queued {
+                // The key has a new connection that is not in the queue.
+                continue;
+            }
+            let to = match self.resolve(now, pcb.tuple.remote_addr) {
+                Resolved::To(to) => to,
+                Resolved::Wait(next_hop) => {
+                    self.queues.wait(next_hop, key);
+                    continue;
+                }
+                Resolved::Never => {
+                    pcb.link.queued = false;
+                    continue;
+                }
+            };
+            let sent_before = pcb.snd.max;
+            let Some(segment) = pcb.poll_transmit(now, &stream, segmentation, &self.tcp) else {
+                pcb.link.queued = false;
+                self.arm(key, pcb);
+                continue;
+            };
+            self.queues.again(key);
+            let tuple = pcb.tuple;
+            count(&mut self.stats, &segment, segment.seq != sent_before);
+            let mut pieces = Pieces::new();
+            if segment.len > 0 {
+                stream.pieces(segment.offset, segment.len as usize, &mut pieces);
+            }
+            debug_assert_eq!(
+                pieces.iter().map(|piece| piece.bytes.len()).sum::<usize>(),
+                segment.len as usize,
+                "the source gave other than it was asked for"
+            );
+            self.arm(key, pcb);
+            return Some(self.transmit_segment(&tuple, to, &segment, &pieces, &device, emit));
+        }
+        None
+    }
+
+    fn transmit_control<R>(
+        &mut self,
+        _now: Instant,
+        control: Control,
+        to: EthernetAddress,
+        device: &Capabilities,
+        emit: impl FnOnce(&Transmission<'_>) -> R,
+    ) -> R {
+        match control {
+            Control::Tcp { tuple, segment } => {
+                count(&mut self.stats, &segment, false);
+                self.transmit_segment(&tuple, to, &segment, &[], device, emit)
+            }
+            Control::ArpRequest { addr, to: known } => {
+                let target = known.unwrap_or_default();
+                self.transmit_arp(arp::Operation::Request, addr, target, to, emit)
+            }
+            Control::ArpReply { addr, to } => self.transmit_arp(arp::Operation::Reply, addr, to, to, emit),
+            Control::Icmp { to: addr, message } => {
+                let mut headers = [0; TCP_START];
+                self.network_headers(&mut headers, to, addr, Protocol::Icmp, message.len());
+                let payload = [Piece { bytes: &message, sum: None }];
+                emit(&Transmission {
+                    headers: &headers,
+                    payload: &payload,
+                    payload_len: message.len(),
+                    tcp_start: None,
+                    offload: Offload::default(),
+                })
+            }
+        }
+    }
+
+    fn transmit_arp<R>(
+        &mut self,
+        operation: arp::Operation,
+        addr: Ipv4Addr,
+        target_hardware: EthernetAddress,
+        to: EthernetAddress,
+        emit: impl FnOnce(&Transmission<'_>) -> R,
+    ) -> R {
+        let mut frame = [0; ethernet::HEADER_LEN + arp::PACKET_LEN];
+        self.ethernet_header(&mut frame, to, EtherType::Arp);
+        let packet = arp::Repr {
+            operation,
+            sender_hardware: self.config.hardware_addr,
+            sender_protocol: self.config.ipv4_addr,
+            target_hardware,
+            target_protocol: addr,
+        };
+        packet.emit(&mut arp::Packet::new_unchecked(&mut frame[ethernet::HEADER_LEN..]));
+        emit(&Transmission {
+            headers: &frame,
+            payload: &[],
+            payload_len: 0,
+            tcp_start: None,
+            offload: Offload::default(),
+        })
+    }
+
+    /// Writes the headers of a segment and decides who completes its checksum: the device; or nobody any more, when all
+    /// sums are at hand; or whoever copies the payload into the frame.
+    fn transmit_segment<R>(
+        &mut self,
+        tuple: &FourTuple,
+        to: EthernetAddress,
+        segment: &Outgoing,
+        pieces: &[Piece<'_>],
+        device: &Capabilities,
+        emit: impl FnOnce(&Transmission<'_>) -> R,
+    ) -> R {
+        let payload_len = segment.len as usize;
+        let repr = tcp::Repr {
+            src_port: tuple.local_port,
+            dst_port: tuple.remote_port,
+            seq_number: segment.seq.0,
+            ack_number: segment.ack.0,
+            flags: segment.flags,
+            window: segment.window,
+            options: segment.options,
+        };
+        let header_len = repr.header_len();
+        let mut buffer = [0; MAX_HEADERS];
+        let headers = &mut buffer[..TCP_START + header_len];
+        self.network_headers(headers, to, tuple.remote_addr, Protocol::Tcp, header_len + payload_len);
+        let mut packet = tcp::Packet::new_unchecked(&mut headers[TCP_START..]);
+        repr.emit(&mut packet);
+
+        let (src, dst) = (tuple.local_addr, tuple.remote_addr);
+        let sum = if self.config.features.precomputed_checksums { known_sum(pieces) } else { None };
+        let sum = if pieces.is_empty() { Some(0) } else { sum };
+        let mut offload = Offload::default();
+        let mut tcp_start = Some(TCP_START as u16);
+        if device.checksum && self.config.features.offload {
+            packet.fill_partial_checksum(src, dst, payload_len);
+            offload.checksum =
+                Some(ChecksumRequest { start: TCP_START as u16, offset: tcp::CHECKSUM_OFFSET as u16 });
+            if segment.len > u32::from(segment.mss) {
+                offload.segment_size = Some(segment.mss);
+            }
+        } else if let Some(sum) = sum {
+            packet.fill_checksum(src, dst, sum, payload_len);
+            tcp_start = None;
+        } else {
+            packet.fill_partial_checksum(src, dst, payload_len);
+        }
+        emit(&Transmission { headers, payload: pieces, payload_len, tcp_start, offload })
+    }
+
+    fn network_headers(
+        &mut self,
+        headers: &mut [u8],
+        to: EthernetAddress,
+        dst_addr: Ipv4Addr,
+        protocol: Protocol,
+        payload_len: usize,
+    ) {
+        self.ethernet_header(headers, to, EtherType::Ipv4);
+        self.ip_ident = self.ip_ident.wrapping_add(1);
+        let ip = ipv4::Repr {
+            src_addr: self.config.ipv4_addr,
+            dst_addr,
+            protocol,
+            payload_len,
+            ttl: TTL,
+            ident: self.ip_ident,
+            ecn: 0,
+        };
+        ip.emit(&mut ipv4::Packet::new_unchecked(&mut headers[ethernet::HEADER_LEN..]));
+    }
+
+    fn ethernet_header(&self, headers: &mut [u8], dst_addr: EthernetAddress, ethertype: EtherType) {
+        let header = ethernet::Repr { src_addr: self.config.hardware_addr, dst_addr, ethertype };
+        header.emit(&mut ethernet::Frame::new_unchecked(headers));
+    }
+
+    /// The frame's destination for a packet of our own making. A packet that must wait is put aside.
+    fn resolve_control(&mut self, now: Instant, control: Control) -> Option<(Control, EthernetAddress)> {
+        let addr = match &control {
+            Control::ArpRequest { to, .. } => {
+                let to = to.unwrap_or(EthernetAddress::BROADCAST);
+                return Some((control, to));
+            }
+            &Control::ArpReply { to, .. } => return Some((control, to)),
+            Control::Tcp { tuple, .. } => tuple.remote_addr,
+            &Control::Icmp { to, .. } => to,
+        };
+        match self.resolve(now, addr) {
+            Resolved::To(to) => Some((control, to)),
+            Resolved::Wait(next_hop) => {
+                self.queues.wait_control(next_hop, control);
+                None
+            }
+            Resolved::Never => None,
+        }
+    }
+
+    fn resolve(&mut self, now: Instant, addr: Ipv4Addr) -> Resolved {
+        let Some(next_hop) = self.routes.next_hop(addr) else { return Resolved::Never };
+        match self.arp.lookup(now, next_hop) {
+            Lookup::Found(to) => Resolved::To(to),
+            // The request goes out by handle_timeout, which is due at once now.
+            Lookup::Pending => Resolved::Wait(next_hop),
+            Lookup::Unreachable => Resolved::Never,
+        }
+    }
+}
+
+enum Resolved {
+    To(EthernetAddress),
+    /// For the hardware address of this next hop.
+    Wait(Ipv4Addr),
+    Never,
+}
+
+fn count(stats: &mut Stats, segment: &Outgoing, again: bool) {
+    stats.segments_out += 1;
+    stats.payload_out += u64::from(segment.len);
+    stats.resets_out += u64::from(segment.flags.rst());
+    if again {
+        stats.payload_retransmitted += u64::from(segment.len);
+    }
+}
+
+/// The sum of all pieces, if the source knows it of each.
+fn known_sum(pieces: &[Piece<'_>]) -> Option<u16> {
+    let (mut offset, mut total) = (0, 0);
+    for piece in pieces {
+        total = checksum::add(total, checksum::at_offset(piece.sum?, offset));
+        offset = (offset + piece.bytes.len()) % 2;
+    }
+    Some(total)
+}

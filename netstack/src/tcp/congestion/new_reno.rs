@@ -1,0 +1,153 @@
+//! Slow start, congestion avoidance and the window's part in fast recovery: RFC 5681, RFC 6582, with the initial window
+//! of RFC 6928 and appropriate byte counting (RFC 3465, with the limit L = 8 of RFC 9406 section 4.2 for unpaced senders:
+//! receivers that merge segments acknowledge many at once).
+//!
+//! RFC 6582 inflates cwnd by one SMSS per duplicate ACK. Here the duplicate ACKs are taken off "pipe" instead
+//! ([`crate::tcp::retransmit`]), which is the same inequality with the same numbers, and serves SACK (RFC 6675) too. So
+//! cwnd during recovery is just ssthresh.
+
+/// cwnd and ssthresh of one connection, in bytes.
+#[derive(Clone, Debug)]
+pub struct NewReno {
+    cwnd: u32,
+    ssthresh: u32,
+    /// Bytes acknowledged since cwnd last grew in congestion avoidance.
+    acked_in_avoidance: u32,
+    smss: u32,
+}
+
+/// Most segments by which one ACK opens the window in slow start.
+const LIMIT_SEGMENTS: u32 = 8;
+
+/// More than any receiver's window; keeps sums far from overflow.
+const MAX_CWND: u32 = 1 << 30;
+
+impl NewReno {
+    /// RFC 6928 section 2: IW = min (10*MSS, max (2*MSS, 14600)).
+    pub fn new(smss: u32, initial_segments: u32) -> NewReno {
+        let cwnd = (initial_segments * smss).min((2 * smss).max(14_600));
+        NewReno { cwnd, ssthresh: MAX_CWND, acked_in_avoidance: 0, smss }
+    }
+
+    /// RFC 5681 section 3.1: the SYN or SYN-ACK was lost, so begin with one segment.
+    pub fn syn_was_lost(&mut self) {
+        self.cwnd = self.smss;
+    }
+
+    /// Bytes that may be in the network.
+    pub fn cwnd(&self) -> u32 {
+        self.cwnd
+    }
+
+    /// Slow start threshold.
+    pub fn ssthresh(&self) -> u32 {
+        self.ssthresh
+    }
+
+    /// Whether `flight` bytes in flight make use of the window: twice as many in slow start, where it would double
+    /// anyway before they came back.
+    pub fn is_used(&self, flight: u32) -> bool {
+        if self.cwnd < self.ssthresh { flight >= self.cwnd / 2 } else { flight + 2 * self.smss >= self.cwnd }
+    }
+
+    /// New data acknowledged outside of fast recovery, while the window was in fact used.
+    pub fn acknowledged(&mut self, bytes: u32) {
+        if self.cwnd < self.ssthresh {
+            self.cwnd = (self.cwnd + bytes.min(LIMIT_SEGMENTS * self.smss)).min(MAX_CWND);
+        } else {
+            // RFC 3465 section 2.1: one SMSS per cwnd of acknowledged bytes.
+            self.acked_in_avoidance = self.acked_in_avoidance.saturating_add(bytes);
+            if self.acked_in_avoidance >= self.cwnd {
+                self.acked_in_avoidance -= self.cwnd;
+                self.cwnd = (self.cwnd + self.smss).min(MAX_CWND);
+            }
+        }
+    }
+
+    /// Fast recovery begins (RFC 5681 section 3.2 step 2, RFC 6675 section 5 step 4.2).
+    pub fn enter_recovery(&mut self, flight: u32) {
+        self.ssthresh = (flight / 2).max(2 * self.smss);
+        self.cwnd = self.ssthresh;
+        self.acked_in_avoidance = 0;
+    }
+
+    /// Full acknowledgment (RFC 6582 section 3.2 step 3, first alternative: no burst).
+    pub fn leave_recovery(&mut self, flight: u32) {
+        self.cwnd = self.ssthresh.min(flight.max(self.smss) + self.smss);
+    }
+
+    /// Retransmission time-out (RFC 5681 equation 4 and section 3.1): back to one segment. ssthresh is halved only for
+    /// the first time-out of the same data.
+    pub fn timed_out(&mut self, flight: u32, first: bool) {
+        if first {
+            self.ssthresh = (flight / 2).max(2 * self.smss);
+        }
+        self.cwnd = self.smss;
+        self.acked_in_avoidance = 0;
+    }
+
+    /// RFC 5681 section 4.1: nothing sent for longer than an RTO, so what cwnd says is stale.
+    pub fn restart_after_idle(&mut self, initial_segments: u32) {
+        let restart = NewReno::new(self.smss, initial_segments).cwnd;
+        self.cwnd = self.cwnd.min(restart);
+    }
+
+    /// The path's MSS turned out smaller.
+    pub fn set_smss(&mut self, smss: u32) {
+        self.smss = smss;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn initial_window_follows_rfc_6928() {
+        assert_eq!(NewReno::new(1460, 10).cwnd(), 14_600);
+        assert_eq!(NewReno::new(536, 10).cwnd(), 5_360);
+        assert_eq!(NewReno::new(9000, 10).cwnd(), 18_000);
+    }
+
+    #[test]
+    fn slow_start_doubles_then_avoidance_adds_one_segment_per_window() {
+        let mut cc = NewReno::new(1000, 10);
+        for _ in 0..10 {
+            cc.acknowledged(1000);
+        }
+        assert_eq!(cc.cwnd(), 20_000);
+        cc.enter_recovery(20_000);
+        assert_eq!((cc.cwnd(), cc.ssthresh()), (10_000, 10_000));
+        cc.leave_recovery(10_000);
+        for _ in 0..9 {
+            cc.acknowledged(1000);
+        }
+        assert_eq!(cc.cwnd(), 10_000);
+        cc.acknowledged(1000);
+        assert_eq!(cc.cwnd(), 11_000);
+    }
+
+    #[test]
+    fn one_ack_for_much_data_opens_by_eight_segments_at_most() {
+        let mut cc = NewReno::new(1000, 10);
+        cc.acknowledged(10_000);
+        assert_eq!(cc.cwnd(), 18_000);
+    }
+
+    #[test]
+    fn time_out_goes_back_to_one_segment_and_halves_once() {
+        let mut cc = NewReno::new(1000, 10);
+        cc.timed_out(10_000, true);
+        assert_eq!((cc.cwnd(), cc.ssthresh()), (1000, 5000));
+        cc.timed_out(1000, false);
+        assert_eq!((cc.cwnd(), cc.ssthresh()), (1000, 5000));
+    }
+
+    #[test]
+    fn full_ack_does_not_burst() {
+        let mut cc = NewReno::new(1000, 10);
+        cc.enter_recovery(20_000);
+        cc.leave_recovery(0);
+        assert_eq!(cc.cwnd(), 2000);
+    }
+}

@@ -1,0 +1,310 @@
+//! What to send next, and whether to: RFC 9293 section 3.8.6, with RFC 5681's window, silly window avoidance on both
+//! sides, and RFC 6298's timer.
+//!
+//! [`Pcb::poll_transmit`] gives one segment (or super-segment) a call, in this order: SYN; what was lost; new data, with
+//! FIN if they are the last; a probe; an ACK that found no company.
+
+use runtime::time::Instant;
+
+use crate::application::Stream;
+use crate::tcp::Config;
+use crate::tcp::pcb::{Pcb, syn_window, window_scale};
+use crate::tcp::retransmit::Phase;
+use crate::tcp::segment::Outgoing;
+use crate::tcp::seq::SeqNumber;
+use crate::tcp::state::State;
+use crate::tcp::timers::Timer;
+use crate::wire::tcp::{Flags, Options, SackBlocks};
+
+impl Pcb {
+    /// The next segment to send, if one may be sent now. `segmentation` is the largest payload that the device cuts up
+    /// by itself, zero if it does not. The segment counts as sent.
+    pub fn poll_transmit<S: Stream>(
+        &mut self,
+        now: Instant,
+        stream: &S,
+        segmentation: u32,
+        config: &Config,
+    ) -> Option<Outgoing> {
+        match self.state {
+            State::SynSent(_) | State::SynReceived(_) => return self.next_syn(now, config),
+            State::Closed => return None,
+            _ => {}
+        }
+        self.open_window(stream, config);
+        if let Some(segment) = self.next_retransmission(now, segmentation, config) {
+            return Some(segment);
+        }
+        let owes_ack = self.due.ack_now || self.due.ack_delayed;
+        if owes_ack && !config.packet_merging && self.has_data(stream) {
+            // The specialisation is off: the ACK has a packet of its own, before the data's.
+            let segment = self.bare(now, self.snd.max);
+            return Some(self.stamp(segment));
+        }
+        if let Some(segment) = self.next_data(now, stream, segmentation, config) {
+            return Some(self.stamp(segment));
+        }
+        if self.due.probe {
+            // RFC 9293 section 3.8.4: a sequence number just left of the window asks for an ACK that tells RCV.NXT and
+            // RCV.WND. It carries no byte, so nothing has to be taken back if the window stays shut.
+            self.due.probe = false;
+            let segment = self.bare(now, self.snd.una - 1);
+            return Some(self.stamp(segment));
+        }
+        if self.due.ack_now {
+            let segment = self.bare(now, self.snd.max);
+            return Some(self.stamp(segment));
+        }
+        None
+    }
+
+    /// The SYN of an active open, or the SYN-ACK of a simultaneous one (RFC 9293 section 3.5).
+    fn next_syn(&mut self, now: Instant, config: &Config) -> Option<Outgoing> {
+        if !self.due.syn {
+            return None;
+        }
+        self.due.syn = false;
+        let crossed = matches!(self.state, State::SynReceived(_));
+        let first = self.snd.max == self.snd.una;
+        self.snd.timed = (first && !crossed).then_some((self.snd.una + 1, now));
+        self.snd.max = self.snd.una + 1;
+        let offer_scale = !crossed || self.rcv.scale > 0 || self.snd.scale > 0;
+        let options = Options {
+            mss: Some(self.snd.mss),
+            window_scale: offer_scale.then(|| window_scale(config)),
+            sack_permitted: self.sack_permitted,
+            sack: SackBlocks::NONE,
+            timestamps: self.timestamps.option(now),
+        };
+        self.timers.set(Timer::Retransmit, now + self.rtt.rto(config));
+        Some(Outgoing {
+            seq: self.snd.una,
+            ack: if crossed { self.rcv.nxt } else { SeqNumber(0) },
+            flags: if crossed { Flags::SYN.with(Flags::ACK) } else { Flags::SYN },
+            window: syn_window(config),
+            options,
+            offset: 0,
+            len: 0,
+            mss: self.snd.mss,
+        })
+    }
+
+    /// Something lost, if it may be sent again now.
+    fn next_retransmission(&mut self, now: Instant, segmentation: u32, config: &Config) -> Option<Outgoing> {
+        if self.recovery.phase() == Phase::Open {
+            return None;
+        }
+        let (start, hole) = self.recovery.next_hole(self.snd.una)?;
+        let (options, mss) = self.data_options(now);
+        // A device that segments may send several lost segments at once, but only whole ones.
+        let most = if segmentation > mss { segmentation - segmentation % mss } else { mss };
+        let mut span = if self.recovery.first_is_due() {
+            hole.min(mss)
+        } else {
+            let pipe = self.recovery.pipe(self.snd.una, self.snd.max);
+            let room = self.congestion.cwnd().saturating_sub(pipe).min(self.window_room(start));
+            if room < hole.min(mss) {
+                return None;
+            }
+            hole.min(most).min(room)
+        };
+        if span < hole && span > mss {
+            span -= span % mss;
+        }
+        let end = start + span;
+        // The FIN is the last number of the sequence space in flight.
+        let with_fin = self.state.fin().is_some_and(|fin| fin.in_window(start, span));
+        self.recovery.retransmitted(end);
+        // Karn: what is sent twice is not timed.
+        self.snd.timed = None;
+        self.snd.last_sent = now;
+        if !self.timers.is_set(Timer::Retransmit) {
+            self.timers.set(Timer::Retransmit, now + self.rtt.rto(config));
+        }
+        let len = span - u32::from(with_fin);
+        let mut flags = Flags::ACK;
+        if with_fin {
+            flags |= Flags::FIN;
+        }
+        if len > 0 && end == self.snd.max {
+            flags |= Flags::PSH;
+        }
+        let segment = Outgoing {
+            seq: start,
+            flags,
+            options,
+            offset: self.offset_of(start),
+            len,
+            mss: mss as u16,
+            ..self.bare(now, start)
+        };
+        Some(self.stamp(segment))
+    }
+
+    fn has_data<S: Stream>(&self, stream: &S) -> bool {
+        self.state.may_send() && (stream.end() > self.offset_of(self.snd.max) || stream.is_finished())
+    }
+
+    /// New data, and the FIN with the last of them.
+    fn next_data<S: Stream>(
+        &mut self,
+        now: Instant,
+        stream: &S,
+        segmentation: u32,
+        config: &Config,
+    ) -> Option<Outgoing> {
+        if !self.state.may_send() {
+            return None;
+        }
+        let offset = self.offset_of(self.snd.max);
+        let remaining = stream.end().saturating_sub(offset);
+        let finished = stream.is_finished();
+        if remaining == 0 && !finished {
+            return None;
+        }
+        let remaining = u32::try_from(remaining).unwrap_or(u32::MAX);
+        let in_flight = self.snd.max != self.snd.una;
+        if !in_flight && now.saturating_since(self.snd.last_sent) > self.rtt.rto(config) {
+            self.congestion.restart_after_idle(u32::from(config.initial_window_segments));
+        }
+        let (options, mss) = self.data_options(now);
+        let window_room = self.window_room(self.snd.max);
+        let pipe = self.recovery.pipe(self.snd.una, self.snd.max);
+        let congestion_room = self.congestion.cwnd().saturating_sub(pipe);
+        let mut len = remaining.min(window_room).min(congestion_room).min(segmentation.max(mss));
+
+        if len < remaining {
+            if len >= mss {
+                len -= len % mss;
+            } else if congestion_room < window_room.min(mss) {
+                // ACKs of what is in flight will make room for a whole segment.
+                return None;
+            } else if !self.small_segment_is_due(len, in_flight) {
+                self.wait_for_window(now, in_flight, config);
+                return None;
+            }
+        } else if self.nagle_holds(len % mss, finished, config) {
+            if len < mss {
+                return None;
+            }
+            len -= len % mss;
+        }
+
+        let last = finished && len == remaining;
+        let with_fin = last && window_room > len && (config.packet_merging || len == 0);
+        if len == 0 && !with_fin {
+            // Only the FIN is left, and the window has no room even for it.
+            if last {
+                self.wait_for_window(now, in_flight, config);
+            }
+            return None;
+        }
+        let seq = self.snd.max;
+        let mut flags = Flags::ACK;
+        if len > 0 && len == remaining {
+            flags |= Flags::PSH;
+        }
+        if with_fin {
+            flags |= Flags::FIN;
+            self.state = self.state.fin_sent(seq + len);
+        }
+        self.note_sent(now, seq, len, with_fin, mss, config);
+        Some(Outgoing { flags, options, offset, len, mss: mss as u16, ..self.bare(now, seq) })
+    }
+
+    /// New data went out.
+    fn note_sent(&mut self, now: Instant, seq: SeqNumber, len: u32, fin: bool, mss: u32, config: &Config) {
+        self.snd.max = seq + len + u32::from(fin);
+        if len % mss != 0 {
+            self.snd.small_end = self.snd.max;
+        }
+        // RFC 6298 section 3: one segment at a time is timed.
+        if self.snd.timed.is_none() && self.recovery.phase() == Phase::Open {
+            self.snd.timed = Some((self.snd.max, now));
+        }
+        self.snd.last_sent = now;
+        self.due.override_sws = false;
+        self.timers.stop(Timer::Persist);
+        self.persist_backoff = 0;
+        if !self.timers.is_set(Timer::Retransmit) {
+            // RFC 6298 rule 5.1
+            self.timers.set(Timer::Retransmit, now + self.rtt.rto(config));
+        }
+    }
+
+    /// RFC 9293 section 3.8.6.2.1, sender's silly window avoidance, for data that the window cuts short: at least half
+    /// of the largest window that the peer ever offered, or the override time has passed.
+    fn small_segment_is_due(&self, len: u32, in_flight: bool) -> bool {
+        len > 0 && (len >= self.snd.max_wnd / 2 || (self.due.override_sws && !in_flight))
+    }
+
+    /// The window is too small and nothing in flight will bring news of it: RFC 9293 section 3.8.6.1.
+    fn wait_for_window(&mut self, now: Instant, in_flight: bool, config: &Config) {
+        if in_flight || self.timers.is_set(Timer::Persist) || self.due.probe {
+            return;
+        }
+        let interval = self.rtt.rto(config) * (1 << self.persist_backoff.min(10));
+        self.timers.set(Timer::Persist, now + interval.min(config.max_rto));
+    }
+
+    /// Minshall's form of Nagle's algorithm: a small segment waits only for an earlier small one in flight.
+    fn nagle_holds(&self, small_part: u32, finished: bool, config: &Config) -> bool {
+        config.nagle && small_part != 0 && !finished && self.snd.small_end.gt(self.snd.una)
+    }
+
+    /// Bytes of the peer's window from `seq` on.
+    fn window_room(&self, seq: SeqNumber) -> u32 {
+        (self.snd.una + self.snd.wnd).since(seq)
+    }
+
+    /// Options of a data segment, and the payload that fits beside them.
+    fn data_options(&self, now: Instant) -> (Options, u32) {
+        let options = self.options(now);
+        (options, u32::from(self.snd.mss).saturating_sub(options.len() as u32).max(1))
+    }
+
+    fn options(&self, now: Instant) -> Options {
+        let sack = match &self.rcv.assembler {
+            Some(held) if self.sack_permitted => held.sack_blocks(),
+            _ => SackBlocks::NONE,
+        };
+        Options { timestamps: self.timestamps.option(now), sack, ..Options::NONE }
+    }
+
+    /// A segment without payload.
+    fn bare(&self, now: Instant, seq: SeqNumber) -> Outgoing {
+        Outgoing { options: self.options(now), ..Outgoing::bare(seq, self.rcv.nxt, Flags::ACK) }
+    }
+
+    /// Fills in acknowledgment and window, which every segment carries, and so no ACK is owed any more.
+    fn stamp(&mut self, segment: Outgoing) -> Outgoing {
+        self.rcv.last_ack_sent = self.rcv.nxt;
+        self.due.ack_now = false;
+        self.due.ack_delayed = false;
+        self.timers.stop(Timer::DelayedAck);
+        let window = self.rcv.adv.since(self.rcv.nxt) >> self.rcv.scale;
+        Outgoing { ack: self.rcv.nxt, window: window.min(0xffff) as u16, ..segment }
+    }
+
+    /// Receiver's silly window avoidance (RFC 9293 section 3.8.6.2.2): the right edge moves only by a worthwhile step,
+    /// and never back. When the peer may be waiting for it, it is told.
+    fn open_window<S: Stream>(&mut self, stream: &S, config: &Config) {
+        if !self.state.may_receive() {
+            return;
+        }
+        let free = u32::try_from(stream.window()).unwrap_or(u32::MAX).min(config.max_window);
+        // What the header can say, so that the edge does not seem to move back by rounding.
+        let sayable = (0xffff << self.rcv.scale).min(free >> self.rcv.scale << self.rcv.scale);
+        let edge = self.rcv.nxt + sayable;
+        let step = edge.since(self.rcv.adv);
+        let current = self.rcv.adv.since(self.rcv.nxt);
+        let mss = u32::from(self.snd.mss);
+        if step == 0 || (step < mss && step < config.max_window / 2) {
+            return;
+        }
+        self.rcv.adv = edge;
+        if current <= free / 4 && step >= (2 * mss).min(config.max_window / 2) {
+            self.due.ack_now = true;
+        }
+    }
+}

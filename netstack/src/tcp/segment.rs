@@ -1,0 +1,80 @@
+//! A TCP segment as the state machine sees it: numbers from a header that is already checked, and a borrowed payload.
+//!
+//! Bytes on the wire are [`crate::wire::tcp`]'s matter.
+
+use crate::tcp::seq::SeqNumber;
+use crate::wire::tcp::{Flags, Options, Repr};
+
+/// A segment that arrived (RFC 9293 section 3.3.1, "current segment variables").
+#[derive(Clone, Copy, Debug)]
+pub struct Segment<'a> {
+    /// SEG.SEQ.
+    pub seq: SeqNumber,
+    /// SEG.ACK; counts only with the ACK flag.
+    pub ack: SeqNumber,
+    /// Control bits.
+    pub flags: Flags,
+    /// SEG.WND as in the header, not scaled.
+    pub window: u16,
+    /// Options.
+    pub options: Options,
+    /// Text.
+    pub payload: &'a [u8],
+}
+
+impl<'a> Segment<'a> {
+    /// A segment from its parsed header and its payload.
+    pub fn new(header: &Repr, payload: &'a [u8]) -> Segment<'a> {
+        Segment {
+            seq: SeqNumber(header.seq_number),
+            ack: SeqNumber(header.ack_number),
+            flags: header.flags,
+            window: header.window,
+            options: header.options,
+            payload,
+        }
+    }
+
+    /// SEG.LEN: sequence numbers that the segment takes, SYN and FIN counted.
+    pub fn len(&self) -> u32 {
+        self.payload.len() as u32 + u32::from(self.flags.syn()) + u32::from(self.flags.fin())
+    }
+
+    /// Whether the segment takes no sequence number (a bare ACK, a reset).
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The sequence number after the segment's last.
+    pub fn end(&self) -> SeqNumber {
+        self.seq + self.len()
+    }
+}
+
+/// A segment to be sent; its payload stays with the source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outgoing {
+    /// SEG.SEQ.
+    pub seq: SeqNumber,
+    /// SEG.ACK; zero without the ACK flag.
+    pub ack: SeqNumber,
+    /// Control bits. FIN and PSH belong to the last segment if the device cuts this one up.
+    pub flags: Flags,
+    /// SEG.WND as in the header, scaled.
+    pub window: u16,
+    /// Options.
+    pub options: Options,
+    /// Offset in the stream of the first payload byte.
+    pub offset: u64,
+    /// Payload bytes; more than `mss` only if the device segments.
+    pub len: u32,
+    /// Largest payload of a single segment on the wire with these options.
+    pub mss: u16,
+}
+
+impl Outgoing {
+    /// A segment without payload, window or options: the form of resets.
+    pub const fn bare(seq: SeqNumber, ack: SeqNumber, flags: Flags) -> Outgoing {
+        Outgoing { seq, ack, flags, window: 0, options: Options::NONE, offset: 0, len: 0, mss: 0 }
+    }
+}

@@ -1,0 +1,15 @@
+//! CLOSE-WAIT: the peer has closed its direction; we send until the source is finished.
+
+use crate::tcp::seq::SeqNumber;
+use crate::tcp::state::{LastAck, State};
+
+/// The peer's FIN is in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CloseWait;
+
+impl CloseWait {
+    /// RFC 9293 section 3.10.4, CLOSE in CLOSE-WAIT: send the FIN, enter LAST-ACK.
+    pub fn fin_sent(self, fin: SeqNumber) -> State {
+        State::LastAck(LastAck { fin })
+    }
+}

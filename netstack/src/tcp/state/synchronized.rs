@@ -1,0 +1,412 @@
+//! What SYN-RECEIVED and all synchronised states do with a segment: RFC 9293 section 3.10.7.4, its steps in its order,
+//! with RFC 5961 (resets, SYNs and ACKs out of nowhere) and RFC 7323 (timestamps) where they belong.
+
+use runtime::time::Instant;
+
+use crate::application::{CloseReason, Stream};
+use crate::tcp::Config;
+use crate::tcp::pcb::Pcb;
+use crate::tcp::retransmit::{Phase, Verdict};
+use crate::tcp::segment::{Outgoing, Segment};
+use crate::tcp::seq::SeqNumber;
+use crate::tcp::state::{Disposition, Established, Next, State};
+use crate::tcp::timers::Timer;
+use crate::wire::tcp::Flags;
+
+/// A segment arrives in SYN-RECEIVED or later.
+pub(crate) fn segment_arrives<S: Stream>(
+    pcb: &mut Pcb,
+    now: Instant,
+    segment: &Segment<'_>,
+    stream: &mut S,
+    config: &Config,
+) -> Disposition {
+    let flags = segment.flags;
+    // First, RFC 7323 section 5.3 R1: PAWS. A reset is exempt.
+    if is_old_duplicate(pcb, segment) && !flags.rst() {
+        refuse(pcb, now, segment);
+        return Disposition::Continue;
+    }
+    // First: sequence number.
+    if !is_acceptable(pcb, segment) {
+        if !flags.rst() {
+            refuse(pcb, now, segment);
+        }
+        return Disposition::Continue;
+    }
+    // Second: RST, by RFC 5961 section 3.2 only at exactly RCV.NXT.
+    if flags.rst() {
+        if segment.seq == pcb.rcv.nxt {
+            let refused = matches!(pcb.state, State::SynReceived(_));
+            return Disposition::Closed(if refused { CloseReason::Refused } else { CloseReason::Reset });
+        }
+        pcb.challenge(now);
+        return Disposition::Continue;
+    }
+    // Fourth: SYN, by RFC 5961 section 4.2: challenge, whatever its number.
+    if flags.syn() {
+        pcb.challenge(now);
+        return Disposition::Continue;
+    }
+    // Fifth: ACK.
+    if !flags.ack() {
+        return Disposition::Continue;
+    }
+    pcb.last_received = now;
+    if let State::SynReceived(_) = pcb.state {
+        if segment.ack.le(pcb.snd.una) || segment.ack.gt(pcb.snd.max) {
+            return Disposition::Reply(Outgoing::bare(segment.ack, SeqNumber(0), Flags::RST));
+        }
+        our_syn_is_acknowledged(pcb, now, segment, stream, config);
+    }
+    // RFC 5961 section 5.2: only ACKs in [SND.UNA - MAX.SND.WND, SND.NXT] count; others are answered, and dropped.
+    if segment.ack.gt(pcb.snd.max) || segment.ack.lt(pcb.snd.una - pcb.snd.max_wnd) {
+        pcb.challenge(now);
+        return Disposition::Continue;
+    }
+    update_ts_recent(pcb, segment);
+    match acknowledgment(pcb, now, segment, stream, config) {
+        Next::State(state) => pcb.state = state,
+        Next::TimeWait => return Disposition::TimeWait,
+        Next::Closed => return Disposition::Closed(CloseReason::Finished),
+    }
+    // Sixth: URG. The urgent pointer is not used; urgent data are data like others (RFC 6093 section 5).
+    text_and_fin(pcb, now, segment, stream, config)
+}
+
+/// RFC 9293 section 3.10.7.4, table 6, with text trimmed to what is new later on.
+fn is_acceptable(pcb: &Pcb, segment: &Segment<'_>) -> bool {
+    let window = pcb.rcv.adv.since(pcb.rcv.nxt);
+    let len = segment.len();
+    let nxt = pcb.rcv.nxt;
+    match (len, window) {
+        (0, 0) => segment.seq == nxt,
+        (0, _) => segment.seq.in_window(nxt, window),
+        // "If the RCV.WND is zero, special allowance should be made to accept valid ACKs": the text is dropped later.
+        (_, 0) => segment.seq == nxt,
+        (_, _) => {
+            segment.seq.in_window(nxt, window) || (segment.end() - 1).in_window(nxt, window) || {
+                // A super-segment may begin before and end after the window.
+                segment.seq.lt(nxt) && segment.end().gt(nxt + window)
+            }
+        }
+    }
+}
+
+/// RFC 7323 section 5.2: a timestamp older than TS.Recent marks a segment from a former turn of the sequence numbers.
+fn is_old_duplicate(pcb: &Pcb, segment: &Segment<'_>) -> bool {
+    match segment.options.timestamps {
+        Some(timestamps) if pcb.timestamps.enabled => {
+            (timestamps.value.wrapping_sub(pcb.timestamps.recent) as i32) < 0
+        }
+        _ => false,
+    }
+}
+
+/// RFC 7323 section 4.3: TS.Recent follows the segment that spans the last ACK sent.
+fn update_ts_recent(pcb: &mut Pcb, segment: &Segment<'_>) {
+    if let Some(timestamps) = segment.options.timestamps
+        && pcb.timestamps.enabled
+        && segment.seq.le(pcb.rcv.last_ack_sent)
+    {
+        pcb.timestamps.recent = timestamps.value;
+    }
+}
+
+/// "If an incoming segment is not acceptable, an acknowledgment should be sent in reply". At once if it carries
+/// something (the peer may have lost our ACK), but a bare ACK only now and then: two ends that disagree would answer each
+/// other for ever.
+fn refuse(pcb: &mut Pcb, now: Instant, segment: &Segment<'_>) {
+    if segment.is_empty() { pcb.challenge(now) } else { pcb.due.ack_now = true }
+}
+
+/// Simultaneous open, last step: SYN-RECEIVED to ESTABLISHED.
+fn our_syn_is_acknowledged<S: Stream>(
+    pcb: &mut Pcb,
+    now: Instant,
+    segment: &Segment<'_>,
+    stream: &mut S,
+    config: &Config,
+) {
+    if let Some((_, sent_at)) = pcb.snd.timed.take() {
+        pcb.rtt.sample(now.saturating_since(sent_at), config);
+    }
+    pcb.snd.una = pcb.snd.una + 1;
+    pcb.snd.wnd = u32::from(segment.window) << pcb.snd.scale;
+    pcb.snd.max_wnd = pcb.snd.max_wnd.max(pcb.snd.wnd);
+    pcb.snd.wl1 = segment.seq;
+    pcb.snd.wl2 = segment.ack;
+    pcb.unanswered = 0;
+    pcb.due.syn = false;
+    pcb.timers.stop(Timer::Retransmit);
+    pcb.state = State::Established(Established);
+    stream.established(now);
+}
+
+/// Fifth step in ESTABLISHED and later: SND.UNA, the send window, congestion and loss.
+fn acknowledgment<S: Stream>(
+    pcb: &mut Pcb,
+    now: Instant,
+    segment: &Segment<'_>,
+    stream: &mut S,
+    config: &Config,
+) -> Next {
+    let ack = segment.ack;
+    let smss = u32::from(pcb.snd.mss);
+    let sack_news = if segment.options.sack.is_empty() || !pcb.sack_permitted {
+        0
+    } else {
+        pcb.recovery.sack(&segment.options.sack, pcb.snd.una.max(ack), pcb.snd.max, smss)
+    };
+    let window_changed = update_send_window(pcb, segment);
+    pcb.unanswered = if ack.gt(pcb.snd.una) || pcb.snd.max == pcb.snd.una { 0 } else { pcb.unanswered };
+
+    if ack.gt(pcb.snd.una) {
+        return advance(pcb, now, segment, stream, config);
+    }
+    // RFC 5681 section 2: the definition of a duplicate ACK; RFC 6675 section 2: with SACK, one that brings news.
+    let outstanding = pcb.snd.max != pcb.snd.una;
+    let duplicate = if pcb.sack_permitted {
+        sack_news > 0
+    } else {
+        segment.is_empty() && ack == pcb.snd.una && !window_changed
+    };
+    if outstanding && duplicate {
+        let verdict = pcb.recovery.duplicate(pcb.snd.una, pcb.snd.max, smss);
+        if verdict == Verdict::EnteredFast {
+            pcb.congestion.enter_recovery(pcb.snd.max - pcb.snd.una);
+            pcb.snd.timed = None;
+        }
+    }
+    Next::State(pcb.state)
+}
+
+/// New data, or our FIN, are acknowledged.
+fn advance<S: Stream>(
+    pcb: &mut Pcb,
+    now: Instant,
+    segment: &Segment<'_>,
+    stream: &mut S,
+    config: &Config,
+) -> Next {
+    let ack = segment.ack;
+    let acked = ack - pcb.snd.una;
+    let flight_before = pcb.snd.max - pcb.snd.una;
+    let fin_acked = pcb.state.fin().is_some_and(|fin| ack.gt(fin) && pcb.snd.una.le(fin));
+    let smss = u32::from(pcb.snd.mss);
+
+    take_rtt_sample(pcb, now, segment, config);
+    pcb.snd.una = ack;
+    pcb.snd.una_offset += u64::from(acked - u32::from(fin_acked));
+
+    match pcb.recovery.advanced(ack, acked, smss) {
+        Verdict::Recovered(Phase::Fast) => pcb.congestion.leave_recovery(pcb.snd.max - ack),
+        Verdict::PartialAck if pcb.recovery.phase() == Phase::Fast => {}
+        _ => {
+            // RFC 7661's point, simply: a window that was not used is no reason to enlarge it.
+            if pcb.congestion.is_used(flight_before) {
+                pcb.congestion.acknowledged(acked);
+            }
+        }
+    }
+    // RFC 6298 rules 5.2 and 5.3.
+    if pcb.snd.una == pcb.snd.max {
+        pcb.timers.stop(Timer::Retransmit);
+    } else {
+        pcb.timers.set(Timer::Retransmit, now + pcb.rtt.rto(config));
+    }
+    stream.acknowledged(pcb.snd.una_offset);
+    if !fin_acked {
+        return Next::State(pcb.state);
+    }
+    let next = pcb.state.fin_acknowledged();
+    if let Next::State(State::FinWait2(_)) = next {
+        pcb.timers.set(Timer::FinWait2, now + config.fin_wait_2);
+    }
+    next
+}
+
+/// RFC 6298 section 3: a sample from the timed segment, which was sent only once; during recovery, when none is timed,
+/// from the timestamp that comes back (RFC 7323 section 4).
+fn take_rtt_sample(pcb: &mut Pcb, now: Instant, segment: &Segment<'_>, config: &Config) {
+    if let Some((end, sent_at)) = pcb.snd.timed {
+        if segment.ack.ge(end) {
+            pcb.snd.timed = None;
+            pcb.rtt.sample(now.saturating_since(sent_at), config);
+        }
+        return;
+    }
+    if let Some(timestamps) = segment.options.timestamps
+        && pcb.timestamps.enabled
+    {
+        let elapsed_ms = pcb.timestamps.value(now).wrapping_sub(timestamps.echo_reply);
+        // An echo that we cannot have sent within a minute is none.
+        if elapsed_ms < 60_000 {
+            pcb.rtt.sample(std::time::Duration::from_millis(u64::from(elapsed_ms.max(1))), config);
+        }
+    }
+}
+
+/// RFC 9293 section 3.10.7.4: "if SND.WL1 < SEG.SEQ or (SND.WL1 = SEG.SEQ and SND.WL2 =< SEG.ACK), set SND.WND".
+/// Whether the window changed.
+fn update_send_window(pcb: &mut Pcb, segment: &Segment<'_>) -> bool {
+    let fresh = pcb.snd.wl1.lt(segment.seq) || (pcb.snd.wl1 == segment.seq && pcb.snd.wl2.le(segment.ack));
+    if !fresh || segment.ack.lt(pcb.snd.una) {
+        return false;
+    }
+    let window = u32::from(segment.window) << pcb.snd.scale;
+    let changed = window != pcb.snd.wnd;
+    pcb.snd.wnd = window;
+    pcb.snd.max_wnd = pcb.snd.max_wnd.max(window);
+    pcb.snd.wl1 = segment.seq;
+    pcb.snd.wl2 = segment.ack;
+    if window > 0 && changed {
+        // Open, or still silly: either way what is sent next decides anew whether to probe.
+        pcb.timers.stop(Timer::Persist);
+        pcb.persist_backoff = 0;
+    }
+    changed
+}
+
+/// Seventh and eighth step: text, then FIN.
+pub(crate) fn text_and_fin<S: Stream>(
+    pcb: &mut Pcb,
+    now: Instant,
+    segment: &Segment<'_>,
+    stream: &mut S,
+    config: &Config,
+) -> Disposition {
+    if segment.len() == 0 {
+        return Disposition::Continue;
+    }
+    if !pcb.state.may_receive() {
+        // CLOSE-WAIT and later: "this should not occur, since a FIN has been received"; a retransmitted FIN is
+        // acknowledged.
+        pcb.due.ack_now = true;
+        return Disposition::Continue;
+    }
+    let rcv_nxt_before = pcb.rcv.nxt;
+    let filling_gap = pcb.rcv.assembler.is_some();
+    let (seq, text) = trim(pcb, segment);
+    let fin = segment.flags.fin() && segment.seq + segment.payload.len() as u32 == seq + text.len() as u32;
+    let fin_seq = seq + text.len() as u32;
+
+    if seq != pcb.rcv.nxt {
+        hold(pcb, seq, text, fin.then_some(fin_seq), config);
+        // RFC 5681 section 4.2: out of order, ACK at once, so that the sender sees the gap.
+        pcb.due.ack_now = true;
+        return Disposition::Continue;
+    }
+    if !text.is_empty() {
+        let taken = stream.receive(now, text).min(text.len());
+        pcb.rcv.nxt += taken as u32;
+        if taken < text.len() {
+            pcb.due.ack_now = true;
+        }
+    } else if !segment.payload.is_empty() {
+        // Only what is here already, or a probe of our closed window.
+        pcb.due.ack_now = true;
+    }
+    if filling_gap {
+        drain(pcb, now, stream);
+        pcb.due.ack_now = true;
+    }
+    if pcb.rcv.nxt != rcv_nxt_before {
+        pcb.due.ack_delayed = true;
+        if let State::FinWait2(_) = pcb.state {
+            pcb.timers.set(Timer::FinWait2, now + config.fin_wait_2);
+        }
+    }
+    let held_fin = release(pcb);
+    if (fin && fin_seq == pcb.rcv.nxt) || held_fin {
+        return fin_arrives(pcb, now, stream);
+    }
+    schedule_ack(pcb, now, config);
+    Disposition::Continue
+}
+
+/// Cuts off what was received already and what lies beyond the window.
+fn trim<'a>(pcb: &Pcb, segment: &Segment<'a>) -> (SeqNumber, &'a [u8]) {
+    let mut seq = segment.seq;
+    let mut text = segment.payload;
+    if seq.lt(pcb.rcv.nxt) {
+        let known = ((pcb.rcv.nxt - seq) as usize).min(text.len());
+        text = &text[known..];
+        seq = pcb.rcv.nxt;
+    }
+    let room = pcb.rcv.adv.since(seq) as usize;
+    (seq, &text[..text.len().min(room)])
+}
+
+/// Keeps out-of-order text, within bounds.
+fn hold(pcb: &mut Pcb, seq: SeqNumber, text: &[u8], fin: Option<SeqNumber>, config: &Config) {
+    let held = pcb.rcv.assembler.get_or_insert_default();
+    held.insert(seq, text, config.reassembly_bytes as usize);
+    if let Some(fin) = fin {
+        held.note_fin(fin);
+    }
+    if held.is_empty() {
+        pcb.rcv.assembler = None;
+    }
+}
+
+/// Lets the reassembly buffer go when it is empty. Whether a held FIN is next.
+fn release(pcb: &mut Pcb) -> bool {
+    let Some(held) = &pcb.rcv.assembler else { return false };
+    let fin = held.fin_is_at(pcb.rcv.nxt);
+    if fin || held.is_empty() {
+        pcb.rcv.assembler = None;
+    }
+    fin
+}
+
+/// The application may take what it left in the reassembly buffer.
+pub(crate) fn resume<S: Stream>(pcb: &mut Pcb, now: Instant, stream: &mut S) -> Disposition {
+    let before = pcb.rcv.nxt;
+    drain(pcb, now, stream);
+    if pcb.rcv.nxt != before {
+        pcb.due.ack_now = true;
+    }
+    if release(pcb) { fin_arrives(pcb, now, stream) } else { Disposition::Continue }
+}
+
+/// Hands over held text that has come into order.
+fn drain<S: Stream>(pcb: &mut Pcb, now: Instant, stream: &mut S) {
+    let Some(held) = pcb.rcv.assembler.as_mut() else { return };
+    while let Some(text) = held.front(pcb.rcv.nxt) {
+        let taken = stream.receive(now, text).min(text.len());
+        let all = taken == text.len();
+        pcb.rcv.nxt += taken as u32;
+        if !all {
+            break;
+        }
+    }
+}
+
+/// Eighth step: everything before the FIN has been received.
+fn fin_arrives<S: Stream>(pcb: &mut Pcb, now: Instant, stream: &mut S) -> Disposition {
+    pcb.rcv.nxt += 1;
+    pcb.rcv.adv = pcb.rcv.adv.max(pcb.rcv.nxt);
+    pcb.due.ack_now = true;
+    stream.receive_finished(now);
+    match pcb.state.fin_received() {
+        Next::State(state) => {
+            pcb.state = state;
+            Disposition::Continue
+        }
+        Next::TimeWait => Disposition::TimeWait,
+        Next::Closed => Disposition::Closed(CloseReason::Finished),
+    }
+}
+
+/// RFC 9293 section 3.8.6.3: an ACK for at least every second full segment, and never later than the delay.
+fn schedule_ack(pcb: &mut Pcb, now: Instant, config: &Config) {
+    if !pcb.due.ack_delayed || pcb.due.ack_now {
+        return;
+    }
+    if pcb.rcv.nxt - pcb.rcv.last_ack_sent >= 2 * u32::from(pcb.snd.mss) {
+        pcb.due.ack_now = true;
+    } else if !pcb.timers.is_set(Timer::DelayedAck) {
+        pcb.timers.set(Timer::DelayedAck, now + config.delayed_ack);
+    }
+}
