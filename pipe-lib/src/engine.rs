@@ -20,6 +20,15 @@ use std::sync::Arc;
 pub struct CompileOptions {
     /// Where the code comes from.
     pub backend: Backend,
+    /// Runs every stage as a pass of its own over L1-sized blocks, instead of fusing them into one loop: what fusion is
+    /// compared with.
+    pub separate_passes: bool,
+}
+
+impl From<Backend> for CompileOptions {
+    fn from(backend: Backend) -> CompileOptions {
+        CompileOptions { backend, ..CompileOptions::default() }
+    }
 }
 
 /// Why a pipeline could not be compiled.
@@ -151,7 +160,8 @@ impl Engine {
     /// Compiles a composition, without looking into a cache.
     pub fn compile(composition: Arc<Composition>, options: &CompileOptions) -> Result<Engine, CompileError> {
         composition.validate()?;
-        let plan = Plan::new(&composition);
+        let plan =
+            if options.separate_passes { Plan::separate(&composition) } else { Plan::new(&composition) };
         let mut builder = InnerBuilder::new(&composition);
         let mut backend = None;
         for pass in &plan.passes {
@@ -215,6 +225,11 @@ impl Engine {
     /// Bytes of the stream that a source buffer of `len` bytes holds.
     pub fn stream_len(&self, len: usize) -> usize {
         self.inner.composition.source.as_ref().map_or(len, |layout| ends::stream_len(layout, len))
+    }
+
+    /// Whether a stream of `len` bytes is one that all tail rules take.
+    pub fn check_length(&self, len: u64) -> Result<(), RunError> {
+        self.inner.check_length(len)
     }
 
     /// Runs with `imports` in place of the registers' initial values.

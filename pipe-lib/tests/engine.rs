@@ -2,7 +2,7 @@
 
 use pipe_lib::ir::builder::PipeBuilder;
 use pipe_lib::ir::{BinaryOp, Endian, Gauge, Layout, Pipe, Stripe, Tail, Ty, UnaryOp};
-use pipe_lib::{Backend, CompileOptions, Composer, Engine, Pipeline, RunError};
+use pipe_lib::{Backend, Composer, Engine, Pipeline, RunError};
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
@@ -39,7 +39,7 @@ fn xor32() -> Arc<Pipe> {
 
 fn compile(composer: Composer) -> Engine {
     let pipeline = Pipeline::from_composition(composer.finish().unwrap()).unwrap();
-    pipeline.compile_with(&CompileOptions { backend: Backend::Interp }).unwrap()
+    pipeline.compile_with(&Backend::Interp.into()).unwrap()
 }
 
 /// RFC 1071 section 3: the example's words sum to ddf2.

@@ -116,7 +116,7 @@ fn standard_tests_pass_on_every_backend() {
     let mut failed = Vec::new();
     for backend in Backend::ALL {
         for test in library.tests() {
-            let engine = match test.pipeline.compile_with(&CompileOptions { backend }) {
+            let engine = match test.pipeline.compile_with(&CompileOptions::from(backend)) {
                 Ok(engine) => engine,
                 // A backend may decline; the interpreter and the automatic choice take everything.
                 Err(CompileError::Unsupported(_)) if !matches!(backend, Backend::Interp | Backend::Auto) => {
@@ -148,7 +148,7 @@ fn a_wrong_expectation_fails() {
     let wrong: Vec<&TestCase> = library.tests().skip(before).collect();
     assert_eq!(wrong.len(), 6);
     for test in wrong {
-        let engine = test.pipeline.compile_with(&CompileOptions { backend: Backend::Interp }).unwrap();
+        let engine = test.pipeline.compile_with(&Backend::Interp.into()).unwrap();
         assert!(test.run(&engine).is_err(), "{}", test.title);
     }
 }

@@ -43,6 +43,13 @@ impl Pass {
 }
 
 impl Plan {
+    /// Every stage a pass of its own: nothing is fused.
+    pub fn separate(composition: &Composition) -> Plan {
+        let alone =
+            |(index, stage): (usize, &Stage)| Pass { stages: vec![index], gauge: stage.pipe.word_bytes() };
+        Plan { passes: composition.stages.iter().enumerate().map(alone).collect() }
+    }
+
     /// Puts neighbours with the same window into one pass.
     pub fn new(composition: &Composition) -> Plan {
         let mut passes: Vec<Pass> = Vec::new();

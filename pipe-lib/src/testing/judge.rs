@@ -12,8 +12,8 @@ use std::sync::Arc;
 /// A backend that does not do what the oracle does.
 #[derive(Clone, Debug)]
 pub struct Failure {
-    /// The backend asked for.
-    pub backend: Backend,
+    /// What was asked for.
+    pub options: CompileOptions,
     /// How it ran: "in place", "stream in chunks of ...".
     pub how: String,
     /// Length of the stream.
@@ -24,7 +24,8 @@ pub struct Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({}, {} bytes): {}", self.backend, self.how, self.len, self.what)
+        let fusion = if self.options.separate_passes { " without fusion" } else { "" };
+        write!(f, "{}{fusion} ({}, {} bytes): {}", self.options.backend, self.how, self.len, self.what)
     }
 }
 
@@ -34,7 +35,7 @@ impl core::error::Error for Failure {}
 #[derive(Debug)]
 pub struct Judge {
     composition: Arc<Composition>,
-    engines: Vec<(Backend, Engine)>,
+    engines: Vec<(CompileOptions, Engine)>,
 }
 
 /// Bytes around a destination that must stay as they are.
@@ -47,12 +48,16 @@ impl Judge {
         let composition = Arc::new(composition);
         let mut engines = Vec::new();
         for &backend in backends {
-            match Engine::compile(Arc::clone(&composition), &CompileOptions { backend }) {
-                Ok(engine) => engines.push((backend, engine)),
-                Err(CompileError::Unsupported(_)) => {}
-                Err(error) => {
-                    let how = "compiling".to_owned();
-                    return Err(Failure { backend, how, len: 0, what: error.to_string() });
+            // Fusing or not makes no difference to a single stage.
+            for separate_passes in [false, true].into_iter().take(composition.stages.len().clamp(1, 2)) {
+                let options = CompileOptions { backend, separate_passes };
+                match Engine::compile(Arc::clone(&composition), &options) {
+                    Ok(engine) => engines.push((options, engine)),
+                    Err(CompileError::Unsupported(_)) => {}
+                    Err(error) => {
+                        let how = "compiling".to_owned();
+                        return Err(Failure { options, how, len: 0, what: error.to_string() });
+                    }
                 }
             }
         }
@@ -64,9 +69,9 @@ impl Judge {
         &self.composition
     }
 
-    /// The backends that took the pipeline.
-    pub fn backends(&self) -> impl Iterator<Item = Backend> + '_ {
-        self.engines.iter().map(|(backend, _)| *backend)
+    /// The engines, and how each was asked for.
+    pub fn engines(&self) -> impl Iterator<Item = (&CompileOptions, &Engine)> {
+        self.engines.iter().map(|(options, engine)| (options, engine))
     }
 
     /// Runs every engine over a random stream of `len` bytes, in every way.
@@ -75,7 +80,7 @@ impl Judge {
         let imports = self.random_imports(rng);
         let expected = oracle::run(&self.composition, &imports, &stream);
         let seed = rng.next_u64();
-        for (backend, engine) in &self.engines {
+        for (options, engine) in &self.engines {
             let mut case = Case {
                 engine,
                 imports: self.imports_for(engine, &imports),
@@ -84,7 +89,7 @@ impl Judge {
                 // The same splits and alignments for each backend.
                 rng: Rng::new(seed),
             };
-            let fail = |(how, what)| Failure { backend: *backend, how, len, what };
+            let fail = |(how, what)| Failure { options: options.clone(), how, len, what };
             case.all().map_err(fail)?;
         }
         Ok(())
