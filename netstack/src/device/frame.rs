@@ -1,25 +1,42 @@
 //! Frames from transmissions, for devices that want them whole and finished.
 
+use std::io;
+
 use runtime::payload::Piece;
+use runtime::transfer::{Transfer, Transfers};
 
 use crate::transmission::Transmission;
 use crate::wire::{checksum, tcp};
 
 /// Builds frames in a buffer of its own: headers, then payload copied and summed, then the TCP checksum.
+///
+/// With a [`Transfer`] copying and summing are one engine run. Without, they are two passes: for tracers and simulated
+/// wires, where nothing is measured.
 #[derive(Debug, Default)]
 pub struct FrameBuilder {
+    transfer: Option<Transfer>,
     frame: Vec<u8>,
 }
 
 impl FrameBuilder {
-    /// A builder with room for `prefix` bytes before each frame (a header of the device's own).
+    /// A builder that copies and sums in passes.
     pub fn new() -> FrameBuilder {
         FrameBuilder::default()
     }
 
-    /// The frame with its checksums. A segment size in the transmission is not looked at: it must be one frame.
-    ///
-    /// `prefix` goes before the frame.
+    /// A builder that copies and sums by `transfer`, which obeys no layout and sums what it writes.
+    pub fn with_transfer(transfer: Transfer) -> FrameBuilder {
+        FrameBuilder { transfer: Some(transfer), frame: Vec::new() }
+    }
+
+    /// A builder with the fused loop of this machine's best backend.
+    pub(super) fn fused() -> io::Result<FrameBuilder> {
+        Transfers::default().checksum(None).map(FrameBuilder::with_transfer).map_err(io::Error::other)
+    }
+
+    /// The frame with its checksums, after `prefix` (a header of the device's own). A segment size in the transmission
+    /// is not looked at: it must be one frame.
+    #[inline]
     pub fn build(&mut self, prefix: &[u8], transmission: &Transmission<'_>) -> &mut [u8] {
         let start = prefix.len();
         let payload_start = start + transmission.headers.len();
@@ -30,11 +47,18 @@ impl FrameBuilder {
         let frame = &mut self.frame[..len];
         frame[..start].copy_from_slice(prefix);
         frame[start..payload_start].copy_from_slice(transmission.headers);
+        let (head, payload) = frame.split_at_mut(payload_start);
         match transmission.tcp_start {
-            None => copy(transmission.payload, &mut frame[payload_start..]),
+            None => copy(transmission.payload, payload),
             Some(tcp_start) => {
-                let payload_sum = copy_and_sum(transmission.payload, &mut frame[payload_start..]);
-                finish_checksum(&mut frame[start + usize::from(tcp_start)..payload_start], payload_sum);
+                let fused = match &self.transfer {
+                    Some(transfer) if !payload.is_empty() => {
+                        transfer.copy_sum(transmission.payload, payload).ok().map(|copied| copied.sum)
+                    }
+                    _ => None,
+                };
+                let payload_sum = fused.unwrap_or_else(|| copy_and_sum(transmission.payload, payload));
+                finish_checksum(&mut head[start + usize::from(tcp_start)..], payload_sum);
             }
         }
         frame

@@ -28,6 +28,7 @@ pub mod tap;
 pub mod wire;
 
 pub mod fault;
+pub mod layout;
 
 pub mod pcap;
 

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use pnet::datalink::{self, Channel, DataLinkReceiver, DataLinkSender, MacAddr, NetworkInterface};
 use runtime::time::Instant;
+use runtime::transfer::Transfer;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::frame::FrameBuilder;
@@ -88,10 +89,16 @@ impl PacketDevice {
             name: name.to_owned(),
             mtu: u16::try_from(interface.mtu).unwrap_or(u16::MAX),
             hardware_addr,
-            builder: FrameBuilder::new(),
+            builder: FrameBuilder::fused()?,
             is_full: false,
             stats: Stats::default(),
         })
+    }
+
+    /// Puts payload into frames by `transfer` instead of the default, a fused copy and Internet checksum. It must obey no
+    /// layout.
+    pub fn set_transfer(&mut self, transfer: Transfer) {
+        self.builder = FrameBuilder::with_transfer(transfer);
     }
 
     /// Name of the interface.

@@ -11,6 +11,7 @@ use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use runtime::time::Instant;
+use runtime::transfer::Transfer;
 use smallvec::SmallVec;
 
 use super::frame::FrameBuilder;
@@ -53,9 +54,15 @@ impl TapDevice {
             mtu,
             hardware_addr: random_hardware_addr()?,
             rx: vec![0; tun::VNET_HEADER_LEN + MAX_FRAME_LEN],
-            builder: FrameBuilder::new(),
+            builder: FrameBuilder::fused()?,
             stats: Stats::default(),
         })
+    }
+
+    /// Puts payload into frames by `transfer` instead of the default, a fused copy and Internet checksum. It must obey no
+    /// layout.
+    pub fn set_transfer(&mut self, transfer: Transfer) {
+        self.builder = FrameBuilder::with_transfer(transfer);
     }
 
     /// Name of the kernel's interface.

@@ -1,12 +1,17 @@
 //! Devices that need no kernel: the wire and its faults, frame building, capture files.
 
+use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use proptest::prelude::*;
 use runtime::payload::Piece;
 
+use pipe_lib::ir::{Layout, Stripe};
+use runtime::transfer::Transfers;
+
 use super::fault::{FaultDevice, Faults, Random};
 use super::frame::{FrameBuilder, finish_partial};
+use super::layout::LayoutDevice;
 use super::pcap::{PcapWriter, TraceDevice};
 use super::wire::{Config, WireDevice, pair};
 use super::*;
@@ -200,19 +205,59 @@ proptest! {
             tcp_start: Some(tcp_start),
             offload: Offload::default(),
         };
-        let mut builder = FrameBuilder::new();
+        for mut builder in [FrameBuilder::new(), FrameBuilder::fused().expect("some backend takes it")] {
         builder.build(&[9; 700], &transmission); // leaves bytes of an earlier frame behind
         let frame = builder.build(&vec![7; prefix], &transmission);
         prop_assert_eq!(&frame[..prefix], &vec![7; prefix][..]);
         let frame = &frame[prefix..];
         prop_assert_eq!(&frame[headers.len()..], &data.concat()[..]);
         prop_assert!(holds(frame));
+        }
+        let mut builder = FrameBuilder::new();
+        let frame = builder.build(&[], &transmission);
 
         // The same, finished after the fact.
         let mut bare = [&headers[..], &data.concat()].concat();
         prop_assert!(!holds(&bare));
         finish_partial(&mut bare);
         prop_assert_eq!(&bare[..], frame);
+    }
+
+    /// Whatever the adapter's buffer looks like, the same frame reaches the wire.
+    #[test]
+    fn layouts_do_not_show_on_the_wire(
+        lens in prop::collection::vec(1usize..400, 0..4), stripe in prop::option::of((1u32..40, 0u32..40)),
+        store in prop::sample::select(vec![None, Some(1), Some(2), Some(4), Some(8)]), pad in 0u64..100, fill: u8,
+    ) {
+        // Accesses may not straddle a hole.
+        let stripe = stripe.map(|(data, gap)| (data * u32::from(store.unwrap_or(1)), gap * u32::from(store.unwrap_or(1))));
+        let data: Vec<Vec<u8>> =
+            lens.iter().map(|len| (0..*len).map(|i| (i as u8).wrapping_mul(31) ^ fill).collect()).collect();
+        let pieces: Vec<Piece<'_>> = data.iter().map(|bytes| Piece { bytes, sum: None }).collect();
+        let payload_len = lens.iter().sum();
+        let (headers, tcp_start) = headers(payload_len);
+        let transmission = Transmission {
+            headers: &headers,
+            payload: &pieces,
+            payload_len,
+            tcp_start: Some(tcp_start),
+            offload: Offload::default(),
+        };
+        let layout = Arc::new(Layout {
+            name: "test".to_owned(),
+            doc: String::new(),
+            stripe: stripe.map(|(data, gap)| Stripe { data, gap }),
+            store,
+            fixed: false,
+            pad,
+        });
+        let (a, mut b) = pair(Config::default(), 1);
+        let mut a = LayoutDevice::new(a, &layout, &mut Transfers::default()).expect("layout");
+        a.transmit(ms(0), &transmission).expect("wire");
+        let received = b.receive(ms(1)).expect("wire").expect("arrived").bytes;
+        let mut expected = FrameBuilder::new().build(&[], &transmission).to_vec();
+        expected.resize(expected.len().max(pad as usize), 0);
+        prop_assert_eq!(received, &expected[..]);
     }
 
     #[test]
