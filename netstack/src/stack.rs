@@ -95,8 +95,8 @@ pub struct Stack {
 /// Events kept until polled; older ones give way.
 const MAX_EVENTS: usize = 64;
 
-/// RFC 6056's and IANA's range of ports for the active side.
-const EPHEMERAL: std::ops::RangeInclusive<u16> = 49_152..=65_535;
+/// Ports for the active side: more than IANA's, as RFC 6056 section 3.2 recommends.
+const EPHEMERAL: std::ops::RangeInclusive<u16> = 32_768..=65_535;
 
 impl Stack {
     /// A stack with no listener and no connection.

@@ -131,7 +131,7 @@ fn our_syn_is_acknowledged<S: Stream>(
     if let Some((_, sent_at)) = pcb.snd.timed.take() {
         pcb.rtt.sample(now.saturating_since(sent_at), config);
     }
-    pcb.snd.una = pcb.snd.una + 1;
+    pcb.snd.una += 1;
     pcb.snd.wnd = u32::from(segment.window) << pcb.snd.scale;
     pcb.snd.max_wnd = pcb.snd.max_wnd.max(pcb.snd.wnd);
     pcb.snd.wl1 = segment.seq;
@@ -276,7 +276,7 @@ pub(crate) fn text_and_fin<S: Stream>(
     stream: &mut S,
     config: &Config,
 ) -> Disposition {
-    if segment.len() == 0 {
+    if segment.is_empty() {
         return Disposition::Continue;
     }
     if !pcb.state.may_receive() {
