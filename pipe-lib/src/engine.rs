@@ -280,6 +280,16 @@ impl Engine {
         self.prepared().run_vectored(src, dst)
     }
 
+    /// [`Engine::run_read_only`] over a stream that lies in pieces.
+    pub fn run_vectored_read_only(&self, src: &[&[u8]]) -> Result<Run<'_>, RunError> {
+        self.prepared().run_vectored_read_only(src)
+    }
+
+    /// [`Engine::run_in_place`] over a stream that lies in pieces.
+    pub fn run_vectored_in_place(&self, pieces: &mut [&mut [u8]]) -> Result<Run<'_>, RunError> {
+        self.prepared().run_vectored_in_place(pieces)
+    }
+
     /// [`Engine::run`] on addresses; see [`Prepared::run_raw`].
     ///
     /// # Safety
@@ -409,6 +419,21 @@ impl<'e> Prepared<'e> {
         // SAFETY: both ends were found to have `len` bytes.
         let run = unsafe { self.staged(source, Some(sink), len) };
         Ok(Run { read: len, written, ..run })
+    }
+
+    /// Runs over a stream that lies in pieces for the exports alone. A layout at the start is refused, one at the end
+    /// ignored.
+    pub fn run_vectored_read_only(self, src: &[&[u8]]) -> Result<Run<'e>, RunError> {
+        if let [src] = src {
+            return self.run_read_only(src);
+        }
+        if let Some(layout) = &self.inner.composition.source {
+            return Err(RunError::Layout { layout: layout.name.clone(), what: "a list of pieces" });
+        }
+        let len = sum(src.iter().map(|piece| piece.len()))?;
+        self.inner.check_length(len as u64)?;
+        // SAFETY: the source has `len` bytes; there is no sink.
+        Ok(unsafe { self.pieces(Cursor::new(src), None::<&mut Cursor<[ends::Piece; 0]>>, len) })
     }
 
     /// Runs in place over a stream that lies in pieces. Layouts at either end are refused.

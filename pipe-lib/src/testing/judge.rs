@@ -144,6 +144,7 @@ impl Case<'_> {
         self.read_only()?;
         self.pieces()?;
         self.pieces_in_place()?;
+        self.pieces_read_only()?;
         self.chunks()?;
         self.chunks_read_only()
     }
@@ -230,6 +231,13 @@ impl Case<'_> {
         let result = prepared.run_vectored_in_place(&mut pieces);
         self.compare(result, Some(&buffer))
             .map_err(|what| (format!("in place in pieces {}", Cuts(&cuts)), what))
+    }
+
+    fn pieces_read_only(&mut self) -> Verdict {
+        let cuts = self.cuts(self.stream.len());
+        let prepared = self.engine.with(&self.imports).expect("imports of this engine");
+        let result = prepared.run_vectored_read_only(&split(self.stream, &cuts));
+        self.compare(result, None).map_err(|what| (format!("read only in pieces {}", Cuts(&cuts)), what))
     }
 
     fn chunks(&mut self) -> Verdict {

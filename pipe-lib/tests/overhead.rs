@@ -1,0 +1,125 @@
+//! What a run must not cost: allocations; and what a second compile must not: more than a look-up.
+
+use pipe_lib::{EngineCache, Library};
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::sync::Arc;
+
+/// The system's allocator, counting calls by thread.
+struct Counting;
+
+thread_local! {
+    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
+}
+
+// SAFETY: everything is left to the system's allocator.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.with(|count| count.set(count.get() + 1));
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promise.
+        unsafe { System.dealloc(ptr, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Allocations of this thread during `f`.
+fn allocations(f: impl FnOnce()) -> usize {
+    let before = ALLOCATIONS.get();
+    f();
+    ALLOCATIONS.get() - before
+}
+
+#[test]
+fn a_run_without_windows_allocates_nothing() {
+    let library = Library::standard();
+    for text in [
+        "inet_cksum as a | byteswap32 | crc32c | inet_cksum as b -> lance",
+        "inet_cksum | byteswap32 | crc32c",
+    ] {
+        let engine = library.pipeline(text).unwrap().compile().unwrap();
+        let src = vec![7; 6000];
+        let mut dst = vec![0; engine.written_len(src.len()).unwrap()];
+        let mut imports = engine.imports();
+        imports.set("crc32c.crc", 5).unwrap();
+        let pieces: [&[u8]; 3] = [&src[..54], &src[54..1001], &src[1001..]];
+        let runs = allocations(|| {
+            let run = engine.run(&src, &mut dst).unwrap();
+            assert!(run.export("crc32c.crc").is_ok());
+            let run = engine.run_with(&imports, &src, &mut dst).unwrap();
+            assert_ne!(run.value(engine.export_index("crc32c.crc").unwrap()), 0);
+            engine.run_read_only(&src).unwrap();
+            engine.run_vectored(&pieces, &mut [&mut dst]).unwrap();
+        });
+        assert_eq!(runs, 0, "{text}");
+    }
+    let engine = library.pipeline("inet_cksum | byteswap32").unwrap().compile().unwrap();
+    let mut buffer = vec![7; 6000];
+    assert_eq!(allocations(|| drop(engine.run_in_place(&mut buffer).unwrap())), 0);
+}
+
+#[test]
+fn a_second_compile_is_a_look_up() {
+    let library = Library::standard();
+    let text = "inet_cksum as first | byteswap32 | crc32c as cache_test";
+    let pipeline = library.pipeline(text).unwrap();
+    let first = pipeline.compile().unwrap();
+    // No copy of the composition, no compiler: nothing is allocated at all.
+    assert_eq!(allocations(|| drop(pipeline.compile().unwrap())), 0);
+    // What is composed anew, but the same, is found as well: exports are the same objects.
+    let again = library.pipeline(text).unwrap().compile().unwrap();
+    assert!(std::ptr::eq(first.exports(), again.exports()));
+    let other = library.pipeline("inet_cksum as second | byteswap32 | crc32c as cache_test").unwrap();
+    assert!(!std::ptr::eq(first.exports(), other.compile().unwrap().exports()));
+}
+
+#[test]
+fn the_cache_is_bounded_and_forgets_the_oldest() {
+    let library = Library::standard();
+    let cache = EngineCache::new(3);
+    let key = |number: u32| {
+        let pipeline = library.pipeline(&format!("crc32c as c{number}")).unwrap();
+        pipe_lib::cache::Key::new(Arc::new(pipeline.composition().clone()))
+    };
+    let options = pipe_lib::Backend::Interp.into();
+    let first = cache.get(&key(0), &options).unwrap();
+    for number in 1..10 {
+        cache.get(&key(number), &options).unwrap();
+        assert!(cache.len() <= 3);
+        // Asked for again and again, the first one stays.
+        assert!(std::ptr::eq(first.exports(), cache.get(&key(0), &options).unwrap().exports()));
+    }
+    let third = cache.get(&key(3), &options).unwrap();
+    assert!(!std::ptr::eq(first.exports(), third.exports()));
+    cache.clear();
+    assert!(cache.is_empty());
+    assert!(!std::ptr::eq(first.exports(), cache.get(&key(0), &options).unwrap().exports()));
+    let run = first.run_read_only(b"123456789").unwrap();
+    assert_eq!(
+        run.export("c0.crc").unwrap(),
+        0xe306_9283,
+        "an engine that is held elsewhere goes on working"
+    );
+}
+
+#[test]
+fn engines_are_shared_between_threads() {
+    let engine = Library::standard().pipeline("crc32c").unwrap().compile().unwrap();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            let engine = engine.clone();
+            scope.spawn(move || {
+                for _ in 0..200 {
+                    let run = engine.run_read_only(b"123456789").unwrap();
+                    assert_eq!(run.export("crc32c.crc").unwrap(), 0xe306_9283);
+                }
+            });
+        }
+    });
+}
