@@ -22,6 +22,8 @@ pub mod plan;
 
 pub mod backend;
 
+mod code;
+
 mod drive;
 mod ends;
 pub mod engine;

@@ -3,15 +3,21 @@
 //! A backend that cannot take a pass says so with [`Unsupported`] and the next one is asked; it never panics. The
 //! engine's driver is the only caller of [`PassCode`] and keeps its contract.
 
+pub(crate) mod cranelift;
+
 #[cfg(target_arch = "x86_64")]
 #[allow(dead_code, reason = "grows towards its first caller, the engine's choice of a backend")]
 pub(crate) mod native;
 
 pub(crate) mod interp;
 pub mod oracle;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use crate::compose::Composition;
+use crate::ir::Pipe;
 use crate::plan::Pass;
+use smallvec::SmallVec;
 use std::fmt;
 
 /// Longest stretch that the driver hands to one call of [`PassCode::words`]: code may keep per-lane partial sums that
@@ -107,12 +113,15 @@ pub(crate) fn generate(
     pass: &Pass,
     backend: Backend,
 ) -> Result<(Backend, Box<dyn PassCode>), Unsupported> {
+    let stages: SmallVec<[&Pipe; 8]> = pass.stages(composition).map(|stage| &*stage.pipe).collect();
+    let interp = || -> Box<dyn PassCode> { Box::new(interp::InterpCode::new(composition, pass)) };
     match backend {
-        Backend::Auto | Backend::Interp => {
-            Ok((Backend::Interp, Box::new(interp::InterpCode::new(composition, pass))))
-        }
-        Backend::Cranelift | Backend::Native => {
-            Err(Unsupported { backend, what: "it is not part of this build".to_owned() })
-        }
+        Backend::Auto => Ok(match cranelift::compile(&stages, pass.gauge) {
+            Ok(code) => (Backend::Cranelift, Box::new(code)),
+            Err(_) => (Backend::Interp, interp()),
+        }),
+        Backend::Interp => Ok((Backend::Interp, interp())),
+        Backend::Cranelift => Ok((Backend::Cranelift, Box::new(cranelift::compile(&stages, pass.gauge)?))),
+        Backend::Native => Err(Unsupported { backend, what: "it is not part of this build".to_owned() }),
     }
 }

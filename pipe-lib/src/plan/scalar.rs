@@ -10,6 +10,8 @@ use crate::ir::{BinaryOp, Block, CompareOp, Endian, Op, Pipe, StateId, Table, Ta
 /// Straight-line code of a whole pass. States are flattened in (stage, state) order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fused {
+    /// Bytes of the loop word.
+    pub gauge: usize,
     /// `Op::In` is the raw loop word, `Op::State(i)` flat state `i`, `Op::Pos` the offset of the loop word.
     pub block: Block,
     /// Tables of all stages, as `block` refers to them.
@@ -74,7 +76,7 @@ impl Fuser {
         let (block, tables) = self.rewriter.finish();
         let (block, mut roots) = live(&block, &roots);
         let out = out.and_then(|_| roots.pop());
-        Fused { block, tables, next: roots, out }
+        Fused { gauge: self.ty.bytes(), block, tables, next: roots, out }
     }
 
     /// One stage over all its replicas; with `t`, over those that have bytes.

@@ -713,8 +713,10 @@ impl<'a> Stage<'a> {
             let mut regs = Vec::with_capacity(group.regs.len() * 2);
             for from in &group.regs {
                 for high in [false, true] {
-                    regs.push(match self.to.body.inst(*from).op {
-                        VectorOp::Splat(value) => {
+                    // A chunk may be a literal of a stage with other lanes: that is no shortcut.
+                    let inst = self.to.body.inst(*from);
+                    regs.push(match inst.op {
+                        VectorOp::Splat(value) if inst.lane == group.lane => {
                             let sign = value >> (8 * group.lane - 1) & 1 == 1;
                             let above = if signed && sign { mask(wide) & !mask(group.lane) } else { 0 };
                             self.to.splat(value | above, wide)
@@ -730,8 +732,11 @@ impl<'a> Stage<'a> {
             let mut regs = Vec::with_capacity(group.regs.len() / 2);
             for pair in group.regs.chunks(2) {
                 let last = pair[pair.len() - 1];
-                regs.push(match self.to.body.inst(pair[0]).op {
-                    VectorOp::Splat(value) if last == pair[0] => self.to.splat(value, half),
+                let inst = self.to.body.inst(pair[0]);
+                regs.push(match inst.op {
+                    VectorOp::Splat(value) if last == pair[0] && inst.lane == group.lane => {
+                        self.to.splat(value, half)
+                    }
                     _ => self.to.emit(VectorOp::Narrow(pair[0], last), half),
                 });
             }

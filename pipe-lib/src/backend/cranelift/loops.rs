@@ -1,0 +1,382 @@
+//! The two functions of a pass: the loop over whole words, and the straight-line code for the last bytes.
+//!
+//! ```text
+//! words:  head      constants, held states, positional lanes, accumulators at their neutral values
+//!         x4        while 64 bytes are left: four chunks, each with its own accumulators
+//!         x1        while 16 bytes are left: one chunk, the first slot's accumulators
+//!         merged    partial results to memory (the caller combines them with the states)
+//!         scalar    while bytes are left: one loop word, states in registers
+//! ```
+
+use super::VECTOR_BYTES;
+use super::scalar::{self, Tables, scalar_type};
+use super::vector::{self, accumulate, merge, splat, view};
+use crate::ir::{Op, StateId, Ty};
+use crate::plan::scalar::Fused;
+use crate::plan::vector::{Accumulator, VectorBody, VectorOp};
+use cranelift_codegen::ir::condcodes::IntCC;
+use cranelift_codegen::ir::{
+    AbiParam, Block, BlockArg, Function, InstBuilder, MemFlagsData, Signature, Type, UserFuncName, Value,
+    types,
+};
+use cranelift_codegen::isa::OwnedTargetIsa;
+use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
+
+/// Chunks a turn: enough to hide the latency of the accumulators, few enough for sixteen registers.
+const UNROLL: usize = 4;
+
+/// Registers that the accumulators of all slots may take before the unrolling is reduced.
+const ACCUMULATOR_REGISTERS: usize = 12;
+
+fn memory() -> MemFlagsData {
+    MemFlagsData::new().with_notrap()
+}
+
+fn signature(isa: &OwnedTargetIsa, params: &[Type], returns: &[Type]) -> Signature {
+    let mut signature = Signature::new(isa.default_call_conv());
+    signature.params.extend(params.iter().map(|ty| AbiParam::new(*ty)));
+    signature.returns.extend(returns.iter().map(|ty| AbiParam::new(*ty)));
+    signature
+}
+
+fn args(values: &[Value]) -> Vec<BlockArg> {
+    values.iter().map(|value| BlockArg::Value(*value)).collect()
+}
+
+/// A block whose parameters have the types of `values`.
+fn block_like(b: &mut FunctionBuilder<'_>, values: &[Value]) -> Block {
+    let block = b.create_block();
+    for value in values {
+        let ty = b.func.dfg.value_type(*value);
+        b.append_block_param(block, ty);
+    }
+    block
+}
+
+/// Makes `block` current and gives its parameters.
+fn enter(b: &mut FunctionBuilder<'_>, block: Block) -> Vec<Value> {
+    b.switch_to_block(block);
+    b.block_params(block).to_vec()
+}
+
+/// `fn(states, pos, src, dst, step, len, partials)`: runs over `len` bytes of whole loop words. `step` is all ones, or
+/// zero to store everything at `dst` itself (up to 64 bytes) because nothing is to be kept.
+pub(super) fn build(
+    isa: &OwnedTargetIsa,
+    word: &Fused,
+    body: Option<&VectorBody>,
+    tables: &mut Tables,
+) -> Result<Function, String> {
+    let signature = signature(isa, &[types::I64; 7], &[]);
+    let mut func = Function::with_name_signature(UserFuncName::user(0, 0), signature);
+    let mut frontend = FunctionBuilderContext::new();
+    let mut b = FunctionBuilder::new(&mut func, &mut frontend);
+    let entry = b.create_block();
+    b.append_block_params_for_function_params(entry);
+    let params = enter(&mut b, entry);
+    let [states, pos, src, dst, step, len, partials] = params[..] else {
+        return Err("seven parameters".into());
+    };
+    let end = b.ins().iadd(src, len);
+    let frame = Frame { states, pos, start: src, step, len, end, partials };
+    let mut at = Cursor { src, dst };
+    if let Some(body) = body {
+        at = vector_loops(&mut b, body, tables, frame, at)?;
+    }
+    scalar_loop(&mut b, word, tables, frame, at)?;
+    b.seal_all_blocks();
+    b.finalize(isa.frontend_config());
+    Ok(func)
+}
+
+/// `fn(states, pos, raw, t) -> raw`: the last `t` bytes.
+pub(super) fn build_tail(
+    isa: &OwnedTargetIsa,
+    tail: &Fused,
+    tables: &mut Tables,
+) -> Result<Function, String> {
+    let signature = signature(isa, &[types::I64; 4], &[types::I64]);
+    let mut func = Function::with_name_signature(UserFuncName::user(0, 1), signature);
+    let mut frontend = FunctionBuilderContext::new();
+    let mut b = FunctionBuilder::new(&mut func, &mut frontend);
+    let entry = b.create_block();
+    b.append_block_params_for_function_params(entry);
+    let params = enter(&mut b, entry);
+    let [states, pos, raw, t] = params[..] else { return Err("four parameters".into()) };
+    let ty = Ty::from_bytes(tail.gauge).unwrap_or(Ty::U64);
+    let values = scalar::block(&mut b, &tail.block, &tail.tables, tables, |b, op| match op {
+        Op::State(StateId(state)) if state as usize == tail.next.len() => t,
+        Op::State(StateId(state)) => load_state(b, tail, states, state as usize),
+        Op::Pos => pos,
+        _ => narrowed(b, raw, ty),
+    })?;
+    store_states(&mut b, tail, states, &values);
+    let out = match tail.out {
+        Some(out) => widened(&mut b, values[out.0 as usize]),
+        None => raw,
+    };
+    b.ins().return_(&[out]);
+    b.seal_all_blocks();
+    b.finalize(isa.frontend_config());
+    Ok(func)
+}
+
+fn narrowed(b: &mut FunctionBuilder<'_>, raw: Value, ty: Ty) -> Value {
+    if ty == Ty::U64 { raw } else { b.ins().ireduce(scalar_type(ty), raw) }
+}
+
+fn widened(b: &mut FunctionBuilder<'_>, value: Value) -> Value {
+    if b.func.dfg.value_type(value) == types::I64 { value } else { b.ins().uextend(types::I64, value) }
+}
+
+fn load_state(b: &mut FunctionBuilder<'_>, fused: &Fused, states: Value, index: usize) -> Value {
+    let raw = b.ins().load(types::I64, memory(), states, 8 * index as i32);
+    narrowed(b, raw, fused.block.ty(fused.next[index]))
+}
+
+/// Writes the states that changed.
+fn store_states(b: &mut FunctionBuilder<'_>, fused: &Fused, states: Value, values: &[Value]) {
+    for (index, next) in fused.next.iter().enumerate() {
+        if !held(fused, index) {
+            let wide = widened(b, values[next.0 as usize]);
+            b.ins().store(memory(), wide, states, 8 * index as i32);
+        }
+    }
+}
+
+/// Whether state `index` leaves as it came.
+fn held(fused: &Fused, index: usize) -> bool {
+    fused.block.inst(fused.next[index]).op == Op::State(StateId(index as u32))
+}
+
+/// Values that stay the same all through the function.
+#[derive(Clone, Copy)]
+struct Frame {
+    states: Value,
+    pos: Value,
+    start: Value,
+    step: Value,
+    len: Value,
+    end: Value,
+    partials: Value,
+}
+
+/// Where the loop stands.
+#[derive(Clone, Copy)]
+struct Cursor {
+    src: Value,
+    dst: Value,
+}
+
+/// Chunks a turn for this body.
+pub(super) fn unroll(body: &VectorBody) -> usize {
+    let registers: usize = body.accumulators.iter().map(Accumulator::registers).sum();
+    let mut slots = UNROLL;
+    while slots > 1 && registers * slots > ACCUMULATOR_REGISTERS {
+        slots /= 2;
+    }
+    slots
+}
+
+/// The vector loops; gives where they stop.
+fn vector_loops(
+    b: &mut FunctionBuilder<'_>,
+    body: &VectorBody,
+    tables: &mut Tables,
+    frame: Frame,
+    start: Cursor,
+) -> Result<Cursor, String> {
+    let slots = unroll(body);
+    let narrow = VECTOR_BYTES as i64;
+    let wide = slots as i64 * narrow;
+    let per_slot: usize = body.accumulators.iter().map(Accumulator::registers).sum();
+
+    let invariant = invariants(b, body, tables, frame);
+    let mut first = vec![start.src, start.dst];
+    for acc in &body.accumulators {
+        let lane = if acc.registers() == 2 { 8 } else { acc.lane };
+        let value = splat(b, acc.identity(), lane);
+        first.extend(std::iter::repeat_n(value, acc.registers()));
+    }
+    let mut unrolled = vec![start.src, start.dst];
+    (0..slots).for_each(|_| unrolled.extend(&first[2..]));
+
+    let main = block_like(b, &unrolled);
+    let after_main = b.create_block();
+    let joined = block_like(b, &first);
+    let single = block_like(b, &first);
+    let merged = block_like(b, &first);
+
+    let wide_limit = b.ins().iadd_imm_s(frame.end, -wide);
+    let wide_step = b.ins().band_imm_u(frame.step, wide);
+    let limit = b.ins().iadd_imm_s(frame.end, -narrow);
+    let step = b.ins().band_imm_u(frame.step, narrow);
+    let enough = b.ins().icmp_imm_u(IntCC::UnsignedGreaterThanOrEqual, frame.len, wide);
+    b.ins().brif(enough, main, &args(&unrolled), joined, &args(&first));
+
+    // Several chunks a turn: all loads, then chunk after chunk.
+    let params = enter(b, main);
+    let mut accs = params[2..].to_vec();
+    let chunks: Vec<Value> = (0..slots)
+        .map(|slot| b.ins().load(types::I8X16, memory(), params[0], (slot * VECTOR_BYTES) as i32))
+        .collect();
+    for (slot, chunk) in chunks.into_iter().enumerate() {
+        let mine = &mut accs[slot * per_slot..(slot + 1) * per_slot];
+        let out = turn(b, body, &invariant, chunk, mine)?;
+        b.ins().store(memory(), out, params[1], (slot * VECTOR_BYTES) as i32);
+    }
+    let mut next = vec![b.ins().iadd_imm_s(params[0], wide), b.ins().iadd(params[1], wide_step)];
+    let again = b.ins().icmp(IntCC::UnsignedLessThanOrEqual, next[0], wide_limit);
+    let back: Vec<Value> = next.iter().chain(&accs).copied().collect();
+    b.ins().brif(again, main, &args(&back), after_main, &[]);
+
+    // The slots into one.
+    b.switch_to_block(after_main);
+    let mut register = 0;
+    for acc in &body.accumulators {
+        for _ in 0..acc.registers() {
+            let mut sum = accs[register];
+            for slot in 1..slots {
+                sum = merge(b, acc, sum, accs[slot * per_slot + register]);
+            }
+            next.push(sum);
+            register += 1;
+        }
+    }
+    b.ins().jump(joined, &args(&next));
+
+    // Single chunks.
+    let params = enter(b, joined);
+    let room = b.ins().isub(frame.end, params[0]);
+    let more = b.ins().icmp_imm_u(IntCC::UnsignedGreaterThanOrEqual, room, narrow);
+    b.ins().brif(more, single, &args(&params), merged, &args(&params));
+
+    let params = enter(b, single);
+    let mut accs = params[2..].to_vec();
+    let chunk = b.ins().load(types::I8X16, memory(), params[0], 0);
+    let out = turn(b, body, &invariant, chunk, &mut accs)?;
+    b.ins().store(memory(), out, params[1], 0);
+    let mut back = vec![b.ins().iadd_imm_s(params[0], narrow), b.ins().iadd(params[1], step)];
+    let again = b.ins().icmp(IntCC::UnsignedLessThanOrEqual, back[0], limit);
+    back.extend(&accs);
+    b.ins().brif(again, single, &args(&back), merged, &args(&back));
+
+    let params = enter(b, merged);
+    for (i, register) in params[2..].iter().enumerate() {
+        b.ins().store(memory(), *register, frame.partials, (i * VECTOR_BYTES) as i32);
+    }
+    Ok(Cursor { src: params[0], dst: params[1] })
+}
+
+/// What does not change from chunk to chunk, computed once; `None` for the rest.
+fn invariants(
+    b: &mut FunctionBuilder<'_>,
+    body: &VectorBody,
+    tables: &mut Tables,
+    frame: Frame,
+) -> Vec<Option<Value>> {
+    let mut invariant = Vec::with_capacity(body.insts.len());
+    for inst in &body.insts {
+        invariant.push(match inst.op {
+            VectorOp::Splat(value) => Some(splat(b, value, inst.lane)),
+            VectorOp::Held(state) => {
+                let raw = b.ins().load(types::I64, memory(), frame.states, 8 * state as i32);
+                let ty = Ty::from_bytes(usize::from(inst.lane)).unwrap_or(Ty::U64);
+                let scalar = narrowed(b, raw, ty);
+                Some(b.ins().splat(vector::lanes(inst.lane), scalar))
+            }
+            VectorOp::Phase(phase) => {
+                let period = &body.phases[phase as usize].bytes;
+                let table = period.iter().copied().cycle().take(period.len() + VECTOR_BYTES).collect();
+                let address = tables.keep(table);
+                let phase = b.ins().band_imm_u(frame.pos, period.len() as i64 - 1);
+                let base = b.ins().iconst(types::I64, address as i64);
+                let from = b.ins().iadd(base, phase);
+                Some(b.ins().load(vector::lanes(inst.lane), memory(), from, 0))
+            }
+            _ => None,
+        });
+    }
+    invariant
+}
+
+/// One chunk through all stages: gives the chunk to be stored, as bytes.
+fn turn(
+    b: &mut FunctionBuilder<'_>,
+    body: &VectorBody,
+    invariant: &[Option<Value>],
+    chunk: Value,
+    accs: &mut [Value],
+) -> Result<Value, String> {
+    let mut values: Vec<Value> = Vec::with_capacity(body.insts.len());
+    for (inst, invariant) in body.insts.iter().zip(invariant) {
+        let value = match (inst.op, invariant) {
+            (VectorOp::Chunk, _) => Some(chunk),
+            (_, Some(value)) => Some(*value),
+            (op, None) => vector::op(b, body, op, inst.lane, &values),
+        };
+        values.push(value.ok_or("a vector operation without code")?);
+    }
+    let mut rest = accs;
+    for acc in &body.accumulators {
+        let (mine, after) = rest.split_at_mut(acc.registers());
+        rest = after;
+        for operand in &acc.operands {
+            accumulate(b, acc, mine, values[operand.0 as usize]);
+        }
+    }
+    let out = body.out.map_or(chunk, |out| values[out.0 as usize]);
+    Ok(view(b, out, 1))
+}
+
+/// The scalar loop from `at` to the end, and the return.
+fn scalar_loop(
+    b: &mut FunctionBuilder<'_>,
+    word: &Fused,
+    tables: &mut Tables,
+    frame: Frame,
+    at: Cursor,
+) -> Result<(), String> {
+    let moving: Vec<usize> = (0..word.next.len()).filter(|index| !held(word, *index)).collect();
+    let head = b.create_block();
+    let store = b.create_block();
+    let exit = b.create_block();
+    let more = b.ins().icmp(IntCC::UnsignedLessThan, at.src, frame.end);
+    b.ins().brif(more, head, &[], exit, &[]);
+
+    b.switch_to_block(head);
+    let mut states: Vec<Value> =
+        (0..word.next.len()).map(|index| load_state(b, word, frame.states, index)).collect();
+    let step = b.ins().band_imm_u(frame.step, word.gauge as i64);
+    // The offset in the stream of the byte at `p` is `pos + (p - start)`.
+    let origin = b.ins().isub(frame.pos, frame.start);
+    let mut first = vec![at.src, at.dst];
+    first.extend(moving.iter().map(|index| states[*index]));
+    let body = block_like(b, &first);
+    b.ins().jump(body, &args(&first));
+
+    let params = enter(b, body);
+    for (index, value) in moving.iter().zip(&params[2..]) {
+        states[*index] = *value;
+    }
+    let ty = Ty::from_bytes(word.gauge).unwrap_or(Ty::U64);
+    let raw = b.ins().load(scalar_type(ty), memory(), params[0], 0);
+    let values = scalar::block(b, &word.block, &word.tables, tables, |b, op| match op {
+        Op::State(StateId(state)) => states[state as usize],
+        Op::Pos => b.ins().iadd(origin, params[0]),
+        _ => raw,
+    })?;
+    let out = word.out.map_or(raw, |out| values[out.0 as usize]);
+    b.ins().store(memory(), out, params[1], 0);
+    let mut back = vec![b.ins().iadd_imm_s(params[0], word.gauge as i64), b.ins().iadd(params[1], step)];
+    back.extend(moving.iter().map(|index| values[word.next[*index].0 as usize]));
+    let again = b.ins().icmp(IntCC::UnsignedLessThan, back[0], frame.end);
+    b.ins().brif(again, body, &args(&back), store, &[]);
+
+    b.switch_to_block(store);
+    store_states(b, word, frame.states, &values);
+    b.ins().jump(exit, &[]);
+    b.switch_to_block(exit);
+    b.ins().return_(&[]);
+    Ok(())
+}

@@ -1,0 +1,266 @@
+//! Portable machine code through Cranelift: 128-bit vectors, four chunks a turn, and a fused scalar loop for what has no
+//! vector form.
+//!
+//! The generated functions call nothing and refer to nothing by relocation, so their bytes go straight into
+//! [`crate::code::CodeMemory`]; Cranelift's own JIT module, whose memory outlives its code, is not used. Cranelift runs
+//! with `opt_level = none`: its optimiser sinks loads to the back edge and spills, and common subexpressions, constants
+//! and invariants are dealt with before it sees the code.
+
+mod loops;
+mod scalar;
+mod vector;
+
+use super::{Backend, MAX_CALL_BYTES, PassCode, Unsupported};
+use crate::code::CodeMemory;
+use crate::ir::{BinaryOp, Op, Pipe};
+use crate::plan::{combine::combine, scalar as scalar_plan, vector as vector_plan};
+use cranelift_codegen::control::ControlPlane;
+use cranelift_codegen::isa::OwnedTargetIsa;
+use cranelift_codegen::settings::{self, Configurable};
+use cranelift_codegen::{Context, ir};
+use std::sync::OnceLock;
+
+/// Bytes of a vector register.
+const VECTOR_BYTES: usize = 16;
+
+/// Most registers of partial results that one call leaves in its scratch area.
+const MAX_PARTIALS: usize = 32;
+
+/// Most operations of a loop word: register allocation takes longer than in proportion, and a compile must not take
+/// seconds whatever the program.
+const MAX_WEIGHT: usize = 20_000;
+
+/// `fn(states, pos, src, dst, step, len, partials)`: see [`loops::build`].
+type WordsFn = unsafe extern "C" fn(*mut u64, u64, *const u8, *mut u8, u64, usize, *mut u8);
+
+/// `fn(states, pos, raw word, t) -> raw word`.
+type TailFn = unsafe extern "C" fn(*mut u64, u64, u64, u64) -> u64;
+
+/// One compiled pass.
+pub(crate) struct CraneliftCode {
+    code: CodeMemory,
+    tail_offset: usize,
+    gauge: usize,
+    modifies: bool,
+    accumulators: Vec<vector_plan::Accumulator>,
+    /// Constant tables that the code points into; their addresses do not change when this struct moves.
+    _tables: Vec<Box<[u8]>>,
+    /// Why there is no vector loop, if there is none.
+    scalar_because: Option<String>,
+}
+
+/// What a pass becomes before there is machine code.
+struct Lowered {
+    word: scalar_plan::Fused,
+    tail: scalar_plan::Fused,
+    vector: Result<vector_plan::VectorBody, String>,
+}
+
+impl Lowered {
+    fn new(stages: &[&Pipe], gauge: usize) -> Lowered {
+        Lowered {
+            word: scalar_plan::word(stages, gauge),
+            tail: scalar_plan::tail(stages, gauge),
+            vector: vector(stages),
+        }
+    }
+}
+
+/// The vector form, where this backend has code for it.
+fn vector(stages: &[&Pipe]) -> Result<vector_plan::VectorBody, String> {
+    if !cfg!(any(target_arch = "x86_64", target_arch = "aarch64")) {
+        return Err("this machine's vectors are not used".into());
+    }
+    let body = vector_plan::lower(stages)?;
+    let partials: usize = body.accumulators.iter().map(|acc| acc.registers()).sum();
+    if body.period() > VECTOR_BYTES {
+        return Err(format!("a pattern of {} bytes in registers of {VECTOR_BYTES}", body.period()));
+    }
+    if partials > MAX_PARTIALS {
+        return Err(format!("{partials} registers of partial results"));
+    }
+    vector::check(&body)?;
+    Ok(body)
+}
+
+/// Compiles the fused `stages` (parameters bound) of a pass whose loop word is `gauge` bytes.
+pub(crate) fn compile(stages: &[&Pipe], gauge: usize) -> Result<CraneliftCode, Unsupported> {
+    let isa = host()?;
+    let mut lowered = Lowered::new(stages, gauge);
+    let size = weight(&lowered.word) + weight(&lowered.tail);
+    if size > MAX_WEIGHT {
+        return Err(unsupported(format!("{size} operations in one loop word (the limit is {MAX_WEIGHT})")));
+    }
+    match compile_lowered(&lowered, isa, gauge) {
+        // A machine may lack a vector instruction; the scalar loop needs none.
+        Err(error) if lowered.vector.is_ok() => {
+            lowered.vector = Err(error.what);
+            compile_lowered(&lowered, isa, gauge)
+        }
+        result => result,
+    }
+}
+
+/// About the number of instructions that a block takes.
+fn weight(fused: &scalar_plan::Fused) -> usize {
+    let cost = |op: &Op| match op {
+        Op::Binary(BinaryOp::Clmul | BinaryOp::Clmulh, ..) => 256,
+        Op::Crc(..) => 40,
+        Op::Modular(..) => 8,
+        _ => 1,
+    };
+    fused.block.insts.iter().map(|inst| cost(&inst.op)).sum()
+}
+
+fn compile_lowered(
+    lowered: &Lowered,
+    isa: &OwnedTargetIsa,
+    gauge: usize,
+) -> Result<CraneliftCode, Unsupported> {
+    let mut tables = scalar::Tables::default();
+    let mut context = Context::new();
+    let words =
+        loops::build(isa, &lowered.word, lowered.vector.as_ref().ok(), &mut tables).map_err(unsupported)?;
+    let mut bytes = emit(&mut context, isa, words)?;
+    // The second function begins at a cache line of its own.
+    bytes.resize(bytes.len().next_multiple_of(64), 0);
+    let tail_offset = bytes.len();
+    if gauge > 1 {
+        context.clear();
+        let tail = loops::build_tail(isa, &lowered.tail, &mut tables).map_err(unsupported)?;
+        bytes.extend(emit(&mut context, isa, tail)?);
+    }
+    let code =
+        CodeMemory::new(&bytes).map_err(|error| unsupported(format!("get executable memory: {error}")))?;
+    let (accumulators, scalar_because) = match &lowered.vector {
+        Ok(body) => (body.accumulators.clone(), None),
+        Err(why) => (Vec::new(), Some(why.clone())),
+    };
+    Ok(CraneliftCode {
+        code,
+        tail_offset,
+        gauge,
+        modifies: lowered.word.out.is_some(),
+        accumulators,
+        _tables: tables.into_owned(),
+        scalar_because,
+    })
+}
+
+/// The functions of a pass in Cranelift's own textual form.
+pub(crate) fn clif(stages: &[&Pipe], gauge: usize) -> Result<String, Unsupported> {
+    let lowered = Lowered::new(stages, gauge);
+    let isa = host()?;
+    let mut tables = scalar::Tables::default();
+    let words =
+        loops::build(isa, &lowered.word, lowered.vector.as_ref().ok(), &mut tables).map_err(unsupported)?;
+    let mut text = format!("; whole words\n{}", words.display());
+    if gauge > 1 {
+        let tail = loops::build_tail(isa, &lowered.tail, &mut tables).map_err(unsupported)?;
+        text += &format!("\n; the last bytes\n{}", tail.display());
+    }
+    Ok(text)
+}
+
+impl CraneliftCode {
+    /// Why the pass runs word by word, if it does.
+    pub(crate) fn scalar_because(&self) -> Option<&str> {
+        self.scalar_because.as_deref()
+    }
+
+    /// The machine code and the offset at which the function for the last bytes begins.
+    pub(crate) fn listing(&self) -> (&[u8], usize) {
+        (self.code.bytes(), self.tail_offset)
+    }
+}
+
+impl PassCode for CraneliftCode {
+    unsafe fn words(&self, states: *mut u64, pos: u64, src: *const u8, dst: *mut u8, len: usize) {
+        debug_assert!(len > 0 && len <= MAX_CALL_BYTES && len.is_multiple_of(self.gauge));
+        let mut partials = [[0u8; VECTOR_BYTES]; MAX_PARTIALS];
+        let mut spare = [0u8; 4 * VECTOR_BYTES];
+        let (dst, step) = if dst.is_null() || (!self.modifies && dst.cast_const() == src) {
+            // The loop stores always; where nothing is to be written, it stores to the same spare line again and again.
+            (spare.as_mut_ptr(), 0)
+        } else {
+            (dst, u64::MAX)
+        };
+        // SAFETY: the code was compiled from a checked plan for this signature; it reads `len` bytes from `src` and
+        // writes `len` bytes to `dst` (or, with a step of 0, up to 64 to the spare line), reads and writes the states,
+        // and fills as many partial results as there are, at most `MAX_PARTIALS`. The caller keeps the trait's contract.
+        unsafe {
+            let words = std::mem::transmute::<*const u8, WordsFn>(self.code.address(0));
+            words(states, pos, src, dst, step, len, partials.as_mut_ptr().cast());
+        }
+        if len < VECTOR_BYTES {
+            return;
+        }
+        let mut rest = &partials[..];
+        for acc in &self.accumulators {
+            let (partial, after) = rest.split_at(acc.registers());
+            rest = after;
+            // SAFETY: the contract gives one state for each of the pass's states, and `acc.state` is one of them.
+            let state = unsafe { &mut *states.add(acc.state as usize) };
+            *state = combine(acc, *state, partial.as_flattened());
+        }
+    }
+
+    unsafe fn tail(&self, states: *mut u64, pos: u64, src: *const u8, dst: *mut u8, len: usize) {
+        debug_assert!(len > 0 && len < self.gauge && self.gauge <= 8);
+        let mut raw = [0; 8];
+        // SAFETY: `src` is readable for `len < 8` bytes; the function in code memory has this signature and touches
+        // nothing but the states; `dst`, if not null, is writable for `len` bytes.
+        unsafe {
+            std::ptr::copy_nonoverlapping(src, raw.as_mut_ptr(), len);
+            let tail = std::mem::transmute::<*const u8, TailFn>(self.code.address(self.tail_offset));
+            let out = tail(states, pos, u64::from_le_bytes(raw), len as u64).to_le_bytes();
+            if !dst.is_null() {
+                std::ptr::copy_nonoverlapping(out.as_ptr(), dst, len);
+            }
+        }
+    }
+}
+
+fn unsupported(what: String) -> Unsupported {
+    Unsupported { backend: Backend::Cranelift, what }
+}
+
+/// The target that the process runs on; found once.
+fn host() -> Result<&'static OwnedTargetIsa, Unsupported> {
+    static HOST: OnceLock<Result<OwnedTargetIsa, String>> = OnceLock::new();
+    HOST.get_or_init(|| {
+        let mut flags = settings::builder();
+        let verifier = if cfg!(debug_assertions) { "true" } else { "false" };
+        for (name, value) in [
+            ("opt_level", "none"),
+            ("enable_verifier", verifier),
+            ("is_pic", "false"),
+            ("unwind_info", "false"),
+            ("enable_probestack", "false"),
+        ] {
+            flags.set(name, value).map_err(|error| format!("{name}: {error}"))?;
+        }
+        let builder = cranelift_native::builder().map_err(str::to_owned)?;
+        let isa = builder.finish(settings::Flags::new(flags)).map_err(|error| error.to_string())?;
+        if isa.endianness() != ir::Endianness::Little || isa.pointer_bits() != 64 {
+            return Err("run on a machine that is not 64-bit little-endian".into());
+        }
+        Ok(isa)
+    })
+    .as_ref()
+    .map_err(|why| unsupported(why.clone()))
+}
+
+fn emit(context: &mut Context, isa: &OwnedTargetIsa, func: ir::Function) -> Result<Vec<u8>, Unsupported> {
+    context.func = func;
+    let compiled = context
+        .compile(&**isa, &mut ControlPlane::default())
+        .map_err(|error| unsupported(format!("{:?}", error.inner)))?;
+    if !compiled.buffer.relocs().is_empty() {
+        return Err(unsupported("code that depends on where it lies".into()));
+    }
+    Ok(compiled.code_buffer().to_vec())
+}
+
+#[cfg(test)]
+mod tests;

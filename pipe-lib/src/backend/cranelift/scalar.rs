@@ -1,0 +1,299 @@
+//! Scalar operations in Cranelift's IR: values of their own width, `bool` as an 8-bit 0 or 1.
+
+use crate::ir::{BinaryOp, Block, CompareOp, ConvertOp, CrcOp, ModOp, Op, Table, Ty, UnaryOp, eval};
+use cranelift_codegen::ir::condcodes::IntCC;
+use cranelift_codegen::ir::{InstBuilder, MemFlagsData, Type, Value, types};
+use cranelift_frontend::FunctionBuilder;
+use std::sync::OnceLock;
+
+/// Tables in memory that generated code reads through literal addresses.
+#[derive(Default)]
+pub(super) struct Tables(Vec<Box<[u8]>>);
+
+impl Tables {
+    /// Keeps a table for as long as the code lives and gives its address.
+    pub(super) fn keep(&mut self, bytes: Vec<u8>) -> *const u8 {
+        self.0.push(bytes.into_boxed_slice());
+        self.0[self.0.len() - 1].as_ptr()
+    }
+
+    fn elements(&mut self, table: &Table) -> *const u8 {
+        let size = table.ty.bytes();
+        self.keep(table.values.iter().flat_map(|value| value.to_le_bytes().into_iter().take(size)).collect())
+    }
+
+    pub(super) fn into_owned(self) -> Vec<Box<[u8]>> {
+        self.0
+    }
+}
+
+/// Cranelift's type for a scalar.
+pub(super) const fn scalar_type(ty: Ty) -> Type {
+    match ty {
+        Ty::Bool | Ty::U8 => types::I8,
+        Ty::U16 => types::I16,
+        Ty::U32 => types::I32,
+        Ty::U64 => types::I64,
+    }
+}
+
+/// A literal; Cranelift takes the bits above the type as zero.
+fn iconst(b: &mut FunctionBuilder<'_>, ty: Ty, value: u64) -> Value {
+    b.ins().iconst(scalar_type(ty), value as i64)
+}
+
+/// Emits `block`; `leaf` gives the values of `in`, states and `pos`. Gives the values of all instructions.
+pub(super) fn block(
+    b: &mut FunctionBuilder<'_>,
+    block: &Block,
+    tables: &[Table],
+    kept: &mut Tables,
+    mut leaf: impl FnMut(&mut FunctionBuilder<'_>, Op) -> Value,
+) -> Result<Vec<Value>, String> {
+    let addresses: Vec<*const u8> = tables.iter().map(|table| kept.elements(table)).collect();
+    let mut values: Vec<Value> = Vec::with_capacity(block.insts.len());
+    for (_, inst) in block.iter() {
+        let at = |value: crate::ir::Value| values[value.0 as usize];
+        let ty = inst.ty;
+        let value = match inst.op {
+            Op::In | Op::State(_) | Op::Pos => leaf(b, inst.op),
+            Op::Param(_) => return Err("an unbound parameter".into()),
+            Op::Const(value) => iconst(b, ty, value),
+            Op::Unary(op, a) => unary(b, op, ty, at(a)),
+            Op::Binary(op, x, y) => binary(b, op, ty, at(x), at(y)),
+            Op::Compare(op, x, y) => compare(b, op, block.ty(x), at(x), at(y)),
+            Op::Select { cond, then, otherwise } => b.ins().select(at(cond), at(then), at(otherwise)),
+            Op::Modular(op, x, y, m) => {
+                let literal = match block.inst(m).op {
+                    Op::Const(m) => Some(m),
+                    _ => None,
+                };
+                modular(b, op, ty, [at(x), at(y), at(m)], literal)?
+            }
+            Op::Convert(op, a) => convert(b, op, block.ty(a), ty, at(a)),
+            Op::Lookup(table, index) => {
+                let len = tables[table.0 as usize].values.len() as u64;
+                let address = addresses[table.0 as usize];
+                lookup(b, address, len, ty, block.ty(index), at(index))
+            }
+            Op::Crc(op, acc, x) => crc(b, op, at(acc), at(x), block.ty(x).bytes()),
+        };
+        values.push(value);
+    }
+    Ok(values)
+}
+
+fn unary(b: &mut FunctionBuilder<'_>, op: UnaryOp, ty: Ty, a: Value) -> Value {
+    match op {
+        UnaryOp::Neg => b.ins().ineg(a),
+        UnaryOp::Not if ty == Ty::Bool => b.ins().bxor_imm_u(a, 1),
+        UnaryOp::Not => b.ins().bnot(a),
+        UnaryOp::Bswap if ty.bytes() == 1 => a,
+        UnaryOp::Bswap => b.ins().bswap(a),
+        UnaryOp::Bitrev => b.ins().bitrev(a),
+        UnaryOp::Popcnt => b.ins().popcnt(a),
+        UnaryOp::Clz => b.ins().clz(a),
+        UnaryOp::Ctz => b.ins().ctz(a),
+    }
+}
+
+fn binary(b: &mut FunctionBuilder<'_>, op: BinaryOp, ty: Ty, x: Value, y: Value) -> Value {
+    match op {
+        BinaryOp::Add => b.ins().iadd(x, y),
+        BinaryOp::Sub => b.ins().isub(x, y),
+        BinaryOp::Mul => b.ins().imul(x, y),
+        BinaryOp::And => b.ins().band(x, y),
+        BinaryOp::Or => b.ins().bor(x, y),
+        BinaryOp::Xor => b.ins().bxor(x, y),
+        BinaryOp::Shl => b.ins().ishl(x, y),
+        BinaryOp::Shr => b.ins().ushr(x, y),
+        BinaryOp::Sar => b.ins().sshr(x, y),
+        BinaryOp::Rotl => b.ins().rotl(x, y),
+        BinaryOp::Rotr => b.ins().rotr(x, y),
+        BinaryOp::Min => extremum(b, IntCC::UnsignedLessThan, x, y),
+        BinaryOp::Max => extremum(b, IntCC::UnsignedGreaterThan, x, y),
+        BinaryOp::Smin => extremum(b, IntCC::SignedLessThan, x, y),
+        BinaryOp::Smax => extremum(b, IntCC::SignedGreaterThan, x, y),
+        BinaryOp::Addc => {
+            let sum = b.ins().iadd(x, y);
+            let carry = b.ins().icmp(IntCC::UnsignedLessThan, sum, x);
+            let carry = if ty.bytes() == 1 { carry } else { b.ins().uextend(scalar_type(ty), carry) };
+            b.ins().iadd(sum, carry)
+        }
+        BinaryOp::Clmul | BinaryOp::Clmulh => carryless(b, op, ty, x, y),
+    }
+}
+
+fn extremum(b: &mut FunctionBuilder<'_>, cc: IntCC, x: Value, y: Value) -> Value {
+    let first = b.ins().icmp(cc, x, y);
+    b.ins().select(first, x, y)
+}
+
+/// One bit of `y` at a time: shift, mask, exclusive or.
+fn carryless(b: &mut FunctionBuilder<'_>, op: BinaryOp, ty: Ty, x: Value, y: Value) -> Value {
+    let bits = i64::from(ty.bits());
+    let mut sum = iconst(b, ty, 0);
+    let high = op == BinaryOp::Clmulh;
+    for bit in i64::from(high)..bits {
+        let top = b.ins().ishl_imm_u(y, bits - 1 - bit);
+        let chosen = b.ins().sshr_imm_u(top, bits - 1);
+        let part = if high { b.ins().ushr_imm_u(x, bits - bit) } else { b.ins().ishl_imm_u(x, bit) };
+        let part = b.ins().band(part, chosen);
+        sum = b.ins().bxor(sum, part);
+    }
+    sum
+}
+
+fn compare(b: &mut FunctionBuilder<'_>, op: CompareOp, ty: Ty, x: Value, y: Value) -> Value {
+    let condition = match (op, ty) {
+        (CompareOp::Eq, _) => IntCC::Equal,
+        (CompareOp::Ne, _) => IntCC::NotEqual,
+        // As a signed number of one bit, true is -1.
+        (CompareOp::Lts, Ty::Bool) => IntCC::UnsignedGreaterThan,
+        (CompareOp::Les, Ty::Bool) => IntCC::UnsignedGreaterThanOrEqual,
+        (CompareOp::Ltu, _) => IntCC::UnsignedLessThan,
+        (CompareOp::Leu, _) => IntCC::UnsignedLessThanOrEqual,
+        (CompareOp::Lts, _) => IntCC::SignedLessThan,
+        (CompareOp::Les, _) => IntCC::SignedLessThanOrEqual,
+    };
+    b.ins().icmp(condition, x, y)
+}
+
+/// Modular arithmetic. Up to 32 bits it is exact in 64; 64-bit sums are reduced first and corrected once.
+fn modular(
+    b: &mut FunctionBuilder<'_>,
+    op: ModOp,
+    ty: Ty,
+    [x, y, m]: [Value; 3],
+    literal: Option<u64>,
+) -> Result<Value, String> {
+    let plain = match op {
+        ModOp::Addmod => b.ins().iadd(x, y),
+        ModOp::Mulmod => b.ins().imul(x, y),
+    };
+    if literal == Some(0) {
+        return Ok(plain);
+    }
+    // A modulus of 0 stands for 2^width; the division must not see it.
+    let modulus = match literal {
+        Some(_) => m,
+        None => {
+            let one = iconst(b, ty, 1);
+            let zero = b.ins().icmp_imm_u(IntCC::Equal, m, 0);
+            b.ins().select(zero, one, m)
+        }
+    };
+    let reduced = if ty == Ty::U64 {
+        if op == ModOp::Mulmod {
+            return Err("64-bit `mulmod`".into());
+        }
+        let (x, y) = (b.ins().urem(x, modulus), b.ins().urem(y, modulus));
+        let sum = b.ins().iadd(x, y);
+        let carried = b.ins().icmp(IntCC::UnsignedLessThan, sum, x);
+        let beyond = b.ins().icmp(IntCC::UnsignedGreaterThanOrEqual, sum, modulus);
+        let over = b.ins().bor(carried, beyond);
+        let less = b.ins().isub(sum, modulus);
+        b.ins().select(over, less, sum)
+    } else {
+        let wide = |b: &mut FunctionBuilder<'_>, v: Value| b.ins().uextend(types::I64, v);
+        let (x, y, m) = (wide(b, x), wide(b, y), wide(b, modulus));
+        let exact = match op {
+            ModOp::Addmod => b.ins().iadd(x, y),
+            ModOp::Mulmod => b.ins().imul(x, y),
+        };
+        let rest = b.ins().urem(exact, m);
+        b.ins().ireduce(scalar_type(ty), rest)
+    };
+    Ok(match literal {
+        Some(_) => reduced,
+        None => {
+            let zero = b.ins().icmp_imm_u(IntCC::Equal, m, 0);
+            b.ins().select(zero, plain, reduced)
+        }
+    })
+}
+
+fn convert(b: &mut FunctionBuilder<'_>, op: ConvertOp, from: Ty, to: Ty, a: Value) -> Value {
+    let clif = scalar_type(to);
+    match op {
+        ConvertOp::Trunc => {
+            let low = if from.bytes() == to.bytes() { a } else { b.ins().ireduce(clif, a) };
+            if to == Ty::Bool { b.ins().band_imm_u(low, 1) } else { low }
+        }
+        ConvertOp::Zext if to.bytes() == from.bytes() => a,
+        ConvertOp::Zext => b.ins().uextend(clif, a),
+        ConvertOp::Sext if from == Ty::Bool => {
+            let mask = b.ins().ineg(a);
+            if to.bytes() == 1 { mask } else { b.ins().sextend(clif, mask) }
+        }
+        ConvertOp::Sext if to.bytes() == from.bytes() => a,
+        ConvertOp::Sext => b.ins().sextend(clif, a),
+    }
+}
+
+fn lookup(
+    b: &mut FunctionBuilder<'_>,
+    table: *const u8,
+    len: u64,
+    ty: Ty,
+    index_ty: Ty,
+    index: Value,
+) -> Value {
+    let index = if index_ty == Ty::U64 { index } else { b.ins().uextend(types::I64, index) };
+    let index = b.ins().band_imm_u(index, len.wrapping_sub(1) as i64);
+    element(b, table, ty, index)
+}
+
+/// The `index`th element of a table of `ty`s; the index is in bounds and 64 bits wide.
+fn element(b: &mut FunctionBuilder<'_>, table: *const u8, ty: Ty, index: Value) -> Value {
+    let offset = b.ins().ishl_imm_u(index, i64::from(ty.bytes().trailing_zeros()));
+    let base = b.ins().iconst(types::I64, table as i64);
+    let address = b.ins().iadd(base, offset);
+    b.ins().load(scalar_type(ty), MemFlagsData::new().with_notrap().with_readonly(), address, 0)
+}
+
+/// `tables[k][byte]` is the remainder of `byte` followed by `k` zero bytes.
+type CrcTables = [[u32; 256]; 8];
+
+fn crc_tables(op: CrcOp) -> &'static CrcTables {
+    static TABLES: [OnceLock<Box<CrcTables>>; 2] = [OnceLock::new(), OnceLock::new()];
+    let slot = match op {
+        CrcOp::Crc32 => &TABLES[0],
+        CrcOp::Crc32c => &TABLES[1],
+    };
+    slot.get_or_init(|| {
+        let mut tables = Box::new([[0; 256]; 8]);
+        for byte in 0..256u64 {
+            tables[0][byte as usize] = eval::crc(op, Ty::U8, byte, 0) as u32;
+        }
+        for k in 1..8 {
+            for byte in 0..256 {
+                let before: u32 = tables[k - 1][byte];
+                tables[k][byte] = (before >> 8) ^ tables[0][before as usize & 255];
+            }
+        }
+        tables
+    })
+}
+
+/// Slicing by the word: each byte of `acc ^ x` looks up its own remainder.
+fn crc(b: &mut FunctionBuilder<'_>, op: CrcOp, acc: Value, x: Value, bytes: usize) -> Value {
+    let tables = crc_tables(op);
+    let acc = b.ins().uextend(types::I64, acc);
+    let x = if bytes == 8 { x } else { b.ins().uextend(types::I64, x) };
+    let mixed = b.ins().bxor(acc, x);
+    // What the word does not reach of the accumulator moves down.
+    let mut sum = if bytes < 4 {
+        let rest = b.ins().ushr_imm_u(mixed, 8 * bytes as i64);
+        b.ins().ireduce(types::I32, rest)
+    } else {
+        iconst(b, Ty::U32, 0)
+    };
+    for i in 0..bytes {
+        let shifted = b.ins().ushr_imm_u(mixed, 8 * i as i64);
+        let byte = b.ins().band_imm_u(shifted, 255);
+        let part = element(b, tables[bytes - 1 - i].as_ptr().cast(), Ty::U32, byte);
+        sum = b.ins().bxor(sum, part);
+    }
+    sum
+}

@@ -1,0 +1,145 @@
+//! Cranelift's code against the unfused oracle.
+
+use super::compile;
+use crate::backend::testing::{Rng, compare_many, gauge, listing, random_pipe};
+use crate::ir::builder::PipeBuilder;
+use crate::ir::{BinaryOp, CompareOp, ConvertOp, CrcOp, Endian, Gauge, Pipe, Tail, Ty};
+
+pub(crate) fn inet_cksum() -> Pipe {
+    let mut b = PipeBuilder::new("inet_cksum", Gauge::new(Ty::U16, Endian::Big));
+    b.tail(Tail::Zero);
+    let sum = b.state("sum", Ty::U16, 0);
+    let (x, old) = (b.input(), b.read(sum));
+    let new = b.binary(BinaryOp::Addc, old, x);
+    b.set(sum, new);
+    b.export_state("sum", sum);
+    b.finish().unwrap()
+}
+
+pub(crate) fn byteswap32() -> Pipe {
+    let mut b = PipeBuilder::new("byteswap32", Gauge::new(Ty::U32, Endian::Big));
+    b.output_gauge(Gauge::new(Ty::U32, Endian::Little));
+    let x = b.input();
+    b.output(x);
+    b.finish().unwrap()
+}
+
+pub(crate) fn xor32(key: u64) -> Pipe {
+    let mut b = PipeBuilder::new("xor32", Gauge::new(Ty::U32, Endian::Big));
+    b.tail(Tail::Partial);
+    let (x, key) = (b.input(), b.literal(Ty::U32, key));
+    let y = b.binary(BinaryOp::Xor, x, key);
+    b.output(y);
+    b.finish().unwrap()
+}
+
+fn count_byte(byte: u64) -> Pipe {
+    let mut b = PipeBuilder::new("count_byte", Gauge::U8);
+    let count = b.state("count", Ty::U64, 0);
+    let (x, byte) = (b.input(), b.literal(Ty::U8, byte));
+    let hit = b.compare(CompareOp::Eq, x, byte);
+    let one = b.convert(ConvertOp::Zext, hit, Ty::U64);
+    let old = b.read(count);
+    let new = b.binary(BinaryOp::Add, old, one);
+    b.set(count, new);
+    b.finish().unwrap()
+}
+
+fn crc(op: CrcOp, ty: Ty) -> Pipe {
+    let mut b = PipeBuilder::new("crc", Gauge::new(ty, Endian::Little));
+    let acc = b.state("crc", Ty::U32, 0xffff_ffff);
+    let (x, old) = (b.input(), b.read(acc));
+    let new = b.crc(op, old, x);
+    b.set(acc, new);
+    b.finish().unwrap()
+}
+
+/// Exclusive or with a key that repeats every four bytes, byte by byte.
+fn ws_mask(key: u64) -> Pipe {
+    let mut b = PipeBuilder::new("ws_mask", Gauge::U8);
+    let (x, pos) = (b.input(), b.pos());
+    let three = b.literal(Ty::U64, 3);
+    let phase = b.binary(BinaryOp::And, pos, three);
+    let eight = b.literal(Ty::U64, 8);
+    let shift = b.binary(BinaryOp::Mul, phase, eight);
+    let key = b.literal(Ty::U64, key);
+    let shifted = b.binary(BinaryOp::Shr, key, shift);
+    let byte = b.convert(ConvertOp::Trunc, shifted, Ty::U8);
+    let y = b.binary(BinaryOp::Xor, x, byte);
+    b.output(y);
+    b.finish().unwrap()
+}
+
+fn check(stages: &[Pipe], vector: bool) {
+    let stages: Vec<&Pipe> = stages.iter().collect();
+    let code = compile(&stages, gauge(&stages)).unwrap();
+    assert_eq!(code.scalar_because().is_none(), vector, "{:?}", code.scalar_because());
+    compare_many(&code, &stages, &mut Rng::new(7), 400);
+}
+
+#[test]
+fn known_pipes() {
+    check(&[], true);
+    check(&[inet_cksum()], true);
+    check(&[byteswap32()], true);
+    check(&[inet_cksum(), byteswap32(), xor32(0xdead_beef)], true);
+    check(&[xor32(0x0102_0304), inet_cksum(), byteswap32(), inet_cksum()], true);
+    check(&[count_byte(0), count_byte(0xff), count_byte(10)], true);
+    check(&[ws_mask(0x1234_5678), inet_cksum()], true);
+    check(&[inet_cksum(), ws_mask(0x1234_5678), count_byte(3)], true);
+}
+
+#[test]
+fn remainders_run_word_by_word() {
+    for op in [CrcOp::Crc32, CrcOp::Crc32c] {
+        for ty in Ty::INTEGERS {
+            check(&[crc(op, ty)], false);
+        }
+    }
+}
+
+#[test]
+fn random_pipes_with_vector_forms() {
+    let mut vector = 0;
+    for seed in 0..120 {
+        let mut rng = Rng::new(seed);
+        let stages: Vec<Pipe> = (0..1 + rng.below(3)).map(|_| random_pipe(&mut rng, true)).collect();
+        let stages: Vec<&Pipe> = stages.iter().collect();
+        let code = compile(&stages, gauge(&stages))
+            .unwrap_or_else(|error| panic!("seed {seed}: {error}: {}", listing(&stages)));
+        vector += usize::from(code.scalar_because().is_none());
+        compare_many(&code, &stages, &mut rng, 60);
+    }
+    assert!(vector > 20, "only {vector} of them had a vector form");
+}
+
+#[test]
+fn random_pipes_of_any_kind() {
+    for seed in 1000..1120 {
+        let mut rng = Rng::new(seed);
+        let stages: Vec<Pipe> = (0..1 + rng.below(3)).map(|_| random_pipe(&mut rng, false)).collect();
+        let stages: Vec<&Pipe> = stages.iter().collect();
+        let code = compile(&stages, gauge(&stages))
+            .unwrap_or_else(|error| panic!("seed {seed}: {error}: {}", listing(&stages)));
+        compare_many(&code, &stages, &mut rng, 60);
+    }
+}
+
+#[test]
+fn extremes_of_extended_words() {
+    for op in [BinaryOp::Smax, BinaryOp::Smin, BinaryOp::Max, BinaryOp::Min, BinaryOp::Xor] {
+        for word in Ty::INTEGERS {
+            for ty in Ty::INTEGERS.into_iter().filter(|ty| ty.bits() > word.bits()) {
+                for convert in [ConvertOp::Zext, ConvertOp::Sext] {
+                    let mut b = PipeBuilder::new("extreme", Gauge::new(word, Endian::Little));
+                    let state = b.state("state", ty, 3);
+                    let (x, old) = (b.input(), b.read(state));
+                    let wide = b.convert(convert, x, ty);
+                    let new = b.binary(op, old, wide);
+                    b.set(state, new);
+                    check(&[b.finish().unwrap()], true);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,302 @@
+//! Vector operations in Cranelift's IR, with what it lacks for a lane width put together from what it has.
+
+use crate::analyse::Reduce;
+use crate::ir::{BinaryOp, CompareOp, UnaryOp};
+use crate::plan::vector::{Accumulate, Accumulator, Reg, VectorBody, VectorOp};
+use cranelift_codegen::ir::condcodes::IntCC;
+use cranelift_codegen::ir::{ConstantData, Endianness, InstBuilder, MemFlagsData, Type, Value, types};
+use cranelift_frontend::FunctionBuilder;
+
+/// Refuses what [`op`] has no form for, before any code is built.
+pub(super) fn check(body: &VectorBody) -> Result<(), String> {
+    use BinaryOp as B;
+    for inst in &body.insts {
+        match inst.op {
+            VectorOp::Unary(op @ (UnaryOp::Clz | UnaryOp::Ctz), _) => {
+                return Err(format!("`{}` in lanes", op.name()));
+            }
+            VectorOp::Binary(op @ (B::Addc | B::Clmul | B::Clmulh | B::Rotr), ..) => {
+                return Err(format!("`{}` in lanes", op.name()));
+            }
+            VectorOp::Binary(op @ (B::Shl | B::Shr | B::Sar | B::Rotl), _, count)
+                if body.splat(count).is_none() =>
+            {
+                return Err(format!("`{}` by a count that varies", op.name()));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Cranelift's type for lanes of `lane` bytes.
+pub(super) const fn lanes(lane: u8) -> Type {
+    match lane {
+        1 => types::I8X16,
+        2 => types::I16X8,
+        4 => types::I32X4,
+        _ => types::I64X2,
+    }
+}
+
+/// The same bits as other lanes.
+pub(super) fn view(b: &mut FunctionBuilder<'_>, value: Value, lane: u8) -> Value {
+    let ty = lanes(lane);
+    if b.func.dfg.value_type(value) == ty {
+        value
+    } else {
+        b.ins().bitcast(ty, MemFlagsData::new().with_endianness(Endianness::Little), value)
+    }
+}
+
+/// A literal in every lane.
+pub(super) fn splat(b: &mut FunctionBuilder<'_>, value: u64, lane: u8) -> Value {
+    let bytes: Vec<u8> = value.to_le_bytes()[..usize::from(lane)].repeat(16 / usize::from(lane));
+    let constant = b.func.dfg.constants.insert(ConstantData::from(bytes));
+    b.ins().vconst(lanes(lane), constant)
+}
+
+fn count(b: &mut FunctionBuilder<'_>, bits: u64) -> Value {
+    b.ins().iconst(types::I32, bits as i64)
+}
+
+fn shl(b: &mut FunctionBuilder<'_>, x: Value, bits: u64) -> Value {
+    let bits = count(b, bits);
+    b.ins().ishl(x, bits)
+}
+
+fn shr(b: &mut FunctionBuilder<'_>, x: Value, bits: u64) -> Value {
+    let bits = count(b, bits);
+    b.ins().ushr(x, bits)
+}
+
+fn shuffle(b: &mut FunctionBuilder<'_>, x: Value, y: Value, mask: [u8; 16]) -> Value {
+    let (x, y) = (view(b, x, 1), view(b, y, 1));
+    let mask = b.func.dfg.immediates.push(ConstantData::from(mask.to_vec()));
+    b.ins().shuffle(x, y, mask)
+}
+
+/// One operation on lanes of `lane` bytes; `values` are those of all instructions before. Leaves (the chunk, invariants)
+/// are made by the loop builder and give `None`.
+pub(super) fn op(
+    b: &mut FunctionBuilder<'_>,
+    body: &VectorBody,
+    op: VectorOp,
+    lane: u8,
+    values: &[Value],
+) -> Option<Value> {
+    let raw = |reg: Reg| values[reg.0 as usize];
+    Some(match op {
+        VectorOp::Chunk | VectorOp::Splat(_) | VectorOp::Held(_) | VectorOp::Phase(_) => return None,
+        VectorOp::Unary(op, a) => unary(b, op, raw(a), lane),
+        VectorOp::Binary(op, x, y) => {
+            let shift = body.splat(y);
+            binary(b, op, raw(x), raw(y), shift, lane)
+        }
+        VectorOp::Compare(op, x, y) => {
+            let (x, y) = (view(b, raw(x), lane), view(b, raw(y), lane));
+            compare(b, op, x, y, lane)
+        }
+        VectorOp::Select(cond, then, otherwise) => {
+            let (cond, then) = (view(b, raw(cond), lane), view(b, raw(then), lane));
+            let otherwise = view(b, raw(otherwise), lane);
+            b.ins().bitselect(cond, then, otherwise)
+        }
+        VectorOp::Extend { from, high, signed } => {
+            let from = view(b, raw(from), lane / 2);
+            match (high, signed) {
+                (false, false) => b.ins().uwiden_low(from),
+                (true, false) => b.ins().uwiden_high(from),
+                (false, true) => b.ins().swiden_low(from),
+                (true, true) => b.ins().swiden_high(from),
+            }
+        }
+        VectorOp::Narrow(x, y) => {
+            let lane = usize::from(lane);
+            // Byte `i` of the result belongs to lane `i / lane`, whose source lane is twice as wide.
+            let mask = std::array::from_fn(|i| (i / lane * 2 * lane + i % lane) as u8);
+            shuffle(b, raw(x), raw(y), mask)
+        }
+    })
+}
+
+fn unary(b: &mut FunctionBuilder<'_>, op: UnaryOp, a: Value, lane: u8) -> Value {
+    let a = view(b, a, lane);
+    match op {
+        UnaryOp::Neg => b.ins().ineg(a),
+        UnaryOp::Not => b.ins().bnot(a),
+        UnaryOp::Bswap => bswap(b, a, lane),
+        UnaryOp::Bitrev => {
+            // Bits within bytes by halving swaps, then the bytes.
+            let mut x = view(b, a, 8);
+            for (bits, low) in
+                [(1, 0x5555_5555_5555_5555), (2, 0x3333_3333_3333_3333), (4, 0x0f0f_0f0f_0f0f_0f0f)]
+            {
+                let mask = splat(b, low, 8);
+                let down = shr(b, x, bits);
+                let down = b.ins().band(down, mask);
+                let up = b.ins().band(x, mask);
+                let up = shl(b, up, bits);
+                x = b.ins().bor(up, down);
+            }
+            bswap(b, x, lane)
+        }
+        UnaryOp::Popcnt => {
+            let bytes = view(b, a, 1);
+            let mut sum = b.ins().popcnt(bytes);
+            let mut width = 1;
+            while width < lane {
+                sum = pair_sums(b, sum, width);
+                width *= 2;
+            }
+            sum
+        }
+        // `check` lets neither through.
+        UnaryOp::Clz | UnaryOp::Ctz => a,
+    }
+}
+
+fn bswap(b: &mut FunctionBuilder<'_>, a: Value, lane: u8) -> Value {
+    if lane == 1 {
+        return view(b, a, 1);
+    }
+    let mask = std::array::from_fn(|i| i as u8 ^ (lane - 1));
+    shuffle(b, a, a, mask)
+}
+
+/// Sums of neighbouring unsigned lanes of `lane` bytes, in lanes of twice the width.
+fn pair_sums(b: &mut FunctionBuilder<'_>, x: Value, lane: u8) -> Value {
+    let wide = view(b, x, lane * 2);
+    let bits = u64::from(lane) * 8;
+    let mask = splat(b, (1 << bits) - 1, lane * 2);
+    let low = b.ins().band(wide, mask);
+    let high = shr(b, wide, bits);
+    b.ins().iadd(low, high)
+}
+
+fn binary(
+    b: &mut FunctionBuilder<'_>,
+    op: BinaryOp,
+    x: Value,
+    y: Value,
+    shift: Option<u64>,
+    lane: u8,
+) -> Value {
+    let bits = u64::from(lane) * 8;
+    let shift = shift.unwrap_or(0) % bits;
+    let (x, y) = (view(b, x, lane), view(b, y, lane));
+    match op {
+        BinaryOp::Add => b.ins().iadd(x, y),
+        BinaryOp::Sub => b.ins().isub(x, y),
+        BinaryOp::Mul if lane == 1 => multiply_bytes(b, x, y),
+        BinaryOp::Mul => b.ins().imul(x, y),
+        BinaryOp::And => b.ins().band(x, y),
+        BinaryOp::Or => b.ins().bor(x, y),
+        BinaryOp::Xor => b.ins().bxor(x, y),
+        BinaryOp::Shl => shl(b, x, shift),
+        BinaryOp::Shr => shr(b, x, shift),
+        BinaryOp::Sar => {
+            let bits = count(b, shift);
+            b.ins().sshr(x, bits)
+        }
+        BinaryOp::Rotl if shift.is_multiple_of(8) => {
+            // A rotate by bytes is a shuffle: byte `k` of a lane comes from byte `k - shift/8`.
+            let width = usize::from(lane);
+            let by = (shift / 8) as usize;
+            let mask = std::array::from_fn(|i| (i / width * width + (i % width + width - by) % width) as u8);
+            shuffle(b, x, x, mask)
+        }
+        BinaryOp::Rotl => {
+            let up = shl(b, x, shift);
+            let down = shr(b, x, bits - shift);
+            b.ins().bor(up, down)
+        }
+        BinaryOp::Min | BinaryOp::Max | BinaryOp::Smin | BinaryOp::Smax if lane == 8 => {
+            let first = match op {
+                BinaryOp::Min => compare(b, CompareOp::Ltu, x, y, lane),
+                BinaryOp::Max => compare(b, CompareOp::Ltu, y, x, lane),
+                BinaryOp::Smin => compare(b, CompareOp::Lts, x, y, lane),
+                _ => compare(b, CompareOp::Lts, y, x, lane),
+            };
+            b.ins().bitselect(first, x, y)
+        }
+        BinaryOp::Min => b.ins().umin(x, y),
+        BinaryOp::Max => b.ins().umax(x, y),
+        BinaryOp::Smin => b.ins().smin(x, y),
+        BinaryOp::Smax => b.ins().smax(x, y),
+        // `check` lets none of these through.
+        BinaryOp::Addc | BinaryOp::Clmul | BinaryOp::Clmulh | BinaryOp::Rotr => x,
+    }
+}
+
+/// Products of bytes in 16-bit lanes: the even ones as they are, the odd ones shifted down and up again.
+fn multiply_bytes(b: &mut FunctionBuilder<'_>, x: Value, y: Value) -> Value {
+    let (x, y) = (view(b, x, 2), view(b, y, 2));
+    let low = splat(b, 0x00ff, 2);
+    let even = b.ins().imul(x, y);
+    let even = b.ins().band(even, low);
+    let (x, y) = (shr(b, x, 8), shr(b, y, 8));
+    let odd = b.ins().imul(x, y);
+    let odd = shl(b, odd, 8);
+    let both = b.ins().bor(even, odd);
+    view(b, both, 1)
+}
+
+fn compare(b: &mut FunctionBuilder<'_>, op: CompareOp, x: Value, y: Value, lane: u8) -> Value {
+    let condition = match op {
+        CompareOp::Eq => IntCC::Equal,
+        CompareOp::Ne => IntCC::NotEqual,
+        CompareOp::Ltu | CompareOp::Leu if lane == 8 => {
+            // Unsigned order is signed order with the sign bits flipped; the machine compares signed only.
+            let sign = splat(b, 1 << 63, 8);
+            let (x, y) = (b.ins().bxor(x, sign), b.ins().bxor(y, sign));
+            let signed = if op == CompareOp::Ltu { CompareOp::Lts } else { CompareOp::Les };
+            return compare(b, signed, x, y, lane);
+        }
+        CompareOp::Ltu => IntCC::UnsignedLessThan,
+        CompareOp::Leu => IntCC::UnsignedLessThanOrEqual,
+        CompareOp::Lts => IntCC::SignedLessThan,
+        CompareOp::Les => IntCC::SignedLessThanOrEqual,
+    };
+    b.ins().icmp(condition, x, y)
+}
+
+/// Takes one operand into an accumulator's registers.
+pub(super) fn accumulate(b: &mut FunctionBuilder<'_>, acc: &Accumulator, regs: &mut [Value], operand: Value) {
+    match acc.form {
+        Accumulate::Lanes => regs[0] = merge(b, acc, regs[0], operand),
+        Accumulate::Sum { exact } => {
+            let mut v = operand;
+            let mut lane = acc.lane;
+            while exact && lane < 4 {
+                v = pair_sums(b, v, lane);
+                lane *= 2;
+            }
+            let v = view(b, v, 8);
+            let low = if lane == 8 {
+                let mask = splat(b, 0xffff_ffff, 8);
+                b.ins().band(v, mask)
+            } else {
+                v
+            };
+            regs[0] = b.ins().iadd(regs[0], low);
+            let high = shr(b, v, 32);
+            regs[1] = b.ins().iadd(regs[1], high);
+        }
+    }
+}
+
+/// One register of partial results with another.
+pub(super) fn merge(b: &mut FunctionBuilder<'_>, acc: &Accumulator, x: Value, y: Value) -> Value {
+    match (acc.form, acc.op.binary()) {
+        (Accumulate::Lanes, Some(op)) if op != BinaryOp::Addc => binary(b, op, x, y, None, acc.lane),
+        _ => {
+            debug_assert!(
+                acc.form != Accumulate::Lanes || acc.op != Reduce::Addc,
+                "sums have a form of their own"
+            );
+            let (x, y) = (view(b, x, 8), view(b, y, 8));
+            b.ins().iadd(x, y)
+        }
+    }
+}

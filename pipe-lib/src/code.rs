@@ -1,0 +1,63 @@
+//! Executable memory: bytes of machine code in pages that are never writable and executable at the same time.
+//!
+//! A mapping is written once, turned from read-write to read-execute, and unmapped when its last owner drops it. This
+//! module does not call what it holds; who does answers for the bytes.
+
+use memmap2::{Mmap, MmapMut};
+use std::io;
+
+/// Finished machine code.
+#[derive(Debug)]
+pub(crate) struct CodeMemory {
+    map: Mmap,
+    len: usize,
+}
+
+impl CodeMemory {
+    /// Maps a copy of `bytes`, which must not depend on where they lie.
+    ///
+    /// # Errors
+    /// What the operating system answers when it has no memory, or forbids executable pages.
+    pub(crate) fn new(bytes: &[u8]) -> io::Result<CodeMemory> {
+        let mut map = MmapMut::map_anon(bytes.len().max(1))?;
+        map[..bytes.len()].copy_from_slice(bytes);
+        Ok(CodeMemory { map: map.make_exec()?, len: bytes.len() })
+    }
+
+    /// The address of the byte at `offset`; the end of the code for offsets beyond it.
+    pub(crate) fn address(&self, offset: usize) -> *const u8 {
+        self.map[offset.min(self.len)..].as_ptr()
+    }
+
+    /// The code, for listings.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.map[..self.len]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::CodeMemory;
+
+    #[test]
+    fn holds_what_it_was_given() {
+        let code = CodeMemory::new(&[0xc3, 0x90]).unwrap();
+        assert_eq!(code.bytes(), [0xc3, 0x90]);
+        assert_eq!(code.address(1) as usize - code.address(0) as usize, 1);
+    }
+
+    #[test]
+    fn pages_are_not_writable() {
+        let code = CodeMemory::new(&[0xc3]).unwrap();
+        let address = code.address(0) as usize;
+        let Ok(maps) = std::fs::read_to_string("/proc/self/maps") else { return };
+        let line = maps.lines().find(|line| {
+            let (from, rest) = line.split_once('-').unwrap();
+            let to = rest.split(' ').next().unwrap();
+            (usize::from_str_radix(from, 16).unwrap()..usize::from_str_radix(to, 16).unwrap())
+                .contains(&address)
+        });
+        let rights = line.unwrap().split(' ').nth(1).unwrap();
+        assert_eq!(&rights[..3], "r-x");
+    }
+}
