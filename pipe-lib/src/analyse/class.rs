@@ -561,8 +561,11 @@ fn sum_of_sums(op: Reduce, term: Value, shapes: &[Shape], next: &[Value], block:
         let same = matches!(shapes[of], Shape::Reduce(inner, _) if inner == op);
         let includes_word = term == next[of];
         let before = block.inst(term).op == Op::State(StateId(of as u32));
-        (same && (includes_word || before))
-            .then(|| Class::Linear(Linear::SumOfSums { op, of: StateId(of as u32), includes_word }))
+        (same && (includes_word || before)).then_some(Class::Linear(Linear::SumOfSums {
+            op,
+            of: StateId(of as u32),
+            includes_word,
+        }))
     })
 }
 
