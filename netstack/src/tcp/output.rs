@@ -215,7 +215,7 @@ impl Pcb {
     /// New data went out.
     fn note_sent(&mut self, now: Instant, seq: SeqNumber, len: u32, fin: bool, mss: u32, config: &Config) {
         self.snd.max = seq + len + u32::from(fin);
-        if len % mss != 0 {
+        if !len.is_multiple_of(mss) {
             self.snd.small_end = self.snd.max;
         }
         // RFC 6298 section 3: one segment at a time is timed.
