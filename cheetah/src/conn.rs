@@ -544,6 +544,3 @@ fn blank_lines(bytes: &[u8]) -> usize {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,19 +1,20 @@
 //! A server as a whole: its threads, its signals, its site and how that is replaced.
 
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use netstack::device::Device;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::access_log::{AccessLog, Format};
 use crate::service::{Options, Service, Stats};
 use crate::site::Site;
 use crate::transport::control::{self, Commander, Order, Shared};
-use crate::transport::kernel;
+use crate::transport::{kernel, stack};
 
 /// How a server runs, whatever carries its connections.
 #[derive(Clone, Debug)]
@@ -53,6 +54,9 @@ pub struct Server {
     commanders: Vec<Commander>,
     threads: Vec<JoinHandle<io::Result<()>>>,
     addr: SocketAddr,
+    /// Becomes readable when a loop has ended, told or not.
+    ended: UnixStream,
+    end_teller: UnixStream,
 }
 
 impl Server {
@@ -70,28 +74,79 @@ impl Server {
         let workers = workers.max(1);
         let shared = Arc::new(Shared::new(Arc::clone(&site)));
         let mut bound = addr;
-        let mut prepared = Vec::with_capacity(workers);
-        for _ in 0..workers {
+        let mut server = Server::new(&shared, addr)?;
+        for i in 0..workers {
             let listener = kernel::listener(bound, workers > 1)?;
             // Port 0 becomes a real one with the first socket; the others share it.
             bound = kernel::local_addr(&listener)?;
             let (commander, orders) = control::pair()?;
             let service = config.service(Arc::clone(&site))?;
-            let worker =
-                kernel::Worker::new(listener, orders, Arc::clone(&shared), service, config.drain_limit)?;
-            prepared.push((commander, worker));
-        }
-        let mut server = Server { shared, commanders: Vec::new(), threads: Vec::new(), addr: bound };
-        for (i, (commander, worker)) in prepared.into_iter().enumerate() {
+            let (shared, limit) = (Arc::clone(&shared), config.drain_limit);
             server.commanders.push(commander);
-            server.spawn(&format!("kernel-{i}"), move || worker.run())?;
+            server.start(&format!("kernel-{i}"), move || {
+                let worker = kernel::Worker::new(listener, orders, shared, service, limit)?;
+                Ok(move || worker.run())
+            })?;
         }
+        server.addr = bound;
         Ok(server)
     }
 
-    fn spawn(&mut self, name: &str, run: impl FnOnce() -> io::Result<()> + Send + 'static) -> io::Result<()> {
+    /// Serves `site` on `device` by our own TCP/IP. When this returns, the loop is about to run.
+    ///
+    /// # Errors
+    /// If the system has no more descriptors or random bytes, or the log cannot be opened.
+    pub fn on_device<D: Device + Send + 'static>(
+        site: Arc<Site>,
+        device: D,
+        addressing: &stack::Addressing,
+        features: netstack::stack::Features,
+        config: &Config,
+    ) -> io::Result<Server> {
+        let shared = Arc::new(Shared::new(Arc::clone(&site)));
+        let (commander, orders) = control::pair()?;
+        let service = config.service(site)?;
+        let limit = config.drain_limit;
+        let mut server = Server::new(&shared, stack::listen_addr(addressing))?;
+        server.commanders.push(commander);
+        let addressing = addressing.clone();
+        server.start("stack", move || {
+            let worker = stack::Worker::new(device, &addressing, features, orders, shared, service, limit)?;
+            Ok(move || worker.run().map(drop))
+        })?;
+        Ok(server)
+    }
+
+    fn new(shared: &Arc<Shared>, addr: SocketAddr) -> io::Result<Server> {
+        let (ended, end_teller) = UnixStream::pair()?;
+        let (commanders, threads) = (Vec::new(), Vec::new());
+        Ok(Server { shared: Arc::clone(shared), commanders, threads, addr, ended, end_teller })
+    }
+
+    /// Starts a thread that makes a loop and runs it; returns when it is made, or with the reason why not. (A loop
+    /// cannot be moved from thread to thread, so it is made where it runs.)
+    fn start<R: FnOnce() -> io::Result<()>>(
+        &mut self,
+        name: &str,
+        make: impl FnOnce() -> io::Result<R> + Send + 'static,
+    ) -> io::Result<()> {
+        let (made, wait_made) = std::sync::mpsc::sync_channel(1);
+        let teller = EndTeller(self.end_teller.try_clone()?);
+        let run = move || {
+            let _teller = teller;
+            match make() {
+                Ok(run) => {
+                    let _ = made.send(Ok(()));
+                    run()
+                }
+                Err(error) => {
+                    let _ = made.send(Err(error));
+                    Ok(())
+                }
+            }
+        };
         self.threads.push(thread::Builder::new().name(name.to_owned()).spawn(run)?);
-        Ok(())
+        wait_made.recv().unwrap_or_else(|_| Err(io::Error::other("a serving thread panicked")))
     }
 
     /// Where it listens.
@@ -125,7 +180,7 @@ impl Server {
         mut reload: impl FnMut() -> Result<Arc<Site>, String>,
     ) -> io::Result<Stats> {
         loop {
-            match signals.next()? {
+            match signals.next(&self.ended)? {
                 Signal::Reload => match reload() {
                     Ok(site) => {
                         self.replace_site(site);
@@ -149,6 +204,15 @@ impl Server {
             thread.join().map_err(|_| io::Error::other("a serving thread panicked"))??;
         }
         Ok(self.shared.stats())
+    }
+}
+
+/// Tells that its thread has ended, by a panic too.
+struct EndTeller(UnixStream);
+
+impl Drop for EndTeller {
+    fn drop(&mut self) {
+        let _ = self.0.write_all(&[0]);
     }
 }
 
@@ -178,17 +242,18 @@ impl Signals {
         Ok(Signals { end, reload })
     }
 
-    fn next(&self) -> io::Result<Signal> {
+    /// The next signal; the end of a loop counts as one.
+    fn next(&self, ended: &UnixStream) -> io::Result<Signal> {
         use rustix::event::{PollFd, PollFlags, poll};
         loop {
-            let mut fds = [PollFd::new(&self.end, PollFlags::IN), PollFd::new(&self.reload, PollFlags::IN)];
+            let mut fds = [&self.end, ended, &self.reload].map(|fd| PollFd::new(fd, PollFlags::IN));
             match poll(&mut fds, None) {
                 Ok(_) => {}
                 Err(rustix::io::Errno::INTR) => continue,
                 Err(error) => return Err(error.into()),
             }
-            let (ends, reloads) = (!fds[0].revents().is_empty(), !fds[1].revents().is_empty());
-            if ends {
+            let [ends, over, reloads] = fds.map(|fd| !fd.revents().is_empty());
+            if ends || over {
                 return Ok(Signal::End);
             }
             if reloads {

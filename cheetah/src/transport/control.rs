@@ -5,6 +5,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use netstack::device;
+
 use crate::service::Stats;
 use crate::site::Site;
 
@@ -22,12 +24,13 @@ pub enum Order {
 pub struct Shared {
     site: Mutex<Arc<Site>>,
     stats: Mutex<Stats>,
+    device_stats: Mutex<device::Stats>,
 }
 
 impl Shared {
     /// Shares `site`.
     pub fn new(site: Arc<Site>) -> Shared {
-        Shared { site: Mutex::new(site), stats: Mutex::default() }
+        Shared { site: Mutex::new(site), stats: Mutex::default(), device_stats: Mutex::default() }
     }
 
     /// The site to serve.
@@ -43,6 +46,17 @@ impl Shared {
     /// Adds the counters of a loop that has ended.
     pub fn add_stats(&self, stats: &Stats) {
         self.stats.lock().unwrap_or_else(PoisonError::into_inner).add(stats);
+    }
+
+    /// Adds the counters of a device whose loop has ended.
+    pub fn add_device_stats(&self, stats: &device::Stats) {
+        let mut sum = self.device_stats.lock().unwrap_or_else(PoisonError::into_inner);
+        super::stack::add_device_stats(&mut sum, stats);
+    }
+
+    /// The counters of the devices of all loops that have ended.
+    pub fn device_stats(&self) -> device::Stats {
+        *self.device_stats.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The counters of all loops that have ended.

@@ -10,9 +10,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
+use runtime::event_loop::EventLoop;
 use runtime::payload::PayloadSource;
+use runtime::poller::{Event, Interest, Token, Trigger};
 use runtime::time::Instant;
-use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvFlags, Shutdown, SocketFlags, SocketType, acceptfrom_with, bind, getsockname, listen,
@@ -21,10 +22,10 @@ use rustix::net::{
 use slab::Slab;
 use smallvec::SmallVec;
 
-use super::clock::Clock;
 use super::control::{Order, Orders, Shared};
 use crate::conn::Conn;
 use crate::service::Service;
+use crate::transport::unix_now;
 
 /// Most slices in one `writev`; a response has two to three.
 const MAX_SLICES: usize = 64;
@@ -41,8 +42,9 @@ const MAX_SPARE: usize = 1024;
 /// Time-outs are looked after this often. They are seconds long, so a sweep over all connections is cheap and enough.
 const SWEEP: Duration = Duration::from_millis(500);
 
-const LISTENER: u64 = u64::MAX;
-const ORDERS: u64 = u64::MAX - 1;
+// Tokens of connections are their numbers, which never get that far; `u64::MAX` is the loop's own.
+const LISTENER: Token = Token(u64::MAX - 1);
+const ORDERS: Token = Token(u64::MAX - 2);
 
 /// A bound, listening socket. Connections wait in its queue until a loop takes them.
 ///
@@ -73,14 +75,13 @@ pub fn local_addr(socket: impl AsFd) -> io::Result<SocketAddr> {
 /// One event loop.
 #[derive(Debug)]
 pub struct Worker {
-    epoll: OwnedFd,
+    events: EventLoop,
     listener: Option<OwnedFd>,
     /// More connections wait, but there was no descriptor for them.
     accept_stalled: bool,
     orders: Orders,
     shared: Arc<Shared>,
     service: Service,
-    clock: Clock,
     connections: Slab<Connection>,
     spare: Vec<Conn>,
     /// Connections that used up their turn.
@@ -127,17 +128,16 @@ impl Worker {
         service: Service,
         drain_limit: Duration,
     ) -> io::Result<Worker> {
-        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        epoll::add(&epoll, &listener, EventData::new_u64(LISTENER), EventFlags::IN | EventFlags::ET)?;
-        epoll::add(&epoll, &orders, EventData::new_u64(ORDERS), EventFlags::IN)?;
+        let events = EventLoop::new()?;
+        events.add(&listener, LISTENER, Interest::READ, Trigger::Edge)?;
+        events.add(&orders, ORDERS, Interest::READ, Trigger::Level)?;
         Ok(Worker {
-            epoll,
+            events,
             listener: Some(listener),
             accept_stalled: false,
             orders,
             shared,
             service,
-            clock: Clock::start(),
             connections: Slab::new(),
             spare: Vec::new(),
             ready: VecDeque::new(),
@@ -152,17 +152,17 @@ impl Worker {
     /// # Errors
     /// If waiting for events fails, which leaves nothing to be done.
     pub fn run(mut self) -> io::Result<()> {
-        let mut events = Vec::with_capacity(1024);
-        let mut next_sweep = self.clock.now() + SWEEP;
+        let mut events: Vec<Event> = Vec::new();
+        let mut next_sweep = self.events.now() + SWEEP;
         loop {
             self.wait(&mut events)?;
-            let now = self.clock.now();
-            self.service.set_time(now, self.clock.unix());
+            let now = self.events.now();
+            self.service.set_time(now, unix_now());
             for event in &events {
-                match event.data.u64() {
+                match event.token {
                     LISTENER => self.accept(),
                     ORDERS => self.obey(),
-                    key => self.on_event(key as usize, event.flags),
+                    Token(key) => self.on_event(key as usize, event),
                 }
             }
             for _ in 0..self.ready.len() {
@@ -188,24 +188,21 @@ impl Worker {
         Ok(())
     }
 
-    fn wait(&mut self, events: &mut Vec<epoll::Event>) -> io::Result<()> {
+    fn wait(&mut self, events: &mut Vec<Event>) -> io::Result<()> {
         let busy = !self.ready.is_empty();
         let idle = self.connections.is_empty() && self.drain_until.is_none() && !self.accept_stalled;
         if !busy && let Some(log) = &mut self.service.log {
             log.flush();
         }
-        let timeout = match (busy, idle) {
-            (true, _) => Some(rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 }),
+        let deadline = match (busy, idle) {
+            (true, _) => Some(Instant::ZERO),
             (false, true) => None,
-            (false, false) => {
-                Some(rustix::event::Timespec { tv_sec: 0, tv_nsec: SWEEP.subsec_nanos().into() })
-            }
+            (false, false) => Some(self.events.now() + SWEEP),
         };
+        let ready = self.events.turn(deadline)?;
         events.clear();
-        match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(events), timeout.as_ref()) {
-            Ok(_) | Err(Errno::INTR) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
+        events.extend_from_slice(ready);
+        Ok(())
     }
 
     fn accept(&mut self) {
@@ -245,9 +242,8 @@ impl Worker {
         };
         let entry = self.connections.vacant_entry();
         let key = entry.key();
-        let interest = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
-        if let Err(error) = epoll::add(&self.epoll, &socket, EventData::new_u64(key as u64), interest) {
-            tracing::error!("epoll: {error}");
+        if let Err(error) = self.events.add(&socket, Token(key as u64), Interest::BOTH, Trigger::Edge) {
+            tracing::error!("a connection cannot be waited for: {error}");
             self.service.stats.closed += 1;
             self.spare.push(conn);
             return;
@@ -265,14 +261,13 @@ impl Worker {
         self.drive(key);
     }
 
-    fn on_event(&mut self, key: usize, flags: EventFlags) {
+    fn on_event(&mut self, key: usize, event: &Event) {
         // An event may be left over from a socket that was closed in this very batch; then a look at the connection that
         // got its number finds nothing to do.
         let Some(connection) = self.connections.get_mut(key) else { return };
-        let failed = flags.intersects(EventFlags::ERR | EventFlags::HUP);
-        connection.readable |= failed || flags.intersects(EventFlags::IN | EventFlags::RDHUP);
-        connection.writable |= failed || flags.contains(EventFlags::OUT);
-        connection.end_pending |= failed || flags.contains(EventFlags::RDHUP);
+        connection.readable |= event.readable;
+        connection.writable |= event.writable;
+        connection.end_pending |= event.closed;
         self.drive(key);
     }
 
@@ -328,7 +323,7 @@ impl Worker {
                     self.accept();
                     self.listener = None;
                     self.service.draining = true;
-                    self.drain_until = Some(self.clock.now() + self.drain_limit);
+                    self.drain_until = Some(self.events.now() + self.drain_limit);
                     let keys: Vec<usize> = self.connections.iter().map(|(key, _)| key).collect();
                     for key in keys {
                         // First what has come already; then, if it asked for nothing, good-bye.

@@ -1,0 +1,350 @@
+//! Our own TCP/IP: one thread, one device, one [`Stack`], and all its connections.
+//!
+//! The loop polls the device's descriptor and the stack's timers. A turn takes in a batch of frames, lets the timers that are due
+//! run, and sends until neither stack nor device has more. Responses are never gathered anywhere: the stack asks the
+//! connection for the bytes of each segment, and these are slices of the image.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::sync::Arc;
+use std::time::Duration;
+
+use netstack::application::{Application, CloseReason, Key, Stream};
+use netstack::device::{self, Device};
+use netstack::stack::{self, Event, Stack};
+use netstack::tcp::pcb::Pcb;
+use runtime::event_loop::EventLoop;
+use runtime::payload::{PayloadSource, Pieces};
+use runtime::poller::{Interest, Token, Trigger};
+use runtime::time::Instant;
+use slab::Slab;
+
+use super::control::{Order, Orders, Shared};
+use super::unix_now;
+use crate::conn::Conn;
+use crate::service::Service;
+
+/// Frames taken in before what they caused is sent.
+const RECEIVE_BATCH: usize = 64;
+
+/// Transmissions before arrivals are looked at again.
+const TRANSMIT_BATCH: usize = 256;
+
+/// Ended connections kept for their buffers.
+const MAX_SPARE: usize = 1024;
+
+const DEVICE: Token = Token(0);
+const ORDERS: Token = Token(1);
+
+/// Addresses of a stack.
+#[derive(Clone, Debug)]
+pub struct Addressing {
+    /// Our address and the prefix length of its network.
+    pub addr: (Ipv4Addr, u8),
+    /// The way out of that network.
+    pub gateway: Option<Ipv4Addr>,
+    /// The port to listen on.
+    pub port: u16,
+}
+
+/// One event loop over a device.
+#[derive(Debug)]
+pub struct Worker<D> {
+    device: D,
+    stack: Stack,
+    port: u16,
+    web: Web,
+    events: EventLoop,
+    orders: Orders,
+    shared: Arc<Shared>,
+    drain_limit: Duration,
+    drain_until: Option<Instant>,
+    waits_for_room: bool,
+}
+
+/// The stack's application: every connection, and what they share.
+#[derive(Debug)]
+struct Web {
+    service: Service,
+    connections: Slab<Record>,
+    spare: Vec<Conn>,
+}
+
+/// A connection: TCP's half and HTTP's.
+#[derive(Debug)]
+struct Record {
+    pcb: Pcb,
+    conn: Conn,
+}
+
+/// A connection with what it shares, as the stack sees it.
+#[derive(Debug)]
+struct Exchange<'a> {
+    conn: &'a mut Conn,
+    service: &'a mut Service,
+}
+
+impl<D: Device> Worker<D> {
+    /// A loop that serves on `device`. `features` are the stack's specialisations.
+    ///
+    /// # Errors
+    /// If the system has no more descriptors or random bytes, or port 0 was asked for.
+    pub fn new(
+        device: D,
+        addressing: &Addressing,
+        features: stack::Features,
+        orders: Orders,
+        shared: Arc<Shared>,
+        service: Service,
+        drain_limit: Duration,
+    ) -> io::Result<Worker<D>> {
+        let (addr, prefix_len) = addressing.addr;
+        let mut config = stack::Config::new(device.hardware_addr().0, addr, prefix_len);
+        config.gateway = addressing.gateway;
+        config.mtu = device.mtu();
+        config.features = features;
+        rustix::rand::getrandom(&mut config.secret[..], rustix::rand::GetRandomFlags::empty())?;
+        let mut stack = Stack::new(config);
+        stack
+            .listen(addressing.port)
+            .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "port 0 cannot be listened on"))?;
+        let events = EventLoop::new()?;
+        if let Some(descriptor) = device.descriptor() {
+            events.add(&descriptor, DEVICE, Interest::READ, Trigger::Level)?;
+        }
+        events.add(&orders, ORDERS, Interest::READ, Trigger::Level)?;
+        let web = Web { service, connections: Slab::new(), spare: Vec::new() };
+        Ok(Worker {
+            device,
+            stack,
+            port: addressing.port,
+            web,
+            events,
+            orders,
+            shared,
+            drain_limit,
+            drain_until: None,
+            waits_for_room: false,
+        })
+    }
+
+    /// Serves until ordered to drain and nothing is left to do. Gives the device back.
+    ///
+    /// # Errors
+    /// If the device became useless, or waiting for it.
+    pub fn run(mut self) -> io::Result<D> {
+        let mut more = false;
+        loop {
+            self.wait(more)?;
+            let now = self.events.now();
+            self.web.service.set_time(now, unix_now());
+            more = self.receive(now)?;
+            if self.stack.poll_timeout().is_some_and(|due| due <= now) {
+                self.stack.handle_timeout(now, &mut self.web);
+            }
+            more |= self.transmit(now)?;
+            while let Some(event) = self.stack.poll_event() {
+                report(event);
+            }
+            if self.drain_until.is_some_and(|until| self.web.connections.is_empty() || now >= until) && !more
+            {
+                break;
+            }
+        }
+        if let Some(log) = &mut self.web.service.log {
+            log.flush();
+        }
+        self.shared.add_stats(&self.web.service.stats);
+        self.shared.add_device_stats(&self.device.stats());
+        Ok(self.device)
+    }
+
+    /// Waits for a frame, a timer or an order; only looks when there is `more` to do.
+    fn wait(&mut self, more: bool) -> io::Result<()> {
+        let deadline = if more {
+            Some(Instant::ZERO)
+        } else {
+            if let Some(log) = &mut self.web.service.log {
+                log.flush();
+            }
+            [self.stack.poll_timeout(), self.device.next_arrival(), self.drain_until]
+                .into_iter()
+                .flatten()
+                .min()
+        };
+        let ordered = self.events.turn(deadline)?.iter().any(|event| event.token == ORDERS);
+        if ordered {
+            self.obey();
+        }
+        Ok(())
+    }
+
+    /// Takes in a batch; whether there may be more.
+    fn receive(&mut self, now: Instant) -> io::Result<bool> {
+        for _ in 0..RECEIVE_BATCH {
+            match self.device.receive(now)? {
+                Some(frame) => self.stack.handle_frame(now, frame.bytes, frame.checksum, &mut self.web),
+                None => return Ok(false),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Sends what there is to send; whether there may be more that the device has room for.
+    fn transmit(&mut self, now: Instant) -> io::Result<bool> {
+        let capabilities = self.device.capabilities();
+        let mut more = true;
+        let mut has_room = true;
+        for _ in 0..TRANSMIT_BATCH {
+            has_room = self.device.can_transmit();
+            if !has_room {
+                break;
+            }
+            let device = &mut self.device;
+            let send =
+                |transmission: &netstack::transmission::Transmission<'_>| device.transmit(now, transmission);
+            match self.stack.poll_transmit(now, &capabilities, &mut self.web, send) {
+                Some(sent) => sent?,
+                None => {
+                    more = false;
+                    break;
+                }
+            }
+        }
+        self.device.flush(now)?;
+        if has_room == self.waits_for_room {
+            self.waits_for_room = !has_room;
+            let interest = if has_room { Interest::READ } else { Interest::BOTH };
+            if let Some(descriptor) = self.device.descriptor() {
+                self.events.modify(&descriptor, DEVICE, interest, Trigger::Level)?;
+            }
+        }
+        Ok(more && has_room)
+    }
+
+    fn obey(&mut self) {
+        while let Some(order) = self.orders.next() {
+            match order {
+                Order::Reload => self.web.service.site = self.shared.site(),
+                Order::Drain if self.drain_until.is_some() => {}
+                Order::Drain => {
+                    self.stack.unlisten(self.port);
+                    self.web.service.draining = true;
+                    self.drain_until = Some(self.events.now() + self.drain_limit);
+                    let keys: Vec<usize> = self.web.connections.iter().map(|(key, _)| key).collect();
+                    for key in keys {
+                        if let Some(record) = self.web.connections.get_mut(key) {
+                            record.conn.drain();
+                            self.stack.wake(Key(key as u32));
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Application for Web {
+    type Stream<'a> = Exchange<'a>;
+
+    fn accept(&mut self, _now: Instant, pcb: Pcb) -> Option<Key> {
+        let peer = Some(SocketAddr::V4(pcb.remote()));
+        let conn = match self.spare.pop() {
+            Some(mut conn) => {
+                conn.reset(&mut self.service, peer);
+                conn
+            }
+            None => Conn::new(&mut self.service, peer),
+        };
+        let key = self.connections.insert(Record { pcb, conn });
+        u32::try_from(key).ok().map(Key)
+    }
+
+    fn connection(&mut self, key: Key) -> Option<(&mut Pcb, Exchange<'_>)> {
+        let record = self.connections.get_mut(key.0 as usize)?;
+        Some((&mut record.pcb, Exchange { conn: &mut record.conn, service: &mut self.service }))
+    }
+
+    fn closed(&mut self, _now: Instant, key: Key, _reason: CloseReason) {
+        if let Some(Record { mut conn, .. }) = self.connections.try_remove(key.0 as usize) {
+            self.service.stats.closed += 1;
+            if self.spare.len() < MAX_SPARE {
+                // Let go of the site that its responses were of.
+                conn.forget();
+                self.spare.push(conn);
+            }
+        }
+    }
+}
+
+impl PayloadSource for Exchange<'_> {
+    fn end(&self) -> u64 {
+        self.conn.end()
+    }
+
+    fn is_finished(&self) -> bool {
+        self.conn.is_finished()
+    }
+
+    fn pieces<'a>(&'a self, offset: u64, len: usize, out: &mut Pieces<'a>) {
+        self.conn.pieces(offset, len, out);
+    }
+
+    fn acknowledged(&mut self, offset: u64) {
+        self.conn.acknowledged(offset);
+        self.conn.resume(self.service);
+    }
+}
+
+impl Stream for Exchange<'_> {
+    fn receive(&mut self, _now: Instant, bytes: &[u8]) -> usize {
+        self.conn.on_bytes(self.service, bytes)
+    }
+
+    fn window(&self) -> usize {
+        self.conn.window(self.service)
+    }
+
+    fn receive_finished(&mut self, _now: Instant) {
+        self.conn.on_end(self.service);
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.conn.deadline(self.service)
+    }
+
+    fn timeout(&mut self, _now: Instant) {
+        self.conn.on_timeout(self.service);
+    }
+
+    fn is_aborted(&self) -> bool {
+        self.conn.is_aborted()
+    }
+}
+
+/// Where a stack listens.
+pub fn listen_addr(addressing: &Addressing) -> SocketAddr {
+    SocketAddrV4::new(addressing.addr.0, addressing.port).into()
+}
+
+/// Adds up counters of devices.
+pub(super) fn add_device_stats(sum: &mut device::Stats, other: &device::Stats) {
+    sum.rx_frames += other.rx_frames;
+    sum.rx_bytes += other.rx_bytes;
+    sum.rx_dropped += other.rx_dropped;
+    sum.tx_frames += other.tx_frames;
+    sum.tx_bytes += other.tx_bytes;
+    sum.tx_dropped += other.tx_dropped;
+}
+
+fn report(event: Event) {
+    match event {
+        Event::AddressConflict { hardware_addr } => {
+            tracing::warn!("another host claims our address: {hardware_addr:02x?}");
+        }
+        Event::Unreachable { addr } => tracing::debug!("{addr} does not answer ARP"),
+        Event::BacklogOverflow { lost } => {
+            tracing::warn!("{lost} half-open connections gave way to newer ones")
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! The server on the kernel's sockets, over raw sockets: every case, torn requests, many connections, replaced sites,
+//! draining.
+
+mod support;
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use cheetah::server::{Config, Server};
+use support::{CASES, hello_etag, read_response, split_response};
+
+fn server() -> Server {
+    server_with(&Config::default(), 1)
+}
+
+fn server_with(config: &Config, workers: usize) -> Server {
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    Server::on_kernel(support::site(), any, workers, config).unwrap()
+}
+
+fn connect(server: &Server) -> TcpStream {
+    let stream = TcpStream::connect(server.addr()).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    stream.set_nodelay(true).unwrap();
+    stream
+}
+
+fn ends(stream: &mut TcpStream) -> bool {
+    matches!(stream.read(&mut [0]), Ok(0))
+}
+
+#[test]
+fn every_case() {
+    let (server, etag) = (server(), hello_etag());
+    let mut kept = connect(&server);
+    for case in CASES {
+        kept.write_all(&case.bytes(&etag)).unwrap();
+        case.check(&read_response(&mut kept, case.is_head()), &etag);
+        if case.closes {
+            kept.shutdown(Shutdown::Write).unwrap();
+            assert!(ends(&mut kept), "{}", case.request);
+            kept = connect(&server);
+        }
+    }
+    drop(kept);
+    let stats = server.shut_down().unwrap();
+    assert_eq!(stats.total_responses(), CASES.len() as u64);
+    assert_eq!(stats.connections, stats.closed);
+}
+
+#[test]
+fn every_case_torn() {
+    let (server, etag) = (server(), hello_etag());
+    for case in CASES.iter().filter(|case| case.request.len() < 90) {
+        let mut stream = connect(&server);
+        let request = case.bytes(&etag);
+        for chunk in request.chunks(7) {
+            // A refusal may come before all of the request is sent.
+            if stream.write_all(chunk).is_err() {
+                break;
+            }
+            std::thread::sleep(Duration::from_micros(300));
+        }
+        case.check(&read_response(&mut stream, case.is_head()), &etag);
+    }
+}
+
+#[test]
+fn pipelined_requests_are_answered_in_order() {
+    let server = server();
+    let mut stream = connect(&server);
+    let count = 2000;
+    let mut writer = stream.try_clone().unwrap();
+    let sender = std::thread::spawn(move || {
+        for i in 0..count {
+            let path = if i % 100 == 7 { "big.bin" } else { "hello.txt" };
+            write!(writer, "GET /{path} HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+        }
+        writer.shutdown(Shutdown::Write).unwrap();
+    });
+    let mut all = Vec::new();
+    stream.read_to_end(&mut all).unwrap();
+    sender.join().unwrap();
+    let mut rest = &all[..];
+    for i in 0..count {
+        let (response, after) = split_response(rest, false).unwrap();
+        let expected: usize = if i % 100 == 7 { 1_000_003 } else { 13 };
+        assert_eq!((response.status, response.body.len()), (200, expected), "{i}");
+        rest = after;
+    }
+    assert!(rest.is_empty());
+}
+
+#[test]
+fn a_slow_reader_gets_everything() {
+    let server = server();
+    let mut stream = connect(&server);
+    stream.write_all(b"GET /big.bin HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
+    let mut all = Vec::new();
+    let mut chunk = [0; 30_000];
+    loop {
+        let n = stream.read(&mut chunk).unwrap();
+        if n == 0 {
+            break;
+        }
+        all.extend_from_slice(&chunk[..n]);
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert!(split_response(&all, false).unwrap().0.body == support::noise(1_000_003));
+}
+
+#[test]
+fn random_bytes_are_refused_and_the_server_lives_on() {
+    let server = server();
+    let noise = support::noise(200_000);
+    for (i, chunk) in noise.chunks(1000).enumerate() {
+        let mut stream = connect(&server);
+        // The answer may come, and the connection end, while we still write.
+        let _ = stream.write_all(chunk);
+        let _ = stream.shutdown(Shutdown::Write);
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        let sane =
+            answer.is_empty() || answer.starts_with(b"HTTP/1.1 4") || answer.starts_with(b"HTTP/1.1 5");
+        assert!(sane, "{i}: {:?}", String::from_utf8_lossy(&answer));
+    }
+    let mut stream = connect(&server);
+    stream.write_all(b"GET /hello.txt HTTP/1.0\r\n\r\n").unwrap();
+    assert_eq!(read_response(&mut stream, false).body, b"hello, world\n");
+}
+
+#[test]
+fn an_answer_to_a_refused_upload_is_seen() {
+    let server = server();
+    for _ in 0..20 {
+        let mut stream = connect(&server);
+        let head = b"POST /hello.txt HTTP/1.1\r\nHost: a\r\nContent-Length: 150000\r\n\r\n";
+        stream.write_all(head).unwrap();
+        // More than was said to be skipped, less than what is thrown away: without lingering this is a reset.
+        stream.write_all(&[b'x'; 150_000]).unwrap();
+        assert_eq!(read_response(&mut stream, false).status, 405);
+        stream.shutdown(Shutdown::Write).unwrap();
+        assert!(ends(&mut stream));
+    }
+}
+
+#[test]
+fn two_thousand_connections_at_once() {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let wanted = rustix::process::Rlimit { current: limit.maximum, maximum: limit.maximum };
+    let _ = rustix::process::setrlimit(rustix::process::Resource::Nofile, wanted);
+    let allowed = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
+    if allowed < 4500 {
+        eprintln!("skipped: only {allowed} descriptors are allowed");
+        return;
+    }
+    let server = server();
+    let mut streams: Vec<TcpStream> = (0..2000).map(|_| connect(&server)).collect();
+    for round in 0..2 {
+        for stream in &mut streams {
+            stream.write_all(b"GET /noindex/file.bin HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+        }
+        for (i, stream) in streams.iter_mut().enumerate() {
+            assert_eq!(read_response(stream, false).body.len(), 3000, "{i} in round {round}");
+        }
+    }
+    drop(streams);
+    let stats = server.shut_down().unwrap();
+    assert_eq!((stats.connections, stats.total_responses()), (2000, 4000));
+}
+
+/// Resident memory of this process in bytes.
+fn resident() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+    statm.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4096
+}
+
+#[test]
+fn memory_stays_flat_over_connections() {
+    let server = server();
+    let cycle = |connections: usize| {
+        for _ in 0..connections {
+            let mut stream = connect(&server);
+            stream.write_all(b"GET /noindex/file.bin HTTP/1.0\r\n\r\n").unwrap();
+            assert_eq!(read_response(&mut stream, false).body.len(), 3000);
+        }
+    };
+    cycle(2000);
+    let before = resident();
+    cycle(4000);
+    let grown = resident().saturating_sub(before);
+    // Other tests run in this process, so allow for them; a leak of one buffer a connection would be many times this.
+    assert!(grown < 16 << 20, "grew by {grown} bytes in 4000 connections");
+}
+
+#[test]
+fn workers_share_a_port() {
+    let server = server_with(&Config::default(), 3);
+    for _ in 0..60 {
+        let mut stream = connect(&server);
+        stream.write_all(b"GET /hello.txt HTTP/1.0\r\n\r\n").unwrap();
+        assert_eq!(read_response(&mut stream, false).body, b"hello, world\n");
+    }
+    assert_eq!(server.shut_down().unwrap().total_responses(), 60);
+}
+
+#[test]
+fn a_replaced_site_is_taken_up_without_dropping_a_connection() {
+    let server = server();
+    let mut kept = connect(&server);
+    kept.write_all(b"GET /hello.txt HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    assert_eq!(read_response(&mut kept, false).body, b"hello, world\n");
+    // One response is under way while the site changes.
+    let mut slow = connect(&server);
+    slow.write_all(b"GET /big.bin HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    slow.read_exact(&mut [0; 100]).unwrap();
+    server.replace_site(Arc::new(support::site_of(&[("hello.txt", b"new\n".to_vec())])));
+    let patience = Instant::now() + Duration::from_secs(10);
+    loop {
+        kept.write_all(b"GET /hello.txt HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+        let body = read_response(&mut kept, false).body;
+        if body == b"new\n" {
+            break;
+        }
+        assert!(Instant::now() < patience, "{body:?}");
+    }
+    slow.shutdown(Shutdown::Write).unwrap();
+    let mut rest = Vec::new();
+    slow.read_to_end(&mut rest).unwrap();
+    assert!(rest.ends_with(&support::noise(1_000_003)[900_000..]));
+}
+
+#[test]
+fn draining_finishes_what_was_begun() {
+    let server = server();
+    let addr = server.addr();
+    let mut idle = connect(&server);
+    let mut busy = connect(&server);
+    busy.write_all(b"GET /big.bin HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    busy.read_exact(&mut [0; 100]).unwrap();
+    let mut torn = connect(&server);
+    torn.write_all(b"GET /hello.txt HT").unwrap();
+    std::thread::sleep(Duration::from_millis(100));
+    let draining = std::thread::spawn(move || server.shut_down().unwrap());
+    assert!(ends(&mut idle));
+    assert!(TcpStream::connect(addr).is_err(), "still listening");
+    torn.write_all(b"TP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    let response = read_response(&mut torn, false);
+    assert_eq!(response.field("connection"), Some("close"));
+    let mut rest = Vec::new();
+    busy.read_to_end(&mut rest).unwrap();
+    assert!(rest.ends_with(&support::noise(1_000_003)[900_000..]));
+    assert_eq!(draining.join().unwrap().total_responses(), 2);
+}
+
+#[test]
+fn an_address_in_use_is_an_error() {
+    let server = server();
+    let error = Server::on_kernel(support::site(), server.addr(), 1, &Config::default()).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse);
+}

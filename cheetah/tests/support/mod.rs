@@ -1,0 +1,339 @@
+//! What several test programs use: a small site, requests with what they must give, and a reader of responses.
+
+#![allow(dead_code, reason = "each test program uses a part")]
+
+use std::io::Read;
+use std::sync::{Arc, LazyLock};
+
+use cheetah::site::Site;
+use cheetah::site::pack;
+use fsstack::image::build::Mtime;
+use fsstack::{BuildOptions, Builder};
+
+/// 06 Nov 1994 08:49:37 GMT
+pub const MODIFIED: i64 = 784_111_777;
+
+/// Bytes that differ from place to place.
+pub fn noise(len: usize) -> Vec<u8> {
+    (0..len as u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect()
+}
+
+/// The files of the test site.
+pub fn files() -> &'static [(&'static str, Vec<u8>)] {
+    static FILES: LazyLock<Vec<(&str, Vec<u8>)>> = LazyLock::new(|| {
+        vec![
+            ("index.html", b"<!doctype html><title>home</title>".to_vec()),
+            ("hello.txt", b"hello, world\n".to_vec()),
+            ("empty", Vec::new()),
+            ("a b/c&d.txt", b"odd name\n".to_vec()),
+            ("docs/index.html", b"<h1>docs</h1>".to_vec()),
+            ("docs/deep/er/file.css", b"p { margin: 0 }\n".to_vec()),
+            ("noindex/file.bin", noise(3000)),
+            ("big.bin", noise(1_000_003)),
+        ]
+    });
+    &FILES
+}
+
+/// A site of these files.
+pub fn site_of(files: &[(&str, Vec<u8>)]) -> Site {
+    let mut builder = Builder::in_memory(&BuildOptions::default()).unwrap();
+    for (path, contents) in files {
+        let mtime = Mtime { seconds: MODIFIED, nanoseconds: 5 };
+        pack::add(&mut builder, path.as_bytes(), mtime, &contents[..]).unwrap();
+    }
+    let (device, _) = builder.finish().unwrap();
+    Site::from_bytes(device.into_bytes()).unwrap()
+}
+
+/// The test site.
+pub fn site() -> Arc<Site> {
+    static SITE: LazyLock<Arc<Site>> = LazyLock::new(|| Arc::new(site_of(files())));
+    Arc::clone(&SITE)
+}
+
+/// What a response's body must be.
+#[derive(Clone, Copy, Debug)]
+pub enum Body {
+    /// The file of that name.
+    File(&'static str),
+    /// These bytes of the file of that name.
+    Part(&'static str, usize, usize),
+    /// Nothing.
+    Empty,
+    /// A page that says the status.
+    Page,
+}
+
+/// A request and what must come of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Case {
+    pub request: &'static str,
+    pub status: u16,
+    /// Lines that the head must hold.
+    pub has: &'static [&'static str],
+    /// Names of fields that it must not hold.
+    pub lacks: &'static [&'static str],
+    pub body: Body,
+    /// Whether the server closes after it.
+    pub closes: bool,
+}
+
+const fn case(request: &'static str, status: u16, body: Body) -> Case {
+    Case { request, status, has: &[], lacks: &[], body, closes: false }
+}
+
+/// Requests of all kinds. `$ETAG` stands for the entity tag of `hello.txt`.
+pub const CASES: &[Case] = &[
+    Case {
+        has: &[
+            "Content-Type: text/html; charset=utf-8",
+            "Content-Length: 34",
+            "Accept-Ranges: bytes",
+            "Server: cheetah",
+        ],
+        lacks: &["Connection"],
+        ..case("GET / HTTP/1.1\r\nHost: a\r\n\r\n", 200, Body::File("index.html"))
+    },
+    Case {
+        has: &["Last-Modified: Sun, 06 Nov 1994 08:49:37 GMT", "Content-Type: text/plain; charset=utf-8"],
+        ..case("GET /hello.txt HTTP/1.1\r\nHost: a\r\n\r\n", 200, Body::File("hello.txt"))
+    },
+    Case {
+        has: &["Content-Length: 13"],
+        ..case("HEAD /hello.txt HTTP/1.1\r\nHost: a\r\n\r\n", 200, Body::Empty)
+    },
+    Case { has: &["Content-Length: 0"], ..case("GET /empty HTTP/1.1\r\nHost: a\r\n\r\n", 200, Body::Empty) },
+    case("GET /big.bin HTTP/1.1\r\nHost: a\r\n\r\n", 200, Body::File("big.bin")),
+    case("GET /a%20b/c%26d.txt HTTP/1.1\r\nHost: a\r\n\r\n", 200, Body::File("a b/c&d.txt")),
+    case("GET /docs/../hello.txt HTTP/1.1\r\nHost: a\r\n\r\n", 200, Body::File("hello.txt")),
+    case(
+        "GET //docs/./deep//er/file.css?v=1 HTTP/1.1\r\nHost: a\r\n\r\n",
+        200,
+        Body::File("docs/deep/er/file.css"),
+    ),
+    case("GET http://a/hello.txt HTTP/1.1\r\nHost: a\r\n\r\n", 200, Body::File("hello.txt")),
+    case("GET /docs/ HTTP/1.1\r\nHost: a\r\n\r\n", 200, Body::File("docs/index.html")),
+    Case { has: &["Location: /docs/"], ..case("GET /docs HTTP/1.1\r\nHost: a\r\n\r\n", 301, Body::Page) },
+    Case {
+        has: &["Location: /docs/?x=%22&y"],
+        ..case("GET //docs?x=%22&y HTTP/1.1\r\nHost: a\r\n\r\n", 301, Body::Page)
+    },
+    // A folder without an index gives nothing away.
+    case("GET /noindex HTTP/1.1\r\nHost: a\r\n\r\n", 404, Body::Page),
+    case("GET /noindex/ HTTP/1.1\r\nHost: a\r\n\r\n", 404, Body::Page),
+    case("GET /noindex/file.bin HTTP/1.1\r\nHost: a\r\n\r\n", 200, Body::File("noindex/file.bin")),
+    case("GET /hello.txt/ HTTP/1.1\r\nHost: a\r\n\r\n", 404, Body::Page),
+    case("GET /nothing HTTP/1.1\r\nHost: a\r\n\r\n", 404, Body::Page),
+    case("HEAD /nothing HTTP/1.1\r\nHost: a\r\n\r\n", 404, Body::Empty),
+    case("GET /../hello.txt HTTP/1.1\r\nHost: a\r\n\r\n", 400, Body::Page),
+    case("GET /%2e%2e/hello.txt HTTP/1.1\r\nHost: a\r\n\r\n", 400, Body::Page),
+    case("GET /hello%00.txt HTTP/1.1\r\nHost: a\r\n\r\n", 400, Body::Page),
+    case("GET /%zz HTTP/1.1\r\nHost: a\r\n\r\n", 400, Body::Page),
+    // Versions and persistence.
+    Case {
+        has: &["Connection: close"],
+        closes: true,
+        ..case("GET /hello.txt HTTP/1.0\r\n\r\n", 200, Body::File("hello.txt"))
+    },
+    Case {
+        has: &["Connection: keep-alive"],
+        ..case("GET /hello.txt HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", 200, Body::File("hello.txt"))
+    },
+    Case {
+        has: &["Connection: close"],
+        closes: true,
+        ..case(
+            "GET /hello.txt HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+            200,
+            Body::File("hello.txt"),
+        )
+    },
+    Case { closes: true, ..case("GET / HTTP/1.1\r\n\r\n", 400, Body::Page) },
+    Case { closes: true, ..case("GET / HTTP/2.0\r\nHost: a\r\n\r\n", 505, Body::Page) },
+    Case { closes: true, ..case("nonsense\r\n\r\n", 400, Body::Page) },
+    // Methods and content.
+    Case { has: &["Allow: GET, HEAD"], ..case("DELETE / HTTP/1.1\r\nHost: a\r\n\r\n", 405, Body::Page) },
+    Case {
+        has: &["Allow: GET, HEAD"],
+        ..case("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nGET /", 405, Body::Page)
+    },
+    Case { has: &["Allow: GET, HEAD"], ..case("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", 405, Body::Page) },
+    case("BREW /pot HTTP/1.1\r\nHost: a\r\n\r\n", 501, Body::Page),
+    case("GET /hello.txt HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc", 200, Body::File("hello.txt")),
+    Case {
+        closes: true,
+        ..case("GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999\r\n\r\n", 413, Body::Page)
+    },
+    Case {
+        closes: true,
+        ..case("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n", 411, Body::Page)
+    },
+    Case {
+        closes: true,
+        ..case(
+            "PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n",
+            405,
+            Body::Page,
+        )
+    },
+    // Conditions.
+    Case {
+        has: &["ETag: $ETAG"],
+        lacks: &["Content-Length", "Content-Type"],
+        ..case(
+            "GET /hello.txt HTTP/1.1\r\nHost: a\r\nIf-None-Match: \"x\", W/$ETAG\r\n\r\n",
+            304,
+            Body::Empty,
+        )
+    },
+    case(
+        "GET /hello.txt HTTP/1.1\r\nHost: a\r\nIf-None-Match: \"x\"\r\n\
+         If-Modified-Since: Sun, 06 Nov 2094 08:49:37 GMT\r\n\r\n",
+        200,
+        Body::File("hello.txt"),
+    ),
+    case(
+        "GET /hello.txt HTTP/1.1\r\nHost: a\r\nIf-Modified-Since: Sun, 06 Nov 1994 08:49:37 GMT\r\n\r\n",
+        304,
+        Body::Empty,
+    ),
+    case(
+        "HEAD /hello.txt HTTP/1.1\r\nHost: a\r\nIf-Modified-Since: Sun, 06 Nov 1994 08:49:36 GMT\r\n\r\n",
+        200,
+        Body::Empty,
+    ),
+    case("GET /hello.txt HTTP/1.1\r\nHost: a\r\nIf-Match: \"x\"\r\n\r\n", 412, Body::Page),
+    case(
+        "GET /hello.txt HTTP/1.1\r\nHost: a\r\nIf-Unmodified-Since: Sun, 06 Nov 1994 08:49:36 GMT\r\n\r\n",
+        412,
+        Body::Page,
+    ),
+    // Ranges.
+    Case {
+        has: &["Content-Range: bytes 7-11/13", "Content-Length: 5", "ETag: $ETAG"],
+        ..case(
+            "GET /hello.txt HTTP/1.1\r\nHost: a\r\nRange: bytes=7-11\r\n\r\n",
+            206,
+            Body::Part("hello.txt", 7, 12),
+        )
+    },
+    Case {
+        has: &["Content-Range: bytes 999000-1000002/1000003"],
+        ..case(
+            "GET /big.bin HTTP/1.1\r\nHost: a\r\nRange: bytes=-1003\r\n\r\n",
+            206,
+            Body::Part("big.bin", 999_000, 1_000_003),
+        )
+    },
+    Case {
+        has: &["Content-Range: bytes */13"],
+        ..case("GET /hello.txt HTTP/1.1\r\nHost: a\r\nRange: bytes=13-\r\n\r\n", 416, Body::Page)
+    },
+    case("GET /hello.txt HTTP/1.1\r\nHost: a\r\nRange: bytes=0-1,3-4\r\n\r\n", 200, Body::File("hello.txt")),
+    case("HEAD /hello.txt HTTP/1.1\r\nHost: a\r\nRange: bytes=0-1\r\n\r\n", 200, Body::Empty),
+    case(
+        "GET /hello.txt HTTP/1.1\r\nHost: a\r\nRange: bytes=0-1\r\nIf-Range: $ETAG\r\n\r\n",
+        206,
+        Body::Part("hello.txt", 0, 2),
+    ),
+    case(
+        "GET /hello.txt HTTP/1.1\r\nHost: a\r\nRange: bytes=0-1\r\nIf-Range: \"x\"\r\n\r\n",
+        200,
+        Body::File("hello.txt"),
+    ),
+];
+
+/// The entity tag of `hello.txt`.
+pub fn hello_etag() -> String {
+    let site = site();
+    let cheetah::site::Found::File(file) = site.find(b"/hello.txt") else { panic!("no hello.txt") };
+    String::from_utf8(site.validators(file).etag.to_vec()).unwrap()
+}
+
+impl Case {
+    /// The request's bytes.
+    pub fn bytes(&self, etag: &str) -> Vec<u8> {
+        self.request.replace("$ETAG", etag).into_bytes()
+    }
+
+    /// Whether the request is a HEAD.
+    pub fn is_head(&self) -> bool {
+        self.request.starts_with("HEAD ")
+    }
+
+    /// Complains about whatever is wrong with `response`.
+    pub fn check(&self, response: &Response, etag: &str) {
+        let context = || format!("{:?}\n{}", self.request, response.head);
+        assert_eq!(response.status, self.status, "{}", context());
+        assert!(response.head.contains("\r\nDate: "), "{}", context());
+        for line in self.has {
+            let line = format!("\r\n{}\r\n", line.replace("$ETAG", etag));
+            assert!(response.head.contains(&line), "{line:?} is missing: {}", context());
+        }
+        for name in self.lacks {
+            assert_eq!(response.field(name), None, "{}", context());
+        }
+        let says_close = response.field("connection").is_some_and(|value| value == "close");
+        assert_eq!(says_close, self.closes, "{}", context());
+        let files = files();
+        let contents = |name: &str| &files.iter().find(|(file, _)| *file == name).unwrap().1;
+        match self.body {
+            Body::File(name) => assert!(response.body == *contents(name), "{}", context()),
+            Body::Part(name, from, to) => assert!(response.body == contents(name)[from..to], "{}", context()),
+            Body::Empty => assert!(response.body.is_empty(), "{}", context()),
+            Body::Page => {
+                let title = format!("<title>{} ", self.status);
+                assert!(String::from_utf8_lossy(&response.body).contains(&title), "{}", context());
+            }
+        }
+    }
+}
+
+/// A response as read from a stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Response {
+    pub status: u16,
+    pub head: String,
+    pub body: Vec<u8>,
+}
+
+impl Response {
+    /// The value of a field.
+    pub fn field(&self, name: &str) -> Option<&str> {
+        self.head.lines().skip(1).find_map(|line| {
+            let (field, value) = line.split_once(": ")?;
+            field.eq_ignore_ascii_case(name).then_some(value)
+        })
+    }
+}
+
+/// Splits one response off the front of `bytes`; `None` if it is not all there.
+pub fn split_response<'a>(bytes: &'a [u8], to_head: bool) -> Option<(Response, &'a [u8])> {
+    let end = bytes.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
+    let head = String::from_utf8(bytes[..end].to_vec()).unwrap();
+    let mut words = head.split(' ');
+    assert_eq!(words.next(), Some("HTTP/1.1"), "{head}");
+    let status = words.next().unwrap().parse().unwrap();
+    let mut response = Response { status, head, body: Vec::new() };
+    let has_body = !to_head && status != 304;
+    let len = if has_body { response.field("content-length").unwrap().parse().unwrap() } else { 0 };
+    let rest = &bytes[end..];
+    response.body = rest.get(..len)?.to_vec();
+    Some((response, &rest[len..]))
+}
+
+/// Reads one response from a socket.
+pub fn read_response(stream: &mut impl Read, to_head: bool) -> Response {
+    let mut bytes = Vec::new();
+    let mut chunk = [0; 65536];
+    loop {
+        if let Some((response, rest)) = split_response(&bytes, to_head) {
+            assert!(rest.is_empty(), "more than one response: {:?}", String::from_utf8_lossy(rest));
+            return response;
+        }
+        let n = stream.read(&mut chunk).unwrap();
+        assert!(n > 0, "ended early: {:?}", String::from_utf8_lossy(&bytes));
+        bytes.extend_from_slice(&chunk[..n]);
+    }
+}
