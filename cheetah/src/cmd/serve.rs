@@ -2,15 +2,21 @@
 
 use std::fs;
 use std::io::Write;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow, bail};
 use cheetah::access_log::Format;
 use cheetah::server::{Config, Server, Signals};
 use cheetah::site::Site;
+use cheetah::transport::device::{self, DeviceOptions, FaultOptions, Interface};
+use cheetah::transport::stack::Addressing;
 use fsstack::device::{AtomicFile, MemoryDevice};
+
+use netstack::device::sys::link;
+use netstack::stack;
 
 use super::{Usage, pack};
 
@@ -23,12 +29,33 @@ pub(super) struct Arguments {
     /// A folder, or an image made by `cheetah pack`
     #[arg(value_name = "DIR|SITE.img")]
     source: PathBuf,
-    /// Where to listen on the kernel's sockets
-    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:8080")]
-    listen: String,
-    /// What carries the connections
+    /// Where to listen: by default 127.0.0.1:8080 on the kernel's sockets, port 80 of --addr on our own TCP/IP
+    #[arg(long, value_name = "ADDR:PORT")]
+    listen: Option<String>,
+    /// What carries the connections: kernel (its sockets), or our own TCP/IP on tap or packet
     #[arg(long, value_name = "NET", default_value = "kernel")]
-    net: String,
+    net: Net,
+    /// The interface: a TAP device's name (made if missing), or any Ethernet interface for packet
+    #[arg(long, value_name = "NAME")]
+    dev: Option<String>,
+    /// Our own address, which the kernel must not have
+    #[arg(long, value_name = "IP/PREFIX")]
+    addr: Option<Network>,
+    /// The way out of that network
+    #[arg(long, value_name = "IP")]
+    gateway: Option<Ipv4Addr>,
+    /// Give the kernel's end of the TAP device this address, and set it up
+    #[arg(long, value_name = "IP")]
+    host_addr: Option<Ipv4Addr>,
+    /// Put an emulated adapter with that buffer layout in front of the device (as `lance`)
+    #[arg(long, value_name = "LAYOUT")]
+    nic: Option<String>,
+    /// Damage on the wire, for tests: drop, duplicate, corrupt, reorder, seed, as in drop=2%,seed=7
+    #[arg(long, value_name = "FAULT=P,...")]
+    fault: Option<FaultOptions>,
+    /// Write every frame to a capture file
+    #[arg(long, value_name = "FILE")]
+    pcap: Option<PathBuf>,
     /// Event-driven threads, sharing the port
     #[arg(long, value_name = "N", default_value_t = 1)]
     workers: usize,
@@ -38,9 +65,10 @@ pub(super) struct Arguments {
     /// What a line of the access log looks like
     #[arg(long, value_name = "FORMAT", default_value = "combined", value_enum)]
     log_format: LogFormat,
-    /// Switch specialisations off, to measure what each is worth
+    /// Switch specialisations off, to measure what each is worth: precomputed-headers, and on our own TCP/IP also
+    /// offload, packet-merging, fused-loops
     #[arg(long, value_name = "FEATURE,...", value_delimiter = ',')]
-    without: Vec<String>,
+    without: Vec<Feature>,
 }
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
@@ -49,30 +77,102 @@ enum LogFormat {
     Json,
 }
 
-pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    if arguments.net != "kernel" {
-        bail!(Usage(format!("--net {} is not there yet; use --net kernel", arguments.net)));
-    }
-    let mut config = Config::default();
-    for feature in &arguments.without {
-        match feature.as_str() {
-            "precomputed-headers" => config.http.precomputed_headers = false,
-            other => bail!(Usage(format!("--without {other}: no such specialisation with --net kernel"))),
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Net {
+    Kernel,
+    Tap,
+    Packet,
+}
+
+impl FromStr for Net {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Net, String> {
+        match text {
+            "kernel" => Ok(Net::Kernel),
+            "tap" => Ok(Net::Tap),
+            "packet" => Ok(Net::Packet),
+            "ring" | "xdp" => {
+                Err(format!("`{text}` is not there yet: use `tap`, or `packet` on an existing interface"))
+            }
+            _ => Err("there are kernel, tap and packet".to_owned()),
         }
     }
-    config.access_log = arguments.access_log.clone().map(|path| {
-        let format = match arguments.log_format {
-            LogFormat::Combined => Format::Combined,
-            LogFormat::Json => Format::Json,
-        };
-        (path, format)
-    });
-    let addr = address(&arguments.listen)?;
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Feature {
+    PrecomputedHeaders,
+    Offload,
+    PacketMerging,
+    FusedLoops,
+}
+
+impl FromStr for Feature {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Feature, String> {
+        match text {
+            "precomputed-headers" => Ok(Feature::PrecomputedHeaders),
+            "offload" => Ok(Feature::Offload),
+            "packet-merging" => Ok(Feature::PacketMerging),
+            "fused-loops" => Ok(Feature::FusedLoops),
+            "precomputed-checksums" | "grouping" | "pcb-pool" => {
+                Err(format!("`{text}` cannot be switched off, for it is not there yet"))
+            }
+            _ => Err("there are precomputed-headers, offload, packet-merging and fused-loops".to_owned()),
+        }
+    }
+}
+
+/// An address with the length of its network's prefix.
+#[derive(Clone, Copy, Debug)]
+struct Network(Ipv4Addr, u8);
+
+impl FromStr for Network {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Network, String> {
+        let (addr, prefix_len) =
+            text.split_once('/').ok_or("give an address and a prefix, as in 10.9.0.2/24")?;
+        let addr = addr.parse().map_err(|_| format!("`{addr}` is no IPv4 address"))?;
+        match prefix_len.parse() {
+            Ok(prefix_len @ 0..=32) => Ok(Network(addr, prefix_len)),
+            _ => Err(format!("`{prefix_len}` is no prefix length: 0 to 32")),
+        }
+    }
+}
+
+pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let config = config(arguments);
+    let place = match arguments.net {
+        Net::Kernel => Place::Kernel(kernel_addr(arguments)?),
+        Net::Tap | Net::Packet => Place::Device(addressing(arguments)?, device_options(arguments)?),
+    };
     let site = Arc::new(load(&arguments.source)?);
-    raise_descriptor_limit();
     let signals = Signals::take()?;
-    let server = Server::on_kernel(site, addr, arguments.workers, &config)
-        .with_context(|| format!("cannot listen on {addr}"))?;
+    let server = match place {
+        Place::Kernel(addr) => {
+            raise_descriptor_limit();
+            Server::on_kernel(site, addr, arguments.workers, &config)
+                .with_context(|| format!("cannot listen on {addr}"))?
+        }
+        Place::Device(addressing, options) => {
+            let features = stack::Features {
+                offload: options.offload,
+                packet_merging: !arguments.without.contains(&Feature::PacketMerging),
+                ..stack::Features::default()
+            };
+            let (device, name) = device::open(&options)?;
+            if !link::get(&name).is_ok_and(|link| link.is_up) {
+                tracing::warn!(
+                    "{name} is not up: give it an address and `ip link set {name} up`, or use --host-addr"
+                );
+            }
+            Server::on_device(site, device, &addressing, features, &config)
+                .with_context(|| format!("cannot serve on {name}"))?
+        }
+    };
     announce(server.addr());
     let source = arguments.source.clone();
     let reload = || load(&source).map(Arc::new).map_err(|error| format!("{error:#}"));
@@ -86,18 +186,94 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Where connections come in.
+enum Place {
+    Kernel(SocketAddr),
+    Device(Addressing, DeviceOptions),
+}
+
+fn config(arguments: &Arguments) -> Config {
+    let mut config = Config::default();
+    config.http.precomputed_headers = !arguments.without.contains(&Feature::PrecomputedHeaders);
+    config.access_log = arguments.access_log.clone().map(|path| {
+        let format = match arguments.log_format {
+            LogFormat::Combined => Format::Combined,
+            LogFormat::Json => Format::Json,
+        };
+        (path, format)
+    });
+    config
+}
+
+/// Checks that nothing was asked of the kernel's sockets that they do not do.
+fn kernel_addr(arguments: &Arguments) -> anyhow::Result<SocketAddr> {
+    let device_only = [
+        ("--dev", arguments.dev.is_some()),
+        ("--addr", arguments.addr.is_some()),
+        ("--gateway", arguments.gateway.is_some()),
+        ("--host-addr", arguments.host_addr.is_some()),
+        ("--nic", arguments.nic.is_some()),
+        ("--fault", arguments.fault.is_some()),
+        ("--pcap", arguments.pcap.is_some()),
+        ("--without", arguments.without.iter().any(|&feature| feature != Feature::PrecomputedHeaders)),
+    ];
+    if let Some((option, _)) = device_only.iter().find(|(_, given)| *given) {
+        let what = if *option == "--without" { "that --without" } else { option };
+        bail!(Usage(format!("{what} is for our own TCP/IP: add --net tap or --net packet")));
+    }
+    let text = arguments.listen.as_deref().unwrap_or("127.0.0.1:8080");
+    let mut found = text.to_socket_addrs().map_err(|error| {
+        anyhow!(Usage(format!("--listen {text}: {error} (give an address and a port, as in 127.0.0.1:8080)")))
+    })?;
+    found.next().ok_or_else(|| anyhow!(Usage(format!("--listen {text}: no such address"))))
+}
+
+fn addressing(arguments: &Arguments) -> anyhow::Result<Addressing> {
+    let Some(Network(addr, prefix_len)) = arguments.addr else {
+        bail!(Usage("our own TCP/IP needs an address of its own: --addr IP/PREFIX".to_owned()));
+    };
+    if arguments.workers != 1 {
+        bail!(Usage("one thread serves a device: leave --workers out".to_owned()));
+    }
+    let port = match &arguments.listen {
+        None => 80,
+        Some(text) => match text.parse::<SocketAddr>() {
+            Ok(listen) if listen.ip() == addr || listen.ip().is_unspecified() => listen.port(),
+            Ok(_) => bail!(Usage(format!("--listen {text}: the only address is {addr}"))),
+            Err(error) => bail!(Usage(format!("--listen {text}: {error}"))),
+        },
+    };
+    Ok(Addressing { addr: (addr, prefix_len), gateway: arguments.gateway, port })
+}
+
+fn device_options(arguments: &Arguments) -> anyhow::Result<DeviceOptions> {
+    let interface = match (arguments.net, &arguments.dev) {
+        (Net::Packet, None) => bail!(Usage("--net packet needs an interface: --dev NAME".to_owned())),
+        (Net::Packet, Some(_)) if arguments.host_addr.is_some() => {
+            bail!(Usage("--host-addr is for TAP devices: they have an end of the kernel's".to_owned()))
+        }
+        (Net::Packet, Some(name)) => Interface::Packet { name: name.clone() },
+        (_, name) => Interface::Tap {
+            name: name.clone(),
+            host_addr: arguments.host_addr.zip(arguments.addr.map(|Network(_, prefix_len)| prefix_len)),
+        },
+    };
+    let without = |feature| arguments.without.contains(&feature);
+    Ok(DeviceOptions {
+        nic: arguments.nic.clone(),
+        offload: !without(Feature::Offload),
+        fused_loops: !without(Feature::FusedLoops),
+        faults: arguments.fault,
+        pcap: arguments.pcap.clone(),
+        ..DeviceOptions::new(interface)
+    })
+}
+
 /// The line that tells whoever waits for it that requests are served now.
 fn announce(addr: SocketAddr) {
     // A closed standard output is no reason not to serve.
     let mut out = std::io::stdout().lock();
     let _ = writeln!(out, "listening on http://{addr}/").and_then(|()| out.flush());
-}
-
-fn address(text: &str) -> anyhow::Result<SocketAddr> {
-    let mut found = text.to_socket_addrs().map_err(|error| {
-        anyhow!(Usage(format!("--listen {text}: {error} (give an address and a port, as in 127.0.0.1:8080)")))
-    })?;
-    found.next().ok_or_else(|| anyhow!(Usage(format!("--listen {text}: no such address"))))
 }
 
 /// Opens an image, or packs a folder.

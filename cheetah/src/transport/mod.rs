@@ -3,6 +3,7 @@
 //! A transport owns descriptors and clocks; [`crate::conn`] owns the protocol. Each runs one event-driven loop a thread.
 
 pub mod control;
+pub mod device;
 pub mod kernel;
 pub mod stack;
 

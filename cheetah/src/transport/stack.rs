@@ -99,7 +99,7 @@ impl<D: Device> Worker<D> {
         drain_limit: Duration,
     ) -> io::Result<Worker<D>> {
         let (addr, prefix_len) = addressing.addr;
-        let mut config = stack::Config::new(device.hardware_addr().0, addr, prefix_len);
+        let mut config = stack::Config::new(device.hardware_addr(), addr, prefix_len);
         config.gateway = addressing.gateway;
         config.mtu = device.mtu();
         config.features = features;

@@ -1,0 +1,219 @@
+//! Devices for the stack, put together from options: an interface, and around it an emulated adapter, faults, a tracer.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, BufWriter};
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::SystemTime;
+
+use netstack::device::Device;
+use netstack::device::fault::{FaultDevice, Faults};
+use netstack::device::layout::LayoutDevice;
+use netstack::device::packet::PacketDevice;
+use netstack::device::pcap::{self, PcapWriter, TraceDevice};
+use netstack::device::sys::link;
+use netstack::device::tap::TapDevice;
+use pipe_lib::{CompileOptions, Library};
+use runtime::transfer::{Style, Transfers};
+
+/// Any device.
+pub type AnyDevice = Box<dyn Device + Send>;
+
+/// What carries the frames.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Interface {
+    /// A TAP device, made if there is none of that name.
+    Tap {
+        /// Its name; the kernel chooses one otherwise.
+        name: Option<String>,
+        /// The kernel's end gets this address, and is set up.
+        host_addr: Option<(Ipv4Addr, u8)>,
+    },
+    /// An interface of the machine, by AF_PACKET.
+    Packet {
+        /// Its name.
+        name: String,
+    },
+}
+
+/// Which device, and what stands around it.
+#[derive(Clone, Debug)]
+pub struct DeviceOptions {
+    /// What carries the frames.
+    pub interface: Interface,
+    /// An emulated adapter with the buffer layout of that name.
+    pub nic: Option<String>,
+    /// Let the interface sum and cut, where it can.
+    pub offload: bool,
+    /// Copy and sum in one loop, not in two passes.
+    pub fused_loops: bool,
+    /// What goes wrong on the way.
+    pub faults: Option<FaultOptions>,
+    /// Write every frame to this file.
+    pub pcap: Option<PathBuf>,
+}
+
+impl DeviceOptions {
+    /// The interface as it is.
+    pub fn new(interface: Interface) -> DeviceOptions {
+        DeviceOptions { interface, nic: None, offload: true, fused_loops: true, faults: None, pcap: None }
+    }
+}
+
+/// Why there is no device.
+#[derive(Debug)]
+pub enum DeviceError {
+    /// The interface cannot be opened.
+    Open(String, io::Error),
+    /// Its kernel's end cannot be given an address, or set up.
+    SetUp(String, io::Error),
+    /// No layout of that name; the names that there are.
+    NoLayout(String, Vec<String>),
+    /// No loop for that adapter, or none at all.
+    Transfer(runtime::transfer::TransferError),
+    /// The trace cannot be written.
+    Trace(PathBuf, io::Error),
+}
+
+impl fmt::Display for DeviceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            DeviceError::Open(name, error) => write!(f, "cannot open {name}: {error}"),
+            DeviceError::SetUp(name, error) => write!(f, "cannot set {name} up: {error}"),
+            DeviceError::NoLayout(name, names) => {
+                write!(f, "there is no layout `{name}`; there are {}", names.join(", "))
+            }
+            DeviceError::Transfer(error) => error.fmt(f),
+            DeviceError::Trace(path, error) => write!(f, "cannot write {}: {error}", path.display()),
+        }
+    }
+}
+
+impl core::error::Error for DeviceError {}
+
+/// Opens the device that `options` describe; also the interface's name.
+///
+/// # Errors
+/// See [`DeviceError`].
+pub fn open(options: &DeviceOptions) -> Result<(AnyDevice, String), DeviceError> {
+    let style = if options.fused_loops { Style::Fused } else { Style::Separate };
+    let mut transfers = Transfers::new(CompileOptions::default(), style);
+    let (mut device, name) = open_interface(options, &mut transfers)?;
+    if let Some(nic) = &options.nic {
+        let library = Library::standard();
+        let Some(layout) = library.layout(nic) else {
+            let names = library.layouts().map(|layout| layout.name.to_string()).collect();
+            return Err(DeviceError::NoLayout(nic.clone(), names));
+        };
+        device = Box::new(LayoutDevice::new(device, layout, &mut transfers).map_err(DeviceError::Transfer)?);
+    }
+    if let Some(faults) = &options.faults {
+        device = Box::new(FaultDevice::new(device, faults.faults, faults.seed));
+    }
+    if let Some(path) = &options.pcap {
+        let trace_error = |error| DeviceError::Trace(path.clone(), error);
+        let file = BufWriter::new(File::create(path).map_err(trace_error)?);
+        // The loop's clock starts when the loop is made, which is next.
+        let writer = PcapWriter::new(file, pcap::DEFAULT_SNAPLEN, SystemTime::now()).map_err(trace_error)?;
+        device = Box::new(TraceDevice::new(device, writer));
+    }
+    Ok((device, name))
+}
+
+fn open_interface(
+    options: &DeviceOptions,
+    transfers: &mut Transfers,
+) -> Result<(AnyDevice, String), DeviceError> {
+    let transfer = transfers.checksum(None).map_err(DeviceError::Transfer)?;
+    match &options.interface {
+        Interface::Tap { name, host_addr } => {
+            let offload = options.offload && options.nic.is_none();
+            let shown = name.as_deref().unwrap_or("a TAP device").to_owned();
+            let mut tap =
+                TapDevice::open(name.as_deref(), offload).map_err(|error| DeviceError::Open(shown, error))?;
+            tap.set_transfer(transfer);
+            let name = tap.name().to_owned();
+            if let Some((addr, prefix_len)) = host_addr {
+                let set_up_error = |error| DeviceError::SetUp(name.clone(), error);
+                match link::add_address(&name, *addr, *prefix_len) {
+                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                    result => result.map_err(set_up_error)?,
+                }
+                link::set_up(&name).map_err(set_up_error)?;
+            }
+            Ok((Box::new(tap), name))
+        }
+        Interface::Packet { name } => {
+            let mut packet =
+                PacketDevice::open(name).map_err(|error| DeviceError::Open(name.clone(), error))?;
+            packet.set_transfer(transfer);
+            Ok((Box::new(packet), name.clone()))
+        }
+    }
+}
+
+/// Faults and the seed that decides when they happen.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct FaultOptions {
+    /// How often what goes wrong.
+    pub faults: Faults,
+    /// The same seed, the same faults.
+    pub seed: u64,
+}
+
+/// A list like `drop=2%,reorder=0.01,seed=7`, of `drop`, `duplicate`, `corrupt`, `reorder` and `seed`.
+impl FromStr for FaultOptions {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<FaultOptions, String> {
+        let mut options = FaultOptions { faults: Faults::NONE, seed: 1 };
+        for part in text.split(',').filter(|part| !part.is_empty()) {
+            let (name, value) =
+                part.split_once('=').ok_or_else(|| format!("`{part}` is not of the form NAME=VALUE"))?;
+            if name == "seed" {
+                options.seed = value.parse().map_err(|_| format!("the seed `{value}` is no number"))?;
+                continue;
+            }
+            let probability =
+                probability(value).ok_or_else(|| format!("`{value}` is no probability: give 2% or 0.02"))?;
+            match name {
+                "drop" => options.faults.drop = probability,
+                "duplicate" => options.faults.duplicate = probability,
+                "corrupt" => options.faults.corrupt = probability,
+                "reorder" => options.faults.reorder = probability,
+                _ => {
+                    return Err(format!(
+                        "no fault `{name}`: there are drop, duplicate, corrupt, reorder, and seed"
+                    ));
+                }
+            }
+        }
+        Ok(options)
+    }
+}
+
+fn probability(text: &str) -> Option<f64> {
+    let (number, scale) = match text.strip_suffix('%') {
+        Some(number) => (number, 100.0),
+        None => (text, 1.0),
+    };
+    let probability = number.parse::<f64>().ok()? / scale;
+    (0.0..=1.0).contains(&probability).then_some(probability)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn faults_are_read() {
+        let options: FaultOptions = "drop=2%,reorder=0.5,seed=42".parse().unwrap();
+        assert_eq!(options.seed, 42);
+        assert_eq!(options.faults, Faults { drop: 0.02, reorder: 0.5, ..Faults::NONE });
+        for text in ["drop", "drop=two", "drop=200%", "drop=-1", "seed=x", "explode=1%", "drop=NaN"] {
+            assert!(text.parse::<FaultOptions>().is_err(), "{text}");
+        }
+    }
+}
