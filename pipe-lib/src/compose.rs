@@ -67,6 +67,30 @@ impl Composition {
     }
 }
 
+/// Every stage with its instance's name and window, in the IR's textual form, between the layouts.
+impl fmt::Display for Composition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(source) = &self.source {
+            writeln!(f, "from {source}\n")?;
+        }
+        for (at, stage) in self.stages.iter().enumerate() {
+            if at > 0 {
+                writeln!(f)?;
+            }
+            write!(f, "stage {}", stage.name)?;
+            match stage.window {
+                Some(window) => writeln!(f, " per {window}")?,
+                None => writeln!(f)?,
+            }
+            write!(f, "{}", stage.pipe)?;
+        }
+        if let Some(sink) = &self.sink {
+            writeln!(f, "\nto {sink}")?;
+        }
+        Ok(())
+    }
+}
+
 /// Most stages in one composition: bounds what composing and compiling may cost.
 pub const MAX_STAGES: usize = 256;
 

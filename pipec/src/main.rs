@@ -1,2 +1,34 @@
 //! Command line of the pipe compiler.
-fn main() {}
+//!
+//! Exit status: 0 fine, 1 the input was refused or a check failed, 2 wrong usage. Errors go to stderr; a closed pipe is
+//! no error.
+
+mod args;
+mod cmd;
+mod files;
+mod render;
+
+use clap::Parser;
+use cmd::Status;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    // Wrong usage ends here with status 2, `--help` with 0.
+    let args = args::Args::parse();
+    match args.command.run() {
+        Ok(Status::Fine) => ExitCode::SUCCESS,
+        Ok(Status::Refused) => ExitCode::from(1),
+        Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("pipec: {error:#}");
+            ExitCode::from(1)
+        }
+    }
+}
+
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
+        .any(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+}

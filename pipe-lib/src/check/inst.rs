@@ -217,17 +217,15 @@ impl Block {
             }
             Some(Spanned { node: ExportValue::Inst(inst), span }) => self.export_inst(inst, *span, cx),
         };
+        let unknown = |found: &Diagnostic| found.code == Code::UnknownRegister;
         if in_body
-            && cx.findings.list[before.min(cx.findings.list.len())..]
-                .iter()
-                .any(|d| d.code == Code::UnknownRegister)
+            && cx.findings.list.iter().skip(before).any(unknown)
+            && let Some(last) = cx.findings.list.last_mut()
         {
-            if let Some(last) = cx.findings.list.last_mut() {
-                last.notes.push(
-                    "an export is computed once, at the end: from states, parameters and exports before it"
-                        .into(),
-                );
-            }
+            last.notes.push(
+                "an export is computed once, at the end: from states, parameters and exports before it"
+                    .into(),
+            );
         }
         let Some(value) = value else { return };
         cx.exports.push(ir::Export { name: name.node.clone(), value });

@@ -1,6 +1,7 @@
 //! The typed intermediate representation: what `check` makes of source text and the builder makes from Rust.
 
 pub mod builder;
+pub mod display;
 pub mod eval;
 pub mod layout;
 pub mod op;

@@ -81,7 +81,9 @@ pub fn lex(text: &str) -> LexResult<'_> {
         place.enter(token, line_is_blank);
         line_is_blank = false;
         if let Some((from, to)) = pending.take() {
+            // Before an item's keyword a brace is missing, and the parser had better say that.
             let needless = token == Token::BraceClose
+                || (place.braces == 0 && text[from as usize..].starts_with('\n'))
                 || matches!(
                     result.tokens.last(),
                     None | Some((_, Token::BraceOpen | Token::Separator | Token::Doc(_), _))

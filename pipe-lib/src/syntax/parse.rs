@@ -48,7 +48,7 @@ pub fn parse_pipeline(file: FileId, text: &str) -> Parsed<ast::PipelineExpr> {
 }
 
 fn parse(file: FileId, text: &str, start: Token<'static>) -> (Option<Root>, Vec<Comment>, Vec<Diagnostic>) {
-    let cx = Parsing { file, errors: RefCell::default() };
+    let mut cx = Parsing { file, errors: RefCell::default(), ends: Vec::new() };
     if text.len() > limits::SOURCE_BYTES {
         let message = format!("a source of {} bytes; at most {} are read", text.len(), limits::SOURCE_BYTES);
         return (None, Vec::new(), vec![Diagnostic::new(Code::Limit, Span::new(file, 0, 0), message)]);
@@ -58,6 +58,8 @@ fn parse(file: FileId, text: &str, start: Token<'static>) -> (Option<Root>, Vec<
         let message = format!("more than {} tokens", limits::TOKENS);
         return (None, lexed.comments, vec![Diagnostic::new(Code::Limit, Span::new(file, at, at), message)]);
     }
+    let visible = |lexed: &&Lexed<'_>| !matches!(lexed.1, Token::Separator | Token::Doc(_));
+    cx.ends = lexed.tokens.iter().filter(visible).map(|(_, _, end)| *end).collect();
     // The parser sees the end of the text once it has made too many errors, so hostile text costs little.
     let tokens = std::iter::once((0, start, 0))
         .chain(lexed.tokens)
@@ -84,6 +86,8 @@ fn parse(file: FileId, text: &str, start: Token<'static>) -> (Option<Root>, Vec<
 pub(crate) struct Parsing {
     file: FileId,
     errors: RefCell<Vec<Diagnostic>>,
+    /// Where tokens end, in ascending order.
+    ends: Vec<u32>,
 }
 
 impl Parsing {
@@ -95,8 +99,12 @@ impl Parsing {
         self.errors.borrow_mut().push(diagnostic);
     }
 
+    /// A node with its place. Where a rule ends in something left out, the parser's `r` is where the next token starts:
+    /// the place ends with the last token before that.
     pub(crate) fn spanned<T>(&self, l: u32, node: T, r: u32) -> Spanned<T> {
-        Spanned { node, span: self.span(l, r) }
+        let last = self.ends.partition_point(|end| *end <= r);
+        let end = last.checked_sub(1).map_or(r, |at| self.ends[at]);
+        Spanned { node, span: self.span(l, if end > l { end } else { r }) }
     }
 
     pub(crate) fn name(&self, l: u32, text: &str, r: u32) -> Name {
@@ -254,7 +262,8 @@ impl Parsing {
     }
 
     fn unexpected(&self, (l, token, r): Lexed<'_>, expected: &[String]) -> Diagnostic {
-        let span = self.span(l, r);
+        // The end of a line is shown as a place, not as the blanks that begin the next line.
+        let span = self.span(l, if token == Token::Separator { l } else { r });
         match token {
             Token::Unknown(text) => {
                 let diagnostic = Diagnostic::new(
@@ -351,7 +360,8 @@ fn describe(expected: &[String]) -> Option<String> {
             "NUMBER" => "a number".to_string(),
             "STR" => "a string".to_string(),
             "SEP" => "the end of the statement".to_string(),
-            "HEXSTR" | "CHAR" | "DOC" | "START_FILE" | "START_PIPELINE" | "\"true\"" | "\"false\"" => {
+            "HEXSTR" | "CHAR" | "DOC" | "UNKNOWN" | "UNTERMINATED" | "START_FILE" | "START_PIPELINE"
+            | "\"true\"" | "\"false\"" => {
                 continue;
             }
             "\"input\"" | "\"output\"" | "\"expect\"" | "\"set\"" | "\"refused\"" | "\"repeat\""

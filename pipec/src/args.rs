@@ -1,0 +1,33 @@
+//! What can be said on the command line. Each subcommand's own arguments stand with it.
+
+use crate::cmd::{self, Outcome};
+use clap::{Parser, Subcommand};
+
+/// Composes pipes at run time into one copy loop: checks, formats, explains, runs and measures them.
+#[derive(Debug, Parser)]
+#[command(name = "pipec", version, arg_required_else_help = true)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Check(cmd::check::Args),
+    Fmt(cmd::fmt::Args),
+    List(cmd::list::Args),
+    Explain(cmd::explain::Args),
+    Inspect(cmd::inspect::Args),
+}
+
+impl Command {
+    pub(crate) fn run(&self) -> Outcome {
+        match self {
+            Command::Check(args) => cmd::check::run(args),
+            Command::Fmt(args) => cmd::fmt::run(args),
+            Command::List(args) => cmd::list::run(args),
+            Command::Explain(args) => cmd::explain::run(args),
+            Command::Inspect(args) => cmd::inspect::run(args),
+        }
+    }
+}
