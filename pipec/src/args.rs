@@ -18,6 +18,11 @@ pub(crate) enum Command {
     List(cmd::list::Args),
     Explain(cmd::explain::Args),
     Inspect(cmd::inspect::Args),
+    Run(cmd::run::Args),
+    Bench(cmd::bench::Args),
+    Test(cmd::test::Args),
+    Fuzz(cmd::fuzz::Args),
+    Emit(cmd::emit::Args),
 }
 
 impl Command {
@@ -28,6 +33,11 @@ impl Command {
             Command::List(args) => cmd::list::run(args),
             Command::Explain(args) => cmd::explain::run(args),
             Command::Inspect(args) => cmd::inspect::run(args),
+            Command::Run(args) => cmd::run::run(args),
+            Command::Bench(args) => cmd::bench::run(args),
+            Command::Test(args) => cmd::test::run(args),
+            Command::Fuzz(args) => cmd::fuzz::run(args),
+            Command::Emit(args) => cmd::emit::run(args),
         }
     }
 }

@@ -6,6 +6,8 @@
 mod args;
 mod cmd;
 mod files;
+mod parse;
+mod progress;
 mod render;
 
 use clap::Parser;

@@ -1,10 +1,15 @@
 //! The subcommands, one file each.
 
+pub(crate) mod bench;
 pub(crate) mod check;
+pub(crate) mod emit;
 pub(crate) mod explain;
 pub(crate) mod fmt;
+pub(crate) mod fuzz;
 pub(crate) mod inspect;
 pub(crate) mod list;
+pub(crate) mod run;
+pub(crate) mod test;
 
 /// How a subcommand ended when nothing went wrong with the program itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,0 +1,124 @@
+//! Interleaved runs of the contestants; medians.
+
+use anyhow::Context as _;
+use pipe_lib::{CompileOptions, Composition, Engine, testing::Rng};
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Samples of each contestant, and the time after which fewer will do.
+const SAMPLES: usize = 21;
+const FEWEST: usize = 3;
+const PATIENCE: Duration = Duration::from_secs(4);
+/// A sample repeats short runs until it takes about this long.
+const SAMPLE: Duration = Duration::from_micros(200);
+
+/// Speeds at one length, in 10^9 bytes of stream a second.
+#[derive(Clone, Copy, Debug, serde::Serialize)]
+pub(super) struct Row {
+    pub(super) bytes: usize,
+    pub(super) fused_gbps: f64,
+    pub(super) separate_gbps: f64,
+    pub(super) blocked_gbps: f64,
+    pub(super) memcpy_gbps: f64,
+}
+
+/// A way to do the work, given the destination.
+type Way<'a> = Box<dyn FnMut(&mut [u8]) + 'a>;
+
+/// The same work done in three ways.
+pub(super) struct Contestants {
+    /// One loop.
+    pub(super) fused: Engine,
+    /// A loop a stage, each over the whole stream: the first copies, the others run in place.
+    separate: Vec<Engine>,
+    /// A loop a stage, taking turns over L1-sized blocks.
+    blocked: Engine,
+}
+
+impl Contestants {
+    pub(super) fn new(
+        fused: Engine,
+        composition: &Composition,
+        options: &CompileOptions,
+    ) -> anyhow::Result<Contestants> {
+        let alone = |stage: &pipe_lib::compose::Stage| {
+            let composition = Composition { stages: vec![stage.clone()], source: None, sink: None };
+            Engine::compile(Arc::new(composition), options)
+        };
+        let separate = composition.stages.iter().map(alone).collect::<Result<_, _>>()?;
+        let options = CompileOptions { separate_passes: true, ..options.clone() };
+        let blocked = Engine::compile(Arc::new(composition.clone()), &options)?;
+        Ok(Contestants { fused, separate, blocked })
+    }
+
+    pub(super) fn measure(&self, bytes: usize) -> anyhow::Result<Row> {
+        self.fused.check_length(bytes as u64).with_context(|| format!("{bytes} bytes"))?;
+        let source = Rng::new(bytes as u64).bytes(bytes);
+        let mut target = vec![0; bytes];
+        let mut ways: [Way<'_>; 4] = [
+            Box::new(|target| drop(black_box(self.fused.run(&source, target)))),
+            Box::new(|target| {
+                let Some((first, rest)) = self.separate.split_first() else {
+                    return target.copy_from_slice(&source);
+                };
+                drop(black_box(first.run(&source, target)));
+                for engine in rest {
+                    drop(black_box(engine.run_in_place(target)));
+                }
+            }),
+            Box::new(|target| drop(black_box(self.blocked.run(&source, target)))),
+            Box::new(|target| target.copy_from_slice(black_box(&source))),
+        ];
+        // Once to warm up and to see how many runs make a sample.
+        let counts: Vec<u32> = ways.iter_mut().map(|way| calibrate(way, &mut target)).collect();
+        let mut times: [Vec<f64>; 4] = Default::default();
+        let start = Instant::now();
+        for sample in 0..SAMPLES {
+            if sample >= FEWEST && start.elapsed() > PATIENCE {
+                break;
+            }
+            for ((way, &count), times) in ways.iter_mut().zip(&counts).zip(&mut times) {
+                let start = Instant::now();
+                for _ in 0..count {
+                    way(&mut target);
+                    black_box(&mut target);
+                }
+                times.push(start.elapsed().as_secs_f64() / f64::from(count));
+            }
+        }
+        let [fused_gbps, separate_gbps, blocked_gbps, memcpy_gbps] = times.map(|mut times| {
+            let gbps = bytes as f64 / median(&mut times).max(1e-12) / 1e9;
+            (gbps * 1000.0).round() / 1000.0
+        });
+        Ok(Row { bytes, fused_gbps, separate_gbps, blocked_gbps, memcpy_gbps })
+    }
+}
+
+/// Runs that make up a sample.
+fn calibrate(way: &mut dyn FnMut(&mut [u8]), target: &mut [u8]) -> u32 {
+    way(target);
+    let mut count = 1;
+    loop {
+        let start = Instant::now();
+        for _ in 0..count {
+            way(target);
+            black_box(&mut *target);
+        }
+        if start.elapsed() >= SAMPLE || count >= 1 << 20 {
+            return count;
+        }
+        count *= 2;
+    }
+}
+
+/// The middle one, or the mean of the middle two.
+pub(super) fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    match values.len() {
+        0 => 0.0,
+        n if n % 2 == 1 => values[middle],
+        _ => (values[middle - 1] + values[middle]) / 2.0,
+    }
+}

@@ -1,0 +1,110 @@
+//! `pipec bench`: one fused loop against separate passes, L1-blocked passes and memcpy.
+
+mod measure;
+mod svg;
+
+use super::{Outcome, Status};
+use crate::files::LibraryArgs;
+use crate::parse;
+use anyhow::Context as _;
+use measure::{Contestants, Row};
+use pipe_lib::{Backend, CompileOptions, Engine};
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Measure a pipeline: fused, as separate passes, as passes over blocks, and memcpy
+#[derive(clap::Args, Debug)]
+pub(crate) struct Args {
+    /// The pipeline
+    pipeline: String,
+    /// Lengths of the stream, with K, M or G for powers of 1024
+    #[arg(long, value_delimiter = ',', default_value = "256,1460,64K,1M,64M", value_parser = parse::size)]
+    sizes: Vec<usize>,
+    /// Where the code comes from
+    #[arg(long, default_value = "auto", value_parser = parse::backend)]
+    backend: Backend,
+    /// Print the result as a JSON object
+    #[arg(long)]
+    json: bool,
+    /// Draw the result into a file
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
+    #[command(flatten)]
+    library: LibraryArgs,
+}
+
+/// What `--json` prints.
+#[derive(serde::Serialize)]
+struct Report {
+    pipeline: String,
+    backend: &'static str,
+    compile_us: f64,
+    rows: Vec<Row>,
+}
+
+pub(crate) fn run(args: &Args) -> Outcome {
+    let Some(pipeline) = args.library.pipeline(&args.pipeline)? else { return Ok(Status::Refused) };
+    let composition = pipeline.composition();
+    if composition.source.is_some() || composition.sink.is_some() {
+        anyhow::bail!("`bench` compares loops over contiguous memory: leave the layouts out");
+    }
+    let options = CompileOptions::from(args.backend);
+    let (fused, compile_us) = compile(&Arc::new(composition.clone()), &options)?;
+    let contestants = Contestants::new(fused, composition, &options)?;
+    if cfg!(debug_assertions) {
+        writeln!(std::io::stderr(), "warning: this is a debug build; its driver and interpreter are slow")?;
+    }
+    let mut rows = Vec::new();
+    for &size in &args.sizes {
+        rows.push(contestants.measure(size)?);
+    }
+    let backend = contestants.fused.backend().name();
+    let report = Report { pipeline: args.pipeline.clone(), backend, compile_us, rows };
+    let mut out = std::io::stdout().lock();
+    if args.json {
+        writeln!(out, "{}", serde_json::to_string(&report)?)?;
+    } else {
+        print_table(&mut out, &report)?;
+    }
+    if let Some(path) = &args.svg {
+        let plot = svg::plot(&report.pipeline, &report.rows);
+        std::fs::write(path, plot).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(Status::Fine)
+}
+
+/// An engine, and the median time that compiling takes, in microseconds.
+fn compile(
+    composition: &Arc<pipe_lib::Composition>,
+    options: &CompileOptions,
+) -> anyhow::Result<(Engine, f64)> {
+    // The first one in a process pays for what is set up once.
+    let engine = Engine::compile(Arc::clone(composition), options)?;
+    let mut times = Vec::new();
+    for _ in 0..15 {
+        let start = Instant::now();
+        let engine = Engine::compile(Arc::clone(composition), options)?;
+        times.push(start.elapsed().as_secs_f64() * 1e6);
+        drop(engine);
+    }
+    Ok((engine, (measure::median(&mut times) * 10.0).round() / 10.0))
+}
+
+fn print_table(out: &mut impl std::io::Write, report: &Report) -> std::io::Result<()> {
+    writeln!(out, "{}\n{} backend, compiled in {} us\n", report.pipeline, report.backend, report.compile_us)?;
+    writeln!(
+        out,
+        "{:>12} {:>10} {:>10} {:>10} {:>10}   (GB/s)",
+        "bytes", "fused", "separate", "blocked", "memcpy"
+    )?;
+    for row in &report.rows {
+        let Row { bytes, fused_gbps, separate_gbps, blocked_gbps, memcpy_gbps } = row;
+        writeln!(
+            out,
+            "{bytes:>12} {fused_gbps:>10.2} {separate_gbps:>10.2} {blocked_gbps:>10.2} {memcpy_gbps:>10.2}"
+        )?;
+    }
+    Ok(())
+}

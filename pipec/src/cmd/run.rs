@@ -1,0 +1,257 @@
+//! `pipec run`: bytes through a pipeline.
+//!
+//! A stream goes through in chunks, so that neither a big file nor an endless standard input has to fit in memory. Only
+//! layouts, which are about whole buffers, take the input as a whole.
+
+use super::{Outcome, Status};
+use crate::files::LibraryArgs;
+use crate::parse;
+use crate::progress::Progress;
+use anyhow::{Context as _, bail};
+use pipe_lib::{Backend, Engine, ExportInfo, ExportValue, Imports, Run, RunError};
+use serde::ser::{Serialize, SerializeMap, Serializer};
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+/// Run bytes through a pipeline and print what it exports
+#[derive(clap::Args, Debug)]
+pub(crate) struct Args {
+    /// The pipeline
+    pipeline: String,
+    /// Read from a file instead of the standard input
+    #[arg(short, long, value_name = "IN")]
+    input: Option<PathBuf>,
+    /// Write the data to a file, `-` for the standard output; without it no data is written
+    #[arg(short, long, value_name = "OUT")]
+    output: Option<PathBuf>,
+    /// Start a register from another value than its initial one
+    #[arg(long = "set", value_name = "INST.REG=VALUE", value_parser = parse::assignment)]
+    set: Vec<(String, u64)>,
+    /// Where the code comes from
+    #[arg(long, default_value = "auto", value_parser = parse::backend)]
+    backend: Backend,
+    /// Bytes read at a time, with K, M or G for powers of 1024
+    #[arg(long, value_name = "BYTES", default_value = "256K", value_parser = parse::chunk)]
+    chunk: usize,
+    /// Print the result as a JSON object
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    library: LibraryArgs,
+}
+
+pub(crate) fn run(args: &Args) -> Outcome {
+    let Some(pipeline) = args.library.pipeline(&args.pipeline)? else { return Ok(Status::Refused) };
+    let engine = pipeline.compile_with(&args.backend.into())?;
+    let mut imports = engine.imports();
+    for (name, value) in &args.set {
+        imports.set(name, *value)?;
+    }
+    let input = Input::open(args.input.as_deref())?;
+    let composition = engine.composition();
+    let report = if composition.source.is_some() || composition.sink.is_some() {
+        whole(args, &engine, &imports, input)?
+    } else {
+        chunks(args, &engine, &imports, input)?
+    };
+    report.print(args.json, args.output.as_deref() == Some(Path::new("-")))?;
+    Ok(Status::Fine)
+}
+
+/// What comes in.
+struct Input {
+    from: Box<dyn Read>,
+    /// Bytes that will come, where that is known beforehand.
+    len: Option<u64>,
+    /// The file, if it is one.
+    file: Option<File>,
+}
+
+impl Input {
+    fn open(path: Option<&Path>) -> anyhow::Result<Input> {
+        let Some(path) = path.filter(|path| *path != Path::new("-")) else {
+            return Ok(Input { from: Box::new(io::stdin().lock()), len: None, file: None });
+        };
+        let cannot = || format!("cannot read {}", path.display());
+        let file = File::open(path).with_context(cannot)?;
+        let metadata = file.metadata().with_context(cannot)?;
+        if metadata.is_dir() {
+            bail!("{} is a folder", path.display());
+        }
+        let len = metadata.is_file().then_some(metadata.len());
+        Ok(Input { from: Box::new(file.try_clone().with_context(cannot)?), len, file: Some(file) })
+    }
+
+    /// Fills the buffer unless the input ends; a pipe gives its bytes in small pieces.
+    fn fill(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut filled = 0;
+        while filled < buffer.len() {
+            match self.from.read(&mut buffer[filled..]) {
+                Ok(0) => break,
+                Ok(n) => filled += n,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(filled)
+    }
+}
+
+/// Where the data goes: a file, the standard output, or nowhere.
+fn open_output(path: Option<&Path>, input: &Input) -> anyhow::Result<Option<Box<dyn Write>>> {
+    let Some(path) = path else { return Ok(None) };
+    if path == Path::new("-") {
+        return Ok(Some(Box::new(io::stdout().lock())));
+    }
+    let cannot = || format!("cannot write {}", path.display());
+    if is_same_file(path, input) {
+        bail!("{} is the input as well", path.display());
+    }
+    Ok(Some(Box::new(File::create(path).with_context(cannot)?)))
+}
+
+/// Whether creating `path` would truncate the input.
+#[cfg(unix)]
+fn is_same_file(path: &Path, input: &Input) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    let identity = |metadata: std::fs::Metadata| (metadata.dev(), metadata.ino());
+    let output = std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file).map(identity);
+    let input = input.file.as_ref().and_then(|file| file.metadata().ok()).map(identity);
+    output.is_some() && output == input
+}
+
+#[cfg(not(unix))]
+fn is_same_file(path: &Path, input: &Input) -> bool {
+    input.file.is_some() && path.exists()
+}
+
+/// In chunks, of any length.
+fn chunks(args: &Args, engine: &Engine, imports: &Imports, mut input: Input) -> anyhow::Result<Report> {
+    // Where the length is known, a tail rule refuses it before anything is written.
+    if let Some(len) = input.len {
+        engine.check_length(len)?;
+    }
+    let mut output = open_output(args.output.as_deref(), &input)?;
+    let mut stream = engine.stream_with(imports)?;
+    let mut chunk = vec![0; args.chunk];
+    // Passes may hold a few bytes back; they come out with the next chunk.
+    let mut out = Vec::new();
+    let mut progress = Progress::new(input.len);
+    loop {
+        let n = input.fill(&mut chunk).context("cannot read the input")?;
+        if n == 0 {
+            break;
+        }
+        match &mut output {
+            None => stream.push_read_only(&chunk[..n])?,
+            Some(output) => {
+                let room = stream.held() + n;
+                if out.len() < room {
+                    out.resize(room, 0);
+                }
+                let written = stream.push(&chunk[..n], &mut out)?;
+                output.write_all(&out[..written]).context("cannot write the output")?;
+            }
+        }
+        progress.advance(n as u64);
+        if n < chunk.len() {
+            break;
+        }
+    }
+    progress.finish();
+    let end = stream.finish()?;
+    if let Some(output) = &mut output {
+        output.write_all(end.rest()).context("cannot write the output")?;
+        output.flush().context("cannot write the output")?;
+    }
+    Ok(Report::new(&end.run, output.is_some()))
+}
+
+/// As a whole, for device layouts.
+fn whole(args: &Args, engine: &Engine, imports: &Imports, mut input: Input) -> anyhow::Result<Report> {
+    let mut source = Vec::new();
+    input.from.read_to_end(&mut source).context("cannot read the input")?;
+    let prepared = engine.with(imports)?;
+    if args.output.is_none() {
+        return Ok(Report::new(&prepared.run_read_only(&source)?, false));
+    }
+    let room = engine.written_len(engine.stream_len(source.len())).ok_or(RunError::TooLong)?;
+    let mut out = vec![0; room];
+    let run = prepared.run(&source, &mut out)?;
+    if let Some(mut output) = open_output(args.output.as_deref(), &input)? {
+        output
+            .write_all(&out[..run.written])
+            .and_then(|()| output.flush())
+            .context("cannot write the output")?;
+    }
+    Ok(Report::new(&run, true))
+}
+
+/// What a run came to, for people or for programs.
+#[derive(serde::Serialize)]
+struct Report {
+    bytes: u64,
+    written: u64,
+    exports: Exports,
+}
+
+/// Names and values in stream order.
+struct Exports(Vec<(ExportInfo, Value)>);
+
+/// One value, or one a window.
+#[derive(serde::Serialize)]
+#[serde(untagged)]
+enum Value {
+    One(u64),
+    Windows(Vec<u64>),
+}
+
+impl Serialize for Exports {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        for (info, value) in &self.0 {
+            map.serialize_entry(&info.name, value)?;
+        }
+        map.end()
+    }
+}
+
+impl Report {
+    fn new(run: &Run<'_>, has_output: bool) -> Report {
+        let exports = run.exports().map(|(info, value)| {
+            let value = match value {
+                ExportValue::One(value) => Value::One(value),
+                ExportValue::Windows(values) => Value::Windows(values.to_vec()),
+            };
+            (info.clone(), value)
+        });
+        let written = if has_output { run.written as u64 } else { 0 };
+        Report { bytes: run.read as u64, written, exports: Exports(exports.collect()) }
+    }
+
+    fn print(&self, json: bool, data_on_stdout: bool) -> anyhow::Result<()> {
+        let to: &mut dyn Write =
+            if data_on_stdout { &mut io::stderr().lock() } else { &mut io::stdout().lock() };
+        let mut to = io::BufWriter::new(to);
+        if json {
+            serde_json::to_writer(&mut to, self).map_err(io::Error::from)?;
+            writeln!(to)?;
+        } else {
+            for (info, value) in &self.exports.0 {
+                // As many digits as the type has: sums are compared by eye.
+                let digits = (info.ty.bits() as usize).div_ceil(4) + 2;
+                match value {
+                    Value::One(value) => writeln!(to, "{} = {value:#0digits$x}", info.name)?,
+                    Value::Windows(values) => {
+                        for (window, value) in values.iter().enumerate() {
+                            writeln!(to, "{}[{window}] = {value:#0digits$x}", info.name)?;
+                        }
+                    }
+                }
+            }
+        }
+        to.flush()?;
+        Ok(())
+    }
+}

@@ -1,0 +1,230 @@
+//! The real binary: `run`, `test`, `bench`, `fuzz`; their output, exit statuses and files.
+
+use std::io::{Read as _, Write as _};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+
+fn pipec(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pipec"));
+    command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+fn run(args: &[&str], input: &[u8]) -> Output {
+    let mut child = pipec(args).stdin(Stdio::piped()).spawn().unwrap();
+    // A program that refuses its arguments does not read its input.
+    let _ = child.stdin.take().unwrap().write_all(input);
+    child.wait_with_output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+#[track_caller]
+fn stdout(output: &Output) -> &str {
+    assert_eq!(output.status.code(), Some(0), "stderr: {}", text(&output.stderr));
+    text(&output.stdout)
+}
+
+/// The error of a run that exits with `status` and says nothing on stdout.
+#[track_caller]
+fn stderr(output: &Output, status: i32) -> &str {
+    assert_eq!(output.status.code(), Some(status), "{output:?}");
+    assert_eq!(text(&output.stdout), "");
+    text(&output.stderr)
+}
+
+#[test]
+fn exports_are_printed() {
+    assert_eq!(stdout(&run(&["run", "crc32c"], b"123456789")), "crc32c.crc = 0xe3069283\n");
+    let output = run(&["run", "inet_cksum as sum | byteswap32"], &[0, 1, 0xf2, 3, 0xf4, 0xf5, 0xf6, 0xf7]);
+    assert_eq!(stdout(&output), "sum.sum = 0xddf2\nsum.cksum = 0x220d\n");
+    let output = run(&["run", "crc32c as c per 9"], b"123456789123456789");
+    assert_eq!(stdout(&output), "c.crc[0] = 0xe3069283\nc.crc[1] = 0xe3069283\n");
+    assert_eq!(stdout(&run(&["run", "adler32"], b"Wikipedia")), "adler32.adler = 0x11e60398\n");
+}
+
+#[test]
+fn json_is_an_object_in_stream_order() {
+    let output = run(&["run", "--json", "crc32c | crc32 | crc32c as per_window per 9"], b"123456789");
+    let expected = "{\"bytes\":9,\"written\":0,\"exports\":{\"crc32c.crc\":3808858755,\"crc32.crc\":3421780262,\
+                    \"per_window.crc\":[3808858755]}}\n";
+    assert_eq!(stdout(&output), expected);
+}
+
+#[test]
+fn data_goes_to_stdout_and_exports_then_to_stderr() {
+    let output = run(&["run", "byteswap32 | crc32c", "-o", "-"], b"abcdefgh");
+    assert_eq!(stdout(&output), "dcbahgfe");
+    assert!(text(&output.stderr).starts_with("crc32c.crc = 0x"));
+    let output = run(&["run", "--json", "byteswap32", "-o", "-"], b"abcdefgh");
+    assert_eq!(stdout(&output), "dcbahgfe");
+    assert_eq!(text(&output.stderr), "{\"bytes\":8,\"written\":8,\"exports\":{}}\n");
+}
+
+#[test]
+fn files_in_and_out_in_chunks_of_any_size() {
+    let folder = tempfile::tempdir().unwrap();
+    let (from, to) = (folder.path().join("in"), folder.path().join("out"));
+    let data: Vec<u8> = (0..100_003u32).map(|i| (i.wrapping_mul(i) >> 7) as u8).collect();
+    std::fs::write(&from, &data).unwrap();
+    let (from, to) = (from.to_str().unwrap(), to.to_str().unwrap());
+    let mut sums = Vec::new();
+    for chunk in ["1", "7", "4097", "64K", "256K"] {
+        let pipeline = "inet_cksum | xor32(key=0xdeadbeef) | crc32c";
+        let output = run(&["run", pipeline, "-i", from, "-o", to, "--chunk", chunk], b"");
+        sums.push(stdout(&output).to_owned());
+        let key = [0xde, 0xad, 0xbe, 0xef];
+        let expected: Vec<u8> = data.iter().zip(key.iter().cycle()).map(|(byte, key)| byte ^ key).collect();
+        assert!(std::fs::read(to).unwrap() == expected, "chunks of {chunk}");
+    }
+    assert!(sums.windows(2).all(|pair| pair[0] == pair[1]), "{sums:?}");
+    let same = run(&["run", "no_such_pipe", "-i", from, "-o", from], b"");
+    assert_ne!(same.status.code(), Some(0));
+    let same = run(&["run", "crc32c", "-i", from, "-o", from], b"");
+    assert!(stderr(&same, 1).contains("is the input as well"));
+    assert!(std::fs::read(from).unwrap() == data, "the input is as it was");
+}
+
+#[test]
+fn a_rejected_length_leaves_the_output_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let (from, to) = (folder.path().join("in"), folder.path().join("out"));
+    std::fs::write(&from, b"123456").unwrap();
+    std::fs::write(&to, b"precious").unwrap();
+    let output = run(&["run", "byteswap32", "-i", from.to_str().unwrap(), "-o", to.to_str().unwrap()], b"");
+    assert!(stderr(&output, 1).contains("whole words of 4 bytes"), "{output:?}");
+    assert_eq!(std::fs::read(&to).unwrap(), b"precious");
+    assert!(stderr(&run(&["run", "byteswap32"], b"123456"), 1).contains("leaves 2 over"));
+}
+
+#[test]
+fn registers_are_set() {
+    // The CRC of a stream continues from where that of its first part stopped.
+    let first = run(&["run", "crc32c"], b"1234");
+    let crc =
+        u64::from_str_radix(stdout(&first).trim().strip_prefix("crc32c.crc = 0x").unwrap(), 16).unwrap();
+    let set = format!("crc32c.crc={:#x}", crc ^ 0xffff_ffff);
+    assert_eq!(stdout(&run(&["run", "crc32c", "--set", &set], b"56789")), "crc32c.crc = 0xe3069283\n");
+    assert!(stderr(&run(&["run", "crc32c", "--set", "crc32c.nothing=1"], b""), 1).contains("no register"));
+    assert!(
+        stderr(&run(&["run", "crc32c", "--set", "crc32c.crc=0x100000000"], b""), 1).contains("does not fit")
+    );
+    stderr(&run(&["run", "crc32c", "--set", "crc=1"], b""), 2);
+    stderr(&run(&["run", "crc32c", "--set", "crc32c.crc"], b""), 2);
+}
+
+#[test]
+fn layouts_shape_the_output() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    let output = run(&["run", "crc32c -> lance", "-o", out.to_str().unwrap()], &[7; 40]);
+    stdout(&output);
+    let mut expected = vec![7; 16];
+    expected.extend([0; 16]);
+    expected.extend([7; 16]);
+    expected.extend([0; 16]);
+    expected.extend([7; 8]);
+    assert_eq!(std::fs::read(&out).unwrap(), expected);
+    let output = run(&["run", "lance -> crc32c", "-i", out.to_str().unwrap(), "--json"], b"");
+    let whole = run(&["run", "crc32c", "--json"], &[7; 40]);
+    assert_eq!(stdout(&output), stdout(&whole));
+}
+
+#[test]
+fn a_library_file_adds_pipes() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("mine.pipe");
+    std::fs::write(
+        &file,
+        "pipe invert : u8 { in x; not y, x; out y }\ntest invert { input x\"00ff\" output x\"ff00\" }\n",
+    )
+    .unwrap();
+    let file = file.to_str().unwrap();
+    assert_eq!(stdout(&run(&["run", "-L", file, "invert", "-o", "-"], b"\xbe\x9a\x91").clone()), "Aen");
+    let output = run(&["test", file], b"");
+    assert!(stdout(&output).contains("interp: 1 of 1 passed, 0 failed"), "{output:?}");
+}
+
+#[test]
+fn nonsense_is_refused_with_status_1_and_wrong_usage_with_2() {
+    assert!(stderr(&run(&["run", "no_such_pipe"], b""), 1).contains("no_such_pipe"));
+    assert!(stderr(&run(&["run", "crc32c", "-i", "/nonexistent/file"], b""), 1).contains("cannot read"));
+    assert!(stderr(&run(&["run", "crc32c", "-i", "/"], b""), 1).contains("folder"));
+    stderr(&run(&["run"], b""), 2);
+    stderr(&run(&["run", "crc32c", "--backend", "magic"], b""), 2);
+    stderr(&run(&["run", "crc32c", "--chunk", "0"], b""), 2);
+    stderr(&run(&["swim"], b""), 2);
+    assert!(
+        stderr(&run(&["emit", "crc32c", "--kind", "c", "-o", "x.c"], b""), 1).contains("not implemented")
+    );
+    assert!(!Path::new("x.c").exists());
+}
+
+#[test]
+fn a_closed_pipe_is_no_error() {
+    let mut child: Child = pipec(&["run", "crc32c", "-o", "-"]).stdin(Stdio::piped()).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let mut first = [0; 1];
+    let mut reader = child.stdout.take().unwrap();
+    let feeder = std::thread::spawn(move || {
+        // Until the program ends and closes its side.
+        while stdin.write_all(&[1; 65_536]).is_ok() {}
+    });
+    reader.read_exact(&mut first).unwrap();
+    drop(reader);
+    let output = child.wait_with_output().unwrap();
+    feeder.join().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert_eq!(text(&output.stderr), "");
+}
+
+#[test]
+fn the_standard_library_passes_its_tests() {
+    let output = run(&["test"], b"");
+    let text = stdout(&output);
+    assert!(text.contains("interp: ") && !text.contains("FAILED"), "{text}");
+}
+
+#[test]
+fn a_test_that_fails_is_shown_with_its_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("wrong.pipe");
+    std::fs::write(&file, "\ntest crc32c \"wrong\" { input \"123456789\" expect crc = 0xe3069284 }\n")
+        .unwrap();
+    let output = run(&["test", file.to_str().unwrap()], b"");
+    assert_eq!(output.status.code(), Some(1));
+    let text = text(&output.stdout);
+    assert!(text.contains("FAILED   crc32c \"wrong\" (interp)") && text.contains("wrong.pipe:2"), "{text}");
+}
+
+#[test]
+fn bench_gives_the_agreed_json_and_a_plot() {
+    let folder = tempfile::tempdir().unwrap();
+    let svg = folder.path().join("plot.svg");
+    let args =
+        ["bench", "inet_cksum | byteswap32", "--sizes", "64,1K", "--json", "--svg", svg.to_str().unwrap()];
+    let output = run(&args, b"");
+    let value: serde_json::Value = serde_json::from_str(stdout(&output)).unwrap();
+    assert_eq!(value["pipeline"], "inet_cksum | byteswap32");
+    assert!(value["compile_us"].as_f64().unwrap() > 0.0 && value["backend"].is_string());
+    let rows = value["rows"].as_array().unwrap();
+    assert_eq!(rows.iter().map(|row| row["bytes"].as_u64().unwrap()).collect::<Vec<_>>(), [64, 1024]);
+    for row in rows {
+        for column in ["fused_gbps", "separate_gbps", "blocked_gbps", "memcpy_gbps"] {
+            assert!(row[column].as_f64().unwrap() > 0.0, "{row}");
+        }
+    }
+    let plot = std::fs::read_to_string(svg).unwrap();
+    assert!(plot.starts_with("<svg") && plot.matches("<polyline").count() == 4);
+    assert!(stderr(&run(&["bench", "byteswap32", "--sizes", "6"], b""), 1).contains("6 bytes"));
+}
+
+#[test]
+fn fuzz_agrees_and_names_its_seed() {
+    let output = run(&["fuzz", "--rounds", "30", "--seconds", "60", "--seed", "7"], b"");
+    stdout(&output);
+    let text = text(&output.stderr);
+    assert!(text.starts_with("seed 7\n") && text.contains("30 pipelines agree"), "{text}");
+}
