@@ -1,0 +1,178 @@
+//! From instructions to bytes: the pool in front, then the code, encoded once, with forward jumps patched.
+
+use iced_x86::{Code, Encoder, Instruction, OpKind, Register};
+
+use super::vcode::{Label, PoolBytes};
+
+/// Machine code with its constants; position independent.
+pub(super) struct Image {
+    /// Pool, then code.
+    pub(super) bytes: Vec<u8>,
+    /// Offset of the first instruction.
+    pub(super) entry: usize,
+}
+
+pub(super) struct Assembler {
+    encoder: Encoder,
+    pool: Vec<u8>,
+    entries: Vec<usize>,
+    offset: usize,
+    bound: Vec<Option<usize>>,
+    fixups: Vec<(usize, Label)>,
+}
+
+impl Assembler {
+    /// Lays out the pool; vectors stand at multiples of 64 bytes.
+    pub(super) fn new(pool: &[PoolBytes], labels: usize) -> Assembler {
+        let mut bytes = Vec::with_capacity(pool.len() * 64);
+        let mut entries = Vec::with_capacity(pool.len());
+        for entry in pool {
+            bytes.resize(bytes.len().next_multiple_of(64), 0);
+            entries.push(bytes.len());
+            bytes.extend_from_slice(entry);
+        }
+        bytes.resize(bytes.len().next_multiple_of(64), 0);
+        let mut encoder = Encoder::new(64);
+        encoder.set_buffer(Vec::with_capacity(4096));
+        Assembler {
+            encoder,
+            offset: bytes.len(),
+            pool: bytes,
+            entries,
+            bound: vec![None; labels],
+            fixups: Vec::new(),
+        }
+    }
+
+    /// Offset of a pool entry from the start of the image.
+    pub(super) fn pool_offset(&self, entry: u32) -> u64 {
+        self.entries[entry as usize] as u64
+    }
+
+    pub(super) fn emit(&mut self, inst: &Instruction) -> Result<(), String> {
+        self.offset +=
+            self.encoder.encode(inst, self.offset as u64).map_err(|error| format!("{inst}: {error}"))?;
+        Ok(())
+    }
+
+    pub(super) fn bind(&mut self, label: Label) {
+        self.bound[label.0 as usize] = Some(self.offset);
+    }
+
+    /// Pads with long no-ops to a multiple of 64 bytes.
+    pub(super) fn align(&mut self) {
+        const NOP9: [u8; 9] = [0x66, 0x0f, 0x1f, 0x84, 0, 0, 0, 0, 0];
+        const NOPS: [&[u8]; 9] = [
+            &[0x90],
+            &[0x66, 0x90],
+            &[0x0f, 0x1f, 0],
+            &[0x0f, 0x1f, 0x40, 0],
+            &[0x0f, 0x1f, 0x44, 0, 0],
+            &[0x66, 0x0f, 0x1f, 0x44, 0, 0],
+            &[0x0f, 0x1f, 0x80, 0, 0, 0, 0],
+            &[0x0f, 0x1f, 0x84, 0, 0, 0, 0, 0],
+            &NOP9,
+        ];
+        let mut rest = self.offset.next_multiple_of(64) - self.offset;
+        self.offset += rest;
+        while rest > 0 {
+            let nop = NOPS[rest.min(9) - 1];
+            nop.iter().for_each(|byte| self.encoder.write_u8(*byte));
+            rest -= nop.len();
+        }
+    }
+
+    /// A jump; `code` is a `rel32` form, and a backward jump within reach becomes short by itself.
+    pub(super) fn jump(&mut self, code: Code, label: Label) -> Result<(), String> {
+        let target = self.bound[label.0 as usize];
+        let mut inst = Instruction::default();
+        inst.set_code(code);
+        if let Some(target) = target
+            && self.offset - target < 120
+        {
+            inst.as_short_branch();
+        }
+        inst.set_op0_kind(OpKind::NearBranch64);
+        inst.set_near_branch64(target.unwrap_or(self.offset) as u64);
+        self.emit(&inst)?;
+        if target.is_none() {
+            self.fixups.push((self.offset, label));
+        }
+        Ok(())
+    }
+
+    pub(super) fn finish(mut self) -> Result<Image, String> {
+        let mut bytes = self.pool;
+        let entry = bytes.len();
+        bytes.append(&mut self.encoder.take_buffer());
+        for (end, label) in self.fixups {
+            let target = self.bound[label.0 as usize].ok_or("a label was never bound")?;
+            let rel = (target as i64 - end as i64) as i32;
+            bytes[end - 4..end].copy_from_slice(&rel.to_le_bytes());
+        }
+        Ok(Image { bytes, entry })
+    }
+}
+
+/// `op a, b` on general registers.
+pub(super) fn rr(code: Code, a: Register, b: Register) -> Instruction {
+    let mut inst = Instruction::default();
+    inst.set_code(code);
+    inst.set_op0_register(a);
+    inst.set_op1_register(b);
+    inst
+}
+
+/// `op a, b, c` on general registers.
+pub(super) fn rrr(code: Code, a: Register, b: Register, c: Register) -> Instruction {
+    let mut inst = rr(code, a, b);
+    inst.set_op2_register(c);
+    inst
+}
+
+/// `op a`.
+pub(super) fn r(code: Code, a: Register) -> Instruction {
+    let mut inst = Instruction::default();
+    inst.set_code(code);
+    inst.set_op0_register(a);
+    inst
+}
+
+/// `op a, imm` with an 8-bit or sign-extended 32-bit immediate, as `code` says.
+pub(super) fn ri(code: Code, a: Register, imm: i32) -> Instruction {
+    // The operand's kind depends on the code; iced's own constructor knows it.
+    Instruction::with2(code, a, imm).unwrap_or_default()
+}
+
+/// `mov a, imm64`.
+pub(super) fn mov_imm(a: Register, imm: u64) -> Instruction {
+    Instruction::with2(Code::Mov_r64_imm64, a, imm).unwrap_or_default()
+}
+
+/// `op a, [base + index * scale + disp]`.
+pub(super) fn rm(code: Code, a: Register, base: Register, index: Register, disp: i32) -> Instruction {
+    let mut inst = Instruction::default();
+    inst.set_code(code);
+    inst.set_op0_register(a);
+    inst.set_op1_kind(OpKind::Memory);
+    set_memory(&mut inst, base, index, 1, disp);
+    inst
+}
+
+/// `op [base + index + disp], a`.
+pub(super) fn mr(code: Code, base: Register, index: Register, disp: i32, a: Register) -> Instruction {
+    let mut inst = Instruction::default();
+    inst.set_code(code);
+    inst.set_op0_kind(OpKind::Memory);
+    set_memory(&mut inst, base, index, 1, disp);
+    inst.set_op1_register(a);
+    inst
+}
+
+pub(super) fn set_memory(inst: &mut Instruction, base: Register, index: Register, scale: u8, disp: i32) {
+    inst.set_memory_base(base);
+    inst.set_memory_index(index);
+    inst.set_memory_index_scale(u32::from(scale));
+    inst.set_memory_displacement64(i64::from(disp) as u64);
+    inst.set_memory_displ_size(if disp == 0 { 0 } else { 1 });
+}

@@ -1,0 +1,462 @@
+//! The function around the loop bodies.
+//!
+//! ```text
+//! fn(states: rdi, pos: rsi, src: rdx, dst: rcx, len: r8)
+//!     constants, accumulators
+//!     loop over `unroll` vectors        an accumulator a slot
+//!     loop over one vector
+//!     the rest, masked                  0 < rest < vector; each stage's tail rule
+//!     combine, import, export
+//! ```
+//!
+//! rax and r9 are scratch, r10 is the end of the source, r11 the rest; rcx becomes `dst - src`. A leaf: no stack but the
+//! red zone, no callee-saved register.
+
+use crate::ir::{Pipe, Tail, Ty};
+use iced_x86::{Code, Register};
+
+use super::asm::{self, Image};
+use super::isa::{Features, Isa};
+use super::lanes::Lane;
+use super::lower::{Body, StateVal, Val};
+use super::reduce::{Accumulator, Masking};
+use super::regalloc::{self, Failure};
+use super::strategy::{Keeping, Study};
+use super::vcode::{Builder, Item, Kind, Mem, Opd, VReg, Width};
+
+pub(super) const STATES: Register = Register::RDI;
+pub(super) const POS: Register = Register::RSI;
+const SRC: Register = Register::RDX;
+const DST: Register = Register::RCX;
+const LEN: Register = Register::R8;
+const LIMIT: Register = Register::R9;
+const END: Register = Register::R10;
+const REST: Register = Register::R11;
+
+/// What the function does with the result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stores {
+    /// Nothing is written.
+    None,
+    /// Ordinary stores.
+    Plain,
+    /// Stores around the caches; the destination is aligned to a vector.
+    Streaming,
+}
+
+/// How the function is made.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Shape {
+    pub(super) isa: Isa,
+    pub(super) features: Features,
+    pub(super) stores: Stores,
+    /// Vectors in one turn of the main loop.
+    pub(super) unroll: usize,
+}
+
+/// Code for stages in stream order; `Err` with a phrase if they cannot be done.
+pub(super) fn function(stages: &[&Pipe], shape: Shape) -> Result<Image, FrameError> {
+    let mut frame = Frame::new(stages, shape).map_err(FrameError::Refused)?;
+    frame.build().map_err(FrameError::Refused)?;
+    regalloc::assemble(&frame.b).map_err(|failure| match failure {
+        Failure::OutOfRegisters => FrameError::OutOfRegisters,
+        Failure::Encoding(what) => FrameError::Refused(what),
+    })
+}
+
+/// Why there is no function.
+#[derive(Debug)]
+pub(super) enum FrameError {
+    /// Worth another try with less unrolling.
+    OutOfRegisters,
+    /// Not with this backend.
+    Refused(String),
+}
+
+struct StageCode<'a> {
+    study: Study<'a>,
+    /// Index of the first state in the block of states.
+    first_state: usize,
+    states: Vec<StateVal>,
+    accumulators: Vec<Option<Accumulator>>,
+}
+
+struct Frame<'a> {
+    b: Builder,
+    stages: Vec<StageCode<'a>>,
+    shape: Shape,
+    reads_pos: bool,
+}
+
+/// How many of the rest's bytes count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Round {
+    /// Whole words of that many bytes.
+    Down(usize),
+    /// Started words.
+    Up(usize),
+}
+
+impl<'a> Frame<'a> {
+    fn new(pipes: &[&'a Pipe], shape: Shape) -> Result<Frame<'a>, String> {
+        let mut stages = Vec::with_capacity(pipes.len());
+        let mut first_state = 0;
+        for pipe in pipes {
+            let study = Study::of(pipe)?;
+            stages.push(StageCode { study, first_state, states: Vec::new(), accumulators: Vec::new() });
+            first_state += pipe.states.len();
+        }
+        let reads_pos = stages.iter().any(|stage| stage.study.reads_pos());
+        Ok(Frame { b: Builder::new(shape.isa, shape.features), stages, shape, reads_pos })
+    }
+
+    fn build(&mut self) -> Result<(), String> {
+        let vector = self.b.vector_bytes() as i32;
+        let unroll = self.shape.unroll;
+        let turn = vector * unroll as i32;
+        let (single, rest, done) = (self.b.new_label(), self.b.new_label(), self.b.new_label());
+        if self.shape.stores != Stores::None {
+            self.b.raw(asm::rr(Code::Sub_r64_rm64, DST, SRC));
+        }
+        self.b.raw(asm::rm(Code::Lea_r64_m, END, SRC, LEN, 0));
+        self.b.items.push(Item::LoadConstants);
+        self.prepare()?;
+        if unroll > 1 {
+            self.b.raw(asm::ri(Code::Cmp_rm64_imm32, LEN, turn));
+            self.b.jump(Code::Jb_rel32_64, single);
+            self.b.raw(asm::rm(Code::Lea_r64_m, LIMIT, END, Register::None, -turn));
+            self.b.items.push(Item::Weight(64));
+            self.b.items.push(Item::Align);
+            let head = self.b.new_label();
+            self.b.bind(head);
+            for slot in 0..unroll {
+                self.slot(slot, slot as i32 * vector)?;
+            }
+            self.advance(turn);
+            self.b.raw(asm::rr(Code::Cmp_r64_rm64, SRC, LIMIT));
+            self.b.jump(Code::Jbe_rel32_64, head);
+        }
+        self.b.items.push(Item::Weight(if unroll > 1 { 4 } else { 64 }));
+        if unroll == 1 {
+            self.b.items.push(Item::Align);
+        }
+        self.b.bind(single);
+        self.b.raw(asm::rm(Code::Lea_r64_m, Register::RAX, SRC, Register::None, vector));
+        self.b.raw(asm::rr(Code::Cmp_r64_rm64, Register::RAX, END));
+        self.b.jump(Code::Ja_rel32_64, rest);
+        self.slot(0, 0)?;
+        self.advance(vector);
+        self.b.jump(Code::Jmp_rel32_64, single);
+        self.b.items.push(Item::Weight(1));
+        self.b.bind(rest);
+        self.b.raw(asm::rr(Code::Mov_r64_rm64, REST, END));
+        self.b.raw(asm::rr(Code::Sub_r64_rm64, REST, SRC));
+        self.b.jump(Code::Je_rel32_64, done);
+        self.rest()?;
+        self.b.bind(done);
+        self.finish()?;
+        if self.shape.stores == Stores::Streaming {
+            let mut fence = iced_x86::Instruction::default();
+            fence.set_code(Code::Sfence);
+            self.b.raw(fence);
+        }
+        let mut inst = iced_x86::Instruction::default();
+        inst.set_code(Code::VEX_Vzeroupper);
+        self.b.raw(inst);
+        inst.set_code(Code::Retnq);
+        self.b.raw(inst);
+        Ok(())
+    }
+
+    fn advance(&mut self, bytes: i32) {
+        self.b.raw(asm::ri(Code::Add_rm64_imm32, SRC, bytes));
+        if self.reads_pos {
+            self.b.raw(asm::ri(Code::Add_rm64_imm32, POS, bytes));
+        }
+    }
+
+    /// Registers for what is carried around the loops.
+    fn prepare(&mut self) -> Result<(), String> {
+        for stage in &mut self.stages {
+            let pipe = stage.study.pipe;
+            let word = Lane::of_bytes(pipe.word_bytes());
+            for (index, state) in pipe.states.iter().enumerate() {
+                let slot = 8 * (stage.first_state + index) as i32;
+                match &stage.study.keeping[index] {
+                    Keeping::Constant => {
+                        let value = constant_state(&mut self.b, state.ty, word, slot);
+                        stage.states.push(StateVal::Value(value));
+                        stage.accumulators.push(None);
+                    }
+                    Keeping::Reduction(fold, addends) => {
+                        stage.states.push(StateVal::None);
+                        stage.accumulators.push(Some(Accumulator::new(
+                            &mut self.b,
+                            &stage.study,
+                            state.ty,
+                            *fold,
+                            addends,
+                            self.shape.unroll,
+                        )));
+                    }
+                    Keeping::Crc(..) => return Err("a CRC by folding".into()),
+                    Keeping::Delay(_) => return Err("the value of the word before".into()),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// One whole vector.
+    fn slot(&mut self, slot: usize, disp: i32) -> Result<(), String> {
+        self.b.forget();
+        let full = self.b.full();
+        let code = match self.shape.isa {
+            Isa::Avx512 => Code::EVEX_Vmovdqu64_zmm_k1z_zmmm512,
+            Isa::Avx2 => Code::VEX_Vmovdqu_ymm_ymmm256,
+        };
+        let from = Mem::Base { base: SRC, index: Register::None, scale: 1, disp };
+        let mut chunk = self.b.fresh(Kind::Vector, full, code, &[Opd::Mem(from)]);
+        for index in 0..self.stages.len() {
+            chunk = self.stage(index, slot, disp, chunk, None)?;
+        }
+        let code = match (self.shape.stores, self.shape.isa) {
+            (Stores::None, _) => return Ok(()),
+            (Stores::Plain, Isa::Avx512) => Code::EVEX_Vmovdqu64_zmmm512_k1z_zmm,
+            (Stores::Plain, Isa::Avx2) => Code::VEX_Vmovdqu_ymmm256_ymm,
+            (Stores::Streaming, Isa::Avx512) => Code::EVEX_Vmovntdq_m512_zmm,
+            (Stores::Streaming, Isa::Avx2) => Code::VEX_Vmovntdq_m256_ymm,
+        };
+        let to = Mem::Base { base: SRC, index: DST, scale: 1, disp };
+        self.b.push(code, &[Opd::Mem(to), Opd::Reg(chunk, full)], None, None, None, false);
+        Ok(())
+    }
+
+    /// What is left: less than a vector.
+    fn rest(&mut self) -> Result<(), String> {
+        self.b.forget();
+        let mut chunk = self.load_rest();
+        let mut clean = true;
+        for index in 0..self.stages.len() {
+            let pipe = self.stages[index].study.pipe;
+            let word = pipe.word_bytes();
+            if word > 1 && !clean && matches!(pipe.tail, Tail::Zero | Tail::Partial) {
+                // Earlier stages may have left anything behind the end.
+                let real = self.counting(Round::Down(1), Lane::B);
+                let zero = self.b.splat(Lane::B, 0);
+                chunk = self.b.select(Lane::B, real, chunk, zero);
+                clean = true;
+            }
+            let round = match pipe.tail {
+                Tail::Zero | Tail::Partial => Round::Up(word),
+                Tail::Pass | Tail::Reject => Round::Down(word),
+            };
+            let reduces = self.stages[index].accumulators.iter().any(Option::is_some);
+            let active = reduces.then(|| self.counting(round, Lane::of_bytes(word)));
+            let zero_beyond = clean && pipe.tail != Tail::Pass;
+            let before = chunk;
+            chunk = self.stage(index, 0, 0, chunk, active.map(|active| Masking { active, zero_beyond }))?;
+            if pipe.out.is_some() {
+                clean = false;
+                if word > 1 && matches!(pipe.tail, Tail::Zero | Tail::Pass) {
+                    let whole = self.counting(Round::Down(word), Lane::B);
+                    chunk = self.b.select(Lane::B, whole, chunk, before);
+                }
+            }
+        }
+        if self.shape.stores != Stores::None {
+            self.store_rest(chunk);
+        }
+        Ok(())
+    }
+
+    /// Applies a stage; gives the bytes after it.
+    fn stage(
+        &mut self,
+        index: usize,
+        slot: usize,
+        disp: i32,
+        chunk: VReg,
+        masking: Option<Masking>,
+    ) -> Result<VReg, String> {
+        let stage = &mut self.stages[index];
+        let mut body = Body::new(&mut self.b, &stage.study, chunk, disp, &stage.states);
+        body.run()?;
+        for (state, accumulator) in stage.accumulators.iter_mut().enumerate() {
+            let (Some(accumulator), Keeping::Reduction(_, addends)) =
+                (accumulator, &stage.study.keeping[state])
+            else {
+                continue;
+            };
+            for addend in addends {
+                accumulator.add(&mut body, slot, addend, masking)?;
+            }
+        }
+        match stage.study.pipe.out {
+            Some(out) => body.out(out),
+            None => Ok(chunk),
+        }
+    }
+
+    /// The condition, on lanes of `lane`, of the part of the rest that counts.
+    fn counting(&mut self, round: Round, lane: Lane) -> VReg {
+        let (rax, eax) = (Register::RAX, Register::EAX);
+        self.b.raw(asm::rr(Code::Mov_r32_rm32, eax, Register::R11D));
+        let (word, up) = match round {
+            Round::Down(word) => (word, false),
+            Round::Up(word) => (word, true),
+        };
+        if up && word > 1 {
+            self.b.raw(asm::ri(Code::Add_rm32_imm8, eax, word as i32 - 1));
+        }
+        match self.shape.isa {
+            Isa::Avx512 => {
+                let lane_shift = lane.bytes().trailing_zeros();
+                if word > lane.bytes() {
+                    self.b.raw(asm::ri(Code::And_rm32_imm8, eax, -(word as i32)));
+                }
+                if lane_shift > 0 {
+                    self.b.raw(asm::ri(Code::Shr_rm32_imm8, eax, lane_shift as i32));
+                }
+                self.b.raw(asm::ri(Code::Mov_rm64_imm32, Register::R9, -1));
+                self.b.raw(asm::rrr(Code::VEX_Bzhi_r64_rm64_r64, Register::R9, Register::R9, rax));
+                self.b.fresh(Kind::Mask, Width::K, Code::VEX_Kmovq_kr_r64, &[Opd::Gpr(Register::R9)])
+            }
+            Isa::Avx2 => {
+                if word > 1 {
+                    self.b.raw(asm::ri(Code::And_rm32_imm8, eax, -(word as i32)));
+                }
+                self.b.raw(asm::r(Code::Neg_rm64, rax));
+                let mut bytes = vec![0xff; 32];
+                bytes.extend([0; 32]);
+                let entry = self.b.table(bytes);
+                let table = Opd::Mem(Mem::Pool { entry, disp: 32 });
+                self.b.push(Code::Lea_r64_m, &[Opd::Gpr(Register::R9), table], None, None, None, false);
+                let at = Mem::Base { base: Register::R9, index: rax, scale: 1, disp: 0 };
+                self.b.fresh(Kind::Vector, Width::Y, Code::VEX_Vmovdqu_ymm_ymmm256, &[Opd::Mem(at)])
+            }
+        }
+    }
+
+    /// The rest of the source, zeros behind it.
+    fn load_rest(&mut self) -> VReg {
+        match self.shape.isa {
+            Isa::Avx512 => {
+                let real = self.counting(Round::Down(1), Lane::B);
+                let from = Mem::Base { base: SRC, index: Register::None, scale: 1, disp: 0 };
+                let code = Code::EVEX_Vmovdqu8_zmm_k1z_zmmm512;
+                self.b.masked(code, real, None, &[Opd::Mem(from)])
+            }
+            Isa::Avx2 => {
+                let zero = self.b.splat(Lane::B, 0);
+                let buffer = Mem::Base { base: Register::RSP, index: Register::None, scale: 1, disp: -32 };
+                let store = Code::VEX_Vmovdqu_ymmm256_ymm;
+                self.b.push(store, &[Opd::Mem(buffer), Opd::Reg(zero, Width::Y)], None, None, None, false);
+                self.copy_rest((SRC, Register::R9, 0), (Register::RSP, Register::R9, -32));
+                let load = Code::VEX_Vmovdqu_ymm_ymmm256;
+                self.b.fresh(Kind::Vector, Width::Y, load, &[Opd::Mem(buffer)])
+            }
+        }
+    }
+
+    fn store_rest(&mut self, chunk: VReg) {
+        match self.shape.isa {
+            Isa::Avx512 => {
+                let real = self.counting(Round::Down(1), Lane::B);
+                let to = Mem::Base { base: SRC, index: DST, scale: 1, disp: 0 };
+                let operands = [Opd::Mem(to), Opd::Reg(chunk, Width::Z)];
+                let code = Code::EVEX_Vmovdqu8_zmmm512_k1z_zmm;
+                self.b.push(code, &operands, None, None, Some(real), false);
+            }
+            Isa::Avx2 => {
+                let buffer = Mem::Base { base: Register::RSP, index: Register::None, scale: 1, disp: -32 };
+                let store = Code::VEX_Vmovdqu_ymmm256_ymm;
+                self.b.push(store, &[Opd::Mem(buffer), Opd::Reg(chunk, Width::Y)], None, None, None, false);
+                // The destination's address, for once: the rest is the last thing that is written.
+                self.b.raw(asm::rr(Code::Add_r64_rm64, DST, SRC));
+                self.copy_rest((Register::RSP, Register::R9, -32), (DST, Register::R9, 0));
+            }
+        }
+    }
+
+    /// Copies r11 < 32 bytes: 16, 8, 4, 2 and 1, as its bits say. r9 counts.
+    fn copy_rest(&mut self, from: (Register, Register, i32), to: (Register, Register, i32)) {
+        self.b.raw(asm::rr(Code::Xor_r32_rm32, Register::R9D, Register::R9D));
+        let steps = [
+            (16, Code::VEX_Vmovdqu_xmm_xmmm128, Code::VEX_Vmovdqu_xmmm128_xmm, Register::XMM0),
+            (8, Code::Mov_r64_rm64, Code::Mov_rm64_r64, Register::RAX),
+            (4, Code::Mov_r32_rm32, Code::Mov_rm32_r32, Register::EAX),
+            (2, Code::Movzx_r32_rm16, Code::Mov_rm16_r16, Register::EAX),
+            (1, Code::Movzx_r32_rm8, Code::Mov_rm8_r8, Register::EAX),
+        ];
+        for (bytes, load, store, through) in steps {
+            let skip = self.b.new_label();
+            self.b.raw(asm::ri(Code::Test_rm32_imm32, Register::R11D, bytes));
+            self.b.items.push(Item::Jump(Code::Je_rel32_64, skip));
+            if bytes == 16 {
+                // Through a register of the allocator's choice: others hold accumulators.
+                let mem = Mem::Base { base: from.0, index: from.1, scale: 1, disp: from.2 };
+                let value = self.b.fresh(Kind::Vector, Width::X, load, &[Opd::Mem(mem)]);
+                let mem = Mem::Base { base: to.0, index: to.1, scale: 1, disp: to.2 };
+                self.b.push(store, &[Opd::Mem(mem), Opd::Reg(value, Width::X)], None, None, None, false);
+            } else {
+                self.b.raw(asm::rm(load, through, from.0, from.1, from.2));
+                let part = match bytes {
+                    2 => Register::AX,
+                    1 => Register::AL,
+                    _ => through,
+                };
+                self.b.raw(asm::mr(store, to.0, to.1, to.2, part));
+            }
+            self.b.raw(asm::ri(Code::Add_rm64_imm8, Register::R9, bytes));
+            self.b.items.push(Item::Bind(skip));
+        }
+    }
+
+    /// Combines the accumulators with the imported states and writes these back.
+    fn finish(&mut self) -> Result<(), String> {
+        for stage in &mut self.stages {
+            for (index, accumulator) in stage.accumulators.iter().enumerate() {
+                let Some(accumulator) = accumulator else { continue };
+                self.b.forget();
+                accumulator.finish(&mut self.b, 8 * (stage.first_state + index) as i32);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A state that never changes, in every lane.
+fn constant_state(b: &mut Builder, ty: Ty, word: Lane, slot: i32) -> Val {
+    let from = Opd::Mem(Mem::Base { base: STATES, index: Register::None, scale: 1, disp: slot });
+    let lane = Lane::of_bytes(ty.bytes()).max(word);
+    let code = match b.isa {
+        Isa::Avx512 => [
+            Code::EVEX_Vpbroadcastb_zmm_k1z_xmmm8,
+            Code::EVEX_Vpbroadcastw_zmm_k1z_xmmm16,
+            Code::EVEX_Vpbroadcastd_zmm_k1z_xmmm32,
+            Code::EVEX_Vpbroadcastq_zmm_k1z_xmmm64,
+        ],
+        Isa::Avx2 => [
+            Code::VEX_Vpbroadcastb_ymm_xmmm8,
+            Code::VEX_Vpbroadcastw_ymm_xmmm16,
+            Code::VEX_Vpbroadcastd_ymm_xmmm32,
+            Code::VEX_Vpbroadcastq_ymm_xmmm64,
+        ],
+    }[lane as usize];
+    let full = b.full();
+    let loaded = b.fresh(Kind::Vector, full, code, &[from]);
+    if ty == Ty::Bool {
+        let zero = b.splat(Lane::B, 0);
+        let cond = match b.isa {
+            Isa::Avx512 => b.compare(lane, super::lanes::Cmp::Ne, loaded, zero),
+            Isa::Avx2 => b.sub(lane, zero, loaded),
+        };
+        let pinned = if b.is_mask(cond) { b.pinned_mask() } else { b.pinned_vector() };
+        b.assign(pinned, cond);
+        return Val::Cond(pinned);
+    }
+    let pinned = b.pinned_vector();
+    b.assign(pinned, loaded);
+    Val::Int(vec![pinned; lane.bytes() / word.bytes()])
+}

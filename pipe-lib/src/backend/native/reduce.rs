@@ -1,0 +1,584 @@
+//! Reductions: partial results in the lanes of registers of their own, one set a slot of the unrolled loop, combined
+//! with the imported state at the end.
+
+use crate::ir::{ConvertOp, Op, Ty};
+use iced_x86::{Code, Register};
+
+use super::asm;
+use super::frame::STATES;
+use super::isa::Isa;
+use super::lanes::Lane;
+use super::lower::Body;
+use super::strategy::{Addend, Fold, Study};
+use super::vcode::{Builder, Opd, VReg, Width};
+
+/// Which words of the last vector count.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Masking {
+    /// A condition on the stage's words.
+    pub(super) active: VReg,
+    /// Words that do not count are zero in the bytes that the stage reads.
+    pub(super) zero_beyond: bool,
+}
+
+/// Where the partial results of one state are.
+pub(super) struct Accumulator {
+    ty: Ty,
+    fold: Fold,
+    form: Form,
+    /// The partial results are of byte-swapped words; decided by the first addend.
+    swapped: Option<bool>,
+}
+
+enum Form {
+    /// Sums of narrower lanes in 64-bit lanes, exact: `total` of the whole lanes, `high` of their upper halves, so that
+    /// `total - (high << 32) + high` is the sum of all 32-bit halves. For one's complement sums of any width up to
+    /// 32 bits (2^32 = 1 modulo 2^w - 1) and for sums of 32-bit numbers.
+    Halves { total: Vec<VReg>, high: Vec<VReg> },
+    /// Sums of bytes in 64-bit lanes.
+    Bytes { total: Vec<VReg> },
+    /// The operation itself in lanes of the state's type.
+    Lanes { lane: Lane, partial: Vec<VReg> },
+    /// A condition in a mask register; one for all slots, since there are few of them and they are quick.
+    Mask { partial: VReg, lanes: usize },
+}
+
+impl Accumulator {
+    /// Takes registers, and emits what sets them to the operation's identity.
+    pub(super) fn new(
+        b: &mut Builder,
+        study: &Study<'_>,
+        ty: Ty,
+        fold: Fold,
+        addends: &[Addend],
+        slots: usize,
+    ) -> Accumulator {
+        let word = Lane::of_bytes(study.pipe.word_bytes());
+        let lane = Lane::of_bytes(ty.bytes()).max(word);
+        let form = if ty == Ty::Bool && b.isa == Isa::Avx512 {
+            Form::Mask { partial: b.pinned_mask(), lanes: b.vector_bytes() / word.bytes() }
+        } else {
+            match fold {
+                Fold::Addc if ty != Ty::U64 => {
+                    Form::Halves { total: pinned(b, slots), high: pinned(b, slots) }
+                }
+                Fold::Add if addends.iter().all(|addend| widened(study, addend).is_some()) => {
+                    match addends.iter().filter_map(|addend| widened(study, addend)).max() {
+                        Some(Lane::B) => Form::Bytes { total: pinned(b, slots) },
+                        _ => Form::Halves { total: pinned(b, slots), high: pinned(b, slots) },
+                    }
+                }
+                _ => Form::Lanes { lane, partial: pinned(b, slots) },
+            }
+        };
+        let accumulator = Accumulator { ty, fold, form, swapped: None };
+        accumulator.clear(b);
+        accumulator
+    }
+
+    fn clear(&self, b: &mut Builder) {
+        let identity = match self.form {
+            Form::Mask { partial, .. } => {
+                let code = match self.fold {
+                    Fold::And => Code::VEX_Kxnorq_kr_kr_kr,
+                    _ => Code::VEX_Kxorq_kr_kr_kr,
+                };
+                let k0 = Opd::Gpr(Register::K0);
+                b.push(code, &[Opd::Reg(partial, Width::K), k0, k0], Some(partial), None, None, false);
+                return;
+            }
+            Form::Lanes { lane, .. } => identity(b, self.fold, self.ty, lane),
+            _ => b.splat(Lane::B, 0),
+        };
+        for register in self.registers() {
+            b.assign(register, identity);
+        }
+    }
+
+    fn registers(&self) -> Vec<VReg> {
+        match &self.form {
+            Form::Halves { total, high } => total.iter().chain(high).copied().collect(),
+            Form::Bytes { total } => total.clone(),
+            Form::Lanes { partial, .. } => partial.clone(),
+            Form::Mask { partial, .. } => vec![*partial],
+        }
+    }
+
+    /// Adds what the words of one vector contribute.
+    pub(super) fn add(
+        &mut self,
+        body: &mut Body<'_, '_>,
+        slot: usize,
+        addend: &Addend,
+        masking: Option<Masking>,
+    ) -> Result<(), String> {
+        let word = body.word();
+        // The words that count: those of the stream, where the guard holds.
+        let guard = match addend.only_if {
+            None => None,
+            Some((cond, true)) => Some(body.cond(cond)?),
+            Some((cond, false)) => {
+                let cond = body.cond(cond)?;
+                Some(body.b.cond_not(cond))
+            }
+        };
+        if let Form::Mask { partial, .. } = self.form {
+            return self.add_cond(body, partial, addend, guard, masking);
+        }
+        if self.ty == Ty::Bool {
+            let value = body.cond(addend.value)?;
+            let active = both(body.b, guard, masking.map(|masking| masking.active));
+            let Form::Lanes { partial, .. } = &self.form else { return Err("a condition's form".into()) };
+            let value = match active {
+                None => value,
+                Some(active) if self.fold == Fold::And => {
+                    let idle = body.b.cond_not(active);
+                    body.b.cond_or(value, idle)
+                }
+                Some(active) => body.b.cond_and(value, active),
+            };
+            let partial = partial[slot];
+            let next = match self.fold {
+                Fold::And => body.b.cond_and(partial, value),
+                Fold::Or => body.b.cond_or(partial, value),
+                _ => body.b.cond_xor(partial, value),
+            };
+            body.b.assign(partial, next);
+            return Ok(());
+        }
+        let source = match &self.form {
+            Form::Bytes { .. } => widened_value(body, addend)?,
+            Form::Halves { .. } if self.fold == Fold::Add => widened_value(body, addend)?,
+            _ => {
+                let lane = body.lane(self.ty);
+                (lane, body.int(addend.value)?)
+            }
+        };
+        let (lane, mut parts) = source;
+        let swappable = self.ty.bytes() == lane.bytes()
+            && matches!(self.fold, Fold::Addc | Fold::Xor | Fold::And | Fold::Or)
+            // Swapping two bytes is a rotation, which a one's complement sum commutes with; four or eight are not.
+            && !(self.fold == Fold::Addc && self.ty != Ty::U16);
+        if swappable {
+            let all_swapped = parts.iter().all(|part| body.b.swap_of(lane.bytes(), *part).is_some());
+            if *self.swapped.get_or_insert(all_swapped) {
+                parts.iter_mut().for_each(|part| *part = body.b.bswap(lane, *part));
+            }
+        }
+        if addend.negated {
+            for part in &mut parts {
+                *part = body.unary(crate::ir::UnaryOp::Neg, self.ty, lane, *part);
+            }
+        }
+        let zero_is_neutral = matches!(self.fold, Fold::Add | Fold::Addc | Fold::Xor | Fold::Or | Fold::Max);
+        let active = match masking {
+            // Nothing but the bytes themselves, which end in zeros.
+            Some(masking)
+                if masking.zero_beyond && zero_is_neutral && parts.iter().all(|part| *part == body.chunk) =>
+            {
+                guard
+            }
+            Some(masking) => both(body.b, guard, Some(masking.active)),
+            None => guard,
+        };
+        if let Some(active) = active {
+            let neutral = match &self.form {
+                Form::Lanes { lane, .. } => identity(body.b, self.fold, self.ty, *lane),
+                _ => body.b.splat(Lane::B, 0),
+            };
+            let conds = body.b.split_cond(word, lane, active);
+            for (part, cond) in parts.iter_mut().zip(conds) {
+                *part = body.b.select(lane, cond, *part, neutral);
+            }
+        }
+        for part in parts {
+            self.accumulate(body, slot, lane, part)?;
+        }
+        Ok(())
+    }
+
+    fn accumulate(
+        &mut self,
+        body: &mut Body<'_, '_>,
+        slot: usize,
+        lane: Lane,
+        part: VReg,
+    ) -> Result<(), String> {
+        match &self.form {
+            Form::Halves { total, high } => {
+                let (total, high) = (total[slot], high[slot]);
+                let part = if self.fold == Fold::Add && lane == Lane::W {
+                    // Pairs of 16-bit numbers first: their sum fits 32 bits.
+                    let low = body.b.and_imm(Lane::D, part, 0xffff);
+                    let up = body.b.shr(Lane::D, part, 16);
+                    body.b.add(Lane::D, low, up)
+                } else if self.fold == Fold::Add && lane == Lane::B {
+                    body.b.sum_bytes(part)
+                } else {
+                    part
+                };
+                let next = body.b.add(Lane::Q, total, part);
+                body.b.assign(total, next);
+                let up = body.b.shr(Lane::Q, part, 32);
+                let next = body.b.add(Lane::Q, high, up);
+                body.b.assign(high, next);
+            }
+            Form::Bytes { total } => {
+                let total = total[slot];
+                let sums = body.b.sum_bytes(part);
+                let next = body.b.add(Lane::Q, total, sums);
+                body.b.assign(total, next);
+            }
+            Form::Lanes { lane, partial } => {
+                let (lane, partial) = (*lane, partial[slot]);
+                let next = combine(body.b, self.fold, self.ty, lane, partial, part);
+                body.b.assign(partial, next);
+            }
+            Form::Mask { .. } => return Err("a vector for a condition".into()),
+        }
+        Ok(())
+    }
+
+    fn add_cond(
+        &self,
+        body: &mut Body<'_, '_>,
+        partial: VReg,
+        addend: &Addend,
+        guard: Option<VReg>,
+        masking: Option<Masking>,
+    ) -> Result<(), String> {
+        let value = body.cond(addend.value)?;
+        let active = both(body.b, guard, masking.map(|masking| masking.active));
+        let value = match active {
+            None => value,
+            Some(active) if self.fold == Fold::And => {
+                let idle = body.b.cond_not(active);
+                body.b.cond_or(value, idle)
+            }
+            Some(active) => body.b.cond_and(value, active),
+        };
+        let code = match self.fold {
+            Fold::And => Code::VEX_Kandq_kr_kr_kr,
+            Fold::Or => Code::VEX_Korq_kr_kr_kr,
+            Fold::Xor => Code::VEX_Kxorq_kr_kr_kr,
+            _ => return Err("arithmetic on bool".into()),
+        };
+        let operands = [Opd::Reg(partial, Width::K), Opd::Reg(partial, Width::K), Opd::Reg(value, Width::K)];
+        body.b.push(code, &operands, Some(partial), None, None, false);
+        Ok(())
+    }
+
+    /// Combines everything with the imported state in `[states + slot]` and writes it back.
+    pub(super) fn finish(&self, b: &mut Builder, slot: i32) {
+        let (rax, r9) = (Register::RAX, Register::R9);
+        match &self.form {
+            Form::Mask { partial, lanes } => {
+                b.push(
+                    Code::VEX_Kmovq_r64_kr,
+                    &[Opd::Gpr(rax), Opd::Reg(*partial, Width::K)],
+                    None,
+                    None,
+                    None,
+                    false,
+                );
+                self.finish_cond(b, *lanes, 1, slot);
+            }
+            Form::Lanes { lane, partial } if self.ty == Ty::Bool => {
+                let mut all = partial[0];
+                for other in &partial[1..] {
+                    all = match self.fold {
+                        Fold::And => b.and(all, *other),
+                        Fold::Or => b.or(all, *other),
+                        _ => b.xor(all, *other),
+                    };
+                }
+                b.push(
+                    Code::VEX_Vpmovmskb_r32_ymm,
+                    &[Opd::Gpr(Register::EAX), Opd::Reg(all, Width::Y)],
+                    None,
+                    None,
+                    None,
+                    false,
+                );
+                self.finish_cond(b, b.vector_bytes(), lane.bytes(), slot);
+            }
+            Form::Halves { total, high } => {
+                let total = sum_all(b, total);
+                let high = sum_all(b, high);
+                let up = b.shl(Lane::Q, high, 32);
+                let low = b.sub(Lane::Q, total, up);
+                let both = b.add(Lane::Q, low, high);
+                let sum = across(b, both, 8, |b, x, y| b.add(Lane::Q, x, y));
+                to_rax(b, sum);
+                if self.fold == Fold::Addc {
+                    self.finish_addc(b, slot);
+                } else {
+                    b.raw(asm::rm(Code::Add_r64_rm64, rax, STATES, Register::None, slot));
+                    store(b, self.ty, slot);
+                }
+            }
+            Form::Bytes { total } => {
+                let total = sum_all(b, total);
+                let sum = across(b, total, 8, |b, x, y| b.add(Lane::Q, x, y));
+                to_rax(b, sum);
+                b.raw(asm::rm(Code::Add_r64_rm64, rax, STATES, Register::None, slot));
+                store(b, self.ty, slot);
+            }
+            Form::Lanes { lane, partial } => {
+                let mut all = partial[0];
+                for other in &partial[1..] {
+                    all = combine(b, self.fold, self.ty, *lane, all, *other);
+                }
+                let all = across(b, all, lane.bytes(), |b, x, y| combine(b, self.fold, self.ty, *lane, x, y));
+                to_rax(b, all);
+                if self.swapped == Some(true) {
+                    swap_rax(b, self.ty);
+                }
+                truncate(b, self.ty, rax);
+                b.raw(asm::rm(Code::Mov_r64_rm64, r9, STATES, Register::None, slot));
+                match self.fold {
+                    Fold::Add => b.raw(asm::rr(Code::Add_r64_rm64, rax, r9)),
+                    Fold::Addc => {
+                        b.raw(asm::rr(Code::Add_r64_rm64, rax, r9));
+                        b.raw(asm::ri(Code::Adc_rm64_imm8, rax, 0));
+                    }
+                    Fold::Xor => b.raw(asm::rr(Code::Xor_r64_rm64, rax, r9)),
+                    Fold::And => b.raw(asm::rr(Code::And_r64_rm64, rax, r9)),
+                    Fold::Or => b.raw(asm::rr(Code::Or_r64_rm64, rax, r9)),
+                    Fold::Min | Fold::Max => {
+                        b.raw(asm::rr(Code::Cmp_r64_rm64, r9, rax));
+                        let code = match self.fold {
+                            Fold::Min => Code::Cmovb_r64_rm64,
+                            _ => Code::Cmova_r64_rm64,
+                        };
+                        b.raw(asm::rr(code, rax, r9));
+                    }
+                    Fold::Smin | Fold::Smax => {
+                        sign_extend(b, self.ty, rax);
+                        sign_extend(b, self.ty, r9);
+                        b.raw(asm::rr(Code::Cmp_r64_rm64, r9, rax));
+                        let code = match self.fold {
+                            Fold::Smin => Code::Cmovl_r64_rm64,
+                            _ => Code::Cmovg_r64_rm64,
+                        };
+                        b.raw(asm::rr(code, rax, r9));
+                    }
+                }
+                store(b, self.ty, slot);
+            }
+        }
+    }
+
+    /// rax holds the sum of all 32-bit halves: fold it to the state's width, add the state.
+    fn finish_addc(&self, b: &mut Builder, slot: i32) {
+        let (rax, eax, r9, r9d) = (Register::RAX, Register::EAX, Register::R9, Register::R9D);
+        for _ in 0..2 {
+            b.raw(asm::rr(Code::Mov_r32_rm32, r9d, eax));
+            b.raw(asm::ri(Code::Shr_rm64_imm8, rax, 32));
+            b.raw(asm::rr(Code::Add_r64_rm64, rax, r9));
+        }
+        for (bits, code, low) in
+            [(16, Code::Movzx_r32_rm16, Register::AX), (8, Code::Movzx_r32_rm8, Register::AL)]
+        {
+            if self.ty.bits() <= bits {
+                for _ in 0..2 {
+                    b.raw(asm::rr(code, r9d, low));
+                    b.raw(asm::ri(Code::Shr_rm32_imm8, eax, bits as i32));
+                    b.raw(asm::rr(Code::Add_r32_rm32, eax, r9d));
+                }
+            }
+        }
+        if self.swapped == Some(true) {
+            swap_rax(b, self.ty);
+        }
+        b.raw(asm::rm(Code::Add_r64_rm64, rax, STATES, Register::None, slot));
+        b.raw(asm::rr(Code::Mov_r64_rm64, r9, rax));
+        b.raw(asm::ri(Code::Shr_rm64_imm8, r9, self.ty.bits() as i32));
+        b.raw(asm::rr(Code::Add_r64_rm64, rax, r9));
+        store(b, self.ty, slot);
+    }
+
+    /// rax holds one bit, or `group` equal bits, for each of the lanes.
+    fn finish_cond(&self, b: &mut Builder, bits: usize, group: usize, slot: i32) {
+        let (rax, r9) = (Register::RAX, Register::R9);
+        let all = u64::MAX >> (64 - bits);
+        b.raw(asm::mov_imm(r9, all));
+        b.raw(asm::rr(Code::And_r64_rm64, rax, r9));
+        match self.fold {
+            Fold::And => {
+                b.raw(asm::rr(Code::Cmp_r64_rm64, rax, r9));
+                b.raw(asm::r(Code::Sete_rm8, Register::AL));
+            }
+            Fold::Or => {
+                b.raw(asm::rr(Code::Test_rm64_r64, rax, rax));
+                b.raw(asm::r(Code::Setne_rm8, Register::AL));
+            }
+            _ => {
+                b.raw(asm::rr(Code::Popcnt_r64_rm64, rax, rax));
+                b.raw(asm::ri(Code::Shr_rm32_imm8, Register::EAX, group.trailing_zeros() as i32));
+                b.raw(asm::ri(Code::And_rm32_imm8, Register::EAX, 1));
+            }
+        }
+        b.raw(asm::rr(Code::Movzx_r32_rm8, Register::EAX, Register::AL));
+        let code = match self.fold {
+            Fold::And => Code::And_r64_rm64,
+            Fold::Or => Code::Or_r64_rm64,
+            _ => Code::Xor_r64_rm64,
+        };
+        b.raw(asm::rm(code, rax, STATES, Register::None, slot));
+        b.raw(asm::mr(Code::Mov_rm64_r64, STATES, Register::None, slot, rax));
+    }
+}
+
+fn pinned(b: &mut Builder, count: usize) -> Vec<VReg> {
+    (0..count).map(|_| b.pinned_vector()).collect()
+}
+
+fn both(b: &mut Builder, one: Option<VReg>, other: Option<VReg>) -> Option<VReg> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(b.cond_and(one, other)),
+        (one, other) => one.or(other),
+    }
+}
+
+/// The lane of a value that an addend of a sum zero-extends, if it does and nothing is lost by adding before extending.
+fn widened(study: &Study<'_>, addend: &Addend) -> Option<Lane> {
+    if addend.negated || study.constants[addend.value.0 as usize].is_some() {
+        return None;
+    }
+    let body = &study.pipe.body;
+    let Op::Convert(ConvertOp::Zext, narrow) = body.inst(addend.value).op else { return None };
+    let word = Lane::of_bytes(study.pipe.word_bytes());
+    let lane = Lane::of_bytes(body.ty(narrow).bytes()).max(word);
+    (lane < Lane::of_bytes(body.ty(addend.value).bytes()).max(word)
+        && study.constants[narrow.0 as usize].is_none())
+    .then_some(lane)
+}
+
+/// What a widened addend extends.
+fn widened_value(body: &mut Body<'_, '_>, addend: &Addend) -> Result<(Lane, Vec<VReg>), String> {
+    let Op::Convert(_, narrow) = body.study.pipe.body.inst(addend.value).op else {
+        return Err("an addend that is not extended".into());
+    };
+    let ty = body.study.pipe.body.ty(narrow);
+    let lane = body.lane(ty);
+    if ty == Ty::Bool {
+        let cond = body.cond(narrow)?;
+        let (one, zero) = (body.b.splat(lane, 1), body.b.splat(Lane::B, 0));
+        return Ok((lane, vec![body.b.select(lane, cond, one, zero)]));
+    }
+    Ok((lane, body.int(narrow)?))
+}
+
+/// The operation on partial results.
+fn combine(b: &mut Builder, fold: Fold, ty: Ty, lane: Lane, x: VReg, y: VReg) -> VReg {
+    match fold {
+        Fold::Add => b.add(lane, x, y),
+        Fold::Addc => b.addc(lane, x, y),
+        Fold::Xor => b.xor(x, y),
+        Fold::And => b.and(x, y),
+        Fold::Or => b.or(x, y),
+        Fold::Min => b.min_max(lane, false, false, x, y),
+        Fold::Max => b.min_max(lane, false, true, x, y),
+        Fold::Smin | Fold::Smax => {
+            let max = fold == Fold::Smax;
+            let spare = lane.bits() - ty.bits();
+            if spare == 0 {
+                return b.min_max(lane, true, max, x, y);
+            }
+            let (x, y) = (b.shl(lane, x, spare), b.shl(lane, y, spare));
+            let chosen = b.min_max(lane, true, max, x, y);
+            b.shr(lane, chosen, spare)
+        }
+    }
+}
+
+/// What changes nothing.
+fn identity(b: &mut Builder, fold: Fold, ty: Ty, lane: Lane) -> VReg {
+    match fold {
+        Fold::Add | Fold::Addc | Fold::Xor | Fold::Or | Fold::Max => b.splat(Lane::B, 0),
+        Fold::And | Fold::Min if ty == Ty::Bool => b.splat(Lane::B, 0xff),
+        Fold::And | Fold::Min => b.splat(lane, ty.mask()),
+        Fold::Smin => b.splat(lane, ty.mask() >> 1),
+        Fold::Smax => b.splat(lane, 1 << (ty.bits() - 1)),
+    }
+}
+
+/// The sum of several vectors of 64-bit lanes.
+fn sum_all(b: &mut Builder, vectors: &[VReg]) -> VReg {
+    let mut level = vectors.to_vec();
+    while level.len() > 1 {
+        level = level
+            .chunks(2)
+            .map(|pair| if let [x, y] = pair { b.add(Lane::Q, *x, *y) } else { pair[0] })
+            .collect();
+    }
+    level[0]
+}
+
+/// Combines the lanes of one vector; the result stands in lane 0.
+fn across(
+    b: &mut Builder,
+    vector: VReg,
+    lane_bytes: usize,
+    f: impl Fn(&mut Builder, VReg, VReg) -> VReg,
+) -> VReg {
+    let mut all = vector;
+    let mut distance = b.vector_bytes() / 2;
+    while distance >= lane_bytes {
+        let other = b.exchange(all, distance);
+        all = f(b, all, other);
+        distance /= 2;
+    }
+    all
+}
+
+fn to_rax(b: &mut Builder, vector: VReg) {
+    let code = match b.isa {
+        Isa::Avx512 => Code::EVEX_Vmovq_rm64_xmm,
+        Isa::Avx2 => Code::VEX_Vmovq_rm64_xmm,
+    };
+    b.push(code, &[Opd::Gpr(Register::RAX), Opd::Reg(vector, Width::X)], None, None, None, false);
+}
+
+/// Reverses the bytes of the number of type `ty` in rax.
+fn swap_rax(b: &mut Builder, ty: Ty) {
+    b.raw(asm::r(Code::Bswap_r64, Register::RAX));
+    let shift = 64 - ty.bits() as i32;
+    if shift > 0 {
+        b.raw(asm::ri(Code::Shr_rm64_imm8, Register::RAX, shift));
+    }
+}
+
+fn truncate(b: &mut Builder, ty: Ty, register: Register) {
+    let (wide, narrow) = (register.full_register32(), register);
+    match ty {
+        Ty::Bool | Ty::U8 => b.raw(asm::rr(Code::Movzx_r32_rm8, wide, low8(narrow))),
+        Ty::U16 => b.raw(asm::rr(Code::Movzx_r32_rm16, wide, low16(narrow))),
+        Ty::U32 => b.raw(asm::rr(Code::Mov_r32_rm32, wide, wide)),
+        Ty::U64 => {}
+    }
+}
+
+fn sign_extend(b: &mut Builder, ty: Ty, register: Register) {
+    match ty {
+        Ty::Bool | Ty::U8 => b.raw(asm::rr(Code::Movsx_r64_rm8, register, low8(register))),
+        Ty::U16 => b.raw(asm::rr(Code::Movsx_r64_rm16, register, low16(register))),
+        Ty::U32 => b.raw(asm::rr(Code::Movsxd_r64_rm32, register, register.full_register32())),
+        Ty::U64 => {}
+    }
+}
+
+fn low8(register: Register) -> Register {
+    if register == Register::RAX { Register::AL } else { Register::R9L }
+}
+
+fn low16(register: Register) -> Register {
+    if register == Register::RAX { Register::AX } else { Register::R9W }
+}
+
+/// Writes rax, cut to the type, to the state.
+fn store(b: &mut Builder, ty: Ty, slot: i32) {
+    truncate(b, ty, Register::RAX);
+    b.raw(asm::mr(Code::Mov_rm64_r64, STATES, Register::None, slot, Register::RAX));
+}

@@ -1,0 +1,439 @@
+//! Real registers for a function, and its encoding: a linear scan in one sweep.
+//!
+//! Temporaries never live across a label, so a backward sweep finds the last use of each (and drops what nobody uses) and a
+//! forward sweep hands out registers. Constants are the only thing that can be rematerialised, and the only thing
+//! that ever has to be: what the temporaries leave free goes to the constants used most in the loops, the others are
+//! memory operands, or loaded into a temporary where the instruction takes none.
+
+use iced_x86::{Code, Instruction, OpCodeOperandKind, OpKind, Register};
+
+use super::asm::{Assembler, Image, set_memory};
+use super::isa::Isa;
+use super::vcode::{Builder, Inst, Item, Kind, Mem, Opd, VReg, Width};
+
+/// Why there is no code.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// More values live at once than there are registers.
+    OutOfRegisters,
+    /// The encoder refused an instruction: a mistake of the lowering.
+    Encoding(String),
+}
+
+const NONE: u32 = u32::MAX;
+
+/// Allocates and encodes.
+pub(super) fn assemble(b: &Builder) -> Result<Image, Failure> {
+    let liveness = Liveness::of(b);
+    let registers = b.isa.registers();
+    let (mut pinned_vectors, mut pinned_masks) = (0, 0);
+    let mut home = vec![u8::MAX; b.kinds.len()];
+    for (index, kind) in b.kinds.iter().enumerate() {
+        match kind {
+            Kind::PinnedVector => {
+                home[index] = pinned_vectors;
+                pinned_vectors += 1;
+            }
+            Kind::PinnedMask => {
+                home[index] = pinned_masks + 1;
+                pinned_masks += 1;
+            }
+            _ => {}
+        }
+        if usize::from(pinned_vectors) > registers || pinned_masks > 7 {
+            return Err(Failure::OutOfRegisters);
+        }
+    }
+    let spare = registers
+        .checked_sub(usize::from(pinned_vectors) + liveness.peak_vectors)
+        .ok_or(Failure::OutOfRegisters)?;
+    if usize::from(pinned_masks) + liveness.peak_masks > 7 {
+        return Err(Failure::OutOfRegisters);
+    }
+    // Constants with a register: the most used ones.
+    let mut wanted: Vec<(u32, u32)> = liveness
+        .constant_uses
+        .iter()
+        .enumerate()
+        .filter(|(_, uses)| **uses > 1)
+        .map(|(reg, uses)| (*uses, reg as u32))
+        .collect();
+    wanted.sort_unstable_by_key(|(uses, reg)| (std::cmp::Reverse(*uses), *reg));
+    wanted.truncate(spare);
+    let mut hoisted = Vec::with_capacity(wanted.len());
+    for (_, reg) in wanted {
+        home[reg as usize] = pinned_vectors;
+        hoisted.push(VReg(reg));
+        pinned_vectors += 1;
+    }
+    let all = if registers == 32 { u32::MAX } else { (1 << registers) - 1 };
+    let mut emitter = Emitter {
+        b,
+        asm: Assembler::new(&b.pool, b.label_count()),
+        home,
+        free_vectors: all & !((1u64 << pinned_vectors) - 1) as u32,
+        free_masks: 0xfe & !((1u32 << (pinned_masks + 1)) - 1),
+        liveness,
+    };
+    emitter.run(&hoisted)?;
+    emitter.asm.finish().map_err(Failure::Encoding)
+}
+
+/// Last uses, and how many registers are needed at once.
+struct Liveness {
+    /// Index of the item that uses a temporary last; `NONE` if nothing does.
+    last: Vec<u32>,
+    /// Weighted number of uses of each constant.
+    constant_uses: Vec<u32>,
+    /// Whether an item's result is used, or it has another effect.
+    needed: Vec<bool>,
+    peak_vectors: usize,
+    peak_masks: usize,
+}
+
+impl Liveness {
+    fn of(b: &Builder) -> Liveness {
+        let mut liveness = Liveness {
+            last: vec![NONE; b.kinds.len()],
+            constant_uses: vec![0; b.kinds.len()],
+            needed: vec![true; b.items.len()],
+            peak_vectors: 0,
+            peak_masks: 0,
+        };
+        let mut weights = Vec::with_capacity(b.items.len());
+        let mut weight = 1;
+        for item in &b.items {
+            if let Item::Weight(new) = item {
+                weight = *new;
+            }
+            weights.push(weight);
+        }
+        let (mut vectors, mut masks) = (0isize, 0isize);
+        // Backwards, so that "used later" is known at the definition.
+        for (index, item) in b.items.iter().enumerate().rev() {
+            let Item::Inst(inst) = item else { continue };
+            let temp_def = inst.def.filter(|def| is_temp(b, *def));
+            if let Some(def) = temp_def {
+                if liveness.last[def.0 as usize] == NONE {
+                    liveness.needed[index] = false;
+                    continue;
+                }
+            }
+            let mut loads = 0;
+            let before = (vectors, masks);
+            for_each_use(inst, |reg| match b.kinds[reg.0 as usize] {
+                Kind::Vector => {
+                    if liveness.last[reg.0 as usize] == NONE {
+                        liveness.last[reg.0 as usize] = index as u32;
+                        vectors += 1;
+                    }
+                }
+                Kind::Mask => {
+                    if liveness.last[reg.0 as usize] == NONE {
+                        liveness.last[reg.0 as usize] = index as u32;
+                        masks += 1;
+                    }
+                }
+                Kind::Const(_) => {
+                    liveness.constant_uses[reg.0 as usize] += weights[index];
+                    loads += 1;
+                }
+                _ => {}
+            });
+            // A destination that may not share a register with a source is live together with all of them; so are
+            // constants that have to be loaded for this instruction.
+            let apart = isize::from(inst.early || inst.tied.is_some());
+            let def_is_vector = temp_def.is_some_and(|def| b.kinds[def.0 as usize] == Kind::Vector);
+            let at = vectors + loads + if def_is_vector { apart } else { 0 };
+            liveness.peak_vectors = liveness.peak_vectors.max(at.max(before.0) as usize);
+            liveness.peak_masks = liveness.peak_masks.max(masks.max(before.1) as usize);
+            match temp_def.map(|def| b.kinds[def.0 as usize]) {
+                Some(Kind::Vector) => vectors -= 1,
+                Some(Kind::Mask) => masks -= 1,
+                _ => {}
+            }
+        }
+        liveness
+    }
+}
+
+fn is_temp(b: &Builder, reg: VReg) -> bool {
+    matches!(b.kinds[reg.0 as usize], Kind::Vector | Kind::Mask)
+}
+
+/// Every register that the instruction reads.
+fn for_each_use(inst: &Inst, mut f: impl FnMut(VReg)) {
+    for (position, op) in inst.ops.iter().enumerate() {
+        match op {
+            Opd::Reg(reg, _) if !(position == 0 && inst.def == Some(*reg)) => f(*reg),
+            Opd::Mem(Mem::Vsib { index, .. }) => f(*index),
+            _ => {}
+        }
+    }
+    inst.tied.into_iter().chain(inst.mask).for_each(f);
+}
+
+struct Emitter<'a> {
+    b: &'a Builder,
+    asm: Assembler,
+    /// Number of the register of everything that has one now.
+    home: Vec<u8>,
+    free_vectors: u32,
+    free_masks: u32,
+    liveness: Liveness,
+}
+
+impl Emitter<'_> {
+    fn run(&mut self, hoisted: &[VReg]) -> Result<(), Failure> {
+        for index in 0..self.b.items.len() {
+            match self.b.items[index] {
+                Item::Inst(inst) if self.liveness.needed[index] => self.inst(index as u32, &inst)?,
+                Item::Inst(_) | Item::Weight(_) => {}
+                Item::Raw(inst) => self.emit(&inst)?,
+                Item::Jump(code, label) => self.asm.jump(code, label).map_err(Failure::Encoding)?,
+                Item::Bind(label) => self.asm.bind(label),
+                Item::Align => self.asm.align(),
+                Item::LoadConstants => {
+                    for reg in hoisted {
+                        self.load_constant(*reg, self.home[reg.0 as usize])?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn emit(&mut self, inst: &Instruction) -> Result<(), Failure> {
+        self.asm.emit(inst).map_err(Failure::Encoding)
+    }
+
+    fn take(&mut self, kind: Kind) -> Result<u8, Failure> {
+        let free = if kind == Kind::Mask { &mut self.free_masks } else { &mut self.free_vectors };
+        if *free == 0 {
+            return Err(Failure::OutOfRegisters);
+        }
+        let number = free.trailing_zeros() as u8;
+        *free &= *free - 1;
+        Ok(number)
+    }
+
+    fn release(&mut self, reg: VReg) {
+        let bit = 1u32 << self.home[reg.0 as usize];
+        if self.b.kinds[reg.0 as usize] == Kind::Mask {
+            self.free_masks |= bit;
+        } else {
+            self.free_vectors |= bit;
+        }
+    }
+
+    fn load_constant(&mut self, reg: VReg, number: u8) -> Result<(), Failure> {
+        let Kind::Const(entry) = self.b.kinds[reg.0 as usize] else { return Ok(()) };
+        let bytes = &self.b.pool[entry as usize];
+        let wide = self.b.isa == Isa::Avx512;
+        let target = register(self.b.full(), number);
+        let mut inst = Instruction::default();
+        inst.set_op0_register(target);
+        if bytes.iter().all(|byte| *byte == 0) {
+            // Zero needs no load.
+            let low = register(Width::X, number);
+            inst.set_code(if wide {
+                Code::EVEX_Vpxord_zmm_k1z_zmm_zmmm512b32
+            } else {
+                Code::VEX_Vpxor_xmm_xmm_xmmm128
+            });
+            let all = if wide { target } else { low };
+            inst.set_op0_register(all);
+            inst.set_op1_register(all);
+            inst.set_op2_register(all);
+        } else {
+            inst.set_code(if wide {
+                Code::EVEX_Vmovdqu64_zmm_k1z_zmmm512
+            } else {
+                Code::VEX_Vmovdqu_ymm_ymmm256
+            });
+            self.pool_operand(&mut inst, 1, entry, 0);
+        }
+        self.emit(&inst)
+    }
+
+    fn pool_operand(&self, inst: &mut Instruction, position: u32, entry: u32, disp: u32) {
+        inst.set_op_kind(position, OpKind::Memory);
+        inst.set_memory_base(Register::RIP);
+        inst.set_memory_displ_size(8);
+        inst.set_memory_displacement64(self.asm.pool_offset(entry) + u64::from(disp));
+    }
+
+    /// Whether operand `position` may be a memory operand of full width: the last one that is no immediate, of an
+    /// instruction whose form says so.
+    fn folds(inst: &Inst, position: usize) -> bool {
+        let last = inst.ops.iter().rposition(|op| !matches!(op, Opd::None | Opd::Imm(_)));
+        let Opd::Reg(_, width) = inst.ops[position] else { return false };
+        last == Some(position)
+            && position > 0
+            && matches!(width, Width::Y | Width::Z)
+            && matches!(
+                inst.code.op_code().op_kind(position as u32),
+                OpCodeOperandKind::zmm_or_mem | OpCodeOperandKind::ymm_or_mem
+            )
+    }
+
+    fn inst(&mut self, index: u32, inst: &Inst) -> Result<(), Failure> {
+        let mut out = Instruction::default();
+        out.set_code(inst.code);
+        // Constants without a register: an operand in memory, or a temporary for this instruction.
+        let mut borrowed: u32 = 0;
+        let mut numbers = [u8::MAX; 4];
+        let mut folded = [false; 4];
+        for position in 0..4 {
+            let Opd::Reg(reg, _) = inst.ops[position] else { continue };
+            let Kind::Const(_) = self.b.kinds[reg.0 as usize] else { continue };
+            if self.home[reg.0 as usize] != u8::MAX {
+                continue;
+            }
+            if Self::folds(inst, position) {
+                folded[position] = true;
+            } else {
+                let number = self.take(Kind::Vector)?;
+                self.load_constant(reg, number)?;
+                borrowed |= 1 << number;
+                numbers[position] = number;
+            }
+        }
+        for (position, op) in inst.ops.iter().enumerate().skip(usize::from(inst.def.is_some())) {
+            match *op {
+                Opd::None => {}
+                Opd::Reg(reg, width) => {
+                    if folded[position] {
+                        let Kind::Const(entry) = self.b.kinds[reg.0 as usize] else { continue };
+                        self.pool_operand(&mut out, position as u32, entry, 0);
+                    } else {
+                        let number = match numbers[position] {
+                            u8::MAX => self.home[reg.0 as usize],
+                            number => number,
+                        };
+                        out.set_op_register(position as u32, register(width, number));
+                    }
+                }
+                Opd::Gpr(gpr) => out.set_op_register(position as u32, gpr),
+                Opd::Imm(imm) => {
+                    out.set_op_kind(position as u32, OpKind::Immediate8);
+                    out.set_immediate8(imm);
+                }
+                Opd::Mem(mem) => {
+                    out.set_op_kind(position as u32, OpKind::Memory);
+                    match mem {
+                        Mem::Base { base, index, scale, disp } => {
+                            set_memory(&mut out, base, index, scale, disp)
+                        }
+                        Mem::Vsib { base, index, width, scale } => {
+                            set_memory(
+                                &mut out,
+                                base,
+                                register(width, self.home[index.0 as usize]),
+                                scale,
+                                0,
+                            );
+                        }
+                        Mem::Pool { entry, disp } => {
+                            self.pool_operand(&mut out, position as u32, entry, disp)
+                        }
+                    }
+                }
+            }
+        }
+        if let Some(mask) = inst.mask {
+            out.set_op_mask(register(Width::K, self.home[mask.0 as usize]));
+            out.set_zeroing_masking(inst.zeroing);
+        }
+        // Where the old value of the destination comes from, if it is to be kept.
+        let mut moved_from = None;
+        let mut ending: [Option<VReg>; 6] = [None; 6];
+        let mut count = 0;
+        for_each_use(inst, |reg| {
+            if is_temp(self.b, reg)
+                && self.liveness.last[reg.0 as usize] == index
+                && !ending[..count].contains(&Some(reg))
+            {
+                ending[count] = Some(reg);
+                count += 1;
+            }
+        });
+        if let Some(def) = inst.def {
+            let Opd::Reg(_, width) = inst.ops[0] else {
+                return Err(Failure::Encoding("a definition without a register".into()));
+            };
+            if is_temp(self.b, def) {
+                let kind = self.b.kinds[def.0 as usize];
+                match inst.tied {
+                    Some(old) if ending.contains(&Some(old)) && uses(inst, old) == 1 => {
+                        // The old value ends here: its register becomes the result's.
+                        self.home[def.0 as usize] = self.home[old.0 as usize];
+                        ending.iter_mut().filter(|end| **end == Some(old)).for_each(|end| *end = None);
+                    }
+                    Some(old) => {
+                        self.home[def.0 as usize] = self.take(kind)?;
+                        moved_from = Some(old);
+                    }
+                    None if inst.early => self.home[def.0 as usize] = self.take(kind)?,
+                    None => {
+                        for end in &mut ending {
+                            if let Some(reg) = end.take() {
+                                self.release(reg);
+                            }
+                        }
+                        self.free_vectors |= borrowed;
+                        borrowed = 0;
+                        self.home[def.0 as usize] = self.take(kind)?;
+                    }
+                }
+            } else if let Some(old) = inst.tied.filter(|old| *old != def) {
+                moved_from = Some(old);
+            }
+            out.set_op0_register(register(width, self.home[def.0 as usize]));
+            if let Some(old) = moved_from {
+                self.copy(def, old)?;
+            }
+        }
+        for reg in ending.into_iter().flatten() {
+            self.release(reg);
+        }
+        self.free_vectors |= borrowed;
+        self.emit(&out)
+    }
+
+    /// Copies a whole vector register.
+    fn copy(&mut self, to: VReg, from: VReg) -> Result<(), Failure> {
+        let number = self.home[to.0 as usize];
+        if let Kind::Const(_) = self.b.kinds[from.0 as usize]
+            && self.home[from.0 as usize] == u8::MAX
+        {
+            return self.load_constant(from, number);
+        }
+        let mut inst = Instruction::default();
+        let full = self.b.full();
+        inst.set_code(match self.b.isa {
+            Isa::Avx512 => Code::EVEX_Vmovdqa64_zmm_k1z_zmmm512,
+            Isa::Avx2 => Code::VEX_Vmovdqa_ymm_ymmm256,
+        });
+        inst.set_op0_register(register(full, number));
+        inst.set_op1_register(register(full, self.home[from.0 as usize]));
+        self.emit(&inst)
+    }
+}
+
+fn uses(inst: &Inst, reg: VReg) -> usize {
+    let mut count = 0;
+    for_each_use(inst, |used| count += usize::from(used == reg));
+    count
+}
+
+/// The register of that number at that width.
+pub(super) fn register(width: Width, number: u8) -> Register {
+    let first = match width {
+        Width::X => Register::XMM0,
+        Width::Y => Register::YMM0,
+        Width::Z => Register::ZMM0,
+        Width::K => Register::K0,
+    };
+    first + u32::from(number)
+}

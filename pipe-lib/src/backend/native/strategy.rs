@@ -1,0 +1,266 @@
+//! How each state of a stage can be kept in a loop over vectors, read off the shape of its update.
+//!
+//! This is about code, not about proofs for people: it only has to recognise what the lowering can do, and says why it
+//! cannot where it cannot.
+
+use crate::ir::{BinaryOp, CrcOp, Op, Pipe, StateId, Ty, Value, eval};
+
+/// An associative and commutative operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fold {
+    Add,
+    Addc,
+    Xor,
+    And,
+    Or,
+    Min,
+    Max,
+    Smin,
+    Smax,
+}
+
+/// What one word adds to a reduction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Addend {
+    pub(super) value: Value,
+    /// The word counts only where this condition has that value.
+    pub(super) only_if: Option<(Value, bool)>,
+    /// The value is subtracted.
+    pub(super) negated: bool,
+}
+
+/// How a state is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Keeping {
+    /// It never changes.
+    Constant,
+    /// Partial results in lanes, combined at the end.
+    Reduction(Fold, Vec<Addend>),
+    /// A CRC of the bytes of a value.
+    Crc(CrcOp, Value),
+    /// The value that the previous word computed.
+    Delay(Value),
+}
+
+/// What is known of a pipe before its code is made.
+pub(super) struct Study<'a> {
+    pub(super) pipe: &'a Pipe,
+    /// For each state, how it is kept.
+    pub(super) keeping: Vec<Keeping>,
+    /// For each value of the body: its number, if it is the same for every word of every stream.
+    pub(super) constants: Vec<Option<u64>>,
+    /// For each value of the body: whether the vector code needs it.
+    pub(super) needed: Vec<bool>,
+}
+
+impl<'a> Study<'a> {
+    /// Studies a pipe whose parameters are bound. The error is a phrase: what stands in the way.
+    pub(super) fn of(pipe: &'a Pipe) -> Result<Study<'a>, String> {
+        let body = &pipe.body;
+        let constants = constants(pipe);
+        if pipe.states.len() > 64 {
+            return Err("more than 64 states in one stage".into());
+        }
+        let live = reachable(pipe, pipe.next.iter().copied().chain(pipe.out));
+        let mut uses = vec![0u32; body.insts.len()];
+        for (value, inst) in body.iter().filter(|(value, _)| live[value.0 as usize]) {
+            if constants[value.0 as usize].is_none() {
+                inst.op.operands().for_each(|operand| uses[operand.0 as usize] += 1);
+            }
+        }
+        pipe.next.iter().copied().chain(pipe.out).for_each(|root| uses[root.0 as usize] += 1);
+        let mut state_uses = vec![0u32; pipe.states.len()];
+        // The states that change and that a value depends on.
+        let mut depends = vec![0u64; body.insts.len()];
+        let changes = |state: StateId| body.inst(pipe.next[state.0 as usize]).op != Op::State(state);
+        for (value, inst) in body.iter() {
+            if let Op::State(state) = inst.op {
+                state_uses[state.0 as usize] += uses[value.0 as usize];
+                if changes(state) {
+                    depends[value.0 as usize] = 1 << state.0;
+                }
+            } else if constants[value.0 as usize].is_none() {
+                depends[value.0 as usize] =
+                    inst.op.operands().fold(0, |set, operand| set | depends[operand.0 as usize]);
+            }
+        }
+        let view =
+            View { pipe, constants: &constants, uses: &uses, state_uses: &state_uses, depends: &depends };
+        let mut keeping = Vec::with_capacity(pipe.states.len());
+        for (index, state) in pipe.states.iter().enumerate() {
+            let id = StateId(index as u32);
+            keeping.push(view.keeping(id).ok_or_else(|| {
+                format!(
+                    "state `{}` of pipe `{}` is neither a reduction nor a CRC nor a delay",
+                    state.name, pipe.name
+                )
+            })?);
+        }
+        let roots = keeping.iter().flat_map(|keeping| match keeping {
+            Keeping::Constant => Vec::new(),
+            Keeping::Reduction(_, addends) => addends
+                .iter()
+                .flat_map(|addend| [Some(addend.value), addend.only_if.map(|(cond, _)| cond)])
+                .flatten()
+                .collect(),
+            Keeping::Crc(_, value) | Keeping::Delay(value) => vec![*value],
+        });
+        let needed = reachable(pipe, roots.chain(pipe.out));
+        Ok(Study { pipe, keeping, constants, needed })
+    }
+
+    /// Whether the code needs the offset in the stream.
+    pub(super) fn reads_pos(&self) -> bool {
+        self.pipe.body.iter().any(|(value, inst)| inst.op == Op::Pos && self.needed[value.0 as usize])
+    }
+}
+
+/// Marks what `roots` need.
+fn reachable(pipe: &Pipe, roots: impl Iterator<Item = Value>) -> Vec<bool> {
+    let mut marked = vec![false; pipe.body.insts.len()];
+    roots.for_each(|root| marked[root.0 as usize] = true);
+    for (value, inst) in pipe.body.insts.iter().enumerate().rev() {
+        if marked[value] {
+            inst.op.operands().for_each(|operand| marked[operand.0 as usize] = true);
+        }
+    }
+    marked
+}
+
+/// The values that are constants, computed.
+fn constants(pipe: &Pipe) -> Vec<Option<u64>> {
+    let body = &pipe.body;
+    let mut known: Vec<Option<u64>> = Vec::with_capacity(body.insts.len());
+    for inst in &body.insts {
+        let get = |value: Value| known[value.0 as usize];
+        let folded = match inst.op {
+            Op::Const(number) => Some(number),
+            Op::In | Op::State(_) | Op::Param(_) | Op::Pos => None,
+            Op::Unary(op, a) => get(a).map(|a| eval::unary(op, inst.ty, a)),
+            Op::Binary(op, a, b) => get(a).zip(get(b)).map(|(a, b)| eval::binary(op, inst.ty, a, b)),
+            Op::Compare(op, a, b) => get(a).zip(get(b)).map(|(x, y)| eval::compare(op, body.ty(a), x, y)),
+            Op::Select { cond, then, otherwise } => {
+                get(cond).and_then(|cond| get(if cond != 0 { then } else { otherwise }))
+            }
+            Op::Modular(op, a, b, m) => {
+                get(a).zip(get(b)).zip(get(m)).map(|((a, b), m)| eval::modular(op, inst.ty, a, b, m))
+            }
+            Op::Convert(op, a) => get(a).map(|x| eval::convert(op, body.ty(a), inst.ty, x)),
+            Op::Lookup(table, index) => get(index).map(|index| {
+                let values = &pipe.tables[table.0 as usize].values;
+                values[(index % values.len() as u64) as usize]
+            }),
+            Op::Crc(op, acc, x) => get(acc).zip(get(x)).map(|(acc, v)| eval::crc(op, body.ty(x), acc, v)),
+        };
+        known.push(folded);
+    }
+    known
+}
+
+struct View<'a> {
+    pipe: &'a Pipe,
+    constants: &'a [Option<u64>],
+    uses: &'a [u32],
+    /// Over all the instructions that read a state.
+    state_uses: &'a [u32],
+    depends: &'a [u64],
+}
+
+impl View<'_> {
+    fn keeping(&self, state: StateId) -> Option<Keeping> {
+        let next = self.pipe.next[state.0 as usize];
+        let inst = self.pipe.body.inst(next);
+        if inst.op == Op::State(state) {
+            return Some(Keeping::Constant);
+        }
+        if let Op::Crc(op, acc, x) = inst.op
+            && self.is_only_use(state, acc)
+            && self.uses[next.0 as usize] == 1
+            && self.depends[x.0 as usize] == 0
+        {
+            return Some(Keeping::Crc(op, x));
+        }
+        if let Some((fold, addends)) = self.guarded(state).or_else(|| self.chain(state)) {
+            return Some(Keeping::Reduction(fold, addends));
+        }
+        if self.depends[next.0 as usize] == 0 {
+            return Some(Keeping::Delay(next));
+        }
+        None
+    }
+
+    /// Whether `value` is the state, read nowhere else.
+    fn is_only_use(&self, state: StateId, value: Value) -> bool {
+        self.pipe.body.inst(value).op == Op::State(state) && self.state_uses[state.0 as usize] == 1
+    }
+
+    /// `state = a op b op state op c`: the operands besides the state, none of which depends on a state that changes.
+    fn chain(&self, state: StateId) -> Option<(Fold, Vec<Addend>)> {
+        let body = &self.pipe.body;
+        let mut fold = None;
+        let mut addends = Vec::new();
+        let mut at = self.pipe.next[state.0 as usize];
+        loop {
+            let inst = body.inst(at);
+            if inst.op == Op::State(state) {
+                return (self.state_uses[state.0 as usize] == 1).then_some((fold?, addends));
+            }
+            if self.uses[at.0 as usize] != 1 {
+                return None;
+            }
+            let (here, on, off, negated) = self.step(inst.op, inst.ty)?;
+            if *fold.get_or_insert(here) != here {
+                return None;
+            }
+            addends.push(Addend { value: off, only_if: None, negated });
+            at = on;
+        }
+    }
+
+    /// One operation on the way from a state to its next value: what it is, the operand on the way, the other one.
+    fn step(&self, op: Op, ty: Ty) -> Option<(Fold, Value, Value, bool)> {
+        let Op::Binary(op, a, b) = op else { return None };
+        let (free_a, free_b) = (self.depends[a.0 as usize] == 0, self.depends[b.0 as usize] == 0);
+        let (on, off) = match (free_a, free_b) {
+            (false, true) => (a, b),
+            (true, false) => (b, a),
+            _ => return None,
+        };
+        let fold = match op {
+            BinaryOp::Add => Fold::Add,
+            BinaryOp::Sub if on == a => return ty.is_integer().then_some((Fold::Add, on, off, true)),
+            BinaryOp::Addc => Fold::Addc,
+            BinaryOp::Xor => Fold::Xor,
+            BinaryOp::And => Fold::And,
+            BinaryOp::Or => Fold::Or,
+            BinaryOp::Min => Fold::Min,
+            BinaryOp::Max => Fold::Max,
+            BinaryOp::Smin => Fold::Smin,
+            BinaryOp::Smax => Fold::Smax,
+            _ => return None,
+        };
+        Some((fold, on, off, false))
+    }
+
+    /// `state = cond ? state op x : state`, or the other way round.
+    fn guarded(&self, state: StateId) -> Option<(Fold, Vec<Addend>)> {
+        let body = &self.pipe.body;
+        let next = self.pipe.next[state.0 as usize];
+        let Op::Select { cond, then, otherwise } = body.inst(next).op else { return None };
+        let is_state = |value: Value| body.inst(value).op == Op::State(state);
+        let (changed, when) = match (is_state(then), is_state(otherwise)) {
+            (false, true) => (then, true),
+            (true, false) => (otherwise, false),
+            _ => return None,
+        };
+        let inst = body.inst(changed);
+        let (fold, on, off, negated) = self.step(inst.op, inst.ty)?;
+        let alone = is_state(on)
+            && self.uses[next.0 as usize] == 1
+            && self.uses[changed.0 as usize] == 1
+            && self.state_uses[state.0 as usize] == 2
+            && self.depends[cond.0 as usize] == 0
+            && self.constants[cond.0 as usize].is_none();
+        alone.then(|| (fold, vec![Addend { value: off, only_if: Some((cond, when)), negated }]))
+    }
+}

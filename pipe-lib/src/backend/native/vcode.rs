@@ -1,0 +1,403 @@
+//! Machine instructions on virtual registers: what the lowering writes and the register allocator reads.
+//!
+//! One [`Inst`] is one x86-64 instruction. Temporaries are in SSA form and never live across a label, so the whole
+//! function is one list; what is carried around a loop (accumulators, constants, positional vectors) is *pinned*: it has a
+//! register of its own for the whole function and may be written many times. General registers are assigned by hand
+//! (see `frame`).
+
+use iced_x86::{Code, Register};
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+
+use super::isa::{Features, Isa};
+
+/// A virtual register: a vector or a mask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct VReg(pub(super) u32);
+
+/// What stands behind a virtual register.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A vector, defined once.
+    Vector,
+    /// A mask (AVX-512 only), defined once.
+    Mask,
+    /// A constant: lives in a register if one is left over, else comes from the pool where it is used.
+    Const(u32),
+    /// A vector with a register of its own.
+    PinnedVector,
+    /// A mask with a register of its own.
+    PinnedMask,
+}
+
+/// The width at which an operand is encoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Width {
+    X,
+    Y,
+    Z,
+    /// A mask register.
+    K,
+}
+
+/// A label; bound once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Label(pub(super) u32);
+
+/// A memory operand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Mem {
+    /// `[base + index * scale + disp]`; `index` may be `Register::None`.
+    Base { base: Register, index: Register, scale: u8, disp: i32 },
+    /// `[base + vector * scale]`, for gathers.
+    Vsib { base: Register, index: VReg, width: Width, scale: u8 },
+    /// An entry of the constant pool, and an offset in it.
+    Pool { entry: u32, disp: u32 },
+}
+
+/// An operand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Opd {
+    None,
+    Reg(VReg, Width),
+    Gpr(Register),
+    Imm(u8),
+    Mem(Mem),
+}
+
+/// One instruction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Inst {
+    pub(super) code: Code,
+    pub(super) ops: [Opd; 4],
+    /// The register that operand 0 defines.
+    pub(super) def: Option<VReg>,
+    /// What operand 0 holds before: for instructions that read their destination.
+    pub(super) tied: Option<VReg>,
+    /// The mask register that governs the instruction.
+    pub(super) mask: Option<VReg>,
+    /// Masked lanes become zero rather than keep what was there.
+    pub(super) zeroing: bool,
+    /// The destination must differ from every source (gathers).
+    pub(super) early: bool,
+}
+
+/// What the function consists of.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Item {
+    Inst(Inst),
+    /// An instruction on general registers only.
+    Raw(iced_x86::Instruction),
+    /// A conditional or unconditional jump, with its `rel32` code.
+    Jump(Code, Label),
+    Bind(Label),
+    /// Pads to 64 bytes: in front of a loop head.
+    Align,
+    /// Where the constants that got a register are loaded.
+    LoadConstants,
+    /// From here on, uses of constants weigh this much.
+    Weight(u32),
+}
+
+/// A constant of the pool: the bytes of a vector, or a longer table.
+pub(super) type PoolBytes = Vec<u8>;
+
+/// A small multiplicative hash: keys are a few words of our own making.
+#[derive(Default)]
+pub(super) struct SmallHasher(u64);
+
+impl Hasher for SmallHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for chunk in bytes.chunks(8) {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            self.write_u64(u64::from_le_bytes(word));
+        }
+    }
+
+    fn write_u8(&mut self, n: u8) {
+        self.write_u64(u64::from(n));
+    }
+
+    fn write_u16(&mut self, n: u16) {
+        self.write_u64(u64::from(n));
+    }
+
+    fn write_u32(&mut self, n: u32) {
+        self.write_u64(u64::from(n));
+    }
+
+    fn write_u64(&mut self, n: u64) {
+        self.0 = (self.0.rotate_left(5) ^ n).wrapping_mul(0x517c_c1b7_2722_0a95);
+    }
+
+    fn write_usize(&mut self, n: usize) {
+        self.write_u64(n as u64);
+    }
+}
+
+type SmallMap<K, V> = HashMap<K, V, BuildHasherDefault<SmallHasher>>;
+
+/// The function under construction.
+pub(super) struct Builder {
+    pub(super) isa: Isa,
+    pub(super) features: Features,
+    pub(super) items: Vec<Item>,
+    pub(super) kinds: Vec<Kind>,
+    pub(super) pool: Vec<PoolBytes>,
+    labels: u32,
+    known: SmallMap<Inst, VReg>,
+    constants: SmallMap<PoolBytes, VReg>,
+    tables: SmallMap<PoolBytes, u32>,
+    /// `(lane bytes, result) -> operand` of byte swaps, so that two of them cancel.
+    swaps: SmallMap<(usize, VReg), VReg>,
+}
+
+impl Builder {
+    pub(super) fn new(isa: Isa, features: Features) -> Builder {
+        Builder {
+            isa,
+            features,
+            items: Vec::with_capacity(256),
+            kinds: Vec::with_capacity(256),
+            pool: Vec::new(),
+            labels: 0,
+            known: SmallMap::default(),
+            constants: SmallMap::default(),
+            tables: SmallMap::default(),
+            swaps: SmallMap::default(),
+        }
+    }
+
+    /// Bytes of a vector.
+    pub(super) fn vector_bytes(&self) -> usize {
+        self.isa.vector_bytes()
+    }
+
+    /// The width of a whole vector.
+    pub(super) fn full(&self) -> Width {
+        match self.isa {
+            Isa::Avx512 => Width::Z,
+            Isa::Avx2 => Width::Y,
+        }
+    }
+
+    fn register(&mut self, kind: Kind) -> VReg {
+        self.kinds.push(kind);
+        VReg(self.kinds.len() as u32 - 1)
+    }
+
+    pub(super) fn pinned_vector(&mut self) -> VReg {
+        self.register(Kind::PinnedVector)
+    }
+
+    pub(super) fn pinned_mask(&mut self) -> VReg {
+        self.register(Kind::PinnedMask)
+    }
+
+    pub(super) fn new_label(&mut self) -> Label {
+        self.labels += 1;
+        Label(self.labels - 1)
+    }
+
+    pub(super) fn label_count(&self) -> usize {
+        self.labels as usize
+    }
+
+    pub(super) fn bind(&mut self, label: Label) {
+        // What was computed before need not have been computed on every way here.
+        self.forget();
+        self.items.push(Item::Bind(label));
+    }
+
+    pub(super) fn jump(&mut self, code: Code, label: Label) {
+        self.items.push(Item::Jump(code, label));
+    }
+
+    pub(super) fn raw(&mut self, inst: iced_x86::Instruction) {
+        self.items.push(Item::Raw(inst));
+    }
+
+    /// No value computed so far is used again: the start of another slot or block.
+    pub(super) fn forget(&mut self) {
+        self.known.clear();
+        self.swaps.clear();
+    }
+
+    /// A constant vector: as many bytes as a vector has.
+    pub(super) fn constant(&mut self, bytes: PoolBytes) -> VReg {
+        debug_assert_eq!(bytes.len(), self.vector_bytes());
+        if let Some(known) = self.constants.get(&bytes) {
+            return *known;
+        }
+        let entry = self.table(bytes.clone());
+        let reg = self.register(Kind::Const(entry));
+        self.constants.insert(bytes, reg);
+        reg
+    }
+
+    /// A table of the pool, of any length.
+    pub(super) fn table(&mut self, bytes: PoolBytes) -> u32 {
+        if let Some(known) = self.tables.get(&bytes) {
+            return *known;
+        }
+        let entry = self.pool.len() as u32;
+        self.pool.push(bytes.clone());
+        self.tables.insert(bytes, entry);
+        entry
+    }
+
+    /// The bytes of `reg` if it is a constant.
+    pub(super) fn constant_bytes(&self, reg: VReg) -> Option<&[u8]> {
+        match self.kinds[reg.0 as usize] {
+            Kind::Const(entry) => Some(&self.pool[entry as usize]),
+            _ => None,
+        }
+    }
+
+    /// A pure instruction with a vector result of full width: an equal one in the same stretch is computed once.
+    pub(super) fn vector(&mut self, code: Code, srcs: &[Opd]) -> VReg {
+        self.pure(Kind::Vector, self.full(), code, srcs, None, None, false)
+    }
+
+    /// The same with a result of width `width`.
+    pub(super) fn vector_of(&mut self, width: Width, code: Code, srcs: &[Opd]) -> VReg {
+        self.pure(Kind::Vector, width, code, srcs, None, None, false)
+    }
+
+    /// A pure instruction that reads its destination.
+    pub(super) fn tied(&mut self, code: Code, old: VReg, srcs: &[Opd]) -> VReg {
+        self.pure(Kind::Vector, self.full(), code, srcs, Some(old), None, false)
+    }
+
+    /// A pure instruction under a mask: other lanes keep `old`, or become zero without it.
+    pub(super) fn masked(&mut self, code: Code, mask: VReg, old: Option<VReg>, srcs: &[Opd]) -> VReg {
+        self.pure(Kind::Vector, self.full(), code, srcs, old, Some(mask), old.is_none())
+    }
+
+    /// A blend: the mask chooses, nothing is kept or zeroed.
+    pub(super) fn blend(&mut self, code: Code, mask: VReg, srcs: &[Opd]) -> VReg {
+        self.pure(Kind::Vector, self.full(), code, srcs, None, Some(mask), false)
+    }
+
+    /// A pure instruction whose result is a mask.
+    pub(super) fn mask(&mut self, code: Code, srcs: &[Opd]) -> VReg {
+        self.pure(Kind::Mask, Width::K, code, srcs, None, None, false)
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "the one place where an instruction is put together")]
+    fn pure(
+        &mut self,
+        kind: Kind,
+        width: Width,
+        code: Code,
+        srcs: &[Opd],
+        tied: Option<VReg>,
+        mask: Option<VReg>,
+        zeroing: bool,
+    ) -> VReg {
+        let mut ops = [Opd::None; 4];
+        ops[1..=srcs.len()].copy_from_slice(srcs);
+        let key = Inst { code, ops, def: None, tied, mask, zeroing, early: false };
+        // What reads a register that changes is never the same twice.
+        let changes = |op: &Opd| matches!(op, Opd::Reg(reg, _) if self.is_pinned(*reg));
+        let stable = !(srcs.iter().any(changes) || tied.is_some_and(|reg| self.is_pinned(reg)));
+        if stable && let Some(known) = self.known.get(&key) {
+            return *known;
+        }
+        let def = self.register(kind);
+        let mut inst = key;
+        inst.def = Some(def);
+        inst.ops[0] = Opd::Reg(def, width);
+        self.items.push(Item::Inst(inst));
+        if stable {
+            self.known.insert(key, def);
+        }
+        def
+    }
+
+    /// Lets the last instruction, whose result is `value`, write the pinned register instead.
+    pub(super) fn assign(&mut self, pinned: VReg, value: VReg) {
+        if value == pinned {
+            return;
+        }
+        if let Some(Item::Inst(last)) = self.items.last_mut()
+            && last.def == Some(value)
+            && let Opd::Reg(_, width) = last.ops[0]
+        {
+            last.def = Some(pinned);
+            last.ops[0] = Opd::Reg(pinned, width);
+            self.known.retain(|_, known| *known != value);
+            return;
+        }
+        let full = self.full();
+        let (code, width) = match (self.is_mask(value), self.isa) {
+            (true, _) => (Code::VEX_Kmovq_kr_km64, Width::K),
+            (false, Isa::Avx512) => (Code::EVEX_Vmovdqa64_zmm_k1z_zmmm512, full),
+            (false, Isa::Avx2) => (Code::VEX_Vmovdqa_ymm_ymmm256, full),
+        };
+        self.push(code, &[Opd::Reg(pinned, width), Opd::Reg(value, width)], Some(pinned), None, None, false);
+    }
+
+    fn is_pinned(&self, reg: VReg) -> bool {
+        matches!(self.kinds[reg.0 as usize], Kind::PinnedVector | Kind::PinnedMask)
+    }
+
+    /// An instruction that is not to be shared: it reads memory or a pinned register that changes. Operand 0 is a new
+    /// register of `kind`.
+    pub(super) fn fresh(&mut self, kind: Kind, width: Width, code: Code, srcs: &[Opd]) -> VReg {
+        let def = self.register(kind);
+        self.push(code, &[&[Opd::Reg(def, width)], srcs].concat(), Some(def), None, None, false);
+        def
+    }
+
+    /// Any instruction.
+    pub(super) fn push(
+        &mut self,
+        code: Code,
+        operands: &[Opd],
+        def: Option<VReg>,
+        tied: Option<VReg>,
+        mask: Option<VReg>,
+        zeroing: bool,
+    ) {
+        let mut ops = [Opd::None; 4];
+        ops[..operands.len()].copy_from_slice(operands);
+        self.items.push(Item::Inst(Inst { code, ops, def, tied, mask, zeroing, early: false }));
+    }
+
+    /// A gather, whose result shares no register with its operands.
+    pub(super) fn gather(&mut self, code: Code, srcs: &[Opd], mask: Option<VReg>) -> VReg {
+        let def = self.register(Kind::Vector);
+        let mut ops = [Opd::None; 4];
+        ops[0] = Opd::Reg(def, self.full());
+        ops[1..=srcs.len()].copy_from_slice(srcs);
+        self.items.push(Item::Inst(Inst {
+            code,
+            ops,
+            def: Some(def),
+            tied: None,
+            mask,
+            zeroing: false,
+            early: true,
+        }));
+        def
+    }
+
+    pub(super) fn note_swap(&mut self, lane_bytes: usize, result: VReg, operand: VReg) {
+        self.swaps.insert((lane_bytes, result), operand);
+    }
+
+    /// The `x` of `reg = bswap x`, for lanes of that many bytes.
+    pub(super) fn swap_of(&self, lane_bytes: usize, reg: VReg) -> Option<VReg> {
+        self.swaps.get(&(lane_bytes, reg)).copied()
+    }
+
+    pub(super) fn is_mask(&self, reg: VReg) -> bool {
+        matches!(self.kinds[reg.0 as usize], Kind::Mask | Kind::PinnedMask)
+    }
+}
