@@ -2,6 +2,8 @@
 
 use iced_x86::{Code, Encoder, Instruction, OpKind, Register};
 
+use std::ops::Range;
+
 use super::vcode::{Label, PoolBytes};
 
 /// Machine code with its constants; position independent.
@@ -10,6 +12,16 @@ pub(super) struct Image {
     pub(super) bytes: Vec<u8>,
     /// Offset of the first instruction.
     pub(super) entry: usize,
+}
+
+impl Image {
+    /// Appends to `code`, at a multiple of 64 bytes; gives where the instructions begin and end.
+    pub(super) fn place(&self, code: &mut Vec<u8>) -> Range<usize> {
+        code.resize(code.len().next_multiple_of(64), 0);
+        let at = code.len();
+        code.extend_from_slice(&self.bytes);
+        at + self.entry..code.len()
+    }
 }
 
 pub(super) struct Assembler {

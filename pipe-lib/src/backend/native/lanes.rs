@@ -628,7 +628,7 @@ impl Builder {
             let swapped = bytes.chunks(lane.bytes()).flat_map(|c| c.iter().rev().copied()).collect();
             return self.constant(swapped);
         }
-        let control = self.bytes_of(|i| (i % 16 ^ (lane.bytes() - 1)) as u8);
+        let control = self.bytes_of(|i| ((i % 16) ^ (lane.bytes() - 1)) as u8);
         let result = self.shuffle_bytes(a, control);
         self.note_swap(lane.bytes(), result, a);
         result
@@ -866,7 +866,7 @@ impl Builder {
         }
         let code = self.pick(Code::EVEX_Vpshufd_xmm_k1z_xmmm128b32_imm8, Code::VEX_Vpshufd_xmm_xmmm128_imm8);
         // Double words `within` and `within + 1` to the bottom.
-        let imm = (within | (within + 1 & 3) << 2) as u8;
+        let imm = (within | ((within + 1) & 3) << 2) as u8;
         (self.vector_of(Width::X, code, &[Opd::Reg(low, Width::X), Opd::Imm(imm)]), Width::X)
     }
 

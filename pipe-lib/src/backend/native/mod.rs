@@ -11,7 +11,7 @@
 //!   the processor has no such instruction), into `vcode` (machine instructions on virtual registers);
 //! * `regalloc`: real registers for straight-line code, constants rematerialised from a pool;
 //! * `frame`: the function around the loop bodies; `asm`: encoding, labels, alignment;
-//! * `memory`: executable pages, never writable at the same time.
+//! * [`crate::code`] holds the result: executable pages, never writable at the same time.
 //!
 //! What it cannot do it refuses with [`super::Unsupported`]: serial states and divisions stay with Cranelift.
 
@@ -20,7 +20,6 @@ mod frame;
 mod isa;
 mod lanes;
 mod lower;
-mod memory;
 mod reduce;
 mod regalloc;
 mod strategy;
@@ -29,42 +28,40 @@ mod vcode;
 #[cfg(test)]
 mod tests;
 
-use super::{Backend, PassCode, Unsupported};
-use crate::compose::Composition;
+use super::{Backend, MAX_CALL_BYTES, PassCode, Unsupported};
+use crate::code::CodeMemory;
 use crate::ir::Pipe;
-use crate::plan::Pass;
 use frame::{FrameError, Shape, Stores};
 use iced_x86::Formatter;
 pub(crate) use isa::Features;
+use std::ops::Range;
 
 /// Vectors in one turn of the main loop, most first: fewer where the registers do not suffice.
 const UNROLLS: [usize; 3] = [4, 2, 1];
 
-const PLAIN: usize = 0;
-const READ_ONLY: usize = 1;
+/// `fn(states, pos, src, dst, len)`; see `frame`.
+type Function = unsafe extern "sysv64" fn(*mut u64, u64, *const u8, *mut u8, usize);
 
 /// The machine code of a pass.
-pub(crate) struct NativePass {
-    code: memory::Code,
+pub(crate) struct NativeCode {
+    code: CodeMemory,
+    /// The function that writes what it reads and computes.
+    copying: Range<usize>,
+    /// The same without stores.
+    reading: Range<usize>,
     modifies: bool,
 }
 
-/// Compiles a pass for this processor, as far as `features` allow.
-pub(crate) fn compile(
-    composition: &Composition,
-    pass: &Pass,
-    features: Features,
-) -> Result<NativePass, Unsupported> {
-    let pipes: Vec<&Pipe> = pass.stages(composition).map(|stage| &*stage.pipe).collect();
-    compile_pipes(&pipes, features).map_err(|what| Unsupported { backend: Backend::Native, what })
+/// Compiles the fused `stages` (parameters bound) for this processor, as far as `features` allow.
+pub(crate) fn compile(stages: &[&Pipe], features: Features) -> Result<NativeCode, Unsupported> {
+    compile_stages(stages, features).map_err(|what| Unsupported { backend: Backend::Native, what })
 }
 
-/// Compiles stages in stream order, all of one window.
-fn compile_pipes(pipes: &[&Pipe], features: Features) -> Result<NativePass, String> {
+fn compile_stages(stages: &[&Pipe], features: Features) -> Result<NativeCode, String> {
     let isa = features.isa().ok_or("a processor without AVX2")?;
     let function = |stores| {
         for unroll in UNROLLS {
-            match frame::function(pipes, Shape { isa, features, stores, unroll }) {
+            match frame::function(stages, Shape { isa, features, stores, unroll }) {
                 Ok(image) => return Ok(image),
                 Err(FrameError::OutOfRegisters) => {}
                 Err(FrameError::Refused(what)) => return Err(what),
@@ -72,25 +69,35 @@ fn compile_pipes(pipes: &[&Pipe], features: Features) -> Result<NativePass, Stri
         }
         Err("more values at once than there are registers".to_owned())
     };
-    let images = [function(Stores::Plain)?, function(Stores::None)?];
-    let code = memory::Code::new(&images).map_err(|error| format!("executable memory: {error}"))?;
-    Ok(NativePass { code, modifies: pipes.iter().any(|pipe| pipe.out.is_some()) })
+    let mut bytes = Vec::new();
+    let copying = function(Stores::Plain)?.place(&mut bytes);
+    let reading = function(Stores::None)?.place(&mut bytes);
+    let code = CodeMemory::new(&bytes).map_err(|error| format!("executable memory: {error}"))?;
+    Ok(NativeCode { code, copying, reading, modifies: stages.iter().any(|pipe| pipe.out.is_some()) })
 }
 
-impl NativePass {
+impl NativeCode {
     /// Runs over any length, with the tail rules for what is no whole loop word.
     ///
     /// # Safety
-    /// The contract of [`PassCode`].
+    /// The contract of [`PassCode`], `len` being any length up to [`MAX_CALL_BYTES`].
     unsafe fn run(&self, states: *mut u64, pos: u64, src: *const u8, dst: *mut u8, len: usize) {
-        let read_only = dst.is_null() || (!self.modifies && std::ptr::eq(dst, src));
-        // SAFETY: handed on from the caller.
-        unsafe { self.code.call(if read_only { READ_ONLY } else { PLAIN }, states, pos, src, dst, len) }
+        debug_assert!(len <= MAX_CALL_BYTES);
+        let reads_only = dst.is_null() || (!self.modifies && std::ptr::eq(dst, src));
+        let function = if reads_only { &self.reading } else { &self.copying };
+        // SAFETY: a function of this signature was assembled at that offset, into memory that is executable as long as
+        // `self` lives. It touches `len` bytes from `src` and `dst` and the states, as the caller promises it may; what
+        // only reads is not given a destination.
+        unsafe {
+            let function = std::mem::transmute::<*const u8, Function>(self.code.address(function.start));
+            function(states, pos, src, dst, len);
+        }
     }
 
     /// The copying function's instructions as text, one a line.
     pub(crate) fn disassembly(&self) -> String {
-        let (ip, bytes) = self.code.instructions(PLAIN);
+        let bytes = &self.code.bytes()[self.copying.clone()];
+        let ip = self.copying.start as u64;
         let mut decoder = iced_x86::Decoder::with_ip(64, bytes, ip, iced_x86::DecoderOptions::NONE);
         let mut formatter = iced_x86::IntelFormatter::new();
         formatter.options_mut().set_rip_relative_addresses(true);
@@ -104,7 +111,7 @@ impl NativePass {
     }
 }
 
-impl PassCode for NativePass {
+impl PassCode for NativeCode {
     unsafe fn words(&self, states: *mut u64, pos: u64, src: *const u8, dst: *mut u8, len: usize) {
         // SAFETY: the same contract.
         unsafe { self.run(states, pos, src, dst, len) }

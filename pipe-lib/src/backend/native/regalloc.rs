@@ -113,26 +113,20 @@ impl Liveness {
         for (index, item) in b.items.iter().enumerate().rev() {
             let Item::Inst(inst) = item else { continue };
             let temp_def = inst.def.filter(|def| is_temp(b, *def));
-            if let Some(def) = temp_def {
-                if liveness.last[def.0 as usize] == NONE {
-                    liveness.needed[index] = false;
-                    continue;
-                }
+            if temp_def.is_some_and(|def| liveness.last[def.0 as usize] == NONE) {
+                liveness.needed[index] = false;
+                continue;
             }
             let mut loads = 0;
             let before = (vectors, masks);
             for_each_use(inst, |reg| match b.kinds[reg.0 as usize] {
-                Kind::Vector => {
-                    if liveness.last[reg.0 as usize] == NONE {
-                        liveness.last[reg.0 as usize] = index as u32;
-                        vectors += 1;
-                    }
+                Kind::Vector if liveness.last[reg.0 as usize] == NONE => {
+                    liveness.last[reg.0 as usize] = index as u32;
+                    vectors += 1;
                 }
-                Kind::Mask => {
-                    if liveness.last[reg.0 as usize] == NONE {
-                        liveness.last[reg.0 as usize] = index as u32;
-                        masks += 1;
-                    }
+                Kind::Mask if liveness.last[reg.0 as usize] == NONE => {
+                    liveness.last[reg.0 as usize] = index as u32;
+                    masks += 1;
                 }
                 Kind::Const(_) => {
                     liveness.constant_uses[reg.0 as usize] += weights[index];

@@ -145,13 +145,13 @@ pub(super) fn feature_sets() -> Vec<Features> {
     sets
 }
 
-pub(super) fn compile_all(pipes: &[&Pipe], features: Features) -> Result<NativePass, String> {
-    compile_pipes(pipes, features)
+pub(super) fn compile_all(pipes: &[&Pipe], features: Features) -> Result<NativeCode, String> {
+    compile_stages(pipes, features)
 }
 
 /// Runs compiled stages over `bytes` from `start` with given states: copy at some alignment, in place, and read only.
 pub(super) fn check(
-    code: &NativePass,
+    code: &NativeCode,
     pipes: &[&Pipe],
     states: &[u64],
     start: u64,
