@@ -350,7 +350,9 @@ impl Stack {
             Disposition::Reply(segment) => self.queues.push(Control::Tcp { tuple: pcb.tuple, segment }),
             Disposition::TimeWait => {
                 let segment = pcb.final_ack(now);
-                self.queues.push(Control::Tcp { tuple: pcb.tuple, segment });
+                if pcb.due.ack_now {
+                    self.queues.push(Control::Tcp { tuple: pcb.tuple, segment });
+                }
                 let record = Record {
                     snd_nxt: segment.seq,
                     rcv_nxt: segment.ack,

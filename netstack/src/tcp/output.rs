@@ -32,7 +32,7 @@ impl Pcb {
             _ => {}
         }
         self.open_window(stream, config);
-        if let Some(segment) = self.next_retransmission(now, segmentation, config) {
+        if let Some(segment) = self.next_retransmission(now, stream, segmentation, config) {
             return Some(segment);
         }
         let owes_ack = self.due.ack_now || self.due.ack_delayed;
@@ -90,7 +90,13 @@ impl Pcb {
     }
 
     /// Something lost, if it may be sent again now.
-    fn next_retransmission(&mut self, now: Instant, segmentation: u32, config: &Config) -> Option<Outgoing> {
+    fn next_retransmission<S: Stream>(
+        &mut self,
+        now: Instant,
+        stream: &S,
+        segmentation: u32,
+        config: &Config,
+    ) -> Option<Outgoing> {
         if self.recovery.phase() == Phase::Open {
             return None;
         }
@@ -126,7 +132,7 @@ impl Pcb {
         if with_fin {
             flags |= Flags::FIN;
         }
-        if len > 0 && end == self.snd.max {
+        if len > 0 && self.offset_of(start) + u64::from(len) == stream.end() {
             flags |= Flags::PSH;
         }
         let segment = Outgoing {
@@ -303,7 +309,7 @@ impl Pcb {
             return;
         }
         self.rcv.adv = edge;
-        if current <= free / 4 && step >= (2 * mss).min(config.max_window / 2) {
+        if current < 2 * mss && step >= (2 * mss).min(config.max_window / 2) {
             self.due.ack_now = true;
         }
     }

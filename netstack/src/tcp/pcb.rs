@@ -333,7 +333,6 @@ impl Pcb {
         self.snd.timed = None;
         if opening {
             self.due.syn = true;
-            self.rtt.syn_was_retransmitted();
             self.congestion.syn_was_lost();
         } else {
             let flight = self.snd.max - self.snd.una;
@@ -377,7 +376,7 @@ impl Pcb {
             return Disposition::Closed(CloseReason::TimedOut);
         }
         self.due.probe = true;
-        self.timers.set(Timer::KeepAlive, now + config.keep_alive_interval);
+        self.timers.set(Timer::KeepAlive, now + config.keep_alive_interval.min(idle));
         Disposition::Continue
     }
 

@@ -101,6 +101,7 @@ fn negotiate(pcb: &mut Pcb, segment: &Segment<'_>, config: &Config) {
     let smss = u32::from(pcb.snd.mss);
     pcb.congestion = NewReno::new(smss, u32::from(config.initial_window_segments));
     if lost {
+        pcb.rtt.syn_was_retransmitted();
         pcb.congestion.syn_was_lost();
     }
     pcb.recovery = LossRecovery::new(pcb.snd.una, pcb.sack_permitted);
