@@ -2,6 +2,7 @@
 //!
 //! Everything here looks at dataflow alone; names play no part. No IO, no `unsafe`.
 
+pub mod attributes;
 pub mod class;
 pub(crate) mod rewrite;
 

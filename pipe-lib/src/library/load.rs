@@ -2,6 +2,7 @@
 
 use super::test_case::check_test;
 use super::{DUPLICATE, Inner, NamedPipeline, resolve};
+use crate::analyse::attributes::check_declared;
 use crate::check::Findings;
 use crate::check::layout::check_layout;
 use crate::check::pipe::{FileTables, check_params, check_pipe};
@@ -135,7 +136,9 @@ fn declare_items(inner: &mut Inner, file: &Parsed, declared: &mut HashSet<String
         declared.insert(name.node.clone());
         match &item.node.kind {
             ItemKind::Pipe(pipe) => {
-                if let Some(pipe) = check_pipe(pipe, docs, &tables, &mut budget, findings) {
+                let ast = pipe;
+                if let Some(pipe) = check_pipe(ast, docs, &tables, &mut budget, findings) {
+                    check_attributes(ast, &pipe, findings);
                     inner.pipes.insert(name.node.clone(), Arc::new(pipe));
                 }
             }
@@ -158,6 +161,22 @@ fn declare_items(inner: &mut Inner, file: &Parsed, declared: &mut HashSet<String
             }
             ItemKind::Use(_) | ItemKind::Table(_) | ItemKind::Test(_) => {}
         }
+    }
+}
+
+/// Holds declared attributes against what can be proved.
+fn check_attributes(ast: &ast::Pipe, pipe: &crate::ir::Pipe, findings: &mut Findings) {
+    for (attribute, refuted) in check_declared(pipe) {
+        let declared = ast.attributes.iter().find_map(|given| match given {
+            ast::Attribute::Flag(name) if name.node == attribute.name() => Some(name.span),
+            _ => None,
+        });
+        let message = format!("`{}` is not {}", pipe.name, attribute.name());
+        findings.push(
+            Diagnostic::new(Code::AttributeRefuted, declared.unwrap_or(ast.name.span), message)
+                .note(refuted.to_string())
+                .help("leave the attribute out: what holds is found without it"),
+        );
     }
 }
 

@@ -2,6 +2,8 @@
 
 use super::{Outcome, Status};
 use crate::files::LibraryArgs;
+use pipe_lib::analyse::analyse;
+use pipe_lib::compose::Stage;
 use pipe_lib::diagnostic::Code;
 use std::io::Write as _;
 
@@ -26,10 +28,53 @@ pub(crate) fn run(args: &Args) -> Outcome {
         return Ok(Status::Refused);
     }
     let Some(pipeline) = args.library.pipeline(&args.what)? else { return Ok(Status::Refused) };
-    for stage in &pipeline.composition().stages {
-        writeln!(out, "{}: {} -> {}", stage.name, stage.pipe.input, stage.pipe.output)?;
+    let composition = pipeline.composition();
+    if let Some(layout) = &composition.source {
+        writeln!(out, "from {layout}")?;
     }
+    for stage in &composition.stages {
+        explain_stage(&mut out, stage)?;
+    }
+    if let Some(layout) = &composition.sink {
+        writeln!(out, "to {layout}")?;
+    }
+    writeln!(out, "loop gauge: {} bytes", composition.gauge())?;
     Ok(Status::Fine)
+}
+
+fn explain_stage(out: &mut impl std::io::Write, stage: &Stage) -> std::io::Result<()> {
+    let pipe = &stage.pipe;
+    let facts = analyse(pipe);
+    write!(out, "{}", stage.name)?;
+    if stage.name != pipe.name {
+        write!(out, " ({})", pipe.name)?;
+    }
+    write!(out, ": {}", pipe.input)?;
+    if pipe.output != pipe.input {
+        write!(out, " -> {}", pipe.output)?;
+    }
+    write!(out, ", tail {}", pipe.tail.name())?;
+    if let Some(window) = stage.window {
+        write!(out, ", a stream of its own every {window} bytes")?;
+    }
+    writeln!(out)?;
+    let mut known = vec![if facts.nomod() { "passes the stream unchanged" } else { "modifies the stream" }];
+    if facts.commutative() {
+        known.push("commutative: the words may come in any order");
+    }
+    if facts.positional {
+        known.push("what it writes depends on the place in the stream");
+    }
+    if pipe.states.is_empty() {
+        known.push("stateless: each word by itself");
+    }
+    for line in known {
+        writeln!(out, "    {line}")?;
+    }
+    for (state, facts) in pipe.states.iter().zip(&facts.states) {
+        writeln!(out, "    state {}: {}: {}", state.name, state.ty, facts.class)?;
+    }
+    Ok(())
 }
 
 fn looks_like_a_code(text: &str) -> bool {
