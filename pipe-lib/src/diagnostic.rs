@@ -22,6 +22,13 @@ macro_rules! codes {
             pub const fn title(self) -> &'static str {
                 match self { $(Code::$name => $title,)+ }
             }
+
+            /// The code's page of the documentation (Markdown): what it means, an example, and what to write instead.
+            pub const fn page(self) -> &'static str {
+                match self {
+                    $(Code::$name => include_str!(concat!("../../docs/diagnostics/", $code, ".md")),)+
+                }
+            }
         }
     };
 }

@@ -134,7 +134,10 @@ fn order_matters(machine: &Machine<'_>, random: &mut Random) -> Option<String> {
         ));
     }
     if outs != [out_x, out_y] {
-        return Some(format!("{words} in the other order give other words than those in the other order"));
+        let show = |out: Option<u64>| out.map_or("nothing".to_string(), |out| format!("{out:#x}"));
+        let (a, b) = (show(outs[0]), show(outs[1]));
+        let (c, d) = (show(out_x), show(out_y));
+        return Some(format!("{words} become {a}, {b}; in the other order they become {c}, {d}"));
     }
     None
 }

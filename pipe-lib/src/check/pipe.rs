@@ -4,7 +4,7 @@ use super::inst::{Block, Cx};
 use super::scope::{Declared, Scope};
 use super::table::{TableBudget, check_table};
 use super::{Findings, literal_bits, type_of_name};
-use crate::diagnostic::{Code, Diagnostic, nearest};
+use crate::diagnostic::{Code, Diagnostic, Severity, nearest};
 use crate::ir::{self, Endian, Gauge, ParamId, StateId, StateInit, TableId, Tail, Ty};
 use crate::limits;
 use crate::source::Span;
@@ -25,7 +25,9 @@ pub(crate) fn check_pipe(
     let mut own = Findings::default();
     let result = Checker { pipe, findings: &mut own, scope: Scope::default() }.check(docs, tables, budget);
     let wrong = own.has_errors();
-    own.list.into_iter().for_each(|finding| findings.push(finding));
+    // Warnings about a pipe that is wrong would often be about its mistakes.
+    let worth_saying = |finding: &Diagnostic| !wrong || finding.severity() == Severity::Error;
+    own.list.into_iter().filter(worth_saying).for_each(|finding| findings.push(finding));
     if wrong { None } else { result }
 }
 

@@ -24,10 +24,13 @@ pub(crate) struct Scope {
 }
 
 impl Scope {
-    /// Declares a name; gives the place of an earlier declaration of it, which stays.
+    /// Declares a name; gives the place of an earlier declaration of it. Then nothing more is said of either.
     pub(crate) fn declare(&mut self, name: &str, what: Declared, span: Span) -> Option<Span> {
-        match self.names.get(name) {
-            Some((_, earlier)) => Some(*earlier),
+        match self.names.get_mut(name) {
+            Some((declared, earlier)) => {
+                *declared = Declared::Broken;
+                Some(*earlier)
+            }
             None => {
                 self.names.insert(name.to_string(), (what, span));
                 None

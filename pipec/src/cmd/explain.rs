@@ -20,7 +20,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Outcome {
     let mut out = std::io::stdout().lock();
     if let Some(code) = Code::from_name(args.what.trim()) {
-        writeln!(out, "{}: {}", code.name(), code.title())?;
+        write!(out, "{}", code.page())?;
         return Ok(Status::Fine);
     }
     if looks_like_a_code(&args.what) {
