@@ -1,8 +1,13 @@
 //! Subcommands, one a file, and how they end: 0 fine, 1 refused or failed, 2 wrong usage.
 
+mod cat;
+mod fsck;
+mod image;
+mod ls;
 mod pack;
 mod progress;
 mod serve;
+mod stat;
 
 use std::fmt;
 use std::process::ExitCode;
@@ -21,6 +26,10 @@ pub(crate) struct Arguments {
 enum Command {
     Pack(pack::Arguments),
     Serve(serve::Arguments),
+    Fsck(fsck::Arguments),
+    Ls(ls::Arguments),
+    Cat(cat::Arguments),
+    Stat(stat::Arguments),
 }
 
 /// Wrong usage that only shows after parsing: exit status 2.
@@ -48,6 +57,10 @@ pub(crate) fn run(arguments: Arguments) -> ExitCode {
     let result = match arguments.command {
         Command::Pack(arguments) => pack::run(&arguments),
         Command::Serve(arguments) => serve::run(&arguments),
+        Command::Fsck(arguments) => fsck::run(&arguments),
+        Command::Ls(arguments) => ls::run(&arguments),
+        Command::Cat(arguments) => cat::run(&arguments),
+        Command::Stat(arguments) => stat::run(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,0 +1,93 @@
+//! `cheetah fsck SITE.img`: checks every byte of an image that has a checksum.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::PathBuf;
+
+use anyhow::Context;
+use fsstack::device::FileDevice;
+use fsstack::image::check;
+use fsstack::{Image, OpenError, OpenOptions};
+
+use super::progress;
+
+/// Check an image whole: metadata, contents, application areas, partial sums
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// The image file
+    image: PathBuf,
+    /// Print a JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let name = arguments.image.display();
+    let image = match Image::open(&arguments.image, &OpenOptions::default()) {
+        Ok(image) => image,
+        Err(error) => {
+            if arguments.json {
+                print_json(&Outcome {
+                    sound: false,
+                    problems: vec![error.to_string()],
+                    ..Outcome::default()
+                })?;
+            }
+            return Err(refused(arguments, &error)).context(error).with_context(|| format!("{name}"));
+        }
+    };
+    let bar = progress::bar(image.superblock().content_bytes);
+    let report = check::check(&image, |bytes| bar.set_position(bytes));
+    bar.finish_and_clear();
+    let outcome = Outcome {
+        sound: report.is_clean(),
+        files: report.files,
+        directories: report.directories,
+        content_bytes: report.content_bytes,
+        problems: report.problems.iter().map(ToString::to_string).collect(),
+        more_problems: report.more_problems,
+    };
+    if arguments.json {
+        print_json(&outcome)?;
+    } else {
+        for problem in &outcome.problems {
+            eprintln!("{name}: {problem}");
+        }
+        let Outcome { files, directories, content_bytes, .. } = outcome;
+        writeln!(
+            std::io::stdout(),
+            "{name}: {files} files, {directories} folders, {content_bytes} bytes of contents"
+        )?;
+    }
+    let problems = report.problems.len() as u64 + report.more_problems;
+    anyhow::ensure!(problems == 0, "{name}: {problems} problems");
+    Ok(())
+}
+
+#[derive(Debug, Default, serde::Serialize)]
+struct Outcome {
+    sound: bool,
+    files: u64,
+    directories: u64,
+    content_bytes: u64,
+    problems: Vec<String>,
+    more_problems: u64,
+}
+
+fn print_json(outcome: &Outcome) -> anyhow::Result<()> {
+    Ok(writeln!(std::io::stdout(), "{}", serde_json::to_string(outcome)?)?)
+}
+
+/// What is left to say of an image that cannot be opened.
+fn refused(arguments: &Arguments, error: &OpenError) -> anyhow::Error {
+    let copy = match error {
+        OpenError::Bad(_) => {
+            File::open(&arguments.image).and_then(|f| check::copy_is_sound(&FileDevice::new(f)))
+        }
+        OpenError::Io(_) | OpenError::TooMuchMetadata { .. } => Ok(false),
+    };
+    match copy {
+        Ok(true) => anyhow::anyhow!("the copy of the superblock in the last block is sound"),
+        _ => anyhow::anyhow!("the image cannot be opened"),
+    }
+}
