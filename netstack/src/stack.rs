@@ -32,6 +32,7 @@ use crate::tcp::time_wait::{Record, TimeWait};
 use crate::tuple::FourTuple;
 
 mod config;
+mod icmp;
 mod input;
 mod queue;
 mod transmit;

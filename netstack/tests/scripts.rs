@@ -12,7 +12,7 @@ use netstack::application::Key;
 use netstack::stack::{Config, Stack};
 use netstack::transmission::{Capabilities, RxChecksum};
 use netstack::wire::tcp::{Flags, Options, Packet, Repr, SackBlocks, Timestamps};
-use netstack::wire::{EtherType, EthernetAddress, Protocol, ethernet, ipv4};
+use netstack::wire::{EtherType, EthernetAddress, Protocol, ethernet, icmpv4, ipv4};
 use runtime::time::Instant;
 use support::{Record, TestApp, TestStream, byte_at};
 
@@ -321,6 +321,43 @@ impl Runner {
         Ok(())
     }
 
+    /// An ICMP destination unreachable that quotes our segment at `seq`.
+    fn report(&mut self, code: u8, seq: u32, next_hop_mtu: u16) {
+        let mut original = [0; 28];
+        let quoted = ipv4::Repr {
+            src_addr: OURS,
+            dst_addr: PEER,
+            protocol: Protocol::Tcp,
+            payload_len: 1000,
+            ttl: 1,
+            ident: 0,
+            ecn: 0,
+        };
+        quoted.emit(&mut ipv4::Packet::new_unchecked(&mut original[..]));
+        original[20..22].copy_from_slice(&self.local_port.to_be_bytes());
+        original[22..24].copy_from_slice(&self.peer_port.to_be_bytes());
+        original[24..28].copy_from_slice(&self.iss.unwrap_or(0).wrapping_add(seq).to_be_bytes());
+        let report = icmpv4::Repr::DestinationUnreachable { code, next_hop_mtu, original: &original };
+        let len = report.buffer_len();
+        let mut frame = vec![0; 34 + len];
+        let header =
+            ethernet::Repr { src_addr: PEER_HARDWARE, dst_addr: OUR_HARDWARE, ethertype: EtherType::Ipv4 };
+        header.emit(&mut ethernet::Frame::new_unchecked(&mut frame[..]));
+        let router = Ipv4Addr::new(192, 0, 2, 99);
+        let ip = ipv4::Repr {
+            src_addr: router,
+            dst_addr: OURS,
+            protocol: Protocol::Icmp,
+            payload_len: len,
+            ttl: 64,
+            ..quoted
+        };
+        ip.emit(&mut ipv4::Packet::new_unchecked(&mut frame[14..]));
+        report.emit(&mut icmpv4::Packet::new_unchecked(&mut frame[34..]));
+        self.stack.handle_frame(self.now, &frame, RxChecksum::Unknown, &mut self.app);
+        self.collect();
+    }
+
     fn record(&mut self) -> Result<&mut Record, String> {
         let key = self.key.ok_or("no connection yet")?;
         self.app.records.get_mut(key.0 as usize).ok_or("the connection is over".into())
@@ -347,6 +384,11 @@ impl Runner {
             ["peer-port", _] => {
                 self.peer_port = number(1)? as u16;
                 self.key = None;
+            }
+            // A router reports the segment at SEQ: unreachable CODE SEQ [MTU].
+            ["icmp", "unreachable", _, _] | ["icmp", "unreachable", _, _, _] => {
+                let (code, seq) = (number(2)? as u8, number(3)? as u32);
+                self.report(code, seq, number(4).unwrap_or(0) as u16);
             }
             ["app", "send", _] => {
                 let len = number(2)?;

@@ -15,7 +15,7 @@ use crate::tcp::state::closed;
 use crate::tcp::time_wait;
 use crate::transmission::RxChecksum;
 use crate::tuple::FourTuple;
-use crate::wire::{EtherType, EthernetAddress, Protocol, arp, ethernet, icmpv4, ipv4, tcp};
+use crate::wire::{EtherType, EthernetAddress, Protocol, arp, ethernet, ipv4, tcp};
 
 /// How far a new initial sequence number lies after the old connection's last, when the clock alone would not bring it
 /// there (RFC 9293 section 3.6.1).
@@ -100,25 +100,9 @@ impl Stack {
         }
         match ip.protocol {
             Protocol::Tcp => self.tcp_input(now, &ip, packet.payload(), checksum, app),
-            Protocol::Icmp => self.icmp_input(ip.src_addr, packet.payload()),
+            Protocol::Icmp => self.icmp_input(now, ip.src_addr, packet.payload(), app),
             _ => false,
         }
-    }
-
-    /// RFC 1122 section 3.2.2.6: echo.
-    fn icmp_input(&mut self, from: Ipv4Addr, bytes: &[u8]) -> bool {
-        let Ok(packet) = icmpv4::Packet::new_checked(bytes) else { return false };
-        let Ok(icmpv4::Repr::EchoRequest { ident, sequence, data }) = icmpv4::Repr::parse(&packet) else {
-            return false;
-        };
-        let reply = icmpv4::Repr::EchoReply { ident, sequence, data };
-        if reply.buffer_len() + ipv4::HEADER_LEN > usize::from(self.config.mtu) {
-            return false;
-        }
-        let mut message = vec![0; reply.buffer_len()].into_boxed_slice();
-        reply.emit(&mut icmpv4::Packet::new_unchecked(&mut message[..]));
-        self.queues.push(Control::Icmp { to: from, message });
-        true
     }
 
     fn tcp_input<A: Application>(

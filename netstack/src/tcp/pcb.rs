@@ -403,6 +403,23 @@ impl Pcb {
         Outgoing { window, options, ..Outgoing::bare(self.snd.max, self.rcv.nxt, Flags::ACK) }
     }
 
+    /// A router says that packets above `mtu` do not get through (RFC 1191 section 4). What is in flight is sent again in
+    /// smaller segments; the loss is no sign of congestion. Whether it was news. Below 552 nothing is believed: it only
+    /// serves to make us send headers, mostly.
+    pub(crate) fn path_mtu_is(&mut self, mtu: u16) -> bool {
+        let mss = mtu.max(MIN_PATH_MTU) - 40;
+        if mss >= self.snd.mss || !self.state.is_synchronized() {
+            return false;
+        }
+        self.snd.mss = mss;
+        self.congestion.set_smss(u32::from(mss));
+        self.snd.timed = None;
+        if self.snd.max != self.snd.una {
+            self.recovery.timed_out(self.snd.una, self.snd.max);
+        }
+        true
+    }
+
     fn close(&mut self) {
         self.state = State::Closed;
         self.timers.stop_all();
@@ -486,6 +503,9 @@ impl Pcb {
 }
 
 const DEADLINE_GRANULARITY: Duration = Duration::from_millis(2);
+
+/// What all current stacks take for the least.
+const MIN_PATH_MTU: u16 = 552;
 
 /// At most one challenge ACK per connection in this time.
 const CHALLENGE_INTERVAL_MS: u32 = 50;

@@ -1,0 +1,109 @@
+//! ICMP in: echo (RFC 1122 section 3.2.2.6), and what routers report of our own packets: a path with a smaller MTU
+//! (RFC 1191), and destinations that cannot be reached (RFC 5461).
+//!
+//! A report is believed only if it quotes a segment that is in flight (RFC 5927 section 4.1): nobody off the path can
+//! forge one by guessing ports.
+
+use std::net::Ipv4Addr;
+
+use runtime::time::Instant;
+
+use super::Stack;
+use super::queue::Control;
+use crate::application::{Application, CloseReason};
+use crate::tcp::seq::SeqNumber;
+use crate::tcp::state::{Disposition, State};
+use crate::tuple::FourTuple;
+use crate::wire::{Protocol, icmpv4, ipv4};
+
+/// Codes of destination unreachable that say so for good: protocol, port, and the administrator's ban.
+const HARD: [u8; 3] = [2, 3, 13];
+
+impl Stack {
+    /// Whether the message was of use.
+    pub(super) fn icmp_input<A: Application>(
+        &mut self,
+        now: Instant,
+        from: Ipv4Addr,
+        bytes: &[u8],
+        app: &mut A,
+    ) -> bool {
+        let Ok(packet) = icmpv4::Packet::new_checked(bytes) else { return false };
+        match icmpv4::Repr::parse(&packet) {
+            Ok(icmpv4::Repr::EchoRequest { ident, sequence, data }) => self.echo(from, ident, sequence, data),
+            Ok(icmpv4::Repr::DestinationUnreachable { code, next_hop_mtu, original }) => {
+                self.report_input(now, code, next_hop_mtu, original, app)
+            }
+            _ => false,
+        }
+    }
+
+    fn echo(&mut self, from: Ipv4Addr, ident: u16, sequence: u16, data: &[u8]) -> bool {
+        let reply = icmpv4::Repr::EchoReply { ident, sequence, data };
+        if reply.buffer_len() + ipv4::HEADER_LEN > usize::from(self.config.mtu) {
+            return false;
+        }
+        let mut message = vec![0; reply.buffer_len()].into_boxed_slice();
+        reply.emit(&mut icmpv4::Packet::new_unchecked(&mut message[..]));
+        self.queues.push(Control::Icmp { to: from, message });
+        true
+    }
+
+    fn report_input<A: Application>(
+        &mut self,
+        now: Instant,
+        code: u8,
+        next_hop_mtu: u16,
+        original: &[u8],
+        app: &mut A,
+    ) -> bool {
+        let Some((tuple, seq)) = self.quoted_segment(original) else { return false };
+        let Some(&key) = self.demux.get(&tuple) else { return false };
+        let Some((pcb, mut stream)) = app.connection(key) else { return false };
+        if pcb.tuple != tuple || !seq.in_window(pcb.snd.una, (pcb.snd.max - pcb.snd.una).max(1)) {
+            return false;
+        }
+        let disposition = if code == icmpv4::CODE_FRAGMENTATION_NEEDED {
+            if !pcb.path_mtu_is(next_hop_mtu) {
+                return false;
+            }
+            Disposition::Continue
+        } else if matches!(pcb.state, State::SynSent(_)) && HARD.contains(&code) {
+            Disposition::Closed(CloseReason::Unreachable)
+        } else {
+            // Soft, or for a connection that stands: it may pass (RFC 1122 section 4.2.3.9).
+            return false;
+        };
+        let closed = self.settle(now, key, pcb, &mut stream, disposition);
+        drop(stream);
+        if let Some(reason) = closed {
+            app.closed(now, key, reason);
+        }
+        true
+    }
+
+    /// The socket pair and sequence number of a segment of ours that a router quotes: an IPv4 header and at least eight
+    /// bytes. The quoted packet is cut short, so it is no checked one.
+    fn quoted_segment(&self, original: &[u8]) -> Option<(FourTuple, SeqNumber)> {
+        if original.len() < ipv4::HEADER_LEN {
+            return None;
+        }
+        let packet = ipv4::Packet::new_unchecked(original);
+        let header_len = packet.header_len();
+        if packet.version() != 4
+            || header_len < ipv4::HEADER_LEN
+            || packet.protocol() != Protocol::Tcp
+            || packet.src_addr() != self.config.ipv4_addr
+        {
+            return None;
+        }
+        let tcp: &[u8; 8] = original.get(header_len..header_len + 8)?.try_into().ok()?;
+        let tuple = FourTuple {
+            local_addr: packet.src_addr(),
+            remote_addr: packet.dst_addr(),
+            local_port: u16::from_be_bytes([tcp[0], tcp[1]]),
+            remote_port: u16::from_be_bytes([tcp[2], tcp[3]]),
+        };
+        Some((tuple, SeqNumber(u32::from_be_bytes([tcp[4], tcp[5], tcp[6], tcp[7]]))))
+    }
+}
