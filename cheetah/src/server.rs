@@ -169,6 +169,16 @@ impl Server {
         self.join()
     }
 
+    /// As [`Server::shut_down`], and the counters of the device as well.
+    ///
+    /// # Errors
+    /// If a thread ended with an error.
+    pub fn shut_down_device(self) -> io::Result<(Stats, netstack::device::Stats)> {
+        let shared = Arc::clone(&self.shared);
+        let stats = self.shut_down()?;
+        Ok((stats, shared.device_stats()))
+    }
+
     /// Serves until SIGTERM or SIGINT; at SIGHUP takes up what `reload` gives. What `reload` cannot give is reported
     /// and the old site stays.
     ///

@@ -5,7 +5,9 @@
 pub mod control;
 pub mod device;
 pub mod kernel;
+pub mod sim;
 pub mod stack;
+pub mod web;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

@@ -9,19 +9,15 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 use std::time::Duration;
 
-use netstack::application::{Application, CloseReason, Key, Stream};
 use netstack::device::{self, Device};
 use netstack::stack::{self, Event, Stack};
-use netstack::tcp::pcb::Pcb;
 use runtime::event_loop::EventLoop;
-use runtime::payload::{PayloadSource, Pieces};
 use runtime::poller::{Interest, Token, Trigger};
 use runtime::time::Instant;
-use slab::Slab;
 
 use super::control::{Order, Orders, Shared};
 use super::unix_now;
-use crate::conn::Conn;
+use super::web::Web;
 use crate::service::Service;
 
 /// Frames taken in before what they caused is sent.
@@ -29,9 +25,6 @@ const RECEIVE_BATCH: usize = 64;
 
 /// Transmissions before arrivals are looked at again.
 const TRANSMIT_BATCH: usize = 256;
-
-/// Ended connections kept for their buffers.
-const MAX_SPARE: usize = 1024;
 
 const DEVICE: Token = Token(0);
 const ORDERS: Token = Token(1);
@@ -60,28 +53,6 @@ pub struct Worker<D> {
     drain_limit: Duration,
     drain_until: Option<Instant>,
     waits_for_room: bool,
-}
-
-/// The stack's application: every connection, and what they share.
-#[derive(Debug)]
-struct Web {
-    service: Service,
-    connections: Slab<Record>,
-    spare: Vec<Conn>,
-}
-
-/// A connection: TCP's half and HTTP's.
-#[derive(Debug)]
-struct Record {
-    pcb: Pcb,
-    conn: Conn,
-}
-
-/// A connection with what it shares, as the stack sees it.
-#[derive(Debug)]
-struct Exchange<'a> {
-    conn: &'a mut Conn,
-    service: &'a mut Service,
 }
 
 impl<D: Device> Worker<D> {
@@ -113,7 +84,7 @@ impl<D: Device> Worker<D> {
             events.add(&descriptor, DEVICE, Interest::READ, Trigger::Level)?;
         }
         events.add(&orders, ORDERS, Interest::READ, Trigger::Level)?;
-        let web = Web { service, connections: Slab::new(), spare: Vec::new() };
+        let web = Web::new(service);
         Ok(Worker {
             device,
             stack,
@@ -146,8 +117,7 @@ impl<D: Device> Worker<D> {
             while let Some(event) = self.stack.poll_event() {
                 report(event);
             }
-            if self.drain_until.is_some_and(|until| self.web.connections.is_empty() || now >= until) && !more
-            {
+            if self.drain_until.is_some_and(|until| self.web.is_idle() || now >= until) && !more {
                 break;
             }
         }
@@ -229,96 +199,13 @@ impl<D: Device> Worker<D> {
                 Order::Drain if self.drain_until.is_some() => {}
                 Order::Drain => {
                     self.stack.unlisten(self.port);
-                    self.web.service.draining = true;
                     self.drain_until = Some(self.events.now() + self.drain_limit);
-                    let keys: Vec<usize> = self.web.connections.iter().map(|(key, _)| key).collect();
-                    for key in keys {
-                        if let Some(record) = self.web.connections.get_mut(key) {
-                            record.conn.drain();
-                            self.stack.wake(Key(key as u32));
-                        }
+                    for key in self.web.drain() {
+                        self.stack.wake(key);
                     }
                 }
             }
         }
-    }
-}
-
-impl Application for Web {
-    type Stream<'a> = Exchange<'a>;
-
-    fn accept(&mut self, _now: Instant, pcb: Pcb) -> Option<Key> {
-        let peer = Some(SocketAddr::V4(pcb.remote()));
-        let conn = match self.spare.pop() {
-            Some(mut conn) => {
-                conn.reset(&mut self.service, peer);
-                conn
-            }
-            None => Conn::new(&mut self.service, peer),
-        };
-        let key = self.connections.insert(Record { pcb, conn });
-        u32::try_from(key).ok().map(Key)
-    }
-
-    fn connection(&mut self, key: Key) -> Option<(&mut Pcb, Exchange<'_>)> {
-        let record = self.connections.get_mut(key.0 as usize)?;
-        Some((&mut record.pcb, Exchange { conn: &mut record.conn, service: &mut self.service }))
-    }
-
-    fn closed(&mut self, _now: Instant, key: Key, _reason: CloseReason) {
-        if let Some(Record { mut conn, .. }) = self.connections.try_remove(key.0 as usize) {
-            self.service.stats.closed += 1;
-            if self.spare.len() < MAX_SPARE {
-                // Let go of the site that its responses were of.
-                conn.forget();
-                self.spare.push(conn);
-            }
-        }
-    }
-}
-
-impl PayloadSource for Exchange<'_> {
-    fn end(&self) -> u64 {
-        self.conn.end()
-    }
-
-    fn is_finished(&self) -> bool {
-        self.conn.is_finished()
-    }
-
-    fn pieces<'a>(&'a self, offset: u64, len: usize, out: &mut Pieces<'a>) {
-        self.conn.pieces(offset, len, out);
-    }
-
-    fn acknowledged(&mut self, offset: u64) {
-        self.conn.acknowledged(offset);
-        self.conn.resume(self.service);
-    }
-}
-
-impl Stream for Exchange<'_> {
-    fn receive(&mut self, _now: Instant, bytes: &[u8]) -> usize {
-        self.conn.on_bytes(self.service, bytes)
-    }
-
-    fn window(&self) -> usize {
-        self.conn.window(self.service)
-    }
-
-    fn receive_finished(&mut self, _now: Instant) {
-        self.conn.on_end(self.service);
-    }
-
-    fn deadline(&self) -> Option<Instant> {
-        self.conn.deadline(self.service)
-    }
-
-    fn timeout(&mut self, _now: Instant) {
-        self.conn.on_timeout(self.service);
-    }
-
-    fn is_aborted(&self) -> bool {
-        self.conn.is_aborted()
     }
 }
 

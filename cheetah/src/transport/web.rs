@@ -1,0 +1,141 @@
+//! The web server as the stack sees it: the owner of all connections, TCP's half and HTTP's side by side.
+
+use std::net::SocketAddr;
+
+use netstack::application::{Application, CloseReason, Key, Stream};
+use netstack::tcp::pcb::Pcb;
+use runtime::payload::{PayloadSource, Pieces};
+use runtime::time::Instant;
+use slab::Slab;
+
+use crate::conn::Conn;
+use crate::service::Service;
+
+/// Ended connections kept for their buffers.
+const MAX_SPARE: usize = 1024;
+
+/// The stack's application: every connection, and what they share.
+#[derive(Debug)]
+pub struct Web {
+    /// What the connections share.
+    pub service: Service,
+    connections: Slab<Record>,
+    spare: Vec<Conn>,
+}
+
+/// A connection: TCP's half and HTTP's.
+#[derive(Debug)]
+struct Record {
+    pcb: Pcb,
+    conn: Conn,
+}
+
+/// A connection with what it shares, as the stack sees it.
+#[derive(Debug)]
+pub struct Exchange<'a> {
+    conn: &'a mut Conn,
+    service: &'a mut Service,
+}
+
+impl Web {
+    /// No connections yet.
+    pub fn new(service: Service) -> Web {
+        Web { service, connections: Slab::new(), spare: Vec::new() }
+    }
+
+    /// Whether there is no connection.
+    pub fn is_idle(&self) -> bool {
+        self.connections.is_empty()
+    }
+
+    /// Begins to drain: idle connections end now. Gives the keys of all, for the stack to look at.
+    pub fn drain(&mut self) -> Vec<Key> {
+        self.service.draining = true;
+        let drained = self.connections.iter_mut().map(|(key, record)| {
+            record.conn.drain();
+            // Keys were given out by `accept`, which refuses larger ones.
+            Key(key as u32)
+        });
+        drained.collect()
+    }
+}
+
+impl Application for Web {
+    type Stream<'a> = Exchange<'a>;
+
+    fn accept(&mut self, _now: Instant, pcb: Pcb) -> Option<Key> {
+        let peer = Some(SocketAddr::V4(pcb.remote()));
+        let conn = match self.spare.pop() {
+            Some(mut conn) => {
+                conn.reset(&mut self.service, peer);
+                conn
+            }
+            None => Conn::new(&mut self.service, peer),
+        };
+        let entry = self.connections.vacant_entry();
+        let key = u32::try_from(entry.key()).ok().map(Key)?;
+        entry.insert(Record { pcb, conn });
+        Some(key)
+    }
+
+    fn connection(&mut self, key: Key) -> Option<(&mut Pcb, Exchange<'_>)> {
+        let record = self.connections.get_mut(key.0 as usize)?;
+        Some((&mut record.pcb, Exchange { conn: &mut record.conn, service: &mut self.service }))
+    }
+
+    fn closed(&mut self, _now: Instant, key: Key, _reason: CloseReason) {
+        if let Some(Record { mut conn, .. }) = self.connections.try_remove(key.0 as usize) {
+            self.service.stats.closed += 1;
+            if self.spare.len() < MAX_SPARE {
+                // Let go of the site that its responses were of.
+                conn.forget();
+                self.spare.push(conn);
+            }
+        }
+    }
+}
+
+impl PayloadSource for Exchange<'_> {
+    fn end(&self) -> u64 {
+        self.conn.end()
+    }
+
+    fn is_finished(&self) -> bool {
+        self.conn.is_finished()
+    }
+
+    fn pieces<'a>(&'a self, offset: u64, len: usize, out: &mut Pieces<'a>) {
+        self.conn.pieces(offset, len, out);
+    }
+
+    fn acknowledged(&mut self, offset: u64) {
+        self.conn.acknowledged(offset);
+        self.conn.resume(self.service);
+    }
+}
+
+impl Stream for Exchange<'_> {
+    fn receive(&mut self, _now: Instant, bytes: &[u8]) -> usize {
+        self.conn.on_bytes(self.service, bytes)
+    }
+
+    fn window(&self) -> usize {
+        self.conn.window(self.service)
+    }
+
+    fn receive_finished(&mut self, _now: Instant) {
+        self.conn.on_end(self.service);
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.conn.deadline(self.service)
+    }
+
+    fn timeout(&mut self, _now: Instant) {
+        self.conn.on_timeout(self.service);
+    }
+
+    fn is_aborted(&self) -> bool {
+        self.conn.is_aborted()
+    }
+}

@@ -1,0 +1,73 @@
+//! HTTP over our own TCP/IP on wires in memory, good and bad, decided by a seed.
+
+mod support;
+
+use std::time::Duration;
+
+use cheetah::service::Options;
+use cheetah::transport::sim;
+use netstack::application::CloseReason;
+use netstack::device::fault::Faults;
+use netstack::device::wire;
+use netstack::transmission::Capabilities;
+use proptest::prelude::*;
+use support::{CASES, hello_etag, split_response};
+
+/// All cases that keep the connection, pipelined on one connection, and a last one that ends it.
+fn run(wire: wire::Config, seed: u64) -> sim::Outcome {
+    let etag = hello_etag();
+    let mut requests = Vec::new();
+    let kept: Vec<_> = CASES.iter().filter(|case| !case.closes).collect();
+    for case in &kept {
+        requests.extend(case.bytes(&etag));
+    }
+    requests.extend_from_slice(b"GET /hello.txt HTTP/1.0\r\n\r\n");
+    let limit = Duration::from_secs(600);
+    let outcome = sim::exchange(support::site(), Options::default(), requests, wire, seed, limit)
+        .unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+    assert_eq!(outcome.reason, CloseReason::Finished, "seed {seed}");
+    let mut rest = &outcome.received[..];
+    for case in kept {
+        let (response, after) = split_response(rest, case.is_head()).expect("a whole response");
+        case.check(&response, &etag);
+        rest = after;
+    }
+    let (last, rest) = split_response(rest, false).unwrap();
+    assert_eq!((&last.body[..], rest.len()), (&b"hello, world\n"[..], 0));
+    outcome
+}
+
+#[test]
+fn every_case_on_a_good_wire() {
+    let outcome = run(wire::Config::default(), 1);
+    assert!(outcome.device.tx_dropped == 0);
+}
+
+#[test]
+fn super_segments_take_fewer_transmissions() {
+    let plain = run(wire::Config::default(), 1);
+    let capabilities = Capabilities { checksum: true, segmentation: Some(60_000), gather: true };
+    let offloaded = run(wire::Config { capabilities, ..wire::Config::default() }, 1);
+    assert!(offloaded.device.tx_frames * 4 < plain.device.tx_frames);
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run() {
+    let faults = Faults { drop: 0.05, reorder: 0.05, ..Faults::NONE };
+    let wire = wire::Config { faults, ..wire::Config::default() };
+    let (first, second) = (run(wire, 7), run(wire, 7));
+    assert_eq!((first.elapsed, first.device), (second.elapsed, second.device));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+
+    #[test]
+    fn every_case_on_bad_wires(
+        seed: u64, drop in 0.0..0.06, duplicate in 0.0..0.05, corrupt in 0.0..0.02, reorder in 0.0..0.1,
+        mtu in 600u16..9000,
+    ) {
+        let faults = Faults { drop, duplicate, corrupt, reorder, ..Faults::NONE };
+        run(wire::Config { faults, mtu, ..wire::Config::default() }, seed);
+    }
+}
