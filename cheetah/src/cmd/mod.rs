@@ -1,6 +1,7 @@
 //! Subcommands, one a file, and how they end: 0 fine, 1 refused or failed, 2 wrong usage.
 
 mod cat;
+mod demo;
 mod fsck;
 mod image;
 mod ls;
@@ -25,11 +26,12 @@ pub(crate) struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     Pack(pack::Arguments),
-    Serve(serve::Arguments),
     Fsck(fsck::Arguments),
     Ls(ls::Arguments),
     Cat(cat::Arguments),
     Stat(stat::Arguments),
+    Serve(Box<serve::Arguments>),
+    Demo(demo::Arguments),
 }
 
 /// Wrong usage that only shows after parsing: exit status 2.
@@ -61,6 +63,7 @@ pub(crate) fn run(arguments: Arguments) -> ExitCode {
         Command::Ls(arguments) => ls::run(&arguments),
         Command::Cat(arguments) => cat::run(&arguments),
         Command::Stat(arguments) => stat::run(&arguments),
+        Command::Demo(arguments) => demo::run(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -277,7 +277,7 @@ fn announce(addr: SocketAddr) {
 }
 
 /// Opens an image, or packs a folder.
-fn load(source: &Path) -> anyhow::Result<Site> {
+pub(super) fn load(source: &Path) -> anyhow::Result<Site> {
     let meta = fs::metadata(source).with_context(|| source.display().to_string())?;
     if !meta.is_dir() {
         return Site::open(source).with_context(|| source.display().to_string());
