@@ -1,6 +1,6 @@
 //! What several test programs use: a small site, requests with what they must give, and a reader of responses.
 
-#![allow(dead_code, reason = "each test program uses a part")]
+#![allow(dead_code, unreachable_pub, reason = "each test program uses a part")]
 
 use std::io::Read;
 use std::sync::{Arc, LazyLock};

@@ -1,0 +1,278 @@
+//! The built program with the clients that people use: curl, wget, ab. What is not installed is skipped with a line.
+
+mod support;
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+struct Served {
+    child: Child,
+    url: String,
+}
+
+impl Served {
+    fn start(arguments: &[&str]) -> Served {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_cheetah"))
+            .arg("serve")
+            .args(arguments)
+            .args(["--listen", "127.0.0.1:0"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let url = line.trim().strip_prefix("listening on ").expect("the line that says where").to_owned();
+        Served { child, url }
+    }
+
+    fn signal(&self, name: &str) {
+        let done = Command::new("kill").args([name, &self.child.id().to_string()]).status().unwrap();
+        assert!(done.success());
+    }
+
+    /// Ends it by SIGTERM; its exit status.
+    fn end(mut self) -> Option<i32> {
+        self.signal("-TERM");
+        let patience = Instant::now() + Duration::from_secs(15);
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.code();
+            }
+            assert!(Instant::now() < patience, "it does not end");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn has(program: &str) -> bool {
+    let found = Command::new(program).arg("--version").output().is_ok()
+        || Command::new(program).arg("-V").output().is_ok();
+    if !found {
+        eprintln!("skipped: {program} is not installed");
+    }
+    found
+}
+
+fn output(program: &str, arguments: &[&str]) -> (bool, String) {
+    let output = Command::new(program).args(arguments).output().unwrap();
+    (output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// A folder with pages that link to each other, so that a mirror finds them all.
+fn linked_site(files: usize) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let mut index = String::from("<!doctype html><title>many</title>\n");
+    for i in 0..files {
+        let path = format!("d{}/page {i}.html", i % 17);
+        fs::create_dir_all(dir.path().join(format!("d{}", i % 17))).unwrap();
+        let body = format!("<p>{i}</p>{}", String::from_utf8_lossy(&support::noise(i * 37 % 20_000)));
+        fs::write(dir.path().join(&path), body).unwrap();
+        index += &format!("<a href=\"{}\">{i}</a>\n", path.replace(' ', "%20"));
+    }
+    fs::write(dir.path().join("index.html"), index).unwrap();
+    dir
+}
+
+/// Every file under `dir`, by its path.
+fn contents(dir: &Path) -> Vec<(std::path::PathBuf, Vec<u8>)> {
+    walkdir::WalkDir::new(dir)
+        .sort_by_file_name()
+        .into_iter()
+        .map(Result::unwrap)
+        .filter(|entry| entry.file_type().is_file())
+        .map(|entry| (entry.path().strip_prefix(dir).unwrap().into(), fs::read(entry.path()).unwrap()))
+        .collect()
+}
+
+#[test]
+fn wget_mirrors_a_site() {
+    if !has("wget") {
+        return;
+    }
+    let site = linked_site(500);
+    let mirror = tempfile::tempdir().unwrap();
+    let served = Served::start(&[site.path().to_str().unwrap()]);
+    let into = mirror.path().to_str().unwrap();
+    let (fine, _) = output("wget", &["-q", "-m", "-nH", "-P", into, &served.url]);
+    assert!(fine);
+    let (ours, theirs) = (contents(mirror.path()), contents(site.path()));
+    assert_eq!(ours.len(), 501);
+    assert!(ours == theirs);
+    // A second time nothing has changed: 304 all the way.
+    let (fine, _) = output("wget", &["-q", "-m", "-nH", "-P", into, &served.url]);
+    assert!(fine);
+    assert_eq!(served.end(), Some(0));
+}
+
+#[test]
+fn curl_gets_ranges_conditions_and_errors() {
+    if !has("curl") {
+        return;
+    }
+    let site = tempfile::tempdir().unwrap();
+    let contents = support::noise(100_000);
+    fs::write(site.path().join("file.bin"), &contents).unwrap();
+    let served = Served::start(&[site.path().to_str().unwrap()]);
+    let url = format!("{}file.bin", served.url);
+    let code = |arguments: &[&str]| {
+        let all = [&["-s", "-o", "/dev/null", "-w", "%{http_code}"], arguments].concat();
+        output("curl", &all).1
+    };
+    assert_eq!(code(&[&url]), "200");
+    assert_eq!(code(&["-I", &url]), "200");
+    assert_eq!(code(&["-r", "5-9", &url]), "206");
+    assert_eq!(code(&["-r", "100000-", &url]), "416");
+    assert_eq!(code(&["-z", "2099-01-01", &url]), "304");
+    assert_eq!(code(&["-d", "x=y", &url]), "405");
+    assert_eq!(code(&["-T", "/etc/hostname", &url]), "405");
+    assert_eq!(code(&["--path-as-is", &format!("{}../etc/passwd", served.url)]), "400");
+    // A download that stops in the middle goes on where it stopped.
+    let part = site.path().join("part");
+    fs::write(&part, &contents[..60_000]).unwrap();
+    let (fine, _) = output("curl", &["-s", "-C", "-", "-o", part.to_str().unwrap(), &url]);
+    assert!(fine);
+    assert!(fs::read(&part).unwrap() == contents);
+}
+
+#[test]
+fn ab_loses_nothing() {
+    if !has("ab") {
+        return;
+    }
+    let site = tempfile::tempdir().unwrap();
+    fs::write(site.path().join("small"), support::noise(100)).unwrap();
+    let served = Served::start(&[site.path().to_str().unwrap()]);
+    let url = format!("{}small", served.url);
+    for kept in [&["-k"][..], &[]] {
+        let arguments = [&["-q", "-n", "4000", "-c", "50"], kept, &[&url]].concat();
+        let (fine, report) = output("ab", &arguments);
+        assert!(fine, "{report}");
+        let line = |name: &str| report.lines().find(|line| line.starts_with(name)).map(str::to_owned);
+        assert!(line("Complete requests:").is_some_and(|line| line.ends_with(" 4000")), "{report}");
+        assert!(line("Failed requests:").is_some_and(|line| line.ends_with(" 0")), "{report}");
+        assert_eq!(line("Non-2xx responses:"), None, "{report}");
+    }
+    assert_eq!(served.end(), Some(0));
+}
+
+#[test]
+fn an_image_is_replaced_under_a_running_server() {
+    if !has("curl") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (folder, image) = (dir.path().join("site"), dir.path().join("site.img"));
+    fs::create_dir(&folder).unwrap();
+    let pack = |text: &str| {
+        fs::write(folder.join("a.txt"), text).unwrap();
+        let arguments = ["pack", folder.to_str().unwrap(), "-o", image.to_str().unwrap()];
+        let (fine, said) = output(env!("CARGO_BIN_EXE_cheetah"), &arguments);
+        assert!(fine && said.starts_with("packed 1 files"), "{said}");
+    };
+    pack("old");
+    let served = Served::start(&[image.to_str().unwrap()]);
+    let url = format!("{}a.txt", served.url);
+    assert_eq!(output("curl", &["-s", &url]).1, "old");
+    pack("new");
+    assert_eq!(output("curl", &["-s", &url]).1, "old", "not before it is told");
+    served.signal("-HUP");
+    let patience = Instant::now() + Duration::from_secs(10);
+    while output("curl", &["-s", &url]).1 != "new" {
+        assert!(Instant::now() < patience);
+    }
+    // Something that is no image changes nothing.
+    let broken = dir.path().join("broken");
+    fs::write(&broken, support::noise(10_000)).unwrap();
+    fs::rename(&broken, &image).unwrap();
+    served.signal("-HUP");
+    std::thread::sleep(Duration::from_millis(200));
+    assert_eq!(output("curl", &["-s", &url]).1, "new");
+    assert_eq!(served.end(), Some(0));
+}
+
+#[test]
+fn the_access_log_has_a_line_a_request() {
+    if !has("curl") {
+        return;
+    }
+    let site = tempfile::tempdir().unwrap();
+    fs::write(site.path().join("a.txt"), "hello").unwrap();
+    let logs = tempfile::tempdir().unwrap();
+    for (format, needles) in [
+        ("combined", ["\"GET /a.txt HTTP/1.1\" 200 5 \"-\" \"tester\"", "\"GET /b HTTP/1.1\" 404 "]),
+        ("json", ["\"target\":\"/a.txt\"", "\"status\":404"]),
+    ] {
+        let log = logs.path().join(format);
+        let arguments =
+            [site.path().to_str().unwrap(), "--access-log", log.to_str().unwrap(), "--log-format", format];
+        let served = Served::start(&arguments);
+        for path in ["a.txt", "b"] {
+            output("curl", &["-s", "-A", "tester", &format!("{}{path}", served.url)]);
+        }
+        assert_eq!(served.end(), Some(0));
+        let text = fs::read_to_string(&log).unwrap();
+        assert_eq!(text.lines().count(), 2, "{text}");
+        for needle in needles {
+            assert!(text.contains(needle), "{needle} is missing: {text}");
+        }
+    }
+}
+
+#[test]
+fn wrong_usage_and_bad_sources() {
+    let dir = tempfile::tempdir().unwrap();
+    let site = dir.path().to_str().unwrap();
+    let bad = dir.path().join("bad.img");
+    fs::write(&bad, support::noise(20_000)).unwrap();
+    for (arguments, code, needle) in [
+        (&["serve"][..], 2, "required"),
+        (&["serve", site, "--net", "xdp"], 2, "use `tap`"),
+        (&["serve", site, "--net", "tap"], 2, "--addr"),
+        (&["serve", site, "--net", "packet", "--addr", "10.0.0.2/24"], 2, "--dev"),
+        (&["serve", site, "--nic", "lance"], 2, "--net tap"),
+        (&["serve", site, "--without", "everything"], 2, "precomputed-headers"),
+        (&["serve", site, "--without", "offload"], 2, "--net tap"),
+        (&["serve", site, "--listen", "nowhere"], 2, "--listen"),
+        (&["serve", site, "--admin", "127.0.0.1:1"], 2, "--admin"),
+        (&["serve", "/nonexistent"], 1, "/nonexistent"),
+        (&["serve", bad.to_str().unwrap()], 1, "offset"),
+        (&["pack", "/nonexistent", "-o", "/dev/null"], 1, "/nonexistent"),
+        (&["frobnicate"], 2, "frobnicate"),
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_cheetah")).args(arguments).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
+        assert!(said.contains(needle), "{arguments:?}: {said}");
+    }
+}
+
+#[test]
+fn the_demonstration_succeeds() {
+    let dir = tempfile::tempdir().unwrap();
+    let pcap = dir.path().join("demo.pcap");
+    let output = Command::new(env!("CARGO_BIN_EXE_cheetah"))
+        .args(["demo", "--pcap", pcap.to_str().unwrap()])
+        .current_dir(dir.path())
+        .output()
+        .unwrap();
+    let (said, complained) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{said}{complained}");
+    assert!(said.contains(" 8/8 "), "{said}");
+    if said.contains("wire in memory") {
+        eprintln!("{}", said.lines().next().unwrap_or_default());
+    } else {
+        assert!(fs::metadata(&pcap).unwrap().len() > 1_000_000, "{said}");
+    }
+}
