@@ -18,6 +18,9 @@ pub(crate) const BLOCK: usize = 4096;
 /// of 8 bytes each).
 pub(crate) const STAGING: usize = BLOCK + 8 * crate::compose::MAX_STAGES;
 
+/// Fewest bytes in one place that are worth a call of their own.
+const DIRECT: usize = 256;
+
 /// A pass, ready to run.
 pub(crate) struct PassRun {
     pub(crate) code: Box<dyn PassCode>,
@@ -336,14 +339,34 @@ impl Staging {
     ) {
         let mut left = len;
         loop {
-            let n = left.min(BLOCK);
-            // SAFETY: fewer than `STAGING - BLOCK` bytes are held back, so a block fits behind them.
-            unsafe { source.take(area.add(self.held()), n) };
+            let view = View { ptr: area, origin: self.origin };
+            // Nothing held, and enough bytes where they lie: the first pass moves them into the area itself.
+            let direct = source.stretch().filter(|piece| {
+                self.held() == 0 && !inner.passes.is_empty() && piece.len.min(left) >= DIRECT.min(left).max(1)
+            });
+            let n = left.min(BLOCK).min(direct.map_or(usize::MAX, |piece| piece.len));
             self.end += n as u64;
             left -= n;
-            let view = View { ptr: area, origin: self.origin };
-            // SAFETY: the area holds all bytes that some pass has not taken, up to `end`.
-            unsafe { progress.block(inner, view, view, self.end, last && left == 0) };
+            let ends = last && left == 0;
+            if let Some(piece) = direct {
+                let from = View { ptr: piece.ptr, origin: self.origin };
+                // SAFETY: the piece has `n` bytes, the area room for a block; what the first pass leaves for the next
+                // time moves into the area as well.
+                unsafe {
+                    progress.block(inner, from, view, self.end, ends);
+                    let done = progress.done[0];
+                    let rest = (self.end - done) as usize;
+                    std::ptr::copy_nonoverlapping(from.at(done), view.at(done), rest);
+                }
+                source.skip(n);
+            } else {
+                // SAFETY: fewer than `STAGING - BLOCK` bytes are held back, so a block fits behind them; then the area
+                // holds all bytes that some pass has not taken, up to `end`.
+                unsafe {
+                    source.take(view.at(self.end - n as u64), n);
+                    progress.block(inner, view, view, self.end, ends);
+                }
+            }
             let done = progress.done.last().copied().unwrap_or(self.end);
             let ready = (done - self.origin) as usize;
             // SAFETY: `ready` bytes at the start of the area are done; the rest moves to the start, within the area.

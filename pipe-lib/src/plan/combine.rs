@@ -42,14 +42,10 @@ fn lanes(acc: &Accumulator, state: u64, partial: &[u8]) -> u64 {
 /// which `s2` holds, so `s1 - (s2 << 32)` is the sum of the low halves exactly (less than 2^64 for fewer than 2^32 steps).
 fn total(lane: u8, partial: &[u8]) -> u128 {
     let (s1, s2) = partial.split_at(partial.len() / 2);
-    let words = |bytes: &[u8]| -> Vec<u64> {
-        bytes
-            .chunks_exact(8)
-            .map(|word| word.iter().rev().fold(0, |acc, byte| acc << 8 | u64::from(*byte)))
-            .collect()
-    };
+    let little = |word: &[u8]| word.iter().rev().fold(0u64, |acc, byte| acc << 8 | u64::from(*byte));
     let mut total = 0u128;
-    for (s1, s2) in words(s1).into_iter().zip(words(s2)) {
+    // Nothing is allocated on the way of every run.
+    for (s1, s2) in s1.chunks_exact(8).map(little).zip(s2.chunks_exact(8).map(little)) {
         total += if lane == 8 {
             u128::from(s1) + (u128::from(s2) << 32)
         } else {

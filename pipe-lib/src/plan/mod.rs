@@ -5,6 +5,7 @@ pub mod scalar;
 pub mod vector;
 
 use crate::compose::{Composition, Stage};
+use crate::ir::Op;
 
 /// Passes in stream order. A plan of one pass runs over the whole stretch at once; several run over L1-sized blocks, each
 /// in place on what the one before wrote.
@@ -36,10 +37,27 @@ impl Pass {
         self.stages.iter().map(|&index| &composition.stages[index])
     }
 
+    /// Whether `stage` can join the pass: see the conditions on [`Pass`].
+    fn takes(&self, composition: &Composition, stage: &Stage) -> bool {
+        if self.stages(composition).all(|other| other.window == stage.window) {
+            return true;
+        }
+        let gauge = self.gauge.max(stage.pipe.word_bytes()) as u64;
+        let mut all = self.stages(composition).chain([stage]);
+        let mut readers = all.clone().filter(|stage| reads_pos(stage)).map(|stage| stage.window);
+        let first = readers.next();
+        let agree = first.is_none_or(|first| readers.all(|window| window == first));
+        agree && all.all(|stage| stage.window.is_none_or(|window| window.get().is_multiple_of(gauge)))
+    }
+
     /// Whether some stage writes words (else the stream passes through the pass unchanged).
     pub fn modifies(&self, composition: &Composition) -> bool {
         self.stages(composition).any(|stage| stage.pipe.out.is_some())
     }
+}
+
+fn reads_pos(stage: &Stage) -> bool {
+    stage.pipe.body.insts.iter().any(|inst| inst.op == Op::Pos)
 }
 
 impl Plan {
@@ -50,13 +68,13 @@ impl Plan {
         Plan { passes: composition.stages.iter().enumerate().map(alone).collect() }
     }
 
-    /// Puts neighbours with the same window into one pass.
+    /// Puts neighbours into one pass as far as their windows allow.
     pub fn new(composition: &Composition) -> Plan {
         let mut passes: Vec<Pass> = Vec::new();
         for (index, stage) in composition.stages.iter().enumerate() {
             let word = stage.pipe.word_bytes();
             match passes.last_mut() {
-                Some(pass) if composition.stages[pass.stages[0]].window == stage.window => {
+                Some(pass) if pass.takes(composition, stage) => {
                     pass.stages.push(index);
                     pass.gauge = pass.gauge.max(word);
                 }
