@@ -201,8 +201,8 @@ impl Random {
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^= z >> 31;
         match z % 4 {
-            0 => (z >> 32) % 4 & mask,
-            1 => mask - ((z >> 32) % 4 & mask),
+            0 => ((z >> 32) % 4) & mask,
+            1 => mask - (((z >> 32) % 4) & mask),
             _ => (z >> 2) & mask,
         }
     }

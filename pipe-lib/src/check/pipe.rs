@@ -55,8 +55,8 @@ impl Checker<'_> {
         {
             self.findings.push(
                 Diagnostic::new(Code::GaugeSizes, name.span, "a pipe writes words of the size that it reads")
-                    .here(format!("{} bytes", output.bytes()))
-                    .label(pipe.input.span, format!("{} bytes", input.bytes())),
+                    .here(bytes_text(output.bytes()))
+                    .label(pipe.input.span, bytes_text(input.bytes())),
             );
         }
         let (tail, declared) = self.attributes();
@@ -289,6 +289,10 @@ impl Checker<'_> {
             self.findings.push(Diagnostic::new(Code::Limit, self.pipe.name.span, message));
         }
     }
+}
+
+fn bytes_text(bytes: usize) -> String {
+    if bytes == 1 { "1 byte".to_string() } else { format!("{bytes} bytes") }
 }
 
 fn finish_statement(stmt: &Spanned<Stmt>, finish: &mut Block, cx: &mut Cx<'_>) {

@@ -8,9 +8,28 @@ use crate::source::Span;
 use crate::syntax::ast::{Expr, Number, Repeated, Spanned, Table, TableValues};
 use std::sync::Arc;
 
-/// Elements that tables of one file may still take.
+/// Elements that the tables and lists of one file may still take. What a list may not take is not unfolded.
 #[derive(Debug)]
 pub(crate) struct TableBudget(usize);
+
+impl TableBudget {
+    fn take(&mut self, count: u64, span: Span, findings: &mut Findings) -> Option<()> {
+        match usize::try_from(count).ok().and_then(|count| self.0.checked_sub(count)) {
+            Some(left) => {
+                self.0 = left;
+                Some(())
+            }
+            None => {
+                let message = format!(
+                    "more than {} elements in the tables and lists of one file",
+                    limits::FILE_TABLE_ELEMENTS
+                );
+                findings.push(Diagnostic::new(Code::Limit, span, message));
+                None
+            }
+        }
+    }
+}
 
 impl Default for TableBudget {
     fn default() -> TableBudget {
@@ -44,7 +63,7 @@ pub(crate) fn check_table(
             return None;
         }
         TableValues::Bytes(bytes) => bytes.bytes.iter().map(|byte| u64::from(*byte)).collect(),
-        TableValues::List(list) => unfold(list, ty, limits::TABLE_ELEMENTS, findings)?,
+        TableValues::List(list) => unfold(list, ty, budget, findings)?,
     };
     let len = values.len();
     if !len.is_power_of_two() || len > limits::TABLE_ELEMENTS {
@@ -65,33 +84,26 @@ pub(crate) fn check_table(
         findings.push(diagnostic);
         return None;
     }
-    match budget.0.checked_sub(len) {
-        Some(left) => budget.0 = left,
-        None => {
-            let message =
-                format!("more than {} elements in the tables of one file", limits::FILE_TABLE_ELEMENTS);
-            findings.push(Diagnostic::new(Code::Limit, table.values.span, message));
-            return None;
-        }
-    }
     Some(ir::Table { name: table.name.node.clone(), ty, values: Arc::from(values) })
 }
 
-/// A list with its repetitions unfolded; at most `limit` elements.
+/// A list with its repetitions unfolded; at most [`limits::TABLE_ELEMENTS`] elements.
 pub(crate) fn unfold(
     list: &[Repeated<Expr>],
     ty: Ty,
-    limit: usize,
+    budget: &mut TableBudget,
     findings: &mut Findings,
 ) -> Option<Vec<u64>> {
-    let mut values = Vec::with_capacity(list.len().min(limit));
+    let mut values = Vec::with_capacity(list.len().min(limits::TABLE_ELEMENTS));
     for repeated in list {
         let bits = literal_bits(&repeated.item, ty, findings)?;
         let count = repeat_count(repeated.count.as_ref(), findings)?;
-        if count > (limit - values.len().min(limit)) as u64 {
-            findings.push(too_long(repeated.item.span, limit));
+        if count > (limits::TABLE_ELEMENTS - values.len()) as u64 {
+            let message = format!("more than {} elements", limits::TABLE_ELEMENTS);
+            findings.push(Diagnostic::new(Code::Limit, repeated.item.span, message));
             return None;
         }
+        budget.take(count, repeated.item.span, findings)?;
         values.extend(std::iter::repeat_n(bits, count as usize));
     }
     Some(values)
@@ -109,8 +121,4 @@ pub(crate) fn repeat_count(count: Option<&Spanned<Number>>, findings: &mut Findi
         return None;
     }
     Some(count.node.magnitude)
-}
-
-fn too_long(span: Span, limit: usize) -> Diagnostic {
-    Diagnostic::new(Code::Limit, span, format!("more than {limit} elements"))
 }

@@ -35,7 +35,7 @@ struct Parsed {
 
 impl Parsed {
     fn is_broken(&self, item: Span) -> bool {
-        self.broken.iter().any(|span| item.start <= span.start && span.start <= item.end)
+        self.broken.iter().any(|span| item.start < span.start && span.start <= item.end)
     }
 }
 
@@ -236,12 +236,13 @@ fn check_pipelines(inner: &Inner, files: &[Parsed], findings: &mut Findings) {
 
 fn check_tests(inner: &mut Inner, files: &[Parsed], findings: &mut Findings) {
     let mut budget = limits::FILE_STAGES;
+    let mut lists = TableBudget::default();
     for item in files.iter().flat_map(|file| &file.tree.items) {
         if findings.is_full() {
             return;
         }
         if let ItemKind::Test(test) = &item.node.kind
-            && let Some(test) = check_test(inner, test, item.span, &mut budget, findings)
+            && let Some(test) = check_test(inner, test, item.span, (&mut budget, &mut lists), findings)
         {
             inner.tests.push(Arc::new(test));
         }

@@ -224,7 +224,7 @@ impl Resolver<'_> {
                 None => free_name(&name.node, composed),
             };
             let span = stage.node.instance.as_ref().map_or(name.span, |instance| instance.span);
-            return self.append(composed, Stage { name: instance, pipe, window }, span);
+            return self.append(composed, Stage { name: instance, pipe, window }, &name.node, span);
         }
         let Some(named) = self.inner.pipelines.get(&name.node) else {
             self.unknown(name);
@@ -306,18 +306,18 @@ impl Resolver<'_> {
                 spliced.window = Some(bytes);
             }
             let span = stage.node.instance.as_ref().map_or(name.span, |instance| instance.span);
-            self.append(composed, spliced, span)?;
+            self.append(composed, spliced, &name.node, span)?;
         }
         Some(())
     }
 
-    fn append(&mut self, composed: &mut Composed, stage: Stage, span: Span) -> Option<()> {
+    fn append(&mut self, composed: &mut Composed, stage: Stage, from: &str, span: Span) -> Option<()> {
         if let Some((_, earlier)) = composed.stages.iter().find(|(other, _)| other.name == stage.name) {
             let message = format!("two instances are named `{}`", stage.name);
             self.findings.push(
                 Diagnostic::new(Code::InstanceClash, span, message)
                     .label(*earlier, "the first")
-                    .help(format!("name one of them: `{} as another_name`", stage.pipe.name)),
+                    .help(format!("name one of them: `{from} as another_name`")),
             );
             return None;
         }

@@ -1,7 +1,7 @@
 //! `test` items: a pipeline, bytes that go in, and what should come out.
 
 use super::{Inner, resolve};
-use crate::check::table::{repeat_count, unfold};
+use crate::check::table::{TableBudget, repeat_count, unfold};
 use crate::check::{Findings, literal_bits};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::engine::Engine;
@@ -189,7 +189,7 @@ pub(super) fn check_test(
     inner: &Inner,
     test: &ast::Test,
     span: Span,
-    budget: &mut usize,
+    (budget, lists): (&mut usize, &mut TableBudget),
     findings: &mut Findings,
 ) -> Option<TestCase> {
     let pipeline = resolve::resolve_with(inner, &test.pipeline.node, test.pipeline.span, budget, findings)?;
@@ -212,7 +212,7 @@ pub(super) fn check_test(
             }
             TestClause::Expect { path, value } => {
                 let Some(export) = find_export(&pipeline, path, findings) else { continue };
-                let Some(expectation) = expectation(&export, value, findings) else { continue };
+                let Some(expectation) = expectation(&export, value, lists, findings) else { continue };
                 let twice = exports.iter().any(|(other, _)| *other == export.name);
                 exports.push((export.name, expectation));
                 twice
@@ -226,7 +226,7 @@ pub(super) fn check_test(
         let diagnostic = Diagnostic::new(Code::BadTest, test.pipeline.span, "a test without input");
         findings.push(diagnostic.help("write `input \"..\"`; an empty string is an input too"));
     }
-    if output.is_none() && exports.is_empty() && !refused {
+    if output.is_none() && exports.is_empty() && !refused && findings.list.len() == before {
         let diagnostic = Diagnostic::new(Code::BadTest, test.pipeline.span, "a test that expects nothing");
         findings.push(diagnostic.help("write `expect name = value`, `output \"..\"` or `refused`"));
     }
@@ -353,6 +353,7 @@ fn find_state(pipeline: &Pipeline, path: &[Name], findings: &mut Findings) -> Op
 fn expectation(
     export: &FoundExport,
     value: &Spanned<Expected>,
+    lists: &mut TableBudget,
     findings: &mut Findings,
 ) -> Option<Expectation> {
     match (&value.node, export.windowed) {
@@ -360,9 +361,7 @@ fn expectation(
             let literal: Spanned<Expr> = Spanned { node: one.clone(), span: value.span };
             literal_bits(&literal, export.ty, findings).map(Expectation::One)
         }
-        (Expected::List(list), true) => {
-            unfold(list, export.ty, limits::TABLE_ELEMENTS, findings).map(Expectation::Windows)
-        }
+        (Expected::List(list), true) => unfold(list, export.ty, lists, findings).map(Expectation::Windows),
         (Expected::One(_), true) => {
             let message = format!("`{}` is a list, one entry a window", export.name);
             findings.push(Diagnostic::new(Code::BadTest, value.span, message).help("write `[1, 2]`"));
