@@ -82,7 +82,9 @@ pub struct Stack {
     ports: Vec<u16>,
     demux: Demux<Key>,
     backlog: Backlog,
-    backlog_lost: u64,
+    /// SYNs answered by a cookie since the last event of it, and until when one may come back.
+    cookies_sent: u64,
+    cookies_until: Option<Instant>,
     time_wait: TimeWait,
     wheel: TimerWheel<Timer>,
     queues: Queues,
@@ -119,7 +121,8 @@ impl Stack {
             ports: Vec::new(),
             demux: Demux::new(config.secret),
             backlog: Backlog::new(config.secret, config.backlog),
-            backlog_lost: 0,
+            cookies_sent: 0,
+            cookies_until: None,
             time_wait: TimeWait::new(config.secret, config.time_wait_capacity, config.time_wait),
             wheel: TimerWheel::new(Instant::ZERO),
             queues: Queues::default(),
@@ -277,9 +280,8 @@ impl Stack {
 
     /// The next event of the stack itself.
     pub fn poll_event(&mut self) -> Option<Event> {
-        if self.backlog_lost > 0 {
-            let lost = std::mem::take(&mut self.backlog_lost);
-            return Some(Event::BacklogOverflow { lost });
+        if self.cookies_sent > 0 {
+            return Some(Event::BacklogOverflow { lost: std::mem::take(&mut self.cookies_sent) });
         }
         self.events.pop_front()
     }

@@ -117,6 +117,7 @@ fn set_option(config: &mut Config, option: &str) -> Result<(), String> {
         "max-retransmissions" => config.tcp.max_retransmissions = number()? as u8,
         "fin-wait-2-ms" => config.tcp.fin_wait_2 = Duration::from_millis(number()?),
         "time-wait-ms" => config.time_wait = Duration::from_millis(number()?),
+        "backlog" => config.backlog = number()? as usize,
         "initial-window" => config.tcp.initial_window_segments = number()? as u8,
         _ => return Err(format!("no option {name}")),
     }

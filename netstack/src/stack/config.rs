@@ -22,7 +22,7 @@ pub struct Config {
     pub mtu: u16,
     /// Keys the initial sequence numbers (RFC 6528) and the hash tables; from the system's random source.
     pub secret: [u8; 16],
-    /// Half-open connections kept at most; beyond, the oldest gives way.
+    /// Half-open connections kept at most; SYNs beyond are answered by cookies (RFC 4987 section 3.6).
     pub backlog: usize,
     /// TIME-WAIT records kept at most; beyond, the oldest gives way.
     pub time_wait_capacity: usize,
@@ -86,9 +86,9 @@ pub enum Event {
         /// The silent address.
         addr: Ipv4Addr,
     },
-    /// The backlog was full and half-open connections were lost since the last such event.
+    /// The backlog was full: SYNs were answered by cookies instead of records since the last such event.
     BacklogOverflow {
-        /// How many.
+        /// How many records were not made. The connections are not lost: the cookies stand for them.
         lost: u64,
     },
 }

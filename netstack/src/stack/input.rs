@@ -8,10 +8,11 @@ use super::queue::Control;
 use super::{Event, Stack, Timer};
 use crate::application::{Application, Key};
 use crate::tcp::listener::{self, Answer, HalfOpen};
-use crate::tcp::pcb::Pcb;
+use crate::tcp::pcb::{Agreed, Pcb};
 use crate::tcp::segment::Segment;
 use crate::tcp::seq::SeqNumber;
 use crate::tcp::state::closed;
+use crate::tcp::syn_cookie;
 use crate::tcp::time_wait;
 use crate::transmission::RxChecksum;
 use crate::tuple::FourTuple;
@@ -191,6 +192,12 @@ impl Stack {
             }
             return;
         }
+        if self.cookies_until.is_some_and(|until| now <= until)
+            && let Some(agreed) =
+                syn_cookie::check(now, &self.secret, &tuple, segment, self.link_mss(), &self.tcp)
+        {
+            return self.complete(now, tuple, &agreed, segment, app);
+        }
         match listener::on_listen(segment) {
             Ok(()) => self.syn_input(now, tuple, segment, after),
             Err(Some(reset)) => self.send_bare(tuple, reset),
@@ -200,6 +207,12 @@ impl Stack {
 
     /// A SYN for a listener.
     fn syn_input(&mut self, now: Instant, tuple: FourTuple, segment: &Segment<'_>, after: Option<SeqNumber>) {
+        if self.backlog.is_full() {
+            let answer = syn_cookie::syn_ack(now, &self.secret, &tuple, segment, self.link_mss(), &self.tcp);
+            self.cookies_sent += 1;
+            self.cookies_until = Some(now + syn_cookie::LIFETIME);
+            return self.send_bare(tuple, answer);
+        }
         let mut iss = self.secret.initial_seq(&tuple, now);
         if let Some(last) = after
             && iss.le(last)
@@ -209,13 +222,7 @@ impl Stack {
         let ts_offset = self.secret.timestamp_offset(&tuple);
         let half_open = HalfOpen::new(now, segment, iss, ts_offset, self.link_mss(), &self.tcp);
         let answer = half_open.syn_ack(now, &self.tcp);
-        let (number, evicted) = self.backlog.insert(tuple, half_open);
-        if let Some(evicted) = evicted {
-            self.backlog_lost += 1;
-            if let Some(id) = evicted.timer {
-                self.wheel.cancel(id);
-            }
-        }
+        let number = self.backlog.insert(tuple, half_open);
         let id = self.wheel.schedule(now + self.tcp.initial_rto, Timer::HalfOpen { tuple, number });
         if let Some(half_open) = self.backlog.get_mut(&tuple) {
             half_open.timer = Some(id);
@@ -241,7 +248,19 @@ impl Stack {
             Answer::Complete(agreed) => agreed,
         };
         self.drop_half_open(&tuple);
-        let pcb = Pcb::established(tuple, &agreed, now, &self.tcp);
+        self.complete(now, tuple, &agreed, segment, app);
+    }
+
+    /// The handshake is complete: the application gets its PCB, and the PCB its first segment.
+    fn complete<A: Application>(
+        &mut self,
+        now: Instant,
+        tuple: FourTuple,
+        agreed: &Agreed,
+        segment: &Segment<'_>,
+        app: &mut A,
+    ) {
+        let pcb = Pcb::established(tuple, agreed, now, &self.tcp);
         match app.accept(now, pcb) {
             Some(key) => {
                 self.stats.accepted += 1;

@@ -1,8 +1,8 @@
 //! LISTEN and the passive half of SYN-RECEIVED: the backlog of half-open connections.
 //!
 //! A SYN costs one small record, never a PCB and never a call of the application: those come with the ACK that proves the
-//! peer's address. The backlog is bounded; when it is full the oldest record gives way, so a flood of forged SYNs slows
-//! new connections down but neither grows memory nor touches those that are established (RFC 4987 section 3.5).
+//! peer's address. The backlog is bounded; when it is full, SYNs are answered by cookies ([`crate::tcp::syn_cookie`]), so a
+//! flood of forged SYNs neither grows memory nor keeps anyone out (RFC 4987).
 
 use std::time::Duration;
 
@@ -200,40 +200,28 @@ pub(crate) fn on_listen(segment: &Segment<'_>) -> Result<(), Option<Outgoing>> {
 #[derive(Debug)]
 pub(crate) struct Backlog {
     records: Demux<HalfOpen>,
-    /// In order of arrival; a place is void when its record has another number or is gone.
-    order: std::collections::VecDeque<(u64, FourTuple)>,
     numbers: u64,
     capacity: usize,
 }
 
 impl Backlog {
     pub(crate) fn new(secret: [u8; 16], capacity: usize) -> Backlog {
-        Backlog {
-            records: Demux::new(secret),
-            order: std::collections::VecDeque::new(),
-            numbers: 0,
-            capacity: capacity.max(1),
-        }
+        Backlog { records: Demux::new(secret), numbers: 0, capacity }
     }
 
-    /// Adds a record. Returns its number, and the oldest record's timer if it had to give way.
-    pub(crate) fn insert(&mut self, tuple: FourTuple, mut record: HalfOpen) -> (u64, Option<HalfOpen>) {
-        let mut evicted = None;
-        while self.records.len() >= self.capacity {
-            let Some((number, oldest)) = self.order.pop_front() else { break };
-            if self.records.get(&oldest).is_some_and(|record| record.number == number) {
-                evicted = self.records.remove(&oldest);
-            }
-        }
+    /// Whether the next SYN must do without a record.
+    pub(crate) fn is_full(&self) -> bool {
+        self.records.len() >= self.capacity
+    }
+
+    /// Adds a record, unless the backlog [is full](Backlog::is_full). Returns its number, which tells it from later ones
+    /// of the same tuple.
+    pub(crate) fn insert(&mut self, tuple: FourTuple, mut record: HalfOpen) -> u64 {
+        debug_assert!(!self.is_full());
         self.numbers += 1;
         record.number = self.numbers;
         self.records.insert(tuple, record);
-        self.order.push_back((self.numbers, tuple));
-        if self.order.len() > 2 * self.records.len() + 64 {
-            let records = &self.records;
-            self.order.retain(|(number, tuple)| records.get(tuple).is_some_and(|r| r.number == *number));
-        }
-        (self.numbers, evicted)
+        self.numbers
     }
 
     pub(crate) fn get_mut(&mut self, tuple: &FourTuple) -> Option<&mut HalfOpen> {

@@ -10,6 +10,7 @@ pub mod segment;
 pub mod listener;
 pub mod pcb;
 pub mod state;
+pub(crate) mod syn_cookie;
 pub mod time_wait;
 
 pub mod assembler;
