@@ -306,6 +306,12 @@ fn check_any(text: &str) {
     let _ = library.pipeline(text).map_err(|error| error.to_string());
 }
 
+/// What fuzzing has found.
+#[test]
+fn found_before() {
+    check_any("test copy { input \"\\\u{e4}\" output \"\" }");
+}
+
 /// How long the fuzzing tests run: `PIPE_FUZZ_SECONDS`, one second without.
 fn budget() -> Duration {
     let seconds = std::env::var("PIPE_FUZZ_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(1);

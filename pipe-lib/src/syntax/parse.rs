@@ -213,7 +213,8 @@ impl Parsing {
                 }
                 _ => {
                     let before = whole.len() as u32 - offset - rest.len() as u32 + at as u32;
-                    let span = self.span(l + before, l + before + 2);
+                    let wide = escape.chars().next().map_or(0, char::len_utf8) as u32;
+                    let span = self.span(l + before, l + before + 1 + wide);
                     self.push(
                         Diagnostic::new(Code::BadString, span, "no such escape")
                             .note("the escapes are \\n \\r \\t \\0 \\\\ \\\" \\' and \\x with two digits"),
