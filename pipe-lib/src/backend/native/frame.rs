@@ -12,10 +12,11 @@
 //! rax and r9 are scratch, r10 is the end of the source, r11 the rest; rcx becomes `dst - src`. A leaf: no stack but the
 //! red zone, no callee-saved register.
 
-use crate::ir::{Pipe, Tail, Ty};
+use crate::ir::{Pipe, Tail, Ty, Value};
 use iced_x86::{Code, Register};
 
 use super::asm::{self, Image};
+use super::crc::CrcLanes;
 use super::isa::{Features, Isa};
 use super::lanes::Lane;
 use super::lower::{Body, StateVal, Val};
@@ -79,6 +80,8 @@ struct StageCode<'a> {
     first_state: usize,
     states: Vec<StateVal>,
     accumulators: Vec<Option<Accumulator>>,
+    /// Of the states that are CRCs: the state, the value whose bytes count, the registers.
+    crcs: Vec<(usize, Value, CrcLanes)>,
 }
 
 struct Frame<'a> {
@@ -97,13 +100,28 @@ enum Round {
     Up(usize),
 }
 
+/// Which part of the stream a vector is.
+#[derive(Clone, Copy, Debug)]
+enum Part {
+    /// A whole vector of a loop whose turn has `distance` of them.
+    Whole { distance: usize },
+    /// The last one, in part.
+    Rest { masking: Option<Masking>, round: Round },
+}
+
 impl<'a> Frame<'a> {
     fn new(pipes: &[&'a Pipe], shape: Shape) -> Result<Frame<'a>, String> {
         let mut stages = Vec::with_capacity(pipes.len());
         let mut first_state = 0;
         for pipe in pipes {
             let study = Study::of(pipe)?;
-            stages.push(StageCode { study, first_state, states: Vec::new(), accumulators: Vec::new() });
+            stages.push(StageCode {
+                study,
+                first_state,
+                states: Vec::new(),
+                accumulators: Vec::new(),
+                crcs: Vec::new(),
+            });
             first_state += pipe.states.len();
         }
         let reads_pos = stages.iter().any(|stage| stage.study.reads_pos());
@@ -125,16 +143,20 @@ impl<'a> Frame<'a> {
             self.b.raw(asm::ri(Code::Cmp_rm64_imm32, LEN, turn));
             self.b.jump(Code::Jb_rel32_64, single);
             self.b.raw(asm::rm(Code::Lea_r64_m, LIMIT, END, Register::None, -turn));
+            self.stages.iter().flat_map(|stage| &stage.crcs).for_each(|(_, _, crc)| crc.enter(&mut self.b));
             self.b.items.push(Item::Weight(64));
             self.b.items.push(Item::Align);
             let head = self.b.new_label();
             self.b.bind(head);
             for slot in 0..unroll {
-                self.slot(slot, slot as i32 * vector)?;
+                self.slot(slot, slot as i32 * vector, unroll)?;
             }
             self.advance(turn);
             self.b.raw(asm::rr(Code::Cmp_r64_rm64, SRC, LIMIT));
             self.b.jump(Code::Jbe_rel32_64, head);
+            self.b.items.push(Item::Weight(1));
+            self.b.forget();
+            self.stages.iter().flat_map(|stage| &stage.crcs).for_each(|(_, _, crc)| crc.leave(&mut self.b));
         }
         self.b.items.push(Item::Weight(if unroll > 1 { 4 } else { 64 }));
         if unroll == 1 {
@@ -144,7 +166,7 @@ impl<'a> Frame<'a> {
         self.b.raw(asm::rm(Code::Lea_r64_m, Register::RAX, SRC, Register::None, vector));
         self.b.raw(asm::rr(Code::Cmp_r64_rm64, Register::RAX, END));
         self.b.jump(Code::Ja_rel32_64, rest);
-        self.slot(0, 0)?;
+        self.slot(0, 0, 1)?;
         self.advance(vector);
         self.b.jump(Code::Jmp_rel32_64, single);
         self.b.items.push(Item::Weight(1));
@@ -199,7 +221,19 @@ impl<'a> Frame<'a> {
                             self.shape.unroll,
                         )));
                     }
-                    Keeping::Crc(..) => return Err("a CRC by folding".into()),
+                    Keeping::Crc(crc, value) => {
+                        let ty = pipe.body.ty(*value);
+                        if ty.bytes() != pipe.word_bytes() {
+                            return Err(format!(
+                                "a CRC of {ty} values in words of {} bytes",
+                                pipe.word_bytes()
+                            ));
+                        }
+                        let lanes = CrcLanes::new(&mut self.b, *crc, self.shape.unroll, slot)?;
+                        stage.crcs.push((index, *value, lanes));
+                        stage.states.push(StateVal::None);
+                        stage.accumulators.push(None);
+                    }
                     Keeping::Delay(_) => return Err("the value of the word before".into()),
                 }
             }
@@ -207,8 +241,8 @@ impl<'a> Frame<'a> {
         Ok(())
     }
 
-    /// One whole vector.
-    fn slot(&mut self, slot: usize, disp: i32) -> Result<(), String> {
+    /// One whole vector; `distance` vectors make a turn.
+    fn slot(&mut self, slot: usize, disp: i32, distance: usize) -> Result<(), String> {
         self.b.forget();
         let full = self.b.full();
         let code = match self.shape.isa {
@@ -218,7 +252,7 @@ impl<'a> Frame<'a> {
         let from = Mem::Base { base: SRC, index: Register::None, scale: 1, disp };
         let mut chunk = self.b.fresh(Kind::Vector, full, code, &[Opd::Mem(from)]);
         for index in 0..self.stages.len() {
-            chunk = self.stage(index, slot, disp, chunk, None)?;
+            chunk = self.stage(index, slot, disp, chunk, Part::Whole { distance })?;
         }
         let code = match (self.shape.stores, self.shape.isa) {
             (Stores::None, _) => return Ok(()),
@@ -255,7 +289,8 @@ impl<'a> Frame<'a> {
             let active = reduces.then(|| self.counting(round, Lane::of_bytes(word)));
             let zero_beyond = clean && pipe.tail != Tail::Pass;
             let before = chunk;
-            chunk = self.stage(index, 0, 0, chunk, active.map(|active| Masking { active, zero_beyond }))?;
+            let masking = active.map(|active| Masking { active, zero_beyond });
+            chunk = self.stage(index, 0, 0, chunk, Part::Rest { masking, round })?;
             if pipe.out.is_some() {
                 clean = false;
                 if word > 1 && matches!(pipe.tail, Tail::Zero | Tail::Pass) {
@@ -277,8 +312,12 @@ impl<'a> Frame<'a> {
         slot: usize,
         disp: i32,
         chunk: VReg,
-        masking: Option<Masking>,
+        part: Part,
     ) -> Result<VReg, String> {
+        let masking = match part {
+            Part::Whole { .. } => None,
+            Part::Rest { masking, .. } => masking,
+        };
         let stage = &mut self.stages[index];
         let mut body = Body::new(&mut self.b, &stage.study, chunk, disp, &stage.states);
         body.run()?;
@@ -292,6 +331,22 @@ impl<'a> Frame<'a> {
                 accumulator.add(&mut body, slot, addend, masking)?;
             }
         }
+        for (state, value, crc) in &stage.crcs {
+            let Keeping::Crc(kind, _) = stage.study.keeping[*state] else { continue };
+            let mut bytes = body.int(*value)?[0];
+            if !kind.reflected {
+                // The most significant byte comes first.
+                let word = body.word();
+                bytes = body.b.bswap(word, bytes);
+            }
+            match part {
+                Part::Whole { distance } => crc.add(body.b, slot, distance, bytes),
+                Part::Rest { round, .. } => {
+                    round_rest(body.b, round);
+                    crc.add_rest(body.b, bytes);
+                }
+            }
+        }
         match stage.study.pipe.out {
             Some(out) => body.out(out),
             None => Ok(chunk),
@@ -301,20 +356,10 @@ impl<'a> Frame<'a> {
     /// The condition, on lanes of `lane`, of the part of the rest that counts.
     fn counting(&mut self, round: Round, lane: Lane) -> VReg {
         let (rax, eax) = (Register::RAX, Register::EAX);
-        self.b.raw(asm::rr(Code::Mov_r32_rm32, eax, Register::R11D));
-        let (word, up) = match round {
-            Round::Down(word) => (word, false),
-            Round::Up(word) => (word, true),
-        };
-        if up && word > 1 {
-            self.b.raw(asm::ri(Code::Add_rm32_imm8, eax, word as i32 - 1));
-        }
+        round_rest(&mut self.b, round);
         match self.shape.isa {
             Isa::Avx512 => {
                 let lane_shift = lane.bytes().trailing_zeros();
-                if word > lane.bytes() {
-                    self.b.raw(asm::ri(Code::And_rm32_imm8, eax, -(word as i32)));
-                }
                 if lane_shift > 0 {
                     self.b.raw(asm::ri(Code::Shr_rm32_imm8, eax, lane_shift as i32));
                 }
@@ -323,9 +368,6 @@ impl<'a> Frame<'a> {
                 self.b.fresh(Kind::Mask, Width::K, Code::VEX_Kmovq_kr_r64, &[Opd::Gpr(Register::R9)])
             }
             Isa::Avx2 => {
-                if word > 1 {
-                    self.b.raw(asm::ri(Code::And_rm32_imm8, eax, -(word as i32)));
-                }
                 self.b.raw(asm::r(Code::Neg_rm64, rax));
                 let mut bytes = vec![0xff; 32];
                 bytes.extend([0; 32]);
@@ -421,8 +463,28 @@ impl<'a> Frame<'a> {
                 self.b.forget();
                 accumulator.finish(&mut self.b, 8 * (stage.first_state + index) as i32);
             }
+            for (index, _, crc) in &stage.crcs {
+                self.b.forget();
+                crc.finish(&mut self.b, 8 * (stage.first_state + index) as i32);
+            }
         }
         Ok(())
+    }
+}
+
+/// rax: how many bytes of the rest count.
+fn round_rest(b: &mut Builder, round: Round) {
+    let eax = Register::EAX;
+    b.raw(asm::rr(Code::Mov_r32_rm32, eax, Register::R11D));
+    let (word, up) = match round {
+        Round::Down(word) => (word, false),
+        Round::Up(word) => (word, true),
+    };
+    if word > 1 {
+        if up {
+            b.raw(asm::ri(Code::Add_rm32_imm8, eax, word as i32 - 1));
+        }
+        b.raw(asm::ri(Code::And_rm32_imm8, eax, -(word as i32)));
     }
 }
 

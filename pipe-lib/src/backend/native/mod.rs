@@ -16,7 +16,9 @@
 //! What it cannot do it refuses with [`super::Unsupported`]: serial states and divisions stay with Cranelift.
 
 mod asm;
+mod crc;
 mod frame;
+mod gf2;
 mod isa;
 mod lanes;
 mod lower;

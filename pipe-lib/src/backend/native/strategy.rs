@@ -3,7 +3,8 @@
 //! This is about code, not about proofs for people: it only has to recognise what the lowering can do, and says why it
 //! cannot where it cannot.
 
-use crate::ir::{BinaryOp, CrcOp, Op, Pipe, StateId, Ty, Value, eval};
+use super::gf2::{self, Crc};
+use crate::ir::{BinaryOp, Op, Pipe, StateId, Ty, Value, eval};
 
 /// An associative and commutative operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +38,7 @@ pub(super) enum Keeping {
     /// Partial results in lanes, combined at the end.
     Reduction(Fold, Vec<Addend>),
     /// A CRC of the bytes of a value.
-    Crc(CrcOp, Value),
+    Crc(Crc, Value),
     /// The value that the previous word computed.
     Delay(Value),
 }
@@ -178,7 +179,8 @@ impl View<'_> {
             && self.uses[next.0 as usize] == 1
             && self.depends[x.0 as usize] == 0
         {
-            return Some(Keeping::Crc(op, x));
+            let poly = u64::from(op.reflected_poly().reverse_bits());
+            return Some(Keeping::Crc(Crc { bits: 32, poly, reflected: true }, x));
         }
         if let Some((fold, addends)) = self.guarded(state).or_else(|| self.chain(state)) {
             return Some(Keeping::Reduction(fold, addends));
@@ -186,7 +188,24 @@ impl View<'_> {
         if self.depends[next.0 as usize] == 0 {
             return Some(Keeping::Delay(next));
         }
+        // Plain instructions that amount to a CRC of the words; nothing else may look at the state.
+        if self.stays_private(state)
+            && let Some(input) = self.pipe.body.iter().find(|(_, inst)| inst.op == Op::In)
+            && let Some(crc) = gf2::recognise(self.pipe, state)
+        {
+            return Some(Keeping::Crc(crc, input.0));
+        }
         None
+    }
+
+    /// Whether what the state had goes nowhere but into its own next value.
+    fn stays_private(&self, state: StateId) -> bool {
+        let bit = 1 << state.0;
+        let others = self.pipe.next.iter().enumerate().filter(|(index, _)| *index != state.0 as usize);
+        others
+            .map(|(_, next)| *next)
+            .chain(self.pipe.out)
+            .all(|root| self.depends[root.0 as usize] & bit == 0)
     }
 
     /// Whether `value` is the state, read nowhere else.

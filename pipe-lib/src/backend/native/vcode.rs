@@ -325,7 +325,8 @@ impl Builder {
         if value == pinned {
             return;
         }
-        if let Some(Item::Inst(last)) = self.items.last_mut()
+        if !self.is_pinned(value)
+            && let Some(Item::Inst(last)) = self.items.last_mut()
             && last.def == Some(value)
             && let Opd::Reg(_, width) = last.ops[0]
         {
