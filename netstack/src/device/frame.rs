@@ -38,30 +38,41 @@ impl FrameBuilder {
     /// is not looked at: it must be one frame.
     #[inline]
     pub fn build(&mut self, prefix: &[u8], transmission: &Transmission<'_>) -> &mut [u8] {
-        let start = prefix.len();
-        let payload_start = start + transmission.headers.len();
-        let len = payload_start + transmission.payload_len;
-        if self.frame.len() < len {
-            self.frame.resize(len, 0);
+        let len = prefix.len() + transmission.len();
+        let mut frame = std::mem::take(&mut self.frame);
+        if frame.len() < len {
+            frame.resize(len, 0);
         }
-        let frame = &mut self.frame[..len];
-        frame[..start].copy_from_slice(prefix);
-        frame[start..payload_start].copy_from_slice(transmission.headers);
-        let (head, payload) = frame.split_at_mut(payload_start);
-        match transmission.tcp_start {
-            None => copy(transmission.payload, payload),
-            Some(tcp_start) => {
-                let fused = match &self.transfer {
-                    Some(transfer) if !payload.is_empty() => {
-                        transfer.copy_sum(transmission.payload, payload).ok().map(|copied| copied.sum)
-                    }
-                    _ => None,
-                };
-                let payload_sum = fused.unwrap_or_else(|| copy_and_sum(transmission.payload, payload));
-                finish_checksum(&mut head[start + usize::from(tcp_start)..], payload_sum);
+        frame[..prefix.len()].copy_from_slice(prefix);
+        self.fill(transmission, &mut frame[prefix.len()..len], transmission.tcp_start);
+        self.frame = frame;
+        &mut self.frame[..len]
+    }
+
+    /// Writes the frame to memory of the device's. A checksum that is left to the device stays as it is. `frame` has
+    /// just the transmission's length.
+    #[inline]
+    pub fn build_into(&self, transmission: &Transmission<'_>, frame: &mut [u8]) {
+        let ours = transmission.tcp_start.filter(|_| transmission.offload.checksum.is_none());
+        self.fill(transmission, frame, ours);
+    }
+
+    #[inline]
+    fn fill(&self, transmission: &Transmission<'_>, frame: &mut [u8], tcp_start: Option<u16>) {
+        let (head, payload) = frame.split_at_mut(transmission.headers.len());
+        head.copy_from_slice(transmission.headers);
+        let Some(tcp_start) = tcp_start else {
+            copy(transmission.payload, payload);
+            return;
+        };
+        let fused = match &self.transfer {
+            Some(transfer) if !payload.is_empty() => {
+                transfer.copy_sum(transmission.payload, payload).ok().map(|copied| copied.sum)
             }
-        }
-        frame
+            _ => None,
+        };
+        let payload_sum = fused.unwrap_or_else(|| copy_and_sum(transmission.payload, payload));
+        finish_checksum(&mut head[usize::from(tcp_start)..], payload_sum);
     }
 }
 

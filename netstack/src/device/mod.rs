@@ -22,8 +22,10 @@ use crate::wire::EthernetAddress;
 
 pub mod frame;
 pub mod sys;
+mod vnet;
 
 pub mod packet;
+pub mod ring;
 pub mod tap;
 pub mod wire;
 

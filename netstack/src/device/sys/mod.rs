@@ -21,6 +21,7 @@
 pub mod link;
 pub mod netns;
 pub mod packet;
+pub mod ring;
 pub mod tun;
 
 use std::io;

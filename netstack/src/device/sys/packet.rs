@@ -7,10 +7,6 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
 use super::set_int_option;
 
-/// From `linux/if_packet.h`; not in libc.
-const PACKET_IGNORE_OUTGOING: libc::c_int = 23;
-const PACKET_QDISC_BYPASS: libc::c_int = 20;
-
 /// A raw packet socket, bound to nothing and so receiving nothing yet. It will not see frames that this machine sends
 /// through the interface, and what it sends skips the queueing discipline.
 ///
@@ -25,8 +21,8 @@ pub fn open() -> io::Result<OwnedFd> {
         SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
         None,
     )?;
-    set_int_option(socket.as_fd(), libc::SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)?;
-    set_int_option(socket.as_fd(), libc::SOL_PACKET, PACKET_QDISC_BYPASS, 1)?;
+    set_int_option(socket.as_fd(), libc::SOL_PACKET, libc::PACKET_IGNORE_OUTGOING, 1)?;
+    set_int_option(socket.as_fd(), libc::SOL_PACKET, libc::PACKET_QDISC_BYPASS, 1)?;
     Ok(socket)
 }
 

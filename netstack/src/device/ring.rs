@@ -1,0 +1,151 @@
+//! AF_PACKET rings with virtio-net headers: an existing interface with its offloads, without a system call for each frame.
+//!
+//! Frames arrive in mapped memory; those to send are put into mapped memory, payload copied once from where the application
+//! has it, and one system call a burst ([`Device::flush`]) sends them. Checksums and segmentation are left to the
+//! interface: over a veth pair nobody does either, and a partial checksum from the far end is known to be one.
+//! Without offloads frames are built in the slot itself, payload copied and summed in one engine run.
+//!
+//! As with [`super::packet`], the kernel keeps its own stack on the interface and must not own our address.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+
+use runtime::time::Instant;
+use runtime::transfer::Transfer;
+
+use super::frame::FrameBuilder;
+use super::sys::tun::VNET_HEADER_LEN;
+use super::sys::{link, ring};
+use super::vnet::VnetHeader;
+use super::{Device, Received, Stats};
+use crate::transmission::{Capabilities, RxChecksum, Transmission};
+use crate::wire::{EthernetAddress, ipv4};
+
+/// Receive slots: 128 KB each, used from one end to the other, so more cost cache and fewer cost frames.
+const RX_SLOTS: usize = 128;
+
+/// Transmit slots: more than a burst.
+const TX_SLOTS: usize = 64;
+
+/// Largest payload of a super-segment, in bytes.
+const MAX_SEGMENTATION: u32 = (ipv4::MAX_PACKET_LEN - 20 - 60) as u32;
+
+/// An interface of the machine, by rings.
+#[derive(Debug)]
+pub struct RingDevice {
+    rings: ring::PacketRings,
+    name: String,
+    offload: bool,
+    mtu: u16,
+    hardware_addr: EthernetAddress,
+    builder: FrameBuilder,
+    stats: Stats,
+}
+
+impl RingDevice {
+    /// Opens the Ethernet interface `name`, which must be up.
+    ///
+    /// # Errors
+    /// `ENODEV` if there is none; needs `CAP_NET_RAW`; [`io::ErrorKind::InvalidInput`] if it is no Ethernet interface;
+    /// `ENOMEM` if the kernel has no memory for the rings.
+    pub fn open(name: &str, offload: bool) -> io::Result<RingDevice> {
+        let interface = link::get(name)?;
+        let Some(hardware_addr) = interface.hardware_addr.filter(|address| address.is_unicast()) else {
+            let text = format!("{name} is no Ethernet interface");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        };
+        Ok(RingDevice {
+            rings: ring::PacketRings::open(interface.index, RX_SLOTS, TX_SLOTS)?,
+            name: name.to_owned(),
+            offload,
+            mtu: u16::try_from(interface.mtu).unwrap_or(u16::MAX),
+            hardware_addr,
+            builder: FrameBuilder::fused()?,
+            stats: Stats::default(),
+        })
+    }
+
+    /// Puts payload into frames by `transfer` instead of the default, a fused copy and Internet checksum. It must obey no
+    /// layout.
+    pub fn set_transfer(&mut self, transfer: Transfer) {
+        self.builder = FrameBuilder::with_transfer(transfer);
+    }
+
+    /// Name of the interface.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn kick(&mut self) -> io::Result<()> {
+        match self.rings.kick() {
+            // Down: what was in the ring is lost, as on a pulled cable.
+            Err(error) if super::is_transient(&error) || error.raw_os_error() == Some(libc::ENETDOWN) => {
+                Ok(())
+            }
+            result => result,
+        }
+    }
+}
+
+impl Device for RingDevice {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            checksum: self.offload,
+            segmentation: self.offload.then_some(MAX_SEGMENTATION),
+            gather: true,
+        }
+    }
+
+    fn mtu(&self) -> u16 {
+        self.mtu
+    }
+
+    fn hardware_addr(&self) -> EthernetAddress {
+        self.hardware_addr
+    }
+
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.rings.receive_socket())
+    }
+
+    fn transmit(&mut self, _now: Instant, transmission: &Transmission<'_>) -> io::Result<()> {
+        if !self.rings.can_transmit() {
+            self.kick()?;
+        }
+        let header = VnetHeader::for_transmission(transmission).to_bytes();
+        let builder = &self.builder;
+        let sent = self.rings.transmit(|slot| {
+            let (head, frame) = slot.split_at_mut_checked(VNET_HEADER_LEN)?;
+            head.copy_from_slice(&header);
+            let frame = frame.get_mut(..transmission.len())?;
+            builder.build_into(transmission, frame);
+            Some(VNET_HEADER_LEN + frame.len())
+        });
+        if sent {
+            self.stats.transmitted(transmission.len());
+        } else {
+            self.stats.tx_dropped += 1;
+        }
+        // A burst that would not fit is sent in parts.
+        if self.rings.pending() >= TX_SLOTS / 2 { self.kick() } else { Ok(()) }
+    }
+
+    fn receive(&mut self, _now: Instant) -> io::Result<Option<Received<'_>>> {
+        let Some(frame) = self.rings.receive() else { return Ok(None) };
+        if frame.is_cut {
+            self.stats.rx_dropped += 1;
+            return Ok(Some(Received { bytes: &[], checksum: RxChecksum::Unknown }));
+        }
+        self.stats.received(frame.bytes.len());
+        let checksum = VnetHeader::from_bytes(&frame.vnet_header).rx_checksum();
+        Ok(Some(Received { bytes: frame.bytes, checksum }))
+    }
+
+    fn flush(&mut self, _now: Instant) -> io::Result<()> {
+        self.kick()
+    }
+
+    fn stats(&self) -> Stats {
+        self.stats
+    }
+}
