@@ -6,6 +6,7 @@ pub mod timer_wheel;
 pub mod event_loop;
 pub mod poller;
 
+pub mod buffer;
 pub mod payload;
 pub mod transfer;
 
