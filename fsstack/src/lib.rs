@@ -17,6 +17,8 @@ pub mod device;
 pub mod format;
 pub mod path;
 
+pub mod cache;
+
 pub mod fs;
 
 pub mod image;
