@@ -190,6 +190,9 @@ impl Conn {
             self.input.clear();
             self.phase = Phase::Ended;
         }
+        if service.draining {
+            self.drain();
+        }
     }
 
     /// The peer will send no more. Responses to what it has asked for still go out.
@@ -218,8 +221,8 @@ impl Conn {
         true
     }
 
-    /// The server goes down: an idle connection ends now, a busy one with the response to its current request (as
-    /// [`Service::draining`] says).
+    /// The server goes down: an idle connection ends now. A busy one ends with what it has to send, or with the response
+    /// to the request that is on its way, as [`Service::draining`] says.
     pub fn drain(&mut self) {
         if self.is_idle() {
             self.phase = Phase::Ended;

@@ -133,7 +133,7 @@ fn curl_gets_ranges_conditions_and_errors() {
     assert_eq!(code(&["-I", &url]), "200");
     assert_eq!(code(&["-r", "5-9", &url]), "206");
     assert_eq!(code(&["-r", "100000-", &url]), "416");
-    assert_eq!(code(&["-z", "2099-01-01", &url]), "304");
+    assert_eq!(code(&["-z", "Fri, 01 Jan 2038 00:00:00 GMT", &url]), "304");
     assert_eq!(code(&["-d", "x=y", &url]), "405");
     assert_eq!(code(&["-T", "/etc/hostname", &url]), "405");
     assert_eq!(code(&["--path-as-is", &format!("{}../etc/passwd", served.url)]), "400");

@@ -327,6 +327,7 @@ fn draining() {
     assert!(torn.is_finished());
     let sent = take_all(&mut busy, &mut service);
     assert!(split_response(&sent, false).unwrap().0.body == support::noise(1_000_003));
+    assert!(busy.is_finished(), "nothing more to wait for");
 }
 
 #[test]

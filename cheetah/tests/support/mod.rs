@@ -309,7 +309,7 @@ impl Response {
 }
 
 /// Splits one response off the front of `bytes`; `None` if it is not all there.
-pub fn split_response<'a>(bytes: &'a [u8], to_head: bool) -> Option<(Response, &'a [u8])> {
+pub fn split_response(bytes: &[u8], to_head: bool) -> Option<(Response, &[u8])> {
     let end = bytes.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
     let head = String::from_utf8(bytes[..end].to_vec()).unwrap();
     let mut words = head.split(' ');

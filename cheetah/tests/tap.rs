@@ -1,0 +1,171 @@
+//! Our own TCP/IP on real devices in namespaces of the test's own, against the kernel's TCP: needs root, or says so.
+
+mod support;
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::time::Duration;
+
+use cheetah::server::{Config, Server};
+use cheetah::transport::device::{self, DeviceOptions, Interface};
+use cheetah::transport::stack::Addressing;
+use netstack::device::sys::{link, netns};
+use netstack::stack::Features;
+use support::{CASES, hello_etag, read_response};
+
+const OURS: Ipv4Addr = Ipv4Addr::new(10, 98, 0, 2);
+const KERNELS: Ipv4Addr = Ipv4Addr::new(10, 98, 0, 1);
+
+/// Runs `test` in a thread that has a network namespace of its own; threads it starts are in it, too.
+fn in_namespace(test: impl FnOnce() + Send + 'static) {
+    let run = move || {
+        let entered = netns::Namespace::new().and_then(|namespace| {
+            namespace.enter()?;
+            link::set_up("lo")
+        });
+        match entered {
+            Ok(()) => test(),
+            Err(error) => eprintln!("skipped: no network namespace ({error})"),
+        }
+    };
+    std::thread::spawn(run).join().unwrap();
+}
+
+fn tap() -> DeviceOptions {
+    DeviceOptions::new(Interface::Tap { name: Some("tap0".into()), host_addr: Some((KERNELS, 24)) })
+}
+
+fn serve(options: &DeviceOptions, features: Features) -> Option<Server> {
+    let device = match device::open(options) {
+        Ok((device, _)) => device,
+        Err(error) => {
+            eprintln!("skipped: {error}");
+            return None;
+        }
+    };
+    let addressing = Addressing { addr: (OURS, 24), gateway: None, port: 80 };
+    Some(Server::on_device(support::site(), device, &addressing, features, &Config::default()).unwrap())
+}
+
+fn connect(addr: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect_timeout(&addr, Duration::from_secs(20)).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream.set_nodelay(true).unwrap();
+    stream
+}
+
+/// Every case, on kept connections where they may be kept; then many connections one after another and at once.
+fn exercise(server: Server, connections: usize) {
+    let etag = hello_etag();
+    let mut kept = connect(server.addr());
+    for case in CASES {
+        kept.write_all(&case.bytes(&etag)).unwrap();
+        case.check(&read_response(&mut kept, case.is_head()), &etag);
+        if case.closes {
+            kept.shutdown(Shutdown::Write).unwrap();
+            assert_eq!(kept.read(&mut [0]).unwrap(), 0, "{}", case.request);
+            kept = connect(server.addr());
+        }
+    }
+    for _ in 0..connections {
+        let mut stream = connect(server.addr());
+        stream.write_all(b"GET /noindex/file.bin HTTP/1.0\r\n\r\n").unwrap();
+        let mut all = Vec::new();
+        stream.read_to_end(&mut all).unwrap();
+        assert!(all.ends_with(&support::noise(3000)));
+    }
+    let mut many: Vec<TcpStream> = (0..connections).map(|_| connect(server.addr())).collect();
+    for stream in &mut many {
+        stream.write_all(b"GET /noindex/file.bin HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    }
+    for stream in &mut many {
+        assert_eq!(read_response(stream, false).body.len(), 3000);
+    }
+    drop((kept, many));
+    let stats = server.shut_down().unwrap();
+    let expected = CASES.len() as u64 + 2 * connections as u64;
+    assert_eq!((stats.total_responses(), stats.connections - stats.closed), (expected, 0));
+}
+
+#[test]
+fn tap_with_offloads() {
+    in_namespace(|| {
+        let Some(server) = serve(&tap(), Features::default()) else { return };
+        exercise(server, 300);
+    });
+}
+
+#[test]
+fn tap_without_any_specialisation() {
+    in_namespace(|| {
+        let options = DeviceOptions { offload: false, fused_loops: false, ..tap() };
+        let features = Features { offload: false, packet_merging: false, precomputed_checksums: false };
+        let Some(server) = serve(&options, features) else { return };
+        exercise(server, 50);
+    });
+}
+
+#[test]
+fn tap_behind_a_striped_adapter() {
+    in_namespace(|| {
+        let options = DeviceOptions { offload: false, nic: Some("lance".into()), ..tap() };
+        let Some(server) = serve(&options, Features { offload: false, ..Features::default() }) else {
+            return;
+        };
+        exercise(server, 50);
+    });
+}
+
+#[test]
+fn tap_with_losses() {
+    in_namespace(|| {
+        let faults = Some("drop=2%,duplicate=1%,reorder=2%,seed=5".parse().unwrap());
+        let options = DeviceOptions { offload: false, faults, ..tap() };
+        let Some(server) = serve(&options, Features { offload: false, ..Features::default() }) else {
+            return;
+        };
+        exercise(server, 20);
+    });
+}
+
+#[test]
+fn packet_device_on_a_veth_pair() {
+    in_namespace(|| {
+        let made = link::create_veth("ours", "kernels")
+            .and_then(|()| link::add_address("kernels", KERNELS, 24))
+            .and_then(|()| link::set_tx_offload("kernels", false))
+            .and_then(|()| link::set_up("ours"))
+            .and_then(|()| link::set_up("kernels"));
+        if let Err(error) = made {
+            eprintln!("skipped: no veth pair ({error})");
+            return;
+        }
+        let options = DeviceOptions::new(Interface::Packet { name: "ours".into() });
+        let Some(server) = serve(&options, Features::default()) else { return };
+        exercise(server, 50);
+    });
+}
+
+#[test]
+fn draining_and_replacing_the_site() {
+    in_namespace(|| {
+        let Some(server) = serve(&tap(), Features::default()) else { return };
+        let addr = server.addr();
+        let mut idle = connect(addr);
+        let mut busy = connect(addr);
+        busy.write_all(b"GET /big.bin HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+        busy.read_exact(&mut [0; 100]).unwrap();
+        server.replace_site(Arc::new(support::site_of(&[("hello.txt", b"new\n".to_vec())])));
+        idle.write_all(b"GET /hello.txt HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+        let first = read_response(&mut idle, false).body;
+        assert!(first == b"new\n" || first == b"hello, world\n");
+        let draining = std::thread::spawn(move || server.shut_down().unwrap());
+        assert_eq!(idle.read(&mut [0]).unwrap(), 0, "an idle connection ends");
+        let mut rest = Vec::new();
+        busy.read_to_end(&mut rest).unwrap();
+        assert!(rest.ends_with(&support::noise(1_000_003)[900_000..]));
+        drop((idle, busy));
+        draining.join().unwrap();
+    });
+}
