@@ -1,0 +1,155 @@
+//! Drives the program: `check`, `fmt`, `list`, `explain`, `inspect`; exit statuses, streams, JSON.
+
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+fn pipec(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_pipec")).args(args).output().expect("the program starts")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).expect("output is text")
+}
+
+fn write(folder: &Path, name: &str, content: &str) -> String {
+    let path = folder.join(name);
+    std::fs::write(&path, content).unwrap();
+    path.to_str().unwrap().to_string()
+}
+
+const GOOD: &str = "pipe invert : u8 {\n    in x\n    not y, x\n    out y\n}\n";
+const BAD: &str = "pipe broken : u16 {\n    in x\n    out x\n}\n";
+
+#[test]
+fn check_tells_good_from_bad() {
+    let folder = tempfile::tempdir().unwrap();
+    let (good, bad) = (write(folder.path(), "good.pipe", GOOD), write(folder.path(), "bad.pipe", BAD));
+    let output = pipec(&["check", &good]);
+    assert_eq!((output.status.code(), output.stdout.len(), output.stderr.len()), (Some(0), 0, 0));
+    let output = pipec(&["check", &good, &bad]);
+    assert_eq!(output.status.code(), Some(1));
+    let shown = text(&output.stderr);
+    assert!(shown.contains("error[E0205]") && shown.contains("pipe broken : u16 {"), "{shown}");
+    assert!(shown.contains("u16be") && !shown.contains('\u{1b}'), "{shown}");
+    let output = pipec(&["check", "--json", &bad]);
+    assert_eq!((output.status.code(), output.stderr.len()), (Some(1), 0));
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(json[0]["code"], "E0205");
+    assert_eq!(json[0]["labels"][0]["line"], 1);
+    assert_eq!(json[0]["labels"][0]["column"], 15);
+}
+
+#[test]
+fn files_use_files_beside_them() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("sub")).unwrap();
+    write(folder.path(), "sub/base.pipe", GOOD);
+    let main = write(
+        folder.path(),
+        "main.pipe",
+        "use \"sub/base.pipe\"\npipeline twice = invert as a | invert as b\n",
+    );
+    assert_eq!(pipec(&["check", &main]).status.code(), Some(0));
+    let output = pipec(&["inspect", "twice", "-L", &main]);
+    assert_eq!(output.status.code(), Some(0));
+    assert!(text(&output.stdout).contains("stage b"));
+    let missing = write(folder.path(), "missing.pipe", "use \"nowhere.pipe\"\n");
+    let output = pipec(&["check", &missing]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("E0801"));
+}
+
+#[test]
+fn fmt_changes_what_is_not_canonical() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = write(folder.path(), "a.pipe", "pipe invert : u8 {\n in x // kept\n not   y , x\n out y }\n");
+    let before = std::fs::read_to_string(&file).unwrap();
+    let output = pipec(&["fmt", "--check", &file]);
+    assert_eq!((output.status.code(), text(&output.stdout)), (Some(1), format!("{file}\n")));
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), before);
+    assert_eq!(pipec(&["fmt", &file]).status.code(), Some(0));
+    let after = std::fs::read_to_string(&file).unwrap();
+    assert_eq!(after, GOOD.replace("in x", "in x // kept"));
+    assert_eq!(pipec(&["fmt", "--check", &file]).status.code(), Some(0));
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left behind");
+    let bad = write(folder.path(), "b.pipe", "pipe {");
+    assert_eq!(pipec(&["fmt", &bad]).status.code(), Some(1));
+    assert_eq!(std::fs::read_to_string(&bad).unwrap(), "pipe {");
+}
+
+#[test]
+fn standard_files_are_canonical() {
+    for (name, source) in pipe_lib::library::STANDARD_FILES {
+        let formatted = pipe_lib::syntax::print::format_source(name, source).unwrap();
+        assert_eq!(formatted, *source, "{name}");
+    }
+}
+
+#[test]
+fn standard_input_is_a_file() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_pipec"))
+        .args(["fmt", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(GOOD.replace("    ", "\t").as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), text(&output.stdout)), (Some(0), GOOD.to_string()));
+}
+
+#[test]
+fn list_shows_the_standard_pipes() {
+    let shown = text(&pipec(&["list"]).stdout);
+    for name in ["inet_cksum", "crc64_nvme", "xor32(key: u32)", "lance", "tx(mss: u32 = 1460)"] {
+        assert!(shown.contains(name), "{name} is not in:\n{shown}");
+    }
+    let json: serde_json::Value = serde_json::from_slice(&pipec(&["list", "--json"]).stdout).unwrap();
+    let pipes = json["pipes"].as_array().unwrap();
+    assert!(pipes.len() >= 30);
+    let crc = pipes.iter().find(|pipe| pipe["name"] == "crc32c").unwrap();
+    assert_eq!((&crc["input"], &crc["exports"][0]["name"]), (&"u8".into(), &"crc".into()));
+}
+
+#[test]
+fn explain_knows_codes_and_pipelines() {
+    let output = pipec(&["explain", "e0203"]);
+    assert_eq!(output.status.code(), Some(0));
+    assert!(text(&output.stdout).starts_with("# E0203: "));
+    assert_eq!(pipec(&["explain", "E9999"]).status.code(), Some(1));
+    let shown = text(&pipec(&["explain", "inet_cksum as plain | xor32(key = 1)"]).stdout);
+    assert!(shown.contains("plain (inet_cksum)") && shown.contains("reduction by addc"), "{shown}");
+    let output = pipec(&["explain", "no_such_pipe"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(output.stdout.is_empty() && text(&output.stderr).contains("E0601"));
+}
+
+#[test]
+fn inspect_shows_each_form() {
+    for (form, part) in [("tokens", "Ident(\"crc32\")"), ("ast", "PipelineExpr"), ("ir", "crc32 %1, %0")] {
+        let output = pipec(&["inspect", "crc32", "--emit", form]);
+        assert_eq!(output.status.code(), Some(0), "{form}");
+        assert!(text(&output.stdout).contains(part), "{form}: {}", text(&output.stdout));
+    }
+}
+
+#[test]
+fn wrong_usage_is_status_two() {
+    for args in [&[][..], &["frobnicate"], &["check"], &["inspect", "copy", "--emit", "nothing"]] {
+        assert_eq!(pipec(args).status.code(), Some(2), "{args:?}");
+    }
+}
+
+#[test]
+fn a_closed_pipe_is_no_error() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_pipec"))
+        .args(["list", "--json"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), String::new()));
+}
