@@ -228,8 +228,8 @@ impl CrcLanes {
         let mu = orient(crc.barrett());
         let poly = orient(crc.poly << (64 - crc.bits));
         let (upper, lower) = if crc.reflected { (rax, r9) } else { (r9, rax) };
-        // r8 and r10 are free by now.
-        let (t, u) = (Register::R8, Register::R10);
+        // The source and the destination are done with.
+        let (t, u) = (Register::RCX, Register::RDX);
         b.raw(asm::rr(Code::Mov_r64_rm64, t, lower));
         self.multiply(b, upper, k);
         // Upper half of the product in rax, lower half in r9.

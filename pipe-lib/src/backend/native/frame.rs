@@ -12,6 +12,7 @@
 //! rax and r9 are scratch, r10 is the end of the source, r11 the rest; rcx becomes `dst - src`. A leaf: no stack but the
 //! red zone, no callee-saved register.
 
+use crate::backend::MAX_CALL_BYTES;
 use crate::ir::{Pipe, Tail, Ty, Value};
 use iced_x86::{Code, Register};
 
@@ -23,6 +24,7 @@ use super::lower::{Body, StateVal, Val};
 use super::reduce::{Accumulator, Masking};
 use super::regalloc::{self, Failure};
 use super::strategy::{Keeping, Study};
+use super::sums::{self, Sums};
 use super::vcode::{Builder, Item, Kind, Mem, Opd, VReg, Width};
 
 pub(super) const STATES: Register = Register::RDI;
@@ -55,6 +57,16 @@ pub(super) struct Shape {
     pub(super) unroll: usize,
 }
 
+/// Bytes of a call in which no partial result overflows: a multiple of every vector.
+pub(super) fn longest_call(stages: &[&Pipe]) -> usize {
+    let longest = |pipe: &&Pipe| {
+        let study = Study::of(pipe).ok()?;
+        let sums = study.keeping.iter().any(|keeping| matches!(keeping, Keeping::Sum { .. }));
+        sums.then(|| sums::longest_call(Lane::of_bytes(pipe.word_bytes())))
+    };
+    stages.iter().filter_map(longest).min().unwrap_or(MAX_CALL_BYTES)
+}
+
 /// Code for stages in stream order; `Err` with a phrase if they cannot be done.
 pub(super) fn function(stages: &[&Pipe], shape: Shape) -> Result<Image, FrameError> {
     let mut frame = Frame::new(stages, shape).map_err(FrameError::Refused)?;
@@ -82,6 +94,8 @@ struct StageCode<'a> {
     accumulators: Vec<Option<Accumulator>>,
     /// Of the states that are CRCs: the state, the value whose bytes count, the registers.
     crcs: Vec<(usize, Value, CrcLanes)>,
+    /// Of the states that are sums: the state, the state of the sums of sums, the value, the registers.
+    sums: Vec<(usize, usize, Value, Sums)>,
 }
 
 struct Frame<'a> {
@@ -121,6 +135,7 @@ impl<'a> Frame<'a> {
                 states: Vec::new(),
                 accumulators: Vec::new(),
                 crcs: Vec::new(),
+                sums: Vec::new(),
             });
             first_state += pipe.states.len();
         }
@@ -157,6 +172,10 @@ impl<'a> Frame<'a> {
             self.b.items.push(Item::Weight(1));
             self.b.forget();
             self.stages.iter().flat_map(|stage| &stage.crcs).for_each(|(_, _, crc)| crc.leave(&mut self.b));
+            self.stages
+                .iter()
+                .flat_map(|stage| &stage.sums)
+                .for_each(|(_, _, _, sums)| sums.leave(&mut self.b));
         }
         self.b.items.push(Item::Weight(if unroll > 1 { 4 } else { 64 }));
         if unroll == 1 {
@@ -231,6 +250,25 @@ impl<'a> Frame<'a> {
                         }
                         let lanes = CrcLanes::new(&mut self.b, *crc, self.shape.unroll, slot)?;
                         stage.crcs.push((index, *value, lanes));
+                        stage.states.push(StateVal::None);
+                        stage.accumulators.push(None);
+                    }
+                    Keeping::Sum { modulus, word: value, second } => {
+                        let sums = Sums::new(
+                            &mut self.b,
+                            word,
+                            state.ty,
+                            *modulus,
+                            second.is_some(),
+                            pipe.tail,
+                            self.shape.unroll,
+                        );
+                        let other = second.map_or(index, |second| second.0 as usize);
+                        stage.sums.push((index, other, *value, sums));
+                        stage.states.push(StateVal::None);
+                        stage.accumulators.push(None);
+                    }
+                    Keeping::SumOfSums => {
                         stage.states.push(StateVal::None);
                         stage.accumulators.push(None);
                     }
@@ -344,6 +382,16 @@ impl<'a> Frame<'a> {
                 Part::Rest { round, .. } => {
                     round_rest(body.b, round);
                     crc.add_rest(body.b, bytes);
+                }
+            }
+        }
+        for (_, _, value, sums) in &stage.sums {
+            let words = body.int(*value)?[0];
+            match part {
+                Part::Whole { .. } => sums.add(body.b, slot, words),
+                Part::Rest { round, .. } => {
+                    round_rest(body.b, round);
+                    sums.add_rest(body.b, words);
                 }
             }
         }
@@ -462,6 +510,11 @@ impl<'a> Frame<'a> {
                 let Some(accumulator) = accumulator else { continue };
                 self.b.forget();
                 accumulator.finish(&mut self.b, 8 * (stage.first_state + index) as i32);
+            }
+            for (first, second, _, sums) in &stage.sums {
+                self.b.forget();
+                let at = |index: &usize| 8 * (stage.first_state + index) as i32;
+                sums.finish(&mut self.b, at(first), at(second));
             }
             for (index, _, crc) in &stage.crcs {
                 self.b.forget();

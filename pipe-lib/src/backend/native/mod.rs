@@ -25,6 +25,7 @@ mod lower;
 mod reduce;
 mod regalloc;
 mod strategy;
+mod sums;
 mod vcode;
 
 #[cfg(test)]
@@ -52,6 +53,8 @@ pub(crate) struct NativeCode {
     /// The same without stores.
     reading: Range<usize>,
     modifies: bool,
+    /// Most bytes of one call of the function; a multiple of every gauge.
+    longest_call: usize,
 }
 
 /// Compiles the fused `stages` (parameters bound) for this processor, as far as `features` allow.
@@ -75,7 +78,8 @@ fn compile_stages(stages: &[&Pipe], features: Features) -> Result<NativeCode, St
     let copying = function(Stores::Plain)?.place(&mut bytes);
     let reading = function(Stores::None)?.place(&mut bytes);
     let code = CodeMemory::new(&bytes).map_err(|error| format!("executable memory: {error}"))?;
-    Ok(NativeCode { code, copying, reading, modifies: stages.iter().any(|pipe| pipe.out.is_some()) })
+    let modifies = stages.iter().any(|pipe| pipe.out.is_some());
+    Ok(NativeCode { code, copying, reading, modifies, longest_call: frame::longest_call(stages) })
 }
 
 impl NativeCode {
@@ -92,7 +96,14 @@ impl NativeCode {
         // only reads is not given a destination.
         unsafe {
             let function = std::mem::transmute::<*const u8, Function>(self.code.address(function.start));
-            function(states, pos, src, dst, len);
+            let mut done = 0;
+            while len - done > self.longest_call {
+                let dst = if dst.is_null() { dst } else { dst.add(done) };
+                function(states, pos + done as u64, src.add(done), dst, self.longest_call);
+                done += self.longest_call;
+            }
+            let dst = if dst.is_null() { dst } else { dst.add(done) };
+            function(states, pos + done as u64, src.add(done), dst, len - done);
         }
     }
 

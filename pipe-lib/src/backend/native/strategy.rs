@@ -4,7 +4,7 @@
 //! cannot where it cannot.
 
 use super::gf2::{self, Crc};
-use crate::ir::{BinaryOp, Op, Pipe, StateId, Ty, Value, eval};
+use crate::ir::{BinaryOp, ConvertOp, ModOp, Op, Pipe, StateId, Ty, Value, eval};
 
 /// An associative and commutative operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +39,11 @@ pub(super) enum Keeping {
     Reduction(Fold, Vec<Addend>),
     /// A CRC of the bytes of a value.
     Crc(Crc, Value),
+    /// The sum of a value's numbers modulo a constant (0: two to the type's width); the value has the word's type, and
+    /// the sum of the sums may be kept by another state.
+    Sum { modulus: u64, word: Value, second: Option<StateId> },
+    /// Part of that state's [`Keeping::Sum`].
+    SumOfSums,
     /// The value that the previous word computed.
     Delay(Value),
 }
@@ -88,8 +93,18 @@ impl<'a> Study<'a> {
         let view =
             View { pipe, constants: &constants, uses: &uses, state_uses: &state_uses, depends: &depends };
         let mut keeping = Vec::with_capacity(pipe.states.len());
+        let sums: Vec<_> = (0..pipe.states.len()).map(|index| view.sum(StateId(index as u32))).collect();
         for (index, state) in pipe.states.iter().enumerate() {
             let id = StateId(index as u32);
+            if let Some(sum) = &sums[index] {
+                keeping.push(sum.clone());
+                continue;
+            }
+            let second = |sum: &Option<Keeping>| matches!(sum, Some(Keeping::Sum { second, .. }) if *second == Some(id));
+            if sums.iter().any(second) {
+                keeping.push(Keeping::SumOfSums);
+                continue;
+            }
             keeping.push(view.keeping(id).ok_or_else(|| {
                 format!(
                     "state `{}` of pipe `{}` is neither a reduction nor a CRC nor a delay",
@@ -98,13 +113,13 @@ impl<'a> Study<'a> {
             })?);
         }
         let roots = keeping.iter().flat_map(|keeping| match keeping {
-            Keeping::Constant => Vec::new(),
+            Keeping::Constant | Keeping::SumOfSums => Vec::new(),
             Keeping::Reduction(_, addends) => addends
                 .iter()
                 .flat_map(|addend| [Some(addend.value), addend.only_if.map(|(cond, _)| cond)])
                 .flatten()
                 .collect(),
-            Keeping::Crc(_, value) | Keeping::Delay(value) => vec![*value],
+            Keeping::Crc(_, value) | Keeping::Delay(value) | Keeping::Sum { word: value, .. } => vec![*value],
         });
         let needed = reachable(pipe, roots.chain(pipe.out));
         Ok(Study { pipe, keeping, constants, needed })
@@ -198,6 +213,50 @@ impl View<'_> {
         None
     }
 
+    /// `a = (a + x) mod m`, perhaps with `b = (b + a) mod m` after it.
+    fn sum(&self, state: StateId) -> Option<Keeping> {
+        let next = self.pipe.next[state.0 as usize];
+        let (x, modulus) = self.plus(state, next)?;
+        if self.depends[x.0 as usize] != 0 {
+            return None;
+        }
+        // The number before it was extended: it has to be a word's.
+        let word = match self.pipe.body.inst(x).op {
+            Op::Convert(ConvertOp::Zext, narrow) => narrow,
+            _ => x,
+        };
+        let of_words = self.constants[word.0 as usize].is_none()
+            && self.pipe.body.ty(word) == self.pipe.input.ty
+            && self.pipe.input.ty != Ty::U64
+            && modulus < 1 << 32;
+        let second = (0..self.pipe.states.len() as u32).map(StateId).find(|other| {
+            *other != state
+                && self.plus(*other, self.pipe.next[other.0 as usize]) == Some((next, modulus))
+                && self.uses[self.pipe.next[other.0 as usize].0 as usize] == 1
+                && self.pipe.states[other.0 as usize].ty == self.pipe.states[state.0 as usize].ty
+        });
+        let uses = 1 + u32::from(second.is_some());
+        // A plain sum by itself is a reduction like others.
+        (of_words && self.uses[next.0 as usize] == uses && (modulus != 0 || second.is_some()))
+            .then_some(Keeping::Sum { modulus, word, second })
+    }
+
+    /// The other operand and the modulus of `next = (state + operand) mod m`.
+    fn plus(&self, state: StateId, next: Value) -> Option<(Value, u64)> {
+        let inst = self.pipe.body.inst(next);
+        let (a, b, modulus) = match inst.op {
+            Op::Modular(ModOp::Addmod, a, b, m) => (a, b, self.constants[m.0 as usize]?),
+            Op::Binary(BinaryOp::Add, a, b) => (a, b, 0),
+            _ => return None,
+        };
+        let x = match (self.is_only_use(state, a), self.is_only_use(state, b)) {
+            (true, false) => b,
+            (false, true) => a,
+            _ => return None,
+        };
+        Some((x, modulus))
+    }
+
     /// Whether what the state had goes nowhere but into its own next value.
     fn stays_private(&self, state: StateId) -> bool {
         let bit = 1 << state.0;
@@ -238,7 +297,14 @@ impl View<'_> {
 
     /// One operation on the way from a state to its next value: what it is, the operand on the way, the other one.
     fn step(&self, op: Op, ty: Ty) -> Option<(Fold, Value, Value, bool)> {
-        let Op::Binary(op, a, b) = op else { return None };
+        let (op, a, b) = match op {
+            Op::Binary(op, a, b) => (op, a, b),
+            // Modulo two to the width: an addition like any other.
+            Op::Modular(ModOp::Addmod, a, b, m) if self.constants[m.0 as usize] == Some(0) => {
+                (BinaryOp::Add, a, b)
+            }
+            _ => return None,
+        };
         let (free_a, free_b) = (self.depends[a.0 as usize] == 0, self.depends[b.0 as usize] == 0);
         let (on, off) = match (free_a, free_b) {
             (false, true) => (a, b),
