@@ -3,7 +3,7 @@
 //! `PIPE_SEED=N` runs one pipeline again, `PIPE_ROUNDS=N` more of them.
 
 use pipe_lib::Backend;
-use pipe_lib::testing::{Generator, Judge, Rng};
+use pipe_lib::testing::{Generator, Judge, Rng, fuzz_composition};
 
 const BACKENDS: [Backend; 4] = [Backend::Interp, Backend::Cranelift, Backend::Native, Backend::Auto];
 
@@ -48,4 +48,17 @@ fn all_lengths_to_300_of_some_pipelines() {
 #[test]
 fn lengths_beyond_a_block() {
     rounds(3 << 32, 60, |rng| vec![4095, 4096, 4097, rng.between(8000, 13_000)]);
+}
+
+/// The target of coverage-guided fuzzing, on tapes that decide everything one way, and on random ones.
+#[test]
+fn tapes_of_bytes_decide_on_pipelines() {
+    for byte in 0..=255 {
+        fuzz_composition(&vec![byte; 300]);
+    }
+    let mut rng = Rng::new(4 << 32);
+    for _ in 0..200 {
+        let len = rng.between(0, 600);
+        fuzz_composition(&(0..len).map(|_| rng.next_u64() as u8).collect::<Vec<u8>>());
+    }
 }

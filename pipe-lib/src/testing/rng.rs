@@ -1,19 +1,31 @@
 //! A small generator of pseudo-random numbers: the same sequence for a seed on every machine and in every version.
 
-/// SplitMix64 (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators, 2014).
+use std::collections::VecDeque;
+
+/// SplitMix64 (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators, 2014), or a tape of bytes from a
+/// fuzzer first, so that each decision follows from a byte that the fuzzer can change.
 #[derive(Clone, Debug)]
 pub struct Rng {
     state: u64,
+    tape: VecDeque<u8>,
 }
 
 impl Rng {
     /// The sequence of a seed.
     pub fn new(seed: u64) -> Rng {
-        Rng { state: seed }
+        Rng { state: seed, tape: VecDeque::new() }
+    }
+
+    /// Decisions as the bytes of `tape` say, then the sequence of seed 0.
+    pub fn from_tape(tape: &[u8]) -> Rng {
+        Rng { state: 0, tape: tape.iter().copied().collect() }
     }
 
     /// The next 64 bits.
     pub fn next_u64(&mut self) -> u64 {
+        if !self.tape.is_empty() {
+            return (0..8).fold(0, |word, _| word << 8 | u64::from(self.tape.pop_front().unwrap_or(0)));
+        }
         self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let z = (self.state ^ (self.state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -22,6 +34,11 @@ impl Rng {
 
     /// A number below `bound` (0 for a bound of 0); slightly biased for huge bounds, which is no concern here.
     pub fn below(&mut self, bound: usize) -> usize {
+        if let 1..=256 = bound
+            && let Some(byte) = self.tape.pop_front()
+        {
+            return usize::from(byte) % bound;
+        }
         ((u128::from(self.next_u64()) * bound as u128) >> 64) as usize
     }
 
