@@ -1,0 +1,437 @@
+//! Instructions of one block to SSA: each write makes a new value, each read takes the latest.
+
+mod operand;
+mod shape;
+mod typing;
+
+use self::shape::{Shape, foreign_mnemonic, mnemonics};
+use super::Findings;
+use super::pipe::FileTables;
+use super::scope::{Declared, Scope};
+use super::types::{Types, Var};
+use crate::diagnostic::{Code, Diagnostic, nearest};
+use crate::ir::{
+    self, BinaryOp, CompareOp, ConvertOp, Gauge, Inst, Op, ParamId, StateId, Ty, UnaryOp, Value,
+};
+use crate::limits;
+use crate::source::Span;
+use crate::syntax::ast::{self, ExportValue, Expr, Name, Number, Spanned};
+use std::collections::HashMap;
+
+/// What the blocks of a pipe share.
+pub(super) struct Cx<'a> {
+    pub(super) scope: &'a Scope,
+    pub(super) input: Gauge,
+    pub(super) output: Gauge,
+    pub(super) states: &'a [(ir::State, Span)],
+    /// The pipe's own tables, then those of files that it looks up.
+    pub(super) tables: Vec<ir::Table>,
+    pub(super) file_tables: &'a FileTables,
+    pub(super) used_params: Vec<bool>,
+    pub(super) exports: Vec<ir::Export>,
+    pub(super) findings: &'a mut Findings,
+}
+
+/// A temporary register.
+struct Temp {
+    value: Value,
+    written: Span,
+    read: bool,
+}
+
+/// What can only be checked once types are known.
+enum Check {
+    Integer(Span, String),
+    Literal(Span, Number),
+    Convert(Span, ConvertOp, Value),
+}
+
+/// A block on its way to SSA.
+pub(super) struct Block {
+    is_finish: bool,
+    insts: Vec<(Op, Var, Span)>,
+    types: Types,
+    temps: HashMap<String, Temp>,
+    /// The latest value of each state, once read or written.
+    states: Vec<Option<Value>>,
+    params: HashMap<ParamId, Value>,
+    checks: Vec<(Value, Check)>,
+    input: Option<Span>,
+    out: Option<(Value, Span)>,
+    full: bool,
+}
+
+impl Block {
+    /// The block that runs once a word.
+    pub(super) fn body(cx: &Cx<'_>) -> Block {
+        Block::new(false, cx)
+    }
+
+    /// The block that runs once at the end.
+    pub(super) fn finish(cx: &Cx<'_>) -> Block {
+        Block::new(true, cx)
+    }
+
+    fn new(is_finish: bool, cx: &Cx<'_>) -> Block {
+        Block {
+            is_finish,
+            insts: Vec::new(),
+            types: Types::default(),
+            temps: HashMap::new(),
+            states: vec![None; cx.states.len()],
+            params: HashMap::new(),
+            checks: Vec::new(),
+            input: None,
+            out: None,
+            full: false,
+        }
+    }
+
+    /// Where the word is written, if it is.
+    pub(super) fn out_span(&self) -> Option<Span> {
+        self.out.map(|(_, span)| span)
+    }
+
+    /// `op d, a, b`.
+    pub(super) fn statement(&mut self, inst: &ast::Inst, span: Span, cx: &mut Cx<'_>) {
+        let Some(shape) = self.shape(inst, cx) else {
+            // What it would have written is there, but nothing is said of it.
+            if let Some(Spanned { node: Expr::Name(name), span }) = inst.operands.first()
+                && cx.scope.get(name).is_none()
+            {
+                let value = self.poison(*span);
+                self.temps.insert(name.clone(), Temp { value, written: *span, read: true });
+            }
+            return;
+        };
+        if !self.operand_count(inst, span, shape.operands(), cx) {
+            for operand in inst.operands.iter().take(1) {
+                self.write(operand, None, cx);
+            }
+            return;
+        }
+        if let Shape::Out = shape {
+            self.output(inst, span, cx);
+            return;
+        }
+        let (dest, operands) = (&inst.operands[0], &inst.operands[1..]);
+        let value = self.compute(shape, inst, operands, span, cx);
+        self.write(dest, value, cx);
+    }
+
+    /// `export name`, `export name = op a, b`, `export name = register`, `export name = literal`.
+    ///
+    /// `in_body` tells an export among the body's statements from one in `finish`: there, registers of the body are
+    /// not known, and a message says why.
+    pub(super) fn export(
+        &mut self,
+        name: &Name,
+        value: Option<&Spanned<ExportValue>>,
+        in_body: bool,
+        cx: &mut Cx<'_>,
+    ) {
+        if cx.exports.iter().any(|export| export.name == name.node) {
+            let message = format!("`{}` is exported twice", name.node);
+            cx.findings.push(Diagnostic::new(Code::DuplicateExport, name.span, message));
+            return;
+        }
+        let before = cx.findings.list.len();
+        let value = match value {
+            None => {
+                let known =
+                    matches!(cx.scope.get(&name.node), Some((Declared::State(..) | Declared::Broken, _)))
+                        || self.temps.contains_key(&name.node);
+                if !known {
+                    cx.findings.push(unknown_export(name, in_body, cx.scope));
+                    return;
+                }
+                Some(self.read_name(&name.node, name.span, cx))
+            }
+            Some(Spanned { node: ExportValue::Literal(literal), span }) => {
+                Some(self.read(&Spanned { node: literal.clone(), span: *span }, cx))
+            }
+            Some(Spanned { node: ExportValue::Inst(inst), span })
+                if inst.operands.is_empty() && inst.suffix.is_none() =>
+            {
+                Some(self.read_name(&inst.mnemonic.node, *span, cx))
+            }
+            Some(Spanned { node: ExportValue::Inst(inst), span }) => self.export_inst(inst, *span, cx),
+        };
+        let unknown = |found: &Diagnostic| found.code == Code::UnknownRegister;
+        if in_body
+            && cx.findings.list.iter().skip(before).any(unknown)
+            && let Some(last) = cx.findings.list.last_mut()
+        {
+            last.notes.push(
+                "an export is computed once, at the end: from states, parameters and exports before it"
+                    .into(),
+            );
+        }
+        let Some(value) = value else { return };
+        cx.exports.push(ir::Export { name: name.node.clone(), value });
+        if cx.scope.get(&name.node).is_none() {
+            self.temps.insert(name.node.clone(), Temp { value, written: name.span, read: true });
+        }
+    }
+
+    /// The finished block, the states' new values and the word written.
+    pub(super) fn done(mut self, cx: &mut Cx<'_>) -> (ir::Block, Vec<Value>, Option<Value>) {
+        let next: Vec<Value> = if self.is_finish {
+            Vec::new()
+        } else {
+            (0..self.states.len()).map(|at| self.state(StateId(at as u32), cx)).collect()
+        };
+        let mut unread: Vec<(&String, &Temp)> =
+            self.temps.iter().filter(|(name, temp)| !temp.read && !name.starts_with('_')).collect();
+        unread.sort_by_key(|(_, temp)| temp.written);
+        for (name, temp) in unread {
+            cx.findings.push(unused(name, temp.written));
+        }
+        self.solve(cx);
+        let types = &mut self.types;
+        let insts =
+            self.insts.iter().map(|(op, var, _)| Inst { op: *op, ty: types.get(*var).unwrap_or(Ty::U64) });
+        (ir::Block { insts: insts.collect() }, next, self.out.map(|(value, _)| value))
+    }
+
+    fn shape(&mut self, inst: &ast::Inst, cx: &mut Cx<'_>) -> Option<Shape> {
+        let name = &inst.mnemonic;
+        let shape = Shape::of(&name.node);
+        match shape {
+            None => {
+                let message = format!("no instruction `{}`", name.node);
+                let mut diagnostic = Diagnostic::new(Code::UnknownInstruction, name.span, message);
+                if let Some(help) = foreign_mnemonic(&name.node) {
+                    diagnostic = diagnostic.help(help);
+                } else if let Some(near) = nearest(&name.node, mnemonics()) {
+                    diagnostic = diagnostic.help(format!("did you mean `{near}`?"));
+                }
+                cx.findings.push(diagnostic);
+            }
+            Some(Shape::In | Shape::Out | Shape::Pos) if self.is_finish => {
+                let message = format!("`{}` where there is no word", name.node);
+                cx.findings.push(
+                    Diagnostic::new(Code::NotHere, name.span, message)
+                        .note("exports and `finish` are computed once, after the last word"),
+                );
+                return None;
+            }
+            _ => {}
+        }
+        shape
+    }
+
+    fn operand_count(&mut self, inst: &ast::Inst, span: Span, names: &[&str], cx: &mut Cx<'_>) -> bool {
+        if inst.operands.len() == names.len() {
+            return true;
+        }
+        let name = &inst.mnemonic.node;
+        let count = match names.len() {
+            1 => "1 operand".to_string(),
+            n => format!("{n} operands"),
+        };
+        cx.findings.push(
+            Diagnostic::new(
+                Code::OperandCount,
+                span,
+                format!("`{name}` takes {count}, not {}", inst.operands.len()),
+            )
+            .help(format!("write `{name} {}`", names.join(", "))),
+        );
+        false
+    }
+
+    fn output(&mut self, inst: &ast::Inst, span: Span, cx: &mut Cx<'_>) {
+        self.no_suffix(inst, cx);
+        let operand = &inst.operands[0];
+        let value = self.read(operand, cx);
+        if let Some((_, first)) = self.out {
+            cx.findings.push(
+                Diagnostic::new(Code::Twice, span, "a second `out`")
+                    .label(first, "the first")
+                    .note("a pipe writes as many words as it reads: one"),
+            );
+            return;
+        }
+        let word = self.types.of(cx.output.ty, span);
+        if self.types.join(self.var(value), word).is_err() {
+            let found = self.ty_text(value);
+            cx.findings.push(
+                Diagnostic::new(
+                    Code::TypeMismatch,
+                    operand.span,
+                    format!("a word of `{}` is `{}`", cx.output, cx.output.ty),
+                )
+                .here(format!("this is {found}"))
+                .help("`zext`, `sext` or `trunc` changes the width"),
+            );
+        }
+        self.out = Some((value, span));
+    }
+
+    fn export_inst(&mut self, inst: &ast::Inst, span: Span, cx: &mut Cx<'_>) -> Option<Value> {
+        let shape = self.shape(inst, cx)?;
+        if !self.operand_count(inst, span, &shape.operands()[1..], cx) {
+            return None;
+        }
+        self.compute(shape, inst, &inst.operands, span, cx)
+    }
+
+    /// The value of an instruction, operands without the destination.
+    fn compute(
+        &mut self,
+        shape: Shape,
+        inst: &ast::Inst,
+        operands: &[Spanned<Expr>],
+        span: Span,
+        cx: &mut Cx<'_>,
+    ) -> Option<Value> {
+        let name = &inst.mnemonic.node;
+        match shape {
+            Shape::In => {
+                self.no_suffix(inst, cx);
+                if let Some(first) = self.input.replace(span) {
+                    cx.findings.push(
+                        Diagnostic::new(Code::Twice, span, "a second `in`").label(first, "the first").note(
+                            "a pipe reads one word at a time; take a wider gauge to see more of the stream",
+                        ),
+                    );
+                    return None;
+                }
+                let var = self.types.of(cx.input.ty, span);
+                Some(self.push(Op::In, var, span, cx))
+            }
+            Shape::Pos => {
+                self.no_suffix(inst, cx);
+                let var = self.types.of(Ty::U64, span);
+                Some(self.push(Op::Pos, var, span, cx))
+            }
+            Shape::Out => None,
+            Shape::Mov => {
+                let value = self.read(&operands[0], cx);
+                self.suffix(inst, value, cx);
+                Some(value)
+            }
+            Shape::Unary(op) => {
+                let a = self.read(&operands[0], cx);
+                let value = self.push(Op::Unary(op, a), self.var(a), span, cx);
+                self.suffix(inst, value, cx);
+                if op != UnaryOp::Not {
+                    self.integer(value, span, name);
+                }
+                Some(value)
+            }
+            Shape::Binary(op) => {
+                let (a, b) = (self.read(&operands[0], cx), self.read(&operands[1], cx));
+                self.same(name, (a, &operands[0]), (b, &operands[1]), cx);
+                let value = self.push(Op::Binary(op, a, b), self.var(a), span, cx);
+                self.suffix(inst, value, cx);
+                if !matches!(op, BinaryOp::And | BinaryOp::Or | BinaryOp::Xor) {
+                    self.integer(value, span, name);
+                }
+                Some(value)
+            }
+            Shape::Compare(op) => {
+                let (a, b) = (self.read(&operands[0], cx), self.read(&operands[1], cx));
+                self.same(name, (a, &operands[0]), (b, &operands[1]), cx);
+                self.suffix(inst, a, cx);
+                if !matches!(op, CompareOp::Eq | CompareOp::Ne) {
+                    self.integer(a, span, name);
+                }
+                let var = self.types.of(Ty::Bool, span);
+                Some(self.push(Op::Compare(op, a, b), var, span, cx))
+            }
+            Shape::Select => {
+                let cond = self.read(&operands[0], cx);
+                self.must_be(Ty::Bool, name, (cond, &operands[0]), cx);
+                let (then, otherwise) = (self.read(&operands[1], cx), self.read(&operands[2], cx));
+                self.same(name, (then, &operands[1]), (otherwise, &operands[2]), cx);
+                let value = self.push(Op::Select { cond, then, otherwise }, self.var(then), span, cx);
+                self.suffix(inst, value, cx);
+                Some(value)
+            }
+            Shape::Modular(op) => {
+                let (a, b) = (self.read(&operands[0], cx), self.read(&operands[1], cx));
+                let m = self.read(&operands[2], cx);
+                self.same(name, (a, &operands[0]), (b, &operands[1]), cx);
+                self.same(name, (a, &operands[0]), (m, &operands[2]), cx);
+                let value = self.push(Op::Modular(op, a, b, m), self.var(a), span, cx);
+                self.suffix(inst, value, cx);
+                self.integer(value, span, name);
+                Some(value)
+            }
+            Shape::Convert(op) => {
+                let a = self.read(&operands[0], cx);
+                let var = self.types.fresh();
+                let value = self.push(Op::Convert(op, a), var, span, cx);
+                self.suffix(inst, value, cx);
+                self.checks.push((value, Check::Convert(span, op, a)));
+                Some(value)
+            }
+            Shape::Lookup => {
+                self.no_suffix(inst, cx);
+                let table = self.table(&operands[0], cx);
+                let index = self.read(&operands[1], cx);
+                self.integer(index, operands[1].span, name);
+                let (id, ty) = table?;
+                let var = self.types.of(ty, span);
+                Some(self.push(Op::Lookup(id, index), var, span, cx))
+            }
+            Shape::Crc(op) => {
+                self.no_suffix(inst, cx);
+                let (acc, x) = (self.read(&operands[0], cx), self.read(&operands[1], cx));
+                self.must_be(Ty::U32, name, (acc, &operands[0]), cx);
+                self.integer(x, operands[1].span, name);
+                let var = self.types.of(Ty::U32, span);
+                Some(self.push(Op::Crc(op, acc, x), var, span, cx))
+            }
+        }
+    }
+
+    fn push(&mut self, op: Op, var: Var, span: Span, cx: &mut Cx<'_>) -> Value {
+        if self.insts.len() >= limits::INSTRUCTIONS {
+            if !std::mem::replace(&mut self.full, true) {
+                let message = format!("more than {} instructions in one block", limits::INSTRUCTIONS);
+                cx.findings.push(Diagnostic::new(Code::Limit, span, message));
+            }
+            // The findings say that nothing comes of it: any value will do.
+            return Value(0);
+        }
+        self.insts.push((op, var, span));
+        Value(self.insts.len() as u32 - 1)
+    }
+
+    fn poison(&mut self, span: Span) -> Value {
+        let var = self.types.poisoned();
+        if self.insts.len() >= limits::INSTRUCTIONS {
+            return Value(0);
+        }
+        self.insts.push((Op::Const(0), var, span));
+        Value(self.insts.len() as u32 - 1)
+    }
+
+    fn var(&self, value: Value) -> Var {
+        self.insts[value.0 as usize].1
+    }
+}
+
+fn unused(name: &str, span: Span) -> Diagnostic {
+    Diagnostic::new(Code::UnusedRegister, span, format!("`{name}` is written and never read"))
+        .help(format!("leave it out, or call it `_{name}`"))
+}
+
+fn unknown_export(name: &Name, in_body: bool, scope: &Scope) -> Diagnostic {
+    let message = format!("no state `{}` to export", name.node);
+    let mut diagnostic = Diagnostic::new(Code::UnknownExport, name.span, message);
+    if in_body {
+        diagnostic = diagnostic
+            .note("an export is taken once, at the end, when the registers of the last word are gone")
+            .help(format!("keep it in a state: `state {}: TYPE`", name.node));
+    }
+    let mut states: Vec<&str> = scope.names().collect();
+    states.sort_unstable();
+    if let Some(near) = nearest(&name.node, states) {
+        diagnostic = diagnostic.help(format!("did you mean `{near}`?"));
+    }
+    diagnostic
+}

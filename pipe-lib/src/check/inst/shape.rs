@@ -1,0 +1,110 @@
+//! The instructions by name, and which operands each takes.
+
+use crate::ir::{BinaryOp, CompareOp, ConvertOp, CrcOp, ModOp, UnaryOp};
+
+/// What an instruction is, and so which operands it takes.
+#[derive(Clone, Copy)]
+pub(super) enum Shape {
+    In,
+    Out,
+    Pos,
+    Mov,
+    Unary(UnaryOp),
+    Binary(BinaryOp),
+    Compare(CompareOp),
+    Select,
+    Modular(ModOp),
+    Convert(ConvertOp),
+    Lookup,
+    Crc(CrcOp),
+}
+
+const SPECIAL: [(&str, Shape); 6] = [
+    ("in", Shape::In),
+    ("out", Shape::Out),
+    ("pos", Shape::Pos),
+    ("mov", Shape::Mov),
+    ("sel", Shape::Select),
+    ("lookup", Shape::Lookup),
+];
+
+impl Shape {
+    pub(super) fn of(name: &str) -> Option<Shape> {
+        let special = SPECIAL.iter().find(|(special, _)| *special == name).map(|(_, shape)| *shape);
+        special
+            .or_else(|| UnaryOp::from_name(name).map(Shape::Unary))
+            .or_else(|| BinaryOp::from_name(name).map(Shape::Binary))
+            .or_else(|| CompareOp::from_name(name).map(Shape::Compare))
+            .or_else(|| ModOp::from_name(name).map(Shape::Modular))
+            .or_else(|| ConvertOp::from_name(name).map(Shape::Convert))
+            .or_else(|| CrcOp::from_name(name).map(Shape::Crc))
+    }
+
+    /// Names of the operands, destination first.
+    pub(super) fn operands(self) -> &'static [&'static str] {
+        match self {
+            Shape::In | Shape::Pos => &["d"],
+            Shape::Out => &["a"],
+            Shape::Mov | Shape::Unary(_) | Shape::Convert(_) => &["d", "a"],
+            Shape::Binary(_) | Shape::Compare(_) => &["d", "a", "b"],
+            Shape::Select => &["d", "cond", "a", "b"],
+            Shape::Modular(_) => &["d", "a", "b", "m"],
+            Shape::Lookup => &["d", "table", "i"],
+            Shape::Crc(_) => &["d", "acc", "x"],
+        }
+    }
+}
+
+/// All mnemonics, for suggestions.
+pub(super) fn mnemonics() -> impl Iterator<Item = &'static str> {
+    (SPECIAL.iter().map(|(name, _)| *name))
+        .chain(UnaryOp::ALL.iter().map(|op| op.name()))
+        .chain(BinaryOp::ALL.iter().map(|op| op.name()))
+        .chain(CompareOp::ALL.iter().map(|op| op.name()))
+        .chain(ModOp::ALL.iter().map(|op| op.name()))
+        .chain(ConvertOp::ALL.iter().map(|op| op.name()))
+        .chain(CrcOp::ALL.iter().map(|op| op.name()))
+}
+
+/// What other assemblers call our instructions.
+pub(super) fn foreign_mnemonic(name: &str) -> Option<String> {
+    let ours = match name {
+        "move" | "ld" | "ldi" | "li" | "set" | "let" | "const" => "mov",
+        "adc" | "addcarry" | "add_c" => "addc",
+        "lsl" | "sll" | "shift_left" => "shl",
+        "lsr" | "srl" => "shr",
+        "asr" | "sra" => "sar",
+        "rol" => "rotl",
+        "ror" => "rotr",
+        "eor" => "xor",
+        "cmp" => return Some("comparisons are `eq ne ltu leu lts les` and give a `bool`".to_string()),
+        "gtu" | "geu" | "gts" | "ges" | "gt" | "ge" | "lt" | "le" => {
+            return Some(
+                "write `ltu`, `leu` (unsigned), `lts` or `les` (signed), with the operands in that order"
+                    .into(),
+            );
+        }
+        "select" | "cmov" | "if" => "sel",
+        "popcount" | "cnt" => "popcnt",
+        "ctlz" | "lzcnt" => "clz",
+        "cttz" | "tzcnt" => "ctz",
+        "rbit" | "bitreverse" => "bitrev",
+        "rev" | "byteswap" | "swap" => "bswap",
+        "uxt" | "zx" | "uext" => "zext",
+        "sxt" | "sx" => "sext",
+        "pmul" | "pclmul" => "clmul",
+        "read" | "input" | "get" => "in",
+        "write" | "output" | "put" => "out",
+        "div" | "mod" | "rem" => {
+            return Some("there is no division; `addmod` and `mulmod` reduce by a modulus".to_string());
+        }
+        "load" | "store" | "jmp" | "br" | "call" | "loop" => {
+            return Some(
+                "a pipe has no memory operands, branches or calls; `lookup` reads a constant table"
+                    .to_string(),
+            );
+        }
+        _ => return None,
+    };
+    Some(format!("write `{ours}`"))
+}
