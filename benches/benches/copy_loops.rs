@@ -1,5 +1,5 @@
-//! Criterion groups: each pipeline, each contender, each size. For comparing with an earlier state of this project; for ratios between contenders
-//! see the `figures` binary, which interleaves them.
+//! Criterion groups: each pipeline, each contender, each size. For comparing with an earlier state of this
+//! project; for ratios between contenders see the `figures` binary, which interleaves them.
 
 use benches::cases::{CASES, SIZES};
 use benches::contenders::contenders;

@@ -59,8 +59,8 @@ impl Buffers {
     }
 }
 
-/// Times all contenders on `bytes` bytes, source and destination as hot as that size allows: `rounds` rounds, in each of which everyone has
-/// a turn, beginning with another one each time.
+/// Times all contenders on `bytes` bytes, source and destination as hot as that size allows: `rounds` rounds,
+/// in each of which everyone has a turn, beginning with another one each time.
 pub fn measure(contenders: &[Contender], bytes: usize, rounds: usize) -> Vec<Measured> {
     let mut buffers = Buffers::new(bytes);
     let (src, dst) = buffers.both();

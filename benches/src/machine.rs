@@ -22,7 +22,8 @@ pub struct Machine {
     pub rivals: &'static str,
     /// Whether the build is optimised: without that no figure means anything.
     pub is_release: bool,
-    /// Processes that were running when the measurement began, other than this one: above 0.5 the machine was not quiet.
+    /// Processes that were running when the measurement began, other than this one: above 0.5 the machine was
+    /// not quiet.
     pub load: f64,
     /// Seconds since 1970.
     pub unix_time: u64,

@@ -1,13 +1,13 @@
 //! An open image: look-ups and reads that never wait for a device and never fail on the metadata.
 //!
-//! [`Image::open`] reads the metadata into memory of its own and checks it whole (`validate`), so nothing that later happens to the
-//! file can break an invariant. The contents are either copied too, or mapped:
+//! [`Image::open`] reads the metadata into memory of its own and checks it whole (`validate`), so nothing
+//! that later happens to the file can break an invariant. The contents are either copied too, or mapped:
 //!
 //! * [`Access::Copy`]: the image is read into memory. Immune to whatever happens to the file.
-//! * [`Access::Map`]: pages come from the kernel's page cache on demand. The file is held open; a replaced image (renamed over, as
-//!   `pack` does) stays whole for who has it open. But someone who *truncates* the very file pulls pages away, and
-//!   touching one raises SIGBUS: map only images that are replaced, never rewritten. [`Image::is_intact`] tells whether the
-//!   length is still the one that was checked.
+//! * [`Access::Map`]: pages come from the kernel's page cache on demand. The file is held open; a replaced
+//!   image (renamed over, as `pack` does) stays whole for who has it open. But someone who *truncates* the
+//!   very file pulls pages away, and touching one raises SIGBUS: map only images that are replaced, never
+//!   rewritten. [`Image::is_intact`] tells whether the length is still the one that was checked.
 //! * [`Access::Auto`] copies small images and maps large ones.
 
 mod data;
@@ -120,7 +120,8 @@ impl Image {
         self.data.is_mapped()
     }
 
-    /// Whether the file under a mapped image still has the length that was checked; true for a copied one. A system call.
+    /// Whether the file under a mapped image still has the length that was checked; true for a copied one. A
+    /// system call.
     ///
     /// # Errors
     /// If the length cannot be read.
@@ -146,8 +147,8 @@ impl Image {
         (0..self.meta.inodes.len() as u32).map(|i| self.inode(InodeId(i)))
     }
 
-    /// Finds a whole path in constant time: names joined by `/`, one leading slash allowed. A trailing slash asks for a
-    /// directory. `.`, `..` and empty names are never found.
+    /// Finds a whole path in constant time: names joined by `/`, one leading slash allowed. A trailing slash
+    /// asks for a directory. `.`, `..` and empty names are never found.
     pub fn lookup(&self, path: impl AsRef<[u8]>) -> Option<Inode<'_>> {
         let path = path.as_ref();
         let path = path.strip_prefix(b"/").unwrap_or(path);
@@ -291,8 +292,9 @@ impl<'a> Inode<'a> {
         Ok(&self.aux()?[..self.record.app_bytes as usize])
     }
 
-    /// Reads from `offset`, at most `len` bytes: as much of that as lies together in the image, so less than `len` at the end of
-    /// an extent, and nothing from the end of the file on. Never waits, except for the kernel to fetch a mapped page.
+    /// Reads from `offset`, at most `len` bytes: as much of that as lies together in the image, so less than
+    /// `len` at the end of an extent, and nothing from the end of the file on. Never waits, except for the
+    /// kernel to fetch a mapped page.
     ///
     /// # Errors
     /// If this is a directory.
@@ -313,9 +315,10 @@ impl<'a> Inode<'a> {
         Ok(&[])
     }
 
-    /// The Internet checksum (RFC 1071, not complemented) of `[offset, offset + len)` from the stored partial sums, without
-    /// touching the contents: `None` unless `offset` is a multiple of the image's `sum_block_bytes` and the end is one too or the
-    /// end of the file, and the image has sums for this file. At most 128 KiB at once.
+    /// The Internet checksum (RFC 1071, not complemented) of `[offset, offset + len)` from the stored partial
+    /// sums, without touching the contents: `None` unless `offset` is a multiple of the image's
+    /// `sum_block_bytes` and the end is one too or the end of the file, and the image has sums for this file.
+    /// At most 128 KiB at once.
     ///
     /// # Errors
     /// If the sums do not have their checksum.

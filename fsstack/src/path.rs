@@ -1,7 +1,8 @@
 //! Names and paths inside an image, and the hash by which a whole path is found.
 //!
-//! A path is the names from the root joined by `/`, without a leading or trailing slash; the root's path is empty.
-//! Names are bytes, not necessarily UTF-8. Nothing here knows of percent encoding or of the host's paths.
+//! A path is the names from the root joined by `/`, without a leading or trailing slash; the root's path is
+//! empty. Names are bytes, not necessarily UTF-8. Nothing here knows of percent encoding or of the host's
+//! paths.
 
 use std::fmt;
 
@@ -43,7 +44,8 @@ impl core::error::Error for PathError {}
 /// Checks one name: not empty, not `.` or `..`, no slash, no zero byte, not too long.
 ///
 /// # Errors
-/// The first rule that the name breaks. A slash counts as [`PathError::EmptyName`], since it would end a name there.
+/// The first rule that the name breaks. A slash counts as [`PathError::EmptyName`], since it would end a name
+/// there.
 pub fn check_name(name: &[u8]) -> Result<(), PathError> {
     if name.is_empty() || name.contains(&b'/') {
         Err(PathError::EmptyName)
@@ -85,10 +87,12 @@ pub fn split_parent(path: &[u8]) -> Option<(&[u8], &[u8])> {
 
 const MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// The hash of a path in an image's path index: eight bytes at a time, little-endian, the last word padded by zeros.
+/// The hash of a path in an image's path index: eight bytes at a time, little-endian, the last word padded by
+/// zeros.
 ///
-/// Part of the format (`docs/image-format.md`, path index). The seed is chosen by the builder so that no probe is long; a
-/// client that asks for paths can therefore not make look-ups slow, whatever it knows about the hash.
+/// Part of the format (`docs/image-format.md`, path index). The seed is chosen by the builder so that no
+/// probe is long; a client that asks for paths can therefore not make look-ups slow, whatever it knows about
+/// the hash.
 pub fn hash(seed: u64, path: &[u8]) -> u64 {
     let mix = |h: u64, word: u64| {
         let product = (h ^ word).wrapping_mul(MULTIPLIER);

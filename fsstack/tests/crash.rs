@@ -45,8 +45,8 @@ impl DeviceMut for Journal {
 }
 
 impl Journal {
-    /// The device after a crash at step `at`: everything up to the last sync is there; of the writes after it each 512-byte sector is there or
-    /// not, as `seed` has it.
+    /// The device after a crash at step `at`: everything up to the last sync is there; of the writes after it
+    /// each 512-byte sector is there or not, as `seed` has it.
     fn crash(&self, at: usize, mut seed: u64) -> Vec<u8> {
         let synced = self.steps[..at].iter().rposition(|step| matches!(step, Step::Sync)).unwrap_or(0);
         let mut device = MemoryDevice::new();

@@ -1,8 +1,9 @@
 //! One thread, many descriptors, one clock.
 //!
-//! A turn of the loop waits until a descriptor is ready, a deadline has come or another thread calls, and reads the clock once: everything
-//! that happens in the turn happens at [`EventLoop::now`]. The loop dispatches nothing. Its owner looks at the events, calls
-//! its protocols with that time, and asks for the next turn; so the same protocols run in a simulator that has neither.
+//! A turn of the loop waits until a descriptor is ready, a deadline has come or another thread calls, and
+//! reads the clock once: everything that happens in the turn happens at [`EventLoop::now`]. The loop
+//! dispatches nothing. Its owner looks at the events, calls its protocols with that time, and asks for the
+//! next turn; so the same protocols run in a simulator that has neither.
 
 use crate::poller::{Epoll, Event, Interest, Poller, Token, Trigger};
 use crate::time::{Clock, Instant};
@@ -28,7 +29,8 @@ pub struct EventLoop<P = Epoll> {
 #[derive(Debug)]
 struct Wake {
     fd: OwnedFd,
-    /// Set from the call to the end of the wait it ends: further calls cost one atomic operation, not a system call.
+    /// Set from the call to the end of the wait it ends: further calls cost one atomic operation, not a
+    /// system call.
     called: AtomicBool,
 }
 
@@ -97,8 +99,8 @@ impl<P: Poller> EventLoop<P> {
         self.poller.remove(fd.as_fd())
     }
 
-    /// Waits until something is ready, `deadline` has come (never, if `None`) or a [`Waker`] calls, and gives what is ready:
-    /// perhaps nothing. A deadline that has passed only looks.
+    /// Waits until something is ready, `deadline` has come (never, if `None`) or a [`Waker`] calls, and gives
+    /// what is ready: perhaps nothing. A deadline that has passed only looks.
     ///
     /// # Errors
     /// Whatever the system says.
@@ -112,9 +114,9 @@ impl<P: Poller> EventLoop<P> {
                 Ok(_) | Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
             }
-            // Cleared after the counter is read, never before: a call in between would leave the flag set and the counter empty,
-            // and no later call would be heard. As it is, that call is heard by this turn: what its thread did before is visible
-            // from here on.
+            // Cleared after the counter is read, never before: a call in between would leave the flag set and
+            // the counter empty, and no later call would be heard. As it is, that call is heard by this turn:
+            // what its thread did before is visible from here on.
             self.wake.called.swap(false, Ordering::AcqRel);
         }
         Ok(&self.events)

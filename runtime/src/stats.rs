@@ -1,7 +1,7 @@
 //! Figures that a running server keeps of itself, cheap enough for every packet.
 //!
-//! A counter or histogram belongs to the thread that writes it. Others may read it at any time without stopping the
-//! writer: they see every field whole, but different fields at slightly different times.
+//! A counter or histogram belongs to the thread that writes it. Others may read it at any time without
+//! stopping the writer: they see every field whole, but different fields at slightly different times.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -17,7 +17,8 @@ impl Counter {
         Counter { value: AtomicU64::new(0) }
     }
 
-    /// Adds `n`. Only one thread may do so: a load and a store are cheaper than a locked addition, and lose updates of others.
+    /// Adds `n`. Only one thread may do so: a load and a store are cheaper than a locked addition, and lose
+    /// updates of others.
     pub fn add(&self, n: u64) {
         self.value.store(self.value.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
     }
@@ -33,7 +34,8 @@ const PRECISION_BITS: u32 = 4;
 const SUB_BUCKETS: usize = 1 << PRECISION_BITS;
 const BUCKETS: usize = (u64::BITS - PRECISION_BITS + 1) as usize * SUB_BUCKETS;
 
-/// Distribution of values of any magnitude (latencies in ns, sizes in bytes), with a relative error of at most 1/16.
+/// Distribution of values of any magnitude (latencies in ns, sizes in bytes), with a relative error of at
+/// most 1/16.
 ///
 /// Buckets are exact below 16, then sixteen to each power of two. One thread writes, any may read.
 #[derive(Debug)]
@@ -81,8 +83,8 @@ impl Histogram {
         self.max.get()
     }
 
-    /// The value that a share of `per_mille` thousandths of all values does not exceed: the upper bound of its bucket, and no more than the
-    /// largest value. 0 if there are none.
+    /// The value that a share of `per_mille` thousandths of all values does not exceed: the upper bound of
+    /// its bucket, and no more than the largest value. 0 if there are none.
     pub fn quantile(&self, per_mille: u32) -> u64 {
         let count: u64 = self.buckets.iter().map(Counter::get).sum();
         let rank = (u128::from(count) * u128::from(per_mille.min(1000))).div_ceil(1000).max(1) as u64;

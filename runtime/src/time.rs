@@ -55,7 +55,8 @@ impl Sub<Duration> for Instant {
     }
 }
 
-/// The machine's monotonic clock. Only drivers read it; its origin is when it was made, so that no instant is before [`Instant::ZERO`].
+/// The machine's monotonic clock. Only drivers read it; its origin is when it was made, so that no instant is
+/// before [`Instant::ZERO`].
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     origin: std::time::Instant,

@@ -1,13 +1,14 @@
-//! Timers in constant time: a hierarchical timing wheel (Varghese and Lauck, *Hashed and Hierarchical Timing Wheels*, 1987,
-//! scheme 7).
+//! Timers in constant time: a hierarchical timing wheel (Varghese and Lauck, *Hashed and Hierarchical Timing
+//! Wheels*, 1987, scheme 7).
 //!
-//! Time is cut into ticks and a tick's number into digits of six bits. A timer waits in the wheel of the highest digit in which its
-//! tick differs from the current one, in the slot of that digit; when the wheel's hand reaches the slot, the slot's timers move to
-//! lower wheels, and from the lowest one they fire. A timer therefore moves at most ten times in its life, whatever the
-//! distance. Eleven wheels cover all 64 bits, so there is no overflow list.
+//! Time is cut into ticks and a tick's number into digits of six bits. A timer waits in the wheel of the
+//! highest digit in which its tick differs from the current one, in the slot of that digit; when the wheel's
+//! hand reaches the slot, the slot's timers move to lower wheels, and from the lowest one they fire. A timer
+//! therefore moves at most ten times in its life, whatever the distance. Eleven wheels cover all 64 bits, so
+//! there is no overflow list.
 //!
-//! Scheduling, cancelling and rescheduling are constant-time and allocate nothing once the wheel has held as many timers at once
-//! as it does now. The wheel reads no clock: time is an argument.
+//! Scheduling, cancelling and rescheduling are constant-time and allocate nothing once the wheel has held as
+//! many timers at once as it does now. The wheel reads no clock: time is an argument.
 
 #[cfg(test)]
 mod tests;
@@ -26,7 +27,8 @@ const DEFAULT_TICK_SHIFT: u32 = 20;
 /// Ends a list.
 const NIL: u32 = u32::MAX;
 
-/// Names a scheduled timer. Stays dead once the timer has fired or was cancelled, even when its place is used again.
+/// Names a scheduled timer. Stays dead once the timer has fired or was cancelled, even when its place is used
+/// again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TimerId {
     index: u32,
@@ -84,8 +86,8 @@ impl<T> TimerWheel<T> {
         }
     }
 
-    /// Starts a timer that fires at `at`, or up to a tick later, never before. A time that has passed fires at the next
-    /// [`TimerWheel::expire`].
+    /// Starts a timer that fires at `at`, or up to a tick later, never before. A time that has passed fires
+    /// at the next [`TimerWheel::expire`].
     pub fn schedule(&mut self, at: Instant, value: T) -> TimerId {
         let tick = self.tick_at_or_after(at);
         let index = if self.free == NIL {
@@ -137,11 +139,12 @@ impl<T> TimerWheel<T> {
         self.release(id.index)
     }
 
-    /// Takes one timer that is due at `now`; call again until there is none. They come in the order of their ticks; within a tick the
-    /// order is not defined. A time before that of an earlier call counts as that time.
+    /// Takes one timer that is due at `now`; call again until there is none. They come in the order of their
+    /// ticks; within a tick the order is not defined. A time before that of an earlier call counts as that
+    /// time.
     ///
-    /// A timer that the caller schedules meanwhile for `now` or before is due at once: a handler that always does so never
-    /// gets out of the loop.
+    /// A timer that the caller schedules meanwhile for `now` or before is due at once: a handler that always
+    /// does so never gets out of the loop.
     pub fn expire(&mut self, now: Instant) -> Option<(TimerId, T)> {
         let now_tick = now.as_nanos() >> self.tick_shift;
         while let Some((level, slot, tick)) = self.first_slot() {
@@ -172,8 +175,9 @@ impl<T> TimerWheel<T> {
         self.nodes.get(id.index as usize).filter(|node| node.generation == id.generation)?.value.as_ref()
     }
 
-    /// When to call [`TimerWheel::expire`] next: never later than the first timer is due. It may be earlier by up to the span of a slot,
-    /// for a distant timer; then nothing fires, and the answer after that is nearer.
+    /// When to call [`TimerWheel::expire`] next: never later than the first timer is due. It may be earlier
+    /// by up to the span of a slot, for a distant timer; then nothing fires, and the answer after that is
+    /// nearer.
     pub fn next_expiry(&self) -> Option<Instant> {
         let (_, _, tick) = self.first_slot()?;
         Some(Instant::from_nanos(
@@ -204,8 +208,8 @@ impl<T> TimerWheel<T> {
         if down << self.tick_shift == ns { down } else { down + 1 }
     }
 
-    /// The occupied slot that the hands reach first: wheel, slot, and the tick at which that is. All timers of a wheel come before
-    /// those of the next one.
+    /// The occupied slot that the hands reach first: wheel, slot, and the tick at which that is. All timers
+    /// of a wheel come before those of the next one.
     fn first_slot(&self) -> Option<(usize, usize, u64)> {
         let level = self.occupied.iter().position(|&slots| slots != 0)?;
         // Slots behind the hand are empty, so the lowest bit is the nearest slot.

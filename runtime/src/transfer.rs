@@ -1,8 +1,9 @@
 //! Device-to-device transfers: payload pieces go into a frame in one run of a composed loop.
 //!
-//! A [`Transfer`] gathers pieces of any length into a device's buffer, obeying the buffer's layout, and gives the Internet checksum of what it
-//! wrote. Copying, summing and striping are one loop, made for just this combination of pipeline and layout (*dynamic
-//! integrated layer processing*). [`Transfers`] keeps the combinations that were asked for.
+//! A [`Transfer`] gathers pieces of any length into a device's buffer, obeying the buffer's layout, and gives
+//! the Internet checksum of what it wrote. Copying, summing and striping are one loop, made for just this
+//! combination of pipeline and layout (*dynamic integrated layer processing*). [`Transfers`] keeps the
+//! combinations that were asked for.
 
 mod sum;
 
@@ -21,22 +22,26 @@ use smallvec::SmallVec;
 use std::fmt;
 use std::sync::Arc;
 
-/// Whether the steps of a transfer are one loop or one pass each, so that the worth of fusing them can be measured.
+/// Whether the steps of a transfer are one loop or one pass each, so that the worth of fusing them can be
+/// measured.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Style {
     /// One loop.
     #[default]
     Fused,
-    /// `memcpy`, then a pass for the rest in place. With a layout, which only a fused loop can obey, the last pass does both.
+    /// `memcpy`, then a pass for the rest in place. With a layout, which only a fused loop can obey, the last
+    /// pass does both.
     Separate,
 }
 
 /// What a transfer came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Copied {
-    /// Bytes of the buffer that the transfer takes up, from its start; with a layout, holes and padding counted.
+    /// Bytes of the buffer that the transfer takes up, from its start; with a layout, holes and padding
+    /// counted.
     pub written: usize,
-    /// One's complement sum of the big-endian 16-bit words written (RFC 1071), not complemented; padding does not change it.
+    /// One's complement sum of the big-endian 16-bit words written (RFC 1071), not complemented; padding does
+    /// not change it.
     pub sum: u16,
 }
 
@@ -47,10 +52,11 @@ pub enum TransferError {
     Compose(ComposeError),
     /// No backend takes the composition.
     Compile(CompileError),
-    /// The pipeline does not say what the sum of the bytes written is: it needs an `inet_cksum` (an export `sum` of type `u16`, without window)
-    /// after the last stage that changes the bytes.
+    /// The pipeline does not say what the sum of the bytes written is: it needs an `inet_cksum` (an export
+    /// `sum` of type `u16`, without window) after the last stage that changes the bytes.
     NoSum,
-    /// The layout sends every byte to one address, so that a header written before its payload can never get its checksum.
+    /// The layout sends every byte to one address, so that a header written before its payload can never get
+    /// its checksum.
     CannotPatch {
         /// Name of the layout.
         layout: String,
@@ -111,10 +117,12 @@ impl Transfers {
         self.get(&checksum_composition()?, layout)
     }
 
-    /// The transfer that puts bytes through `pipeline` into a buffer with that layout. Made when first asked for.
+    /// The transfer that puts bytes through `pipeline` into a buffer with that layout. Made when first asked
+    /// for.
     ///
     /// # Errors
-    /// If the pipeline does not export the sum of what is written, cannot be compiled, or the layout does not allow for a checksum.
+    /// If the pipeline does not export the sum of what is written, cannot be compiled, or the layout does not
+    /// allow for a checksum.
     pub fn get(
         &mut self,
         pipeline: &Composition,
@@ -161,7 +169,8 @@ pub struct Transfer {
     sum: usize,
     layout: Option<Arc<Layout>>,
     style: Style,
-    /// The bytes are written as they are and the sum is all that is asked for: sums that the source has can be used.
+    /// The bytes are written as they are and the sum is all that is asked for: sums that the source has can
+    /// be used.
     plain: bool,
 }
 
@@ -205,8 +214,8 @@ impl Transfer {
 
     /// Gathers `pieces` into the start of `dst` and gives the sum of what was written.
     ///
-    /// Pieces whose sum is known are copied only, if the bytes go out as they are; all others go through the loop, in one run for
-    /// all that stand together. Boundaries may fall anywhere.
+    /// Pieces whose sum is known are copied only, if the bytes go out as they are; all others go through the
+    /// loop, in one run for all that stand together. Boundaries may fall anywhere.
     ///
     /// # Errors
     /// If `dst` is shorter than [`Transfer::written_len`], or the pipeline rejects the length.
@@ -237,7 +246,8 @@ impl Transfer {
         }
     }
 
-    /// A plain copy into a `dst` of just the right length: stretches of pieces with and without a known sum take turns.
+    /// A plain copy into a `dst` of just the right length: stretches of pieces with and without a known sum
+    /// take turns.
     fn copy_runs(&self, pieces: &[Piece<'_>], dst: &mut [u8]) -> Result<Copied, RunError> {
         let written = dst.len();
         let mut total = OnesSum::new();
@@ -270,8 +280,9 @@ impl Transfer {
         Ok(Copied { written, sum: total.value() })
     }
 
-    /// Overwrites bytes of a frame that a transfer has written to `buffer`, at offset `at` of the frame, obeying the layout: for a
-    /// checksum that is known only afterwards. False, and nothing is written, if the frame's place in the buffer would end before.
+    /// Overwrites bytes of a frame that a transfer has written to `buffer`, at offset `at` of the frame,
+    /// obeying the layout: for a checksum that is known only afterwards. False, and nothing is written, if
+    /// the frame's place in the buffer would end before.
     pub fn patch(&self, buffer: &mut [u8], at: usize, bytes: &[u8]) -> bool {
         let place = |i: usize| match self.layout.as_ref().and_then(|layout| layout.stripe) {
             Some(stripe) => stripe.offset((at + i) as u64) as usize,
@@ -304,8 +315,8 @@ impl ReadBack {
         Ok(ReadBack { engine: Pipeline::from_composition(composition)?.compile_with(options)? })
     }
 
-    /// Copies the frame that `buffer` holds to the start of `frame`; gives its length. What the layout rounds up or pads is
-    /// part of it.
+    /// Copies the frame that `buffer` holds to the start of `frame`; gives its length. What the layout rounds
+    /// up or pads is part of it.
     ///
     /// # Errors
     /// If `frame` is too short, or the layout cannot be read.

@@ -1,4 +1,5 @@
-//! 256-bit vectors. Sums by `vpsadbw`: even and odd bytes are masked apart and summed into 64-bit lanes, which never overflow.
+//! 256-bit vectors. Sums by `vpsadbw`: even and odd bytes are masked apart and summed into 64-bit lanes,
+//! which never overflow.
 
 use super::{Fused, MAX_SUMS, Passes, Sums, fold, hand_fused_index, portable};
 use core::arch::x86_64::*;
@@ -6,7 +7,8 @@ use core::arch::x86_64::*;
 /// Calls a function of this module from a table that is handed out only on machines that have its feature.
 macro_rules! trusted {
     ($call:expr) => {
-        // SAFETY: the feature was found; slices are readable or writable for their lengths and do not overlap in part.
+        // SAFETY: the feature was found; slices are readable or writable for their lengths and do not overlap
+        // in part.
         unsafe { $call }
     };
 }
@@ -79,7 +81,8 @@ fn swap_order() -> __m256i {
 /// One step from `src` to `dst`, which may be the same.
 ///
 /// # Safety
-/// The machine has the feature; `src` is readable and `dst` writable for `len` bytes, a multiple of 4; they do not overlap in part.
+/// The machine has the feature; `src` is readable and `dst` writable for `len` bytes, a multiple of 4; they
+/// do not overlap in part.
 #[target_feature(enable = "avx2")]
 unsafe fn map<const SWAP: bool, const XOR: bool>(src: *const u8, dst: *mut u8, len: usize, key: u32) {
     let (order, keys) = (swap_order(), _mm256_set1_epi32(key.to_be() as i32));

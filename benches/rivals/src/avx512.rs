@@ -1,5 +1,6 @@
-//! 512-bit vectors. Sums by VNNI: `vpdpbusd` adds four bytes times weights to a 32-bit lane, so even and odd bytes of a vector cost one
-//! instruction each and nothing else. A lane gains at most 510 a step, which is why a pass takes at most 1 GiB at once.
+//! 512-bit vectors. Sums by VNNI: `vpdpbusd` adds four bytes times weights to a 32-bit lane, so even and odd
+//! bytes of a vector cost one instruction each and nothing else. A lane gains at most 510 a step, which is
+//! why a pass takes at most 1 GiB at once.
 
 use super::{Fused, MAX_SUMS, Passes, Sums, fold, hand_fused_index};
 use core::arch::x86_64::*;
@@ -7,7 +8,8 @@ use core::arch::x86_64::*;
 /// Calls a function of this module from a table that is handed out only on machines that have its features.
 macro_rules! trusted {
     ($call:expr) => {
-        // SAFETY: the features were found; slices are readable or writable for their lengths and do not overlap in part.
+        // SAFETY: the features were found; slices are readable or writable for their lengths and do not
+        // overlap in part.
         unsafe { $call }
     };
 }
@@ -89,7 +91,8 @@ fn swap_order() -> __m512i {
 /// One step from `src` to `dst`, which may be the same.
 ///
 /// # Safety
-/// The machine has the features; `src` is readable and `dst` writable for `len` bytes; they do not overlap in part.
+/// The machine has the features; `src` is readable and `dst` writable for `len` bytes; they do not overlap in
+/// part.
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 unsafe fn map<const SWAP: bool, const XOR: bool>(src: *const u8, dst: *mut u8, len: usize, key: u32) {
     let (order, key) = (swap_order(), _mm512_set1_epi32(key.to_be() as i32));

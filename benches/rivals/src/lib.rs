@@ -1,9 +1,9 @@
 //! What composed loops are measured against: the best separate passes, and loops fused by hand.
 //!
-//! A comparison is worth what its rivals are worth. Each step here is the fastest known way for the machine it runs on (AVX-512 with VNNI,
-//! AVX2, or what rustc makes of portable code), chosen once; the steps are run one after the other over the whole
-//! buffer, over blocks that stay in the first-level cache, or fused by hand into one loop. A crate of its own, so that what the
-//! rivals depend on stays out of everything else.
+//! A comparison is worth what its rivals are worth. Each step here is the fastest known way for the machine
+//! it runs on (AVX-512 with VNNI, AVX2, or what rustc makes of portable code), chosen once; the steps are run
+//! one after the other over the whole buffer, over blocks that stay in the first-level cache, or fused by
+//! hand into one loop. A crate of its own, so that what the rivals depend on stays out of everything else.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -118,8 +118,8 @@ impl Separate {
         Separate { steps: steps.to_vec(), passes }
     }
 
-    /// A pass over the whole buffer for each step. The first step that changes the stream does the copy; sums before it read the
-    /// source. Both are of the same length, a multiple of 4.
+    /// A pass over the whole buffer for each step. The first step that changes the stream does the copy; sums
+    /// before it read the source. Both are of the same length, a multiple of 4.
     pub fn whole(&self, src: &[u8], dst: &mut [u8]) -> Sums {
         self.blocked(src, dst, usize::MAX)
     }
@@ -208,11 +208,12 @@ pub fn inet_sum(bytes: &[u8]) -> u16 {
     fold(bytes.chunks(1 << 30).map(passes.inet).sum())
 }
 
-/// A loop fused by hand, from source to destination of the same length; `None` where there is none for the steps or the
-/// machine.
+/// A loop fused by hand, from source to destination of the same length; `None` where there is none for the
+/// steps or the machine.
 pub type Fused = fn(&[u8], &mut [u8], u32) -> Sums;
 
-/// The loop fused by hand for these steps with these instructions. Its last argument is the key of the `Xor32` step.
+/// The loop fused by hand for these steps with these instructions. Its last argument is the key of the
+/// `Xor32` step.
 pub fn fused(steps: &[Step], isa: Isa) -> Option<Fused> {
     if isa > Isa::best() {
         return None;

@@ -6,7 +6,8 @@ pub(crate) const PASSES: Passes = Passes { inet, swap32, swap32_in_place, xor32,
 
 fn inet(bytes: &[u8]) -> u64 {
     let (words, rest) = bytes.as_chunks::<4>();
-    // Halves of native words: in which order they are added does not matter, and the bytes are swapped once at the end.
+    // Halves of native words: in which order they are added does not matter, and the bytes are swapped once
+    // at the end.
     let (mut low, mut high) = (0u64, 0u64);
     for word in words {
         let word = u32::from_ne_bytes(*word);

@@ -1,5 +1,5 @@
-//! Prints how fast fused loops are next to memcpy, separate passes, blocked passes and loops fused by hand, and whether the project's
-//! promises hold on this machine.
+//! Prints how fast fused loops are next to memcpy, separate passes, blocked passes and loops fused by hand,
+//! and whether the project's promises hold on this machine.
 
 use anyhow::Context;
 use benches::cases::{CASES, Case, SIZES};
@@ -189,7 +189,8 @@ fn series(results: &Results) -> Vec<Series> {
     (0..first.len()).map(line).collect()
 }
 
-/// The promise: three steps in one loop, on 64 MB, at least twice as fast as the best separate passes and at least 0.8 of memcpy.
+/// The promise: three steps in one loop, on 64 MB, at least twice as fast as the best separate passes and at
+/// least 0.8 of memcpy.
 fn verdict(rows: &[Row]) -> String {
     let find = |contender: &str| {
         let mut all = rows.iter().filter(|row| row.case == "checksum+byteswap+xor" && row.bytes == 64 << 20);

@@ -50,7 +50,8 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     Ok(out.flush()?)
 }
 
-/// Everything below a folder, each folder before what it holds. Not by recursion: a tree may be 2,000 folders deep.
+/// Everything below a folder, each folder before what it holds. Not by recursion: a tree may be 2,000 folders
+/// deep.
 fn below(root: Inode<'_>) -> Vec<Inode<'_>> {
     let mut found = Vec::new();
     let mut pending: Vec<Inode<'_>> = root.children().rev().collect();

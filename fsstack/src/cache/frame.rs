@@ -52,7 +52,8 @@ impl Frame {
         Frame { block: 0, state: FrameState::Empty(vec![0; block_bytes].into()) }
     }
 
-    /// Whether the cache alone has the block. Only the cache hands out blocks, and it is borrowed: if nobody has one now, nobody will.
+    /// Whether the cache alone has the block. Only the cache hands out blocks, and it is borrowed: if nobody
+    /// has one now, nobody will.
     pub(super) fn is_evictable(&self) -> bool {
         matches!(&self.state, FrameState::Filled(block) if Arc::strong_count(&block.bytes) == 1)
     }

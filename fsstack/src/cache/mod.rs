@@ -1,10 +1,12 @@
 //! A block cache with the application's own policy.
 //!
-//! For images larger than memory on devices that the kernel should not cache for us (direct IO), or whose owner knows better than the
-//! kernel what will be wanted. A look-up never waits: it gives the block, or a [`Fill`] that says what to read and where to put it; whoever
-//! reads it (in place, in a helper thread, by io_uring) hands the fill back. Two look-ups of a missing block give one fill.
+//! For images larger than memory on devices that the kernel should not cache for us (direct IO), or whose
+//! owner knows better than the kernel what will be wanted. A look-up never waits: it gives the block, or a
+//! [`Fill`] that says what to read and where to put it; whoever reads it (in place, in a helper thread, by
+//! io_uring) hands the fill back. Two look-ups of a missing block give one fill.
 //!
-//! [`crate::fs::Image`] reads by copy or by mapping and does not use this yet; the seam is [`crate::device::Device`] below and [`Block`] above.
+//! [`crate::fs::Image`] reads by copy or by mapping and does not use this yet; the seam is
+//! [`crate::device::Device`] below and [`Block`] above.
 
 mod frame;
 pub mod policy;
@@ -143,7 +145,8 @@ impl<P: Policy> BlockCache<P> {
     /// Looks for a block and reads it from `device` if need be: for who may wait.
     ///
     /// # Errors
-    /// What the device says; [`io::ErrorKind::WouldBlock`] if no frame can be given up, or somebody else is reading the block.
+    /// What the device says; [`io::ErrorKind::WouldBlock`] if no frame can be given up, or somebody else is
+    /// reading the block.
     pub fn read_through(&mut self, block: u64, device: &dyn Device) -> io::Result<Block> {
         let mut fill = match self.lookup(block) {
             Lookup::Ready(block) => return Ok(block),
@@ -169,7 +172,8 @@ impl<P: Policy> BlockCache<P> {
         self.block_bytes
     }
 
-    /// A frame that holds nothing, if need be by giving one up, now marked as being filled; and its memory, all zero.
+    /// A frame that holds nothing, if need be by giving one up, now marked as being filled; and its memory,
+    /// all zero.
     fn make_room(&mut self) -> Option<(FrameId, Box<[u8]>)> {
         let id = match self.free.pop() {
             Some(id) => id,
@@ -183,8 +187,8 @@ impl<P: Policy> BlockCache<P> {
         let frame = &mut self.frames[id.index()];
         let mut buffer = match std::mem::replace(&mut frame.state, FrameState::Filling) {
             FrameState::Empty(buffer) => buffer,
-            // Evictable means that nobody else has it, so its memory can be used again. Should a policy name a frame that it was told not
-            // to, the reader keeps the old bytes and the frame gets new memory.
+            // Evictable means that nobody else has it, so its memory can be used again. Should a policy name
+            // a frame that it was told not to, the reader keeps the old bytes and the frame gets new memory.
             FrameState::Filled(block) => block.reclaim().unwrap_or_else(|| vec![0; self.block_bytes].into()),
             FrameState::Filling => vec![0; self.block_bytes].into(),
         };

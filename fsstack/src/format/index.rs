@@ -1,7 +1,8 @@
 //! The path index: an open-addressing hash table from a whole path to its inode.
 //!
-//! A slot holds the upper half of the path's hash and the inode's number. A path's home is the low bits of its hash; the next
-//! slots are probed in turn, cyclically, up to the superblock's `max_probe` or an empty slot.
+//! A slot holds the upper half of the path's hash and the inode's number. A path's home is the low bits of
+//! its hash; the next slots are probed in turn, cyclically, up to the superblock's `max_probe` or an empty
+//! slot.
 
 use super::layout::{get_u32, put_u32};
 use crate::path;
@@ -55,8 +56,8 @@ pub fn probe(
     ((hash >> 32) as u32, (0..max_probe as usize).map(move |i| home.wrapping_add(i) & mask))
 }
 
-/// Builds the table of `paths` (by inode number), at most half full, with the first seed that keeps probes short.
-/// Gives the bytes, the seed and the longest probe.
+/// Builds the table of `paths` (by inode number), at most half full, with the first seed that keeps probes
+/// short. Gives the bytes, the seed and the longest probe.
 pub fn build(paths: &[&[u8]]) -> (Vec<u8>, u64, u32) {
     let mut slots = (paths.len() * 2).next_power_of_two();
     loop {
@@ -65,7 +66,8 @@ pub fn build(paths: &[&[u8]]) -> (Vec<u8>, u64, u32) {
                 return (bytes, seed, max_probe);
             }
         }
-        // Sixteen unlucky seeds at one load: a sparser table. Distinct paths end this for any 64-bit hash worth its name.
+        // Sixteen unlucky seeds at one load: a sparser table. Distinct paths end this for any 64-bit hash
+        // worth its name.
         slots *= 2;
     }
 }

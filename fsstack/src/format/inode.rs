@@ -1,8 +1,8 @@
 //! One record a file or directory.
 //!
-//! Inodes stand in breadth-first order: the children of a directory are one contiguous run, sorted by name, and the runs
-//! follow each other in the order of their directories. So a directory is two numbers, listing is a slice, and a component is
-//! found by binary search.
+//! Inodes stand in breadth-first order: the children of a directory are one contiguous run, sorted by name,
+//! and the runs follow each other in the order of their directories. So a directory is two numbers, listing
+//! is a slice, and a component is found by binary search.
 
 use super::layout::{get_i64, get_u16, get_u32, get_u64, put_i64, put_u16, put_u32, put_u64};
 
@@ -114,8 +114,8 @@ impl Record {
     /// Reads a record.
     ///
     /// # Errors
-    /// The offset within the record, the field's name, what was expected and what stands there, if the kind or a reserved
-    /// byte makes no sense.
+    /// The offset within the record, the field's name, what was expected and what stands there, if the kind
+    /// or a reserved byte makes no sense.
     ///
     /// # Panics
     /// If `record` is not [`BYTES`] long.

@@ -1,7 +1,7 @@
 //! The image format: where every field stands, and how each record is read and written.
 //!
-//! All numbers are little-endian; offsets of fields are named and each is the sum of the previous field's offset and
-//! size. `docs/image-format.md` shows the same as tables. Nothing here does IO.
+//! All numbers are little-endian; offsets of fields are named and each is the sum of the previous field's
+//! offset and size. `docs/image-format.md` shows the same as tables. Nothing here does IO.
 
 pub mod extent;
 pub mod index;

@@ -1,4 +1,5 @@
-//! Checksums of the format: CRC32C of the metadata and of contents, and prefix sums for the Internet checksum.
+//! Checksums of the format: CRC32C of the metadata and of contents, and prefix sums for the Internet
+//! checksum.
 
 /// Table of the reflected Castagnoli polynomial, for eight bytes at a time.
 const CRC_TABLES: [[u32; 256]; 8] = {
@@ -64,8 +65,8 @@ pub fn word_sum(bytes: &[u8]) -> u64 {
 /// Accumulates what the format keeps of a file's contents, from chunks of any length.
 ///
 /// Entry `i` of the prefix sums is the plain sum, modulo 2^32, of the big-endian 16-bit words of the first
-/// `(i + 1) * block_bytes` bytes (of all bytes, for the last entry). The sum over any run of whole blocks of at most 128 KiB is then one
-/// subtraction, exact, and folding it gives the Internet checksum of the run.
+/// `(i + 1) * block_bytes` bytes (of all bytes, for the last entry). The sum over any run of whole blocks of
+/// at most 128 KiB is then one subtraction, exact, and folding it gives the Internet checksum of the run.
 #[derive(Clone, Debug)]
 pub struct ContentSums {
     crc: u32,

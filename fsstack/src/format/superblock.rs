@@ -8,7 +8,8 @@ use super::layout::{BLOCK_BYTES, get_u32, get_u64, put_u32, put_u64};
 use super::sums::crc32c;
 use super::{extent, index, inode};
 
-/// First bytes of an image. Not text: a transfer that rewrites line ends or strips the eighth bit shows at once.
+/// First bytes of an image. Not text: a transfer that rewrites line ends or strips the eighth bit shows at
+/// once.
 pub const MAGIC: [u8; 8] = *b"\x89CHIMG\r\n";
 
 /// Version of the format that this crate reads and writes.
@@ -20,7 +21,8 @@ pub const KNOWN_FEATURES: u64 = 0;
 /// Size of a superblock.
 pub const BYTES: usize = BLOCK_BYTES as usize;
 
-/// Bounds of `sum_block_bytes`, a power of two: below, sums cost more than they save; above, they fit no segment.
+/// Bounds of `sum_block_bytes`, a power of two: below, sums cost more than they save; above, they fit no
+/// segment.
 pub const SUM_BLOCK_BYTES: std::ops::RangeInclusive<u32> = 64..=65_536;
 
 // Offsets within the superblock.
@@ -250,7 +252,8 @@ impl<'a> Unchecked<'a> {
         })
     }
 
-    /// The tables lie in order, without overlap, between the first block and the superblock's copy in the last one.
+    /// The tables lie in order, without overlap, between the first block and the superblock's copy in the
+    /// last one.
     fn sections(&self, image_bytes: u64) -> Result<[Section; 4], BadImage> {
         let b = &self.bytes[..];
         let mut sections = [Section::default(); 4];

@@ -1,4 +1,5 @@
-//! Where the contents of an open image come from: memory of our own, or the kernel's pages. Holds the one `unsafe` of the crate.
+//! Where the contents of an open image come from: memory of our own, or the kernel's pages. Holds the one
+//! `unsafe` of the crate.
 
 use crate::device::{Device, FileDevice};
 use memmap2::Mmap;
@@ -54,10 +55,11 @@ impl Data {
         if file.len_bytes()? != len {
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file changed while it was opened"));
         }
-        // SAFETY: the mapping is read-only and lives as long as `Mmap`. Rust's rule that the bytes behind a shared slice do not change
-        // is kept by convention, as for every mapped file: images are replaced by renaming, never written in place (`AtomicFile`).
-        // No metadata is read through the mapping, so a changed byte can only change contents, never an index or a length.
-        // A file that shrinks raises SIGBUS on access to the lost pages, which ends the process but breaks no memory.
+        // SAFETY: the mapping is read-only and lives as long as `Mmap`. Rust's rule that the bytes behind a
+        // shared slice do not change is kept by convention, as for every mapped file: images are replaced by
+        // renaming, never written in place (`AtomicFile`). No metadata is read through the mapping, so a
+        // changed byte can only change contents, never an index or a length. A file that shrinks raises
+        // SIGBUS on access to the lost pages, which ends the process but breaks no memory.
         let map = unsafe { memmap2::MmapOptions::new().len(bytes_len).map(file.file())? };
         Ok(Data { bytes: Bytes::Mapped { map, file } })
     }

@@ -1,8 +1,8 @@
 //! Reads the metadata of an image and checks it whole, so that everything after is total.
 //!
-//! The format is rigid, which makes the check short: paths stand in the order of the inodes without gaps, so do the extents,
-//! and the runs of children tile the inode table in the order of their directories. Such a table can only be a tree. The
-//! work is linear in the metadata, and so is the memory.
+//! The format is rigid, which makes the check short: paths stand in the order of the inodes without gaps, so
+//! do the extents, and the runs of children tile the inode table in the order of their directories. Such a
+//! table can only be a tree. The work is linear in the metadata, and so is the memory.
 
 use super::OpenError;
 use crate::device::Device;
@@ -166,7 +166,8 @@ impl Metadata {
         Ok(sum)
     }
 
-    /// The inodes as a tree: runs of children tile the table, names are sorted, and paths are the parent's path and a name.
+    /// The inodes as a tree: runs of children tile the table, names are sorted, and paths are the parent's
+    /// path and a name.
     fn check_tree(&self) -> Result<(), BadImage> {
         let Some(root) = self.inodes.first() else {
             let at = self.superblock.section(SectionKind::Inodes).offset;
@@ -181,7 +182,8 @@ impl Metadata {
         for (i, record) in self.inodes.iter().enumerate() {
             let bad =
                 |what: &str, expected: String, found: String| Err(self.bad_inode(i, what, expected, found));
-            // An inode that no run before it covers has no parent: only a run that comes later could hold it, or itself.
+            // An inode that no run before it covers has no parent: only a run that comes later could hold it,
+            // or itself.
             if i as u64 >= next {
                 return bad("place", "among the children of an earlier directory".into(), "an orphan".into());
             }

@@ -1,8 +1,9 @@
-//! Writes an image as a stream: contents first, in the order in which they are given, then the metadata, and the superblock
-//! last of all.
+//! Writes an image as a stream: contents first, in the order in which they are given, then the metadata, and
+//! the superblock last of all.
 //!
-//! Equal calls give equal bytes. What is given together lies together: a file's application area and sums follow its
-//! contents, and small files are packed cache line by cache line, so the order of the calls is the layout on the disk.
+//! Equal calls give equal bytes. What is given together lies together: a file's application area and sums
+//! follow its contents, and small files are packed cache line by cache line, so the order of the calls is the
+//! layout on the disk.
 
 use crate::device::{DeviceMut, MemoryDevice};
 use crate::format::extent::{self, Extent};
@@ -198,7 +199,8 @@ impl<D: DeviceMut> Builder<D> {
         Ok(builder)
     }
 
-    /// Adds a directory, or gives its time and application area to one that so far follows only from the paths below it.
+    /// Adds a directory, or gives its time and application area to one that so far follows only from the
+    /// paths below it.
     ///
     /// # Errors
     /// If the path breaks a rule or stands there already, or the device refuses.
@@ -222,8 +224,8 @@ impl<D: DeviceMut> Builder<D> {
         Ok(())
     }
 
-    /// Adds a file: reads `source` to its end, then asks `app` for the application area. Directories above it that are
-    /// not there yet are made, with time 0.
+    /// Adds a file: reads `source` to its end, then asks `app` for the application area. Directories above it
+    /// that are not there yet are made, with time 0.
     ///
     /// # Errors
     /// If the path breaks a rule or stands there already, the source cannot be read, or the device refuses.
@@ -340,8 +342,8 @@ impl<D: DeviceMut> Builder<D> {
     fn breadth_first(&mut self) -> Result<Tables, BuildError> {
         let count = u32::try_from(self.entries.len()).ok().filter(|&count| count < index::EMPTY);
         let count = count.ok_or(BuildError::Limit("2^32 - 1 files and directories"))?;
-        // By depth, then by parent, then by name: just breadth-first order, since parents are in that order themselves
-        // (paths of equal depth compare like their parents' paths, name by name).
+        // By depth, then by parent, then by name: just breadth-first order, since parents are in that order
+        // themselves (paths of equal depth compare like their parents' paths, name by name).
         let mut order: Vec<(Vec<u8>, Entry)> = std::mem::take(&mut self.entries).into_iter().collect();
         let depth =
             |path: &[u8]| if path.is_empty() { 0 } else { 1 + path.iter().filter(|&&b| b == b'/').count() };

@@ -1,7 +1,8 @@
 //! Checks an open image whole: everything that opening leaves to the first use, and what no use would notice.
 //!
-//! Opening has proved the metadata sound. Here every byte of contents, application areas and partial sums is compared with its
-//! checksum, runs of bytes that two owners claim are found, and the superblock's copy is compared.
+//! Opening has proved the metadata sound. Here every byte of contents, application areas and partial sums is
+//! compared with its checksum, runs of bytes that two owners claim are found, and the superblock's copy is
+//! compared.
 
 use crate::format::BadImage;
 use crate::format::layout::BLOCK_BYTES;
@@ -144,8 +145,8 @@ fn check_overlap(image: &Image, mut runs: Vec<(u64, u64, u32)>, report: &mut Rep
     }
 }
 
-/// Whether the last block of an image is a sound superblock of an image of that length: what remains to be said of an image
-/// whose first block is damaged.
+/// Whether the last block of an image is a sound superblock of an image of that length: what remains to be
+/// said of an image whose first block is damaged.
 pub fn copy_is_sound(device: &dyn crate::device::Device) -> std::io::Result<bool> {
     use crate::format::superblock::{BYTES, Unchecked};
     let len = device.len_bytes()?;

@@ -27,8 +27,8 @@ impl Slice {
         &self.buffer[self.range.clone()]
     }
 
-    /// The one's complement sum of the bytes (RFC 1071, not complemented): made by `make` the first time, then remembered, since the
-    /// bytes do not change.
+    /// The one's complement sum of the bytes (RFC 1071, not complemented): made by `make` the first time,
+    /// then remembered, since the bytes do not change.
     pub fn sum(&self, make: impl FnOnce(&[u8]) -> u16) -> u16 {
         let sum = self.sum.get().unwrap_or_else(|| make(self.bytes()));
         self.sum.set(Some(sum));
@@ -96,8 +96,8 @@ impl Aggregate {
         Some(part)
     }
 
-    /// Appends the bytes `[offset, offset + len)` to `out`, with the sums of slices that have theirs and are in it whole; what lies
-    /// beyond the end is left out.
+    /// Appends the bytes `[offset, offset + len)` to `out`, with the sums of slices that have theirs and are
+    /// in it whole; what lies beyond the end is left out.
     pub fn pieces<'a>(&'a self, offset: usize, len: usize, out: &mut Pieces<'a>) {
         let end = offset.saturating_add(len).min(self.len);
         self.overlaps(offset.min(end)..end, |slice, within| {

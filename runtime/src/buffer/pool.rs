@@ -35,7 +35,8 @@ impl fmt::Debug for Pool {
 }
 
 impl Pool {
-    /// A pool of at most `capacity` buffers of `buffer_bytes` bytes. Buffers are made when they are first needed.
+    /// A pool of at most `capacity` buffers of `buffer_bytes` bytes. Buffers are made when they are first
+    /// needed.
     pub fn new(buffer_bytes: usize, capacity: usize) -> Pool {
         let state = RefCell::new(State { free: Vec::new(), out: 0 });
         Pool { home: Rc::new(Home { buffer_bytes, capacity, state }) }

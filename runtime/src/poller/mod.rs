@@ -1,7 +1,7 @@
 //! Waiting for descriptors to become ready.
 //!
-//! A [`Poller`] tells which of many descriptors can be read or written. epoll is the one there is; the trait is narrow
-//! enough for one over io_uring's poll operations.
+//! A [`Poller`] tells which of many descriptors can be read or written. epoll is the one there is; the trait
+//! is narrow enough for one over io_uring's poll operations.
 
 mod epoll;
 
@@ -59,13 +59,15 @@ pub struct Event {
 
 /// Tells which descriptors are ready.
 pub trait Poller {
-    /// Registers a descriptor. It must stay open until it is removed; closing it removes it too, unless it was duplicated.
+    /// Registers a descriptor. It must stay open until it is removed; closing it removes it too, unless it
+    /// was duplicated.
     ///
     /// # Errors
     /// If it is registered already, or cannot be waited for (a regular file).
     fn add(&self, fd: BorrowedFd<'_>, token: Token, interest: Interest, trigger: Trigger) -> io::Result<()>;
 
-    /// Replaces token, interest and trigger of a registered descriptor; an edge that is pending is told again.
+    /// Replaces token, interest and trigger of a registered descriptor; an edge that is pending is told
+    /// again.
     ///
     /// # Errors
     /// If it is not registered.
@@ -83,8 +85,8 @@ pub trait Poller {
     /// If it is not registered.
     fn remove(&self, fd: BorrowedFd<'_>) -> io::Result<()>;
 
-    /// Replaces `events` by what is ready, waiting up to `timeout` (for ever if `None`) until something is. An interrupted wait
-    /// ends early with no events.
+    /// Replaces `events` by what is ready, waiting up to `timeout` (for ever if `None`) until something is.
+    /// An interrupted wait ends early with no events.
     ///
     /// # Errors
     /// Whatever the system says.

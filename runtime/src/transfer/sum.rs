@@ -14,8 +14,8 @@ impl OnesSum {
         OnesSum { sum: 0, odd: false }
     }
 
-    /// Appends a stretch of `len` bytes whose own sum, from its first byte and its odd last byte padded by zero, is `sum`. At an odd
-    /// offset its words straddle the stream's: the sum's bytes trade places.
+    /// Appends a stretch of `len` bytes whose own sum, from its first byte and its odd last byte padded by
+    /// zero, is `sum`. At an odd offset its words straddle the stream's: the sum's bytes trade places.
     pub fn append(&mut self, sum: u16, len: usize) {
         let sum = if self.odd { sum.swap_bytes() } else { sum };
         let (total, carry) = self.sum.overflowing_add(sum);

@@ -1,5 +1,5 @@
-//! Second chance (Corbató, 1968): a hand goes round the frames, takes the first whose bit is clear and clears bits on its way. A use
-//! only sets a bit.
+//! Second chance (Corbató, 1968): a hand goes round the frames, takes the first whose bit is clear and clears
+//! bits on its way. A use only sets a bit.
 
 use super::{FrameId, Policy};
 

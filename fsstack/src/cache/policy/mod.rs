@@ -1,7 +1,7 @@
 //! Which frame to give up: the application's choice.
 //!
-//! A server knows what the kernel cannot: that a file is sent once from front to back, or that a page goes with its pictures. A policy sees
-//! frames only, never bytes.
+//! A server knows what the kernel cannot: that a file is sent once from front to back, or that a page goes
+//! with its pictures. A policy sees frames only, never bytes.
 
 mod clock;
 mod lru;
@@ -28,7 +28,7 @@ pub trait Policy {
     /// The frame's block was found by a look-up.
     fn used(&mut self, frame: FrameId);
 
-    /// The frame to give up next, of those for which `may_go` holds; `None` if there is none. The frame counts as empty
-    /// from here on, until it is filled again.
+    /// The frame to give up next, of those for which `may_go` holds; `None` if there is none. The frame
+    /// counts as empty from here on, until it is filled again.
     fn victim(&mut self, may_go: &mut dyn FnMut(FrameId) -> bool) -> Option<FrameId>;
 }
