@@ -30,7 +30,6 @@ impl CodeMemory {
     }
 
     /// The code, for listings.
-    #[allow(dead_code, reason = "listings wait for `pipec inspect`")]
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.map[..self.len]
     }

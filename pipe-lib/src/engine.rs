@@ -7,7 +7,7 @@ use crate::compose::{ComposeError, Composition};
 use crate::drive::{PassRun, Progress, Window};
 use crate::ends::{self, Cursor, LayoutSink, LayoutSource, Pieces, Sink, Source, Zeros};
 use crate::ir::{Layout, Op, StateInit, Tail};
-use crate::plan::{Pass, Plan};
+use crate::plan::Pass;
 use crate::run::{ExportInfo, Handle, Imports, RegisterInfo, Registers, Run, RunError};
 use smallvec::SmallVec;
 use std::fmt;
@@ -160,12 +160,10 @@ impl Engine {
     /// Compiles a composition, without looking into a cache.
     pub fn compile(composition: Arc<Composition>, options: &CompileOptions) -> Result<Engine, CompileError> {
         composition.validate()?;
-        let plan =
-            if options.separate_passes { Plan::separate(&composition) } else { Plan::new(&composition) };
+        let (plan, code) = backend::generate_all(&composition, options.backend, options.separate_passes)?;
         let mut builder = InnerBuilder::new(&composition);
         let mut backend = None;
-        for pass in &plan.passes {
-            let (from, code) = backend::generate(&composition, pass, options.backend)?;
+        for (pass, (from, code)) in plan.passes.iter().zip(code) {
             // With code from several backends, the engine is as fast as the slowest: report that one.
             let rank = |backend: Backend| Backend::ALL.iter().position(|&b| b == backend);
             backend = Some(backend.map_or(from, |known| if rank(from) < rank(known) { from } else { known }));

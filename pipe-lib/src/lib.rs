@@ -31,6 +31,7 @@ pub mod run;
 pub mod stream;
 
 pub mod cache;
+pub mod inspect;
 pub mod pipeline;
 
 pub use backend::Backend;

@@ -6,4 +6,7 @@ pub mod attributes;
 pub mod class;
 pub(crate) mod rewrite;
 
-pub use class::{Class, PipeFacts, Reduce, StateFacts, analyse};
+pub use class::{Class, Linear, PipeFacts, Reduce, StateFacts, analyse};
+
+#[cfg(test)]
+mod tests;

@@ -3,12 +3,13 @@
 //! A backend that cannot take a pass says so with [`Unsupported`] and the next one is asked; it never panics. The
 //! engine's driver is the only caller of [`PassCode`] and keeps its contract.
 
-#[allow(dead_code, reason = "listings wait for `pipec inspect`")]
 pub(crate) mod cranelift;
 
 #[cfg(target_arch = "x86_64")]
 #[allow(dead_code, reason = "listings and chosen instruction sets wait for `pipec`")]
 pub(crate) mod native;
+
+pub(crate) mod crc;
 
 pub(crate) mod interp;
 pub mod oracle;
@@ -17,7 +18,7 @@ pub(crate) mod testing;
 
 use crate::compose::Composition;
 use crate::ir::Pipe;
-use crate::plan::Pass;
+use crate::plan::{Pass, Plan};
 use smallvec::SmallVec;
 use std::fmt;
 
@@ -108,14 +109,50 @@ pub(crate) trait PassCode: Send + Sync {
     unsafe fn tail(&self, states: *mut u64, pos: u64, src: *const u8, dst: *mut u8, len: usize);
 }
 
+/// Code for all passes of a plan, with the backend that each came from.
+type Generated = (Plan, Vec<(Backend, Box<dyn PassCode>)>);
+
+/// A plan for the composition and code for its passes, from the backend asked for.
+///
+/// The native backend is offered the whole pipeline as one loop first; what it cannot take whole is split by the plan.
+pub(crate) fn generate_all(
+    composition: &Composition,
+    backend: Backend,
+    separate_passes: bool,
+) -> Result<Generated, Unsupported> {
+    let with = |plan: Plan, backend: Backend| -> Result<Generated, Unsupported> {
+        let code =
+            plan.passes.iter().map(|pass| generate(composition, pass, backend)).collect::<Result<_, _>>()?;
+        Ok((plan, code))
+    };
+    match backend {
+        _ if separate_passes => with(Plan::separate(composition), backend),
+        Backend::Interp => with(Plan::fused(composition), backend),
+        Backend::Cranelift => with(Plan::new(composition), backend),
+        Backend::Auto | Backend::Native => {
+            let whole = Plan::fused(composition);
+            let split = Plan::new(composition);
+            match with(whole.clone(), Backend::Native) {
+                Err(_) if backend == Backend::Auto || whole != split => with(split, backend),
+                result => result,
+            }
+        }
+    }
+}
+
 /// Code for a pass from the backend asked for; `Auto` takes the first that does not refuse. Says which it was.
-pub(crate) fn generate(
+fn generate(
     composition: &Composition,
     pass: &Pass,
     backend: Backend,
 ) -> Result<(Backend, Box<dyn PassCode>), Unsupported> {
     let stages: SmallVec<[&Pipe; 8]> = pass.stages(composition).map(|stage| &*stage.pipe).collect();
     let interp = || -> Box<dyn PassCode> { Box::new(interp::InterpCode::new(composition, pass)) };
+    if matches!(backend, Backend::Auto | Backend::Cranelift)
+        && let Some(code) = crc::CrcCode::new(&stages)
+    {
+        return Ok((Backend::Cranelift, Box::new(code)));
+    }
     match backend {
         Backend::Auto => Ok(if let Ok(code) = native(&stages) {
             (Backend::Native, code)

@@ -1,7 +1,9 @@
 //! From a composition to the passes that the driver runs over the data.
 
 pub(crate) mod combine;
+mod display;
 pub mod scalar;
+pub mod schedule;
 pub mod vector;
 
 use crate::compose::{Composition, Stage};
@@ -22,7 +24,7 @@ pub struct Plan {
 /// bytes are left over, and starts anew only the states of the stages whose window ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pass {
-    /// Indices into [`Composition::stages`], ascending.
+    /// Indices into [`Composition::stages`], ascending. Those of a later pass may be smaller where the order is free.
     pub stages: Vec<usize>,
     /// Bytes of one loop word: the least common multiple (all are powers of two: the largest) of the stages' words.
     pub gauge: usize,
@@ -68,8 +70,8 @@ impl Plan {
         Plan { passes: composition.stages.iter().enumerate().map(alone).collect() }
     }
 
-    /// Puts neighbours into one pass as far as their windows allow.
-    pub fn new(composition: &Composition) -> Plan {
+    /// Puts neighbours into one pass as far as their windows allow, whatever their states need.
+    pub fn fused(composition: &Composition) -> Plan {
         let mut passes: Vec<Pass> = Vec::new();
         for (index, stage) in composition.stages.iter().enumerate() {
             let word = stage.pipe.word_bytes();
@@ -83,4 +85,12 @@ impl Plan {
         }
         Plan { passes }
     }
+
+    /// Fuses what runs well in one loop: see [`schedule`].
+    pub fn new(composition: &Composition) -> Plan {
+        schedule::schedule(composition, schedule::kind)
+    }
 }
+
+#[cfg(test)]
+mod tests;

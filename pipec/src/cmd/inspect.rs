@@ -31,6 +31,12 @@ pub(crate) enum Form {
     Ast,
     /// The typed instructions of every stage
     Ir,
+    /// Which stages share a loop, and what each loop does
+    Plan,
+    /// Cranelift's textual form
+    Clif,
+    /// The machine code, disassembled
+    Asm,
 }
 
 pub(crate) fn run(args: &Args) -> Outcome {
@@ -49,6 +55,18 @@ pub(crate) fn run(args: &Args) -> Outcome {
         Form::Ir => {
             let Some(pipeline) = args.library.pipeline(&args.pipeline)? else { return Ok(Status::Refused) };
             pipeline.composition().to_string()
+        }
+        Form::Plan => {
+            let Some(pipeline) = args.library.pipeline(&args.pipeline)? else { return Ok(Status::Refused) };
+            pipe_lib::inspect::plan(pipeline.composition())
+        }
+        Form::Clif => {
+            let Some(pipeline) = args.library.pipeline(&args.pipeline)? else { return Ok(Status::Refused) };
+            pipe_lib::inspect::clif(pipeline.composition())?
+        }
+        Form::Asm => {
+            let Some(pipeline) = args.library.pipeline(&args.pipeline)? else { return Ok(Status::Refused) };
+            pipe_lib::inspect::asm(pipeline.composition())?
         }
     };
     write_out(args.output.as_deref(), text.as_bytes())?;

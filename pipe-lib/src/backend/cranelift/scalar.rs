@@ -1,10 +1,9 @@
 //! Scalar operations in Cranelift's IR: values of their own width, `bool` as an 8-bit 0 or 1.
 
-use crate::ir::{BinaryOp, Block, CompareOp, ConvertOp, CrcOp, ModOp, Op, Table, Ty, UnaryOp, eval};
+use crate::ir::{BinaryOp, Block, CompareOp, ConvertOp, CrcOp, ModOp, Op, Table, Ty, UnaryOp};
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{InstBuilder, MemFlagsData, Type, Value, types};
 use cranelift_frontend::FunctionBuilder;
-use std::sync::OnceLock;
 
 /// Tables in memory that generated code reads through literal addresses.
 #[derive(Default)]
@@ -252,33 +251,9 @@ fn element(b: &mut FunctionBuilder<'_>, table: *const u8, ty: Ty, index: Value) 
     b.ins().load(scalar_type(ty), MemFlagsData::new().with_notrap().with_readonly(), address, 0)
 }
 
-/// `tables[k][byte]` is the remainder of `byte` followed by `k` zero bytes.
-type CrcTables = [[u32; 256]; 8];
-
-fn crc_tables(op: CrcOp) -> &'static CrcTables {
-    static TABLES: [OnceLock<Box<CrcTables>>; 2] = [OnceLock::new(), OnceLock::new()];
-    let slot = match op {
-        CrcOp::Crc32 => &TABLES[0],
-        CrcOp::Crc32c => &TABLES[1],
-    };
-    slot.get_or_init(|| {
-        let mut tables = Box::new([[0; 256]; 8]);
-        for byte in 0..256u64 {
-            tables[0][byte as usize] = eval::crc(op, Ty::U8, byte, 0) as u32;
-        }
-        for k in 1..8 {
-            for byte in 0..256 {
-                let before: u32 = tables[k - 1][byte];
-                tables[k][byte] = (before >> 8) ^ tables[0][before as usize & 255];
-            }
-        }
-        tables
-    })
-}
-
 /// Slicing by the word: each byte of `acc ^ x` looks up its own remainder.
 fn crc(b: &mut FunctionBuilder<'_>, op: CrcOp, acc: Value, x: Value, bytes: usize) -> Value {
-    let tables = crc_tables(op);
+    let tables = crate::backend::crc::tables(op);
     let acc = b.ins().uextend(types::I64, acc);
     let x = if bytes == 8 { x } else { b.ins().uextend(types::I64, x) };
     let mixed = b.ins().bxor(acc, x);

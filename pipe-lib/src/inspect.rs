@@ -1,0 +1,78 @@
+//! What the compiler makes of a composition, as text: the plan, Cranelift's own form, machine code.
+
+use crate::backend::{self, Backend, Unsupported, cranelift, crc};
+use crate::compose::Composition;
+use crate::ir::Pipe;
+use crate::plan::Plan;
+use std::fmt::Write as _;
+
+/// The plan that an engine follows: which stages share a loop, what the loop does, how states are carried and combined.
+pub fn plan(composition: &Composition) -> String {
+    let generated = backend::generate_all(composition, Backend::Auto, false);
+    generated.map_or_else(|_| Plan::new(composition), |(plan, _)| plan).describe(composition)
+}
+
+/// Cranelift's textual form of every pass's functions.
+///
+/// # Errors
+/// [`Unsupported`] where Cranelift does not take a pass.
+pub fn clif(composition: &Composition) -> Result<String, Unsupported> {
+    each_pass(composition, cranelift::clif)
+}
+
+/// Cranelift's machine code of every pass, disassembled (on x86-64).
+///
+/// # Errors
+/// [`Unsupported`] where Cranelift does not take a pass, or the machine is another one.
+pub fn asm(composition: &Composition) -> Result<String, Unsupported> {
+    each_pass(composition, |stages, gauge| {
+        let code = cranelift::compile(stages, gauge)?;
+        let (bytes, tail) = code.listing();
+        let mut text = format!("; whole words\n{}", disassemble(&bytes[..tail.min(bytes.len())], 0)?);
+        if tail < bytes.len() {
+            text += &format!("\n; the last bytes\n{}", disassemble(&bytes[tail..], tail as u64)?);
+        }
+        Ok(text)
+    })
+}
+
+fn each_pass(
+    composition: &Composition,
+    show: impl Fn(&[&Pipe], usize) -> Result<String, Unsupported>,
+) -> Result<String, Unsupported> {
+    let mut text = String::new();
+    for (index, pass) in Plan::new(composition).passes.iter().enumerate() {
+        let stages: Vec<&Pipe> = pass.stages(composition).map(|stage| &*stage.pipe).collect();
+        let names: Vec<&str> = pass.stages(composition).map(|stage| stage.name.as_str()).collect();
+        let _ = writeln!(text, "; pass {}: {}", index + 1, names.join(" | "));
+        if crc::CrcCode::new(&stages).is_some() {
+            let _ =
+                writeln!(text, "; runs by block code that is part of the library (carry-less products)\n");
+        } else {
+            let _ = writeln!(text, "{}", show(&stages, pass.gauge)?);
+        }
+    }
+    Ok(text)
+}
+
+#[cfg(target_arch = "x86_64")]
+fn disassemble(code: &[u8], at: u64) -> Result<String, Unsupported> {
+    use iced_x86::{Decoder, DecoderOptions, Formatter as _, IntelFormatter};
+    let mut formatter = IntelFormatter::new();
+    formatter.options_mut().set_branch_leading_zeros(false);
+    formatter.options_mut().set_hex_prefix("0x");
+    formatter.options_mut().set_hex_suffix("");
+    let mut text = String::new();
+    for instruction in Decoder::with_ip(64, code, at, DecoderOptions::NONE) {
+        let mut line = String::new();
+        formatter.format(&instruction, &mut line);
+        let _ = writeln!(text, "{:6x}  {line}", instruction.ip());
+    }
+    Ok(text)
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn disassemble(_code: &[u8], _at: u64) -> Result<String, Unsupported> {
+    let what = "disassemble code of this machine".to_owned();
+    Err(Unsupported { backend: Backend::Cranelift, what })
+}

@@ -1,0 +1,216 @@
+//! The plan as text, for people who have not read the code (`pipec inspect --emit plan`).
+
+use super::schedule::{self, Kind};
+use super::vector::{Accumulate, Reg, VectorBody, VectorOp};
+use super::{Pass, Plan};
+use crate::analyse::{Reduce, analyse};
+use crate::compose::{Composition, Stage};
+use crate::ir::{Pipe, Tail};
+use std::fmt::{self, Write as _};
+
+impl Plan {
+    /// The plan of `composition` (which it was made for), in words.
+    pub fn describe(&self, composition: &Composition) -> String {
+        let mut text = String::new();
+        // Writing to a string does not fail.
+        let _ = self.write(composition, &mut text);
+        text
+    }
+
+    fn write(&self, composition: &Composition, f: &mut String) -> fmt::Result {
+        if let Some(layout) = &composition.source {
+            writeln!(f, "source  bytes are gathered from layout `{}`", layout.name)?;
+        }
+        match &self.passes[..] {
+            [] => writeln!(f, "a plain copy: no stages")?,
+            [_] => writeln!(f, "one pass over the data: all stages in one loop")?,
+            many => writeln!(
+                f,
+                "{} passes over blocks of {} bytes, which stay in the first-level cache; the first one copies, the \\
+                 others work in place",
+                many.len(),
+                crate::drive::BLOCK
+            )?,
+        }
+        for (index, pass) in self.passes.iter().enumerate() {
+            writeln!(f)?;
+            pass.write(index, composition, f)?;
+        }
+        if let Some(layout) = &composition.sink {
+            writeln!(f, "\nsink  bytes are spread by layout `{}`", layout.name)?;
+        }
+        Ok(())
+    }
+}
+
+impl Pass {
+    fn write(&self, index: usize, composition: &Composition, f: &mut String) -> fmt::Result {
+        let stages: Vec<&Stage> = self.stages(composition).collect();
+        let pipes: Vec<&Pipe> = stages.iter().map(|stage| &*stage.pipe).collect();
+        let names: Vec<&str> = stages.iter().map(|stage| stage.name.as_str()).collect();
+        writeln!(f, "pass {}: {}", index + 1, names.join(" | "))?;
+        let kind = pipes.iter().map(|pipe| schedule::kind(pipe)).max_by_key(|kind| *kind as u8);
+        let kind = kind.unwrap_or(Kind::Wide);
+        writeln!(f, "  loop word  {} byte{}", self.gauge, if self.gauge == 1 { "" } else { "s" })?;
+        for stage in &stages {
+            write_stage(stage, f)?;
+        }
+        match (kind, super::vector::lower(&pipes)) {
+            (Kind::Remainder, _) => {
+                writeln!(f, "  head       accumulators take the imported remainder")?;
+                writeln!(
+                    f,
+                    "  body       wide registers multiplied without carry by x^D mod P, D bits further on"
+                )?;
+                writeln!(f, "  epilogue   accumulators folded into one, reduced to the remainder")?;
+                writeln!(f, "  tail       bytes by table")?;
+            }
+            (_, Ok(body)) => write_wide(&body, &stages, f)?,
+            (_, Err(why)) => {
+                writeln!(f, "  word after word, because of this: {why}")?;
+                let fused = super::scalar::word(&pipes, self.gauge);
+                writeln!(f, "  head       states into registers")?;
+                writeln!(f, "  body       {} operations a loop word", fused.block.insts.len())?;
+                for line in block_lines(&fused.block) {
+                    writeln!(f, "               {line}")?;
+                }
+                writeln!(f, "  epilogue   states back to memory")?;
+            }
+        }
+        if self.gauge > 1 && kind != Kind::Remainder {
+            let tail = super::scalar::tail(&pipes, self.gauge);
+            writeln!(
+                f,
+                "  tail       the last 1 to {} bytes: {} operations without branches",
+                self.gauge - 1,
+                tail.block.insts.len()
+            )?;
+        }
+        Ok(())
+    }
+}
+
+fn write_stage(stage: &Stage, f: &mut String) -> fmt::Result {
+    let pipe = &stage.pipe;
+    let facts = analyse(pipe);
+    write!(f, "  stage      {}: {}", stage.name, pipe.input)?;
+    if pipe.output != pipe.input {
+        write!(f, " -> {}", pipe.output)?;
+    }
+    write!(f, ", {}", if facts.nomod() { "passes the stream unchanged" } else { "modifies" })?;
+    if facts.commutative() {
+        write!(f, ", words in any order")?;
+    }
+    if pipe.word_bytes() > 1 {
+        let rule = match pipe.tail {
+            Tail::Reject => "leftover bytes refused",
+            Tail::Zero => "leftover bytes computed with zeros after them, passed as they are",
+            Tail::Partial => "leftover bytes computed with zeros after them and written",
+            Tail::Pass => "leftover bytes untouched",
+        };
+        write!(f, ", {rule}")?;
+    }
+    if let Some(window) = stage.window {
+        write!(f, ", anew every {window} bytes")?;
+    }
+    writeln!(f)?;
+    for (state, known) in pipe.states.iter().zip(&facts.states) {
+        writeln!(f, "               state {}: {} is {}", state.name, state.ty, known.class)?;
+    }
+    Ok(())
+}
+
+fn write_wide(body: &VectorBody, stages: &[&Stage], f: &mut String) -> fmt::Result {
+    let names: Vec<String> = stages
+        .iter()
+        .flat_map(|stage| stage.pipe.states.iter().map(|state| format!("{}.{}", stage.name, state.name)))
+        .collect();
+    let name = |state: u32| names.get(state as usize).map_or("?", String::as_str);
+    writeln!(f, "  head       {} accumulators a slot at their neutral values", body.accumulators.len())?;
+    for (i, inst) in body.insts.iter().enumerate().filter(|(_, inst)| inst.op.invariant()) {
+        writeln!(f, "               v{i}.{} = {}", lanes(inst.lane), operation(inst.op, &names))?;
+    }
+    writeln!(f, "  body       for each register of stream, several registers a turn")?;
+    for (i, inst) in body.insts.iter().enumerate().filter(|(_, inst)| !inst.op.invariant()) {
+        writeln!(f, "               v{i}.{} = {}", lanes(inst.lane), operation(inst.op, &names))?;
+    }
+    for acc in &body.accumulators {
+        let operands: Vec<String> = acc.operands.iter().map(|Reg(reg)| format!("v{reg}")).collect();
+        let how = match acc.form {
+            Accumulate::Lanes => format!("{} by lanes of {} bits", acc.op, 8 * acc.lane),
+            Accumulate::Sum { .. } => format!("sum of lanes of {} bits in 64-bit lanes", 8 * acc.lane),
+        };
+        writeln!(f, "               {} += {} ({how})", name(acc.state), operands.join(", "))?;
+    }
+    match body.out {
+        Some(Reg(reg)) => writeln!(f, "               store v{reg}")?,
+        None => writeln!(f, "               store the register as read (nothing, when reading only)")?,
+    }
+    for acc in &body.accumulators {
+        let swap = if acc.swapped { ", bytes swapped" } else { "" };
+        let fold = match acc.op {
+            Reduce::Addc => format!("folded to {} bits with end-around carry{swap}, ", acc.ty.bits()),
+            Reduce::Addmod(m) => format!("reduced modulo {m}, "),
+            _ => String::new(),
+        };
+        writeln!(
+            f,
+            "  epilogue   {}: slots and lanes together, {fold}then {} with the imported value",
+            name(acc.state),
+            acc.op
+        )?;
+    }
+    Ok(())
+}
+
+fn lanes(lane: u8) -> String {
+    format!("u{}", 8 * u32::from(lane))
+}
+
+fn operation(op: VectorOp, states: &[String]) -> String {
+    let r = |reg: Reg| format!("v{}", reg.0);
+    match op {
+        VectorOp::Chunk => "the register as read".into(),
+        VectorOp::Splat(value) => format!("{value:#x} in every lane"),
+        VectorOp::Held(state) => {
+            format!("{} in every lane", states.get(state as usize).map_or("?", String::as_str))
+        }
+        VectorOp::Phase(table) => format!("pattern {table}, by the offset in the stream"),
+        VectorOp::Unary(op, a) => format!("{} {}", op.name(), r(a)),
+        VectorOp::Binary(op, a, b) => format!("{} {}, {}", op.name(), r(a), r(b)),
+        VectorOp::Compare(op, a, b) => format!("{} {}, {}", op.name(), r(a), r(b)),
+        VectorOp::Select(c, a, b) => format!("sel {}, {}, {}", r(c), r(a), r(b)),
+        VectorOp::Extend { from, high, signed } => format!(
+            "{} {} half of {}",
+            if signed { "sext" } else { "zext" },
+            if high { "later" } else { "earlier" },
+            r(from)
+        ),
+        VectorOp::Narrow(a, b) => format!("trunc {}, {}", r(a), r(b)),
+    }
+}
+
+fn block_lines(block: &crate::ir::Block) -> Vec<String> {
+    block.iter().map(|(value, inst)| format!("v{} {} = {}", value.0, inst.ty, plain(&inst.op))).collect()
+}
+
+fn plain(op: &crate::ir::Op) -> String {
+    use crate::ir::Op;
+    let operands: Vec<String> = op.operands().map(|value| format!("v{}", value.0)).collect();
+    let name = match op {
+        Op::In => return "the loop word as read".into(),
+        Op::State(state) => return format!("state {}", state.0),
+        Op::Param(param) => return format!("parameter {}", param.0),
+        Op::Const(value) => return format!("{value:#x}"),
+        Op::Pos => return "pos".into(),
+        Op::Unary(op, _) => op.name(),
+        Op::Binary(op, ..) => op.name(),
+        Op::Compare(op, ..) => op.name(),
+        Op::Select { .. } => "sel",
+        Op::Modular(op, ..) => op.name(),
+        Op::Convert(op, _) => op.name(),
+        Op::Lookup(table, _) => return format!("lookup table {}, {}", table.0, operands.join(", ")),
+        Op::Crc(op, ..) => op.name(),
+    };
+    format!("{name} {}", operands.join(", "))
+}

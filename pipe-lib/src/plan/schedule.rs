@@ -1,0 +1,107 @@
+//! Which stages share a loop.
+//!
+//! One loop for everything is best when all of it can run in vectors, or none of it. A stage whose state threads from
+//! word to word would drag the others down to its own pace, so it gets a pass of its own (fission), over blocks that
+//! stay in the first-level cache. A CRC, which has block code of its own, is a pass, too.
+//!
+//! The order of stages is kept except where it cannot matter: stages that pass the stream on unchanged see the same
+//! bytes in any order among themselves, so such a pass may move past other such passes, never past one that modifies.
+
+use super::{Pass, Plan};
+use crate::analyse::analyse;
+use crate::backend::crc;
+use crate::compose::{Composition, Stage};
+use crate::ir::Pipe;
+use std::fmt;
+
+/// How a pass runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// Several words at once: no state looks at the words before.
+    Wide,
+    /// Block code for one CRC.
+    Remainder,
+    /// Word after word.
+    Serial,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Kind::Wide => "several words at once",
+            Kind::Remainder => "block code for a CRC",
+            Kind::Serial => "word after word",
+        })
+    }
+}
+
+/// How a stage would run in a pass of its own.
+pub fn kind(pipe: &Pipe) -> Kind {
+    let facts = analyse(pipe);
+    if crc::plain_crc_of(pipe, &facts).is_some() {
+        Kind::Remainder
+    } else if facts.parallel() && super::vector::lower(&[pipe]).is_ok() {
+        Kind::Wide
+    } else {
+        Kind::Serial
+    }
+}
+
+/// A pass that is being put together.
+struct Draft {
+    kind: Kind,
+    pass: Pass,
+    modifies: bool,
+}
+
+/// Passes for a code generator that runs each stage alone as `kind` says (see [`kind`] for one without special powers).
+pub(crate) fn schedule(composition: &Composition, kind: impl Fn(&Pipe) -> Kind) -> Plan {
+    let kinds: Vec<Kind> = composition.stages.iter().map(|stage| kind(&stage.pipe)).collect();
+    let mut drafts: Vec<Draft> = Vec::new();
+    for (index, (stage, kind)) in composition.stages.iter().zip(&kinds).enumerate() {
+        let modifies = stage.pipe.out.is_some();
+        match host(&drafts, composition, stage, *kind, modifies) {
+            Some(at) => {
+                // Passes after the host see the same stream before it and after it: the host moves behind them if the
+                // stage modifies what they have to see unmodified.
+                let mut draft = drafts.remove(at);
+                draft.pass.stages.push(index);
+                draft.pass.gauge = draft.pass.gauge.max(stage.pipe.word_bytes());
+                draft.modifies |= modifies;
+                let to = if modifies { drafts.len() } else { at };
+                drafts.insert(to, draft);
+            }
+            None => drafts.push(Draft {
+                kind: *kind,
+                pass: Pass { stages: vec![index], gauge: stage.pipe.word_bytes() },
+                modifies,
+            }),
+        }
+    }
+    Plan { passes: drafts.into_iter().map(|draft| draft.pass).collect() }
+}
+
+/// The draft that the next stage in stream order may join.
+fn host(
+    drafts: &[Draft],
+    composition: &Composition,
+    stage: &Stage,
+    kind: Kind,
+    modifies: bool,
+) -> Option<usize> {
+    if kind == Kind::Remainder {
+        return None;
+    }
+    for (at, draft) in drafts.iter().enumerate().rev() {
+        let is_last = at + 1 == drafts.len();
+        // A stage that modifies joins an earlier pass only by pulling it behind those that follow.
+        let can_move = is_last || !modifies || !draft.modifies;
+        if draft.kind == kind && can_move && draft.pass.takes(composition, stage) {
+            return Some(at);
+        }
+        if draft.modifies {
+            return None;
+        }
+    }
+    None
+}
