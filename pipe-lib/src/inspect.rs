@@ -28,7 +28,9 @@ pub fn asm(composition: &Composition) -> Result<String, Unsupported> {
     each_pass(composition, |stages, gauge| {
         let code = cranelift::compile(stages, gauge)?;
         let (bytes, tail) = code.listing();
-        let mut text = format!("; whole words\n{}", disassemble(&bytes[..tail.min(bytes.len())], 0)?);
+        let why = code.scalar_because().map(|why| format!(", one after the other: {why}"));
+        let why = why.unwrap_or_default();
+        let mut text = format!("; whole words{why}\n{}", disassemble(&bytes[..tail.min(bytes.len())], 0)?);
         if tail < bytes.len() {
             text += &format!("\n; the last bytes\n{}", disassemble(&bytes[tail..], tail as u64)?);
         }
