@@ -46,6 +46,15 @@ impl fmt::Display for Usage {
 
 impl core::error::Error for Usage {}
 
+/// What to use in place of a subcommand that is planned but not there.
+pub(crate) fn not_there_yet(name: &str) -> Option<&'static str> {
+    match name {
+        "swamp" => Some("`swamp` is not there yet: use wrk or ab as the load generator"),
+        "put" | "rm" => Some("images are written once so far: change the folder and `cheetah pack` it again"),
+        _ => None,
+    }
+}
+
 /// Runs what was asked for.
 pub(crate) fn run(arguments: Arguments) -> ExitCode {
     let level = tracing_subscriber::EnvFilter::try_from_env("CHEETAH_LOG")
