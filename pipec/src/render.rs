@@ -6,26 +6,32 @@ use codespan_reporting::term;
 use codespan_reporting::term::termcolor::{ColorChoice, StandardStream};
 use pipe_lib::Diagnostics;
 use pipe_lib::diagnostic::{Diagnostic, Severity};
-use pipe_lib::source::{FileId, Sources};
+use pipe_lib::source::{FileId, Sources, Span};
 use std::io::IsTerminal as _;
 use std::ops::Range;
+
+/// Bytes beyond which a line of source is not shown.
+const LONG_LINE: usize = 500;
 
 /// Shows diagnostics on stderr, in colour on a terminal.
 pub(crate) fn to_stderr(diagnostics: &Diagnostics) -> anyhow::Result<()> {
     let plain =
         !std::io::stderr().is_terminal() || std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
     let mut writer = StandardStream::stderr(if plain { ColorChoice::Never } else { ColorChoice::Auto });
-    let config = term::Config::default();
+    let full = term::Config::default();
+    let brief = term::Config { display_style: term::DisplayStyle::Medium, ..term::Config::default() };
     let files = Shown::new(diagnostics.sources());
     for diagnostic in diagnostics {
-        term::emit_to_write_style(&mut writer, &config, &files, &convert(diagnostic))?;
+        let long = diagnostic.labels.iter().any(|label| files.is_on_long_line(label.span));
+        let config = if long { &brief } else { &full };
+        term::emit_to_write_style(&mut writer, config, &files, &convert(diagnostic))?;
     }
     Ok(())
 }
 
 /// Diagnostics as JSON: one object each, places as file, line and column from 1.
 pub(crate) fn to_json(diagnostics: &Diagnostics) -> serde_json::Value {
-    let place = |span: pipe_lib::source::Span| {
+    let place = |span: Span| {
         let source = diagnostics.sources().get(span.file);
         let (line, column) = source.map_or((1, 1), |source| source.line_column(span.start as usize));
         let (end_line, end_column) = source.map_or((1, 1), |source| source.line_column(span.end as usize));
@@ -88,6 +94,15 @@ impl<'a> Shown<'a> {
     fn new(sources: &'a Sources) -> Shown<'a> {
         let lines = sources.iter().map(|(_, source)| line_starts(&source.text).collect()).collect();
         Shown { sources, lines }
+    }
+
+    /// Whether a place is on a line too long to be shown: nobody reads it, and drawing it takes long.
+    fn is_on_long_line(&self, span: Span) -> bool {
+        let length = |byte: u32| {
+            let line = self.line_index(span.file, byte as usize).ok()?;
+            self.line_range(span.file, line).ok().map(|range| range.len())
+        };
+        [span.start, span.end].into_iter().filter_map(length).any(|length| length > LONG_LINE)
     }
 
     fn lines(&self, id: FileId) -> Result<&[usize], Error> {

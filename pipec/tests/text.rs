@@ -153,3 +153,19 @@ fn a_closed_pipe_is_no_error() {
     let output = child.wait_with_output().unwrap();
     assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), String::new()));
 }
+
+/// A source of one very long line with many mistakes: showing the line for each of them took ten seconds.
+#[test]
+fn long_lines_are_not_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let declarations = "table t: u64 = [0 repeat 65536];".repeat(2000);
+    let file = write(folder.path(), "long.pipe", &format!("pipe a : u8 {{ {declarations} }}"));
+    let started = std::time::Instant::now();
+    let output = pipec(&["check", &file]);
+    let took = started.elapsed();
+    assert_eq!(output.status.code(), Some(1));
+    let shown = text(&output.stderr);
+    assert!(shown.contains("error[E0209]"), "{}", &shown[..shown.len().min(500)]);
+    assert!(shown.len() < 64 << 10, "{} bytes of diagnostics", shown.len());
+    assert!(took.as_secs() < 3, "it took {took:?}");
+}

@@ -77,7 +77,7 @@ pub fn check_declared(pipe: &Pipe) -> Vec<(Attribute, Refuted)> {
 }
 
 /// Trials before a search is given up.
-const TRIALS: usize = 512;
+const TRIALS: usize = 256;
 
 /// Looks for an input on which `found` has something to say; deterministic.
 fn search(pipe: &Pipe, found: fn(&Machine<'_>, &mut Random) -> Option<String>) -> Option<String> {
