@@ -32,10 +32,10 @@ pub(super) struct Arguments {
     /// Where to listen: by default 127.0.0.1:8080 on the kernel's sockets, port 80 of --addr on our own TCP/IP
     #[arg(long, value_name = "ADDR:PORT")]
     listen: Option<String>,
-    /// What carries the connections: kernel (its sockets), or our own TCP/IP on tap or packet
+    /// What carries the connections: kernel (its sockets), or our own TCP/IP on tap, ring or packet
     #[arg(long, value_name = "NET", default_value = "kernel")]
     net: Net,
-    /// The interface: a TAP device's name (made if missing), or any Ethernet interface for packet
+    /// The interface: a TAP device's name (made if missing), or any Ethernet interface for ring and packet
     #[arg(long, value_name = "NAME")]
     dev: Option<String>,
     /// Our own address, which the kernel must not have
@@ -81,6 +81,7 @@ enum LogFormat {
 enum Net {
     Kernel,
     Tap,
+    Ring,
     Packet,
 }
 
@@ -91,11 +92,10 @@ impl FromStr for Net {
         match text {
             "kernel" => Ok(Net::Kernel),
             "tap" => Ok(Net::Tap),
+            "ring" => Ok(Net::Ring),
             "packet" => Ok(Net::Packet),
-            "ring" | "xdp" => {
-                Err(format!("`{text}` is not there yet: use `tap`, or `packet` on an existing interface"))
-            }
-            _ => Err("there are kernel, tap and packet".to_owned()),
+            "xdp" => Err("`xdp` is not there yet: use `tap`, or `ring` on an existing interface".to_owned()),
+            _ => Err("there are kernel, tap, ring and packet".to_owned()),
         }
     }
 }
@@ -147,7 +147,9 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let config = config(arguments);
     let place = match arguments.net {
         Net::Kernel => Place::Kernel(kernel_addr(arguments)?),
-        Net::Tap | Net::Packet => Place::Device(addressing(arguments)?, device_options(arguments)?),
+        Net::Tap | Net::Ring | Net::Packet => {
+            Place::Device(addressing(arguments)?, device_options(arguments)?)
+        }
     };
     let site = Arc::new(load(&arguments.source)?);
     let signals = Signals::take()?;
@@ -248,11 +250,14 @@ fn addressing(arguments: &Arguments) -> anyhow::Result<Addressing> {
 
 fn device_options(arguments: &Arguments) -> anyhow::Result<DeviceOptions> {
     let interface = match (arguments.net, &arguments.dev) {
-        (Net::Packet, None) => bail!(Usage("--net packet needs an interface: --dev NAME".to_owned())),
-        (Net::Packet, Some(_)) if arguments.host_addr.is_some() => {
+        (Net::Ring | Net::Packet, None) => {
+            bail!(Usage("--net ring and --net packet need an interface: --dev NAME".to_owned()))
+        }
+        (Net::Ring | Net::Packet, Some(_)) if arguments.host_addr.is_some() => {
             bail!(Usage("--host-addr is for TAP devices: they have an end of the kernel's".to_owned()))
         }
         (Net::Packet, Some(name)) => Interface::Packet { name: name.clone() },
+        (Net::Ring, Some(name)) => Interface::Ring { name: name.clone() },
         (_, name) => Interface::Tap {
             name: name.clone(),
             host_addr: arguments.host_addr.zip(arguments.addr.map(|Network(_, prefix_len)| prefix_len)),

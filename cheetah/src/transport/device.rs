@@ -13,6 +13,7 @@ use netstack::device::fault::{FaultDevice, Faults};
 use netstack::device::layout::LayoutDevice;
 use netstack::device::packet::PacketDevice;
 use netstack::device::pcap::{self, PcapWriter, TraceDevice};
+use netstack::device::ring::RingDevice;
 use netstack::device::sys::link;
 use netstack::device::tap::TapDevice;
 use pipe_lib::{CompileOptions, Library};
@@ -31,7 +32,12 @@ pub enum Interface {
         /// The kernel's end gets this address, and is set up.
         host_addr: Option<(Ipv4Addr, u8)>,
     },
-    /// An interface of the machine, by AF_PACKET.
+    /// An interface of the machine, by AF_PACKET rings, with its offloads.
+    Ring {
+        /// Its name.
+        name: String,
+    },
+    /// An interface of the machine, by AF_PACKET, a call a frame.
     Packet {
         /// Its name.
         name: String,
@@ -144,6 +150,13 @@ fn open_interface(
                 link::set_up(&name).map_err(set_up_error)?;
             }
             Ok((Box::new(tap), name))
+        }
+        Interface::Ring { name } => {
+            let offload = options.offload && options.nic.is_none();
+            let mut ring =
+                RingDevice::open(name, offload).map_err(|error| DeviceError::Open(name.clone(), error))?;
+            ring.set_transfer(transfer);
+            Ok((Box::new(ring), name.clone()))
         }
         Interface::Packet { name } => {
             let mut packet =

@@ -2,10 +2,8 @@
 //! can be had again.
 
 use std::collections::VecDeque;
-use std::fmt;
 use std::io;
 use std::os::fd::BorrowedFd;
-use std::str::FromStr;
 use std::time::Duration;
 
 use runtime::payload::Piece;
@@ -52,52 +50,6 @@ impl Faults {
             corrupt: (draws[2] < self.corrupt && len > 0).then_some(bit as usize),
             hold: draws[3] < self.reorder,
         }
-    }
-}
-
-/// Why a list of faults cannot be understood.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ParseFaultsError {
-    /// The part that is wrong.
-    part: String,
-}
-
-impl fmt::Display for ParseFaultsError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "bad fault {:?}: expected drop=PERCENT, duplicate=PERCENT, corrupt=PERCENT, reorder=PERCENT or delay=MILLISECONDS",
-            self.part
-        )
-    }
-}
-
-impl core::error::Error for ParseFaultsError {}
-
-/// `drop=2,duplicate=0.5`: percentages, and the delay of reordered frames in milliseconds.
-impl FromStr for Faults {
-    type Err = ParseFaultsError;
-
-    fn from_str(text: &str) -> Result<Faults, ParseFaultsError> {
-        let mut faults = Faults::NONE;
-        for part in text.split(',') {
-            let error = || ParseFaultsError { part: part.to_owned() };
-            let (name, value) = part.split_once('=').ok_or_else(error)?;
-            let number: f64 = value.trim_end_matches('%').parse().map_err(|_| error())?;
-            let limit = if name == "delay" { 60_000.0 } else { 100.0 };
-            if !(0.0..=limit).contains(&number) {
-                return Err(error());
-            }
-            match name {
-                "drop" => faults.drop = number / 100.0,
-                "duplicate" => faults.duplicate = number / 100.0,
-                "corrupt" => faults.corrupt = number / 100.0,
-                "reorder" => faults.reorder = number / 100.0,
-                "delay" => faults.reorder_delay = Duration::from_secs_f64(number / 1000.0),
-                _ => return Err(error()),
-            }
-        }
-        Ok(faults)
     }
 }
 

@@ -133,17 +133,6 @@ fn fault_device_is_deterministic_both_ways() {
 }
 
 #[test]
-fn faults_are_read_from_text() {
-    let faults: Faults = "drop=2,corrupt=0.5%,delay=10".parse().expect("well-formed");
-    let expected =
-        Faults { drop: 0.02, corrupt: 0.005, reorder_delay: Duration::from_millis(10), ..Faults::NONE };
-    assert_eq!(faults, expected);
-    for bad in ["", "drop", "drop=", "drop=101", "drop=-1", "drop=NaN", "lose=2", "drop=2,", "delay=inf"] {
-        assert!(bad.parse::<Faults>().is_err(), "{bad}");
-    }
-}
-
-#[test]
 fn random_numbers_are_splitmix64() {
     // Published first outputs of the reference implementation for seed 1234567.
     let mut random = Random::new(1_234_567);
