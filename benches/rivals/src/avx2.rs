@@ -1,6 +1,8 @@
 //! 256-bit vectors. Sums by `vpsadbw`: even and odd bytes are masked apart and summed into 64-bit lanes,
 //! which never overflow.
 
+#![allow(clippy::needless_range_loop, reason = "plain loops keep vectors in registers; see `total`")]
+
 use super::{Fused, MAX_SUMS, Passes, Sums, fold, hand_fused_index, portable};
 use core::arch::x86_64::*;
 
@@ -56,7 +58,14 @@ fn total(accs: &[Acc]) -> u64 {
         let half = _mm_add_epi64(_mm256_castsi256_si128(v), _mm256_extracti128_si256::<1>(v));
         (_mm_cvtsi128_si64(half) as u64).wrapping_add(_mm_extract_epi64::<1>(half) as u64)
     };
-    accs.iter().map(|acc| (wide(acc.even) << 8) + wide(acc.odd)).sum()
+    // Plain loops here and below: an iterator adaptor or `array::map` is compiled without this function's features,
+    // and the vectors would go through memory.
+    let (mut even, mut odd) = (accs[0].even, accs[0].odd);
+    for acc in &accs[1..] {
+        even = _mm256_add_epi64(even, acc.even);
+        odd = _mm256_add_epi64(odd, acc.odd);
+    }
+    (wide(even) << 8) + wide(odd)
 }
 
 #[target_feature(enable = "avx2")]
@@ -64,9 +73,9 @@ fn inet(bytes: &[u8]) -> u64 {
     let mut accs = [Acc::zero(); 4];
     let (blocks, rest) = bytes.as_chunks::<128>();
     for block in blocks {
-        for (i, acc) in accs.iter_mut().enumerate() {
+        for i in 0..4 {
             // SAFETY: 32 bytes from `32 * i` on lie within the block.
-            acc.add(unsafe { _mm256_loadu_si256(block.as_ptr().add(32 * i).cast()) });
+            accs[i].add(unsafe { _mm256_loadu_si256(block.as_ptr().add(32 * i).cast()) });
         }
     }
     total(&accs) + (portable::PASSES.inet)(rest)
@@ -94,8 +103,8 @@ unsafe fn map<const SWAP: bool, const XOR: bool>(src: *const u8, dst: *mut u8, l
     // SAFETY: every access lies below `len`, by the loops' conditions.
     unsafe {
         while at + 128 <= len {
-            let v = [0, 32, 64, 96].map(|i| _mm256_loadu_si256(src.add(at + i).cast()));
-            for (i, v) in v.into_iter().enumerate() {
+            for i in 0..4 {
+                let v = _mm256_loadu_si256(src.add(at + 32 * i).cast());
                 _mm256_storeu_si256(dst.add(at + 32 * i).cast(), step(v));
             }
             at += 128;

@@ -2,6 +2,8 @@
 //! bytes of a vector cost one instruction each and nothing else. A lane gains at most 510 a step, which is
 //! why a pass takes at most 1 GiB at once.
 
+#![allow(clippy::needless_range_loop, reason = "plain loops keep vectors in registers; see `total`")]
+
 use super::{Fused, MAX_SUMS, Passes, Sums, fold, hand_fused_index};
 use core::arch::x86_64::*;
 
@@ -48,15 +50,26 @@ impl Acc {
     }
 }
 
+/// The sums of neighbouring 32-bit lanes, in 64 bits.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+fn widen(v: __m512i) -> __m512i {
+    let low = _mm512_and_si512(v, _mm512_set1_epi64(0xffff_ffff));
+    _mm512_add_epi64(low, _mm512_srli_epi64::<32>(v))
+}
+
 /// The plain sum of big-endian words: even bytes are the high ones.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 fn total(accs: &[Acc]) -> u64 {
-    let wide = |v: __m512i| {
-        let low = _mm512_and_si512(v, _mm512_set1_epi64(0xffff_ffff));
-        _mm512_reduce_add_epi64(_mm512_add_epi64(low, _mm512_srli_epi64::<32>(v))) as u64
-    };
-    accs.iter().map(|acc| (wide(acc.even) << 8) + wide(acc.odd)).sum()
+    // Plain loops here and below: an iterator adaptor or `array::map` is compiled without this function's features,
+    // and the vectors would go through memory.
+    let (mut even, mut odd) = (_mm512_setzero_si512(), _mm512_setzero_si512());
+    for acc in accs {
+        even = _mm512_add_epi64(even, widen(acc.even));
+        odd = _mm512_add_epi64(odd, widen(acc.odd));
+    }
+    ((_mm512_reduce_add_epi64(even) as u64) << 8) + _mm512_reduce_add_epi64(odd) as u64
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
@@ -64,14 +77,15 @@ fn inet(bytes: &[u8]) -> u64 {
     let mut accs = [Acc::zero(); 4];
     let (blocks, rest) = bytes.as_chunks::<256>();
     for block in blocks {
-        for (i, acc) in accs.iter_mut().enumerate() {
+        for i in 0..4 {
             // SAFETY: 64 bytes from `64 * i` on lie within the block.
-            acc.add(unsafe { _mm512_loadu_si512(block.as_ptr().add(64 * i).cast()) });
+            accs[i].add(unsafe { _mm512_loadu_si512(block.as_ptr().add(64 * i).cast()) });
         }
     }
-    for (i, chunk) in rest.chunks(64).enumerate() {
+    // Always the first accumulator: a computed index would keep all of them in memory, in the loop above too.
+    for chunk in rest.chunks(64) {
         // SAFETY: the mask has a bit for each byte of the chunk and no other.
-        accs[i].add(unsafe { _mm512_maskz_loadu_epi8(mask(chunk.len()), chunk.as_ptr().cast()) });
+        accs[0].add(unsafe { _mm512_maskz_loadu_epi8(mask(chunk.len()), chunk.as_ptr().cast()) });
     }
     total(&accs)
 }
@@ -104,8 +118,8 @@ unsafe fn map<const SWAP: bool, const XOR: bool>(src: *const u8, dst: *mut u8, l
     // SAFETY: every access lies below `len`, by the loops' conditions and the mask.
     unsafe {
         while at + 256 <= len {
-            let v = [0, 64, 128, 192].map(|i| _mm512_loadu_si512(src.add(at + i).cast()));
-            for (i, v) in v.into_iter().enumerate() {
+            for i in 0..4 {
+                let v = _mm512_loadu_si512(src.add(at + 64 * i).cast());
                 _mm512_storeu_si512(dst.add(at + 64 * i).cast(), step(v));
             }
             at += 256;
@@ -151,21 +165,19 @@ fn fused_loop<const SUM: bool, const SWAP: bool, const XOR: bool, const AFTER: b
             }
             at += 256;
         }
-        let mut i = 0;
         while at < len {
             let mask = mask((len - at).min(64));
             let v = _mm512_maskz_loadu_epi8(mask, src.add(at).cast());
             if SUM {
-                before[i].add(v);
+                before[0].add(v);
             }
             // Bytes beyond the end become the key: not to be summed.
             let v = _mm512_maskz_mov_epi8(mask, step(v));
             if AFTER {
-                after[i].add(v);
+                after[0].add(v);
             }
             _mm512_mask_storeu_epi8(dst.add(at).cast(), mask, v);
             at += 64;
-            i += 1;
         }
     }
     let mut sums = [0; MAX_SUMS];
