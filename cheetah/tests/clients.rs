@@ -3,7 +3,8 @@
 mod support;
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -15,8 +16,11 @@ struct Served {
 
 impl Served {
     fn start(arguments: &[&str]) -> Served {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_cheetah"))
-            .arg("serve")
+        Served::start_by(Command::new(env!("CARGO_BIN_EXE_cheetah")).arg("serve"), arguments)
+    }
+
+    fn start_by(command: &mut Command, arguments: &[&str]) -> Served {
+        let mut child = command
             .args(arguments)
             .args(["--listen", "127.0.0.1:0"])
             .stdout(Stdio::piped())
@@ -163,6 +167,28 @@ fn ab_loses_nothing() {
         assert!(line("Failed requests:").is_some_and(|line| line.ends_with(" 0")), "{report}");
         assert_eq!(line("Non-2xx responses:"), None, "{report}");
     }
+    assert_eq!(served.end(), Some(0));
+}
+
+#[test]
+fn out_of_descriptors_it_waits_for_some() {
+    let site = tempfile::tempdir().unwrap();
+    fs::write(site.path().join("small"), "x").unwrap();
+    let mut shell = Command::new("sh");
+    let limited = concat!("ulimit -n 30; exec ", env!("CARGO_BIN_EXE_cheetah"), " serve \"$@\"");
+    let served = Served::start_by(shell.args(["-c", limited, "sh"]), &[site.path().to_str().unwrap()]);
+    let addr = served.url.trim_start_matches("http://").trim_end_matches('/').to_owned();
+    let mut streams: Vec<TcpStream> = (0..100).map(|_| TcpStream::connect(&addr).unwrap()).collect();
+    let ask = |stream: &mut TcpStream| {
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        stream.write_all(b"GET /small HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+        assert_eq!(support::read_response(stream, false).body, b"x");
+    };
+    // Those that got in are served, and when they go the others get in.
+    streams[..3].iter_mut().for_each(ask);
+    streams.drain(..95);
+    streams.iter_mut().for_each(ask);
+    drop(streams);
     assert_eq!(served.end(), Some(0));
 }
 

@@ -42,6 +42,9 @@ const MAX_SPARE: usize = 1024;
 /// Time-outs are looked after this often. They are seconds long, so a sweep over all connections is cheap and enough.
 const SWEEP: Duration = Duration::from_millis(500);
 
+/// A lasting lack of descriptors is complained of this often.
+const STALL_REPORTS: Duration = Duration::from_secs(10);
+
 // Tokens of connections are their numbers, which never get that far; `u64::MAX` is the loop's own.
 const LISTENER: Token = Token(u64::MAX - 1);
 const ORDERS: Token = Token(u64::MAX - 2);
@@ -79,6 +82,8 @@ pub struct Worker {
     listener: Option<OwnedFd>,
     /// More connections wait, but there was no descriptor for them.
     accept_stalled: bool,
+    /// When that was last complained of.
+    stall_reported: Option<Instant>,
     orders: Orders,
     shared: Arc<Shared>,
     service: Service,
@@ -135,6 +140,7 @@ impl Worker {
             events,
             listener: Some(listener),
             accept_stalled: false,
+            stall_reported: None,
             orders,
             shared,
             service,
@@ -216,17 +222,21 @@ impl Worker {
                 Err(Errno::AGAIN) => return,
                 // The peer gave up while it waited, or a signal came.
                 Err(Errno::CONNABORTED | Errno::INTR | Errno::PROTO | Errno::PERM) => {}
-                Err(error @ (Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)) => {
-                    tracing::warn!(connections = self.connections.len(), "accepting pauses: {error}");
-                    self.accept_stalled = true;
-                    return;
-                }
+                // Most likely there is no descriptor left: go on when a connection closes, and look now and then.
                 Err(error) => {
-                    tracing::error!("accept: {error}");
-                    self.accept_stalled = true;
+                    self.stall(&error);
                     return;
                 }
             }
+        }
+    }
+
+    fn stall(&mut self, error: &Errno) {
+        self.accept_stalled = true;
+        let now = self.events.now();
+        if self.stall_reported.is_none_or(|reported| now >= reported + STALL_REPORTS) {
+            self.stall_reported = Some(now);
+            tracing::warn!(connections = self.connections.len(), "accepting pauses: {error}");
         }
     }
 
