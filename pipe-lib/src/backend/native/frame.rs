@@ -13,10 +13,11 @@
 //! red zone, no callee-saved register.
 
 use crate::backend::MAX_CALL_BYTES;
-use crate::ir::{Pipe, Tail, Ty, Value};
+use crate::ir::{Pipe, StateId, Tail, Ty, Value};
 use iced_x86::{Code, Register};
 
 use super::asm::{self, Image};
+use super::carried::Carried;
 use super::crc::CrcLanes;
 use super::isa::{Features, Isa};
 use super::lanes::Lane;
@@ -94,6 +95,10 @@ struct StageCode<'a> {
     accumulators: Vec<Option<Accumulator>>,
     /// Of the states that are CRCs: the state, the value whose bytes count, the registers.
     crcs: Vec<(usize, Value, CrcLanes)>,
+    /// Of the states that are carried from word to word: the state, the register.
+    carried: Vec<(usize, Carried)>,
+    /// Values of the body that are there before the loop: positional patterns.
+    given: Vec<Option<Val>>,
     /// Of the states that are sums: the state, the state of the sums of sums, the value, the registers.
     sums: Vec<(usize, usize, Value, Sums)>,
 }
@@ -136,6 +141,8 @@ impl<'a> Frame<'a> {
                 accumulators: Vec::new(),
                 crcs: Vec::new(),
                 sums: Vec::new(),
+                carried: Vec::new(),
+                given: Vec::new(),
             });
             first_state += pipe.states.len();
         }
@@ -272,8 +279,22 @@ impl<'a> Frame<'a> {
                         stage.states.push(StateVal::None);
                         stage.accumulators.push(None);
                     }
-                    Keeping::Delay(_) => return Err("the value of the word before".into()),
+                    Keeping::Delay(_) | Keeping::Scan(..) => {
+                        let fits = state.ty.is_integer() && state.ty.bytes() <= pipe.word_bytes();
+                        if !fits {
+                            return Err(format!("a state of type {} carried from word to word", state.ty));
+                        }
+                        stage.carried.push((index, Carried::new(&mut self.b, word, state.ty, slot)));
+                        stage.states.push(StateVal::None);
+                        stage.accumulators.push(None);
+                    }
                 }
+            }
+            for (value, inst) in pipe.body.iter() {
+                let index = value.0 as usize;
+                let period = stage.study.periods[index].filter(|_| stage.study.needed[index]);
+                let pattern = period.map(|period| pattern(&mut self.b, &stage.study, value, inst.ty, period));
+                stage.given.push(pattern);
             }
         }
         Ok(())
@@ -323,7 +344,9 @@ impl<'a> Frame<'a> {
                 Tail::Zero | Tail::Partial => Round::Up(word),
                 Tail::Pass | Tail::Reject => Round::Down(word),
             };
-            let reduces = self.stages[index].accumulators.iter().any(Option::is_some);
+            let stage = &self.stages[index];
+            let scans = stage.study.keeping.iter().any(|keeping| matches!(keeping, Keeping::Scan(..)));
+            let reduces = scans || stage.accumulators.iter().any(Option::is_some);
             let active = reduces.then(|| self.counting(round, Lane::of_bytes(word)));
             let zero_beyond = clean && pipe.tail != Tail::Pass;
             let before = chunk;
@@ -357,8 +380,41 @@ impl<'a> Frame<'a> {
             Part::Rest { masking, .. } => masking,
         };
         let stage = &mut self.stages[index];
-        let mut body = Body::new(&mut self.b, &stage.study, chunk, disp, &stage.states);
-        body.run()?;
+        let given = stage.given.clone();
+        let mut body = Body::new(&mut self.b, &stage.study, chunk, disp, &stage.states, given);
+        body.run(false)?;
+        for (state, carried) in &stage.carried {
+            let id = StateId(*state as u32);
+            match stage.study.keeping[*state] {
+                Keeping::Delay(value) => {
+                    let values = body.int(value)?[0];
+                    let before = carried.before(body.b, values);
+                    body.give_state(id, before);
+                    match part {
+                        Part::Whole { .. } => carried.advance(body.b, values),
+                        Part::Rest { round, .. } => {
+                            round_rest(body.b, round);
+                            carried.advance_rest(body.b, values);
+                        }
+                    }
+                }
+                Keeping::Scan(fold, value) => {
+                    let mut words = body.int(value)?[0];
+                    if let Some(masking) = masking {
+                        let zero = body.b.splat(Lane::B, 0);
+                        let lane = body.word();
+                        words = body.b.select(lane, masking.active, words, zero);
+                    }
+                    let old = carried.copy(body.b);
+                    let running = carried.scan(body.b, fold, words);
+                    let before = old.before(body.b, running);
+                    body.give_state(id, before);
+                    body.give(stage.study.pipe.next[*state], running);
+                }
+                _ => {}
+            }
+        }
+        body.run(true)?;
         for (state, accumulator) in stage.accumulators.iter_mut().enumerate() {
             let (Some(accumulator), Keeping::Reduction(_, addends)) =
                 (accumulator, &stage.study.keeping[state])
@@ -511,6 +567,10 @@ impl<'a> Frame<'a> {
                 self.b.forget();
                 accumulator.finish(&mut self.b, 8 * (stage.first_state + index) as i32);
             }
+            for (index, carried) in &stage.carried {
+                self.b.forget();
+                carried.finish(&mut self.b, 8 * (stage.first_state + index) as i32);
+            }
             for (first, second, _, sums) in &stage.sums {
                 self.b.forget();
                 let at = |index: &usize| 8 * (stage.first_state + index) as i32;
@@ -523,6 +583,38 @@ impl<'a> Frame<'a> {
         }
         Ok(())
     }
+}
+
+/// Registers with what a positional value is for each word of a vector, from the place in its period at which the stretch
+/// begins.
+fn pattern(b: &mut Builder, study: &Study<'_>, value: Value, ty: Ty, period: usize) -> Val {
+    let word = study.pipe.word_bytes();
+    let lane = Lane::of_bytes(ty.bytes().max(word));
+    let vector = b.vector_bytes();
+    let numbers = study.pattern(value, (vector + period) / word);
+    let bytes =
+        numbers.iter().flat_map(|number| number.to_le_bytes().into_iter().take(lane.bytes())).collect();
+    let entry = b.table(bytes);
+    let (rax, r9) = (Register::RAX, Register::R9);
+    b.raw(asm::rr(Code::Mov_r64_rm64, rax, POS));
+    b.raw(asm::ri(Code::And_rm32_imm8, Register::EAX, period as i32 - 1));
+    let scale = lane.bytes().trailing_zeros() as i32 - word.trailing_zeros() as i32;
+    if scale > 0 {
+        b.raw(asm::ri(Code::Shl_rm32_imm8, Register::EAX, scale));
+    }
+    b.push(Code::Lea_r64_m, &[Opd::Gpr(r9), Opd::Mem(Mem::Pool { entry, disp: 0 })], None, None, None, false);
+    let code = match b.isa {
+        Isa::Avx512 => Code::EVEX_Vmovdqu64_zmm_k1z_zmmm512,
+        Isa::Avx2 => Code::VEX_Vmovdqu_ymm_ymmm256,
+    };
+    let full = b.full();
+    let parts = (0..lane.bytes() / word).map(|part| {
+        let from = Mem::Base { base: r9, index: rax, scale: 1, disp: (part * vector) as i32 };
+        let pinned = b.pinned_vector();
+        b.push(code, &[Opd::Reg(pinned, full), Opd::Mem(from)], Some(pinned), None, None, false);
+        pinned
+    });
+    Val::Int(parts.collect())
 }
 
 /// rax: how many bytes of the rest count.

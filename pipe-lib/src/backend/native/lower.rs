@@ -4,7 +4,7 @@
 //! than the word, `t / w` of them where it is, in the order of the words. A value narrower than its lane is kept zero
 //! extended. A `bool` is one condition on `w`-byte lanes.
 
-use crate::ir::{BinaryOp, CompareOp, ConvertOp, Endian, ModOp, Op, Ty, UnaryOp, Value};
+use crate::ir::{BinaryOp, CompareOp, ConvertOp, Endian, ModOp, Op, StateId, Ty, UnaryOp, Value};
 use iced_x86::{Code, Register};
 
 use super::frame::POS;
@@ -50,24 +50,39 @@ impl<'a, 'b> Body<'a, 'b> {
         chunk: VReg,
         offset: i32,
         states: &'a [StateVal],
+        values: Vec<Option<Val>>,
     ) -> Body<'a, 'b> {
-        let values = vec![None; study.pipe.body.insts.len()];
         let word = Lane::of_bytes(study.pipe.word_bytes());
         Body { b, study, chunk, offset, states, values, word }
     }
 
-    /// Computes every value that is needed.
-    pub(super) fn run(&mut self) -> Result<(), String> {
+    /// Computes every value that is needed: those that depend on no state that changes, or the others.
+    pub(super) fn run(&mut self, late: bool) -> Result<(), String> {
         for index in 0..self.values.len() {
-            if self.study.needed[index]
-                && self.study.constants[index].is_none()
-                && self.values[index].is_none()
-            {
+            let wanted = self.study.late[index] == late
+                && self.study.needed[index]
+                && self.study.constants[index].is_none();
+            if wanted && self.values[index].is_none() {
                 let value = self.value(Value(index as u32))?;
                 self.values[index] = value;
             }
         }
         Ok(())
+    }
+
+    /// Sets a value that is computed elsewhere.
+    pub(super) fn give(&mut self, value: Value, vector: VReg) {
+        self.values[value.0 as usize] = Some(Val::Int(vec![vector]));
+    }
+
+    /// Sets what a state was before each word, wherever the body reads it.
+    pub(super) fn give_state(&mut self, state: StateId, vector: VReg) {
+        let study = self.study;
+        for (value, inst) in study.pipe.body.iter() {
+            if inst.op == Op::State(state) {
+                self.give(value, vector);
+            }
+        }
     }
 
     /// The lane in which values of a type stand.

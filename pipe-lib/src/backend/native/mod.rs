@@ -16,6 +16,7 @@
 //! What it cannot do it refuses with [`super::Unsupported`]: serial states and divisions stay with Cranelift.
 
 mod asm;
+mod carried;
 mod crc;
 mod frame;
 mod gf2;

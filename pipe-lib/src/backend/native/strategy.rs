@@ -4,7 +4,7 @@
 //! cannot where it cannot.
 
 use super::gf2::{self, Crc};
-use crate::ir::{BinaryOp, ConvertOp, ModOp, Op, Pipe, StateId, Ty, Value, eval};
+use crate::ir::{BinaryOp, ConvertOp, ModOp, Op, Pipe, StateId, Ty, UnaryOp, Value, eval};
 
 /// An associative and commutative operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +46,8 @@ pub(super) enum Keeping {
     SumOfSums,
     /// The value that the previous word computed.
     Delay(Value),
+    /// A running reduction, of which the body reads every step: the contribution of a word, which depends on no state.
+    Scan(Fold, Value),
 }
 
 /// What is known of a pipe before its code is made.
@@ -57,13 +59,21 @@ pub(super) struct Study<'a> {
     pub(super) constants: Vec<Option<u64>>,
     /// For each value of the body: whether the vector code needs it.
     pub(super) needed: Vec<bool>,
+    /// For each value of the body: whether it depends on a state that changes.
+    pub(super) late: Vec<bool>,
+    /// For each value of the body: the bytes after which it repeats itself, if it depends on nothing but the offset in the
+    /// stream; a power of two, no more than [`LONGEST_PERIOD`].
+    pub(super) periods: Vec<Option<usize>>,
 }
+
+/// Positional values with a longer period are computed from the offset.
+const LONGEST_PERIOD: usize = 32;
 
 impl<'a> Study<'a> {
     /// Studies a pipe whose parameters are bound. The error is a phrase: what stands in the way.
     pub(super) fn of(pipe: &'a Pipe) -> Result<Study<'a>, String> {
         let body = &pipe.body;
-        let constants = constants(pipe);
+        let constants = constants(pipe, None);
         if pipe.states.len() > 64 {
             return Err("more than 64 states in one stage".into());
         }
@@ -119,16 +129,112 @@ impl<'a> Study<'a> {
                 .flat_map(|addend| [Some(addend.value), addend.only_if.map(|(cond, _)| cond)])
                 .flatten()
                 .collect(),
-            Keeping::Crc(_, value) | Keeping::Delay(value) | Keeping::Sum { word: value, .. } => vec![*value],
+            Keeping::Crc(_, value)
+            | Keeping::Delay(value)
+            | Keeping::Scan(_, value)
+            | Keeping::Sum { word: value, .. } => vec![*value],
         });
-        let needed = reachable(pipe, roots.chain(pipe.out));
-        Ok(Study { pipe, keeping, constants, needed })
+        let periods = periods(pipe, &constants);
+        let given: Vec<Value> = pipe
+            .next
+            .iter()
+            .zip(&keeping)
+            .filter(|(_, k)| matches!(k, Keeping::Scan(..)))
+            .map(|(next, _)| *next)
+            .collect();
+        let mut needed = vec![false; body.insts.len()];
+        roots.chain(pipe.out).for_each(|root| needed[root.0 as usize] = true);
+        for (index, inst) in body.insts.iter().enumerate().rev() {
+            // What is loaded ready-made needs no operands.
+            if needed[index] && periods[index].is_none() && !given.contains(&Value(index as u32)) {
+                inst.op.operands().for_each(|operand| needed[operand.0 as usize] = true);
+            }
+        }
+        let late = depends.iter().map(|set| *set != 0).collect();
+        Ok(Study { pipe, keeping, constants, needed, late, periods })
+    }
+
+    /// The value for each of `count` words from the start of a period.
+    pub(super) fn pattern(&self, value: Value, count: usize) -> Vec<u64> {
+        let word = self.pipe.word_bytes();
+        let period = self.periods[value.0 as usize].unwrap_or(word);
+        let once: Vec<u64> = (0..period / word)
+            .map(|index| constants(self.pipe, Some((index * word) as u64))[value.0 as usize].unwrap_or(0))
+            .collect();
+        once.iter().copied().cycle().take(count).collect()
     }
 
     /// Whether the code needs the offset in the stream.
     pub(super) fn reads_pos(&self) -> bool {
-        self.pipe.body.iter().any(|(value, inst)| inst.op == Op::Pos && self.needed[value.0 as usize])
+        let needed = |value: Value| self.needed[value.0 as usize] && self.periods[value.0 as usize].is_none();
+        self.pipe.body.iter().any(|(value, inst)| inst.op == Op::Pos && needed(value))
     }
+}
+
+/// The values that depend on the low bits of the offset alone.
+fn periods(pipe: &Pipe, constants: &[Option<u64>]) -> Vec<Option<usize>> {
+    /// What is known of a value that depends on the offset only.
+    #[derive(Clone, Copy)]
+    struct Low {
+        /// Bit `i` depends on no bit of the offset above `i`.
+        carries_up: bool,
+        /// Number of low bits of the offset that decide the value.
+        bits: u32,
+    }
+    let body = &pipe.body;
+    let mut known: Vec<Option<Low>> = Vec::with_capacity(body.insts.len());
+    for (value, inst) in body.iter() {
+        if constants[value.0 as usize].is_some() {
+            known.push(Some(Low { carries_up: true, bits: 0 }));
+            continue;
+        }
+        let operands: Option<Vec<Low>> =
+            inst.op.operands().map(|operand| known[operand.0 as usize]).collect();
+        let low = match (inst.op, operands) {
+            (Op::In | Op::State(_) | Op::Param(_), _) | (_, None) => None,
+            (Op::Pos, _) => Some(Low { carries_up: true, bits: 64 }),
+            (op, Some(operands)) => {
+                let bits = operands.iter().map(|low| low.bits).max().unwrap_or(0);
+                let all_up = operands.iter().all(|low| low.carries_up);
+                let carries_up = all_up
+                    && match op {
+                        Op::Binary(BinaryOp::Shl, _, count) => constants[count.0 as usize].is_some(),
+                        Op::Unary(UnaryOp::Not | UnaryOp::Neg, _)
+                        | Op::Convert(ConvertOp::Zext | ConvertOp::Trunc, _) => true,
+                        Op::Binary(op, ..) => matches!(
+                            op,
+                            BinaryOp::Add
+                                | BinaryOp::Sub
+                                | BinaryOp::Mul
+                                | BinaryOp::And
+                                | BinaryOp::Or
+                                | BinaryOp::Xor
+                        ),
+                        _ => false,
+                    };
+                // Nothing above the top bit that is kept matters.
+                let kept = match op {
+                    Op::Binary(BinaryOp::And, a, b) => [a, b]
+                        .iter()
+                        .filter_map(|operand| constants[operand.0 as usize])
+                        .map(|mask| 64 - mask.leading_zeros())
+                        .min()
+                        .unwrap_or(64),
+                    _ => inst.ty.bits(),
+                };
+                Some(Low { carries_up, bits: if carries_up { bits.min(kept) } else { bits } })
+            }
+        };
+        known.push(low);
+    }
+    let of = |(index, low): (usize, &Option<Low>)| {
+        let low = (*low)?;
+        let usable = constants[index].is_none()
+            && body.insts[index].ty.is_integer()
+            && low.bits <= LONGEST_PERIOD.trailing_zeros();
+        usable.then(|| (1usize << low.bits).max(pipe.word_bytes()))
+    };
+    known.iter().enumerate().map(of).collect()
 }
 
 /// Marks what `roots` need.
@@ -143,15 +249,16 @@ fn reachable(pipe: &Pipe, roots: impl Iterator<Item = Value>) -> Vec<bool> {
     marked
 }
 
-/// The values that are constants, computed.
-fn constants(pipe: &Pipe) -> Vec<Option<u64>> {
+/// The values that are constants, computed; with an offset in the stream, also those that depend on nothing else.
+fn constants(pipe: &Pipe, pos: Option<u64>) -> Vec<Option<u64>> {
     let body = &pipe.body;
     let mut known: Vec<Option<u64>> = Vec::with_capacity(body.insts.len());
     for inst in &body.insts {
         let get = |value: Value| known[value.0 as usize];
         let folded = match inst.op {
             Op::Const(number) => Some(number),
-            Op::In | Op::State(_) | Op::Param(_) | Op::Pos => None,
+            Op::In | Op::State(_) | Op::Param(_) => None,
+            Op::Pos => pos,
             Op::Unary(op, a) => get(a).map(|a| eval::unary(op, inst.ty, a)),
             Op::Binary(op, a, b) => get(a).zip(get(b)).map(|(a, b)| eval::binary(op, inst.ty, a, b)),
             Op::Compare(op, a, b) => get(a).zip(get(b)).map(|(x, y)| eval::compare(op, body.ty(a), x, y)),
@@ -202,6 +309,14 @@ impl View<'_> {
         }
         if self.depends[next.0 as usize] == 0 {
             return Some(Keeping::Delay(next));
+        }
+        if let Op::Binary(op, ..) = inst.op
+            && let Some((fold, on, off, false)) = self.step(inst.op, inst.ty)
+            && self.pipe.body.inst(on).op == Op::State(state)
+            && matches!(op, BinaryOp::Add | BinaryOp::Xor | BinaryOp::Or | BinaryOp::Max)
+            && inst.ty == self.pipe.input.ty
+        {
+            return Some(Keeping::Scan(fold, off));
         }
         // Plain instructions that amount to a CRC of the words; nothing else may look at the state.
         if self.stays_private(state)

@@ -785,3 +785,100 @@ fn long_sums_do_not_overflow() {
         }
     }
 }
+
+fn take(pipe: &Pipe, random: &mut Random) {
+    for features in feature_sets() {
+        let code = compile_all(&[pipe], features).unwrap_or_else(|what| panic!("{what}\n{pipe:#?}"));
+        for len in (0..70).chain([127, 128, 129, 255, 256, 257, 300, 511, 512, 700, 1460]) {
+            let bytes = random.bytes(len);
+            let states: Vec<u64> =
+                pipe.states.iter().map(|state| random.number() & state.ty.mask()).collect();
+            let start = (random.below(1000) * pipe.word_bytes()) as u64;
+            check(&code, &[pipe], &states, start, &bytes, random);
+        }
+    }
+}
+
+#[test]
+fn the_value_of_the_word_before() {
+    let mut random = Random::new(11);
+    for word in Ty::INTEGERS {
+        for ty in Ty::INTEGERS.into_iter().filter(|ty| ty.bits() <= word.bits()) {
+            for _ in 0..4 {
+                let tail = random.pick(&[Tail::Zero, Tail::Partial, Tail::Pass]);
+                let mut pipe =
+                    pipe(gauge(&mut random, word), gauge(&mut random, word), tail, vec![state(ty)]);
+                let mut body = Block::default();
+                let input = body.push(Op::In, word);
+                let old = body.push(Op::State(StateId(0)), ty);
+                let cut = to_ty(&mut body, &mut random, input, ty);
+                let next =
+                    if random.below(2) == 0 { body.push(Op::Unary(UnaryOp::Not, cut), ty) } else { cut };
+                let y = body.push(Op::Binary(BinaryOp::Sub, cut, old), ty);
+                let out = to_ty(&mut body, &mut random, y, word);
+                pipe.out = Some(out);
+                pipe.next = vec![next];
+                pipe.body = body;
+                take(&pipe, &mut random);
+            }
+        }
+    }
+}
+
+#[test]
+fn running_reductions() {
+    let mut random = Random::new(12);
+    for word in Ty::INTEGERS {
+        for op in [BinaryOp::Add, BinaryOp::Xor, BinaryOp::Or, BinaryOp::Max] {
+            for form in 0..3 {
+                let tail = random.pick(&[Tail::Zero, Tail::Partial, Tail::Pass]);
+                let mut pipe =
+                    pipe(gauge(&mut random, word), gauge(&mut random, word), tail, vec![state(word)]);
+                let mut body = Block::default();
+                let input = body.push(Op::In, word);
+                let old = body.push(Op::State(StateId(0)), word);
+                let next = body.push(Op::Binary(op, old, input), word);
+                let out = match form {
+                    0 => next,
+                    // What it was before the word, and both.
+                    1 => old,
+                    _ => body.push(Op::Binary(BinaryOp::Sub, next, old), word),
+                };
+                pipe.out = Some(out);
+                pipe.next = vec![next];
+                pipe.body = body;
+                take(&pipe, &mut random);
+            }
+        }
+    }
+}
+
+#[test]
+fn positional_patterns_start_anywhere() {
+    let mut random = Random::new(13);
+    for word in Ty::INTEGERS {
+        for ty in Ty::INTEGERS {
+            for period in [1u64, 2, 4, 16, 32, 64, 128] {
+                let mut pipe =
+                    pipe(gauge(&mut random, word), gauge(&mut random, word), Tail::Partial, Vec::new());
+                let mut body = Block::default();
+                let input = body.push(Op::In, word);
+                let pos = body.push(Op::Pos, Ty::U64);
+                let one = body.push(Op::Const(random.next()), Ty::U64);
+                let moved = body.push(Op::Binary(BinaryOp::Add, pos, one), Ty::U64);
+                let mask = body.push(Op::Const(period - 1), Ty::U64);
+                let place = body.push(Op::Binary(BinaryOp::And, moved, mask), Ty::U64);
+                let eight = body.push(Op::Const(8), Ty::U64);
+                let bits = body.push(Op::Binary(BinaryOp::Mul, place, eight), Ty::U64);
+                let key = body.push(Op::Const(random.next()), Ty::U64);
+                let turned = body.push(Op::Binary(BinaryOp::Rotr, key, bits), Ty::U64);
+                let cut = to_ty(&mut body, &mut random, turned, ty);
+                let cut = to_ty(&mut body, &mut random, cut, word);
+                let out = body.push(Op::Binary(BinaryOp::Xor, input, cut), word);
+                pipe.out = Some(out);
+                pipe.body = body;
+                take(&pipe, &mut random);
+            }
+        }
+    }
+}
