@@ -15,6 +15,39 @@ pub(crate) fn combine(acc: &Accumulator, state: u64, partial: &[u8]) -> u64 {
     }
 }
 
+/// The sum and the sum of sums after `chunks` chunks of `words` words each, from the registers `a`, `b` and `w` of a
+/// [`Carry::Sums`](super::vector::Carry::Sums).
+///
+/// With `a0`, `b0` before and `N = chunks * words`: every word adds the sum so far, so `a0` counts `N` times; a chunk adds
+/// what all chunks before it summed to once for each of its words (`words * b`); within a chunk, `w` has the weights.
+pub(crate) fn sums(
+    op: Reduce,
+    ty: Ty,
+    [a0, b0]: [u64; 2],
+    partial: &[u8],
+    chunks: u64,
+    words: u64,
+) -> [u64; 2] {
+    let third = partial.len() / 3;
+    let sum = |part: usize| -> u128 {
+        let (lanes, _) = partial[part * third..(part + 1) * third].as_chunks::<8>();
+        lanes.iter().map(|lane| u128::from(u64::from_le_bytes(*lane))).sum()
+    };
+    let (a, b, w) = (sum(0), sum(1), sum(2));
+    let before = match op {
+        // Only residues matter; reducing first keeps the product small.
+        Reduce::Addmod(m) => u128::from(a0 % m),
+        _ => u128::from(a0),
+    };
+    let n = u128::from(chunks * words);
+    let total_a = u128::from(a0) + a;
+    let total_b = u128::from(b0) + n * before + u128::from(words) * b + w;
+    match op {
+        Reduce::Addmod(m) => [(total_a % u128::from(m)) as u64, (total_b % u128::from(m)) as u64],
+        _ => [total_a as u64 & ty.mask(), total_b as u64 & ty.mask()],
+    }
+}
+
 /// Takes a sum of all operands into the state.
 pub(crate) fn add_total(acc: &Accumulator, state: u64, total: u128) -> u64 {
     match acc.op {

@@ -1,7 +1,7 @@
 //! The plan as text, for people who have not read the code (`pipec inspect --emit plan`).
 
 use super::schedule::{self, Kind};
-use super::vector::{Accumulate, Reg, VectorBody, VectorOp};
+use super::vector::{Accumulate, Carry, Reg, VectorBody, VectorOp};
 use super::{Pass, Plan};
 use crate::analyse::{Reduce, analyse};
 use crate::compose::{Composition, Stage};
@@ -142,6 +142,28 @@ fn write_wide(body: &VectorBody, stages: &[&Stage], f: &mut String) -> fmt::Resu
         };
         writeln!(f, "               {} += {} ({how})", name(acc.state), operands.join(", "))?;
     }
+    for carry in &body.carries {
+        match carry {
+            Carry::Previous { state, of, .. } => {
+                writeln!(
+                    f,
+                    "               {} = last lane of v{}, for the next register",
+                    name(*state),
+                    of.0
+                )?;
+            }
+            Carry::Running { state, op, .. } => {
+                writeln!(f, "               {} ({op}) passes from register to register", name(*state))?;
+            }
+            Carry::Sums { sum, sum_of_sums, of, .. } => writeln!(
+                f,
+                "               {} and {}: sum of v{} and of its values so far, by weights of position",
+                name(*sum),
+                name(*sum_of_sums),
+                of.0
+            )?,
+        }
+    }
     match body.out {
         Some(Reg(reg)) => writeln!(f, "               store v{reg}")?,
         None => writeln!(f, "               store the register as read (nothing, when reading only)")?,
@@ -187,6 +209,8 @@ fn operation(op: VectorOp, states: &[String]) -> String {
             r(from)
         ),
         VectorOp::Narrow(a, b) => format!("trunc {}, {}", r(a), r(b)),
+        VectorOp::Previous { of, .. } => format!("{}, one word later", r(of)),
+        VectorOp::Running { of, .. } => format!("running result over {}", r(of)),
     }
 }
 

@@ -17,7 +17,7 @@ use std::fmt;
 /// How a pass runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
-    /// Several words at once: no state looks at the words before.
+    /// Several words at once: every state has a form in lanes.
     Wide,
     /// Block code for one CRC.
     Remainder,
@@ -40,7 +40,7 @@ pub fn kind(pipe: &Pipe) -> Kind {
     let facts = analyse(pipe);
     if crc::plain_crc_of(pipe, &facts).is_some() {
         Kind::Remainder
-    } else if facts.parallel() && super::vector::lower(&[pipe]).is_ok() {
+    } else if super::vector::lower(&[pipe]).is_ok() {
         Kind::Wide
     } else {
         Kind::Serial

@@ -9,7 +9,7 @@
 //! an `Err` with the reason; the scalar block then does the pass.
 
 use crate::analyse::rewrite::{Rewriter, live};
-use crate::analyse::{Class, Reduce, analyse};
+use crate::analyse::{Class, Linear, PipeFacts, Reduce, analyse};
 use crate::ir::{
     BinaryOp, Block, CompareOp, ConvertOp, Endian, Op, Pipe, StateId, Table, Ty, UnaryOp, Value,
 };
@@ -49,6 +49,20 @@ pub enum VectorOp {
     },
     /// The low halves of all lanes of two registers, in stream order.
     Narrow(Reg, Reg),
+    /// The lanes of `of` one word later: the first lane is the last one of the chunk before, or the state.
+    Previous {
+        /// What the state becomes at each word.
+        of: Reg,
+        /// Index of the [`VectorBody::carries`] entry.
+        carry: u32,
+    },
+    /// For each lane, the state combined with all operands up to that lane.
+    Running {
+        /// What each word contributes.
+        of: Reg,
+        /// Index of the [`VectorBody::carries`] entry, a [`Carry::Running`].
+        carry: u32,
+    },
 }
 
 impl VectorOp {
@@ -58,7 +72,10 @@ impl VectorOp {
             VectorOp::Chunk | VectorOp::Splat(_) | VectorOp::Held(_) | VectorOp::Phase(_) => {
                 (None, None, None)
             }
-            VectorOp::Unary(_, a) | VectorOp::Extend { from: a, .. } => (Some(a), None, None),
+            VectorOp::Unary(_, a)
+            | VectorOp::Extend { from: a, .. }
+            | VectorOp::Previous { of: a, .. }
+            | VectorOp::Running { of: a, .. } => (Some(a), None, None),
             VectorOp::Binary(_, a, b) | VectorOp::Compare(_, a, b) | VectorOp::Narrow(a, b) => {
                 (Some(a), Some(b), None)
             }
@@ -143,6 +160,71 @@ impl Accumulator {
     }
 }
 
+/// What passes from chunk to chunk, in their order: a register that one chunk leaves to the next.
+///
+/// Before the first chunk it holds the state, as said below; after the last one the state is read from it. A loop that has
+/// any of these takes the chunks one after the other, though several may be in flight.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Carry {
+    /// The last lane is the state: what `of` was for the chunk before.
+    Previous {
+        /// Flat index of the state.
+        state: u32,
+        /// Bytes of a lane.
+        lane: u8,
+        /// What the state becomes at each word.
+        of: Reg,
+    },
+    /// Every lane is the state: all operands so far, combined.
+    Running {
+        /// Flat index of the state.
+        state: u32,
+        /// The state's type.
+        ty: Ty,
+        /// By what operands are combined.
+        op: Reduce,
+        /// Bytes of a lane.
+        lane: u8,
+    },
+    /// A sum and the sum of its values at every word: three registers of 64-bit lanes that start at zero. For each chunk
+    /// `b += a`, then `a += x` and `w += weight * x`, where the weight of the lane at `i` is the number of words of the
+    /// chunk that come after it (itself included, if `includes_word`). See [`super::combine::sums`].
+    Sums {
+        /// Flat index of the sum.
+        sum: u32,
+        /// Flat index of the sum of sums.
+        sum_of_sums: u32,
+        /// The type of both.
+        ty: Ty,
+        /// [`Reduce::Add`] or [`Reduce::Addmod`].
+        op: Reduce,
+        /// Bytes of an operand's lane.
+        lane: u8,
+        /// Whether a word's own contribution is in the sum that is summed.
+        includes_word: bool,
+        /// What each word contributes to the sum.
+        of: Reg,
+    },
+}
+
+impl Carry {
+    /// Registers that pass from chunk to chunk.
+    pub const fn registers(&self) -> usize {
+        match self {
+            Carry::Previous { .. } | Carry::Running { .. } => 1,
+            Carry::Sums { .. } => 3,
+        }
+    }
+
+    /// The value outside the dependency of chunk on chunk that the carry reads, if it reads one by itself.
+    const fn of(&mut self) -> Option<&mut Reg> {
+        match self {
+            Carry::Previous { of, .. } | Carry::Sums { of, .. } => Some(of),
+            Carry::Running { .. } => None,
+        }
+    }
+}
+
 /// Lane values that repeat along the stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Phase {
@@ -161,6 +243,8 @@ pub struct VectorBody {
     pub out: Option<Reg>,
     /// The reductions.
     pub accumulators: Vec<Accumulator>,
+    /// States that pass from chunk to chunk.
+    pub carries: Vec<Carry>,
 }
 
 impl VectorBody {
@@ -255,6 +339,8 @@ impl Lowering {
             if pipe.output.endian == Endian::Big { rewriter.unary(UnaryOp::Bswap, out) } else { out }
         });
         let mut terms = Vec::new();
+        let mut sums: Vec<Sums> = Vec::new();
+        let mut ordered: Vec<Ordered> = Vec::new();
         for (state, known) in facts.states.iter().enumerate() {
             match &known.class {
                 Class::Held => {}
@@ -268,19 +354,66 @@ impl Lowering {
                         pipe.input.ty,
                     ));
                 }
+                Class::Delay { .. } => {
+                    ordered.push(Ordered { state, next: rename(facts.next[state]), scan: None })
+                }
+                Class::Scan { op, operand } => match summed(&facts, state) {
+                    Some((sum_of_sums, includes_word)) => {
+                        let term = rename(*operand);
+                        let narrow = narrowed(&mut rewriter, term, pipe.input.ty, NARROW_DEPTH);
+                        sums.push(Sums {
+                            state,
+                            sum_of_sums,
+                            op: *op,
+                            includes_word,
+                            term: narrow.unwrap_or(term),
+                        });
+                    }
+                    None => ordered.push(Ordered {
+                        state,
+                        next: rename(facts.next[state]),
+                        scan: Some((*op, rename(*operand))),
+                    }),
+                },
+                Class::Linear(Linear::SumOfSums { of, .. })
+                    if summed(&facts, of.0 as usize).is_some_and(|(b, _)| b == state) => {}
                 class => return Err(format!("state `{}` is {class}", pipe.states[state].name)),
             }
         }
         let (block, tables) = rewriter.finish();
         let mut roots: Vec<Value> = out.into_iter().collect();
         roots.extend(terms.iter().map(|term| term.operand));
+        roots.extend(sums.iter().map(|sums| sums.term));
+        roots.extend(
+            ordered.iter().flat_map(|state| [state.next].into_iter().chain(state.scan.map(|(_, x)| x))),
+        );
         let (block, roots) = live(&block, &roots);
         let mut roots = roots.into_iter();
-        let out = out.and_then(|_| roots.next());
+        let mut next = || roots.next().ok_or("a value went missing");
+        let out = match out {
+            Some(_) => Some(next()?),
+            None => None,
+        };
+        for term in &mut terms {
+            term.operand = next()?;
+        }
+        for sums in &mut sums {
+            sums.term = next()?;
+        }
+        for state in &mut ordered {
+            state.next = next()?;
+            if let Some((_, operand)) = &mut state.scan {
+                *operand = next()?;
+            }
+        }
 
         let mut stage = Stage::new(self, &block, &tables, pipe, base, chunk);
-        for (term, operand) in terms.iter().zip(roots) {
-            stage.accumulate(term, operand)?;
+        stage.order(&ordered)?;
+        for term in &terms {
+            stage.accumulate(term, term.operand)?;
+        }
+        for sums in &sums {
+            stage.sum(sums)?;
         }
         match out {
             None => Ok(chunk),
@@ -297,6 +430,11 @@ impl Lowering {
         let mut needed = vec![false; body.insts.len()];
         let roots = body.out.into_iter().chain(body.accumulators.iter().flat_map(|acc| acc.operands.clone()));
         roots.for_each(|root| needed[root.0 as usize] = true);
+        body.carries.iter_mut().filter_map(Carry::of).for_each(|of| needed[of.0 as usize] = true);
+        // A running state is carried on whether or not anything looks at it.
+        for (i, inst) in body.insts.iter().enumerate() {
+            needed[i] |= matches!(inst.op, VectorOp::Running { .. });
+        }
         for i in (0..body.insts.len()).rev() {
             if needed[i] {
                 body.insts[i].op.operands().for_each(|operand| needed[operand.0 as usize] = true);
@@ -315,6 +453,7 @@ impl Lowering {
         for acc in &mut body.accumulators {
             acc.operands.iter_mut().for_each(|operand| *operand = map[operand.0 as usize]);
         }
+        body.carries.iter_mut().filter_map(Carry::of).for_each(|of| *of = map[of.0 as usize]);
         body
     }
 }
@@ -329,12 +468,65 @@ fn renamed(op: VectorOp, map: &[Reg]) -> VectorOp {
         VectorOp::Select(a, b, c) => VectorOp::Select(f(a), f(b), f(c)),
         VectorOp::Extend { from, high, signed } => VectorOp::Extend { from: f(from), high, signed },
         VectorOp::Narrow(a, b) => VectorOp::Narrow(f(a), f(b)),
+        VectorOp::Previous { of, carry } => VectorOp::Previous { of: f(of), carry },
+        VectorOp::Running { of, carry } => VectorOp::Running { of: f(of), carry },
     }
 }
 
 /// All ones in a lane of `lane` bytes.
 const fn mask(lane: u8) -> u64 {
     u64::MAX >> (64 - 8 * lane as u32)
+}
+
+/// A state that passes from word to word, before lowering.
+struct Ordered {
+    /// Index in the stage.
+    state: usize,
+    /// Its new value.
+    next: Value,
+    /// For a scan: the operation and what each word contributes.
+    scan: Option<(Reduce, Value)>,
+}
+
+/// A sum and its sum of sums, before lowering. States by index in the stage.
+struct Sums {
+    state: usize,
+    sum_of_sums: usize,
+    op: Reduce,
+    includes_word: bool,
+    /// What each word contributes to the sum, narrowed if it can be.
+    term: Value,
+}
+
+/// The state that sums state `of` up at every word (and whether it does so after the word), if that is the only one that
+/// looks at `of`.
+fn summed(facts: &PipeFacts, of: usize) -> Option<(usize, bool)> {
+    let mut found = None;
+    for (state, known) in facts.states.iter().enumerate() {
+        if let Class::Linear(Linear::SumOfSums { of: summed, includes_word, .. }) = known.class
+            && summed.0 as usize == of
+        {
+            if found.is_some() {
+                return None;
+            }
+            found = Some((state, includes_word));
+        }
+    }
+    let (sum_of_sums, _) = found?;
+    let looked_at = |value: Value| depends(&facts.body, value, StateId(of as u32));
+    let others = (0..facts.next.len()).filter(|state| *state != of && *state != sum_of_sums);
+    let alone = !facts.out.is_some_and(looked_at) && !others.map(|state| facts.next[state]).any(looked_at);
+    found.filter(|_| alone)
+}
+
+/// Whether `value` is computed from `state`.
+fn depends(block: &Block, value: Value, state: StateId) -> bool {
+    let mut known = vec![false; value.0 as usize + 1];
+    for (v, inst) in block.iter().take(value.0 as usize + 1) {
+        known[v.0 as usize] =
+            inst.op == Op::State(state) || inst.op.operands().any(|operand| known[operand.0 as usize]);
+    }
+    known[value.0 as usize]
 }
 
 /// A reduction before lowering.
@@ -380,6 +572,9 @@ impl Term {
     }
 }
 
+/// States that may pass from word to word in one stage: each takes a register for the whole loop.
+const MAX_ORDERED: usize = 6;
+
 /// Bound of the search for a narrower form.
 const NARROW_DEPTH: u32 = 8;
 
@@ -418,6 +613,9 @@ struct Stage<'a> {
     state_types: Vec<Ty>,
     done: HashMap<Value, Group>,
     positional: Vec<Positional>,
+    /// What the words before decide: for a state its new value, for the new value of a scan the carry and its operand.
+    delayed: HashMap<StateId, (Value, u32)>,
+    running: HashMap<Value, (Value, u32)>,
 }
 
 impl<'a> Stage<'a> {
@@ -439,7 +637,70 @@ impl<'a> Stage<'a> {
             state_types: pipe.states.iter().map(|state| state.ty).collect(),
             done: HashMap::new(),
             positional: positional(block),
+            delayed: HashMap::new(),
+            running: HashMap::new(),
         }
+    }
+
+    /// Declares the states that pass from word to word, and makes sure that their new values are computed.
+    fn order(&mut self, states: &[Ordered]) -> Result<(), String> {
+        if states.len() > MAX_ORDERED {
+            return Err(format!("more than {MAX_ORDERED} states that pass from word to word"));
+        }
+        for Ordered { state, next, scan } in states {
+            let ty = self.state_types[*state];
+            let flat = self.base + *state as u32;
+            let lane = self.lane(ty);
+            if lane != self.word || ty == Ty::Bool {
+                return Err(format!("a {ty} that passes from word to word of {} bytes", self.word));
+            }
+            if let Some((op, operand)) = scan {
+                let narrow = (ty.bytes() as u8) < lane;
+                let signed = matches!(op, Reduce::Smin | Reduce::Smax | Reduce::Addc);
+                if matches!(op, Reduce::Addmod(_)) || (narrow && signed) {
+                    return Err(format!("a running {op} of {ty}"));
+                }
+                let carry = self.carry(Carry::Running { state: flat, ty, op: *op, lane });
+                self.running.insert(*next, (*operand, carry));
+            }
+            // The register is known once the new value is lowered.
+            let carry = self.carry(Carry::Previous { state: flat, lane, of: Reg(0) });
+            self.delayed.insert(StateId(*state as u32), (*next, carry));
+        }
+        for Ordered { state, next, .. } in states {
+            let group = self.lower(*next)?;
+            let (_, carry) = self.delayed[&StateId(*state as u32)];
+            if let (Carry::Previous { of, .. }, [reg]) =
+                (&mut self.to.body.carries[carry as usize], &group.regs[..])
+            {
+                *of = *reg;
+            }
+        }
+        Ok(())
+    }
+
+    fn carry(&mut self, carry: Carry) -> u32 {
+        self.to.body.carries.push(carry);
+        (self.to.body.carries.len() - 1) as u32
+    }
+
+    /// A sum and its sum of sums.
+    fn sum(&mut self, sums: &Sums) -> Result<(), String> {
+        let group = self.lower(sums.term)?;
+        let [of] = group.regs[..] else { return Err("a sum of sums of values wider than the word".into()) };
+        if group.lane == 8 {
+            return Err("a sum of sums of 64-bit words".into());
+        }
+        self.carry(Carry::Sums {
+            sum: self.base + sums.state as u32,
+            sum_of_sums: self.base + sums.sum_of_sums as u32,
+            ty: self.state_types[sums.state],
+            op: sums.op,
+            lane: group.lane,
+            includes_word: sums.includes_word,
+            of,
+        });
+        Ok(())
     }
 
     fn accumulate(&mut self, term: &Term, operand: Value) -> Result<(), String> {
@@ -481,7 +742,7 @@ impl<'a> Stage<'a> {
         needed[value.0 as usize] = true;
         for v in (0..=value.0).rev().map(Value) {
             let wanted = needed[v.0 as usize] && !self.done.contains_key(&v);
-            if wanted && !self.positional[v.0 as usize].table_wanted() {
+            if wanted && !self.positional[v.0 as usize].table_wanted() && !self.running.contains_key(&v) {
                 self.block.inst(v).op.operands().for_each(|operand| needed[operand.0 as usize] = true);
             }
         }
@@ -504,7 +765,21 @@ impl<'a> Stage<'a> {
         }
         let inst = self.block.inst(value);
         let lane = self.lane(inst.ty);
+        if let Some((operand, carry)) = self.running.get(&value).copied() {
+            let [of] = self.lower(operand)?.regs[..] else {
+                return Err("a running value of two registers".into());
+            };
+            let reg = self.to.emit(VectorOp::Running { of, carry }, lane);
+            return Ok(self.fitted(Group { lane, regs: vec![reg] }, inst.ty));
+        }
         match inst.op {
+            Op::State(state) if self.delayed.contains_key(&state) => {
+                // A chain of delays ends at something that does not look back.
+                let (next, carry) = self.delayed[&state];
+                let [of] = self.lower(next)?.regs[..] else { return Err("a delay of two registers".into()) };
+                let reg = self.to.emit(VectorOp::Previous { of, carry }, lane);
+                Ok(Group { lane, regs: vec![reg] })
+            }
             Op::In => Ok(Group { lane: self.word, regs: vec![self.chunk] }),
             Op::Const(value) if inst.ty == Ty::Bool => {
                 Ok(self.splat(0u64.wrapping_sub(value & 1), self.word))

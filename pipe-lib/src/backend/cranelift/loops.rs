@@ -10,10 +10,10 @@
 
 use super::VECTOR_BYTES;
 use super::scalar::{self, Tables, scalar_type};
-use super::vector::{self, accumulate, merge, splat, view};
+use super::vector::{self, accumulate, merge, previous, running, splat, sums, view};
 use crate::ir::{Op, StateId, Ty};
 use crate::plan::scalar::Fused;
-use crate::plan::vector::{Accumulator, VectorBody, VectorOp};
+use crate::plan::vector::{Accumulator, Carry, VectorBody, VectorOp};
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{
     AbiParam, Block, BlockArg, Function, InstBuilder, MemFlagsData, Signature, Type, UserFuncName, Value,
@@ -171,8 +171,9 @@ struct Cursor {
 /// Chunks a turn for this body.
 pub(super) fn unroll(body: &VectorBody) -> usize {
     let registers: usize = body.accumulators.iter().map(Accumulator::registers).sum();
+    let carried: usize = body.carries.iter().map(Carry::registers).sum();
     let mut slots = UNROLL;
-    while slots > 1 && registers * slots > ACCUMULATOR_REGISTERS {
+    while slots > 1 && registers * slots + carried > ACCUMULATOR_REGISTERS {
         slots /= 2;
     }
     slots
@@ -200,6 +201,10 @@ fn vector_loops(
     }
     let mut unrolled = vec![start.src, start.dst];
     (0..slots).for_each(|_| unrolled.extend(&first[2..]));
+    // What passes from chunk to chunk comes last.
+    let carries = first_carries(b, body, frame);
+    first.extend(&carries);
+    unrolled.extend(&carries);
 
     let main = block_like(b, &unrolled);
     let after_main = b.create_block();
@@ -216,18 +221,19 @@ fn vector_loops(
 
     // Several chunks a turn: all loads, then chunk after chunk.
     let params = enter(b, main);
-    let mut accs = params[2..].to_vec();
+    let (accs, carries) = params[2..].split_at(slots * per_slot);
+    let (mut accs, mut carries) = (accs.to_vec(), carries.to_vec());
     let chunks: Vec<Value> = (0..slots)
         .map(|slot| b.ins().load(types::I8X16, memory(), params[0], (slot * VECTOR_BYTES) as i32))
         .collect();
     for (slot, chunk) in chunks.into_iter().enumerate() {
         let mine = &mut accs[slot * per_slot..(slot + 1) * per_slot];
-        let out = turn(b, body, &invariant, chunk, mine)?;
+        let out = turn(b, body, &invariant, chunk, mine, &mut carries)?;
         b.ins().store(memory(), out, params[1], (slot * VECTOR_BYTES) as i32);
     }
     let mut next = vec![b.ins().iadd_imm_s(params[0], wide), b.ins().iadd(params[1], wide_step)];
     let again = b.ins().icmp(IntCC::UnsignedLessThanOrEqual, next[0], wide_limit);
-    let back: Vec<Value> = next.iter().chain(&accs).copied().collect();
+    let back: Vec<Value> = next.iter().chain(&accs).chain(&carries).copied().collect();
     b.ins().brif(again, main, &args(&back), after_main, &[]);
 
     // The slots into one.
@@ -243,6 +249,7 @@ fn vector_loops(
             register += 1;
         }
     }
+    next.extend(&carries);
     b.ins().jump(joined, &args(&next));
 
     // Single chunks.
@@ -252,13 +259,15 @@ fn vector_loops(
     b.ins().brif(more, single, &args(&params), merged, &args(&params));
 
     let params = enter(b, single);
-    let mut accs = params[2..].to_vec();
+    let (accs, carries) = params[2..].split_at(per_slot);
+    let (mut accs, mut carries) = (accs.to_vec(), carries.to_vec());
     let chunk = b.ins().load(types::I8X16, memory(), params[0], 0);
-    let out = turn(b, body, &invariant, chunk, &mut accs)?;
+    let out = turn(b, body, &invariant, chunk, &mut accs, &mut carries)?;
     b.ins().store(memory(), out, params[1], 0);
     let mut back = vec![b.ins().iadd_imm_s(params[0], narrow), b.ins().iadd(params[1], step)];
     let again = b.ins().icmp(IntCC::UnsignedLessThanOrEqual, back[0], limit);
     back.extend(&accs);
+    back.extend(&carries);
     b.ins().brif(again, single, &args(&back), merged, &args(&back));
 
     let params = enter(b, merged);
@@ -279,12 +288,7 @@ fn invariants(
     for inst in &body.insts {
         invariant.push(match inst.op {
             VectorOp::Splat(value) => Some(splat(b, value, inst.lane)),
-            VectorOp::Held(state) => {
-                let raw = b.ins().load(types::I64, memory(), frame.states, 8 * state as i32);
-                let ty = Ty::from_bytes(usize::from(inst.lane)).unwrap_or(Ty::U64);
-                let scalar = narrowed(b, raw, ty);
-                Some(b.ins().splat(vector::lanes(inst.lane), scalar))
-            }
+            VectorOp::Held(state) => Some(held_lanes(b, frame, state, inst.lane)),
             VectorOp::Phase(phase) => {
                 let period = &body.phases[phase as usize].bytes;
                 let table = period.iter().copied().cycle().take(period.len() + VECTOR_BYTES).collect();
@@ -300,6 +304,32 @@ fn invariants(
     invariant
 }
 
+/// What the first chunk finds in the registers that pass from chunk to chunk.
+fn first_carries(b: &mut FunctionBuilder<'_>, body: &VectorBody, frame: Frame) -> Vec<Value> {
+    let mut registers = Vec::new();
+    for carry in &body.carries {
+        match *carry {
+            Carry::Previous { state, lane, .. } | Carry::Running { state, lane, .. } => {
+                let value = held_lanes(b, frame, state, lane);
+                registers.push(view(b, value, 1));
+            }
+            Carry::Sums { .. } => {
+                let zero = splat(b, 0, 8);
+                registers.extend([zero; 3]);
+            }
+        }
+    }
+    registers
+}
+
+/// A state in every lane.
+fn held_lanes(b: &mut FunctionBuilder<'_>, frame: Frame, state: u32, lane: u8) -> Value {
+    let raw = b.ins().load(types::I64, memory(), frame.states, 8 * state as i32);
+    let ty = Ty::from_bytes(usize::from(lane)).unwrap_or(Ty::U64);
+    let scalar = narrowed(b, raw, ty);
+    b.ins().splat(vector::lanes(lane), scalar)
+}
+
 /// One chunk through all stages: gives the chunk to be stored, as bytes.
 fn turn(
     b: &mut FunctionBuilder<'_>,
@@ -307,12 +337,34 @@ fn turn(
     invariant: &[Option<Value>],
     chunk: Value,
     accs: &mut [Value],
+    carries: &mut [Value],
 ) -> Result<Value, String> {
+    // The place of each carry's first register.
+    let places: Vec<usize> = body
+        .carries
+        .iter()
+        .scan(0, |next, carry| {
+            let place = *next;
+            *next += carry.registers();
+            Some(place)
+        })
+        .collect();
     let mut values: Vec<Value> = Vec::with_capacity(body.insts.len());
     for (inst, invariant) in body.insts.iter().zip(invariant) {
         let value = match (inst.op, invariant) {
             (VectorOp::Chunk, _) => Some(chunk),
             (_, Some(value)) => Some(*value),
+            (VectorOp::Previous { of, carry }, _) => {
+                let before = carries[places[carry as usize]];
+                Some(previous(b, before, values[of.0 as usize], inst.lane))
+            }
+            (VectorOp::Running { of, carry }, _) => {
+                let place = places[carry as usize];
+                let (all, after) =
+                    running(b, &body.carries[carry as usize], carries[place], values[of.0 as usize]);
+                carries[place] = view(b, after, 1);
+                Some(all)
+            }
             (op, None) => vector::op(b, body, op, inst.lane, &values),
         };
         values.push(value.ok_or("a vector operation without code")?);
@@ -323,6 +375,13 @@ fn turn(
         rest = after;
         for operand in &acc.operands {
             accumulate(b, acc, mine, values[operand.0 as usize]);
+        }
+    }
+    for (carry, place) in body.carries.iter().zip(&places) {
+        match carry {
+            Carry::Previous { of, .. } => carries[*place] = view(b, values[of.0 as usize], 1),
+            Carry::Running { .. } => {}
+            Carry::Sums { of, .. } => sums(b, carry, &mut carries[*place..place + 3], values[of.0 as usize]),
         }
     }
     let out = body.out.map_or(chunk, |out| values[out.0 as usize]);

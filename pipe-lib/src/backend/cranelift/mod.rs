@@ -13,7 +13,9 @@ mod vector;
 use super::{Backend, MAX_CALL_BYTES, PassCode, Unsupported};
 use crate::code::CodeMemory;
 use crate::ir::{BinaryOp, Op, Pipe};
-use crate::plan::{combine::combine, scalar as scalar_plan, vector as vector_plan};
+use crate::plan::combine::{combine, sums};
+use crate::plan::vector::Carry;
+use crate::plan::{scalar as scalar_plan, vector as vector_plan};
 use cranelift_codegen::control::ControlPlane;
 use cranelift_codegen::isa::OwnedTargetIsa;
 use cranelift_codegen::settings::{self, Configurable};
@@ -30,6 +32,9 @@ const MAX_PARTIALS: usize = 32;
 /// seconds whatever the program.
 const MAX_WEIGHT: usize = 20_000;
 
+/// Most chunks of one call with states that pass from word to word: 2^14 sums of 2^14 chunks stay below 2^64.
+const MAX_ORDERED_CHUNKS: usize = 1 << 14;
+
 /// `fn(states, pos, src, dst, step, len, partials)`: see [`loops::build`].
 type WordsFn = unsafe extern "C" fn(*mut u64, u64, *const u8, *mut u8, u64, usize, *mut u8);
 
@@ -43,6 +48,7 @@ pub(crate) struct CraneliftCode {
     gauge: usize,
     modifies: bool,
     accumulators: Vec<vector_plan::Accumulator>,
+    carries: Vec<vector_plan::Carry>,
     /// Constant tables that the code points into; their addresses do not change when this struct moves.
     _tables: Vec<Box<[u8]>>,
     /// Why there is no vector loop, if there is none.
@@ -73,6 +79,7 @@ fn vector(stages: &[&Pipe]) -> Result<vector_plan::VectorBody, String> {
     }
     let body = vector_plan::lower(stages)?;
     let partials: usize = body.accumulators.iter().map(|acc| acc.registers()).sum();
+    let partials = partials + body.carries.iter().map(|carry| carry.registers()).sum::<usize>();
     if body.period() > VECTOR_BYTES {
         return Err(format!("a pattern of {} bytes in registers of {VECTOR_BYTES}", body.period()));
     }
@@ -132,9 +139,9 @@ fn compile_lowered(
     }
     let code =
         CodeMemory::new(&bytes).map_err(|error| unsupported(format!("get executable memory: {error}")))?;
-    let (accumulators, scalar_because) = match &lowered.vector {
-        Ok(body) => (body.accumulators.clone(), None),
-        Err(why) => (Vec::new(), Some(why.clone())),
+    let (accumulators, carries, scalar_because) = match &lowered.vector {
+        Ok(body) => (body.accumulators.clone(), body.carries.clone(), None),
+        Err(why) => (Vec::new(), Vec::new(), Some(why.clone())),
     };
     Ok(CraneliftCode {
         code,
@@ -142,6 +149,7 @@ fn compile_lowered(
         gauge,
         modifies: lowered.word.out.is_some(),
         accumulators,
+        carries,
         _tables: tables.into_owned(),
         scalar_because,
     })
@@ -174,20 +182,17 @@ impl CraneliftCode {
     }
 }
 
-impl PassCode for CraneliftCode {
-    unsafe fn words(&self, states: *mut u64, pos: u64, src: *const u8, dst: *mut u8, len: usize) {
-        debug_assert!(len > 0 && len <= MAX_CALL_BYTES && len.is_multiple_of(self.gauge));
+impl CraneliftCode {
+    /// Runs over `len` bytes, and takes the partial results into the states.
+    ///
+    /// # Safety
+    /// The contract of [`PassCode::words`], except that with a `step` of 0 everything is stored at `dst`, which has
+    /// room for 64 bytes.
+    unsafe fn call(&self, states: *mut u64, pos: u64, src: *const u8, dst: *mut u8, step: u64, len: usize) {
         let mut partials = [[0u8; VECTOR_BYTES]; MAX_PARTIALS];
-        let mut spare = [0u8; 4 * VECTOR_BYTES];
-        let (dst, step) = if dst.is_null() || (!self.modifies && dst.cast_const() == src) {
-            // The loop stores always; where nothing is to be written, it stores to the same spare line again and again.
-            (spare.as_mut_ptr(), 0)
-        } else {
-            (dst, u64::MAX)
-        };
         // SAFETY: the code was compiled from a checked plan for this signature; it reads `len` bytes from `src` and
-        // writes `len` bytes to `dst` (or, with a step of 0, up to 64 to the spare line), reads and writes the states,
-        // and fills as many partial results as there are, at most `MAX_PARTIALS`. The caller keeps the trait's contract.
+        // writes `len` bytes to `dst` (or, with a step of 0, up to 64), reads and writes the states, and fills as many
+        // partial results as there are, at most `MAX_PARTIALS`. The caller keeps the contract.
         unsafe {
             let words = std::mem::transmute::<*const u8, WordsFn>(self.code.address(0));
             words(states, pos, src, dst, step, len, partials.as_mut_ptr().cast());
@@ -195,13 +200,65 @@ impl PassCode for CraneliftCode {
         if len < VECTOR_BYTES {
             return;
         }
+        // SAFETY: the contract gives one state for each of the pass's states, and `index` is that of one.
+        let state = |index: u32| unsafe { &mut *states.add(index as usize) };
         let mut rest = &partials[..];
-        for acc in &self.accumulators {
-            let (partial, after) = rest.split_at(acc.registers());
+        let mut take = |registers: usize| {
+            let (partial, after) = rest.split_at(registers);
             rest = after;
-            // SAFETY: the contract gives one state for each of the pass's states, and `acc.state` is one of them.
-            let state = unsafe { &mut *states.add(acc.state as usize) };
-            *state = combine(acc, *state, partial.as_flattened());
+            partial.as_flattened()
+        };
+        for acc in &self.accumulators {
+            let state = state(acc.state);
+            *state = combine(acc, *state, take(acc.registers()));
+        }
+        for carry in &self.carries {
+            let partial = take(carry.registers());
+            let last = |lane: u8| {
+                let lane = &partial[VECTOR_BYTES - usize::from(lane)..];
+                lane.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte))
+            };
+            match *carry {
+                Carry::Previous { state: index, lane, .. } => *state(index) = last(lane),
+                Carry::Running { state: index, ty, lane, .. } => *state(index) = last(lane) & ty.mask(),
+                Carry::Sums { sum, sum_of_sums, ty, op, lane, .. } => {
+                    let before = [*state(sum), *state(sum_of_sums)];
+                    let chunks = (len / VECTOR_BYTES) as u64;
+                    let after = sums(op, ty, before, partial, chunks, VECTOR_BYTES as u64 / u64::from(lane));
+                    [*state(sum), *state(sum_of_sums)] = after;
+                }
+            }
+        }
+    }
+}
+
+impl PassCode for CraneliftCode {
+    unsafe fn words(&self, states: *mut u64, pos: u64, src: *const u8, dst: *mut u8, len: usize) {
+        debug_assert!(len > 0 && len <= MAX_CALL_BYTES && len.is_multiple_of(self.gauge));
+        let mut spare = [0u8; 4 * VECTOR_BYTES];
+        let (mut dst, step) = if dst.is_null() || (!self.modifies && dst.cast_const() == src) {
+            // The loop stores always; where nothing is to be written, it stores to the same spare line again and again.
+            (spare.as_mut_ptr(), 0)
+        } else {
+            (dst, usize::MAX)
+        };
+        // States that pass from word to word must be complete when the scalar loop takes over: then whole chunks and the
+        // rest are separate calls. Sums of sums overflow after longer stretches than this one.
+        let at_once = |left: usize| match (self.carries.is_empty(), left / VECTOR_BYTES) {
+            (true, _) | (false, 0) => left,
+            (false, chunks) => chunks.min(MAX_ORDERED_CHUNKS) * VECTOR_BYTES,
+        };
+        let (mut src, mut pos, mut left) = (src, pos, len);
+        while left != 0 {
+            let n = at_once(left);
+            // SAFETY: `n` bytes of the `left` that the caller promised, from `src` and to `dst` (or the spare line).
+            unsafe {
+                self.call(states, pos, src, dst, step as u64, n);
+                src = src.add(n);
+                dst = dst.wrapping_add(n & step);
+            }
+            pos += n as u64;
+            left -= n;
         }
     }
 

@@ -143,3 +143,57 @@ fn extremes_of_extended_words() {
         }
     }
 }
+
+/// Pipes written in the language.
+fn parsed(source: &str, pipeline: &str) -> Vec<Pipe> {
+    let mut library = crate::Library::standard();
+    library.load("test.pipe", source).unwrap_or_else(|errors| panic!("{errors:?}"));
+    let pipeline = library.pipeline(pipeline).unwrap_or_else(|errors| panic!("{errors:?}"));
+    pipeline.composition().stages.iter().map(|stage| (*stage.pipe).clone()).collect()
+}
+
+#[test]
+fn states_that_pass_from_word_to_word() {
+    for pipeline in [
+        "delta8",
+        "undelta8",
+        "delta32",
+        "undelta32",
+        "adler32",
+        "fletcher16",
+        "fletcher32",
+        "delta8 | undelta8 | inet_cksum",
+        "adler32 | xor8(key=3) | delta32 | inet_cksum",
+    ] {
+        check(&parsed("", pipeline), true);
+    }
+    for op in ["add", "xor", "or", "and", "min", "max", "smin", "smax", "addc"] {
+        for gauge in ["u8", "u16be", "u32le", "u64be"] {
+            let ty = &gauge[..gauge.len() - if gauge == "u8" { 0 } else { 2 }];
+            // Both values of the state are looked at, and a choice makes some words contribute nothing.
+            let source = format!(
+                "pipe p : {gauge} tail partial {{ state s: {ty} = 9; in x; eq c, x, 0; mov old, s; {op} t, s, x; \
+                 sel s, c, s, t; xor y, old, s; out y; export s }}"
+            );
+            check(&parsed(&source, "p"), true);
+        }
+    }
+}
+
+#[test]
+fn long_sums_of_sums() {
+    for pipeline in ["adler32", "fletcher16", "fletcher32"] {
+        let pipes = parsed("", pipeline);
+        let stages: Vec<&Pipe> = pipes.iter().collect();
+        let code = compile(&stages, gauge(&stages)).unwrap();
+        for byte in [0xff, 0x5a] {
+            // Longer than one call takes, and not a whole number of registers.
+            let data = vec![byte; 2 * super::MAX_ORDERED_CHUNKS * 16 + 40];
+            let start = crate::backend::testing::initial(&stages);
+            let how = crate::backend::testing::Use::Copy;
+            crate::backend::testing::compare(&code, &stages, &start, 0, &data, [1, 2], how, &|| {
+                pipeline.into()
+            });
+        }
+    }
+}

@@ -2,7 +2,7 @@
 
 use crate::analyse::Reduce;
 use crate::ir::{BinaryOp, CompareOp, UnaryOp};
-use crate::plan::vector::{Accumulate, Accumulator, Reg, VectorBody, VectorOp};
+use crate::plan::vector::{Accumulate, Accumulator, Carry, Reg, VectorBody, VectorOp};
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{ConstantData, Endianness, InstBuilder, MemFlagsData, Type, Value, types};
 use cranelift_frontend::FunctionBuilder;
@@ -77,7 +77,7 @@ fn shuffle(b: &mut FunctionBuilder<'_>, x: Value, y: Value, mask: [u8; 16]) -> V
 }
 
 /// One operation on lanes of `lane` bytes; `values` are those of all instructions before. Leaves (the chunk, invariants)
-/// are made by the loop builder and give `None`.
+/// and what passes from chunk to chunk are made by the loop builder and give `None`.
 pub(super) fn op(
     b: &mut FunctionBuilder<'_>,
     body: &VectorBody,
@@ -88,6 +88,7 @@ pub(super) fn op(
     let raw = |reg: Reg| values[reg.0 as usize];
     Some(match op {
         VectorOp::Chunk | VectorOp::Splat(_) | VectorOp::Held(_) | VectorOp::Phase(_) => return None,
+        VectorOp::Previous { .. } | VectorOp::Running { .. } => return None,
         VectorOp::Unary(op, a) => unary(b, op, raw(a), lane),
         VectorOp::Binary(op, x, y) => {
             let shift = body.splat(y);
@@ -259,6 +260,87 @@ fn compare(b: &mut FunctionBuilder<'_>, op: CompareOp, x: Value, y: Value, lane:
         CompareOp::Les => IntCC::SignedLessThanOrEqual,
     };
     b.ins().icmp(condition, x, y)
+}
+
+/// The lanes of `x` one later; the last one of `before` comes first.
+pub(super) fn previous(b: &mut FunctionBuilder<'_>, before: Value, x: Value, lane: u8) -> Value {
+    shuffle(b, before, x, std::array::from_fn(|i| i as u8 + 16 - lane))
+}
+
+/// `carry` (every lane the state) combined with the operands up to each lane; and what every lane is after the last.
+///
+/// The sums within the register take a step for each doubling and depend on no other chunk; from chunk to chunk there is
+/// one operation.
+pub(super) fn running(
+    b: &mut FunctionBuilder<'_>,
+    carry: &Carry,
+    before: Value,
+    of: Value,
+) -> (Value, Value) {
+    let Carry::Running { ty, op, lane, .. } = *carry else { return (before, before) };
+    let neutral = splat(b, op.identity(ty), lane);
+    let mut x = view(b, of, lane);
+    let mut distance = lane;
+    while distance < 16 {
+        let moved = shuffle(b, neutral, x, std::array::from_fn(|i| i as u8 + 16 - distance));
+        x = combined(b, op, x, moved, lane);
+        distance *= 2;
+    }
+    let last = std::array::from_fn(|i| 16 - lane + i as u8 % lane);
+    let total = shuffle(b, x, x, last);
+    let all = combined(b, op, before, x, lane);
+    let after = combined(b, op, before, total, lane);
+    (all, after)
+}
+
+/// `x op y` in lanes, one's complement addition included.
+fn combined(b: &mut FunctionBuilder<'_>, op: Reduce, x: Value, y: Value, lane: u8) -> Value {
+    match op.binary() {
+        Some(BinaryOp::Addc) | None => {
+            let (x, y) = (view(b, x, lane), view(b, y, lane));
+            let sum = b.ins().iadd(x, y);
+            let carry = compare(b, CompareOp::Ltu, sum, x, lane);
+            b.ins().isub(sum, carry)
+        }
+        Some(op) => binary(b, op, x, y, None, lane),
+    }
+}
+
+/// One chunk of a sum and its sum of sums: see [`Carry::Sums`].
+pub(super) fn sums(b: &mut FunctionBuilder<'_>, carry: &Carry, registers: &mut [Value], of: Value) {
+    let Carry::Sums { lane, includes_word, .. } = *carry else { return };
+    let all = |b: &mut FunctionBuilder<'_>, mut x: Value, mut lane: u8| {
+        while lane < 8 {
+            x = pair_sums(b, x, lane);
+            lane *= 2;
+        }
+        view(b, x, 8)
+    };
+    registers[1] = b.ins().iadd(registers[1], registers[0]);
+    let x = all(b, of, lane);
+    registers[0] = b.ins().iadd(registers[0], x);
+    // The even and the odd lanes, each in lanes of twice the width, times their weights.
+    let wide = lane * 2;
+    let words = 16 / u64::from(lane);
+    let last = u64::from(!includes_word);
+    let weights = |b: &mut FunctionBuilder<'_>, first: u64| {
+        let each = (first..words).step_by(2).flat_map(|i| {
+            (words - i - last).to_le_bytes().into_iter().take(usize::from(wide)).collect::<Vec<u8>>()
+        });
+        let constant = b.func.dfg.constants.insert(ConstantData::from(each.collect::<Vec<u8>>()));
+        b.ins().vconst(lanes(wide), constant)
+    };
+    let bits = u64::from(lane) * 8;
+    let of = view(b, of, wide);
+    let low = splat(b, (1 << bits) - 1, wide);
+    let even = b.ins().band(of, low);
+    let odd = shr(b, of, bits);
+    let (even_weights, odd_weights) = (weights(b, 0), weights(b, 1));
+    let even = b.ins().imul(even, even_weights);
+    let odd = b.ins().imul(odd, odd_weights);
+    let weighted = b.ins().iadd(even, odd);
+    let weighted = all(b, weighted, wide);
+    registers[2] = b.ins().iadd(registers[2], weighted);
 }
 
 /// Takes one operand into an accumulator's registers.
