@@ -144,13 +144,8 @@ fn unary(b: &mut FunctionBuilder<'_>, op: UnaryOp, a: Value, lane: u8) -> Value 
         }
         UnaryOp::Popcnt => {
             let bytes = view(b, a, 1);
-            let mut sum = b.ins().popcnt(bytes);
-            let mut width = 1;
-            while width < lane {
-                sum = pair_sums(b, sum, width);
-                width *= 2;
-            }
-            sum
+            let bits = b.ins().popcnt(bytes);
+            lane_sums(b, bits, 1, lane, false)
         }
         // `check` lets neither through.
         UnaryOp::Clz | UnaryOp::Ctz => a,
@@ -165,14 +160,39 @@ fn bswap(b: &mut FunctionBuilder<'_>, a: Value, lane: u8) -> Value {
     shuffle(b, a, a, mask)
 }
 
-/// Sums of neighbouring unsigned lanes of `lane` bytes, in lanes of twice the width.
-fn pair_sums(b: &mut FunctionBuilder<'_>, x: Value, lane: u8) -> Value {
-    let wide = view(b, x, lane * 2);
-    let bits = u64::from(lane) * 8;
-    let mask = splat(b, (1 << bits) - 1, lane * 2);
-    let low = b.ins().band(wide, mask);
-    let high = shr(b, wide, bits);
-    b.ins().iadd(low, high)
+/// Sums of neighbouring unsigned lanes of `lane` bytes, in lanes of twice the width. `small` promises that the lanes are
+/// below half of their range, which some machines sum faster.
+fn pair_sums(b: &mut FunctionBuilder<'_>, x: Value, lane: u8, small: bool) -> Value {
+    match lane {
+        1 => {
+            let x = view(b, x, 1);
+            let (low, high) = (b.ins().uwiden_low(x), b.ins().uwiden_high(x));
+            b.ins().iadd_pairwise(low, high)
+        }
+        2 if small => {
+            let x = view(b, x, 2);
+            let (low, high) = (b.ins().swiden_low(x), b.ins().swiden_high(x));
+            b.ins().iadd_pairwise(low, high)
+        }
+        _ => {
+            let wide = view(b, x, lane * 2);
+            let bits = u64::from(lane) * 8;
+            let mask = splat(b, (1 << bits) - 1, lane * 2);
+            let low = b.ins().band(wide, mask);
+            let high = shr(b, wide, bits);
+            b.ins().iadd(low, high)
+        }
+    }
+}
+
+/// Sums of all unsigned lanes of `lane` bytes within each lane of `to` bytes.
+fn lane_sums(b: &mut FunctionBuilder<'_>, mut x: Value, mut lane: u8, to: u8, mut small: bool) -> Value {
+    while lane < to {
+        x = pair_sums(b, x, lane, small);
+        small |= lane == 1;
+        lane *= 2;
+    }
+    view(b, x, to.max(lane))
 }
 
 fn binary(
@@ -309,37 +329,38 @@ fn combined(b: &mut FunctionBuilder<'_>, op: Reduce, x: Value, y: Value, lane: u
 /// One chunk of a sum and its sum of sums: see [`Carry::Sums`].
 pub(super) fn sums(b: &mut FunctionBuilder<'_>, carry: &Carry, registers: &mut [Value], of: Value) {
     let Carry::Sums { lane, includes_word, .. } = *carry else { return };
-    let all = |b: &mut FunctionBuilder<'_>, mut x: Value, mut lane: u8| {
-        while lane < 8 {
-            x = pair_sums(b, x, lane);
-            lane *= 2;
-        }
-        view(b, x, 8)
-    };
     registers[1] = b.ins().iadd(registers[1], registers[0]);
-    let x = all(b, of, lane);
+    let x = lane_sums(b, of, lane, 8, false);
     registers[0] = b.ins().iadd(registers[0], x);
-    // The even and the odd lanes, each in lanes of twice the width, times their weights.
-    let wide = lane * 2;
     let words = 16 / u64::from(lane);
-    let last = u64::from(!includes_word);
-    let weights = |b: &mut FunctionBuilder<'_>, first: u64| {
-        let each = (first..words).step_by(2).flat_map(|i| {
-            (words - i - last).to_le_bytes().into_iter().take(usize::from(wide)).collect::<Vec<u8>>()
-        });
-        let constant = b.func.dfg.constants.insert(ConstantData::from(each.collect::<Vec<u8>>()));
-        b.ins().vconst(lanes(wide), constant)
+    let weight = |i: u64| words - i - u64::from(!includes_word);
+    let weighted = if lane == 1 && cfg!(target_arch = "x86_64") {
+        // Signed weights times unsigned bytes, added in pairs.
+        let weights: Vec<u8> = (0..words).map(|i| weight(i) as u8).collect();
+        let weights = b.func.dfg.constants.insert(ConstantData::from(weights));
+        let weights = b.ins().vconst(types::I8X16, weights);
+        let bytes = view(b, of, 1);
+        b.ins().x86_pmaddubsw(weights, bytes)
+    } else {
+        // The even and the odd lanes, each in lanes of twice the width.
+        let wide = lane * 2;
+        let weights = |b: &mut FunctionBuilder<'_>, first: u64| {
+            let each = (first..words).step_by(2).map(|i| weight(i).to_le_bytes());
+            let bytes: Vec<u8> = each.flat_map(|word| word.into_iter().take(usize::from(wide))).collect();
+            let constant = b.func.dfg.constants.insert(ConstantData::from(bytes));
+            b.ins().vconst(lanes(wide), constant)
+        };
+        let bits = u64::from(lane) * 8;
+        let of = view(b, of, wide);
+        let low = splat(b, (1 << bits) - 1, wide);
+        let even = b.ins().band(of, low);
+        let odd = shr(b, of, bits);
+        let (even_weights, odd_weights) = (weights(b, 0), weights(b, 1));
+        let even = b.ins().imul(even, even_weights);
+        let odd = b.ins().imul(odd, odd_weights);
+        b.ins().iadd(even, odd)
     };
-    let bits = u64::from(lane) * 8;
-    let of = view(b, of, wide);
-    let low = splat(b, (1 << bits) - 1, wide);
-    let even = b.ins().band(of, low);
-    let odd = shr(b, of, bits);
-    let (even_weights, odd_weights) = (weights(b, 0), weights(b, 1));
-    let even = b.ins().imul(even, even_weights);
-    let odd = b.ins().imul(odd, odd_weights);
-    let weighted = b.ins().iadd(even, odd);
-    let weighted = all(b, weighted, wide);
+    let weighted = lane_sums(b, weighted, lane * 2, 8, lane == 1);
     registers[2] = b.ins().iadd(registers[2], weighted);
 }
 
@@ -348,14 +369,9 @@ pub(super) fn accumulate(b: &mut FunctionBuilder<'_>, acc: &Accumulator, regs: &
     match acc.form {
         Accumulate::Lanes => regs[0] = merge(b, acc, regs[0], operand),
         Accumulate::Sum { exact } => {
-            let mut v = operand;
-            let mut lane = acc.lane;
-            while exact && lane < 4 {
-                v = pair_sums(b, v, lane);
-                lane *= 2;
-            }
+            let v = if exact { lane_sums(b, operand, acc.lane, 4, false) } else { operand };
             let v = view(b, v, 8);
-            let low = if lane == 8 {
+            let low = if acc.lane == 8 {
                 let mask = splat(b, 0xffff_ffff, 8);
                 b.ins().band(v, mask)
             } else {
