@@ -192,6 +192,32 @@ fn out_of_descriptors_it_waits_for_some() {
     assert_eq!(served.end(), Some(0));
 }
 
+/// In a process of its own, where nothing else allocates.
+#[test]
+fn memory_stays_flat_over_connections() {
+    let site = tempfile::tempdir().unwrap();
+    fs::write(site.path().join("file"), support::noise(3000)).unwrap();
+    let served = Served::start(&[site.path().to_str().unwrap()]);
+    let addr = served.url.trim_start_matches("http://").trim_end_matches('/').to_owned();
+    let cycle = |connections: usize| {
+        for _ in 0..connections {
+            let mut stream = TcpStream::connect(&addr).unwrap();
+            stream.write_all(b"GET /file HTTP/1.0\r\n\r\n").unwrap();
+            assert_eq!(support::read_response(&mut stream, false).body.len(), 3000);
+        }
+    };
+    let resident = || {
+        let statm = fs::read_to_string(format!("/proc/{}/statm", served.child.id())).unwrap();
+        statm.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4096
+    };
+    cycle(1000);
+    let before = resident();
+    cycle(5000);
+    let grown = resident().saturating_sub(before);
+    assert!(grown < 1 << 20, "grew by {grown} bytes in 5000 connections");
+    assert_eq!(served.end(), Some(0));
+}
+
 #[test]
 fn an_image_is_replaced_under_a_running_server() {
     if !has("curl") {

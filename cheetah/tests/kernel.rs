@@ -171,30 +171,6 @@ fn two_thousand_connections_at_once() {
     assert_eq!((stats.connections, stats.total_responses()), (2000, 4000));
 }
 
-/// Resident memory of this process in bytes.
-fn resident() -> u64 {
-    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
-    statm.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4096
-}
-
-#[test]
-fn memory_stays_flat_over_connections() {
-    let server = server();
-    let cycle = |connections: usize| {
-        for _ in 0..connections {
-            let mut stream = connect(&server);
-            stream.write_all(b"GET /noindex/file.bin HTTP/1.0\r\n\r\n").unwrap();
-            assert_eq!(read_response(&mut stream, false).body.len(), 3000);
-        }
-    };
-    cycle(2000);
-    let before = resident();
-    cycle(4000);
-    let grown = resident().saturating_sub(before);
-    // Other tests run in this process, so allow for them; a leak of one buffer a connection would be many times this.
-    assert!(grown < 16 << 20, "grew by {grown} bytes in 4000 connections");
-}
-
 #[test]
 fn workers_share_a_port() {
     let server = server_with(&Config::default(), 3);
