@@ -205,10 +205,17 @@ impl Source for LayoutSource<'_> {
             }
             return;
         }
-        let base = self.base.cast_mut();
-        for_each_stretch(self.layout.stripe, self.at, len, |offset, at, n| {
-            // SAFETY: `n` bytes at `offset` belong to the source, and `at + n <= len`.
-            unsafe { copy_stripe(base.wrapping_add(offset), to.add(at), n) };
+        let base = self.base;
+        let mut done = 0;
+        if let Some((stripe, count)) = whole_stripes(self.layout.stripe, self.at, len) {
+            let (data, period) = (stripe.data as usize, stripe.data as usize + stripe.gap as usize);
+            let from = base.wrapping_add(stripe.offset(self.at) as usize);
+            // SAFETY: `count` stripes from `at` on belong to the source, and `count * data <= len`.
+            done = data * unsafe { copy_usual_blocks(data, from, period, to, data, count) };
+        }
+        for_each_stretch(self.layout.stripe, self.at + done as u64, len - done, |offset, at, n| {
+            // SAFETY: `n` bytes at `offset` belong to the source, and `done + at + n <= len`.
+            unsafe { std::ptr::copy_nonoverlapping(base.wrapping_add(offset), to.add(done + at), n) };
         });
         self.at += len as u64;
     }
@@ -263,9 +270,16 @@ impl Sink for LayoutSink<'_> {
             return;
         }
         let base = self.base;
-        for_each_stretch(self.layout.stripe, self.at, len, |offset, at, n| {
-            // SAFETY: `n` bytes at `offset` belong to the sink, and `at + n <= len`.
-            unsafe { copy_stripe(from.add(at), base.wrapping_add(offset), n) };
+        let mut done = 0;
+        if let Some((stripe, count)) = whole_stripes(self.layout.stripe, self.at, len) {
+            let (data, period) = (stripe.data as usize, stripe.data as usize + stripe.gap as usize);
+            let to = base.wrapping_add(stripe.offset(self.at) as usize);
+            // SAFETY: `count` stripes from `at` on belong to the sink, and `count * data <= len`.
+            done = data * unsafe { copy_usual_blocks(data, from, data, to, period, count) };
+        }
+        for_each_stretch(self.layout.stripe, self.at + done as u64, len - done, |offset, at, n| {
+            // SAFETY: `n` bytes at `offset` belong to the sink, and `done + at + n <= len`.
+            unsafe { std::ptr::copy_nonoverlapping(from.add(done + at), base.wrapping_add(offset), n) };
         });
         self.at += len as u64;
     }
@@ -284,20 +298,58 @@ impl Sink for LayoutSink<'_> {
     }
 }
 
-/// Copies a stripe; those of 16 and 32 bytes, the usual ones, without a call.
+/// Copies `count` whole blocks of `N` bytes, `from_period` and `to_period` bytes from one to the next: what a striped
+/// buffer costs beyond the loop over the stream, so it must not cost a call or a branch a stripe.
 ///
 /// # Safety
-/// `from` is readable and `to` writable for `n` bytes; they do not overlap.
-#[inline]
-unsafe fn copy_stripe(from: *const u8, to: *mut u8, n: usize) {
+/// All blocks are readable and writable, and lie apart.
+unsafe fn copy_blocks<const N: usize>(
+    mut from: *const u8,
+    from_period: usize,
+    mut to: *mut u8,
+    to_period: usize,
+    count: usize,
+) {
+    for _ in 0..count {
+        // SAFETY: the caller's promise; `wrapping_add` because the pointer behind the last block may be out of bounds.
+        unsafe { std::ptr::copy_nonoverlapping(from, to, N) };
+        from = from.wrapping_add(from_period);
+        to = to.wrapping_add(to_period);
+    }
+}
+
+/// [`copy_blocks`] for the stripes that devices have. Returns how many blocks were copied: `count`, or 0 for other sizes.
+///
+/// # Safety
+/// That of [`copy_blocks`] for blocks of `data` bytes.
+unsafe fn copy_usual_blocks(
+    data: usize,
+    from: *const u8,
+    from_period: usize,
+    to: *mut u8,
+    to_period: usize,
+    count: usize,
+) -> usize {
     // SAFETY: the caller's promise.
     unsafe {
-        match n {
-            16 => std::ptr::copy_nonoverlapping(from, to, 16),
-            32 => std::ptr::copy_nonoverlapping(from, to, 32),
-            _ => std::ptr::copy_nonoverlapping(from, to, n),
+        match data {
+            2 => copy_blocks::<2>(from, from_period, to, to_period, count),
+            4 => copy_blocks::<4>(from, from_period, to, to_period, count),
+            8 => copy_blocks::<8>(from, from_period, to, to_period, count),
+            16 => copy_blocks::<16>(from, from_period, to, to_period, count),
+            32 => copy_blocks::<32>(from, from_period, to, to_period, count),
+            64 => copy_blocks::<64>(from, from_period, to, to_period, count),
+            _ => return 0,
         }
     }
+    count
+}
+
+/// Whole stripes in the next `len` bytes of the stream from `at` on, if that is where one begins.
+fn whole_stripes(stripe: Option<Stripe>, at: u64, len: usize) -> Option<(Stripe, usize)> {
+    let stripe = stripe?;
+    let count = len / stripe.data as usize;
+    (at.is_multiple_of(u64::from(stripe.data)) && count > 0).then_some((stripe, count))
 }
 
 /// Calls `f(offset in the buffer, offset in the stretch, bytes)` for the contiguous parts of `[at, at + len)`.
