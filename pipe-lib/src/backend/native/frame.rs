@@ -58,6 +58,10 @@ pub(super) struct Shape {
     pub(super) unroll: usize,
 }
 
+/// Most bytes of a call: dot products add up to 510 to 32-bit lanes for each vector.
+const LONGEST_CALL: usize = 1 << 27;
+const _: () = assert!((LONGEST_CALL as u64 / 32) * 510 <= u32::MAX as u64 && LONGEST_CALL <= MAX_CALL_BYTES);
+
 /// Bytes of a call in which no partial result overflows: a multiple of every vector.
 pub(super) fn longest_call(stages: &[&Pipe]) -> usize {
     let longest = |pipe: &&Pipe| {
@@ -65,7 +69,7 @@ pub(super) fn longest_call(stages: &[&Pipe]) -> usize {
         let sums = study.keeping.iter().any(|keeping| matches!(keeping, Keeping::Sum { .. }));
         sums.then(|| sums::longest_call(Lane::of_bytes(pipe.word_bytes())))
     };
-    stages.iter().filter_map(longest).min().unwrap_or(MAX_CALL_BYTES)
+    stages.iter().filter_map(longest).min().unwrap_or(LONGEST_CALL)
 }
 
 /// Code for stages in stream order; `Err` with a phrase if they cannot be done.

@@ -42,6 +42,12 @@ features! {
     VPOPCNTDQ = 4, "vpopcntdq", is_x86_feature_detected!("avx512vpopcntdq");
     /// Affine maps of bytes over GF(2).
     GFNI = 5, "gfni", is_x86_feature_detected!("gfni");
+    /// Dot products of bytes, at either width.
+    VNNI = 8, "vnni", if is_x86_feature_detected!("avx512f") {
+        is_x86_feature_detected!("avx512vnni")
+    } else {
+        is_x86_feature_detected!("avxvnni")
+    };
     /// Carry-less multiplication of 128-bit registers.
     PCLMUL = 6, "pclmul", is_x86_feature_detected!("pclmulqdq");
     /// Carry-less multiplication of every 128-bit lane.

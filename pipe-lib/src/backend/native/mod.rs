@@ -16,6 +16,7 @@
 //! What it cannot do it refuses with [`super::Unsupported`]: serial states and divisions stay with Cranelift.
 
 mod asm;
+mod cache;
 mod carried;
 mod crc;
 mod frame;
@@ -53,6 +54,12 @@ pub(crate) struct NativeCode {
     copying: Range<usize>,
     /// The same without stores.
     reading: Range<usize>,
+    /// The same with stores around the caches, to a destination aligned to a vector.
+    streaming: Range<usize>,
+    /// Bytes of a vector.
+    vector_bytes: usize,
+    /// Bytes of the longest word of the stages.
+    gauge: usize,
     modifies: bool,
     /// Most bytes of one call of the function; a multiple of every gauge.
     longest_call: usize,
@@ -78,9 +85,19 @@ fn compile_stages(stages: &[&Pipe], features: Features) -> Result<NativeCode, St
     let mut bytes = Vec::new();
     let copying = function(Stores::Plain)?.place(&mut bytes);
     let reading = function(Stores::None)?.place(&mut bytes);
+    let streaming = function(Stores::Streaming)?.place(&mut bytes);
     let code = CodeMemory::new(&bytes).map_err(|error| format!("executable memory: {error}"))?;
     let modifies = stages.iter().any(|pipe| pipe.out.is_some());
-    Ok(NativeCode { code, copying, reading, modifies, longest_call: frame::longest_call(stages) })
+    Ok(NativeCode {
+        code,
+        copying,
+        reading,
+        streaming,
+        vector_bytes: isa.vector_bytes(),
+        gauge: stages.iter().map(|pipe| pipe.word_bytes()).max().unwrap_or(1),
+        modifies,
+        longest_call: frame::longest_call(stages),
+    })
 }
 
 impl NativeCode {
@@ -91,10 +108,56 @@ impl NativeCode {
     unsafe fn run(&self, states: *mut u64, pos: u64, src: *const u8, dst: *mut u8, len: usize) {
         debug_assert!(len <= MAX_CALL_BYTES);
         let reads_only = dst.is_null() || (!self.modifies && std::ptr::eq(dst, src));
-        let function = if reads_only { &self.reading } else { &self.copying };
+        let in_place = std::ptr::eq(dst, src);
+        // SAFETY: handed on from the caller; streaming is given a destination that is not the source.
+        unsafe {
+            if reads_only {
+                self.call(&self.reading, states, pos, src, dst, len);
+            } else if len >= cache::streaming_from() && !in_place {
+                self.stream(states, pos, src, dst, len);
+            } else {
+                self.call(&self.copying, states, pos, src, dst, len);
+            }
+        }
+    }
+
+    /// A big transfer: up to the destination's first whole vector with ordinary stores, then around the caches. If no word
+    /// begins at a whole vector, ordinary stores it is.
+    ///
+    /// # Safety
+    /// As for [`NativeCode::run`]; `dst` is neither null nor `src`.
+    unsafe fn stream(&self, states: *mut u64, pos: u64, src: *const u8, dst: *mut u8, len: usize) {
+        let head = dst.addr().wrapping_neg() % self.vector_bytes;
+        // SAFETY: `head` bytes are within the stretch, and whole words of every stage; the destination is aligned behind
+        // them.
+        unsafe {
+            if !head.is_multiple_of(self.gauge) || head >= len {
+                return self.call(&self.copying, states, pos, src, dst, len);
+            }
+            if head > 0 {
+                self.call(&self.copying, states, pos, src, dst, head);
+            }
+            self.call(&self.streaming, states, pos + head as u64, src.add(head), dst.add(head), len - head);
+        }
+    }
+
+    /// Calls one of the functions, in parts that its partial results stand.
+    ///
+    /// # Safety
+    /// As for [`NativeCode::run`]; the streaming function needs an aligned destination.
+    #[inline]
+    unsafe fn call(
+        &self,
+        function: &Range<usize>,
+        states: *mut u64,
+        pos: u64,
+        src: *const u8,
+        dst: *mut u8,
+        len: usize,
+    ) {
         // SAFETY: a function of this signature was assembled at that offset, into memory that is executable as long as
-        // `self` lives. It touches `len` bytes from `src` and `dst` and the states, as the caller promises it may; what
-        // only reads is not given a destination.
+        // `self` lives. It touches `len` bytes from `src` and `dst` and the states, as the caller promises it may; the
+        // one that only reads ignores the destination, which may be null and is then not offset.
         unsafe {
             let function = std::mem::transmute::<*const u8, Function>(self.code.address(function.start));
             let mut done = 0;

@@ -6,10 +6,11 @@ use iced_x86::{Code, Register};
 
 use super::asm;
 use super::frame::STATES;
-use super::isa::Isa;
+use super::isa::{Features, Isa};
 use super::lanes::Lane;
 use super::lower::Body;
 use super::strategy::{Addend, Fold, Study};
+use super::sums::halves_added;
 use super::vcode::{Builder, Opd, VReg, Width};
 
 /// Which words of the last vector count.
@@ -35,6 +36,9 @@ enum Form {
     /// `total - (high << 32) + high` is the sum of all 32-bit halves. For one's complement sums of any width up to
     /// 32 bits (2^32 = 1 modulo 2^w - 1) and for sums of 32-bit numbers.
     Halves { total: Vec<VReg>, high: Vec<VReg> },
+    /// Sums of the lower and of the upper bytes of 16-bit words in 32-bit lanes, by dot products with 1 and 0: two
+    /// instructions where [`Form::Halves`] needs three.
+    Dots { low: Vec<VReg>, high: Vec<VReg> },
     /// Sums of bytes in 64-bit lanes.
     Bytes { total: Vec<VReg> },
     /// The operation itself in lanes of the state's type.
@@ -59,6 +63,9 @@ impl Accumulator {
             Form::Mask { partial: b.pinned_mask(), lanes: b.vector_bytes() / word.bytes() }
         } else {
             match fold {
+                Fold::Addc if ty == Ty::U16 && lane == Lane::W && has_dots(b) => {
+                    Form::Dots { low: pinned(b, slots), high: pinned(b, slots) }
+                }
                 Fold::Addc if ty != Ty::U64 => {
                     Form::Halves { total: pinned(b, slots), high: pinned(b, slots) }
                 }
@@ -98,6 +105,7 @@ impl Accumulator {
     fn registers(&self) -> Vec<VReg> {
         match &self.form {
             Form::Halves { total, high } => total.iter().chain(high).copied().collect(),
+            Form::Dots { low, high } => low.iter().chain(high).copied().collect(),
             Form::Bytes { total } => total.clone(),
             Form::Lanes { partial, .. } => partial.clone(),
             Form::Mask { partial, .. } => vec![*partial],
@@ -223,6 +231,18 @@ impl Accumulator {
                 let next = body.b.add(Lane::Q, high, up);
                 body.b.assign(high, next);
             }
+            Form::Dots { low, high } => {
+                let code = match body.b.isa {
+                    Isa::Avx512 => Code::EVEX_Vpdpbusd_zmm_k1z_zmm_zmmm512b32,
+                    Isa::Avx2 => Code::VEX_Vpdpbusd_ymm_ymm_ymmm256,
+                };
+                let full = body.b.full();
+                for (sums, place) in [(low[slot], 0), (high[slot], 1)] {
+                    let ones = body.b.bytes_of(|i| u8::from(i % 2 == place));
+                    let operands = [sums, part, ones].map(|reg| Opd::Reg(reg, full));
+                    body.b.push(code, &operands, Some(sums), Some(sums), None, false);
+                }
+            }
             Form::Bytes { total } => {
                 let total = total[slot];
                 let sums = body.b.sum_bytes(part);
@@ -316,6 +336,18 @@ impl Accumulator {
                     b.raw(asm::rm(Code::Add_r64_rm64, rax, STATES, Register::None, slot));
                     store(b, self.ty, slot);
                 }
+            }
+            Form::Dots { low, high } => {
+                // 32-bit lanes do not overflow in any call; 64-bit ones hold the sum of all.
+                let [low, high] = [low, high].map(|sums| {
+                    let quads: Vec<VReg> = sums.iter().map(|sums| halves_added(b, *sums)).collect();
+                    sum_all(b, &quads)
+                });
+                let high = b.shl(Lane::Q, high, 8);
+                let both = b.add(Lane::Q, low, high);
+                let sum = across(b, both, 8, |b, x, y| b.add(Lane::Q, x, y));
+                to_rax(b, sum);
+                self.finish_addc(b, slot);
             }
             Form::Bytes { total } => {
                 let total = sum_all(b, total);
@@ -428,6 +460,12 @@ impl Accumulator {
         b.raw(asm::rm(code, rax, STATES, Register::None, slot));
         b.raw(asm::mr(Code::Mov_rm64_r64, STATES, Register::None, slot, rax));
     }
+}
+
+/// Whether dot products of bytes are there at the width in use.
+fn has_dots(b: &Builder) -> bool {
+    // The features of 512 bits and of 256 bits in the shorter encoding are different ones.
+    b.features.has(Features::VNNI) && (b.isa == Isa::Avx512 || is_x86_feature_detected!("avxvnni"))
 }
 
 fn pinned(b: &mut Builder, count: usize) -> Vec<VReg> {

@@ -296,7 +296,7 @@ impl Sums {
 }
 
 /// The two 32-bit halves of each 64-bit lane, added.
-fn halves_added(b: &mut Builder, a: VReg) -> VReg {
+pub(super) fn halves_added(b: &mut Builder, a: VReg) -> VReg {
     let low = b.and_imm(Lane::Q, a, 0xffff_ffff);
     let high = b.shr(Lane::Q, a, 32);
     b.add(Lane::Q, low, high)

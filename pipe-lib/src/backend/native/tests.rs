@@ -137,6 +137,7 @@ pub(super) fn feature_sets() -> Vec<Features> {
     let mut sets = vec![
         all,
         all.without(Features::VBMI | Features::GFNI | Features::BITALG | Features::VPOPCNTDQ),
+        all.without(Features::VNNI),
         all.without(Features::AVX512),
         Features::restricted_to("avx2").unwrap(),
     ];
@@ -880,5 +881,119 @@ fn positional_patterns_start_anywhere() {
                 take(&pipe, &mut random);
             }
         }
+    }
+}
+
+#[test]
+fn streaming_stores_write_the_same() {
+    let mut random = Random::new(14);
+    for seed in 0..40 {
+        let mut random_stage = Random::new(5000 + seed);
+        let pipes: Vec<Pipe> = (0..1 + random_stage.below(3)).map(|_| stage(&mut random_stage)).collect();
+        let pipes: Vec<&Pipe> = pipes.iter().collect();
+        for features in feature_sets() {
+            let Ok(code) = compile_all(&pipes, features) else { continue };
+            let states: Vec<u64> = pipes
+                .iter()
+                .flat_map(|pipe| &pipe.states)
+                .map(|state| random.number() & state.ty.mask())
+                .collect();
+            for len in [1, 63, 64, 65, 200, 1000, 1460] {
+                let bytes = random.bytes(len);
+                let mut target = [vec![0x5a; len + 256], vec![0x5a; len + 256]];
+                let mut got = [states.clone(), states.clone()];
+                let to = random.below(64);
+                // SAFETY: buffers of that length which do not overlap, and all states.
+                unsafe {
+                    let (plain, streamed) = (target[0][to..].as_mut_ptr(), target[1].as_mut_ptr());
+                    code.call(&code.copying, got[0].as_mut_ptr(), 0, bytes.as_ptr(), plain, len);
+                    // As the driver's buffers would lie, `to` bytes behind some multiple of 64.
+                    let streamed = streamed.add(streamed.addr().wrapping_neg() % 64 + to);
+                    code.stream(got[1].as_mut_ptr(), 0, bytes.as_ptr(), streamed, len);
+                    assert_eq!(
+                        std::slice::from_raw_parts(streamed, len),
+                        &target[0][to..to + len],
+                        "{len} {pipes:#?}"
+                    );
+                }
+                assert_eq!(got[0], got[1], "{len} {pipes:#?}");
+                assert_eq!(
+                    target[1].iter().filter(|byte| **byte != 0x5a).count(),
+                    target[0].iter().filter(|byte| **byte != 0x5a).count()
+                );
+            }
+        }
+    }
+}
+
+/// Prints how ordinary and streaming stores compare with memcpy on this machine; run by name.
+#[test]
+#[ignore = "a measurement, not a test"]
+fn measure_streaming() {
+    let sum = two_sums(&mut Random::new(1), Ty::U16, Ty::U16, 0, false);
+    let mut checksum =
+        pipe(Gauge::new(Ty::U16, Endian::Big), Gauge::new(Ty::U16, Endian::Big), Tail::Zero, sum.states);
+    let input = checksum.body.push(Op::In, Ty::U16);
+    let old = checksum.body.push(Op::State(StateId(0)), Ty::U16);
+    checksum.next = vec![checksum.body.push(Op::Binary(BinaryOp::Addc, old, input), Ty::U16)];
+    let mut swap = pipe(
+        Gauge::new(Ty::U32, Endian::Big),
+        Gauge::new(Ty::U32, Endian::Little),
+        Tail::Partial,
+        Vec::new(),
+    );
+    swap.out = Some(swap.body.push(Op::In, Ty::U32));
+    let code = compile_all(&[&checksum, &swap], Features::detected()).unwrap();
+    println!("{}", code.disassembly());
+    for len in [1460, 4 << 10, 16 << 10, 64 << 10, 1 << 20, 4 << 20, 16 << 20, 64 << 20, 256 << 20] {
+        let src = vec![1u8; len];
+        let mut dst = vec![0u8; len + 64];
+        let align = dst.as_ptr().addr().wrapping_neg() % 64;
+        let dst = &mut dst[align..align + len];
+        let repeat = ((64 << 20) / len).clamp(1, 20_000);
+        let mut times = [const { Vec::new() }; 3];
+        for _ in 0..9 {
+            for (which, times) in times.iter_mut().enumerate() {
+                let start = std::time::Instant::now();
+                for _ in 0..repeat {
+                    let mut states = [0u64];
+                    // SAFETY: as many bytes on either side, one state.
+                    unsafe {
+                        match which {
+                            0 => dst.copy_from_slice(&src),
+                            1 => code.call(
+                                &code.copying,
+                                states.as_mut_ptr(),
+                                0,
+                                src.as_ptr(),
+                                dst.as_mut_ptr(),
+                                len,
+                            ),
+                            _ => code.call(
+                                &code.streaming,
+                                states.as_mut_ptr(),
+                                0,
+                                src.as_ptr(),
+                                dst.as_mut_ptr(),
+                                len,
+                            ),
+                        }
+                    }
+                }
+                times.push(start.elapsed().as_secs_f64() / repeat as f64);
+            }
+        }
+        let speed = times.map(|mut times| {
+            times.sort_by(f64::total_cmp);
+            len as f64 / times[times.len() / 2] / 1e9
+        });
+        println!(
+            "{len:>10} B  memcpy {:6.1}  plain {:6.1} ({:.2})  streaming {:6.1} ({:.2}) GB/s",
+            speed[0],
+            speed[1],
+            speed[1] / speed[0],
+            speed[2],
+            speed[2] / speed[0]
+        );
     }
 }
