@@ -8,7 +8,7 @@
 //! What has no form here (a state that threads from word to word, a look-up, modular arithmetic outside a reduction) is
 //! an `Err` with the reason; the scalar block then does the pass.
 
-use crate::analyse::rewrite::{Rewriter, live};
+use crate::analyse::rewrite::{Rewriter, evaluate, live};
 use crate::analyse::{Class, Linear, PipeFacts, Reduce, analyse};
 use crate::ir::{
     BinaryOp, Block, CompareOp, ConvertOp, Endian, Op, Pipe, StateId, Table, Ty, UnaryOp, Value,
@@ -324,6 +324,11 @@ impl Lowering {
     /// Lowers one stage; gives the chunk that leaves it.
     fn stage(&mut self, pipe: &Pipe, base: u32, chunk: Reg) -> Result<Reg, String> {
         let facts = analyse(pipe);
+        let ordered_states =
+            facts.states.iter().filter(|state| !matches!(state.class, Class::Held | Class::Reduction { .. }));
+        if ordered_states.count() > MAX_ORDERED {
+            return Err(format!("more than {MAX_ORDERED} states that pass from word to word"));
+        }
         // The byte orders of the gauges become instructions, so that the rewrites see them.
         let mut rewriter = Rewriter::new(&facts.tables);
         let map = rewriter.splice(&facts.body, 0, |rewriter, inst| match inst.op {
@@ -613,6 +618,8 @@ struct Stage<'a> {
     state_types: Vec<Ty>,
     done: HashMap<Value, Group>,
     positional: Vec<Positional>,
+    /// All values at the offsets 0, 1, 2, ... words, as far as they were asked for and depend on nothing else.
+    numbers: Vec<Vec<Option<u64>>>,
     /// What the words before decide: for a state its new value, for the new value of a scan the carry and its operand.
     delayed: HashMap<StateId, (Value, u32)>,
     running: HashMap<Value, (Value, u32)>,
@@ -637,6 +644,7 @@ impl<'a> Stage<'a> {
             state_types: pipe.states.iter().map(|state| state.ty).collect(),
             done: HashMap::new(),
             positional: positional(block),
+            numbers: Vec::new(),
             delayed: HashMap::new(),
             running: HashMap::new(),
         }
@@ -644,9 +652,6 @@ impl<'a> Stage<'a> {
 
     /// Declares the states that pass from word to word, and makes sure that their new values are computed.
     fn order(&mut self, states: &[Ordered]) -> Result<(), String> {
-        if states.len() > MAX_ORDERED {
-            return Err(format!("more than {MAX_ORDERED} states that pass from word to word"));
-        }
         for Ordered { state, next, scan } in states {
             let ty = self.state_types[*state];
             let flat = self.base + *state as u32;
@@ -1037,34 +1042,44 @@ impl<'a> Stage<'a> {
         }
         let phases = &mut self.to.body.phases;
         let phase = Phase { bytes };
-        let index = phases.iter().position(|known| *known == phase).unwrap_or_else(|| {
-            phases.push(phase);
-            phases.len() - 1
-        });
+        let index = match phases.iter().position(|known| *known == phase) {
+            Some(index) => index,
+            None if phases.len() == MAX_PHASES => {
+                return Err(format!("more than {MAX_PHASES} positional values"));
+            }
+            None => {
+                phases.push(phase);
+                phases.len() - 1
+            }
+        };
         let reg = self.to.emit(VectorOp::Phase(index as u32), lane);
         Ok(Group { lane, regs: vec![reg] })
     }
 
-    /// The number that a value has at offset `pos`, if it depends on that alone.
-    fn at(&self, value: Value, pos: u64) -> Option<u64> {
-        let mut numbers: Vec<Option<u64>> = Vec::with_capacity(value.0 as usize + 1);
-        for v in (0..=value.0).map(Value) {
-            let inst = self.block.inst(v);
-            let number = (|| {
-                if inst.op == Op::Pos {
-                    return Some(pos);
-                }
-                let mut args = [0; 3];
+    /// The number that a value has at offset `pos` (a multiple of the word), if it depends on that alone.
+    fn at(&mut self, value: Value, pos: u64) -> Option<u64> {
+        let index = (pos / u64::from(self.word)) as usize;
+        while self.numbers.len() <= index {
+            let pos = self.numbers.len() as u64 * u64::from(self.word);
+            let mut numbers: Vec<Option<u64>> = Vec::with_capacity(self.block.insts.len());
+            for (_, inst) in self.block.iter() {
+                let mut args = [Some(0); 3];
                 let mut operand_ty = inst.ty;
                 for (slot, operand) in args.iter_mut().zip(inst.op.operands()) {
-                    *slot = numbers[operand.0 as usize]?;
+                    *slot = numbers[operand.0 as usize];
                     operand_ty = self.block.ty(operand);
                 }
-                crate::analyse::rewrite::evaluate(&inst.op, inst.ty, operand_ty, args, self.tables)
-            })();
-            numbers.push(number);
+                numbers.push(match (inst.op, args) {
+                    (Op::Pos, _) => Some(pos),
+                    (op, [Some(a), Some(b), Some(c)]) => {
+                        evaluate(&op, inst.ty, operand_ty, [a, b, c], self.tables)
+                    }
+                    _ => None,
+                });
+            }
+            self.numbers.push(numbers);
         }
-        numbers[value.0 as usize]
+        self.numbers[index][value.0 as usize]
     }
 }
 
@@ -1078,6 +1093,9 @@ struct Positional {
     /// Its own low `k` bits are a function of the low `k` bits of `pos`, for every `k`.
     closed: bool,
 }
+
+/// Tables of positional values in one pass: each costs a register, and time to compute.
+const MAX_PHASES: usize = 8;
 
 /// Longest period, in bytes as a power of two, that is put into a table.
 const PHASE_BITS: u32 = 6;

@@ -32,6 +32,9 @@ const MAX_PARTIALS: usize = 32;
 /// seconds whatever the program.
 const MAX_WEIGHT: usize = 20_000;
 
+/// Most instructions of a loop word before anything is simplified.
+const MAX_RAW: usize = 100_000;
+
 /// Most chunks of one call with states that pass from word to word: 2^14 sums of 2^14 chunks stay below 2^64.
 const MAX_ORDERED_CHUNKS: usize = 1 << 14;
 
@@ -86,6 +89,10 @@ fn vector(stages: &[&Pipe]) -> Result<vector_plan::VectorBody, String> {
     if partials > MAX_PARTIALS {
         return Err(format!("{partials} registers of partial results"));
     }
+    let size = body.insts.len() * (loops::unroll(&body) + 1);
+    if size > MAX_WEIGHT {
+        return Err(format!("{size} vector operations (the limit is {MAX_WEIGHT})"));
+    }
     vector::check(&body)?;
     Ok(body)
 }
@@ -93,6 +100,11 @@ fn vector(stages: &[&Pipe]) -> Result<vector_plan::VectorBody, String> {
 /// Compiles the fused `stages` (parameters bound) of a pass whose loop word is `gauge` bytes.
 pub(crate) fn compile(stages: &[&Pipe], gauge: usize) -> Result<CraneliftCode, Unsupported> {
     let isa = host()?;
+    let raw: usize =
+        stages.iter().map(|pipe| pipe.body.insts.len() * (gauge / pipe.word_bytes()).max(1)).sum();
+    if raw > MAX_RAW {
+        return Err(unsupported(format!("{raw} instructions in one loop word (the limit is {MAX_RAW})")));
+    }
     let mut lowered = Lowered::new(stages, gauge);
     let size = weight(&lowered.word) + weight(&lowered.tail);
     if size > MAX_WEIGHT {

@@ -197,3 +197,18 @@ fn long_sums_of_sums() {
         }
     }
 }
+
+#[test]
+fn a_loop_word_too_big_to_compile_is_refused() {
+    let mut b = PipeBuilder::new("big", Gauge::U8);
+    let state = b.state("state", Ty::U64, 0);
+    let (x, mut value) = (b.input(), b.read(state));
+    let wide = b.convert(ConvertOp::Zext, x, Ty::U64);
+    for _ in 0..4000 {
+        let product = b.binary(BinaryOp::Mul, value, wide);
+        value = b.binary(BinaryOp::Xor, product, value);
+    }
+    b.set(state, value);
+    let big = b.finish().unwrap();
+    assert!(compile(&[&big, &xor32(1)], 4).is_err());
+}
