@@ -50,6 +50,8 @@ type Function = unsafe extern "sysv64" fn(*mut u64, u64, *const u8, *mut u8, usi
 /// The machine code of a pass.
 pub(crate) struct NativeCode {
     code: CodeMemory,
+    /// Where `code` begins; it does not move.
+    base: *const u8,
     /// The function that writes what it reads and computes.
     copying: Range<usize>,
     /// The same without stores.
@@ -64,6 +66,11 @@ pub(crate) struct NativeCode {
     /// Most bytes of one call of the function; a multiple of every gauge.
     longest_call: usize,
 }
+
+// SAFETY: `base` points into `code`, which is never written again and may be executed by any thread.
+unsafe impl Send for NativeCode {}
+// SAFETY: as above; running changes nothing in it.
+unsafe impl Sync for NativeCode {}
 
 /// Compiles the fused `stages` (parameters bound) for this processor, as far as `features` allow.
 pub(crate) fn compile(stages: &[&Pipe], features: Features) -> Result<NativeCode, Unsupported> {
@@ -89,6 +96,7 @@ fn compile_stages(stages: &[&Pipe], features: Features) -> Result<NativeCode, St
     let code = CodeMemory::new(&bytes).map_err(|error| format!("executable memory: {error}"))?;
     let modifies = stages.iter().any(|pipe| pipe.out.is_some());
     Ok(NativeCode {
+        base: code.address(0),
         code,
         copying,
         reading,
@@ -159,7 +167,7 @@ impl NativeCode {
         // `self` lives. It touches `len` bytes from `src` and `dst` and the states, as the caller promises it may; the
         // one that only reads ignores the destination, which may be null and is then not offset.
         unsafe {
-            let function = std::mem::transmute::<*const u8, Function>(self.code.address(function.start));
+            let function = std::mem::transmute::<*const u8, Function>(self.base.add(function.start));
             let mut done = 0;
             while len - done > self.longest_call {
                 let dst = if dst.is_null() { dst } else { dst.add(done) };

@@ -323,8 +323,8 @@ impl Accumulator {
                 self.finish_cond(b, b.vector_bytes(), lane.bytes(), slot);
             }
             Form::Halves { total, high } => {
-                let total = sum_all(b, total);
-                let high = sum_all(b, high);
+                let total = sum_all(b, Lane::Q, total);
+                let high = sum_all(b, Lane::Q, high);
                 let up = b.shl(Lane::Q, high, 32);
                 let low = b.sub(Lane::Q, total, up);
                 let both = b.add(Lane::Q, low, high);
@@ -338,10 +338,10 @@ impl Accumulator {
                 }
             }
             Form::Dots { low, high } => {
-                // 32-bit lanes do not overflow in any call; 64-bit ones hold the sum of all.
+                // 32-bit lanes hold the sums of all slots of any call.
                 let [low, high] = [low, high].map(|sums| {
-                    let quads: Vec<VReg> = sums.iter().map(|sums| halves_added(b, *sums)).collect();
-                    sum_all(b, &quads)
+                    let all = sum_all(b, Lane::D, sums);
+                    halves_added(b, all)
                 });
                 let high = b.shl(Lane::Q, high, 8);
                 let both = b.add(Lane::Q, low, high);
@@ -350,7 +350,7 @@ impl Accumulator {
                 self.finish_addc(b, slot);
             }
             Form::Bytes { total } => {
-                let total = sum_all(b, total);
+                let total = sum_all(b, Lane::Q, total);
                 let sum = across(b, total, 8, |b, x, y| b.add(Lane::Q, x, y));
                 to_rax(b, sum);
                 b.raw(asm::rm(Code::Add_r64_rm64, rax, STATES, Register::None, slot));
@@ -542,13 +542,13 @@ fn identity(b: &mut Builder, fold: Fold, ty: Ty, lane: Lane) -> VReg {
     }
 }
 
-/// The sum of several vectors of 64-bit lanes.
-fn sum_all(b: &mut Builder, vectors: &[VReg]) -> VReg {
+/// The sum of several vectors.
+fn sum_all(b: &mut Builder, lane: Lane, vectors: &[VReg]) -> VReg {
     let mut level = vectors.to_vec();
     while level.len() > 1 {
         level = level
             .chunks(2)
-            .map(|pair| if let [x, y] = pair { b.add(Lane::Q, *x, *y) } else { pair[0] })
+            .map(|pair| if let [x, y] = pair { b.add(lane, *x, *y) } else { pair[0] })
             .collect();
     }
     level[0]
