@@ -20,11 +20,16 @@ pub fn clif(composition: &Composition) -> Result<String, Unsupported> {
     each_pass(composition, cranelift::clif)
 }
 
-/// Cranelift's machine code of every pass, disassembled (on x86-64).
+/// The machine code of every pass, disassembled (on x86-64): the native backend's where it takes all of them, as an engine
+/// prefers it, Cranelift's otherwise.
 ///
 /// # Errors
-/// [`Unsupported`] where Cranelift does not take a pass, or the machine is another one.
+/// [`Unsupported`] where Cranelift does not take a pass either, or the machine is another one.
 pub fn asm(composition: &Composition) -> Result<String, Unsupported> {
+    #[cfg(target_arch = "x86_64")]
+    if let Ok(text) = native_asm(composition) {
+        return Ok(text);
+    }
     each_pass(composition, |stages, gauge| {
         let code = cranelift::compile(stages, gauge)?;
         let (bytes, tail) = code.listing();
@@ -36,6 +41,20 @@ pub fn asm(composition: &Composition) -> Result<String, Unsupported> {
         }
         Ok(text)
     })
+}
+
+#[cfg(target_arch = "x86_64")]
+fn native_asm(composition: &Composition) -> Result<String, Unsupported> {
+    use crate::backend::native;
+    let mut text = String::new();
+    for (index, pass) in Plan::fused(composition).passes.iter().enumerate() {
+        let stages: Vec<&Pipe> = pass.stages(composition).map(|stage| &*stage.pipe).collect();
+        let names: Vec<&str> = pass.stages(composition).map(|stage| stage.name.as_str()).collect();
+        let code = native::compile(&stages, native::Features::detected())?;
+        let _ = writeln!(text, "; pass {}: {}", index + 1, names.join(" | "));
+        let _ = writeln!(text, "; native, any length\n{}", code.disassembly());
+    }
+    Ok(text)
 }
 
 fn each_pass(
