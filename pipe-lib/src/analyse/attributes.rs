@@ -4,7 +4,8 @@
 //! both; a declaration is a claim that is held against the proof. A claim without proof is an error even when no
 //! counterexample was found, since nothing may rely on it.
 
-use super::class::{Class, analyse};
+use super::class::Class;
+use super::prove::analyse;
 use super::rewrite::evaluate;
 use crate::ir::{Block, Op, Pipe, StateInit, Value};
 use std::fmt;

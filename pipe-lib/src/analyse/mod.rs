@@ -4,9 +4,11 @@
 
 pub mod attributes;
 pub mod class;
+mod prove;
 pub(crate) mod rewrite;
 
-pub use class::{Class, Linear, PipeFacts, Reduce, StateFacts, analyse};
+pub use class::{Class, Linear, PipeFacts, Reduce, StateFacts};
+pub use prove::analyse;
 
 #[cfg(test)]
 mod tests;

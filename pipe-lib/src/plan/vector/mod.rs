@@ -1,0 +1,270 @@
+//! All stages of a pass as one straight-line block over vector registers of any width.
+//!
+//! Every pipe keeps the number of bytes, so one register full of stream (a *chunk*) goes in and one comes out, and each
+//! stage works on the chunk's lanes of its own word's size. A value of a type wider than the word takes several
+//! registers, one of a narrower type sits zero-extended in the word's lanes, a `bool` is a lane of ones or zeros.
+//! Reductions contribute their operands to accumulators that a backend keeps per unroll slot.
+//!
+//! What has no form here (a state that threads from word to word, a look-up, modular arithmetic outside a reduction) is
+//! an `Err` with the reason; the scalar block then does the pass.
+
+mod lanes;
+mod lower;
+mod phase;
+
+pub use lower::lower;
+
+use crate::analyse::Reduce;
+use crate::ir::{BinaryOp, CompareOp, Ty, UnaryOp};
+
+/// Names the result of a vector instruction: one register.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Reg(pub u32);
+
+/// A vector operation, lane by lane unless it says otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum VectorOp {
+    /// The chunk as read from memory.
+    Chunk,
+    /// A literal in every lane.
+    Splat(u64),
+    /// A state that the loop does not change, in every lane.
+    Held(u32),
+    /// Bytes that depend on the offset in the stream alone: the index of a [`VectorBody::phases`] entry.
+    Phase(u32),
+    /// `neg`, `not`, `bswap`, `bitrev`, `popcnt`.
+    Unary(UnaryOp, Reg),
+    /// Any but `addc` and carry-less products; counts of shifts and rotates are splats.
+    Binary(BinaryOp, Reg, Reg),
+    /// Lanes of ones where it holds, of zeros elsewhere.
+    Compare(CompareOp, Reg, Reg),
+    /// Lane masks choose between the second and the third.
+    Select(Reg, Reg, Reg),
+    /// The low or high half of the lanes, in stream order, at twice the width.
+    Extend {
+        /// Lanes of half the width.
+        from: Reg,
+        /// The later half of the stream's words.
+        high: bool,
+        /// Copies of the sign bit enter (masks stay masks).
+        signed: bool,
+    },
+    /// The low halves of all lanes of two registers, in stream order.
+    Narrow(Reg, Reg),
+    /// The lanes of `of` one word later: the first lane is the last one of the chunk before, or the state.
+    Previous {
+        /// What the state becomes at each word.
+        of: Reg,
+        /// Index of the [`VectorBody::carries`] entry.
+        carry: u32,
+    },
+    /// For each lane, the state combined with all operands up to that lane.
+    Running {
+        /// What each word contributes.
+        of: Reg,
+        /// Index of the [`VectorBody::carries`] entry, a [`Carry::Running`].
+        carry: u32,
+    },
+}
+
+impl VectorOp {
+    /// The operands, in order.
+    pub fn operands(&self) -> impl Iterator<Item = Reg> + use<> {
+        let (a, b, c) = match *self {
+            VectorOp::Chunk | VectorOp::Splat(_) | VectorOp::Held(_) | VectorOp::Phase(_) => {
+                (None, None, None)
+            }
+            VectorOp::Unary(_, a)
+            | VectorOp::Extend { from: a, .. }
+            | VectorOp::Previous { of: a, .. }
+            | VectorOp::Running { of: a, .. } => (Some(a), None, None),
+            VectorOp::Binary(_, a, b) | VectorOp::Compare(_, a, b) | VectorOp::Narrow(a, b) => {
+                (Some(a), Some(b), None)
+            }
+            VectorOp::Select(a, b, c) => (Some(a), Some(b), Some(c)),
+        };
+        [a, b, c].into_iter().flatten()
+    }
+
+    /// Whether the value is the same for every chunk of a call.
+    pub const fn invariant(&self) -> bool {
+        matches!(self, VectorOp::Splat(_) | VectorOp::Held(_) | VectorOp::Phase(_))
+    }
+}
+
+/// One vector instruction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct VectorInst {
+    /// What is computed.
+    pub op: VectorOp,
+    /// Bytes of a lane of the result: 1, 2, 4 or 8.
+    pub lane: u8,
+}
+
+/// How an accumulator takes its operands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Accumulate {
+    /// Lane by lane with the operation itself; one register, lanes of the operands' width.
+    Lanes,
+    /// A sum of unsigned lanes in two registers of 64-bit lanes, `s1 += v` and `s2 += v >> 32`, where `v` is the operand
+    /// (lanes up to 32 bits, first added in pairs up to 32-bit lanes when the sum must be `exact`), or
+    /// `s1 += v & 0xffffffff` for lanes of 64 bits. Nothing is lost in 2^32 steps: see [`super::combine`].
+    Sum {
+        /// The true sum is needed, not only its residue modulo `2^width - 1`.
+        exact: bool,
+    },
+}
+
+/// A reduction's place in the loop.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Accumulator {
+    /// Flat index of the state.
+    pub state: u32,
+    /// The state's type.
+    pub ty: Ty,
+    /// The operation.
+    pub op: Reduce,
+    /// The form of the partial results.
+    pub form: Accumulate,
+    /// Bytes of an operand's lane.
+    pub lane: u8,
+    /// The partial result's bytes are to be swapped before it is added to the state: the sum of swapped words is the
+    /// swapped sum (RFC 1071, section 2B), so the swap left the loop.
+    pub swapped: bool,
+    /// What each chunk contributes, all in the same way.
+    pub operands: Vec<Reg>,
+}
+
+impl Accumulator {
+    /// Registers of one set of partial results.
+    pub const fn registers(&self) -> usize {
+        match self.form {
+            Accumulate::Lanes => 1,
+            Accumulate::Sum { .. } => 2,
+        }
+    }
+
+    /// The lane value that changes nothing.
+    pub const fn identity(&self) -> u64 {
+        match self.form {
+            Accumulate::Sum { .. } => 0,
+            Accumulate::Lanes => match self.ty {
+                Ty::Bool => {
+                    if matches!(self.op, Reduce::And) {
+                        u64::MAX
+                    } else {
+                        0
+                    }
+                }
+                ty => self.op.identity(ty),
+            },
+        }
+    }
+}
+
+/// What passes from chunk to chunk, in their order: a register that one chunk leaves to the next.
+///
+/// Before the first chunk it holds the state, as said below; after the last one the state is read from it. A loop that has
+/// any of these takes the chunks one after the other, though several may be in flight.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Carry {
+    /// The last lane is the state: what `of` was for the chunk before.
+    Previous {
+        /// Flat index of the state.
+        state: u32,
+        /// Bytes of a lane.
+        lane: u8,
+        /// What the state becomes at each word.
+        of: Reg,
+    },
+    /// Every lane is the state: all operands so far, combined.
+    Running {
+        /// Flat index of the state.
+        state: u32,
+        /// The state's type.
+        ty: Ty,
+        /// By what operands are combined.
+        op: Reduce,
+        /// Bytes of a lane.
+        lane: u8,
+    },
+    /// A sum and the sum of its values at every word: three registers of 64-bit lanes that start at zero. For each chunk
+    /// `b += a`, then `a += x` and `w += weight * x`, where the weight of the lane at `i` is the number of words of the
+    /// chunk that come after it (itself included, if `includes_word`). See [`super::combine::sums`].
+    Sums {
+        /// Flat index of the sum.
+        sum: u32,
+        /// Flat index of the sum of sums.
+        sum_of_sums: u32,
+        /// The type of both.
+        ty: Ty,
+        /// [`Reduce::Add`] or [`Reduce::Addmod`].
+        op: Reduce,
+        /// Bytes of an operand's lane.
+        lane: u8,
+        /// Whether a word's own contribution is in the sum that is summed.
+        includes_word: bool,
+        /// What each word contributes to the sum.
+        of: Reg,
+    },
+}
+
+impl Carry {
+    /// Registers that pass from chunk to chunk.
+    pub const fn registers(&self) -> usize {
+        match self {
+            Carry::Previous { .. } | Carry::Running { .. } => 1,
+            Carry::Sums { .. } => 3,
+        }
+    }
+
+    /// The value outside the dependency of chunk on chunk that the carry reads, if it reads one by itself.
+    const fn of(&mut self) -> Option<&mut Reg> {
+        match self {
+            Carry::Previous { of, .. } | Carry::Sums { of, .. } => Some(of),
+            Carry::Running { .. } => None,
+        }
+    }
+}
+
+/// Lane values that repeat along the stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Phase {
+    /// The bytes of one period, lane after lane, starting at offset 0; the length is a power of two.
+    pub bytes: Vec<u8>,
+}
+
+/// Straight-line vector code of a whole pass.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct VectorBody {
+    /// Instructions; the index is the [`Reg`].
+    pub insts: Vec<VectorInst>,
+    /// Tables of positional lanes.
+    pub phases: Vec<Phase>,
+    /// The chunk to be written; `None` when it is the one read.
+    pub out: Option<Reg>,
+    /// The reductions.
+    pub accumulators: Vec<Accumulator>,
+    /// States that pass from chunk to chunk.
+    pub carries: Vec<Carry>,
+}
+
+impl VectorBody {
+    /// The instruction that defines `reg`.
+    pub fn inst(&self, reg: Reg) -> VectorInst {
+        self.insts[reg.0 as usize]
+    }
+
+    /// The literal that `reg` holds in every lane, if it does.
+    pub fn splat(&self, reg: Reg) -> Option<u64> {
+        match self.inst(reg).op {
+            VectorOp::Splat(value) => Some(value),
+            _ => None,
+        }
+    }
+
+    /// The longest period of a positional value, in bytes; 1 when there is none.
+    pub fn period(&self) -> usize {
+        self.phases.iter().map(|phase| phase.bytes.len()).max().unwrap_or(1)
+    }
+}
