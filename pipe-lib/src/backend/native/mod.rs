@@ -36,10 +36,13 @@ mod tests;
 use super::{Backend, MAX_CALL_BYTES, PassCode, Unsupported};
 use crate::code::CodeMemory;
 use crate::ir::Pipe;
+use asm::Image;
 use frame::{FrameError, Shape, Stores};
 use iced_x86::Formatter;
 pub(crate) use isa::Features;
+use isa::Isa;
 use std::ops::Range;
+use std::sync::OnceLock;
 
 /// Vectors in one turn of the main loop, most first: fewer where the registers do not suffice.
 const UNROLLS: [usize; 3] = [4, 2, 1];
@@ -56,8 +59,11 @@ pub(crate) struct NativeCode {
     copying: Range<usize>,
     /// The same without stores.
     reading: Range<usize>,
-    /// The same with stores around the caches, to a destination aligned to a vector.
-    streaming: Range<usize>,
+    /// The same with stores around the caches, to a destination aligned to a vector: made when the first transfer comes
+    /// that is big enough. `None` if the system then has no memory for it; ordinary stores do as well.
+    streaming: OnceLock<Option<(CodeMemory, Range<usize>)>>,
+    stages: Box<[Pipe]>,
+    features: Features,
     /// Bytes of a vector.
     vector_bytes: usize,
     /// Bytes of the longest word of the stages.
@@ -79,20 +85,10 @@ pub(crate) fn compile(stages: &[&Pipe], features: Features) -> Result<NativeCode
 
 fn compile_stages(stages: &[&Pipe], features: Features) -> Result<NativeCode, String> {
     let isa = features.isa().ok_or("a processor without AVX2")?;
-    let function = |stores| {
-        for unroll in UNROLLS {
-            match frame::function(stages, Shape { isa, features, stores, unroll }) {
-                Ok(image) => return Ok(image),
-                Err(FrameError::OutOfRegisters) => {}
-                Err(FrameError::Refused(what)) => return Err(what),
-            }
-        }
-        Err("more values at once than there are registers".to_owned())
-    };
+    let function = |stores| function(stages, features, isa, stores);
     let mut bytes = Vec::new();
     let copying = function(Stores::Plain)?.place(&mut bytes);
     let reading = function(Stores::None)?.place(&mut bytes);
-    let streaming = function(Stores::Streaming)?.place(&mut bytes);
     let code = CodeMemory::new(&bytes).map_err(|error| format!("executable memory: {error}"))?;
     let modifies = stages.iter().any(|pipe| pipe.out.is_some());
     Ok(NativeCode {
@@ -100,7 +96,9 @@ fn compile_stages(stages: &[&Pipe], features: Features) -> Result<NativeCode, St
         code,
         copying,
         reading,
-        streaming,
+        streaming: OnceLock::new(),
+        stages: stages.iter().map(|pipe| (*pipe).clone()).collect(),
+        features,
         vector_bytes: isa.vector_bytes(),
         gauge: stages.iter().map(|pipe| pipe.word_bytes()).max().unwrap_or(1),
         modifies,
@@ -108,7 +106,31 @@ fn compile_stages(stages: &[&Pipe], features: Features) -> Result<NativeCode, St
     })
 }
 
+/// One function, with as much unrolling as the registers allow.
+fn function(stages: &[&Pipe], features: Features, isa: Isa, stores: Stores) -> Result<Image, String> {
+    for unroll in UNROLLS {
+        match frame::function(stages, Shape { isa, features, stores, unroll }) {
+            Ok(image) => return Ok(image),
+            Err(FrameError::OutOfRegisters) => {}
+            Err(FrameError::Refused(what)) => return Err(what),
+        }
+    }
+    Err("more values at once than there are registers".to_owned())
+}
+
 impl NativeCode {
+    /// The streaming function: code memory, and where in it.
+    fn streaming(&self) -> Option<&(CodeMemory, Range<usize>)> {
+        let make = || {
+            let stages: Vec<&Pipe> = self.stages.iter().collect();
+            let isa = self.features.isa()?;
+            let mut bytes = Vec::new();
+            let place = function(&stages, self.features, isa, Stores::Streaming).ok()?.place(&mut bytes);
+            Some((CodeMemory::new(&bytes).ok()?, place))
+        };
+        self.streaming.get_or_init(make).as_ref()
+    }
+
     /// Runs over any length, with the tail rules for what is no whole loop word.
     ///
     /// # Safety
@@ -139,20 +161,22 @@ impl NativeCode {
         // SAFETY: `head` bytes are within the stretch, and whole words of every stage; the destination is aligned behind
         // them.
         unsafe {
-            if !head.is_multiple_of(self.gauge) || head >= len {
+            let usable = head.is_multiple_of(self.gauge) && head < len;
+            let Some((code, place)) = self.streaming().filter(|_| usable) else {
                 return self.call(&self.copying, states, pos, src, dst, len);
-            }
+            };
             if head > 0 {
                 self.call(&self.copying, states, pos, src, dst, head);
             }
-            self.call(&self.streaming, states, pos + head as u64, src.add(head), dst.add(head), len - head);
+            let function = code.address(place.start);
+            self.call_at(function, states, pos + head as u64, src.add(head), dst.add(head), len - head);
         }
     }
 
-    /// Calls one of the functions, in parts that its partial results stand.
+    /// Calls the function at that place of `code`.
     ///
     /// # Safety
-    /// As for [`NativeCode::run`]; the streaming function needs an aligned destination.
+    /// As for [`NativeCode::run`].
     #[inline]
     unsafe fn call(
         &self,
@@ -163,11 +187,30 @@ impl NativeCode {
         dst: *mut u8,
         len: usize,
     ) {
+        // SAFETY: the place lies within the code; the rest is the caller's promise.
+        unsafe { self.call_at(self.base.add(function.start), states, pos, src, dst, len) }
+    }
+
+    /// Calls a function, in parts that its partial results stand.
+    ///
+    /// # Safety
+    /// As for [`NativeCode::run`], and `function` is one that was made for these stages; the streaming one needs an aligned
+    /// destination.
+    #[inline]
+    unsafe fn call_at(
+        &self,
+        function: *const u8,
+        states: *mut u64,
+        pos: u64,
+        src: *const u8,
+        dst: *mut u8,
+        len: usize,
+    ) {
         // SAFETY: a function of this signature was assembled at that offset, into memory that is executable as long as
         // `self` lives. It touches `len` bytes from `src` and `dst` and the states, as the caller promises it may; the
         // one that only reads ignores the destination, which may be null and is then not offset.
         unsafe {
-            let function = std::mem::transmute::<*const u8, Function>(self.base.add(function.start));
+            let function = std::mem::transmute::<*const u8, Function>(function);
             let mut done = 0;
             while len - done > self.longest_call {
                 let dst = if dst.is_null() { dst } else { dst.add(done) };

@@ -969,14 +969,7 @@ fn measure_streaming() {
                                 dst.as_mut_ptr(),
                                 len,
                             ),
-                            _ => code.call(
-                                &code.streaming,
-                                states.as_mut_ptr(),
-                                0,
-                                src.as_ptr(),
-                                dst.as_mut_ptr(),
-                                len,
-                            ),
+                            _ => code.stream(states.as_mut_ptr(), 0, src.as_ptr(), dst.as_mut_ptr(), len),
                         }
                     }
                 }
@@ -995,5 +988,51 @@ fn measure_streaming() {
             speed[2],
             speed[2] / speed[0]
         );
+    }
+}
+
+/// Prints what compiling takes, and a direct call of the code for short stretches; run by name.
+#[test]
+#[ignore = "a measurement, not a test"]
+fn measure_compiling_and_short_calls() {
+    let sums = Gauge::new(Ty::U16, Endian::Big);
+    let mut checksum = pipe(sums, sums, Tail::Zero, vec![state(Ty::U16)]);
+    let input = checksum.body.push(Op::In, Ty::U16);
+    let old = checksum.body.push(Op::State(StateId(0)), Ty::U16);
+    checksum.next = vec![checksum.body.push(Op::Binary(BinaryOp::Addc, old, input), Ty::U16)];
+    let (big, little) = (Gauge::new(Ty::U32, Endian::Big), Gauge::new(Ty::U32, Endian::Little));
+    let mut swap = pipe(big, little, Tail::Partial, Vec::new());
+    swap.out = Some(swap.body.push(Op::In, Ty::U32));
+    let mut xor = pipe(big, big, Tail::Partial, Vec::new());
+    let input = xor.body.push(Op::In, Ty::U32);
+    let key = xor.body.push(Op::Const(0xdead_beef), Ty::U32);
+    xor.out = Some(xor.body.push(Op::Binary(BinaryOp::Xor, input, key), Ty::U32));
+    let stages = [&checksum, &swap, &xor];
+    let mut times: Vec<f64> = (0..201)
+        .map(|_| {
+            let start = std::time::Instant::now();
+            std::hint::black_box(compile_all(&stages, Features::detected()).unwrap());
+            start.elapsed().as_secs_f64() * 1e6
+        })
+        .collect();
+    times.sort_by(f64::total_cmp);
+    println!("compile, three stages: median {:.0} us, least {:.0} us", times[100], times[0]);
+    let code = compile_all(&stages, Features::detected()).unwrap();
+    for len in [4, 64, 100, 256, 1460] {
+        let (src, mut dst, mut states) = (vec![1u8; len], vec![0u8; len], [0u64]);
+        let mut times: Vec<f64> = (0..51)
+            .map(|_| {
+                let start = std::time::Instant::now();
+                for _ in 0..2000 {
+                    // SAFETY: as many bytes on either side, one state.
+                    unsafe {
+                        code.call(&code.copying, states.as_mut_ptr(), 0, src.as_ptr(), dst.as_mut_ptr(), len)
+                    }
+                }
+                start.elapsed().as_secs_f64() * 1e9 / 2000.0
+            })
+            .collect();
+        times.sort_by(f64::total_cmp);
+        println!("{len:5} B: {:.1} ns", times[25]);
     }
 }
