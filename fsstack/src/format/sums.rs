@@ -1,50 +1,23 @@
 //! Checksums of the format: CRC32C of the metadata and of contents, and prefix sums for the Internet
 //! checksum.
 
-/// Table of the reflected Castagnoli polynomial, for eight bytes at a time.
-const CRC_TABLES: [[u32; 256]; 8] = {
-    let mut tables = [[0u32; 256]; 8];
-    let mut i = 0;
-    while i < 256 {
-        let mut crc = i as u32;
-        let mut bit = 0;
-        while bit < 8 {
-            crc = (crc >> 1) ^ (0x82f6_3b78 & (crc & 1).wrapping_neg());
-            bit += 1;
-        }
-        tables[0][i] = crc;
-        i += 1;
-    }
-    let mut t = 1;
-    while t < 8 {
-        let mut i = 0;
-        while i < 256 {
-            let previous = tables[t - 1][i];
-            tables[t][i] = (previous >> 8) ^ tables[0][(previous & 0xff) as usize];
-            i += 1;
-        }
-        t += 1;
-    }
-    tables
-};
+use std::sync::LazyLock;
+
+use pipe_lib::{Engine, Library};
+
+/// The loop that computes CRC32C: made once a process, like every other loop over bytes here.
+static CRC32C: LazyLock<Engine> = LazyLock::new(|| {
+    let pipeline = Library::standard().pipeline("crc32c").expect("`crc32c` is a standard pipe");
+    pipeline.compile().expect("the interpreter takes every pipe")
+});
 
 /// CRC32C (RFC 3720, appendix B.4) of what `crc` covers followed by `bytes`; start with 0.
 pub fn crc32c(crc: u32, bytes: &[u8]) -> u32 {
-    let mut crc = !crc;
-    let (words, rest) = bytes.as_chunks::<8>();
-    for word in words {
-        let x = u64::from_le_bytes(*word) ^ u64::from(crc);
-        crc = 0;
-        let mut k = 0;
-        while k < 8 {
-            crc ^= CRC_TABLES[7 - k][(x >> (8 * k)) as usize & 0xff];
-            k += 1;
-        }
-    }
-    for &byte in rest {
-        crc = (crc >> 8) ^ CRC_TABLES[0][((crc ^ u32::from(byte)) & 0xff) as usize];
-    }
-    !crc
+    let mut imports = CRC32C.imports();
+    imports.set("crc32c.crc", u64::from(!crc)).expect("the register of the standard pipe");
+    let prepared = CRC32C.with(&imports).expect("the engine's own imports");
+    let run = prepared.run_read_only(bytes).expect("single bytes are whole words at any length");
+    run.value(0) as u32
 }
 
 /// Folds a sum of 16-bit words with end-around carry (RFC 1071). Zero only for zero.
