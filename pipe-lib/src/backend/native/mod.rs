@@ -64,6 +64,8 @@ pub(crate) struct NativeCode {
     streaming: OnceLock<Option<(CodeMemory, Range<usize>)>>,
     stages: Box<[Pipe]>,
     features: Features,
+    /// Bytes from which a transfer is a big one; asked for here, since asking allocates and a run must not.
+    streaming_from: usize,
     /// Bytes of a vector.
     vector_bytes: usize,
     /// Bytes of the longest word of the stages.
@@ -99,6 +101,7 @@ fn compile_stages(stages: &[&Pipe], features: Features) -> Result<NativeCode, St
         streaming: OnceLock::new(),
         stages: stages.iter().map(|pipe| (*pipe).clone()).collect(),
         features,
+        streaming_from: cache::streaming_from(),
         vector_bytes: isa.vector_bytes(),
         gauge: stages.iter().map(|pipe| pipe.word_bytes()).max().unwrap_or(1),
         modifies,
@@ -143,7 +146,7 @@ impl NativeCode {
         unsafe {
             if reads_only {
                 self.call(&self.reading, states, pos, src, dst, len);
-            } else if len >= cache::streaming_from() && !in_place {
+            } else if len >= self.streaming_from && !in_place {
                 self.stream(states, pos, src, dst, len);
             } else {
                 self.call(&self.copying, states, pos, src, dst, len);
