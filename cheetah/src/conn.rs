@@ -243,7 +243,8 @@ impl Conn {
         } else if self.lingers {
             Some(self.last_progress + timeouts.linger)
         } else {
-            None
+            // Only our end of the stream is left; a peer with a shut window could put it off for ever.
+            Some(self.last_progress + timeouts.send)
         }
     }
 
@@ -411,7 +412,13 @@ impl Conn {
         let text_from = self.text.len();
         let is_file_request = matches!(request.method, Method::Get | Method::Head);
         let answer = if too_large && is_file_request {
-            answer::page(service, Status::ContentTooLarge, persistence, true, &mut self.text)
+            answer::page(
+                service,
+                Status::ContentTooLarge,
+                persistence,
+                request.method != Method::Head,
+                &mut self.text,
+            )
         } else {
             answer::answer(service, request, persistence, &mut self.text)
         };
@@ -428,7 +435,9 @@ impl Conn {
         self.push(service, text_from, answer, record);
         if !keep {
             self.phase = Phase::Discard;
-            self.lingers = has_content;
+            // Closing on a client that may have sent more would reset the connection under the response (RFC 9112
+            // section 9.6): its content, or the next request when it is we who want to close.
+            self.lingers = has_content || (request.keep_alive && !self.peer_ended);
         } else if has_content {
             self.phase = Phase::Content(request.content_length);
             self.head_began = service.now();

@@ -1,6 +1,6 @@
 //! An engine: a composition made runnable, and the ways to run it.
 //!
-//! Everything that can be refused is refused here, before the first byte is written; [`crate::drive`] then moves bytes.
+//! Everything that can be refused is refused here, before the first byte is written; `drive` then moves bytes.
 
 use crate::backend::{self, Backend, Unsupported, interp};
 use crate::compose::{ComposeError, Composition};

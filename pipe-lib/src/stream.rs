@@ -102,26 +102,26 @@ impl Stream {
     /// On an error nothing was written and the stream is where it was before.
     pub fn push(&mut self, chunk: &[u8], out: &mut [u8]) -> Result<usize, RunError> {
         self.engine.inner.refuse_layouts("streaming")?;
-        let needed = self.held().checked_add(chunk.len()).ok_or(RunError::TooLong)?;
+        let needed = self.waiting().checked_add(chunk.len()).ok_or(RunError::TooLong)?;
         if out.len() < needed {
             return Err(RunError::ShortDestination { needed, have: out.len() });
         }
         let written = self.feed(chunk, Some(out));
-        self.written += written as u64;
+        self.written = self.read - self.waiting() as u64;
         Ok(written)
     }
 
     /// [`Stream::push`] onto the end of a vector.
     pub fn push_to(&mut self, chunk: &[u8], out: &mut Vec<u8>) -> Result<usize, RunError> {
         let start = out.len();
-        out.resize(start + self.held() + chunk.len(), 0);
+        out.resize(start + self.waiting() + chunk.len(), 0);
         let result = self.push(chunk, &mut out[start..]);
         out.truncate(start + *result.as_ref().unwrap_or(&0));
         result
     }
 
     /// Takes the next bytes of a stream whose output nobody wants. Such a stream is read only from start to end: after
-    /// this, [`Stream::push`] would leave a gap.
+    /// this, [`Stream::push`] would leave a gap, and needs room for up to a loop word more than [`Stream::held`] says.
     pub fn push_read_only(&mut self, chunk: &[u8]) -> Result<(), RunError> {
         self.engine.inner.refuse_layouts("streaming")?;
         self.feed(chunk, None);
@@ -169,6 +169,15 @@ impl Stream {
             windows,
         };
         Ok(StreamEnd { run, rest })
+    }
+
+    /// Bytes of output that wait in the hold, whether or not somebody wanted them.
+    fn waiting(&self) -> usize {
+        match &self.hold {
+            _ if !self.engine.inner.modifies => 0,
+            Hold::Word { len, .. } => *len,
+            Hold::Staged { staging, .. } => staging.held(),
+        }
     }
 
     /// Runs the passes over what is held and the chunk. `out`, if any, has room for both; gives the bytes written to it.

@@ -75,7 +75,12 @@ fn main() -> anyhow::Result<()> {
     let mut text = describe(&machine);
     let mut report = Report { machine, rows: Vec::new() };
     let mut panels = Vec::new();
-    for case in CASES.iter().filter(|case| case.name.contains(&args.case)) {
+    let cases: Vec<&Case> = CASES.iter().filter(|case| case.name.contains(&args.case)).collect();
+    if cases.is_empty() {
+        let names: Vec<&str> = CASES.iter().map(|case| case.name).collect();
+        anyhow::bail!("no case's name contains `{}`; there are {}", args.case, names.join(", "));
+    }
+    for case in cases {
         let results = run_case(case, &sizes, args.rounds)?;
         text.push_str(&table(case, &results));
         panels.push((case.name.to_owned(), series(&results)));

@@ -57,7 +57,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "FILE")]
     pcap: Option<PathBuf>,
     /// Event-driven threads, sharing the port
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one)]
     workers: usize,
     /// Write requests down in FILE, or on standard output
     #[arg(long, value_name = "FILE|-")]
@@ -122,6 +122,14 @@ impl FromStr for Feature {
             }
             _ => Err("there are precomputed-headers, offload, packet-merging and fused-loops".to_owned()),
         }
+    }
+}
+
+/// Nobody serves with no thread.
+fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) | Err(_) => Err("give a number of threads, 1 or more".to_owned()),
+        Ok(threads) => Ok(threads),
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// Length of an IMF-fixdate, `Sun, 06 Nov 1994 08:49:37 GMT`.
 pub const IMF_FIXDATE_LEN: usize = 29;
 
-/// The last second that [`format`] can express: 9999-12-31T23:59:59Z.
+/// The last second that [`format()`] can express: 9999-12-31T23:59:59Z.
 pub const MAX_UNIX: u64 = 253_402_300_799;
 
 /// Seconds since 1970 of an HTTP date in any of the three forms that a recipient must accept, or `None` for anything

@@ -231,7 +231,7 @@ fn report(event: Event) {
         }
         Event::Unreachable { addr } => tracing::debug!("{addr} does not answer ARP"),
         Event::BacklogOverflow { lost } => {
-            tracing::warn!("{lost} half-open connections gave way to newer ones")
+            tracing::debug!("the backlog is full: {lost} SYNs answered by cookies")
         }
     }
 }

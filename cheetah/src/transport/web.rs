@@ -11,6 +11,9 @@ use slab::Slab;
 use crate::conn::Conn;
 use crate::service::Service;
 
+/// Connections at once; those beyond are reset.
+const MAX_CONNECTIONS: usize = 1 << 16;
+
 /// Ended connections kept for their buffers.
 const MAX_SPARE: usize = 1024;
 
@@ -64,6 +67,9 @@ impl Application for Web {
     type Stream<'a> = Exchange<'a>;
 
     fn accept(&mut self, _now: Instant, pcb: Pcb) -> Option<Key> {
+        if self.connections.len() >= MAX_CONNECTIONS {
+            return None;
+        }
         let peer = Some(SocketAddr::V4(pcb.remote()));
         let conn = match self.spare.pop() {
             Some(mut conn) => {

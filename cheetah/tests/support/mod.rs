@@ -167,6 +167,10 @@ pub const CASES: &[Case] = &[
     },
     Case {
         closes: true,
+        ..case("HEAD / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999\r\n\r\n", 413, Body::Empty)
+    },
+    Case {
+        closes: true,
         ..case("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n", 411, Body::Page)
     },
     Case {

@@ -35,8 +35,8 @@ impl fmt::Display for OpenError {
 impl core::error::Error for OpenError {
     fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
         match self {
-            OpenError::Io(error) => Some(error),
-            OpenError::Bad(bad) => Some(bad),
+            OpenError::Io(error) => error.source(),
+            OpenError::Bad(bad) => bad.source(),
             OpenError::TooMuchMetadata { .. } => None,
         }
     }

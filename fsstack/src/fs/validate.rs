@@ -15,6 +15,9 @@ use crate::format::sums::crc32c;
 use crate::format::superblock::{self, SectionKind, Superblock, Unchecked};
 use crate::path;
 
+/// Most extents of a file: a read walks them.
+const MAX_EXTENTS: u32 = 256;
+
 /// The metadata, decoded and sound.
 #[derive(Debug)]
 pub(crate) struct Metadata {
@@ -68,7 +71,7 @@ impl Metadata {
 
     /// Each inode on its own: its path, extents and application area lie where they must.
     fn check_inodes(&self) -> Result<(), BadImage> {
-        let (mut path_at, mut extent_at, mut content_bytes) = (0u64, 0u64, 0u64);
+        let (mut path_at, mut extent_at, mut content_bytes, mut aux_bytes) = (0u64, 0u64, 0u64, 0u64);
         let data_end = self.superblock.data_end();
         for (i, record) in self.inodes.iter().enumerate() {
             let bad =
@@ -104,6 +107,9 @@ impl Metadata {
                     if u64::from(record.first) != extent_at {
                         return bad("first extent", extent_at.to_string(), record.first.to_string());
                     }
+                    if record.count > MAX_EXTENTS {
+                        return bad("extents", format!("at most {MAX_EXTENTS}"), record.count.to_string());
+                    }
                     let rest = &self.extents[extent_at as usize..];
                     let Some(extents) = rest.get(..record.count as usize) else {
                         return bad("extents", format!("at most {}", rest.len()), record.count.to_string());
@@ -120,6 +126,13 @@ impl Metadata {
                 }
             }
             content_bytes = content_bytes.saturating_add(record.size);
+            aux_bytes = aux_bytes.saturating_add(record.aux_bytes());
+        }
+        // Nothing is shared, so all runs together fit: what reads each of them once is linear in the image.
+        let (all, room) = (content_bytes.saturating_add(aux_bytes), data_end - BLOCK_BYTES);
+        if all > room {
+            let expected = format!("at most {room}, the data region");
+            return Err(BadImage::new(0, "bytes of all runs", expected, all.to_string()));
         }
         let section = |kind| self.superblock.section(kind);
         let end_of = |kind, what: &str, expected: u64, found: usize| {

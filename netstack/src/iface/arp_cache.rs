@@ -148,7 +148,8 @@ impl ArpCache {
                 if for_us {
                     self.insert(addr, Entry { state, due: None, last_used: now });
                 }
-                false
+                // Its question may have been pushed out of the table meanwhile: someone may wait all the same.
+                for_us
             }
         }
     }

@@ -1,7 +1,7 @@
 //! LISTEN and the passive half of SYN-RECEIVED: the backlog of half-open connections.
 //!
 //! A SYN costs one small record, never a PCB and never a call of the application: those come with the ACK that proves the
-//! peer's address. The backlog is bounded; when it is full, SYNs are answered by cookies ([`crate::tcp::syn_cookie`]), so a
+//! peer's address. The backlog is bounded; when it is full, SYNs are answered by cookies (`tcp::syn_cookie`), so a
 //! flood of forged SYNs neither grows memory nor keeps anyone out (RFC 4987).
 
 use std::time::Duration;

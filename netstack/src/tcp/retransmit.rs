@@ -92,6 +92,8 @@ impl LossRecovery {
         self.lost_until = self.lost_until.max(una);
         self.drop_ranges_below(una);
         if self.phase == Phase::Open {
+            // It must not fall half a circle behind, or it would seem to lie ahead.
+            self.recover = self.recover.max(una - 1);
             self.dup_bytes = 0;
             return Verdict::Ordinary;
         }
@@ -327,6 +329,18 @@ mod tests {
         assert_eq!(r.pipe(seq(300), seq(1000)), 600);
         assert_eq!(r.advanced(seq(1000), 700, SMSS), Verdict::Recovered(Phase::Fast));
         assert_eq!(r.pipe(seq(1000), seq(1000)), 0);
+    }
+
+    #[test]
+    fn fast_retransmit_still_works_half_the_sequence_space_later() {
+        let mut r = LossRecovery::new(seq(0) - 1, false);
+        for step in 1..=9 {
+            r.advanced(seq(step << 28), 1 << 28, SMSS);
+        }
+        let una = seq(9 << 28);
+        r.duplicate(una, una + 1000, SMSS);
+        r.duplicate(una, una + 1000, SMSS);
+        assert_eq!(r.duplicate(una, una + 1000, SMSS), Verdict::EnteredFast);
     }
 
     #[test]

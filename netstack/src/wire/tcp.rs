@@ -292,7 +292,7 @@ impl Options {
         mss + scale + timestamps + permitted
     }
 
-    /// Length that [`Options::emit`] writes: a multiple of four, at most 40. SACK blocks that would not fit are left out.
+    /// Length that `Options::emit` writes: a multiple of four, at most 40. SACK blocks that would not fit are left out.
     #[inline]
     pub fn len(&self) -> usize {
         let blocks = self.sack_room();

@@ -86,7 +86,7 @@ pub fn analyse(pipe: &Pipe) -> PipeFacts {
         let shape = if held[state] {
             Shape::Held
         } else {
-            let mut chain = Chain { rewriter: &mut rewriter, deps: &deps, state };
+            let mut chain = Chain { rewriter: &mut rewriter, deps: &deps, state, steps: MAX_STEPS };
             match chain.follow(*value) {
                 Some(Link::Step(op, operand)) => Shape::Reduce(op, operand),
                 _ => chain.linear(*value),
@@ -202,10 +202,16 @@ enum Link {
     Step(Reduce, Value),
 }
 
+/// Steps on the way from a state's old value to its new one: both arms of a select are followed and may share parts,
+/// so the search needs a bound. Beyond it the state has no better class.
+const MAX_STEPS: u32 = 512;
+
 struct Chain<'a> {
     rewriter: &'a mut Rewriter,
     deps: &'a [Deps],
     state: usize,
+    /// Steps left.
+    steps: u32,
 }
 
 impl Chain<'_> {
@@ -215,6 +221,7 @@ impl Chain<'_> {
     }
 
     fn follow(&mut self, value: Value) -> Option<Link> {
+        self.steps = self.steps.checked_sub(1)?;
         let inst = self.rewriter.block().inst(value);
         match inst.op {
             Op::State(state) if state.0 as usize == self.state => Some(Link::Unchanged),

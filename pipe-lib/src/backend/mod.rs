@@ -1,7 +1,7 @@
 //! What turns a pass into something that runs: the interpreter, and the code generators.
 //!
 //! A backend that cannot take a pass says so with [`Unsupported`] and the next one is asked; it never panics. The
-//! engine's driver is the only caller of [`PassCode`] and keeps its contract.
+//! engine's driver is the only caller of `PassCode` and keeps its contract.
 
 pub(crate) mod cranelift;
 

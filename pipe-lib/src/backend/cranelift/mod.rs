@@ -305,7 +305,9 @@ fn host() -> Result<&'static OwnedTargetIsa, Unsupported> {
             ("enable_verifier", verifier),
             ("is_pic", "false"),
             ("unwind_info", "false"),
-            ("enable_probestack", "false"),
+            // A loop word with thousands of live values has a frame larger than a guard page.
+            ("enable_probestack", "true"),
+            ("probestack_strategy", "inline"),
         ] {
             flags.set(name, value).map_err(|error| format!("{name}: {error}"))?;
         }

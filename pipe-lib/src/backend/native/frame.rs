@@ -60,6 +60,10 @@ pub(super) struct Shape {
 
 /// Most bytes of a call: dot products add up to 510 to 32-bit lanes for each vector.
 const LONGEST_CALL: usize = 1 << 27;
+
+/// Most machine instructions of a function before registers: a compile must not take seconds whatever the program.
+const MAX_ITEMS: usize = 200_000;
+
 const _: () = assert!((LONGEST_CALL as u64 / 32) * 510 <= u32::MAX as u64 && LONGEST_CALL <= MAX_CALL_BYTES);
 
 /// Bytes of a call in which no partial result overflows: a multiple of every vector.
@@ -297,6 +301,11 @@ impl<'a> Frame<'a> {
             for (value, inst) in pipe.body.iter() {
                 let index = value.0 as usize;
                 let period = stage.study.periods[index].filter(|_| stage.study.needed[index]);
+                // Each pattern keeps a register; with too many of them there is no code, so why evaluate on.
+                let pinned = self.b.kinds.iter().filter(|kind| **kind == Kind::PinnedVector).count();
+                if period.is_some() && pinned >= self.b.isa.registers() {
+                    return Err("more positional patterns than registers".to_owned());
+                }
                 let pattern = period.map(|period| pattern(&mut self.b, &stage.study, value, inst.ty, period));
                 stage.given.push(pattern);
             }
@@ -379,6 +388,9 @@ impl<'a> Frame<'a> {
         chunk: VReg,
         part: Part,
     ) -> Result<VReg, String> {
+        if self.b.items.len() > MAX_ITEMS {
+            return Err(format!("more than {MAX_ITEMS} machine instructions"));
+        }
         let masking = match part {
             Part::Whole { .. } => None,
             Part::Rest { masking, .. } => masking,

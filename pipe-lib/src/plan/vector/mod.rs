@@ -108,7 +108,7 @@ pub enum Accumulate {
     Lanes,
     /// A sum of unsigned lanes in two registers of 64-bit lanes, `s1 += v` and `s2 += v >> 32`, where `v` is the operand
     /// (lanes up to 32 bits, first added in pairs up to 32-bit lanes when the sum must be `exact`), or
-    /// `s1 += v & 0xffffffff` for lanes of 64 bits. Nothing is lost in 2^32 steps: see [`super::combine`].
+    /// `s1 += v & 0xffffffff` for lanes of 64 bits. Nothing is lost in 2^32 steps: see `plan::combine`.
     Sum {
         /// The true sum is needed, not only its residue modulo `2^width - 1`.
         exact: bool,
@@ -190,7 +190,7 @@ pub enum Carry {
     },
     /// A sum and the sum of its values at every word: three registers of 64-bit lanes that start at zero. For each chunk
     /// `b += a`, then `a += x` and `w += weight * x`, where the weight of the lane at `i` is the number of words of the
-    /// chunk that come after it (itself included, if `includes_word`). See [`super::combine::sums`].
+    /// chunk that come after it (itself included, if `includes_word`). See `plan::combine::sums`.
     Sums {
         /// Flat index of the sum.
         sum: u32,
