@@ -2,6 +2,9 @@
 //!
 //! Lanes are 1, 2, 4 or 8 bytes wide and unsigned unless a name says otherwise. Conditions are masks on AVX-512 (bit `i`
 //! is lane `i`; bits beyond the last lane may be anything) and vectors of all ones and zeros on AVX2.
+//!
+//! The file is long because it is a table: an entry an operation, both instruction sets side by side in each, so that an
+//! expansion and the instruction it stands for are read together.
 
 use iced_x86::Code;
 
