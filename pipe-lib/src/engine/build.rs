@@ -1,0 +1,107 @@
+//! From a plan and the code of its passes to what an engine knows.
+
+use super::Inner;
+use crate::backend::{Backend, PassCode};
+use crate::compose::Composition;
+use crate::drive::{PassRun, Window};
+use crate::ir::{Op, StateInit, Tail};
+use crate::plan::Pass;
+use crate::run::{ExportInfo, RegisterInfo, Registers};
+use smallvec::SmallVec;
+use std::num::NonZeroU64;
+use std::sync::Arc;
+
+/// Lays out the registers of an engine, pass by pass.
+pub(super) struct InnerBuilder<'a> {
+    composition: &'a Composition,
+    passes: Vec<PassRun>,
+    initial: Registers,
+    stage_base: Vec<usize>,
+}
+
+impl<'a> InnerBuilder<'a> {
+    pub(super) fn new(composition: &'a Composition) -> InnerBuilder<'a> {
+        let stage_base = vec![0; composition.stages.len()];
+        InnerBuilder { composition, passes: Vec::new(), initial: Registers::new(), stage_base }
+    }
+
+    pub(super) fn pass(&mut self, pass: &Pass, code: Box<dyn PassCode>) {
+        let base = self.initial.len();
+        let mut windows: SmallVec<[Window; 1]> = SmallVec::new();
+        let mut pos_window = None;
+        for &index in &pass.stages {
+            let stage = &self.composition.stages[index];
+            self.stage_base[index] = self.initial.len();
+            self.initial.extend(stage.pipe.states.iter().map(|state| match state.init {
+                StateInit::Const(value) => value,
+                StateInit::Param(_) => 0,
+            }));
+            let reads_pos = stage.pipe.body.insts.iter().any(|inst| inst.op == Op::Pos);
+            if let Some(bytes) = stage.window.map(NonZeroU64::get) {
+                match windows.iter_mut().find(|window| window.bytes == bytes) {
+                    Some(window) => window.stages.push(index),
+                    None => windows.push(Window { bytes, stages: vec![index] }),
+                }
+                if reads_pos {
+                    pos_window = Some(bytes);
+                }
+            }
+        }
+        let all_windowed = pass.stages(self.composition).all(|stage| stage.window.is_some());
+        if windows.len() == 1 && all_windowed {
+            pos_window = Some(windows[0].bytes);
+        }
+        self.passes.push(PassRun {
+            code,
+            gauge: pass.gauge,
+            modifies: pass.modifies(self.composition),
+            base,
+            windows,
+            pos_window,
+        });
+    }
+
+    pub(super) fn finish(self, composition: Arc<Composition>, backend: Backend) -> Inner {
+        let mut exports = Vec::new();
+        let mut registers = Vec::new();
+        for (index, stage) in composition.stages.iter().enumerate() {
+            for (number, export) in stage.pipe.exports.iter().enumerate() {
+                exports.push(ExportInfo {
+                    name: format!("{}.{}", stage.name, export.name),
+                    ty: stage.pipe.finish.ty(export.value),
+                    windowed: stage.window.is_some(),
+                    stage: index,
+                    export: number,
+                });
+            }
+            for (number, state) in stage.pipe.states.iter().enumerate() {
+                registers.push(RegisterInfo {
+                    name: format!("{}.{}", stage.name, state.name),
+                    ty: state.ty,
+                    index: self.stage_base[index] + number,
+                });
+            }
+        }
+        let rejecting = || composition.stages.iter().filter(|stage| stage.pipe.tail == Tail::Reject);
+        let rejecting_words =
+            rejecting().filter(|stage| stage.window.is_none()).map(|stage| stage.pipe.word_bytes());
+        let reject_word = rejecting_words.max().unwrap_or(1);
+        let rejects_windows = rejecting().any(|stage| stage.window.is_some());
+        let windowed = composition.stages.iter().any(|stage| stage.window.is_some());
+        let layouts = composition.source.is_some() || composition.sink.is_some();
+        Inner {
+            backend,
+            initial: self.initial,
+            stage_base: self.stage_base.into(),
+            exports: exports.into(),
+            registers: registers.into(),
+            reject_word,
+            rejects_windows,
+            windowed,
+            modifies: composition.modifies(),
+            is_plain: self.passes.len() == 1 && !windowed && !layouts,
+            passes: self.passes.into(),
+            composition,
+        }
+    }
+}

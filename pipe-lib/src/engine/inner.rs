@@ -1,0 +1,92 @@
+//! What an engine knows of its pipeline, and the rules that lengths and uses are refused by.
+
+use crate::backend::{Backend, interp};
+use crate::compose::Composition;
+use crate::drive::PassRun;
+use crate::ir::Tail;
+use crate::run::{ExportInfo, RegisterInfo, Registers, RunError};
+use std::fmt;
+use std::num::NonZeroU64;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// What an engine knows of its pipeline.
+pub(crate) struct Inner {
+    pub(super) composition: Arc<Composition>,
+    pub(super) backend: Backend,
+    pub(crate) passes: Box<[PassRun]>,
+    /// Registers of all stages, pass by pass, before the first word.
+    pub(crate) initial: Registers,
+    /// Place of each stage's first register.
+    pub(super) stage_base: Box<[usize]>,
+    pub(crate) exports: Box<[ExportInfo]>,
+    pub(crate) registers: Box<[RegisterInfo]>,
+    /// Bytes of the largest word of a stage without window that rejects leftover bytes; 1 if there is none.
+    pub(super) reject_word: usize,
+    /// Whether some stage with a window rejects leftover bytes.
+    pub(super) rejects_windows: bool,
+    /// Whether some stage has a window.
+    pub(crate) windowed: bool,
+    /// Whether some stage writes words.
+    pub(crate) modifies: bool,
+    /// One pass, no window, no layout: a run is one call for whole words and at most one for the rest.
+    pub(super) is_plain: bool,
+}
+
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let stages: Vec<&str> = self.composition.stages.iter().map(|stage| stage.name.as_str()).collect();
+        f.debug_struct("Engine")
+            .field("stages", &stages)
+            .field("backend", &self.backend)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Inner {
+    pub(crate) fn stage_registers(&self, stage: usize) -> Range<usize> {
+        let base = self.stage_base[stage];
+        base..base + self.composition.stages[stage].pipe.states.len()
+    }
+
+    pub(crate) fn export_value(&self, export: &ExportInfo, registers: &Registers) -> u64 {
+        let pipe = &self.composition.stages[export.stage].pipe;
+        interp::export_value(pipe, export.export, &registers[self.stage_registers(export.stage)])
+    }
+
+    /// Refuses a stream whose length a tail rule rejects; names the first stage that does.
+    #[inline]
+    pub(crate) fn check_length(&self, len: u64) -> Result<(), RunError> {
+        if len & (self.reject_word as u64 - 1) == 0 && !self.rejects_windows {
+            Ok(())
+        } else {
+            self.rejects(len)
+        }
+    }
+
+    #[cold]
+    fn rejects(&self, len: u64) -> Result<(), RunError> {
+        for stage in self.composition.stages.iter().filter(|stage| stage.pipe.tail == Tail::Reject) {
+            let word = stage.pipe.word_bytes() as u64;
+            let window = stage.window.map_or(u64::MAX, NonZeroU64::get);
+            let in_whole_windows = if len >= window { window % word } else { 0 };
+            let leftover = if in_whole_windows != 0 { in_whole_windows } else { len % window % word };
+            if leftover != 0 {
+                return Err(RunError::leftover(stage, leftover as usize));
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn has_layouts(&self) -> bool {
+        self.composition.source.is_some() || self.composition.sink.is_some()
+    }
+
+    /// Refuses a use that does not go with layouts, naming one.
+    pub(crate) fn refuse_layouts(&self, what: &'static str) -> Result<(), RunError> {
+        match self.composition.source.as_ref().or(self.composition.sink.as_ref()) {
+            Some(layout) => Err(RunError::Layout { layout: layout.name.clone(), what }),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! An engine: a composition made runnable.
+//!
+//! `build` lays out what a plan's passes need at run time, `inner` holds it, `prepared` has the ways to run.
+
+mod build;
+mod inner;
+mod prepared;
+
+pub(crate) use inner::Inner;
+pub use prepared::Prepared;
+
+use crate::backend::{self, Backend, Unsupported};
+use crate::compose::{ComposeError, Composition};
+use crate::ends;
+use crate::run::{ExportInfo, Imports, RegisterInfo, Run, RunError};
+use build::InnerBuilder;
+use std::fmt;
+use std::sync::Arc;
+
+/// How to compile.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct CompileOptions {
+    /// Where the code comes from.
+    pub backend: Backend,
+    /// Runs every stage as a pass of its own over L1-sized blocks, instead of fusing them into one loop: what fusion is
+    /// compared with.
+    pub separate_passes: bool,
+}
+
+impl From<Backend> for CompileOptions {
+    fn from(backend: Backend) -> CompileOptions {
+        CompileOptions { backend, ..CompileOptions::default() }
+    }
+}
+
+/// Why a pipeline could not be compiled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CompileError {
+    /// The composition breaks a rule.
+    Compose(ComposeError),
+    /// The backend asked for does not take the pipeline.
+    Unsupported(Unsupported),
+}
+
+impl fmt::Display for CompileError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CompileError::Compose(error) => error.fmt(f),
+            CompileError::Unsupported(error) => error.fmt(f),
+        }
+    }
+}
+
+impl core::error::Error for CompileError {}
+
+impl From<ComposeError> for CompileError {
+    fn from(error: ComposeError) -> CompileError {
+        CompileError::Compose(error)
+    }
+}
+
+impl From<Unsupported> for CompileError {
+    fn from(error: Unsupported) -> CompileError {
+        CompileError::Unsupported(error)
+    }
+}
+
+/// A pipeline ready to run. Cheap to clone, shared between threads; its code is freed with the last handle.
+#[derive(Clone)]
+pub struct Engine {
+    pub(crate) inner: Arc<Inner>,
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.fmt(f)
+    }
+}
+
+impl Engine {
+    /// Compiles a composition, without looking into a cache.
+    pub fn compile(composition: Arc<Composition>, options: &CompileOptions) -> Result<Engine, CompileError> {
+        composition.validate()?;
+        let (plan, code) = backend::generate_all(&composition, options.backend, options.separate_passes)?;
+        let mut builder = InnerBuilder::new(&composition);
+        let mut backend = None;
+        for (pass, (from, code)) in plan.passes.iter().zip(code) {
+            // With code from several backends, the engine is as fast as the slowest: report that one.
+            let rank = |backend: Backend| Backend::ALL.iter().position(|&b| b == backend);
+            backend = Some(backend.map_or(from, |known| if rank(from) < rank(known) { from } else { known }));
+            builder.pass(pass, code);
+        }
+        // Without stages there is no code at all, only a copy.
+        let backend = backend.unwrap_or(options.backend);
+        Ok(Engine { inner: Arc::new(builder.finish(Arc::clone(&composition), backend)) })
+    }
+
+    /// What the engine was made from.
+    pub fn composition(&self) -> &Composition {
+        &self.inner.composition
+    }
+
+    /// Where the code comes from; never `Auto`, except for a plain copy, which needs none.
+    pub fn backend(&self) -> Backend {
+        self.inner.backend
+    }
+
+    /// Number of passes over the data (in L1-sized blocks if more than one).
+    pub fn passes(&self) -> usize {
+        self.inner.passes.len()
+    }
+
+    /// Bytes of one loop word: the least common multiple of the stages' words.
+    pub fn gauge(&self) -> usize {
+        self.inner.composition.gauge()
+    }
+
+    /// Names and types of what a run exports, in stream order.
+    pub fn exports(&self) -> &[ExportInfo] {
+        &self.inner.exports
+    }
+
+    /// Number of an export for [`Run::value`], by its name `instance.name`.
+    pub fn export_index(&self, name: &str) -> Option<usize> {
+        self.inner.exports.iter().position(|export| export.name == name)
+    }
+
+    /// Names and types of the registers that [`Imports`] can set.
+    pub fn registers(&self) -> &[RegisterInfo] {
+        &self.inner.registers
+    }
+
+    /// Bytes that a stream of `len` bytes takes up in the destination: `len` itself, or what the layout at the end makes
+    /// of it. `None` if that cannot be addressed.
+    pub fn written_len(&self, len: usize) -> Option<usize> {
+        self.inner.composition.sink.as_ref().map_or(Some(len), |layout| ends::sink_len(layout, len))
+    }
+
+    /// Bytes of the source buffer that a stream of `len` bytes is read from.
+    pub fn source_len(&self, len: usize) -> Option<usize> {
+        self.inner.composition.source.as_ref().map_or(Some(len), |layout| ends::source_len(layout, len))
+    }
+
+    /// Bytes of the stream that a source buffer of `len` bytes holds.
+    pub fn stream_len(&self, len: usize) -> usize {
+        self.inner.composition.source.as_ref().map_or(len, |layout| ends::stream_len(layout, len))
+    }
+
+    /// Whether a stream of `len` bytes is one that all tail rules take.
+    pub fn check_length(&self, len: u64) -> Result<(), RunError> {
+        self.inner.check_length(len)
+    }
+
+    /// Runs with `imports` in place of the registers' initial values.
+    pub fn with<'e>(&'e self, imports: &'e Imports) -> Result<Prepared<'e>, RunError> {
+        if !Arc::ptr_eq(&imports.engine, &self.inner) {
+            return Err(RunError::ForeignImports);
+        }
+        Ok(Prepared::new(&self.inner, &imports.registers))
+    }
+
+    fn prepared(&self) -> Prepared<'_> {
+        Prepared::new(&self.inner, &self.inner.initial)
+    }
+
+    /// Copies `src` to the start of `dst` through the pipeline. `dst` has at least [`Engine::written_len`] bytes.
+    #[inline]
+    pub fn run(&self, src: &[u8], dst: &mut [u8]) -> Result<Run<'_>, RunError> {
+        self.prepared().run(src, dst)
+    }
+
+    /// [`Engine::run`] with imports.
+    pub fn run_with<'e>(
+        &'e self,
+        imports: &'e Imports,
+        src: &[u8],
+        dst: &mut [u8],
+    ) -> Result<Run<'e>, RunError> {
+        self.with(imports)?.run(src, dst)
+    }
+
+    /// Runs over `buf` in place.
+    pub fn run_in_place(&self, buf: &mut [u8]) -> Result<Run<'_>, RunError> {
+        self.prepared().run_in_place(buf)
+    }
+
+    /// Runs over `src` for the exports alone.
+    pub fn run_read_only(&self, src: &[u8]) -> Result<Run<'_>, RunError> {
+        self.prepared().run_read_only(src)
+    }
+
+    /// Writes what the pipeline makes of a stream of `len` zero bytes.
+    pub fn run_write_only(&self, len: usize, dst: &mut [u8]) -> Result<Run<'_>, RunError> {
+        self.prepared().run_write_only(len, dst)
+    }
+
+    /// Gathers the stream from pieces and scatters it over pieces, of any length each; see [`Prepared::run_vectored`].
+    pub fn run_vectored(&self, src: &[&[u8]], dst: &mut [&mut [u8]]) -> Result<Run<'_>, RunError> {
+        self.prepared().run_vectored(src, dst)
+    }
+
+    /// [`Engine::run_read_only`] over a stream that lies in pieces.
+    pub fn run_vectored_read_only(&self, src: &[&[u8]]) -> Result<Run<'_>, RunError> {
+        self.prepared().run_vectored_read_only(src)
+    }
+
+    /// [`Engine::run_in_place`] over a stream that lies in pieces.
+    pub fn run_vectored_in_place(&self, pieces: &mut [&mut [u8]]) -> Result<Run<'_>, RunError> {
+        self.prepared().run_vectored_in_place(pieces)
+    }
+
+    /// [`Engine::run`] on addresses; see [`Prepared::run_raw`].
+    ///
+    /// # Safety
+    /// That of [`Prepared::run_raw`].
+    pub unsafe fn run_raw(&self, src: *const u8, len: usize, dst: *mut u8) -> Result<Run<'_>, RunError> {
+        // SAFETY: the caller's promise.
+        unsafe { self.prepared().run_raw(src, len, dst) }
+    }
+}
