@@ -1,7 +1,7 @@
 //! The driver: runs the passes of a plan over a transfer.
 //!
-//! What it does for the code of a pass: cuts stretches at the ends of windows, hands over whole loop words and the
-//! leftover bytes separately, runs several passes over L1-sized blocks, and joins words that straddle the pieces of a
+//! What it does for the code of a pass: cuts stretches at the ends of windows, holds leftover bytes back until
+//! their word is complete or the stream ends, runs several passes over L1-sized blocks, and joins words that straddle the pieces of a
 //! gather or scatter list. It keeps the contract of [`PassCode`], and assumes that lengths and overlaps were checked.
 
 use crate::backend::{MAX_CALL_BYTES, PassCode};
@@ -157,22 +157,17 @@ impl Progress {
         while at < end {
             let boundary = pass.to_boundary(at);
             let limit = boundary.min(end - at);
-            let mut whole = limit - limit % gauge;
-            let rest = (limit - whole) as usize;
-            while whole != 0 {
-                let n = whole.min(MAX_CALL_BYTES as u64);
-                // SAFETY: `[at, at + n)` lies within what the caller promised; `n` is a multiple of the gauge.
-                unsafe { self.words(pass, pass.pos(at), from.at(at), to.at(at), n as usize) };
+            // Leftover bytes are run over where a window or the stream ends, and wait for the rest of their word elsewhere.
+            let is_complete = limit == boundary || last;
+            let stop = at + if is_complete { limit } else { limit - limit % gauge };
+            while at < stop {
+                let n = (stop - at).min(MAX_CALL_BYTES as u64);
+                // SAFETY: `[at, at + n)` lies within what the caller promised; `n` is a multiple of the gauge but at the
+                // end of the stream or of a window.
+                unsafe { self.run(pass, pass.pos(at), from.at(at), to.at(at), n as usize) };
                 at += n;
-                whole -= n;
             }
-            let complete = limit == boundary || last;
-            if rest != 0 && complete {
-                // SAFETY: the `rest` bytes before the boundary or the end lie within what the caller promised.
-                unsafe { self.tail(pass, pass.pos(at), from.at(at), to.at(at), rest) };
-                at += rest as u64;
-            }
-            if rest != 0 && !complete {
+            if !is_complete && !limit.is_multiple_of(gauge) {
                 break;
             }
             self.close_windows(inner, pass, at, false);
@@ -181,19 +176,11 @@ impl Progress {
     }
 
     /// # Safety
-    /// The contract of [`PassCode::words`].
-    unsafe fn words(&mut self, pass: &PassRun, pos: u64, src: *const u8, dst: *mut u8, len: usize) {
+    /// The contract of [`PassCode::run`].
+    unsafe fn run(&mut self, pass: &PassRun, pos: u64, src: *const u8, dst: *mut u8, len: usize) {
         let registers = self.registers.as_mut_ptr().wrapping_add(pass.base);
         // SAFETY: the pass's registers start at `base`; the rest is the caller's promise.
-        unsafe { pass.code.words(registers, pos, src, dst, len) }
-    }
-
-    /// # Safety
-    /// The contract of [`PassCode::tail`].
-    unsafe fn tail(&mut self, pass: &PassRun, pos: u64, src: *const u8, dst: *mut u8, len: usize) {
-        let registers = self.registers.as_mut_ptr().wrapping_add(pass.base);
-        // SAFETY: the pass's registers start at `base`; the rest is the caller's promise.
-        unsafe { pass.code.tail(registers, pos, src, dst, len) }
+        unsafe { pass.code.run(registers, pos, src, dst, len) }
     }
 
     /// Takes down what windows that the end of the stream cuts short come to. Called once, after the last byte.
@@ -265,17 +252,18 @@ impl Progress {
             let to = sink.as_mut().map(|sink| sink.stretch());
             let contiguous = from.len.min(to.map_or(usize::MAX, |to| to.len));
             let limit = left.min(boundary).min(contiguous).min(MAX_CALL_BYTES);
-            let whole = limit - limit % gauge;
-            let n = if whole != 0 {
+            let is_complete = limit == boundary || (last && limit == left);
+            let here = if is_complete { limit } else { limit - limit % gauge };
+            let n = if here != 0 {
                 let to = to.map_or(std::ptr::null_mut(), |to| to.ptr);
                 let to = if from.ptr == to && !pass.modifies { std::ptr::null_mut() } else { to };
-                // SAFETY: both stretches are at least `whole` bytes long.
-                unsafe { self.words(pass, pass.pos(at), from.ptr, to, whole) };
-                source.advance(whole);
+                // SAFETY: both stretches are at least `here` bytes long; leftover bytes end the stream or a window.
+                unsafe { self.run(pass, pass.pos(at), from.ptr, to, here) };
+                source.advance(here);
                 if let Some(sink) = &mut sink {
-                    sink.advance(whole);
+                    sink.advance(here);
                 }
-                whole
+                here
             } else {
                 let n = gauge.min(left).min(boundary);
                 if n < gauge && n != boundary && !last {
@@ -286,11 +274,7 @@ impl Progress {
                 // SAFETY: the source has, and the sink takes, `n <= left` more bytes; `word` has room for 8.
                 unsafe {
                     source.take(ptr, n);
-                    if n == gauge {
-                        self.words(pass, pass.pos(at), ptr, ptr, n);
-                    } else {
-                        self.tail(pass, pass.pos(at), ptr, ptr, n);
-                    }
+                    self.run(pass, pass.pos(at), ptr, ptr, n);
                     if let Some(sink) = &mut sink {
                         sink.put(ptr, n);
                     }

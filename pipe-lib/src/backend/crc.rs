@@ -121,8 +121,29 @@ impl CrcCode {
 }
 
 impl PassCode for CrcCode {
-    unsafe fn words(&self, states: *mut u64, _pos: u64, src: *const u8, dst: *mut u8, len: usize) {
-        debug_assert!(len.is_multiple_of(self.gauge));
+    unsafe fn run(&self, states: *mut u64, _pos: u64, src: *const u8, dst: *mut u8, len: usize) {
+        // The loop word is that of the one stage, so leftover bytes are its tail.
+        let rest = len % self.gauge;
+        let whole = len - rest;
+        // SAFETY: the caller's contract, for both parts of the stretch; a null `dst` stays null.
+        unsafe {
+            if whole != 0 {
+                self.words(states, src, dst, whole);
+            }
+            if rest != 0 {
+                let to = if dst.is_null() { dst } else { dst.add(whole) };
+                self.tail(states, src.add(whole), to, rest);
+            }
+        }
+    }
+}
+
+impl CrcCode {
+    /// Runs over whole words.
+    ///
+    /// # Safety
+    /// The contract of [`PassCode::run`]; `len` is a multiple of the gauge.
+    unsafe fn words(&self, states: *mut u64, src: *const u8, dst: *mut u8, len: usize) {
         let copy = !dst.is_null() && dst.cast_const() != src;
         // SAFETY: the trait's contract: one state; `len` bytes to read and, if `dst` is not null, to write, that do not
         // overlap in part. The level was found on this processor.
@@ -148,7 +169,11 @@ impl PassCode for CrcCode {
         }
     }
 
-    unsafe fn tail(&self, states: *mut u64, _pos: u64, src: *const u8, dst: *mut u8, len: usize) {
+    /// Takes the last bytes, less than a word, by the tail rule.
+    ///
+    /// # Safety
+    /// The contract of [`PassCode::run`]; `len < gauge`.
+    unsafe fn tail(&self, states: *mut u64, src: *const u8, dst: *mut u8, len: usize) {
         debug_assert!(len < self.gauge && self.gauge <= 8);
         let mut word = [0; 8];
         // SAFETY: the trait's contract: one state, `len < 8` bytes to read and, if `dst` is not null, to write.

@@ -48,9 +48,9 @@ impl InterpCode {
             base = end;
         }
     }
+}
 
-    /// # Safety
-    /// The contract of [`PassCode`], without its conditions on `len`.
+impl PassCode for InterpCode {
     unsafe fn run(&self, states: *mut u64, pos: u64, src: *const u8, dst: *mut u8, len: usize) {
         let count = self.stages.iter().map(|pipe| pipe.states.len()).sum();
         let states: &mut [u64] = if count == 0 {
@@ -87,18 +87,6 @@ impl InterpCode {
             }
             at += n;
         }
-    }
-}
-
-impl PassCode for InterpCode {
-    unsafe fn words(&self, states: *mut u64, pos: u64, src: *const u8, dst: *mut u8, len: usize) {
-        // SAFETY: the caller keeps the trait's contract.
-        unsafe { self.run(states, pos, src, dst, len) }
-    }
-
-    unsafe fn tail(&self, states: *mut u64, pos: u64, src: *const u8, dst: *mut u8, len: usize) {
-        // SAFETY: the caller keeps the trait's contract.
-        unsafe { self.run(states, pos, src, dst, len) }
     }
 }
 

@@ -22,8 +22,8 @@ use crate::plan::{Pass, Plan};
 use smallvec::SmallVec;
 use std::fmt;
 
-/// Longest stretch that the driver hands to one call of [`PassCode::words`]: code may keep per-lane partial sums that
-/// would overflow beyond 2^32 words.
+/// Longest stretch that the driver hands to one call of [`PassCode::run`]: code may keep per-lane partial sums that
+/// would overflow beyond 2^32 words. A multiple of every gauge.
 pub(crate) const MAX_CALL_BYTES: usize = 1 << 30;
 
 /// Which backend an engine's code comes from.
@@ -85,28 +85,24 @@ impl core::error::Error for Unsupported {}
 
 /// The code of one pass: all its stages applied to a stretch of the stream, in one loop.
 ///
-/// Common contract of both functions, kept by the driver:
+/// The contract of [`PassCode::run`], kept by the driver:
 /// * `states` points to one `u64` for each state of the pass's stages, flattened in (stage, state) order, each value
 ///   masked to its type. Read at the start, written back before returning.
 /// * `pos` is the offset of `src[0]` from the start of the stream, or of the window for a pass whose stages share one;
 ///   it is a multiple of the gauge.
+/// * `0 < len <= MAX_CALL_BYTES`. A `len` that is no multiple of the gauge ends the stream or the window: each stage takes
+///   its whole words, then its tail rule for the `len % word` bytes left. A stage that would reject such a length never
+///   gets here.
 /// * `src` is readable for `len` bytes, of any alignment.
 /// * `dst` is null (read only: nothing is written), equal to `src` (in place), or writable for `len` bytes that do not
 ///   overlap `src`. When it is neither null nor `src`, all `len` bytes of it are written, even by stages that modify
 ///   nothing. Nothing outside is read or written.
 pub(crate) trait PassCode: Send + Sync {
-    /// Runs over whole loop words: `len` is a multiple of the pass's gauge, not 0, at most [`MAX_CALL_BYTES`].
+    /// Runs over `len` bytes of the stream, tails included.
     ///
     /// # Safety
     /// The contract of the trait.
-    unsafe fn words(&self, states: *mut u64, pos: u64, src: *const u8, dst: *mut u8, len: usize);
-
-    /// Runs over the last `0 < len < gauge` bytes of the stream or window: each stage takes its whole words, then its
-    /// tail rule for the `len % word` bytes left. A stage that would reject such a length never gets here.
-    ///
-    /// # Safety
-    /// The contract of the trait.
-    unsafe fn tail(&self, states: *mut u64, pos: u64, src: *const u8, dst: *mut u8, len: usize);
+    unsafe fn run(&self, states: *mut u64, pos: u64, src: *const u8, dst: *mut u8, len: usize);
 }
 
 /// Code for all passes of a plan, with the backend that each came from.

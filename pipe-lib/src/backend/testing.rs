@@ -134,7 +134,6 @@ pub(crate) fn compare(
     what: &dyn Fn() -> String,
 ) {
     const GUARD: usize = 128;
-    let gauge = gauge(stages);
     let mut expected = data.to_vec();
     let mut expected_states = start.to_vec();
     oracle(stages, &mut expected_states, pos, &mut expected);
@@ -146,22 +145,16 @@ pub(crate) fn compare(
     let mut dst = frame(offsets[1]);
     let to = GUARD + offsets[1];
     let mut states = start.to_vec();
-    let whole = data.len() / gauge * gauge;
     let from = src[at..].as_mut_ptr();
     let into = match how {
         Use::Copy => dst[to..].as_mut_ptr(),
         Use::InPlace => from,
         Use::ReadOnly => std::ptr::null_mut(),
     };
-    let advanced = if into.is_null() { into } else { into.wrapping_add(whole) };
     // SAFETY: both buffers hold `data.len()` bytes from there on; there is a state for each of the stages'.
     unsafe {
-        if whole > 0 {
-            code.words(states.as_mut_ptr(), pos, from, into, whole);
-        }
-        if whole < data.len() {
-            let pos = pos + whole as u64;
-            code.tail(states.as_mut_ptr(), pos, from.wrapping_add(whole), advanced, data.len() - whole);
+        if !data.is_empty() {
+            code.run(states.as_mut_ptr(), pos, from, into, data.len());
         }
     }
     let label = || format!("{} bytes at {pos}, alignments {offsets:?}, {how:?}: {}", data.len(), what());

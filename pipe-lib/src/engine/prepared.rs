@@ -169,8 +169,8 @@ impl<'e> Prepared<'e> {
     /// buffer; here, and only here, the source may be a `fixed` one.
     ///
     /// # Safety
-    /// `src` is readable for [`Engine::source_len`](super::Engine::source_len)`(len)` bytes, and a `dst` that is not null is writable for
-    /// [`Engine::written_len`](super::Engine::written_len)`(len)` bytes; nothing else accesses them meanwhile.
+    /// `src` is readable for [`source_len`](super::Engine::source_len)`(len)` bytes, and a `dst` that is not null is
+    /// writable for [`written_len`](super::Engine::written_len)`(len)` bytes; nothing else accesses them meanwhile.
     pub unsafe fn run_raw(self, src: *const u8, len: usize, dst: *mut u8) -> Result<Run<'e>, RunError> {
         let composition = &self.inner.composition;
         self.inner.check_length(len as u64)?;
@@ -280,20 +280,15 @@ impl<'e> Prepared<'e> {
     unsafe fn plain(self, src: *const u8, dst: *mut u8, len: usize) -> Run<'e> {
         let pass = &self.inner.passes[0];
         let mut registers = Registers::from_slice(self.initial);
-        let whole = len & !(pass.gauge - 1);
         // SAFETY: there is one pass, whose registers are all of them; the rest is the caller's promise.
         unsafe {
             let states = registers.as_mut_ptr();
             let mut at = 0;
-            while at < whole {
-                let n = (whole - at).min(backend::MAX_CALL_BYTES);
+            while at < len {
+                let n = (len - at).min(backend::MAX_CALL_BYTES);
                 let to = if dst.is_null() { dst } else { dst.add(at) };
-                pass.code.words(states, at as u64, src.add(at), to, n);
+                pass.code.run(states, at as u64, src.add(at), to, n);
                 at += n;
-            }
-            if whole < len {
-                let to = if dst.is_null() { dst } else { dst.add(whole) };
-                pass.code.tail(states, whole as u64, src.add(whole), to, len - whole);
             }
         }
         let written = if dst.is_null() { 0 } else { len };

@@ -198,7 +198,7 @@ impl CraneliftCode {
     /// Runs over `len` bytes, and takes the partial results into the states.
     ///
     /// # Safety
-    /// The contract of [`PassCode::words`], except that with a `step` of 0 everything is stored at `dst`, which has
+    /// The contract of [`PassCode::run`] for whole loop words, except that with a `step` of 0 everything is stored at `dst`, which has
     /// room for 64 bytes.
     unsafe fn call(&self, states: *mut u64, pos: u64, src: *const u8, dst: *mut u8, step: u64, len: usize) {
         let mut partials = [[0u8; VECTOR_BYTES]; MAX_PARTIALS];
@@ -242,11 +242,12 @@ impl CraneliftCode {
             }
         }
     }
-}
 
-impl PassCode for CraneliftCode {
+    /// Runs over whole loop words.
+    ///
+    /// # Safety
+    /// The contract of [`PassCode::run`]; `len` is a multiple of the gauge.
     unsafe fn words(&self, states: *mut u64, pos: u64, src: *const u8, dst: *mut u8, len: usize) {
-        debug_assert!(len > 0 && len <= MAX_CALL_BYTES && len.is_multiple_of(self.gauge));
         let mut spare = [0u8; 4 * VECTOR_BYTES];
         let (mut dst, step) = if dst.is_null() || (!self.modifies && dst.cast_const() == src) {
             // The loop stores always; where nothing is to be written, it stores to the same spare line again and again.
@@ -274,6 +275,10 @@ impl PassCode for CraneliftCode {
         }
     }
 
+    /// Runs over the last bytes, fewer than a loop word.
+    ///
+    /// # Safety
+    /// The contract of [`PassCode::run`]; `len < gauge`.
     unsafe fn tail(&self, states: *mut u64, pos: u64, src: *const u8, dst: *mut u8, len: usize) {
         debug_assert!(len > 0 && len < self.gauge && self.gauge <= 8);
         let mut raw = [0; 8];
@@ -285,6 +290,24 @@ impl PassCode for CraneliftCode {
             let out = tail(states, pos, u64::from_le_bytes(raw), len as u64).to_le_bytes();
             if !dst.is_null() {
                 std::ptr::copy_nonoverlapping(out.as_ptr(), dst, len);
+            }
+        }
+    }
+}
+
+impl PassCode for CraneliftCode {
+    unsafe fn run(&self, states: *mut u64, pos: u64, src: *const u8, dst: *mut u8, len: usize) {
+        debug_assert!(len > 0 && len <= MAX_CALL_BYTES);
+        let rest = len % self.gauge;
+        let whole = len - rest;
+        // SAFETY: the caller's contract, for both parts of the stretch; a null `dst` stays null.
+        unsafe {
+            if whole != 0 {
+                self.words(states, pos, src, dst, whole);
+            }
+            if rest != 0 {
+                let to = if dst.is_null() { dst } else { dst.add(whole) };
+                self.tail(states, pos + whole as u64, src.add(whole), to, rest);
             }
         }
     }

@@ -134,31 +134,11 @@ impl NativeCode {
         self.streaming.get_or_init(make).as_ref()
     }
 
-    /// Runs over any length, with the tail rules for what is no whole loop word.
-    ///
-    /// # Safety
-    /// The contract of [`PassCode`], `len` being any length up to [`MAX_CALL_BYTES`].
-    unsafe fn run(&self, states: *mut u64, pos: u64, src: *const u8, dst: *mut u8, len: usize) {
-        debug_assert!(len <= MAX_CALL_BYTES);
-        let reads_only = dst.is_null() || (!self.modifies && std::ptr::eq(dst, src));
-        let in_place = std::ptr::eq(dst, src);
-        // SAFETY: handed on from the caller; streaming is given a destination that is not the source.
-        unsafe {
-            if reads_only {
-                self.call(&self.reading, states, pos, src, dst, len);
-            } else if len >= self.streaming_from && !in_place {
-                self.stream(states, pos, src, dst, len);
-            } else {
-                self.call(&self.copying, states, pos, src, dst, len);
-            }
-        }
-    }
-
     /// A big transfer: up to the destination's first whole vector with ordinary stores, then around the caches. If no word
     /// begins at a whole vector, ordinary stores it is.
     ///
     /// # Safety
-    /// As for [`NativeCode::run`]; `dst` is neither null nor `src`.
+    /// As for [`PassCode::run`]; `dst` is neither null nor `src`.
     unsafe fn stream(&self, states: *mut u64, pos: u64, src: *const u8, dst: *mut u8, len: usize) {
         let head = dst.addr().wrapping_neg() % self.vector_bytes;
         // SAFETY: `head` bytes are within the stretch, and whole words of every stage; the destination is aligned behind
@@ -179,7 +159,7 @@ impl NativeCode {
     /// Calls the function at that place of `code`.
     ///
     /// # Safety
-    /// As for [`NativeCode::run`].
+    /// As for [`PassCode::run`].
     #[inline]
     unsafe fn call(
         &self,
@@ -197,7 +177,7 @@ impl NativeCode {
     /// Calls a function, in parts that its partial results stand.
     ///
     /// # Safety
-    /// As for [`NativeCode::run`], and `function` is one that was made for these stages; the streaming one needs an aligned
+    /// As for [`PassCode::run`], and `function` is one that was made for these stages; the streaming one needs an aligned
     /// destination.
     #[inline]
     unsafe fn call_at(
@@ -243,13 +223,19 @@ impl NativeCode {
 }
 
 impl PassCode for NativeCode {
-    unsafe fn words(&self, states: *mut u64, pos: u64, src: *const u8, dst: *mut u8, len: usize) {
-        // SAFETY: the same contract.
-        unsafe { self.run(states, pos, src, dst, len) }
-    }
-
-    unsafe fn tail(&self, states: *mut u64, pos: u64, src: *const u8, dst: *mut u8, len: usize) {
-        // SAFETY: the same contract.
-        unsafe { self.run(states, pos, src, dst, len) }
+    unsafe fn run(&self, states: *mut u64, pos: u64, src: *const u8, dst: *mut u8, len: usize) {
+        debug_assert!(len > 0 && len <= MAX_CALL_BYTES);
+        let reads_only = dst.is_null() || (!self.modifies && std::ptr::eq(dst, src));
+        let in_place = std::ptr::eq(dst, src);
+        // SAFETY: handed on from the caller; streaming is given a destination that is not the source.
+        unsafe {
+            if reads_only {
+                self.call(&self.reading, states, pos, src, dst, len);
+            } else if len >= self.streaming_from && !in_place {
+                self.stream(states, pos, src, dst, len);
+            } else {
+                self.call(&self.copying, states, pos, src, dst, len);
+            }
+        }
     }
 }
