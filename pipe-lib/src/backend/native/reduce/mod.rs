@@ -1,17 +1,16 @@
 //! Reductions: partial results in the lanes of registers of their own, one set a slot of the unrolled loop, combined
 //! with the imported state at the end.
 
+mod finish;
+
 use crate::ir::{ConvertOp, Op, Ty};
 use iced_x86::{Code, Register};
 
-use super::asm;
-use super::frame::STATES;
-use super::isa::{Features, Isa};
-use super::lanes::Lane;
-use super::lower::Body;
-use super::strategy::{Addend, Fold, Study};
-use super::sums::halves_added;
-use super::vcode::{Builder, Opd, VReg, Width};
+use crate::backend::native::isa::{Features, Isa};
+use crate::backend::native::lanes::Lane;
+use crate::backend::native::lower::Body;
+use crate::backend::native::strategy::{Addend, Fold, Study};
+use crate::backend::native::vcode::{Builder, Opd, VReg, Width};
 
 /// Which words of the last vector count.
 #[derive(Clone, Copy, Debug)]
@@ -287,179 +286,6 @@ impl Accumulator {
         body.b.push(code, &operands, Some(partial), None, None, false);
         Ok(())
     }
-
-    /// Combines everything with the imported state in `[states + slot]` and writes it back.
-    pub(super) fn finish(&self, b: &mut Builder, slot: i32) {
-        let (rax, r9) = (Register::RAX, Register::R9);
-        match &self.form {
-            Form::Mask { partial, lanes } => {
-                b.push(
-                    Code::VEX_Kmovq_r64_kr,
-                    &[Opd::Gpr(rax), Opd::Reg(*partial, Width::K)],
-                    None,
-                    None,
-                    None,
-                    false,
-                );
-                self.finish_cond(b, *lanes, 1, slot);
-            }
-            Form::Lanes { lane, partial } if self.ty == Ty::Bool => {
-                let mut all = partial[0];
-                for other in &partial[1..] {
-                    all = match self.fold {
-                        Fold::And => b.and(all, *other),
-                        Fold::Or => b.or(all, *other),
-                        _ => b.xor(all, *other),
-                    };
-                }
-                b.push(
-                    Code::VEX_Vpmovmskb_r32_ymm,
-                    &[Opd::Gpr(Register::EAX), Opd::Reg(all, Width::Y)],
-                    None,
-                    None,
-                    None,
-                    false,
-                );
-                self.finish_cond(b, b.vector_bytes(), lane.bytes(), slot);
-            }
-            Form::Halves { total, high } => {
-                let total = sum_all(b, Lane::Q, total);
-                let high = sum_all(b, Lane::Q, high);
-                let up = b.shl(Lane::Q, high, 32);
-                let low = b.sub(Lane::Q, total, up);
-                let both = b.add(Lane::Q, low, high);
-                let sum = across(b, both, 8, |b, x, y| b.add(Lane::Q, x, y));
-                to_rax(b, sum);
-                if self.fold == Fold::Addc {
-                    self.finish_addc(b, slot);
-                } else {
-                    b.raw(asm::rm(Code::Add_r64_rm64, rax, STATES, Register::None, slot));
-                    store(b, self.ty, slot);
-                }
-            }
-            Form::Dots { low, high } => {
-                // 32-bit lanes hold the sums of all slots of any call.
-                let [low, high] = [low, high].map(|sums| {
-                    let all = sum_all(b, Lane::D, sums);
-                    halves_added(b, all)
-                });
-                let high = b.shl(Lane::Q, high, 8);
-                let both = b.add(Lane::Q, low, high);
-                let sum = across(b, both, 8, |b, x, y| b.add(Lane::Q, x, y));
-                to_rax(b, sum);
-                self.finish_addc(b, slot);
-            }
-            Form::Bytes { total } => {
-                let total = sum_all(b, Lane::Q, total);
-                let sum = across(b, total, 8, |b, x, y| b.add(Lane::Q, x, y));
-                to_rax(b, sum);
-                b.raw(asm::rm(Code::Add_r64_rm64, rax, STATES, Register::None, slot));
-                store(b, self.ty, slot);
-            }
-            Form::Lanes { lane, partial } => {
-                let mut all = partial[0];
-                for other in &partial[1..] {
-                    all = combine(b, self.fold, self.ty, *lane, all, *other);
-                }
-                let all = across(b, all, lane.bytes(), |b, x, y| combine(b, self.fold, self.ty, *lane, x, y));
-                to_rax(b, all);
-                if self.swapped == Some(true) {
-                    swap_rax(b, self.ty);
-                }
-                truncate(b, self.ty, rax);
-                b.raw(asm::rm(Code::Mov_r64_rm64, r9, STATES, Register::None, slot));
-                match self.fold {
-                    Fold::Add => b.raw(asm::rr(Code::Add_r64_rm64, rax, r9)),
-                    Fold::Addc => {
-                        b.raw(asm::rr(Code::Add_r64_rm64, rax, r9));
-                        b.raw(asm::ri(Code::Adc_rm64_imm8, rax, 0));
-                    }
-                    Fold::Xor => b.raw(asm::rr(Code::Xor_r64_rm64, rax, r9)),
-                    Fold::And => b.raw(asm::rr(Code::And_r64_rm64, rax, r9)),
-                    Fold::Or => b.raw(asm::rr(Code::Or_r64_rm64, rax, r9)),
-                    Fold::Min | Fold::Max => {
-                        b.raw(asm::rr(Code::Cmp_r64_rm64, r9, rax));
-                        let code = match self.fold {
-                            Fold::Min => Code::Cmovb_r64_rm64,
-                            _ => Code::Cmova_r64_rm64,
-                        };
-                        b.raw(asm::rr(code, rax, r9));
-                    }
-                    Fold::Smin | Fold::Smax => {
-                        sign_extend(b, self.ty, rax);
-                        sign_extend(b, self.ty, r9);
-                        b.raw(asm::rr(Code::Cmp_r64_rm64, r9, rax));
-                        let code = match self.fold {
-                            Fold::Smin => Code::Cmovl_r64_rm64,
-                            _ => Code::Cmovg_r64_rm64,
-                        };
-                        b.raw(asm::rr(code, rax, r9));
-                    }
-                }
-                store(b, self.ty, slot);
-            }
-        }
-    }
-
-    /// rax holds the sum of all 32-bit halves: fold it to the state's width, add the state.
-    fn finish_addc(&self, b: &mut Builder, slot: i32) {
-        let (rax, eax, r9, r9d) = (Register::RAX, Register::EAX, Register::R9, Register::R9D);
-        for _ in 0..2 {
-            b.raw(asm::rr(Code::Mov_r32_rm32, r9d, eax));
-            b.raw(asm::ri(Code::Shr_rm64_imm8, rax, 32));
-            b.raw(asm::rr(Code::Add_r64_rm64, rax, r9));
-        }
-        for (bits, code, low) in
-            [(16, Code::Movzx_r32_rm16, Register::AX), (8, Code::Movzx_r32_rm8, Register::AL)]
-        {
-            if self.ty.bits() <= bits {
-                for _ in 0..2 {
-                    b.raw(asm::rr(code, r9d, low));
-                    b.raw(asm::ri(Code::Shr_rm32_imm8, eax, bits as i32));
-                    b.raw(asm::rr(Code::Add_r32_rm32, eax, r9d));
-                }
-            }
-        }
-        if self.swapped == Some(true) {
-            swap_rax(b, self.ty);
-        }
-        b.raw(asm::rm(Code::Add_r64_rm64, rax, STATES, Register::None, slot));
-        b.raw(asm::rr(Code::Mov_r64_rm64, r9, rax));
-        b.raw(asm::ri(Code::Shr_rm64_imm8, r9, self.ty.bits() as i32));
-        b.raw(asm::rr(Code::Add_r64_rm64, rax, r9));
-        store(b, self.ty, slot);
-    }
-
-    /// rax holds one bit, or `group` equal bits, for each of the lanes.
-    fn finish_cond(&self, b: &mut Builder, bits: usize, group: usize, slot: i32) {
-        let (rax, r9) = (Register::RAX, Register::R9);
-        let all = u64::MAX >> (64 - bits);
-        b.raw(asm::mov_imm(r9, all));
-        b.raw(asm::rr(Code::And_r64_rm64, rax, r9));
-        match self.fold {
-            Fold::And => {
-                b.raw(asm::rr(Code::Cmp_r64_rm64, rax, r9));
-                b.raw(asm::r(Code::Sete_rm8, Register::AL));
-            }
-            Fold::Or => {
-                b.raw(asm::rr(Code::Test_rm64_r64, rax, rax));
-                b.raw(asm::r(Code::Setne_rm8, Register::AL));
-            }
-            _ => {
-                b.raw(asm::rr(Code::Popcnt_r64_rm64, rax, rax));
-                b.raw(asm::ri(Code::Shr_rm32_imm8, Register::EAX, group.trailing_zeros() as i32));
-                b.raw(asm::ri(Code::And_rm32_imm8, Register::EAX, 1));
-            }
-        }
-        b.raw(asm::rr(Code::Movzx_r32_rm8, Register::EAX, Register::AL));
-        let code = match self.fold {
-            Fold::And => Code::And_r64_rm64,
-            Fold::Or => Code::Or_r64_rm64,
-            _ => Code::Xor_r64_rm64,
-        };
-        b.raw(asm::rm(code, rax, STATES, Register::None, slot));
-        b.raw(asm::mr(Code::Mov_rm64_r64, STATES, Register::None, slot, rax));
-    }
 }
 
 /// Whether dot products of bytes are there at the width in use.
@@ -540,83 +366,4 @@ fn identity(b: &mut Builder, fold: Fold, ty: Ty, lane: Lane) -> VReg {
         Fold::Smin => b.splat(lane, ty.mask() >> 1),
         Fold::Smax => b.splat(lane, 1 << (ty.bits() - 1)),
     }
-}
-
-/// The sum of several vectors.
-fn sum_all(b: &mut Builder, lane: Lane, vectors: &[VReg]) -> VReg {
-    let mut level = vectors.to_vec();
-    while level.len() > 1 {
-        level = level
-            .chunks(2)
-            .map(|pair| if let [x, y] = pair { b.add(lane, *x, *y) } else { pair[0] })
-            .collect();
-    }
-    level[0]
-}
-
-/// Combines the lanes of one vector; the result stands in lane 0.
-fn across(
-    b: &mut Builder,
-    vector: VReg,
-    lane_bytes: usize,
-    f: impl Fn(&mut Builder, VReg, VReg) -> VReg,
-) -> VReg {
-    let mut all = vector;
-    let mut distance = b.vector_bytes() / 2;
-    while distance >= lane_bytes {
-        let other = b.exchange(all, distance);
-        all = f(b, all, other);
-        distance /= 2;
-    }
-    all
-}
-
-fn to_rax(b: &mut Builder, vector: VReg) {
-    let code = match b.isa {
-        Isa::Avx512 => Code::EVEX_Vmovq_rm64_xmm,
-        Isa::Avx2 => Code::VEX_Vmovq_rm64_xmm,
-    };
-    b.push(code, &[Opd::Gpr(Register::RAX), Opd::Reg(vector, Width::X)], None, None, None, false);
-}
-
-/// Reverses the bytes of the number of type `ty` in rax.
-fn swap_rax(b: &mut Builder, ty: Ty) {
-    b.raw(asm::r(Code::Bswap_r64, Register::RAX));
-    let shift = 64 - ty.bits() as i32;
-    if shift > 0 {
-        b.raw(asm::ri(Code::Shr_rm64_imm8, Register::RAX, shift));
-    }
-}
-
-fn truncate(b: &mut Builder, ty: Ty, register: Register) {
-    let (wide, narrow) = (register.full_register32(), register);
-    match ty {
-        Ty::Bool | Ty::U8 => b.raw(asm::rr(Code::Movzx_r32_rm8, wide, low8(narrow))),
-        Ty::U16 => b.raw(asm::rr(Code::Movzx_r32_rm16, wide, low16(narrow))),
-        Ty::U32 => b.raw(asm::rr(Code::Mov_r32_rm32, wide, wide)),
-        Ty::U64 => {}
-    }
-}
-
-fn sign_extend(b: &mut Builder, ty: Ty, register: Register) {
-    match ty {
-        Ty::Bool | Ty::U8 => b.raw(asm::rr(Code::Movsx_r64_rm8, register, low8(register))),
-        Ty::U16 => b.raw(asm::rr(Code::Movsx_r64_rm16, register, low16(register))),
-        Ty::U32 => b.raw(asm::rr(Code::Movsxd_r64_rm32, register, register.full_register32())),
-        Ty::U64 => {}
-    }
-}
-
-fn low8(register: Register) -> Register {
-    if register == Register::RAX { Register::AL } else { Register::R9L }
-}
-
-fn low16(register: Register) -> Register {
-    if register == Register::RAX { Register::AX } else { Register::R9W }
-}
-
-/// Writes rax, cut to the type, to the state.
-fn store(b: &mut Builder, ty: Ty, slot: i32) {
-    truncate(b, ty, Register::RAX);
-    b.raw(asm::mr(Code::Mov_rm64_r64, STATES, Register::None, slot, Register::RAX));
 }

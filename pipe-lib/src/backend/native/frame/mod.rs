@@ -1,0 +1,372 @@
+//! The function around the loop bodies.
+//!
+//! ```text
+//! fn(states: rdi, pos: rsi, src: rdx, dst: rcx, len: r8)
+//!     constants, accumulators
+//!     loop over `unroll` vectors        an accumulator a slot
+//!     loop over one vector
+//!     the rest, masked                  0 < rest < vector; each stage's tail rule
+//!     combine, import, export
+//! ```
+//!
+//! rax and r9 are scratch, r10 is the end of the source, r11 the rest; rcx becomes `dst - src`. A leaf: no stack but the
+//! red zone, no callee-saved register.
+
+mod prepare;
+mod rest;
+
+use crate::backend::MAX_CALL_BYTES;
+use crate::ir::{Pipe, StateId, Value};
+use iced_x86::{Code, Register};
+
+use crate::backend::native::asm::{self, Image};
+use crate::backend::native::carried::Carried;
+use crate::backend::native::crc::CrcLanes;
+use crate::backend::native::isa::{Features, Isa};
+use crate::backend::native::lanes::Lane;
+use crate::backend::native::lower::{Body, StateVal, Val};
+use crate::backend::native::reduce::{Accumulator, Masking};
+use crate::backend::native::regalloc::{self, Failure};
+use crate::backend::native::strategy::{Keeping, Study};
+use crate::backend::native::sums::{self, Sums};
+use crate::backend::native::vcode::{Builder, Item, Kind, Mem, Opd, VReg};
+use rest::{Round, round_rest};
+
+pub(in crate::backend::native) const STATES: Register = Register::RDI;
+pub(in crate::backend::native) const POS: Register = Register::RSI;
+const SRC: Register = Register::RDX;
+const DST: Register = Register::RCX;
+const LEN: Register = Register::R8;
+const LIMIT: Register = Register::R9;
+const END: Register = Register::R10;
+const REST: Register = Register::R11;
+
+/// What the function does with the result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stores {
+    /// Nothing is written.
+    None,
+    /// Ordinary stores.
+    Plain,
+    /// Stores around the caches; the destination is aligned to a vector.
+    Streaming,
+}
+
+/// How the function is made.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Shape {
+    pub(super) isa: Isa,
+    pub(super) features: Features,
+    pub(super) stores: Stores,
+    /// Vectors in one turn of the main loop.
+    pub(super) unroll: usize,
+}
+
+/// Most bytes of a call: dot products add up to 510 to 32-bit lanes for each vector.
+const LONGEST_CALL: usize = 1 << 27;
+
+/// Most machine instructions of a function before registers: a compile must not take seconds whatever the program.
+const MAX_ITEMS: usize = 200_000;
+
+const _: () = assert!((LONGEST_CALL as u64 / 32) * 510 <= u32::MAX as u64 && LONGEST_CALL <= MAX_CALL_BYTES);
+
+/// Bytes of a call in which no partial result overflows: a multiple of every vector.
+pub(super) fn longest_call(stages: &[&Pipe]) -> usize {
+    let longest = |pipe: &&Pipe| {
+        let study = Study::of(pipe).ok()?;
+        let sums = study.keeping.iter().any(|keeping| matches!(keeping, Keeping::Sum { .. }));
+        sums.then(|| sums::longest_call(Lane::of_bytes(pipe.word_bytes())))
+    };
+    stages.iter().filter_map(longest).min().unwrap_or(LONGEST_CALL)
+}
+
+/// Code for stages in stream order; `Err` with a phrase if they cannot be done.
+pub(super) fn function(stages: &[&Pipe], shape: Shape) -> Result<Image, FrameError> {
+    let mut frame = Frame::new(stages, shape).map_err(FrameError::Refused)?;
+    frame.build().map_err(FrameError::Refused)?;
+    regalloc::assemble(&frame.b).map_err(|failure| match failure {
+        Failure::OutOfRegisters => FrameError::OutOfRegisters,
+        Failure::Encoding(what) => FrameError::Refused(what),
+    })
+}
+
+/// Why there is no function.
+#[derive(Debug)]
+pub(super) enum FrameError {
+    /// Worth another try with less unrolling.
+    OutOfRegisters,
+    /// Not with this backend.
+    Refused(String),
+}
+
+struct StageCode<'a> {
+    study: Study<'a>,
+    /// Index of the first state in the block of states.
+    first_state: usize,
+    states: Vec<StateVal>,
+    accumulators: Vec<Option<Accumulator>>,
+    /// Of the states that are CRCs: the state, the value whose bytes count, the registers.
+    crcs: Vec<(usize, Value, CrcLanes)>,
+    /// Of the states that are carried from word to word: the state, the register.
+    carried: Vec<(usize, Carried)>,
+    /// Values of the body that are there before the loop: positional patterns.
+    given: Vec<Option<Val>>,
+    /// Of the states that are sums: the state, the state of the sums of sums, the value, the registers.
+    sums: Vec<(usize, usize, Value, Sums)>,
+}
+
+struct Frame<'a> {
+    b: Builder,
+    stages: Vec<StageCode<'a>>,
+    shape: Shape,
+    reads_pos: bool,
+}
+
+/// Which part of the stream a vector is.
+#[derive(Clone, Copy, Debug)]
+enum Part {
+    /// A whole vector of a loop whose turn has `distance` of them.
+    Whole { distance: usize },
+    /// The last one, in part.
+    Rest { masking: Option<Masking>, round: Round },
+}
+
+impl<'a> Frame<'a> {
+    fn new(pipes: &[&'a Pipe], shape: Shape) -> Result<Frame<'a>, String> {
+        let mut stages = Vec::with_capacity(pipes.len());
+        let mut first_state = 0;
+        for pipe in pipes {
+            let study = Study::of(pipe)?;
+            stages.push(StageCode {
+                study,
+                first_state,
+                states: Vec::new(),
+                accumulators: Vec::new(),
+                crcs: Vec::new(),
+                sums: Vec::new(),
+                carried: Vec::new(),
+                given: Vec::new(),
+            });
+            first_state += pipe.states.len();
+        }
+        let reads_pos = stages.iter().any(|stage| stage.study.reads_pos());
+        Ok(Frame { b: Builder::new(shape.isa, shape.features), stages, shape, reads_pos })
+    }
+
+    fn build(&mut self) -> Result<(), String> {
+        let vector = self.b.vector_bytes() as i32;
+        let unroll = self.shape.unroll;
+        let turn = vector * unroll as i32;
+        let (single, rest, done) = (self.b.new_label(), self.b.new_label(), self.b.new_label());
+        if self.shape.stores != Stores::None {
+            self.b.raw(asm::rr(Code::Sub_r64_rm64, DST, SRC));
+        }
+        self.b.raw(asm::rm(Code::Lea_r64_m, END, SRC, LEN, 0));
+        self.b.items.push(Item::LoadConstants);
+        self.prepare()?;
+        if unroll > 1 {
+            self.b.raw(asm::ri(Code::Cmp_rm64_imm32, LEN, turn));
+            self.b.jump(Code::Jb_rel32_64, single);
+            self.b.raw(asm::rm(Code::Lea_r64_m, LIMIT, END, Register::None, -turn));
+            self.stages.iter().flat_map(|stage| &stage.crcs).for_each(|(_, _, crc)| crc.enter(&mut self.b));
+            self.b.items.push(Item::Weight(64));
+            self.b.items.push(Item::Align);
+            let head = self.b.new_label();
+            self.b.bind(head);
+            for slot in 0..unroll {
+                self.slot(slot, slot as i32 * vector, unroll)?;
+            }
+            self.advance(turn);
+            self.b.raw(asm::rr(Code::Cmp_r64_rm64, SRC, LIMIT));
+            self.b.jump(Code::Jbe_rel32_64, head);
+            self.b.items.push(Item::Weight(1));
+            self.b.forget();
+            self.stages.iter().flat_map(|stage| &stage.crcs).for_each(|(_, _, crc)| crc.leave(&mut self.b));
+            self.stages
+                .iter()
+                .flat_map(|stage| &stage.sums)
+                .for_each(|(_, _, _, sums)| sums.leave(&mut self.b));
+        }
+        self.b.items.push(Item::Weight(if unroll > 1 { 4 } else { 64 }));
+        if unroll == 1 {
+            self.b.items.push(Item::Align);
+        }
+        self.b.bind(single);
+        self.b.raw(asm::rm(Code::Lea_r64_m, Register::RAX, SRC, Register::None, vector));
+        self.b.raw(asm::rr(Code::Cmp_r64_rm64, Register::RAX, END));
+        self.b.jump(Code::Ja_rel32_64, rest);
+        self.slot(0, 0, 1)?;
+        self.advance(vector);
+        self.b.jump(Code::Jmp_rel32_64, single);
+        self.b.items.push(Item::Weight(1));
+        self.b.bind(rest);
+        self.b.raw(asm::rr(Code::Mov_r64_rm64, REST, END));
+        self.b.raw(asm::rr(Code::Sub_r64_rm64, REST, SRC));
+        self.b.jump(Code::Je_rel32_64, done);
+        self.rest()?;
+        self.b.bind(done);
+        self.finish()?;
+        if self.shape.stores == Stores::Streaming {
+            let mut fence = iced_x86::Instruction::default();
+            fence.set_code(Code::Sfence);
+            self.b.raw(fence);
+        }
+        let mut inst = iced_x86::Instruction::default();
+        inst.set_code(Code::VEX_Vzeroupper);
+        self.b.raw(inst);
+        inst.set_code(Code::Retnq);
+        self.b.raw(inst);
+        Ok(())
+    }
+
+    fn advance(&mut self, bytes: i32) {
+        self.b.raw(asm::ri(Code::Add_rm64_imm32, SRC, bytes));
+        if self.reads_pos {
+            self.b.raw(asm::ri(Code::Add_rm64_imm32, POS, bytes));
+        }
+    }
+
+    /// One whole vector; `distance` vectors make a turn.
+    fn slot(&mut self, slot: usize, disp: i32, distance: usize) -> Result<(), String> {
+        self.b.forget();
+        let full = self.b.full();
+        let code = match self.shape.isa {
+            Isa::Avx512 => Code::EVEX_Vmovdqu64_zmm_k1z_zmmm512,
+            Isa::Avx2 => Code::VEX_Vmovdqu_ymm_ymmm256,
+        };
+        let from = Mem::Base { base: SRC, index: Register::None, scale: 1, disp };
+        let mut chunk = self.b.fresh(Kind::Vector, full, code, &[Opd::Mem(from)]);
+        for index in 0..self.stages.len() {
+            chunk = self.stage(index, slot, disp, chunk, Part::Whole { distance })?;
+        }
+        let code = match (self.shape.stores, self.shape.isa) {
+            (Stores::None, _) => return Ok(()),
+            (Stores::Plain, Isa::Avx512) => Code::EVEX_Vmovdqu64_zmmm512_k1z_zmm,
+            (Stores::Plain, Isa::Avx2) => Code::VEX_Vmovdqu_ymmm256_ymm,
+            (Stores::Streaming, Isa::Avx512) => Code::EVEX_Vmovntdq_m512_zmm,
+            (Stores::Streaming, Isa::Avx2) => Code::VEX_Vmovntdq_m256_ymm,
+        };
+        let to = Mem::Base { base: SRC, index: DST, scale: 1, disp };
+        self.b.push(code, &[Opd::Mem(to), Opd::Reg(chunk, full)], None, None, None, false);
+        Ok(())
+    }
+
+    /// Applies a stage; gives the bytes after it.
+    fn stage(
+        &mut self,
+        index: usize,
+        slot: usize,
+        disp: i32,
+        chunk: VReg,
+        part: Part,
+    ) -> Result<VReg, String> {
+        if self.b.items.len() > MAX_ITEMS {
+            return Err(format!("more than {MAX_ITEMS} machine instructions"));
+        }
+        let masking = match part {
+            Part::Whole { .. } => None,
+            Part::Rest { masking, .. } => masking,
+        };
+        let stage = &mut self.stages[index];
+        let given = stage.given.clone();
+        let mut body = Body::new(&mut self.b, &stage.study, chunk, disp, &stage.states, given);
+        body.run(false)?;
+        for (state, carried) in &stage.carried {
+            let id = StateId(*state as u32);
+            match stage.study.keeping[*state] {
+                Keeping::Delay(value) => {
+                    let values = body.int(value)?[0];
+                    let before = carried.before(body.b, values);
+                    body.give_state(id, before);
+                    match part {
+                        Part::Whole { .. } => carried.advance(body.b, values),
+                        Part::Rest { round, .. } => {
+                            round_rest(body.b, round);
+                            carried.advance_rest(body.b, values);
+                        }
+                    }
+                }
+                Keeping::Scan(fold, value) => {
+                    let mut words = body.int(value)?[0];
+                    if let Some(masking) = masking {
+                        let zero = body.b.splat(Lane::B, 0);
+                        let lane = body.word();
+                        words = body.b.select(lane, masking.active, words, zero);
+                    }
+                    let old = carried.copy(body.b);
+                    let running = carried.scan(body.b, fold, words);
+                    let before = old.before(body.b, running);
+                    body.give_state(id, before);
+                    body.give(stage.study.pipe.next[*state], running);
+                }
+                _ => {}
+            }
+        }
+        body.run(true)?;
+        for (state, accumulator) in stage.accumulators.iter_mut().enumerate() {
+            let (Some(accumulator), Keeping::Reduction(_, addends)) =
+                (accumulator, &stage.study.keeping[state])
+            else {
+                continue;
+            };
+            for addend in addends {
+                accumulator.add(&mut body, slot, addend, masking)?;
+            }
+        }
+        for (state, value, crc) in &stage.crcs {
+            let Keeping::Crc(kind, _) = stage.study.keeping[*state] else { continue };
+            let mut bytes = body.int(*value)?[0];
+            if !kind.reflected {
+                // The most significant byte comes first.
+                let word = body.word();
+                bytes = body.b.bswap(word, bytes);
+            }
+            match part {
+                Part::Whole { distance } => crc.add(body.b, slot, distance, bytes),
+                Part::Rest { round, .. } => {
+                    round_rest(body.b, round);
+                    crc.add_rest(body.b, bytes);
+                }
+            }
+        }
+        for (_, _, value, sums) in &stage.sums {
+            let words = body.int(*value)?[0];
+            match part {
+                Part::Whole { .. } => sums.add(body.b, slot, words),
+                Part::Rest { round, .. } => {
+                    round_rest(body.b, round);
+                    sums.add_rest(body.b, words);
+                }
+            }
+        }
+        match stage.study.pipe.out {
+            Some(out) => body.out(out),
+            None => Ok(chunk),
+        }
+    }
+
+    /// Combines the accumulators with the imported states and writes these back.
+    fn finish(&mut self) -> Result<(), String> {
+        for stage in &mut self.stages {
+            for (index, accumulator) in stage.accumulators.iter().enumerate() {
+                let Some(accumulator) = accumulator else { continue };
+                self.b.forget();
+                accumulator.finish(&mut self.b, 8 * (stage.first_state + index) as i32);
+            }
+            for (index, carried) in &stage.carried {
+                self.b.forget();
+                carried.finish(&mut self.b, 8 * (stage.first_state + index) as i32);
+            }
+            for (first, second, _, sums) in &stage.sums {
+                self.b.forget();
+                let at = |index: &usize| 8 * (stage.first_state + index) as i32;
+                sums.finish(&mut self.b, at(first), at(second));
+            }
+            for (index, _, crc) in &stage.crcs {
+                self.b.forget();
+                crc.finish(&mut self.b, 8 * (stage.first_state + index) as i32);
+            }
+        }
+        Ok(())
+    }
+}

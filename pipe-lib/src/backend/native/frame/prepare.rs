@@ -1,0 +1,167 @@
+//! Registers for what is carried around the loops, set before the first of them.
+
+use crate::ir::{Ty, Value};
+use iced_x86::{Code, Register};
+
+use super::{Frame, POS, STATES};
+use crate::backend::native::asm;
+use crate::backend::native::carried::Carried;
+use crate::backend::native::crc::CrcLanes;
+use crate::backend::native::isa::Isa;
+use crate::backend::native::lanes::{Cmp, Lane};
+use crate::backend::native::lower::{StateVal, Val};
+use crate::backend::native::reduce::Accumulator;
+use crate::backend::native::strategy::{Keeping, Study};
+use crate::backend::native::sums::Sums;
+use crate::backend::native::vcode::{Builder, Kind, Mem, Opd};
+
+impl Frame<'_> {
+    /// Emits all of it, in stream order of the stages.
+    pub(super) fn prepare(&mut self) -> Result<(), String> {
+        for stage in &mut self.stages {
+            let pipe = stage.study.pipe;
+            let word = Lane::of_bytes(pipe.word_bytes());
+            for (index, state) in pipe.states.iter().enumerate() {
+                let slot = 8 * (stage.first_state + index) as i32;
+                match &stage.study.keeping[index] {
+                    Keeping::Constant => {
+                        let value = constant_state(&mut self.b, state.ty, word, slot);
+                        stage.states.push(StateVal::Value(value));
+                        stage.accumulators.push(None);
+                    }
+                    Keeping::Reduction(fold, addends) => {
+                        stage.states.push(StateVal::None);
+                        stage.accumulators.push(Some(Accumulator::new(
+                            &mut self.b,
+                            &stage.study,
+                            state.ty,
+                            *fold,
+                            addends,
+                            self.shape.unroll,
+                        )));
+                    }
+                    Keeping::Crc(crc, value) => {
+                        let ty = pipe.body.ty(*value);
+                        if ty.bytes() != pipe.word_bytes() {
+                            return Err(format!(
+                                "a CRC of {ty} values in words of {} bytes",
+                                pipe.word_bytes()
+                            ));
+                        }
+                        let lanes = CrcLanes::new(&mut self.b, *crc, self.shape.unroll, slot)?;
+                        stage.crcs.push((index, *value, lanes));
+                        stage.states.push(StateVal::None);
+                        stage.accumulators.push(None);
+                    }
+                    Keeping::Sum { modulus, word: value, second } => {
+                        let sums = Sums::new(
+                            &mut self.b,
+                            word,
+                            state.ty,
+                            *modulus,
+                            second.is_some(),
+                            pipe.tail,
+                            self.shape.unroll,
+                        );
+                        let other = second.map_or(index, |second| second.0 as usize);
+                        stage.sums.push((index, other, *value, sums));
+                        stage.states.push(StateVal::None);
+                        stage.accumulators.push(None);
+                    }
+                    Keeping::SumOfSums => {
+                        stage.states.push(StateVal::None);
+                        stage.accumulators.push(None);
+                    }
+                    Keeping::Delay(_) | Keeping::Scan(..) => {
+                        let fits = state.ty.is_integer() && state.ty.bytes() <= pipe.word_bytes();
+                        if !fits {
+                            return Err(format!("a state of type {} carried from word to word", state.ty));
+                        }
+                        stage.carried.push((index, Carried::new(&mut self.b, word, state.ty, slot)));
+                        stage.states.push(StateVal::None);
+                        stage.accumulators.push(None);
+                    }
+                }
+            }
+            for (value, inst) in pipe.body.iter() {
+                let index = value.0 as usize;
+                let period = stage.study.periods[index].filter(|_| stage.study.needed[index]);
+                // Each pattern keeps a register; with too many of them there is no code, so why evaluate on.
+                let pinned = self.b.kinds.iter().filter(|kind| **kind == Kind::PinnedVector).count();
+                if period.is_some() && pinned >= self.b.isa.registers() {
+                    return Err("more positional patterns than registers".to_owned());
+                }
+                let pattern = period.map(|period| pattern(&mut self.b, &stage.study, value, inst.ty, period));
+                stage.given.push(pattern);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Registers with what a positional value is for each word of a vector, from the place in its period at which the stretch
+/// begins.
+fn pattern(b: &mut Builder, study: &Study<'_>, value: Value, ty: Ty, period: usize) -> Val {
+    let word = study.pipe.word_bytes();
+    let lane = Lane::of_bytes(ty.bytes().max(word));
+    let vector = b.vector_bytes();
+    let numbers = study.pattern(value, (vector + period) / word);
+    let bytes =
+        numbers.iter().flat_map(|number| number.to_le_bytes().into_iter().take(lane.bytes())).collect();
+    let entry = b.table(bytes);
+    let (rax, r9) = (Register::RAX, Register::R9);
+    b.raw(asm::rr(Code::Mov_r64_rm64, rax, POS));
+    b.raw(asm::ri(Code::And_rm32_imm8, Register::EAX, period as i32 - 1));
+    let scale = lane.bytes().trailing_zeros() as i32 - word.trailing_zeros() as i32;
+    if scale > 0 {
+        b.raw(asm::ri(Code::Shl_rm32_imm8, Register::EAX, scale));
+    }
+    b.push(Code::Lea_r64_m, &[Opd::Gpr(r9), Opd::Mem(Mem::Pool { entry, disp: 0 })], None, None, None, false);
+    let code = match b.isa {
+        Isa::Avx512 => Code::EVEX_Vmovdqu64_zmm_k1z_zmmm512,
+        Isa::Avx2 => Code::VEX_Vmovdqu_ymm_ymmm256,
+    };
+    let full = b.full();
+    let parts = (0..lane.bytes() / word).map(|part| {
+        let from = Mem::Base { base: r9, index: rax, scale: 1, disp: (part * vector) as i32 };
+        let pinned = b.pinned_vector();
+        b.push(code, &[Opd::Reg(pinned, full), Opd::Mem(from)], Some(pinned), None, None, false);
+        pinned
+    });
+    Val::Int(parts.collect())
+}
+
+/// A state that never changes, in every lane.
+fn constant_state(b: &mut Builder, ty: Ty, word: Lane, slot: i32) -> Val {
+    let from = Opd::Mem(Mem::Base { base: STATES, index: Register::None, scale: 1, disp: slot });
+    let lane = Lane::of_bytes(ty.bytes()).max(word);
+    let code = match b.isa {
+        Isa::Avx512 => [
+            Code::EVEX_Vpbroadcastb_zmm_k1z_xmmm8,
+            Code::EVEX_Vpbroadcastw_zmm_k1z_xmmm16,
+            Code::EVEX_Vpbroadcastd_zmm_k1z_xmmm32,
+            Code::EVEX_Vpbroadcastq_zmm_k1z_xmmm64,
+        ],
+        Isa::Avx2 => [
+            Code::VEX_Vpbroadcastb_ymm_xmmm8,
+            Code::VEX_Vpbroadcastw_ymm_xmmm16,
+            Code::VEX_Vpbroadcastd_ymm_xmmm32,
+            Code::VEX_Vpbroadcastq_ymm_xmmm64,
+        ],
+    }[lane as usize];
+    let full = b.full();
+    let loaded = b.fresh(Kind::Vector, full, code, &[from]);
+    if ty == Ty::Bool {
+        let zero = b.splat(Lane::B, 0);
+        let cond = match b.isa {
+            Isa::Avx512 => b.compare(lane, Cmp::Ne, loaded, zero),
+            Isa::Avx2 => b.sub(lane, zero, loaded),
+        };
+        let pinned = if b.is_mask(cond) { b.pinned_mask() } else { b.pinned_vector() };
+        b.assign(pinned, cond);
+        return Val::Cond(pinned);
+    }
+    let pinned = b.pinned_vector();
+    b.assign(pinned, loaded);
+    Val::Int(vec![pinned; lane.bytes() / word.bytes()])
+}

@@ -1,0 +1,231 @@
+//! A stage's body on all the words of one vector at once.
+//!
+//! A value of type `t` in a stage of `w`-byte words stands in lanes of `max(t, w)` bytes: one vector where `t` is no wider
+//! than the word, `t / w` of them where it is, in the order of the words. A value narrower than its lane is kept zero
+//! extended. A `bool` is one condition on `w`-byte lanes.
+
+mod arithmetic;
+mod convert;
+
+use crate::ir::{BinaryOp, Endian, Op, StateId, Ty, UnaryOp, Value};
+use iced_x86::Code;
+
+use crate::backend::native::frame::POS;
+use crate::backend::native::isa::Isa;
+use crate::backend::native::lanes::Lane;
+use crate::backend::native::strategy::Study;
+use crate::backend::native::vcode::{Builder, Kind, Opd, VReg, Width};
+
+/// A value of the body.
+#[derive(Clone, Debug)]
+pub(super) enum Val {
+    /// Vectors in the order of the words.
+    Int(Vec<VReg>),
+    /// One condition.
+    Cond(VReg),
+}
+
+/// What the states of a stage look like to its body.
+pub(super) enum StateVal {
+    /// Not available: the body must not read it.
+    None,
+    /// The same in every word.
+    Value(Val),
+}
+
+/// One stage on one vector.
+pub(super) struct Body<'a, 'b> {
+    pub(super) b: &'a mut Builder,
+    pub(super) study: &'a Study<'b>,
+    /// The bytes of the stream, as they are.
+    pub(super) chunk: VReg,
+    /// Bytes between the position in the stream that the code keeps and this vector.
+    pub(super) offset: i32,
+    pub(super) states: &'a [StateVal],
+    values: Vec<Option<Val>>,
+    word: Lane,
+}
+
+impl<'a, 'b> Body<'a, 'b> {
+    pub(super) fn new(
+        b: &'a mut Builder,
+        study: &'a Study<'b>,
+        chunk: VReg,
+        offset: i32,
+        states: &'a [StateVal],
+        values: Vec<Option<Val>>,
+    ) -> Body<'a, 'b> {
+        let word = Lane::of_bytes(study.pipe.word_bytes());
+        Body { b, study, chunk, offset, states, values, word }
+    }
+
+    /// Computes every value that is needed: those that depend on no state that changes, or the others.
+    pub(super) fn run(&mut self, late: bool) -> Result<(), String> {
+        for index in 0..self.values.len() {
+            let wanted = self.study.late[index] == late
+                && self.study.needed[index]
+                && self.study.constants[index].is_none();
+            if wanted && self.values[index].is_none() {
+                let value = self.value(Value(index as u32))?;
+                self.values[index] = value;
+            }
+        }
+        Ok(())
+    }
+
+    /// Sets a value that is computed elsewhere.
+    pub(super) fn give(&mut self, value: Value, vector: VReg) {
+        self.values[value.0 as usize] = Some(Val::Int(vec![vector]));
+    }
+
+    /// Sets what a state was before each word, wherever the body reads it.
+    pub(super) fn give_state(&mut self, state: StateId, vector: VReg) {
+        let study = self.study;
+        for (value, inst) in study.pipe.body.iter() {
+            if inst.op == Op::State(state) {
+                self.give(value, vector);
+            }
+        }
+    }
+
+    /// The lane in which values of a type stand.
+    pub(super) fn lane(&self, ty: Ty) -> Lane {
+        Lane::of_bytes(ty.bytes()).max(self.word)
+    }
+
+    /// The word's lane.
+    pub(super) fn word(&self) -> Lane {
+        self.word
+    }
+
+    fn parts_of(&self, lane: Lane) -> usize {
+        lane.bytes() / self.word.bytes()
+    }
+
+    fn ty(&self, value: Value) -> Ty {
+        self.study.pipe.body.ty(value)
+    }
+
+    pub(super) fn constant(&self, value: Value) -> Option<u64> {
+        self.study.constants[value.0 as usize]
+    }
+
+    /// The vectors of an integer.
+    pub(super) fn int(&mut self, value: Value) -> Result<Vec<VReg>, String> {
+        if let Some(number) = self.constant(value) {
+            let lane = self.lane(self.ty(value));
+            let reg = self.b.splat(lane, number);
+            return Ok(vec![reg; self.parts_of(lane)]);
+        }
+        match &self.values[value.0 as usize] {
+            Some(Val::Int(parts)) => Ok(parts.clone()),
+            _ => Err("a value that is not kept in vectors".into()),
+        }
+    }
+
+    /// The condition of a `bool`.
+    pub(super) fn cond(&mut self, value: Value) -> Result<VReg, String> {
+        if let Some(number) = self.constant(value) {
+            return Ok(self.b.cond_constant(number != 0));
+        }
+        match &self.values[value.0 as usize] {
+            Some(Val::Cond(cond)) => Ok(*cond),
+            _ => Err("a condition that is not kept in vectors".into()),
+        }
+    }
+
+    /// The bytes that the stage writes.
+    pub(super) fn out(&mut self, value: Value) -> Result<VReg, String> {
+        let reg = self.int(value)?[0];
+        Ok(match self.study.pipe.output.endian {
+            Endian::Little => reg,
+            Endian::Big => self.b.bswap(self.word, reg),
+        })
+    }
+
+    fn value(&mut self, value: Value) -> Result<Option<Val>, String> {
+        let inst = self.study.pipe.body.inst(value);
+        let lane = self.lane(inst.ty);
+        let result = match inst.op {
+            Op::Const(_) => return Ok(None),
+            Op::Param(_) => return Err("an unbound parameter".into()),
+            Op::In => Val::Int(vec![match self.study.pipe.input.endian {
+                Endian::Little => self.chunk,
+                Endian::Big => self.b.bswap(self.word, self.chunk),
+            }]),
+            Op::State(state) => match &self.states[state.0 as usize] {
+                StateVal::Value(value) => value.clone(),
+                StateVal::None => return Err("a state that is not known while the loop runs".into()),
+            },
+            Op::Pos => Val::Int(self.pos()),
+            Op::Unary(UnaryOp::Not, a) if inst.ty == Ty::Bool => {
+                let a = self.cond(a)?;
+                Val::Cond(self.b.cond_not(a))
+            }
+            Op::Unary(op, a) => {
+                let parts = self.int(a)?;
+                Val::Int(parts.into_iter().map(|a| self.unary(op, inst.ty, lane, a)).collect())
+            }
+            Op::Binary(op, a, b) if inst.ty == Ty::Bool => {
+                let (a, b) = (self.cond(a)?, self.cond(b)?);
+                Val::Cond(match op {
+                    BinaryOp::And => self.b.cond_and(a, b),
+                    BinaryOp::Or => self.b.cond_or(a, b),
+                    BinaryOp::Xor => self.b.cond_xor(a, b),
+                    _ => return Err(format!("`{}` of bool", op.name())),
+                })
+            }
+            Op::Binary(op, a, b) => {
+                let count = self.constant(b);
+                let (left, right) = (self.int(a)?, self.int(b)?);
+                let mut parts = Vec::with_capacity(left.len());
+                for (a, b) in left.into_iter().zip(right) {
+                    parts.push(self.binary(op, inst.ty, lane, a, b, count)?);
+                }
+                Val::Int(parts)
+            }
+            Op::Compare(op, a, b) => self.compare(op, a, b)?,
+            Op::Select { cond, then, otherwise } if inst.ty == Ty::Bool => {
+                let (cond, then, otherwise) = (self.cond(cond)?, self.cond(then)?, self.cond(otherwise)?);
+                let differ = self.b.cond_xor(then, otherwise);
+                let chosen = self.b.cond_and(differ, cond);
+                Val::Cond(self.b.cond_xor(chosen, otherwise))
+            }
+            Op::Select { cond, then, otherwise } => {
+                let (cond, then, otherwise) = (self.cond(cond)?, self.int(then)?, self.int(otherwise)?);
+                let conds = self.b.split_cond(self.word, lane, cond);
+                let each = conds.into_iter().zip(then.into_iter().zip(otherwise));
+                Val::Int(
+                    each.map(|(cond, (then, otherwise))| self.b.select(lane, cond, then, otherwise))
+                        .collect(),
+                )
+            }
+            Op::Modular(op, a, b, m) => Val::Int(self.modular(op, inst.ty, lane, a, b, m)?),
+            Op::Convert(op, a) => self.convert(op, a, inst.ty)?,
+            Op::Lookup(table, index) => Val::Int(self.lookup(table.0 as usize, index, inst.ty)?),
+            Op::Crc(..) => return Err("a CRC step whose accumulator is not a state of its own".into()),
+        };
+        Ok(Some(result))
+    }
+
+    /// The offset of each word in the stream.
+    fn pos(&mut self) -> Vec<VReg> {
+        let base = match self.b.isa {
+            Isa::Avx512 => {
+                self.b.fresh(Kind::Vector, Width::Z, Code::EVEX_Vpbroadcastq_zmm_k1z_r64, &[Opd::Gpr(POS)])
+            }
+            Isa::Avx2 => {
+                let low = self.b.fresh(Kind::Vector, Width::X, Code::VEX_Vmovq_xmm_rm64, &[Opd::Gpr(POS)]);
+                self.b.vector(Code::VEX_Vpbroadcastq_ymm_xmmm64, &[Opd::Reg(low, Width::X)])
+            }
+        };
+        let (word, offset) = (self.word.bytes() as u64, self.offset as u64);
+        let lanes = self.b.vector_bytes() as u64 / 8;
+        (0..self.parts_of(Lane::Q) as u64)
+            .map(|part| {
+                let step = self.b.lanes_of(Lane::Q, |i| offset + (part * lanes + i) * word);
+                self.b.add(Lane::Q, base, step)
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,57 @@
+//! States that are carried from word to word.
+
+use super::*;
+
+#[test]
+fn the_value_of_the_word_before() {
+    let mut random = Random::new(11);
+    for word in Ty::INTEGERS {
+        for ty in Ty::INTEGERS.into_iter().filter(|ty| ty.bits() <= word.bits()) {
+            for _ in 0..4 {
+                let tail = random.pick(&[Tail::Zero, Tail::Partial, Tail::Pass]);
+                let mut pipe =
+                    pipe(gauge(&mut random, word), gauge(&mut random, word), tail, vec![state(ty)]);
+                let mut body = Block::default();
+                let input = body.push(Op::In, word);
+                let old = body.push(Op::State(StateId(0)), ty);
+                let cut = to_ty(&mut body, &mut random, input, ty);
+                let next =
+                    if random.below(2) == 0 { body.push(Op::Unary(UnaryOp::Not, cut), ty) } else { cut };
+                let y = body.push(Op::Binary(BinaryOp::Sub, cut, old), ty);
+                let out = to_ty(&mut body, &mut random, y, word);
+                pipe.out = Some(out);
+                pipe.next = vec![next];
+                pipe.body = body;
+                take(&pipe, &mut random);
+            }
+        }
+    }
+}
+
+#[test]
+fn running_reductions() {
+    let mut random = Random::new(12);
+    for word in Ty::INTEGERS {
+        for op in [BinaryOp::Add, BinaryOp::Xor, BinaryOp::Or, BinaryOp::Max] {
+            for form in 0..3 {
+                let tail = random.pick(&[Tail::Zero, Tail::Partial, Tail::Pass]);
+                let mut pipe =
+                    pipe(gauge(&mut random, word), gauge(&mut random, word), tail, vec![state(word)]);
+                let mut body = Block::default();
+                let input = body.push(Op::In, word);
+                let old = body.push(Op::State(StateId(0)), word);
+                let next = body.push(Op::Binary(op, old, input), word);
+                let out = match form {
+                    0 => next,
+                    // What it was before the word, and both.
+                    1 => old,
+                    _ => body.push(Op::Binary(BinaryOp::Sub, next, old), word),
+                };
+                pipe.out = Some(out);
+                pipe.next = vec![next];
+                pipe.body = body;
+                take(&pipe, &mut random);
+            }
+        }
+    }
+}

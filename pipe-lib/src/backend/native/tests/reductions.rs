@@ -1,0 +1,110 @@
+//! States that are reductions.
+
+use super::*;
+
+/// A reduction of type `ty` in words of type `word`.
+pub(super) fn reduction(random: &mut Random, word: Ty, ty: Ty, op: BinaryOp) -> Pipe {
+    let tail = random.pick(&[Tail::Zero, Tail::Partial, Tail::Pass]);
+    let mut pipe = pipe(gauge(random, word), gauge(random, word), tail, vec![state(ty)]);
+    let mut body = Block::default();
+    let input = body.push(Op::In, word);
+    let sum = body.push(Op::State(StateId(0)), ty);
+    let changed = if random.below(2) == 0 {
+        input
+    } else {
+        let key = body.push(Op::Const(random.number() & word.mask()), word);
+        body.push(Op::Binary(random.pick(&[BinaryOp::Xor, BinaryOp::Mul]), input, key), word)
+    };
+    let x = if ty == Ty::Bool {
+        let limit = body.push(Op::Const(random.pick(&[0, 1, 0x80, 0xff]) & word.mask()), word);
+        body.push(Op::Compare(random.pick(CompareOp::ALL), changed, limit), Ty::Bool)
+    } else if random.below(3) == 0 && ty != word {
+        let limit = body.push(Op::Const(random.number() & word.mask()), word);
+        let cond = body.push(Op::Compare(CompareOp::Ltu, changed, limit), Ty::Bool);
+        body.push(Op::Convert(random.pick(&[ConvertOp::Zext, ConvertOp::Sext]), cond), ty)
+    } else {
+        to_ty(&mut body, random, changed, ty)
+    };
+    let (a, b) = if random.below(2) == 0 || op == BinaryOp::Sub { (sum, x) } else { (x, sum) };
+    let mut next = body.push(Op::Binary(op, a, b), ty);
+    if random.below(4) == 0 {
+        let limit = body.push(Op::Const(random.number() & word.mask()), word);
+        let cond = body.push(Op::Compare(random.pick(CompareOp::ALL), input, limit), Ty::Bool);
+        let (then, otherwise) = if random.below(2) == 0 { (next, sum) } else { (sum, next) };
+        next = body.push(Op::Select { cond, then, otherwise }, ty);
+    }
+    if random.below(2) == 0 {
+        pipe.out = Some(changed);
+    }
+    pipe.next = vec![next];
+    pipe.body = body;
+    pipe
+}
+
+#[test]
+fn reductions() {
+    let mut random = Random::new(4);
+    let ops = [
+        BinaryOp::Add,
+        BinaryOp::Sub,
+        BinaryOp::Addc,
+        BinaryOp::Xor,
+        BinaryOp::And,
+        BinaryOp::Or,
+        BinaryOp::Min,
+        BinaryOp::Max,
+        BinaryOp::Smin,
+        BinaryOp::Smax,
+    ];
+    for word in Ty::INTEGERS {
+        for ty in Ty::INTEGERS.into_iter().chain([Ty::Bool]) {
+            for op in ops {
+                if ty == Ty::Bool && !matches!(op, BinaryOp::And | BinaryOp::Or | BinaryOp::Xor) {
+                    continue;
+                }
+                for _ in 0..4 {
+                    let pipe = reduction(&mut random, word, ty, op);
+                    for features in feature_sets() {
+                        let code = match compile_all(&[&pipe], features) {
+                            Ok(code) => code,
+                            Err(what) if what.contains("registers") => continue,
+                            Err(what) => panic!("{what}\n{pipe:#?}"),
+                        };
+                        for _ in 0..4 {
+                            let len = random.below(700);
+                            let bytes = random.bytes(len);
+                            let states = [random.number() & ty.mask()];
+                            check(&code, &[&pipe], &states, 0, &bytes, &mut random);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn one_s_complement_sums_keep_their_zero_rule() {
+    let mut random = Random::new(5);
+    for ty in Ty::INTEGERS {
+        for endian in [Endian::Little, Endian::Big] {
+            let mut pipe = pipe(Gauge::new(ty, endian), Gauge::new(ty, endian), Tail::Zero, vec![state(ty)]);
+            let mut body = Block::default();
+            let input = body.push(Op::In, ty);
+            let sum = body.push(Op::State(StateId(0)), ty);
+            let next = body.push(Op::Binary(BinaryOp::Addc, sum, input), ty);
+            pipe.body = body;
+            pipe.next = vec![next];
+            for features in feature_sets() {
+                let code = compile_all(&[&pipe], features).unwrap();
+                for len in [0, 1, 2, 7, 8, 64, 100, 257, 1460] {
+                    for fill in [0u8, 0xff, 1] {
+                        for states in [[0], [ty.mask()], [1]] {
+                            check(&code, &[&pipe], &states, 0, &vec![fill; len], &mut random);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
