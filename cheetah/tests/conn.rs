@@ -308,6 +308,22 @@ fn after_a_refusal_only_so_much_is_thrown_away() {
 }
 
 #[test]
+fn a_peer_that_never_takes_the_end_is_cut() {
+    // All responses are acknowledged, but a shut window keeps the end of the stream from going out.
+    let mut service = service();
+    let mut conn = Conn::new(&mut service, None);
+    conn.on_bytes(&mut service, b"GET /hello.txt HTTP/1.1\r\nHost: a\r\n\r\n");
+    conn.on_end(&mut service);
+    take_all(&mut conn, &mut service);
+    assert!(conn.is_finished() && !conn.lingers());
+    let deadline = conn.deadline(&service).expect("a bound on the end, too");
+    assert_eq!(deadline, Instant::from_millis(1000) + service.options.timeouts.send);
+    at(&mut service, deadline.as_millis());
+    assert!(conn.on_timeout(&mut service));
+    assert!(conn.is_aborted());
+}
+
+#[test]
 fn draining() {
     let mut service = service();
     let mut idle = Conn::new(&mut service, None);
@@ -324,7 +340,7 @@ fn draining() {
     torn.on_bytes(&mut service, b"TP/1.1\r\nHost: a\r\n\r\n");
     let sent = take_all(&mut torn, &mut service);
     assert!(String::from_utf8_lossy(&sent).contains("\r\nConnection: close\r\n"));
-    assert!(torn.is_finished());
+    assert!(torn.is_finished() && torn.lingers(), "a next request may be on its way");
     let sent = take_all(&mut busy, &mut service);
     assert!(split_response(&sent, false).unwrap().0.body == support::noise(1_000_003));
     assert!(busy.is_finished(), "nothing more to wait for");

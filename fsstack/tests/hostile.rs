@@ -3,6 +3,8 @@
 mod common;
 
 use common::{FileSpec, Tree, build, dump, open, tree};
+use fsstack::format::extent::{self, Extent};
+use fsstack::format::inode;
 use fsstack::format::sums::crc32c;
 use fsstack::format::superblock::SectionKind;
 use fsstack::image::build::{BuildOptions, Mtime};
@@ -221,4 +223,45 @@ fn a_directory_that_holds_itself_is_refused() {
     reseal_with(&mut bytes, &mut superblock);
     let error = open(bytes).unwrap_err().to_string();
     assert!(error.contains("inode 0, first child: expected 1, found 0"), "{error}");
+}
+
+/// The image with each file's record and first extent as `forge` leaves them, and valid checksums.
+fn forged(forge: impl Fn(&mut inode::Record, &mut Extent, u64)) -> Result<Image, OpenError> {
+    let mut bytes = build(&BuildOptions { sum_block_bytes: 0, ..BuildOptions::default() }, &sample_tree());
+    let mut superblock = open(bytes.clone()).unwrap().superblock().clone();
+    let data_end = superblock.data_end();
+    let table = |kind| superblock.section(kind).offset as usize;
+    let (inodes, extents) = (table(SectionKind::Inodes), table(SectionKind::Extents));
+    let count = superblock.section(SectionKind::Inodes).len as usize / inode::BYTES;
+    for i in 0..count {
+        let at = inodes + i * inode::BYTES;
+        let mut record = inode::Record::decode(&bytes[at..at + inode::BYTES]).unwrap();
+        if record.kind != inode::Kind::File || record.count == 0 {
+            continue;
+        }
+        let extent_at = extents + record.first as usize * extent::BYTES;
+        let mut extent = Extent::decode(&bytes[extent_at..extent_at + extent::BYTES]);
+        forge(&mut record, &mut extent, data_end);
+        record.encode(&mut bytes[at..at + inode::BYTES]);
+        extent.encode(&mut bytes[extent_at..extent_at + extent::BYTES]);
+    }
+    reseal_with(&mut bytes, &mut superblock);
+    open(bytes)
+}
+
+#[test]
+fn files_that_all_claim_the_whole_data_region_are_refused() {
+    // Reading such an image through would take (files times size) work.
+    let error = forged(|record, extent, data_end| {
+        *extent = Extent { offset: 4096, len: data_end - 4096 };
+        record.size = extent.len;
+    });
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("bytes of all runs: expected at most"), "{error}");
+}
+
+#[test]
+fn a_file_in_too_many_pieces_is_refused() {
+    let error = forged(|record, _, _| record.count = 257).unwrap_err().to_string();
+    assert!(error.contains("extents: expected at most 256, found 257"), "{error}");
 }

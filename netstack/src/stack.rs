@@ -14,6 +14,7 @@
 
 use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddrV4};
+use std::time::Duration;
 
 use runtime::time::Instant;
 use runtime::timer_wheel::TimerWheel;
@@ -85,6 +86,8 @@ pub struct Stack {
     /// SYNs answered by a cookie since the last event of it, and until when one may come back.
     cookies_sent: u64,
     cookies_until: Option<Instant>,
+    /// Until when another claim to our address is not reported again.
+    conflict_until: Option<Instant>,
     time_wait: TimeWait,
     wheel: TimerWheel<Timer>,
     queues: Queues,
@@ -97,6 +100,9 @@ pub struct Stack {
 
 /// Events kept until polled; older ones give way.
 const MAX_EVENTS: usize = 64;
+
+/// Shortest time between two reports of an address conflict (RFC 5227 section 2.4 defends no more often either).
+const DEFEND_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Ports for the active side: more than IANA's, as RFC 6056 section 3.2 recommends.
 const EPHEMERAL: std::ops::RangeInclusive<u16> = 32_768..=65_535;
@@ -123,6 +129,7 @@ impl Stack {
             backlog: Backlog::new(config.secret, config.backlog),
             cookies_sent: 0,
             cookies_until: None,
+            conflict_until: None,
             time_wait: TimeWait::new(config.secret, config.time_wait_capacity, config.time_wait),
             wheel: TimerWheel::new(Instant::ZERO),
             queues: Queues::default(),

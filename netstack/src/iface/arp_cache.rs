@@ -294,6 +294,18 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_frees_who_waits_even_when_its_question_gave_way() {
+        let mut cache = ArpCache::new(2);
+        cache.lookup(seconds(0), ADDR);
+        for host in 2..10 {
+            cache.lookup(seconds(1), Ipv4Addr::new(10, 0, 0, host));
+        }
+        assert!(cache.learn(seconds(2), ADDR, HW, true), "the answer to our question");
+        assert!(!cache.learn(seconds(2), Ipv4Addr::new(10, 0, 0, 200), HW2, false), "talk of others");
+        assert_eq!(cache.lookup(seconds(2), ADDR), Lookup::Found(HW));
+    }
+
+    #[test]
     fn progress_of_connections_renews() {
         let mut cache = ArpCache::default();
         cache.learn(seconds(0), ADDR, HW, true);

@@ -6,6 +6,8 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, Hasher};
 
+use siphasher::sip::SipHasher13;
+
 use crate::tuple::FourTuple;
 
 /// A map from connections to whatever is kept of them.
@@ -74,12 +76,9 @@ impl Hash for TupleKey {
     }
 }
 
-/// Makes SipHash-1-3 hashers of one key.
+/// Makes SipHash-1-3 hashers (Aumasson and Bernstein 2012) of one key.
 #[derive(Clone, Copy)]
-struct Keyed {
-    k0: u64,
-    k1: u64,
-}
+struct Keyed(SipHasher13);
 
 impl std::fmt::Debug for Keyed {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -89,81 +88,17 @@ impl std::fmt::Debug for Keyed {
 
 impl Keyed {
     fn new(secret: [u8; 16]) -> Keyed {
-        let value = u128::from_le_bytes(secret);
-        Keyed { k0: value as u64, k1: (value >> 64) as u64 }
+        Keyed(SipHasher13::new_with_key(&secret))
     }
 }
 
 impl BuildHasher for Keyed {
-    type Hasher = KeyedHasher;
+    type Hasher = SipHasher13;
 
     #[inline]
-    fn build_hasher(&self) -> KeyedHasher {
-        KeyedHasher { key: *self, hash: 0 }
+    fn build_hasher(&self) -> SipHasher13 {
+        self.0
     }
-}
-
-/// Hashes a single `write`.
-#[derive(Clone, Copy)]
-struct KeyedHasher {
-    key: Keyed,
-    hash: u64,
-}
-
-impl Hasher for KeyedHasher {
-    #[inline]
-    fn write(&mut self, bytes: &[u8]) {
-        self.hash = siphash13(self.key.k0, self.key.k1, bytes);
-    }
-
-    #[inline]
-    fn finish(&self) -> u64 {
-        self.hash
-    }
-}
-
-/// SipHash-1-3 (Aumasson and Bernstein 2012): one round a word, three to finish.
-#[inline]
-pub fn siphash13(k0: u64, k1: u64, bytes: &[u8]) -> u64 {
-    let mut v = [
-        k0 ^ 0x736f_6d65_7073_6575,
-        k1 ^ 0x646f_7261_6e64_6f6d,
-        k0 ^ 0x6c79_6765_6e65_7261,
-        k1 ^ 0x7465_6462_7974_6573,
-    ];
-    let mut words = bytes.chunks_exact(8);
-    for word in &mut words {
-        let m = u64::from_le_bytes([word[0], word[1], word[2], word[3], word[4], word[5], word[6], word[7]]);
-        v[3] ^= m;
-        sip_round(&mut v);
-        v[0] ^= m;
-    }
-    let mut last = (bytes.len() as u64) << 56;
-    for (i, byte) in words.remainder().iter().enumerate() {
-        last |= u64::from(*byte) << (8 * i);
-    }
-    v[3] ^= last;
-    sip_round(&mut v);
-    v[0] ^= last;
-    v[2] ^= 0xff;
-    for _ in 0..3 {
-        sip_round(&mut v);
-    }
-    v[0] ^ v[1] ^ v[2] ^ v[3]
-}
-
-#[inline]
-fn sip_round(v: &mut [u64; 4]) {
-    v[0] = v[0].wrapping_add(v[1]);
-    v[1] = v[1].rotate_left(13) ^ v[0];
-    v[0] = v[0].rotate_left(32);
-    v[2] = v[2].wrapping_add(v[3]);
-    v[3] = v[3].rotate_left(16) ^ v[2];
-    v[0] = v[0].wrapping_add(v[3]);
-    v[3] = v[3].rotate_left(21) ^ v[0];
-    v[2] = v[2].wrapping_add(v[1]);
-    v[1] = v[1].rotate_left(17) ^ v[2];
-    v[2] = v[2].rotate_left(32);
 }
 
 #[cfg(test)]
@@ -173,17 +108,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hash_is_siphash_1_3() {
-        // The standard library's DefaultHasher is SipHash-1-3 with a zero key; `write` adds no length of its own.
-        for len in 0..40u8 {
-            let bytes: Vec<u8> = (0..len).collect();
-            let mut theirs = std::hash::DefaultHasher::new();
-            theirs.write(&bytes);
-            assert_eq!(siphash13(0, 0, &bytes), theirs.finish(), "{len}");
-        }
-        let hashes = [(1, 2), (2, 1), (0, 2), (1, 0)].map(|(k0, k1)| siphash13(k0, k1, &[0; 12]));
+    fn the_whole_secret_counts() {
+        let tuple = TupleKey(FourTuple {
+            local_addr: Ipv4Addr::new(10, 0, 0, 1),
+            remote_addr: Ipv4Addr::new(10, 0, 0, 2),
+            local_port: 80,
+            remote_port: 5000,
+        });
+        let with = |at: usize| {
+            let mut secret = [0; 16];
+            secret[at] = 1;
+            Keyed::new(secret).hash_one(tuple)
+        };
+        let hashes: Vec<u64> = (0..16).map(with).collect();
         for (i, hash) in hashes.iter().enumerate() {
-            assert!(!hashes[..i].contains(hash), "both halves of the key count");
+            assert!(!hashes[..i].contains(hash), "byte {i}");
         }
     }
 

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use runtime::time::Instant;
 
 use super::queue::Control;
-use super::{Event, Stack, Timer};
+use super::{DEFEND_INTERVAL, Event, Stack, Timer};
 use crate::application::{Application, Key};
 use crate::tcp::listener::{self, Answer, HalfOpen};
 use crate::tcp::pcb::{Agreed, Pcb};
@@ -64,7 +64,11 @@ impl Stack {
         let Ok(packet) = arp::Packet::new_checked(bytes) else { return false };
         let Ok(arp) = arp::Repr::parse(&packet) else { return false };
         if arp.sender_protocol == self.config.ipv4_addr {
-            self.event(Event::AddressConflict { hardware_addr: arp.sender_hardware });
+            // Whoever repeats the claim must not fill the log.
+            if self.conflict_until.is_none_or(|until| now >= until) {
+                self.conflict_until = Some(now + DEFEND_INTERVAL);
+                self.event(Event::AddressConflict { hardware_addr: arp.sender_hardware });
+            }
             return false;
         }
         let for_us = arp.target_protocol == self.config.ipv4_addr;
