@@ -3,7 +3,8 @@
 //! The classes decide what a loop may do. A *reduction* may be computed in any number of partial results that are
 //! combined at the end, so it runs in vector lanes; a *serial* state has to be carried from word to word.
 
-use crate::ir::{BinaryOp, Block, CrcOp, ModOp, StateId, Table, Ty, Value};
+use super::gf2::{BitMap, Crc};
+use crate::ir::{BinaryOp, Block, ModOp, Pipe, StateId, Table, Ty, Value};
 use std::fmt;
 
 /// An associative and commutative operation with a neutral element.
@@ -132,17 +133,37 @@ pub enum Class {
 }
 
 /// The kinds of linear state that are recognised.
+///
+/// In all but [`Linear::SumOfSums`] a word's contribution is added (in a ring, or by exclusive or) to a fixed linear map of
+/// the old value, so that the state after a part of the stream is the map, as many times as the part has words, of the
+/// state before it, plus what the part gives from zero: see [`Linear::join`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Linear {
-    /// `next = crc(state, operand)`: a remainder over GF(2).
+    /// A remainder over GF(2), however it is written.
     Crc {
-        /// The polynomial.
-        op: CrcOp,
+        /// Width, polynomial, order of bits.
+        crc: Crc,
+        /// The value whose bytes it takes in with each word; free of states.
+        operand: Value,
+    },
+    /// `next = (factor * state + operand) mod modulus`: polynomial hashes, linear congruences.
+    Affine {
+        /// 0 stands for 2 to the state's width.
+        modulus: u64,
+        /// Neither 1 (that would be a reduction) nor dependent on the stream.
+        factor: u64,
         /// What each word contributes; free of states.
         operand: Value,
     },
-    /// `next = state + r` (wrapping or modulo a constant), where `r` is a reduction by the same addition: a sum of
-    /// sums, as in Fletcher's and Adler's checksums.
+    /// `next = map(state) xor operand` with a linear map over GF(2) that is no CRC's.
+    Bits {
+        /// What becomes of the state's bits.
+        map: BitMap,
+        /// What each word contributes; free of states.
+        operand: Value,
+    },
+    /// `next = state + r` (wrapping, end-around or modulo a constant), where `r` is a reduction by the same addition: a sum
+    /// of sums, as in Fletcher's and Adler's checksums.
     SumOfSums {
         /// By what the words are combined.
         op: Reduce,
@@ -151,6 +172,50 @@ pub enum Linear {
         /// Whether the summed state's value includes this word already.
         includes_word: bool,
     },
+}
+
+impl Linear {
+    /// The state after two neighbouring parts of a stream: `first` after the first one, from whatever it started with;
+    /// `second` after the second one by itself, from zero; `words` and `word_bytes` are the second one's.
+    ///
+    /// `None` for [`Linear::SumOfSums`], which needs the other state, too.
+    pub fn join(&self, ty: Ty, first: u64, second: u64, words: u64, word_bytes: u64) -> Option<u64> {
+        if words == 0 {
+            return Some(first);
+        }
+        match self {
+            Linear::Crc { crc, .. } => Some(crc.advance(first, words.wrapping_mul(word_bytes)) ^ second),
+            Linear::Affine { modulus, factor, .. } => {
+                let modulus = if *modulus == 0 { 1u128 << ty.bits() } else { u128::from(*modulus) };
+                let (mut power, mut square, mut left) = (1 % modulus, u128::from(*factor) % modulus, words);
+                while left > 0 {
+                    if left & 1 == 1 {
+                        power = power * square % modulus;
+                    }
+                    square = square * square % modulus;
+                    left >>= 1;
+                }
+                let moved = u128::from(first) % modulus * power % modulus;
+                Some(((moved + u128::from(second)) % modulus) as u64)
+            }
+            Linear::Bits { map, .. } => Some(map.power(words).apply(first) ^ second),
+            Linear::SumOfSums { .. } => None,
+        }
+    }
+}
+
+impl fmt::Display for Linear {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Linear::Crc { crc, .. } => crc.fmt(f),
+            Linear::Affine { modulus: 0, factor, .. } => write!(f, "{factor:#x} times the state, plus"),
+            Linear::Affine { modulus, factor, .. } => {
+                write!(f, "{factor:#x} times the state, plus, modulo {modulus}")
+            }
+            Linear::Bits { .. } => f.write_str("a map of bits over GF(2)"),
+            Linear::SumOfSums { op, .. } => write!(f, "sum of sums by {op}"),
+        }
+    }
 }
 
 impl Class {
@@ -173,8 +238,7 @@ impl fmt::Display for Class {
         f.write_str(self.name())?;
         match self {
             Class::Reduction { op, .. } | Class::Scan { op, .. } => write!(f, " by {op}"),
-            Class::Linear(Linear::Crc { op, .. }) => write!(f, " ({})", op.name()),
-            Class::Linear(Linear::SumOfSums { op, .. }) => write!(f, " (sum of sums by {op})"),
+            Class::Linear(linear) => write!(f, " ({linear})"),
             Class::Delay { words } => write!(f, " of {words} word{}", if *words == 1 { "" } else { "s" }),
             Class::Serial { why } => write!(f, ": {why}"),
             Class::Held | Class::Positional => Ok(()),
@@ -208,6 +272,23 @@ pub struct PipeFacts {
 }
 
 impl PipeFacts {
+    /// `pipe`, of which these are the facts, in normal form: the same pipe by `body`, `tables`, `out` and `next`.
+    pub(crate) fn normal(&self, pipe: &Pipe) -> Pipe {
+        Pipe {
+            name: pipe.name.clone(),
+            doc: String::new(),
+            body: self.body.clone(),
+            tables: self.tables.clone(),
+            out: self.out,
+            next: self.next.clone(),
+            states: pipe.states.clone(),
+            params: pipe.params.clone(),
+            finish: pipe.finish.clone(),
+            exports: pipe.exports.clone(),
+            ..*pipe
+        }
+    }
+
     /// Whether the stream passes unchanged.
     pub fn nomod(&self) -> bool {
         self.out.is_none()

@@ -4,6 +4,7 @@
 
 pub mod attributes;
 pub mod class;
+pub mod gf2;
 mod prove;
 pub(crate) mod rewrite;
 

@@ -3,7 +3,9 @@
 //! Every rule keeps the value of every root for every input, and is exercised by a property test that compares the block
 //! before and after. Rules that need a reason have it beside them.
 
-use crate::ir::{BinaryOp, Block, CompareOp, ConvertOp, Inst, Op, Table, TableId, Ty, UnaryOp, Value, eval};
+use crate::ir::{
+    BinaryOp, Block, CompareOp, ConvertOp, Inst, Op, StateId, Table, TableId, Ty, UnaryOp, Value, eval,
+};
 use std::collections::HashMap;
 
 /// How deep into bitwise logic a byte swap is pushed: an expression may share its parts, so the search needs a bound.
@@ -100,6 +102,29 @@ impl Rewriter {
             map.push(value);
         }
         map
+    }
+
+    /// `value` with `state` at zero.
+    pub(crate) fn at_zero(&mut self, value: Value, state: StateId) -> Value {
+        let mut needed = vec![false; value.0 as usize + 1];
+        needed[value.0 as usize] = true;
+        for at in (0..=value.0).rev() {
+            if needed[at as usize] {
+                let operands = self.block.inst(Value(at)).op.operands();
+                operands.for_each(|operand| needed[operand.0 as usize] = true);
+            }
+        }
+        let mut map: Vec<Value> = (0..=value.0).map(Value).collect();
+        for at in (0..=value.0).filter(|at| needed[*at as usize]) {
+            let inst = self.block.inst(Value(at));
+            let renamed = inst.op.map_operands(|v| map[v.0 as usize]);
+            map[at as usize] = match inst.op {
+                Op::State(id) if id == state => self.constant(0, inst.ty),
+                op if op == renamed => Value(at),
+                _ => self.push(renamed, inst.ty),
+            };
+        }
+        map[value.0 as usize]
     }
 
     /// Appends an operation unless its value is known already, in the simplest form that the rules find.

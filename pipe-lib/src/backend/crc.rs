@@ -46,9 +46,9 @@ pub(crate) fn plain_crc(pipe: &Pipe) -> Option<CrcOp> {
 /// [`plain_crc`] with the facts at hand.
 pub(crate) fn plain_crc_of(pipe: &Pipe, facts: &PipeFacts) -> Option<CrcOp> {
     let [state] = &facts.states[..] else { return None };
-    let Class::Linear(Linear::Crc { op, operand }) = state.class else { return None };
+    let Class::Linear(Linear::Crc { crc, operand }) = state.class else { return None };
     let in_order = pipe.input.endian == Endian::Little || pipe.input.bytes() == 1;
-    (facts.nomod() && in_order && facts.body.inst(operand).op == Op::In).then_some(op)
+    crc.instruction().filter(|_| facts.nomod() && in_order && facts.body.inst(operand).op == Op::In)
 }
 
 /// The register after `data`, by tables.

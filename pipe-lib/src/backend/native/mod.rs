@@ -20,7 +20,6 @@ mod cache;
 mod carried;
 mod crc;
 mod frame;
-mod gf2;
 mod isa;
 mod lanes;
 mod lower;
@@ -34,6 +33,7 @@ mod vcode;
 mod tests;
 
 use super::{Backend, MAX_CALL_BYTES, PassCode, Unsupported};
+use crate::analyse::gf2;
 use crate::code::CodeMemory;
 use crate::ir::Pipe;
 use asm::Image;
@@ -43,6 +43,7 @@ pub(crate) use isa::Features;
 use isa::Isa;
 use std::ops::Range;
 use std::sync::OnceLock;
+use strategy::Stage;
 
 /// Vectors in one turn of the main loop, most first: fewer where the registers do not suffice.
 const UNROLLS: [usize; 3] = [4, 2, 1];
@@ -62,7 +63,7 @@ pub(crate) struct NativeCode {
     /// The same with stores around the caches, to a destination aligned to a vector: made when the first transfer comes
     /// that is big enough. `None` if the system then has no memory for it; ordinary stores do as well.
     streaming: OnceLock<Option<(CodeMemory, Range<usize>)>>,
-    stages: Box<[Pipe]>,
+    stages: Box<[Stage]>,
     features: Features,
     /// Bytes from which a transfer is a big one; asked for here, since asking allocates and a run must not.
     streaming_from: usize,
@@ -87,30 +88,31 @@ pub(crate) fn compile(stages: &[&Pipe], features: Features) -> Result<NativeCode
 
 fn compile_stages(stages: &[&Pipe], features: Features) -> Result<NativeCode, String> {
     let isa = features.isa().ok_or("a processor without AVX2")?;
-    let function = |stores| function(stages, features, isa, stores);
+    let stages: Box<[Stage]> = stages.iter().map(|pipe| Stage::of(pipe)).collect();
+    let function = |stores| function(&stages, features, isa, stores);
     let mut bytes = Vec::new();
     let copying = function(Stores::Plain)?.place(&mut bytes);
     let reading = function(Stores::None)?.place(&mut bytes);
     let code = CodeMemory::new(&bytes).map_err(|error| format!("executable memory: {error}"))?;
-    let modifies = stages.iter().any(|pipe| pipe.out.is_some());
+    let modifies = stages.iter().any(|stage| stage.pipe.out.is_some());
     Ok(NativeCode {
         base: code.address(0),
         code,
         copying,
         reading,
         streaming: OnceLock::new(),
-        stages: stages.iter().map(|pipe| (*pipe).clone()).collect(),
         features,
         streaming_from: cache::streaming_from(),
         vector_bytes: isa.vector_bytes(),
-        gauge: stages.iter().map(|pipe| pipe.word_bytes()).max().unwrap_or(1),
+        gauge: stages.iter().map(|stage| stage.pipe.word_bytes()).max().unwrap_or(1),
         modifies,
-        longest_call: frame::longest_call(stages),
+        longest_call: frame::longest_call(&stages),
+        stages,
     })
 }
 
 /// One function, with as much unrolling as the registers allow.
-fn function(stages: &[&Pipe], features: Features, isa: Isa, stores: Stores) -> Result<Image, String> {
+fn function(stages: &[Stage], features: Features, isa: Isa, stores: Stores) -> Result<Image, String> {
     for unroll in UNROLLS {
         match frame::function(stages, Shape { isa, features, stores, unroll }) {
             Ok(image) => return Ok(image),
@@ -125,10 +127,9 @@ impl NativeCode {
     /// The streaming function: code memory, and where in it.
     fn streaming(&self) -> Option<&(CodeMemory, Range<usize>)> {
         let make = || {
-            let stages: Vec<&Pipe> = self.stages.iter().collect();
             let isa = self.features.isa()?;
             let mut bytes = Vec::new();
-            let place = function(&stages, self.features, isa, Stores::Streaming).ok()?.place(&mut bytes);
+            let place = function(&self.stages, self.features, isa, Stores::Streaming).ok()?.place(&mut bytes);
             Some((CodeMemory::new(&bytes).ok()?, place))
         };
         self.streaming.get_or_init(make).as_ref()

@@ -1,10 +1,29 @@
-//! How each state of a stage can be kept in a loop over vectors, read off the shape of its update.
+//! How each state of a stage is kept in a loop over vectors: from its class to registers.
 //!
-//! This is about code, not about proofs for people: it only has to recognise what the lowering can do, and says why it
+//! What a state is has been proved in [`crate::analyse`]; this is only about what the code can do with it, and says why it
 //! cannot where it cannot.
 
-use super::gf2::{self, Crc};
-use crate::ir::{BinaryOp, ConvertOp, ModOp, Op, Pipe, StateId, Ty, UnaryOp, Value, eval};
+use crate::analyse::gf2::Crc;
+use crate::analyse::{Class, Linear, Reduce, analyse};
+use crate::ir::{BinaryOp, ConvertOp, Op, Pipe, StateId, Ty, UnaryOp, Value, eval};
+
+/// A stage with what was proved of it.
+#[derive(Debug)]
+pub(super) struct Stage {
+    /// The pipe in normal form; classes speak of its values.
+    pub(super) pipe: Pipe,
+    /// One a state.
+    classes: Vec<Class>,
+}
+
+impl Stage {
+    /// A pipe whose parameters are bound.
+    pub(super) fn of(pipe: &Pipe) -> Stage {
+        let facts = analyse(pipe);
+        let classes = facts.states.iter().map(|state| state.class.clone()).collect();
+        Stage { pipe: facts.normal(pipe), classes }
+    }
+}
 
 /// An associative and commutative operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +37,23 @@ pub(super) enum Fold {
     Max,
     Smin,
     Smax,
+}
+
+impl Fold {
+    fn of(op: Reduce) -> Option<Fold> {
+        Some(match op {
+            Reduce::Add => Fold::Add,
+            Reduce::Addc => Fold::Addc,
+            Reduce::Xor => Fold::Xor,
+            Reduce::And => Fold::And,
+            Reduce::Or => Fold::Or,
+            Reduce::Min => Fold::Min,
+            Reduce::Max => Fold::Max,
+            Reduce::Smin => Fold::Smin,
+            Reduce::Smax => Fold::Smax,
+            Reduce::Addmod(_) => return None,
+        })
+    }
 }
 
 /// What one word adds to a reduction.
@@ -70,56 +106,28 @@ pub(super) struct Study<'a> {
 const LONGEST_PERIOD: usize = 32;
 
 impl<'a> Study<'a> {
-    /// Studies a pipe whose parameters are bound. The error is a phrase: what stands in the way.
-    pub(super) fn of(pipe: &'a Pipe) -> Result<Study<'a>, String> {
+    /// Studies a stage. The error is a phrase: what stands in the way.
+    pub(super) fn of(stage: &'a Stage) -> Result<Study<'a>, String> {
+        let pipe = &stage.pipe;
         let body = &pipe.body;
         let constants = constants(pipe, None);
         if pipe.states.len() > 64 {
             return Err("more than 64 states in one stage".into());
         }
-        let live = reachable(pipe, pipe.next.iter().copied().chain(pipe.out));
-        let mut uses = vec![0u32; body.insts.len()];
-        for (value, inst) in body.iter().filter(|(value, _)| live[value.0 as usize]) {
-            if constants[value.0 as usize].is_none() {
-                inst.op.operands().for_each(|operand| uses[operand.0 as usize] += 1);
-            }
-        }
-        pipe.next.iter().copied().chain(pipe.out).for_each(|root| uses[root.0 as usize] += 1);
-        let mut state_uses = vec![0u32; pipe.states.len()];
         // The states that change and that a value depends on.
         let mut depends = vec![0u64; body.insts.len()];
-        let changes = |state: StateId| body.inst(pipe.next[state.0 as usize]).op != Op::State(state);
         for (value, inst) in body.iter() {
-            if let Op::State(state) = inst.op {
-                state_uses[state.0 as usize] += uses[value.0 as usize];
-                if changes(state) {
-                    depends[value.0 as usize] = 1 << state.0;
-                }
-            } else if constants[value.0 as usize].is_none() {
-                depends[value.0 as usize] =
-                    inst.op.operands().fold(0, |set, operand| set | depends[operand.0 as usize]);
-            }
+            depends[value.0 as usize] = match inst.op {
+                Op::State(state) if stage.classes[state.0 as usize] == Class::Held => 0,
+                Op::State(state) => 1 << state.0,
+                op => op.operands().fold(0, |set, operand| set | depends[operand.0 as usize]),
+            };
         }
-        let view =
-            View { pipe, constants: &constants, uses: &uses, state_uses: &state_uses, depends: &depends };
+        let view = View { stage, constants: &constants, depends: &depends };
         let mut keeping = Vec::with_capacity(pipe.states.len());
-        let sums: Vec<_> = (0..pipe.states.len()).map(|index| view.sum(StateId(index as u32))).collect();
-        for (index, state) in pipe.states.iter().enumerate() {
-            let id = StateId(index as u32);
-            if let Some(sum) = &sums[index] {
-                keeping.push(sum.clone());
-                continue;
-            }
-            let second = |sum: &Option<Keeping>| matches!(sum, Some(Keeping::Sum { second, .. }) if *second == Some(id));
-            if sums.iter().any(second) {
-                keeping.push(Keeping::SumOfSums);
-                continue;
-            }
-            keeping.push(view.keeping(id).ok_or_else(|| {
-                format!(
-                    "state `{}` of pipe `{}` is neither a reduction nor a CRC nor a delay",
-                    state.name, pipe.name
-                )
+        for (index, class) in stage.classes.iter().enumerate() {
+            keeping.push(view.keeping(StateId(index as u32)).ok_or_else(|| {
+                format!("state `{}` of pipe `{}` is {class}", pipe.states[index].name, pipe.name)
             })?);
         }
         let roots = keeping.iter().flat_map(|keeping| match keeping {
@@ -237,18 +245,6 @@ fn periods(pipe: &Pipe, constants: &[Option<u64>]) -> Vec<Option<usize>> {
     known.iter().enumerate().map(of).collect()
 }
 
-/// Marks what `roots` need.
-fn reachable(pipe: &Pipe, roots: impl Iterator<Item = Value>) -> Vec<bool> {
-    let mut marked = vec![false; pipe.body.insts.len()];
-    roots.for_each(|root| marked[root.0 as usize] = true);
-    for (value, inst) in pipe.body.insts.iter().enumerate().rev() {
-        if marked[value] {
-            inst.op.operands().for_each(|operand| marked[operand.0 as usize] = true);
-        }
-    }
-    marked
-}
-
 /// The values that are constants, computed; with an offset in the stream, also those that depend on nothing else.
 fn constants(pipe: &Pipe, pos: Option<u64>) -> Vec<Option<u64>> {
     let body = &pipe.body;
@@ -281,186 +277,113 @@ fn constants(pipe: &Pipe, pos: Option<u64>) -> Vec<Option<u64>> {
 }
 
 struct View<'a> {
-    pipe: &'a Pipe,
+    stage: &'a Stage,
     constants: &'a [Option<u64>],
-    uses: &'a [u32],
-    /// Over all the instructions that read a state.
-    state_uses: &'a [u32],
+    /// For each value, the states that change and that it depends on.
     depends: &'a [u64],
 }
 
 impl View<'_> {
     fn keeping(&self, state: StateId) -> Option<Keeping> {
-        let next = self.pipe.next[state.0 as usize];
-        let inst = self.pipe.body.inst(next);
-        if inst.op == Op::State(state) {
-            return Some(Keeping::Constant);
+        let pipe = &self.stage.pipe;
+        let ty = pipe.states[state.0 as usize].ty;
+        match &self.stage.classes[state.0 as usize] {
+            Class::Held => Some(Keeping::Constant),
+            Class::Reduction { op: Reduce::Addmod(modulus), operand } => self.sum(*modulus, *operand, None),
+            Class::Reduction { op, operand } => {
+                let fold = Fold::of(*op)?;
+                Some(Keeping::Reduction(fold, self.addends(fold, ty, *operand)))
+            }
+            Class::Linear(Linear::Crc { crc, operand }) => Some(Keeping::Crc(*crc, *operand)),
+            Class::Linear(Linear::SumOfSums { of, .. }) => {
+                (self.summed_by(*of) == Some(state)).then_some(Keeping::SumOfSums)
+            }
+            Class::Delay { words: 1 } => {
+                let next = pipe.next[state.0 as usize];
+                (self.depends[next.0 as usize] == 0).then_some(Keeping::Delay(next))
+            }
+            Class::Scan { op, operand } => match (op, self.summed_by(state)) {
+                (Reduce::Add, Some(second)) => self.sum(0, *operand, Some(second)),
+                (Reduce::Addmod(m), Some(second)) => self.sum(*m, *operand, Some(second)),
+                (Reduce::Add | Reduce::Xor | Reduce::Or | Reduce::Max, _) if ty == pipe.input.ty => {
+                    Some(Keeping::Scan(Fold::of(*op)?, *operand))
+                }
+                _ => None,
+            },
+            Class::Delay { .. } | Class::Linear(_) | Class::Positional | Class::Serial { .. } => None,
         }
-        if let Op::Crc(op, acc, x) = inst.op
-            && self.is_only_use(state, acc)
-            && self.uses[next.0 as usize] == 1
-            && self.depends[x.0 as usize] == 0
-        {
-            let poly = u64::from(op.reflected_poly().reverse_bits());
-            return Some(Keeping::Crc(Crc { bits: 32, poly, reflected: true }, x));
-        }
-        if let Some((fold, addends)) = self.guarded(state).or_else(|| self.chain(state)) {
-            return Some(Keeping::Reduction(fold, addends));
-        }
-        if self.depends[next.0 as usize] == 0 {
-            return Some(Keeping::Delay(next));
-        }
-        if let Op::Binary(op, ..) = inst.op
-            && let Some((fold, on, off, false)) = self.step(inst.op, inst.ty)
-            && self.pipe.body.inst(on).op == Op::State(state)
-            && matches!(op, BinaryOp::Add | BinaryOp::Xor | BinaryOp::Or | BinaryOp::Max)
-            && inst.ty == self.pipe.input.ty
-        {
-            return Some(Keeping::Scan(fold, off));
-        }
-        // Plain instructions that amount to a CRC of the words; nothing else may look at the state.
-        if self.stays_private(state)
-            && let Some(input) = self.pipe.body.iter().find(|(_, inst)| inst.op == Op::In)
-            && let Some(crc) = gf2::recognise(self.pipe, state)
-        {
-            return Some(Keeping::Crc(crc, input.0));
-        }
-        None
     }
 
-    /// `a = (a + x) mod m`, perhaps with `b = (b + a) mod m` after it.
-    fn sum(&self, state: StateId) -> Option<Keeping> {
-        let next = self.pipe.next[state.0 as usize];
-        let (x, modulus) = self.plus(state, next)?;
-        if self.depends[x.0 as usize] != 0 {
-            return None;
-        }
-        // The number before it was extended: it has to be a word's.
-        let word = match self.pipe.body.inst(x).op {
+    /// The sum of the words' numbers modulo `modulus`; they have to be of the word's type.
+    fn sum(&self, modulus: u64, operand: Value, second: Option<StateId>) -> Option<Keeping> {
+        let pipe = &self.stage.pipe;
+        let word = match pipe.body.inst(operand).op {
             Op::Convert(ConvertOp::Zext, narrow) => narrow,
-            _ => x,
+            _ => operand,
         };
         let of_words = self.constants[word.0 as usize].is_none()
-            && self.pipe.body.ty(word) == self.pipe.input.ty
-            && self.pipe.input.ty != Ty::U64
+            && pipe.body.ty(word) == pipe.input.ty
+            && pipe.input.ty != Ty::U64
             && modulus < 1 << 32;
-        let second = (0..self.pipe.states.len() as u32).map(StateId).find(|other| {
-            *other != state
-                && self.plus(*other, self.pipe.next[other.0 as usize]) == Some((next, modulus))
-                && self.uses[self.pipe.next[other.0 as usize].0 as usize] == 1
-                && self.pipe.states[other.0 as usize].ty == self.pipe.states[state.0 as usize].ty
-        });
-        let uses = 1 + u32::from(second.is_some());
-        // A plain sum by itself is a reduction like others.
-        (of_words && self.uses[next.0 as usize] == uses && (modulus != 0 || second.is_some()))
-            .then_some(Keeping::Sum { modulus, word, second })
+        of_words.then_some(Keeping::Sum { modulus, word, second })
     }
 
-    /// The other operand and the modulus of `next = (state + operand) mod m`.
-    fn plus(&self, state: StateId, next: Value) -> Option<(Value, u64)> {
-        let inst = self.pipe.body.inst(next);
-        let (a, b, modulus) = match inst.op {
-            Op::Modular(ModOp::Addmod, a, b, m) => (a, b, self.constants[m.0 as usize]?),
-            Op::Binary(BinaryOp::Add, a, b) => (a, b, 0),
-            _ => return None,
+    /// The state that sums `of` up after each word, if that is all that looks at `of`.
+    fn summed_by(&self, of: StateId) -> Option<StateId> {
+        let pipe = &self.stage.pipe;
+        let Class::Scan { op, .. } = self.stage.classes[of.0 as usize] else { return None };
+        let sums = |class: &Class| {
+            *class == Class::Linear(Linear::SumOfSums { op, of, includes_word: true }) && op != Reduce::Addc
         };
-        let x = match (self.is_only_use(state, a), self.is_only_use(state, b)) {
-            (true, false) => b,
-            (false, true) => a,
-            _ => return None,
-        };
-        Some((x, modulus))
+        let second = self.stage.classes.iter().position(sums)?;
+        let same_type = pipe.states[second].ty == pipe.states[of.0 as usize].ty;
+        let bit = 1 << of.0;
+        let others = (0..pipe.next.len()).filter(|other| *other != second && *other != of.0 as usize);
+        let mut looks = others.map(|other| pipe.next[other]).chain(pipe.out);
+        let alone = looks.all(|value| self.depends[value.0 as usize] & bit == 0);
+        (same_type && alone).then_some(StateId(second as u32))
     }
 
-    /// Whether what the state had goes nowhere but into its own next value.
-    fn stays_private(&self, state: StateId) -> bool {
-        let bit = 1 << state.0;
-        let others = self.pipe.next.iter().enumerate().filter(|(index, _)| *index != state.0 as usize);
-        others
-            .map(|(_, next)| *next)
-            .chain(self.pipe.out)
-            .all(|root| self.depends[root.0 as usize] & bit == 0)
-    }
-
-    /// Whether `value` is the state, read nowhere else.
-    fn is_only_use(&self, state: StateId, value: Value) -> bool {
-        self.pipe.body.inst(value).op == Op::State(state) && self.state_uses[state.0 as usize] == 1
-    }
-
-    /// `state = a op b op state op c`: the operands besides the state, none of which depends on a state that changes.
-    fn chain(&self, state: StateId) -> Option<(Fold, Vec<Addend>)> {
-        let body = &self.pipe.body;
-        let mut fold = None;
-        let mut addends = Vec::new();
-        let mut at = self.pipe.next[state.0 as usize];
-        loop {
-            let inst = body.inst(at);
-            if inst.op == Op::State(state) {
-                return (self.state_uses[state.0 as usize] == 1).then_some((fold?, addends));
+    /// What a word adds, in the form that is cheapest to add.
+    fn addends(&self, fold: Fold, ty: Ty, operand: Value) -> Vec<Addend> {
+        let body = &self.stage.pipe.body;
+        let mut leaves = vec![operand];
+        // Narrow numbers are summed without widening them, so each gets a sum of its own.
+        if fold == Fold::Add && ty.bits() > self.stage.pipe.input.ty.bits() {
+            let mut at = 0;
+            while at < leaves.len() && leaves.len() < MOST_ADDENDS {
+                match body.inst(leaves[at]).op {
+                    Op::Binary(BinaryOp::Add, a, b) => {
+                        leaves[at] = a;
+                        leaves.push(b);
+                    }
+                    _ => at += 1,
+                }
             }
-            if self.uses[at.0 as usize] != 1 {
-                return None;
-            }
-            let (here, on, off, negated) = self.step(inst.op, inst.ty)?;
-            if *fold.get_or_insert(here) != here {
-                return None;
-            }
-            addends.push(Addend { value: off, only_if: None, negated });
-            at = on;
         }
-    }
-
-    /// One operation on the way from a state to its next value: what it is, the operand on the way, the other one.
-    fn step(&self, op: Op, ty: Ty) -> Option<(Fold, Value, Value, bool)> {
-        let (op, a, b) = match op {
-            Op::Binary(op, a, b) => (op, a, b),
-            // Modulo two to the width: an addition like any other.
-            Op::Modular(ModOp::Addmod, a, b, m) if self.constants[m.0 as usize] == Some(0) => {
-                (BinaryOp::Add, a, b)
+        let neutral = match fold {
+            Fold::Add | Fold::Addc | Fold::Xor | Fold::Or | Fold::Max => 0,
+            Fold::And | Fold::Min => ty.mask(),
+            Fold::Smin => ty.mask() >> 1,
+            Fold::Smax => ty.mask() ^ ty.mask() >> 1,
+        };
+        let addend = |value: Value| {
+            let is_neutral = |value: Value| self.constants[value.0 as usize] == Some(neutral);
+            let (value, only_if) = match body.inst(value).op {
+                Op::Select { cond, then, otherwise } if is_neutral(otherwise) => (then, Some((cond, true))),
+                Op::Select { cond, then, otherwise } if is_neutral(then) => (otherwise, Some((cond, false))),
+                _ => (value, None),
+            };
+            match body.inst(value).op {
+                Op::Unary(UnaryOp::Neg, value) if fold == Fold::Add => {
+                    Addend { value, only_if, negated: true }
+                }
+                _ => Addend { value, only_if, negated: false },
             }
-            _ => return None,
         };
-        let (free_a, free_b) = (self.depends[a.0 as usize] == 0, self.depends[b.0 as usize] == 0);
-        let (on, off) = match (free_a, free_b) {
-            (false, true) => (a, b),
-            (true, false) => (b, a),
-            _ => return None,
-        };
-        let fold = match op {
-            BinaryOp::Add => Fold::Add,
-            BinaryOp::Sub if on == a => return ty.is_integer().then_some((Fold::Add, on, off, true)),
-            BinaryOp::Addc => Fold::Addc,
-            BinaryOp::Xor => Fold::Xor,
-            BinaryOp::And => Fold::And,
-            BinaryOp::Or => Fold::Or,
-            BinaryOp::Min => Fold::Min,
-            BinaryOp::Max => Fold::Max,
-            BinaryOp::Smin => Fold::Smin,
-            BinaryOp::Smax => Fold::Smax,
-            _ => return None,
-        };
-        Some((fold, on, off, false))
-    }
-
-    /// `state = cond ? state op x : state`, or the other way round.
-    fn guarded(&self, state: StateId) -> Option<(Fold, Vec<Addend>)> {
-        let body = &self.pipe.body;
-        let next = self.pipe.next[state.0 as usize];
-        let Op::Select { cond, then, otherwise } = body.inst(next).op else { return None };
-        let is_state = |value: Value| body.inst(value).op == Op::State(state);
-        let (changed, when) = match (is_state(then), is_state(otherwise)) {
-            (false, true) => (then, true),
-            (true, false) => (otherwise, false),
-            _ => return None,
-        };
-        let inst = body.inst(changed);
-        let (fold, on, off, negated) = self.step(inst.op, inst.ty)?;
-        let alone = is_state(on)
-            && self.uses[next.0 as usize] == 1
-            && self.uses[changed.0 as usize] == 1
-            && self.state_uses[state.0 as usize] == 2
-            && self.depends[cond.0 as usize] == 0
-            && self.constants[cond.0 as usize].is_none();
-        alone.then(|| (fold, vec![Addend { value: off, only_if: Some((cond, when)), negated }]))
+        leaves.into_iter().map(addend).collect()
     }
 }
+
+/// Most values that a word adds to one sum, each by itself.
+const MOST_ADDENDS: usize = 8;

@@ -99,7 +99,8 @@ impl Lowering {
                         pipe.input.ty,
                     ));
                 }
-                Class::Delay { .. } => {
+                // One that is computed from its own old value would have no end here.
+                Class::Delay { .. } if !depends(&facts.body, facts.next[state], StateId(state as u32)) => {
                     ordered.push(Ordered { state, next: rename(facts.next[state]), scan: None })
                 }
                 Class::Scan { op, operand } => match summed(&facts, state) {
@@ -248,8 +249,9 @@ pub(super) struct Sums {
 fn summed(facts: &PipeFacts, of: usize) -> Option<(usize, bool)> {
     let mut found = None;
     for (state, known) in facts.states.iter().enumerate() {
-        if let Class::Linear(Linear::SumOfSums { of: summed, includes_word, .. }) = known.class
+        if let Class::Linear(Linear::SumOfSums { op, of: summed, includes_word }) = known.class
             && summed.0 as usize == of
+            && op != Reduce::Addc
         {
             if found.is_some() {
                 return None;

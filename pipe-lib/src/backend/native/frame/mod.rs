@@ -16,7 +16,7 @@ mod prepare;
 mod rest;
 
 use crate::backend::MAX_CALL_BYTES;
-use crate::ir::{Pipe, StateId, Value};
+use crate::ir::{StateId, Value};
 use iced_x86::{Code, Register};
 
 use crate::backend::native::asm::{self, Image};
@@ -27,7 +27,7 @@ use crate::backend::native::lanes::Lane;
 use crate::backend::native::lower::{Body, StateVal, Val};
 use crate::backend::native::reduce::{Accumulator, Masking};
 use crate::backend::native::regalloc::{self, Failure};
-use crate::backend::native::strategy::{Keeping, Study};
+use crate::backend::native::strategy::{Keeping, Stage, Study};
 use crate::backend::native::sums::{self, Sums};
 use crate::backend::native::vcode::{Builder, Item, Kind, Mem, Opd, VReg};
 use rest::{Round, round_rest};
@@ -71,17 +71,17 @@ const MAX_ITEMS: usize = 200_000;
 const _: () = assert!((LONGEST_CALL as u64 / 32) * 510 <= u32::MAX as u64 && LONGEST_CALL <= MAX_CALL_BYTES);
 
 /// Bytes of a call in which no partial result overflows: a multiple of every vector.
-pub(super) fn longest_call(stages: &[&Pipe]) -> usize {
-    let longest = |pipe: &&Pipe| {
-        let study = Study::of(pipe).ok()?;
+pub(super) fn longest_call(stages: &[Stage]) -> usize {
+    let longest = |stage: &Stage| {
+        let study = Study::of(stage).ok()?;
         let sums = study.keeping.iter().any(|keeping| matches!(keeping, Keeping::Sum { .. }));
-        sums.then(|| sums::longest_call(Lane::of_bytes(pipe.word_bytes())))
+        sums.then(|| sums::longest_call(Lane::of_bytes(stage.pipe.word_bytes())))
     };
     stages.iter().filter_map(longest).min().unwrap_or(LONGEST_CALL)
 }
 
 /// Code for stages in stream order; `Err` with a phrase if they cannot be done.
-pub(super) fn function(stages: &[&Pipe], shape: Shape) -> Result<Image, FrameError> {
+pub(super) fn function(stages: &[Stage], shape: Shape) -> Result<Image, FrameError> {
     let mut frame = Frame::new(stages, shape).map_err(FrameError::Refused)?;
     frame.build().map_err(FrameError::Refused)?;
     regalloc::assemble(&frame.b).map_err(|failure| match failure {
@@ -132,11 +132,11 @@ enum Part {
 }
 
 impl<'a> Frame<'a> {
-    fn new(pipes: &[&'a Pipe], shape: Shape) -> Result<Frame<'a>, String> {
-        let mut stages = Vec::with_capacity(pipes.len());
+    fn new(all: &'a [Stage], shape: Shape) -> Result<Frame<'a>, String> {
+        let mut stages = Vec::with_capacity(all.len());
         let mut first_state = 0;
-        for pipe in pipes {
-            let study = Study::of(pipe)?;
+        for stage in all {
+            let study = Study::of(stage)?;
             stages.push(StageCode {
                 study,
                 first_state,
@@ -147,7 +147,7 @@ impl<'a> Frame<'a> {
                 carried: Vec::new(),
                 given: Vec::new(),
             });
-            first_state += pipe.states.len();
+            first_state += stage.pipe.states.len();
         }
         let reads_pos = stages.iter().any(|stage| stage.study.reads_pos());
         Ok(Frame { b: Builder::new(shape.isa, shape.features), stages, shape, reads_pos })

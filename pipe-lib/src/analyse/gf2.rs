@@ -1,0 +1,220 @@
+//! Arithmetic of polynomials over GF(2) modulo a CRC's polynomial, and linear maps over GF(2).
+
+use crate::ir::CrcOp;
+use std::fmt;
+
+/// A CRC without initial and final complements: width, polynomial, and whether the least significant bit comes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Crc {
+    /// Width of the remainder: 8, 16, 32 or 64.
+    pub bits: u32,
+    /// Bit `i` is the coefficient of `x^i`; that of `x^bits` is left out. Bit 0 is set, so that `x` has an inverse.
+    pub poly: u64,
+    /// The least significant bit of each byte comes first, and bit 0 of the state has the highest degree.
+    pub reflected: bool,
+}
+
+impl From<CrcOp> for Crc {
+    fn from(op: CrcOp) -> Crc {
+        Crc { bits: 32, poly: u64::from(op.reflected_poly().reverse_bits()), reflected: true }
+    }
+}
+
+impl fmt::Display for Crc {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Crc { bits, poly, reflected } = self;
+        let digits = *bits as usize / 4;
+        write!(f, "{bits}-bit CRC, polynomial 0x{poly:0digits$x}")?;
+        if *reflected { f.write_str(", reflected") } else { Ok(()) }
+    }
+}
+
+impl Crc {
+    fn mask(self) -> u64 {
+        u64::MAX >> (64 - self.bits)
+    }
+
+    /// `a * x`.
+    fn times_x(self, a: u64) -> u64 {
+        let carry = a >> (self.bits - 1) & 1;
+        (a << 1 & self.mask()) ^ if carry == 1 { self.poly } else { 0 }
+    }
+
+    /// `a / x`.
+    fn over_x(self, a: u64) -> u64 {
+        if a & 1 == 0 { a >> 1 } else { (a ^ self.poly) >> 1 | 1 << (self.bits - 1) }
+    }
+
+    fn times(self, a: u64, b: u64) -> u64 {
+        (0..self.bits).rev().fold(0, |sum, bit| self.times_x(sum) ^ if b >> bit & 1 == 1 { a } else { 0 })
+    }
+
+    /// The instruction that computes this one.
+    pub fn instruction(self) -> Option<CrcOp> {
+        CrcOp::ALL.iter().copied().find(|op| Crc::from(*op) == self)
+    }
+
+    /// `x^exponent`; negative exponents too.
+    pub(crate) fn power(self, exponent: i64) -> u64 {
+        self.raised(if exponent < 0 { self.over_x(1) } else { self.times_x(1) }, exponent.unsigned_abs())
+    }
+
+    fn raised(self, mut square: u64, mut exponent: u64) -> u64 {
+        let mut result = 1;
+        while exponent > 0 {
+            if exponent & 1 == 1 {
+                result = self.times(result, square);
+            }
+            square = self.times(square, square);
+            exponent >>= 1;
+        }
+        result
+    }
+
+    /// `floor(x^(64 + bits) / P)` without its leading term `x^64`.
+    pub(crate) fn barrett(self) -> u64 {
+        // Long division: the remainder holds `bits` coefficients; each step gives one bit of the quotient.
+        let (mut quotient, mut remainder) = (0u64, self.poly);
+        for _ in 0..64 {
+            let top = remainder >> (self.bits - 1) & 1;
+            quotient = quotient << 1 | top;
+            remainder = self.times_x(remainder);
+        }
+        quotient
+    }
+
+    /// One bit into the register, as a program does it.
+    pub(crate) fn step(self, state: u64) -> u64 {
+        if self.reflected {
+            let poly = self.poly.reverse_bits() >> (64 - self.bits);
+            (state >> 1) ^ if state & 1 == 1 { poly } else { 0 }
+        } else {
+            self.times_x(state)
+        }
+    }
+
+    /// What bit `bit` of a word of `word_bits` bits contributes to a register that was zero.
+    pub(crate) fn image(self, bit: u32, word_bits: u32) -> u64 {
+        // The bit enters at the end of the register that has the highest degree; the steps after it are the bits that
+        // come later.
+        let (entry, steps) =
+            if self.reflected { (1, word_bits - bit) } else { (1 << (self.bits - 1), bit + 1) };
+        (0..steps).fold(entry, |state, _| self.step(state))
+    }
+
+    /// The register after `bytes` bytes of zeros.
+    pub fn advance(self, state: u64, bytes: u64) -> u64 {
+        let power = self.raised(self.power(8), bytes);
+        if self.reflected {
+            let turn = |value: u64| value.reverse_bits() >> (64 - self.bits);
+            turn(self.times(turn(state), power))
+        } else {
+            self.times(state, power)
+        }
+    }
+}
+
+/// A linear map over GF(2) on the bits of a state: `columns[i]` is what bit `i` alone becomes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct BitMap {
+    /// One image a bit of the state.
+    pub columns: Box<[u64]>,
+}
+
+impl BitMap {
+    fn identity(bits: usize) -> BitMap {
+        BitMap { columns: (0..bits).map(|bit| 1 << bit).collect() }
+    }
+
+    /// What `value` becomes.
+    pub fn apply(&self, value: u64) -> u64 {
+        let reached = self.columns.iter().enumerate().filter(|(bit, _)| value >> bit & 1 == 1);
+        reached.fold(0, |sum, (_, column)| sum ^ column)
+    }
+
+    /// This map after `first`.
+    fn after(&self, first: &BitMap) -> BitMap {
+        BitMap { columns: first.columns.iter().map(|column| self.apply(*column)).collect() }
+    }
+
+    /// This map `times` times.
+    pub fn power(&self, mut times: u64) -> BitMap {
+        let (mut result, mut square) = (BitMap::identity(self.columns.len()), self.clone());
+        while times > 0 {
+            if times & 1 == 1 {
+                result = square.after(&result);
+            }
+            square = square.after(&square);
+            times >>= 1;
+        }
+        result
+    }
+
+    pub(crate) fn is_identity(&self) -> bool {
+        self.columns.iter().enumerate().all(|(bit, column)| *column == 1 << bit)
+    }
+
+    /// The smallest power that is zero, if one is: after so many words nothing of the state is left.
+    pub(crate) fn vanishes_after(&self) -> Option<u32> {
+        let bits = self.columns.len() as u32;
+        let zero = |map: &BitMap| map.columns.iter().all(|column| *column == 0);
+        // A nilpotent map of n dimensions vanishes after n steps at the latest.
+        if !zero(&self.power(u64::from(bits))) {
+            return None;
+        }
+        (1..=bits).find(|times| zero(&self.power(u64::from(*times))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CASTAGNOLI: Crc = Crc { bits: 32, poly: 0x1edc_6f41, reflected: true };
+
+    #[test]
+    fn powers_have_inverses() {
+        for crc in [
+            CASTAGNOLI,
+            Crc { bits: 8, poly: 0x07, reflected: false },
+            Crc { bits: 64, poly: 0xad93_d235_94c9_35a9, reflected: true },
+        ] {
+            for exponent in [0, 1, 5, 63, 64, 65, 1000] {
+                assert_eq!(crc.times(crc.power(exponent), crc.power(-exponent)), 1, "{crc:?} {exponent}");
+                assert_eq!(crc.times_x(crc.power(exponent)), crc.power(exponent + 1));
+            }
+        }
+    }
+
+    #[test]
+    fn the_quotient_of_the_reduction_is_exact() {
+        // x^96 = quotient * P + remainder, so that quotient * P agrees with x^96 in the upper 64 coefficients.
+        let crc = CASTAGNOLI;
+        let quotient = u128::from(crc.barrett()) | 1 << 64;
+        let poly = u128::from(crc.poly) | 1 << 32;
+        let product =
+            (0..=64).filter(|bit| quotient >> bit & 1 == 1).fold(0u128, |sum, bit| sum ^ poly << bit);
+        assert_eq!(product >> 32, 1 << 64);
+        assert_eq!(product as u32 as u64, crc.power(96));
+    }
+
+    #[test]
+    fn a_register_moves_on_by_zero_bytes() {
+        for crc in [
+            CASTAGNOLI,
+            Crc { bits: 16, poly: 0x8bb7, reflected: false },
+            Crc { bits: 64, poly: 0xad93_d235_94c9_35a9, reflected: true },
+        ] {
+            let start = 0x0123_4567_89ab_cdef & crc.mask();
+            for bytes in [0, 1, 2, 9, 1000] {
+                let slow = (0..8 * bytes).fold(start, |state, _| crc.step(state));
+                assert_eq!(crc.advance(start, bytes), slow, "{crc}, {bytes} bytes");
+            }
+            let map = BitMap { columns: (0..crc.bits).map(|bit| crc.step(1 << bit)).collect() };
+            assert_eq!(map.power(72).apply(start), crc.advance(start, 9));
+            assert!(map.power(0).is_identity() && map.vanishes_after().is_none());
+        }
+        let shift = BitMap { columns: (0..32).map(|bit| 1 << (bit + 8) & 0xffff_ffff).collect() };
+        assert_eq!(shift.vanishes_after(), Some(4));
+    }
+}

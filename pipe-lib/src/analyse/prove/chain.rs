@@ -1,0 +1,147 @@
+//! Reductions by shape: the way of a state's old value to its new one through one associative and commutative operation.
+
+use super::Budget;
+use crate::analyse::Reduce;
+use crate::analyse::rewrite::Rewriter;
+use crate::ir::{BinaryOp, CompareOp, ModOp, Op, StateId, Ty, UnaryOp, Value};
+
+/// The way of a state's old value to its new one.
+pub(super) enum Link {
+    /// The old value itself.
+    Unchanged,
+    /// `op(old, operand)`.
+    Step(Reduce, Value),
+}
+
+/// Steps on the way from a state's old value to its new one: both arms of a select are followed and may share parts,
+/// so the search needs a bound. Beyond it the state has no better class.
+const MAX_STEPS: u32 = 512;
+
+/// The search for one state.
+pub(super) struct Chain<'a> {
+    rewriter: &'a mut Rewriter,
+    free: &'a dyn Fn(Value) -> bool,
+    state: StateId,
+    /// Steps left.
+    steps: u32,
+}
+
+impl<'a> Chain<'a> {
+    /// `free` says of each value that no changing state takes part in it.
+    pub(super) fn new(
+        rewriter: &'a mut Rewriter,
+        free: &'a dyn Fn(Value) -> bool,
+        state: StateId,
+        budget: &mut Budget,
+    ) -> Chain<'a> {
+        let steps = if budget.spend(64 * MAX_STEPS).is_some() { MAX_STEPS } else { 0 };
+        Chain { rewriter, free, state, steps }
+    }
+
+    fn free(&self, value: Value) -> bool {
+        (self.free)(value)
+    }
+
+    pub(super) fn follow(&mut self, value: Value) -> Option<Link> {
+        self.steps = self.steps.checked_sub(1)?;
+        let inst = self.rewriter.block().inst(value);
+        match inst.op {
+            Op::State(state) if state == self.state => Some(Link::Unchanged),
+            Op::Binary(BinaryOp::Sub, a, b) if self.free(b) => {
+                let negated = self.rewriter.unary(UnaryOp::Neg, b);
+                self.extend(a, Reduce::Add, negated)
+            }
+            Op::Binary(op, a, b) => {
+                let op = Reduce::of(op)?;
+                match (self.free(a), self.free(b)) {
+                    (true, false) => self.extend(b, op, a),
+                    (false, true) => self.extend(a, op, b),
+                    _ => None,
+                }
+            }
+            Op::Unary(UnaryOp::Not, a) => {
+                let ones = self.rewriter.constant(u64::MAX, inst.ty);
+                self.extend(a, Reduce::Xor, ones)
+            }
+            Op::Modular(ModOp::Addmod, a, b, m) => {
+                let m = self.rewriter.as_const(m)?;
+                let op = if m == 0 { Reduce::Add } else { Reduce::Addmod(m) };
+                match (self.free(a), self.free(b)) {
+                    (true, false) => self.extend(b, op, a),
+                    (false, true) => self.extend(a, op, b),
+                    _ => None,
+                }
+            }
+            Op::Select { cond, then, otherwise } if self.free(cond) => {
+                self.select(inst.ty, cond, then, otherwise)
+            }
+            Op::Select { cond, then, otherwise } => self.extremum(cond, then, otherwise),
+            _ => None,
+        }
+    }
+
+    /// `op(chain(inner), operand)`.
+    fn extend(&mut self, inner: Value, op: Reduce, operand: Value) -> Option<Link> {
+        match self.follow(inner)? {
+            Link::Unchanged => Some(Link::Step(op, operand)),
+            Link::Step(first, x) if first == op => {
+                let both = match op {
+                    Reduce::Addmod(m) => {
+                        let ty = self.rewriter.block().ty(operand);
+                        let m = self.rewriter.constant(m, ty);
+                        self.rewriter.push(Op::Modular(ModOp::Addmod, x, operand, m), ty)
+                    }
+                    _ => self.rewriter.binary(op.binary()?, x, operand),
+                };
+                Some(Link::Step(op, both))
+            }
+            Link::Step(..) => None,
+        }
+    }
+
+    /// `cond ? chain : chain` with a condition free of states: the side not taken contributes the neutral element.
+    /// Not for `addmod`, which reduces an imported value even when it adds 0.
+    fn select(&mut self, ty: Ty, cond: Value, then: Value, otherwise: Value) -> Option<Link> {
+        let (then, otherwise) = (self.follow(then)?, self.follow(otherwise)?);
+        let op = match (&then, &otherwise) {
+            (Link::Unchanged, Link::Unchanged) => return Some(Link::Unchanged),
+            (Link::Step(a, _), Link::Step(b, _)) if a == b => *a,
+            (Link::Step(op, _), Link::Unchanged) | (Link::Unchanged, Link::Step(op, _))
+                if !matches!(op, Reduce::Addmod(_)) =>
+            {
+                *op
+            }
+            _ => return None,
+        };
+        let side = |link: Link, rewriter: &mut Rewriter| match link {
+            Link::Step(_, operand) => operand,
+            Link::Unchanged => rewriter.constant(op.identity(ty), ty),
+        };
+        let then = side(then, self.rewriter);
+        let otherwise = side(otherwise, self.rewriter);
+        let operand = self.rewriter.select(cond, then, otherwise);
+        Some(Link::Step(op, operand))
+    }
+
+    /// `s < x ? s : x` and its kin: a minimum or maximum written out.
+    fn extremum(&mut self, cond: Value, then: Value, otherwise: Value) -> Option<Link> {
+        let Op::Compare(op, p, q) = self.rewriter.block().inst(cond).op else { return None };
+        let picks_smaller = match (then == p && otherwise == q, then == q && otherwise == p) {
+            (true, false) => true,
+            (false, true) => false,
+            _ => return None,
+        };
+        let op = match (op, picks_smaller) {
+            (CompareOp::Ltu | CompareOp::Leu, true) => Reduce::Min,
+            (CompareOp::Ltu | CompareOp::Leu, false) => Reduce::Max,
+            (CompareOp::Lts | CompareOp::Les, true) => Reduce::Smin,
+            (CompareOp::Lts | CompareOp::Les, false) => Reduce::Smax,
+            _ => return None,
+        };
+        match (self.free(p), self.free(q)) {
+            (true, false) => self.extend(q, op, p),
+            (false, true) => self.extend(p, op, q),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! The proof of a state's class, from the dataflow of its new value.
+//!
+//! [`super::rewrite`] brings the body to a normal form first. Then each state is looked at by itself: a chain of one
+//! associative operation ([`chain`]), an affine map in a ring ([`ring`]), a linear map over GF(2) ([`bits`]). Last comes
+//! who looks at whom ([`deps`]): a state that something else reads as it grows is a scan at best.
+//!
+//! All of it is proof: where no rule applies, the state has no better class. The work is bounded by [`Budget`], which
+//! counts instructions looked at, not time, so that the answer is the same everywhere.
+
+mod bits;
+mod chain;
+mod deps;
+mod ring;
+
+use super::class::{Class, Linear, PipeFacts, Reduce, StateFacts};
+use super::gf2::Crc;
+use super::rewrite::{self, Rewriter};
+use crate::ir::{BinaryOp, Block, ModOp, Op, Pipe, StateId, Value};
+use chain::{Chain, Link};
+use deps::{Deps, autonomous_states, delays, dependences};
+
+/// What the proofs for one pipe may cost, in steps of about a nanosecond.
+struct Budget(u32);
+
+impl Budget {
+    const PIPE: Budget = Budget(1 << 23);
+
+    /// Takes `steps` off; `None` when there are no more.
+    fn spend(&mut self, steps: u32) -> Option<()> {
+        self.0 = self.0.checked_sub(steps)?;
+        Some(())
+    }
+}
+
+/// Classifies a pipe whose parameters are bound (unbound ones count as constants).
+pub fn analyse(pipe: &Pipe) -> PipeFacts {
+    let mut rewriter = Rewriter::new(&pipe.tables);
+    let map = rewriter.splice(&pipe.body, 0, |_, _| None);
+    let rename = |value: Value| map[value.0 as usize];
+    let next: Vec<Value> = pipe.next.iter().copied().map(rename).collect();
+    let out = pipe
+        .out
+        .map(rename)
+        .filter(|out| !(pipe.input == pipe.output && matches!(rewriter.block().inst(*out).op, Op::In)));
+
+    let is_state =
+        |block: &Block, value: Value, state: usize| block.inst(value).op == Op::State(StateId(state as u32));
+    let held: Vec<bool> = next.iter().enumerate().map(|(s, v)| is_state(rewriter.block(), *v, s)).collect();
+    let deps = dependences(rewriter.block(), &held);
+    let dep = |value: Value| &deps[value.0 as usize];
+    // What the proofs append is computed from values without states.
+    let free = |value: Value| deps.get(value.0 as usize).is_none_or(Deps::stateless);
+
+    // Shapes first, each state by itself.
+    let mut budget = Budget::PIPE;
+    let mut tables = bits::Tables::new(&pipe.tables);
+    let mut shapes: Vec<Shape> = Vec::with_capacity(next.len());
+    for (state, value) in next.iter().enumerate() {
+        let id = StateId(state as u32);
+        let shape = if held[state] {
+            Shape::Held
+        } else if let Some(Link::Step(op, operand)) =
+            Chain::new(&mut rewriter, &free, id, &mut budget).follow(*value)
+        {
+            Shape::Reduce(op, operand)
+        } else if dep(*value).only(state) {
+            alone(&mut rewriter, &mut tables, &free, id, *value, &mut budget)
+        } else {
+            sum(&rewriter, id, *value)
+        };
+        shapes.push(shape);
+    }
+
+    // Then who looks at whom: the output, or the new value of another state.
+    let observed = |state: usize| -> Option<String> {
+        if out.is_some_and(|out| dep(out).has(state)) {
+            return Some("the output depends on it".into());
+        }
+        let other = (0..next.len()).find(|other| *other != state && dep(next[*other]).has(state))?;
+        Some(format!("`{}` depends on it", pipe.states[other].name))
+    };
+    let autonomous = autonomous_states(&next, &deps);
+    let delays = delays(&next, &deps);
+
+    let mut states: Vec<StateFacts> = Vec::with_capacity(next.len());
+    for (state, shape) in shapes.iter().enumerate() {
+        let class = match shape {
+            Shape::Held => Class::Held,
+            Shape::Reduce(op, operand) => match observed(state) {
+                None => Class::Reduction { op: *op, operand: *operand },
+                Some(_) if autonomous[state] => Class::Positional,
+                Some(_) => Class::Scan { op: *op, operand: *operand },
+            },
+            // A literal that absorbs what was there before.
+            Shape::Other
+                if absorbing(rewriter.block(), next[state]).is_some() && observed(state).is_none() =>
+            {
+                let op = absorbing(rewriter.block(), next[state]).unwrap_or(Reduce::And);
+                Class::Reduction { op, operand: next[state] }
+            }
+            // A new value without states is known from the word's place alone, which is a delay, too, and easier to keep.
+            _ if autonomous[state] && !free(next[state]) => Class::Positional,
+            Shape::Linear(linear) => match observed(state) {
+                None => Class::Linear(linear.clone()),
+                Some(why) => Class::Serial { why: format!("{linear}, but {why}") },
+            },
+            Shape::Recent(words) => Class::Delay { words: *words },
+            Shape::Sum { op, term } => sum_of_sums(*op, *term, &shapes, &next, rewriter.block())
+                .filter(|_| observed(state).is_none())
+                .unwrap_or_else(|| Class::Serial { why: why_serial(pipe, state, dep(next[state])) }),
+            Shape::Other => match delays[state] {
+                Some(words) => Class::Delay { words },
+                None => Class::Serial { why: why_serial(pipe, state, dep(next[state])) },
+            },
+        };
+        states.push(StateFacts { class });
+    }
+
+    let positional = out.is_some_and(|out| dep(out).pos || dep(out).iter().any(|s| autonomous[s]))
+        || next.iter().enumerate().any(|(s, v)| dep(*v).pos && !autonomous[s])
+        || states.iter().any(|state| {
+            matches!(&state.class, Class::Reduction { operand, .. }
+            if deps.get(operand.0 as usize).is_some_and(|deps| deps.pos))
+        });
+    let (block, tables) = rewriter.finish();
+    let mut roots: Vec<Value> = next.clone();
+    roots.extend(out);
+    roots.extend(states.iter_mut().filter_map(|state| operand_of(&mut state.class).copied()));
+    let (body, roots) = rewrite::live(&block, &roots);
+    let mut roots = roots.into_iter();
+    let next: Vec<Value> = roots.by_ref().take(next.len()).collect();
+    let out = out.and_then(|_| roots.next());
+    for state in &mut states {
+        if let Some(operand) = operand_of(&mut state.class)
+            && let Some(renamed) = roots.next()
+        {
+            *operand = renamed;
+        }
+    }
+    PipeFacts { body, tables, out, next, states, positional }
+}
+
+fn operand_of(class: &mut Class) -> Option<&mut Value> {
+    match class {
+        Class::Reduction { operand, .. }
+        | Class::Scan { operand, .. }
+        | Class::Linear(
+            Linear::Crc { operand, .. } | Linear::Affine { operand, .. } | Linear::Bits { operand, .. },
+        ) => Some(operand),
+        _ => None,
+    }
+}
+
+fn why_serial(pipe: &Pipe, state: usize, deps: &Deps) -> String {
+    let others: Vec<String> = deps
+        .iter()
+        .filter(|other| *other != state)
+        .map(|other| format!("`{}`", pipe.states[other].name))
+        .collect();
+    if deps.has(state) && others.is_empty() {
+        "each new value is computed from the one before by more than one associative operation".into()
+    } else if deps.has(state) {
+        format!("each new value depends on the one before and on {}", others.join(", "))
+    } else {
+        format!("it depends on {}, which depends on it", others.join(", "))
+    }
+}
+
+/// What the expression of a state's new value looks like.
+enum Shape {
+    Held,
+    Reduce(Reduce, Value),
+    Linear(Linear),
+    /// A function of so many last words, though it is computed from its old value.
+    Recent(u32),
+    /// The old value plus something that depends on states.
+    Sum {
+        op: Reduce,
+        term: Value,
+    },
+    Other,
+}
+
+/// A state whose new value depends on no other one, and that is no chain.
+fn alone(
+    rewriter: &mut Rewriter,
+    tables: &mut bits::Tables<'_>,
+    free: &dyn Fn(Value) -> bool,
+    state: StateId,
+    next: Value,
+    budget: &mut Budget,
+) -> Shape {
+    let inst = rewriter.block().inst(next);
+    if let Op::Crc(op, acc, operand) = inst.op
+        && rewriter.block().inst(acc).op == Op::State(state)
+        && free(operand)
+    {
+        return Shape::Linear(Linear::Crc { crc: Crc::from(op), operand });
+    }
+    if let Some(ring::Affine { modulus, factor }) = ring::affine(rewriter, free, state, next, budget) {
+        let operand = rewriter.at_zero(next, state);
+        return match (factor, modulus) {
+            (1, 0) => Shape::Reduce(Reduce::Add, operand),
+            (1, m) => Shape::Reduce(Reduce::Addmod(m), operand),
+            _ => Shape::Linear(Linear::Affine { modulus, factor, operand }),
+        };
+    }
+    let Some(bits::Linear { map, crc }) = bits::linear(rewriter.block(), tables, free, state, next, budget)
+    else {
+        return Shape::Other;
+    };
+    if let Some((crc, operand)) = crc {
+        return Shape::Linear(Linear::Crc { crc, operand });
+    }
+    if let Some(words) = map.vanishes_after() {
+        return Shape::Recent(words);
+    }
+    let operand = rewriter.at_zero(next, state);
+    if map.is_identity() {
+        Shape::Reduce(Reduce::Xor, operand)
+    } else {
+        Shape::Linear(Linear::Bits { map, operand })
+    }
+}
+
+/// The operation by which a literal gives itself whatever the other operand.
+fn absorbing(block: &Block, value: Value) -> Option<Reduce> {
+    let inst = block.inst(value);
+    match inst.op {
+        Op::Const(0) => Some(Reduce::And),
+        Op::Const(c) if c == inst.ty.mask() => Some(Reduce::Or),
+        _ => None,
+    }
+}
+
+/// `state + term`, where other states take part in `term`.
+fn sum(rewriter: &Rewriter, state: StateId, next: Value) -> Shape {
+    let block = rewriter.block();
+    let own = |v: Value| block.inst(v).op == Op::State(state);
+    let (op, a, b) = match block.inst(next).op {
+        Op::Binary(BinaryOp::Add, a, b) => (Reduce::Add, a, b),
+        Op::Binary(BinaryOp::Addc, a, b) => (Reduce::Addc, a, b),
+        Op::Modular(ModOp::Addmod, a, b, m) => match rewriter.as_const(m) {
+            Some(m) if m != 0 => (Reduce::Addmod(m), a, b),
+            _ => (Reduce::Add, a, b),
+        },
+        _ => return Shape::Other,
+    };
+    match (own(a), own(b)) {
+        (true, false) => Shape::Sum { op, term: b },
+        (false, true) => Shape::Sum { op, term: a },
+        _ => Shape::Other,
+    }
+}
+
+fn sum_of_sums(op: Reduce, term: Value, shapes: &[Shape], next: &[Value], block: &Block) -> Option<Class> {
+    (0..shapes.len()).find_map(|of| {
+        let same = matches!(shapes[of], Shape::Reduce(inner, _) if inner == op);
+        let includes_word = term == next[of];
+        let before = block.inst(term).op == Op::State(StateId(of as u32));
+        (same && (includes_word || before)).then_some(Class::Linear(Linear::SumOfSums {
+            op,
+            of: StateId(of as u32),
+            includes_word,
+        }))
+    })
+}
