@@ -45,7 +45,8 @@ impl Crc {
         if a & 1 == 0 { a >> 1 } else { (a ^ self.poly) >> 1 | 1 << (self.bits - 1) }
     }
 
-    fn times(self, a: u64, b: u64) -> u64 {
+    /// `a * b`.
+    pub(crate) fn times(self, a: u64, b: u64) -> u64 {
         (0..self.bits).rev().fold(0, |sum, bit| self.times_x(sum) ^ if b >> bit & 1 == 1 { a } else { 0 })
     }
 

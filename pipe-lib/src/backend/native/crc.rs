@@ -1,21 +1,25 @@
 //! CRCs of any width up to 64 bits by carry-less multiplication, in the same loop as everything else.
 //!
 //! The accumulators of the unrolled loop, 128-bit lane by lane, hold a polynomial that is congruent to the message so far
-//! modulo the CRC's polynomial; the imported state is part of it from the start (times `x^-n`, so that no first block
-//! has to be told apart). A turn multiplies every lane by a power of `x`, modulo P, and adds the new bytes. The rest is
-//! moved to the end of a vector of zeros and added after a multiplication by `x^(8 rest)` from a table. At the end the
-//! lanes are brought together and `R x^n mod P` is the new state (Barrett's reduction with polynomials).
+//! modulo the CRC's polynomial; the imported state is part of it from the start (times a negative power of `x`, so that
+//! no first block has to be told apart). A turn multiplies every lane by a power of `x`, modulo P, and adds the new
+//! bytes. The last bytes are moved to the end of a vector of zeros; one multiplication by what a table has for their number
+//! moves every lane past them and to the end of the vector, where the lanes are added. [`super::barrett`] makes the new
+//! state of what is left.
 //!
 //! In a reflected CRC bit 0 of byte 0 has the highest degree: a 128-bit lane as loaded has bit `i` for `x^(127 - i)`, and a
-//! product of two 64-bit numbers comes out one degree too low, which the constants make good. For the other kind the
-//! bytes of each lane are reversed, and bit `i` is `x^i`.
+//! product of two 64-bit numbers comes out one degree too low, which the constants make good. For the other kind the bits
+//! of each byte are reversed, which gives the same order, or where no instruction does that the bytes of each lane, and
+//! bit `i` is `x^i`.
 
 use iced_x86::{Code, Register};
 
 use super::asm;
+use super::barrett;
 use super::frame::STATES;
 use super::gf2::Crc;
 use super::isa::{Features, Isa};
+use super::lanes::Lane;
 use super::vcode::{Builder, Kind, Mem, Opd, VReg, Width};
 
 /// Start of the scratch area below the stack pointer, in bytes.
@@ -24,292 +28,289 @@ const SCRATCH: i32 = -128;
 /// The accumulators of one CRC state.
 pub(super) struct CrcLanes {
     crc: Crc,
-    acc: Vec<VReg>,
-    /// The CRC is the one with an instruction of its own.
-    castagnoli: bool,
+    /// The width of one product, and the number of such parts in a vector.
+    width: Width,
+    parts: usize,
+    /// The lowest bit has the highest degree.
+    reflected: bool,
+    /// For each slot, a register for each part of its vector.
+    acc: Vec<Vec<VReg>>,
 }
 
 impl CrcLanes {
     /// Takes registers and imports the state.
     pub(super) fn new(b: &mut Builder, crc: Crc, slots: usize, slot: i32) -> Result<CrcLanes, String> {
-        let able = match b.isa {
-            Isa::Avx512 => b.features.has(Features::VPCLMUL),
-            Isa::Avx2 => b.features.has(Features::PCLMUL),
+        let wide = b.features.has(Features::VPCLMUL);
+        let (width, parts) = match b.isa {
+            Isa::Avx512 if wide => (Width::Z, 1),
+            Isa::Avx2 if wide => (Width::Y, 1),
+            Isa::Avx2 if b.features.has(Features::PCLMUL) => (Width::X, 2),
+            _ => return Err("a CRC without carry-less multiplication".into()),
         };
-        if !able {
-            return Err("a CRC without carry-less multiplication".into());
-        }
-        let acc: Vec<VReg> = (0..slots).map(|_| b.pinned_vector()).collect();
-        let lanes =
-            CrcLanes { crc, acc, castagnoli: crc == Crc { bits: 32, poly: 0x1edc_6f41, reflected: true } };
-        // The state times x^-n, in the last lane.
-        let inverse = if crc.reflected { lanes.constant(-65) } else { lanes.constant(-i64::from(crc.bits)) };
-        b.raw(asm::rm(Code::Mov_r64_rm64, Register::RAX, STATES, Register::None, slot));
-        let state = from_rax(b);
+        let acc: Vec<Vec<VReg>> =
+            (0..slots).map(|_| (0..parts).map(|_| b.pinned_vector()).collect()).collect();
+        let reflected = crc.reflected || b.features.has(Features::GFNI);
+        let lanes = CrcLanes { crc, width, parts, reflected, acc };
+        // The state times x^-n, and as much again as the first lane is away from the last.
+        let away = 128 * (b.vector_bytes() as i64 / 16 - 1);
+        let inverse = if crc.reflected { -65 } else { -i64::from(crc.bits) };
+        let inverse = oriented(crc.reflected, crc.power(inverse - away));
+        let from = Opd::Mem(Mem::Base { base: STATES, index: Register::None, scale: 1, disp: slot });
+        let code = match b.isa {
+            Isa::Avx512 => Code::EVEX_Vmovq_xmm_xmmm64,
+            Isa::Avx2 => Code::VEX_Vmovq_xmm_xmmm64,
+        };
+        let state = b.fresh(Kind::Vector, Width::X, code, &[from]);
         let factor = b.bytes_of(|i| inverse.to_le_bytes()[i % 8]);
-        let product = b.vector_of(
-            Width::X,
-            match b.isa {
-                Isa::Avx512 => Code::EVEX_Vpclmulqdq_xmm_xmm_xmmm128_imm8,
-                Isa::Avx2 => Code::VEX_Vpclmulqdq_xmm_xmm_xmmm128_imm8,
-            },
-            &[Opd::Reg(state, Width::X), Opd::Reg(factor, Width::X), Opd::Imm(0)],
-        );
-        let full = b.full();
-        let (code, srcs) = match b.isa {
-            // Lane 3 from lane 0, the others from lane 1, which is zero.
-            Isa::Avx512 => (
-                Code::EVEX_Vshufi64x2_zmm_k1z_zmm_zmmm512b64_imm8,
-                vec![Opd::Reg(product, full), Opd::Reg(product, full), Opd::Imm(0x15)],
-            ),
-            Isa::Avx2 => (Code::VEX_Vpermq_ymm_ymmm256_imm8, vec![Opd::Reg(product, full), Opd::Imm(0x4e)]),
-        };
-        let placed = b.vector(code, &srcs);
-        b.assign(lanes.acc[0], placed);
-        Ok(lanes)
-    }
-
-    /// `x^exponent` as a 64-bit factor: reflected if the CRC is.
-    fn constant(&self, exponent: i64) -> u64 {
-        let power = self.crc.power(exponent);
-        if self.crc.reflected { power.reverse_bits() } else { power }
-    }
-
-    /// The factors of the lower and upper half of a lane that move it by `bits`.
-    fn factors(&self, bits: i64) -> [u64; 2] {
-        if self.crc.reflected {
-            [self.constant(bits + 63), self.constant(bits - 1)]
-        } else {
-            [self.constant(bits), self.constant(bits + 64)]
+        let mut product = multiply(b, Width::X, state, factor, 0);
+        if lanes.reflected && !crc.reflected {
+            product = reversed(b, product);
         }
-    }
-
-    fn factor_vector(&self, b: &mut Builder, bits: i64) -> VReg {
-        let [low, high] = self.factors(bits);
-        b.bytes_of(|i| if i % 16 < 8 { low.to_le_bytes()[i % 8] } else { high.to_le_bytes()[i % 8] })
+        b.assign(lanes.acc[0][0], product);
+        let zero = b.splat(Lane::B, 0);
+        lanes.acc[0][1..].iter().for_each(|acc| b.assign(*acc, zero));
+        Ok(lanes)
     }
 
     /// In front of the unrolled loop: what was imported belongs to the last slot.
     pub(super) fn enter(&self, b: &mut Builder) {
         let Some(last) = self.acc[1..].last() else { return };
-        b.assign(*last, self.acc[0]);
-        let zero = b.splat(super::lanes::Lane::B, 0);
-        for acc in &self.acc[..self.acc.len() - 1] {
-            b.assign(*acc, zero);
-        }
+        let zero = b.splat(Lane::B, 0);
+        last.iter().zip(&self.acc[0]).for_each(|(last, first)| b.assign(*last, *first));
+        let others = &self.acc[..self.acc.len() - 1];
+        others.iter().flatten().for_each(|acc| b.assign(*acc, zero));
     }
 
     /// Behind it: all slots in the first one.
     pub(super) fn leave(&self, b: &mut Builder) {
         let vector_bits = b.vector_bytes() as i64 * 8;
-        let mut sum = *self.acc.last().unwrap_or(&self.acc[0]);
-        for (slot, acc) in self.acc.iter().enumerate().take(self.acc.len() - 1) {
-            let factor = self.factor_vector(b, vector_bits * (self.acc.len() - 1 - slot) as i64);
-            let (even, odd) = products(b, *acc, factor);
-            let moved = b.xor(even, odd);
-            sum = b.xor(sum, moved);
+        let Some((last, others)) = self.acc.split_last().filter(|(_, others)| !others.is_empty()) else {
+            return;
+        };
+        for part in 0..self.parts {
+            let mut sum = last[part];
+            for (slot, acc) in others.iter().enumerate() {
+                let factor = self.factor(b, vector_bits * (others.len() - slot) as i64);
+                let (even, odd) = self.products(b, acc[part], factor);
+                sum = xor3(b, even, odd, sum);
+            }
+            b.assign(self.acc[0][part], sum);
         }
-        b.assign(self.acc[0], sum);
     }
 
     /// Takes the bytes of one vector, in the order of the stream, into a slot; `distance` is the number of vectors from
     /// one turn to the next.
     pub(super) fn add(&self, b: &mut Builder, slot: usize, distance: usize, bytes: VReg) {
-        let factor = self.factor_vector(b, (b.vector_bytes() * 8 * distance) as i64);
-        let bytes = self.oriented(b, bytes);
-        self.step(b, slot, factor, bytes);
+        let factor = self.factor(b, (b.vector_bytes() * 8 * distance) as i64);
+        let bytes = self.in_order(b, bytes);
+        for (acc, bytes) in self.acc[slot].iter().zip(self.split(b, bytes)) {
+            let (even, odd) = self.products(b, *acc, factor);
+            // The last product goes where the sum will be, which saves a move.
+            b.assign(*acc, odd);
+            let sum = xor3(b, *acc, even, bytes);
+            b.assign(*acc, sum);
+        }
     }
 
-    /// Takes the first r11 bytes of a vector (rounded: rax).
+    /// Takes the first rax bytes of a vector and brings the lanes together.
     pub(super) fn add_rest(&self, b: &mut Builder, bytes: VReg) {
-        let vector = b.vector_bytes() as i32;
-        let full = b.full();
-        let (store, load) = match b.isa {
-            Isa::Avx512 => (Code::EVEX_Vmovdqu64_zmmm512_k1z_zmm, Code::EVEX_Vmovdqu64_zmm_k1z_zmmm512),
-            Isa::Avx2 => (Code::VEX_Vmovdqu_ymmm256_ymm, Code::VEX_Vmovdqu_ymm_ymmm256),
+        let moved = self.moved_to_the_end(b, bytes);
+        let moved = self.in_order(b, moved);
+        let rows = b.table(self.rows(b.vector_bytes(), b.vector_bytes() + 1));
+        let (rax, r9) = (Register::RAX, Register::R9);
+        let shift = b.vector_bytes().trailing_zeros() as i32;
+        b.raw(asm::ri(Code::Shl_rm32_imm8, Register::EAX, shift));
+        lea_pool(b, r9, rows);
+        let bytes_of_part = b.vector_bytes() / self.parts;
+        let code = match (b.isa, self.width) {
+            (Isa::Avx512, _) => Code::EVEX_Vmovdqu64_zmm_k1z_zmmm512,
+            (Isa::Avx2, Width::X) => Code::VEX_Vmovdqu_xmm_xmmm128,
+            (Isa::Avx2, _) => Code::VEX_Vmovdqu_ymm_ymmm256,
         };
-        let at = |disp, index| Opd::Mem(Mem::Base { base: Register::RSP, index, scale: 1, disp });
-        // Zeros in front: the bytes move to the end of the vector.
-        let zero = b.splat(super::lanes::Lane::B, 0);
-        b.push(store, &[at(SCRATCH, Register::None), Opd::Reg(zero, full)], None, None, None, false);
-        b.push(
-            store,
-            &[at(SCRATCH + vector, Register::None), Opd::Reg(bytes, full)],
-            None,
-            None,
-            None,
-            false,
-        );
-        let moved = b.fresh(Kind::Vector, full, load, &[at(SCRATCH, Register::RAX)]);
-        let moved = self.oriented(b, moved);
-        let table = (0..vector as i64 + 1)
-            .flat_map(|rest| self.factors(8 * rest))
-            .flat_map(u64::to_le_bytes)
-            .collect::<Vec<u8>>();
-        let entry = b.table(table);
-        b.raw(asm::ri(Code::Shl_rm32_imm8, Register::EAX, 4));
-        let table = Opd::Mem(Mem::Pool { entry, disp: 0 });
-        b.push(Code::Lea_r64_m, &[Opd::Gpr(Register::R9), table], None, None, None, false);
-        let from = Mem::Base { base: Register::R9, index: Register::RAX, scale: 1, disp: 0 };
-        let code = match b.isa {
-            Isa::Avx512 => Code::EVEX_Vbroadcasti32x4_zmm_k1z_m128,
-            Isa::Avx2 => Code::VEX_Vbroadcasti128_ymm_m128,
-        };
-        let factor = b.fresh(Kind::Vector, full, code, &[Opd::Mem(from)]);
-        self.step(b, 0, factor, moved);
-    }
-
-    /// The bytes of each lane so that the products come out right.
-    fn oriented(&self, b: &mut Builder, bytes: VReg) -> VReg {
-        if self.crc.reflected {
-            return bytes;
+        let mut all = None;
+        for (part, moved) in self.split(b, moved).into_iter().enumerate() {
+            let disp = (part * bytes_of_part) as i32;
+            let row = Opd::Mem(Mem::Base { base: r9, index: rax, scale: 1, disp });
+            let row = b.fresh(Kind::Vector, self.width, code, &[row]);
+            let (even, odd) = self.products(b, self.acc[0][part], row);
+            let to_the_end = self.row_of_nothing(b, part);
+            let (low, high) = self.products(b, moved, to_the_end);
+            let rest = b.xor(low, high);
+            let sum = xor3(b, even, odd, rest);
+            all = Some(all.map_or(sum, |all| b.xor(all, sum)));
         }
-        let reverse = b.bytes_of(|i| 15 - (i % 16) as u8);
-        b.shuffle_bytes(bytes, reverse)
+        all.into_iter().for_each(|all| b.assign(self.acc[0][0], all));
     }
 
-    fn step(&self, b: &mut Builder, slot: usize, factor: VReg, bytes: VReg) {
-        let acc = self.acc[slot];
-        let (even, odd) = products(b, acc, factor);
-        match b.isa {
-            Isa::Avx512 => {
-                b.assign(acc, odd);
-                let operands = [
-                    Opd::Reg(acc, Width::Z),
-                    Opd::Reg(even, Width::Z),
-                    Opd::Reg(bytes, Width::Z),
-                    Opd::Imm(0x96),
-                ];
-                let code = Code::EVEX_Vpternlogq_zmm_k1z_zmm_zmmm512b64_imm8;
-                b.push(code, &operands, Some(acc), Some(acc), None, false);
-            }
-            Isa::Avx2 => {
-                let moved = b.xor(even, odd);
-                let sum = b.xor(moved, bytes);
-                b.assign(acc, sum);
-            }
+    /// Without a rest: brings the lanes together.
+    pub(super) fn add_nothing(&self, b: &mut Builder) {
+        let mut all = None;
+        for part in 0..self.parts {
+            let row = self.row_of_nothing(b, part);
+            let (even, odd) = self.products(b, self.acc[0][part], row);
+            all = Some(match all {
+                None => b.xor(even, odd),
+                Some(all) => xor3(b, even, odd, all),
+            });
         }
+        all.into_iter().for_each(|all| b.assign(self.acc[0][0], all));
     }
 
-    /// Brings the lanes together and writes the state.
+    /// Adds what [`CrcLanes::add_rest`] or [`CrcLanes::add_nothing`] left in the lanes, and writes the state.
     pub(super) fn finish(&self, b: &mut Builder, slot: i32) {
-        let lanes = b.vector_bytes() / 16;
-        let factors: Vec<[u64; 2]> =
-            (0..lanes).map(|lane| self.factors(128 * (lanes - 1 - lane) as i64)).collect();
-        let factor = b.bytes_of(|i| {
-            let lane = i / 16;
-            if lane + 1 == lanes { 0 } else { factors[lane][i / 8 % 2].to_le_bytes()[i % 8] }
-        });
-        let (even, odd) = products(b, self.acc[0], factor);
-        let moved = b.xor(even, odd);
-        let last = b.bytes_of(|i| if i / 16 + 1 == lanes { 0xff } else { 0 });
-        let last = b.and(self.acc[0], last);
-        let mut all = b.xor(moved, last);
-        let mut distance = b.vector_bytes() / 2;
+        let mut all = self.acc[0][0];
+        let mut distance = b.vector_bytes() / self.parts / 2;
         while distance >= 16 {
             let other = b.exchange(all, distance);
             all = b.xor(all, other);
             distance /= 2;
         }
-        let (rax, r9, r11) = (Register::RAX, Register::R9, Register::R11);
-        halves_to(b, all, rax, r9);
-        if self.castagnoli {
-            b.raw(asm::rr(Code::Xor_r32_rm32, Register::R11D, Register::R11D));
-            b.raw(asm::rr(Code::Crc32_r64_rm64, r11, rax));
-            b.raw(asm::rr(Code::Crc32_r64_rm64, r11, r9));
-            b.raw(asm::mr(Code::Mov_rm64_r64, STATES, Register::None, slot, r11));
-            return;
+        if self.reflected && !self.crc.reflected {
+            all = reversed(b, all);
         }
-        // H is the half of the higher degrees, L the other: T = L + floor(H K / x^64), q = T + floor(T mu / x^64),
-        // and the result is (H K mod x^64) + (q P' mod x^64), all times x^(64 - n).
-        let crc = self.crc;
-        let orient = |value: u64| if crc.reflected { value.reverse_bits() } else { value };
-        let k = orient(crc.power(64 + i64::from(crc.bits)) << (64 - crc.bits));
-        let mu = orient(crc.barrett());
-        let poly = orient(crc.poly << (64 - crc.bits));
-        let (upper, lower) = if crc.reflected { (rax, r9) } else { (r9, rax) };
-        // The source and the destination are done with.
-        let (t, u) = (Register::RCX, Register::RDX);
-        b.raw(asm::rr(Code::Mov_r64_rm64, t, lower));
-        self.multiply(b, upper, k);
-        // Upper half of the product in rax, lower half in r9.
-        b.raw(asm::rr(Code::Mov_r64_rm64, u, r9));
-        b.raw(asm::rr(Code::Xor_r64_rm64, t, rax));
-        self.multiply(b, t, mu);
-        b.raw(asm::rr(Code::Xor_r64_rm64, t, rax));
-        self.multiply(b, t, poly);
-        b.raw(asm::rr(Code::Xor_r64_rm64, r9, u));
-        if !crc.reflected && crc.bits < 64 {
-            b.raw(asm::ri(Code::Shr_rm64_imm8, r9, 64 - crc.bits as i32));
-        }
-        b.raw(asm::mr(Code::Mov_rm64_r64, STATES, Register::None, slot, r9));
+        barrett::finish(b, self.crc, all, slot);
     }
 
-    /// `register * factor`: the coefficients of `x^64` and above in rax, the others in r9.
-    fn multiply(&self, b: &mut Builder, register: Register, factor: u64) {
-        let (rax, r9) = (Register::RAX, Register::R9);
-        b.raw(asm::rr(Code::Mov_r64_rm64, rax, register));
-        let a = from_rax(b);
-        let factor = b.bytes_of(|i| factor.to_le_bytes()[i % 8]);
-        let code = match b.isa {
-            Isa::Avx512 => Code::EVEX_Vpclmulqdq_xmm_xmm_xmmm128_imm8,
-            Isa::Avx2 => Code::VEX_Vpclmulqdq_xmm_xmm_xmmm128_imm8,
+    /// The factors of the lower and the upper half of a lane that move it by `bits`.
+    fn factors(&self, bits: i64) -> [u64; 2] {
+        let [low, high] = if self.reflected { [bits + 63, bits - 1] } else { [bits, bits + 64] };
+        [low, high].map(|exponent| oriented(self.reflected, self.crc.power(exponent)))
+    }
+
+    /// The same in every lane.
+    fn factor(&self, b: &mut Builder, bits: i64) -> VReg {
+        let [low, high] = self.factors(bits);
+        b.bytes_of(|i| if i % 16 < 8 { low } else { high }.to_le_bytes()[i % 8])
+    }
+
+    /// For each number of bytes below `count` the factors that move the lanes of a vector past so many bytes, and each to
+    /// where the last lane is.
+    fn rows(&self, vector_bytes: usize, count: usize) -> Vec<u8> {
+        let lanes = vector_bytes / 16;
+        // The exponents of all of them are eight apart.
+        let (first, low, high) = if self.reflected { (-1, 8, 0) } else { (0, 0, 8) };
+        let step = self.crc.power(8);
+        let mut power = self.crc.power(first);
+        let powers: Vec<u64> = (0..count + vector_bytes)
+            .map(|_| {
+                let this = power;
+                power = self.crc.times(power, step);
+                oriented(self.reflected, this)
+            })
+            .collect();
+        let row = |rest: usize| {
+            (0..lanes).flat_map(move |lane| {
+                let bytes = rest + 16 * (lanes - 1 - lane);
+                [bytes + low, bytes + high]
+            })
         };
-        let srcs = [Opd::Reg(a, Width::X), Opd::Reg(factor, Width::X), Opd::Imm(0)];
-        let product = b.vector_of(Width::X, code, &srcs);
+        (0..count).flat_map(row).flat_map(|index| powers[index].to_le_bytes()).collect()
+    }
+
+    /// A part of the row for no bytes at all.
+    fn row_of_nothing(&self, b: &mut Builder, part: usize) -> VReg {
+        let vector = b.vector_bytes();
+        let row = self.rows(vector, 1);
+        let offset = part * vector / self.parts;
+        b.bytes_of(|i| row[(offset + i) % vector])
+    }
+
+    /// The bytes of each lane so that the products come out right.
+    fn in_order(&self, b: &mut Builder, bytes: VReg) -> VReg {
         if self.crc.reflected {
-            // One degree too low: shifted by one bit, the lower half is that of the higher degrees.
-            halves_to(b, product, rax, r9);
-            b.raw(asm::rr(Code::Add_r64_rm64, rax, rax));
-            b.raw(asm::rr(Code::Adc_r64_rm64, r9, r9));
+            bytes
+        } else if self.reflected {
+            b.bitrev(Lane::B, bytes)
         } else {
-            halves_to(b, product, r9, rax);
+            let reverse = b.bytes_of(|i| 15 - (i % 16) as u8);
+            b.shuffle_bytes(bytes, reverse)
+        }
+    }
+
+    /// The parts of a vector, in the order of the stream.
+    fn split(&self, b: &mut Builder, vector: VReg) -> Vec<VReg> {
+        if self.parts == 1 {
+            return vec![vector];
+        }
+        let extract = Code::VEX_Vextracti128_xmmm128_ymm_imm8;
+        let upper = b.vector_of(Width::X, extract, &[Opd::Reg(vector, Width::Y), Opd::Imm(1)]);
+        vec![vector, upper]
+    }
+
+    /// The products of the lower and of the upper halves of the lanes.
+    fn products(&self, b: &mut Builder, a: VReg, factor: VReg) -> (VReg, VReg) {
+        let even = multiply(b, self.width, a, factor, 0x00);
+        let odd = multiply(b, self.width, a, factor, 0x11);
+        (even, odd)
+    }
+
+    /// The first rax bytes of a vector as its last ones, zeros in front of them.
+    fn moved_to_the_end(&self, b: &mut Builder, bytes: VReg) -> VReg {
+        let (vector, full) = (b.vector_bytes() as i32, b.full());
+        if b.isa == Isa::Avx512 && b.features.has(Features::VBMI) {
+            // Byte i is byte i + rax - 64; the top bit says that there is such a one.
+            let numbers = (0..128).map(|i| if i < 64 { 0 } else { (i - 64) | 0x80 }).collect();
+            let table = b.table(numbers);
+            lea_pool(b, Register::R9, table);
+            let from = Mem::Base { base: Register::R9, index: Register::RAX, scale: 1, disp: 0 };
+            let load = Code::EVEX_Vmovdqu64_zmm_k1z_zmmm512;
+            let index = b.fresh(Kind::Vector, full, load, &[Opd::Mem(from)]);
+            let there = b.mask(Code::EVEX_Vpmovb2m_kr_zmm, &[Opd::Reg(index, full)]);
+            let operands = [Opd::Reg(index, full), Opd::Reg(bytes, full)];
+            return b.masked(Code::EVEX_Vpermb_zmm_k1z_zmm_zmmm512, there, None, &operands);
+        }
+        let (store, load) = match b.isa {
+            Isa::Avx512 => (Code::EVEX_Vmovdqu64_zmmm512_k1z_zmm, Code::EVEX_Vmovdqu64_zmm_k1z_zmmm512),
+            Isa::Avx2 => (Code::VEX_Vmovdqu_ymmm256_ymm, Code::VEX_Vmovdqu_ymm_ymmm256),
+        };
+        let at = |disp, index| Opd::Mem(Mem::Base { base: Register::RSP, index, scale: 1, disp });
+        let zero = b.splat(Lane::B, 0);
+        for (disp, value) in [(SCRATCH, zero), (SCRATCH + vector, bytes)] {
+            let operands = [at(disp, Register::None), Opd::Reg(value, full)];
+            b.push(store, &operands, None, None, None, false);
+        }
+        b.fresh(Kind::Vector, full, load, &[at(SCRATCH, Register::RAX)])
+    }
+}
+
+/// A polynomial of degree below 64 as a factor.
+fn oriented(reflected: bool, polynomial: u64) -> u64 {
+    if reflected { polynomial.reverse_bits() } else { polynomial }
+}
+
+/// The bits of each 128-bit lane, reversed.
+fn reversed(b: &mut Builder, a: VReg) -> VReg {
+    let bits = b.bitrev(Lane::B, a);
+    let reverse = b.bytes_of(|i| 15 - (i % 16) as u8);
+    b.shuffle_bytes(bits, reverse)
+}
+
+/// Carry-less products of halves of 128-bit lanes: bit 0 of `halves` chooses that of `a`, bit 4 that of `factor`.
+pub(super) fn multiply(b: &mut Builder, width: Width, a: VReg, factor: VReg, halves: u8) -> VReg {
+    let code = match (b.isa, width) {
+        (Isa::Avx512, Width::X) => Code::EVEX_Vpclmulqdq_xmm_xmm_xmmm128_imm8,
+        (Isa::Avx512, _) => Code::EVEX_Vpclmulqdq_zmm_zmm_zmmm512_imm8,
+        (Isa::Avx2, Width::X) => Code::VEX_Vpclmulqdq_xmm_xmm_xmmm128_imm8,
+        (Isa::Avx2, _) => Code::VEX_Vpclmulqdq_ymm_ymm_ymmm256_imm8,
+    };
+    b.vector_of(width, code, &[Opd::Reg(a, width), Opd::Reg(factor, width), Opd::Imm(halves)])
+}
+
+/// `x ^ y ^ z`.
+fn xor3(b: &mut Builder, x: VReg, y: VReg, z: VReg) -> VReg {
+    match b.isa {
+        Isa::Avx512 => {
+            let operands = [Opd::Reg(y, Width::Z), Opd::Reg(z, Width::Z), Opd::Imm(0x96)];
+            b.tied(Code::EVEX_Vpternlogq_zmm_k1z_zmm_zmmm512b64_imm8, x, &operands)
+        }
+        Isa::Avx2 => {
+            let both = b.xor(x, y);
+            b.xor(both, z)
         }
     }
 }
 
-/// The 128-bit products of the lower and of the upper halves of the lanes.
-fn products(b: &mut Builder, a: VReg, factor: VReg) -> (VReg, VReg) {
-    let full = b.full();
-    let wide = match b.isa {
-        Isa::Avx512 => Some(Code::EVEX_Vpclmulqdq_zmm_zmm_zmmm512_imm8),
-        Isa::Avx2 => b.features.has(Features::VPCLMUL).then_some(Code::VEX_Vpclmulqdq_ymm_ymm_ymmm256_imm8),
-    };
-    let product = |b: &mut Builder, imm: u8| match wide {
-        Some(code) => b.vector(code, &[Opd::Reg(a, full), Opd::Reg(factor, full), Opd::Imm(imm)]),
-        None => {
-            // 128 bits at a time.
-            let code = Code::VEX_Vpclmulqdq_xmm_xmm_xmmm128_imm8;
-            let x = |reg| Opd::Reg(reg, Width::X);
-            let low = b.vector_of(Width::X, code, &[x(a), x(factor), Opd::Imm(imm)]);
-            let extract = Code::VEX_Vextracti128_xmmm128_ymm_imm8;
-            let a_high = b.vector_of(Width::X, extract, &[Opd::Reg(a, full), Opd::Imm(1)]);
-            let factor_high = b.vector_of(Width::X, extract, &[Opd::Reg(factor, full), Opd::Imm(1)]);
-            let high = b.vector_of(Width::X, code, &[x(a_high), x(factor_high), Opd::Imm(imm)]);
-            let insert = Code::VEX_Vinserti128_ymm_ymm_xmmm128_imm8;
-            b.vector(insert, &[Opd::Reg(low, full), x(high), Opd::Imm(1)])
-        }
-    };
-    let even = product(b, 0x00);
-    let odd = product(b, 0x11);
-    (even, odd)
-}
-
-fn from_rax(b: &mut Builder) -> VReg {
-    let code = match b.isa {
-        Isa::Avx512 => Code::EVEX_Vmovq_xmm_rm64,
-        Isa::Avx2 => Code::VEX_Vmovq_xmm_rm64,
-    };
-    b.fresh(Kind::Vector, Width::X, code, &[Opd::Gpr(Register::RAX)])
-}
-
-/// The two halves of the lowest lane to general registers.
-fn halves_to(b: &mut Builder, vector: VReg, low: Register, high: Register) {
-    let (mov, extract) = match b.isa {
-        Isa::Avx512 => (Code::EVEX_Vmovq_rm64_xmm, Code::EVEX_Vpextrq_rm64_xmm_imm8),
-        Isa::Avx2 => (Code::VEX_Vmovq_rm64_xmm, Code::VEX_Vpextrq_rm64_xmm_imm8),
-    };
-    let vector = Opd::Reg(vector, Width::X);
-    b.push(extract, &[Opd::Gpr(high), vector, Opd::Imm(1)], None, None, None, false);
-    b.push(mov, &[Opd::Gpr(low), vector], None, None, None, false);
+fn lea_pool(b: &mut Builder, register: Register, entry: u32) {
+    let operands = [Opd::Gpr(register), Opd::Mem(Mem::Pool { entry, disp: 0 })];
+    b.push(Code::Lea_r64_m, &operands, None, None, None, false);
 }

@@ -16,6 +16,7 @@
 //! What it cannot do it refuses with [`super::Unsupported`]: serial states and divisions stay with Cranelift.
 
 mod asm;
+mod barrett;
 mod cache;
 mod carried;
 mod crc;

@@ -168,7 +168,7 @@ impl<'a> Frame<'a> {
             self.b.raw(asm::ri(Code::Cmp_rm64_imm32, LEN, turn));
             self.b.jump(Code::Jb_rel32_64, single);
             self.b.raw(asm::rm(Code::Lea_r64_m, LIMIT, END, Register::None, -turn));
-            self.stages.iter().flat_map(|stage| &stage.crcs).for_each(|(_, _, crc)| crc.enter(&mut self.b));
+            self.each_crc(CrcLanes::enter);
             self.b.items.push(Item::Weight(64));
             self.b.items.push(Item::Align);
             let head = self.b.new_label();
@@ -181,7 +181,7 @@ impl<'a> Frame<'a> {
             self.b.jump(Code::Jbe_rel32_64, head);
             self.b.items.push(Item::Weight(1));
             self.b.forget();
-            self.stages.iter().flat_map(|stage| &stage.crcs).for_each(|(_, _, crc)| crc.leave(&mut self.b));
+            self.each_crc(CrcLanes::leave);
             self.stages
                 .iter()
                 .flat_map(|stage| &stage.sums)
@@ -202,8 +202,16 @@ impl<'a> Frame<'a> {
         self.b.bind(rest);
         self.b.raw(asm::rr(Code::Mov_r64_rm64, REST, END));
         self.b.raw(asm::rr(Code::Sub_r64_rm64, REST, SRC));
-        self.b.jump(Code::Je_rel32_64, done);
+        // CRCs bring their lanes together with the rest, or without one.
+        let has_crc = self.stages.iter().any(|stage| !stage.crcs.is_empty());
+        let nothing = if has_crc { self.b.new_label() } else { done };
+        self.b.jump(Code::Je_rel32_64, nothing);
         self.rest()?;
+        if has_crc {
+            self.b.jump(Code::Jmp_rel32_64, done);
+            self.b.bind(nothing);
+            self.each_crc(CrcLanes::add_nothing);
+        }
         self.b.bind(done);
         self.finish()?;
         if self.shape.stores == Stores::Streaming {
@@ -217,6 +225,12 @@ impl<'a> Frame<'a> {
         inst.set_code(Code::Retnq);
         self.b.raw(inst);
         Ok(())
+    }
+
+    fn each_crc(&mut self, f: impl Fn(&CrcLanes, &mut Builder)) {
+        for (_, _, crc) in self.stages.iter().flat_map(|stage| &stage.crcs) {
+            f(crc, &mut self.b);
+        }
     }
 
     fn advance(&mut self, bytes: i32) {

@@ -1,0 +1,97 @@
+//! What a CRC's accumulators come to in the end, 128 bits, as the CRC's state: Barrett's reduction with polynomials.
+//!
+//! The polynomial P is taken times a power of `x` that makes its degree 64. For `A = H x^64 + L` the state is
+//! `A x^64 mod P`: with `U = H (x^128 mod P) + L x^64 = V x^64 + W` and `q = floor(V floor(x^128 / P) / x^64)` it is the
+//! lower half of `U + q P`. In the reflected order a product comes out one degree too low; the constants are divided by
+//! `x` to make it good, and where that loses the last coefficient, it is one that cannot matter, but for P of full width.
+
+use iced_x86::{Code, Register};
+
+use super::asm;
+use super::crc::multiply;
+use super::frame::STATES;
+use super::gf2::Crc;
+use super::isa::Isa;
+use super::vcode::{Builder, Opd, VReg, Width};
+
+/// Writes the state that the lowest lane of `all` stands for.
+pub(super) fn finish(b: &mut Builder, crc: Crc, all: VReg, slot: i32) {
+    let (rax, r9) = (Register::RAX, Register::R9);
+    if crc == (Crc { bits: 32, poly: 0x1edc_6f41, reflected: true }) {
+        // CRC-32C has an instruction.
+        half(b, all, false, rax);
+        half(b, all, true, r9);
+        b.raw(asm::rr(Code::Xor_r32_rm32, Register::R11D, Register::R11D));
+        b.raw(asm::rr(Code::Crc32_r64_rm64, Register::R11, rax));
+        b.raw(asm::rr(Code::Crc32_r64_rm64, Register::R11, r9));
+        b.raw(asm::mr(Code::Mov_rm64_r64, STATES, Register::None, slot, Register::R11));
+        return;
+    }
+    let spare = 64 - crc.bits;
+    let poly = crc.poly << spare;
+    if crc.reflected {
+        let power = crc.power(63 + i64::from(crc.bits)) << spare;
+        let factors = [power, 1 << 63 | crc.barrett() >> 1, 1 << 63 | poly >> 1].map(u64::reverse_bits);
+        let [power, quotient, poly] = factors.map(|factor| b.bytes_of(|i| factor.to_le_bytes()[i % 8]));
+        let product = multiply(b, Width::X, all, power, 0x00);
+        let lower = shift_lane(b, all, false);
+        let u = b.xor(product, lower);
+        let q = multiply(b, Width::X, u, quotient, 0x00);
+        let product = multiply(b, Width::X, q, poly, 0x00);
+        let mut result = b.xor(product, u);
+        if spare == 0 {
+            // The last coefficient of P, which the division by x has lost.
+            let q = shift_lane(b, q, true);
+            result = b.xor(result, q);
+        }
+        half(b, result, true, rax);
+    } else {
+        let power = crc.power(64 + i64::from(crc.bits)) << spare;
+        let [power, quotient, poly] =
+            [power, crc.barrett(), poly].map(|factor| b.bytes_of(|i| factor.to_le_bytes()[i % 8]));
+        let product = multiply(b, Width::X, all, power, 0x01);
+        let lower = shift_lane(b, all, true);
+        let u = b.xor(product, lower);
+        let product = multiply(b, Width::X, u, quotient, 0x01);
+        // The quotient's leading term.
+        let q = b.xor(product, u);
+        let product = multiply(b, Width::X, q, poly, 0x01);
+        let result = b.xor(product, u);
+        half(b, result, false, rax);
+        if spare > 0 {
+            b.raw(asm::ri(Code::Shr_rm64_imm8, rax, spare as i32));
+        }
+    }
+    b.raw(asm::mr(Code::Mov_rm64_r64, STATES, Register::None, slot, rax));
+}
+
+/// One half of each lane in the other's place, zero in its own: the lower one moves up, or the upper one down.
+fn shift_lane(b: &mut Builder, a: VReg, up: bool) -> VReg {
+    let code = match (b.isa, up) {
+        (Isa::Avx512, true) => Code::EVEX_Vpslldq_xmm_xmmm128_imm8,
+        (Isa::Avx512, false) => Code::EVEX_Vpsrldq_xmm_xmmm128_imm8,
+        (Isa::Avx2, true) => Code::VEX_Vpslldq_xmm_xmm_imm8,
+        (Isa::Avx2, false) => Code::VEX_Vpsrldq_xmm_xmm_imm8,
+    };
+    b.vector_of(Width::X, code, &[Opd::Reg(a, Width::X), Opd::Imm(8)])
+}
+
+/// A half of the lowest lane to a general register.
+fn half(b: &mut Builder, vector: VReg, upper: bool, register: Register) {
+    let vector = Opd::Reg(vector, Width::X);
+    match (b.isa, upper) {
+        (Isa::Avx512, false) => {
+            b.push(Code::EVEX_Vmovq_rm64_xmm, &[Opd::Gpr(register), vector], None, None, None, false);
+        }
+        (Isa::Avx2, false) => {
+            b.push(Code::VEX_Vmovq_rm64_xmm, &[Opd::Gpr(register), vector], None, None, None, false);
+        }
+        (isa, true) => {
+            let code = match isa {
+                Isa::Avx512 => Code::EVEX_Vpextrq_rm64_xmm_imm8,
+                Isa::Avx2 => Code::VEX_Vpextrq_rm64_xmm_imm8,
+            };
+            b.push(code, &[Opd::Gpr(register), vector, Opd::Imm(1)], None, None, None, false);
+        }
+    }
+}
