@@ -7,7 +7,7 @@
 use crate::backend::{MAX_CALL_BYTES, PassCode};
 use crate::ends::{Cursor, Pieces, Sink, Source};
 use crate::engine::Inner;
-use crate::run::Registers;
+use crate::registers::Registers;
 use smallvec::SmallVec;
 use std::mem::MaybeUninit;
 
@@ -88,7 +88,7 @@ impl Progress {
     pub(crate) fn new(inner: &Inner, initial: &Registers) -> Progress {
         Progress {
             registers: initial.clone(),
-            initial: if inner.windowed { initial.clone() } else { Registers::new() },
+            initial: if inner.windowed { initial.clone() } else { Registers::default() },
             done: smallvec::smallvec![0; inner.passes.len()],
             windows: if inner.windowed { vec![Vec::new(); inner.exports.len()] } else { Vec::new() },
         }
@@ -201,7 +201,7 @@ impl Progress {
             }
             for (index, export) in inner.exports.iter().enumerate() {
                 if window.stages.contains(&export.stage) {
-                    self.windows[index].push(inner.export_value(export, &self.registers));
+                    self.windows[index].push(inner.recipes[index].value(&self.registers));
                 }
             }
             for &stage in &window.stages {

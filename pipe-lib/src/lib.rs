@@ -27,6 +27,8 @@ mod code;
 mod drive;
 mod ends;
 pub mod engine;
+mod export;
+mod registers;
 pub mod run;
 pub mod stream;
 

@@ -2,13 +2,11 @@
 
 use crate::compose::Stage;
 use crate::engine::{Engine, Inner};
+use crate::export::Recipe;
 use crate::ir::Ty;
-use smallvec::SmallVec;
+use crate::registers::{FEW, INLINE, Registers};
 use std::fmt;
 use std::sync::Arc;
-
-/// Registers of all stages; inline for pipelines of ordinary size, so that a run allocates nothing.
-pub(crate) type Registers = SmallVec<[u64; 8]>;
 
 /// Name and type of something a pipeline gives at the end.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,7 +18,6 @@ pub struct ExportInfo {
     /// Whether there is one value a window, rather than exactly one.
     pub windowed: bool,
     pub(crate) stage: usize,
-    pub(crate) export: usize,
 }
 
 /// Name and type of a register that can be imported.
@@ -56,6 +53,9 @@ impl Imports {
 }
 
 /// The outcome of a run.
+///
+/// Made so that a short transfer need not pay for it: nothing in it is a structure with a destructor to call unless there
+/// is something to free, and the compiler can keep it in registers.
 #[derive(Clone, Debug)]
 pub struct Run<'e> {
     /// Bytes of the stream that were read.
@@ -63,26 +63,76 @@ pub struct Run<'e> {
     /// Bytes written to the destination, from its start; with a layout up to the last byte that belongs to the transfer,
     /// holes counted. 0 for a read-only run.
     pub written: usize,
-    pub(crate) engine: Handle<'e>,
-    pub(crate) registers: Registers,
-    pub(crate) windows: Vec<Vec<u64>>,
+    /// `None` if the run shares it.
+    engine: Option<&'e Inner>,
+    /// The registers, if they are few enough.
+    registers: [u64; INLINE],
+    more: More,
 }
 
-/// An engine that a run borrows, or shares when it outlives the call.
+/// What most runs do not have.
 #[derive(Clone, Debug)]
-pub(crate) enum Handle<'e> {
-    Borrowed(&'e Inner),
-    Shared(Arc<Inner>),
+struct More(Option<Box<Uncommon>>);
+
+#[derive(Clone, Debug)]
+struct Uncommon {
+    /// The engine of a run that outlives the call.
+    engine: Option<Arc<Inner>>,
+    /// The registers, if there are too many to hold in place.
+    registers: Box<[u64]>,
+    /// A list for each export, empty for those without window; none at all if no stage has one.
+    windows: Box<[Vec<u64>]>,
 }
 
-impl std::ops::Deref for Handle<'_> {
-    type Target = Inner;
-
-    fn deref(&self) -> &Inner {
-        match self {
-            Handle::Borrowed(inner) => inner,
-            Handle::Shared(inner) => inner,
+impl Drop for More {
+    #[inline(always)]
+    fn drop(&mut self) {
+        if let Some(uncommon) = self.0.take() {
+            drop_uncommon(uncommon);
         }
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn drop_uncommon(uncommon: Box<Uncommon>) {
+    drop(uncommon);
+}
+
+impl<'e> Run<'e> {
+    /// The outcome of a call of generated code that left `registers` behind, of an engine that has no more than those.
+    #[inline(always)]
+    pub(crate) fn direct(engine: &'e Inner, bytes: usize, registers: [u64; FEW]) -> Run<'e> {
+        let [a, b, c, d] = registers;
+        let registers = [a, b, c, d, 0, 0, 0, 0];
+        Run { read: bytes, written: bytes, engine: Some(engine), registers, more: More(None) }
+    }
+
+    pub(crate) fn new(
+        engine: &'e Inner,
+        read: usize,
+        written: usize,
+        registers: Registers,
+        windows: Vec<Vec<u64>>,
+    ) -> Run<'e> {
+        let (registers, many) = registers.into_parts();
+        let windows = windows.into_boxed_slice();
+        let more = (!many.is_empty() || !windows.is_empty())
+            .then(|| Box::new(Uncommon { engine: None, registers: many, windows }));
+        Run { read, written, engine: Some(engine), registers, more: More(more) }
+    }
+
+    /// The same, sharing the engine.
+    pub(crate) fn shared(
+        engine: Arc<Inner>,
+        read: usize,
+        written: usize,
+        registers: Registers,
+        windows: Vec<Vec<u64>>,
+    ) -> Run<'static> {
+        let (registers, many) = registers.into_parts();
+        let more = Uncommon { engine: Some(engine), registers: many, windows: windows.into() };
+        Run { read, written, engine: None, registers, more: More(Some(Box::new(more))) }
     }
 }
 
@@ -96,6 +146,20 @@ pub enum ExportValue<'a> {
 }
 
 impl Run<'_> {
+    #[inline]
+    fn engine(&self) -> &Inner {
+        let shared = || self.more.0.as_ref().and_then(|more| more.engine.as_deref());
+        self.engine.or_else(shared).expect("a run borrows its engine or shares it")
+    }
+
+    /// All registers, in the engine's order.
+    fn registers(&self) -> &[u64] {
+        match &self.more.0 {
+            Some(more) if !more.registers.is_empty() => &more.registers,
+            _ => &self.registers,
+        }
+    }
+
     /// The value of the export `instance.name`.
     pub fn export(&self, name: &str) -> Result<u64, RunError> {
         match self.export_value(self.index(name)?) {
@@ -108,6 +172,7 @@ impl Run<'_> {
     ///
     /// # Panics
     /// If there is no such export or it is a windowed one.
+    #[inline]
     pub fn value(&self, index: usize) -> u64 {
         match self.export_value(index) {
             ExportValue::One(value) => value,
@@ -127,31 +192,38 @@ impl Run<'_> {
     ///
     /// # Panics
     /// If there is no such export.
+    #[inline]
     pub fn export_value(&self, index: usize) -> ExportValue<'_> {
-        let info = &self.engine.exports[index];
-        if info.windowed {
-            ExportValue::Windows(&self.windows[index])
-        } else {
-            ExportValue::One(self.engine.export_value(info, &self.registers))
+        let recipe = &self.engine().recipes[index];
+        if let Some(more) = &self.more.0
+            && let Some(values) = more.windows.get(index)
+            && self.engine().exports[index].windowed
+        {
+            return ExportValue::Windows(values);
         }
+        ExportValue::One(match *recipe {
+            // Held in place, and quick to get at.
+            Recipe::Register { index, flip } => self.registers[usize::from(index) % INLINE] ^ flip,
+            _ => recipe.value(self.registers()),
+        })
     }
 
     /// All exports with their values, in stream order.
     pub fn exports(&self) -> impl Iterator<Item = (&ExportInfo, ExportValue<'_>)> {
-        self.engine.exports.iter().enumerate().map(|(index, info)| (info, self.export_value(index)))
+        self.engine().exports.iter().enumerate().map(|(index, info)| (info, self.export_value(index)))
     }
 
     /// The final value of the register `instance.name` (of a windowed stage: since its last window ended). Imported
     /// into a later run, it continues where this one stopped.
     pub fn register(&self, name: &str) -> Result<u64, RunError> {
-        match self.engine.registers.iter().find(|register| register.name == name) {
-            Some(register) => Ok(self.registers[register.index]),
+        match self.engine().registers.iter().find(|register| register.name == name) {
+            Some(register) => Ok(self.registers()[register.index]),
             None => Err(RunError::NoSuchRegister { name: name.to_owned() }),
         }
     }
 
     fn index(&self, name: &str) -> Result<usize, RunError> {
-        let found = self.engine.exports.iter().position(|export| export.name == name);
+        let found = self.engine().exports.iter().position(|export| export.name == name);
         found.ok_or_else(|| RunError::NoSuchExport { name: name.to_owned() })
     }
 }

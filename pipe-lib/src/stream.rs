@@ -3,7 +3,7 @@
 use crate::drive::{Progress, STAGING, Staging};
 use crate::ends::{Cursor, Piece, Sink};
 use crate::engine::Engine;
-use crate::run::{Handle, Imports, Run, RunError};
+use crate::run::{Imports, Run, RunError};
 use std::fmt;
 use std::sync::Arc;
 
@@ -76,7 +76,7 @@ impl Engine {
 }
 
 impl Stream {
-    fn new(engine: &Engine, initial: &crate::run::Registers) -> Stream {
+    fn new(engine: &Engine, initial: &crate::registers::Registers) -> Stream {
         let hold = if engine.inner.passes.len() <= 1 {
             Hold::Word { bytes: [0; 8], len: 0 }
         } else {
@@ -161,13 +161,8 @@ impl Stream {
         self.progress.finish(inner);
         let Progress { registers, windows, .. } = self.progress;
         let bytes = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
-        let run = Run {
-            read: bytes(self.read),
-            written: bytes(self.written + held as u64),
-            engine: Handle::Shared(Arc::clone(&engine.inner)),
-            registers,
-            windows,
-        };
+        let (read, written) = (bytes(self.read), bytes(self.written + held as u64));
+        let run = Run::shared(Arc::clone(&engine.inner), read, written, registers, windows);
         Ok(StreamEnd { run, rest })
     }
 

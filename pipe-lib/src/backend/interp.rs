@@ -146,15 +146,11 @@ fn step(pipe: &Pipe, states: &mut [u64], pos: u64, x: u64, values: &mut Values) 
     }
 }
 
-/// The value of an export of `pipe`, whose registers ended as `states`.
-pub(crate) fn export_value(pipe: &Pipe, export: usize, states: &[u64]) -> u64 {
-    let value = pipe.exports[export].value;
-    if let Op::State(id) = pipe.finish.inst(value).op {
-        return states[id.0 as usize];
-    }
+/// The value of the last instruction of a block that reads no word, when the registers are `states`.
+pub(crate) fn last_value(block: &Block, tables: &[Table], states: &[u64]) -> u64 {
     let mut values = Values::new();
-    run_block(&pipe.finish, &pipe.tables, states, 0, 0, &mut values);
-    values[value.0 as usize]
+    run_block(block, tables, states, 0, 0, &mut values);
+    values.last().copied().unwrap_or(0)
 }
 
 fn run_block(block: &Block, tables: &[Table], states: &[u64], x: u64, pos: u64, values: &mut Values) {

@@ -103,6 +103,26 @@ pub(crate) trait PassCode: Send + Sync {
     /// # Safety
     /// The contract of the trait.
     unsafe fn run(&self, states: *mut u64, pos: u64, src: *const u8, dst: *mut u8, len: usize);
+
+    /// The function behind [`PassCode::run`], if it is one that a short transfer may call without asking anything first.
+    fn entry(&self) -> Option<Entry> {
+        None
+    }
+}
+
+/// `fn(states, pos, src, dst, len)` with the registers that the generated code expects.
+#[cfg(target_arch = "x86_64")]
+pub(crate) type Function = unsafe extern "sysv64" fn(*mut u64, u64, *const u8, *mut u8, usize);
+#[cfg(not(target_arch = "x86_64"))]
+pub(crate) type Function = unsafe extern "C" fn(*mut u64, u64, *const u8, *mut u8, usize);
+
+/// Code under the contract of [`PassCode::run`], valid as long as the [`PassCode`] that it was asked of, for calls with a
+/// `dst` that is not null. Takes a `len` of 0, too: it then does nothing.
+#[derive(Clone, Copy)]
+pub(crate) struct Entry {
+    pub(crate) function: Function,
+    /// Most bytes of a call.
+    pub(crate) longest: usize,
 }
 
 /// Code for all passes of a plan, with the backend that each came from.

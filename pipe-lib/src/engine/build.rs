@@ -4,9 +4,11 @@ use super::Inner;
 use crate::backend::{Backend, PassCode};
 use crate::compose::Composition;
 use crate::drive::{PassRun, Window};
+use crate::export::Recipe;
 use crate::ir::{Op, StateInit, Tail};
 use crate::plan::Pass;
-use crate::run::{ExportInfo, RegisterInfo, Registers};
+use crate::registers::{FEW, Registers};
+use crate::run::{ExportInfo, RegisterInfo};
 use smallvec::SmallVec;
 use std::num::NonZeroU64;
 use std::sync::Arc;
@@ -15,14 +17,14 @@ use std::sync::Arc;
 pub(super) struct InnerBuilder<'a> {
     composition: &'a Composition,
     passes: Vec<PassRun>,
-    initial: Registers,
+    initial: Vec<u64>,
     stage_base: Vec<usize>,
 }
 
 impl<'a> InnerBuilder<'a> {
     pub(super) fn new(composition: &'a Composition) -> InnerBuilder<'a> {
         let stage_base = vec![0; composition.stages.len()];
-        InnerBuilder { composition, passes: Vec::new(), initial: Registers::new(), stage_base }
+        InnerBuilder { composition, passes: Vec::new(), initial: Vec::new(), stage_base }
     }
 
     pub(super) fn pass(&mut self, pass: &Pass, code: Box<dyn PassCode>) {
@@ -62,7 +64,10 @@ impl<'a> InnerBuilder<'a> {
     }
 
     pub(super) fn finish(self, composition: Arc<Composition>, backend: Backend) -> Inner {
+        let is_few = self.initial.len() <= FEW;
+        let initial = Registers::new(self.initial);
         let mut exports = Vec::new();
+        let mut recipes = Vec::new();
         let mut registers = Vec::new();
         for (index, stage) in composition.stages.iter().enumerate() {
             for (number, export) in stage.pipe.exports.iter().enumerate() {
@@ -71,8 +76,8 @@ impl<'a> InnerBuilder<'a> {
                     ty: stage.pipe.finish.ty(export.value),
                     windowed: stage.window.is_some(),
                     stage: index,
-                    export: number,
                 });
+                recipes.push(Recipe::new(&stage.pipe, number, self.stage_base[index], &initial));
             }
             for (number, state) in stage.pipe.states.iter().enumerate() {
                 registers.push(RegisterInfo {
@@ -89,17 +94,21 @@ impl<'a> InnerBuilder<'a> {
         let rejects_windows = rejecting().any(|stage| stage.window.is_some());
         let windowed = composition.stages.iter().any(|stage| stage.window.is_some());
         let layouts = composition.source.is_some() || composition.sink.is_some();
+        let is_plain = self.passes.len() == 1 && !windowed && !layouts;
+        let entry = self.passes.first().and_then(|pass| pass.code.entry());
         Inner {
             backend,
-            initial: self.initial,
+            direct: entry.filter(|_| is_plain && is_few),
+            initial,
             stage_base: self.stage_base.into(),
             exports: exports.into(),
+            recipes: recipes.into(),
             registers: registers.into(),
             reject_word,
             rejects_windows,
             windowed,
             modifies: composition.modifies(),
-            is_plain: self.passes.len() == 1 && !windowed && !layouts,
+            is_plain,
             passes: self.passes.into(),
             composition,
         }

@@ -1,10 +1,12 @@
 //! What an engine knows of its pipeline, and the rules that lengths and uses are refused by.
 
-use crate::backend::{Backend, interp};
+use crate::backend::{Backend, Entry};
 use crate::compose::Composition;
 use crate::drive::PassRun;
+use crate::export::Recipe;
 use crate::ir::Tail;
-use crate::run::{ExportInfo, RegisterInfo, Registers, RunError};
+use crate::registers::Registers;
+use crate::run::{ExportInfo, RegisterInfo, RunError};
 use std::fmt;
 use std::num::NonZeroU64;
 use std::ops::Range;
@@ -20,6 +22,8 @@ pub(crate) struct Inner {
     /// Place of each stage's first register.
     pub(super) stage_base: Box<[usize]>,
     pub(crate) exports: Box<[ExportInfo]>,
+    /// How each export is got from the registers.
+    pub(crate) recipes: Box<[Recipe]>,
     pub(crate) registers: Box<[RegisterInfo]>,
     /// Bytes of the largest word of a stage without window that rejects leftover bytes; 1 if there is none.
     pub(super) reject_word: usize,
@@ -29,8 +33,10 @@ pub(crate) struct Inner {
     pub(crate) windowed: bool,
     /// Whether some stage writes words.
     pub(crate) modifies: bool,
-    /// One pass, no window, no layout: a run is one call for whole words and at most one for the rest.
+    /// One pass, no window, no layout: a run is one call.
     pub(super) is_plain: bool,
+    /// The call itself, if the engine is a plain one with few registers.
+    pub(super) direct: Option<Entry>,
 }
 
 impl fmt::Debug for Inner {
@@ -47,11 +53,6 @@ impl Inner {
     pub(crate) fn stage_registers(&self, stage: usize) -> Range<usize> {
         let base = self.stage_base[stage];
         base..base + self.composition.stages[stage].pipe.states.len()
-    }
-
-    pub(crate) fn export_value(&self, export: &ExportInfo, registers: &Registers) -> u64 {
-        let pipe = &self.composition.stages[export.stage].pipe;
-        interp::export_value(pipe, export.export, &registers[self.stage_registers(export.stage)])
     }
 
     /// Refuses a stream whose length a tail rule rejects; names the first stage that does.

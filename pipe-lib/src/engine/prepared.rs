@@ -7,7 +7,8 @@ use crate::backend;
 use crate::drive::Progress;
 use crate::ends::{self, Cursor, LayoutSink, LayoutSource, Pieces, Sink, Source, Zeros};
 use crate::ir::Layout;
-use crate::run::{Handle, Registers, Run, RunError};
+use crate::registers::{FEW, Registers};
+use crate::run::{Run, RunError};
 use smallvec::SmallVec;
 use std::sync::Arc;
 
@@ -29,6 +30,34 @@ impl<'e> Prepared<'e> {
     /// length that a tail rule rejects, a buffer that is not aligned as its layout demands.
     #[inline]
     pub fn run(self, src: &[u8], dst: &mut [u8]) -> Result<Run<'e>, RunError> {
+        let (inner, len) = (self.inner, src.len());
+        // Short transfers are called from here, with as little before and after as there can be.
+        if let Some(direct) = &inner.direct
+            && len <= dst.len()
+            && len <= direct.longest
+            && len & (inner.reject_word - 1) == 0
+        {
+            let mut registers = self.initial.few();
+            // SAFETY: `src` is readable and `dst` writable for `len` bytes, and they do not overlap; the engine's one
+            // pass has all registers, and no stage rejects the length.
+            unsafe {
+                (direct.function)(registers.as_mut_ptr(), 0, src.as_ptr(), dst.as_mut_ptr(), len);
+            }
+            return Ok(Run::direct(inner, len, settled(&registers)));
+        }
+        // By way of a variable of its own: an outcome whose address is known elsewhere would have to be in memory.
+        let mut outcome = Err(RunError::TooLong);
+        self.run_any(src, dst, &mut outcome);
+        outcome
+    }
+
+    /// [`Prepared::run`] for any engine and length.
+    #[inline(never)]
+    fn run_any(self, src: &[u8], dst: &mut [u8], outcome: &mut Result<Run<'e>, RunError>) {
+        *outcome = self.run_checked(src, dst);
+    }
+
+    fn run_checked(self, src: &[u8], dst: &mut [u8]) -> Result<Run<'e>, RunError> {
         if self.inner.is_plain && src.len() <= dst.len() {
             self.inner.check_length(src.len() as u64)?;
             // SAFETY: `src` is readable and `dst` writable for `src.len()` bytes; a shared and an exclusive slice do
@@ -63,7 +92,7 @@ impl<'e> Prepared<'e> {
     pub fn run_write_only(self, len: usize, dst: &mut [u8]) -> Result<Run<'e>, RunError> {
         self.inner.check_length(len as u64)?;
         let written = self.fit(len, dst.len(), dst.as_ptr())?;
-        let run = match &self.inner.composition.sink {
+        let mut run = match &self.inner.composition.sink {
             // SAFETY: `dst` was found to be large enough.
             Some(layout) => unsafe {
                 self.staged(&mut Zeros, Some(&mut LayoutSink::new(layout, dst.as_mut_ptr())), len)
@@ -74,7 +103,9 @@ impl<'e> Prepared<'e> {
                 self.staged(&mut Zeros, Some(&mut Cursor::new([to])), len)
             },
         };
-        Ok(Run { read: 0, written, ..run })
+        run.read = 0;
+        run.written = written;
+        Ok(run)
     }
 
     /// Gathers the stream from the pieces of `src`, in order, and scatters it over the pieces of `dst`, which may be cut
@@ -132,8 +163,9 @@ impl<'e> Prepared<'e> {
             (Some(rules), _) => return Err(layout(rules)),
         };
         // SAFETY: both ends were found to have `len` bytes.
-        let run = unsafe { self.staged(source, Some(sink), len) };
-        Ok(Run { read: len, written, ..run })
+        let mut run = unsafe { self.staged(source, Some(sink), len) };
+        run.written = written;
+        Ok(run)
     }
 
     /// Runs over a stream that lies in pieces for the exports alone. A layout at the start is refused, one at the end
@@ -230,14 +262,15 @@ impl<'e> Prepared<'e> {
         let to = composition.sink.as_ref().filter(|layout| !is_memory(layout) && !dst.is_null());
         if from.is_none() && to.is_none() {
             // SAFETY: the caller's promise; what is written beyond the stream is padding.
-            let run = unsafe {
+            let mut run = unsafe {
                 let run = self.contiguous(src, dst, len);
                 if written > len {
                     dst.add(len).write_bytes(0, written - len);
                 }
                 run
             };
-            return Ok(Run { written, ..run });
+            run.written = written;
+            return Ok(run);
         }
         let from_memory = [ends::Piece { ptr: src.cast_mut(), len }];
         let to_memory = [ends::Piece { ptr: dst, len: written }];
@@ -279,7 +312,7 @@ impl<'e> Prepared<'e> {
     #[inline]
     unsafe fn plain(self, src: *const u8, dst: *mut u8, len: usize) -> Run<'e> {
         let pass = &self.inner.passes[0];
-        let mut registers = Registers::from_slice(self.initial);
+        let mut registers = self.initial.clone();
         // SAFETY: there is one pass, whose registers are all of them; the rest is the caller's promise.
         unsafe {
             let states = registers.as_mut_ptr();
@@ -292,7 +325,7 @@ impl<'e> Prepared<'e> {
             }
         }
         let written = if dst.is_null() { 0 } else { len };
-        Run { read: len, written, engine: Handle::Borrowed(self.inner), registers, windows: Vec::new() }
+        Run::new(self.inner, len, written, registers, Vec::new())
     }
 
     /// # Safety
@@ -302,8 +335,9 @@ impl<'e> Prepared<'e> {
             let in_place_tap = std::ptr::eq(src, dst) && !self.inner.modifies;
             let to = if in_place_tap { std::ptr::null_mut() } else { dst };
             // SAFETY: the caller's promise.
-            let run = unsafe { self.plain(src, to, len) };
-            return Run { written: if dst.is_null() { 0 } else { len }, ..run };
+            let mut run = unsafe { self.plain(src, to, len) };
+            run.written = if dst.is_null() { 0 } else { len };
+            return run;
         }
         let mut progress = Progress::new(self.inner, self.initial);
         // SAFETY: the caller's promise.
@@ -345,8 +379,16 @@ impl<'e> Prepared<'e> {
     fn outcome(self, mut progress: Progress, read: usize, written: usize) -> Run<'e> {
         progress.finish(self.inner);
         let Progress { registers, windows, .. } = progress;
-        Run { read, written, engine: Handle::Borrowed(self.inner), registers, windows }
+        Run::new(self.inner, read, written, registers, windows)
     }
+}
+
+/// The registers as generated code left them, read one by one: it wrote them so a moment ago, and a wider load would wait
+/// until those stores have reached the cache, three times as long as a short transfer takes.
+#[inline(always)]
+fn settled(registers: &[u64; FEW]) -> [u64; FEW] {
+    // SAFETY: a valid reference; volatile only so that the loads are not made one.
+    std::array::from_fn(|index| unsafe { (&raw const registers[index]).read_volatile() })
 }
 
 /// Bytes of a list of pieces.

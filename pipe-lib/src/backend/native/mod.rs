@@ -33,7 +33,7 @@ mod vcode;
 #[cfg(test)]
 mod tests;
 
-use super::{Backend, MAX_CALL_BYTES, PassCode, Unsupported};
+use super::{Backend, Entry, Function, MAX_CALL_BYTES, PassCode, Unsupported};
 use crate::analyse::gf2;
 use crate::code::CodeMemory;
 use crate::ir::Pipe;
@@ -48,9 +48,6 @@ use strategy::Stage;
 
 /// Vectors in one turn of the main loop, most first: fewer where the registers do not suffice.
 const UNROLLS: [usize; 3] = [4, 2, 1];
-
-/// `fn(states, pos, src, dst, len)`; see `frame`.
-type Function = unsafe extern "sysv64" fn(*mut u64, u64, *const u8, *mut u8, usize);
 
 /// The machine code of a pass.
 pub(crate) struct NativeCode {
@@ -239,5 +236,12 @@ impl PassCode for NativeCode {
                 self.call(&self.copying, states, pos, src, dst, len);
             }
         }
+    }
+
+    fn entry(&self) -> Option<Entry> {
+        // SAFETY: a function of this signature was assembled at that offset, into memory that does not move.
+        let function =
+            unsafe { std::mem::transmute::<*const u8, Function>(self.base.add(self.copying.start)) };
+        Some(Entry { function, longest: self.longest_call.min(self.streaming_from - 1) })
     }
 }

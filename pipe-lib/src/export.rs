@@ -1,0 +1,159 @@
+//! How an export is got from the final registers: in most pipes one of them, or its complement; in others a few
+//! instructions.
+
+use crate::backend::interp;
+use crate::ir::{BinaryOp, Block, Inst, Op, Pipe, Table, UnaryOp, Value};
+use crate::registers::{INLINE, Registers};
+
+/// The way to the value of one export.
+#[derive(Debug)]
+pub(crate) enum Recipe {
+    /// A register held in place, with some bits turned over.
+    Register {
+        /// Place among the engine's registers.
+        index: u8,
+        flip: u64,
+    },
+    /// What the instructions that the export depends on make of the stage's registers.
+    Block {
+        block: Block,
+        tables: Box<[Table]>,
+        /// Place of the stage's first register.
+        base: usize,
+        states: usize,
+    },
+}
+
+impl Recipe {
+    /// For export number `export` of `pipe`, whose first register is number `base` of the engine's `registers`.
+    pub(crate) fn new(pipe: &Pipe, export: usize, base: usize, registers: &Registers) -> Recipe {
+        let value = pipe.exports[export].value;
+        let flipped = flipped_state(&pipe.finish, value).filter(|_| registers.is_inline());
+        if let Some((state, flip)) = flipped
+            && let Ok(index @ 0..INLINE_END) = u8::try_from(base + state)
+        {
+            return Recipe::Register { index, flip };
+        }
+        let block = needed(&pipe.finish, value);
+        let looks_up = block.insts.iter().any(|inst| matches!(inst.op, Op::Lookup(..)));
+        let tables = if looks_up { pipe.tables.clone() } else { Vec::new() };
+        Recipe::Block { block, tables: tables.into(), base, states: pipe.states.len() }
+    }
+
+    /// The export's value when the registers are these.
+    #[inline]
+    pub(crate) fn value(&self, registers: &[u64]) -> u64 {
+        match *self {
+            Recipe::Register { index, flip } => registers[usize::from(index)] ^ flip,
+            Recipe::Block { ref block, ref tables, base, states } => {
+                interp::last_value(block, tables, &registers[base..base + states])
+            }
+        }
+    }
+}
+
+const INLINE_END: u8 = INLINE as u8;
+
+/// The state and the bits to turn over, if that is all that `value` is.
+fn flipped_state(block: &Block, value: Value) -> Option<(usize, u64)> {
+    let inst = block.inst(value);
+    match inst.op {
+        Op::State(state) => Some((state.0 as usize, 0)),
+        Op::Unary(UnaryOp::Not, a) => {
+            flipped_state(block, a).map(|(state, flip)| (state, flip ^ inst.ty.mask()))
+        }
+        Op::Binary(BinaryOp::Xor, a, b) => {
+            let constant = |value| match block.inst(value).op {
+                Op::Const(bits) => Some(bits),
+                _ => None,
+            };
+            let (a, bits) = match (constant(a), constant(b)) {
+                (_, Some(bits)) => (a, bits),
+                (Some(bits), None) => (b, bits),
+                (None, None) => return None,
+            };
+            flipped_state(block, a).map(|(state, flip)| (state, flip ^ bits))
+        }
+        _ => None,
+    }
+}
+
+/// The instructions that `value` depends on, in order; it is the last one.
+fn needed(block: &Block, value: Value) -> Block {
+    let mut is_needed = vec![false; value.0 as usize + 1];
+    is_needed[value.0 as usize] = true;
+    for index in (0..is_needed.len()).rev() {
+        if is_needed[index] {
+            block.insts[index].op.operands().for_each(|operand| is_needed[operand.0 as usize] = true);
+        }
+    }
+    let mut place = vec![Value(0); is_needed.len()];
+    let mut insts: Vec<Inst> = Vec::new();
+    for (index, inst) in
+        block.insts.iter().enumerate().take(is_needed.len()).filter(|(index, _)| is_needed[*index])
+    {
+        place[index] = Value(insts.len() as u32);
+        insts.push(Inst { op: inst.op.map_operands(|operand| place[operand.0 as usize]), ty: inst.ty });
+    }
+    Block { insts }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Recipe, needed};
+    use crate::ir::{BinaryOp, Block, Inst, Op, Ty, UnaryOp, Value};
+    use crate::registers::{INLINE, Registers};
+    use crate::{Backend, Library};
+
+    fn recipe(library: &Library, text: &str, export: &str) -> (Recipe, Registers) {
+        let pipeline = library.pipeline(text).unwrap();
+        let pipe = &pipeline.composition().stages[0].pipe;
+        let number = pipe.exports.iter().position(|known| known.name == export).unwrap();
+        let registers = Registers::new(vec![0x1234; 1 + pipe.states.len()]);
+        (Recipe::new(pipe, number, 1, &registers), registers)
+    }
+
+    #[test]
+    fn registers_and_their_complements_are_read_without_a_program() {
+        let library = Library::standard();
+        for (export, flip) in [("sum", 0), ("cksum", 0xffff)] {
+            let (recipe, registers) = recipe(&library, "inet_cksum", export);
+            assert!(matches!(recipe, Recipe::Register { index: 1, flip: f } if f == flip), "{recipe:?}");
+            assert_eq!(recipe.value(&registers), 0x1234 ^ flip);
+        }
+        let (recipe, registers) = recipe(&library, "adler32", "adler");
+        assert!(matches!(recipe, Recipe::Block { .. }), "{recipe:?}");
+        assert_eq!(recipe.value(&registers), 0x1234_1234);
+    }
+
+    #[test]
+    fn only_what_an_export_needs_is_run() {
+        let inst = |op| Inst { op, ty: Ty::U32 };
+        let insts = vec![
+            inst(Op::Const(3)),
+            inst(Op::Const(5)),
+            inst(Op::Unary(UnaryOp::Not, Value(0))),
+            inst(Op::Binary(BinaryOp::Add, Value(1), Value(1))),
+            inst(Op::Const(7)),
+        ];
+        let kept = needed(&Block { insts }, Value(3));
+        assert_eq!(kept.insts, [inst(Op::Const(5)), inst(Op::Binary(BinaryOp::Add, Value(0), Value(0)))]);
+    }
+
+    /// One, few, all in place, and more registers than that: each is kept and read another way.
+    #[test]
+    fn any_number_of_registers() {
+        let library = Library::standard();
+        for count in 1..=2 * INLINE {
+            let stages: Vec<String> = (0..count).map(|i| format!("inet_cksum as s{i}")).collect();
+            let engine = library.pipeline(&stages.join(" | xor8(key=1) | ")).unwrap();
+            let run = |backend: Backend| {
+                let engine = engine.compile_with(&backend.into()).unwrap();
+                let mut dst = [0; 77];
+                let run = engine.run(&[0x5a; 77], &mut dst).unwrap();
+                (0..engine.exports().len()).map(|index| run.value(index)).collect::<Vec<_>>()
+            };
+            assert_eq!(run(Backend::Auto), run(Backend::Interp), "{count}");
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! The registers of all stages of an engine, as machine code takes them: one `u64` each, in a row.
+
+/// Registers that need no memory of their own.
+pub(crate) const INLINE: usize = 8;
+
+/// Registers of an engine that a short transfer may call directly.
+pub(crate) const FEW: usize = 4;
+
+/// One value for each register. Those of pipelines of ordinary size are held in place, so that a run allocates nothing.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Registers {
+    inline: [u64; INLINE],
+    /// All values, if they are more than [`INLINE`]; else nothing.
+    many: Box<[u64]>,
+}
+
+impl Registers {
+    pub(crate) fn new(values: Vec<u64>) -> Registers {
+        match values.len() {
+            0..=INLINE => {
+                let mut inline = [0; INLINE];
+                inline[..values.len()].copy_from_slice(&values);
+                Registers { inline, many: Box::default() }
+            }
+            _ => Registers { inline: [0; INLINE], many: values.into() },
+        }
+    }
+
+    /// Whether the registers are held in place.
+    pub(crate) fn is_inline(&self) -> bool {
+        self.many.is_empty()
+    }
+
+    /// The first few of those that are held in place.
+    #[inline]
+    pub(crate) fn few(&self) -> [u64; FEW] {
+        let [a, b, c, d, ..] = self.inline;
+        [a, b, c, d]
+    }
+
+    /// Those in place, and all if they are too many for that.
+    pub(crate) fn into_parts(self) -> ([u64; INLINE], Box<[u64]>) {
+        (self.inline, self.many)
+    }
+
+    /// Where machine code finds them.
+    #[inline]
+    pub(crate) fn as_mut_ptr(&mut self) -> *mut u64 {
+        if self.many.is_empty() { self.inline.as_mut_ptr() } else { self.many.as_mut_ptr() }
+    }
+}
+
+impl std::ops::Deref for Registers {
+    type Target = [u64];
+
+    #[inline]
+    fn deref(&self) -> &[u64] {
+        if self.many.is_empty() { &self.inline } else { &self.many }
+    }
+}
+
+impl std::ops::DerefMut for Registers {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut [u64] {
+        if self.many.is_empty() { &mut self.inline } else { &mut self.many }
+    }
+}
