@@ -60,6 +60,48 @@ fn files_use_files_beside_them() {
     assert!(text(&output.stderr).contains("E0801"));
 }
 
+/// By whatever path a file is used, it is taken up once; and no name stands for another folder's file or for a standard one.
+#[test]
+fn a_file_is_one_file_by_any_path() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    std::fs::create_dir_all(path.join("sub/std")).unwrap();
+    write(path, "base.pipe", GOOD);
+    write(
+        path,
+        "sub/part.pipe",
+        "use \"../main.pipe\"\nuse \".././sub/../base.pipe\"\npipeline one = invert\n",
+    );
+    let main =
+        write(path, "main.pipe", "use \"sub/part.pipe\"\nuse \"base.pipe\"\npipeline two = one | one as b\n");
+    let run = |args: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_pipec")).current_dir(path).args(args).output().unwrap();
+        (output.status.code(), text(&output.stderr))
+    };
+    assert_eq!(run(&["check", &main]), (Some(0), String::new()));
+    assert_eq!(run(&["check", "main.pipe", "sub/part.pipe"]), (Some(0), String::new()));
+    assert_eq!(run(&["list", "-L", "sub/part.pipe", "-L", "./main.pipe", "-L", &main]).0, Some(0));
+    // `base.pipe` here is not `sub/base.pipe`, though one of that name is known.
+    write(path, "sub/other.pipe", "use \"base.pipe\"\n");
+    let (status, said) = run(&["check", "sub/other.pipe"]);
+    assert!(status == Some(1) && said.contains("E0801"), "{said}");
+    let (status, said) = run(&["list", "-L", "base.pipe", "-L", "sub/other.pipe"]);
+    assert!(status == Some(1) && said.contains("E0801"), "{said}");
+    write(path, "sub/std/crc.pipe", "pipe {");
+    let output = Command::new(env!("CARGO_BIN_EXE_pipec"))
+        .current_dir(path.join("sub"))
+        .args(["check", "std/crc.pipe"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    // The standard input and devices are no files to use.
+    for name in ["-", "/dev/stdin", "sub"] {
+        let file = write(path, "odd.pipe", &format!("use \"{name}\"\n"));
+        let (status, said) = run(&["check", &file]);
+        assert!(status == Some(1) && said.contains("E0801"), "{said}");
+    }
+}
+
 #[test]
 fn fmt_changes_what_is_not_canonical() {
     let folder = tempfile::tempdir().unwrap();
@@ -83,6 +125,14 @@ fn standard_files_are_canonical() {
     for (name, source) in pipe_lib::library::STANDARD_FILES {
         let formatted = pipe_lib::syntax::print::format_source(name, source).unwrap();
         assert_eq!(formatted, *source, "{name}");
+    }
+    for entry in
+        std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../pipe-lib/tests/stranger")).unwrap()
+    {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "pipe") {
+            assert_eq!(pipec(&["fmt", "--check", path.to_str().unwrap()]).status.code(), Some(0), "{path:?}");
+        }
     }
 }
 

@@ -20,7 +20,7 @@ use std::sync::Arc;
 pub struct Fetched {
     /// The name by which the file is known; two `use`s of one file give one name.
     pub name: String,
-    /// Its text.
+    /// Its text; anything if a file of that name is loaded.
     pub text: String,
 }
 
@@ -104,9 +104,6 @@ fn take_up(
     };
     if inner.sources.iter().count() >= limits::FILES {
         return Err(refuse(format!("more than {} files", limits::FILES)));
-    }
-    if inner.sources.find(name).is_some() {
-        return Ok(None);
     }
     let fetched = fetch(from, name).map_err(|why| refuse(format!("cannot use `{name}`: {why}")))?;
     if inner.sources.find(&fetched.name).is_some() {

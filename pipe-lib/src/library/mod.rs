@@ -18,17 +18,18 @@ use crate::syntax::{ast, parse};
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
-/// The standard pipes: name of the file and text, in the order in which they are listed.
+/// The standard pipes: name of the file and text, in the order in which they are listed. No path of a user's is like these
+/// names, so that a file `std/crc.pipe` of his own is not taken for the standard one.
 pub const STANDARD_FILES: &[(&str, &str)] = &[
-    ("std/checksum.pipe", include_str!("../std/checksum.pipe")),
-    ("std/crc.pipe", include_str!("../std/crc.pipe")),
-    ("std/hash.pipe", include_str!("../std/hash.pipe")),
-    ("std/order.pipe", include_str!("../std/order.pipe")),
-    ("std/mask.pipe", include_str!("../std/mask.pipe")),
-    ("std/text.pipe", include_str!("../std/text.pipe")),
-    ("std/count.pipe", include_str!("../std/count.pipe")),
-    ("std/delta.pipe", include_str!("../std/delta.pipe")),
-    ("std/device.pipe", include_str!("../std/device.pipe")),
+    ("<std/checksum.pipe>", include_str!("../std/checksum.pipe")),
+    ("<std/crc.pipe>", include_str!("../std/crc.pipe")),
+    ("<std/hash.pipe>", include_str!("../std/hash.pipe")),
+    ("<std/order.pipe>", include_str!("../std/order.pipe")),
+    ("<std/mask.pipe>", include_str!("../std/mask.pipe")),
+    ("<std/text.pipe>", include_str!("../std/text.pipe")),
+    ("<std/count.pipe>", include_str!("../std/count.pipe")),
+    ("<std/delta.pipe>", include_str!("../std/delta.pipe")),
+    ("<std/device.pipe>", include_str!("../std/device.pipe")),
 ];
 
 /// Pipes, layouts and pipelines by name. Cheap to clone; a clone that loads more leaves the other as it is.
@@ -97,14 +98,18 @@ impl Library {
     /// # Errors
     /// What is wrong with the text. A `use` of a file that is not loaded yet is an error here: see [`Library::load_with`].
     pub fn load(&mut self, name: &str, text: &str) -> Result<(), Diagnostics> {
-        let nowhere = |_: &str, _: &str| Err("this program does not open files".to_string());
+        let known: Vec<String> = self.sources().iter().map(|(_, source)| source.name.clone()).collect();
+        let nowhere = |_: &str, path: &str| match known.iter().any(|name| name == path) {
+            true => Ok(Fetched { name: path.to_string(), text: String::new() }),
+            false => Err("this program does not open files".to_string()),
+        };
         self.load_with(name, text, nowhere).map(|_| ())
     }
 
     /// Adds the items of a source text and of the files that it uses, directly or not; gives the warnings.
     ///
     /// `fetch(from, path)` is asked for what `use "path"` in the file `from` names. Files are known by the name that it
-    /// gives and are loaded once, so files may use each other.
+    /// gives and are loaded once, so files may use each other; of a name that is loaded already the text is not looked at.
     ///
     /// # Errors
     /// What is wrong with the texts; then nothing is added.

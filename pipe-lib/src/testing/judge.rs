@@ -1,11 +1,12 @@
 //! The judge: runs a pipeline in every way there is and compares with the oracle.
 
 use super::rng::Rng;
+use super::ways::Case;
 use crate::backend::Backend;
-use crate::backend::oracle::{self, Import, Outcome};
+use crate::backend::oracle::{self, Import};
 use crate::compose::Composition;
 use crate::engine::{CompileError, CompileOptions, Engine};
-use crate::run::{ExportValue, Imports, Run, RunError};
+use crate::run::Imports;
 use std::fmt;
 use std::sync::Arc;
 
@@ -38,26 +39,32 @@ pub struct Judge {
     engines: Vec<(CompileOptions, Engine)>,
 }
 
-/// Bytes around a destination that must stay as they are.
-const GUARD: usize = 80;
-const GUARD_BYTE: u8 = 0xa5;
-
 impl Judge {
-    /// Compiles with each of `backends`; those that refuse the pipeline are left out.
+    /// Compiles with each of `backends`, with and without fusion; those that refuse the pipeline are left out.
     pub fn new(composition: Composition, backends: &[Backend]) -> Result<Judge, Failure> {
+        // Fusing or not makes no difference to a single stage.
+        let forms = composition.stages.len().clamp(1, 2);
+        let options = backends.iter().flat_map(|&backend| {
+            let forms = [false, true].into_iter().take(forms);
+            forms.map(move |separate_passes| CompileOptions { backend, separate_passes })
+        });
+        Judge::with_options(composition, options)
+    }
+
+    /// Compiles in each of these ways; backends that refuse the pipeline are left out.
+    pub fn with_options(
+        composition: Composition,
+        options: impl IntoIterator<Item = CompileOptions>,
+    ) -> Result<Judge, Failure> {
         let composition = Arc::new(composition);
         let mut engines = Vec::new();
-        for &backend in backends {
-            // Fusing or not makes no difference to a single stage.
-            for separate_passes in [false, true].into_iter().take(composition.stages.len().clamp(1, 2)) {
-                let options = CompileOptions { backend, separate_passes };
-                match Engine::compile(Arc::clone(&composition), &options) {
-                    Ok(engine) => engines.push((options, engine)),
-                    Err(CompileError::Unsupported(_)) => {}
-                    Err(error) => {
-                        let how = "compiling".to_owned();
-                        return Err(Failure { options, how, len: 0, what: error.to_string() });
-                    }
+        for options in options {
+            match Engine::compile(Arc::clone(&composition), &options) {
+                Ok(engine) => engines.push((options, engine)),
+                Err(CompileError::Unsupported(_)) => {}
+                Err(error) => {
+                    let how = "compiling".to_owned();
+                    return Err(Failure { options, how, len: 0, what: error.to_string() });
                 }
             }
         }
@@ -76,21 +83,46 @@ impl Judge {
 
     /// Runs every engine over a random stream of `len` bytes, in every way.
     pub fn judge(&self, rng: &mut Rng, len: usize) -> Result<(), Failure> {
+        self.judge_some(rng, len, usize::MAX)
+    }
+
+    /// Runs every engine over a random stream of `len` bytes, in up to `ways` different ways, chosen at random for each.
+    pub fn judge_some(&self, rng: &mut Rng, len: usize, ways: usize) -> Result<(), Failure> {
         let stream = rng.bytes(len);
+        self.each(rng, &stream, |case| case.run(ways))
+    }
+
+    /// Runs every engine over a random stream of `len` bytes that comes in two chunks, cut at every place.
+    pub fn judge_every_split(&self, rng: &mut Rng, len: usize) -> Result<(), Failure> {
+        let stream = rng.bytes(len);
+        self.each(rng, &stream, |case| case.every_split())
+    }
+
+    fn each(
+        &self,
+        rng: &mut Rng,
+        stream: &[u8],
+        run: impl Fn(&mut Case<'_>) -> Result<(), (String, String)>,
+    ) -> Result<(), Failure> {
         let imports = self.random_imports(rng);
-        let expected = oracle::run(&self.composition, &imports, &stream);
+        let expected = oracle::run(&self.composition, &imports, stream);
         let seed = rng.next_u64();
         for (options, engine) in &self.engines {
+            // The same splits and alignments for each backend.
+            let rng = Rng::new(seed);
             let mut case = Case {
                 engine,
                 imports: self.imports_for(engine, &imports),
                 expected: &expected,
-                stream: &stream,
-                // The same splits and alignments for each backend.
-                rng: Rng::new(seed),
+                stream,
+                rng,
             };
-            let fail = |(how, what)| Failure { options: options.clone(), how, len, what };
-            case.all().map_err(fail)?;
+            run(&mut case).map_err(|(how, what)| Failure {
+                options: options.clone(),
+                how,
+                len: stream.len(),
+                what,
+            })?;
         }
         Ok(())
     }
@@ -117,335 +149,5 @@ impl Judge {
             result.set(&name, import.value).expect("a register of this pipeline");
         }
         result
-    }
-}
-
-/// How it ran and what differs.
-type Verdict = Result<(), (String, String)>;
-
-/// One engine on one stream.
-struct Case<'a> {
-    engine: &'a Engine,
-    imports: Imports,
-    expected: &'a Result<Outcome, RunError>,
-    stream: &'a [u8],
-    rng: Rng,
-}
-
-impl Case<'_> {
-    fn all(&mut self) -> Verdict {
-        let composition = self.engine.composition();
-        if composition.source.is_some() || composition.sink.is_some() {
-            self.with_layouts()?;
-            return self.vectored_with_layouts();
-        }
-        self.copy()?;
-        self.in_place()?;
-        self.read_only()?;
-        self.pieces()?;
-        self.pieces_in_place()?;
-        self.pieces_read_only()?;
-        self.chunks()?;
-        self.chunks_read_only()
-    }
-
-    /// The stream at a random alignment.
-    fn place(&mut self, bytes: &[u8]) -> (Vec<u8>, usize) {
-        let at = self.rng.below(64);
-        let mut buffer = vec![0x5a; at];
-        buffer.extend_from_slice(bytes);
-        buffer.extend_from_slice(&[0x5a; 3]);
-        (buffer, at)
-    }
-
-    fn copy(&mut self) -> Verdict {
-        let len = self.stream.len();
-        let (source, from) = self.place(self.stream);
-        let at = GUARD + self.rng.below(64);
-        let mut buffer = vec![GUARD_BYTE; at + len + GUARD];
-        let how = || format!("copy from address {from} to {at} modulo 64");
-        let more = self.rng.below(3);
-        let prepared = self.engine.with(&self.imports).expect("imports of this engine");
-        let result = prepared.run(&source[from..from + len], &mut buffer[at..at + len + more]);
-        self.compare(result, Some(&buffer[at..at + len])).map_err(|what| (how(), what))?;
-        let kept = if self.expected.is_ok() { len } else { 0 };
-        let intact = buffer[..at].iter().chain(&buffer[at + kept..]).all(|&byte| byte == GUARD_BYTE);
-        if intact { Ok(()) } else { Err((how(), "bytes outside of the destination were written".into())) }
-    }
-
-    fn in_place(&mut self) -> Verdict {
-        let (mut buffer, at) = self.place(self.stream);
-        let end = at + self.stream.len();
-        let prepared = self.engine.with(&self.imports).expect("imports of this engine");
-        let result = prepared.run_in_place(&mut buffer[at..end]);
-        let how = || format!("in place at {at} modulo 64");
-        self.compare(result, Some(&buffer[at..end])).map_err(|what| (how(), what))?;
-        if self.expected.is_err() && buffer[at..end] != *self.stream {
-            return Err((how(), "refused, but bytes were written".into()));
-        }
-        let intact = buffer[..at].iter().chain(&buffer[end..]).all(|&byte| byte == 0x5a);
-        if intact { Ok(()) } else { Err((how(), "bytes outside of the buffer were written".into())) }
-    }
-
-    fn read_only(&mut self) -> Verdict {
-        let (source, from) = self.place(self.stream);
-        let prepared = self.engine.with(&self.imports).expect("imports of this engine");
-        let result = prepared.run_read_only(&source[from..from + self.stream.len()]);
-        self.compare(result, None).map_err(|what| (format!("read only at {from} modulo 64"), what))
-    }
-
-    /// Lengths of random pieces that sum up to `len`; some empty.
-    fn cuts(&mut self, len: usize) -> Vec<usize> {
-        let most = *self.rng.pick(&[1, 2, 7, 9, 40, 5000]);
-        let mut cuts = Vec::new();
-        let mut left = len;
-        while left != 0 {
-            let n = self.rng.between(0, most).min(left);
-            cuts.push(n);
-            left -= n;
-        }
-        cuts
-    }
-
-    fn pieces(&mut self) -> Verdict {
-        let len = self.stream.len();
-        let (from, to) = (self.cuts(len), self.cuts(len));
-        let mut out = vec![GUARD_BYTE; len];
-        let sources = split(self.stream, &from);
-        let mut sinks = split_mut(&mut out, &to);
-        let prepared = self.engine.with(&self.imports).expect("imports of this engine");
-        let result = prepared.run_vectored(&sources, &mut sinks);
-        let how = || format!("gather {} scatter {}", Cuts(&from), Cuts(&to));
-        self.compare(result, Some(&out)).map_err(|what| (how(), what))?;
-        if self.expected.is_err() && out.iter().any(|&byte| byte != GUARD_BYTE) {
-            return Err((how(), "refused, but bytes were written".into()));
-        }
-        Ok(())
-    }
-
-    fn pieces_in_place(&mut self) -> Verdict {
-        let cuts = self.cuts(self.stream.len());
-        let mut buffer = self.stream.to_vec();
-        let mut pieces = split_mut(&mut buffer, &cuts);
-        let prepared = self.engine.with(&self.imports).expect("imports of this engine");
-        let result = prepared.run_vectored_in_place(&mut pieces);
-        self.compare(result, Some(&buffer))
-            .map_err(|what| (format!("in place in pieces {}", Cuts(&cuts)), what))
-    }
-
-    fn pieces_read_only(&mut self) -> Verdict {
-        let cuts = self.cuts(self.stream.len());
-        let prepared = self.engine.with(&self.imports).expect("imports of this engine");
-        let result = prepared.run_vectored_read_only(&split(self.stream, &cuts));
-        self.compare(result, None).map_err(|what| (format!("read only in pieces {}", Cuts(&cuts)), what))
-    }
-
-    fn chunks(&mut self) -> Verdict {
-        let cuts = self.cuts(self.stream.len());
-        let how = || format!("stream in chunks {}", Cuts(&cuts));
-        let mut stream = self.engine.stream_with(&self.imports).expect("imports of this engine");
-        let mut out = Vec::new();
-        for chunk in split(self.stream, &cuts) {
-            stream.push_to(chunk, &mut out).map_err(|error| (how(), error.to_string()))?;
-            if out.len() + stream.held() != stream.read() as usize {
-                return Err((how(), "bytes went missing".into()));
-            }
-        }
-        let end = stream.finish();
-        if let Ok(end) = &end {
-            out.extend_from_slice(end.rest());
-        }
-        self.compare(end.map(|end| end.run), Some(&out)).map_err(|what| (how(), what))
-    }
-
-    fn chunks_read_only(&mut self) -> Verdict {
-        let cuts = self.cuts(self.stream.len());
-        let how = || format!("read-only stream in chunks {}", Cuts(&cuts));
-        let mut stream = self.engine.stream_with(&self.imports).expect("imports of this engine");
-        for chunk in split(self.stream, &cuts) {
-            stream.push_read_only(chunk).map_err(|error| (how(), error.to_string()))?;
-        }
-        self.compare(stream.finish().map(|end| end.run), None).map_err(|what| (how(), what))
-    }
-
-    /// The source as the device's buffer holds it, 8-byte aligned, and what a destination must come to.
-    fn with_layouts(&mut self) -> Verdict {
-        let source = self.source_buffer();
-        let len = self.stream.len();
-        let how = || "through layouts".to_owned();
-        if source.len() != self.engine.source_len(len).unwrap_or(usize::MAX) {
-            return Err((how(), "source_len".to_owned()));
-        }
-        let room = self.engine.written_len(len).expect("a short stream");
-        let (expected, wants) = self.sink_buffer(room);
-        let mut out = Aligned::new(room + GUARD);
-        let prepared = self.engine.with(&self.imports).expect("imports of this engine");
-        let source = Aligned::of(&source);
-        // A buffer read by accesses of a width holds whole ones: a stream that ends within one has to give its length.
-        let holds = self.engine.stream_len(source.bytes().len()) == len;
-        let result = if holds && self.rng.chance(1, 2) {
-            prepared.run(source.bytes(), &mut out.bytes_mut()[..room])
-        } else {
-            // SAFETY: `source` is as long as `source_len` demands, `out` longer than `written_len`.
-            unsafe { prepared.run_raw(source.bytes().as_ptr(), len, out.bytes_mut().as_mut_ptr()) }
-        };
-        let written = result.as_ref().map_or(wants, |run| run.written);
-        self.compare(result, None).map_err(|what| (how(), what))?;
-        if written != wants || room != wants {
-            return Err((how(), format!("wrote {written} bytes, needs {room}, should be {wants}")));
-        }
-        if out.bytes()[..room + GUARD] != expected[..] {
-            return Err((how(), difference(&expected, out.bytes())));
-        }
-        if room != 0 && holds && self.expected.is_ok() {
-            let mut short = Aligned::new(room - 1);
-            let result = prepared.run(source.bytes(), short.bytes_mut());
-            if !matches!(result, Err(RunError::ShortDestination { .. })) {
-                return Err((how(), "a short destination was not refused".to_owned()));
-            }
-        }
-        // SAFETY: as above; null is reading only.
-        let result = unsafe { prepared.run_raw(source.bytes().as_ptr(), len, std::ptr::null_mut()) };
-        self.compare(result, None).map_err(|what| ("read only through layouts".to_owned(), what))
-    }
-
-    fn vectored_with_layouts(&mut self) -> Verdict {
-        let composition = self.engine.composition();
-        if composition.source.is_some() {
-            return Ok(());
-        }
-        let cuts = self.cuts(self.stream.len());
-        let room = self.engine.written_len(self.stream.len()).expect("a short stream");
-        let (expected, _) = self.sink_buffer(room);
-        let mut out = Aligned::new(room + GUARD);
-        let sources = split(self.stream, &cuts);
-        let prepared = self.engine.with(&self.imports).expect("imports of this engine");
-        let result = prepared.run_vectored(&sources, &mut [&mut out.bytes_mut()[..room]]);
-        let how = || format!("gather {} into a layout", Cuts(&cuts));
-        self.compare(result, None).map_err(|what| (how(), what))?;
-        if out.bytes()[..room + GUARD] != expected[..] {
-            return Err((how(), difference(&expected, out.bytes())));
-        }
-        Ok(())
-    }
-
-    /// The device's buffer that holds the stream, up to the last byte that is read.
-    fn source_buffer(&mut self) -> Vec<u8> {
-        let Some(layout) = &self.engine.composition().source else {
-            return self.stream.to_vec();
-        };
-        let mut buffer = vec![0x5a; 16 + self.stream.len() * 64];
-        let layout = crate::ir::Layout { pad: 0, ..(**layout).clone() };
-        let end = oracle::scatter(&layout, self.stream, &mut buffer);
-        buffer.truncate(end);
-        buffer
-    }
-
-    /// What the destination must look like, and how many bytes of it are written.
-    fn sink_buffer(&self, room: usize) -> (Vec<u8>, usize) {
-        let mut expected = vec![GUARD_BYTE; room + GUARD];
-        let Ok(outcome) = self.expected else { return (expected, room) };
-        match &self.engine.composition().sink {
-            None => {
-                expected[..outcome.output.len()].copy_from_slice(&outcome.output);
-                (expected, outcome.output.len())
-            }
-            Some(layout) => {
-                let end = oracle::scatter(layout, &outcome.output, &mut expected);
-                (expected, end)
-            }
-        }
-    }
-
-    /// Compares exports and, if given, output.
-    fn compare(&self, result: Result<Run<'_>, RunError>, output: Option<&[u8]>) -> Result<(), String> {
-        let (run, expected) = match (result, self.expected) {
-            (Ok(run), Ok(expected)) => (run, expected),
-            (Err(error), Err(expected)) if error == *expected => return Ok(()),
-            (Err(error), Err(expected)) => return Err(format!("refused with `{error}`, not `{expected}`")),
-            (Err(error), Ok(_)) => return Err(format!("refused: {error}")),
-            (Ok(_), Err(expected)) => return Err(format!("not refused: {expected}")),
-        };
-        if run.read != self.stream.len() {
-            return Err(format!("read {} bytes of {}", run.read, self.stream.len()));
-        }
-        if let Some(output) = output
-            && *output != expected.output[..]
-        {
-            return Err(difference(&expected.output, output));
-        }
-        for ((info, value), expected) in run.exports().zip(&expected.exports) {
-            let same = match value {
-                ExportValue::One(value) => [value] == expected[..],
-                ExportValue::Windows(values) => values == &expected[..],
-            };
-            if !same {
-                return Err(format!("export {} is {value:x?}, should be {expected:x?}", info.name));
-            }
-        }
-        Ok(())
-    }
-}
-
-/// The first lengths of a list.
-struct Cuts<'a>(&'a [usize]);
-
-impl fmt::Display for Cuts<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shown = &self.0[..self.0.len().min(12)];
-        write!(f, "{shown:?}{}", if shown.len() < self.0.len() { ".." } else { "" })
-    }
-}
-
-fn difference(expected: &[u8], got: &[u8]) -> String {
-    match expected.iter().zip(got).position(|(a, b)| a != b) {
-        Some(at) => {
-            let end = (at + 8).min(expected.len()).min(got.len());
-            format!(
-                "output differs at byte {at}: {:02x?}, should be {:02x?}",
-                &got[at..end],
-                &expected[at..end]
-            )
-        }
-        None => format!("output has {} bytes, should have {}", got.len(), expected.len()),
-    }
-}
-
-fn split<'a>(bytes: &'a [u8], cuts: &[usize]) -> Vec<&'a [u8]> {
-    let mut rest = bytes;
-    cuts.iter().map(|&n| rest.split_off(..n).unwrap_or_default()).collect()
-}
-
-fn split_mut<'a>(bytes: &'a mut [u8], cuts: &[usize]) -> Vec<&'a mut [u8]> {
-    let mut rest = bytes;
-    cuts.iter().map(|&n| rest.split_off_mut(..n).unwrap_or_default()).collect()
-}
-
-/// Bytes at an address that is a multiple of 8, as devices with an access width demand.
-struct Aligned {
-    buffer: Vec<u8>,
-    at: usize,
-    len: usize,
-}
-
-impl Aligned {
-    fn new(len: usize) -> Aligned {
-        let buffer = vec![GUARD_BYTE; len + 8];
-        let at = buffer.as_ptr().align_offset(8);
-        Aligned { buffer, at, len }
-    }
-
-    fn of(bytes: &[u8]) -> Aligned {
-        let mut aligned = Aligned::new(bytes.len());
-        aligned.bytes_mut().copy_from_slice(bytes);
-        aligned
-    }
-
-    fn bytes(&self) -> &[u8] {
-        &self.buffer[self.at..self.at + self.len]
-    }
-
-    fn bytes_mut(&mut self) -> &mut [u8] {
-        &mut self.buffer[self.at..self.at + self.len]
     }
 }

@@ -3,15 +3,61 @@
 //! Used by the tests and by `pipec fuzz`; not by anything that serves. Everything follows from a seed, so a failure is
 //! reproduced by its seed alone.
 
+mod draft;
 pub mod generate;
 pub mod judge;
 pub mod rng;
+mod shapes;
+pub mod shrink;
+mod ways;
 
 pub use generate::Generator;
 pub use judge::{Failure, Judge};
 pub use rng::Rng;
 
 use crate::backend::Backend;
+use crate::compose::Composition;
+use crate::engine::CompileOptions;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// Lengths tried for each pipeline of a long run, and ways to run each: a few of many, for more pipelines a second.
+const LENGTHS: usize = 4;
+const WAYS: usize = 3;
+
+/// Judges the pipeline of a seed on `backends`, fused, and on one of them as separate passes.
+///
+/// # Errors
+/// The pipeline and how a backend differs from the oracle; a panic is a difference, too.
+pub fn judge_seed(seed: u64, backends: &[Backend]) -> Result<(), Box<(Composition, Failure)>> {
+    let mut rng = Rng::new(seed);
+    let composition = Generator::new(&mut rng).composition();
+    let mut options: Vec<CompileOptions> = backends.iter().map(|&backend| backend.into()).collect();
+    if composition.stages.len() > 1 && !backends.is_empty() {
+        let backend = *rng.pick(backends);
+        options.push(CompileOptions { backend, separate_passes: true });
+    }
+    let judged = catch_unwind(AssertUnwindSafe(|| {
+        let judge = Judge::with_options(composition.clone(), options.iter().cloned())?;
+        for _ in 0..LENGTHS {
+            let len = match rng.below(64) {
+                0 => rng.between(3000, 10_000),
+                1..12 => rng.between(0, 20),
+                _ => rng.between(0, 300),
+            };
+            judge.judge_some(&mut rng, len, WAYS)?;
+        }
+        Ok(())
+    }));
+    let failure = match judged {
+        Ok(Ok(())) => return Ok(()),
+        Ok(Err(failure)) => failure,
+        Err(_) => {
+            let options = options.swap_remove(0);
+            Failure { options, how: "any".to_owned(), len: 0, what: "panicked".to_owned() }
+        }
+    };
+    Err(Box::new((composition, failure)))
+}
 
 /// A fuzz target: the bytes decide on a pipeline, a stream and the ways to run it.
 ///

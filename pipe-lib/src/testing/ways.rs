@@ -1,0 +1,369 @@
+//! The ways to run an engine on a stream: copy, in place, read only, in pieces, in chunks, through layouts; each with
+//! random alignments and cuts, and each compared with what the oracle says.
+
+use super::rng::Rng;
+use crate::backend::oracle::{self, Outcome};
+use crate::engine::Engine;
+use crate::run::{ExportValue, Imports, Run, RunError};
+use std::fmt;
+
+/// Bytes around a destination that must stay as they are.
+const GUARD: usize = 80;
+const GUARD_BYTE: u8 = 0xa5;
+
+/// How it ran and what differs.
+pub(super) type Verdict = Result<(), (String, String)>;
+
+/// One engine on one stream.
+pub(super) struct Case<'a> {
+    pub(super) engine: &'a Engine,
+    pub(super) imports: Imports,
+    pub(super) expected: &'a Result<Outcome, RunError>,
+    pub(super) stream: &'a [u8],
+    /// Decides on alignments, pieces and chunks.
+    pub(super) rng: Rng,
+}
+
+impl Case<'_> {
+    /// Runs in up to `most` of the ways that there are, chosen at random.
+    pub(super) fn run(&mut self, most: usize) -> Verdict {
+        let composition = self.engine.composition();
+        let ways: &[fn(&mut Self) -> Verdict] =
+            match composition.source.is_some() || composition.sink.is_some() {
+                true => &[Self::with_layouts, Self::vectored_with_layouts],
+                false => &[
+                    Self::copy,
+                    Self::in_place,
+                    Self::read_only,
+                    Self::pieces,
+                    Self::pieces_in_place,
+                    Self::pieces_read_only,
+                    Self::chunks,
+                    Self::chunks_read_only,
+                ],
+            };
+        let mut left = most;
+        for (done, way) in ways.iter().enumerate() {
+            // Each of the rest is as likely to be among the chosen.
+            if left >= ways.len() - done || self.rng.chance(left, ways.len() - done) {
+                way(self)?;
+                left -= 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// As a stream of two chunks, cut at every place; nothing where a layout takes whole buffers.
+    pub(super) fn every_split(&mut self) -> Verdict {
+        let composition = self.engine.composition();
+        if composition.source.is_some() || composition.sink.is_some() {
+            return Ok(());
+        }
+        let len = self.stream.len();
+        (0..=len).try_for_each(|at| self.stream_of(&[at, len - at]))
+    }
+
+    /// The stream at a random alignment.
+    fn place(&mut self, bytes: &[u8]) -> (Vec<u8>, usize) {
+        let at = self.rng.below(64);
+        let mut buffer = vec![0x5a; at];
+        buffer.extend_from_slice(bytes);
+        buffer.extend_from_slice(&[0x5a; 3]);
+        (buffer, at)
+    }
+
+    fn copy(&mut self) -> Verdict {
+        let len = self.stream.len();
+        let (source, from) = self.place(self.stream);
+        let at = GUARD + self.rng.below(64);
+        let mut buffer = vec![GUARD_BYTE; at + len + GUARD];
+        let how = || format!("copy from address {from} to {at} modulo 64");
+        let more = self.rng.below(3);
+        let prepared = self.engine.with(&self.imports).expect("imports of this engine");
+        let result = prepared.run(&source[from..from + len], &mut buffer[at..at + len + more]);
+        self.compare(result, Some(&buffer[at..at + len])).map_err(|what| (how(), what))?;
+        let kept = if self.expected.is_ok() { len } else { 0 };
+        let intact = buffer[..at].iter().chain(&buffer[at + kept..]).all(|&byte| byte == GUARD_BYTE);
+        if intact { Ok(()) } else { Err((how(), "bytes outside of the destination were written".into())) }
+    }
+
+    fn in_place(&mut self) -> Verdict {
+        let (mut buffer, at) = self.place(self.stream);
+        let end = at + self.stream.len();
+        let prepared = self.engine.with(&self.imports).expect("imports of this engine");
+        let result = prepared.run_in_place(&mut buffer[at..end]);
+        let how = || format!("in place at {at} modulo 64");
+        self.compare(result, Some(&buffer[at..end])).map_err(|what| (how(), what))?;
+        if self.expected.is_err() && buffer[at..end] != *self.stream {
+            return Err((how(), "refused, but bytes were written".into()));
+        }
+        let intact = buffer[..at].iter().chain(&buffer[end..]).all(|&byte| byte == 0x5a);
+        if intact { Ok(()) } else { Err((how(), "bytes outside of the buffer were written".into())) }
+    }
+
+    fn read_only(&mut self) -> Verdict {
+        let (source, from) = self.place(self.stream);
+        let prepared = self.engine.with(&self.imports).expect("imports of this engine");
+        let result = prepared.run_read_only(&source[from..from + self.stream.len()]);
+        self.compare(result, None).map_err(|what| (format!("read only at {from} modulo 64"), what))
+    }
+
+    /// Lengths of random pieces that sum up to `len`; some empty.
+    fn cuts(&mut self, len: usize) -> Vec<usize> {
+        let most = *self.rng.pick(&[1, 2, 7, 9, 40, 5000]);
+        let mut cuts = Vec::new();
+        let mut left = len;
+        while left != 0 {
+            let n = self.rng.between(0, most).min(left);
+            cuts.push(n);
+            left -= n;
+        }
+        cuts
+    }
+
+    fn pieces(&mut self) -> Verdict {
+        let len = self.stream.len();
+        let (from, to) = (self.cuts(len), self.cuts(len));
+        let mut out = vec![GUARD_BYTE; len];
+        let sources = split(self.stream, &from);
+        let mut sinks = split_mut(&mut out, &to);
+        let prepared = self.engine.with(&self.imports).expect("imports of this engine");
+        let result = prepared.run_vectored(&sources, &mut sinks);
+        let how = || format!("gather {} scatter {}", Cuts(&from), Cuts(&to));
+        self.compare(result, Some(&out)).map_err(|what| (how(), what))?;
+        if self.expected.is_err() && out.iter().any(|&byte| byte != GUARD_BYTE) {
+            return Err((how(), "refused, but bytes were written".into()));
+        }
+        Ok(())
+    }
+
+    fn pieces_in_place(&mut self) -> Verdict {
+        let cuts = self.cuts(self.stream.len());
+        let mut buffer = self.stream.to_vec();
+        let mut pieces = split_mut(&mut buffer, &cuts);
+        let prepared = self.engine.with(&self.imports).expect("imports of this engine");
+        let result = prepared.run_vectored_in_place(&mut pieces);
+        self.compare(result, Some(&buffer))
+            .map_err(|what| (format!("in place in pieces {}", Cuts(&cuts)), what))
+    }
+
+    fn pieces_read_only(&mut self) -> Verdict {
+        let cuts = self.cuts(self.stream.len());
+        let prepared = self.engine.with(&self.imports).expect("imports of this engine");
+        let result = prepared.run_vectored_read_only(&split(self.stream, &cuts));
+        self.compare(result, None).map_err(|what| (format!("read only in pieces {}", Cuts(&cuts)), what))
+    }
+
+    fn chunks(&mut self) -> Verdict {
+        let cuts = self.cuts(self.stream.len());
+        self.stream_of(&cuts)
+    }
+
+    fn stream_of(&self, cuts: &[usize]) -> Verdict {
+        let how = || format!("stream in chunks {}", Cuts(cuts));
+        let mut stream = self.engine.stream_with(&self.imports).expect("imports of this engine");
+        let mut out = Vec::new();
+        for chunk in split(self.stream, cuts) {
+            stream.push_to(chunk, &mut out).map_err(|error| (how(), error.to_string()))?;
+            if out.len() + stream.held() != stream.read() as usize {
+                return Err((how(), "bytes went missing".into()));
+            }
+        }
+        let end = stream.finish();
+        if let Ok(end) = &end {
+            out.extend_from_slice(end.rest());
+        }
+        self.compare(end.map(|end| end.run), Some(&out)).map_err(|what| (how(), what))
+    }
+
+    fn chunks_read_only(&mut self) -> Verdict {
+        let cuts = self.cuts(self.stream.len());
+        let how = || format!("read-only stream in chunks {}", Cuts(&cuts));
+        let mut stream = self.engine.stream_with(&self.imports).expect("imports of this engine");
+        for chunk in split(self.stream, &cuts) {
+            stream.push_read_only(chunk).map_err(|error| (how(), error.to_string()))?;
+        }
+        self.compare(stream.finish().map(|end| end.run), None).map_err(|what| (how(), what))
+    }
+
+    /// The source as the device's buffer holds it, 8-byte aligned, and what a destination must come to.
+    fn with_layouts(&mut self) -> Verdict {
+        let source = self.source_buffer();
+        let len = self.stream.len();
+        let how = || "through layouts".to_owned();
+        if source.len() != self.engine.source_len(len).unwrap_or(usize::MAX) {
+            return Err((how(), "source_len".to_owned()));
+        }
+        let room = self.engine.written_len(len).expect("a short stream");
+        let (expected, wants) = self.sink_buffer(room);
+        let mut out = Aligned::new(room + GUARD);
+        let prepared = self.engine.with(&self.imports).expect("imports of this engine");
+        let source = Aligned::of(&source);
+        // A buffer read by accesses of a width holds whole ones: a stream that ends within one has to give its length.
+        let holds = self.engine.stream_len(source.bytes().len()) == len;
+        let result = if holds && self.rng.chance(1, 2) {
+            prepared.run(source.bytes(), &mut out.bytes_mut()[..room])
+        } else {
+            // SAFETY: `source` is as long as `source_len` demands, `out` longer than `written_len`.
+            unsafe { prepared.run_raw(source.bytes().as_ptr(), len, out.bytes_mut().as_mut_ptr()) }
+        };
+        let written = result.as_ref().map_or(wants, |run| run.written);
+        self.compare(result, None).map_err(|what| (how(), what))?;
+        if written != wants || room != wants {
+            return Err((how(), format!("wrote {written} bytes, needs {room}, should be {wants}")));
+        }
+        if out.bytes()[..room + GUARD] != expected[..] {
+            return Err((how(), difference(&expected, out.bytes())));
+        }
+        if room != 0 && holds && self.expected.is_ok() {
+            let mut short = Aligned::new(room - 1);
+            let result = prepared.run(source.bytes(), short.bytes_mut());
+            if !matches!(result, Err(RunError::ShortDestination { .. })) {
+                return Err((how(), "a short destination was not refused".to_owned()));
+            }
+        }
+        // SAFETY: as above; null is reading only.
+        let result = unsafe { prepared.run_raw(source.bytes().as_ptr(), len, std::ptr::null_mut()) };
+        self.compare(result, None).map_err(|what| ("read only through layouts".to_owned(), what))
+    }
+
+    fn vectored_with_layouts(&mut self) -> Verdict {
+        let composition = self.engine.composition();
+        if composition.source.is_some() {
+            return Ok(());
+        }
+        let cuts = self.cuts(self.stream.len());
+        let room = self.engine.written_len(self.stream.len()).expect("a short stream");
+        let (expected, _) = self.sink_buffer(room);
+        let mut out = Aligned::new(room + GUARD);
+        let sources = split(self.stream, &cuts);
+        let prepared = self.engine.with(&self.imports).expect("imports of this engine");
+        let result = prepared.run_vectored(&sources, &mut [&mut out.bytes_mut()[..room]]);
+        let how = || format!("gather {} into a layout", Cuts(&cuts));
+        self.compare(result, None).map_err(|what| (how(), what))?;
+        if out.bytes()[..room + GUARD] != expected[..] {
+            return Err((how(), difference(&expected, out.bytes())));
+        }
+        Ok(())
+    }
+
+    /// The device's buffer that holds the stream, up to the last byte that is read.
+    fn source_buffer(&mut self) -> Vec<u8> {
+        let Some(layout) = &self.engine.composition().source else {
+            return self.stream.to_vec();
+        };
+        let mut buffer = vec![0x5a; 16 + self.stream.len() * 64];
+        let layout = crate::ir::Layout { pad: 0, ..(**layout).clone() };
+        let end = oracle::scatter(&layout, self.stream, &mut buffer);
+        buffer.truncate(end);
+        buffer
+    }
+
+    /// What the destination must look like, and how many bytes of it are written.
+    fn sink_buffer(&self, room: usize) -> (Vec<u8>, usize) {
+        let mut expected = vec![GUARD_BYTE; room + GUARD];
+        let Ok(outcome) = self.expected else { return (expected, room) };
+        match &self.engine.composition().sink {
+            None => {
+                expected[..outcome.output.len()].copy_from_slice(&outcome.output);
+                (expected, outcome.output.len())
+            }
+            Some(layout) => {
+                let end = oracle::scatter(layout, &outcome.output, &mut expected);
+                (expected, end)
+            }
+        }
+    }
+
+    /// Compares exports and, if given, output.
+    fn compare(&self, result: Result<Run<'_>, RunError>, output: Option<&[u8]>) -> Result<(), String> {
+        let (run, expected) = match (result, self.expected) {
+            (Ok(run), Ok(expected)) => (run, expected),
+            (Err(error), Err(expected)) if error == *expected => return Ok(()),
+            (Err(error), Err(expected)) => return Err(format!("refused with `{error}`, not `{expected}`")),
+            (Err(error), Ok(_)) => return Err(format!("refused: {error}")),
+            (Ok(_), Err(expected)) => return Err(format!("not refused: {expected}")),
+        };
+        if run.read != self.stream.len() {
+            return Err(format!("read {} bytes of {}", run.read, self.stream.len()));
+        }
+        if let Some(output) = output
+            && *output != expected.output[..]
+        {
+            return Err(difference(&expected.output, output));
+        }
+        for ((info, value), expected) in run.exports().zip(&expected.exports) {
+            let same = match value {
+                ExportValue::One(value) => [value] == expected[..],
+                ExportValue::Windows(values) => values == &expected[..],
+            };
+            if !same {
+                return Err(format!("export {} is {value:x?}, should be {expected:x?}", info.name));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The first lengths of a list.
+struct Cuts<'a>(&'a [usize]);
+
+impl fmt::Display for Cuts<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = &self.0[..self.0.len().min(12)];
+        write!(f, "{shown:?}{}", if shown.len() < self.0.len() { ".." } else { "" })
+    }
+}
+
+fn difference(expected: &[u8], got: &[u8]) -> String {
+    match expected.iter().zip(got).position(|(a, b)| a != b) {
+        Some(at) => {
+            let end = (at + 8).min(expected.len()).min(got.len());
+            format!(
+                "output differs at byte {at}: {:02x?}, should be {:02x?}",
+                &got[at..end],
+                &expected[at..end]
+            )
+        }
+        None => format!("output has {} bytes, should have {}", got.len(), expected.len()),
+    }
+}
+
+fn split<'a>(bytes: &'a [u8], cuts: &[usize]) -> Vec<&'a [u8]> {
+    let mut rest = bytes;
+    cuts.iter().map(|&n| rest.split_off(..n).unwrap_or_default()).collect()
+}
+
+fn split_mut<'a>(bytes: &'a mut [u8], cuts: &[usize]) -> Vec<&'a mut [u8]> {
+    let mut rest = bytes;
+    cuts.iter().map(|&n| rest.split_off_mut(..n).unwrap_or_default()).collect()
+}
+
+/// Bytes at an address that is a multiple of 8, as devices with an access width demand.
+struct Aligned {
+    buffer: Vec<u8>,
+    at: usize,
+    len: usize,
+}
+
+impl Aligned {
+    fn new(len: usize) -> Aligned {
+        let buffer = vec![GUARD_BYTE; len + 8];
+        let at = buffer.as_ptr().align_offset(8);
+        Aligned { buffer, at, len }
+    }
+
+    fn of(bytes: &[u8]) -> Aligned {
+        let mut aligned = Aligned::new(bytes.len());
+        aligned.bytes_mut().copy_from_slice(bytes);
+        aligned
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.buffer[self.at..self.at + self.len]
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.buffer[self.at..self.at + self.len]
+    }
+}
