@@ -113,8 +113,18 @@ impl Assembler {
         Ok(())
     }
 
-    pub(super) fn finish(mut self) -> Result<Image, String> {
+    /// `tables` are entries of the pool that hold distances to labels.
+    pub(super) fn finish(mut self, tables: &[(u32, Vec<Label>)]) -> Result<Image, String> {
         let mut bytes = self.pool;
+        for (entry, labels) in tables {
+            let start = self.entries[*entry as usize];
+            for (index, label) in labels.iter().enumerate() {
+                let target = self.bound[label.0 as usize].ok_or("a label was never bound")?;
+                let distance = (target - start) as i32;
+                let at = start + 4 * index;
+                bytes[at..at + 4].copy_from_slice(&distance.to_le_bytes());
+            }
+        }
         let entry = bytes.len();
         bytes.append(&mut self.encoder.take_buffer());
         for (end, label) in self.fixups {
@@ -154,6 +164,11 @@ pub(super) fn r(code: Code, a: Register) -> Instruction {
 pub(super) fn ri(code: Code, a: Register, imm: i32) -> Instruction {
     // The operand's kind depends on the code; iced's own constructor knows it.
     Instruction::with2(code, a, imm).unwrap_or_default()
+}
+
+/// `op a, b, imm8`.
+pub(super) fn rri(code: Code, a: Register, b: Register, imm: i32) -> Instruction {
+    Instruction::with3(code, a, b, imm).unwrap_or_default()
 }
 
 /// `mov a, imm64`.

@@ -44,10 +44,10 @@ pub(crate) use isa::Features;
 use isa::Isa;
 use std::ops::Range;
 use std::sync::OnceLock;
-use strategy::Stage;
+use strategy::{Stage, Study};
 
 /// Vectors in one turn of the main loop, most first: fewer where the registers do not suffice.
-const UNROLLS: [usize; 3] = [4, 2, 1];
+const UNROLLS: [usize; 4] = [8, 4, 2, 1];
 
 /// The machine code of a pass.
 pub(crate) struct NativeCode {
@@ -87,7 +87,8 @@ pub(crate) fn compile(stages: &[&Pipe], features: Features) -> Result<NativeCode
 fn compile_stages(stages: &[&Pipe], features: Features) -> Result<NativeCode, String> {
     let isa = features.isa().ok_or("a processor without AVX2")?;
     let stages: Box<[Stage]> = stages.iter().map(|pipe| Stage::of(pipe)).collect();
-    let function = |stores| function(&stages, features, isa, stores);
+    let studies = stages.iter().map(Study::of).collect::<Result<Vec<_>, _>>()?;
+    let function = |stores| function(&studies, features, isa, stores);
     let mut bytes = Vec::new();
     let copying = function(Stores::Plain)?.place(&mut bytes);
     let reading = function(Stores::None)?.place(&mut bytes);
@@ -104,15 +105,16 @@ fn compile_stages(stages: &[&Pipe], features: Features) -> Result<NativeCode, St
         vector_bytes: isa.vector_bytes(),
         gauge: stages.iter().map(|stage| stage.pipe.word_bytes()).max().unwrap_or(1),
         modifies,
-        longest_call: frame::longest_call(&stages),
+        longest_call: frame::longest_call(&studies),
         stages,
     })
 }
 
 /// One function, with as much unrolling as the registers allow.
-fn function(stages: &[Stage], features: Features, isa: Isa, stores: Stores) -> Result<Image, String> {
-    for unroll in UNROLLS {
-        match frame::function(stages, Shape { isa, features, stores, unroll }) {
+fn function(studies: &[Study<'_>], features: Features, isa: Isa, stores: Stores) -> Result<Image, String> {
+    let first = usize::from(!frame::waits_for_dots(studies, isa, features));
+    for &unroll in &UNROLLS[first..] {
+        match frame::function(studies, Shape { isa, features, stores, unroll }) {
             Ok(image) => return Ok(image),
             Err(FrameError::OutOfRegisters) => {}
             Err(FrameError::Refused(what)) => return Err(what),
@@ -126,8 +128,9 @@ impl NativeCode {
     fn streaming(&self) -> Option<&(CodeMemory, Range<usize>)> {
         let make = || {
             let isa = self.features.isa()?;
+            let studies = self.stages.iter().map(Study::of).collect::<Result<Vec<_>, _>>().ok()?;
             let mut bytes = Vec::new();
-            let place = function(&self.stages, self.features, isa, Stores::Streaming).ok()?.place(&mut bytes);
+            let place = function(&studies, self.features, isa, Stores::Streaming).ok()?.place(&mut bytes);
             Some((CodeMemory::new(&bytes).ok()?, place))
         };
         self.streaming.get_or_init(make).as_ref()

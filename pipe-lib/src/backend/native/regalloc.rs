@@ -76,7 +76,7 @@ pub(super) fn assemble(b: &Builder) -> Result<Image, Failure> {
         liveness,
     };
     emitter.run(&hoisted)?;
-    emitter.asm.finish().map_err(Failure::Encoding)
+    emitter.asm.finish(&b.jump_tables).map_err(Failure::Encoding)
 }
 
 /// Last uses, and how many registers are needed at once.
@@ -128,6 +128,8 @@ impl Liveness {
                     liveness.last[reg.0 as usize] = index as u32;
                     masks += 1;
                 }
+                // Zero is made where it is copied.
+                Kind::Const(_) if temp_def.is_none() && is_copy(inst) && is_zero(b, reg) => {}
                 Kind::Const(_) => {
                     liveness.constant_uses[reg.0 as usize] += weights[index];
                     loads += 1;
@@ -149,6 +151,18 @@ impl Liveness {
         }
         liveness
     }
+}
+
+/// Whether the instruction copies a whole vector register.
+fn is_copy(inst: &Inst) -> bool {
+    matches!(inst.code, Code::EVEX_Vmovdqa64_zmm_k1z_zmmm512 | Code::VEX_Vmovdqa_ymm_ymmm256)
+        && inst.mask.is_none()
+        && matches!(inst.ops, [Opd::Reg(..), Opd::Reg(..), ..])
+}
+
+/// Whether `reg` is the constant zero.
+fn is_zero(b: &Builder, reg: VReg) -> bool {
+    b.constant_bytes(reg).is_some_and(|bytes| bytes.iter().all(|byte| *byte == 0))
 }
 
 fn is_temp(b: &Builder, reg: VReg) -> bool {
@@ -183,7 +197,8 @@ impl Emitter<'_> {
             match self.b.items[index] {
                 Item::Inst(inst) if self.liveness.needed[index] => self.inst(index as u32, &inst)?,
                 Item::Inst(_) | Item::Weight(_) => {}
-                Item::Raw(inst) => self.emit(&inst)?,
+                Item::RawFor(_, what) if self.liveness.last[what.0 as usize] == NONE => {}
+                Item::Raw(inst) | Item::RawFor(inst, _) => self.emit(&inst)?,
                 Item::Jump(code, label) => self.asm.jump(code, label).map_err(Failure::Encoding)?,
                 Item::Bind(label) => self.asm.bind(label),
                 Item::Align => self.asm.align(),
@@ -228,14 +243,14 @@ impl Emitter<'_> {
         let mut inst = Instruction::default();
         inst.set_op0_register(target);
         if bytes.iter().all(|byte| *byte == 0) {
-            // Zero needs no load.
+            // Zero needs no load; the short form reaches the first registers and clears all of them.
             let low = register(Width::X, number);
-            inst.set_code(if wide {
+            inst.set_code(if number >= 16 {
                 Code::EVEX_Vpxord_zmm_k1z_zmm_zmmm512b32
             } else {
                 Code::VEX_Vpxor_xmm_xmm_xmmm128
             });
-            let all = if wide { target } else { low };
+            let all = if number >= 16 { target } else { low };
             inst.set_op0_register(all);
             inst.set_op1_register(all);
             inst.set_op2_register(all);
@@ -272,6 +287,13 @@ impl Emitter<'_> {
     }
 
     fn inst(&mut self, index: u32, inst: &Inst) -> Result<(), Failure> {
+        if is_copy(inst)
+            && let (Some(to), Opd::Reg(from, _)) = (inst.def, inst.ops[1])
+            && is_zero(self.b, from)
+            && !is_temp(self.b, to)
+        {
+            return self.load_constant(from, self.home[to.0 as usize]);
+        }
         let mut out = Instruction::default();
         out.set_code(inst.code);
         // Constants without a register: an operand in memory, or a temporary for this instruction.

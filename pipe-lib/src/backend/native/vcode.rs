@@ -88,6 +88,8 @@ pub(super) enum Item {
     Inst(Inst),
     /// An instruction on general registers only.
     Raw(iced_x86::Instruction),
+    /// The same, of use only to what defines that virtual register further on.
+    RawFor(iced_x86::Instruction, VReg),
     /// A conditional or unconditional jump, with its `rel32` code.
     Jump(Code, Label),
     Bind(Label),
@@ -149,12 +151,16 @@ pub(super) struct Builder {
     pub(super) items: Vec<Item>,
     pub(super) kinds: Vec<Kind>,
     pub(super) pool: Vec<PoolBytes>,
+    /// Entries of the pool that hold, as 32-bit numbers, how far labels are from the entry's start.
+    pub(super) jump_tables: Vec<(u32, Vec<Label>)>,
     labels: u32,
     known: SmallMap<Inst, VReg>,
     constants: SmallMap<PoolBytes, VReg>,
     tables: SmallMap<PoolBytes, u32>,
     /// `(lane bytes, result) -> operand` of byte swaps, so that two of them cancel.
     swaps: SmallMap<(usize, VReg), VReg>,
+    /// What else is worth computing once in a stretch, under a key of its maker's.
+    remembered: SmallMap<u32, VReg>,
 }
 
 impl Builder {
@@ -165,11 +171,13 @@ impl Builder {
             items: Vec::with_capacity(256),
             kinds: Vec::with_capacity(256),
             pool: Vec::new(),
+            jump_tables: Vec::new(),
             labels: 0,
             known: SmallMap::default(),
             constants: SmallMap::default(),
             tables: SmallMap::default(),
             swaps: SmallMap::default(),
+            remembered: SmallMap::default(),
         }
     }
 
@@ -226,6 +234,7 @@ impl Builder {
     pub(super) fn forget(&mut self) {
         self.known.clear();
         self.swaps.clear();
+        self.remembered.clear();
     }
 
     /// A constant vector: as many bytes as a vector has.
@@ -249,6 +258,29 @@ impl Builder {
         self.pool.push(bytes.clone());
         self.tables.insert(bytes, entry);
         entry
+    }
+
+    /// A table of where labels are; see [`Builder::jump_tables`].
+    pub(super) fn jump_table(&mut self, labels: Vec<Label>) -> u32 {
+        let entry = self.pool.len() as u32;
+        self.pool.push(vec![0; 4 * labels.len()]);
+        self.jump_tables.push((entry, labels));
+        entry
+    }
+
+    /// What is known under `key` in this stretch.
+    pub(super) fn remembered(&self, key: u32) -> Option<VReg> {
+        self.remembered.get(&key).copied()
+    }
+
+    /// Lets the rest of this stretch know.
+    pub(super) fn remember(&mut self, key: u32, value: VReg) {
+        self.remembered.insert(key, value);
+    }
+
+    /// A mask or vector whose definition is pushed later, by [`Builder::push`].
+    pub(super) fn undefined(&mut self, kind: Kind) -> VReg {
+        self.register(kind)
     }
 
     /// The bytes of `reg` if it is a constant.

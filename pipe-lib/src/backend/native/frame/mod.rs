@@ -3,8 +3,7 @@
 //! ```text
 //! fn(states: rdi, pos: rsi, src: rdx, dst: rcx, len: r8)
 //!     constants, accumulators
-//!     loop over `unroll` vectors        an accumulator a slot
-//!     loop over one vector
+//!     whole vectors                     `unroll` a turn, an accumulator a slot; see `turns`
 //!     the rest, masked                  0 < rest < vector; each stage's tail rule
 //!     combine, import, export
 //! ```
@@ -14,9 +13,10 @@
 
 mod prepare;
 mod rest;
+mod turns;
 
 use crate::backend::MAX_CALL_BYTES;
-use crate::ir::{StateId, Value};
+use crate::ir::{Op, StateId, Ty, Value};
 use iced_x86::{Code, Register};
 
 use crate::backend::native::asm::{self, Image};
@@ -27,7 +27,7 @@ use crate::backend::native::lanes::Lane;
 use crate::backend::native::lower::{Body, StateVal, Val};
 use crate::backend::native::reduce::{Accumulator, Masking};
 use crate::backend::native::regalloc::{self, Failure};
-use crate::backend::native::strategy::{Keeping, Stage, Study};
+use crate::backend::native::strategy::{Fold, Keeping, Study};
 use crate::backend::native::sums::{self, Sums};
 use crate::backend::native::vcode::{Builder, Item, Kind, Mem, Opd, VReg};
 use rest::{Round, round_rest};
@@ -62,27 +62,53 @@ pub(super) struct Shape {
     pub(super) unroll: usize,
 }
 
-/// Most bytes of a call: dot products add up to 510 to 32-bit lanes for each vector.
-const LONGEST_CALL: usize = 1 << 27;
+/// Most bytes of a call: dot products sum every other byte in 32 bits.
+const LONGEST_CALL: usize = 1 << 25;
 
 /// Most machine instructions of a function before registers: a compile must not take seconds whatever the program.
 const MAX_ITEMS: usize = 200_000;
 
-const _: () = assert!((LONGEST_CALL as u64 / 32) * 510 <= u32::MAX as u64 && LONGEST_CALL <= MAX_CALL_BYTES);
+const _: () = assert!(LONGEST_CALL as u64 / 2 * 255 <= u32::MAX as u64 && LONGEST_CALL <= MAX_CALL_BYTES);
 
 /// Bytes of a call in which no partial result overflows: a multiple of every vector.
-pub(super) fn longest_call(stages: &[Stage]) -> usize {
-    let longest = |stage: &Stage| {
-        let study = Study::of(stage).ok()?;
+pub(super) fn longest_call(studies: &[Study<'_>]) -> usize {
+    let longest = |study: &Study<'_>| {
         let sums = study.keeping.iter().any(|keeping| matches!(keeping, Keeping::Sum { .. }));
-        sums.then(|| sums::longest_call(Lane::of_bytes(stage.pipe.word_bytes())))
+        sums.then(|| sums::longest_call(Lane::of_bytes(study.pipe.word_bytes())))
     };
-    stages.iter().filter_map(longest).min().unwrap_or(LONGEST_CALL)
+    studies.iter().filter_map(longest).min().unwrap_or(LONGEST_CALL)
+}
+
+/// Whether the main loop has so little to do that four accumulators a state do not hide how long a dot product takes (six
+/// cycles): eight do.
+pub(super) fn waits_for_dots(studies: &[Study<'_>], isa: Isa, features: Features) -> bool {
+    if isa != Isa::Avx512 || !features.has(Features::VNNI) {
+        return false;
+    }
+    let (mut dots, mut others) = (0, 0);
+    for study in studies {
+        for (state, keeping) in study.pipe.states.iter().zip(&study.keeping) {
+            match keeping {
+                Keeping::Constant => {}
+                Keeping::Reduction(Fold::Addc, addends) if state.ty == Ty::U16 => dots += 2 * addends.len(),
+                _ => return false,
+            }
+        }
+        let computes = |value: Value| {
+            let free = matches!(study.pipe.body.inst(value).op, Op::In | Op::State(_) | Op::Param(_));
+            let index = value.0 as usize;
+            !free && study.needed[index] && study.constants[index].is_none()
+        };
+        others += study.pipe.body.iter().filter(|(value, _)| computes(*value)).count();
+        others += usize::from(study.pipe.out.is_some() && study.pipe.input != study.pipe.output);
+    }
+    // Two ports: four operations of one vector keep them busy for long enough.
+    dots > 0 && dots + others <= 3
 }
 
 /// Code for stages in stream order; `Err` with a phrase if they cannot be done.
-pub(super) fn function(stages: &[Stage], shape: Shape) -> Result<Image, FrameError> {
-    let mut frame = Frame::new(stages, shape).map_err(FrameError::Refused)?;
+pub(super) fn function(studies: &[Study<'_>], shape: Shape) -> Result<Image, FrameError> {
+    let mut frame = Frame::new(studies, shape);
     frame.build().map_err(FrameError::Refused)?;
     regalloc::assemble(&frame.b).map_err(|failure| match failure {
         Failure::OutOfRegisters => FrameError::OutOfRegisters,
@@ -100,7 +126,7 @@ pub(super) enum FrameError {
 }
 
 struct StageCode<'a> {
-    study: Study<'a>,
+    study: &'a Study<'a>,
     /// Index of the first state in the block of states.
     first_state: usize,
     states: Vec<StateVal>,
@@ -132,11 +158,10 @@ enum Part {
 }
 
 impl<'a> Frame<'a> {
-    fn new(all: &'a [Stage], shape: Shape) -> Result<Frame<'a>, String> {
-        let mut stages = Vec::with_capacity(all.len());
+    fn new(studies: &'a [Study<'a>], shape: Shape) -> Frame<'a> {
+        let mut stages = Vec::with_capacity(studies.len());
         let mut first_state = 0;
-        for stage in all {
-            let study = Study::of(stage)?;
+        for study in studies {
             stages.push(StageCode {
                 study,
                 first_state,
@@ -147,58 +172,21 @@ impl<'a> Frame<'a> {
                 carried: Vec::new(),
                 given: Vec::new(),
             });
-            first_state += stage.pipe.states.len();
+            first_state += study.pipe.states.len();
         }
         let reads_pos = stages.iter().any(|stage| stage.study.reads_pos());
-        Ok(Frame { b: Builder::new(shape.isa, shape.features), stages, shape, reads_pos })
+        Frame { b: Builder::new(shape.isa, shape.features), stages, shape, reads_pos }
     }
 
     fn build(&mut self) -> Result<(), String> {
-        let vector = self.b.vector_bytes() as i32;
-        let unroll = self.shape.unroll;
-        let turn = vector * unroll as i32;
-        let (single, rest, done) = (self.b.new_label(), self.b.new_label(), self.b.new_label());
+        let (rest, done) = (self.b.new_label(), self.b.new_label());
         if self.shape.stores != Stores::None {
             self.b.raw(asm::rr(Code::Sub_r64_rm64, DST, SRC));
         }
         self.b.raw(asm::rm(Code::Lea_r64_m, END, SRC, LEN, 0));
         self.b.items.push(Item::LoadConstants);
         self.prepare()?;
-        if unroll > 1 {
-            self.b.raw(asm::ri(Code::Cmp_rm64_imm32, LEN, turn));
-            self.b.jump(Code::Jb_rel32_64, single);
-            self.b.raw(asm::rm(Code::Lea_r64_m, LIMIT, END, Register::None, -turn));
-            self.each_crc(CrcLanes::enter);
-            self.b.items.push(Item::Weight(64));
-            self.b.items.push(Item::Align);
-            let head = self.b.new_label();
-            self.b.bind(head);
-            for slot in 0..unroll {
-                self.slot(slot, slot as i32 * vector, unroll)?;
-            }
-            self.advance(turn);
-            self.b.raw(asm::rr(Code::Cmp_r64_rm64, SRC, LIMIT));
-            self.b.jump(Code::Jbe_rel32_64, head);
-            self.b.items.push(Item::Weight(1));
-            self.b.forget();
-            self.each_crc(CrcLanes::leave);
-            self.stages
-                .iter()
-                .flat_map(|stage| &stage.sums)
-                .for_each(|(_, _, _, sums)| sums.leave(&mut self.b));
-        }
-        self.b.items.push(Item::Weight(if unroll > 1 { 4 } else { 64 }));
-        if unroll == 1 {
-            self.b.items.push(Item::Align);
-        }
-        self.b.bind(single);
-        self.b.raw(asm::rm(Code::Lea_r64_m, Register::RAX, SRC, Register::None, vector));
-        self.b.raw(asm::rr(Code::Cmp_r64_rm64, Register::RAX, END));
-        self.b.jump(Code::Ja_rel32_64, rest);
-        self.slot(0, 0, 1)?;
-        self.advance(vector);
-        self.b.jump(Code::Jmp_rel32_64, single);
-        self.b.items.push(Item::Weight(1));
+        self.turns(rest)?;
         self.b.bind(rest);
         self.b.raw(asm::rr(Code::Mov_r64_rm64, REST, END));
         self.b.raw(asm::rr(Code::Sub_r64_rm64, REST, SRC));
@@ -230,13 +218,6 @@ impl<'a> Frame<'a> {
     fn each_crc(&mut self, f: impl Fn(&CrcLanes, &mut Builder)) {
         for (_, _, crc) in self.stages.iter().flat_map(|stage| &stage.crcs) {
             f(crc, &mut self.b);
-        }
-    }
-
-    fn advance(&mut self, bytes: i32) {
-        self.b.raw(asm::ri(Code::Add_rm64_imm32, SRC, bytes));
-        if self.reads_pos {
-            self.b.raw(asm::ri(Code::Add_rm64_imm32, POS, bytes));
         }
     }
 
@@ -283,7 +264,7 @@ impl<'a> Frame<'a> {
         };
         let stage = &mut self.stages[index];
         let given = stage.given.clone();
-        let mut body = Body::new(&mut self.b, &stage.study, chunk, disp, &stage.states, given);
+        let mut body = Body::new(&mut self.b, stage.study, chunk, disp, &stage.states, given);
         body.run(false)?;
         for (state, carried) in &stage.carried {
             let id = StateId(*state as u32);

@@ -31,14 +31,16 @@ impl Frame<'_> {
                     }
                     Keeping::Reduction(fold, addends) => {
                         stage.states.push(StateVal::None);
-                        stage.accumulators.push(Some(Accumulator::new(
+                        let accumulator = Accumulator::new(
                             &mut self.b,
-                            &stage.study,
+                            stage.study,
                             state.ty,
                             *fold,
                             addends,
                             self.shape.unroll,
-                        )));
+                        );
+                        accumulator.start(&mut self.b);
+                        stage.accumulators.push(Some(accumulator));
                     }
                     Keeping::Crc(crc, value) => {
                         let ty = pipe.body.ty(*value);
@@ -91,7 +93,7 @@ impl Frame<'_> {
                 if period.is_some() && pinned >= self.b.isa.registers() {
                     return Err("more positional patterns than registers".to_owned());
                 }
-                let pattern = period.map(|period| pattern(&mut self.b, &stage.study, value, inst.ty, period));
+                let pattern = period.map(|period| pattern(&mut self.b, stage.study, value, inst.ty, period));
                 stage.given.push(pattern);
             }
         }

@@ -3,7 +3,7 @@
 use crate::ir::Tail;
 use iced_x86::{Code, Register};
 
-use super::{DST, Frame, Part, SRC, Stores};
+use super::{DST, Frame, Part, REST, SRC, Stores};
 use crate::backend::native::asm;
 use crate::backend::native::isa::Isa;
 use crate::backend::native::lanes::Lane;
@@ -62,29 +62,63 @@ impl Frame<'_> {
         Ok(())
     }
 
-    /// The condition, on lanes of `lane`, of the part of the rest that counts.
+    /// The condition, on lanes of `lane`, of the part of the rest that counts. Costs nothing if nobody uses it.
     fn counting(&mut self, round: Round, lane: Lane) -> VReg {
-        let (rax, eax) = (Register::RAX, Register::EAX);
-        round_rest(&mut self.b, round);
+        let (word, up) = match round {
+            Round::Down(word) => (word, false),
+            Round::Up(word) => (word, word > 1),
+        };
+        let key = (word as u32) << 8 | (lane as u32) << 1 | u32::from(up);
+        if let Some(known) = self.b.remembered(key) {
+            return known;
+        }
+        let kind = if self.shape.isa == Isa::Avx512 { Kind::Mask } else { Kind::Vector };
+        let counting = self.b.undefined(kind);
+        let (rax, eax, r9) = (Register::RAX, Register::EAX, Register::R9);
+        let first = self.b.items.len();
+        let count = if word > 1 {
+            round_rest(&mut self.b, round);
+            rax
+        } else {
+            REST
+        };
         match self.shape.isa {
             Isa::Avx512 => {
                 let lane_shift = lane.bytes().trailing_zeros();
                 if lane_shift > 0 {
                     self.b.raw(asm::ri(Code::Shr_rm32_imm8, eax, lane_shift as i32));
                 }
-                self.b.raw(asm::ri(Code::Mov_rm64_imm32, Register::R9, -1));
-                self.b.raw(asm::rrr(Code::VEX_Bzhi_r64_rm64_r64, Register::R9, Register::R9, rax));
-                self.b.fresh(Kind::Mask, Width::K, Code::VEX_Kmovq_kr_r64, &[Opd::Gpr(Register::R9)])
+                self.b.raw(asm::ri(Code::Mov_rm64_imm32, r9, -1));
+                self.b.raw(asm::rrr(Code::VEX_Bzhi_r64_rm64_r64, r9, r9, count));
+                self.only_for(counting, first);
+                let operands = [Opd::Reg(counting, Width::K), Opd::Gpr(r9)];
+                self.b.push(Code::VEX_Kmovq_kr_r64, &operands, Some(counting), None, None, false);
             }
             Isa::Avx2 => {
+                if count != rax {
+                    self.b.raw(asm::rr(Code::Mov_r32_rm32, eax, count.full_register32()));
+                }
                 self.b.raw(asm::r(Code::Neg_rm64, rax));
+                self.only_for(counting, first);
                 let mut bytes = vec![0xff; 32];
                 bytes.extend([0; 32]);
                 let entry = self.b.table(bytes);
                 let table = Opd::Mem(Mem::Pool { entry, disp: 32 });
-                self.b.push(Code::Lea_r64_m, &[Opd::Gpr(Register::R9), table], None, None, None, false);
-                let at = Mem::Base { base: Register::R9, index: rax, scale: 1, disp: 0 };
-                self.b.fresh(Kind::Vector, Width::Y, Code::VEX_Vmovdqu_ymm_ymmm256, &[Opd::Mem(at)])
+                self.b.push(Code::Lea_r64_m, &[Opd::Gpr(r9), table], None, None, None, false);
+                let at = Opd::Mem(Mem::Base { base: r9, index: rax, scale: 1, disp: 0 });
+                let operands = [Opd::Reg(counting, Width::Y), at];
+                self.b.push(Code::VEX_Vmovdqu_ymm_ymmm256, &operands, Some(counting), None, None, false);
+            }
+        }
+        self.b.remember(key, counting);
+        counting
+    }
+
+    /// The items from `first` on serve to define `what` and nothing else.
+    fn only_for(&mut self, what: VReg, first: usize) {
+        for item in &mut self.b.items[first..] {
+            if let Item::Raw(inst) = *item {
+                *item = Item::RawFor(inst, what);
             }
         }
     }

@@ -9,7 +9,6 @@ use crate::backend::native::frame::STATES;
 use crate::backend::native::isa::Isa;
 use crate::backend::native::lanes::Lane;
 use crate::backend::native::strategy::Fold;
-use crate::backend::native::sums::halves_added;
 use crate::backend::native::vcode::{Builder, Opd, VReg, Width};
 
 impl Accumulator {
@@ -29,14 +28,7 @@ impl Accumulator {
                 self.finish_cond(b, *lanes, 1, slot);
             }
             Form::Lanes { lane, partial } if self.ty == Ty::Bool => {
-                let mut all = partial[0];
-                for other in &partial[1..] {
-                    all = match self.fold {
-                        Fold::And => b.and(all, *other),
-                        Fold::Or => b.or(all, *other),
-                        _ => b.xor(all, *other),
-                    };
-                }
+                let all = partial[0];
                 b.push(
                     Code::VEX_Vpmovmskb_r32_ymm,
                     &[Opd::Gpr(Register::EAX), Opd::Reg(all, Width::Y)],
@@ -48,8 +40,7 @@ impl Accumulator {
                 self.finish_cond(b, b.vector_bytes(), lane.bytes(), slot);
             }
             Form::Halves { total, high } => {
-                let total = sum_all(b, Lane::Q, total);
-                let high = sum_all(b, Lane::Q, high);
+                let (total, high) = (total[0], high[0]);
                 let up = b.shl(Lane::Q, high, 32);
                 let low = b.sub(Lane::Q, total, up);
                 let both = b.add(Lane::Q, low, high);
@@ -63,30 +54,18 @@ impl Accumulator {
                 }
             }
             Form::Dots { low, high } => {
-                // 32-bit lanes hold the sums of all slots of any call.
-                let [low, high] = [low, high].map(|sums| {
-                    let all = sum_all(b, Lane::D, sums);
-                    halves_added(b, all)
-                });
-                let high = b.shl(Lane::Q, high, 8);
-                let both = b.add(Lane::Q, low, high);
-                let sum = across(b, both, 8, |b, x, y| b.add(Lane::Q, x, y));
-                to_rax(b, sum);
-                self.finish_addc(b, slot);
+                self.finish_dots(b, low[0], high[0], slot);
             }
             Form::Bytes { total } => {
-                let total = sum_all(b, Lane::Q, total);
-                let sum = across(b, total, 8, |b, x, y| b.add(Lane::Q, x, y));
+                let sum = across(b, total[0], 8, |b, x, y| b.add(Lane::Q, x, y));
                 to_rax(b, sum);
                 b.raw(asm::rm(Code::Add_r64_rm64, rax, STATES, Register::None, slot));
                 store(b, self.ty, slot);
             }
             Form::Lanes { lane, partial } => {
-                let mut all = partial[0];
-                for other in &partial[1..] {
-                    all = combine(b, self.fold, self.ty, *lane, all, *other);
-                }
-                let all = across(b, all, lane.bytes(), |b, x, y| combine(b, self.fold, self.ty, *lane, x, y));
+                let all = across(b, partial[0], lane.bytes(), |b, x, y| {
+                    combine(b, self.fold, self.ty, *lane, x, y)
+                });
                 to_rax(b, all);
                 if self.swapped == Some(true) {
                     swap_rax(b, self.ty);
@@ -124,6 +103,61 @@ impl Accumulator {
                 store(b, self.ty, slot);
             }
         }
+    }
+
+    /// The sums of the lower and of the upper bytes fit 32-bit lanes, whatever a call adds: they go the way down side by
+    /// side.
+    fn finish_dots(&self, b: &mut Builder, low: VReg, high: VReg, slot: i32) {
+        let full = b.full();
+        let (unpack_low, unpack_high) = match b.isa {
+            Isa::Avx512 => {
+                (Code::EVEX_Vpunpckldq_zmm_k1z_zmm_zmmm512b32, Code::EVEX_Vpunpckhdq_zmm_k1z_zmm_zmmm512b32)
+            }
+            Isa::Avx2 => (Code::VEX_Vpunpckldq_ymm_ymm_ymmm256, Code::VEX_Vpunpckhdq_ymm_ymm_ymmm256),
+        };
+        let operands = [Opd::Reg(low, full), Opd::Reg(high, full)];
+        let (one, other) = (b.vector(unpack_low, &operands), b.vector(unpack_high, &operands));
+        let mut sums = b.add(Lane::D, one, other);
+        let add = |b: &mut Builder, width, x, y| {
+            let code = match (b.isa, width) {
+                (Isa::Avx512, Width::Y) => Code::EVEX_Vpaddd_ymm_k1z_ymm_ymmm256b32,
+                (Isa::Avx512, _) => Code::EVEX_Vpaddd_xmm_k1z_xmm_xmmm128b32,
+                (Isa::Avx2, _) => Code::VEX_Vpaddd_xmm_xmm_xmmm128,
+            };
+            b.vector_of(width, code, &[Opd::Reg(x, width), Opd::Reg(y, width)])
+        };
+        if b.isa == Isa::Avx512 {
+            let code = Code::EVEX_Vextracti64x4_ymmm256_k1z_zmm_imm8;
+            let upper = b.vector_of(Width::Y, code, &[Opd::Reg(sums, full), Opd::Imm(1)]);
+            sums = add(b, Width::Y, sums, upper);
+        }
+        let (extract, shuffle) = match b.isa {
+            Isa::Avx512 => {
+                (Code::EVEX_Vextracti32x4_xmmm128_k1z_ymm_imm8, Code::EVEX_Vpshufd_xmm_k1z_xmmm128b32_imm8)
+            }
+            Isa::Avx2 => (Code::VEX_Vextracti128_xmmm128_ymm_imm8, Code::VEX_Vpshufd_xmm_xmmm128_imm8),
+        };
+        let upper = b.vector_of(Width::X, extract, &[Opd::Reg(sums, Width::Y), Opd::Imm(1)]);
+        let sums = add(b, Width::X, sums, upper);
+        let upper = b.vector_of(Width::X, shuffle, &[Opd::Reg(sums, Width::X), Opd::Imm(0x4e)]);
+        let sums = add(b, Width::X, sums, upper);
+        to_rax(b, sums);
+        let (rax, eax, r9, r9d) = (Register::RAX, Register::EAX, Register::R9, Register::R9D);
+        b.raw(asm::rr(Code::Mov_r32_rm32, r9d, eax));
+        b.raw(asm::ri(Code::Shr_rm64_imm8, rax, 32));
+        // The upper bytes count 256 times; of swapped words the lower ones do, modulo 2^16 - 1.
+        let more = if self.swapped == Some(true) { r9 } else { rax };
+        b.raw(asm::ri(Code::Shl_rm64_imm8, more, 8));
+        b.raw(asm::rr(Code::Add_r64_rm64, rax, r9));
+        b.raw(asm::rm(Code::Add_r64_rm64, rax, STATES, Register::None, slot));
+        // Added to itself turned by half its width, a number has its one's complement sum of halves in the upper half.
+        b.raw(asm::rri(Code::VEX_Rorx_r64_rm64_imm8, r9, rax, 32));
+        b.raw(asm::rr(Code::Add_r64_rm64, rax, r9));
+        b.raw(asm::ri(Code::Shr_rm64_imm8, rax, 32));
+        b.raw(asm::rri(Code::VEX_Rorx_r32_rm32_imm8, r9d, eax, 16));
+        b.raw(asm::rr(Code::Add_r32_rm32, eax, r9d));
+        b.raw(asm::ri(Code::Shr_rm32_imm8, eax, 16));
+        b.raw(asm::mr(Code::Mov_rm64_r64, STATES, Register::None, slot, rax));
     }
 
     /// rax holds the sum of all 32-bit halves: fold it to the state's width, add the state.
@@ -185,18 +219,6 @@ impl Accumulator {
         b.raw(asm::rm(code, rax, STATES, Register::None, slot));
         b.raw(asm::mr(Code::Mov_rm64_r64, STATES, Register::None, slot, rax));
     }
-}
-
-/// The sum of several vectors.
-fn sum_all(b: &mut Builder, lane: Lane, vectors: &[VReg]) -> VReg {
-    let mut level = vectors.to_vec();
-    while level.len() > 1 {
-        level = level
-            .chunks(2)
-            .map(|pair| if let [x, y] = pair { b.add(lane, *x, *y) } else { pair[0] })
-            .collect();
-    }
-    level[0]
 }
 
 /// Combines the lanes of one vector; the result stands in lane 0.

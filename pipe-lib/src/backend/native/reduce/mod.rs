@@ -5,6 +5,7 @@ mod finish;
 
 use crate::ir::{ConvertOp, Op, Ty};
 use iced_x86::{Code, Register};
+use std::ops::Range;
 
 use crate::backend::native::isa::{Features, Isa};
 use crate::backend::native::lanes::Lane;
@@ -47,7 +48,8 @@ enum Form {
 }
 
 impl Accumulator {
-    /// Takes registers, and emits what sets them to the operation's identity.
+    /// Takes registers. [`Accumulator::start`] is to come first, [`Accumulator::enter`] before slots other than the first
+    /// are added to, and [`Accumulator::leave`] after them.
     pub(super) fn new(
         b: &mut Builder,
         study: &Study<'_>,
@@ -77,38 +79,83 @@ impl Accumulator {
                 _ => Form::Lanes { lane, partial: pinned(b, slots) },
             }
         };
-        let accumulator = Accumulator { ty, fold, form, swapped: None };
-        accumulator.clear(b);
-        accumulator
+        Accumulator { ty, fold, form, swapped: None }
     }
 
-    fn clear(&self, b: &mut Builder) {
+    /// Sets the first slot to the operation's identity.
+    pub(super) fn start(&self, b: &mut Builder) {
+        if let Form::Mask { partial, .. } = self.form {
+            let code = match self.fold {
+                Fold::And => Code::VEX_Kxnorq_kr_kr_kr,
+                _ => Code::VEX_Kxorq_kr_kr_kr,
+            };
+            let k0 = Opd::Gpr(Register::K0);
+            b.push(code, &[Opd::Reg(partial, Width::K), k0, k0], Some(partial), None, None, false);
+        }
+        self.clear(b, 0..1);
+    }
+
+    /// Sets the other slots.
+    pub(super) fn enter(&self, b: &mut Builder) {
+        self.clear(b, 1..usize::MAX);
+    }
+
+    fn clear(&self, b: &mut Builder, slots: Range<usize>) {
         let identity = match self.form {
-            Form::Mask { partial, .. } => {
-                let code = match self.fold {
-                    Fold::And => Code::VEX_Kxnorq_kr_kr_kr,
-                    _ => Code::VEX_Kxorq_kr_kr_kr,
-                };
-                let k0 = Opd::Gpr(Register::K0);
-                b.push(code, &[Opd::Reg(partial, Width::K), k0, k0], Some(partial), None, None, false);
-                return;
-            }
             Form::Lanes { lane, .. } => identity(b, self.fold, self.ty, lane),
             _ => b.splat(Lane::B, 0),
         };
-        for register in self.registers() {
-            b.assign(register, identity);
+        for registers in self.registers() {
+            for register in registers.iter().take(slots.end).skip(slots.start) {
+                b.assign(*register, identity);
+            }
         }
     }
 
-    fn registers(&self) -> Vec<VReg> {
-        match &self.form {
-            Form::Halves { total, high } => total.iter().chain(high).copied().collect(),
-            Form::Dots { low, high } => low.iter().chain(high).copied().collect(),
-            Form::Bytes { total } => total.clone(),
-            Form::Lanes { partial, .. } => partial.clone(),
-            Form::Mask { partial, .. } => vec![*partial],
+    /// Brings the slots together in the first one.
+    pub(super) fn leave(&self, b: &mut Builder) {
+        for registers in self.registers() {
+            let all = self.together(b, registers);
+            b.assign(registers[0], all);
         }
+    }
+
+    /// Combines several slots' registers, in pairs.
+    fn together(&self, b: &mut Builder, registers: &[VReg]) -> VReg {
+        let mut level = registers.to_vec();
+        while level.len() > 1 {
+            level = level
+                .chunks(2)
+                .map(|pair| if let [x, y] = pair { self.join(b, *x, *y) } else { pair[0] })
+                .collect();
+        }
+        level[0]
+    }
+
+    fn join(&self, b: &mut Builder, x: VReg, y: VReg) -> VReg {
+        match self.form {
+            Form::Halves { .. } | Form::Bytes { .. } => b.add(Lane::Q, x, y),
+            Form::Dots { .. } => b.add(Lane::D, x, y),
+            Form::Lanes { .. } if self.ty == Ty::Bool => match self.fold {
+                Fold::And => b.and(x, y),
+                Fold::Or => b.or(x, y),
+                _ => b.xor(x, y),
+            },
+            Form::Lanes { lane, .. } => combine(b, self.fold, self.ty, lane, x, y),
+            Form::Mask { .. } => x,
+        }
+    }
+
+    /// The vector registers, by what they hold: for each, one a slot.
+    fn registers(&self) -> impl Iterator<Item = &[VReg]> {
+        let (one, other): (&[VReg], &[VReg]) = match &self.form {
+            Form::Halves { total, high } => (total, high),
+            Form::Dots { low, high } => (low, high),
+            Form::Bytes { total } => (total, &[]),
+            Form::Lanes { partial, .. } => (partial, &[]),
+            Form::Mask { .. } => (&[], &[]),
+        };
+        [one, other].into_iter().filter(|registers| !registers.is_empty())
     }
 
     /// Adds what the words of one vector contribute.

@@ -110,7 +110,7 @@ fn random_pipelines_at_every_length_and_alignment() {
             };
             taken += 1;
             for _ in 0..8 {
-                let len = random.below(301);
+                let len = random.below(301) + random.pick(&[0, 0, 0, 512]);
                 let bytes = random.bytes(len);
                 let states: Vec<u64> = pipes
                     .iter()

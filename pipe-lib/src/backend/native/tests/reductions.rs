@@ -108,3 +108,38 @@ fn one_s_complement_sums_keep_their_zero_rule() {
         }
     }
 }
+
+/// Turns of the main loop that begin at any slot, with states and offsets that would tell a vector taken twice.
+#[test]
+fn every_number_of_vectors() {
+    let mut random = Random::new(15);
+    for with_pos in [false, true] {
+        let gauge = Gauge::new(Ty::U16, Endian::Big);
+        let mut pipe = pipe(gauge, gauge, Tail::Partial, vec![state(Ty::U16)]);
+        let mut body = Block::default();
+        let input = body.push(Op::In, Ty::U16);
+        let sum = body.push(Op::State(StateId(0)), Ty::U16);
+        let next = body.push(Op::Binary(BinaryOp::Addc, sum, input), Ty::U16);
+        if with_pos {
+            let pos = body.push(Op::Pos, Ty::U64);
+            let factor = body.push(Op::Const(0x9e37_79b9_7f4a_7c15), Ty::U64);
+            let product = body.push(Op::Binary(BinaryOp::Mul, pos, factor), Ty::U64);
+            let forty = body.push(Op::Const(40), Ty::U64);
+            let high = body.push(Op::Binary(BinaryOp::Shr, product, forty), Ty::U64);
+            let key = body.push(Op::Convert(ConvertOp::Trunc, high), Ty::U16);
+            pipe.out = Some(body.push(Op::Binary(BinaryOp::Xor, input, key), Ty::U16));
+        }
+        pipe.body = body;
+        pipe.next = vec![next];
+        for features in feature_sets() {
+            let code = compile_all(&[&pipe], features).unwrap();
+            for vectors in 0..=19 {
+                for rest in [0, 1, 37] {
+                    let bytes: Vec<u8> = (0..64 * vectors + rest).map(|_| random.next() as u8).collect();
+                    let start = (random.below(1000) * 2) as u64;
+                    check(&code, &[&pipe], &[random.number() & 0xffff], start, &bytes, &mut random);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! The loops over whole vectors.
+
+use iced_x86::{Code, Register};
+
+use super::{END, Frame, LEN, LIMIT, POS, REST, SRC};
+use crate::backend::native::asm;
+use crate::backend::native::crc::CrcLanes;
+use crate::backend::native::vcode::{Builder, Item, Label, Mem, Opd};
+
+impl Frame<'_> {
+    /// All whole vectors; then, or if there is none, on to `rest`, which is bound next.
+    pub(super) fn turns(&mut self, rest: Label) -> Result<(), String> {
+        let ordered = |stage: &super::StageCode<'_>| {
+            !(stage.crcs.is_empty() && stage.sums.is_empty() && stage.carried.is_empty())
+        };
+        if self.stages.iter().any(ordered) {
+            self.turns_then_singles(rest)
+        } else {
+            self.turns_from_within(rest)
+        }
+    }
+
+    /// Where it does not matter which slot a vector meets: one loop, entered at the slot from which whole turns are left,
+    /// with the source moved back by what the skipped slots would have taken. Nothing short of a vector is left then, and
+    /// few vectors have as many accumulators as many.
+    fn turns_from_within(&mut self, rest: Label) -> Result<(), String> {
+        let vector = self.b.vector_bytes() as i32;
+        let unroll = self.shape.unroll;
+        let turn = vector * unroll as i32;
+        let (rax, eax) = (Register::RAX, Register::EAX);
+        self.b.raw(asm::ri(Code::Cmp_rm64_imm8, LEN, vector));
+        self.b.jump(Code::Jb_rel32_64, rest);
+        self.each_accumulator(|accumulator, b| accumulator.enter(b));
+        let slots: Vec<Label> = (0..unroll).map(|_| self.b.new_label()).collect();
+        if unroll > 1 {
+            // rax: bytes of the slots to skip.
+            self.b.raw(asm::rr(Code::Mov_r32_rm32, eax, LEN.full_register32()));
+            self.b.raw(asm::ri(Code::And_rm32_imm8, eax, -vector));
+            self.b.raw(asm::r(Code::Neg_rm32, eax));
+            self.b.raw(asm::ri(Code::And_rm32_imm32, eax, turn - 1));
+            self.b.raw(asm::rr(Code::Sub_r64_rm64, SRC, rax));
+            if self.reads_pos {
+                self.b.raw(asm::rr(Code::Sub_r64_rm64, POS, rax));
+            }
+            self.b.raw(asm::ri(Code::Shr_rm32_imm8, eax, vector.trailing_zeros() as i32));
+            let entry = self.b.jump_table(slots.clone());
+            let table = Opd::Mem(Mem::Pool { entry, disp: 0 });
+            self.b.push(Code::Lea_r64_m, &[Opd::Gpr(REST), table], None, None, None, false);
+            let mut load = asm::rm(Code::Movsxd_r64_rm32, rax, REST, rax, 0);
+            load.set_memory_index_scale(4);
+            self.b.raw(load);
+            self.b.raw(asm::rr(Code::Add_r64_rm64, rax, REST));
+        }
+        self.b.raw(asm::rm(Code::Lea_r64_m, LIMIT, END, Register::None, -turn));
+        if unroll > 1 {
+            self.b.raw(asm::r(Code::Jmp_rm64, rax));
+        }
+        self.b.items.push(Item::Weight(64));
+        self.b.items.push(Item::Align);
+        for (slot, label) in slots.iter().enumerate() {
+            self.b.bind(*label);
+            self.slot(slot, slot as i32 * vector, unroll)?;
+        }
+        self.advance(turn);
+        self.b.raw(asm::rr(Code::Cmp_r64_rm64, SRC, LIMIT));
+        self.b.jump(Code::Jbe_rel32_64, slots[0]);
+        self.b.items.push(Item::Weight(1));
+        self.b.forget();
+        self.each_accumulator(|accumulator, b| accumulator.leave(b));
+        Ok(())
+    }
+
+    /// Where states go through the vectors in order: a loop over several vectors, then one over single vectors.
+    fn turns_then_singles(&mut self, rest: Label) -> Result<(), String> {
+        let vector = self.b.vector_bytes() as i32;
+        let unroll = self.shape.unroll;
+        let turn = vector * unroll as i32;
+        let single = self.b.new_label();
+        if unroll > 1 {
+            self.b.raw(asm::ri(Code::Cmp_rm64_imm32, LEN, turn));
+            self.b.jump(Code::Jb_rel32_64, single);
+            self.b.raw(asm::rm(Code::Lea_r64_m, LIMIT, END, Register::None, -turn));
+            self.each_crc(CrcLanes::enter);
+            self.each_accumulator(|accumulator, b| accumulator.enter(b));
+            self.b.items.push(Item::Weight(64));
+            self.b.items.push(Item::Align);
+            let head = self.b.new_label();
+            self.b.bind(head);
+            for slot in 0..unroll {
+                self.slot(slot, slot as i32 * vector, unroll)?;
+            }
+            self.advance(turn);
+            self.b.raw(asm::rr(Code::Cmp_r64_rm64, SRC, LIMIT));
+            self.b.jump(Code::Jbe_rel32_64, head);
+            self.b.items.push(Item::Weight(1));
+            self.b.forget();
+            self.each_crc(CrcLanes::leave);
+            self.each_accumulator(|accumulator, b| accumulator.leave(b));
+            self.stages
+                .iter()
+                .flat_map(|stage| &stage.sums)
+                .for_each(|(_, _, _, sums)| sums.leave(&mut self.b));
+        }
+        self.b.items.push(Item::Weight(if unroll > 1 { 4 } else { 64 }));
+        if unroll == 1 {
+            self.b.items.push(Item::Align);
+        }
+        self.b.bind(single);
+        self.b.raw(asm::rm(Code::Lea_r64_m, Register::RAX, SRC, Register::None, vector));
+        self.b.raw(asm::rr(Code::Cmp_r64_rm64, Register::RAX, END));
+        self.b.jump(Code::Ja_rel32_64, rest);
+        self.slot(0, 0, 1)?;
+        self.advance(vector);
+        self.b.jump(Code::Jmp_rel32_64, single);
+        self.b.items.push(Item::Weight(1));
+        Ok(())
+    }
+
+    fn advance(&mut self, bytes: i32) {
+        self.b.raw(asm::ri(Code::Add_rm64_imm32, SRC, bytes));
+        if self.reads_pos {
+            self.b.raw(asm::ri(Code::Add_rm64_imm32, POS, bytes));
+        }
+    }
+
+    fn each_accumulator(&mut self, f: impl Fn(&crate::backend::native::reduce::Accumulator, &mut Builder)) {
+        for accumulator in self.stages.iter().flat_map(|stage| &stage.accumulators).flatten() {
+            f(accumulator, &mut self.b);
+        }
+    }
+}
