@@ -94,14 +94,39 @@ impl Progress {
         }
     }
 
+    /// All passes at offset `at` of a stream, which is a multiple of their gauges, with `registers` as they are there.
+    pub(crate) fn resumed(inner: &Inner, registers: Registers, initial: &Registers, at: u64) -> Progress {
+        let mut progress = Progress { registers, ..Progress::new(inner, initial) };
+        progress.done.fill(at);
+        progress
+    }
+
     /// Runs over a contiguous stream of `len` bytes. `dst` is null for reading only, or `src` for in place.
     ///
     /// # Safety
     /// `src` is readable and a `dst` that is not null writable for `len` bytes; they do not overlap in part.
     pub(crate) unsafe fn contiguous(&mut self, inner: &Inner, src: *const u8, dst: *mut u8, len: usize) {
-        let source = View { ptr: src.cast_mut(), origin: 0 };
-        let sink = View { ptr: dst, origin: 0 };
-        let total = len as u64;
+        // SAFETY: the caller's promise.
+        unsafe { self.part(inner, src, dst, 0, len, true) };
+    }
+
+    /// Runs over the `len` bytes from offset `at` of a stream, as far as which all passes have got; unless they are the
+    /// `last`, they end with whole words of all passes. `src` and `dst` are the addresses of the byte at `at`.
+    ///
+    /// # Safety
+    /// As for [`Progress::contiguous`].
+    pub(crate) unsafe fn part(
+        &mut self,
+        inner: &Inner,
+        src: *const u8,
+        dst: *mut u8,
+        at: u64,
+        len: usize,
+        last: bool,
+    ) {
+        let source = View { ptr: src.cast_mut(), origin: at };
+        let sink = View { ptr: dst, origin: at };
+        let total = at + len as u64;
         match &*inner.passes {
             [] => {
                 if !dst.is_null() && !std::ptr::eq(src, dst) && len != 0 {
@@ -110,18 +135,18 @@ impl Progress {
                 }
             }
             // SAFETY: the caller's promise.
-            [_] => unsafe { self.advance(inner, 0, source, sink, total, true) },
+            [_] => unsafe { self.advance(inner, 0, source, sink, total, last) },
             _ if dst.is_null() && inner.modifies => {
                 let mut source = Cursor::new([crate::ends::Piece { ptr: src.cast_mut(), len }]);
                 // SAFETY: the caller's promise.
-                unsafe { self.staged(inner, &mut source, None, len) };
+                unsafe { self.staged_part(inner, &mut source, None, at, len, last) };
             }
             _ => {
-                let mut end = 0;
+                let mut end = at;
                 while end < total {
                     end = total.min(end + BLOCK as u64);
                     // SAFETY: the caller's promise.
-                    unsafe { self.block(inner, source, sink, end, end == total) };
+                    unsafe { self.block(inner, source, sink, end, last && end == total) };
                 }
             }
         }
@@ -222,10 +247,27 @@ impl Progress {
         sink: Option<&mut dyn Sink>,
         len: usize,
     ) {
-        let mut area = [const { MaybeUninit::<u8>::uninit() }; STAGING];
-        let mut staging = Staging::default();
         // SAFETY: the caller's promise.
-        unsafe { staging.feed(self, inner, area.as_mut_ptr().cast(), source, sink, len, true) };
+        unsafe { self.staged_part(inner, source, sink, 0, len, true) };
+    }
+
+    /// The same for the part of a stream that begins at offset `at`: see [`Progress::part`].
+    ///
+    /// # Safety
+    /// The source has and the sink takes `len` bytes.
+    unsafe fn staged_part(
+        &mut self,
+        inner: &Inner,
+        source: &mut dyn Source,
+        sink: Option<&mut dyn Sink>,
+        at: u64,
+        len: usize,
+        last: bool,
+    ) {
+        let mut area = [const { MaybeUninit::<u8>::uninit() }; STAGING];
+        let mut staging = Staging { origin: at, end: at };
+        // SAFETY: the caller's promise.
+        unsafe { staging.feed(self, inner, area.as_mut_ptr().cast(), source, sink, len, last) };
     }
 
     /// A single pass over lists of pieces, without staging except of words that straddle pieces. Stops short of a last

@@ -64,6 +64,30 @@ fn data_goes_to_stdout_and_exports_then_to_stderr() {
 }
 
 #[test]
+fn several_threads_give_what_one_gives() {
+    let folder = tempfile::tempdir().unwrap();
+    let (from, to) = (folder.path().join("in"), folder.path().join("out"));
+    // More than two parts' worth.
+    let data: Vec<u8> = (0..900_002u32).map(|i| (i.wrapping_mul(i) >> 7) as u8).collect();
+    std::fs::write(&from, &data).unwrap();
+    let (from, to) = (from.to_str().unwrap(), to.to_str().unwrap());
+    let pipeline = "inet_cksum | xor8(key=3) | crc32c as crc per 1460 | adler32";
+    let mut results = Vec::new();
+    for jobs in ["1", "3", "0"] {
+        let output = run(&["run", pipeline, "-i", from, "-o", to, "--jobs", jobs], b"");
+        results.push((stdout(&output).to_owned(), std::fs::read(to).unwrap()));
+        assert_eq!(text(&output.stderr), "");
+        let output = run(&["run", pipeline, "-j", jobs], &data);
+        assert_eq!(stdout(&output), results[0].0, "{jobs} threads, read only");
+    }
+    assert!(results.iter().all(|result| *result == results[0]));
+    // What cannot be cut says so, and is done all the same.
+    let output = run(&["run", "fnv1a64", "-j2"], b"a");
+    assert_eq!(stdout(&output), "fnv1a64.hash = 0xaf63dc4c8601ec8c\n");
+    assert!(text(&output.stderr).starts_with("pipec: running on one thread: `fnv1a64`: state `"));
+}
+
+#[test]
 fn files_in_and_out_in_chunks_of_any_size() {
     let folder = tempfile::tempdir().unwrap();
     let (from, to) = (folder.path().join("in"), folder.path().join("out"));

@@ -11,7 +11,7 @@ use crate::registers::{FEW, Registers};
 use crate::run::{ExportInfo, RegisterInfo};
 use smallvec::SmallVec;
 use std::num::NonZeroU64;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// Lays out the registers of an engine, pass by pass.
 pub(super) struct InnerBuilder<'a> {
@@ -110,6 +110,7 @@ impl<'a> InnerBuilder<'a> {
             modifies: composition.modifies(),
             is_plain,
             passes: self.passes.into(),
+            rules: OnceLock::new(),
             composition,
         }
     }

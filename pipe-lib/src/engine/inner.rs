@@ -5,12 +5,13 @@ use crate::compose::Composition;
 use crate::drive::PassRun;
 use crate::export::Recipe;
 use crate::ir::Tail;
+use crate::plan::join::Rules;
 use crate::registers::Registers;
 use crate::run::{ExportInfo, RegisterInfo, RunError};
 use std::fmt;
 use std::num::NonZeroU64;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// What an engine knows of its pipeline.
 pub(crate) struct Inner {
@@ -37,6 +38,8 @@ pub(crate) struct Inner {
     pub(super) is_plain: bool,
     /// The call itself, if the engine is a plain one with few registers.
     pub(super) direct: Option<Entry>,
+    /// How the states of each stage pass over a cut; found when a run is first to be split over threads.
+    pub(super) rules: OnceLock<Box<[Result<Rules, String>]>>,
 }
 
 impl fmt::Debug for Inner {

@@ -1,9 +1,11 @@
 //! An engine: a composition made runnable.
 //!
-//! `build` lays out what a plan's passes need at run time, `inner` holds it, `prepared` has the ways to run.
+//! `build` lays out what a plan's passes need at run time, `inner` holds it, `prepared` has the ways to run, `parallel`
+//! those on several cores.
 
 mod build;
 mod inner;
+mod parallel;
 mod prepared;
 
 pub(crate) use inner::Inner;

@@ -15,8 +15,8 @@ use std::sync::Arc;
 /// An engine with the registers that a run starts from.
 #[derive(Clone, Copy, Debug)]
 pub struct Prepared<'e> {
-    inner: &'e Inner,
-    initial: &'e Registers,
+    pub(super) inner: &'e Inner,
+    pub(super) initial: &'e Registers,
 }
 
 impl<'e> Prepared<'e> {

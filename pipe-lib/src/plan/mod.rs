@@ -2,6 +2,7 @@
 
 pub(crate) mod combine;
 mod display;
+pub(crate) mod join;
 pub mod scalar;
 pub mod schedule;
 pub mod vector;

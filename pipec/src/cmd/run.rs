@@ -1,7 +1,7 @@
 //! `pipec run`: bytes through a pipeline.
 //!
 //! A stream goes through in chunks, so that neither a big file nor an endless standard input has to fit in memory. Only
-//! layouts, which are about whole buffers, take the input as a whole.
+//! layouts, which are about whole buffers, and several threads, which take a part each, need the input as a whole.
 
 use super::{Outcome, Status};
 use crate::files::LibraryArgs;
@@ -34,6 +34,9 @@ pub(crate) struct Args {
     /// Bytes read at a time, with K, M or G for powers of 1024
     #[arg(long, value_name = "BYTES", default_value = "256K", value_parser = parse::chunk)]
     chunk: usize,
+    /// Read the whole input into memory and run over it on so many threads; 0 is one for each processor
+    #[arg(short, long, value_name = "N", default_value = "1")]
+    jobs: usize,
     /// Print the result as a JSON object
     #[arg(long)]
     json: bool,
@@ -52,6 +55,8 @@ pub(crate) fn run(args: &Args) -> Outcome {
     let composition = engine.composition();
     let report = if composition.source.is_some() || composition.sink.is_some() {
         whole(args, &engine, &imports, input)?
+    } else if args.jobs != 1 {
+        parallel(args, &engine, &imports, input)?
     } else {
         chunks(args, &engine, &imports, input)?
     };
@@ -184,6 +189,31 @@ fn whole(args: &Args, engine: &Engine, imports: &Imports, mut input: Input) -> a
             .write_all(&out[..run.written])
             .and_then(|()| output.flush())
             .context("cannot write the output")?;
+    }
+    Ok(Report::new(&run, true))
+}
+
+/// As a whole, on several threads.
+fn parallel(args: &Args, engine: &Engine, imports: &Imports, mut input: Input) -> anyhow::Result<Report> {
+    if let Some(len) = input.len {
+        engine.check_length(len)?;
+    }
+    let mut data = Vec::new();
+    input.from.read_to_end(&mut data).context("cannot read the input")?;
+    if let Some(why) = engine.serial_because(data.len() as u64) {
+        eprintln!("pipec: running on one thread: {why}");
+    }
+    let threads = match args.jobs {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        jobs => jobs,
+    };
+    let prepared = engine.with(imports)?;
+    if args.output.is_none() {
+        return Ok(Report::new(&prepared.run_parallel_read_only(&data, threads)?, false));
+    }
+    let run = prepared.run_parallel_in_place(&mut data, threads)?;
+    if let Some(mut output) = open_output(args.output.as_deref(), &input)? {
+        output.write_all(&data).and_then(|()| output.flush()).context("cannot write the output")?;
     }
     Ok(Report::new(&run, true))
 }

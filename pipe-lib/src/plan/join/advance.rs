@@ -1,0 +1,267 @@
+//! Fast-forwarding states that do not look at the stream: `n` words on, in far fewer than `n` steps.
+//!
+//! Together, the new values of such states are a function of the old ones alone. If that function is affine, be it over
+//! the integers modulo a power of two (counters, linear congruential generators) or over the bits (rotations, shift
+//! registers), its `n`th power takes `log n` squarings; anything else must come round after a few words (counters modulo
+//! a number, keys of a few bytes), or be forgotten (copies of the offset).
+
+use super::matrix::{Affine, BitMap};
+use crate::analyse::PipeFacts;
+use crate::analyse::rewrite::evaluate;
+use crate::ir::{BinaryOp, Block, Op, Pipe, Table, Ty, UnaryOp, Value};
+
+/// Most words of the search for a period.
+const MAX_SEARCH: u64 = 8192;
+
+/// Most bits that are fast-forwarded as bits.
+const MAX_BITS: u32 = 64;
+
+/// The positional states of a stage.
+#[derive(Clone, Debug)]
+pub(super) struct Advance {
+    /// Indices in the stage.
+    states: Vec<usize>,
+    types: Vec<Ty>,
+    block: Block,
+    tables: Vec<Table>,
+    /// New values of `states`, in `block`.
+    next: Vec<Value>,
+    word: u64,
+    form: Form,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    /// Forgotten after as many words as there are states.
+    Forgotten,
+    /// Affine over the integers.
+    Numbers,
+    /// Affine over the bits.
+    Bits,
+    /// To be seen.
+    Unknown,
+}
+
+impl Advance {
+    /// For the states of these indices, which are positional.
+    pub(super) fn new(facts: &PipeFacts, pipe: &Pipe, states: Vec<usize>) -> Result<Advance, &'static str> {
+        let next: Vec<Value> = states.iter().map(|state| facts.next[*state]).collect();
+        let types: Vec<Ty> = states.iter().map(|state| pipe.states[*state].ty).collect();
+        let mut advance = Advance {
+            states,
+            types,
+            block: facts.body.clone(),
+            tables: facts.tables.clone(),
+            next,
+            word: pipe.word_bytes() as u64,
+            form: Form::Unknown,
+        };
+        let reads_pos = advance.depends(|op| *op == Op::Pos);
+        advance.form = if advance.is_forgotten() {
+            Form::Forgotten
+        } else if reads_pos {
+            return Err("a state depends on the offset and on what it was before");
+        } else if advance.is_affine(numbers) {
+            Form::Numbers
+        } else if advance.is_affine(bits) && advance.types.iter().map(|ty| ty.bits()).sum::<u32>() <= MAX_BITS
+        {
+            Form::Bits
+        } else {
+            Form::Unknown
+        };
+        Ok(advance)
+    }
+
+    /// Takes all of the stage's `states` from before the first word to before word `n`.
+    pub(super) fn run(&self, states: &mut [u64], n: u64) -> Result<(), String> {
+        match self.form {
+            Form::Forgotten => {
+                for word in n.saturating_sub(self.states.len() as u64)..n {
+                    self.step(states, word * self.word);
+                }
+            }
+            Form::Numbers => {
+                let images = self.images(states, self.states.len(), |unit, vector| vector[unit] = 1);
+                let map = Affine::new(&images[0], &images[1..]);
+                let after = map.power_apply(n, &self.taken(states));
+                for ((index, ty), value) in self.states.iter().zip(&self.types).zip(after) {
+                    states[*index] = value & ty.mask();
+                }
+            }
+            Form::Bits => self.run_bits(states, n),
+            Form::Unknown => {
+                // Brent's search: the state is kept at each power of two, until a later one is the same.
+                let (mut kept, mut since, mut power) = (self.taken(states), 0, 1);
+                for done in 1..=n {
+                    self.step(states, 0);
+                    since += 1;
+                    if self.taken(states) == kept {
+                        (0..(n - done) % since).for_each(|_| self.step(states, 0));
+                        return Ok(());
+                    }
+                    if since == power {
+                        (kept, since, power) = (self.taken(states), 0, 2 * power);
+                    }
+                    if done == MAX_SEARCH {
+                        return Err(format!("a state that does not come round within {MAX_SEARCH} words"));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// All states as one number of so many bits.
+    fn run_bits(&self, states: &mut [u64], n: u64) {
+        let places: Vec<(usize, u32)> = (self.types.iter().enumerate())
+            .flat_map(|(state, ty)| (0..ty.bits()).map(move |bit| (state, bit)))
+            .collect();
+        let packed = |vector: &[u64]| {
+            places.iter().enumerate().fold(0u64, |sum, (at, (state, bit))| sum | (vector[*state] >> bit & 1) << at)
+        };
+        let images = self.images(states, places.len(), |unit, vector| {
+            let (state, bit) = places[unit];
+            vector[state] |= 1 << bit;
+        });
+        let constant = packed(&images[0]);
+        let linear = |bit: usize| packed(&images[bit + 1]) ^ constant;
+        let columns: Vec<u64> = (0..places.len()).map(linear).collect();
+        let map = BitMap::new(places.len() as u32, |x| {
+            let chosen = columns.iter().enumerate().filter(|(bit, _)| x >> bit & 1 == 1);
+            chosen.fold(constant, |sum, (_, column)| sum ^ column)
+        });
+        let after = map.power_apply(n, packed(&self.taken(states)));
+        for index in &self.states {
+            states[*index] = 0;
+        }
+        for (at, (state, bit)) in places.iter().enumerate() {
+            states[self.states[*state]] |= (after >> at & 1) << bit;
+        }
+    }
+
+    fn taken(&self, states: &[u64]) -> Vec<u64> {
+        self.states.iter().map(|index| states[*index]).collect()
+    }
+
+    /// What one word makes of the origin and of each unit, the other states being as in `states`.
+    fn images(&self, states: &[u64], units: usize, set: impl Fn(usize, &mut [u64])) -> Vec<Vec<u64>> {
+        (0..=units)
+            .map(|image| {
+                let mut vector = vec![0; self.states.len()];
+                if image > 0 {
+                    set(image - 1, &mut vector);
+                }
+                let mut states = states.to_vec();
+                for (index, value) in self.states.iter().zip(vector) {
+                    states[*index] = value;
+                }
+                self.step(&mut states, 0);
+                self.taken(&states)
+            })
+            .collect()
+    }
+
+    /// One word at offset `pos`.
+    fn step(&self, states: &mut [u64], pos: u64) {
+        let mut values: Vec<u64> = Vec::with_capacity(self.block.insts.len());
+        for (_, inst) in self.block.iter() {
+            let mut args = [0; 3];
+            let mut operand_ty = inst.ty;
+            for (slot, operand) in args.iter_mut().zip(inst.op.operands()) {
+                *slot = values[operand.0 as usize];
+                operand_ty = self.block.ty(operand);
+            }
+            values.push(match inst.op {
+                Op::State(state) => states[state.0 as usize],
+                Op::Pos => pos,
+                // The word: nothing that counts here depends on it.
+                op => evaluate(&op, inst.ty, operand_ty, args, &self.tables).unwrap_or(0),
+            });
+        }
+        for (index, next) in self.states.iter().zip(&self.next) {
+            states[*index] = values[next.0 as usize];
+        }
+    }
+
+    fn contains(&self, state: crate::ir::StateId) -> bool {
+        self.states.contains(&(state.0 as usize))
+    }
+
+    /// Whether some new value depends on an instruction that `leaf` holds of.
+    fn depends(&self, leaf: impl Fn(&Op) -> bool) -> bool {
+        let known = self.dependences(&leaf);
+        self.next.iter().any(|next| known[next.0 as usize])
+    }
+
+    fn dependences(&self, leaf: &dyn Fn(&Op) -> bool) -> Vec<bool> {
+        let mut known: Vec<bool> = Vec::with_capacity(self.block.insts.len());
+        for (_, inst) in self.block.iter() {
+            known.push(leaf(&inst.op) || inst.op.operands().any(|operand| known[operand.0 as usize]));
+        }
+        known
+    }
+
+    /// Whether no state depends, through others or not, on itself.
+    fn is_forgotten(&self) -> bool {
+        let mut left: Vec<usize> = (0..self.states.len()).collect();
+        // A state that no other one needs goes; if there is none, some depend on one another in a ring.
+        while !left.is_empty() {
+            let before = left.len();
+            let needed = |state: usize| {
+                let known = self.dependences(&|op| {
+                    matches!(op, Op::State(id) if id.0 as usize == self.states[state])
+                });
+                left.iter().any(|other| known[self.next[*other].0 as usize])
+            };
+            let kept: Vec<usize> = left.iter().copied().filter(|state| needed(*state)).collect();
+            left = kept;
+            if left.len() == before {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Whether all new values are affine, as `rule` says of an operation on operands of which some are affine (and not
+    /// constant).
+    fn is_affine(&self, rule: fn(&Op, &dyn Fn(Value) -> bool) -> bool) -> bool {
+        // `None` is a value that depends on the states in another way; false is one that does not depend on them.
+        let mut known: Vec<Option<bool>> = Vec::with_capacity(self.block.insts.len());
+        for (_, inst) in self.block.iter() {
+            let varies = |value: Value| known[value.0 as usize] == Some(true);
+            let kind = match inst.op {
+                Op::State(state) => Some(self.contains(state)),
+                op if op.operands().any(|operand| known[operand.0 as usize].is_none()) => None,
+                op if !op.operands().any(varies) => Some(false),
+                op => rule(&op, &varies).then_some(true),
+            };
+            known.push(kind);
+        }
+        self.next.iter().all(|next| known[next.0 as usize].is_some())
+    }
+}
+
+/// Modulo `2^width`, which truncation keeps.
+fn numbers(op: &Op, varies: &dyn Fn(Value) -> bool) -> bool {
+    match *op {
+        Op::Binary(BinaryOp::Add | BinaryOp::Sub, ..) | Op::Unary(UnaryOp::Neg | UnaryOp::Not, _) => true,
+        Op::Binary(BinaryOp::Mul, a, b) => !varies(a) || !varies(b),
+        Op::Binary(BinaryOp::Shl, _, count) => !varies(count),
+        Op::Convert(crate::ir::ConvertOp::Trunc, _) => true,
+        Op::Select { cond, .. } => !varies(cond),
+        _ => false,
+    }
+}
+
+/// Bit by bit.
+fn bits(op: &Op, varies: &dyn Fn(Value) -> bool) -> bool {
+    use BinaryOp as B;
+    match *op {
+        Op::Binary(B::Xor, ..) | Op::Convert(..) | Op::Crc(..) => true,
+        Op::Unary(UnaryOp::Not | UnaryOp::Bswap | UnaryOp::Bitrev, _) => true,
+        Op::Binary(B::And | B::Or, a, b) => !varies(a) || !varies(b),
+        Op::Binary(B::Shl | B::Shr | B::Sar | B::Rotl | B::Rotr, _, count) => !varies(count),
+        Op::Select { cond, .. } => !varies(cond),
+        _ => false,
+    }
+}

@@ -1,0 +1,173 @@
+//! Cutting a stream into parts that run at the same time: what a later part starts from, and how the states after two
+//! neighbouring parts give those after both.
+//!
+//! Nobody waits for the part before. So a later part starts from registers that are known without it: a state that does
+//! not look at the stream is fast-forwarded ([`advance`]), a delay is read off the words before the cut, and everything
+//! else starts from its neutral value and is joined when both parts are done. Each rule follows from the state's class:
+//!
+//! | class | the later part starts from | after `a`, then `n` words that came to `b` |
+//! |---|---|---|
+//! | held | the same | the same |
+//! | positional | the state `n` words on | `b` |
+//! | delay | what the words before the cut leave | `b` |
+//! | reduction | the neutral value | `a op b` |
+//! | remainder over GF(2) | 0 | `L^n a + b`, with `L` a word's effect on the register |
+//! | sum of sums | 0 | `a + n * (the sum in a) + b` |
+//!
+//! A scan or serial state has to wait, unless its window ends at every cut.
+
+mod advance;
+mod matrix;
+
+use crate::analyse::{Class, Linear, PipeFacts, Reduce, analyse};
+use crate::ir::{Block, CrcOp, Op, Pipe, StateId, Tail, Ty, Value, eval};
+use advance::Advance;
+use matrix::BitMap;
+
+/// How one state passes over a cut.
+#[derive(Clone, Debug)]
+enum Rule {
+    Held,
+    Positional,
+    Delay,
+    Reduce { op: Reduce, ty: Ty },
+    Remainder { step: BitMap },
+    SumOfSums { op: Reduce, ty: Ty, of: usize },
+}
+
+/// How the states of one stage pass over a cut.
+#[derive(Clone, Debug)]
+pub(crate) struct Rules {
+    states: Vec<Rule>,
+    advance: Option<Advance>,
+    /// Words after which the delays have forgotten what they started from.
+    delay_words: u64,
+    word: u64,
+    tail: Tail,
+}
+
+impl Rules {
+    /// The rules for a pipe whose parameters are bound; the reason if some state has to wait for the words before it.
+    pub(crate) fn new(pipe: &Pipe) -> Result<Rules, String> {
+        let facts = analyse(pipe);
+        let rule = |(state, known): (usize, &crate::analyse::StateFacts)| {
+            let ty = pipe.states[state].ty;
+            let refuse = |why: &dyn std::fmt::Display| {
+                Err(format!("state `{}` is {}: {why}", pipe.states[state].name, known.class.name()))
+            };
+            Ok(match &known.class {
+                Class::Held => Rule::Held,
+                Class::Positional => Rule::Positional,
+                Class::Delay { .. } => Rule::Delay,
+                Class::Reduction { op, .. } => Rule::Reduce { op: *op, ty },
+                Class::Scan { op, .. } if only_summed(&facts, state) => Rule::Reduce { op: *op, ty },
+                Class::Scan { .. } => return refuse(&"it is looked at as it grows"),
+                Class::Linear(Linear::Crc { op, operand }) => {
+                    Rule::Remainder { step: remainder_step(*op, facts.body.ty(*operand)) }
+                }
+                Class::Linear(Linear::SumOfSums { op, of, .. }) => {
+                    Rule::SumOfSums { op: *op, ty, of: of.0 as usize }
+                }
+                Class::Serial { why } => return refuse(why),
+            })
+        };
+        let states = facts.states.iter().enumerate().map(rule).collect::<Result<Vec<Rule>, String>>()?;
+        let positional: Vec<usize> =
+            (0..states.len()).filter(|state| matches!(states[*state], Rule::Positional)).collect();
+        let delay = |known: &crate::analyse::StateFacts| match known.class {
+            Class::Delay { words } => u64::from(words),
+            _ => 0,
+        };
+        let advance = match &positional[..] {
+            [] => None,
+            _ => Some(Advance::new(&facts, pipe, positional).map_err(str::to_owned)?),
+        };
+        Ok(Rules {
+            advance,
+            delay_words: facts.states.iter().map(delay).max().unwrap_or(0),
+            word: pipe.word_bytes() as u64,
+            tail: pipe.tail,
+            states,
+        })
+    }
+
+    /// Bytes after which the delays have forgotten what they started from.
+    pub(crate) const fn delay_bytes(&self) -> u64 {
+        self.delay_words * self.word
+    }
+
+    /// Turns `states`, as they are before the first word, into those that a part starts from whose first byte is at
+    /// offset `at`; delays excepted. The reason if that would take as long as getting there.
+    pub(crate) fn start(&self, states: &mut [u64], at: u64) -> Result<(), String> {
+        if let Some(advance) = &self.advance {
+            advance.run(states, at / self.word)?;
+        }
+        for (state, rule) in states.iter_mut().zip(&self.states) {
+            match rule {
+                Rule::Held | Rule::Positional | Rule::Delay => {}
+                Rule::Reduce { op, ty } => *state = op.identity(*ty),
+                Rule::Remainder { .. } | Rule::SumOfSums { .. } => *state = 0,
+            }
+        }
+        Ok(())
+    }
+
+    /// Copies the delays among `from` to `states`.
+    pub(crate) fn take_delays(&self, states: &mut [u64], from: &[u64]) {
+        for ((state, from), rule) in states.iter_mut().zip(from).zip(&self.states) {
+            if matches!(rule, Rule::Delay) {
+                *state = *from;
+            }
+        }
+    }
+
+    /// Turns `part`, what the part of `bytes` bytes came to, into the states after it, when `before` are those after all
+    /// parts before it. Every part but the last one is of whole words, and of at least one.
+    pub(crate) fn join(&self, before: &[u64], part: &mut [u64], bytes: u64) {
+        let padded = !bytes.is_multiple_of(self.word) && matches!(self.tail, Tail::Zero | Tail::Partial);
+        let words = bytes / self.word + u64::from(padded);
+        for ((a, b), rule) in before.iter().copied().zip(part).zip(&self.states) {
+            *b = match rule {
+                Rule::Held | Rule::Positional | Rule::Delay => *b,
+                Rule::Reduce { op, ty } => op.apply(*ty, a, *b),
+                Rule::Remainder { step } => step.power_apply(words, a) ^ *b,
+                Rule::SumOfSums { op: Reduce::Addmod(m), of, .. } => {
+                    let m = u128::from(*m);
+                    let grown = u128::from(words) % m * (u128::from(before[*of]) % m) % m;
+                    ((u128::from(a) + grown + u128::from(*b)) % m) as u64
+                }
+                Rule::SumOfSums { ty, of, .. } => {
+                    a.wrapping_add(words.wrapping_mul(before[*of])).wrapping_add(*b) & ty.mask()
+                }
+            };
+        }
+    }
+}
+
+/// What one step of a CRC makes of the register, the word apart.
+fn remainder_step(op: CrcOp, operand: Ty) -> BitMap {
+    BitMap::new(32, |register| eval::crc(op, operand, register, 0))
+}
+
+/// Whether nothing looks at `state` but sums of it.
+fn only_summed(facts: &PipeFacts, state: usize) -> bool {
+    let looks = |value: Value| depends(&facts.body, value, StateId(state as u32));
+    !facts.out.is_some_and(looks)
+        && facts.states.iter().enumerate().filter(|(other, _)| *other != state).all(|(other, known)| {
+            let sums = matches!(known.class, Class::Linear(Linear::SumOfSums { of, .. }) if of.0 as usize == state);
+            sums || !looks(facts.next[other])
+        })
+}
+
+/// Whether `value` is computed from `state`.
+fn depends(block: &Block, value: Value, state: StateId) -> bool {
+    let mut known = vec![false; value.0 as usize + 1];
+    for (v, inst) in block.iter().take(value.0 as usize + 1) {
+        known[v.0 as usize] =
+            inst.op == Op::State(state) || inst.op.operands().any(|operand| known[operand.0 as usize]);
+    }
+    known[value.0 as usize]
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,68 @@
+//! The maps' powers against applying them again and again; the runs in parts are tested where they are run.
+
+use super::matrix::{Affine, BitMap};
+use super::remainder_step;
+use crate::ir::{CrcOp, Ty, eval};
+use crate::testing::Rng;
+
+#[test]
+fn powers_of_maps_over_bits() {
+    let mut rng = Rng::new(1);
+    for bits in [1, 8, 33, 64] {
+        let mask = u64::MAX >> (64 - bits);
+        let columns: Vec<u64> = (0..bits).map(|_| rng.next_u64() & mask).collect();
+        let zero = rng.next_u64() & mask;
+        let f = |x: u64| {
+            let chosen = columns.iter().enumerate().filter(|(bit, _)| x >> bit & 1 == 1);
+            chosen.fold(zero, |sum, (_, column)| sum ^ column)
+        };
+        let map = BitMap::new(bits, f);
+        let start = rng.next_u64() & mask;
+        let mut x = start;
+        for n in 0..100 {
+            assert_eq!(map.power_apply(n, start), x, "{bits} bits, {n} times");
+            x = f(x);
+        }
+    }
+}
+
+#[test]
+fn powers_of_maps_over_numbers() {
+    let mut rng = Rng::new(2);
+    for side in 0..4 {
+        let factors: Vec<Vec<u64>> = (0..side).map(|_| (0..side).map(|_| rng.edge()).collect()).collect();
+        let constant: Vec<u64> = (0..side).map(|_| rng.edge()).collect();
+        let f = |x: &[u64]| -> Vec<u64> {
+            let row = |row: usize| {
+                let products = x.iter().zip(&factors[row]).map(|(x, factor)| x.wrapping_mul(*factor));
+                products.fold(constant[row], u64::wrapping_add)
+            };
+            (0..side).map(row).collect()
+        };
+        let unit = |i: usize| f(&(0..side).map(|j| u64::from(i == j)).collect::<Vec<u64>>());
+        let map = Affine::new(&f(&vec![0; side]), &(0..side).map(unit).collect::<Vec<_>>());
+        let start: Vec<u64> = (0..side).map(|_| rng.next_u64()).collect();
+        let mut x = start.clone();
+        for n in 0..100 {
+            assert_eq!(map.power_apply(n, &start), x, "{side} numbers, {n} times");
+            x = f(&x);
+        }
+    }
+}
+
+/// `crc(a ++ b) = L^len(b) crc(a) + crc(b)`, the latter from a register of zero.
+#[test]
+fn remainders_are_joined() {
+    let mut rng = Rng::new(3);
+    for op in [CrcOp::Crc32, CrcOp::Crc32c] {
+        for ty in Ty::INTEGERS {
+            let words: Vec<u64> = (0..50).map(|_| rng.next_u64() & ty.mask()).collect();
+            let over = |from: u64, words: &[u64]| words.iter().fold(from, |crc, x| eval::crc(op, ty, crc, *x));
+            for cut in 0..=words.len() {
+                let (a, b) = words.split_at(cut);
+                let later = remainder_step(op, ty).power_apply(b.len() as u64, over(0xffff_ffff, a));
+                assert_eq!(later ^ over(0, b), over(0xffff_ffff, &words), "{op:?} {ty} {cut}");
+            }
+        }
+    }
+}
