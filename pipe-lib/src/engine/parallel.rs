@@ -49,9 +49,11 @@ impl Engine {
     /// What depends on imports is not looked at: a state that does not depend on the stream, has no closed form and does not
     /// repeat within some thousand words is only found when running, which is then on one thread.
     pub fn serial_because(&self, len: u64) -> Option<String> {
-        self.inner.refuse_layouts("running on several threads").err().map(|error| error.to_string()).or_else(
-            || self.inner.rules(len).find_map(|rules| rules.as_ref().err().cloned()),
-        )
+        self.inner
+            .refuse_layouts("running on several threads")
+            .err()
+            .map(|error| error.to_string())
+            .or_else(|| self.inner.rules(len).find_map(|rules| rules.as_ref().err().cloned()))
     }
 }
 
@@ -161,7 +163,8 @@ impl Inner {
     fn rules(&self, len: u64) -> impl Iterator<Item = &Result<Rules, String>> {
         let stages = self.composition.stages.iter();
         let all = self.rules.get_or_init(|| {
-            let rules = |stage: &Stage| Rules::new(&stage.pipe).map_err(|why| format!("`{}`: {why}", stage.name));
+            let rules =
+                |stage: &Stage| Rules::new(&stage.pipe).map_err(|why| format!("`{}`: {why}", stage.name));
             stages.clone().map(rules).collect()
         });
         all.iter().zip(stages).filter(move |(_, stage)| !restarts(stage.window, len)).map(|(rules, _)| rules)
@@ -223,8 +226,7 @@ impl Cut<'_> {
         }
         // Stages see what those before them made of the words, so their delays add up.
         let gauge = self.inner.composition.gauge() as u64;
-        let delay: u64 =
-            self.stages().map(|(_, rules)| rules.delay_bytes().next_multiple_of(gauge)).sum();
+        let delay: u64 = self.stages().map(|(_, rules)| rules.delay_bytes().next_multiple_of(gauge)).sum();
         for (range, rules) in self.stages() {
             rules.start(&mut registers[range], at).ok()?;
         }

@@ -35,6 +35,7 @@ impl Case<'_> {
                     Self::copy,
                     Self::in_place,
                     Self::read_only,
+                    Self::threads,
                     Self::pieces,
                     Self::pieces_in_place,
                     Self::pieces_read_only,
@@ -106,6 +107,17 @@ impl Case<'_> {
         let prepared = self.engine.with(&self.imports).expect("imports of this engine");
         let result = prepared.run_read_only(&source[from..from + self.stream.len()]);
         self.compare(result, None).map_err(|what| (format!("read only at {from} modulo 64"), what))
+    }
+
+    /// In parts far smaller than those that a thread is worth.
+    fn threads(&mut self) -> Verdict {
+        let len = self.stream.len();
+        let (threads, least) = (self.rng.between(2, 8), self.rng.between(1, len / 2 + 1));
+        let mut buffer = self.stream.to_vec();
+        let prepared = self.engine.with(&self.imports).expect("imports of this engine");
+        let result = prepared.run_parts_in_place(&mut buffer, threads, least);
+        self.compare(result, Some(&buffer))
+            .map_err(|what| (format!("in parts of at least {least} bytes on {threads} threads"), what))
     }
 
     /// Lengths of random pieces that sum up to `len`; some empty.

@@ -117,7 +117,10 @@ impl Advance {
             .flat_map(|(state, ty)| (0..ty.bits()).map(move |bit| (state, bit)))
             .collect();
         let packed = |vector: &[u64]| {
-            places.iter().enumerate().fold(0u64, |sum, (at, (state, bit))| sum | (vector[*state] >> bit & 1) << at)
+            places
+                .iter()
+                .enumerate()
+                .fold(0u64, |sum, (at, (state, bit))| sum | (vector[*state] >> bit & 1) << at)
         };
         let images = self.images(states, places.len(), |unit, vector| {
             let (state, bit) = places[unit];
@@ -208,9 +211,8 @@ impl Advance {
         while !left.is_empty() {
             let before = left.len();
             let needed = |state: usize| {
-                let known = self.dependences(&|op| {
-                    matches!(op, Op::State(id) if id.0 as usize == self.states[state])
-                });
+                let known = self
+                    .dependences(&|op| matches!(op, Op::State(id) if id.0 as usize == self.states[state]));
                 left.iter().any(|other| known[self.next[*other].0 as usize])
             };
             let kept: Vec<usize> = left.iter().copied().filter(|state| needed(*state)).collect();

@@ -61,8 +61,8 @@ impl Affine {
     fn after(&self, first: &Affine) -> Affine {
         let side = self.side;
         let entry = |row: usize, column: usize| {
-            let products = (0..side)
-                .map(|k| self.rows[row * side + k].wrapping_mul(first.rows[k * side + column]));
+            let products =
+                (0..side).map(|k| self.rows[row * side + k].wrapping_mul(first.rows[k * side + column]));
             products.fold(0, u64::wrapping_add)
         };
         Affine { side, rows: (0..side * side).map(|at| entry(at / side, at % side)).collect() }

@@ -154,7 +154,8 @@ fn only_summed(facts: &PipeFacts, state: usize) -> bool {
     let looks = |value: Value| depends(&facts.body, value, StateId(state as u32));
     !facts.out.is_some_and(looks)
         && facts.states.iter().enumerate().filter(|(other, _)| *other != state).all(|(other, known)| {
-            let sums = matches!(known.class, Class::Linear(Linear::SumOfSums { of, .. }) if of.0 as usize == state);
+            let sums =
+                matches!(known.class, Class::Linear(Linear::SumOfSums { of, .. }) if of.0 as usize == state);
             sums || !looks(facts.next[other])
         })
 }

@@ -57,7 +57,8 @@ fn remainders_are_joined() {
     for op in [CrcOp::Crc32, CrcOp::Crc32c] {
         for ty in Ty::INTEGERS {
             let words: Vec<u64> = (0..50).map(|_| rng.next_u64() & ty.mask()).collect();
-            let over = |from: u64, words: &[u64]| words.iter().fold(from, |crc, x| eval::crc(op, ty, crc, *x));
+            let over =
+                |from: u64, words: &[u64]| words.iter().fold(from, |crc, x| eval::crc(op, ty, crc, *x));
             for cut in 0..=words.len() {
                 let (a, b) = words.split_at(cut);
                 let later = remainder_step(op, ty).power_apply(b.len() as u64, over(0xffff_ffff, a));
