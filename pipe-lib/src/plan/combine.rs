@@ -89,7 +89,7 @@ fn total(lane: u8, partial: &[u8]) -> u128 {
 }
 
 /// Residue modulo `2^width - 1` in one's complement form: zero only for zero.
-fn fold(ty: Ty, mut total: u128) -> u64 {
+pub(crate) fn fold(ty: Ty, mut total: u128) -> u64 {
     while total >> ty.bits() != 0 {
         total = (total & u128::from(ty.mask())) + (total >> ty.bits());
     }

@@ -5,7 +5,7 @@
 //! registers), its `n`th power takes `log n` squarings; anything else must come round after a few words (counters modulo
 //! a number, keys of a few bytes), or be forgotten (copies of the offset).
 
-use super::matrix::{Affine, BitMap};
+use super::matrix::{AffineBits, AffineNumbers};
 use crate::analyse::PipeFacts;
 use crate::analyse::rewrite::evaluate;
 use crate::ir::{BinaryOp, Block, Op, Pipe, Table, Ty, UnaryOp, Value};
@@ -82,7 +82,7 @@ impl Advance {
             }
             Form::Numbers => {
                 let images = self.images(states, self.states.len(), |unit, vector| vector[unit] = 1);
-                let map = Affine::new(&images[0], &images[1..]);
+                let map = AffineNumbers::new(&images[0], &images[1..]);
                 let after = map.power_apply(n, &self.taken(states));
                 for ((index, ty), value) in self.states.iter().zip(&self.types).zip(after) {
                     states[*index] = value & ty.mask();
@@ -129,7 +129,7 @@ impl Advance {
         let constant = packed(&images[0]);
         let linear = |bit: usize| packed(&images[bit + 1]) ^ constant;
         let columns: Vec<u64> = (0..places.len()).map(linear).collect();
-        let map = BitMap::new(places.len() as u32, |x| {
+        let map = AffineBits::new(places.len() as u32, |x| {
             let chosen = columns.iter().enumerate().filter(|(bit, _)| x >> bit & 1 == 1);
             chosen.fold(constant, |sum, (_, column)| sum ^ column)
         });

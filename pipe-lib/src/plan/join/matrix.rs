@@ -2,16 +2,16 @@
 
 /// An affine map over GF(2): what zero becomes, and for each bit what it adds to that.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct BitMap {
+pub(super) struct AffineBits {
     zero: u64,
     columns: Box<[u64]>,
 }
 
-impl BitMap {
+impl AffineBits {
     /// The map `f`, which is affine, on `bits` bits.
-    pub(super) fn new(bits: u32, f: impl Fn(u64) -> u64) -> BitMap {
+    pub(super) fn new(bits: u32, f: impl Fn(u64) -> u64) -> AffineBits {
         let zero = f(0);
-        BitMap { zero, columns: (0..bits).map(|bit| f(1 << bit) ^ zero).collect() }
+        AffineBits { zero, columns: (0..bits).map(|bit| f(1 << bit) ^ zero).collect() }
     }
 
     pub(super) fn apply(&self, x: u64) -> u64 {
@@ -29,7 +29,7 @@ impl BitMap {
             }
             n >>= 1;
             if n != 0 {
-                square = BitMap::new(self.columns.len() as u32, |x| square.apply(square.apply(x)));
+                square = AffineBits::new(self.columns.len() as u32, |x| square.apply(square.apply(x)));
             }
         }
         x
@@ -38,14 +38,14 @@ impl BitMap {
 
 /// An affine map on vectors of numbers modulo 2^64: the last coordinate is 1 and stays 1. Rows in order, `side` each.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Affine {
+pub(super) struct AffineNumbers {
     side: usize,
     rows: Vec<u64>,
 }
 
-impl Affine {
+impl AffineNumbers {
     /// From what becomes of the origin and of the unit vectors, given one after the other.
-    pub(super) fn new(origin: &[u64], units: &[Vec<u64>]) -> Affine {
+    pub(super) fn new(origin: &[u64], units: &[Vec<u64>]) -> AffineNumbers {
         let side = origin.len() + 1;
         let mut rows = vec![0; side * side];
         for (row, constant) in origin.iter().enumerate() {
@@ -55,17 +55,17 @@ impl Affine {
             rows[row * side + side - 1] = *constant;
         }
         rows[side * side - 1] = 1;
-        Affine { side, rows }
+        AffineNumbers { side, rows }
     }
 
-    fn after(&self, first: &Affine) -> Affine {
+    fn after(&self, first: &AffineNumbers) -> AffineNumbers {
         let side = self.side;
         let entry = |row: usize, column: usize| {
             let products =
                 (0..side).map(|k| self.rows[row * side + k].wrapping_mul(first.rows[k * side + column]));
             products.fold(0, u64::wrapping_add)
         };
-        Affine { side, rows: (0..side * side).map(|at| entry(at / side, at % side)).collect() }
+        AffineNumbers { side, rows: (0..side * side).map(|at| entry(at / side, at % side)).collect() }
     }
 
     /// The map applied `n` times to `x`.

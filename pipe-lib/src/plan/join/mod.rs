@@ -11,7 +11,7 @@
 //! | positional | the state `n` words on | `b` |
 //! | delay | what the words before the cut leave | `b` |
 //! | reduction | the neutral value | `a op b` |
-//! | remainder over GF(2) | 0 | `L^n a + b`, with `L` a word's effect on the register |
+//! | linear | 0 | `L^n a + b`, with `L` a word's effect on the state: see [`Linear::join`] |
 //! | sum of sums | 0 | `a + n * (the sum in a) + b` |
 //!
 //! A scan or serial state has to wait, unless its window ends at every cut.
@@ -19,10 +19,10 @@
 mod advance;
 mod matrix;
 
+use super::combine::fold as residue;
 use crate::analyse::{Class, Linear, PipeFacts, Reduce, analyse};
-use crate::ir::{Block, CrcOp, Op, Pipe, StateId, Tail, Ty, Value, eval};
+use crate::ir::{Block, Op, Pipe, StateId, Tail, Ty, Value};
 use advance::Advance;
-use matrix::BitMap;
 
 /// How one state passes over a cut.
 #[derive(Clone, Debug)]
@@ -31,7 +31,7 @@ enum Rule {
     Positional,
     Delay,
     Reduce { op: Reduce, ty: Ty },
-    Remainder { step: BitMap },
+    Linear { map: Linear, ty: Ty, bytes: u64 },
     SumOfSums { op: Reduce, ty: Ty, of: usize },
 }
 
@@ -62,18 +62,22 @@ impl Rules {
                 Class::Reduction { op, .. } => Rule::Reduce { op: *op, ty },
                 Class::Scan { op, .. } if only_summed(&facts, state) => Rule::Reduce { op: *op, ty },
                 Class::Scan { .. } => return refuse(&"it is looked at as it grows"),
-                Class::Linear(Linear::Crc { op, operand }) => {
-                    Rule::Remainder { step: remainder_step(*op, facts.body.ty(*operand)) }
-                }
                 Class::Linear(Linear::SumOfSums { op, of, .. }) => {
                     Rule::SumOfSums { op: *op, ty, of: of.0 as usize }
+                }
+                Class::Linear(map) => {
+                    let bytes = match map {
+                        Linear::Crc { operand, .. } => facts.body.ty(*operand).bytes(),
+                        _ => pipe.word_bytes(),
+                    };
+                    Rule::Linear { map: map.clone(), ty, bytes: bytes as u64 }
                 }
                 Class::Serial { why } => return refuse(why),
             })
         };
-        let states = facts.states.iter().enumerate().map(rule).collect::<Result<Vec<Rule>, String>>()?;
-        let positional: Vec<usize> =
-            (0..states.len()).filter(|state| matches!(states[*state], Rule::Positional)).collect();
+        let mut states = facts.states.iter().enumerate().map(rule).collect::<Result<Vec<Rule>, String>>()?;
+        let positional = positional(&facts);
+        positional.iter().for_each(|state| states[*state] = Rule::Positional);
         let delay = |known: &crate::analyse::StateFacts| match known.class {
             Class::Delay { words } => u64::from(words),
             _ => 0,
@@ -106,7 +110,7 @@ impl Rules {
             match rule {
                 Rule::Held | Rule::Positional | Rule::Delay => {}
                 Rule::Reduce { op, ty } => *state = op.identity(*ty),
-                Rule::Remainder { .. } | Rule::SumOfSums { .. } => *state = 0,
+                Rule::Linear { .. } | Rule::SumOfSums { .. } => *state = 0,
             }
         }
         Ok(())
@@ -130,11 +134,15 @@ impl Rules {
             *b = match rule {
                 Rule::Held | Rule::Positional | Rule::Delay => *b,
                 Rule::Reduce { op, ty } => op.apply(*ty, a, *b),
-                Rule::Remainder { step } => step.power_apply(words, a) ^ *b,
+                Rule::Linear { map, ty, bytes } => map.join(*ty, a, *b, words, *bytes).unwrap_or(*b),
                 Rule::SumOfSums { op: Reduce::Addmod(m), of, .. } => {
                     let m = u128::from(*m);
                     let grown = u128::from(words) % m * (u128::from(before[*of]) % m) % m;
                     ((u128::from(a) + grown + u128::from(*b)) % m) as u64
+                }
+                Rule::SumOfSums { op: Reduce::Addc, ty, of } => {
+                    let grown = u128::from(words) * u128::from(before[*of]);
+                    residue(*ty, u128::from(a) + grown + u128::from(*b))
                 }
                 Rule::SumOfSums { ty, of, .. } => {
                     a.wrapping_add(words.wrapping_mul(before[*of])).wrapping_add(*b) & ty.mask()
@@ -144,9 +152,24 @@ impl Rules {
     }
 }
 
-/// What one step of a CRC makes of the register, the word apart.
-fn remainder_step(op: CrcOp, operand: Ty) -> BitMap {
-    BitMap::new(32, |register| eval::crc(op, operand, register, 0))
+/// The states that are forwarded together: the positional ones and those that they go by, which do not look at the stream
+/// either, whatever other class they have.
+fn positional(facts: &PipeFacts) -> Vec<usize> {
+    let changes = |state: &usize| !matches!(facts.states[*state].class, Class::Held);
+    let mut found: Vec<usize> = (0..facts.states.len())
+        .filter(|state| matches!(facts.states[*state].class, Class::Positional))
+        .collect();
+    let mut next = 0;
+    while let Some(&state) = found.get(next) {
+        let goes_by = |other: &usize| depends(&facts.body, facts.next[state], StateId(*other as u32));
+        let more: Vec<usize> = (0..facts.states.len())
+            .filter(|other| !found.contains(other) && changes(other) && goes_by(other))
+            .collect();
+        found.extend(more);
+        next += 1;
+    }
+    found.sort_unstable();
+    found
 }
 
 /// Whether nothing looks at `state` but sums of it.

@@ -1,8 +1,6 @@
 //! The maps' powers against applying them again and again; the runs in parts are tested where they are run.
 
-use super::matrix::{Affine, BitMap};
-use super::remainder_step;
-use crate::ir::{CrcOp, Ty, eval};
+use super::matrix::{AffineBits, AffineNumbers};
 use crate::testing::Rng;
 
 #[test]
@@ -16,7 +14,7 @@ fn powers_of_maps_over_bits() {
             let chosen = columns.iter().enumerate().filter(|(bit, _)| x >> bit & 1 == 1);
             chosen.fold(zero, |sum, (_, column)| sum ^ column)
         };
-        let map = BitMap::new(bits, f);
+        let map = AffineBits::new(bits, f);
         let start = rng.next_u64() & mask;
         let mut x = start;
         for n in 0..100 {
@@ -40,30 +38,12 @@ fn powers_of_maps_over_numbers() {
             (0..side).map(row).collect()
         };
         let unit = |i: usize| f(&(0..side).map(|j| u64::from(i == j)).collect::<Vec<u64>>());
-        let map = Affine::new(&f(&vec![0; side]), &(0..side).map(unit).collect::<Vec<_>>());
+        let map = AffineNumbers::new(&f(&vec![0; side]), &(0..side).map(unit).collect::<Vec<_>>());
         let start: Vec<u64> = (0..side).map(|_| rng.next_u64()).collect();
         let mut x = start.clone();
         for n in 0..100 {
             assert_eq!(map.power_apply(n, &start), x, "{side} numbers, {n} times");
             x = f(&x);
-        }
-    }
-}
-
-/// `crc(a ++ b) = L^len(b) crc(a) + crc(b)`, the latter from a register of zero.
-#[test]
-fn remainders_are_joined() {
-    let mut rng = Rng::new(3);
-    for op in [CrcOp::Crc32, CrcOp::Crc32c] {
-        for ty in Ty::INTEGERS {
-            let words: Vec<u64> = (0..50).map(|_| rng.next_u64() & ty.mask()).collect();
-            let over =
-                |from: u64, words: &[u64]| words.iter().fold(from, |crc, x| eval::crc(op, ty, crc, *x));
-            for cut in 0..=words.len() {
-                let (a, b) = words.split_at(cut);
-                let later = remainder_step(op, ty).power_apply(b.len() as u64, over(0xffff_ffff, a));
-                assert_eq!(later ^ over(0, b), over(0xffff_ffff, &words), "{op:?} {ty} {cut}");
-            }
         }
     }
 }
