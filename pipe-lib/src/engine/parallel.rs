@@ -7,7 +7,8 @@ use super::{Engine, Inner, Prepared};
 use crate::compose::Stage;
 use crate::drive::Progress;
 use crate::plan::join::Rules;
-use crate::run::{Handle, Registers, Run, RunError};
+use crate::registers::Registers;
+use crate::run::{Run, RunError};
 use std::num::NonZeroU64;
 use std::sync::{Mutex, PoisonError};
 
@@ -150,11 +151,8 @@ impl<'e> Prepared<'e> {
             parts.push(Part { src: src.wrapping_add(at), dst, at: at as u64, len, progress });
         }
         let parts = run_all(inner, parts, threads, len as u64);
-        let mut progress = cut.joined(parts)?;
-        progress.finish(inner);
-        let Progress { registers, windows, .. } = progress;
         let written = if dst.is_null() { 0 } else { len };
-        Some(Run { read: len, written, engine: Handle::Borrowed(inner), registers, windows })
+        Some(self.outcome(cut.joined(parts)?, len, written))
     }
 }
 

@@ -376,7 +376,7 @@ impl<'e> Prepared<'e> {
         self.outcome(progress, len, written)
     }
 
-    fn outcome(self, mut progress: Progress, read: usize, written: usize) -> Run<'e> {
+    pub(super) fn outcome(self, mut progress: Progress, read: usize, written: usize) -> Run<'e> {
         progress.finish(self.inner);
         let Progress { registers, windows, .. } = progress;
         Run::new(self.inner, read, written, registers, windows)
