@@ -1,204 +1,154 @@
-//! 512-bit vectors. Sums by VNNI: `vpdpbusd` adds four bytes times weights to a 32-bit lane, so even and odd
-//! bytes of a vector cost one instruction each and nothing else. A lane gains at most 510 a step, which is
-//! why a pass takes at most 1 GiB at once.
+//! 512-bit vectors, with masks for every rest.
 
-#![allow(clippy::needless_range_loop, reason = "plain loops keep vectors in registers; see `total`")]
-
-use super::{Fused, MAX_SUMS, Passes, Sums, fold, hand_fused_index};
+use crate::Variant;
+use crate::simd::{Acc, Halves, Simd};
+use crate::tables::{self, enable};
 use core::arch::x86_64::*;
 
-/// Calls a function of this module from a table that is handed out only on machines that have its features.
-macro_rules! trusted {
-    ($call:expr) => {
-        // SAFETY: the features were found; slices are readable or writable for their lengths and do not
-        // overlap in part.
-        unsafe { $call }
-    };
+/// AVX-512 F, BW and VNNI.
+#[derive(Clone, Copy)]
+pub(crate) struct Avx512;
+
+/// A bit for each of the first `len` bytes, 1 to 64.
+#[inline(always)]
+pub(crate) fn mask(len: usize) -> u64 {
+    u64::MAX >> (64 - len)
 }
 
-pub(crate) const PASSES: Passes = Passes {
-    inet: |bytes| trusted!(inet(bytes)),
-    swap32: |src, dst| {
-        trusted!(map::<true, false>(src.as_ptr(), dst.as_mut_ptr(), src.len().min(dst.len()), 0))
-    },
-    swap32_in_place: |dst| trusted!(map::<true, false>(dst.as_ptr(), dst.as_mut_ptr(), dst.len(), 0)),
-    xor32: |src, dst, key| {
-        trusted!(map::<false, true>(src.as_ptr(), dst.as_mut_ptr(), src.len().min(dst.len()), key))
-    },
-    xor32_in_place: |dst, key| trusted!(map::<false, true>(dst.as_ptr(), dst.as_mut_ptr(), dst.len(), key)),
-};
+// SAFETY (all blocks): the caller has checked that the machine has the features, and the pointers; see the trait.
+#[allow(clippy::undocumented_unsafe_blocks, reason = "one reason for all, above")]
+impl Simd for Avx512 {
+    type V = __m512i;
+    const BYTES: usize = 64;
 
-/// Accumulators of the even and the odd bytes.
+    #[inline(always)]
+    unsafe fn zero() -> __m512i {
+        unsafe { _mm512_setzero_si512() }
+    }
+
+    #[inline(always)]
+    unsafe fn splat(word: u32) -> __m512i {
+        unsafe { _mm512_set1_epi32(word as i32) }
+    }
+
+    #[inline(always)]
+    unsafe fn load(from: *const u8) -> __m512i {
+        unsafe { _mm512_loadu_si512(from.cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_part(from: *const u8, len: usize) -> __m512i {
+        unsafe { _mm512_maskz_loadu_epi8(mask(len), from.cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn store(to: *mut u8, v: __m512i) {
+        unsafe { _mm512_storeu_si512(to.cast(), v) }
+    }
+
+    #[inline(always)]
+    unsafe fn stream(to: *mut u8, v: __m512i) {
+        unsafe { _mm512_stream_si512(to.cast(), v) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_part(to: *mut u8, v: __m512i, len: usize) {
+        unsafe { _mm512_mask_storeu_epi8(to.cast(), mask(len), v) }
+    }
+
+    #[inline(always)]
+    unsafe fn clear_part(v: __m512i, len: usize) -> __m512i {
+        unsafe { _mm512_maskz_mov_epi8(mask(len), v) }
+    }
+
+    #[inline(always)]
+    unsafe fn swap32(v: __m512i) -> __m512i {
+        unsafe {
+            let order = _mm_setr_epi8(3, 2, 1, 0, 7, 6, 5, 4, 11, 10, 9, 8, 15, 14, 13, 12);
+            _mm512_shuffle_epi8(v, _mm512_broadcast_i32x4(order))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn xor(a: __m512i, b: __m512i) -> __m512i {
+        unsafe { _mm512_xor_si512(a, b) }
+    }
+
+    #[inline(always)]
+    unsafe fn add64(a: __m512i, b: __m512i) -> __m512i {
+        unsafe { _mm512_add_epi64(a, b) }
+    }
+
+    #[inline(always)]
+    unsafe fn sub_high(a: __m512i, b: __m512i) -> __m512i {
+        unsafe { _mm512_sub_epi64(a, _mm512_slli_epi64::<32>(b)) }
+    }
+
+    #[inline(always)]
+    unsafe fn high(v: __m512i) -> __m512i {
+        unsafe { _mm512_srli_epi64::<32>(v) }
+    }
+
+    #[inline(always)]
+    unsafe fn reduce64(v: __m512i) -> u64 {
+        unsafe { _mm512_reduce_add_epi64(v) as u64 }
+    }
+}
+
+/// `vpdpbusd` adds four bytes times weights to a 32-bit lane, so the even and the odd bytes of a vector cost one
+/// instruction each. A lane gains at most 510 a vector: good for 8 million vectors, 512 MiB an accumulator.
 #[derive(Clone, Copy)]
-struct Acc {
+pub(crate) struct Vnni {
     even: __m512i,
     odd: __m512i,
 }
 
-impl Acc {
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-    fn zero() -> Acc {
-        Acc { even: _mm512_setzero_si512(), odd: _mm512_setzero_si512() }
+#[allow(clippy::undocumented_unsafe_blocks, reason = "as for the vectors")]
+impl Acc<Avx512> for Vnni {
+    #[inline(always)]
+    unsafe fn zero() -> Self {
+        unsafe { Vnni { even: Avx512::zero(), odd: Avx512::zero() } }
     }
 
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-    fn add(&mut self, v: __m512i) {
-        self.even = _mm512_dpbusd_epi32(self.even, v, _mm512_set1_epi32(0x0001_0001));
-        self.odd = _mm512_dpbusd_epi32(self.odd, v, _mm512_set1_epi32(0x0100_0100));
-    }
-}
-
-/// The sums of neighbouring 32-bit lanes, in 64 bits.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-fn widen(v: __m512i) -> __m512i {
-    let low = _mm512_and_si512(v, _mm512_set1_epi64(0xffff_ffff));
-    _mm512_add_epi64(low, _mm512_srli_epi64::<32>(v))
-}
-
-/// The plain sum of big-endian words: even bytes are the high ones.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-fn total(accs: &[Acc]) -> u64 {
-    // Plain loops here and below: an iterator adaptor or `array::map` is compiled without this function's features,
-    // and the vectors would go through memory.
-    let (mut even, mut odd) = (_mm512_setzero_si512(), _mm512_setzero_si512());
-    for acc in accs {
-        even = _mm512_add_epi64(even, widen(acc.even));
-        odd = _mm512_add_epi64(odd, widen(acc.odd));
-    }
-    ((_mm512_reduce_add_epi64(even) as u64) << 8) + _mm512_reduce_add_epi64(odd) as u64
-}
-
-#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-fn inet(bytes: &[u8]) -> u64 {
-    let mut accs = [Acc::zero(); 4];
-    let (blocks, rest) = bytes.as_chunks::<256>();
-    for block in blocks {
-        for i in 0..4 {
-            // SAFETY: 64 bytes from `64 * i` on lie within the block.
-            accs[i].add(unsafe { _mm512_loadu_si512(block.as_ptr().add(64 * i).cast()) });
+    #[inline(always)]
+    unsafe fn add(&mut self, v: __m512i) {
+        unsafe {
+            self.even = _mm512_dpbusd_epi32(self.even, v, _mm512_set1_epi32(0x0001_0001));
+            self.odd = _mm512_dpbusd_epi32(self.odd, v, _mm512_set1_epi32(0x0100_0100));
         }
     }
-    // Always the first accumulator: a computed index would keep all of them in memory, in the loop above too.
-    for chunk in rest.chunks(64) {
-        // SAFETY: the mask has a bit for each byte of the chunk and no other.
-        accs[0].add(unsafe { _mm512_maskz_loadu_epi8(mask(chunk.len()), chunk.as_ptr().cast()) });
-    }
-    total(&accs)
-}
 
-/// A bit for each of the first `len` bytes, 1 to 64.
-#[inline]
-fn mask(len: usize) -> u64 {
-    u64::MAX >> (64 - len)
-}
-
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw")]
-fn swap_order() -> __m512i {
-    _mm512_broadcast_i32x4(_mm_setr_epi8(3, 2, 1, 0, 7, 6, 5, 4, 11, 10, 9, 8, 15, 14, 13, 12))
-}
-
-/// One step from `src` to `dst`, which may be the same.
-///
-/// # Safety
-/// The machine has the features; `src` is readable and `dst` writable for `len` bytes; they do not overlap in
-/// part.
-#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-unsafe fn map<const SWAP: bool, const XOR: bool>(src: *const u8, dst: *mut u8, len: usize, key: u32) {
-    let (order, key) = (swap_order(), _mm512_set1_epi32(key.to_be() as i32));
-    let step = |v: __m512i| {
-        let v = if SWAP { _mm512_shuffle_epi8(v, order) } else { v };
-        if XOR { _mm512_xor_si512(v, key) } else { v }
-    };
-    let mut at = 0;
-    // SAFETY: every access lies below `len`, by the loops' conditions and the mask.
-    unsafe {
-        while at + 256 <= len {
-            for i in 0..4 {
-                let v = _mm512_loadu_si512(src.add(at + 64 * i).cast());
-                _mm512_storeu_si512(dst.add(at + 64 * i).cast(), step(v));
-            }
-            at += 256;
+    #[inline(always)]
+    unsafe fn merge(&mut self, other: Self) {
+        unsafe {
+            self.even = _mm512_add_epi32(self.even, other.even);
+            self.odd = _mm512_add_epi32(self.odd, other.odd);
         }
-        while at < len {
-            let mask = mask((len - at).min(64));
-            let v = _mm512_maskz_loadu_epi8(mask, src.add(at).cast());
-            _mm512_mask_storeu_epi8(dst.add(at).cast(), mask, step(v));
-            at += 64;
+    }
+
+    #[inline(always)]
+    unsafe fn total(self) -> u16 {
+        unsafe {
+            // Pairs of lanes in 64 bits; even bytes are the high ones.
+            let low = _mm512_set1_epi64(0xffff_ffff);
+            let even = _mm512_add_epi64(_mm512_and_si512(self.even, low), Avx512::high(self.even));
+            let odd = _mm512_add_epi64(_mm512_and_si512(self.odd, low), Avx512::high(self.odd));
+            crate::fold(Avx512::reduce64(_mm512_add_epi64(_mm512_slli_epi64::<8>(even), odd)))
         }
     }
 }
 
-/// Sum before, swap, xor, sum after, in one loop of four vectors a turn.
-#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-fn fused_loop<const SUM: bool, const SWAP: bool, const XOR: bool, const AFTER: bool>(
-    src: &[u8],
-    dst: &mut [u8],
-    key: u32,
-) -> Sums {
-    let (order, key) = (swap_order(), _mm512_set1_epi32(key.to_be() as i32));
-    let step = |v: __m512i| {
-        let v = if SWAP { _mm512_shuffle_epi8(v, order) } else { v };
-        if XOR { _mm512_xor_si512(v, key) } else { v }
-    };
-    let (mut before, mut after) = ([Acc::zero(); 4], [Acc::zero(); 4]);
-    let len = src.len().min(dst.len());
-    let (src, dst) = (src.as_ptr(), dst.as_mut_ptr());
-    let mut at = 0;
-    // SAFETY: every access lies below `len`, by the loops' conditions and the mask.
-    unsafe {
-        while at + 256 <= len {
-            for i in 0..4 {
-                let v = _mm512_loadu_si512(src.add(at + 64 * i).cast());
-                if SUM {
-                    before[i].add(v);
-                }
-                let v = step(v);
-                if AFTER {
-                    after[i].add(v);
-                }
-                _mm512_storeu_si512(dst.add(at + 64 * i).cast(), v);
-            }
-            at += 256;
-        }
-        while at < len {
-            let mask = mask((len - at).min(64));
-            let v = _mm512_maskz_loadu_epi8(mask, src.add(at).cast());
-            if SUM {
-                before[0].add(v);
-            }
-            // Bytes beyond the end become the key: not to be summed.
-            let v = _mm512_maskz_mov_epi8(mask, step(v));
-            if AFTER {
-                after[0].add(v);
-            }
-            _mm512_mask_storeu_epi8(dst.add(at).cast(), mask, v);
-            at += 64;
-        }
-    }
-    let mut sums = [0; MAX_SUMS];
-    if SUM {
-        sums[0] = u32::from(fold(total(&before)));
-    }
-    if AFTER {
-        sums[1] = u32::from(fold(total(&after)));
-    }
-    sums
-}
+enable!("avx512f,avx512bw,avx512vnni", Avx512, Vnni);
 
-/// The loops of [`super::HAND_FUSED`]. At most 1 GiB at once.
-pub(crate) fn fused(steps: &[super::Step]) -> Option<Fused> {
-    let loops: [Fused; 6] = [
-        |src, dst, key| trusted!(fused_loop::<true, false, false, false>(src, dst, key)),
-        |src, dst, key| trusted!(fused_loop::<true, true, false, false>(src, dst, key)),
-        |src, dst, key| trusted!(fused_loop::<true, false, true, false>(src, dst, key)),
-        |src, dst, key| trusted!(fused_loop::<true, true, true, false>(src, dst, key)),
-        |src, dst, key| trusted!(fused_loop::<false, true, true, false>(src, dst, key)),
-        |src, dst, key| trusted!(fused_loop::<true, false, true, true>(src, dst, key)),
-    ];
-    hand_fused_index(steps).map(|i| loops[i])
+/// The loops of a shape, the usual best first.
+pub(crate) fn fused(shape: u8) -> Vec<Variant> {
+    [
+        ("vpdpbusd x4", tables::fused::<Avx512, Vnni, 4>(shape)),
+        ("vpdpbusd x8", tables::fused::<Avx512, Vnni, 8>(shape)),
+        ("S1/S2 x4", tables::fused::<Avx512, Halves<Avx512>, 4>(shape)),
+        ("S1/S2 x8", tables::fused::<Avx512, Halves<Avx512>, 8>(shape)),
+    ]
+    .into_iter()
+    .filter_map(|(name, run)| Some(Variant { name, run: run? }))
+    .collect()
 }

@@ -1,23 +1,27 @@
-//! Portable code in the form that rustc vectorises best.
+//! Portable code in the form that rustc vectorises best, for the build's target and for functions with more features.
 
-use super::{Fused, MAX_SUMS, Passes, Sums, fold, hand_fused_index};
+use crate::simd::shape::{AFTER, SUM, SWAP, XOR};
+use crate::{Fused, Isa, MAX_SUMS, Passes, Sums, fold};
 
 pub(crate) const PASSES: Passes = Passes { inet, swap32, swap32_in_place, xor32, xor32_in_place };
 
-fn inet(bytes: &[u8]) -> u64 {
+/// Words summed before 32-bit lanes could overflow: in each, sums of the words modulo 2^32 and of their upper halves.
+const BLOCK: usize = 1 << 14;
+
+fn inet(bytes: &[u8]) -> u16 {
     let (words, rest) = bytes.as_chunks::<4>();
-    // Halves of native words: in which order they are added does not matter, and the bytes are swapped once
-    // at the end.
-    let (mut low, mut high) = (0u64, 0u64);
-    for word in words {
-        let word = u32::from_ne_bytes(*word);
-        low += u64::from(word & 0xffff);
-        high += u64::from(word >> 16);
+    let mut total = 0;
+    for block in words.chunks(BLOCK) {
+        let (mut low, mut high) = (0u32, 0u32);
+        for word in block {
+            low += u32::from_ne_bytes(*word) & 0xffff;
+            high += u32::from_ne_bytes(*word) >> 16;
+        }
+        total += u64::from(low) + u64::from(high);
     }
-    let sum = fold(low + high).to_be();
     let (words, rest) = rest.as_chunks::<2>();
     let tail: u64 = words.iter().map(|word| u64::from(u16::from_be_bytes(*word))).sum();
-    u64::from(sum) + tail + rest.first().map_or(0, |&byte| u64::from(byte) << 8)
+    fold(u64::from(fold(total).to_be()) + tail + rest.first().map_or(0, |&byte| u64::from(byte) << 8))
 }
 
 fn swap32(src: &[u8], dst: &mut [u8]) {
@@ -44,48 +48,71 @@ fn xor32_in_place(dst: &mut [u8], key: u32) {
     }
 }
 
-/// One word of a fused loop: sum before, swap, xor, sum after.
+/// A fused loop: sum before, swap, xor, sum after, word by word, in blocks whose sums fit 32 bits.
 #[inline(always)]
-pub(crate) fn fused_loop<const SUM: bool, const SWAP: bool, const XOR: bool, const AFTER: bool>(
-    src: &[u8],
-    dst: &mut [u8],
-    key: u32,
-) -> Sums {
-    let (mut before, mut after) = ([0u64; 2], [0u64; 2]);
-    for (from, to) in src.as_chunks::<4>().0.iter().zip(dst.as_chunks_mut::<4>().0) {
-        let mut word = u32::from_ne_bytes(*from);
-        if SUM {
-            before[0] += u64::from(word & 0xffff);
-            before[1] += u64::from(word >> 16);
+fn fused_loop<const SHAPE: u8>(src: &[u8], dst: &mut [u8], key: u32) -> Sums {
+    let (mut before, mut after) = (0u64, 0u64);
+    let (from, to) = (src.as_chunks::<4>().0, dst.as_chunks_mut::<4>().0);
+    for (from, to) in from.chunks(BLOCK).zip(to.chunks_mut(BLOCK)) {
+        let (mut low, mut high, mut low_after, mut high_after) = (0u32, 0u32, 0u32, 0u32);
+        for (from, to) in from.iter().zip(to) {
+            let mut word = u32::from_ne_bytes(*from);
+            if SHAPE & SUM != 0 {
+                low += word & 0xffff;
+                high += word >> 16;
+            }
+            if SHAPE & SWAP != 0 {
+                word = word.swap_bytes();
+            }
+            if SHAPE & XOR != 0 {
+                word ^= key.to_be();
+            }
+            if SHAPE & AFTER != 0 {
+                low_after += word & 0xffff;
+                high_after += word >> 16;
+            }
+            *to = word.to_ne_bytes();
         }
-        if SWAP {
-            word = word.swap_bytes();
-        }
-        if XOR {
-            word ^= key.to_be();
-        }
-        if AFTER {
-            after[0] += u64::from(word & 0xffff);
-            after[1] += u64::from(word >> 16);
-        }
-        *to = word.to_ne_bytes();
+        before += u64::from(low) + u64::from(high);
+        after += u64::from(low_after) + u64::from(high_after);
     }
-    let sum = |halves: [u64; 2]| u32::from(fold(halves[0] + halves[1]).to_be());
     let mut sums = [0; MAX_SUMS];
-    sums[0] = sum(before);
-    sums[1] = sum(after);
+    sums[0] = u32::from(fold(before).to_be());
+    sums[1] = u32::from(fold(after).to_be());
     sums
 }
 
-/// The loops of [`super::HAND_FUSED`], as rustc vectorises them for the build's target.
-pub(crate) fn fused(steps: &[super::Step]) -> Option<Fused> {
-    let loops: [Fused; 6] = [
-        fused_loop::<true, false, false, false>,
-        fused_loop::<true, true, false, false>,
-        fused_loop::<true, false, true, false>,
-        fused_loop::<true, true, true, false>,
-        fused_loop::<false, true, true, false>,
-        fused_loop::<true, false, true, true>,
-    ];
-    hand_fused_index(steps).map(|i| loops[i])
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn avx2<const SHAPE: u8>(src: &[u8], dst: &mut [u8], key: u32) -> Sums {
+    fused_loop::<SHAPE>(src, dst, key)
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+fn avx512<const SHAPE: u8>(src: &[u8], dst: &mut [u8], key: u32) -> Sums {
+    fused_loop::<SHAPE>(src, dst, key)
+}
+
+/// The loop of a shape as rustc compiles it with these features.
+pub(crate) fn fused(shape: u8, isa: Isa) -> Option<Fused> {
+    macro_rules! choose {
+        ($($shape:expr),+) => {
+            match (shape, isa) {
+                $(
+                    (s, Isa::Portable) if s == $shape => Some(|src, dst, key| fused_loop::<{ $shape }>(src, dst, key)),
+                    // SAFETY: handed out only where the features were found.
+                    #[cfg(target_arch = "x86_64")]
+                    (s, Isa::Avx2) if s == $shape => Some(|src, dst, key| unsafe { avx2::<{ $shape }>(src, dst, key) }),
+                    // SAFETY: as above.
+                    #[cfg(target_arch = "x86_64")]
+                    (s, Isa::Avx512) if s == $shape => {
+                        Some(|src, dst, key| unsafe { avx512::<{ $shape }>(src, dst, key) })
+                    }
+                )+
+                _ => None,
+            }
+        };
+    }
+    choose!(SUM, SUM | SWAP, SUM | XOR, SWAP | XOR, SUM | SWAP | XOR, SUM | XOR | AFTER)
 }

@@ -1,0 +1,128 @@
+//! What one core of this machine can do at all: instructions a cycle, by loops that do nothing else.
+//!
+//! A statement such as "two 512-bit operations a cycle allow at most two thirds of memcpy" is worth something if the
+//! two were measured on the machine it is said of.
+
+use core::arch::asm;
+use std::hint::black_box;
+use std::time::Instant;
+
+/// Instructions a cycle with nothing else in the way; vectors are 512 bits wide.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Limits {
+    /// Core clock under this load, from a chain of dependent additions.
+    pub clock_ghz: f64,
+    /// `vpaddq`: what any of the vector units does.
+    pub adds: f64,
+    /// `vpaddq` with its operand from the first-level cache.
+    pub adds_from_memory: f64,
+    /// `vpshufb`.
+    pub shuffles: f64,
+    /// `vpdpbusd`.
+    pub dot_products: f64,
+    /// `vpclmulqdq`.
+    pub multiplies: f64,
+    /// Loads from the first-level cache.
+    pub loads: f64,
+    /// Stores to the first-level cache.
+    pub stores: f64,
+}
+
+/// Turns of a loop of sixteen instructions in one measurement.
+const TURNS: u64 = 4_000;
+/// Measurements; the best counts, since nothing but disturbance makes a loop slower than the machine allows.
+const TRIES: u32 = 60;
+
+/// A loop that runs `TURNS` turns of sixteen times the instruction, whose register operand takes 16 values.
+macro_rules! sixteen {
+    ($name:ident, $template:literal) => {
+        #[target_feature(enable = "avx512f,avx512bw,avx512vnni,vpclmulqdq")]
+        fn $name(turns: u64, buffer: &mut Buffer) {
+            // SAFETY: only registers declared as clobbered change, and memory within the buffer.
+            unsafe {
+                asm!(
+                    "vpxord zmm0, zmm0, zmm0 /* {buffer} */",
+                    ".p2align 6",
+                    "2:",
+                    ".irp r, 16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31",
+                    $template,
+                    ".endr",
+                    "dec {turns}",
+                    "jnz 2b",
+                    turns = inout(reg) turns => _,
+                    buffer = in(reg) buffer.0.as_mut_ptr(),
+                    out("zmm0") _, out("zmm16") _, out("zmm17") _, out("zmm18") _, out("zmm19") _,
+                    out("zmm20") _, out("zmm21") _, out("zmm22") _, out("zmm23") _, out("zmm24") _,
+                    out("zmm25") _, out("zmm26") _, out("zmm27") _, out("zmm28") _, out("zmm29") _,
+                    out("zmm30") _, out("zmm31") _,
+                    options(nostack)
+                );
+            }
+        }
+    };
+}
+
+/// 32 cache lines.
+#[repr(align(64))]
+struct Buffer([u8; 2048]);
+
+sixteen!(adds, "vpaddq zmm\\r, zmm\\r, zmm0");
+sixteen!(adds_from_memory, "vpaddq zmm\\r, zmm\\r, [{buffer} + 64*(\\r - 16)]");
+sixteen!(shuffles, "vpshufb zmm\\r, zmm\\r, zmm0");
+sixteen!(dot_products, "vpdpbusd zmm\\r, zmm0, zmm0");
+sixteen!(multiplies, "vpclmulqdq zmm\\r, zmm\\r, zmm0, 0");
+sixteen!(loads, "vmovdqu64 zmm\\r, [{buffer} + 64*(\\r - 16)]");
+sixteen!(stores, "vmovdqu64 [{buffer} + 64*(\\r - 16)], zmm0");
+
+/// Sixteen additions of which each needs the one before: a cycle each.
+fn chain(turns: u64) {
+    // SAFETY: only declared registers change.
+    unsafe {
+        asm!(
+            ".p2align 6",
+            "2:",
+            ".rept 16",
+            "add {sum}, {one}",
+            ".endr",
+            "dec {turns}",
+            "jnz 2b",
+            turns = inout(reg) turns => _,
+            sum = inout(reg) 0u64 => _,
+            one = in(reg) black_box(1u64),
+            options(nomem, nostack)
+        );
+    }
+}
+
+impl Limits {
+    /// Measures, in some 10 ms; `None` without AVX-512.
+    pub fn measure() -> Option<Limits> {
+        let has_all = crate::Isa::best() == crate::Isa::Avx512 && is_x86_feature_detected!("vpclmulqdq");
+        if !has_all {
+            return None;
+        }
+        let mut buffer = Buffer([0; 2048]);
+        let mut rate = |run: &mut dyn FnMut(&mut Buffer)| {
+            let mut best = f64::MAX;
+            for _ in 0..TRIES {
+                let start = Instant::now();
+                run(&mut buffer);
+                best = best.min(start.elapsed().as_nanos() as f64);
+            }
+            16.0 * TURNS as f64 / best
+        };
+        let clock_ghz = rate(&mut |_| chain(TURNS));
+        // SAFETY: the features were found.
+        let mut per_cycle = |run: unsafe fn(u64, &mut Buffer)| rate(&mut |b| unsafe { run(TURNS, b) }) / clock_ghz;
+        Some(Limits {
+            clock_ghz,
+            adds: per_cycle(adds),
+            adds_from_memory: per_cycle(adds_from_memory),
+            shuffles: per_cycle(shuffles),
+            dot_products: per_cycle(dot_products),
+            multiplies: per_cycle(multiplies),
+            loads: per_cycle(loads),
+            stores: per_cycle(stores),
+        })
+    }
+}
