@@ -1,29 +1,34 @@
-//! Criterion groups: each pipeline, each contender, each size. For comparing with an earlier state of this
-//! project; for ratios between contenders see the `figures` binary, which interleaves them.
+//! Criterion groups: a choice of pipelines, contenders and sizes, for comparing with an earlier state of this project. For
+//! ratios between contenders see the `figures` binary, which interleaves them.
 
-use benches::cases::{CASES, SIZES};
-use benches::contenders::contenders;
-use benches::harness::Buffers;
+use benches::cases::Case;
+use benches::contenders::{HAND, NATIVE, SEPARATE, contenders};
+use benches::harness::{Arena, Condition};
 use benches::plot::size;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use std::hint::black_box;
 use std::time::Duration;
 
 fn copy_loops(criterion: &mut Criterion) {
-    for case in &CASES {
-        let mut group = criterion.benchmark_group(case.name);
+    let mut arena = Arena::new(4 << 20).expect("memory for the buffers");
+    for name in ["checksum+byteswap", "checksum+byteswap+xor", "checksum+byteswap+crc32c", "five pipes"] {
+        let case = Case::named(name).expect("one of the cases");
+        let mut group = criterion.benchmark_group(name);
         group
             .warm_up_time(Duration::from_millis(100))
             .measurement_time(Duration::from_millis(500))
             .sample_size(20);
         let list = contenders(case).expect("the standard library has the pipes of every case");
-        for bytes in SIZES {
+        for bytes in [64, 1460, 16 << 10, 1 << 20] {
             group.throughput(Throughput::Bytes(bytes as u64));
-            let mut buffers = Buffers::new(bytes);
-            let (src, dst) = buffers.both();
-            for contender in &list {
+            let mut slots = arena.slots(bytes, case.written_len(bytes), Condition::Hot);
+            for name in [SEPARATE, HAND, NATIVE, "cranelift"] {
+                let Some(contender) = list.iter().find(|contender| contender.name == name) else { continue };
                 group.bench_function(BenchmarkId::new(&contender.name, size(bytes)), |bencher| {
-                    bencher.iter(|| black_box((contender.run)(black_box(src), black_box(&mut *dst))));
+                    bencher.iter(|| {
+                        let (src, dst) = slots.next();
+                        black_box(contender.body.run(black_box(src), black_box(dst)))
+                    });
                 });
             }
         }

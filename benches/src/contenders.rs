@@ -1,20 +1,23 @@
 //! Who takes part: our engines, and the rivals.
 
 use crate::cases::{Case, KEY};
-use pipe_lib::{Backend, CompileOptions, Library};
-use rivals::{Isa, Separate, Sums};
-
-/// Moves the bytes from a source to a destination of the same length and gives the sums.
-pub type Run = Box<dyn Fn(&[u8], &mut [u8]) -> Sums>;
+use crate::harness::Body;
+use pipe_lib::{Backend, CompileOptions, Engine, Library};
+use rivals::libraries::{self, Alone};
+use rivals::{Isa, Separate, Step, Sums, Variant};
 
 /// One way of doing a case.
 pub struct Contender {
     /// For people: `memcpy`, `separate`, `blocked 4K`, `hand AVX-512`, `cranelift`, ...
     pub name: String,
+    /// Which variant it is, of several with this name.
+    pub note: String,
     /// How.
-    pub run: Run,
+    pub body: Box<dyn Body>,
     /// Whether it does the whole case, so that its result must be that of the others.
     pub is_complete: bool,
+    /// Takes part from this size on.
+    pub least: usize,
 }
 
 impl std::fmt::Debug for Contender {
@@ -27,85 +30,158 @@ impl std::fmt::Debug for Contender {
 pub const MEMCPY: &str = "memcpy";
 /// The best separate pass for each step.
 pub const SEPARATE: &str = "separate";
-/// The engine that `Backend::Auto` chooses.
-pub const AUTO: &str = "engine";
+/// The loop by hand that our best is compared with.
+pub const HAND: &str = "hand AVX-512";
+/// The same, its stores past the caches.
+pub const STREAMING: &str = "hand AVX-512 NT";
+/// Our own emitter.
+pub const NATIVE: &str = "native";
+/// From this size on stores past the caches can pay.
+const LARGE: usize = 4 << 20;
 
-/// Everyone who can do the case on this machine.
+impl Contender {
+    fn new(name: impl Into<String>, run: impl Fn(&[u8], &mut [u8]) -> Sums + 'static) -> Contender {
+        Contender { name: name.into(), note: String::new(), body: Box::new(run), is_complete: true, least: 0 }
+    }
+
+    fn memcpy() -> Contender {
+        let copy = |src: &[u8], dst: &mut [u8]| {
+            dst[..src.len()].copy_from_slice(src);
+            Sums::default()
+        };
+        Contender { is_complete: false, ..Contender::new(MEMCPY, copy) }
+    }
+
+    fn alone(library: Alone) -> Contender {
+        let run = move |src: &[u8], _: &mut [u8]| {
+            let mut sums = Sums::default();
+            sums[0] = (library.run)(src);
+            sums
+        };
+        Contender { is_complete: false, ..Contender::new(library.name, run) }
+    }
+
+    fn engine(name: &str, engine: Engine, exports: [Option<usize>; rivals::MAX_SUMS]) -> Contender {
+        Contender::new(name, move |src, dst| {
+            let run = engine.run(src, dst).expect("equal lengths, a multiple of the gauge");
+            // As values, like those of the rivals: a list filled in memory word by word and then read as a whole waits
+            // for the stores, longer than a short transfer takes.
+            let value = |index: Option<usize>| index.map_or(0, |index| run.value(index) as u32);
+            [value(exports[0]), value(exports[1]), value(exports[2])]
+        })
+    }
+}
+
+/// Everyone who can do the case on this machine. Where a loop by hand is written in several ways they have the same name,
+/// the usual best first.
 ///
 /// # Errors
 /// If the standard library does not have the case's pipes, or no backend takes them.
 pub fn contenders(case: &Case) -> anyhow::Result<Vec<Contender>> {
-    let mut list = vec![Contender {
-        name: MEMCPY.into(),
-        run: Box::new(|src, dst| {
-            dst.copy_from_slice(src);
-            Sums::default()
-        }),
-        is_complete: false,
-    }];
+    let mut list = vec![Contender::memcpy()];
     let separate = Separate::new(case.steps);
-    for (name, block) in [(SEPARATE, usize::MAX), ("blocked 4K", 4 << 10), ("blocked 16K", 16 << 10)] {
+    for (name, block) in [(SEPARATE, rivals::MAX_LEN), ("blocked 4K", 4 << 10), ("blocked 16K", 16 << 10)] {
         let separate = separate.clone();
-        let run = move |src: &[u8], dst: &mut [u8]| separate.blocked(src, dst, block);
-        list.push(Contender { name: name.into(), run: Box::new(run), is_complete: true });
+        list.push(Contender::new(name, move |src, dst| separate.blocked(src, dst, block)));
     }
-    for (name, isa) in [("rustc", Isa::Portable), ("hand AVX2", Isa::Avx2), ("hand AVX-512", Isa::Avx512)] {
-        if let Some(fused) = rivals::fused(case.steps, isa) {
-            let run = move |src: &[u8], dst: &mut [u8]| fused(src, dst, KEY);
-            list.push(Contender { name: name.into(), run: Box::new(run), is_complete: true });
+    for (name, isa) in
+        [("rustc SSE2", Isa::Portable), ("rustc AVX2", Isa::Avx2), ("rustc AVX-512", Isa::Avx512)]
+    {
+        if let Some(run) = rivals::by_rustc(case.steps, isa) {
+            list.push(Contender::new(name, move |src, dst| run(src, dst, KEY)));
         }
     }
+    for (name, isa) in [("hand AVX2", Isa::Avx2), (HAND, Isa::Avx512)] {
+        for Variant { name: note, run } in rivals::by_hand(case.steps, isa) {
+            let contender = Contender::new(name, move |src, dst| run(src, dst, KEY));
+            list.push(Contender { note: note.into(), ..contender });
+        }
+    }
+    if let Some(run) = rivals::streaming(case.steps) {
+        list.push(Contender {
+            least: LARGE,
+            ..Contender::new(STREAMING, move |src, dst| run(src, dst, KEY))
+        });
+    }
+    let mut alone = Vec::new();
+    for step in case.steps {
+        alone.extend(match step {
+            Step::Crc32c if case.steps.len() == 1 => [libraries::crc32c(), libraries::crc32()].concat(),
+            Step::Crc32c => libraries::crc32c(),
+            Step::Adler32 => libraries::adler32(),
+            Step::Inet if case.steps.len() == 1 => libraries::inet(),
+            _ => Vec::new(),
+        });
+    }
+    list.extend(alone.into_iter().map(Contender::alone));
+    list.extend(engines(case)?);
+    Ok(list)
+}
+
+fn engines(case: &Case) -> anyhow::Result<Vec<Contender>> {
     let pipeline = Library::standard()
         .pipeline(case.pipeline)
         .map_err(|errors| anyhow::anyhow!("the pipeline of `{}` does not compose: {errors:?}", case.name))?;
-    for (name, backend) in
-        [(AUTO, Backend::Auto), ("cranelift", Backend::Cranelift), ("native", Backend::Native)]
-    {
-        let engine = match pipeline.compile_with(&CompileOptions { backend, ..CompileOptions::default() }) {
-            Ok(engine) => engine,
-            Err(error) if backend == Backend::Auto => return Err(error.into()),
-            // Not there yet, or not for this machine: not in the table either.
-            Err(_) => continue,
-        };
-        let exports: Vec<usize> = case.exports.iter().filter_map(|name| engine.export_index(name)).collect();
-        anyhow::ensure!(exports.len() == case.exports.len(), "`{}` lacks an export", case.pipeline);
-        let run = move |src: &[u8], dst: &mut [u8]| {
-            let run = engine.run(src, dst).expect("equal lengths, a multiple of the gauge");
-            // As values, like those of the rivals: a list filled in memory word by word and then read as a whole waits
-            // for the stores, longer than a short transfer takes.
-            let value = |index| exports.get(index).map_or(0, |&export| run.value(export) as u32);
-            [value(0), value(1)]
-        };
-        list.push(Contender { name: name.into(), run: Box::new(run), is_complete: true });
+    let mut list = Vec::new();
+    for (name, backend) in [("cranelift", Backend::Cranelift), (NATIVE, Backend::Native)] {
+        // Not for this machine: not in the table either.
+        let options = CompileOptions { backend, ..CompileOptions::default() };
+        let Ok(engine) = pipeline.compile_with(&options) else { continue };
+        let mut exports = [None; rivals::MAX_SUMS];
+        for (export, name) in exports.iter_mut().zip(case.exports) {
+            *export = engine.export_index(name);
+            anyhow::ensure!(export.is_some(), "`{}` has no export {name}", case.pipeline);
+        }
+        list.push(Contender::engine(name, engine, exports));
     }
+    anyhow::ensure!(!list.is_empty(), "no backend takes `{}`", case.pipeline);
     Ok(list)
+}
+
+/// Copies that do nothing else, for what memory allows: the C library's, ours with and without stores past the caches.
+pub fn copies() -> Vec<Contender> {
+    let mut list = vec![Contender::memcpy()];
+    let by_hand = rivals::by_hand(&[], Isa::Avx512).first().map(|variant| variant.run);
+    for (name, run, least) in [(HAND, by_hand, 0), (STREAMING, rivals::streaming(&[]), LARGE)] {
+        if let Some(run) = run {
+            list.push(Contender { least, ..Contender::new(name, move |src, dst| run(src, dst, 0)) });
+        }
+    }
+    list
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cases::CASES;
+    use crate::cases::{CASES, SIX};
 
     #[test]
     fn all_contenders_of_a_case_agree() {
         for case in &CASES {
             let list = contenders(case).unwrap();
-            assert!(list.iter().any(|contender| contender.name == AUTO));
-            for len in [0, 4, 64, 252, 1460, 4096, 20_000] {
+            let complete = list.iter().filter(|contender| contender.is_complete);
+            assert!(complete.clone().count() > 4, "{}", case.name);
+            for len in (0..700).step_by(4).chain([1460, 4096, 20_000, 100_004]) {
                 let src: Vec<u8> = (0..len).map(|i| (i * 31 % 251) as u8 ^ 0x80).collect();
                 let mut expected = None;
-                for contender in list.iter().filter(|contender| contender.is_complete) {
-                    let mut dst = vec![0; len];
-                    let sums = (contender.run)(&src, &mut dst);
-                    // Of an empty stream a blocked pass reports nothing, where a CRC is 0 too.
-                    let (known_dst, known_sums) = expected.get_or_insert_with(|| (dst.clone(), sums));
-                    assert_eq!(
-                        (&dst, &sums),
-                        (&*known_dst, &*known_sums),
-                        "{}, {len}: {}",
-                        case.name,
-                        contender.name
-                    );
+                for contender in complete.clone() {
+                    let mut dst = vec![0; case.written_len(len)];
+                    let sums = contender.body.run(&src, &mut dst);
+                    let expected = expected.get_or_insert_with(|| (dst.clone(), sums));
+                    assert!(*expected == (dst, sums), "{}, {len} bytes: {}", case.name, contender.name);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_six_combinations_have_all_rivals() {
+        for name in SIX {
+            let case = Case::named(name).unwrap();
+            let list = contenders(case).unwrap();
+            if Isa::best() == Isa::Avx512 {
+                for rival in [MEMCPY, SEPARATE, "rustc AVX-512", "hand AVX2", HAND, STREAMING, NATIVE] {
+                    assert!(list.iter().any(|contender| contender.name == rival), "{name} lacks {rival}");
                 }
             }
         }

@@ -14,6 +14,10 @@ pub struct Machine {
     pub cpus: usize,
     /// Data and unified caches of the first processor, by level.
     pub caches: Vec<String>,
+    /// Whether a hypervisor is below: neighbours share caches and memory, and are not seen.
+    pub is_virtual: bool,
+    /// The kernel's way with huge pages for memory that asks for them.
+    pub huge_pages: String,
     /// The kernel's release.
     pub kernel: String,
     /// The compiler, if it is there to be asked.
@@ -47,6 +51,8 @@ impl Machine {
             cpu: cpu.map_or_else(|| std::env::consts::ARCH.into(), |(_, name)| name.into()),
             cpus: std::thread::available_parallelism().map_or(1, usize::from),
             caches: caches.collect(),
+            is_virtual: cpuinfo.lines().any(|line| line.starts_with("flags") && line.contains(" hypervisor")),
+            huge_pages: huge_pages(&read("/sys/kernel/mm/transparent_hugepage/enabled")),
             kernel: read("/proc/sys/kernel/osrelease"),
             rustc: rustc.map_or_else(String::new, |out| String::from_utf8_lossy(&out.stdout).trim().into()),
             rivals: rivals::Isa::best().name(),
@@ -66,5 +72,20 @@ impl Machine {
             warnings.push(format!("the machine was busy (load {}): trust ratios more than rates", self.load));
         }
         warnings
+    }
+}
+
+/// The chosen one of `always [madvise] never`.
+fn huge_pages(text: &str) -> String {
+    let chosen = text.split_once('[').and_then(|(_, rest)| rest.split_once(']'));
+    chosen.map_or_else(|| "unknown".into(), |(word, _)| word.into())
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_chosen_word_stands_in_brackets() {
+        assert_eq!(super::huge_pages("always [madvise] never"), "madvise");
+        assert_eq!(super::huge_pages(""), "unknown");
     }
 }

@@ -1,8 +1,8 @@
 //! 256-bit vectors.
 
+use crate::Variant;
 use crate::simd::{Acc, Halves, Simd};
 use crate::tables::{self, enable};
-use crate::Variant;
 use core::arch::x86_64::*;
 
 /// AVX2.
@@ -138,8 +138,7 @@ impl Acc<Avx2> for Sad {
         unsafe {
             let even = _mm256_and_si256(v, _mm256_set1_epi16(0x00ff));
             self.even = _mm256_add_epi64(self.even, _mm256_sad_epu8(even, Avx2::zero()));
-            self.odd =
-                _mm256_add_epi64(self.odd, _mm256_sad_epu8(_mm256_srli_epi16::<8>(v), Avx2::zero()));
+            self.odd = _mm256_add_epi64(self.odd, _mm256_sad_epu8(_mm256_srli_epi16::<8>(v), Avx2::zero()));
         }
     }
 

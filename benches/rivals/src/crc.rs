@@ -6,11 +6,14 @@
 //! last and `x^(n + 63)` for the other. What is left goes through the `crc32` instruction.
 
 #![allow(clippy::needless_range_loop, reason = "plain loops keep vectors in registers")]
-#![allow(clippy::undocumented_unsafe_blocks, reason = "blocks within a function stand under its one safety comment")]
+#![allow(
+    clippy::undocumented_unsafe_blocks,
+    reason = "blocks within a function stand under its one safety comment"
+)]
 
 use crate::avx2::Avx2;
 use crate::avx512::{Avx512, Vnni};
-use crate::simd::{Acc, Halves, Simd};
+use crate::simd::{Acc, Halves, Simd, unknown};
 use crate::{Fused, MAX_SUMS, Step, Sums, Variant};
 use core::arch::x86_64::*;
 
@@ -76,7 +79,7 @@ fn rest(mut crc: u64, bytes: &[u8]) -> u64 {
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni,vpclmulqdq,sse4.2")]
 fn wide<const SHAPE: u8, A: Acc<Avx512>, const U: usize>(src: &[u8], dst: &mut [u8]) -> Sums {
     let len = src.len().min(dst.len());
-    let (from, to) = (src.as_ptr(), dst.as_mut_ptr());
+    let (from, to) = (unknown(src.as_ptr().cast_mut()).cast_const(), unknown(dst.as_mut_ptr()));
     let factor = |pair: [i64; 2]| unsafe { _mm512_broadcast_i64x2(_mm_loadu_si128(pair.as_ptr().cast())) };
     let fold = |v: __m512i, next: __m512i, k: __m512i| {
         let (first, second) = (_mm512_clmulepi64_epi128::<0>(v, k), _mm512_clmulepi64_epi128::<0x11>(v, k));
@@ -175,7 +178,7 @@ const fn distances<const U: usize>() -> [[i64; 2]; U] {
 fn narrow<const SHAPE: u8>(src: &[u8], dst: &mut [u8]) -> Sums {
     const TURN: usize = 128;
     let len = src.len().min(dst.len());
-    let (from, to) = (src.as_ptr(), dst.as_mut_ptr());
+    let (from, to) = (unknown(src.as_ptr().cast_mut()).cast_const(), unknown(dst.as_mut_ptr()));
     let order = _mm_setr_epi8(3, 2, 1, 0, 7, 6, 5, 4, 11, 10, 9, 8, 15, 14, 13, 12);
     let factor = |pair: [i64; 2]| unsafe { _mm_loadu_si128(pair.as_ptr().cast()) };
     let fold = |v: __m128i, next: __m128i, k: __m128i| {

@@ -113,7 +113,8 @@ impl Limits {
         };
         let clock_ghz = rate(&mut |_| chain(TURNS));
         // SAFETY: the features were found.
-        let mut per_cycle = |run: unsafe fn(u64, &mut Buffer)| rate(&mut |b| unsafe { run(TURNS, b) }) / clock_ghz;
+        let mut per_cycle =
+            |run: unsafe fn(u64, &mut Buffer)| rate(&mut |b| unsafe { run(TURNS, b) }) / clock_ghz;
         Some(Limits {
             clock_ghz,
             adds: per_cycle(adds),

@@ -94,25 +94,32 @@ fn avx512<const SHAPE: u8>(src: &[u8], dst: &mut [u8], key: u32) -> Sums {
     fused_loop::<SHAPE>(src, dst, key)
 }
 
-/// The loop of a shape as rustc compiles it with these features.
+/// The loop of a shape as rustc compiles it with these features, which the machine must have.
+#[allow(unused_unsafe, reason = "the portable loop is safe to call anywhere")]
 pub(crate) fn fused(shape: u8, isa: Isa) -> Option<Fused> {
     macro_rules! choose {
-        ($($shape:expr),+) => {
-            match (shape, isa) {
+        ($function:ident; $($shape:expr),+) => {
+            match shape {
                 $(
-                    (s, Isa::Portable) if s == $shape => Some(|src, dst, key| fused_loop::<{ $shape }>(src, dst, key)),
-                    // SAFETY: handed out only where the features were found.
-                    #[cfg(target_arch = "x86_64")]
-                    (s, Isa::Avx2) if s == $shape => Some(|src, dst, key| unsafe { avx2::<{ $shape }>(src, dst, key) }),
-                    // SAFETY: as above.
-                    #[cfg(target_arch = "x86_64")]
-                    (s, Isa::Avx512) if s == $shape => {
-                        Some(|src, dst, key| unsafe { avx512::<{ $shape }>(src, dst, key) })
-                    }
+                    s if s == $shape => Some(|src, dst, key| {
+                        // SAFETY: the caller has found the features.
+                        unsafe { $function::<{ $shape }>(src, dst, key) }
+                    }),
                 )+
                 _ => None,
             }
         };
+        ($function:ident) => {
+            choose!($function; SUM, SUM | SWAP, SUM | XOR, SWAP | XOR, SUM | SWAP | XOR, SUM | XOR | AFTER)
+        };
     }
-    choose!(SUM, SUM | SWAP, SUM | XOR, SWAP | XOR, SUM | SWAP | XOR, SUM | XOR | AFTER)
+    match isa {
+        Isa::Portable => choose!(fused_loop),
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => choose!(avx2),
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 => choose!(avx512),
+        #[cfg(not(target_arch = "x86_64"))]
+        _ => None,
+    }
 }

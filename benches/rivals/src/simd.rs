@@ -148,6 +148,15 @@ pub(crate) unsafe fn inet<S: Simd, A: Acc<S>>(bytes: &[u8]) -> u16 {
     }
 }
 
+/// The same pointer, of which the compiler no longer knows that nothing is written there by another. Else it would take a loop that
+/// sums and stores what it has loaded apart, into `memcpy` and a loop that sums: two passes.
+#[inline(always)]
+pub(crate) fn unknown(mut pointer: *mut u8) -> *mut u8 {
+    // SAFETY: there is no instruction in it.
+    unsafe { core::arch::asm!("/* {0} */", inout(reg) pointer, options(nostack, preserves_flags)) };
+    pointer
+}
+
 /// What a fused loop does, as bits of a constant.
 pub(crate) mod shape {
     /// Sum of the source.
@@ -174,7 +183,7 @@ pub(crate) unsafe fn fused<S: Simd, A: Acc<S>, const SHAPE: u8, const U: usize>(
     key: u32,
 ) -> Sums {
     let len = src.len().min(dst.len());
-    let (src, dst) = (src.as_ptr(), dst.as_mut_ptr());
+    let (src, dst) = (unknown(src.as_ptr().cast_mut()).cast_const(), unknown(dst.as_mut_ptr()));
     let has = |bit: u8| SHAPE & bit != 0;
     // SAFETY: every access lies below `len`, by the loops' conditions.
     unsafe {

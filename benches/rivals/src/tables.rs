@@ -117,9 +117,7 @@ pub(crate) const fn passes<S: Enabled>() -> Passes {
         xor32: |src, dst, key| {
             trusted!(S::map::<false>(src.as_ptr(), dst.as_mut_ptr(), src.len().min(dst.len()), key))
         },
-        xor32_in_place: |dst, key| {
-            trusted!(S::map::<false>(dst.as_ptr(), dst.as_mut_ptr(), dst.len(), key))
-        },
+        xor32_in_place: |dst, key| trusted!(S::map::<false>(dst.as_ptr(), dst.as_mut_ptr(), dst.len(), key)),
     }
 }
 

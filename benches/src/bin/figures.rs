@@ -1,16 +1,18 @@
-//! Prints how fast fused loops are next to memcpy, separate passes, blocked passes and loops fused by hand,
-//! and whether the project's promises hold on this machine.
+//! Prints how fast fused loops are next to memcpy, separate passes, blocked passes and loops fused by hand, whether the
+//! project's figures are reached on this machine, and what the machine allows.
 
 use anyhow::Context;
-use benches::cases::{CASES, Case, SIZES};
-use benches::contenders::{AUTO, MEMCPY, SEPARATE, contenders};
-use benches::harness::{Measured, measure};
+use benches::cases::{CASES, Case, SHORT, SIZES};
+use benches::contenders::{Contender, MEMCPY, SEPARATE, contenders, copies};
+use benches::harness::{Arena, Body, Condition, Effort, measure};
 use benches::machine::Machine;
-use benches::plot::{self, Series};
+use benches::plot::{self, Panel, Series, size};
+use benches::record::{COPY, Point, Record};
+use benches::{compile, report};
 use clap::Parser;
-use serde::Serialize;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// Times fused copy loops against their rivals: interleaved rounds, medians, ratios in one run.
 #[derive(Debug, Parser)]
@@ -19,20 +21,20 @@ struct Args {
     /// Only the cases whose names contain this (default: all).
     #[arg(long, default_value = "")]
     case: String,
-    /// Sizes in bytes, with K or M (default: 64 to 64M).
+    /// Sizes in bytes, with K or M (default: 64 to 256M).
     #[arg(long, value_delimiter = ',', value_parser = parse_size)]
     sizes: Vec<usize>,
-    /// Rounds in which everyone has a turn; medians are over these.
-    #[arg(long, default_value_t = 15)]
-    rounds: usize,
-    /// Print JSON instead of tables.
+    /// Rounds in which everyone has a turn (default: 51, or as many as fit into the time a size has).
+    #[arg(long)]
+    rounds: Option<usize>,
+    /// Nine short rounds, sizes to 1M, hot only: a first look, some 20 seconds.
+    #[arg(long)]
+    quick: bool,
+    /// Print JSON instead of text.
     #[arg(long)]
     json: bool,
-    /// Draw the result.
-    #[arg(long, value_name = "FILE")]
-    svg: Option<PathBuf>,
-    /// Keep tables, JSON and plot in a folder of this name under benches/record.
-    #[arg(long, value_name = "NAME")]
+    /// Keep text, JSON and plots in a folder of this name under benches/record.
+    #[arg(long, value_name = "NAME", value_parser = parse_name)]
     record: Option<String>,
 }
 
@@ -42,171 +44,203 @@ fn parse_size(text: &str) -> Result<usize, String> {
         Some(b'M' | b'm') => (&text[..text.len() - 1], 1 << 20),
         _ => (text, 1),
     };
-    let bytes =
-        digits.parse::<usize>().ok().and_then(|n| n.checked_mul(unit)).filter(|n| n % 4 == 0 && *n > 0);
-    bytes.filter(|&n| n <= 1 << 30).ok_or_else(|| "a size is a multiple of 4 up to 1024M".into())
+    let bytes = digits.parse::<usize>().ok().and_then(|n| n.checked_mul(unit)).filter(|n| n % 4 == 0);
+    bytes.filter(|&n| n <= LARGEST).ok_or_else(|| "a size is a multiple of 4 up to 256M".into())
 }
 
-#[derive(Serialize)]
-struct Report {
-    machine: Machine,
-    rows: Vec<Row>,
+fn parse_name(text: &str) -> Result<String, String> {
+    let is_plain =
+        text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b)) && !text.starts_with('.');
+    if is_plain && !text.is_empty() {
+        Ok(text.into())
+    } else {
+        Err("a name of letters, digits and dashes".into())
+    }
 }
 
-#[derive(Serialize)]
-struct Row {
-    case: &'static str,
-    pipeline: &'static str,
-    bytes: usize,
-    contender: String,
-    gbps: f64,
-    median_ns: f64,
-    lower_quartile_ns: f64,
-    upper_quartile_ns: f64,
+const LARGEST: usize = 256 << 20;
+/// Sources, and as much again of destinations: together four times the largest last-level cache that is common.
+const ARENA: usize = 512 << 20;
+/// Sizes for buffers that are not hot.
+const COLD: [usize; 6] = [64, 256, 1460, 4 << 10, 64 << 10, 1 << 20];
+const MISALIGNED: [usize; 5] = [256, 1460, 4 << 10, 16 << 10, 64 << 10];
+/// Cases that are measured in these conditions, and for the cost of a call.
+const COLD_CASES: [&str; 4] =
+    ["checksum+byteswap", "checksum+byteswap+xor", "checksum+byteswap+crc32c", "five pipes"];
+const SHORT_CASES: [&str; 2] = ["checksum", "checksum+byteswap"];
+
+/// What a run has while it goes on.
+struct Bench {
+    arena: Arena,
+    effort: Effort,
+    record: Record,
+    started: Instant,
+}
+
+impl Bench {
+    fn point(
+        &mut self,
+        name: &'static str,
+        list: &[Contender],
+        condition: Condition,
+        bytes: usize,
+        written: usize,
+    ) {
+        let list: Vec<&Contender> = list.iter().filter(|contender| contender.least <= bytes).collect();
+        let bodies: Vec<&dyn Body> = list.iter().map(|contender| &*contender.body).collect();
+        let mut slots = self.arena.slots(bytes, written, condition);
+        let times = measure(&bodies, &mut slots, self.effort);
+        self.record.points.push(Point::new(name, condition, bytes, &list, times));
+    }
+
+    fn case(&mut self, case: &Case, sizes: &[usize], is_whole: bool) -> anyhow::Result<()> {
+        let list = contenders(case)?;
+        let mut sizes = sizes.to_vec();
+        if SHORT_CASES.contains(&case.name) && is_whole {
+            sizes.extend(SHORT);
+        }
+        sizes.sort_unstable();
+        sizes.dedup();
+        let mut points: Vec<(Condition, usize)> =
+            sizes.into_iter().map(|bytes| (Condition::Hot, bytes)).collect();
+        if COLD_CASES.contains(&case.name) && is_whole {
+            points.extend(MISALIGNED.map(|bytes| (Condition::Misaligned, bytes)));
+            points.extend(COLD.map(|bytes| (Condition::Cold, bytes)));
+        }
+        for (condition, bytes) in points {
+            let written = case.written_len(bytes);
+            if written <= ARENA {
+                self.point(case.name, &list, condition, bytes, written);
+            }
+        }
+        Ok(())
+    }
+
+    fn progress(&self, what: &str) {
+        eprintln!("[{:>4} s] {what}", self.started.elapsed().as_secs());
+    }
 }
 
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     let machine = Machine::here();
-    for warning in machine.warnings() {
-        eprintln!("warning: {warning}");
-    }
-    let sizes = if args.sizes.is_empty() { SIZES.to_vec() } else { args.sizes.clone() };
-    let mut text = describe(&machine);
-    let mut report = Report { machine, rows: Vec::new() };
-    let mut panels = Vec::new();
+    eprint!("{}", report::describe(&machine));
     let cases: Vec<&Case> = CASES.iter().filter(|case| case.name.contains(&args.case)).collect();
     if cases.is_empty() {
         let names: Vec<&str> = CASES.iter().map(|case| case.name).collect();
         anyhow::bail!("no case's name contains `{}`; there are {}", args.case, names.join(", "));
     }
-    for case in cases {
-        let results = run_case(case, &sizes, args.rounds)?;
-        text.push_str(&table(case, &results));
-        panels.push((case.name.to_owned(), series(&results)));
-        for (bytes, measured) in &results {
-            report.rows.extend(measured.iter().map(|m| row(case, *bytes, m)));
-        }
-        if !args.json {
-            print!("{}", std::mem::take(&mut text));
-        }
+    let mut effort = if args.quick { Effort::BRIEF } else { Effort::FULL };
+    if let Some(rounds) = args.rounds {
+        effort = Effort { rounds: rounds.max(1), limit: Duration::MAX, ..effort };
     }
-    let verdict = verdict(&report.rows);
-    let json = serde_json::to_string_pretty(&report)?;
+    let sizes = match () {
+        () if !args.sizes.is_empty() => args.sizes.clone(),
+        () if args.quick => SIZES.into_iter().filter(|&bytes| bytes <= 1 << 20).collect(),
+        () => SIZES.to_vec(),
+    };
+    // Conditions and short calls belong to the whole of it.
+    let is_whole = args.sizes.is_empty() && !args.quick;
+    let mut bench = Bench {
+        arena: Arena::new(ARENA)?,
+        effort,
+        record: Record { machine, limits: None, points: Vec::new(), compiled: Vec::new() },
+        started: Instant::now(),
+    };
+
+    bench.progress("what the machine can do");
+    #[cfg(target_arch = "x86_64")]
+    {
+        bench.record.limits = rivals::limits::Limits::measure();
+    }
+    let list = copies();
+    for &bytes in &sizes {
+        bench.point(COPY, &list, Condition::Hot, bytes, bytes);
+    }
+    for (i, case) in cases.iter().enumerate() {
+        bench.progress(&format!("{} of {}: {}", i + 1, cases.len(), case.name));
+        bench.case(case, &sizes, is_whole)?;
+        eprint!("{}", native_in_a_line(&bench.record, case));
+    }
+    bench.progress("compiling");
+    bench.record.compiled = compile::measure(if args.quick { 31 } else { 201 })?;
+    bench.progress("done");
+
+    let record = &bench.record;
     if args.json {
-        println!("{json}");
+        print!("{}", record.json()?);
     } else {
-        print!("{verdict}");
-    }
-    let svg = plot::svg(&panels);
-    if let Some(path) = &args.svg {
-        fs::write(path, &svg).with_context(|| format!("writing {}", path.display()))?;
+        print!("{}", report::text(record));
     }
     if let Some(name) = &args.record {
         let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("record").join(name);
-        fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
-        let tables: String = retell(&report) + &verdict;
-        for (file, content) in
-            [("copy_loops.txt", &tables), ("copy_loops.json", &json), ("copy_loops.svg", &svg)]
-        {
-            fs::write(folder.join(file), content).with_context(|| format!("writing {file}"))?;
-        }
+        keep(record, &folder)?;
+        eprintln!("kept in {}", folder.display());
     }
     Ok(())
 }
 
-type Results = Vec<(usize, Vec<Measured>)>;
-
-fn run_case(case: &Case, sizes: &[usize], rounds: usize) -> anyhow::Result<Results> {
-    let list = contenders(case)?;
-    Ok(sizes.iter().map(|&bytes| (bytes, measure(&list, bytes, rounds.max(1)))).collect())
+/// For whoever watches: native against memcpy and separate passes, by size.
+fn native_in_a_line(record: &Record, case: &Case) -> String {
+    let mut line = String::from("        native / memcpy, separate:");
+    for point in record.points_of(case.name, Condition::Hot) {
+        let Some(own) = point.of("native") else { continue };
+        let over = |name| point.of(name).map_or(f64::NAN, |other| own.speed_over(other).median);
+        line.push_str(&format!("  {} {:.2} {:.2}", size(point.bytes), over(MEMCPY), over(SEPARATE)));
+    }
+    line + "\n"
 }
 
-fn row(case: &Case, bytes: usize, measured: &Measured) -> Row {
-    Row {
-        case: case.name,
-        pipeline: case.pipeline,
-        bytes,
-        contender: measured.name.clone(),
-        gbps: measured.gbps(bytes),
-        median_ns: measured.median_ns,
-        lower_quartile_ns: measured.quartiles_ns.0,
-        upper_quartile_ns: measured.quartiles_ns.1,
-    }
-}
-
-fn describe(machine: &Machine) -> String {
-    let Machine { cpu, cpus, caches, kernel, rustc, rivals, load, .. } = machine;
-    format!(
-        "{cpu}, {cpus} online; {}; Linux {kernel}; {rustc}; rivals use {rivals}; load {load}\n",
-        caches.join(", ")
-    )
-}
-
-fn table(case: &Case, results: &Results) -> String {
-    let mut out = format!("\n{}: `{}`, GB/s\n{:>14}", case.name, case.pipeline, "");
-    for (bytes, _) in results {
-        out.push_str(&format!("{:>8}", plot::size(*bytes)));
-    }
-    let Some((_, first)) = results.first() else { return out };
-    for i in 0..first.len() {
-        out.push_str(&format!("\n{:>14}", first[i].name));
-        for (bytes, measured) in results {
-            out.push_str(&format!("{:>8.1}", measured[i].gbps(*bytes)));
-        }
-    }
-    out.push('\n');
-    out
-}
-
-/// All tables again, for the record.
-fn retell(report: &Report) -> String {
-    let mut out = describe(&report.machine);
-    for warning in report.machine.warnings() {
-        out.push_str(&format!("warning: {warning}\n"));
-    }
-    for case in &CASES {
-        let mut results: Results = Vec::new();
-        for row in report.rows.iter().filter(|row| row.case == case.name) {
-            let measured = Measured {
-                name: row.contender.clone(),
-                median_ns: row.median_ns,
-                quartiles_ns: (row.lower_quartile_ns, row.upper_quartile_ns),
-            };
-            match results.last_mut() {
-                Some((bytes, list)) if *bytes == row.bytes => list.push(measured),
-                _ => results.push((row.bytes, vec![measured])),
-            }
-        }
-        if !results.is_empty() {
-            out.push_str(&table(case, &results));
-        }
-    }
-    out
-}
-
-fn series(results: &Results) -> Vec<Series> {
-    let Some((_, first)) = results.first() else { return Vec::new() };
-    let line = |i: usize| Series {
-        name: first[i].name.clone(),
-        points: results.iter().map(|(bytes, measured)| (*bytes, measured[i].gbps(*bytes))).collect(),
+fn keep(record: &Record, folder: &Path) -> anyhow::Result<()> {
+    fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
+    let heading = report::describe(&record.machine);
+    let heading = heading.lines().next().unwrap_or_default();
+    let panels = |condition, is_wanted: fn(usize) -> bool| -> Vec<Panel> {
+        CASES.iter().filter_map(|case| panel(record, case, condition, is_wanted)).collect()
     };
-    (0..first.len()).map(line).collect()
+    let is_size = |bytes: usize| SIZES.contains(&bytes);
+    let mut others = panels(Condition::Cold, is_size);
+    others.extend(panels(Condition::Misaligned, is_size));
+    let calls: Vec<Panel> = CASES.iter().filter_map(|case| calls(record, case)).collect();
+    for (file, content) in [
+        ("figures.txt", report::text(record)),
+        ("figures.json", record.json()?),
+        ("hot.svg", plot::svg(heading, &panels(Condition::Hot, is_size))),
+        ("cold-and-misaligned.svg", plot::svg(heading, &others)),
+        ("calls.svg", plot::svg(heading, &calls)),
+    ] {
+        fs::write(folder.join(file), content).with_context(|| format!("writing {file}"))?;
+    }
+    Ok(())
 }
 
-/// The promise: three steps in one loop, on 64 MB, at least twice as fast as the best separate passes and at
-/// least 0.8 of memcpy.
-fn verdict(rows: &[Row]) -> String {
-    let find = |contender: &str| {
-        let mut all = rows.iter().filter(|row| row.case == "checksum+byteswap+xor" && row.bytes == 64 << 20);
-        all.find(|row| row.contender == contender).map(|row| row.gbps)
-    };
-    let (Some(engine), Some(separate), Some(memcpy)) = (find(AUTO), find(SEPARATE), find(MEMCPY)) else {
-        return String::new();
-    };
-    let judge = |name: &str, ratio: f64, least: f64| {
-        let verdict = if ratio >= least { "holds" } else { "DOES NOT HOLD" };
-        format!("checksum+byteswap+xor, 64M: engine / {name} = {ratio:.2}, promised {least}: {verdict}\n")
-    };
-    format!("\n{}{}", judge("separate passes", engine / separate, 2.0), judge("memcpy", engine / memcpy, 0.8))
+/// Contenders that would only repeat another's line.
+const NOT_DRAWN: [&str; 4] = ["blocked 16K", "rustc SSE2", "rustc AVX2", "crc-fast alone (CRC-32)"];
+
+fn panel(record: &Record, case: &Case, condition: Condition, is_wanted: fn(usize) -> bool) -> Option<Panel> {
+    let points: Vec<&Point> =
+        record.points_of(case.name, condition).into_iter().filter(|point| is_wanted(point.bytes)).collect();
+    let series = series(&points, |point, name| point.gbps(name));
+    let title = format!("{}, {}", case.name, condition.name());
+    (points.len() > 1).then_some(Panel { title, unit: "GB/s of payload over bytes of a transfer", series })
+}
+
+fn calls(record: &Record, case: &Case) -> Option<Panel> {
+    let mut points = record.points_of(case.name, Condition::Hot);
+    points.retain(|point| SHORT.contains(&point.bytes));
+    let mut series = series(&points, |point, name| point.of(name).map(|times| times.spread().median));
+    series.retain(|series| !series.name.contains("alone") && !series.name.starts_with("blocked"));
+    let title = format!("{}, a short call", case.name);
+    (points.len() > 3).then_some(Panel { title, unit: "ns over bytes", series })
+}
+
+fn series(points: &[&Point], value: impl Fn(&Point, &str) -> Option<f64>) -> Vec<Series> {
+    let Some(last) = points.last() else { return Vec::new() };
+    let names = last.times.iter().map(|(name, _)| name).filter(|name| !NOT_DRAWN.contains(&name.as_str()));
+    names
+        .map(|name| Series {
+            name: name.clone(),
+            points: points.iter().filter_map(|point| Some((point.bytes, value(point, name)?))).collect(),
+        })
+        .collect()
 }
