@@ -26,7 +26,7 @@ fn copy_loops(criterion: &mut Criterion) {
                 let Some(contender) = list.iter().find(|contender| contender.name == name) else { continue };
                 group.bench_function(BenchmarkId::new(&contender.name, size(bytes)), |bencher| {
                     bencher.iter(|| {
-                        let (src, dst) = slots.next();
+                        let (src, dst) = slots.turn();
                         black_box(contender.body.run(black_box(src), black_box(dst)))
                     });
                 });

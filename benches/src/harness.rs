@@ -22,7 +22,7 @@ impl<F: Fn(&[u8], &mut [u8]) -> Sums> Body for F {
     fn stretch(&self, slots: &mut Slots<'_>, repeats: u32) -> Duration {
         let start = Instant::now();
         for _ in 0..repeats {
-            let (src, dst) = slots.next();
+            let (src, dst) = slots.turn();
             black_box(self(black_box(src), black_box(dst)));
         }
         start.elapsed()
@@ -112,7 +112,7 @@ impl Arena {
             stride,
             count,
             // Far from the one before, so that no prefetcher of streams runs ahead into the next slot.
-            jump: count * 5 / 13 | 1,
+            jump: jump(count),
             at: 0,
         }
     }
@@ -134,7 +134,7 @@ pub struct Slots<'a> {
 impl Slots<'_> {
     /// Source and destination of the next transfer.
     #[inline]
-    pub fn next(&mut self) -> (&[u8], &mut [u8]) {
+    pub fn turn(&mut self) -> (&[u8], &mut [u8]) {
         let at = self.at * self.stride;
         if self.count > 1 {
             self.at += self.jump;
@@ -144,6 +144,21 @@ impl Slots<'_> {
         }
         (&self.src[at..at + self.len], &mut self.dst[at..at + self.written])
     }
+}
+
+/// How many slots further the next one lies, so that all get their turn: without a factor in common with their number.
+fn jump(count: usize) -> usize {
+    let has_common_factor = |mut a: usize, mut b: usize| {
+        while b != 0 {
+            (a, b) = (b, a % b);
+        }
+        a != 1
+    };
+    let mut jump = (count * 5 / 13).max(1);
+    while has_common_factor(jump, count) {
+        jump += 1;
+    }
+    jump
 }
 
 /// How long to measure.
@@ -253,10 +268,23 @@ mod tests {
             let mut slots = arena.slots(len, len, Condition::Cold);
             let count = slots.count;
             assert!(count > 3 && count * slots.stride <= 1 << 20);
-            let mut seen: Vec<usize> = (0..count).map(|_| slots.next().0.as_ptr().addr()).collect();
+            let mut seen: Vec<usize> = (0..count).map(|_| slots.turn().0.as_ptr().addr()).collect();
             seen.sort_unstable();
             seen.dedup();
             assert_eq!(seen.len(), count, "{len} bytes");
+        }
+    }
+
+    #[test]
+    fn jumps_reach_every_slot() {
+        for count in 1..500 {
+            let mut at = 0;
+            let mut seen = vec![false; count];
+            for _ in 0..count {
+                seen[at] = true;
+                at = (at + jump(count)) % count;
+            }
+            assert!(seen.iter().all(|&seen| seen), "{count}");
         }
     }
 
@@ -265,7 +293,7 @@ mod tests {
         let mut arena = Arena::new(1 << 16).unwrap();
         let mut of = |condition| {
             let mut slots = arena.slots(1000, 2000, condition);
-            let (src, dst) = slots.next();
+            let (src, dst) = slots.turn();
             assert_eq!((src.len(), dst.len()), (1000, 2000));
             (src.as_ptr().addr() % 64, dst.as_ptr().addr() % 64)
         };
