@@ -1,14 +1,16 @@
 //! What the compiler makes of a composition, as text: the plan, Cranelift's own form, machine code.
 
-use crate::backend::{self, Backend, Unsupported, cranelift, crc};
+use crate::backend::features::Features;
+use crate::backend::{self, Unsupported, cranelift, crc};
 use crate::compose::Composition;
+use crate::engine::CompileOptions;
 use crate::ir::Pipe;
 use crate::plan::Plan;
 use std::fmt::Write as _;
 
 /// The plan that an engine follows: which stages share a loop, what the loop does, how states are carried and combined.
 pub fn plan(composition: &Composition) -> String {
-    let generated = backend::generate_all(composition, Backend::Auto, false);
+    let generated = backend::generate_all(composition, &CompileOptions::default());
     generated.map_or_else(|_| Plan::new(composition), |(plan, _)| plan).describe(composition)
 }
 
@@ -21,13 +23,13 @@ pub fn clif(composition: &Composition) -> Result<String, Unsupported> {
 }
 
 /// The machine code of every pass, disassembled (on x86-64): the native backend's where it takes all of them, as an engine
-/// prefers it, Cranelift's otherwise.
+/// prefers it, Cranelift's otherwise. `features` are those that the native backend may use, all without.
 ///
 /// # Errors
 /// [`Unsupported`] where Cranelift does not take a pass either, or the machine is another one.
-pub fn asm(composition: &Composition) -> Result<String, Unsupported> {
+pub fn asm(composition: &Composition, features: Option<Features>) -> Result<String, Unsupported> {
     #[cfg(target_arch = "x86_64")]
-    if let Ok(text) = native_asm(composition) {
+    if let Ok(text) = native_asm(composition, features) {
         return Ok(text);
     }
     each_pass(composition, |stages, gauge| {
@@ -44,13 +46,13 @@ pub fn asm(composition: &Composition) -> Result<String, Unsupported> {
 }
 
 #[cfg(target_arch = "x86_64")]
-fn native_asm(composition: &Composition) -> Result<String, Unsupported> {
+fn native_asm(composition: &Composition, features: Option<Features>) -> Result<String, Unsupported> {
     use crate::backend::native;
     let mut text = String::new();
     for (index, pass) in Plan::fused(composition).passes.iter().enumerate() {
         let stages: Vec<&Pipe> = pass.stages(composition).map(|stage| &*stage.pipe).collect();
         let names: Vec<&str> = pass.stages(composition).map(|stage| stage.name.as_str()).collect();
-        let code = native::compile(&stages, native::Features::detected())?;
+        let code = native::compile(&stages, features.unwrap_or_else(Features::detected))?;
         let _ = writeln!(text, "; pass {}: {}", index + 1, names.join(" | "));
         let _ = writeln!(text, "; native, any length\n{}", code.disassembly());
     }
@@ -95,5 +97,5 @@ fn disassemble(code: &[u8], at: u64) -> Result<String, Unsupported> {
 #[cfg(not(target_arch = "x86_64"))]
 fn disassemble(_code: &[u8], _at: u64) -> Result<String, Unsupported> {
     let what = "disassemble code of this machine".to_owned();
-    Err(Unsupported { backend: Backend::Cranelift, what })
+    Err(Unsupported { backend: backend::Backend::Cranelift, what })
 }

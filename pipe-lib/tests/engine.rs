@@ -179,3 +179,29 @@ fn a_stream_is_resumable_at_any_byte() {
     stream.push(&[1, 2, 3], &mut [0; 3]).unwrap();
     assert!(matches!(stream.finish(), Err(RunError::Leftover { .. })));
 }
+
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn instructions_can_be_chosen() {
+    use pipe_lib::backend::features::Features;
+    use pipe_lib::{CompileOptions, Library};
+    let pipeline = Library::standard().pipeline("inet_cksum | byteswap32 | crc32c").unwrap();
+    let all = CompileOptions { backend: Backend::Auto, ..CompileOptions::default() };
+    let src: Vec<u8> = (0..1460u32).map(|i| (i * 7) as u8).collect();
+    let (mut wide, mut narrow) = (vec![0; src.len()], vec![0; src.len()]);
+    let engine = pipeline.compile_with(&all).unwrap();
+    let expected = engine.run(&src, &mut wide).unwrap().export("crc32c.crc").unwrap();
+    for names in ["avx2", "avx2,pclmul", "avx512"] {
+        let Ok(features) = Features::named(names) else { continue };
+        let options = CompileOptions { features: Some(features), ..all.clone() };
+        let engine = pipeline.compile_with(&options).unwrap();
+        let crc = engine.run(&src, &mut narrow).unwrap().export("crc32c.crc").unwrap();
+        assert_eq!((crc, &narrow), (expected, &wide), "{names}");
+        // The cache keeps engines of different instructions apart.
+        assert_ne!(options, all);
+    }
+    // Without any instruction the native backend refuses.
+    let none = Features::named("").unwrap();
+    let options = CompileOptions { backend: Backend::Native, features: Some(none), ..all };
+    assert!(pipeline.compile_with(&options).is_err());
+}

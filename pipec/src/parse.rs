@@ -1,6 +1,7 @@
 //! Values on the command line: numbers, sizes, backends, assignments.
 
 use pipe_lib::Backend;
+use pipe_lib::backend::features::Features;
 
 /// A number as the pipe language writes it: decimal, `0x`, `0o` or `0b`, with underscores.
 pub(crate) fn number(text: &str) -> Result<u64, String> {
@@ -41,6 +42,11 @@ pub(crate) fn assignment(text: &str) -> Result<(String, u64), String> {
         return Err(format!("`{name}` is not INST.REG: an instance's name, a dot, a register's name"));
     }
     Ok((name.trim().to_owned(), number(value.trim())?))
+}
+
+/// Instructions that the native backend may use.
+pub(crate) fn features(text: &str) -> Result<Features, String> {
+    Features::named(text).map_err(|error| error.to_string())
 }
 
 /// The name of a backend.

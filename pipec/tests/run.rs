@@ -178,6 +178,8 @@ fn nonsense_is_refused_with_status_1_and_wrong_usage_with_2() {
     assert!(stderr(&run(&["run", "crc32c", "-i", "/"], b""), 1).contains("folder"));
     stderr(&run(&["run"], b""), 2);
     stderr(&run(&["run", "crc32c", "--backend", "magic"], b""), 2);
+    let refused = run(&["run", "crc32c", "--backend", "native", "--features", "sse9"], b"");
+    assert!(stderr(&refused, 2).contains("no feature `sse9`"), "{refused:?}");
     stderr(&run(&["run", "crc32c", "--chunk", "0"], b""), 2);
     stderr(&run(&["swim"], b""), 2);
     assert!(

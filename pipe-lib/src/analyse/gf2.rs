@@ -35,7 +35,7 @@ impl Crc {
     }
 
     /// `a * x`.
-    fn times_x(self, a: u64) -> u64 {
+    pub(crate) fn times_x(self, a: u64) -> u64 {
         let carry = a >> (self.bits - 1) & 1;
         (a << 1 & self.mask()) ^ if carry == 1 { self.poly } else { 0 }
     }

@@ -5,8 +5,8 @@
 
 pub(crate) mod cranelift;
 
+pub mod features;
 #[cfg(target_arch = "x86_64")]
-#[allow(dead_code, reason = "listings and chosen instruction sets wait for `pipec`")]
 pub(crate) mod native;
 
 pub(crate) mod crc;
@@ -17,8 +17,10 @@ pub mod oracle;
 pub(crate) mod testing;
 
 use crate::compose::Composition;
+use crate::engine::CompileOptions;
 use crate::ir::Pipe;
 use crate::plan::{Pass, Plan};
+use features::Features;
 use smallvec::SmallVec;
 use std::fmt;
 
@@ -133,12 +135,15 @@ type Generated = (Plan, Vec<(Backend, Box<dyn PassCode>)>);
 /// The native backend is offered the whole pipeline as one loop first; what it cannot take whole is split by the plan.
 pub(crate) fn generate_all(
     composition: &Composition,
-    backend: Backend,
-    separate_passes: bool,
+    options: &CompileOptions,
 ) -> Result<Generated, Unsupported> {
+    let &CompileOptions { backend, separate_passes, features } = options;
     let with = |plan: Plan, backend: Backend| -> Result<Generated, Unsupported> {
-        let code =
-            plan.passes.iter().map(|pass| generate(composition, pass, backend)).collect::<Result<_, _>>()?;
+        let code = plan
+            .passes
+            .iter()
+            .map(|pass| generate(composition, pass, backend, features))
+            .collect::<Result<_, _>>()?;
         Ok((plan, code))
     };
     match backend {
@@ -161,6 +166,7 @@ fn generate(
     composition: &Composition,
     pass: &Pass,
     backend: Backend,
+    features: Option<Features>,
 ) -> Result<(Backend, Box<dyn PassCode>), Unsupported> {
     let stages: SmallVec<[&Pipe; 8]> = pass.stages(composition).map(|stage| &*stage.pipe).collect();
     let interp = || -> Box<dyn PassCode> { Box::new(interp::InterpCode::new(composition, pass)) };
@@ -170,7 +176,7 @@ fn generate(
         return Ok((Backend::Cranelift, Box::new(code)));
     }
     match backend {
-        Backend::Auto => Ok(if let Ok(code) = native(&stages) {
+        Backend::Auto => Ok(if let Ok(code) = native(&stages, features) {
             (Backend::Native, code)
         } else if let Ok(code) = cranelift::compile(&stages, pass.gauge) {
             (Backend::Cranelift, Box::new(code))
@@ -179,17 +185,17 @@ fn generate(
         }),
         Backend::Interp => Ok((Backend::Interp, interp())),
         Backend::Cranelift => Ok((Backend::Cranelift, Box::new(cranelift::compile(&stages, pass.gauge)?))),
-        Backend::Native => Ok((Backend::Native, native(&stages)?)),
+        Backend::Native => Ok((Backend::Native, native(&stages, features)?)),
     }
 }
 
-/// Code for this processor, with every instruction it has.
+/// Code for this processor, with the instructions chosen, or every one it has.
 #[cfg(target_arch = "x86_64")]
-fn native(stages: &[&Pipe]) -> Result<Box<dyn PassCode>, Unsupported> {
-    Ok(Box::new(native::compile(stages, native::Features::detected())?))
+fn native(stages: &[&Pipe], features: Option<Features>) -> Result<Box<dyn PassCode>, Unsupported> {
+    Ok(Box::new(native::compile(stages, features.unwrap_or_else(Features::detected))?))
 }
 
 #[cfg(not(target_arch = "x86_64"))]
-fn native(_stages: &[&Pipe]) -> Result<Box<dyn PassCode>, Unsupported> {
+fn native(_stages: &[&Pipe], _features: Option<Features>) -> Result<Box<dyn PassCode>, Unsupported> {
     Err(Unsupported { backend: Backend::Native, what: "any processor but x86-64".to_owned() })
 }

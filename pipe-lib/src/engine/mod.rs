@@ -11,6 +11,7 @@ mod prepared;
 pub(crate) use inner::Inner;
 pub use prepared::Prepared;
 
+use crate::backend::features::Features;
 use crate::backend::{self, Backend, Unsupported};
 use crate::compose::{ComposeError, Composition};
 use crate::ends;
@@ -27,6 +28,8 @@ pub struct CompileOptions {
     /// Runs every stage as a pass of its own over L1-sized blocks, instead of fusing them into one loop: what fusion is
     /// compared with.
     pub separate_passes: bool,
+    /// Which instructions the native backend may use; all that the processor has, without.
+    pub features: Option<Features>,
 }
 
 impl From<Backend> for CompileOptions {
@@ -83,7 +86,7 @@ impl Engine {
     /// Compiles a composition, without looking into a cache.
     pub fn compile(composition: Arc<Composition>, options: &CompileOptions) -> Result<Engine, CompileError> {
         composition.validate()?;
-        let (plan, code) = backend::generate_all(&composition, options.backend, options.separate_passes)?;
+        let (plan, code) = backend::generate_all(&composition, options)?;
         let mut builder = InnerBuilder::new(&composition);
         let mut backend = None;
         for (pass, (from, code)) in plan.passes.iter().zip(code) {

@@ -46,7 +46,7 @@ impl Judge {
         let forms = composition.stages.len().clamp(1, 2);
         let options = backends.iter().flat_map(|&backend| {
             let forms = [false, true].into_iter().take(forms);
-            forms.map(move |separate_passes| CompileOptions { backend, separate_passes })
+            forms.map(move |separate_passes| CompileOptions { backend, separate_passes, features: None })
         });
         Judge::with_options(composition, options)
     }

@@ -34,7 +34,7 @@ pub fn judge_seed(seed: u64, backends: &[Backend]) -> Result<(), Box<(Compositio
     let mut options: Vec<CompileOptions> = backends.iter().map(|&backend| backend.into()).collect();
     if composition.stages.len() > 1 && !backends.is_empty() {
         let backend = *rng.pick(backends);
-        options.push(CompileOptions { backend, separate_passes: true });
+        options.push(CompileOptions { backend, separate_passes: true, features: None });
     }
     let judged = catch_unwind(AssertUnwindSafe(|| {
         let judge = Judge::with_options(composition.clone(), options.iter().cloned())?;

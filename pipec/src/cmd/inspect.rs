@@ -2,7 +2,9 @@
 
 use super::{Outcome, Status};
 use crate::files::LibraryArgs;
+use crate::parse as value;
 use clap::ValueEnum;
+use pipe_lib::backend::features::Features;
 use pipe_lib::source::{FileId, Sources};
 use pipe_lib::syntax::{lexer, parse};
 use std::fmt::Write as _;
@@ -16,6 +18,9 @@ pub(crate) struct Args {
     /// Which form to show
     #[arg(long, value_enum, default_value = "ir")]
     emit: Form,
+    /// For `--emit asm`: which instructions the native backend may use, as in `avx2,gfni`; all that the processor has, without
+    #[arg(long, value_name = "NAMES", value_parser = value::features)]
+    features: Option<Features>,
     /// Write to a file instead of the standard output
     #[arg(short, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -66,7 +71,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
         }
         Form::Asm => {
             let Some(pipeline) = args.library.pipeline(&args.pipeline)? else { return Ok(Status::Refused) };
-            pipe_lib::inspect::asm(pipeline.composition())?
+            pipe_lib::inspect::asm(pipeline.composition(), args.features)?
         }
     };
     write_out(args.output.as_deref(), text.as_bytes())?;

@@ -8,7 +8,8 @@ use crate::files::LibraryArgs;
 use crate::parse;
 use crate::progress::Progress;
 use anyhow::{Context as _, bail};
-use pipe_lib::{Backend, Engine, ExportInfo, ExportValue, Imports, Run, RunError};
+use pipe_lib::backend::features::Features;
+use pipe_lib::{Backend, CompileOptions, Engine, ExportInfo, ExportValue, Imports, Run, RunError};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -31,6 +32,9 @@ pub(crate) struct Args {
     /// Where the code comes from
     #[arg(long, default_value = "auto", value_parser = parse::backend)]
     backend: Backend,
+    /// Which instructions the native backend may use, as in `avx2,gfni`; all that the processor has, without
+    #[arg(long, value_name = "NAMES", value_parser = parse::features)]
+    features: Option<Features>,
     /// Bytes read at a time, with K, M or G for powers of 1024
     #[arg(long, value_name = "BYTES", default_value = "256K", value_parser = parse::chunk)]
     chunk: usize,
@@ -46,7 +50,7 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> Outcome {
     let Some(pipeline) = args.library.pipeline(&args.pipeline)? else { return Ok(Status::Refused) };
-    let engine = pipeline.compile_with(&args.backend.into())?;
+    let engine = pipeline.compile_with(&CompileOptions { features: args.features, ..args.backend.into() })?;
     let mut imports = engine.imports();
     for (name, value) in &args.set {
         imports.set(name, *value)?;

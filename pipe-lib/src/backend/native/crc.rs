@@ -179,8 +179,11 @@ impl CrcLanes {
 
     /// The same in every lane.
     fn factor(&self, b: &mut Builder, bits: i64) -> VReg {
-        let [low, high] = self.factors(bits);
-        b.bytes_of(|i| if i % 16 < 8 { low } else { high }.to_le_bytes()[i % 8])
+        let kind = 2 | u64::from(self.reflected) << 8 | u64::from(self.crc.bits) << 16;
+        b.computed([kind, self.crc.poly, bits as u64], |b| {
+            let lane = self.factors(bits).map(u64::to_le_bytes).concat();
+            b.constant(lane.repeat(b.vector_bytes() / 16))
+        })
     }
 
     /// For each number of bytes below `count` the factors that move the lanes of a vector past so many bytes, and each to
@@ -189,22 +192,23 @@ impl CrcLanes {
         let lanes = vector_bytes / 16;
         // The exponents of all of them are eight apart.
         let (first, low, high) = if self.reflected { (-1, 8, 0) } else { (0, 0, 8) };
-        let step = self.crc.power(8);
         let mut power = self.crc.power(first);
-        let powers: Vec<u64> = (0..count + vector_bytes)
+        let powers: Vec<[u8; 8]> = (0..count + vector_bytes)
             .map(|_| {
                 let this = power;
-                power = self.crc.times(power, step);
-                oriented(self.reflected, this)
+                power = (0..8).fold(power, |power, _| self.crc.times_x(power));
+                oriented(self.reflected, this).to_le_bytes()
             })
             .collect();
-        let row = |rest: usize| {
-            (0..lanes).flat_map(move |lane| {
-                let bytes = rest + 16 * (lanes - 1 - lane);
-                [bytes + low, bytes + high]
-            })
-        };
-        (0..count).flat_map(row).flat_map(|index| powers[index].to_le_bytes()).collect()
+        let mut rows = Vec::with_capacity(count * vector_bytes);
+        for rest in 0..count {
+            for lane in (0..lanes).rev() {
+                let bytes = rest + 16 * lane;
+                rows.extend_from_slice(&powers[bytes + low]);
+                rows.extend_from_slice(&powers[bytes + high]);
+            }
+        }
+        rows
     }
 
     /// A part of the row for no bytes at all.

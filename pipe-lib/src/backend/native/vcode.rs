@@ -157,6 +157,8 @@ pub(super) struct Builder {
     known: SmallMap<Inst, VReg>,
     constants: SmallMap<PoolBytes, VReg>,
     tables: SmallMap<PoolBytes, u32>,
+    /// Constants by what they were computed from, where that is quicker to tell than their bytes.
+    computed: SmallMap<[u64; 3], VReg>,
     /// `(lane bytes, result) -> operand` of byte swaps, so that two of them cancel.
     swaps: SmallMap<(usize, VReg), VReg>,
     /// What else is worth computing once in a stretch, under a key of its maker's.
@@ -176,6 +178,7 @@ impl Builder {
             known: SmallMap::default(),
             constants: SmallMap::default(),
             tables: SmallMap::default(),
+            computed: SmallMap::default(),
             swaps: SmallMap::default(),
             remembered: SmallMap::default(),
         }
@@ -247,6 +250,16 @@ impl Builder {
         let reg = self.register(Kind::Const(entry));
         self.constants.insert(bytes, reg);
         reg
+    }
+
+    /// The constant that `make` gives; `key` tells what for, so that it is made once.
+    pub(super) fn computed(&mut self, key: [u64; 3], make: impl FnOnce(&mut Builder) -> VReg) -> VReg {
+        if let Some(known) = self.computed.get(&key) {
+            return *known;
+        }
+        let constant = make(self);
+        self.computed.insert(key, constant);
+        constant
     }
 
     /// A table of the pool, of any length.

@@ -8,6 +8,7 @@ use crate::files::LibraryArgs;
 use crate::parse;
 use anyhow::Context as _;
 use measure::{Contestants, Row};
+use pipe_lib::backend::features::Features;
 use pipe_lib::{Backend, CompileOptions, Engine};
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -25,6 +26,9 @@ pub(crate) struct Args {
     /// Where the code comes from
     #[arg(long, default_value = "auto", value_parser = parse::backend)]
     backend: Backend,
+    /// Which instructions the native backend may use, as in `avx2,gfni`; all that the processor has, without
+    #[arg(long, value_name = "NAMES", value_parser = parse::features)]
+    features: Option<Features>,
     /// Print the result as a JSON object
     #[arg(long)]
     json: bool,
@@ -50,7 +54,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
     if composition.source.is_some() || composition.sink.is_some() {
         anyhow::bail!("`bench` compares loops over contiguous memory: leave the layouts out");
     }
-    let options = CompileOptions::from(args.backend);
+    let options = CompileOptions { features: args.features, ..args.backend.into() };
     let (fused, compile_us) = compile(&Arc::new(composition.clone()), &options)?;
     let contestants = Contestants::new(fused, composition, &options)?;
     if cfg!(debug_assertions) {

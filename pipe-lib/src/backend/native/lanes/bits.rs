@@ -23,7 +23,8 @@ impl Builder {
             let swapped = bytes.chunks(lane.bytes()).flat_map(|c| c.iter().rev().copied()).collect();
             return self.constant(swapped);
         }
-        let control = self.bytes_of(|i| ((i % 16) ^ (lane.bytes() - 1)) as u8);
+        let control =
+            self.computed([1, lane as u64, 0], |b| b.bytes_of(|i| ((i % 16) ^ (lane.bytes() - 1)) as u8));
         let result = self.shuffle_bytes(a, control);
         self.note_swap(lane.bytes(), result, a);
         result

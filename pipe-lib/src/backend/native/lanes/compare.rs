@@ -207,20 +207,4 @@ impl Builder {
             Isa::Avx2 => self.splat(Lane::B, if value { 0xff } else { 0 }),
         }
     }
-
-    /// All ones in the lanes where the condition holds, zeros elsewhere.
-    pub(crate) fn cond_vector(&mut self, lane: Lane, cond: VReg) -> VReg {
-        match self.isa {
-            Isa::Avx512 => {
-                let code = [
-                    Code::EVEX_Vpmovm2b_zmm_kr,
-                    Code::EVEX_Vpmovm2w_zmm_kr,
-                    Code::EVEX_Vpmovm2d_zmm_kr,
-                    Code::EVEX_Vpmovm2q_zmm_kr,
-                ][lane as usize];
-                self.vector(code, &[Opd::Reg(cond, Width::K)])
-            }
-            Isa::Avx2 => cond,
-        }
-    }
 }

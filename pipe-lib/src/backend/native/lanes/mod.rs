@@ -62,9 +62,10 @@ pub(super) enum Cmp {
 impl Builder {
     /// A constant with the same number in every lane.
     pub(super) fn splat(&mut self, lane: Lane, value: u64) -> VReg {
-        let bytes = &value.to_le_bytes()[..lane.bytes()];
-        let vector = bytes.iter().copied().cycle().take(self.vector_bytes()).collect();
-        self.constant(vector)
+        self.computed([0, lane as u64, value & lane.mask()], |b| {
+            let bytes = &value.to_le_bytes()[..lane.bytes()];
+            b.constant(bytes.repeat(b.vector_bytes() / lane.bytes()))
+        })
     }
 
     /// A constant with `f(lane index)` in each lane.

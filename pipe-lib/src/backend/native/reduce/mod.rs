@@ -284,7 +284,8 @@ impl Accumulator {
                 };
                 let full = body.b.full();
                 for (sums, place) in [(low[slot], 0), (high[slot], 1)] {
-                    let ones = body.b.bytes_of(|i| u8::from(i % 2 == place));
+                    // Bytes 1 and 0, or 0 and 1.
+                    let ones = body.b.splat(Lane::W, 1 << (8 * place));
                     let operands = [sums, part, ones].map(|reg| Opd::Reg(reg, full));
                     body.b.push(code, &operands, Some(sums), Some(sums), None, false);
                 }

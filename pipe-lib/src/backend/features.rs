@@ -1,0 +1,173 @@
+//! Which instructions there are: asked of the processor once, at run time, and overridable for tests and reports.
+//!
+//! A name alone ("AVX-512") says too little: each group of instructions that the native backend can do without is a
+//! flag of its own, so that a machine with part of them still gets code, and a test can take one away.
+
+use std::fmt;
+use std::sync::OnceLock;
+
+/// Groups of instructions that the native backend can use or do without, as bits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Features(u32);
+
+macro_rules! features {
+    ($($(#[$meta:meta])* $name:ident = $bit:literal, $text:literal, $detected:expr;)+) => {
+        impl Features {
+            $($(#[$meta])* pub(crate) const $name: Features = Features(1 << $bit);)+
+
+            /// Every flag with its name.
+            const NAMES: &[(Features, &str)] = &[$((Features::$name, $text),)+];
+
+            #[cfg(target_arch = "x86_64")]
+            fn ask() -> Features {
+                let mut found = Features(0);
+                $(if $detected { found.0 |= Features::$name.0; })+
+                found
+            }
+
+            #[cfg(not(target_arch = "x86_64"))]
+            fn ask() -> Features {
+                Features(0)
+            }
+        }
+    };
+}
+
+features! {
+    /// 256-bit integer vectors, and BMI2 for masks: the least the backend runs on.
+    AVX2 = 0, "avx2", is_x86_feature_detected!("avx2") && is_x86_feature_detected!("bmi2");
+    /// 512-bit vectors with masks (F, BW, DQ, VL, CD).
+    AVX512 = 1, "avx512", is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512dq") && is_x86_feature_detected!("avx512vl")
+        && is_x86_feature_detected!("avx512cd");
+    /// Byte permutations across the register.
+    VBMI = 2, "vbmi", is_x86_feature_detected!("avx512vbmi");
+    /// Population counts of bytes and 16-bit words.
+    BITALG = 3, "bitalg", is_x86_feature_detected!("avx512bitalg");
+    /// Population counts of 32-bit and 64-bit words.
+    VPOPCNTDQ = 4, "vpopcntdq", is_x86_feature_detected!("avx512vpopcntdq");
+    /// Affine maps of bytes over GF(2).
+    GFNI = 5, "gfni", is_x86_feature_detected!("gfni");
+    /// Dot products of bytes, at either width.
+    VNNI = 8, "vnni", if is_x86_feature_detected!("avx512f") {
+        is_x86_feature_detected!("avx512vnni")
+    } else {
+        is_x86_feature_detected!("avxvnni")
+    };
+    /// Carry-less multiplication of 128-bit registers.
+    PCLMUL = 6, "pclmul", is_x86_feature_detected!("pclmulqdq");
+    /// Carry-less multiplication of every 128-bit lane.
+    VPCLMUL = 7, "vpclmul", is_x86_feature_detected!("vpclmulqdq");
+}
+
+impl Features {
+    /// What this processor (and its operating system) has.
+    pub fn detected() -> Features {
+        static FOUND: OnceLock<Features> = OnceLock::new();
+        *FOUND.get_or_init(Features::ask)
+    }
+
+    /// The features named, separated by commas, and no others: `avx2` keeps to 256-bit vectors.
+    ///
+    /// # Errors
+    /// A name that is not known, or that this processor does not have.
+    pub fn named(names: &str) -> Result<Features, FeatureError> {
+        let mut chosen = Features(0);
+        for name in names.split(',').map(str::trim).filter(|name| !name.is_empty()) {
+            let flag = Features::NAMES.iter().find(|(_, text)| *text == name).map(|(flag, _)| *flag);
+            match flag {
+                Some(flag) if Features::detected().has(flag) => chosen = chosen | flag,
+                _ => return Err(FeatureError { name: name.to_owned(), known: flag.is_some() }),
+            }
+        }
+        Ok(chosen)
+    }
+
+    /// The names of these features.
+    pub fn names(self) -> impl Iterator<Item = &'static str> {
+        Features::NAMES.iter().filter(move |(flag, _)| self.has(*flag)).map(|(_, name)| *name)
+    }
+
+    /// Whether every flag of `other` is here.
+    pub(crate) const fn has(self, other: Features) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// Without the flags of `other`.
+    #[cfg(test)]
+    pub(crate) const fn without(self, other: Features) -> Features {
+        Features(self.0 & !other.0)
+    }
+}
+
+impl std::ops::BitOr for Features {
+    type Output = Features;
+
+    fn bitor(self, other: Features) -> Features {
+        Features(self.0 | other.0)
+    }
+}
+
+impl fmt::Debug for Features {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Features({self})")
+    }
+}
+
+impl fmt::Display for Features {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, name) in self.names().enumerate() {
+            write!(f, "{}{name}", if i == 0 { "" } else { "," })?;
+        }
+        Ok(())
+    }
+}
+
+/// A feature that cannot be chosen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FeatureError {
+    /// The name asked for.
+    pub name: String,
+    /// Whether there is such a feature at all.
+    pub known: bool,
+}
+
+impl fmt::Display for FeatureError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let have = Features::detected();
+        if self.known {
+            write!(f, "this processor has no {}; ", self.name)?;
+        } else {
+            write!(f, "there is no feature `{}`; ", self.name)?;
+        }
+        if have == Features(0) {
+            f.write_str("there is none to choose")
+        } else {
+            write!(f, "it is any of {have}")
+        }
+    }
+}
+
+impl core::error::Error for FeatureError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_the_processor_has_can_be_chosen() {
+        let all = Features::detected();
+        assert_eq!(Features::named(&all.to_string()), Ok(all));
+        assert_eq!(Features::named(""), Ok(Features(0)));
+        assert_eq!(Features::named("sse9"), Err(FeatureError { name: "sse9".to_owned(), known: false }));
+        if all.has(Features::AVX2) {
+            assert_eq!(Features::named(" avx2 ,"), Ok(Features::AVX2));
+            let error = Features::named("avx2,sse9").unwrap_err().to_string();
+            assert!(error.contains("`sse9`") && error.contains("avx2"), "{error}");
+        }
+        for (flag, name) in Features::NAMES.iter().filter(|(flag, _)| !all.has(*flag)) {
+            let error = Features::named(name).unwrap_err();
+            assert!(error.known && error.to_string().contains(name), "{flag:?}");
+        }
+    }
+}
