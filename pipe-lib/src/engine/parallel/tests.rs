@@ -77,7 +77,9 @@ fn any_pipeline_in_parts_does_what_it_does_in_one() {
         let composition = Arc::new(Generator::new(&mut rng).composition());
         let backend = *rng.pick(&[Backend::Interp, Backend::Interp, Backend::Auto]);
         let separate_passes = rng.chance(1, 4);
-        let Ok(engine) = Engine::compile(composition, &CompileOptions { backend, separate_passes }) else {
+        let Ok(engine) =
+            Engine::compile(composition, &CompileOptions { backend, separate_passes, features: None })
+        else {
             panic!("these take everything")
         };
         for _ in 0..6 {
