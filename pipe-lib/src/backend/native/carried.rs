@@ -3,13 +3,13 @@
 //! Both are computed for a whole vector from what does not depend on them, with one register carried from vector to
 //! vector: the last values themselves, or the running result in every lane.
 
-use crate::ir::Ty;
 use iced_x86::{Code, Register};
 
 use super::asm;
 use super::frame::STATES;
 use super::isa::{Features, Isa};
 use super::lanes::Lane;
+use super::slide::slide;
 use super::strategy::Fold;
 use super::vcode::{Builder, Kind, Mem, Opd, VReg, Width};
 
@@ -19,20 +19,53 @@ const SCRATCH: i32 = -128;
 /// The register carried for one state.
 pub(super) struct Carried {
     lane: Lane,
-    ty: Ty,
+    /// Of a running reduction: the operation, and masks for its steps.
+    fold: Fold,
+    masks: Vec<VReg>,
+    /// The last value in every lane, at least in the last one.
     last: VReg,
 }
 
 impl Carried {
-    /// Takes a register and imports the state into every lane of it.
-    pub(super) fn new(b: &mut Builder, lane: Lane, ty: Ty, slot: i32) -> Carried {
+    /// Takes a register and imports the state of a delay into every lane of it.
+    pub(super) fn delay(b: &mut Builder, lane: Lane, slot: i32) -> Carried {
         let last = b.pinned_vector();
         let from = Opd::Mem(Mem::Base { base: STATES, index: Register::None, scale: 1, disp: slot });
         let code = broadcast(b.isa, lane);
         let full = b.full();
         let value = b.fresh(Kind::Vector, full, code, &[from]);
         b.assign(last, value);
-        Carried { lane, ty, last }
+        Carried { lane, fold: Fold::Add, masks: Vec::new(), last }
+    }
+
+    /// The same for a running reduction.
+    pub(super) fn running(b: &mut Builder, lane: Lane, fold: Fold, slot: i32) -> Carried {
+        let carried = Carried::delay(b, lane, slot);
+        let numbers = match b.isa {
+            Isa::Avx2 => Vec::new(),
+            Isa::Avx512 if sums_bytes(b, lane, fold) => {
+                // Of each quad as many bytes as there are quads before it.
+                vec![(0..64).filter(|i| i % 8 < i / 8).fold(0, |mask, i| mask | 1u64 << i)]
+            }
+            Isa::Avx512 => {
+                let elements = 16 / permuted(b, lane).bytes();
+                let of = |wanted: fn(usize) -> bool| {
+                    (0..4 * elements)
+                        .filter(|element| wanted(element / elements))
+                        .fold(0, |mask, element| mask | 1u64 << element)
+                };
+                vec![of(|lane| lane % 2 == 1), of(|lane| lane >= 2)]
+            }
+        };
+        let mut masks = Vec::with_capacity(numbers.len());
+        for number in numbers {
+            let mask = b.pinned_mask();
+            b.raw(asm::mov_imm(Register::RAX, number));
+            let operands = [Opd::Reg(mask, Width::K), Opd::Gpr(Register::RAX)];
+            b.push(Code::VEX_Kmovq_kr_r64, &operands, Some(mask), None, None, false);
+            masks.push(mask);
+        }
+        Carried { fold, masks, ..carried }
     }
 
     /// The values of the words before, given those of the words.
@@ -73,69 +106,88 @@ impl Carried {
 
     /// Only the first rax bytes of the vector were words; perhaps none.
     pub(super) fn advance_rest(&self, b: &mut Builder, values: VReg) {
-        let full = b.full();
-        let (store, load) = moves(b.isa);
-        let at = |disp, index| Opd::Mem(Mem::Base { base: Register::RSP, index, scale: 1, disp });
-        let vector = b.vector_bytes() as i32;
-        b.push(store, &[at(SCRATCH, Register::None), Opd::Reg(self.last, full)], None, None, None, false);
-        b.push(
-            store,
-            &[at(SCRATCH + vector, Register::None), Opd::Reg(values, full)],
-            None,
-            None,
-            None,
-            false,
-        );
-        let moved = b.fresh(Kind::Vector, full, load, &[at(SCRATCH, Register::RAX)]);
+        let moved = slide(b, self.last, values);
         b.assign(self.last, moved);
     }
 
-    /// The running reduction after each word, given what the words contribute (the neutral 0 where there is no word);
-    /// the register then holds the last one in every lane.
-    pub(super) fn scan(&self, b: &mut Builder, fold: Fold, words: VReg) -> VReg {
-        let full = b.full();
-        let v = |reg| Opd::Reg(reg, full);
+    /// The running reduction after each word, given what the words contribute and which of them there are; the register
+    /// then holds the last one in every lane.
+    pub(super) fn scan(&self, b: &mut Builder, words: VReg, active: Option<VReg>) -> VReg {
         let lane = self.lane;
-        // Within each 128 bits: sums of 2, 4, 8, 16 neighbours, zeros coming in.
-        let shift = match b.isa {
-            Isa::Avx512 => Code::EVEX_Vpslldq_zmm_zmmm512_imm8,
-            Isa::Avx2 => Code::VEX_Vpslldq_ymm_ymm_imm8,
+        // An operation whose neutral element is 0, on words with some bits turned.
+        let all = lane.mask();
+        let sign = all ^ all >> 1;
+        let (fold, turned) = match self.fold {
+            Fold::And => (Fold::Or, all),
+            Fold::Min => (Fold::Max, all),
+            Fold::Smax => (Fold::Max, sign),
+            Fold::Smin => (Fold::Max, all ^ sign),
+            fold => (fold, 0),
         };
-        let mut running = words;
-        let mut distance = lane.bytes();
-        while distance < 16 {
-            let moved = b.vector(shift, &[v(running), Opd::Imm(distance as u8)]);
+        let turn = |b: &mut Builder, words: VReg| match turned {
+            0 => words,
+            _ => {
+                let turned = b.splat(lane, turned);
+                b.xor(words, turned)
+            }
+        };
+        let mut running = turn(b, words);
+        if let Some(active) = active {
+            let zero = b.splat(Lane::B, 0);
+            running = b.select(lane, active, running, zero);
+        }
+        // Within 64 bits by shifts, which have a port to themselves.
+        let mut distance = lane.bits();
+        while distance < 64 {
+            let moved = b.shl(Lane::Q, running, distance);
             running = join(b, fold, lane, running, moved);
             distance *= 2;
         }
-        // The last of each 128 bits, for those behind it.
-        let spread = b.bytes_of(|i| (16 - lane.bytes() + i % lane.bytes()) as u8);
-        let ends = b.shuffle_bytes(running, spread);
-        let zero = b.splat(Lane::B, 0);
-        let running = match b.isa {
-            Isa::Avx512 => {
-                let code = Code::EVEX_Valignq_zmm_k1z_zmm_zmmm512b64_imm8;
-                let one = b.vector(code, &[v(ends), v(zero), Opd::Imm(6)]);
-                let two = b.vector(code, &[v(one), v(zero), Opd::Imm(6)]);
-                let three = b.vector(code, &[v(two), v(zero), Opd::Imm(6)]);
-                let nearer = join(b, fold, lane, one, two);
-                let earlier = join(b, fold, lane, nearer, three);
-                join(b, fold, lane, running, earlier)
-            }
+        running = self.scan_quads(b, fold, running);
+        let running = turn(b, running);
+        let result = join(b, self.fold, lane, running, self.last);
+        // From vector to vector it takes this one operation and a permutation.
+        let next = match b.isa {
+            Isa::Avx512 => spread(b, lane, result, |_| 3, None),
             Isa::Avx2 => {
-                // The lower half's end in the upper half.
-                let code = Code::VEX_Vperm2i128_ymm_ymm_ymmm256_imm8;
-                let earlier = b.vector(code, &[v(ends), v(ends), Opd::Imm(0x08)]);
-                join(b, fold, lane, running, earlier)
+                let ends = ends(b, lane, result);
+                let code = Code::VEX_Vpermq_ymm_ymmm256_imm8;
+                b.vector_of(Width::Y, code, &[Opd::Reg(ends, Width::Y), Opd::Imm(0xee)])
             }
         };
-        let result = join(b, fold, lane, running, self.last);
-        // The chain from vector to vector is one operation: the total is known without it.
-        let total = last_lane(b, lane, running);
-        let next = join(b, fold, lane, self.last, total);
-        // `result` has read the old one already.
         b.assign(self.last, next);
         result
+    }
+
+    /// The running reduction, given that within each 64 bits.
+    fn scan_quads(&self, b: &mut Builder, fold: Fold, mut running: VReg) -> VReg {
+        let (lane, full) = (self.lane, b.full());
+        let bytes = lane.bytes();
+        let v = |reg| Opd::Reg(reg, full);
+        if let [before] = self.masks[..] {
+            // Sums of bytes: the last bytes of the quads before each, added by one instruction.
+            let index = b.bytes_of(|i| (8 * (i % 8) + 7) as u8);
+            let code = Code::EVEX_Vpermb_zmm_k1z_zmm_zmmm512;
+            let quads = b.masked(code, before, None, &[v(index), v(running)]);
+            let sums = b.sum_bytes(quads);
+            let everywhere = b.bytes_of(|i| (i % 16 / 8 * 8) as u8);
+            let sums = b.shuffle_bytes(sums, everywhere);
+            return b.add(lane, running, sums);
+        }
+        // Upper halves of the 128-bit lanes: what the lower half came to.
+        let control = b.bytes_of(|i| if i % 16 < 8 { 0x80 } else { (8 - bytes + i % bytes) as u8 });
+        let lower = b.shuffle_bytes(running, control);
+        running = join(b, fold, lane, running, lower);
+        if let [odd, upper] = self.masks[..] {
+            let before = spread(b, lane, running, |to| to & 2, Some(odd));
+            running = join(b, fold, lane, running, before);
+            let before = spread(b, lane, running, |_| 1, Some(upper));
+            return join(b, fold, lane, running, before);
+        }
+        let ends = ends(b, lane, running);
+        let code = Code::VEX_Vperm2i128_ymm_ymm_ymmm256_imm8;
+        let before = b.vector(code, &[v(ends), v(ends), Opd::Imm(0x08)]);
+        join(b, fold, lane, running, before)
     }
 
     /// The register before [`Carried::scan`] replaces it, for [`Carried::before`].
@@ -143,7 +195,7 @@ impl Carried {
         let full = b.full();
         let (_, load) = moves(b.isa);
         let last = b.fresh(Kind::Vector, full, load, &[Opd::Reg(self.last, full)]);
-        Carried { lane: self.lane, ty: self.ty, last }
+        Carried { lane: self.lane, fold: self.fold, masks: Vec::new(), last }
     }
 
     /// Writes the last lane to the state.
@@ -192,27 +244,50 @@ fn join(b: &mut Builder, fold: Fold, lane: Lane, x: VReg, y: VReg) -> VReg {
     match fold {
         Fold::Xor => b.xor(x, y),
         Fold::Or => b.or(x, y),
-        Fold::Max => b.min_max(lane, false, true, x, y),
-        _ => b.add(lane, x, y),
+        Fold::And => b.and(x, y),
+        Fold::Min | Fold::Max => b.min_max(lane, false, fold == Fold::Max, x, y),
+        Fold::Smin | Fold::Smax => b.min_max(lane, true, fold == Fold::Smax, x, y),
+        Fold::Add | Fold::Addc => b.add(lane, x, y),
     }
 }
 
-/// The last lane in every lane.
-fn last_lane(b: &mut Builder, lane: Lane, vector: VReg) -> VReg {
-    let full = b.full();
-    let spread = b.bytes_of(|i| (16 - lane.bytes() + i % lane.bytes()) as u8);
-    let ends = b.shuffle_bytes(vector, spread);
-    match b.isa {
-        Isa::Avx512 if lane == Lane::B && b.features.has(Features::VBMI) => {
-            let index = b.splat(Lane::B, 63);
-            b.vector(Code::EVEX_Vpermb_zmm_k1z_zmm_zmmm512, &[Opd::Reg(index, full), Opd::Reg(vector, full)])
-        }
-        Isa::Avx512 => {
-            let ends = Opd::Reg(ends, full);
-            b.vector(Code::EVEX_Vshufi64x2_zmm_k1z_zmm_zmmm512b64_imm8, &[ends, ends, Opd::Imm(0xff)])
-        }
-        Isa::Avx2 => {
-            b.vector_of(Width::Y, Code::VEX_Vpermq_ymm_ymmm256_imm8, &[Opd::Reg(ends, full), Opd::Imm(0xee)])
-        }
+/// Whether a running sum of bytes has a shorter way.
+fn sums_bytes(b: &Builder, lane: Lane, fold: Fold) -> bool {
+    lane == Lane::B && fold == Fold::Add && b.features.has(Features::VBMI)
+}
+
+/// The elements that [`spread`] moves.
+fn permuted(b: &Builder, lane: Lane) -> Lane {
+    if lane == Lane::B && !b.features.has(Features::VBMI) { Lane::Q } else { lane }
+}
+
+/// In each word of each 128-bit lane the last word of the 128-bit lane that `from` says; zero where the mask is not set.
+fn spread(
+    b: &mut Builder,
+    lane: Lane,
+    vector: VReg,
+    from: impl Fn(usize) -> usize,
+    mask: Option<VReg>,
+) -> VReg {
+    let by = permuted(b, lane);
+    let vector = if by == lane { vector } else { ends(b, lane, vector) };
+    let elements = 16 / by.bytes();
+    let index = b.lanes_of(by, |i| (from(i as usize / elements) * elements + elements - 1) as u64);
+    let code = match by {
+        Lane::B => Code::EVEX_Vpermb_zmm_k1z_zmm_zmmm512,
+        Lane::W => Code::EVEX_Vpermw_zmm_k1z_zmm_zmmm512,
+        Lane::D => Code::EVEX_Vpermd_zmm_k1z_zmm_zmmm512b32,
+        Lane::Q => Code::EVEX_Vpermq_zmm_k1z_zmm_zmmm512b64,
+    };
+    let operands = [index, vector].map(|reg| Opd::Reg(reg, Width::Z));
+    match mask {
+        Some(mask) => b.masked(code, mask, None, &operands),
+        None => b.vector(code, &operands),
     }
+}
+
+/// The last word of each 128-bit lane in every word of it.
+fn ends(b: &mut Builder, lane: Lane, vector: VReg) -> VReg {
+    let spread = b.bytes_of(|i| (16 - lane.bytes() + i % lane.bytes()) as u8);
+    b.shuffle_bytes(vector, spread)
 }

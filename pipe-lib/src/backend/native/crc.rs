@@ -20,10 +20,8 @@ use super::frame::STATES;
 use super::gf2::Crc;
 use super::isa::{Features, Isa};
 use super::lanes::Lane;
+use super::slide::{lea_pool, slide};
 use super::vcode::{Builder, Kind, Mem, Opd, VReg, Width};
-
-/// Start of the scratch area below the stack pointer, in bytes.
-const SCRATCH: i32 = -128;
 
 /// The accumulators of one CRC state.
 pub(super) struct CrcLanes {
@@ -114,7 +112,8 @@ impl CrcLanes {
 
     /// Takes the first rax bytes of a vector and brings the lanes together.
     pub(super) fn add_rest(&self, b: &mut Builder, bytes: VReg) {
-        let moved = self.moved_to_the_end(b, bytes);
+        let zero = b.splat(Lane::B, 0);
+        let moved = slide(b, zero, bytes);
         let moved = self.in_order(b, moved);
         let rows = b.table(self.rows(b.vector_bytes(), b.vector_bytes() + 1));
         let (rax, r9) = (Register::RAX, Register::R9);
@@ -247,34 +246,6 @@ impl CrcLanes {
         let odd = multiply(b, self.width, a, factor, 0x11);
         (even, odd)
     }
-
-    /// The first rax bytes of a vector as its last ones, zeros in front of them.
-    fn moved_to_the_end(&self, b: &mut Builder, bytes: VReg) -> VReg {
-        let (vector, full) = (b.vector_bytes() as i32, b.full());
-        if b.isa == Isa::Avx512 && b.features.has(Features::VBMI) {
-            // Byte i is byte i + rax - 64; the top bit says that there is such a one.
-            let numbers = (0..128).map(|i| if i < 64 { 0 } else { (i - 64) | 0x80 }).collect();
-            let table = b.table(numbers);
-            lea_pool(b, Register::R9, table);
-            let from = Mem::Base { base: Register::R9, index: Register::RAX, scale: 1, disp: 0 };
-            let load = Code::EVEX_Vmovdqu64_zmm_k1z_zmmm512;
-            let index = b.fresh(Kind::Vector, full, load, &[Opd::Mem(from)]);
-            let there = b.mask(Code::EVEX_Vpmovb2m_kr_zmm, &[Opd::Reg(index, full)]);
-            let operands = [Opd::Reg(index, full), Opd::Reg(bytes, full)];
-            return b.masked(Code::EVEX_Vpermb_zmm_k1z_zmm_zmmm512, there, None, &operands);
-        }
-        let (store, load) = match b.isa {
-            Isa::Avx512 => (Code::EVEX_Vmovdqu64_zmmm512_k1z_zmm, Code::EVEX_Vmovdqu64_zmm_k1z_zmmm512),
-            Isa::Avx2 => (Code::VEX_Vmovdqu_ymmm256_ymm, Code::VEX_Vmovdqu_ymm_ymmm256),
-        };
-        let at = |disp, index| Opd::Mem(Mem::Base { base: Register::RSP, index, scale: 1, disp });
-        let zero = b.splat(Lane::B, 0);
-        for (disp, value) in [(SCRATCH, zero), (SCRATCH + vector, bytes)] {
-            let operands = [at(disp, Register::None), Opd::Reg(value, full)];
-            b.push(store, &operands, None, None, None, false);
-        }
-        b.fresh(Kind::Vector, full, load, &[at(SCRATCH, Register::RAX)])
-    }
 }
 
 /// A polynomial of degree below 64 as a factor.
@@ -312,9 +283,4 @@ fn xor3(b: &mut Builder, x: VReg, y: VReg, z: VReg) -> VReg {
             b.xor(both, z)
         }
     }
-}
-
-fn lea_pool(b: &mut Builder, register: Register, entry: u32) {
-    let operands = [Opd::Gpr(register), Opd::Mem(Mem::Pool { entry, disp: 0 })];
-    b.push(Code::Lea_r64_m, &operands, None, None, None, false);
 }

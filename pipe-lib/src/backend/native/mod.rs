@@ -27,6 +27,7 @@ mod lower;
 mod perf;
 mod reduce;
 mod regalloc;
+mod slide;
 mod strategy;
 mod sums;
 mod vcode;
@@ -109,7 +110,7 @@ fn compile_stages(stages: &[&Pipe], features: Features) -> Result<NativeCode, St
         streaming_from: cache::streaming_from(),
         vector_bytes: isa.vector_bytes(),
         gauge: stages.iter().map(|stage| stage.pipe.word_bytes()).max().unwrap_or(1),
-        longest_call: frame::longest_call(&studies),
+        longest_call: frame::longest_call(&studies, isa),
         stages,
     })
 }

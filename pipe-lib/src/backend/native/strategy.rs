@@ -305,7 +305,7 @@ impl View<'_> {
             Class::Scan { op, operand } => match (op, self.summed_by(state)) {
                 (Reduce::Add, Some(second)) => self.sum(0, *operand, Some(second)),
                 (Reduce::Addmod(m), Some(second)) => self.sum(*m, *operand, Some(second)),
-                (Reduce::Add | Reduce::Xor | Reduce::Or | Reduce::Max, _) if ty == pipe.input.ty => {
+                (op, _) if ty == pipe.input.ty && *op != Reduce::Addc => {
                     Some(Keeping::Scan(Fold::of(*op)?, *operand))
                 }
                 _ => None,

@@ -1,9 +1,12 @@
 //! Sums of words and sums of those sums, modulo a constant: Adler-32, Fletcher's checksums and their kin.
 //!
-//! For words `x_1 .. x_n` the two states become `a + sum x_i` and `b + n a + sum (n - i + 1) x_i`. The loop keeps, in
-//! 64-bit lanes, the sum S of the words and the sum P of what S was before each turn, and the weighted sums W within a
-//! turn; all are exact, so the modulus comes in once, at the end. How long a call may be so that nothing overflows
-//! is [`longest_call`].
+//! For words `x_1 .. x_n` the two states become `a + S` and `b + n a + S + sum (n - i) x_i`, where S is the sum of the
+//! words. The loop keeps S, the sum P of what S was before each turn, and the sum W of the words of a turn times the number
+//! of words behind each; all are exact, so the modulus comes in once, at the end.
+//!
+//! Where there are dot products of bytes, one adds four bytes times their weights to a 32-bit lane: words of two bytes are
+//! then two planes, their lower and their upper bytes. Weights are less than 128, so that two vectors of bytes can share
+//! the registers and P is brought up to date once for both. Otherwise S and P are kept in 64-bit lanes.
 
 use crate::ir::{Tail, Ty};
 use iced_x86::{Code, Register};
@@ -12,10 +15,9 @@ use super::asm;
 use super::frame::STATES;
 use super::isa::Isa;
 use super::lanes::Lane;
-use super::vcode::{Builder, Kind, Mem, Opd, VReg, Width};
-
-/// Start of the scratch area below the stack pointer, in bytes.
-const SCRATCH: i32 = -128;
+use super::reduce::has_dots;
+use super::slide::slide;
+use super::vcode::{Builder, Kind, Opd, VReg, Width};
 
 /// Registers of a pair of sums, or of one.
 pub(super) struct Sums {
@@ -26,25 +28,31 @@ pub(super) struct Sums {
     tail: Tail,
     /// Whether there is a sum of sums.
     second: bool,
-    /// A set for each slot.
-    slots: Vec<Slot>,
+    /// By dot products of bytes.
+    dots: bool,
+    /// Slots of the main loop that share registers.
+    group: usize,
+    /// For each group, a set for each plane.
+    groups: Vec<Vec<Plane>>,
     /// What the main loop and the rest contribute to the sum of sums, in 64-bit lanes.
     settled: VReg,
 }
 
+/// The registers S, P and W.
 #[derive(Clone, Copy)]
-struct Slot {
+struct Plane {
     sum: VReg,
     prefix: VReg,
     weighted: VReg,
 }
 
-/// Bytes of a call in which no lane overflows, for words of that lane.
-pub(super) fn longest_call(word: Lane) -> usize {
+/// Bytes of a call in which no lane overflows, for words of that lane and vectors of that many bytes.
+pub(super) fn longest_call(word: Lane, vector_bytes: usize) -> usize {
     match word {
-        // Weighted sums in 32-bit lanes: at most 255 (64 + 63 + 62 + 61) a vector.
-        Lane::B => 1 << 22,
-        // At most 65535 (32 + 31) a vector.
+        // A call with `t` turns of `g` vectors in a group adds up to 1020 g t^2 / 2 to a lane of P, which has 32 bits; with
+        // a single vector a turn that is 2900 of them.
+        Lane::B => vector_bytes << 11,
+        // Without dot products: at most 32768 (31 + 30) a vector in a lane of W.
         Lane::W => 1 << 16,
         // n^2 / 2 words of 32 bits in 64-bit numbers.
         _ => 1 << 17,
@@ -52,6 +60,7 @@ pub(super) fn longest_call(word: Lane) -> usize {
 }
 
 impl Sums {
+    #[allow(clippy::too_many_arguments, reason = "all that is known of the states")]
     pub(super) fn new(
         b: &mut Builder,
         word: Lane,
@@ -60,55 +69,89 @@ impl Sums {
         second: bool,
         tail: Tail,
         slots: usize,
+        busy: bool,
     ) -> Sums {
+        let dots = matches!(word, Lane::B | Lane::W) && has_dots(b);
+        let planes = if dots { word.bytes() } else { 1 };
+        // Sharing saves additions and lengthens the chain from turn to turn.
+        let group = if dots && second && busy { slots.min(2) } else { 1 };
         let mut pinned = |wanted: bool, other: Option<VReg>| match other {
             Some(other) if !wanted => other,
             _ => b.pinned_vector(),
         };
-        let slots: Vec<Slot> = (0..slots)
+        let groups: Vec<Vec<Plane>> = (0..slots / group)
             .map(|_| {
-                let sum = pinned(true, None);
-                Slot { sum, prefix: pinned(second, Some(sum)), weighted: pinned(second, Some(sum)) }
+                (0..planes)
+                    .map(|_| {
+                        let sum = pinned(true, None);
+                        Plane { sum, prefix: pinned(second, Some(sum)), weighted: pinned(second, Some(sum)) }
+                    })
+                    .collect()
             })
             .collect();
-        let settled = pinned(second, Some(slots[0].sum));
+        let settled = pinned(second, Some(groups[0][0].sum));
         let zero = b.splat(Lane::B, 0);
-        for slot in &slots {
-            [slot.sum, slot.prefix, slot.weighted].into_iter().for_each(|register| b.assign(register, zero));
+        for plane in groups.iter().flatten() {
+            [plane.sum, plane.prefix, plane.weighted].into_iter().for_each(|reg| b.assign(reg, zero));
         }
         b.assign(settled, zero);
-        Sums { word, ty, modulus, tail, second, slots, settled }
+        Sums { word, ty, modulus, tail, second, dots, group, groups, settled }
     }
 
+    /// The lanes of S and P.
+    fn lane(&self) -> Lane {
+        if self.dots { Lane::D } else { Lane::Q }
+    }
+
+    /// Words of a vector.
     fn lanes(&self, b: &Builder) -> u64 {
         (b.vector_bytes() / self.word.bytes()) as u64
     }
 
-    /// Takes the words of one vector.
-    pub(super) fn add(&self, b: &mut Builder, slot: usize, words: VReg) {
-        let slot = self.slots[slot];
-        if self.second {
-            let next = b.add(Lane::Q, slot.prefix, slot.sum);
-            b.assign(slot.prefix, next);
+    /// Takes the words of one vector; `distance` vectors make a turn.
+    pub(super) fn add(&self, b: &mut Builder, slot: usize, distance: usize, words: VReg) {
+        let group = self.group.min(distance);
+        if self.second && slot % group == 0 {
+            for plane in &self.groups[slot / group] {
+                let next = b.add(self.lane(), plane.prefix, plane.sum);
+                b.assign(plane.prefix, next);
+            }
         }
-        self.add_words(b, slot, words);
+        self.add_vector(b, slot / group, slot % group, group, words);
     }
 
-    fn add_words(&self, b: &mut Builder, slot: Slot, words: VReg) {
-        let sums = self.sums(b, words);
-        let next = b.add(Lane::Q, slot.sum, sums);
-        b.assign(slot.sum, next);
-        if self.second {
-            let weighted = self.weighted(b, words);
-            let lane = self.weighted_lane();
-            let next = b.add(lane, slot.weighted, weighted);
-            b.assign(slot.weighted, next);
+    /// Takes the vector number `place` of the `of` ones that share a group's registers.
+    fn add_vector(&self, b: &mut Builder, group: usize, place: usize, of: usize, words: VReg) {
+        for (number, plane) in self.groups[group].iter().enumerate() {
+            if self.dots {
+                self.add_dots(b, plane, number, place, of, words);
+            } else {
+                self.add_plain(b, plane, words);
+            }
         }
     }
 
-    /// Sums of neighbouring words in 64-bit lanes.
-    fn sums(&self, b: &mut Builder, words: VReg) -> VReg {
-        match self.word {
+    fn add_dots(&self, b: &mut Builder, plane: &Plane, number: usize, place: usize, of: usize, words: VReg) {
+        let bytes = self.word.bytes();
+        // Swapped words are taken as they were, their bytes from the other side.
+        let (words, byte) = match b.swap_of(bytes, words) {
+            Some(before) => (before, bytes - 1 - number),
+            None => (words, number),
+        };
+        let lanes = self.lanes(b) as usize;
+        let weights = |weight: &dyn Fn(usize) -> usize, b: &mut Builder| {
+            b.bytes_of(|i| if i % bytes == byte { weight(place * lanes + i / bytes) as u8 } else { 0 })
+        };
+        let ones = weights(&|_| 1, b);
+        dot(b, plane.sum, words, ones);
+        if self.second {
+            let behind = weights(&|i| of * lanes - 1 - i, b);
+            dot(b, plane.weighted, words, behind);
+        }
+    }
+
+    fn add_plain(&self, b: &mut Builder, plane: &Plane, words: VReg) {
+        let sums = match self.word {
             Lane::B => b.sum_bytes(words),
             Lane::W => {
                 let low = b.and_imm(Lane::D, words, 0xffff);
@@ -117,23 +160,27 @@ impl Sums {
                 halves_added(b, pairs)
             }
             _ => halves_added(b, words),
+        };
+        let next = b.add(Lane::Q, plane.sum, sums);
+        b.assign(plane.sum, next);
+        if self.second {
+            let weighted = self.weighted(b, words);
+            let lane = if self.word == Lane::D { Lane::Q } else { Lane::D };
+            let next = b.add(lane, plane.weighted, weighted);
+            b.assign(plane.weighted, next);
         }
     }
 
-    fn weighted_lane(&self) -> Lane {
-        if self.word == Lane::D { Lane::Q } else { Lane::D }
-    }
-
-    /// Neighbouring words times their weights, the first word's being the number of words in a vector, added.
+    /// Neighbouring words times the number of words behind them in the vector, added.
     fn weighted(&self, b: &mut Builder, words: VReg) -> VReg {
-        let lanes = self.lanes(b);
+        let last = self.lanes(b) - 1;
         let maddwd = match b.isa {
             Isa::Avx512 => Code::EVEX_Vpmaddwd_zmm_k1z_zmm_zmmm512,
             Isa::Avx2 => Code::VEX_Vpmaddwd_ymm_ymm_ymmm256,
         };
         match self.word {
             Lane::B => {
-                let weights = b.lanes_of(Lane::B, |i| lanes - i);
+                let weights = b.lanes_of(Lane::B, |i| last - i);
                 let code = match b.isa {
                     Isa::Avx512 => Code::EVEX_Vpmaddubsw_zmm_k1z_zmm_zmmm512,
                     Isa::Avx2 => Code::VEX_Vpmaddubsw_ymm_ymm_ymmm256,
@@ -144,16 +191,16 @@ impl Sums {
             }
             Lane::W => {
                 // The instruction takes signed words: shifted down by 2^15, and made good afterwards.
-                let weights = b.lanes_of(Lane::W, |i| lanes - i);
+                let weights = b.lanes_of(Lane::W, |i| last - i);
                 let sign = b.splat(Lane::W, 0x8000);
                 let signed = b.xor(words, sign);
                 let pairs = b.binary_code(maddwd, signed, weights);
-                let lost = b.lanes_of(Lane::D, |i| 0x8000 * ((lanes - 2 * i) + (lanes - 2 * i - 1)));
+                let lost = b.lanes_of(Lane::D, |i| 0x8000 * ((last - 2 * i) + (last - 2 * i - 1)));
                 b.add(Lane::D, pairs, lost)
             }
             _ => {
-                let even = b.lanes_of(Lane::Q, |i| lanes - 2 * i);
-                let odd = b.lanes_of(Lane::Q, |i| lanes - 2 * i - 1);
+                let even = b.lanes_of(Lane::Q, |i| last - 2 * i);
+                let odd = b.lanes_of(Lane::Q, |i| last - 2 * i - 1);
                 let even = b.mul_wide(words, even);
                 let high = b.shr(Lane::Q, words, 32);
                 let odd = b.mul_wide(high, odd);
@@ -162,79 +209,69 @@ impl Sums {
         }
     }
 
-    fn weighted_in_quads(&self, b: &mut Builder, weighted: VReg) -> VReg {
-        if self.weighted_lane() == Lane::D { halves_added(b, weighted) } else { weighted }
-    }
-
-    /// Behind the unrolled loop: everything in the first slot.
+    /// Behind the unrolled loop: everything in the first group, as if it had been one vector.
     pub(super) fn leave(&self, b: &mut Builder) {
-        let slots = self.slots.len() as u64;
+        let groups = self.groups.len() as u64;
         if self.second {
-            let lanes = self.lanes(b);
+            let of_group = self.lanes(b) * self.group as u64;
             let mut settled = self.settled;
-            for (index, slot) in self.slots.iter().enumerate() {
-                let weighted = self.weighted_in_quads(b, slot.weighted);
-                settled = b.add(Lane::Q, settled, weighted);
-                let turns = b.shl(Lane::Q, slot.prefix, (slots * lanes).trailing_zeros());
-                settled = b.add(Lane::Q, settled, turns);
-                // The words of the later slots of a turn count once more for each.
-                for _ in index as u64 + 1..slots {
-                    let once = b.shl(Lane::Q, slot.sum, lanes.trailing_zeros());
-                    settled = b.add(Lane::Q, settled, once);
-                }
+            for (index, planes) in self.groups.iter().enumerate() {
+                let behind = self.joined(b, planes, |sums, b, plane| {
+                    let weighted = sums.weighted_in_quads(b, plane.weighted);
+                    let prefix = sums.in_quads(b, plane.prefix);
+                    let turns = b.shl(Lane::Q, prefix, (groups * of_group).trailing_zeros());
+                    let mut all = b.add(Lane::Q, weighted, turns);
+                    // The later groups of a turn are behind its words.
+                    let sum = sums.in_quads(b, plane.sum);
+                    for _ in index as u64 + 1..groups {
+                        let once = b.shl(Lane::Q, sum, of_group.trailing_zeros());
+                        all = b.add(Lane::Q, all, once);
+                    }
+                    all
+                });
+                settled = b.add(Lane::Q, settled, behind);
             }
             b.assign(self.settled, settled);
             let zero = b.splat(Lane::B, 0);
-            b.assign(self.slots[0].prefix, zero);
-            b.assign(self.slots[0].weighted, zero);
+            for plane in &self.groups[0] {
+                b.assign(plane.prefix, zero);
+                b.assign(plane.weighted, zero);
+            }
         }
-        let mut sum = self.slots[0].sum;
-        for slot in &self.slots[1..] {
-            sum = b.add(Lane::Q, sum, slot.sum);
+        let lane = self.lane();
+        for (number, first) in self.groups[0].iter().enumerate() {
+            let sum =
+                self.groups[1..].iter().fold(first.sum, |sum, group| b.add(lane, sum, group[number].sum));
+            b.assign(first.sum, sum);
         }
-        b.assign(self.slots[0].sum, sum);
     }
 
     /// Takes the words in the first rax bytes of a vector.
     pub(super) fn add_rest(&self, b: &mut Builder, words: VReg) {
-        let vector = b.vector_bytes() as i32;
-        let full = b.full();
-        let (store, load) = match b.isa {
-            Isa::Avx512 => (Code::EVEX_Vmovdqu64_zmmm512_k1z_zmm, Code::EVEX_Vmovdqu64_zmm_k1z_zmmm512),
-            Isa::Avx2 => (Code::VEX_Vmovdqu_ymmm256_ymm, Code::VEX_Vmovdqu_ymm_ymmm256),
-        };
-        // Zeros in front: the last word has the weight one.
-        let at = |disp, index| Opd::Mem(Mem::Base { base: Register::RSP, index, scale: 1, disp });
+        // Behind the last word there is none: it goes to the end.
         let zero = b.splat(Lane::B, 0);
-        b.push(store, &[at(SCRATCH, Register::None), Opd::Reg(zero, full)], None, None, None, false);
-        b.push(
-            store,
-            &[at(SCRATCH + vector, Register::None), Opd::Reg(words, full)],
-            None,
-            None,
-            None,
-            false,
-        );
-        let moved = b.fresh(Kind::Vector, full, load, &[at(SCRATCH, Register::RAX)]);
-        let slot = self.slots[0];
+        let moved = slide(b, zero, words);
         if self.second {
+            let full = b.full();
             b.raw(asm::ri(Code::Shr_rm32_imm8, Register::EAX, self.word.bytes().trailing_zeros() as i32));
+            let rax = Opd::Gpr(Register::RAX);
             let count = match b.isa {
-                Isa::Avx512 => {
-                    let rax = Opd::Gpr(Register::RAX);
-                    b.fresh(Kind::Vector, full, Code::EVEX_Vpbroadcastq_zmm_k1z_r64, &[rax])
-                }
+                Isa::Avx512 => b.fresh(Kind::Vector, full, Code::EVEX_Vpbroadcastq_zmm_k1z_r64, &[rax]),
                 Isa::Avx2 => {
-                    let rax = Opd::Gpr(Register::RAX);
                     let low = b.fresh(Kind::Vector, Width::X, Code::VEX_Vmovq_xmm_rm64, &[rax]);
                     b.vector(Code::VEX_Vpbroadcastq_ymm_xmmm64, &[Opd::Reg(low, Width::X)])
                 }
             };
-            let before = b.mul(Lane::Q, slot.sum, count);
+            let before = self.joined(b, &self.groups[0], |sums, b, plane| {
+                let sum = sums.in_quads(b, plane.sum);
+                // A lane of a call's sum of bytes or 16-bit words fits 32 bits.
+                if sums.word == Lane::D { b.mul(Lane::Q, sum, count) } else { b.mul_wide(sum, count) }
+            });
             let next = b.add(Lane::Q, self.settled, before);
             b.assign(self.settled, next);
         }
-        self.add_words(b, slot, moved);
+        // What was before these words has been counted: P stays as it is.
+        self.add_vector(b, 0, 0, 1, moved);
     }
 
     /// Writes the sum to `[states + first]`, the sum of sums to `[states + other]`.
@@ -265,34 +302,80 @@ impl Sums {
                 b.raw(asm::r(Code::Div_rm64, r9));
             }
         };
-        let slot = self.slots[0];
+        // States of 32 bits and fewer, times the words of a call, stay far below 2^64 with all that is added.
+        let small = self.ty.bits() <= 32 && self.word != Lane::D;
+        let load = |b: &mut Builder, slot| {
+            let into = if small { rdx } else { rax };
+            b.raw(asm::rm(Code::Mov_r64_rm64, into, STATES, Register::None, slot));
+            if !small {
+                reduce(b);
+            }
+        };
+        let sum = self.joined(b, &self.groups[0], |sums, b, plane| sums.in_quads(b, plane.sum));
         if self.second {
-            b.raw(asm::rm(Code::Mov_r64_rm64, rax, STATES, Register::None, other));
-            reduce(b);
+            load(b, other);
             b.raw(asm::rr(Code::Mov_r64_rm64, rcx, rdx));
-            b.raw(asm::rm(Code::Mov_r64_rm64, rax, STATES, Register::None, first));
-            reduce(b);
+            load(b, first);
             b.raw(asm::rr(Code::Imul_r64_rm64, r11, rdx));
             b.raw(asm::rr(Code::Add_r64_rm64, rcx, r11));
             let lanes = self.lanes(b);
-            let weighted = self.weighted_in_quads(b, slot.weighted);
-            let turns = b.shl(Lane::Q, slot.prefix, lanes.trailing_zeros());
-            let all = b.add(Lane::Q, weighted, turns);
-            let all = b.add(Lane::Q, all, self.settled);
+            let behind = self.joined(b, &self.groups[0], |sums, b, plane| {
+                let weighted = sums.weighted_in_quads(b, plane.weighted);
+                let prefix = sums.in_quads(b, plane.prefix);
+                let turns = b.shl(Lane::Q, prefix, lanes.trailing_zeros());
+                b.add(Lane::Q, weighted, turns)
+            });
+            let all = b.add(Lane::Q, behind, self.settled);
+            let all = b.add(Lane::Q, all, sum);
             total(b, all, rax);
             b.raw(asm::rr(Code::Add_r64_rm64, rax, rcx));
             reduce(b);
-            store(b, self.ty, other, rdx);
+            store(b, self.ty, other);
         }
-        b.raw(asm::rm(Code::Mov_r64_rm64, rax, STATES, Register::None, first));
-        reduce(b);
+        load(b, first);
         b.raw(asm::rr(Code::Mov_r64_rm64, rcx, rdx));
-        total(b, slot.sum, rax);
+        total(b, sum, rax);
         b.raw(asm::rr(Code::Add_r64_rm64, rax, rcx));
         reduce(b);
-        store(b, self.ty, first, rdx);
+        store(b, self.ty, first);
         b.bind(none);
     }
+
+    /// What `f` makes of each plane, times what a byte of it stands for, added.
+    fn joined(
+        &self,
+        b: &mut Builder,
+        planes: &[Plane],
+        f: impl Fn(&Sums, &mut Builder, &Plane) -> VReg,
+    ) -> VReg {
+        let mut all = f(self, b, &planes[0]);
+        for (number, plane) in planes.iter().enumerate().skip(1) {
+            let more = f(self, b, plane);
+            let more = b.shl(Lane::Q, more, 8 * number as u32);
+            all = b.add(Lane::Q, all, more);
+        }
+        all
+    }
+
+    /// S or P in 64-bit lanes.
+    fn in_quads(&self, b: &mut Builder, sums: VReg) -> VReg {
+        if self.dots { halves_added(b, sums) } else { sums }
+    }
+
+    fn weighted_in_quads(&self, b: &mut Builder, weighted: VReg) -> VReg {
+        if self.word == Lane::D { weighted } else { halves_added(b, weighted) }
+    }
+}
+
+/// Adds to each 32-bit lane of `sums` the products of four bytes of `bytes` and of `weights`.
+fn dot(b: &mut Builder, sums: VReg, bytes: VReg, weights: VReg) {
+    let code = match b.isa {
+        Isa::Avx512 => Code::EVEX_Vpdpbusd_zmm_k1z_zmm_zmmm512b32,
+        Isa::Avx2 => Code::VEX_Vpdpbusd_ymm_ymm_ymmm256,
+    };
+    let full = b.full();
+    let operands = [sums, bytes, weights].map(|reg| Opd::Reg(reg, full));
+    b.push(code, &operands, Some(sums), Some(sums), None, false);
 }
 
 /// The two 32-bit halves of each 64-bit lane, added.
@@ -319,8 +402,8 @@ fn total(b: &mut Builder, vector: VReg, register: Register) {
 }
 
 /// Writes rdx, cut to the type.
-fn store(b: &mut Builder, ty: Ty, slot: i32, rdx: Register) {
-    let edx = Register::EDX;
+fn store(b: &mut Builder, ty: Ty, slot: i32) {
+    let (rdx, edx) = (Register::RDX, Register::EDX);
     match ty {
         Ty::Bool | Ty::U8 => b.raw(asm::rr(Code::Movzx_r32_rm8, edx, Register::DL)),
         Ty::U16 => b.raw(asm::rr(Code::Movzx_r32_rm16, edx, Register::DX)),

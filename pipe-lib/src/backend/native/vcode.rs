@@ -374,6 +374,9 @@ impl Builder {
             && let Some(Item::Inst(last)) = self.items.last_mut()
             && last.def == Some(value)
             && let Opd::Reg(_, width) = last.ops[0]
+            // What reads its destination first gets that moved there, over what the sources may still need.
+            && (last.tied.is_none()
+                || !last.ops[1..].iter().any(|op| matches!(op, Opd::Reg(reg, _) if *reg == pinned)))
         {
             last.def = Some(pinned);
             last.ops[0] = Opd::Reg(pinned, width);

@@ -71,10 +71,10 @@ const MAX_ITEMS: usize = 200_000;
 const _: () = assert!(LONGEST_CALL as u64 / 2 * 255 <= u32::MAX as u64 && LONGEST_CALL <= MAX_CALL_BYTES);
 
 /// Bytes of a call in which no partial result overflows: a multiple of every vector.
-pub(super) fn longest_call(studies: &[Study<'_>]) -> usize {
+pub(super) fn longest_call(studies: &[Study<'_>], isa: Isa) -> usize {
     let longest = |study: &Study<'_>| {
         let sums = study.keeping.iter().any(|keeping| matches!(keeping, Keeping::Sum { .. }));
-        sums.then(|| sums::longest_call(Lane::of_bytes(study.pipe.word_bytes())))
+        sums.then(|| sums::longest_call(Lane::of_bytes(study.pipe.word_bytes()), isa.vector_bytes()))
     };
     studies.iter().filter_map(longest).min().unwrap_or(LONGEST_CALL)
 }
@@ -281,15 +281,10 @@ impl<'a> Frame<'a> {
                         }
                     }
                 }
-                Keeping::Scan(fold, value) => {
-                    let mut words = body.int(value)?[0];
-                    if let Some(masking) = masking {
-                        let zero = body.b.splat(Lane::B, 0);
-                        let lane = body.word();
-                        words = body.b.select(lane, masking.active, words, zero);
-                    }
+                Keeping::Scan(_, value) => {
+                    let words = body.int(value)?[0];
                     let old = carried.copy(body.b);
-                    let running = carried.scan(body.b, fold, words);
+                    let running = carried.scan(body.b, words, masking.map(|masking| masking.active));
                     let before = old.before(body.b, running);
                     body.give_state(id, before);
                     body.give(stage.study.pipe.next[*state], running);
@@ -327,7 +322,7 @@ impl<'a> Frame<'a> {
         for (_, _, value, sums) in &stage.sums {
             let words = body.int(*value)?[0];
             match part {
-                Part::Whole { .. } => sums.add(body.b, slot, words),
+                Part::Whole { distance } => sums.add(body.b, slot, distance, words),
                 Part::Rest { round, .. } => {
                     round_rest(body.b, round);
                     sums.add_rest(body.b, words);

@@ -18,6 +18,7 @@ use crate::backend::native::vcode::{Builder, Kind, Mem, Opd};
 impl Frame<'_> {
     /// Emits all of it, in stream order of the stages.
     pub(super) fn prepare(&mut self) -> Result<(), String> {
+        let busy = self.stages.len() > 2;
         for stage in &mut self.stages {
             let pipe = stage.study.pipe;
             let word = Lane::of_bytes(pipe.word_bytes());
@@ -64,6 +65,8 @@ impl Frame<'_> {
                             second.is_some(),
                             pipe.tail,
                             self.shape.unroll,
+                            // Other stages fill the time that vectors one after the other take.
+                            busy,
                         );
                         let other = second.map_or(index, |second| second.0 as usize);
                         stage.sums.push((index, other, *value, sums));
@@ -79,7 +82,11 @@ impl Frame<'_> {
                         if !fits {
                             return Err(format!("a state of type {} carried from word to word", state.ty));
                         }
-                        stage.carried.push((index, Carried::new(&mut self.b, word, state.ty, slot)));
+                        let carried = match &stage.study.keeping[index] {
+                            Keeping::Scan(fold, _) => Carried::running(&mut self.b, word, *fold, slot),
+                            _ => Carried::delay(&mut self.b, word, slot),
+                        };
+                        stage.carried.push((index, carried));
                         stage.states.push(StateVal::None);
                         stage.accumulators.push(None);
                     }

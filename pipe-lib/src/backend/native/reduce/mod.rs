@@ -337,7 +337,7 @@ impl Accumulator {
 }
 
 /// Whether dot products of bytes are there at the width in use.
-fn has_dots(b: &Builder) -> bool {
+pub(super) fn has_dots(b: &Builder) -> bool {
     // The features of 512 bits and of 256 bits in the shorter encoding are different ones.
     b.features.has(Features::VNNI) && (b.isa == Isa::Avx512 || is_x86_feature_detected!("avxvnni"))
 }

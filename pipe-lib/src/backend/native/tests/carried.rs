@@ -32,7 +32,16 @@ fn the_value_of_the_word_before() {
 fn running_reductions() {
     let mut random = Random::new(12);
     for word in Ty::INTEGERS {
-        for op in [BinaryOp::Add, BinaryOp::Xor, BinaryOp::Or, BinaryOp::Max] {
+        for op in [
+            BinaryOp::Add,
+            BinaryOp::Xor,
+            BinaryOp::Or,
+            BinaryOp::And,
+            BinaryOp::Min,
+            BinaryOp::Max,
+            BinaryOp::Smin,
+            BinaryOp::Smax,
+        ] {
             for form in 0..3 {
                 let tail = random.pick(&[Tail::Zero, Tail::Partial, Tail::Pass]);
                 let mut pipe =

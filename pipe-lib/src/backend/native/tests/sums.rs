@@ -56,8 +56,9 @@ fn long_sums_do_not_overflow() {
     for (word, m) in [(Ty::U8, 65521), (Ty::U16, 65535), (Ty::U32, 0xffff_ffff)] {
         let pipe = two_sums(&mut random, word, Ty::U64, m, true);
         // Just below, at and above what one call may take, on the widest and the narrowest vectors.
-        let longest = super::super::sums::longest_call(lanes::Lane::of_bytes(word.bytes()));
-        for features in [feature_sets()[0], Features::AVX2] {
+        for features in feature_sets() {
+            let word = lanes::Lane::of_bytes(word.bytes());
+            let longest = super::super::sums::longest_call(word, features.isa().unwrap().vector_bytes());
             let code = compile_all(&[&pipe], features).unwrap();
             for len in [longest - 1, longest + 70] {
                 check(&code, &[&pipe], &[m - 1, m - 1], 0, &vec![0xff; len], &mut random);
