@@ -224,10 +224,13 @@ fn main() -> anyhow::Result<()> {
     for case in CASES.iter().filter(|case| case.name.contains(&args.case)) {
         let mut library = Library::standard();
         let named = case.text.replacen("pipe p", "pipe measured", 1);
-        library.load("measured.pipe", &named).map_err(|errors| anyhow::anyhow!("{}: {errors:?}", case.name))?;
+        library
+            .load("measured.pipe", &named)
+            .map_err(|errors| anyhow::anyhow!("{}: {errors:?}", case.name))?;
         let pipeline =
             library.pipeline("measured").map_err(|errors| anyhow::anyhow!("{}: {errors:?}", case.name))?;
-        let compile = |backend| pipeline.compile_with(&CompileOptions { backend, ..CompileOptions::default() });
+        let compile =
+            |backend| pipeline.compile_with(&CompileOptions { backend, ..CompileOptions::default() });
         let (engine, cranelift) = (compile(Backend::Auto)?, compile(Backend::Cranelift)?);
         println!("{} (engine: {})", case.name, engine.backend());
         println!("{:>10} {:>10} {:>10} {:>10} {:>8}", "bytes", "loop", "cranelift", "engine", "ratio");

@@ -222,7 +222,8 @@ fn moves(isa: Isa) -> (Code, Code) {
     }
 }
 
-fn broadcast(isa: Isa, lane: Lane) -> Code {
+/// What fills a vector with a number from memory.
+pub(super) fn broadcast(isa: Isa, lane: Lane) -> Code {
     let codes = match isa {
         Isa::Avx512 => [
             Code::EVEX_Vpbroadcastb_zmm_k1z_xmmm8,

@@ -33,6 +33,8 @@ pub(super) struct CrcLanes {
     reflected: bool,
     /// For each slot, a register for each part of its vector.
     acc: Vec<Vec<VReg>>,
+    /// Where the state is, from the start of the states.
+    slot: i32,
 }
 
 impl CrcLanes {
@@ -48,35 +50,49 @@ impl CrcLanes {
         let acc: Vec<Vec<VReg>> =
             (0..slots).map(|_| (0..parts).map(|_| b.pinned_vector()).collect()).collect();
         let reflected = crc.reflected || b.features.has(Features::GFNI);
-        let lanes = CrcLanes { crc, width, parts, reflected, acc };
-        // The state times x^-n, and as much again as the first lane is away from the last.
-        let away = 128 * (b.vector_bytes() as i64 / 16 - 1);
-        let inverse = if crc.reflected { -65 } else { -i64::from(crc.bits) };
-        let inverse = oriented(crc.reflected, crc.power(inverse - away));
-        let from = Opd::Mem(Mem::Base { base: STATES, index: Register::None, scale: 1, disp: slot });
-        let code = match b.isa {
-            Isa::Avx512 => Code::EVEX_Vmovq_xmm_xmmm64,
-            Isa::Avx2 => Code::VEX_Vmovq_xmm_xmmm64,
-        };
-        let state = b.fresh(Kind::Vector, Width::X, code, &[from]);
+        let lanes = CrcLanes { crc, width, parts, reflected, acc, slot };
+        let inverse = lanes.inverse(b, 0);
         let factor = b.bytes_of(|i| inverse.to_le_bytes()[i % 8]);
-        let mut product = multiply(b, Width::X, state, factor, 0);
-        if lanes.reflected && !crc.reflected {
-            product = reversed(b, product);
-        }
-        b.assign(lanes.acc[0][0], product);
-        let zero = b.splat(Lane::B, 0);
-        lanes.acc[0][1..].iter().for_each(|acc| b.assign(*acc, zero));
+        lanes.import(b, 0, factor);
         Ok(lanes)
     }
 
-    /// In front of the unrolled loop: what was imported belongs to the last slot.
+    /// In front of the unrolled loop, which is entered at slot number rax: what was imported comes before that slot's
+    /// vector, but it is the last slot that takes it in. Changes r9.
     pub(super) fn enter(&self, b: &mut Builder) {
-        let Some(last) = self.acc[1..].last() else { return };
+        let slots = self.acc.len();
+        if slots == 1 {
+            return;
+        }
         let zero = b.splat(Lane::B, 0);
-        last.iter().zip(&self.acc[0]).for_each(|(last, first)| b.assign(*last, *first));
-        let others = &self.acc[..self.acc.len() - 1];
-        others.iter().flatten().for_each(|acc| b.assign(*acc, zero));
+        self.acc[..slots - 1].iter().flatten().for_each(|acc| b.assign(*acc, zero));
+        let factors = (0..slots as i64).flat_map(|slot| self.inverse(b, slot).to_le_bytes()).collect();
+        let factors = b.table(factors);
+        lea_pool(b, Register::R9, factors);
+        let from = Mem::Base { base: Register::R9, index: Register::RAX, scale: 8, disp: 0 };
+        let factor = load_quad(b, from);
+        self.import(b, slots - 1, factor);
+    }
+
+    /// The factor that puts the state in front of the vector of slot number `entry`, for the first lane of the slot before
+    /// the first one.
+    fn inverse(&self, b: &Builder, entry: i64) -> u64 {
+        let away = b.vector_bytes() as i64 * 8 * (entry + 1) - 128;
+        let inverse = if self.crc.reflected { -65 } else { -i64::from(self.crc.bits) };
+        oriented(self.crc.reflected, self.crc.power(inverse - away))
+    }
+
+    /// The state, times a factor, into the first lane of a slot.
+    fn import(&self, b: &mut Builder, slot: usize, factor: VReg) {
+        let from = Mem::Base { base: STATES, index: Register::None, scale: 1, disp: self.slot };
+        let state = load_quad(b, from);
+        let mut product = multiply(b, Width::X, state, factor, 0);
+        if self.reflected && !self.crc.reflected {
+            product = reversed(b, product);
+        }
+        b.assign(self.acc[slot][0], product);
+        let zero = b.splat(Lane::B, 0);
+        self.acc[slot][1..].iter().for_each(|acc| b.assign(*acc, zero));
     }
 
     /// Behind it: all slots in the first one.
@@ -156,7 +172,7 @@ impl CrcLanes {
     }
 
     /// Adds what [`CrcLanes::add_rest`] or [`CrcLanes::add_nothing`] left in the lanes, and writes the state.
-    pub(super) fn finish(&self, b: &mut Builder, slot: i32) {
+    pub(super) fn finish(&self, b: &mut Builder) {
         let mut all = self.acc[0][0];
         let mut distance = b.vector_bytes() / self.parts / 2;
         while distance >= 16 {
@@ -167,7 +183,7 @@ impl CrcLanes {
         if self.reflected && !self.crc.reflected {
             all = reversed(b, all);
         }
-        barrett::finish(b, self.crc, all, slot);
+        barrett::finish(b, self.crc, all, self.slot);
     }
 
     /// The factors of the lower and the upper half of a lane that move it by `bits`.
@@ -246,6 +262,14 @@ impl CrcLanes {
         let odd = multiply(b, self.width, a, factor, 0x11);
         (even, odd)
     }
+}
+
+fn load_quad(b: &mut Builder, from: Mem) -> VReg {
+    let code = match b.isa {
+        Isa::Avx512 => Code::EVEX_Vmovq_xmm_xmmm64,
+        Isa::Avx2 => Code::VEX_Vmovq_xmm_xmmm64,
+    };
+    b.fresh(Kind::Vector, Width::X, code, &[Opd::Mem(from)])
 }
 
 /// A polynomial of degree below 64 as a factor.

@@ -21,6 +21,7 @@ mod cache;
 mod carried;
 mod crc;
 mod frame;
+mod horner;
 mod isa;
 mod lanes;
 mod lower;

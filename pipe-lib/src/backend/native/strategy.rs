@@ -75,6 +75,8 @@ pub(super) enum Keeping {
     Reduction(Fold, Vec<Addend>),
     /// A CRC of the bytes of a value.
     Crc(Crc, Value),
+    /// `factor` times itself plus a value of its type, wrapping.
+    Hash { factor: u64, operand: Value },
     /// The sum of a value's numbers modulo a constant (0: two to the type's width); the value has the word's type, and
     /// the sum of the sums may be kept by another state.
     Sum { modulus: u64, word: Value, second: Option<StateId> },
@@ -140,6 +142,7 @@ impl<'a> Study<'a> {
             Keeping::Crc(_, value)
             | Keeping::Delay(value)
             | Keeping::Scan(_, value)
+            | Keeping::Hash { operand: value, .. }
             | Keeping::Sum { word: value, .. } => vec![*value],
         });
         let periods = periods(pipe, &constants);
@@ -295,6 +298,9 @@ impl View<'_> {
                 Some(Keeping::Reduction(fold, self.addends(fold, ty, *operand)))
             }
             Class::Linear(Linear::Crc { crc, operand }) => Some(Keeping::Crc(*crc, *operand)),
+            Class::Linear(Linear::Affine { modulus: 0, factor, operand }) => {
+                Some(Keeping::Hash { factor: *factor, operand: *operand })
+            }
             Class::Linear(Linear::SumOfSums { of, .. }) => {
                 (self.summed_by(*of) == Some(state)).then_some(Keeping::SumOfSums)
             }

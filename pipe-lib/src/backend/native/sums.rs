@@ -111,7 +111,7 @@ impl Sums {
     /// Takes the words of one vector; `distance` vectors make a turn.
     pub(super) fn add(&self, b: &mut Builder, slot: usize, distance: usize, words: VReg) {
         let group = self.group.min(distance);
-        if self.second && slot % group == 0 {
+        if self.second && slot.is_multiple_of(group) {
             for plane in &self.groups[slot / group] {
                 let next = b.add(self.lane(), plane.prefix, plane.sum);
                 b.assign(plane.prefix, next);
@@ -327,14 +327,14 @@ impl Sums {
             });
             let all = b.add(Lane::Q, behind, self.settled);
             let all = b.add(Lane::Q, all, sum);
-            total(b, all, rax);
+            total(b, Lane::Q, all, rax);
             b.raw(asm::rr(Code::Add_r64_rm64, rax, rcx));
             reduce(b);
             store(b, self.ty, other);
         }
         load(b, first);
         b.raw(asm::rr(Code::Mov_r64_rm64, rcx, rdx));
-        total(b, sum, rax);
+        total(b, Lane::Q, sum, rax);
         b.raw(asm::rr(Code::Add_r64_rm64, rax, rcx));
         reduce(b);
         store(b, self.ty, first);
@@ -385,13 +385,13 @@ pub(super) fn halves_added(b: &mut Builder, a: VReg) -> VReg {
     b.add(Lane::Q, low, high)
 }
 
-/// The sum of the 64-bit lanes.
-fn total(b: &mut Builder, vector: VReg, register: Register) {
+/// The sum of the lanes to a general register, whose upper bits may be anything.
+pub(super) fn total(b: &mut Builder, lane: Lane, vector: VReg, register: Register) {
     let mut all = vector;
     let mut distance = b.vector_bytes() / 2;
-    while distance >= 8 {
+    while distance >= lane.bytes() {
         let other = b.exchange(all, distance);
-        all = b.add(Lane::Q, all, other);
+        all = b.add(lane, all, other);
         distance /= 2;
     }
     let code = match b.isa {
@@ -402,7 +402,7 @@ fn total(b: &mut Builder, vector: VReg, register: Register) {
 }
 
 /// Writes rdx, cut to the type.
-fn store(b: &mut Builder, ty: Ty, slot: i32) {
+pub(super) fn store(b: &mut Builder, ty: Ty, slot: i32) {
     let (rdx, edx) = (Register::RDX, Register::EDX);
     match ty {
         Ty::Bool | Ty::U8 => b.raw(asm::rr(Code::Movzx_r32_rm8, edx, Register::DL)),

@@ -22,6 +22,7 @@ use iced_x86::{Code, Register};
 use crate::backend::native::asm::{self, Image};
 use crate::backend::native::carried::Carried;
 use crate::backend::native::crc::CrcLanes;
+use crate::backend::native::horner::Horner;
 use crate::backend::native::isa::{Features, Isa};
 use crate::backend::native::lanes::Lane;
 use crate::backend::native::lower::{Body, StateVal, Val};
@@ -133,6 +134,8 @@ struct StageCode<'a> {
     accumulators: Vec<Option<Accumulator>>,
     /// Of the states that are CRCs: the state, the value whose bytes count, the registers.
     crcs: Vec<(usize, Value, CrcLanes)>,
+    /// Of the states that are polynomial hashes: the state, what a word adds, the registers.
+    hashes: Vec<(usize, Value, Horner)>,
     /// Of the states that are carried from word to word: the state, the register.
     carried: Vec<(usize, Carried)>,
     /// Values of the body that are there before the loop: positional patterns.
@@ -168,6 +171,7 @@ impl<'a> Frame<'a> {
                 states: Vec::new(),
                 accumulators: Vec::new(),
                 crcs: Vec::new(),
+                hashes: Vec::new(),
                 sums: Vec::new(),
                 carried: Vec::new(),
                 given: Vec::new(),
@@ -319,6 +323,16 @@ impl<'a> Frame<'a> {
                 }
             }
         }
+        for (_, value, hash) in &stage.hashes {
+            let words = body.int(*value)?;
+            match part {
+                Part::Whole { distance } => hash.add(body.b, slot, distance, &words),
+                Part::Rest { round, .. } => {
+                    round_rest(body.b, round);
+                    hash.add_rest(body.b, &words);
+                }
+            }
+        }
         for (_, _, value, sums) in &stage.sums {
             let words = body.int(*value)?[0];
             match part {
@@ -352,9 +366,13 @@ impl<'a> Frame<'a> {
                 let at = |index: &usize| 8 * (stage.first_state + index) as i32;
                 sums.finish(&mut self.b, at(first), at(second));
             }
-            for (index, _, crc) in &stage.crcs {
+            for (_, _, hash) in &stage.hashes {
                 self.b.forget();
-                crc.finish(&mut self.b, 8 * (stage.first_state + index) as i32);
+                hash.finish(&mut self.b);
+            }
+            for (_, _, crc) in &stage.crcs {
+                self.b.forget();
+                crc.finish(&mut self.b);
             }
         }
         Ok(())

@@ -7,6 +7,7 @@ use super::{Frame, POS, STATES};
 use crate::backend::native::asm;
 use crate::backend::native::carried::Carried;
 use crate::backend::native::crc::CrcLanes;
+use crate::backend::native::horner::Horner;
 use crate::backend::native::isa::Isa;
 use crate::backend::native::lanes::{Cmp, Lane};
 use crate::backend::native::lower::{StateVal, Val};
@@ -53,6 +54,13 @@ impl Frame<'_> {
                         }
                         let lanes = CrcLanes::new(&mut self.b, *crc, self.shape.unroll, slot)?;
                         stage.crcs.push((index, *value, lanes));
+                        stage.states.push(StateVal::None);
+                        stage.accumulators.push(None);
+                    }
+                    Keeping::Hash { factor, operand } => {
+                        let slots = self.shape.unroll;
+                        let hash = Horner::new(&mut self.b, word, state.ty, *factor, slots, slot);
+                        stage.hashes.push((index, *operand, hash));
                         stage.states.push(StateVal::None);
                         stage.accumulators.push(None);
                     }

@@ -4,23 +4,21 @@ use iced_x86::{Code, Register};
 
 use super::{END, Frame, LEN, LIMIT, POS, REST, SRC};
 use crate::backend::native::asm;
-use crate::backend::native::crc::CrcLanes;
 use crate::backend::native::vcode::{Builder, Item, Label, Mem, Opd};
 
 impl Frame<'_> {
     /// All whole vectors; then, or if there is none, on to `rest`, which is bound next.
     pub(super) fn turns(&mut self, rest: Label) -> Result<(), String> {
-        let ordered = |stage: &super::StageCode<'_>| {
-            !(stage.crcs.is_empty() && stage.sums.is_empty() && stage.carried.is_empty())
-        };
-        if self.stages.iter().any(ordered) {
+        let fixed =
+            |stage: &super::StageCode<'_>| stage.hashes.iter().any(|(_, _, hash)| !hash.enters_anywhere());
+        if self.stages.iter().any(fixed) {
             self.turns_then_singles(rest)
         } else {
             self.turns_from_within(rest)
         }
     }
 
-    /// Where it does not matter which slot a vector meets: one loop, entered at the slot from which whole turns are left,
+    /// Where it does not matter which slot a vector meets, or it is made good: one loop, entered at the slot from which whole turns are left,
     /// with the source moved back by what the skipped slots would have taken. Nothing short of a vector is left then, and
     /// few vectors have as many accumulators as many.
     fn turns_from_within(&mut self, rest: Label) -> Result<(), String> {
@@ -43,6 +41,7 @@ impl Frame<'_> {
                 self.b.raw(asm::rr(Code::Sub_r64_rm64, POS, rax));
             }
             self.b.raw(asm::ri(Code::Shr_rm32_imm8, eax, vector.trailing_zeros() as i32));
+            self.enter_ordered();
             let entry = self.b.jump_table(slots.clone());
             let table = Opd::Mem(Mem::Pool { entry, disp: 0 });
             self.b.push(Code::Lea_r64_m, &[Opd::Gpr(REST), table], None, None, None, false);
@@ -66,11 +65,11 @@ impl Frame<'_> {
         self.b.jump(Code::Jbe_rel32_64, slots[0]);
         self.b.items.push(Item::Weight(1));
         self.b.forget();
-        self.each_accumulator(|accumulator, b| accumulator.leave(b));
+        self.leave();
         Ok(())
     }
 
-    /// Where states go through the vectors in order: a loop over several vectors, then one over single vectors.
+    /// Where whole turns have to come first: a loop over several vectors, then one over single vectors.
     fn turns_then_singles(&mut self, rest: Label) -> Result<(), String> {
         let vector = self.b.vector_bytes() as i32;
         let unroll = self.shape.unroll;
@@ -79,9 +78,10 @@ impl Frame<'_> {
         if unroll > 1 {
             self.b.raw(asm::ri(Code::Cmp_rm64_imm32, LEN, turn));
             self.b.jump(Code::Jb_rel32_64, single);
-            self.b.raw(asm::rm(Code::Lea_r64_m, LIMIT, END, Register::None, -turn));
-            self.each_crc(CrcLanes::enter);
             self.each_accumulator(|accumulator, b| accumulator.enter(b));
+            self.b.raw(asm::rr(Code::Xor_r32_rm32, Register::EAX, Register::EAX));
+            self.enter_ordered();
+            self.b.raw(asm::rm(Code::Lea_r64_m, LIMIT, END, Register::None, -turn));
             self.b.items.push(Item::Weight(64));
             self.b.items.push(Item::Align);
             let head = self.b.new_label();
@@ -94,12 +94,7 @@ impl Frame<'_> {
             self.b.jump(Code::Jbe_rel32_64, head);
             self.b.items.push(Item::Weight(1));
             self.b.forget();
-            self.each_crc(CrcLanes::leave);
-            self.each_accumulator(|accumulator, b| accumulator.leave(b));
-            self.stages
-                .iter()
-                .flat_map(|stage| &stage.sums)
-                .for_each(|(_, _, _, sums)| sums.leave(&mut self.b));
+            self.leave();
         }
         self.b.items.push(Item::Weight(if unroll > 1 { 4 } else { 64 }));
         if unroll == 1 {
@@ -114,6 +109,24 @@ impl Frame<'_> {
         self.b.jump(Code::Jmp_rel32_64, single);
         self.b.items.push(Item::Weight(1));
         Ok(())
+    }
+
+    /// Places what was imported and has to come before the vector of slot number rax.
+    fn enter_ordered(&mut self) {
+        for stage in &self.stages {
+            stage.crcs.iter().for_each(|(_, _, crc)| crc.enter(&mut self.b));
+            stage.hashes.iter().for_each(|(_, _, hash)| hash.enter(&mut self.b));
+        }
+    }
+
+    /// Brings the slots together.
+    fn leave(&mut self) {
+        for stage in &self.stages {
+            stage.accumulators.iter().flatten().for_each(|accumulator| accumulator.leave(&mut self.b));
+            stage.crcs.iter().for_each(|(_, _, crc)| crc.leave(&mut self.b));
+            stage.sums.iter().for_each(|(_, _, _, sums)| sums.leave(&mut self.b));
+            stage.hashes.iter().for_each(|(_, _, hash)| hash.leave(&mut self.b));
+        }
     }
 
     fn advance(&mut self, bytes: i32) {

@@ -3,6 +3,7 @@
 
 mod carried;
 mod crcs;
+mod hashes;
 mod operations;
 mod pipelines;
 mod positional;
