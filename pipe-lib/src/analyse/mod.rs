@@ -3,6 +3,7 @@
 //! Everything here looks at dataflow alone; names play no part. No IO, no `unsafe`.
 
 pub mod attributes;
+mod bounds;
 pub mod class;
 pub mod gf2;
 mod prove;
@@ -10,6 +11,7 @@ pub(crate) mod rewrite;
 
 pub use class::{Class, Linear, PipeFacts, Reduce, StateFacts};
 pub use prove::analyse;
+pub(crate) use prove::assume;
 
 #[cfg(test)]
 mod tests;

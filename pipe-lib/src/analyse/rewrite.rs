@@ -183,7 +183,13 @@ impl Rewriter {
                     (_, Some(0), Some(1)) if ty == Ty::Bool => Some(self.unary(UnaryOp::Not, cond)),
                     (_, Some(1), None) if ty == Ty::Bool => Some(self.binary(BinaryOp::Or, cond, otherwise)),
                     (_, None, Some(0)) if ty == Ty::Bool => Some(self.binary(BinaryOp::And, cond, then)),
-                    _ => None,
+                    _ => {
+                        // `t = x + y; t < y ? t + 1 : t`, one's complement addition once more.
+                        let (x, y) = self.carry_of(cond, otherwise)?;
+                        let one = self.constant(1, ty);
+                        let more = self.binary(BinaryOp::Add, otherwise, one);
+                        (more == then).then(|| self.push(Op::Binary(BinaryOp::Addc, x, y), ty))
+                    }
                 }
             }
             Op::Convert(op, a) => match (op, self.block.inst(a)) {
@@ -319,19 +325,46 @@ impl Rewriter {
         Some(self.binary(BinaryOp::Rotl, x, count))
     }
 
-    /// `t = x + y; t + zext(t < y)` is one's complement addition written out: `t < y` is the carry of `x + y`.
+    /// One's complement addition written out: `t = x + y; t + zext(t < y)`, as `t < y` is the carry of `x + y`; or by
+    /// halves of a sum in twice the width, `trunc(t) + trunc(t >> w)`.
     fn end_around(&mut self, a: Value, b: Value, ty: Ty) -> Option<Value> {
         for (sum, carry) in [(a, b), (b, a)] {
             if let Op::Convert(ConvertOp::Zext, bit) = self.block.inst(carry).op
-                && let Op::Compare(CompareOp::Ltu, low, term) = self.block.inst(bit).op
-                && let Op::Binary(BinaryOp::Add, x, y) = self.block.inst(sum).op
-                && low == sum
-                && (term == x || term == y)
+                && let Some((x, y)) = self.carry_of(bit, sum)
+            {
+                return Some(self.push(Op::Binary(BinaryOp::Addc, x, y), ty));
+            }
+            if let Op::Convert(ConvertOp::Trunc, low) = self.block.inst(sum).op
+                && let Op::Convert(ConvertOp::Trunc, high) = self.block.inst(carry).op
+                && let Op::Binary(BinaryOp::Shr, shifted, count) = self.block.inst(high).op
+                && shifted == low
+                && self.as_const(count) == Some(u64::from(ty.bits()))
+                && self.block.ty(low).bits() == 2 * ty.bits()
+                && let Op::Binary(BinaryOp::Add, x, y) = self.block.inst(low).op
+                && let (Some(x), Some(y)) = (self.widened(x, ty), self.widened(y, ty))
             {
                 return Some(self.push(Op::Binary(BinaryOp::Addc, x, y), ty));
             }
         }
         None
+    }
+
+    /// The terms of `sum = x + y`, of which `bit` is the carry.
+    fn carry_of(&self, bit: Value, sum: Value) -> Option<(Value, Value)> {
+        let Op::Compare(CompareOp::Ltu, low, term) = self.block.inst(bit).op else { return None };
+        let Op::Binary(BinaryOp::Add, x, y) = self.block.inst(sum).op else { return None };
+        (low == sum && (term == x || term == y)).then_some((x, y))
+    }
+
+    /// The value of type `ty` that `value` extends by zeros.
+    fn widened(&mut self, value: Value, ty: Ty) -> Option<Value> {
+        match self.block.inst(value).op {
+            Op::Convert(ConvertOp::Zext, x) if self.block.ty(x).bits() <= ty.bits() => {
+                Some(self.resize(x, ty))
+            }
+            Op::Const(c) if c <= ty.mask() => Some(self.constant(c, ty)),
+            _ => None,
+        }
     }
 }
 

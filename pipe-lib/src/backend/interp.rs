@@ -3,9 +3,7 @@
 //! It goes through the same driver and plan as machine code does. It is not the oracle: see [`super::oracle`].
 
 use super::PassCode;
-use crate::compose::Composition;
 use crate::ir::{Block, Endian, Gauge, Op, Pipe, Table, Tail, Value, eval};
-use crate::plan::Pass;
 use smallvec::SmallVec;
 use std::sync::Arc;
 
@@ -23,10 +21,9 @@ pub(crate) struct InterpCode {
 }
 
 impl InterpCode {
-    /// Takes any pass of a valid composition.
-    pub(crate) fn new(composition: &Composition, pass: &Pass) -> InterpCode {
-        let stages = pass.stages(composition).map(|stage| Arc::clone(&stage.pipe)).collect();
-        InterpCode { stages, modifies: pass.modifies(composition) }
+    /// Takes the stages of any pass of a valid composition.
+    pub(crate) fn new(stages: &[Arc<Pipe>]) -> InterpCode {
+        InterpCode { stages: stages.into(), modifies: stages.iter().any(|pipe| pipe.out.is_some()) }
     }
 
     /// All stages, one after another, over a block in place.

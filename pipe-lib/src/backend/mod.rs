@@ -10,6 +10,7 @@ pub mod features;
 pub(crate) mod native;
 
 pub(crate) mod crc;
+pub(crate) mod guarded;
 
 pub(crate) mod interp;
 pub mod oracle;
@@ -19,10 +20,12 @@ pub(crate) mod testing;
 use crate::compose::Composition;
 use crate::engine::CompileOptions;
 use crate::ir::Pipe;
-use crate::plan::{Pass, Plan};
+use crate::plan::{Pass, Plan, rewrite};
 use features::Features;
+use guarded::Guarded;
 use smallvec::SmallVec;
 use std::fmt;
+use std::sync::Arc;
 
 /// Longest stretch that the driver hands to one call of [`PassCode::run`]: code may keep per-lane partial sums that
 /// would overflow beyond 2^32 words. A multiple of every gauge.
@@ -127,6 +130,14 @@ pub(crate) struct Entry {
     pub(crate) longest: usize,
 }
 
+/// Where code for a pass comes from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Target {
+    pub(crate) backend: Backend,
+    /// The native backend's instructions, if not every one that there is.
+    pub(crate) features: Option<Features>,
+}
+
 /// Code for all passes of a plan, with the backend that each came from.
 type Generated = (Plan, Vec<(Backend, Box<dyn PassCode>)>);
 
@@ -139,11 +150,9 @@ pub(crate) fn generate_all(
 ) -> Result<Generated, Unsupported> {
     let &CompileOptions { backend, separate_passes, features } = options;
     let with = |plan: Plan, backend: Backend| -> Result<Generated, Unsupported> {
-        let code = plan
-            .passes
-            .iter()
-            .map(|pass| generate(composition, pass, backend, features))
-            .collect::<Result<_, _>>()?;
+        let target = Target { backend, features };
+        let code =
+            plan.passes.iter().map(|pass| generate(composition, pass, target)).collect::<Result<_, _>>()?;
         Ok((plan, code))
     };
     match backend {
@@ -152,40 +161,67 @@ pub(crate) fn generate_all(
         Backend::Cranelift => with(Plan::new(composition), backend),
         Backend::Auto | Backend::Native => {
             let whole = Plan::fused(composition);
-            let split = Plan::new(composition);
-            match with(whole.clone(), Backend::Native) {
-                Err(_) if backend == Backend::Auto || whole != split => with(split, backend),
-                result => result,
-            }
+            with(whole.clone(), Backend::Native).or_else(|refusal| {
+                let split = Plan::new(composition);
+                if backend == Backend::Auto || whole != split { with(split, backend) } else { Err(refusal) }
+            })
         }
     }
 }
 
-/// Code for a pass from the backend asked for; `Auto` takes the first that does not refuse. Says which it was.
+/// Code for a pass from the backend asked for, with what the rewrites make of its stages. Says which backend it was.
 fn generate(
     composition: &Composition,
     pass: &Pass,
-    backend: Backend,
-    features: Option<Features>,
+    target: Target,
 ) -> Result<(Backend, Box<dyn PassCode>), Unsupported> {
-    let stages: SmallVec<[&Pipe; 8]> = pass.stages(composition).map(|stage| &*stage.pipe).collect();
-    let interp = || -> Box<dyn PassCode> { Box::new(interp::InterpCode::new(composition, pass)) };
+    let stages: Box<[Arc<Pipe>]> = pass.stages(composition).map(|stage| Arc::clone(&stage.pipe)).collect();
+    // The interpreter is what the others are held against: it runs what was written.
+    if target.backend != Backend::Interp
+        && let Some(rewritten) = rewrite::rewrite(pass.stages(composition))
+        && let Ok((from, code)) = generate_stages(&rewritten.stages, target)
+    {
+        if rewritten.is_unconditional(&stages) {
+            return Ok((from, code));
+        }
+        return Ok((from, Box::new(Guarded::new(code, rewritten, stages, target))));
+    }
+    generate_stages(&stages, target)
+}
+
+/// Code for stages as they are, when the code for what they were rewritten to may not run.
+fn as_written(stages: &[Arc<Pipe>], target: Target) -> Box<dyn PassCode> {
+    match generate_stages(stages, target) {
+        Ok((_, code)) => code,
+        // A backend that was asked for by name may refuse what it took after the rewrites.
+        Err(_) => Box::new(interp::InterpCode::new(stages)),
+    }
+}
+
+/// Code for the fused stages from the backend asked for; `Auto` takes the first that does not refuse.
+fn generate_stages(
+    stages: &[Arc<Pipe>],
+    Target { backend, features }: Target,
+) -> Result<(Backend, Box<dyn PassCode>), Unsupported> {
+    let interp = || -> Box<dyn PassCode> { Box::new(interp::InterpCode::new(stages)) };
+    let gauge = stages.iter().map(|pipe| pipe.word_bytes()).max().unwrap_or(1);
+    let pipes: SmallVec<[&Pipe; 8]> = stages.iter().map(|pipe| &**pipe).collect();
     if matches!(backend, Backend::Auto | Backend::Cranelift)
-        && let Some(code) = crc::CrcCode::new(&stages)
+        && let Some(code) = crc::CrcCode::new(&pipes)
     {
         return Ok((Backend::Cranelift, Box::new(code)));
     }
     match backend {
-        Backend::Auto => Ok(if let Ok(code) = native(&stages, features) {
+        Backend::Auto => Ok(if let Ok(code) = native(&pipes, features) {
             (Backend::Native, code)
-        } else if let Ok(code) = cranelift::compile(&stages, pass.gauge) {
+        } else if let Ok(code) = cranelift::compile(&pipes, gauge) {
             (Backend::Cranelift, Box::new(code))
         } else {
             (Backend::Interp, interp())
         }),
         Backend::Interp => Ok((Backend::Interp, interp())),
-        Backend::Cranelift => Ok((Backend::Cranelift, Box::new(cranelift::compile(&stages, pass.gauge)?))),
-        Backend::Native => Ok((Backend::Native, native(&stages, features)?)),
+        Backend::Cranelift => Ok((Backend::Cranelift, Box::new(cranelift::compile(&pipes, gauge)?))),
+        Backend::Native => Ok((Backend::Native, native(&pipes, features)?)),
     }
 }
 

@@ -46,15 +46,34 @@ impl Plan {
 impl Pass {
     fn write(&self, index: usize, composition: &Composition, f: &mut String) -> fmt::Result {
         let stages: Vec<&Stage> = self.stages(composition).collect();
-        let pipes: Vec<&Pipe> = stages.iter().map(|stage| &*stage.pipe).collect();
         let names: Vec<&str> = stages.iter().map(|stage| stage.name.as_str()).collect();
         writeln!(f, "pass {}: {}", index + 1, names.join(" | "))?;
-        let kind = pipes.iter().map(|pipe| schedule::kind(pipe)).max_by_key(|kind| *kind as u8);
-        let kind = kind.unwrap_or(Kind::Wide);
         writeln!(f, "  loop word  {} byte{}", self.gauge, if self.gauge == 1 { "" } else { "s" })?;
         for stage in &stages {
             write_stage(stage, f)?;
         }
+        let rewritten = super::rewrite::rewrite(stages.iter().copied());
+        for note in rewritten.iter().flat_map(|rewritten| &rewritten.notes) {
+            writeln!(f, "  rewrite    {note}")?;
+        }
+        // The states of what is left, by their names in the pass.
+        let all: Vec<String> = stages
+            .iter()
+            .flat_map(|stage| stage.pipe.states.iter().map(|state| format!("{}.{}", stage.name, state.name)))
+            .collect();
+        let (pipes, states): (Vec<&Pipe>, Vec<String>) = match &rewritten {
+            Some(rewritten) => (
+                rewritten.stages.iter().map(|pipe| &**pipe).collect(),
+                rewritten.kept.iter().map(|state| all[*state].clone()).collect(),
+            ),
+            None => (stages.iter().map(|stage| &*stage.pipe).collect(), all.clone()),
+        };
+        if pipes.is_empty() {
+            writeln!(f, "  body       a plain copy (nothing, when reading only)")?;
+            return Ok(());
+        }
+        let kind = pipes.iter().map(|pipe| schedule::kind(pipe)).max_by_key(|kind| *kind as u8);
+        let kind = kind.unwrap_or(Kind::Wide);
         match (kind, super::vector::lower(&pipes)) {
             (Kind::Remainder, _) => {
                 writeln!(f, "  head       accumulators take the imported remainder")?;
@@ -65,7 +84,7 @@ impl Pass {
                 writeln!(f, "  epilogue   accumulators folded into one, reduced to the remainder")?;
                 writeln!(f, "  tail       bytes by table")?;
             }
-            (_, Ok(body)) => write_wide(&body, &stages, f)?,
+            (_, Ok(body)) => write_wide(&body, &states, f)?,
             (_, Err(why)) => {
                 writeln!(f, "  word after word, because of this: {why}")?;
                 let fused = super::scalar::word(&pipes, self.gauge);
@@ -76,6 +95,10 @@ impl Pass {
                 }
                 writeln!(f, "  epilogue   states back to memory")?;
             }
+        }
+        for link in rewritten.iter().flat_map(|rewritten| &rewritten.links) {
+            let how = if link.swapped { ", bytes swapped" } else { "" };
+            writeln!(f, "  epilogue   {} is {}{how}", all[link.state], all[link.from])?;
         }
         if self.gauge > 1 && kind != Kind::Remainder {
             let tail = super::scalar::tail(&pipes, self.gauge);
@@ -120,19 +143,15 @@ fn write_stage(stage: &Stage, f: &mut String) -> fmt::Result {
     Ok(())
 }
 
-fn write_wide(body: &VectorBody, stages: &[&Stage], f: &mut String) -> fmt::Result {
-    let names: Vec<String> = stages
-        .iter()
-        .flat_map(|stage| stage.pipe.states.iter().map(|state| format!("{}.{}", stage.name, state.name)))
-        .collect();
+fn write_wide(body: &VectorBody, names: &[String], f: &mut String) -> fmt::Result {
     let name = |state: u32| names.get(state as usize).map_or("?", String::as_str);
     writeln!(f, "  head       {} accumulators a slot at their neutral values", body.accumulators.len())?;
     for (i, inst) in body.insts.iter().enumerate().filter(|(_, inst)| inst.op.invariant()) {
-        writeln!(f, "               v{i}.{} = {}", lanes(inst.lane), operation(inst.op, &names))?;
+        writeln!(f, "               v{i}.{} = {}", lanes(inst.lane), operation(inst.op, names))?;
     }
     writeln!(f, "  body       for each register of stream, several registers a turn")?;
     for (i, inst) in body.insts.iter().enumerate().filter(|(_, inst)| !inst.op.invariant()) {
-        writeln!(f, "               v{i}.{} = {}", lanes(inst.lane), operation(inst.op, &names))?;
+        writeln!(f, "               v{i}.{} = {}", lanes(inst.lane), operation(inst.op, names))?;
     }
     for acc in &body.accumulators {
         let operands: Vec<String> = acc.operands.iter().map(|Reg(reg)| format!("v{reg}")).collect();

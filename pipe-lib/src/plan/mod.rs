@@ -3,6 +3,7 @@
 pub(crate) mod combine;
 mod display;
 pub(crate) mod join;
+pub(crate) mod rewrite;
 pub mod scalar;
 pub mod schedule;
 pub mod vector;

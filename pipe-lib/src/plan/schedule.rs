@@ -8,7 +8,7 @@
 //! bytes in any order among themselves, so such a pass may move past other such passes, never past one that modifies.
 
 use super::{Pass, Plan};
-use crate::analyse::analyse;
+use crate::analyse::{analyse, assume};
 use crate::backend::crc;
 use crate::compose::{Composition, Stage};
 use crate::ir::Pipe;
@@ -39,12 +39,11 @@ impl fmt::Display for Kind {
 pub fn kind(pipe: &Pipe) -> Kind {
     let facts = analyse(pipe);
     if crc::plain_crc_of(pipe, &facts).is_some() {
-        Kind::Remainder
-    } else if super::vector::lower(&[pipe]).is_ok() {
-        Kind::Wide
-    } else {
-        Kind::Serial
+        return Kind::Remainder;
     }
+    // What runs is what the rewrites make of it.
+    let assumed = assume(pipe, &facts).map(|assumed| assumed.facts.normal(pipe));
+    if super::vector::lower(&[assumed.as_ref().unwrap_or(pipe)]).is_ok() { Kind::Wide } else { Kind::Serial }
 }
 
 /// A pass that is being put together.

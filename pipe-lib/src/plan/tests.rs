@@ -96,19 +96,29 @@ fn windows_that_fit_the_loop_word_share_a_loop() {
     passes("inet_cksum per 1462 | byteswap32", &["inet_cksum", "byteswap32"]);
 }
 
-#[test]
-fn a_plan_reads_without_the_code() {
-    let pipeline =
-        Library::standard().pipeline("inet_cksum | byteswap32 | xor32(key=0xdeadbeef) | crc32c").unwrap();
+#[track_caller]
+fn reads(pipeline: &str, parts: &[&str]) {
+    let pipeline = Library::standard().pipeline(pipeline).unwrap();
     let text = Plan::new(pipeline.composition()).describe(pipeline.composition());
-    for part in [
-        "2 passes",
-        "pass 1: inet_cksum | byteswap32 | xor32",
-        "state sum: u16 is reduction by addc",
-        "bswap",
-        "bytes swapped",
-        "pass 2: crc32c",
-    ] {
+    for part in parts {
         assert!(text.contains(part), "`{part}` is missing in\n{text}");
     }
+}
+
+#[test]
+fn a_plan_reads_without_the_code() {
+    reads(
+        "inet_cksum | byteswap32 | xor32(key=0xdeadbeef) | crc32c",
+        &[
+            "2 passes",
+            "pass 1: inet_cksum | byteswap32 | xor32",
+            "state sum: u16 is reduction by addc",
+            "bswap",
+            "bytes swapped",
+            "pass 2: crc32c",
+        ],
+    );
+    reads("inet_cksum as a | byteswap32 | inet_cksum as b", &["rewrite ", "b.sum is a.sum, bytes swapped"]);
+    reads("fnv1a64", &["serial: ", "word after word, because of this", "mul"]);
+    reads("byteswap32 | byteswap32 as back", &["gone", "a plain copy"]);
 }

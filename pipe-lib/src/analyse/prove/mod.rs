@@ -7,15 +7,18 @@
 //! All of it is proof: where no rule applies, the state has no better class. The work is bounded by [`Budget`], which
 //! counts instructions looked at, not time, so that the answer is the same everywhere.
 
+mod assume;
 mod bits;
 mod chain;
 mod deps;
 mod ring;
 
+use super::bounds;
 use super::class::{Class, Linear, PipeFacts, Reduce, StateFacts};
 use super::gf2::Crc;
 use super::rewrite::{self, Rewriter};
-use crate::ir::{BinaryOp, Block, ModOp, Op, Pipe, StateId, Value};
+use crate::ir::{BinaryOp, Block, ConvertOp, ModOp, Op, Pipe, StateId, Value};
+pub(crate) use assume::assume;
 use chain::{Chain, Link};
 use deps::{Deps, autonomous_states, delays, dependences};
 
@@ -34,8 +37,13 @@ impl Budget {
 
 /// Classifies a pipe whose parameters are bound (unbound ones count as constants).
 pub fn analyse(pipe: &Pipe) -> PipeFacts {
-    let mut rewriter = Rewriter::new(&pipe.tables);
-    let map = rewriter.splice(&pipe.body, 0, |_, _| None);
+    let most: Vec<u64> = pipe.states.iter().map(|state| state.ty.mask()).collect();
+    analyse_within(pipe, &most)
+}
+
+/// What holds as long as no state is more than `most` says; see [`assume`].
+fn analyse_within(pipe: &Pipe, most: &[u64]) -> PipeFacts {
+    let (mut rewriter, map) = bounds::normal_form(pipe, most);
     let rename = |value: Value| map[value.0 as usize];
     let next: Vec<Value> = pipe.next.iter().copied().map(rename).collect();
     let out = pipe
@@ -54,6 +62,7 @@ pub fn analyse(pipe: &Pipe) -> PipeFacts {
     // Shapes first, each state by itself.
     let mut budget = Budget::PIPE;
     let mut tables = bits::Tables::new(&pipe.tables);
+    let most = bounds::most(rewriter.block(), &pipe.tables, most);
     let mut shapes: Vec<Shape> = Vec::with_capacity(next.len());
     for (state, value) in next.iter().enumerate() {
         let id = StateId(state as u32);
@@ -64,7 +73,7 @@ pub fn analyse(pipe: &Pipe) -> PipeFacts {
         {
             Shape::Reduce(op, operand)
         } else if dep(*value).only(state) {
-            alone(&mut rewriter, &mut tables, &free, id, *value, &mut budget)
+            alone(&mut rewriter, &mut tables, &most, &free, id, *value, &mut budget)
         } else {
             sum(&rewriter, id, *value)
         };
@@ -185,6 +194,7 @@ enum Shape {
 fn alone(
     rewriter: &mut Rewriter,
     tables: &mut bits::Tables<'_>,
+    most: &[u64],
     free: &dyn Fn(Value) -> bool,
     state: StateId,
     next: Value,
@@ -197,7 +207,9 @@ fn alone(
     {
         return Shape::Linear(Linear::Crc { crc: Crc::from(op), operand });
     }
-    if let Some(ring::Affine { modulus, factor }) = ring::affine(rewriter, free, state, next, budget) {
+    if let Some(ring::Affine { modulus, factor }) =
+        ring::affine(rewriter.block(), most, free, state, next, budget)
+    {
         let operand = rewriter.at_zero(next, state);
         return match (factor, modulus) {
             (1, 0) => Shape::Reduce(Reduce::Add, operand),
@@ -254,6 +266,11 @@ fn sum(rewriter: &Rewriter, state: StateId, next: Value) -> Shape {
 }
 
 fn sum_of_sums(op: Reduce, term: Value, shapes: &[Shape], next: &[Value], block: &Block) -> Option<Class> {
+    // Modulo a constant a number is the same in every width.
+    let term = match (op, block.inst(term).op) {
+        (Reduce::Addmod(_), Op::Convert(ConvertOp::Zext, narrow)) => narrow,
+        _ => term,
+    };
     (0..shapes.len()).find_map(|of| {
         let same = matches!(shapes[of], Shape::Reduce(inner, _) if inner == op);
         let includes_word = term == next[of];

@@ -6,7 +6,6 @@
 //! value is then equal to that, being less than M.
 
 use super::Budget;
-use crate::analyse::rewrite::Rewriter;
 use crate::ir::{BinaryOp, Block, ConvertOp, ModOp, Op, StateId, Ty, UnaryOp, Value};
 
 /// `next = (factor * s + next with s = 0) mod modulus`.
@@ -17,22 +16,23 @@ pub(super) struct Affine {
     pub(super) factor: u64,
 }
 
-/// Whether (and how) `next` is affine in `state`; `free` says of each value that no changing state takes part in it.
+/// Whether (and how) `next` is affine in `state`; `most` bounds each value, `free` says of each that no changing state takes
+/// part in it.
 pub(super) fn affine(
-    rewriter: &Rewriter,
+    block: &Block,
+    most: &[u64],
     free: &dyn Fn(Value) -> bool,
     state: StateId,
     next: Value,
     budget: &mut Budget,
 ) -> Option<Affine> {
-    let block = rewriter.block();
     let ty = block.ty(next);
     if !ty.is_integer() {
         return None;
     }
     let modulus = modulus(block, next);
     budget.spend(next.0 + 1)?;
-    let ring = Ring { block, free, state, modulus };
+    let ring = Ring { block, most, free, state, modulus };
     let mut reached = vec![false; next.0 as usize + 1];
     reached[next.0 as usize] = true;
     for at in (0..=next.0).rev().filter(|at| !free(Value(*at))) {
@@ -95,6 +95,8 @@ struct Term {
 
 struct Ring<'a> {
     block: &'a Block,
+    /// What each value is no more than.
+    most: &'a [u64],
     free: &'a dyn Fn(Value) -> bool,
     state: StateId,
     modulus: u128,
@@ -121,7 +123,7 @@ impl Ring<'_> {
         let inst = self.block.inst(value);
         let mask = inst.ty.mask();
         if (self.free)(value) {
-            return Some(Term { factor: 0, most: self.most(value, MOST_DEPTH) });
+            return Some(Term { factor: 0, most: self.most[value.0 as usize] });
         }
         let get = |value: Value| known[value.0 as usize];
         // A sum or product that does not wrap, or wraps where it may.
@@ -129,7 +131,8 @@ impl Ring<'_> {
             (most <= u128::from(mask) || self.wraps(inst.ty)).then(|| most.min(u128::from(mask)) as u64)
         };
         match inst.op {
-            Op::State(id) => (id == self.state).then_some(Term { factor: self.reduced(1), most: mask }),
+            Op::State(id) => (id == self.state)
+                .then(|| Term { factor: self.reduced(1), most: self.most[value.0 as usize] }),
             Op::Convert(ConvertOp::Zext, a) => get(a),
             Op::Convert(ConvertOp::Trunc, a) => {
                 let a = get(a)?;
@@ -195,36 +198,4 @@ impl Ring<'_> {
     fn times(&self, a: u64, b: u64) -> u64 {
         self.reduced(u128::from(a) * (u128::from(b) % self.modulus))
     }
-
-    /// A number that a value without states is no more than.
-    fn most(&self, value: Value, depth: u32) -> u64 {
-        let inst = self.block.inst(value);
-        let mask = inst.ty.mask();
-        let Some(depth) = depth.checked_sub(1) else { return mask };
-        let most = |value: Value| self.most(value, depth);
-        match inst.op {
-            Op::Const(c) => c,
-            Op::Convert(ConvertOp::Zext, a) => most(a),
-            Op::Convert(ConvertOp::Trunc, a) => most(a).min(mask),
-            Op::Binary(BinaryOp::And | BinaryOp::Min, a, b) => most(a).min(most(b)),
-            Op::Binary(BinaryOp::Max, a, b) | Op::Select { then: a, otherwise: b, .. } => {
-                most(a).max(most(b))
-            }
-            Op::Binary(BinaryOp::Add, a, b) => {
-                most(a).checked_add(most(b)).filter(|sum| *sum <= mask).unwrap_or(mask)
-            }
-            Op::Binary(BinaryOp::Shr, a, count) => match self.literal(count) {
-                Some(count) => most(a) >> (count % u64::from(inst.ty.bits())),
-                None => mask,
-            },
-            Op::Modular(_, _, _, m) => match self.literal(m) {
-                Some(m) if m != 0 => m - 1,
-                _ => mask,
-            },
-            _ => mask,
-        }
-    }
 }
-
-/// How deep into an expression its bound is looked for: it may share its parts.
-const MOST_DEPTH: u32 = 6;

@@ -1,5 +1,7 @@
 //! Classes by example, and rewrites against evaluation.
 
+mod spellings;
+
 use super::rewrite::{Rewriter, evaluate, live};
 use super::{PipeFacts, analyse};
 use crate::Library;
@@ -191,4 +193,129 @@ fn what_a_class_claims_holds() {
         }
     }
     assert!(checked > 200, "only {checked} reductions");
+}
+
+/// Runs `words` words from `state`: the value of state 0 after them.
+fn after(pipe: &Pipe, words: &[u64], state: u64) -> u64 {
+    words
+        .iter()
+        .fold(state, |state, word| run(&pipe.body, &pipe.tables, &[state], *word, 0)[pipe.next[0].0 as usize])
+}
+
+#[test]
+fn parts_of_a_stream_are_joined_by_what_a_linear_class_says() {
+    use super::Class;
+    let bodies = [
+        "u8 { state c: u32 = 0xffffffff; in x; crc32c c, c, x; export c }",
+        "u64le { state c: u32 = 0; in x; mul y, x, x; crc32 c, c, y; export c }",
+        "u8 { state h: u32 = 7; in x; zext w, x; rotl h, h, 5; xor h, h, w; not h, h; export h }",
+        "u8 { state h: u32 = 7; in x; zext w, x; mul h, h, 31; add h, h, w; export h }",
+        "u32le { state h: u64 = 7; in x; zext w, x; mulmod h, h, 0xfffffffb, 0xffffffffffffffc5; addmod h, h, w, 0xffffffffffffffc5; export h }",
+        "u16be { state s: u16 = 7; in x; sub s, x, s; export s }",
+    ];
+    let standard = ["crc16_t10dif", "crc64_nvme"];
+    let pipes = bodies.iter().map(|body| facts(body).1).chain(
+        standard
+            .iter()
+            .map(|name| (*Library::standard().pipeline(name).unwrap().composition().stages[0].pipe).clone()),
+    );
+    for pipe in pipes {
+        let facts = analyse(&pipe);
+        let Class::Linear(linear) = &facts.states[0].class else { panic!("{}", facts.states[0].class) };
+        let ty = pipe.states[0].ty;
+        let mut rng = Rng::new(5);
+        for (first, second) in [(0, 0), (0, 1), (1, 0), (3, 5), (17, 100), (1, 300)] {
+            let words: Vec<u64> = (0..first + second).map(|_| rng.next() & pipe.input.ty.mask()).collect();
+            let start = rng.next() & ty.mask();
+            let one = after(&pipe, &words[..first], start);
+            let two = after(&pipe, &words[first..], 0);
+            let joined = linear.join(ty, one, two, second as u64, pipe.word_bytes() as u64);
+            assert_eq!(joined, Some(after(&pipe, &words, start)), "{linear}: {first} + {second} words");
+        }
+    }
+}
+
+#[test]
+fn what_a_linear_class_claims_holds_for_random_maps() {
+    use super::Class;
+    use crate::ir::{BinaryOp, Block as Body, ConvertOp, StateInit, Ty, UnaryOp};
+    let (mut linear, mut reduced, mut serial) = (0, 0, 0);
+    for seed in 0..3000 {
+        let mut rng = Rng::new(seed);
+        let ty = rng.pick(&[Ty::U8, Ty::U16, Ty::U32, Ty::U64]);
+        let mut pipe = facts("u8 { state s: u8 = 0; in x; add s, s, x; export s }").1;
+        pipe.states[0].ty = ty;
+        pipe.states[0].init = StateInit::Const(0);
+        let mut body = Body::default();
+        let word = body.push(Op::In, Ty::U8);
+        let word = if ty == Ty::U8 { word } else { body.push(Op::Convert(ConvertOp::Zext, word), ty) };
+        let mut values = vec![word, body.push(Op::State(crate::ir::StateId(0)), ty)];
+        for _ in 0..1 + rng.below(5) {
+            let a = rng.pick(&values);
+            let b = if rng.below(2) == 0 {
+                rng.pick(&values)
+            } else {
+                let literal = rng.pick(&[0, 1, 3, 7, 31, 0x8003, u64::MAX]) & ty.mask();
+                body.push(Op::Const(literal), ty)
+            };
+            let op = match rng.below(10) {
+                0 => Op::Unary(rng.pick(&[UnaryOp::Not, UnaryOp::Neg, UnaryOp::Bswap, UnaryOp::Bitrev]), a),
+                1 => Op::Binary(BinaryOp::Mul, a, b),
+                2 => Op::Binary(rng.pick(&[BinaryOp::And, BinaryOp::Or]), a, b),
+                3 | 4 => Op::Binary(rng.pick(&[BinaryOp::Add, BinaryOp::Sub]), a, b),
+                5 => {
+                    Op::Binary(rng.pick(&[BinaryOp::Rotl, BinaryOp::Shl, BinaryOp::Shr, BinaryOp::Sar]), a, b)
+                }
+                6 => Op::Binary(BinaryOp::Clmul, a, b),
+                _ => Op::Binary(BinaryOp::Xor, a, b),
+            };
+            values.push(body.push(op, ty));
+        }
+        let mut next = values[values.len() - 1];
+        if rng.below(3) > 0 {
+            let state = body.push(Op::State(crate::ir::StateId(0)), ty);
+            let by = body.push(Op::Const(rng.pick(&[3, 5, 0x83])), ty);
+            let (first, second) = rng.pick(&[
+                (BinaryOp::Mul, BinaryOp::Add),
+                (BinaryOp::Rotl, BinaryOp::Xor),
+                (BinaryOp::Clmul, BinaryOp::Xor),
+            ]);
+            let moved = body.push(Op::Binary(first, state, by), ty);
+            next = body.push(Op::Binary(second, moved, next), ty);
+        }
+        pipe.next = vec![next];
+        pipe.body = body;
+        let facts = analyse(&pipe);
+        let words: Vec<u64> = (0..12).map(|_| rng.next() & 0xff).collect();
+        let start = rng.next() & ty.mask();
+        let (one, two) = (after(&pipe, &words[..5], start), after(&pipe, &words[5..], 0));
+        let whole = after(&pipe, &words, start);
+        match &facts.states[0].class {
+            Class::Linear(map) => {
+                linear += 1;
+                assert_eq!(
+                    map.join(ty, one, two, 7, 1),
+                    Some(whole),
+                    "seed {seed}: {map} in {}",
+                    listing(&[&pipe])
+                );
+            }
+            Class::Reduction { op, operand } => {
+                reduced += 1;
+                let term = |word: u64| run(&facts.body, &facts.tables, &[0], word, 0)[operand.0 as usize];
+                let sum = words.iter().fold(start, |sum, word| op.apply(ty, sum, term(*word)));
+                assert_eq!(sum, whole, "seed {seed}: {op} in {}", listing(&[&pipe]));
+            }
+            Class::Delay { words: back } => {
+                let other = after(&pipe, &words, !start & ty.mask());
+                assert!(*back as usize > words.len() || other == whole, "seed {seed}: {}", listing(&[&pipe]));
+            }
+            Class::Serial { .. } => serial += 1,
+            _ => {}
+        }
+    }
+    assert!(
+        linear > 200 && reduced > 200 && serial > 300,
+        "{linear} linear, {reduced} reductions, {serial} serial"
+    );
 }

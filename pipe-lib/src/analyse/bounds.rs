@@ -1,0 +1,196 @@
+//! Upper bounds of values, and what becomes simpler once they are known.
+//!
+//! A bound holds for every word and for every state up to the bound that is given for it. The rules that rest on bounds turn
+//! the spellings of a sum modulo `m` into the instruction that says so:
+//!
+//! * `t < m ? t : t - m` (or `t - (t < m ? 0 : m)`) is `t mod m` where `t < 2 m`;
+//! * `(a + b) mod m` is `addmod a, b, m` where `a + b` does not wrap;
+//! * a narrow `addmod` or `mulmod` widened and narrowed again is the narrow one where `m` fits the narrow type.
+
+use super::rewrite::Rewriter;
+use crate::ir::{BinaryOp, Block, CompareOp, ConvertOp, ModOp, Op, Pipe, Table, Ty, UnaryOp, Value};
+
+/// For each value of `block` a number that it never exceeds, with states no more than `states` says.
+pub(super) fn most(block: &Block, tables: &[Table], states: &[u64]) -> Vec<u64> {
+    let mut known = Vec::with_capacity(block.insts.len());
+    extend(&mut known, block, tables, states);
+    known
+}
+
+/// Bounds of the values that are not in `known` yet.
+fn extend(known: &mut Vec<u64>, block: &Block, tables: &[Table], states: &[u64]) {
+    for (value, inst) in block.iter().skip(known.len()) {
+        let mask = inst.ty.mask();
+        let most = |value: Value| known[value.0 as usize];
+        let literal = |value: Value| literal(block, value);
+        let sum = |a: u64, b: u64| a.checked_add(b).filter(|sum| *sum <= mask).unwrap_or(mask);
+        let bits = |most: u64| u64::MAX >> most.leading_zeros().min(63) & mask | most;
+        let bound = match inst.op {
+            Op::Const(c) => c,
+            Op::State(state) => states.get(state.0 as usize).copied().unwrap_or(mask).min(mask),
+            Op::Convert(ConvertOp::Zext, a) => most(a),
+            Op::Convert(ConvertOp::Trunc, a) if most(a) <= mask => most(a),
+            Op::Unary(UnaryOp::Popcnt | UnaryOp::Clz | UnaryOp::Ctz, _) => u64::from(inst.ty.bits()),
+            Op::Binary(op, a, b) => match op {
+                BinaryOp::And | BinaryOp::Min => most(a).min(most(b)),
+                BinaryOp::Max => most(a).max(most(b)),
+                BinaryOp::Or | BinaryOp::Xor => bits(most(a) | most(b)),
+                BinaryOp::Add | BinaryOp::Addc => sum(most(a), most(b)),
+                BinaryOp::Mul => {
+                    most(a).checked_mul(most(b)).filter(|product| *product <= mask).unwrap_or(mask)
+                }
+                BinaryOp::Shr => match literal(b) {
+                    Some(count) => most(a) >> (count % u64::from(inst.ty.bits())),
+                    None => most(a),
+                },
+                BinaryOp::Shl => match literal(b) {
+                    Some(count) => {
+                        let count = count % u64::from(inst.ty.bits());
+                        if most(a) <= mask >> count { most(a) << count } else { mask }
+                    }
+                    None => mask,
+                },
+                _ => mask,
+            },
+            Op::Select { then, otherwise, .. } => most(then).max(most(otherwise)),
+            Op::Modular(_, _, _, m) => match literal(m) {
+                Some(m) if m != 0 => (m - 1).min(mask),
+                _ => mask,
+            },
+            Op::Lookup(table, _) => match tables.get(table.0 as usize) {
+                // Big tables are not looked through for each of their uses.
+                Some(table) if table.values.len() <= 256 => {
+                    table.values.iter().copied().max().unwrap_or(mask)
+                }
+                _ => mask,
+            },
+            _ => mask,
+        };
+        debug_assert_eq!(known.len(), value.0 as usize);
+        known.push(bound.min(mask));
+    }
+}
+
+fn literal(block: &Block, value: Value) -> Option<u64> {
+    match block.inst(value).op {
+        Op::Const(c) => Some(c),
+        _ => None,
+    }
+}
+
+/// The pipe's body in normal form, sums modulo `m` by their name; states are no more than `states` says.
+pub(super) fn normal_form(pipe: &Pipe, states: &[u64]) -> (Rewriter, Vec<Value>) {
+    let mut rewriter = Rewriter::new(&pipe.tables);
+    let mut bounds: Vec<u64> = Vec::new();
+    let map = rewriter.splice(&pipe.body, 0, |_, _| None);
+    // Most bodies have nothing of the kind, and are done.
+    let has_moduli =
+        rewriter.block().insts.iter().any(|inst| {
+            matches!(inst.op, Op::Modular(..)) || matches!(inst.op, Op::Select { .. } if inst.ty.is_integer())
+        }) || rewriter.block().insts.iter().any(|inst| matches!(inst.op, Op::Binary(BinaryOp::Sub, ..)));
+    if !has_moduli {
+        return (rewriter, map);
+    }
+    let (first, tables) = rewriter.finish();
+    let mut rewriter = Rewriter::new(&tables);
+    let mut renamed: Vec<Value> = Vec::with_capacity(first.insts.len());
+    for inst in &first.insts {
+        let op = inst.op.map_operands(|v| renamed[v.0 as usize]);
+        let mut value = rewriter.push(op, inst.ty);
+        // A rule's result may be what the next one looks for.
+        loop {
+            extend(&mut bounds, rewriter.block(), &tables, states);
+            match simpler(&mut rewriter, &bounds, value) {
+                Some(better) if better != value => value = better,
+                _ => break,
+            }
+        }
+        renamed.push(value);
+    }
+    (rewriter, map.into_iter().map(|value| renamed[value.0 as usize]).collect())
+}
+
+fn simpler(rewriter: &mut Rewriter, bounds: &[u64], value: Value) -> Option<Value> {
+    let block = rewriter.block();
+    let inst = block.inst(value);
+    let most = |value: Value| bounds[value.0 as usize];
+    match inst.op {
+        Op::Select { cond, then, otherwise } => {
+            let (t, m) = below(block, cond)?;
+            let (small, big, m) =
+                if m.negated { (otherwise, then, m.bound) } else { (then, otherwise, m.bound) };
+            let subtracted = Op::Binary(BinaryOp::Add, t, subtrahend(block, big, t)?);
+            let minus_m = match subtracted {
+                Op::Binary(_, _, c) => literal(block, c)?,
+                _ => return None,
+            };
+            let fits = small == t && minus_m == m.wrapping_neg() & inst.ty.mask();
+            (fits && m != 0 && most(t) / 2 < m).then(|| modulo(rewriter, t, m, inst.ty))
+        }
+        Op::Binary(BinaryOp::Sub, t, d) => {
+            let Op::Select { cond, then, otherwise } = block.inst(d).op else { return None };
+            let (tested, m) = below(block, cond)?;
+            let (small, big) = if m.negated { (otherwise, then) } else { (then, otherwise) };
+            let fits =
+                tested == t && literal(block, small) == Some(0) && literal(block, big) == Some(m.bound);
+            (fits && m.bound != 0 && most(t) / 2 < m.bound).then(|| modulo(rewriter, t, m.bound, inst.ty))
+        }
+        Op::Modular(ModOp::Addmod, t, zero, m)
+            if literal(block, zero) == Some(0) && literal(block, m)? != 0 =>
+        {
+            let Op::Binary(BinaryOp::Add, a, b) = block.inst(t).op else { return None };
+            let whole = most(a).checked_add(most(b)).is_some_and(|sum| sum <= inst.ty.mask());
+            whole.then(|| rewriter.push(Op::Modular(ModOp::Addmod, a, b, m), inst.ty))
+        }
+        Op::Convert(ConvertOp::Trunc, wide) => {
+            let Op::Modular(op, a, b, m) = block.inst(wide).op else { return None };
+            let m = literal(block, m).filter(|m| *m != 0 && *m <= inst.ty.mask())?;
+            let (a, b) = (narrow(rewriter, a, inst.ty)?, narrow(rewriter, b, inst.ty)?);
+            let m = rewriter.constant(m, inst.ty);
+            Some(rewriter.push(Op::Modular(op, a, b, m), inst.ty))
+        }
+        _ => None,
+    }
+}
+
+/// `t mod m`.
+fn modulo(rewriter: &mut Rewriter, t: Value, m: u64, ty: Ty) -> Value {
+    let (zero, m) = (rewriter.constant(0, ty), rewriter.constant(m, ty));
+    rewriter.push(Op::Modular(ModOp::Addmod, t, zero, m), ty)
+}
+
+/// The test `t < bound`, or its opposite.
+struct Below {
+    bound: u64,
+    negated: bool,
+}
+
+fn below(block: &Block, cond: Value) -> Option<(Value, Below)> {
+    let Op::Compare(op, a, b) = block.inst(cond).op else { return None };
+    let next = |c: u64| c.checked_add(1).filter(|next| *next <= block.ty(a).mask());
+    Some(match (op, literal(block, a), literal(block, b)) {
+        (CompareOp::Ltu, None, Some(m)) => (a, Below { bound: m, negated: false }),
+        (CompareOp::Leu, None, Some(m)) => (a, Below { bound: next(m)?, negated: false }),
+        (CompareOp::Leu, Some(m), None) => (b, Below { bound: m, negated: true }),
+        (CompareOp::Ltu, Some(m), None) => (b, Below { bound: next(m)?, negated: true }),
+        _ => return None,
+    })
+}
+
+/// The literal `c` of `value = t + c`.
+fn subtrahend(block: &Block, value: Value, t: Value) -> Option<Value> {
+    match block.inst(value).op {
+        Op::Binary(BinaryOp::Add, a, c) if a == t && literal(block, c).is_some() => Some(c),
+        _ => None,
+    }
+}
+
+/// The value of type `ty` that `value` extends.
+fn narrow(rewriter: &mut Rewriter, value: Value, ty: Ty) -> Option<Value> {
+    let block = rewriter.block();
+    match block.inst(value).op {
+        Op::Convert(ConvertOp::Zext, a) if block.ty(a).bits() <= ty.bits() => Some(rewriter.resize(a, ty)),
+        Op::Const(c) if c <= ty.mask() => Some(rewriter.constant(c, ty)),
+        _ => None,
+    }
+}

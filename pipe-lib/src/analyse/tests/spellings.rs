@@ -1,0 +1,314 @@
+//! A table of spellings: what a program means decides on its class, not how it is written; and what only looks alike.
+
+use super::facts;
+use crate::Library;
+use crate::analyse::{analyse, assume};
+
+/// The class of the first state, in short.
+fn class_of(body: &str) -> String {
+    let text = facts(body).0.states[0].class.to_string();
+    text.split(':').next().unwrap_or_default().to_owned()
+}
+
+#[track_caller]
+fn all_are(class: &str, bodies: &[&str]) {
+    for body in bodies {
+        assert_eq!(class_of(body), class, "{body}");
+    }
+}
+
+#[test]
+fn crcs() {
+    const C: &str = "linear (32-bit CRC, polynomial 0x04c11db7, reflected)";
+    let bitwise = |step: &str| {
+        format!(
+            "u8 {{ state c: u32 = 0; in x; zext w, x; xor c, c, w\n{} export c }}",
+            format!("{step}\n").repeat(8)
+        )
+    };
+    all_are(
+        C,
+        &[
+            "u8 { state c: u32 = 0xffffffff; in x; crc32 c, c, x; export c }",
+            "u64le { state c: u32 = 0; in x; crc32 c, c, x; export c }",
+            // A word taken apart.
+            "u16le { state c: u32 = 0; in x; trunc.u8 lo, x; shr h, x, 8; trunc.u8 hi, h; crc32 c, c, lo; crc32 c, c, hi; export c }",
+            // Bit by bit: a choice, a mask, a product, a carry-less product of the bit.
+            &bitwise("and b, c, 1; shr t, c, 1; xor u, t, 0xedb88320; ne d, b, 0; sel c, d, u, t"),
+            &bitwise("and b, c, 1; shr t, c, 1; xor u, t, 0xedb88320; eq d, b, 1; sel c, d, u, t"),
+            &bitwise("and b, c, 1; eq d, b, 0; shr t, c, 1; xor u, t, 0xedb88320; sel c, d, t, u"),
+            &bitwise("and b, c, 1; neg m, b; and m, m, 0xedb88320; shr t, c, 1; xor c, t, m"),
+            &bitwise("and b, c, 1; sub m, 0, b; and m, m, 0xedb88320; shr t, c, 1; xor c, t, m"),
+            &bitwise("and b, c, 1; mul m, b, 0xedb88320; shr t, c, 1; xor c, t, m"),
+            &bitwise("and b, c, 1; clmul m, b, 0xedb88320; shr t, c, 1; xor c, t, m"),
+            &bitwise("trunc.bool d, c; shr t, c, 1; xor u, t, 0xedb88320; sel c, d, u, t"),
+            // What enters is another function of the word, linear or not.
+            "u8 { state c: u32 = 0; in x; mul y, x, x; crc32 c, c, y; export c }",
+            "u8 { state c: u32 = 0; in x; popcnt y, x; crc32 c, c, y; export c }",
+        ],
+    );
+    let upper = |step: &str| {
+        format!(
+            "u8 {{ state c: u16 = 0; in x; zext w, x; shl w, w, 8; xor c, c, w\n{} export c }}",
+            format!("{step}\n").repeat(8)
+        )
+    };
+    all_are(
+        "linear (16-bit CRC, polynomial 0x1021)",
+        &[
+            &upper("lts d, c, 0; shl t, c, 1; xor u, t, 0x1021; sel c, d, u, t"),
+            &upper("leu d, 0x8000, c; shl t, c, 1; xor u, t, 0x1021; sel c, d, u, t"),
+            &upper("ltu d, c, 0x8000; shl t, c, 1; xor u, t, 0x1021; sel c, d, t, u"),
+            &upper("and b, c, 0x8000; ne d, b, 0; shl t, c, 1; xor u, t, 0x1021; sel c, d, u, t"),
+            &upper("sar m, c, 15; and m, m, 0x1021; shl t, c, 1; xor c, t, m"),
+            // In shifts of whole bytes, without table or loop.
+            "u8 { state c: u16 = 0; in x; zext w, x; rotl c, c, 8; xor c, c, w; and l, c, 0xff; shr l, l, 4; xor c, c, l; \
+             shl m, c, 12; xor c, c, m; and n, c, 0xff; shl n, n, 5; xor c, c, n; export c }",
+        ],
+    );
+    for std in ["crc16_t10dif", "crc64_nvme", "crc32", "crc32c"] {
+        let pipeline = Library::standard().pipeline(std).unwrap();
+        let class = analyse(&pipeline.composition().stages[0].pipe).states[0].class.to_string();
+        assert!(class.contains("-bit CRC"), "{std} is {class}");
+    }
+    // One step too few, a bit of the word twice, an addition among the exclusive ors.
+    let seven = bitwise("and b, c, 1; mul m, b, 0xedb88320; shr t, c, 1; xor c, t, m").replacen(
+        "and b, c, 1; mul m, b, 0xedb88320; shr t, c, 1; xor c, t, m\n",
+        "",
+        1,
+    );
+    assert_eq!(class_of(&seven), "linear (a map of bits over GF(2))");
+    all_are(
+        "serial",
+        &[
+            &bitwise("and b, c, 1; mul m, b, 0xedb88320; shr t, c, 1; add c, t, m"),
+            &bitwise("and b, c, 3; mul m, b, 0xedb88320; shr t, c, 1; xor c, t, m"),
+            "u8 { state c: u32 = 0; in x; zext w, x; xor c, c, w; and b, c, 1; mul m, b, w; shr t, c, 1; xor c, t, m; export c }",
+        ],
+    );
+}
+
+#[test]
+fn maps_over_gf2() {
+    all_are(
+        "linear (a map of bits over GF(2))",
+        &[
+            "u8 { state h: u32 = 0; in x; zext w, x; rotl h, h, 5; xor h, h, w; export h }",
+            "u32le { state h: u32 = 0; in x; mul y, x, 0x9e3779b1; rotl h, h, 13; xor h, h, y; export h }",
+            "u8 { state h: u16 = 0; in x; zext w, x; shl t, h, 7; xor h, h, t; shr t, h, 9; xor h, h, t; xor h, h, w; not h, h; export h }",
+            // A choice by the word between two ways to the same map.
+            "u8 { state h: u8 = 0; in x; ltu c, x, 9; rotl a, h, 3; not b, a; sel h, c, a, b; export h }",
+        ],
+    );
+    // Nothing is left of the state after a while.
+    all_are(
+        "delay of 4 words",
+        &["u8 { state h: u32 = 0; in x; zext w, x; shl h, h, 8; or h, h, w; export h }"],
+    );
+    all_are(
+        "delay of 8 words",
+        &["u8 { state h: u64 = 0; in x; zext w, x; shl h, h, 8; xor h, h, w; out x; export h }"],
+    );
+    all_are(
+        "serial",
+        &[
+            // The map depends on the word.
+            "u8 { state h: u8 = 0; in x; ltu c, x, 9; rotl a, h, 3; rotl b, h, 4; sel h, c, a, b; export h }",
+            "u8 { state h: u8 = 0; in x; rotl h, h, x; xor h, h, 1; export h }",
+            "u8 { state h: u8 = 0; in x; rotl t, h, 1; and t, t, h; xor h, t, x; export h }",
+        ],
+    );
+}
+
+#[test]
+fn affine_recurrences() {
+    all_are(
+        "linear (0x1f times the state, plus)",
+        &[
+            "u8 { state h: u32 = 0; in x; zext w, x; mul h, h, 31; add h, h, w; export h }",
+            "u8 { state h: u32 = 0; in x; zext w, x; shl t, h, 5; sub t, t, h; add h, t, w; export h }",
+            // In twice the width, and cut.
+            "u8 { state h: u32 = 0; in x; zext.u64 w, x; zext.u64 g, h; mul g, g, 31; add g, g, w; trunc h, g; export h }",
+            "u8 { state h: u32 = 0; in x; zext w, x; mul y, w, w; ltu c, x, 7; mul a, h, 31; add b, a, y; sel h, c, a, b; export h }",
+        ],
+    );
+    all_are(
+        "linear (0x21 times the state, plus)",
+        &["u8 { state h: u32 = 5381; in x; zext w, x; shl t, h, 5; add t, t, h; add h, t, w; export h }"],
+    );
+    all_are(
+        "linear (0x100 times the state, plus, modulo 65521)",
+        &[
+            "u8 { state h: u32 = 0; in x; zext w, x; mulmod h, h, 256, 65521; addmod h, h, w, 65521; export h }",
+            "u8 { state h: u16 = 0; in x; zext.u64 w, x; zext.u64 g, h; mul g, g, 256; add g, g, w; addmod g, g, 0, 65521; trunc h, g; export h }",
+        ],
+    );
+    all_are(
+        "linear (0xffff times the state, plus)",
+        &["u16le { state s: u16 = 0; in x; sub s, x, s; export s }"],
+    );
+    all_are(
+        "serial",
+        &[
+            // FNV-1a: exclusive or and product are of two rings; FNV-1, too.
+            "u8 { state h: u64 = 0; in x; zext w, x; xor h, h, w; mul h, h, 0x100000001b3; export h }",
+            "u8 { state h: u64 = 0; in x; zext w, x; mul h, h, 0x100000001b3; xor h, h, w; export h }",
+            // A factor that depends on the word; a sum that may wrap before it is reduced.
+            "u8 { state h: u32 = 0; in x; zext w, x; mul h, h, w; add h, h, 1; export h }",
+            "u8 { state h: u32 = 0; in x; zext w, x; mul h, h, 256; add h, h, w; addmod h, h, 0, 65521; export h }",
+            // What is cut off and widened again is not what it was.
+            "u8 { state h: u32 = 0; in x; zext w, x; trunc.u8 t, h; zext t, t; mul t, t, 3; add h, t, w; export h }",
+            "u8 { state h: u32 = 0; in x; zext w, x; mul h, h, h; add h, h, w; export h }",
+        ],
+    );
+}
+
+#[test]
+fn reductions_by_other_names() {
+    all_are(
+        "reduction by addc",
+        &[
+            "u16be { state s: u16; in x; add t, s, x; ltu c, t, s; zext d, c; add s, t, d; export s }",
+            "u16be { state s: u16; in x; add t, s, x; ltu c, t, x; add u, t, 1; sel s, c, u, t; export s }",
+            "u16be { state s: u16; in x; zext.u32 a, s; zext.u32 b, x; add t, a, b; shr h, t, 16; trunc h, h; trunc l, t; add s, l, h; export s }",
+        ],
+    );
+    all_are(
+        "reduction by addmod 65536",
+        &["u8 { state s: u32; in x; zext w, x; add s, s, w; and s, s, 0xffff; export s }"],
+    );
+    all_are(
+        "reduction by addmod 255",
+        &[
+            "u8 { state s: u16; in x; zext.u32 a, s; zext.u32 b, x; add a, a, b; addmod a, a, 0, 255; trunc s, a; export s }",
+        ],
+    );
+    all_are(
+        "reduction by add",
+        &[
+            // Guarded counters.
+            "u8 { state n: u32; in x; ltu c, x, 32; zext b, c; add n, n, b; export n }",
+            "u8 { state n: u32; in x; ltu c, x, 32; add m, n, 1; sel n, c, n, m; export n }",
+            "u8 { state n: u32; in x; ltu c, x, 32; sel d, c, 5, 0; sub n, n, d; export n }",
+            "u8 { state n: u32; in x; ltu c, x, 32; sext d, c; and d, d, 9; add n, n, d; export n }",
+            // By the ring, where no chain is in sight.
+            "u8 { state n: u32; in x; zext w, x; mul t, n, 3; add t, t, w; shl u, n, 1; sub n, t, u; export n }",
+        ],
+    );
+    all_are(
+        "reduction by max",
+        &[
+            "u8 { state m: u8; in x; ltu c, m, x; sel m, c, x, m; export m }",
+            "u8 { state m: u8; in x; leu c, x, m; sel m, c, m, x; export m }",
+            "u8 { state m: u8; in x; ltu c, x, 99; max t, m, x; sel m, c, t, m; export m }",
+        ],
+    );
+    all_are(
+        "serial",
+        &[
+            // The carry of another sum; a minimum of three that drops one; a counter that stops.
+            "u16be { state s: u16; in x; add t, s, x; ltu c, t, 9; zext d, c; add s, t, d; export s }",
+            "u8 { state m: u8; in x; ltu c, m, x; xor y, x, 1; sel m, c, y, m; export m }",
+            "u8 { state n: u8; in x; ltu c, n, 200; eq e, x, 10; and c, c, e; zext d, c; add n, n, d; export n }",
+            "u8 { state s: u32; in x; zext w, x; add s, s, w; and s, s, 0xfffe; export s }",
+        ],
+    );
+}
+
+#[test]
+fn scans_and_delays() {
+    for op in ["add", "xor", "or", "and", "min", "max", "smin", "smax", "addc"] {
+        let text = format!("u8 {{ state s: u8 = 1; in x; {op} s, s, x; out s; export s }}");
+        assert_eq!(class_of(&text), format!("scan by {op}"));
+        // The value before the word, which is an exclusive scan.
+        let text = format!("u8 {{ state s: u8 = 1; in x; mov y, s; {op} s, s, x; out y; export s }}");
+        assert_eq!(class_of(&text), format!("scan by {op}"));
+    }
+    all_are(
+        "delay of 1 word",
+        &[
+            "u8 { state p: u8; in x; sub y, x, p; mov p, x; out y; export p }",
+            "u8 { state p: u8; in x; xor y, x, p; mov p, x; out y; export p }",
+            "u8 { state p: u8; in x; xor y, x, p; mul p, x, x; out y; export p }",
+        ],
+    );
+    all_are(
+        "delay of 3 words",
+        &[
+            "u8 { state r: u8; state q: u8; state p: u8; in x; xor y, x, r; mov r, q; mov q, p; mov p, x; out y; export r }",
+        ],
+    );
+    // The output feeds back.
+    all_are("serial", &["u8 { state p: u8; in x; mul t, p, p; xor y, x, t; mov p, y; out y; export p }"]);
+}
+
+/// The classes of Adler's two sums with what is assumed of them, if anything.
+fn adler(body: &str) -> (Vec<String>, Vec<u64>) {
+    let (facts, pipe) = facts(body);
+    let (facts, below) = match assume(&pipe, &facts) {
+        Some(assumed) => (assumed.facts, assumed.below.iter().map(|(_, bound)| *bound).collect()),
+        None => (facts, Vec::new()),
+    };
+    (facts.states.iter().map(|state| state.class.to_string()).collect(), below)
+}
+
+#[test]
+fn sums_of_sums() {
+    let modulo = |m: &str| vec![format!("scan by addmod {m}"), format!("linear (sum of sums by addmod {m})")];
+    let plain = "u8 { state a: u32 = 1; state b: u32; in x; zext w, x; ";
+    for (body, m, bounds) in [
+        ("addmod a, a, w, 65521; addmod b, b, a, 65521", "65521", 0),
+        // Reduced by comparing: an import could be beyond the modulus.
+        (
+            "add t, a, w; ltu c, t, 65521; sub u, t, 65521; sel a, c, t, u; \
+          add t, b, a; ltu c, t, 65521; sub u, t, 65521; sel b, c, t, u",
+            "65521",
+            2,
+        ),
+        (
+            "add t, a, w; leu c, 65521, t; sub u, t, 65521; sel a, c, u, t; \
+          add t, b, a; ltu c, 65520, t; sel d, c, 65521, 0; sub b, t, d",
+            "65521",
+            2,
+        ),
+        // By the instruction, but in two steps.
+        ("add a, a, w; addmod a, a, 0, 65521; add b, b, a; addmod b, b, 0, 65521", "65521", 2),
+    ] {
+        let (classes, below) = adler(&format!("{plain}{body}; export a; export b }}"));
+        assert_eq!((classes, below.len()), (modulo(m), bounds), "{body}");
+    }
+    // 16-bit words, sums of the word's width or wider, end-around carries; the reduction left to the end.
+    assert_eq!(
+        adler("u16le { state a: u32; state b: u32; in x; zext w, x; addmod a, a, w, 65535; addmod b, b, a, 65535; export a; export b }").0,
+        modulo("65535")
+    );
+    assert_eq!(
+        adler("u16le { state a: u16; state b: u16; in x; addc a, a, x; addc b, b, a; export a; export b }").0,
+        ["scan by addc", "linear (sum of sums by addc)"]
+    );
+    assert_eq!(
+        adler("u8 { state a: u32 = 1; state b: u64; in x; zext w, x; addmod a, a, w, 65521; zext v, a; addmod b, b, v, 65521; export a; export b }").0,
+        modulo("65521")
+    );
+    assert_eq!(
+        adler(
+            "u8 { state a: u32; state b: u32; in x; zext w, x; add b, b, a; add a, a, w; export a; export b }"
+        )
+        .0,
+        ["scan by add", "linear (sum of sums by add)"]
+    );
+    // Different moduli; a bound that one subtraction does not restore; a sum that starts beyond.
+    let serial = |body: &str| adler(body).0.iter().any(|class| class.starts_with("serial"));
+    assert!(serial(
+        "u8 { state a: u32; state b: u32; in x; zext w, x; addmod a, a, w, 65521; addmod b, b, a, 65519; export a; export b }"
+    ));
+    assert!(serial(
+        "u8 { state a: u32; in x; zext w, x; add t, a, w; ltu c, t, 100; sub u, t, 100; sel a, c, t, u; export a }"
+    ));
+    assert!(serial(
+        "u8 { state a: u32 = 70000; in x; zext w, x; add t, a, w; ltu c, t, 65521; sub u, t, 65521; sel a, c, t, u; export a }"
+    ));
+    assert!(serial(
+        "u8 { state a: u32; in x; zext w, x; add t, a, w; ltu c, t, 65521; sub u, t, 65520; sel a, c, t, u; export a }"
+    ));
+}

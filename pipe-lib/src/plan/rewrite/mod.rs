@@ -1,0 +1,191 @@
+//! Rewrites across the stages of a pass.
+//!
+//! Each keeps what the pass computes, to the bit, for every length and every split; `docs/rewrites.md` states each with its
+//! condition and the reason why it holds. They change what is compiled, never what a program sees: registers and exports
+//! keep their names and values, since every state of the pass has its place in what the code is handed, whether the code
+//! computes it or it follows from another.
+//!
+//! Two taps with one sum have one value only while they start from one value, and an import may give them different ones.
+//! So what rests on the states' values is a condition that is looked at on every call ([`Rewritten::holds`]); where it
+//! fails, the stages run as they were written.
+
+mod compose;
+mod taps;
+
+use crate::analyse::{PipeFacts, analyse, assume};
+use crate::compose::Stage;
+use crate::ir::{Op, Pipe, StateInit, Ty, UnaryOp, eval};
+use std::cell::OnceCell;
+use std::num::NonZeroU64;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// A pass after the rewrites. States are numbered as in the pass, flattened in (stage, state) order.
+#[derive(Clone, Debug)]
+pub(crate) struct Rewritten {
+    /// What is compiled, in stream order.
+    pub(crate) stages: Vec<Arc<Pipe>>,
+    /// For each state of `stages`, flattened, its number in the pass.
+    pub(crate) kept: Vec<usize>,
+    /// The other states.
+    pub(crate) links: Vec<Link>,
+    /// States of the pass, and the numbers that they have to be below.
+    pub(crate) below: Vec<(usize, u64)>,
+    /// What was done, a sentence each.
+    pub(crate) notes: Vec<String>,
+}
+
+/// A state that always has the value of another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Link {
+    /// The state that is not computed.
+    pub(crate) state: usize,
+    /// The one that it follows from.
+    pub(crate) from: usize,
+    /// With its bytes in the other order, as of a 16-bit word; otherwise as it is.
+    pub(crate) swapped: bool,
+}
+
+impl Link {
+    pub(crate) fn value(self, from: u64) -> u64 {
+        if self.swapped { eval::unary(UnaryOp::Bswap, Ty::U16, from) } else { from }
+    }
+}
+
+impl Rewritten {
+    /// Whether what is compiled may run in place of `stages`, its states where theirs are.
+    pub(crate) fn is_unconditional(&self, stages: &[Arc<Pipe>]) -> bool {
+        let states = stages.iter().map(|pipe| pipe.states.len()).sum();
+        self.links.is_empty() && self.below.is_empty() && self.kept.iter().copied().eq(0..states)
+    }
+
+    /// Whether what is compiled may run from these states.
+    pub(crate) fn holds(&self, states: &[u64]) -> bool {
+        self.below.iter().all(|&(state, bound)| states[state] < bound)
+            && self.links.iter().all(|link| states[link.state] == link.value(states[link.from]))
+    }
+}
+
+/// A stage on the way.
+#[derive(Clone, Debug)]
+struct Draft {
+    name: String,
+    pipe: Arc<Pipe>,
+    window: Option<NonZeroU64>,
+    /// Numbers of its states in the pass.
+    states: Vec<usize>,
+    /// What was proved of `pipe`; the byte order of what it reads plays no part in it.
+    facts: OnceCell<Rc<PipeFacts>>,
+}
+
+impl Draft {
+    fn new(name: String, pipe: Arc<Pipe>, window: Option<NonZeroU64>, states: Vec<usize>) -> Draft {
+        Draft { name, pipe, window, states, facts: OnceCell::new() }
+    }
+
+    fn facts(&self) -> &PipeFacts {
+        self.facts.get_or_init(|| Rc::new(analyse(&self.pipe)))
+    }
+
+    /// Whether its states start from the same values as `other`'s, if `swapped` with their bytes in the other order.
+    fn starts_as(&self, other: &Draft, swapped: bool) -> bool {
+        let start = |pipe: &Pipe, at: usize| match pipe.states[at].init {
+            StateInit::Const(value) => Some(value),
+            StateInit::Param(_) => None,
+        };
+        (0..self.pipe.states.len()).all(|at| {
+            let from = start(&other.pipe, at);
+            let expected = from.map(|from| Link { state: 0, from: 0, swapped }.value(from));
+            start(&self.pipe, at).is_some_and(|own| expected == Some(own))
+        })
+    }
+}
+
+/// Rewrites the stages of a pass; `None` if there is nothing to gain.
+pub(crate) fn rewrite<'a>(stages: impl Iterator<Item = &'a Stage>) -> Option<Rewritten> {
+    let mut drafts = Vec::new();
+    let mut count = 0;
+    for stage in stages {
+        let states = stage.pipe.states.len();
+        let numbers = (count..count + states).collect();
+        drafts.push(Draft::new(stage.name.clone(), Arc::clone(&stage.pipe), stage.window, numbers));
+        count += states;
+    }
+    let mut work = Work { drafts, links: Vec::new(), below: Vec::new(), notes: Vec::new() };
+    work.name_sums();
+    work.cross_swaps();
+    work.compose();
+    work.drop_idle();
+    work.merge_taps();
+    if work.notes.is_empty() {
+        return None;
+    }
+    Some(Rewritten {
+        kept: work.drafts.iter().flat_map(|draft| draft.states.iter().copied()).collect(),
+        stages: work.drafts.into_iter().map(|draft| draft.pipe).collect(),
+        links: work.links,
+        below: work.below,
+        notes: work.notes,
+    })
+}
+
+struct Work {
+    drafts: Vec<Draft>,
+    links: Vec<Link>,
+    below: Vec<(usize, u64)>,
+    notes: Vec<String>,
+}
+
+impl Work {
+    /// Sums that are reduced by comparing and subtracting get the instruction that says so, as long as they are below the
+    /// modulus.
+    fn name_sums(&mut self) {
+        for draft in &mut self.drafts {
+            let body = &draft.pipe.body;
+            let compares = body.insts.iter().any(|inst| matches!(inst.op, Op::Compare(..) | Op::Modular(..)));
+            if draft.states.is_empty() || !compares {
+                continue;
+            }
+            let Some(assumed) = assume(&draft.pipe, draft.facts()) else { continue };
+            let pipe = Arc::new(assumed.facts.normal(&draft.pipe));
+            *draft = Draft::new(draft.name.clone(), pipe, draft.window, draft.states.clone());
+            for (state, bound) in assumed.below {
+                self.below.push((draft.states[state.0 as usize], bound));
+                let name = &draft.pipe.states[state.0 as usize].name;
+                self.notes.push(format!(
+                    "`{}.{name}` is a sum modulo {bound} as long as it is below that, which is looked at first",
+                    draft.name
+                ));
+            }
+        }
+    }
+
+    /// Stages without states that give back what they read.
+    fn drop_idle(&mut self) {
+        let notes = &mut self.notes;
+        self.drafts.retain(|draft| {
+            let idle = draft.states.is_empty() && (draft.pipe.is_tap() || draft.facts().nomod());
+            if idle {
+                notes.push(format!("`{}` changes nothing and keeps nothing: gone", draft.name));
+            }
+            !idle
+        });
+    }
+}
+
+/// Whether a stage gives each word's bytes in the other order and does nothing else.
+fn reverses_bytes(pipe: &Pipe) -> bool {
+    let body = &pipe.body;
+    let Some(out) = pipe.out.filter(|_| pipe.states.is_empty() && pipe.word_bytes() > 1) else {
+        return false;
+    };
+    let turned = pipe.input.endian != pipe.output.endian;
+    match body.inst(out).op {
+        Op::In => turned,
+        Op::Unary(UnaryOp::Bswap, x) => !turned && body.inst(x).op == Op::In,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,204 @@
+//! Rewritten passes against the oracle, and each rewrite with what must not be rewritten beside it.
+
+use super::{Rewritten, rewrite};
+use crate::Library;
+use crate::backend::guarded::Guarded;
+use crate::backend::interp::InterpCode;
+use crate::backend::testing::{Rng, compare_many};
+use crate::backend::{Backend, PassCode, Target};
+use crate::compose::Stage;
+use crate::ir::Pipe;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Pipes beside the standard ones.
+const PIPES: &str = "
+    pipe mask32(m: u32) : u32le tail pass { in x; and y, x, m; out y }
+    pipe low32(m: u32) : u32le tail partial { in x; and y, x, m; add y, y, 3; out y }
+    pipe up32 : u32be tail partial { in x; shr y, x, 8; xor y, y, x; out y }
+    pipe turn32 : u32le tail partial { in x; bswap y, x; out y }
+    pipe down32 : u32be tail partial { in x; shl y, x, 8; xor y, y, x; out y }
+    pipe swap32 : u32be -> u32le tail pass { in x; out x }
+    pipe swap64 : u64le tail zero { in x; bswap y, x; out y }
+    pipe sum16 : u16le tail zero { state s: u16 = 0; in x; addc s, s, x; export s }
+    pipe sum32 : u32be tail pass { state s: u32 = 7; in x; add s, s, x; export s }
+    pipe places : u8 { state s: u64 = 0; in x; pos p; zext w, x; mul w, w, p; add s, s, w; export s }
+    pipe adler : u8 {
+        state a: u32 = 1; state b: u32 = 0
+        in x; zext w, x
+        add t, a, w; ltu c, t, 65521; sub u, t, 65521; sel a, c, t, u
+        add t, b, a; leu c, 65521, t; sub u, t, 65521; sel b, c, u, t
+        export a; export b
+    }
+    pipe copy32 : u32le tail partial { in x; out x }
+";
+
+fn stages(pipeline: &str) -> Vec<Stage> {
+    let mut library = Library::standard();
+    library.load("test.pipe", PIPES).unwrap_or_else(|errors| panic!("{errors:?}"));
+    let pipeline = library.pipeline(pipeline).unwrap_or_else(|errors| panic!("{errors:?}"));
+    pipeline.composition().stages.clone()
+}
+
+fn rewritten(pipeline: &str) -> Option<Rewritten> {
+    rewrite(stages(pipeline).iter())
+}
+
+/// The rewritten stages in the interpreter, as the engine would run them.
+fn interpreted(rewritten: Rewritten, stages: &[Stage]) -> Guarded {
+    let code: Box<dyn PassCode> = Box::new(InterpCode::new(&rewritten.stages));
+    let as_written = stages.iter().map(|stage| Arc::clone(&stage.pipe)).collect();
+    Guarded::new(code, rewritten, as_written, Target { backend: Backend::Interp, features: None })
+}
+
+#[test]
+fn random_pipelines_compute_the_same_before_and_after() {
+    const MENU: [&str; 20] = [
+        "byteswap16",
+        "byteswap32",
+        "byteswap32",
+        "byteswap64",
+        "swap32",
+        "swap64",
+        "xor8(key=7)",
+        "xor8(key=0)",
+        "xor32(key=0x01020304)",
+        "mask32(m=0xff00ffff)",
+        "low32(m=0xffff)",
+        "up32",
+        "down32",
+        "inet_cksum",
+        "inet_cksum",
+        "sum16",
+        "sum32",
+        "adler",
+        "copy32",
+        "turn32",
+    ];
+    let mut seen: BTreeMap<&str, u32> = BTreeMap::new();
+    for seed in 0..4000 {
+        let mut rng = Rng::new(seed);
+        let names: Vec<String> =
+            (0..2 + rng.below(5)).map(|at| format!("{} as s{at}", rng.pick(&MENU))).collect();
+        let stages = stages(&names.join(" | "));
+        let Some(after) = rewrite(stages.iter()) else { continue };
+        for (kind, word) in [
+            ("sum", "sum modulo"),
+            ("gone", "gone"),
+            ("one stage", "fewer"),
+            ("twin", "start alike"),
+            ("swap", "byte order"),
+        ] {
+            let times = after.notes.iter().filter(|note| note.contains(word)).count();
+            *seen.entry(kind).or_default() += times as u32;
+        }
+        *seen.entry("swapped twin").or_default() +=
+            after.links.iter().filter(|link| link.swapped).count() as u32;
+        let code = interpreted(after, &stages);
+        let pipes: Vec<&Pipe> = stages.iter().map(|stage| &*stage.pipe).collect();
+        compare_many(&code, &pipes, &mut rng, 12);
+    }
+    for kind in ["sum", "gone", "one stage", "twin", "swap", "swapped twin"] {
+        assert!(seen.get(kind).is_some_and(|times| *times >= 30), "hardly tested: {kind} in {seen:?}");
+    }
+}
+
+#[track_caller]
+fn becomes(pipeline: &str, expected: &[&str]) {
+    let rewritten = rewritten(pipeline).unwrap_or_else(|| panic!("{pipeline} stays as it is"));
+    let found: Vec<&str> = rewritten.stages.iter().map(|pipe| pipe.name.as_str()).collect();
+    assert_eq!(found, expected, "{pipeline}: {:?}", rewritten.notes);
+}
+
+#[track_caller]
+fn stays(pipeline: &str) {
+    if let Some(rewritten) = rewritten(pipeline) {
+        panic!("{pipeline}: {:?}", rewritten.notes);
+    }
+}
+
+#[test]
+fn equal_taps_are_one() {
+    becomes("inet_cksum as a | crc32c | inet_cksum as b", &["inet_cksum", "crc32c"]);
+    becomes("adler32 as a | adler32 as b | adler32 as c", &["adler32"]);
+    // Other bytes, other windows, other start, other tail.
+    stays("inet_cksum as a | xor8(key=1) | inet_cksum as b");
+    stays("inet_cksum as a per 8 | inet_cksum as b per 16");
+    stays("inet_cksum as a | sum32");
+}
+
+#[test]
+fn sums_cross_byte_swaps() {
+    // Both are there, but only one is computed.
+    becomes("inet_cksum as a | byteswap32 | inet_cksum as b", &["inet_cksum", "byteswap32"]);
+    let twice = rewritten("inet_cksum as a | byteswap32 | inet_cksum as b").unwrap();
+    assert!(twice.links[0].swapped && twice.holds(&[0x1234, 0x3412]) && !twice.holds(&[0x1234, 0x1234]));
+    // Bytes swapped and swapped back, with a look in between.
+    becomes("byteswap32 | inet_cksum | byteswap32 as back", &["inet_cksum"]);
+    // The swap would leave a rest in the order of the stream, where the sum reads it; a place is none of a sum's business.
+    stays("swap32 | inet_cksum | swap32 as back");
+    stays("byteswap32 | places | byteswap32 as back");
+    // A narrower swap than the tap's words.
+    stays("byteswap16 | sum32 | byteswap16 as back");
+}
+
+#[test]
+fn neighbours_without_states_are_one_stage() {
+    becomes("byteswap32 | byteswap32 as back", &[]);
+    becomes("xor32(key=1) | xor32(key=3) as again", &["xor32_xor32"]);
+    becomes("mask32(m=0xff00) | mask32(m=0x0ff0) as again | inet_cksum", &["mask32_mask32", "inet_cksum"]);
+    becomes("xor8(key=0) | inet_cksum", &["inet_cksum"]);
+    // A byte that depends on a later one, behind a stage that writes what it makes of zeros.
+    stays("turn32 | turn32 as again");
+    stays("xor32(key=1) | byteswap64");
+    // Seen in between.
+    stays("xor32(key=1) | crc32c | xor32(key=3) as again");
+}
+
+#[test]
+fn a_sum_reduced_by_hand_is_guarded() {
+    let rewritten = rewritten("adler").unwrap();
+    assert_eq!(rewritten.below, [(0, 65521), (1, 65521)]);
+    assert!(rewritten.holds(&[65520, 0]) && !rewritten.holds(&[65521, 0]));
+}
+
+#[test]
+fn every_backend_runs_what_was_rewritten() {
+    let mut library = Library::standard();
+    library.load("test.pipe", PIPES).unwrap();
+    for text in [
+        "inet_cksum as a | byteswap32 | inet_cksum as b | crc32c as c | crc32c as d",
+        "byteswap32 | byteswap32 as back",
+        "byteswap32 | inet_cksum | byteswap32 as back",
+        "adler | xor8(key=9)",
+        "xor8(key=0)",
+        "inet_cksum as a per 12 | xor8(key=0) | inet_cksum as b per 12",
+    ] {
+        let pipeline = library.pipeline(text).unwrap();
+        let backends = [Backend::Interp, Backend::Cranelift, Backend::Native, Backend::Auto];
+        let judge = crate::testing::Judge::new(pipeline.composition().clone(), &backends).unwrap();
+        let mut rng = crate::testing::Rng::new(1);
+        for len in (0..40).map(|n| 4 * n).chain([1000, 4096, 10_000]) {
+            judge.judge(&mut rng, len).unwrap_or_else(|failure| panic!("{text}: {failure:?}"));
+        }
+    }
+}
+
+#[test]
+fn imports_that_differ_undo_a_merger() {
+    let mut library = Library::standard();
+    library.load("test.pipe", PIPES).unwrap();
+    for (text, name) in [("inet_cksum as a | inet_cksum as b", "b.sum"), ("adler as a", "a.a")] {
+        let pipeline = library.pipeline(text).unwrap();
+        let data: Vec<u8> = (0..1000).map(|i| (i * 7) as u8).collect();
+        let values = [Backend::Interp, Backend::Cranelift, Backend::Auto].map(|backend| {
+            let engine = pipeline.compile_with(&backend.into()).unwrap();
+            let mut imports = engine.imports();
+            imports.set(name, 0xfff7).unwrap();
+            let run = engine.with(&imports).unwrap().run_read_only(&data).unwrap();
+            engine.exports().iter().map(|export| run.export(&export.name).unwrap()).collect::<Vec<u64>>()
+        });
+        assert_eq!(values[0], values[1], "{text}");
+        assert_eq!(values[0], values[2], "{text}");
+    }
+}
