@@ -27,9 +27,9 @@ pub fn word(stages: &[&Pipe], gauge: usize) -> Fused {
     Fuser::new(stages, gauge).run(stages, None)
 }
 
-/// The block of the last `0 < t < gauge` bytes. `Op::In` is the raw word with zeros after the `t` bytes, and `t` itself
+/// The block of the last `0 < t <= gauge` bytes. `Op::In` is the raw word with zeros after the `t` bytes, and `t` itself
 /// is read as one more state, `Op::State(n)` of type `u64` after the pass's own `n`. Only the first `t` bytes of the
-/// result mean anything.
+/// result mean anything. For `t = gauge` it does what [`word`] does.
 pub fn tail(stages: &[&Pipe], gauge: usize) -> Fused {
     let count = stages.iter().map(|pipe| pipe.states.len()).sum::<usize>();
     Fuser::new(stages, gauge).run(stages, Some(StateId(count as u32)))
@@ -138,11 +138,13 @@ impl Fuser {
         if matches!(self.rewriter.block().inst(whole).op, Op::In) {
             return;
         }
+        // `t` is not 0, so no count is the width.
         let three = self.rewriter.constant(3, Ty::U64);
-        let one = self.rewriter.constant(1, Ty::U64);
+        let width = self.rewriter.constant(64, Ty::U64);
+        let ones = self.rewriter.constant(u64::MAX, Ty::U64);
         let bits = self.rewriter.binary(BinaryOp::Shl, t, three);
-        let bound = self.rewriter.binary(BinaryOp::Shl, one, bits);
-        let mask = self.rewriter.binary(BinaryOp::Sub, bound, one);
+        let above = self.rewriter.binary(BinaryOp::Sub, width, bits);
+        let mask = self.rewriter.binary(BinaryOp::Shr, ones, above);
         let mask = self.rewriter.resize(mask, self.ty);
         let whole = self.rewriter.binary(BinaryOp::And, whole, mask);
         self.current = Current { whole: Some(whole), pieces: None };

@@ -5,7 +5,8 @@
 //!         x4        while 64 bytes are left: four chunks, each with its own accumulators
 //!         x1        while 16 bytes are left: one chunk, the first slot's accumulators
 //!         merged    partial results to memory (the caller combines them with the states)
-//!         scalar    while bytes are left: one loop word, states in registers
+//!         scalar    while bytes are left: one loop word, states in registers; left out where the words after the last
+//!                   chunk go through the other function
 //! ```
 
 use super::VECTOR_BYTES;
@@ -60,17 +61,18 @@ fn enter(b: &mut FunctionBuilder<'_>, block: Block) -> Vec<Value> {
 }
 
 /// `fn(states, pos, src, dst, step, len, partials)`: runs over `len` bytes of whole loop words. `step` is all ones, or
-/// zero to store everything at `dst` itself (up to 64 bytes) because nothing is to be kept.
+/// zero to store everything at `dst` itself (up to 64 bytes) because nothing is to be kept. Without a `word`, `len` is one of
+/// whole chunks.
 pub(super) fn build(
     isa: &OwnedTargetIsa,
-    word: &Fused,
+    frontend: &mut FunctionBuilderContext,
+    word: Option<&Fused>,
     body: Option<&VectorBody>,
     tables: &mut Tables,
 ) -> Result<Function, String> {
     let signature = signature(isa, &[types::I64; 7], &[]);
     let mut func = Function::with_name_signature(UserFuncName::user(0, 0), signature);
-    let mut frontend = FunctionBuilderContext::new();
-    let mut b = FunctionBuilder::new(&mut func, &mut frontend);
+    let mut b = FunctionBuilder::new(&mut func, frontend);
     let entry = b.create_block();
     b.append_block_params_for_function_params(entry);
     let params = enter(&mut b, entry);
@@ -83,22 +85,27 @@ pub(super) fn build(
     if let Some(body) = body {
         at = vector_loops(&mut b, body, tables, frame, at)?;
     }
-    scalar_loop(&mut b, word, tables, frame, at)?;
+    match word {
+        Some(word) => scalar_loop(&mut b, word, tables, frame, at)?,
+        None => {
+            b.ins().return_(&[]);
+        }
+    }
     b.seal_all_blocks();
     b.finalize(isa.frontend_config());
     Ok(func)
 }
 
-/// `fn(states, pos, raw, t) -> raw`: the last `t` bytes.
+/// `fn(states, pos, raw, t) -> raw`: the last `t` bytes, or one whole word.
 pub(super) fn build_tail(
     isa: &OwnedTargetIsa,
+    frontend: &mut FunctionBuilderContext,
     tail: &Fused,
     tables: &mut Tables,
 ) -> Result<Function, String> {
     let signature = signature(isa, &[types::I64; 4], &[types::I64]);
     let mut func = Function::with_name_signature(UserFuncName::user(0, 1), signature);
-    let mut frontend = FunctionBuilderContext::new();
-    let mut b = FunctionBuilder::new(&mut func, &mut frontend);
+    let mut b = FunctionBuilder::new(&mut func, frontend);
     let entry = b.create_block();
     b.append_block_params_for_function_params(entry);
     let params = enter(&mut b, entry);
@@ -187,11 +194,7 @@ fn vector_loops(
     frame: Frame,
     start: Cursor,
 ) -> Result<Cursor, String> {
-    let slots = unroll(body);
-    let narrow = VECTOR_BYTES as i64;
-    let wide = slots as i64 * narrow;
     let per_slot: usize = body.accumulators.iter().map(Accumulator::registers).sum();
-
     let invariant = invariants(b, body, tables, frame);
     let mut first = vec![start.src, start.dst];
     for acc in &body.accumulators {
@@ -199,58 +202,21 @@ fn vector_loops(
         let value = splat(b, acc.identity(), lane);
         first.extend(std::iter::repeat_n(value, acc.registers()));
     }
-    let mut unrolled = vec![start.src, start.dst];
-    (0..slots).for_each(|_| unrolled.extend(&first[2..]));
     // What passes from chunk to chunk comes last.
-    let carries = first_carries(b, body, frame);
-    first.extend(&carries);
-    unrolled.extend(&carries);
+    first.extend(first_carries(b, body, frame));
 
-    let main = block_like(b, &unrolled);
-    let after_main = b.create_block();
     let joined = block_like(b, &first);
     let single = block_like(b, &first);
     let merged = block_like(b, &first);
-
-    let wide_limit = b.ins().iadd_imm_s(frame.end, -wide);
-    let wide_step = b.ins().band_imm_u(frame.step, wide);
+    let narrow = VECTOR_BYTES as i64;
     let limit = b.ins().iadd_imm_s(frame.end, -narrow);
     let step = b.ins().band_imm_u(frame.step, narrow);
-    let enough = b.ins().icmp_imm_u(IntCC::UnsignedGreaterThanOrEqual, frame.len, wide);
-    b.ins().brif(enough, main, &args(&unrolled), joined, &args(&first));
-
-    // Several chunks a turn: all loads, then chunk after chunk.
-    let params = enter(b, main);
-    let (accs, carries) = params[2..].split_at(slots * per_slot);
-    let (mut accs, mut carries) = (accs.to_vec(), carries.to_vec());
-    let chunks: Vec<Value> = (0..slots)
-        .map(|slot| b.ins().load(types::I8X16, memory(), params[0], (slot * VECTOR_BYTES) as i32))
-        .collect();
-    for (slot, chunk) in chunks.into_iter().enumerate() {
-        let mine = &mut accs[slot * per_slot..(slot + 1) * per_slot];
-        let out = turn(b, body, &invariant, chunk, mine, &mut carries)?;
-        b.ins().store(memory(), out, params[1], (slot * VECTOR_BYTES) as i32);
-    }
-    let mut next = vec![b.ins().iadd_imm_s(params[0], wide), b.ins().iadd(params[1], wide_step)];
-    let again = b.ins().icmp(IntCC::UnsignedLessThanOrEqual, next[0], wide_limit);
-    let back: Vec<Value> = next.iter().chain(&accs).chain(&carries).copied().collect();
-    b.ins().brif(again, main, &args(&back), after_main, &[]);
-
-    // The slots into one.
-    b.switch_to_block(after_main);
-    let mut register = 0;
-    for acc in &body.accumulators {
-        for _ in 0..acc.registers() {
-            let mut sum = accs[register];
-            for slot in 1..slots {
-                sum = merge(b, acc, sum, accs[slot * per_slot + register]);
-            }
-            next.push(sum);
-            register += 1;
+    match unroll(body) {
+        1 => {
+            b.ins().jump(joined, &args(&first));
         }
+        slots => unrolled_loop(b, body, &invariant, frame, &first, joined, slots)?,
     }
-    next.extend(&carries);
-    b.ins().jump(joined, &args(&next));
 
     // Single chunks.
     let params = enter(b, joined);
@@ -275,6 +241,65 @@ fn vector_loops(
         b.ins().store(memory(), *register, frame.partials, (i * VECTOR_BYTES) as i32);
     }
     Ok(Cursor { src: params[0], dst: params[1] })
+}
+
+/// Several chunks a turn, each with its own accumulators, which start like those in `first`; then on to `joined` with one
+/// set of them.
+fn unrolled_loop(
+    b: &mut FunctionBuilder<'_>,
+    body: &VectorBody,
+    invariant: &[Option<Value>],
+    frame: Frame,
+    first: &[Value],
+    joined: Block,
+    slots: usize,
+) -> Result<(), String> {
+    let per_slot: usize = body.accumulators.iter().map(Accumulator::registers).sum();
+    let wide = (slots * VECTOR_BYTES) as i64;
+    let (start, values) = first.split_at(2);
+    let (accs, carries) = values.split_at(per_slot);
+    let unrolled: Vec<Value> =
+        start.iter().chain(accs.iter().cycle().take(slots * per_slot)).chain(carries).copied().collect();
+    let main = block_like(b, &unrolled);
+    let after_main = b.create_block();
+    let limit = b.ins().iadd_imm_s(frame.end, -wide);
+    let step = b.ins().band_imm_u(frame.step, wide);
+    let enough = b.ins().icmp_imm_u(IntCC::UnsignedGreaterThanOrEqual, frame.len, wide);
+    b.ins().brif(enough, main, &args(&unrolled), joined, &args(first));
+
+    // All loads, then chunk after chunk.
+    let params = enter(b, main);
+    let (accs, carries) = params[2..].split_at(slots * per_slot);
+    let (mut accs, mut carries) = (accs.to_vec(), carries.to_vec());
+    let chunks: Vec<Value> = (0..slots)
+        .map(|slot| b.ins().load(types::I8X16, memory(), params[0], (slot * VECTOR_BYTES) as i32))
+        .collect();
+    for (slot, chunk) in chunks.into_iter().enumerate() {
+        let mine = &mut accs[slot * per_slot..(slot + 1) * per_slot];
+        let out = turn(b, body, invariant, chunk, mine, &mut carries)?;
+        b.ins().store(memory(), out, params[1], (slot * VECTOR_BYTES) as i32);
+    }
+    let mut next = vec![b.ins().iadd_imm_s(params[0], wide), b.ins().iadd(params[1], step)];
+    let again = b.ins().icmp(IntCC::UnsignedLessThanOrEqual, next[0], limit);
+    let back: Vec<Value> = next.iter().chain(&accs).chain(&carries).copied().collect();
+    b.ins().brif(again, main, &args(&back), after_main, &[]);
+
+    // The slots into one.
+    b.switch_to_block(after_main);
+    let mut register = 0;
+    for acc in &body.accumulators {
+        for _ in 0..acc.registers() {
+            let mut sum = accs[register];
+            for slot in 1..slots {
+                sum = merge(b, acc, sum, accs[slot * per_slot + register]);
+            }
+            next.push(sum);
+            register += 1;
+        }
+    }
+    next.extend(&carries);
+    b.ins().jump(joined, &args(&next));
+    Ok(())
 }
 
 /// What does not change from chunk to chunk, computed once; `None` for the rest.

@@ -20,6 +20,7 @@ use cranelift_codegen::control::ControlPlane;
 use cranelift_codegen::isa::OwnedTargetIsa;
 use cranelift_codegen::settings::{self, Configurable};
 use cranelift_codegen::{Context, ir};
+use cranelift_frontend::FunctionBuilderContext;
 use std::sync::OnceLock;
 
 /// Bytes of a vector register.
@@ -41,7 +42,7 @@ const MAX_ORDERED_CHUNKS: usize = 1 << 14;
 /// `fn(states, pos, src, dst, step, len, partials)`: see [`loops::build`].
 type WordsFn = unsafe extern "C" fn(*mut u64, u64, *const u8, *mut u8, u64, usize, *mut u8);
 
-/// `fn(states, pos, raw word, t) -> raw word`.
+/// `fn(states, pos, raw word, t) -> raw word`: see [`loops::build_tail`].
 type TailFn = unsafe extern "C" fn(*mut u64, u64, u64, u64) -> u64;
 
 /// One compiled pass.
@@ -50,6 +51,9 @@ pub(crate) struct CraneliftCode {
     tail_offset: usize,
     gauge: usize,
     modifies: bool,
+    /// The first function takes whole chunks only; the words after them go through the second one, one by one. They are
+    /// few, and a loop for them would take longer to compile than all the rest.
+    by_chunks: bool,
     accumulators: Vec<vector_plan::Accumulator>,
     carries: Vec<vector_plan::Carry>,
     /// Constant tables that the code points into; their addresses do not change when this struct moves.
@@ -72,6 +76,13 @@ impl Lowered {
             tail: scalar_plan::tail(stages, gauge),
             vector: vector(stages),
         }
+    }
+}
+
+impl Lowered {
+    /// Whether words that are left after the last whole chunk are done one by one, as incomplete ones are.
+    fn by_chunks(&self, gauge: usize) -> bool {
+        gauge > 1 && self.vector.is_ok()
     }
 }
 
@@ -99,7 +110,7 @@ fn vector(stages: &[&Pipe]) -> Result<vector_plan::VectorBody, String> {
 
 /// Compiles the fused `stages` (parameters bound) of a pass whose loop word is `gauge` bytes.
 pub(crate) fn compile(stages: &[&Pipe], gauge: usize) -> Result<CraneliftCode, Unsupported> {
-    let isa = host()?;
+    let host = host()?;
     let raw: usize =
         stages.iter().map(|pipe| pipe.body.insts.len() * (gauge / pipe.word_bytes()).max(1)).sum();
     if raw > MAX_RAW {
@@ -110,11 +121,11 @@ pub(crate) fn compile(stages: &[&Pipe], gauge: usize) -> Result<CraneliftCode, U
     if size > MAX_WEIGHT {
         return Err(unsupported(format!("{size} operations in one loop word (the limit is {MAX_WEIGHT})")));
     }
-    match compile_lowered(&lowered, isa, gauge) {
+    match compile_lowered(&lowered, host, gauge) {
         // A machine may lack a vector instruction; the scalar loop needs none.
         Err(error) if lowered.vector.is_ok() => {
             lowered.vector = Err(error.what);
-            compile_lowered(&lowered, isa, gauge)
+            compile_lowered(&lowered, host, gauge)
         }
         result => result,
     }
@@ -125,29 +136,29 @@ fn weight(fused: &scalar_plan::Fused) -> usize {
     let cost = |op: &Op| match op {
         Op::Binary(BinaryOp::Clmul | BinaryOp::Clmulh, ..) => 256,
         Op::Crc(..) => 40,
-        Op::Modular(..) => 8,
+        Op::Modular(..) => 24,
         _ => 1,
     };
     fused.block.insts.iter().map(|inst| cost(&inst.op)).sum()
 }
 
-fn compile_lowered(
-    lowered: &Lowered,
-    isa: &OwnedTargetIsa,
-    gauge: usize,
-) -> Result<CraneliftCode, Unsupported> {
+fn compile_lowered(lowered: &Lowered, host: &Host, gauge: usize) -> Result<CraneliftCode, Unsupported> {
     let mut tables = scalar::Tables::default();
     let mut context = Context::new();
-    let words =
-        loops::build(isa, &lowered.word, lowered.vector.as_ref().ok(), &mut tables).map_err(unsupported)?;
-    let mut bytes = emit(&mut context, isa, words)?;
+    let mut frontend = FunctionBuilderContext::new();
+    let by_chunks = lowered.by_chunks(gauge);
+    let word = (!by_chunks).then_some(&lowered.word);
+    let words = loops::build(&host.loops, &mut frontend, word, lowered.vector.as_ref().ok(), &mut tables)
+        .map_err(unsupported)?;
+    let mut bytes = emit(&mut context, &host.loops, words)?;
     // The second function begins at a cache line of its own.
     bytes.resize(bytes.len().next_multiple_of(64), 0);
     let tail_offset = bytes.len();
     if gauge > 1 {
         context.clear();
-        let tail = loops::build_tail(isa, &lowered.tail, &mut tables).map_err(unsupported)?;
-        bytes.extend(emit(&mut context, isa, tail)?);
+        let tail = loops::build_tail(&host.straight, &mut frontend, &lowered.tail, &mut tables)
+            .map_err(unsupported)?;
+        bytes.extend(emit(&mut context, &host.straight, tail)?);
     }
     let code =
         CodeMemory::new(&bytes).map_err(|error| unsupported(format!("get executable memory: {error}")))?;
@@ -160,6 +171,7 @@ fn compile_lowered(
         tail_offset,
         gauge,
         modifies: lowered.word.out.is_some(),
+        by_chunks,
         accumulators,
         carries,
         _tables: tables.into_owned(),
@@ -170,13 +182,18 @@ fn compile_lowered(
 /// The functions of a pass in Cranelift's own textual form.
 pub(crate) fn clif(stages: &[&Pipe], gauge: usize) -> Result<String, Unsupported> {
     let lowered = Lowered::new(stages, gauge);
-    let isa = host()?;
+    let host = host()?;
     let mut tables = scalar::Tables::default();
-    let words =
-        loops::build(isa, &lowered.word, lowered.vector.as_ref().ok(), &mut tables).map_err(unsupported)?;
-    let mut text = format!("; whole words\n{}", words.display());
+    let mut frontend = FunctionBuilderContext::new();
+    let by_chunks = lowered.by_chunks(gauge);
+    let word = (!by_chunks).then_some(&lowered.word);
+    let words = loops::build(&host.loops, &mut frontend, word, lowered.vector.as_ref().ok(), &mut tables)
+        .map_err(unsupported)?;
+    let what = if by_chunks { "whole chunks" } else { "whole words" };
+    let mut text = format!("; {what}\n{}", words.display());
     if gauge > 1 {
-        let tail = loops::build_tail(isa, &lowered.tail, &mut tables).map_err(unsupported)?;
+        let tail = loops::build_tail(&host.straight, &mut frontend, &lowered.tail, &mut tables)
+            .map_err(unsupported)?;
         text += &format!("\n; the last bytes\n{}", tail.display());
     }
     Ok(text)
@@ -249,40 +266,49 @@ impl CraneliftCode {
     /// The contract of [`PassCode::run`]; `len` is a multiple of the gauge.
     unsafe fn words(&self, states: *mut u64, pos: u64, src: *const u8, dst: *mut u8, len: usize) {
         let mut spare = [0u8; 4 * VECTOR_BYTES];
-        let (mut dst, step) = if dst.is_null() || (!self.modifies && dst.cast_const() == src) {
-            // The loop stores always; where nothing is to be written, it stores to the same spare line again and again.
-            (spare.as_mut_ptr(), 0)
-        } else {
-            (dst, usize::MAX)
-        };
+        let stores = !dst.is_null() && (self.modifies || dst.cast_const() != src);
+        // The loop stores always; where nothing is to be written, it stores to the same spare line again and again.
+        let (mut to, step) = if stores { (dst, usize::MAX) } else { (spare.as_mut_ptr(), 0) };
+        let (mut src, mut pos) = (src, pos);
+        let looped = if self.by_chunks { len - len % VECTOR_BYTES } else { len };
         // States that pass from word to word must be complete when the scalar loop takes over: then whole chunks and the
         // rest are separate calls. Sums of sums overflow after longer stretches than this one.
         let at_once = |left: usize| match (self.carries.is_empty(), left / VECTOR_BYTES) {
             (true, _) | (false, 0) => left,
             (false, chunks) => chunks.min(MAX_ORDERED_CHUNKS) * VECTOR_BYTES,
         };
-        let (mut src, mut pos, mut left) = (src, pos, len);
+        let mut left = looped;
         while left != 0 {
             let n = at_once(left);
             // SAFETY: `n` bytes of the `left` that the caller promised, from `src` and to `dst` (or the spare line).
             unsafe {
-                self.call(states, pos, src, dst, step as u64, n);
+                self.call(states, pos, src, to, step as u64, n);
                 src = src.add(n);
-                dst = dst.wrapping_add(n & step);
+                to = to.wrapping_add(n & step);
             }
             pos += n as u64;
             left -= n;
         }
+        for _ in 0..(len - looped) / self.gauge {
+            let word = if stores { to } else { std::ptr::null_mut() };
+            // SAFETY: one of the whole words that the loop left.
+            unsafe {
+                self.tail(states, pos, src, word, self.gauge);
+                src = src.add(self.gauge);
+            }
+            to = to.wrapping_add(self.gauge & step);
+            pos += self.gauge as u64;
+        }
     }
 
-    /// Runs over the last bytes, fewer than a loop word.
+    /// Runs over the last bytes, or one loop word.
     ///
     /// # Safety
-    /// The contract of [`PassCode::run`]; `len < gauge`.
+    /// The contract of [`PassCode::run`]; `len` is at most the gauge, which is more than 1.
     unsafe fn tail(&self, states: *mut u64, pos: u64, src: *const u8, dst: *mut u8, len: usize) {
-        debug_assert!(len > 0 && len < self.gauge && self.gauge <= 8);
+        debug_assert!(len > 0 && len <= self.gauge && (2..=8).contains(&self.gauge));
         let mut raw = [0; 8];
-        // SAFETY: `src` is readable for `len < 8` bytes; the function in code memory has this signature and touches
+        // SAFETY: `src` is readable for `len <= 8` bytes; the function in code memory has this signature and touches
         // nothing but the states; `dst`, if not null, is writable for `len` bytes.
         unsafe {
             std::ptr::copy_nonoverlapping(src, raw.as_mut_ptr(), len);
@@ -317,32 +343,43 @@ fn unsupported(what: String) -> Unsupported {
     Unsupported { backend: Backend::Cranelift, what }
 }
 
-/// The target that the process runs on; found once.
-fn host() -> Result<&'static OwnedTargetIsa, Unsupported> {
-    static HOST: OnceLock<Result<OwnedTargetIsa, String>> = OnceLock::new();
-    HOST.get_or_init(|| {
-        let mut flags = settings::builder();
-        let verifier = if cfg!(debug_assertions) { "true" } else { "false" };
-        for (name, value) in [
-            ("opt_level", "none"),
-            ("enable_verifier", verifier),
-            ("is_pic", "false"),
-            ("unwind_info", "false"),
-            // A loop word with thousands of live values has a frame larger than a guard page.
-            ("enable_probestack", "true"),
-            ("probestack_strategy", "inline"),
-        ] {
-            flags.set(name, value).map_err(|error| format!("{name}: {error}"))?;
-        }
-        let builder = cranelift_native::builder().map_err(str::to_owned)?;
-        let isa = builder.finish(settings::Flags::new(flags)).map_err(|error| error.to_string())?;
-        if isa.endianness() != ir::Endianness::Little || isa.pointer_bits() != 64 {
-            return Err("run on a machine that is not 64-bit little-endian".into());
-        }
-        Ok(isa)
-    })
-    .as_ref()
-    .map_err(|why| unsupported(why.clone()))
+/// The machine that the process runs on.
+struct Host {
+    /// For loops: registers are worth the time to choose them well.
+    loops: OwnedTargetIsa,
+    /// For straight-line code that runs once in a while: registers are taken as they come, in a fraction of the time.
+    straight: OwnedTargetIsa,
+}
+
+/// The host; found once.
+fn host() -> Result<&'static Host, Unsupported> {
+    static HOST: OnceLock<Result<Host, String>> = OnceLock::new();
+    HOST.get_or_init(|| Ok(Host { loops: target("backtracking")?, straight: target("single_pass")? }))
+        .as_ref()
+        .map_err(|why| unsupported(why.clone()))
+}
+
+fn target(regalloc_algorithm: &str) -> Result<OwnedTargetIsa, String> {
+    let mut flags = settings::builder();
+    let verifier = if cfg!(debug_assertions) { "true" } else { "false" };
+    for (name, value) in [
+        ("opt_level", "none"),
+        ("regalloc_algorithm", regalloc_algorithm),
+        ("enable_verifier", verifier),
+        ("is_pic", "false"),
+        ("unwind_info", "false"),
+        // A loop word with thousands of live values has a frame larger than a guard page.
+        ("enable_probestack", "true"),
+        ("probestack_strategy", "inline"),
+    ] {
+        flags.set(name, value).map_err(|error| format!("{name}: {error}"))?;
+    }
+    let builder = cranelift_native::builder().map_err(str::to_owned)?;
+    let isa = builder.finish(settings::Flags::new(flags)).map_err(|error| error.to_string())?;
+    if isa.endianness() != ir::Endianness::Little || isa.pointer_bits() != 64 {
+        return Err("run on a machine that is not 64-bit little-endian".into());
+    }
+    Ok(isa)
 }
 
 fn emit(context: &mut Context, isa: &OwnedTargetIsa, func: ir::Function) -> Result<Vec<u8>, Unsupported> {

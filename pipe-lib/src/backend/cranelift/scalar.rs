@@ -184,7 +184,8 @@ fn modular(
     };
     let reduced = if ty == Ty::U64 {
         if op == ModOp::Mulmod {
-            return Err("64-bit `mulmod`".into());
+            let literal = literal.ok_or("64-bit `mulmod` by a modulus that is no literal")?;
+            return Ok(mulmod64(b, x, y, modulus, literal));
         }
         let (x, y) = (b.ins().urem(x, modulus), b.ins().urem(y, modulus));
         let sum = b.ins().iadd(x, y);
@@ -210,6 +211,42 @@ fn modular(
             b.ins().select(zero, plain, reduced)
         }
     })
+}
+
+/// `x * y mod m` of 64-bit numbers, by the reciprocal of `m`: Moller and Granlund, *Improved Division by Invariant Integers*
+/// (2011), algorithm 4. The divisor's top bit has to be set, so both it and the product move up.
+fn mulmod64(b: &mut FunctionBuilder<'_>, x: Value, y: Value, modulus: Value, m: u64) -> Value {
+    let up = i64::from(m.leading_zeros());
+    let divisor = m << up;
+    let reciprocal = (u128::MAX / u128::from(divisor)) as u64;
+    // The quotient has to fit 64 bits: with `x < m`, the product's high half is below `m`.
+    let x = b.ins().urem(x, modulus);
+    let (high, low) = (b.ins().umulhi(x, y), b.ins().imul(x, y));
+    let (high, low) = if up == 0 {
+        (high, low)
+    } else {
+        let (upper, carried) = (b.ins().ishl_imm_u(high, up), b.ins().ushr_imm_u(low, 64 - up));
+        (b.ins().bor(upper, carried), b.ins().ishl_imm_u(low, up))
+    };
+    let divisor = iconst(b, Ty::U64, divisor);
+    let reciprocal = iconst(b, Ty::U64, reciprocal);
+    // A quotient that is right or one too small, but for its own last correction.
+    let (estimate, fraction) = (b.ins().umulhi(reciprocal, high), b.ins().imul(reciprocal, high));
+    let fraction = b.ins().iadd(fraction, low);
+    let carry = b.ins().icmp(IntCC::UnsignedLessThan, fraction, low);
+    let carry = b.ins().uextend(types::I64, carry);
+    let estimate = b.ins().iadd(estimate, high);
+    let estimate = b.ins().iadd(estimate, carry);
+    let estimate = b.ins().iadd_imm_s(estimate, 1);
+    let product = b.ins().imul(estimate, divisor);
+    let rest = b.ins().isub(low, product);
+    let too_far = b.ins().icmp(IntCC::UnsignedGreaterThan, rest, fraction);
+    let back = b.ins().iadd(rest, divisor);
+    let rest = b.ins().select(too_far, back, rest);
+    let more = b.ins().icmp(IntCC::UnsignedGreaterThanOrEqual, rest, divisor);
+    let less = b.ins().isub(rest, divisor);
+    let rest = b.ins().select(more, less, rest);
+    if up == 0 { rest } else { b.ins().ushr_imm_u(rest, up) }
 }
 
 fn convert(b: &mut FunctionBuilder<'_>, op: ConvertOp, from: Ty, to: Ty, a: Value) -> Value {

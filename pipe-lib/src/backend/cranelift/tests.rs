@@ -1,7 +1,7 @@
 //! Cranelift's code against the unfused oracle.
 
 use super::compile;
-use crate::backend::testing::{Rng, compare_many, gauge, listing, random_pipe};
+use crate::backend::testing::{Rng, Use, compare, compare_many, gauge, listing, random_pipe};
 use crate::ir::builder::PipeBuilder;
 use crate::ir::{BinaryOp, CompareOp, ConvertOp, CrcOp, Endian, Gauge, Pipe, Tail, Ty};
 
@@ -211,4 +211,56 @@ fn a_loop_word_too_big_to_compile_is_refused() {
     b.set(state, value);
     let big = b.finish().unwrap();
     assert!(compile(&[&big, &xor32(1)], 4).is_err());
+}
+
+#[test]
+fn products_modulo_64_bit_literals() {
+    for m in [
+        1,
+        2,
+        3,
+        255,
+        65_521,
+        u64::from(u32::MAX),
+        1 << 32,
+        (1 << 61) - 1,
+        1 << 63,
+        (1 << 63) + 29,
+        u64::MAX,
+        0,
+    ] {
+        // Of the word and of the state, which may be far beyond the modulus.
+        let source = format!(
+            "pipe p : u64le tail partial {{ state s: u64 = 0xfedcba9876543210; in x; mulmod y, x, s, {m}; \
+             mulmod z, x, x, {m}; xor s, s, x; xor o, y, z; out o; export s }}"
+        );
+        let pipes = parsed(&source, "p");
+        let stages: Vec<&Pipe> = pipes.iter().collect();
+        compare_many(&compile(&stages, 8).unwrap(), &stages, &mut Rng::new(m), 200);
+    }
+}
+
+/// Every number of words after the last whole chunk, and every number of bytes after them.
+#[test]
+fn words_after_the_last_chunk() {
+    for stages in [
+        vec![inet_cksum(), byteswap32(), xor32(0xdead_beef)],
+        parsed("", "delta32 | adler32 | inet_cksum"),
+        parsed(
+            "pipe p : u64be tail partial { state s: u64; in x; add s, s, x; not y, x; out y; export s }",
+            "p | xor8(key=9)",
+        ),
+    ] {
+        let stages: Vec<&Pipe> = stages.iter().collect();
+        let code = compile(&stages, gauge(&stages)).unwrap();
+        assert!(code.by_chunks);
+        let mut rng = Rng::new(11);
+        for len in 1..100 {
+            let data = rng.bytes(len);
+            let start = crate::backend::testing::initial(&stages);
+            for how in [Use::Copy, Use::InPlace, Use::ReadOnly] {
+                compare(&code, &stages, &start, 0, &data, [5, 3], how, &|| listing(&stages));
+            }
+        }
+    }
 }
