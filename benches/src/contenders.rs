@@ -28,6 +28,10 @@ impl std::fmt::Debug for Contender {
 
 /// A pure copy: what any transfer costs at least.
 pub const MEMCPY: &str = "memcpy";
+/// A bare copy by hand.
+pub const COPY: &str = "copy AVX-512";
+/// The same, its stores past the caches.
+pub const COPY_NT: &str = "copy AVX-512 NT";
 /// The best separate pass for each step.
 pub const SEPARATE: &str = "separate";
 /// The loop by hand that our best is compared with.
@@ -79,6 +83,7 @@ impl Contender {
 /// If the standard library does not have the case's pipes, or no backend takes them.
 pub fn contenders(case: &Case) -> anyhow::Result<Vec<Contender>> {
     let mut list = vec![Contender::memcpy()];
+    list.extend(copies());
     let separate = Separate::new(case.steps);
     for (name, block) in [(SEPARATE, rivals::MAX_LEN), ("blocked 4K", 4 << 10), ("blocked 16K", 16 << 10)] {
         let separate = separate.clone();
@@ -138,16 +143,17 @@ fn engines(case: &Case) -> anyhow::Result<Vec<Contender>> {
     Ok(list)
 }
 
-/// Copies that do nothing else, for what memory allows: the C library's, ours with and without stores past the caches.
-pub fn copies() -> Vec<Contender> {
-    let mut list = vec![Contender::memcpy()];
+/// Copies by hand that do nothing else: with `memcpy`, what memory allows.
+fn copies() -> Vec<Contender> {
     let by_hand = rivals::by_hand(&[], Isa::Avx512).first().map(|variant| variant.run);
-    for (name, run, least) in [(HAND, by_hand, 0), (STREAMING, rivals::streaming(&[]), LARGE)] {
-        if let Some(run) = run {
-            list.push(Contender { least, ..Contender::new(name, move |src, dst| run(src, dst, 0)) });
-        }
-    }
-    list
+    [(COPY, by_hand, 0), (COPY_NT, rivals::streaming(&[]), LARGE)]
+        .into_iter()
+        .filter_map(|(name, run, least)| {
+            let run = run?;
+            let copy = Contender::new(name, move |src, dst| run(src, dst, 0));
+            Some(Contender { is_complete: false, least, ..copy })
+        })
+        .collect()
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ pub struct Panel {
 const WIDTH: f64 = 560.0;
 const HEIGHT: f64 = 380.0;
 const LEFT: f64 = 44.0;
-const RIGHT: f64 = 150.0;
+const RIGHT: f64 = 172.0;
 const TOP: f64 = 56.0;
 const BOTTOM: f64 = 34.0;
 const COLUMNS: usize = 2;

@@ -3,7 +3,7 @@
 use crate::bounds::{self, Bound, Limits};
 use crate::cases::Case;
 use crate::compile::Compiled;
-use crate::contenders::Contender;
+use crate::contenders::{COPY, COPY_NT, Contender, MEMCPY};
 use crate::harness::{Condition, Times};
 use crate::machine::Machine;
 use serde::Serialize;
@@ -11,7 +11,7 @@ use serde::Serialize;
 /// Everyone's times for a case, a size and a condition.
 #[derive(Clone, Debug)]
 pub struct Point {
-    /// Its name; `copy` for bare copies.
+    /// Its name.
     pub case: &'static str,
     /// Where the bytes were.
     pub condition: Condition,
@@ -79,9 +79,6 @@ pub struct Record {
     pub compiled: Vec<Compiled>,
 }
 
-/// The pseudo-case of bare copies.
-pub const COPY: &str = "copy";
-
 impl Record {
     /// The point of a case, a size and a condition.
     pub fn point(&self, case: &str, bytes: usize, condition: Condition) -> Option<&Point> {
@@ -95,11 +92,9 @@ impl Record {
 
     /// What the machine allows for a case of a size, hot.
     pub fn bound(&self, case: &Case, bytes: usize) -> Option<Bound> {
-        let copies = self.point(COPY, bytes, Condition::Hot);
-        let fastest = copies.and_then(|point| {
-            let least = point.times.iter().map(|(_, times)| times.spread().median).min_by(f64::total_cmp)?;
-            Some(bytes as f64 / least)
-        });
+        let point = self.point(case.name, bytes, Condition::Hot);
+        let copies = [MEMCPY, COPY, COPY_NT].into_iter().filter_map(|copy| point?.gbps(copy));
+        let fastest = copies.max_by(f64::total_cmp);
         bounds::of(case, self.limits.as_ref(), fastest)
     }
 

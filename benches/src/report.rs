@@ -7,7 +7,7 @@ use crate::goals;
 use crate::harness::Condition;
 use crate::machine::Machine;
 use crate::plot::size;
-use crate::record::{COPY, Point, Record};
+use crate::record::{Point, Record};
 use std::fmt::Write;
 
 // Writing to a string does not fail: results of `writeln!` are dropped throughout.
@@ -64,10 +64,6 @@ fn limits(record: &Record) -> String {
             "\nOne core at {clock_ghz:.2} GHz, 512-bit instructions a cycle: vpaddq {adds:.2} (from memory {adds_from_memory:.2}), \
              vpshufb {shuffles:.2},\nvpdpbusd {dot_products:.2}, vpclmulqdq {multiplies:.2}, loads {loads:.2}, stores {stores:.2}\n"
         );
-    }
-    let copies = record.points_of(COPY, Condition::Hot);
-    if !copies.is_empty() {
-        let _ = write!(out, "\nBare copies, GB/s\n{}", table(&copies));
     }
     out
 }

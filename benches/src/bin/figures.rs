@@ -3,11 +3,11 @@
 
 use anyhow::Context;
 use benches::cases::{CASES, Case, SHORT, SIZES};
-use benches::contenders::{Contender, MEMCPY, SEPARATE, contenders, copies};
+use benches::contenders::{COPY, COPY_NT, Contender, MEMCPY, SEPARATE, contenders};
 use benches::harness::{Arena, Body, Condition, Effort, measure};
 use benches::machine::Machine;
 use benches::plot::{self, Panel, Series, size};
-use benches::record::{COPY, Point, Record};
+use benches::record::{Point, Record};
 use benches::{compile, report};
 use clap::Parser;
 use std::fs;
@@ -153,10 +153,6 @@ fn main() -> anyhow::Result<()> {
     {
         bench.record.limits = rivals::limits::Limits::measure();
     }
-    let list = copies();
-    for &bytes in &sizes {
-        bench.point(COPY, &list, Condition::Hot, bytes, bytes);
-    }
     for (i, case) in cases.iter().enumerate() {
         bench.progress(&format!("{} of {}: {}", i + 1, cases.len(), case.name));
         bench.case(case, &sizes, is_whole)?;
@@ -193,8 +189,9 @@ fn native_in_a_line(record: &Record, case: &Case) -> String {
 
 fn keep(record: &Record, folder: &Path) -> anyhow::Result<()> {
     fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
-    let heading = report::describe(&record.machine);
-    let heading = heading.lines().next().unwrap_or_default();
+    let Machine { cpu, kernel, rustc, load, .. } = &record.machine;
+    let heading = format!("{cpu}, one core; Linux {kernel}; {rustc}; load {load}");
+    let heading = heading.as_str();
     let panels = |condition, is_wanted: fn(usize) -> bool| -> Vec<Panel> {
         CASES.iter().filter_map(|case| panel(record, case, condition, is_wanted)).collect()
     };
@@ -215,7 +212,8 @@ fn keep(record: &Record, folder: &Path) -> anyhow::Result<()> {
 }
 
 /// Contenders that would only repeat another's line.
-const NOT_DRAWN: [&str; 4] = ["blocked 16K", "rustc SSE2", "rustc AVX2", "crc-fast alone (CRC-32)"];
+const NOT_DRAWN: [&str; 6] =
+    ["blocked 16K", "rustc SSE2", "rustc AVX2", "crc-fast alone (CRC-32)", COPY, COPY_NT];
 
 fn panel(record: &Record, case: &Case, condition: Condition, is_wanted: fn(usize) -> bool) -> Option<Panel> {
     let points: Vec<&Point> =
