@@ -116,6 +116,7 @@ mod tests {
             multiplies: 1.0,
             loads: 2.0,
             stores: 1.0,
+            copy_with_adds: [1.0; 7],
         };
         let gbps = |name: &str| compute(Case::named(name).unwrap(), &limits).gbps;
         assert_eq!(gbps("checksum"), 64.0);

@@ -223,18 +223,26 @@ fn describe(out: &mut String, goal: &Ratio, found: &[Found]) {
     let count = |verdict| found.iter().filter(|found| found.verdict(at_least) == verdict).count();
     let order = [Verdict::Missed, Verdict::Bounded, Verdict::Close, Verdict::Reached];
     let verdict = order.into_iter().find(|&verdict| count(verdict) > 0).unwrap_or(Verdict::Reached);
+    let rest: String =
+        [(Verdict::Close, "close"), (Verdict::Bounded, "bounded"), (Verdict::Missed, "missed")]
+            .into_iter()
+            .filter(|&(verdict, _)| count(verdict) > 0)
+            .map(|(verdict, name)| format!(", {} {name}", count(verdict)))
+            .collect();
     let mean = found.iter().map(|found| found.ratio.median.ln()).sum::<f64>() / found.len() as f64;
     let _ = writeln!(out, "{} {}: at least {at_least:.2}", verdict.name(), goal.what);
     let _ = writeln!(
         out,
-        "         {} of {} points reach it; geometric mean {:.2}",
+        "         {} of {} points reach it{}; geometric mean {:.2}",
         count(Verdict::Reached),
         found.len(),
+        rest,
         mean.exp()
     );
     // The worst points, each with what the machine allows there.
     let mut worst: Vec<&Found> = found.iter().collect();
-    worst.sort_by(|a, b| a.ratio.median.total_cmp(&b.ratio.median));
+    let rank = |found: &Found| order.iter().position(|&verdict| verdict == found.verdict(at_least));
+    worst.sort_by(|a, b| rank(a).cmp(&rank(b)).then(a.ratio.median.total_cmp(&b.ratio.median)));
     let short = worst.iter().filter(|found| found.verdict(at_least) != Verdict::Reached).count();
     for found in worst.iter().take(short.clamp(1, 8)) {
         let Spread { median, lower, upper } = found.ratio;

@@ -57,12 +57,27 @@ pub fn describe(machine: &Machine) -> String {
 fn limits(record: &Record) -> String {
     let mut out = String::new();
     if let Some(limits) = &record.limits {
-        let Limits { clock_ghz, adds, adds_from_memory, shuffles, dot_products, multiplies, loads, stores } =
-            limits;
+        let Limits {
+            copy_with_adds,
+            clock_ghz,
+            adds,
+            adds_from_memory,
+            shuffles,
+            dot_products,
+            multiplies,
+            loads,
+            stores,
+        } = limits;
         let _ = write!(
             out,
             "\nOne core at {clock_ghz:.2} GHz, 512-bit instructions a cycle: vpaddq {adds:.2} (from memory {adds_from_memory:.2}), \
              vpshufb {shuffles:.2},\nvpdpbusd {dot_products:.2}, vpclmulqdq {multiplies:.2}, loads {loads:.2}, stores {stores:.2}\n"
+        );
+        let cycles: Vec<String> = copy_with_adds.iter().map(|cycles| format!("{cycles:.2}")).collect();
+        let _ = writeln!(
+            out,
+            "Cycles a vector of a copy within the first-level cache that adds each vector to 0 to 6 accumulators: {}",
+            cycles.join(" ")
         );
     }
     out
@@ -79,6 +94,7 @@ fn limits(_: &Record) -> String {
 pub(crate) fn limits_json(limits: &Limits) -> serde_json::Value {
     serde_json::json!({
         "clock_ghz": limits.clock_ghz,
+        "cycles_of_copy_with_adds": limits.copy_with_adds,
         "per_cycle": {
             "vpaddq": limits.adds, "vpaddq from memory": limits.adds_from_memory, "vpshufb": limits.shuffles,
             "vpdpbusd": limits.dot_products, "vpclmulqdq": limits.multiplies, "load": limits.loads, "store": limits.stores

@@ -156,7 +156,7 @@ impl Acc<Avx2> for Sad {
     }
 }
 
-enable!("avx2", Avx2, Halves<Avx2>);
+enable!("avx2", Avx2, Halves<Avx2>, 4);
 
 /// The loops of a shape, the usual best first.
 pub(crate) fn fused(shape: u8) -> Vec<Variant> {

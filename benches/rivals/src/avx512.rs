@@ -138,13 +138,82 @@ impl Acc<Avx512> for Vnni {
     }
 }
 
-enable!("avx512f,avx512bw,avx512vnni", Avx512, Vnni);
+/// The sum of 32-bit lanes modulo 2^32 by plain addition, and that of their uppermost bytes by `vpdpbusd`: as many
+/// instructions, but one of them of another kind, which some cores like better. The bytes tell the sum to less than 2^24 a
+/// vector, so up to 256 of them which of the numbers congruent modulo 2^32 it is.
+#[derive(Clone, Copy)]
+pub(crate) struct Mixed {
+    low: __m512i,
+    top: __m512i,
+    /// Flushed, in 64-bit lanes.
+    done: __m512i,
+}
+
+#[allow(clippy::undocumented_unsafe_blocks, reason = "as for the vectors")]
+impl Mixed {
+    /// The exact sums of the even lanes.
+    #[inline(always)]
+    unsafe fn exact(low: __m512i, top: __m512i) -> __m512i {
+        unsafe {
+            let word = _mm512_set1_epi64(0xffff_ffff);
+            let least = _mm512_slli_epi64::<24>(_mm512_and_si512(top, word));
+            let beyond = _mm512_and_si512(_mm512_sub_epi64(low, least), word);
+            _mm512_add_epi64(least, beyond)
+        }
+    }
+}
+
+#[allow(clippy::undocumented_unsafe_blocks, reason = "as for the vectors")]
+impl Acc<Avx512> for Mixed {
+    // Less than 256: what a loop leaves over is added before the next flush, too.
+    const LIMIT: usize = 240;
+
+    #[inline(always)]
+    unsafe fn zero() -> Self {
+        unsafe { Mixed { low: Avx512::zero(), top: Avx512::zero(), done: Avx512::zero() } }
+    }
+
+    #[inline(always)]
+    unsafe fn add(&mut self, v: __m512i) {
+        unsafe {
+            self.low = _mm512_add_epi32(self.low, v);
+            self.top = _mm512_dpbusd_epi32(self.top, v, _mm512_set1_epi32(0x0100_0000));
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn flush(&mut self) {
+        unsafe {
+            let even = Self::exact(self.low, self.top);
+            let odd = Self::exact(Avx512::high(self.low), Avx512::high(self.top));
+            self.done = _mm512_add_epi64(self.done, _mm512_add_epi64(even, odd));
+            self.low = Avx512::zero();
+            self.top = Avx512::zero();
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn merge(&mut self, other: Self) {
+        unsafe { self.done = _mm512_add_epi64(self.done, other.done) };
+    }
+
+    #[inline(always)]
+    unsafe fn total(mut self) -> u16 {
+        unsafe { self.flush() };
+        crate::fold(unsafe { Avx512::reduce64(self.done) }).to_be()
+    }
+}
+
+// With four accumulators a pass that only sums waits for the latency of `vpdpbusd`.
+enable!("avx512f,avx512bw,avx512vnni", Avx512, Vnni, 8);
 
 /// The loops of a shape, the usual best first.
 pub(crate) fn fused(shape: u8) -> Vec<Variant> {
     [
         ("vpdpbusd x4", tables::fused::<Avx512, Vnni, 4>(shape)),
         ("vpdpbusd x8", tables::fused::<Avx512, Vnni, 8>(shape)),
+        ("vpaddd + vpdpbusd x4", tables::fused::<Avx512, Mixed, 4>(shape)),
+        ("vpaddd + vpdpbusd x8", tables::fused::<Avx512, Mixed, 8>(shape)),
         ("S1/S2 x4", tables::fused::<Avx512, Halves<Avx512>, 4>(shape)),
         ("S1/S2 x8", tables::fused::<Avx512, Halves<Avx512>, 8>(shape)),
     ]

@@ -26,6 +26,9 @@ pub struct Limits {
     pub loads: f64,
     /// Stores to the first-level cache.
     pub stores: f64,
+    /// Cycles a vector of a copy within the first-level cache that also adds each vector to so many others: units are
+    /// shared, and the sum is more than the largest of its parts.
+    pub copy_with_adds: [f64; 7],
 }
 
 /// Turns of a loop of sixteen instructions in one measurement.
@@ -73,6 +76,69 @@ sixteen!(dot_products, "vpdpbusd zmm\\r, zmm0, zmm0");
 sixteen!(multiplies, "vpclmulqdq zmm\\r, zmm\\r, zmm0, 0");
 sixteen!(loads, "vmovdqu64 zmm\\r, [{buffer} + 64*(\\r - 16)]");
 sixteen!(stores, "vmovdqu64 [{buffer} + 64*(\\r - 16)], zmm0");
+
+/// A loop that runs `turns` turns of eight times: load, some additions to accumulators of their own, store.
+macro_rules! copy_with {
+    ($name:ident, $($add:literal),*) => {
+        #[target_feature(enable = "avx512f")]
+        fn $name(turns: u64, buffer: &mut Buffer) {
+            // SAFETY: only registers declared as clobbered change, and memory within the buffer.
+            unsafe {
+                asm!(
+                    ".p2align 6",
+                    "2:",
+                    ".irp r, 16,17,18,19,20,21,22,23",
+                    "vmovdqu64 zmm\\r, [{buffer} + 64*(\\r - 16)]",
+                    $($add,)*
+                    "vmovdqu64 [{buffer} + 1024 + 64*(\\r - 16)], zmm\\r",
+                    ".endr",
+                    "dec {turns}",
+                    "jnz 2b",
+                    turns = inout(reg) turns => _,
+                    buffer = in(reg) buffer.0.as_mut_ptr(),
+                    out("zmm16") _, out("zmm17") _, out("zmm18") _, out("zmm19") _,
+                    out("zmm20") _, out("zmm21") _, out("zmm22") _, out("zmm23") _, out("zmm24") _,
+                    out("zmm25") _, out("zmm26") _, out("zmm27") _, out("zmm28") _, out("zmm29") _,
+                    options(nostack)
+                );
+            }
+        }
+    };
+}
+
+copy_with!(copy_with_0,);
+copy_with!(copy_with_1, "vpaddq zmm24, zmm24, zmm\\r");
+copy_with!(copy_with_2, "vpaddq zmm24, zmm24, zmm\\r", "vpaddq zmm25, zmm25, zmm\\r");
+copy_with!(
+    copy_with_3,
+    "vpaddq zmm24, zmm24, zmm\\r",
+    "vpaddq zmm25, zmm25, zmm\\r",
+    "vpaddq zmm26, zmm26, zmm\\r"
+);
+copy_with!(
+    copy_with_4,
+    "vpaddq zmm24, zmm24, zmm\\r",
+    "vpaddq zmm25, zmm25, zmm\\r",
+    "vpaddq zmm26, zmm26, zmm\\r",
+    "vpaddq zmm27, zmm27, zmm\\r"
+);
+copy_with!(
+    copy_with_5,
+    "vpaddq zmm24, zmm24, zmm\\r",
+    "vpaddq zmm25, zmm25, zmm\\r",
+    "vpaddq zmm26, zmm26, zmm\\r",
+    "vpaddq zmm27, zmm27, zmm\\r",
+    "vpaddq zmm28, zmm28, zmm\\r"
+);
+copy_with!(
+    copy_with_6,
+    "vpaddq zmm24, zmm24, zmm\\r",
+    "vpaddq zmm25, zmm25, zmm\\r",
+    "vpaddq zmm26, zmm26, zmm\\r",
+    "vpaddq zmm27, zmm27, zmm\\r",
+    "vpaddq zmm28, zmm28, zmm\\r",
+    "vpaddq zmm29, zmm29, zmm\\r"
+);
 
 /// Sixteen additions of which each needs the one before: a cycle each.
 fn chain(turns: u64) {
@@ -124,6 +190,17 @@ impl Limits {
             multiplies: per_cycle(multiplies),
             loads: per_cycle(loads),
             stores: per_cycle(stores),
+            // Eight vectors a turn, not sixteen instructions.
+            copy_with_adds: [
+                copy_with_0,
+                copy_with_1,
+                copy_with_2,
+                copy_with_3,
+                copy_with_4,
+                copy_with_5,
+                copy_with_6,
+            ]
+            .map(|run| 2.0 / per_cycle(run)),
         })
     }
 }

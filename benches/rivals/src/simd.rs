@@ -42,8 +42,15 @@ pub(crate) trait Simd: Copy {
 
 /// One's complement sums of 16-bit words, in vectors.
 pub(crate) trait Acc<S: Simd>: Copy {
+    /// Vectors added before `flush` must be called.
+    const LIMIT: usize = usize::MAX;
+
     unsafe fn zero() -> Self;
     unsafe fn add(&mut self, v: S::V);
+    /// Makes room for as many vectors again.
+    #[inline(always)]
+    unsafe fn flush(&mut self) {}
+    /// Both have been flushed.
     unsafe fn merge(&mut self, other: Self);
     /// The folded sum of big-endian words.
     unsafe fn total(self) -> u16;
@@ -116,26 +123,27 @@ pub(crate) unsafe fn map<S: Simd, const SWAP: bool>(src: *const u8, dst: *mut u8
     }
 }
 
-/// The folded sum of big-endian words, of at most 1 GiB.
+/// The folded sum of big-endian words, with `U` accumulators.
 ///
 /// # Safety
 /// The machine has the features.
 #[inline(always)]
-pub(crate) unsafe fn inet<S: Simd, A: Acc<S>>(bytes: &[u8]) -> u16 {
+pub(crate) unsafe fn inet<S: Simd, A: Acc<S>, const U: usize>(bytes: &[u8]) -> u16 {
+    const { assert!(A::LIMIT == usize::MAX, "no flush here") };
     // SAFETY: every access lies within `bytes`, by the loops' conditions.
     unsafe {
-        let mut accs = [A::zero(); 4];
+        let mut accs = [A::zero(); U];
         let (from, len) = (bytes.as_ptr(), bytes.len());
         let mut at = 0;
-        while at + 4 * S::BYTES <= len {
-            for i in 0..4 {
+        while at + U * S::BYTES <= len {
+            for i in 0..U {
                 accs[i].add(S::load(from.add(at + S::BYTES * i)));
             }
-            at += 4 * S::BYTES;
+            at += U * S::BYTES;
         }
         let mut acc = accs[0];
         if at > 0 {
-            for i in 1..4 {
+            for i in 1..U {
                 acc.merge(accs[i]);
             }
         }
@@ -192,24 +200,31 @@ pub(crate) unsafe fn fused<S: Simd, A: Acc<S>, const SHAPE: u8, const U: usize>(
         let mut at = 0;
         let streams = has(shape::STREAM) && dst.addr().is_multiple_of(S::BYTES);
         while at + U * S::BYTES <= len {
-            for i in 0..U {
-                let mut v = S::load(src.add(at + S::BYTES * i));
-                if has(shape::SUM) {
-                    before[i].add(v);
+            let turns = ((len - at) / (U * S::BYTES)).min(A::LIMIT);
+            for _ in 0..turns {
+                for i in 0..U {
+                    let mut v = S::load(src.add(at + S::BYTES * i));
+                    if has(shape::SUM) {
+                        before[i].add(v);
+                    }
+                    if has(shape::SWAP) {
+                        v = S::swap32(v);
+                    }
+                    if has(shape::XOR) {
+                        v = S::xor(v, key);
+                    }
+                    if has(shape::AFTER) {
+                        after[i].add(v);
+                    }
+                    let to = dst.add(at + S::BYTES * i);
+                    if streams { S::stream(to, v) } else { S::store(to, v) }
                 }
-                if has(shape::SWAP) {
-                    v = S::swap32(v);
-                }
-                if has(shape::XOR) {
-                    v = S::xor(v, key);
-                }
-                if has(shape::AFTER) {
-                    after[i].add(v);
-                }
-                let to = dst.add(at + S::BYTES * i);
-                if streams { S::stream(to, v) } else { S::store(to, v) }
+                at += U * S::BYTES;
             }
-            at += U * S::BYTES;
+            for i in 0..U {
+                before[i].flush();
+                after[i].flush();
+            }
         }
         // Always the first accumulator: a computed index would keep all of them in memory, in the loop above too.
         let (mut first, mut second) = (before[0], after[0]);

@@ -29,7 +29,7 @@ pub(crate) trait Enabled: Simd {
 
 /// Implements [`Enabled`].
 macro_rules! enable {
-    ($feature:literal, $simd:ty, $best:ty) => {
+    ($feature:literal, $simd:ty, $best:ty, $unroll:literal) => {
         const _: () = {
             use crate::simd::{self, Acc};
             use crate::{Sums, stripe};
@@ -37,7 +37,7 @@ macro_rules! enable {
             #[target_feature(enable = $feature)]
             unsafe fn inet(bytes: &[u8]) -> u16 {
                 // SAFETY: the features are enabled.
-                unsafe { simd::inet::<$simd, $best>(bytes) }
+                unsafe { simd::inet::<$simd, $best, $unroll>(bytes) }
             }
 
             #[target_feature(enable = $feature)]
