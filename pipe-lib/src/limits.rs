@@ -29,8 +29,10 @@ pub const FILE_TABLE_ELEMENTS: usize = 1 << 19;
 pub const STAGES: usize = 256;
 /// Depth to which pipelines may be spliced into each other.
 pub const SPLICE_DEPTH: usize = 32;
-/// Instances that checking all pipelines and tests of one file may unfold.
+/// Instances that checking all pipelines and tests of one file may unfold. A big one counts as several.
 pub const FILE_STAGES: usize = 1 << 14;
+/// An instance with arguments of its own counts once more for so many instructions, which are copied for it.
+pub const INSTANCE_INSTRUCTIONS: usize = 16;
 /// Bytes of a test's input or output, repetitions unfolded.
 pub const TEST_BYTES: u64 = 1 << 24;
 /// Files taken up by `use`, directly or not.

@@ -254,3 +254,28 @@ fn fuzz_agrees_and_names_its_seed() {
     let text = text(&output.stderr);
     assert!(text.starts_with("seed 7\n") && text.contains("30 pipelines agree"), "{text}");
 }
+
+/// A program at the other end of two pipes gets the answer to what it sent without sending more.
+#[test]
+fn what_comes_through_a_pipe_is_answered_at_once() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_pipec"))
+        .args(["run", "byteswap16", "-o", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (mut to, mut from) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+    let mut answer = [0; 4];
+    to.write_all(b"abcd").unwrap();
+    from.read_exact(&mut answer).unwrap();
+    assert_eq!(answer, *b"badc");
+    // An odd byte stays inside until the word is whole.
+    to.write_all(b"efg").unwrap();
+    from.read_exact(&mut answer[..2]).unwrap();
+    to.write_all(b"h").unwrap();
+    from.read_exact(&mut answer[2..]).unwrap();
+    assert_eq!(answer, *b"fehg");
+    drop(to);
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}

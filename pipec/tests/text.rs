@@ -160,6 +160,16 @@ fn list_shows_the_standard_pipes() {
     assert!(pipes.len() >= 30);
     let crc = pipes.iter().find(|pipe| pipe["name"] == "crc32c").unwrap();
     assert_eq!((&crc["input"], &crc["exports"][0]["name"]), (&"u8".into(), &"crc".into()));
+    assert_eq!((&crc["states"][0]["class"], &crc["nomod"]), (&"linear".into(), &true.into()));
+    let line = |name: &str| {
+        let line = shown.lines().find(|line| line.trim_start().starts_with(name)).unwrap();
+        line.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    assert!(
+        line("inet_cksum").starts_with("inet_cksum u16be tail zero tap, reduction The Internet"),
+        "{shown}"
+    );
+    assert!(line("undelta8").starts_with("undelta8 u8 scan "), "{shown}");
 }
 
 #[test]
@@ -170,6 +180,7 @@ fn explain_knows_codes_and_pipelines() {
     assert_eq!(pipec(&["explain", "E9999"]).status.code(), Some(1));
     let shown = text(&pipec(&["explain", "inet_cksum as plain | xor32(key = 1)"]).stdout);
     assert!(shown.contains("plain (inet_cksum)") && shown.contains("reduction by addc"), "{shown}");
+    assert!(shown.contains("| `sum` is the running sum"), "documentation is shown: {shown}");
     let output = pipec(&["explain", "no_such_pipe"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(output.stdout.is_empty() && text(&output.stderr).contains("E0601"));
@@ -177,11 +188,44 @@ fn explain_knows_codes_and_pipelines() {
 
 #[test]
 fn inspect_shows_each_form() {
-    for (form, part) in [("tokens", "Ident(\"crc32\")"), ("ast", "PipelineExpr"), ("ir", "crc32 %1, %0")] {
+    let forms = [
+        ("tokens", "Ident(\"crc32\")"),
+        ("ast", "PipelineExpr"),
+        ("ir", "crc32 %1, %0"),
+        ("dot", "digraph pipeline"),
+        ("svg", "<svg xmlns"),
+    ];
+    for (form, part) in forms {
         let output = pipec(&["inspect", "crc32", "--emit", form]);
         assert_eq!(output.status.code(), Some(0), "{form}");
         assert!(text(&output.stdout).contains(part), "{form}: {}", text(&output.stdout));
     }
+}
+
+/// What a pipeline names, directly or through another pipeline, is shown with it, each item once.
+#[test]
+fn inspect_shows_the_text_of_what_is_named() {
+    let shown =
+        text(&pipec(&["inspect", "lance_tx | rot13 | rot13 as back -> lance", "--emit", "tokens"]).stdout);
+    let places: Vec<&str> = shown.lines().filter(|line| !line.starts_with(' ')).collect();
+    assert_eq!(places.len(), 1, "a pipeline that cannot be composed has its own tokens only: {places:?}");
+    let shown = text(&pipec(&["inspect", "rot13 | rot13 as back | lance_tx", "--emit", "tokens"]).stdout);
+    let places: Vec<&str> = shown.lines().filter(|line| !line.starts_with(' ')).collect();
+    let files: Vec<&str> = places.iter().map(|place| place.split(':').next().unwrap()).collect();
+    let expected =
+        ["<pipeline>", "<std/text.pipe>", "<std/device.pipe>", "<std/checksum.pipe>", "<std/device.pipe>"];
+    assert_eq!(files, expected, "{places:?}");
+    assert!(shown.contains("Ident(\"place\")") && shown.contains("Ident(\"addc\")"), "{shown}");
+    let shown = text(&pipec(&["inspect", "rot13", "--emit", "ast"]).stdout);
+    assert!(shown.contains("mnemonic") && shown.contains("Letters thirteen places on"), "{shown}");
+}
+
+#[test]
+fn emit_says_what_to_do_instead() {
+    let output = pipec(&["emit", "crc32", "--kind", "c", "-o", "/nonexistent/x.c"]);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said.contains("not implemented") && said.contains("pipec run PIPELINE -o -"), "{said}");
 }
 
 #[test]
@@ -210,12 +254,9 @@ fn long_lines_are_not_shown() {
     let folder = tempfile::tempdir().unwrap();
     let declarations = "table t: u64 = [0 repeat 65536];".repeat(2000);
     let file = write(folder.path(), "long.pipe", &format!("pipe a : u8 {{ {declarations} }}"));
-    let started = std::time::Instant::now();
     let output = pipec(&["check", &file]);
-    let took = started.elapsed();
     assert_eq!(output.status.code(), Some(1));
     let shown = text(&output.stderr);
     assert!(shown.contains("error[E0209]"), "{}", &shown[..shown.len().min(500)]);
     assert!(shown.len() < 64 << 10, "{} bytes of diagnostics", shown.len());
-    assert!(took.as_secs() < 3, "it took {took:?}");
 }

@@ -59,8 +59,13 @@ impl fmt::Display for Refuted {
     }
 }
 
-/// The declared attributes of a pipe that do not stand.
-pub fn check_declared(pipe: &Pipe) -> Vec<(Attribute, Refuted)> {
+/// Instructions that the searches for counterexamples may run for the pipes of one file, those with a loop inside counted as
+/// many: bounds the time of hostile programs to some ten milliseconds.
+pub const SEARCH: u64 = 1 << 18;
+
+/// The declared attributes of a pipe that do not stand. `budget` is how many instructions may still be evaluated to find
+/// counterexamples, of [`SEARCH`] to begin with.
+pub fn check_declared(pipe: &Pipe, budget: &mut u64) -> Vec<(Attribute, Refuted)> {
     if !pipe.declared.commutative && !pipe.declared.nomod {
         return Vec::new();
     }
@@ -78,11 +83,11 @@ pub fn check_declared(pipe: &Pipe) -> Vec<(Attribute, Refuted)> {
                 None => "the output depends on the place in the stream".to_string(),
             }
         };
-        let example = search(pipe, order_matters).map(Refuted::Counterexample);
+        let example = search(pipe, budget, order_matters).map(Refuted::Counterexample);
         refuted.push((Attribute::Commutative, example.unwrap_or_else(|| Refuted::Unproved(why()))));
     }
     if pipe.declared.nomod && !facts.nomod() {
-        let example = search(pipe, word_changes).map(Refuted::Counterexample);
+        let example = search(pipe, budget, word_changes).map(Refuted::Counterexample);
         let why = || "the word written is not the word read, as far as can be seen".to_string();
         refuted.push((Attribute::Nomod, example.unwrap_or_else(|| Refuted::Unproved(why()))));
     }
@@ -92,21 +97,21 @@ pub fn check_declared(pipe: &Pipe) -> Vec<(Attribute, Refuted)> {
 /// Trials before a search is given up.
 const TRIALS: usize = 256;
 
-/// Instructions that a search may run, those with a loop inside counted as many: bounds the time of hostile programs.
-const INSTRUCTIONS: u64 = 1 << 20;
-
 /// Words that show it, and how, as a sentence.
 type Found = (Vec<u64>, String);
 
 /// Looks for an input on which `found` has something to say; deterministic.
-fn search(pipe: &Pipe, found: fn(&Machine<'_>, &mut Random) -> Option<Found>) -> Option<Counterexample> {
+fn search(
+    pipe: &Pipe,
+    budget: &mut u64,
+    found: fn(&Machine<'_>, &mut Random) -> Option<Found>,
+) -> Option<Counterexample> {
     let mut random = Random::new(pipe);
-    let mut left = INSTRUCTIONS;
     let cost: u64 = pipe.body.insts.iter().map(|inst| cost(&inst.op)).sum();
     (0..TRIALS).find_map(|trial| {
         // Six words at most; the first trial is free.
         if trial > 0 {
-            left = left.checked_sub(6 * cost)?;
+            *budget = budget.checked_sub(6 * cost)?;
         }
         let params = pipe.params.iter().map(|param| match param.default {
             Some(default) if trial % 2 == 0 => default,

@@ -211,7 +211,7 @@ impl<'e> Prepared<'e> {
             None => len,
         };
         if let Some(layout) = &composition.source {
-            check_alignment(layout, src)?;
+            check_alignment(layout, src, extent)?;
         }
         let written = if dst.is_null() { 0 } else { self.fit(len, usize::MAX, dst)? };
         let (from, to) = (src as usize, dst as usize);
@@ -233,7 +233,7 @@ impl<'e> Prepared<'e> {
             let what = "reading a buffer (give the device's address and a length instead)";
             return Err(RunError::Layout { layout: layout.name.clone(), what });
         }
-        check_alignment(layout, src.as_ptr())?;
+        check_alignment(layout, src.as_ptr(), src.len())?;
         let len = ends::stream_len(layout, src.len());
         // Only whole accesses can be made.
         Ok(Origin { ptr: src.as_ptr(), len: len - len % usize::from(layout.store.unwrap_or(1)) })
@@ -244,8 +244,9 @@ impl<'e> Prepared<'e> {
         let needed = match &self.inner.composition.sink {
             None => len,
             Some(layout) => {
-                check_alignment(layout, dst)?;
-                ends::sink_len(layout, len).ok_or(RunError::TooLong)?
+                let needed = ends::sink_len(layout, len).ok_or(RunError::TooLong)?;
+                check_alignment(layout, dst, needed)?;
+                needed
             }
         };
         if needed <= have { Ok(needed) } else { Err(RunError::ShortDestination { needed, have }) }
@@ -403,9 +404,10 @@ struct Origin {
     len: usize,
 }
 
-fn check_alignment(layout: &Layout, address: *const u8) -> Result<(), RunError> {
+/// An empty buffer is never accessed: it may be anywhere.
+fn check_alignment(layout: &Layout, address: *const u8, bytes: usize) -> Result<(), RunError> {
     let store = usize::from(layout.store.unwrap_or(1));
-    if (address as usize).is_multiple_of(store) {
+    if bytes == 0 || (address as usize).is_multiple_of(store) {
         Ok(())
     } else {
         Err(RunError::Misaligned { layout: layout.name.clone(), store })

@@ -2,7 +2,7 @@
 
 use super::test_case::check_test;
 use super::{DUPLICATE, Inner, NamedPipeline, resolve};
-use crate::analyse::attributes::check_declared;
+use crate::analyse::attributes::{self, check_declared};
 use crate::check::Findings;
 use crate::check::layout::check_layout;
 use crate::check::pipe::{FileTables, check_params, check_pipe};
@@ -44,10 +44,9 @@ pub(super) fn load(inner: &mut Inner, name: &str, text: &str, fetch: &mut Fetch<
     let mut findings = Findings::default();
     let files = parse_all(inner, name, text, fetch, &mut findings);
     let mut whole = true;
-    let mut declared = HashSet::new();
     for file in &files {
         whole &= file.broken.is_empty();
-        declare_items(inner, file, &mut declared, &mut findings);
+        declare_items(inner, file, &mut findings);
     }
     // An item with a syntax error is unknown: whatever names it would be blamed for nothing.
     if whole && !findings.has_errors() {
@@ -113,7 +112,8 @@ fn take_up(
 }
 
 /// Enters a file's pipes, layouts and named pipelines; pipelines are resolved later.
-fn declare_items(inner: &mut Inner, file: &Parsed, declared: &mut HashSet<String>, findings: &mut Findings) {
+fn declare_items(inner: &mut Inner, file: &Parsed, findings: &mut Findings) {
+    let mut search = attributes::SEARCH;
     let mut budget = TableBudget::default();
     let tables = file_tables(file, &mut budget, findings);
     for item in &file.tree.items {
@@ -130,12 +130,11 @@ fn declare_items(inner: &mut Inner, file: &Parsed, declared: &mut HashSet<String
         if !enter(inner, name, findings) || file.is_broken(item.span) {
             continue;
         }
-        declared.insert(name.node.clone());
         match &item.node.kind {
             ItemKind::Pipe(pipe) => {
                 let ast = pipe;
                 if let Some(pipe) = check_pipe(ast, docs, &tables, &mut budget, findings) {
-                    check_attributes(ast, &pipe, findings);
+                    check_attributes(ast, &pipe, &mut search, findings);
                     inner.pipes.insert(name.node.clone(), Arc::new(pipe));
                 }
             }
@@ -162,8 +161,8 @@ fn declare_items(inner: &mut Inner, file: &Parsed, declared: &mut HashSet<String
 }
 
 /// Holds declared attributes against what can be proved.
-fn check_attributes(ast: &ast::Pipe, pipe: &crate::ir::Pipe, findings: &mut Findings) {
-    for (attribute, refuted) in check_declared(pipe) {
+fn check_attributes(ast: &ast::Pipe, pipe: &crate::ir::Pipe, search: &mut usize, findings: &mut Findings) {
+    for (attribute, refuted) in check_declared(pipe, search) {
         let declared = ast.attributes.iter().find_map(|given| match given {
             ast::Attribute::Flag(name) if name.node == attribute.name() => Some(name.span),
             _ => None,

@@ -37,5 +37,10 @@ pub(crate) fn run(args: &Args) -> Outcome {
         return Ok(Status::Refused);
     }
     let kind = args.kind.to_possible_value().map_or(String::new(), |kind| kind.get_name().to_owned());
-    anyhow::bail!("`emit --kind {kind}` is not implemented yet; {} was not written", args.output.display())
+    anyhow::bail!(
+        "`emit --kind {kind}` is not implemented yet; {} was not written\n\
+         A Rust program composes at run time instead: `pipe_lib::Library::standard().pipeline(TEXT)?.compile()?`.\n\
+         Other programs send their bytes through `pipec run PIPELINE -o -`; `pipec inspect PIPELINE --emit asm` shows the code.",
+        args.output.display()
+    )
 }

@@ -58,6 +58,9 @@ fn explain_stage(out: &mut impl std::io::Write, stage: &Stage) -> std::io::Resul
         write!(out, ", a stream of its own every {window} bytes")?;
     }
     writeln!(out)?;
+    for line in pipe.doc.lines() {
+        writeln!(out, "    | {}", line.trim())?;
+    }
     let mut known = vec![if facts.nomod() { "passes the stream unchanged" } else { "modifies the stream" }];
     if facts.commutative() {
         known.push("commutative: the words may come in any order");

@@ -1,13 +1,12 @@
 //! `pipec inspect`: what the compiler makes of a pipeline, stage by stage.
 
+mod front;
+
 use super::{Outcome, Status};
 use crate::files::LibraryArgs;
 use crate::parse as value;
 use clap::ValueEnum;
 use pipe_lib::backend::features::Features;
-use pipe_lib::source::{FileId, Sources};
-use pipe_lib::syntax::{lexer, parse};
-use std::fmt::Write as _;
 use std::path::PathBuf;
 
 /// Show what the compiler makes of a pipeline
@@ -15,7 +14,7 @@ use std::path::PathBuf;
 pub(crate) struct Args {
     /// The pipeline
     pipeline: String,
-    /// Which form to show
+    /// Which form to show; tokens and ast are those of the pipeline and of all that it names
     #[arg(long, value_enum, default_value = "ir")]
     emit: Form,
     /// For `--emit asm`: which instructions the native backend may use, as in `avx2,gfni`; all that the processor has, without
@@ -30,9 +29,9 @@ pub(crate) struct Args {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Form {
-    /// The words of the pipeline's text
+    /// The words of the texts, with their places
     Tokens,
-    /// The syntax tree of the pipeline's text
+    /// The syntax trees of the texts
     Ast,
     /// The typed instructions of every stage
     Ir,
@@ -42,37 +41,36 @@ pub(crate) enum Form {
     Clif,
     /// The machine code, disassembled
     Asm,
+    /// The dataflow, for Graphviz
+    Dot,
+    /// The dataflow, as a picture
+    Svg,
 }
 
 pub(crate) fn run(args: &Args) -> Outcome {
+    let Some(library) = args.library.load()? else { return Ok(Status::Refused) };
+    let pipeline = match library.pipeline(&args.pipeline) {
+        Ok(pipeline) => pipeline,
+        // Any text has tokens: where the lexer stumbles is what one wants to see.
+        Err(_) if args.emit == Form::Tokens => {
+            write_out(args.output.as_deref(), front::tokens(&library, &args.pipeline).as_bytes())?;
+            return Ok(Status::Fine);
+        }
+        Err(diagnostics) => {
+            crate::render::to_stderr(&diagnostics)?;
+            return Ok(Status::Refused);
+        }
+    };
+    let composition = pipeline.composition();
     let text = match args.emit {
-        Form::Tokens => tokens(&args.pipeline),
-        Form::Ast => {
-            let mut sources = Sources::default();
-            let file: FileId = sources.add("<pipeline>", &*args.pipeline);
-            let parsed = parse::parse_pipeline(file, &args.pipeline);
-            if !parsed.errors.is_empty() {
-                crate::render::to_stderr(&pipe_lib::Diagnostics::new(parsed.errors, sources))?;
-                return Ok(Status::Refused);
-            }
-            format!("{:#?}\n", parsed.tree)
-        }
-        Form::Ir => {
-            let Some(pipeline) = args.library.pipeline(&args.pipeline)? else { return Ok(Status::Refused) };
-            pipeline.composition().to_string()
-        }
-        Form::Plan => {
-            let Some(pipeline) = args.library.pipeline(&args.pipeline)? else { return Ok(Status::Refused) };
-            pipe_lib::inspect::plan(pipeline.composition())
-        }
-        Form::Clif => {
-            let Some(pipeline) = args.library.pipeline(&args.pipeline)? else { return Ok(Status::Refused) };
-            pipe_lib::inspect::clif(pipeline.composition())?
-        }
-        Form::Asm => {
-            let Some(pipeline) = args.library.pipeline(&args.pipeline)? else { return Ok(Status::Refused) };
-            pipe_lib::inspect::asm(pipeline.composition(), args.features)?
-        }
+        Form::Tokens => front::tokens(&library, &args.pipeline),
+        Form::Ast => front::trees(&library, &args.pipeline),
+        Form::Ir => composition.to_string(),
+        Form::Plan => pipe_lib::inspect::plan(composition),
+        Form::Clif => pipe_lib::inspect::clif(composition)?,
+        Form::Asm => pipe_lib::inspect::asm(composition, args.features)?,
+        Form::Dot => pipe_lib::inspect::dot(composition),
+        Form::Svg => pipe_lib::inspect::svg(composition),
     };
     write_out(args.output.as_deref(), text.as_bytes())?;
     Ok(Status::Fine)
@@ -86,12 +84,4 @@ pub(crate) fn write_out(path: Option<&std::path::Path>, bytes: &[u8]) -> anyhow:
         Some(path) => std::fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display())),
         None => Ok(std::io::stdout().lock().write_all(bytes)?),
     }
-}
-
-fn tokens(text: &str) -> String {
-    let mut out = String::new();
-    for (start, token, end) in lexer::lex(text).tokens {
-        let _ = writeln!(out, "{start:>4}..{end:<4} {token:?}");
-    }
-    out
 }

@@ -1,7 +1,8 @@
-//! `pipec list`: pipes, pipelines and layouts with their gauges and documentation.
+//! `pipec list`: pipes, pipelines and layouts with their gauges, classes and documentation.
 
 use super::{Outcome, Status};
 use crate::files::LibraryArgs;
+use pipe_lib::analyse::{PipeFacts, analyse};
 use pipe_lib::ir::{Layout, Param, Pipe};
 use std::io::Write as _;
 
@@ -29,14 +30,15 @@ pub(crate) fn run(args: &Args) -> Outcome {
         writeln!(out, "{all}")?;
         return Ok(Status::Fine);
     }
-    let mut rows: Vec<[String; 3]> = Vec::new();
+    let mut rows: Vec<[String; 4]> = Vec::new();
     for pipe in library.pipes() {
         let exports: Vec<&str> = pipe.exports.iter().map(|export| &*export.name).collect();
         let mut what = first_sentence(&pipe.doc).to_string();
         if !exports.is_empty() {
             what.push_str(&format!(" Exports {}.", exports.join(", ")));
         }
-        rows.push([format!("{}{}", pipe.name, params(&pipe.params)), gauge(pipe), what]);
+        let name = format!("{}{}", pipe.name, params(&pipe.params));
+        rows.push([name, gauge(pipe), classes(pipe, &analyse(pipe)), what]);
     }
     print_table(&mut out, "PIPES", &rows)?;
     let rows: Vec<_> = library
@@ -54,17 +56,42 @@ pub(crate) fn run(args: &Args) -> Outcome {
     Ok(Status::Fine)
 }
 
-fn print_table(out: &mut impl std::io::Write, title: &str, rows: &[[String; 3]]) -> std::io::Result<()> {
+fn print_table<const N: usize>(
+    out: &mut impl std::io::Write,
+    title: &str,
+    rows: &[[String; N]],
+) -> std::io::Result<()> {
     if rows.is_empty() {
         return Ok(());
     }
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let (first, second) = (width(0), width(1));
+    let widths = [(); N].map(|()| 0);
+    let widths = rows.iter().fold(widths, |mut widths: [usize; N], row| {
+        widths.iter_mut().zip(row).for_each(|(width, cell)| *width = cell.chars().count().max(*width));
+        widths
+    });
     writeln!(out, "{title}")?;
-    for [name, middle, what] in rows {
-        writeln!(out, "  {}", format!("{name:first$}  {middle:second$}  {what}").trim_end())?;
+    for row in rows {
+        let cells = row.iter().zip(widths).map(|(cell, width)| format!("  {cell:width$}"));
+        writeln!(out, "{}", cells.collect::<String>().trim_end())?;
     }
     Ok(())
+}
+
+/// What is proved of the stream and of the states: `tap, reduction`.
+fn classes(pipe: &Pipe, facts: &PipeFacts) -> String {
+    let mut classes: Vec<&str> = Vec::new();
+    if facts.nomod() {
+        classes.push("tap");
+    }
+    if pipe.states.is_empty() {
+        classes.push(if facts.positional { "positional" } else { "stateless" });
+    }
+    for state in &facts.states {
+        if !classes.contains(&state.class.name()) {
+            classes.push(state.class.name());
+        }
+    }
+    classes.join(", ")
 }
 
 /// `(key: u32, mss: u32 = 1460)`, or nothing.
@@ -129,17 +156,22 @@ fn pipe_json(pipe: &Pipe) -> serde_json::Value {
         .iter()
         .map(|export| serde_json::json!({ "name": export.name, "type": pipe.finish.ty(export.value).name() }))
         .collect();
-    let states: Vec<_> = pipe
-        .states
-        .iter()
-        .map(|state| serde_json::json!({ "name": state.name, "type": state.ty.name() }))
-        .collect();
+    let facts = analyse(pipe);
+    let states = pipe.states.iter().zip(&facts.states).map(|(state, facts)| {
+        let (class, proved) = (facts.class.name(), facts.class.to_string());
+        serde_json::json!({ "name": state.name, "type": state.ty.name(), "class": class, "proved": proved })
+    });
+    let states: Vec<_> = states.collect();
     serde_json::json!({
         "name": pipe.name,
         "doc": pipe.doc,
         "input": pipe.input.to_string(),
         "output": pipe.output.to_string(),
+        "word": pipe.word_bytes(),
         "tail": pipe.tail.name(),
+        "nomod": facts.nomod(),
+        "commutative": facts.commutative(),
+        "positional": facts.positional,
         "writes": pipe.out.is_some(),
         "params": params_json(&pipe.params),
         "states": states,

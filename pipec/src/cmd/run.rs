@@ -35,7 +35,7 @@ pub(crate) struct Args {
     /// Which instructions the native backend may use, as in `avx2,gfni`; all that the processor has, without
     #[arg(long, value_name = "NAMES", value_parser = parse::features)]
     features: Option<Features>,
-    /// Bytes read at a time, with K, M or G for powers of 1024
+    /// Most bytes read at a time, with K, M or G for powers of 1024
     #[arg(long, value_name = "BYTES", default_value = "256K", value_parser = parse::chunk)]
     chunk: usize,
     /// Read the whole input into memory and run over it on so many threads; 0 is one for each processor
@@ -92,18 +92,14 @@ impl Input {
         Ok(Input { from: Box::new(file.try_clone().with_context(cannot)?), len, file: Some(file) })
     }
 
-    /// Fills the buffer unless the input ends; a pipe gives its bytes in small pieces.
-    fn fill(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let mut filled = 0;
-        while filled < buffer.len() {
-            match self.from.read(&mut buffer[filled..]) {
-                Ok(0) => break,
-                Ok(n) => filled += n,
+    /// The bytes that are there, at most a buffer of them; none at the end.
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match self.from.read(buffer) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+                result => return result,
             }
         }
-        Ok(filled)
     }
 }
 
@@ -148,7 +144,7 @@ fn chunks(args: &Args, engine: &Engine, imports: &Imports, mut input: Input) -> 
     let mut out = Vec::new();
     let mut progress = Progress::new(input.len);
     loop {
-        let n = input.fill(&mut chunk).context("cannot read the input")?;
+        let n = input.read(&mut chunk).context("cannot read the input")?;
         if n == 0 {
             break;
         }
@@ -161,12 +157,13 @@ fn chunks(args: &Args, engine: &Engine, imports: &Imports, mut input: Input) -> 
                 }
                 let written = stream.push(&chunk[..n], &mut out)?;
                 output.write_all(&out[..written]).context("cannot write the output")?;
+                // Whoever sends through a pipe may wait for the answer before sending more.
+                if input.len.is_none() {
+                    output.flush().context("cannot write the output")?;
+                }
             }
         }
         progress.advance(n as u64);
-        if n < chunk.len() {
-            break;
-        }
     }
     progress.finish();
     let end = stream.finish()?;

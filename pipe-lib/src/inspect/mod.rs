@@ -1,4 +1,12 @@
-//! What the compiler makes of a composition, as text: the plan, Cranelift's own form, machine code.
+//! What the compiler makes of a composition: as a picture of its dataflow ([`dot`], [`svg`]), as the plan in words, as
+//! Cranelift's own form, as machine code.
+
+mod dot;
+mod graph;
+mod svg;
+
+pub use dot::dot;
+pub use svg::svg;
 
 use crate::backend::features::Features;
 use crate::backend::{self, Unsupported, cranelift, crc};

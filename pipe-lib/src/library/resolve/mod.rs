@@ -1,0 +1,194 @@
+//! Pipelines to compositions: names to pipes and layouts ([`stage`]), arguments to parameters ([`arguments`]), pipelines
+//! spliced in.
+
+mod arguments;
+mod stage;
+
+use super::{Inner, NamedPipeline, kind_of};
+use crate::check::Findings;
+use crate::compose::{ComposeError, Composition, Stage};
+use crate::diagnostic::{Code, Diagnostic, nearest};
+use crate::ir::{Layout, Ty};
+use crate::limits;
+use crate::pipeline::Pipeline;
+use crate::source::Span;
+use crate::syntax::ast::{self, PipelineExpr, Spanned};
+use std::sync::Arc;
+
+/// Resolves a pipeline on its own.
+pub(super) fn resolve(
+    inner: &Inner,
+    expr: &PipelineExpr,
+    span: Span,
+    findings: &mut Findings,
+) -> Option<Pipeline> {
+    // The longest pipeline of the biggest pipes.
+    let mut budget = limits::STAGES * (1 + limits::INSTRUCTIONS / limits::INSTANCE_INSTRUCTIONS);
+    resolve_with(inner, expr, span, &mut budget, findings)
+}
+
+/// The same, counting the stages that are unfolded.
+pub(super) fn resolve_with(
+    inner: &Inner,
+    expr: &PipelineExpr,
+    span: Span,
+    budget: &mut usize,
+    findings: &mut Findings,
+) -> Option<Pipeline> {
+    let mut resolver = Resolver { inner, findings, budget, open: Vec::new() };
+    let composed = resolver.expr(expr, span, &[])?;
+    match Pipeline::from_composition(composed.finish()) {
+        Ok(pipeline) => Some(pipeline),
+        Err(error) => {
+            findings.push(Diagnostic::new(code_of(&error), span, error.to_string()));
+            None
+        }
+    }
+}
+
+/// Checks a named pipeline where it is declared, its parameters unknown.
+pub(super) fn check_named(inner: &Inner, named: &NamedPipeline, budget: &mut usize, findings: &mut Findings) {
+    let env: Vec<Bound> = named
+        .params
+        .iter()
+        .map(|param| Bound { name: param.name.clone(), ty: param.ty, value: None })
+        .collect();
+    let mut resolver = Resolver { inner, findings, budget, open: vec![named.name.clone()] };
+    resolver.expr(&named.value.node, named.value.span, &env);
+}
+
+fn code_of(error: &ComposeError) -> Code {
+    match error {
+        ComposeError::Unbound { .. } => Code::MissingParameter,
+        ComposeError::NoSuchParam { .. } => Code::UnknownParameter,
+        ComposeError::DuplicateArgument { .. } => Code::DuplicateArgument,
+        ComposeError::ValueTooWide { .. } => Code::LiteralOutOfRange,
+        ComposeError::NameClash { .. } => Code::InstanceClash,
+        ComposeError::TooManyStages { .. } | ComposeError::Malformed(_) => Code::Limit,
+        ComposeError::Layout { .. } => Code::LayoutPosition,
+    }
+}
+
+/// A parameter of the pipeline that is being resolved; no value while its declaration is checked.
+struct Bound {
+    name: String,
+    ty: Ty,
+    value: Option<u64>,
+}
+
+/// Stages with the places that they come from.
+#[derive(Default)]
+struct Composed {
+    stages: Vec<(Stage, Span)>,
+    source: Option<(Arc<Layout>, Span)>,
+    sink: Option<(Arc<Layout>, Span)>,
+}
+
+impl Composed {
+    fn finish(self) -> Composition {
+        Composition {
+            stages: self.stages.into_iter().map(|(stage, _)| stage).collect(),
+            source: self.source.map(|(layout, _)| layout),
+            sink: self.sink.map(|(layout, _)| layout),
+        }
+    }
+}
+
+struct Resolver<'a> {
+    inner: &'a Inner,
+    findings: &'a mut Findings,
+    /// Stages that may still be unfolded.
+    budget: &'a mut usize,
+    /// Named pipelines that are being unfolded.
+    open: Vec<String>,
+}
+
+impl Resolver<'_> {
+    /// Sorts the parts between arrows into layouts and stages.
+    fn expr(&mut self, expr: &PipelineExpr, span: Span, env: &[Bound]) -> Option<Composed> {
+        let is_layout = |part: &[Spanned<ast::Stage>]| match part {
+            [stage] => self.inner.layouts.contains_key(&stage.node.name.node),
+            _ => false,
+        };
+        let (source, stages, sink): (Option<&Spanned<ast::Stage>>, &[Spanned<ast::Stage>], _) =
+            match &expr.parts[..] {
+                [stages] if stages.is_empty() => {
+                    self.findings.push(
+                        Diagnostic::new(Code::EmptyPipeline, span, "a pipeline without stages")
+                            .help("write `copy` for a plain copy"),
+                    );
+                    return None;
+                }
+                [stages] => (None, stages, None),
+                [from, to] if is_layout(to) => match is_layout(from) {
+                    true => (from.first(), &[], to.first()),
+                    false => (None, from, to.first()),
+                },
+                [from, to] if is_layout(from) => (from.first(), to, None),
+                [_, to] if to.len() == 1 => (None, &expr.parts[0], to.first()),
+                [from, stages, to] if from.len() == 1 && to.len() == 1 => (from.first(), stages, to.first()),
+                parts => {
+                    let message = match parts.len() {
+                        2 | 3 => "an arrow leads from a layout or to one",
+                        _ => "more than two arrows",
+                    };
+                    self.findings.push(Diagnostic::new(Code::LayoutPosition, span, message).note(
+                        "a pipeline is `layout -> pipe | pipe -> layout`; either layout may be left out",
+                    ));
+                    return None;
+                }
+            };
+        let source = self.layout(source);
+        let sink = self.layout(sink);
+        let mut composed = Composed::default();
+        let last = stages.len().wrapping_sub(1);
+        let mut fine = true;
+        for (at, stage) in stages.iter().enumerate() {
+            fine &= self.stage(stage, (at == 0, at == last), env, &mut composed).is_some();
+            if self.findings.is_full() || *self.budget == 0 {
+                return None;
+            }
+        }
+        for (given, own, what) in
+            [(source?, &mut composed.source, "starts"), (sink?, &mut composed.sink, "ends")]
+        {
+            let Some(given) = given else { continue };
+            if let Some((_, earlier)) = own.replace(given.clone()) {
+                let message = format!("a second layout: the pipeline spliced in {what} with one already");
+                self.findings.push(
+                    Diagnostic::new(Code::LayoutPosition, given.1, message).label(earlier, "brought by this"),
+                );
+                fine = false;
+            }
+        }
+        fine.then_some(composed)
+    }
+
+    /// The layout of an end: `Some(None)` where there is none, `None` for a mistake.
+    #[allow(clippy::option_option)]
+    fn layout(&mut self, stage: Option<&Spanned<ast::Stage>>) -> Option<Option<(Arc<Layout>, Span)>> {
+        let Some(stage) = stage else { return Some(None) };
+        let name = &stage.node.name;
+        let Some(layout) = self.inner.layouts.get(&name.node) else {
+            let message = format!("no layout `{}`", name.node);
+            let mut diagnostic = Diagnostic::new(Code::UnknownStage, name.span, message);
+            if let Some(kind) = kind_of(self.inner, &name.node) {
+                diagnostic = diagnostic
+                    .here(format!("this is a {kind}"))
+                    .help("stages are separated by `|`; `->` leads to a device's layout");
+            } else if let Some(near) = nearest(&name.node, self.inner.layouts.keys().map(String::as_str)) {
+                diagnostic = diagnostic.help(format!("did you mean `{near}`?"));
+            } else {
+                diagnostic = diagnostic.note("layouts are declared by `layout NAME { .. }`");
+            }
+            self.findings.push(diagnostic);
+            return None;
+        };
+        if !stage.node.args.is_empty() || stage.node.instance.is_some() || stage.node.window.is_some() {
+            let message = format!("layout `{}` takes no arguments, name or window", name.node);
+            self.findings.push(Diagnostic::new(Code::LayoutPosition, stage.span, message));
+            return None;
+        }
+        Some(Some((Arc::clone(layout), stage.span)))
+    }
+}
