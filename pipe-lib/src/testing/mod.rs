@@ -18,6 +18,7 @@ pub use judge::{Failure, Judge};
 pub use rng::Rng;
 
 use crate::backend::Backend;
+use crate::backend::features::Features;
 use crate::compose::Composition;
 use crate::engine::CompileOptions;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -26,7 +27,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 const LENGTHS: usize = 4;
 const WAYS: usize = 3;
 
-/// Judges the pipeline of a seed on `backends`, fused, and on one of them as separate passes.
+/// Judges the pipeline of a seed on `backends`, fused, and on one of them as separate passes; now and then on the native one
+/// as on a processor with fewer instructions. A seed gives the same pipeline and streams everywhere, though.
 ///
 /// # Errors
 /// The pipeline and how a backend differs from the oracle; a panic is a difference, too.
@@ -37,6 +39,10 @@ pub fn judge_seed(seed: u64, backends: &[Backend]) -> Result<(), Box<(Compositio
     if composition.stages.len() > 1 && !backends.is_empty() {
         let backend = *rng.pick(backends);
         options.push(CompileOptions { backend, separate_passes: true, features: None });
+    }
+    let (fewer, features) = (rng.chance(1, 3), fewer_features(&mut rng));
+    if fewer && backends.contains(&Backend::Native) {
+        options.push(CompileOptions { backend: Backend::Native, separate_passes: false, features });
     }
     let judged = catch_unwind(AssertUnwindSafe(|| {
         let judge = Judge::with_options(composition.clone(), options.iter().cloned())?;
@@ -59,4 +65,15 @@ pub fn judge_seed(seed: u64, backends: &[Backend]) -> Result<(), Box<(Compositio
         }
     };
     Err(Box::new((composition, failure)))
+}
+
+/// Some of what this processor has.
+fn fewer_features(rng: &mut Rng) -> Option<Features> {
+    let mut names = "avx2".to_owned();
+    for name in ["avx512", "vbmi", "bitalg", "vpopcntdq", "gfni", "vnni", "pclmul", "vpclmul"] {
+        if rng.chance(1, 2) && Features::named(name).is_ok() {
+            names = format!("{names},{name}");
+        }
+    }
+    Features::named(&names).ok()
 }
