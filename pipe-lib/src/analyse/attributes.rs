@@ -287,7 +287,7 @@ impl Random {
 
 #[cfg(test)]
 mod tests {
-    use super::{Attribute, Counterexample, Refuted, check_declared};
+    use super::{Attribute, Counterexample, Refuted, SEARCH, check_declared};
     use crate::Library;
     use crate::backend::testing::{initial, oracle};
     use crate::ir::{Declared, Pipe};
@@ -312,7 +312,7 @@ mod tests {
         library.load("test.pipe", &bare).unwrap();
         let mut pipe = Pipe::clone(&library.pipeline("p").unwrap().composition().stages[0].pipe);
         pipe.declared = Declared { commutative: text.contains("commutative"), nomod: text.contains("nomod") };
-        match &check_declared(&pipe)[..] {
+        match &check_declared(&pipe, &mut SEARCH.clone())[..] {
             [(attribute, Refuted::Counterexample(example))] => (pipe, *attribute, example.clone()),
             other => panic!("{text}: {other:?}"),
         }

@@ -161,7 +161,7 @@ fn declare_items(inner: &mut Inner, file: &Parsed, findings: &mut Findings) {
 }
 
 /// Holds declared attributes against what can be proved.
-fn check_attributes(ast: &ast::Pipe, pipe: &crate::ir::Pipe, search: &mut usize, findings: &mut Findings) {
+fn check_attributes(ast: &ast::Pipe, pipe: &crate::ir::Pipe, search: &mut u64, findings: &mut Findings) {
     for (attribute, refuted) in check_declared(pipe, search) {
         let declared = ast.attributes.iter().find_map(|given| match given {
             ast::Attribute::Flag(name) if name.node == attribute.name() => Some(name.span),
