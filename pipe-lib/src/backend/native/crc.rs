@@ -35,11 +35,21 @@ pub(super) struct CrcLanes {
     acc: Vec<Vec<VReg>>,
     /// Where the state is, from the start of the states.
     slot: i32,
+    /// The words of the stream, and the values that the CRC makes of them.
+    word: Lane,
+    value: Lane,
 }
 
 impl CrcLanes {
-    /// Takes registers and imports the state.
-    pub(super) fn new(b: &mut Builder, crc: Crc, slots: usize, slot: i32) -> Result<CrcLanes, String> {
+    /// Takes registers and imports the state. For each `word` a `value` is taken in.
+    pub(super) fn new(
+        b: &mut Builder,
+        crc: Crc,
+        word: Lane,
+        value: Lane,
+        slots: usize,
+        slot: i32,
+    ) -> Result<CrcLanes, String> {
         let wide = b.features.has(Features::VPCLMUL);
         let (width, parts) = match b.isa {
             Isa::Avx512 if wide => (Width::Z, 1),
@@ -50,7 +60,7 @@ impl CrcLanes {
         let acc: Vec<Vec<VReg>> =
             (0..slots).map(|_| (0..parts).map(|_| b.pinned_vector()).collect()).collect();
         let reflected = crc.reflected || b.features.has(Features::GFNI);
-        let lanes = CrcLanes { crc, width, parts, reflected, acc, slot };
+        let lanes = CrcLanes { crc, width, parts, reflected, acc, slot, word, value };
         let inverse = lanes.inverse(b, 0);
         let factor = b.bytes_of(|i| inverse.to_le_bytes()[i % 8]);
         lanes.import(b, 0, factor);
@@ -77,7 +87,7 @@ impl CrcLanes {
     /// The factor that puts the state in front of the vector of slot number `entry`, for the first lane of the slot before
     /// the first one.
     fn inverse(&self, b: &Builder, entry: i64) -> u64 {
-        let away = b.vector_bytes() as i64 * 8 * (entry + 1) - 128;
+        let away = b.vector_bytes() as i64 * 8 - 128 + self.message_bits(b) * entry;
         let inverse = if self.crc.reflected { -65 } else { -i64::from(self.crc.bits) };
         oriented(self.crc.reflected, self.crc.power(inverse - away))
     }
@@ -97,14 +107,14 @@ impl CrcLanes {
 
     /// Behind it: all slots in the first one.
     pub(super) fn leave(&self, b: &mut Builder) {
-        let vector_bits = b.vector_bytes() as i64 * 8;
+        let message_bits = self.message_bits(b);
         let Some((last, others)) = self.acc.split_last().filter(|(_, others)| !others.is_empty()) else {
             return;
         };
         for part in 0..self.parts {
             let mut sum = last[part];
             for (slot, acc) in others.iter().enumerate() {
-                let factor = self.factor(b, vector_bits * (others.len() - slot) as i64);
+                let factor = self.factor(b, message_bits * (others.len() - slot) as i64);
                 let (even, odd) = self.products(b, acc[part], factor);
                 sum = xor3(b, even, odd, sum);
             }
@@ -112,11 +122,90 @@ impl CrcLanes {
         }
     }
 
-    /// Takes the bytes of one vector, in the order of the stream, into a slot; `distance` is the number of vectors from
-    /// one turn to the next.
-    pub(super) fn add(&self, b: &mut Builder, slot: usize, distance: usize, bytes: VReg) {
-        let factor = self.factor(b, (b.vector_bytes() * 8 * distance) as i64);
-        let bytes = self.in_order(b, bytes);
+    /// Takes the values of one vector of words into a slot; `distance` vectors of words make a turn.
+    pub(super) fn add(&self, b: &mut Builder, slot: usize, distance: usize, values: &[VReg]) {
+        let vector_bits = b.vector_bytes() as i64 * 8;
+        let vectors = self.message(b, values, true);
+        let before = self.message_bits(b) * distance as i64 - vector_bits * (vectors.len() as i64 - 1);
+        for (number, bytes) in vectors.into_iter().enumerate() {
+            let factor = self.factor(b, if number == 0 { before } else { vector_bits });
+            let bytes = self.in_order(b, bytes);
+            self.step(b, slot, factor, bytes);
+        }
+    }
+
+    /// Takes the values of what is left, and brings the lanes together; `rest` leaves in rax how many bytes of words there
+    /// are.
+    pub(super) fn add_rest(&self, b: &mut Builder, values: &[VReg], rest: impl Fn(&mut Builder)) {
+        let scale = self.value as i32 - self.word as i32;
+        let message_bytes = |b: &mut Builder| {
+            rest(b);
+            if scale < 0 {
+                b.raw(asm::ri(Code::Shr_rm32_imm8, Register::EAX, -scale));
+            } else if scale > 0 {
+                b.raw(asm::ri(Code::Shl_rm32_imm8, Register::EAX, scale));
+            }
+        };
+        let vectors = self.message(b, values, false);
+        if let [bytes] = vectors[..] {
+            message_bytes(b);
+            return self.add_last(b, bytes);
+        }
+        // As many bytes of each vector as there are, perhaps none.
+        let (rax, eax, r9) = (Register::RAX, Register::EAX, Register::R9);
+        let vector = b.vector_bytes() as i32;
+        for (number, bytes) in vectors.into_iter().enumerate() {
+            message_bytes(b);
+            b.raw(asm::rr(Code::Xor_r32_rm32, Register::R9D, Register::R9D));
+            b.raw(asm::ri(Code::Sub_rm32_imm32, eax, vector * number as i32));
+            b.raw(asm::rr(Code::Cmovb_r32_rm32, eax, Register::R9D));
+            b.raw(asm::ri(Code::Mov_rm64_imm32, r9, vector));
+            b.raw(asm::rr(Code::Cmp_r32_rm32, eax, Register::R9D));
+            b.raw(asm::rr(Code::Cmova_r32_rm32, eax, Register::R9D));
+            let zero = b.splat(Lane::B, 0);
+            let moved = slide(b, zero, bytes);
+            let moved = self.in_order(b, moved);
+            let factors = (0..=i64::from(vector)).flat_map(|bytes| self.factors(8 * bytes));
+            let factors = factors.flat_map(u64::to_le_bytes).collect();
+            let factors = b.table(factors);
+            b.raw(asm::ri(Code::Shl_rm32_imm8, eax, 4));
+            lea_pool(b, r9, factors);
+            let code = match b.isa {
+                Isa::Avx512 => Code::EVEX_Vbroadcasti32x4_zmm_k1z_m128,
+                Isa::Avx2 => Code::VEX_Vbroadcasti128_ymm_m128,
+            };
+            let from = Opd::Mem(Mem::Base { base: r9, index: rax, scale: 1, disp: 0 });
+            let full = b.full();
+            let factor = b.fresh(Kind::Vector, full, code, &[from]);
+            self.step(b, 0, factor, moved);
+        }
+        self.add_nothing(b);
+    }
+
+    /// The values as the message has them: vectors of bytes in the order of the stream. Values narrower than their words fill
+    /// part of a vector, its end or its beginning, and the other part is zero.
+    fn message(&self, b: &mut Builder, values: &[VReg], at_end: bool) -> Vec<VReg> {
+        let mut vectors = values.to_vec();
+        if self.value < self.word {
+            let zero = b.splat(Lane::B, 0);
+            let others = self.word.bytes() / self.value.bytes() - 1;
+            vectors.splice(if at_end { 0..0 } else { 1..1 }, std::iter::repeat_n(zero, others));
+            vectors = b.narrow(self.word, self.value, &vectors);
+        }
+        if !self.crc.reflected {
+            // The most significant byte comes first.
+            vectors.iter_mut().for_each(|vector| *vector = b.bswap(self.value, *vector));
+        }
+        vectors
+    }
+
+    /// Bits of the message that come of a vector of words.
+    fn message_bits(&self, b: &Builder) -> i64 {
+        (b.vector_bytes() * 8 * self.value.bytes() / self.word.bytes()) as i64
+    }
+
+    /// Moves what a slot holds by a factor, and adds the bytes of a vector.
+    fn step(&self, b: &mut Builder, slot: usize, factor: VReg, bytes: VReg) {
         for (acc, bytes) in self.acc[slot].iter().zip(self.split(b, bytes)) {
             let (even, odd) = self.products(b, *acc, factor);
             // The last product goes where the sum will be, which saves a move.
@@ -127,7 +216,7 @@ impl CrcLanes {
     }
 
     /// Takes the first rax bytes of a vector and brings the lanes together.
-    pub(super) fn add_rest(&self, b: &mut Builder, bytes: VReg) {
+    fn add_last(&self, b: &mut Builder, bytes: VReg) {
         let zero = b.splat(Lane::B, 0);
         let moved = slide(b, zero, bytes);
         let moved = self.in_order(b, moved);

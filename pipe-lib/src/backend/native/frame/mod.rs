@@ -307,20 +307,11 @@ impl<'a> Frame<'a> {
                 accumulator.add(&mut body, slot, addend, masking)?;
             }
         }
-        for (state, value, crc) in &stage.crcs {
-            let Keeping::Crc(kind, _) = stage.study.keeping[*state] else { continue };
-            let mut bytes = body.int(*value)?[0];
-            if !kind.reflected {
-                // The most significant byte comes first.
-                let word = body.word();
-                bytes = body.b.bswap(word, bytes);
-            }
+        for (_, value, crc) in &stage.crcs {
+            let values = body.int(*value)?;
             match part {
-                Part::Whole { distance } => crc.add(body.b, slot, distance, bytes),
-                Part::Rest { round, .. } => {
-                    round_rest(body.b, round);
-                    crc.add_rest(body.b, bytes);
-                }
+                Part::Whole { distance } => crc.add(body.b, slot, distance, &values),
+                Part::Rest { round, .. } => crc.add_rest(body.b, &values, |b| round_rest(b, round)),
             }
         }
         for (_, value, hash) in &stage.hashes {

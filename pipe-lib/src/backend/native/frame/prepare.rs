@@ -45,14 +45,9 @@ impl Frame<'_> {
                         stage.accumulators.push(Some(accumulator));
                     }
                     Keeping::Crc(crc, value) => {
-                        let ty = pipe.body.ty(*value);
-                        if ty.bytes() != pipe.word_bytes() {
-                            return Err(format!(
-                                "a CRC of {ty} values in words of {} bytes",
-                                pipe.word_bytes()
-                            ));
-                        }
-                        let lanes = CrcLanes::new(&mut self.b, *crc, self.shape.unroll, slot)?;
+                        let lane = Lane::of_bytes(pipe.body.ty(*value).bytes());
+                        let slots = self.shape.unroll;
+                        let lanes = CrcLanes::new(&mut self.b, *crc, word, lane, slots, slot)?;
                         stage.crcs.push((index, *value, lanes));
                         stage.states.push(StateVal::None);
                         stage.accumulators.push(None);

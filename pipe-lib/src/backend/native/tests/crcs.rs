@@ -86,6 +86,26 @@ fn crcs_by_instruction() {
 }
 
 #[test]
+fn crcs_of_values_narrower_and_wider_than_their_words() {
+    let mut random = Random::new(17);
+    for word in Ty::INTEGERS {
+        for ty in Ty::INTEGERS.into_iter().filter(|ty| *ty != word) {
+            let tail = random.pick(&[Tail::Zero, Tail::Partial, Tail::Pass]);
+            let mut pipe =
+                pipe(gauge(&mut random, word), gauge(&mut random, word), tail, vec![state(Ty::U32)]);
+            let mut body = Block::default();
+            let input = body.push(Op::In, word);
+            let old = body.push(Op::State(StateId(0)), Ty::U32);
+            let x = to_ty(&mut body, &mut random, input, ty);
+            let next = body.push(Op::Crc(random.pick(&CrcOp::ALL), old, x), Ty::U32);
+            pipe.body = body;
+            pipe.next = vec![next];
+            check_crc(&pipe, &mut random);
+        }
+    }
+}
+
+#[test]
 fn crcs_of_any_width_and_polynomial_by_table() {
     let mut random = Random::new(8);
     for ty in Ty::INTEGERS {
