@@ -103,7 +103,19 @@ const CASES: &[Case] = &[
         }),
     },
     Case {
-        name: "delta8",
+        name: "delta8, by bytes",
+        text: "pipe p : u8 { state previous: u8 = 0; in x; sub y, x, previous; mov previous, x; out y }",
+        // As below, but kept from being vectorised.
+        run: Loop::Map(|src, dst| {
+            let mut previous = 0u8;
+            for (x, y) in src.iter().zip(dst) {
+                *y = x.wrapping_sub(previous);
+                previous = black_box(*x);
+            }
+        }),
+    },
+    Case {
+        name: "delta8, as rustc vectorises it",
         text: "pipe p : u8 { state previous: u8 = 0; in x; sub y, x, previous; mov previous, x; out y }",
         run: Loop::Map(|src, dst| {
             let mut previous = 0u8;

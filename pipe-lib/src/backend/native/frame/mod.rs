@@ -92,6 +92,8 @@ pub(super) fn waits_for_dots(studies: &[Study<'_>], isa: Isa, features: Features
             match keeping {
                 Keeping::Constant => {}
                 Keeping::Reduction(Fold::Addc, addends) if state.ty == Ty::U16 => dots += 2 * addends.len(),
+                // Multiplications take longer still.
+                Keeping::Hash { .. } if state.ty.bytes() <= study.pipe.word_bytes() => dots += 1,
                 _ => return false,
             }
         }

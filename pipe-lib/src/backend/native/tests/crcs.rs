@@ -97,7 +97,7 @@ fn crcs_of_values_narrower_and_wider_than_their_words() {
             let input = body.push(Op::In, word);
             let old = body.push(Op::State(StateId(0)), Ty::U32);
             let x = to_ty(&mut body, &mut random, input, ty);
-            let next = body.push(Op::Crc(random.pick(&CrcOp::ALL), old, x), Ty::U32);
+            let next = body.push(Op::Crc(random.pick(CrcOp::ALL), old, x), Ty::U32);
             pipe.body = body;
             pipe.next = vec![next];
             check_crc(&pipe, &mut random);
