@@ -174,49 +174,68 @@ impl<'a> LayoutSource<'a> {
         LayoutSource { layout, base, at: 0, word: [0; 8], left: 0 }
     }
 
-    /// One byte by accesses of the width that the device takes.
+    /// Bytes by accesses as wide as `T`, an unsigned integer: what is left of the last one, whole ones, and of one more as
+    /// much as is asked for.
     ///
     /// # Safety
-    /// That of [`Source::take`] with `len` 1; for a device with an access width, the whole access is readable.
-    unsafe fn next_by_access(&mut self, store: usize) -> u8 {
-        if self.left == 0 {
-            let offset = match (self.layout.fixed, self.layout.stripe) {
-                (true, _) => 0,
-                (false, Some(stripe)) => stripe.offset(self.at),
-                (false, None) => self.at,
-            };
-            // SAFETY: the caller vouches for the access; the driver has checked that it is aligned.
-            self.word = unsafe { load(self.base.wrapping_add(offset as usize), store) };
-            self.left = store;
-            self.at += store as u64;
+    /// That of [`Source::take`]; the whole of the last access is readable, too, and the buffer aligned to accesses.
+    unsafe fn take_by_access<T: Copy>(&mut self, mut to: *mut u8, mut len: usize) {
+        let width = size_of::<T>();
+        // SAFETY: never more than `len` bytes in all are written, and `left` of the last access are there.
+        unsafe {
+            let first = self.left.min(len);
+            to.copy_from_nonoverlapping(self.word.as_ptr().add(width - self.left), first);
+            self.left -= first;
+            (to, len) = (to.add(first), len - first);
+            while len >= width {
+                let from = access(self.layout, self.at, self.base).cast::<T>();
+                let stretch = contiguous(self.layout, self.at).min(len);
+                let step = usize::from(!self.layout.fixed);
+                for index in 0..stretch / width {
+                    to.cast::<T>().add(index).write_unaligned(from.add(index * step).read_volatile());
+                }
+                let done = stretch / width * width;
+                self.at += done as u64;
+                (to, len) = (to.add(done), len - done);
+            }
+            if len > 0 {
+                let from = access(self.layout, self.at, self.base).cast::<T>();
+                self.word.as_mut_ptr().cast::<T>().write_unaligned(from.read_volatile());
+                self.at += width as u64;
+                to.copy_from_nonoverlapping(self.word.as_ptr(), len);
+                self.left = width - len;
+            }
         }
-        let byte = self.word[store - self.left];
-        self.left -= 1;
-        byte
     }
 }
 
 impl Source for LayoutSource<'_> {
     unsafe fn take(&mut self, to: *mut u8, len: usize) {
-        if let Some(store) = self.layout.store {
-            for i in 0..len {
-                // SAFETY: as the caller's; `i < len`.
-                unsafe { to.add(i).write(self.next_by_access(usize::from(store))) };
-            }
-            return;
+        if let Some(width) = self.layout.store {
+            // SAFETY: as the caller's; that accesses are aligned was checked.
+            return unsafe {
+                match width {
+                    1 => self.take_by_access::<u8>(to, len),
+                    2 => self.take_by_access::<u16>(to, len),
+                    4 => self.take_by_access::<u32>(to, len),
+                    _ => self.take_by_access::<u64>(to, len),
+                }
+            };
         }
-        let base = self.base;
-        let mut done = 0;
-        if let Some((stripe, count)) = whole_stripes(self.layout.stripe, self.at, len) {
+        let (base, stripe) = (self.base, self.layout.stripe);
+        let copy = |from: usize, at: usize, n: usize| {
+            // SAFETY: `n` bytes at offset `from` belong to the source, and `at + n <= len`.
+            unsafe { std::ptr::copy_nonoverlapping(base.wrapping_add(from), to.add(at), n) };
+        };
+        let mut done = to_stripe(stripe, self.at).min(len);
+        for_each_stretch(stripe, self.at, done, copy);
+        if let Some((stripe, count)) = whole_stripes(stripe, len - done) {
             let (data, period) = (stripe.data as usize, stripe.data as usize + stripe.gap as usize);
-            let from = base.wrapping_add(stripe.offset(self.at) as usize);
-            // SAFETY: `count` stripes from `at` on belong to the source, and `count * data <= len`.
-            done = data * unsafe { copy_usual_blocks(data, from, period, to, data, count) };
+            let from = base.wrapping_add(stripe.offset(self.at + done as u64) as usize);
+            // SAFETY: `count` stripes from there on belong to the source, and `done + count * data <= len`.
+            done += data * unsafe { copy_usual_blocks(data, from, period, to.add(done), data, count) };
         }
-        for_each_stretch(self.layout.stripe, self.at + done as u64, len - done, |offset, at, n| {
-            // SAFETY: `n` bytes at `offset` belong to the source, and `done + at + n <= len`.
-            unsafe { std::ptr::copy_nonoverlapping(base.wrapping_add(offset), to.add(done + at), n) };
-        });
+        for_each_stretch(stripe, self.at + done as u64, len - done, |from, at, n| copy(from, done + at, n));
         self.at += len as u64;
     }
 }
@@ -238,49 +257,80 @@ impl<'a> LayoutSink<'a> {
         LayoutSink { layout, base, at: 0, word: [0; 8], held: 0 }
     }
 
-    /// Collects bytes to accesses of the width that the device takes.
+    /// The sink after the first `at` bytes of the stream: as many whole accesses, if it has a width of access.
+    pub(crate) fn after(layout: &'a Layout, base: *mut u8, at: usize) -> LayoutSink<'a> {
+        LayoutSink { at: at as u64, ..LayoutSink::new(layout, base) }
+    }
+
+    /// Bytes by accesses as wide as `T`, an unsigned integer: the rest of one that is not complete, whole ones; what is over
+    /// waits for more.
     ///
     /// # Safety
-    /// That of [`Sink::put`] with `len` 1.
-    unsafe fn put_by_access(&mut self, byte: u8, store: usize) {
-        self.word[self.held] = byte;
-        self.held += 1;
-        self.at += 1;
-        if self.held == store {
-            let first = self.at - store as u64;
-            let offset = match (self.layout.fixed, self.layout.stripe) {
-                (true, _) => 0,
-                (false, Some(stripe)) => stripe.offset(first),
-                (false, None) => first,
-            };
-            // SAFETY: the driver has checked that the buffer takes the whole access and that it is aligned.
-            unsafe { store_word(self.base.wrapping_add(offset as usize), self.word, store) };
-            self.held = 0;
+    /// That of [`Sink::put`]; the buffer is aligned to accesses.
+    unsafe fn put_by_access<T: Copy>(&mut self, mut from: *const u8, mut len: usize) {
+        let width = size_of::<T>();
+        // SAFETY: never more than `len` bytes in all are read, and fewer than `width` held; accesses lie in the buffer,
+        // which takes whole ones.
+        unsafe {
+            if self.held > 0 {
+                let more = (width - self.held).min(len);
+                self.word.as_mut_ptr().add(self.held).copy_from_nonoverlapping(from, more);
+                (from, len) = (from.add(more), len - more);
+                self.held += more;
+                self.at += more as u64;
+                if self.held == width {
+                    let to = access(self.layout, self.at - width as u64, self.base).cast_mut().cast::<T>();
+                    to.write_volatile(self.word.as_ptr().cast::<T>().read_unaligned());
+                    self.held = 0;
+                }
+            }
+            while len >= width {
+                let to = access(self.layout, self.at, self.base).cast_mut().cast::<T>();
+                let stretch = contiguous(self.layout, self.at).min(len);
+                let step = usize::from(!self.layout.fixed);
+                for index in 0..stretch / width {
+                    to.add(index * step).write_volatile(from.cast::<T>().add(index).read_unaligned());
+                }
+                let done = stretch / width * width;
+                self.at += done as u64;
+                (from, len) = (from.add(done), len - done);
+            }
+            if len > 0 {
+                self.word.as_mut_ptr().copy_from_nonoverlapping(from, len);
+                self.held = len;
+                self.at += len as u64;
+            }
         }
     }
 }
 
 impl Sink for LayoutSink<'_> {
     unsafe fn put(&mut self, from: *const u8, len: usize) {
-        if let Some(store) = self.layout.store {
-            for i in 0..len {
-                // SAFETY: as the caller's; `i < len`.
-                unsafe { self.put_by_access(from.add(i).read(), usize::from(store)) };
-            }
-            return;
+        if let Some(width) = self.layout.store {
+            // SAFETY: as the caller's; that accesses are aligned was checked.
+            return unsafe {
+                match width {
+                    1 => self.put_by_access::<u8>(from, len),
+                    2 => self.put_by_access::<u16>(from, len),
+                    4 => self.put_by_access::<u32>(from, len),
+                    _ => self.put_by_access::<u64>(from, len),
+                }
+            };
         }
-        let base = self.base;
-        let mut done = 0;
-        if let Some((stripe, count)) = whole_stripes(self.layout.stripe, self.at, len) {
+        let (base, stripe) = (self.base, self.layout.stripe);
+        let copy = |to: usize, at: usize, n: usize| {
+            // SAFETY: `n` bytes at offset `to` belong to the sink, and `at + n <= len`.
+            unsafe { std::ptr::copy_nonoverlapping(from.add(at), base.wrapping_add(to), n) };
+        };
+        let mut done = to_stripe(stripe, self.at).min(len);
+        for_each_stretch(stripe, self.at, done, copy);
+        if let Some((stripe, count)) = whole_stripes(stripe, len - done) {
             let (data, period) = (stripe.data as usize, stripe.data as usize + stripe.gap as usize);
-            let to = base.wrapping_add(stripe.offset(self.at) as usize);
-            // SAFETY: `count` stripes from `at` on belong to the sink, and `count * data <= len`.
-            done = data * unsafe { copy_usual_blocks(data, from, data, to, period, count) };
+            let to = base.wrapping_add(stripe.offset(self.at + done as u64) as usize);
+            // SAFETY: `count` stripes from there on belong to the sink, and `done + count * data <= len`.
+            done += data * unsafe { copy_usual_blocks(data, from.add(done), data, to, period, count) };
         }
-        for_each_stretch(self.layout.stripe, self.at + done as u64, len - done, |offset, at, n| {
-            // SAFETY: `n` bytes at `offset` belong to the sink, and `done + at + n <= len`.
-            unsafe { std::ptr::copy_nonoverlapping(from.add(done + at), base.wrapping_add(offset), n) };
-        });
+        for_each_stretch(stripe, self.at + done as u64, len - done, |to, at, n| copy(to, done + at, n));
         self.at += len as u64;
     }
 
@@ -298,30 +348,38 @@ impl Sink for LayoutSink<'_> {
     }
 }
 
-/// Copies `count` whole blocks of `N` bytes, `from_period` and `to_period` bytes from one to the next: what a striped
-/// buffer costs beyond the loop over the stream, so it must not cost a call or a branch a stripe.
+/// Copies `count` whole blocks of `data` bytes, `N` to `2 * N`, that begin `from_period` and `to_period` bytes from one to
+/// the next: the first and the last `N` bytes of each, which may overlap. That is what a striped buffer costs beyond the
+/// loop over the stream, so it must not cost a call or a branch a stripe.
 ///
 /// # Safety
 /// All blocks are readable and writable, and lie apart.
 unsafe fn copy_blocks<const N: usize>(
+    data: usize,
     mut from: *const u8,
     from_period: usize,
     mut to: *mut u8,
     to_period: usize,
     count: usize,
 ) {
+    let last = data - N;
     for _ in 0..count {
         // SAFETY: the caller's promise; `wrapping_add` because the pointer behind the last block may be out of bounds.
-        unsafe { std::ptr::copy_nonoverlapping(from, to, N) };
+        unsafe {
+            std::ptr::copy_nonoverlapping(from, to, N);
+            if last > 0 {
+                std::ptr::copy_nonoverlapping(from.add(last), to.add(last), N);
+            }
+        }
         from = from.wrapping_add(from_period);
         to = to.wrapping_add(to_period);
     }
 }
 
-/// [`copy_blocks`] for the stripes that devices have. Returns how many blocks were copied: `count`, or 0 for other sizes.
+/// [`copy_blocks`] for the stripes that devices have. Returns how many blocks were copied: `count`, or 0 for long ones.
 ///
 /// # Safety
-/// That of [`copy_blocks`] for blocks of `data` bytes.
+/// That of [`copy_blocks`].
 unsafe fn copy_usual_blocks(
     data: usize,
     from: *const u8,
@@ -333,23 +391,29 @@ unsafe fn copy_usual_blocks(
     // SAFETY: the caller's promise.
     unsafe {
         match data {
-            2 => copy_blocks::<2>(from, from_period, to, to_period, count),
-            4 => copy_blocks::<4>(from, from_period, to, to_period, count),
-            8 => copy_blocks::<8>(from, from_period, to, to_period, count),
-            16 => copy_blocks::<16>(from, from_period, to, to_period, count),
-            32 => copy_blocks::<32>(from, from_period, to, to_period, count),
-            64 => copy_blocks::<64>(from, from_period, to, to_period, count),
+            1 => copy_blocks::<1>(data, from, from_period, to, to_period, count),
+            2..4 => copy_blocks::<2>(data, from, from_period, to, to_period, count),
+            4..8 => copy_blocks::<4>(data, from, from_period, to, to_period, count),
+            8..16 => copy_blocks::<8>(data, from, from_period, to, to_period, count),
+            16..32 => copy_blocks::<16>(data, from, from_period, to, to_period, count),
+            32..64 => copy_blocks::<32>(data, from, from_period, to, to_period, count),
+            64..=128 => copy_blocks::<64>(data, from, from_period, to, to_period, count),
             _ => return 0,
         }
     }
     count
 }
 
-/// Whole stripes in the next `len` bytes of the stream from `at` on, if that is where one begins.
-fn whole_stripes(stripe: Option<Stripe>, at: u64, len: usize) -> Option<(Stripe, usize)> {
+/// Bytes from `at` to where the next stripe begins.
+fn to_stripe(stripe: Option<Stripe>, at: u64) -> usize {
+    stripe.map_or(0, |stripe| (at.next_multiple_of(u64::from(stripe.data)) - at) as usize)
+}
+
+/// Whole stripes in the next `len` bytes of the stream, from where one begins.
+fn whole_stripes(stripe: Option<Stripe>, len: usize) -> Option<(Stripe, usize)> {
     let stripe = stripe?;
     let count = len / stripe.data as usize;
-    (at.is_multiple_of(u64::from(stripe.data)) && count > 0).then_some((stripe, count))
+    (count > 0).then_some((stripe, count))
 }
 
 /// Calls `f(offset in the buffer, offset in the stretch, bytes)` for the contiguous parts of `[at, at + len)`.
@@ -370,39 +434,19 @@ fn for_each_stretch(stripe: Option<Stripe>, at: u64, len: usize, mut f: impl FnM
     }
 }
 
-/// One access of `store` bytes that the compiler neither merges, splits nor leaves out.
-///
-/// # Safety
-/// `from` is readable for `store` bytes and aligned to them.
-unsafe fn load(from: *const u8, store: usize) -> [u8; 8] {
-    let mut word = [0; 8];
-    // SAFETY: the caller vouches for the address and its alignment.
-    unsafe {
-        match store {
-            1 => word[..1].copy_from_slice(&from.read_volatile().to_ne_bytes()),
-            2 => word[..2].copy_from_slice(&from.cast::<u16>().read_volatile().to_ne_bytes()),
-            4 => word[..4].copy_from_slice(&from.cast::<u32>().read_volatile().to_ne_bytes()),
-            _ => word = from.cast::<u64>().read_volatile().to_ne_bytes(),
-        }
-    }
-    word
+/// The place of byte `at` of the stream, where an access begins.
+fn access(layout: &Layout, at: u64, base: *const u8) -> *const u8 {
+    let offset = match (layout.fixed, layout.stripe) {
+        (true, _) => 0,
+        (false, Some(stripe)) => stripe.offset(at),
+        (false, None) => at,
+    };
+    base.wrapping_add(offset as usize)
 }
 
-/// One access of `store` bytes that the compiler neither merges, splits nor leaves out.
-///
-/// # Safety
-/// `to` is writable for `store` bytes and aligned to them.
-unsafe fn store_word(to: *mut u8, word: [u8; 8], store: usize) {
-    let [a, b, c, d, ..] = word;
-    // SAFETY: the caller vouches for the address and its alignment.
-    unsafe {
-        match store {
-            1 => to.write_volatile(a),
-            2 => to.cast::<u16>().write_volatile(u16::from_ne_bytes([a, b])),
-            4 => to.cast::<u32>().write_volatile(u32::from_ne_bytes([a, b, c, d])),
-            _ => to.cast::<u64>().write_volatile(u64::from_ne_bytes(word)),
-        }
-    }
+/// Bytes from `at` on that lie together, or all go to one place.
+fn contiguous(layout: &Layout, at: u64) -> usize {
+    layout.stripe.map_or(usize::MAX, |stripe| (u64::from(stripe.data) - at % u64::from(stripe.data)) as usize)
 }
 
 /// Bytes of a device's buffer that a stream of `len` bytes takes up as sink: up to the last one that belongs to the
@@ -441,3 +485,6 @@ pub(crate) fn stream_len(layout: &Layout, len: usize) -> usize {
     let period = data + stripe.gap as usize;
     len / period * data + (len % period).min(data)
 }
+
+#[cfg(test)]
+mod tests;

@@ -102,10 +102,10 @@ fn drop_uncommon(uncommon: Box<Uncommon>) {
 impl<'e> Run<'e> {
     /// The outcome of a call of generated code that left `registers` behind, of an engine that has no more than those.
     #[inline(always)]
-    pub(crate) fn direct(engine: &'e Inner, bytes: usize, registers: [u64; FEW]) -> Run<'e> {
+    pub(crate) fn direct(engine: &'e Inner, read: usize, written: usize, registers: [u64; FEW]) -> Run<'e> {
         let [a, b, c, d] = registers;
         let registers = [a, b, c, d, 0, 0, 0, 0];
-        Run { read: bytes, written: bytes, engine: Some(engine), registers, more: More(None) }
+        Run { read, written, engine: Some(engine), registers, more: More(None) }
     }
 
     pub(crate) fn new(

@@ -19,7 +19,7 @@ pub(crate) mod testing;
 
 use crate::compose::Composition;
 use crate::engine::CompileOptions;
-use crate::ir::Pipe;
+use crate::ir::{Pipe, Stripe};
 use crate::plan::{Pass, Plan, rewrite};
 use features::Features;
 use guarded::Guarded;
@@ -113,6 +113,12 @@ pub(crate) trait PassCode: Send + Sync {
     fn entry(&self) -> Option<Entry> {
         None
     }
+
+    /// A function that stores to the striped buffer that the code was made for: `dst` is where a run begins, and the
+    /// stream's `len` bytes go to their places from there on. Whatever lies in the holes is neither read nor written.
+    fn striped(&self) -> Option<Entry> {
+        None
+    }
 }
 
 /// `fn(states, pos, src, dst, len)` with the registers that the generated code expects.
@@ -136,6 +142,8 @@ pub(crate) struct Target {
     pub(crate) backend: Backend,
     /// The native backend's instructions, if not every one that there is.
     pub(crate) features: Option<Features>,
+    /// The striped buffer that the pass writes to.
+    pub(crate) sink: Option<Stripe>,
 }
 
 /// Code for all passes of a plan, with the backend that each came from.
@@ -149,8 +157,11 @@ pub(crate) fn generate_all(
     options: &CompileOptions,
 ) -> Result<Generated, Unsupported> {
     let &CompileOptions { backend, separate_passes, features } = options;
+    // A single pass writes where the stream goes; of several, all but the last write to a block in the cache.
+    let layout = composition.sink.as_ref().filter(|layout| layout.store.is_none() && !layout.fixed);
+    let stripe = layout.and_then(|layout| layout.stripe);
     let with = |plan: Plan, backend: Backend| -> Result<Generated, Unsupported> {
-        let target = Target { backend, features };
+        let target = Target { backend, features, sink: stripe.filter(|_| plan.passes.len() == 1) };
         let code =
             plan.passes.iter().map(|pass| generate(composition, pass, target)).collect::<Result<_, _>>()?;
         Ok((plan, code))
@@ -201,7 +212,7 @@ fn as_written(stages: &[Arc<Pipe>], target: Target) -> Box<dyn PassCode> {
 /// Code for the fused stages from the backend asked for; `Auto` takes the first that does not refuse.
 fn generate_stages(
     stages: &[Arc<Pipe>],
-    Target { backend, features }: Target,
+    Target { backend, features, sink }: Target,
 ) -> Result<(Backend, Box<dyn PassCode>), Unsupported> {
     let interp = || -> Box<dyn PassCode> { Box::new(interp::InterpCode::new(stages)) };
     let gauge = stages.iter().map(|pipe| pipe.word_bytes()).max().unwrap_or(1);
@@ -212,7 +223,7 @@ fn generate_stages(
         return Ok((Backend::Cranelift, Box::new(code)));
     }
     match backend {
-        Backend::Auto => Ok(if let Ok(code) = native(&pipes, features) {
+        Backend::Auto => Ok(if let Ok(code) = native(&pipes, sink, features) {
             (Backend::Native, code)
         } else if let Ok(code) = cranelift::compile(&pipes, gauge) {
             (Backend::Cranelift, Box::new(code))
@@ -221,17 +232,25 @@ fn generate_stages(
         }),
         Backend::Interp => Ok((Backend::Interp, interp())),
         Backend::Cranelift => Ok((Backend::Cranelift, Box::new(cranelift::compile(&pipes, gauge)?))),
-        Backend::Native => Ok((Backend::Native, native(&pipes, features)?)),
+        Backend::Native => Ok((Backend::Native, native(&pipes, sink, features)?)),
     }
 }
 
 /// Code for this processor, with the instructions chosen, or every one it has.
 #[cfg(target_arch = "x86_64")]
-fn native(stages: &[&Pipe], features: Option<Features>) -> Result<Box<dyn PassCode>, Unsupported> {
-    Ok(Box::new(native::compile(stages, features.unwrap_or_else(Features::detected))?))
+fn native(
+    stages: &[&Pipe],
+    sink: Option<Stripe>,
+    features: Option<Features>,
+) -> Result<Box<dyn PassCode>, Unsupported> {
+    Ok(Box::new(native::compile(stages, features.unwrap_or_else(Features::detected), sink)?))
 }
 
 #[cfg(not(target_arch = "x86_64"))]
-fn native(_stages: &[&Pipe], _features: Option<Features>) -> Result<Box<dyn PassCode>, Unsupported> {
+fn native(
+    _stages: &[&Pipe],
+    _sink: Option<Stripe>,
+    _features: Option<Features>,
+) -> Result<Box<dyn PassCode>, Unsupported> {
     Err(Unsupported { backend: Backend::Native, what: "any processor but x86-64".to_owned() })
 }

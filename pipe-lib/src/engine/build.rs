@@ -1,11 +1,12 @@
 //! From a plan and the code of its passes to what an engine knows.
 
 use super::Inner;
-use crate::backend::{Backend, PassCode};
+use super::inner::Direct;
+use crate::backend::{Backend, Entry, PassCode};
 use crate::compose::Composition;
 use crate::drive::{PassRun, Window};
 use crate::export::Recipe;
-use crate::ir::{Op, StateInit, Tail};
+use crate::ir::{Layout, Op, StateInit, Tail};
 use crate::plan::Pass;
 use crate::registers::{FEW, Registers};
 use crate::run::{ExportInfo, RegisterInfo};
@@ -94,11 +95,27 @@ impl<'a> InnerBuilder<'a> {
         let rejects_windows = rejecting().any(|stage| stage.window.is_some());
         let windowed = composition.stages.iter().any(|stage| stage.window.is_some());
         let layouts = composition.source.is_some() || composition.sink.is_some();
-        let is_plain = self.passes.len() == 1 && !windowed && !layouts;
-        let entry = self.passes.first().and_then(|pass| pass.code.entry());
+        let is_one_call = self.passes.len() == 1 && !windowed;
+        let is_plain = is_one_call && !layouts;
+        let striped = match &*self.passes {
+            [pass] if is_one_call => pass.code.striped(),
+            _ => None,
+        };
+        let plain = match &*self.passes {
+            [pass] if is_plain => pass.code.entry(),
+            _ => None,
+        };
+        let direct = match (plain, striped, &composition.sink) {
+            (Some(entry), ..) => Some(Direct { entry, shortest: 0, run_shift: 0, gap: 0 }),
+            (None, Some(entry), Some(layout)) if composition.source.is_none() => {
+                direct_stripes(entry, layout)
+            }
+            _ => None,
+        };
         Inner {
             backend,
-            direct: entry.filter(|_| is_plain && is_few),
+            direct: direct.filter(|_| is_few),
+            striped,
             initial,
             stage_base: self.stage_base.into(),
             exports: exports.into(),
@@ -108,10 +125,20 @@ impl<'a> InnerBuilder<'a> {
             rejects_windows,
             windowed,
             modifies: composition.modifies(),
+            is_one_call,
             is_plain,
             passes: self.passes.into(),
             rules: OnceLock::new(),
             composition,
         }
     }
+}
+
+/// Short transfers to stripes, if their runs are as long as a power of two.
+fn direct_stripes(entry: Entry, layout: &Layout) -> Option<Direct> {
+    let stripe = layout.stripe.filter(|stripe| stripe.data.is_power_of_two())?;
+    let (shortest, gap) = (usize::try_from(layout.pad).ok()?, usize::try_from(stripe.gap).ok()?);
+    // So short that what it takes of the destination can be computed without looking for overflows.
+    let entry = Entry { longest: entry.longest.min(1 << 24), ..entry };
+    Some(Direct { entry, shortest, run_shift: stripe.data.trailing_zeros(), gap })
 }

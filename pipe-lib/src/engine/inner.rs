@@ -34,12 +34,35 @@ pub(crate) struct Inner {
     pub(crate) windowed: bool,
     /// Whether some stage writes words.
     pub(crate) modifies: bool,
-    /// One pass, no window, no layout: a run is one call.
+    /// One pass and no window: code can be called for any stretch of whole words.
+    pub(super) is_one_call: bool,
+    /// That, and no layout: a run is one call.
     pub(super) is_plain: bool,
-    /// The call itself, if the engine is a plain one with few registers.
-    pub(super) direct: Option<Entry>,
+    /// The call itself, if it is one and there are few registers.
+    pub(super) direct: Option<Direct>,
+    /// The call that stores to the striped buffer at the end, if the engine is one pass without windows, and its code can.
+    pub(super) striped: Option<Entry>,
     /// How the states of each stage pass over a cut; found when a run is first to be split over threads.
     pub(super) rules: OnceLock<Box<[Result<Rules, String>]>>,
+}
+
+/// How a short transfer from contiguous memory is one call of generated code: to contiguous memory or to stripes.
+#[derive(Clone, Copy)]
+pub(super) struct Direct {
+    pub(super) entry: Entry,
+    /// Fewest bytes of a transfer; shorter ones are padded.
+    pub(super) shortest: usize,
+    /// Bytes of a run, as a shift, and of the hole behind it.
+    pub(super) run_shift: u32,
+    pub(super) gap: usize,
+}
+
+impl Direct {
+    /// Bytes of the destination that a transfer of `len` bytes, at most [`Entry::longest`], takes.
+    #[inline(always)]
+    pub(super) fn written(&self, len: usize) -> usize {
+        len + (len.saturating_sub(1) >> self.run_shift) * self.gap
+    }
 }
 
 impl fmt::Debug for Inner {

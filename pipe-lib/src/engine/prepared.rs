@@ -3,13 +3,14 @@
 //! Everything that can be refused is refused here, before the first byte is written; `drive` then moves bytes.
 
 use super::Inner;
-use crate::backend;
-use crate::drive::Progress;
+use crate::backend::{self, Entry};
+use crate::drive::{BLOCK, Progress};
 use crate::ends::{self, Cursor, LayoutSink, LayoutSource, Pieces, Sink, Source, Zeros};
-use crate::ir::Layout;
+use crate::ir::{Layout, Stripe};
 use crate::registers::{FEW, Registers};
 use crate::run::{Run, RunError};
 use smallvec::SmallVec;
+use std::mem::MaybeUninit;
 use std::sync::Arc;
 
 /// An engine with the registers that a run starts from.
@@ -33,17 +34,18 @@ impl<'e> Prepared<'e> {
         let (inner, len) = (self.inner, src.len());
         // Short transfers are called from here, with as little before and after as there can be.
         if let Some(direct) = &inner.direct
-            && len <= dst.len()
-            && len <= direct.longest
+            && len <= direct.entry.longest
+            && len >= direct.shortest
+            && direct.written(len) <= dst.len()
             && len & (inner.reject_word - 1) == 0
         {
             let mut registers = self.initial.few();
-            // SAFETY: `src` is readable and `dst` writable for `len` bytes, and they do not overlap; the engine's one
-            // pass has all registers, and no stage rejects the length.
+            // SAFETY: `src` is readable and `dst` writable for the bytes of the transfer, and they do not overlap; the
+            // engine's one pass has all registers, and no stage rejects the length.
             unsafe {
-                (direct.function)(registers.as_mut_ptr(), 0, src.as_ptr(), dst.as_mut_ptr(), len);
+                (direct.entry.function)(registers.as_mut_ptr(), 0, src.as_ptr(), dst.as_mut_ptr(), len);
             }
-            return Ok(Run::direct(inner, len, settled(&registers)));
+            return Ok(Run::direct(inner, len, direct.written(len), settled(&registers)));
         }
         // By way of a variable of its own: an outcome whose address is known elsewhere would have to be in memory.
         let mut outcome = Err(RunError::TooLong);
@@ -273,6 +275,24 @@ impl<'e> Prepared<'e> {
             run.written = written;
             return Ok(run);
         }
+        if let (None, Some(layout), Some(entry)) = (from, to, self.inner.striped)
+            && let Some(stripe) = layout.stripe
+        {
+            // SAFETY: the caller's promise; the code was made for this stripe.
+            let mut run = unsafe { self.striped(entry, stripe, src, dst, len) };
+            // SAFETY: `dst` takes the padding as well.
+            unsafe { LayoutSink::after(layout, dst, len).end() };
+            run.written = written;
+            return Ok(run);
+        }
+        if let (None, Some(layout)) = (from, to)
+            && self.inner.is_one_call
+        {
+            // SAFETY: the caller's promise.
+            let mut run = unsafe { self.blocks(src, &mut LayoutSink::new(layout, dst), len) };
+            run.written = written;
+            return Ok(run);
+        }
         let from_memory = [ends::Piece { ptr: src.cast_mut(), len }];
         let to_memory = [ends::Piece { ptr: dst, len: written }];
         let (mut layout_source, mut memory_source);
@@ -327,6 +347,56 @@ impl<'e> Prepared<'e> {
         }
         let written = if dst.is_null() { 0 } else { len };
         Run::new(self.inner, len, written, registers, Vec::new())
+    }
+
+    /// One pass that stores to a striped buffer itself.
+    ///
+    /// # Safety
+    /// `src` is readable for `len` bytes, and `dst` takes them as `stripe` says, for which `entry` was made.
+    unsafe fn striped(
+        self,
+        entry: Entry,
+        stripe: Stripe,
+        src: *const u8,
+        dst: *mut u8,
+        len: usize,
+    ) -> Run<'e> {
+        let mut registers = self.initial.clone();
+        let states = registers.as_mut_ptr();
+        let mut at = 0;
+        while at < len {
+            let n = (len - at).min(entry.longest);
+            let to = dst.wrapping_add(stripe.offset(at as u64) as usize);
+            // SAFETY: a longest call is whole vectors, so a run begins at `at`; the rest is the caller's promise.
+            unsafe { (entry.function)(states, at as u64, src.add(at), to, n) };
+            at += n;
+        }
+        Run::new(self.inner, len, len, registers, Vec::new())
+    }
+
+    /// One pass, block by block into the first-level cache, and from there to a sink that takes bytes in its own way.
+    ///
+    /// # Safety
+    /// The engine has one pass and no windows; `src` is readable for `len` bytes, and the sink takes them.
+    unsafe fn blocks(self, src: *const u8, sink: &mut LayoutSink<'_>, len: usize) -> Run<'e> {
+        let mut area = [const { MaybeUninit::<u8>::uninit() }; BLOCK];
+        let area = area.as_mut_ptr().cast::<u8>();
+        let mut registers = self.initial.clone();
+        let states = registers.as_mut_ptr();
+        let pass = &self.inner.passes[0];
+        let mut at = 0;
+        // SAFETY: `n` bytes of the source are left, the area has room for them, and blocks are whole words but for the
+        // last; a pass writes all bytes of a destination that is not its source.
+        unsafe {
+            while at < len {
+                let n = (len - at).min(BLOCK);
+                pass.code.run(states, at as u64, src.add(at), area, n);
+                sink.put(area, n);
+                at += n;
+            }
+            sink.end();
+        }
+        Run::new(self.inner, len, len, registers, Vec::new())
     }
 
     /// # Safety

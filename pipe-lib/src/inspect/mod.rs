@@ -60,7 +60,7 @@ fn native_asm(composition: &Composition, features: Option<Features>) -> Result<S
     for (index, pass) in Plan::fused(composition).passes.iter().enumerate() {
         let stages: Vec<&Pipe> = pass.stages(composition).map(|stage| &*stage.pipe).collect();
         let names: Vec<&str> = pass.stages(composition).map(|stage| stage.name.as_str()).collect();
-        let code = native::compile(&stages, features.unwrap_or_else(Features::detected))?;
+        let code = native::compile(&stages, features.unwrap_or_else(Features::detected), None)?;
         let _ = writeln!(text, "; pass {}: {}", index + 1, names.join(" | "));
         let _ = writeln!(text, "; native, any length\n{}", code.disassembly());
     }

@@ -69,7 +69,13 @@ impl<'a> Generator<'a> {
         let fixed = !is_source && store.is_some() && self.rng.chance(1, 4);
         let unit = u32::from(store.unwrap_or(1));
         let stripe = if !fixed && self.rng.chance(3, 4) {
-            let (data, gap) = (self.rng.between(1, 40) as u32, self.rng.below(20) as u32);
+            let (data, gap) = if self.rng.chance(1, 3) {
+                // What loops store to themselves.
+                let data = *self.rng.pick(&[8, 16, 32, 64]);
+                (data, data * self.rng.pick(&[1, 3, 7]))
+            } else {
+                (self.rng.between(1, 40) as u32, self.rng.below(20) as u32)
+            };
             Some(Stripe { data: data * unit, gap: gap * unit })
         } else {
             None

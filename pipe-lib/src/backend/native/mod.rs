@@ -39,9 +39,9 @@ mod tests;
 use super::{Backend, Entry, Function, MAX_CALL_BYTES, PassCode, Unsupported};
 use crate::analyse::gf2;
 use crate::code::CodeMemory;
-use crate::ir::Pipe;
+use crate::ir::{Pipe, Stripe};
 use asm::Image;
-use frame::{FrameError, Shape, Stores};
+use frame::{FrameError, Scatter, Shape, Stores};
 use iced_x86::Formatter;
 pub(crate) use isa::Features;
 use isa::Isa;
@@ -62,6 +62,8 @@ pub(crate) struct NativeCode {
     copying: Range<usize>,
     /// The same without stores, where stores can be left out: if no stage writes anything.
     reading: Option<Range<usize>>,
+    /// The same as `copying` with stores to the striped buffer at the pipeline's end, if it is one that the loops reach.
+    striped: Option<Range<usize>>,
     /// The same with stores around the caches, to a destination aligned to a vector: made when the first transfer comes
     /// that is big enough. `None` if the system then has no memory for it; ordinary stores do as well.
     streaming: OnceLock<Option<(CodeMemory, Range<usize>)>>,
@@ -82,18 +84,27 @@ unsafe impl Send for NativeCode {}
 // SAFETY: as above; running changes nothing in it.
 unsafe impl Sync for NativeCode {}
 
-/// Compiles the fused `stages` (parameters bound) for this processor, as far as `features` allow.
-pub(crate) fn compile(stages: &[&Pipe], features: Features) -> Result<NativeCode, Unsupported> {
-    compile_stages(stages, features).map_err(|what| Unsupported { backend: Backend::Native, what })
+/// Compiles the fused `stages` (parameters bound) for this processor, as far as `features` allow; to store to the striped
+/// buffer `sink` as well, if there is one at the end.
+pub(crate) fn compile(
+    stages: &[&Pipe],
+    features: Features,
+    sink: Option<Stripe>,
+) -> Result<NativeCode, Unsupported> {
+    compile_stages(stages, features, sink).map_err(|what| Unsupported { backend: Backend::Native, what })
 }
 
-fn compile_stages(stages: &[&Pipe], features: Features) -> Result<NativeCode, String> {
+fn compile_stages(stages: &[&Pipe], features: Features, sink: Option<Stripe>) -> Result<NativeCode, String> {
     let isa = features.isa().ok_or("neither AVX2 nor AVX-512 to use")?;
     let stages: Box<[Stage]> = stages.iter().map(|pipe| Stage::of(pipe)).collect();
     let studies = stages.iter().map(Study::of).collect::<Result<Vec<_>, _>>()?;
     let function = |stores| function(&studies, features, isa, stores);
     let mut bytes = Vec::new();
     let copying = function(Stores::Plain)?.place(&mut bytes);
+    // Where this cannot be done, the engine goes by way of a block in the cache.
+    let scatter = sink.and_then(|stripe| Scatter::of(stripe, isa));
+    let striped = scatter.and_then(|scatter| function(Stores::Striped(scatter)).ok());
+    let striped = striped.map(|image| image.place(&mut bytes));
     let modifies = stages.iter().any(|stage| stage.pipe.out.is_some());
     let reading = if modifies { None } else { Some(function(Stores::None)?.place(&mut bytes)) };
     let code = CodeMemory::new(&bytes).map_err(|error| format!("executable memory: {error}"))?;
@@ -101,11 +112,15 @@ fn compile_stages(stages: &[&Pipe], features: Features) -> Result<NativeCode, St
     if let Some(reading) = &reading {
         perf::announce(&code, reading, &stages, " (reading)");
     }
+    if let Some(striped) = &striped {
+        perf::announce(&code, striped, &stages, " (striped)");
+    }
     Ok(NativeCode {
         base: code.address(0),
         code,
         copying,
         reading,
+        striped,
         streaming: OnceLock::new(),
         features,
         streaming_from: cache::streaming_from(),
@@ -254,6 +269,14 @@ impl NativeCode {
     }
 }
 
+impl NativeCode {
+    /// The function that begins at that place of `code`.
+    fn function(&self, place: &Range<usize>) -> Function {
+        // SAFETY: a function of this signature was assembled at that offset, into memory that does not move.
+        unsafe { std::mem::transmute::<*const u8, Function>(self.base.add(place.start)) }
+    }
+}
+
 impl PassCode for NativeCode {
     unsafe fn run(&self, states: *mut u64, pos: u64, src: *const u8, dst: *mut u8, len: usize) {
         debug_assert!(len > 0 && len <= MAX_CALL_BYTES);
@@ -273,9 +296,12 @@ impl PassCode for NativeCode {
     }
 
     fn entry(&self) -> Option<Entry> {
-        // SAFETY: a function of this signature was assembled at that offset, into memory that does not move.
-        let function =
-            unsafe { std::mem::transmute::<*const u8, Function>(self.base.add(self.copying.start)) };
-        Some(Entry { function, longest: self.longest_call.min(self.streaming_from - 1) })
+        let longest = self.longest_call.min(self.streaming_from - 1);
+        Some(Entry { function: self.function(&self.copying), longest })
+    }
+
+    fn striped(&self) -> Option<Entry> {
+        let place = self.striped.as_ref()?;
+        Some(Entry { function: self.function(place), longest: self.longest_call })
     }
 }

@@ -48,7 +48,7 @@ fn rewritten(pipeline: &str) -> Option<Rewritten> {
 fn interpreted(rewritten: Rewritten, stages: &[Stage]) -> Guarded {
     let code: Box<dyn PassCode> = Box::new(InterpCode::new(&rewritten.stages));
     let as_written = stages.iter().map(|stage| Arc::clone(&stage.pipe)).collect();
-    Guarded::new(code, rewritten, as_written, Target { backend: Backend::Interp, features: None })
+    Guarded::new(code, rewritten, as_written, Target { backend: Backend::Interp, features: None, sink: None })
 }
 
 #[test]

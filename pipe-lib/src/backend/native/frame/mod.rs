@@ -13,6 +13,7 @@
 
 mod prepare;
 mod rest;
+mod scatter;
 mod turns;
 
 use crate::backend::MAX_CALL_BYTES;
@@ -32,6 +33,7 @@ use crate::backend::native::strategy::{Fold, Keeping, Study};
 use crate::backend::native::sums::{self, Sums};
 use crate::backend::native::vcode::{Builder, Item, Kind, Mem, Opd, VReg};
 use rest::{Round, round_rest};
+pub(super) use scatter::Scatter;
 
 pub(in crate::backend::native) const STATES: Register = Register::RDI;
 pub(in crate::backend::native) const POS: Register = Register::RSI;
@@ -51,6 +53,8 @@ pub(super) enum Stores {
     Plain,
     /// Stores around the caches; the destination is aligned to a vector.
     Streaming,
+    /// Ordinary stores to a striped buffer.
+    Striped(Scatter),
 }
 
 /// How the function is made.
@@ -186,8 +190,10 @@ impl<'a> Frame<'a> {
 
     fn build(&mut self) -> Result<(), String> {
         let (rest, done) = (self.b.new_label(), self.b.new_label());
-        if self.shape.stores != Stores::None {
-            self.b.raw(asm::rr(Code::Sub_r64_rm64, DST, SRC));
+        match self.shape.stores {
+            Stores::None => {}
+            Stores::Plain | Stores::Streaming => self.b.raw(asm::rr(Code::Sub_r64_rm64, DST, SRC)),
+            Stores::Striped(scatter) => self.enter_scatter(scatter),
         }
         self.b.raw(asm::rm(Code::Lea_r64_m, END, SRC, LEN, 0));
         self.b.items.push(Item::LoadConstants);
@@ -242,6 +248,10 @@ impl<'a> Frame<'a> {
         }
         let code = match (self.shape.stores, self.shape.isa) {
             (Stores::None, _) => return Ok(()),
+            (Stores::Striped(scatter), _) => {
+                self.scatter(scatter, disp, chunk);
+                return Ok(());
+            }
             (Stores::Plain, Isa::Avx512) => Code::EVEX_Vmovdqu64_zmmm512_k1z_zmm,
             (Stores::Plain, Isa::Avx2) => Code::VEX_Vmovdqu_ymmm256_ymm,
             (Stores::Streaming, Isa::Avx512) => Code::EVEX_Vmovntdq_m512_zmm,

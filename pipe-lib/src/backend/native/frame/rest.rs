@@ -56,8 +56,10 @@ impl Frame<'_> {
                 }
             }
         }
-        if self.shape.stores != Stores::None {
-            self.store_rest(chunk);
+        match self.shape.stores {
+            Stores::None => {}
+            Stores::Plain | Stores::Streaming => self.store_rest(chunk),
+            Stores::Striped(scatter) => self.scatter_rest(scatter, chunk),
         }
         Ok(())
     }

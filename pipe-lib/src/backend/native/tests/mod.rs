@@ -9,6 +9,7 @@ mod pipelines;
 mod positional;
 mod reductions;
 mod streaming;
+mod striped;
 mod sums;
 
 use super::*;
@@ -158,7 +159,7 @@ fn feature_sets() -> Vec<Features> {
 }
 
 fn compile_all(pipes: &[&Pipe], features: Features) -> Result<NativeCode, String> {
-    compile_stages(pipes, features)
+    compile_stages(pipes, features, None)
 }
 
 /// Runs compiled stages over `bytes` from `start` with given states: copy at some alignment, in place, and read only.

@@ -1,0 +1,47 @@
+//! Stores to striped buffers.
+
+use super::pipelines::stage;
+use super::*;
+use crate::ir::Stripe;
+
+#[test]
+fn striped_stores_write_the_same_and_nothing_else() {
+    let mut random = Random::new(15);
+    for seed in 0..40 {
+        let mut random_stage = Random::new(7000 + seed);
+        let pipes: Vec<Pipe> = (0..1 + random_stage.below(3)).map(|_| stage(&mut random_stage)).collect();
+        let pipes: Vec<&Pipe> = pipes.iter().collect();
+        for features in feature_sets() {
+            let data = [8, 16, 32, 64][random.below(4)];
+            let stripe = Stripe { data, gap: data * [1, 3, 7][random.below(3)] };
+            let Ok(code) = compile_stages(&pipes, features, Some(stripe)) else { continue };
+            let Some(place) = &code.striped else {
+                assert_eq!(features.isa(), Some(Isa::Avx2), "{stripe:?} {pipes:#?}");
+                continue;
+            };
+            let states: Vec<u64> = pipes
+                .iter()
+                .flat_map(|pipe| &pipe.states)
+                .map(|state| random.number() & state.ty.mask())
+                .collect();
+            for len in [1, 8, 31, 63, 64, 65, 200, 256, 1000, 1460] {
+                let bytes = random.bytes(len);
+                let mut plain = vec![0; len];
+                let to = random.below(64);
+                let mut target = vec![0x5a; stripe.offset(len as u64) as usize + 128];
+                let mut got = [states.clone(), states.clone()];
+                // SAFETY: buffers of that length which do not overlap, and all states.
+                unsafe {
+                    code.call(&code.copying, got[0].as_mut_ptr(), 0, bytes.as_ptr(), plain.as_mut_ptr(), len);
+                    code.call(place, got[1].as_mut_ptr(), 0, bytes.as_ptr(), target[to..].as_mut_ptr(), len);
+                }
+                let mut want = vec![0x5a; target.len()];
+                for (at, byte) in plain.iter().enumerate() {
+                    want[to + stripe.offset(at as u64) as usize] = *byte;
+                }
+                assert_eq!(target, want, "{len} {stripe:?} {pipes:#?}");
+                assert_eq!(got[0], got[1], "{len} {stripe:?} {pipes:#?}");
+            }
+        }
+    }
+}
