@@ -72,6 +72,10 @@ pub(crate) struct CrcCode {
     gauge: usize,
     tail: Tail,
     level: Level,
+    #[cfg_attr(
+        not(target_arch = "x86_64"),
+        allow(dead_code, reason = "for carry-less products, which x86-64 alone uses")
+    )]
     folds: &'static Folds,
 }
 
@@ -197,6 +201,10 @@ struct Done {
 
 /// Multipliers that move 128 bits onward: `[x^(D+32), x^(D-32)] mod P`, reflected and shifted by one, for distances `D`
 /// of 1 to 16 times 128 bits.
+#[cfg_attr(
+    not(target_arch = "x86_64"),
+    allow(dead_code, reason = "for carry-less products, which x86-64 alone uses")
+)]
 struct Folds([[u64; 2]; 17]);
 
 fn folds(op: CrcOp) -> &'static Folds {

@@ -40,6 +40,8 @@ pub fn asm(composition: &Composition, features: Option<Features>) -> Result<Stri
     if let Ok(text) = native_asm(composition, features) {
         return Ok(text);
     }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = features;
     each_pass(composition, |stages, gauge| {
         let code = cranelift::compile(stages, gauge)?;
         let (bytes, tail) = code.listing();
