@@ -2,25 +2,68 @@
 
 use iced_x86::{Code, Register};
 
-use super::{END, Frame, LEN, LIMIT, POS, REST, SRC};
+use super::{DST, END, Frame, LEN, LIMIT, POS, REST, SRC, StageCode, Stores};
 use crate::backend::native::asm;
+use crate::backend::native::isa::Isa;
 use crate::backend::native::vcode::{Builder, Item, Label, Mem, Opd};
+
+/// Fewest bytes of a stretch of which the destination is aligned: below, what is saved is less than what it costs.
+const ALIGNED_FROM: i32 = 2048;
 
 impl Frame<'_> {
     /// All whole vectors; then, or if there is none, on to `rest`, which is bound next.
     pub(super) fn turns(&mut self, rest: Label) -> Result<(), String> {
-        let fixed =
-            |stage: &super::StageCode<'_>| stage.hashes.iter().any(|(_, _, hash)| !hash.enters_anywhere());
+        let fixed = |stage: &StageCode<'_>| stage.hashes.iter().any(|(_, _, hash)| !hash.enters_anywhere());
         if self.stages.iter().any(fixed) {
             self.turns_then_singles(rest)
         } else {
+            self.align()?;
             self.turns_from_within(rest)
         }
     }
 
-    /// Where it does not matter which slot a vector meets, or it is made good: one loop, entered at the slot from which whole turns are left,
-    /// with the source moved back by what the skipped slots would have taken. Nothing short of a vector is left then, and
-    /// few vectors have as many accumulators as many.
+    /// A store across two cache lines takes twice as long: of long stretches, as much is done under a mask as takes the
+    /// destination to a whole vector, if a word begins there.
+    fn align(&mut self) -> Result<(), String> {
+        let able = |stage: &StageCode<'_>| {
+            let ordered = !(stage.crcs.is_empty()
+                && stage.sums.is_empty()
+                && stage.hashes.is_empty()
+                && stage.carried.is_empty());
+            // Patterns are loaded for the place at which the stretch begins, and would not do for another one.
+            !ordered && stage.given.iter().all(Option::is_none)
+        };
+        let able = self.stages.iter().all(able);
+        if self.shape.isa != Isa::Avx512 || self.shape.stores != Stores::Plain || !able {
+            return Ok(());
+        }
+        let (eax, rest) = (Register::EAX, REST.full_register32());
+        let gauge = self.stages.iter().map(|stage| stage.study.pipe.word_bytes()).max().unwrap_or(1);
+        let aligned = self.b.new_label();
+        self.b.raw(asm::ri(Code::Cmp_rm64_imm32, LEN, ALIGNED_FROM));
+        self.b.jump(Code::Jb_rel32_64, aligned);
+        self.b.raw(asm::rm(Code::Lea_r32_m, eax, SRC, DST, 0));
+        self.b.raw(asm::r(Code::Neg_rm32, eax));
+        self.b.raw(asm::ri(Code::And_rm32_imm8, eax, self.b.vector_bytes() as i32 - 1));
+        self.b.jump(Code::Je_rel32_64, aligned);
+        if gauge > 1 {
+            self.b.raw(asm::ri(Code::Test_rm32_imm32, eax, gauge as i32 - 1));
+            self.b.jump(Code::Jne_rel32_64, aligned);
+        }
+        self.b.raw(asm::rr(Code::Mov_r32_rm32, rest, eax));
+        self.rest()?;
+        self.b.raw(asm::rr(Code::Add_r64_rm64, SRC, REST));
+        self.b.raw(asm::rr(Code::Sub_r64_rm64, LEN, REST));
+        if self.reads_pos {
+            self.b.raw(asm::rr(Code::Add_r64_rm64, POS, REST));
+        }
+        self.b.bind(aligned);
+        Ok(())
+    }
+
+    /// Where it does not matter which slot a vector meets, or it is made good: one loop, entered at the slot from which
+    /// whole turns are left, with the source moved back by what the skipped slots would have taken. Nothing but the rest
+    /// is left then, and few vectors have as many accumulators as many.
     fn turns_from_within(&mut self, rest: Label) -> Result<(), String> {
         let vector = self.b.vector_bytes() as i32;
         let unroll = self.shape.unroll;

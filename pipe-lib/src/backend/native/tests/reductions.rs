@@ -109,7 +109,7 @@ fn one_s_complement_sums_keep_their_zero_rule() {
     }
 }
 
-/// Turns of the main loop that begin at any slot, with states and offsets that would tell a vector taken twice.
+/// Turns of the main loop that begin at any slot, destinations that are aligned first, with states and offsets that would tell a vector taken twice.
 #[test]
 fn every_number_of_vectors() {
     let mut random = Random::new(15);
@@ -133,7 +133,7 @@ fn every_number_of_vectors() {
         pipe.next = vec![next];
         for features in feature_sets() {
             let code = compile_all(&[&pipe], features).unwrap();
-            for vectors in 0..=19 {
+            for vectors in (0..=19).chain(31..=34).chain([63]) {
                 for rest in [0, 1, 37] {
                     let bytes: Vec<u8> = (0..64 * vectors + rest).map(|_| random.next() as u8).collect();
                     let start = (random.below(1000) * 2) as u64;
