@@ -2,6 +2,7 @@
 
 use crate::cases::{Case, KEY};
 use crate::harness::Body;
+use pipe_lib::backend::features::Features;
 use pipe_lib::{Backend, CompileOptions, Engine, Library};
 use rivals::libraries::{self, Alone};
 use rivals::{Isa, Separate, Step, Sums, Variant};
@@ -40,6 +41,8 @@ pub const HAND: &str = "hand AVX-512";
 pub const STREAMING: &str = "hand AVX-512 NT";
 /// Our own emitter.
 pub const NATIVE: &str = "native";
+/// The same, kept to the instructions that `hand AVX2` uses.
+pub const NATIVE_AVX2: &str = "native AVX2";
 /// From this size on stores past the caches can pay.
 const LARGE: usize = 4 << 20;
 
@@ -128,9 +131,19 @@ fn engines(case: &Case) -> anyhow::Result<Vec<Contender>> {
         .pipeline(case.pipeline)
         .map_err(|errors| anyhow::anyhow!("the pipeline of `{}` does not compose: {errors:?}", case.name))?;
     let mut list = Vec::new();
-    for (name, backend) in [("cranelift", Backend::Cranelift), (NATIVE, Backend::Native)] {
+    let all = [
+        ("cranelift", Backend::Cranelift, None),
+        (NATIVE_AVX2, Backend::Native, Some("avx2,pclmul")),
+        (NATIVE, Backend::Native, None),
+    ];
+    for (name, backend, features) in all {
         // Not for this machine: not in the table either.
-        let options = CompileOptions { backend, ..CompileOptions::default() };
+        let features = match features.map(Features::named) {
+            Some(Err(_)) => continue,
+            Some(Ok(features)) => Some(features),
+            None => None,
+        };
+        let options = CompileOptions { backend, features, ..CompileOptions::default() };
         let Ok(engine) = pipeline.compile_with(&options) else { continue };
         let mut exports = [None; rivals::MAX_SUMS];
         for (export, name) in exports.iter_mut().zip(case.exports) {

@@ -2,7 +2,7 @@
 
 use crate::bounds::Limits;
 use crate::cases::{CASES, Case, SHORT};
-use crate::contenders::{HAND, MEMCPY, NATIVE, SEPARATE};
+use crate::contenders::{HAND, MEMCPY, NATIVE, NATIVE_AVX2, SEPARATE};
 use crate::goals;
 use crate::harness::Condition;
 use crate::machine::Machine;
@@ -195,7 +195,7 @@ fn short(record: &Record) -> String {
         for point in &points {
             let _ = write!(out, "{:>8}", point.bytes);
         }
-        for name in [MEMCPY, SEPARATE, HAND, NATIVE, "native AVX2", "cranelift"] {
+        for name in [MEMCPY, SEPARATE, HAND, NATIVE, NATIVE_AVX2, "cranelift"] {
             if points.iter().all(|point| point.of(name).is_none()) {
                 continue;
             }

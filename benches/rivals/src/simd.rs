@@ -141,16 +141,21 @@ pub(crate) unsafe fn inet<S: Simd, A: Acc<S>, const U: usize>(bytes: &[u8]) -> u
             }
             at += U * S::BYTES;
         }
+        for i in 0..U {
+            if at + S::BYTES > len {
+                break;
+            }
+            accs[i].add(S::load(from.add(at)));
+            at += S::BYTES;
+        }
         let mut acc = accs[0];
-        if at > 0 {
+        if at > S::BYTES {
             for i in 1..U {
                 acc.merge(accs[i]);
             }
         }
-        while at < len {
-            let part = (len - at).min(S::BYTES);
-            acc.add(S::load_part(from.add(at), part));
-            at += part;
+        if at < len {
+            acc.add(S::load_part(from.add(at), len - at));
         }
         acc.total()
     }
@@ -179,8 +184,8 @@ pub(crate) mod shape {
     pub(crate) const STREAM: u8 = 16;
 }
 
-/// Sum before, swap, xor, sum after, in one loop of `U` vectors a turn, each with accumulators of its own. The rest is
-/// done a vector at a time, the last under a mask.
+/// Sum before, swap, xor, sum after, in one loop of `U` vectors a turn, each with accumulators of its own. Whole vectors
+/// that are left have them too; the last bytes are done under a mask.
 ///
 /// # Safety
 /// The machine has the features.
@@ -192,77 +197,100 @@ pub(crate) unsafe fn fused<S: Simd, A: Acc<S>, const SHAPE: u8, const U: usize>(
 ) -> Sums {
     let len = src.len().min(dst.len());
     let (src, dst) = (unknown(src.as_ptr().cast_mut()).cast_const(), unknown(dst.as_mut_ptr()));
-    let has = |bit: u8| SHAPE & bit != 0;
+    let streams = SHAPE & shape::STREAM != 0 && dst.addr().is_multiple_of(S::BYTES);
     // SAFETY: every access lies below `len`, by the loops' conditions.
     unsafe {
         let key = S::splat(key.to_be());
-        let (mut before, mut after) = ([A::zero(); U], [A::zero(); U]);
-        let mut at = 0;
-        let streams = has(shape::STREAM) && dst.addr().is_multiple_of(S::BYTES);
+        let mut accs = [(A::zero(), A::zero()); U];
+        let (mut at, mut until_flush) = (0, A::LIMIT);
         while at + U * S::BYTES <= len {
-            let turns = ((len - at) / (U * S::BYTES)).min(A::LIMIT);
-            for _ in 0..turns {
-                for i in 0..U {
-                    let mut v = S::load(src.add(at + S::BYTES * i));
-                    if has(shape::SUM) {
-                        before[i].add(v);
-                    }
-                    if has(shape::SWAP) {
-                        v = S::swap32(v);
-                    }
-                    if has(shape::XOR) {
-                        v = S::xor(v, key);
-                    }
-                    if has(shape::AFTER) {
-                        after[i].add(v);
-                    }
-                    let to = dst.add(at + S::BYTES * i);
-                    if streams { S::stream(to, v) } else { S::store(to, v) }
-                }
-                at += U * S::BYTES;
-            }
             for i in 0..U {
-                before[i].flush();
-                after[i].flush();
+                let v = step::<S, A, SHAPE>(S::load(src.add(at + S::BYTES * i)), key, &mut accs[i], S::BYTES);
+                let to = dst.add(at + S::BYTES * i);
+                if streams { S::stream(to, v) } else { S::store(to, v) }
             }
+            at += U * S::BYTES;
+            if A::LIMIT != usize::MAX {
+                until_flush -= 1;
+                if until_flush == 0 {
+                    until_flush = A::LIMIT;
+                    flush(&mut accs);
+                }
+            }
+        }
+        for i in 0..U {
+            if at + S::BYTES > len {
+                break;
+            }
+            let v = step::<S, A, SHAPE>(S::load(src.add(at)), key, &mut accs[i], S::BYTES);
+            S::store(dst.add(at), v);
+            at += S::BYTES;
         }
         // Always the first accumulator: a computed index would keep all of them in memory, in the loop above too.
-        let (mut first, mut second) = (before[0], after[0]);
-        if at > 0 {
-            for i in 1..U {
-                first.merge(before[i]);
-                second.merge(after[i]);
-            }
-        }
-        while at < len {
-            let part = (len - at).min(S::BYTES);
-            let mut v = S::load_part(src.add(at), part);
-            if has(shape::SUM) {
-                first.add(v);
-            }
-            if has(shape::SWAP) {
-                v = S::swap32(v);
-            }
-            if has(shape::XOR) {
-                v = S::xor(v, key);
-            }
-            if has(shape::AFTER) {
-                // Bytes beyond the end have become the key: not to be summed.
-                second.add(if part < S::BYTES { S::clear_part(v, part) } else { v });
-            }
+        if at < len {
+            let part = len - at;
+            let v = step::<S, A, SHAPE>(S::load_part(src.add(at), part), key, &mut accs[0], part);
             S::store_part(dst.add(at), v, part);
-            at += part;
+        }
+        if at > S::BYTES {
+            flush(&mut accs);
+            for i in 1..U {
+                let (before, after) = accs[i];
+                accs[0].0.merge(before);
+                accs[0].1.merge(after);
+            }
         }
         if streams {
             core::arch::x86_64::_mm_sfence();
         }
         let mut sums = [0; MAX_SUMS];
-        if has(shape::SUM) {
-            sums[0] = u32::from(first.total());
+        if SHAPE & shape::SUM != 0 {
+            sums[0] = u32::from(accs[0].0.total());
         }
-        if has(shape::AFTER) {
-            sums[1] = u32::from(second.total());
+        if SHAPE & shape::AFTER != 0 {
+            sums[1] = u32::from(accs[0].1.total());
         }
         sums
+    }
+}
+
+/// What a vector becomes, of which the first `part` bytes are of the stream and the rest zero.
+///
+/// # Safety
+/// The machine has the features.
+#[inline(always)]
+unsafe fn step<S: Simd, A: Acc<S>, const SHAPE: u8>(
+    mut v: S::V,
+    key: S::V,
+    acc: &mut (A, A),
+    part: usize,
+) -> S::V {
+    // SAFETY: as this function.
+    unsafe {
+        if SHAPE & shape::SUM != 0 {
+            acc.0.add(v);
+        }
+        if SHAPE & shape::SWAP != 0 {
+            v = S::swap32(v);
+        }
+        if SHAPE & shape::XOR != 0 {
+            v = S::xor(v, key);
+        }
+        if SHAPE & shape::AFTER != 0 {
+            // Bytes beyond the end have become the key: not to be summed.
+            acc.1.add(if part < S::BYTES { S::clear_part(v, part) } else { v });
+        }
+        v
+    }
+}
+
+#[inline(always)]
+unsafe fn flush<S: Simd, A: Acc<S>, const U: usize>(accs: &mut [(A, A); U]) {
+    for i in 0..U {
+        // SAFETY: as this function.
+        unsafe {
+            accs[i].0.flush();
+            accs[i].1.flush();
+        }
     }
 }
