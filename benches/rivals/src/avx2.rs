@@ -1,6 +1,7 @@
 //! 256-bit vectors.
 
 use crate::Variant;
+use crate::simd::shape::has_sum;
 use crate::simd::{Acc, Halves, Simd};
 use crate::tables::{self, enable};
 use core::arch::x86_64::*;
@@ -160,12 +161,12 @@ enable!("avx2", Avx2, Halves<Avx2>, 4);
 
 /// The loops of a shape, the usual best first.
 pub(crate) fn fused(shape: u8) -> Vec<Variant> {
-    [
-        ("S1/S2 x4", tables::fused::<Avx2, Halves<Avx2>, 4>(shape)),
-        ("S1/S2 x8", tables::fused::<Avx2, Halves<Avx2>, 8>(shape)),
-        ("vpsadbw x4", tables::fused::<Avx2, Sad, 4>(shape)),
-    ]
-    .into_iter()
-    .filter_map(|(name, run)| Some(Variant { name, run: run? }))
-    .collect()
+    let x4 = tables::fused::<Avx2, Halves<Avx2>, 4>(shape);
+    let x8 = tables::fused::<Avx2, Halves<Avx2>, 8>(shape);
+    let all = if has_sum(shape) {
+        vec![("S1/S2 x4", x4), ("S1/S2 x8", x8), ("vpsadbw x4", tables::fused::<Avx2, Sad, 4>(shape))]
+    } else {
+        vec![("x4", x4), ("x8", x8)]
+    };
+    all.into_iter().filter_map(|(name, run)| Some(Variant { name, run: run? })).collect()
 }

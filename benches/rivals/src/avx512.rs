@@ -1,6 +1,7 @@
 //! 512-bit vectors, with masks for every rest.
 
 use crate::Variant;
+use crate::simd::shape::has_sum;
 use crate::simd::{Acc, Halves, Simd};
 use crate::tables::{self, enable};
 use core::arch::x86_64::*;
@@ -209,15 +210,18 @@ enable!("avx512f,avx512bw,avx512vnni", Avx512, Vnni, 8);
 
 /// The loops of a shape, the usual best first.
 pub(crate) fn fused(shape: u8) -> Vec<Variant> {
-    [
-        ("vpdpbusd x4", tables::fused::<Avx512, Vnni, 4>(shape)),
-        ("vpdpbusd x8", tables::fused::<Avx512, Vnni, 8>(shape)),
-        ("vpaddd + vpdpbusd x4", tables::fused::<Avx512, Mixed, 4>(shape)),
-        ("vpaddd + vpdpbusd x8", tables::fused::<Avx512, Mixed, 8>(shape)),
-        ("S1/S2 x4", tables::fused::<Avx512, Halves<Avx512>, 4>(shape)),
-        ("S1/S2 x8", tables::fused::<Avx512, Halves<Avx512>, 8>(shape)),
-    ]
-    .into_iter()
-    .filter_map(|(name, run)| Some(Variant { name, run: run? }))
-    .collect()
+    let (x4, x8) = (tables::fused::<Avx512, Vnni, 4>(shape), tables::fused::<Avx512, Vnni, 8>(shape));
+    let all = if has_sum(shape) {
+        vec![
+            ("vpdpbusd x4", x4),
+            ("vpdpbusd x8", x8),
+            ("vpaddd + vpdpbusd x4", tables::fused::<Avx512, Mixed, 4>(shape)),
+            ("vpaddd + vpdpbusd x8", tables::fused::<Avx512, Mixed, 8>(shape)),
+            ("S1/S2 x4", tables::fused::<Avx512, Halves<Avx512>, 4>(shape)),
+            ("S1/S2 x8", tables::fused::<Avx512, Halves<Avx512>, 8>(shape)),
+        ]
+    } else {
+        vec![("x4", x4), ("x8", x8)]
+    };
+    all.into_iter().filter_map(|(name, run)| Some(Variant { name, run: run? })).collect()
 }

@@ -182,6 +182,11 @@ pub(crate) mod shape {
     pub(crate) const AFTER: u8 = 8;
     /// Stores past the caches, where the destination is aligned.
     pub(crate) const STREAM: u8 = 16;
+
+    /// Whether it matters how sums are made.
+    pub(crate) const fn has_sum(shape: u8) -> bool {
+        shape & (SUM | AFTER) != 0
+    }
 }
 
 /// Sum before, swap, xor, sum after, in one loop of `U` vectors a turn, each with accumulators of its own. Whole vectors
