@@ -4,11 +4,15 @@
 //! of their own before the statement that follows, those at the end of a line behind the statement they follow; one in
 //! the middle of a statement moves before it. Of blank lines, one is kept between statements and between items.
 
+mod comments;
+mod one_line;
+
 use super::ast::*;
 use super::lexer::Comment;
 use super::parse;
 use crate::diagnostic::Diagnostics;
 use crate::source::{Sources, Span};
+use one_line::*;
 use std::fmt::Write as _;
 
 /// Columns that a line may have before it is broken.
@@ -257,194 +261,11 @@ impl Printer<'_> {
         }
     }
 
-    /// Prints the comments that start before `offset`, each on its line; says whether there were any.
-    fn leading(&mut self, offset: u32, first_in_block: bool) -> bool {
-        let mut first = first_in_block;
-        let mut any = false;
-        while let Some((comment, rest)) = self.comments.split_first() {
-            if comment.start >= offset {
-                break;
-            }
-            self.comments = rest;
-            if !first && self.blank_before(comment.start) && !self.out.ends_with("{\n") {
-                self.blank();
-            }
-            self.line(&comment.text);
-            first = false;
-            any = true;
-        }
-        any
-    }
-
-    /// Prints the comments inside of a statement before it.
-    fn hoist(&mut self, end: u32) {
-        while let Some((comment, rest)) = self.comments.split_first() {
-            if comment.start >= end {
-                break;
-            }
-            self.comments = rest;
-            self.line(&comment.text);
-        }
-    }
-
-    /// Puts the comment that follows `end` on the same line behind what was printed last.
-    fn trailing(&mut self, end: u32) {
-        let Some((comment, rest)) = self.comments.split_first() else { return };
-        let between = self.text.get(end as usize..comment.start as usize);
-        if comment.own_line || between.is_none_or(|between| between.contains('\n')) {
-            return;
-        }
-        self.comments = rest;
-        self.out.pop();
-        let _ = writeln!(self.out, " {}", comment.text);
-    }
-
-    /// The same for a clause whose end is not known: a comment on its line before the next clause.
-    fn trailing_before(&mut self, next: u32) {
-        let Some((comment, rest)) = self.comments.split_first() else { return };
-        if comment.own_line || comment.start >= next {
-            return;
-        }
-        self.comments = rest;
-        self.out.pop();
-        let _ = writeln!(self.out, " {}", comment.text);
-    }
-
-    fn has_comment_before(&self, offset: u32) -> bool {
-        self.comments.first().is_some_and(|comment| comment.start < offset)
-    }
-
-    /// Whether the source has a blank line right before `offset`.
-    fn blank_before(&self, offset: u32) -> bool {
-        let Some(before) = self.text.get(..offset as usize) else { return false };
-        let gap = &before[before.trim_end().len()..];
-        gap.matches('\n').count() > 1
-    }
-
     fn was_inline(&self, span: Span) -> bool {
         self.text.get(span.range()).is_some_and(|text| !text.is_empty() && !text.trim_end().contains('\n'))
     }
 
     fn fits(&self, line: &str) -> bool {
         self.indent * 4 + line.chars().count() <= WIDTH
-    }
-}
-
-fn params(params: &[Param]) -> String {
-    if params.is_empty() {
-        return String::new();
-    }
-    let each = |param: &Param| match &param.default {
-        Some(default) => format!("{}: {} = {}", param.name.node, param.ty.node, expr(&default.node)),
-        None => format!("{}: {}", param.name.node, param.ty.node),
-    };
-    format!("({})", params.iter().map(each).collect::<Vec<_>>().join(", "))
-}
-
-fn statement(kind: &StmtKind) -> String {
-    match kind {
-        StmtKind::State { name, ty, init: Some(init) } => {
-            format!("state {}: {} = {}", name.node, ty.node, expr(&init.node))
-        }
-        StmtKind::State { name, ty, init: None } => format!("state {}: {}", name.node, ty.node),
-        StmtKind::Export { name, value: None } => format!("export {}", name.node),
-        StmtKind::Export { name, value: Some(value) } => match &value.node {
-            ExportValue::Inst(value) => format!("export {} = {}", name.node, inst(value)),
-            ExportValue::Literal(value) => format!("export {} = {}", name.node, expr(value)),
-        },
-        StmtKind::Inst(value) => inst(value),
-        StmtKind::Table(_) | StmtKind::Finish(_) => String::new(),
-    }
-}
-
-fn inst(inst: &Inst) -> String {
-    let mut text = inst.mnemonic.node.clone();
-    if let Some(suffix) = &inst.suffix {
-        let _ = write!(text, ".{}", suffix.node);
-    }
-    for (at, operand) in inst.operands.iter().enumerate() {
-        text.push_str(if at == 0 { " " } else { ", " });
-        text.push_str(&expr(&operand.node));
-    }
-    text
-}
-
-fn expr(expr: &Expr) -> String {
-    match expr {
-        Expr::Number(number) => number.text.clone(),
-        Expr::Bool(value) => value.to_string(),
-        Expr::Name(name) => name.clone(),
-    }
-}
-
-fn layout_clause(clause: &LayoutClause) -> String {
-    match &clause.value {
-        Some(value) => format!("{} {}", clause.name.node, value.node.text),
-        None => clause.name.node.clone(),
-    }
-}
-
-/// The words of a pipeline, each with the bar or arrow before it: what a line may begin with.
-fn pipeline_parts(expr: &PipelineExpr) -> Vec<String> {
-    let mut parts = Vec::new();
-    for (at, part) in expr.parts.iter().enumerate() {
-        if part.is_empty() && at > 0 {
-            parts.push("->".to_string());
-        }
-        for (first, stage) in part.iter().enumerate() {
-            parts.push(match (first, at) {
-                (0, 0) => stage_text(&stage.node),
-                (0, _) => format!("-> {}", stage_text(&stage.node)),
-                _ => format!("| {}", stage_text(&stage.node)),
-            });
-        }
-    }
-    parts
-}
-
-fn stage_text(stage: &Stage) -> String {
-    let mut text = stage.name.node.clone();
-    if !stage.args.is_empty() {
-        let each = |arg: &Arg| match &arg.name {
-            Some(name) => format!("{} = {}", name.node, expr(&arg.value.node)),
-            None => expr(&arg.value.node),
-        };
-        let _ = write!(text, "({})", stage.args.iter().map(each).collect::<Vec<_>>().join(", "));
-    }
-    if let Some(instance) = &stage.instance {
-        let _ = write!(text, " as {}", instance.node);
-    }
-    if let Some(window) = &stage.window {
-        let _ = write!(text, " per {}", expr(&window.node));
-    }
-    text
-}
-
-fn test_clause(clause: &TestClause) -> String {
-    let pieces = |list: &[Repeated<Bytes>]| {
-        let each =
-            |piece: &Repeated<Bytes>| repeat(&piece.item.node, |bytes: &Bytes| bytes.text.clone(), piece);
-        list.iter().map(each).collect::<Vec<_>>().join(" ")
-    };
-    let dotted = |path: &[Name]| path.iter().map(|name| name.node.as_str()).collect::<Vec<_>>().join(".");
-    match clause {
-        TestClause::Input(list) => format!("input {}", pieces(list)),
-        TestClause::Output(list) => format!("output {}", pieces(list)),
-        TestClause::Set { path, value } => format!("set {} = {}", dotted(path), expr(&value.node)),
-        TestClause::Refused => "refused".to_string(),
-        TestClause::Expect { path, value } => match &value.node {
-            Expected::One(one) => format!("expect {} = {}", dotted(path), expr(one)),
-            Expected::List(list) => {
-                let list: Vec<String> = list.iter().map(|item| repeat(&item.item.node, expr, item)).collect();
-                format!("expect {} = [{}]", dotted(path), list.join(", "))
-            }
-        },
-    }
-}
-
-fn repeat<T>(item: &T, show: impl Fn(&T) -> String, repeated: &Repeated<T>) -> String {
-    match &repeated.count {
-        Some(count) => format!("{} repeat {}", show(item), count.node.text),
-        None => show(item),
     }
 }
