@@ -5,7 +5,7 @@ use super::vector::{Accumulate, Carry, Reg, VectorBody, VectorOp};
 use super::{Pass, Plan};
 use crate::analyse::{Reduce, analyse};
 use crate::compose::{Composition, Stage};
-use crate::ir::{Pipe, Tail};
+use crate::ir::{Layout, Pipe, Stripe, Tail};
 use std::fmt::{self, Write as _};
 
 impl Plan {
@@ -19,7 +19,7 @@ impl Plan {
 
     fn write(&self, composition: &Composition, f: &mut String) -> fmt::Result {
         if let Some(layout) = &composition.source {
-            writeln!(f, "source  bytes are gathered from layout `{}`", layout.name)?;
+            writeln!(f, "source  bytes are gathered from layout `{}`: {}", layout.name, rules(layout))?;
         }
         match &self.passes[..] {
             [] => writeln!(f, "a plain copy: no stages")?,
@@ -37,10 +37,28 @@ impl Plan {
             pass.write(index, composition, f)?;
         }
         if let Some(layout) = &composition.sink {
-            writeln!(f, "\nsink  bytes are spread by layout `{}`", layout.name)?;
+            writeln!(f, "\nsink  bytes are spread by layout `{}`: {}", layout.name, rules(layout))?;
         }
         Ok(())
     }
+}
+
+/// What a layout demands, as a phrase.
+fn rules(layout: &Layout) -> String {
+    let mut rules = Vec::new();
+    if let Some(Stripe { data, gap }) = layout.stripe {
+        rules.push(format!("runs of {data} bytes, holes of {gap}"));
+    }
+    if let Some(store) = layout.store {
+        rules.push(format!("accesses of {store} bytes"));
+    }
+    if layout.fixed {
+        rules.push("all to one address".to_owned());
+    }
+    if layout.pad > 0 {
+        rules.push(format!("zeros up to {} bytes", layout.pad));
+    }
+    if rules.is_empty() { "contiguous memory".to_owned() } else { rules.join(", ") }
 }
 
 impl Pass {

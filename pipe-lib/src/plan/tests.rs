@@ -119,6 +119,7 @@ fn a_plan_reads_without_the_code() {
         ],
     );
     reads("inet_cksum as a | byteswap32 | inet_cksum as b", &["rewrite ", "b.sum is a.sum, bytes swapped"]);
+    reads("inet_cksum -> lance", &["layout `lance`: runs of 16 bytes, holes of 16"]);
     reads("fnv1a64", &["serial: ", "word after word, because of this", "mul"]);
     reads("byteswap32 | byteswap32 as back", &["gone", "a plain copy"]);
 }
