@@ -108,6 +108,9 @@ fn files_in_and_out_in_chunks_of_any_size() {
     assert_ne!(same.status.code(), Some(0));
     let same = run(&["run", "crc32c", "-i", from, "-o", from], b"");
     assert!(stderr(&same, 1).contains("is the input as well"));
+    let stdin = std::fs::File::open(from).unwrap();
+    let same = pipec(&["run", "crc32c", "-o", from]).stdin(stdin).output().unwrap();
+    assert!(stderr(&same, 1).contains("is the input as well"));
     assert!(std::fs::read(from).unwrap() == data, "the input is as it was");
 }
 

@@ -168,5 +168,7 @@ fn box_width<'a>(lines: impl Iterator<Item = &'a str>) -> f64 {
 }
 
 fn escape(text: &str) -> String {
+    // XML has no control characters, escaped or not.
+    let text = text.replace(char::is_control, " ");
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

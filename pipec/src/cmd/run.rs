@@ -77,10 +77,22 @@ struct Input {
     file: Option<File>,
 }
 
+/// What the shell has made standard input, to compare it with the output.
+#[cfg(unix)]
+fn stdin_file() -> Option<File> {
+    use std::os::fd::AsFd as _;
+    io::stdin().as_fd().try_clone_to_owned().ok().map(File::from)
+}
+
+#[cfg(not(unix))]
+fn stdin_file() -> Option<File> {
+    None
+}
+
 impl Input {
     fn open(path: Option<&Path>) -> anyhow::Result<Input> {
         let Some(path) = path.filter(|path| *path != Path::new("-")) else {
-            return Ok(Input { from: Box::new(io::stdin().lock()), len: None, file: None });
+            return Ok(Input { from: Box::new(io::stdin().lock()), len: None, file: stdin_file() });
         };
         let cannot = || format!("cannot read {}", path.display());
         let file = File::open(path).with_context(cannot)?;

@@ -30,7 +30,17 @@ pub(super) fn announce(code: &CodeMemory, place: &Range<usize>, stages: &[Stage]
 fn open() -> Option<Mutex<File>> {
     std::env::var_os("PIPE_LIB_PERF_MAP").filter(|value| !value.is_empty())?;
     let path = format!("/tmp/perf-{}.map", std::process::id());
-    OpenOptions::new().append(true).create(true).open(path).ok().map(Mutex::new)
+    let mut options = OpenOptions::new();
+    options.append(true).create(true);
+    #[cfg(target_os = "linux")]
+    {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        /// `asm/fcntl.h` of x86-64: fail if the path is a symbolic link.
+        const O_NOFOLLOW: i32 = 0o400_000;
+        // The name can be guessed, and anybody may have put a link there.
+        options.custom_flags(O_NOFOLLOW);
+    }
+    options.open(path).ok().map(Mutex::new)
 }
 
 fn line(address: usize, size: usize, stages: &[Stage], kind: &str) -> String {
