@@ -162,9 +162,11 @@ pub(crate) fn generate_all(
     let stripe = layout.and_then(|layout| layout.stripe);
     let with = |plan: Plan, backend: Backend| -> Result<Generated, Unsupported> {
         let target = Target { backend, features, sink: stripe.filter(|_| plan.passes.len() == 1) };
-        let code =
-            plan.passes.iter().map(|pass| generate(composition, pass, target)).collect::<Result<_, _>>()?;
-        Ok((plan, code))
+        let (mut passes, mut code) = (Vec::new(), Vec::new());
+        for pass in plan.passes {
+            generate_fitting(composition, pass, target, &mut passes, &mut code)?;
+        }
+        Ok((Plan { passes }, code))
     };
     match backend {
         _ if separate_passes => with(Plan::separate(composition), backend),
@@ -179,6 +181,41 @@ pub(crate) fn generate_all(
         }
     }
 }
+
+/// Code for a pass, or for its halves one after the other where the native backend would take it if there were more
+/// registers: two passes over blocks that stay in the first-level cache are faster than one in narrower vectors.
+fn generate_fitting(
+    composition: &Composition,
+    pass: Pass,
+    target: Target,
+    passes: &mut Vec<Pass>,
+    code: &mut Vec<(Backend, Box<dyn PassCode>)>,
+) -> Result<(), Unsupported> {
+    if matches!(target.backend, Backend::Auto | Backend::Native) {
+        match generate(composition, &pass, Target { backend: Backend::Native, ..target }) {
+            Ok(done) => {
+                passes.push(pass);
+                code.push(done);
+                return Ok(());
+            }
+            Err(refusal) if refusal.what == OUT_OF_REGISTERS && pass.stages.len() > 1 => {
+                for half in pass.halves(composition) {
+                    // Only a single pass writes to a striped buffer itself.
+                    generate_fitting(composition, half, Target { sink: None, ..target }, passes, code)?;
+                }
+                return Ok(());
+            }
+            Err(refusal) if target.backend == Backend::Native => return Err(refusal),
+            Err(_) => {}
+        }
+    }
+    code.push(generate(composition, &pass, target)?);
+    passes.push(pass);
+    Ok(())
+}
+
+/// What the native backend says of a pass that it would take if there were more registers.
+const OUT_OF_REGISTERS: &str = "more values at once than there are registers";
 
 /// Code for a pass from the backend asked for, with what the rewrites make of its stages. Says which backend it was.
 fn generate(

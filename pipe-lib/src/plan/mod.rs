@@ -54,6 +54,16 @@ impl Pass {
         agree && all.all(|stage| stage.window.is_none_or(|window| window.get().is_multiple_of(gauge)))
     }
 
+    /// The earlier and the later half of the stages. What holds for the windows of all holds for those of each half.
+    pub(crate) fn halves(&self, composition: &Composition) -> [Pass; 2] {
+        let (first, second) = self.stages.split_at(self.stages.len() / 2);
+        [first, second].map(|stages| {
+            let mut half = Pass { stages: stages.to_vec(), gauge: 1 };
+            half.gauge = half.stages(composition).map(|stage| stage.pipe.word_bytes()).max().unwrap_or(1);
+            half
+        })
+    }
+
     /// Whether some stage writes words (else the stream passes through the pass unchanged).
     pub fn modifies(&self, composition: &Composition) -> bool {
         self.stages(composition).any(|stage| stage.pipe.out.is_some())

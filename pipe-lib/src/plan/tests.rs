@@ -123,3 +123,23 @@ fn a_plan_reads_without_the_code() {
     reads("fnv1a64", &["serial: ", "word after word, because of this", "mul"]);
     reads("byteswap32 | byteswap32 as back", &["gone", "a plain copy"]);
 }
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn what_has_too_few_registers_is_cut_in_halves() {
+    use crate::Backend;
+    let taps =
+        (0..60).map(|byte| format!("count_byte(b = {byte}) as s{byte}")).collect::<Vec<_>>().join(" | ");
+    let text = format!("xor8(key = 3) | {taps}");
+    let pipeline = Library::standard().pipeline(&text).unwrap();
+    let Ok(engine) = pipeline.compile_with(&Backend::Native.into()) else { return };
+    assert!(engine.passes() > 1 && engine.passes() < 20, "{} passes", engine.passes());
+    let data: Vec<u8> = (0..10_007u32).map(|i| ((i * i) >> 3) as u8).collect();
+    let mut written = vec![0; data.len()];
+    let run = engine.run(&data, &mut written).unwrap();
+    for byte in 0..60u8 {
+        let count = data.iter().filter(|x| **x ^ 3 == byte).count() as u64;
+        assert_eq!(run.export(&format!("s{byte}.count")), Ok(count));
+    }
+    assert!(data.iter().zip(&written).all(|(a, b)| a ^ 3 == *b));
+}

@@ -142,7 +142,7 @@ fn function(studies: &[Study<'_>], features: Features, isa: Isa, stores: Stores)
             Err(FrameError::Refused(what)) => return Err(what),
         }
     }
-    Err("more values at once than there are registers".to_owned())
+    Err(super::OUT_OF_REGISTERS.to_owned())
 }
 
 impl NativeCode {
