@@ -142,7 +142,7 @@ fn simpler(rewriter: &mut Rewriter, bounds: &[u64], value: Value) -> Option<Valu
             let whole = most(a).checked_add(most(b)).is_some_and(|sum| sum <= inst.ty.mask());
             whole.then(|| rewriter.push(Op::Modular(ModOp::Addmod, a, b, m), inst.ty))
         }
-        Op::Convert(ConvertOp::Trunc, wide) => {
+        Op::Convert(ConvertOp::Trunc, wide) if inst.ty.is_integer() => {
             let Op::Modular(op, a, b, m) = block.inst(wide).op else { return None };
             let m = literal(block, m).filter(|m| *m != 0 && *m <= inst.ty.mask())?;
             let (a, b) = (narrow(rewriter, a, inst.ty)?, narrow(rewriter, b, inst.ty)?);

@@ -6,7 +6,8 @@ use super::rewrite::{Rewriter, evaluate, live};
 use super::{PipeFacts, analyse};
 use crate::Library;
 use crate::backend::testing::{Rng, listing, random_pipe};
-use crate::ir::{Block, Op, Pipe, Table, Value};
+use crate::ir::builder::PipeBuilder;
+use crate::ir::{Block, CompareOp, ConvertOp, Endian, Gauge, ModOp, Op, Pipe, Table, Ty, Value};
 
 fn facts(body: &str) -> (PipeFacts, Pipe) {
     let mut library = Library::standard();
@@ -318,4 +319,22 @@ fn what_a_linear_class_claims_holds_for_random_maps() {
         linear > 200 && reduced > 200 && serial > 300,
         "{linear} linear, {reduced} reductions, {serial} serial"
     );
+}
+
+#[test]
+fn sums_modulo_stay_integers() {
+    let mut b = PipeBuilder::new("p", Gauge::new(Ty::U8, Endian::Little));
+    let x = b.input();
+    let (three, one) = (b.literal(Ty::U8, 3), b.literal(Ty::U8, 1));
+    let c = b.compare(CompareOp::Eq, x, three);
+    let a = b.convert(ConvertOp::Zext, c, Ty::U8);
+    let sum = b.modular(ModOp::Addmod, a, a, one);
+    let d = b.convert(ConvertOp::Trunc, sum, Ty::Bool);
+    let y = b.select(d, x, three);
+    b.output(y);
+    let pipe = b.finish().unwrap();
+    let (rewriter, _) = super::bounds::normal_form(&pipe, &[]);
+    let insts = &rewriter.block().insts;
+    let fits = |inst: &crate::ir::Inst| !matches!(inst.op, Op::Modular(..)) || inst.ty.is_integer();
+    assert!(insts.iter().all(fits), "{insts:#?}");
 }
