@@ -17,7 +17,7 @@ mod scatter;
 mod turns;
 
 use crate::backend::MAX_CALL_BYTES;
-use crate::ir::{Op, StateId, Ty, Value};
+use crate::ir::{Op, State, StateId, Ty, Value};
 use iced_x86::{Code, Register};
 
 use crate::backend::native::asm::{self, Image};
@@ -27,7 +27,7 @@ use crate::backend::native::horner::Horner;
 use crate::backend::native::isa::{Features, Isa};
 use crate::backend::native::lanes::Lane;
 use crate::backend::native::lower::{Body, StateVal, Val};
-use crate::backend::native::reduce::{Accumulator, Masking};
+use crate::backend::native::reduce::{self, Accumulator, Masking};
 use crate::backend::native::regalloc::{self, Failure};
 use crate::backend::native::strategy::{Fold, Keeping, Study};
 use crate::backend::native::sums::{self, Sums};
@@ -67,21 +67,26 @@ pub(super) struct Shape {
     pub(super) unroll: usize,
 }
 
-/// Most bytes of a call: dot products sum every other byte in 32 bits.
+/// Most bytes of a call, whatever the states.
 const LONGEST_CALL: usize = 1 << 25;
 
 /// Most machine instructions of a function before registers: a compile must not take seconds whatever the program.
 const MAX_ITEMS: usize = 200_000;
 
-const _: () = assert!(LONGEST_CALL as u64 / 2 * 255 <= u32::MAX as u64 && LONGEST_CALL <= MAX_CALL_BYTES);
+const _: () = assert!(LONGEST_CALL <= MAX_CALL_BYTES);
 
 /// Bytes of a call in which no partial result overflows: a multiple of every vector.
 pub(super) fn longest_call(studies: &[Study<'_>], isa: Isa) -> usize {
     let longest = |study: &Study<'_>| {
-        let sums = study.keeping.iter().any(|keeping| matches!(keeping, Keeping::Sum { .. }));
-        sums.then(|| sums::longest_call(Lane::of_bytes(study.pipe.word_bytes()), isa.vector_bytes()))
+        let word = Lane::of_bytes(study.pipe.word_bytes());
+        let of_state = move |(state, keeping): (&State, &Keeping)| match keeping {
+            Keeping::Sum { .. } => Some(sums::longest_call(word, isa.vector_bytes())),
+            Keeping::Reduction(fold, addends) => reduce::longest_call(word, state.ty, *fold, addends.len()),
+            _ => None,
+        };
+        study.pipe.states.iter().zip(&study.keeping).filter_map(of_state).min()
     };
-    studies.iter().filter_map(longest).min().unwrap_or(LONGEST_CALL)
+    studies.iter().filter_map(longest).min().unwrap_or(LONGEST_CALL).min(LONGEST_CALL)
 }
 
 /// Whether the main loop has so little to do that four accumulators a state do not hide how long a dot product takes (six

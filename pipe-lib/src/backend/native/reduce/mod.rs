@@ -22,6 +22,21 @@ pub(super) struct Masking {
     pub(super) zero_beyond: bool,
 }
 
+/// Most addends of a call that [`Form::Dots`] takes: all lanes together are summed in 32 bits, lower and upper bytes apart.
+const MOST_DOTS: usize = 1 << 24;
+
+const _: () = assert!(MOST_DOTS as u64 * 255 <= u32::MAX as u64);
+
+/// Whether the state has what it takes to be summed by [`Form::Dots`]: addends in lanes of 16 bits.
+fn suits_dots(word: Lane, ty: Ty, fold: Fold) -> bool {
+    fold == Fold::Addc && ty == Ty::U16 && word <= Lane::W
+}
+
+/// Bytes of a call in which no partial result overflows, a multiple of every vector; `None` if none does, however long.
+pub(super) fn longest_call(word: Lane, ty: Ty, fold: Fold, addends: usize) -> Option<usize> {
+    suits_dots(word, ty, fold).then(|| MOST_DOTS / addends.next_power_of_two() * word.bytes())
+}
+
 /// Where the partial results of one state are.
 pub(super) struct Accumulator {
     ty: Ty,
@@ -64,7 +79,7 @@ impl Accumulator {
             Form::Mask { partial: b.pinned_mask(), lanes: b.vector_bytes() / word.bytes() }
         } else {
             match fold {
-                Fold::Addc if ty == Ty::U16 && lane == Lane::W && has_dots(b) => {
+                _ if suits_dots(word, ty, fold) && has_dots(b) => {
                     Form::Dots { low: pinned(b, slots), high: pinned(b, slots) }
                 }
                 Fold::Addc if ty != Ty::U64 => {

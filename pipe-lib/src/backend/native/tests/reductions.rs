@@ -143,3 +143,29 @@ fn every_number_of_vectors() {
         }
     }
 }
+
+/// More than one call may add up: as many bytes as fit the longest one, and some, each of them or two of them an addend.
+#[test]
+fn one_s_complement_sums_of_long_calls() {
+    let bytes = vec![0xff; (1 << 25) + 70];
+    for (word, want) in [(Ty::U8, bytes.len() % 257 * 255), (Ty::U16, 0xffff)] {
+        let gauge = Gauge::new(word, Endian::Little);
+        let mut pipe = pipe(gauge, gauge, Tail::Zero, vec![state(Ty::U16)]);
+        let mut body = Block::default();
+        let input = body.push(Op::In, word);
+        let sum = body.push(Op::State(StateId(0)), Ty::U16);
+        let addend = match word {
+            Ty::U8 => body.push(Op::Convert(ConvertOp::Zext, input), Ty::U16),
+            _ => input,
+        };
+        pipe.next = vec![body.push(Op::Binary(BinaryOp::Addc, sum, addend), Ty::U16)];
+        pipe.body = body;
+        for features in feature_sets() {
+            let code = compile_all(&[&pipe], features).unwrap();
+            let mut states = [0];
+            // SAFETY: as many bytes as there are, nothing to write, and the one state.
+            unsafe { code.run(states.as_mut_ptr(), 0, bytes.as_ptr(), std::ptr::null_mut(), bytes.len()) }
+            assert_eq!(states, [want as u64], "{word} {features:?}");
+        }
+    }
+}
