@@ -101,6 +101,9 @@ pub(super) enum Item {
     Weight(u32),
 }
 
+/// Most machine instructions of a function before registers: a compile must not take seconds whatever the program.
+pub(super) const MAX_ITEMS: usize = 200_000;
+
 /// A constant of the pool: the bytes of a vector, or a longer table.
 pub(super) type PoolBytes = Vec<u8>;
 
@@ -153,10 +156,15 @@ pub(super) struct Builder {
     pub(super) pool: Vec<PoolBytes>,
     /// Entries of the pool that hold, as 32-bit numbers, how far labels are from the entry's start.
     pub(super) jump_tables: Vec<(u32, Vec<Label>)>,
+    /// Bytes of all tables that were laid out, those that were there already included.
+    #[cfg(test)]
+    pub(super) laid_out: usize,
     labels: u32,
     known: SmallMap<Inst, VReg>,
     constants: SmallMap<PoolBytes, VReg>,
     tables: SmallMap<PoolBytes, u32>,
+    /// Entries of tables of numbers: where the numbers are in memory, and the bytes of each in the pool.
+    numbers: SmallMap<(usize, usize), u32>,
     /// Constants by what they were computed from, where that is quicker to tell than their bytes.
     computed: SmallMap<[u64; 3], VReg>,
     /// `(lane bytes, result) -> operand` of byte swaps, so that two of them cancel.
@@ -174,10 +182,13 @@ impl Builder {
             kinds: Vec::with_capacity(256),
             pool: Vec::new(),
             jump_tables: Vec::new(),
+            #[cfg(test)]
+            laid_out: 0,
             labels: 0,
             known: SmallMap::default(),
             constants: SmallMap::default(),
             tables: SmallMap::default(),
+            numbers: SmallMap::default(),
             computed: SmallMap::default(),
             swaps: SmallMap::default(),
             remembered: SmallMap::default(),
@@ -233,6 +244,15 @@ impl Builder {
         self.items.push(Item::Raw(inst));
     }
 
+    /// Fails once there are too many instructions: to be asked often enough that those in between are few, since they take
+    /// memory and time even if all is given up in the end.
+    pub(super) fn check_size(&self) -> Result<(), String> {
+        if self.items.len() > MAX_ITEMS {
+            return Err(format!("more than {MAX_ITEMS} machine instructions"));
+        }
+        Ok(())
+    }
+
     /// No value computed so far is used again: the start of another slot or block.
     pub(super) fn forget(&mut self) {
         self.known.clear();
@@ -264,12 +284,29 @@ impl Builder {
 
     /// A table of the pool, of any length.
     pub(super) fn table(&mut self, bytes: PoolBytes) -> u32 {
+        #[cfg(test)]
+        {
+            self.laid_out += bytes.len();
+        }
         if let Some(known) = self.tables.get(&bytes) {
             return *known;
         }
         let entry = self.pool.len() as u32;
         self.pool.push(bytes.clone());
         self.tables.insert(bytes, entry);
+        entry
+    }
+
+    /// A table of `values` in `size` bytes each, laid out at its first use: big ones may be used often. The values stay
+    /// where they are as long as the builder lives.
+    pub(super) fn table_of(&mut self, values: &[u64], size: usize) -> u32 {
+        let key = (values.as_ptr().addr(), size);
+        if let Some(known) = self.numbers.get(&key) {
+            return *known;
+        }
+        let bytes = values.iter().flat_map(|value| value.to_le_bytes().into_iter().take(size)).collect();
+        let entry = self.table(bytes);
+        self.numbers.insert(key, entry);
         entry
     }
 

@@ -14,6 +14,8 @@
 mod prepare;
 mod rest;
 mod scatter;
+#[cfg(test)]
+mod tests;
 mod turns;
 
 use crate::backend::MAX_CALL_BYTES;
@@ -69,9 +71,6 @@ pub(super) struct Shape {
 
 /// Most bytes of a call, whatever the states.
 const LONGEST_CALL: usize = 1 << 25;
-
-/// Most machine instructions of a function before registers: a compile must not take seconds whatever the program.
-const MAX_ITEMS: usize = 200_000;
 
 const _: () = assert!(LONGEST_CALL <= MAX_CALL_BYTES);
 
@@ -276,9 +275,8 @@ impl<'a> Frame<'a> {
         chunk: VReg,
         part: Part,
     ) -> Result<VReg, String> {
-        if self.b.items.len() > MAX_ITEMS {
-            return Err(format!("more than {MAX_ITEMS} machine instructions"));
-        }
+        // Of a stage that computes nothing, too.
+        self.b.check_size()?;
         let masking = match part {
             Part::Whole { .. } => None,
             Part::Rest { masking, .. } => masking,
@@ -322,6 +320,7 @@ impl<'a> Frame<'a> {
             };
             for addend in addends {
                 accumulator.add(&mut body, slot, addend, masking)?;
+                body.b.check_size()?;
             }
         }
         for (_, value, crc) in &stage.crcs {

@@ -65,7 +65,7 @@ impl Body<'_, '_> {
     }
 
     pub(super) fn lookup(&mut self, table: usize, index: Value, to: Ty) -> Result<Vec<VReg>, String> {
-        let values = std::sync::Arc::clone(&self.study.pipe.tables[table].values);
+        let values: &[u64] = &self.study.pipe.tables[table].values;
         let from = self.ty(index);
         if to == Ty::Bool {
             return Err("a look-up of bool".into());
@@ -74,14 +74,12 @@ impl Body<'_, '_> {
         let parts = self.int(index)?;
         let target = self.lane(to);
         if source == Lane::B && target == Lane::B {
-            return Ok(parts.into_iter().map(|part| self.lookup_bytes(&values, part)).collect());
+            return Ok(parts.into_iter().map(|part| self.lookup_bytes(values, part)).collect());
         }
         // Gather 32-bit or 64-bit entries.
         let lane = source.max(target).max(Lane::D);
         let parts = self.resize(false, source, lane, parts);
-        let bytes =
-            values.iter().flat_map(|value| value.to_le_bytes().into_iter().take(lane.bytes())).collect();
-        let entry = self.b.table(bytes);
+        let entry = self.b.table_of(values, lane.bytes());
         let mut found = Vec::with_capacity(parts.len());
         for part in parts {
             let index = self.b.and_imm(lane, part, values.len() as u64 - 1);

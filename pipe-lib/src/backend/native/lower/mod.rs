@@ -66,6 +66,8 @@ impl<'a, 'b> Body<'a, 'b> {
                 && self.study.needed[index]
                 && self.study.constants[index].is_none();
             if wanted && self.values[index].is_none() {
+                // A single operation may take hundreds of instructions, and a stage may have thousands of them.
+                self.b.check_size()?;
                 let value = self.value(Value(index as u32))?;
                 self.values[index] = value;
             }
