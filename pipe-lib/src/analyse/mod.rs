@@ -10,6 +10,8 @@ mod prove;
 pub(crate) mod rewrite;
 
 pub use class::{Class, Linear, PipeFacts, Reduce, StateFacts};
+#[cfg(test)]
+pub(crate) use prove::ANALYSES;
 pub use prove::analyse;
 pub(crate) use prove::assume;
 

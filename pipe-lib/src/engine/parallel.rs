@@ -6,7 +6,7 @@
 use super::{Engine, Inner, Prepared};
 use crate::compose::Stage;
 use crate::drive::Progress;
-use crate::plan::join::Rules;
+use crate::plan::join::{Orbit, Rules};
 use crate::registers::Registers;
 use crate::run::{Run, RunError};
 use std::num::NonZeroU64;
@@ -142,9 +142,10 @@ impl<'e> Prepared<'e> {
         let cut = Cut { inner, initial: self.initial, total: len as u64 };
         let bytes = usize::try_from(cut.part_bytes(threads, least as u64)?).ok()?;
         let mut parts = Vec::with_capacity(len.div_ceil(bytes));
+        let mut orbits: Vec<Orbit> = cut.stages().map(|_| Orbit::default()).collect();
         for at in (0..len).step_by(bytes) {
             // SAFETY: the source is readable for `len` bytes, and nothing has been written yet.
-            let registers = unsafe { cut.start(src, at as u64) }?;
+            let registers = unsafe { cut.start(src, at as u64, &mut orbits) }?;
             let progress = Progress::resumed(inner, registers, self.initial, at as u64);
             let len = bytes.min(len - at);
             let dst = if dst.is_null() { dst } else { dst.wrapping_add(at) };
@@ -213,11 +214,11 @@ impl Cut<'_> {
         open.map(|(index, _)| self.inner.stage_registers(index)).zip(rules)
     }
 
-    /// The registers of a part whose first byte is at offset `at`.
+    /// The registers of a part whose first byte is at offset `at`; `orbits` are those of [`Cut::stages`].
     ///
     /// # Safety
     /// The stream's first `at` bytes, unchanged, are readable at `src`.
-    unsafe fn start(&self, src: *const u8, at: u64) -> Option<Registers> {
+    unsafe fn start(&self, src: *const u8, at: u64, orbits: &mut [Orbit]) -> Option<Registers> {
         let mut registers = self.initial.clone();
         if at == 0 {
             return Some(registers);
@@ -225,8 +226,8 @@ impl Cut<'_> {
         // Stages see what those before them made of the words, so their delays add up.
         let gauge = self.inner.composition.gauge() as u64;
         let delay: u64 = self.stages().map(|(_, rules)| rules.delay_bytes().next_multiple_of(gauge)).sum();
-        for (range, rules) in self.stages() {
-            rules.start(&mut registers[range], at).ok()?;
+        for ((range, rules), orbit) in self.stages().zip(&mut *orbits) {
+            rules.start(&mut registers[range], at, orbit).ok()?;
         }
         if delay == 0 {
             return Some(registers);
@@ -235,8 +236,8 @@ impl Cut<'_> {
         let from = at.saturating_sub(warm_up);
         let mut before = self.initial.clone();
         if from != 0 {
-            for (range, rules) in self.stages() {
-                rules.start(&mut before[range], from).ok()?;
+            for ((range, rules), orbit) in self.stages().zip(orbits) {
+                rules.start(&mut before[range], from, orbit).ok()?;
             }
         }
         let mut progress = Progress::resumed(self.inner, before, self.initial, from);

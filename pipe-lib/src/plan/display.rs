@@ -90,7 +90,7 @@ impl Pass {
             writeln!(f, "  body       a plain copy (nothing, when reading only)")?;
             return Ok(());
         }
-        let kind = pipes.iter().map(|pipe| schedule::kind(pipe)).max_by_key(|kind| *kind as u8);
+        let kind = schedule::kinds(pipes.iter().copied(), schedule::kind).max_by_key(|kind| *kind as u8);
         let kind = kind.unwrap_or(Kind::Wide);
         match (kind, super::vector::lower(&pipes)) {
             (Kind::Remainder, _) => {

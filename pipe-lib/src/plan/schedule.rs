@@ -12,6 +12,7 @@ use crate::analyse::{analyse, assume};
 use crate::backend::crc;
 use crate::compose::{Composition, Stage};
 use crate::ir::Pipe;
+use std::collections::HashMap;
 use std::fmt;
 
 /// How a pass runs.
@@ -46,6 +47,15 @@ pub fn kind(pipe: &Pipe) -> Kind {
     if super::vector::lower(&[assumed.as_ref().unwrap_or(pipe)]).is_ok() { Kind::Wide } else { Kind::Serial }
 }
 
+/// What `kind` says of each pipe; of one that comes several times, once.
+pub(super) fn kinds<'a>(
+    pipes: impl Iterator<Item = &'a Pipe>,
+    kind: impl Fn(&Pipe) -> Kind,
+) -> impl Iterator<Item = Kind> {
+    let mut known: HashMap<*const Pipe, Kind> = HashMap::new();
+    pipes.map(move |pipe| *known.entry(std::ptr::from_ref(pipe)).or_insert_with(|| kind(pipe)))
+}
+
 /// A pass that is being put together.
 struct Draft {
     kind: Kind,
@@ -55,7 +65,7 @@ struct Draft {
 
 /// Passes for a code generator that runs each stage alone as `kind` says (see [`kind`] for one without special powers).
 pub(crate) fn schedule(composition: &Composition, kind: impl Fn(&Pipe) -> Kind) -> Plan {
-    let kinds: Vec<Kind> = composition.stages.iter().map(|stage| kind(&stage.pipe)).collect();
+    let kinds: Vec<Kind> = kinds(composition.stages.iter().map(|stage| &*stage.pipe), kind).collect();
     let mut drafts: Vec<Draft> = Vec::new();
     for (index, (stage, kind)) in composition.stages.iter().zip(&kinds).enumerate() {
         let modifies = stage.pipe.out.is_some();

@@ -6,7 +6,7 @@
 
 use super::analyse_within;
 use crate::analyse::{Class, PipeFacts, bounds};
-use crate::ir::{CompareOp, Op, Pipe, StateId, StateInit};
+use crate::ir::{CompareOp, Op, Pipe, State, StateId, StateInit};
 
 /// Facts under assumptions.
 #[derive(Clone, Debug)]
@@ -16,42 +16,101 @@ pub(crate) struct Assumed {
     pub(crate) below: Vec<(StateId, u64)>,
 }
 
-/// Instructions of the longest body that is analysed again, and how many bounds are tried.
+/// Instructions of the longest body that is analysed again, how many bounds are tried, and how often a pipe is analysed
+/// for all of them.
 const LONGEST: usize = 256;
 const CANDIDATES: usize = 4;
+const ROUNDS: usize = 24;
 
 /// Better classes for `pipe`, whose `facts` hold whatever the states, if assumptions give any.
 pub(crate) fn assume(pipe: &Pipe, facts: &PipeFacts) -> Option<Assumed> {
-    let serial = |facts: &PipeFacts| {
-        facts.states.iter().filter(|state| matches!(state.class, Class::Serial { .. })).count()
-    };
-    let before = serial(facts);
-    if before == 0 || pipe.body.insts.len() > LONGEST {
+    if serial(facts) == 0 || pipe.body.insts.len() > LONGEST {
         return None;
     }
+    let mut rounds = ROUNDS;
     candidates(pipe).into_iter().find_map(|m| {
-        let starts_below = |at: usize| match pipe.states[at].init {
-            StateInit::Const(value) => value < m && m <= pipe.states[at].ty.mask(),
+        let starts_below = |state: &State| match state.init {
+            StateInit::Const(value) => value < m && m <= state.ty.mask(),
             StateInit::Param(_) => false,
         };
-        let mut most: Vec<u64> = pipe.states.iter().map(|state| state.ty.mask()).collect();
-        let mut assumed: Vec<bool> = (0..most.len()).map(starts_below).collect();
-        for _ in 0..=most.len() {
-            for (at, most) in most.iter_mut().enumerate() {
-                *most = if assumed[at] { m - 1 } else { pipe.states[at].ty.mask() };
-            }
-            let facts = analyse_within(pipe, &most);
+        let all: Vec<bool> = pipe.states.iter().map(starts_below).collect();
+        let mut search = Search { pipe, m, rounds: &mut rounds };
+        let found = search.closed(all)?;
+        (serial(&found.1) < serial(facts)).then(|| search.fewest(facts, found))
+    })
+}
+
+fn serial(facts: &PipeFacts) -> usize {
+    facts.states.iter().filter(|state| matches!(state.class, Class::Serial { .. })).count()
+}
+
+/// Whether all states have the same kinds of classes.
+fn alike(a: &PipeFacts, b: &PipeFacts) -> bool {
+    a.states.iter().zip(&b.states).all(|(a, b)| a.class.name() == b.class.name())
+}
+
+/// The states that are assumed to be below a bound, and what holds then.
+type Found = (Vec<bool>, PipeFacts);
+
+struct Search<'a> {
+    pipe: &'a Pipe,
+    m: u64,
+    /// How often the pipe may be analysed yet.
+    rounds: &'a mut usize,
+}
+
+impl Search<'_> {
+    /// The most of the states `assumed` that stay below the bound if all of them are; `None` if that is still open when
+    /// there are no more rounds.
+    fn closed(&mut self, mut assumed: Vec<bool>) -> Option<Found> {
+        while assumed.contains(&true) {
+            *self.rounds = self.rounds.checked_sub(1)?;
+            let states = self.pipe.states.iter().zip(&assumed);
+            let most: Vec<u64> =
+                states.map(|(state, assumed)| if *assumed { self.m - 1 } else { state.ty.mask() }).collect();
+            let facts = analyse_within(self.pipe, &most);
             let bounds = bounds::most(&facts.body, &facts.tables, &most);
-            let keeps = |at: usize| bounds[facts.next[at].0 as usize] < m;
-            if let Some(broken) = (0..most.len()).find(|at| assumed[*at] && !keeps(*at)) {
-                assumed[broken] = false;
-                continue;
+            let kept: Vec<bool> = (assumed.iter().zip(&facts.next))
+                .map(|(assumed, next)| *assumed && bounds[next.0 as usize] < self.m)
+                .collect();
+            if kept == assumed {
+                return Some((assumed, facts));
             }
-            let below = (0..most.len()).filter(|at| assumed[*at]).map(|at| (StateId(at as u32), m)).collect();
-            return (serial(&facts) < before).then_some(Assumed { facts, below });
+            // With fewer assumptions these do not stay below, either.
+            assumed = kept;
         }
         None
-    })
+    }
+
+    /// What is found without the bounds that the classes do not rest on: an import beyond such a one (a key, say, that is
+    /// only read) changes nothing.
+    fn fewest(&mut self, before: &PipeFacts, mut found: Found) -> Assumed {
+        let is_serial = |facts: &PipeFacts, at: usize| matches!(facts.states[at].class, Class::Serial { .. });
+        // The sums themselves, which is mostly all.
+        let better: Vec<bool> = (0..found.0.len())
+            .map(|at| found.0[at] && is_serial(before, at) && !is_serial(&found.1, at))
+            .collect();
+        if better == found.0 {
+            return self.assumed(found);
+        }
+        if let Some(fewer) = self.closed(better).filter(|fewer| alike(&fewer.1, &found.1)) {
+            return self.assumed(fewer);
+        }
+        for at in 0..found.0.len() {
+            let mut without = found.0.clone();
+            if std::mem::take(&mut without[at])
+                && let Some(fewer) = self.closed(without).filter(|fewer| alike(&fewer.1, &found.1))
+            {
+                found = fewer;
+            }
+        }
+        self.assumed(found)
+    }
+
+    fn assumed(&self, (assumed, facts): Found) -> Assumed {
+        let states = (0..).map(StateId).zip(assumed).filter(|(_, assumed)| *assumed);
+        Assumed { facts, below: states.map(|(state, _)| (state, self.m)).collect() }
+    }
 }
 
 /// The literals with which something is compared.

@@ -35,6 +35,12 @@ impl Budget {
     }
 }
 
+#[cfg(test)]
+thread_local! {
+    /// How often this thread analysed a pipe.
+    pub(crate) static ANALYSES: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
 /// Classifies a pipe whose parameters are bound (unbound ones count as constants).
 pub fn analyse(pipe: &Pipe) -> PipeFacts {
     let most: Vec<u64> = pipe.states.iter().map(|state| state.ty.mask()).collect();
@@ -43,6 +49,8 @@ pub fn analyse(pipe: &Pipe) -> PipeFacts {
 
 /// What holds as long as no state is more than `most` says; see [`assume`].
 fn analyse_within(pipe: &Pipe, most: &[u64]) -> PipeFacts {
+    #[cfg(test)]
+    ANALYSES.set(ANALYSES.get() + 1);
     let (mut rewriter, map) = bounds::normal_form(pipe, most);
     let rename = |value: Value| map[value.0 as usize];
     let next: Vec<Value> = pipe.next.iter().copied().map(rename).collect();

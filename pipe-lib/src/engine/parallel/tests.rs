@@ -2,6 +2,7 @@
 
 use super::LEAST_PART;
 use crate::engine::{CompileOptions, Engine, Prepared};
+use crate::plan::join::STEPS;
 use crate::run::{ExportValue, Imports, Run, RunError};
 use crate::testing::{Generator, Rng};
 use crate::{Backend, Library};
@@ -113,6 +114,23 @@ fn is_cut(source: &str, pipeline: &str) -> bool {
     }
     assert!(cuts.iter().all(|cut| *cut == cuts[0]), "{pipeline}: {cuts:?}");
     cuts[0]
+}
+
+#[test]
+fn no_word_is_stepped_through_twice_before_the_parts_start() {
+    // A counter modulo 1000 that comes round only after a while, and a delay, for which each part warms up.
+    let source = "pipe p : u8 {
+        state k: u32 = 5000; state last: u8
+        in x; add t, k, 1; ltu c, t, 1000; sub u, t, 999; ltu d, t, 2000; sel u, d, 0, u; sel k, c, t, u
+        trunc key, k; xor y, x, key; xor y, y, last; mov last, x; out y
+    }";
+    let engine = engine(source, "p", Backend::Interp);
+    let stream = Rng::new(3).bytes(40_000);
+    let before = STEPS.get();
+    check(&engine, &engine.imports(), &stream, [16, 1], &"p");
+    let steps = STEPS.get() - before;
+    // Three runs in parts.
+    assert!(steps > 3 * 1000 && steps < 3 * 1020, "{steps}");
 }
 
 /// States that are combinable with a length, in plain instructions.

@@ -9,9 +9,13 @@ use super::matrix::{AffineBits, AffineNumbers};
 use crate::analyse::PipeFacts;
 use crate::analyse::rewrite::evaluate;
 use crate::ir::{BinaryOp, Block, Op, Pipe, Table, Ty, UnaryOp, Value};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::rc::Rc;
 
-/// Most words of the search for a period.
-const MAX_SEARCH: u64 = 8192;
+/// Most words of the search for a period, and most values that it keeps.
+const MAX_SEARCH: usize = 8192;
+const MAX_KEPT: usize = 1 << 19;
 
 /// Most bits that are fast-forwarded as bits.
 const MAX_BITS: u32 = 64;
@@ -40,6 +44,36 @@ enum Form {
     Bits,
     /// To be seen.
     Unknown,
+}
+
+/// The values of positional states before one word after the other, until they come round.
+///
+/// All parts of a stream start from one such list, so that nothing is stepped through twice.
+#[derive(Debug, Default)]
+pub(crate) struct Orbit {
+    seen: Vec<Rc<[u64]>>,
+    places: HashMap<Rc<[u64]>, usize>,
+    /// The place that comes after the last one.
+    back: Option<usize>,
+}
+
+impl Orbit {
+    fn push(&mut self, values: Rc<[u64]>) {
+        let place = self.seen.len();
+        match self.places.entry(values) {
+            Entry::Occupied(known) => self.back = Some(*known.get()),
+            Entry::Vacant(free) => {
+                self.seen.push(Rc::clone(free.key()));
+                free.insert(place);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+thread_local! {
+    /// Words that this thread stepped through.
+    pub(crate) static STEPS: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
 }
 
 impl Advance {
@@ -72,8 +106,9 @@ impl Advance {
         Ok(advance)
     }
 
-    /// Takes all of the stage's `states` from before the first word to before word `n`.
-    pub(super) fn run(&self, states: &mut [u64], n: u64) -> Result<(), String> {
+    /// Takes all of the stage's `states` from before the first word to before word `n`; `orbit` is what earlier calls from
+    /// the same states have seen.
+    pub(super) fn run(&self, states: &mut [u64], n: u64, orbit: &mut Orbit) -> Result<(), String> {
         match self.form {
             Form::Forgotten => {
                 for word in n.saturating_sub(self.states.len() as u64)..n {
@@ -90,25 +125,38 @@ impl Advance {
             }
             Form::Bits => self.run_bits(states, n),
             Form::Unknown => {
-                // Brent's search: the state is kept at each power of two, until a later one is the same.
-                let (mut kept, mut since, mut power) = (self.taken(states), 0, 1);
-                for done in 1..=n {
-                    self.step(states, 0);
-                    since += 1;
-                    if self.taken(states) == kept {
-                        (0..(n - done) % since).for_each(|_| self.step(states, 0));
-                        return Ok(());
-                    }
-                    if since == power {
-                        (kept, since, power) = (self.taken(states), 0, 2 * power);
-                    }
-                    if done == MAX_SEARCH {
-                        return Err(format!("a state that does not come round within {MAX_SEARCH} words"));
-                    }
+                let at = self.follow(states, n, orbit)?;
+                for (index, value) in self.states.iter().zip(&*orbit.seen[at]) {
+                    states[*index] = *value;
                 }
             }
         }
         Ok(())
+    }
+
+    /// Where in `orbit` word `n` is, after as many more steps as that takes.
+    fn follow(&self, states: &mut [u64], n: u64, orbit: &mut Orbit) -> Result<usize, String> {
+        if orbit.seen.is_empty() {
+            orbit.push(self.taken(states).into());
+        }
+        let most = (MAX_KEPT / self.states.len().max(1)).min(MAX_SEARCH);
+        while orbit.back.is_none() && orbit.seen.len() as u64 <= n {
+            if orbit.seen.len() >= most {
+                return Err(format!("a state that does not come round within {most} words"));
+            }
+            for (index, value) in
+                self.states.iter().zip(orbit.seen.last().into_iter().flat_map(|last| &**last))
+            {
+                states[*index] = *value;
+            }
+            self.step(states, 0);
+            orbit.push(self.taken(states).into());
+        }
+        let len = orbit.seen.len() as u64;
+        Ok(match orbit.back {
+            Some(back) if n >= len => back as u64 + (n - len) % (len - back as u64),
+            _ => n,
+        } as usize)
     }
 
     /// All states as one number of so many bits.
@@ -166,6 +214,8 @@ impl Advance {
 
     /// One word at offset `pos`.
     fn step(&self, states: &mut [u64], pos: u64) {
+        #[cfg(test)]
+        STEPS.set(STEPS.get() + 1);
         let mut values: Vec<u64> = Vec::with_capacity(self.block.insts.len());
         for (_, inst) in self.block.iter() {
             let mut args = [0; 3];

@@ -23,6 +23,9 @@ use super::combine::fold as residue;
 use crate::analyse::{Class, Linear, PipeFacts, Reduce, analyse};
 use crate::ir::{Block, Op, Pipe, StateId, Tail, Ty, Value};
 use advance::Advance;
+pub(crate) use advance::Orbit;
+#[cfg(test)]
+pub(crate) use advance::STEPS;
 
 /// How one state passes over a cut.
 #[derive(Clone, Debug)]
@@ -101,10 +104,11 @@ impl Rules {
     }
 
     /// Turns `states`, as they are before the first word, into those that a part starts from whose first byte is at
-    /// offset `at`; delays excepted. The reason if that would take as long as getting there.
-    pub(crate) fn start(&self, states: &mut [u64], at: u64) -> Result<(), String> {
+    /// offset `at`; delays excepted. The reason if that would take as long as getting there. `orbit` is for one stage that
+    /// always starts from these `states`.
+    pub(crate) fn start(&self, states: &mut [u64], at: u64, orbit: &mut Orbit) -> Result<(), String> {
         if let Some(advance) = &self.advance {
-            advance.run(states, at / self.word)?;
+            advance.run(states, at / self.word, orbit)?;
         }
         for (state, rule) in states.iter_mut().zip(&self.states) {
             match rule {

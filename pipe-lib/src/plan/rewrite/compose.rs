@@ -5,6 +5,11 @@ use crate::analyse::rewrite::{Rewriter, live};
 use crate::ir::{BinaryOp, ConvertOp, Endian, Gauge, Op, Pipe, Tail, UnaryOp, Value};
 use std::sync::Arc;
 
+/// Most instructions and tables of two stages that are looked at together. What two came to is looked at again with the
+/// next one, so without a limit the work grows as the square of a long pass, and one stage comes out that is longer than
+/// any that a program may write. A list of `n` stages is done after `2 n` looks at most.
+const LONGEST: usize = 2048;
+
 impl Work {
     /// Neighbours whose bodies are shorter together than apart: swaps that cancel, masks and keys that meet.
     pub(super) fn compose(&mut self) {
@@ -31,7 +36,8 @@ fn composed(a: &Draft, b: &Draft) -> Option<Pipe> {
     let alike = first.states.is_empty()
         && second.states.is_empty()
         && first.word_bytes() == second.word_bytes()
-        && a.window == b.window;
+        && a.window == b.window
+        && size(first) + size(second) <= LONGEST;
     let (Some(first_out), Some(second_out), true) = (first.out, second.out, alike) else { return None };
     let tail = tail(first, second)?;
     let mut rewriter = Rewriter::new(&[]);
@@ -67,6 +73,11 @@ fn raw_result(rewriter: &mut Rewriter, pipe: &Pipe, out: Value, raw: Value) -> V
     let word = in_order(rewriter, pipe.input.endian, raw);
     let map = rewriter.splice(&pipe.body, tables, |_, inst| (inst.op == Op::In).then_some(word));
     in_order(rewriter, pipe.output.endian, map[out.0 as usize])
+}
+
+/// What of a stage costs work.
+fn size(pipe: &Pipe) -> usize {
+    pipe.body.insts.len() + pipe.tables.len()
 }
 
 /// Instructions of a stage by itself.

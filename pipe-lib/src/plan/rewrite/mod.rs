@@ -16,6 +16,7 @@ use crate::analyse::{PipeFacts, analyse, assume};
 use crate::compose::Stage;
 use crate::ir::{Op, Pipe, StateInit, Ty, UnaryOp, eval};
 use std::cell::OnceCell;
+use std::collections::HashMap;
 use std::num::NonZeroU64;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -74,17 +75,17 @@ struct Draft {
     window: Option<NonZeroU64>,
     /// Numbers of its states in the pass.
     states: Vec<usize>,
-    /// What was proved of `pipe`; the byte order of what it reads plays no part in it.
-    facts: OnceCell<Rc<PipeFacts>>,
+    /// What was proved of `pipe`, shared by its instances; the byte order of what it reads plays no part in it.
+    facts: Rc<OnceCell<PipeFacts>>,
 }
 
 impl Draft {
     fn new(name: String, pipe: Arc<Pipe>, window: Option<NonZeroU64>, states: Vec<usize>) -> Draft {
-        Draft { name, pipe, window, states, facts: OnceCell::new() }
+        Draft { name, pipe, window, states, facts: Rc::default() }
     }
 
     fn facts(&self) -> &PipeFacts {
-        self.facts.get_or_init(|| Rc::new(analyse(&self.pipe)))
+        self.facts.get_or_init(|| analyse(&self.pipe))
     }
 
     /// Whether its states start from the same values as `other`'s, if `swapped` with their bytes in the other order.
@@ -105,10 +106,13 @@ impl Draft {
 pub(crate) fn rewrite<'a>(stages: impl Iterator<Item = &'a Stage>) -> Option<Rewritten> {
     let mut drafts = Vec::new();
     let mut count = 0;
+    let mut known: HashMap<*const Pipe, Rc<OnceCell<PipeFacts>>> = HashMap::new();
     for stage in stages {
         let states = stage.pipe.states.len();
         let numbers = (count..count + states).collect();
-        drafts.push(Draft::new(stage.name.clone(), Arc::clone(&stage.pipe), stage.window, numbers));
+        let mut draft = Draft::new(stage.name.clone(), Arc::clone(&stage.pipe), stage.window, numbers);
+        draft.facts = Rc::clone(known.entry(Arc::as_ptr(&stage.pipe)).or_default());
+        drafts.push(draft);
         count += states;
     }
     let mut work = Work { drafts, links: Vec::new(), below: Vec::new(), notes: Vec::new() };
@@ -140,16 +144,24 @@ impl Work {
     /// Sums that are reduced by comparing and subtracting get the instruction that says so, as long as they are below the
     /// modulus.
     fn name_sums(&mut self) {
+        // Instances of one pipe are looked at once.
+        let mut known = HashMap::new();
         for draft in &mut self.drafts {
             let body = &draft.pipe.body;
             let compares = body.insts.iter().any(|inst| matches!(inst.op, Op::Compare(..) | Op::Modular(..)));
             if draft.states.is_empty() || !compares {
                 continue;
             }
-            let Some(assumed) = assume(&draft.pipe, draft.facts()) else { continue };
-            let pipe = Arc::new(assumed.facts.normal(&draft.pipe));
-            *draft = Draft::new(draft.name.clone(), pipe, draft.window, draft.states.clone());
-            for (state, bound) in assumed.below {
+            let found = known.entry(Arc::as_ptr(&draft.pipe)).or_insert_with(|| {
+                let assumed = assume(&draft.pipe, draft.facts())?;
+                let pipe = Arc::new(assumed.facts.normal(&draft.pipe));
+                Some((pipe, assumed.below, Rc::default()))
+            });
+            let Some((pipe, below, facts)) = found else { continue };
+            let states = draft.states.clone();
+            *draft = Draft::new(draft.name.clone(), Arc::clone(pipe), draft.window, states);
+            draft.facts = Rc::clone(facts);
+            for &(state, bound) in below.iter() {
                 self.below.push((draft.states[state.0 as usize], bound));
                 let name = &draft.pipe.states[state.0 as usize].name;
                 self.notes.push(format!(

@@ -2,6 +2,7 @@
 
 use super::{Rewritten, rewrite};
 use crate::Library;
+use crate::analyse::ANALYSES;
 use crate::backend::guarded::Guarded;
 use crate::backend::interp::InterpCode;
 use crate::backend::testing::{Rng, compare_many};
@@ -156,10 +157,71 @@ fn neighbours_without_states_are_one_stage() {
 }
 
 #[test]
+fn long_stages_stay_apart() {
+    let ops: String = (0..200).map(|at| format!("mul x, x, 3; add x, x, {at}; ")).collect();
+    let mut library = Library::standard();
+    let text = format!("pipe p : u32be tail pass {{ in x; {ops} out x }}");
+    library.load("long.pipe", &text).unwrap_or_else(|errors| panic!("{errors:?}"));
+    let names: Vec<String> = (0..16).map(|at| format!("p as p{at}")).collect();
+    let pipeline = library.pipeline(&names.join(" | ")).unwrap();
+    let after = rewrite(pipeline.composition().stages.iter()).expect("two are one stage");
+    let sizes: Vec<usize> = after.stages.iter().map(|pipe| pipe.body.insts.len()).collect();
+    assert!(sizes.len() < 16 && sizes.iter().all(|size| *size <= 2048), "{sizes:?}");
+}
+
+#[test]
 fn a_sum_reduced_by_hand_is_guarded() {
     let rewritten = rewritten("adler").unwrap();
     assert_eq!(rewritten.below, [(0, 65521), (1, 65521)]);
     assert!(rewritten.holds(&[65520, 0]) && !rewritten.holds(&[65521, 0]));
+}
+
+/// The bounds that a sum modulo 65521 of `term` rests on, which is `w` (the word) or `v` (the word or the state `key`).
+fn sum_by_hand(states: &str, term: &str, more: &str) -> Vec<(usize, u64)> {
+    let mut library = Library::standard();
+    let text = format!(
+        "pipe p : u8 {{ state a: u32 = 1; {states}; in x; zext.u32 w, x; eq e, x, 9; sel v, e, key, w
+            add t, a, {term}; ltu c, t, 65521; sub u, t, 65521; sel a, c, t, u
+            {more}; export a }}"
+    );
+    library.load("sum.pipe", &text).unwrap_or_else(|errors| panic!("{errors:?}"));
+    let pipeline = library.pipeline("p").unwrap();
+    rewrite(pipeline.composition().stages.iter()).expect("a sum").below
+}
+
+#[test]
+fn only_bounds_that_a_class_rests_on_are_looked_at() {
+    assert_eq!(sum_by_hand("state key: u32 = 5", "w", "xor y, x, 1; export key"), [(0, 65521)]);
+    // Here the key is what the sum grows by.
+    assert_eq!(sum_by_hand("state key: u32 = 5", "v", ""), [(0, 65521), (1, 65521)]);
+    let two = "state idle: u32 = 7; state key: u32 = 5";
+    assert_eq!(sum_by_hand(two, "v", "export idle"), [(0, 65521), (2, 65521)]);
+}
+
+#[test]
+fn instances_of_one_pipe_are_analysed_once_and_not_for_long() {
+    // A queue: each state stays below a bound only if the one before does, and the first one does not.
+    let states: String = (0..60).map(|at| format!("state q{at}: u32; ")).collect();
+    let moves: String = (1..60).rev().map(|at| format!("mov q{at}, q{}; ", at - 1)).collect();
+    let text = format!(
+        "pipe p : u32le {{ state t: u32; {states} in x; ltu c, q59, 1000; sel d, c, q59, t
+            ltu e, d, 9000; sel d, e, x, d; mul t, t, d; {moves} mov q0, x; export t }}"
+    );
+    let mut library = Library::standard();
+    library.load("queue.pipe", &text).unwrap_or_else(|errors| panic!("{errors:?}"));
+    let analyses = |instances: usize| {
+        let names: Vec<String> = (0..instances).map(|at| format!("p as p{at}")).collect();
+        let pipeline = library.pipeline(&names.join(" | ")).unwrap();
+        let before = ANALYSES.get();
+        let composition = pipeline.composition();
+        let plan = crate::plan::Plan::new(composition);
+        let _ = rewrite(composition.stages.iter());
+        let _ = plan.describe(composition);
+        ANALYSES.get() - before
+    };
+    let one = analyses(1);
+    assert!(one > 24 && one <= 5 * 25, "{one}");
+    assert!(analyses(20) <= one + 20, "{} instead of {one}", analyses(20));
 }
 
 #[test]
