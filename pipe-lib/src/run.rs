@@ -145,19 +145,47 @@ pub enum ExportValue<'a> {
     Windows(&'a [u64]),
 }
 
+/// [`Run::value`] of any outcome, by its parts.
+#[inline(never)]
+fn value_of(engine: Option<&Inner>, more: Option<&Uncommon>, registers: [u64; INLINE], index: usize) -> u64 {
+    match export_value(engine_of(engine, more), more, &registers, index) {
+        ExportValue::One(value) => value,
+        ExportValue::Windows(_) => panic!("export {index} is a list, one entry a window"),
+    }
+}
+
+fn engine_of<'a>(engine: Option<&'a Inner>, more: Option<&'a Uncommon>) -> &'a Inner {
+    let shared = || more.and_then(|more| more.engine.as_deref());
+    engine.or_else(shared).expect("a run borrows its engine or shares it")
+}
+
+fn export_value<'a>(
+    engine: &'a Inner,
+    more: Option<&'a Uncommon>,
+    inline: &'a [u64],
+    index: usize,
+) -> ExportValue<'a> {
+    if let Some(values) = more.and_then(|more| more.windows.get(index))
+        && engine.exports[index].windowed
+    {
+        return ExportValue::Windows(values);
+    }
+    ExportValue::One(engine.recipes[index].value(all_registers(more, inline)))
+}
+
+/// All registers, in the engine's order.
+fn all_registers<'a>(more: Option<&'a Uncommon>, inline: &'a [u64]) -> &'a [u64] {
+    more.map(|more| &*more.registers).filter(|many| !many.is_empty()).unwrap_or(inline)
+}
+
 impl Run<'_> {
-    #[inline]
     fn engine(&self) -> &Inner {
-        let shared = || self.more.0.as_ref().and_then(|more| more.engine.as_deref());
-        self.engine.or_else(shared).expect("a run borrows its engine or shares it")
+        engine_of(self.engine, self.more.0.as_deref())
     }
 
     /// All registers, in the engine's order.
     fn registers(&self) -> &[u64] {
-        match &self.more.0 {
-            Some(more) if !more.registers.is_empty() => &more.registers,
-            _ => &self.registers,
-        }
+        all_registers(self.more.0.as_deref(), &self.registers)
     }
 
     /// The value of the export `instance.name`.
@@ -172,12 +200,17 @@ impl Run<'_> {
     ///
     /// # Panics
     /// If there is no such export or it is a windowed one.
-    #[inline]
+    // Where inlining stops, the outcome's address is known elsewhere, so that it has to be in memory: a short transfer then
+    // waits longer for its own stores than for its bytes.
+    #[inline(always)]
     pub fn value(&self, index: usize) -> u64 {
-        match self.export_value(index) {
-            ExportValue::One(value) => value,
-            ExportValue::Windows(_) => panic!("export {index} is a list, one entry a window"),
+        let more = self.more.0.as_deref();
+        if let (Some(engine), None) = (self.engine, more)
+            && let Recipe::Register { index, flip } = engine.recipes[index]
+        {
+            return self.registers[usize::from(index) % INLINE] ^ flip;
         }
+        value_of(self.engine, more, self.registers, index)
     }
 
     /// The list of a windowed export `instance.name`, one entry a window.
@@ -192,20 +225,8 @@ impl Run<'_> {
     ///
     /// # Panics
     /// If there is no such export.
-    #[inline]
     pub fn export_value(&self, index: usize) -> ExportValue<'_> {
-        let recipe = &self.engine().recipes[index];
-        if let Some(more) = &self.more.0
-            && let Some(values) = more.windows.get(index)
-            && self.engine().exports[index].windowed
-        {
-            return ExportValue::Windows(values);
-        }
-        ExportValue::One(match *recipe {
-            // Held in place, and quick to get at.
-            Recipe::Register { index, flip } => self.registers[usize::from(index) % INLINE] ^ flip,
-            _ => recipe.value(self.registers()),
-        })
+        export_value(self.engine(), self.more.0.as_deref(), &self.registers, index)
     }
 
     /// All exports with their values, in stream order.

@@ -29,7 +29,7 @@ impl<'e> Prepared<'e> {
     ///
     /// With a layout at the start, `src` is the device's buffer and the stream what it holds. Errors: a short `dst`, a
     /// length that a tail rule rejects, a buffer that is not aligned as its layout demands.
-    #[inline]
+    #[inline(always)] // see `Run::value`
     pub fn run(self, src: &[u8], dst: &mut [u8]) -> Result<Run<'e>, RunError> {
         let (inner, len) = (self.inner, src.len());
         // Short transfers are called from here, with as little before and after as there can be.
