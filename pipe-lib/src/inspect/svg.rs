@@ -168,7 +168,7 @@ fn box_width<'a>(lines: impl Iterator<Item = &'a str>) -> f64 {
 }
 
 fn escape(text: &str) -> String {
-    // XML has no control characters, escaped or not.
-    let text = text.replace(char::is_control, " ");
+    // XML has no other control characters, escaped or not.
+    let text = text.replace(|c: char| c.is_control() && !matches!(c, '\n' | '\t'), " ");
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
