@@ -15,6 +15,9 @@ pub struct Outcome {
     pub output: Vec<u8>,
     /// One list for each export, in (stage, export) order: an entry a window, or exactly one entry without windows.
     pub exports: Vec<Vec<u64>>,
+    /// The registers in the end, in (stage, state) order; of a stage with windows, the last of which the end of the
+    /// stream ends, what they start from.
+    pub registers: Vec<u64>,
 }
 
 /// A register's value before the first word, in place of its initial one.
@@ -32,7 +35,7 @@ pub struct Import {
 ///
 /// Refuses, as every engine does, a length that a stage's tail rule rejects.
 pub fn run(composition: &Composition, imports: &[Import], source: &[u8]) -> Result<Outcome, RunError> {
-    let mut outcome = Outcome { output: source.to_vec(), exports: Vec::new() };
+    let mut outcome = Outcome { output: source.to_vec(), ..Outcome::default() };
     for (index, stage) in composition.stages.iter().enumerate() {
         let mut initial: Vec<u64> = stage.pipe.states.iter().map(|state| initial_value(state.init)).collect();
         for import in imports.iter().filter(|import| import.stage == index) {
@@ -41,15 +44,18 @@ pub fn run(composition: &Composition, imports: &[Import], source: &[u8]) -> Resu
         let mut lists = vec![Vec::new(); stage.pipe.exports.len()];
         match stage.window {
             None => {
-                let values = run_stream(stage, &initial, &mut outcome.output)?;
+                let states = run_stream(stage, &initial, &mut outcome.output)?;
+                let values = finish(&stage.pipe, &states);
+                outcome.registers.extend(states);
                 lists.iter_mut().zip(values).for_each(|(list, value)| list.push(value));
             }
             Some(window) => {
                 let window = usize::try_from(window.get()).unwrap_or(usize::MAX);
                 for part in outcome.output.chunks_mut(window) {
-                    let values = run_stream(stage, &initial, part)?;
+                    let values = finish(&stage.pipe, &run_stream(stage, &initial, part)?);
                     lists.iter_mut().zip(values).for_each(|(list, value)| list.push(value));
                 }
+                outcome.registers.extend(initial);
             }
         }
         outcome.exports.extend(lists);
@@ -57,7 +63,7 @@ pub fn run(composition: &Composition, imports: &[Import], source: &[u8]) -> Resu
     Ok(outcome)
 }
 
-/// One stage over one stream (or window), in place; gives the exports.
+/// One stage over one stream (or window), in place; gives the registers.
 fn run_stream(stage: &Stage, initial: &[u64], stream: &mut [u8]) -> Result<Vec<u64>, RunError> {
     let pipe = &*stage.pipe;
     let word = pipe.word_bytes();
@@ -83,7 +89,7 @@ fn run_stream(stage: &Stage, initial: &[u64], stream: &mut [u8]) -> Result<Vec<u
         }
         states = pipe.next.iter().map(|next| values[next.0 as usize]).collect();
     }
-    Ok(finish(pipe, &states))
+    Ok(states)
 }
 
 /// The exports of a pipe whose registers ended as `states`.

@@ -113,11 +113,17 @@ impl Case<'_> {
     fn threads(&mut self) -> Verdict {
         let len = self.stream.len();
         let (threads, least) = (self.rng.between(2, 8), self.rng.between(1, len / 2 + 1));
-        let mut buffer = self.stream.to_vec();
         let prepared = self.engine.with(&self.imports).expect("imports of this engine");
-        let result = prepared.run_parts_in_place(&mut buffer, threads, least);
-        self.compare(result, Some(&buffer))
-            .map_err(|what| (format!("in parts of at least {least} bytes on {threads} threads"), what))
+        let form = *self.rng.pick(&["copied", "in place", "read only"]);
+        let mut buffer = if form == "copied" { vec![GUARD_BYTE; len] } else { self.stream.to_vec() };
+        let result = match form {
+            "copied" => prepared.run_parts(self.stream, &mut buffer, threads, least),
+            "in place" => prepared.run_parts_in_place(&mut buffer, threads, least),
+            _ => prepared.run_parts_read_only(self.stream, threads, least),
+        };
+        self.compare(result, (form != "read only").then_some(&buffer[..])).map_err(|what| {
+            (format!("{form}, in parts of at least {least} bytes on {threads} threads"), what)
+        })
     }
 
     /// Lengths of random pieces that sum up to `len`; some empty.
@@ -287,7 +293,7 @@ impl Case<'_> {
         }
     }
 
-    /// Compares exports and, if given, output.
+    /// Compares registers, exports and, if given, output.
     fn compare(&self, result: Result<Run<'_>, RunError>, output: Option<&[u8]>) -> Result<(), String> {
         let (run, expected) = match (result, self.expected) {
             (Ok(run), Ok(expected)) => (run, expected),
@@ -303,6 +309,16 @@ impl Case<'_> {
             && *output != expected.output[..]
         {
             return Err(difference(&expected.output, output));
+        }
+        let composition = self.engine.composition();
+        let states = composition.stages.iter().flat_map(|stage| {
+            stage.pipe.states.iter().map(move |state| format!("{}.{}", stage.name, state.name))
+        });
+        for (name, expected) in states.zip(&expected.registers) {
+            let value = run.register(&name).map_err(|error| error.to_string())?;
+            if value != *expected {
+                return Err(format!("register {name} is {value:x}, should be {expected:x}"));
+            }
         }
         for ((info, value), expected) in run.exports().zip(&expected.exports) {
             let same = match value {
@@ -379,3 +395,6 @@ impl Aligned {
         &mut self.buffer[self.at..self.at + self.len]
     }
 }
+
+#[cfg(test)]
+mod tests;
