@@ -1,9 +1,10 @@
-//! No source text of 64 KB, however hostile, takes more than 64 MB or 100 ms to be answered.
+//! No source text of 64 KB, however hostile, takes more than 64 MB or 100 ms to be answered; no pipeline of one more than
+//! 128 MB and some allocations an instruction to be compiled.
 //!
 //! Memory is counted in the suite, exactly; so is the number of allocations, which stands for the work. Processor time is
 //! for an optimised build (and a machine that is not too busy: neighbours take a part of each cycle): `cargo test --release -p pipe-lib --test hostile -- --ignored --nocapture`.
 
-use pipe_lib::Library;
+use pipe_lib::{Backend, CompileOptions, Library, inspect};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::fmt::Write as _;
@@ -54,6 +55,8 @@ static ALLOCATOR: Counting = Counting;
 
 const SIZE: usize = 64 << 10;
 const MEMORY: isize = 64 << 20;
+/// The most that compiling a pipeline takes, however hostile.
+const COMPILED_MEMORY: isize = 128 << 20;
 const TIME: Duration = Duration::from_millis(100);
 
 /// `head`, and as many pieces as fit before `tail`.
@@ -260,7 +263,60 @@ fn sources() -> Vec<(&'static str, String)> {
     ]
 }
 
-/// Everything that a program does with a text from outside but running it.
+/// What takes long to compile, or did, each a pipeline of one text.
+fn programs() -> Vec<(&'static str, String, String)> {
+    let times =
+        |count: usize| (0..count).map(|at| format!("p as p{at}")).collect::<Vec<String>>().join(" | ");
+    let queue = |states: usize| {
+        let declared: String = (0..states).map(|at| format!("state q{at}: u32; ")).collect();
+        let moved: String = (1..states).rev().map(|at| format!("mov q{at}, q{}; ", at - 1)).collect();
+        let last = states - 1;
+        format!(
+            "pipe p : u32le {{ state t: u32; {declared} in x; ltu c, q{last}, 1000; sel d, c, q{last}, t
+                ltu e, d, 9000; sel d, e, x, d; mul t, t, d; {moved} mov q0, x; export t }}"
+        )
+    };
+    let swapped = |ops: usize| {
+        let code: String = (0..ops).map(|at| format!("mul x, x, 3; add x, x, {at}; ")).collect();
+        format!("pipe p : u32be tail pass {{ in x; {code} out x }}")
+    };
+    let products = "clmul a, a, a; ".repeat(4090);
+    let looked_up = "lookup y, t, y; ".repeat(4090);
+    let chain = entangled(56 << 10, &["clmul", "addc", "rotl", "mul", "xor"]).replace('\n', ";");
+    vec![
+        ("long neighbours", swapped(1000), times(64)),
+        ("neighbours", swapped(10), times(256)),
+        ("bounds that break one by one", queue(60), times(64)),
+        (
+            "products",
+            format!("pipe p : u8 {{ in x; zext.u32 a, x; {products} trunc y, a; out y }}"),
+            "p".into(),
+        ),
+        (
+            "look-ups in a wide table",
+            format!(
+                "table t: u64 = [1, 2 repeat 65535]\npipe p : u64le tail pass {{ in x; mov y, x; {looked_up} out y }}"
+            ),
+            "p".into(),
+        ),
+        ("a long chain", format!("pipe p : u64be tail pass {{ in x; {chain} out last }}"), "p".into()),
+    ]
+}
+
+/// Everything that a program does with a pipeline from outside but running it; gives the instructions of its stages.
+fn build(text: &str, pipeline: &str) -> Result<usize, String> {
+    let mut library = Library::standard();
+    library.load("hostile.pipe", text).map_err(|errors| errors.to_string())?;
+    let pipeline = library.pipeline(pipeline).map_err(|errors| errors.to_string())?;
+    let composition = pipeline.composition();
+    let _ = inspect::plan(composition);
+    pipeline.compile().map_err(|error| error.to_string())?;
+    let apart = CompileOptions { separate_passes: true, ..Backend::Auto.into() };
+    pipeline.compile_with(&apart).map_err(|error| error.to_string())?;
+    Ok(composition.stages.iter().map(|stage| stage.pipe.body.insts.len()).sum())
+}
+
+/// Everything that a program does with a text from outside but compiling it, for which see [`build`].
 fn answer(text: &str) -> bool {
     let loaded = Library::standard().load("hostile.pipe", text).map_err(|errors| errors.to_string());
     let _ = pipe_lib::syntax::print::format_source("hostile.pipe", text);
@@ -287,6 +343,25 @@ fn memory_and_allocations_are_bounded() {
         let (peak, calls) = (PEAK.get() - before, CALLS.get() - calls);
         // A few for each byte: none of what is asked for is done more than linearly often.
         if peak > MEMORY || calls > 20 * SIZE {
+            over.push(format!("{what}: {:.1} MB, {calls} allocations", peak as f64 / 1e6));
+        }
+    }
+    assert!(over.is_empty(), "{}", over.join("\n"));
+}
+
+#[test]
+fn compiling_takes_bounded_memory_and_allocations() {
+    Library::standard();
+    let mut over = Vec::new();
+    for (what, text, pipeline) in programs() {
+        assert!(text.len() <= SIZE, "{what}: {} bytes", text.len());
+        PEAK.set(LIVE.get());
+        let (before, calls) = (LIVE.get(), CALLS.get());
+        let work = build(&text, &pipeline)
+            .unwrap_or_else(|error| panic!("{what}: {}", &error[..error.len().min(300)]));
+        let (peak, calls) = (PEAK.get() - before, CALLS.get() - calls);
+        // A few for each instruction, so no stage is looked at more than linearly often.
+        if peak > COMPILED_MEMORY || calls > 40 * work.max(SIZE) {
             over.push(format!("{what}: {:.1} MB, {calls} allocations", peak as f64 / 1e6));
         }
     }
