@@ -1,7 +1,7 @@
 //! The generator of random pipelines.
 //!
 //! A third of the pipes are any straight-line code that type-checks; the others have the shape of a class that backends
-//! treat specially (see [`super::shapes`]), with random arithmetic around it: pure chance would make nearly every state
+//! treat specially (see `testing::shapes`), with random arithmetic around it: pure chance would make nearly every state
 //! serial.
 
 use super::draft::Draft;
