@@ -12,8 +12,8 @@ use crate::run::{Run, RunError};
 use std::num::NonZeroU64;
 use std::sync::{Mutex, PoisonError};
 
-/// Fewest bytes of a part: starting a thread takes some ten microseconds, in which a core moves about as much.
-const LEAST_PART: usize = 256 << 10;
+/// Fewest bytes of a part: starting and joining a thread takes some fifty microseconds, in which a core moves 1 MB.
+const LEAST_PART: usize = 2 << 20;
 
 /// Parts begin at a multiple of this where the windows allow it, so that stores that were aligned stay aligned.
 const CACHE_LINE: u64 = 64;
@@ -24,7 +24,7 @@ const MAX_WARM_UP: u64 = 64 << 10;
 impl Engine {
     /// [`Engine::run`] on up to `threads` threads, the caller's included, with the same result to the bit.
     ///
-    /// The stream is cut into as many parts, of at least 256 KiB each, at ends of windows. A stream that is too short, or a
+    /// The stream is cut into as many parts, of at least 2 MiB each, at ends of windows. A stream that is too short, or a
     /// pipeline that [`Engine::serial_because`] gives a reason for, runs on the caller's thread alone.
     pub fn run_parallel(&self, src: &[u8], dst: &mut [u8], threads: usize) -> Result<Run<'_>, RunError> {
         self.prepared().run_parallel(src, dst, threads)

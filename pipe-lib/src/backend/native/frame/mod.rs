@@ -114,7 +114,7 @@ pub(super) fn waits_for_dots(studies: &[Study<'_>], isa: Isa, features: Features
         others += usize::from(study.pipe.out.is_some() && study.pipe.input != study.pipe.output);
     }
     // Two ports: four operations of one vector keep them busy for long enough.
-    dots > 0 && dots + others <= 3
+    dots > 0 && others > 0 && dots + others <= 3
 }
 
 /// Code for stages in stream order; `Err` with a phrase if they cannot be done.
