@@ -1,6 +1,6 @@
 //! A pipe in IR: its gauges, registers and two straight-line blocks (one a word, one at the end).
 
-use super::op::{Inst, Op, Value};
+use super::op::{Inst, Op, StateId, Value};
 use super::types::{Gauge, Tail, Ty};
 use std::sync::Arc;
 
@@ -73,6 +73,16 @@ impl Block {
     /// All instructions with their names, in order.
     pub fn iter(&self) -> impl Iterator<Item = (Value, Inst)> + '_ {
         self.insts.iter().enumerate().map(|(i, inst)| (Value(i as u32), *inst))
+    }
+
+    /// Whether `value` is computed from what `state` had before the word.
+    pub(crate) fn depends_on(&self, value: Value, state: StateId) -> bool {
+        let mut known = vec![false; value.0 as usize + 1];
+        for (v, inst) in self.iter().take(value.0 as usize + 1) {
+            known[v.0 as usize] =
+                inst.op == Op::State(state) || inst.op.operands().any(|operand| known[operand.0 as usize]);
+        }
+        known[value.0 as usize]
     }
 }
 

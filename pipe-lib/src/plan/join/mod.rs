@@ -21,7 +21,7 @@ mod matrix;
 
 use super::combine::fold as residue;
 use crate::analyse::{Class, Linear, PipeFacts, Reduce, analyse};
-use crate::ir::{Block, Op, Pipe, StateId, Tail, Ty, Value};
+use crate::ir::{Pipe, StateId, Tail, Ty, Value};
 use advance::Advance;
 pub(crate) use advance::Orbit;
 #[cfg(test)]
@@ -165,7 +165,7 @@ fn positional(facts: &PipeFacts) -> Vec<usize> {
         .collect();
     let mut next = 0;
     while let Some(&state) = found.get(next) {
-        let goes_by = |other: &usize| depends(&facts.body, facts.next[state], StateId(*other as u32));
+        let goes_by = |other: &usize| facts.body.depends_on(facts.next[state], StateId(*other as u32));
         let more: Vec<usize> = (0..facts.states.len())
             .filter(|other| !found.contains(other) && changes(other) && goes_by(other))
             .collect();
@@ -178,23 +178,13 @@ fn positional(facts: &PipeFacts) -> Vec<usize> {
 
 /// Whether nothing looks at `state` but sums of it.
 fn only_summed(facts: &PipeFacts, state: usize) -> bool {
-    let looks = |value: Value| depends(&facts.body, value, StateId(state as u32));
+    let looks = |value: Value| facts.body.depends_on(value, StateId(state as u32));
     !facts.out.is_some_and(looks)
         && facts.states.iter().enumerate().filter(|(other, _)| *other != state).all(|(other, known)| {
             let sums =
                 matches!(known.class, Class::Linear(Linear::SumOfSums { of, .. }) if of.0 as usize == state);
             sums || !looks(facts.next[other])
         })
-}
-
-/// Whether `value` is computed from `state`.
-fn depends(block: &Block, value: Value, state: StateId) -> bool {
-    let mut known = vec![false; value.0 as usize + 1];
-    for (v, inst) in block.iter().take(value.0 as usize + 1) {
-        known[v.0 as usize] =
-            inst.op == Op::State(state) || inst.op.operands().any(|operand| known[operand.0 as usize]);
-    }
-    known[value.0 as usize]
 }
 
 #[cfg(test)]

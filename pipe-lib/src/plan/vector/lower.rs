@@ -4,7 +4,7 @@ use super::lanes::Stage;
 use super::{Accumulate, Carry, Reg, VectorBody, VectorInst, VectorOp};
 use crate::analyse::rewrite::{Rewriter, live};
 use crate::analyse::{Class, Linear, PipeFacts, Reduce, analyse};
-use crate::ir::{BinaryOp, Block, ConvertOp, Endian, Op, Pipe, StateId, Ty, UnaryOp, Value};
+use crate::ir::{BinaryOp, ConvertOp, Endian, Op, Pipe, StateId, Ty, UnaryOp, Value};
 use std::collections::HashMap;
 
 /// Lowers the stages of a pass; the reason if they have no vector form.
@@ -100,7 +100,7 @@ impl Lowering {
                     ));
                 }
                 // One that is computed from its own old value would have no end here.
-                Class::Delay { .. } if !depends(&facts.body, facts.next[state], StateId(state as u32)) => {
+                Class::Delay { .. } if !facts.body.depends_on(facts.next[state], StateId(state as u32)) => {
                     ordered.push(Ordered { state, next: rename(facts.next[state]), scan: None })
                 }
                 Class::Scan { op, operand } => match summed(&facts, state) {
@@ -260,20 +260,10 @@ fn summed(facts: &PipeFacts, of: usize) -> Option<(usize, bool)> {
         }
     }
     let (sum_of_sums, _) = found?;
-    let looked_at = |value: Value| depends(&facts.body, value, StateId(of as u32));
+    let looked_at = |value: Value| facts.body.depends_on(value, StateId(of as u32));
     let others = (0..facts.next.len()).filter(|state| *state != of && *state != sum_of_sums);
     let alone = !facts.out.is_some_and(looked_at) && !others.map(|state| facts.next[state]).any(looked_at);
     found.filter(|_| alone)
-}
-
-/// Whether `value` is computed from `state`.
-fn depends(block: &Block, value: Value, state: StateId) -> bool {
-    let mut known = vec![false; value.0 as usize + 1];
-    for (v, inst) in block.iter().take(value.0 as usize + 1) {
-        known[v.0 as usize] =
-            inst.op == Op::State(state) || inst.op.operands().any(|operand| known[operand.0 as usize]);
-    }
-    known[value.0 as usize]
 }
 
 /// A reduction before lowering.

@@ -5,7 +5,7 @@ use iced_x86::{Code, Register};
 
 use super::{Frame, POS, STATES};
 use crate::backend::native::asm;
-use crate::backend::native::carried::Carried;
+use crate::backend::native::carried::{Carried, broadcast};
 use crate::backend::native::crc::CrcLanes;
 use crate::backend::native::horner::Horner;
 use crate::backend::native::isa::Isa;
@@ -147,20 +147,7 @@ fn pattern(b: &mut Builder, study: &Study<'_>, value: Value, ty: Ty, period: usi
 fn constant_state(b: &mut Builder, ty: Ty, word: Lane, slot: i32) -> Val {
     let from = Opd::Mem(Mem::Base { base: STATES, index: Register::None, scale: 1, disp: slot });
     let lane = Lane::of_bytes(ty.bytes()).max(word);
-    let code = match b.isa {
-        Isa::Avx512 => [
-            Code::EVEX_Vpbroadcastb_zmm_k1z_xmmm8,
-            Code::EVEX_Vpbroadcastw_zmm_k1z_xmmm16,
-            Code::EVEX_Vpbroadcastd_zmm_k1z_xmmm32,
-            Code::EVEX_Vpbroadcastq_zmm_k1z_xmmm64,
-        ],
-        Isa::Avx2 => [
-            Code::VEX_Vpbroadcastb_ymm_xmmm8,
-            Code::VEX_Vpbroadcastw_ymm_xmmm16,
-            Code::VEX_Vpbroadcastd_ymm_xmmm32,
-            Code::VEX_Vpbroadcastq_ymm_xmmm64,
-        ],
-    }[lane as usize];
+    let code = broadcast(b.isa, lane);
     let full = b.full();
     let loaded = b.fresh(Kind::Vector, full, code, &[from]);
     if ty == Ty::Bool {

@@ -195,17 +195,8 @@ impl Accumulator {
             return self.add_cond(body, partial, addend, guard, masking);
         }
         if self.ty == Ty::Bool {
-            let value = body.cond(addend.value)?;
-            let active = both(body.b, guard, masking.map(|masking| masking.active));
+            let value = self.active_cond(body, addend, guard, masking)?;
             let Form::Lanes { partial, .. } = &self.form else { return Err("a condition's form".into()) };
-            let value = match active {
-                None => value,
-                Some(active) if self.fold == Fold::And => {
-                    let idle = body.b.cond_not(active);
-                    body.b.cond_or(value, idle)
-                }
-                Some(active) => body.b.cond_and(value, active),
-            };
             let partial = partial[slot];
             let next = match self.fold {
                 Fold::And => body.b.cond_and(partial, value),
@@ -321,6 +312,26 @@ impl Accumulator {
         Ok(())
     }
 
+    /// The condition to add, such that it changes nothing where the word does not count.
+    fn active_cond(
+        &self,
+        body: &mut Body<'_, '_>,
+        addend: &Addend,
+        guard: Option<VReg>,
+        masking: Option<Masking>,
+    ) -> Result<VReg, String> {
+        let value = body.cond(addend.value)?;
+        let active = both(body.b, guard, masking.map(|masking| masking.active));
+        Ok(match active {
+            None => value,
+            Some(active) if self.fold == Fold::And => {
+                let idle = body.b.cond_not(active);
+                body.b.cond_or(value, idle)
+            }
+            Some(active) => body.b.cond_and(value, active),
+        })
+    }
+
     fn add_cond(
         &self,
         body: &mut Body<'_, '_>,
@@ -329,16 +340,7 @@ impl Accumulator {
         guard: Option<VReg>,
         masking: Option<Masking>,
     ) -> Result<(), String> {
-        let value = body.cond(addend.value)?;
-        let active = both(body.b, guard, masking.map(|masking| masking.active));
-        let value = match active {
-            None => value,
-            Some(active) if self.fold == Fold::And => {
-                let idle = body.b.cond_not(active);
-                body.b.cond_or(value, idle)
-            }
-            Some(active) => body.b.cond_and(value, active),
-        };
+        let value = self.active_cond(body, addend, guard, masking)?;
         let code = match self.fold {
             Fold::And => Code::VEX_Kandq_kr_kr_kr,
             Fold::Or => Code::VEX_Korq_kr_kr_kr,
