@@ -3,33 +3,74 @@
 use crate::ir::CrcOp;
 use std::fmt;
 
-/// A CRC without initial and final complements: width, polynomial, and whether the least significant bit comes first.
+/// A CRC without initial and final complements: width, polynomial, order of bits, place in the register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Crc {
-    /// Width of the remainder: 8, 16, 32 or 64.
+    /// Width of the remainder, at most 64; the state may be wider, see [`Spare`].
     pub bits: u32,
     /// Bit `i` is the coefficient of `x^i`; that of `x^bits` is left out. Bit 0 is set, so that `x` has an inverse.
     pub poly: u64,
     /// The least significant bit of each byte comes first, and bit 0 of the state has the highest degree.
     pub reflected: bool,
+    /// What the state's other bits are.
+    pub spare: Spare,
+}
+
+/// The bits of a register that a remainder leaves over.
+///
+/// They are zero behind the first words in any case; what was imported may have them set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Spare {
+    /// So many at the end that the message comes from, and they are as good as message: above a reflected remainder, below
+    /// another one, which then fills the upper end of its register. The register is that of a CRC as wide as itself, by
+    /// the polynomial times so many powers of `x`.
+    Message(u32),
+    /// So many above a remainder that is not reflected; a word drops them.
+    Dropped(u32),
+}
+
+impl Spare {
+    /// Their number.
+    pub const fn bits(self) -> u32 {
+        match self {
+            Spare::Message(bits) | Spare::Dropped(bits) => bits,
+        }
+    }
 }
 
 impl From<CrcOp> for Crc {
     fn from(op: CrcOp) -> Crc {
-        Crc { bits: 32, poly: u64::from(op.reflected_poly().reverse_bits()), reflected: true }
+        Crc::whole(32, u64::from(op.reflected_poly().reverse_bits()), true)
     }
 }
 
 impl fmt::Display for Crc {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Crc { bits, poly, reflected } = self;
-        let digits = *bits as usize / 4;
+        let Crc { bits, poly, reflected, spare } = self;
+        let digits = bits.div_ceil(4) as usize;
         write!(f, "{bits}-bit CRC, polynomial 0x{poly:0digits$x}")?;
-        if *reflected { f.write_str(", reflected") } else { Ok(()) }
+        match (reflected, spare) {
+            (true, _) => f.write_str(", reflected"),
+            (false, Spare::Message(0) | Spare::Dropped(_)) => Ok(()),
+            (false, Spare::Message(_)) => f.write_str(", at the upper end of its register"),
+        }
     }
 }
 
 impl Crc {
+    /// One that fills its register.
+    pub const fn whole(bits: u32, poly: u64, reflected: bool) -> Crc {
+        Crc { bits, poly, reflected, spare: Spare::Message(0) }
+    }
+
+    /// The CRC whose remainder is all of the register that takes part. Its polynomial may be a multiple of `x`.
+    fn of_register(self) -> Crc {
+        match self.spare {
+            Spare::Message(spare) => Crc::whole(self.bits + spare, self.poly << spare, self.reflected),
+            Spare::Dropped(_) => Crc::whole(self.bits, self.poly, self.reflected),
+        }
+    }
+
     fn mask(self) -> u64 {
         u64::MAX >> (64 - self.bits)
     }
@@ -94,7 +135,7 @@ impl Crc {
             let poly = self.poly.reverse_bits() >> (64 - self.bits);
             (state >> 1) ^ if state & 1 == 1 { poly } else { 0 }
         } else {
-            self.times_x(state)
+            self.of_register().times_x(state)
         }
     }
 
@@ -103,18 +144,22 @@ impl Crc {
         // The bit enters at the end of the register that has the highest degree; the steps after it are the bits that
         // come later.
         let (entry, steps) =
-            if self.reflected { (1, word_bits - bit) } else { (1 << (self.bits - 1), bit + 1) };
+            if self.reflected { (1, word_bits - bit) } else { (1 << (self.of_register().bits - 1), bit + 1) };
         (0..steps).fold(entry, |state, _| self.step(state))
     }
 
     /// The register after `bytes` bytes of zeros.
     pub fn advance(self, state: u64, bytes: u64) -> u64 {
-        let power = self.raised(self.power(8), bytes);
+        if bytes == 0 {
+            return state;
+        }
+        let register = self.of_register();
+        let power = register.raised(register.power(8), bytes);
         if self.reflected {
-            let turn = |value: u64| value.reverse_bits() >> (64 - self.bits);
-            turn(self.times(turn(state), power))
+            let turn = |value: u64| value.reverse_bits() >> (64 - register.bits);
+            turn(register.times(turn(state), power))
         } else {
-            self.times(state, power)
+            register.times(state & register.mask(), power)
         }
     }
 }
@@ -175,15 +220,11 @@ impl BitMap {
 mod tests {
     use super::*;
 
-    const CASTAGNOLI: Crc = Crc { bits: 32, poly: 0x1edc_6f41, reflected: true };
+    const CASTAGNOLI: Crc = Crc::whole(32, 0x1edc_6f41, true);
 
     #[test]
     fn powers_have_inverses() {
-        for crc in [
-            CASTAGNOLI,
-            Crc { bits: 8, poly: 0x07, reflected: false },
-            Crc { bits: 64, poly: 0xad93_d235_94c9_35a9, reflected: true },
-        ] {
+        for crc in [CASTAGNOLI, Crc::whole(8, 0x07, false), Crc::whole(64, 0xad93_d235_94c9_35a9, true)] {
             for exponent in [0, 1, 5, 63, 64, 65, 1000] {
                 assert_eq!(crc.times(crc.power(exponent), crc.power(-exponent)), 1, "{crc:?} {exponent}");
                 assert_eq!(crc.times_x(crc.power(exponent)), crc.power(exponent + 1));
@@ -207,18 +248,26 @@ mod tests {
     fn a_register_moves_on_by_zero_bytes() {
         for crc in [
             CASTAGNOLI,
-            Crc { bits: 16, poly: 0x8bb7, reflected: false },
-            Crc { bits: 64, poly: 0xad93_d235_94c9_35a9, reflected: true },
+            Crc::whole(16, 0x8bb7, false),
+            Crc::whole(64, 0xad93_d235_94c9_35a9, true),
+            // In a wider register, at the end where bits enter: those beside the remainder are message.
+            Crc { bits: 5, poly: 0x05, reflected: true, spare: Spare::Message(59) },
+            Crc { bits: 24, poly: 0x86_4cfb, reflected: false, spare: Spare::Message(8) },
         ] {
-            let start = 0x0123_4567_89ab_cdef & crc.mask();
+            let register = crc.of_register();
+            let start = 0x0123_4567_89ab_cdef & register.mask();
             for bytes in [0, 1, 2, 9, 1000] {
                 let slow = (0..8 * bytes).fold(start, |state, _| crc.step(state));
                 assert_eq!(crc.advance(start, bytes), slow, "{crc}, {bytes} bytes");
             }
-            let map = BitMap { columns: (0..crc.bits).map(|bit| crc.step(1 << bit)).collect() };
+            let map = BitMap { columns: (0..register.bits).map(|bit| crc.step(1 << bit)).collect() };
             assert_eq!(map.power(72).apply(start), crc.advance(start, 9));
             assert!(map.power(0).is_identity() && map.vanishes_after().is_none());
         }
+        let dropping = Crc { bits: 24, poly: 0x86_4cfb, reflected: false, spare: Spare::Dropped(8) };
+        let whole = Crc::whole(24, 0x86_4cfb, false);
+        assert_eq!(dropping.advance(0xab01_0203, 9), whole.advance(0x01_0203, 9));
+        assert_eq!(dropping.advance(0xab01_0203, 0), 0xab01_0203);
         let shift = BitMap { columns: (0..32).map(|bit| 1 << (bit + 8) & 0xffff_ffff).collect() };
         assert_eq!(shift.vanishes_after(), Some(4));
     }

@@ -8,7 +8,7 @@
 //! nothing unknown and no one takes part and M and the symbol's part are those that the polynomial read off them gives.
 
 use super::Budget;
-use crate::analyse::gf2::{BitMap, Crc};
+use crate::analyse::gf2::{BitMap, Crc, Spare};
 use crate::ir::{BinaryOp, Block, CompareOp, ConvertOp, Op, StateId, Table, UnaryOp, Value, eval};
 
 /// An update that is linear in the state.
@@ -161,21 +161,45 @@ pub(super) fn linear(
     found
 }
 
-/// The CRC whose step over a word these maps are: `words[i]` is what bit `i` of the word contributes.
-fn crc_of(map: &BitMap, words: &[u64], bits: u32) -> Option<Crc> {
+/// The CRC whose step over a word these maps are: `words[i]` is what bit `i` of the word contributes to a register of
+/// `width` bits.
+fn crc_of(map: &BitMap, words: &[u64], width: u32) -> Option<Crc> {
     let word_bits = words.len() as u32;
     if word_bits < 8 {
         return None;
     }
-    [true, false].into_iter().find_map(|reflected| {
-        // The bit that comes last is stepped over once: the polynomial itself.
-        let poly = if reflected { words.last()?.reverse_bits() >> (64 - bits) } else { *words.first()? };
-        let crc = Crc { bits, poly, reflected };
+    // The bit that comes last is stepped over once: the polynomial itself, at the end of the remainder.
+    let (reflected, natural) = (*words.last()?, *words.first()?);
+    let reached = map.columns.iter().chain(words).fold(0, |all, image| all | image);
+    let length = |value: u64| 64 - value.leading_zeros();
+    let from_above = || {
+        let bits = length(reflected);
+        let poly = reflected.reverse_bits().checked_shr(64 - bits)?;
+        Some(Crc { bits, poly, reflected: true, spare: Spare::Message(width - bits) })
+    };
+    let from_below = || {
+        let below = natural.trailing_zeros();
+        let poly = natural.checked_shr(below)?;
+        Some(Crc { bits: width - below, poly, reflected: false, spare: Spare::Message(below) })
+    };
+    let dropping = || {
+        let bits = length(reached);
+        (bits < width).then_some(Crc {
+            bits,
+            poly: natural,
+            reflected: false,
+            spare: Spare::Dropped(width - bits),
+        })
+    };
+    [from_above(), from_below(), dropping()].into_iter().flatten().find(|crc| {
         let shifted = |value: u64| (0..word_bits).fold(value, |value, _| crc.step(value));
-        let holds = poly & 1 == 1
-            && map.columns.iter().enumerate().all(|(bit, column)| *column == shifted(1 << bit))
-            && (0..word_bits).all(|bit| words[bit as usize] == crc.image(bit, word_bits));
-        holds.then_some(crc)
+        let moved = |bit: u32| match crc.spare {
+            Spare::Dropped(_) if bit >= crc.bits => 0,
+            _ => shifted(1 << bit),
+        };
+        crc.poly & 1 == 1
+            && (0..width).zip(&map.columns).all(|(bit, column)| *column == moved(bit))
+            && (0..word_bits).zip(words).all(|(bit, image)| *image == crc.image(bit, word_bits))
     })
 }
 

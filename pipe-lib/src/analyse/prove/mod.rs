@@ -229,7 +229,8 @@ fn alone(
     else {
         return Shape::Other;
     };
-    if let Some((crc, operand)) = crc {
+    // A short remainder may be back where it was after each word, which makes an exclusive or of it.
+    if let Some((crc, operand)) = crc.filter(|_| !map.is_identity()) {
         return Shape::Linear(Linear::Crc { crc, operand });
     }
     if let Some(words) = map.vanishes_after() {

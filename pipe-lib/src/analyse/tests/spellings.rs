@@ -78,6 +78,38 @@ fn crcs() {
         1,
     );
     assert_eq!(class_of(&seven), "linear (a map of bits over GF(2))");
+    // Narrower than the register, masked or at its upper end; and what forgets a bit too many, or none.
+    let narrow = |up: u32, step: &str, last: &str| {
+        let step = format!("{step}\n").repeat(8);
+        format!(
+            "u8 {{ state c: u32 = 0; in x; zext w, x; shl w, w, {up}; xor c, c, w\n{step}{last}; export c }}"
+        )
+    };
+    let step = "shr b, c, 23; and b, b, 1; mul m, b, 0x864cfb; shl c, c, 1; xor c, c, m";
+    all_are(
+        "linear (24-bit CRC, polynomial 0x864cfb)",
+        &[
+            &narrow(16, step, "and c, c, 0xffffff"),
+            &narrow(16, &format!("{step}; and c, c, 0xffffff"), "mov c, c"),
+            &narrow(
+                16,
+                "shl c, c, 1; and b, c, 0x1000000; ne d, b, 0; xor u, c, 0x1864cfb; sel c, d, u, c",
+                "mov c, c",
+            ),
+        ],
+    );
+    all_are(
+        "linear (24-bit CRC, polynomial 0x864cfb, at the upper end of its register)",
+        &[&narrow(24, "sar m, c, 31; and m, m, 0x864cfb00; shl c, c, 1; xor c, c, m", "mov c, c")],
+    );
+    all_are(
+        "linear (a map of bits over GF(2))",
+        &[
+            &narrow(16, step, "and c, c, 0x7fffff"),
+            &narrow(16, step, "and c, c, 0x1ffffff"),
+            &narrow(15, step, "and c, c, 0xffffff"),
+        ],
+    );
     all_are(
         "serial",
         &[

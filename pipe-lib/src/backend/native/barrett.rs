@@ -4,27 +4,26 @@
 //! `A x^64 mod P`: with `U = H (x^128 mod P) + L x^64 = V x^64 + W` and `q = floor(V floor(x^128 / P) / x^64)` it is the
 //! lower half of `U + q P`. In the reflected order a product comes out one degree too low; the constants are divided by
 //! `x` to make it good, and where that loses the last coefficient, it is one that cannot matter, but for P of full width.
+//! Of what is narrower than its register the remainder comes to its place in it, and the other bits are zero.
 
 use iced_x86::{Code, Register};
 
 use super::asm;
 use super::crc::multiply;
-use super::frame::STATES;
-use super::gf2::Crc;
+use super::gf2::{Crc, Spare};
 use super::isa::Isa;
 use super::vcode::{Builder, Opd, VReg, Width};
 
-/// Writes the state that the lowest lane of `all` stands for.
-pub(super) fn finish(b: &mut Builder, crc: Crc, all: VReg, slot: i32) {
+/// The state that the lowest lane of `all` stands for, to rax. Changes r9.
+pub(super) fn state(b: &mut Builder, crc: Crc, all: VReg) {
     let (rax, r9) = (Register::RAX, Register::R9);
-    if crc == (Crc { bits: 32, poly: 0x1edc_6f41, reflected: true }) {
+    if crc == Crc::whole(32, 0x1edc_6f41, true) {
         // CRC-32C has an instruction.
-        half(b, all, false, rax);
+        half(b, all, false, r9);
+        b.raw(asm::rr(Code::Xor_r32_rm32, Register::EAX, Register::EAX));
+        b.raw(asm::rr(Code::Crc32_r64_rm64, rax, r9));
         half(b, all, true, r9);
-        b.raw(asm::rr(Code::Xor_r32_rm32, Register::R11D, Register::R11D));
-        b.raw(asm::rr(Code::Crc32_r64_rm64, Register::R11, rax));
-        b.raw(asm::rr(Code::Crc32_r64_rm64, Register::R11, r9));
-        b.raw(asm::mr(Code::Mov_rm64_r64, STATES, Register::None, slot, Register::R11));
+        b.raw(asm::rr(Code::Crc32_r64_rm64, rax, r9));
         return;
     }
     let spare = 64 - crc.bits;
@@ -58,11 +57,14 @@ pub(super) fn finish(b: &mut Builder, crc: Crc, all: VReg, slot: i32) {
         let product = multiply(b, Width::X, q, poly, 0x01);
         let result = b.xor(product, u);
         half(b, result, false, rax);
-        if spare > 0 {
-            b.raw(asm::ri(Code::Shr_rm64_imm8, rax, spare as i32));
+        let shift = match crc.spare {
+            Spare::Message(below) => spare - below,
+            Spare::Dropped(_) => spare,
+        };
+        if shift > 0 {
+            b.raw(asm::ri(Code::Shr_rm64_imm8, rax, shift as i32));
         }
     }
-    b.raw(asm::mr(Code::Mov_rm64_r64, STATES, Register::None, slot, rax));
 }
 
 /// One half of each lane in the other's place, zero in its own: the lower one moves up, or the upper one down.
@@ -77,7 +79,7 @@ fn shift_lane(b: &mut Builder, a: VReg, up: bool) -> VReg {
 }
 
 /// A half of the lowest lane to a general register.
-fn half(b: &mut Builder, vector: VReg, upper: bool, register: Register) {
+pub(super) fn half(b: &mut Builder, vector: VReg, upper: bool, register: Register) {
     let vector = Opd::Reg(vector, Width::X);
     match (b.isa, upper) {
         (Isa::Avx512, false) => {

@@ -12,15 +12,17 @@
 //! of each byte are reversed, which gives the same order, or where no instruction does that the bytes of each lane, and
 //! bit `i` is `x^i`.
 
+use crate::ir::Tail;
 use iced_x86::{Code, Register};
 
 use super::asm;
 use super::barrett;
-use super::frame::STATES;
-use super::gf2::Crc;
+use super::frame::{LEN, STATES};
+use super::gf2::{Crc, Spare};
 use super::isa::{Features, Isa};
 use super::lanes::Lane;
 use super::slide::{lea_pool, slide};
+use super::spare::{self, WORDS};
 use super::vcode::{Builder, Kind, Mem, Opd, VReg, Width};
 
 /// The accumulators of one CRC state.
@@ -38,6 +40,8 @@ pub(super) struct CrcLanes {
     /// The words of the stream, and the values that the CRC makes of them.
     word: Lane,
     value: Lane,
+    /// Whether a part of a word at the end is one.
+    tail_counts: bool,
 }
 
 impl CrcLanes {
@@ -47,6 +51,7 @@ impl CrcLanes {
         crc: Crc,
         word: Lane,
         value: Lane,
+        tail: Tail,
         slots: usize,
         slot: i32,
     ) -> Result<CrcLanes, String> {
@@ -60,7 +65,8 @@ impl CrcLanes {
         let acc: Vec<Vec<VReg>> =
             (0..slots).map(|_| (0..parts).map(|_| b.pinned_vector()).collect()).collect();
         let reflected = crc.reflected || b.features.has(Features::GFNI);
-        let lanes = CrcLanes { crc, width, parts, reflected, acc, slot, word, value };
+        let tail_counts = matches!(tail, Tail::Zero | Tail::Partial);
+        let lanes = CrcLanes { crc, width, parts, reflected, acc, slot, word, value, tail_counts };
         let inverse = lanes.inverse(b, 0);
         let factor = b.bytes_of(|i| inverse.to_le_bytes()[i % 8]);
         lanes.import(b, 0, factor);
@@ -88,14 +94,23 @@ impl CrcLanes {
     /// the first one.
     fn inverse(&self, b: &Builder, entry: i64) -> u64 {
         let away = b.vector_bytes() as i64 * 8 - 128 + self.message_bits(b) * entry;
-        let inverse = if self.crc.reflected { -65 } else { -i64::from(self.crc.bits) };
+        let inverse = match (self.crc.reflected, self.crc.spare) {
+            (true, _) => -65,
+            (false, Spare::Message(below)) => -i64::from(self.crc.bits + below),
+            (false, Spare::Dropped(_)) => -i64::from(self.crc.bits),
+        };
         oriented(self.crc.reflected, self.crc.power(inverse - away))
     }
 
     /// The state, times a factor, into the first lane of a slot.
     fn import(&self, b: &mut Builder, slot: usize, factor: VReg) {
         let from = Mem::Base { base: STATES, index: Register::None, scale: 1, disp: self.slot };
-        let state = load_quad(b, from);
+        let mut state = load_quad(b, from);
+        if let Spare::Dropped(_) = self.crc.spare {
+            let kept = u64::MAX >> (64 - self.crc.bits);
+            let kept = b.bytes_of(|i| kept.to_le_bytes()[i % 8]);
+            state = b.and(state, kept);
+        }
         let mut product = multiply(b, Width::X, state, factor, 0);
         if self.reflected && !self.crc.reflected {
             product = reversed(b, product);
@@ -262,6 +277,15 @@ impl CrcLanes {
 
     /// Adds what [`CrcLanes::add_rest`] or [`CrcLanes::add_nothing`] left in the lanes, and writes the state.
     pub(super) fn finish(&self, b: &mut Builder) {
+        let none = b.new_label();
+        if self.crc.spare.bits() > 0 {
+            // Without a word the register stays as it was imported, with whatever there was beside the remainder.
+            let round = if self.tail_counts { self.word.bytes() as i32 - 1 } else { 0 };
+            b.raw(asm::rm(Code::Lea_r64_m, WORDS, LEN, Register::None, round));
+            b.raw(asm::ri(Code::Shr_rm64_imm8, WORDS, self.word.bytes().trailing_zeros() as i32));
+            b.raw(asm::rr(Code::Test_rm64_r64, WORDS, WORDS));
+            b.jump(Code::Je_rel32_64, none);
+        }
         let mut all = self.acc[0][0];
         let mut distance = b.vector_bytes() / self.parts / 2;
         while distance >= 16 {
@@ -272,7 +296,10 @@ impl CrcLanes {
         if self.reflected && !self.crc.reflected {
             all = reversed(b, all);
         }
-        barrett::finish(b, self.crc, all, self.slot);
+        barrett::state(b, self.crc, all);
+        spare::add_left(b, self.crc, self.value.bits(), self.slot);
+        b.raw(asm::mr(Code::Mov_rm64_r64, STATES, Register::None, self.slot, Register::RAX));
+        b.bind(none);
     }
 
     /// The factors of the lower and the upper half of a lane that move it by `bits`.

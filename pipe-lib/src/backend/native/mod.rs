@@ -30,6 +30,7 @@ mod perf;
 mod reduce;
 mod regalloc;
 mod slide;
+mod spare;
 mod strategy;
 mod sums;
 mod vcode;

@@ -47,7 +47,7 @@ impl Frame<'_> {
                     Keeping::Crc(crc, value) => {
                         let lane = Lane::of_bytes(pipe.body.ty(*value).bytes());
                         let slots = self.shape.unroll;
-                        let lanes = CrcLanes::new(&mut self.b, *crc, word, lane, slots, slot)?;
+                        let lanes = CrcLanes::new(&mut self.b, *crc, word, lane, pipe.tail, slots, slot)?;
                         stage.crcs.push((index, *value, lanes));
                         stage.states.push(StateVal::None);
                         stage.accumulators.push(None);

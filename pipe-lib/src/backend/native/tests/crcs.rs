@@ -1,6 +1,7 @@
 //! CRCs by instruction and by table.
 
 use super::*;
+use crate::analyse::gf2::{Crc, Spare};
 
 /// A CRC step by the instruction.
 pub(super) fn crc_by_instruction(random: &mut Random, op: CrcOp, word: Ty) -> Pipe {
@@ -23,48 +24,85 @@ pub(super) fn crc_by_instruction(random: &mut Random, op: CrcOp, word: Ty) -> Pi
     pipe
 }
 
-/// A CRC step by shifts and a table, as programs have it: the polynomial without its leading term, in the usual order.
-fn crc_by_table(ty: Ty, poly: u64, reflected: bool) -> Pipe {
-    let bits = ty.bits();
-    let crc = gf2::Crc { bits, poly, reflected };
-    let start = |index: u64| if reflected { index } else { index << (bits - 8) };
-    let values: Vec<u64> =
-        (0..256).map(|index| (0..8).fold(start(index), |value, _| crc.step(value))).collect();
-    let mut pipe = pipe(Gauge::U8, Gauge::U8, Tail::Reject, vec![state(ty)]);
+/// A CRC step by shifts and a table, as programs have it: of a word's bytes one after the other, in a register of type
+/// `ty`.
+fn crc_by_table(crc: Crc, ty: Ty, word: Ty, tail: Tail) -> Pipe {
+    let register = ty.bits();
+    // Where a byte meets the register, and what is looked up goes back.
+    let (start, down, mask): (u32, u32, Option<u64>) = match (crc.reflected, crc.spare) {
+        (true, _) => (0, 0, None),
+        (false, Spare::Message(_)) => (register - 8, register - 8, None),
+        (false, Spare::Dropped(_)) if crc.bits < 8 => (0, 0, None),
+        (false, Spare::Dropped(_)) => (crc.bits - 8, crc.bits - 8, Some(u64::MAX >> (64 - crc.bits))),
+    };
+    let short = crc.bits < 8 && matches!(crc.spare, Spare::Dropped(_));
+    let eight = |index: u64| {
+        if short {
+            // The remainder of a byte by a register of eight bits.
+            let upper = Crc { spare: Spare::Message(8 - crc.bits), ..crc };
+            (0..8).fold(index, |value, _| upper.step(value)) >> (8 - crc.bits)
+        } else {
+            (0..8).fold(index << start, |value, _| crc.step(value))
+        }
+    };
+    let gauge = Gauge::new(word, Endian::Little);
+    let mut pipe = pipe(gauge, gauge, tail, vec![state(ty)]);
     let mut body = Block::default();
-    let input = body.push(Op::In, Ty::U8);
-    let old = body.push(Op::State(StateId(0)), ty);
-    let eight = body.push(Op::Const(8 % u64::from(bits)), ty);
-    let byte = if bits > 8 { body.push(Op::Convert(ConvertOp::Zext, input), ty) } else { input };
-    let index = if reflected || bits == 8 {
-        body.push(Op::Binary(BinaryOp::Xor, old, byte), ty)
-    } else {
-        let down = body.push(Op::Const(u64::from(bits) - 8), ty);
-        let top = body.push(Op::Binary(BinaryOp::Shr, old, down), ty);
-        body.push(Op::Binary(BinaryOp::Xor, top, byte), ty)
-    };
-    let found = body.push(Op::Lookup(TableId(0), index), ty);
-    let next = if bits == 8 {
-        found
-    } else {
-        let op = if reflected { BinaryOp::Shr } else { BinaryOp::Shl };
-        let moved = body.push(Op::Binary(op, old, eight), ty);
-        body.push(Op::Binary(BinaryOp::Xor, moved, found), ty)
-    };
+    let input = body.push(Op::In, word);
+    let mut register_now = body.push(Op::State(StateId(0)), ty);
+    let bytes = word.bytes() as u64;
+    for at in 0..bytes {
+        // The most significant byte is the first one where bits are in natural order.
+        let at = if crc.reflected { at } else { bytes - 1 - at };
+        let count = body.push(Op::Const(8 * at), word);
+        let byte = body.push(Op::Binary(BinaryOp::Shr, input, count), word);
+        let byte = if word == Ty::U8 { byte } else { body.push(Op::Convert(ConvertOp::Trunc, byte), Ty::U8) };
+        let old = register_now;
+        let index = if short {
+            let up = body.push(Op::Const(8 - u64::from(crc.bits)), Ty::U8);
+            let low = if ty == Ty::U8 { old } else { body.push(Op::Convert(ConvertOp::Trunc, old), Ty::U8) };
+            let old = body.push(Op::Binary(BinaryOp::Shl, low, up), Ty::U8);
+            body.push(Op::Binary(BinaryOp::Xor, old, byte), Ty::U8)
+        } else {
+            let down = body.push(Op::Const(u64::from(down)), ty);
+            let top = body.push(Op::Binary(BinaryOp::Shr, old, down), ty);
+            let byte = if ty == Ty::U8 { byte } else { body.push(Op::Convert(ConvertOp::Zext, byte), ty) };
+            body.push(Op::Binary(BinaryOp::Xor, top, byte), ty)
+        };
+        let found = body.push(Op::Lookup(TableId(0), index), ty);
+        let mut next = found;
+        if ty != Ty::U8 && !short {
+            let eight = body.push(Op::Const(8), ty);
+            let op = if crc.reflected { BinaryOp::Shr } else { BinaryOp::Shl };
+            let moved = body.push(Op::Binary(op, old, eight), ty);
+            next = body.push(Op::Binary(BinaryOp::Xor, moved, found), ty);
+        }
+        if let Some(mask) = mask {
+            let mask = body.push(Op::Const(mask), ty);
+            next = body.push(Op::Binary(BinaryOp::And, next, mask), ty);
+        }
+        register_now = next;
+    }
+    let values: Vec<u64> = (0..256).map(eight).collect();
     pipe.tables = vec![Table { name: "t".into(), ty, values: Arc::from(values) }];
     pipe.body = body;
-    pipe.next = vec![next];
+    pipe.next = vec![register_now];
     pipe
 }
 
 fn check_crc(pipe: &Pipe, random: &mut Random) {
+    let lengths = (0..150).chain([255, 256, 257, 319, 512, 700, 1460, 4096 + 33]).collect::<Vec<_>>();
+    check_crc_of(pipe, &lengths, random);
+}
+
+fn check_crc_of(pipe: &Pipe, lengths: &[usize], random: &mut Random) {
     for features in feature_sets().into_iter().chain([Features::AVX2 | Features::PCLMUL]) {
         if !features.has(Features::PCLMUL) {
             continue;
         }
         let code =
             compile_all(&[pipe], features).unwrap_or_else(|what| panic!("{what} {features:?}\n{pipe:#?}"));
-        for len in (0..150).chain([255, 256, 257, 319, 512, 700, 1460, 4096 + 33]) {
+        for &len in lengths {
             let bytes = random.bytes(len);
             let states = [random.number() & pipe.states[0].ty.mask()];
             check(&code, &[pipe], &states, 0, &bytes, random);
@@ -112,21 +150,57 @@ fn crcs_of_any_width_and_polynomial_by_table() {
         for reflected in [false, true] {
             for _ in 0..3 {
                 let poly = (random.next() & ty.mask()) | 1;
-                let pipe = crc_by_table(ty, poly, reflected);
-                let stage = strategy::Stage::of(&pipe);
-                assert!(matches!(
-                    &strategy::Study::of(&stage).unwrap().keeping[0],
-                    strategy::Keeping::Crc(found, _) if *found == gf2::Crc { bits: ty.bits(), poly, reflected }
-                ));
+                let crc = Crc::whole(ty.bits(), poly, reflected);
+                let pipe = crc_by_table(crc, ty, Ty::U8, Tail::Reject);
+                assert_eq!(found(&pipe), Some(crc));
                 check_crc(&pipe, &mut random);
             }
         }
     }
 }
 
+/// What the one state is taken for.
+fn found(pipe: &Pipe) -> Option<Crc> {
+    match strategy::Study::of(&strategy::Stage::of(pipe)).unwrap().keeping[0] {
+        strategy::Keeping::Crc(found, _) => Some(found),
+        _ => None,
+    }
+}
+
+/// What is imported beside the remainder counts, too: a few words of message, or nothing.
+#[test]
+fn remainders_narrower_than_their_registers() {
+    let mut random = Random::new(18);
+    let lengths: Vec<usize> = (0..34).chain([63, 64, 65, 71, 128, 130, 257, 600]).collect();
+    for bits in 1..64 {
+        for place in 0..3 {
+            let smallest = Ty::INTEGERS.into_iter().find(|ty| ty.bits() > bits).unwrap();
+            let wider = random.pick(&Ty::INTEGERS);
+            let ty = if wider.bits() > bits { wider } else { smallest };
+            let spare = ty.bits() - bits;
+            let (reflected, spare) = [
+                (true, Spare::Message(spare)),
+                (false, Spare::Message(spare)),
+                (false, Spare::Dropped(spare)),
+            ][place];
+            let poly = (random.next() & (u64::MAX >> (64 - bits))) | 1;
+            let crc = Crc { bits, poly, reflected, spare };
+            let word = random.pick(&[Ty::U8, Ty::U8, Ty::U16, Ty::U32, Ty::U64]);
+            let tail = random.pick(&[Tail::Zero, Tail::Partial, Tail::Pass]);
+            let pipe = crc_by_table(crc, ty, word, tail);
+            match found(&pipe) {
+                Some(found) => assert_eq!(found, crc, "{ty} {word}"),
+                // A short polynomial may divide x^n - 1 for a word of n bits; then nothing is multiplied by anything.
+                None => assert!(bits <= 8, "{crc:?} {ty} {word}"),
+            }
+            check_crc_of(&pipe, &lengths, &mut random);
+        }
+    }
+}
+
 #[test]
 fn a_table_with_one_wrong_entry_is_no_crc() {
-    let mut pipe = crc_by_table(Ty::U32, 0x04c1_1db7, false);
+    let mut pipe = crc_by_table(Crc::whole(32, 0x04c1_1db7, false), Ty::U32, Ty::U8, Tail::Reject);
     let mut values = pipe.tables[0].values.to_vec();
     values[77] ^= 1;
     pipe.tables[0].values = Arc::from(values);

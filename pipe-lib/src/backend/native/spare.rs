@@ -1,0 +1,99 @@
+//! What is left in a CRC's register of the bits that were imported beside its remainder.
+//!
+//! A register of a CRC modulo P that has `z` bits more at the end that the message comes from is one of a CRC modulo
+//! `x^z P` (see [`Spare`]). Its state is known from two remainders. Modulo P it is what the loop computes, where the
+//! powers of `x` have inverses. Modulo `x^z` it is the imported state, shifted by the bits of the message: nothing, once
+//! the message is as long as `z`. So only after one that is shorter, a few words, there is something to add, a multiple
+//! of P: `E P` with `E = (state P^-1) mod x^z`.
+
+use iced_x86::{Code, Register};
+
+use super::asm;
+use super::barrett::half;
+use super::crc::multiply;
+use super::frame::STATES;
+use super::gf2::{Crc, Spare};
+use super::isa::Isa;
+use super::vcode::{Builder, Kind, Opd, VReg, Width};
+
+/// Where the number of words of a call is kept.
+pub(super) const WORDS: Register = Register::R11;
+
+/// Adds it to the state in rax, where [`WORDS`] words of `value_bits` bits were not enough to clear the register; the
+/// imported state is still in its place. Changes r9 and [`WORDS`].
+pub(super) fn add_left(b: &mut Builder, crc: Crc, value_bits: u32, slot: i32) {
+    let Spare::Message(spare) = crc.spare else { return };
+    if spare <= value_bits {
+        return;
+    }
+    let (rax, r9) = (Register::RAX, Register::R9);
+    let clear = b.new_label();
+    b.raw(asm::ri(Code::Cmp_rm64_imm8, WORDS, spare.div_ceil(value_bits) as i32));
+    b.jump(Code::Jae_rel32_64, clear);
+    b.raw(asm::ri(Code::Shl_rm64_imm8, WORDS, value_bits.trailing_zeros() as i32));
+    b.raw(asm::rm(Code::Mov_r64_rm64, r9, STATES, Register::None, slot));
+    let poly = crc.poly | 1 << crc.bits;
+    let inverse = inverse(poly, spare);
+    if crc.reflected {
+        // The highest degree that is kept is at bit 64 - z, that of a product's upper half one below.
+        b.raw(asm::rrr(Code::VEX_Shrx_r64_rm64_r64, r9, r9, WORDS));
+        b.raw(asm::ri(Code::Shr_rm64_imm8, r9, crc.bits as i32));
+        b.raw(asm::ri(Code::Shl_rm64_imm8, r9, (64 - spare) as i32));
+        let quotient = product(b, r9, inverse.reverse_bits());
+        half(b, quotient, true, r9);
+        b.raw(asm::ri(Code::Shr_rm64_imm8, r9, (63 - spare) as i32));
+        let left = product(b, r9, poly.reverse_bits() >> (63 - crc.bits));
+        half(b, left, false, r9);
+    } else {
+        let keep = |b: &mut Builder| {
+            b.raw(asm::ri(Code::Shl_rm64_imm8, r9, (64 - spare) as i32));
+            b.raw(asm::ri(Code::Shr_rm64_imm8, r9, (64 - spare) as i32));
+        };
+        b.raw(asm::rrr(Code::VEX_Shlx_r64_rm64_r64, r9, r9, WORDS));
+        keep(b);
+        let quotient = product(b, r9, inverse);
+        half(b, quotient, false, r9);
+        keep(b);
+        let left = product(b, r9, poly);
+        half(b, left, false, r9);
+    }
+    b.raw(asm::rr(Code::Xor_r64_rm64, rax, r9));
+    b.bind(clear);
+}
+
+/// The inverse of a polynomial whose lowest coefficient is one, modulo `x^count`.
+fn inverse(poly: u64, count: u32) -> u64 {
+    let mut left = 1u64;
+    (0..count).fold(0, |inverse, degree| {
+        // What is left to come to one: each term of the inverse takes the lowest coefficient away.
+        let term = left >> degree & 1;
+        left ^= if term == 1 { poly << degree } else { 0 };
+        inverse | term << degree
+    })
+}
+
+/// The carry-less product of a general register and a constant.
+fn product(b: &mut Builder, a: Register, factor: u64) -> VReg {
+    let code = match b.isa {
+        Isa::Avx512 => Code::EVEX_Vmovq_xmm_rm64,
+        Isa::Avx2 => Code::VEX_Vmovq_xmm_rm64,
+    };
+    let a = b.fresh(Kind::Vector, Width::X, code, &[Opd::Gpr(a)]);
+    let factor = b.bytes_of(|i| factor.to_le_bytes()[i % 8]);
+    multiply(b, Width::X, a, factor, 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::inverse;
+
+    #[test]
+    fn inverses_of_polynomials() {
+        for (poly, count) in [(0x1edc_6f41, 32), (0x05, 3), (0x1864_cfb1, 63), (1, 17)] {
+            let inverse = inverse(poly, count);
+            let product =
+                (0..count).fold(0, |sum, bit| sum ^ if inverse >> bit & 1 == 1 { poly << bit } else { 0 });
+            assert_eq!(product & (u64::MAX >> (64 - count)), 1, "{poly:x} {count}");
+        }
+    }
+}
