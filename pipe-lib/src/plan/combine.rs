@@ -43,7 +43,7 @@ pub(crate) fn sums(
     let total_a = u128::from(a0) + a;
     let total_b = u128::from(b0) + n * before + u128::from(words) * b + w;
     match op {
-        Reduce::Addmod(m) => [(total_a % u128::from(m)) as u64, (total_b % u128::from(m)) as u64],
+        Reduce::Addmod(m) => [rest(total_a, m), rest(total_b, m)],
         _ => [total_a as u64 & ty.mask(), total_b as u64 & ty.mask()],
     }
 }
@@ -58,15 +58,50 @@ pub(crate) fn add_total(acc: &Accumulator, state: u64, total: u128) -> u64 {
             }
             acc.op.apply(acc.ty, state, sum)
         }
-        Reduce::Addmod(m) => ((u128::from(state) + total) % u128::from(m)) as u64,
+        Reduce::Addmod(m) => rest(u128::from(state) + total, m),
         _ => state.wrapping_add(total as u64) & acc.ty.mask(),
     }
 }
 
+/// `x mod m`. Numbers of more than 64 bits are rare and slow to divide.
+fn rest(x: u128, m: u64) -> u64 {
+    match u64::try_from(x) {
+        Ok(x) => x % m,
+        Err(_) => (x % u128::from(m)) as u64,
+    }
+}
+
 fn lanes(acc: &Accumulator, state: u64, partial: &[u8]) -> u64 {
-    let word = |bytes: &[u8]| bytes.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
-    let lanes = partial.chunks_exact(usize::from(acc.lane)).map(|lane| word(lane) & acc.ty.mask());
-    lanes.fold(state, |state, lane| acc.op.apply(acc.ty, state, lane))
+    match acc.lane {
+        1 => partial.iter().fold(state, |state, lane| step(acc, state, u64::from(*lane))),
+        2 => lanes_of(acc, state, partial, |lane| u64::from(u16::from_le_bytes(lane))),
+        4 => lanes_of(acc, state, partial, |lane| u64::from(u32::from_le_bytes(lane))),
+        _ => lanes_of(acc, state, partial, u64::from_le_bytes),
+    }
+}
+
+fn lanes_of<const N: usize>(
+    acc: &Accumulator,
+    state: u64,
+    partial: &[u8],
+    number: impl Fn([u8; N]) -> u64,
+) -> u64 {
+    partial.as_chunks::<N>().0.iter().fold(state, |state, lane| step(acc, state, number(*lane)))
+}
+
+/// The state with one more lane. What there is to choose is the same for all lanes of a register.
+#[inline(always)]
+fn step(acc: &Accumulator, state: u64, lane: u64) -> u64 {
+    let mask = acc.ty.mask();
+    match acc.op {
+        Reduce::Add => state.wrapping_add(lane) & mask,
+        Reduce::Xor => (state ^ lane) & mask,
+        Reduce::Or => (state | lane) & mask,
+        Reduce::And => state & lane,
+        Reduce::Min => state.min(lane & mask),
+        Reduce::Max => state.max(lane & mask),
+        op => op.apply(acc.ty, state, lane & mask),
+    }
 }
 
 /// The sum of all lanes from the pair `s1`, `s2` of 64-bit accumulators.
@@ -75,10 +110,9 @@ fn lanes(acc: &Accumulator, state: u64, partial: &[u8]) -> u64 {
 /// which `s2` holds, so `s1 - (s2 << 32)` is the sum of the low halves exactly (less than 2^64 for fewer than 2^32 steps).
 fn total(lane: u8, partial: &[u8]) -> u128 {
     let (s1, s2) = partial.split_at(partial.len() / 2);
-    let little = |word: &[u8]| word.iter().rev().fold(0u64, |acc, byte| acc << 8 | u64::from(*byte));
     let mut total = 0u128;
-    // Nothing is allocated on the way of every run.
-    for (s1, s2) in s1.chunks_exact(8).map(little).zip(s2.chunks_exact(8).map(little)) {
+    for (s1, s2) in s1.as_chunks::<8>().0.iter().zip(s2.as_chunks::<8>().0) {
+        let (s1, s2) = (u64::from_le_bytes(*s1), u64::from_le_bytes(*s2));
         total += if lane == 8 {
             u128::from(s1) + (u128::from(s2) << 32)
         } else {
@@ -89,9 +123,12 @@ fn total(lane: u8, partial: &[u8]) -> u128 {
 }
 
 /// Residue modulo `2^width - 1` in one's complement form: zero only for zero.
-pub(crate) fn fold(ty: Ty, mut total: u128) -> u64 {
-    while total >> ty.bits() != 0 {
-        total = (total & u128::from(ty.mask())) + (total >> ty.bits());
+pub(crate) fn fold(ty: Ty, total: u128) -> u64 {
+    // Modulo 2^64 - 1 first, a multiple of all the others; then no number is of two words.
+    let (sum, carry) = (total as u64).overflowing_add((total >> 64) as u64);
+    let mut total = sum + u64::from(carry);
+    while total & !ty.mask() != 0 {
+        total = (total & ty.mask()) + (total >> ty.bits());
     }
-    total as u64
+    total
 }

@@ -1,33 +1,30 @@
 //! Portable machine code through Cranelift: 128-bit vectors, four chunks a turn, and a fused scalar loop for what has no
 //! vector form.
 //!
-//! The generated functions call nothing and refer to nothing by relocation, so their bytes go straight into
-//! [`crate::code::CodeMemory`]; Cranelift's own JIT module, whose memory outlives its code, is not used. Cranelift runs
-//! with `opt_level = none`: its optimiser sinks loads to the back edge and spills, and common subexpressions, constants
+//! The generated functions refer to nothing by relocation (what they call, they call by its address), so their bytes go
+//! straight into [`crate::code::CodeMemory`]; Cranelift's own JIT module, whose memory outlives its code, is not used.
+//! Cranelift runs with `opt_level = none`: its optimiser sinks loads to the back edge and spills, and common subexpressions, constants
 //! and invariants are dealt with before it sees the code.
 
 mod loops;
+mod run;
 mod scalar;
 mod vector;
 
-use super::{Backend, MAX_CALL_BYTES, PassCode, Unsupported};
+use super::{Backend, Entry, PassCode, Unsupported};
 use crate::code::CodeMemory;
 use crate::ir::{BinaryOp, Op, Pipe};
-use crate::plan::combine::{combine, sums};
-use crate::plan::vector::Carry;
 use crate::plan::{scalar as scalar_plan, vector as vector_plan};
 use cranelift_codegen::control::ControlPlane;
 use cranelift_codegen::isa::OwnedTargetIsa;
 use cranelift_codegen::settings::{self, Configurable};
 use cranelift_codegen::{Context, ir};
 use cranelift_frontend::FunctionBuilderContext;
-use std::sync::OnceLock;
+use run::{Functions, MAX_PARTIALS, TailFn, WordsFn};
+use std::sync::{Arc, OnceLock};
 
 /// Bytes of a vector register.
 const VECTOR_BYTES: usize = 16;
-
-/// Most registers of partial results that one call leaves in its scratch area.
-const MAX_PARTIALS: usize = 32;
 
 /// Most operations of a loop word: register allocation takes longer than in proportion, and a compile must not take
 /// seconds whatever the program.
@@ -36,26 +33,14 @@ const MAX_WEIGHT: usize = 20_000;
 /// Most instructions of a loop word before anything is simplified.
 const MAX_RAW: usize = 100_000;
 
-/// Most chunks of one call with states that pass from word to word: 2^14 sums of 2^14 chunks stay below 2^64.
-const MAX_ORDERED_CHUNKS: usize = 1 << 14;
-
-/// `fn(states, pos, src, dst, step, len, partials)`: see [`loops::build`].
-type WordsFn = unsafe extern "C" fn(*mut u64, u64, *const u8, *mut u8, u64, usize, *mut u8);
-
-/// `fn(states, pos, raw word, t) -> raw word`: see [`loops::build_tail`].
-type TailFn = unsafe extern "C" fn(*mut u64, u64, u64, u64) -> u64;
-
 /// One compiled pass.
 pub(crate) struct CraneliftCode {
+    /// Shared with nobody, but pointed to by the code: an `Arc` stays where it is and may be pointed to.
+    functions: Arc<Functions>,
     code: CodeMemory,
     tail_offset: usize,
-    gauge: usize,
-    modifies: bool,
-    /// The first function takes whole chunks only; the words after them go through the second one, one by one. They are
-    /// few, and a loop for them would take longer to compile than all the rest.
-    by_chunks: bool,
-    accumulators: Vec<vector_plan::Accumulator>,
-    carries: Vec<vector_plan::Carry>,
+    tail_end: usize,
+    entry: Option<Entry>,
     /// Constant tables that the code points into; their addresses do not change when this struct moves.
     _tables: Vec<Box<[u8]>>,
     /// Why there is no vector loop, if there is none.
@@ -160,20 +145,41 @@ fn compile_lowered(lowered: &Lowered, host: &Host, gauge: usize) -> Result<Crane
             .map_err(unsupported)?;
         bytes.extend(emit(&mut context, &host.straight, tail)?);
     }
-    let code =
-        CodeMemory::new(&bytes).map_err(|error| unsupported(format!("get executable memory: {error}")))?;
     let (accumulators, carries, scalar_because) = match &lowered.vector {
         Ok(body) => (body.accumulators.clone(), body.carries.clone(), None),
         Err(why) => (Vec::new(), Vec::new(), Some(why.clone())),
     };
-    Ok(CraneliftCode {
-        code,
-        tail_offset,
+    // The stub is part of the code and needs the functions' address; the functions need the code's.
+    let mut functions = Arc::new(Functions {
+        words: run::missing,
+        tail: None,
         gauge,
         modifies: lowered.word.out.is_some(),
         by_chunks,
-        accumulators,
-        carries,
+        accumulators: accumulators.into(),
+        carries: carries.into(),
+    });
+    let tail_end = bytes.len();
+    let stub = run::stub(Arc::as_ptr(&functions));
+    bytes.extend(stub.iter().flatten());
+    let code =
+        CodeMemory::new(&bytes).map_err(|error| unsupported(format!("get executable memory: {error}")))?;
+    if let Some(functions) = Arc::get_mut(&mut functions) {
+        // SAFETY: functions of these signatures were compiled to these offsets.
+        unsafe {
+            functions.words = std::mem::transmute::<*const u8, WordsFn>(code.address(0));
+            functions.tail =
+                (gauge > 1).then(|| std::mem::transmute::<*const u8, TailFn>(code.address(tail_offset)));
+        }
+    }
+    // SAFETY: the stub was put there; it points to what `CraneliftCode` owns beside it.
+    let entry = stub.map(|_| unsafe { run::entry(code.address(tail_end)) });
+    Ok(CraneliftCode {
+        functions,
+        code,
+        tail_offset,
+        tail_end,
+        entry,
         _tables: tables.into_owned(),
         scalar_because,
     })
@@ -207,135 +213,19 @@ impl CraneliftCode {
 
     /// The machine code and the offset at which the function for the last bytes begins.
     pub(crate) fn listing(&self) -> (&[u8], usize) {
-        (self.code.bytes(), self.tail_offset)
-    }
-}
-
-impl CraneliftCode {
-    /// Runs over `len` bytes, and takes the partial results into the states.
-    ///
-    /// # Safety
-    /// The contract of [`PassCode::run`] for whole loop words, except that with a `step` of 0 everything is stored at `dst`, which has
-    /// room for 64 bytes.
-    unsafe fn call(&self, states: *mut u64, pos: u64, src: *const u8, dst: *mut u8, step: u64, len: usize) {
-        let mut partials = [[0u8; VECTOR_BYTES]; MAX_PARTIALS];
-        // SAFETY: the code was compiled from a checked plan for this signature; it reads `len` bytes from `src` and
-        // writes `len` bytes to `dst` (or, with a step of 0, up to 64), reads and writes the states, and fills as many
-        // partial results as there are, at most `MAX_PARTIALS`. The caller keeps the contract.
-        unsafe {
-            let words = std::mem::transmute::<*const u8, WordsFn>(self.code.address(0));
-            words(states, pos, src, dst, step, len, partials.as_mut_ptr().cast());
-        }
-        if len < VECTOR_BYTES {
-            return;
-        }
-        // SAFETY: the contract gives one state for each of the pass's states, and `index` is that of one.
-        let state = |index: u32| unsafe { &mut *states.add(index as usize) };
-        let mut rest = &partials[..];
-        let mut take = |registers: usize| {
-            let (partial, after) = rest.split_at(registers);
-            rest = after;
-            partial.as_flattened()
-        };
-        for acc in &self.accumulators {
-            let state = state(acc.state);
-            *state = combine(acc, *state, take(acc.registers()));
-        }
-        for carry in &self.carries {
-            let partial = take(carry.registers());
-            let last = |lane: u8| {
-                let lane = &partial[VECTOR_BYTES - usize::from(lane)..];
-                lane.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte))
-            };
-            match *carry {
-                Carry::Previous { state: index, lane, .. } => *state(index) = last(lane),
-                Carry::Running { state: index, ty, lane, .. } => *state(index) = last(lane) & ty.mask(),
-                Carry::Sums { sum, sum_of_sums, ty, op, lane, .. } => {
-                    let before = [*state(sum), *state(sum_of_sums)];
-                    let chunks = (len / VECTOR_BYTES) as u64;
-                    let after = sums(op, ty, before, partial, chunks, VECTOR_BYTES as u64 / u64::from(lane));
-                    [*state(sum), *state(sum_of_sums)] = after;
-                }
-            }
-        }
-    }
-
-    /// Runs over whole loop words.
-    ///
-    /// # Safety
-    /// The contract of [`PassCode::run`]; `len` is a multiple of the gauge.
-    unsafe fn words(&self, states: *mut u64, pos: u64, src: *const u8, dst: *mut u8, len: usize) {
-        let mut spare = [0u8; 4 * VECTOR_BYTES];
-        let stores = !dst.is_null() && (self.modifies || dst.cast_const() != src);
-        // The loop stores always; where nothing is to be written, it stores to the same spare line again and again.
-        let (mut to, step) = if stores { (dst, usize::MAX) } else { (spare.as_mut_ptr(), 0) };
-        let (mut src, mut pos) = (src, pos);
-        let looped = if self.by_chunks { len - len % VECTOR_BYTES } else { len };
-        // States that pass from word to word must be complete when the scalar loop takes over: then whole chunks and the
-        // rest are separate calls. Sums of sums overflow after longer stretches than this one.
-        let at_once = |left: usize| match (self.carries.is_empty(), left / VECTOR_BYTES) {
-            (true, _) | (false, 0) => left,
-            (false, chunks) => chunks.min(MAX_ORDERED_CHUNKS) * VECTOR_BYTES,
-        };
-        let mut left = looped;
-        while left != 0 {
-            let n = at_once(left);
-            // SAFETY: `n` bytes of the `left` that the caller promised, from `src` and to `dst` (or the spare line).
-            unsafe {
-                self.call(states, pos, src, to, step as u64, n);
-                src = src.add(n);
-                to = to.wrapping_add(n & step);
-            }
-            pos += n as u64;
-            left -= n;
-        }
-        for _ in 0..(len - looped) / self.gauge {
-            let word = if stores { to } else { std::ptr::null_mut() };
-            // SAFETY: one of the whole words that the loop left.
-            unsafe {
-                self.tail(states, pos, src, word, self.gauge);
-                src = src.add(self.gauge);
-            }
-            to = to.wrapping_add(self.gauge & step);
-            pos += self.gauge as u64;
-        }
-    }
-
-    /// Runs over the last bytes, or one loop word.
-    ///
-    /// # Safety
-    /// The contract of [`PassCode::run`]; `len` is at most the gauge, which is more than 1.
-    unsafe fn tail(&self, states: *mut u64, pos: u64, src: *const u8, dst: *mut u8, len: usize) {
-        debug_assert!(len > 0 && len <= self.gauge && (2..=8).contains(&self.gauge));
-        let mut raw = [0; 8];
-        // SAFETY: `src` is readable for `len <= 8` bytes; the function in code memory has this signature and touches
-        // nothing but the states; `dst`, if not null, is writable for `len` bytes.
-        unsafe {
-            std::ptr::copy_nonoverlapping(src, raw.as_mut_ptr(), len);
-            let tail = std::mem::transmute::<*const u8, TailFn>(self.code.address(self.tail_offset));
-            let out = tail(states, pos, u64::from_le_bytes(raw), len as u64).to_le_bytes();
-            if !dst.is_null() {
-                std::ptr::copy_nonoverlapping(out.as_ptr(), dst, len);
-            }
-        }
+        (&self.code.bytes()[..self.tail_end], self.tail_offset)
     }
 }
 
 impl PassCode for CraneliftCode {
     unsafe fn run(&self, states: *mut u64, pos: u64, src: *const u8, dst: *mut u8, len: usize) {
-        debug_assert!(len > 0 && len <= MAX_CALL_BYTES);
-        let rest = len % self.gauge;
-        let whole = len - rest;
-        // SAFETY: the caller's contract, for both parts of the stretch; a null `dst` stays null.
-        unsafe {
-            if whole != 0 {
-                self.words(states, pos, src, dst, whole);
-            }
-            if rest != 0 {
-                let to = if dst.is_null() { dst } else { dst.add(whole) };
-                self.tail(states, pos + whole as u64, src.add(whole), to, rest);
-            }
-        }
+        debug_assert!(len > 0);
+        // SAFETY: the caller's contract.
+        unsafe { self.functions.run(states, pos, src, dst, len) }
+    }
+
+    fn entry(&self) -> Option<Entry> {
+        self.entry
     }
 }
 

@@ -1,8 +1,8 @@
 //! Scalar operations in Cranelift's IR: values of their own width, `bool` as an 8-bit 0 or 1.
 
-use crate::ir::{BinaryOp, Block, CompareOp, ConvertOp, CrcOp, ModOp, Op, Table, Ty, UnaryOp};
+use crate::ir::{BinaryOp, Block, CompareOp, ConvertOp, CrcOp, ModOp, Op, Table, Ty, UnaryOp, eval};
 use cranelift_codegen::ir::condcodes::IntCC;
-use cranelift_codegen::ir::{InstBuilder, MemFlagsData, Type, Value, types};
+use cranelift_codegen::ir::{AbiParam, InstBuilder, MemFlagsData, Signature, Type, Value, types};
 use cranelift_frontend::FunctionBuilder;
 
 /// Tables in memory that generated code reads through literal addresses.
@@ -67,7 +67,7 @@ pub(super) fn block(
                     Op::Const(m) => Some(m),
                     _ => None,
                 };
-                modular(b, op, ty, [at(x), at(y), at(m)], literal)?
+                modular(b, op, ty, [at(x), at(y), at(m)], literal)
             }
             Op::Convert(op, a) => convert(b, op, block.ty(a), ty, at(a)),
             Op::Lookup(table, index) => {
@@ -165,13 +165,19 @@ fn modular(
     ty: Ty,
     [x, y, m]: [Value; 3],
     literal: Option<u64>,
-) -> Result<Value, String> {
+) -> Value {
     let plain = match op {
         ModOp::Addmod => b.ins().iadd(x, y),
         ModOp::Mulmod => b.ins().imul(x, y),
     };
     if literal == Some(0) {
-        return Ok(plain);
+        return plain;
+    }
+    if ty == Ty::U64 && op == ModOp::Mulmod {
+        return match literal {
+            Some(literal) => mulmod64(b, x, y, m, literal),
+            None => mulmod64_call(b, [x, y, m]),
+        };
     }
     // A modulus of 0 stands for 2^width; the division must not see it.
     let modulus = match literal {
@@ -183,11 +189,7 @@ fn modular(
         }
     };
     let reduced = if ty == Ty::U64 {
-        if op == ModOp::Mulmod {
-            let literal = literal.ok_or("64-bit `mulmod` by a modulus that is no literal")?;
-            return Ok(mulmod64(b, x, y, modulus, literal));
-        }
-        let (x, y) = (b.ins().urem(x, modulus), b.ins().urem(y, modulus));
+        let (x, y) = (rest(b, x, modulus, literal), rest(b, y, modulus, literal));
         let sum = b.ins().iadd(x, y);
         let carried = b.ins().icmp(IntCC::UnsignedLessThan, sum, x);
         let beyond = b.ins().icmp(IntCC::UnsignedGreaterThanOrEqual, sum, modulus);
@@ -201,16 +203,52 @@ fn modular(
             ModOp::Addmod => b.ins().iadd(x, y),
             ModOp::Mulmod => b.ins().imul(x, y),
         };
-        let rest = b.ins().urem(exact, m);
+        let rest = rest(b, exact, m, literal);
         b.ins().ireduce(scalar_type(ty), rest)
     };
-    Ok(match literal {
+    match literal {
         Some(_) => reduced,
         None => {
             let zero = b.ins().icmp_imm_u(IntCC::Equal, m, 0);
             b.ins().select(zero, plain, reduced)
         }
-    })
+    }
+}
+
+/// `x mod m` of 64-bit numbers; `m` is not 0.
+///
+/// By a literal, without a division: with `c` the quotient of `2^64 - 1` by `m`, `2^64 - c m <= m`, so the high half of `c x` is
+/// the quotient or one less (Granlund and Montgomery, *Division by Invariant Integers using Multiplication*, 1994).
+fn rest(b: &mut FunctionBuilder<'_>, x: Value, modulus: Value, literal: Option<u64>) -> Value {
+    let Some(m) = literal else { return b.ins().urem(x, modulus) };
+    if m.is_power_of_two() {
+        return b.ins().band_imm_u(x, (m - 1) as i64);
+    }
+    let rest = if m >> 63 == 1 {
+        x
+    } else {
+        let reciprocal = iconst(b, Ty::U64, u64::MAX / m);
+        let quotient = b.ins().umulhi(x, reciprocal);
+        let product = b.ins().imul(quotient, modulus);
+        b.ins().isub(x, product)
+    };
+    let more = b.ins().icmp(IntCC::UnsignedGreaterThanOrEqual, rest, modulus);
+    let less = b.ins().isub(rest, modulus);
+    b.ins().select(more, less, rest)
+}
+
+/// `x * y mod m` of 64-bit numbers by a call: no instruction that Cranelift has divides a number of two words.
+fn mulmod64_call(b: &mut FunctionBuilder<'_>, args: [Value; 3]) -> Value {
+    extern "C" fn mulmod(x: u64, y: u64, m: u64) -> u64 {
+        eval::modular(ModOp::Mulmod, Ty::U64, x, y, m)
+    }
+    let mut signature = Signature::new(b.func.signature.call_conv);
+    signature.params.extend([AbiParam::new(types::I64); 3]);
+    signature.returns.push(AbiParam::new(types::I64));
+    let signature = b.import_signature(signature);
+    let address = b.ins().iconst(types::I64, mulmod as *const () as i64);
+    let call = b.ins().call_indirect(signature, address, &args);
+    b.inst_results(call)[0]
 }
 
 /// `x * y mod m` of 64-bit numbers, by the reciprocal of `m`: Moller and Granlund, *Improved Division by Invariant Integers*
@@ -220,7 +258,7 @@ fn mulmod64(b: &mut FunctionBuilder<'_>, x: Value, y: Value, modulus: Value, m: 
     let divisor = m << up;
     let reciprocal = (u128::MAX / u128::from(divisor)) as u64;
     // The quotient has to fit 64 bits: with `x < m`, the product's high half is below `m`.
-    let x = b.ins().urem(x, modulus);
+    let x = rest(b, x, modulus, Some(m));
     let (high, low) = (b.ins().umulhi(x, y), b.ins().imul(x, y));
     let (high, low) = if up == 0 {
         (high, low)

@@ -1,6 +1,7 @@
 //! Cranelift's code against the unfused oracle.
 
 use super::compile;
+use crate::backend::PassCode;
 use crate::backend::testing::{Rng, Use, compare, compare_many, gauge, listing, random_pipe};
 use crate::ir::builder::PipeBuilder;
 use crate::ir::{BinaryOp, CompareOp, ConvertOp, CrcOp, Endian, Gauge, Pipe, Tail, Ty};
@@ -188,7 +189,7 @@ fn long_sums_of_sums() {
         let code = compile(&stages, gauge(&stages)).unwrap();
         for byte in [0xff, 0x5a] {
             // Longer than one call takes, and not a whole number of registers.
-            let data = vec![byte; 2 * super::MAX_ORDERED_CHUNKS * 16 + 40];
+            let data = vec![byte; 2 * super::run::MAX_ORDERED_CHUNKS * 16 + 40];
             let start = crate::backend::testing::initial(&stages);
             let how = crate::backend::testing::Use::Copy;
             crate::backend::testing::compare(&code, &stages, &start, 0, &data, [1, 2], how, &|| {
@@ -253,7 +254,7 @@ fn words_after_the_last_chunk() {
     ] {
         let stages: Vec<&Pipe> = stages.iter().collect();
         let code = compile(&stages, gauge(&stages)).unwrap();
-        assert!(code.by_chunks);
+        assert!(code.functions.by_chunks);
         let mut rng = Rng::new(11);
         for len in 1..100 {
             let data = rng.bytes(len);
@@ -262,5 +263,48 @@ fn words_after_the_last_chunk() {
                 compare(&code, &stages, &start, 0, &data, [5, 3], how, &|| listing(&stages));
             }
         }
+    }
+}
+
+#[test]
+fn arithmetic_modulo_anything() {
+    for ty in Ty::INTEGERS {
+        let top = 1 << (ty.bits() - 1);
+        for m in [1, 2, 3, 77, 251, top - 1, top, top + 1, ty.mask() - 4, ty.mask(), 0] {
+            // By a literal, and by a number that comes with the stream (now and then zero).
+            let gauge = if ty == Ty::U8 { "u8".to_owned() } else { format!("{ty}le") };
+            let source = format!(
+                "pipe p : {gauge} tail partial {{ state s: {ty} = -3; in x; addmod y, x, s, {m}; mulmod z, s, x, {m}; \
+                 addmod v, s, {m}, x; mulmod w, s, y, x; xor y, y, z; xor v, v, w; xor o, y, v; xor s, s, x; \
+                 out o; export s }}"
+            );
+            let pipes = parsed(&source, "p");
+            let stages: Vec<&Pipe> = pipes.iter().collect();
+            compare_many(&compile(&stages, ty.bytes()).unwrap(), &stages, &mut Rng::new(m), 50);
+        }
+    }
+}
+
+/// The entry does what the pass does, and nothing for a length of nothing.
+#[test]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+fn entry_of_short_transfers() {
+    let stages = [inet_cksum(), byteswap32(), xor32(9)];
+    let stages: Vec<&Pipe> = stages.iter().collect();
+    let code = compile(&stages, 4).unwrap();
+    let entry = code.entry().unwrap();
+    let mut rng = Rng::new(3);
+    for len in 0..200 {
+        let src = rng.bytes(len);
+        let (mut direct, mut plain) = (vec![1; len + 1], vec![1; len + 1]);
+        let mut states = [[0x1234]; 2];
+        // SAFETY: one state, `len` bytes to read and `len` to write that do not overlap.
+        unsafe {
+            (entry.function)(states[0].as_mut_ptr(), 0, src.as_ptr(), direct.as_mut_ptr(), len);
+            if len > 0 {
+                code.run(states[1].as_mut_ptr(), 0, src.as_ptr(), plain.as_mut_ptr(), len);
+            }
+        }
+        assert_eq!((direct, states[0]), (plain, states[1]), "{len}");
     }
 }
