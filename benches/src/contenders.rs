@@ -2,6 +2,7 @@
 
 use crate::cases::{Case, KEY};
 use crate::harness::Body;
+use anyhow::Context;
 use pipe_lib::backend::features::Features;
 use pipe_lib::{Backend, CompileOptions, Engine, Library};
 use rivals::libraries::{self, Alone};
@@ -68,14 +69,24 @@ impl Contender {
         Contender { is_complete: false, ..Contender::new(library.name, run) }
     }
 
-    fn engine(name: &str, engine: Engine, exports: [Option<usize>; rivals::MAX_SUMS]) -> Contender {
-        Contender::new(name, move |src, dst| {
-            let run = engine.run(src, dst).expect("equal lengths, a multiple of the gauge");
-            // As values, like those of the rivals: a list filled in memory word by word and then read as a whole waits
-            // for the stores, longer than a short transfer takes.
-            let value = |index: Option<usize>| index.map_or(0, |index| run.value(index) as u32);
-            [value(exports[0]), value(exports[1]), value(exports[2])]
-        })
+    /// Runs, and reads what the summing steps came to: with as much code as a program of its own would have, like the rivals.
+    fn engine(name: &str, engine: Engine, exports: &[usize]) -> Contender {
+        macro_rules! reading {
+            ($($export:ident),*) => {
+                Contender::new(name, move |src, dst| {
+                    let _run = engine.run(src, dst).expect("equal lengths, a multiple of the gauge");
+                    let values = [$(_run.value($export) as u32),*];
+                    std::array::from_fn(|index| values.get(index).copied().unwrap_or(0))
+                })
+            };
+        }
+        match *exports {
+            [] => reading!(),
+            [a] => reading!(a),
+            [a, b] => reading!(a, b),
+            [a, b, c] => reading!(a, b, c),
+            _ => unreachable!("at most {} sums", rivals::MAX_SUMS),
+        }
     }
 }
 
@@ -145,12 +156,11 @@ fn engines(case: &Case) -> anyhow::Result<Vec<Contender>> {
         };
         let options = CompileOptions { backend, features, ..CompileOptions::default() };
         let Ok(engine) = pipeline.compile_with(&options) else { continue };
-        let mut exports = [None; rivals::MAX_SUMS];
-        for (export, name) in exports.iter_mut().zip(case.exports) {
-            *export = engine.export_index(name);
-            anyhow::ensure!(export.is_some(), "`{}` has no export {name}", case.pipeline);
-        }
-        list.push(Contender::engine(name, engine, exports));
+        let index = |name: &&str| {
+            engine.export_index(name).with_context(|| format!("`{}` has no export {name}", case.pipeline))
+        };
+        let exports = case.exports.iter().map(index).collect::<anyhow::Result<Vec<usize>>>()?;
+        list.push(Contender::engine(name, engine, &exports));
     }
     anyhow::ensure!(!list.is_empty(), "no backend takes `{}`", case.pipeline);
     Ok(list)
