@@ -14,14 +14,19 @@ pub(crate) enum Recipe {
         index: u8,
         flip: u64,
     },
-    /// What the instructions that the export depends on make of the stage's registers.
-    Block {
-        block: Block,
-        tables: Box<[Table]>,
-        /// Place of the stage's first register.
-        base: usize,
-        states: usize,
-    },
+    /// What the instructions that the export depends on make of the stage's registers. Elsewhere, so that the list that a
+    /// short transfer looks into is short.
+    Block(Box<Program>),
+}
+
+/// The instructions that an export depends on.
+#[derive(Debug)]
+pub(crate) struct Program {
+    block: Block,
+    tables: Box<[Table]>,
+    /// Place of the stage's first register.
+    base: usize,
+    states: usize,
 }
 
 impl Recipe {
@@ -37,7 +42,7 @@ impl Recipe {
         let block = needed(&pipe.finish, value);
         let looks_up = block.insts.iter().any(|inst| matches!(inst.op, Op::Lookup(..)));
         let tables = if looks_up { pipe.tables.clone() } else { Vec::new() };
-        Recipe::Block { block, tables: tables.into(), base, states: pipe.states.len() }
+        Recipe::Block(Box::new(Program { block, tables: tables.into(), base, states: pipe.states.len() }))
     }
 
     /// The export's value when the registers are these.
@@ -45,8 +50,9 @@ impl Recipe {
     pub(crate) fn value(&self, registers: &[u64]) -> u64 {
         match *self {
             Recipe::Register { index, flip } => registers[usize::from(index)] ^ flip,
-            Recipe::Block { ref block, ref tables, base, states } => {
-                interp::last_value(block, tables, &registers[base..base + states])
+            Recipe::Block(ref program) => {
+                let Program { block, tables, base, states } = &**program;
+                interp::last_value(block, tables, &registers[*base..base + states])
             }
         }
     }
@@ -122,7 +128,7 @@ mod tests {
             assert_eq!(recipe.value(&registers), 0x1234 ^ flip);
         }
         let (recipe, registers) = recipe(&library, "adler32", "adler");
-        assert!(matches!(recipe, Recipe::Block { .. }), "{recipe:?}");
+        assert!(matches!(recipe, Recipe::Block(_)), "{recipe:?}");
         assert_eq!(recipe.value(&registers), 0x1234_1234);
     }
 

@@ -145,7 +145,10 @@ pub enum ExportValue<'a> {
     Windows(&'a [u64]),
 }
 
-/// [`Run::value`] of any outcome, by its parts.
+const FEW_END: u8 = FEW as u8;
+
+/// [`Run::value`] of any outcome, by its parts. Laid out away from that of a short transfer.
+#[cold]
 #[inline(never)]
 fn value_of(engine: Option<&Inner>, more: Option<&Uncommon>, registers: [u64; INLINE], index: usize) -> u64 {
     match export_value(engine_of(engine, more), more, &registers, index) {
@@ -205,10 +208,14 @@ impl Run<'_> {
     #[inline(always)]
     pub fn value(&self, index: usize) -> u64 {
         let more = self.more.0.as_deref();
-        if let (Some(engine), None) = (self.engine, more)
-            && let Recipe::Register { index, flip } = engine.recipes[index]
+        if more.is_none()
+            && let Some(engine) = self.engine
+            && let Recipe::Register { index: register @ 0..FEW_END, flip } = engine.recipes[index]
         {
-            return self.registers[usize::from(index) % INLINE] ^ flip;
+            // Chosen rather than indexed, since an index is one into memory.
+            let [a, b, c, d, ..] = self.registers;
+            let (even, odd) = if register < 2 { (a, b) } else { (c, d) };
+            return (if register % 2 == 0 { even } else { odd }) ^ flip;
         }
         value_of(self.engine, more, self.registers, index)
     }

@@ -1,14 +1,14 @@
 //! From a plan and the code of its passes to what an engine knows.
 
 use super::Inner;
-use super::inner::Direct;
+use super::inner::{Direct, DirectKind};
 use crate::backend::{Backend, Entry, PassCode};
 use crate::compose::Composition;
 use crate::drive::{PassRun, Window};
 use crate::export::Recipe;
 use crate::ir::{Layout, Op, StateInit, Tail};
 use crate::plan::Pass;
-use crate::registers::{FEW, Registers};
+use crate::registers::{FEW, PAIR, Registers};
 use crate::run::{ExportInfo, RegisterInfo};
 use smallvec::SmallVec;
 use std::num::NonZeroU64;
@@ -65,7 +65,7 @@ impl<'a> InnerBuilder<'a> {
     }
 
     pub(super) fn finish(self, composition: Arc<Composition>, backend: Backend) -> Inner {
-        let is_few = self.initial.len() <= FEW;
+        let count = self.initial.len();
         let initial = Registers::new(self.initial);
         let mut exports = Vec::new();
         let mut recipes = Vec::new();
@@ -105,16 +105,24 @@ impl<'a> InnerBuilder<'a> {
             [pass] if is_plain => pass.code.entry(),
             _ => None,
         };
+        let contiguous = |entry| Direct {
+            entry,
+            kind: if count <= PAIR { DirectKind::Plain } else { DirectKind::Any },
+            rejected: reject_word - 1,
+            gap: 0,
+            run_shift: 0,
+            shortest: 0,
+        };
         let direct = match (plain, striped, &composition.sink) {
-            (Some(entry), ..) => Some(Direct { entry, shortest: 0, run_shift: 0, gap: 0 }),
+            (Some(entry), ..) => Some(contiguous(entry)),
             (None, Some(entry), Some(layout)) if composition.source.is_none() => {
-                direct_stripes(entry, layout)
+                striped_direct(contiguous(entry), layout)
             }
             _ => None,
         };
         Inner {
             backend,
-            direct: direct.filter(|_| is_few),
+            direct: direct.filter(|_| count <= FEW).unwrap_or_else(Direct::none),
             striped,
             initial,
             stage_base: self.stage_base.into(),
@@ -134,11 +142,12 @@ impl<'a> InnerBuilder<'a> {
     }
 }
 
-/// Short transfers to stripes, if their runs are as long as a power of two.
-fn direct_stripes(entry: Entry, layout: &Layout) -> Option<Direct> {
+/// Short transfers to stripes instead, if their runs are as long as a power of two.
+fn striped_direct(contiguous: Direct, layout: &Layout) -> Option<Direct> {
     let stripe = layout.stripe.filter(|stripe| stripe.data.is_power_of_two())?;
     let (shortest, gap) = (usize::try_from(layout.pad).ok()?, usize::try_from(stripe.gap).ok()?);
     // So short that what it takes of the destination can be computed without looking for overflows.
-    let entry = Entry { longest: entry.longest.min(1 << 24), ..entry };
-    Some(Direct { entry, shortest, run_shift: stripe.data.trailing_zeros(), gap })
+    let entry = Entry { longest: contiguous.entry.longest.min(1 << 24), ..contiguous.entry };
+    let run_shift = stripe.data.trailing_zeros();
+    Some(Direct { entry, kind: DirectKind::Any, gap, run_shift, shortest, ..contiguous })
 }

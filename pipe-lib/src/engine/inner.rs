@@ -39,7 +39,7 @@ pub(crate) struct Inner {
     /// That, and no layout: a run is one call.
     pub(super) is_plain: bool,
     /// The call itself, if it is one and there are few registers.
-    pub(super) direct: Option<Direct>,
+    pub(super) direct: Direct,
     /// The call that stores to the striped buffer at the end, if the engine is one pass without windows, and its code can.
     pub(super) striped: Option<Entry>,
     /// How the states of each stage pass over a cut; found when a run is first to be split over threads.
@@ -50,20 +50,53 @@ pub(crate) struct Inner {
 #[derive(Clone, Copy)]
 pub(super) struct Direct {
     pub(super) entry: Entry,
+    pub(super) kind: DirectKind,
+    /// Bits of a length that a tail rule rejects.
+    pub(super) rejected: usize,
+    /// Bytes of the hole behind each run of a striped buffer; 0 without stripes, to whom alone the others belong.
+    pub(super) gap: usize,
+    /// Bytes of a run, as a shift.
+    pub(super) run_shift: u32,
     /// Fewest bytes of a transfer; shorter ones are padded.
     pub(super) shortest: usize,
-    /// Bytes of a run, as a shift, and of the hole behind it.
-    pub(super) run_shift: u32,
-    pub(super) gap: usize,
+}
+
+/// Kinds of short transfers: the one that is looked at first does nothing that it could do without.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum DirectKind {
+    /// To contiguous memory, with at most [`PAIR`](crate::registers::PAIR) registers.
+    Plain,
+    /// To contiguous memory or to stripes, with at most [`FEW`](crate::registers::FEW) registers.
+    Any,
+    /// None: the other fields mean nothing.
+    None,
 }
 
 impl Direct {
+    /// No direct call.
+    pub(super) fn none() -> Direct {
+        let entry = Entry { function: nothing, longest: 0 };
+        Direct { entry, kind: DirectKind::None, rejected: 0, gap: 0, run_shift: 0, shortest: 0 }
+    }
+
+    /// Whether a transfer of `len` bytes may be made this way.
+    #[inline(always)]
+    pub(super) fn takes(&self, len: usize) -> bool {
+        len <= self.entry.longest && len & self.rejected == 0
+    }
+
     /// Bytes of the destination that a transfer of `len` bytes, at most [`Entry::longest`], takes.
     #[inline(always)]
     pub(super) fn written(&self, len: usize) -> usize {
         len + (len.saturating_sub(1) >> self.run_shift) * self.gap
     }
 }
+
+/// In place of an entry where there is none.
+#[cfg(target_arch = "x86_64")]
+unsafe extern "sysv64" fn nothing(_: *mut u64, _: u64, _: *const u8, _: *mut u8, _: usize) {}
+#[cfg(not(target_arch = "x86_64"))]
+unsafe extern "C" fn nothing(_: *mut u64, _: u64, _: *const u8, _: *mut u8, _: usize) {}
 
 impl fmt::Debug for Inner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

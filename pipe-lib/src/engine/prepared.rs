@@ -3,11 +3,12 @@
 //! Everything that can be refused is refused here, before the first byte is written; `drive` then moves bytes.
 
 use super::Inner;
+use super::inner::DirectKind;
 use crate::backend::{self, Entry};
 use crate::drive::{BLOCK, Progress};
 use crate::ends::{self, Cursor, LayoutSink, LayoutSource, Pieces, Sink, Source, Zeros};
 use crate::ir::{Layout, Stripe};
-use crate::registers::{FEW, Registers};
+use crate::registers::{FEW, PAIR, Registers};
 use crate::run::{Run, RunError};
 use smallvec::SmallVec;
 use std::mem::MaybeUninit;
@@ -33,19 +34,21 @@ impl<'e> Prepared<'e> {
     pub fn run(self, src: &[u8], dst: &mut [u8]) -> Result<Run<'e>, RunError> {
         let (inner, len) = (self.inner, src.len());
         // Short transfers are called from here, with as little before and after as there can be.
-        if let Some(direct) = &inner.direct
-            && len <= direct.entry.longest
+        let direct = &inner.direct;
+        if direct.kind == DirectKind::Plain && direct.takes(len) && len <= dst.len() {
+            // SAFETY: `src` is readable and `dst` writable for the bytes of the transfer, and they do not overlap; the
+            // engine's one pass has all registers, which are no more than that, and no stage rejects the length.
+            let registers = unsafe { self.call::<PAIR>(direct.entry, src, dst) };
+            return Ok(Run::direct(inner, len, len, registers));
+        }
+        if direct.kind == DirectKind::Any
+            && direct.takes(len)
             && len >= direct.shortest
             && direct.written(len) <= dst.len()
-            && len & (inner.reject_word - 1) == 0
         {
-            let mut registers = self.initial.few();
-            // SAFETY: `src` is readable and `dst` writable for the bytes of the transfer, and they do not overlap; the
-            // engine's one pass has all registers, and no stage rejects the length.
-            unsafe {
-                (direct.entry.function)(registers.as_mut_ptr(), 0, src.as_ptr(), dst.as_mut_ptr(), len);
-            }
-            return Ok(Run::direct(inner, len, direct.written(len), settled(&registers)));
+            // SAFETY: as above, and `dst` takes what goes to stripes.
+            let registers = unsafe { self.call::<FEW>(direct.entry, src, dst) };
+            return Ok(Run::direct(inner, len, direct.written(len), registers));
         }
         // By way of a variable of its own: an outcome whose address is known elsewhere would have to be in memory.
         let mut outcome = Err(RunError::TooLong);
@@ -53,7 +56,21 @@ impl<'e> Prepared<'e> {
         outcome
     }
 
-    /// [`Prepared::run`] for any engine and length.
+    /// Calls code with the first `N` registers; gives them as they are then.
+    ///
+    /// # Safety
+    /// There are no others, and `entry` is the code of the engine's one pass; see [`Entry`].
+    #[inline(always)]
+    unsafe fn call<const N: usize>(self, entry: Entry, src: &[u8], dst: &mut [u8]) -> [u64; FEW] {
+        let mut registers = self.initial.few::<N>();
+        // SAFETY: the caller's promise.
+        unsafe { (entry.function)(registers.as_mut_ptr(), 0, src.as_ptr(), dst.as_mut_ptr(), src.len()) };
+        settled(&registers)
+    }
+
+    /// [`Prepared::run`] for any engine and length. Not that it were seldom called: what is laid out in a row is to be the
+    /// short transfer, to which a jump taken is a cycle.
+    #[cold]
     #[inline(never)]
     fn run_any(self, src: &[u8], dst: &mut [u8], outcome: &mut Result<Run<'e>, RunError>) {
         *outcome = self.run_checked(src, dst);
@@ -457,9 +474,13 @@ impl<'e> Prepared<'e> {
 /// The registers as generated code left them, read one by one: it wrote them so a moment ago, and a wider load would wait
 /// until those stores have reached the cache, three times as long as a short transfer takes.
 #[inline(always)]
-fn settled(registers: &[u64; FEW]) -> [u64; FEW] {
-    // SAFETY: a valid reference; volatile only so that the loads are not made one.
-    std::array::from_fn(|index| unsafe { (&raw const registers[index]).read_volatile() })
+fn settled<const N: usize>(registers: &[u64; N]) -> [u64; FEW] {
+    let mut settled = [0; FEW];
+    for (to, from) in settled.iter_mut().zip(registers) {
+        // SAFETY: a valid reference; volatile only so that the loads are not made one.
+        *to = unsafe { std::ptr::from_ref(from).read_volatile() };
+    }
+    settled
 }
 
 /// Bytes of a list of pieces.
