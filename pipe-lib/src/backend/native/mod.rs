@@ -47,6 +47,7 @@ use frame::{FrameError, Scatter, Shape, Stores};
 use iced_x86::Formatter;
 pub(crate) use isa::Features;
 use isa::Isa;
+use std::arch::x86_64::_mm_sfence;
 use std::mem::MaybeUninit;
 use std::ops::Range;
 use std::sync::OnceLock;
@@ -181,6 +182,9 @@ impl NativeCode {
             let function = code.address(place.start);
             self.call_at(function, states, pos + head as u64, src.add(head), dst.add(head), len - head);
         }
+        // Others may see such stores in any order, and take whatever comes next for a sign that they were made.
+        // SAFETY: a processor with AVX2 has it.
+        unsafe { _mm_sfence() };
     }
 
     /// Runs stages that write something for their states alone: what they write goes where it stays in the first-level

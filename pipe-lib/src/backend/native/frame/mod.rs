@@ -53,7 +53,7 @@ pub(super) enum Stores {
     None,
     /// Ordinary stores.
     Plain,
-    /// Stores around the caches; the destination is aligned to a vector.
+    /// Stores around the caches; the destination is aligned to a vector. The caller fences them off.
     Streaming,
     /// Ordinary stores to a striped buffer.
     Striped(Scatter),
@@ -202,7 +202,10 @@ impl<'a> Frame<'a> {
         self.b.raw(asm::rm(Code::Lea_r64_m, END, SRC, LEN, 0));
         self.b.items.push(Item::LoadConstants);
         self.prepare()?;
-        self.turns(rest)?;
+        // Masks of 64 bits: what is left may be a whole vector.
+        let takes_whole = self.shape.isa == Isa::Avx512 && !self.is_ordered();
+        let short = takes_whole.then(|| self.b.new_label());
+        self.turns(rest, short)?;
         self.b.bind(rest);
         self.b.raw(asm::rr(Code::Mov_r64_rm64, REST, END));
         self.b.raw(asm::rr(Code::Sub_r64_rm64, REST, SRC));
@@ -210,6 +213,9 @@ impl<'a> Frame<'a> {
         let has_crc = self.stages.iter().any(|stage| !stage.crcs.is_empty());
         let nothing = if has_crc { self.b.new_label() } else { done };
         self.b.jump(Code::Je_rel32_64, nothing);
+        if let Some(short) = short {
+            self.b.bind(short);
+        }
         self.rest()?;
         if has_crc {
             self.b.jump(Code::Jmp_rel32_64, done);
@@ -218,11 +224,6 @@ impl<'a> Frame<'a> {
         }
         self.b.bind(done);
         self.finish()?;
-        if self.shape.stores == Stores::Streaming {
-            let mut fence = iced_x86::Instruction::default();
-            fence.set_code(Code::Sfence);
-            self.b.raw(fence);
-        }
         let mut inst = iced_x86::Instruction::default();
         inst.set_code(Code::VEX_Vzeroupper);
         self.b.raw(inst);

@@ -11,29 +11,45 @@ use crate::backend::native::vcode::{Builder, Item, Label, Mem, Opd};
 const ALIGNED_FROM: i32 = 2048;
 
 impl Frame<'_> {
-    /// All whole vectors; then, or if there is none, on to `rest`, which is bound next.
-    pub(super) fn turns(&mut self, rest: Label) -> Result<(), String> {
+    /// All whole vectors; then, or if there is none, on to `rest`, which is bound next. With `short`, no more than one vector
+    /// goes there at once, [`REST`] its bytes.
+    pub(super) fn turns(&mut self, rest: Label, short: Option<Label>) -> Result<(), String> {
         let fixed = |stage: &StageCode<'_>| stage.hashes.iter().any(|(_, _, hash)| !hash.enters_anywhere());
         if self.stages.iter().any(fixed) {
-            self.turns_then_singles(rest)
-        } else {
-            self.align()?;
-            self.turns_from_within(rest)
+            return self.turns_then_singles(rest);
         }
+        let vector = self.b.vector_bytes() as i32;
+        if let Some(short) = short {
+            // No more than one vector is done under a mask, even a whole one or none: the other slots need not be cleared, and
+            // brought together, for nothing.
+            self.b.raw(asm::rr(Code::Mov_r64_rm64, REST, LEN));
+            self.b.raw(asm::ri(Code::Cmp_rm64_imm8, LEN, vector));
+            self.b.jump(Code::Jbe_rel32_64, short);
+        } else {
+            self.b.raw(asm::ri(Code::Cmp_rm64_imm8, LEN, vector));
+            self.b.jump(Code::Jb_rel32_64, rest);
+        }
+        self.align()?;
+        self.turns_from_within()
+    }
+
+    /// Whether some state depends on where in the stream a word is.
+    pub(super) fn is_ordered(&self) -> bool {
+        let ordered = |stage: &StageCode<'_>| {
+            !(stage.crcs.is_empty()
+                && stage.sums.is_empty()
+                && stage.hashes.is_empty()
+                && stage.carried.is_empty())
+        };
+        self.stages.iter().any(ordered)
     }
 
     /// A store across two cache lines takes twice as long: of long stretches, as much is done under a mask as takes the
     /// destination to a whole vector, if a word begins there.
     fn align(&mut self) -> Result<(), String> {
-        let able = |stage: &StageCode<'_>| {
-            let ordered = !(stage.crcs.is_empty()
-                && stage.sums.is_empty()
-                && stage.hashes.is_empty()
-                && stage.carried.is_empty());
-            // Patterns are loaded for the place at which the stretch begins, and would not do for another one.
-            !ordered && stage.given.iter().all(Option::is_none)
-        };
-        let able = self.stages.iter().all(able);
+        // Patterns are loaded for the place at which the stretch begins, and would not do for another one.
+        let patterns = self.stages.iter().any(|stage| stage.given.iter().any(Option::is_some));
+        let able = !self.is_ordered() && !patterns;
         if self.shape.isa != Isa::Avx512 || self.shape.stores != Stores::Plain || !able {
             return Ok(());
         }
@@ -64,13 +80,11 @@ impl Frame<'_> {
     /// Where it does not matter which slot a vector meets, or it is made good: one loop, entered at the slot from which
     /// whole turns are left, with the source moved back by what the skipped slots would have taken. Nothing but the rest
     /// is left then, and few vectors have as many accumulators as many.
-    fn turns_from_within(&mut self, rest: Label) -> Result<(), String> {
+    fn turns_from_within(&mut self) -> Result<(), String> {
         let vector = self.b.vector_bytes() as i32;
         let unroll = self.shape.unroll;
         let turn = vector * unroll as i32;
         let (rax, eax) = (Register::RAX, Register::EAX);
-        self.b.raw(asm::ri(Code::Cmp_rm64_imm8, LEN, vector));
-        self.b.jump(Code::Jb_rel32_64, rest);
         self.each_accumulator(|accumulator, b| accumulator.enter(b));
         let slots: Vec<Label> = (0..unroll).map(|_| self.b.new_label()).collect();
         if unroll > 1 {

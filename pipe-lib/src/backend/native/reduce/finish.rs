@@ -105,19 +105,13 @@ impl Accumulator {
         }
     }
 
-    /// The sums of the lower and of the upper bytes fit 32-bit lanes, whatever a call adds: they go the way down side by
-    /// side.
+    /// Two sums of 32 bits are left at last, of every other lane each, with room for the state; see [`super::longest_call`].
     fn finish_dots(&self, b: &mut Builder, low: VReg, high: VReg, slot: i32) {
         let full = b.full();
-        let (unpack_low, unpack_high) = match b.isa {
-            Isa::Avx512 => {
-                (Code::EVEX_Vpunpckldq_zmm_k1z_zmm_zmmm512b32, Code::EVEX_Vpunpckhdq_zmm_k1z_zmm_zmmm512b32)
-            }
-            Isa::Avx2 => (Code::VEX_Vpunpckldq_ymm_ymm_ymmm256, Code::VEX_Vpunpckhdq_ymm_ymm_ymmm256),
-        };
-        let operands = [Opd::Reg(low, full), Opd::Reg(high, full)];
-        let (one, other) = (b.vector(unpack_low, &operands), b.vector(unpack_high, &operands));
-        let mut sums = b.add(Lane::D, one, other);
+        // The upper bytes count 256 times; of swapped words the lower ones do, modulo 2^16 - 1.
+        let (once, often) = if self.swapped == Some(true) { (high, low) } else { (low, high) };
+        let often = b.shl(Lane::D, often, 8);
+        let mut sums = b.add(Lane::D, often, once);
         let add = |b: &mut Builder, width, x, y| {
             let code = match (b.isa, width) {
                 (Isa::Avx512, Width::Y) => Code::EVEX_Vpaddd_ymm_k1z_ymm_ymmm256b32,
@@ -143,12 +137,6 @@ impl Accumulator {
         let sums = add(b, Width::X, sums, upper);
         to_rax(b, sums);
         let (rax, eax, r9, r9d) = (Register::RAX, Register::EAX, Register::R9, Register::R9D);
-        b.raw(asm::rr(Code::Mov_r32_rm32, r9d, eax));
-        b.raw(asm::ri(Code::Shr_rm64_imm8, rax, 32));
-        // The upper bytes count 256 times; of swapped words the lower ones do, modulo 2^16 - 1.
-        let more = if self.swapped == Some(true) { r9 } else { rax };
-        b.raw(asm::ri(Code::Shl_rm64_imm8, more, 8));
-        b.raw(asm::rr(Code::Add_r64_rm64, rax, r9));
         b.raw(asm::rm(Code::Add_r64_rm64, rax, STATES, Register::None, slot));
         // Added to itself turned by half its width, a number has its one's complement sum of halves in the upper half.
         b.raw(asm::rri(Code::VEX_Rorx_r64_rm64_imm8, r9, rax, 32));

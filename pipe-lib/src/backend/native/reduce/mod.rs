@@ -22,19 +22,27 @@ pub(super) struct Masking {
     pub(super) zero_beyond: bool,
 }
 
-/// Most addends of a call that [`Form::Dots`] takes: all lanes together are summed in 32 bits, lower and upper bytes apart.
-const MOST_DOTS: usize = 1 << 24;
+/// Most addends of a call that [`Form::Dots`] takes, of all words together: those of every other 32-bit lane are summed in 32
+/// bits, which is half of them, and [`UNPAIRED`] at most.
+const MOST_DOTS: usize = (1 << 17) - 2 * UNPAIRED;
 
-const _: () = assert!(MOST_DOTS as u64 * 255 <= u32::MAX as u64);
+/// What the first and the last vector, of which not every word need count, have in one half alone.
+const UNPAIRED: usize = 32 * MOST_ADDENDS;
 
-/// Whether the state has what it takes to be summed by [`Form::Dots`]: addends in lanes of 16 bits.
-fn suits_dots(word: Lane, ty: Ty, fold: Fold) -> bool {
-    fold == Fold::Addc && ty == Ty::U16 && word <= Lane::W
+/// Most addends of a word.
+const MOST_ADDENDS: usize = 64;
+
+// A state is added at the end, too.
+const _: () = assert!((MOST_DOTS as u64 / 2 + UNPAIRED as u64) * 0xffff + 0xffff <= u32::MAX as u64);
+
+/// Whether the state has what it takes to be summed by [`Form::Dots`]: addends in lanes of 16 bits, and few of them.
+fn suits_dots(word: Lane, ty: Ty, fold: Fold, addends: usize) -> bool {
+    fold == Fold::Addc && ty == Ty::U16 && word <= Lane::W && addends <= MOST_ADDENDS
 }
 
 /// Bytes of a call in which no partial result overflows, a multiple of every vector; `None` if none does, however long.
 pub(super) fn longest_call(word: Lane, ty: Ty, fold: Fold, addends: usize) -> Option<usize> {
-    suits_dots(word, ty, fold).then(|| MOST_DOTS / addends.next_power_of_two() * word.bytes())
+    suits_dots(word, ty, fold, addends).then(|| MOST_DOTS / addends.next_power_of_two() * word.bytes())
 }
 
 /// Where the partial results of one state are.
@@ -79,7 +87,7 @@ impl Accumulator {
             Form::Mask { partial: b.pinned_mask(), lanes: b.vector_bytes() / word.bytes() }
         } else {
             match fold {
-                _ if suits_dots(word, ty, fold) && has_dots(b) => {
+                _ if suits_dots(word, ty, fold, addends.len()) && has_dots(b) => {
                     Form::Dots { low: pinned(b, slots), high: pinned(b, slots) }
                 }
                 Fold::Addc if ty != Ty::U64 => {

@@ -144,28 +144,46 @@ fn every_number_of_vectors() {
     }
 }
 
-/// More than one call may add up: as many bytes as fit the longest one, and some, each of them or two of them an addend.
+/// More than one call may add up: as many bytes as fit the longest one, and some, each of them or two of them an addend, or
+/// two of them many. What counts may all be in one half of the lanes, and the destination be aligned first.
 #[test]
 fn one_s_complement_sums_of_long_calls() {
-    let bytes = vec![0xff; (1 << 25) + 70];
-    for (word, want) in [(Ty::U8, bytes.len() % 257 * 255), (Ty::U16, 0xffff)] {
+    let len = (1 << 20) + 70;
+    let mut dst = vec![0; len + 2];
+    for (word, addends) in [(Ty::U8, 1), (Ty::U16, 1), (Ty::U16, 3), (Ty::U16, 64), (Ty::U16, 65)] {
         let gauge = Gauge::new(word, Endian::Little);
         let mut pipe = pipe(gauge, gauge, Tail::Zero, vec![state(Ty::U16)]);
         let mut body = Block::default();
         let input = body.push(Op::In, word);
-        let sum = body.push(Op::State(StateId(0)), Ty::U16);
+        let mut sum = body.push(Op::State(StateId(0)), Ty::U16);
         let addend = match word {
             Ty::U8 => body.push(Op::Convert(ConvertOp::Zext, input), Ty::U16),
             _ => input,
         };
-        pipe.next = vec![body.push(Op::Binary(BinaryOp::Addc, sum, addend), Ty::U16)];
+        for _ in 0..addends {
+            sum = body.push(Op::Binary(BinaryOp::Addc, sum, addend), Ty::U16);
+        }
+        pipe.next = vec![sum];
         pipe.body = body;
         for features in feature_sets() {
             let code = compile_all(&[&pipe], features).unwrap();
-            let mut states = [0];
-            // SAFETY: as many bytes as there are, nothing to write, and the one state.
-            unsafe { code.run(states.as_mut_ptr(), 0, bytes.as_ptr(), std::ptr::null_mut(), bytes.len()) }
-            assert_eq!(states, [want as u64], "{word} {features:?}");
+            for counts in [|_| true, |at| at / 4 % 2 == 0, |at| at / 4 % 2 == 1] as [fn(usize) -> bool; 3] {
+                let bytes: Vec<u8> = (0..len).map(|at| if counts(at) { 0xff } else { 0 }).collect();
+                for (at, to) in [(0, std::ptr::null_mut()), (62, dst[2..].as_mut_ptr())] {
+                    let sum = match word {
+                        Ty::U8 => bytes[at..].iter().map(|byte| u64::from(*byte)).sum(),
+                        _ => 0xffff,
+                    };
+                    for start in [0, 0xffff] {
+                        let mut states = [start];
+                        // SAFETY: as many bytes as there are, nowhere or to as many, and the one state.
+                        unsafe { code.run(states.as_mut_ptr(), 0, bytes[at..].as_ptr(), to, len - at) }
+                        // A sum of something is never 0.
+                        let want = (sum - 1) % 0xffff + 1;
+                        assert_eq!(states, [want], "{word}, {addends} addends from {at} on, {features:?}");
+                    }
+                }
+            }
         }
     }
 }
