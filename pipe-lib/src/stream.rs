@@ -1,9 +1,13 @@
-//! Streams that arrive in chunks: resumable at any byte, also in the middle of a word.
+//! Streams that arrive in chunks: resumable at any byte, also in the middle of a word, a stripe or an access.
+
+mod device;
 
 use crate::drive::{Progress, STAGING, Staging};
 use crate::ends::{Cursor, Piece, Sink};
 use crate::engine::Engine;
 use crate::run::{Imports, Run, RunError};
+use device::{Chunk, Device, Extent, Out};
+use smallvec::SmallVec;
 use std::fmt;
 use std::sync::Arc;
 
@@ -11,7 +15,38 @@ use std::sync::Arc;
 ///
 /// A pipeline that writes can give a word only when all of its bytes are there, so up to a few bytes are held back
 /// between chunks: [`Stream::push`] says how many it wrote, and [`Stream::finish`] gives the last ones. A pipeline that
-/// modifies nothing holds nothing back.
+/// modifies nothing and has no layouts holds nothing back.
+///
+/// # Layouts
+///
+/// A pipeline that starts from a layout takes the device's buffer in chunks, cut anywhere: in the middle of a word, a stripe, a hole.
+/// With a width of access, the bytes of an access that a chunk ends within wait for the others; those of one that never
+/// becomes whole are dropped at the end, as a run over the whole buffer drops them. All accesses that lie in a chunk as a whole are
+/// made as wide as the layout says, so they have to be aligned there.
+///
+/// A pipeline that ends in a layout writes each time to the next window of the device's buffer, which begins
+/// [`Stream::sink_offset`] bytes behind its start. So this fills a buffer of [`Engine::written_len`] bytes:
+///
+/// ```
+/// # use pipe_lib::Library;
+/// let library = Library::standard();
+/// let engine = library.pipeline("crc32c -> lance")?.compile()?; // 16 bytes, then a hole of 16
+/// let (mut buffer, mut at) = ([0xff; 64], 0);
+/// let mut stream = engine.stream();
+/// for chunk in [&b"ten bytes "[..], b"and nine "] {
+///     at += stream.push(chunk, &mut buffer[at..])?;
+/// }
+/// let end = stream.finish_into(&mut buffer[at..])?;
+/// assert_eq!(end.written, 16 + 16 + 3);
+/// assert_eq!(buffer[..16], *b"ten bytes and ni");
+/// assert_eq!(buffer[16..35], *b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xffne ");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// A window begins right behind the last byte that was written; a hole that follows is at the start of the next one and is
+/// not touched. With a width of access only whole accesses are made: the bytes of the last one wait in the stream, and
+/// windows are aligned where the buffer is. A `fixed` layout has no buffer but a register: its window is the register, the same every time,
+/// and nothing is ever behind. [`Stream::finish_into`] makes the last access and the padding.
 #[derive(Clone)]
 pub struct Stream {
     engine: Engine,
@@ -19,6 +54,19 @@ pub struct Stream {
     read: u64,
     written: u64,
     hold: Hold,
+    /// The ends, if one is a device's buffer.
+    device: Option<Box<Device>>,
+    output: Output,
+}
+
+/// What the chunks so far were pushed for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Output {
+    /// There were none.
+    Undecided,
+    Wanted,
+    /// All were read only.
+    Unwanted,
 }
 
 /// Bytes that wait for the rest of their word.
@@ -44,11 +92,12 @@ impl fmt::Debug for Stream {
 pub struct StreamEnd {
     /// Exports, and the bytes read and written in all, those of [`StreamEnd::rest`] included.
     pub run: Run<'static>,
-    rest: smallvec::SmallVec<[u8; 16]>,
+    rest: SmallVec<[u8; 16]>,
 }
 
 impl StreamEnd {
-    /// The last bytes of the output, held back until now.
+    /// The last bytes of the output, held back until now. With a layout at the end, what is left of the device's buffer, holes as
+    /// zeros. Nothing after [`Stream::finish_into`], which has written them.
     pub fn rest(&self) -> &[u8] {
         &self.rest
     }
@@ -63,7 +112,7 @@ impl std::ops::Deref for StreamEnd {
 }
 
 impl Engine {
-    /// A stream that starts from the registers' initial values. Layouts are refused, by the stream's methods.
+    /// A stream that starts from the registers' initial values.
     pub fn stream(&self) -> Stream {
         Stream::new(self, &self.inner.initial)
     }
@@ -77,99 +126,266 @@ impl Engine {
 
 impl Stream {
     fn new(engine: &Engine, initial: &crate::registers::Registers) -> Stream {
-        let hold = if engine.inner.passes.len() <= 1 {
+        let device = Device::new(engine.composition());
+        let hold = if engine.inner.passes.len() <= 1 && device.is_none() {
             Hold::Word { bytes: [0; 8], len: 0 }
         } else {
             Hold::Staged { area: vec![0; STAGING].into(), staging: Staging::default() }
         };
         let progress = Progress::new(&engine.inner, initial);
-        Stream { engine: engine.clone(), progress, read: 0, written: 0, hold }
+        Stream {
+            engine: engine.clone(),
+            progress,
+            read: 0,
+            written: 0,
+            hold,
+            device,
+            output: Output::Undecided,
+        }
     }
 
-    /// Bytes held back: taken in, but not given out yet.
+    /// Bytes held back: of those of the stream that were taken in, how many have not been given out yet.
     pub fn held(&self) -> usize {
         (self.read - self.written) as usize
     }
 
-    /// Bytes of the stream pushed so far.
+    /// Bytes of the stream pushed so far; with a layout at the start those of whole accesses, without holes.
     pub fn read(&self) -> u64 {
         self.read
+    }
+
+    /// Bytes of the source that are behind, holes counted: with a layout, where in the device's buffer the next chunk begins.
+    /// A `fixed` layout is always read at its start.
+    pub fn source_offset(&self) -> u64 {
+        match (&self.device, &self.engine.composition().source) {
+            (Some(device), Some(_)) => device.source_offset(),
+            _ => self.read,
+        }
+    }
+
+    /// Bytes of the output that are behind, holes counted: with a layout, where in the device's buffer the next `out` begins. A
+    /// `fixed` layout is always written at its start.
+    pub fn sink_offset(&self) -> u64 {
+        match (&self.device, &self.engine.composition().sink) {
+            (Some(device), Some(layout)) => device.sink_offset(layout),
+            _ => self.written,
+        }
+    }
+
+    /// Bytes that `out` needs for a chunk of `len` bytes; `None` if so many cannot be addressed.
+    pub fn room(&self, len: usize) -> Option<usize> {
+        let len = self.step_len(len);
+        match (&self.device, &self.engine.composition().sink) {
+            (Some(device), Some(layout)) => device.room(layout, self.read.checked_add(len as u64)?),
+            _ => self.waiting().checked_add(len),
+        }
+    }
+
+    /// Bytes that [`Stream::finish_into`] needs: what is held back and, with a layout, the rest of the last access and the
+    /// padding. `None` if so many cannot be addressed.
+    pub fn room_at_end(&self) -> Option<usize> {
+        match (&self.device, &self.engine.composition().sink) {
+            _ if self.output == Output::Unwanted => Some(0),
+            (Some(device), Some(layout)) => device.room(layout, Device::padded(layout, self.read)?),
+            _ => Some(self.held()),
+        }
     }
 
     /// Takes the next bytes of the stream and writes what is ready to the start of `out`, which has room for
     /// [`Stream::held`] bytes and the chunk. Gives the number of bytes written.
     ///
-    /// On an error nothing was written and the stream is where it was before.
+    /// With a layout at the start, the chunk is the next part of the device's buffer; with one at the end, `out` is the next
+    /// window of the device's buffer, and what is given is by how much the one after that begins behind it (for a `fixed` layout, 0).
+    /// In general, `out` has room for [`Stream::room`] bytes.
+    ///
+    /// Errors: a short `out`; a chunk or an `out` that is not aligned as its layout demands; a chunk from a `fixed` layout (see
+    /// [`Stream::push_raw`]); an output that does not begin at the start of the stream, with a layout at the end. On an error nothing was written and the
+    /// stream is where it was before.
     pub fn push(&mut self, chunk: &[u8], out: &mut [u8]) -> Result<usize, RunError> {
-        self.engine.inner.refuse_layouts("streaming")?;
+        if self.device.is_some() {
+            let out = Out { ptr: out.as_mut_ptr(), len: out.len(), is_memory: false };
+            // SAFETY: slices are readable and writable, and do not overlap.
+            return unsafe { self.push_device(Chunk::of(chunk), Some(out)) };
+        }
         let needed = self.waiting().checked_add(chunk.len()).ok_or(RunError::TooLong)?;
         if out.len() < needed {
             return Err(RunError::ShortDestination { needed, have: out.len() });
         }
+        self.output = Output::Wanted;
         let written = self.feed(chunk, Some(out));
         self.written = self.read - self.waiting() as u64;
         Ok(written)
     }
 
-    /// [`Stream::push`] onto the end of a vector.
+    /// [`Stream::push`] onto the end of a vector. With a layout at the end, the vector gets what the device's buffer would
+    /// show, holes as zeros, and need not be aligned; a `fixed` layout, which has no buffer, is refused.
     pub fn push_to(&mut self, chunk: &[u8], out: &mut Vec<u8>) -> Result<usize, RunError> {
+        if let Some(layout) = self.engine.composition().sink.as_ref().filter(|layout| layout.fixed) {
+            return Err(RunError::Layout { layout: layout.name.clone(), what: "writing to a vector" });
+        }
         let start = out.len();
-        out.resize(start + self.waiting() + chunk.len(), 0);
-        let result = self.push(chunk, &mut out[start..]);
+        let room = self.room(chunk.len()).ok_or(RunError::TooLong)?;
+        out.try_reserve(room).map_err(|_| RunError::TooLong)?;
+        out.resize(start + room, 0);
+        let result = if self.device.is_some() {
+            let out = Out { ptr: out[start..].as_mut_ptr(), len: room, is_memory: true };
+            // SAFETY: the slices are readable and writable, and do not overlap.
+            unsafe { self.push_device(Chunk::of(chunk), Some(out)) }
+        } else {
+            self.push(chunk, &mut out[start..])
+        };
         out.truncate(start + *result.as_ref().unwrap_or(&0));
         result
     }
 
     /// Takes the next bytes of a stream whose output nobody wants. Such a stream is read only from start to end: after
-    /// this, [`Stream::push`] would leave a gap, and needs room for up to a loop word more than [`Stream::held`] says.
+    /// this, [`Stream::push`] would leave a gap, and needs room for up to a loop word more than [`Stream::held`] says. With a
+    /// layout at the end, which is ignored, neither goes after the other.
     pub fn push_read_only(&mut self, chunk: &[u8]) -> Result<(), RunError> {
-        self.engine.inner.refuse_layouts("streaming")?;
+        if self.device.is_some() {
+            // SAFETY: a slice is readable.
+            return unsafe { self.push_device(Chunk::of(chunk), None) }.map(drop);
+        }
+        if self.output == Output::Undecided {
+            self.output = Output::Unwanted;
+        }
         self.feed(chunk, None);
         self.written = self.read;
         Ok(())
     }
 
+    /// [`Stream::push`] on addresses, of the next `len` bytes of the *stream*; a null `dst` is [`Stream::push_read_only`]. With a layout
+    /// at the start, `src` is the place in the device's buffer that is [`Stream::source_offset`] bytes behind its start, or the
+    /// register of a `fixed` one, which only this can read. Only whole accesses are made: what a last one gives too much comes
+    /// first in the next chunk.
+    ///
+    /// Errors beside those of `push`: `src` and `dst` overlap; the chunk before ended within an access.
+    ///
+    /// # Safety
+    /// `src` is readable up to the last access that `len` bytes take, and a `dst` that is not null is writable for what they
+    /// and the [`Stream::held`] ones come to; nothing else accesses them meanwhile.
+    pub unsafe fn push_raw(&mut self, src: *const u8, len: usize, dst: *mut u8) -> Result<usize, RunError> {
+        if self.device.is_some() {
+            let chunk = Chunk { ptr: src, extent: Extent::Stream(len) };
+            let out = Out { ptr: dst, len: usize::MAX, is_memory: false };
+            // SAFETY: the caller's promise; overlap is refused.
+            return unsafe { self.push_device(chunk, (!dst.is_null()).then_some(out)) };
+        }
+        let needed = self.waiting().checked_add(len).ok_or(RunError::TooLong)?;
+        // SAFETY: the caller's promise.
+        let chunk = if len == 0 { &[] } else { unsafe { std::slice::from_raw_parts(src, len) } };
+        if dst.is_null() {
+            return self.push_read_only(chunk).map(|()| 0);
+        }
+        if device::overlap(src, len, dst, needed) {
+            return Err(RunError::Overlap);
+        }
+        // SAFETY: the caller's promise; the two do not overlap.
+        self.push(chunk, unsafe { std::slice::from_raw_parts_mut(dst, needed) })
+    }
+
     /// Ends the stream: tail rules, last windows, exports. A length that a tail rule rejects is refused here, with the
     /// bytes already pushed written.
-    pub fn finish(mut self) -> Result<StreamEnd, RunError> {
+    ///
+    /// With a layout at the end, [`StreamEnd::rest`] is what is left of the device's buffer, for whoever has it in memory; a
+    /// register, and more of it than memory has room for, are refused. [`Stream::finish_into`] writes to the device.
+    pub fn finish(self) -> Result<StreamEnd, RunError> {
+        let needed = self.room_at_end().ok_or(RunError::TooLong)?;
+        let inner = &*self.engine.inner;
+        inner.check_length(self.read)?;
+        if let Some(layout) = inner.composition.sink.as_ref().filter(|layout| layout.fixed && needed > 0) {
+            let what = "ending a stream without the device's address";
+            return Err(RunError::Layout { layout: layout.name.clone(), what });
+        }
+        let mut rest: SmallVec<[u8; 16]> = SmallVec::new();
+        rest.try_reserve(needed).map_err(|_| RunError::TooLong)?;
+        rest.resize(needed, 0);
+        let out = Out { ptr: rest.as_mut_ptr(), len: needed, is_memory: true };
+        // SAFETY: `rest` has as many bytes as are needed.
+        let run = unsafe { self.end(out) };
+        Ok(StreamEnd { run, rest })
+    }
+
+    /// [`Stream::finish`] that writes the rest to the start of `out`: [`Stream::room_at_end`] bytes, to the next window of the
+    /// device's buffer if there is a layout at the end. On an error nothing was written.
+    pub fn finish_into(self, out: &mut [u8]) -> Result<StreamEnd, RunError> {
+        let needed = self.room_at_end().ok_or(RunError::TooLong)?;
+        let inner = &*self.engine.inner;
+        inner.check_length(self.read)?;
+        if let Some(layout) = &inner.composition.sink {
+            crate::ends::check_alignment(layout, out.as_ptr(), needed)?;
+        }
+        if out.len() < needed {
+            return Err(RunError::ShortDestination { needed, have: out.len() });
+        }
+        let out = Out { ptr: out.as_mut_ptr(), len: needed, is_memory: false };
+        // SAFETY: `out` has as many bytes as are needed, aligned as they have to be.
+        let run = unsafe { self.end(out) };
+        Ok(StreamEnd { run, rest: SmallVec::new() })
+    }
+
+    /// What is left goes to `out`, and the registers to the outcome.
+    ///
+    /// # Safety
+    /// `out` is writable for as many bytes as [`Stream::room_at_end`] says, and aligned as a layout demands.
+    unsafe fn end(mut self, out: Out) -> Run<'static> {
         let engine = self.engine.clone();
         let inner = &*engine.inner;
-        inner.refuse_layouts("streaming")?;
-        inner.check_length(self.read)?;
-        let held = self.held();
-        let mut rest: smallvec::SmallVec<[u8; 16]> = smallvec::smallvec![0; STAGING.min(held.max(8))];
-        let to = [Piece { ptr: rest.as_mut_ptr(), len: rest.len() }];
-        match &mut self.hold {
-            Hold::Word { bytes, len } => {
+        let is_wanted = self.output != Output::Unwanted;
+        let held = if is_wanted { self.held() } else { 0 };
+        let layout = inner.composition.sink.as_ref().filter(|_| is_wanted);
+        // What the code of a pass needs even if nothing is wanted of it.
+        let mut word = [0; 8];
+        let to = if held == 0 {
+            Piece { ptr: word.as_mut_ptr(), len: 8 }
+        } else {
+            Piece { ptr: out.ptr, len: out.len }
+        };
+        match (&mut self.hold, layout, &self.device) {
+            (Hold::Word { bytes, len }, ..) => {
                 let from = [Piece { ptr: bytes.as_mut_ptr(), len: *len }];
                 if !inner.passes.is_empty() {
-                    let (mut source, mut sink) = (Cursor::new(from), Cursor::new(to));
-                    // SAFETY: `bytes` holds `len` bytes and `rest` has room for 8.
+                    let (mut source, mut sink) = (Cursor::new(from), Cursor::new([to]));
+                    // SAFETY: `bytes` holds `len` bytes and the sink has room for them.
                     unsafe { self.progress.pieces(inner, &mut source, Some(&mut sink), *len, true) };
                 }
             }
-            Hold::Staged { area, staging } => {
-                let (mut source, mut sink) = (Cursor::new([Piece { len: 0, ..to[0] }]), Cursor::new(to));
-                let sink: Option<&mut dyn Sink> =
-                    if inner.modifies && held != 0 { Some(&mut sink) } else { None };
+            (Hold::Staged { area, staging }, Some(layout), Some(device)) => {
+                let (mut source, mut sink) =
+                    (Cursor::new([Piece { len: 0, ..to }]), device.sink(layout, out));
                 let area = area.as_mut_ptr();
-                // SAFETY: `area` has `STAGING` bytes; nothing is taken, and `rest` has room for what is held back.
+                // SAFETY: `area` has `STAGING` bytes; nothing is taken; the rest is the caller's promise.
+                unsafe {
+                    staging.feed(&mut self.progress, inner, area, &mut source, Some(&mut sink), 0, true)
+                };
+            }
+            (Hold::Staged { area, staging }, ..) => {
+                let (mut source, mut sink) = (Cursor::new([Piece { len: 0, ..to }]), Cursor::new([to]));
+                let sink: Option<&mut dyn Sink> = if held != 0 { Some(&mut sink) } else { None };
+                let area = area.as_mut_ptr();
+                // SAFETY: `area` has `STAGING` bytes; nothing is taken, and the sink has room for what is held back.
                 unsafe { staging.feed(&mut self.progress, inner, area, &mut source, sink, 0, true) };
             }
         }
-        rest.truncate(held);
         self.progress.finish(inner);
         let Progress { registers, windows, .. } = self.progress;
         let bytes = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
-        let (read, written) = (bytes(self.read), bytes(self.written + held as u64));
-        let run = Run::shared(Arc::clone(&engine.inner), read, written, registers, windows);
-        Ok(StreamEnd { run, rest })
+        let written = match layout {
+            _ if !is_wanted => 0,
+            // Room for them was found, so they can be addressed.
+            Some(layout) => {
+                let padded = Device::padded(layout, self.read);
+                padded.and_then(|padded| crate::ends::extent(layout, padded)).unwrap_or(u64::MAX)
+            }
+            None => self.written + held as u64,
+        };
+        Run::shared(Arc::clone(&engine.inner), bytes(self.read), bytes(written), registers, windows)
     }
 
     /// Bytes of output that wait in the hold, whether or not somebody wanted them.
     fn waiting(&self) -> usize {
         match &self.hold {
-            _ if !self.engine.inner.modifies => 0,
+            _ if !self.engine.inner.modifies && !self.engine.inner.has_layouts() => 0,
             Hold::Word { len, .. } => *len,
             Hold::Staged { staging, .. } => staging.held(),
         }

@@ -180,6 +180,116 @@ fn a_stream_is_resumable_at_any_byte() {
     assert!(matches!(stream.finish(), Err(RunError::Leftover { .. })));
 }
 
+/// An engine of one pipeline with these layouts.
+fn with_layouts(source: &str, pipeline: &str) -> Engine {
+    let mut library = pipe_lib::Library::standard();
+    library.load("devices", source).unwrap();
+    library.pipeline(pipeline).unwrap().compile().unwrap()
+}
+
+#[test]
+fn a_stream_stores_whole_accesses_to_a_register() {
+    let engine = with_layouts("layout port { store 4 fixed pad 13 }", "byteswap16 -> port");
+    let mut register = [0u64; 1];
+    // SAFETY: 8 bytes, of which any is a valid value.
+    let register = unsafe { std::slice::from_raw_parts_mut(register.as_mut_ptr().cast::<u8>(), 8) };
+    let mut stream = engine.stream();
+    let mut seen = Vec::new();
+    for byte in 1..=10 {
+        register.fill(0xee);
+        assert_eq!(stream.push(&[byte], register), Ok(0), "a register is never behind");
+        seen.push(register[..4].to_vec());
+    }
+    let kept = vec![0xee; 4];
+    let mut expected = vec![kept.clone(); 10];
+    (expected[3], expected[7]) = (vec![2, 1, 4, 3], vec![6, 5, 8, 7]);
+    assert_eq!((seen, &register[4..]), (expected, &kept[..]));
+    assert_eq!((stream.held(), stream.room_at_end()), (2, Some(4)));
+    assert!(matches!(stream.clone().finish(), Err(RunError::Layout { .. })));
+    assert!(matches!(stream.push_to(&[1], &mut Vec::new()), Err(RunError::Layout { .. })));
+    assert!(matches!(
+        stream.push(&[1, 2], &mut register[..3]),
+        Err(RunError::ShortDestination { needed: 4, have: 3 })
+    ));
+    assert!(matches!(stream.push(&[1, 2], &mut register[1..]), Err(RunError::Misaligned { .. })));
+    assert!(matches!(stream.push_read_only(&[1]), Err(RunError::Layout { .. })), "some of it was written");
+    let end = stream.finish_into(register).unwrap();
+    assert_eq!((end.read, end.written, end.rest()), (10, 4, &[][..]));
+    // The last of four accesses is padding alone.
+    assert_eq!(register[..4], [0; 4]);
+}
+
+#[test]
+fn a_stream_reads_a_register_by_whole_accesses() {
+    let engine = with_layouts("layout port { store 4 fixed }", "port -> delta8 | byteswap16");
+    let plain = pipe_lib::Library::standard().pipeline("delta8 | byteswap16").unwrap().compile().unwrap();
+    // What the register shows changes after every access that was made.
+    let shown: Vec<u8> = (0..24u8).map(|i| i.wrapping_mul(37)).collect();
+    let mut stream = engine.stream();
+    let (mut out, mut accesses, mut taken, mut at) = ([0; 32], 0, 0usize, 0);
+    assert!(matches!(stream.push(&[0; 4], &mut out), Err(RunError::Layout { .. })));
+    for n in [3, 1, 2, 4, 4, 2, 1, 3] {
+        taken += n;
+        // No chunk here takes more than one access.
+        let is_accessed = accesses < taken.div_ceil(4);
+        let mut register = 0xeeee_eeeeu32;
+        if is_accessed {
+            register = u32::from_ne_bytes(shown[4 * accesses..][..4].try_into().unwrap());
+            accesses += 1;
+        }
+        // SAFETY: one access reads the register, and `out` has room for the stream.
+        at += unsafe { stream.push_raw((&raw const register).cast(), n, out[at..].as_mut_ptr()) }.unwrap();
+        assert_eq!((stream.read(), stream.source_offset()), (taken as u64, 0));
+    }
+    let end = stream.finish_into(&mut out[at..]).unwrap();
+    let mut expected = [0; 20];
+    plain.run(&shown[..20], &mut expected).unwrap();
+    assert_eq!((end.read, end.written, &out[..20]), (20, 20, &expected[..]));
+}
+
+#[test]
+fn a_stream_through_a_device_refuses_before_it_writes() {
+    let engine =
+        with_layouts("layout bank { store 8 data 8 gap 8 }\nlayout lane { store 2 }", "lane -> bank");
+    let mut memory = [u64::from_ne_bytes([7; 8]); 8];
+    // SAFETY: 64 bytes, of which any is a valid value.
+    let buffer = unsafe { std::slice::from_raw_parts_mut(memory.as_mut_ptr().cast::<u8>(), 64) };
+    let mut stream = engine.stream();
+    // The first byte of an access waits for the second.
+    assert_eq!(stream.push(&[1], buffer), Ok(0));
+    assert_eq!((stream.read(), stream.source_offset(), stream.sink_offset()), (0, 1, 0));
+    let chunk: Vec<u16> = (0..16).collect();
+    // SAFETY: 32 bytes.
+    let chunk = unsafe { std::slice::from_raw_parts(chunk.as_ptr().cast::<u8>(), 32) };
+    // The rest of an access first: so the next one is one byte further.
+    assert!(matches!(stream.push(&chunk[..20], buffer), Err(RunError::Misaligned { .. })));
+    assert!(matches!(stream.push(&chunk[1..20], &mut buffer[1..]), Err(RunError::Misaligned { .. })));
+    assert!(matches!(
+        stream.push(&chunk[1..20], &mut buffer[..23]),
+        Err(RunError::ShortDestination { needed: 24, have: 23 })
+    ));
+    // SAFETY: the chunk is readable, and nothing is written when it is refused.
+    let refused = unsafe { stream.push_raw(chunk.as_ptr(), 4, buffer.as_mut_ptr()) };
+    assert!(matches!(refused, Err(RunError::Misaligned { .. })), "an access was begun");
+    assert!(buffer.iter().all(|&byte| byte == 7));
+    assert_eq!(stream.room(19), Some(24));
+    assert_eq!(stream.push(&chunk[1..20], buffer), Ok(24));
+    assert_eq!((stream.read(), stream.source_offset(), stream.sink_offset(), stream.held()), (20, 20, 24, 4));
+    assert_eq!(stream.room_at_end(), Some(16));
+    // SAFETY: within the buffer; the two are the same, which is refused.
+    let refused = unsafe { stream.push_raw(buffer[32..].as_ptr(), 8, buffer[24..].as_mut_ptr()) };
+    assert_eq!(refused.unwrap_err(), RunError::Overlap);
+    let end = stream.finish_into(&mut buffer[24..]).unwrap();
+    assert_eq!((end.read, end.written), (20, 40));
+    let mut expected = [7; 64];
+    expected[0] = 1;
+    expected[1..8].copy_from_slice(&chunk[1..8]);
+    expected[16..24].copy_from_slice(&chunk[8..16]);
+    expected[32..36].copy_from_slice(&chunk[16..20]);
+    expected[36..40].fill(0);
+    assert_eq!(buffer, expected);
+}
+
 #[cfg(target_arch = "x86_64")]
 #[test]
 fn instructions_can_be_chosen() {

@@ -160,6 +160,33 @@ fn layouts_shape_the_output() {
 }
 
 #[test]
+fn layouts_are_streamed_whatever_the_chunks() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("devices.pipe");
+    let source = "layout bank { store 4 data 8 gap 4 }\nlayout padded { store 4 data 8 gap 4 pad 40 }\nlayout port { store 8 fixed }\nlayout far { data 4 gap 5000000 }\n";
+    std::fs::write(&file, source).unwrap();
+    let file = file.to_str().unwrap();
+    let data: Vec<u8> = (1..=29).collect();
+    let mut image = data.clone();
+    image.resize(40, 0);
+    let image = image.chunks(8).collect::<Vec<_>>().join(&[0; 4][..]);
+    for chunk in ["1", "3", "7", "256K"] {
+        let run = |pipeline: &str, input: &[u8]| {
+            let output = run(&["run", "-L", file, pipeline, "-o", "-", "--chunk", chunk], input);
+            assert!(output.status.success(), "{output:?}");
+            output.stdout
+        };
+        assert_eq!(run("xor8(key=0) -> padded", &data), image, "chunks of {chunk}");
+        // A part of an access is not read.
+        assert_eq!(run("bank -> copy", &image[..42]), data[..28], "chunks of {chunk}");
+        assert_eq!(run("copy -> port", &data), [&data[24..], &[0; 3][..]].concat(), "chunks of {chunk}");
+        assert_eq!(run("copy -> far", &data).len(), 7 * 5_000_004 + 1, "chunks of {chunk}");
+        assert_eq!(run("lance -> padded", &data), run("copy -> padded", &data[..16]), "chunks of {chunk}");
+    }
+    assert!(stderr(&self::run(&["run", "-L", file, "port -> crc32"], b""), 1).contains("address"));
+}
+
+#[test]
 fn a_library_file_adds_pipes() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("mine.pipe");

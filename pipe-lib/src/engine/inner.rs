@@ -15,7 +15,7 @@ use std::sync::{Arc, OnceLock};
 
 /// What an engine knows of its pipeline.
 pub(crate) struct Inner {
-    pub(super) composition: Arc<Composition>,
+    pub(crate) composition: Arc<Composition>,
     pub(super) backend: Backend,
     pub(crate) passes: Box<[PassRun]>,
     /// Registers of all stages, pass by pass, before the first word.

@@ -230,7 +230,7 @@ impl<'e> Prepared<'e> {
             None => len,
         };
         if let Some(layout) = &composition.source {
-            check_alignment(layout, src, extent)?;
+            ends::check_alignment(layout, src, extent)?;
         }
         let written = if dst.is_null() { 0 } else { self.fit(len, usize::MAX, dst)? };
         let (from, to) = (src as usize, dst as usize);
@@ -252,7 +252,7 @@ impl<'e> Prepared<'e> {
             let what = "reading a buffer (give the device's address and a length instead)";
             return Err(RunError::Layout { layout: layout.name.clone(), what });
         }
-        check_alignment(layout, src.as_ptr(), src.len())?;
+        ends::check_alignment(layout, src.as_ptr(), src.len())?;
         let len = ends::stream_len(layout, src.len());
         // Only whole accesses can be made.
         Ok(Origin { ptr: src.as_ptr(), len: len - len % usize::from(layout.store.unwrap_or(1)) })
@@ -264,7 +264,7 @@ impl<'e> Prepared<'e> {
             None => len,
             Some(layout) => {
                 let needed = ends::sink_len(layout, len).ok_or(RunError::TooLong)?;
-                check_alignment(layout, dst, needed)?;
+                ends::check_alignment(layout, dst, needed)?;
                 needed
             }
         };
@@ -493,14 +493,4 @@ fn sum(mut lens: impl Iterator<Item = usize>) -> Result<usize, RunError> {
 struct Origin {
     ptr: *const u8,
     len: usize,
-}
-
-/// An empty buffer is never accessed: it may be anywhere.
-fn check_alignment(layout: &Layout, address: *const u8, bytes: usize) -> Result<(), RunError> {
-    let store = usize::from(layout.store.unwrap_or(1));
-    if bytes == 0 || (address as usize).is_multiple_of(store) {
-        Ok(())
-    } else {
-        Err(RunError::Misaligned { layout: layout.name.clone(), store })
-    }
 }

@@ -1,8 +1,10 @@
 //! The ways to run an engine on a stream: copy, in place, read only, in pieces, in chunks, through layouts; each with
 //! random alignments and cuts, and each compared with what the oracle says.
 
+mod layouts;
+
 use super::rng::Rng;
-use crate::backend::oracle::{self, Outcome};
+use crate::backend::oracle::Outcome;
 use crate::engine::Engine;
 use crate::run::{ExportValue, Imports, Run, RunError};
 use std::fmt;
@@ -30,7 +32,7 @@ impl Case<'_> {
         let composition = self.engine.composition();
         let ways: &[fn(&mut Self) -> Verdict] =
             match composition.source.is_some() || composition.sink.is_some() {
-                true => &[Self::with_layouts, Self::vectored_with_layouts],
+                true => &[Self::with_layouts, Self::vectored_with_layouts, Self::chunks_with_layouts],
                 false => &[
                     Self::copy,
                     Self::in_place,
@@ -54,11 +56,11 @@ impl Case<'_> {
         Ok(())
     }
 
-    /// As a stream of two chunks, cut at every place; nothing where a layout takes whole buffers.
+    /// As a stream of two chunks, cut at every place.
     pub(super) fn every_split(&mut self) -> Verdict {
         let composition = self.engine.composition();
         if composition.source.is_some() || composition.sink.is_some() {
-            return Ok(());
+            return self.every_split_with_layouts();
         }
         let len = self.stream.len();
         (0..=len).try_for_each(|at| self.stream_of(&[at, len - at]))
@@ -204,95 +206,6 @@ impl Case<'_> {
         self.compare(stream.finish().map(|end| end.run), None).map_err(|what| (how(), what))
     }
 
-    /// The source as the device's buffer holds it, 8-byte aligned, and what a destination must come to.
-    fn with_layouts(&mut self) -> Verdict {
-        let source = self.source_buffer();
-        let len = self.stream.len();
-        let how = || "through layouts".to_owned();
-        if source.len() != self.engine.source_len(len).unwrap_or(usize::MAX) {
-            return Err((how(), "source_len".to_owned()));
-        }
-        let room = self.engine.written_len(len).expect("a short stream");
-        let (expected, wants) = self.sink_buffer(room);
-        let mut out = Aligned::new(room + GUARD);
-        let prepared = self.engine.with(&self.imports).expect("imports of this engine");
-        let source = Aligned::of(&source);
-        // A buffer read by accesses of a width holds whole ones: a stream that ends within one has to give its length.
-        let holds = self.engine.stream_len(source.bytes().len()) == len;
-        let result = if holds && self.rng.chance(1, 2) {
-            prepared.run(source.bytes(), &mut out.bytes_mut()[..room])
-        } else {
-            // SAFETY: `source` is as long as `source_len` demands, `out` longer than `written_len`.
-            unsafe { prepared.run_raw(source.bytes().as_ptr(), len, out.bytes_mut().as_mut_ptr()) }
-        };
-        let written = result.as_ref().map_or(wants, |run| run.written);
-        self.compare(result, None).map_err(|what| (how(), what))?;
-        if written != wants || room != wants {
-            return Err((how(), format!("wrote {written} bytes, needs {room}, should be {wants}")));
-        }
-        if out.bytes()[..room + GUARD] != expected[..] {
-            return Err((how(), difference(&expected, out.bytes())));
-        }
-        if room != 0 && holds && self.expected.is_ok() {
-            let mut short = Aligned::new(room - 1);
-            let result = prepared.run(source.bytes(), short.bytes_mut());
-            if !matches!(result, Err(RunError::ShortDestination { .. })) {
-                return Err((how(), "a short destination was not refused".to_owned()));
-            }
-        }
-        // SAFETY: as above; null is reading only.
-        let result = unsafe { prepared.run_raw(source.bytes().as_ptr(), len, std::ptr::null_mut()) };
-        self.compare(result, None).map_err(|what| ("read only through layouts".to_owned(), what))
-    }
-
-    fn vectored_with_layouts(&mut self) -> Verdict {
-        let composition = self.engine.composition();
-        if composition.source.is_some() {
-            return Ok(());
-        }
-        let cuts = self.cuts(self.stream.len());
-        let room = self.engine.written_len(self.stream.len()).expect("a short stream");
-        let (expected, _) = self.sink_buffer(room);
-        let mut out = Aligned::new(room + GUARD);
-        let sources = split(self.stream, &cuts);
-        let prepared = self.engine.with(&self.imports).expect("imports of this engine");
-        let result = prepared.run_vectored(&sources, &mut [&mut out.bytes_mut()[..room]]);
-        let how = || format!("gather {} into a layout", Cuts(&cuts));
-        self.compare(result, None).map_err(|what| (how(), what))?;
-        if out.bytes()[..room + GUARD] != expected[..] {
-            return Err((how(), difference(&expected, out.bytes())));
-        }
-        Ok(())
-    }
-
-    /// The device's buffer that holds the stream, up to the last byte that is read.
-    fn source_buffer(&mut self) -> Vec<u8> {
-        let Some(layout) = &self.engine.composition().source else {
-            return self.stream.to_vec();
-        };
-        let mut buffer = vec![0x5a; 16 + self.stream.len() * 64];
-        let layout = crate::ir::Layout { pad: 0, ..(**layout).clone() };
-        let end = oracle::scatter(&layout, self.stream, &mut buffer);
-        buffer.truncate(end);
-        buffer
-    }
-
-    /// What the destination must look like, and how many bytes of it are written.
-    fn sink_buffer(&self, room: usize) -> (Vec<u8>, usize) {
-        let mut expected = vec![GUARD_BYTE; room + GUARD];
-        let Ok(outcome) = self.expected else { return (expected, room) };
-        match &self.engine.composition().sink {
-            None => {
-                expected[..outcome.output.len()].copy_from_slice(&outcome.output);
-                (expected, outcome.output.len())
-            }
-            Some(layout) => {
-                let end = oracle::scatter(layout, &outcome.output, &mut expected);
-                (expected, end)
-            }
-        }
-    }
-
     /// Compares registers, exports and, if given, output.
     fn compare(&self, result: Result<Run<'_>, RunError>, output: Option<&[u8]>) -> Result<(), String> {
         let (run, expected) = match (result, self.expected) {
@@ -365,35 +278,6 @@ fn split<'a>(bytes: &'a [u8], cuts: &[usize]) -> Vec<&'a [u8]> {
 fn split_mut<'a>(bytes: &'a mut [u8], cuts: &[usize]) -> Vec<&'a mut [u8]> {
     let mut rest = bytes;
     cuts.iter().map(|&n| rest.split_off_mut(..n).unwrap_or_default()).collect()
-}
-
-/// Bytes at an address that is a multiple of 8, as devices with an access width demand.
-struct Aligned {
-    buffer: Vec<u8>,
-    at: usize,
-    len: usize,
-}
-
-impl Aligned {
-    fn new(len: usize) -> Aligned {
-        let buffer = vec![GUARD_BYTE; len + 8];
-        let at = buffer.as_ptr().align_offset(8);
-        Aligned { buffer, at, len }
-    }
-
-    fn of(bytes: &[u8]) -> Aligned {
-        let mut aligned = Aligned::new(bytes.len());
-        aligned.bytes_mut().copy_from_slice(bytes);
-        aligned
-    }
-
-    fn bytes(&self) -> &[u8] {
-        &self.buffer[self.at..self.at + self.len]
-    }
-
-    fn bytes_mut(&mut self) -> &mut [u8] {
-        &mut self.buffer[self.at..self.at + self.len]
-    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! `pipec run`: bytes through a pipeline.
 //!
 //! A stream goes through in chunks, so that neither a big file nor an endless standard input has to fit in memory. Only
-//! layouts, which are about whole buffers, and several threads, which take a part each, need the input as a whole.
+//! several threads, which take a part each, need the input as a whole.
 
 use super::{Outcome, Status};
 use crate::files::LibraryArgs;
@@ -9,7 +9,7 @@ use crate::parse;
 use crate::progress::Progress;
 use anyhow::{Context as _, bail};
 use pipe_lib::backend::features::Features;
-use pipe_lib::{Backend, CompileOptions, Engine, ExportInfo, ExportValue, Imports, Run, RunError};
+use pipe_lib::{Backend, CompileOptions, Engine, ExportInfo, ExportValue, Imports, Run, RunError, Stream};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -57,9 +57,8 @@ pub(crate) fn run(args: &Args) -> Outcome {
     }
     let input = Input::open(args.input.as_deref())?;
     let composition = engine.composition();
-    let report = if composition.source.is_some() || composition.sink.is_some() {
-        whole(args, &engine, &imports, input)?
-    } else if args.jobs != 1 {
+    // With layouts there is nothing to gain from several threads.
+    let report = if args.jobs != 1 && composition.source.is_none() && composition.sink.is_none() {
         parallel(args, &engine, &imports, input)?
     } else {
         chunks(args, &engine, &imports, input)?
@@ -147,28 +146,47 @@ fn is_same_file(path: &Path, input: &Input) -> bool {
 fn chunks(args: &Args, engine: &Engine, imports: &Imports, mut input: Input) -> anyhow::Result<Report> {
     // Where the length is known, a tail rule refuses it before anything is written.
     if let Some(len) = input.len {
-        engine.check_length(len)?;
+        engine.check_length(stream_len(engine, len))?;
+    }
+    let sink = engine.composition().sink.as_deref();
+    if engine.composition().source.as_ref().is_some_and(|layout| layout.fixed) {
+        engine.run_read_only(&[])?; // refused: a register is no input
     }
     let mut output = open_output(args.output.as_deref(), &input)?;
     let mut stream = engine.stream_with(imports)?;
-    let mut chunk = vec![0; args.chunk];
+    let mut chunk = Aligned::new(args.chunk);
+    let mut register = Aligned::new(ACCESS);
     // Passes may hold a few bytes back; they come out with the next chunk.
     let mut out = Vec::new();
     let mut progress = Progress::new(input.len);
     loop {
-        let n = input.read(&mut chunk).context("cannot read the input")?;
+        let place = chunk.at(stream.source_offset());
+        let n = input.read(place).context("cannot read the input")?;
         if n == 0 {
             break;
         }
-        match &mut output {
-            None => stream.push_read_only(&chunk[..n])?,
-            Some(output) => {
-                let room = stream.held() + n;
-                if out.len() < room {
-                    out.resize(room, 0);
+        let mut rest = &place[..n];
+        match (&mut output, sink) {
+            (None, _) => stream.push_read_only(rest)?,
+            (Some(_), Some(layout)) if layout.fixed => {
+                stream.push(rest, register.at(0))?;
+            }
+            (Some(output), sink) => {
+                while !rest.is_empty() {
+                    let (piece, after) = rest.split_at(fitting(&stream, rest.len()));
+                    let written = if sink.is_some() {
+                        out.clear();
+                        stream.push_to(piece, &mut out)?
+                    } else {
+                        let room = stream.room(piece.len()).ok_or(RunError::TooLong)?;
+                        if out.len() < room {
+                            out.resize(room, 0);
+                        }
+                        stream.push(piece, &mut out)?
+                    };
+                    output.write_all(&out[..written]).context("cannot write the output")?;
+                    rest = after;
                 }
-                let written = stream.push(&chunk[..n], &mut out)?;
-                output.write_all(&out[..written]).context("cannot write the output")?;
                 // Whoever sends through a pipe may wait for the answer before sending more.
                 if input.len.is_none() {
                     output.flush().context("cannot write the output")?;
@@ -178,32 +196,58 @@ fn chunks(args: &Args, engine: &Engine, imports: &Imports, mut input: Input) -> 
         progress.advance(n as u64);
     }
     progress.finish();
-    let end = stream.finish()?;
-    if let Some(output) = &mut output {
-        output.write_all(end.rest()).context("cannot write the output")?;
-        output.flush().context("cannot write the output")?;
-    }
-    Ok(Report::new(&end.run, output.is_some()))
+    let Some(output) = &mut output else { return Ok(Report::new(&stream.finish()?.run, false)) };
+    let end = if sink.is_some_and(|layout| layout.fixed) {
+        let end = stream.finish_into(register.at(0))?;
+        // What a register shows is what was stored last.
+        output.write_all(&register.at(0)[..end.run.written]).context("cannot write the output")?;
+        end
+    } else {
+        stream.finish()?
+    };
+    output.write_all(end.rest()).and_then(|()| output.flush()).context("cannot write the output")?;
+    Ok(Report::new(&end.run, true))
 }
 
-/// As a whole, for device layouts.
-fn whole(args: &Args, engine: &Engine, imports: &Imports, mut input: Input) -> anyhow::Result<Report> {
-    let mut source = Vec::new();
-    input.from.read_to_end(&mut source).context("cannot read the input")?;
-    let prepared = engine.with(imports)?;
-    if args.output.is_none() {
-        return Ok(Report::new(&prepared.run_read_only(&source)?, false));
+/// Bytes of the stream that an input of `len` bytes holds.
+fn stream_len(engine: &Engine, len: u64) -> u64 {
+    let Some(layout) = &engine.composition().source else { return len };
+    let len = engine.stream_len(usize::try_from(len).unwrap_or(usize::MAX)) as u64;
+    // Only whole accesses count.
+    len - len % u64::from(layout.store.unwrap_or(1))
+}
+
+/// Most bytes of output to make at a time, unless it is of one byte of the input: holes may be longer than what is between.
+const MOST_OUTPUT: usize = 4 << 20;
+
+/// Bytes of a chunk of `len` to push at a time, so that the output fits in memory, holes and all.
+fn fitting(stream: &Stream, len: usize) -> usize {
+    let mut len = len;
+    while len > 1 && stream.room(len).is_none_or(|room| room > MOST_OUTPUT) {
+        len /= 2;
     }
-    let room = engine.written_len(engine.stream_len(source.len())).ok_or(RunError::TooLong)?;
-    let mut out = vec![0; room];
-    let run = prepared.run(&source, &mut out)?;
-    if let Some(mut output) = open_output(args.output.as_deref(), &input)? {
-        output
-            .write_all(&out[..run.written])
-            .and_then(|()| output.flush())
-            .context("cannot write the output")?;
+    len
+}
+
+/// Bytes of the widest access.
+const ACCESS: usize = 8;
+
+/// A buffer that is aligned to every width of access.
+struct Aligned {
+    bytes: Vec<u8>,
+    len: usize,
+}
+
+impl Aligned {
+    fn new(len: usize) -> Aligned {
+        Aligned { bytes: vec![0; len + 2 * ACCESS], len }
     }
-    Ok(Report::new(&run, true))
+
+    /// The buffer as the part of a device's that begins at `offset` would be aligned.
+    fn at(&mut self, offset: u64) -> &mut [u8] {
+        let start = self.bytes.as_ptr().align_offset(ACCESS) + (offset % ACCESS as u64) as usize;
+        &mut self.bytes[start..start + self.len]
+    }
 }
 
 /// As a whole, on several threads.

@@ -13,7 +13,7 @@ fn judged(pipeline: &str, len: usize, change: impl Fn(&mut Outcome)) -> Vec<Stri
     change(&mut expected);
     let mut seen: Vec<String> = Vec::new();
     for seed in 0..40 {
-        let (imports, rng) = (engine.imports(), Rng::new(seed));
+        let (imports, rng) = (engine.imports(), Rng::new(seed + 40 * len as u64));
         let mut case =
             Case { engine: &engine, imports, expected: &Ok(expected.clone()), stream: &stream, rng };
         if let Err((how, what)) = case.run(1) {
@@ -21,6 +21,31 @@ fn judged(pipeline: &str, len: usize, change: impl Fn(&mut Outcome)) -> Vec<Stri
         }
     }
     seen
+}
+
+#[test]
+fn what_goes_through_layouts_counts_in_each_way() {
+    for pipeline in
+        ["byteswap16 -> lance", "lance -> delta8 | inet_cksum per 6 -> min60", "lance -> byteswap32"]
+    {
+        let right = judged(pipeline, 64, |_| {});
+        assert!(right.is_empty(), "{right:?}");
+        let changes: [fn(&mut Outcome); 3] = [
+            |outcome| outcome.output[63] ^= 1,
+            |outcome| outcome.output[15] ^= 1,
+            |outcome| outcome.output[0] ^= 1,
+        ];
+        let seen: Vec<_> = (64..88)
+            .step_by(4)
+            .zip(changes.into_iter().cycle())
+            .flat_map(|(len, change)| judged(pipeline, len, change))
+            .collect();
+        assert!(seen.iter().any(|what| what.contains("by Chunks")), "{seen:?}");
+        let is_pictured = seen.iter().any(|what| what.contains("output Picture"));
+        assert_eq!(is_pictured, !pipeline.ends_with("byteswap32"), "{seen:?}");
+    }
+    let seen = judged("lance -> delta8", 64, |outcome| outcome.registers[0] ^= 1);
+    assert!(seen.iter().any(|what| what.contains("by Addresses") && what.contains("register")), "{seen:?}");
 }
 
 #[test]
