@@ -4,7 +4,7 @@
 //! out. That is looked at on every call. Where it does not hold (an import gave two equal taps different sums), the stages run
 //! as they were written: that code is made when it is needed first, and kept.
 
-use super::{PassCode, Target};
+use super::{Entry, PassCode, Target};
 use crate::ir::Pipe;
 use crate::plan::rewrite::Rewritten;
 use smallvec::SmallVec;
@@ -64,6 +64,67 @@ impl PassCode for Guarded {
         }
         for link in &self.rewritten.links {
             all[link.state] = link.value(all[link.from]);
+        }
+    }
+
+    fn admits(&self, states: &[u64]) -> bool {
+        self.rewritten.holds(states)
+    }
+
+    fn entry(&self) -> Option<Entry> {
+        self.code.entry().filter(|_| self.in_place)
+    }
+
+    fn striped(&self) -> Option<Entry> {
+        self.code.striped().filter(|_| self.in_place)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Backend, Library};
+
+    /// A sum reduced by comparing, which is one modulo 65521 as long as it starts below that: to memory and to stripes, of
+    /// lengths that are called directly and of others.
+    #[test]
+    fn direct_calls_are_for_states_that_the_rewrites_hold_for() {
+        let mut library = Library::standard();
+        let text = "pipe p : u8 { state a: u32 = 1; in x; zext.u32 w, x
+            add t, a, w; ltu c, t, 65521; sub u, t, 65521; sel a, c, t, u; export a }";
+        library.load("sum.pipe", text).unwrap_or_else(|errors| panic!("{errors:?}"));
+        // The last one computes two of its three sums.
+        for (text, in_place) in
+            [("p", true), ("p -> lance", true), ("p | xor8(key=7) | p as q | p as r", false)]
+        {
+            let pipeline = library.pipeline(text).unwrap();
+            let engine = |backend: Backend| pipeline.compile_with(&backend.into()).unwrap();
+            let (engine, oracle) = (engine(Backend::Auto), engine(Backend::Interp));
+            if engine.backend() == Backend::Native {
+                let code = &engine.inner.passes[0].code;
+                assert!(code.admits(&[65520; 3]) && !code.admits(&[65521; 3]), "{text}");
+                assert_eq!(code.entry().is_some(), in_place, "{text}");
+            }
+            for first in [None, Some(65520), Some(65521), Some(u64::from(u32::MAX))] {
+                for len in [0, 1, 63, 64, 65, 1000] {
+                    let src: Vec<u8> = (0..len).map(|at| (at * 7 % 256) as u8 | 0x80).collect();
+                    let outcome = |engine: &crate::Engine| {
+                        let mut imports = engine.imports();
+                        let names: Vec<String> =
+                            engine.registers().iter().map(|register| register.name.clone()).collect();
+                        if let Some(first) = first {
+                            names.iter().for_each(|name| imports.set(name, first).unwrap());
+                        }
+                        let mut dst = vec![0; engine.written_len(len).unwrap()];
+                        let run = match first {
+                            None => engine.run(&src, &mut dst).unwrap(),
+                            Some(_) => engine.run_with(&imports, &src, &mut dst).unwrap(),
+                        };
+                        let values: Vec<u64> = names.iter().map(|name| run.register(name).unwrap()).collect();
+                        (values, dst)
+                    };
+                    assert_eq!(outcome(&engine), outcome(&oracle), "{text}, {len} bytes from {first:?}");
+                }
+            }
         }
     }
 }

@@ -109,7 +109,13 @@ pub(crate) trait PassCode: Send + Sync {
     /// The contract of the trait.
     unsafe fn run(&self, states: *mut u64, pos: u64, src: *const u8, dst: *mut u8, len: usize);
 
-    /// The function behind [`PassCode::run`], if it is one that a short transfer may call without asking anything first.
+    /// Whether the functions below may be called with these states.
+    fn admits(&self, _states: &[u64]) -> bool {
+        true
+    }
+
+    /// The function behind [`PassCode::run`], if it is one that a short transfer may call without asking anything first but
+    /// [`PassCode::admits`].
     fn entry(&self) -> Option<Entry> {
         None
     }

@@ -97,14 +97,12 @@ impl<'a> InnerBuilder<'a> {
         let layouts = composition.source.is_some() || composition.sink.is_some();
         let is_one_call = self.passes.len() == 1 && !windowed;
         let is_plain = is_one_call && !layouts;
-        let striped = match &*self.passes {
-            [pass] if is_one_call => pass.code.striped(),
+        let only = match &*self.passes {
+            [pass] if is_one_call && pass.code.admits(&initial) => Some(pass),
             _ => None,
         };
-        let plain = match &*self.passes {
-            [pass] if is_plain => pass.code.entry(),
-            _ => None,
-        };
+        let striped = only.and_then(|pass| pass.code.striped());
+        let plain = only.filter(|_| is_plain).and_then(|pass| pass.code.entry());
         let contiguous = |entry| Direct {
             entry,
             kind: if count <= PAIR { DirectKind::Plain } else { DirectKind::Any },

@@ -138,6 +138,14 @@ impl Inner {
         Ok(())
     }
 
+    /// Whether what [`Inner::direct`] and [`Inner::striped`] call may be called with these registers.
+    pub(super) fn admits(&self, registers: &[u64]) -> bool {
+        match &*self.passes {
+            [pass] => pass.code.admits(registers),
+            _ => true,
+        }
+    }
+
     pub(crate) fn has_layouts(&self) -> bool {
         self.composition.source.is_some() || self.composition.sink.is_some()
     }

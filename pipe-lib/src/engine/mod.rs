@@ -165,7 +165,7 @@ impl Engine {
     }
 
     fn prepared(&self) -> Prepared<'_> {
-        Prepared::new(&self.inner, &self.inner.initial)
+        Prepared::of(&self.inner)
     }
 
     /// Copies `src` to the start of `dst` through the pipeline. `dst` has at least [`Engine::written_len`] bytes.

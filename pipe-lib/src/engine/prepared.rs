@@ -11,6 +11,7 @@ use crate::ir::{Layout, Stripe};
 use crate::registers::{FEW, PAIR, Registers};
 use crate::run::{Run, RunError};
 use smallvec::SmallVec;
+use std::hint::cold_path;
 use std::mem::MaybeUninit;
 use std::sync::Arc;
 
@@ -19,11 +20,21 @@ use std::sync::Arc;
 pub struct Prepared<'e> {
     pub(super) inner: &'e Inner,
     pub(super) initial: &'e Registers,
+    /// Whether the engine's direct calls may be made with these registers.
+    admitted: bool,
 }
 
 impl<'e> Prepared<'e> {
+    /// With the registers that the pipes state.
+    #[inline(always)]
+    pub(super) fn of(inner: &'e Inner) -> Prepared<'e> {
+        // Known when the engine was built, which else has no direct calls.
+        Prepared { inner, initial: &inner.initial, admitted: true }
+    }
+
+    /// With other registers.
     pub(super) fn new(inner: &'e Inner, initial: &'e Registers) -> Prepared<'e> {
-        Prepared { inner, initial }
+        Prepared { inner, initial, admitted: inner.admits(initial) }
     }
 
     /// Copies `src` to the start of `dst` through the pipeline.
@@ -35,17 +46,20 @@ impl<'e> Prepared<'e> {
         let (inner, len) = (self.inner, src.len());
         // Short transfers are called from here, with as little before and after as there can be.
         let direct = &inner.direct;
-        if direct.kind == DirectKind::Plain && direct.takes(len) && len <= dst.len() {
+        if self.admitted && direct.kind == DirectKind::Plain && direct.takes(len) && len <= dst.len() {
             // SAFETY: `src` is readable and `dst` writable for the bytes of the transfer, and they do not overlap; the
             // engine's one pass has all registers, which are no more than that, and no stage rejects the length.
             let registers = unsafe { self.call::<PAIR>(direct.entry, src, dst) };
             return Ok(Run::direct(inner, len, len, registers));
         }
-        if direct.kind == DirectKind::Any
+        if self.admitted
+            && direct.kind == DirectKind::Any
             && direct.takes(len)
             && len >= direct.shortest
             && direct.written(len) <= dst.len()
         {
+            // That the other way may lie in a row.
+            cold_path();
             // SAFETY: as above, and `dst` takes what goes to stripes.
             let registers = unsafe { self.call::<FEW>(direct.entry, src, dst) };
             return Ok(Run::direct(inner, len, direct.written(len), registers));
@@ -292,7 +306,7 @@ impl<'e> Prepared<'e> {
             run.written = written;
             return Ok(run);
         }
-        if let (None, Some(layout), Some(entry)) = (from, to, self.inner.striped)
+        if let (None, Some(layout), Some(entry)) = (from, to, self.inner.striped.filter(|_| self.admitted))
             && let Some(stripe) = layout.stripe
         {
             // SAFETY: the caller's promise; the code was made for this stripe.
