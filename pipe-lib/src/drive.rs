@@ -4,7 +4,7 @@
 //! their word is complete or the stream ends, runs several passes over L1-sized blocks, and joins words that straddle the pieces of a
 //! gather or scatter list. It keeps the contract of [`PassCode`], and assumes that lengths and overlaps were checked.
 
-use crate::backend::{MAX_CALL_BYTES, PassCode};
+use crate::backend::{self, MAX_CALL_BYTES, PassCode};
 use crate::ends::{Cursor, Pieces, Sink, Source};
 use crate::engine::Inner;
 use crate::registers::Registers;
@@ -82,6 +82,8 @@ pub(crate) struct Progress {
     done: SmallVec<[u64; 4]>,
     /// A list for each export, empty for those without window.
     pub(crate) windows: Vec<Vec<u64>>,
+    /// Whether the transfer is one that the caches do not hold: what is written then goes around them.
+    streams: bool,
 }
 
 impl Progress {
@@ -91,7 +93,14 @@ impl Progress {
             initial: if inner.windowed { initial.clone() } else { Registers::default() },
             done: smallvec::smallvec![0; inner.passes.len()],
             windows: if inner.windowed { vec![Vec::new(); inner.exports.len()] } else { Vec::new() },
+            streams: false,
         }
+    }
+
+    /// For a transfer of `len` bytes in all, of which this may be a part: stretches of a big one are written around the
+    /// caches, short as they may be.
+    pub(crate) fn of_transfer(self, inner: &Inner, len: usize) -> Progress {
+        Progress { streams: len >= inner.streaming_from && inner.passes.len() == 1, ..self }
     }
 
     /// All passes at offset `at` of a stream, which is a multiple of their gauges, with `registers` as they are there.
@@ -150,6 +159,14 @@ impl Progress {
                 }
             }
         }
+        self.settle();
+    }
+
+    /// What was written around the caches is there for other threads before anything that is written from now on.
+    fn settle(&self) {
+        if self.streams {
+            backend::settle();
+        }
     }
 
     /// All passes as far as `end`: the first from `source` to `sink`, the others in place.
@@ -205,7 +222,13 @@ impl Progress {
     unsafe fn run(&mut self, pass: &PassRun, pos: u64, src: *const u8, dst: *mut u8, len: usize) {
         let registers = self.registers.as_mut_ptr().wrapping_add(pass.base);
         // SAFETY: the pass's registers start at `base`; the rest is the caller's promise.
-        unsafe { pass.code.run(registers, pos, src, dst, len) }
+        unsafe {
+            if self.streams {
+                pass.code.run_streaming(registers, pos, src, dst, len);
+            } else {
+                pass.code.run(registers, pos, src, dst, len);
+            }
+        }
     }
 
     /// Takes down what windows that the end of the stream cuts short come to. Called once, after the last byte.
@@ -327,6 +350,7 @@ impl Progress {
             self.done[0] = at + n as u64;
             self.close_windows(inner, pass, self.done[0], false);
         }
+        self.settle();
         len - left
     }
 }

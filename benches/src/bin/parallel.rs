@@ -2,7 +2,7 @@
 
 use benches::machine::Machine;
 use clap::Parser;
-use pipe_lib::{Engine, Library};
+use pipe_lib::{CompileOptions, Engine, Library};
 use std::time::Instant;
 
 /// Pipelines of growing work a byte: from what memory limits to what the core does.
@@ -23,6 +23,12 @@ struct Args {
     /// Numbers of threads.
     #[arg(long, value_delimiter = ',', default_value = "1,2", value_parser = clap::value_parser!(u8).range(1..=64))]
     threads: Vec<u8>,
+    /// Pipelines instead of the usual ones.
+    #[arg(long = "pipeline")]
+    pipelines: Vec<String>,
+    /// Runs each stage as a pass of its own.
+    #[arg(long)]
+    separate: bool,
     /// Rounds in which everyone has a turn; medians are over these.
     #[arg(long, default_value_t = 9)]
     rounds: usize,
@@ -39,12 +45,18 @@ fn main() -> anyhow::Result<()> {
     }
     println!("{}, {} online; load {}; GB/s", machine.cpu, machine.cpus, machine.load);
     let library = Library::standard();
-    let engines: Vec<Engine> = PIPELINES
+    let usual = PIPELINES.map(str::to_owned);
+    let pipelines: &[String] = if args.pipelines.is_empty() { &usual } else { &args.pipelines };
+    let options = CompileOptions { separate_passes: args.separate, ..CompileOptions::default() };
+    let engines: Vec<Engine> = pipelines
         .iter()
-        .map(|text| Ok(library.pipeline(text).map_err(|errors| anyhow::anyhow!("{errors:?}"))?.compile()?))
+        .map(|text| {
+            let pipeline = library.pipeline(text).map_err(|errors| anyhow::anyhow!("{errors:?}"))?;
+            Ok(pipeline.compile_with(&options)?)
+        })
         .collect::<anyhow::Result<_>>()?;
     let mut contenders: Vec<(&str, Transfer<'_>)> = vec![("memcpy", Box::new(memcpy))];
-    for (text, engine) in PIPELINES.iter().zip(&engines) {
+    for (text, engine) in pipelines.iter().zip(&engines) {
         contenders.push((
             text,
             Box::new(|src, dst, threads| {

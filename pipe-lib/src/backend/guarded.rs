@@ -39,8 +39,13 @@ impl Guarded {
     }
 }
 
-impl PassCode for Guarded {
-    unsafe fn run(&self, states: *mut u64, pos: u64, src: *const u8, dst: *mut u8, len: usize) {
+impl Guarded {
+    /// Does `run` with the code that fits how the states start, and the states it has.
+    ///
+    /// # Safety
+    /// `states` are the pass's, as the contract of [`PassCode`] says; `run` may be called with the stages' code of either
+    /// kind and its states.
+    unsafe fn with_code(&self, states: *mut u64, run: impl Fn(&dyn PassCode, *mut u64)) {
         let all: &mut [u64] = if self.states == 0 {
             &mut []
         } else {
@@ -49,22 +54,31 @@ impl PassCode for Guarded {
         };
         if !self.rewritten.holds(all) {
             let code = self.as_written.get_or_init(|| super::as_written(&self.stages, self.target));
-            // SAFETY: code for the very stages of the pass, under the same contract.
-            return unsafe { code.run(states, pos, src, dst, len) };
+            return run(&**code, states);
         }
         if self.in_place {
-            // SAFETY: the rewritten code has the states of the pass, in their order; the rest is the caller's promise.
-            return unsafe { self.code.run(states, pos, src, dst, len) };
+            return run(&*self.code, states);
         }
         let mut kept: States = self.rewritten.kept.iter().map(|&state| all[state]).collect();
-        // SAFETY: one word for each state of the rewritten stages; the rest is the caller's promise.
-        unsafe { self.code.run(kept.as_mut_ptr(), pos, src, dst, len) };
+        run(&*self.code, kept.as_mut_ptr());
         for (&state, value) in self.rewritten.kept.iter().zip(&kept) {
             all[state] = *value;
         }
         for link in &self.rewritten.links {
             all[link.state] = link.value(all[link.from]);
         }
+    }
+}
+
+impl PassCode for Guarded {
+    unsafe fn run(&self, states: *mut u64, pos: u64, src: *const u8, dst: *mut u8, len: usize) {
+        // SAFETY: code for the stages of the pass under the same contract, with one word for each of its states.
+        unsafe { self.with_code(states, |code, states| code.run(states, pos, src, dst, len)) }
+    }
+
+    unsafe fn run_streaming(&self, states: *mut u64, pos: u64, src: *const u8, dst: *mut u8, len: usize) {
+        // SAFETY: as for `run`.
+        unsafe { self.with_code(states, |code, states| code.run_streaming(states, pos, src, dst, len)) }
     }
 
     fn admits(&self, states: &[u64]) -> bool {

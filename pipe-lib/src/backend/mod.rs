@@ -109,6 +109,17 @@ pub(crate) trait PassCode: Send + Sync {
     /// The contract of the trait.
     unsafe fn run(&self, states: *mut u64, pos: u64, src: *const u8, dst: *mut u8, len: usize);
 
+    /// The same for a stretch, of any length, of a transfer of [`streaming_from`] bytes or more: what is written need not
+    /// go through the caches, which would only fetch it to have it thrown out again. Other threads may look at it after
+    /// [`settle`].
+    ///
+    /// # Safety
+    /// The contract of the trait.
+    unsafe fn run_streaming(&self, states: *mut u64, pos: u64, src: *const u8, dst: *mut u8, len: usize) {
+        // SAFETY: the caller's promise.
+        unsafe { self.run(states, pos, src, dst, len) }
+    }
+
     /// Whether the functions below may be called with these states.
     fn admits(&self, _states: &[u64]) -> bool {
         true
@@ -124,6 +135,26 @@ pub(crate) trait PassCode: Send + Sync {
     /// stream's `len` bytes go to their places from there on. Whatever lies in the holes is neither read nor written.
     fn striped(&self) -> Option<Entry> {
         None
+    }
+}
+
+/// Bytes from which a transfer as a whole is more than the caches hold; the first question allocates.
+#[cfg(target_arch = "x86_64")]
+pub(crate) use native::streaming_from;
+
+/// No code here writes around the caches.
+#[cfg(not(target_arch = "x86_64"))]
+pub(crate) fn streaming_from() -> usize {
+    usize::MAX
+}
+
+/// Ends what [`PassCode::run_streaming`] wrote on this thread: stores around the caches may become visible after later
+/// ones, and Rust's synchronisation does not know of them.
+pub(crate) fn settle() {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: orders stores, nothing else; every x86-64 processor has it.
+    unsafe {
+        std::arch::x86_64::_mm_sfence();
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::Inner;
 use super::inner::{Direct, DirectKind};
-use crate::backend::{Backend, Entry, PassCode};
+use crate::backend::{self, Backend, Entry, PassCode};
 use crate::compose::Composition;
 use crate::drive::{PassRun, Window};
 use crate::export::Recipe;
@@ -131,6 +131,7 @@ impl<'a> InnerBuilder<'a> {
             rejects_windows,
             windowed,
             modifies: composition.modifies(),
+            streaming_from: backend::streaming_from(),
             is_one_call,
             is_plain,
             passes: self.passes.into(),

@@ -34,6 +34,8 @@ pub(crate) struct Inner {
     pub(crate) windowed: bool,
     /// Whether some stage writes words.
     pub(crate) modifies: bool,
+    /// Bytes from which a transfer as a whole is more than the caches hold.
+    pub(crate) streaming_from: usize,
     /// One pass and no window: code can be called for any stretch of whole words.
     pub(super) is_one_call: bool,
     /// That, and no layout: a run is one call.

@@ -8,6 +8,7 @@ mod inner;
 mod parallel;
 mod prepared;
 
+use inner::Direct;
 pub(crate) use inner::Inner;
 pub use prepared::Prepared;
 
@@ -98,6 +99,16 @@ impl Engine {
         // Without stages there is no code at all, only a copy.
         let backend = backend.unwrap_or(options.backend);
         Ok(Engine { inner: Arc::new(builder.finish(Arc::clone(&composition), backend)) })
+    }
+
+    /// The same engine, which takes every transfer for one that the caches do not hold: so that short ones can test what
+    /// long ones do. Of a handle that is not shared yet.
+    pub(crate) fn taken_for_big(mut self) -> Engine {
+        if let Some(inner) = Arc::get_mut(&mut self.inner) {
+            inner.streaming_from = 0;
+            inner.direct = Direct::none();
+        }
+        self
     }
 
     /// What the engine was made from.
@@ -223,3 +234,6 @@ impl Engine {
         unsafe { self.prepared().run_raw(src, len, dst) }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -147,6 +147,7 @@ impl<'e> Prepared<'e> {
             // SAFETY: the source is readable for `len` bytes, and nothing has been written yet.
             let registers = unsafe { cut.start(src, at as u64, &mut orbits) }?;
             let progress = Progress::resumed(inner, registers, self.initial, at as u64);
+            let progress = progress.of_transfer(inner, len);
             let len = bytes.min(len - at);
             let dst = if dst.is_null() { dst } else { dst.wrapping_add(at) };
             parts.push(Part { src: src.wrapping_add(at), dst, at: at as u64, len, progress });

@@ -368,12 +368,20 @@ impl<'e> Prepared<'e> {
         // SAFETY: there is one pass, whose registers are all of them; the rest is the caller's promise.
         unsafe {
             let states = registers.as_mut_ptr();
+            let streams = len >= self.inner.streaming_from;
             let mut at = 0;
             while at < len {
                 let n = (len - at).min(backend::MAX_CALL_BYTES);
                 let to = if dst.is_null() { dst } else { dst.add(at) };
-                pass.code.run(states, at as u64, src.add(at), to, n);
+                if streams {
+                    pass.code.run_streaming(states, at as u64, src.add(at), to, n);
+                } else {
+                    pass.code.run(states, at as u64, src.add(at), to, n);
+                }
                 at += n;
+            }
+            if streams {
+                backend::settle();
             }
         }
         let written = if dst.is_null() { 0 } else { len };
@@ -441,7 +449,7 @@ impl<'e> Prepared<'e> {
             run.written = if dst.is_null() { 0 } else { len };
             return run;
         }
-        let mut progress = Progress::new(self.inner, self.initial);
+        let mut progress = Progress::new(self.inner, self.initial).of_transfer(self.inner, len);
         // SAFETY: the caller's promise.
         unsafe { progress.contiguous(self.inner, src, dst, len) };
         self.outcome(progress, len, if dst.is_null() { 0 } else { len })
@@ -465,7 +473,7 @@ impl<'e> Prepared<'e> {
         sink: Option<&mut Cursor<D>>,
         len: usize,
     ) -> Run<'e> {
-        let mut progress = Progress::new(self.inner, self.initial);
+        let mut progress = Progress::new(self.inner, self.initial).of_transfer(self.inner, len);
         let written = if sink.is_some() { len } else { 0 };
         // SAFETY: the caller's promise.
         unsafe {

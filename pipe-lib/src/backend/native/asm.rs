@@ -12,6 +12,8 @@ pub(super) struct Image {
     pub(super) bytes: Vec<u8>,
     /// Offset of the first instruction.
     pub(super) entry: usize,
+    /// Offsets of the stores that [`Image::streaming`] changes.
+    streamed: Vec<usize>,
 }
 
 impl Image {
@@ -22,6 +24,32 @@ impl Image {
         code.extend_from_slice(&self.bytes);
         at + self.entry..code.len()
     }
+
+    /// The same with whole vectors of the stream stored around the caches, to a destination that is aligned to a vector:
+    /// the instruction for that has the same length and operands, so its bytes take the others' place.
+    ///
+    /// # Errors
+    /// An instruction that is not the store expected: a mistake of the frame.
+    pub(super) fn streaming(&self) -> Result<Image, String> {
+        let mut bytes = self.bytes.clone();
+        for &at in &self.streamed {
+            // VMOVDQU is F3 0F 7F, in EVEX with W1 for lanes of 64 bits; VMOVNTDQ is 66 0F E7, W0. Of the prefixes,
+            // W is bit 7 of the byte with `pp`, in its two lowest bits (Intel's manual, volume 2, 2.3.5 and 2.7.1).
+            let (prefix, opcode) = match bytes[at] {
+                0x62 => (at + 2, at + 4),
+                0xc4 => (at + 2, at + 3),
+                0xc5 => (at + 1, at + 2),
+                _ => return Err("a store of the stream without a vector prefix".to_owned()),
+            };
+            if bytes[prefix] & 3 != 2 || bytes[opcode] != 0x7f {
+                return Err("a store of the stream that is no VMOVDQU".to_owned());
+            }
+            let kept = if bytes[at] == 0xc5 { 0xfc } else { 0x7c };
+            bytes[prefix] = bytes[prefix] & kept | 1;
+            bytes[opcode] = 0xe7;
+        }
+        Ok(Image { bytes, entry: self.entry, streamed: Vec::new() })
+    }
 }
 
 pub(super) struct Assembler {
@@ -29,8 +57,11 @@ pub(super) struct Assembler {
     pool: Vec<u8>,
     entries: Vec<usize>,
     offset: usize,
+    /// Offset of the instruction encoded last.
+    last: usize,
     bound: Vec<Option<usize>>,
     fixups: Vec<(usize, Label)>,
+    streamed: Vec<usize>,
 }
 
 impl Assembler {
@@ -49,10 +80,12 @@ impl Assembler {
         Assembler {
             encoder,
             offset: bytes.len(),
+            last: bytes.len(),
             pool: bytes,
             entries,
             bound: vec![None; labels],
             fixups: Vec::new(),
+            streamed: Vec::new(),
         }
     }
 
@@ -62,9 +95,15 @@ impl Assembler {
     }
 
     pub(super) fn emit(&mut self, inst: &Instruction) -> Result<(), String> {
+        self.last = self.offset;
         self.offset +=
             self.encoder.encode(inst, self.offset as u64).map_err(|error| format!("{inst}: {error}"))?;
         Ok(())
+    }
+
+    /// Takes down that the instruction encoded last stores a whole vector of the stream.
+    pub(super) fn streamed(&mut self) {
+        self.streamed.push(self.last);
     }
 
     pub(super) fn bind(&mut self, label: Label) {
@@ -132,7 +171,7 @@ impl Assembler {
             let rel = (target as i64 - end as i64) as i32;
             bytes[end - 4..end].copy_from_slice(&rel.to_le_bytes());
         }
-        Ok(Image { bytes, entry })
+        Ok(Image { bytes, entry, streamed: self.streamed })
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 
 /// Transfers from this many bytes on use streaming stores: source and destination together exceed what this core has of
 /// the last-level cache. Found once, from what the operating system says.
-pub(super) fn streaming_from() -> usize {
+pub(crate) fn streaming_from() -> usize {
     static FOUND: OnceLock<usize> = OnceLock::new();
     *FOUND.get_or_init(|| {
         let share = share_of_last_level(Path::new("/sys/devices/system/cpu/cpu0/cache"));

@@ -43,18 +43,21 @@ use crate::analyse::gf2;
 use crate::code::CodeMemory;
 use crate::ir::{Pipe, Stripe};
 use asm::Image;
+pub(crate) use cache::streaming_from;
 use frame::{FrameError, Scatter, Shape, Stores};
 use iced_x86::Formatter;
 pub(crate) use isa::Features;
 use isa::Isa;
-use std::arch::x86_64::_mm_sfence;
 use std::mem::MaybeUninit;
 use std::ops::Range;
-use std::sync::OnceLock;
 use strategy::{Stage, Study};
 
 /// Vectors in one turn of the main loop, most first: fewer where the registers do not suffice.
 const UNROLLS: [usize; 4] = [8, 4, 2, 1];
+
+/// Fewest bytes of a stretch that are worth going around the caches: lines that its ends do not fill are fetched, and
+/// wait.
+const STREAMED_FROM: usize = 512;
 
 /// The machine code of a pass.
 pub(crate) struct NativeCode {
@@ -67,12 +70,9 @@ pub(crate) struct NativeCode {
     reading: Option<Range<usize>>,
     /// The same as `copying` with stores to the striped buffer at the pipeline's end, if it is one that the loops reach.
     striped: Option<Range<usize>>,
-    /// The same with stores around the caches, to a destination aligned to a vector: made when the first transfer comes
-    /// that is big enough. `None` if the system then has no memory for it; ordinary stores do as well.
-    streaming: OnceLock<Option<(CodeMemory, Range<usize>)>>,
-    stages: Box<[Stage]>,
-    features: Features,
-    /// Bytes from which a transfer is a big one; asked for here, since asking allocates and a run must not.
+    /// The same as `copying` with stores around the caches, to a destination that is aligned to a vector.
+    streaming: Range<usize>,
+    /// Bytes from which a transfer is a big one.
     streaming_from: usize,
     /// Bytes of a vector.
     vector_bytes: usize,
@@ -103,7 +103,9 @@ fn compile_stages(stages: &[&Pipe], features: Features, sink: Option<Stripe>) ->
     let studies = stages.iter().map(Study::of).collect::<Result<Vec<_>, _>>()?;
     let function = |stores| function(&studies, features, isa, stores);
     let mut bytes = Vec::new();
-    let copying = function(Stores::Plain)?.place(&mut bytes);
+    let image = function(Stores::Plain)?;
+    let copying = image.place(&mut bytes);
+    let streaming = image.streaming()?.place(&mut bytes);
     // Where this cannot be done, the engine goes by way of a block in the cache.
     let scatter = sink.and_then(|stripe| Scatter::of(stripe, isa));
     let striped = scatter.and_then(|scatter| function(Stores::Striped(scatter)).ok());
@@ -112,6 +114,7 @@ fn compile_stages(stages: &[&Pipe], features: Features, sink: Option<Stripe>) ->
     let reading = if modifies { None } else { Some(function(Stores::None)?.place(&mut bytes)) };
     let code = CodeMemory::new(&bytes).map_err(|error| format!("executable memory: {error}"))?;
     perf::announce(&code, &copying, &stages, "");
+    perf::announce(&code, &streaming, &stages, " (streaming)");
     if let Some(reading) = &reading {
         perf::announce(&code, reading, &stages, " (reading)");
     }
@@ -124,13 +127,11 @@ fn compile_stages(stages: &[&Pipe], features: Features, sink: Option<Stripe>) ->
         copying,
         reading,
         striped,
-        streaming: OnceLock::new(),
-        features,
-        streaming_from: cache::streaming_from(),
+        streaming,
+        streaming_from: streaming_from(),
         vector_bytes: isa.vector_bytes(),
         gauge: stages.iter().map(|stage| stage.pipe.word_bytes()).max().unwrap_or(1),
         longest_call: frame::longest_call(&studies, isa),
-        stages,
     })
 }
 
@@ -148,45 +149,6 @@ fn function(studies: &[Study<'_>], features: Features, isa: Isa, stores: Stores)
 }
 
 impl NativeCode {
-    /// The streaming function: code memory, and where in it.
-    fn streaming(&self) -> Option<&(CodeMemory, Range<usize>)> {
-        let make = || {
-            let isa = self.features.isa()?;
-            let studies = self.stages.iter().map(Study::of).collect::<Result<Vec<_>, _>>().ok()?;
-            let mut bytes = Vec::new();
-            let place = function(&studies, self.features, isa, Stores::Streaming).ok()?.place(&mut bytes);
-            let code = CodeMemory::new(&bytes).ok()?;
-            perf::announce(&code, &place, &self.stages, " (streaming)");
-            Some((code, place))
-        };
-        self.streaming.get_or_init(make).as_ref()
-    }
-
-    /// A big transfer: up to the destination's first whole vector with ordinary stores, then around the caches. If no word
-    /// begins at a whole vector, ordinary stores it is.
-    ///
-    /// # Safety
-    /// As for [`PassCode::run`]; `dst` is neither null nor `src`.
-    unsafe fn stream(&self, states: *mut u64, pos: u64, src: *const u8, dst: *mut u8, len: usize) {
-        let head = dst.addr().wrapping_neg() % self.vector_bytes;
-        // SAFETY: `head` bytes are within the stretch, and whole words of every stage; the destination is aligned behind
-        // them.
-        unsafe {
-            let usable = head.is_multiple_of(self.gauge) && head < len;
-            let Some((code, place)) = self.streaming().filter(|_| usable) else {
-                return self.call(&self.copying, states, pos, src, dst, len);
-            };
-            if head > 0 {
-                self.call(&self.copying, states, pos, src, dst, head);
-            }
-            let function = code.address(place.start);
-            self.call_at(function, states, pos + head as u64, src.add(head), dst.add(head), len - head);
-        }
-        // Others may see such stores in any order, and take whatever comes next for a sign that they were made.
-        // SAFETY: a processor with AVX2 has it.
-        unsafe { _mm_sfence() };
-    }
-
     /// Runs stages that write something for their states alone: what they write goes where it stays in the first-level
     /// cache and is forgotten, at the speed of a copy, which saves half of the time that compiling takes.
     ///
@@ -287,17 +249,33 @@ impl PassCode for NativeCode {
     unsafe fn run(&self, states: *mut u64, pos: u64, src: *const u8, dst: *mut u8, len: usize) {
         debug_assert!(len > 0 && len <= MAX_CALL_BYTES);
         let in_place = std::ptr::eq(dst, src);
-        // SAFETY: handed on from the caller; streaming is given a destination that is not the source.
+        // SAFETY: handed on from the caller.
         unsafe {
             if let Some(reading) = self.reading.as_ref().filter(|_| dst.is_null() || in_place) {
                 self.call(reading, states, pos, src, dst, len);
             } else if dst.is_null() {
                 self.write_nowhere(states, pos, src, len);
-            } else if len >= self.streaming_from && !in_place {
-                self.stream(states, pos, src, dst, len);
             } else {
                 self.call(&self.copying, states, pos, src, dst, len);
             }
+        }
+    }
+
+    /// Up to the destination's first whole vector with ordinary stores, then around the caches; if no word begins at a
+    /// whole vector, ordinary stores it is.
+    unsafe fn run_streaming(&self, states: *mut u64, pos: u64, src: *const u8, dst: *mut u8, len: usize) {
+        let head = dst.addr().wrapping_neg() % self.vector_bytes;
+        let aligns = head.is_multiple_of(self.gauge) && len >= STREAMED_FROM;
+        // SAFETY: `head` bytes are within the stretch, and whole words of every stage; the destination is aligned behind
+        // them.
+        unsafe {
+            if dst.is_null() || std::ptr::eq(dst, src) || !aligns {
+                return self.run(states, pos, src, dst, len);
+            }
+            if head > 0 {
+                self.call(&self.copying, states, pos, src, dst, head);
+            }
+            self.call(&self.streaming, states, pos + head as u64, src.add(head), dst.add(head), len - head);
         }
     }
 

@@ -202,6 +202,7 @@ impl Emitter<'_> {
                 Item::Jump(code, label) => self.asm.jump(code, label).map_err(Failure::Encoding)?,
                 Item::Bind(label) => self.asm.bind(label),
                 Item::Align => self.asm.align(),
+                Item::Streamed => self.asm.streamed(),
                 Item::LoadConstants => {
                     for reg in hoisted {
                         self.load_constant(*reg, self.home[reg.0 as usize])?;

@@ -97,6 +97,8 @@ pub(super) enum Item {
     Align,
     /// Where the constants that got a register are loaded.
     LoadConstants,
+    /// The instruction before stores a whole vector of the stream, which a big transfer does around the caches.
+    Streamed,
     /// From here on, uses of constants weigh this much.
     Weight(u32),
 }

@@ -83,6 +83,7 @@ fn any_pipeline_in_parts_does_what_it_does_in_one() {
         else {
             panic!("these take everything")
         };
+        let engine = if rng.chance(1, 2) { engine.taken_for_big() } else { engine };
         for _ in 0..6 {
             let imports = random_imports(&mut rng, &engine);
             let longest = *rng.pick(&[40, 400, 12_000]);

@@ -53,8 +53,6 @@ pub(super) enum Stores {
     None,
     /// Ordinary stores.
     Plain,
-    /// Stores around the caches; the destination is aligned to a vector. The caller fences them off.
-    Streaming,
     /// Ordinary stores to a striped buffer.
     Striped(Scatter),
 }
@@ -196,7 +194,7 @@ impl<'a> Frame<'a> {
         let (rest, done) = (self.b.new_label(), self.b.new_label());
         match self.shape.stores {
             Stores::None => {}
-            Stores::Plain | Stores::Streaming => self.b.raw(asm::rr(Code::Sub_r64_rm64, DST, SRC)),
+            Stores::Plain => self.b.raw(asm::rr(Code::Sub_r64_rm64, DST, SRC)),
             Stores::Striped(scatter) => self.enter_scatter(scatter),
         }
         self.b.raw(asm::rm(Code::Lea_r64_m, END, SRC, LEN, 0));
@@ -259,11 +257,10 @@ impl<'a> Frame<'a> {
             }
             (Stores::Plain, Isa::Avx512) => Code::EVEX_Vmovdqu64_zmmm512_k1z_zmm,
             (Stores::Plain, Isa::Avx2) => Code::VEX_Vmovdqu_ymmm256_ymm,
-            (Stores::Streaming, Isa::Avx512) => Code::EVEX_Vmovntdq_m512_zmm,
-            (Stores::Streaming, Isa::Avx2) => Code::VEX_Vmovntdq_m256_ymm,
         };
         let to = Mem::Base { base: SRC, index: DST, scale: 1, disp };
         self.b.push(code, &[Opd::Mem(to), Opd::Reg(chunk, full)], None, None, None, false);
+        self.b.items.push(Item::Streamed);
         Ok(())
     }
 

@@ -58,7 +58,7 @@ impl Frame<'_> {
         }
         match self.shape.stores {
             Stores::None => {}
-            Stores::Plain | Stores::Streaming => self.store_rest(chunk),
+            Stores::Plain => self.store_rest(chunk),
             Stores::Striped(scatter) => self.scatter_rest(scatter, chunk),
         }
         Ok(())
