@@ -2,8 +2,8 @@
 //!
 //! With the environment variable `PIPE_LIB_PERF_MAP` set to anything but nothing, every function is noted in
 //! `/tmp/perf-PID.map`, where `perf report` looks for code that belongs to no file: a line each of address and size in
-//! hexadecimal and a name such as `pipe:inet_cksum|byteswap32`. Code that has been freed stays noted; its address may be
-//! noted again for other code, and `perf` takes the last line then.
+//! hexadecimal and a name such as `pipe:inet_cksum|byteswap32`. Code that has been freed stays noted, and its address is not
+//! given to other code in such a process: `perf` reads the file when all is over, and knows one name for an address.
 //!
 //! No tables for unwinding are needed beside it: the functions call nothing, move no stack pointer and save no register, so
 //! that at every instruction the return address is at the top of the stack and the caller's frame pointer in its
@@ -40,7 +40,9 @@ fn open() -> Option<Mutex<File>> {
         // The name can be guessed, and anybody may have put a link there.
         options.custom_flags(O_NOFOLLOW);
     }
-    options.open(path).ok().map(Mutex::new)
+    let map = options.open(path).ok()?;
+    crate::code::keep_addresses();
+    Some(Mutex::new(map))
 }
 
 fn line(address: usize, size: usize, stages: &[Stage], kind: &str) -> String {

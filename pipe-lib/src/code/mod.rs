@@ -1,44 +1,62 @@
 //! Executable memory: bytes of machine code in pages that are never writable and executable at the same time.
 //!
-//! A mapping is written once, turned from read-write to read-execute, and unmapped when its last owner drops it. This
-//! module does not call what it holds; who does answers for the bytes.
+//! Code is written once, to pages that cannot be executed yet, stays as it is as long as its owner lives, and goes when
+//! the last one drops it: [`arena`] has the pages, `slots` says which are free, `pages` asks the system. This module does
+//! not call what it holds; who does answers for the bytes.
 
-use memmap2::{Mmap, MmapMut};
+#[cfg(unix)]
+mod arena;
+#[cfg(any(not(unix), test))]
+mod mapping;
+#[cfg(unix)]
+mod pages;
+#[cfg(unix)]
+mod slots;
+
+#[cfg(unix)]
+use arena as memory;
+#[cfg(not(unix))]
+use mapping as memory;
 use std::io;
 
 /// Finished machine code.
 #[derive(Debug)]
 pub(crate) struct CodeMemory {
-    map: Mmap,
+    slot: memory::Slot,
     len: usize,
 }
 
 impl CodeMemory {
-    /// Maps a copy of `bytes`, which must not depend on where they lie.
+    /// A copy of `bytes`, which must not depend on where they lie.
     ///
     /// # Errors
     /// What the operating system answers when it has no memory, or forbids executable pages.
     pub(crate) fn new(bytes: &[u8]) -> io::Result<CodeMemory> {
-        let mut map = MmapMut::map_anon(bytes.len().max(1))?;
-        map[..bytes.len()].copy_from_slice(bytes);
-        publish(&map[..bytes.len()]);
-        Ok(CodeMemory { map: map.make_exec()?, len: bytes.len() })
+        Ok(CodeMemory { slot: memory::store(bytes, publish)?, len: bytes.len() })
     }
 
     /// The address of the byte at `offset`; the end of the code for offsets beyond it.
     pub(crate) fn address(&self, offset: usize) -> *const u8 {
-        self.map[offset.min(self.len)..].as_ptr()
+        self.bytes()[offset.min(self.len)..].as_ptr()
     }
 
     /// The code, for listings.
     pub(crate) fn bytes(&self) -> &[u8] {
-        &self.map[..self.len]
+        // SAFETY: `len` bytes that nobody writes to as long as `self` lives.
+        unsafe { std::slice::from_raw_parts(self.slot.base(), self.len) }
     }
+}
+
+/// From now on the address of code that was freed is not used again, so that whoever noted what was there stays right.
+/// Costs address space, and some time for each piece of code.
+pub(crate) fn keep_addresses() {
+    memory::keep_addresses();
 }
 
 /// Makes freshly written code visible to instruction fetches, where that does not happen by itself: the data caches are
 /// written back, then the instruction caches forget the lines, as *Arm Architecture Reference Manual* B2.4.4 prescribes. Other
-/// processors have nothing from here in their pipelines, since the pages were not executable before.
+/// processors may have executed other code at the same address: before they execute anything more, they drop what they have
+/// fetched.
 #[cfg(target_arch = "aarch64")]
 fn publish(code: &[u8]) {
     use std::arch::asm;
@@ -60,6 +78,15 @@ fn publish(code: &[u8]) {
     }
     // SAFETY: barriers.
     unsafe { asm!("dsb ish", "isb", options(nostack, preserves_flags)) };
+    #[cfg(target_os = "linux")]
+    {
+        // `linux/membarrier.h`: register for it, and do it: an `isb` on every core that runs this process.
+        const SYNC_CORE: libc::c_int = 1 << 5;
+        for command in [SYNC_CORE << 1, SYNC_CORE] {
+            // SAFETY: touches no memory; a kernel that does not know it refuses.
+            unsafe { libc::syscall(libc::SYS_membarrier, command, 0, 0) };
+        }
+    }
 }
 
 /// This processor's instruction fetches see what was written.
