@@ -189,6 +189,14 @@ fn write_wide(body: &VectorBody, names: &[String], f: &mut String) -> fmt::Resul
                     of.0
                 )?;
             }
+            Carry::Onward { state, of, .. } => {
+                writeln!(
+                    f,
+                    "               {} = first lane of v{}, for the next register",
+                    name(*state),
+                    of.0
+                )?;
+            }
             Carry::Running { state, op, .. } => {
                 writeln!(f, "               {} ({op}) passes from register to register", name(*state))?;
             }
@@ -235,6 +243,11 @@ fn operation(op: VectorOp, states: &[String]) -> String {
             format!("{} in every lane", states.get(state as usize).map_or("?", String::as_str))
         }
         VectorOp::Phase(table) => format!("pattern {table}, by the offset in the stream"),
+        VectorOp::Offset { .. } => "the offsets of the words".into(),
+        VectorOp::Onward(_) => "the values at the words of the register".into(),
+        VectorOp::Later { of, .. } => format!("{}, a register of words later", r(of)),
+        VectorOp::Lookup(table, index) => format!("lookup table {table}, {}", r(index)),
+        VectorOp::Slide { of, .. } => format!("{}, one word later", r(of)),
         VectorOp::Unary(op, a) => format!("{} {}", op.name(), r(a)),
         VectorOp::Binary(op, a, b) => format!("{} {}, {}", op.name(), r(a), r(b)),
         VectorOp::Compare(op, a, b) => format!("{} {}, {}", op.name(), r(a), r(b)),

@@ -10,6 +10,7 @@
 //! ```
 
 use super::VECTOR_BYTES;
+use super::leaves::{Place, first_carries, invariants, is_long, offsets, position};
 use super::scalar::{self, Tables, scalar_type};
 use super::vector::{self, accumulate, merge, previous, running, splat, sums, view};
 use crate::ir::{Op, StateId, Ty};
@@ -24,12 +25,12 @@ use cranelift_codegen::isa::OwnedTargetIsa;
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 
 /// Chunks a turn: enough to hide the latency of the accumulators, few enough for sixteen registers.
-const UNROLL: usize = 4;
+pub(super) const UNROLL: usize = 4;
 
 /// Registers that the accumulators of all slots may take before the unrolling is reduced.
 const ACCUMULATOR_REGISTERS: usize = 12;
 
-fn memory() -> MemFlagsData {
+pub(super) fn memory() -> MemFlagsData {
     MemFlagsData::new().with_notrap()
 }
 
@@ -128,11 +129,11 @@ pub(super) fn build_tail(
     Ok(func)
 }
 
-fn narrowed(b: &mut FunctionBuilder<'_>, raw: Value, ty: Ty) -> Value {
+pub(super) fn narrowed(b: &mut FunctionBuilder<'_>, raw: Value, ty: Ty) -> Value {
     if ty == Ty::U64 { raw } else { b.ins().ireduce(scalar_type(ty), raw) }
 }
 
-fn widened(b: &mut FunctionBuilder<'_>, value: Value) -> Value {
+pub(super) fn widened(b: &mut FunctionBuilder<'_>, value: Value) -> Value {
     if b.func.dfg.value_type(value) == types::I64 { value } else { b.ins().uextend(types::I64, value) }
 }
 
@@ -158,14 +159,14 @@ fn held(fused: &Fused, index: usize) -> bool {
 
 /// Values that stay the same all through the function.
 #[derive(Clone, Copy)]
-struct Frame {
-    states: Value,
-    pos: Value,
-    start: Value,
-    step: Value,
-    len: Value,
-    end: Value,
-    partials: Value,
+pub(super) struct Frame {
+    pub(super) states: Value,
+    pub(super) pos: Value,
+    pub(super) start: Value,
+    pub(super) step: Value,
+    pub(super) len: Value,
+    pub(super) end: Value,
+    pub(super) partials: Value,
 }
 
 /// Where the loop stands.
@@ -228,7 +229,8 @@ fn vector_loops(
     let (accs, carries) = params[2..].split_at(per_slot);
     let (mut accs, mut carries) = (accs.to_vec(), carries.to_vec());
     let chunk = b.ins().load(types::I8X16, memory(), params[0], 0);
-    let out = turn(b, body, &invariant, chunk, &mut accs, &mut carries)?;
+    let place = Place { pos: position(b, body, frame, params[0]), slot: 0 };
+    let out = turn(b, body, &invariant, place, chunk, &mut accs, &mut carries)?;
     b.ins().store(memory(), out, params[1], 0);
     let mut back = vec![b.ins().iadd_imm_s(params[0], narrow), b.ins().iadd(params[1], step)];
     let again = b.ins().icmp(IntCC::UnsignedLessThanOrEqual, back[0], limit);
@@ -274,9 +276,10 @@ fn unrolled_loop(
     let chunks: Vec<Value> = (0..slots)
         .map(|slot| b.ins().load(types::I8X16, memory(), params[0], (slot * VECTOR_BYTES) as i32))
         .collect();
+    let pos = position(b, body, frame, params[0]);
     for (slot, chunk) in chunks.into_iter().enumerate() {
         let mine = &mut accs[slot * per_slot..(slot + 1) * per_slot];
-        let out = turn(b, body, invariant, chunk, mine, &mut carries)?;
+        let out = turn(b, body, invariant, Place { pos, slot }, chunk, mine, &mut carries)?;
         b.ins().store(memory(), out, params[1], (slot * VECTOR_BYTES) as i32);
     }
     let mut next = vec![b.ins().iadd_imm_s(params[0], wide), b.ins().iadd(params[1], step)];
@@ -302,64 +305,12 @@ fn unrolled_loop(
     Ok(())
 }
 
-/// What does not change from chunk to chunk, computed once; `None` for the rest.
-fn invariants(
-    b: &mut FunctionBuilder<'_>,
-    body: &VectorBody,
-    tables: &mut Tables,
-    frame: Frame,
-) -> Vec<Option<Value>> {
-    let mut invariant = Vec::with_capacity(body.insts.len());
-    for inst in &body.insts {
-        invariant.push(match inst.op {
-            VectorOp::Splat(value) => Some(splat(b, value, inst.lane)),
-            VectorOp::Held(state) => Some(held_lanes(b, frame, state, inst.lane)),
-            VectorOp::Phase(phase) => {
-                let period = &body.phases[phase as usize].bytes;
-                let table = period.iter().copied().cycle().take(period.len() + VECTOR_BYTES).collect();
-                let address = tables.keep(table);
-                let phase = b.ins().band_imm_u(frame.pos, period.len() as i64 - 1);
-                let base = b.ins().iconst(types::I64, address as i64);
-                let from = b.ins().iadd(base, phase);
-                Some(b.ins().load(vector::lanes(inst.lane), memory(), from, 0))
-            }
-            _ => None,
-        });
-    }
-    invariant
-}
-
-/// What the first chunk finds in the registers that pass from chunk to chunk.
-fn first_carries(b: &mut FunctionBuilder<'_>, body: &VectorBody, frame: Frame) -> Vec<Value> {
-    let mut registers = Vec::new();
-    for carry in &body.carries {
-        match *carry {
-            Carry::Previous { state, lane, .. } | Carry::Running { state, lane, .. } => {
-                let value = held_lanes(b, frame, state, lane);
-                registers.push(view(b, value, 1));
-            }
-            Carry::Sums { .. } => {
-                let zero = splat(b, 0, 8);
-                registers.extend([zero; 3]);
-            }
-        }
-    }
-    registers
-}
-
-/// A state in every lane.
-fn held_lanes(b: &mut FunctionBuilder<'_>, frame: Frame, state: u32, lane: u8) -> Value {
-    let raw = b.ins().load(types::I64, memory(), frame.states, 8 * state as i32);
-    let ty = Ty::from_bytes(usize::from(lane)).unwrap_or(Ty::U64);
-    let scalar = narrowed(b, raw, ty);
-    b.ins().splat(vector::lanes(lane), scalar)
-}
-
 /// One chunk through all stages: gives the chunk to be stored, as bytes.
 fn turn(
     b: &mut FunctionBuilder<'_>,
     body: &VectorBody,
     invariant: &[Option<Value>],
+    place: Place,
     chunk: Value,
     accs: &mut [Value],
     carries: &mut [Value],
@@ -378,6 +329,17 @@ fn turn(
     for (inst, invariant) in body.insts.iter().zip(invariant) {
         let value = match (inst.op, invariant) {
             (VectorOp::Chunk, _) => Some(chunk),
+            (VectorOp::Offset { nth, word }, _) => offsets(b, place, nth, word, inst.lane),
+            (VectorOp::Onward(carry), _) => Some(carries[places[carry as usize]]),
+            (VectorOp::Phase(phase), Some(table)) if is_long(body, phase) => {
+                let period = body.phases[phase as usize].bytes.len() as i64;
+                place.pos.map(|pos| {
+                    let offset = b.ins().band_imm_u(pos, period - 1);
+                    let from = b.ins().iadd(*table, offset);
+                    let ty = vector::lanes(inst.lane);
+                    b.ins().load(ty, memory(), from, (place.slot * VECTOR_BYTES) as i32)
+                })
+            }
             (_, Some(value)) => Some(*value),
             (VectorOp::Previous { of, carry }, _) => {
                 let before = carries[places[carry as usize]];
@@ -404,7 +366,9 @@ fn turn(
     }
     for (carry, place) in body.carries.iter().zip(&places) {
         match carry {
-            Carry::Previous { of, .. } => carries[*place] = view(b, values[of.0 as usize], 1),
+            Carry::Previous { of, .. } | Carry::Onward { of, .. } => {
+                carries[*place] = view(b, values[of.0 as usize], 1);
+            }
             Carry::Running { .. } => {}
             Carry::Sums { of, .. } => sums(b, carry, &mut carries[*place..place + 3], values[of.0 as usize]),
         }

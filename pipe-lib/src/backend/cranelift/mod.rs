@@ -6,6 +6,8 @@
 //! Cranelift runs with `opt_level = none`: its optimiser sinks loads to the back edge and spills, and common subexpressions, constants
 //! and invariants are dealt with before it sees the code.
 
+mod bits;
+mod leaves;
 mod loops;
 mod run;
 mod scalar;
@@ -79,9 +81,6 @@ fn vector(stages: &[&Pipe]) -> Result<vector_plan::VectorBody, String> {
     let body = vector_plan::lower(stages)?;
     let partials: usize = body.accumulators.iter().map(|acc| acc.registers()).sum();
     let partials = partials + body.carries.iter().map(|carry| carry.registers()).sum::<usize>();
-    if body.period() > VECTOR_BYTES {
-        return Err(format!("a pattern of {} bytes in registers of {VECTOR_BYTES}", body.period()));
-    }
     if partials > MAX_PARTIALS {
         return Err(format!("{partials} registers of partial results"));
     }

@@ -145,6 +145,9 @@ impl Functions {
             match *carry {
                 Carry::Previous { state: index, lane, .. } => *state(index) = last(lane),
                 Carry::Running { state: index, ty, lane, .. } => *state(index) = last(lane) & ty.mask(),
+                Carry::Onward { state: index, ty, lane, .. } => {
+                    *state(index) = little(&partial[..usize::from(lane)]) & ty.mask();
+                }
                 Carry::Sums { sum, sum_of_sums, ty, op, lane, .. } => {
                     let before = [*state(sum), *state(sum_of_sums)];
                     let chunks = (len / VECTOR_BYTES) as u64;

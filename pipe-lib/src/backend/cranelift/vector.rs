@@ -1,27 +1,28 @@
 //! Vector operations in Cranelift's IR, with what it lacks for a lane width put together from what it has.
 
+use super::bits;
 use crate::analyse::Reduce;
 use crate::ir::{BinaryOp, CompareOp, UnaryOp};
-use crate::plan::vector::{Accumulate, Accumulator, Carry, Reg, VectorBody, VectorOp};
+use crate::plan::vector::{Accumulate, Accumulator, Carry, Reg, Step, VectorBody, VectorOp};
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{ConstantData, Endianness, InstBuilder, MemFlagsData, Type, Value, types};
 use cranelift_frontend::FunctionBuilder;
 
-/// Refuses what [`op`] has no form for, before any code is built.
+/// Refuses what [`op`] has no form for, and what the scalar loop does as fast, before any code is built.
 pub(super) fn check(body: &VectorBody) -> Result<(), String> {
     use BinaryOp as B;
     for inst in &body.insts {
         match inst.op {
-            VectorOp::Unary(op @ (UnaryOp::Clz | UnaryOp::Ctz), _) => {
-                return Err(format!("`{}` in lanes", op.name()));
+            VectorOp::Unary(op @ (UnaryOp::Clz | UnaryOp::Ctz), _) if inst.lane == 8 => {
+                return Err(format!("`{}` of 64-bit lanes", op.name()));
             }
             VectorOp::Binary(op @ (B::Addc | B::Clmul | B::Clmulh | B::Rotr), ..) => {
                 return Err(format!("`{}` in lanes", op.name()));
             }
             VectorOp::Binary(op @ (B::Shl | B::Shr | B::Sar | B::Rotl), _, count)
-                if body.splat(count).is_none() =>
+                if body.splat(count).is_none() && !bits::has_shift(op, inst.lane) =>
             {
-                return Err(format!("`{}` by a count that varies", op.name()));
+                return Err(format!("`{}` of {}-bit lanes by a count that varies", op.name(), 8 * inst.lane));
             }
             _ => {}
         }
@@ -60,17 +61,17 @@ fn count(b: &mut FunctionBuilder<'_>, bits: u64) -> Value {
     b.ins().iconst(types::I32, bits as i64)
 }
 
-fn shl(b: &mut FunctionBuilder<'_>, x: Value, bits: u64) -> Value {
+pub(super) fn shl(b: &mut FunctionBuilder<'_>, x: Value, bits: u64) -> Value {
     let bits = count(b, bits);
     b.ins().ishl(x, bits)
 }
 
-fn shr(b: &mut FunctionBuilder<'_>, x: Value, bits: u64) -> Value {
+pub(super) fn shr(b: &mut FunctionBuilder<'_>, x: Value, bits: u64) -> Value {
     let bits = count(b, bits);
     b.ins().ushr(x, bits)
 }
 
-fn shuffle(b: &mut FunctionBuilder<'_>, x: Value, y: Value, mask: [u8; 16]) -> Value {
+pub(super) fn shuffle(b: &mut FunctionBuilder<'_>, x: Value, y: Value, mask: [u8; 16]) -> Value {
     if x == y && cfg!(target_arch = "x86_64") {
         // With AVX-512 Cranelift would take the two-source permutation, which is three operations on many cores.
         let mask = b.func.dfg.constants.insert(ConstantData::from(mask.map(|i| i % 16).to_vec()));
@@ -94,9 +95,18 @@ pub(super) fn op(
 ) -> Option<Value> {
     let raw = |reg: Reg| values[reg.0 as usize];
     Some(match op {
-        VectorOp::Chunk | VectorOp::Splat(_) | VectorOp::Held(_) | VectorOp::Phase(_) => return None,
+        VectorOp::Chunk | VectorOp::Splat(_) | VectorOp::Held(_) => return None,
+        VectorOp::Phase(_) | VectorOp::Offset { .. } | VectorOp::Onward(_) => return None,
         VectorOp::Previous { .. } | VectorOp::Running { .. } => return None,
+        VectorOp::Slide { before, of } => previous(b, raw(before), raw(of), lane),
+        VectorOp::Later { of, carry } => later(b, &body.carries[carry as usize], raw(of)),
+        VectorOp::Lookup(table, index) => bits::lookup(b, &body.tables[table as usize], raw(index)),
         VectorOp::Unary(op, a) => unary(b, op, raw(a), lane),
+        VectorOp::Binary(
+            op @ (BinaryOp::Shl | BinaryOp::Shr | BinaryOp::Sar | BinaryOp::Rotl),
+            x,
+            counts,
+        ) if body.splat(counts).is_none() => bits::shift(b, op, raw(x), raw(counts), lane),
         VectorOp::Binary(op, x, y) => {
             let shift = body.splat(y);
             binary(b, op, raw(x), raw(y), shift, lane)
@@ -154,8 +164,8 @@ fn unary(b: &mut FunctionBuilder<'_>, op: UnaryOp, a: Value, lane: u8) -> Value 
             let bits = b.ins().popcnt(bytes);
             lane_sums(b, bits, 1, lane, false)
         }
-        // `check` lets neither through.
-        UnaryOp::Clz | UnaryOp::Ctz => a,
+        UnaryOp::Clz => bits::leading_zeros(b, a, lane),
+        UnaryOp::Ctz => bits::trailing_zeros(b, a, lane),
     }
 }
 
@@ -193,7 +203,13 @@ fn pair_sums(b: &mut FunctionBuilder<'_>, x: Value, lane: u8, small: bool) -> Va
 }
 
 /// Sums of all unsigned lanes of `lane` bytes within each lane of `to` bytes.
-fn lane_sums(b: &mut FunctionBuilder<'_>, mut x: Value, mut lane: u8, to: u8, mut small: bool) -> Value {
+pub(super) fn lane_sums(
+    b: &mut FunctionBuilder<'_>,
+    mut x: Value,
+    mut lane: u8,
+    to: u8,
+    mut small: bool,
+) -> Value {
     while lane < to {
         x = pair_sums(b, x, lane, small);
         small |= lane == 1;
@@ -292,6 +308,35 @@ fn compare(b: &mut FunctionBuilder<'_>, op: CompareOp, x: Value, y: Value, lane:
 /// The lanes of `x` one later; the last one of `before` comes first.
 pub(super) fn previous(b: &mut FunctionBuilder<'_>, before: Value, x: Value, lane: u8) -> Value {
     shuffle(b, before, x, std::array::from_fn(|i| i as u8 + 16 - lane))
+}
+
+/// The lanes of a [`Carry::Onward`] as many words later as there are lanes.
+fn later(b: &mut FunctionBuilder<'_>, carry: &Carry, of: Value) -> Value {
+    let Carry::Onward { ty, step, lane, .. } = *carry else { return of };
+    let lane_bits = u32::from(lane) * 8;
+    match step.times(16 / u64::from(lane), ty) {
+        Step::Add(0) | Step::Xor(0) | Step::Mul(1) | Step::Rotl(0) => of,
+        Step::Add(c) => literal(b, BinaryOp::Add, of, c, lane),
+        Step::Xor(c) => literal(b, BinaryOp::Xor, of, c, lane),
+        Step::Mul(c) => literal(b, BinaryOp::Mul, of, c, lane),
+        Step::Rotl(count) if ty.bits() == lane_bits => {
+            let of = view(b, of, lane);
+            binary(b, BinaryOp::Rotl, of, of, Some(u64::from(count)), lane)
+        }
+        Step::Rotl(count) => {
+            // What is above the type in the lane is cleared by an operation of its own.
+            let of = view(b, of, lane);
+            let up = shl(b, of, u64::from(count));
+            let down = shr(b, of, u64::from(ty.bits() - count));
+            b.ins().bor(up, down)
+        }
+    }
+}
+
+/// `x op c` in lanes.
+fn literal(b: &mut FunctionBuilder<'_>, op: BinaryOp, x: Value, c: u64, lane: u8) -> Value {
+    let c = splat(b, c, lane);
+    binary(b, op, x, c, None, lane)
 }
 
 /// `carry` (every lane the state) combined with the operands up to each lane; and what every lane is after the last.

@@ -1,10 +1,11 @@
 //! One stage's block on the lanes of a chunk: values become groups of registers.
 
-use super::lower::{Group, Lowering, Ordered, Sums, Term, mask};
+use super::lower::{Group, Lowering, Ordered, Sums, Term};
+use super::onward::MAX_WIDENING;
 use super::phase::{Positional, positional};
 use super::{Accumulate, Accumulator, Carry, Reg, VectorOp};
 use crate::analyse::Reduce;
-use crate::ir::{BinaryOp, Block, CompareOp, ConvertOp, Op, Pipe, StateId, Table, Ty, UnaryOp, Value};
+use crate::ir::{BinaryOp, Block, CompareOp, ConvertOp, ModOp, Op, Pipe, StateId, Table, Ty, UnaryOp, Value};
 use std::collections::HashMap;
 
 /// Lowering of one stage's block.
@@ -24,6 +25,8 @@ pub(super) struct Stage<'a> {
     /// What the words before decide: for a state its new value, for the new value of a scan the carry and its operand.
     pub(super) delayed: HashMap<StateId, (Value, u32)>,
     pub(super) running: HashMap<Value, (Value, u32)>,
+    /// The values of states that follow from themselves alone.
+    pub(super) onward: HashMap<StateId, Group>,
 }
 
 impl<'a> Stage<'a> {
@@ -48,6 +51,7 @@ impl<'a> Stage<'a> {
             numbers: Vec::new(),
             delayed: HashMap::new(),
             running: HashMap::new(),
+            onward: HashMap::new(),
         }
     }
 
@@ -57,10 +61,13 @@ impl<'a> Stage<'a> {
             let ty = self.state_types[*state];
             let flat = self.base + *state as u32;
             let lane = self.lane(ty);
-            if lane != self.word || ty == Ty::Bool {
-                return Err(format!("a {ty} that passes from word to word of {} bytes", self.word));
-            }
             if let Some((op, operand)) = scan {
+                if ty == Ty::Bool && !matches!(op, Reduce::And | Reduce::Or | Reduce::Xor) {
+                    return Err(format!("a running {op} of {ty}"));
+                }
+                if lane / self.word > MAX_WIDENING {
+                    return Err(format!("a running {op} of {ty} at words of {} bytes", self.word));
+                }
                 let narrow = (ty.bytes() as u8) < lane;
                 let signed = matches!(op, Reduce::Smin | Reduce::Smax | Reduce::Addc);
                 if matches!(op, Reduce::Addmod(_)) || (narrow && signed) {
@@ -75,17 +82,18 @@ impl<'a> Stage<'a> {
         }
         for Ordered { state, next, .. } in states {
             let group = self.lower(*next)?;
+            let group = if self.state_types[*state] == Ty::Bool { self.bits(group) } else { group };
             let (_, carry) = self.delayed[&StateId(*state as u32)];
-            if let (Carry::Previous { of, .. }, [reg]) =
-                (&mut self.to.body.carries[carry as usize], &group.regs[..])
+            if let (Carry::Previous { of, .. }, Some(last)) =
+                (&mut self.to.body.carries[carry as usize], group.regs.last())
             {
-                *of = *reg;
+                *of = *last;
             }
         }
         Ok(())
     }
 
-    fn carry(&mut self, carry: Carry) -> u32 {
+    pub(super) fn carry(&mut self, carry: Carry) -> u32 {
         self.to.body.carries.push(carry);
         (self.to.body.carries.len() - 1) as u32
     }
@@ -134,7 +142,7 @@ impl<'a> Stage<'a> {
         self.word.max(ty.bytes() as u8)
     }
 
-    fn splat(&mut self, value: u64, lane: u8) -> Group {
+    pub(super) fn splat(&mut self, value: u64, lane: u8) -> Group {
         let reg = self.to.splat(value, lane);
         Group { lane, regs: vec![reg; usize::from(lane / self.word)] }
     }
@@ -148,7 +156,7 @@ impl<'a> Stage<'a> {
         needed[value.0 as usize] = true;
         for v in (0..=value.0).rev().map(Value) {
             let wanted = needed[v.0 as usize] && !self.done.contains_key(&v);
-            if wanted && !self.positional[v.0 as usize].table_wanted() && !self.running.contains_key(&v) {
+            if wanted && !self.is_tabled(v) && !self.running.contains_key(&v) {
                 self.block.inst(v).op.operands().for_each(|operand| needed[operand.0 as usize] = true);
             }
         }
@@ -161,42 +169,50 @@ impl<'a> Stage<'a> {
         Ok(self.done[&value].clone())
     }
 
-    fn operand(&self, value: Value) -> Group {
+    pub(super) fn operand(&self, value: Value) -> Group {
         self.done[&value].clone()
     }
 
     fn inst(&mut self, value: Value) -> Result<Group, String> {
-        if self.positional[value.0 as usize].table_wanted() {
+        if self.is_tabled(value) {
             return self.phase(value);
         }
         let inst = self.block.inst(value);
         let lane = self.lane(inst.ty);
         if let Some((operand, carry)) = self.running.get(&value).copied() {
-            let [of] = self.lower(operand)?.regs[..] else {
-                return Err("a running value of two registers".into());
-            };
-            let reg = self.to.emit(VectorOp::Running { of, carry }, lane);
-            return Ok(self.fitted(Group { lane, regs: vec![reg] }, inst.ty));
+            let operand = self.lower(operand)?;
+            let operand = if inst.ty == Ty::Bool { self.bits(operand) } else { operand };
+            let group = self.map(&operand, |to, of| to.emit_anew(VectorOp::Running { of, carry }, lane));
+            return Ok(if inst.ty == Ty::Bool { self.masks(group) } else { self.fitted(group, inst.ty) });
         }
         match inst.op {
             Op::State(state) if self.delayed.contains_key(&state) => {
                 // A chain of delays ends at something that does not look back.
                 let (next, carry) = self.delayed[&state];
-                let [of] = self.lower(next)?.regs[..] else { return Err("a delay of two registers".into()) };
-                let reg = self.to.emit(VectorOp::Previous { of, carry }, lane);
-                Ok(Group { lane, regs: vec![reg] })
+                let group = self.lower(next)?;
+                let group = if inst.ty == Ty::Bool { self.bits(group) } else { group };
+                let mut before = None;
+                let group = self.map(&group, |to, of| {
+                    to.emit(
+                        match before.replace(of) {
+                            None => VectorOp::Previous { of, carry },
+                            Some(before) => VectorOp::Slide { before, of },
+                        },
+                        lane,
+                    )
+                });
+                Ok(if inst.ty == Ty::Bool { self.masks(group) } else { group })
             }
+            Op::State(state) if self.onward.contains_key(&state) => Ok(self.onward[&state].clone()),
             Op::In => Ok(Group { lane: self.word, regs: vec![self.chunk] }),
             Op::Const(value) if inst.ty == Ty::Bool => {
                 Ok(self.splat(0u64.wrapping_sub(value & 1), self.word))
             }
             Op::Const(value) => Ok(self.splat(value, lane)),
             Op::State(StateId(state)) => {
-                if self.state_types[state as usize] == Ty::Bool {
-                    return Err("a state of type bool that the loop reads".into());
-                }
                 let reg = self.to.emit(VectorOp::Held(self.base + state), lane);
-                Ok(Group { lane, regs: vec![reg; usize::from(lane / self.word)] })
+                let group = Group { lane, regs: vec![reg; usize::from(lane / self.word)] };
+                Ok(if inst.ty == Ty::Bool { self.masks(group) } else { group })
             }
             Op::Unary(op, a) => self.unary(op, inst.ty, a),
             Op::Binary(op, a, b) => self.binary(op, inst.ty, a, b),
@@ -215,32 +231,42 @@ impl<'a> Stage<'a> {
                     .collect();
                 Ok(Group { lane: then.lane, regs })
             }
+            Op::Convert(ConvertOp::Trunc, a) if inst.ty != Ty::Bool && self.block.inst(a).op == Op::Pos => {
+                let group = self.offsets(lane);
+                Ok(self.fitted(group, inst.ty))
+            }
             Op::Convert(op, a) => self.convert(op, inst.ty, a),
-            Op::Pos => Err("an offset that does not repeat within one register".into()),
+            Op::Pos => Ok(self.offsets(lane)),
             Op::Param(_) => Err("an unbound parameter".into()),
+            Op::Modular(ModOp::Addmod, x, y, m) => self.addmod(inst.ty, [x, y, m]),
             Op::Modular(op, ..) => Err(format!("`{}` outside a reduction", op.name())),
-            Op::Lookup(..) => Err("`lookup`".into()),
+            Op::Lookup(table, index) => {
+                let tables = self.tables;
+                self.lookup(&tables[table.0 as usize], index)
+            }
             Op::Crc(op, ..) => Err(format!("`{}` outside a remainder of its own", op.name())),
         }
     }
 
-    fn map(&mut self, a: &Group, mut f: impl FnMut(&mut Lowering, Reg) -> Reg) -> Group {
+    /// The offsets of the chunk's words, in lanes.
+    fn offsets(&mut self, lane: u8) -> Group {
+        let word = self.word;
+        let regs = (0..lane / word).map(|nth| self.to.emit(VectorOp::Offset { nth, word }, lane)).collect();
+        Group { lane, regs }
+    }
+
+    pub(super) fn map(&mut self, a: &Group, mut f: impl FnMut(&mut Lowering, Reg) -> Reg) -> Group {
         Group { lane: a.lane, regs: a.regs.iter().map(|reg| f(self.to, *reg)).collect() }
     }
 
-    fn map2(&mut self, a: &Group, b: &Group, mut f: impl FnMut(&mut Lowering, Reg, Reg) -> Reg) -> Group {
+    pub(super) fn map2(
+        &mut self,
+        a: &Group,
+        b: &Group,
+        mut f: impl FnMut(&mut Lowering, Reg, Reg) -> Reg,
+    ) -> Group {
         let regs = a.regs.iter().zip(&b.regs).map(|(a, b)| f(self.to, *a, *b)).collect();
         Group { lane: a.lane, regs }
-    }
-
-    /// Zeroes the bits above a type narrower than its lane.
-    fn fitted(&mut self, group: Group, ty: Ty) -> Group {
-        if ty.bytes() as u8 >= group.lane || ty == Ty::Bool {
-            return group;
-        }
-        let bits = self.to.splat(ty.mask(), group.lane);
-        let lane = group.lane;
-        self.map(&group, |to, reg| to.binary(BinaryOp::And, reg, bits, lane))
     }
 
     fn unary(&mut self, op: UnaryOp, ty: Ty, a: Value) -> Result<Group, String> {
@@ -262,7 +288,23 @@ impl<'a> Stage<'a> {
                 let count = self.to.splat(u64::from(lane) * 8 - u64::from(ty.bits()), lane);
                 Ok(self.map(&group, |to, reg| to.binary(BinaryOp::Shr, reg, count, lane)))
             }
-            UnaryOp::Clz | UnaryOp::Ctz => Err(format!("`{}` in lanes", op.name())),
+            UnaryOp::Clz => {
+                let group = self.map(&a, |to, reg| to.emit(VectorOp::Unary(op, reg), lane));
+                if !narrow {
+                    return Ok(group);
+                }
+                // Without the zeros of the lane above the type.
+                let above = self.to.splat(u64::from(lane) * 8 - u64::from(ty.bits()), lane);
+                Ok(self.map(&group, |to, reg| to.binary(BinaryOp::Sub, reg, above, lane)))
+            }
+            UnaryOp::Ctz => {
+                // There is a bit at the end of the type, if not before.
+                let end = if narrow { self.to.splat(1 << ty.bits(), lane) } else { self.to.splat(0, lane) };
+                Ok(self.map(&a, |to, reg| {
+                    let ended = if narrow { to.binary(BinaryOp::Or, reg, end, lane) } else { reg };
+                    to.emit(VectorOp::Unary(op, ended), lane)
+                }))
+            }
         }
     }
 
@@ -287,18 +329,39 @@ impl<'a> Stage<'a> {
                 let group = self.map2(&a, &b, |to, a, b| to.binary(op, a, b, lane));
                 Ok(self.fitted(group, ty))
             }
-            B::Smin | B::Smax | B::Sar if narrow => {
-                Err(format!("`{}` on a type narrower than the word", op.name()))
+            B::Smin | B::Smax => {
+                let (a, b) = (self.signed(a, ty), self.signed(b, ty));
+                let group = self.map2(&a, &b, |to, a, b| to.binary(op, a, b, lane));
+                Ok(self.fitted(group, ty))
             }
-            B::Smin | B::Smax => Ok(self.map2(&a, &b, |to, a, b| to.binary(op, a, b, lane))),
             B::Shl | B::Shr | B::Sar => {
-                let count = count.ok_or_else(|| format!("`{}` by a count that varies", op.name()))?;
-                let count = self.to.splat(count, lane);
-                let group = self.map(&a, |to, a| to.binary(op, a, count, lane));
+                let counts = self.counts(b, count, ty, lane);
+                let a = if op == B::Sar { self.signed(a, ty) } else { a };
+                let group = self.map2(&a, &counts, |to, a, count| to.binary(op, a, count, lane));
+                Ok(self.fitted(group, ty))
+            }
+            B::Rotl | B::Rotr if count.is_none() => {
+                let bits = self.to.splat(u64::from(ty.bits()), lane);
+                let mut left = self.counts(b, count, ty, lane);
+                if op == B::Rotr {
+                    // A rotate to the other side, by what is left of the width.
+                    let back = self.map(&left, |to, count| to.binary(B::Sub, bits, count, lane));
+                    let below = self.to.splat(u64::from(ty.bits()) - 1, lane);
+                    left = self.map(&back, |to, count| to.binary(B::And, count, below, lane));
+                }
+                if !narrow {
+                    return Ok(self.map2(&a, &left, |to, a, count| to.binary(B::Rotl, a, count, lane)));
+                }
+                let group = self.map2(&a, &left, |to, a, up| {
+                    let down = to.binary(B::Sub, bits, up, lane);
+                    let high = to.binary(B::Shl, a, up, lane);
+                    let low = to.binary(B::Shr, a, down, lane);
+                    to.binary(B::Or, high, low, lane)
+                });
                 Ok(self.fitted(group, ty))
             }
             B::Rotl | B::Rotr => {
-                let count = count.ok_or_else(|| format!("`{}` by a count that varies", op.name()))?;
+                let count = count.unwrap_or(0);
                 let bits = u64::from(ty.bits());
                 let left = if op == B::Rotl { count } else { (bits - count) % bits };
                 if left == 0 {
@@ -343,86 +406,11 @@ impl<'a> Stage<'a> {
         if ty == Ty::Bool {
             // Masks are 0 and -1.
             b = self.resized(b, lane, true);
-        } else if (ty.bytes() as u8) < lane && matches!(op, CompareOp::Lts | CompareOp::Les) {
-            return Err(format!("`{}` on a type narrower than the word", op.name()));
+        } else if matches!(op, CompareOp::Lts | CompareOp::Les) {
+            let (a, b) = (self.signed(a, ty), self.signed(b, ty));
+            return Ok(self.map2(&a, &b, |to, a, b| to.emit(VectorOp::Compare(op, a, b), lane)));
         }
-        if ty == Ty::Bool && !matches!(op, CompareOp::Eq | CompareOp::Ne) {
-            return Err(format!("`{}` on bool", op.name()));
-        }
+        // As signed numbers of one bit and as unsigned ones, masks are ordered as what they stand for.
         Ok(self.map2(&a, &b, |to, a, b| to.emit(VectorOp::Compare(op, a, b), lane)))
-    }
-
-    fn convert(&mut self, op: ConvertOp, ty: Ty, a: Value) -> Result<Group, String> {
-        let from = self.block.ty(a);
-        let mut group = self.operand(a);
-        let lane = self.lane(ty);
-        if ty == Ty::Bool {
-            let one = self.to.splat(1, group.lane);
-            let source = group.lane;
-            return Ok(self.map(&group, |to, reg| {
-                let bit = to.binary(BinaryOp::And, reg, one, source);
-                to.emit(VectorOp::Compare(CompareOp::Eq, bit, one), source)
-            }));
-        }
-        if from == Ty::Bool {
-            let mask = self.resized(group, lane, true);
-            let bits = if op == ConvertOp::Sext { ty.mask() } else { 1 };
-            let bits = self.to.splat(bits, lane);
-            return Ok(self.map(&mask, |to, reg| to.binary(BinaryOp::And, reg, bits, lane)));
-        }
-        if op == ConvertOp::Sext {
-            if (from.bytes() as u8) < group.lane {
-                // Up to the top of the lane and back, copying the sign.
-                let source = group.lane;
-                let count = self.to.splat(u64::from(source) * 8 - u64::from(from.bits()), source);
-                group = self.map(&group, |to, reg| {
-                    let up = to.binary(BinaryOp::Shl, reg, count, source);
-                    to.binary(BinaryOp::Sar, up, count, source)
-                });
-            }
-            let wide = self.resized(group, lane, true);
-            return Ok(self.fitted(wide, ty));
-        }
-        let group = self.resized(group, lane, false);
-        Ok(self.fitted(group, ty))
-    }
-
-    /// The same lanes at another width: extended by zeros or signs, or cut to their low parts.
-    fn resized(&mut self, mut group: Group, lane: u8, signed: bool) -> Group {
-        while group.lane < lane {
-            let wide = group.lane * 2;
-            let mut regs = Vec::with_capacity(group.regs.len() * 2);
-            for from in &group.regs {
-                for high in [false, true] {
-                    // A chunk may be a literal of a stage with other lanes: that is no shortcut.
-                    let inst = self.to.body.inst(*from);
-                    regs.push(match inst.op {
-                        VectorOp::Splat(value) if inst.lane == group.lane => {
-                            let sign = value >> (8 * group.lane - 1) & 1 == 1;
-                            let above = if signed && sign { mask(wide) & !mask(group.lane) } else { 0 };
-                            self.to.splat(value | above, wide)
-                        }
-                        _ => self.to.emit(VectorOp::Extend { from: *from, high, signed }, wide),
-                    });
-                }
-            }
-            group = Group { lane: wide, regs };
-        }
-        while group.lane > lane {
-            let half = group.lane / 2;
-            let mut regs = Vec::with_capacity(group.regs.len() / 2);
-            for pair in group.regs.chunks(2) {
-                let last = pair[pair.len() - 1];
-                let inst = self.to.body.inst(pair[0]);
-                regs.push(match inst.op {
-                    VectorOp::Splat(value) if last == pair[0] && inst.lane == group.lane => {
-                        self.to.splat(value, half)
-                    }
-                    _ => self.to.emit(VectorOp::Narrow(pair[0], last), half),
-                });
-            }
-            group = Group { lane: half, regs };
-        }
-        group
     }
 }

@@ -1,7 +1,9 @@
 //! From the stages of a pass to one block: which form each state takes, and the order in which stages see a chunk.
 
 use super::lanes::Stage;
-use super::{Accumulate, Carry, Reg, VectorBody, VectorInst, VectorOp};
+use super::narrow::narrow;
+use super::onward::{endless, step};
+use super::{Accumulate, Carry, Reg, Step, VectorBody, VectorInst, VectorOp};
 use crate::analyse::rewrite::{Rewriter, live};
 use crate::analyse::{Class, Linear, PipeFacts, Reduce, analyse};
 use crate::ir::{BinaryOp, ConvertOp, Endian, Op, Pipe, StateId, Ty, UnaryOp, Value};
@@ -53,6 +55,12 @@ impl Lowering {
         reg
     }
 
+    /// An instruction of its own, whether or not there is one like it: for what changes something.
+    pub(super) fn emit_anew(&mut self, op: VectorOp, lane: u8) -> Reg {
+        self.body.insts.push(VectorInst { op, lane });
+        Reg((self.body.insts.len() - 1) as u32)
+    }
+
     pub(super) fn splat(&mut self, value: u64, lane: u8) -> Reg {
         self.emit(VectorOp::Splat(value & mask(lane)), lane)
     }
@@ -86,6 +94,7 @@ impl Lowering {
         let mut terms = Vec::new();
         let mut sums: Vec<Sums> = Vec::new();
         let mut ordered: Vec<Ordered> = Vec::new();
+        let mut onward: Vec<(usize, Step)> = Vec::new();
         for (state, known) in facts.states.iter().enumerate() {
             match &known.class {
                 Class::Held => {}
@@ -98,6 +107,13 @@ impl Lowering {
                         rename(*operand),
                         pipe.input.ty,
                     ));
+                }
+                Class::Positional if step(&facts.body, facts.next[state], state).is_some() => {
+                    onward.extend(step(&facts.body, facts.next[state], state).map(|step| (state, step)));
+                }
+                // Only the words before are looked at, and only through states that end somewhere.
+                Class::Positional if !endless(&facts, state) => {
+                    ordered.push(Ordered { state, next: rename(facts.next[state]), scan: None })
                 }
                 // One that is computed from its own old value would have no end here.
                 Class::Delay { .. } if !facts.body.depends_on(facts.next[state], StateId(state as u32)) => {
@@ -133,6 +149,10 @@ impl Lowering {
         roots.extend(
             ordered.iter().flat_map(|state| [state.next].into_iter().chain(state.scan.map(|(_, x)| x))),
         );
+        // What a running value comes from is not looked into: it is there as a whole.
+        let scans: Vec<Value> =
+            ordered.iter().filter(|state| state.scan.is_some()).map(|state| state.next).collect();
+        let (block, tables, roots) = narrow(&block, &tables, &roots, &scans);
         let (block, roots) = live(&block, &roots);
         let mut roots = roots.into_iter();
         let mut next = || roots.next().ok_or("a value went missing");
@@ -154,6 +174,7 @@ impl Lowering {
         }
 
         let mut stage = Stage::new(self, &block, &tables, pipe, base, chunk);
+        stage.go_onward(&onward)?;
         stage.order(&ordered)?;
         for term in &terms {
             stage.accumulate(term, term.operand)?;
@@ -207,7 +228,15 @@ impl Lowering {
 fn renamed(op: VectorOp, map: &[Reg]) -> VectorOp {
     let f = |reg: Reg| map[reg.0 as usize];
     match op {
-        VectorOp::Chunk | VectorOp::Splat(_) | VectorOp::Held(_) | VectorOp::Phase(_) => op,
+        VectorOp::Chunk
+        | VectorOp::Splat(_)
+        | VectorOp::Held(_)
+        | VectorOp::Phase(_)
+        | VectorOp::Offset { .. }
+        | VectorOp::Onward(_) => op,
+        VectorOp::Later { of, carry } => VectorOp::Later { of: f(of), carry },
+        VectorOp::Lookup(table, index) => VectorOp::Lookup(table, f(index)),
+        VectorOp::Slide { before, of } => VectorOp::Slide { before: f(before), of: f(of) },
         VectorOp::Unary(op, a) => VectorOp::Unary(op, f(a)),
         VectorOp::Binary(op, a, b) => VectorOp::Binary(op, f(a), f(b)),
         VectorOp::Compare(op, a, b) => VectorOp::Compare(op, f(a), f(b)),

@@ -5,12 +5,17 @@
 //! registers, one of a narrower type sits zero-extended in the word's lanes, a `bool` is a lane of ones or zeros.
 //! Reductions contribute their operands to accumulators that a backend keeps per unroll slot.
 //!
-//! What has no form here (a state that threads from word to word, a look-up, modular arithmetic outside a reduction) is
-//! an `Err` with the reason; the scalar block then does the pass.
+//! What has no form here (most states that thread from word to word, products modulo a number, big tables) is an `Err`
+//! with the reason; the scalar block then does the pass.
 
 mod lanes;
 mod lower;
+mod modular;
+mod narrow;
+mod onward;
 mod phase;
+mod tables;
+mod widths;
 
 pub use lower::lower;
 
@@ -32,9 +37,28 @@ pub enum VectorOp {
     Held(u32),
     /// Bytes that depend on the offset in the stream alone: the index of a [`VectorBody::phases`] entry.
     Phase(u32),
-    /// `neg`, `not`, `bswap`, `bitrev`, `popcnt`.
+    /// The offset in the stream of each lane's word, modulo the lane.
+    Offset {
+        /// Which of the registers that the chunk's offsets take.
+        nth: u8,
+        /// Bytes of a word.
+        word: u8,
+    },
+    /// The values of a state that follows from itself alone: the register of a [`Carry::Onward`].
+    Onward(u32),
+    /// Each lane of such values as many words later as a register has lanes.
+    Later {
+        /// The values.
+        of: Reg,
+        /// Index of the [`VectorBody::carries`] entry, a [`Carry::Onward`].
+        carry: u32,
+    },
+    /// The entry of a table that each lane is the index of: the index of a [`VectorBody::tables`] entry. Lanes are below
+    /// the table's length.
+    Lookup(u32, Reg),
+    /// Any.
     Unary(UnaryOp, Reg),
-    /// Any but `addc` and carry-less products; counts of shifts and rotates are splats.
+    /// Any but `addc`, `rotr` and carry-less products; counts of shifts and rotates are below the lane's bits.
     Binary(BinaryOp, Reg, Reg),
     /// Lanes of ones where it holds, of zeros elsewhere.
     Compare(CompareOp, Reg, Reg),
@@ -58,7 +82,15 @@ pub enum VectorOp {
         /// Index of the [`VectorBody::carries`] entry.
         carry: u32,
     },
-    /// For each lane, the state combined with all operands up to that lane.
+    /// The lanes of `of` one word later; the first lane is the last one of `before`.
+    Slide {
+        /// The register of the chunk before `of` in the stream.
+        before: Reg,
+        /// What is moved.
+        of: Reg,
+    },
+    /// For each lane, the state combined with all operands up to that lane. Several registers of one carry come in stream
+    /// order.
     Running {
         /// What each word contributes.
         of: Reg,
@@ -71,22 +103,27 @@ impl VectorOp {
     /// The operands, in order.
     pub fn operands(&self) -> impl Iterator<Item = Reg> + use<> {
         let (a, b, c) = match *self {
-            VectorOp::Chunk | VectorOp::Splat(_) | VectorOp::Held(_) | VectorOp::Phase(_) => {
-                (None, None, None)
-            }
+            VectorOp::Chunk
+            | VectorOp::Splat(_)
+            | VectorOp::Held(_)
+            | VectorOp::Phase(_)
+            | VectorOp::Offset { .. }
+            | VectorOp::Onward(_) => (None, None, None),
             VectorOp::Unary(_, a)
+            | VectorOp::Lookup(_, a)
+            | VectorOp::Later { of: a, .. }
             | VectorOp::Extend { from: a, .. }
             | VectorOp::Previous { of: a, .. }
             | VectorOp::Running { of: a, .. } => (Some(a), None, None),
-            VectorOp::Binary(_, a, b) | VectorOp::Compare(_, a, b) | VectorOp::Narrow(a, b) => {
-                (Some(a), Some(b), None)
-            }
+            VectorOp::Binary(_, a, b)
+            | VectorOp::Compare(_, a, b)
+            | VectorOp::Narrow(a, b)
+            | VectorOp::Slide { before: a, of: b } => (Some(a), Some(b), None),
             VectorOp::Select(a, b, c) => (Some(a), Some(b), Some(c)),
         };
         [a, b, c].into_iter().flatten()
     }
-
-    /// Whether the value is the same for every chunk of a call.
+    /// Whether the value follows from the offset at which a call begins.
     pub const fn invariant(&self) -> bool {
         matches!(self, VectorOp::Splat(_) | VectorOp::Held(_) | VectorOp::Phase(_))
     }
@@ -188,6 +225,19 @@ pub enum Carry {
         /// Bytes of a lane.
         lane: u8,
     },
+    /// The first lane is the state, the others what it is at the words after: values that follow from themselves alone.
+    Onward {
+        /// Flat index of the state.
+        state: u32,
+        /// The state's type.
+        ty: Ty,
+        /// From word to word.
+        step: Step,
+        /// Bytes of a lane.
+        lane: u8,
+        /// What the chunk after finds in the register.
+        of: Reg,
+    },
     /// A sum and the sum of its values at every word: three registers of 64-bit lanes that start at zero. For each chunk
     /// `b += a`, then `a += x` and `w += weight * x`, where the weight of the lane at `i` is the number of words of the
     /// chunk that come after it (itself included, if `includes_word`). See `plan::combine::sums`.
@@ -213,7 +263,7 @@ impl Carry {
     /// Registers that pass from chunk to chunk.
     pub const fn registers(&self) -> usize {
         match self {
-            Carry::Previous { .. } | Carry::Running { .. } => 1,
+            Carry::Previous { .. } | Carry::Running { .. } | Carry::Onward { .. } => 1,
             Carry::Sums { .. } => 3,
         }
     }
@@ -221,8 +271,40 @@ impl Carry {
     /// The value outside the dependency of chunk on chunk that the carry reads, if it reads one by itself.
     const fn of(&mut self) -> Option<&mut Reg> {
         match self {
-            Carry::Previous { of, .. } | Carry::Sums { of, .. } => Some(of),
+            Carry::Previous { of, .. } | Carry::Sums { of, .. } | Carry::Onward { of, .. } => Some(of),
             Carry::Running { .. } => None,
+        }
+    }
+}
+
+/// How a state that follows from itself alone goes from word to word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Step {
+    /// Counters.
+    Add(u64),
+    /// Values in turns.
+    Xor(u64),
+    /// Geometric progressions.
+    Mul(u64),
+    /// Keys that rotate to the left.
+    Rotl(u32),
+}
+
+impl Step {
+    /// `words` steps at once, for a state of type `ty`.
+    pub const fn times(self, words: u64, ty: Ty) -> Step {
+        match self {
+            Step::Add(c) => Step::Add(c.wrapping_mul(words) & ty.mask()),
+            Step::Xor(c) => Step::Xor(if words % 2 == 1 { c } else { 0 }),
+            Step::Mul(c) => {
+                let (mut power, mut left) = (1u64, words);
+                while left > 0 {
+                    power = power.wrapping_mul(c);
+                    left -= 1;
+                }
+                Step::Mul(power & ty.mask())
+            }
+            Step::Rotl(c) => Step::Rotl((c as u64 * words % ty.bits() as u64) as u32),
         }
     }
 }
@@ -241,6 +323,8 @@ pub struct VectorBody {
     pub insts: Vec<VectorInst>,
     /// Tables of positional lanes.
     pub phases: Vec<Phase>,
+    /// Tables of bytes, each of a power of two of them, at most 256.
+    pub tables: Vec<Vec<u8>>,
     /// The chunk to be written; `None` when it is the one read.
     pub out: Option<Reg>,
     /// The reductions.
@@ -261,10 +345,5 @@ impl VectorBody {
             VectorOp::Splat(value) => Some(value),
             _ => None,
         }
-    }
-
-    /// The longest period of a positional value, in bytes; 1 when there is none.
-    pub fn period(&self) -> usize {
-        self.phases.iter().map(|phase| phase.bytes.len()).max().unwrap_or(1)
     }
 }

@@ -21,13 +21,7 @@ pub(super) struct Positional {
 const MAX_PHASES: usize = 8;
 
 /// Longest period, in bytes as a power of two, that is put into a table.
-const PHASE_BITS: u32 = 6;
-
-impl Positional {
-    pub(super) const fn table_wanted(&self) -> bool {
-        self.alone && self.bits > 0 && self.bits <= PHASE_BITS
-    }
-}
+const PHASE_BITS: u32 = 8;
 
 pub(super) fn positional(block: &Block) -> Vec<Positional> {
     let mut known: Vec<Positional> = Vec::with_capacity(block.insts.len());
@@ -67,13 +61,16 @@ pub(super) fn positional(block: &Block) -> Vec<Positional> {
 }
 
 impl Stage<'_> {
-    /// A value that depends on the offset alone and repeats soon: its lanes come from a table.
+    /// Whether a value's lanes come from a table: it depends on the offset alone and repeats soon.
+    pub(super) fn is_tabled(&self, value: Value) -> bool {
+        let Positional { alone, bits, .. } = self.positional[value.0 as usize];
+        alone && bits > 0 && bits <= PHASE_BITS && self.lane(self.block.ty(value)) == self.word
+    }
+
+    /// The lanes of a value that [`Stage::is_tabled`].
     pub(super) fn phase(&mut self, value: Value) -> Result<Group, String> {
         let ty = self.block.ty(value);
         let lane = self.lane(ty);
-        if lane != self.word {
-            return Err("a positional value wider than the word".into());
-        }
         let period = (1usize << self.positional[value.0 as usize].bits).max(usize::from(lane));
         let mut bytes = Vec::with_capacity(period);
         for pos in (0..period as u64).step_by(usize::from(lane)) {

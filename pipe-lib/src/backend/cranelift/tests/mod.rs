@@ -1,5 +1,7 @@
 //! Cranelift's code against the unfused oracle.
 
+mod lanes;
+
 use super::compile;
 use crate::backend::PassCode;
 use crate::backend::testing::{Rng, Use, compare, compare_many, gauge, listing, random_pipe};

@@ -1,0 +1,155 @@
+//! What a vector loop begins with: constants, states in lanes, positional values; and what of it depends on where a chunk is.
+
+use super::VECTOR_BYTES;
+use super::loops::{Frame, UNROLL, memory, narrowed, widened};
+use super::scalar::{Tables, scalar_type};
+use super::vector::{self, splat, view};
+use crate::ir::Ty;
+use crate::plan::vector::{Carry, Step, VectorBody, VectorOp};
+use cranelift_codegen::ir::{ConstantData, InstBuilder, Value, types};
+use cranelift_frontend::FunctionBuilder;
+
+/// Whether a positional value goes on changing from chunk to chunk, and is loaded for each.
+pub(super) fn is_long(body: &VectorBody, phase: u32) -> bool {
+    body.phases[phase as usize].bytes.len() > VECTOR_BYTES
+}
+
+/// Where a chunk is.
+#[derive(Clone, Copy)]
+pub(super) struct Place {
+    /// The offset in the stream of the turn's first chunk, if anything asks for it.
+    pub(super) pos: Option<Value>,
+    /// The chunk's number in the turn.
+    pub(super) slot: usize,
+}
+
+/// The offset in the stream of the byte at `src`, if the body asks for it.
+pub(super) fn position(
+    b: &mut FunctionBuilder<'_>,
+    body: &VectorBody,
+    frame: Frame,
+    src: Value,
+) -> Option<Value> {
+    let asks = |op: &VectorOp| match *op {
+        VectorOp::Offset { .. } => true,
+        VectorOp::Phase(phase) => is_long(body, phase),
+        _ => false,
+    };
+    body.insts.iter().any(|inst| asks(&inst.op)).then(|| {
+        let origin = b.ins().isub(frame.pos, frame.start);
+        b.ins().iadd(origin, src)
+    })
+}
+
+/// The offsets of the words in a register: see [`VectorOp::Offset`].
+pub(super) fn offsets(
+    b: &mut FunctionBuilder<'_>,
+    place: Place,
+    nth: u8,
+    word: u8,
+    lane: u8,
+) -> Option<Value> {
+    let ty = Ty::from_bytes(usize::from(lane)).unwrap_or(Ty::U64);
+    let first = narrowed(b, place.pos?, ty);
+    let first = b.ins().splat(vector::lanes(lane), first);
+    let count = VECTOR_BYTES / usize::from(lane);
+    let offsets =
+        (0..count).map(|i| place.slot * VECTOR_BYTES + (usize::from(nth) * count + i) * usize::from(word));
+    let bytes: Vec<u8> = offsets
+        .flat_map(|offset| (offset as u64).to_le_bytes().into_iter().take(usize::from(lane)))
+        .collect();
+    let offsets = b.func.dfg.constants.insert(ConstantData::from(bytes));
+    let offsets = b.ins().vconst(vector::lanes(lane), offsets);
+    Some(b.ins().iadd(first, offsets))
+}
+
+/// What does not change from chunk to chunk, computed once; `None` for the rest.
+pub(super) fn invariants(
+    b: &mut FunctionBuilder<'_>,
+    body: &VectorBody,
+    tables: &mut Tables,
+    frame: Frame,
+) -> Vec<Option<Value>> {
+    let mut invariant = Vec::with_capacity(body.insts.len());
+    for inst in &body.insts {
+        invariant.push(match inst.op {
+            VectorOp::Splat(value) => Some(splat(b, value, inst.lane)),
+            VectorOp::Held(state) => Some(held_lanes(b, frame, state, inst.lane)),
+            VectorOp::Phase(phase) => {
+                let period = &body.phases[phase as usize].bytes;
+                let all = period.len() + UNROLL * VECTOR_BYTES;
+                let table = period.iter().copied().cycle().take(all).collect();
+                let address = tables.keep(table);
+                let base = b.ins().iconst(types::I64, address as i64);
+                Some(if is_long(body, phase) {
+                    base
+                } else {
+                    let phase = b.ins().band_imm_u(frame.pos, period.len() as i64 - 1);
+                    let from = b.ins().iadd(base, phase);
+                    b.ins().load(vector::lanes(inst.lane), memory(), from, 0)
+                })
+            }
+            _ => None,
+        });
+    }
+    invariant
+}
+
+/// What the first chunk finds in the registers that pass from chunk to chunk.
+pub(super) fn first_carries(b: &mut FunctionBuilder<'_>, body: &VectorBody, frame: Frame) -> Vec<Value> {
+    let mut registers = Vec::new();
+    for carry in &body.carries {
+        match *carry {
+            Carry::Previous { state, lane, .. } | Carry::Running { state, lane, .. } => {
+                let value = held_lanes(b, frame, state, lane);
+                registers.push(view(b, value, 1));
+            }
+            Carry::Onward { state, ty, step, lane, .. } => {
+                registers.push(first_values(b, frame, state, ty, step, lane));
+            }
+            Carry::Sums { .. } => {
+                let zero = splat(b, 0, 8);
+                registers.extend([zero; 3]);
+            }
+        }
+    }
+    registers
+}
+
+/// The values of a state that follows from itself alone at the first chunk's words, by way of the scratch area.
+fn first_values(
+    b: &mut FunctionBuilder<'_>,
+    frame: Frame,
+    state: u32,
+    ty: Ty,
+    step: Step,
+    lane: u8,
+) -> Value {
+    let raw = b.ins().load(types::I64, memory(), frame.states, 8 * state as i32);
+    let mut value = narrowed(b, raw, ty);
+    for at in (0..VECTOR_BYTES).step_by(usize::from(lane)) {
+        let wide = widened(b, value);
+        let wide = narrowed(b, wide, Ty::from_bytes(usize::from(lane)).unwrap_or(Ty::U64));
+        b.ins().store(memory(), wide, frame.partials, at as i32);
+        let literal = match step {
+            Step::Add(c) | Step::Xor(c) | Step::Mul(c) => c as i64,
+            Step::Rotl(count) => i64::from(count),
+        };
+        let literal = b.ins().iconst(scalar_type(ty), literal);
+        value = match step {
+            Step::Add(_) => b.ins().iadd(value, literal),
+            Step::Xor(_) => b.ins().bxor(value, literal),
+            Step::Mul(_) => b.ins().imul(value, literal),
+            Step::Rotl(_) => b.ins().rotl(value, literal),
+        };
+    }
+    b.ins().load(types::I8X16, memory(), frame.partials, 0)
+}
+
+/// A state in every lane.
+fn held_lanes(b: &mut FunctionBuilder<'_>, frame: Frame, state: u32, lane: u8) -> Value {
+    let raw = b.ins().load(types::I64, memory(), frame.states, 8 * state as i32);
+    let ty = Ty::from_bytes(usize::from(lane)).unwrap_or(Ty::U64);
+    let scalar = narrowed(b, raw, ty);
+    b.ins().splat(vector::lanes(lane), scalar)
+}

@@ -1,0 +1,122 @@
+//! States that follow from themselves alone: counters, keys that rotate. Each register of the chunk has the values of its
+//! words, and goes over to the next chunk by as many steps at once as there are words in between.
+
+use super::lanes::Stage;
+use super::lower::Group;
+use super::{Carry, Reg, Step, VectorOp};
+use crate::analyse::{Class, PipeFacts};
+use crate::ir::{BinaryOp, Block, Op, StateId, Ty, UnaryOp, Value};
+
+/// Most times that a state that passes from word to word may be wider than the word. Beyond, the registers of one chunk come
+/// one after the other for so long that the scalar loop is faster.
+pub(super) const MAX_WIDENING: u8 = 4;
+
+/// How `state` goes from word to word, if its new value `next` is a plain function of its old one.
+pub(super) fn step(block: &Block, next: Value, state: usize) -> Option<Step> {
+    let inst = block.inst(next);
+    let is_old = |value: Value| block.inst(value).op == Op::State(StateId(state as u32));
+    let literal = |value: Value| match block.inst(value).op {
+        Op::Const(c) => Some(c),
+        _ => None,
+    };
+    if inst.ty == Ty::Bool {
+        return match inst.op {
+            Op::Unary(UnaryOp::Not, a) if is_old(a) => Some(Step::Xor(1)),
+            _ => None,
+        };
+    }
+    let bits = u64::from(inst.ty.bits());
+    match inst.op {
+        Op::Unary(UnaryOp::Not, a) if is_old(a) => Some(Step::Xor(inst.ty.mask())),
+        Op::Binary(op, a, b) => {
+            use BinaryOp as B;
+            let (c, swapped) = match (is_old(a), is_old(b)) {
+                (true, false) => (literal(b)?, false),
+                (false, true) => (literal(a)?, true),
+                _ => return None,
+            };
+            match op {
+                B::Add => Some(Step::Add(c)),
+                B::Sub if !swapped => Some(Step::Add(c.wrapping_neg() & inst.ty.mask())),
+                B::Xor => Some(Step::Xor(c)),
+                B::Mul => Some(Step::Mul(c)),
+                B::Rotl if !swapped => Some(Step::Rotl((c % bits) as u32)),
+                B::Rotr if !swapped => Some(Step::Rotl(((bits - c % bits) % bits) as u32)),
+                _ => None,
+            }
+        }
+        _ => None,
+    }
+}
+
+/// Whether following `state` back through the states that its value is computed from leads round in a circle, beyond those
+/// that a loop has in registers of their own.
+pub(super) fn endless(facts: &PipeFacts, state: usize) -> bool {
+    let count = facts.next.len();
+    let ends = |state: usize| match &facts.states[state].class {
+        Class::Held | Class::Reduction { .. } => true,
+        Class::Positional => step(&facts.body, facts.next[state], state).is_some(),
+        _ => false,
+    };
+    // Every state that can be reached, breadth first.
+    let (mut reached, mut at) = (vec![state], 0);
+    while at < reached.len() {
+        let looks_at = |other: &usize| {
+            !ends(*other) && facts.body.depends_on(facts.next[reached[at]], StateId(*other as u32))
+        };
+        let found: Vec<usize> = (0..count).filter(looks_at).collect();
+        if found.contains(&state)
+            || found.iter().any(|other| !matches!(facts.states[*other].class, Class::Positional))
+        {
+            return true;
+        }
+        reached.extend(found.into_iter().filter(|other| !reached.contains(other)).collect::<Vec<_>>());
+        at += 1;
+    }
+    false
+}
+
+impl Stage<'_> {
+    /// Declares states that follow from themselves alone; reading one then gives its values at the chunk's words.
+    pub(super) fn go_onward(&mut self, states: &[(usize, Step)]) -> Result<(), String> {
+        for &(state, step) in states {
+            let ty = self.state_types[state];
+            let lane = self.lane(ty);
+            let slow = matches!(step, Step::Mul(_)) && lane == 8;
+            if slow || lane / self.word > MAX_WIDENING {
+                return Err(format!("a {ty} that follows from itself at words of {} bytes", self.word));
+            }
+            let flat = self.base + state as u32;
+            let carry = self.carry(Carry::Onward { state: flat, ty, step, lane, of: Reg(0) });
+            let mut reg = self.to.emit(VectorOp::Onward(carry), lane);
+            let mut regs = Vec::new();
+            for _ in 0..lane / self.word {
+                regs.push(reg);
+                let later = self.to.emit(VectorOp::Later { of: reg, carry }, lane);
+                reg = self.fitted(Group { lane, regs: vec![later] }, ty).regs[0];
+            }
+            if let Carry::Onward { of, .. } = &mut self.to.body.carries[carry as usize] {
+                *of = reg;
+            }
+            let group = Group { lane, regs };
+            let group = if ty == Ty::Bool { self.masks(group) } else { group };
+            self.onward.insert(StateId(state as u32), group);
+        }
+        Ok(())
+    }
+
+    /// Lanes of 0 and 1 as masks.
+    pub(super) fn masks(&mut self, bits: Group) -> Group {
+        let zero = self.to.splat(0, bits.lane);
+        let lane = bits.lane;
+        self.map(&bits, |to, reg| to.emit(VectorOp::Compare(crate::ir::CompareOp::Ne, reg, zero), lane))
+    }
+
+    /// Masks of any width as words' lanes of 0 and 1.
+    pub(super) fn bits(&mut self, masks: Group) -> Group {
+        let masks = self.resized(masks, self.word, true);
+        let one = self.to.splat(1, masks.lane);
+        let lane = masks.lane;
+        self.map(&masks, |to, reg| to.binary(BinaryOp::And, reg, one, lane))
+    }
+}
