@@ -92,14 +92,14 @@ pub(super) fn waits_for_dots(studies: &[Study<'_>], isa: Isa, features: Features
     if isa != Isa::Avx512 || !features.has(Features::VNNI) {
         return false;
     }
-    let (mut dots, mut others) = (0, 0);
+    let (mut dots, mut products, mut others) = (0, 0, 0);
     for study in studies {
         for (state, keeping) in study.pipe.states.iter().zip(&study.keeping) {
             match keeping {
                 Keeping::Constant => {}
                 Keeping::Reduction(Fold::Addc, addends) if state.ty == Ty::U16 => dots += 2 * addends.len(),
                 // Multiplications take longer still.
-                Keeping::Hash { .. } if state.ty.bytes() <= study.pipe.word_bytes() => dots += 1,
+                Keeping::Hash { .. } if state.ty.bytes() <= study.pipe.word_bytes() => products += 1,
                 _ => return false,
             }
         }
@@ -111,8 +111,12 @@ pub(super) fn waits_for_dots(studies: &[Study<'_>], isa: Isa, features: Features
         others += study.pipe.body.iter().filter(|(value, _)| computes(*value)).count();
         others += usize::from(study.pipe.out.is_some() && study.pipe.input != study.pipe.output);
     }
-    // Two ports: four operations of one vector keep them busy for long enough.
-    dots > 0 && others > 0 && dots + others <= 3
+    match (dots, products, others) {
+        // Latency is all there is to a hash; a sum alone is no faster for more accumulators, and ends later.
+        (0, 1, 0) => true,
+        // Two ports: four operations of one vector keep them busy for long enough.
+        _ => dots + products > 0 && others > 0 && dots + products + others <= 3,
+    }
 }
 
 /// Code for stages in stream order; `Err` with a phrase if they cannot be done.
