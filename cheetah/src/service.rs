@@ -45,6 +45,8 @@ pub struct Options {
     pub limits: Limits,
     /// Times.
     pub timeouts: Timeouts,
+    /// Connections at once on our own TCP/IP, those beyond are reset; the kernel's sockets end where its descriptors do.
+    pub max_connections: usize,
     /// Pipelined responses that may wait on one connection before its requests are no longer read.
     pub max_queued: usize,
     /// Unparsed bytes kept for one connection.
@@ -60,6 +62,7 @@ impl Default for Options {
         Options {
             limits: Limits::default(),
             timeouts: Timeouts::default(),
+            max_connections: 1 << 16,
             max_queued: 32,
             max_input: 64 * 1024,
             max_skipped: 64 * 1024,

@@ -37,7 +37,11 @@ fn a_packed_image_is_sound_and_can_be_looked_into() {
         output
     };
     let checked = run(&["fsck", "site.img"]);
-    assert!(stdout(&checked).contains("3 files, 3 folders, 5011 bytes of contents"), "{}", stdout(&checked));
+    assert!(
+        stdout(&checked).contains("sound: 3 files, 3 folders, 5011 bytes of contents"),
+        "{}",
+        stdout(&checked)
+    );
     assert_eq!(stdout(&run(&["ls", "site.img"])), "docs/\nindex.html\n");
     assert_eq!(stdout(&run(&["ls", "site.img", "docs"])), "a.txt\ndeep/\n");
     assert_eq!(
@@ -95,6 +99,9 @@ fn fsck_finds_a_changed_byte_wherever_it_is() {
         let output = cheetah(folder.path(), &["fsck", "site.img"]);
         assert_eq!(output.status.code(), Some(1));
         assert!(stderr(&output).contains(expected), "{}", stderr(&output));
+        // An image that cannot be opened has no summary; that of another does not look like a sound one's.
+        assert!(!stdout(&output).contains("sound"), "{}", stdout(&output));
+        assert_eq!(stdout(&output).contains("damaged: 3 files"), at != 0, "{}", stdout(&output));
         let output = cheetah(folder.path(), &["fsck", "--json", "site.img"]);
         assert_eq!(output.status.code(), Some(1));
         let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();

@@ -2,15 +2,20 @@
 
 mod support;
 
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
-use cheetah::service::Options;
+use cheetah::service::{Options, Service};
 use cheetah::transport::sim;
-use netstack::application::CloseReason;
+use cheetah::transport::web::Web;
+use netstack::application::{Application as _, CloseReason, Key};
 use netstack::device::fault::Faults;
 use netstack::device::wire;
+use netstack::stack::{Config, Stack};
 use netstack::transmission::Capabilities;
+use netstack::wire::ethernet::EthernetAddress;
 use proptest::prelude::*;
+use runtime::time::Instant;
 use support::{CASES, hello_etag, split_response};
 
 /// All cases that keep the connection, pipelined on one connection, and a last one that ends it.
@@ -57,6 +62,31 @@ fn the_same_seed_gives_the_same_run() {
     let wire = wire::Config { faults, ..wire::Config::default() };
     let (first, second) = (run(wire, 7), run(wire, 7));
     assert_eq!((first.elapsed, first.device), (second.elapsed, second.device));
+}
+
+#[test]
+fn connections_are_bounded_and_the_next_one_is_reset() {
+    let options = Options { max_connections: 3, ..Options::default() };
+    let mut web = Web::new(Service::new(support::site(), options));
+    let addr = Ipv4Addr::new(192, 0, 2, 1);
+    let mut stack = Stack::new(Config::new(EthernetAddress([2, 0, 0, 0, 0, 1]), addr, 24));
+    let remote = SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 2), 80);
+    let mut accept = |web: &mut Web, number| {
+        let pcb = stack.connect(Instant::ZERO, None, remote, Key(number)).unwrap();
+        web.accept(Instant::ZERO, pcb)
+    };
+    let keys: Vec<_> = (0..3).map(|number| accept(&mut web, number).unwrap()).collect();
+    assert_eq!(accept(&mut web, 3), None);
+    web.closed(Instant::ZERO, keys[1], CloseReason::Finished);
+    assert!(accept(&mut web, 4).is_some());
+    assert_eq!(accept(&mut web, 5), None);
+    // On the wire: the client's handshake is complete, and then it is reset.
+    let options = Options { max_connections: 0, ..Options::default() };
+    let request = b"GET / HTTP/1.0\r\n\r\n".to_vec();
+    let limit = Duration::from_secs(60);
+    let outcome =
+        sim::exchange(support::site(), options, request, wire::Config::default(), 1, limit).unwrap();
+    assert_eq!((outcome.reason, outcome.received.len()), (CloseReason::Reset, 0));
 }
 
 proptest! {

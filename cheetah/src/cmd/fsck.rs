@@ -54,13 +54,14 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             eprintln!("{name}: {problem}");
         }
         let Outcome { files, directories, content_bytes, .. } = outcome;
+        let verdict = if outcome.sound { "sound" } else { "damaged" };
         writeln!(
             std::io::stdout(),
-            "{name}: {files} files, {directories} folders, {content_bytes} bytes of contents"
+            "{name}: {verdict}: {files} files, {directories} folders, {content_bytes} bytes of contents"
         )?;
     }
     let problems = report.problems.len() as u64 + report.more_problems;
-    anyhow::ensure!(problems == 0, "{name}: {problems} problems");
+    anyhow::ensure!(outcome.sound, "{name}: {problems} problem{}", if problems == 1 { "" } else { "s" });
     Ok(())
 }
 

@@ -229,7 +229,7 @@ fn kernel_addr(arguments: &Arguments) -> anyhow::Result<SocketAddr> {
     ];
     if let Some((option, _)) = device_only.iter().find(|(_, given)| *given) {
         let what = if *option == "--without" { "that --without" } else { option };
-        bail!(Usage(format!("{what} is for our own TCP/IP: add --net tap or --net packet")));
+        bail!(Usage(format!("{what} is for our own TCP/IP: add --net tap, --net ring or --net packet")));
     }
     let text = arguments.listen.as_deref().unwrap_or("127.0.0.1:8080");
     let mut found = text.to_socket_addrs().map_err(|error| {

@@ -11,9 +11,6 @@ use slab::Slab;
 use crate::conn::Conn;
 use crate::service::Service;
 
-/// Connections at once; those beyond are reset.
-const MAX_CONNECTIONS: usize = 1 << 16;
-
 /// Ended connections kept for their buffers.
 const MAX_SPARE: usize = 1024;
 
@@ -67,7 +64,7 @@ impl Application for Web {
     type Stream<'a> = Exchange<'a>;
 
     fn accept(&mut self, _now: Instant, pcb: Pcb) -> Option<Key> {
-        if self.connections.len() >= MAX_CONNECTIONS {
+        if self.connections.len() >= self.service.options.max_connections {
             return None;
         }
         let peer = Some(SocketAddr::V4(pcb.remote()));
