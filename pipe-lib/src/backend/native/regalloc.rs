@@ -22,6 +22,10 @@ pub(super) enum Failure {
 
 const NONE: u32 = u32::MAX;
 
+/// The first of the registers that only AVX-512 has. A function that keeps to these leaves nothing in the others that
+/// instructions on narrower ones would have to wait for, and so nothing to clear at its end.
+const UPPER_HALF: u8 = 16;
+
 /// Allocates and encodes.
 pub(super) fn assemble(b: &Builder) -> Result<Image, Failure> {
     let liveness = Liveness::of(b);
@@ -60,19 +64,28 @@ pub(super) fn assemble(b: &Builder) -> Result<Image, Failure> {
         .collect();
     wanted.sort_unstable_by_key(|(uses, reg)| (std::cmp::Reverse(*uses), *reg));
     wanted.truncate(spare);
+    // What all need comes from the upper half, if that is enough.
+    let needed = usize::from(pinned_vectors) + liveness.peak_vectors + wanted.len();
+    let first = if registers == 32 && needed <= usize::from(UPPER_HALF) { UPPER_HALF } else { 0 };
+    for (home, kind) in home.iter_mut().zip(&b.kinds) {
+        if *kind == Kind::PinnedVector {
+            *home += first;
+        }
+    }
     let mut hoisted = Vec::with_capacity(wanted.len());
     for (_, reg) in wanted {
-        home[reg as usize] = pinned_vectors;
+        home[reg as usize] = first + pinned_vectors;
         hoisted.push(VReg(reg));
         pinned_vectors += 1;
     }
-    let all = if registers == 32 { u32::MAX } else { (1 << registers) - 1 };
+    let below = |number: u8| ((1u64 << number) - 1) as u32;
     let mut emitter = Emitter {
         b,
         asm: Assembler::new(&b.pool, b.label_count()),
         home,
-        free_vectors: all & !((1u64 << pinned_vectors) - 1) as u32,
+        free_vectors: below(registers as u8) & !below(first + pinned_vectors),
         free_masks: 0xfe & !((1u32 << (pinned_masks + 1)) - 1),
+        is_upper: first > 0,
         liveness,
     };
     emitter.run(&hoisted)?;
@@ -188,6 +201,8 @@ struct Emitter<'a> {
     home: Vec<u8>,
     free_vectors: u32,
     free_masks: u32,
+    /// All vectors are in the upper half of the registers.
+    is_upper: bool,
     liveness: Liveness,
 }
 
@@ -197,6 +212,12 @@ impl Emitter<'_> {
             match self.b.items[index] {
                 Item::Inst(inst) if self.liveness.needed[index] => self.inst(index as u32, &inst)?,
                 Item::Inst(_) | Item::Weight(_) => {}
+                Item::ClearUpper if self.is_upper => {}
+                Item::ClearUpper => {
+                    let mut inst = Instruction::default();
+                    inst.set_code(Code::VEX_Vzeroupper);
+                    self.emit(&inst)?;
+                }
                 Item::RawFor(_, what) if self.liveness.last[what.0 as usize] == NONE => {}
                 Item::Raw(inst) | Item::RawFor(inst, _) => self.emit(&inst)?,
                 Item::Jump(code, label) => self.asm.jump(code, label).map_err(Failure::Encoding)?,

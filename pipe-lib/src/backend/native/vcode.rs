@@ -99,6 +99,8 @@ pub(super) enum Item {
     LoadConstants,
     /// The instruction before stores a whole vector of the stream, which a big transfer does around the caches.
     Streamed,
+    /// The upper parts of the vector registers are cleared for who uses the lower ones, if any was written.
+    ClearUpper,
     /// From here on, uses of constants weigh this much.
     Weight(u32),
 }

@@ -226,9 +226,8 @@ impl<'a> Frame<'a> {
         }
         self.b.bind(done);
         self.finish()?;
+        self.b.items.push(Item::ClearUpper);
         let mut inst = iced_x86::Instruction::default();
-        inst.set_code(Code::VEX_Vzeroupper);
-        self.b.raw(inst);
         inst.set_code(Code::Retnq);
         self.b.raw(inst);
         Ok(())
