@@ -80,6 +80,7 @@ codes! {
     AttributeRefuted = "E0901", "a declared attribute that does not hold";
     UnusedRegister = "W0101", "a register that is written and never read";
     UnusedParameter = "W0102", "a parameter that is never read";
+    UnusedTable = "W0103", "a table in which nothing is looked up";
 }
 
 impl Code {
@@ -265,8 +266,8 @@ pub(crate) fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a s
         return None;
     }
     let allowed = match name.chars().count() {
-        0..=2 => 1,
-        3..=5 => 2,
+        0..=3 => 1,
+        4..=5 => 2,
         _ => 3,
     };
     let near = |candidate: &&'a str| candidate.len() <= 40 && **candidate != *name;
@@ -280,17 +281,21 @@ pub(crate) fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a s
         .map(|(_, candidate)| candidate)
 }
 
-/// Levenshtein's distance in bytes: good enough for names, which are ASCII.
+/// Insertions, deletions, substitutions and swaps of neighbours (optimal string alignment) in bytes: good enough for names,
+/// which are ASCII.
 fn distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.bytes().enumerate() {
-            let substituted = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = substituted.min(row[j] + 1).min(diagonal + 1);
+    let (a, b) = (a.as_bytes(), b.as_bytes());
+    let (mut before, mut row): (Vec<usize>, Vec<usize>) = (vec![0; b.len() + 1], (0..=b.len()).collect());
+    for i in 0..a.len() {
+        let mut next = vec![i + 1; b.len() + 1];
+        for j in 0..b.len() {
+            let substituted = row[j] + usize::from(a[i] != b[j]);
+            next[j + 1] = substituted.min(next[j] + 1).min(row[j + 1] + 1);
+            if i > 0 && j > 0 && a[i] == b[j - 1] && a[i - 1] == b[j] {
+                next[j + 1] = next[j + 1].min(before[j - 1] + 1);
+            }
         }
+        (before, row) = (row, next);
     }
     row[b.len()]
 }

@@ -118,6 +118,33 @@ fn partial_overlap_is_refused_and_the_same_buffer_is_not() {
     assert_eq!(&buf, b"dcbaabcd....");
 }
 
+/// A layout's buffer is longer than the stream: what overlaps is the buffers.
+#[test]
+fn overlap_of_device_buffers_is_refused() {
+    let mut library = pipe_lib::Library::standard();
+    library.load("gapped.pipe", "layout gapped { data 4 gap 4 }").unwrap();
+    let compiled = |text: &str| library.pipeline(text).unwrap().compile().unwrap();
+    let mut buf = [0u8; 64];
+    let ptr = buf.as_mut_ptr();
+    let (from, to) = (compiled("gapped -> byteswap32"), compiled("byteswap32 -> gapped"));
+    // Eight bytes of the stream are twelve of the buffer.
+    assert_eq!((from.source_len(8), to.written_len(8).unwrap()), (Some(12), 12));
+    for at in [0, 4, 8, 11] {
+        // SAFETY: all of it lies within `buf`.
+        assert_eq!(unsafe { from.run_raw(ptr, 8, ptr.add(at)) }.unwrap_err(), RunError::Overlap, "{at}");
+        // SAFETY: as above.
+        let before = unsafe { from.run_raw(ptr.add(7), 8, ptr) }.unwrap_err();
+        assert_eq!(before, RunError::Overlap);
+        // SAFETY: as above.
+        assert_eq!(unsafe { to.run_raw(ptr.add(at), 8, ptr) }.unwrap_err(), RunError::Overlap, "{at}");
+    }
+    assert_eq!(buf, [0; 64]);
+    // SAFETY: as above; the buffers only touch.
+    unsafe { from.run_raw(ptr, 8, ptr.add(12)) }.unwrap();
+    // SAFETY: as above.
+    unsafe { to.run_raw(ptr.add(12), 8, ptr) }.unwrap();
+}
+
 #[test]
 fn windows_export_lists() {
     let window = NonZeroU64::new(3);

@@ -9,6 +9,7 @@ pub(crate) mod pipe;
 pub(crate) mod scope;
 pub(crate) mod table;
 mod types;
+pub(crate) mod unused;
 
 use crate::diagnostic::{Code, Diagnostic, nearest};
 use crate::ir::Ty;

@@ -3,6 +3,7 @@
 use super::inst::{Block, Cx};
 use super::scope::{Declared, Scope};
 use super::table::{TableBudget, check_table};
+use super::unused::unused_states;
 use super::{Findings, literal_bits, type_of_name};
 use crate::diagnostic::{Code, Diagnostic, Severity, nearest};
 use crate::ir::{self, Endian, Gauge, ParamId, StateId, StateInit, TableId, Tail, Ty};
@@ -14,7 +15,8 @@ use std::collections::HashMap;
 /// Tables that stand in files, by name; `None` for one that is wrong.
 pub(crate) type FileTables = HashMap<String, Option<ir::Table>>;
 
-/// Checks a pipe; its IR if nothing was wrong.
+/// Checks a pipe; its IR if nothing was wrong, here or in reading it. Of what could not be read nothing more is said, and
+/// the rest is checked all the same.
 pub(crate) fn check_pipe(
     pipe: &ast::Pipe,
     docs: &[String],
@@ -24,11 +26,20 @@ pub(crate) fn check_pipe(
 ) -> Option<ir::Pipe> {
     let mut own = Findings::default();
     let result = Checker { pipe, findings: &mut own, scope: Scope::default() }.check(docs, tables, budget);
-    let wrong = own.has_errors();
+    let wrong = own.has_errors() || pipe.body.iter().any(is_unread);
     // Warnings about a pipe that is wrong would often be about its mistakes.
     let worth_saying = |finding: &Diagnostic| !wrong || finding.severity() == Severity::Error;
     own.list.into_iter().filter(worth_saying).for_each(|finding| findings.push(finding));
     if wrong { None } else { result }
+}
+
+/// Whether a statement, or one in it, could not be read.
+fn is_unread(stmt: &Spanned<Stmt>) -> bool {
+    match &stmt.node.kind {
+        StmtKind::Broken(_) => true,
+        StmtKind::Finish(stmts) => stmts.iter().any(is_unread),
+        _ => false,
+    }
 }
 
 struct Checker<'a> {
@@ -82,6 +93,14 @@ impl Checker<'_> {
                     self.declare(&table.name, what);
                     tables.extend(checked);
                 }
+                StmtKind::Broken(words) => {
+                    if let [keyword, name, ..] = &words[..]
+                        && matches!(keyword.node.as_str(), "state" | "table")
+                        && self.scope.get(&name.node).is_none()
+                    {
+                        self.declare(name, Declared::Broken);
+                    }
+                }
                 _ => {}
             }
         }
@@ -111,6 +130,11 @@ impl Checker<'_> {
             match &stmt.node.kind {
                 StmtKind::State { .. } | StmtKind::Table(_) => {}
                 StmtKind::Inst(inst) => body.statement(inst, stmt.span, &mut cx),
+                StmtKind::Broken(words) => {
+                    let exported = words.first().is_some_and(|word| word.node == "export");
+                    let block = if exported { &mut finish } else { &mut body };
+                    block.broken(words, stmt.span, &cx);
+                }
                 StmtKind::Export { name, value } => finish.export(name, value.as_ref(), true, &mut cx),
                 StmtKind::Finish(stmts) => {
                     if let Some(first) = finished.replace(stmt.span) {
@@ -151,9 +175,10 @@ impl Checker<'_> {
                 self.findings.push(Diagnostic::new(Code::UnusedParameter, ast.name.span, message));
             }
         }
-        if self.findings.has_errors() {
+        if self.findings.has_errors() || pipe.body.iter().any(is_unread) {
             return None;
         }
+        let (states, places): (Vec<ir::State>, Vec<Span>) = states.into_iter().unzip();
         let made = ir::Pipe {
             name: pipe.name.node.clone(),
             doc: docs.join("\n"),
@@ -161,7 +186,7 @@ impl Checker<'_> {
             output,
             tail,
             declared,
-            states: states.into_iter().map(|(state, _)| state).collect(),
+            states,
             params,
             tables,
             body,
@@ -171,6 +196,7 @@ impl Checker<'_> {
             exports,
         };
         debug_assert_eq!(ir::verify::verify(&made), Ok(()));
+        unused_states(&made, &places, self.findings);
         Some(made)
     }
 
@@ -299,6 +325,7 @@ fn finish_statement(stmt: &Spanned<Stmt>, finish: &mut Block, cx: &mut Cx<'_>) {
     match &stmt.node.kind {
         StmtKind::Inst(inst) => finish.statement(inst, stmt.span, cx),
         StmtKind::Export { name, value } => finish.export(name, value.as_ref(), false, cx),
+        StmtKind::Broken(words) => finish.broken(words, stmt.span, cx),
         StmtKind::State { .. } | StmtKind::Table(_) | StmtKind::Finish(_) => {
             let message = "declarations do not belong into `finish`";
             cx.findings.push(

@@ -2,12 +2,13 @@
 
 use super::test_case::check_test;
 use super::{DUPLICATE, Inner, NamedPipeline, resolve};
-use crate::analyse::attributes::{self, check_declared};
+use crate::analyse::attributes::{self, Refuted, check_declared};
 use crate::check::Findings;
 use crate::check::layout::check_layout;
 use crate::check::pipe::{FileTables, check_params, check_pipe};
 use crate::check::table::{TableBudget, check_table};
-use crate::diagnostic::{Code, Diagnostic};
+use crate::check::unused::{unused_parameters, unused_tables};
+use crate::diagnostic::{Code, Diagnostic, Severity};
 use crate::limits;
 use crate::source::{FileId, Span};
 use crate::syntax::ast::{self, ItemKind, Name, Spanned};
@@ -34,6 +35,18 @@ struct Parsed {
 }
 
 impl Parsed {
+    /// Takes out what was found since `before` where the grammar had something to say already.
+    fn forget_consequences(&self, before: usize, findings: &mut Findings) {
+        let new = findings.list.split_off(before);
+        let known = |finding: &Diagnostic| {
+            let span = finding.labels.first().map(|label| label.span);
+            span.is_some_and(|span| {
+                self.broken.iter().any(|broken| broken.start < span.end && span.start < broken.end)
+            })
+        };
+        findings.list.extend(new.into_iter().filter(|finding| !known(finding)));
+    }
+
     fn is_broken(&self, item: Span) -> bool {
         self.broken.iter().any(|span| item.start < span.start && span.start <= item.end)
     }
@@ -43,18 +56,15 @@ impl Parsed {
 pub(super) fn load(inner: &mut Inner, name: &str, text: &str, fetch: &mut Fetch<'_>) -> Findings {
     let mut findings = Findings::default();
     let files = parse_all(inner, name, text, fetch, &mut findings);
-    let mut whole = true;
     for file in &files {
-        whole &= file.broken.is_empty();
         declare_items(inner, file, &mut findings);
     }
-    // An item with a syntax error is unknown: whatever names it would be blamed for nothing.
-    if whole && !findings.has_errors() {
-        check_pipelines(inner, &files, &mut findings);
+    // What cannot be read may name what nothing else does.
+    for file in files.iter().filter(|file| file.broken.is_empty()) {
+        unused_tables(&file.tree.items, &mut findings);
     }
-    if whole && !findings.has_errors() {
-        check_tests(inner, &files, &mut findings);
-    }
+    check_pipelines(inner, &files, &mut findings);
+    check_tests(inner, &files, &mut findings);
     findings
 }
 
@@ -76,6 +86,7 @@ fn parse_all(
             findings.push(Diagnostic::new(Code::Limit, extra.span, message));
             continue;
         }
+        inner.broken.extend(result.lost);
         let broken =
             result.errors.iter().filter_map(|error| error.labels.first()).map(|label| label.span).collect();
         result.errors.into_iter().for_each(|error| findings.push(error));
@@ -127,25 +138,29 @@ fn declare_items(inner: &mut Inner, file: &Parsed, findings: &mut Findings) {
         if findings.is_full() {
             return;
         }
-        if !enter(inner, name, findings) || file.is_broken(item.span) {
-            continue;
-        }
+        let is_new = enter(inner, name, findings);
+        let before = findings.list.len();
+        let read = !file.is_broken(item.span);
         match &item.node.kind {
-            ItemKind::Pipe(pipe) => {
-                let ast = pipe;
-                if let Some(pipe) = check_pipe(ast, docs, &tables, &mut budget, findings) {
+            // A number or string that could not be read is taken for another: the pipe is checked, but of no use.
+            ItemKind::Pipe(ast) => match check_pipe(ast, docs, &tables, &mut budget, findings) {
+                Some(pipe) if read && is_new => {
                     check_attributes(ast, &pipe, &mut search, findings);
                     inner.pipes.insert(name.node.clone(), Arc::new(pipe));
                 }
-            }
-            ItemKind::Layout(layout) => {
-                if let Some(layout) = check_layout(layout, docs, findings) {
+                _ => file.forget_consequences(before, findings),
+            },
+            ItemKind::Layout(layout) if read => {
+                if let Some(layout) = check_layout(layout, docs, findings)
+                    && is_new
+                {
                     inner.layouts.insert(name.node.clone(), Arc::new(layout));
                 }
             }
-            ItemKind::Pipeline(pipeline) => {
+            ItemKind::Pipeline(pipeline) if read && is_new => {
                 let params = check_params(&pipeline.params, findings);
                 check_param_names(&pipeline.params, findings);
+                unused_parameters(pipeline, findings);
                 let named = NamedPipeline {
                     name: name.node.clone(),
                     doc: docs.join("\n"),
@@ -155,7 +170,11 @@ fn declare_items(inner: &mut Inner, file: &Parsed, findings: &mut Findings) {
                 };
                 inner.pipelines.insert(name.node.clone(), Arc::new(named));
             }
-            ItemKind::Use(_) | ItemKind::Table(_) | ItemKind::Test(_) => {}
+            _ => {}
+        }
+        let fine = findings.list[before..].iter().all(|finding| finding.severity() == Severity::Warning);
+        if !is_new || !read || !fine {
+            inner.broken.insert(name.node.clone());
         }
     }
 }
@@ -167,7 +186,10 @@ fn check_attributes(ast: &ast::Pipe, pipe: &crate::ir::Pipe, search: &mut u64, f
             ast::Attribute::Flag(name) if name.node == attribute.name() => Some(name.span),
             _ => None,
         });
-        let message = format!("`{}` is not {}", pipe.name, attribute.name());
+        let message = match &refuted {
+            Refuted::Counterexample(_) => format!("`{}` is not {}", pipe.name, attribute.name()),
+            Refuted::Unproved(_) => format!("`{}` cannot be shown to be {}", pipe.name, attribute.name()),
+        };
         findings.push(
             Diagnostic::new(Code::AttributeRefuted, declared.unwrap_or(ast.name.span), message)
                 .note(refuted.to_string())
@@ -216,7 +238,7 @@ fn enter(inner: &mut Inner, name: &Name, findings: &mut Findings) -> bool {
     true
 }
 
-fn check_pipelines(inner: &Inner, files: &[Parsed], findings: &mut Findings) {
+fn check_pipelines(inner: &mut Inner, files: &[Parsed], findings: &mut Findings) {
     let mut budget = limits::FILE_STAGES;
     for item in files.iter().flat_map(|file| &file.tree.items) {
         if let ItemKind::Pipeline(pipeline) = &item.node.kind
@@ -225,7 +247,15 @@ fn check_pipelines(inner: &Inner, files: &[Parsed], findings: &mut Findings) {
             if findings.is_full() {
                 return;
             }
-            resolve::check_named(inner, named, &mut budget, findings);
+            let (named, before) = (Arc::clone(named), findings.list.len());
+            resolve::check_named(inner, &named, &mut budget, findings);
+            if findings.list.len() > before {
+                inner.broken.insert(named.name.clone());
+            }
+            // A pipeline within others is unfolded in each of them.
+            let mut new = findings.list.split_off(before);
+            new.retain(|finding| !findings.list.contains(finding));
+            findings.list.extend(new);
         }
     }
 }
@@ -233,11 +263,12 @@ fn check_pipelines(inner: &Inner, files: &[Parsed], findings: &mut Findings) {
 fn check_tests(inner: &mut Inner, files: &[Parsed], findings: &mut Findings) {
     let mut budget = limits::FILE_STAGES;
     let mut lists = TableBudget::default();
-    for item in files.iter().flat_map(|file| &file.tree.items) {
+    for (file, item) in files.iter().flat_map(|file| file.tree.items.iter().map(move |item| (file, item))) {
         if findings.is_full() {
             return;
         }
         if let ItemKind::Test(test) = &item.node.kind
+            && !file.is_broken(item.span)
             && let Some(test) = check_test(inner, test, item.span, (&mut budget, &mut lists), findings)
         {
             inner.tests.push(Arc::new(test));

@@ -15,7 +15,7 @@ use crate::ir::{Layout, Pipe};
 use crate::pipeline::Pipeline;
 use crate::source::{Sources, Span};
 use crate::syntax::{ast, parse};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, OnceLock};
 
 /// The standard pipes: name of the file and text, in the order in which they are listed. No path of a user's is like these
@@ -54,6 +54,8 @@ struct Inner {
     pipes: BTreeMap<String, Arc<Pipe>>,
     layouts: BTreeMap<String, Arc<Layout>>,
     pipelines: BTreeMap<String, Arc<NamedPipeline>>,
+    /// Names of items with a mistake, while a text is loaded that has some: nothing is said of what names them.
+    broken: HashSet<String>,
     tests: Vec<Arc<TestCase>>,
 }
 

@@ -208,6 +208,8 @@ pub enum StmtKind {
     Finish(Vec<Spanned<Stmt>>),
     /// `op d, a, b`
     Inst(Inst),
+    /// What could not be read, reported already: its words tell what it may have been about.
+    Broken(Vec<Name>),
 }
 
 /// What an export stands for.

@@ -2,6 +2,7 @@
 
 pub mod ast;
 pub mod lexer;
+mod lost;
 pub mod parse;
 pub mod print;
 pub mod token;

@@ -3,8 +3,9 @@
 
 use super::ast::{self, Bytes, Name, Number, Root, Spanned};
 use super::lexer::{self, Comment, Lexed};
+use super::lost;
 use super::token::Token;
-use crate::diagnostic::{Code, Diagnostic};
+use crate::diagnostic::{Code, Diagnostic, nearest};
 use crate::limits;
 use crate::source::{FileId, Span};
 use lalrpop_util::{ErrorRecovery, ParseError, lalrpop_mod};
@@ -25,47 +26,59 @@ pub struct Parsed<T> {
     pub comments: Vec<Comment>,
     /// What could not be read.
     pub errors: Vec<Diagnostic>,
+    /// Names of items that are not in the tree for that.
+    pub lost: Vec<String>,
 }
 
 /// Parses a `.pipe` file.
 pub fn parse_file(file: FileId, text: &str) -> Parsed<ast::File> {
-    let (root, comments, errors) = parse(file, text, Token::StartFile);
+    let Read { root, comments, errors, lost } = parse(file, text, Token::StartFile);
     let tree = match root {
         Some(Root::File(tree)) => tree,
         _ => ast::File::default(),
     };
-    Parsed { tree, comments, errors }
+    Parsed { tree, comments, errors, lost }
 }
 
 /// Parses a pipeline on its own: `a | b -> c`.
 pub fn parse_pipeline(file: FileId, text: &str) -> Parsed<ast::PipelineExpr> {
-    let (root, comments, errors) = parse(file, text, Token::StartPipeline);
+    let Read { root, comments, errors, lost } = parse(file, text, Token::StartPipeline);
     let tree = match root {
         Some(Root::Pipeline(tree)) => tree,
         _ => ast::PipelineExpr { parts: vec![Vec::new()] },
     };
-    Parsed { tree, comments, errors }
+    Parsed { tree, comments, errors, lost }
 }
 
-fn parse(file: FileId, text: &str, start: Token<'static>) -> (Option<Root>, Vec<Comment>, Vec<Diagnostic>) {
-    let mut cx = Parsing { file, errors: RefCell::default(), ends: Vec::new() };
+#[derive(Default)]
+struct Read {
+    root: Option<Root>,
+    comments: Vec<Comment>,
+    errors: Vec<Diagnostic>,
+    lost: Vec<String>,
+}
+
+fn parse(file: FileId, text: &str, start: Token<'static>) -> Read {
+    let mut cx = Parsing { file, text, errors: RefCell::default(), ends: Vec::new() };
     if text.len() > limits::SOURCE_BYTES {
         let message = format!("a source of {} bytes; at most {} are read", text.len(), limits::SOURCE_BYTES);
-        return (None, Vec::new(), vec![Diagnostic::new(Code::Limit, Span::new(file, 0, 0), message)]);
+        let errors = vec![Diagnostic::new(Code::Limit, Span::new(file, 0, 0), message)];
+        return Read { errors, ..Read::default() };
     }
     let lexed = lexer::lex(text);
     if let Some(at) = lexed.cut_at {
         let message = format!("more than {} tokens", limits::TOKENS);
-        return (None, lexed.comments, vec![Diagnostic::new(Code::Limit, Span::new(file, at, at), message)]);
+        let errors = vec![Diagnostic::new(Code::Limit, Span::new(file, at, at), message)];
+        return Read { comments: lexed.comments, errors, ..Read::default() };
     }
     let visible = |lexed: &&Lexed<'_>| !matches!(lexed.1, Token::Separator | Token::Doc(_));
     cx.ends = lexed.tokens.iter().filter(visible).map(|(_, _, end)| *end).collect();
     // The parser sees the end of the text once it has made too many errors, so hostile text costs little.
     let tokens = std::iter::once((0, start, 0))
-        .chain(lexed.tokens)
+        .chain(lexed.tokens.iter().copied())
         .take_while(|_| cx.errors.borrow().len() < limits::DIAGNOSTICS)
         .map(Ok);
-    let root = match grammar::RootParser::new().parse(&cx, tokens) {
+    let mut root = match grammar::RootParser::new().parse(&cx, tokens) {
         Ok(root) => Some(root),
         Err(error) => {
             cx.report(error, text.len() as u32);
@@ -73,24 +86,32 @@ fn parse(file: FileId, text: &str, start: Token<'static>) -> (Option<Root>, Vec<
         }
     };
     let mut errors = cx.errors.into_inner();
+    let mut lost = Vec::new();
+    if let Some(Root::File(tree)) = &mut root
+        && !errors.is_empty()
+    {
+        lost::leave_out_what_follows(&lexed.tokens, tree, &mut errors);
+        lost.extend(lost::names(&lexed.tokens, tree).into_iter().map(str::to_string));
+    }
     if errors.len() >= limits::DIAGNOSTICS {
         errors.truncate(limits::DIAGNOSTICS);
         let message = format!("{} errors: the rest of the text was not read", limits::DIAGNOSTICS);
         let at = errors.last().map_or(0, |last| last.labels[0].span.end);
         errors.push(Diagnostic::new(Code::Limit, Span::new(file, at, at), message));
     }
-    (root, lexed.comments, errors)
+    Read { root, comments: lexed.comments, errors, lost }
 }
 
 /// What the grammar's actions need: the file, and where errors go.
-pub(crate) struct Parsing {
+pub(crate) struct Parsing<'s> {
     file: FileId,
+    text: &'s str,
     errors: RefCell<Vec<Diagnostic>>,
     /// Where tokens end, in ascending order.
     ends: Vec<u32>,
 }
 
-impl Parsing {
+impl Parsing<'_> {
     fn span(&self, l: u32, r: u32) -> Span {
         Span::new(self.file, l, r.max(l))
     }
@@ -229,6 +250,38 @@ impl Parsing {
         bytes
     }
 
+    /// A statement that does not fit the grammar, with the words of its line.
+    pub(crate) fn broken_statement(&self, error: ErrorRecovery<u32, Token<'_>, ()>) -> Spanned<ast::Stmt> {
+        let at = match &error.error {
+            ParseError::UnrecognizedToken { token, .. } | ParseError::ExtraToken { token } => token.0,
+            ParseError::UnrecognizedEof { location, .. } | ParseError::InvalidToken { location } => *location,
+            ParseError::User { error: () } => 0,
+        };
+        self.recovered(error);
+        let at = (at as usize).min(self.text.len());
+        let start = self.text[..at].rfind(['\n', ';', '{']).map_or(0, |before| before + 1);
+        let end = self.text[at..].find(['\n', ';', '}']).map_or(self.text.len(), |after| at + after);
+        let kind = ast::StmtKind::Broken(self.words(start, end));
+        Spanned { node: ast::Stmt { docs: Vec::new(), kind }, span: self.span(start as u32, end as u32) }
+    }
+
+    /// The first names between two places, up to a comment: an instruction and its destination, a keyword and a name.
+    fn words(&self, start: usize, end: usize) -> Vec<Name> {
+        let line = &self.text[start..end];
+        let line = &line[..line.find("//").unwrap_or(line.len())];
+        let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        line.split(|c| !is_name(c))
+            .filter(|word| {
+                word.starts_with(|c: char| !c.is_ascii_digit()) && word.len() <= limits::NAME_BYTES
+            })
+            .take(2)
+            .map(|word| {
+                let at = (start + (word.as_ptr() as usize - line.as_ptr() as usize)) as u32;
+                Name { node: word.to_string(), span: self.span(at, at + word.len() as u32) }
+            })
+            .collect()
+    }
+
     pub(crate) fn recovered(&self, error: ErrorRecovery<u32, Token<'_>, ()>) {
         let end = match &error.error {
             ParseError::UnrecognizedEof { location, .. } => *location,
@@ -294,10 +347,29 @@ impl Parsing {
             diagnostic = diagnostic.here(format!("expected {wanted}"));
         }
         let wants = |token: &str| expected.iter().any(|name| name.trim_matches('"') == token);
+        // A word in the place of a keyword.
+        let keyword = |words: &[&'static str]| match token {
+            Token::Ident(word) if words.iter().all(|word| wants(word)) => {
+                nearest(word, words.iter().copied())
+            }
+            _ => None,
+        };
+        let near = keyword(&["pipe", "pipeline", "layout", "table", "test", "use"])
+            .or_else(|| keyword(&["input", "output", "expect", "set", "refused"]));
+        if let Some(near) = near {
+            return diagnostic.help(format!("did you mean `{near}`?"));
+        }
+        let before = self.text[..(l as usize).min(self.text.len())].trim_end();
         match token {
+            _ if wants("IDENT") && (before.ends_with('|') || before.ends_with("->")) => {
+                diagnostic.help("a pipe, a pipeline or a layout follows; without one, leave the sign out")
+            }
             Token::Pipe | Token::Pipeline | Token::Layout | Token::Test | Token::Use if wants("}") => {
                 diagnostic.help("close the item before it with `}`")
             }
+            Token::Ident(_) if wants("input") => diagnostic.help(
+                "a test says `input`, `output`, `expect NAME = VALUE`, `set NAME = VALUE` or `refused`",
+            ),
             Token::Equals if wants("SEP") => diagnostic.help(
                 "an instruction is written `op destination, operand, operand`, as in `add sum, sum, x`",
             ),
@@ -341,6 +413,7 @@ fn operator_help(text: &str) -> Option<&'static str> {
         b'+' => "write `add d, a, b`",
         b'-' => "write `sub d, a, b`, or `neg d, a`",
         b'*' => "write `mul d, a, b`",
+        b'/' if text.starts_with("/*") => "comments begin with `//` and end with their line",
         b'%' | b'/' => "there is no division; `addmod` and `mulmod` reduce by a modulus",
         b'&' => "write `and d, a, b`",
         b'^' => "write `xor d, a, b`",

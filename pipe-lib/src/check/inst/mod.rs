@@ -118,6 +118,24 @@ impl Block {
         self.write(dest, value, cx);
     }
 
+    /// A statement that could not be read: what it would have written is there, but nothing is said of it.
+    pub(super) fn broken(&mut self, words: &[Name], span: Span, cx: &Cx<'_>) {
+        let (first, dest) = (words.first(), words.get(1));
+        if first.is_some_and(|word| word.node == "out") && self.out.is_none() {
+            self.out = Some((self.poison(span), span));
+        }
+        let Some(dest) = dest else { return };
+        let written = dest.span;
+        match cx.scope.get(&dest.node) {
+            Some((Declared::State(id, _), _)) => self.states[id.0 as usize] = Some(self.poison(written)),
+            Some(_) => {}
+            None => {
+                let value = self.poison(written);
+                self.temps.insert(dest.node.clone(), Temp { value, written, read: true });
+            }
+        }
+    }
+
     /// `export name`, `export name = op a, b`, `export name = register`, `export name = literal`.
     ///
     /// `in_body` tells an export among the body's statements from one in `finish`: there, registers of the body are

@@ -72,7 +72,12 @@ impl Resolver<'_> {
                         }
                     }
                     None => {
-                        let message = format!("{kind} `{}` takes {} arguments", name.node, params.len());
+                        let count = match params.len() {
+                            0 => "no arguments".to_string(),
+                            1 => "1 argument".to_string(),
+                            count => format!("{count} arguments"),
+                        };
+                        let message = format!("{kind} `{}` takes {count}", name.node);
                         Diagnostic::new(Code::UnknownParameter, arg.value.span, message)
                     }
                 };
@@ -133,7 +138,10 @@ impl Resolver<'_> {
         let bound = self.bound(name, expr.span, env)?;
         if bound.ty != ty {
             let message = format!("parameter `{name}` is `{}`, not `{ty}`", bound.ty);
-            self.findings.push(Diagnostic::new(Code::TypeMismatch, expr.span, message));
+            self.findings.push(
+                Diagnostic::new(Code::TypeMismatch, expr.span, message)
+                    .help(format!("declare it as `{name}: {ty}`, or write a number")),
+            );
             return None;
         }
         Some(bound.value)

@@ -127,6 +127,7 @@ impl Resolver<'_> {
                 [from, to] if is_layout(from) => (from.first(), to, None),
                 [_, to] if to.len() == 1 => (None, &expr.parts[0], to.first()),
                 [from, stages, to] if from.len() == 1 && to.len() == 1 => (from.first(), stages, to.first()),
+                parts if parts.iter().flatten().any(|stage| self.is_broken(&stage.node.name)) => return None,
                 parts => {
                     let message = match parts.len() {
                         2 | 3 => "an arrow leads from a layout or to one",
@@ -164,11 +165,19 @@ impl Resolver<'_> {
         fine.then_some(composed)
     }
 
+    /// Whether a name is one of an item with a mistake: what is wrong with it has been said.
+    fn is_broken(&self, name: &ast::Name) -> bool {
+        self.inner.broken.contains(&name.node)
+    }
+
     /// The layout of an end: `Some(None)` where there is none, `None` for a mistake.
     #[allow(clippy::option_option)]
     fn layout(&mut self, stage: Option<&Spanned<ast::Stage>>) -> Option<Option<(Arc<Layout>, Span)>> {
         let Some(stage) = stage else { return Some(None) };
         let name = &stage.node.name;
+        if self.is_broken(name) {
+            return None;
+        }
         let Some(layout) = self.inner.layouts.get(&name.node) else {
             let message = format!("no layout `{}`", name.node);
             let mut diagnostic = Diagnostic::new(Code::UnknownStage, name.span, message);

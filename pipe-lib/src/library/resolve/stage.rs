@@ -19,6 +19,9 @@ impl Resolver<'_> {
         composed: &mut Composed,
     ) -> Option<()> {
         let name = &stage.node.name;
+        if self.is_broken(name) {
+            return None;
+        }
         let window = match &stage.node.window {
             Some(window) => Some((self.window(window, env)?, window.span)),
             None => None,

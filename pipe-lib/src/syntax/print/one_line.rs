@@ -26,7 +26,7 @@ pub(super) fn statement(kind: &StmtKind) -> String {
             ExportValue::Literal(value) => format!("export {} = {}", name.node, expr(value)),
         },
         StmtKind::Inst(value) => inst(value),
-        StmtKind::Table(_) | StmtKind::Finish(_) => String::new(),
+        StmtKind::Table(_) | StmtKind::Finish(_) | StmtKind::Broken(_) => String::new(),
     }
 }
 
