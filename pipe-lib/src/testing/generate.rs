@@ -99,7 +99,7 @@ impl<'a> Generator<'a> {
         ]));
         let mut draft = Draft::new(builder, self.rng);
         draft.declare();
-        match draft.rng.below(20) {
+        match draft.rng.below(22) {
             0..5 => draft.anything(ty),
             5..8 => draft.reductions(ty),
             8..10 => draft.map(ty),
@@ -111,6 +111,7 @@ impl<'a> Generator<'a> {
             15 => draft.crc_by_bits(ty),
             16 => draft.crc_by_table(ty),
             17 | 18 => draft.where_it_holds(ty),
+            19 | 20 => draft.onward(ty),
             _ => draft.linear_map(ty),
         }
         if draft.rng.chance(1, 3) {

@@ -7,6 +7,7 @@ mod draft;
 mod fuzz;
 pub mod generate;
 pub mod judge;
+mod onward;
 pub mod rng;
 mod shapes;
 pub mod shrink;

@@ -67,6 +67,14 @@ fn analyse_within(pipe: &Pipe, most: &[u64]) -> PipeFacts {
     // What the proofs append is computed from values without states.
     let free = |value: Value| deps.get(value.0 as usize).is_none_or(Deps::stateless);
 
+    let autonomous = autonomous_states(&next, &deps);
+    let delays = delays(&next, &deps);
+    // What `state` may be summed of: words, and states that are known without all of the words before.
+    let settled = |state: usize, value: Value| {
+        let known = |other: usize| other != state && (autonomous[other] || delays[other].is_some());
+        deps.get(value.0 as usize).is_none_or(|deps| deps.iter().all(known))
+    };
+
     // Shapes first, each state by itself.
     let mut budget = Budget::PIPE;
     let mut tables = bits::Tables::new(&pipe.tables);
@@ -77,7 +85,7 @@ fn analyse_within(pipe: &Pipe, most: &[u64]) -> PipeFacts {
         let shape = if held[state] {
             Shape::Held
         } else if let Some(Link::Step(op, operand)) =
-            Chain::new(&mut rewriter, &free, id, &mut budget).follow(*value)
+            Chain::new(&mut rewriter, &|value| settled(state, value), id, &mut budget).follow(*value)
         {
             Shape::Reduce(op, operand)
         } else if dep(*value).only(state) {
@@ -96,8 +104,6 @@ fn analyse_within(pipe: &Pipe, most: &[u64]) -> PipeFacts {
         let other = (0..next.len()).find(|other| *other != state && dep(next[*other]).has(state))?;
         Some(format!("`{}` depends on it", pipe.states[other].name))
     };
-    let autonomous = autonomous_states(&next, &deps);
-    let delays = delays(&next, &deps);
 
     let mut states: Vec<StateFacts> = Vec::with_capacity(next.len());
     for (state, shape) in shapes.iter().enumerate() {

@@ -62,6 +62,39 @@ fn reductions() {
 }
 
 #[test]
+fn reductions_of_what_goes_by_states() {
+    // Words before this one, and places in the stream, are known without a look at what was summed.
+    classes(
+        "u8 { state p: u8; state n: u64; in x; ne e, x, p; mov p, x; zext k, e; add n, n, k; export n }",
+        &["delay of 1 word", "reduction by add"],
+    );
+    classes(
+        "u8 { state prev: bool = true; state n: u64; in x; leu sp, x, 32; not ns, sp; and st, prev, ns; zext o, st; \
+         add n, n, o; mov prev, sp; export n }",
+        &["delay of 1 word", "reduction by add"],
+    );
+    classes(
+        "u8 { state s: u32; state odd: bool; in x; zext w, x; shl hi, w, 8; sel v, odd, w, hi; add s, s, v; \
+         not odd, odd; export s }",
+        &["reduction by add", "positional"],
+    );
+    classes(
+        "u8 { state p: u8; state s: u8; in x; xor v, x, p; mov p, x; add s, s, v; out s }",
+        &["delay of 1 word", "scan by add"],
+    );
+    // A state that takes part in its own operand, or goes by one that is summed.
+    let (serial, _) = facts(
+        "u8 { state s: u8; state t: u8; in x; add s, s, x; xor v, x, s; max t, t, v; export s; export t }",
+    );
+    assert_eq!(serial.states[1].class.name(), "serial");
+    assert!(
+        !facts("u8 { state p: u8; state n: u8; in x; xor e, x, p; mov p, x; or n, n, e; export n }")
+            .0
+            .commutative()
+    );
+}
+
+#[test]
 fn not_reductions() {
     // Two operations on the way.
     classes(

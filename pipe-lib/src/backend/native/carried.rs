@@ -215,7 +215,8 @@ impl Carried {
     }
 }
 
-fn moves(isa: Isa) -> (Code, Code) {
+/// What stores a vector and what loads one.
+pub(super) fn moves(isa: Isa) -> (Code, Code) {
     match isa {
         Isa::Avx512 => (Code::EVEX_Vmovdqu64_zmmm512_k1z_zmm, Code::EVEX_Vmovdqu64_zmm_k1z_zmmm512),
         Isa::Avx2 => (Code::VEX_Vmovdqu_ymmm256_ymm, Code::VEX_Vmovdqu_ymm_ymmm256),

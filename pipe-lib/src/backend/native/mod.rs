@@ -26,6 +26,7 @@ mod horner;
 mod isa;
 mod lanes;
 mod lower;
+mod onward;
 mod perf;
 mod reduce;
 mod regalloc;

@@ -3,6 +3,7 @@
 //! What a state is has been proved in [`crate::analyse`]; this is only about what the code can do with it, and says why it
 //! cannot where it cannot.
 
+use super::onward::Step;
 use crate::analyse::gf2::Crc;
 use crate::analyse::{Class, Linear, Reduce, analyse};
 use crate::ir::{BinaryOp, ConvertOp, Op, Pipe, StateId, Ty, UnaryOp, Value, eval};
@@ -84,6 +85,8 @@ pub(super) enum Keeping {
     SumOfSums,
     /// The value that the previous word computed.
     Delay(Value),
+    /// It follows from itself alone.
+    Onward(Step),
     /// A running reduction, of which the body reads every step: the contribution of a word, which depends on no state.
     Scan(Fold, Value),
 }
@@ -93,6 +96,8 @@ pub(super) struct Study<'a> {
     pub(super) pipe: &'a Pipe,
     /// For each state, how it is kept.
     pub(super) keeping: Vec<Keeping>,
+    /// The states that pass from word to word, each after those that it is computed from.
+    pub(super) order: Vec<usize>,
     /// For each value of the body: its number, if it is the same for every word of every stream.
     pub(super) constants: Vec<Option<u64>>,
     /// For each value of the body: whether the vector code needs it.
@@ -112,20 +117,45 @@ impl<'a> Study<'a> {
     pub(super) fn of(stage: &'a Stage) -> Result<Study<'a>, String> {
         let pipe = &stage.pipe;
         let body = &pipe.body;
-        let constants = constants(pipe, None);
+        let constants = fold_constants(pipe, None, None);
         if pipe.states.len() > 64 {
             return Err("more than 64 states in one stage".into());
         }
-        // The states that change and that a value depends on.
+        let onward = |(index, class): (usize, &Class)| {
+            let (id, next) = (StateId(index as u32), pipe.next[index]);
+            let after = |old| fold_constants(pipe, None, Some((id, old)))[next.0 as usize];
+            (*class == Class::Positional).then(|| Step::of(pipe, &constants, id, after)).flatten()
+        };
+        let onward: Vec<Option<Step>> = stage.classes.iter().enumerate().map(onward).collect();
+        // The states that change and that a value depends on, but for those that are known before the word.
         let mut depends = vec![0u64; body.insts.len()];
         for (value, inst) in body.iter() {
             depends[value.0 as usize] = match inst.op {
                 Op::State(state) if stage.classes[state.0 as usize] == Class::Held => 0,
+                Op::State(state) if onward[state.0 as usize].is_some() => 0,
                 Op::State(state) => 1 << state.0,
                 op => op.operands().fold(0, |set, operand| set | depends[operand.0 as usize]),
             };
         }
-        let view = View { stage, constants: &constants, depends: &depends };
+        // Those whose value at each word the body reads, each after those that it is computed from.
+        let root = |(index, class): (usize, &Class)| match class {
+            Class::Delay { .. } => Some(pipe.next[index]),
+            Class::Positional if onward[index].is_none() => Some(pipe.next[index]),
+            Class::Scan { operand, .. } => Some(*operand),
+            _ => None,
+        };
+        let roots: Vec<Option<Value>> = stage.classes.iter().enumerate().map(root).collect();
+        let (mut ordered, mut order) = (0u64, Vec::new());
+        loop {
+            let next = roots.iter().enumerate().position(|(index, root)| {
+                let known = root.is_some_and(|root| depends[root.0 as usize] & !ordered == 0);
+                known && ordered >> index & 1 == 0
+            });
+            let Some(next) = next else { break };
+            ordered |= 1 << next;
+            order.push(next);
+        }
+        let view = View { stage, constants: &constants, depends: &depends, onward: &onward, ordered };
         let mut keeping = Vec::with_capacity(pipe.states.len());
         for (index, class) in stage.classes.iter().enumerate() {
             keeping.push(view.keeping(StateId(index as u32)).ok_or_else(|| {
@@ -133,7 +163,7 @@ impl<'a> Study<'a> {
             })?);
         }
         let roots = keeping.iter().flat_map(|keeping| match keeping {
-            Keeping::Constant | Keeping::SumOfSums => Vec::new(),
+            Keeping::Constant | Keeping::SumOfSums | Keeping::Onward(_) => Vec::new(),
             Keeping::Reduction(_, addends) => addends
                 .iter()
                 .flat_map(|addend| [Some(addend.value), addend.only_if.map(|(cond, _)| cond)])
@@ -162,7 +192,7 @@ impl<'a> Study<'a> {
             }
         }
         let late = depends.iter().map(|set| *set != 0).collect();
-        Ok(Study { pipe, keeping, constants, needed, late, periods })
+        Ok(Study { pipe, keeping, order, constants, needed, late, periods })
     }
 
     /// The value for each of `count` words from the start of a period.
@@ -170,7 +200,10 @@ impl<'a> Study<'a> {
         let word = self.pipe.word_bytes();
         let period = self.periods[value.0 as usize].unwrap_or(word);
         let once: Vec<u64> = (0..period / word)
-            .map(|index| constants(self.pipe, Some((index * word) as u64))[value.0 as usize].unwrap_or(0))
+            .map(|index| {
+                let pos = Some((index * word) as u64);
+                fold_constants(self.pipe, pos, None)[value.0 as usize].unwrap_or(0)
+            })
             .collect();
         once.iter().copied().cycle().take(count).collect()
     }
@@ -240,23 +273,23 @@ fn periods(pipe: &Pipe, constants: &[Option<u64>]) -> Vec<Option<usize>> {
     }
     let of = |(index, low): (usize, &Option<Low>)| {
         let low = (*low)?;
-        let usable = constants[index].is_none()
-            && body.insts[index].ty.is_integer()
-            && low.bits <= LONGEST_PERIOD.trailing_zeros();
+        let usable = constants[index].is_none() && low.bits <= LONGEST_PERIOD.trailing_zeros();
         usable.then(|| (1usize << low.bits).max(pipe.word_bytes()))
     };
     known.iter().enumerate().map(of).collect()
 }
 
-/// The values that are constants, computed; with an offset in the stream, also those that depend on nothing else.
-fn constants(pipe: &Pipe, pos: Option<u64>) -> Vec<Option<u64>> {
+/// The values that are constants, computed; with an offset in the stream or the number in a state, also those that depend
+/// on nothing else.
+fn fold_constants(pipe: &Pipe, pos: Option<u64>, known_state: Option<(StateId, u64)>) -> Vec<Option<u64>> {
     let body = &pipe.body;
     let mut known: Vec<Option<u64>> = Vec::with_capacity(body.insts.len());
     for inst in &body.insts {
         let get = |value: Value| known[value.0 as usize];
         let folded = match inst.op {
             Op::Const(number) => Some(number),
-            Op::In | Op::State(_) | Op::Param(_) => None,
+            Op::State(state) => known_state.filter(|(known, _)| *known == state).map(|(_, number)| number),
+            Op::In | Op::Param(_) => None,
             Op::Pos => pos,
             Op::Unary(op, a) => get(a).map(|a| eval::unary(op, inst.ty, a)),
             Op::Binary(op, a, b) => get(a).zip(get(b)).map(|(a, b)| eval::binary(op, inst.ty, a, b)),
@@ -284,6 +317,10 @@ struct View<'a> {
     constants: &'a [Option<u64>],
     /// For each value, the states that change and that it depends on.
     depends: &'a [u64],
+    /// For each state, its step if it follows from itself alone.
+    onward: &'a [Option<Step>],
+    /// The states whose values at each word can be computed one after the other.
+    ordered: u64,
 }
 
 impl View<'_> {
@@ -304,20 +341,27 @@ impl View<'_> {
             Class::Linear(Linear::SumOfSums { of, .. }) => {
                 (self.summed_by(*of) == Some(state)).then_some(Keeping::SumOfSums)
             }
-            Class::Delay { words: 1 } => {
-                let next = pipe.next[state.0 as usize];
-                (self.depends[next.0 as usize] == 0).then_some(Keeping::Delay(next))
+            Class::Positional if self.onward[state.0 as usize].is_some() => {
+                self.onward[state.0 as usize].clone().map(Keeping::Onward)
+            }
+            // Known from the words before.
+            Class::Delay { .. } | Class::Positional => {
+                self.is_ordered(state).then_some(Keeping::Delay(pipe.next[state.0 as usize]))
             }
             Class::Scan { op, operand } => match (op, self.summed_by(state)) {
                 (Reduce::Add, Some(second)) => self.sum(0, *operand, Some(second)),
                 (Reduce::Addmod(m), Some(second)) => self.sum(*m, *operand, Some(second)),
-                (op, _) if ty == pipe.input.ty && *op != Reduce::Addc => {
+                (op, _) if ty == pipe.input.ty && *op != Reduce::Addc && self.is_ordered(state) => {
                     Some(Keeping::Scan(Fold::of(*op)?, *operand))
                 }
                 _ => None,
             },
-            Class::Delay { .. } | Class::Linear(_) | Class::Positional | Class::Serial { .. } => None,
+            Class::Linear(_) | Class::Serial { .. } => None,
         }
+    }
+
+    const fn is_ordered(&self, state: StateId) -> bool {
+        self.ordered >> state.0 & 1 == 1
     }
 
     /// The sum of the words' numbers modulo `modulus`; they have to be of the word's type.

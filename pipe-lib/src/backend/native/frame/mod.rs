@@ -29,12 +29,13 @@ use crate::backend::native::horner::Horner;
 use crate::backend::native::isa::{Features, Isa};
 use crate::backend::native::lanes::Lane;
 use crate::backend::native::lower::{Body, StateVal, Val};
+use crate::backend::native::onward::Onward;
 use crate::backend::native::reduce::{self, Accumulator, Masking};
 use crate::backend::native::regalloc::{self, Failure};
 use crate::backend::native::strategy::{Fold, Keeping, Study};
 use crate::backend::native::sums::{self, Sums};
 use crate::backend::native::vcode::{Builder, Item, Kind, Mem, Opd, VReg};
-use rest::{Round, round_rest};
+pub(super) use rest::{Round, round_rest};
 pub(super) use scatter::Scatter;
 
 pub(in crate::backend::native) const STATES: Register = Register::RDI;
@@ -150,6 +151,8 @@ struct StageCode<'a> {
     hashes: Vec<(usize, Value, Horner)>,
     /// Of the states that are carried from word to word: the state, the register.
     carried: Vec<(usize, Carried)>,
+    /// Of the states that follow from themselves alone: the state, the register.
+    onward: Vec<(usize, Onward)>,
     /// Values of the body that are there before the loop: positional patterns.
     given: Vec<Option<Val>>,
     /// Of the states that are sums: the state, the state of the sums of sums, the value, the registers.
@@ -186,6 +189,7 @@ impl<'a> Frame<'a> {
                 hashes: Vec::new(),
                 sums: Vec::new(),
                 carried: Vec::new(),
+                onward: Vec::new(),
                 given: Vec::new(),
             });
             first_state += study.pipe.states.len();
@@ -285,14 +289,19 @@ impl<'a> Frame<'a> {
         let stage = &mut self.stages[index];
         let given = stage.given.clone();
         let mut body = Body::new(&mut self.b, stage.study, chunk, disp, &stage.states, given);
+        for (state, onward) in &stage.onward {
+            let states = onward.states(body.b, matches!(part, Part::Whole { .. }));
+            body.give_state(StateId(*state as u32), states);
+        }
         body.run(false)?;
         for (state, carried) in &stage.carried {
             let id = StateId(*state as u32);
             match stage.study.keeping[*state] {
                 Keeping::Delay(value) => {
-                    let values = body.int(value)?[0];
+                    body.compute(value)?;
+                    let values = body.carried(value)?;
                     let before = carried.before(body.b, values);
-                    body.give_state(id, before);
+                    body.give_carried(id, before);
                     match part {
                         Part::Whole { .. } => carried.advance(body.b, values),
                         Part::Rest { round, .. } => {
@@ -302,11 +311,12 @@ impl<'a> Frame<'a> {
                     }
                 }
                 Keeping::Scan(_, value) => {
+                    body.compute(value)?;
                     let words = body.int(value)?[0];
                     let old = carried.copy(body.b);
                     let running = carried.scan(body.b, words, masking.map(|masking| masking.active));
                     let before = old.before(body.b, running);
-                    body.give_state(id, before);
+                    body.give_state(id, Val::Int(vec![before]));
                     body.give(stage.study.pipe.next[*state], running);
                 }
                 _ => {}
@@ -359,6 +369,11 @@ impl<'a> Frame<'a> {
 
     /// Combines the accumulators with the imported states and writes these back.
     fn finish(&mut self) -> Result<(), String> {
+        // First, since the others may use the register that says how long the rest is.
+        for onward in self.stages.iter().flat_map(|stage| &stage.onward) {
+            self.b.forget();
+            onward.1.finish(&mut self.b);
+        }
         for stage in &mut self.stages {
             for (index, accumulator) in stage.accumulators.iter().enumerate() {
                 let Some(accumulator) = accumulator else { continue };

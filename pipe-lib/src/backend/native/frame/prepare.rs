@@ -3,7 +3,7 @@
 use crate::ir::{Ty, Value};
 use iced_x86::{Code, Register};
 
-use super::{Frame, POS, STATES};
+use super::{Frame, POS, Round, STATES};
 use crate::backend::native::asm;
 use crate::backend::native::carried::{Carried, broadcast};
 use crate::backend::native::crc::CrcLanes;
@@ -11,6 +11,7 @@ use crate::backend::native::horner::Horner;
 use crate::backend::native::isa::Isa;
 use crate::backend::native::lanes::{Cmp, Lane};
 use crate::backend::native::lower::{StateVal, Val};
+use crate::backend::native::onward::Onward;
 use crate::backend::native::reduce::Accumulator;
 use crate::backend::native::strategy::{Keeping, Study};
 use crate::backend::native::sums::Sums;
@@ -80,8 +81,15 @@ impl Frame<'_> {
                         stage.states.push(StateVal::None);
                         stage.accumulators.push(None);
                     }
+                    Keeping::Onward(step) => {
+                        let round = Round::of(pipe.tail, pipe.word_bytes());
+                        let onward = Onward::new(&mut self.b, word, state.ty, step, round, slot);
+                        stage.onward.push((index, onward));
+                        stage.states.push(StateVal::None);
+                        stage.accumulators.push(None);
+                    }
                     Keeping::Delay(_) | Keeping::Scan(..) => {
-                        let fits = state.ty.is_integer() && state.ty.bytes() <= pipe.word_bytes();
+                        let fits = state.ty.bytes() <= pipe.word_bytes();
                         if !fits {
                             return Err(format!("a state of type {} carried from word to word", state.ty));
                         }
@@ -95,12 +103,15 @@ impl Frame<'_> {
                     }
                 }
             }
+            let order = &stage.study.order;
+            stage.carried.sort_by_key(|(state, _)| order.iter().position(|at| at == state));
             for (value, inst) in pipe.body.iter() {
                 let index = value.0 as usize;
                 let period = stage.study.periods[index].filter(|_| stage.study.needed[index]);
                 // Each pattern keeps a register; with too many of them there is no code, so why evaluate on.
-                let pinned = self.b.kinds.iter().filter(|kind| **kind == Kind::PinnedVector).count();
-                if period.is_some() && pinned >= self.b.isa.registers() {
+                let pinned = |of: Kind| self.b.kinds.iter().filter(|kind| **kind == of).count();
+                let (vectors, masks) = (pinned(Kind::PinnedVector), pinned(Kind::PinnedMask));
+                if period.is_some() && (vectors >= self.b.isa.registers() || masks >= MASKS) {
                     return Err("more positional patterns than registers".to_owned());
                 }
                 let pattern = period.map(|period| pattern(&mut self.b, stage.study, value, inst.ty, period));
@@ -110,6 +121,9 @@ impl Frame<'_> {
         Ok(())
     }
 }
+
+/// Masks that may be kept around the loops: one is never free, and one is for what the loop computes.
+const MASKS: usize = 6;
 
 /// Registers with what a positional value is for each word of a vector, from the place in its period at which the stretch
 /// begins.
@@ -134,6 +148,15 @@ fn pattern(b: &mut Builder, study: &Study<'_>, value: Value, ty: Ty, period: usi
         Isa::Avx2 => Code::VEX_Vmovdqu_ymm_ymmm256,
     };
     let full = b.full();
+    if ty == Ty::Bool {
+        let from = Mem::Base { base: r9, index: rax, scale: 1, disp: 0 };
+        let numbers = b.fresh(Kind::Vector, full, code, &[Opd::Mem(from)]);
+        let zero = b.splat(Lane::B, 0);
+        let set = b.compare(lane, Cmp::Ne, numbers, zero);
+        let pinned = if b.is_mask(set) { b.pinned_mask() } else { b.pinned_vector() };
+        b.assign(pinned, set);
+        return Val::Cond(pinned);
+    }
     let parts = (0..lane.bytes() / word).map(|part| {
         let from = Mem::Base { base: r9, index: rax, scale: 1, disp: (part * vector) as i32 };
         let pinned = b.pinned_vector();

@@ -13,11 +13,21 @@ use crate::backend::native::vcode::{Builder, Item, Kind, Mem, Opd, VReg, Width};
 
 /// How many of the rest's bytes count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Round {
+pub(in crate::backend::native) enum Round {
     /// Whole words of that many bytes.
     Down(usize),
     /// Started words.
     Up(usize),
+}
+
+impl Round {
+    /// What a stage of such words does with one that has only begun.
+    pub(super) const fn of(tail: Tail, word: usize) -> Round {
+        match tail {
+            Tail::Zero | Tail::Partial => Round::Up(word),
+            Tail::Pass | Tail::Reject => Round::Down(word),
+        }
+    }
 }
 
 impl Frame<'_> {
@@ -36,10 +46,7 @@ impl Frame<'_> {
                 chunk = self.b.select(Lane::B, real, chunk, zero);
                 clean = true;
             }
-            let round = match pipe.tail {
-                Tail::Zero | Tail::Partial => Round::Up(word),
-                Tail::Pass | Tail::Reject => Round::Down(word),
-            };
+            let round = Round::of(pipe.tail, word);
             let stage = &self.stages[index];
             let scans = stage.study.keeping.iter().any(|keeping| matches!(keeping, Keeping::Scan(..)));
             let reduces = scans || stage.accumulators.iter().any(Option::is_some);
@@ -202,7 +209,7 @@ impl Frame<'_> {
 }
 
 /// rax: how many bytes of the rest count.
-pub(super) fn round_rest(b: &mut Builder, round: Round) {
+pub(in crate::backend::native) fn round_rest(b: &mut Builder, round: Round) {
     let eax = Register::EAX;
     b.raw(asm::rr(Code::Mov_r32_rm32, eax, Register::R11D));
     let (word, up) = match round {

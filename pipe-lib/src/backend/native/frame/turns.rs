@@ -39,6 +39,7 @@ impl Frame<'_> {
             !(stage.crcs.is_empty()
                 && stage.sums.is_empty()
                 && stage.hashes.is_empty()
+                && stage.onward.is_empty()
                 && stage.carried.is_empty())
         };
         self.stages.iter().any(ordered)

@@ -74,7 +74,7 @@ impl Body<'_, '_> {
         let parts = self.int(index)?;
         let target = self.lane(to);
         if source == Lane::B && target == Lane::B {
-            return Ok(parts.into_iter().map(|part| self.lookup_bytes(values, part)).collect());
+            return Ok(parts.into_iter().map(|part| self.b.lookup_bytes(values, part)).collect());
         }
         // Gather 32-bit or 64-bit entries.
         let lane = source.max(target).max(Lane::D);
@@ -109,55 +109,57 @@ impl Body<'_, '_> {
         }
         Ok(self.resize(false, lane, target, found))
     }
+}
 
+impl Builder {
     /// Bytes looked up by bytes, in registers.
-    fn lookup_bytes(&mut self, values: &[u64], index: VReg) -> VReg {
+    pub(in crate::backend::native) fn lookup_bytes(&mut self, values: &[u64], index: VReg) -> VReg {
         // A byte reaches no more of a longer table.
         let values = &values[..values.len().min(256)];
-        let full = self.b.full();
+        let full = self.full();
         let v = |reg| Opd::Reg(reg, full);
-        if self.b.isa == Isa::Avx512 && self.b.features.has(Features::VBMI) {
+        if self.isa == Isa::Avx512 && self.features.has(Features::VBMI) {
             let quarter =
                 |b: &mut Builder, n: usize| b.bytes_of(|i| values[(n * 64 + i) % values.len()] as u8);
-            let (first, second) = (quarter(self.b, 0), quarter(self.b, 1));
+            let (first, second) = (quarter(self, 0), quarter(self, 1));
             if values.len() <= 64 {
-                return self.b.vector(Code::EVEX_Vpermb_zmm_k1z_zmm_zmmm512, &[v(index), v(first)]);
+                return self.vector(Code::EVEX_Vpermb_zmm_k1z_zmm_zmmm512, &[v(index), v(first)]);
             }
             let code = Code::EVEX_Vpermi2b_zmm_k1z_zmm_zmmm512;
-            let low = self.b.tied(code, index, &[v(first), v(second)]);
+            let low = self.tied(code, index, &[v(first), v(second)]);
             if values.len() <= 128 {
                 return low;
             }
-            let (third, fourth) = (quarter(self.b, 2), quarter(self.b, 3));
-            let high = self.b.tied(code, index, &[v(third), v(fourth)]);
-            let top = self.b.mask(Code::EVEX_Vpmovb2m_kr_zmm, &[v(index)]);
-            return self.b.select(Lane::B, top, high, low);
+            let (third, fourth) = (quarter(self, 2), quarter(self, 3));
+            let high = self.tied(code, index, &[v(third), v(fourth)]);
+            let top = self.mask(Code::EVEX_Vpmovb2m_kr_zmm, &[v(index)]);
+            return self.select(Lane::B, top, high, low);
         }
         let index = match values.len() {
             256.. => index,
-            len => self.b.and_imm(Lane::B, index, len as u64 - 1),
+            len => self.and_imm(Lane::B, index, len as u64 - 1),
         };
         if values.len() <= 16 {
-            let table = self.b.bytes_of(|i| values[i % 16 % values.len()] as u8);
-            return self.b.shuffle_bytes(table, index);
+            let table = self.bytes_of(|i| values[i % 16 % values.len()] as u8);
+            return self.shuffle_bytes(table, index);
         }
         // Sixteen entries at a time: the saturating addition sets the top bit of every index of another sixteen, and
         // the shuffle gives zero for those.
         let mut found = None;
         for (n, sixteen) in values.chunks(16).enumerate() {
-            let table = self.b.bytes_of(|i| sixteen[i % 16] as u8);
-            let base = self.b.splat(Lane::B, n as u64 * 16);
-            let near = self.b.xor(index, base);
-            let bias = self.b.splat(Lane::B, 0x70);
-            let code = match self.b.isa {
+            let table = self.bytes_of(|i| sixteen[i % 16] as u8);
+            let base = self.splat(Lane::B, n as u64 * 16);
+            let near = self.xor(index, base);
+            let bias = self.splat(Lane::B, 0x70);
+            let code = match self.isa {
                 Isa::Avx512 => Code::EVEX_Vpaddusb_zmm_k1z_zmm_zmmm512,
                 Isa::Avx2 => Code::VEX_Vpaddusb_ymm_ymm_ymmm256,
             };
-            let control = self.b.binary_code(code, near, bias);
-            let part = self.b.shuffle_bytes(table, control);
+            let control = self.binary_code(code, near, bias);
+            let part = self.shuffle_bytes(table, control);
             found = Some(match found {
                 None => part,
-                Some(found) => self.b.or(found, part),
+                Some(found) => self.or(found, part),
             });
         }
         found.unwrap_or(index)

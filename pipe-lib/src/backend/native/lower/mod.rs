@@ -12,7 +12,7 @@ use iced_x86::Code;
 
 use crate::backend::native::frame::POS;
 use crate::backend::native::isa::Isa;
-use crate::backend::native::lanes::Lane;
+use crate::backend::native::lanes::{Cmp, Lane};
 use crate::backend::native::strategy::Study;
 use crate::backend::native::vcode::{Builder, Kind, Opd, VReg, Width};
 
@@ -75,19 +75,62 @@ impl<'a, 'b> Body<'a, 'b> {
         Ok(())
     }
 
+    /// Computes a value and what it is computed from, as far as that has not been done.
+    pub(super) fn compute(&mut self, value: Value) -> Result<(), String> {
+        let missing = |body: &Self, value: &Value| {
+            body.values[value.0 as usize].is_none() && body.constant(*value).is_none()
+        };
+        let body = &self.study.pipe.body;
+        let (mut found, mut at) = (Vec::from_iter(Some(value).filter(|value| missing(self, value))), 0);
+        while let Some(value) = found.get(at).copied() {
+            let more = body.inst(value).op.operands().filter(|value| missing(self, value));
+            let more: Vec<Value> = more.filter(|value| !found.contains(value)).collect();
+            found.extend(more);
+            at += 1;
+        }
+        // Operands come before what is computed from them.
+        found.sort_unstable_by_key(|value| value.0);
+        for value in found {
+            self.b.check_size()?;
+            self.values[value.0 as usize] = self.value(value)?;
+        }
+        Ok(())
+    }
+
     /// Sets a value that is computed elsewhere.
     pub(super) fn give(&mut self, value: Value, vector: VReg) {
         self.values[value.0 as usize] = Some(Val::Int(vec![vector]));
     }
 
-    /// Sets what a state was before each word, wherever the body reads it.
-    pub(super) fn give_state(&mut self, state: StateId, vector: VReg) {
+    /// Sets what a state is before each word, wherever the body reads it.
+    pub(super) fn give_state(&mut self, state: StateId, before: Val) {
         let study = self.study;
         for (value, inst) in study.pipe.body.iter() {
             if inst.op == Op::State(state) {
-                self.give(value, vector);
+                self.values[value.0 as usize] = Some(before.clone());
             }
         }
+    }
+
+    /// A value that the next word finds, as numbers: of a `bool`, 0 and 1.
+    pub(super) fn carried(&mut self, value: Value) -> Result<VReg, String> {
+        if self.ty(value) != Ty::Bool {
+            return Ok(self.int(value)?[0]);
+        }
+        let cond = self.cond(value)?;
+        let (one, zero) = (self.b.splat(self.word, 1), self.b.splat(Lane::B, 0));
+        Ok(self.b.select(self.word, cond, one, zero))
+    }
+
+    /// Sets what a state was before each word from such numbers.
+    pub(super) fn give_carried(&mut self, state: StateId, before: VReg) {
+        let before = if self.study.pipe.states[state.0 as usize].ty == Ty::Bool {
+            let zero = self.b.splat(Lane::B, 0);
+            Val::Cond(self.b.compare(self.word, Cmp::Ne, before, zero))
+        } else {
+            Val::Int(vec![before])
+        };
+        self.give_state(state, before);
     }
 
     /// The lane in which values of a type stand.

@@ -4,6 +4,7 @@
 mod carried;
 mod crcs;
 mod hashes;
+mod onward;
 mod operations;
 mod pipelines;
 mod positional;

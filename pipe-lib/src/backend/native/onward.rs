@@ -1,0 +1,458 @@
+//! States that follow from themselves alone: counters, toggles, keys that rotate.
+//!
+//! One register has what the state is before each word of a vector. It goes over to the next vector by as many steps at once
+//! as there are words in between, and what the state is at the words of a wider type's further registers is as many steps
+//! from it again, so that nothing waits for the word before.
+
+use iced_x86::{Code, Register};
+
+use super::asm;
+use super::carried::{broadcast, moves};
+use super::frame::{Round, STATES, round_rest};
+use super::lanes::{Cmp, Lane};
+use super::lower::Val;
+use super::vcode::{Builder, Kind, Mem, Opd, VReg};
+use crate::ir::{BinaryOp, Block, ModOp, Op, Pipe, StateId, Ty, UnaryOp, Value};
+
+/// Start of the scratch area below the stack pointer, in bytes.
+const SCRATCH: i32 = -128;
+
+/// Instructions of the longest body of which a state of one byte is looked at number by number.
+const LONGEST_TABLED: usize = 64;
+
+/// What so many words make of a state. A number of steps of one kind is a step of that kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// `factor * s + term`, wrapping.
+    Affine { factor: u64, term: u64 },
+    /// Rotated to the left, then some bits turned.
+    Turn { left: u32, flip: u64 },
+    /// `(s + term) mod modulus`; `term` is below the modulus.
+    Addmod { term: u64, modulus: u64 },
+    /// Of a byte: entry `s`.
+    Table(Vec<u8>),
+}
+
+impl Step {
+    /// One word's step of `state`, if its new value is a function of its old one that has a form here. `eval` gives the
+    /// new value for an old one; `constants` are those of the body.
+    pub(super) fn of(
+        pipe: &Pipe,
+        constants: &[Option<u64>],
+        state: StateId,
+        eval: impl Fn(u64) -> Option<u64>,
+    ) -> Option<Step> {
+        let (body, next) = (&pipe.body, pipe.next[state.0 as usize]);
+        if let Some(step) = shape(body, constants, next, state, 16) {
+            return Some(step);
+        }
+        let tabled = body.ty(next) == Ty::U8 && body.insts.len() <= LONGEST_TABLED;
+        let entries = || (0..256).map(|old| eval(old).map(|new| new as u8)).collect::<Option<Vec<u8>>>();
+        tabled.then(entries)?.map(Step::Table)
+    }
+
+    /// This step, then another one; `None` if together they have no form.
+    fn then(&self, next: &Step, ty: Ty) -> Option<Step> {
+        let mask = ty.mask();
+        Some(match (self, next) {
+            (nothing, next) if nothing.is_nothing(ty) => next.clone(),
+            (Step::Affine { factor, term }, Step::Affine { factor: by, term: more }) => Step::Affine {
+                factor: factor.wrapping_mul(*by) & mask,
+                term: term.wrapping_mul(*by).wrapping_add(*more) & mask,
+            },
+            // All bits turned is -1 - s.
+            (Step::Affine { .. }, Step::Turn { left: 0, flip }) if *flip == mask => {
+                return self.then(&Step::Affine { factor: mask, term: mask }, ty);
+            }
+            (Step::Turn { left, flip }, Step::Turn { left: by, flip: other }) => {
+                Step::Turn { left: (left + by) % ty.bits(), flip: rotated(*flip, *by, ty) ^ other }
+            }
+            (Step::Addmod { term, modulus }, Step::Addmod { term: more, modulus: other })
+                if modulus == other =>
+            {
+                let sum = u128::from(*term) + u128::from(*more);
+                Step::Addmod { term: (sum % u128::from(*modulus)) as u64, modulus: *modulus }
+            }
+            (Step::Table(first), Step::Table(second)) => {
+                Step::Table(first.iter().map(|at| second[usize::from(*at)]).collect())
+            }
+            _ => return None,
+        })
+    }
+
+    /// Whether every state, or for [`Step::Addmod`] every one below the modulus, stays as it is.
+    fn is_nothing(&self, ty: Ty) -> bool {
+        match self {
+            Step::Affine { factor, term } => factor & ty.mask() == 1 && *term == 0,
+            Step::Turn { left, flip } => left % ty.bits() == 0 && *flip == 0,
+            // One such step reduces what an import may have brought.
+            Step::Addmod { .. } => false,
+            Step::Table(entries) => entries.iter().enumerate().all(|(at, entry)| at == usize::from(*entry)),
+        }
+    }
+
+    fn nothing(&self) -> Step {
+        match self {
+            Step::Affine { .. } => Step::Affine { factor: 1, term: 0 },
+            Step::Turn { .. } => Step::Turn { left: 0, flip: 0 },
+            Step::Addmod { modulus, .. } => Step::Addmod { term: 0, modulus: *modulus },
+            Step::Table(_) => Step::Table((0..=255).collect()),
+        }
+    }
+
+    /// What 0, 1, 2, ... words make of it, `count` of them.
+    fn powers(&self, count: usize, ty: Ty) -> Vec<Step> {
+        let grown = |before: &Step| Some(before.then(self, ty).unwrap_or_else(|| before.clone()));
+        std::iter::successors(Some(self.nothing()), grown).take(count).collect()
+    }
+
+    /// What `words` words make of it.
+    fn times(&self, mut words: usize, ty: Ty) -> Step {
+        let (mut power, mut square) = (self.nothing(), self.clone());
+        while words > 0 {
+            let both = |first: &Step, second: &Step| first.then(second, ty).unwrap_or_else(|| first.clone());
+            if words % 2 == 1 {
+                power = both(&power, &square);
+            }
+            square = both(&square, &square);
+            words /= 2;
+        }
+        power
+    }
+
+    /// The step of every lane; a state that [`Step::Addmod`] is for is below the modulus.
+    fn apply(&self, b: &mut Builder, lane: Lane, ty: Ty, old: VReg) -> VReg {
+        if self.is_nothing(ty) {
+            return old;
+        }
+        let fits = ty.bits() == lane.bits();
+        match self {
+            Step::Affine { factor, term } => {
+                let mut new = old;
+                if *factor != 1 {
+                    let factor = b.splat(lane, *factor);
+                    new = b.mul(lane, new, factor);
+                }
+                if *term != 0 {
+                    let term = b.splat(lane, *term);
+                    new = b.add(lane, new, term);
+                }
+                if fits { new } else { b.and_imm(lane, new, ty.mask()) }
+            }
+            Step::Turn { left, flip } => {
+                let turned = match left % ty.bits() {
+                    0 => old,
+                    left if fits => b.rotl(lane, old, left),
+                    left => {
+                        let up = b.shl(lane, old, left);
+                        let down = b.shr(lane, old, ty.bits() - left);
+                        let both = b.or(up, down);
+                        b.and_imm(lane, both, ty.mask())
+                    }
+                };
+                if *flip == 0 {
+                    return turned;
+                }
+                let flip = b.splat(lane, *flip);
+                b.xor(turned, flip)
+            }
+            Step::Addmod { term, modulus } => {
+                let (term, short) = (b.splat(lane, *term), b.splat(lane, modulus - term));
+                add_below(b, lane, old, term, short)
+            }
+            Step::Table(entries) => {
+                let entries: Vec<u64> = entries.iter().map(|entry| u64::from(*entry)).collect();
+                let new = b.lookup_bytes(&entries, old);
+                if fits { new } else { b.and_imm(lane, new, 0xff) }
+            }
+        }
+    }
+}
+
+fn rotated(value: u64, left: u32, ty: Ty) -> u64 {
+    let left = left % ty.bits();
+    if left == 0 { value } else { (value << left | value >> (ty.bits() - left)) & ty.mask() }
+}
+
+/// `old + term` modulo a modulus of which `term` is `short`, for an `old` below it; in numbers that no sum leaves.
+fn add_below(b: &mut Builder, lane: Lane, old: VReg, term: VReg, short: VReg) -> VReg {
+    let below = b.compare(lane, Cmp::Ltu, old, short);
+    let (sum, less) = (b.add(lane, old, term), b.sub(lane, old, short));
+    b.select(lane, below, sum, less)
+}
+
+/// The step to `value`, found by what it is made of.
+fn shape(body: &Block, constants: &[Option<u64>], value: Value, state: StateId, depth: u32) -> Option<Step> {
+    let inst = body.inst(value);
+    let ty = inst.ty;
+    let constant = |value: Value| constants[value.0 as usize];
+    let before = |value: Value| shape(body, constants, value, state, depth.checked_sub(1)?);
+    let affine = |factor: u64, term: u64| Step::Affine { factor: factor & ty.mask(), term: term & ty.mask() };
+    let (from, step) = match inst.op {
+        Op::State(own) if own == state => return Some(affine(1, 0)),
+        Op::Unary(UnaryOp::Not, a) => (a, Step::Turn { left: 0, flip: ty.mask() }),
+        Op::Unary(UnaryOp::Neg, a) => (a, affine(u64::MAX, 0)),
+        Op::Modular(ModOp::Addmod, a, other, m) => {
+            let modulus = constant(m)?;
+            let (from, term) = constant(other).map(|c| (a, c)).or(constant(a).map(|c| (other, c)))?;
+            match modulus {
+                0 => (from, affine(1, term)),
+                _ => (from, Step::Addmod { term: term % modulus, modulus }),
+            }
+        }
+        Op::Binary(op, a, other) => match (constant(a), constant(other)) {
+            (None, Some(c)) => {
+                let step = match op {
+                    BinaryOp::Add => affine(1, c),
+                    BinaryOp::Sub => affine(1, c.wrapping_neg()),
+                    BinaryOp::Mul => affine(c, 0),
+                    BinaryOp::Shl => affine(1 << (c % u64::from(ty.bits())), 0),
+                    BinaryOp::Xor => Step::Turn { left: 0, flip: c },
+                    BinaryOp::Rotl => Step::Turn { left: (c % u64::from(ty.bits())) as u32, flip: 0 },
+                    BinaryOp::Rotr => {
+                        let bits = u64::from(ty.bits());
+                        Step::Turn { left: ((bits - c % bits) % bits) as u32, flip: 0 }
+                    }
+                    _ => return None,
+                };
+                (a, step)
+            }
+            (Some(c), None) => {
+                let step = match op {
+                    BinaryOp::Add => affine(1, c),
+                    BinaryOp::Sub => affine(u64::MAX, c),
+                    BinaryOp::Mul => affine(c, 0),
+                    BinaryOp::Xor => Step::Turn { left: 0, flip: c },
+                    _ => return None,
+                };
+                (other, step)
+            }
+            _ => return None,
+        },
+        _ => return None,
+    };
+    // Sums of conditions are no sums of numbers.
+    if ty == Ty::Bool && !matches!(step, Step::Turn { .. }) {
+        return None;
+    }
+    before(from)?.then(&step, ty)
+}
+
+/// The register of one state.
+pub(super) struct Onward {
+    lane: Lane,
+    word: Lane,
+    ty: Ty,
+    step: Step,
+    /// The state before each word, as many as have room in one vector; of a `bool`, whether it is set.
+    first: VReg,
+    /// Of [`Step::Addmod`], how much more the first word finds: an import may bring what is beyond the modulus.
+    extra: Option<VReg>,
+    /// How much of the rest counts.
+    round: Round,
+    slot: i32,
+}
+
+impl Onward {
+    /// Takes a register and sets it from the state that is imported. Changes r9.
+    pub(super) fn new(b: &mut Builder, word: Lane, ty: Ty, step: &Step, round: Round, slot: i32) -> Onward {
+        let lane = Lane::of_bytes(ty.bytes()).max(word);
+        let count = b.vector_bytes() / lane.bytes();
+        let (code, full) = (broadcast(b.isa, lane), b.full());
+        let from =
+            |base: Register, disp: i32| Opd::Mem(Mem::Base { base, index: Register::None, scale: 1, disp });
+        let base = b.fresh(Kind::Vector, full, code, &[from(STATES, slot)]);
+        let powers = match step {
+            Step::Table(_) => Vec::new(),
+            _ => step.powers(count, ty),
+        };
+        let fits = ty.bits() == lane.bits();
+        let mut extra = None;
+        let states = match step {
+            Step::Affine { factor, .. } => {
+                let part = |of: fn(&Step) -> u64| move |i: u64, powers: &[Step]| of(&powers[i as usize]);
+                let factor_of = part(|step| if let Step::Affine { factor, .. } = step { *factor } else { 1 });
+                let term_of = part(|step| if let Step::Affine { term, .. } = step { *term } else { 0 });
+                let mut states = base;
+                if *factor != 1 {
+                    let factors = b.lanes_of(lane, |i| factor_of(i, &powers));
+                    states = b.mul(lane, states, factors);
+                }
+                let terms = b.lanes_of(lane, |i| term_of(i, &powers));
+                states = b.add(lane, states, terms);
+                if fits { states } else { b.and_imm(lane, states, ty.mask()) }
+            }
+            Step::Turn { left, .. } => {
+                let left_of = |step: &Step| if let Step::Turn { left, .. } = step { *left } else { 0 };
+                let flip_of = |step: &Step| if let Step::Turn { flip, .. } = step { *flip } else { 0 };
+                let mut states = base;
+                if *left != 0 {
+                    let counts = b.lanes_of(lane, |i| u64::from(left_of(&powers[i as usize])));
+                    states = if fits {
+                        b.rotl_by(lane, states, counts)
+                    } else {
+                        let up = b.shl_by(lane, states, counts);
+                        let back = b.lanes_of(lane, |i| u64::from(ty.bits() - left_of(&powers[i as usize])));
+                        let down = b.shr_by(lane, states, back);
+                        let both = b.or(up, down);
+                        b.and_imm(lane, both, ty.mask())
+                    };
+                }
+                let flips = b.lanes_of(lane, |i| flip_of(&powers[i as usize]));
+                b.xor(states, flips)
+            }
+            Step::Addmod { modulus, .. } => {
+                let (rax, rdx, r9) = (Register::RAX, Register::RDX, Register::R9);
+                let entry = b.table(modulus.to_le_bytes().to_vec());
+                b.raw(asm::rr(Code::Mov_r64_rm64, r9, rdx));
+                b.raw(asm::rm(Code::Mov_r64_rm64, rax, STATES, Register::None, slot));
+                b.raw(asm::rr(Code::Xor_r32_rm32, Register::EDX, Register::EDX));
+                let divisor = Opd::Mem(Mem::Pool { entry, disp: 0 });
+                b.push(Code::Div_rm64, &[divisor], None, None, None, false);
+                b.raw(asm::mr(Code::Mov_rm64_r64, Register::RSP, Register::None, SCRATCH, rdx));
+                b.raw(asm::rr(Code::Mov_r64_rm64, rdx, r9));
+                let reduced = b.fresh(Kind::Vector, full, code, &[from(Register::RSP, SCRATCH)]);
+                let term_of = |step: &Step| if let Step::Addmod { term, .. } = step { *term } else { 0 };
+                let terms = b.lanes_of(lane, |i| term_of(&powers[i as usize]));
+                let shorts = b.lanes_of(lane, |i| modulus - term_of(&powers[i as usize]));
+                let pinned = b.pinned_vector();
+                let own = b.lanes_of(lane, |i| if i == 0 { lane.mask() } else { 0 });
+                let beyond = b.sub(lane, base, reduced);
+                let beyond = b.and(beyond, own);
+                b.assign(pinned, beyond);
+                extra = Some(pinned);
+                add_below(b, lane, reduced, terms, shorts)
+            }
+            Step::Table(_) => {
+                let mut states = base;
+                let zero = b.splat(Lane::B, 0);
+                for bit in 0..count.trailing_zeros() {
+                    let later = step.times(1 << bit, ty).apply(b, lane, ty, states);
+                    let those = b.lanes_of(lane, |i| i >> bit & 1);
+                    let those = b.compare(lane, Cmp::Ne, those, zero);
+                    states = b.select(lane, those, later, states);
+                }
+                states
+            }
+        };
+        let first = if ty == Ty::Bool {
+            let zero = b.splat(Lane::B, 0);
+            let set = b.compare(lane, Cmp::Ne, states, zero);
+            let first = if b.is_mask(set) { b.pinned_mask() } else { b.pinned_vector() };
+            b.assign(first, set);
+            first
+        } else {
+            let first = b.pinned_vector();
+            b.assign(first, states);
+            first
+        };
+        Onward { lane, word, ty, step: step.clone(), first, extra, round, slot }
+    }
+
+    /// Vectors of the state's lanes for one vector of words.
+    fn parts(&self) -> usize {
+        self.lane.bytes() / self.word.bytes()
+    }
+
+    /// What the state is before the words of that part of a vector of words, given what it is before the first ones.
+    fn part(&self, b: &mut Builder, first: VReg, part: usize) -> VReg {
+        if part == 0 {
+            return first;
+        }
+        let words = part * (b.vector_bytes() / self.lane.bytes());
+        self.step.times(words, self.ty).apply(b, self.lane, self.ty, first)
+    }
+
+    /// What the state is before each word; with `whole`, the register goes over to the next vector.
+    pub(super) fn states(&self, b: &mut Builder, whole: bool) -> Val {
+        // As many words as a vector has are a multiple of four: two turns are none.
+        if self.ty == Ty::Bool {
+            return Val::Cond(self.first);
+        }
+        let full = b.full();
+        let words = b.vector_bytes() / self.word.bytes();
+        let step = self.step.times(words, self.ty);
+        let moves_on = whole && !step.is_nothing(self.ty);
+        let mut first = self.first;
+        if moves_on {
+            // Whoever looks at it does so after the register has gone over.
+            first = b.fresh(Kind::Vector, full, moves(b.isa).1, &[Opd::Reg(self.first, full)]);
+        }
+        let mut parts: Vec<VReg> = (0..self.parts()).map(|part| self.part(b, first, part)).collect();
+        parts[0] = self.with_extra(b, parts[0]);
+        if moves_on {
+            let next = step.apply(b, self.lane, self.ty, first);
+            if parts.contains(&next) {
+                let operands = [self.first, next].map(|reg| Opd::Reg(reg, full));
+                b.push(moves(b.isa).1, &operands, Some(self.first), None, None, false);
+            } else {
+                b.assign(self.first, next);
+            }
+        }
+        if let Some(extra) = self.extra.filter(|_| whole) {
+            let zero = b.splat(Lane::B, 0);
+            b.assign(extra, zero);
+        }
+        Val::Int(parts)
+    }
+
+    fn with_extra(&self, b: &mut Builder, first: VReg) -> VReg {
+        self.extra.map_or(first, |extra| b.add(self.lane, first, extra))
+    }
+
+    /// Writes what the state is after the rest. Changes r9.
+    pub(super) fn finish(&self, b: &mut Builder) {
+        let (rax, eax, r9) = (Register::RAX, Register::EAX, Register::R9);
+        round_rest(b, self.round);
+        if self.ty == Ty::Bool {
+            // Set or not in turns.
+            if self.step.is_nothing(self.ty) {
+                return;
+            }
+            let shift = self.word.bytes().trailing_zeros() as i32;
+            if shift > 0 {
+                b.raw(asm::ri(Code::Shr_rm32_imm8, eax, shift));
+            }
+            b.raw(asm::ri(Code::And_rm32_imm8, eax, 1));
+            b.raw(asm::mr(Code::Xor_rm64_r64, STATES, Register::None, self.slot, rax));
+            return;
+        }
+        // The word after the rest is in one of the parts, or the first one beyond.
+        let wider = (self.lane.bytes() / self.word.bytes()).trailing_zeros() as i32;
+        if wider > 0 {
+            b.raw(asm::ri(Code::Shl_rm32_imm8, eax, wider));
+        }
+        let beyond = matches!(self.round, Round::Up(word) if word > 1);
+        let (full, vector) = (b.full(), b.vector_bytes() as i32);
+        let (store, _) = moves(b.isa);
+        let load = match self.lane {
+            Lane::B => Code::Movzx_r32_rm8,
+            Lane::W => Code::Movzx_r32_rm16,
+            Lane::D => Code::Mov_r32_rm32,
+            Lane::Q => Code::Mov_r64_rm64,
+        };
+        let to = if self.lane == Lane::Q { r9 } else { Register::R9D };
+        let done = b.new_label();
+        for part in (0..self.parts() + usize::from(beyond)).rev() {
+            let begins = part as i32 * vector;
+            let before = b.new_label();
+            if part > 0 {
+                b.raw(asm::ri(Code::Cmp_rm32_imm32, eax, begins));
+                b.jump(Code::Jb_rel32_64, before);
+            }
+            let mut states = self.part(b, self.first, part);
+            if part == 0 {
+                states = self.with_extra(b, states);
+            }
+            let scratch = Mem::Base { base: Register::RSP, index: Register::None, scale: 1, disp: SCRATCH };
+            b.push(store, &[Opd::Mem(scratch), Opd::Reg(states, full)], None, None, None, false);
+            b.raw(asm::rm(load, to, Register::RSP, rax, SCRATCH - begins));
+            if part > 0 {
+                b.jump(Code::Jmp_rel32_64, done);
+            }
+            b.bind(before);
+        }
+        b.bind(done);
+        b.raw(asm::mr(Code::Mov_rm64_r64, STATES, Register::None, self.slot, r9));
+    }
+}
