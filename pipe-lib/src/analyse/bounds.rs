@@ -11,7 +11,7 @@ use super::rewrite::Rewriter;
 use crate::ir::{BinaryOp, Block, CompareOp, ConvertOp, ModOp, Op, Pipe, Table, Ty, UnaryOp, Value};
 
 /// For each value of `block` a number that it never exceeds, with states no more than `states` says.
-pub(super) fn most(block: &Block, tables: &[Table], states: &[u64]) -> Vec<u64> {
+pub(crate) fn most(block: &Block, tables: &[Table], states: &[u64]) -> Vec<u64> {
     let mut known = Vec::with_capacity(block.insts.len());
     extend(&mut known, block, tables, states);
     known

@@ -3,7 +3,7 @@
 //! Everything here looks at dataflow alone; names play no part. No IO, no `unsafe`.
 
 pub mod attributes;
-mod bounds;
+pub(crate) mod bounds;
 pub mod class;
 pub mod gf2;
 mod prove;

@@ -4,9 +4,11 @@
 //! cannot where it cannot.
 
 use super::onward::Step;
+use super::sums::Second;
 use crate::analyse::gf2::Crc;
 use crate::analyse::{Class, Linear, Reduce, analyse};
 use crate::ir::{BinaryOp, ConvertOp, Op, Pipe, StateId, Ty, UnaryOp, Value, eval};
+use std::cell::OnceCell;
 
 /// A stage with what was proved of it.
 #[derive(Debug)]
@@ -78,9 +80,9 @@ pub(super) enum Keeping {
     Crc(Crc, Value),
     /// `factor` times itself plus a value of its type, wrapping.
     Hash { factor: u64, operand: Value },
-    /// The sum of a value's numbers modulo a constant (0: two to the type's width); the value has the word's type, and
-    /// the sum of the sums may be kept by another state.
-    Sum { modulus: u64, word: Value, second: Option<StateId> },
+    /// The sum of a value's numbers modulo a constant (0: two to the type's width), or with the carry around the end; the
+    /// value has the word's type, and the sum of the sums may be kept by another state.
+    Sum { modulus: u64, end_around: bool, word: Value, second: Option<Second> },
     /// Part of that state's [`Keeping::Sum`].
     SumOfSums,
     /// The value that the previous word computed.
@@ -100,6 +102,8 @@ pub(super) struct Study<'a> {
     pub(super) order: Vec<usize>,
     /// For each value of the body: its number, if it is the same for every word of every stream.
     pub(super) constants: Vec<Option<u64>>,
+    /// For each value of the body: how big it gets; found when it is asked for.
+    pub(super) most: OnceCell<Vec<u64>>,
     /// For each value of the body: whether the vector code needs it.
     pub(super) needed: Vec<bool>,
     /// For each value of the body: whether it depends on a state that changes.
@@ -192,7 +196,7 @@ impl<'a> Study<'a> {
             }
         }
         let late = depends.iter().map(|set| *set != 0).collect();
-        Ok(Study { pipe, keeping, order, constants, needed, late, periods })
+        Ok(Study { pipe, keeping, order, constants, most: OnceCell::new(), needed, late, periods })
     }
 
     /// The value for each of `count` words from the start of a period.
@@ -329,7 +333,7 @@ impl View<'_> {
         let ty = pipe.states[state.0 as usize].ty;
         match &self.stage.classes[state.0 as usize] {
             Class::Held => Some(Keeping::Constant),
-            Class::Reduction { op: Reduce::Addmod(modulus), operand } => self.sum(*modulus, *operand, None),
+            Class::Reduction { op: op @ Reduce::Addmod(_), operand } => self.sum(*op, ty, *operand, None),
             Class::Reduction { op, operand } => {
                 let fold = Fold::of(*op)?;
                 Some(Keeping::Reduction(fold, self.addends(fold, ty, *operand)))
@@ -339,7 +343,7 @@ impl View<'_> {
                 Some(Keeping::Hash { factor: *factor, operand: *operand })
             }
             Class::Linear(Linear::SumOfSums { of, .. }) => {
-                (self.summed_by(*of) == Some(state)).then_some(Keeping::SumOfSums)
+                (self.summed_by(*of)?.state == state).then_some(Keeping::SumOfSums)
             }
             Class::Positional if self.onward[state.0 as usize].is_some() => {
                 self.onward[state.0 as usize].clone().map(Keeping::Onward)
@@ -349,8 +353,7 @@ impl View<'_> {
                 self.is_ordered(state).then_some(Keeping::Delay(pipe.next[state.0 as usize]))
             }
             Class::Scan { op, operand } => match (op, self.summed_by(state)) {
-                (Reduce::Add, Some(second)) => self.sum(0, *operand, Some(second)),
-                (Reduce::Addmod(m), Some(second)) => self.sum(*m, *operand, Some(second)),
+                (op, Some(second)) => self.sum(*op, ty, *operand, Some(second)),
                 (op, _) if ty == pipe.input.ty && *op != Reduce::Addc && self.is_ordered(state) => {
                     Some(Keeping::Scan(Fold::of(*op)?, *operand))
                 }
@@ -364,9 +367,15 @@ impl View<'_> {
         self.ordered >> state.0 & 1 == 1
     }
 
-    /// The sum of the words' numbers modulo `modulus`; they have to be of the word's type.
-    fn sum(&self, modulus: u64, operand: Value, second: Option<StateId>) -> Option<Keeping> {
+    /// The sum of the words' numbers by an addition; they have to be of the word's type.
+    fn sum(&self, op: Reduce, ty: Ty, operand: Value, second: Option<Second>) -> Option<Keeping> {
         let pipe = &self.stage.pipe;
+        let (modulus, end_around) = match op {
+            Reduce::Add => (0, false),
+            Reduce::Addmod(modulus) => (modulus, false),
+            Reduce::Addc => (ty.mask(), true),
+            _ => return None,
+        };
         let word = match pipe.body.inst(operand).op {
             Op::Convert(ConvertOp::Zext, narrow) => narrow,
             _ => operand,
@@ -375,23 +384,31 @@ impl View<'_> {
             && pipe.body.ty(word) == pipe.input.ty
             && pipe.input.ty != Ty::U64
             && modulus < 1 << 32;
-        of_words.then_some(Keeping::Sum { modulus, word, second })
+        of_words.then_some(Keeping::Sum { modulus, end_around, word, second })
     }
 
-    /// The state that sums `of` up after each word, if that is all that looks at `of`.
-    fn summed_by(&self, of: StateId) -> Option<StateId> {
+    /// The state that sums `of` up after each word, or before, if that is all that looks at `of`.
+    fn summed_by(&self, of: StateId) -> Option<Second> {
         let pipe = &self.stage.pipe;
         let Class::Scan { op, .. } = self.stage.classes[of.0 as usize] else { return None };
-        let sums = |class: &Class| {
-            *class == Class::Linear(Linear::SumOfSums { op, of, includes_word: true }) && op != Reduce::Addc
+        let sums = |class: &Class| match class {
+            Class::Linear(Linear::SumOfSums { op: by, of: sum, includes_word })
+                if *by == op && *sum == of =>
+            {
+                Some(*includes_word)
+            }
+            _ => None,
         };
-        let second = self.stage.classes.iter().position(sums)?;
+        let (second, includes_word) =
+            self.stage.classes.iter().enumerate().find_map(|(at, class)| Some((at, sums(class)?)))?;
+        // Modulo a constant, a number is the same in every width.
         let same_type = pipe.states[second].ty == pipe.states[of.0 as usize].ty;
+        let fits = same_type || matches!(op, Reduce::Addmod(_));
         let bit = 1 << of.0;
         let others = (0..pipe.next.len()).filter(|other| *other != second && *other != of.0 as usize);
         let mut looks = others.map(|other| pipe.next[other]).chain(pipe.out);
         let alone = looks.all(|value| self.depends[value.0 as usize] & bit == 0);
-        (same_type && alone).then_some(StateId(second as u32))
+        (fits && alone).then_some(Second { state: StateId(second as u32), includes_word })
     }
 
     /// What a word adds, in the form that is cheapest to add.

@@ -1,14 +1,14 @@
 //! Sums of words and sums of those sums, modulo a constant: Adler-32, Fletcher's checksums and their kin.
 //!
 //! For words `x_1 .. x_n` the two states become `a + S` and `b + n a + S + sum (n - i) x_i`, where S is the sum of the
-//! words. The loop keeps S, the sum P of what S was before each turn, and the sum W of the words of a turn times the number
+//! words; where the second one has each sum as it was before the word, without that S. The loop keeps S, the sum P of what S was before each turn, and the sum W of the words of a turn times the number
 //! of words behind each; all are exact, so the modulus comes in once, at the end.
 //!
 //! Where there are dot products of bytes, one adds four bytes times their weights to a 32-bit lane: words of two bytes are
 //! then two planes, their lower and their upper bytes. Weights are less than 128, so that two vectors of bytes can share
 //! the registers and P is brought up to date once for both. Otherwise S and P are kept in 64-bit lanes.
 
-use crate::ir::{Tail, Ty};
+use crate::ir::{StateId, Tail, Ty};
 use iced_x86::{Code, Register};
 
 use super::asm;
@@ -19,6 +19,15 @@ use super::reduce::has_dots;
 use super::slide::slide;
 use super::vcode::{Builder, Kind, Opd, VReg, Width};
 
+/// A sum of sums.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Second {
+    /// The state.
+    pub(super) state: StateId,
+    /// Whether it has each word's sum with the word itself, or as it was before.
+    pub(super) includes_word: bool,
+}
+
 /// Registers of a pair of sums, or of one.
 pub(super) struct Sums {
     word: Lane,
@@ -26,8 +35,12 @@ pub(super) struct Sums {
     /// 0 for two to the power of the type's width.
     modulus: u64,
     tail: Tail,
+    /// Whether a number of which something has been added is never 0 but the modulus: one's complement.
+    end_around: bool,
     /// Whether there is a sum of sums.
     second: bool,
+    /// Whether that has a word's sum with the word itself, or as it was before.
+    includes_word: bool,
     /// By dot products of bytes.
     dots: bool,
     /// Slots of the main loop that share registers.
@@ -65,12 +78,14 @@ impl Sums {
         b: &mut Builder,
         word: Lane,
         ty: Ty,
-        modulus: u64,
-        second: bool,
+        (modulus, end_around): (u64, bool),
+        second: Option<Second>,
         tail: Tail,
         slots: usize,
         busy: bool,
     ) -> Sums {
+        let includes_word = second.is_none_or(|second| second.includes_word);
+        let second = second.is_some();
         let dots = matches!(word, Lane::B | Lane::W) && has_dots(b);
         let planes = if dots { word.bytes() } else { 1 };
         // Sharing saves additions and lengthens the chain from turn to turn.
@@ -95,7 +110,7 @@ impl Sums {
             [plane.sum, plane.prefix, plane.weighted].into_iter().for_each(|reg| b.assign(reg, zero));
         }
         b.assign(settled, zero);
-        Sums { word, ty, modulus, tail, second, dots, group, groups, settled }
+        Sums { word, ty, modulus, end_around, tail, second, includes_word, dots, group, groups, settled }
     }
 
     /// The lanes of S and P.
@@ -298,8 +313,19 @@ impl Sums {
             if self.modulus == 0 {
                 b.raw(asm::rr(Code::Mov_r64_rm64, rdx, rax));
             } else {
+                // In one's complement what is not zero is a number from 1 to the modulus: one less is divided.
+                let less = Register::R10;
+                if self.end_around {
+                    b.raw(asm::rr(Code::Mov_r64_rm64, less, rax));
+                    b.raw(asm::r(Code::Neg_rm64, less));
+                    b.raw(asm::rr(Code::Sbb_r64_rm64, less, less));
+                    b.raw(asm::rr(Code::Add_r64_rm64, rax, less));
+                }
                 b.raw(asm::rr(Code::Xor_r32_rm32, Register::EDX, Register::EDX));
                 b.raw(asm::r(Code::Div_rm64, r9));
+                if self.end_around {
+                    b.raw(asm::rr(Code::Sub_r64_rm64, rdx, less));
+                }
             }
         };
         // States of 32 bits and fewer, times the words of a call, stay far below 2^64 with all that is added.
@@ -325,8 +351,10 @@ impl Sums {
                 let turns = b.shl(Lane::Q, prefix, lanes.trailing_zeros());
                 b.add(Lane::Q, weighted, turns)
             });
-            let all = b.add(Lane::Q, behind, self.settled);
-            let all = b.add(Lane::Q, all, sum);
+            let mut all = b.add(Lane::Q, behind, self.settled);
+            if self.includes_word {
+                all = b.add(Lane::Q, all, sum);
+            }
             total(b, Lane::Q, all, rax);
             b.raw(asm::rr(Code::Add_r64_rm64, rax, rcx));
             reduce(b);

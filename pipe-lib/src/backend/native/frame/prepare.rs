@@ -60,19 +60,19 @@ impl Frame<'_> {
                         stage.states.push(StateVal::None);
                         stage.accumulators.push(None);
                     }
-                    Keeping::Sum { modulus, word: value, second } => {
+                    Keeping::Sum { modulus, end_around, word: value, second } => {
+                        let other = second.map_or(index, |second| second.state.0 as usize);
                         let sums = Sums::new(
                             &mut self.b,
                             word,
-                            state.ty,
-                            *modulus,
-                            second.is_some(),
+                            state.ty.max(pipe.states[other].ty),
+                            (*modulus, *end_around),
+                            *second,
                             pipe.tail,
                             self.shape.unroll,
                             // Other stages fill the time that vectors one after the other take.
                             busy,
                         );
-                        let other = second.map_or(index, |second| second.0 as usize);
                         stage.sums.push((index, other, *value, sums));
                         stage.states.push(StateVal::None);
                         stage.accumulators.push(None);

@@ -3,7 +3,7 @@
 use super::{Body, Val};
 use crate::backend::native::lanes::{Cmp, Lane};
 use crate::backend::native::vcode::VReg;
-use crate::ir::{BinaryOp, CompareOp, ModOp, Ty, UnaryOp, Value};
+use crate::ir::{BinaryOp, CompareOp, Ty, UnaryOp, Value};
 
 impl Body<'_, '_> {
     /// Clears what is above the type in a lane wider than it.
@@ -202,31 +202,5 @@ impl Body<'_, '_> {
             parts.push(self.b.compare(lane, cmp, a, b));
         }
         Ok(Val::Cond(self.b.join_cond(lane, self.word, &parts)))
-    }
-
-    pub(super) fn modular(
-        &mut self,
-        op: ModOp,
-        ty: Ty,
-        lane: Lane,
-        a: Value,
-        b: Value,
-        m: Value,
-    ) -> Result<Vec<VReg>, String> {
-        let modulus = self.constant(m).ok_or("arithmetic modulo a number that is not constant")?;
-        if !(modulus == 0 || modulus.is_power_of_two()) {
-            return Err("division by a modulus that is no power of two".into());
-        }
-        let plain = match op {
-            ModOp::Addmod => BinaryOp::Add,
-            ModOp::Mulmod => BinaryOp::Mul,
-        };
-        let (left, right) = (self.int(a)?, self.int(b)?);
-        let mut parts = Vec::with_capacity(left.len());
-        for (a, b) in left.into_iter().zip(right) {
-            let result = self.binary(plain, ty, lane, a, b, None)?;
-            parts.push(if modulus == 0 { result } else { self.b.and_imm(lane, result, modulus - 1) });
-        }
-        Ok(parts)
     }
 }

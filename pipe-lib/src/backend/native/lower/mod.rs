@@ -6,6 +6,7 @@
 
 mod arithmetic;
 mod convert;
+mod modular;
 
 use crate::ir::{BinaryOp, Endian, Op, StateId, Ty, UnaryOp, Value};
 use iced_x86::Code;

@@ -4,6 +4,7 @@
 mod carried;
 mod crcs;
 mod hashes;
+mod modular;
 mod onward;
 mod operations;
 mod pipelines;

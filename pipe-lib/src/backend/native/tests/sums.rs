@@ -51,6 +51,45 @@ fn sums_and_sums_of_sums() {
 }
 
 #[test]
+fn fletcher_in_one_s_complement_in_either_order_and_in_two_widths() {
+    let mut random = Random::new(35);
+    let both = "export a; export b }";
+    for body in [
+        "u8 { state a: u8; state b: u8; in x; addc a, a, x; addc b, b, a;",
+        "u8 { state a: u16; state b: u16; in x; zext w, x; addc a, a, w; addc b, b, a;",
+        "u16le tail pass { state a: u16; state b: u16; in x; addc a, a, x; addc b, b, a;",
+        "u16be tail zero { state a: u32; state b: u32; in x; zext w, x; addc a, a, w; addc b, b, a;",
+        "u32le tail zero { state a: u32; state b: u32; in x; addc a, a, x; addc b, b, a;",
+        // The second sum first.
+        "u8 { state a: u8; state b: u8; in x; addc b, b, a; addc a, a, x;",
+        "u16be tail zero { state a: u16; state b: u16; in x; addc b, b, a; addc a, a, x;",
+        "u8 { state a: u32; state b: u32; in x; zext w, x; add b, b, a; add a, a, w;",
+        "u8 { state a: u32; state b: u32; in x; zext w, x; addmod b, b, a, 65521; addmod a, a, w, 65521;",
+        "u8 { state a: u32 = 1; state b: u64; in x; zext w, x; addmod a, a, w, 65521; zext v, a; addmod b, b, v, 65521;",
+        "u8 { state a: u16; state b: u64; in x; zext w, x; zext v, a; addmod b, b, v, 65521; addmod a, a, w, 65521;",
+    ] {
+        let pipe = onward::from_text(&format!("{body} {both}"));
+        for features in feature_sets() {
+            let code = compile_all(&[&pipe], features).unwrap_or_else(|what| panic!("{what}\n{body}"));
+            for len in (0..70).chain([127, 128, 129, 255, 256, 257, 300, 511, 512, 700, 1460, 5000]) {
+                for zeros in [false, true] {
+                    let bytes = if zeros { vec![0; len] } else { random.bytes(len) };
+                    // Zero and all ones mean the same and are not.
+                    let number = |random: &mut Random, ty: Ty| match random.below(4) {
+                        0 => 0,
+                        1 => ty.mask(),
+                        _ => random.number() & ty.mask(),
+                    };
+                    let states: Vec<u64> =
+                        pipe.states.iter().map(|state| number(&mut random, state.ty)).collect();
+                    check(&code, &[&pipe], &states, 0, &bytes, &mut random);
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn long_sums_do_not_overflow() {
     let mut random = Random::new(10);
     for (word, m) in [(Ty::U8, 65521), (Ty::U16, 65535), (Ty::U32, 0xffff_ffff)] {
