@@ -108,7 +108,7 @@ pub enum Class {
     Reduction {
         /// By what the words are combined.
         op: Reduce,
-        /// What each word contributes, in [`PipeFacts::body`]; free of states that change.
+        /// What each word contributes, in [`PipeFacts::body`]; free of states that change, but for delays and positional ones.
         operand: Value,
     },
     /// Combinable when the length of the later part is known.

@@ -8,13 +8,14 @@
 //!
 //! * [`isa`]: how wide vectors are, from which instructions there are ([`super::features`]);
 //! * `strategy`: how each state of a stage is kept in a vector loop (reduction, CRC, delay, ...), or why it cannot be;
+//! * `onward`: states that follow from themselves alone, so many words on at once; `carried`: those that come from the words before;
 //! * `lower`: a stage's block on the lanes of one vector, in terms of `lanes` (one operation on every lane, expanded where
 //!   the processor has no such instruction), into `vcode` (machine instructions on virtual registers);
 //! * `regalloc`: real registers for straight-line code, constants rematerialised from a pool;
 //! * `frame`: the function around the loop bodies; `asm`: encoding, labels, alignment;
 //! * [`crate::code`] holds the result: executable pages, never writable at the same time; `perf` names it for profiles.
 //!
-//! What it cannot do it refuses with [`super::Unsupported`]: serial states and divisions stay with Cranelift.
+//! What it cannot do it refuses with [`super::Unsupported`]: serial states and divisions by what is no constant stay with Cranelift.
 
 mod asm;
 mod barrett;
