@@ -299,6 +299,28 @@ fn programs() -> Vec<(&'static str, String, String)> {
             ),
             "p".into(),
         ),
+        (
+            "pipelines that double",
+            (0..8).fold("pipeline p0(k: u8) = xor8(k)\n".to_owned(), |text, at| {
+                text + &format!("pipeline p{}(k: u8) = p{at}(k) as a | p{at}(k) as b\n", at + 1)
+            }),
+            "p8(3)".into(),
+        ),
+        (
+            "pipelines one in the other",
+            (0..30).fold("pipeline p0 = adler32\n".to_owned(), |text, at| {
+                text + &format!("pipeline p{} = p{at} as p{at}\n", at + 1)
+            }),
+            "p30".into(),
+        ),
+        (
+            "windows of a byte",
+            format!(
+                "pipeline p = {}",
+                (0..256).map(|at| format!("adler32 as a{at} per 1")).collect::<Vec<_>>().join(" | ")
+            ),
+            "p".into(),
+        ),
         ("a long chain", format!("pipe p : u64be tail pass {{ in x; {chain} out last }}"), "p".into()),
     ]
 }
