@@ -4,10 +4,13 @@
 //! out. That is looked at on every call. Where it does not hold (an import gave two equal taps different sums), the stages run
 //! as they were written: that code is made when it is needed first, and kept.
 
-use super::{Entry, PassCode, Target};
-use crate::ir::Pipe;
+use super::{Entry, PassCode, Striped, Target};
+use crate::drive::BLOCK;
+use crate::ends::{LayoutSink, LayoutSource, Sink as _, Source as _};
+use crate::ir::{Layout, Pipe, Stripe};
 use crate::plan::rewrite::Rewritten;
 use smallvec::SmallVec;
+use std::mem::MaybeUninit;
 use std::sync::{Arc, OnceLock};
 
 /// States on the stack of a run; more are allocated.
@@ -40,27 +43,27 @@ impl Guarded {
 }
 
 impl Guarded {
-    /// Does `run` with the code that fits how the states start, and the states it has.
+    /// Calls `run` with code that may run from these states, and with where that code has its own.
     ///
     /// # Safety
-    /// `states` are the pass's, as the contract of [`PassCode`] says; `run` may be called with the stages' code of either
-    /// kind and its states.
-    unsafe fn with_code(&self, states: *mut u64, run: impl Fn(&dyn PassCode, *mut u64)) {
+    /// `states` are those of the pass, not used by anyone else meanwhile.
+    #[inline(always)]
+    unsafe fn with(&self, states: *mut u64, run: impl FnOnce(Choice<'_>, *mut u64)) {
         let all: &mut [u64] = if self.states == 0 {
             &mut []
         } else {
-            // SAFETY: the contract gives one initialised word for each state, not used by anyone else meanwhile.
+            // SAFETY: one initialised word for each state, as the caller promises.
             unsafe { std::slice::from_raw_parts_mut(states, self.states) }
         };
         if !self.rewritten.holds(all) {
             let code = self.as_written.get_or_init(|| super::as_written(&self.stages, self.target));
-            return run(&**code, states);
+            return run(Choice::AsWritten(&**code), states);
         }
         if self.in_place {
-            return run(&*self.code, states);
+            return run(Choice::Rewritten(&*self.code), states);
         }
         let mut kept: States = self.rewritten.kept.iter().map(|&state| all[state]).collect();
-        run(&*self.code, kept.as_mut_ptr());
+        run(Choice::Rewritten(&*self.code), kept.as_mut_ptr());
         for (&state, value) in self.rewritten.kept.iter().zip(&kept) {
             all[state] = *value;
         }
@@ -70,15 +73,30 @@ impl Guarded {
     }
 }
 
+/// Code for the very stages of a pass or for what they were rewritten to, under the same contract.
+#[derive(Clone, Copy)]
+enum Choice<'a> {
+    Rewritten(&'a dyn PassCode),
+    AsWritten(&'a dyn PassCode),
+}
+
+impl<'a> Choice<'a> {
+    fn code(self) -> &'a dyn PassCode {
+        match self {
+            Choice::Rewritten(code) | Choice::AsWritten(code) => code,
+        }
+    }
+}
+
 impl PassCode for Guarded {
     unsafe fn run(&self, states: *mut u64, pos: u64, src: *const u8, dst: *mut u8, len: usize) {
-        // SAFETY: code for the stages of the pass under the same contract, with one word for each of its states.
-        unsafe { self.with_code(states, |code, states| code.run(states, pos, src, dst, len)) }
+        // SAFETY: code for the stages of the pass with its states; the rest is the caller's promise.
+        unsafe { self.with(states, |choice, states| choice.code().run(states, pos, src, dst, len)) }
     }
 
     unsafe fn run_streaming(&self, states: *mut u64, pos: u64, src: *const u8, dst: *mut u8, len: usize) {
         // SAFETY: as for `run`.
-        unsafe { self.with_code(states, |code, states| code.run_streaming(states, pos, src, dst, len)) }
+        unsafe { self.with(states, |choice, states| choice.code().run_streaming(states, pos, src, dst, len)) }
     }
 
     fn admits(&self, states: &[u64]) -> bool {
@@ -92,11 +110,124 @@ impl PassCode for Guarded {
     fn striped(&self) -> Option<Entry> {
         self.code.striped().filter(|_| self.in_place)
     }
+
+    fn longest_striped(&self, end: Striped) -> Option<usize> {
+        self.code.longest_striped(end)
+    }
+
+    unsafe fn run_striped(
+        &self,
+        end: Striped,
+        states: *mut u64,
+        pos: u64,
+        src: *const u8,
+        dst: *mut u8,
+        len: usize,
+    ) {
+        // SAFETY: as above; the rewritten code was asked how much it takes at most.
+        unsafe {
+            self.with(states, |choice, states| match (choice, self.target.stripes.at(end)) {
+                (Choice::AsWritten(code), Some(stripe)) => {
+                    striped_by_any(code, end, stripe, (states, pos, src, dst, len));
+                }
+                (Choice::Rewritten(code) | Choice::AsWritten(code), _) => {
+                    code.run_striped(end, states, pos, src, dst, len);
+                }
+            });
+        }
+    }
+}
+
+/// What a call of generated code is given.
+type Call = (*mut u64, u64, *const u8, *mut u8, usize);
+
+/// [`PassCode::run_striped`] of code that may take less at a time, or was not made for stripes at all: then by way of blocks.
+///
+/// # Safety
+/// That of [`PassCode::run_striped`].
+unsafe fn striped_by_any(
+    code: &dyn PassCode,
+    end: Striped,
+    stripe: Stripe,
+    (states, pos, src, dst, len): Call,
+) {
+    let layout = Layout {
+        name: String::new(),
+        doc: String::new(),
+        stripe: Some(stripe),
+        store: None,
+        fixed: false,
+        pad: 0,
+    };
+    let (mut source, mut sink) = (LayoutSource::new(&layout, src), LayoutSink::new(&layout, dst));
+    let mut block = [const { MaybeUninit::<u8>::uninit() }; BLOCK];
+    let block = block.as_mut_ptr().cast::<u8>();
+    let longest = code.longest_striped(end);
+    let mut at = 0;
+    while at < len {
+        let n = (len - at).min(longest.unwrap_or(BLOCK));
+        let (here, place) = (pos + at as u64, stripe.offset(at as u64) as usize);
+        // SAFETY: `n` bytes are left at both ends, and a stripe begins there, since what code takes at most is whole vectors; the
+        // block has room for them.
+        unsafe {
+            match (end, longest) {
+                (Striped::Source, Some(_)) => {
+                    code.run_striped(end, states, here, src.wrapping_add(place), dst.add(at), n);
+                }
+                (Striped::Sink, Some(_)) => {
+                    code.run_striped(end, states, here, src.add(at), dst.wrapping_add(place), n);
+                }
+                (Striped::Source, None) => {
+                    source.take(block, n);
+                    code.run(states, here, block, dst.add(at), n);
+                }
+                (Striped::Sink, None) => {
+                    code.run(states, here, src.add(at), block, n);
+                    sink.put(block, n);
+                }
+            }
+        }
+        at += n;
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::{Backend, Library};
+    use super::Striped;
+    use crate::backend::features::Features;
+    use crate::testing::{Judge, Rng};
+    use crate::{Backend, CompileOptions, Library};
+
+    #[test]
+    fn striped_buffers_are_reached_through_rewritten_passes_and_without_the_condition() {
+        let mut rng = Rng::new(41);
+        let cases = [
+            ("inet_cksum as a | inet_cksum as b -> lance", Striped::Sink),
+            ("lance -> inet_cksum as a | inet_cksum as b | byteswap32", Striped::Source),
+        ];
+        for (text, end) in cases {
+            let pipeline = Library::standard().pipeline(text).unwrap();
+            let all = Features::detected();
+            let options = [all, all.without(Features::AVX512)].map(|features| CompileOptions {
+                backend: Backend::Auto,
+                features: Some(features),
+                ..CompileOptions::default()
+            });
+            let judge = Judge::with_options(pipeline.composition().clone(), options).unwrap();
+            for (options, engine) in judge.engines() {
+                let longest = engine.inner.passes[0].code.longest_striped(end);
+                let is_wide = cfg!(target_arch = "x86_64")
+                    && options.features.is_some_and(|features| features.has(Features::AVX512));
+                assert_eq!(longest.is_some(), is_wide, "{text}");
+            }
+            // Some of the imports give the two sums different values.
+            for round in 0..60 {
+                judge
+                    .judge(&mut rng, 4 * (round * round + round % 3))
+                    .unwrap_or_else(|failure| panic!("{text}: {failure}"));
+            }
+        }
+    }
 
     /// A sum reduced by comparing, which is one modulo 65521 as long as it starts below that: to memory and to stripes, of
     /// lengths that are called directly and of others.

@@ -19,7 +19,7 @@ pub(crate) mod testing;
 
 use crate::compose::Composition;
 use crate::engine::CompileOptions;
-use crate::ir::{Pipe, Stripe};
+use crate::ir::{Layout, Pipe, Stripe};
 use crate::plan::{Pass, Plan, rewrite};
 use features::Features;
 use guarded::Guarded;
@@ -120,7 +120,7 @@ pub(crate) trait PassCode: Send + Sync {
         unsafe { self.run(states, pos, src, dst, len) }
     }
 
-    /// Whether the functions below may be called with these states.
+    /// Whether the functions of [`PassCode::entry`] and [`PassCode::striped`] may be called with these states.
     fn admits(&self, _states: &[u64]) -> bool {
         true
     }
@@ -135,6 +135,60 @@ pub(crate) trait PassCode: Send + Sync {
     /// stream's `len` bytes go to their places from there on. Whatever lies in the holes is neither read nor written.
     fn striped(&self) -> Option<Entry> {
         None
+    }
+
+    /// Most bytes of a call of [`PassCode::run_striped`]; `None` if the code was not made for a striped buffer at that end.
+    fn longest_striped(&self, _end: Striped) -> Option<usize> {
+        None
+    }
+
+    /// [`PassCode::run`] from or to the striped buffer that the code was made for; the other end is contiguous. What lies in the
+    /// holes is neither read nor written.
+    ///
+    /// # Safety
+    /// The contract of the trait, but that the `len` bytes lie in stripes from `src` or `dst` on, where one begins. `dst`
+    /// is neither null nor `src`, and `len` at most [`PassCode::longest_striped`].
+    unsafe fn run_striped(
+        &self,
+        _end: Striped,
+        _states: *mut u64,
+        _pos: u64,
+        _src: *const u8,
+        _dst: *mut u8,
+        _len: usize,
+    ) {
+        debug_assert!(false, "no code for striped buffers");
+    }
+}
+
+/// Which end of a transfer is a striped buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Striped {
+    Source,
+    Sink,
+}
+
+/// The striped buffers at the ends of a pipeline, if code is to reach them itself.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Stripes {
+    pub(crate) source: Option<Stripe>,
+    pub(crate) sink: Option<Stripe>,
+}
+
+impl Stripes {
+    /// Those of a pipeline that is a single pass.
+    fn of(composition: &Composition) -> Stripes {
+        let stripe = |layout: &Option<Arc<Layout>>| {
+            layout.as_ref().filter(|layout| layout.store.is_none() && !layout.fixed)?.stripe
+        };
+        Stripes { source: stripe(&composition.source), sink: stripe(&composition.sink) }
+    }
+
+    pub(crate) fn at(self, end: Striped) -> Option<Stripe> {
+        match end {
+            Striped::Source => self.source,
+            Striped::Sink => self.sink,
+        }
     }
 }
 
@@ -179,8 +233,8 @@ pub(crate) struct Target {
     pub(crate) backend: Backend,
     /// The native backend's instructions, if not every one that there is.
     pub(crate) features: Option<Features>,
-    /// The striped buffer that the pass writes to.
-    pub(crate) sink: Option<Stripe>,
+    /// The striped buffers that the pass reads from and writes to.
+    pub(crate) stripes: Stripes,
 }
 
 /// Code for all passes of a plan, with the backend that each came from.
@@ -194,11 +248,11 @@ pub(crate) fn generate_all(
     options: &CompileOptions,
 ) -> Result<Generated, Unsupported> {
     let &CompileOptions { backend, separate_passes, features } = options;
-    // A single pass writes where the stream goes; of several, all but the last write to a block in the cache.
-    let layout = composition.sink.as_ref().filter(|layout| layout.store.is_none() && !layout.fixed);
-    let stripe = layout.and_then(|layout| layout.stripe);
+    // A single pass reads and writes where the stream is; several go by way of a block in the cache.
+    let stripes = Stripes::of(composition);
     let with = |plan: Plan, backend: Backend| -> Result<Generated, Unsupported> {
-        let target = Target { backend, features, sink: stripe.filter(|_| plan.passes.len() == 1) };
+        let stripes = if plan.passes.len() == 1 { stripes } else { Stripes::default() };
+        let target = Target { backend, features, stripes };
         let (mut passes, mut code) = (Vec::new(), Vec::new());
         for pass in plan.passes {
             generate_fitting(composition, pass, target, &mut passes, &mut code)?;
@@ -237,8 +291,9 @@ fn generate_fitting(
             }
             Err(refusal) if refusal.what == OUT_OF_REGISTERS && pass.stages.len() > 1 => {
                 for half in pass.halves(composition) {
-                    // Only a single pass writes to a striped buffer itself.
-                    generate_fitting(composition, half, Target { sink: None, ..target }, passes, code)?;
+                    // Only a single pass reaches striped buffers itself.
+                    let target = Target { stripes: Stripes::default(), ..target };
+                    generate_fitting(composition, half, target, passes, code)?;
                 }
                 return Ok(());
             }
@@ -286,7 +341,7 @@ fn as_written(stages: &[Arc<Pipe>], target: Target) -> Box<dyn PassCode> {
 /// Code for the fused stages from the backend asked for; `Auto` takes the first that does not refuse.
 fn generate_stages(
     stages: &[Arc<Pipe>],
-    Target { backend, features, sink }: Target,
+    Target { backend, features, stripes }: Target,
 ) -> Result<(Backend, Box<dyn PassCode>), Unsupported> {
     let interp = || -> Box<dyn PassCode> { Box::new(interp::InterpCode::new(stages)) };
     let gauge = stages.iter().map(|pipe| pipe.word_bytes()).max().unwrap_or(1);
@@ -297,7 +352,7 @@ fn generate_stages(
         return Ok((Backend::Cranelift, Box::new(code)));
     }
     match backend {
-        Backend::Auto => Ok(if let Ok(code) = native(&pipes, sink, features) {
+        Backend::Auto => Ok(if let Ok(code) = native(&pipes, stripes, features) {
             (Backend::Native, code)
         } else if let Ok(code) = cranelift::compile(&pipes, gauge) {
             (Backend::Cranelift, Box::new(code))
@@ -306,7 +361,7 @@ fn generate_stages(
         }),
         Backend::Interp => Ok((Backend::Interp, interp())),
         Backend::Cranelift => Ok((Backend::Cranelift, Box::new(cranelift::compile(&pipes, gauge)?))),
-        Backend::Native => Ok((Backend::Native, native(&pipes, sink, features)?)),
+        Backend::Native => Ok((Backend::Native, native(&pipes, stripes, features)?)),
     }
 }
 
@@ -314,16 +369,16 @@ fn generate_stages(
 #[cfg(target_arch = "x86_64")]
 fn native(
     stages: &[&Pipe],
-    sink: Option<Stripe>,
+    stripes: Stripes,
     features: Option<Features>,
 ) -> Result<Box<dyn PassCode>, Unsupported> {
-    Ok(Box::new(native::compile(stages, features.unwrap_or_else(Features::detected), sink)?))
+    Ok(Box::new(native::compile(stages, features.unwrap_or_else(Features::detected), stripes)?))
 }
 
 #[cfg(not(target_arch = "x86_64"))]
 fn native(
     _stages: &[&Pipe],
-    _sink: Option<Stripe>,
+    _stripes: Stripes,
     _features: Option<Features>,
 ) -> Result<Box<dyn PassCode>, Unsupported> {
     Err(Unsupported { backend: Backend::Native, what: "any processor but x86-64".to_owned() })

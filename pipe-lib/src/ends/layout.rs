@@ -23,6 +23,8 @@ pub(crate) struct LayoutSource<'a> {
     layout: &'a Layout,
     base: *const u8,
     access: Access,
+    /// Of the first byte that has not been read.
+    spot: Spot,
 }
 
 impl<'a> LayoutSource<'a> {
@@ -32,7 +34,7 @@ impl<'a> LayoutSource<'a> {
 
     /// The source that goes on from where another one stopped. `base` is where the first byte of the whole buffer would be.
     pub(crate) fn resumed(layout: &'a Layout, base: *const u8, access: Access) -> LayoutSource<'a> {
-        LayoutSource { layout, base, access }
+        LayoutSource { layout, base, access, spot: Spot::of(layout, access.at) }
     }
 
     /// What the next source goes on from.
@@ -54,19 +56,21 @@ impl<'a> LayoutSource<'a> {
             self.access.held -= first;
             (to, len) = (to.add(first), len - first);
             while len >= width {
-                let from = place(self.layout, self.access.at, self.base).cast::<T>();
-                let stretch = contiguous(self.layout, self.access.at).min(len);
-                let step = usize::from(!self.layout.fixed);
-                for index in 0..stretch / width {
+                let (offset, stretch) = self.spot.stretch(self.layout);
+                let from = self.base.wrapping_add(offset).cast::<T>();
+                let (count, step) = (stretch.min(len) / width, usize::from(!self.layout.fixed));
+                for index in 0..count {
                     to.cast::<T>().add(index).write_unaligned(from.add(index * step).read_volatile());
                 }
-                let done = stretch / width * width;
+                let done = count * width;
+                self.spot.advance(done);
                 self.access.at += done as u64;
                 (to, len) = (to.add(done), len - done);
             }
             if len > 0 {
-                let from = place(self.layout, self.access.at, self.base).cast::<T>();
+                let from = self.base.wrapping_add(self.spot.stretch(self.layout).0).cast::<T>();
                 self.access.word.as_mut_ptr().cast::<T>().write_unaligned(from.read_volatile());
+                self.spot.advance(width);
                 self.access.at += width as u64;
                 to.copy_from_nonoverlapping(self.access.word.as_ptr(), len);
                 self.access.held = width - len;
@@ -88,22 +92,17 @@ impl Source for LayoutSource<'_> {
                 }
             };
         }
-        let (base, stripe) = (self.base, self.layout.stripe);
+        let base = self.base;
         let copy = |from: usize, at: usize, n: usize| {
             // SAFETY: `n` bytes at offset `from` belong to the source, and `at + n <= len`.
             unsafe { std::ptr::copy_nonoverlapping(base.wrapping_add(from), to.add(at), n) };
         };
-        let mut done = to_stripe(stripe, self.access.at).min(len);
-        for_each_stretch(stripe, self.access.at, done, copy);
-        if let Some((stripe, count)) = whole_stripes(stripe, len - done) {
+        let copy_stripes = |stripe: Stripe, from: usize, at: usize, count: usize| {
             let (data, period) = (stripe.data as usize, stripe.data as usize + stripe.gap as usize);
-            let from = base.wrapping_add(stripe.offset(self.access.at + done as u64) as usize);
-            // SAFETY: `count` stripes from there on belong to the source, and `done + count * data <= len`.
-            done += data * unsafe { copy_usual_blocks(data, from, period, to.add(done), data, count) };
-        }
-        for_each_stretch(stripe, self.access.at + done as u64, len - done, |from, at, n| {
-            copy(from, done + at, n)
-        });
+            // SAFETY: `count` stripes from there on belong to the source, and `at + count * data <= len`.
+            unsafe { copy_usual_blocks(data, base.wrapping_add(from), period, to.add(at), data, count) }
+        };
+        self.spot.walk(self.layout, len, copy, copy_stripes);
         self.access.at += len as u64;
     }
 }
@@ -114,6 +113,8 @@ pub(crate) struct LayoutSink<'a> {
     layout: &'a Layout,
     base: *mut u8,
     access: Access,
+    /// Of the first byte that has not been written: where the access under way goes.
+    spot: Spot,
     /// The buffer is a picture of the device's in memory: it need not be aligned.
     is_memory: bool,
 }
@@ -125,7 +126,8 @@ impl<'a> LayoutSink<'a> {
 
     /// The sink that goes on from where another one stopped. `base` is where the first byte of the whole buffer would be.
     pub(crate) fn resumed(layout: &'a Layout, base: *mut u8, access: Access) -> LayoutSink<'a> {
-        LayoutSink { layout, base, access, is_memory: false }
+        let spot = Spot::of(layout, access.at - access.held as u64);
+        LayoutSink { layout, base, access, spot, is_memory: false }
     }
 
     /// The same on memory that shows what the device's buffer would look like: accesses are whole, but need no alignment.
@@ -160,20 +162,21 @@ impl<'a> LayoutSink<'a> {
                 self.access.held += more;
                 self.access.at += more as u64;
                 if self.access.held == width {
-                    let to =
-                        place(self.layout, self.access.at - width as u64, self.base).cast_mut().cast::<T>();
+                    let to = self.base.wrapping_add(self.spot.stretch(self.layout).0).cast::<T>();
                     to.write_volatile(self.access.word.as_ptr().cast::<T>().read_unaligned());
+                    self.spot.advance(width);
                     self.access.held = 0;
                 }
             }
             while len >= width {
-                let to = place(self.layout, self.access.at, self.base).cast_mut().cast::<T>();
-                let stretch = contiguous(self.layout, self.access.at).min(len);
-                let step = usize::from(!self.layout.fixed);
-                for index in 0..stretch / width {
+                let (offset, stretch) = self.spot.stretch(self.layout);
+                let to = self.base.wrapping_add(offset).cast::<T>();
+                let (count, step) = (stretch.min(len) / width, usize::from(!self.layout.fixed));
+                for index in 0..count {
                     to.add(index * step).write_volatile(from.cast::<T>().add(index).read_unaligned());
                 }
-                let done = stretch / width * width;
+                let done = count * width;
+                self.spot.advance(done);
                 self.access.at += done as u64;
                 (from, len) = (from.add(done), len - done);
             }
@@ -203,22 +206,17 @@ impl Sink for LayoutSink<'_> {
                 }
             };
         }
-        let (base, stripe) = (self.base, self.layout.stripe);
+        let base = self.base;
         let copy = |to: usize, at: usize, n: usize| {
             // SAFETY: `n` bytes at offset `to` belong to the sink, and `at + n <= len`.
             unsafe { std::ptr::copy_nonoverlapping(from.add(at), base.wrapping_add(to), n) };
         };
-        let mut done = to_stripe(stripe, self.access.at).min(len);
-        for_each_stretch(stripe, self.access.at, done, copy);
-        if let Some((stripe, count)) = whole_stripes(stripe, len - done) {
+        let copy_stripes = |stripe: Stripe, to: usize, at: usize, count: usize| {
             let (data, period) = (stripe.data as usize, stripe.data as usize + stripe.gap as usize);
-            let to = base.wrapping_add(stripe.offset(self.access.at + done as u64) as usize);
-            // SAFETY: `count` stripes from there on belong to the sink, and `done + count * data <= len`.
-            done += data * unsafe { copy_usual_blocks(data, from.add(done), data, to, period, count) };
-        }
-        for_each_stretch(stripe, self.access.at + done as u64, len - done, |to, at, n| {
-            copy(to, done + at, n)
-        });
+            // SAFETY: `count` stripes from there on belong to the sink, and `at + count * data <= len`.
+            unsafe { copy_usual_blocks(data, from.add(at), data, base.wrapping_add(to), period, count) }
+        };
+        self.spot.walk(self.layout, len, copy, copy_stripes);
         self.access.at += len as u64;
     }
 
@@ -229,9 +227,10 @@ impl Sink for LayoutSink<'_> {
             // SAFETY: the driver has checked that the buffer takes the padding.
             unsafe { self.put(zero.as_ptr(), n) };
         }
-        while self.access.held != 0 {
+        if self.access.held != 0 {
+            let missing = usize::from(self.layout.store.unwrap_or(1)) - self.access.held;
             // SAFETY: the driver has checked that the buffer takes the last access as a whole.
-            unsafe { self.put(zero.as_ptr(), 1) };
+            unsafe { self.put(zero.as_ptr(), missing) };
         }
     }
 }
@@ -292,52 +291,94 @@ unsafe fn copy_usual_blocks(
     count
 }
 
-/// Bytes from `at` to where the next stripe begins.
-fn to_stripe(stripe: Option<Stripe>, at: u64) -> usize {
-    stripe.map_or(0, |stripe| (at.next_multiple_of(u64::from(stripe.data)) - at) as usize)
+/// Where in a buffer an end stands: kept from step to step, since finding it anew takes divisions, each as long as a short
+/// transfer.
+#[derive(Clone, Copy, Debug)]
+struct Spot {
+    offset: usize,
+    /// Bytes from there on that lie together. Where a stripe ends it is 0, and the hole is still to come: there need not be a next
+    /// stripe.
+    room: usize,
 }
 
-/// Whole stripes in the next `len` bytes of the stream, from where one begins.
-fn whole_stripes(stripe: Option<Stripe>, len: usize) -> Option<(Stripe, usize)> {
-    let stripe = stripe?;
-    let count = len / stripe.data as usize;
-    (count > 0).then_some((stripe, count))
-}
-
-/// Calls `f(offset in the buffer, offset in the stretch, bytes)` for the contiguous parts of `[at, at + len)`.
-fn for_each_stretch(stripe: Option<Stripe>, at: u64, len: usize, mut f: impl FnMut(usize, usize, usize)) {
-    let Some(stripe) = stripe else {
-        return f(at as usize, 0, len);
-    };
-    if len == 0 {
-        return; // Behind the last byte, a place need not be one that can be addressed.
+impl Spot {
+    /// Where byte `at` of the stream lies, or byte `at - 1` ends.
+    fn of(layout: &Layout, at: u64) -> Spot {
+        match layout.stripe {
+            _ if layout.fixed => Spot { offset: 0, room: usize::MAX },
+            None => Spot { offset: at as usize, room: usize::MAX },
+            Some(stripe) if at == 0 => Spot { offset: 0, room: stripe.data as usize },
+            Some(stripe) => {
+                let (data, last) = (u64::from(stripe.data), at - 1);
+                let into = last % data + 1;
+                let start = (last / data).wrapping_mul(data + u64::from(stripe.gap));
+                Spot { offset: start.wrapping_add(into) as usize, room: (data - into) as usize }
+            }
+        }
     }
-    let data = stripe.data as usize;
-    let mut offset = stripe.offset(at) as usize;
-    let mut room = data - (at % u64::from(stripe.data)) as usize;
-    let mut done = 0;
-    while done < len {
-        let n = room.min(len - done);
-        f(offset, done, n);
-        done += n;
-        offset = offset.wrapping_add(n + stripe.gap as usize);
-        room = data;
+
+    /// Offset of the next byte, and how many lie together from there on.
+    fn stretch(&mut self, layout: &Layout) -> (usize, usize) {
+        match layout.stripe {
+            // What moves on without an end are bytes of one place, or of all memory.
+            None if layout.fixed => (0, usize::MAX),
+            None => (self.offset, usize::MAX),
+            Some(stripe) => {
+                if self.room == 0 {
+                    self.offset = self.offset.wrapping_add(stripe.gap as usize);
+                    self.room = stripe.data as usize;
+                }
+                (self.offset, self.room)
+            }
+        }
     }
-}
 
-/// The place of byte `at` of the stream, where an access begins.
-fn place(layout: &Layout, at: u64, base: *const u8) -> *const u8 {
-    let offset = match (layout.fixed, layout.stripe) {
-        (true, _) => 0,
-        (false, Some(stripe)) => stripe.offset(at),
-        (false, None) => at,
-    };
-    base.wrapping_add(offset as usize)
-}
+    /// Goes on within a stretch.
+    fn advance(&mut self, bytes: usize) {
+        self.offset = self.offset.wrapping_add(bytes);
+        self.room = self.room.wrapping_sub(bytes);
+    }
 
-/// Bytes from `at` on that lie together, or all go to one place.
-fn contiguous(layout: &Layout, at: u64) -> usize {
-    layout.stripe.map_or(usize::MAX, |stripe| (u64::from(stripe.data) - at % u64::from(stripe.data)) as usize)
+    /// Goes on by `len` bytes. Calls `copy(offset in the buffer, offset in the bytes, count)` for stretches, and
+    /// `copy_stripes(stripe, offset in the buffer, offset in the bytes, stripes)` for whole stripes, which gives how many it has copied:
+    /// all or none.
+    #[inline(always)]
+    fn walk(
+        &mut self,
+        layout: &Layout,
+        len: usize,
+        mut copy: impl FnMut(usize, usize, usize),
+        copy_stripes: impl FnOnce(Stripe, usize, usize, usize) -> usize,
+    ) {
+        let Some(stripe) = layout.stripe else {
+            copy(self.offset, 0, len);
+            return self.advance(len);
+        };
+        let (data, gap) = (stripe.data as usize, stripe.gap as usize);
+        let mut done = 0;
+        if self.room != 0 && self.room != data {
+            done = self.room.min(len);
+            copy(self.offset, 0, done);
+            self.advance(done);
+        }
+        // Here a stripe begins, or nothing is left.
+        let count = (len - done) / data;
+        if count > 0 {
+            let copied = copy_stripes(stripe, self.stretch(layout).0, done, count);
+            done += copied * data;
+            if copied > 0 {
+                self.offset = self.offset.wrapping_add(copied.wrapping_mul(data + gap).wrapping_sub(gap));
+                self.room = 0;
+            }
+        }
+        while done < len {
+            let (offset, room) = self.stretch(layout);
+            let n = room.min(len - done);
+            copy(offset, done, n);
+            self.advance(n);
+            done += n;
+        }
+    }
 }
 
 /// Bytes of a device's buffer that a stream of `len` bytes takes up as sink: up to the last one that belongs to the

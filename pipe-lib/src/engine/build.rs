@@ -2,7 +2,7 @@
 
 use super::Inner;
 use super::inner::{Direct, DirectKind};
-use crate::backend::{self, Backend, Entry, PassCode};
+use crate::backend::{self, Backend, Entry, PassCode, Striped};
 use crate::compose::Composition;
 use crate::drive::{PassRun, Window};
 use crate::export::Recipe;
@@ -97,6 +97,11 @@ impl<'a> InnerBuilder<'a> {
         let layouts = composition.source.is_some() || composition.sink.is_some();
         let is_one_call = self.passes.len() == 1 && !windowed;
         let is_plain = is_one_call && !layouts;
+        let longest_striped = |end| match &*self.passes {
+            [pass] if is_one_call => pass.code.longest_striped(end),
+            _ => None,
+        };
+        let (from_stripes, to_stripes) = (longest_striped(Striped::Source), longest_striped(Striped::Sink));
         let only = match &*self.passes {
             [pass] if is_one_call && pass.code.admits(&initial) => Some(pass),
             _ => None,
@@ -121,7 +126,8 @@ impl<'a> InnerBuilder<'a> {
         Inner {
             backend,
             direct: direct.filter(|_| count <= FEW).unwrap_or_else(Direct::none),
-            striped,
+            from_stripes,
+            to_stripes,
             initial,
             stage_base: self.stage_base.into(),
             exports: exports.into(),

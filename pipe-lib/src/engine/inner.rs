@@ -42,8 +42,11 @@ pub(crate) struct Inner {
     pub(super) is_plain: bool,
     /// The call itself, if it is one and there are few registers.
     pub(super) direct: Direct,
-    /// The call that stores to the striped buffer at the end, if the engine is one pass without windows, and its code can.
-    pub(super) striped: Option<Entry>,
+    /// Most bytes of a call that loads from the striped buffer at the start, if the engine is one pass without windows, and its
+    /// code can.
+    pub(super) from_stripes: Option<usize>,
+    /// The same of a call that stores to the striped buffer at the end.
+    pub(super) to_stripes: Option<usize>,
     /// How the states of each stage pass over a cut; found when a run is first to be split over threads.
     pub(super) rules: OnceLock<Box<[Result<Rules, String>]>>,
 }
@@ -140,7 +143,7 @@ impl Inner {
         Ok(())
     }
 
-    /// Whether what [`Inner::direct`] and [`Inner::striped`] call may be called with these registers.
+    /// Whether what [`Inner::direct`] calls may be called with these registers.
     pub(super) fn admits(&self, registers: &[u64]) -> bool {
         match &*self.passes {
             [pass] => pass.code.admits(registers),

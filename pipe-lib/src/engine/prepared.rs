@@ -4,7 +4,7 @@
 
 use super::Inner;
 use super::inner::DirectKind;
-use crate::backend::{self, Entry};
+use crate::backend::{self, Entry, Striped};
 use crate::drive::{BLOCK, Progress};
 use crate::ends::{self, Cursor, LayoutSink, LayoutSource, Pieces, Sink, Source, Zeros};
 use crate::ir::{Layout, Stripe};
@@ -306,21 +306,13 @@ impl<'e> Prepared<'e> {
             run.written = written;
             return Ok(run);
         }
-        if let (None, Some(layout), Some(entry)) = (from, to, self.inner.striped.filter(|_| self.admitted))
-            && let Some(stripe) = layout.stripe
-        {
-            // SAFETY: the caller's promise; the code was made for this stripe.
-            let mut run = unsafe { self.striped(entry, stripe, src, dst, len) };
-            // SAFETY: `dst` takes the padding as well.
-            unsafe { LayoutSink::after(layout, dst, len).end() };
-            run.written = written;
-            return Ok(run);
-        }
-        if let (None, Some(layout)) = (from, to)
-            && self.inner.is_one_call
-        {
+        if self.inner.is_one_call {
             // SAFETY: the caller's promise.
-            let mut run = unsafe { self.blocks(src, &mut LayoutSink::new(layout, dst), len) };
+            let mut run = unsafe { self.one_call(from, to, src, dst, len) };
+            if to.is_none() && written > len {
+                // SAFETY: `dst` takes `written` bytes, of which the stream has filled `len`.
+                unsafe { dst.add(len).write_bytes(0, written - len) };
+            }
             run.written = written;
             return Ok(run);
         }
@@ -388,13 +380,53 @@ impl<'e> Prepared<'e> {
         Run::new(self.inner, len, written, registers, Vec::new())
     }
 
-    /// One pass that stores to a striped buffer itself.
+    /// One pass from or to a device's buffer: by loops that reach the stripes themselves, if there are such.
     ///
     /// # Safety
-    /// `src` is readable for `len` bytes, and `dst` takes them as `stripe` says, for which `entry` was made.
+    /// The engine has one pass and no windows. `src` holds `len` bytes by the rules of `from` and `dst`, unless null, takes them by
+    /// those of `to`, padding included; without rules they are contiguous.
+    unsafe fn one_call(
+        self,
+        from: Option<&Arc<Layout>>,
+        to: Option<&Arc<Layout>>,
+        src: *const u8,
+        dst: *mut u8,
+        len: usize,
+    ) -> Run<'e> {
+        let stripe = |layout: &Arc<Layout>| layout.stripe;
+        match (from, to) {
+            (None, Some(layout)) => {
+                if let (Some(longest), Some(stripe)) = (self.inner.to_stripes, stripe(layout)) {
+                    // SAFETY: the caller's promise; the code was made for this stripe, and `dst` takes the padding as well.
+                    unsafe {
+                        let run = self.striped(Striped::Sink, longest, stripe, src, dst, len);
+                        if layout.pad > len as u64 {
+                            LayoutSink::after(layout, dst, len).end();
+                        }
+                        return run;
+                    }
+                }
+            }
+            (Some(layout), None) if !dst.is_null() => {
+                if let (Some(longest), Some(stripe)) = (self.inner.from_stripes, stripe(layout)) {
+                    // SAFETY: the caller's promise; the code was made for this stripe.
+                    return unsafe { self.striped(Striped::Source, longest, stripe, src, dst, len) };
+                }
+            }
+            _ => {}
+        }
+        // SAFETY: the caller's promise.
+        unsafe { self.blocks(from, to, src, dst, len) }
+    }
+
+    /// One pass that reaches a striped buffer itself.
+    ///
+    /// # Safety
+    /// One end is contiguous, the other in stripes as `stripe` says, for which the code was made; `longest` is what it takes.
     unsafe fn striped(
         self,
-        entry: Entry,
+        end: Striped,
+        longest: usize,
         stripe: Stripe,
         src: *const u8,
         dst: *mut u8,
@@ -402,38 +434,71 @@ impl<'e> Prepared<'e> {
     ) -> Run<'e> {
         let mut registers = self.initial.clone();
         let states = registers.as_mut_ptr();
+        let pass = &self.inner.passes[0];
         let mut at = 0;
         while at < len {
-            let n = (len - at).min(entry.longest);
-            let to = dst.wrapping_add(stripe.offset(at as u64) as usize);
+            let n = (len - at).min(longest);
+            let place = if at == 0 { 0 } else { stripe.offset(at as u64) as usize };
+            let (from, to) = match end {
+                Striped::Source => (src.wrapping_add(place), dst.wrapping_add(at)),
+                Striped::Sink => (src.wrapping_add(at), dst.wrapping_add(place)),
+            };
             // SAFETY: a longest call is whole vectors, so a run begins at `at`; the rest is the caller's promise.
-            unsafe { (entry.function)(states, at as u64, src.add(at), to, n) };
+            unsafe { pass.code.run_striped(end, states, at as u64, from, to, n) };
             at += n;
         }
         Run::new(self.inner, len, len, registers, Vec::new())
     }
 
-    /// One pass, block by block into the first-level cache, and from there to a sink that takes bytes in its own way.
+    /// One pass, block by block by way of the first-level cache, from a source that gives bytes in its own way, or to a sink that
+    /// takes them so.
     ///
     /// # Safety
-    /// The engine has one pass and no windows; `src` is readable for `len` bytes, and the sink takes them.
-    unsafe fn blocks(self, src: *const u8, sink: &mut LayoutSink<'_>, len: usize) -> Run<'e> {
+    /// As for [`Prepared::one_call`].
+    unsafe fn blocks(
+        self,
+        from: Option<&Arc<Layout>>,
+        to: Option<&Arc<Layout>>,
+        src: *const u8,
+        dst: *mut u8,
+        len: usize,
+    ) -> Run<'e> {
         let mut area = [const { MaybeUninit::<u8>::uninit() }; BLOCK];
         let area = area.as_mut_ptr().cast::<u8>();
         let mut registers = self.initial.clone();
         let states = registers.as_mut_ptr();
         let pass = &self.inner.passes[0];
+        let mut source = from.map(|layout| LayoutSource::new(layout, src));
+        let mut sink = to.map(|layout| LayoutSink::new(layout, dst));
         let mut at = 0;
-        // SAFETY: `n` bytes of the source are left, the area has room for them, and blocks are whole words but for the
+        // SAFETY: `n` bytes are left at both ends, the area has room for them, and blocks are whole words but for the
         // last; a pass writes all bytes of a destination that is not its source.
         unsafe {
             while at < len {
                 let n = (len - at).min(BLOCK);
-                pass.code.run(states, at as u64, src.add(at), area, n);
-                sink.put(area, n);
+                let read = match &mut source {
+                    Some(source) => {
+                        source.take(area, n);
+                        area.cast_const()
+                    }
+                    None => src.add(at),
+                };
+                let write = match &sink {
+                    // In place and nothing to write: reading is enough.
+                    Some(_) if source.is_some() && !pass.modifies => std::ptr::null_mut(),
+                    Some(_) => area,
+                    None if dst.is_null() => dst,
+                    None => dst.add(at),
+                };
+                pass.code.run(states, at as u64, read, write, n);
+                if let Some(sink) = &mut sink {
+                    sink.put(area, n);
+                }
                 at += n;
             }
-            sink.end();
+            if let Some(sink) = &mut sink {
+                sink.end();
+            }
         }
         Run::new(self.inner, len, len, registers, Vec::new())
     }

@@ -57,12 +57,12 @@ pub fn asm(composition: &Composition, features: Option<Features>) -> Result<Stri
 
 #[cfg(target_arch = "x86_64")]
 fn native_asm(composition: &Composition, features: Option<Features>) -> Result<String, Unsupported> {
-    use crate::backend::native;
+    use crate::backend::{Stripes, native};
     let mut text = String::new();
     for (index, pass) in Plan::fused(composition).passes.iter().enumerate() {
         let stages: Vec<&Pipe> = pass.stages(composition).map(|stage| &*stage.pipe).collect();
         let names: Vec<&str> = pass.stages(composition).map(|stage| stage.name.as_str()).collect();
-        let code = native::compile(&stages, features.unwrap_or_else(Features::detected), None)?;
+        let code = native::compile(&stages, features.unwrap_or_else(Features::detected), Stripes::default())?;
         let _ = writeln!(text, "; pass {}: {}", index + 1, names.join(" | "));
         let _ = writeln!(text, "; native, any length\n{}", code.disassembly());
     }

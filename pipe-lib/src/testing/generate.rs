@@ -70,7 +70,7 @@ impl<'a> Generator<'a> {
         let unit = u32::from(store.unwrap_or(1));
         let stripe = if !fixed && self.rng.chance(3, 4) {
             let (data, gap) = if self.rng.chance(1, 3) {
-                // What loops store to themselves.
+                // What loops reach themselves.
                 let data = *self.rng.pick(&[8, 16, 32, 64]);
                 (data, data * self.rng.pick(&[1, 3, 7]))
             } else {

@@ -40,11 +40,12 @@ const WORD_BY_WORD: [&str; 6] = [
 fn word_by_word(body: &str) -> Option<String> {
     #[cfg(target_arch = "x86_64")]
     {
+        use crate::backend::Stripes;
         use crate::backend::native::{Features, compile};
         let features = Features::detected();
         if features.has(Features::AVX512) {
             let (_, pipe) = facts(body);
-            return compile(&[&pipe], features, None).err().map(|why| why.to_string());
+            return compile(&[&pipe], features, Stripes::default()).err().map(|why| why.to_string());
         }
     }
     let _ = body;

@@ -40,13 +40,13 @@ mod vcode;
 #[cfg(test)]
 mod tests;
 
-use super::{Backend, Entry, Function, MAX_CALL_BYTES, PassCode, Unsupported};
+use super::{Backend, Entry, Function, MAX_CALL_BYTES, PassCode, Striped, Stripes, Unsupported};
 use crate::analyse::gf2;
 use crate::code::CodeMemory;
-use crate::ir::{Pipe, Stripe};
+use crate::ir::Pipe;
 use asm::Image;
 pub(crate) use cache::streaming_from;
-use frame::{FrameError, Scatter, Shape, Stores};
+use frame::{FrameError, Runs, Shape, Stores};
 use iced_x86::Formatter;
 pub(crate) use isa::Features;
 use isa::Isa;
@@ -72,6 +72,8 @@ pub(crate) struct NativeCode {
     reading: Option<Range<usize>>,
     /// The same as `copying` with stores to the striped buffer at the pipeline's end, if it is one that the loops reach.
     striped: Option<Range<usize>>,
+    /// The same as `copying` with loads from the striped buffer at the pipeline's start.
+    gathering: Option<Range<usize>>,
     /// The same as `copying` with stores around the caches, to a destination that is aligned to a vector.
     streaming: Range<usize>,
     /// Bytes from which a transfer is a big one.
@@ -89,29 +91,33 @@ unsafe impl Send for NativeCode {}
 // SAFETY: as above; running changes nothing in it.
 unsafe impl Sync for NativeCode {}
 
-/// Compiles the fused `stages` (parameters bound) for this processor, as far as `features` allow; to store to the striped
-/// buffer `sink` as well, if there is one at the end.
+/// Compiles the fused `stages` (parameters bound) for this processor, as far as `features` allow; from and to the striped
+/// buffers at the pipeline's ends as well.
 pub(crate) fn compile(
     stages: &[&Pipe],
     features: Features,
-    sink: Option<Stripe>,
+    stripes: Stripes,
 ) -> Result<NativeCode, Unsupported> {
-    compile_stages(stages, features, sink).map_err(|what| Unsupported { backend: Backend::Native, what })
+    compile_stages(stages, features, stripes).map_err(|what| Unsupported { backend: Backend::Native, what })
 }
 
-fn compile_stages(stages: &[&Pipe], features: Features, sink: Option<Stripe>) -> Result<NativeCode, String> {
+fn compile_stages(stages: &[&Pipe], features: Features, stripes: Stripes) -> Result<NativeCode, String> {
     let isa = features.isa().ok_or("neither AVX2 nor AVX-512 to use")?;
     let stages: Box<[Stage]> = stages.iter().map(|pipe| Stage::of(pipe)).collect();
     let studies = stages.iter().map(Study::of).collect::<Result<Vec<_>, _>>()?;
-    let function = |stores| function(&studies, features, isa, stores);
+    let function = |stores| function(&studies, features, isa, None, stores);
+    let gathering = |runs| self::function(&studies, features, isa, Some(runs), Stores::Plain);
     let mut bytes = Vec::new();
     let image = function(Stores::Plain)?;
     let copying = image.place(&mut bytes);
     let streaming = image.streaming()?.place(&mut bytes);
     // Where this cannot be done, the engine goes by way of a block in the cache.
-    let scatter = sink.and_then(|stripe| Scatter::of(stripe, isa));
-    let striped = scatter.and_then(|scatter| function(Stores::Striped(scatter)).ok());
+    let striped = stripes.sink.and_then(|stripe| Runs::of(stripe, isa));
+    let striped = striped.and_then(|runs| function(Stores::Striped(runs)).ok());
     let striped = striped.map(|image| image.place(&mut bytes));
+    let gathering =
+        stripes.source.and_then(|stripe| Runs::of(stripe, isa)).and_then(|runs| gathering(runs).ok());
+    let gathering = gathering.map(|image| image.place(&mut bytes));
     let modifies = stages.iter().any(|stage| stage.pipe.out.is_some());
     let reading = if modifies { None } else { Some(function(Stores::None)?.place(&mut bytes)) };
     let code = CodeMemory::new(&bytes).map_err(|error| format!("executable memory: {error}"))?;
@@ -123,12 +129,16 @@ fn compile_stages(stages: &[&Pipe], features: Features, sink: Option<Stripe>) ->
     if let Some(striped) = &striped {
         perf::announce(&code, striped, &stages, " (striped)");
     }
+    if let Some(gathering) = &gathering {
+        perf::announce(&code, gathering, &stages, " (from stripes)");
+    }
     Ok(NativeCode {
         base: code.address(0),
         code,
         copying,
         reading,
         striped,
+        gathering,
         streaming,
         streaming_from: streaming_from(),
         vector_bytes: isa.vector_bytes(),
@@ -138,10 +148,16 @@ fn compile_stages(stages: &[&Pipe], features: Features, sink: Option<Stripe>) ->
 }
 
 /// One function, with as much unrolling as the registers allow.
-fn function(studies: &[Study<'_>], features: Features, isa: Isa, stores: Stores) -> Result<Image, String> {
+fn function(
+    studies: &[Study<'_>],
+    features: Features,
+    isa: Isa,
+    source: Option<Runs>,
+    stores: Stores,
+) -> Result<Image, String> {
     let first = usize::from(!frame::waits_for_dots(studies, isa, features));
     for &unroll in &UNROLLS[first..] {
-        match frame::function(studies, Shape { isa, features, stores, unroll }) {
+        match frame::function(studies, Shape { isa, features, source, stores, unroll }) {
             Ok(image) => return Ok(image),
             Err(FrameError::OutOfRegisters) => {}
             Err(FrameError::Refused(what)) => return Err(what),
@@ -289,5 +305,33 @@ impl PassCode for NativeCode {
     fn striped(&self) -> Option<Entry> {
         let place = self.striped.as_ref()?;
         Some(Entry { function: self.function(place), longest: self.longest_call })
+    }
+
+    fn longest_striped(&self, end: Striped) -> Option<usize> {
+        let place = match end {
+            Striped::Source => &self.gathering,
+            Striped::Sink => &self.striped,
+        };
+        place.as_ref().map(|_| self.longest_call)
+    }
+
+    unsafe fn run_striped(
+        &self,
+        end: Striped,
+        states: *mut u64,
+        pos: u64,
+        src: *const u8,
+        dst: *mut u8,
+        len: usize,
+    ) {
+        let place = match end {
+            Striped::Source => &self.gathering,
+            Striped::Sink => &self.striped,
+        };
+        debug_assert!(place.is_some() && len <= self.longest_call);
+        if let Some(place) = place {
+            // SAFETY: the caller's promise.
+            unsafe { self.function(place)(states, pos, src, dst, len) };
+        }
     }
 }

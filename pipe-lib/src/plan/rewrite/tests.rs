@@ -6,7 +6,7 @@ use crate::analyse::ANALYSES;
 use crate::backend::guarded::Guarded;
 use crate::backend::interp::InterpCode;
 use crate::backend::testing::{Rng, compare_many};
-use crate::backend::{Backend, PassCode, Target};
+use crate::backend::{Backend, PassCode, Stripes, Target};
 use crate::compose::Stage;
 use crate::ir::Pipe;
 use std::collections::BTreeMap;
@@ -49,7 +49,8 @@ fn rewritten(pipeline: &str) -> Option<Rewritten> {
 fn interpreted(rewritten: Rewritten, stages: &[Stage]) -> Guarded {
     let code: Box<dyn PassCode> = Box::new(InterpCode::new(&rewritten.stages));
     let as_written = stages.iter().map(|stage| Arc::clone(&stage.pipe)).collect();
-    Guarded::new(code, rewritten, as_written, Target { backend: Backend::Interp, features: None, sink: None })
+    let target = Target { backend: Backend::Interp, features: None, stripes: Stripes::default() };
+    Guarded::new(code, rewritten, as_written, target)
 }
 
 #[test]

@@ -8,11 +8,13 @@
 //!     combine, import, export
 //! ```
 //!
-//! rax and r9 are scratch, r10 is the end of the source, r11 the rest; rcx becomes `dst - src`. A leaf: no stack but the
+//! rax and r9 are scratch, r10 is the end of the source, r11 the rest; rcx becomes `dst - src` (see `scatter` and `gather` for striped buffers). A leaf: no stack but the
 //! red zone, no callee-saved register.
 
+mod gather;
 mod prepare;
 mod rest;
+mod runs;
 mod scatter;
 #[cfg(test)]
 mod tests;
@@ -36,7 +38,7 @@ use crate::backend::native::strategy::{Fold, Keeping, Study};
 use crate::backend::native::sums::{self, Sums};
 use crate::backend::native::vcode::{Builder, Item, Kind, Mem, Opd, VReg};
 pub(super) use rest::{Round, round_rest};
-pub(super) use scatter::Scatter;
+pub(super) use runs::Runs;
 
 pub(in crate::backend::native) const STATES: Register = Register::RDI;
 pub(in crate::backend::native) const POS: Register = Register::RSI;
@@ -55,7 +57,7 @@ pub(super) enum Stores {
     /// Ordinary stores.
     Plain,
     /// Ordinary stores to a striped buffer.
-    Striped(Scatter),
+    Striped(Runs),
 }
 
 /// How the function is made.
@@ -63,6 +65,8 @@ pub(super) enum Stores {
 pub(super) struct Shape {
     pub(super) isa: Isa,
     pub(super) features: Features,
+    /// The striped buffer that is read, if it is one.
+    pub(super) source: Option<Runs>,
     pub(super) stores: Stores,
     /// Vectors in one turn of the main loop.
     pub(super) unroll: usize,
@@ -203,9 +207,12 @@ impl<'a> Frame<'a> {
         match self.shape.stores {
             Stores::None => {}
             Stores::Plain => self.b.raw(asm::rr(Code::Sub_r64_rm64, DST, SRC)),
-            Stores::Striped(scatter) => self.enter_scatter(scatter),
+            Stores::Striped(runs) => self.enter_scatter(runs),
         }
         self.b.raw(asm::rm(Code::Lea_r64_m, END, SRC, LEN, 0));
+        if let Some(runs) = self.shape.source {
+            self.enter_gather(runs);
+        }
         self.b.items.push(Item::LoadConstants);
         self.prepare()?;
         // Masks of 64 bits: what is left may be a whole vector.
@@ -229,6 +236,9 @@ impl<'a> Frame<'a> {
             self.each_crc(CrcLanes::add_nothing);
         }
         self.b.bind(done);
+        if let Some(runs) = self.shape.source {
+            self.leave_gather(runs);
+        }
         self.finish()?;
         self.b.items.push(Item::ClearUpper);
         let mut inst = iced_x86::Instruction::default();
@@ -247,19 +257,20 @@ impl<'a> Frame<'a> {
     fn slot(&mut self, slot: usize, disp: i32, distance: usize) -> Result<(), String> {
         self.b.forget();
         let full = self.b.full();
-        let code = match self.shape.isa {
-            Isa::Avx512 => Code::EVEX_Vmovdqu64_zmm_k1z_zmmm512,
-            Isa::Avx2 => Code::VEX_Vmovdqu_ymm_ymmm256,
-        };
         let from = Mem::Base { base: SRC, index: Register::None, scale: 1, disp };
-        let mut chunk = self.b.fresh(Kind::Vector, full, code, &[Opd::Mem(from)]);
+        let mut load = |code| self.b.fresh(Kind::Vector, full, code, &[Opd::Mem(from)]);
+        let mut chunk = match (self.shape.source, self.shape.isa) {
+            (Some(runs), _) => self.gather(runs, disp),
+            (None, Isa::Avx512) => load(Code::EVEX_Vmovdqu64_zmm_k1z_zmmm512),
+            (None, Isa::Avx2) => load(Code::VEX_Vmovdqu_ymm_ymmm256),
+        };
         for index in 0..self.stages.len() {
             chunk = self.stage(index, slot, disp, chunk, Part::Whole { distance })?;
         }
         let code = match (self.shape.stores, self.shape.isa) {
             (Stores::None, _) => return Ok(()),
-            (Stores::Striped(scatter), _) => {
-                self.scatter(scatter, disp, chunk);
+            (Stores::Striped(runs), _) => {
+                self.scatter(runs, disp, chunk);
                 return Ok(());
             }
             (Stores::Plain, Isa::Avx512) => Code::EVEX_Vmovdqu64_zmmm512_k1z_zmm,

@@ -34,7 +34,10 @@ impl Frame<'_> {
     /// What is left: less than a vector.
     pub(super) fn rest(&mut self) -> Result<(), String> {
         self.b.forget();
-        let mut chunk = self.load_rest();
+        let mut chunk = match self.shape.source {
+            Some(runs) => self.gather_rest(runs),
+            None => self.load_rest(),
+        };
         let mut clean = true;
         for index in 0..self.stages.len() {
             let pipe = self.stages[index].study.pipe;
@@ -66,7 +69,7 @@ impl Frame<'_> {
         match self.shape.stores {
             Stores::None => {}
             Stores::Plain => self.store_rest(chunk),
-            Stores::Striped(scatter) => self.scatter_rest(scatter, chunk),
+            Stores::Striped(runs) => self.scatter_rest(runs, chunk),
         }
         Ok(())
     }

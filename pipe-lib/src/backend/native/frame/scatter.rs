@@ -1,90 +1,30 @@
-//! Stores to a striped buffer: runs of the stream with holes between them, as in `layout lance { data 16 gap 16 }`.
-//!
-//! Where a run and its hole are together two, four or eight times as long as the run, the place of the run at `src + x` is
-//! `dst + scale * x`: the addressing mode does all the arithmetic, and the loops around need not know of holes.
+//! Stores to a striped buffer, see [`Runs`].
 
-use crate::ir::Stripe;
-use iced_x86::{Code, Register};
-
-use super::{DST, Frame, REST, SRC};
+use super::runs::VECTOR;
+use super::{DST, Frame, REST, Runs, SRC};
 use crate::backend::native::asm;
-use crate::backend::native::isa::Isa;
 use crate::backend::native::vcode::{Builder, Kind, Mem, Opd, VReg, Width};
-
-/// A striped buffer that the loops store to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::backend::native) struct Scatter {
-    /// Bytes of a run.
-    run: usize,
-    /// How many runs would fill a run and its hole.
-    scale: usize,
-}
-
-/// Bytes of a vector: this is for AVX-512 alone, whose masks are by the byte.
-const VECTOR: usize = 64;
-
-impl Scatter {
-    /// The stripe, if it is one that an addressing mode reaches.
-    pub(in crate::backend::native) fn of(stripe: Stripe, isa: Isa) -> Option<Scatter> {
-        let (run, period) = (stripe.data as usize, stripe.data as usize + stripe.gap as usize);
-        let fits = matches!(run, 8 | 16 | 32 | 64) && period.is_multiple_of(run);
-        (fits && isa == Isa::Avx512 && matches!(period / run, 2 | 4 | 8))
-            .then(|| Scatter { run, scale: period / run })
-    }
-
-    /// Bytes of a run and its hole.
-    fn period(self) -> usize {
-        self.run * self.scale
-    }
-
-    /// Bytes of the stream that one masked store takes.
-    fn bytes(self) -> usize {
-        if self.period() <= VECTOR { VECTOR / self.scale } else { self.run }
-    }
-
-    /// Bytes of the destination from one masked store to the next.
-    fn distance(self) -> usize {
-        self.bytes() * self.scale
-    }
-
-    /// The bytes of a masked store that are no hole.
-    fn pattern(self) -> u64 {
-        let run = u64::MAX >> (64 - self.run);
-        let starts = (0..self.distance().min(VECTOR)).step_by(self.period());
-        starts.fold(0, |pattern, start| pattern | run << start)
-    }
-
-    /// For each quadword of a masked store, which one of the vector goes there.
-    fn order(self, store: usize) -> Vec<u8> {
-        let mut next = (store * self.bytes() / 8) as u64;
-        let quadwords = (0..VECTOR).step_by(8).map(|byte| {
-            let is_data = self.pattern() >> byte & 1;
-            next += is_data;
-            (next - is_data) * is_data
-        });
-        quadwords.flat_map(u64::to_le_bytes).collect()
-    }
-}
+use iced_x86::{Code, Register};
 
 impl Frame<'_> {
     /// Before the loops, with `DST` the buffer's address: leaves in it what is to be added to `scale * SRC`.
-    pub(super) fn enter_scatter(&mut self, scatter: Scatter) {
+    pub(super) fn enter_scatter(&mut self, runs: Runs) {
         let rax = Register::RAX;
         self.b.raw(asm::rr(Code::Mov_r64_rm64, rax, SRC));
-        self.b.raw(asm::ri(Code::Shl_rm64_imm8, rax, scatter.scale.trailing_zeros() as i32));
+        self.b.raw(asm::ri(Code::Shl_rm64_imm8, rax, runs.scale.trailing_zeros() as i32));
         self.b.raw(asm::rr(Code::Sub_r64_rm64, DST, rax));
     }
 
     /// Stores a whole vector of the stream, `disp` bytes behind where `SRC` stands: run by run, since stores as long as a
     /// vector would cross the ends of cache lines in a buffer that is aligned to its runs only.
-    pub(super) fn scatter(&mut self, scatter: Scatter, disp: i32, chunk: VReg) {
+    pub(super) fn scatter(&mut self, runs: Runs, disp: i32, chunk: VReg) {
         let to = |at: usize| {
-            let disp = scatter.scale as i32 * (disp + at as i32);
-            Opd::Mem(Mem::Base { base: DST, index: SRC, scale: scatter.scale as u8, disp })
+            let disp = runs.scale as i32 * (disp + at as i32);
+            Opd::Mem(Mem::Base { base: DST, index: SRC, scale: runs.scale as u8, disp })
         };
         let b = &mut self.b;
         let store = |b: &mut Builder, code, operands: &[Opd]| b.push(code, operands, None, None, None, false);
-        match scatter.run {
+        match runs.run {
             64 => store(b, Code::EVEX_Vmovdqu64_zmmm512_k1z_zmm, &[to(0), Opd::Reg(chunk, Width::Z)]),
             32 => {
                 store(b, Code::EVEX_Vmovdqu64_ymmm256_k1z_ymm, &[to(0), Opd::Reg(chunk, Width::Y)]);
@@ -121,51 +61,26 @@ impl Frame<'_> {
 
     /// Stores what is left: what goes into 64 bytes of the destination is moved into place by a permutation and stored
     /// under a mask.
-    pub(super) fn scatter_rest(&mut self, scatter: Scatter, chunk: VReg) {
+    pub(super) fn scatter_rest(&mut self, runs: Runs, chunk: VReg) {
         let (rax, r9) = (Register::RAX, Register::R9);
-        for store in 0..VECTOR / scatter.bytes() {
+        for store in 0..VECTOR / runs.bytes() {
             self.b.raw(asm::ri(Code::Mov_rm64_imm32, r9, -1));
             self.b.raw(asm::rrr(Code::VEX_Bzhi_r64_rm64_r64, r9, r9, REST));
             if store > 0 {
-                let before = (store * scatter.bytes()) as i32;
+                let before = (store * runs.bytes()) as i32;
                 self.b.raw(asm::ri(Code::Shr_rm64_imm8, r9, before));
             }
             // The bytes that there are, in order, to the places of the pattern.
-            self.b.raw(asm::mov_imm(rax, scatter.pattern()));
+            self.b.raw(asm::mov_imm(rax, runs.pattern()));
             self.b.raw(asm::rrr(Code::VEX_Pdep_r64_r64_rm64, r9, r9, rax));
             let mask = self.b.fresh(Kind::Mask, Width::K, Code::VEX_Kmovq_kr_r64, &[Opd::Gpr(r9)]);
-            let order = self.b.constant(scatter.order(store));
+            let order = self.b.constant(runs.order(store));
             let permute = Code::EVEX_Vpermq_zmm_k1z_zmm_zmmm512b64;
             let placed = self.b.vector(permute, &[Opd::Reg(order, Width::Z), Opd::Reg(chunk, Width::Z)]);
-            let disp = (store * scatter.distance()) as i32;
-            let to = Mem::Base { base: DST, index: SRC, scale: scatter.scale as u8, disp };
+            let disp = (store * runs.distance()) as i32;
+            let to = Mem::Base { base: DST, index: SRC, scale: runs.scale as u8, disp };
             let operands = [Opd::Mem(to), Opd::Reg(placed, Width::Z)];
             self.b.push(Code::EVEX_Vmovdqu8_zmmm512_k1z_zmm, &operands, None, None, Some(mask), false);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::Scatter;
-    use crate::backend::native::isa::Isa;
-    use crate::ir::Stripe;
-
-    #[test]
-    fn where_the_bytes_go() {
-        let of = |data, gap| Scatter::of(Stripe { data, gap }, Isa::Avx512);
-        let lance = of(16, 16).unwrap();
-        assert_eq!((lance.bytes(), lance.distance(), lance.pattern()), (32, 64, 0x0000_ffff_0000_ffff));
-        let order: Vec<u8> = lance.order(1).into_iter().step_by(8).collect();
-        assert_eq!(order, [4, 5, 0, 0, 6, 7, 0, 0]);
-        let far = of(32, 224).unwrap();
-        assert_eq!((far.bytes(), far.distance(), far.pattern()), (32, 256, 0xffff_ffff));
-        let widest = of(64, 64).unwrap();
-        assert_eq!((widest.bytes(), widest.distance(), widest.pattern()), (64, 128, u64::MAX));
-        assert_eq!(widest.order(0).into_iter().step_by(8).collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5, 6, 7]);
-        for (data, gap) in [(16, 0), (16, 8), (16, 32), (4, 4), (12, 12), (128, 128), (8, 120)] {
-            assert_eq!(of(data, gap), None, "{data} {gap}");
-        }
-        assert_eq!(Scatter::of(Stripe { data: 16, gap: 16 }, Isa::Avx2), None);
     }
 }

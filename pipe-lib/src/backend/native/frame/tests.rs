@@ -12,7 +12,8 @@ fn build<R>(pipe: &Pipe, look: impl FnOnce(&Frame<'_>, Result<(), String>) -> R)
     let isa = features.isa()?;
     let stage = Stage::of(pipe);
     let studies = [Study::of(&stage).unwrap()];
-    let mut frame = Frame::new(&studies, Shape { isa, features, stores: Stores::Plain, unroll: 4 });
+    let mut frame =
+        Frame::new(&studies, Shape { isa, features, source: None, stores: Stores::Plain, unroll: 4 });
     let result = frame.build();
     Some(look(&frame, result))
 }

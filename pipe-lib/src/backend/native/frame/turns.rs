@@ -19,14 +19,15 @@ impl Frame<'_> {
             return self.turns_then_singles(rest);
         }
         let vector = self.b.vector_bytes() as i32;
+        let len = self.length();
         if let Some(short) = short {
             // No more than one vector is done under a mask, even a whole one or none: the other slots need not be cleared, and
             // brought together, for nothing.
-            self.b.raw(asm::rr(Code::Mov_r64_rm64, REST, LEN));
-            self.b.raw(asm::ri(Code::Cmp_rm64_imm8, LEN, vector));
+            self.b.raw(asm::rr(Code::Mov_r64_rm64, REST, len));
+            self.b.raw(asm::ri(Code::Cmp_rm64_imm8, len, vector));
             self.b.jump(Code::Jbe_rel32_64, short);
         } else {
-            self.b.raw(asm::ri(Code::Cmp_rm64_imm8, LEN, vector));
+            self.b.raw(asm::ri(Code::Cmp_rm64_imm8, len, vector));
             self.b.jump(Code::Jb_rel32_64, rest);
         }
         self.align()?;
@@ -51,7 +52,8 @@ impl Frame<'_> {
         // Patterns are loaded for the place at which the stretch begins, and would not do for another one.
         let patterns = self.stages.iter().any(|stage| stage.given.iter().any(Option::is_some));
         let able = !self.is_ordered() && !patterns;
-        if self.shape.isa != Isa::Avx512 || self.shape.stores != Stores::Plain || !able {
+        let contiguous = self.shape.stores == Stores::Plain && self.shape.source.is_none();
+        if self.shape.isa != Isa::Avx512 || !contiguous || !able {
             return Ok(());
         }
         let (eax, rest) = (Register::EAX, REST.full_register32());
@@ -78,6 +80,16 @@ impl Frame<'_> {
         Ok(())
     }
 
+    /// Where the bytes that are left are counted: in rax, if their register has something else to hold.
+    fn length(&mut self) -> Register {
+        if self.shape.source.is_none() {
+            return LEN;
+        }
+        self.b.raw(asm::rr(Code::Mov_r64_rm64, Register::RAX, END));
+        self.b.raw(asm::rr(Code::Sub_r64_rm64, Register::RAX, SRC));
+        Register::RAX
+    }
+
     /// Where it does not matter which slot a vector meets, or it is made good: one loop, entered at the slot from which
     /// whole turns are left, with the source moved back by what the skipped slots would have taken. Nothing but the rest
     /// is left then, and few vectors have as many accumulators as many.
@@ -90,7 +102,8 @@ impl Frame<'_> {
         let slots: Vec<Label> = (0..unroll).map(|_| self.b.new_label()).collect();
         if unroll > 1 {
             // rax: bytes of the slots to skip.
-            self.b.raw(asm::rr(Code::Mov_r32_rm32, eax, LEN.full_register32()));
+            let len = self.length();
+            self.b.raw(asm::rr(Code::Mov_r32_rm32, eax, len.full_register32()));
             self.b.raw(asm::ri(Code::And_rm32_imm8, eax, -vector));
             self.b.raw(asm::r(Code::Neg_rm32, eax));
             self.b.raw(asm::ri(Code::And_rm32_imm32, eax, turn - 1));
@@ -134,7 +147,8 @@ impl Frame<'_> {
         let turn = vector * unroll as i32;
         let single = self.b.new_label();
         if unroll > 1 {
-            self.b.raw(asm::ri(Code::Cmp_rm64_imm32, LEN, turn));
+            let len = self.length();
+            self.b.raw(asm::ri(Code::Cmp_rm64_imm32, len, turn));
             self.b.jump(Code::Jb_rel32_64, single);
             self.each_accumulator(|accumulator, b| accumulator.enter(b));
             self.b.raw(asm::rr(Code::Xor_r32_rm32, Register::EAX, Register::EAX));

@@ -161,7 +161,7 @@ fn feature_sets() -> Vec<Features> {
 }
 
 fn compile_all(pipes: &[&Pipe], features: Features) -> Result<NativeCode, String> {
-    compile_stages(pipes, features, None)
+    compile_stages(pipes, features, Stripes::default())
 }
 
 /// Runs compiled stages over `bytes` from `start` with given states: copy at some alignment, in place, and read only.

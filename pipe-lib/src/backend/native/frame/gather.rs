@@ -1,0 +1,112 @@
+//! Loads from a striped buffer, see [`Runs`]: run by run, since a hole is not to be read.
+//!
+//! `SRC` goes on by the bytes of the stream as in every loop; the run at `SRC` lies at `FROM + scale * SRC`. `FROM` is in the register that
+//! the length came in, which is got back at the end.
+
+use super::runs::VECTOR;
+use super::{END, Frame, LEN, REST, Runs, SRC};
+use crate::backend::native::asm;
+use crate::backend::native::vcode::{Kind, Mem, Opd, VReg, Width};
+use iced_x86::{Code, Register};
+
+/// What is to be added to `scale * SRC`.
+const FROM: Register = LEN;
+
+impl Frame<'_> {
+    /// Before the loops, with `SRC` the buffer's address and `END` as if it were contiguous.
+    pub(super) fn enter_gather(&mut self, runs: Runs) {
+        self.b.raw(asm::rr(Code::Mov_r64_rm64, FROM, SRC));
+        self.b.raw(asm::ri(Code::Shl_rm64_imm8, FROM, runs.scale.trailing_zeros() as i32));
+        self.b.raw(asm::r(Code::Neg_rm64, FROM));
+        self.b.raw(asm::rr(Code::Add_r64_rm64, FROM, SRC));
+    }
+
+    /// Behind the loops: `LEN` again. `FROM` is `1 - scale` times the buffer's address; the factor is odd, so that there is one that
+    /// undoes it modulo 2^64.
+    pub(super) fn leave_gather(&mut self, runs: Runs) {
+        let factor = 1u64.wrapping_sub(runs.scale as u64);
+        // Each step of Newton's method doubles the bits that are right, of which there are three to begin with.
+        let inverse = (0..5)
+            .fold(factor, |inverse, _| inverse.wrapping_mul(2u64.wrapping_sub(factor.wrapping_mul(inverse))));
+        self.b.raw(asm::mov_imm(Register::RAX, inverse));
+        self.b.raw(asm::rr(Code::Imul_r64_rm64, FROM, Register::RAX));
+        self.b.raw(asm::r(Code::Neg_rm64, FROM));
+        self.b.raw(asm::rr(Code::Add_r64_rm64, FROM, END));
+    }
+
+    /// A whole vector of the stream, `disp` bytes behind where `SRC` stands.
+    pub(super) fn gather(&mut self, runs: Runs, disp: i32) -> VReg {
+        let from = |at: i32| {
+            let disp = runs.scale as i32 * (disp + at);
+            Opd::Mem(Mem::Base { base: FROM, index: SRC, scale: runs.scale as u8, disp })
+        };
+        let b = &mut self.b;
+        let quarters = Code::EVEX_Vinserti32x4_zmm_k1z_zmm_xmmm128_imm8;
+        match runs.run {
+            64 => b.fresh(Kind::Vector, Width::Z, Code::EVEX_Vmovdqu64_zmm_k1z_zmmm512, &[from(0)]),
+            32 => {
+                let lower = b.fresh(Kind::Vector, Width::Y, Code::EVEX_Vmovdqu64_ymm_k1z_ymmm256, &[from(0)]);
+                let upper = Code::EVEX_Vinserti64x4_zmm_k1z_zmm_ymmm256_imm8;
+                b.fresh(Kind::Vector, Width::Z, upper, &[Opd::Reg(lower, Width::Z), from(32), Opd::Imm(1)])
+            }
+            16 => {
+                let first = b.fresh(Kind::Vector, Width::X, Code::EVEX_Vmovdqu64_xmm_k1z_xmmm128, &[from(0)]);
+                (1..4).fold(first, |chunk, quarter| {
+                    let operands = [Opd::Reg(chunk, Width::Z), from(16 * quarter), Opd::Imm(quarter as u8)];
+                    b.fresh(Kind::Vector, Width::Z, quarters, &operands)
+                })
+            }
+            _ => {
+                let mut quarter = |quarter: i32| {
+                    let at = 16 * quarter;
+                    let lower = b.fresh(Kind::Vector, Width::X, Code::EVEX_Vmovq_xmm_xmmm64, &[from(at)]);
+                    let operands = [Opd::Reg(lower, Width::X), from(at + 8)];
+                    b.fresh(Kind::Vector, Width::X, Code::EVEX_Vmovhps_xmm_xmm_m64, &operands)
+                };
+                let parts = [quarter(0), quarter(1), quarter(2), quarter(3)];
+                (1..4).fold(parts[0], |chunk, quarter| {
+                    let part = Opd::Reg(parts[quarter], Width::X);
+                    b.fresh(
+                        Kind::Vector,
+                        Width::Z,
+                        quarters,
+                        &[Opd::Reg(chunk, Width::Z), part, Opd::Imm(quarter as u8)],
+                    )
+                })
+            }
+        }
+    }
+
+    /// What is left, zeros behind it: what lies in 64 bytes of the source is loaded under a mask and moved into place by a
+    /// permutation.
+    pub(super) fn gather_rest(&mut self, runs: Runs) -> VReg {
+        let (rax, r9) = (Register::RAX, Register::R9);
+        let mut chunk: Option<VReg> = None;
+        for load in 0..VECTOR / runs.bytes() {
+            self.b.raw(asm::ri(Code::Mov_rm64_imm32, r9, -1));
+            self.b.raw(asm::rrr(Code::VEX_Bzhi_r64_rm64_r64, r9, r9, REST));
+            if load > 0 {
+                self.b.raw(asm::ri(Code::Shr_rm64_imm8, r9, (load * runs.bytes()) as i32));
+            }
+            self.b.raw(asm::mov_imm(rax, runs.pattern()));
+            self.b.raw(asm::rrr(Code::VEX_Pdep_r64_r64_rm64, r9, r9, rax));
+            let mask = self.b.fresh(Kind::Mask, Width::K, Code::VEX_Kmovq_kr_r64, &[Opd::Gpr(r9)]);
+            let disp = (load * runs.distance()) as i32;
+            let from = Mem::Base { base: FROM, index: SRC, scale: runs.scale as u8, disp };
+            let mut part = self.b.masked(Code::EVEX_Vmovdqu8_zmm_k1z_zmmm512, mask, None, &[Opd::Mem(from)]);
+            if runs.bytes() < VECTOR {
+                let places = self.b.constant(runs.places(load));
+                let permute = Code::EVEX_Vpermq_zmm_k1z_zmm_zmmm512b64;
+                part = self.b.vector(permute, &[Opd::Reg(places, Width::Z), Opd::Reg(part, Width::Z)]);
+            }
+            chunk = Some(match chunk {
+                None => part,
+                Some(chunk) => {
+                    let or = Code::EVEX_Vporq_zmm_k1z_zmm_zmmm512b64;
+                    self.b.vector(or, &[Opd::Reg(chunk, Width::Z), Opd::Reg(part, Width::Z)])
+                }
+            });
+        }
+        chunk.expect("a vector is at least one load")
+    }
+}
