@@ -331,7 +331,7 @@ fn build(text: &str, pipeline: &str) -> Result<usize, String> {
     library.load("hostile.pipe", text).map_err(|errors| errors.to_string())?;
     let pipeline = library.pipeline(pipeline).map_err(|errors| errors.to_string())?;
     let composition = pipeline.composition();
-    let _ = inspect::plan(composition);
+    let _ = inspect::plan(composition, &CompileOptions::default());
     pipeline.compile().map_err(|error| error.to_string())?;
     let apart = CompileOptions { separate_passes: true, ..Backend::Auto.into() };
     pipeline.compile_with(&apart).map_err(|error| error.to_string())?;

@@ -1,7 +1,7 @@
 //! The pictures of a pipeline: golden ones, and that whatever stands in a text cannot break out of its place.
 
 use pipe_lib::testing::{Generator, Rng};
-use pipe_lib::{Library, inspect};
+use pipe_lib::{Backend, CompileOptions, Library, inspect};
 
 const PIPELINE: &str = "inet_cksum as plain per 1460 | xor32(key = 1) | crc32c | delta8 -> lance";
 
@@ -60,5 +60,59 @@ fn any_composition_has_a_picture() {
         let composition = Generator::new(&mut Rng::new(seed)).composition();
         check_elements(&inspect::svg(&composition));
         assert!(inspect::dot(&composition).ends_with("}\n"));
+    }
+}
+
+/// The comments in what is shown: which functions there are.
+fn labels(text: &str) -> Vec<&str> {
+    text.lines().filter_map(|line| line.strip_prefix("; ")).collect()
+}
+
+#[test]
+fn what_is_shown_is_what_runs() {
+    let library = Library::standard();
+    let shown = |pipeline: &str, options: &CompileOptions| {
+        let pipeline = library.pipeline(pipeline).unwrap();
+        let composition = pipeline.composition();
+        (inspect::clif(composition, options).unwrap(), inspect::asm(composition, options).unwrap())
+    };
+    let cranelift = CompileOptions::from(Backend::Cranelift);
+    // Both forms bear the same labels.
+    for pipeline in ["inet_cksum", "newline_count", "fnv1a64", "delta32 | xor8(key = 3)"] {
+        let (clif, asm) = shown(pipeline, &cranelift);
+        let asm = asm.replace("cranelift: ", "");
+        assert_eq!(labels(&asm), labels(&clif), "{pipeline}");
+        assert!(labels(&clif).len() >= 2, "{clif}");
+    }
+    // Two swaps are none, and nothing is left to run but one sum.
+    let (clif, asm) = shown("byteswap32 | inet_cksum as a | byteswap32 as b | inet_cksum as c", &cranelift);
+    let (one, _) = shown("inet_cksum", &cranelift);
+    let functions = |clif: &str| clif.lines().filter(|line| line.contains("load.i8x16")).count();
+    assert_eq!(functions(&clif), functions(&one), "{clif}");
+    assert!(labels(&asm)[0].contains("byteswap32 | a | b | c"), "{asm}");
+}
+
+#[test]
+fn the_serial_form_is_what_it_says() {
+    let pipeline = Library::standard().pipeline("newline_count | crc32c").unwrap();
+    let serial = CompileOptions { serial: true, ..CompileOptions::default() };
+    let composition = pipeline.composition();
+    let plan = inspect::plan(composition, &serial);
+    assert!(plan.contains("word after word, because of this: as was asked for"), "{plan}");
+    let asm = inspect::asm(composition, &serial).unwrap();
+    assert!(labels(&asm).contains(&"cranelift: whole words, one after the other: as was asked for"), "{asm}");
+    assert!(inspect::clif(composition, &serial).unwrap().contains("one after the other: as was asked for"));
+    let engine = pipeline.compile_with(&serial).unwrap();
+    assert_eq!((engine.backend(), engine.passes()), (Backend::Cranelift, 1));
+    let native = CompileOptions { serial: true, ..CompileOptions::from(Backend::Native) };
+    assert!(pipeline.compile_with(&native).is_err());
+    // It is another engine than the usual one, and computes the same.
+    let stream: Vec<u8> = (0..5000u32).map(|i| (i * i % 253) as u8).collect();
+    let usual = pipeline.compile().unwrap();
+    assert_ne!(usual.backend(), Backend::Interp);
+    for name in ["newline_count.count", "crc32c.crc"] {
+        let values =
+            [&usual, &engine].map(|engine| engine.run_read_only(&stream).unwrap().export(name).unwrap());
+        assert_eq!(values[0], values[1], "{name}");
     }
 }

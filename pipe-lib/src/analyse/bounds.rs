@@ -18,7 +18,7 @@ pub(crate) fn most(block: &Block, tables: &[Table], states: &[u64]) -> Vec<u64> 
 }
 
 /// Bounds of the values that are not in `known` yet.
-fn extend(known: &mut Vec<u64>, block: &Block, tables: &[Table], states: &[u64]) {
+pub(super) fn extend(known: &mut Vec<u64>, block: &Block, tables: &[Table], states: &[u64]) {
     for (value, inst) in block.iter().skip(known.len()) {
         let mask = inst.ty.mask();
         let most = |value: Value| known[value.0 as usize];

@@ -30,6 +30,8 @@ pub enum Reduce {
     Addc,
     /// Addition modulo a constant, which is not 0.
     Addmod(u64),
+    /// Addition that stops at a limit, which no value of the state is beyond; operands are of 64 bits.
+    Addsat(u64),
 }
 
 impl Reduce {
@@ -39,14 +41,20 @@ impl Reduce {
     pub const fn identity(self, ty: Ty) -> u64 {
         let sign = 1 << (ty.bits() - 1);
         match self {
-            Reduce::Add | Reduce::Xor | Reduce::Or | Reduce::Max | Reduce::Addc | Reduce::Addmod(_) => 0,
+            Reduce::Add
+            | Reduce::Xor
+            | Reduce::Or
+            | Reduce::Max
+            | Reduce::Addc
+            | Reduce::Addmod(_)
+            | Reduce::Addsat(_) => 0,
             Reduce::And | Reduce::Min => ty.mask(),
             Reduce::Smin => sign - 1,
             Reduce::Smax => sign,
         }
     }
 
-    /// The binary instruction, except for [`Reduce::Addmod`].
+    /// The binary instruction, except for [`Reduce::Addmod`] and [`Reduce::Addsat`].
     pub const fn binary(self) -> Option<BinaryOp> {
         Some(match self {
             Reduce::Add => BinaryOp::Add,
@@ -58,7 +66,7 @@ impl Reduce {
             Reduce::Smin => BinaryOp::Smin,
             Reduce::Smax => BinaryOp::Smax,
             Reduce::Addc => BinaryOp::Addc,
-            Reduce::Addmod(_) => return None,
+            Reduce::Addmod(_) | Reduce::Addsat(_) => return None,
         })
     }
 
@@ -82,6 +90,7 @@ impl Reduce {
         match (self.binary(), self) {
             (Some(op), _) => crate::ir::eval::binary(op, ty, a, b),
             (None, Reduce::Addmod(m)) => crate::ir::eval::modular(ModOp::Addmod, ty, a, b, m),
+            (None, Reduce::Addsat(limit)) => a.saturating_add(b).min(limit),
             (None, _) => a,
         }
     }
@@ -92,6 +101,7 @@ impl fmt::Display for Reduce {
         match (self.binary(), self) {
             (Some(op), _) => f.write_str(op.name()),
             (None, Reduce::Addmod(m)) => write!(f, "addmod {m}"),
+            (None, Reduce::Addsat(limit)) => write!(f, "addsat {limit}"),
             (None, _) => Ok(()),
         }
     }
@@ -132,7 +142,7 @@ pub enum Class {
     },
 }
 
-/// The kinds of linear state that are recognised.
+/// The kinds of linear state that are recognised. What each word contributes is free of states that change, but for delays.
 ///
 /// In all but [`Linear::SumOfSums`] a word's contribution is added (in a ring, or by exclusive or) to a fixed linear map of
 /// the old value, so that the state after a part of the stream is the map, as many times as the part has words, of the
@@ -152,7 +162,7 @@ pub enum Linear {
         modulus: u64,
         /// Neither 1 (that would be a reduction) nor dependent on the stream.
         factor: u64,
-        /// What each word contributes; free of states.
+        /// What each word contributes, modulo the modulus; free of states.
         operand: Value,
     },
     /// `next = map(state) xor operand` with a linear map over GF(2) that is no CRC's.
@@ -172,13 +182,50 @@ pub enum Linear {
         /// Whether the summed state's value includes this word already.
         includes_word: bool,
     },
+    /// States that go by each other: `next[i] = (sum over j of matrix[i][j] * states[j] + operand) mod modulus`, where `i` is the
+    /// state of which this is said.
+    System {
+        /// 0 stands for 2 to the states' width.
+        modulus: u64,
+        /// All of them, ascending; they have one type.
+        states: Box<[StateId]>,
+        /// Row after row, as many of each as there are states.
+        matrix: Box<[u64]>,
+        /// What each word contributes to this state, modulo the modulus; free of states.
+        operand: Value,
+    },
 }
 
 impl Linear {
+    /// The states of a [`Linear::System`] of width `ty` after `words` words that contribute nothing: the matrix, so many
+    /// times, of what they are `before`.
+    pub(crate) fn power_of(modulus: u64, matrix: &[u64], ty: Ty, words: u64, before: &[u64]) -> Vec<u64> {
+        let side = before.len();
+        let modulus = if modulus == 0 { 1u128 << ty.bits() } else { u128::from(modulus) };
+        let times = |row: &[u64], column: &dyn Fn(usize) -> u64| {
+            let terms =
+                row.iter().enumerate().map(|(at, a)| u128::from(*a) * u128::from(column(at)) % modulus);
+            (terms.sum::<u128>() % modulus) as u64
+        };
+        let mut square = matrix.to_vec();
+        let mut vector: Vec<u64> = before.iter().map(|x| (u128::from(*x) % modulus) as u64).collect();
+        let mut left = words;
+        while left > 0 {
+            if left & 1 == 1 {
+                vector = square.chunks_exact(side).map(|row| times(row, &|at| vector[at])).collect();
+            }
+            let entry =
+                |at: usize| times(&square[at / side * side..][..side], &|row| square[row * side + at % side]);
+            square = (0..side * side).map(entry).collect();
+            left >>= 1;
+        }
+        vector
+    }
+
     /// The state after two neighbouring parts of a stream: `first` after the first one, from whatever it started with;
     /// `second` after the second one by itself, from zero; `words` and `word_bytes` are the second one's.
     ///
-    /// `None` for [`Linear::SumOfSums`], which needs the other state, too.
+    /// `None` for [`Linear::SumOfSums`] and [`Linear::System`], which need the other states, too.
     pub fn join(&self, ty: Ty, first: u64, second: u64, words: u64, word_bytes: u64) -> Option<u64> {
         if words == 0 {
             return Some(first);
@@ -199,7 +246,7 @@ impl Linear {
                 Some(((moved + u128::from(second)) % modulus) as u64)
             }
             Linear::Bits { map, .. } => Some(map.power(words).apply(first) ^ second),
-            Linear::SumOfSums { .. } => None,
+            Linear::SumOfSums { .. } | Linear::System { .. } => None,
         }
     }
 }
@@ -214,6 +261,10 @@ impl fmt::Display for Linear {
             }
             Linear::Bits { .. } => f.write_str("a map of bits over GF(2)"),
             Linear::SumOfSums { op, .. } => write!(f, "sum of sums by {op}"),
+            Linear::System { modulus, states, .. } => {
+                write!(f, "affine together with {} more", states.len() - 1)?;
+                if *modulus == 0 { Ok(()) } else { write!(f, ", modulo {modulus}") }
+            }
         }
     }
 }

@@ -12,8 +12,7 @@ pub(crate) mod rewrite;
 pub use class::{Class, Linear, PipeFacts, Reduce, StateFacts};
 #[cfg(test)]
 pub(crate) use prove::ANALYSES;
-pub use prove::analyse;
-pub(crate) use prove::assume;
+pub use prove::{Assumed, analyse, assume};
 
 #[cfg(test)]
 mod tests;

@@ -4,7 +4,7 @@
 //! out. That is looked at on every call. Where it does not hold (an import gave two equal taps different sums), the stages run
 //! as they were written: that code is made when it is needed first, and kept.
 
-use super::{Entry, PassCode, Striped, Target};
+use super::{Entry, Listed, PassCode, Striped, Target};
 use crate::drive::BLOCK;
 use crate::ends::{LayoutSink, LayoutSource, Sink as _, Source as _};
 use crate::ir::{Layout, Pipe, Stripe};
@@ -37,7 +37,7 @@ impl Guarded {
         target: Target,
     ) -> Guarded {
         let states = stages.iter().map(|pipe| pipe.states.len()).sum();
-        let in_place = rewritten.kept.iter().copied().eq(0..states);
+        let in_place = rewritten.in_place(states);
         Guarded { code, rewritten, in_place, states, as_written: OnceLock::new(), stages, target }
     }
 }
@@ -62,10 +62,11 @@ impl Guarded {
         if self.in_place {
             return run(Choice::Rewritten(&*self.code), states);
         }
-        let mut kept: States = self.rewritten.kept.iter().map(|&state| all[state]).collect();
-        run(Choice::Rewritten(&*self.code), kept.as_mut_ptr());
-        for (&state, value) in self.rewritten.kept.iter().zip(&kept) {
-            all[state] = *value;
+        let kept = &self.rewritten.kept;
+        let mut states: States = kept.iter().map(|kept| kept.start(all[kept.state])).collect();
+        run(Choice::Rewritten(&*self.code), states.as_mut_ptr());
+        for (kept, value) in kept.iter().zip(&states) {
+            all[kept.state] = kept.finish(all[kept.state], *value);
         }
         for link in &self.rewritten.links {
             all[link.state] = link.value(all[link.from]);
@@ -89,6 +90,10 @@ impl<'a> Choice<'a> {
 }
 
 impl PassCode for Guarded {
+    fn functions(&self) -> Vec<Listed<'_>> {
+        self.code.functions()
+    }
+
     unsafe fn run(&self, states: *mut u64, pos: u64, src: *const u8, dst: *mut u8, len: usize) {
         // SAFETY: code for the stages of the pass with its states; the rest is the caller's promise.
         unsafe { self.with(states, |choice, states| choice.code().run(states, pos, src, dst, len)) }

@@ -20,6 +20,7 @@ pub(crate) mod testing;
 use crate::compose::Composition;
 use crate::engine::CompileOptions;
 use crate::ir::{Layout, Pipe, Stripe};
+use crate::plan::rewrite::Rewritten;
 use crate::plan::{Pass, Plan, rewrite};
 use features::Features;
 use guarded::Guarded;
@@ -108,6 +109,11 @@ pub(crate) trait PassCode: Send + Sync {
     /// # Safety
     /// The contract of the trait.
     unsafe fn run(&self, states: *mut u64, pos: u64, src: *const u8, dst: *mut u8, len: usize);
+
+    /// The machine code, for people to read: its functions, or none where it is no generated code.
+    fn functions(&self) -> Vec<Listed<'_>> {
+        Vec::new()
+    }
 
     /// The same for a stretch, of any length, of a transfer of [`streaming_from`] bytes or more: what is written need not
     /// go through the caches, which would only fetch it to have it thrown out again. Other threads may look at it after
@@ -227,6 +233,15 @@ pub(crate) struct Entry {
     pub(crate) longest: usize,
 }
 
+/// A function of generated code.
+pub(crate) struct Listed<'a> {
+    /// Which stretches it is for, and how it goes about them.
+    pub(crate) what: String,
+    pub(crate) bytes: &'a [u8],
+    /// Where it begins in the code of its pass.
+    pub(crate) at: usize,
+}
+
 /// Where code for a pass comes from.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Target {
@@ -235,10 +250,15 @@ pub(crate) struct Target {
     pub(crate) features: Option<Features>,
     /// The striped buffers that the pass reads from and writes to.
     pub(crate) stripes: Stripes,
+    /// Word after word, as written.
+    pub(crate) serial: bool,
 }
 
 /// Code for all passes of a plan, with the backend that each came from.
 type Generated = (Plan, Vec<(Backend, Box<dyn PassCode>)>);
+
+/// A plan, and for each of its passes what is compiled.
+type Staged = (Plan, Vec<Vec<Arc<Pipe>>>);
 
 /// A plan for the composition and code for its passes, from the backend asked for.
 ///
@@ -247,12 +267,12 @@ pub(crate) fn generate_all(
     composition: &Composition,
     options: &CompileOptions,
 ) -> Result<Generated, Unsupported> {
-    let &CompileOptions { backend, separate_passes, features } = options;
+    let &CompileOptions { backend, separate_passes, features, serial } = options;
     // A single pass reads and writes where the stream is; several go by way of a block in the cache.
     let stripes = Stripes::of(composition);
     let with = |plan: Plan, backend: Backend| -> Result<Generated, Unsupported> {
         let stripes = if plan.passes.len() == 1 { stripes } else { Stripes::default() };
-        let target = Target { backend, features, stripes };
+        let target = Target { backend, features, stripes, serial };
         let (mut passes, mut code) = (Vec::new(), Vec::new());
         for pass in plan.passes {
             generate_fitting(composition, pass, target, &mut passes, &mut code)?;
@@ -262,6 +282,7 @@ pub(crate) fn generate_all(
     match backend {
         _ if separate_passes => with(Plan::separate(composition), backend),
         Backend::Interp => with(Plan::fused(composition), backend),
+        _ if serial => with(Plan::fused(composition), backend),
         Backend::Cranelift => with(Plan::new(composition), backend),
         Backend::Auto | Backend::Native => {
             let whole = Plan::fused(composition);
@@ -316,9 +337,7 @@ fn generate(
     target: Target,
 ) -> Result<(Backend, Box<dyn PassCode>), Unsupported> {
     let stages: Box<[Arc<Pipe>]> = pass.stages(composition).map(|stage| Arc::clone(&stage.pipe)).collect();
-    // The interpreter is what the others are held against: it runs what was written.
-    if target.backend != Backend::Interp
-        && let Some(rewritten) = rewrite::rewrite(pass.stages(composition))
+    if let Some(rewritten) = rewritten(composition, pass, target)
         && let Ok((from, code)) = generate_stages(&rewritten.stages, target)
     {
         if rewritten.is_unconditional(&stages) {
@@ -327,6 +346,34 @@ fn generate(
         return Ok((from, Box::new(Guarded::new(code, rewritten, stages, target))));
     }
     generate_stages(&stages, target)
+}
+
+/// What the rewrites make of a pass, where they are used.
+fn rewritten(composition: &Composition, pass: &Pass, target: Target) -> Option<Rewritten> {
+    // The interpreter is what the others are held against: it runs what was written.
+    let used = target.backend != Backend::Interp && !target.serial;
+    used.then(|| rewrite::rewrite(pass.stages(composition))).flatten()
+}
+
+/// The plan that Cranelift's code follows, and the stages of each of its passes as they are compiled.
+pub(crate) fn cranelift_stages(
+    composition: &Composition,
+    options: &CompileOptions,
+) -> Result<Staged, Unsupported> {
+    let options = CompileOptions { backend: Backend::Cranelift, ..options.clone() };
+    let target = Target {
+        backend: Backend::Cranelift,
+        features: None,
+        stripes: Stripes::default(),
+        serial: options.serial,
+    };
+    let (plan, _) = generate_all(composition, &options)?;
+    let stages = plan.passes.iter().map(|pass| match rewritten(composition, pass, target) {
+        Some(rewritten) if generate_stages(&rewritten.stages, target).is_ok() => rewritten.stages,
+        _ => pass.stages(composition).map(|stage| Arc::clone(&stage.pipe)).collect(),
+    });
+    let stages = stages.collect();
+    Ok((plan, stages))
 }
 
 /// Code for stages as they are, when the code for what they were rewritten to may not run.
@@ -341,26 +388,32 @@ fn as_written(stages: &[Arc<Pipe>], target: Target) -> Box<dyn PassCode> {
 /// Code for the fused stages from the backend asked for; `Auto` takes the first that does not refuse.
 fn generate_stages(
     stages: &[Arc<Pipe>],
-    Target { backend, features, stripes }: Target,
+    Target { backend, features, stripes, serial }: Target,
 ) -> Result<(Backend, Box<dyn PassCode>), Unsupported> {
     let interp = || -> Box<dyn PassCode> { Box::new(interp::InterpCode::new(stages)) };
     let gauge = stages.iter().map(|pipe| pipe.word_bytes()).max().unwrap_or(1);
     let pipes: SmallVec<[&Pipe; 8]> = stages.iter().map(|pipe| &**pipe).collect();
     if matches!(backend, Backend::Auto | Backend::Cranelift)
+        && !serial
         && let Some(code) = crc::CrcCode::new(&pipes)
     {
         return Ok((Backend::Cranelift, Box::new(code)));
     }
     match backend {
-        Backend::Auto => Ok(if let Ok(code) = native(&pipes, stripes, features) {
+        Backend::Native if serial => {
+            Err(Unsupported { backend, what: "one word after the other".to_owned() })
+        }
+        Backend::Auto => Ok(if !serial && let Ok(code) = native(&pipes, stripes, features) {
             (Backend::Native, code)
-        } else if let Ok(code) = cranelift::compile(&pipes, gauge) {
+        } else if let Ok(code) = cranelift::compile_as(&pipes, gauge, serial) {
             (Backend::Cranelift, Box::new(code))
         } else {
             (Backend::Interp, interp())
         }),
         Backend::Interp => Ok((Backend::Interp, interp())),
-        Backend::Cranelift => Ok((Backend::Cranelift, Box::new(cranelift::compile(&pipes, gauge)?))),
+        Backend::Cranelift => {
+            Ok((Backend::Cranelift, Box::new(cranelift::compile_as(&pipes, gauge, serial)?)))
+        }
         Backend::Native => Ok((Backend::Native, native(&pipes, stripes, features)?)),
     }
 }

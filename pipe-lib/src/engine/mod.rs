@@ -31,6 +31,9 @@ pub struct CompileOptions {
     pub separate_passes: bool,
     /// Which instructions the native backend may use; all that the processor has, without.
     pub features: Option<Features>,
+    /// Every stage as it was written, word after word: what vectors, block code and rewrites are compared with. The native
+    /// backend has no such form and refuses; `Auto` then is Cranelift.
+    pub serial: bool,
 }
 
 impl From<Backend> for CompileOptions {

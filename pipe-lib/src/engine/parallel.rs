@@ -47,7 +47,7 @@ impl Engine {
     /// multiplication and exclusive or; unless its window (`per N`) is shorter than the stream, so that there are places
     /// where it starts anew. Layouts are a reason, too.
     ///
-    /// What depends on imports is not looked at: a state that does not depend on the stream, has no closed form and does not
+    /// What depends on imports is not looked at: a counter beyond its limit, and a state that does not depend on the stream, has no closed form and does not
     /// repeat within some thousand words is only found when running, which is then on one thread.
     pub fn serial_because(&self, len: u64) -> Option<String> {
         self.inner
@@ -198,7 +198,9 @@ impl Cut<'_> {
         if threads <= 1 || self.total <= least {
             return None;
         }
-        if self.inner.rules(self.total).any(|rules| rules.is_err()) {
+        if self.inner.rules(self.total).any(|rules| rules.is_err())
+            || self.stages().any(|(range, rules)| !rules.holds(&self.initial[range]))
+        {
             return None;
         }
         let unit = self.unit()?;

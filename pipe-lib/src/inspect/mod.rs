@@ -8,84 +8,70 @@ mod svg;
 pub use dot::dot;
 pub use svg::svg;
 
-use crate::backend::features::Features;
-use crate::backend::{self, Unsupported, cranelift, crc};
+use crate::backend::{self, Backend, Unsupported, cranelift, crc};
 use crate::compose::Composition;
 use crate::engine::CompileOptions;
 use crate::ir::Pipe;
-use crate::plan::Plan;
+use crate::plan::{Pass, Plan};
 use std::fmt::Write as _;
 
 /// The plan that an engine follows: which stages share a loop, what the loop does, how states are carried and combined.
-pub fn plan(composition: &Composition) -> String {
-    let generated = backend::generate_all(composition, &CompileOptions::default());
-    generated.map_or_else(|_| Plan::new(composition), |(plan, _)| plan).describe(composition)
+pub fn plan(composition: &Composition, options: &CompileOptions) -> String {
+    let generated = backend::generate_all(composition, options);
+    let plan = generated.map_or_else(|_| Plan::new(composition), |(plan, _)| plan);
+    if options.serial { plan.describe_serial(composition) } else { plan.describe(composition) }
 }
 
-/// Cranelift's textual form of every pass's functions.
+/// Cranelift's textual form of every pass's functions, after the rewrites.
 ///
 /// # Errors
 /// [`Unsupported`] where Cranelift does not take a pass.
-pub fn clif(composition: &Composition) -> Result<String, Unsupported> {
-    each_pass(composition, cranelift::clif)
+pub fn clif(composition: &Composition, options: &CompileOptions) -> Result<String, Unsupported> {
+    let (plan, stages) = backend::cranelift_stages(composition, options)?;
+    let mut text = String::new();
+    for (index, (pass, stages)) in plan.passes.iter().zip(stages).enumerate() {
+        headline(&mut text, index, pass, composition);
+        let pipes: Vec<&Pipe> = stages.iter().map(|pipe| &**pipe).collect();
+        if pipes.is_empty() {
+            let _ = writeln!(text, "; a plain copy\n");
+        } else if !options.serial && crc::CrcCode::new(&pipes).is_some() {
+            let _ = writeln!(text, "; {BLOCK_CODE}\n");
+        } else {
+            let gauge = stages.iter().map(|pipe| pipe.word_bytes()).max().unwrap_or(1);
+            let _ = writeln!(text, "{}", cranelift::clif(&pipes, gauge, options.serial)?);
+        }
+    }
+    Ok(text)
 }
 
-/// The machine code of every pass, disassembled (on x86-64): the native backend's where it takes all of them, as an engine
-/// prefers it, Cranelift's otherwise. `features` are those that the native backend may use, all without.
+/// The machine code of every pass of the engine that these options give, after the rewrites, disassembled (on x86-64).
 ///
 /// # Errors
-/// [`Unsupported`] where Cranelift does not take a pass either, or the machine is another one.
-pub fn asm(composition: &Composition, features: Option<Features>) -> Result<String, Unsupported> {
-    #[cfg(target_arch = "x86_64")]
-    if let Ok(text) = native_asm(composition, features) {
-        return Ok(text);
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = features;
-    each_pass(composition, |stages, gauge| {
-        let code = cranelift::compile(stages, gauge)?;
-        let (bytes, tail) = code.listing();
-        let why = code.scalar_because().map(|why| format!(", one after the other: {why}"));
-        let why = why.unwrap_or_default();
-        let mut text = format!("; whole words{why}\n{}", disassemble(&bytes[..tail.min(bytes.len())], 0)?);
-        if tail < bytes.len() {
-            text += &format!("\n; the last bytes\n{}", disassemble(&bytes[tail..], tail as u64)?);
-        }
-        Ok(text)
-    })
-}
-
-#[cfg(target_arch = "x86_64")]
-fn native_asm(composition: &Composition, features: Option<Features>) -> Result<String, Unsupported> {
-    use crate::backend::{Stripes, native};
+/// [`Unsupported`] where the backend asked for does not take a pass, or the machine is another one.
+pub fn asm(composition: &Composition, options: &CompileOptions) -> Result<String, Unsupported> {
+    let (plan, code) = backend::generate_all(composition, options)?;
     let mut text = String::new();
-    for (index, pass) in Plan::fused(composition).passes.iter().enumerate() {
-        let stages: Vec<&Pipe> = pass.stages(composition).map(|stage| &*stage.pipe).collect();
-        let names: Vec<&str> = pass.stages(composition).map(|stage| stage.name.as_str()).collect();
-        let code = native::compile(&stages, features.unwrap_or_else(Features::detected), Stripes::default())?;
-        let _ = writeln!(text, "; pass {}: {}", index + 1, names.join(" | "));
-        let _ = writeln!(text, "; native, any length\n{}", code.disassembly());
+    for (index, (pass, (from, code))) in plan.passes.iter().zip(&code).enumerate() {
+        headline(&mut text, index, pass, composition);
+        let functions = code.functions();
+        if functions.is_empty() {
+            let what = if *from == Backend::Interp { "the interpreter's" } else { BLOCK_CODE };
+            let _ = writeln!(text, "; {from}: {what}\n");
+        }
+        for function in functions {
+            let _ = writeln!(text, "; {from}: {}", function.what);
+            let _ = writeln!(text, "{}", disassemble(function.bytes, function.at as u64)?);
+        }
     }
     Ok(text)
 }
 
-fn each_pass(
-    composition: &Composition,
-    show: impl Fn(&[&Pipe], usize) -> Result<String, Unsupported>,
-) -> Result<String, Unsupported> {
-    let mut text = String::new();
-    for (index, pass) in Plan::new(composition).passes.iter().enumerate() {
-        let stages: Vec<&Pipe> = pass.stages(composition).map(|stage| &*stage.pipe).collect();
-        let names: Vec<&str> = pass.stages(composition).map(|stage| stage.name.as_str()).collect();
-        let _ = writeln!(text, "; pass {}: {}", index + 1, names.join(" | "));
-        if crc::CrcCode::new(&stages).is_some() {
-            let _ =
-                writeln!(text, "; runs by block code that is part of the library (carry-less products)\n");
-        } else {
-            let _ = writeln!(text, "{}", show(&stages, pass.gauge)?);
-        }
-    }
-    Ok(text)
+/// What runs where no code is generated.
+const BLOCK_CODE: &str = "block code that is part of the library (carry-less products), or a plain copy";
+
+fn headline(text: &mut String, index: usize, pass: &Pass, composition: &Composition) {
+    let names: Vec<&str> = pass.stages(composition).map(|stage| stage.name.as_str()).collect();
+    let _ = writeln!(text, "; pass {}: {}", index + 1, names.join(" | "));
 }
 
 #[cfg(target_arch = "x86_64")]

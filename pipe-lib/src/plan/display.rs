@@ -1,23 +1,35 @@
 //! The plan as text, for people who have not read the code (`pipec inspect --emit plan`).
 
+use super::rewrite::Part;
 use super::schedule::{self, Kind};
 use super::vector::{Accumulate, Carry, Reg, VectorBody, VectorOp};
 use super::{Pass, Plan};
-use crate::analyse::{Reduce, analyse};
+use crate::analyse::{Assumed, PipeFacts, Reduce, analyse, assume};
 use crate::compose::{Composition, Stage};
 use crate::ir::{Layout, Pipe, Stripe, Tail};
+use std::collections::HashMap;
 use std::fmt::{self, Write as _};
+use std::sync::Arc;
 
 impl Plan {
     /// The plan of `composition` (which it was made for), in words.
     pub fn describe(&self, composition: &Composition) -> String {
+        self.text(composition, false)
+    }
+
+    /// The same of an engine whose passes take one word after the other, as written.
+    pub fn describe_serial(&self, composition: &Composition) -> String {
+        self.text(composition, true)
+    }
+
+    fn text(&self, composition: &Composition, serial: bool) -> String {
         let mut text = String::new();
         // Writing to a string does not fail.
-        let _ = self.write(composition, &mut text);
+        let _ = self.write(composition, serial, &mut text);
         text
     }
 
-    fn write(&self, composition: &Composition, f: &mut String) -> fmt::Result {
+    fn write(&self, composition: &Composition, serial: bool, f: &mut String) -> fmt::Result {
         if let Some(layout) = &composition.source {
             writeln!(f, "source  bytes are gathered from layout `{}`: {}", layout.name, rules(layout))?;
         }
@@ -32,9 +44,10 @@ impl Plan {
                 crate::drive::BLOCK
             )?,
         }
+        let mut known = Known::new();
         for (index, pass) in self.passes.iter().enumerate() {
             writeln!(f)?;
-            pass.write(index, composition, f)?;
+            pass.write(index, composition, &mut known, serial, f)?;
         }
         if let Some(layout) = &composition.sink {
             writeln!(f, "\nsink  bytes are spread by layout `{}`: {}", layout.name, rules(layout))?;
@@ -62,15 +75,22 @@ fn rules(layout: &Layout) -> String {
 }
 
 impl Pass {
-    fn write(&self, index: usize, composition: &Composition, f: &mut String) -> fmt::Result {
+    fn write(
+        &self,
+        index: usize,
+        composition: &Composition,
+        known: &mut Known,
+        serial: bool,
+        f: &mut String,
+    ) -> fmt::Result {
         let stages: Vec<&Stage> = self.stages(composition).collect();
         let names: Vec<&str> = stages.iter().map(|stage| stage.name.as_str()).collect();
         writeln!(f, "pass {}: {}", index + 1, names.join(" | "))?;
         writeln!(f, "  loop word  {} byte{}", self.gauge, if self.gauge == 1 { "" } else { "s" })?;
         for stage in &stages {
-            write_stage(stage, f)?;
+            write_stage(stage, known, f)?;
         }
-        let rewritten = super::rewrite::rewrite(stages.iter().copied());
+        let rewritten = if serial { None } else { super::rewrite::rewrite(stages.iter().copied()) };
         for note in rewritten.iter().flat_map(|rewritten| &rewritten.notes) {
             writeln!(f, "  rewrite    {note}")?;
         }
@@ -82,7 +102,7 @@ impl Pass {
         let (pipes, states): (Vec<&Pipe>, Vec<String>) = match &rewritten {
             Some(rewritten) => (
                 rewritten.stages.iter().map(|pipe| &**pipe).collect(),
-                rewritten.kept.iter().map(|state| all[*state].clone()).collect(),
+                rewritten.kept.iter().map(|kept| all[kept.state].clone()).collect(),
             ),
             None => (stages.iter().map(|stage| &*stage.pipe).collect(), all.clone()),
         };
@@ -91,8 +111,11 @@ impl Pass {
             return Ok(());
         }
         let kind = schedule::kinds(pipes.iter().copied(), schedule::kind).max_by_key(|kind| *kind as u8);
-        let kind = kind.unwrap_or(Kind::Wide);
-        match (kind, super::vector::lower(&pipes)) {
+        let (kind, vector) = match kind {
+            _ if serial => (Kind::Serial, Err("as was asked for".to_owned())),
+            kind => (kind.unwrap_or(Kind::Wide), super::vector::lower(&pipes)),
+        };
+        match (kind, vector) {
             (Kind::Remainder, _) => {
                 writeln!(f, "  head       accumulators take the imported remainder")?;
                 writeln!(
@@ -114,6 +137,13 @@ impl Pass {
                 writeln!(f, "  epilogue   states back to memory")?;
             }
         }
+        if let Some(rewritten) = &rewritten {
+            for kept in &rewritten.kept {
+                if let Part::Sum(limit) = kept.part {
+                    writeln!(f, "  epilogue   {} grows by its sum, up to {limit}", all[kept.state])?;
+                }
+            }
+        }
         for link in rewritten.iter().flat_map(|rewritten| &rewritten.links) {
             let how = if link.swapped { ", bytes swapped" } else { "" };
             writeln!(f, "  epilogue   {} is {}{how}", all[link.state], all[link.from])?;
@@ -131,9 +161,16 @@ impl Pass {
     }
 }
 
-fn write_stage(stage: &Stage, f: &mut String) -> fmt::Result {
+/// What was proved of the pipes so far, which may have many instances.
+type Known = HashMap<*const Pipe, (PipeFacts, Option<Assumed>)>;
+
+fn write_stage(stage: &Stage, known: &mut Known, f: &mut String) -> fmt::Result {
     let pipe = &stage.pipe;
-    let facts = analyse(pipe);
+    let (facts, assumed) = known.entry(Arc::as_ptr(pipe)).or_insert_with(|| {
+        let facts = analyse(pipe);
+        let assumed = assume(pipe, &facts);
+        (facts, assumed)
+    });
     write!(f, "  stage      {}: {}", stage.name, pipe.input)?;
     if pipe.output != pipe.input {
         write!(f, " -> {}", pipe.output)?;
@@ -155,8 +192,12 @@ fn write_stage(stage: &Stage, f: &mut String) -> fmt::Result {
         write!(f, ", anew every {window} bytes")?;
     }
     writeln!(f)?;
-    for (state, known) in pipe.states.iter().zip(&facts.states) {
-        writeln!(f, "               state {}: {} is {}", state.name, state.ty, known.class)?;
+    for (number, (state, known)) in pipe.states.iter().zip(&facts.states).enumerate() {
+        write!(f, "               state {}: {} is ", state.name, state.ty)?;
+        match assumed.as_ref().and_then(|assumed| assumed.better(number, known)) {
+            Some(better) => writeln!(f, "{better}")?,
+            None => writeln!(f, "{}", known.class)?,
+        }
     }
     Ok(())
 }

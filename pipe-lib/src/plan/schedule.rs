@@ -8,7 +8,7 @@
 //! bytes in any order among themselves, so such a pass may move past other such passes, never past one that modifies.
 
 use super::{Pass, Plan};
-use crate::analyse::{analyse, assume};
+use crate::analyse::analyse;
 use crate::backend::crc;
 use crate::compose::{Composition, Stage};
 use crate::ir::Pipe;
@@ -43,8 +43,8 @@ pub fn kind(pipe: &Pipe) -> Kind {
         return Kind::Remainder;
     }
     // What runs is what the rewrites make of it.
-    let assumed = assume(pipe, &facts).map(|assumed| assumed.facts.normal(pipe));
-    if super::vector::lower(&[assumed.as_ref().unwrap_or(pipe)]).is_ok() { Kind::Wide } else { Kind::Serial }
+    let alone = super::rewrite::alone(pipe, &facts);
+    if super::vector::lower(&[alone.as_ref().unwrap_or(pipe)]).is_ok() { Kind::Wide } else { Kind::Serial }
 }
 
 /// What `kind` says of each pipe; of one that comes several times, once.

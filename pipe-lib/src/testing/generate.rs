@@ -1,7 +1,7 @@
 //! The generator of random pipelines.
 //!
 //! A third of the pipes are any straight-line code that type-checks; the others have the shape of a class that backends
-//! treat specially (see `testing::shapes`), with random arithmetic around it: pure chance would make nearly every state
+//! treat specially (see `testing::shapes` and `testing::joint`), with random arithmetic around it: pure chance would make nearly every state
 //! serial.
 
 use super::draft::Draft;
@@ -99,7 +99,7 @@ impl<'a> Generator<'a> {
         ]));
         let mut draft = Draft::new(builder, self.rng);
         draft.declare();
-        match draft.rng.below(22) {
+        match draft.rng.below(25) {
             0..5 => draft.anything(ty),
             5..8 => draft.reductions(ty),
             8..10 => draft.map(ty),
@@ -112,6 +112,8 @@ impl<'a> Generator<'a> {
             16 => draft.crc_by_table(ty),
             17 | 18 => draft.where_it_holds(ty),
             19 | 20 => draft.onward(ty),
+            21 | 22 => draft.limited(ty),
+            23 => draft.system(ty),
             _ => draft.linear_map(ty),
         }
         if draft.rng.chance(1, 3) {

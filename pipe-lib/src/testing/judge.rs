@@ -26,7 +26,12 @@ pub struct Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let fusion = if self.options.separate_passes { " without fusion" } else { "" };
-        write!(f, "{}{fusion} ({}, {} bytes): {}", self.options.backend, self.how, self.len, self.what)
+        let serial = if self.options.serial { " word after word" } else { "" };
+        write!(
+            f,
+            "{}{fusion}{serial} ({}, {} bytes): {}",
+            self.options.backend, self.how, self.len, self.what
+        )
     }
 }
 
@@ -46,7 +51,12 @@ impl Judge {
         let forms = composition.stages.len().clamp(1, 2);
         let options = backends.iter().flat_map(|&backend| {
             let forms = [false, true].into_iter().take(forms);
-            forms.map(move |separate_passes| CompileOptions { backend, separate_passes, features: None })
+            forms.map(move |separate_passes| CompileOptions {
+                backend,
+                separate_passes,
+                features: None,
+                serial: false,
+            })
         });
         Judge::with_options(composition, options)
     }

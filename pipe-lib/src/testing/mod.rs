@@ -6,6 +6,7 @@
 mod draft;
 mod fuzz;
 pub mod generate;
+mod joint;
 pub mod judge;
 mod onward;
 pub mod rng;
@@ -29,7 +30,7 @@ const LENGTHS: usize = 4;
 const WAYS: usize = 3;
 
 /// Judges the pipeline of a seed on `backends`, fused, and on one of them as separate passes; now and then on the native one
-/// as on a processor with fewer instructions. A seed gives the same pipeline and streams everywhere, though.
+/// as on a processor with fewer instructions, and word after word. A seed gives the same pipeline and streams everywhere, though.
 ///
 /// # Errors
 /// The pipeline and how a backend differs from the oracle; a panic is a difference, too.
@@ -39,11 +40,20 @@ pub fn judge_seed(seed: u64, backends: &[Backend]) -> Result<(), Box<(Compositio
     let mut options: Vec<CompileOptions> = backends.iter().map(|&backend| backend.into()).collect();
     if composition.stages.len() > 1 && !backends.is_empty() {
         let backend = *rng.pick(backends);
-        options.push(CompileOptions { backend, separate_passes: true, features: None });
+        options.push(CompileOptions { backend, separate_passes: true, features: None, serial: false });
     }
     let (fewer, features) = (rng.chance(1, 3), fewer_features(&mut rng));
     if fewer && backends.contains(&Backend::Native) {
-        options.push(CompileOptions { backend: Backend::Native, separate_passes: false, features });
+        options.push(CompileOptions {
+            backend: Backend::Native,
+            separate_passes: false,
+            features,
+            serial: false,
+        });
+    }
+    let serial = rng.chance(1, 6);
+    if serial && backends.contains(&Backend::Cranelift) {
+        options.push(CompileOptions { serial: true, ..CompileOptions::from(Backend::Cranelift) });
     }
     let judged = catch_unwind(AssertUnwindSafe(|| {
         let judge = Judge::with_options(composition.clone(), options.iter().cloned())?;

@@ -7,6 +7,7 @@ use crate::files::LibraryArgs;
 use crate::parse as value;
 use clap::ValueEnum;
 use pipe_lib::backend::features::Features;
+use pipe_lib::{Backend, CompileOptions};
 use std::path::PathBuf;
 
 /// Show what the compiler makes of a pipeline
@@ -17,7 +18,13 @@ pub(crate) struct Args {
     /// Which form to show; tokens and ast are those of the pipeline and of all that it names
     #[arg(long, value_enum, default_value = "ir")]
     emit: Form,
-    /// For `--emit asm`: which instructions the native backend may use, as in `avx2,gfni`; all that the processor has, without
+    /// For plan and asm: where the code comes from
+    #[arg(long, default_value = "auto", value_parser = value::backend)]
+    backend: Backend,
+    /// For plan, clif and asm: one word after the other, as written
+    #[arg(long)]
+    serial: bool,
+    /// For asm: which instructions the native backend may use, as in `avx2,gfni`; all that the processor has, without
     #[arg(long, value_name = "NAMES", value_parser = value::features)]
     features: Option<Features>,
     /// Write to a file instead of the standard output
@@ -62,13 +69,15 @@ pub(crate) fn run(args: &Args) -> Outcome {
         }
     };
     let composition = pipeline.composition();
+    let options =
+        CompileOptions { features: args.features, serial: args.serial, ..CompileOptions::from(args.backend) };
     let text = match args.emit {
         Form::Tokens => front::tokens(&library, &args.pipeline),
         Form::Ast => front::trees(&library, &args.pipeline),
         Form::Ir => composition.to_string(),
-        Form::Plan => pipe_lib::inspect::plan(composition),
-        Form::Clif => pipe_lib::inspect::clif(composition)?,
-        Form::Asm => pipe_lib::inspect::asm(composition, args.features)?,
+        Form::Plan => pipe_lib::inspect::plan(composition, &options),
+        Form::Clif => pipe_lib::inspect::clif(composition, &options)?,
+        Form::Asm => pipe_lib::inspect::asm(composition, &options)?,
         Form::Dot => pipe_lib::inspect::dot(composition),
         Form::Svg => pipe_lib::inspect::svg(composition),
     };

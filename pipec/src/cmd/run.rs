@@ -35,6 +35,9 @@ pub(crate) struct Args {
     /// Which instructions the native backend may use, as in `avx2,gfni`; all that the processor has, without
     #[arg(long, value_name = "NAMES", value_parser = parse::features)]
     features: Option<Features>,
+    /// One word after the other, as written: what vectors and rewrites are compared with
+    #[arg(long)]
+    serial: bool,
     /// Most bytes read at a time, with K, M or G for powers of 1024
     #[arg(long, value_name = "BYTES", default_value = "256K", value_parser = parse::chunk)]
     chunk: usize,
@@ -50,7 +53,11 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> Outcome {
     let Some(pipeline) = args.library.pipeline(&args.pipeline)? else { return Ok(Status::Refused) };
-    let engine = pipeline.compile_with(&CompileOptions { features: args.features, ..args.backend.into() })?;
+    let engine = pipeline.compile_with(&CompileOptions {
+        features: args.features,
+        serial: args.serial,
+        ..args.backend.into()
+    })?;
     let mut imports = engine.imports();
     for (name, value) in &args.set {
         imports.set(name, *value)?;

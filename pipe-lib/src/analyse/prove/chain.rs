@@ -3,7 +3,7 @@
 use super::Budget;
 use crate::analyse::Reduce;
 use crate::analyse::rewrite::Rewriter;
-use crate::ir::{BinaryOp, CompareOp, ModOp, Op, StateId, Ty, UnaryOp, Value};
+use crate::ir::{BinaryOp, CompareOp, ConvertOp, ModOp, Op, StateId, Ty, UnaryOp, Value};
 
 /// The way of a state's old value to its new one.
 pub(super) enum Link {
@@ -119,7 +119,13 @@ impl<'a> Chain<'a> {
         };
         let then = side(then, self.rewriter);
         let otherwise = side(otherwise, self.rewriter);
-        let operand = self.rewriter.select(cond, then, otherwise);
+        // What is counted is narrow, which a sum need not widen word by word.
+        let operand = match (op, self.rewriter.as_const(then), self.rewriter.as_const(otherwise)) {
+            (Reduce::Add, Some(1), Some(0)) if ty.is_integer() => {
+                self.rewriter.push(Op::Convert(ConvertOp::Zext, cond), ty)
+            }
+            _ => self.rewriter.select(cond, then, otherwise),
+        };
         Some(Link::Step(op, operand))
     }
 

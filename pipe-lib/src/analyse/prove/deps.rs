@@ -37,11 +37,6 @@ impl Deps {
         self.states.iter().all(|word| *word == 0)
     }
 
-    /// Whether `state` is the only one.
-    pub(super) fn only(&self, state: usize) -> bool {
-        self.iter().eq([state])
-    }
-
     /// The states, ascending.
     pub(super) fn iter(&self) -> impl Iterator<Item = usize> + '_ {
         let bits = |(at, word): (usize, &u64)| {
@@ -89,13 +84,16 @@ pub(super) fn autonomous_states(next: &[Value], deps: &[Deps]) -> Vec<bool> {
     }
 }
 
-/// For each state that is a function of the last `k` words alone, that `k`.
-pub(super) fn delays(next: &[Value], deps: &[Deps]) -> Vec<Option<u32>> {
-    let mut delays: Vec<Option<u32>> = vec![None; next.len()];
+/// For each state that is a function of the last `k` words alone, that `k`; of some it is `known`.
+pub(super) fn delays(next: &[Value], deps: &[Deps], known: Vec<Option<u32>>) -> Vec<Option<u32>> {
+    let mut delays = known.clone();
     // A chain of k delays is known after k rounds.
     for _ in 0..next.len() {
         let before = delays.clone();
         for (state, value) in next.iter().enumerate() {
+            if known[state].is_some() {
+                continue;
+            }
             let deps = &deps[value.0 as usize];
             delays[state] = deps.iter().try_fold(1, |most, other| Some(most.max(before[other]? + 1)));
         }

@@ -1,7 +1,8 @@
 //! The proof of a state's class, from the dataflow of its new value.
 //!
 //! [`super::rewrite`] brings the body to a normal form first. Then each state is looked at by itself: a chain of one
-//! associative operation ([`chain`]), an affine map in a ring ([`ring`]), a linear map over GF(2) ([`bits`]). Last comes
+//! associative operation ([`chain`]), an affine map in a ring ([`ring`]), a sum that stops at a limit ([`saturate`]), a
+//! linear map over GF(2) ([`bits`]); states that go by each other are looked at together ([`system`]). Last comes
 //! who looks at whom ([`deps`]): a state that something else reads as it grows is a scan at best.
 //!
 //! All of it is proof: where no rule applies, the state has no better class. The work is bounded by [`Budget`], which
@@ -12,13 +13,15 @@ mod bits;
 mod chain;
 mod deps;
 mod ring;
+mod saturate;
+mod system;
 
 use super::bounds;
 use super::class::{Class, Linear, PipeFacts, Reduce, StateFacts};
 use super::gf2::Crc;
 use super::rewrite::{self, Rewriter};
-use crate::ir::{BinaryOp, Block, ConvertOp, ModOp, Op, Pipe, StateId, Value};
-pub(crate) use assume::assume;
+use crate::ir::{BinaryOp, Block, ConvertOp, ModOp, Op, Pipe, StateId, Table, Value};
+pub use assume::{Assumed, assume};
 use chain::{Chain, Link};
 use deps::{Deps, autonomous_states, delays, dependences};
 
@@ -68,33 +71,49 @@ fn analyse_within(pipe: &Pipe, most: &[u64]) -> PipeFacts {
     let free = |value: Value| deps.get(value.0 as usize).is_none_or(Deps::stateless);
 
     let autonomous = autonomous_states(&next, &deps);
-    let delays = delays(&next, &deps);
-    // What `state` may be summed of: words, and states that are known without all of the words before.
-    let settled = |state: usize, value: Value| {
-        let known = |other: usize| other != state && (autonomous[other] || delays[other].is_some());
-        deps.get(value.0 as usize).is_none_or(|deps| deps.iter().all(known))
+    // Shapes, each state by itself.
+    let mut look = Look {
+        tables: bits::Tables::new(&pipe.tables),
+        pipe_tables: &pipe.tables,
+        states: most,
+        most: bounds::most(rewriter.block(), &pipe.tables, most),
+        rewriter: &mut rewriter,
+        budget: Budget::PIPE,
     };
-
-    // Shapes first, each state by itself.
-    let mut budget = Budget::PIPE;
-    let mut tables = bits::Tables::new(&pipe.tables);
-    let most = bounds::most(rewriter.block(), &pipe.tables, most);
-    let mut shapes: Vec<Shape> = Vec::with_capacity(next.len());
-    for (state, value) in next.iter().enumerate() {
-        let id = StateId(state as u32);
-        let shape = if held[state] {
-            Shape::Held
-        } else if let Some(Link::Step(op, operand)) =
-            Chain::new(&mut rewriter, &|value| settled(state, value), id, &mut budget).follow(*value)
-        {
-            Shape::Reduce(op, operand)
-        } else if dep(*value).only(state) {
-            alone(&mut rewriter, &mut tables, &most, &free, id, *value, &mut budget)
-        } else {
-            sum(&rewriter, id, *value)
-        };
-        shapes.push(shape);
-    }
+    let mut shapes: Vec<Shape> =
+        held.iter().map(|held| if *held { Shape::Held } else { Shape::Other }).collect();
+    let mut recent: Vec<Option<u32>> = vec![None; next.len()];
+    let delays = loop {
+        let delays = delays(&next, &deps, recent.clone());
+        // States that are known without all of the words before: what is summed may go by them.
+        let known = |state: usize| autonomous[state] || delays[state].is_some();
+        for (state, value) in next.iter().enumerate() {
+            if !matches!(shapes[state], Shape::Other | Shape::Sum { .. }) || delays[state].is_some() {
+                continue;
+            }
+            let settled = |value: Value| {
+                deps.get(value.0 as usize)
+                    .is_none_or(|deps| deps.iter().all(|other| other != state && known(other)))
+            };
+            let others = || dep(*value).iter().filter(|other| *other != state);
+            let only = dep(*value).has(state) && others().all(known);
+            let shape = look.shape(&settled, only, StateId(state as u32), *value);
+            shapes[state] = match shape {
+                // As many words more as what it is shifted from goes back; what goes by the place is no function of words.
+                Shape::Recent(words) => {
+                    let before = others().try_fold(0, |most, other| Some(most.max(delays[other]?)));
+                    recent[state] = before.map(|before| words.saturating_add(before));
+                    recent[state].map_or(Shape::Other, Shape::Recent)
+                }
+                shape => shape,
+            };
+        }
+        // What goes by a state that turned out to be one of the last few words may be known now, too.
+        if recent.iter().zip(&delays).all(|(recent, known)| recent.is_none() || known.is_some()) {
+            break delays;
+        }
+    };
+    let Look { most: most_of_values, mut budget, .. } = look;
 
     // Then who looks at whom: the output, or the new value of another state.
     let observed = |state: usize| -> Option<String> {
@@ -139,6 +158,21 @@ fn analyse_within(pipe: &Pipe, most: &[u64]) -> PipeFacts {
         states.push(StateFacts { class });
     }
 
+    let together = system::Body {
+        rewriter: &mut rewriter,
+        tables: &pipe.tables,
+        bounds: most,
+        most: &most_of_values,
+        settled: &|value| {
+            let known = |state: usize| autonomous[state] || delays[state].is_some();
+            deps.get(value.0 as usize).is_none_or(|deps| deps.iter().all(known))
+        },
+        deps: &deps,
+        next: &next,
+        out,
+    };
+    together.name_systems(&mut states, &mut budget);
+
     let positional = out.is_some_and(|out| dep(out).pos || dep(out).iter().any(|s| autonomous[s]))
         || next.iter().enumerate().any(|(s, v)| dep(*v).pos && !autonomous[s])
         || states.iter().any(|state| {
@@ -168,7 +202,10 @@ fn operand_of(class: &mut Class) -> Option<&mut Value> {
         Class::Reduction { operand, .. }
         | Class::Scan { operand, .. }
         | Class::Linear(
-            Linear::Crc { operand, .. } | Linear::Affine { operand, .. } | Linear::Bits { operand, .. },
+            Linear::Crc { operand, .. }
+            | Linear::Affine { operand, .. }
+            | Linear::Bits { operand, .. }
+            | Linear::System { operand, .. },
         ) => Some(operand),
         _ => None,
     }
@@ -202,6 +239,58 @@ enum Shape {
         term: Value,
     },
     Other,
+}
+
+/// What the proofs of shapes go by.
+struct Look<'a> {
+    rewriter: &'a mut Rewriter,
+    tables: bits::Tables<'a>,
+    pipe_tables: &'a [Table],
+    /// What each state is no more than.
+    states: &'a [u64],
+    /// What each value is no more than.
+    most: Vec<u64>,
+    budget: Budget,
+}
+
+impl Look<'_> {
+    /// The shape of a state's new value; `free` says of each value that no state takes part in it that is not known by other
+    /// means, `only` that this state alone does.
+    fn shape(&mut self, free: &dyn Fn(Value) -> bool, only: bool, id: StateId, next: Value) -> Shape {
+        let link = Chain::new(self.rewriter, free, id, &mut self.budget).follow(next);
+        if let Some(Link::Step(op, operand)) = link {
+            return Shape::Reduce(op, operand);
+        }
+        if !only {
+            return sum(self.rewriter, id, next);
+        }
+        match alone(self.rewriter, &mut self.tables, &self.most, free, id, next, &mut self.budget) {
+            Shape::Linear(Linear::Affine { modulus, factor, operand }) if modulus != 0 => {
+                let mut congruent = ring::Congruent {
+                    rewriter: self.rewriter,
+                    tables: self.pipe_tables,
+                    states: self.states,
+                    most: self.most.clone(),
+                    steps: ring::MOST_SUMS,
+                };
+                let operand = congruent.to(operand, modulus);
+                Shape::Linear(Linear::Affine { modulus, factor, operand })
+            }
+            Shape::Other => {
+                let search = saturate::Search {
+                    rewriter: self.rewriter,
+                    tables: self.pipe_tables,
+                    states: self.states,
+                    most: self.most.clone(),
+                    free,
+                };
+                search
+                    .find(id, next, &mut self.budget)
+                    .map_or(Shape::Other, |found| Shape::Reduce(Reduce::Addsat(found.limit), found.operand))
+            }
+            shape => shape,
+        }
+    }
 }
 
 /// A state whose new value depends on no other one, and that is no chain.

@@ -1,4 +1,5 @@
-//! The proof that an update is affine in the ring of numbers modulo M: `next = (factor * s + next(0, x)) mod M`.
+//! The proof that an update is affine in the ring of numbers modulo M: `next = (factor * s + next(0, x)) mod M`; of one
+//! state, or of a few that go by each other.
 //!
 //! M is the modulus of the `addmod` or `mulmod` that gives the new value, or `2^k` where its low `k` bits are kept (by
 //! `and`, or by the width of the state). Each value on the way is shown to be *congruent* to `factor * s + c`, where no state
@@ -6,7 +7,9 @@
 //! value is then equal to that, being less than M.
 
 use super::Budget;
-use crate::ir::{BinaryOp, Block, ConvertOp, ModOp, Op, StateId, Ty, UnaryOp, Value};
+use crate::analyse::bounds;
+use crate::analyse::rewrite::Rewriter;
+use crate::ir::{BinaryOp, Block, ConvertOp, ModOp, Op, StateId, Table, Ty, UnaryOp, Value};
 
 /// `next = (factor * s + next with s = 0) mod modulus`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,6 +17,44 @@ pub(super) struct Affine {
     /// 0 stands for 2 to the state's width.
     pub(super) modulus: u64,
     pub(super) factor: u64,
+}
+
+/// Sums that [`Congruent`] looks at for one state.
+pub(super) const MOST_SUMS: u32 = 64;
+
+/// Most states that are looked at together.
+pub(super) const MOST: usize = 4;
+
+/// `next[i] = (sum over j of matrix[i][j] * s[j] + next[i] with all states 0) mod modulus`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct System {
+    /// 0 stands for 2 to the states' width.
+    pub(super) modulus: u64,
+    /// Row after row.
+    pub(super) matrix: Vec<u64>,
+}
+
+/// Whether (and how) the new values of `states` are affine in all of them together; arguments as of [`affine`].
+pub(super) fn system(
+    block: &Block,
+    most: &[u64],
+    free: &dyn Fn(Value) -> bool,
+    states: &[StateId],
+    next: &[Value],
+    budget: &mut Budget,
+) -> Option<System> {
+    let ty = block.ty(*next.first()?);
+    if states.len() > MOST || !ty.is_integer() || next.iter().any(|value| block.ty(*value) != ty) {
+        return None;
+    }
+    // All have to be kept modulo the least.
+    let modulus = next.iter().map(|value| modulus(block, *value)).min()?;
+    let mut matrix = Vec::with_capacity(states.len() * states.len());
+    for value in next {
+        let row = row(block, most, free, states, modulus, *value, budget)?;
+        matrix.extend_from_slice(&row[..states.len()]);
+    }
+    Some(System { modulus: if modulus == 1 << ty.bits() { 0 } else { modulus as u64 }, matrix })
 }
 
 /// Whether (and how) `next` is affine in `state`; `most` bounds each value, `free` says of each that no changing state takes
@@ -31,8 +72,22 @@ pub(super) fn affine(
         return None;
     }
     let modulus = modulus(block, next);
+    let [factor, ..] = row(block, most, free, &[state], modulus, next, budget)?;
+    Some(Affine { modulus: if modulus == 1 << ty.bits() { 0 } else { modulus as u64 }, factor })
+}
+
+/// The factors of `states` in `next`, which is less than `modulus`.
+fn row(
+    block: &Block,
+    most: &[u64],
+    free: &dyn Fn(Value) -> bool,
+    states: &[StateId],
+    modulus: u128,
+    next: Value,
+    budget: &mut Budget,
+) -> Option<[u64; MOST]> {
     budget.spend(next.0 + 1)?;
-    let ring = Ring { block, most, free, state, modulus };
+    let ring = Ring { block, most, free, states, modulus };
     let mut reached = vec![false; next.0 as usize + 1];
     reached[next.0 as usize] = true;
     for at in (0..=next.0).rev().filter(|at| !free(Value(*at))) {
@@ -48,11 +103,43 @@ pub(super) fn affine(
         }
     }
     let term = known.pop().flatten()?;
-    let full = 1u128 << ty.bits();
-    (u128::from(term.most) < modulus && modulus <= full).then(|| Affine {
-        modulus: if modulus == full { 0 } else { modulus as u64 },
-        factor: (u128::from(term.factor) % modulus) as u64,
-    })
+    (u128::from(term.most) < modulus && modulus <= 1 << block.ty(next).bits()).then_some(term.factors)
+}
+
+/// Numbers that are congruent to others, with less to compute.
+pub(super) struct Congruent<'a> {
+    pub(super) rewriter: &'a mut Rewriter,
+    pub(super) tables: &'a [Table],
+    /// What each state is no more than.
+    pub(super) states: &'a [u64],
+    /// What each value so far is no more than.
+    pub(super) most: Vec<u64>,
+    /// Sums that may be looked at: they may share their parts.
+    pub(super) steps: u32,
+}
+
+impl Congruent<'_> {
+    /// A number congruent to `value` modulo `modulus`, which is not 0: what is reduced only to be added again need not be.
+    pub(super) fn to(&mut self, value: Value, modulus: u64) -> Value {
+        let inst = self.rewriter.block().inst(value);
+        let Op::Modular(ModOp::Addmod, a, b, m) = inst.op else { return value };
+        let reduces = self.rewriter.as_const(m).is_some_and(|m| m != 0 && m.is_multiple_of(modulus));
+        let Some(steps) = self.steps.checked_sub(1).filter(|_| reduces) else { return value };
+        self.steps = steps;
+        match (self.rewriter.as_const(a), self.rewriter.as_const(b)) {
+            (Some(0), _) => self.to(b, modulus),
+            (_, Some(0)) => self.to(a, modulus),
+            _ => {
+                let (a, b) = (self.to(a, modulus), self.to(b, modulus));
+                bounds::extend(&mut self.most, self.rewriter.block(), self.tables, self.states);
+                let sum = self.most[a.0 as usize].checked_add(self.most[b.0 as usize]);
+                match sum {
+                    Some(sum) if sum <= inst.ty.mask() => self.rewriter.binary(BinaryOp::Add, a, b),
+                    _ => value,
+                }
+            }
+        }
+    }
 }
 
 /// The number modulo which the new value is kept.
@@ -84,11 +171,11 @@ fn modulus(block: &Block, next: Value) -> u128 {
     1 << block.ty(next).bits()
 }
 
-/// A value that is congruent to `factor * s` plus something in which `s` takes no part.
+/// A value that is congruent to the sum of `factors[i] * states[i]` plus something in which no state takes part.
 #[derive(Clone, Copy, Debug)]
 struct Term {
     /// Modulo M; 0 where the state takes no part.
-    factor: u64,
+    factors: [u64; MOST],
     /// The value is no more than this.
     most: u64,
 }
@@ -98,7 +185,7 @@ struct Ring<'a> {
     /// What each value is no more than.
     most: &'a [u64],
     free: &'a dyn Fn(Value) -> bool,
-    state: StateId,
+    states: &'a [StateId],
     modulus: u128,
 }
 
@@ -123,7 +210,7 @@ impl Ring<'_> {
         let inst = self.block.inst(value);
         let mask = inst.ty.mask();
         if (self.free)(value) {
-            return Some(Term { factor: 0, most: self.most[value.0 as usize] });
+            return Some(Term { factors: [0; MOST], most: self.most[value.0 as usize] });
         }
         let get = |value: Value| known[value.0 as usize];
         // A sum or product that does not wrap, or wraps where it may.
@@ -131,26 +218,30 @@ impl Ring<'_> {
             (most <= u128::from(mask) || self.wraps(inst.ty)).then(|| most.min(u128::from(mask)) as u64)
         };
         match inst.op {
-            Op::State(id) => (id == self.state)
-                .then(|| Term { factor: self.reduced(1), most: self.most[value.0 as usize] }),
+            Op::State(id) => {
+                let mut factors = [0; MOST];
+                let own = self.states.iter().position(|state| *state == id)?;
+                factors[own] = self.reduced(1);
+                Some(Term { factors, most: self.most[value.0 as usize] })
+            }
             Op::Convert(ConvertOp::Zext, a) => get(a),
             Op::Convert(ConvertOp::Trunc, a) => {
                 let a = get(a)?;
                 Some(Term { most: fits(u128::from(a.most))?, ..a })
             }
             Op::Unary(UnaryOp::Neg | UnaryOp::Not, a) if self.wraps(inst.ty) => {
-                let factor = self.reduced(self.modulus - u128::from(get(a)?.factor));
-                Some(Term { factor, most: mask })
+                let factors = get(a)?.factors.map(|factor| self.reduced(self.modulus - u128::from(factor)));
+                Some(Term { factors, most: mask })
             }
             Op::Binary(BinaryOp::Add, a, b) => {
                 let (a, b) = (get(a)?, get(b)?);
                 let most = fits(u128::from(a.most) + u128::from(b.most))?;
-                Some(Term { factor: self.reduced(u128::from(a.factor) + u128::from(b.factor)), most })
+                Some(Term { factors: self.sum(a, b), most })
             }
             Op::Binary(BinaryOp::Sub, a, b) if self.wraps(inst.ty) => {
                 let (a, b) = (get(a)?, get(b)?);
-                let negated = self.modulus - u128::from(b.factor);
-                Some(Term { factor: self.reduced(u128::from(a.factor) + negated), most: mask })
+                let negated = b.factors.map(|factor| self.reduced(self.modulus - u128::from(factor)));
+                Some(Term { factors: self.sum(a, Term { factors: negated, ..b }), most: mask })
             }
             Op::Binary(op @ (BinaryOp::Mul | BinaryOp::Shl), a, b) => {
                 let factor = match op {
@@ -159,7 +250,7 @@ impl Ring<'_> {
                 };
                 let a = get(a)?;
                 let most = fits(u128::from(a.most) * u128::from(factor))?;
-                Some(Term { factor: self.times(a.factor, factor), most })
+                Some(Term { factors: self.times(a, factor), most })
             }
             Op::Binary(BinaryOp::And, a, b) => {
                 let low = self.literal(b)?;
@@ -167,7 +258,7 @@ impl Ring<'_> {
                 let a = get(a)?;
                 let same = kept.is_power_of_two()
                     && (kept.is_multiple_of(self.modulus) || u128::from(a.most) < kept);
-                same.then(|| Term { most: a.most.min(low), ..a })
+                same.then_some(Term { factors: a.factors, most: a.most.min(low) })
             }
             Op::Modular(op, a, b, m) => {
                 let m = match self.literal(m)? {
@@ -178,24 +269,25 @@ impl Ring<'_> {
                     return None;
                 }
                 let most = (m - 1) as u64;
-                let factor = match op {
-                    ModOp::Addmod => {
-                        let (a, b) = (get(a)?, get(b)?);
-                        self.reduced(u128::from(a.factor) + u128::from(b.factor))
-                    }
-                    ModOp::Mulmod => self.times(get(a)?.factor, self.literal(b)?),
+                let factors = match op {
+                    ModOp::Addmod => self.sum(get(a)?, get(b)?),
+                    ModOp::Mulmod => self.times(get(a)?, self.literal(b)?),
                 };
-                Some(Term { factor, most })
+                Some(Term { factors, most })
             }
             Op::Select { cond, then, otherwise } if (self.free)(cond) => {
                 let (a, b) = (get(then)?, get(otherwise)?);
-                (a.factor == b.factor).then(|| Term { most: a.most.max(b.most), ..a })
+                (a.factors == b.factors).then_some(Term { factors: a.factors, most: a.most.max(b.most) })
             }
             _ => None,
         }
     }
 
-    fn times(&self, a: u64, b: u64) -> u64 {
-        self.reduced(u128::from(a) * (u128::from(b) % self.modulus))
+    fn sum(&self, a: Term, b: Term) -> [u64; MOST] {
+        std::array::from_fn(|at| self.reduced(u128::from(a.factors[at]) + u128::from(b.factors[at])))
+    }
+
+    fn times(&self, a: Term, b: u64) -> [u64; MOST] {
+        a.factors.map(|factor| self.reduced(u128::from(factor) * (u128::from(b) % self.modulus)))
     }
 }

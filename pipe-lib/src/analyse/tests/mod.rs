@@ -1,6 +1,8 @@
 //! Classes by example, and rewrites against evaluation.
 
+mod limits;
 mod spellings;
+mod systems;
 
 use super::rewrite::{Rewriter, evaluate, live};
 use super::{PipeFacts, analyse};
@@ -81,6 +83,32 @@ fn reductions_of_what_goes_by_states() {
     classes(
         "u8 { state p: u8; state s: u8; in x; xor v, x, p; mov p, x; add s, s, v; out s }",
         &["delay of 1 word", "scan by add"],
+    );
+    // Hashes and sums that stop may go by them, too; words that are shifted go back further by what they were before.
+    classes(
+        "u8 { state h: u32; state t: u8; in x; xor v, x, t; add t, t, 3; zext w, v; mul h, h, 31; add h, h, w; export h }",
+        &["linear (0x1f times the state, plus)", "positional"],
+    );
+    classes(
+        "u8 { state p: u8; state l: u16; state n: u32; in x; zext w, p; shl l, l, 8; or l, l, w; mov p, x; eq c, l, 0x0d0a; \
+         zext o, c; add n, n, o; export n }",
+        &["delay of 1 word", "delay of 3 words", "reduction by add"],
+    );
+    // Shifted by something that goes by the place, which is no function of words.
+    classes(
+        "u8 { state t: u8; state l: u16; in x; xor v, x, t; add t, t, 3; zext w, v; shl l, l, 8; or l, l, w; export l }",
+        &["positional", "serial: each new value depends on the one before and on `t`"],
+    );
+    // What is positional is so beside a system as well.
+    classes(
+        "u8 { state a: u32; state b: u32; state c: u32; state t: u32; in x; zext w, x; mul t, t, 5; add t, t, 1; add w, w, t; \
+         add a, a, w; add b, b, a; add c, c, b; export c }",
+        &[
+            "linear (affine together with 2 more)",
+            "linear (affine together with 2 more)",
+            "linear (affine together with 2 more)",
+            "positional",
+        ],
     );
     // A state that takes part in its own operand, or goes by one that is summed.
     let (serial, _) = facts(

@@ -13,7 +13,7 @@ mod run;
 mod scalar;
 mod vector;
 
-use super::{Backend, Entry, PassCode, Unsupported};
+use super::{Backend, Entry, Listed, PassCode, Unsupported};
 use crate::code::CodeMemory;
 use crate::ir::{BinaryOp, Op, Pipe};
 use crate::plan::{scalar as scalar_plan, vector as vector_plan};
@@ -57,11 +57,11 @@ struct Lowered {
 }
 
 impl Lowered {
-    fn new(stages: &[&Pipe], gauge: usize) -> Lowered {
+    fn new(stages: &[&Pipe], gauge: usize, serial: bool) -> Lowered {
         Lowered {
             word: scalar_plan::word(stages, gauge),
             tail: scalar_plan::tail(stages, gauge),
-            vector: vector(stages),
+            vector: if serial { Err("as was asked for".to_owned()) } else { vector(stages) },
         }
     }
 }
@@ -92,15 +92,21 @@ fn vector(stages: &[&Pipe]) -> Result<vector_plan::VectorBody, String> {
     Ok(body)
 }
 
-/// Compiles the fused `stages` (parameters bound) of a pass whose loop word is `gauge` bytes.
+/// [`compile_as`] with vectors where there is a form in vectors.
+#[cfg(test)]
 pub(crate) fn compile(stages: &[&Pipe], gauge: usize) -> Result<CraneliftCode, Unsupported> {
+    compile_as(stages, gauge, false)
+}
+
+/// Compiles the fused `stages` (parameters bound) of a pass whose loop word is `gauge` bytes; `serial`, without vectors.
+pub(crate) fn compile_as(stages: &[&Pipe], gauge: usize, serial: bool) -> Result<CraneliftCode, Unsupported> {
     let host = host()?;
     let raw: usize =
         stages.iter().map(|pipe| pipe.body.insts.len() * (gauge / pipe.word_bytes()).max(1)).sum();
     if raw > MAX_RAW {
         return Err(unsupported(format!("{raw} instructions in one loop word (the limit is {MAX_RAW})")));
     }
-    let mut lowered = Lowered::new(stages, gauge);
+    let mut lowered = Lowered::new(stages, gauge, serial);
     let size = weight(&lowered.word) + weight(&lowered.tail);
     if size > MAX_WEIGHT {
         return Err(unsupported(format!("{size} operations in one loop word (the limit is {MAX_WEIGHT})")));
@@ -185,8 +191,8 @@ fn compile_lowered(lowered: &Lowered, host: &Host, gauge: usize) -> Result<Crane
 }
 
 /// The functions of a pass in Cranelift's own textual form.
-pub(crate) fn clif(stages: &[&Pipe], gauge: usize) -> Result<String, Unsupported> {
-    let lowered = Lowered::new(stages, gauge);
+pub(crate) fn clif(stages: &[&Pipe], gauge: usize, serial: bool) -> Result<String, Unsupported> {
+    let lowered = Lowered::new(stages, gauge, serial);
     let host = host()?;
     let mut tables = scalar::Tables::default();
     let mut frontend = FunctionBuilderContext::new();
@@ -194,29 +200,50 @@ pub(crate) fn clif(stages: &[&Pipe], gauge: usize) -> Result<String, Unsupported
     let word = (!by_chunks).then_some(&lowered.word);
     let words = loops::build(&host.loops, &mut frontend, word, lowered.vector.as_ref().ok(), &mut tables)
         .map_err(unsupported)?;
-    let what = if by_chunks { "whole chunks" } else { "whole words" };
+    let what = whole(by_chunks, lowered.vector.as_ref().err().map(String::as_str));
     let mut text = format!("; {what}\n{}", words.display());
     if gauge > 1 {
         let tail = loops::build_tail(&host.straight, &mut frontend, &lowered.tail, &mut tables)
             .map_err(unsupported)?;
-        text += &format!("\n; the last bytes\n{}", tail.display());
+        text += &format!("\n; {}\n{}", last(by_chunks), tail.display());
     }
     Ok(text)
 }
 
+/// What the first function is for.
+fn whole(by_chunks: bool, scalar_because: Option<&str>) -> String {
+    match scalar_because {
+        Some(why) => format!("whole words, one after the other: {why}"),
+        None if by_chunks => "whole chunks".to_owned(),
+        None => "whole chunks, then whole words".to_owned(),
+    }
+}
+
+/// What the second one is for.
+const fn last(by_chunks: bool) -> &'static str {
+    if by_chunks { "a word after the last whole chunk, or the last bytes" } else { "the last bytes" }
+}
+
+#[cfg(test)]
 impl CraneliftCode {
     /// Why the pass runs word by word, if it does.
     pub(crate) fn scalar_because(&self) -> Option<&str> {
         self.scalar_because.as_deref()
     }
-
-    /// The machine code and the offset at which the function for the last bytes begins.
-    pub(crate) fn listing(&self) -> (&[u8], usize) {
-        (&self.code.bytes()[..self.tail_end], self.tail_offset)
-    }
 }
 
 impl PassCode for CraneliftCode {
+    fn functions(&self) -> Vec<Listed<'_>> {
+        let (words, tail) = self.code.bytes()[..self.tail_end].split_at(self.tail_offset);
+        let by_chunks = self.functions.by_chunks;
+        let what = whole(by_chunks, self.scalar_because.as_deref());
+        let mut functions = vec![Listed { what, bytes: words, at: 0 }];
+        if !tail.is_empty() {
+            functions.push(Listed { what: last(by_chunks).to_owned(), bytes: tail, at: self.tail_offset });
+        }
+        functions
+    }
+
     unsafe fn run(&self, states: *mut u64, pos: u64, src: *const u8, dst: *mut u8, len: usize) {
         debug_assert!(len > 0);
         // SAFETY: the caller's contract.

@@ -17,6 +17,7 @@
 //!
 //! What it cannot do it refuses with [`super::Unsupported`]: serial states and divisions by what is no constant stay with Cranelift.
 
+mod affine;
 mod asm;
 mod barrett;
 mod cache;
@@ -40,13 +41,14 @@ mod vcode;
 #[cfg(test)]
 mod tests;
 
-use super::{Backend, Entry, Function, MAX_CALL_BYTES, PassCode, Striped, Stripes, Unsupported};
+use super::{Backend, Entry, Function, Listed, MAX_CALL_BYTES, PassCode, Striped, Stripes, Unsupported};
 use crate::analyse::gf2;
 use crate::code::CodeMemory;
 use crate::ir::Pipe;
 use asm::Image;
 pub(crate) use cache::streaming_from;
 use frame::{FrameError, Runs, Shape, Stores};
+#[cfg(test)]
 use iced_x86::Formatter;
 pub(crate) use isa::Features;
 use isa::Isa;
@@ -239,6 +241,7 @@ impl NativeCode {
     }
 
     /// The copying function's instructions as text, one a line.
+    #[cfg(test)]
     pub(crate) fn disassembly(&self) -> String {
         let bytes = &self.code.bytes()[self.copying.clone()];
         let ip = self.copying.start as u64;
@@ -264,6 +267,21 @@ impl NativeCode {
 }
 
 impl PassCode for NativeCode {
+    fn functions(&self) -> Vec<Listed<'_>> {
+        let places = [
+            (Some(&self.copying), "any length, from one contiguous piece of memory to another"),
+            (self.reading.as_ref(), "any length, reading only"),
+            (self.striped.as_ref(), "any length, to the striped buffer at the end"),
+            (self.gathering.as_ref(), "any length, from the striped buffer at the start"),
+        ];
+        let listed = |(place, what): (Option<&Range<usize>>, &str)| {
+            let place = place?;
+            let bytes = &self.code.bytes()[place.clone()];
+            Some(Listed { what: what.to_owned(), bytes, at: place.start })
+        };
+        places.into_iter().filter_map(listed).collect()
+    }
+
     unsafe fn run(&self, states: *mut u64, pos: u64, src: *const u8, dst: *mut u8, len: usize) {
         debug_assert!(len > 0 && len <= MAX_CALL_BYTES);
         let in_place = std::ptr::eq(dst, src);

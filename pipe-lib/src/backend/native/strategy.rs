@@ -3,10 +3,11 @@
 //! What a state is has been proved in [`crate::analyse`]; this is only about what the code can do with it, and says why it
 //! cannot where it cannot.
 
+use super::affine::{self, System};
 use super::onward::Step;
 use super::sums::Second;
 use crate::analyse::gf2::Crc;
-use crate::analyse::{Class, Linear, Reduce, analyse};
+use crate::analyse::{Class, Linear, Reduce, analyse, bounds};
 use crate::ir::{BinaryOp, ConvertOp, Op, Pipe, StateId, Ty, UnaryOp, Value, eval};
 use std::cell::OnceCell;
 
@@ -54,7 +55,7 @@ impl Fold {
             Reduce::Max => Fold::Max,
             Reduce::Smin => Fold::Smin,
             Reduce::Smax => Fold::Smax,
-            Reduce::Addmod(_) => return None,
+            Reduce::Addmod(_) | Reduce::Addsat(_) => return None,
         })
     }
 }
@@ -80,6 +81,10 @@ pub(super) enum Keeping {
     Crc(Crc, Value),
     /// `factor` times itself plus a value of its type, wrapping.
     Hash { factor: u64, operand: Value },
+    /// Affine together with others, or modulo a number: the first of them has the system and what a word adds to each.
+    System(System, Vec<Value>),
+    /// Part of the [`Keeping::System`] of an earlier state.
+    Member,
     /// The sum of a value's numbers modulo a constant (0: two to the type's width), or with the carry around the end; the
     /// value has the word's type, and the sum of the sums may be kept by another state.
     Sum { modulus: u64, end_around: bool, word: Value, second: Option<Second> },
@@ -167,7 +172,8 @@ impl<'a> Study<'a> {
             })?);
         }
         let roots = keeping.iter().flat_map(|keeping| match keeping {
-            Keeping::Constant | Keeping::SumOfSums | Keeping::Onward(_) => Vec::new(),
+            Keeping::Constant | Keeping::SumOfSums | Keeping::Member | Keeping::Onward(_) => Vec::new(),
+            Keeping::System(_, values) => values.clone(),
             Keeping::Reduction(_, addends) => addends
                 .iter()
                 .flat_map(|addend| [Some(addend.value), addend.only_if.map(|(cond, _)| cond)])
@@ -342,6 +348,20 @@ impl View<'_> {
             Class::Linear(Linear::Affine { modulus: 0, factor, operand }) => {
                 Some(Keeping::Hash { factor: *factor, operand: *operand })
             }
+            Class::Linear(Linear::Affine { modulus, factor, operand }) => {
+                let matrix = vec![*factor];
+                self.system(*modulus, matrix, vec![state.0 as usize], vec![*operand])
+            }
+            Class::Linear(Linear::System { states, .. }) if states[0] != state => Some(Keeping::Member),
+            Class::Linear(Linear::System { modulus, states, matrix, .. }) => {
+                let operand = |state: &StateId| match &self.stage.classes[state.0 as usize] {
+                    Class::Linear(Linear::System { operand, .. }) => Some(*operand),
+                    _ => None,
+                };
+                let operands = states.iter().map(operand).collect::<Option<Vec<Value>>>()?;
+                let states = states.iter().map(|state| state.0 as usize).collect();
+                self.system(*modulus, matrix.to_vec(), states, operands)
+            }
             Class::Linear(Linear::SumOfSums { of, .. }) => {
                 (self.summed_by(*of)?.state == state).then_some(Keeping::SumOfSums)
             }
@@ -365,6 +385,23 @@ impl View<'_> {
 
     const fn is_ordered(&self, state: StateId) -> bool {
         self.ordered >> state.0 & 1 == 1
+    }
+
+    /// A system, if numbers of its modulus have a form in lanes.
+    fn system(
+        &self,
+        modulus: u64,
+        matrix: Vec<u64>,
+        states: Vec<usize>,
+        operands: Vec<Value>,
+    ) -> Option<Keeping> {
+        let pipe = &self.stage.pipe;
+        let all: Vec<u64> = pipe.states.iter().map(|state| state.ty.mask()).collect();
+        let bounds = bounds::most(&pipe.body, &pipe.tables, &all);
+        let most: Vec<u64> = operands.iter().map(|operand| bounds[operand.0 as usize]).collect();
+        let fits = modulus < affine::MODULI && most.iter().all(|most| *most <= affine::MOST);
+        let system = System { modulus, matrix, most, states };
+        (modulus == 0 || fits).then_some(Keeping::System(system, operands))
     }
 
     /// The sum of the words' numbers by an addition; they have to be of the word's type.

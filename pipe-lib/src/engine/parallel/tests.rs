@@ -78,9 +78,10 @@ fn any_pipeline_in_parts_does_what_it_does_in_one() {
         let composition = Arc::new(Generator::new(&mut rng).composition());
         let backend = *rng.pick(&[Backend::Interp, Backend::Interp, Backend::Auto]);
         let separate_passes = rng.chance(1, 4);
-        let Ok(engine) =
-            Engine::compile(composition, &CompileOptions { backend, separate_passes, features: None })
-        else {
+        let Ok(engine) = Engine::compile(
+            composition,
+            &CompileOptions { backend, separate_passes, features: None, serial: false },
+        ) else {
             panic!("these take everything")
         };
         let engine = if rng.chance(1, 2) { engine.taken_for_big() } else { engine };
@@ -145,6 +146,18 @@ const LINEAR: &str = "
     }
     pipe ring_sums : u16be tail zero { state a: u16; state b: u16; in x; addc a, a, x; addc b, b, a; export b }
     pipe wide_words : u8 { state crc: u32 = 7; in x; zext.u32 w, x; crc32 crc, crc, w; export crc }
+    pipe keyed : u8 {
+        state h: u32 = 5; state t: u8 = 3; state p: u8 = 1
+        in x; add t, t, 7; xor v, x, t; xor v, v, p; mov p, x; zext w, v; mul h, h, 31; add h, h, w; export h
+    }
+    pipe sums_of_keyed : u8 {
+        state a: u32 = 1; state b: u32; state c: u32; state t: u32 = 9
+        in x; zext w, x; mul t, t, 5; add t, t, 1; xor w, w, t; add a, a, w; add b, b, a; add c, c, b; export c
+    }
+    pipe late_words : u8 {
+        state p: u8 = 65; state l: u16 = 0x4100; state n: u32
+        in x; zext w, p; shl l, l, 8; or l, l, w; mov p, x; and g, l, 0x0f03; eq c, g, 1; zext o, c; add n, n, o; export n; export l
+    }
 ";
 
 #[test]
@@ -163,6 +176,7 @@ fn standard_pipes_are_cut() {
         "min_max_u8 | newline_count",
         "crc16_t10dif | crc64_nvme",
         "horner | modular | lfsr | ring_sums | wide_words",
+        "keyed | sums_of_keyed | late_words",
         "inet_cksum per 1460 | crc32c",
         "crc32 per 1000 | adler32 per 1000 | delta8",
         "fnv1a64 per 512 | undelta8 per 256",

@@ -13,6 +13,7 @@
 //! | reduction | the neutral value | `a op b` |
 //! | linear | 0 | `L^n a + b`, with `L` a word's effect on the state: see [`Linear::join`] |
 //! | sum of sums | 0 | `a + n * (the sum in a) + b` |
+//! | affine with others | 0 | `M^n a + b`, with the matrix `M` of all of them |
 //!
 //! A scan or serial state has to wait, unless its window ends at every cut.
 
@@ -20,7 +21,7 @@ mod advance;
 mod matrix;
 
 use super::combine::fold as residue;
-use crate::analyse::{Class, Linear, PipeFacts, Reduce, analyse};
+use crate::analyse::{Assumed, Class, Linear, PipeFacts, Reduce, analyse, assume};
 use crate::ir::{Pipe, StateId, Tail, Ty, Value};
 use advance::Advance;
 pub(crate) use advance::Orbit;
@@ -36,6 +37,7 @@ enum Rule {
     Reduce { op: Reduce, ty: Ty },
     Linear { map: Linear, ty: Ty, bytes: u64 },
     SumOfSums { op: Reduce, ty: Ty, of: usize },
+    System { map: Linear, ty: Ty, place: usize },
 }
 
 /// How the states of one stage pass over a cut.
@@ -47,12 +49,18 @@ pub(crate) struct Rules {
     delay_words: u64,
     word: u64,
     tail: Tail,
+    /// Numbers that states have to start below for all this to hold.
+    below: Vec<(usize, u64)>,
 }
 
 impl Rules {
     /// The rules for a pipe whose parameters are bound; the reason if some state has to wait for the words before it.
     pub(crate) fn new(pipe: &Pipe) -> Result<Rules, String> {
         let facts = analyse(pipe);
+        let (facts, below) = match assume(pipe, &facts) {
+            Some(Assumed { facts, below }) => (facts, below),
+            None => (facts, Vec::new()),
+        };
         let rule = |(state, known): (usize, &crate::analyse::StateFacts)| {
             let ty = pipe.states[state].ty;
             let refuse = |why: &dyn std::fmt::Display| {
@@ -67,6 +75,10 @@ impl Rules {
                 Class::Scan { .. } => return refuse(&"it is looked at as it grows"),
                 Class::Linear(Linear::SumOfSums { op, of, .. }) => {
                     Rule::SumOfSums { op: *op, ty, of: of.0 as usize }
+                }
+                Class::Linear(map @ Linear::System { states, .. }) => {
+                    let place = states.iter().position(|member| member.0 as usize == state).unwrap_or(0);
+                    Rule::System { map: map.clone(), ty, place }
                 }
                 Class::Linear(map) => {
                     let bytes = match map {
@@ -95,7 +107,13 @@ impl Rules {
             word: pipe.word_bytes() as u64,
             tail: pipe.tail,
             states,
+            below: below.into_iter().map(|(state, bound)| (state.0 as usize, bound)).collect(),
         })
+    }
+
+    /// Whether a stream that starts from these `states` may be cut.
+    pub(crate) fn holds(&self, states: &[u64]) -> bool {
+        self.below.iter().all(|&(state, bound)| states[state] < bound)
     }
 
     /// Bytes after which the delays have forgotten what they started from.
@@ -114,7 +132,7 @@ impl Rules {
             match rule {
                 Rule::Held | Rule::Positional | Rule::Delay => {}
                 Rule::Reduce { op, ty } => *state = op.identity(*ty),
-                Rule::Linear { .. } | Rule::SumOfSums { .. } => *state = 0,
+                Rule::Linear { .. } | Rule::SumOfSums { .. } | Rule::System { .. } => *state = 0,
             }
         }
         Ok(())
@@ -139,6 +157,15 @@ impl Rules {
                 Rule::Held | Rule::Positional | Rule::Delay => *b,
                 Rule::Reduce { op, ty } => op.apply(*ty, a, *b),
                 Rule::Linear { map, ty, bytes } => map.join(*ty, a, *b, words, *bytes).unwrap_or(*b),
+                Rule::System { map: Linear::System { modulus, states, matrix, .. }, ty, place }
+                    if words > 0 =>
+                {
+                    let all: Vec<u64> = states.iter().map(|member| before[member.0 as usize]).collect();
+                    let moved = Linear::power_of(*modulus, matrix, *ty, words, &all)[*place];
+                    let modulus = if *modulus == 0 { 1 << ty.bits() } else { u128::from(*modulus) };
+                    ((u128::from(moved) + u128::from(*b)) % modulus) as u64
+                }
+                Rule::System { .. } => a,
                 Rule::SumOfSums { op: Reduce::Addmod(m), of, .. } => {
                     let m = u128::from(*m);
                     let grown = u128::from(words) % m * (u128::from(before[*of]) % m) % m;

@@ -70,7 +70,7 @@ impl<'a> Stage<'a> {
                 }
                 let narrow = (ty.bytes() as u8) < lane;
                 let signed = matches!(op, Reduce::Smin | Reduce::Smax | Reduce::Addc);
-                if matches!(op, Reduce::Addmod(_)) || (narrow && signed) {
+                if matches!(op, Reduce::Addmod(_) | Reduce::Addsat(_)) || (narrow && signed) {
                     return Err(format!("a running {op} of {ty}"));
                 }
                 let carry = self.carry(Carry::Running { state: flat, ty, op: *op, lane });

@@ -98,7 +98,8 @@ impl Lowering {
         for (state, known) in facts.states.iter().enumerate() {
             match &known.class {
                 Class::Held => {}
-                Class::Reduction { op, operand } => {
+                // One that stops at a limit is rewritten to a sum before it comes here.
+                Class::Reduction { op, operand } if !matches!(op, Reduce::Addsat(_)) => {
                     terms.push(Term::new(
                         &mut rewriter,
                         base + state as u32,

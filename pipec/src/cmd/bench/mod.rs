@@ -29,6 +29,9 @@ pub(crate) struct Args {
     /// Which instructions the native backend may use, as in `avx2,gfni`; all that the processor has, without
     #[arg(long, value_name = "NAMES", value_parser = parse::features)]
     features: Option<Features>,
+    /// One word after the other, as written: what vectors and rewrites are compared with
+    #[arg(long)]
+    serial: bool,
     /// Print the result as a JSON object
     #[arg(long)]
     json: bool,
@@ -54,7 +57,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
     if composition.source.is_some() || composition.sink.is_some() {
         anyhow::bail!("`bench` compares loops over contiguous memory: leave the layouts out");
     }
-    let options = CompileOptions { features: args.features, ..args.backend.into() };
+    let options = CompileOptions { features: args.features, serial: args.serial, ..args.backend.into() };
     let (fused, compile_us) = compile(&Arc::new(composition.clone()), &options)?;
     let contestants = Contestants::new(fused, composition, &options)?;
     if cfg!(debug_assertions) {

@@ -24,6 +24,7 @@ use crate::backend::MAX_CALL_BYTES;
 use crate::ir::{Op, State, StateId, Ty, Value};
 use iced_x86::{Code, Register};
 
+use crate::backend::native::affine::Affine;
 use crate::backend::native::asm::{self, Image};
 use crate::backend::native::carried::Carried;
 use crate::backend::native::crc::CrcLanes;
@@ -153,6 +154,8 @@ struct StageCode<'a> {
     crcs: Vec<(usize, Value, CrcLanes)>,
     /// Of the states that are polynomial hashes: the state, what a word adds, the registers.
     hashes: Vec<(usize, Value, Horner)>,
+    /// Of the states that are affine together: what a word adds to each, the registers.
+    systems: Vec<(Vec<Value>, Affine)>,
     /// Of the states that are carried from word to word: the state, the register.
     carried: Vec<(usize, Carried)>,
     /// Of the states that follow from themselves alone: the state, the register.
@@ -191,6 +194,7 @@ impl<'a> Frame<'a> {
                 accumulators: Vec::new(),
                 crcs: Vec::new(),
                 hashes: Vec::new(),
+                systems: Vec::new(),
                 sums: Vec::new(),
                 carried: Vec::new(),
                 onward: Vec::new(),
@@ -362,6 +366,17 @@ impl<'a> Frame<'a> {
                 }
             }
         }
+        for (values, system) in &stage.systems {
+            let words = values.iter().map(|value| body.int(*value)).collect::<Result<Vec<_>, _>>()?;
+            match part {
+                Part::Whole { distance } => system.add(body.b, slot, distance, &words),
+                Part::Rest { round, .. } => {
+                    round_rest(body.b, round);
+                    system.add_rest(body.b, &words);
+                }
+            }
+            body.b.check_size()?;
+        }
         for (_, _, value, sums) in &stage.sums {
             let words = body.int(*value)?[0];
             match part {
@@ -403,6 +418,10 @@ impl<'a> Frame<'a> {
             for (_, _, hash) in &stage.hashes {
                 self.b.forget();
                 hash.finish(&mut self.b);
+            }
+            for (_, system) in &stage.systems {
+                self.b.forget();
+                system.finish(&mut self.b);
             }
             for (_, _, crc) in &stage.crcs {
                 self.b.forget();

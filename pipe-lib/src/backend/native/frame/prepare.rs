@@ -4,6 +4,7 @@ use crate::ir::{Ty, Value};
 use iced_x86::{Code, Register};
 
 use super::{Frame, POS, Round, STATES};
+use crate::backend::native::affine::Affine;
 use crate::backend::native::asm;
 use crate::backend::native::carried::{Carried, broadcast};
 use crate::backend::native::crc::CrcLanes;
@@ -57,6 +58,25 @@ impl Frame<'_> {
                         let slots = self.shape.unroll;
                         let hash = Horner::new(&mut self.b, word, state.ty, *factor, slots, slot);
                         stage.hashes.push((index, *operand, hash));
+                        stage.states.push(StateVal::None);
+                        stage.accumulators.push(None);
+                    }
+                    Keeping::System(system, operands) => {
+                        let at = |state: &usize| 8 * (stage.first_state + state) as i32;
+                        let affine = Affine::new(
+                            &mut self.b,
+                            word,
+                            state.ty,
+                            pipe.tail,
+                            system,
+                            self.shape.unroll,
+                            system.states.iter().map(at).collect(),
+                        );
+                        stage.systems.push((operands.clone(), affine));
+                        stage.states.push(StateVal::None);
+                        stage.accumulators.push(None);
+                    }
+                    Keeping::Member => {
                         stage.states.push(StateVal::None);
                         stage.accumulators.push(None);
                     }

@@ -14,7 +14,9 @@ impl Frame<'_> {
     /// All whole vectors; then, or if there is none, on to `rest`, which is bound next. With `short`, no more than one vector
     /// goes there at once, [`REST`] its bytes.
     pub(super) fn turns(&mut self, rest: Label, short: Option<Label>) -> Result<(), String> {
-        let fixed = |stage: &StageCode<'_>| stage.hashes.iter().any(|(_, _, hash)| !hash.enters_anywhere());
+        let fixed = |stage: &StageCode<'_>| {
+            !stage.systems.is_empty() || stage.hashes.iter().any(|(_, _, hash)| !hash.enters_anywhere())
+        };
         if self.stages.iter().any(fixed) {
             return self.turns_then_singles(rest);
         }
@@ -41,6 +43,7 @@ impl Frame<'_> {
                 && stage.sums.is_empty()
                 && stage.hashes.is_empty()
                 && stage.onward.is_empty()
+                && stage.systems.is_empty()
                 && stage.carried.is_empty())
         };
         self.stages.iter().any(ordered)
@@ -188,6 +191,7 @@ impl Frame<'_> {
         for stage in &self.stages {
             stage.crcs.iter().for_each(|(_, _, crc)| crc.enter(&mut self.b));
             stage.hashes.iter().for_each(|(_, _, hash)| hash.enter(&mut self.b));
+            stage.systems.iter().for_each(|(_, system)| system.enter(&mut self.b));
         }
     }
 
@@ -198,6 +202,7 @@ impl Frame<'_> {
             stage.crcs.iter().for_each(|(_, _, crc)| crc.leave(&mut self.b));
             stage.sums.iter().for_each(|(_, _, _, sums)| sums.leave(&mut self.b));
             stage.hashes.iter().for_each(|(_, _, hash)| hash.leave(&mut self.b));
+            stage.systems.iter().for_each(|(_, system)| system.leave(&mut self.b));
         }
     }
 

@@ -64,3 +64,31 @@ fn running_reductions() {
         }
     }
 }
+
+#[test]
+fn delays_of_several_words() {
+    let mut random = Random::new(13);
+    for word in Ty::INTEGERS {
+        for depth in [2, 3, 5] {
+            let tail = random.pick(&[Tail::Zero, Tail::Partial, Tail::Pass]);
+            let states = (0..depth).map(|_| state(word)).collect();
+            let mut pipe = pipe(gauge(&mut random, word), gauge(&mut random, word), tail, states);
+            let mut body = Block::default();
+            let input = body.push(Op::In, word);
+            let olds: Vec<Value> =
+                (0..depth).map(|at| body.push(Op::State(StateId(at as u32)), word)).collect();
+            let mixed = body.push(Op::Unary(UnaryOp::Not, input), word);
+            // Any of the states may be the first of the line.
+            let first = random.below(depth);
+            let place = |age: usize| (first + age * (depth - 1)) % depth;
+            pipe.next = vec![mixed; depth];
+            for age in 1..depth {
+                pipe.next[place(age)] = olds[place(age - 1)];
+            }
+            let out = body.push(Op::Binary(BinaryOp::Sub, input, olds[place(depth - 1)]), word);
+            pipe.out = Some(out);
+            pipe.body = body;
+            take(&pipe, &mut random);
+        }
+    }
+}

@@ -1,6 +1,7 @@
 //! Every operation, every width, every way to keep a state, random pipelines: against a plain evaluation of the IR,
 //! word by word, stage by stage.
 
+mod affine;
 mod carried;
 mod crcs;
 mod hashes;
