@@ -62,6 +62,8 @@ pub(super) fn store(bytes: &[u8], publish: fn(&[u8])) -> io::Result<Slot> {
 }
 
 /// From now on no address is used twice: pages that are given back become inaccessible, without memory behind them.
+// Only the native backend tells `perf` of its code.
+#[cfg(target_arch = "x86_64")]
 pub(super) fn keep_addresses() {
     GLOBAL.keeps_addresses.store(true, Ordering::Relaxed);
 }

@@ -17,6 +17,8 @@ pub(super) fn store(bytes: &[u8], publish: fn(&[u8])) -> io::Result<Slot> {
 
 /// What is unmapped may be mapped again: that is for the system to decide.
 #[cfg_attr(test, expect(dead_code, reason = "the arena's is used where there is one"))]
+// Only the native backend tells `perf` of its code.
+#[cfg(target_arch = "x86_64")]
 pub(super) fn keep_addresses() {}
 
 impl Slot {

@@ -49,6 +49,8 @@ impl CodeMemory {
 
 /// From now on the address of code that was freed is not used again, so that whoever noted what was there stays right.
 /// Costs address space, and some time for each piece of code.
+// Only the native backend tells `perf` of its code.
+#[cfg(target_arch = "x86_64")]
 pub(crate) fn keep_addresses() {
     memory::keep_addresses();
 }
