@@ -172,9 +172,19 @@ impl Stream {
         }
     }
 
-    /// Bytes that `out` needs for a chunk of `len` bytes; `None` if so many cannot be addressed.
+    /// Bytes that `out` needs for a chunk of `len` bytes; `None` if so many cannot be addressed, or [`Stream::push`] takes no
+    /// such chunk (from a register).
     pub fn room(&self, len: usize) -> Option<usize> {
-        let len = self.step_len(len);
+        self.room_of(self.step_len(Extent::Buffer(len))?)
+    }
+
+    /// The same for [`Stream::push_raw`], whose `len` bytes are those of the stream: without the holes of a source.
+    pub fn room_raw(&self, len: usize) -> Option<usize> {
+        self.room_of(self.step_len(Extent::Stream(len))?)
+    }
+
+    /// Bytes of output when `len` more of the stream are there.
+    fn room_of(&self, len: usize) -> Option<usize> {
         match (&self.device, &self.engine.composition().sink) {
             (Some(device), Some(layout)) => device.room(layout, self.read.checked_add(len as u64)?),
             _ => self.waiting().checked_add(len),
@@ -262,8 +272,8 @@ impl Stream {
     /// Errors beside those of `push`: `src` and `dst` overlap; the chunk before ended within an access.
     ///
     /// # Safety
-    /// `src` is readable up to the last access that `len` bytes take, and a `dst` that is not null is writable for what they
-    /// and the [`Stream::held`] ones come to; nothing else accesses them meanwhile.
+    /// `src` is readable up to the last access that `len` bytes take, and a `dst` that is not null is writable for
+    /// [`Stream::room_raw`] bytes; nothing else accesses them meanwhile.
     pub unsafe fn push_raw(&mut self, src: *const u8, len: usize, dst: *mut u8) -> Result<usize, RunError> {
         if self.device.is_some() {
             let chunk = Chunk { ptr: src, extent: Extent::Stream(len) };

@@ -195,3 +195,14 @@ fn claims_that_hold_only_below_a_modulus() {
     let found = found.to_string();
     assert!(found.is_empty() || found.contains("`p` cannot be shown to be nomod"), "{found}");
 }
+
+#[test]
+fn finish_in_finish_is_refused_however_deep() {
+    assert_eq!(
+        said("pipe p : u8 { in x; finish { finish { mov y, 1 } } }"),
+        pairs(&[("E0402", "finish { mov y, 1 }")])
+    );
+    let depth = 30_000;
+    let text = format!("pipe p : u8 {{ in x; {} {} }}", "finish {".repeat(depth), "}".repeat(depth));
+    assert!(!load(&text).is_empty());
+}

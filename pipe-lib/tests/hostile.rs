@@ -114,6 +114,13 @@ fn sources() -> Vec<(&'static str, String)> {
     let long_arms = |at: usize| format!("ltu c, x, {at}; add a, s{at}, x; sel s{}, c, a, s{at}\n", at + 1);
     vec![
         ("braces", repeat("{")),
+        ("lost items", fill("pipe broken( {", "", |_| "pipe a ".to_string())),
+        (
+            "items and lost ones",
+            fill("", "pipe broken( {", |at| {
+                if at % 2 == 0 { "layout a{}".to_string() } else { "use\"a\"".to_string() }
+            }) + "pipe a ",
+        ),
         ("parentheses", repeat("(")),
         ("brackets", repeat("[")),
         ("nested finish", fill("pipe a : u8 {", "", |_| "finish {".to_string())),

@@ -51,6 +51,8 @@ fn more_than_4_gib_written_in_chunks() {
     let mut out = vec![9; chunk.len() + 8];
     let mut stream = engine.stream();
     for at in 0..65 {
+        out[..8].fill(9);
+        out[chunk.len() - 8..].fill(9);
         let written = stream.push(&chunk, &mut out).unwrap();
         assert_eq!(written, chunk.len());
         let word = u64::from(at >= 64).to_le_bytes();

@@ -107,10 +107,9 @@ impl Engine {
     /// The same engine, which takes every transfer for one that the caches do not hold: so that short ones can test what
     /// long ones do. Of a handle that is not shared yet.
     pub(crate) fn taken_for_big(mut self) -> Engine {
-        if let Some(inner) = Arc::get_mut(&mut self.inner) {
-            inner.streaming_from = 0;
-            inner.direct = Direct::none();
-        }
+        let inner = Arc::get_mut(&mut self.inner).expect("nobody else has this engine yet");
+        inner.streaming_from = 0;
+        inner.direct = Direct::none();
         self
     }
 

@@ -195,13 +195,15 @@ impl Stream {
         Ok(Step { chunk: chunk.ptr, source: Some(window), len })
     }
 
-    /// Bytes of the stream that a chunk of `len` bytes of the source's buffer completes.
-    pub(super) fn step_len(&self, len: usize) -> usize {
-        let Some(device) = &self.device else { return len };
+    /// Bytes of the stream that a chunk completes; `None` for one that is refused.
+    pub(super) fn step_len(&self, extent: Extent) -> Option<usize> {
+        let Some(device) = &self.device else {
+            let (Extent::Buffer(len) | Extent::Stream(len)) = extent;
+            return Some(len);
+        };
         // Where the chunk would be if the buffer were aligned: only the bytes are counted.
         let ptr = std::ptr::null::<u8>().wrapping_add(device.from_offset as usize);
-        let chunk = Chunk { ptr, extent: Extent::Buffer(len) };
-        self.step(device, &self.engine.inner, chunk).map_or(0, |step| step.len)
+        self.step(device, &self.engine.inner, Chunk { ptr, extent }).ok().map(|step| step.len)
     }
 
     /// Takes a chunk through the pipeline to `out`, if any, and gives by how much the next one begins behind it.

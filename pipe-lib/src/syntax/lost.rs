@@ -62,10 +62,11 @@ pub(super) fn names<'s>(tokens: &[Lexed<'s>], tree: &ast::File) -> Vec<&'s str> 
         }
         _ => None,
     };
-    tokens
-        .windows(2)
-        .filter_map(name)
-        .filter(|(at, _)| !tree.items.iter().any(|item| item.span.start <= *at && *at < item.span.end))
-        .map(|(_, name)| name)
-        .collect()
+    // Both in the order of the text.
+    let mut items = tree.items.iter().peekable();
+    let mut is_lost = |at: u32| {
+        while items.next_if(|item| item.span.end <= at).is_some() {}
+        items.peek().is_none_or(|item| at < item.span.start)
+    };
+    tokens.windows(2).filter_map(name).filter(|(at, _)| is_lost(*at)).map(|(_, name)| name).collect()
 }

@@ -250,6 +250,19 @@ impl Parsing<'_> {
         bytes
     }
 
+    /// The statements of a `finish`, in which there is none: a tree is not deep, whatever the text.
+    pub(crate) fn unnested(&self, mut stmts: Vec<Spanned<ast::Stmt>>) -> Vec<Spanned<ast::Stmt>> {
+        stmts.retain(|stmt| {
+            let is_finish = matches!(stmt.node.kind, ast::StmtKind::Finish(_));
+            if is_finish {
+                let diagnostic = Diagnostic::new(Code::NotHere, stmt.span, "`finish` in `finish`");
+                self.push(diagnostic.help("put its statements into the outer one"));
+            }
+            !is_finish
+        });
+        stmts
+    }
+
     /// A statement that does not fit the grammar, with the words of its line.
     pub(crate) fn broken_statement(&self, error: ErrorRecovery<u32, Token<'_>, ()>) -> Spanned<ast::Stmt> {
         let at = match &error.error {

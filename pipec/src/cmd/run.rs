@@ -210,6 +210,11 @@ fn chunks(args: &Args, engine: &Engine, imports: &Imports, mut input: Input) -> 
         output.write_all(&register.at(0)[..end.run.written]).context("cannot write the output")?;
         end
     } else {
+        let end = stream.room_at_end().ok_or(RunError::TooLong)?;
+        anyhow::ensure!(
+            end <= MOST_END,
+            "the layout's padding, holes and all, comes to {end} bytes; at most {MOST_END} are made"
+        );
         stream.finish()?
     };
     output.write_all(end.rest()).and_then(|()| output.flush()).context("cannot write the output")?;
@@ -226,6 +231,9 @@ fn stream_len(engine: &Engine, len: u64) -> u64 {
 
 /// Most bytes of output to make at a time, unless it is of one byte of the input: holes may be longer than what is between.
 const MOST_OUTPUT: usize = 4 << 20;
+
+/// Most bytes of padding behind the stream, which are made at once.
+const MOST_END: usize = 256 << 20;
 
 /// Bytes of a chunk of `len` to push at a time, so that the output fits in memory, holes and all.
 fn fitting(stream: &Stream, len: usize) -> usize {

@@ -39,8 +39,10 @@ impl Case<'_> {
         if room != 0 && holds && self.expected.is_ok() {
             let mut short = Aligned::new(room - 1);
             let result = prepared.run(source.bytes(), short.bytes_mut());
-            if !matches!(result, Err(RunError::ShortDestination { .. })) {
-                return Err((how(), "a short destination was not refused".to_owned()));
+            let untouched = Aligned::new(room - 1);
+            if !matches!(result, Err(RunError::ShortDestination { .. })) || short.bytes() != untouched.bytes()
+            {
+                return Err((how(), "a short destination was not refused before the first byte".to_owned()));
             }
         }
         // SAFETY: as above; null is reading only.
@@ -239,13 +241,12 @@ impl Case<'_> {
             Output::Device => {
                 // One byte less than is needed, and nothing happens.
                 let needed = stream.room(n).expect("a short stream");
-                if let Some(less) = needed.checked_sub(1)
-                    && !matches!(
-                        stream.push(chunk, &mut window[..less]),
-                        Err(RunError::ShortDestination { .. })
-                    )
-                {
-                    return Err(RunError::ShortDestination { needed, have: less });
+                if let Some(less) = needed.checked_sub(1) {
+                    let before = window.to_vec();
+                    let result = stream.push(chunk, &mut window[..less]);
+                    if !matches!(result, Err(RunError::ShortDestination { .. })) || *window != before {
+                        return Err(RunError::ShortDestination { needed, have: less });
+                    }
                 }
                 stream.push(chunk, &mut window[..needed])
             }
