@@ -117,9 +117,7 @@ fn sources() -> Vec<(&'static str, String)> {
         ("lost items", fill("pipe broken( {", "", |_| "pipe a ".to_string())),
         (
             "items and lost ones",
-            fill("", "pipe broken( {", |at| {
-                if at % 2 == 0 { "layout a{}".to_string() } else { "use\"a\"".to_string() }
-            }) + "pipe a ",
+            fill("", "pipe broken( {pipe a pipe a ", |at| ["use\"a\"", "layout a{}"][at % 2].to_string()),
         ),
         ("parentheses", repeat("(")),
         ("brackets", repeat("[")),

@@ -44,7 +44,9 @@ impl Parsed {
                 self.broken.iter().any(|broken| broken.start < span.end && span.start < broken.end)
             })
         };
-        findings.list.extend(new.into_iter().filter(|finding| !known(finding)));
+        // Warnings would often be about what could not be read.
+        let is_error = |finding: &Diagnostic| finding.severity() == Severity::Error;
+        findings.list.extend(new.into_iter().filter(|finding| is_error(finding) && !known(finding)));
     }
 
     fn is_broken(&self, item: Span) -> bool {
