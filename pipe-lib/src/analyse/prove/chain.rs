@@ -27,7 +27,7 @@ pub(super) struct Chain<'a> {
 }
 
 impl<'a> Chain<'a> {
-    /// `free` says of each value that no changing state takes part in it.
+    /// `free` says of each value that no changing state takes part in it but those known without all of the words before.
     pub(super) fn new(
         rewriter: &'a mut Rewriter,
         free: &'a dyn Fn(Value) -> bool,

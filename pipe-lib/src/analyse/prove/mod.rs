@@ -67,7 +67,7 @@ fn analyse_within(pipe: &Pipe, most: &[u64]) -> PipeFacts {
     let held: Vec<bool> = next.iter().enumerate().map(|(s, v)| is_state(rewriter.block(), *v, s)).collect();
     let deps = dependences(rewriter.block(), &held);
     let dep = |value: Value| &deps[value.0 as usize];
-    // What the proofs append is computed from values without states.
+    // What the proofs append is computed from values without states, or with those that are settled.
     let free = |value: Value| deps.get(value.0 as usize).is_none_or(Deps::stateless);
 
     let autonomous = autonomous_states(&next, &deps);

@@ -94,7 +94,8 @@ pub(super) enum Keeping {
     Delay(Value),
     /// It follows from itself alone.
     Onward(Step),
-    /// A running reduction, of which the body reads every step: the contribution of a word, which depends on no state.
+    /// A running reduction, of which the body reads every step: the contribution of a word, which goes
+    /// by no states but those carried before this one.
     Scan(Fold, Value),
 }
 
