@@ -1,5 +1,6 @@
 //! The pictures of a pipeline: golden ones, and that whatever stands in a text cannot break out of its place.
 
+use pipe_lib::backend::features::Features;
 use pipe_lib::testing::{Generator, Rng};
 use pipe_lib::{Backend, CompileOptions, Library, inspect};
 
@@ -97,7 +98,7 @@ fn the_serial_form_is_what_it_says() {
     let pipeline = Library::standard().pipeline("newline_count | crc32c").unwrap();
     let serial = CompileOptions { serial: true, ..CompileOptions::default() };
     let composition = pipeline.composition();
-    let plan = inspect::plan(composition, &serial);
+    let plan = inspect::plan(composition, &serial).unwrap();
     assert!(plan.contains("word after word, because of this: as was asked for"), "{plan}");
     let asm = inspect::asm(composition, &serial).unwrap();
     assert!(labels(&asm).contains(&"cranelift: whole words, one after the other: as was asked for"), "{asm}");
@@ -115,4 +116,67 @@ fn the_serial_form_is_what_it_says() {
             [&usual, &engine].map(|engine| engine.run_read_only(&stream).unwrap().export(name).unwrap());
         assert_eq!(values[0], values[1], "{name}");
     }
+}
+
+/// The plan by a backend with these features; `None` where the processor has not got them.
+fn planned(pipeline: &str, backend: Backend, features: &str) -> Option<String> {
+    let features = Some(Features::named(features).ok()?);
+    let pipeline = Library::standard().pipeline(pipeline).unwrap();
+    let options = CompileOptions { features, ..CompileOptions::from(backend) };
+    Some(inspect::plan(pipeline.composition(), &options).unwrap())
+}
+
+/// README's example.
+const EXAMPLE: &str = "inet_cksum | byteswap32 | crc32c";
+
+#[test]
+fn the_plan_of_512_bits_is_as_it_was() {
+    let features = "avx2,avx512,vbmi,gfni,vnni,pclmul,vpclmul";
+    let Some(plan) = planned(EXAMPLE, Backend::Native, features) else { return };
+    insta::assert_snapshot!(plan);
+    let states = "adler32 as a | delta8 | count_byte(b = 10) as n | xor32(key = 7) | fletcher16 -> lance";
+    insta::assert_snapshot!(planned(states, Backend::Auto, features).unwrap());
+}
+
+#[test]
+fn the_plan_of_256_bits_is_as_it_was() {
+    let Some(plan) = planned(EXAMPLE, Backend::Native, "avx2,pclmul") else { return };
+    insta::assert_snapshot!(plan);
+}
+
+#[test]
+fn the_portable_plan_is_as_it_was() {
+    let text = "inet_cksum as a | byteswap32 | inet_cksum as b | fnv1a64 | delta8";
+    insta::assert_snapshot!(planned(text, Backend::Cranelift, "").unwrap());
+}
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn machine_code_has_what_the_plan_says() {
+    let features = "avx2,avx512,vbmi,gfni,vnni,pclmul,vpclmul";
+    let (Some(plan), Ok(features)) = (planned(EXAMPLE, Backend::Native, features), Features::named(features))
+    else {
+        return;
+    };
+    let pipeline = Library::standard().pipeline(EXAMPLE).unwrap();
+    let options = CompileOptions { features: Some(features), ..CompileOptions::from(Backend::Native) };
+    let asm = inspect::asm(pipeline.composition(), &options).unwrap();
+    let copying = asm.split("; native: ").nth(1).unwrap();
+    // As many whole vectors are stored in a turn as the plan says; each goes into two dot products and meets an accumulator
+    // of the CRC's that was multiplied twice.
+    let vectors = plan
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("body")?.split_whitespace().next()?.parse().ok());
+    let turn: usize = vectors.unwrap();
+    let count = |of: &str| copying.lines().filter(|line| line.contains(of)).count();
+    assert_eq!((turn, count("vmovdqu64 [rdx+rcx")), (4, 4), "{plan}{copying}");
+    // The last bytes once more.
+    assert_eq!(count("vpdpbusd zmm"), 2 * (turn + 1), "{copying}");
+    assert!(count("vpclmulhqhqdq zmm") > turn && count("vpclmullqlqdq zmm") > turn, "{copying}");
+    let portable = CompileOptions::from(Backend::Cranelift);
+    let clif = inspect::clif(pipeline.composition(), &portable).unwrap();
+    assert!(
+        clif.contains("; whole chunks\n") && clif.contains("load.i8x16") && clif.contains("bswap"),
+        "{clif}"
+    );
 }

@@ -12,11 +12,12 @@ mod render;
 
 use clap::Parser;
 use cmd::Status;
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     // Wrong usage ends here with status 2, `--help` with 0.
-    let args = args::Args::parse();
+    let args = args::Args::parse_from(std::env::args_os().map(not_an_option));
     match args.command.run() {
         Ok(Status::Fine) => ExitCode::SUCCESS,
         Ok(Status::Refused) => ExitCode::from(1),
@@ -26,6 +27,17 @@ fn main() -> ExitCode {
             ExitCode::from(1)
         }
     }
+}
+
+/// A pipeline that begins with a layout at its end (`-> gapped`: a plain copy) is no option: with a space in front of it, it
+/// does not look like one.
+fn not_an_option(arg: OsString) -> OsString {
+    if !arg.as_encoded_bytes().starts_with(b"->") {
+        return arg;
+    }
+    let mut spaced = OsString::from(" ");
+    spaced.push(arg);
+    spaced
 }
 
 fn is_closed_pipe(error: &anyhow::Error) -> bool {

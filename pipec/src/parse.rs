@@ -2,6 +2,7 @@
 
 use pipe_lib::Backend;
 use pipe_lib::backend::features::Features;
+use pipe_lib::ir::Ty;
 
 /// A number as the pipe language writes it: decimal, `0x`, `0o` or `0b`, with underscores.
 pub(crate) fn number(text: &str) -> Result<u64, String> {
@@ -35,13 +36,48 @@ pub(crate) fn chunk(text: &str) -> Result<usize, String> {
     }
 }
 
+/// What a register is set to, as `set` in a test of the pipe language writes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Setting {
+    Number(u64),
+    /// As many less than zero, in two's complement.
+    Minus(u64),
+    Bool(bool),
+}
+
+impl Setting {
+    fn parse(text: &str) -> Result<Setting, String> {
+        Ok(match text {
+            "true" => Setting::Bool(true),
+            "false" => Setting::Bool(false),
+            _ => match text.strip_prefix('-') {
+                Some(digits) => Setting::Minus(number(digits)?),
+                None => Setting::Number(number(text)?),
+            },
+        })
+    }
+
+    /// The value in a register of type `ty`; `None` if it has no such value.
+    pub(crate) const fn of_type(self, ty: Ty) -> Option<u64> {
+        match self {
+            // What is too wide is for the register to say.
+            Setting::Number(value) => Some(value),
+            Setting::Minus(0) => Some(0),
+            Setting::Minus(value) if matches!(ty, Ty::Bool) || value - 1 > ty.mask() >> 1 => None,
+            Setting::Minus(value) => Some(value.wrapping_neg() & ty.mask()),
+            Setting::Bool(value) if matches!(ty, Ty::Bool) => Some(value as u64),
+            Setting::Bool(_) => None,
+        }
+    }
+}
+
 /// `INST.REG=VALUE`.
-pub(crate) fn assignment(text: &str) -> Result<(String, u64), String> {
+pub(crate) fn assignment(text: &str) -> Result<(String, Setting), String> {
     let (name, value) = text.split_once('=').ok_or_else(|| format!("`{text}` is not INST.REG=VALUE"))?;
     if !name.contains('.') {
         return Err(format!("`{name}` is not INST.REG: an instance's name, a dot, a register's name"));
     }
-    Ok((name.trim().to_owned(), number(value.trim())?))
+    Ok((name.trim().to_owned(), Setting::parse(value.trim())?))
 }
 
 /// Instructions that the native backend may use.

@@ -139,6 +139,34 @@ fn registers_are_set() {
         stderr(&run(&["run", "crc32c", "--set", "crc32c.crc=0x100000000"], b""), 1).contains("does not fit")
     );
     stderr(&run(&["run", "crc32c", "--set", "crc=1"], b""), 2);
+    assert_eq!(
+        stdout(&run(&["run", "crc32c", "--set", "crc32c.crc=-1"], b"123456789")),
+        "crc32c.crc = 0xe3069283\n"
+    );
+    for wrong in ["-0x80000001", "true"] {
+        let set = format!("crc32c.crc={wrong}");
+        assert!(
+            stderr(&run(&["run", "crc32c", "--set", &set], b""), 1)
+                .contains("is u32, which has no such value")
+        );
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let flag = folder.path().join("flag.pipe");
+    std::fs::write(
+        &flag,
+        "pipe flag : u8 { state seen: bool; in x; eq z, x, 0; or seen, seen, z; export seen }",
+    )
+    .unwrap();
+    let flag = flag.to_str().unwrap();
+    for (value, seen) in [("true", "0x1"), ("false", "0x0")] {
+        let set = format!("flag.seen={value}");
+        assert_eq!(
+            stdout(&run(&["run", "flag", "-L", flag, "--set", &set], b"abc")),
+            format!("flag.seen = {seen}\n")
+        );
+    }
+    let set = "flag.seen=-1";
+    assert!(stderr(&run(&["run", "flag", "-L", flag, "--set", set], b""), 1).contains("is bool"));
     stderr(&run(&["run", "crc32c", "--set", "crc32c.crc"], b""), 2);
 }
 

@@ -256,3 +256,56 @@ fn long_lines_are_not_shown() {
     assert!(shown.contains("error[E0209]"), "{}", &shown[..shown.len().min(500)]);
     assert!(shown.len() < 64 << 10, "{} bytes of diagnostics", shown.len());
 }
+
+#[test]
+fn explain_says_why_a_class_is_no_better() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipes = write(
+        folder.path(),
+        "classes.pipe",
+        "pipe alternate : u8 { in x; pos p; and k, p, 1; eq z, k, 0; not y, x; sel o, z, y, x; out o }
+        pipe prefix : u8 { state s: u8; in x; add s, s, x; out s }
+        pipe watched : u8 { state s: u8; state m: u8; in x; add s, s, x; max m, m, s; export m }
+        pipe last : u8 { state l: u8; in x; mov l, x; export l }
+        pipe hash : u8 { state h: u8; in x; mul h, h, 33; add h, h, x; export h }
+        pipe place : u8 { state s: u64; in x; pos p; eq z, x, 0; sel v, z, p, 0; max s, s, v; export s }\n",
+    );
+    let explained = |name: &str| text(&pipec(&["explain", name, "-L", &pipes]).stdout);
+    for (name, parts) in [
+        ("alternate", &["positional: each word by itself and its place"][..]),
+        ("prefix", &["s: u8: scan by add\n        no reduction: the output depends on it\n"]),
+        ("watched", &["s: u8: scan by add\n        no reduction: `m` depends on it\n"]),
+        ("last", &["l: u8: delay of 1 word\n        no reduction: the last word alone counts\n"]),
+        ("hash", &["linear", "        no reduction: what a word counts depends on how many come after it\n"]),
+        ("place", &["passes the stream unchanged", "positional: what it keeps depends"]),
+    ] {
+        let shown = explained(name);
+        assert!(parts.iter().all(|part| shown.contains(part)), "{shown}");
+        assert!(!shown.contains("stateless"), "{shown}");
+    }
+    assert!(explained("rot13").contains("stateless: each word by itself"));
+}
+
+#[test]
+fn a_plain_copy_to_a_layout_is_no_option() {
+    let plan = text(&pipec(&["inspect", "-> lance", "--emit", "plan"]).stdout);
+    assert!(plan.starts_with("a plain copy: no stages\n") && plan.contains("layout `lance`"), "{plan}");
+    for args in [&["inspect", "--emit", "ir", "->lance"][..], &["explain", "-> lance"]] {
+        assert!(pipec(args).status.success(), "{args:?}");
+    }
+}
+
+#[test]
+fn plans_and_code_are_those_of_the_backend_asked_for() {
+    let shown = |form: &str, backend: &str| {
+        let output = pipec(&["inspect", "inet_cksum | byteswap32", "--emit", form, "--backend", backend]);
+        text(&output.stdout)
+    };
+    assert!(shown("plan", "cranelift").contains("code       cranelift\n"));
+    assert!(shown("plan", "interp").contains("word after word, interpreted"));
+    let refused = pipec(&["inspect", "fnv1a64", "--emit", "plan", "--backend", "native"]);
+    assert!(!refused.status.success() && text(&refused.stderr).contains("the native backend cannot do this"));
+    if cfg!(target_arch = "x86_64") {
+        assert!(shown("asm", "cranelift").contains("; cranelift: whole chunks\n"));
+    }
+}

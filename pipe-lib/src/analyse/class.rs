@@ -302,6 +302,23 @@ impl fmt::Display for Class {
 pub struct StateFacts {
     /// Its class.
     pub class: Class,
+    /// Who looks at it before the stream is over, as a phrase: "the output depends on it".
+    pub observed: Option<String>,
+}
+
+impl StateFacts {
+    /// Why it has no better class, as a phrase; `None` where there is none, or the class itself says so.
+    pub fn why_not_better(&self) -> Option<String> {
+        Some(match &self.class {
+            Class::Held | Class::Positional | Class::Reduction { .. } | Class::Serial { .. } => return None,
+            Class::Scan { .. } => format!("no reduction: {}", self.observed.as_deref()?),
+            Class::Linear(_) => {
+                "no reduction: what a word counts depends on how many come after it".to_owned()
+            }
+            Class::Delay { words: 1 } => "no reduction: the last word alone counts".to_owned(),
+            Class::Delay { words } => format!("no reduction: the last {words} words alone count"),
+        })
+    }
 }
 
 /// What is known of a pipe.

@@ -11,6 +11,7 @@
 use super::PassCode;
 use crate::analyse::{Class, Linear, PipeFacts, analyse};
 use crate::ir::{CrcOp, Endian, Op, Pipe, Tail, Ty, eval};
+use crate::plan::display::heading;
 use std::sync::OnceLock;
 
 /// `tables[k][byte]` is the remainder of `byte` followed by `k` zero bytes.
@@ -108,6 +109,15 @@ impl Level {
     }
 }
 
+#[cfg(target_arch = "x86_64")]
+const FOLDED_128: &str =
+    "four registers of 128 bits, multiplied without carry by x^512 mod P and added to the next 64 bytes";
+#[cfg(target_arch = "x86_64")]
+const FOLDED_512: &str =
+    "four registers of 512 bits, multiplied without carry by x^2048 mod P and added to the next 256 bytes";
+#[cfg(target_arch = "x86_64")]
+const FOLDED: &str = "registers folded into one of 128 bits, whose remainder comes from tables";
+
 impl CrcCode {
     /// Code for the pass, if it is one plain CRC.
     pub(crate) fn new(stages: &[&Pipe]) -> Option<CrcCode> {
@@ -125,6 +135,30 @@ impl CrcCode {
 }
 
 impl PassCode for CrcCode {
+    fn outline(&self, _stages: &[&Pipe], names: &[String]) -> String {
+        let name = names.first().map_or("the state", String::as_str);
+        let (body, epilogue) = match self.level {
+            Level::Tables => ("eight bytes at a time by eight tables", "the remainder as it is"),
+            #[cfg(target_arch = "x86_64")]
+            Level::Clmul128 => (FOLDED_128, FOLDED),
+            #[cfg(target_arch = "x86_64")]
+            Level::Clmul512 => (FOLDED_512, FOLDED),
+        };
+        let lines = [
+            ("head", format!("{name} is added to the first bytes")),
+            ("body", body.to_owned()),
+            ("", "stored as read (nothing, when reading only)".to_owned()),
+            ("epilogue", epilogue.to_owned()),
+            ("tail", "by table".to_owned()),
+        ];
+        let mut text = String::new();
+        for (part, line) in lines {
+            // Writing to a string does not fail.
+            let _ = heading(&mut text, part, line);
+        }
+        text
+    }
+
     unsafe fn run(&self, states: *mut u64, _pos: u64, src: *const u8, dst: *mut u8, len: usize) {
         // The loop word is that of the one stage, so leftover bytes are its tail.
         let rest = len % self.gauge;

@@ -19,7 +19,7 @@ type States = SmallVec<[u64; 32]>;
 /// Rewritten code, and a way to do without it.
 pub(crate) struct Guarded {
     code: Box<dyn PassCode>,
-    rewritten: Rewritten,
+    rewritten: Arc<Rewritten>,
     /// Every state of the pass is in its place in the rewritten code.
     in_place: bool,
     states: usize,
@@ -32,7 +32,7 @@ impl Guarded {
     /// `code` for what `stages` were rewritten to; `target` is asked for them as they are, should it come to that.
     pub(crate) fn new(
         code: Box<dyn PassCode>,
-        rewritten: Rewritten,
+        rewritten: Arc<Rewritten>,
         stages: Box<[Arc<Pipe>]>,
         target: Target,
     ) -> Guarded {
@@ -92,6 +92,14 @@ impl<'a> Choice<'a> {
 impl PassCode for Guarded {
     fn functions(&self) -> Vec<Listed<'_>> {
         self.code.functions()
+    }
+
+    fn is_serial(&self) -> bool {
+        self.code.is_serial()
+    }
+
+    fn outline(&self, stages: &[&Pipe], names: &[String]) -> String {
+        self.code.outline(stages, names)
     }
 
     unsafe fn run(&self, states: *mut u64, pos: u64, src: *const u8, dst: *mut u8, len: usize) {

@@ -4,6 +4,7 @@
 
 use super::PassCode;
 use crate::ir::{Block, Endian, Gauge, Op, Pipe, Table, Tail, Value, eval};
+use crate::plan::display::heading;
 use smallvec::SmallVec;
 use std::sync::Arc;
 
@@ -48,6 +49,18 @@ impl InterpCode {
 }
 
 impl PassCode for InterpCode {
+    fn outline(&self, stages: &[&Pipe], _names: &[String]) -> String {
+        let mut text = String::new();
+        for (at, pipe) in stages.iter().enumerate() {
+            let part = if at == 0 { "body" } else { "" };
+            let what = format!("`{}` over {BLOCK} bytes, word after word, interpreted", pipe.name);
+            // Writing to a string does not fail.
+            let _ = heading(&mut text, part, what);
+        }
+        let _ = heading(&mut text, "tail", "by each stage's rule");
+        text
+    }
+
     unsafe fn run(&self, states: *mut u64, pos: u64, src: *const u8, dst: *mut u8, len: usize) {
         let count = self.stages.iter().map(|pipe| pipe.states.len()).sum();
         let states: &mut [u64] = if count == 0 {

@@ -17,14 +17,17 @@ pub mod oracle;
 #[cfg(test)]
 pub(crate) mod testing;
 
+use crate::analyse::analyse;
 use crate::compose::Composition;
 use crate::engine::CompileOptions;
 use crate::ir::{Layout, Pipe, Stripe};
 use crate::plan::rewrite::Rewritten;
+use crate::plan::schedule::{self, Kind};
 use crate::plan::{Pass, Plan, rewrite};
 use features::Features;
 use guarded::Guarded;
 use smallvec::SmallVec;
+use std::cell::Cell;
 use std::fmt;
 use std::sync::Arc;
 
@@ -114,6 +117,16 @@ pub(crate) trait PassCode: Send + Sync {
     fn functions(&self) -> Vec<Listed<'_>> {
         Vec::new()
     }
+
+    /// Whether machine code takes one word after the other.
+    fn is_serial(&self) -> bool {
+        false
+    }
+
+    /// What the loop does, for people to read: its head, body, epilogue and tail as the backend decided on them, in lines under
+    /// headings ([`crate::plan::display::heading`]). `stages` are those that the code was made for, `names` their states' in (stage,
+    /// state) order.
+    fn outline(&self, stages: &[&Pipe], names: &[String]) -> String;
 
     /// The same for a stretch, of any length, of a transfer of [`streaming_from`] bytes or more: what is written need not
     /// go through the caches, which would only fetch it to have it thrown out again. Other threads may look at it after
@@ -254,15 +267,32 @@ pub(crate) struct Target {
     pub(crate) serial: bool,
 }
 
-/// Code for all passes of a plan, with the backend that each came from.
-type Generated = (Plan, Vec<(Backend, Box<dyn PassCode>)>);
+/// Code of a pass.
+pub(crate) struct Made {
+    /// Where it comes from.
+    pub(crate) backend: Backend,
+    pub(crate) code: Box<dyn PassCode>,
+    /// What the rewrites made of the stages, if that is what was compiled.
+    pub(crate) rewritten: Option<Arc<Rewritten>>,
+}
 
-/// A plan, and for each of its passes what is compiled.
-type Staged = (Plan, Vec<Vec<Arc<Pipe>>>);
+impl Made {
+    /// The stages that were compiled, of the pass that this is the code of.
+    pub(crate) fn stages(&self, composition: &Composition, pass: &Pass) -> Vec<Arc<Pipe>> {
+        match &self.rewritten {
+            Some(rewritten) => rewritten.stages.clone(),
+            None => pass.stages(composition).map(|stage| Arc::clone(&stage.pipe)).collect(),
+        }
+    }
+}
+
+/// Code for all passes of a plan.
+type Generated = (Plan, Vec<Made>);
 
 /// A plan for the composition and code for its passes, from the backend asked for.
 ///
-/// The native backend is offered the whole pipeline as one loop first; what it cannot take whole is split by the plan.
+/// The native backend is offered the whole pipeline as one loop first; what it cannot take whole is split by what it takes of
+/// it, so that one stage that it refuses costs the others nothing but the seams.
 pub(crate) fn generate_all(
     composition: &Composition,
     options: &CompileOptions,
@@ -287,9 +317,25 @@ pub(crate) fn generate_all(
         Backend::Auto | Backend::Native => {
             let whole = Plan::fused(composition);
             with(whole.clone(), Backend::Native).or_else(|refusal| {
-                let split = Plan::new(composition);
+                let split = schedule::schedule(composition, either(features));
                 if backend == Backend::Auto || whole != split { with(split, backend) } else { Err(refusal) }
             })
+        }
+    }
+}
+
+/// How each stage runs in a pass of its own, on the backend that is fastest for it.
+fn either(features: Option<Features>) -> impl Fn(&Pipe) -> Kind {
+    // To ask is to compile in part: all stages together no more than one pass may take.
+    let budget = Cell::new(NATIVE_SIZE);
+    move |pipe| {
+        let facts = analyse(pipe);
+        let alone = rewrite::alone(pipe, &facts);
+        let takes = |pipe: &Pipe| native_takes(pipe, features, &budget);
+        if alone.as_ref().is_some_and(takes) || takes(pipe) {
+            Kind::Native
+        } else {
+            schedule::kind_of(pipe, &facts, alone.as_ref())
         }
     }
 }
@@ -301,7 +347,7 @@ fn generate_fitting(
     pass: Pass,
     target: Target,
     passes: &mut Vec<Pass>,
-    code: &mut Vec<(Backend, Box<dyn PassCode>)>,
+    code: &mut Vec<Made>,
 ) -> Result<(), Unsupported> {
     if matches!(target.backend, Backend::Auto | Backend::Native) {
         match generate(composition, &pass, Target { backend: Backend::Native, ..target }) {
@@ -322,30 +368,57 @@ fn generate_fitting(
             Err(_) => {}
         }
     }
-    code.push(generate(composition, &pass, target)?);
+    let made = generate(composition, &pass, target)?;
+    // What each of them does in vectors may be too much for one loop here, too.
+    if pass.stages.len() > 1 && made.code.is_serial() && all_wide(composition, &pass, target) {
+        for half in pass.halves(composition) {
+            generate_fitting(
+                composition,
+                half,
+                Target { stripes: Stripes::default(), ..target },
+                passes,
+                code,
+            )?;
+        }
+        return Ok(());
+    }
+    code.push(made);
     passes.push(pass);
     Ok(())
+}
+
+/// Whether each of the stages would run in vectors in a pass of its own.
+fn all_wide(composition: &Composition, pass: &Pass, target: Target) -> bool {
+    let mut pipes = pass.stages(composition).map(|stage| &*stage.pipe);
+    match target.backend {
+        _ if target.serial => false,
+        Backend::Auto => {
+            let kind = either(target.features);
+            pipes.all(|pipe| kind(pipe) != Kind::Serial)
+        }
+        _ => pipes.all(|pipe| schedule::kind(pipe) != Kind::Serial),
+    }
 }
 
 /// What the native backend says of a pass that it would take if there were more registers.
 const OUT_OF_REGISTERS: &str = "more values at once than there are registers";
 
-/// Code for a pass from the backend asked for, with what the rewrites make of its stages. Says which backend it was.
-fn generate(
-    composition: &Composition,
-    pass: &Pass,
-    target: Target,
-) -> Result<(Backend, Box<dyn PassCode>), Unsupported> {
+/// Code for a pass from the backend asked for, with what the rewrites make of its stages.
+fn generate(composition: &Composition, pass: &Pass, target: Target) -> Result<Made, Unsupported> {
     let stages: Box<[Arc<Pipe>]> = pass.stages(composition).map(|stage| Arc::clone(&stage.pipe)).collect();
     if let Some(rewritten) = rewritten(composition, pass, target)
-        && let Ok((from, code)) = generate_stages(&rewritten.stages, target)
+        && let Ok((backend, code)) = generate_stages(&rewritten.stages, target)
     {
-        if rewritten.is_unconditional(&stages) {
-            return Ok((from, code));
-        }
-        return Ok((from, Box::new(Guarded::new(code, rewritten, stages, target))));
+        let rewritten = Arc::new(rewritten);
+        let code = if rewritten.is_unconditional(&stages) {
+            code
+        } else {
+            Box::new(Guarded::new(code, Arc::clone(&rewritten), stages, target))
+        };
+        return Ok(Made { backend, code, rewritten: Some(rewritten) });
     }
-    generate_stages(&stages, target)
+    let (backend, code) = generate_stages(&stages, target)?;
+    Ok(Made { backend, code, rewritten: None })
 }
 
 /// What the rewrites make of a pass, where they are used.
@@ -353,27 +426,6 @@ fn rewritten(composition: &Composition, pass: &Pass, target: Target) -> Option<R
     // The interpreter is what the others are held against: it runs what was written.
     let used = target.backend != Backend::Interp && !target.serial;
     used.then(|| rewrite::rewrite(pass.stages(composition))).flatten()
-}
-
-/// The plan that Cranelift's code follows, and the stages of each of its passes as they are compiled.
-pub(crate) fn cranelift_stages(
-    composition: &Composition,
-    options: &CompileOptions,
-) -> Result<Staged, Unsupported> {
-    let options = CompileOptions { backend: Backend::Cranelift, ..options.clone() };
-    let target = Target {
-        backend: Backend::Cranelift,
-        features: None,
-        stripes: Stripes::default(),
-        serial: options.serial,
-    };
-    let (plan, _) = generate_all(composition, &options)?;
-    let stages = plan.passes.iter().map(|pass| match rewritten(composition, pass, target) {
-        Some(rewritten) if generate_stages(&rewritten.stages, target).is_ok() => rewritten.stages,
-        _ => pass.stages(composition).map(|stage| Arc::clone(&stage.pipe)).collect(),
-    });
-    let stages = stages.collect();
-    Ok((plan, stages))
 }
 
 /// Code for stages as they are, when the code for what they were rewritten to may not run.
@@ -417,6 +469,27 @@ fn generate_stages(
         Backend::Native => Ok((Backend::Native, native(&pipes, stripes, features)?)),
     }
 }
+
+/// Whether the native backend takes a stage by itself; `budget` is how many machine instructions may still be made to find
+/// out.
+#[cfg(target_arch = "x86_64")]
+fn native_takes(pipe: &Pipe, features: Option<Features>, budget: &Cell<usize>) -> bool {
+    if budget.get() == 0 {
+        return false;
+    }
+    let size = native::takes(pipe, features.unwrap_or_else(Features::detected));
+    // A refusal comes early, or at the limit.
+    budget.set(budget.get().saturating_sub(size.unwrap_or(pipe.body.insts.len())));
+    size.is_some()
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn native_takes(_pipe: &Pipe, _features: Option<Features>, _budget: &Cell<usize>) -> bool {
+    false
+}
+
+/// Most machine instructions that finding out about all stages of a pipeline may take.
+const NATIVE_SIZE: usize = 200_000;
 
 /// Code for this processor, with the instructions chosen, or every one it has.
 #[cfg(target_arch = "x86_64")]

@@ -13,7 +13,7 @@ pub(crate) use inner::Inner;
 pub use prepared::Prepared;
 
 use crate::backend::features::Features;
-use crate::backend::{self, Backend, Unsupported};
+use crate::backend::{self, Backend, Made, Unsupported};
 use crate::compose::{ComposeError, Composition};
 use crate::ends;
 use crate::run::{ExportInfo, Imports, RegisterInfo, Run, RunError};
@@ -93,7 +93,7 @@ impl Engine {
         let (plan, code) = backend::generate_all(&composition, options)?;
         let mut builder = InnerBuilder::new(&composition);
         let mut backend = None;
-        for (pass, (from, code)) in plan.passes.iter().zip(code) {
+        for (pass, Made { backend: from, code, .. }) in plan.passes.iter().zip(code) {
             // With code from several backends, the engine is as fast as the slowest: report that one.
             let rank = |backend: Backend| Backend::ALL.iter().position(|&b| b == backend);
             backend = Some(backend.map_or(from, |known| if rank(from) < rank(known) { from } else { known }));

@@ -2,6 +2,7 @@
 
 use super::{Direct, Engine};
 use crate::backend::PassCode;
+use crate::ir::Pipe;
 use crate::{Backend, CompileOptions, Library};
 use std::sync::{Arc, Mutex};
 
@@ -12,6 +13,10 @@ type Calls = Arc<Mutex<Vec<(usize, bool)>>>;
 struct Recorder(Calls);
 
 impl PassCode for Recorder {
+    fn outline(&self, _: &[&Pipe], _: &[String]) -> String {
+        String::new()
+    }
+
     unsafe fn run(&self, _: *mut u64, _: u64, _: *const u8, _: *mut u8, len: usize) {
         self.0.lock().unwrap().push((len, false));
     }

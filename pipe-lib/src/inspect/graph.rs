@@ -39,7 +39,7 @@ pub(super) struct StageBox {
 impl Graph {
     pub(super) fn new(composition: &Composition) -> Graph {
         let (plan, backends) = match backend::generate_all(composition, &CompileOptions::default()) {
-            Ok((plan, code)) => (plan, code.into_iter().map(|(backend, _)| backend).collect()),
+            Ok((plan, code)) => (plan, code.into_iter().map(|made| made.backend).collect()),
             Err(_) => (Plan::new(composition), Vec::new()),
         };
         let passes = plan.passes.iter().enumerate().map(|(index, pass)| {

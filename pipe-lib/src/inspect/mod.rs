@@ -8,18 +8,21 @@ mod svg;
 pub use dot::dot;
 pub use svg::svg;
 
-use crate::backend::{self, Backend, Unsupported, cranelift, crc};
+use crate::backend::{self, Backend, Made, Unsupported, cranelift, crc};
 use crate::compose::Composition;
 use crate::engine::CompileOptions;
 use crate::ir::Pipe;
-use crate::plan::{Pass, Plan};
+use crate::plan::Pass;
 use std::fmt::Write as _;
 
-/// The plan that an engine follows: which stages share a loop, what the loop does, how states are carried and combined.
-pub fn plan(composition: &Composition, options: &CompileOptions) -> String {
-    let generated = backend::generate_all(composition, options);
-    let plan = generated.map_or_else(|_| Plan::new(composition), |(plan, _)| plan);
-    if options.serial { plan.describe_serial(composition) } else { plan.describe(composition) }
+/// The plan that an engine follows: which stages share a loop, what the loop does, how states are carried and combined, as the
+/// backend of each pass decided.
+///
+/// # Errors
+/// [`Unsupported`] where the backend asked for does not take a pass.
+pub fn plan(composition: &Composition, options: &CompileOptions) -> Result<String, Unsupported> {
+    let (plan, made) = backend::generate_all(composition, options)?;
+    Ok(plan.describe_code(composition, &made))
 }
 
 /// Cranelift's textual form of every pass's functions, after the rewrites.
@@ -27,10 +30,12 @@ pub fn plan(composition: &Composition, options: &CompileOptions) -> String {
 /// # Errors
 /// [`Unsupported`] where Cranelift does not take a pass.
 pub fn clif(composition: &Composition, options: &CompileOptions) -> Result<String, Unsupported> {
-    let (plan, stages) = backend::cranelift_stages(composition, options)?;
+    let options = CompileOptions { backend: Backend::Cranelift, ..options.clone() };
+    let (plan, made) = backend::generate_all(composition, &options)?;
     let mut text = String::new();
-    for (index, (pass, stages)) in plan.passes.iter().zip(stages).enumerate() {
-        headline(&mut text, index, pass, composition);
+    for (index, (pass, made)) in plan.passes.iter().zip(&made).enumerate() {
+        headline(&mut text, index, pass, composition, made);
+        let stages = made.stages(composition, pass);
         let pipes: Vec<&Pipe> = stages.iter().map(|pipe| &**pipe).collect();
         if pipes.is_empty() {
             let _ = writeln!(text, "; a plain copy\n");
@@ -49,13 +54,13 @@ pub fn clif(composition: &Composition, options: &CompileOptions) -> Result<Strin
 /// # Errors
 /// [`Unsupported`] where the backend asked for does not take a pass, or the machine is another one.
 pub fn asm(composition: &Composition, options: &CompileOptions) -> Result<String, Unsupported> {
-    let (plan, code) = backend::generate_all(composition, options)?;
+    let (plan, made) = backend::generate_all(composition, options)?;
     let mut text = String::new();
-    for (index, (pass, (from, code))) in plan.passes.iter().zip(&code).enumerate() {
-        headline(&mut text, index, pass, composition);
-        let functions = code.functions();
+    for (index, (pass, made)) in plan.passes.iter().zip(&made).enumerate() {
+        headline(&mut text, index, pass, composition, made);
+        let (from, functions) = (made.backend, made.code.functions());
         if functions.is_empty() {
-            let what = if *from == Backend::Interp { "the interpreter's" } else { BLOCK_CODE };
+            let what = if from == Backend::Interp { "the interpreter's" } else { BLOCK_CODE };
             let _ = writeln!(text, "; {from}: {what}\n");
         }
         for function in functions {
@@ -69,9 +74,12 @@ pub fn asm(composition: &Composition, options: &CompileOptions) -> Result<String
 /// What runs where no code is generated.
 const BLOCK_CODE: &str = "block code that is part of the library (carry-less products), or a plain copy";
 
-fn headline(text: &mut String, index: usize, pass: &Pass, composition: &Composition) {
+fn headline(text: &mut String, index: usize, pass: &Pass, composition: &Composition, made: &Made) {
     let names: Vec<&str> = pass.stages(composition).map(|stage| stage.name.as_str()).collect();
     let _ = writeln!(text, "; pass {}: {}", index + 1, names.join(" | "));
+    for note in made.rewritten.iter().flat_map(|rewritten| &rewritten.notes) {
+        let _ = writeln!(text, ";   {note}");
+    }
 }
 
 #[cfg(target_arch = "x86_64")]

@@ -1,53 +1,68 @@
 //! The plan as text, for people who have not read the code (`pipec inspect --emit plan`).
 
 use super::rewrite::Part;
-use super::schedule::{self, Kind};
 use super::vector::{Accumulate, Carry, Reg, VectorBody, VectorOp};
 use super::{Pass, Plan};
 use crate::analyse::{Assumed, PipeFacts, Reduce, analyse, assume};
+use crate::backend::Made;
+use crate::backend::cranelift::VECTOR_BYTES;
 use crate::compose::{Composition, Stage};
-use crate::ir::{Layout, Pipe, Stripe, Tail};
+use crate::ir::{Block, Layout, Op, Pipe, State, Stripe, Tail, Value};
 use std::collections::HashMap;
 use std::fmt::{self, Write as _};
 use std::sync::Arc;
 
+/// A heading and what stands beside it; without one, what stands below the line before.
+pub(crate) fn heading(f: &mut String, heading: &str, text: impl fmt::Display) -> fmt::Result {
+    if heading.is_empty() {
+        writeln!(f, "               {text}")
+    } else {
+        writeln!(f, "  {heading:<10} {text}")
+    }
+}
+
 impl Plan {
-    /// The plan of `composition` (which it was made for), in words.
+    /// The passes of a plan of `composition` in words, without what their loops do, which is for a backend to decide: see
+    /// [`crate::inspect::plan`].
     pub fn describe(&self, composition: &Composition) -> String {
-        self.text(composition, false)
+        self.text(composition, None)
     }
 
-    /// The same of an engine whose passes take one word after the other, as written.
-    pub fn describe_serial(&self, composition: &Composition) -> String {
-        self.text(composition, true)
+    /// The same with the loops of the code of each pass.
+    pub(crate) fn describe_code(&self, composition: &Composition, made: &[Made]) -> String {
+        self.text(composition, Some(made))
     }
 
-    fn text(&self, composition: &Composition, serial: bool) -> String {
+    fn text(&self, composition: &Composition, made: Option<&[Made]>) -> String {
         let mut text = String::new();
         // Writing to a string does not fail.
-        let _ = self.write(composition, serial, &mut text);
+        let _ = self.write(composition, made, &mut text);
         text
     }
 
-    fn write(&self, composition: &Composition, serial: bool, f: &mut String) -> fmt::Result {
+    fn write(&self, composition: &Composition, made: Option<&[Made]>, f: &mut String) -> fmt::Result {
         if let Some(layout) = &composition.source {
             writeln!(f, "source  bytes are gathered from layout `{}`: {}", layout.name, rules(layout))?;
         }
         match &self.passes[..] {
             [] => writeln!(f, "a plain copy: no stages")?,
             [_] => writeln!(f, "one pass over the data: all stages in one loop")?,
-            many => writeln!(
-                f,
-                "{} passes over blocks of {} bytes, which stay in the first-level cache; the first one copies, the \\
-                 others work in place",
-                many.len(),
-                crate::drive::BLOCK
-            )?,
+            many => {
+                let (count, block) = (many.len(), crate::drive::BLOCK);
+                writeln!(
+                    f,
+                    "{count} passes over blocks of {block} bytes, which stay in the first-level cache;"
+                )?;
+                writeln!(f, "the first one copies, the others work in place")?;
+            }
         }
         let mut known = Known::new();
         for (index, pass) in self.passes.iter().enumerate() {
             writeln!(f)?;
-            pass.write(index, composition, &mut known, serial, f)?;
+            pass.write(index, composition, &mut known, f)?;
+            if let Some(made) = made.and_then(|made| made.get(index)) {
+                pass.write_code(composition, made, f)?;
+            }
         }
         if let Some(layout) = &composition.sink {
             writeln!(f, "\nsink  bytes are spread by layout `{}`: {}", layout.name, rules(layout))?;
@@ -80,84 +95,110 @@ impl Pass {
         index: usize,
         composition: &Composition,
         known: &mut Known,
-        serial: bool,
         f: &mut String,
     ) -> fmt::Result {
-        let stages: Vec<&Stage> = self.stages(composition).collect();
-        let names: Vec<&str> = stages.iter().map(|stage| stage.name.as_str()).collect();
+        let names: Vec<&str> = self.stages(composition).map(|stage| stage.name.as_str()).collect();
         writeln!(f, "pass {}: {}", index + 1, names.join(" | "))?;
-        writeln!(f, "  loop word  {} byte{}", self.gauge, if self.gauge == 1 { "" } else { "s" })?;
-        for stage in &stages {
-            write_stage(stage, known, f)?;
-        }
-        let rewritten = if serial { None } else { super::rewrite::rewrite(stages.iter().copied()) };
+        heading(f, "loop word", bytes(self.gauge))?;
+        self.stages(composition).try_for_each(|stage| write_stage(stage, known, f))
+    }
+
+    /// What the rewrites did and what the loop does.
+    fn write_code(&self, composition: &Composition, made: &Made, f: &mut String) -> fmt::Result {
+        let stages: Vec<&Stage> = self.stages(composition).collect();
+        let of = |stage: &Stage, state: &State| format!("{}.{}", stage.name, state.name);
+        let all: Vec<String> =
+            stages.iter().flat_map(|stage| stage.pipe.states.iter().map(|state| of(stage, state))).collect();
+        let rewritten = made.rewritten.as_deref();
         for note in rewritten.iter().flat_map(|rewritten| &rewritten.notes) {
-            writeln!(f, "  rewrite    {note}")?;
+            heading(f, "rewrite", note)?;
         }
+        let owned = made.stages(composition, self);
+        let pipes: Vec<&Pipe> = owned.iter().map(|pipe| &**pipe).collect();
         // The states of what is left, by their names in the pass.
-        let all: Vec<String> = stages
-            .iter()
-            .flat_map(|stage| stage.pipe.states.iter().map(|state| format!("{}.{}", stage.name, state.name)))
-            .collect();
-        let (pipes, states): (Vec<&Pipe>, Vec<String>) = match &rewritten {
-            Some(rewritten) => (
-                rewritten.stages.iter().map(|pipe| &**pipe).collect(),
-                rewritten.kept.iter().map(|kept| all[kept.state].clone()).collect(),
-            ),
-            None => (stages.iter().map(|stage| &*stage.pipe).collect(), all.clone()),
+        let states: Vec<String> = match rewritten {
+            Some(rewritten) => rewritten.kept.iter().map(|kept| all[kept.state].clone()).collect(),
+            None => all.clone(),
         };
+        heading(f, "code", made.backend)?;
         if pipes.is_empty() {
-            writeln!(f, "  body       a plain copy (nothing, when reading only)")?;
-            return Ok(());
+            heading(f, "body", "a plain copy (nothing, when reading only)")?;
+        } else {
+            f.push_str(&made.code.outline(&pipes, &states));
         }
-        let kind = schedule::kinds(pipes.iter().copied(), schedule::kind).max_by_key(|kind| *kind as u8);
-        let (kind, vector) = match kind {
-            _ if serial => (Kind::Serial, Err("as was asked for".to_owned())),
-            kind => (kind.unwrap_or(Kind::Wide), super::vector::lower(&pipes)),
-        };
-        match (kind, vector) {
-            (Kind::Remainder, _) => {
-                writeln!(f, "  head       accumulators take the imported remainder")?;
-                writeln!(
-                    f,
-                    "  body       wide registers multiplied without carry by x^D mod P, D bits further on"
-                )?;
-                writeln!(f, "  epilogue   accumulators folded into one, reduced to the remainder")?;
-                writeln!(f, "  tail       bytes by table")?;
-            }
-            (_, Ok(body)) => write_wide(&body, &states, f)?,
-            (_, Err(why)) => {
-                writeln!(f, "  word after word, because of this: {why}")?;
-                let fused = super::scalar::word(&pipes, self.gauge);
-                writeln!(f, "  head       states into registers")?;
-                writeln!(f, "  body       {} operations a loop word", fused.block.insts.len())?;
-                for line in block_lines(&fused.block) {
-                    writeln!(f, "               {line}")?;
+        let Some(rewritten) = rewritten else { return Ok(()) };
+        for kept in &rewritten.kept {
+            let name = &all[kept.state];
+            match kept.part {
+                Part::Whole => {}
+                Part::Sum(limit) => {
+                    heading(f, "after", format_args!("{name} grows by its sum, up to {limit}"))?;
                 }
-                writeln!(f, "  epilogue   states back to memory")?;
+                Part::Piece(_) => heading(f, "after", format_args!("{name} is put together again"))?,
             }
         }
-        if let Some(rewritten) = &rewritten {
-            for kept in &rewritten.kept {
-                if let Part::Sum(limit) = kept.part {
-                    writeln!(f, "  epilogue   {} grows by its sum, up to {limit}", all[kept.state])?;
-                }
-            }
-        }
-        for link in rewritten.iter().flat_map(|rewritten| &rewritten.links) {
+        for link in &rewritten.links {
             let how = if link.swapped { ", bytes swapped" } else { "" };
-            writeln!(f, "  epilogue   {} is {}{how}", all[link.state], all[link.from])?;
+            heading(f, "after", format_args!("{} is {}{how}", all[link.state], all[link.from]))?;
         }
-        if self.gauge > 1 && kind != Kind::Remainder {
-            let tail = super::scalar::tail(&pipes, self.gauge);
-            writeln!(
-                f,
-                "  tail       the last 1 to {} bytes: {} operations without branches",
-                self.gauge - 1,
-                tail.block.insts.len()
-            )?;
+        // On what the code looks at before it runs.
+        for (state, bound) in &rewritten.below {
+            heading(f, "given", format_args!("{} below {bound}; else as written", all[*state]))?;
+        }
+        for link in &rewritten.links {
+            let how = if link.swapped { ", bytes swapped," } else { "" };
+            let (state, from) = (&all[link.state], &all[link.from]);
+            heading(f, "given", format_args!("{state} and {from}{how} alike at the start; else as written"))?;
         }
         Ok(())
+    }
+}
+
+/// A number of bytes.
+pub(crate) fn bytes(count: usize) -> String {
+    format!("{count} byte{}", if count == 1 { "" } else { "s" })
+}
+
+/// What a loop over words of `gauge` bytes does that takes one after the other, because of `why`.
+pub(crate) fn outline_of_words(pipes: &[&Pipe], gauge: usize, why: &str) -> String {
+    let mut text = String::new();
+    let f = &mut text;
+    let fused = super::scalar::word(pipes, gauge);
+    let write = |f: &mut String| -> fmt::Result {
+        heading(f, "head", "states into registers")?;
+        heading(f, "body", format_args!("word after word, because of this: {why}"))?;
+        heading(f, "", format_args!("{} operations a loop word:", fused.block.insts.len()))?;
+        block_lines(&fused.block).into_iter().try_for_each(|line| heading(f, "", line))?;
+        heading(f, "epilogue", "states back to memory")
+    };
+    // Writing to a string does not fail.
+    let _ = write(f);
+    outline_of_tail(pipes, gauge, f);
+    text
+}
+
+/// What a loop over portable vectors does, of which a turn takes `unroll`.
+pub(crate) fn outline_of_vectors(
+    pipes: &[&Pipe],
+    gauge: usize,
+    body: &VectorBody,
+    unroll: usize,
+    names: &[String],
+) -> String {
+    let mut text = String::new();
+    let _ = write_wide(body, unroll, names, &mut text);
+    outline_of_tail(pipes, gauge, &mut text);
+    text
+}
+
+/// The bytes after the last whole word.
+fn outline_of_tail(pipes: &[&Pipe], gauge: usize, f: &mut String) {
+    if gauge > 1 {
+        let operations = super::scalar::tail(pipes, gauge).block.insts.len();
+        let tail =
+            format_args!("the last 1 to {}: {operations} operations without branches", bytes(gauge - 1))
+                .to_string();
+        let _ = heading(f, "tail", tail);
     }
 }
 
@@ -202,15 +243,19 @@ fn write_stage(stage: &Stage, known: &mut Known, f: &mut String) -> fmt::Result 
     Ok(())
 }
 
-fn write_wide(body: &VectorBody, names: &[String], f: &mut String) -> fmt::Result {
+fn write_wide(body: &VectorBody, unroll: usize, names: &[String], f: &mut String) -> fmt::Result {
     let name = |state: u32| names.get(state as usize).map_or("?", String::as_str);
     writeln!(f, "  head       {} accumulators a slot at their neutral values", body.accumulators.len())?;
     for (i, inst) in body.insts.iter().enumerate().filter(|(_, inst)| inst.op.invariant()) {
-        writeln!(f, "               v{i}.{} = {}", lanes(inst.lane), operation(inst.op, names))?;
+        writeln!(f, "               v{i}.{} = {}", lanes(inst.lane), vector_operation(inst.op, names))?;
     }
-    writeln!(f, "  body       for each register of stream, several registers a turn")?;
+    let turn = match unroll {
+        1 => "one a turn".to_owned(),
+        _ => format!("{unroll} a turn, then one by one"),
+    };
+    writeln!(f, "  body       for each {VECTOR_BYTES} bytes, {turn}:")?;
     for (i, inst) in body.insts.iter().enumerate().filter(|(_, inst)| !inst.op.invariant()) {
-        writeln!(f, "               v{i}.{} = {}", lanes(inst.lane), operation(inst.op, names))?;
+        writeln!(f, "               v{i}.{} = {}", lanes(inst.lane), vector_operation(inst.op, names))?;
     }
     for acc in &body.accumulators {
         let operands: Vec<String> = acc.operands.iter().map(|Reg(reg)| format!("v{reg}")).collect();
@@ -275,7 +320,7 @@ fn lanes(lane: u8) -> String {
     format!("u{}", 8 * u32::from(lane))
 }
 
-fn operation(op: VectorOp, states: &[String]) -> String {
+fn vector_operation(op: VectorOp, states: &[String]) -> String {
     let r = |reg: Reg| format!("v{}", reg.0);
     match op {
         VectorOp::Chunk => "the register as read".into(),
@@ -305,13 +350,18 @@ fn operation(op: VectorOp, states: &[String]) -> String {
     }
 }
 
-fn block_lines(block: &crate::ir::Block) -> Vec<String> {
+fn block_lines(block: &Block) -> Vec<String> {
     block.iter().map(|(value, inst)| format!("v{} {} = {}", value.0, inst.ty, plain(&inst.op))).collect()
 }
 
-fn plain(op: &crate::ir::Op) -> String {
-    use crate::ir::Op;
-    let operands: Vec<String> = op.operands().map(|value| format!("v{}", value.0)).collect();
+/// An operation and the values that it takes.
+fn plain(op: &Op) -> String {
+    operation(op, |value| format!("v{}", value.0))
+}
+
+/// The same, with values `shown` in another way.
+pub(crate) fn operation(op: &Op, shown: impl Fn(Value) -> String) -> String {
+    let operands: Vec<String> = op.operands().map(shown).collect();
     let name = match op {
         Op::In => return "the loop word as read".into(),
         Op::State(state) => return format!("state {}", state.0),

@@ -1,7 +1,7 @@
 //! From a composition to the passes that the driver runs over the data.
 
 pub(crate) mod combine;
-mod display;
+pub(crate) mod display;
 pub(crate) mod join;
 pub(crate) mod rewrite;
 pub mod scalar;

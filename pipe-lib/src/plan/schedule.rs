@@ -2,14 +2,15 @@
 //!
 //! One loop for everything is best when all of it can run in vectors, or none of it. A stage whose state threads from
 //! word to word would drag the others down to its own pace, so it gets a pass of its own (fission), over blocks that
-//! stay in the first-level cache. A CRC, which has block code of its own, is a pass, too.
+//! stay in the first-level cache. What can run in vectors depends on who makes the code: the native backend takes look-ups and
+//! CRCs in the same loop as everything else, other code has block code for a CRC, which then is a pass, too.
 //!
 //! The order of stages is kept except where it cannot matter: stages that pass the stream on unchanged see the same
 //! bytes in any order among themselves, so such a pass may move past other such passes, never past one that modifies.
 
 use super::{Pass, Plan};
-use crate::analyse::analyse;
-use crate::backend::crc;
+use crate::analyse::{PipeFacts, analyse};
+use crate::backend::{cranelift, crc};
 use crate::compose::{Composition, Stage};
 use crate::ir::Pipe;
 use std::collections::HashMap;
@@ -18,7 +19,9 @@ use std::fmt;
 /// How a pass runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
-    /// Several words at once: every state has a form in lanes.
+    /// Several words at once, by the native backend.
+    Native,
+    /// Several words at once: every state has a form in lanes of portable vectors.
     Wide,
     /// Block code for one CRC.
     Remainder,
@@ -29,6 +32,7 @@ pub enum Kind {
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Kind::Native => "several words at once, in all of this processor's registers",
             Kind::Wide => "several words at once",
             Kind::Remainder => "block code for a CRC",
             Kind::Serial => "word after word",
@@ -36,15 +40,21 @@ impl fmt::Display for Kind {
     }
 }
 
-/// How a stage would run in a pass of its own.
+/// How a stage would run in a pass of its own, without the native backend.
 pub fn kind(pipe: &Pipe) -> Kind {
     let facts = analyse(pipe);
-    if crc::plain_crc_of(pipe, &facts).is_some() {
-        return Kind::Remainder;
+    kind_of(pipe, &facts, super::rewrite::alone(pipe, &facts).as_ref())
+}
+
+/// The same with what is known of it, and what the rewrites make of it: that is what runs.
+pub(crate) fn kind_of(pipe: &Pipe, facts: &PipeFacts, alone: Option<&Pipe>) -> Kind {
+    if crc::plain_crc_of(pipe, facts).is_some() {
+        Kind::Remainder
+    } else if cranelift::has_vectors(alone.unwrap_or(pipe)) {
+        Kind::Wide
+    } else {
+        Kind::Serial
     }
-    // What runs is what the rewrites make of it.
-    let alone = super::rewrite::alone(pipe, &facts);
-    if super::vector::lower(&[alone.as_ref().unwrap_or(pipe)]).is_ok() { Kind::Wide } else { Kind::Serial }
 }
 
 /// What `kind` says of each pipe; of one that comes several times, once.
@@ -63,7 +73,8 @@ struct Draft {
     modifies: bool,
 }
 
-/// Passes for a code generator that runs each stage alone as `kind` says (see [`kind`] for one without special powers).
+/// Passes for code that runs each stage alone as `kind` says (see [`kind`] for portable code): stages of one kind share a
+/// pass.
 pub(crate) fn schedule(composition: &Composition, kind: impl Fn(&Pipe) -> Kind) -> Plan {
     let kinds: Vec<Kind> = kinds(composition.stages.iter().map(|stage| &*stage.pipe), kind).collect();
     let mut drafts: Vec<Draft> = Vec::new();

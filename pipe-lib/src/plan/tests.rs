@@ -1,10 +1,13 @@
 //! Fused scalar blocks against the unfused oracle (no code generator in between), and what schedules look like.
 
 use super::{Plan, scalar};
-use crate::Library;
 use crate::analyse::rewrite::evaluate;
+use crate::backend::features::Features;
+use crate::backend::generate_all;
 use crate::backend::testing::{Rng, gauge, initial, listing, oracle, random_pipe};
 use crate::ir::{Op, Pipe, StateId, Tail};
+use crate::testing::{Generator, Rng as Random};
+use crate::{Backend, CompileOptions, Library, inspect};
 
 /// Runs a fused block as a code generator's function would.
 fn run(fused: &scalar::Fused, states: &mut [u64], t: u64, raw: u64, pos: u64) -> u64 {
@@ -99,7 +102,7 @@ fn windows_that_fit_the_loop_word_share_a_loop() {
 #[track_caller]
 fn reads(pipeline: &str, parts: &[&str]) {
     let pipeline = Library::standard().pipeline(pipeline).unwrap();
-    let text = Plan::new(pipeline.composition()).describe(pipeline.composition());
+    let text = inspect::plan(pipeline.composition(), &Backend::Cranelift.into()).unwrap();
     for part in parts {
         assert!(text.contains(part), "`{part}` is missing in\n{text}");
     }
@@ -115,6 +118,7 @@ fn a_plan_reads_without_the_code() {
             "state sum: u16 is reduction by addc",
             "bswap",
             "bytes swapped",
+            "the first one copies, the others work in place\n",
             "pass 2: crc32c",
         ],
     );
@@ -127,7 +131,6 @@ fn a_plan_reads_without_the_code() {
 #[test]
 #[cfg(target_arch = "x86_64")]
 fn what_has_too_few_registers_is_cut_in_halves() {
-    use crate::Backend;
     let taps =
         (0..60).map(|byte| format!("count_byte(b = {byte}) as s{byte}")).collect::<Vec<_>>().join(" | ");
     let text = format!("xor8(key = 3) | {taps}");
@@ -142,4 +145,79 @@ fn what_has_too_few_registers_is_cut_in_halves() {
         assert_eq!(run.export(&format!("s{byte}.count")), Ok(count));
     }
     assert!(data.iter().zip(&written).all(|(a, b)| a ^ 3 == *b));
+}
+
+/// Stages of every kind: wide in each backend, in one of them, in none.
+const KINDS: &str = "
+    pipe toggle : u8 { state n: u8; in x; not n, n; xor y, x, n; out y }
+    pipe hash : u8 { state h: u8 = 7; in x; mul h, h, x; export h }
+    pipe jump : u8 { state s: u8; in x; rotl s, s, x; xor y, x, s; out y }
+    pipe shift : u8 { in x; and n, x, 7; shr y, 0xa5, n; xor y, y, x; out y }
+    pipe square : u8 { table t: u8 = [ LIST ]; in x; lookup y, t, x; out y }
+    pipe before : u8 { state a: u8; state b: u8; in x; xor y, x, a; mov a, b; mov b, x; out y }
+    pipe fibonacci : u16le tail zero { state s: u16; in x; mul s, s, s; add s, s, x; export s }
+";
+
+/// The stages that make `Auto`'s code take one word after the other although alone they would not, in words.
+fn dragged_down(composition: &crate::compose::Composition, options: &CompileOptions) -> Option<String> {
+    let (plan, made) = generate_all(composition, options).unwrap();
+    let apart = CompileOptions { separate_passes: true, ..options.clone() };
+    let (_, alone) = generate_all(composition, &apart).unwrap();
+    let serial = plan.passes.iter().zip(&made).filter(|(_, made)| made.code.is_serial());
+    let mut stages = serial.flat_map(|(pass, _)| &pass.stages);
+    let wide =
+        stages.find(|stage| alone[**stage].backend != Backend::Interp && !alone[**stage].code.is_serial())?;
+    Some(format!("`{}` of\n{}", composition.stages[*wide].name, plan.describe_code(composition, &made)))
+}
+
+#[test]
+fn what_is_wide_alone_is_wide_in_company() {
+    let list: Vec<String> = (0..256u32).map(|x| (x * x % 251).to_string()).collect();
+    let mut library = Library::standard();
+    library
+        .load("kinds.pipe", &KINDS.replace("LIST", &list.join(", ")))
+        .unwrap_or_else(|errors| panic!("{errors:?}"));
+    let mut options = vec![CompileOptions::default(), Backend::Cranelift.into()];
+    options.extend(["", "avx2"].into_iter().filter_map(|names| {
+        let features = Features::named(names).ok()?;
+        Some(CompileOptions { features: Some(features), ..CompileOptions::default() })
+    }));
+    let texts = [
+        "toggle | square | shift | rot13",
+        "jump | square | shift | rot13",
+        "jump | crc32 | adler32 | rot13",
+        "square | hash | shift | crc32c | inet_cksum | fibonacci | before | rot13 | crc32 as again",
+        "hash | fibonacci | fnv1a64 | newline_count | before | square",
+    ];
+    // Between them, one stage each that nothing runs wide, and that nothing is put to.
+    for text in texts {
+        let pipeline = library.pipeline(text).unwrap_or_else(|errors| panic!("{errors:?}"));
+        for options in &options {
+            assert_eq!(dragged_down(pipeline.composition(), options), None, "{text}, {options:?}");
+        }
+    }
+    for seed in 0..150 {
+        let composition = Generator::new(&mut Random::new(seed)).composition();
+        for options in &options {
+            assert_eq!(dragged_down(&composition, options), None, "seed {seed}, {options:?}");
+        }
+    }
+}
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn a_crc_stays_with_what_the_native_backend_takes() {
+    let Ok(features) = Features::named("avx2,pclmul") else { return };
+    let mut library = Library::standard();
+    library
+        .load("kinds.pipe", "pipe jump : u8 { state s: u8; in x; rotl s, s, x; xor y, x, s; out y }")
+        .unwrap();
+    let pipeline = library.pipeline("jump | byteswap32 | crc32c | adler32 | rot13").unwrap();
+    let options = CompileOptions { features: Some(features), ..CompileOptions::default() };
+    let (plan, made) = generate_all(pipeline.composition(), &options).unwrap();
+    assert_eq!(
+        plan.passes.iter().map(|pass| &pass.stages[..]).collect::<Vec<_>>(),
+        [&[0][..], &[1, 2, 3, 4]]
+    );
+    assert_eq!(made[1].backend, Backend::Native);
 }

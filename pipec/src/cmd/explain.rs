@@ -65,12 +65,13 @@ fn explain_stage(out: &mut impl std::io::Write, stage: &Stage) -> std::io::Resul
     if facts.commutative() {
         known.push("commutative: the words may come in any order");
     }
-    if facts.positional {
-        known.push("what it writes depends on the place in the stream");
-    }
-    if pipe.states.is_empty() {
-        known.push("stateless: each word by itself");
-    }
+    known.extend(match (facts.positional, facts.nomod(), pipe.states.is_empty()) {
+        (true, false, true) => Some("positional: each word by itself and its place in the stream"),
+        (true, false, false) => Some("positional: what it writes depends on the place in the stream"),
+        (true, true, _) => Some("positional: what it keeps depends on the place in the stream"),
+        (false, _, true) => Some("stateless: each word by itself"),
+        (false, _, false) => None,
+    });
     for line in known {
         writeln!(out, "    {line}")?;
     }
@@ -81,6 +82,8 @@ fn explain_stage(out: &mut impl std::io::Write, stage: &Stage) -> std::io::Resul
         writeln!(out, "    state {}: {}: {class}", state.name, state.ty)?;
         if assumed.as_ref().is_some_and(|assumed| assumed.better(number, known).is_some()) {
             writeln!(out, "        from any other value it is {}", known.class)?;
+        } else if let Some(why) = known.why_not_better() {
+            writeln!(out, "        {why}")?;
         }
     }
     Ok(())

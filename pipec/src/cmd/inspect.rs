@@ -75,7 +75,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
         Form::Tokens => front::tokens(&library, &args.pipeline),
         Form::Ast => front::trees(&library, &args.pipeline),
         Form::Ir => composition.to_string(),
-        Form::Plan => pipe_lib::inspect::plan(composition, &options),
+        Form::Plan => pipe_lib::inspect::plan(composition, &options)?,
         Form::Clif => pipe_lib::inspect::clif(composition, &options)?,
         Form::Asm => pipe_lib::inspect::asm(composition, &options)?,
         Form::Dot => pipe_lib::inspect::dot(composition),

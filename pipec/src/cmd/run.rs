@@ -9,6 +9,7 @@ use crate::parse;
 use crate::progress::Progress;
 use anyhow::{Context as _, bail};
 use pipe_lib::backend::features::Features;
+use pipe_lib::ir::Ty;
 use pipe_lib::{Backend, CompileOptions, Engine, ExportInfo, ExportValue, Imports, Run, RunError, Stream};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use std::fs::File;
@@ -28,7 +29,7 @@ pub(crate) struct Args {
     output: Option<PathBuf>,
     /// Start a register from another value than its initial one
     #[arg(long = "set", value_name = "INST.REG=VALUE", value_parser = parse::assignment)]
-    set: Vec<(String, u64)>,
+    set: Vec<(String, parse::Setting)>,
     /// Where the code comes from
     #[arg(long, default_value = "auto", value_parser = parse::backend)]
     backend: Backend,
@@ -60,7 +61,13 @@ pub(crate) fn run(args: &Args) -> Outcome {
     })?;
     let mut imports = engine.imports();
     for (name, value) in &args.set {
-        imports.set(name, *value)?;
+        let register = engine.registers().iter().find(|register| register.name == *name);
+        // One that there is not is for the engine to refuse.
+        let ty = register.map_or(Ty::U64, |register| register.ty);
+        let Some(value) = value.of_type(ty) else {
+            anyhow::bail!("register `{name}` is {ty}, which has no such value");
+        };
+        imports.set(name, value)?;
     }
     let input = Input::open(args.input.as_deref())?;
     let composition = engine.composition();

@@ -155,7 +155,7 @@ fn analyse_within(pipe: &Pipe, most: &[u64]) -> PipeFacts {
                 None => Class::Serial { why: why_serial(pipe, state, dep(next[state])) },
             },
         };
-        states.push(StateFacts { class });
+        states.push(StateFacts { class, observed: observed(state) });
     }
 
     let together = system::Body {

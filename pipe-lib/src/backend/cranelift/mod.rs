@@ -16,7 +16,7 @@ mod vector;
 use super::{Backend, Entry, Listed, PassCode, Unsupported};
 use crate::code::CodeMemory;
 use crate::ir::{BinaryOp, Op, Pipe};
-use crate::plan::{scalar as scalar_plan, vector as vector_plan};
+use crate::plan::{display, scalar as scalar_plan, vector as vector_plan};
 use cranelift_codegen::control::ControlPlane;
 use cranelift_codegen::isa::OwnedTargetIsa;
 use cranelift_codegen::settings::{self, Configurable};
@@ -26,7 +26,7 @@ use run::{Functions, MAX_PARTIALS, TailFn, WordsFn};
 use std::sync::{Arc, OnceLock};
 
 /// Bytes of a vector register.
-const VECTOR_BYTES: usize = 16;
+pub(crate) const VECTOR_BYTES: usize = 16;
 
 /// Most operations of a loop word: register allocation takes longer than in proportion, and a compile must not take
 /// seconds whatever the program.
@@ -71,6 +71,11 @@ impl Lowered {
     fn by_chunks(&self, gauge: usize) -> bool {
         gauge > 1 && self.vector.is_ok()
     }
+}
+
+/// Whether there is code in vectors for a stage by itself.
+pub(crate) fn has_vectors(pipe: &Pipe) -> bool {
+    vector(&[pipe]).is_ok()
 }
 
 /// The vector form, where this backend has code for it.
@@ -242,6 +247,22 @@ impl PassCode for CraneliftCode {
             functions.push(Listed { what: last(by_chunks).to_owned(), bytes: tail, at: self.tail_offset });
         }
         functions
+    }
+
+    fn is_serial(&self) -> bool {
+        self.scalar_because.is_some()
+    }
+
+    fn outline(&self, stages: &[&Pipe], names: &[String]) -> String {
+        let gauge = self.functions.gauge;
+        let vectors = match &self.scalar_because {
+            Some(why) => Err(why.clone()),
+            None => vector(stages),
+        };
+        match vectors {
+            Ok(body) => display::outline_of_vectors(stages, gauge, &body, loops::unroll(&body), names),
+            Err(why) => display::outline_of_words(stages, gauge, &why),
+        }
     }
 
     unsafe fn run(&self, states: *mut u64, pos: u64, src: *const u8, dst: *mut u8, len: usize) {

@@ -96,6 +96,16 @@ impl Affine {
         affine
     }
 
+    /// What there is of it during the loop, in words.
+    pub(super) fn in_words(&self) -> String {
+        let registers: usize = self.acc.iter().flatten().map(Vec::len).sum();
+        let states = self.slots.len();
+        format!(
+            "{states} in each lane of {} bits, the imported in the last, {registers} registers",
+            self.lane.bits()
+        )
+    }
+
     /// The states in the last lane of a slot's registers, zeros in the others.
     fn import(&self, b: &mut Builder, slot: usize) {
         for (state, &at) in self.slots.iter().enumerate() {

@@ -42,6 +42,8 @@ pub(super) struct CrcLanes {
     value: Lane,
     /// Whether a part of a word at the end is one.
     tail_counts: bool,
+    /// Bits of message that a vector of words adds.
+    vector_bits: usize,
 }
 
 impl CrcLanes {
@@ -66,11 +68,29 @@ impl CrcLanes {
             (0..slots).map(|_| (0..parts).map(|_| b.pinned_vector()).collect()).collect();
         let reflected = crc.reflected || b.features.has(Features::GFNI);
         let tail_counts = matches!(tail, Tail::Zero | Tail::Partial);
-        let lanes = CrcLanes { crc, width, parts, reflected, acc, slot, word, value, tail_counts };
+        let vector_bits = b.vector_bytes() * 8 * value.bytes() / word.bytes();
+        let lanes =
+            CrcLanes { crc, width, parts, reflected, acc, slot, word, value, tail_counts, vector_bits };
         let inverse = lanes.inverse(b, 0);
         let factor = b.bytes_of(|i| inverse.to_le_bytes()[i % 8]);
         lanes.import(b, 0, factor);
         Ok(lanes)
+    }
+
+    /// What there is of it during the loop, in words.
+    pub(super) fn in_words(&self) -> String {
+        let registers = self.acc.len() * self.parts;
+        let bits = match self.width {
+            Width::X => 128,
+            Width::Y => 256,
+            Width::Z | Width::K => 512,
+        };
+        format!("{registers} registers of {bits} bits, the imported remainder in front of the first bytes")
+    }
+
+    /// Bits of message that a vector of words adds.
+    pub(super) const fn vector_bits(&self) -> usize {
+        self.vector_bits
     }
 
     /// In front of the unrolled loop, which is entered at slot number rax: what was imported comes before that slot's
@@ -93,7 +113,7 @@ impl CrcLanes {
     /// The factor that puts the state in front of the vector of slot number `entry`, for the first lane of the slot before
     /// the first one.
     fn inverse(&self, b: &Builder, entry: i64) -> u64 {
-        let away = b.vector_bytes() as i64 * 8 - 128 + self.message_bits(b) * entry;
+        let away = b.vector_bytes() as i64 * 8 - 128 + self.vector_bits as i64 * entry;
         let inverse = match (self.crc.reflected, self.crc.spare) {
             (true, _) => -65,
             (false, Spare::Message(below)) => -i64::from(self.crc.bits + below),
@@ -122,7 +142,7 @@ impl CrcLanes {
 
     /// Behind it: all slots in the first one.
     pub(super) fn leave(&self, b: &mut Builder) {
-        let message_bits = self.message_bits(b);
+        let message_bits = self.vector_bits as i64;
         let Some((last, others)) = self.acc.split_last().filter(|(_, others)| !others.is_empty()) else {
             return;
         };
@@ -141,7 +161,7 @@ impl CrcLanes {
     pub(super) fn add(&self, b: &mut Builder, slot: usize, distance: usize, values: &[VReg]) {
         let vector_bits = b.vector_bytes() as i64 * 8;
         let vectors = self.message(b, values, true);
-        let before = self.message_bits(b) * distance as i64 - vector_bits * (vectors.len() as i64 - 1);
+        let before = self.vector_bits as i64 * distance as i64 - vector_bits * (vectors.len() as i64 - 1);
         for (number, bytes) in vectors.into_iter().enumerate() {
             let factor = self.factor(b, if number == 0 { before } else { vector_bits });
             let bytes = self.in_order(b, bytes);
@@ -212,11 +232,6 @@ impl CrcLanes {
             vectors.iter_mut().for_each(|vector| *vector = b.bswap(self.value, *vector));
         }
         vectors
-    }
-
-    /// Bits of the message that come of a vector of words.
-    fn message_bits(&self, b: &Builder) -> i64 {
-        (b.vector_bytes() * 8 * self.value.bytes() / self.word.bytes()) as i64
     }
 
     /// Moves what a slot holds by a factor, and adds the bytes of a vector.

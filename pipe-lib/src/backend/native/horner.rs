@@ -46,6 +46,15 @@ impl Horner {
         horner
     }
 
+    /// What there is of it during the loop, in words.
+    pub(super) fn in_words(&self) -> String {
+        let registers: usize = self.acc.iter().map(Vec::len).sum();
+        format!(
+            "a hash in each lane of {} bits, the imported one in the last, {registers} registers",
+            self.lane.bits()
+        )
+    }
+
     /// The state in the last lane, zeros in the others.
     fn state(&self, b: &mut Builder) -> VReg {
         let from = Opd::Mem(Mem::Base { base: STATES, index: Register::None, scale: 1, disp: self.slot });

@@ -78,6 +78,7 @@ pub(crate) struct NativeCode {
     gathering: Option<Range<usize>>,
     /// The same as `copying` with stores around the caches, to a destination that is aligned to a vector.
     streaming: Range<usize>,
+    features: Features,
     /// Bytes from which a transfer is a big one.
     streaming_from: usize,
     /// Bytes of a vector.
@@ -142,11 +143,18 @@ fn compile_stages(stages: &[&Pipe], features: Features, stripes: Stripes) -> Res
         striped,
         gathering,
         streaming,
+        features,
         streaming_from: streaming_from(),
         vector_bytes: isa.vector_bytes(),
         gauge: stages.iter().map(|stage| stage.pipe.word_bytes()).max().unwrap_or(1),
         longest_call: frame::longest_call(&studies, isa),
     })
+}
+
+/// The number of machine instructions that a stage comes to, if this backend takes it.
+pub(crate) fn takes(pipe: &Pipe, features: Features) -> Option<usize> {
+    let stage = Stage::of(pipe);
+    frame::size(&[Study::of(&stage).ok()?], features.isa()?, features)
 }
 
 /// One function, with as much unrolling as the registers allow.
@@ -157,10 +165,22 @@ fn function(
     source: Option<Runs>,
     stores: Stores,
 ) -> Result<Image, String> {
+    unrolled(studies, features, isa, source, stores).map(|(image, _)| image)
+}
+
+/// The same, with what it was made as.
+fn unrolled(
+    studies: &[Study<'_>],
+    features: Features,
+    isa: Isa,
+    source: Option<Runs>,
+    stores: Stores,
+) -> Result<(Image, Shape), String> {
     let first = usize::from(!frame::waits_for_dots(studies, isa, features));
     for &unroll in &UNROLLS[first..] {
-        match frame::function(studies, Shape { isa, features, source, stores, unroll }) {
-            Ok(image) => return Ok(image),
+        let shape = Shape { isa, features, source, stores, unroll };
+        match frame::function(studies, shape) {
+            Ok(image) => return Ok((image, shape)),
             Err(FrameError::OutOfRegisters) => {}
             Err(FrameError::Refused(what)) => return Err(what),
         }
@@ -273,6 +293,7 @@ impl PassCode for NativeCode {
             (self.reading.as_ref(), "any length, reading only"),
             (self.striped.as_ref(), "any length, to the striped buffer at the end"),
             (self.gathering.as_ref(), "any length, from the striped buffer at the start"),
+            (Some(&self.streaming), "big transfers, around the caches to a destination aligned to a vector"),
         ];
         let listed = |(place, what): (Option<&Range<usize>>, &str)| {
             let place = place?;
@@ -280,6 +301,17 @@ impl PassCode for NativeCode {
             Some(Listed { what: what.to_owned(), bytes, at: place.start })
         };
         places.into_iter().filter_map(listed).collect()
+    }
+
+    fn outline(&self, stages: &[&Pipe], names: &[String]) -> String {
+        // The same stages give the same function again.
+        let of = |isa| -> Option<String> {
+            let stages: Vec<Stage> = stages.iter().map(|pipe| Stage::of(pipe)).collect();
+            let studies = stages.iter().map(Study::of).collect::<Result<Vec<_>, _>>().ok()?;
+            let (_, shape) = unrolled(&studies, self.features, isa, None, Stores::Plain).ok()?;
+            frame::outline(&studies, shape, names).ok()
+        };
+        self.features.isa().and_then(of).unwrap_or_default()
     }
 
     unsafe fn run(&self, states: *mut u64, pos: u64, src: *const u8, dst: *mut u8, len: usize) {

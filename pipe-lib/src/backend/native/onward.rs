@@ -349,6 +349,12 @@ impl Onward {
         Onward { lane, word, ty, step: step.clone(), first, extra, round, slot }
     }
 
+    /// What there is of it during the loop, in words.
+    pub(super) fn in_words(&self) -> String {
+        let extra = if self.extra.is_some() { ", and what an import has beyond the modulus" } else { "" };
+        format!("what it is before each word, in lanes of {} bits{extra}", self.lane.bits())
+    }
+
     /// Vectors of the state's lanes for one vector of words.
     fn parts(&self) -> usize {
         self.lane.bytes() / self.word.bytes()

@@ -113,6 +113,17 @@ impl Sums {
         Sums { word, ty, modulus, end_around, tail, second, includes_word, dots, group, groups, settled }
     }
 
+    /// What there is of them during the loop, in words.
+    pub(super) fn in_words(&self) -> String {
+        let planes: usize = self.groups.iter().map(Vec::len).sum();
+        let registers = if self.second { 3 * planes } else { planes };
+        let how = if self.dots { ", by dot products of bytes" } else { "" };
+        let shared =
+            if self.group > 1 { format!(", shared by {} vectors", self.group) } else { String::new() };
+        let what = if self.second { "sum, sum of what it was, weighted sum" } else { "sum" };
+        format!("{what} in lanes of {} bits{how}, {registers} registers{shared}", self.lane().bits())
+    }
+
     /// The lanes of S and P.
     fn lane(&self) -> Lane {
         if self.dots { Lane::D } else { Lane::Q }

@@ -72,7 +72,7 @@ fn interpreted(rewritten: Rewritten, stages: &[Stage]) -> Guarded {
     let as_written = stages.iter().map(|stage| Arc::clone(&stage.pipe)).collect();
     let target =
         Target { backend: Backend::Interp, features: None, stripes: Stripes::default(), serial: false };
-    Guarded::new(code, rewritten, as_written, target)
+    Guarded::new(code, Arc::new(rewritten), as_written, target)
 }
 
 #[test]

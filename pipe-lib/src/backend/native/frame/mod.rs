@@ -12,6 +12,7 @@
 //! red zone, no callee-saved register.
 
 mod gather;
+mod outline;
 mod prepare;
 mod rest;
 mod runs;
@@ -38,6 +39,7 @@ use crate::backend::native::regalloc::{self, Failure};
 use crate::backend::native::strategy::{Fold, Keeping, Study};
 use crate::backend::native::sums::{self, Sums};
 use crate::backend::native::vcode::{Builder, Item, Kind, Mem, Opd, VReg};
+pub(super) use outline::outline;
 pub(super) use rest::{Round, round_rest};
 pub(super) use runs::Runs;
 
@@ -135,6 +137,15 @@ pub(super) fn function(studies: &[Study<'_>], shape: Shape) -> Result<Image, Fra
     })
 }
 
+/// The number of machine instructions that stages come to with one vector a turn, if they can be done.
+pub(super) fn size(studies: &[Study<'_>], isa: Isa, features: Features) -> Option<usize> {
+    let mut frame =
+        Frame::new(studies, Shape { isa, features, source: None, stores: Stores::Plain, unroll: 1 });
+    frame.build().ok()?;
+    regalloc::assemble(&frame.b).ok()?;
+    Some(frame.b.items.len())
+}
+
 /// Why there is no function.
 #[derive(Debug)]
 pub(super) enum FrameError {
@@ -219,9 +230,7 @@ impl<'a> Frame<'a> {
         }
         self.b.items.push(Item::LoadConstants);
         self.prepare()?;
-        // Masks of 64 bits: what is left may be a whole vector.
-        let takes_whole = self.shape.isa == Isa::Avx512 && !self.is_ordered();
-        let short = takes_whole.then(|| self.b.new_label());
+        let short = self.rest_takes_whole().then(|| self.b.new_label());
         self.turns(rest, short)?;
         self.b.bind(rest);
         self.b.raw(asm::rr(Code::Mov_r64_rm64, REST, END));
@@ -249,6 +258,11 @@ impl<'a> Frame<'a> {
         inst.set_code(Code::Retnq);
         self.b.raw(inst);
         Ok(())
+    }
+
+    /// Whether what is left may be a whole vector: masks of 64 bits.
+    fn rest_takes_whole(&self) -> bool {
+        self.shape.isa == Isa::Avx512 && !self.is_ordered()
     }
 
     fn each_crc(&mut self, f: impl Fn(&CrcLanes, &mut Builder)) {

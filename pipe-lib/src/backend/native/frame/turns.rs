@@ -14,10 +14,7 @@ impl Frame<'_> {
     /// All whole vectors; then, or if there is none, on to `rest`, which is bound next. With `short`, no more than one vector
     /// goes there at once, [`REST`] its bytes.
     pub(super) fn turns(&mut self, rest: Label, short: Option<Label>) -> Result<(), String> {
-        let fixed = |stage: &StageCode<'_>| {
-            !stage.systems.is_empty() || stage.hashes.iter().any(|(_, _, hash)| !hash.enters_anywhere())
-        };
-        if self.stages.iter().any(fixed) {
+        if !self.enters_within() {
             return self.turns_then_singles(rest);
         }
         let vector = self.b.vector_bytes() as i32;
@@ -49,14 +46,27 @@ impl Frame<'_> {
         self.stages.iter().any(ordered)
     }
 
-    /// A store across two cache lines takes twice as long: of long stretches, as much is done under a mask as takes the
-    /// destination to a whole vector, if a word begins there.
-    fn align(&mut self) -> Result<(), String> {
+    /// Whether the unrolled loop can be entered at any vector of a turn.
+    pub(super) fn enters_within(&self) -> bool {
+        let fixed = |stage: &StageCode<'_>| {
+            !stage.systems.is_empty() || stage.hashes.iter().any(|(_, _, hash)| !hash.enters_anywhere())
+        };
+        !self.stages.iter().any(fixed)
+    }
+
+    /// Whether the destination of long stretches is aligned to a vector.
+    pub(super) fn aligns(&self) -> bool {
         // Patterns are loaded for the place at which the stretch begins, and would not do for another one.
         let patterns = self.stages.iter().any(|stage| stage.given.iter().any(Option::is_some));
         let able = !self.is_ordered() && !patterns;
         let contiguous = self.shape.stores == Stores::Plain && self.shape.source.is_none();
-        if self.shape.isa != Isa::Avx512 || !contiguous || !able {
+        self.shape.isa == Isa::Avx512 && contiguous && able
+    }
+
+    /// A store across two cache lines takes twice as long: of long stretches, as much is done under a mask as takes the
+    /// destination to a whole vector, if a word begins there.
+    fn align(&mut self) -> Result<(), String> {
+        if !self.aligns() {
             return Ok(());
         }
         let (eax, rest) = (Register::EAX, REST.full_register32());

@@ -105,6 +105,27 @@ impl Accumulator {
         Accumulator { ty, fold, form, swapped: None }
     }
 
+    /// Where the partial results are, in words.
+    pub(super) fn in_words(&self) -> String {
+        let count: usize = self.registers().map(<[VReg]>::len).sum();
+        match &self.form {
+            Form::Halves { .. } => format!("sums of 32-bit halves in lanes of 64 bits, {count} registers"),
+            Form::Dots { .. } => {
+                format!("lower and upper bytes apart in lanes of 32 bits, by dot products, {count} registers")
+            }
+            Form::Bytes { .. } => format!("sums of bytes in lanes of 64 bits, {count} registers"),
+            Form::Lanes { lane, .. } => {
+                format!("partial results in lanes of {} bits, {count} registers", lane.bits())
+            }
+            Form::Mask { lanes, .. } => format!("{lanes} partial results in a mask register"),
+        }
+    }
+
+    /// Whether the partial results are of byte-swapped words.
+    pub(super) fn is_swapped(&self) -> bool {
+        self.swapped == Some(true)
+    }
+
     /// Sets the first slot to the operation's identity.
     pub(super) fn start(&self, b: &mut Builder) {
         if let Form::Mask { partial, .. } = self.form {
