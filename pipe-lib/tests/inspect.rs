@@ -139,6 +139,29 @@ fn the_plan_of_512_bits_is_as_it_was() {
 }
 
 #[test]
+fn plans_tell_of_states_that_follow_from_themselves_and_of_stripes() {
+    let mut library = Library::standard();
+    let text = "pipe key : u8 { state c: u32 = 3; in x; trunc.u8 k, c; xor y, x, k; add c, c, 7; export c; out y }
+        pipe toggle : u8 { state t: bool; in x; sel y, t, x, 0; not t, t; out y }
+        pipe turns : u8 { state k: u8 = 3; in x; addmod k, k, 5, 17; xor y, x, k; export k; out y }
+        pipe ones : u16be tail zero { state a: u16; state b: u16; in x; addc a, a, x; addc b, b, a; export a; export b }";
+    library.load("states.pipe", text).unwrap();
+    let Ok(features) = Features::named("avx2,avx512,vbmi,gfni,vnni") else { return };
+    let options = CompileOptions { features: Some(features), ..CompileOptions::from(Backend::Native) };
+    let plan = |text: &str| inspect::plan(library.pipeline(text).unwrap().composition(), &options).unwrap();
+    insta::assert_snapshot!(plan("key | toggle | turns | ones"));
+    let (loads, stores) = ("loads straight from the striped", "stores straight to the striped");
+    for (text, expected) in [
+        ("inet_cksum", (false, false)),
+        ("lance -> inet_cksum", (true, false)),
+        ("inet_cksum -> lance", (false, true)),
+    ] {
+        let plan = plan(text);
+        assert_eq!((plan.contains(loads), plan.contains(stores)), expected, "{plan}");
+    }
+}
+
+#[test]
 fn the_plan_of_256_bits_is_as_it_was() {
     let Some(plan) = planned(EXAMPLE, Backend::Native, "avx2,pclmul") else { return };
     insta::assert_snapshot!(plan);

@@ -45,6 +45,7 @@ use super::{Backend, Entry, Function, Listed, MAX_CALL_BYTES, PassCode, Striped,
 use crate::analyse::gf2;
 use crate::code::CodeMemory;
 use crate::ir::Pipe;
+use crate::plan::display::heading;
 use asm::Image;
 pub(crate) use cache::streaming_from;
 use frame::{FrameError, Runs, Shape, Stores};
@@ -311,7 +312,16 @@ impl PassCode for NativeCode {
             let (_, shape) = unrolled(&studies, self.features, isa, None, Stores::Plain).ok()?;
             frame::outline(&studies, shape, names).ok()
         };
-        self.features.isa().and_then(of).unwrap_or_default()
+        let mut text = self.features.isa().and_then(of).unwrap_or_default();
+        let others = [
+            (&self.gathering, "a function like it with loads straight from the striped buffer at the start"),
+            (&self.striped, "a function like it with stores straight to the striped buffer at the end"),
+        ];
+        for (_, what) in others.iter().filter(|(place, _)| place.is_some()) {
+            // Writing to a string does not fail.
+            let _ = heading(&mut text, "also", what);
+        }
+        text
     }
 
     unsafe fn run(&self, states: *mut u64, pos: u64, src: *const u8, dst: *mut u8, len: usize) {
