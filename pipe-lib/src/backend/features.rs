@@ -94,7 +94,7 @@ impl Features {
     }
 
     /// Without the flags of `other`.
-    #[cfg(all(test, target_arch = "x86_64"))]
+    #[cfg(test)]
     pub(crate) const fn without(self, other: Features) -> Features {
         Features(self.0 & !other.0)
     }
