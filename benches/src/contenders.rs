@@ -3,7 +3,7 @@
 use crate::cases::{Case, KEY};
 use crate::harness::Body;
 use anyhow::Context;
-use pipe_lib::backend::features::Features;
+use pipe_lib::Features;
 use pipe_lib::{Backend, CompileOptions, Engine, Library};
 use rivals::libraries::{self, Alone};
 use rivals::{Isa, Separate, Step, Sums, Variant};

@@ -1,7 +1,9 @@
 //! Engines by the structure of what was composed: bounded, shared between threads.
 
 use crate::compose::Composition;
-use crate::engine::{CompileError, CompileOptions, Engine};
+use crate::engine::Engine;
+use crate::error::CompileError;
+use crate::options::CompileOptions;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};

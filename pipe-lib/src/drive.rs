@@ -4,9 +4,9 @@
 //! their word is complete or the stream ends, runs several passes over L1-sized blocks, and joins words that straddle the pieces of a
 //! gather or scatter list. It keeps the contract of [`PassCode`], and assumes that lengths and overlaps were checked.
 
-use crate::backend::{self, MAX_CALL_BYTES, PassCode};
+use crate::backend::{self, MAX_CALL_BYTES};
 use crate::ends::{Cursor, Pieces, Sink, Source};
-use crate::engine::Inner;
+use crate::program::{PassRun, Program};
 use crate::registers::Registers;
 use smallvec::SmallVec;
 use std::mem::MaybeUninit;
@@ -20,41 +20,6 @@ pub(crate) const STAGING: usize = BLOCK + 8 * crate::compose::MAX_STAGES;
 
 /// Fewest bytes in one place that are worth a call of their own.
 const DIRECT: usize = 256;
-
-/// A pass, ready to run.
-pub(crate) struct PassRun {
-    pub(crate) code: Box<dyn PassCode>,
-    pub(crate) gauge: usize,
-    /// Whether some stage writes words.
-    pub(crate) modifies: bool,
-    /// Place of the pass's first register among all.
-    pub(crate) base: usize,
-    /// The windows that occur, each once.
-    pub(crate) windows: SmallVec<[Window; 1]>,
-    /// The window within which `pos` counts.
-    pub(crate) pos_window: Option<u64>,
-}
-
-/// The stages of a pass that share a window.
-#[derive(Debug)]
-pub(crate) struct Window {
-    pub(crate) bytes: u64,
-    pub(crate) stages: Vec<usize>,
-}
-
-impl PassRun {
-    /// Bytes from offset `at` to where the next window ends.
-    fn to_boundary(&self, at: u64) -> u64 {
-        self.windows.iter().map(|window| window.bytes - at % window.bytes).min().unwrap_or(u64::MAX)
-    }
-
-    fn pos(&self, at: u64) -> u64 {
-        match self.pos_window {
-            None => at,
-            Some(window) => at % window,
-        }
-    }
-}
 
 /// A stretch of memory seen through offsets in the stream: byte `x` of the stream lies at `ptr + (x - origin)`.
 #[derive(Clone, Copy)]
@@ -87,25 +52,25 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    pub(crate) fn new(inner: &Inner, initial: &Registers) -> Progress {
+    pub(crate) fn new(program: &Program, initial: &Registers) -> Progress {
         Progress {
             registers: initial.clone(),
-            initial: if inner.windowed { initial.clone() } else { Registers::default() },
-            done: smallvec::smallvec![0; inner.passes.len()],
-            windows: if inner.windowed { vec![Vec::new(); inner.exports.len()] } else { Vec::new() },
+            initial: if program.windowed { initial.clone() } else { Registers::default() },
+            done: smallvec::smallvec![0; program.passes.len()],
+            windows: if program.windowed { vec![Vec::new(); program.exports.len()] } else { Vec::new() },
             streams: false,
         }
     }
 
     /// For a transfer of `len` bytes in all, of which this may be a part: stretches of a big one are written around the
     /// caches, short as they may be.
-    pub(crate) fn of_transfer(self, inner: &Inner, len: usize) -> Progress {
-        Progress { streams: len >= inner.streaming_from && inner.passes.len() == 1, ..self }
+    pub(crate) fn of_transfer(self, program: &Program, len: usize) -> Progress {
+        Progress { streams: len >= program.streaming_from && program.passes.len() == 1, ..self }
     }
 
     /// All passes at offset `at` of a stream, which is a multiple of their gauges, with `registers` as they are there.
-    pub(crate) fn resumed(inner: &Inner, registers: Registers, initial: &Registers, at: u64) -> Progress {
-        let mut progress = Progress { registers, ..Progress::new(inner, initial) };
+    pub(crate) fn resumed(program: &Program, registers: Registers, initial: &Registers, at: u64) -> Progress {
+        let mut progress = Progress { registers, ..Progress::new(program, initial) };
         progress.done.fill(at);
         progress
     }
@@ -114,9 +79,9 @@ impl Progress {
     ///
     /// # Safety
     /// `src` is readable and a `dst` that is not null writable for `len` bytes; they do not overlap in part.
-    pub(crate) unsafe fn contiguous(&mut self, inner: &Inner, src: *const u8, dst: *mut u8, len: usize) {
+    pub(crate) unsafe fn contiguous(&mut self, program: &Program, src: *const u8, dst: *mut u8, len: usize) {
         // SAFETY: the caller's promise.
-        unsafe { self.part(inner, src, dst, 0, len, true) };
+        unsafe { self.part(program, src, dst, 0, len, true) };
     }
 
     /// Runs over the `len` bytes from offset `at` of a stream, as far as which all passes have got; unless they are the
@@ -126,7 +91,7 @@ impl Progress {
     /// As for [`Progress::contiguous`].
     pub(crate) unsafe fn part(
         &mut self,
-        inner: &Inner,
+        program: &Program,
         src: *const u8,
         dst: *mut u8,
         at: u64,
@@ -136,7 +101,7 @@ impl Progress {
         let source = View { ptr: src.cast_mut(), origin: at };
         let sink = View { ptr: dst, origin: at };
         let total = at + len as u64;
-        match &*inner.passes {
+        match &*program.passes {
             [] => {
                 if !dst.is_null() && !std::ptr::eq(src, dst) && len != 0 {
                     // SAFETY: the caller's promise; not in part and not equal means not at all.
@@ -144,18 +109,18 @@ impl Progress {
                 }
             }
             // SAFETY: the caller's promise.
-            [_] => unsafe { self.advance(inner, 0, source, sink, total, last) },
-            _ if dst.is_null() && inner.modifies => {
+            [_] => unsafe { self.advance(program, 0, source, sink, total, last) },
+            _ if dst.is_null() && program.modifies => {
                 let mut source = Cursor::new([crate::ends::Piece { ptr: src.cast_mut(), len }]);
                 // SAFETY: the caller's promise.
-                unsafe { self.staged_part(inner, &mut source, None, at, len, last) };
+                unsafe { self.staged_part(program, &mut source, None, at, len, last) };
             }
             _ => {
                 let mut end = at;
                 while end < total {
                     end = total.min(end + BLOCK as u64);
                     // SAFETY: the caller's promise.
-                    unsafe { self.block(inner, source, sink, end, last && end == total) };
+                    unsafe { self.block(program, source, sink, end, last && end == total) };
                 }
             }
         }
@@ -173,12 +138,12 @@ impl Progress {
     ///
     /// # Safety
     /// The bytes between what is done and `end` are readable in `source` and writable in a `sink` that is not null.
-    unsafe fn block(&mut self, inner: &Inner, source: View, sink: View, end: u64, last: bool) {
+    unsafe fn block(&mut self, program: &Program, source: View, sink: View, end: u64, last: bool) {
         let mut end = end;
         let mut from = source;
-        for pass in 0..inner.passes.len() {
+        for pass in 0..program.passes.len() {
             // SAFETY: the caller's promise; a pass goes no further than the one before it has got.
-            unsafe { self.advance(inner, pass, from, sink, end, last) };
+            unsafe { self.advance(program, pass, from, sink, end, last) };
             end = self.done[pass];
             if !sink.ptr.is_null() {
                 from = sink;
@@ -190,8 +155,16 @@ impl Progress {
     ///
     /// # Safety
     /// The bytes between what is done and `end` are readable in `from` and writable in a `to` that is not null.
-    unsafe fn advance(&mut self, inner: &Inner, index: usize, from: View, to: View, end: u64, last: bool) {
-        let pass = &inner.passes[index];
+    unsafe fn advance(
+        &mut self,
+        program: &Program,
+        index: usize,
+        from: View,
+        to: View,
+        end: u64,
+        last: bool,
+    ) {
+        let pass = &program.passes[index];
         let gauge = pass.gauge as u64;
         // In place and nothing to write: reading is enough.
         let to = if from.ptr == to.ptr && !pass.modifies { View::NONE } else { to };
@@ -212,7 +185,7 @@ impl Progress {
             if !is_complete && !limit.is_multiple_of(gauge) {
                 break;
             }
-            self.close_windows(inner, pass, at, false);
+            self.close_windows(program, pass, at, false);
         }
         self.done[index] = at;
     }
@@ -232,28 +205,28 @@ impl Progress {
     }
 
     /// Takes down what windows that the end of the stream cuts short come to. Called once, after the last byte.
-    pub(crate) fn finish(&mut self, inner: &Inner) {
-        if inner.windowed {
-            for (index, pass) in inner.passes.iter().enumerate() {
-                self.close_windows(inner, pass, self.done[index], true);
+    pub(crate) fn finish(&mut self, program: &Program) {
+        if program.windowed {
+            for (index, pass) in program.passes.iter().enumerate() {
+                self.close_windows(program, pass, self.done[index], true);
             }
         }
     }
 
     /// Takes down the exports of the windows that end at `at` (`is_cut`: those that are cut short there), and starts
     /// their registers anew.
-    fn close_windows(&mut self, inner: &Inner, pass: &PassRun, at: u64, is_cut: bool) {
+    fn close_windows(&mut self, program: &Program, pass: &PassRun, at: u64, is_cut: bool) {
         for window in &pass.windows {
             if at.is_multiple_of(window.bytes) == is_cut {
                 continue;
             }
-            for (index, export) in inner.exports.iter().enumerate() {
+            for (index, export) in program.exports.iter().enumerate() {
                 if window.stages.contains(&export.stage) {
-                    self.windows[index].push(inner.recipes[index].value(&self.registers));
+                    self.windows[index].push(program.export_exprs[index].value(&self.registers));
                 }
             }
             for &stage in &window.stages {
-                let range = inner.stage_registers(stage);
+                let range = program.stage_registers(stage);
                 self.registers[range.clone()].copy_from_slice(&self.initial[range]);
             }
         }
@@ -265,13 +238,13 @@ impl Progress {
     /// The source has and the sink takes `len` bytes.
     pub(crate) unsafe fn staged(
         &mut self,
-        inner: &Inner,
+        program: &Program,
         source: &mut dyn Source,
         sink: Option<&mut dyn Sink>,
         len: usize,
     ) {
         // SAFETY: the caller's promise.
-        unsafe { self.staged_part(inner, source, sink, 0, len, true) };
+        unsafe { self.staged_part(program, source, sink, 0, len, true) };
     }
 
     /// The same for the part of a stream that begins at offset `at`: see [`Progress::part`].
@@ -280,7 +253,7 @@ impl Progress {
     /// The source has and the sink takes `len` bytes.
     unsafe fn staged_part(
         &mut self,
-        inner: &Inner,
+        program: &Program,
         source: &mut dyn Source,
         sink: Option<&mut dyn Sink>,
         at: u64,
@@ -290,7 +263,7 @@ impl Progress {
         let mut area = [const { MaybeUninit::<u8>::uninit() }; STAGING];
         let mut staging = Staging { origin: at, end: at };
         // SAFETY: the caller's promise.
-        unsafe { staging.feed(self, inner, area.as_mut_ptr().cast(), source, sink, len, last) };
+        unsafe { staging.feed(self, program, area.as_mut_ptr().cast(), source, sink, len, last) };
     }
 
     /// A single pass over lists of pieces, without staging except of words that straddle pieces. Stops short of a last
@@ -301,13 +274,13 @@ impl Progress {
     /// that they may be the same pieces.
     pub(crate) unsafe fn pieces<S: Pieces, D: Pieces>(
         &mut self,
-        inner: &Inner,
+        program: &Program,
         source: &mut Cursor<S>,
         mut sink: Option<&mut Cursor<D>>,
         len: usize,
         last: bool,
     ) -> usize {
-        let pass = &inner.passes[0];
+        let pass = &program.passes[0];
         let gauge = pass.gauge;
         let mut left = len;
         while left != 0 {
@@ -348,7 +321,7 @@ impl Progress {
             };
             left -= n;
             self.done[0] = at + n as u64;
-            self.close_windows(inner, pass, self.done[0], false);
+            self.close_windows(program, pass, self.done[0], false);
         }
         self.settle();
         len - left
@@ -380,7 +353,7 @@ impl Staging {
     pub(crate) unsafe fn feed(
         &mut self,
         progress: &mut Progress,
-        inner: &Inner,
+        program: &Program,
         area: *mut u8,
         source: &mut dyn Source,
         mut sink: Option<&mut dyn Sink>,
@@ -392,7 +365,9 @@ impl Staging {
             let view = View { ptr: area, origin: self.origin };
             // Nothing held, and enough bytes where they lie: the first pass moves them into the area itself.
             let direct = source.stretch().filter(|piece| {
-                self.held() == 0 && !inner.passes.is_empty() && piece.len.min(left) >= DIRECT.min(left).max(1)
+                self.held() == 0
+                    && !program.passes.is_empty()
+                    && piece.len.min(left) >= DIRECT.min(left).max(1)
             });
             let n = left.min(BLOCK).min(direct.map_or(usize::MAX, |piece| piece.len));
             self.end += n as u64;
@@ -403,7 +378,7 @@ impl Staging {
                 // SAFETY: the piece has `n` bytes, the area room for a block; what the first pass leaves for the next
                 // time moves into the area as well.
                 unsafe {
-                    progress.block(inner, from, view, self.end, ends);
+                    progress.block(program, from, view, self.end, ends);
                     let done = progress.done[0];
                     let rest = (self.end - done) as usize;
                     std::ptr::copy_nonoverlapping(from.at(done), view.at(done), rest);
@@ -414,7 +389,7 @@ impl Staging {
                 // holds all bytes that some pass has not taken, up to `end`.
                 unsafe {
                     source.take(view.at(self.end - n as u64), n);
-                    progress.block(inner, view, view, self.end, ends);
+                    progress.block(program, view, view, self.end, ends);
                 }
             }
             let done = progress.done.last().copied().unwrap_or(self.end);

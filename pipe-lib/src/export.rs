@@ -7,7 +7,7 @@ use crate::registers::{INLINE, Registers};
 
 /// The way to the value of one export.
 #[derive(Debug)]
-pub(crate) enum Recipe {
+pub(crate) enum ExportExpr {
     /// A register held in place, with some bits turned over.
     Register {
         /// Place among the engine's registers.
@@ -16,12 +16,12 @@ pub(crate) enum Recipe {
     },
     /// What the instructions that the export depends on make of the stage's registers. Elsewhere, so that the list that a
     /// short transfer looks into is short.
-    Block(Box<Program>),
+    Block(Box<ExportBlock>),
 }
 
 /// The instructions that an export depends on.
 #[derive(Debug)]
-pub(crate) struct Program {
+pub(crate) struct ExportBlock {
     block: Block,
     tables: Box<[Table]>,
     /// Place of the stage's first register.
@@ -29,29 +29,34 @@ pub(crate) struct Program {
     states: usize,
 }
 
-impl Recipe {
+impl ExportExpr {
     /// For export number `export` of `pipe`, whose first register is number `base` of the engine's `registers`.
-    pub(crate) fn new(pipe: &Pipe, export: usize, base: usize, registers: &Registers) -> Recipe {
+    pub(crate) fn new(pipe: &Pipe, export: usize, base: usize, registers: &Registers) -> ExportExpr {
         let value = pipe.exports[export].value;
         let flipped = flipped_state(&pipe.finish, value).filter(|_| registers.is_inline());
         if let Some((state, flip)) = flipped
             && let Ok(index @ 0..INLINE_END) = u8::try_from(base + state)
         {
-            return Recipe::Register { index, flip };
+            return ExportExpr::Register { index, flip };
         }
         let block = needed(&pipe.finish, value);
         let looks_up = block.insts.iter().any(|inst| matches!(inst.op, Op::Lookup(..)));
         let tables = if looks_up { pipe.tables.clone() } else { Vec::new() };
-        Recipe::Block(Box::new(Program { block, tables: tables.into(), base, states: pipe.states.len() }))
+        ExportExpr::Block(Box::new(ExportBlock {
+            block,
+            tables: tables.into(),
+            base,
+            states: pipe.states.len(),
+        }))
     }
 
     /// The export's value when the registers are these.
     #[inline]
     pub(crate) fn value(&self, registers: &[u64]) -> u64 {
         match *self {
-            Recipe::Register { index, flip } => registers[usize::from(index)] ^ flip,
-            Recipe::Block(ref program) => {
-                let Program { block, tables, base, states } = &**program;
+            ExportExpr::Register { index, flip } => registers[usize::from(index)] ^ flip,
+            ExportExpr::Block(ref export) => {
+                let ExportBlock { block, tables, base, states } = &**export;
                 interp::last_value(block, tables, &registers[*base..base + states])
             }
         }
@@ -106,30 +111,30 @@ fn needed(block: &Block, value: Value) -> Block {
 
 #[cfg(test)]
 mod tests {
-    use super::{Recipe, needed};
+    use super::{ExportExpr, needed};
     use crate::ir::{BinaryOp, Block, Inst, Op, Ty, UnaryOp, Value};
     use crate::registers::{INLINE, Registers};
     use crate::{Backend, Library};
 
-    fn recipe(library: &Library, text: &str, export: &str) -> (Recipe, Registers) {
+    fn expr(library: &Library, text: &str, export: &str) -> (ExportExpr, Registers) {
         let pipeline = library.pipeline(text).unwrap();
         let pipe = &pipeline.composition().stages[0].pipe;
         let number = pipe.exports.iter().position(|known| known.name == export).unwrap();
         let registers = Registers::new(vec![0x1234; 1 + pipe.states.len()]);
-        (Recipe::new(pipe, number, 1, &registers), registers)
+        (ExportExpr::new(pipe, number, 1, &registers), registers)
     }
 
     #[test]
     fn registers_and_their_complements_are_read_without_a_program() {
         let library = Library::standard();
         for (export, flip) in [("sum", 0), ("cksum", 0xffff)] {
-            let (recipe, registers) = recipe(&library, "inet_cksum", export);
-            assert!(matches!(recipe, Recipe::Register { index: 1, flip: f } if f == flip), "{recipe:?}");
-            assert_eq!(recipe.value(&registers), 0x1234 ^ flip);
+            let (expr, registers) = expr(&library, "inet_cksum", export);
+            assert!(matches!(expr, ExportExpr::Register { index: 1, flip: f } if f == flip), "{expr:?}");
+            assert_eq!(expr.value(&registers), 0x1234 ^ flip);
         }
-        let (recipe, registers) = recipe(&library, "adler32", "adler");
-        assert!(matches!(recipe, Recipe::Block(_)), "{recipe:?}");
-        assert_eq!(recipe.value(&registers), 0x1234_1234);
+        let (expr, registers) = expr(&library, "adler32", "adler");
+        assert!(matches!(expr, ExportExpr::Block(_)), "{expr:?}");
+        assert_eq!(expr.value(&registers), 0x1234_1234);
     }
 
     #[test]

@@ -13,6 +13,9 @@ mod check;
 pub mod ir;
 
 pub mod compose;
+mod error;
+mod features;
+mod options;
 
 pub mod library;
 
@@ -28,6 +31,7 @@ mod drive;
 mod ends;
 pub mod engine;
 mod export;
+mod program;
 mod registers;
 pub mod run;
 pub mod stream;
@@ -36,14 +40,17 @@ pub mod cache;
 pub mod inspect;
 pub mod pipeline;
 
-pub use backend::Backend;
 pub use cache::EngineCache;
 pub use compose::{Composer, Composition};
 pub use diagnostic::Diagnostics;
-pub use engine::{CompileError, CompileOptions, Engine, Prepared};
+pub use engine::{Engine, Prepared};
+pub use error::{CompileError, RunError, Unsupported};
+pub use features::{FeatureError, Features};
 pub use library::Library;
+pub use options::{Backend, CompileOptions};
 pub use pipeline::Pipeline;
-pub use run::{ExportInfo, ExportValue, Imports, Run, RunError};
+pub use program::{ExportInfo, RegisterInfo};
+pub use run::{ExportValue, Imports, Run};
 pub use stream::Stream;
 
 pub mod testing;

@@ -2,7 +2,9 @@
 
 use crate::cache::{EngineCache, Key};
 use crate::compose::{ComposeError, Composition};
-use crate::engine::{CompileError, CompileOptions, Engine};
+use crate::engine::Engine;
+use crate::error::CompileError;
+use crate::options::CompileOptions;
 use std::sync::Arc;
 
 /// A checked composition. Compiling goes through the process-wide [`EngineCache`].

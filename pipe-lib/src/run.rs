@@ -1,40 +1,16 @@
-//! What goes into a run besides bytes, and what comes out: imports, exports, errors.
+//! What goes into a run besides bytes, and what comes out: imports and exports.
 
-use crate::compose::Stage;
-use crate::engine::{Engine, Inner};
-use crate::export::Recipe;
-use crate::ir::Ty;
+use crate::error::RunError;
+use crate::export::ExportExpr;
+use crate::program::{ExportInfo, Program};
 use crate::registers::{FEW, INLINE, Registers};
-use std::fmt;
 use std::sync::Arc;
 
-/// Name and type of something a pipeline gives at the end.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ExportInfo {
-    /// `instance.name`.
-    pub name: String,
-    /// Type of the value.
-    pub ty: Ty,
-    /// Whether there is one value a window, rather than exactly one.
-    pub windowed: bool,
-    pub(crate) stage: usize,
-}
-
-/// Name and type of a register that can be imported.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RegisterInfo {
-    /// `instance.name`.
-    pub name: String,
-    /// Type of the value.
-    pub ty: Ty,
-    pub(crate) index: usize,
-}
-
 /// Registers' values before the first word (before the first word of every window, for a windowed stage), in place of
-/// the initial ones that the pipes state. Made by [`Engine::imports`] and good for that engine.
+/// the initial ones that the pipes state. Made by [`Engine::imports`](crate::Engine::imports) and good for that engine.
 #[derive(Clone, Debug)]
 pub struct Imports {
-    pub(crate) engine: Arc<Inner>,
+    pub(crate) engine: Arc<Program>,
     pub(crate) registers: Registers,
 }
 
@@ -64,7 +40,7 @@ pub struct Run<'e> {
     /// holes counted. 0 for a read-only run.
     pub written: usize,
     /// `None` if the run shares it.
-    engine: Option<&'e Inner>,
+    engine: Option<&'e Program>,
     /// The registers, if they are few enough.
     registers: [u64; INLINE],
     more: More,
@@ -77,7 +53,7 @@ struct More(Option<Box<Uncommon>>);
 #[derive(Clone, Debug)]
 struct Uncommon {
     /// The engine of a run that outlives the call.
-    engine: Option<Arc<Inner>>,
+    engine: Option<Arc<Program>>,
     /// The registers, if there are too many to hold in place.
     registers: Box<[u64]>,
     /// A list for each export, empty for those without window; none at all if no stage has one.
@@ -102,14 +78,14 @@ fn drop_uncommon(uncommon: Box<Uncommon>) {
 impl<'e> Run<'e> {
     /// The outcome of a call of generated code that left `registers` behind, of an engine that has no more than those.
     #[inline(always)]
-    pub(crate) fn direct(engine: &'e Inner, read: usize, written: usize, registers: [u64; FEW]) -> Run<'e> {
+    pub(crate) fn direct(engine: &'e Program, read: usize, written: usize, registers: [u64; FEW]) -> Run<'e> {
         let [a, b, c, d] = registers;
         let registers = [a, b, c, d, 0, 0, 0, 0];
         Run { read, written, engine: Some(engine), registers, more: More(None) }
     }
 
     pub(crate) fn new(
-        engine: &'e Inner,
+        engine: &'e Program,
         read: usize,
         written: usize,
         registers: Registers,
@@ -124,7 +100,7 @@ impl<'e> Run<'e> {
 
     /// The same, sharing the engine.
     pub(crate) fn shared(
-        engine: Arc<Inner>,
+        engine: Arc<Program>,
         read: usize,
         written: usize,
         registers: Registers,
@@ -150,20 +126,25 @@ const FEW_END: u8 = FEW as u8;
 /// [`Run::value`] of any outcome, by its parts. Laid out away from that of a short transfer.
 #[cold]
 #[inline(never)]
-fn value_of(engine: Option<&Inner>, more: Option<&Uncommon>, registers: [u64; INLINE], index: usize) -> u64 {
+fn value_of(
+    engine: Option<&Program>,
+    more: Option<&Uncommon>,
+    registers: [u64; INLINE],
+    index: usize,
+) -> u64 {
     match export_value(engine_of(engine, more), more, &registers, index) {
         ExportValue::One(value) => value,
         ExportValue::Windows(_) => panic!("export {index} is a list, one entry a window"),
     }
 }
 
-fn engine_of<'a>(engine: Option<&'a Inner>, more: Option<&'a Uncommon>) -> &'a Inner {
+fn engine_of<'a>(engine: Option<&'a Program>, more: Option<&'a Uncommon>) -> &'a Program {
     let shared = || more.and_then(|more| more.engine.as_deref());
     engine.or_else(shared).expect("a run borrows its engine or shares it")
 }
 
 fn export_value<'a>(
-    engine: &'a Inner,
+    engine: &'a Program,
     more: Option<&'a Uncommon>,
     inline: &'a [u64],
     index: usize,
@@ -173,7 +154,7 @@ fn export_value<'a>(
     {
         return ExportValue::Windows(values);
     }
-    ExportValue::One(engine.recipes[index].value(all_registers(more, inline)))
+    ExportValue::One(engine.export_exprs[index].value(all_registers(more, inline)))
 }
 
 /// All registers, in the engine's order.
@@ -182,7 +163,7 @@ fn all_registers<'a>(more: Option<&'a Uncommon>, inline: &'a [u64]) -> &'a [u64]
 }
 
 impl Run<'_> {
-    fn engine(&self) -> &Inner {
+    fn engine(&self) -> &Program {
         engine_of(self.engine, self.more.0.as_deref())
     }
 
@@ -199,7 +180,7 @@ impl Run<'_> {
         }
     }
 
-    /// The value of export number `index` of [`Engine::exports`].
+    /// The value of export number `index` of [`Engine::exports`](crate::Engine::exports).
     ///
     /// # Panics
     /// If there is no such export or it is a windowed one.
@@ -210,7 +191,7 @@ impl Run<'_> {
         let more = self.more.0.as_deref();
         if more.is_none()
             && let Some(engine) = self.engine
-            && let Recipe::Register { index: register @ 0..FEW_END, flip } = engine.recipes[index]
+            && let ExportExpr::Register { index: register @ 0..FEW_END, flip } = engine.export_exprs[index]
         {
             // Chosen rather than indexed, since an index is one into memory.
             let [a, b, c, d, ..] = self.registers;
@@ -228,7 +209,7 @@ impl Run<'_> {
         }
     }
 
-    /// What export number `index` of [`Engine::exports`] came to.
+    /// What export number `index` of [`Engine::exports`](crate::Engine::exports) came to.
     ///
     /// # Panics
     /// If there is no such export.
@@ -253,135 +234,5 @@ impl Run<'_> {
     fn index(&self, name: &str) -> Result<usize, RunError> {
         let found = self.engine().exports.iter().position(|export| export.name == name);
         found.ok_or_else(|| RunError::NoSuchExport { name: name.to_owned() })
-    }
-}
-
-/// Why a run was refused. Whenever one is returned by a function that transfers a whole stream, not a byte was written.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RunError {
-    /// The destination is too small.
-    ShortDestination {
-        /// Bytes that the transfer takes there.
-        needed: usize,
-        /// Bytes there are.
-        have: usize,
-    },
-    /// A stage rejects leftover bytes (`tail reject`), and the stream or one of its windows leaves some.
-    Leftover {
-        /// The stage's instance name.
-        instance: String,
-        /// Bytes of its words.
-        word: usize,
-        /// Bytes over.
-        leftover: usize,
-        /// The stage's window, if it has one.
-        window: Option<u64>,
-    },
-    /// Source and destination overlap without being the same.
-    Overlap,
-    /// A device that takes accesses of one width only, at an address that is no multiple of it.
-    Misaligned {
-        /// The layout.
-        layout: String,
-        /// Bytes of an access.
-        store: usize,
-    },
-    /// This use does not go with the layouts at the pipeline's ends.
-    Layout {
-        /// The layout.
-        layout: String,
-        /// What does not go, as a phrase: "running in place".
-        what: &'static str,
-    },
-    /// A transfer too long to address.
-    TooLong,
-    /// No export of that name.
-    NoSuchExport {
-        /// The name asked for.
-        name: String,
-    },
-    /// No register of that name.
-    NoSuchRegister {
-        /// The name asked for.
-        name: String,
-    },
-    /// The value does not fit the register.
-    ValueTooWide {
-        /// The register.
-        name: String,
-        /// The value given.
-        value: u64,
-        /// The register's type.
-        ty: Ty,
-    },
-    /// Imports made by another engine.
-    ForeignImports,
-    /// The export is a list: it has one value a window.
-    Windowed {
-        /// The export.
-        name: String,
-    },
-    /// The export is one value, not a list.
-    NotWindowed {
-        /// The export.
-        name: String,
-    },
-}
-
-impl RunError {
-    pub(crate) fn leftover(stage: &Stage, leftover: usize) -> RunError {
-        RunError::Leftover {
-            instance: stage.name.clone(),
-            word: stage.pipe.word_bytes(),
-            leftover,
-            window: stage.window.map(std::num::NonZeroU64::get),
-        }
-    }
-}
-
-impl fmt::Display for RunError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            RunError::ShortDestination { needed, have } => {
-                write!(f, "the destination has {have} bytes, the transfer takes {needed}")
-            }
-            RunError::Leftover { instance, word, leftover, window: None } => {
-                write!(
-                    f,
-                    "`{instance}` takes whole words of {word} bytes only; this length leaves {leftover} over"
-                )
-            }
-            RunError::Leftover { instance, word, leftover, window: Some(window) } => write!(
-                f,
-                "`{instance}` takes whole words of {word} bytes only; a window of {window} bytes of this stream leaves \
-                 {leftover} over"
-            ),
-            RunError::Overlap => f.write_str("source and destination overlap in part"),
-            RunError::Misaligned { layout, store } => {
-                write!(
-                    f,
-                    "layout `{layout}` is accessed {store} bytes at a time; its address is no multiple of that"
-                )
-            }
-            RunError::Layout { layout, what } => write!(f, "{what} does not go with layout `{layout}`"),
-            RunError::TooLong => f.write_str("the transfer is too long to address"),
-            RunError::NoSuchExport { name } => write!(f, "the pipeline has no export `{name}`"),
-            RunError::NoSuchRegister { name } => write!(f, "the pipeline has no register `{name}`"),
-            RunError::ValueTooWide { name, value, ty } => {
-                write!(f, "{value:#x} does not fit register `{name}: {ty}`")
-            }
-            RunError::ForeignImports => f.write_str("these imports were made by another engine"),
-            RunError::Windowed { name } => write!(f, "export `{name}` is a list, one entry a window"),
-            RunError::NotWindowed { name } => write!(f, "export `{name}` is one value, not a list"),
-        }
-    }
-}
-
-impl core::error::Error for RunError {}
-
-impl Engine {
-    /// Imports with every register at its initial value, to be changed by [`Imports::set`].
-    pub fn imports(&self) -> Imports {
-        Imports { engine: Arc::clone(&self.inner), registers: self.inner.initial.clone() }
     }
 }

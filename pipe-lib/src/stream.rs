@@ -5,7 +5,8 @@ mod device;
 use crate::drive::{Progress, STAGING, Staging};
 use crate::ends::{Cursor, Piece, Sink};
 use crate::engine::Engine;
-use crate::run::{Imports, Run, RunError};
+use crate::error::RunError;
+use crate::run::{Imports, Run};
 use device::{Chunk, Device, Extent, Out};
 use smallvec::SmallVec;
 use std::fmt;
@@ -114,7 +115,7 @@ impl std::ops::Deref for StreamEnd {
 impl Engine {
     /// A stream that starts from the registers' initial values.
     pub fn stream(&self) -> Stream {
-        Stream::new(self, &self.inner.initial)
+        Stream::new(self, &self.program.initial)
     }
 
     /// A stream that starts from imports.
@@ -127,12 +128,12 @@ impl Engine {
 impl Stream {
     fn new(engine: &Engine, initial: &crate::registers::Registers) -> Stream {
         let device = Device::new(engine.composition());
-        let hold = if engine.inner.passes.len() <= 1 && device.is_none() {
+        let hold = if engine.program.passes.len() <= 1 && device.is_none() {
             Hold::Word { bytes: [0; 8], len: 0 }
         } else {
             Hold::Staged { area: vec![0; STAGING].into(), staging: Staging::default() }
         };
-        let progress = Progress::new(&engine.inner, initial);
+        let progress = Progress::new(&engine.program, initial);
         Stream {
             engine: engine.clone(),
             progress,
@@ -301,9 +302,9 @@ impl Stream {
     /// register, and more of it than memory has room for, are refused. [`Stream::finish_into`] writes to the device.
     pub fn finish(self) -> Result<StreamEnd, RunError> {
         let needed = self.room_at_end().ok_or(RunError::TooLong)?;
-        let inner = &*self.engine.inner;
-        inner.check_length(self.read)?;
-        if let Some(layout) = inner.composition.sink.as_ref().filter(|layout| layout.fixed && needed > 0) {
+        let program = &*self.engine.program;
+        program.check_length(self.read)?;
+        if let Some(layout) = program.composition.sink.as_ref().filter(|layout| layout.fixed && needed > 0) {
             let what = "ending a stream without the device's address";
             return Err(RunError::Layout { layout: layout.name.clone(), what });
         }
@@ -320,9 +321,9 @@ impl Stream {
     /// device's buffer if there is a layout at the end. On an error nothing was written.
     pub fn finish_into(self, out: &mut [u8]) -> Result<StreamEnd, RunError> {
         let needed = self.room_at_end().ok_or(RunError::TooLong)?;
-        let inner = &*self.engine.inner;
-        inner.check_length(self.read)?;
-        if let Some(layout) = &inner.composition.sink {
+        let program = &*self.engine.program;
+        program.check_length(self.read)?;
+        if let Some(layout) = &program.composition.sink {
             crate::ends::check_alignment(layout, out.as_ptr(), needed)?;
         }
         if out.len() < needed {
@@ -340,10 +341,10 @@ impl Stream {
     /// `out` is writable for as many bytes as [`Stream::room_at_end`] says, and aligned as a layout demands.
     unsafe fn end(mut self, out: Out) -> Run<'static> {
         let engine = self.engine.clone();
-        let inner = &*engine.inner;
+        let program = &*engine.program;
         let is_wanted = self.output != Output::Unwanted;
         let held = if is_wanted { self.held() } else { 0 };
-        let layout = inner.composition.sink.as_ref().filter(|_| is_wanted);
+        let layout = program.composition.sink.as_ref().filter(|_| is_wanted);
         // What the code of a pass needs even if nothing is wanted of it.
         let mut word = [0; 8];
         let to = if held == 0 {
@@ -354,10 +355,10 @@ impl Stream {
         match (&mut self.hold, layout, &self.device) {
             (Hold::Word { bytes, len }, ..) => {
                 let from = [Piece { ptr: bytes.as_mut_ptr(), len: *len }];
-                if !inner.passes.is_empty() {
+                if !program.passes.is_empty() {
                     let (mut source, mut sink) = (Cursor::new(from), Cursor::new([to]));
                     // SAFETY: `bytes` holds `len` bytes and the sink has room for them.
-                    unsafe { self.progress.pieces(inner, &mut source, Some(&mut sink), *len, true) };
+                    unsafe { self.progress.pieces(program, &mut source, Some(&mut sink), *len, true) };
                 }
             }
             (Hold::Staged { area, staging }, Some(layout), Some(device)) => {
@@ -366,7 +367,7 @@ impl Stream {
                 let area = area.as_mut_ptr();
                 // SAFETY: `area` has `STAGING` bytes; nothing is taken; the rest is the caller's promise.
                 unsafe {
-                    staging.feed(&mut self.progress, inner, area, &mut source, Some(&mut sink), 0, true)
+                    staging.feed(&mut self.progress, program, area, &mut source, Some(&mut sink), 0, true)
                 };
             }
             (Hold::Staged { area, staging }, ..) => {
@@ -374,10 +375,10 @@ impl Stream {
                 let sink: Option<&mut dyn Sink> = if held != 0 { Some(&mut sink) } else { None };
                 let area = area.as_mut_ptr();
                 // SAFETY: `area` has `STAGING` bytes; nothing is taken, and the sink has room for what is held back.
-                unsafe { staging.feed(&mut self.progress, inner, area, &mut source, sink, 0, true) };
+                unsafe { staging.feed(&mut self.progress, program, area, &mut source, sink, 0, true) };
             }
         }
-        self.progress.finish(inner);
+        self.progress.finish(program);
         let Progress { registers, windows, .. } = self.progress;
         let bytes = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
         let written = match layout {
@@ -389,13 +390,13 @@ impl Stream {
             }
             None => self.written + held as u64,
         };
-        Run::shared(Arc::clone(&engine.inner), bytes(self.read), bytes(written), registers, windows)
+        Run::shared(Arc::clone(&engine.program), bytes(self.read), bytes(written), registers, windows)
     }
 
     /// Bytes of output that wait in the hold, whether or not somebody wanted them.
     fn waiting(&self) -> usize {
         match &self.hold {
-            _ if !self.engine.inner.modifies && !self.engine.inner.has_layouts() => 0,
+            _ if !self.engine.program.modifies && !self.engine.program.has_layouts() => 0,
             Hold::Word { len, .. } => *len,
             Hold::Staged { staging, .. } => staging.held(),
         }
@@ -403,11 +404,11 @@ impl Stream {
 
     /// Runs the passes over what is held and the chunk. `out`, if any, has room for both; gives the bytes written to it.
     fn feed(&mut self, chunk: &[u8], out: Option<&mut [u8]>) -> usize {
-        let inner = &*self.engine.inner;
+        let program = &*self.engine.program;
         self.read += chunk.len() as u64;
         let out = match out {
             // What nobody modifies need not wait.
-            Some(out) if !inner.modifies => {
+            Some(out) if !program.modifies => {
                 out[..chunk.len()].copy_from_slice(chunk);
                 None
             }
@@ -417,14 +418,14 @@ impl Stream {
         let chunk_piece = Piece { ptr: chunk.as_ptr().cast_mut(), len: chunk.len() };
         let out_piece = out.map(|out| Piece { ptr: out.as_mut_ptr(), len: out.len() });
         let written = match &mut self.hold {
-            Hold::Word { .. } if inner.passes.is_empty() => 0,
+            Hold::Word { .. } if program.passes.is_empty() => 0,
             Hold::Word { bytes, len } => {
                 let mut word = *bytes;
                 let total = *len + chunk.len();
                 let mut source = Cursor::new([Piece { ptr: word.as_mut_ptr(), len: *len }, chunk_piece]);
                 let mut sink = out_piece.map(|piece| Cursor::new([piece]));
                 // SAFETY: the source has `total` bytes, and so has a sink; neither overlaps the other.
-                let done = unsafe { self.progress.pieces(inner, &mut source, sink.as_mut(), total, false) };
+                let done = unsafe { self.progress.pieces(program, &mut source, sink.as_mut(), total, false) };
                 let left = total - done;
                 let mut rest = [0; 8];
                 // SAFETY: fewer bytes than one loop word, so at most 7, are left in the source.
@@ -440,7 +441,7 @@ impl Stream {
                 let area = area.as_mut_ptr();
                 // SAFETY: `area` has `STAGING` bytes, the source those of the chunk; a sink has room for all.
                 unsafe {
-                    staging.feed(&mut self.progress, inner, area, &mut source, sink, chunk.len(), false)
+                    staging.feed(&mut self.progress, program, area, &mut source, sink, chunk.len(), false)
                 };
                 held + chunk.len() - staging.held()
             }

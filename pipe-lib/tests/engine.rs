@@ -320,7 +320,7 @@ fn a_stream_through_a_device_refuses_before_it_writes() {
 #[cfg(target_arch = "x86_64")]
 #[test]
 fn instructions_can_be_chosen() {
-    use pipe_lib::backend::features::Features;
+    use pipe_lib::Features;
     use pipe_lib::{CompileOptions, Library};
     let pipeline = Library::standard().pipeline("inet_cksum | byteswap32 | crc32c").unwrap();
     let all = CompileOptions { backend: Backend::Auto, ..CompileOptions::default() };

@@ -1,6 +1,6 @@
 //! The pictures of a pipeline: golden ones, and that whatever stands in a text cannot break out of its place.
 
-use pipe_lib::backend::features::Features;
+use pipe_lib::Features;
 use pipe_lib::testing::{Generator, Rng};
 use pipe_lib::{Backend, CompileOptions, Library, inspect};
 

@@ -1,7 +1,7 @@
 //! Every example of the language's reference loads without a word, and its tests pass on every backend.
 
-use pipe_lib::engine::{CompileError, CompileOptions};
 use pipe_lib::{Backend, Library};
+use pipe_lib::{CompileError, CompileOptions};
 
 const REFERENCE: &str = include_str!("../../docs/pipe-language.md");
 

@@ -1,7 +1,7 @@
 //! Values on the command line: numbers, sizes, backends, assignments.
 
 use pipe_lib::Backend;
-use pipe_lib::backend::features::Features;
+use pipe_lib::Features;
 use pipe_lib::ir::Ty;
 
 /// A number as the pipe language writes it: decimal, `0x`, `0o` or `0b`, with underscores.

@@ -207,7 +207,7 @@ unsafe fn striped_by_any(
 #[cfg(test)]
 mod tests {
     use super::Striped;
-    use crate::backend::features::Features;
+    use crate::features::Features;
     use crate::testing::{Judge, Rng};
     use crate::{Backend, CompileOptions, Library};
 
@@ -228,7 +228,7 @@ mod tests {
             });
             let judge = Judge::with_options(pipeline.composition().clone(), options).unwrap();
             for (options, engine) in judge.engines() {
-                let longest = engine.inner.passes[0].code.longest_striped(end);
+                let longest = engine.program.passes[0].code.longest_striped(end);
                 let is_wide = cfg!(target_arch = "x86_64")
                     && options.features.is_some_and(|features| features.has(Features::AVX512));
                 assert_eq!(longest.is_some(), is_wide, "{text}");
@@ -258,7 +258,7 @@ mod tests {
             let engine = |backend: Backend| pipeline.compile_with(&backend.into()).unwrap();
             let (engine, oracle) = (engine(Backend::Auto), engine(Backend::Interp));
             if engine.backend() == Backend::Native {
-                let code = &engine.inner.passes[0].code;
+                let code = &engine.program.passes[0].code;
                 assert!(code.admits(&[65520; 3]) && !code.admits(&[65521; 3]), "{text}");
                 assert_eq!(code.entry().is_some(), in_place, "{text}");
             }

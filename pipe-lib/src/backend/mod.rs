@@ -5,7 +5,6 @@
 
 pub(crate) mod cranelift;
 
-pub mod features;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod native;
 
@@ -19,78 +18,22 @@ pub(crate) mod testing;
 
 use crate::analyse::analyse;
 use crate::compose::Composition;
-use crate::engine::CompileOptions;
+pub(crate) use crate::error::Unsupported;
+use crate::features::Features;
 use crate::ir::{Layout, Pipe, Stripe};
+pub(crate) use crate::options::Backend;
+use crate::options::CompileOptions;
 use crate::plan::rewrite::Rewritten;
 use crate::plan::schedule::{self, Kind};
 use crate::plan::{Pass, Plan, rewrite};
-use features::Features;
 use guarded::Guarded;
 use smallvec::SmallVec;
 use std::cell::Cell;
-use std::fmt;
 use std::sync::Arc;
 
 /// Longest stretch that the driver hands to one call of [`PassCode::run`]: code may keep per-lane partial sums that
 /// would overflow beyond 2^32 words. A multiple of every gauge.
 pub(crate) const MAX_CALL_BYTES: usize = 1 << 30;
-
-/// Which backend an engine's code comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
-pub enum Backend {
-    /// The fastest one that takes the pipeline on this machine.
-    #[default]
-    Auto,
-    /// The word-at-a-time interpreter: takes everything.
-    Interp,
-    /// Portable machine code through Cranelift.
-    Cranelift,
-    /// Our own x86-64 emitter.
-    Native,
-}
-
-impl Backend {
-    /// The backends that can be asked for by name, `Auto` included.
-    pub const ALL: [Backend; 4] = [Backend::Auto, Backend::Interp, Backend::Cranelift, Backend::Native];
-
-    /// The backend's name on command lines and in reports.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Backend::Auto => "auto",
-            Backend::Interp => "interp",
-            Backend::Cranelift => "cranelift",
-            Backend::Native => "native",
-        }
-    }
-
-    /// The backend of that name.
-    pub fn from_name(name: &str) -> Option<Backend> {
-        Backend::ALL.into_iter().find(|backend| backend.name() == name)
-    }
-}
-
-impl fmt::Display for Backend {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-/// Why a backend does not take a pass.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unsupported {
-    /// The backend that refused.
-    pub backend: Backend,
-    /// What it cannot do, as a phrase: "64-bit carry-less multiplication".
-    pub what: String,
-}
-
-impl fmt::Display for Unsupported {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the {} backend cannot do this: {}", self.backend, self.what)
-    }
-}
-
-impl core::error::Error for Unsupported {}
 
 /// The code of one pass: all its stages applied to a stretch of the stream, in one loop.
 ///

@@ -5,8 +5,8 @@
 //! the driver, so that it can judge them all. Speed is no concern here.
 
 use crate::compose::{Composition, Stage};
+use crate::error::RunError;
 use crate::ir::{Block, Layout, Op, Pipe, StateInit, Table, Tail, Value, eval};
-use crate::run::RunError;
 
 /// What a pipeline makes of a stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

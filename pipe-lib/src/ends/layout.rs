@@ -3,8 +3,8 @@
 //! Both ends go on where an earlier one stopped, in the middle of a stripe or of an access, so that streams can come in parts.
 
 use super::{Sink, Source};
+use crate::error::RunError;
 use crate::ir::{Layout, Stripe};
-use crate::run::RunError;
 
 /// How far an end has got in the stream: what the next one over the same device goes on from.
 #[derive(Clone, Copy, Debug, Default)]

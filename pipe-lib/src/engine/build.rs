@@ -1,31 +1,29 @@
 //! From a plan and the code of its passes to what an engine knows.
 
-use super::Inner;
-use super::inner::{Direct, DirectKind};
-use crate::backend::{self, Backend, Entry, PassCode, Striped};
+use crate::backend::{self, Entry, PassCode, Striped};
 use crate::compose::Composition;
-use crate::drive::{PassRun, Window};
-use crate::export::Recipe;
+use crate::export::ExportExpr;
 use crate::ir::{Layout, Op, StateInit, Tail};
+use crate::options::Backend;
 use crate::plan::Pass;
+use crate::program::{Direct, DirectKind, ExportInfo, PassRun, Program, RegisterInfo, Window};
 use crate::registers::{FEW, PAIR, Registers};
-use crate::run::{ExportInfo, RegisterInfo};
 use smallvec::SmallVec;
 use std::num::NonZeroU64;
 use std::sync::{Arc, OnceLock};
 
 /// Lays out the registers of an engine, pass by pass.
-pub(super) struct InnerBuilder<'a> {
+pub(super) struct ProgramBuilder<'a> {
     composition: &'a Composition,
     passes: Vec<PassRun>,
     initial: Vec<u64>,
     stage_base: Vec<usize>,
 }
 
-impl<'a> InnerBuilder<'a> {
-    pub(super) fn new(composition: &'a Composition) -> InnerBuilder<'a> {
+impl<'a> ProgramBuilder<'a> {
+    pub(super) fn new(composition: &'a Composition) -> ProgramBuilder<'a> {
         let stage_base = vec![0; composition.stages.len()];
-        InnerBuilder { composition, passes: Vec::new(), initial: Vec::new(), stage_base }
+        ProgramBuilder { composition, passes: Vec::new(), initial: Vec::new(), stage_base }
     }
 
     pub(super) fn pass(&mut self, pass: &Pass, code: Box<dyn PassCode>) {
@@ -64,11 +62,11 @@ impl<'a> InnerBuilder<'a> {
         });
     }
 
-    pub(super) fn finish(self, composition: Arc<Composition>, backend: Backend) -> Inner {
+    pub(super) fn finish(self, composition: Arc<Composition>, backend: Backend) -> Program {
         let count = self.initial.len();
         let initial = Registers::new(self.initial);
         let mut exports = Vec::new();
-        let mut recipes = Vec::new();
+        let mut export_exprs = Vec::new();
         let mut registers = Vec::new();
         for (index, stage) in composition.stages.iter().enumerate() {
             for (number, export) in stage.pipe.exports.iter().enumerate() {
@@ -78,7 +76,7 @@ impl<'a> InnerBuilder<'a> {
                     windowed: stage.window.is_some(),
                     stage: index,
                 });
-                recipes.push(Recipe::new(&stage.pipe, number, self.stage_base[index], &initial));
+                export_exprs.push(ExportExpr::new(&stage.pipe, number, self.stage_base[index], &initial));
             }
             for (number, state) in stage.pipe.states.iter().enumerate() {
                 registers.push(RegisterInfo {
@@ -123,7 +121,7 @@ impl<'a> InnerBuilder<'a> {
             }
             _ => None,
         };
-        Inner {
+        Program {
             backend,
             direct: direct.filter(|_| count <= FEW).unwrap_or_else(Direct::none),
             from_stripes,
@@ -131,7 +129,7 @@ impl<'a> InnerBuilder<'a> {
             initial,
             stage_base: self.stage_base.into(),
             exports: exports.into(),
-            recipes: recipes.into(),
+            export_exprs: export_exprs.into(),
             registers: registers.into(),
             reject_word,
             rejects_windows,

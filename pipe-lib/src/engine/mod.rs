@@ -1,88 +1,33 @@
 //! An engine: a composition made runnable.
 //!
-//! `build` lays out what a plan's passes need at run time, `inner` holds it, `prepared` has the ways to run, `parallel`
-//! those on several cores.
+//! `build` makes the [`Program`] that it runs, `prepared` has the ways to run, `parallel` those on several cores.
 
 mod build;
-mod inner;
 mod parallel;
 mod prepared;
 
-use inner::Direct;
-pub(crate) use inner::Inner;
 pub use prepared::Prepared;
 
-use crate::backend::features::Features;
-use crate::backend::{self, Backend, Made, Unsupported};
-use crate::compose::{ComposeError, Composition};
+use crate::backend::{self, Made};
+use crate::compose::Composition;
 use crate::ends;
-use crate::run::{ExportInfo, Imports, RegisterInfo, Run, RunError};
-use build::InnerBuilder;
+use crate::error::{CompileError, RunError};
+use crate::options::{Backend, CompileOptions};
+use crate::program::{Direct, ExportInfo, Program, RegisterInfo};
+use crate::run::{Imports, Run};
+use build::ProgramBuilder;
 use std::fmt;
 use std::sync::Arc;
-
-/// How to compile.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct CompileOptions {
-    /// Where the code comes from.
-    pub backend: Backend,
-    /// Runs every stage as a pass of its own over L1-sized blocks, instead of fusing them into one loop: what fusion is
-    /// compared with.
-    pub separate_passes: bool,
-    /// Which instructions the native backend may use; all that the processor has, without.
-    pub features: Option<Features>,
-    /// Every stage as it was written, word after word: what vectors, block code and rewrites are compared with. The native
-    /// backend has no such form and refuses; `Auto` then is Cranelift.
-    pub serial: bool,
-}
-
-impl From<Backend> for CompileOptions {
-    fn from(backend: Backend) -> CompileOptions {
-        CompileOptions { backend, ..CompileOptions::default() }
-    }
-}
-
-/// Why a pipeline could not be compiled.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum CompileError {
-    /// The composition breaks a rule.
-    Compose(ComposeError),
-    /// The backend asked for does not take the pipeline.
-    Unsupported(Unsupported),
-}
-
-impl fmt::Display for CompileError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            CompileError::Compose(error) => error.fmt(f),
-            CompileError::Unsupported(error) => error.fmt(f),
-        }
-    }
-}
-
-impl core::error::Error for CompileError {}
-
-impl From<ComposeError> for CompileError {
-    fn from(error: ComposeError) -> CompileError {
-        CompileError::Compose(error)
-    }
-}
-
-impl From<Unsupported> for CompileError {
-    fn from(error: Unsupported) -> CompileError {
-        CompileError::Unsupported(error)
-    }
-}
 
 /// A pipeline ready to run. Cheap to clone, shared between threads; its code is freed with the last handle.
 #[derive(Clone)]
 pub struct Engine {
-    pub(crate) inner: Arc<Inner>,
+    pub(crate) program: Arc<Program>,
 }
 
 impl fmt::Debug for Engine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.inner.fmt(f)
+        self.program.fmt(f)
     }
 }
 
@@ -91,7 +36,7 @@ impl Engine {
     pub fn compile(composition: Arc<Composition>, options: &CompileOptions) -> Result<Engine, CompileError> {
         composition.validate()?;
         let (plan, code) = backend::generate_all(&composition, options)?;
-        let mut builder = InnerBuilder::new(&composition);
+        let mut builder = ProgramBuilder::new(&composition);
         let mut backend = None;
         for (pass, Made { backend: from, code, .. }) in plan.passes.iter().zip(code) {
             // With code from several backends, the engine is as fast as the slowest: report that one.
@@ -101,84 +46,89 @@ impl Engine {
         }
         // Without stages there is no code at all, only a copy.
         let backend = backend.unwrap_or(options.backend);
-        Ok(Engine { inner: Arc::new(builder.finish(Arc::clone(&composition), backend)) })
+        Ok(Engine { program: Arc::new(builder.finish(Arc::clone(&composition), backend)) })
     }
 
     /// The same engine, which takes every transfer for one that the caches do not hold: so that short ones can test what
     /// long ones do. Of a handle that is not shared yet.
     pub(crate) fn taken_for_big(mut self) -> Engine {
-        let inner = Arc::get_mut(&mut self.inner).expect("nobody else has this engine yet");
-        inner.streaming_from = 0;
-        inner.direct = Direct::none();
+        let program = Arc::get_mut(&mut self.program).expect("nobody else has this engine yet");
+        program.streaming_from = 0;
+        program.direct = Direct::none();
         self
     }
 
     /// What the engine was made from.
     pub fn composition(&self) -> &Composition {
-        &self.inner.composition
+        &self.program.composition
     }
 
     /// Where the code comes from; never `Auto`, except for a plain copy, which needs none.
     pub fn backend(&self) -> Backend {
-        self.inner.backend
+        self.program.backend
     }
 
     /// Number of passes over the data (in L1-sized blocks if more than one).
     pub fn passes(&self) -> usize {
-        self.inner.passes.len()
+        self.program.passes.len()
     }
 
     /// Bytes of one loop word: the least common multiple of the stages' words.
     pub fn gauge(&self) -> usize {
-        self.inner.composition.gauge()
+        self.program.composition.gauge()
     }
 
     /// Names and types of what a run exports, in stream order.
     pub fn exports(&self) -> &[ExportInfo] {
-        &self.inner.exports
+        &self.program.exports
     }
 
     /// Number of an export for [`Run::value`], by its name `instance.name`.
     pub fn export_index(&self, name: &str) -> Option<usize> {
-        self.inner.exports.iter().position(|export| export.name == name)
+        self.program.exports.iter().position(|export| export.name == name)
     }
 
     /// Names and types of the registers that [`Imports`] can set.
     pub fn registers(&self) -> &[RegisterInfo] {
-        &self.inner.registers
+        &self.program.registers
     }
 
     /// Bytes that a stream of `len` bytes takes up in the destination: `len` itself, or what the layout at the end makes
     /// of it. `None` if that cannot be addressed.
     pub fn written_len(&self, len: usize) -> Option<usize> {
-        self.inner.composition.sink.as_ref().map_or(Some(len), |layout| ends::sink_len(layout, len))
+        self.program.composition.sink.as_ref().map_or(Some(len), |layout| ends::sink_len(layout, len))
     }
 
     /// Bytes of the source buffer that a stream of `len` bytes is read from.
     pub fn source_len(&self, len: usize) -> Option<usize> {
-        self.inner.composition.source.as_ref().map_or(Some(len), |layout| ends::source_len(layout, len))
+        self.program.composition.source.as_ref().map_or(Some(len), |layout| ends::source_len(layout, len))
     }
 
     /// Bytes of the stream that a source buffer of `len` bytes holds.
     pub fn stream_len(&self, len: usize) -> usize {
-        self.inner.composition.source.as_ref().map_or(len, |layout| ends::stream_len(layout, len))
+        self.program.composition.source.as_ref().map_or(len, |layout| ends::stream_len(layout, len))
     }
 
     /// Whether a stream of `len` bytes is one that all tail rules take.
     pub fn check_length(&self, len: u64) -> Result<(), RunError> {
-        self.inner.check_length(len)
+        self.program.check_length(len)
+    }
+
+    /// Imports with every register at its initial value, to be changed by [`Imports::set`].
+    pub fn imports(&self) -> Imports {
+        Imports { engine: Arc::clone(&self.program), registers: self.program.initial.clone() }
     }
 
     /// Runs with `imports` in place of the registers' initial values.
     pub fn with<'e>(&'e self, imports: &'e Imports) -> Result<Prepared<'e>, RunError> {
-        if !Arc::ptr_eq(&imports.engine, &self.inner) {
+        if !Arc::ptr_eq(&imports.engine, &self.program) {
             return Err(RunError::ForeignImports);
         }
-        Ok(Prepared::new(&self.inner, &imports.registers))
+        Ok(Prepared::new(&self.program, &imports.registers))
     }
 
     fn prepared(&self) -> Prepared<'_> {
-        Prepared::of(&self.inner)
+        Prepared::of(&self.program)
     }
 
     /// Copies `src` to the start of `dst` through the pipeline. `dst` has at least [`Engine::written_len`] bytes.

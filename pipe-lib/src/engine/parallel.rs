@@ -3,12 +3,14 @@
 //!
 //! What may be cut, and why the joined states are right, is in [`crate::plan::join`]; here are the cuts and the threads.
 
-use super::{Engine, Inner, Prepared};
+use super::{Engine, Prepared};
 use crate::compose::Stage;
 use crate::drive::Progress;
+use crate::error::RunError;
 use crate::plan::join::{Orbit, Rules};
+use crate::program::Program;
 use crate::registers::Registers;
-use crate::run::{Run, RunError};
+use crate::run::Run;
 use std::num::NonZeroU64;
 use std::sync::{Mutex, PoisonError};
 
@@ -50,11 +52,11 @@ impl Engine {
     /// What depends on imports is not looked at: a counter beyond its limit, and a state that does not depend on the stream, has no closed form and does not
     /// repeat within some thousand words is only found when running, which is then on one thread.
     pub fn serial_because(&self, len: u64) -> Option<String> {
-        self.inner
+        self.program
             .refuse_layouts("running on several threads")
             .err()
             .map(|error| error.to_string())
-            .or_else(|| self.inner.rules(len).find_map(|rules| rules.as_ref().err().cloned()))
+            .or_else(|| self.program.rules(len).find_map(|rules| rules.as_ref().err().cloned()))
     }
 }
 
@@ -81,10 +83,10 @@ impl<'e> Prepared<'e> {
         threads: usize,
         least: usize,
     ) -> Result<Run<'e>, RunError> {
-        if self.inner.has_layouts() || dst.len() < src.len() {
+        if self.program.has_layouts() || dst.len() < src.len() {
             return self.run(src, dst);
         }
-        self.inner.check_length(src.len() as u64)?;
+        self.program.check_length(src.len() as u64)?;
         // SAFETY: `src` is readable and `dst` writable for `src.len()` bytes; slices do not overlap.
         match unsafe { self.parts(src.as_ptr(), dst.as_mut_ptr(), src.len(), threads, least) } {
             Some(run) => Ok(run),
@@ -98,8 +100,8 @@ impl<'e> Prepared<'e> {
         threads: usize,
         least: usize,
     ) -> Result<Run<'e>, RunError> {
-        self.inner.refuse_layouts("running in place")?;
-        self.inner.check_length(buf.len() as u64)?;
+        self.program.refuse_layouts("running in place")?;
+        self.program.check_length(buf.len() as u64)?;
         let ptr = buf.as_mut_ptr();
         // SAFETY: `buf` is readable and writable; source and destination are the same.
         match unsafe { self.parts(ptr, ptr, buf.len(), threads, least) } {
@@ -114,10 +116,10 @@ impl<'e> Prepared<'e> {
         threads: usize,
         least: usize,
     ) -> Result<Run<'e>, RunError> {
-        if self.inner.has_layouts() {
+        if self.program.has_layouts() {
             return self.run_read_only(src);
         }
-        self.inner.check_length(src.len() as u64)?;
+        self.program.check_length(src.len() as u64)?;
         // SAFETY: `src` is readable; nothing is written.
         match unsafe { self.parts(src.as_ptr(), std::ptr::null_mut(), src.len(), threads, least) } {
             Some(run) => Ok(run),
@@ -138,27 +140,27 @@ impl<'e> Prepared<'e> {
         threads: usize,
         least: usize,
     ) -> Option<Run<'e>> {
-        let inner = self.inner;
-        let cut = Cut { inner, initial: self.initial, total: len as u64 };
+        let program = self.program;
+        let cut = Cut { program, initial: self.initial, total: len as u64 };
         let bytes = usize::try_from(cut.part_bytes(threads, least as u64)?).ok()?;
         let mut parts = Vec::with_capacity(len.div_ceil(bytes));
         let mut orbits: Vec<Orbit> = cut.stages().map(|_| Orbit::default()).collect();
         for at in (0..len).step_by(bytes) {
             // SAFETY: the source is readable for `len` bytes, and nothing has been written yet.
             let registers = unsafe { cut.start(src, at as u64, &mut orbits) }?;
-            let progress = Progress::resumed(inner, registers, self.initial, at as u64);
-            let progress = progress.of_transfer(inner, len);
+            let progress = Progress::resumed(program, registers, self.initial, at as u64);
+            let progress = progress.of_transfer(program, len);
             let len = bytes.min(len - at);
             let dst = if dst.is_null() { dst } else { dst.wrapping_add(at) };
             parts.push(Part { src: src.wrapping_add(at), dst, at: at as u64, len, progress });
         }
-        let parts = run_all(inner, parts, threads, len as u64);
+        let parts = run_all(program, parts, threads, len as u64);
         let written = if dst.is_null() { 0 } else { len };
         Some(self.outcome(cut.joined(parts)?, len, written))
     }
 }
 
-impl Inner {
+impl Program {
     /// The rules for each stage whose states pass over cuts in a stream of `len` bytes.
     fn rules(&self, len: u64) -> impl Iterator<Item = &Result<Rules, String>> {
         let stages = self.composition.stages.iter();
@@ -179,7 +181,7 @@ fn restarts(window: Option<NonZeroU64>, len: u64) -> bool {
 
 /// A stream to be cut.
 struct Cut<'a> {
-    inner: &'a Inner,
+    program: &'a Program,
     initial: &'a Registers,
     total: u64,
 }
@@ -187,7 +189,7 @@ struct Cut<'a> {
 impl Cut<'_> {
     /// Cuts may be at multiples of this many bytes: at whole loop words, and at ends of windows.
     fn unit(&self) -> Option<u64> {
-        let composition = &self.inner.composition;
+        let composition = &self.program.composition;
         let windows = composition.stages.iter().filter_map(|stage| stage.window);
         let windows = windows.map(NonZeroU64::get).filter(|window| *window <= self.total);
         windows.into_iter().try_fold(composition.gauge() as u64, lcm)
@@ -198,7 +200,7 @@ impl Cut<'_> {
         if threads <= 1 || self.total <= least {
             return None;
         }
-        if self.inner.rules(self.total).any(|rules| rules.is_err())
+        if self.program.rules(self.total).any(|rules| rules.is_err())
             || self.stages().any(|(range, rules)| !rules.holds(&self.initial[range]))
         {
             return None;
@@ -211,10 +213,10 @@ impl Cut<'_> {
 
     /// The stages whose states pass over cuts: their place among the registers, and their rules.
     fn stages(&self) -> impl Iterator<Item = (std::ops::Range<usize>, &Rules)> {
-        let stages = self.inner.composition.stages.iter().enumerate();
+        let stages = self.program.composition.stages.iter().enumerate();
         let open = stages.filter(|(_, stage)| !restarts(stage.window, self.total));
-        let rules = self.inner.rules(self.total).flatten();
-        open.map(|(index, _)| self.inner.stage_registers(index)).zip(rules)
+        let rules = self.program.rules(self.total).flatten();
+        open.map(|(index, _)| self.program.stage_registers(index)).zip(rules)
     }
 
     /// The registers of a part whose first byte is at offset `at`; `orbits` are those of [`Cut::stages`].
@@ -227,7 +229,7 @@ impl Cut<'_> {
             return Some(registers);
         }
         // Stages see what those before them made of the words, so their delays add up.
-        let gauge = self.inner.composition.gauge() as u64;
+        let gauge = self.program.composition.gauge() as u64;
         let delay: u64 = self.stages().map(|(_, rules)| rules.delay_bytes().next_multiple_of(gauge)).sum();
         for ((range, rules), orbit) in self.stages().zip(&mut *orbits) {
             rules.start(&mut registers[range], at, orbit).ok()?;
@@ -243,11 +245,11 @@ impl Cut<'_> {
                 rules.start(&mut before[range], from, orbit).ok()?;
             }
         }
-        let mut progress = Progress::resumed(self.inner, before, self.initial, from);
+        let mut progress = Progress::resumed(self.program, before, self.initial, from);
         // SAFETY: `[from, at)` lies within what the caller promised.
         unsafe {
             let src = src.add(from as usize);
-            progress.part(self.inner, src, std::ptr::null_mut(), from, (at - from) as usize, false);
+            progress.part(self.program, src, std::ptr::null_mut(), from, (at - from) as usize, false);
         }
         for (range, rules) in self.stages() {
             rules.take_delays(&mut registers[range.clone()], &progress.registers[range]);
@@ -288,7 +290,7 @@ struct Part {
 unsafe impl Send for Part {}
 
 /// Runs the parts of a stream of `total` bytes, the caller's thread among the `threads`; gives them in order.
-fn run_all(inner: &Inner, parts: Vec<Part>, threads: usize, total: u64) -> Vec<Part> {
+fn run_all(program: &Program, parts: Vec<Part>, threads: usize, total: u64) -> Vec<Part> {
     // Whoever is free takes the next part: a thread that could not be started leaves its part to the others.
     let count = parts.len();
     let waiting = Mutex::new(parts.into_iter());
@@ -299,7 +301,7 @@ fn run_all(inner: &Inner, parts: Vec<Part>, threads: usize, total: u64) -> Vec<P
             let Some(mut part) = next else { break };
             let last = part.at + part.len as u64 == total;
             // SAFETY: the caller of `parts` promised the bytes of the whole stream, of which these are one part's.
-            unsafe { part.progress.part(inner, part.src, part.dst, part.at, part.len, last) };
+            unsafe { part.progress.part(program, part.src, part.dst, part.at, part.len, last) };
             done.lock().unwrap_or_else(PoisonError::into_inner).push(part);
         }
     };

@@ -2,14 +2,14 @@
 //!
 //! Everything that can be refused is refused here, before the first byte is written; `drive` then moves bytes.
 
-use super::Inner;
-use super::inner::DirectKind;
 use crate::backend::{self, Entry, Striped};
 use crate::drive::{BLOCK, Progress};
 use crate::ends::{self, Cursor, LayoutSink, LayoutSource, Pieces, Sink, Source, Zeros};
+use crate::error::RunError;
 use crate::ir::{Layout, Stripe};
+use crate::program::{DirectKind, Program};
 use crate::registers::{FEW, PAIR, Registers};
-use crate::run::{Run, RunError};
+use crate::run::Run;
 use smallvec::SmallVec;
 use std::hint::cold_path;
 use std::mem::MaybeUninit;
@@ -18,7 +18,7 @@ use std::sync::Arc;
 /// An engine with the registers that a run starts from.
 #[derive(Clone, Copy, Debug)]
 pub struct Prepared<'e> {
-    pub(super) inner: &'e Inner,
+    pub(super) program: &'e Program,
     pub(super) initial: &'e Registers,
     /// Whether the engine's direct calls may be made with these registers.
     admitted: bool,
@@ -27,14 +27,14 @@ pub struct Prepared<'e> {
 impl<'e> Prepared<'e> {
     /// With the registers that the pipes state.
     #[inline(always)]
-    pub(super) fn of(inner: &'e Inner) -> Prepared<'e> {
+    pub(super) fn of(program: &'e Program) -> Prepared<'e> {
         // Known when the engine was built, which else has no direct calls.
-        Prepared { inner, initial: &inner.initial, admitted: true }
+        Prepared { program, initial: &program.initial, admitted: true }
     }
 
     /// With other registers.
-    pub(super) fn new(inner: &'e Inner, initial: &'e Registers) -> Prepared<'e> {
-        Prepared { inner, initial, admitted: inner.admits(initial) }
+    pub(super) fn new(program: &'e Program, initial: &'e Registers) -> Prepared<'e> {
+        Prepared { program, initial, admitted: program.admits(initial) }
     }
 
     /// Copies `src` to the start of `dst` through the pipeline.
@@ -43,14 +43,14 @@ impl<'e> Prepared<'e> {
     /// length that a tail rule rejects, a buffer that is not aligned as its layout demands.
     #[inline(always)] // see `Run::value`
     pub fn run(self, src: &[u8], dst: &mut [u8]) -> Result<Run<'e>, RunError> {
-        let (inner, len) = (self.inner, src.len());
+        let (program, len) = (self.program, src.len());
         // Short transfers are called from here, with as little before and after as there can be.
-        let direct = &inner.direct;
+        let direct = &program.direct;
         if self.admitted && direct.kind == DirectKind::Plain && direct.takes(len) && len <= dst.len() {
             // SAFETY: `src` is readable and `dst` writable for the bytes of the transfer, and they do not overlap; the
             // engine's one pass has all registers, which are no more than that, and no stage rejects the length.
             let registers = unsafe { self.call::<PAIR>(direct.entry, src, dst) };
-            return Ok(Run::direct(inner, len, len, registers));
+            return Ok(Run::direct(program, len, len, registers));
         }
         if self.admitted
             && direct.kind == DirectKind::Any
@@ -62,7 +62,7 @@ impl<'e> Prepared<'e> {
             cold_path();
             // SAFETY: as above, and `dst` takes what goes to stripes.
             let registers = unsafe { self.call::<FEW>(direct.entry, src, dst) };
-            return Ok(Run::direct(inner, len, direct.written(len), registers));
+            return Ok(Run::direct(program, len, direct.written(len), registers));
         }
         // By way of a variable of its own: an outcome whose address is known elsewhere would have to be in memory.
         let mut outcome = Err(RunError::TooLong);
@@ -91,14 +91,14 @@ impl<'e> Prepared<'e> {
     }
 
     fn run_checked(self, src: &[u8], dst: &mut [u8]) -> Result<Run<'e>, RunError> {
-        if self.inner.is_plain && src.len() <= dst.len() {
-            self.inner.check_length(src.len() as u64)?;
+        if self.program.is_plain && src.len() <= dst.len() {
+            self.program.check_length(src.len() as u64)?;
             // SAFETY: `src` is readable and `dst` writable for `src.len()` bytes; a shared and an exclusive slice do
             // not overlap.
             return Ok(unsafe { self.plain(src.as_ptr(), dst.as_mut_ptr(), src.len()) });
         }
         let source = self.source_of(src)?;
-        self.inner.check_length(source.len as u64)?;
+        self.program.check_length(source.len as u64)?;
         let written = self.fit(source.len, dst.len(), dst.as_ptr())?;
         // SAFETY: the lengths were checked; slices do not overlap.
         unsafe { self.transfer(source, dst.as_mut_ptr(), written) }
@@ -106,8 +106,8 @@ impl<'e> Prepared<'e> {
 
     /// Runs over `buf` in place. Layouts at either end are refused.
     pub fn run_in_place(self, buf: &mut [u8]) -> Result<Run<'e>, RunError> {
-        self.inner.refuse_layouts("running in place")?;
-        self.inner.check_length(buf.len() as u64)?;
+        self.program.refuse_layouts("running in place")?;
+        self.program.check_length(buf.len() as u64)?;
         let ptr = buf.as_mut_ptr();
         // SAFETY: `buf` is readable and writable; source and destination are the same.
         Ok(unsafe { self.contiguous(ptr, ptr, buf.len()) })
@@ -116,16 +116,16 @@ impl<'e> Prepared<'e> {
     /// Runs over `src` for the exports alone; a layout at the end is ignored.
     pub fn run_read_only(self, src: &[u8]) -> Result<Run<'e>, RunError> {
         let source = self.source_of(src)?;
-        self.inner.check_length(source.len as u64)?;
+        self.program.check_length(source.len as u64)?;
         // SAFETY: `src` is readable for what `source_of` found in it.
         unsafe { self.transfer(source, std::ptr::null_mut(), 0) }
     }
 
     /// Writes to `dst` what the pipeline makes of a stream of `len` zero bytes; a layout at the start is ignored.
     pub fn run_write_only(self, len: usize, dst: &mut [u8]) -> Result<Run<'e>, RunError> {
-        self.inner.check_length(len as u64)?;
+        self.program.check_length(len as u64)?;
         let written = self.fit(len, dst.len(), dst.as_ptr())?;
-        let mut run = match &self.inner.composition.sink {
+        let mut run = match &self.program.composition.sink {
             // SAFETY: `dst` was found to be large enough.
             Some(layout) => unsafe {
                 self.staged(&mut Zeros, Some(&mut LayoutSink::new(layout, dst.as_mut_ptr())), len)
@@ -148,13 +148,13 @@ impl<'e> Prepared<'e> {
         if let ([src], [dst]) = (src, &mut *dst) {
             return self.run(src, dst);
         }
-        let composition = &self.inner.composition;
+        let composition = &self.program.composition;
         let layout =
             |layout: &Layout| RunError::Layout { layout: layout.name.clone(), what: "a list of pieces" };
         if composition.source.is_none() && composition.sink.is_none() {
             let len = sum(src.iter().map(|piece| piece.len()))?;
             let have = sum(dst.iter().map(|piece| piece.len()))?;
-            self.inner.check_length(len as u64)?;
+            self.program.check_length(len as u64)?;
             if have < len {
                 return Err(RunError::ShortDestination { needed: len, have });
             }
@@ -176,7 +176,7 @@ impl<'e> Prepared<'e> {
             }
             (Some(rules), _) => return Err(layout(rules)),
         };
-        self.inner.check_length(len as u64)?;
+        self.program.check_length(len as u64)?;
         let (written, mut layout_sink, mut cursor_sink);
         let sink: &mut dyn Sink = match (&composition.sink, &mut *dst) {
             (None, dst) => {
@@ -207,20 +207,20 @@ impl<'e> Prepared<'e> {
         if let [src] = src {
             return self.run_read_only(src);
         }
-        if let Some(layout) = &self.inner.composition.source {
+        if let Some(layout) = &self.program.composition.source {
             return Err(RunError::Layout { layout: layout.name.clone(), what: "a list of pieces" });
         }
         let len = sum(src.iter().map(|piece| piece.len()))?;
-        self.inner.check_length(len as u64)?;
+        self.program.check_length(len as u64)?;
         // SAFETY: the source has `len` bytes; there is no sink.
         Ok(unsafe { self.pieces(Cursor::new(src), None::<&mut Cursor<[ends::Piece; 0]>>, len) })
     }
 
     /// Runs in place over a stream that lies in pieces. Layouts at either end are refused.
     pub fn run_vectored_in_place(self, pieces: &mut [&mut [u8]]) -> Result<Run<'e>, RunError> {
-        self.inner.refuse_layouts("running in place")?;
+        self.program.refuse_layouts("running in place")?;
         let len = sum(pieces.iter().map(|piece| piece.len()))?;
-        self.inner.check_length(len as u64)?;
+        self.program.check_length(len as u64)?;
         let list: SmallVec<[ends::Piece; 8]> = pieces
             .iter_mut()
             .map(|piece| ends::Piece { ptr: piece.as_mut_ptr(), len: piece.len() })
@@ -237,8 +237,8 @@ impl<'e> Prepared<'e> {
     /// `src` is readable for [`source_len`](super::Engine::source_len)`(len)` bytes, and a `dst` that is not null is
     /// writable for [`written_len`](super::Engine::written_len)`(len)` bytes; nothing else accesses them meanwhile.
     pub unsafe fn run_raw(self, src: *const u8, len: usize, dst: *mut u8) -> Result<Run<'e>, RunError> {
-        let composition = &self.inner.composition;
-        self.inner.check_length(len as u64)?;
+        let composition = &self.program.composition;
+        self.program.check_length(len as u64)?;
         let extent = match &composition.source {
             Some(layout) => ends::source_len(layout, len).ok_or(RunError::TooLong)?,
             None => len,
@@ -249,7 +249,7 @@ impl<'e> Prepared<'e> {
         let written = if dst.is_null() { 0 } else { self.fit(len, usize::MAX, dst)? };
         let (from, to) = (src as usize, dst as usize);
         let apart = from.saturating_add(extent) <= to || to.saturating_add(written) <= from;
-        let in_place = from == to && !self.inner.has_layouts();
+        let in_place = from == to && !self.program.has_layouts();
         if !dst.is_null() && written != 0 && extent != 0 && !apart && !in_place {
             return Err(RunError::Overlap);
         }
@@ -259,7 +259,7 @@ impl<'e> Prepared<'e> {
 
     /// The stream that a source buffer holds.
     fn source_of(self, src: &[u8]) -> Result<Origin, RunError> {
-        let Some(layout) = &self.inner.composition.source else {
+        let Some(layout) = &self.program.composition.source else {
             return Ok(Origin { ptr: src.as_ptr(), len: src.len() });
         };
         if layout.fixed {
@@ -274,7 +274,7 @@ impl<'e> Prepared<'e> {
 
     /// Bytes that the destination needs, if it has them and is aligned as its layout demands.
     fn fit(self, len: usize, have: usize, dst: *const u8) -> Result<usize, RunError> {
-        let needed = match &self.inner.composition.sink {
+        let needed = match &self.program.composition.sink {
             None => len,
             Some(layout) => {
                 let needed = ends::sink_len(layout, len).ok_or(RunError::TooLong)?;
@@ -289,7 +289,7 @@ impl<'e> Prepared<'e> {
     /// The source holds the stream and `dst`, unless null, takes the `written` bytes it needs; no partial overlap.
     unsafe fn transfer(self, source: Origin, dst: *mut u8, written: usize) -> Result<Run<'e>, RunError> {
         let Origin { ptr: src, len } = source;
-        let composition = &self.inner.composition;
+        let composition = &self.program.composition;
         let is_memory =
             |layout: &&Arc<Layout>| layout.stripe.is_none() && layout.store.is_none() && !layout.fixed;
         let from = composition.source.as_ref().filter(|layout| !is_memory(layout));
@@ -306,7 +306,7 @@ impl<'e> Prepared<'e> {
             run.written = written;
             return Ok(run);
         }
-        if self.inner.is_one_call {
+        if self.program.is_one_call {
             // SAFETY: the caller's promise.
             let mut run = unsafe { self.one_call(from, to, src, dst, len) };
             if to.is_none() && written > len {
@@ -355,12 +355,12 @@ impl<'e> Prepared<'e> {
     /// The engine is a plain one, and [`Progress::contiguous`]'s conditions hold.
     #[inline]
     unsafe fn plain(self, src: *const u8, dst: *mut u8, len: usize) -> Run<'e> {
-        let pass = &self.inner.passes[0];
+        let pass = &self.program.passes[0];
         let mut registers = self.initial.clone();
         // SAFETY: there is one pass, whose registers are all of them; the rest is the caller's promise.
         unsafe {
             let states = registers.as_mut_ptr();
-            let streams = len >= self.inner.streaming_from;
+            let streams = len >= self.program.streaming_from;
             let mut at = 0;
             while at < len {
                 let n = (len - at).min(backend::MAX_CALL_BYTES);
@@ -377,7 +377,7 @@ impl<'e> Prepared<'e> {
             }
         }
         let written = if dst.is_null() { 0 } else { len };
-        Run::new(self.inner, len, written, registers, Vec::new())
+        Run::new(self.program, len, written, registers, Vec::new())
     }
 
     /// One pass from or to a device's buffer: by loops that reach the stripes themselves, if there are such.
@@ -396,7 +396,7 @@ impl<'e> Prepared<'e> {
         let stripe = |layout: &Arc<Layout>| layout.stripe;
         match (from, to) {
             (None, Some(layout)) => {
-                if let (Some(longest), Some(stripe)) = (self.inner.to_stripes, stripe(layout)) {
+                if let (Some(longest), Some(stripe)) = (self.program.to_stripes, stripe(layout)) {
                     // SAFETY: the caller's promise; the code was made for this stripe, and `dst` takes the padding as well.
                     unsafe {
                         let run = self.striped(Striped::Sink, longest, stripe, src, dst, len);
@@ -408,7 +408,7 @@ impl<'e> Prepared<'e> {
                 }
             }
             (Some(layout), None) if !dst.is_null() => {
-                if let (Some(longest), Some(stripe)) = (self.inner.from_stripes, stripe(layout)) {
+                if let (Some(longest), Some(stripe)) = (self.program.from_stripes, stripe(layout)) {
                     // SAFETY: the caller's promise; the code was made for this stripe.
                     return unsafe { self.striped(Striped::Source, longest, stripe, src, dst, len) };
                 }
@@ -434,7 +434,7 @@ impl<'e> Prepared<'e> {
     ) -> Run<'e> {
         let mut registers = self.initial.clone();
         let states = registers.as_mut_ptr();
-        let pass = &self.inner.passes[0];
+        let pass = &self.program.passes[0];
         let mut at = 0;
         while at < len {
             let n = (len - at).min(longest);
@@ -447,7 +447,7 @@ impl<'e> Prepared<'e> {
             unsafe { pass.code.run_striped(end, states, at as u64, from, to, n) };
             at += n;
         }
-        Run::new(self.inner, len, len, registers, Vec::new())
+        Run::new(self.program, len, len, registers, Vec::new())
     }
 
     /// One pass, block by block by way of the first-level cache, from a source that gives bytes in its own way, or to a sink that
@@ -467,7 +467,7 @@ impl<'e> Prepared<'e> {
         let area = area.as_mut_ptr().cast::<u8>();
         let mut registers = self.initial.clone();
         let states = registers.as_mut_ptr();
-        let pass = &self.inner.passes[0];
+        let pass = &self.program.passes[0];
         let mut source = from.map(|layout| LayoutSource::new(layout, src));
         let mut sink = to.map(|layout| LayoutSink::new(layout, dst));
         let mut at = 0;
@@ -500,33 +500,33 @@ impl<'e> Prepared<'e> {
                 sink.end();
             }
         }
-        Run::new(self.inner, len, len, registers, Vec::new())
+        Run::new(self.program, len, len, registers, Vec::new())
     }
 
     /// # Safety
     /// [`Progress::contiguous`]'s conditions.
     unsafe fn contiguous(self, src: *const u8, dst: *mut u8, len: usize) -> Run<'e> {
-        if self.inner.is_plain {
-            let in_place_tap = std::ptr::eq(src, dst) && !self.inner.modifies;
+        if self.program.is_plain {
+            let in_place_tap = std::ptr::eq(src, dst) && !self.program.modifies;
             let to = if in_place_tap { std::ptr::null_mut() } else { dst };
             // SAFETY: the caller's promise.
             let mut run = unsafe { self.plain(src, to, len) };
             run.written = if dst.is_null() { 0 } else { len };
             return run;
         }
-        let mut progress = Progress::new(self.inner, self.initial).of_transfer(self.inner, len);
+        let mut progress = Progress::new(self.program, self.initial).of_transfer(self.program, len);
         // SAFETY: the caller's promise.
-        unsafe { progress.contiguous(self.inner, src, dst, len) };
+        unsafe { progress.contiguous(self.program, src, dst, len) };
         self.outcome(progress, len, if dst.is_null() { 0 } else { len })
     }
 
     /// # Safety
     /// [`Progress::staged`]'s conditions.
     unsafe fn staged(self, source: &mut dyn Source, sink: Option<&mut dyn Sink>, len: usize) -> Run<'e> {
-        let mut progress = Progress::new(self.inner, self.initial);
+        let mut progress = Progress::new(self.program, self.initial);
         let written = if sink.is_some() { len } else { 0 };
         // SAFETY: the caller's promise.
-        unsafe { progress.staged(self.inner, source, sink, len) };
+        unsafe { progress.staged(self.program, source, sink, len) };
         self.outcome(progress, len, written)
     }
 
@@ -538,23 +538,23 @@ impl<'e> Prepared<'e> {
         sink: Option<&mut Cursor<D>>,
         len: usize,
     ) -> Run<'e> {
-        let mut progress = Progress::new(self.inner, self.initial).of_transfer(self.inner, len);
+        let mut progress = Progress::new(self.program, self.initial).of_transfer(self.program, len);
         let written = if sink.is_some() { len } else { 0 };
         // SAFETY: the caller's promise.
         unsafe {
-            if self.inner.passes.len() == 1 {
-                progress.pieces(self.inner, &mut source, sink, len, true);
+            if self.program.passes.len() == 1 {
+                progress.pieces(self.program, &mut source, sink, len, true);
             } else {
-                progress.staged(self.inner, &mut source, sink.map(|sink| sink as &mut dyn Sink), len);
+                progress.staged(self.program, &mut source, sink.map(|sink| sink as &mut dyn Sink), len);
             }
         }
         self.outcome(progress, len, written)
     }
 
     pub(super) fn outcome(self, mut progress: Progress, read: usize, written: usize) -> Run<'e> {
-        progress.finish(self.inner);
+        progress.finish(self.program);
         let Progress { registers, windows, .. } = progress;
-        Run::new(self.inner, read, written, registers, windows)
+        Run::new(self.program, read, written, registers, windows)
     }
 }
 

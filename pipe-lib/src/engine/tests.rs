@@ -33,12 +33,12 @@ fn recorded(pipeline: &str, separate_passes: bool) -> (Engine, Calls) {
     let composition = Arc::new(library.pipeline(pipeline).unwrap().composition().clone());
     let options = CompileOptions { separate_passes, ..Backend::Interp.into() };
     let mut engine = Engine::compile(composition, &options).unwrap();
-    let inner = Arc::get_mut(&mut engine.inner).unwrap();
+    let program = Arc::get_mut(&mut engine.program).unwrap();
     let calls = Calls::default();
-    for pass in &mut inner.passes {
+    for pass in &mut program.passes {
         pass.code = Box::new(Recorder(Arc::clone(&calls)));
     }
-    (inner.streaming_from, inner.direct) = (10_000, Direct::none());
+    (program.streaming_from, program.direct) = (10_000, Direct::none());
     (engine, calls)
 }
 

@@ -3,8 +3,8 @@
 use crate::analyse::analyse;
 use crate::backend;
 use crate::compose::{Composition, Stage};
-use crate::engine::CompileOptions;
 use crate::ir::Layout;
+use crate::options::CompileOptions;
 use crate::plan::Plan;
 
 /// Characters of a line beyond which it is cut; the whole is in the box's tooltip.

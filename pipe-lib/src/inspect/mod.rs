@@ -8,10 +8,12 @@ mod svg;
 pub use dot::dot;
 pub use svg::svg;
 
-use crate::backend::{self, Backend, Made, Unsupported, cranelift, crc};
+use crate::backend::{self, Made, cranelift, crc};
 use crate::compose::Composition;
-use crate::engine::CompileOptions;
+use crate::error::Unsupported;
 use crate::ir::Pipe;
+use crate::options::Backend;
+use crate::options::CompileOptions;
 use crate::plan::Pass;
 use std::fmt::Write as _;
 
@@ -101,5 +103,5 @@ fn disassemble(code: &[u8], at: u64) -> Result<String, Unsupported> {
 #[cfg(not(target_arch = "x86_64"))]
 fn disassemble(_code: &[u8], _at: u64) -> Result<String, Unsupported> {
     let what = "disassemble code of this machine".to_owned();
-    Err(Unsupported { backend: backend::Backend::Cranelift, what })
+    Err(Unsupported { backend: Backend::Cranelift, what })
 }

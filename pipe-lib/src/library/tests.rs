@@ -1,8 +1,9 @@
 //! Loading, resolving and naming.
 
 use super::*;
-use crate::backend::Backend;
-use crate::engine::{CompileError, CompileOptions};
+use crate::error::CompileError;
+use crate::options::Backend;
+use crate::options::CompileOptions;
 
 fn standard_fresh() -> Library {
     let mut library = Library::empty();

@@ -2,9 +2,9 @@
 
 use super::{Plan, scalar};
 use crate::analyse::rewrite::evaluate;
-use crate::backend::features::Features;
 use crate::backend::generate_all;
 use crate::backend::testing::{Rng, gauge, initial, listing, oracle, random_pipe};
+use crate::features::Features;
 use crate::ir::{Op, Pipe, StateId, Tail};
 use crate::testing::{Generator, Rng as Random};
 use crate::{Backend, CompileOptions, Library, inspect};

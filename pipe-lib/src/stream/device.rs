@@ -6,9 +6,9 @@
 use super::{Hold, Output, Stream};
 use crate::compose::Composition;
 use crate::ends::{self, Access, Cursor, LayoutSink, LayoutSource, Piece, Sink, Source};
-use crate::engine::Inner;
+use crate::error::RunError;
 use crate::ir::Layout;
-use crate::run::RunError;
+use crate::program::Program;
 
 /// Both ends of a stream of which one at least is a device's buffer.
 #[derive(Clone, Debug, Default)]
@@ -133,9 +133,9 @@ struct Window<'a> {
 
 impl Stream {
     /// What a push of `chunk` takes in; refuses a buffer that cannot be read so.
-    fn step<'a>(&self, device: &Device, inner: &'a Inner, chunk: Chunk) -> Result<Step<'a>, RunError> {
+    fn step<'a>(&self, device: &Device, program: &'a Program, chunk: Chunk) -> Result<Step<'a>, RunError> {
         let (Extent::Buffer(len) | Extent::Stream(len)) = chunk.extent;
-        let Some(layout) = &inner.composition.source else {
+        let Some(layout) = &program.composition.source else {
             return Ok(Step { chunk: chunk.ptr, source: None, len });
         };
         let store = u64::from(layout.store.unwrap_or(1));
@@ -203,7 +203,7 @@ impl Stream {
         };
         // Where the chunk would be if the buffer were aligned: only the bytes are counted.
         let ptr = std::ptr::null::<u8>().wrapping_add(device.from_offset as usize);
-        self.step(device, &self.engine.inner, Chunk { ptr, extent }).ok().map(|step| step.len)
+        self.step(device, &self.engine.program, Chunk { ptr, extent }).ok().map(|step| step.len)
     }
 
     /// Takes a chunk through the pipeline to `out`, if any, and gives by how much the next one begins behind it.
@@ -212,10 +212,10 @@ impl Stream {
     /// The chunk is readable; `out` is writable for its `len`, and they do not overlap.
     pub(super) unsafe fn push_device(&mut self, chunk: Chunk, out: Option<Out>) -> Result<usize, RunError> {
         let engine = self.engine.clone();
-        let inner = &*engine.inner;
+        let program = &*engine.program;
         let Some(mut device) = self.device.take() else { return Ok(0) };
         // SAFETY: the caller's promise.
-        let result = unsafe { self.push_with(&mut device, inner, chunk, out) };
+        let result = unsafe { self.push_with(&mut device, program, chunk, out) };
         self.device = Some(device);
         result
     }
@@ -225,13 +225,13 @@ impl Stream {
     unsafe fn push_with(
         &mut self,
         device: &mut Device,
-        inner: &Inner,
+        program: &Program,
         chunk: Chunk,
         out: Option<Out>,
     ) -> Result<usize, RunError> {
-        let step = self.step(device, inner, chunk)?;
+        let step = self.step(device, program, chunk)?;
         let output = if out.is_some() { Output::Wanted } else { Output::Unwanted };
-        if let Some(layout) = &inner.composition.sink
+        if let Some(layout) = &program.composition.sink
             && self.output != Output::Undecided
             && self.output != output
         {
@@ -239,7 +239,7 @@ impl Stream {
             return Err(RunError::Layout { layout: layout.name.clone(), what });
         }
         let read = self.read.checked_add(step.len as u64).ok_or(RunError::TooLong)?;
-        let (before, needed) = match (&inner.composition.sink, out) {
+        let (before, needed) = match (&program.composition.sink, out) {
             (Some(layout), Some(out)) => {
                 let needed = device.room(layout, read).ok_or(RunError::TooLong)?;
                 if !out.is_memory {
@@ -271,21 +271,21 @@ impl Stream {
         let (mut layout_sink, mut memory_sink);
         // SAFETY: the chunk was found to hold what the step says, and `out` to have room for it.
         unsafe {
-            match (&inner.composition.sink, out) {
+            match (&program.composition.sink, out) {
                 (Some(layout), Some(out)) => {
                     layout_sink = device.sink(layout, out);
-                    self.feed_step(device, inner, step, Some(&mut layout_sink));
+                    self.feed_step(device, program, step, Some(&mut layout_sink));
                     device.to = layout_sink.access();
                 }
                 (None, Some(out)) => {
                     memory_sink = Cursor::new([Piece { ptr: out.ptr, len: out.len }]);
-                    self.feed_step(device, inner, step, Some(&mut memory_sink));
+                    self.feed_step(device, program, step, Some(&mut memory_sink));
                 }
-                (_, None) => self.feed_step(device, inner, step, None),
+                (_, None) => self.feed_step(device, program, step, None),
             }
         }
         self.read = read;
-        Ok(match (&inner.composition.sink, out) {
+        Ok(match (&program.composition.sink, out) {
             (_, None) => {
                 self.written = read;
                 0
@@ -306,7 +306,7 @@ impl Stream {
     unsafe fn feed_step(
         &mut self,
         device: &mut Device,
-        inner: &Inner,
+        program: &Program,
         step: Step<'_>,
         mut sink: Option<&mut dyn Sink>,
     ) {
@@ -320,7 +320,7 @@ impl Stream {
             if len > 0 {
                 let sink = sink.as_mut().map(|sink| &mut **sink as &mut dyn Sink);
                 // SAFETY: `area` has `STAGING` bytes, the source `len`; the rest is the caller's promise.
-                unsafe { staging.feed(progress, inner, area, source, sink, len, false) };
+                unsafe { staging.feed(progress, program, area, source, sink, len, false) };
             }
         };
         let Some(window) = source else {

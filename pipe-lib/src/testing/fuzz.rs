@@ -2,9 +2,9 @@
 //! them to libFuzzer.
 
 use super::{Generator, Judge, Rng};
-use crate::backend::Backend;
 use crate::compose::Composition;
 use crate::library::Library;
+use crate::options::Backend;
 use crate::source::FileId;
 use crate::syntax::{parse, print};
 

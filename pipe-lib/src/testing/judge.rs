@@ -2,10 +2,12 @@
 
 use super::rng::Rng;
 use super::ways::Case;
-use crate::backend::Backend;
 use crate::backend::oracle::{self, Import};
 use crate::compose::Composition;
-use crate::engine::{CompileError, CompileOptions, Engine};
+use crate::engine::Engine;
+use crate::error::CompileError;
+use crate::options::Backend;
+use crate::options::CompileOptions;
 use crate::run::Imports;
 use std::fmt;
 use std::sync::Arc;

@@ -19,10 +19,10 @@ pub use generate::Generator;
 pub use judge::{Failure, Judge};
 pub use rng::Rng;
 
-use crate::backend::Backend;
-use crate::backend::features::Features;
 use crate::compose::Composition;
-use crate::engine::CompileOptions;
+use crate::features::Features;
+use crate::options::Backend;
+use crate::options::CompileOptions;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Lengths tried for each pipeline of a long run, and ways to run each: a few of many, for more pipelines a second.

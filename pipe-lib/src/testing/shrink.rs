@@ -3,8 +3,8 @@
 use super::{Failure, Judge, Rng};
 use crate::analyse::rewrite::live;
 use crate::compose::Composition;
-use crate::engine::CompileOptions;
 use crate::ir::{Block, Op, Pipe, StateId, StateInit, Tail, Value};
+use crate::options::CompileOptions;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -216,9 +216,9 @@ fn prune(pipe: &mut Pipe) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::Backend;
     use crate::ir::verify::verify;
     use crate::ir::{BinaryOp, Op};
+    use crate::options::Backend;
     use crate::testing::Generator;
 
     /// A judge that finds fault with every multiplication: what is left is one, and the registers that it needs.

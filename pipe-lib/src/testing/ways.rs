@@ -6,7 +6,8 @@ mod layouts;
 use super::rng::Rng;
 use crate::backend::oracle::Outcome;
 use crate::engine::Engine;
-use crate::run::{ExportValue, Imports, Run, RunError};
+use crate::error::RunError;
+use crate::run::{ExportValue, Imports, Run};
 use std::fmt;
 
 /// Bytes around a destination that must stay as they are.

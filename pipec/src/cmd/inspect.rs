@@ -6,7 +6,7 @@ use super::{Outcome, Status};
 use crate::files::LibraryArgs;
 use crate::parse as value;
 use clap::ValueEnum;
-use pipe_lib::backend::features::Features;
+use pipe_lib::Features;
 use pipe_lib::{Backend, CompileOptions};
 use std::path::PathBuf;
 

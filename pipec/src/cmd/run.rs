@@ -8,7 +8,7 @@ use crate::files::LibraryArgs;
 use crate::parse;
 use crate::progress::Progress;
 use anyhow::{Context as _, bail};
-use pipe_lib::backend::features::Features;
+use pipe_lib::Features;
 use pipe_lib::ir::Ty;
 use pipe_lib::{Backend, CompileOptions, Engine, ExportInfo, ExportValue, Imports, Run, RunError, Stream};
 use serde::ser::{Serialize, SerializeMap, Serializer};

@@ -2,10 +2,10 @@
 
 use super::{facts, run};
 use crate::analyse::{Class, PipeFacts, Reduce, analyse, assume};
-use crate::backend::Backend;
 use crate::backend::testing::Rng;
-use crate::engine::CompileOptions;
 use crate::ir::Pipe;
+use crate::options::Backend;
+use crate::options::CompileOptions;
 use crate::testing::Judge;
 use crate::{Library, Pipeline};
 

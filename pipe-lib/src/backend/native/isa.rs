@@ -1,6 +1,6 @@
 //! The width of the vectors.
 
-pub(crate) use crate::backend::features::Features;
+pub(crate) use crate::features::Features;
 
 impl Features {
     /// The vector width that these features give; `None` if the backend cannot run at all.

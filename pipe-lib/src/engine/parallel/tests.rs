@@ -1,9 +1,11 @@
 //! Runs in parts against runs in one: every bit of the output, every export, every register.
 
 use super::LEAST_PART;
-use crate::engine::{CompileOptions, Engine, Prepared};
+use crate::engine::{Engine, Prepared};
+use crate::error::RunError;
+use crate::options::CompileOptions;
 use crate::plan::join::STEPS;
-use crate::run::{ExportValue, Imports, Run, RunError};
+use crate::run::{ExportValue, Imports, Run};
 use crate::testing::{Generator, Rng};
 use crate::{Backend, Library};
 use std::sync::Arc;

@@ -6,9 +6,10 @@ use crate::analyse::ANALYSES;
 use crate::backend::guarded::Guarded;
 use crate::backend::interp::InterpCode;
 use crate::backend::testing::{Rng, compare_many};
-use crate::backend::{Backend, PassCode, Stripes, Target};
+use crate::backend::{PassCode, Stripes, Target};
 use crate::compose::Stage;
 use crate::ir::Pipe;
+use crate::options::Backend;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

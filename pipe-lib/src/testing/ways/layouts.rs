@@ -2,8 +2,8 @@
 
 use super::{Case, Cuts, GUARD, GUARD_BYTE, Verdict, difference, split};
 use crate::backend::oracle;
+use crate::error::RunError;
 use crate::ir::Layout;
-use crate::run::RunError;
 use crate::stream::Stream;
 
 impl Case<'_> {

@@ -8,7 +8,7 @@ use crate::files::LibraryArgs;
 use crate::parse;
 use anyhow::Context as _;
 use measure::{Contestants, Row};
-use pipe_lib::backend::features::Features;
+use pipe_lib::Features;
 use pipe_lib::{Backend, CompileOptions, Engine};
 use std::io::Write as _;
 use std::path::PathBuf;

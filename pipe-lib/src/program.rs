@@ -1,35 +1,37 @@
-//! What an engine knows of its pipeline, and the rules that lengths and uses are refused by.
+//! What an engine runs: the code of its passes, its registers and exports, and the rules by which lengths and uses
+//! are refused.
 
-use crate::backend::{Backend, Entry};
+use crate::backend::{Entry, PassCode};
 use crate::compose::Composition;
-use crate::drive::PassRun;
-use crate::export::Recipe;
-use crate::ir::Tail;
+use crate::error::RunError;
+use crate::export::ExportExpr;
+use crate::ir::{Tail, Ty};
+use crate::options::Backend;
 use crate::plan::join::Rules;
 use crate::registers::Registers;
-use crate::run::{ExportInfo, RegisterInfo, RunError};
+use smallvec::SmallVec;
 use std::fmt;
 use std::num::NonZeroU64;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 /// What an engine knows of its pipeline.
-pub(crate) struct Inner {
+pub(crate) struct Program {
     pub(crate) composition: Arc<Composition>,
-    pub(super) backend: Backend,
+    pub(crate) backend: Backend,
     pub(crate) passes: Box<[PassRun]>,
     /// Registers of all stages, pass by pass, before the first word.
     pub(crate) initial: Registers,
     /// Place of each stage's first register.
-    pub(super) stage_base: Box<[usize]>,
+    pub(crate) stage_base: Box<[usize]>,
     pub(crate) exports: Box<[ExportInfo]>,
     /// How each export is got from the registers.
-    pub(crate) recipes: Box<[Recipe]>,
+    pub(crate) export_exprs: Box<[ExportExpr]>,
     pub(crate) registers: Box<[RegisterInfo]>,
     /// Bytes of the largest word of a stage without window that rejects leftover bytes; 1 if there is none.
-    pub(super) reject_word: usize,
+    pub(crate) reject_word: usize,
     /// Whether some stage with a window rejects leftover bytes.
-    pub(super) rejects_windows: bool,
+    pub(crate) rejects_windows: bool,
     /// Whether some stage has a window.
     pub(crate) windowed: bool,
     /// Whether some stage writes words.
@@ -37,38 +39,95 @@ pub(crate) struct Inner {
     /// Bytes from which a transfer as a whole is more than the caches hold.
     pub(crate) streaming_from: usize,
     /// One pass and no window: code can be called for any stretch of whole words.
-    pub(super) is_one_call: bool,
+    pub(crate) is_one_call: bool,
     /// That, and no layout: a run is one call.
-    pub(super) is_plain: bool,
+    pub(crate) is_plain: bool,
     /// The call itself, if it is one and there are few registers.
-    pub(super) direct: Direct,
+    pub(crate) direct: Direct,
     /// Most bytes of a call that loads from the striped buffer at the start, if the engine is one pass without windows, and its
     /// code can.
-    pub(super) from_stripes: Option<usize>,
+    pub(crate) from_stripes: Option<usize>,
     /// The same of a call that stores to the striped buffer at the end.
-    pub(super) to_stripes: Option<usize>,
+    pub(crate) to_stripes: Option<usize>,
     /// How the states of each stage pass over a cut; found when a run is first to be split over threads.
-    pub(super) rules: OnceLock<Box<[Result<Rules, String>]>>,
+    pub(crate) rules: OnceLock<Box<[Result<Rules, String>]>>,
+}
+
+/// A pass, ready to run.
+pub(crate) struct PassRun {
+    pub(crate) code: Box<dyn PassCode>,
+    pub(crate) gauge: usize,
+    /// Whether some stage writes words.
+    pub(crate) modifies: bool,
+    /// Place of the pass's first register among all.
+    pub(crate) base: usize,
+    /// The windows that occur, each once.
+    pub(crate) windows: SmallVec<[Window; 1]>,
+    /// The window within which `pos` counts.
+    pub(crate) pos_window: Option<u64>,
+}
+
+/// The stages of a pass that share a window.
+#[derive(Debug)]
+pub(crate) struct Window {
+    pub(crate) bytes: u64,
+    pub(crate) stages: Vec<usize>,
+}
+
+impl PassRun {
+    /// Bytes from offset `at` to where the next window ends.
+    pub(crate) fn to_boundary(&self, at: u64) -> u64 {
+        self.windows.iter().map(|window| window.bytes - at % window.bytes).min().unwrap_or(u64::MAX)
+    }
+
+    pub(crate) fn pos(&self, at: u64) -> u64 {
+        match self.pos_window {
+            None => at,
+            Some(window) => at % window,
+        }
+    }
+}
+
+/// Name and type of something a pipeline gives at the end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExportInfo {
+    /// `instance.name`.
+    pub name: String,
+    /// Type of the value.
+    pub ty: Ty,
+    /// Whether there is one value a window, rather than exactly one.
+    pub windowed: bool,
+    pub(crate) stage: usize,
+}
+
+/// Name and type of a register that can be imported.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RegisterInfo {
+    /// `instance.name`.
+    pub name: String,
+    /// Type of the value.
+    pub ty: Ty,
+    pub(crate) index: usize,
 }
 
 /// How a short transfer from contiguous memory is one call of generated code: to contiguous memory or to stripes.
 #[derive(Clone, Copy)]
-pub(super) struct Direct {
-    pub(super) entry: Entry,
-    pub(super) kind: DirectKind,
+pub(crate) struct Direct {
+    pub(crate) entry: Entry,
+    pub(crate) kind: DirectKind,
     /// Bits of a length that a tail rule rejects.
-    pub(super) rejected: usize,
+    pub(crate) rejected: usize,
     /// Bytes of the hole behind each run of a striped buffer; 0 without stripes, to whom alone the others belong.
-    pub(super) gap: usize,
+    pub(crate) gap: usize,
     /// Bytes of a run, as a shift.
-    pub(super) run_shift: u32,
+    pub(crate) run_shift: u32,
     /// Fewest bytes of a transfer; shorter ones are padded.
-    pub(super) shortest: usize,
+    pub(crate) shortest: usize,
 }
 
 /// Kinds of short transfers: the one that is looked at first does nothing that it could do without.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum DirectKind {
+pub(crate) enum DirectKind {
     /// To contiguous memory, with at most [`PAIR`](crate::registers::PAIR) registers.
     Plain,
     /// To contiguous memory or to stripes, with at most [`FEW`](crate::registers::FEW) registers.
@@ -79,20 +138,20 @@ pub(super) enum DirectKind {
 
 impl Direct {
     /// No direct call.
-    pub(super) fn none() -> Direct {
+    pub(crate) fn none() -> Direct {
         let entry = Entry { function: nothing, longest: 0 };
         Direct { entry, kind: DirectKind::None, rejected: 0, gap: 0, run_shift: 0, shortest: 0 }
     }
 
     /// Whether a transfer of `len` bytes may be made this way.
     #[inline(always)]
-    pub(super) fn takes(&self, len: usize) -> bool {
+    pub(crate) fn takes(&self, len: usize) -> bool {
         len <= self.entry.longest && len & self.rejected == 0
     }
 
     /// Bytes of the destination that a transfer of `len` bytes, at most [`Entry::longest`], takes.
     #[inline(always)]
-    pub(super) fn written(&self, len: usize) -> usize {
+    pub(crate) fn written(&self, len: usize) -> usize {
         len + (len.saturating_sub(1) >> self.run_shift) * self.gap
     }
 }
@@ -103,7 +162,7 @@ unsafe extern "sysv64" fn nothing(_: *mut u64, _: u64, _: *const u8, _: *mut u8,
 #[cfg(not(target_arch = "x86_64"))]
 unsafe extern "C" fn nothing(_: *mut u64, _: u64, _: *const u8, _: *mut u8, _: usize) {}
 
-impl fmt::Debug for Inner {
+impl fmt::Debug for Program {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let stages: Vec<&str> = self.composition.stages.iter().map(|stage| stage.name.as_str()).collect();
         f.debug_struct("Engine")
@@ -113,7 +172,7 @@ impl fmt::Debug for Inner {
     }
 }
 
-impl Inner {
+impl Program {
     pub(crate) fn stage_registers(&self, stage: usize) -> Range<usize> {
         let base = self.stage_base[stage];
         base..base + self.composition.stages[stage].pipe.states.len()
@@ -143,8 +202,8 @@ impl Inner {
         Ok(())
     }
 
-    /// Whether what [`Inner::direct`] calls may be called with these registers.
-    pub(super) fn admits(&self, registers: &[u64]) -> bool {
+    /// Whether what [`Program::direct`] calls may be called with these registers.
+    pub(crate) fn admits(&self, registers: &[u64]) -> bool {
         match &*self.passes {
             [pass] => pass.code.admits(registers),
             _ => true,

@@ -1,0 +1,180 @@
+//! Why something was refused: by the compiler, by a backend, by a run.
+
+use crate::compose::{ComposeError, Stage};
+use crate::ir::Ty;
+use crate::options::Backend;
+use std::fmt;
+use std::num::NonZeroU64;
+
+/// Why a pipeline could not be compiled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CompileError {
+    /// The composition breaks a rule.
+    Compose(ComposeError),
+    /// The backend asked for does not take the pipeline.
+    Unsupported(Unsupported),
+}
+
+impl fmt::Display for CompileError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CompileError::Compose(error) => error.fmt(f),
+            CompileError::Unsupported(error) => error.fmt(f),
+        }
+    }
+}
+
+impl core::error::Error for CompileError {}
+
+impl From<ComposeError> for CompileError {
+    fn from(error: ComposeError) -> CompileError {
+        CompileError::Compose(error)
+    }
+}
+
+impl From<Unsupported> for CompileError {
+    fn from(error: Unsupported) -> CompileError {
+        CompileError::Unsupported(error)
+    }
+}
+
+/// Why a backend does not take a pass.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unsupported {
+    /// The backend that refused.
+    pub backend: Backend,
+    /// What it cannot do, as a phrase: "64-bit carry-less multiplication".
+    pub what: String,
+}
+
+impl fmt::Display for Unsupported {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the {} backend cannot do this: {}", self.backend, self.what)
+    }
+}
+
+impl core::error::Error for Unsupported {}
+
+/// Why a run was refused. Whenever one is returned by a function that transfers a whole stream, not a byte was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RunError {
+    /// The destination is too small.
+    ShortDestination {
+        /// Bytes that the transfer takes there.
+        needed: usize,
+        /// Bytes there are.
+        have: usize,
+    },
+    /// A stage rejects leftover bytes (`tail reject`), and the stream or one of its windows leaves some.
+    Leftover {
+        /// The stage's instance name.
+        instance: String,
+        /// Bytes of its words.
+        word: usize,
+        /// Bytes over.
+        leftover: usize,
+        /// The stage's window, if it has one.
+        window: Option<u64>,
+    },
+    /// Source and destination overlap without being the same.
+    Overlap,
+    /// A device that takes accesses of one width only, at an address that is no multiple of it.
+    Misaligned {
+        /// The layout.
+        layout: String,
+        /// Bytes of an access.
+        store: usize,
+    },
+    /// This use does not go with the layouts at the pipeline's ends.
+    Layout {
+        /// The layout.
+        layout: String,
+        /// What does not go, as a phrase: "running in place".
+        what: &'static str,
+    },
+    /// A transfer too long to address.
+    TooLong,
+    /// No export of that name.
+    NoSuchExport {
+        /// The name asked for.
+        name: String,
+    },
+    /// No register of that name.
+    NoSuchRegister {
+        /// The name asked for.
+        name: String,
+    },
+    /// The value does not fit the register.
+    ValueTooWide {
+        /// The register.
+        name: String,
+        /// The value given.
+        value: u64,
+        /// The register's type.
+        ty: Ty,
+    },
+    /// Imports made by another engine.
+    ForeignImports,
+    /// The export is a list: it has one value a window.
+    Windowed {
+        /// The export.
+        name: String,
+    },
+    /// The export is one value, not a list.
+    NotWindowed {
+        /// The export.
+        name: String,
+    },
+}
+
+impl RunError {
+    /// `stage` rejects `leftover` bytes behind its last whole word.
+    pub(crate) fn leftover(stage: &Stage, leftover: usize) -> RunError {
+        RunError::Leftover {
+            instance: stage.name.clone(),
+            word: stage.pipe.word_bytes(),
+            leftover,
+            window: stage.window.map(NonZeroU64::get),
+        }
+    }
+}
+
+impl fmt::Display for RunError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RunError::ShortDestination { needed, have } => {
+                write!(f, "the destination has {have} bytes, the transfer takes {needed}")
+            }
+            RunError::Leftover { instance, word, leftover, window: None } => {
+                write!(
+                    f,
+                    "`{instance}` takes whole words of {word} bytes only; this length leaves {leftover} over"
+                )
+            }
+            RunError::Leftover { instance, word, leftover, window: Some(window) } => write!(
+                f,
+                "`{instance}` takes whole words of {word} bytes only; a window of {window} bytes of this stream leaves \
+                 {leftover} over"
+            ),
+            RunError::Overlap => f.write_str("source and destination overlap in part"),
+            RunError::Misaligned { layout, store } => {
+                write!(
+                    f,
+                    "layout `{layout}` is accessed {store} bytes at a time; its address is no multiple of that"
+                )
+            }
+            RunError::Layout { layout, what } => write!(f, "{what} does not go with layout `{layout}`"),
+            RunError::TooLong => f.write_str("the transfer is too long to address"),
+            RunError::NoSuchExport { name } => write!(f, "the pipeline has no export `{name}`"),
+            RunError::NoSuchRegister { name } => write!(f, "the pipeline has no register `{name}`"),
+            RunError::ValueTooWide { name, value, ty } => {
+                write!(f, "{value:#x} does not fit register `{name}: {ty}`")
+            }
+            RunError::ForeignImports => f.write_str("these imports were made by another engine"),
+            RunError::Windowed { name } => write!(f, "export `{name}` is a list, one entry a window"),
+            RunError::NotWindowed { name } => write!(f, "export `{name}` is one value, not a list"),
+        }
+    }
+}
+
+impl core::error::Error for RunError {}
