@@ -69,7 +69,7 @@ fn connections_are_bounded_and_the_next_one_is_reset() {
     let options = Options { max_connections: 3, ..Options::default() };
     let mut web = Web::new(Service::new(support::site(), options));
     let addr = Ipv4Addr::new(192, 0, 2, 1);
-    let mut stack = Stack::new(Config::new(EthernetAddress([2, 0, 0, 0, 0, 1]), addr, 24));
+    let mut stack = Stack::new(Config::new(EthernetAddress([2, 0, 0, 0, 0, 1]), addr, 24, [1; 16]));
     let remote = SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 2), 80);
     let mut accept = |web: &mut Web, number| {
         let pcb = stack.connect(Instant::ZERO, None, remote, Key(number)).unwrap();

@@ -33,7 +33,7 @@ pub enum CloseReason {
     Refused,
     /// The peer stopped answering: retransmissions, probes or keep-alives were used up (RFC 9293 section 3.8.3).
     TimedOut,
-    /// The application aborted it ([`crate::stack::Stack::abort`], or data arrived after it asked for a close).
+    /// The application aborted it ([`crate::stack::Stack::abort`], [`Stream::is_aborted`]).
     Aborted,
     /// No route, or no answer to ARP, while opening.
     Unreachable,
@@ -82,6 +82,14 @@ pub trait Stream: PayloadSource {
     /// `is_finished()`.)
     fn receive_finished(&mut self, now: Instant) {
         let _ = now;
+    }
+
+    /// Whether the application has no use for further bytes, which [`PayloadSource::is_finished`] does not say: that one
+    /// closes the direction from us to the peer, and reading goes on. What still arrives goes to [`Stream::receive`] as
+    /// before; but once our FIN is acknowledged, a peer that neither sends nor closes is waited for no longer than
+    /// [`crate::tcp::Config::fin_wait_2`]. A stream that reads on waits as long as its own deadline lets it.
+    fn reads_no_more(&self) -> bool {
+        false
     }
 
     /// When the application wants [`Stream::timeout`] called; asked after each event of the connection.

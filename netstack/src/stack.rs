@@ -267,13 +267,16 @@ impl Stack {
         }
     }
 
-    /// Nobody answers ARP for `addr`: active opens through it fail, others are left to their retransmission timers.
+    /// Nobody answers ARP for `addr`: active opens through it fail; for others what they had to send is lost like a
+    /// segment on the wire, and tried again by the same timer.
     fn unreachable<A: Application>(&mut self, now: Instant, addr: Ipv4Addr, app: &mut A) {
         self.event(Event::Unreachable { addr });
         for key in self.queues.give_up(addr) {
             let Some((pcb, mut stream)) = app.connection(key) else { continue };
             pcb.link.queued = false;
             if !matches!(pcb.state, State::SynSent(_)) {
+                pcb.lost_before_the_wire(now, &self.tcp);
+                self.arm(key, pcb);
                 continue;
             }
             let closed = Disposition::Closed(CloseReason::Unreachable);
@@ -382,6 +385,7 @@ impl Stack {
             }
         }
         pcb.update_deadline(now, stream);
+        pcb.update_fin_wait_2(now, stream, &self.tcp);
         self.queues.enqueue(key, pcb);
         self.arm(key, pcb);
         None

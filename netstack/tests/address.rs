@@ -4,12 +4,13 @@ mod support;
 
 use std::time::Duration;
 
+use netstack::application::Key;
 use netstack::device::{Device, wire};
 use netstack::stack::Event;
 use netstack::transmission::RxChecksum;
-use netstack::wire::{EtherType, EthernetAddress, arp, ethernet};
+use netstack::wire::{EtherType, EthernetAddress, Protocol, arp, ethernet, icmpv4, ipv4};
 use runtime::time::Instant;
-use support::{CLIENT, Pair, SERVER, STRANGER, TestApp};
+use support::{CLIENT, Pair, SERVER, STRANGER, TestApp, TestStream};
 
 fn claim(target: EthernetAddress) -> Vec<u8> {
     let mut frame = vec![0; ethernet::HEADER_LEN + arp::PACKET_LEN];
@@ -23,6 +24,25 @@ fn claim(target: EthernetAddress) -> Vec<u8> {
         target_protocol: CLIENT,
     }
     .emit(&mut arp::Packet::new_unchecked(&mut frame[ethernet::HEADER_LEN..]));
+    frame
+}
+
+fn ping(target: EthernetAddress) -> Vec<u8> {
+    let message = icmpv4::Repr::EchoRequest { ident: 1, sequence: 1, data: b"ping" };
+    let ip = ipv4::Repr {
+        src_addr: CLIENT,
+        dst_addr: SERVER,
+        protocol: Protocol::Icmp,
+        payload_len: message.buffer_len(),
+        ttl: 64,
+        ident: 1,
+        ecn: 0,
+    };
+    let mut frame = vec![0; ethernet::HEADER_LEN + ipv4::HEADER_LEN + message.buffer_len()];
+    ethernet::Repr { src_addr: STRANGER, dst_addr: target, ethertype: EtherType::Ipv4 }
+        .emit(&mut ethernet::Frame::new_unchecked(&mut frame[..]));
+    ip.emit(&mut ipv4::Packet::new_unchecked(&mut frame[14..]));
+    message.emit(&mut icmpv4::Packet::new_unchecked(&mut frame[34..]));
     frame
 }
 
@@ -43,4 +63,69 @@ fn a_flood_of_claims_is_reported_once_in_ten_seconds() {
         }
     }
     assert_eq!(reports, 3, "at 0, 10 and 20 s");
+}
+
+/// RFC 9293 section 3.8.1's timer covers what never left this host, too: with the neighbour gone for longer than ARP asks,
+/// data that were pushed meanwhile wait for it and go out, or the connection is given up in the end.
+#[test]
+fn what_was_pushed_while_the_neighbour_was_gone_is_sent_when_it_is_back() {
+    for back in [true, false] {
+        let server = TestApp::new(|_| {
+            let mut stream = TestStream::new(1, 0);
+            stream.finish = false;
+            Some(stream)
+        });
+        let mut pair = Pair::new(wire::Config::default(), 5, &|_| {}, server);
+        let mut stream = TestStream::new(0, 0);
+        stream.finish = false;
+        pair.client.connect(pair.now, stream);
+        assert!(pair.run_until(Instant::from_millis(1000), |pair| pair.server.app.records.len() == 1));
+        // Beyond the age at which the peer's entry is doubted: it is asked for again once there is something to send.
+        let gone = pair.now + Duration::from_secs(70);
+        let server = &mut pair.server;
+        let key = Key(0);
+        let mut now = gone;
+        let mut reports = 0;
+        let silent = |server: &mut support::Host, now: Instant| {
+            // The link is down: what is sent is lost, and nothing comes in.
+            if server.stack.poll_timeout().is_some_and(|at| at <= now) {
+                server.stack.handle_timeout(now, &mut server.app);
+            }
+            let caps = server.device.capabilities();
+            while server.stack.poll_transmit(now, &caps, &mut server.app, |_| ()).is_some() {}
+        };
+        let hardware_addr = server.device.hardware_addr();
+        server.stack.handle_frame(gone, &ping(hardware_addr), RxChecksum::Unknown, &mut server.app);
+        while now < gone + Duration::from_secs(20) {
+            silent(server, now);
+            while let Some(event) = server.stack.poll_event() {
+                reports += u32::from(matches!(event, Event::Unreachable { .. }));
+            }
+            let record = server.app.records.get_mut(0).expect("it stands");
+            if reports == 1 && record.stream.len == 0 {
+                record.stream.extend(10);
+                server.stack.wake(key);
+            }
+            now = now + Duration::from_millis(5);
+        }
+        assert!(reports > 1, "ARP gave up");
+        // Nothing is in flight: that is the case where no retransmission timer runs by itself.
+        let record = server.app.records.get_mut(0).expect("it stands");
+        assert_eq!((record.stream.len, record.stream.acknowledged, record.pcb.in_flight()), (10, 0, 0));
+        let limit = now + Duration::from_secs(if back { 200 } else { 2000 });
+        pair.now = now;
+        if back {
+            let done = pair.run_until(limit, |pair| {
+                pair.server.app.records.get(0).is_some_and(|record| record.stream.acknowledged == 10)
+            });
+            assert!(done, "the pushed bytes were never sent again");
+        } else {
+            while now < limit && pair.server.app.closed.is_empty() {
+                let next = pair.server.stack.poll_timeout().expect("a timer runs");
+                now = now.max(next) + Duration::from_millis(1);
+                silent(&mut pair.server, now);
+            }
+            assert_eq!(pair.server.app.closed.len(), 1, "it is given up in the end");
+        }
+    }
 }

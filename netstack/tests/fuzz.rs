@@ -67,8 +67,7 @@ const PORTS: usize = 8;
 
 impl Target {
     fn new() -> Target {
-        let mut config = Config::new(OUR_HARDWARE, OURS, 24);
-        config.secret = [3; 16];
+        let mut config = Config::new(OUR_HARDWARE, OURS, 24, [3; 16]);
         config.backlog = 16;
         config.time_wait_capacity = 16;
         config.reassembly_bytes = 100_000;

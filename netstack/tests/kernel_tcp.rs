@@ -68,9 +68,8 @@ impl Net {
         link::add_address(tap.name(), KERNEL, 24).expect("address");
         link::set_up(tap.name()).expect("up");
         let device = FaultDevice::new(tap, Faults { drop, ..Faults::NONE }, 11);
-        let mut config = Config::new(device.hardware_addr(), OURS, 24);
+        let mut config = Config::new(device.hardware_addr(), OURS, 24, *b"only for testing");
         config.mtu = device.mtu();
-        config.secret = *b"only for testing";
         config.time_wait = Duration::from_secs(1);
         config.features.offload = offload;
         let mut stack = Stack::new(config);

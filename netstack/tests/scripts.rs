@@ -78,8 +78,7 @@ struct Runner {
 }
 
 fn run(text: &str) -> Result<(), (usize, String)> {
-    let mut config = Config::new(OUR_HARDWARE, OURS, 24);
-    config.secret = *b"packet scripts!!";
+    let mut config = Config::new(OUR_HARDWARE, OURS, 24, *b"packet scripts!!");
     config.tcp.timestamps = false;
     let mut runner: Option<Runner> = None;
     let mut last = 0;
@@ -402,6 +401,7 @@ impl Runner {
                 self.record()?.stream.finish = true;
             }
             ["app", "abort"] => self.record()?.stream.abort = true,
+            ["app", "stop-reading"] => self.record()?.stream.stopped_reading = true,
             ["app", "window", _] => self.record()?.stream.window = number(2)? as usize,
             ["app", "deadline-ms", _] => {
                 let at = self.script + Duration::from_millis(number(2)?);

@@ -122,9 +122,10 @@ struct Node<A> {
 
 impl<A: Application> Node<A> {
     fn new(device: WireDevice, addr: Ipv4Addr, seed: u64, app: A) -> Node<A> {
-        let mut config = Config::new(device.hardware_addr(), addr, 24);
+        let mut secret = [0; 16];
+        secret[..8].copy_from_slice(&seed.to_le_bytes());
+        let mut config = Config::new(device.hardware_addr(), addr, 24, secret);
         config.mtu = device.mtu();
-        config.secret[..8].copy_from_slice(&seed.to_le_bytes());
         Node { device, stack: Stack::new(config), app }
     }
 

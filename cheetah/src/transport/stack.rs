@@ -70,11 +70,12 @@ impl<D: Device> Worker<D> {
         drain_limit: Duration,
     ) -> io::Result<Worker<D>> {
         let (addr, prefix_len) = addressing.addr;
-        let mut config = stack::Config::new(device.hardware_addr(), addr, prefix_len);
+        let mut secret = [0; 16];
+        rustix::rand::getrandom(&mut secret[..], rustix::rand::GetRandomFlags::empty())?;
+        let mut config = stack::Config::new(device.hardware_addr(), addr, prefix_len, secret);
         config.gateway = addressing.gateway;
         config.mtu = device.mtu();
         config.features = features;
-        rustix::rand::getrandom(&mut config.secret[..], rustix::rand::GetRandomFlags::empty())?;
         let mut stack = Stack::new(config);
         stack
             .listen(addressing.port)

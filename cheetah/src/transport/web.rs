@@ -130,6 +130,11 @@ impl Stream for Exchange<'_> {
         self.conn.on_end(self.service);
     }
 
+    fn reads_no_more(&self) -> bool {
+        // Only ever finished once no further request is answered.
+        self.conn.is_finished()
+    }
+
     fn deadline(&self) -> Option<Instant> {
         self.conn.deadline(self.service)
     }

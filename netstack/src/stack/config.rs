@@ -37,15 +37,21 @@ pub struct Config {
 }
 
 impl Config {
-    /// A configuration with the usual limits for these addresses.
-    pub fn new(hardware_addr: EthernetAddress, ipv4_addr: Ipv4Addr, prefix_len: u8) -> Config {
+    /// A configuration with the usual limits for these addresses. Whoever knows `secret` can forge segments, so it comes
+    /// from the system's random source, and is another one each time.
+    pub fn new(
+        hardware_addr: EthernetAddress,
+        ipv4_addr: Ipv4Addr,
+        prefix_len: u8,
+        secret: [u8; 16],
+    ) -> Config {
         Config {
             hardware_addr,
             ipv4_addr,
             prefix_len,
             gateway: None,
             mtu: 1500,
-            secret: [0; 16],
+            secret,
             backlog: 4096,
             time_wait_capacity: 65536,
             time_wait: Duration::from_secs(10),

@@ -59,6 +59,8 @@ impl Stack {
                 }
                 Resolved::Never => {
                     pcb.link.queued = false;
+                    pcb.lost_before_the_wire(now, &self.tcp);
+                    self.arm(key, pcb);
                     continue;
                 }
             };

@@ -41,7 +41,8 @@ pub struct Config {
     pub keep_alive_interval: Duration,
     /// Unanswered keep-alive probes before the connection is given up.
     pub keep_alive_probes: u8,
-    /// How long FIN-WAIT-2 waits for a peer that never closes, when nobody reads any more.
+    /// How long FIN-WAIT-2 waits for a peer that neither sends nor closes, when nobody reads any more
+    /// ([`crate::application::Stream::reads_no_more`]).
     pub fin_wait_2: Duration,
     /// Coalesce small segments (Nagle's algorithm in Minshall's form: wait only for a small segment in flight). Off,
     /// a response's last piece leaves at once.

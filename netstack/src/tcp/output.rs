@@ -147,7 +147,7 @@ impl Pcb {
         Some(self.stamp(segment))
     }
 
-    fn has_data<S: Stream>(&self, stream: &S) -> bool {
+    pub(crate) fn has_data<S: Stream>(&self, stream: &S) -> bool {
         self.state.may_send() && (stream.end() > self.offset_of(self.snd.max) || stream.is_finished())
     }
 

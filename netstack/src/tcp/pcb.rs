@@ -293,7 +293,7 @@ impl Pcb {
                 continue;
             }
             let disposition = match timer {
-                Timer::Retransmit => self.retransmission_timed_out(now, config),
+                Timer::Retransmit => self.retransmission_timed_out(now, stream, config),
                 Timer::Persist => self.persist_timed_out(config),
                 Timer::DelayedAck => {
                     self.due.ack_now |= self.due.ack_delayed;
@@ -317,8 +317,18 @@ impl Pcb {
     }
 
     /// RFC 6298 rules 5.4 to 5.7, and RFC 9293 section 3.8.3 for giving up.
-    fn retransmission_timed_out(&mut self, now: Instant, config: &Config) -> Disposition {
+    fn retransmission_timed_out<S: Stream>(
+        &mut self,
+        now: Instant,
+        stream: &S,
+        config: &Config,
+    ) -> Disposition {
         let opening = !self.state.is_synchronized();
+        let unsent = !opening && self.snd.max == self.snd.una;
+        if unsent && !self.due.probe && !self.has_data(stream) {
+            // What could not be sent was an ACK: there is nothing to try again.
+            return Disposition::Continue;
+        }
         let limit = if opening { config.max_syn_retransmissions } else { config.max_retransmissions };
         // A peer that shrank its window to nothing but answers is not dead (RFC 9293 section 3.8.6.1).
         let stalled_by_window =
@@ -334,13 +344,21 @@ impl Pcb {
         if opening {
             self.due.syn = true;
             self.congestion.syn_was_lost();
-        } else {
+        } else if !unsent {
             let flight = self.snd.max - self.snd.una;
             self.congestion.timed_out(flight, self.unanswered <= 1);
             self.recovery.timed_out(self.snd.una, self.snd.max);
         }
         self.timers.set(Timer::Retransmit, now + self.rtt.rto(config));
         Disposition::Continue
+    }
+
+    /// What was to be sent got no further than this host: nobody answers for the next hop. It counts as a lost segment:
+    /// the retransmission timer tries it again, and gives up in the end.
+    pub(crate) fn lost_before_the_wire(&mut self, now: Instant, config: &Config) {
+        if !matches!(self.state, State::Closed) && !self.timers.is_set(Timer::Retransmit) {
+            self.timers.set(Timer::Retransmit, now + self.rtt.rto(config));
+        }
     }
 
     /// The window is closed, or silly, and nothing in flight would bring news of it.
@@ -386,6 +404,15 @@ impl Pcb {
         match stream.deadline() {
             Some(at) => self.timers.set(Timer::Application, at.max(now + DEADLINE_GRANULARITY)),
             None => self.timers.stop(Timer::Application),
+        }
+    }
+
+    /// Bounds the wait for the peer's FIN from when nobody reads any more (Linux: from when the socket is an orphan).
+    pub(crate) fn update_fin_wait_2<S: Stream>(&mut self, now: Instant, stream: &S, config: &Config) {
+        if !matches!(self.state, State::FinWait2(_)) || !stream.reads_no_more() {
+            self.timers.stop(Timer::FinWait2);
+        } else if !self.timers.is_set(Timer::FinWait2) {
+            self.timers.set(Timer::FinWait2, now + config.fin_wait_2);
         }
     }
 

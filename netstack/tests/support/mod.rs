@@ -45,6 +45,7 @@ pub struct TestStream {
     pub timeouts: u32,
     pub deadline: Option<Instant>,
     pub abort: bool,
+    pub stopped_reading: bool,
     pub echo: bool,
 }
 
@@ -66,6 +67,7 @@ impl TestStream {
             timeouts: 0,
             deadline: None,
             abort: false,
+            stopped_reading: false,
             echo: false,
         }
     }
@@ -143,6 +145,10 @@ impl Stream for &mut TestStream {
     fn timeout(&mut self, _now: Instant) {
         self.timeouts += 1;
         self.deadline = None;
+    }
+
+    fn reads_no_more(&self) -> bool {
+        self.stopped_reading
     }
 
     fn is_aborted(&self) -> bool {
@@ -232,9 +238,8 @@ pub struct Host {
 
 impl Host {
     fn new(device: WireDevice, addr: Ipv4Addr, adjust: &dyn Fn(&mut Config), app: TestApp) -> Host {
-        let mut config = Config::new(device.hardware_addr(), addr, 24);
+        let mut config = Config::new(device.hardware_addr(), addr, 24, [addr.octets()[3]; 16]);
         config.mtu = device.mtu();
-        config.secret = [addr.octets()[3]; 16];
         adjust(&mut config);
         Host { stack: Stack::new(config), app, device }
     }

@@ -1,4 +1,4 @@
-//! FIN-WAIT-2: our direction is closed for good; the peer may still send, for as long as it does not fall silent.
+//! FIN-WAIT-2: our direction is closed for good; the peer may still send, for as long as somebody reads.
 
 use crate::tcp::seq::SeqNumber;
 use crate::tcp::state::Next;

@@ -219,11 +219,7 @@ fn advance<S: Stream>(
     if !fin_acked {
         return Next::State(pcb.state);
     }
-    let next = pcb.state.fin_acknowledged();
-    if let Next::State(State::FinWait2(_)) = next {
-        pcb.timers.set(Timer::FinWait2, now + config.fin_wait_2);
-    }
-    next
+    pcb.state.fin_acknowledged()
 }
 
 /// RFC 6298 section 3: a sample from the timed segment, which was sent only once; during recovery, when none is timed,
@@ -313,9 +309,8 @@ pub(crate) fn text_and_fin<S: Stream>(
     }
     if pcb.rcv.nxt != rcv_nxt_before {
         pcb.due.ack_delayed = true;
-        if let State::FinWait2(_) = pcb.state {
-            pcb.timers.set(Timer::FinWait2, now + config.fin_wait_2);
-        }
+        // Data put it off: it is set anew after each event.
+        pcb.timers.stop(Timer::FinWait2);
     }
     let held_fin = release(pcb);
     if (fin && fin_seq == pcb.rcv.nxt) || held_fin {
