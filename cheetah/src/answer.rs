@@ -51,6 +51,7 @@ pub fn answer(
     let with_body = request.method != Method::Head;
     match request.method {
         Method::Get | Method::Head => {}
+        Method::Options => return options(service, request, persistence, text),
         Method::NotAllowed => return page(service, Status::MethodNotAllowed, persistence, true, text),
         Method::Unknown => return page(service, Status::NotImplemented, persistence, true, text),
     }
@@ -63,11 +64,15 @@ pub fn answer(
             Found::Nothing => page(service, Status::NotFound, persistence, with_body, text),
         },
     };
-    // Give the buffer back for its capacity, unless one long target made it big for good.
+    give_back(service, scratch);
+    answer
+}
+
+/// Gives the buffer back for its capacity, unless one long target made it big for good.
+fn give_back(service: &mut Service, scratch: Vec<u8>) {
     if scratch.capacity() <= 4096 {
         service.path_scratch = scratch;
     }
-    answer
 }
 
 /// A short page that says what `status` means.
@@ -97,6 +102,32 @@ fn page_with(
         response::page_body(text, status);
     }
     Answer::text(status, if with_body { body_len } else { 0 })
+}
+
+/// What may be asked of the resource, or of the server if the target is `*` (RFC 9110 section 9.3.7).
+fn options(
+    service: &mut Service,
+    request: &Request<'_>,
+    persistence: Persistence,
+    text: &mut Vec<u8>,
+) -> Answer {
+    if request.target != "*" {
+        let mut scratch = std::mem::take(&mut service.path_scratch);
+        let refusal = match target::resolve(request.target, &mut scratch) {
+            Err(target::BadTarget) => Some(Status::BadRequest),
+            Ok(resource) => {
+                matches!(service.site.find(resource.path), Found::Nothing).then_some(Status::NotFound)
+            }
+        };
+        give_back(service, scratch);
+        if let Some(status) = refusal {
+            return page(service, status, persistence, true, text);
+        }
+    }
+    response::begin(text, Status::NoContent);
+    response::line(text, format_args!("Allow: {}", response::ALLOW));
+    text.extend_from_slice(service.tails().get(persistence));
+    Answer::text(Status::NoContent, 0)
 }
 
 fn of_file(
@@ -187,8 +218,8 @@ fn redirect(
         text.push(b'/');
         if let Some(query) = resource.query {
             text.push(b'?');
-            // Visible ASCII except for what could not stand in a field; the target's parser let no control through.
-            text.extend(query.bytes().filter(u8::is_ascii_graphic));
+            // As sent, but for bytes that could not stand in a field.
+            target::escape_query(query.as_bytes(), text);
         }
         text.extend_from_slice(b"\r\n");
     })

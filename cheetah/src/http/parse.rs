@@ -89,6 +89,10 @@ pub fn parse<'a>(buffer: &'a [u8], limits: &Limits) -> Parsed<'a> {
             if request_line_len(window) > limits.request_line {
                 return Parsed::Refused(Status::UriTooLong);
             }
+            // What one party takes for two lines another takes for one (RFC 9112 section 2.2 allows it, at a risk).
+            if has_bare_lf(&window[..len]) {
+                return Parsed::Refused(Status::BadRequest);
+            }
             match check(&head) {
                 Ok(request) => Parsed::Complete { request, len },
                 Err(status) => Parsed::Refused(status),
@@ -109,6 +113,17 @@ pub fn parse<'a>(buffer: &'a [u8], limits: &Limits) -> Parsed<'a> {
         }
         Err(_) => Parsed::Refused(Status::BadRequest),
     }
+}
+
+/// Whether a line of `head` ends without a CR.
+fn has_bare_lf(head: &[u8]) -> bool {
+    let mut previous = 0;
+    head.iter().any(|&b| {
+        b == b'\n' && previous != b'\r' || {
+            previous = b;
+            false
+        }
+    })
 }
 
 /// Length of the first line that is not blank, without its end; all of it if it has no end yet.
@@ -142,7 +157,7 @@ fn check<'a>(head: &httparse::Request<'_, 'a>) -> Result<Request<'a>, Status> {
     let mut hosts = 0;
     let (mut close, mut keep_alive) = (false, false);
     let mut content_length = None;
-    let mut transfer_encoding = false;
+    let mut transfer_codings = TransferCodings::None;
     let mut expects_continue = false;
     let mut range = Single::None;
     let (mut if_modified_since, mut if_unmodified_since) = (Single::None, Single::None);
@@ -185,7 +200,7 @@ fn check<'a>(head: &httparse::Request<'_, 'a>) -> Result<Request<'a>, Status> {
                 content_length = Some(length);
             }
             17 if is("if-modified-since") => if_modified_since.add(value),
-            17 if is("transfer-encoding") => transfer_encoding = true,
+            17 if is("transfer-encoding") => transfer_codings.add(value),
             19 if is("if-unmodified-since") => if_unmodified_since.add(value),
             _ => {}
         }
@@ -194,10 +209,13 @@ fn check<'a>(head: &httparse::Request<'_, 'a>) -> Result<Request<'a>, Status> {
     if hosts > 1 || (hosts == 0 && minor_version >= 1) {
         return Err(Status::BadRequest);
     }
-    if transfer_encoding {
-        // Both lengths at once, or a transfer coding from a 1.0 client, is how requests are smuggled (section 6.1).
-        let smuggled = content_length.is_some() || minor_version == 0;
-        return Err(if smuggled { Status::BadRequest } else { Status::LengthRequired });
+    // Both lengths at once, or a transfer coding from a 1.0 client, is how requests are smuggled (section 6.1).
+    match transfer_codings {
+        TransferCodings::None => {}
+        _ if content_length.is_some() || minor_version == 0 => return Err(Status::BadRequest),
+        TransferCodings::Unframed | TransferCodings::Misplaced => return Err(Status::BadRequest),
+        TransferCodings::Unknown => return Err(Status::NotImplemented),
+        TransferCodings::Chunked => return Err(Status::LengthRequired),
     }
     conditions.if_modified_since = if_modified_since.get();
     conditions.if_unmodified_since = if_unmodified_since.get();
@@ -240,9 +258,81 @@ impl<'a> Single<'a> {
     }
 }
 
-/// `uri-host [ ":" port ]`, or empty; loosely, but without what could be mistaken for another part of a request.
+/// The transfer codings of a request (RFC 9112 section 6.1), as far as they decide how it is answered.
+#[derive(Clone, Copy)]
+enum TransferCodings {
+    None,
+    /// `chunked` alone.
+    Chunked,
+    /// A coding that is not known here, then `chunked`: 501.
+    Unknown,
+    /// No `chunked` yet, so that nobody can say where the content ends: 400.
+    Unframed,
+    /// Something behind `chunked`: 400, whatever follows.
+    Misplaced,
+}
+
+impl TransferCodings {
+    fn add(&mut self, value: &[u8]) {
+        for coding in value.split(|&b| b == b',').map(<[u8]>::trim_ascii).filter(|coding| !coding.is_empty())
+        {
+            let is_chunked = coding.eq_ignore_ascii_case(b"chunked");
+            *self = match (*self, is_chunked) {
+                (TransferCodings::None, true) => TransferCodings::Chunked,
+                (TransferCodings::None | TransferCodings::Unframed, false) => TransferCodings::Unframed,
+                (TransferCodings::Unframed, true) => TransferCodings::Unknown,
+                (TransferCodings::Chunked | TransferCodings::Unknown | TransferCodings::Misplaced, _) => {
+                    TransferCodings::Misplaced
+                }
+            };
+        }
+    }
+}
+
+/// `uri-host [ ":" port ]` (RFC 3986 section 3.2), or empty.
 fn is_host(value: &[u8]) -> bool {
-    value.iter().all(|&b| b.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(&b) || b >= 0x80)
+    let (is_name, port) = match value.strip_prefix(b"[") {
+        Some(literal) => {
+            let Some(end) = literal.iter().position(|&b| b == b']') else { return false };
+            (is_ip_literal(&literal[..end]), &literal[end + 1..])
+        }
+        None => {
+            let end = value.iter().position(|&b| b == b':').unwrap_or(value.len());
+            (is_registered_name(&value[..end]), &value[end..])
+        }
+    };
+    is_name && (port.is_empty() || port[0] == b':' && port[1..].iter().all(u8::is_ascii_digit))
+}
+
+/// What stands between the brackets: an IPv6 address, or one of a version yet to come (`v1.fe80`).
+fn is_ip_literal(text: &[u8]) -> bool {
+    if let [b'v' | b'V', rest @ ..] = text {
+        let Some(dot) = rest.iter().position(|&b| b == b'.') else { return false };
+        let (version, address) = (&rest[..dot], &rest[dot + 1..]);
+        return !version.is_empty()
+            && version.iter().all(u8::is_ascii_hexdigit)
+            && !address.is_empty()
+            && address.iter().all(|&b| is_unreserved_or_sub_delimiter(b) || b == b':');
+    }
+    std::str::from_utf8(text).is_ok_and(|text| text.parse::<std::net::Ipv6Addr>().is_ok())
+}
+
+/// `reg-name`, of which an IPv4 address is one.
+fn is_registered_name(name: &[u8]) -> bool {
+    let mut rest = name;
+    while let Some((&b, after)) = rest.split_first() {
+        rest = match (b, after) {
+            (b'%', [high, low, after @ ..]) if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => after,
+            (b'%', _) => return false,
+            _ if is_unreserved_or_sub_delimiter(b) => after,
+            _ => return false,
+        };
+    }
+    true
+}
+
+fn is_unreserved_or_sub_delimiter(b: u8) -> bool {
+    b.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=".contains(&b)
 }
 
 fn decimal(digits: &[u8]) -> Option<u64> {

@@ -9,6 +9,8 @@ pub enum Method {
     Get,
     /// HEAD
     Head,
+    /// OPTIONS: what is allowed, of a resource or (`*`) of the server.
+    Options,
     /// A registered method that no resource here allows: 405.
     NotAllowed,
     /// A method we never heard of: 501.
@@ -21,9 +23,8 @@ impl Method {
         match token {
             b"GET" => Method::Get,
             b"HEAD" => Method::Head,
-            b"POST" | b"PUT" | b"DELETE" | b"CONNECT" | b"OPTIONS" | b"TRACE" | b"PATCH" => {
-                Method::NotAllowed
-            }
+            b"OPTIONS" => Method::Options,
+            b"POST" | b"PUT" | b"DELETE" | b"CONNECT" | b"TRACE" | b"PATCH" => Method::NotAllowed,
             // Registered by WebDAV (RFC 4918) and known to every client of it.
             b"PROPFIND" | b"PROPPATCH" | b"MKCOL" | b"COPY" | b"MOVE" | b"LOCK" | b"UNLOCK" => {
                 Method::NotAllowed

@@ -7,6 +7,8 @@ use std::io::Write;
 pub enum Status {
     /// 200
     Ok,
+    /// 204
+    NoContent,
     /// 206
     PartialContent,
     /// 301
@@ -43,8 +45,9 @@ pub enum Status {
 
 impl Status {
     /// Every status, in ascending order: for counters.
-    pub const ALL: [Status; 17] = [
+    pub const ALL: [Status; 18] = [
         Status::Ok,
+        Status::NoContent,
         Status::PartialContent,
         Status::MovedPermanently,
         Status::NotModified,
@@ -67,6 +70,7 @@ impl Status {
     pub const fn line(self) -> &'static str {
         match self {
             Status::Ok => "200 OK",
+            Status::NoContent => "204 No Content",
             Status::PartialContent => "206 Partial Content",
             Status::MovedPermanently => "301 Moved Permanently",
             Status::NotModified => "304 Not Modified",
@@ -93,7 +97,7 @@ impl Status {
 }
 
 /// The methods that resources here allow.
-pub const ALLOW: &str = "GET, HEAD";
+pub const ALLOW: &str = "GET, HEAD, OPTIONS";
 
 /// What the `Server` field says.
 pub const SERVER: &str = "cheetah";

@@ -21,8 +21,10 @@ pub struct BadTarget;
 /// had to be rewritten; it keeps its capacity from call to call.
 pub fn resolve<'a>(target: &'a str, scratch: &'a mut Vec<u8>) -> Result<Resource<'a>, BadTarget> {
     let target = if target.starts_with('/') { target } else { path_of_absolute(target)? };
-    // A fragment has no place in a request; what follows it is not sent by any client that is right.
-    let target = target.split('#').next().unwrap_or_default();
+    // A fragment has no place in a request (RFC 9112 section 3.2); who sends one means something else by `#`.
+    if target.contains('#') {
+        return Err(BadTarget);
+    }
     let (path, query) = match target.split_once('?') {
         Some((path, query)) => (path, Some(query)),
         None => (target, None),
@@ -37,9 +39,18 @@ pub fn resolve<'a>(target: &'a str, scratch: &'a mut Vec<u8>) -> Result<Resource
 
 /// Writes `path` so that it can stand in a `Location` field: reserved and non-ASCII bytes escaped, slashes kept.
 pub fn escape(path: &[u8], out: &mut Vec<u8>) {
+    escape_unless(path, |b| b.is_ascii_alphanumeric() || b"/-._~!$&'()*+,=:@".contains(&b), out);
+}
+
+/// Writes `query` as it was sent, except for bytes that are no visible ASCII: those are escaped.
+pub fn escape_query(query: &[u8], out: &mut Vec<u8>) {
+    escape_unless(query, |b| b.is_ascii_graphic(), out);
+}
+
+fn escape_unless(bytes: &[u8], may_stand: impl Fn(u8) -> bool, out: &mut Vec<u8>) {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
-    for &b in path {
-        if b.is_ascii_alphanumeric() || b"/-._~!$&'()*+,=:@".contains(&b) {
+    for &b in bytes {
+        if may_stand(b) {
             out.push(b);
         } else {
             out.extend_from_slice(&[b'%', HEX[usize::from(b >> 4)], HEX[usize::from(b & 15)]]);
@@ -141,7 +152,9 @@ mod tests {
             ("/", Some("/")),
             ("/a/b.html", Some("/a/b.html")),
             ("/a/b.html?x=/../..", Some("/a/b.html")),
-            ("/a#b", Some("/a")),
+            ("/a#b", None),
+            ("/a?b#c", None),
+            ("http://host/#c", None),
             ("/a%20b", Some("/a b")),
             ("/%C3%A9", Some("/\u{e9}")),
             ("/%aa", Some("/\u{fffd}")),

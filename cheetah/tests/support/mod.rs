@@ -153,12 +153,41 @@ pub const CASES: &[Case] = &[
     Case { closes: true, ..case("GET / HTTP/2.0\r\nHost: a\r\n\r\n", 505, Body::Page) },
     Case { closes: true, ..case("nonsense\r\n\r\n", 400, Body::Page) },
     // Methods and content.
-    Case { has: &["Allow: GET, HEAD"], ..case("DELETE / HTTP/1.1\r\nHost: a\r\n\r\n", 405, Body::Page) },
     Case {
-        has: &["Allow: GET, HEAD"],
+        has: &["Allow: GET, HEAD, OPTIONS"],
+        ..case("DELETE / HTTP/1.1\r\nHost: a\r\n\r\n", 405, Body::Page)
+    },
+    Case {
+        has: &["Allow: GET, HEAD, OPTIONS"],
         ..case("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nGET /", 405, Body::Page)
     },
-    Case { has: &["Allow: GET, HEAD"], ..case("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", 405, Body::Page) },
+    Case {
+        has: &["Allow: GET, HEAD, OPTIONS"],
+        lacks: &["Content-Length", "Content-Type"],
+        ..case("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", 204, Body::Empty)
+    },
+    Case {
+        has: &["Allow: GET, HEAD, OPTIONS"],
+        ..case("OPTIONS /hello.txt HTTP/1.1\r\nHost: a\r\n\r\n", 204, Body::Empty)
+    },
+    Case {
+        has: &["Allow: GET, HEAD, OPTIONS"],
+        ..case("OPTIONS /docs HTTP/1.1\r\nHost: a\r\n\r\n", 204, Body::Empty)
+    },
+    case("OPTIONS /nothing HTTP/1.1\r\nHost: a\r\n\r\n", 404, Body::Page),
+    case("GET * HTTP/1.1\r\nHost: a\r\n\r\n", 400, Body::Page),
+    case("GET /hello.txt#x HTTP/1.1\r\nHost: a\r\n\r\n", 400, Body::Page),
+    // What one party takes for two lines another takes for one.
+    Case { closes: true, ..case("GET /hello.txt HTTP/1.1\nHost: a\n\n", 400, Body::Page) },
+    Case { closes: true, ..case("GET / HTTP/1.1\r\nHost: [::1\r\n\r\n", 400, Body::Page) },
+    Case {
+        closes: true,
+        ..case("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", 501, Body::Page)
+    },
+    Case {
+        has: &["Location: /docs/?x=%C3%A9"],
+        ..case("GET /docs?x=\u{e9} HTTP/1.1\r\nHost: a\r\n\r\n", 301, Body::Page)
+    },
     case("BREW /pot HTTP/1.1\r\nHost: a\r\n\r\n", 501, Body::Page),
     case("GET /hello.txt HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc", 200, Body::File("hello.txt")),
     Case {
@@ -235,6 +264,15 @@ pub const CASES: &[Case] = &[
         ..case("GET /hello.txt HTTP/1.1\r\nHost: a\r\nRange: bytes=13-\r\n\r\n", 416, Body::Page)
     },
     case("GET /hello.txt HTTP/1.1\r\nHost: a\r\nRange: bytes=0-1,3-4\r\n\r\n", 200, Body::File("hello.txt")),
+    Case {
+        has: &["Content-Range: bytes 0-4/13", "Content-Length: 5"],
+        ..case(
+            "GET /hello.txt HTTP/1.1\r\nHost: a\r\nRange: bytes=20-29,0-4\r\n\r\n",
+            206,
+            Body::Part("hello.txt", 0, 5),
+        )
+    },
+    case("GET /empty HTTP/1.1\r\nHost: a\r\nRange: bytes=-1\r\n\r\n", 200, Body::Empty),
     case("HEAD /hello.txt HTTP/1.1\r\nHost: a\r\nRange: bytes=0-1\r\n\r\n", 200, Body::Empty),
     case(
         "GET /hello.txt HTTP/1.1\r\nHost: a\r\nRange: bytes=0-1\r\nIf-Range: $ETAG\r\n\r\n",
@@ -320,7 +358,7 @@ pub fn split_response(bytes: &[u8], to_head: bool) -> Option<(Response, &[u8])> 
     assert_eq!(words.next(), Some("HTTP/1.1"), "{head}");
     let status = words.next().unwrap().parse().unwrap();
     let mut response = Response { status, head, body: Vec::new() };
-    let has_body = !to_head && status != 304;
+    let has_body = !to_head && !matches!(status, 204 | 304);
     let len = if has_body { response.field("content-length").unwrap().parse().unwrap() } else { 0 };
     let rest = &bytes[end..];
     response.body = rest.get(..len)?.to_vec();
