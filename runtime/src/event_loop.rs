@@ -6,6 +6,7 @@
 //! next turn; so the same protocols run in a simulator that has neither.
 
 use crate::poller::{Epoll, Event, Interest, Poller, Token, Trigger};
+use crate::stats::work::{Quantity, count};
 use crate::time::{Clock, Instant};
 use rustix::event::{EventfdFlags, eventfd};
 use std::io;
@@ -71,6 +72,7 @@ impl<P: Poller> EventLoop<P> {
         if token == WAKE {
             return Err(io::ErrorKind::InvalidInput.into());
         }
+        count(Quantity::OtherCalls, 1);
         self.poller.add(fd.as_fd(), token, interest, trigger)
     }
 
@@ -88,6 +90,7 @@ impl<P: Poller> EventLoop<P> {
         if token == WAKE {
             return Err(io::ErrorKind::InvalidInput.into());
         }
+        count(Quantity::OtherCalls, 1);
         self.poller.modify(fd.as_fd(), token, interest, trigger)
     }
 
@@ -96,6 +99,7 @@ impl<P: Poller> EventLoop<P> {
     /// # Errors
     /// As [`Poller::remove`].
     pub fn remove(&self, fd: &impl AsFd) -> io::Result<()> {
+        count(Quantity::OtherCalls, 1);
         self.poller.remove(fd.as_fd())
     }
 
@@ -106,6 +110,7 @@ impl<P: Poller> EventLoop<P> {
     /// Whatever the system says.
     pub fn turn(&mut self, deadline: Option<Instant>) -> io::Result<&[Event]> {
         let timeout = deadline.map(|deadline| deadline.saturating_since(self.clock.now()));
+        count(Quantity::CallsToWait, 1);
         self.poller.wait(&mut self.events, timeout)?;
         self.now = self.clock.now();
         if let Some(i) = self.events.iter().position(|event| event.token == WAKE) {

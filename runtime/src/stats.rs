@@ -3,6 +3,8 @@
 //! A counter or histogram belongs to the thread that writes it. Others may read it at any time without
 //! stopping the writer: they see every field whole, but different fields at slightly different times.
 
+pub mod work;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Counts events or bytes. One thread writes, any may read.

@@ -13,6 +13,7 @@ mod tests;
 pub use sum::OnesSum;
 
 use crate::payload::Piece;
+use crate::stats::work::{Quantity, count};
 use pipe_lib::compose::{ComposeError, Composer, Composition};
 use pipe_lib::ir::builder::PipeBuilder;
 use pipe_lib::ir::{BinaryOp, Endian, Gauge, Layout, Tail, Ty};
@@ -224,6 +225,7 @@ impl Transfer {
             && (piece.sum.is_none() || !self.plain)
         {
             let run = self.engine.run(piece.bytes, dst)?;
+            count_fused(piece.bytes.len());
             return Ok(Copied { written: run.written, sum: run.value(self.sum) as u16 });
         }
         let len = pieces.iter().map(|piece| piece.bytes.len()).sum();
@@ -236,11 +238,14 @@ impl Transfer {
             (false, Style::Fused) => {
                 let source: SmallVec<[&[u8]; 8]> = pieces.iter().map(|piece| piece.bytes).collect();
                 let run = self.engine.run_vectored(&source, &mut [dst])?;
+                count_fused(len);
                 Ok(Copied { written: run.written, sum: run.value(self.sum) as u16 })
             }
             (false, Style::Separate) => {
                 let contiguous: Vec<u8> = pieces.iter().flat_map(|piece| piece.bytes).copied().collect();
                 let run = self.engine.run(&contiguous, dst)?;
+                count_fused(len);
+                count_copy(len);
                 Ok(Copied { written: run.written, sum: run.value(self.sum) as u16 })
             }
         }
@@ -258,10 +263,16 @@ impl Transfer {
             let sum = match (stretch, self.style) {
                 ([Piece { bytes, sum: Some(sum) }], _) => {
                     to.copy_from_slice(bytes);
+                    count_copy(len);
+                    count(Quantity::BytesOfKnownSum, len);
                     *sum
                 }
-                ([Piece { bytes, .. }], Style::Fused) => self.engine.run(bytes, to)?.value(self.sum) as u16,
+                ([Piece { bytes, .. }], Style::Fused) => {
+                    count_fused(len);
+                    self.engine.run(bytes, to)?.value(self.sum) as u16
+                }
                 (_, Style::Fused) => {
+                    count_fused(len);
                     let source: SmallVec<[&[u8]; 8]> = stretch.iter().map(|piece| piece.bytes).collect();
                     self.engine.run_vectored(&source, &mut [to])?.value(self.sum) as u16
                 }
@@ -271,6 +282,9 @@ impl Transfer {
                         to[at..at + piece.bytes.len()].copy_from_slice(piece.bytes);
                         at += piece.bytes.len();
                     }
+                    count_copy(len);
+                    count(Quantity::BytesSummed, len);
+                    count(Quantity::BytesTouched, len);
                     self.engine.run_read_only(to)?.value(self.sum) as u16
                 }
             };
@@ -299,6 +313,20 @@ impl Transfer {
     }
 }
 
+/// One loop has copied and summed so many bytes.
+#[inline]
+fn count_fused(bytes: usize) {
+    count_copy(bytes);
+    count(Quantity::BytesSummed, bytes);
+}
+
+/// So many bytes were copied, and nothing else.
+#[inline]
+fn count_copy(bytes: usize) {
+    count(Quantity::BytesCopied, bytes);
+    count(Quantity::BytesTouched, bytes);
+}
+
 /// The way back: the bytes that a buffer with a layout holds, for who plays the device.
 #[derive(Clone, Debug)]
 pub struct ReadBack {
@@ -321,6 +349,8 @@ impl ReadBack {
     /// # Errors
     /// If `frame` is too short, or the layout cannot be read.
     pub fn read(&self, buffer: &[u8], frame: &mut [u8]) -> Result<usize, RunError> {
-        Ok(self.engine.run(buffer, frame)?.written)
+        let written = self.engine.run(buffer, frame)?.written;
+        count_copy(written);
+        Ok(written)
     }
 }

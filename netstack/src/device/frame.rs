@@ -3,6 +3,7 @@
 use std::io;
 
 use runtime::payload::Piece;
+use runtime::stats::work::{Quantity, count};
 use runtime::transfer::{Transfer, Transfers};
 
 use crate::transmission::Transmission;
@@ -109,6 +110,8 @@ fn copy(pieces: &[Piece<'_>], mut to: &mut [u8]) {
     for piece in pieces {
         let (head, rest) = to.split_at_mut(piece.bytes.len());
         head.copy_from_slice(piece.bytes);
+        count(Quantity::BytesCopied, head.len());
+        count(Quantity::BytesTouched, head.len());
         to = rest;
     }
 }
@@ -118,7 +121,13 @@ fn copy_and_sum(pieces: &[Piece<'_>], mut to: &mut [u8]) -> u16 {
     for piece in pieces {
         let (head, rest) = to.split_at_mut(piece.bytes.len());
         head.copy_from_slice(piece.bytes);
-        let sum = piece.sum.unwrap_or_else(|| checksum::sum(head));
+        count(Quantity::BytesCopied, head.len());
+        count(Quantity::BytesTouched, head.len());
+        let sum = piece.sum.unwrap_or_else(|| {
+            count(Quantity::BytesSummed, head.len());
+            count(Quantity::BytesTouched, head.len());
+            checksum::sum(head)
+        });
         total = checksum::add(total, checksum::at_offset(sum, offset));
         offset = (offset + head.len()) % 2;
         to = rest;

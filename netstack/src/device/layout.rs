@@ -16,6 +16,7 @@ use std::sync::Arc;
 use pipe_lib::CompileOptions;
 use pipe_lib::ir::Layout;
 use runtime::payload::Piece;
+use runtime::stats::work::{Quantity, count};
 use runtime::time::Instant;
 use runtime::transfer::{ReadBack, Transfer, TransferError, Transfers};
 use smallvec::SmallVec;
@@ -127,6 +128,7 @@ impl<D: Device> Device for LayoutDevice<D> {
             self.tx_dropped += 1;
             return Ok(());
         };
+        count(Quantity::BytesSent, transmission.payload_len);
         let finished = Transmission {
             headers: &self.frame[..frame_len],
             payload: &[],

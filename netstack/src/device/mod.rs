@@ -15,6 +15,7 @@ use std::fmt;
 use std::io;
 use std::os::fd::BorrowedFd;
 
+use runtime::stats::work::{Quantity, count};
 use runtime::time::Instant;
 
 use crate::transmission::{Capabilities, RxChecksum, Transmission};
@@ -62,11 +63,13 @@ pub struct Stats {
 
 impl Stats {
     fn received(&mut self, bytes: usize) {
+        count(Quantity::FramesReceived, 1);
         self.rx_frames += 1;
         self.rx_bytes += bytes as u64;
     }
 
     fn transmitted(&mut self, bytes: usize) {
+        count(Quantity::FramesSent, 1);
         self.tx_frames += 1;
         self.tx_bytes += bytes as u64;
     }

@@ -15,6 +15,7 @@ use std::os::fd::{AsFd, BorrowedFd, IntoRawFd, OwnedFd};
 use std::time::Duration;
 
 use pnet::datalink::{self, Channel, DataLinkReceiver, DataLinkSender, MacAddr, NetworkInterface};
+use runtime::stats::work::{Quantity, count};
 use runtime::time::Instant;
 use runtime::transfer::Transfer;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -142,6 +143,9 @@ impl Device for PacketDevice {
     }
 
     fn transmit(&mut self, _now: Instant, transmission: &Transmission<'_>) -> io::Result<()> {
+        // `pnet` waits for room with a call of its own before each of these.
+        count(Quantity::CallsToSend, 2);
+        count(Quantity::BytesSent, transmission.payload_len);
         let frame = self.builder.build(&[], transmission);
         match self.sender.send_to(frame, None) {
             Some(Ok(())) => {
@@ -166,6 +170,7 @@ impl Device for PacketDevice {
     }
 
     fn receive(&mut self, _now: Instant) -> io::Result<Option<Received<'_>>> {
+        count(Quantity::CallsToReceive, 2);
         match self.receiver.next() {
             Ok(bytes) => {
                 self.stats.received(bytes.len());

@@ -10,6 +10,7 @@
 use std::io;
 use std::os::fd::BorrowedFd;
 
+use runtime::stats::work::{Quantity, count};
 use runtime::time::Instant;
 use runtime::transfer::Transfer;
 
@@ -77,6 +78,9 @@ impl RingDevice {
     }
 
     fn kick(&mut self) -> io::Result<()> {
+        if self.rings.pending() > 0 {
+            count(Quantity::CallsToSend, 1);
+        }
         match self.rings.kick() {
             // Down: what was in the ring is lost, as on a pulled cable.
             Err(error) if super::is_transient(&error) || error.raw_os_error() == Some(libc::ENETDOWN) => {
@@ -127,6 +131,7 @@ impl Device for RingDevice {
             Some(VNET_HEADER_LEN + frame.len())
         });
         if sent {
+            count(Quantity::BytesSent, transmission.payload_len);
             self.stats.transmitted(transmission.len());
         } else {
             self.stats.tx_dropped += 1;

@@ -10,6 +10,7 @@
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd};
 
+use runtime::stats::work::{Quantity, count};
 use runtime::time::Instant;
 use runtime::transfer::Transfer;
 use smallvec::SmallVec;
@@ -105,10 +106,13 @@ impl Device for TapDevice {
     }
 
     fn transmit(&mut self, _now: Instant, transmission: &Transmission<'_>) -> io::Result<()> {
+        count(Quantity::CallsToSend, 1);
+        count(Quantity::BytesSent, transmission.payload_len);
         let result = if transmission.tcp_start.is_some() && transmission.offload.checksum.is_none() {
             let frame = self.builder.build(&VnetHeader::default().to_bytes(), transmission);
             rustix::io::write(&self.tap, frame).map(drop).map_err(io::Error::from)
         } else {
+            count(Quantity::BytesReferenced, transmission.payload_len);
             self.write_pieces(transmission)
         };
         match result {
@@ -124,6 +128,7 @@ impl Device for TapDevice {
 
     fn receive(&mut self, _now: Instant) -> io::Result<Option<Received<'_>>> {
         loop {
+            count(Quantity::CallsToReceive, 1);
             let len = match rustix::io::read(&self.tap, self.rx.as_mut_slice()) {
                 Ok(len) => len,
                 Err(rustix::io::Errno::AGAIN) => return Ok(None),
