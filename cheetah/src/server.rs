@@ -80,7 +80,9 @@ impl Server {
             // Port 0 becomes a real one with the first socket; the others share it.
             bound = kernel::local_addr(&listener)?;
             let (commander, orders) = control::pair()?;
-            let service = config.service(Arc::clone(&site))?;
+            let mut service = config.service(Arc::clone(&site))?;
+            // The kernel spreads connections evenly over the sockets of a port, so each loop gets its share of them.
+            service.options.max_connections = service.options.max_connections.div_ceil(workers);
             let (shared, limit) = (Arc::clone(&shared), config.drain_limit);
             server.commanders.push(commander);
             server.start(&format!("kernel-{i}"), move || {

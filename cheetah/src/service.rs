@@ -45,7 +45,8 @@ pub struct Options {
     pub limits: Limits,
     /// Times.
     pub timeouts: Timeouts,
-    /// Connections at once on our own TCP/IP, those beyond are reset; the kernel's sockets end where its descriptors do.
+    /// Connections at once of one loop. Those beyond are reset on our own TCP/IP; on the kernel's sockets they wait in
+    /// the listener's queue.
     pub max_connections: usize,
     /// Pipelined responses that may wait on one connection before its requests are no longer read.
     pub max_queued: usize,

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cheetah::server::{Config, Server};
+use cheetah::service::Timeouts;
 use support::{CASES, hello_etag, read_response, split_response};
 
 fn server() -> Server {
@@ -236,4 +237,89 @@ fn an_address_in_use_is_an_error() {
     let server = server();
     let error = Server::on_kernel(support::site(), server.addr(), 1, &Config::default()).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse);
+}
+
+#[test]
+fn who_is_slow_or_idle_is_closed_on_time() {
+    let mut config = Config::default();
+    let ms = Duration::from_millis;
+    config.http.timeouts = Timeouts { idle: ms(900), head: ms(300), send: ms(600), linger: ms(100) };
+    let server = server_with(&config, 1);
+    let began = Instant::now();
+    let (mut idle, mut torn, mut stuck) = (connect(&server), connect(&server), connect(&server));
+    // The deadline of a head is nearer than the one that was set when the connection came.
+    torn.write_all(b"GET /hello.txt HT").unwrap();
+    // More than fits the buffers of both ends, and nobody reads.
+    for _ in 0..30 {
+        stuck.write_all(b"GET /big.bin HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    }
+    assert_eq!(read_response(&mut torn, false).status, 408);
+    let took = began.elapsed();
+    assert!(took >= ms(300) && took < ms(600), "a torn head: {took:?}");
+    assert!(ends(&mut idle));
+    let took = began.elapsed();
+    assert!(took >= ms(900) && took < ms(1400), "an idle connection: {took:?}");
+    // Asking again puts the end off.
+    let mut asking = connect(&server);
+    for _ in 0..5 {
+        std::thread::sleep(ms(400));
+        asking.write_all(b"GET /hello.txt HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+        assert_eq!(read_response(&mut asking, false).status, 200);
+    }
+    drop((asking, stuck));
+    let stats = server.shut_down().unwrap();
+    // The torn head once more: its peer saw the refusal and never closed.
+    assert_eq!(stats.timed_out, 4);
+}
+
+#[test]
+fn connections_beyond_the_bound_wait_for_one_to_end() {
+    let mut config = Config::default();
+    config.http.max_connections = 2;
+    let server = server_with(&config, 1);
+    let hello = b"GET /hello.txt HTTP/1.1\r\nHost: a\r\n\r\n";
+    let mut open = [connect(&server), connect(&server)];
+    for stream in &mut open {
+        stream.write_all(hello).unwrap();
+        assert_eq!(read_response(stream, false).status, 200);
+    }
+    let mut waiting = connect(&server);
+    waiting.write_all(hello).unwrap();
+    waiting.set_read_timeout(Some(Duration::from_millis(700))).unwrap();
+    let error = waiting.read(&mut [0]).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
+    let [first, second] = open;
+    drop(first);
+    let patience = Instant::now();
+    assert_eq!(read_response(&mut waiting, false).status, 200);
+    assert!(patience.elapsed() < Duration::from_millis(300), "taken only by looking again");
+    drop((second, waiting));
+    assert_eq!(server.shut_down().unwrap().connections, 3);
+}
+
+/// The FIN rides on the last data: counted by the kernel, in a namespace where nothing else is sent.
+#[test]
+fn the_end_of_a_connection_costs_no_segment_of_its_own() {
+    let count = || -> u64 {
+        let text = std::fs::read_to_string("/proc/thread-self/net/snmp").unwrap();
+        let mut lines = text.lines().filter_map(|line| line.strip_prefix("Tcp: "));
+        let column = lines.next().unwrap().split(' ').position(|name| name == "OutSegs").unwrap();
+        lines.next().unwrap().split(' ').nth(column).unwrap().parse().unwrap()
+    };
+    let test = move || {
+        let server = server();
+        const CONNECTIONS: u64 = 100;
+        let before = count();
+        for _ in 0..CONNECTIONS {
+            let mut stream = connect(&server);
+            stream.write_all(b"GET /hello.txt HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
+            let mut all = Vec::new();
+            stream.read_to_end(&mut all).unwrap();
+            assert!(all.ends_with(b"hello, world\n"));
+        }
+        let segments = count() - before;
+        // SYN, SYN and ACK, ACK; request, its ACK; response with FIN, its ACK; FIN, its ACK. Some ACKs are saved.
+        assert!(segments <= 9 * CONNECTIONS, "{segments} segments for {CONNECTIONS} connections");
+    };
+    support::in_namespace(test);
 }

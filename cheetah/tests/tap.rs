@@ -10,27 +10,12 @@ use std::time::Duration;
 use cheetah::server::{Config, Server};
 use cheetah::transport::device::{self, DeviceOptions, Interface};
 use cheetah::transport::stack::Addressing;
-use netstack::device::sys::{link, netns};
+use netstack::device::sys::link;
 use netstack::stack::Features;
-use support::{CASES, hello_etag, read_response};
+use support::{CASES, hello_etag, in_namespace, read_response};
 
 const OURS: Ipv4Addr = Ipv4Addr::new(10, 98, 0, 2);
 const KERNELS: Ipv4Addr = Ipv4Addr::new(10, 98, 0, 1);
-
-/// Runs `test` in a thread that has a network namespace of its own; threads it starts are in it, too.
-fn in_namespace(test: impl FnOnce() + Send + 'static) {
-    let run = move || {
-        let entered = netns::Namespace::new().and_then(|namespace| {
-            namespace.enter()?;
-            link::set_up("lo")
-        });
-        match entered {
-            Ok(()) => test(),
-            Err(error) => eprintln!("skipped: no network namespace ({error})"),
-        }
-    };
-    std::thread::spawn(run).join().unwrap();
-}
 
 fn tap() -> DeviceOptions {
     DeviceOptions::new(Interface::Tap { name: Some("tap0".into()), host_addr: Some((KERNELS, 24)) })

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use cheetah::server::{Config, Server};
 use cheetah::service::Options;
+use cheetah::site::pack::Dotfiles;
 use cheetah::site::{FileId, Site};
 use cheetah::transport::device::{self, DeviceOptions, Interface};
 use cheetah::transport::sim;
@@ -270,8 +271,8 @@ fn in_memory(site: &Arc<Site>, files: &[(FileId, Vec<u8>)]) -> anyhow::Result<bo
 fn site(source: Option<&Path>) -> anyhow::Result<Site> {
     let default = Path::new("examples/site");
     match source {
-        Some(source) => serve::load(source),
-        None if default.is_dir() => serve::load(default),
+        Some(source) => serve::load(source, Dotfiles::LeaveOut),
+        None if default.is_dir() => serve::load(default, Dotfiles::LeaveOut),
         None => made_up_site(),
     }
 }

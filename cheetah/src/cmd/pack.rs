@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use cheetah::site::pack::{self, Tree};
+use cheetah::site::pack::{self, Dotfiles, Tree};
 use fsstack::BuildOptions;
 use fsstack::device::{AtomicFile, DeviceMut};
 use fsstack::image::build::Summary;
@@ -18,10 +18,13 @@ pub(super) struct Arguments {
     /// The image file to write; appears whole or not at all
     #[arg(short, long, value_name = "SITE.img")]
     output: PathBuf,
+    /// Take in names that begin with a dot, too; without it only `.well-known` is
+    #[arg(long)]
+    dotfiles: bool,
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let tree = walk(&arguments.dir)?;
+    let tree = walk(&arguments.dir, dotfiles(arguments.dotfiles))?;
     let file = AtomicFile::create(&arguments.output)
         .with_context(|| format!("cannot write {}", arguments.output.display()))?;
     let (file, summary) = pack_with_progress(&tree, file)?;
@@ -37,9 +40,14 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What `--dotfiles` says.
+pub(super) fn dotfiles(taken_in: bool) -> Dotfiles {
+    if taken_in { Dotfiles::TakeIn } else { Dotfiles::LeaveOut }
+}
+
 /// Walks `dir` and tells on stderr what is left out of it.
-pub(super) fn walk(dir: &Path) -> anyhow::Result<Tree> {
-    let tree = pack::walk(dir)?;
+pub(super) fn walk(dir: &Path, dotfiles: Dotfiles) -> anyhow::Result<Tree> {
+    let tree = pack::walk(dir, dotfiles)?;
     for (path, reason) in &tree.left_out {
         tracing::warn!("{} is left out: {reason}", path.display());
     }

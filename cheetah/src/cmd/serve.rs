@@ -11,6 +11,7 @@ use anyhow::{Context, anyhow, bail};
 use cheetah::access_log::Format;
 use cheetah::server::{Config, Server, Signals};
 use cheetah::site::Site;
+use cheetah::site::pack::Dotfiles;
 use cheetah::transport::device::{self, DeviceOptions, FaultOptions, Interface};
 use cheetah::transport::stack::Addressing;
 use fsstack::device::{AtomicFile, MemoryDevice};
@@ -29,6 +30,9 @@ pub(super) struct Arguments {
     /// A folder, or an image made by `cheetah pack`
     #[arg(value_name = "DIR|SITE.img")]
     source: PathBuf,
+    /// Of a folder, serve names that begin with a dot, too; without it only `.well-known` is
+    #[arg(long)]
+    dotfiles: bool,
     /// Where to listen: by default 127.0.0.1:8080 on the kernel's sockets, port 80 of --addr on our own TCP/IP
     #[arg(long, value_name = "ADDR:PORT")]
     listen: Option<String>,
@@ -59,6 +63,10 @@ pub(super) struct Arguments {
     /// Event-driven threads, sharing the port
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one)]
     workers: usize,
+    /// Connections at once, of all threads together: on the kernel's sockets those beyond wait, on our own TCP/IP they
+    /// are reset
+    #[arg(long, value_name = "N", default_value_t = 65536, value_parser = at_least_one)]
+    max_connections: usize,
     /// Write requests down in FILE, or on standard output
     #[arg(long, value_name = "FILE|-")]
     access_log: Option<String>,
@@ -125,11 +133,11 @@ impl FromStr for Feature {
     }
 }
 
-/// Nobody serves with no thread.
+/// Nobody serves with no thread, or no connection.
 fn at_least_one(text: &str) -> Result<usize, String> {
     match text.parse() {
-        Ok(0) | Err(_) => Err("give a number of threads, 1 or more".to_owned()),
-        Ok(threads) => Ok(threads),
+        Ok(0) | Err(_) => Err("give a number, 1 or more".to_owned()),
+        Ok(number) => Ok(number),
     }
 }
 
@@ -159,7 +167,8 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             Place::Device(addressing(arguments)?, device_options(arguments)?)
         }
     };
-    let site = Arc::new(load(&arguments.source)?);
+    let dotfiles = pack::dotfiles(arguments.dotfiles);
+    let site = Arc::new(load(&arguments.source, dotfiles)?);
     let signals = Signals::take()?;
     let server = match place {
         Place::Kernel(addr) => {
@@ -185,7 +194,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     };
     announce(server.addr());
     let source = arguments.source.clone();
-    let reload = || load(&source).map(Arc::new).map_err(|error| format!("{error:#}"));
+    let reload = || load(&source, dotfiles).map(Arc::new).map_err(|error| format!("{error:#}"));
     let stats = server.run_until_signal(signals, reload)?;
     tracing::info!(
         "served {} responses, {} bytes, on {} connections",
@@ -205,6 +214,7 @@ enum Place {
 fn config(arguments: &Arguments) -> Config {
     let mut config = Config::default();
     config.http.precomputed_headers = !arguments.without.contains(&Feature::PrecomputedHeaders);
+    config.http.max_connections = arguments.max_connections;
     config.access_log = arguments.access_log.clone().map(|path| {
         let format = match arguments.log_format {
             LogFormat::Combined => Format::Combined,
@@ -272,6 +282,18 @@ fn device_options(arguments: &Arguments) -> anyhow::Result<DeviceOptions> {
         },
     };
     let without = |feature| arguments.without.contains(&feature);
+    let device_sums = arguments.net != Net::Packet && arguments.nic.is_none() && !without(Feature::Offload);
+    if device_sums && without(Feature::FusedLoops) {
+        bail!(Usage(
+            "--without fused-loops does nothing while the device sums and cuts: no loop of ours touches the payload. \
+             Add offload to --without, or take --nic or --net packet"
+                .to_owned()
+        ));
+    }
+    if without(Feature::Offload) && (arguments.net == Net::Packet || arguments.nic.is_some()) {
+        let what = if arguments.nic.is_some() { "an emulated adapter" } else { "the packet device" };
+        bail!(Usage(format!("--without offload does nothing here: {what} has no offloads")));
+    }
     Ok(DeviceOptions {
         nic: arguments.nic.clone(),
         offload: !without(Feature::Offload),
@@ -290,12 +312,12 @@ fn announce(addr: SocketAddr) {
 }
 
 /// Opens an image, or packs a folder.
-pub(super) fn load(source: &Path) -> anyhow::Result<Site> {
+pub(super) fn load(source: &Path, dotfiles: Dotfiles) -> anyhow::Result<Site> {
     let meta = fs::metadata(source).with_context(|| source.display().to_string())?;
     if !meta.is_dir() {
         return Site::open(source).with_context(|| source.display().to_string());
     }
-    let tree = pack::walk(source)?;
+    let tree = pack::walk(source, dotfiles)?;
     if tree.content_bytes() <= MAX_IN_MEMORY_BYTES {
         let (device, _) = pack::pack_with_progress(&tree, MemoryDevice::new())?;
         return Ok(Site::from_bytes(device.into_bytes())?);

@@ -79,12 +79,32 @@ impl From<BuildError> for PackError {
     }
 }
 
-/// Walks `root`. Symbolic links are followed as long as they stay inside it; what is neither file nor folder is left
-/// out.
+/// Whether names that begin with a dot are for everyone. Most are not meant to be: `.git`, `.env`, `.htpasswd`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Dotfiles {
+    /// None is, but `.well-known` at the root (RFC 8615).
+    #[default]
+    LeaveOut,
+    /// All are.
+    TakeIn,
+}
+
+impl Dotfiles {
+    /// Whether `path`, relative to the root, may be seen. Every name on the way counts.
+    pub fn allow(self, path: &Path) -> bool {
+        let mut names = path.components().map(|name| name.as_os_str().as_bytes()).peekable();
+        // Only the first name: a `.well-known` further down means nothing.
+        names.next_if(|&name| name == b".well-known");
+        self == Dotfiles::TakeIn || names.all(|name| !name.starts_with(b"."))
+    }
+}
+
+/// Walks `root`. Symbolic links are followed as long as they stay inside it, and lead to nothing that would not be seen by
+/// its own name; what is neither file nor folder is left out.
 ///
 /// # Errors
 /// If a folder cannot be read.
-pub fn walk(root: &Path) -> Result<Tree, PackError> {
+pub fn walk(root: &Path, dotfiles: Dotfiles) -> Result<Tree, PackError> {
     let home = fs::canonicalize(root).map_err(|error| PackError::Open(root.into(), error))?;
     let mut tree = Tree::default();
     let mut walker = WalkDir::new(root).min_depth(1).follow_links(true).sort_by_file_name().into_iter();
@@ -103,15 +123,14 @@ pub fn walk(root: &Path) -> Result<Tree, PackError> {
             }
         };
         let source = found.path();
-        if found.path_is_symlink() && !fs::canonicalize(source).is_ok_and(|target| target.starts_with(&home))
-        {
-            tree.left_out.push((source.into(), "a link out of the folder"));
-            if found.file_type().is_dir() {
+        let is_directory = found.file_type().is_dir();
+        if let Some(reason) = unfit(&found, root, &home, dotfiles) {
+            tree.left_out.push((source.into(), reason));
+            if is_directory {
                 walker.skip_current_dir();
             }
             continue;
         }
-        let is_directory = found.file_type().is_dir();
         if !is_directory && !found.file_type().is_file() {
             tree.left_out.push((source.into(), "neither a file nor a folder"));
             continue;
@@ -127,6 +146,22 @@ pub fn walk(root: &Path) -> Result<Tree, PackError> {
         });
     }
     Ok(tree)
+}
+
+/// Why what was found is not for everyone, if it is not.
+fn unfit(found: &walkdir::DirEntry, root: &Path, home: &Path, dotfiles: Dotfiles) -> Option<&'static str> {
+    if !dotfiles.allow(found.path().strip_prefix(root).unwrap_or(found.path())) {
+        return Some("its name begins with a dot (`--dotfiles` takes it in)");
+    }
+    if !found.path_is_symlink() {
+        return None;
+    }
+    let target = fs::canonicalize(found.path()).ok();
+    match target.as_deref().map(|target| target.strip_prefix(home)) {
+        Some(Ok(inside)) if dotfiles.allow(inside) => None,
+        Some(Ok(_)) => Some("a link to what has a name with a dot in front (`--dotfiles` takes it in)"),
+        _ => Some("a link out of the folder"),
+    }
 }
 
 /// Packs `tree` into an image on `device`, telling `progress` of every file: its path and the bytes it had.

@@ -1,7 +1,9 @@
 //! The kernel's sockets: one thread, one epoll, edge-triggered, every connection registered once.
 //!
-//! A request costs one `recv` and one `writev` of the image's own pages. Nothing is allocated for it: connections and
-//! their buffers are recycled. Out of descriptors, the loop stops accepting until one is free again and the rest goes on.
+//! A request costs one `recv` and one `sendmsg` that points into the image. Nothing is allocated for it: connections and
+//! their buffers are recycled. The last bytes of a connection are sent with `MSG_MORE`, so that the FIN of the `close` or
+//! `shutdown` right behind them is on the same segment. Out of descriptors, or at the bound of connections, the loop stops
+//! accepting until one has ended; the rest wait in the listener's queue. Time-outs stand in a timer wheel, one a connection.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -13,11 +15,13 @@ use std::time::Duration;
 use runtime::event_loop::EventLoop;
 use runtime::payload::PayloadSource;
 use runtime::poller::{Event, Interest, Token, Trigger};
+use runtime::stats::work::{Quantity, count};
 use runtime::time::Instant;
+use runtime::timer_wheel::{TimerId, TimerWheel};
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, RecvFlags, Shutdown, SocketFlags, SocketType, acceptfrom_with, bind, getsockname, listen,
-    recv, shutdown, socket_with, sockopt,
+    AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, SocketFlags, SocketType,
+    acceptfrom_with, bind, getsockname, listen, recv, sendmsg, shutdown, socket_with, sockopt,
 };
 use slab::Slab;
 use smallvec::SmallVec;
@@ -27,10 +31,10 @@ use crate::conn::Conn;
 use crate::service::Service;
 use crate::transport::unix_now;
 
-/// Most slices in one `writev`; a response has two to three.
+/// Most slices in one `sendmsg`; a response has two to three.
 const MAX_SLICES: usize = 64;
 
-/// Bytes of a `writev` and of all writes of a connection before others get their turn.
+/// Bytes of a `sendmsg` and of all writes of a connection before others get their turn.
 const TURN_BYTES: usize = 1 << 20;
 
 /// Requests read at once.
@@ -39,8 +43,8 @@ const READ_BYTES: usize = 64 * 1024;
 /// Ended connections kept for their buffers.
 const MAX_SPARE: usize = 1024;
 
-/// Time-outs are looked after this often. They are seconds long, so a sweep over all connections is cheap and enough.
-const SWEEP: Duration = Duration::from_millis(500);
+/// Out of descriptors, accepting is tried again this often: others of the process may have given some back.
+const STALL_RETRY: Duration = Duration::from_millis(500);
 
 /// A lasting lack of descriptors is complained of this often.
 const STALL_REPORTS: Duration = Duration::from_secs(10);
@@ -80,14 +84,18 @@ pub fn local_addr(socket: impl AsFd) -> io::Result<SocketAddr> {
 pub struct Worker {
     events: EventLoop,
     listener: Option<OwnedFd>,
-    /// More connections wait, but there was no descriptor for them.
-    accept_stalled: bool,
+    /// More connections may wait, but there is no descriptor for them, or as many as allowed are here. The time is when
+    /// to look again even if none ends.
+    accept_stalled: Option<Instant>,
     /// When that was last complained of.
     stall_reported: Option<Instant>,
     orders: Orders,
     shared: Arc<Shared>,
     service: Service,
     connections: Slab<Connection>,
+    /// One timer a connection, by its number: at its deadline or before, since a deadline that moves away is only
+    /// looked up when the old one has come.
+    timers: TimerWheel<usize>,
     spare: Vec<Conn>,
     /// Connections that used up their turn.
     ready: VecDeque<usize>,
@@ -108,6 +116,7 @@ struct Connection {
     /// Our FIN is sent.
     shut_down: bool,
     queued: bool,
+    timer: Option<(TimerId, Instant)>,
 }
 
 /// What is to become of a connection after its turn.
@@ -137,9 +146,10 @@ impl Worker {
         events.add(&listener, LISTENER, Interest::READ, Trigger::Edge)?;
         events.add(&orders, ORDERS, Interest::READ, Trigger::Level)?;
         Ok(Worker {
+            timers: TimerWheel::new(events.now()),
             events,
             listener: Some(listener),
-            accept_stalled: false,
+            accept_stalled: None,
             stall_reported: None,
             orders,
             shared,
@@ -159,7 +169,6 @@ impl Worker {
     /// If waiting for events fails, which leaves nothing to be done.
     pub fn run(mut self) -> io::Result<()> {
         let mut events: Vec<Event> = Vec::new();
-        let mut next_sweep = self.events.now() + SWEEP;
         loop {
             self.wait(&mut events)?;
             let now = self.events.now();
@@ -178,9 +187,11 @@ impl Worker {
                     self.drive(key);
                 }
             }
-            if now >= next_sweep {
-                next_sweep = now + SWEEP;
-                self.sweep();
+            while let Some((_, key)) = self.timers.expire(now) {
+                self.on_timer(key);
+            }
+            if self.accept_stalled.is_some_and(|retry| now >= retry) {
+                self.accept();
             }
             if self.is_drained(now) {
                 break;
@@ -196,14 +207,13 @@ impl Worker {
 
     fn wait(&mut self, events: &mut Vec<Event>) -> io::Result<()> {
         let busy = !self.ready.is_empty();
-        let idle = self.connections.is_empty() && self.drain_until.is_none() && !self.accept_stalled;
         if !busy && let Some(log) = &mut self.service.log {
             log.flush();
         }
-        let deadline = match (busy, idle) {
-            (true, _) => Some(Instant::ZERO),
-            (false, true) => None,
-            (false, false) => Some(self.events.now() + SWEEP),
+        let deadline = if busy {
+            Some(Instant::ZERO)
+        } else {
+            [self.timers.next_expiry(), self.accept_stalled, self.drain_until].into_iter().flatten().min()
         };
         let ready = self.events.turn(deadline)?;
         events.clear();
@@ -212,8 +222,13 @@ impl Worker {
     }
 
     fn accept(&mut self) {
-        self.accept_stalled = false;
+        self.accept_stalled = None;
         while let Some(listener) = &self.listener {
+            if self.connections.len() >= self.service.options.max_connections {
+                self.stall("as many connections as allowed are open");
+                return;
+            }
+            count(Quantity::CallsToReceive, 1);
             match acceptfrom_with(listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
                 Ok((socket, peer)) => {
                     let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
@@ -224,25 +239,26 @@ impl Worker {
                 Err(Errno::CONNABORTED | Errno::INTR | Errno::PROTO | Errno::PERM) => {}
                 // Most likely there is no descriptor left: go on when a connection closes, and look now and then.
                 Err(error) => {
-                    self.stall(&error);
+                    self.stall(&error.to_string());
                     return;
                 }
             }
         }
     }
 
-    fn stall(&mut self, error: &Errno) {
-        self.accept_stalled = true;
+    fn stall(&mut self, why: &str) {
         let now = self.events.now();
+        self.accept_stalled = Some(now + STALL_RETRY);
         if self.stall_reported.is_none_or(|reported| now >= reported + STALL_REPORTS) {
             self.stall_reported = Some(now);
-            tracing::warn!(connections = self.connections.len(), "accepting pauses: {error}");
+            tracing::warn!(connections = self.connections.len(), "accepting pauses: {why}");
         }
     }
 
     fn adopt(&mut self, socket: OwnedFd, peer: Option<SocketAddr>) {
         // Responses leave whole anyhow; waiting for more would only delay the last segment.
         let _ = sockopt::set_tcp_nodelay(&socket, true);
+        count(Quantity::OtherCalls, 1);
         let conn = match self.spare.pop() {
             Some(mut conn) => {
                 conn.reset(&mut self.service, peer);
@@ -267,6 +283,7 @@ impl Worker {
             end_pending: false,
             shut_down: false,
             queued: false,
+            timer: None,
         });
         self.drive(key);
     }
@@ -284,43 +301,60 @@ impl Worker {
     fn drive(&mut self, key: usize) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         match connection.turn(&mut self.service, &mut self.read_buffer) {
-            Ok(Turn::Wait) => {}
+            Ok(Turn::Wait) => self.set_timer(key),
             Ok(Turn::Again) => {
                 if !std::mem::replace(&mut connection.queued, true) {
                     self.ready.push_back(key);
                 }
+                self.set_timer(key);
             }
             Err(Over) => self.close(key),
         }
     }
 
-    fn close(&mut self, key: usize) {
-        let Connection { socket, mut conn, .. } = self.connections.remove(key);
-        drop(socket);
-        self.service.stats.closed += 1;
-        if self.spare.len() < MAX_SPARE {
-            // Let go of the site that its responses were of.
-            conn.forget();
-            self.spare.push(conn);
-        }
-        if self.accept_stalled {
-            self.accept();
+    /// Sees to it that the connection's timer fires no later than its deadline. In the usual case, a deadline that has
+    /// moved away with the last request, nothing is touched.
+    fn set_timer(&mut self, key: usize) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let Some(deadline) = connection.conn.deadline(&self.service) else { return };
+        match connection.timer {
+            Some((_, at)) if at <= deadline => {}
+            Some((id, _)) if self.timers.reschedule(id, deadline) => connection.timer = Some((id, deadline)),
+            _ => connection.timer = Some((self.timers.schedule(deadline, key), deadline)),
         }
     }
 
-    fn sweep(&mut self) {
-        let due: Vec<usize> = self
-            .connections
-            .iter_mut()
-            .filter_map(|(key, connection)| connection.conn.on_timeout(&mut self.service).then_some(key))
-            .collect();
-        for key in due {
+    /// The connection's timer has fired: its deadline has come, or has moved away meanwhile.
+    fn on_timer(&mut self, key: usize) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        connection.timer = None;
+        if connection.conn.on_timeout(&mut self.service) {
             self.drive(key);
+        } else {
+            self.set_timer(key);
         }
-        if self.accept_stalled {
-            self.accept();
+    }
+
+    fn close(&mut self, key: usize) {
+        let Connection { socket, mut conn, timer, .. } = self.connections.remove(key);
+        drop(socket);
+        count(Quantity::OtherCalls, 1);
+        if let Some((id, _)) = timer {
+            self.timers.cancel(id);
         }
-        self.spare.truncate(MAX_SPARE.min(self.connections.len().max(64)));
+        self.service.stats.closed += 1;
+        if self.spare.len() < MAX_SPARE.min(self.connections.len().max(64)) {
+            // Let go of the site that its responses were of.
+            conn.forget();
+            self.spare.push(conn);
+        } else {
+            // After a rush, what it left behind goes one by one.
+            self.spare.pop();
+        }
+        if self.accept_stalled.is_some() {
+            // Looked at in the next turn: accepting here would nest as deep as connections come and go.
+            self.accept_stalled = Some(self.events.now());
+        }
     }
 
     fn obey(&mut self) {
@@ -369,6 +403,7 @@ impl Connection {
                 return Err(Over);
             } else if self.conn.is_finished() && !unsent && !self.shut_down {
                 // The peer may still be sending: our end first, and what it sends is thrown away until it has seen that.
+                count(Quantity::CallsToSend, 1);
                 shutdown(&self.socket, Shutdown::Write).map_err(|_| Over)?;
                 self.shut_down = true;
             } else if self.readable && self.conn.window(service) > 0 {
@@ -393,10 +428,16 @@ impl Connection {
             slices.push(IoSlice::new(piece.bytes));
             slices.len() < MAX_SLICES
         });
-        let written = rustix::io::writev(&self.socket, &slices);
+        // Nothing follows but the FIN, which comes with the call right behind this one: let it ride on the last segment.
+        let last = self.conn.is_finished() && from + total as u64 == self.conn.end();
+        let flags = if last { SendFlags::NOSIGNAL | SendFlags::MORE } else { SendFlags::NOSIGNAL };
+        let written = sendmsg(&self.socket, &slices, &mut SendAncillaryBuffer::default(), flags);
         drop(slices);
+        count(Quantity::CallsToSend, 1);
         match written {
             Ok(n) => {
+                count(Quantity::BytesSent, n);
+                count(Quantity::BytesReferenced, n);
                 self.writable = n == total;
                 self.conn.acknowledged(from + n as u64);
                 self.conn.resume(service);
@@ -415,6 +456,7 @@ impl Connection {
     fn read(&mut self, service: &mut Service, buffer: &mut [u8]) -> Result<usize, Over> {
         let len = buffer.len().min(self.conn.window(service));
         let buffer = &mut buffer[..len];
+        count(Quantity::CallsToReceive, 1);
         match recv(&self.socket, &mut *buffer, RecvFlags::empty()) {
             Ok((0, _)) => {
                 self.readable = false;

@@ -9,9 +9,25 @@ use cheetah::site::Site;
 use cheetah::site::pack;
 use fsstack::image::build::Mtime;
 use fsstack::{BuildOptions, Builder};
+use netstack::device::sys::{link, netns};
 
 /// 06 Nov 1994 08:49:37 GMT
 pub const MODIFIED: i64 = 784_111_777;
+
+/// Runs `test` in a thread that has a network namespace of its own; threads it starts are in it, too.
+pub fn in_namespace(test: impl FnOnce() + Send + 'static) {
+    let run = move || {
+        let entered = netns::Namespace::new().and_then(|namespace| {
+            namespace.enter()?;
+            link::set_up("lo")
+        });
+        match entered {
+            Ok(()) => test(),
+            Err(error) => eprintln!("skipped: no network namespace ({error})"),
+        }
+    };
+    std::thread::spawn(run).join().unwrap();
+}
 
 /// Bytes that differ from place to place.
 pub fn noise(len: usize) -> Vec<u8> {
