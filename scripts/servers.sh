@@ -1,0 +1,148 @@
+# How each server of a comparison is started on the files of a folder, with one process or thread that serves and no log.
+# Source it after e2e/lib.sh, or run it: `servers.sh NAME SITE WORK` prints the command for netlab's --server and, in lines
+# before that, the options for netlab. SITE holds the files, WORK is a folder for configurations. Both are readable for all.
+
+# Why a server cannot be had here; nothing if it can.
+server_missing() {
+    local program=$1
+    case $1 in
+        kernel | tap | tap-plain | ring | packet) return ;;
+        nginx-nosendfile) program=nginx ;;
+        apache) program=apache2 ;;
+        squid) command -v nginx >/dev/null || { echo "nginx, its origin, is not installed"; return; } ;;
+    esac
+    command -v "$program" >/dev/null || echo "$program is not installed"
+}
+
+# A name with its version.
+server_version() {
+    case $1 in
+        kernel | tap | tap-plain | ring | packet) echo "cheetah --net ${1%-plain}" ;;
+        nginx*) nginx -v 2>&1 | sed 's,.*: ,,' ;;
+        apache) apache2 -v | sed -n 's,.*version: \([^ ]*\).*,\1 prefork,p' ;;
+        squid) squid -v | sed -n '1s,.*Version ,squid/,p' ;;
+        lighttpd) lighttpd -v | awk 'NR == 1 { print $1 }' ;;
+        h2o) h2o --version | sed -n '1s/h2o version /h2o\//p' ;;
+        mini_httpd) mini_httpd -V 2>&1 | head -1 ;;
+        *) echo "$1" ;;
+    esac
+}
+
+nginx_conf() { # address sendfile site work
+    cat <<END
+worker_processes 1; daemon off; pid $4/nginx-$$.pid; error_log $4/nginx.log crit; worker_rlimit_nofile 65536;
+events { worker_connections 20000; multi_accept on; }
+http {
+    access_log off; sendfile $2; tcp_nopush on; tcp_nodelay on; expires 1d;
+    keepalive_timeout 3600; keepalive_requests 1000000000;
+    open_file_cache max=1000 inactive=3600s; open_file_cache_valid 3600s;
+    types { } default_type application/octet-stream;
+    server { listen $1 backlog=8192; root $3; }
+}
+END
+}
+
+# The options of netlab for a server, one a line.
+server_lab() { # name offload
+    case $1 in
+        tap | tap-plain) printf '%s\n' --link tap --offload "$2" ;;
+        ring) printf '%s\n' --link veth --stack own --offload "$2" ;;
+        # A packet device cannot tell an unfinished checksum from a wrong one.
+        packet) printf '%s\n' --link veth --stack own --offload off ;;
+        *) printf '%s\n' --link veth --offload "$2" ;;
+    esac
+}
+
+# The command that serves the folder on 10.83.0.1:8080 inside netlab.
+server_command() { # name site work
+    local at=10.83.0.1:8080 site=$2 work=$3
+    case $1 in
+        kernel | ring | packet) serve "$site" "$1" ;;
+        tap) serve "$site" tap ;;
+        tap-plain) serve "$site" tap --without offload ;;
+        nginx) nginx_conf $at on "$site" "$work" >"$work/nginx.conf"; echo "nginx -c $work/nginx.conf" ;;
+        nginx-nosendfile) nginx_conf $at off "$site" "$work" >"$work/$1.conf"; echo "nginx -c $work/$1.conf" ;;
+        # NCSA's heir in code, and its way: a process a connection, from a pool.
+        apache)
+            local modules=/usr/lib/apache2/modules
+            cat >"$work/apache.conf" <<END
+ServerRoot $work
+ServerName lab
+Listen $at
+Mutex file:$work
+PidFile $work/apache.pid
+ErrorLog $work/apache.log
+LogLevel crit
+LoadModule mpm_prefork_module $modules/mod_mpm_prefork.so
+LoadModule authz_core_module $modules/mod_authz_core.so
+User www-data
+Group www-data
+StartServers 32
+MinSpareServers 32
+MaxSpareServers 64
+MaxRequestWorkers 150
+MaxConnectionsPerChild 0
+KeepAlive On
+MaxKeepAliveRequests 0
+DocumentRoot $site
+<Directory $site>
+    AllowOverride None
+    Require all granted
+</Directory>
+END
+            echo "apache2 -f $work/apache.conf -DFOREGROUND" ;;
+        # Harvest's heir, as an accelerator before an origin, everything in its memory.
+        squid)
+            nginx_conf 127.0.0.1:8081 on "$site" "$work" >"$work/origin.conf"
+            cat >"$work/squid.conf" <<END
+http_port $at accel defaultsite=lab no-vhost
+cache_peer 127.0.0.1 parent 8081 0 no-query originserver no-digest no-netdb-exchange name=origin
+http_access allow all
+cache_peer_access origin allow all
+cache_mem 256 MB
+maximum_object_size_in_memory 4 MB
+access_log none
+cache_log $work/squid.log
+pid_filename none
+coredump_dir $work
+shutdown_lifetime 0 seconds
+pinger_enable off
+END
+            cat >"$work/squid" <<END
+nginx -c $work/origin.conf &
+exec squid -N -f $work/squid.conf
+END
+            echo "bash $work/squid" ;;
+        lighttpd)
+            cat >"$work/lighttpd.conf" <<END
+server.document-root = "$site"
+server.bind = "10.83.0.1"
+server.port = 8080
+server.max-fds = 20000
+server.max-connections = 10000
+server.max-keep-alive-requests = 100000000
+server.errorlog = "$work/lighttpd.log"
+mimetype.assign = ( "" => "application/octet-stream" )
+END
+            echo "lighttpd -D -f $work/lighttpd.conf" ;;
+        h2o)
+            cat >"$work/h2o.conf" <<END
+listen:
+  host: 10.83.0.1
+  port: 8080
+num-threads: 1
+user: www-data
+error-log: $work/h2o.log
+hosts:
+  default:
+    paths:
+      "/":
+        file.dir: $site
+END
+            echo "h2o -c $work/h2o.conf" ;;
+        # By thttpd's author, but a process a connection.
+        mini_httpd) echo "mini_httpd -D -p 8080 -h 10.83.0.1 -d $site -l /dev/null -i $work/mini.pid" ;;
+        thttpd) echo "thttpd -D -p 8080 -h 10.83.0.1 -d $site -l /dev/null -i $work/thttpd.pid" ;;
+        *) fail "no server $1" ;;
+    esac
+}
