@@ -64,7 +64,7 @@ impl Stack {
             return false;
         }
         let disposition = if code == icmpv4::CODE_FRAGMENTATION_NEEDED {
-            if !pcb.path_mtu_is(next_hop_mtu) {
+            if !pcb.path_mtu_is(now, next_hop_mtu, &self.tcp) {
                 return false;
             }
             Disposition::Continue

@@ -16,8 +16,10 @@ pub mod time_wait;
 pub mod assembler;
 pub mod congestion;
 pub mod output;
-pub mod retransmit;
+pub(crate) mod rack;
+pub(crate) mod retransmit;
 pub mod rtt;
+pub(crate) mod send_records;
 pub mod timers;
 
 /// How connections behave; shared by all of a stack.
@@ -29,6 +31,10 @@ pub struct Config {
     pub min_rto: Duration,
     /// Largest retransmission time-out (RFC 6298 rule 2.5: at least 60 s).
     pub max_rto: Duration,
+    /// How long a peer may keep back the ACK of a single segment: what a probe for it waits beside two round trips (RFC
+    /// 8985 section 7.2, TLP.max_ack_delay: 200 ms where nothing is known). All stacks of today acknowledge within 40 ms
+    /// or 50; one that does not gets a segment twice now and then.
+    pub max_ack_delay: Duration,
     /// Retransmissions of the same data before the connection is given up (RFC 9293 section 3.8.3, R2).
     pub max_retransmissions: u8,
     /// Retransmissions of a SYN or SYN-ACK before it is given up.
@@ -58,6 +64,8 @@ pub struct Config {
     pub max_window: u32,
     /// Out-of-order bytes kept per connection at most.
     pub reassembly_bytes: u32,
+    /// Which congestion control.
+    pub congestion: congestion::Algorithm,
     /// Initial congestion window in segments (RFC 6928: 10).
     pub initial_window_segments: u8,
 }
@@ -68,6 +76,7 @@ impl Default for Config {
             initial_rto: Duration::from_secs(1),
             min_rto: Duration::from_millis(200),
             max_rto: Duration::from_secs(60),
+            max_ack_delay: Duration::from_millis(50),
             max_retransmissions: 10,
             max_syn_retransmissions: 5,
             delayed_ack: Duration::from_millis(40),
@@ -81,6 +90,7 @@ impl Default for Config {
             sack: true,
             max_window: 256 * 1024,
             reassembly_bytes: 256 * 1024,
+            congestion: congestion::Algorithm::default(),
             initial_window_segments: 10,
         }
     }

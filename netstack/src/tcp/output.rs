@@ -4,17 +4,26 @@
 //! [`Pcb::poll_transmit`] gives one segment (or super-segment) a call, in this order: SYN; what was lost; new data, with
 //! FIN if they are the last; a probe; an ACK that found no company.
 
+use std::time::Duration;
+
 use runtime::time::Instant;
 
 use crate::application::Stream;
 use crate::tcp::Config;
 use crate::tcp::pcb::{Pcb, syn_window, window_scale};
-use crate::tcp::retransmit::Phase;
+use crate::tcp::retransmit::Waiting;
 use crate::tcp::segment::Outgoing;
+use crate::tcp::send_records::Micros;
 use crate::tcp::seq::SeqNumber;
 use crate::tcp::state::State;
 use crate::tcp::timers::Timer;
 use crate::wire::tcp::{Flags, Options, SackBlocks};
+
+/// RFC 8985 section 7.2: the probe timeout before any round trip was measured.
+const NO_SRTT_PTO: Duration = Duration::from_secs(1);
+
+/// What a probe waits beside two round trips: a tick of the timers' clock at both ends.
+const PTO_MARGIN: Duration = Duration::from_millis(2);
 
 impl Pcb {
     /// The next segment to send, if one may be sent now. `segmentation` is the largest payload that the device cuts up
@@ -34,6 +43,13 @@ impl Pcb {
         self.open_window(stream, config);
         if let Some(segment) = self.next_retransmission(now, stream, segmentation, config) {
             return Some(segment);
+        }
+        if self.due.loss_probe {
+            let probe = self.next_loss_probe(now, stream, config);
+            self.due.loss_probe = false;
+            if let Some(segment) = probe {
+                return Some(self.stamp(segment));
+            }
         }
         let owes_ack = self.due.ack_now || self.due.ack_delayed;
         if owes_ack && !config.packet_merging && self.has_data(stream) {
@@ -65,8 +81,7 @@ impl Pcb {
         }
         self.due.syn = false;
         let crossed = matches!(self.state, State::SynReceived(_));
-        let first = self.snd.max == self.snd.una;
-        self.snd.timed = (first && !crossed).then_some((self.snd.una + 1, now));
+        self.snd.last_sent = now;
         self.snd.max = self.snd.una + 1;
         let offer_scale = !crossed || self.rcv.scale > 0 || self.snd.scale > 0;
         let options = Options {
@@ -97,18 +112,15 @@ impl Pcb {
         segmentation: u32,
         config: &Config,
     ) -> Option<Outgoing> {
-        if self.recovery.phase() == Phase::Open {
-            return None;
-        }
-        let (start, hole) = self.recovery.next_hole(self.snd.una)?;
-        let (options, mss) = self.data_options(now);
+        let (start, hole) = self.recovery.next_hole()?;
+        let (_, mss) = self.data_options(now);
         // A device that segments may send several lost segments at once, but only whole ones.
         let most = if segmentation > mss { segmentation - segmentation % mss } else { mss };
         let mut span = if self.recovery.first_is_due() {
             hole.min(mss)
         } else {
             let pipe = self.recovery.pipe(self.snd.una, self.snd.max);
-            let room = self.congestion.cwnd().saturating_sub(pipe).min(self.window_room(start));
+            let room = self.congestion.window().saturating_sub(pipe).min(self.window_room(start));
             if room < hole.min(mss) {
                 return None;
             }
@@ -117,16 +129,37 @@ impl Pcb {
         if span < hole && span > mss {
             span -= span % mss;
         }
-        let end = start + span;
+        let segment = self.again(now, start, span, stream);
+        self.arm_after_sending(now, config);
+        Some(self.stamp(segment))
+    }
+
+    /// RFC 8985 section 7.3: new data if there are any and the peer has room for them, whatever the congestion window
+    /// says; or else the last segment once more.
+    fn next_loss_probe<S: Stream>(&mut self, now: Instant, stream: &S, config: &Config) -> Option<Outgoing> {
+        let flight = self.snd.max - self.snd.una;
+        if flight == 0 || !self.recovery.may_probe() {
+            return None;
+        }
+        if let Some(segment) = self.next_data(now, stream, 0, config) {
+            self.recovery.probed(self.snd.max, false);
+            self.await_time_out(now, now + self.rtt.rto(config));
+            return Some(segment);
+        }
+        let (_, mss) = self.data_options(now);
+        let span = flight.min(mss);
+        let segment = self.again(now, self.snd.max - span, span, stream);
+        self.recovery.probed(self.snd.max, true);
+        Some(segment)
+    }
+
+    /// `[start, start + span)`, which is in flight, once more.
+    fn again<S: Stream>(&mut self, now: Instant, start: SeqNumber, span: u32, stream: &S) -> Outgoing {
+        let (options, mss) = self.data_options(now);
         // The FIN is the last number of the sequence space in flight.
         let with_fin = self.state.fin().is_some_and(|fin| fin.in_window(start, span));
-        self.recovery.retransmitted(end);
-        // Karn: what is sent twice is not timed.
-        self.snd.timed = None;
+        self.recovery.retransmitted(start, start + span, now);
         self.snd.last_sent = now;
-        if !self.timers.is_set(Timer::Retransmit) {
-            self.timers.set(Timer::Retransmit, now + self.rtt.rto(config));
-        }
         let len = span - u32::from(with_fin);
         let mut flags = Flags::ACK;
         if with_fin {
@@ -135,7 +168,7 @@ impl Pcb {
         if len > 0 && self.offset_of(start) + u64::from(len) == stream.end() {
             flags |= Flags::PSH;
         }
-        let segment = Outgoing {
+        Outgoing {
             seq: start,
             flags,
             options,
@@ -143,8 +176,7 @@ impl Pcb {
             len,
             mss: mss as u16,
             ..self.bare(now, start)
-        };
-        Some(self.stamp(segment))
+        }
     }
 
     pub(crate) fn has_data<S: Stream>(&self, stream: &S) -> bool {
@@ -176,7 +208,8 @@ impl Pcb {
         let (options, mss) = self.data_options(now);
         let window_room = self.window_room(self.snd.max);
         let pipe = self.recovery.pipe(self.snd.una, self.snd.max);
-        let congestion_room = self.congestion.cwnd().saturating_sub(pipe);
+        let congestion_room =
+            if self.due.loss_probe { mss } else { self.congestion.window().saturating_sub(pipe) };
         let mut len = remaining.min(window_room).min(congestion_room).min(segmentation.max(mss));
 
         if len < remaining {
@@ -224,18 +257,72 @@ impl Pcb {
         if !len.is_multiple_of(mss) {
             self.snd.small_end = self.snd.max;
         }
-        // RFC 6298 section 3: one segment at a time is timed.
-        if self.snd.timed.is_none() && self.recovery.phase() == Phase::Open {
-            self.snd.timed = Some((self.snd.max, now));
-        }
+        self.recovery.records.sent(self.snd.max, Micros::of(now));
         self.snd.last_sent = now;
         self.due.override_sws = false;
         self.timers.stop(Timer::Persist);
         self.persist_backoff = 0;
+        self.arm_after_sending(now, config);
+    }
+
+    /// RFC 6298 rule 5.1; and each new transmission puts off the probe of the tail (RFC 8985 section 7.2).
+    fn arm_after_sending(&mut self, now: Instant, config: &Config) {
         if !self.timers.is_set(Timer::Retransmit) {
-            // RFC 6298 rule 5.1
-            self.timers.set(Timer::Retransmit, now + self.rtt.rto(config));
+            self.await_time_out(now, now + self.rtt.rto(config));
         }
+        if self.recovery.waiting != Waiting::Reordering && self.recovery.may_probe() {
+            self.await_probe(now, self.time_out_at(now, config), config);
+        }
+    }
+
+    /// RFC 6298 rules 5.2 and 5.3, and RFC 8985 section 8: what an ACK makes of the timer. `reordering_us`, if not zero, is
+    /// when to look for losses again.
+    pub(crate) fn arm_after_ack(
+        &mut self,
+        now: Instant,
+        advanced: bool,
+        reordering_us: u32,
+        config: &Config,
+    ) {
+        let waiting = self.recovery.waiting;
+        if self.snd.una == self.snd.max {
+            if waiting != Waiting::TimeOut || advanced {
+                self.recovery.waiting = Waiting::TimeOut;
+                self.timers.stop(Timer::Retransmit);
+            }
+        } else if reordering_us > 0 {
+            self.recovery.waiting = Waiting::Reordering;
+            self.timers.set(Timer::Retransmit, now + Duration::from_micros(u64::from(reordering_us)));
+        } else if advanced && self.recovery.may_probe() {
+            self.await_probe(now, now + self.rtt.rto(config), config);
+        } else if advanced {
+            self.await_time_out(now, now + self.rtt.rto(config));
+        } else if waiting == Waiting::Reordering || (waiting == Waiting::Probe && !self.recovery.may_probe())
+        {
+            self.await_time_out(now, self.time_out_at(now, config));
+        }
+    }
+
+    /// The retransmission timer is one again, at `at`.
+    pub(crate) fn await_time_out(&mut self, now: Instant, at: Instant) {
+        self.recovery.waiting = Waiting::TimeOut;
+        self.timers.set(Timer::Retransmit, at.max(now));
+    }
+
+    /// RFC 8985 section 7.2, TLP_calc_PTO; never later than the time-out.
+    fn await_probe(&mut self, now: Instant, time_out: Instant, config: &Config) {
+        let mut wait = self.rtt.srtt().map_or(NO_SRTT_PTO, |srtt| 2 * srtt + PTO_MARGIN);
+        if self.snd.max - self.snd.una <= self.data_options(now).1 {
+            wait += config.max_ack_delay;
+        }
+        self.recovery.waiting = Waiting::Probe;
+        self.timers.set(Timer::Retransmit, (now + wait).min(time_out));
+    }
+
+    /// When what lies at SND.UNA has waited for the time-out.
+    pub(crate) fn time_out_at(&self, now: Instant, config: &Config) -> Instant {
+        let elapsed_us = self.recovery.records.first_sent().map_or(0, |sent| Micros::of(now).since(sent));
+        now + self.rtt.rto(config).saturating_sub(Duration::from_micros(u64::from(elapsed_us)))
     }
 
     /// RFC 9293 section 3.8.6.2.1, sender's silly window avoidance, for data that the window cuts short: at least half

@@ -25,8 +25,8 @@ use runtime::timer_wheel::TimerId;
 use crate::application::{CloseReason, Stream};
 use crate::tcp::Config;
 use crate::tcp::assembler::Assembler;
-use crate::tcp::congestion::NewReno;
-use crate::tcp::retransmit::LossRecovery;
+use crate::tcp::congestion::Controller;
+use crate::tcp::retransmit::{LossRecovery, Verdict, View, Waiting};
 use crate::tcp::rtt::RttEstimator;
 use crate::tcp::segment::{Outgoing, Segment};
 use crate::tcp::seq::SeqNumber;
@@ -46,7 +46,7 @@ pub struct Pcb {
     pub(crate) timestamps: TimestampClock,
     pub(crate) sack_permitted: bool,
     pub(crate) rtt: RttEstimator,
-    pub(crate) congestion: NewReno,
+    pub(crate) congestion: Controller,
     pub(crate) recovery: LossRecovery,
     pub(crate) timers: Timers,
     pub(crate) due: Due,
@@ -82,8 +82,8 @@ pub(crate) struct Send {
     pub(crate) scale: u8,
     /// Largest payload of a segment without options: the peer's MSS, or our link's if smaller.
     pub(crate) mss: u16,
-    /// End of a segment being timed, and when it was sent (RFC 6298 section 3: one at a time).
-    pub(crate) timed: Option<(SeqNumber, Instant)>,
+    /// The round trip is measured next by an ACK beyond this (RFC 6298 section 3: once a round trip).
+    pub(crate) timed_until: SeqNumber,
     /// End of the last segment smaller than the MSS (Minshall's SND.SML).
     pub(crate) small_end: SeqNumber,
     /// When data were last sent.
@@ -137,6 +137,8 @@ pub(crate) struct Due {
     pub(crate) syn: bool,
     /// A probe of the window, or of the peer's being alive.
     pub(crate) probe: bool,
+    /// A probe of the tail of what is in flight (RFC 8985 section 7.3).
+    pub(crate) loss_probe: bool,
     /// The timer against silly windows fired: send what fits, however small.
     pub(crate) override_sws: bool,
 }
@@ -222,7 +224,7 @@ impl Pcb {
                 wl2: agreed.iss,
                 scale: agreed.snd_scale,
                 mss: agreed.mss,
-                timed: None,
+                timed_until: snd_nxt,
                 small_end: snd_nxt,
                 last_sent: now,
             },
@@ -240,8 +242,8 @@ impl Pcb {
             },
             sack_permitted: agreed.sack_permitted,
             rtt: RttEstimator::new(config),
-            congestion: NewReno::new(smss, u32::from(config.initial_window_segments)),
-            recovery: LossRecovery::new(agreed.iss, agreed.sack_permitted),
+            congestion: Controller::new(config.congestion, smss, u32::from(config.initial_window_segments)),
+            recovery: LossRecovery::new(agreed.iss, snd_nxt, agreed.sack_permitted),
             timers: Timers::default(),
             due: Due::default(),
             last_received: now,
@@ -293,7 +295,11 @@ impl Pcb {
                 continue;
             }
             let disposition = match timer {
-                Timer::Retransmit => self.retransmission_timed_out(now, stream, config),
+                Timer::Retransmit => match std::mem::take(&mut self.recovery.waiting) {
+                    Waiting::TimeOut => self.retransmission_timed_out(now, stream, config),
+                    Waiting::Reordering => self.reordering_window_is_over(now, config),
+                    Waiting::Probe => self.probe_timed_out(now, config),
+                },
                 Timer::Persist => self.persist_timed_out(config),
                 Timer::DelayedAck => {
                     self.due.ack_now |= self.due.ack_delayed;
@@ -340,17 +346,54 @@ impl Pcb {
             }
         }
         self.rtt.back_off();
-        self.snd.timed = None;
         if opening {
             self.due.syn = true;
             self.congestion.syn_was_lost();
         } else if !unsent {
             let flight = self.snd.max - self.snd.una;
             self.congestion.timed_out(flight, self.unanswered <= 1);
-            self.recovery.timed_out(self.snd.una, self.snd.max);
+            let view = self.view(now);
+            self.recovery.timed_out(&view);
         }
         self.timers.set(Timer::Retransmit, now + self.rtt.rto(config));
         Disposition::Continue
+    }
+
+    /// Nothing more may come of what was sent before what arrived: what did not arrive is lost (RFC 8985 section 6.2).
+    fn reordering_window_is_over(&mut self, now: Instant, config: &Config) -> Disposition {
+        let wait_us = self.detect_losses(now);
+        self.arm_after_ack(now, false, wait_us, config);
+        if !self.timers.is_set(Timer::Retransmit) {
+            self.await_time_out(now, self.time_out_at(now, config));
+        }
+        Disposition::Continue
+    }
+
+    /// Two round trips without an ACK: the tail may be lost, and nothing after it will tell (RFC 8985 section 7.3).
+    fn probe_timed_out(&mut self, now: Instant, config: &Config) -> Disposition {
+        self.due.loss_probe = true;
+        self.await_time_out(now, now + self.rtt.rto(config));
+        Disposition::Continue
+    }
+
+    /// Marks what is lost by now and begins to recover, if something is. How many microseconds to wait for more.
+    pub(crate) fn detect_losses(&mut self, now: Instant) -> u32 {
+        let view = self.view(now);
+        let (verdict, wait_us) = self.recovery.detect(&view);
+        if verdict == Verdict::EnteredFast {
+            self.congestion.enter_recovery(self.snd.max - self.snd.una);
+        }
+        wait_us
+    }
+
+    pub(crate) fn view(&self, now: Instant) -> View {
+        View {
+            now,
+            una: self.snd.una,
+            max: self.snd.max,
+            smss: u32::from(self.snd.mss),
+            srtt_us: self.rtt.srtt().map_or(0, |srtt| u32::try_from(srtt.as_micros()).unwrap_or(u32::MAX)),
+        }
     }
 
     /// What was to be sent got no further than this host: nobody answers for the next hop. It counts as a lost segment:
@@ -433,16 +476,17 @@ impl Pcb {
     /// A router says that packets above `mtu` do not get through (RFC 1191 section 4). What is in flight is sent again in
     /// smaller segments; the loss is no sign of congestion. Whether it was news. Below 552 nothing is believed: it only
     /// serves to make us send headers, mostly.
-    pub(crate) fn path_mtu_is(&mut self, mtu: u16) -> bool {
+    pub(crate) fn path_mtu_is(&mut self, now: Instant, mtu: u16, config: &Config) -> bool {
         let mss = mtu.max(MIN_PATH_MTU) - 40;
         if mss >= self.snd.mss || !self.state.is_synchronized() {
             return false;
         }
         self.snd.mss = mss;
         self.congestion.set_smss(u32::from(mss));
-        self.snd.timed = None;
         if self.snd.max != self.snd.una {
-            self.recovery.timed_out(self.snd.una, self.snd.max);
+            let view = self.view(now);
+            self.recovery.all_lost(&view);
+            self.await_time_out(now, now + self.rtt.rto(config));
         }
         true
     }
@@ -500,7 +544,7 @@ impl Pcb {
 
     /// Congestion window in bytes.
     pub fn congestion_window(&self) -> u32 {
-        self.congestion.cwnd()
+        self.congestion.window()
     }
 
     /// The peer's window in bytes.

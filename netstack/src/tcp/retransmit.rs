@@ -1,32 +1,30 @@
-//! What is lost, what is on its way, and what to send again: fast retransmit and fast recovery without SACK (RFC 5681
-//! section 3.2, RFC 6582) and with it (RFC 6675), and go-back-N after a time-out. One mechanism serves all:
+//! What is lost and what to send again. With SACK by RACK ([`crate::tcp::rack`]) and tail loss probes (RFC 8985); without,
+//! by counting duplicate ACKs (RFC 5681 section 3.2, RFC 6582); after a time-out by both (RFC 6298, RFC 8985 section 6.3).
+//!
+//! However a loss is found, it is a mark on the records of what is in flight ([`crate::tcp::send_records`]), and what is
+//! marked is sent again, lowest first, as the congestion window has room. *pipe* (RFC 6675), the bytes believed to be in
+//! the network, is what is neither SACKed nor marked. Without SACK each duplicate ACK stands for one segment that left
+//! the network.
 //!
 //! ```text
-//!   SND.UNA        high_rxt       lost_until                    SND.MAX
-//!   ---|==============|~~~~~~~~~~~~~~|....[sacked]....[sacked]....|---
-//!      sent again     lost, still to be   on its way
-//!                     sent again
+//!   Open --loss found--> Fast --all acknowledged that was out then--> Open
+//!     '-----time-out---> TimedOut ----------------"-----------------> Open
+//!     '--PTO: nothing heard for two round trips--> a probe (no phase): its ACK tells the loss, or that there was none
 //! ```
-//!
-//! All that is not SACKed between SND.UNA and `lost_until` counts as lost; of that, what lies below `high_rxt` has been
-//! sent again. How far `lost_until` reaches is all that differs: to the end after a time-out, over one segment for
-//! NewReno, and as far as RFC 6675's IsLost says with SACK.
-//!
-//! *pipe*, the bytes believed to be in the network, is then everything between SND.UNA and SND.MAX that is neither
-//! SACKed nor lost-and-not-sent-again. Without SACK each duplicate ACK stands for one segment that left the network.
 
+use runtime::time::Instant;
+
+use crate::tcp::rack::Rack;
+use crate::tcp::send_records::{Micros, SendRecords};
 use crate::tcp::seq::SeqNumber;
 use crate::wire::tcp::SackBlocks;
 
-/// Duplicate ACKs that mean a loss (RFC 5681 section 3.2; RFC 6675 DupThresh).
+/// Duplicate ACKs that mean a loss (RFC 5681 section 3.2; RFC 8985 DupThresh).
 const DUP_THRESH: u32 = 3;
-
-/// Most SACKed ranges remembered. Each is at least one segment at the peer, who bounds them too.
-const MAX_RANGES: usize = 64;
 
 /// How a connection is recovering.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
+pub(crate) enum Phase {
     /// No loss known.
     Open,
     /// Fast recovery, until `recover` is acknowledged.
@@ -35,369 +33,345 @@ pub enum Phase {
     TimedOut,
 }
 
+/// What the retransmission timer stands at: RFC 8985 section 8, "an implementation can use one timer".
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Waiting {
+    /// The retransmission time-out (RFC 6298).
+    #[default]
+    TimeOut,
+    /// The end of the reordering window of what may be lost (RFC 8985 section 6.2 step 5).
+    Reordering,
+    /// A probe of the tail (RFC 8985 section 7.2, PTO).
+    Probe,
+}
+
+/// A tail loss probe that is out (RFC 8985 section 7.1, TLP.end_seq and TLP.is_retrans).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Probe {
+    /// SND.NXT when it was sent.
+    end: SeqNumber,
+    /// It was no new data.
+    is_retransmission: bool,
+}
+
 /// Loss bookkeeping of one connection.
 #[derive(Clone, Debug)]
-pub struct LossRecovery {
-    phase: Phase,
+pub(crate) struct LossRecovery {
     /// Negotiated: the receiver's SACK option tells what arrived, not the count of duplicates.
     sack_permitted: bool,
+    phase: Phase,
+    pub(crate) waiting: Waiting,
+    /// The first retransmission of a recovery goes out whatever pipe says (RFC 5681 section 3.2 step 3).
+    first_is_due: bool,
+    /// In fast recovery: something was lost that was sent after it began.
+    lost_after_recover: bool,
     /// SND.MAX when the loss was noticed (RFC 6582 "recover", RFC 6675 RecoveryPoint).
     recover: SeqNumber,
-    high_rxt: SeqNumber,
-    lost_until: SeqNumber,
     dup_acks: u32,
     /// Without SACK: bytes that duplicate ACKs report to have left the network.
     dup_bytes: u32,
-    /// With SACK: disjoint ascending ranges `[left, right)` above SND.UNA.
-    sacked: Vec<(SeqNumber, SeqNumber)>,
-    sacked_bytes: u32,
-    /// The first retransmission of a recovery goes out whatever pipe says (RFC 5681 section 3.2 step 3).
-    first_is_due: bool,
+    pub(crate) records: SendRecords,
+    rack: Rack,
+    probe: Option<Probe>,
 }
 
-/// What an ACK meant for loss recovery.
+/// A moment of the connection, as loss recovery sees it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct View {
+    pub(crate) now: Instant,
+    /// SND.UNA.
+    pub(crate) una: SeqNumber,
+    /// SND.MAX.
+    pub(crate) max: SeqNumber,
+    pub(crate) smss: u32,
+    /// Smoothed round trip in microseconds; zero before the first sample.
+    pub(crate) srtt_us: u32,
+}
+
+/// What an ACK tells of single segments.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct News {
+    /// Bytes SACKed for the first time.
+    pub(crate) sacked: u32,
+    /// The option reports a segment received twice (RFC 2883); where it ended.
+    pub(crate) duplicate: Option<SeqNumber>,
+    /// How long the earliest segment took that this ACK acknowledges, SND.UNA moving; none if any part was sent more than
+    /// once, or had arrived before (Karn, RFC 6298 section 3).
+    pub(crate) rtt_us: Option<u32>,
+}
+
+/// What an event meant for loss recovery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// Nothing out of the ordinary.
     Ordinary,
     /// A loss has shown: fast recovery began.
     EnteredFast,
-    /// Fast recovery goes on; the next hole is due.
+    /// A recovery goes on.
     PartialAck,
     /// The recovery is over; it was of this kind.
     Recovered(Phase),
 }
 
 impl LossRecovery {
-    /// Nothing lost; `iss` is the initial sequence number.
-    pub fn new(iss: SeqNumber, sack_permitted: bool) -> LossRecovery {
+    /// Nothing lost; `iss` is the initial sequence number, `start` what is sent first after the SYN.
+    pub(crate) fn new(iss: SeqNumber, start: SeqNumber, sack_permitted: bool) -> LossRecovery {
         LossRecovery {
-            phase: Phase::Open,
             sack_permitted,
+            phase: Phase::Open,
+            waiting: Waiting::TimeOut,
+            first_is_due: false,
+            lost_after_recover: false,
             recover: iss,
-            high_rxt: iss,
-            lost_until: iss,
             dup_acks: 0,
             dup_bytes: 0,
-            sacked: Vec::new(),
-            sacked_bytes: 0,
-            first_is_due: false,
+            records: SendRecords::new(start),
+            rack: Rack::new(iss),
+            probe: None,
         }
     }
 
-    /// SND.UNA moved to `una` by `acked` bytes.
-    pub fn advanced(&mut self, una: SeqNumber, acked: u32, smss: u32) -> Verdict {
+    /// Reads acknowledgment `ack` and its SACK option into the records, before SND.UNA moves. `echoed` is when what the
+    /// ACK answers was sent, at the latest, if timestamps tell. Blocks outside of what is in flight are ignored: old, or
+    /// forged; the first may report a duplicate.
+    pub(crate) fn read_ack(
+        &mut self,
+        view: &View,
+        ack: SeqNumber,
+        blocks: &SackBlocks,
+        echoed: Option<Micros>,
+    ) -> News {
+        let mut news = News::default();
+        let (now, now_s) = (Micros::of(view.now), (view.now.as_millis() / 1000) as u32);
+        let rack = &mut self.rack;
+        if ack.gt(view.una) {
+            let mut first = None;
+            let any_resent = self.records.acknowledged(ack, |segment| {
+                first.get_or_insert(segment.sent);
+                rack.delivered(now, now_s, segment, echoed);
+            });
+            news.rtt_us = first.filter(|_| !any_resent).map(|sent| now.since(sent));
+        }
+        if !self.sack_permitted || blocks.is_empty() {
+            return news;
+        }
+        let una = view.una.max(ack);
+        news.duplicate = reported_duplicate(blocks, una);
+        let mut sorted = blocks.as_slice().iter().map(|&(l, r)| (SeqNumber(l), SeqNumber(r)));
+        let mut ranges = [(una, una); 4];
+        let mut count = 0;
+        for range in &mut ranges {
+            let Some((left, right)) = sorted.next() else { break };
+            if left.gt(una) && left.lt(right) && right.le(view.max) {
+                *range = (left, right);
+            }
+            count += 1;
+        }
+        // In the order of their numbers, or they would look reordered.
+        let ranges = &mut ranges[..count];
+        ranges.sort_unstable_by_key(|(left, _)| *left - una);
+        for &(left, right) in ranges.iter().filter(|(left, right)| left != right) {
+            news.sacked +=
+                self.records.sacked(left, right, |segment| rack.delivered(now, now_s, segment, echoed));
+        }
+        if news.duplicate.is_some() {
+            self.rack.duplicate_reported(view.max);
+        }
+        news
+    }
+
+    /// SND.UNA moved to `view.una` by `acked` bytes; after [`LossRecovery::read_ack`].
+    pub(crate) fn advanced(&mut self, view: &View, acked: u32) -> Verdict {
         self.dup_acks = 0;
-        self.high_rxt = self.high_rxt.max(una);
-        self.lost_until = self.lost_until.max(una);
-        self.drop_ranges_below(una);
+        self.rack.advanced(view.una);
         if self.phase == Phase::Open {
             // It must not fall half a circle behind, or it would seem to lie ahead.
-            self.recover = self.recover.max(una - 1);
+            self.recover = self.recover.max(view.una - 1);
             self.dup_bytes = 0;
             return Verdict::Ordinary;
         }
-        if una.ge(self.recover) {
+        if view.una.ge(self.recover) {
             let phase = self.phase;
             self.phase = Phase::Open;
             self.dup_bytes = 0;
-            self.lost_until = una;
             self.first_is_due = false;
+            self.rack.recovered();
             return Verdict::Recovered(phase);
         }
         if self.phase == Phase::Fast && !self.sack_permitted {
             // RFC 6582 section 3.2 step 3, partial acknowledgment: the next segment is lost too; deflate by what was
             // acknowledged, and add back one segment.
-            self.dup_bytes = self.dup_bytes.saturating_sub(acked.saturating_sub(smss));
-            self.lost_until = una + smss;
-            self.high_rxt = una;
+            self.dup_bytes = self.dup_bytes.saturating_sub(acked.saturating_sub(view.smss));
+            self.records.lost(view.una, (view.una + view.smss).min(view.max));
             self.first_is_due = true;
-        }
-        if self.phase == Phase::Fast && self.sack_permitted {
-            self.update_lost(smss);
         }
         Verdict::PartialAck
     }
 
-    /// A duplicate ACK (RFC 5681 section 2), or one with news in its SACK option; call after [`LossRecovery::sack`].
-    /// `flight_end` is SND.MAX.
-    pub fn duplicate(&mut self, una: SeqNumber, flight_end: SeqNumber, smss: u32) -> Verdict {
+    /// Without SACK: a duplicate ACK (RFC 5681 section 2).
+    pub(crate) fn duplicate(&mut self, view: &View) -> Verdict {
         self.dup_acks = self.dup_acks.saturating_add(1);
-        if !self.sack_permitted && self.phase != Phase::TimedOut {
-            self.dup_bytes = (self.dup_bytes + smss).min(flight_end - una);
+        if self.phase != Phase::TimedOut {
+            self.dup_bytes = (self.dup_bytes + view.smss).min(view.max - view.una);
         }
-        if self.phase != Phase::Open {
+        // RFC 6582 section 3.2 step 1: not again for losses of the window that was just recovered.
+        if self.phase != Phase::Open || self.dup_acks < DUP_THRESH || view.una.le(self.recover) {
             return Verdict::Ordinary;
         }
-        let lost = if self.sack_permitted {
-            self.dup_acks >= DUP_THRESH || self.is_lost_boundary(smss).is_some_and(|until| until.gt(una))
-        } else {
-            // RFC 6582 section 3.2 step 1: not again for losses of the window that was just recovered.
-            self.dup_acks >= DUP_THRESH && una.gt(self.recover)
-        };
-        if !lost {
-            return Verdict::Ordinary;
+        self.records.lost(view.una, (view.una + view.smss).min(view.max));
+        self.enter_fast(view)
+    }
+
+    /// With SACK: marks what is lost by now (RFC 8985 section 6.2 step 5). How long to wait for what may be lost soon, in
+    /// microseconds; zero for nothing of the kind.
+    pub(crate) fn detect(&mut self, view: &View) -> (Verdict, u32) {
+        if !self.sack_permitted {
+            return (Verdict::Ordinary, 0);
         }
+        let now = Micros::of(view.now);
+        let is_certain = self.phase != Phase::Open || self.sacked_enough(view.smss);
+        let losses = self.rack.detect(now, view.srtt_us, is_certain, &mut self.records);
+        if self.phase == Phase::Fast && losses.end.is_some_and(|end| end.gt(self.recover)) {
+            self.lost_after_recover = true;
+        }
+        let verdict =
+            if self.phase == Phase::Open && (self.records.lost_bytes() > 0 || self.lost_after_recover) {
+                self.enter_fast(view)
+            } else {
+                Verdict::Ordinary
+            };
+        (verdict, losses.wait_us)
+    }
+
+    /// As many segments SACKed as DupThresh asks for: ranges, or bytes (RFC 6675 section 4, IsLost).
+    fn sacked_enough(&self, smss: u32) -> bool {
+        self.records.sacked_bytes() > (DUP_THRESH - 1) * smss
+            || self.records.sacked_ranges() >= DUP_THRESH as usize
+    }
+
+    fn enter_fast(&mut self, view: &View) -> Verdict {
         self.phase = Phase::Fast;
-        self.recover = flight_end;
-        self.high_rxt = una;
-        let first_end = self.sacked.first().map_or(flight_end, |&(left, _)| left);
-        self.lost_until = (una + smss).min(first_end).min(flight_end);
-        self.first_is_due = true;
-        self.update_lost(smss);
+        self.recover = view.max;
+        self.lost_after_recover = false;
+        self.first_is_due = self.records.lost_bytes() > 0;
+        self.probe = None;
         Verdict::EnteredFast
     }
 
-    /// The retransmission timer fired: all that is not SACKed is lost (RFC 5681 section 3.1; RFC 6675 section 5.1).
-    pub fn timed_out(&mut self, una: SeqNumber, flight_end: SeqNumber) {
+    /// The retransmission timer fired (RFC 6298 rule 5.4; RFC 8985 section 6.3).
+    pub(crate) fn timed_out(&mut self, view: &View) {
+        // A receiver that SACKs what it should acknowledge has reneged (RFC 2018 section 8): believe nothing it said.
+        if self.records.first_is_sacked() {
+            self.records.forget_sacks();
+        }
+        if self.sack_permitted {
+            let first_end = (view.una + view.smss).min(view.max);
+            let now = Micros::of(view.now);
+            self.rack.mark_timed_out(now, view.srtt_us, first_end, view.una, view.max, &mut self.records);
+        } else {
+            self.records.lost(view.una, view.max);
+        }
+        self.enter_timed_out(view);
+    }
+
+    /// Everything in flight goes again: a router said that it was too large.
+    pub(crate) fn all_lost(&mut self, view: &View) {
+        self.records.lost(view.una, view.max);
+        self.enter_timed_out(view);
+    }
+
+    fn enter_timed_out(&mut self, view: &View) {
         self.phase = Phase::TimedOut;
-        self.recover = flight_end;
-        self.high_rxt = una;
-        self.lost_until = flight_end;
+        self.recover = view.max;
+        self.lost_after_recover = false;
         self.dup_acks = 0;
         self.dup_bytes = 0;
         self.first_is_due = true;
-        // A receiver that SACKs what it should acknowledge has reneged (RFC 2018 section 8): believe nothing it said.
-        if self.sacked.first().is_some_and(|&(left, _)| left.le(una)) {
-            self.sacked.clear();
-            self.sacked_bytes = 0;
-        }
-    }
-
-    /// Takes in a SACK option. Returns how many bytes are news. Blocks outside of `(una, flight_end]` are ignored:
-    /// duplicate-SACK (RFC 2883), old, or forged.
-    pub fn sack(&mut self, blocks: &SackBlocks, una: SeqNumber, flight_end: SeqNumber, smss: u32) -> u32 {
-        let before = self.sacked_bytes;
-        for &(left, right) in blocks.as_slice() {
-            let (left, right) = (SeqNumber(left), SeqNumber(right));
-            if left.gt(una) && left.lt(right) && right.le(flight_end) {
-                self.insert_range(left, right);
-            }
-        }
-        let news = self.sacked_bytes - before;
-        if news > 0 && self.phase == Phase::Fast {
-            self.update_lost(smss);
-        }
-        news
-    }
-
-    fn insert_range(&mut self, mut left: SeqNumber, mut right: SeqNumber) {
-        let first = self.sacked.partition_point(|&(_, r)| r.lt(left));
-        let last = first + self.sacked[first..].partition_point(|&(l, _)| l.le(right));
-        if first == last {
-            if self.sacked.len() < MAX_RANGES {
-                self.sacked.insert(first, (left, right));
-                self.sacked_bytes += right - left;
-            }
-            return;
-        }
-        left = left.min(self.sacked[first].0);
-        right = right.max(self.sacked[last - 1].1);
-        let joined: u32 = self.sacked[first..last].iter().map(|&(l, r)| r - l).sum();
-        self.sacked[first] = (left, right);
-        self.sacked.drain(first + 1..last);
-        self.sacked_bytes = self.sacked_bytes - joined + (right - left);
-    }
-
-    fn drop_ranges_below(&mut self, una: SeqNumber) {
-        let gone = self.sacked.partition_point(|&(_, right)| right.le(una));
-        for (left, right) in self.sacked.drain(..gone) {
-            self.sacked_bytes -= right - left;
-        }
-        if let Some(first) = self.sacked.first_mut()
-            && first.0.lt(una)
-        {
-            self.sacked_bytes -= una - first.0;
-            first.0 = una;
-        }
-    }
-
-    /// RFC 6675 section 4, IsLost: below this, un-SACKed bytes have DupThresh SACKed ranges, or more than
-    /// (DupThresh - 1) * SMSS SACKed bytes, above them.
-    fn is_lost_boundary(&self, smss: u32) -> Option<SeqNumber> {
-        let (mut count, mut bytes) = (0, 0);
-        for &(left, right) in self.sacked.iter().rev() {
-            count += 1;
-            bytes += right - left;
-            if count >= DUP_THRESH || bytes > (DUP_THRESH - 1) * smss {
-                return Some(left);
-            }
-        }
-        None
-    }
-
-    fn update_lost(&mut self, smss: u32) {
-        if let Some(until) = self.is_lost_boundary(smss) {
-            self.lost_until = self.lost_until.max(until);
-        }
+        self.probe = None;
     }
 
     /// The first lost range that is still to be sent again: start and length in sequence numbers.
-    pub fn next_hole(&self, una: SeqNumber) -> Option<(SeqNumber, u32)> {
-        let mut start = self.high_rxt.max(una);
-        for &(left, right) in &self.sacked {
-            if left.gt(start) {
-                break;
-            }
-            start = start.max(right);
-        }
-        if start.ge(self.lost_until) {
-            return None;
-        }
-        let next = self.sacked.iter().find(|&&(left, _)| left.gt(start)).map(|&(left, _)| left);
-        let end = next.map_or(self.lost_until, |left| left.min(self.lost_until));
-        Some((start, end - start))
+    pub(crate) fn next_hole(&self) -> Option<(SeqNumber, u32)> {
+        self.records.first_lost()
     }
 
-    /// Everything lost before `end` has been sent again.
-    pub fn retransmitted(&mut self, end: SeqNumber) {
-        self.high_rxt = self.high_rxt.max(end);
+    /// `[from, end)` went out again.
+    pub(crate) fn retransmitted(&mut self, from: SeqNumber, end: SeqNumber, now: Instant) {
+        self.records.resent(from, end, Micros::of(now));
         self.first_is_due = false;
     }
 
     /// Whether the next retransmission may ignore the congestion window.
-    pub fn first_is_due(&self) -> bool {
+    pub(crate) fn first_is_due(&self) -> bool {
         self.first_is_due
     }
 
     /// Bytes believed to be in the network.
-    pub fn pipe(&self, una: SeqNumber, flight_end: SeqNumber) -> u32 {
-        let flight = flight_end - una;
-        if self.phase == Phase::Open && self.dup_bytes == 0 && self.sacked_bytes == 0 {
-            return flight;
-        }
-        let from = self.high_rxt.max(una);
-        let lost = if from.lt(self.lost_until) {
-            let sacked: u32 = self
-                .sacked
-                .iter()
-                .map(|&(left, right)| right.min(self.lost_until).since(left.max(from)))
-                .sum();
-            (self.lost_until - from).saturating_sub(sacked)
-        } else {
-            0
-        };
-        flight.saturating_sub(self.sacked_bytes).saturating_sub(self.dup_bytes).saturating_sub(lost)
+    pub(crate) fn pipe(&self, una: SeqNumber, max: SeqNumber) -> u32 {
+        (max - una)
+            .saturating_sub(self.records.sacked_bytes())
+            .saturating_sub(self.records.lost_bytes())
+            .saturating_sub(self.dup_bytes)
     }
 
     /// How the connection is recovering.
-    pub fn phase(&self) -> Phase {
+    pub(crate) fn phase(&self) -> Phase {
         self.phase
     }
 
-    /// Duplicate ACKs in a row.
-    pub fn dup_acks(&self) -> u32 {
-        self.dup_acks
+    /// Whether a tail loss probe may be waited for (RFC 8985 section 7.2): none is out, and nothing is known or thought to
+    /// be lost.
+    pub(crate) fn may_probe(&self) -> bool {
+        self.sack_permitted
+            && self.phase == Phase::Open
+            && self.probe.is_none()
+            && self.records.sacked_bytes() == 0
+            && self.records.lost_bytes() == 0
     }
+
+    /// A probe went out (RFC 8985 section 7.3).
+    pub(crate) fn probed(&mut self, max: SeqNumber, is_retransmission: bool) {
+        self.probe = Some(Probe { end: max, is_retransmission });
+    }
+
+    /// RFC 8985 section 7.4.2, TLP_process_ack. Whether the probe has repaired a loss that nothing else told of, so that the
+    /// congestion window owes a reduction. `is_plain` is an ACK without data, without news and without a new window.
+    pub(crate) fn probe_acknowledged(
+        &mut self,
+        ack: SeqNumber,
+        duplicate: Option<SeqNumber>,
+        is_plain: bool,
+    ) -> bool {
+        let Some(Probe { end, is_retransmission }) = self.probe.filter(|probe| ack.ge(probe.end)) else {
+            return false;
+        };
+        if !is_retransmission || duplicate == Some(end) {
+            // New data arrived; or both the segment and its probe did.
+            self.probe = None;
+            return false;
+        }
+        if ack.gt(end) {
+            self.probe = None;
+            return true;
+        }
+        if is_plain {
+            // A second ACK of the same: both arrived.
+            self.probe = None;
+        }
+        false
+    }
+}
+
+/// RFC 2883 section 4: the first block reports a duplicate if it lies below the acknowledgment, or within the second.
+fn reported_duplicate(blocks: &SackBlocks, ack: SeqNumber) -> Option<SeqNumber> {
+    let (&(left, right), rest) = blocks.as_slice().split_first()?;
+    let (left, right) = (SeqNumber(left), SeqNumber(right));
+    if !left.lt(right) {
+        return None;
+    }
+    let within = |&(l, r): &(u32, u32)| left.ge(SeqNumber(l)) && right.le(SeqNumber(r));
+    (right.le(ack) || rest.first().is_some_and(within)).then_some(right)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const SMSS: u32 = 100;
-
-    fn seq(n: u32) -> SeqNumber {
-        SeqNumber(u32::MAX - 150) + n
-    }
-
-    fn blocks(ranges: &[(u32, u32)]) -> SackBlocks {
-        let mut sack = SackBlocks::NONE;
-        for &(left, right) in ranges {
-            assert!(sack.push(seq(left).0, seq(right).0));
-        }
-        sack
-    }
-
-    #[test]
-    fn third_duplicate_marks_one_segment_lost_without_sack() {
-        let mut r = LossRecovery::new(seq(0) - 1, false);
-        assert_eq!(r.duplicate(seq(0), seq(1000), SMSS), Verdict::Ordinary);
-        assert_eq!(r.pipe(seq(0), seq(1000)), 900, "limited transmit, RFC 3042");
-        assert_eq!(r.duplicate(seq(0), seq(1000), SMSS), Verdict::Ordinary);
-        assert_eq!(r.next_hole(seq(0)), None);
-        assert_eq!(r.duplicate(seq(0), seq(1000), SMSS), Verdict::EnteredFast);
-        assert_eq!(r.next_hole(seq(0)), Some((seq(0), 100)));
-        assert!(r.first_is_due());
-        r.retransmitted(seq(100));
-        assert_eq!(r.next_hole(seq(0)), None);
-        assert_eq!(r.pipe(seq(0), seq(1000)), 700);
-        // Partial ACK: 300 bytes arrived, the next segment is lost too.
-        assert_eq!(r.advanced(seq(300), 300, SMSS), Verdict::PartialAck);
-        assert_eq!(r.next_hole(seq(300)), Some((seq(300), 100)));
-        r.retransmitted(seq(400));
-        assert_eq!(r.pipe(seq(300), seq(1000)), 600);
-        assert_eq!(r.advanced(seq(1000), 700, SMSS), Verdict::Recovered(Phase::Fast));
-        assert_eq!(r.pipe(seq(1000), seq(1000)), 0);
-    }
-
-    #[test]
-    fn fast_retransmit_still_works_half_the_sequence_space_later() {
-        let mut r = LossRecovery::new(seq(0) - 1, false);
-        for step in 1..=9 {
-            r.advanced(seq(step << 28), 1 << 28, SMSS);
-        }
-        let una = seq(9 << 28);
-        r.duplicate(una, una + 1000, SMSS);
-        r.duplicate(una, una + 1000, SMSS);
-        assert_eq!(r.duplicate(una, una + 1000, SMSS), Verdict::EnteredFast);
-    }
-
-    #[test]
-    fn no_second_fast_retransmit_for_the_window_just_recovered() {
-        let mut r = LossRecovery::new(seq(0) - 1, false);
-        r.timed_out(seq(0), seq(500));
-        assert_eq!(r.advanced(seq(500), 500, SMSS), Verdict::Recovered(Phase::TimedOut));
-        for _ in 0..5 {
-            assert_eq!(r.duplicate(seq(500), seq(900), SMSS), Verdict::Ordinary);
-        }
-    }
-
-    #[test]
-    fn time_out_sends_all_again_but_what_is_sacked() {
-        let mut r = LossRecovery::new(seq(0) - 1, true);
-        assert_eq!(r.sack(&blocks(&[(200, 300)]), seq(0), seq(500), SMSS), 100);
-        r.timed_out(seq(0), seq(500));
-        assert_eq!(r.pipe(seq(0), seq(500)), 0);
-        assert_eq!(r.next_hole(seq(0)), Some((seq(0), 200)));
-        r.retransmitted(seq(100));
-        assert_eq!(r.pipe(seq(0), seq(500)), 100);
-        assert_eq!(r.next_hole(seq(0)), Some((seq(100), 100)));
-        r.retransmitted(seq(200));
-        assert_eq!(r.next_hole(seq(0)), Some((seq(300), 200)));
-        assert_eq!(r.advanced(seq(400), 400, SMSS), Verdict::PartialAck);
-        assert_eq!(r.next_hole(seq(400)), Some((seq(400), 100)));
-    }
-
-    #[test]
-    fn sack_finds_all_holes_in_one_round_trip() {
-        let mut r = LossRecovery::new(seq(0) - 1, true);
-        // Segments 0 and 3 of ten are lost.
-        r.sack(&blocks(&[(100, 200)]), seq(0), seq(1000), SMSS);
-        assert_eq!(r.duplicate(seq(0), seq(1000), SMSS), Verdict::Ordinary);
-        r.sack(&blocks(&[(100, 300)]), seq(0), seq(1000), SMSS);
-        assert_eq!(r.duplicate(seq(0), seq(1000), SMSS), Verdict::Ordinary);
-        r.sack(&blocks(&[(400, 500), (100, 300)]), seq(0), seq(1000), SMSS);
-        assert_eq!(r.duplicate(seq(0), seq(1000), SMSS), Verdict::EnteredFast);
-        assert_eq!(r.next_hole(seq(0)), Some((seq(0), 100)));
-        r.retransmitted(seq(100));
-        assert_eq!(r.next_hole(seq(0)), None, "300..400 has only 100 bytes SACKed above it");
-        r.sack(&blocks(&[(400, 700), (100, 300)]), seq(0), seq(1000), SMSS);
-        assert_eq!(r.next_hole(seq(0)), Some((seq(300), 100)));
-        assert_eq!(r.pipe(seq(0), seq(1000)), 1000 - 500 - 100);
-        r.retransmitted(seq(400));
-        assert_eq!(r.pipe(seq(0), seq(1000)), 1000 - 500);
-    }
-
-    #[test]
-    fn forged_and_duplicate_blocks_are_ignored() {
-        let mut r = LossRecovery::new(seq(0) - 1, true);
-        let forged = blocks(&[(0, 100), (900, 1100), (300, 200), (500, 500)]);
-        assert_eq!(r.sack(&forged, seq(0), seq(1000), SMSS), 0);
-        for i in 0..500 {
-            r.sack(&blocks(&[(10 + 4 * i, 12 + 4 * i)]), seq(0), seq(1 << 20), SMSS);
-        }
-        assert!(r.sacked.len() <= MAX_RANGES);
-        assert_eq!(r.sacked_bytes, 2 * MAX_RANGES as u32);
-    }
-}
+mod tests;

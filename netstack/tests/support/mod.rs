@@ -10,6 +10,7 @@ use netstack::device::Device;
 use netstack::device::wire::{self, WireDevice};
 use netstack::stack::{Config, Stack};
 use netstack::tcp::pcb::Pcb;
+use netstack::transmission::Transmission;
 use netstack::wire::EthernetAddress;
 use runtime::payload::{PayloadSource, Piece, Pieces};
 use runtime::time::Instant;
@@ -230,7 +231,12 @@ impl Application for TestApp {
     }
 }
 
+/// Whether the transmission with this number, from 0, is lost on the way.
+pub type Lose = Box<dyn FnMut(u64, &Transmission<'_>) -> bool>;
+
 pub struct Host {
+    pub lose: Lose,
+    pub sent: u64,
     pub stack: Stack,
     pub app: TestApp,
     pub device: WireDevice,
@@ -241,7 +247,7 @@ impl Host {
         let mut config = Config::new(device.hardware_addr(), addr, 24, [addr.octets()[3]; 16]);
         config.mtu = device.mtu();
         adjust(&mut config);
-        Host { stack: Stack::new(config), app, device }
+        Host { lose: Box::new(|_, _| false), sent: 0, stack: Stack::new(config), app, device }
     }
 
     pub fn connect(&mut self, now: Instant, stream: TestStream) -> Key {
@@ -265,9 +271,10 @@ impl Host {
     pub fn flush(&mut self, now: Instant) {
         let capabilities = self.device.capabilities();
         let mut sent = 0;
-        while let Some(result) =
-            self.stack.poll_transmit(now, &capabilities, &mut self.app, |t| self.device.transmit(now, t))
-        {
+        while let Some(result) = self.stack.poll_transmit(now, &capabilities, &mut self.app, |t| {
+            self.sent += 1;
+            if (self.lose)(self.sent - 1, t) { Ok(()) } else { self.device.transmit(now, t) }
+        }) {
             result.expect("a wire does not fail");
             sent += 1;
             assert!(sent < 100_000, "it never stops sending");

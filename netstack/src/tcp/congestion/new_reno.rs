@@ -6,6 +6,8 @@
 //! ([`crate::tcp::retransmit`]), which is the same inequality with the same numbers, and serves SACK (RFC 6675) too. So
 //! cwnd during recovery is just ssthresh.
 
+use crate::tcp::congestion::CongestionControl;
+
 /// cwnd and ssthresh of one connection, in bytes.
 #[derive(Clone, Debug)]
 pub struct NewReno {
@@ -28,30 +30,23 @@ impl NewReno {
         let cwnd = (initial_segments * smss).min((2 * smss).max(14_600));
         NewReno { cwnd, ssthresh: MAX_CWND, acked_in_avoidance: 0, smss }
     }
+}
 
-    /// RFC 5681 section 3.1: the SYN or SYN-ACK was lost, so begin with one segment.
-    pub fn syn_was_lost(&mut self) {
-        self.cwnd = self.smss;
-    }
-
-    /// Bytes that may be in the network.
-    pub fn cwnd(&self) -> u32 {
+impl CongestionControl for NewReno {
+    fn window(&self) -> u32 {
         self.cwnd
     }
 
-    /// Slow start threshold.
-    pub fn ssthresh(&self) -> u32 {
+    fn slow_start_threshold(&self) -> u32 {
         self.ssthresh
     }
 
-    /// Whether `flight` bytes in flight make use of the window: twice as many in slow start, where it would double
-    /// anyway before they came back.
-    pub fn is_used(&self, flight: u32) -> bool {
+    /// Twice as many in slow start, where it would double anyway before they came back.
+    fn is_used(&self, flight: u32) -> bool {
         if self.cwnd < self.ssthresh { flight >= self.cwnd / 2 } else { flight + 2 * self.smss >= self.cwnd }
     }
 
-    /// New data acknowledged outside of fast recovery, while the window was in fact used.
-    pub fn acknowledged(&mut self, bytes: u32) {
+    fn acknowledged(&mut self, bytes: u32) {
         if self.cwnd < self.ssthresh {
             self.cwnd = (self.cwnd + bytes.min(LIMIT_SEGMENTS * self.smss)).min(MAX_CWND);
         } else {
@@ -64,21 +59,21 @@ impl NewReno {
         }
     }
 
-    /// Fast recovery begins (RFC 5681 section 3.2 step 2, RFC 6675 section 5 step 4.2).
-    pub fn enter_recovery(&mut self, flight: u32) {
+    /// RFC 5681 section 3.2 step 2, RFC 6675 section 5 step 4.2.
+    fn enter_recovery(&mut self, flight: u32) {
         self.ssthresh = (flight / 2).max(2 * self.smss);
         self.cwnd = self.ssthresh;
         self.acked_in_avoidance = 0;
     }
 
-    /// Full acknowledgment (RFC 6582 section 3.2 step 3, first alternative: no burst).
-    pub fn leave_recovery(&mut self, flight: u32) {
+    /// RFC 6582 section 3.2 step 3, first alternative: no burst.
+    fn leave_recovery(&mut self, flight: u32) {
         self.cwnd = self.ssthresh.min(flight.max(self.smss) + self.smss);
     }
 
-    /// Retransmission time-out (RFC 5681 equation 4 and section 3.1): back to one segment. ssthresh is halved only for
-    /// the first time-out of the same data.
-    pub fn timed_out(&mut self, flight: u32, first: bool) {
+    /// RFC 5681 equation 4 and section 3.1: back to one segment. ssthresh is halved only for the first time-out of the same
+    /// data.
+    fn timed_out(&mut self, flight: u32, first: bool) {
         if first {
             self.ssthresh = (flight / 2).max(2 * self.smss);
         }
@@ -86,14 +81,18 @@ impl NewReno {
         self.acked_in_avoidance = 0;
     }
 
-    /// RFC 5681 section 4.1: nothing sent for longer than an RTO, so what cwnd says is stale.
-    pub fn restart_after_idle(&mut self, initial_segments: u32) {
+    /// RFC 5681 section 3.1: begin with one segment.
+    fn syn_was_lost(&mut self) {
+        self.cwnd = self.smss;
+    }
+
+    /// RFC 5681 section 4.1.
+    fn restart_after_idle(&mut self, initial_segments: u32) {
         let restart = NewReno::new(self.smss, initial_segments).cwnd;
         self.cwnd = self.cwnd.min(restart);
     }
 
-    /// The path's MSS turned out smaller.
-    pub fn set_smss(&mut self, smss: u32) {
+    fn set_smss(&mut self, smss: u32) {
         self.smss = smss;
     }
 }
@@ -104,9 +103,9 @@ mod tests {
 
     #[test]
     fn initial_window_follows_rfc_6928() {
-        assert_eq!(NewReno::new(1460, 10).cwnd(), 14_600);
-        assert_eq!(NewReno::new(536, 10).cwnd(), 5_360);
-        assert_eq!(NewReno::new(9000, 10).cwnd(), 18_000);
+        assert_eq!(NewReno::new(1460, 10).window(), 14_600);
+        assert_eq!(NewReno::new(536, 10).window(), 5_360);
+        assert_eq!(NewReno::new(9000, 10).window(), 18_000);
     }
 
     #[test]
@@ -115,32 +114,32 @@ mod tests {
         for _ in 0..10 {
             cc.acknowledged(1000);
         }
-        assert_eq!(cc.cwnd(), 20_000);
+        assert_eq!(cc.window(), 20_000);
         cc.enter_recovery(20_000);
-        assert_eq!((cc.cwnd(), cc.ssthresh()), (10_000, 10_000));
+        assert_eq!((cc.window(), cc.slow_start_threshold()), (10_000, 10_000));
         cc.leave_recovery(10_000);
         for _ in 0..9 {
             cc.acknowledged(1000);
         }
-        assert_eq!(cc.cwnd(), 10_000);
+        assert_eq!(cc.window(), 10_000);
         cc.acknowledged(1000);
-        assert_eq!(cc.cwnd(), 11_000);
+        assert_eq!(cc.window(), 11_000);
     }
 
     #[test]
     fn one_ack_for_much_data_opens_by_eight_segments_at_most() {
         let mut cc = NewReno::new(1000, 10);
         cc.acknowledged(10_000);
-        assert_eq!(cc.cwnd(), 18_000);
+        assert_eq!(cc.window(), 18_000);
     }
 
     #[test]
     fn time_out_goes_back_to_one_segment_and_halves_once() {
         let mut cc = NewReno::new(1000, 10);
         cc.timed_out(10_000, true);
-        assert_eq!((cc.cwnd(), cc.ssthresh()), (1000, 5000));
+        assert_eq!((cc.window(), cc.slow_start_threshold()), (1000, 5000));
         cc.timed_out(1000, false);
-        assert_eq!((cc.cwnd(), cc.ssthresh()), (1000, 5000));
+        assert_eq!((cc.window(), cc.slow_start_threshold()), (1000, 5000));
     }
 
     #[test]
@@ -148,6 +147,6 @@ mod tests {
         let mut cc = NewReno::new(1000, 10);
         cc.enter_recovery(20_000);
         cc.leave_recovery(0);
-        assert_eq!(cc.cwnd(), 2000);
+        assert_eq!(cc.window(), 2000);
     }
 }

@@ -4,7 +4,7 @@ use runtime::time::Instant;
 
 use crate::application::{CloseReason, Stream};
 use crate::tcp::Config;
-use crate::tcp::congestion::NewReno;
+use crate::tcp::congestion::Controller;
 use crate::tcp::pcb::Pcb;
 use crate::tcp::retransmit::LossRecovery;
 use crate::tcp::segment::{Outgoing, Segment};
@@ -64,8 +64,8 @@ pub(crate) fn segment_arrives<S: Stream>(
         return Disposition::Continue;
     }
     // Our SYN is acknowledged: ESTABLISHED, and the ACK that tells so rides with the first data, or goes now.
-    if let Some((_, sent_at)) = pcb.snd.timed.take() {
-        pcb.rtt.sample(now.saturating_since(sent_at), config);
+    if pcb.unanswered == 0 {
+        pcb.rtt.sample(now.saturating_since(pcb.snd.last_sent), config);
     }
     pcb.snd.una = segment.ack;
     pcb.unanswered = 0;
@@ -99,12 +99,12 @@ fn negotiate(pcb: &mut Pcb, segment: &Segment<'_>, config: &Config) {
     }
     let lost = pcb.unanswered > 0;
     let smss = u32::from(pcb.snd.mss);
-    pcb.congestion = NewReno::new(smss, u32::from(config.initial_window_segments));
+    pcb.congestion = Controller::new(config.congestion, smss, u32::from(config.initial_window_segments));
     if lost {
         pcb.rtt.syn_was_retransmitted();
         pcb.congestion.syn_was_lost();
     }
-    pcb.recovery = LossRecovery::new(pcb.snd.una, pcb.sack_permitted);
+    pcb.recovery = LossRecovery::new(pcb.snd.una, pcb.snd.una + 1, pcb.sack_permitted);
 }
 
 /// The peer's MSS option: 536 without one (RFC 9293 section 3.7.1), and not so small that headers are all we send (a

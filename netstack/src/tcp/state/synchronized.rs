@@ -1,13 +1,16 @@
 //! What SYN-RECEIVED and all synchronised states do with a segment: RFC 9293 section 3.10.7.4, its steps in its order,
 //! with RFC 5961 (resets, SYNs and ACKs out of nowhere) and RFC 7323 (timestamps) where they belong.
 
+use std::time::Duration;
+
 use runtime::time::Instant;
 
 use crate::application::{CloseReason, Stream};
 use crate::tcp::Config;
 use crate::tcp::pcb::Pcb;
-use crate::tcp::retransmit::{Phase, Verdict};
+use crate::tcp::retransmit::{News, Phase, Verdict};
 use crate::tcp::segment::{Outgoing, Segment};
+use crate::tcp::send_records::Micros;
 use crate::tcp::seq::SeqNumber;
 use crate::tcp::state::{Disposition, Established, Next, State};
 use crate::tcp::timers::Timer;
@@ -57,7 +60,7 @@ pub(crate) fn segment_arrives<S: Stream>(
         if segment.ack.le(pcb.snd.una) || segment.ack.gt(pcb.snd.max) {
             return Disposition::Reply(Outgoing::bare(segment.ack, SeqNumber(0), Flags::RST));
         }
-        our_syn_is_acknowledged(pcb, now, segment, stream, config);
+        our_syn_is_acknowledged(pcb, now, segment, stream);
     }
     // RFC 5961 section 5.2: only ACKs in [SND.UNA - MAX.SND.WND, SND.NXT] count; others are answered, and dropped.
     if segment.ack.gt(pcb.snd.max) || segment.ack.lt(pcb.snd.una - pcb.snd.max_wnd) {
@@ -121,16 +124,7 @@ fn refuse(pcb: &mut Pcb, now: Instant, segment: &Segment<'_>) {
 }
 
 /// Simultaneous open, last step: SYN-RECEIVED to ESTABLISHED.
-fn our_syn_is_acknowledged<S: Stream>(
-    pcb: &mut Pcb,
-    now: Instant,
-    segment: &Segment<'_>,
-    stream: &mut S,
-    config: &Config,
-) {
-    if let Some((_, sent_at)) = pcb.snd.timed.take() {
-        pcb.rtt.sample(now.saturating_since(sent_at), config);
-    }
+fn our_syn_is_acknowledged<S: Stream>(pcb: &mut Pcb, now: Instant, segment: &Segment<'_>, stream: &mut S) {
     pcb.snd.una += 1;
     pcb.snd.wnd = u32::from(segment.window) << pcb.snd.scale;
     pcb.snd.max_wnd = pcb.snd.max_wnd.max(pcb.snd.wnd);
@@ -152,33 +146,34 @@ fn acknowledgment<S: Stream>(
     config: &Config,
 ) -> Next {
     let ack = segment.ack;
-    let smss = u32::from(pcb.snd.mss);
-    let sack_news = if segment.options.sack.is_empty() || !pcb.sack_permitted {
-        0
-    } else {
-        pcb.recovery.sack(&segment.options.sack, pcb.snd.una.max(ack), pcb.snd.max, smss)
-    };
+    let una = pcb.snd.una;
+    let advanced = ack.gt(una);
+    let view = pcb.view(now);
+    let echoed = echoed_at(pcb, now, segment);
+    let news = pcb.recovery.read_ack(&view, ack, &segment.options.sack, echoed);
     let window_changed = update_send_window(pcb, segment);
-    pcb.unanswered = if ack.gt(pcb.snd.una) || pcb.snd.max == pcb.snd.una { 0 } else { pcb.unanswered };
+    pcb.unanswered = if advanced || pcb.snd.max == una { 0 } else { pcb.unanswered };
 
-    if ack.gt(pcb.snd.una) {
-        return advance(pcb, now, segment, stream, config);
-    }
-    // RFC 5681 section 2: the definition of a duplicate ACK; RFC 6675 section 2: with SACK, one that brings news.
-    let outstanding = pcb.snd.max != pcb.snd.una;
-    let duplicate = if pcb.sack_permitted {
-        sack_news > 0
+    let next = if advanced {
+        advance(pcb, now, segment, &news, stream, config)
     } else {
-        segment.is_empty() && ack == pcb.snd.una && !window_changed
-    };
-    if outstanding && duplicate {
-        let verdict = pcb.recovery.duplicate(pcb.snd.una, pcb.snd.max, smss);
-        if verdict == Verdict::EnteredFast {
-            pcb.congestion.enter_recovery(pcb.snd.max - pcb.snd.una);
-            pcb.snd.timed = None;
+        // RFC 5681 section 2: the definition of a duplicate ACK. With SACK, what counts is the news that it brings.
+        let duplicate = !pcb.sack_permitted && segment.is_empty() && ack == una && !window_changed;
+        if duplicate && pcb.snd.max != una && pcb.recovery.duplicate(&view) == Verdict::EnteredFast {
+            pcb.congestion.enter_recovery(pcb.snd.max - una);
         }
+        Next::State(pcb.state)
+    };
+    let reordering_us = pcb.detect_losses(now);
+    let is_plain = ack == una && segment.is_empty() && !window_changed && segment.options.sack.is_empty();
+    if pcb.recovery.probe_acknowledged(ack, news.duplicate, is_plain) && pcb.recovery.phase() == Phase::Open {
+        // RFC 8985 section 7.4.1: the probe has hidden a loss, which is a sign of congestion all the same.
+        pcb.congestion.enter_recovery(ack - una);
     }
-    Next::State(pcb.state)
+    if advanced || news.sacked > 0 || reordering_us > 0 {
+        pcb.arm_after_ack(now, advanced, reordering_us, config);
+    }
+    next
 }
 
 /// New data, or our FIN, are acknowledged.
@@ -186,6 +181,7 @@ fn advance<S: Stream>(
     pcb: &mut Pcb,
     now: Instant,
     segment: &Segment<'_>,
+    news: &News,
     stream: &mut S,
     config: &Config,
 ) -> Next {
@@ -193,13 +189,13 @@ fn advance<S: Stream>(
     let acked = ack - pcb.snd.una;
     let flight_before = pcb.snd.max - pcb.snd.una;
     let fin_acked = pcb.state.fin().is_some_and(|fin| ack.gt(fin) && pcb.snd.una.le(fin));
-    let smss = u32::from(pcb.snd.mss);
 
-    take_rtt_sample(pcb, now, segment, config);
+    take_rtt_sample(pcb, now, segment, news, config);
     pcb.snd.una = ack;
     pcb.snd.una_offset += u64::from(acked - u32::from(fin_acked));
 
-    match pcb.recovery.advanced(ack, acked, smss) {
+    let view = pcb.view(now);
+    match pcb.recovery.advanced(&view, acked) {
         Verdict::Recovered(Phase::Fast) => pcb.congestion.leave_recovery(pcb.snd.max - ack),
         Verdict::PartialAck if pcb.recovery.phase() == Phase::Fast => {}
         _ => {
@@ -209,38 +205,38 @@ fn advance<S: Stream>(
             }
         }
     }
-    // RFC 6298 rules 5.2 and 5.3.
-    if pcb.snd.una == pcb.snd.max {
-        pcb.timers.stop(Timer::Retransmit);
-    } else {
-        pcb.timers.set(Timer::Retransmit, now + pcb.rtt.rto(config));
-    }
     stream.acknowledged(pcb.snd.una_offset);
-    if !fin_acked {
-        return Next::State(pcb.state);
-    }
-    pcb.state.fin_acknowledged()
+    if fin_acked { pcb.state.fin_acknowledged() } else { Next::State(pcb.state) }
 }
 
-/// RFC 6298 section 3: a sample from the timed segment, which was sent only once; during recovery, when none is timed,
-/// from the timestamp that comes back (RFC 7323 section 4).
-fn take_rtt_sample(pcb: &mut Pcb, now: Instant, segment: &Segment<'_>, config: &Config) {
-    if let Some((end, sent_at)) = pcb.snd.timed {
-        if segment.ack.ge(end) {
-            pcb.snd.timed = None;
-            pcb.rtt.sample(now.saturating_since(sent_at), config);
+/// RFC 6298 section 3: a sample a round trip, of what was sent but once; from the timestamp that comes back (RFC 7323
+/// section 4) where something was sent twice.
+fn take_rtt_sample(pcb: &mut Pcb, now: Instant, segment: &Segment<'_>, news: &News, config: &Config) {
+    if let Some(rtt_us) = news.rtt_us {
+        if segment.ack.gt(pcb.snd.timed_until) {
+            pcb.snd.timed_until = pcb.snd.max;
+            pcb.rtt.sample(Duration::from_micros(u64::from(rtt_us)), config);
         }
         return;
     }
-    if let Some(timestamps) = segment.options.timestamps
-        && pcb.timestamps.enabled
-    {
-        let elapsed_ms = pcb.timestamps.value(now).wrapping_sub(timestamps.echo_reply);
-        // An echo that we cannot have sent within a minute is none.
-        if elapsed_ms < 60_000 {
-            pcb.rtt.sample(std::time::Duration::from_millis(u64::from(elapsed_ms.max(1))), config);
-        }
+    // It must not fall half a circle behind, or it would seem to lie ahead.
+    pcb.snd.timed_until = pcb.snd.timed_until.max(pcb.snd.una);
+    if let Some(elapsed_ms) = echo_age_ms(pcb, now, segment) {
+        pcb.rtt.sample(Duration::from_millis(u64::from(elapsed_ms.max(1))), config);
     }
+}
+
+/// How long ago the segment was sent that this one answers, by its timestamps. An echo that we cannot have sent within a
+/// minute is none.
+fn echo_age_ms(pcb: &Pcb, now: Instant, segment: &Segment<'_>) -> Option<u32> {
+    let timestamps = segment.options.timestamps.filter(|_| pcb.timestamps.enabled)?;
+    Some(pcb.timestamps.value(now).wrapping_sub(timestamps.echo_reply)).filter(|&age_ms| age_ms < 60_000)
+}
+
+/// The same as a time: the end of the millisecond in which it was.
+fn echoed_at(pcb: &Pcb, now: Instant, segment: &Segment<'_>) -> Option<Micros> {
+    let sent_ms = now.as_millis().saturating_sub(u64::from(echo_age_ms(pcb, now, segment)?));
+    Some(Micros((sent_ms * 1000 + 999) as u32))
 }
 
 /// RFC 9293 section 3.10.7.4: "if SND.WL1 < SEG.SEQ or (SND.WL1 = SEG.SEQ and SND.WL2 =< SEG.ACK), set SND.WND".
