@@ -14,5 +14,6 @@ pub mod conn;
 pub mod service;
 
 pub mod access_log;
+pub mod report;
 pub mod server;
 pub mod transport;

@@ -8,9 +8,10 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use netstack::device::Device;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 
 use crate::access_log::{AccessLog, Format};
+use crate::report::Report;
 use crate::service::{Options, Service, Stats};
 use crate::site::Site;
 use crate::transport::control::{self, Commander, Order, Shared};
@@ -162,27 +163,34 @@ impl Server {
         self.give(Order::Reload);
     }
 
-    /// Finishes what was begun and returns the counters.
+    /// The counters so far.
+    pub fn report(&self) -> Report {
+        let patience = Duration::from_secs(2);
+        self.shared.collect(self.commanders.len(), patience, || self.give(Order::Report))
+    }
+
+    /// Finishes what was begun and returns the counters of connections and responses.
     ///
     /// # Errors
     /// If a thread ended with an error.
-    pub fn shut_down(mut self) -> io::Result<Stats> {
+    pub fn shut_down(self) -> io::Result<Stats> {
+        Ok(self.finish()?.stats)
+    }
+
+    /// As [`Server::shut_down`], and returns all counters.
+    ///
+    /// # Errors
+    /// If a thread ended with an error.
+    pub fn finish(mut self) -> io::Result<Report> {
         self.give(Order::Drain);
-        self.join()
+        for thread in self.threads.drain(..) {
+            thread.join().map_err(|_| io::Error::other("a serving thread panicked"))??;
+        }
+        Ok(self.shared.ended())
     }
 
-    /// As [`Server::shut_down`], and the counters of the device as well.
-    ///
-    /// # Errors
-    /// If a thread ended with an error.
-    pub fn shut_down_device(self) -> io::Result<(Stats, netstack::device::Stats)> {
-        let shared = Arc::clone(&self.shared);
-        let stats = self.shut_down()?;
-        Ok((stats, shared.device_stats()))
-    }
-
-    /// Serves until SIGTERM or SIGINT; at SIGHUP takes up what `reload` gives. What `reload` cannot give is reported
-    /// and the old site stays.
+    /// Serves until SIGTERM or SIGINT; at SIGHUP takes up what `reload` gives, at SIGUSR1 hands the counters to
+    /// `report`. What `reload` cannot give is reported and the old site stays.
     ///
     /// # Errors
     /// If a thread ended with an error.
@@ -190,6 +198,7 @@ impl Server {
         self,
         signals: Signals,
         mut reload: impl FnMut() -> Result<Arc<Site>, String>,
+        mut report: impl FnMut(&Report),
     ) -> io::Result<Stats> {
         loop {
             match signals.next(&self.ended)? {
@@ -200,6 +209,7 @@ impl Server {
                     }
                     Err(error) => tracing::error!("the old site stays: {error}"),
                 },
+                Signal::Report => report(&self.report()),
                 Signal::End => return self.shut_down(),
             }
         }
@@ -209,13 +219,6 @@ impl Server {
         for commander in &self.commanders {
             commander.give(order);
         }
-    }
-
-    fn join(&mut self) -> io::Result<Stats> {
-        for thread in self.threads.drain(..) {
-            thread.join().map_err(|_| io::Error::other("a serving thread panicked"))??;
-        }
-        Ok(self.shared.stats())
     }
 }
 
@@ -231,13 +234,15 @@ impl Drop for EndTeller {
 enum Signal {
     End,
     Reload,
+    Report,
 }
 
-/// SIGTERM, SIGINT and SIGHUP as something to read. Take them before the server is announced, so that none is lost.
+/// SIGTERM, SIGINT, SIGHUP and SIGUSR1 as something to read. Take them before the server is announced, so that none is lost.
 #[derive(Debug)]
 pub struct Signals {
     end: UnixStream,
     reload: UnixStream,
+    report: UnixStream,
 }
 
 impl Signals {
@@ -251,28 +256,34 @@ impl Signals {
         signal_hook::low_level::pipe::register(SIGTERM, end_writer.try_clone()?)?;
         signal_hook::low_level::pipe::register(SIGINT, end_writer)?;
         signal_hook::low_level::pipe::register(SIGHUP, reload_writer)?;
-        Ok(Signals { end, reload })
+        let (report, report_writer) = UnixStream::pair()?;
+        signal_hook::low_level::pipe::register(SIGUSR1, report_writer)?;
+        Ok(Signals { end, reload, report })
     }
 
     /// The next signal; the end of a loop counts as one.
     fn next(&self, ended: &UnixStream) -> io::Result<Signal> {
         use rustix::event::{PollFd, PollFlags, poll};
         loop {
-            let mut fds = [&self.end, ended, &self.reload].map(|fd| PollFd::new(fd, PollFlags::IN));
+            let mut fds =
+                [&self.end, ended, &self.reload, &self.report].map(|fd| PollFd::new(fd, PollFlags::IN));
             match poll(&mut fds, None) {
                 Ok(_) => {}
                 Err(rustix::io::Errno::INTR) => continue,
                 Err(error) => return Err(error.into()),
             }
-            let [ends, over, reloads] = fds.map(|fd| !fd.revents().is_empty());
+            let [ends, over, reloads, reports] = fds.map(|fd| !fd.revents().is_empty());
             if ends || over {
                 return Ok(Signal::End);
             }
-            if reloads {
-                // Several in a row mean one reload.
-                let mut bytes = [0; 64];
-                let _ = (&self.reload).read(&mut bytes)?;
-                return Ok(Signal::Reload);
+            // Several in a row mean one.
+            for (asked, stream, signal) in
+                [(reloads, &self.reload, Signal::Reload), (reports, &self.report, Signal::Report)]
+            {
+                if asked {
+                    let _ = (&mut &*stream).read(&mut [0; 64])?;
+                    return Ok(signal);
+                }
             }
         }
     }

@@ -140,3 +140,34 @@ fn switches_without_effect_are_refused() {
         assert!(text.contains(says), "{switch}: {text}");
     }
 }
+
+#[test]
+fn a_signal_has_the_counters_printed() {
+    let dir = folder();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_cheetah"))
+        .args(["serve", "--listen", "127.0.0.1:0", "--workers", "2", "--counters", "json"])
+        .arg(dir.path())
+        .env("CHEETAH_LOG", "off")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let addr = line.trim().strip_prefix("listening on http://").unwrap().trim_end_matches('/').to_owned();
+    let mut errors = BufReader::new(child.stderr.take().unwrap());
+    let serving = Serving { child, addr };
+    for _ in 0..6 {
+        assert_eq!(serving.get("/sub/page").0, 200);
+    }
+    let pid = rustix::process::Pid::from_child(&serving.child);
+    rustix::process::kill_process(pid, rustix::process::Signal::USR1).unwrap();
+    let mut line = String::new();
+    errors.read_line(&mut line).unwrap();
+    let report: serde_json::Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(report["responses"]["200"], 6, "{report}");
+    assert_eq!(report["connections"]["begun"], 6);
+    assert_eq!(report["work"]["bytes_sent"], report["bytes_queued"]);
+    // It lives on.
+    assert_eq!(serving.get("/sub/page").0, 200);
+}

@@ -170,7 +170,7 @@ fn on_devices(
         let began = Instant::now();
         let fetched = fetch_all(server.addr(), site, files).with_context(|| name.to_owned());
         let elapsed = began.elapsed();
-        let (_, device) = server.shut_down_device()?;
+        let device = server.finish()?.device;
         let good = fetched?;
         row(name, good, files.len(), device, elapsed);
         all_good &= good == files.len();

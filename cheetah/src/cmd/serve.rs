@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, anyhow, bail};
 use cheetah::access_log::Format;
+use cheetah::report::Report;
 use cheetah::server::{Config, Server, Signals};
 use cheetah::site::Site;
 use cheetah::site::pack::Dotfiles;
@@ -73,6 +74,9 @@ pub(super) struct Arguments {
     /// What a line of the access log looks like
     #[arg(long, value_name = "FORMAT", default_value = "combined", value_enum)]
     log_format: LogFormat,
+    /// What SIGUSR1 prints on standard error: counters of connections, bytes, frames and system calls
+    #[arg(long, value_name = "FORM", default_value = "table", value_enum)]
+    counters: CountersForm,
     /// Switch specialisations off, to measure what each is worth: precomputed-headers, and on our own TCP/IP also
     /// offload, packet-merging, fused-loops
     #[arg(long, value_name = "FEATURE,...", value_delimiter = ',')]
@@ -82,6 +86,12 @@ pub(super) struct Arguments {
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 enum LogFormat {
     Combined,
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum CountersForm {
+    Table,
     Json,
 }
 
@@ -195,7 +205,8 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     announce(server.addr());
     let source = arguments.source.clone();
     let reload = || load(&source, dotfiles).map(Arc::new).map_err(|error| format!("{error:#}"));
-    let stats = server.run_until_signal(signals, reload)?;
+    let report = |report: &Report| print_report(report, arguments.counters);
+    let stats = server.run_until_signal(signals, reload, report)?;
     tracing::info!(
         "served {} responses, {} bytes, on {} connections",
         stats.total_responses(),
@@ -309,6 +320,15 @@ fn announce(addr: SocketAddr) {
     // A closed standard output is no reason not to serve.
     let mut out = std::io::stdout().lock();
     let _ = writeln!(out, "listening on http://{addr}/").and_then(|()| out.flush());
+}
+
+fn print_report(report: &Report, form: CountersForm) {
+    let text = match form {
+        CountersForm::Table => report.to_string(),
+        CountersForm::Json => format!("{}\n", report.to_json()),
+    };
+    // In one write, so that nothing of the log gets between its lines; a closed standard error is no reason to end.
+    let _ = std::io::stderr().lock().write_all(text.as_bytes());
 }
 
 /// Opens an image, or packs a folder.

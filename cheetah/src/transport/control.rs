@@ -3,11 +3,10 @@
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use netstack::device;
-
-use crate::service::Stats;
+use crate::report::Report;
 use crate::site::Site;
 
 /// An order.
@@ -17,20 +16,30 @@ pub enum Order {
     Drain,
     /// Take up the site that [`Shared::site`] now gives.
     Reload,
+    /// Answer with the counters so far.
+    Report,
 }
 
 /// What all loops of a server share.
 #[derive(Debug)]
 pub struct Shared {
     site: Mutex<Arc<Site>>,
-    stats: Mutex<Stats>,
-    device_stats: Mutex<device::Stats>,
+    reports: Mutex<Reports>,
+    answered: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Reports {
+    /// Of the loops that have ended.
+    ended: Report,
+    /// Of those that have answered since they were last asked.
+    answers: Vec<Report>,
 }
 
 impl Shared {
     /// Shares `site`.
     pub fn new(site: Arc<Site>) -> Shared {
-        Shared { site: Mutex::new(site), stats: Mutex::default(), device_stats: Mutex::default() }
+        Shared { site: Mutex::new(site), reports: Mutex::default(), answered: Condvar::new() }
     }
 
     /// The site to serve.
@@ -43,25 +52,37 @@ impl Shared {
         *self.site.lock().unwrap_or_else(PoisonError::into_inner) = site;
     }
 
+    /// A loop's answer to [`Order::Report`].
+    pub fn answer(&self, report: Report) {
+        self.reports().answers.push(report);
+        self.answered.notify_all();
+    }
+
     /// Adds the counters of a loop that has ended.
-    pub fn add_stats(&self, stats: &Stats) {
-        self.stats.lock().unwrap_or_else(PoisonError::into_inner).add(stats);
+    pub fn end(&self, report: &Report) {
+        self.reports().ended.add(report);
     }
 
-    /// Adds the counters of a device whose loop has ended.
-    pub fn add_device_stats(&self, stats: &device::Stats) {
-        let mut sum = self.device_stats.lock().unwrap_or_else(PoisonError::into_inner);
-        super::stack::add_device_stats(&mut sum, stats);
-    }
-
-    /// The counters of the devices of all loops that have ended.
-    pub fn device_stats(&self) -> device::Stats {
-        *self.device_stats.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Forgets earlier answers, gives the order by `ask`, and adds up what `loops` loops answer. One that does not within
+    /// `patience`, because it is ending, is left out until it has ended.
+    pub fn collect(&self, loops: usize, patience: Duration, ask: impl FnOnce()) -> Report {
+        self.reports().answers.clear();
+        ask();
+        let waiting = |reports: &mut Reports| reports.answers.len() < loops;
+        let reports = self.answered.wait_timeout_while(self.reports(), patience, waiting);
+        let (reports, _) = reports.unwrap_or_else(PoisonError::into_inner);
+        let mut sum = reports.ended.clone();
+        reports.answers.iter().for_each(|answer| sum.add(answer));
+        sum
     }
 
     /// The counters of all loops that have ended.
-    pub fn stats(&self) -> Stats {
-        self.stats.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub fn ended(&self) -> Report {
+        self.reports().ended.clone()
+    }
+
+    fn reports(&self) -> MutexGuard<'_, Reports> {
+        self.reports.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -93,6 +114,7 @@ impl Commander {
         let byte = match order {
             Order::Drain => b'd',
             Order::Reload => b'r',
+            Order::Report => b'c',
         };
         let _ = (&self.socket).write_all(&[byte]);
     }
@@ -104,6 +126,7 @@ impl Orders {
         let mut byte = [0];
         match (&self.socket).read(&mut byte) {
             Ok(1) if byte[0] == b'r' => Some(Order::Reload),
+            Ok(1) if byte[0] == b'c' => Some(Order::Report),
             Ok(_) => Some(Order::Drain),
             Err(_) => None,
         }

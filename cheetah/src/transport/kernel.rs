@@ -15,7 +15,7 @@ use std::time::Duration;
 use runtime::event_loop::EventLoop;
 use runtime::payload::PayloadSource;
 use runtime::poller::{Event, Interest, Token, Trigger};
-use runtime::stats::work::{Quantity, count};
+use runtime::stats::work::{Quantity, Work, count};
 use runtime::time::Instant;
 use runtime::timer_wheel::{TimerId, TimerWheel};
 use rustix::io::Errno;
@@ -28,6 +28,7 @@ use smallvec::SmallVec;
 
 use super::control::{Order, Orders, Shared};
 use crate::conn::Conn;
+use crate::report::Report;
 use crate::service::Service;
 use crate::transport::unix_now;
 
@@ -201,7 +202,8 @@ impl Worker {
             log.flush();
         }
         self.service.stats.closed += self.connections.len() as u64;
-        self.shared.add_stats(&self.service.stats);
+        self.connections.clear();
+        self.shared.end(&self.report());
         Ok(())
     }
 
@@ -361,6 +363,7 @@ impl Worker {
         while let Some(order) = self.orders.next() {
             match order {
                 Order::Reload => self.service.site = self.shared.site(),
+                Order::Report => self.shared.answer(self.report()),
                 Order::Drain if self.drain_until.is_some() => break,
                 Order::Drain => {
                     // Whoever has connected already is served.
@@ -380,6 +383,19 @@ impl Worker {
                     break;
                 }
             }
+        }
+    }
+
+    fn report(&self) -> Report {
+        let unsent = |(_, connection): (usize, &Connection)| {
+            connection.conn.end() - connection.conn.acknowledged_end()
+        };
+        Report {
+            stats: self.service.stats.clone(),
+            work: Work::of_this_thread(),
+            open: self.connections.len() as u64,
+            held_bytes: self.connections.iter().map(unsent).sum(),
+            ..Report::default()
         }
     }
 

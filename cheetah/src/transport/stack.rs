@@ -9,15 +9,17 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 use std::time::Duration;
 
-use netstack::device::{self, Device};
+use netstack::device::Device;
 use netstack::stack::{self, Event, Stack};
 use runtime::event_loop::EventLoop;
 use runtime::poller::{Interest, Token, Trigger};
+use runtime::stats::work::Work;
 use runtime::time::Instant;
 
 use super::control::{Order, Orders, Shared};
 use super::unix_now;
 use super::web::Web;
+use crate::report::Report;
 use crate::service::Service;
 
 /// Frames taken in before what they caused is sent.
@@ -116,7 +118,7 @@ impl<D: Device> Worker<D> {
             }
             more |= self.transmit(now)?;
             while let Some(event) = self.stack.poll_event() {
-                report(event);
+                tell(event);
             }
             if self.drain_until.is_some_and(|until| self.web.is_idle() || now >= until) && !more {
                 break;
@@ -125,8 +127,7 @@ impl<D: Device> Worker<D> {
         if let Some(log) = &mut self.web.service.log {
             log.flush();
         }
-        self.shared.add_stats(&self.web.service.stats);
-        self.shared.add_device_stats(&self.device.stats());
+        self.shared.end(&self.report());
         Ok(self.device)
     }
 
@@ -193,10 +194,21 @@ impl<D: Device> Worker<D> {
         Ok(more && has_room)
     }
 
+    fn report(&self) -> Report {
+        Report {
+            stats: self.web.service.stats.clone(),
+            device: self.device.stats(),
+            work: Work::of_this_thread(),
+            open: self.web.connections() as u64,
+            held_bytes: self.web.held_bytes(),
+        }
+    }
+
     fn obey(&mut self) {
         while let Some(order) = self.orders.next() {
             match order {
                 Order::Reload => self.web.service.site = self.shared.site(),
+                Order::Report => self.shared.answer(self.report()),
                 Order::Drain if self.drain_until.is_some() => {}
                 Order::Drain => {
                     self.stack.unlisten(self.port);
@@ -215,17 +227,7 @@ pub fn listen_addr(addressing: &Addressing) -> SocketAddr {
     SocketAddrV4::new(addressing.addr.0, addressing.port).into()
 }
 
-/// Adds up counters of devices.
-pub(super) fn add_device_stats(sum: &mut device::Stats, other: &device::Stats) {
-    sum.rx_frames += other.rx_frames;
-    sum.rx_bytes += other.rx_bytes;
-    sum.rx_dropped += other.rx_dropped;
-    sum.tx_frames += other.tx_frames;
-    sum.tx_bytes += other.tx_bytes;
-    sum.tx_dropped += other.tx_dropped;
-}
-
-fn report(event: Event) {
+fn tell(event: Event) {
     match event {
         Event::AddressConflict { hardware_addr } => {
             tracing::warn!("another host claims our address: {hardware_addr:02x?}");

@@ -48,6 +48,16 @@ impl Web {
         self.connections.is_empty()
     }
 
+    /// Number of connections.
+    pub fn connections(&self) -> usize {
+        self.connections.len()
+    }
+
+    /// Bytes queued and not yet acknowledged, over all connections: a look at each.
+    pub fn held_bytes(&self) -> u64 {
+        self.connections.iter().map(|(_, record)| record.conn.end() - record.conn.acknowledged_end()).sum()
+    }
+
     /// Begins to drain: idle connections end now. Gives the keys of all, for the stack to look at.
     pub fn drain(&mut self) -> Vec<Key> {
         self.service.draining = true;

@@ -1,0 +1,154 @@
+//! What a server has done so far, as its loops tell it: one table for people, one object for programs.
+//!
+//! Counts are of all loops together since they began; `open` and `held_bytes` are of the moment of asking.
+
+use std::fmt;
+
+use netstack::device;
+use runtime::stats::work::{Quantity, Work};
+use serde_json::{Map, Value, json};
+
+use crate::http::response::Status;
+use crate::service::Stats;
+
+/// The counters of one loop, or of several added up.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Connections and responses.
+    pub stats: Stats,
+    /// Frames of our own TCP/IP's device; all zero on the kernel's sockets.
+    pub device: device::Stats,
+    /// Bytes moved and system calls made.
+    pub work: Work,
+    /// Connections open now.
+    pub open: u64,
+    /// Bytes that are queued and not yet taken: by the peer on our own TCP/IP, by the socket on the kernel's.
+    pub held_bytes: u64,
+}
+
+impl Report {
+    /// Adds another loop's counters.
+    pub fn add(&mut self, other: &Report) {
+        self.stats.add(&other.stats);
+        self.device.rx_frames += other.device.rx_frames;
+        self.device.rx_bytes += other.device.rx_bytes;
+        self.device.rx_dropped += other.device.rx_dropped;
+        self.device.tx_frames += other.device.tx_frames;
+        self.device.tx_bytes += other.device.tx_bytes;
+        self.device.tx_dropped += other.device.tx_dropped;
+        self.work.add(&other.work);
+        self.open += other.open;
+        self.held_bytes += other.held_bytes;
+    }
+
+    /// The same for programs: numbers by name, in groups.
+    pub fn to_json(&self) -> Value {
+        let responses: Map<String, Value> =
+            self.responses().map(|(code, count)| (code.to_string(), count.into())).collect();
+        let work: Map<String, Value> = Quantity::ALL
+            .into_iter()
+            .map(|quantity| (quantity.name().to_owned(), self.work[quantity].into()))
+            .collect();
+        json!({
+            "connections": {
+                "begun": self.stats.connections,
+                "ended": self.stats.closed,
+                "open": self.open,
+                "timed_out": self.stats.timed_out,
+            },
+            "responses": responses,
+            "bytes_queued": self.stats.bytes,
+            "bytes_held": self.held_bytes,
+            "device": {
+                "rx_frames": self.device.rx_frames,
+                "rx_bytes": self.device.rx_bytes,
+                "rx_dropped": self.device.rx_dropped,
+                "tx_frames": self.device.tx_frames,
+                "tx_bytes": self.device.tx_bytes,
+                "tx_dropped": self.device.tx_dropped,
+            },
+            "work": work,
+        })
+    }
+
+    /// Responses by status code, those that were given at all.
+    fn responses(&self) -> impl Iterator<Item = (u16, u64)> + '_ {
+        let counted = Status::ALL.into_iter().zip(self.stats.responses);
+        counted.filter(|(_, count)| *count > 0).map(|(status, count)| (status.code(), count))
+    }
+}
+
+/// A table of some twenty lines.
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (stats, work, device) = (&self.stats, &self.work, &self.device);
+        writeln!(
+            f,
+            "connections         {:>14}  {} ended, {} open, {} timed out",
+            stats.connections, stats.closed, self.open, stats.timed_out
+        )?;
+        let by_code: Vec<String> =
+            self.responses().map(|(code, count)| format!("{count} of {code}")).collect();
+        writeln!(f, "responses           {:>14}  {}", stats.total_responses(), by_code.join(", "))?;
+        writeln!(f, "bytes queued        {:>14}", stats.bytes)?;
+        writeln!(f, "bytes held          {:>14}  queued and not yet taken", self.held_bytes)?;
+        let sent = work[Quantity::BytesSent];
+        writeln!(f, "bytes sent          {sent:>14}  retransmitted ones again")?;
+        for (name, quantity) in [
+            ("copied by us", Quantity::BytesCopied),
+            ("summed by us", Quantity::BytesSummed),
+            ("touched by us", Quantity::BytesTouched),
+            ("sum was known", Quantity::BytesOfKnownSum),
+            ("by address", Quantity::BytesReferenced),
+        ] {
+            let bytes = work[quantity];
+            writeln!(f, "  {name:<18}{bytes:>14}  {} of those sent", share(bytes, sent))?;
+        }
+        writeln!(f, "frames sent         {:>14}  {} dropped", device.tx_frames, device.tx_dropped)?;
+        writeln!(f, "frames received     {:>14}  {} dropped", device.rx_frames, device.rx_dropped)?;
+        let calls = work.calls();
+        let a_response = share(calls, stats.total_responses());
+        writeln!(f, "system calls        {calls:>14}  {a_response} a response")?;
+        for (name, quantity) in [
+            ("to wait", Quantity::CallsToWait),
+            ("to receive", Quantity::CallsToReceive),
+            ("to send", Quantity::CallsToSend),
+            ("other", Quantity::OtherCalls),
+        ] {
+            writeln!(f, "  {name:<18}{:>14}", work[quantity])?;
+        }
+        Ok(())
+    }
+}
+
+/// A ratio with two decimals, or a dash where there is none.
+fn share(part: u64, whole: u64) -> String {
+    if whole == 0 { "-".to_owned() } else { format!("{:.2}", part as f64 / whole as f64) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reports_add_up_and_tell_the_same_in_both_forms() {
+        let mut one = Report { open: 2, held_bytes: 10, ..Report::default() };
+        one.stats.connections = 3;
+        one.stats.responses[0] = 7;
+        one.device.tx_frames = 5;
+        let mut sum = one.clone();
+        sum.add(&one);
+        let json = sum.to_json();
+        assert_eq!(json["connections"]["begun"], 6);
+        assert_eq!(json["connections"]["open"], 4);
+        assert_eq!(json["responses"][Status::ALL[0].code().to_string()], 14);
+        assert_eq!(json["bytes_held"], 20);
+        assert_eq!(json["device"]["tx_frames"], 10);
+        assert_eq!(json["work"].as_object().unwrap().len(), Quantity::ALL.len());
+        let table = sum.to_string();
+        for part in ["connections                      6", "14 of 200", "frames sent                     10"]
+        {
+            assert!(table.contains(part), "{part}: {table}");
+        }
+    }
+}

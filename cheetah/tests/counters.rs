@@ -1,0 +1,220 @@
+//! What the documents say of bytes, copies and system calls, asserted by the counters of a running server, a transport after
+//! the other. Our own TCP/IP needs root, or the tests say so.
+
+mod support;
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use cheetah::report::Report;
+use cheetah::server::{Config, Server};
+use cheetah::transport::device::{self, DeviceOptions, Interface};
+use cheetah::transport::stack::Addressing;
+use netstack::device::sys::link;
+use netstack::stack::Features;
+use runtime::stats::work::Quantity;
+use support::{in_namespace, read_response};
+
+const OURS: Ipv4Addr = Ipv4Addr::new(10, 97, 0, 2);
+const KERNELS: Ipv4Addr = Ipv4Addr::new(10, 97, 0, 1);
+
+const FETCHES: u64 = 20;
+
+fn connect(addr: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect_timeout(&addr, Duration::from_secs(20)).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream
+}
+
+fn on_kernel() -> Server {
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    Server::on_kernel(support::site(), any, 1, &Config::default()).unwrap()
+}
+
+/// Fetches a megabyte several times and gives what the server did for it.
+fn fetch(server: Server) -> Report {
+    let mut stream = connect(server.addr());
+    for _ in 0..FETCHES {
+        stream.write_all(b"GET /big.bin HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+        assert!(read_response(&mut stream, false).body == support::noise(1_000_003));
+    }
+    drop(stream);
+    let report = server.finish().unwrap();
+    assert_eq!(report.stats.total_responses(), FETCHES);
+    // All that was queued was sent, and hardly any of it twice.
+    let sent = report.work[Quantity::BytesSent];
+    assert!(sent >= report.stats.bytes && sent < report.stats.bytes * 11 / 10, "{report}");
+    report
+}
+
+/// Bytes copied, summed, touched and handed over by address, each relative to those sent.
+fn shares(report: &Report) -> [f64; 4] {
+    use Quantity::{BytesCopied, BytesReferenced, BytesSummed, BytesTouched};
+    let sent = report.work[Quantity::BytesSent] as f64;
+    [BytesCopied, BytesSummed, BytesTouched, BytesReferenced]
+        .map(|quantity| report.work[quantity] as f64 / sent)
+}
+
+#[test]
+fn the_kernels_sockets_get_addresses_and_we_touch_nothing() {
+    let report = fetch(on_kernel());
+    assert_eq!(shares(&report), [0.0, 0.0, 0.0, 1.0], "{report}");
+    assert_eq!(report.device, Default::default());
+}
+
+#[test]
+fn a_request_on_a_kept_connection_costs_three_calls() {
+    let server = on_kernel();
+    let mut stream = connect(server.addr());
+    let mut ask = |times: u64| {
+        for _ in 0..times {
+            stream.write_all(b"GET /hello.txt HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+            assert_eq!(read_response(&mut stream, false).status, 200);
+        }
+        server.report().work
+    };
+    let before = ask(1);
+    let done = ask(200).since(&before);
+    // Wait, receive, send. The report itself costs a wait.
+    assert!(done.calls() <= 3 * 200 + 2, "{} calls", done.calls());
+    assert_eq!((done[Quantity::CallsToSend], done[Quantity::CallsToReceive]), (200, 200));
+}
+
+#[test]
+fn connections_that_do_nothing_wake_no_loop() {
+    let server = on_kernel();
+    let idle: Vec<TcpStream> = (0..50).map(|_| connect(server.addr())).collect();
+    // Taken and looked at.
+    let patience = Instant::now() + Duration::from_secs(10);
+    while server.report().open < 50 {
+        assert!(Instant::now() < patience);
+    }
+    let before = server.report().work;
+    std::thread::sleep(Duration::from_secs(3));
+    let done = server.report().work.since(&before);
+    // The report, and the hands of the timer wheel as they come near the half minute at which connections end.
+    assert!(done[Quantity::CallsToWait] <= 3, "{} waits", done[Quantity::CallsToWait]);
+    drop(idle);
+}
+
+#[test]
+fn what_nobody_takes_is_held() {
+    let server = on_kernel();
+    let mut stream = connect(server.addr());
+    for _ in 0..30 {
+        stream.write_all(b"GET /big.bin HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    }
+    let patience = Instant::now() + Duration::from_secs(10);
+    while server.report().held_bytes < 10_000_000 {
+        assert!(Instant::now() < patience, "{}", server.report());
+    }
+    stream.read_exact(&mut [0; 100]).unwrap();
+    drop(stream);
+    assert_eq!(server.finish().unwrap().held_bytes, 0);
+}
+
+/// Serves by our own TCP/IP in a namespace of the test's own and gives what `fetch` does; `None`, told, where there is no
+/// such device.
+fn on_device(options: &DeviceOptions, offload: bool) -> Option<Report> {
+    let device = match device::open(options) {
+        Ok((device, _)) => device,
+        Err(error) => {
+            eprintln!("skipped: {error}");
+            return None;
+        }
+    };
+    let addressing = Addressing { addr: (OURS, 24), gateway: None, port: 80 };
+    let features = Features { offload, precomputed_checksums: false, ..Features::default() };
+    let server =
+        Server::on_device(support::site(), device, &addressing, features, &Config::default()).unwrap();
+    Some(fetch(server))
+}
+
+fn tap(offload: bool) -> DeviceOptions {
+    let host_addr = Some((KERNELS, 24));
+    DeviceOptions { offload, ..DeviceOptions::new(Interface::Tap { name: Some("tap0".into()), host_addr }) }
+}
+
+/// A ring on one end of a veth pair whose other end is the kernel's.
+fn ring(offload: bool) -> Option<DeviceOptions> {
+    let made = link::create_veth("ours", "kernels")
+        .and_then(|()| link::add_address("kernels", KERNELS, 24))
+        .and_then(|()| link::set_up("ours"))
+        .and_then(|()| link::set_up("kernels"));
+    match made {
+        Ok(()) => {
+            Some(DeviceOptions { offload, ..DeviceOptions::new(Interface::Ring { name: "ours".into() }) })
+        }
+        Err(error) => {
+            eprintln!("skipped: no veth pair ({error})");
+            None
+        }
+    }
+}
+
+fn assert_shares(report: &Report, expected: [f64; 4]) {
+    for (found, expected) in shares(report).into_iter().zip(expected) {
+        assert!((found - expected).abs() < 0.001, "{report}");
+    }
+}
+
+#[test]
+fn tap_with_offloads_touches_nothing() {
+    in_namespace(|| {
+        let Some(report) = on_device(&tap(true), true) else { return };
+        assert_shares(&report, [0.0, 0.0, 0.0, 1.0]);
+        // Super-segments: a megabyte is far fewer frames than it has segments.
+        assert!(report.work[Quantity::FramesSent] < FETCHES * 300, "{report}");
+    });
+}
+
+#[test]
+fn tap_without_offloads_copies_once_and_touches_once() {
+    in_namespace(|| {
+        let Some(report) = on_device(&tap(false), false) else { return };
+        assert_shares(&report, [1.0, 1.0, 1.0, 0.0]);
+        // A call a frame.
+        assert_eq!(report.work[Quantity::CallsToSend], report.work[Quantity::FramesSent]);
+    });
+}
+
+#[test]
+fn separate_passes_touch_twice() {
+    in_namespace(|| {
+        let Some(report) = on_device(&DeviceOptions { fused_loops: false, ..tap(false) }, false) else {
+            return;
+        };
+        assert_shares(&report, [1.0, 1.0, 2.0, 0.0]);
+    });
+}
+
+#[test]
+fn a_ring_with_offloads_copies_once_and_sums_nothing() {
+    in_namespace(|| {
+        let Some(report) = ring(true).and_then(|options| on_device(&options, true)) else { return };
+        assert_shares(&report, [1.0, 0.0, 1.0, 0.0]);
+    });
+}
+
+#[test]
+fn a_ring_without_offloads_copies_and_sums_in_one_touch() {
+    in_namespace(|| {
+        let Some(report) = ring(false).and_then(|options| on_device(&options, false)) else { return };
+        assert_shares(&report, [1.0, 1.0, 1.0, 0.0]);
+        // Bursts: fewer calls than frames.
+        assert!(report.work[Quantity::CallsToSend] < report.work[Quantity::FramesSent], "{report}");
+    });
+}
+
+#[test]
+fn an_emulated_adapter_copies_once_more() {
+    in_namespace(|| {
+        let options = DeviceOptions { nic: Some("lance".into()), ..tap(false) };
+        let Some(report) = on_device(&options, false) else { return };
+        let [copied, summed, touched, referenced] = shares(&report);
+        // Headers go through the loop, too, and the adapter reads its buffer back.
+        assert!((2.0..2.15).contains(&copied) && touched == copied && referenced == 0.0, "{report}");
+        assert!((1.0..1.1).contains(&summed), "{report}");
+    });
+}
