@@ -7,7 +7,7 @@ pub const SOURCE_BYTES: usize = 1 << 20;
 pub const TOKENS: usize = 300_000;
 /// Bytes of one name.
 pub const NAME_BYTES: usize = 128;
-/// Diagnostics reported of one file; parsing stops there.
+/// Errors reported of one file, where parsing stops, and warnings, which stop nothing.
 pub const DIAGNOSTICS: usize = 64;
 /// Items of one file.
 pub const ITEMS: usize = 4096;

@@ -337,3 +337,29 @@ fn what_comes_through_a_pipe_is_answered_at_once() {
     drop(to);
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }
+
+/// Warnings are counted apart: however many, they hide no error, no test that fails and no pipe.
+#[test]
+fn warnings_keep_nothing_from_being_checked_or_run() {
+    let states: String = (0..64).map(|at| format!("    state s{at}: u8\n")).collect();
+    let warned = format!("pipe warned : u8 {{\n{states}    in x; out x\n}}\n");
+    let good = "pipe good : u8 { in x; not y, x; out y }\n";
+    let path = std::env::temp_dir().join(format!("pipec-warnings-{}.pipe", std::process::id()));
+    let file = path.to_str().unwrap();
+    let with = |args: &[&str], more: &str| {
+        std::fs::write(&path, format!("{warned}{more}")).unwrap();
+        run(args, b"\x0f")
+    };
+
+    let output = with(&["run", "-L", file, "good", "-o", "-"], good);
+    assert_eq!(output.stdout, b"\xf0", "{}", text(&output.stderr));
+    let mistake = "pipe bad : u8 { in x; zext.u16 w, x; add y, w, x; out x }\n";
+    let output = with(&["check", file], mistake);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("E0301"), "{}", text(&output.stderr));
+    let fails = format!("{good}test good {{ input x\"0f\" output x\"0f\" }}\n");
+    let output = with(&["test", file], &fails);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stdout).contains("FAILED   good"), "{}", text(&output.stdout));
+    std::fs::remove_file(&path).unwrap();
+}

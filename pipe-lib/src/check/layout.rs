@@ -12,7 +12,7 @@ const CLAUSES: [(&str, bool); 5] =
     [("data", true), ("gap", true), ("store", true), ("fixed", false), ("pad", true)];
 
 pub(crate) fn check_layout(layout: &ast::Layout, docs: &[String], findings: &mut Findings) -> Option<Layout> {
-    let before = findings.list.len();
+    let before = findings.errors();
     let mut given: [Option<(u64, Span)>; CLAUSES.len()] = [None; CLAUSES.len()];
     for clause in &layout.clauses {
         let name = &clause.name;
@@ -58,7 +58,7 @@ pub(crate) fn check_layout(layout: &ast::Layout, docs: &[String], findings: &mut
         let span = clause.value.as_ref().map_or(name.span, |number| name.span.to(number.span));
         given[at] = Some((value, span));
     }
-    if findings.list.len() > before {
+    if findings.errors() > before {
         return None;
     }
     let [data, gap, store, fixed, pad] = given;
@@ -114,7 +114,7 @@ pub(crate) fn check_layout(layout: &ast::Layout, docs: &[String], findings: &mut
     {
         refuse(span, "a transfer is padded to at most 16 MiB", "");
     }
-    if findings.list.len() > before {
+    if findings.errors() > before {
         return None;
     }
     Some(Layout {

@@ -11,31 +11,104 @@ pub(crate) mod table;
 mod types;
 pub(crate) mod unused;
 
-use crate::diagnostic::{Code, Diagnostic, nearest};
+use crate::diagnostic::{Code, Diagnostic, Severity, nearest};
 use crate::ir::Ty;
+use crate::limits;
 use crate::source::Span;
 use crate::syntax::ast::{Expr, Name, Number, Spanned};
 
-/// Findings of a check, with a bound on how many.
+/// Findings of a check, with a bound on how many errors and, apart from that, on how many warnings are kept: however many
+/// warnings there are, no error is lost for them.
 #[derive(Debug, Default)]
 pub(crate) struct Findings {
-    pub(crate) list: Vec<Diagnostic>,
+    list: Vec<Diagnostic>,
+    errors: usize,
+    /// Warnings beyond the bound, which are counted only.
+    warnings_left_out: usize,
 }
 
 impl Findings {
-    pub(crate) fn push(&mut self, diagnostic: Diagnostic) {
-        if self.list.len() < crate::limits::DIAGNOSTICS {
-            self.list.push(diagnostic);
-        }
+    pub(crate) fn new(list: Vec<Diagnostic>) -> Findings {
+        let mut findings = Findings::default();
+        findings.extend(list);
+        findings
     }
 
-    /// Whether there are too many to go on.
+    pub(crate) fn push(&mut self, diagnostic: Diagnostic) {
+        match diagnostic.severity() {
+            Severity::Error if self.errors < limits::DIAGNOSTICS => self.errors += 1,
+            Severity::Error => return,
+            Severity::Warning if self.list.len() - self.errors < limits::DIAGNOSTICS => {}
+            Severity::Warning => {
+                self.warnings_left_out += 1;
+                return;
+            }
+        }
+        self.list.push(diagnostic);
+    }
+
+    pub(crate) fn extend(&mut self, more: impl IntoIterator<Item = Diagnostic>) {
+        more.into_iter().for_each(|diagnostic| self.push(diagnostic));
+    }
+
+    /// Takes over the errors of another check, and its warnings where they are worth saying.
+    pub(crate) fn absorb(&mut self, other: Findings, with_warnings: bool) {
+        if with_warnings {
+            self.warnings_left_out += other.warnings_left_out;
+        }
+        let wanted = |found: &Diagnostic| with_warnings || found.severity() == Severity::Error;
+        self.extend(other.list.into_iter().filter(wanted));
+    }
+
+    /// How many errors there are: whether a step went well shows in whether there are more after it.
+    pub(crate) fn errors(&self) -> usize {
+        self.errors
+    }
+
+    /// Whether there are too many errors to go on.
     pub(crate) fn is_full(&self) -> bool {
-        self.list.len() >= crate::limits::DIAGNOSTICS
+        self.errors >= limits::DIAGNOSTICS
     }
 
     pub(crate) fn has_errors(&self) -> bool {
-        self.list.iter().any(|diagnostic| diagnostic.severity() == crate::diagnostic::Severity::Error)
+        self.errors > 0
+    }
+
+    /// How many are kept: a place for [`Findings::since`] and [`Findings::take_since`].
+    pub(crate) fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    /// What was found since there were `before`.
+    pub(crate) fn since(&self, before: usize) -> &[Diagnostic] {
+        &self.list[before..]
+    }
+
+    /// Takes out what was found since there were `before`.
+    pub(crate) fn take_since(&mut self, before: usize) -> Vec<Diagnostic> {
+        let taken = self.list.split_off(before);
+        self.errors -= taken.iter().filter(|taken| taken.severity() == Severity::Error).count();
+        taken
+    }
+
+    pub(crate) fn contains(&self, diagnostic: &Diagnostic) -> bool {
+        self.list.contains(diagnostic)
+    }
+
+    pub(crate) fn last_mut(&mut self) -> Option<&mut Diagnostic> {
+        self.list.last_mut()
+    }
+
+    /// All of them; the last warning tells how many more there were.
+    pub(crate) fn into_list(mut self) -> Vec<Diagnostic> {
+        let more = self.warnings_left_out;
+        if more > 0
+            && let Some(last) = self.list.iter_mut().rfind(|kept| kept.severity() == Severity::Warning)
+        {
+            let what = if more == 1 { "warning is" } else { "warnings are" };
+            last.notes.push(format!("{more} more {what} not shown"));
+        }
+        self.list
     }
 }
 

@@ -5,7 +5,7 @@ use super::scope::{Declared, Scope};
 use super::table::{TableBudget, check_table};
 use super::unused::unused_states;
 use super::{Findings, literal_bits, type_of_name};
-use crate::diagnostic::{Code, Diagnostic, Severity, nearest};
+use crate::diagnostic::{Code, Diagnostic, nearest};
 use crate::ir::{self, Endian, Gauge, ParamId, StateId, StateInit, TableId, Tail, Ty};
 use crate::limits;
 use crate::source::Span;
@@ -28,8 +28,7 @@ pub(crate) fn check_pipe(
     let result = Checker { pipe, findings: &mut own, scope: Scope::default() }.check(docs, tables, budget);
     let wrong = own.has_errors() || pipe.body.iter().any(is_unread);
     // Warnings about a pipe that is wrong would often be about its mistakes.
-    let worth_saying = |finding: &Diagnostic| !wrong || finding.severity() == Severity::Error;
-    own.list.into_iter().filter(worth_saying).for_each(|finding| findings.push(finding));
+    findings.absorb(own, !wrong);
     if wrong { None } else { result }
 }
 

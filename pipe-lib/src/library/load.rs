@@ -37,7 +37,7 @@ struct Parsed {
 impl Parsed {
     /// Takes out what was found since `before` where the grammar had something to say already.
     fn forget_consequences(&self, before: usize, findings: &mut Findings) {
-        let new = findings.list.split_off(before);
+        let new = findings.take_since(before);
         let known = |finding: &Diagnostic| {
             let span = finding.labels.first().map(|label| label.span);
             span.is_some_and(|span| {
@@ -46,7 +46,7 @@ impl Parsed {
         };
         // Warnings would often be about what could not be read.
         let is_error = |finding: &Diagnostic| finding.severity() == Severity::Error;
-        findings.list.extend(new.into_iter().filter(|finding| is_error(finding) && !known(finding)));
+        findings.extend(new.into_iter().filter(|finding| is_error(finding) && !known(finding)));
     }
 
     fn is_broken(&self, item: Span) -> bool {
@@ -91,7 +91,7 @@ fn parse_all(
         inner.broken.extend(result.lost);
         let broken =
             result.errors.iter().filter_map(|error| error.labels.first()).map(|label| label.span).collect();
-        result.errors.into_iter().for_each(|error| findings.push(error));
+        findings.extend(result.errors);
         for item in &result.tree.items {
             let ItemKind::Use(path) = &item.node.kind else { continue };
             match take_up(inner, &from, path, fetch) {
@@ -141,7 +141,7 @@ fn declare_items(inner: &mut Inner, file: &Parsed, findings: &mut Findings) {
             return;
         }
         let is_new = enter(inner, name, findings);
-        let before = findings.list.len();
+        let (before, errors) = (findings.len(), findings.errors());
         let read = !file.is_broken(item.span);
         match &item.node.kind {
             // A number or string that could not be read is taken for another: the pipe is checked, but of no use.
@@ -174,8 +174,7 @@ fn declare_items(inner: &mut Inner, file: &Parsed, findings: &mut Findings) {
             }
             _ => {}
         }
-        let fine = findings.list[before..].iter().all(|finding| finding.severity() == Severity::Warning);
-        if !is_new || !read || !fine {
+        if !is_new || !read || findings.errors() > errors {
             inner.broken.insert(name.node.clone());
         }
     }
@@ -249,15 +248,15 @@ fn check_pipelines(inner: &mut Inner, files: &[Parsed], findings: &mut Findings)
             if findings.is_full() {
                 return;
             }
-            let (named, before) = (Arc::clone(named), findings.list.len());
+            let (named, before, errors) = (Arc::clone(named), findings.len(), findings.errors());
             resolve::check_named(inner, &named, &mut budget, findings);
-            if findings.list.len() > before {
+            if findings.errors() > errors {
                 inner.broken.insert(named.name.clone());
             }
             // A pipeline within others is unfolded in each of them.
-            let mut new = findings.list.split_off(before);
-            new.retain(|finding| !findings.list.contains(finding));
-            findings.list.extend(new);
+            let mut new = findings.take_since(before);
+            new.retain(|finding| !findings.contains(finding));
+            findings.extend(new);
         }
     }
 }

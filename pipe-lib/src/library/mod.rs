@@ -124,7 +124,7 @@ impl Library {
         let mut inner = Inner::clone(&self.inner);
         let findings = load::load(&mut inner, name, text, &mut fetch);
         let wrong = findings.has_errors();
-        let diagnostics = Diagnostics::new(findings.list, inner.sources.clone());
+        let diagnostics = Diagnostics::new(findings.into_list(), inner.sources.clone());
         if wrong {
             return Err(diagnostics);
         }
@@ -140,7 +140,7 @@ impl Library {
         let mut sources = self.inner.sources.clone();
         let file = sources.add("<pipeline>", text);
         let parsed = parse::parse_pipeline(file, text);
-        let mut findings = Findings { list: parsed.errors };
+        let mut findings = Findings::new(parsed.errors);
         let mut pipeline = None;
         if !findings.has_errors() {
             let span = Span::new(file, 0, text.len() as u32);
@@ -148,7 +148,7 @@ impl Library {
         }
         match pipeline {
             Some(pipeline) if !findings.has_errors() => Ok(pipeline),
-            _ => Err(Diagnostics::new(findings.list, sources)),
+            _ => Err(Diagnostics::new(findings.into_list(), sources)),
         }
     }
 

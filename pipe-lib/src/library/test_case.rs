@@ -210,7 +210,7 @@ pub(super) fn check_test(
     findings: &mut Findings,
 ) -> Option<TestCase> {
     let pipeline = resolve::resolve_with(inner, &test.pipeline.node, test.pipeline.span, budget, findings)?;
-    let before = findings.list.len();
+    let before = findings.errors();
     let (mut input, mut output, mut refused) = (None, None, false);
     let (mut imports, mut exports) = (Vec::new(), Vec::new());
     for clause in &test.clauses {
@@ -243,7 +243,7 @@ pub(super) fn check_test(
         let diagnostic = Diagnostic::new(Code::BadTest, test.pipeline.span, "a test without input");
         findings.push(diagnostic.help("write `input \"..\"`; an empty string is an input too"));
     }
-    if output.is_none() && exports.is_empty() && !refused && findings.list.len() == before {
+    if output.is_none() && exports.is_empty() && !refused && findings.errors() == before {
         let diagnostic = Diagnostic::new(Code::BadTest, test.pipeline.span, "a test that expects nothing");
         findings.push(diagnostic.help("write `expect name = value`, `output \"..\"` or `refused`"));
     }
@@ -255,7 +255,7 @@ pub(super) fn check_test(
         );
         findings.push(diagnostic);
     }
-    if findings.list.len() > before {
+    if findings.errors() > before {
         return None;
     }
     let mut title = inner.sources.text(test.pipeline.span).trim().to_string();

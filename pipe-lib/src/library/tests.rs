@@ -1,9 +1,9 @@
 //! Loading, resolving and naming.
 
 use super::*;
+use crate::diagnostic::Severity;
 use crate::error::CompileError;
-use crate::options::Backend;
-use crate::options::CompileOptions;
+use crate::options::{Backend, CompileOptions};
 
 fn standard_fresh() -> Library {
     let mut library = Library::empty();
@@ -152,5 +152,54 @@ fn a_wrong_expectation_fails() {
     for test in wrong {
         let engine = test.pipeline.compile_with(&Backend::Interp.into()).unwrap();
         assert!(test.run(&engine).is_err(), "{}", test.title);
+    }
+}
+
+/// As many warnings as are shown at all, and more: a state that nothing depends on each.
+fn warnings(count: usize) -> String {
+    let state = |at: usize| format!("state s{at}: u8\n");
+    let of_a_pipe = |from: usize, to: usize| (from..to).map(state).collect::<String>();
+    let pipe = |at: usize| {
+        let (from, to) = (at * 60, count.min(at * 60 + 60));
+        format!("pipe w{at} : u8 {{ {} in x; out x }}\n", of_a_pipe(from, to))
+    };
+    (0..count.div_ceil(60)).map(pipe).collect()
+}
+
+#[test]
+fn warnings_keep_nothing_from_being_checked_and_known() {
+    let nothing = |_: &str, _: &str| Err(String::new());
+    for count in [63, 64, 65, 300] {
+        let mut library = Library::standard();
+        let text = warnings(count) + "pipe good : u8 { in x; not y, x; out y }\npipeline p = good | good\n";
+        let found = library.load_with("warned.pipe", &text, nothing).unwrap();
+        assert_eq!(found.len(), count.min(64));
+        assert!(library.pipeline("w0 | p").is_ok(), "{count}");
+        let left_out = found.iter().flat_map(|found| &found.notes).filter(|note| note.contains("not shown"));
+        let expected: Vec<String> = match count {
+            ..=64 => Vec::new(),
+            65 => vec!["1 more warning is not shown".to_string()],
+            _ => vec![format!("{} more warnings are not shown", count - 64)],
+        };
+        assert_eq!(left_out.cloned().collect::<Vec<_>>(), expected);
+
+        // An error of each stage that comes after them.
+        for (wrong, code) in [
+            ("pipe bad : u8 { in x; zext.u16 w, x; add y, w, x; out x }", "E0301"),
+            ("pipe bad : u8 nomod { in x; not y, x; out y }", "E0901"),
+            ("layout bad { gap 3 }", "E0501"),
+            ("pipeline bad = good | not_there", "E0601"),
+            ("test good { input x\"00\" expect good.sum = 1 }", "E0701"),
+            ("pipe good : u8 { in x; out x }", "E0201"),
+        ] {
+            let errors = Library::standard().load_with("wrong.pipe", &format!("{text}{wrong}"), nothing);
+            let errors = errors.expect_err(wrong);
+            let codes: Vec<&str> = errors
+                .iter()
+                .filter(|found| found.severity() == Severity::Error)
+                .map(|found| found.code.name())
+                .collect();
+            assert_eq!(codes, [code], "{count}: {errors}");
+        }
     }
 }

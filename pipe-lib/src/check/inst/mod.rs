@@ -152,7 +152,7 @@ impl Block {
             cx.findings.push(Diagnostic::new(Code::DuplicateExport, name.span, message));
             return;
         }
-        let before = cx.findings.list.len();
+        let before = cx.findings.len();
         let value = match value {
             None => {
                 let known =
@@ -176,8 +176,8 @@ impl Block {
         };
         let unknown = |found: &Diagnostic| found.code == Code::UnknownRegister;
         if in_body
-            && cx.findings.list.iter().skip(before).any(unknown)
-            && let Some(last) = cx.findings.list.last_mut()
+            && cx.findings.since(before).iter().any(unknown)
+            && let Some(last) = cx.findings.last_mut()
         {
             last.notes.push(
                 "an export is computed once, at the end: from states, parameters and exports before it"
