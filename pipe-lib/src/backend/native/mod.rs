@@ -1,14 +1,14 @@
 //! The native backend: x86-64 loops as wide as the processor has registers, emitted through `iced-x86`'s encoder.
 //!
 //! A pass becomes one function for stretches of any length: import of the states, a loop over several vectors that is
-//! entered at the slot from which whole turns are left, one masked vector for what is left then (with each stage's tail
+//! entered at the copy from which whole iterations are left, one masked vector for what is left then (with each stage's tail
 //! rule), combination and export of the states.
 //!
 //! What flows where:
 //!
 //! * [`isa`]: how wide vectors are, from which instructions there are ([`super::features`]);
 //! * `strategy`: how each state of a stage is kept in a vector loop (reduction, CRC, delay, ...), or why it cannot be;
-//! * `onward`: states that follow from themselves alone, so many words on at once; `carried`: those that come from the words before;
+//! * `carry`: one file for each such kind, all with the same life around the loops;
 //! * `lower`: a stage's block on the lanes of one vector, in terms of `lanes` (one operation on every lane, expanded where
 //!   the processor has no such instruction), into `vcode` (machine instructions on virtual registers);
 //! * `regalloc`: real registers for straight-line code, constants rematerialised from a pool;
@@ -17,32 +17,23 @@
 //!
 //! What it cannot do it refuses with [`super::Unsupported`]: serial states and divisions by what is no constant stay with Cranelift.
 
-mod affine;
+mod abi;
 mod asm;
-mod barrett;
 mod cache;
-mod carried;
-mod crc;
+mod carry;
 mod frame;
-mod horner;
 mod isa;
 mod lanes;
 mod lower;
-mod onward;
 mod perf;
-mod reduce;
 mod regalloc;
-mod slide;
-mod spare;
 mod strategy;
-mod sums;
 mod vcode;
 
 #[cfg(test)]
 mod tests;
 
 use super::{Backend, Entry, Function, Listed, MAX_CALL_BYTES, PassCode, Striped, Stripes, Unsupported};
-use crate::analyse::gf2;
 use crate::code::CodeMemory;
 use crate::ir::Pipe;
 use crate::plan::display::heading;
@@ -57,7 +48,7 @@ use std::mem::MaybeUninit;
 use std::ops::Range;
 use strategy::{Stage, Study};
 
-/// Vectors in one turn of the main loop, most first: fewer where the registers do not suffice.
+/// Vectors in one iteration of the main loop, most first: fewer where the registers do not suffice.
 const UNROLLS: [usize; 4] = [8, 4, 2, 1];
 
 /// Fewest bytes of a stretch that are worth going around the caches: lines that its ends do not fill are fetched, and

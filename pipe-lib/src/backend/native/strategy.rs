@@ -3,9 +3,9 @@
 //! What a state is has been proved in [`crate::analyse`]; this is only about what the code can do with it, and says why it
 //! cannot where it cannot.
 
-use super::affine::{self, System};
-use super::onward::Step;
-use super::sums::Second;
+use super::carry::induction::Step;
+use super::carry::linear::{self, System};
+use super::carry::sums::Second;
 use crate::analyse::gf2::Crc;
 use crate::analyse::{Class, Linear, Reduce, analyse, bounds};
 use crate::ir::{BinaryOp, ConvertOp, Op, Pipe, StateId, Ty, UnaryOp, Value, eval};
@@ -79,11 +79,9 @@ pub(super) enum Keeping {
     Reduction(Fold, Vec<Addend>),
     /// A CRC of the bytes of a value.
     Crc(Crc, Value),
-    /// `factor` times itself plus a value of its type, wrapping.
-    Hash { factor: u64, operand: Value },
-    /// Affine together with others, or modulo a number: the first of them has the system and what a word adds to each.
-    System(System, Vec<Value>),
-    /// Part of the [`Keeping::System`] of an earlier state.
+    /// A linear recurrence, alone or together with others: the first of them has the system and what a word adds to each.
+    Linear(System, Vec<Value>),
+    /// Part of the [`Keeping::Linear`] of an earlier state.
     Member,
     /// The sum of a value's numbers modulo a constant (0: two to the type's width), or with the carry around the end; the
     /// value has the word's type, and the sum of the sums may be kept by another state.
@@ -92,8 +90,8 @@ pub(super) enum Keeping {
     SumOfSums,
     /// The value that the previous word computed.
     Delay(Value),
-    /// It follows from itself alone.
-    Onward(Step),
+    /// It depends only on itself.
+    Induction(Step),
     /// A running reduction, of which the body reads every step: the contribution of a word, which goes
     /// by no states but those carried before this one.
     Scan(Fold, Value),
@@ -115,12 +113,12 @@ pub(super) struct Study<'a> {
     /// For each value of the body: whether it depends on a state that changes.
     pub(super) late: Vec<bool>,
     /// For each value of the body: the bytes after which it repeats itself, if it depends on nothing but the offset in the
-    /// stream; a power of two, no more than [`LONGEST_PERIOD`].
+    /// stream; a power of two, no more than [`MAX_PERIOD`].
     pub(super) periods: Vec<Option<usize>>,
 }
 
 /// Positional values with a longer period are computed from the offset.
-const LONGEST_PERIOD: usize = 32;
+const MAX_PERIOD: usize = 32;
 
 impl<'a> Study<'a> {
     /// Studies a stage. The error is a phrase: what stands in the way.
@@ -131,18 +129,18 @@ impl<'a> Study<'a> {
         if pipe.states.len() > 64 {
             return Err("more than 64 states in one stage".into());
         }
-        let onward = |(index, class): (usize, &Class)| {
+        let induction = |(index, class): (usize, &Class)| {
             let (id, next) = (StateId(index as u32), pipe.next[index]);
             let after = |old| fold_constants(pipe, None, Some((id, old)))[next.0 as usize];
             (*class == Class::Positional).then(|| Step::of(pipe, &constants, id, after)).flatten()
         };
-        let onward: Vec<Option<Step>> = stage.classes.iter().enumerate().map(onward).collect();
+        let induction: Vec<Option<Step>> = stage.classes.iter().enumerate().map(induction).collect();
         // The states that change and that a value depends on, but for those that are known before the word.
         let mut depends = vec![0u64; body.insts.len()];
         for (value, inst) in body.iter() {
             depends[value.0 as usize] = match inst.op {
                 Op::State(state) if stage.classes[state.0 as usize] == Class::Held => 0,
-                Op::State(state) if onward[state.0 as usize].is_some() => 0,
+                Op::State(state) if induction[state.0 as usize].is_some() => 0,
                 Op::State(state) => 1 << state.0,
                 op => op.operands().fold(0, |set, operand| set | depends[operand.0 as usize]),
             };
@@ -150,7 +148,7 @@ impl<'a> Study<'a> {
         // Those whose value at each word the body reads, each after those that it is computed from.
         let root = |(index, class): (usize, &Class)| match class {
             Class::Delay { .. } => Some(pipe.next[index]),
-            Class::Positional if onward[index].is_none() => Some(pipe.next[index]),
+            Class::Positional if induction[index].is_none() => Some(pipe.next[index]),
             Class::Scan { operand, .. } => Some(*operand),
             _ => None,
         };
@@ -165,7 +163,7 @@ impl<'a> Study<'a> {
             ordered |= 1 << next;
             order.push(next);
         }
-        let view = View { stage, constants: &constants, depends: &depends, onward: &onward, ordered };
+        let view = View { stage, constants: &constants, depends: &depends, induction: &induction, ordered };
         let mut keeping = Vec::with_capacity(pipe.states.len());
         for (index, class) in stage.classes.iter().enumerate() {
             keeping.push(view.keeping(StateId(index as u32)).ok_or_else(|| {
@@ -173,8 +171,8 @@ impl<'a> Study<'a> {
             })?);
         }
         let roots = keeping.iter().flat_map(|keeping| match keeping {
-            Keeping::Constant | Keeping::SumOfSums | Keeping::Member | Keeping::Onward(_) => Vec::new(),
-            Keeping::System(_, values) => values.clone(),
+            Keeping::Constant | Keeping::SumOfSums | Keeping::Member | Keeping::Induction(_) => Vec::new(),
+            Keeping::Linear(_, values) => values.clone(),
             Keeping::Reduction(_, addends) => addends
                 .iter()
                 .flat_map(|addend| [Some(addend.value), addend.only_if.map(|(cond, _)| cond)])
@@ -183,7 +181,6 @@ impl<'a> Study<'a> {
             Keeping::Crc(_, value)
             | Keeping::Delay(value)
             | Keeping::Scan(_, value)
-            | Keeping::Hash { operand: value, .. }
             | Keeping::Sum { word: value, .. } => vec![*value],
         });
         let periods = periods(pipe, &constants);
@@ -284,7 +281,7 @@ fn periods(pipe: &Pipe, constants: &[Option<u64>]) -> Vec<Option<usize>> {
     }
     let of = |(index, low): (usize, &Option<Low>)| {
         let low = (*low)?;
-        let usable = constants[index].is_none() && low.bits <= LONGEST_PERIOD.trailing_zeros();
+        let usable = constants[index].is_none() && low.bits <= MAX_PERIOD.trailing_zeros();
         usable.then(|| (1usize << low.bits).max(pipe.word_bytes()))
     };
     known.iter().enumerate().map(of).collect()
@@ -329,7 +326,7 @@ struct View<'a> {
     /// For each value, the states that change and that it depends on.
     depends: &'a [u64],
     /// For each state, its step if it follows from itself alone.
-    onward: &'a [Option<Step>],
+    induction: &'a [Option<Step>],
     /// The states whose values at each word can be computed one after the other.
     ordered: u64,
 }
@@ -346,9 +343,6 @@ impl View<'_> {
                 Some(Keeping::Reduction(fold, self.addends(fold, ty, *operand)))
             }
             Class::Linear(Linear::Crc { crc, operand }) => Some(Keeping::Crc(*crc, *operand)),
-            Class::Linear(Linear::Affine { modulus: 0, factor, operand }) => {
-                Some(Keeping::Hash { factor: *factor, operand: *operand })
-            }
             Class::Linear(Linear::Affine { modulus, factor, operand }) => {
                 let matrix = vec![*factor];
                 self.system(*modulus, matrix, vec![state.0 as usize], vec![*operand])
@@ -366,8 +360,8 @@ impl View<'_> {
             Class::Linear(Linear::SumOfSums { of, .. }) => {
                 (self.summed_by(*of)?.state == state).then_some(Keeping::SumOfSums)
             }
-            Class::Positional if self.onward[state.0 as usize].is_some() => {
-                self.onward[state.0 as usize].clone().map(Keeping::Onward)
+            Class::Positional if self.induction[state.0 as usize].is_some() => {
+                self.induction[state.0 as usize].clone().map(Keeping::Induction)
             }
             // Known from the words before.
             Class::Delay { .. } | Class::Positional => {
@@ -396,13 +390,16 @@ impl View<'_> {
         states: Vec<usize>,
         operands: Vec<Value>,
     ) -> Option<Keeping> {
-        let pipe = &self.stage.pipe;
-        let all: Vec<u64> = pipe.states.iter().map(|state| state.ty.mask()).collect();
-        let bounds = bounds::most(&pipe.body, &pipe.tables, &all);
-        let most: Vec<u64> = operands.iter().map(|operand| bounds[operand.0 as usize]).collect();
-        let fits = modulus < affine::MODULI && most.iter().all(|most| *most <= affine::MOST);
+        let mut most = vec![u64::MAX; states.len()];
+        if modulus != 0 {
+            let pipe = &self.stage.pipe;
+            let all: Vec<u64> = pipe.states.iter().map(|state| state.ty.mask()).collect();
+            let bounds = bounds::most(&pipe.body, &pipe.tables, &all);
+            most = operands.iter().map(|operand| bounds[operand.0 as usize]).collect();
+        }
+        let fits = modulus < linear::MAX_MODULUS && most.iter().all(|most| *most <= linear::MAX_NUMBER);
         let system = System { modulus, matrix, most, states };
-        (modulus == 0 || fits).then_some(Keeping::System(system, operands))
+        (modulus == 0 || fits).then_some(Keeping::Linear(system, operands))
     }
 
     /// The sum of the words' numbers by an addition; they have to be of the word's type.
@@ -456,7 +453,7 @@ impl View<'_> {
         // Narrow numbers are summed without widening them, so each gets a sum of its own.
         if fold == Fold::Add && ty.bits() > self.stage.pipe.input.ty.bits() {
             let mut at = 0;
-            while at < leaves.len() && leaves.len() < MOST_ADDENDS {
+            while at < leaves.len() && leaves.len() < MAX_ADDENDS {
                 match body.inst(leaves[at]).op {
                     Op::Binary(BinaryOp::Add, a, b) => {
                         leaves[at] = a;
@@ -491,4 +488,4 @@ impl View<'_> {
 }
 
 /// Most values that a word adds to one sum, each by itself.
-const MOST_ADDENDS: usize = 8;
+const MAX_ADDENDS: usize = 8;

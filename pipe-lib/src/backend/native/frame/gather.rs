@@ -4,7 +4,7 @@
 //! the length came in, which is got back at the end.
 
 use super::runs::VECTOR;
-use super::{END, Frame, LEN, REST, Runs, SRC};
+use super::{END, Frame, LEN, REMAINDER, Runs, SRC};
 use crate::backend::native::asm;
 use crate::backend::native::vcode::{Kind, Mem, Opd, VReg, Width};
 use iced_x86::{Code, Register};
@@ -79,12 +79,12 @@ impl Frame<'_> {
 
     /// What is left, zeros behind it: what lies in 64 bytes of the source is loaded under a mask and moved into place by a
     /// permutation.
-    pub(super) fn gather_rest(&mut self, runs: Runs) -> VReg {
+    pub(super) fn gather_remainder(&mut self, runs: Runs) -> VReg {
         let (rax, r9) = (Register::RAX, Register::R9);
         let mut chunk: Option<VReg> = None;
         for load in 0..VECTOR / runs.bytes() {
             self.b.raw(asm::ri(Code::Mov_rm64_imm32, r9, -1));
-            self.b.raw(asm::rrr(Code::VEX_Bzhi_r64_rm64_r64, r9, r9, REST));
+            self.b.raw(asm::rrr(Code::VEX_Bzhi_r64_rm64_r64, r9, r9, REMAINDER));
             if load > 0 {
                 self.b.raw(asm::ri(Code::Shr_rm64_imm8, r9, (load * runs.bytes()) as i32));
             }

@@ -1,7 +1,7 @@
 //! What the function does, for people to read: told by the parts that the code is made from.
 
 use super::{Frame, FrameError, Shape, StageCode};
-use crate::backend::native::affine::Affine;
+use crate::backend::native::carry::LoopCarried;
 use crate::backend::native::strategy::{Addend, Fold, Keeping, Study};
 use crate::ir::{Op, Ty, Value};
 use crate::plan::display::{bytes, heading, operation};
@@ -79,10 +79,10 @@ impl Frame<'_> {
             "tail",
             format_args!("the last 1 to {}: the same once, under masks", bytes(self.b.vector_bytes() - 1)),
         )?;
-        if self.rest_takes_whole() {
+        if self.remainder_takes_whole() {
             heading(f, "", format_args!("stretches of no more than {vector} are that alone"))?;
         }
-        if self.stages.iter().any(|stage| !stage.crcs.is_empty()) {
+        if self.carried().any(|carried| carried.traits().ends_in_remainder) {
             heading(f, "", "a CRC's bytes moved to the end of a vector of zeros")?;
         }
         Ok(())
@@ -119,16 +119,13 @@ impl StageCode<'_> {
     fn kept(&self, state: usize, keeping: &Keeping) -> Option<String> {
         Some(match keeping {
             Keeping::Constant => "in every lane of a register".to_owned(),
-            Keeping::Reduction(..) => self.accumulators[state].as_ref()?.in_words(),
-            Keeping::Crc(..) => self.crcs.iter().find(|(of, ..)| *of == state)?.2.in_words(),
-            Keeping::Hash { .. } => self.hashes.iter().find(|(of, ..)| *of == state)?.2.in_words(),
-            Keeping::Sum { .. } => self.sums.iter().find(|(of, ..)| *of == state)?.3.in_words(),
-            Keeping::System(..) => self.system(state)?.1.in_words(),
-            Keeping::SumOfSums | Keeping::Member => return None,
-            Keeping::Onward(_) => self.onward.iter().find(|(of, ..)| *of == state)?.1.in_words(),
-            Keeping::Delay(_) => "what it was last, in a register".to_owned(),
-            Keeping::Scan(..) => "the result so far, in a register".to_owned(),
+            _ => self.carried_by(state)?.description(),
         })
+    }
+
+    /// What carries a state, if it is the first of those that are carried together.
+    fn carried_by(&self, state: usize) -> Option<&dyn LoopCarried> {
+        self.carried.iter().find(|(first, _)| *first == state).map(|(_, carried)| &**carried)
     }
 
     /// What becomes of it behind the loop.
@@ -136,7 +133,7 @@ impl StageCode<'_> {
         Some(match keeping {
             Keeping::Constant | Keeping::SumOfSums | Keeping::Member => return None,
             Keeping::Reduction(fold, _) => {
-                let swapped = self.accumulators[state].as_ref().is_some_and(|sums| sums.is_swapped());
+                let swapped = self.carried_by(state).is_some_and(LoopCarried::is_swapped);
                 let swap = if swapped { ", bytes swapped" } else { "" };
                 format!("slots and lanes together{swap}, then {} with the imported value", name_of(*fold))
             }
@@ -144,8 +141,10 @@ impl StageCode<'_> {
                 "slots and lanes each times a power of x, together; {} bits of remainder by two products (Barrett)",
                 crc.bits
             ),
-            Keeping::Hash { .. } => "slots and lanes each times a power of the factor, together".to_owned(),
-            Keeping::System(..) => "slots and lanes each times a power of the matrix, together".to_owned(),
+            Keeping::Linear(system, _) => {
+                let what = if system.states.len() == 1 { "factor" } else { "matrix" };
+                format!("slots and lanes each times a power of the {what}, together")
+            }
             Keeping::Sum { modulus: 0, .. } => {
                 "slots and lanes together, the imported values added".to_owned()
             }
@@ -157,18 +156,12 @@ impl StageCode<'_> {
             Keeping::Sum { modulus, .. } => {
                 format!("slots and lanes together, the imported values added, modulo {modulus}")
             }
-            Keeping::Onward(_) if self.study.pipe.states[state].ty == Ty::Bool => {
+            Keeping::Induction(_) if self.study.pipe.states[state].ty == Ty::Bool => {
                 "turned if the rest has an odd number of words".to_owned()
             }
-            Keeping::Onward(_) => "the lane of the word that would be next".to_owned(),
+            Keeping::Induction(_) => "the lane of the word that would be next".to_owned(),
             Keeping::Delay(_) | Keeping::Scan(..) => "the last lane".to_owned(),
         })
-    }
-
-    /// The system that a state is the first of.
-    fn system(&self, state: usize) -> Option<&(Vec<Value>, Affine)> {
-        let is_system = |keeping: &&Keeping| matches!(keeping, Keeping::System(..));
-        self.systems.get(self.study.keeping[..state].iter().filter(is_system).count())
     }
 
     /// Whether a value is loaded ready-made.
@@ -209,7 +202,7 @@ impl StageCode<'_> {
                 (Op::In, _) => format!("the word ({})", pipe.input),
                 (Op::State(state), _) => match study.keeping[state.0 as usize] {
                     Keeping::Delay(before) => format!("{} of the word before", show(before)),
-                    Keeping::Onward(_) | Keeping::Scan(..) => {
+                    Keeping::Induction(_) | Keeping::Scan(..) => {
                         format!("{} before the word", name(state.0 as usize))
                     }
                     _ => name(state.0 as usize),
@@ -223,24 +216,25 @@ impl StageCode<'_> {
                 heading(f, "", format_args!("  {name}: {} {}", name_of(*fold), contribution(study, addend)))
             }),
             Keeping::Crc(_, value) => {
-                let crc = self.crcs.iter().find(|(of, ..)| *of == state);
-                let bits = crc.map_or(0, |(_, _, crc)| crc.vector_bits() * unroll);
+                let bytes = pipe.body.ty(*value).bytes();
+                let bits = 8 * vector_bytes * bytes / pipe.word_bytes() * unroll;
                 heading(
                     f,
                     "",
                     format_args!("  {name}: times x^{bits} mod P without carry, xor {}", show(*value)),
                 )
             }
-            Keeping::Hash { factor, operand } => {
+            Keeping::Linear(system, values) if system.modulus == 0 && values.len() == 1 => {
                 let words = unroll * vector_bytes / pipe.word_bytes();
-                heading(f, "", format_args!("  {name}: times {factor:#x}^{words}, plus {}", show(*operand)))
+                let (factor, value) = (system.matrix[0], show(values[0]));
+                heading(f, "", format_args!("  {name}: times {factor:#x}^{words}, plus {value}"))
             }
             Keeping::Sum { word, second, .. } => {
                 let both = second.and_then(|second| names.get(self.first_state + second.state.0 as usize));
                 let and = both.map_or(String::new(), |second| format!(" and, times its weight, to {second}"));
                 heading(f, "", format_args!("  {} to {name}{and}", show(*word)))
             }
-            Keeping::System(system, values) => {
+            Keeping::Linear(system, values) => {
                 let words = unroll * vector_bytes / pipe.word_bytes();
                 let values: Vec<String> = values.iter().map(|value| show(*value)).collect();
                 let modulus = match system.modulus {
@@ -251,8 +245,8 @@ impl StageCode<'_> {
                 heading(f, "", format_args!("  {name}: times {matrix:?}^{words}, plus {values}{modulus}"))
             }
             // A vector has an even number of words.
-            Keeping::Onward(_) if pipe.states[state].ty == Ty::Bool => Ok(()),
-            Keeping::Onward(_) => {
+            Keeping::Induction(_) if pipe.states[state].ty == Ty::Bool => Ok(()),
+            Keeping::Induction(_) => {
                 let words = vector_bytes / pipe.word_bytes();
                 heading(f, "", format_args!("  {name}: {words} words on, in one step"))
             }

@@ -1,7 +1,7 @@
 //! Stores to a striped buffer, see [`Runs`].
 
 use super::runs::VECTOR;
-use super::{DST, Frame, REST, Runs, SRC};
+use super::{DST, Frame, REMAINDER, Runs, SRC};
 use crate::backend::native::asm;
 use crate::backend::native::vcode::{Builder, Kind, Mem, Opd, VReg, Width};
 use iced_x86::{Code, Register};
@@ -61,11 +61,11 @@ impl Frame<'_> {
 
     /// Stores what is left: what goes into 64 bytes of the destination is moved into place by a permutation and stored
     /// under a mask.
-    pub(super) fn scatter_rest(&mut self, runs: Runs, chunk: VReg) {
+    pub(super) fn scatter_remainder(&mut self, runs: Runs, chunk: VReg) {
         let (rax, r9) = (Register::RAX, Register::R9);
         for store in 0..VECTOR / runs.bytes() {
             self.b.raw(asm::ri(Code::Mov_rm64_imm32, r9, -1));
-            self.b.raw(asm::rrr(Code::VEX_Bzhi_r64_rm64_r64, r9, r9, REST));
+            self.b.raw(asm::rrr(Code::VEX_Bzhi_r64_rm64_r64, r9, r9, REMAINDER));
             if store > 0 {
                 let before = (store * runs.bytes()) as i32;
                 self.b.raw(asm::ri(Code::Shr_rm64_imm8, r9, before));

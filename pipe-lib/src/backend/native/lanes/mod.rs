@@ -10,6 +10,7 @@ mod arithmetic;
 mod bits;
 mod compare;
 mod shift;
+pub(super) mod whole;
 mod width;
 
 use iced_x86::Code;

@@ -9,13 +9,11 @@ mod convert;
 mod modular;
 
 use crate::ir::{BinaryOp, Endian, Op, StateId, Ty, UnaryOp, Value};
-use iced_x86::Code;
 
-use crate::backend::native::frame::POS;
-use crate::backend::native::isa::Isa;
+use crate::backend::native::abi::POS;
 use crate::backend::native::lanes::{Cmp, Lane};
 use crate::backend::native::strategy::Study;
-use crate::backend::native::vcode::{Builder, Kind, Opd, VReg, Width};
+use crate::backend::native::vcode::{Builder, VReg};
 
 /// A value of the body.
 #[derive(Clone, Debug)]
@@ -256,15 +254,7 @@ impl<'a, 'b> Body<'a, 'b> {
 
     /// The offset of each word in the stream.
     fn pos(&mut self) -> Vec<VReg> {
-        let base = match self.b.isa {
-            Isa::Avx512 => {
-                self.b.fresh(Kind::Vector, Width::Z, Code::EVEX_Vpbroadcastq_zmm_k1z_r64, &[Opd::Gpr(POS)])
-            }
-            Isa::Avx2 => {
-                let low = self.b.fresh(Kind::Vector, Width::X, Code::VEX_Vmovq_xmm_rm64, &[Opd::Gpr(POS)]);
-                self.b.vector(Code::VEX_Vpbroadcastq_ymm_xmmm64, &[Opd::Reg(low, Width::X)])
-            }
-        };
+        let base = self.b.broadcast_quad(POS);
         let (word, offset) = (self.word.bytes() as u64, self.offset as u64);
         let lanes = self.b.vector_bytes() as u64 / 8;
         (0..self.parts_of(Lane::Q) as u64)

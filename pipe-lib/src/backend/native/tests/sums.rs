@@ -97,7 +97,7 @@ fn long_sums_do_not_overflow() {
         // Just below, at and above what one call may take, on the widest and the narrowest vectors.
         for features in feature_sets() {
             let word = lanes::Lane::of_bytes(word.bytes());
-            let longest = super::super::sums::longest_call(word, features.isa().unwrap().vector_bytes());
+            let longest = carry::sums::longest_call(word, features.isa().unwrap().vector_bytes());
             let code = compile_all(&[&pipe], features).unwrap();
             for len in [longest - 1, longest + 70] {
                 check(&code, &[&pipe], &[m - 1, m - 1], 0, &vec![0xff; len], &mut random);

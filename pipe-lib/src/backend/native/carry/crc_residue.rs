@@ -8,20 +8,18 @@
 
 use iced_x86::{Code, Register};
 
-use super::asm;
-use super::barrett::half;
-use super::crc::multiply;
-use super::frame::STATES;
-use super::gf2::{Crc, Spare};
-use super::isa::Isa;
-use super::vcode::{Builder, Kind, Opd, VReg, Width};
+use crate::analyse::gf2::{Crc, Spare};
+use crate::backend::native::abi::STATES;
+use crate::backend::native::asm;
+use crate::backend::native::isa::Isa;
+use crate::backend::native::vcode::{Builder, Kind, Opd, VReg, Width};
 
 /// Where the number of words of a call is kept.
 pub(super) const WORDS: Register = Register::R11;
 
 /// Adds it to the state in rax, where [`WORDS`] words of `value_bits` bits were not enough to clear the register; the
 /// imported state is still in its place. Changes r9 and [`WORDS`].
-pub(super) fn add_left(b: &mut Builder, crc: Crc, value_bits: u32, slot: i32) {
+pub(super) fn add_left(b: &mut Builder, crc: Crc, value_bits: u32, offset: i32) {
     let Spare::Message(spare) = crc.spare else { return };
     if spare <= value_bits {
         return;
@@ -31,7 +29,7 @@ pub(super) fn add_left(b: &mut Builder, crc: Crc, value_bits: u32, slot: i32) {
     b.raw(asm::ri(Code::Cmp_rm64_imm8, WORDS, spare.div_ceil(value_bits) as i32));
     b.jump(Code::Jae_rel32_64, clear);
     b.raw(asm::ri(Code::Shl_rm64_imm8, WORDS, value_bits.trailing_zeros() as i32));
-    b.raw(asm::rm(Code::Mov_r64_rm64, r9, STATES, Register::None, slot));
+    b.load_quad_to(r9, STATES, offset);
     let poly = crc.poly | 1 << crc.bits;
     let inverse = inverse(poly, spare);
     if crc.reflected {
@@ -40,10 +38,10 @@ pub(super) fn add_left(b: &mut Builder, crc: Crc, value_bits: u32, slot: i32) {
         b.raw(asm::ri(Code::Shr_rm64_imm8, r9, crc.bits as i32));
         b.raw(asm::ri(Code::Shl_rm64_imm8, r9, (64 - spare) as i32));
         let quotient = product(b, r9, inverse.reverse_bits());
-        half(b, quotient, true, r9);
+        b.upper_quad_to(r9, quotient);
         b.raw(asm::ri(Code::Shr_rm64_imm8, r9, (63 - spare) as i32));
         let left = product(b, r9, poly.reverse_bits() >> (63 - crc.bits));
-        half(b, left, false, r9);
+        b.quad_to(r9, left);
     } else {
         let keep = |b: &mut Builder| {
             b.raw(asm::ri(Code::Shl_rm64_imm8, r9, (64 - spare) as i32));
@@ -52,10 +50,10 @@ pub(super) fn add_left(b: &mut Builder, crc: Crc, value_bits: u32, slot: i32) {
         b.raw(asm::rrr(Code::VEX_Shlx_r64_rm64_r64, r9, r9, WORDS));
         keep(b);
         let quotient = product(b, r9, inverse);
-        half(b, quotient, false, r9);
+        b.quad_to(r9, quotient);
         keep(b);
         let left = product(b, r9, poly);
-        half(b, left, false, r9);
+        b.quad_to(r9, left);
     }
     b.raw(asm::rr(Code::Xor_r64_rm64, rax, r9));
     b.bind(clear);
@@ -80,7 +78,7 @@ fn product(b: &mut Builder, a: Register, factor: u64) -> VReg {
     };
     let a = b.fresh(Kind::Vector, Width::X, code, &[Opd::Gpr(a)]);
     let factor = b.bytes_of(|i| factor.to_le_bytes()[i % 8]);
-    multiply(b, Width::X, a, factor, 0)
+    b.clmul_halves(Width::X, a, factor, 0)
 }
 
 #[cfg(test)]

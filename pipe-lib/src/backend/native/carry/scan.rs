@@ -1,46 +1,43 @@
-//! States whose value at each word the body reads: the value of the word before, and running reductions.
-//!
-//! Both are computed for a whole vector from what does not depend on them, with one register carried from vector to
-//! vector: the last values themselves, or the running result in every lane.
+//! Running reductions of which the body reads every step: computed for a whole vector from what does not depend on them,
+//! with the result so far carried from vector to vector in every lane of a register.
 
 use iced_x86::{Code, Register};
 
-use super::asm;
-use super::frame::STATES;
-use super::isa::{Features, Isa};
-use super::lanes::Lane;
-use super::slide::slide;
-use super::strategy::Fold;
-use super::vcode::{Builder, Kind, Mem, Opd, VReg, Width};
+use super::delay::Last;
+use super::{Due, LoopCarried, Part, Traits};
+use crate::backend::native::asm;
+use crate::backend::native::isa::{Features, Isa};
+use crate::backend::native::lanes::Lane;
+use crate::backend::native::lower::{Body, Val};
+use crate::backend::native::strategy::Fold;
+use crate::backend::native::vcode::{Builder, Opd, VReg, Width};
+use crate::ir::{StateId, Value};
 
-/// Start of the scratch area below the stack pointer, in bytes.
-const SCRATCH: i32 = -128;
-
-/// The register carried for one state.
-pub(super) struct Carried {
-    lane: Lane,
-    /// Of a running reduction: the operation, and masks for its steps.
+/// A running reduction.
+pub(super) struct Scan {
+    state: StateId,
+    /// What a word contributes, and what the state is after it.
+    operand: Value,
+    next: Value,
     fold: Fold,
+    /// Masks for the steps across a vector.
     masks: Vec<VReg>,
-    /// The last value in every lane, at least in the last one.
-    last: VReg,
+    /// The result so far, in every lane.
+    last: Last,
+    offset: i32,
 }
 
-impl Carried {
-    /// Takes a register and imports the state of a delay into every lane of it.
-    pub(super) fn delay(b: &mut Builder, lane: Lane, slot: i32) -> Carried {
-        let last = b.pinned_vector();
-        let from = Opd::Mem(Mem::Base { base: STATES, index: Register::None, scale: 1, disp: slot });
-        let code = broadcast(b.isa, lane);
-        let full = b.full();
-        let value = b.fresh(Kind::Vector, full, code, &[from]);
-        b.assign(last, value);
-        Carried { lane, fold: Fold::Add, masks: Vec::new(), last }
-    }
-
-    /// The same for a running reduction.
-    pub(super) fn running(b: &mut Builder, lane: Lane, fold: Fold, slot: i32) -> Carried {
-        let carried = Carried::delay(b, lane, slot);
+impl Scan {
+    /// Takes registers and imports the state; `operand` and `next` are what a word contributes and what the state is after it.
+    pub(super) fn new(
+        b: &mut Builder,
+        lane: Lane,
+        fold: Fold,
+        state: usize,
+        (operand, next): (Value, Value),
+        offset: i32,
+    ) -> Scan {
+        let last = Last::new(b, lane, offset);
         let numbers = match b.isa {
             Isa::Avx2 => Vec::new(),
             Isa::Avx512 if sums_bytes(b, lane, fold) => {
@@ -65,55 +62,13 @@ impl Carried {
             b.push(Code::VEX_Kmovq_kr_r64, &operands, Some(mask), None, None, false);
             masks.push(mask);
         }
-        Carried { fold, masks, ..carried }
-    }
-
-    /// The values of the words before, given those of the words.
-    pub(super) fn before(&self, b: &mut Builder, values: VReg) -> VReg {
-        let v = |b: &Builder, reg| Opd::Reg(reg, b.full());
-        let (values_op, last_op) = (v(b, values), v(b, self.last));
-        let lane_bytes = self.lane.bytes() as u8;
-        match (b.isa, self.lane) {
-            (Isa::Avx512, Lane::Q) => {
-                let code = Code::EVEX_Valignq_zmm_k1z_zmm_zmmm512b64_imm8;
-                b.vector(code, &[values_op, last_op, Opd::Imm(7)])
-            }
-            (Isa::Avx512, Lane::D) => {
-                let code = Code::EVEX_Valignd_zmm_k1z_zmm_zmmm512b32_imm8;
-                b.vector(code, &[values_op, last_op, Opd::Imm(15)])
-            }
-            (Isa::Avx512, _) => {
-                let code = Code::EVEX_Valignq_zmm_k1z_zmm_zmmm512b64_imm8;
-                let quarters = b.vector(code, &[values_op, last_op, Opd::Imm(6)]);
-                let quarters = v(b, quarters);
-                let code = Code::EVEX_Vpalignr_zmm_k1z_zmm_zmmm512_imm8;
-                b.vector(code, &[values_op, quarters, Opd::Imm(16 - lane_bytes)])
-            }
-            (Isa::Avx2, _) => {
-                let code = Code::VEX_Vperm2i128_ymm_ymm_ymmm256_imm8;
-                let halves = b.vector(code, &[last_op, values_op, Opd::Imm(0x21)]);
-                let halves = v(b, halves);
-                let code = Code::VEX_Vpalignr_ymm_ymm_ymmm256_imm8;
-                b.vector(code, &[values_op, halves, Opd::Imm(16 - lane_bytes)])
-            }
-        }
-    }
-
-    /// The whole vector has been done: its last value is carried on.
-    pub(super) fn advance(&self, b: &mut Builder, values: VReg) {
-        b.assign(self.last, values);
-    }
-
-    /// Only the first rax bytes of the vector were words; perhaps none.
-    pub(super) fn advance_rest(&self, b: &mut Builder, values: VReg) {
-        let moved = slide(b, self.last, values);
-        b.assign(self.last, moved);
+        Scan { state: StateId(state as u32), operand, next, fold, masks, last, offset }
     }
 
     /// The running reduction after each word, given what the words contribute and which of them there are; the register
     /// then holds the last one in every lane.
-    pub(super) fn scan(&self, b: &mut Builder, words: VReg, active: Option<VReg>) -> VReg {
-        let lane = self.lane;
+    fn scan(&self, b: &mut Builder, words: VReg, active: Option<VReg>) -> VReg {
+        let lane = self.last.lane;
         // An operation whose neutral element is 0, on words with some bits turned.
         let all = lane.mask();
         let sign = all ^ all >> 1;
@@ -145,7 +100,7 @@ impl Carried {
         }
         running = self.scan_quads(b, fold, running);
         let running = turn(b, running);
-        let result = join(b, self.fold, lane, running, self.last);
+        let result = join(b, self.fold, lane, running, self.last.reg);
         // From vector to vector it takes this one operation and a permutation.
         let next = match b.isa {
             Isa::Avx512 => spread(b, lane, result, |_| 3, None),
@@ -155,13 +110,13 @@ impl Carried {
                 b.vector_of(Width::Y, code, &[Opd::Reg(ends, Width::Y), Opd::Imm(0xee)])
             }
         };
-        b.assign(self.last, next);
+        b.assign(self.last.reg, next);
         result
     }
 
     /// The running reduction, given that within each 64 bits.
     fn scan_quads(&self, b: &mut Builder, fold: Fold, mut running: VReg) -> VReg {
-        let (lane, full) = (self.lane, b.full());
+        let (lane, full) = (self.last.lane, b.full());
         let bytes = lane.bytes();
         let v = |reg| Opd::Reg(reg, full);
         if let [before] = self.masks[..] {
@@ -189,57 +144,32 @@ impl Carried {
         let before = b.vector(code, &[v(ends), v(ends), Opd::Imm(0x08)]);
         join(b, fold, lane, running, before)
     }
-
-    /// The register before [`Carried::scan`] replaces it, for [`Carried::before`].
-    pub(super) fn copy(&self, b: &mut Builder) -> Carried {
-        let full = b.full();
-        let (_, load) = moves(b.isa);
-        let last = b.fresh(Kind::Vector, full, load, &[Opd::Reg(self.last, full)]);
-        Carried { lane: self.lane, fold: self.fold, masks: Vec::new(), last }
-    }
-
-    /// Writes the last lane to the state.
-    pub(super) fn finish(&self, b: &mut Builder, slot: i32) {
-        let full = b.full();
-        let (store, _) = moves(b.isa);
-        let buffer = Mem::Base { base: Register::RSP, index: Register::None, scale: 1, disp: SCRATCH };
-        b.push(store, &[Opd::Mem(buffer), Opd::Reg(self.last, full)], None, None, None, false);
-        let rax = Register::RAX;
-        let end = SCRATCH + b.vector_bytes() as i32 - 8;
-        b.raw(asm::rm(Code::Mov_r64_rm64, rax, Register::RSP, Register::None, end));
-        let above = 64 - self.lane.bits() as i32;
-        if above > 0 {
-            b.raw(asm::ri(Code::Shr_rm64_imm8, rax, above));
-        }
-        b.raw(asm::mr(Code::Mov_rm64_r64, STATES, Register::None, slot, rax));
-    }
 }
 
-/// What stores a vector and what loads one.
-pub(super) fn moves(isa: Isa) -> (Code, Code) {
-    match isa {
-        Isa::Avx512 => (Code::EVEX_Vmovdqu64_zmmm512_k1z_zmm, Code::EVEX_Vmovdqu64_zmm_k1z_zmmm512),
-        Isa::Avx2 => (Code::VEX_Vmovdqu_ymmm256_ymm, Code::VEX_Vmovdqu_ymm_ymmm256),
+impl LoopCarried for Scan {
+    fn traits(&self) -> Traits {
+        Traits { due: Due::Between, masked: true, ..Traits::ORDERED }
     }
-}
 
-/// What fills a vector with a number from memory.
-pub(super) fn broadcast(isa: Isa, lane: Lane) -> Code {
-    let codes = match isa {
-        Isa::Avx512 => [
-            Code::EVEX_Vpbroadcastb_zmm_k1z_xmmm8,
-            Code::EVEX_Vpbroadcastw_zmm_k1z_xmmm16,
-            Code::EVEX_Vpbroadcastd_zmm_k1z_xmmm32,
-            Code::EVEX_Vpbroadcastq_zmm_k1z_xmmm64,
-        ],
-        Isa::Avx2 => [
-            Code::VEX_Vpbroadcastb_ymm_xmmm8,
-            Code::VEX_Vpbroadcastw_ymm_xmmm16,
-            Code::VEX_Vpbroadcastd_ymm_xmmm32,
-            Code::VEX_Vpbroadcastq_ymm_xmmm64,
-        ],
-    };
-    codes[lane as usize]
+    fn step(&mut self, body: &mut Body<'_, '_>, part: Part) -> Result<(), String> {
+        body.compute(self.operand)?;
+        let words = body.int(self.operand)?[0];
+        // The register as it is now, for who reads the state before each word.
+        let old = Last { reg: body.b.copy_of(self.last.reg), ..self.last };
+        let running = self.scan(body.b, words, part.masking().map(|masking| masking.active));
+        let before = old.before(body.b, running);
+        body.give_state(self.state, Val::Int(vec![before]));
+        body.give(self.next, running);
+        Ok(())
+    }
+
+    fn finish(&self, b: &mut Builder) {
+        self.last.finish(b, self.offset);
+    }
+
+    fn description(&self) -> String {
+        "the result so far, in a register".to_owned()
+    }
 }
 
 fn join(b: &mut Builder, fold: Fold, lane: Lane, x: VReg, y: VReg) -> VReg {

@@ -1,4 +1,4 @@
-//! Reductions: partial results in the lanes of registers of their own, one set a slot of the unrolled loop, combined
+//! Reductions: partial results in the lanes of registers of their own, one set a copy of the unrolled loop, combined
 //! with the imported state at the end.
 
 mod finish;
@@ -7,51 +7,52 @@ use crate::ir::{ConvertOp, Op, Ty};
 use iced_x86::{Code, Register};
 use std::ops::Range;
 
-use crate::backend::native::isa::{Features, Isa};
+use super::{LoopCarried, Masking, Part, Traits};
+use crate::backend::native::isa::Isa;
 use crate::backend::native::lanes::Lane;
 use crate::backend::native::lower::Body;
 use crate::backend::native::strategy::{Addend, Fold, Study};
 use crate::backend::native::vcode::{Builder, Opd, VReg, Width};
 
-/// Which words of the last vector count.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Masking {
-    /// A condition on the stage's words.
-    pub(super) active: VReg,
-    /// Words that do not count are zero in the bytes that the stage reads.
-    pub(super) zero_beyond: bool,
-}
-
 /// Most addends of a call that [`Form::Dots`] takes, of all words together: those of every other 32-bit lane are summed in 32
 /// bits, which is half of them, and [`UNPAIRED`] at most.
-const MOST_DOTS: usize = (1 << 17) - 2 * UNPAIRED;
+const MAX_DOTS: usize = (1 << 17) - 2 * UNPAIRED;
 
 /// What the first and the last vector, of which not every word need count, have in one half alone.
-const UNPAIRED: usize = 32 * MOST_ADDENDS;
+const UNPAIRED: usize = 32 * MAX_ADDENDS;
 
 /// Most addends of a word.
-const MOST_ADDENDS: usize = 64;
+const MAX_ADDENDS: usize = 64;
 
 // A state is added at the end, too.
-const _: () = assert!((MOST_DOTS as u64 / 2 + UNPAIRED as u64) * 0xffff + 0xffff <= u32::MAX as u64);
+const _: () = assert!((MAX_DOTS as u64 / 2 + UNPAIRED as u64) * 0xffff + 0xffff <= u32::MAX as u64);
 
 /// Whether the state has what it takes to be summed by [`Form::Dots`]: addends in lanes of 16 bits, and few of them.
 fn suits_dots(word: Lane, ty: Ty, fold: Fold, addends: usize) -> bool {
-    fold == Fold::Addc && ty == Ty::U16 && word <= Lane::W && addends <= MOST_ADDENDS
+    fold == Fold::Addc && ty == Ty::U16 && word <= Lane::W && addends <= MAX_ADDENDS
 }
 
 /// Bytes of a call in which no partial result overflows, a multiple of every vector; `None` if none does, however long.
-pub(super) fn longest_call(word: Lane, ty: Ty, fold: Fold, addends: usize) -> Option<usize> {
-    suits_dots(word, ty, fold, addends).then(|| MOST_DOTS / addends.next_power_of_two() * word.bytes())
+pub(in crate::backend::native) fn longest_call(
+    word: Lane,
+    ty: Ty,
+    fold: Fold,
+    addends: usize,
+) -> Option<usize> {
+    suits_dots(word, ty, fold, addends).then(|| MAX_DOTS / addends.next_power_of_two() * word.bytes())
 }
 
 /// Where the partial results of one state are.
 pub(super) struct Accumulator {
     ty: Ty,
     fold: Fold,
+    /// What each word contributes.
+    addends: Vec<Addend>,
     form: Form,
     /// The partial results are of byte-swapped words; decided by the first addend.
     swapped: Option<bool>,
+    /// Where the state is, from the start of the states.
+    offset: i32,
 }
 
 enum Form {
@@ -66,20 +67,20 @@ enum Form {
     Bytes { total: Vec<VReg> },
     /// The operation itself in lanes of the state's type.
     Lanes { lane: Lane, partial: Vec<VReg> },
-    /// A condition in a mask register; one for all slots, since there are few of them and they are quick.
+    /// A condition in a mask register; one for all copies, since there are few of them and they are quick.
     Mask { partial: VReg, lanes: usize },
 }
 
 impl Accumulator {
-    /// Takes registers. [`Accumulator::start`] is to come first, [`Accumulator::enter`] before slots other than the first
-    /// are added to, and [`Accumulator::leave`] after them.
+    /// Takes registers, and sets those of the first copy to the operation's identity.
     pub(super) fn new(
         b: &mut Builder,
         study: &Study<'_>,
         ty: Ty,
         fold: Fold,
         addends: &[Addend],
-        slots: usize,
+        copies: usize,
+        offset: i32,
     ) -> Accumulator {
         let word = Lane::of_bytes(study.pipe.word_bytes());
         let lane = Lane::of_bytes(ty.bytes()).max(word);
@@ -87,47 +88,28 @@ impl Accumulator {
             Form::Mask { partial: b.pinned_mask(), lanes: b.vector_bytes() / word.bytes() }
         } else {
             match fold {
-                _ if suits_dots(word, ty, fold, addends.len()) && has_dots(b) => {
-                    Form::Dots { low: pinned(b, slots), high: pinned(b, slots) }
+                _ if suits_dots(word, ty, fold, addends.len()) && b.has_dots() => {
+                    Form::Dots { low: pinned(b, copies), high: pinned(b, copies) }
                 }
                 Fold::Addc if ty != Ty::U64 => {
-                    Form::Halves { total: pinned(b, slots), high: pinned(b, slots) }
+                    Form::Halves { total: pinned(b, copies), high: pinned(b, copies) }
                 }
                 Fold::Add if addends.iter().all(|addend| widened(study, addend).is_some()) => {
                     match addends.iter().filter_map(|addend| widened(study, addend)).max() {
-                        Some(Lane::B) => Form::Bytes { total: pinned(b, slots) },
-                        _ => Form::Halves { total: pinned(b, slots), high: pinned(b, slots) },
+                        Some(Lane::B) => Form::Bytes { total: pinned(b, copies) },
+                        _ => Form::Halves { total: pinned(b, copies), high: pinned(b, copies) },
                     }
                 }
-                _ => Form::Lanes { lane, partial: pinned(b, slots) },
+                _ => Form::Lanes { lane, partial: pinned(b, copies) },
             }
         };
-        Accumulator { ty, fold, form, swapped: None }
+        let accumulator = Accumulator { ty, fold, addends: addends.to_vec(), form, swapped: None, offset };
+        accumulator.start(b);
+        accumulator
     }
 
-    /// Where the partial results are, in words.
-    pub(super) fn in_words(&self) -> String {
-        let count: usize = self.registers().map(<[VReg]>::len).sum();
-        match &self.form {
-            Form::Halves { .. } => format!("sums of 32-bit halves in lanes of 64 bits, {count} registers"),
-            Form::Dots { .. } => {
-                format!("lower and upper bytes apart in lanes of 32 bits, by dot products, {count} registers")
-            }
-            Form::Bytes { .. } => format!("sums of bytes in lanes of 64 bits, {count} registers"),
-            Form::Lanes { lane, .. } => {
-                format!("partial results in lanes of {} bits, {count} registers", lane.bits())
-            }
-            Form::Mask { lanes, .. } => format!("{lanes} partial results in a mask register"),
-        }
-    }
-
-    /// Whether the partial results are of byte-swapped words.
-    pub(super) fn is_swapped(&self) -> bool {
-        self.swapped == Some(true)
-    }
-
-    /// Sets the first slot to the operation's identity.
-    pub(super) fn start(&self, b: &mut Builder) {
+    /// Sets the first copy to the operation's identity.
+    fn start(&self, b: &mut Builder) {
         if let Form::Mask { partial, .. } = self.form {
             let code = match self.fold {
                 Fold::And => Code::VEX_Kxnorq_kr_kr_kr,
@@ -139,32 +121,19 @@ impl Accumulator {
         self.clear(b, 0..1);
     }
 
-    /// Sets the other slots.
-    pub(super) fn enter(&self, b: &mut Builder) {
-        self.clear(b, 1..usize::MAX);
-    }
-
-    fn clear(&self, b: &mut Builder, slots: Range<usize>) {
+    fn clear(&self, b: &mut Builder, copies: Range<usize>) {
         let identity = match self.form {
             Form::Lanes { lane, .. } => identity(b, self.fold, self.ty, lane),
             _ => b.splat(Lane::B, 0),
         };
         for registers in self.registers() {
-            for register in registers.iter().take(slots.end).skip(slots.start) {
+            for register in registers.iter().take(copies.end).skip(copies.start) {
                 b.assign(*register, identity);
             }
         }
     }
 
-    /// Brings the slots together in the first one.
-    pub(super) fn leave(&self, b: &mut Builder) {
-        for registers in self.registers() {
-            let all = self.together(b, registers);
-            b.assign(registers[0], all);
-        }
-    }
-
-    /// Combines several slots' registers, in pairs.
+    /// Combines several copies' registers, in pairs.
     fn together(&self, b: &mut Builder, registers: &[VReg]) -> VReg {
         let mut level = registers.to_vec();
         while level.len() > 1 {
@@ -190,7 +159,7 @@ impl Accumulator {
         }
     }
 
-    /// The vector registers, by what they hold: for each, one a slot.
+    /// The vector registers, by what they hold: for each, one a copy.
     fn registers(&self) -> impl Iterator<Item = &[VReg]> {
         let (one, other): (&[VReg], &[VReg]) = match &self.form {
             Form::Halves { total, high } => (total, high),
@@ -203,10 +172,10 @@ impl Accumulator {
     }
 
     /// Adds what the words of one vector contribute.
-    pub(super) fn add(
+    fn add(
         &mut self,
         body: &mut Body<'_, '_>,
-        slot: usize,
+        copy: usize,
         addend: &Addend,
         masking: Option<Masking>,
     ) -> Result<(), String> {
@@ -226,7 +195,7 @@ impl Accumulator {
         if self.ty == Ty::Bool {
             let value = self.active_cond(body, addend, guard, masking)?;
             let Form::Lanes { partial, .. } = &self.form else { return Err("a condition's form".into()) };
-            let partial = partial[slot];
+            let partial = partial[copy];
             let next = match self.fold {
                 Fold::And => body.b.cond_and(partial, value),
                 Fold::Or => body.b.cond_or(partial, value),
@@ -281,7 +250,7 @@ impl Accumulator {
             }
         }
         for part in parts {
-            self.accumulate(body, slot, lane, part)?;
+            self.accumulate(body, copy, lane, part)?;
         }
         Ok(())
     }
@@ -289,13 +258,13 @@ impl Accumulator {
     fn accumulate(
         &mut self,
         body: &mut Body<'_, '_>,
-        slot: usize,
+        copy: usize,
         lane: Lane,
         part: VReg,
     ) -> Result<(), String> {
         match &self.form {
             Form::Halves { total, high } => {
-                let (total, high) = (total[slot], high[slot]);
+                let (total, high) = (total[copy], high[copy]);
                 let part = if self.fold == Fold::Add && lane == Lane::W {
                     // Pairs of 16-bit numbers first: their sum fits 32 bits.
                     let low = body.b.and_imm(Lane::D, part, 0xffff);
@@ -313,26 +282,20 @@ impl Accumulator {
                 body.b.assign(high, next);
             }
             Form::Dots { low, high } => {
-                let code = match body.b.isa {
-                    Isa::Avx512 => Code::EVEX_Vpdpbusd_zmm_k1z_zmm_zmmm512b32,
-                    Isa::Avx2 => Code::VEX_Vpdpbusd_ymm_ymm_ymmm256,
-                };
-                let full = body.b.full();
-                for (sums, place) in [(low[slot], 0), (high[slot], 1)] {
+                for (sums, place) in [(low[copy], 0), (high[copy], 1)] {
                     // Bytes 1 and 0, or 0 and 1.
                     let ones = body.b.splat(Lane::W, 1 << (8 * place));
-                    let operands = [sums, part, ones].map(|reg| Opd::Reg(reg, full));
-                    body.b.push(code, &operands, Some(sums), Some(sums), None, false);
+                    body.b.add_dots(sums, part, ones);
                 }
             }
             Form::Bytes { total } => {
-                let total = total[slot];
+                let total = total[copy];
                 let sums = body.b.sum_bytes(part);
                 let next = body.b.add(Lane::Q, total, sums);
                 body.b.assign(total, next);
             }
             Form::Lanes { lane, partial } => {
-                let (lane, partial) = (*lane, partial[slot]);
+                let (lane, partial) = (*lane, partial[copy]);
                 let next = combine(body.b, self.fold, self.ty, lane, partial, part);
                 body.b.assign(partial, next);
             }
@@ -382,10 +345,53 @@ impl Accumulator {
     }
 }
 
-/// Whether dot products of bytes are there at the width in use.
-pub(super) fn has_dots(b: &Builder) -> bool {
-    // The features of 512 bits and of 256 bits in the shorter encoding are different ones.
-    b.features.has(Features::VNNI) && (b.isa == Isa::Avx512 || is_x86_feature_detected!("avxvnni"))
+impl LoopCarried for Accumulator {
+    fn traits(&self) -> Traits {
+        Traits::UNORDERED
+    }
+
+    fn clear_copies(&self, b: &mut Builder) {
+        self.clear(b, 1..usize::MAX);
+    }
+
+    fn step(&mut self, body: &mut Body<'_, '_>, part: Part) -> Result<(), String> {
+        for at in 0..self.addends.len() {
+            let addend = self.addends[at];
+            self.add(body, part.copy(), &addend, part.masking())?;
+            body.b.check_size()?;
+        }
+        Ok(())
+    }
+
+    fn merge_copies(&self, b: &mut Builder) {
+        for registers in self.registers() {
+            let all = self.together(b, registers);
+            b.assign(registers[0], all);
+        }
+    }
+
+    fn finish(&self, b: &mut Builder) {
+        self.finish_at(b, self.offset);
+    }
+
+    fn description(&self) -> String {
+        let count: usize = self.registers().map(<[VReg]>::len).sum();
+        match &self.form {
+            Form::Halves { .. } => format!("sums of 32-bit halves in lanes of 64 bits, {count} registers"),
+            Form::Dots { .. } => {
+                format!("lower and upper bytes apart in lanes of 32 bits, by dot products, {count} registers")
+            }
+            Form::Bytes { .. } => format!("sums of bytes in lanes of 64 bits, {count} registers"),
+            Form::Lanes { lane, .. } => {
+                format!("partial results in lanes of {} bits, {count} registers", lane.bits())
+            }
+            Form::Mask { lanes, .. } => format!("{lanes} partial results in a mask register"),
+        }
+    }
+
+    fn is_swapped(&self) -> bool {
+        self.swapped == Some(true)
+    }
 }
 
 fn pinned(b: &mut Builder, count: usize) -> Vec<VReg> {

@@ -2,9 +2,9 @@
 //!
 //! The accumulators of the unrolled loop, 128-bit lane by lane, hold a polynomial that is congruent to the message so far
 //! modulo the CRC's polynomial; the imported state is part of it from the start (times a negative power of `x`, so that
-//! no first block has to be told apart). A turn multiplies every lane by a power of `x`, modulo P, and adds the new
+//! no first block has to be told apart). An iteration multiplies every lane by a power of `x`, modulo P, and adds the new
 //! bytes. The last bytes are moved to the end of a vector of zeros; one multiplication by what a table has for their number
-//! moves every lane past them and to the end of the vector, where the lanes are added. [`super::barrett`] makes the new
+//! moves every lane past them and to the end of the vector, where the lanes are added. [`super::crc_reduce`] makes the new
 //! state of what is left.
 //!
 //! In a reflected CRC bit 0 of byte 0 has the highest degree: a 128-bit lane as loaded has bit `i` for `x^(127 - i)`, and a
@@ -12,18 +12,18 @@
 //! of each byte are reversed, which gives the same order, or where no instruction does that the bytes of each lane, and
 //! bit `i` is `x^i`.
 
-use crate::ir::Tail;
 use iced_x86::{Code, Register};
 
-use super::asm;
-use super::barrett;
-use super::frame::{LEN, STATES};
-use super::gf2::{Crc, Spare};
-use super::isa::{Features, Isa};
-use super::lanes::Lane;
-use super::slide::{lea_pool, slide};
-use super::spare::{self, WORDS};
-use super::vcode::{Builder, Kind, Mem, Opd, VReg, Width};
+use super::{LoopCarried, Part, Traits, crc_reduce, crc_residue};
+use crate::analyse::gf2::{Crc, Spare};
+use crate::backend::native::abi::{LEN, Round, STATES, round_remainder};
+use crate::backend::native::asm;
+use crate::backend::native::isa::{Features, Isa};
+use crate::backend::native::lanes::Lane;
+use crate::backend::native::lanes::whole::{at, indexed};
+use crate::backend::native::lower::Body;
+use crate::backend::native::vcode::{Builder, Kind, Opd, VReg, Width};
+use crate::ir::{Pipe, Tail, Value};
 
 /// The accumulators of one CRC state.
 pub(super) struct CrcLanes {
@@ -33,10 +33,12 @@ pub(super) struct CrcLanes {
     parts: usize,
     /// The lowest bit has the highest degree.
     reflected: bool,
-    /// For each slot, a register for each part of its vector.
+    /// For each copy, a register for each part of its vector.
     acc: Vec<Vec<VReg>>,
     /// Where the state is, from the start of the states.
-    slot: i32,
+    offset: i32,
+    /// The value whose bytes count.
+    operand: Value,
     /// The words of the stream, and the values that the CRC makes of them.
     word: Lane,
     value: Lane,
@@ -47,16 +49,17 @@ pub(super) struct CrcLanes {
 }
 
 impl CrcLanes {
-    /// Takes registers and imports the state. For each `word` a `value` is taken in.
+    /// Takes registers and imports the state. For each word the `operand` is taken in.
     pub(super) fn new(
         b: &mut Builder,
+        pipe: &Pipe,
         crc: Crc,
-        word: Lane,
-        value: Lane,
-        tail: Tail,
-        slots: usize,
-        slot: i32,
+        operand: Value,
+        copies: usize,
+        offset: i32,
     ) -> Result<CrcLanes, String> {
+        let word = Lane::of_bytes(pipe.word_bytes());
+        let value = Lane::of_bytes(pipe.body.ty(operand).bytes());
         let wide = b.features.has(Features::VPCLMUL);
         let (width, parts) = match b.isa {
             Isa::Avx512 if wide => (Width::Z, 1),
@@ -65,52 +68,30 @@ impl CrcLanes {
             _ => return Err("a CRC without carry-less multiplication".into()),
         };
         let acc: Vec<Vec<VReg>> =
-            (0..slots).map(|_| (0..parts).map(|_| b.pinned_vector()).collect()).collect();
+            (0..copies).map(|_| (0..parts).map(|_| b.pinned_vector()).collect()).collect();
         let reflected = crc.reflected || b.features.has(Features::GFNI);
-        let tail_counts = matches!(tail, Tail::Zero | Tail::Partial);
+        let tail_counts = matches!(pipe.tail, Tail::Zero | Tail::Partial);
         let vector_bits = b.vector_bytes() * 8 * value.bytes() / word.bytes();
-        let lanes =
-            CrcLanes { crc, width, parts, reflected, acc, slot, word, value, tail_counts, vector_bits };
+        let lanes = CrcLanes {
+            crc,
+            width,
+            parts,
+            reflected,
+            acc,
+            offset,
+            operand,
+            word,
+            value,
+            tail_counts,
+            vector_bits,
+        };
         let inverse = lanes.inverse(b, 0);
         let factor = b.bytes_of(|i| inverse.to_le_bytes()[i % 8]);
         lanes.import(b, 0, factor);
         Ok(lanes)
     }
 
-    /// What there is of it during the loop, in words.
-    pub(super) fn in_words(&self) -> String {
-        let registers = self.acc.len() * self.parts;
-        let bits = match self.width {
-            Width::X => 128,
-            Width::Y => 256,
-            Width::Z | Width::K => 512,
-        };
-        format!("{registers} registers of {bits} bits, the imported remainder in front of the first bytes")
-    }
-
-    /// Bits of message that a vector of words adds.
-    pub(super) const fn vector_bits(&self) -> usize {
-        self.vector_bits
-    }
-
-    /// In front of the unrolled loop, which is entered at slot number rax: what was imported comes before that slot's
-    /// vector, but it is the last slot that takes it in. Changes r9.
-    pub(super) fn enter(&self, b: &mut Builder) {
-        let slots = self.acc.len();
-        if slots == 1 {
-            return;
-        }
-        let zero = b.splat(Lane::B, 0);
-        self.acc[..slots - 1].iter().flatten().for_each(|acc| b.assign(*acc, zero));
-        let factors = (0..slots as i64).flat_map(|slot| self.inverse(b, slot).to_le_bytes()).collect();
-        let factors = b.table(factors);
-        lea_pool(b, Register::R9, factors);
-        let from = Mem::Base { base: Register::R9, index: Register::RAX, scale: 8, disp: 0 };
-        let factor = load_quad(b, from);
-        self.import(b, slots - 1, factor);
-    }
-
-    /// The factor that puts the state in front of the vector of slot number `entry`, for the first lane of the slot before
+    /// The factor that puts the state in front of the vector of copy number `entry`, for the first lane of the copy before
     /// the first one.
     fn inverse(&self, b: &Builder, entry: i64) -> u64 {
         let away = b.vector_bytes() as i64 * 8 - 128 + self.vector_bits as i64 * entry;
@@ -122,59 +103,42 @@ impl CrcLanes {
         oriented(self.crc.reflected, self.crc.power(inverse - away))
     }
 
-    /// The state, times a factor, into the first lane of a slot.
-    fn import(&self, b: &mut Builder, slot: usize, factor: VReg) {
-        let from = Mem::Base { base: STATES, index: Register::None, scale: 1, disp: self.slot };
-        let mut state = load_quad(b, from);
+    /// The state, times a factor, into the first lane of a copy.
+    fn import(&self, b: &mut Builder, copy: usize, factor: VReg) {
+        let from = at(STATES, self.offset);
+        let mut state = b.load_quad(from);
         if let Spare::Dropped(_) = self.crc.spare {
             let kept = u64::MAX >> (64 - self.crc.bits);
             let kept = b.bytes_of(|i| kept.to_le_bytes()[i % 8]);
             state = b.and(state, kept);
         }
-        let mut product = multiply(b, Width::X, state, factor, 0);
+        let mut product = b.clmul_halves(Width::X, state, factor, 0);
         if self.reflected && !self.crc.reflected {
             product = reversed(b, product);
         }
-        b.assign(self.acc[slot][0], product);
+        b.assign(self.acc[copy][0], product);
         let zero = b.splat(Lane::B, 0);
-        self.acc[slot][1..].iter().for_each(|acc| b.assign(*acc, zero));
+        self.acc[copy][1..].iter().for_each(|acc| b.assign(*acc, zero));
     }
 
-    /// Behind it: all slots in the first one.
-    pub(super) fn leave(&self, b: &mut Builder) {
-        let message_bits = self.vector_bits as i64;
-        let Some((last, others)) = self.acc.split_last().filter(|(_, others)| !others.is_empty()) else {
-            return;
-        };
-        for part in 0..self.parts {
-            let mut sum = last[part];
-            for (slot, acc) in others.iter().enumerate() {
-                let factor = self.factor(b, message_bits * (others.len() - slot) as i64);
-                let (even, odd) = self.products(b, acc[part], factor);
-                sum = xor3(b, even, odd, sum);
-            }
-            b.assign(self.acc[0][part], sum);
-        }
-    }
-
-    /// Takes the values of one vector of words into a slot; `distance` vectors of words make a turn.
-    pub(super) fn add(&self, b: &mut Builder, slot: usize, distance: usize, values: &[VReg]) {
+    /// Takes the values of one vector of words into a copy; `distance` vectors of words make an iteration.
+    fn add(&self, b: &mut Builder, copy: usize, distance: usize, values: &[VReg]) {
         let vector_bits = b.vector_bytes() as i64 * 8;
         let vectors = self.message(b, values, true);
         let before = self.vector_bits as i64 * distance as i64 - vector_bits * (vectors.len() as i64 - 1);
         for (number, bytes) in vectors.into_iter().enumerate() {
             let factor = self.factor(b, if number == 0 { before } else { vector_bits });
             let bytes = self.in_order(b, bytes);
-            self.step(b, slot, factor, bytes);
+            self.step(b, copy, factor, bytes);
         }
     }
 
     /// Takes the values of what is left, and brings the lanes together; `rest` leaves in rax how many bytes of words there
     /// are.
-    pub(super) fn add_rest(&self, b: &mut Builder, values: &[VReg], rest: impl Fn(&mut Builder)) {
+    fn add_remainder(&self, b: &mut Builder, values: &[VReg], round: Round) {
         let scale = self.value as i32 - self.word as i32;
         let message_bytes = |b: &mut Builder| {
-            rest(b);
+            round_remainder(b, round);
             if scale < 0 {
                 b.raw(asm::ri(Code::Shr_rm32_imm8, Register::EAX, -scale));
             } else if scale > 0 {
@@ -198,23 +162,23 @@ impl CrcLanes {
             b.raw(asm::rr(Code::Cmp_r32_rm32, eax, Register::R9D));
             b.raw(asm::rr(Code::Cmova_r32_rm32, eax, Register::R9D));
             let zero = b.splat(Lane::B, 0);
-            let moved = slide(b, zero, bytes);
+            let moved = b.shift_in(zero, bytes);
             let moved = self.in_order(b, moved);
             let factors = (0..=i64::from(vector)).flat_map(|bytes| self.factors(8 * bytes));
             let factors = factors.flat_map(u64::to_le_bytes).collect();
             let factors = b.table(factors);
             b.raw(asm::ri(Code::Shl_rm32_imm8, eax, 4));
-            lea_pool(b, r9, factors);
+            b.lea_pool(r9, factors);
             let code = match b.isa {
                 Isa::Avx512 => Code::EVEX_Vbroadcasti32x4_zmm_k1z_m128,
                 Isa::Avx2 => Code::VEX_Vbroadcasti128_ymm_m128,
             };
-            let from = Opd::Mem(Mem::Base { base: r9, index: rax, scale: 1, disp: 0 });
+            let from = Opd::Mem(indexed(r9, rax, 1, 0));
             let full = b.full();
             let factor = b.fresh(Kind::Vector, full, code, &[from]);
             self.step(b, 0, factor, moved);
         }
-        self.add_nothing(b);
+        self.no_remainder(b);
     }
 
     /// The values as the message has them: vectors of bytes in the order of the stream. Values narrower than their words fill
@@ -234,13 +198,13 @@ impl CrcLanes {
         vectors
     }
 
-    /// Moves what a slot holds by a factor, and adds the bytes of a vector.
-    fn step(&self, b: &mut Builder, slot: usize, factor: VReg, bytes: VReg) {
-        for (acc, bytes) in self.acc[slot].iter().zip(self.split(b, bytes)) {
+    /// Moves what a copy holds by a factor, and adds the bytes of a vector.
+    fn step(&self, b: &mut Builder, copy: usize, factor: VReg, bytes: VReg) {
+        for (acc, bytes) in self.acc[copy].iter().zip(self.split(b, bytes)) {
             let (even, odd) = self.products(b, *acc, factor);
             // The last product goes where the sum will be, which saves a move.
             b.assign(*acc, odd);
-            let sum = xor3(b, *acc, even, bytes);
+            let sum = b.xor3(*acc, even, bytes);
             b.assign(*acc, sum);
         }
     }
@@ -248,13 +212,13 @@ impl CrcLanes {
     /// Takes the first rax bytes of a vector and brings the lanes together.
     fn add_last(&self, b: &mut Builder, bytes: VReg) {
         let zero = b.splat(Lane::B, 0);
-        let moved = slide(b, zero, bytes);
+        let moved = b.shift_in(zero, bytes);
         let moved = self.in_order(b, moved);
         let rows = b.table(self.rows(b.vector_bytes(), b.vector_bytes() + 1));
         let (rax, r9) = (Register::RAX, Register::R9);
         let shift = b.vector_bytes().trailing_zeros() as i32;
         b.raw(asm::ri(Code::Shl_rm32_imm8, Register::EAX, shift));
-        lea_pool(b, r9, rows);
+        b.lea_pool(r9, rows);
         let bytes_of_part = b.vector_bytes() / self.parts;
         let code = match (b.isa, self.width) {
             (Isa::Avx512, _) => Code::EVEX_Vmovdqu64_zmm_k1z_zmmm512,
@@ -264,57 +228,16 @@ impl CrcLanes {
         let mut all = None;
         for (part, moved) in self.split(b, moved).into_iter().enumerate() {
             let disp = (part * bytes_of_part) as i32;
-            let row = Opd::Mem(Mem::Base { base: r9, index: rax, scale: 1, disp });
+            let row = Opd::Mem(indexed(r9, rax, 1, disp));
             let row = b.fresh(Kind::Vector, self.width, code, &[row]);
             let (even, odd) = self.products(b, self.acc[0][part], row);
             let to_the_end = self.row_of_nothing(b, part);
             let (low, high) = self.products(b, moved, to_the_end);
             let rest = b.xor(low, high);
-            let sum = xor3(b, even, odd, rest);
+            let sum = b.xor3(even, odd, rest);
             all = Some(all.map_or(sum, |all| b.xor(all, sum)));
         }
         all.into_iter().for_each(|all| b.assign(self.acc[0][0], all));
-    }
-
-    /// Without a rest: brings the lanes together.
-    pub(super) fn add_nothing(&self, b: &mut Builder) {
-        let mut all = None;
-        for part in 0..self.parts {
-            let row = self.row_of_nothing(b, part);
-            let (even, odd) = self.products(b, self.acc[0][part], row);
-            all = Some(match all {
-                None => b.xor(even, odd),
-                Some(all) => xor3(b, even, odd, all),
-            });
-        }
-        all.into_iter().for_each(|all| b.assign(self.acc[0][0], all));
-    }
-
-    /// Adds what [`CrcLanes::add_rest`] or [`CrcLanes::add_nothing`] left in the lanes, and writes the state.
-    pub(super) fn finish(&self, b: &mut Builder) {
-        let none = b.new_label();
-        if self.crc.spare.bits() > 0 {
-            // Without a word the register stays as it was imported, with whatever there was beside the remainder.
-            let round = if self.tail_counts { self.word.bytes() as i32 - 1 } else { 0 };
-            b.raw(asm::rm(Code::Lea_r64_m, WORDS, LEN, Register::None, round));
-            b.raw(asm::ri(Code::Shr_rm64_imm8, WORDS, self.word.bytes().trailing_zeros() as i32));
-            b.raw(asm::rr(Code::Test_rm64_r64, WORDS, WORDS));
-            b.jump(Code::Je_rel32_64, none);
-        }
-        let mut all = self.acc[0][0];
-        let mut distance = b.vector_bytes() / self.parts / 2;
-        while distance >= 16 {
-            let other = b.exchange(all, distance);
-            all = b.xor(all, other);
-            distance /= 2;
-        }
-        if self.reflected && !self.crc.reflected {
-            all = reversed(b, all);
-        }
-        barrett::state(b, self.crc, all);
-        spare::add_left(b, self.crc, self.value.bits(), self.slot);
-        b.raw(asm::mr(Code::Mov_rm64_r64, STATES, Register::None, self.slot, Register::RAX));
-        b.bind(none);
     }
 
     /// The factors of the lower and the upper half of a lane that move it by `bits`.
@@ -389,18 +312,112 @@ impl CrcLanes {
 
     /// The products of the lower and of the upper halves of the lanes.
     fn products(&self, b: &mut Builder, a: VReg, factor: VReg) -> (VReg, VReg) {
-        let even = multiply(b, self.width, a, factor, 0x00);
-        let odd = multiply(b, self.width, a, factor, 0x11);
+        let even = b.clmul_halves(self.width, a, factor, 0x00);
+        let odd = b.clmul_halves(self.width, a, factor, 0x11);
         (even, odd)
     }
 }
 
-fn load_quad(b: &mut Builder, from: Mem) -> VReg {
-    let code = match b.isa {
-        Isa::Avx512 => Code::EVEX_Vmovq_xmm_xmmm64,
-        Isa::Avx2 => Code::VEX_Vmovq_xmm_xmmm64,
-    };
-    b.fresh(Kind::Vector, Width::X, code, &[Opd::Mem(from)])
+impl LoopCarried for CrcLanes {
+    fn traits(&self) -> Traits {
+        Traits { ends_in_remainder: true, ..Traits::ORDERED }
+    }
+
+    /// It is the last copy that takes in what was imported.
+    fn begin_unrolled(&self, b: &mut Builder) {
+        let copies = self.acc.len();
+        if copies == 1 {
+            return;
+        }
+        let zero = b.splat(Lane::B, 0);
+        self.acc[..copies - 1].iter().flatten().for_each(|acc| b.assign(*acc, zero));
+        let factors = (0..copies as i64).flat_map(|copy| self.inverse(b, copy).to_le_bytes()).collect();
+        let factors = b.table(factors);
+        b.lea_pool(Register::R9, factors);
+        let from = indexed(Register::R9, Register::RAX, 8, 0);
+        let factor = b.load_quad(from);
+        self.import(b, copies - 1, factor);
+    }
+
+    fn step(&mut self, body: &mut Body<'_, '_>, part: Part) -> Result<(), String> {
+        let values = body.int(self.operand)?;
+        match part {
+            Part::Whole { copy, distance } => self.add(body.b, copy, distance, &values),
+            Part::Remainder { round, .. } => self.add_remainder(body.b, &values, round),
+        }
+        Ok(())
+    }
+
+    fn merge_copies(&self, b: &mut Builder) {
+        let message_bits = self.vector_bits as i64;
+        let Some((last, others)) = self.acc.split_last().filter(|(_, others)| !others.is_empty()) else {
+            return;
+        };
+        for part in 0..self.parts {
+            let mut sum = last[part];
+            for (copy, acc) in others.iter().enumerate() {
+                let factor = self.factor(b, message_bits * (others.len() - copy) as i64);
+                let (even, odd) = self.products(b, acc[part], factor);
+                sum = b.xor3(even, odd, sum);
+            }
+            b.assign(self.acc[0][part], sum);
+        }
+    }
+
+    /// Brings the lanes together.
+    fn no_remainder(&self, b: &mut Builder) {
+        let mut all = None;
+        for part in 0..self.parts {
+            let row = self.row_of_nothing(b, part);
+            let (even, odd) = self.products(b, self.acc[0][part], row);
+            all = Some(match all {
+                None => b.xor(even, odd),
+                Some(all) => b.xor3(even, odd, all),
+            });
+        }
+        all.into_iter().for_each(|all| b.assign(self.acc[0][0], all));
+    }
+
+    /// Adds what the remainder, or none, left in the lanes.
+    fn finish(&self, b: &mut Builder) {
+        let none = b.new_label();
+        if self.crc.spare.bits() > 0 {
+            // Without a word the register stays as it was imported, with whatever there was beside the remainder.
+            let round = if self.tail_counts { self.word.bytes() as i32 - 1 } else { 0 };
+            b.raw(asm::rm(Code::Lea_r64_m, crc_residue::WORDS, LEN, Register::None, round));
+            b.raw(asm::ri(
+                Code::Shr_rm64_imm8,
+                crc_residue::WORDS,
+                self.word.bytes().trailing_zeros() as i32,
+            ));
+            b.raw(asm::rr(Code::Test_rm64_r64, crc_residue::WORDS, crc_residue::WORDS));
+            b.jump(Code::Je_rel32_64, none);
+        }
+        let mut all = self.acc[0][0];
+        let mut distance = b.vector_bytes() / self.parts / 2;
+        while distance >= 16 {
+            let other = b.exchange(all, distance);
+            all = b.xor(all, other);
+            distance /= 2;
+        }
+        if self.reflected && !self.crc.reflected {
+            all = reversed(b, all);
+        }
+        crc_reduce::state(b, self.crc, all);
+        crc_residue::add_left(b, self.crc, self.value.bits(), self.offset);
+        b.store_quad(STATES, self.offset, Register::RAX);
+        b.bind(none);
+    }
+
+    fn description(&self) -> String {
+        let registers = self.acc.len() * self.parts;
+        let bits = match self.width {
+            Width::X => 128,
+            Width::Y => 256,
+            Width::Z | Width::K => 512,
+        };
+        format!("{registers} registers of {bits} bits, the imported remainder in front of the first bytes")
+    }
 }
 
 /// A polynomial of degree below 64 as a factor.
@@ -413,29 +430,4 @@ fn reversed(b: &mut Builder, a: VReg) -> VReg {
     let bits = b.bitrev(Lane::B, a);
     let reverse = b.bytes_of(|i| 15 - (i % 16) as u8);
     b.shuffle_bytes(bits, reverse)
-}
-
-/// Carry-less products of halves of 128-bit lanes: bit 0 of `halves` chooses that of `a`, bit 4 that of `factor`.
-pub(super) fn multiply(b: &mut Builder, width: Width, a: VReg, factor: VReg, halves: u8) -> VReg {
-    let code = match (b.isa, width) {
-        (Isa::Avx512, Width::X) => Code::EVEX_Vpclmulqdq_xmm_xmm_xmmm128_imm8,
-        (Isa::Avx512, _) => Code::EVEX_Vpclmulqdq_zmm_zmm_zmmm512_imm8,
-        (Isa::Avx2, Width::X) => Code::VEX_Vpclmulqdq_xmm_xmm_xmmm128_imm8,
-        (Isa::Avx2, _) => Code::VEX_Vpclmulqdq_ymm_ymm_ymmm256_imm8,
-    };
-    b.vector_of(width, code, &[Opd::Reg(a, width), Opd::Reg(factor, width), Opd::Imm(halves)])
-}
-
-/// `x ^ y ^ z`.
-fn xor3(b: &mut Builder, x: VReg, y: VReg, z: VReg) -> VReg {
-    match b.isa {
-        Isa::Avx512 => {
-            let operands = [Opd::Reg(y, Width::Z), Opd::Reg(z, Width::Z), Opd::Imm(0x96)];
-            b.tied(Code::EVEX_Vpternlogq_zmm_k1z_zmm_zmmm512b64_imm8, x, &operands)
-        }
-        Isa::Avx2 => {
-            let both = b.xor(x, y);
-            b.xor(both, z)
-        }
-    }
 }

@@ -1,31 +1,31 @@
 //! Sums of words and sums of those sums, modulo a constant: Adler-32, Fletcher's checksums and their kin.
 //!
 //! For words `x_1 .. x_n` the two states become `a + S` and `b + n a + S + sum (n - i) x_i`, where S is the sum of the
-//! words; where the second one has each sum as it was before the word, without that S. The loop keeps S, the sum P of what S was before each turn, and the sum W of the words of a turn times the number
+//! words; where the second one has each sum as it was before the word, without that S. The loop keeps S, the sum P of what S was before each iteration, and the sum W of the words of an iteration times the number
 //! of words behind each; all are exact, so the modulus comes in once, at the end.
 //!
 //! Where there are dot products of bytes, one adds four bytes times their weights to a 32-bit lane: words of two bytes are
 //! then two planes, their lower and their upper bytes. Weights are less than 128, so that two vectors of bytes can share
 //! the registers and P is brought up to date once for both. Otherwise S and P are kept in 64-bit lanes.
 
-use crate::ir::{StateId, Tail, Ty};
 use iced_x86::{Code, Register};
 
-use super::asm;
-use super::frame::STATES;
-use super::isa::Isa;
-use super::lanes::Lane;
-use super::reduce::has_dots;
-use super::slide::slide;
-use super::vcode::{Builder, Kind, Opd, VReg, Width};
+use super::{LoopCarried, Part, Place, Traits};
+use crate::backend::native::abi::{STATES, round_remainder};
+use crate::backend::native::asm;
+use crate::backend::native::isa::Isa;
+use crate::backend::native::lanes::Lane;
+use crate::backend::native::lower::Body;
+use crate::backend::native::vcode::{Builder, VReg};
+use crate::ir::{StateId, Tail, Ty, Value};
 
 /// A sum of sums.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Second {
+pub(in crate::backend::native) struct Second {
     /// The state.
-    pub(super) state: StateId,
+    pub(in crate::backend::native) state: StateId,
     /// Whether it has each word's sum with the word itself, or as it was before.
-    pub(super) includes_word: bool,
+    pub(in crate::backend::native) includes_word: bool,
 }
 
 /// Registers of a pair of sums, or of one.
@@ -43,12 +43,16 @@ pub(super) struct Sums {
     includes_word: bool,
     /// By dot products of bytes.
     dots: bool,
-    /// Slots of the main loop that share registers.
+    /// Copies of the main loop that share registers.
     group: usize,
     /// For each group, a set for each plane.
     groups: Vec<Vec<Plane>>,
     /// What the main loop and the rest contribute to the sum of sums, in 64-bit lanes.
     settled: VReg,
+    /// The value of a word.
+    operand: Value,
+    /// Where the sum and the sum of sums are, from the start of the states.
+    offsets: [i32; 2],
 }
 
 /// The registers S, P and W.
@@ -60,7 +64,7 @@ struct Plane {
 }
 
 /// Bytes of a call in which no lane overflows, for words of that lane and vectors of that many bytes.
-pub(super) fn longest_call(word: Lane, vector_bytes: usize) -> usize {
+pub(in crate::backend::native) fn longest_call(word: Lane, vector_bytes: usize) -> usize {
     match word {
         // A call with `t` turns of `g` vectors in a group adds up to 1020 g t^2 / 2 to a lane of P, which has 32 bits; with
         // a single vector a turn that is 2900 of them.
@@ -80,21 +84,23 @@ impl Sums {
         ty: Ty,
         (modulus, end_around): (u64, bool),
         second: Option<Second>,
+        operand: Value,
         tail: Tail,
-        slots: usize,
-        busy: bool,
+        place: Place,
+        offsets: [i32; 2],
     ) -> Sums {
+        let Place { unroll, busy, .. } = place;
         let includes_word = second.is_none_or(|second| second.includes_word);
         let second = second.is_some();
-        let dots = matches!(word, Lane::B | Lane::W) && has_dots(b);
+        let dots = matches!(word, Lane::B | Lane::W) && b.has_dots();
         let planes = if dots { word.bytes() } else { 1 };
         // Sharing saves additions and lengthens the chain from turn to turn.
-        let group = if dots && second && busy { slots.min(2) } else { 1 };
+        let group = if dots && second && busy { unroll.min(2) } else { 1 };
         let mut pinned = |wanted: bool, other: Option<VReg>| match other {
             Some(other) if !wanted => other,
             _ => b.pinned_vector(),
         };
-        let groups: Vec<Vec<Plane>> = (0..slots / group)
+        let groups: Vec<Vec<Plane>> = (0..unroll / group)
             .map(|_| {
                 (0..planes)
                     .map(|_| {
@@ -110,18 +116,21 @@ impl Sums {
             [plane.sum, plane.prefix, plane.weighted].into_iter().for_each(|reg| b.assign(reg, zero));
         }
         b.assign(settled, zero);
-        Sums { word, ty, modulus, end_around, tail, second, includes_word, dots, group, groups, settled }
-    }
-
-    /// What there is of them during the loop, in words.
-    pub(super) fn in_words(&self) -> String {
-        let planes: usize = self.groups.iter().map(Vec::len).sum();
-        let registers = if self.second { 3 * planes } else { planes };
-        let how = if self.dots { ", by dot products of bytes" } else { "" };
-        let shared =
-            if self.group > 1 { format!(", shared by {} vectors", self.group) } else { String::new() };
-        let what = if self.second { "sum, sum of what it was, weighted sum" } else { "sum" };
-        format!("{what} in lanes of {} bits{how}, {registers} registers{shared}", self.lane().bits())
+        Sums {
+            word,
+            ty,
+            modulus,
+            end_around,
+            tail,
+            second,
+            includes_word,
+            dots,
+            group,
+            groups,
+            settled,
+            operand,
+            offsets,
+        }
     }
 
     /// The lanes of S and P.
@@ -134,16 +143,16 @@ impl Sums {
         (b.vector_bytes() / self.word.bytes()) as u64
     }
 
-    /// Takes the words of one vector; `distance` vectors make a turn.
-    pub(super) fn add(&self, b: &mut Builder, slot: usize, distance: usize, words: VReg) {
+    /// Takes the words of one vector; `distance` vectors make an iteration.
+    fn add(&self, b: &mut Builder, copy: usize, distance: usize, words: VReg) {
         let group = self.group.min(distance);
-        if self.second && slot.is_multiple_of(group) {
-            for plane in &self.groups[slot / group] {
+        if self.second && copy.is_multiple_of(group) {
+            for plane in &self.groups[copy / group] {
                 let next = b.add(self.lane(), plane.prefix, plane.sum);
                 b.assign(plane.prefix, next);
             }
         }
-        self.add_vector(b, slot / group, slot % group, group, words);
+        self.add_vector(b, copy / group, copy % group, group, words);
     }
 
     /// Takes the vector number `place` of the `of` ones that share a group's registers.
@@ -169,10 +178,10 @@ impl Sums {
             b.bytes_of(|i| if i % bytes == byte { weight(place * lanes + i / bytes) as u8 } else { 0 })
         };
         let ones = weights(&|_| 1, b);
-        dot(b, plane.sum, words, ones);
+        b.add_dots(plane.sum, words, ones);
         if self.second {
             let behind = weights(&|i| of * lanes - 1 - i, b);
-            dot(b, plane.weighted, words, behind);
+            b.add_dots(plane.weighted, words, behind);
         }
     }
 
@@ -183,9 +192,9 @@ impl Sums {
                 let low = b.and_imm(Lane::D, words, 0xffff);
                 let high = b.shr(Lane::D, words, 16);
                 let pairs = b.add(Lane::D, low, high);
-                halves_added(b, pairs)
+                b.halves_added(pairs)
             }
-            _ => halves_added(b, words),
+            _ => b.halves_added(words),
         };
         let next = b.add(Lane::Q, plane.sum, sums);
         b.assign(plane.sum, next);
@@ -235,8 +244,71 @@ impl Sums {
         }
     }
 
-    /// Behind the unrolled loop: everything in the first group, as if it had been one vector.
-    pub(super) fn leave(&self, b: &mut Builder) {
+    /// Takes the words in the first rax bytes of a vector.
+    fn add_remainder(&self, b: &mut Builder, words: VReg) {
+        // Behind the last word there is none: it goes to the end.
+        let zero = b.splat(Lane::B, 0);
+        let moved = b.shift_in(zero, words);
+        if self.second {
+            b.raw(asm::ri(Code::Shr_rm32_imm8, Register::EAX, self.word.bytes().trailing_zeros() as i32));
+            let count = b.broadcast_quad(Register::RAX);
+            let before = self.joined(b, &self.groups[0], |sums, b, plane| {
+                let sum = sums.in_quads(b, plane.sum);
+                // A lane of a call's sum of bytes or 16-bit words fits 32 bits.
+                if sums.word == Lane::D { b.mul(Lane::Q, sum, count) } else { b.mul_wide(sum, count) }
+            });
+            let next = b.add(Lane::Q, self.settled, before);
+            b.assign(self.settled, next);
+        }
+        // What was before these words has been counted: P stays as it is.
+        self.add_vector(b, 0, 0, 1, moved);
+    }
+
+    /// What `f` makes of each plane, times what a byte of it stands for, added.
+    fn joined(
+        &self,
+        b: &mut Builder,
+        planes: &[Plane],
+        f: impl Fn(&Sums, &mut Builder, &Plane) -> VReg,
+    ) -> VReg {
+        let mut all = f(self, b, &planes[0]);
+        for (number, plane) in planes.iter().enumerate().skip(1) {
+            let more = f(self, b, plane);
+            let more = b.shl(Lane::Q, more, 8 * number as u32);
+            all = b.add(Lane::Q, all, more);
+        }
+        all
+    }
+
+    /// S or P in 64-bit lanes.
+    fn in_quads(&self, b: &mut Builder, sums: VReg) -> VReg {
+        if self.dots { b.halves_added(sums) } else { sums }
+    }
+
+    fn weighted_in_quads(&self, b: &mut Builder, weighted: VReg) -> VReg {
+        if self.word == Lane::D { weighted } else { b.halves_added(weighted) }
+    }
+}
+
+impl LoopCarried for Sums {
+    fn traits(&self) -> Traits {
+        Traits::ORDERED
+    }
+
+    fn step(&mut self, body: &mut Body<'_, '_>, part: Part) -> Result<(), String> {
+        let words = body.int(self.operand)?[0];
+        match part {
+            Part::Whole { copy, distance } => self.add(body.b, copy, distance, words),
+            Part::Remainder { round, .. } => {
+                round_remainder(body.b, round);
+                self.add_remainder(body.b, words);
+            }
+        }
+        Ok(())
+    }
+
+    /// Everything in the first group, as if it had been one vector.
+    fn merge_copies(&self, b: &mut Builder) {
         let groups = self.groups.len() as u64;
         if self.second {
             let of_group = self.lanes(b) * self.group as u64;
@@ -272,36 +344,8 @@ impl Sums {
         }
     }
 
-    /// Takes the words in the first rax bytes of a vector.
-    pub(super) fn add_rest(&self, b: &mut Builder, words: VReg) {
-        // Behind the last word there is none: it goes to the end.
-        let zero = b.splat(Lane::B, 0);
-        let moved = slide(b, zero, words);
-        if self.second {
-            let full = b.full();
-            b.raw(asm::ri(Code::Shr_rm32_imm8, Register::EAX, self.word.bytes().trailing_zeros() as i32));
-            let rax = Opd::Gpr(Register::RAX);
-            let count = match b.isa {
-                Isa::Avx512 => b.fresh(Kind::Vector, full, Code::EVEX_Vpbroadcastq_zmm_k1z_r64, &[rax]),
-                Isa::Avx2 => {
-                    let low = b.fresh(Kind::Vector, Width::X, Code::VEX_Vmovq_xmm_rm64, &[rax]);
-                    b.vector(Code::VEX_Vpbroadcastq_ymm_xmmm64, &[Opd::Reg(low, Width::X)])
-                }
-            };
-            let before = self.joined(b, &self.groups[0], |sums, b, plane| {
-                let sum = sums.in_quads(b, plane.sum);
-                // A lane of a call's sum of bytes or 16-bit words fits 32 bits.
-                if sums.word == Lane::D { b.mul(Lane::Q, sum, count) } else { b.mul_wide(sum, count) }
-            });
-            let next = b.add(Lane::Q, self.settled, before);
-            b.assign(self.settled, next);
-        }
-        // What was before these words has been counted: P stays as it is.
-        self.add_vector(b, 0, 0, 1, moved);
-    }
-
-    /// Writes the sum to `[states + first]`, the sum of sums to `[states + other]`.
-    pub(super) fn finish(&self, b: &mut Builder, first: i32, other: i32) {
+    fn finish(&self, b: &mut Builder) {
+        let [first, other] = self.offsets;
         let (rax, r9, r11) = (Register::RAX, Register::R9, Register::R11);
         let (rcx, rdx, len) = (Register::RCX, Register::RDX, Register::R8);
         // r11: the number of words.
@@ -341,9 +385,9 @@ impl Sums {
         };
         // States of 32 bits and fewer, times the words of a call, stay far below 2^64 with all that is added.
         let small = self.ty.bits() <= 32 && self.word != Lane::D;
-        let load = |b: &mut Builder, slot| {
+        let load = |b: &mut Builder, offset| {
             let into = if small { rdx } else { rax };
-            b.raw(asm::rm(Code::Mov_r64_rm64, into, STATES, Register::None, slot));
+            b.load_quad_to(into, STATES, offset);
             if !small {
                 reduce(b);
             }
@@ -366,82 +410,33 @@ impl Sums {
             if self.includes_word {
                 all = b.add(Lane::Q, all, sum);
             }
-            total(b, Lane::Q, all, rax);
+            b.total(Lane::Q, all, rax);
             b.raw(asm::rr(Code::Add_r64_rm64, rax, rcx));
             reduce(b);
             store(b, self.ty, other);
         }
         load(b, first);
         b.raw(asm::rr(Code::Mov_r64_rm64, rcx, rdx));
-        total(b, Lane::Q, sum, rax);
+        b.total(Lane::Q, sum, rax);
         b.raw(asm::rr(Code::Add_r64_rm64, rax, rcx));
         reduce(b);
         store(b, self.ty, first);
         b.bind(none);
     }
 
-    /// What `f` makes of each plane, times what a byte of it stands for, added.
-    fn joined(
-        &self,
-        b: &mut Builder,
-        planes: &[Plane],
-        f: impl Fn(&Sums, &mut Builder, &Plane) -> VReg,
-    ) -> VReg {
-        let mut all = f(self, b, &planes[0]);
-        for (number, plane) in planes.iter().enumerate().skip(1) {
-            let more = f(self, b, plane);
-            let more = b.shl(Lane::Q, more, 8 * number as u32);
-            all = b.add(Lane::Q, all, more);
-        }
-        all
+    fn description(&self) -> String {
+        let planes: usize = self.groups.iter().map(Vec::len).sum();
+        let registers = if self.second { 3 * planes } else { planes };
+        let how = if self.dots { ", by dot products of bytes" } else { "" };
+        let shared =
+            if self.group > 1 { format!(", shared by {} vectors", self.group) } else { String::new() };
+        let what = if self.second { "sum, sum of what it was, weighted sum" } else { "sum" };
+        format!("{what} in lanes of {} bits{how}, {registers} registers{shared}", self.lane().bits())
     }
-
-    /// S or P in 64-bit lanes.
-    fn in_quads(&self, b: &mut Builder, sums: VReg) -> VReg {
-        if self.dots { halves_added(b, sums) } else { sums }
-    }
-
-    fn weighted_in_quads(&self, b: &mut Builder, weighted: VReg) -> VReg {
-        if self.word == Lane::D { weighted } else { halves_added(b, weighted) }
-    }
-}
-
-/// Adds to each 32-bit lane of `sums` the products of four bytes of `bytes` and of `weights`.
-fn dot(b: &mut Builder, sums: VReg, bytes: VReg, weights: VReg) {
-    let code = match b.isa {
-        Isa::Avx512 => Code::EVEX_Vpdpbusd_zmm_k1z_zmm_zmmm512b32,
-        Isa::Avx2 => Code::VEX_Vpdpbusd_ymm_ymm_ymmm256,
-    };
-    let full = b.full();
-    let operands = [sums, bytes, weights].map(|reg| Opd::Reg(reg, full));
-    b.push(code, &operands, Some(sums), Some(sums), None, false);
-}
-
-/// The two 32-bit halves of each 64-bit lane, added.
-pub(super) fn halves_added(b: &mut Builder, a: VReg) -> VReg {
-    let low = b.and_imm(Lane::Q, a, 0xffff_ffff);
-    let high = b.shr(Lane::Q, a, 32);
-    b.add(Lane::Q, low, high)
-}
-
-/// The sum of the lanes to a general register, whose upper bits may be anything.
-pub(super) fn total(b: &mut Builder, lane: Lane, vector: VReg, register: Register) {
-    let mut all = vector;
-    let mut distance = b.vector_bytes() / 2;
-    while distance >= lane.bytes() {
-        let other = b.exchange(all, distance);
-        all = b.add(lane, all, other);
-        distance /= 2;
-    }
-    let code = match b.isa {
-        Isa::Avx512 => Code::EVEX_Vmovq_rm64_xmm,
-        Isa::Avx2 => Code::VEX_Vmovq_rm64_xmm,
-    };
-    b.push(code, &[Opd::Gpr(register), Opd::Reg(all, Width::X)], None, None, None, false);
 }
 
 /// Writes rdx, cut to the type.
-pub(super) fn store(b: &mut Builder, ty: Ty, slot: i32) {
+pub(super) fn store(b: &mut Builder, ty: Ty, offset: i32) {
     let (rdx, edx) = (Register::RDX, Register::EDX);
     match ty {
         Ty::Bool | Ty::U8 => b.raw(asm::rr(Code::Movzx_r32_rm8, edx, Register::DL)),
@@ -449,5 +444,5 @@ pub(super) fn store(b: &mut Builder, ty: Ty, slot: i32) {
         Ty::U32 => b.raw(asm::rr(Code::Mov_r32_rm32, edx, edx)),
         Ty::U64 => {}
     }
-    b.raw(asm::mr(Code::Mov_rm64_r64, STATES, Register::None, slot, rdx));
+    b.store_quad(STATES, offset, rdx);
 }

@@ -8,21 +8,20 @@
 
 use iced_x86::{Code, Register};
 
-use super::asm;
-use super::crc::multiply;
-use super::gf2::{Crc, Spare};
-use super::isa::Isa;
-use super::vcode::{Builder, Opd, VReg, Width};
+use crate::analyse::gf2::{Crc, Spare};
+use crate::backend::native::asm;
+use crate::backend::native::isa::Isa;
+use crate::backend::native::vcode::{Builder, Opd, VReg, Width};
 
 /// The state that the lowest lane of `all` stands for, to rax. Changes r9.
 pub(super) fn state(b: &mut Builder, crc: Crc, all: VReg) {
     let (rax, r9) = (Register::RAX, Register::R9);
     if crc == Crc::whole(32, 0x1edc_6f41, true) {
         // CRC-32C has an instruction.
-        half(b, all, false, r9);
+        b.quad_to(r9, all);
         b.raw(asm::rr(Code::Xor_r32_rm32, Register::EAX, Register::EAX));
         b.raw(asm::rr(Code::Crc32_r64_rm64, rax, r9));
-        half(b, all, true, r9);
+        b.upper_quad_to(r9, all);
         b.raw(asm::rr(Code::Crc32_r64_rm64, rax, r9));
         return;
     }
@@ -32,31 +31,31 @@ pub(super) fn state(b: &mut Builder, crc: Crc, all: VReg) {
         let power = crc.power(63 + i64::from(crc.bits)) << spare;
         let factors = [power, 1 << 63 | crc.barrett() >> 1, 1 << 63 | poly >> 1].map(u64::reverse_bits);
         let [power, quotient, poly] = factors.map(|factor| b.bytes_of(|i| factor.to_le_bytes()[i % 8]));
-        let product = multiply(b, Width::X, all, power, 0x00);
+        let product = b.clmul_halves(Width::X, all, power, 0x00);
         let lower = shift_lane(b, all, false);
         let u = b.xor(product, lower);
-        let q = multiply(b, Width::X, u, quotient, 0x00);
-        let product = multiply(b, Width::X, q, poly, 0x00);
+        let q = b.clmul_halves(Width::X, u, quotient, 0x00);
+        let product = b.clmul_halves(Width::X, q, poly, 0x00);
         let mut result = b.xor(product, u);
         if spare == 0 {
             // The last coefficient of P, which the division by x has lost.
             let q = shift_lane(b, q, true);
             result = b.xor(result, q);
         }
-        half(b, result, true, rax);
+        b.upper_quad_to(rax, result);
     } else {
         let power = crc.power(64 + i64::from(crc.bits)) << spare;
         let [power, quotient, poly] =
             [power, crc.barrett(), poly].map(|factor| b.bytes_of(|i| factor.to_le_bytes()[i % 8]));
-        let product = multiply(b, Width::X, all, power, 0x01);
+        let product = b.clmul_halves(Width::X, all, power, 0x01);
         let lower = shift_lane(b, all, true);
         let u = b.xor(product, lower);
-        let product = multiply(b, Width::X, u, quotient, 0x01);
+        let product = b.clmul_halves(Width::X, u, quotient, 0x01);
         // The quotient's leading term.
         let q = b.xor(product, u);
-        let product = multiply(b, Width::X, q, poly, 0x01);
+        let product = b.clmul_halves(Width::X, q, poly, 0x01);
         let result = b.xor(product, u);
-        half(b, result, false, rax);
+        b.quad_to(rax, result);
         let shift = match crc.spare {
             Spare::Message(below) => spare - below,
             Spare::Dropped(_) => spare,
@@ -76,24 +75,4 @@ fn shift_lane(b: &mut Builder, a: VReg, up: bool) -> VReg {
         (Isa::Avx2, false) => Code::VEX_Vpsrldq_xmm_xmm_imm8,
     };
     b.vector_of(Width::X, code, &[Opd::Reg(a, Width::X), Opd::Imm(8)])
-}
-
-/// A half of the lowest lane to a general register.
-pub(super) fn half(b: &mut Builder, vector: VReg, upper: bool, register: Register) {
-    let vector = Opd::Reg(vector, Width::X);
-    match (b.isa, upper) {
-        (Isa::Avx512, false) => {
-            b.push(Code::EVEX_Vmovq_rm64_xmm, &[Opd::Gpr(register), vector], None, None, None, false);
-        }
-        (Isa::Avx2, false) => {
-            b.push(Code::VEX_Vmovq_rm64_xmm, &[Opd::Gpr(register), vector], None, None, None, false);
-        }
-        (isa, true) => {
-            let code = match isa {
-                Isa::Avx512 => Code::EVEX_Vpextrq_rm64_xmm_imm8,
-                Isa::Avx2 => Code::VEX_Vpextrq_rm64_xmm_imm8,
-            };
-            b.push(code, &[Opd::Gpr(register), vector, Opd::Imm(1)], None, None, None, false);
-        }
-    }
 }

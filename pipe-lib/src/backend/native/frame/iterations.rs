@@ -2,56 +2,45 @@
 
 use iced_x86::{Code, Register};
 
-use super::{DST, END, Frame, LEN, LIMIT, POS, REST, SRC, StageCode, Stores};
+use super::{DST, END, Frame, LEN, LIMIT, POS, REMAINDER, SRC, Stores};
 use crate::backend::native::asm;
 use crate::backend::native::isa::Isa;
-use crate::backend::native::vcode::{Builder, Item, Label, Mem, Opd};
+use crate::backend::native::vcode::{Item, Label, Mem, Opd};
 
 /// Fewest bytes of a stretch of which the destination is aligned: below, what is saved is less than what it costs.
 const ALIGNED_FROM: i32 = 2048;
 
 impl Frame<'_> {
-    /// All whole vectors; then, or if there is none, on to `rest`, which is bound next. With `short`, no more than one vector
-    /// goes there at once, [`REST`] its bytes.
-    pub(super) fn turns(&mut self, rest: Label, short: Option<Label>) -> Result<(), String> {
+    /// All whole vectors; then, or if there is none, on to `remainder`, which is bound next. With `short`, no more than one vector
+    /// goes there at once, [`REMAINDER`] its bytes.
+    pub(super) fn iterations(&mut self, remainder: Label, short: Option<Label>) -> Result<(), String> {
         if !self.enters_within() {
-            return self.turns_then_singles(rest);
+            return self.iterations_then_singles(remainder);
         }
         let vector = self.b.vector_bytes() as i32;
         let len = self.length();
         if let Some(short) = short {
-            // No more than one vector is done under a mask, even a whole one or none: the other slots need not be cleared, and
+            // No more than one vector is done under a mask, even a whole one or none: the other copies need not be cleared, and
             // brought together, for nothing.
-            self.b.raw(asm::rr(Code::Mov_r64_rm64, REST, len));
+            self.b.raw(asm::rr(Code::Mov_r64_rm64, REMAINDER, len));
             self.b.raw(asm::ri(Code::Cmp_rm64_imm8, len, vector));
             self.b.jump(Code::Jbe_rel32_64, short);
         } else {
             self.b.raw(asm::ri(Code::Cmp_rm64_imm8, len, vector));
-            self.b.jump(Code::Jb_rel32_64, rest);
+            self.b.jump(Code::Jb_rel32_64, remainder);
         }
         self.align()?;
-        self.turns_from_within()
+        self.iterations_from_within()
     }
 
     /// Whether some state depends on where in the stream a word is.
     pub(super) fn is_ordered(&self) -> bool {
-        let ordered = |stage: &StageCode<'_>| {
-            !(stage.crcs.is_empty()
-                && stage.sums.is_empty()
-                && stage.hashes.is_empty()
-                && stage.onward.is_empty()
-                && stage.systems.is_empty()
-                && stage.carried.is_empty())
-        };
-        self.stages.iter().any(ordered)
+        self.carried().any(|carried| carried.traits().ordered)
     }
 
-    /// Whether the unrolled loop can be entered at any vector of a turn.
+    /// Whether the unrolled loop can be entered at any copy.
     pub(super) fn enters_within(&self) -> bool {
-        let fixed = |stage: &StageCode<'_>| {
-            !stage.systems.is_empty() || stage.hashes.iter().any(|(_, _, hash)| !hash.enters_anywhere())
-        };
-        !self.stages.iter().any(fixed)
+        self.carried().all(|carried| carried.traits().enters_anywhere)
     }
 
     /// Whether the destination of long stretches is aligned to a vector.
@@ -69,7 +58,7 @@ impl Frame<'_> {
         if !self.aligns() {
             return Ok(());
         }
-        let (eax, rest) = (Register::EAX, REST.full_register32());
+        let (eax, remainder) = (Register::EAX, REMAINDER.full_register32());
         let gauge = self.stages.iter().map(|stage| stage.study.pipe.word_bytes()).max().unwrap_or(1);
         let aligned = self.b.new_label();
         self.b.raw(asm::ri(Code::Cmp_rm64_imm32, LEN, ALIGNED_FROM));
@@ -82,12 +71,12 @@ impl Frame<'_> {
             self.b.raw(asm::ri(Code::Test_rm32_imm32, eax, gauge as i32 - 1));
             self.b.jump(Code::Jne_rel32_64, aligned);
         }
-        self.b.raw(asm::rr(Code::Mov_r32_rm32, rest, eax));
-        self.rest()?;
-        self.b.raw(asm::rr(Code::Add_r64_rm64, SRC, REST));
-        self.b.raw(asm::rr(Code::Sub_r64_rm64, LEN, REST));
+        self.b.raw(asm::rr(Code::Mov_r32_rm32, remainder, eax));
+        self.remainder()?;
+        self.b.raw(asm::rr(Code::Add_r64_rm64, SRC, REMAINDER));
+        self.b.raw(asm::rr(Code::Sub_r64_rm64, LEN, REMAINDER));
         if self.reads_pos {
-            self.b.raw(asm::rr(Code::Add_r64_rm64, POS, REST));
+            self.b.raw(asm::rr(Code::Add_r64_rm64, POS, REMAINDER));
         }
         self.b.bind(aligned);
         Ok(())
@@ -103,83 +92,83 @@ impl Frame<'_> {
         Register::RAX
     }
 
-    /// Where it does not matter which slot a vector meets, or it is made good: one loop, entered at the slot from which
-    /// whole turns are left, with the source moved back by what the skipped slots would have taken. Nothing but the rest
+    /// Where it does not matter which copy a vector meets, or it is made good: one loop, entered at the copy from which
+    /// whole iterations are left, with the source moved back by what the skipped copies would have taken. Nothing but the remainder
     /// is left then, and few vectors have as many accumulators as many.
-    fn turns_from_within(&mut self) -> Result<(), String> {
+    fn iterations_from_within(&mut self) -> Result<(), String> {
         let vector = self.b.vector_bytes() as i32;
         let unroll = self.shape.unroll;
-        let turn = vector * unroll as i32;
+        let iteration = vector * unroll as i32;
         let (rax, eax) = (Register::RAX, Register::EAX);
-        self.each_accumulator(|accumulator, b| accumulator.enter(b));
-        let slots: Vec<Label> = (0..unroll).map(|_| self.b.new_label()).collect();
+        self.each_carried(|carried, b| carried.clear_copies(b));
+        let copies: Vec<Label> = (0..unroll).map(|_| self.b.new_label()).collect();
         if unroll > 1 {
-            // rax: bytes of the slots to skip.
+            // rax: bytes of the copies to skip.
             let len = self.length();
             self.b.raw(asm::rr(Code::Mov_r32_rm32, eax, len.full_register32()));
             self.b.raw(asm::ri(Code::And_rm32_imm8, eax, -vector));
             self.b.raw(asm::r(Code::Neg_rm32, eax));
-            self.b.raw(asm::ri(Code::And_rm32_imm32, eax, turn - 1));
+            self.b.raw(asm::ri(Code::And_rm32_imm32, eax, iteration - 1));
             self.b.raw(asm::rr(Code::Sub_r64_rm64, SRC, rax));
             if self.reads_pos {
                 self.b.raw(asm::rr(Code::Sub_r64_rm64, POS, rax));
             }
             self.b.raw(asm::ri(Code::Shr_rm32_imm8, eax, vector.trailing_zeros() as i32));
-            self.enter_ordered();
-            let entry = self.b.jump_table(slots.clone());
+            self.each_carried(|carried, b| carried.begin_unrolled(b));
+            let entry = self.b.jump_table(copies.clone());
             let table = Opd::Mem(Mem::Pool { entry, disp: 0 });
-            self.b.push(Code::Lea_r64_m, &[Opd::Gpr(REST), table], None, None, None, false);
-            let mut load = asm::rm(Code::Movsxd_r64_rm32, rax, REST, rax, 0);
+            self.b.push(Code::Lea_r64_m, &[Opd::Gpr(REMAINDER), table], None, None, None, false);
+            let mut load = asm::rm(Code::Movsxd_r64_rm32, rax, REMAINDER, rax, 0);
             load.set_memory_index_scale(4);
             self.b.raw(load);
-            self.b.raw(asm::rr(Code::Add_r64_rm64, rax, REST));
+            self.b.raw(asm::rr(Code::Add_r64_rm64, rax, REMAINDER));
         }
-        self.b.raw(asm::rm(Code::Lea_r64_m, LIMIT, END, Register::None, -turn));
+        self.b.raw(asm::rm(Code::Lea_r64_m, LIMIT, END, Register::None, -iteration));
         if unroll > 1 {
             self.b.raw(asm::r(Code::Jmp_rm64, rax));
         }
         self.b.items.push(Item::Weight(64));
         self.b.items.push(Item::Align);
-        for (slot, label) in slots.iter().enumerate() {
+        for (copy, label) in copies.iter().enumerate() {
             self.b.bind(*label);
-            self.slot(slot, slot as i32 * vector, unroll)?;
+            self.vector(copy, unroll)?;
         }
-        self.advance(turn);
+        self.advance(iteration);
         self.b.raw(asm::rr(Code::Cmp_r64_rm64, SRC, LIMIT));
-        self.b.jump(Code::Jbe_rel32_64, slots[0]);
+        self.b.jump(Code::Jbe_rel32_64, copies[0]);
         self.b.items.push(Item::Weight(1));
         self.b.forget();
-        self.leave();
+        self.each_carried(|carried, b| carried.merge_copies(b));
         Ok(())
     }
 
-    /// Where whole turns have to come first: a loop over several vectors, then one over single vectors.
-    fn turns_then_singles(&mut self, rest: Label) -> Result<(), String> {
+    /// Where whole iterations have to come first: a loop over several vectors, then one over single vectors.
+    fn iterations_then_singles(&mut self, remainder: Label) -> Result<(), String> {
         let vector = self.b.vector_bytes() as i32;
         let unroll = self.shape.unroll;
-        let turn = vector * unroll as i32;
+        let iteration = vector * unroll as i32;
         let single = self.b.new_label();
         if unroll > 1 {
             let len = self.length();
-            self.b.raw(asm::ri(Code::Cmp_rm64_imm32, len, turn));
+            self.b.raw(asm::ri(Code::Cmp_rm64_imm32, len, iteration));
             self.b.jump(Code::Jb_rel32_64, single);
-            self.each_accumulator(|accumulator, b| accumulator.enter(b));
+            self.each_carried(|carried, b| carried.clear_copies(b));
             self.b.raw(asm::rr(Code::Xor_r32_rm32, Register::EAX, Register::EAX));
-            self.enter_ordered();
-            self.b.raw(asm::rm(Code::Lea_r64_m, LIMIT, END, Register::None, -turn));
+            self.each_carried(|carried, b| carried.begin_unrolled(b));
+            self.b.raw(asm::rm(Code::Lea_r64_m, LIMIT, END, Register::None, -iteration));
             self.b.items.push(Item::Weight(64));
             self.b.items.push(Item::Align);
             let head = self.b.new_label();
             self.b.bind(head);
-            for slot in 0..unroll {
-                self.slot(slot, slot as i32 * vector, unroll)?;
+            for copy in 0..unroll {
+                self.vector(copy, unroll)?;
             }
-            self.advance(turn);
+            self.advance(iteration);
             self.b.raw(asm::rr(Code::Cmp_r64_rm64, SRC, LIMIT));
             self.b.jump(Code::Jbe_rel32_64, head);
             self.b.items.push(Item::Weight(1));
             self.b.forget();
-            self.leave();
+            self.each_carried(|carried, b| carried.merge_copies(b));
         }
         self.b.items.push(Item::Weight(if unroll > 1 { 4 } else { 64 }));
         if unroll == 1 {
@@ -188,44 +177,18 @@ impl Frame<'_> {
         self.b.bind(single);
         self.b.raw(asm::rm(Code::Lea_r64_m, Register::RAX, SRC, Register::None, vector));
         self.b.raw(asm::rr(Code::Cmp_r64_rm64, Register::RAX, END));
-        self.b.jump(Code::Ja_rel32_64, rest);
-        self.slot(0, 0, 1)?;
+        self.b.jump(Code::Ja_rel32_64, remainder);
+        self.vector(0, 1)?;
         self.advance(vector);
         self.b.jump(Code::Jmp_rel32_64, single);
         self.b.items.push(Item::Weight(1));
         Ok(())
     }
 
-    /// Places what was imported and has to come before the vector of slot number rax.
-    fn enter_ordered(&mut self) {
-        for stage in &self.stages {
-            stage.crcs.iter().for_each(|(_, _, crc)| crc.enter(&mut self.b));
-            stage.hashes.iter().for_each(|(_, _, hash)| hash.enter(&mut self.b));
-            stage.systems.iter().for_each(|(_, system)| system.enter(&mut self.b));
-        }
-    }
-
-    /// Brings the slots together.
-    fn leave(&mut self) {
-        for stage in &self.stages {
-            stage.accumulators.iter().flatten().for_each(|accumulator| accumulator.leave(&mut self.b));
-            stage.crcs.iter().for_each(|(_, _, crc)| crc.leave(&mut self.b));
-            stage.sums.iter().for_each(|(_, _, _, sums)| sums.leave(&mut self.b));
-            stage.hashes.iter().for_each(|(_, _, hash)| hash.leave(&mut self.b));
-            stage.systems.iter().for_each(|(_, system)| system.leave(&mut self.b));
-        }
-    }
-
     fn advance(&mut self, bytes: i32) {
         self.b.raw(asm::ri(Code::Add_rm64_imm32, SRC, bytes));
         if self.reads_pos {
             self.b.raw(asm::ri(Code::Add_rm64_imm32, POS, bytes));
-        }
-    }
-
-    fn each_accumulator(&mut self, f: impl Fn(&crate::backend::native::reduce::Accumulator, &mut Builder)) {
-        for accumulator in self.stages.iter().flat_map(|stage| &stage.accumulators).flatten() {
-            f(accumulator, &mut self.b);
         }
     }
 }

@@ -3,40 +3,21 @@
 use crate::ir::Tail;
 use iced_x86::{Code, Register};
 
-use super::{DST, Frame, Part, REST, SRC, Stores};
+use super::{DST, Frame, Part, REMAINDER, SRC, Stores};
+use crate::backend::native::abi::{Round, round_remainder};
 use crate::backend::native::asm;
+use crate::backend::native::carry::Masking;
 use crate::backend::native::isa::Isa;
 use crate::backend::native::lanes::Lane;
-use crate::backend::native::reduce::Masking;
-use crate::backend::native::strategy::Keeping;
-use crate::backend::native::vcode::{Builder, Item, Kind, Mem, Opd, VReg, Width};
-
-/// How many of the rest's bytes count.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::backend::native) enum Round {
-    /// Whole words of that many bytes.
-    Down(usize),
-    /// Started words.
-    Up(usize),
-}
-
-impl Round {
-    /// What a stage of such words does with one that has only begun.
-    pub(super) const fn of(tail: Tail, word: usize) -> Round {
-        match tail {
-            Tail::Zero | Tail::Partial => Round::Up(word),
-            Tail::Pass | Tail::Reject => Round::Down(word),
-        }
-    }
-}
+use crate::backend::native::vcode::{Item, Kind, Mem, Opd, VReg, Width};
 
 impl Frame<'_> {
     /// What is left: less than a vector.
-    pub(super) fn rest(&mut self) -> Result<(), String> {
+    pub(super) fn remainder(&mut self) -> Result<(), String> {
         self.b.forget();
         let mut chunk = match self.shape.source {
-            Some(runs) => self.gather_rest(runs),
-            None => self.load_rest(),
+            Some(runs) => self.gather_remainder(runs),
+            None => self.load_remainder(),
         };
         let mut clean = true;
         for index in 0..self.stages.len() {
@@ -51,13 +32,12 @@ impl Frame<'_> {
             }
             let round = Round::of(pipe.tail, word);
             let stage = &self.stages[index];
-            let scans = stage.study.keeping.iter().any(|keeping| matches!(keeping, Keeping::Scan(..)));
-            let reduces = scans || stage.accumulators.iter().any(Option::is_some);
-            let active = reduces.then(|| self.counting(round, Lane::of_bytes(word)));
+            let masked = stage.carried.iter().any(|(_, carried)| carried.traits().masked);
+            let active = masked.then(|| self.counting(round, Lane::of_bytes(word)));
             let zero_beyond = clean && pipe.tail != Tail::Pass;
             let before = chunk;
             let masking = active.map(|active| Masking { active, zero_beyond });
-            chunk = self.stage(index, 0, 0, chunk, Part::Rest { masking, round })?;
+            chunk = self.stage(index, chunk, 0, Part::Remainder { masking, round })?;
             if pipe.out.is_some() {
                 clean = false;
                 if word > 1 && matches!(pipe.tail, Tail::Zero | Tail::Pass) {
@@ -68,13 +48,13 @@ impl Frame<'_> {
         }
         match self.shape.stores {
             Stores::None => {}
-            Stores::Plain => self.store_rest(chunk),
-            Stores::Striped(runs) => self.scatter_rest(runs, chunk),
+            Stores::Plain => self.store_remainder(chunk),
+            Stores::Striped(runs) => self.scatter_remainder(runs, chunk),
         }
         Ok(())
     }
 
-    /// The condition, on lanes of `lane`, of the part of the rest that counts. Costs nothing if nobody uses it.
+    /// The condition, on lanes of `lane`, of the part of the remainder that counts. Costs nothing if nobody uses it.
     fn counting(&mut self, round: Round, lane: Lane) -> VReg {
         let (word, up) = match round {
             Round::Down(word) => (word, false),
@@ -89,10 +69,10 @@ impl Frame<'_> {
         let (rax, eax, r9) = (Register::RAX, Register::EAX, Register::R9);
         let first = self.b.items.len();
         let count = if word > 1 {
-            round_rest(&mut self.b, round);
+            round_remainder(&mut self.b, round);
             rax
         } else {
-            REST
+            REMAINDER
         };
         match self.shape.isa {
             Isa::Avx512 => {
@@ -135,8 +115,8 @@ impl Frame<'_> {
         }
     }
 
-    /// The rest of the source, zeros behind it.
-    fn load_rest(&mut self) -> VReg {
+    /// The remainder of the source, zeros behind it.
+    fn load_remainder(&mut self) -> VReg {
         match self.shape.isa {
             Isa::Avx512 => {
                 let real = self.counting(Round::Down(1), Lane::B);
@@ -149,14 +129,14 @@ impl Frame<'_> {
                 let buffer = Mem::Base { base: Register::RSP, index: Register::None, scale: 1, disp: -32 };
                 let store = Code::VEX_Vmovdqu_ymmm256_ymm;
                 self.b.push(store, &[Opd::Mem(buffer), Opd::Reg(zero, Width::Y)], None, None, None, false);
-                self.copy_rest((SRC, Register::R9, 0), (Register::RSP, Register::R9, -32));
+                self.copy_remainder((SRC, Register::R9, 0), (Register::RSP, Register::R9, -32));
                 let load = Code::VEX_Vmovdqu_ymm_ymmm256;
                 self.b.fresh(Kind::Vector, Width::Y, load, &[Opd::Mem(buffer)])
             }
         }
     }
 
-    fn store_rest(&mut self, chunk: VReg) {
+    fn store_remainder(&mut self, chunk: VReg) {
         match self.shape.isa {
             Isa::Avx512 => {
                 let real = self.counting(Round::Down(1), Lane::B);
@@ -169,15 +149,15 @@ impl Frame<'_> {
                 let buffer = Mem::Base { base: Register::RSP, index: Register::None, scale: 1, disp: -32 };
                 let store = Code::VEX_Vmovdqu_ymmm256_ymm;
                 self.b.push(store, &[Opd::Mem(buffer), Opd::Reg(chunk, Width::Y)], None, None, None, false);
-                // The destination's address, for once: the rest is the last thing that is written.
+                // The destination's address, for once: the remainder is the last thing that is written.
                 self.b.raw(asm::rr(Code::Add_r64_rm64, DST, SRC));
-                self.copy_rest((Register::RSP, Register::R9, -32), (DST, Register::R9, 0));
+                self.copy_remainder((Register::RSP, Register::R9, -32), (DST, Register::R9, 0));
             }
         }
     }
 
     /// Copies r11 < 32 bytes: 16, 8, 4, 2 and 1, as its bits say. r9 counts.
-    fn copy_rest(&mut self, from: (Register, Register, i32), to: (Register, Register, i32)) {
+    fn copy_remainder(&mut self, from: (Register, Register, i32), to: (Register, Register, i32)) {
         self.b.raw(asm::rr(Code::Xor_r32_rm32, Register::R9D, Register::R9D));
         let steps = [
             (16, Code::VEX_Vmovdqu_xmm_xmmm128, Code::VEX_Vmovdqu_xmmm128_xmm, Register::XMM0),
@@ -188,7 +168,7 @@ impl Frame<'_> {
         ];
         for (bytes, load, store, through) in steps {
             let skip = self.b.new_label();
-            self.b.raw(asm::ri(Code::Test_rm32_imm32, Register::R11D, bytes));
+            self.b.raw(asm::ri(Code::Test_rm32_imm32, REMAINDER.full_register32(), bytes));
             self.b.items.push(Item::Jump(Code::Je_rel32_64, skip));
             if bytes == 16 {
                 // Through a register of the allocator's choice: others hold accumulators.
@@ -208,21 +188,5 @@ impl Frame<'_> {
             self.b.raw(asm::ri(Code::Add_rm64_imm8, Register::R9, bytes));
             self.b.items.push(Item::Bind(skip));
         }
-    }
-}
-
-/// rax: how many bytes of the rest count.
-pub(in crate::backend::native) fn round_rest(b: &mut Builder, round: Round) {
-    let eax = Register::EAX;
-    b.raw(asm::rr(Code::Mov_r32_rm32, eax, Register::R11D));
-    let (word, up) = match round {
-        Round::Down(word) => (word, false),
-        Round::Up(word) => (word, true),
-    };
-    if word > 1 {
-        if up {
-            b.raw(asm::ri(Code::Add_rm32_imm8, eax, word as i32 - 1));
-        }
-        b.raw(asm::ri(Code::And_rm32_imm8, eax, -(word as i32)));
     }
 }

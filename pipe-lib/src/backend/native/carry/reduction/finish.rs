@@ -4,16 +4,16 @@ use crate::ir::Ty;
 use iced_x86::{Code, Register};
 
 use super::{Accumulator, Form, combine};
+use crate::backend::native::abi::STATES;
 use crate::backend::native::asm;
-use crate::backend::native::frame::STATES;
 use crate::backend::native::isa::Isa;
 use crate::backend::native::lanes::Lane;
 use crate::backend::native::strategy::Fold;
 use crate::backend::native::vcode::{Builder, Opd, VReg, Width};
 
 impl Accumulator {
-    /// Combines everything with the imported state in `[states + slot]` and writes it back.
-    pub(crate) fn finish(&self, b: &mut Builder, slot: i32) {
+    /// Combines everything with the imported state in `[states + offset]` and writes it back.
+    pub(super) fn finish_at(&self, b: &mut Builder, offset: i32) {
         let (rax, r9) = (Register::RAX, Register::R9);
         match &self.form {
             Form::Mask { partial, lanes } => {
@@ -25,7 +25,7 @@ impl Accumulator {
                     None,
                     false,
                 );
-                self.finish_cond(b, *lanes, 1, slot);
+                self.finish_cond(b, *lanes, 1, offset);
             }
             Form::Lanes { lane, partial } if self.ty == Ty::Bool => {
                 let all = partial[0];
@@ -37,41 +37,39 @@ impl Accumulator {
                     None,
                     false,
                 );
-                self.finish_cond(b, b.vector_bytes(), lane.bytes(), slot);
+                self.finish_cond(b, b.vector_bytes(), lane.bytes(), offset);
             }
             Form::Halves { total, high } => {
                 let (total, high) = (total[0], high[0]);
                 let up = b.shl(Lane::Q, high, 32);
                 let low = b.sub(Lane::Q, total, up);
                 let both = b.add(Lane::Q, low, high);
-                let sum = across(b, both, 8, |b, x, y| b.add(Lane::Q, x, y));
-                to_rax(b, sum);
+                let sum = b.across(both, Lane::Q, |b, x, y| b.add(Lane::Q, x, y));
+                b.quad_to(Register::RAX, sum);
                 if self.fold == Fold::Addc {
-                    self.finish_addc(b, slot);
+                    self.finish_addc(b, offset);
                 } else {
-                    b.raw(asm::rm(Code::Add_r64_rm64, rax, STATES, Register::None, slot));
-                    store(b, self.ty, slot);
+                    b.raw(asm::rm(Code::Add_r64_rm64, rax, STATES, Register::None, offset));
+                    store(b, self.ty, offset);
                 }
             }
             Form::Dots { low, high } => {
-                self.finish_dots(b, low[0], high[0], slot);
+                self.finish_dots(b, low[0], high[0], offset);
             }
             Form::Bytes { total } => {
-                let sum = across(b, total[0], 8, |b, x, y| b.add(Lane::Q, x, y));
-                to_rax(b, sum);
-                b.raw(asm::rm(Code::Add_r64_rm64, rax, STATES, Register::None, slot));
-                store(b, self.ty, slot);
+                let sum = b.across(total[0], Lane::Q, |b, x, y| b.add(Lane::Q, x, y));
+                b.quad_to(Register::RAX, sum);
+                b.raw(asm::rm(Code::Add_r64_rm64, rax, STATES, Register::None, offset));
+                store(b, self.ty, offset);
             }
             Form::Lanes { lane, partial } => {
-                let all = across(b, partial[0], lane.bytes(), |b, x, y| {
-                    combine(b, self.fold, self.ty, *lane, x, y)
-                });
-                to_rax(b, all);
+                let all = b.across(partial[0], *lane, |b, x, y| combine(b, self.fold, self.ty, *lane, x, y));
+                b.quad_to(Register::RAX, all);
                 if self.swapped == Some(true) {
                     swap_rax(b, self.ty);
                 }
                 truncate(b, self.ty, rax);
-                b.raw(asm::rm(Code::Mov_r64_rm64, r9, STATES, Register::None, slot));
+                b.load_quad_to(r9, STATES, offset);
                 match self.fold {
                     Fold::Add => b.raw(asm::rr(Code::Add_r64_rm64, rax, r9)),
                     Fold::Addc => {
@@ -100,13 +98,13 @@ impl Accumulator {
                         b.raw(asm::rr(code, rax, r9));
                     }
                 }
-                store(b, self.ty, slot);
+                store(b, self.ty, offset);
             }
         }
     }
 
     /// Two sums of 32 bits are left at last, of every other lane each, with room for the state; see [`super::longest_call`].
-    fn finish_dots(&self, b: &mut Builder, low: VReg, high: VReg, slot: i32) {
+    fn finish_dots(&self, b: &mut Builder, low: VReg, high: VReg, offset: i32) {
         let full = b.full();
         // The upper bytes count 256 times; of swapped words the lower ones do, modulo 2^16 - 1.
         let (once, often) = if self.swapped == Some(true) { (high, low) } else { (low, high) };
@@ -135,9 +133,9 @@ impl Accumulator {
         let sums = add(b, Width::X, sums, upper);
         let upper = b.vector_of(Width::X, shuffle, &[Opd::Reg(sums, Width::X), Opd::Imm(0x4e)]);
         let sums = add(b, Width::X, sums, upper);
-        to_rax(b, sums);
+        b.quad_to(Register::RAX, sums);
         let (rax, eax, r9, r9d) = (Register::RAX, Register::EAX, Register::R9, Register::R9D);
-        b.raw(asm::rm(Code::Add_r64_rm64, rax, STATES, Register::None, slot));
+        b.raw(asm::rm(Code::Add_r64_rm64, rax, STATES, Register::None, offset));
         // Added to itself turned by half its width, a number has its one's complement sum of halves in the upper half.
         b.raw(asm::rri(Code::VEX_Rorx_r64_rm64_imm8, r9, rax, 32));
         b.raw(asm::rr(Code::Add_r64_rm64, rax, r9));
@@ -145,11 +143,11 @@ impl Accumulator {
         b.raw(asm::rri(Code::VEX_Rorx_r32_rm32_imm8, r9d, eax, 16));
         b.raw(asm::rr(Code::Add_r32_rm32, eax, r9d));
         b.raw(asm::ri(Code::Shr_rm32_imm8, eax, 16));
-        b.raw(asm::mr(Code::Mov_rm64_r64, STATES, Register::None, slot, rax));
+        b.store_quad(STATES, offset, rax);
     }
 
     /// rax holds the sum of all 32-bit halves: fold it to the state's width, add the state.
-    fn finish_addc(&self, b: &mut Builder, slot: i32) {
+    fn finish_addc(&self, b: &mut Builder, offset: i32) {
         let (rax, eax, r9, r9d) = (Register::RAX, Register::EAX, Register::R9, Register::R9D);
         for _ in 0..2 {
             b.raw(asm::rr(Code::Mov_r32_rm32, r9d, eax));
@@ -170,15 +168,15 @@ impl Accumulator {
         if self.swapped == Some(true) {
             swap_rax(b, self.ty);
         }
-        b.raw(asm::rm(Code::Add_r64_rm64, rax, STATES, Register::None, slot));
+        b.raw(asm::rm(Code::Add_r64_rm64, rax, STATES, Register::None, offset));
         b.raw(asm::rr(Code::Mov_r64_rm64, r9, rax));
         b.raw(asm::ri(Code::Shr_rm64_imm8, r9, self.ty.bits() as i32));
         b.raw(asm::rr(Code::Add_r64_rm64, rax, r9));
-        store(b, self.ty, slot);
+        store(b, self.ty, offset);
     }
 
     /// rax holds one bit, or `group` equal bits, for each of the lanes.
-    fn finish_cond(&self, b: &mut Builder, bits: usize, group: usize, slot: i32) {
+    fn finish_cond(&self, b: &mut Builder, bits: usize, group: usize, offset: i32) {
         let (rax, r9) = (Register::RAX, Register::R9);
         let all = u64::MAX >> (64 - bits);
         b.raw(asm::mov_imm(r9, all));
@@ -204,34 +202,9 @@ impl Accumulator {
             Fold::Or => Code::Or_r64_rm64,
             _ => Code::Xor_r64_rm64,
         };
-        b.raw(asm::rm(code, rax, STATES, Register::None, slot));
-        b.raw(asm::mr(Code::Mov_rm64_r64, STATES, Register::None, slot, rax));
+        b.raw(asm::rm(code, rax, STATES, Register::None, offset));
+        b.store_quad(STATES, offset, rax);
     }
-}
-
-/// Combines the lanes of one vector; the result stands in lane 0.
-fn across(
-    b: &mut Builder,
-    vector: VReg,
-    lane_bytes: usize,
-    f: impl Fn(&mut Builder, VReg, VReg) -> VReg,
-) -> VReg {
-    let mut all = vector;
-    let mut distance = b.vector_bytes() / 2;
-    while distance >= lane_bytes {
-        let other = b.exchange(all, distance);
-        all = f(b, all, other);
-        distance /= 2;
-    }
-    all
-}
-
-fn to_rax(b: &mut Builder, vector: VReg) {
-    let code = match b.isa {
-        Isa::Avx512 => Code::EVEX_Vmovq_rm64_xmm,
-        Isa::Avx2 => Code::VEX_Vmovq_rm64_xmm,
-    };
-    b.push(code, &[Opd::Gpr(Register::RAX), Opd::Reg(vector, Width::X)], None, None, None, false);
 }
 
 /// Reverses the bytes of the number of type `ty` in rax.
@@ -271,7 +244,7 @@ fn low16(register: Register) -> Register {
 }
 
 /// Writes rax, cut to the type, to the state.
-fn store(b: &mut Builder, ty: Ty, slot: i32) {
+fn store(b: &mut Builder, ty: Ty, offset: i32) {
     truncate(b, ty, Register::RAX);
-    b.raw(asm::mr(Code::Mov_rm64_r64, STATES, Register::None, slot, Register::RAX));
+    b.store_quad(STATES, offset, Register::RAX);
 }

@@ -1,4 +1,4 @@
-//! States that follow from themselves alone: counters, toggles, keys that rotate.
+//! Inductions, states that depend only on themselves: counters, toggles, keys that rotate.
 //!
 //! One register has what the state is before each word of a vector. It goes over to the next vector by as many steps at once
 //! as there are words in between, and what the state is at the words of a wider type's further registers is as many steps
@@ -6,27 +6,25 @@
 
 use iced_x86::{Code, Register};
 
-use super::asm;
-use super::carried::{broadcast, moves};
-use super::frame::{Round, STATES, round_rest};
-use super::lanes::{Cmp, Lane};
-use super::lower::Val;
-use super::vcode::{Builder, Kind, Mem, Opd, VReg};
+use super::{Due, LoopCarried, Part, Traits};
+use crate::backend::native::abi::{Round, SCRATCH, STATES, round_remainder};
+use crate::backend::native::asm;
+use crate::backend::native::lanes::whole::at;
+use crate::backend::native::lanes::{Cmp, Lane};
+use crate::backend::native::lower::{Body, Val};
+use crate::backend::native::vcode::{Builder, Mem, Opd, VReg};
 use crate::ir::{BinaryOp, Block, ModOp, Op, Pipe, StateId, Ty, UnaryOp, Value};
 
-/// Start of the scratch area below the stack pointer, in bytes.
-const SCRATCH: i32 = -128;
-
 /// Instructions of the longest body of which a state of one byte is looked at number by number.
-const LONGEST_TABLED: usize = 64;
+const MAX_TABLED_INSTS: usize = 64;
 
 /// What so many words make of a state. A number of steps of one kind is a step of that kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Step {
+pub(in crate::backend::native) enum Step {
     /// `factor * s + term`, wrapping.
     Affine { factor: u64, term: u64 },
     /// Rotated to the left, then some bits turned.
-    Turn { left: u32, flip: u64 },
+    Rotate { left: u32, flip: u64 },
     /// `(s + term) mod modulus`; `term` is below the modulus.
     Addmod { term: u64, modulus: u64 },
     /// Of a byte: entry `s`.
@@ -36,7 +34,7 @@ pub(super) enum Step {
 impl Step {
     /// One word's step of `state`, if its new value is a function of its old one that has a form here. `eval` gives the
     /// new value for an old one; `constants` are those of the body.
-    pub(super) fn of(
+    pub(in crate::backend::native) fn of(
         pipe: &Pipe,
         constants: &[Option<u64>],
         state: StateId,
@@ -46,7 +44,7 @@ impl Step {
         if let Some(step) = shape(body, constants, next, state, 16) {
             return Some(step);
         }
-        let tabled = body.ty(next) == Ty::U8 && body.insts.len() <= LONGEST_TABLED;
+        let tabled = body.ty(next) == Ty::U8 && body.insts.len() <= MAX_TABLED_INSTS;
         let entries = || (0..256).map(|old| eval(old).map(|new| new as u8)).collect::<Option<Vec<u8>>>();
         tabled.then(entries)?.map(Step::Table)
     }
@@ -61,11 +59,11 @@ impl Step {
                 term: term.wrapping_mul(*by).wrapping_add(*more) & mask,
             },
             // All bits turned is -1 - s.
-            (Step::Affine { .. }, Step::Turn { left: 0, flip }) if *flip == mask => {
+            (Step::Affine { .. }, Step::Rotate { left: 0, flip }) if *flip == mask => {
                 return self.then(&Step::Affine { factor: mask, term: mask }, ty);
             }
-            (Step::Turn { left, flip }, Step::Turn { left: by, flip: other }) => {
-                Step::Turn { left: (left + by) % ty.bits(), flip: rotated(*flip, *by, ty) ^ other }
+            (Step::Rotate { left, flip }, Step::Rotate { left: by, flip: other }) => {
+                Step::Rotate { left: (left + by) % ty.bits(), flip: rotated(*flip, *by, ty) ^ other }
             }
             (Step::Addmod { term, modulus }, Step::Addmod { term: more, modulus: other })
                 if modulus == other =>
@@ -84,7 +82,7 @@ impl Step {
     fn is_nothing(&self, ty: Ty) -> bool {
         match self {
             Step::Affine { factor, term } => factor & ty.mask() == 1 && *term == 0,
-            Step::Turn { left, flip } => left % ty.bits() == 0 && *flip == 0,
+            Step::Rotate { left, flip } => left % ty.bits() == 0 && *flip == 0,
             // One such step reduces what an import may have brought.
             Step::Addmod { .. } => false,
             Step::Table(entries) => entries.iter().enumerate().all(|(at, entry)| at == usize::from(*entry)),
@@ -94,7 +92,7 @@ impl Step {
     fn nothing(&self) -> Step {
         match self {
             Step::Affine { .. } => Step::Affine { factor: 1, term: 0 },
-            Step::Turn { .. } => Step::Turn { left: 0, flip: 0 },
+            Step::Rotate { .. } => Step::Rotate { left: 0, flip: 0 },
             Step::Addmod { modulus, .. } => Step::Addmod { term: 0, modulus: *modulus },
             Step::Table(_) => Step::Table((0..=255).collect()),
         }
@@ -139,7 +137,7 @@ impl Step {
                 }
                 if fits { new } else { b.and_imm(lane, new, ty.mask()) }
             }
-            Step::Turn { left, flip } => {
+            Step::Rotate { left, flip } => {
                 let turned = match left % ty.bits() {
                     0 => old,
                     left if fits => b.rotl(lane, old, left),
@@ -190,7 +188,7 @@ fn shape(body: &Block, constants: &[Option<u64>], value: Value, state: StateId, 
     let affine = |factor: u64, term: u64| Step::Affine { factor: factor & ty.mask(), term: term & ty.mask() };
     let (from, step) = match inst.op {
         Op::State(own) if own == state => return Some(affine(1, 0)),
-        Op::Unary(UnaryOp::Not, a) => (a, Step::Turn { left: 0, flip: ty.mask() }),
+        Op::Unary(UnaryOp::Not, a) => (a, Step::Rotate { left: 0, flip: ty.mask() }),
         Op::Unary(UnaryOp::Neg, a) => (a, affine(u64::MAX, 0)),
         Op::Modular(ModOp::Addmod, a, other, m) => {
             let modulus = constant(m)?;
@@ -207,11 +205,11 @@ fn shape(body: &Block, constants: &[Option<u64>], value: Value, state: StateId, 
                     BinaryOp::Sub => affine(1, c.wrapping_neg()),
                     BinaryOp::Mul => affine(c, 0),
                     BinaryOp::Shl => affine(1 << (c % u64::from(ty.bits())), 0),
-                    BinaryOp::Xor => Step::Turn { left: 0, flip: c },
-                    BinaryOp::Rotl => Step::Turn { left: (c % u64::from(ty.bits())) as u32, flip: 0 },
+                    BinaryOp::Xor => Step::Rotate { left: 0, flip: c },
+                    BinaryOp::Rotl => Step::Rotate { left: (c % u64::from(ty.bits())) as u32, flip: 0 },
                     BinaryOp::Rotr => {
                         let bits = u64::from(ty.bits());
-                        Step::Turn { left: ((bits - c % bits) % bits) as u32, flip: 0 }
+                        Step::Rotate { left: ((bits - c % bits) % bits) as u32, flip: 0 }
                     }
                     _ => return None,
                 };
@@ -222,7 +220,7 @@ fn shape(body: &Block, constants: &[Option<u64>], value: Value, state: StateId, 
                     BinaryOp::Add => affine(1, c),
                     BinaryOp::Sub => affine(u64::MAX, c),
                     BinaryOp::Mul => affine(c, 0),
-                    BinaryOp::Xor => Step::Turn { left: 0, flip: c },
+                    BinaryOp::Xor => Step::Rotate { left: 0, flip: c },
                     _ => return None,
                 };
                 (other, step)
@@ -232,17 +230,18 @@ fn shape(body: &Block, constants: &[Option<u64>], value: Value, state: StateId, 
         _ => return None,
     };
     // Sums of conditions are no sums of numbers.
-    if ty == Ty::Bool && !matches!(step, Step::Turn { .. }) {
+    if ty == Ty::Bool && !matches!(step, Step::Rotate { .. }) {
         return None;
     }
     before(from)?.then(&step, ty)
 }
 
 /// The register of one state.
-pub(super) struct Onward {
+pub(super) struct Induction {
     lane: Lane,
     word: Lane,
     ty: Ty,
+    state: StateId,
     step: Step,
     /// The state before each word, as many as have room in one vector; of a `bool`, whether it is set.
     first: VReg,
@@ -250,18 +249,17 @@ pub(super) struct Onward {
     extra: Option<VReg>,
     /// How much of the rest counts.
     round: Round,
-    slot: i32,
+    offset: i32,
 }
 
-impl Onward {
+impl Induction {
     /// Takes a register and sets it from the state that is imported. Changes r9.
-    pub(super) fn new(b: &mut Builder, word: Lane, ty: Ty, step: &Step, round: Round, slot: i32) -> Onward {
+    pub(super) fn new(b: &mut Builder, pipe: &Pipe, state: usize, step: &Step, offset: i32) -> Induction {
+        let (word, ty) = (Lane::of_bytes(pipe.word_bytes()), pipe.states[state].ty);
+        let round = Round::of(pipe.tail, pipe.word_bytes());
         let lane = Lane::of_bytes(ty.bytes()).max(word);
         let count = b.vector_bytes() / lane.bytes();
-        let (code, full) = (broadcast(b.isa, lane), b.full());
-        let from =
-            |base: Register, disp: i32| Opd::Mem(Mem::Base { base, index: Register::None, scale: 1, disp });
-        let base = b.fresh(Kind::Vector, full, code, &[from(STATES, slot)]);
+        let base = b.load_broadcast(lane, at(STATES, offset));
         let powers = match step {
             Step::Table(_) => Vec::new(),
             _ => step.powers(count, ty),
@@ -282,9 +280,9 @@ impl Onward {
                 states = b.add(lane, states, terms);
                 if fits { states } else { b.and_imm(lane, states, ty.mask()) }
             }
-            Step::Turn { left, .. } => {
-                let left_of = |step: &Step| if let Step::Turn { left, .. } = step { *left } else { 0 };
-                let flip_of = |step: &Step| if let Step::Turn { flip, .. } = step { *flip } else { 0 };
+            Step::Rotate { left, .. } => {
+                let left_of = |step: &Step| if let Step::Rotate { left, .. } = step { *left } else { 0 };
+                let flip_of = |step: &Step| if let Step::Rotate { flip, .. } = step { *flip } else { 0 };
                 let mut states = base;
                 if *left != 0 {
                     let counts = b.lanes_of(lane, |i| u64::from(left_of(&powers[i as usize])));
@@ -305,13 +303,13 @@ impl Onward {
                 let (rax, rdx, r9) = (Register::RAX, Register::RDX, Register::R9);
                 let entry = b.table(modulus.to_le_bytes().to_vec());
                 b.raw(asm::rr(Code::Mov_r64_rm64, r9, rdx));
-                b.raw(asm::rm(Code::Mov_r64_rm64, rax, STATES, Register::None, slot));
+                b.load_quad_to(rax, STATES, offset);
                 b.raw(asm::rr(Code::Xor_r32_rm32, Register::EDX, Register::EDX));
                 let divisor = Opd::Mem(Mem::Pool { entry, disp: 0 });
                 b.push(Code::Div_rm64, &[divisor], None, None, None, false);
-                b.raw(asm::mr(Code::Mov_rm64_r64, Register::RSP, Register::None, SCRATCH, rdx));
+                b.store_quad(Register::RSP, SCRATCH, rdx);
                 b.raw(asm::rr(Code::Mov_r64_rm64, rdx, r9));
-                let reduced = b.fresh(Kind::Vector, full, code, &[from(Register::RSP, SCRATCH)]);
+                let reduced = b.load_broadcast(lane, at(Register::RSP, SCRATCH));
                 let term_of = |step: &Step| if let Step::Addmod { term, .. } = step { *term } else { 0 };
                 let terms = b.lanes_of(lane, |i| term_of(&powers[i as usize]));
                 let shorts = b.lanes_of(lane, |i| modulus - term_of(&powers[i as usize]));
@@ -346,13 +344,8 @@ impl Onward {
             b.assign(first, states);
             first
         };
-        Onward { lane, word, ty, step: step.clone(), first, extra, round, slot }
-    }
-
-    /// What there is of it during the loop, in words.
-    pub(super) fn in_words(&self) -> String {
-        let extra = if self.extra.is_some() { ", and what an import has beyond the modulus" } else { "" };
-        format!("what it is before each word, in lanes of {} bits{extra}", self.lane.bits())
+        let step = step.clone();
+        Induction { lane, word, ty, state: StateId(state as u32), step, first, extra, round, offset }
     }
 
     /// Vectors of the state's lanes for one vector of words.
@@ -370,7 +363,7 @@ impl Onward {
     }
 
     /// What the state is before each word; with `whole`, the register goes over to the next vector.
-    pub(super) fn states(&self, b: &mut Builder, whole: bool) -> Val {
+    fn states(&self, b: &mut Builder, whole: bool) -> Val {
         // As many words as a vector has are a multiple of four: two turns are none.
         if self.ty == Ty::Bool {
             return Val::Cond(self.first);
@@ -382,7 +375,7 @@ impl Onward {
         let mut first = self.first;
         if moves_on {
             // Whoever looks at it does so after the register has gone over.
-            first = b.fresh(Kind::Vector, full, moves(b.isa).1, &[Opd::Reg(self.first, full)]);
+            first = b.copy_of(self.first);
         }
         let mut parts: Vec<VReg> = (0..self.parts()).map(|part| self.part(b, first, part)).collect();
         parts[0] = self.with_extra(b, parts[0]);
@@ -390,7 +383,7 @@ impl Onward {
             let next = step.apply(b, self.lane, self.ty, first);
             if parts.contains(&next) {
                 let operands = [self.first, next].map(|reg| Opd::Reg(reg, full));
-                b.push(moves(b.isa).1, &operands, Some(self.first), None, None, false);
+                b.push(b.load_code(), &operands, Some(self.first), None, None, false);
             } else {
                 b.assign(self.first, next);
             }
@@ -405,11 +398,22 @@ impl Onward {
     fn with_extra(&self, b: &mut Builder, first: VReg) -> VReg {
         self.extra.map_or(first, |extra| b.add(self.lane, first, extra))
     }
+}
 
-    /// Writes what the state is after the rest. Changes r9.
-    pub(super) fn finish(&self, b: &mut Builder) {
+impl LoopCarried for Induction {
+    fn traits(&self) -> Traits {
+        Traits { due: Due::Before, ends_first: true, ..Traits::ORDERED }
+    }
+
+    fn step(&mut self, body: &mut Body<'_, '_>, part: Part) -> Result<(), String> {
+        let states = self.states(body.b, part.is_whole());
+        body.give_state(self.state, states);
+        Ok(())
+    }
+
+    fn finish(&self, b: &mut Builder) {
         let (rax, eax, r9) = (Register::RAX, Register::EAX, Register::R9);
-        round_rest(b, self.round);
+        round_remainder(b, self.round);
         if self.ty == Ty::Bool {
             // Set or not in turns.
             if self.step.is_nothing(self.ty) {
@@ -420,17 +424,16 @@ impl Onward {
                 b.raw(asm::ri(Code::Shr_rm32_imm8, eax, shift));
             }
             b.raw(asm::ri(Code::And_rm32_imm8, eax, 1));
-            b.raw(asm::mr(Code::Xor_rm64_r64, STATES, Register::None, self.slot, rax));
+            b.raw(asm::mr(Code::Xor_rm64_r64, STATES, Register::None, self.offset, rax));
             return;
         }
-        // The word after the rest is in one of the parts, or the first one beyond.
+        // The word after the remainder is in one of the parts, or the first one beyond.
         let wider = (self.lane.bytes() / self.word.bytes()).trailing_zeros() as i32;
         if wider > 0 {
             b.raw(asm::ri(Code::Shl_rm32_imm8, eax, wider));
         }
         let beyond = matches!(self.round, Round::Up(word) if word > 1);
-        let (full, vector) = (b.full(), b.vector_bytes() as i32);
-        let (store, _) = moves(b.isa);
+        let vector = b.vector_bytes() as i32;
         let load = match self.lane {
             Lane::B => Code::Movzx_r32_rm8,
             Lane::W => Code::Movzx_r32_rm16,
@@ -450,8 +453,7 @@ impl Onward {
             if part == 0 {
                 states = self.with_extra(b, states);
             }
-            let scratch = Mem::Base { base: Register::RSP, index: Register::None, scale: 1, disp: SCRATCH };
-            b.push(store, &[Opd::Mem(scratch), Opd::Reg(states, full)], None, None, None, false);
+            b.store(at(Register::RSP, SCRATCH), states);
             b.raw(asm::rm(load, to, Register::RSP, rax, SCRATCH - begins));
             if part > 0 {
                 b.jump(Code::Jmp_rel32_64, done);
@@ -459,6 +461,10 @@ impl Onward {
             b.bind(before);
         }
         b.bind(done);
-        b.raw(asm::mr(Code::Mov_rm64_r64, STATES, Register::None, self.slot, r9));
+        b.store_quad(STATES, self.offset, r9);
+    }
+    fn description(&self) -> String {
+        let extra = if self.extra.is_some() { ", and what an import has beyond the modulus" } else { "" };
+        format!("what it is before each word, in lanes of {} bits{extra}", self.lane.bits())
     }
 }

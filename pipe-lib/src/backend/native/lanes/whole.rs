@@ -1,0 +1,214 @@
+//! Whole vectors: from and to memory and general registers, sums of all lanes, products without carry of 128-bit lanes.
+
+use iced_x86::{Code, Register};
+
+use super::Lane;
+use crate::backend::native::abi::SCRATCH;
+use crate::backend::native::asm;
+use crate::backend::native::isa::{Features, Isa};
+use crate::backend::native::vcode::{Builder, Kind, Mem, Opd, VReg, Width};
+
+/// `[base + disp]`.
+pub(in crate::backend::native) const fn at(base: Register, disp: i32) -> Mem {
+    indexed(base, Register::None, 1, disp)
+}
+
+/// `[base + index * scale + disp]`.
+pub(in crate::backend::native) const fn indexed(
+    base: Register,
+    index: Register,
+    scale: u8,
+    disp: i32,
+) -> Mem {
+    Mem::Base { base, index, scale, disp }
+}
+
+impl Builder {
+    /// A whole vector from memory.
+    pub(in crate::backend::native) fn load(&mut self, from: Mem) -> VReg {
+        let full = self.full();
+        self.fresh(Kind::Vector, full, self.load_code(), &[Opd::Mem(from)])
+    }
+
+    /// What loads a whole vector, or copies one.
+    pub(in crate::backend::native) fn load_code(&self) -> Code {
+        self.pick(Code::EVEX_Vmovdqu64_zmm_k1z_zmmm512, Code::VEX_Vmovdqu_ymm_ymmm256)
+    }
+
+    /// A whole vector to memory.
+    pub(in crate::backend::native) fn store(&mut self, to: Mem, vector: VReg) {
+        let code = self.pick(Code::EVEX_Vmovdqu64_zmmm512_k1z_zmm, Code::VEX_Vmovdqu_ymmm256_ymm);
+        let full = self.full();
+        self.push(code, &[Opd::Mem(to), Opd::Reg(vector, full)], None, None, None, false);
+    }
+
+    /// A copy of a register that may be written to while the copy is in use.
+    pub(in crate::backend::native) fn copy_of(&mut self, vector: VReg) -> VReg {
+        let full = self.full();
+        self.fresh(Kind::Vector, full, self.load_code(), &[Opd::Reg(vector, full)])
+    }
+
+    /// A number from memory in every lane.
+    pub(in crate::backend::native) fn load_broadcast(&mut self, lane: Lane, from: Mem) -> VReg {
+        let full = self.full();
+        self.fresh(Kind::Vector, full, broadcast(self.isa, lane), &[Opd::Mem(from)])
+    }
+
+    /// The lowest 64 bits from memory, zeros above.
+    pub(in crate::backend::native) fn load_quad(&mut self, from: Mem) -> VReg {
+        let code = self.pick(Code::EVEX_Vmovq_xmm_xmmm64, Code::VEX_Vmovq_xmm_xmmm64);
+        self.fresh(Kind::Vector, Width::X, code, &[Opd::Mem(from)])
+    }
+
+    /// A general register in every lane of 64 bits.
+    pub(in crate::backend::native) fn broadcast_quad(&mut self, from: Register) -> VReg {
+        match self.isa {
+            Isa::Avx512 => {
+                self.fresh(Kind::Vector, Width::Z, Code::EVEX_Vpbroadcastq_zmm_k1z_r64, &[Opd::Gpr(from)])
+            }
+            Isa::Avx2 => {
+                let low = self.fresh(Kind::Vector, Width::X, Code::VEX_Vmovq_xmm_rm64, &[Opd::Gpr(from)]);
+                self.vector(Code::VEX_Vpbroadcastq_ymm_xmmm64, &[Opd::Reg(low, Width::X)])
+            }
+        }
+    }
+
+    /// The lowest 64 bits to a general register.
+    pub(in crate::backend::native) fn quad_to(&mut self, register: Register, vector: VReg) {
+        let code = self.pick(Code::EVEX_Vmovq_rm64_xmm, Code::VEX_Vmovq_rm64_xmm);
+        self.push(code, &[Opd::Gpr(register), Opd::Reg(vector, Width::X)], None, None, None, false);
+    }
+
+    /// The upper half of the lowest 128 bits to a general register.
+    pub(in crate::backend::native) fn upper_quad_to(&mut self, register: Register, vector: VReg) {
+        let code = self.pick(Code::EVEX_Vpextrq_rm64_xmm_imm8, Code::VEX_Vpextrq_rm64_xmm_imm8);
+        let operands = [Opd::Gpr(register), Opd::Reg(vector, Width::X), Opd::Imm(1)];
+        self.push(code, &operands, None, None, None, false);
+    }
+
+    /// The address of a table of the pool.
+    pub(in crate::backend::native) fn lea_pool(&mut self, register: Register, entry: u32) {
+        let operands = [Opd::Gpr(register), Opd::Mem(Mem::Pool { entry, disp: 0 })];
+        self.push(Code::Lea_r64_m, &operands, None, None, None, false);
+    }
+
+    /// Adds to each 32-bit lane of the pinned `sums` the products of four bytes of `bytes` and of `weights`.
+    pub(in crate::backend::native) fn add_dots(&mut self, sums: VReg, bytes: VReg, weights: VReg) {
+        let code = self.pick(Code::EVEX_Vpdpbusd_zmm_k1z_zmm_zmmm512b32, Code::VEX_Vpdpbusd_ymm_ymm_ymmm256);
+        let full = self.full();
+        let operands = [sums, bytes, weights].map(|reg| Opd::Reg(reg, full));
+        self.push(code, &operands, Some(sums), Some(sums), None, false);
+    }
+
+    /// Whether [`Builder::add_dots`] is there at the width in use.
+    pub(in crate::backend::native) fn has_dots(&self) -> bool {
+        // The features of 512 bits and of 256 bits in the shorter encoding are different ones.
+        self.features.has(Features::VNNI) && (self.isa == Isa::Avx512 || is_x86_feature_detected!("avxvnni"))
+    }
+
+    /// The two 32-bit halves of each 64-bit lane, added.
+    pub(in crate::backend::native) fn halves_added(&mut self, a: VReg) -> VReg {
+        let low = self.and_imm(Lane::Q, a, 0xffff_ffff);
+        let high = self.shr(Lane::Q, a, 32);
+        self.add(Lane::Q, low, high)
+    }
+
+    /// Combines the lanes of one vector; the result is in lane 0.
+    pub(in crate::backend::native) fn across(
+        &mut self,
+        vector: VReg,
+        lane: Lane,
+        f: impl Fn(&mut Builder, VReg, VReg) -> VReg,
+    ) -> VReg {
+        let mut all = vector;
+        let mut distance = self.vector_bytes() / 2;
+        while distance >= lane.bytes() {
+            let other = self.exchange(all, distance);
+            all = f(self, all, other);
+            distance /= 2;
+        }
+        all
+    }
+
+    /// The sum of the lanes to a general register, whose upper bits may be anything.
+    pub(in crate::backend::native) fn total(&mut self, lane: Lane, vector: VReg, register: Register) {
+        let all = self.across(vector, lane, |b, x, y| b.add(lane, x, y));
+        self.quad_to(register, all);
+    }
+
+    /// The last bytes, as many as a vector has, of `before` followed by the first rax bytes of `bytes`. Changes r9.
+    pub(in crate::backend::native) fn shift_in(&mut self, before: VReg, bytes: VReg) -> VReg {
+        let (vector, full) = (self.vector_bytes() as i32, self.full());
+        if self.isa == Isa::Avx512 && self.features.has(Features::VBMI) {
+            let numbers = self.table((0..128).collect());
+            self.lea_pool(Register::R9, numbers);
+            let index = self.load(indexed(Register::R9, Register::RAX, 1, 0));
+            let operands = [Opd::Reg(before, full), Opd::Reg(bytes, full)];
+            return self.tied(Code::EVEX_Vpermi2b_zmm_k1z_zmm_zmmm512, index, &operands);
+        }
+        // Through memory: the load waits until both stores have left the pipeline.
+        self.store(at(Register::RSP, SCRATCH), before);
+        self.store(at(Register::RSP, SCRATCH + vector), bytes);
+        self.load(indexed(Register::RSP, Register::RAX, 1, SCRATCH))
+    }
+
+    /// Carry-less products of halves of 128-bit lanes: bit 0 of `halves` chooses that of `a`, bit 4 that of `factor`.
+    pub(in crate::backend::native) fn clmul_halves(
+        &mut self,
+        width: Width,
+        a: VReg,
+        factor: VReg,
+        halves: u8,
+    ) -> VReg {
+        let code = match (self.isa, width) {
+            (Isa::Avx512, Width::X) => Code::EVEX_Vpclmulqdq_xmm_xmm_xmmm128_imm8,
+            (Isa::Avx512, _) => Code::EVEX_Vpclmulqdq_zmm_zmm_zmmm512_imm8,
+            (Isa::Avx2, Width::X) => Code::VEX_Vpclmulqdq_xmm_xmm_xmmm128_imm8,
+            (Isa::Avx2, _) => Code::VEX_Vpclmulqdq_ymm_ymm_ymmm256_imm8,
+        };
+        self.vector_of(width, code, &[Opd::Reg(a, width), Opd::Reg(factor, width), Opd::Imm(halves)])
+    }
+
+    /// `x ^ y ^ z`.
+    pub(in crate::backend::native) fn xor3(&mut self, x: VReg, y: VReg, z: VReg) -> VReg {
+        match self.isa {
+            Isa::Avx512 => {
+                let operands = [Opd::Reg(y, Width::Z), Opd::Reg(z, Width::Z), Opd::Imm(0x96)];
+                self.tied(Code::EVEX_Vpternlogq_zmm_k1z_zmm_zmmm512b64_imm8, x, &operands)
+            }
+            Isa::Avx2 => {
+                let both = self.xor(x, y);
+                self.xor(both, z)
+            }
+        }
+    }
+
+    /// A raw store of a general register to `[base + disp]`.
+    pub(in crate::backend::native) fn store_quad(&mut self, base: Register, disp: i32, from: Register) {
+        self.raw(asm::mr(Code::Mov_rm64_r64, base, Register::None, disp, from));
+    }
+
+    /// A raw load of a general register from `[base + disp]`.
+    pub(in crate::backend::native) fn load_quad_to(&mut self, to: Register, base: Register, disp: i32) {
+        self.raw(asm::rm(Code::Mov_r64_rm64, to, base, Register::None, disp));
+    }
+}
+
+/// What fills a vector with a number from memory.
+fn broadcast(isa: Isa, lane: Lane) -> Code {
+    let codes = match isa {
+        Isa::Avx512 => [
+            Code::EVEX_Vpbroadcastb_zmm_k1z_xmmm8,
+            Code::EVEX_Vpbroadcastw_zmm_k1z_xmmm16,
+            Code::EVEX_Vpbroadcastd_zmm_k1z_xmmm32,
+            Code::EVEX_Vpbroadcastq_zmm_k1z_xmmm64,
+        ],
+        Isa::Avx2 => [
+            Code::VEX_Vpbroadcastb_ymm_xmmm8,
+            Code::VEX_Vpbroadcastw_ymm_xmmm16,
+            Code::VEX_Vpbroadcastd_ymm_xmmm32,
+            Code::VEX_Vpbroadcastq_ymm_xmmm64,
+        ],
+    };
+    codes[lane as usize]
+}
