@@ -30,12 +30,7 @@ impl Report {
     /// Adds another loop's counters.
     pub fn add(&mut self, other: &Report) {
         self.stats.add(&other.stats);
-        self.device.rx_frames += other.device.rx_frames;
-        self.device.rx_bytes += other.device.rx_bytes;
-        self.device.rx_dropped += other.device.rx_dropped;
-        self.device.tx_frames += other.device.tx_frames;
-        self.device.tx_bytes += other.device.tx_bytes;
-        self.device.tx_dropped += other.device.tx_dropped;
+        self.device.add(&other.device);
         self.work.add(&other.work);
         self.open += other.open;
         self.held_bytes += other.held_bytes;

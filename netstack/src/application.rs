@@ -35,6 +35,8 @@ pub enum CloseReason {
     TimedOut,
     /// The application aborted it ([`crate::stack::Stack::abort`], [`Stream::is_aborted`]).
     Aborted,
+    /// What was to be sent can be read no more: the file behind a mapping was cut.
+    PayloadLost,
     /// No route, or no answer to ARP, while opening.
     Unreachable,
 }
@@ -105,5 +107,39 @@ pub trait Stream: PayloadSource {
     /// Whether the application wants the connection reset instead of closed; asked after each event.
     fn is_aborted(&self) -> bool {
         false
+    }
+}
+
+impl<S: Stream + ?Sized> Stream for &mut S {
+    fn established(&mut self, now: Instant) {
+        (**self).established(now);
+    }
+
+    fn receive(&mut self, now: Instant, bytes: &[u8]) -> usize {
+        (**self).receive(now, bytes)
+    }
+
+    fn window(&self) -> usize {
+        (**self).window()
+    }
+
+    fn receive_finished(&mut self, now: Instant) {
+        (**self).receive_finished(now);
+    }
+
+    fn reads_no_more(&self) -> bool {
+        (**self).reads_no_more()
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        (**self).deadline()
+    }
+
+    fn timeout(&mut self, now: Instant) {
+        (**self).timeout(now);
+    }
+
+    fn is_aborted(&self) -> bool {
+        (**self).is_aborted()
     }
 }

@@ -14,3 +14,6 @@ pub mod tcp;
 pub mod transmission;
 
 pub mod device;
+
+pub mod connections;
+pub mod driver;

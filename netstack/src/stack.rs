@@ -95,6 +95,8 @@ pub struct Stack {
     reassembly_bytes: usize,
     ip_ident: u16,
     ephemeral: u16,
+    /// Whose the last transmission handed out was.
+    last_transmitted: Option<Key>,
     stats: Stats,
 }
 
@@ -137,6 +139,7 @@ impl Stack {
             reassembly_bytes: 0,
             ip_ident: 0,
             ephemeral: 0,
+            last_transmitted: None,
             stats: Stats::default(),
             config,
         }
@@ -331,14 +334,26 @@ impl Stack {
 
     /// Aborts a connection: RST to the peer, `Application::closed` with `Aborted` before this returns.
     pub fn abort<A: Application>(&mut self, now: Instant, key: Key, app: &mut A) {
+        self.end(now, key, CloseReason::Aborted, app);
+    }
+
+    fn end<A: Application>(&mut self, now: Instant, key: Key, reason: CloseReason, app: &mut A) {
         let Some((pcb, mut stream)) = app.connection(key) else { return };
         if let Some(segment) = pcb.abort() {
             self.queues.push(Control::Tcp { tuple: pcb.tuple, segment });
         }
-        let closed = Disposition::Closed(CloseReason::Aborted);
-        self.settle(now, key, pcb, &mut stream, closed);
+        self.settle(now, key, pcb, &mut stream, Disposition::Closed(reason));
         drop(stream);
-        app.closed(now, key, CloseReason::Aborted);
+        app.closed(now, key, reason);
+    }
+
+    /// The transmission that [`Stack::poll_transmit`] handed out last could not be sent, nor ever will be, since its payload
+    /// cannot be read ([`crate::device::TransmitError::PayloadUnreadable`]): its connection is reset, and closed with
+    /// [`CloseReason::PayloadLost`].
+    pub fn payload_unreadable<A: Application>(&mut self, now: Instant, app: &mut A) {
+        if let Some(key) = self.last_transmitted.take() {
+            self.end(now, key, CloseReason::PayloadLost, app);
+        }
     }
 
     /// After any event of a connection: acts on its disposition, counts what it holds, queues it and arms its timer.

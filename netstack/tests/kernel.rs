@@ -12,8 +12,8 @@ use netstack::device::pcap::{DEFAULT_SNAPLEN, PcapWriter, TraceDevice};
 use netstack::device::ring::RingDevice;
 use netstack::device::sys::{link, netns};
 use netstack::device::tap::TapDevice;
-use netstack::device::{Device, Received};
-use netstack::transmission::{ChecksumRequest, Offload, RxChecksum, Transmission};
+use netstack::device::{Device, Received, TransmitError};
+use netstack::transmission::{Capabilities, ChecksumRequest, Offload, RxChecksum, Transmission};
 use netstack::wire::ethernet::{self, EtherType, EthernetAddress};
 use netstack::wire::tcp::{Flags, Options};
 use netstack::wire::{Protocol, arp, icmpv4, ipv4, tcp};
@@ -41,11 +41,13 @@ fn main() -> ExitCode {
         tap(false);
         trace();
         drops();
+        unreadable();
     }
     packet();
     partial_checksums_show();
     rings(true);
     rings(false);
+    rings_follow_the_interface();
     println!("kernel: ok");
     ExitCode::SUCCESS
 }
@@ -180,6 +182,56 @@ fn rings(offload: bool) {
     let stats = device.stats();
     assert!(stats.tx_dropped == 0 && stats.rx_dropped == 0 && stats.rx_frames > 150, "{stats:?}");
     link::delete("kern0").expect("delete");
+}
+
+/// What the interface does not do is not asked of it, and switching it is noticed.
+fn rings_follow_the_interface() {
+    link::create_veth("kern0", "user0").expect("veth");
+    link::add_address("kern0", KERNEL, 24).expect("address");
+    link::set_up("kern0").expect("up");
+    link::set_up("user0").expect("up");
+    link::set_tx_offload("user0", false).expect("ethtool");
+    link::set_tx_offload("kern0", false).expect("ethtool");
+    let mut device = RingDevice::open("user0", true).expect("packet rings");
+    let plain = Capabilities { gather: true, ..Capabilities::default() };
+    assert_eq!(device.capabilities(), plain);
+    converse(&mut device, false);
+    link::set_tx_offload("user0", true).expect("ethtool");
+    device.flush(Instant::from_millis(1)).expect("flush");
+    assert_eq!(device.capabilities(), plain, "not asked again at once");
+    device.flush(Instant::from_millis(200)).expect("flush");
+    assert!(device.capabilities().checksum && device.capabilities().segmentation.is_some());
+    link::set_tx_offload("kern0", true).expect("ethtool");
+    converse(&mut device, true);
+    link::set_tx_offload("kern0", false).expect("ethtool");
+    link::set_tx_offload("user0", false).expect("ethtool");
+    device.flush(Instant::from_millis(400)).expect("flush");
+    assert_eq!(device.capabilities(), plain);
+    converse(&mut device, false);
+    link::delete("kern0").expect("delete");
+}
+
+/// A page of the payload is lost, since its file was cut: that transmission fails and says why, and the device goes on.
+fn unreadable() {
+    let mut device = open_tap(true);
+    let file = tempfile::tempfile().expect("temporary file");
+    file.set_len(8192).expect("grow");
+    // SAFETY: nobody else has the file, and no byte of the mapping is read by this process after the file is cut.
+    let map = unsafe { memmap2::Mmap::map(&file) }.expect("map");
+    file.set_len(0).expect("cut");
+    let hardware_addr = device.hardware_addr();
+    let headers = ip_headers(hardware_addr, EthernetAddress::BROADCAST, Protocol::Udp, map.len());
+    let payload = [Piece { bytes: &map, sum: None }];
+    let transmission = Transmission {
+        headers: &headers,
+        payload: &payload,
+        payload_len: map.len(),
+        tcp_start: None,
+        offload: Offload::default(),
+    };
+    let error = device.transmit(Instant::ZERO, &transmission).expect_err("its page is gone");
+    assert!(matches!(error, TransmitError::PayloadUnreadable), "{error}");
+    converse(&mut device, true);
 }
 
 /// With the peer's offloads on, a packet socket sees unfinished checksums, and verification tells.

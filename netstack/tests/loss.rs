@@ -109,3 +109,29 @@ fn a_time_out_is_rare_at_two_per_cent() {
     println!("30 KB at 2 %: p50 {:?}, p90 {:?}, p95 {:?}, p99 {:?}", at(50), at(90), at(95), at(99));
     assert!(at(90) < Duration::from_millis(40), "{:?}", at(90));
 }
+
+/// A payload that cannot be read any more ends its own connection, at both ends, and no other.
+#[test]
+fn an_unreadable_payload_ends_its_connection_alone() {
+    let server = TestApp::new(|pcb| {
+        Some(TestStream::new(1, if pcb.remote().port() % 2 == 0 { 50_000 } else { 60_000 }))
+    });
+    let mut pair = Pair::new(wire::Config::default(), 3, &|_| {}, server);
+    for _ in 0..6 {
+        pair.client.connect(pair.now, TestStream::new(0, 10));
+    }
+    // The last kilobytes of the longer ones lie in a page that is gone.
+    pair.server.unreadable = Box::new(|_, transmission| {
+        let ports = &transmission.headers[34..38];
+        let (from_server, odd) = (ports[..2] == support::PORT.to_be_bytes(), ports[3] % 2 == 1);
+        from_server && odd && transmission.payload_len > 0 && transmission.payload_len < 1_448
+    });
+    pair.run_until(Instant::from_millis(60_000), |pair| pair.client.app.closed_count == 6);
+    let reasons = |app: &TestApp, len: u64, own: fn(&TestStream) -> u64| -> Vec<CloseReason> {
+        app.closed.iter().filter(|(_, stream)| own(stream) == len).map(|(reason, _)| *reason).collect()
+    };
+    assert_eq!(reasons(&pair.server.app, 60_000, |s| s.len), [CloseReason::PayloadLost; 3]);
+    assert_eq!(reasons(&pair.server.app, 50_000, |s| s.len), [CloseReason::Finished; 3]);
+    assert_eq!(reasons(&pair.client.app, 50_000, |s| s.received), [CloseReason::Finished; 3]);
+    assert_eq!(pair.client.app.closed.iter().filter(|(reason, _)| *reason == CloseReason::Reset).count(), 3);
+}

@@ -33,3 +33,21 @@ pub trait PayloadSource {
     /// Everything before `offset` has reached the peer and is never asked for again.
     fn acknowledged(&mut self, offset: u64);
 }
+
+impl<S: PayloadSource + ?Sized> PayloadSource for &mut S {
+    fn end(&self) -> u64 {
+        (**self).end()
+    }
+
+    fn is_finished(&self) -> bool {
+        (**self).is_finished()
+    }
+
+    fn pieces<'a>(&'a self, offset: u64, len: usize, out: &mut Pieces<'a>) {
+        (**self).pieces(offset, len, out);
+    }
+
+    fn acknowledged(&mut self, offset: u64) {
+        (**self).acknowledged(offset);
+    }
+}

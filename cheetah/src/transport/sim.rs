@@ -146,7 +146,7 @@ impl<A: Application> Node<A> {
                 device.transmit(now, transmission)
             });
             match sent {
-                Some(sent) => sent?,
+                Some(sent) => sent.map_err(io::Error::other)?,
                 None => break,
             }
             moved = true;
@@ -197,7 +197,7 @@ impl Application for Client {
     }
 }
 
-impl PayloadSource for &mut Link {
+impl PayloadSource for Link {
     fn end(&self) -> u64 {
         self.requests.len() as u64
     }
@@ -218,7 +218,7 @@ impl PayloadSource for &mut Link {
     fn acknowledged(&mut self, _offset: u64) {}
 }
 
-impl Stream for &mut Link {
+impl Stream for Link {
     fn receive(&mut self, _now: Instant, bytes: &[u8]) -> usize {
         self.received.extend_from_slice(bytes);
         bytes.len()

@@ -9,7 +9,7 @@ use std::time::Duration;
 use runtime::payload::Piece;
 use runtime::time::Instant;
 
-use super::{Device, Received, Stats};
+use super::{Device, Received, Stats, TransmitError};
 use crate::transmission::{Capabilities, Offload, RxChecksum, Transmission};
 use crate::wire::EthernetAddress;
 
@@ -118,7 +118,7 @@ impl Kept {
         }
     }
 
-    fn send<D: Device>(&self, now: Instant, device: &mut D) -> io::Result<()> {
+    fn send<D: Device>(&self, now: Instant, device: &mut D) -> Result<(), TransmitError> {
         let (headers, payload) = self.bytes.split_at(self.header_len);
         let piece = [Piece { bytes: payload, sum: None }];
         device.transmit(
@@ -172,7 +172,11 @@ impl<D: Device> FaultDevice<D> {
     fn send_due(&mut self, now: Instant) -> io::Result<()> {
         while self.outgoing.front().is_some_and(|(due, _)| *due <= now) {
             if let Some((_, kept)) = self.outgoing.pop_front() {
-                kept.send(now, &mut self.inner)?;
+                match kept.send(now, &mut self.inner) {
+                    Err(TransmitError::Device(error)) => return Err(error),
+                    // It holds a copy of its payload.
+                    Ok(()) | Err(TransmitError::PayloadUnreadable) => {}
+                }
             }
         }
         Ok(())
@@ -200,7 +204,7 @@ impl<D: Device> Device for FaultDevice<D> {
         self.inner.can_transmit()
     }
 
-    fn transmit(&mut self, now: Instant, transmission: &Transmission<'_>) -> io::Result<()> {
+    fn transmit(&mut self, now: Instant, transmission: &Transmission<'_>) -> Result<(), TransmitError> {
         self.send_due(now)?;
         let verdict = self.faults.decide(&mut self.random, transmission.len());
         if verdict.drop || (verdict.corrupt.is_some() && transmission.offload.checksum.is_some()) {

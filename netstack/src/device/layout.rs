@@ -21,7 +21,7 @@ use runtime::time::Instant;
 use runtime::transfer::{ReadBack, Transfer, TransferError, Transfers};
 use smallvec::SmallVec;
 
-use super::{Device, Received, Stats};
+use super::{Device, Received, Stats, TransmitError};
 use crate::transmission::{Capabilities, Offload, Transmission};
 use crate::wire::{EthernetAddress, checksum, ethernet, tcp};
 
@@ -121,7 +121,7 @@ impl<D: Device> Device for LayoutDevice<D> {
         self.inner.can_transmit()
     }
 
-    fn transmit(&mut self, now: Instant, transmission: &Transmission<'_>) -> io::Result<()> {
+    fn transmit(&mut self, now: Instant, transmission: &Transmission<'_>) -> Result<(), TransmitError> {
         let frame_len =
             self.fill(transmission).and_then(|used| self.read(used, transmission.len())).map(<[u8]>::len);
         let Some(frame_len) = frame_len else {

@@ -62,6 +62,16 @@ pub struct Stats {
 }
 
 impl Stats {
+    /// Adds another device's counters.
+    pub fn add(&mut self, other: &Stats) {
+        self.rx_frames += other.rx_frames;
+        self.rx_bytes += other.rx_bytes;
+        self.rx_dropped += other.rx_dropped;
+        self.tx_frames += other.tx_frames;
+        self.tx_bytes += other.tx_bytes;
+        self.tx_dropped += other.tx_dropped;
+    }
+
     fn received(&mut self, bytes: usize) {
         count(Quantity::FramesReceived, 1);
         self.rx_frames += 1;
@@ -72,6 +82,39 @@ impl Stats {
         count(Quantity::FramesSent, 1);
         self.tx_frames += 1;
         self.tx_bytes += bytes as u64;
+    }
+}
+
+/// Why a transmission did not go out, other than by being lost as on a wire.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum TransmitError {
+    /// Its payload cannot be read: the file behind a mapping was cut, or its disk has failed. Nothing of it was sent. Who
+    /// sends it again meets the same, so the connection that it is of has to end; others are not concerned.
+    PayloadUnreadable,
+    /// The device is of no use any more.
+    Device(io::Error),
+}
+
+impl fmt::Display for TransmitError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TransmitError::PayloadUnreadable => f.write_str("the payload cannot be read"),
+            TransmitError::Device(error) => error.fmt(f),
+        }
+    }
+}
+
+impl core::error::Error for TransmitError {}
+
+/// The kernel could not read what it was told to send, or the device has failed.
+impl From<io::Error> for TransmitError {
+    fn from(error: io::Error) -> TransmitError {
+        if error.raw_os_error() == Some(libc::EFAULT) {
+            TransmitError::PayloadUnreadable
+        } else {
+            TransmitError::Device(error)
+        }
     }
 }
 
@@ -97,8 +140,9 @@ pub trait Device: fmt::Debug {
     /// Sends. A device that is congested drops and counts, as a wire would.
     ///
     /// # Errors
-    /// Only what makes the device useless: the interface is gone or down.
-    fn transmit(&mut self, now: Instant, transmission: &Transmission<'_>) -> io::Result<()>;
+    /// [`TransmitError::PayloadUnreadable`] is the transmission's fault, and the device goes on;
+    /// [`TransmitError::Device`] only what makes the device useless: the interface is gone.
+    fn transmit(&mut self, now: Instant, transmission: &Transmission<'_>) -> Result<(), TransmitError>;
 
     /// The next frame, if one has arrived.
     ///
@@ -145,7 +189,7 @@ impl<D: Device + ?Sized> Device for Box<D> {
         (**self).can_transmit()
     }
 
-    fn transmit(&mut self, now: Instant, transmission: &Transmission<'_>) -> io::Result<()> {
+    fn transmit(&mut self, now: Instant, transmission: &Transmission<'_>) -> Result<(), TransmitError> {
         (**self).transmit(now, transmission)
     }
 

@@ -22,7 +22,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::frame::FrameBuilder;
 use super::sys::{link, packet};
-use super::{Device, Received, Stats, is_transient};
+use super::{Device, Received, Stats, TransmitError, is_transient};
 use crate::transmission::{Capabilities, RxChecksum, Transmission};
 use crate::wire::{EthernetAddress, ethernet, ipv4};
 
@@ -142,7 +142,7 @@ impl Device for PacketDevice {
         !self.is_full
     }
 
-    fn transmit(&mut self, _now: Instant, transmission: &Transmission<'_>) -> io::Result<()> {
+    fn transmit(&mut self, _now: Instant, transmission: &Transmission<'_>) -> Result<(), TransmitError> {
         // `pnet` waits for room with a call of its own before each of these.
         count(Quantity::CallsToSend, 2);
         count(Quantity::BytesSent, transmission.payload_len);
@@ -161,7 +161,7 @@ impl Device for PacketDevice {
                 self.stats.tx_dropped += 1;
                 Ok(())
             }
-            Some(Err(error)) => Err(error),
+            Some(Err(error)) => Err(error.into()),
             None => {
                 self.stats.tx_dropped += 1;
                 Ok(())

@@ -11,7 +11,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use runtime::time::Instant;
 
 use super::frame::{FrameBuilder, finish_partial};
-use super::{Device, Received, Stats};
+use super::{Device, Received, Stats, TransmitError};
 use crate::transmission::{Capabilities, RxChecksum, Transmission};
 use crate::wire::EthernetAddress;
 
@@ -152,7 +152,7 @@ impl<D: Device, W: Write + std::fmt::Debug> Device for TraceDevice<D, W> {
         self.inner.can_transmit()
     }
 
-    fn transmit(&mut self, now: Instant, transmission: &Transmission<'_>) -> io::Result<()> {
+    fn transmit(&mut self, now: Instant, transmission: &Transmission<'_>) -> Result<(), TransmitError> {
         if let Some(writer) = &mut self.writer {
             let frame = self.builder.build(&[], transmission);
             let result = writer.write(now, frame);

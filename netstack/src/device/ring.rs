@@ -9,6 +9,7 @@
 
 use std::io;
 use std::os::fd::BorrowedFd;
+use std::time::Duration;
 
 use runtime::stats::work::{Quantity, count};
 use runtime::time::Instant;
@@ -18,7 +19,7 @@ use super::frame::FrameBuilder;
 use super::sys::tun::VNET_HEADER_LEN;
 use super::sys::{link, ring};
 use super::vnet::VnetHeader;
-use super::{Device, Received, Stats};
+use super::{Device, Received, Stats, TransmitError};
 use crate::transmission::{Capabilities, RxChecksum, Transmission};
 use crate::wire::{EthernetAddress, ipv4};
 
@@ -31,12 +32,19 @@ const TX_SLOTS: usize = 64;
 /// Largest payload of a super-segment, in bytes.
 const MAX_SEGMENTATION: u32 = (ipv4::MAX_PACKET_LEN - 20 - 60) as u32;
 
+/// How often the interface is asked what it does, at most.
+const ASK_INTERVAL: Duration = Duration::from_millis(100);
+
 /// An interface of the machine, by rings.
 #[derive(Debug)]
 pub struct RingDevice {
     rings: ring::PacketRings,
     name: String,
+    /// Whether anything shall be left to the interface at all.
     offload: bool,
+    /// What it does, and when it was asked last.
+    features: link::TxFeatures,
+    asked_at: Instant,
     mtu: u16,
     hardware_addr: EthernetAddress,
     builder: FrameBuilder,
@@ -59,6 +67,8 @@ impl RingDevice {
             rings: ring::PacketRings::open(interface.index, RX_SLOTS, TX_SLOTS)?,
             name: name.to_owned(),
             offload,
+            features: link::tx_features(name)?,
+            asked_at: Instant::ZERO,
             mtu: u16::try_from(interface.mtu).unwrap_or(u16::MAX),
             hardware_addr,
             builder: FrameBuilder::fused()?,
@@ -75,6 +85,16 @@ impl RingDevice {
     /// Name of the interface.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// What the interface does can be switched while it is in use, and what it no longer does, the kernel drops: with the
+    /// queueing discipline passed over, nobody cuts a super-segment in its stead.
+    fn ask_again(&mut self, now: Instant) {
+        if self.offload && now.saturating_since(self.asked_at) >= ASK_INTERVAL {
+            self.asked_at = now;
+            // One that is gone is noticed by sending.
+            self.features = link::tx_features(&self.name).unwrap_or_default();
+        }
     }
 
     fn kick(&mut self) -> io::Result<()> {
@@ -94,8 +114,8 @@ impl RingDevice {
 impl Device for RingDevice {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
-            checksum: self.offload,
-            segmentation: self.offload.then_some(MAX_SEGMENTATION),
+            checksum: self.offload && self.features.checksum,
+            segmentation: (self.offload && self.features.segmentation).then_some(MAX_SEGMENTATION),
             gather: true,
         }
     }
@@ -117,7 +137,7 @@ impl Device for RingDevice {
         self.rings.can_transmit() || (self.kick().is_ok() && self.rings.can_transmit())
     }
 
-    fn transmit(&mut self, _now: Instant, transmission: &Transmission<'_>) -> io::Result<()> {
+    fn transmit(&mut self, _now: Instant, transmission: &Transmission<'_>) -> Result<(), TransmitError> {
         if !self.rings.can_transmit() {
             self.kick()?;
         }
@@ -137,7 +157,7 @@ impl Device for RingDevice {
             self.stats.tx_dropped += 1;
         }
         // A burst that would not fit is sent in parts.
-        if self.rings.pending() >= TX_SLOTS / 2 { self.kick() } else { Ok(()) }
+        if self.rings.pending() >= TX_SLOTS / 2 { Ok(self.kick()?) } else { Ok(()) }
     }
 
     fn receive(&mut self, _now: Instant) -> io::Result<Option<Received<'_>>> {
@@ -151,7 +171,8 @@ impl Device for RingDevice {
         Ok(Some(Received { bytes: frame.bytes, checksum }))
     }
 
-    fn flush(&mut self, _now: Instant) -> io::Result<()> {
+    fn flush(&mut self, now: Instant) -> io::Result<()> {
+        self.ask_again(now);
         self.kick()
     }
 

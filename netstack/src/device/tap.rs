@@ -18,7 +18,7 @@ use smallvec::SmallVec;
 use super::frame::FrameBuilder;
 use super::sys::{link, tun};
 use super::vnet::VnetHeader;
-use super::{Device, Received, Stats, is_transient, random_hardware_addr};
+use super::{Device, Received, Stats, TransmitError, is_transient, random_hardware_addr};
 use crate::transmission::{Capabilities, Transmission};
 use crate::wire::{EthernetAddress, ethernet, ipv4};
 
@@ -105,7 +105,7 @@ impl Device for TapDevice {
         Some(self.tap.as_fd())
     }
 
-    fn transmit(&mut self, _now: Instant, transmission: &Transmission<'_>) -> io::Result<()> {
+    fn transmit(&mut self, _now: Instant, transmission: &Transmission<'_>) -> Result<(), TransmitError> {
         count(Quantity::CallsToSend, 1);
         count(Quantity::BytesSent, transmission.payload_len);
         let result = if transmission.tcp_start.is_some() && transmission.offload.checksum.is_none() {
@@ -121,7 +121,7 @@ impl Device for TapDevice {
             Err(error) if is_transient(&error) || error.raw_os_error() == Some(libc::EIO) => {
                 self.stats.tx_dropped += 1;
             }
-            Err(error) => return Err(error),
+            Err(error) => return Err(error.into()),
         }
         Ok(())
     }

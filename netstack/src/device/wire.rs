@@ -11,7 +11,7 @@ use runtime::time::Instant;
 
 use super::fault::{Faults, Random};
 use super::frame::FrameBuilder;
-use super::{Device, Received, Stats};
+use super::{Device, Received, Stats, TransmitError};
 use crate::transmission::{Capabilities, RxChecksum, Transmission};
 use crate::wire::EthernetAddress;
 
@@ -175,7 +175,7 @@ impl Device for WireDevice {
         None
     }
 
-    fn transmit(&mut self, now: Instant, transmission: &Transmission<'_>) -> io::Result<()> {
+    fn transmit(&mut self, now: Instant, transmission: &Transmission<'_>) -> Result<(), TransmitError> {
         let frame = if transmission.offload.checksum.is_some() {
             let mut bytes = Vec::with_capacity(transmission.len());
             bytes.extend_from_slice(transmission.headers);

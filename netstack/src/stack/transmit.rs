@@ -37,6 +37,7 @@ impl Stack {
         emit: impl FnOnce(&Transmission<'_>) -> R,
     ) -> Option<R> {
         self.handle_woken(now, app);
+        self.last_transmitted = None;
         while let Some(control) = self.queues.next_control() {
             if let Some((control, to)) = self.resolve_control(now, control) {
                 return Some(self.transmit_control(now, control, to, device, emit));
@@ -83,6 +84,7 @@ impl Stack {
                 "the source gave other than it was asked for"
             );
             self.arm(key, pcb);
+            self.last_transmitted = Some(key);
             return Some(self.transmit_segment(&tuple, to, &segment, &pieces, &device, emit));
         }
         None

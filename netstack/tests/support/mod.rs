@@ -6,8 +6,8 @@
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use netstack::application::{Application, CloseReason, Key, Stream};
-use netstack::device::Device;
 use netstack::device::wire::{self, WireDevice};
+use netstack::device::{Device, TransmitError};
 use netstack::stack::{Config, Stack};
 use netstack::tcp::pcb::Pcb;
 use netstack::transmission::Transmission;
@@ -109,7 +109,7 @@ impl PayloadSource for TestStream {
     }
 }
 
-impl Stream for &mut TestStream {
+impl Stream for TestStream {
     fn established(&mut self, _now: Instant) {
         assert!(!self.established);
         self.established = true;
@@ -154,21 +154,6 @@ impl Stream for &mut TestStream {
 
     fn is_aborted(&self) -> bool {
         self.abort
-    }
-}
-
-impl PayloadSource for &mut TestStream {
-    fn end(&self) -> u64 {
-        (**self).end()
-    }
-    fn is_finished(&self) -> bool {
-        (**self).is_finished()
-    }
-    fn pieces<'a>(&'a self, offset: u64, len: usize, out: &mut Pieces<'a>) {
-        (**self).pieces(offset, len, out);
-    }
-    fn acknowledged(&mut self, offset: u64) {
-        (**self).acknowledged(offset);
     }
 }
 
@@ -237,6 +222,8 @@ pub type Lose = Box<dyn FnMut(u64, &Transmission<'_>) -> bool>;
 pub struct Host {
     pub lose: Lose,
     pub sent: u64,
+    /// Transmissions that the device cannot read.
+    pub unreadable: Lose,
     pub stack: Stack,
     pub app: TestApp,
     pub device: WireDevice,
@@ -247,7 +234,14 @@ impl Host {
         let mut config = Config::new(device.hardware_addr(), addr, 24, [addr.octets()[3]; 16]);
         config.mtu = device.mtu();
         adjust(&mut config);
-        Host { lose: Box::new(|_, _| false), sent: 0, stack: Stack::new(config), app, device }
+        Host {
+            lose: Box::new(|_, _| false),
+            sent: 0,
+            unreadable: Box::new(|_, _| false),
+            stack: Stack::new(config),
+            app,
+            device,
+        }
     }
 
     pub fn connect(&mut self, now: Instant, stream: TestStream) -> Key {
@@ -273,9 +267,15 @@ impl Host {
         let mut sent = 0;
         while let Some(result) = self.stack.poll_transmit(now, &capabilities, &mut self.app, |t| {
             self.sent += 1;
+            if (self.unreadable)(self.sent - 1, t) {
+                return Err(TransmitError::PayloadUnreadable);
+            }
             if (self.lose)(self.sent - 1, t) { Ok(()) } else { self.device.transmit(now, t) }
         }) {
-            result.expect("a wire does not fail");
+            match result {
+                Err(TransmitError::PayloadUnreadable) => self.stack.payload_unreadable(now, &mut self.app),
+                result => result.expect("a wire does not fail"),
+            }
             sent += 1;
             assert!(sent < 100_000, "it never stops sending");
         }

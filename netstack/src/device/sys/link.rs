@@ -163,6 +163,38 @@ pub fn set_tx_offload(name: &str, on: bool) -> io::Result<()> {
     Ok(())
 }
 
+/// What an interface does for who sends through it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TxFeatures {
+    /// It completes checksums.
+    pub checksum: bool,
+    /// It cuts TCP super-segments.
+    pub segmentation: bool,
+}
+
+/// What the interface does for who sends through it, as `ethtool -k` tells and `ethtool -K` changes.
+///
+/// # Errors
+/// `ENODEV` if there is none of that name.
+pub fn tx_features(name: &str) -> io::Result<TxFeatures> {
+    const ETHTOOL_GTXCSUM: u32 = 0x16;
+    const ETHTOOL_GTSO: u32 = 0x1e;
+    let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
+    let get = |command| -> io::Result<bool> {
+        // struct ethtool_value { u32 cmd, data; }
+        let mut value = [command, 0];
+        let mut request = interface_request(name)?;
+        request.ifr_ifru.ifru_data = value.as_mut_ptr().cast();
+        // SAFETY: SIOCETHTOOL reads one `ifreq` and, for these commands, reads and writes the two words that its data
+        // pointer leads to; both outlive the call.
+        if unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL as _, &raw mut request) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(value[1] != 0)
+    };
+    Ok(TxFeatures { checksum: get(ETHTOOL_GTXCSUM)?, segmentation: get(ETHTOOL_GTSO)? })
+}
+
 // linux/if_link.h, linux/if_addr.h, linux/veth.h
 const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;

@@ -1,0 +1,211 @@
+//! A stack on a device, turn by turn: what stands between the sans-IO core and a thread that serves.
+//!
+//! ```text
+//!   wait   until a frame, a timer, or a descriptor of the owner's; reads the clock
+//!   work   a batch of frames in, timers that are due, and out what there is to send while the device has room
+//! ```
+//!
+//! [`Driver::run`] does both for ever, [`Driver::turn`] once; an owner with descriptors of its own, or with things to do
+//! between the two, calls [`Driver::wait`] and [`Driver::work`]. Work is cut into batches, so that neither direction starves
+//! the other or the owner; a turn that left something undone makes the next wait only look.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::Ipv4Addr;
+
+use runtime::event_loop::EventLoop;
+use runtime::poller::{Event, Interest, Token, Trigger};
+use runtime::time::Instant;
+
+use crate::application::Application;
+use crate::device::{Device, TransmitError};
+use crate::stack::{Config, Stack};
+
+/// Frames taken in before what they caused is sent.
+const RECEIVE_BATCH: usize = 64;
+
+/// Transmissions before arrivals are looked at again.
+const TRANSMIT_BATCH: usize = 256;
+
+/// The token of the device's descriptor: not for the owner's.
+pub const DEVICE: Token = Token(u64::MAX - 1);
+
+/// The usual configuration of a stack on `device`, with a secret from the system's random source.
+///
+/// # Errors
+/// If the system has no random bytes.
+pub fn config(device: &impl Device, addr: Ipv4Addr, prefix_len: u8) -> io::Result<Config> {
+    let mut secret = [0; 16];
+    rustix::rand::getrandom(&mut secret[..], rustix::rand::GetRandomFlags::empty())?;
+    let mut config = Config::new(device.hardware_addr(), addr, prefix_len, secret);
+    config.mtu = device.mtu();
+    Ok(config)
+}
+
+/// A device, the stack on it, the application above, and the event loop under all.
+#[derive(Debug)]
+pub struct Driver<D, A> {
+    device: D,
+    stack: Stack,
+    app: A,
+    events: EventLoop,
+    /// The last turn left something to do.
+    more: bool,
+    /// The device had no room: its descriptor is polled for that as well.
+    waits_for_room: bool,
+}
+
+impl<D: Device, A: Application> Driver<D, A> {
+    /// Puts them together.
+    ///
+    /// # Errors
+    /// If the process has no descriptors left.
+    pub fn new(device: D, stack: Stack, app: A) -> io::Result<Driver<D, A>> {
+        let events = EventLoop::new()?;
+        if let Some(descriptor) = device.descriptor() {
+            events.add(&descriptor, DEVICE, Interest::READ, Trigger::Level)?;
+        }
+        Ok(Driver { device, stack, app, events, more: false, waits_for_room: false })
+    }
+
+    /// Turns for ever.
+    ///
+    /// # Errors
+    /// As [`Driver::turn`].
+    pub fn run(&mut self) -> io::Result<Infallible> {
+        loop {
+            self.turn(None)?;
+        }
+    }
+
+    /// Waits, not beyond `deadline`, and works.
+    ///
+    /// # Errors
+    /// If the device is of no use any more, or waiting fails.
+    pub fn turn(&mut self, deadline: Option<Instant>) -> io::Result<()> {
+        self.wait(deadline)?;
+        self.work()
+    }
+
+    /// Waits for a frame, a timer, `deadline` or one of the owner's descriptors ([`Driver::events`]). What is ready of these;
+    /// the device's event, [`DEVICE`], may be among them.
+    ///
+    /// # Errors
+    /// Whatever the system says.
+    pub fn wait(&mut self, deadline: Option<Instant>) -> io::Result<&[Event]> {
+        let until = if self.more {
+            Some(Instant::ZERO)
+        } else {
+            [self.stack.poll_timeout(), self.device.next_arrival(), deadline].into_iter().flatten().min()
+        };
+        self.events.turn(until)
+    }
+
+    /// Does what there is to do now, a batch of each kind.
+    ///
+    /// # Errors
+    /// If the device is of no use any more.
+    pub fn work(&mut self) -> io::Result<()> {
+        let now = self.events.now();
+        self.more = self.receive(now)?;
+        if self.stack.poll_timeout().is_some_and(|due| due <= now) {
+            self.stack.handle_timeout(now, &mut self.app);
+        }
+        self.more |= self.transmit(now)?;
+        Ok(())
+    }
+
+    /// Takes in a batch; whether there may be more.
+    fn receive(&mut self, now: Instant) -> io::Result<bool> {
+        for _ in 0..RECEIVE_BATCH {
+            match self.device.receive(now)? {
+                Some(frame) => self.stack.handle_frame(now, frame.bytes, frame.checksum, &mut self.app),
+                None => return Ok(false),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Sends what there is to send; whether there may be more that the device has room for.
+    fn transmit(&mut self, now: Instant) -> io::Result<bool> {
+        let capabilities = self.device.capabilities();
+        let (mut more, mut has_room) = (true, true);
+        for _ in 0..TRANSMIT_BATCH {
+            has_room = self.device.can_transmit();
+            if !has_room {
+                break;
+            }
+            let device = &mut self.device;
+            match self.stack.poll_transmit(now, &capabilities, &mut self.app, |t| device.transmit(now, t)) {
+                None => {
+                    more = false;
+                    break;
+                }
+                Some(Ok(())) => {}
+                Some(Err(TransmitError::PayloadUnreadable)) => {
+                    self.stack.payload_unreadable(now, &mut self.app);
+                }
+                Some(Err(TransmitError::Device(error))) => return Err(error),
+            }
+        }
+        self.device.flush(now)?;
+        if has_room == self.waits_for_room {
+            self.waits_for_room = !has_room;
+            let interest = if has_room { Interest::READ } else { Interest::BOTH };
+            if let Some(descriptor) = self.device.descriptor() {
+                self.events.modify(&descriptor, DEVICE, interest, Trigger::Level)?;
+            }
+        }
+        Ok(more && has_room)
+    }
+
+    /// Whether the last turn left something undone that could be done at once.
+    pub fn has_more(&self) -> bool {
+        self.more
+    }
+
+    /// The time of the last turn.
+    pub fn now(&self) -> Instant {
+        self.events.now()
+    }
+
+    /// The event loop, to wait for descriptors of the owner's, or to be woken by another thread.
+    pub fn events(&self) -> &EventLoop {
+        &self.events
+    }
+
+    /// The stack and the application above it, side by side, for what needs both: to connect, to wake, to abort.
+    pub fn parts(&mut self) -> (&mut Stack, &mut A) {
+        (&mut self.stack, &mut self.app)
+    }
+
+    /// The application.
+    pub fn app(&self) -> &A {
+        &self.app
+    }
+
+    /// The application.
+    pub fn app_mut(&mut self) -> &mut A {
+        &mut self.app
+    }
+
+    /// The stack.
+    pub fn stack(&self) -> &Stack {
+        &self.stack
+    }
+
+    /// The stack.
+    pub fn stack_mut(&mut self) -> &mut Stack {
+        &mut self.stack
+    }
+
+    /// The device.
+    pub fn device(&self) -> &D {
+        &self.device
+    }
+
+    /// Takes everything apart again. Connections that stand are not told.
+    pub fn into_parts(self) -> (D, Stack, A) {
+        (self.device, self.stack, self.app)
+    }
+}
