@@ -26,6 +26,7 @@ pub mod plan;
 pub mod backend;
 
 mod code;
+mod select;
 
 mod drive;
 mod ends;

@@ -2,6 +2,7 @@
 //!
 //! Everything here looks at dataflow alone; names play no part. No IO, no `unsafe`.
 
+mod analysed;
 pub mod attributes;
 pub(crate) mod bounds;
 pub mod class;
@@ -9,6 +10,7 @@ pub mod gf2;
 mod prove;
 pub(crate) mod rewrite;
 
+pub(crate) use analysed::{Analysed, Facts};
 pub use class::{Class, Linear, PipeFacts, Reduce, StateFacts};
 #[cfg(test)]
 pub(crate) use prove::ANALYSES;

@@ -9,8 +9,8 @@
 //! processor was asked for, and raw pointers under the contract of [`PassCode`].
 
 use super::PassCode;
-use crate::analyse::{Class, Linear, PipeFacts, analyse};
-use crate::ir::{CrcOp, Endian, Op, Pipe, Tail, Ty, eval};
+use crate::analyse::{Analysed, Class, Linear};
+use crate::ir::{CrcOp, Endian, Op, Tail, Ty, eval};
 use crate::plan::display::heading;
 use std::sync::OnceLock;
 
@@ -40,12 +40,8 @@ pub(crate) fn tables(op: CrcOp) -> &'static Tables {
 }
 
 /// The CRC that a pipe is, when it is nothing but one CRC over the bytes of the stream in their order.
-pub(crate) fn plain_crc(pipe: &Pipe) -> Option<CrcOp> {
-    plain_crc_of(pipe, &analyse(pipe))
-}
-
-/// [`plain_crc`] with the facts at hand.
-pub(crate) fn plain_crc_of(pipe: &Pipe, facts: &PipeFacts) -> Option<CrcOp> {
+pub(crate) fn plain_crc(pipe: &Analysed) -> Option<CrcOp> {
+    let facts = pipe.facts();
     let [state] = &facts.states[..] else { return None };
     let Class::Linear(Linear::Crc { crc, operand }) = state.class else { return None };
     let in_order = pipe.input.endian == Endian::Little || pipe.input.bytes() == 1;
@@ -120,12 +116,12 @@ const FOLDED: &str = "registers folded into one of 128 bits, whose remainder com
 
 impl CrcCode {
     /// Code for the pass, if it is one plain CRC.
-    pub(crate) fn new(stages: &[&Pipe]) -> Option<CrcCode> {
+    pub(crate) fn new(stages: &[Analysed]) -> Option<CrcCode> {
         let level = *Level::available().last()?;
         CrcCode::at_level(stages, level)
     }
 
-    pub(crate) fn at_level(stages: &[&Pipe], level: Level) -> Option<CrcCode> {
+    pub(crate) fn at_level(stages: &[Analysed], level: Level) -> Option<CrcCode> {
         let [pipe] = stages else { return None };
         let op = plain_crc(pipe)?;
         // A run allocates nothing: what is computed once is computed here.
@@ -135,7 +131,7 @@ impl CrcCode {
 }
 
 impl PassCode for CrcCode {
-    fn outline(&self, _stages: &[&Pipe], names: &[String]) -> String {
+    fn outline(&self, _stages: &[Analysed], names: &[String]) -> String {
         let name = names.first().map_or("the state", String::as_str);
         let (body, epilogue) = match self.level {
             Level::Tables => ("eight bytes at a time by eight tables", "the remainder as it is"),
@@ -403,6 +399,7 @@ mod x86 {
 #[cfg(test)]
 mod tests {
     use super::{CrcCode, Level};
+    use crate::analyse::Analysed;
     use crate::backend::testing::{Rng, Use, compare, compare_many, initial, listing};
     use crate::ir::builder::PipeBuilder;
     use crate::ir::{CrcOp, Endian, Gauge, Pipe, Tail, Ty};
@@ -425,7 +422,7 @@ mod tests {
                 for tail in [Tail::Reject, Tail::Zero, Tail::Partial, Tail::Pass] {
                     let pipe = crc(op, Gauge::new(ty, Endian::Little), tail);
                     for level in Level::available() {
-                        let code = CrcCode::at_level(&[&pipe], level).unwrap();
+                        let code = CrcCode::at_level(&[Analysed::new(pipe.clone().into())], level).unwrap();
                         compare_many(&code, &[&pipe], &mut rng, 40);
                         for len in [512, 1456, 4096, 5000, 10_008] {
                             let data = rng.bytes(len);
@@ -442,6 +439,6 @@ mod tests {
     #[test]
     fn numbers_in_network_order_are_another_remainder() {
         let pipe = crc(CrcOp::Crc32c, Gauge::new(Ty::U32, Endian::Big), Tail::Zero);
-        assert!(CrcCode::new(&[&pipe]).is_none());
+        assert!(CrcCode::new(&[Analysed::new(pipe.into())]).is_none());
     }
 }

@@ -3,10 +3,10 @@
 //! It goes through the same driver and plan as machine code does. It is not the oracle: see [`super::oracle`].
 
 use super::PassCode;
+use crate::analyse::Analysed;
 use crate::ir::{Block, Endian, Gauge, Op, Pipe, Table, Tail, Value, eval};
 use crate::plan::display::heading;
 use smallvec::SmallVec;
-use std::sync::Arc;
 
 /// Stages take turns over blocks of this size, so that they stay in the first-level cache.
 const BLOCK: usize = 4096;
@@ -17,13 +17,13 @@ type Values = SmallVec<[u64; 64]>;
 /// The stages of a pass, interpreted.
 #[derive(Debug)]
 pub(crate) struct InterpCode {
-    stages: Box<[Arc<Pipe>]>,
+    stages: Box<[Analysed]>,
     modifies: bool,
 }
 
 impl InterpCode {
     /// Takes the stages of any pass of a valid composition.
-    pub(crate) fn new(stages: &[Arc<Pipe>]) -> InterpCode {
+    pub(crate) fn new(stages: &[Analysed]) -> InterpCode {
         InterpCode { stages: stages.into(), modifies: stages.iter().any(|pipe| pipe.out.is_some()) }
     }
 
@@ -49,7 +49,7 @@ impl InterpCode {
 }
 
 impl PassCode for InterpCode {
-    fn outline(&self, stages: &[&Pipe], _names: &[String]) -> String {
+    fn outline(&self, stages: &[Analysed], _names: &[String]) -> String {
         let mut text = String::new();
         for (at, pipe) in stages.iter().enumerate() {
             let part = if at == 0 { "body" } else { "" };

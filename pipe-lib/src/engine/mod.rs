@@ -8,13 +8,13 @@ mod prepared;
 
 pub use prepared::Prepared;
 
-use crate::backend::{self, Made};
 use crate::compose::Composition;
 use crate::ends;
 use crate::error::{CompileError, RunError};
 use crate::options::{Backend, CompileOptions};
 use crate::program::{Direct, ExportInfo, Program, RegisterInfo};
 use crate::run::{Imports, Run};
+use crate::select::{self, Made};
 use build::ProgramBuilder;
 use std::fmt;
 use std::sync::Arc;
@@ -35,7 +35,7 @@ impl Engine {
     /// Compiles a composition, without looking into a cache.
     pub fn compile(composition: Arc<Composition>, options: &CompileOptions) -> Result<Engine, CompileError> {
         composition.validate()?;
-        let (plan, code) = backend::generate_all(&composition, options)?;
+        let (plan, code) = select::select(&composition, options)?;
         let mut builder = ProgramBuilder::new(&composition);
         let mut backend = None;
         for (pass, Made { backend: from, code, .. }) in plan.passes.iter().zip(code) {

@@ -1,8 +1,8 @@
 //! Which transfers the driver runs as big ones.
 
 use super::{Direct, Engine};
+use crate::analyse::Analysed;
 use crate::backend::PassCode;
-use crate::ir::Pipe;
 use crate::{Backend, CompileOptions, Library};
 use std::sync::{Arc, Mutex};
 
@@ -13,7 +13,7 @@ type Calls = Arc<Mutex<Vec<(usize, bool)>>>;
 struct Recorder(Calls);
 
 impl PassCode for Recorder {
-    fn outline(&self, _: &[&Pipe], _: &[String]) -> String {
+    fn outline(&self, _: &[Analysed], _: &[String]) -> String {
         String::new()
     }
 

@@ -1,11 +1,11 @@
 //! The dataflow of a composition as boxes and what is written in them; [`super::dot`] and [`super::svg`] draw it.
 
 use crate::analyse::analyse;
-use crate::backend;
 use crate::compose::{Composition, Stage};
 use crate::ir::Layout;
 use crate::options::CompileOptions;
 use crate::plan::Plan;
+use crate::select;
 
 /// Characters of a line beyond which it is cut; the whole is in the box's tooltip.
 const LINE: usize = 64;
@@ -38,7 +38,7 @@ pub(super) struct StageBox {
 
 impl Graph {
     pub(super) fn new(composition: &Composition) -> Graph {
-        let (plan, backends) = match backend::generate_all(composition, &CompileOptions::default()) {
+        let (plan, backends) = match select::select(composition, &CompileOptions::default()) {
             Ok((plan, code)) => (plan, code.into_iter().map(|made| made.backend).collect()),
             Err(_) => (Plan::new(composition), Vec::new()),
         };

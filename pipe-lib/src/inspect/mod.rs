@@ -8,13 +8,13 @@ mod svg;
 pub use dot::dot;
 pub use svg::svg;
 
-use crate::backend::{self, Made, cranelift, crc};
+use crate::backend::{cranelift, crc};
 use crate::compose::Composition;
 use crate::error::Unsupported;
-use crate::ir::Pipe;
 use crate::options::Backend;
 use crate::options::CompileOptions;
 use crate::plan::Pass;
+use crate::select::{self, Made};
 use std::fmt::Write as _;
 
 /// The plan that an engine follows: which stages share a loop, what the loop does, how states are carried and combined, as the
@@ -23,7 +23,7 @@ use std::fmt::Write as _;
 /// # Errors
 /// [`Unsupported`] where the backend asked for does not take a pass.
 pub fn plan(composition: &Composition, options: &CompileOptions) -> Result<String, Unsupported> {
-    let (plan, made) = backend::generate_all(composition, options)?;
+    let (plan, made) = select::select(composition, options)?;
     Ok(plan.describe_code(composition, &made))
 }
 
@@ -33,19 +33,18 @@ pub fn plan(composition: &Composition, options: &CompileOptions) -> Result<Strin
 /// [`Unsupported`] where Cranelift does not take a pass.
 pub fn clif(composition: &Composition, options: &CompileOptions) -> Result<String, Unsupported> {
     let options = CompileOptions { backend: Backend::Cranelift, ..options.clone() };
-    let (plan, made) = backend::generate_all(composition, &options)?;
+    let (plan, made) = select::select(composition, &options)?;
     let mut text = String::new();
     for (index, (pass, made)) in plan.passes.iter().zip(&made).enumerate() {
         headline(&mut text, index, pass, composition, made);
-        let stages = made.stages(composition, pass);
-        let pipes: Vec<&Pipe> = stages.iter().map(|pipe| &**pipe).collect();
-        if pipes.is_empty() {
+        let stages = &made.stages;
+        if stages.is_empty() {
             let _ = writeln!(text, "; a plain copy\n");
-        } else if !options.serial && crc::CrcCode::new(&pipes).is_some() {
+        } else if !options.serial && crc::CrcCode::new(stages).is_some() {
             let _ = writeln!(text, "; {BLOCK_CODE}\n");
         } else {
             let gauge = stages.iter().map(|pipe| pipe.word_bytes()).max().unwrap_or(1);
-            let _ = writeln!(text, "{}", cranelift::clif(&pipes, gauge, options.serial)?);
+            let _ = writeln!(text, "{}", cranelift::clif(stages, gauge, options.serial)?);
         }
     }
     Ok(text)
@@ -56,7 +55,7 @@ pub fn clif(composition: &Composition, options: &CompileOptions) -> Result<Strin
 /// # Errors
 /// [`Unsupported`] where the backend asked for does not take a pass, or the machine is another one.
 pub fn asm(composition: &Composition, options: &CompileOptions) -> Result<String, Unsupported> {
-    let (plan, made) = backend::generate_all(composition, options)?;
+    let (plan, made) = select::select(composition, options)?;
     let mut text = String::new();
     for (index, (pass, made)) in plan.passes.iter().zip(&made).enumerate() {
         headline(&mut text, index, pass, composition, made);

@@ -3,11 +3,11 @@
 use super::rewrite::Part;
 use super::vector::{Accumulate, Carry, Reg, VectorBody, VectorOp};
 use super::{Pass, Plan};
-use crate::analyse::{Assumed, PipeFacts, Reduce, analyse, assume};
-use crate::backend::Made;
+use crate::analyse::{Analysed, Assumed, PipeFacts, Reduce, analyse, assume};
 use crate::backend::cranelift::VECTOR_BYTES;
 use crate::compose::{Composition, Stage};
 use crate::ir::{Block, Layout, Op, Pipe, State, Stripe, Tail, Value};
+use crate::select::Made;
 use std::collections::HashMap;
 use std::fmt::{self, Write as _};
 use std::sync::Arc;
@@ -113,18 +113,16 @@ impl Pass {
         for note in rewritten.iter().flat_map(|rewritten| &rewritten.notes) {
             heading(f, "rewrite", note)?;
         }
-        let owned = made.stages(composition, self);
-        let pipes: Vec<&Pipe> = owned.iter().map(|pipe| &**pipe).collect();
         // The states of what is left, by their names in the pass.
         let states: Vec<String> = match rewritten {
             Some(rewritten) => rewritten.kept.iter().map(|kept| all[kept.state].clone()).collect(),
             None => all.clone(),
         };
         heading(f, "code", made.backend)?;
-        if pipes.is_empty() {
+        if made.stages.is_empty() {
             heading(f, "body", "a plain copy (nothing, when reading only)")?;
         } else {
-            f.push_str(&made.code.outline(&pipes, &states));
+            f.push_str(&made.code.outline(&made.stages, &states));
         }
         let Some(rewritten) = rewritten else { return Ok(()) };
         for kept in &rewritten.kept {
@@ -160,7 +158,7 @@ pub(crate) fn bytes(count: usize) -> String {
 }
 
 /// What a loop over words of `gauge` bytes does that takes one after the other, because of `why`.
-pub(crate) fn outline_of_words(pipes: &[&Pipe], gauge: usize, why: &str) -> String {
+pub(crate) fn outline_of_words(pipes: &[Analysed], gauge: usize, why: &str) -> String {
     let mut text = String::new();
     let f = &mut text;
     let fused = super::scalar::word(pipes, gauge);
@@ -179,7 +177,7 @@ pub(crate) fn outline_of_words(pipes: &[&Pipe], gauge: usize, why: &str) -> Stri
 
 /// What a loop over portable vectors does, of which a turn takes `unroll`.
 pub(crate) fn outline_of_vectors(
-    pipes: &[&Pipe],
+    pipes: &[Analysed],
     gauge: usize,
     body: &VectorBody,
     unroll: usize,
@@ -192,7 +190,7 @@ pub(crate) fn outline_of_vectors(
 }
 
 /// The bytes after the last whole word.
-fn outline_of_tail(pipes: &[&Pipe], gauge: usize, f: &mut String) {
+fn outline_of_tail(pipes: &[Analysed], gauge: usize, f: &mut String) {
     if gauge > 1 {
         let operations = super::scalar::tail(pipes, gauge).block.insts.len();
         let tail =

@@ -8,6 +8,7 @@ pub mod scalar;
 pub mod schedule;
 pub mod vector;
 
+use crate::analyse::Analysed;
 use crate::compose::{Composition, Stage};
 use crate::ir::Op;
 
@@ -100,7 +101,13 @@ impl Plan {
 
     /// Fuses what runs well in one loop: see [`schedule`].
     pub fn new(composition: &Composition) -> Plan {
-        schedule::schedule(composition, schedule::kind)
+        let analysed = Analysed::all(composition.stages.iter().map(|stage| &stage.pipe));
+        Plan::portable(composition, &analysed)
+    }
+
+    /// The same with what is known of the stages.
+    pub(crate) fn portable(composition: &Composition, analysed: &[Analysed]) -> Plan {
+        schedule::schedule(composition, analysed, schedule::portable_kind)
     }
 }
 

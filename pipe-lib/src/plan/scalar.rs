@@ -6,6 +6,7 @@
 
 use crate::analyse::rewrite::{Rewriter, live};
 use crate::ir::{BinaryOp, Block, CompareOp, Endian, Op, Pipe, StateId, Table, Tail, Ty, UnaryOp, Value};
+use std::ops::Deref;
 
 /// Straight-line code of a whole pass. States are flattened in (stage, state) order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,14 +24,14 @@ pub struct Fused {
 }
 
 /// The block of one whole loop word of `gauge` bytes.
-pub fn word(stages: &[&Pipe], gauge: usize) -> Fused {
+pub fn word(stages: &[impl Deref<Target = Pipe>], gauge: usize) -> Fused {
     Fuser::new(stages, gauge).run(stages, None)
 }
 
 /// The block of the last `0 < t <= gauge` bytes. `Op::In` is the raw word with zeros after the `t` bytes, and `t` itself
 /// is read as one more state, `Op::State(n)` of type `u64` after the pass's own `n`. Only the first `t` bytes of the
 /// result mean anything. For `t = gauge` it does what [`word`] does.
-pub fn tail(stages: &[&Pipe], gauge: usize) -> Fused {
+pub fn tail(stages: &[impl Deref<Target = Pipe>], gauge: usize) -> Fused {
     let count = stages.iter().map(|pipe| pipe.states.len()).sum::<usize>();
     Fuser::new(stages, gauge).run(stages, Some(StateId(count as u32)))
 }
@@ -49,7 +50,7 @@ struct Fuser {
 }
 
 impl Fuser {
-    fn new(stages: &[&Pipe], gauge: usize) -> Fuser {
+    fn new(stages: &[impl Deref<Target = Pipe>], gauge: usize) -> Fuser {
         let ty = Ty::from_bytes(gauge).unwrap_or(Ty::U64);
         let mut rewriter = Rewriter::new(&[]);
         let whole = rewriter.push(Op::In, ty);
@@ -59,7 +60,7 @@ impl Fuser {
         Fuser { rewriter, ty, states, current: Current { whole: Some(whole), pieces: None } }
     }
 
-    fn run(mut self, stages: &[&Pipe], t: Option<StateId>) -> Fused {
+    fn run(mut self, stages: &[impl Deref<Target = Pipe>], t: Option<StateId>) -> Fused {
         let t = t.map(|t| self.rewriter.push(Op::State(t), Ty::U64));
         let first = self.whole();
         let mut base = 0;

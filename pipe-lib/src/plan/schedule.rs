@@ -9,12 +9,13 @@
 //! bytes in any order among themselves, so such a pass may move past other such passes, never past one that modifies.
 
 use super::{Pass, Plan};
-use crate::analyse::{PipeFacts, analyse};
+use crate::analyse::Analysed;
 use crate::backend::{cranelift, crc};
 use crate::compose::{Composition, Stage};
 use crate::ir::Pipe;
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::Arc;
 
 /// How a pass runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -42,13 +43,17 @@ impl fmt::Display for Kind {
 
 /// How a stage would run in a pass of its own, without the native backend.
 pub fn kind(pipe: &Pipe) -> Kind {
-    let facts = analyse(pipe);
-    kind_of(pipe, &facts, super::rewrite::alone(pipe, &facts).as_ref())
+    portable_kind(&Analysed::new(Arc::new(pipe.clone())))
 }
 
-/// The same with what is known of it, and what the rewrites make of it: that is what runs.
-pub(crate) fn kind_of(pipe: &Pipe, facts: &PipeFacts, alone: Option<&Pipe>) -> Kind {
-    if crc::plain_crc_of(pipe, facts).is_some() {
+/// The same with what is known of it.
+pub(crate) fn portable_kind(pipe: &Analysed) -> Kind {
+    kind_of(pipe, super::rewrite::alone(pipe).as_ref())
+}
+
+/// The same with what the rewrites make of it: that is what runs.
+pub(crate) fn kind_of(pipe: &Analysed, alone: Option<&Analysed>) -> Kind {
+    if crc::plain_crc(pipe).is_some() {
         Kind::Remainder
     } else if cranelift::has_vectors(alone.unwrap_or(pipe)) {
         Kind::Wide
@@ -59,11 +64,11 @@ pub(crate) fn kind_of(pipe: &Pipe, facts: &PipeFacts, alone: Option<&Pipe>) -> K
 
 /// What `kind` says of each pipe; of one that comes several times, once.
 pub(super) fn kinds<'a>(
-    pipes: impl Iterator<Item = &'a Pipe>,
-    kind: impl Fn(&Pipe) -> Kind,
+    pipes: impl Iterator<Item = &'a Analysed>,
+    kind: impl Fn(&Analysed) -> Kind,
 ) -> impl Iterator<Item = Kind> {
     let mut known: HashMap<*const Pipe, Kind> = HashMap::new();
-    pipes.map(move |pipe| *known.entry(std::ptr::from_ref(pipe)).or_insert_with(|| kind(pipe)))
+    pipes.map(move |pipe| *known.entry(Arc::as_ptr(pipe.pipe())).or_insert_with(|| kind(pipe)))
 }
 
 /// A pass that is being put together.
@@ -75,8 +80,12 @@ struct Draft {
 
 /// Passes for code that runs each stage alone as `kind` says (see [`kind`] for portable code): stages of one kind share a
 /// pass.
-pub(crate) fn schedule(composition: &Composition, kind: impl Fn(&Pipe) -> Kind) -> Plan {
-    let kinds: Vec<Kind> = kinds(composition.stages.iter().map(|stage| &*stage.pipe), kind).collect();
+pub(crate) fn schedule(
+    composition: &Composition,
+    analysed: &[Analysed],
+    kind: impl Fn(&Analysed) -> Kind,
+) -> Plan {
+    let kinds: Vec<Kind> = kinds(analysed.iter(), kind).collect();
     let mut drafts: Vec<Draft> = Vec::new();
     for (index, (stage, kind)) in composition.stages.iter().zip(&kinds).enumerate() {
         let modifies = stage.pipe.out.is_some();

@@ -2,10 +2,10 @@
 
 use super::{Plan, scalar};
 use crate::analyse::rewrite::evaluate;
-use crate::backend::generate_all;
 use crate::backend::testing::{Rng, gauge, initial, listing, oracle, random_pipe};
 use crate::features::Features;
 use crate::ir::{Op, Pipe, StateId, Tail};
+use crate::select::select;
 use crate::testing::{Generator, Rng as Random};
 use crate::{Backend, CompileOptions, Library, inspect};
 
@@ -160,9 +160,9 @@ const KINDS: &str = "
 
 /// The stages that make `Auto`'s code take one word after the other although alone they would not, in words.
 fn dragged_down(composition: &crate::compose::Composition, options: &CompileOptions) -> Option<String> {
-    let (plan, made) = generate_all(composition, options).unwrap();
+    let (plan, made) = select(composition, options).unwrap();
     let apart = CompileOptions { separate_passes: true, ..options.clone() };
-    let (_, alone) = generate_all(composition, &apart).unwrap();
+    let (_, alone) = select(composition, &apart).unwrap();
     let serial = plan.passes.iter().zip(&made).filter(|(_, made)| made.code.is_serial());
     let mut stages = serial.flat_map(|(pass, _)| &pass.stages);
     let wide =
@@ -214,7 +214,7 @@ fn a_crc_stays_with_what_the_native_backend_takes() {
         .unwrap();
     let pipeline = library.pipeline("jump | byteswap32 | crc32c | adler32 | rot13").unwrap();
     let options = CompileOptions { features: Some(features), ..CompileOptions::default() };
-    let (plan, made) = generate_all(pipeline.composition(), &options).unwrap();
+    let (plan, made) = select(pipeline.composition(), &options).unwrap();
     assert_eq!(
         plan.passes.iter().map(|pass| &pass.stages[..]).collect::<Vec<_>>(),
         [&[0][..], &[1, 2, 3, 4]]

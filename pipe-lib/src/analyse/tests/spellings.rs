@@ -38,14 +38,15 @@ const WORD_BY_WORD: [&str; 4] = [
 fn word_by_word(body: &str) -> Option<String> {
     #[cfg(target_arch = "x86_64")]
     {
+        use crate::analyse::Analysed;
         use crate::backend::Stripes;
         use crate::backend::native::{Features, compile};
         let features = Features::detected();
         if features.has(Features::AVX512) {
-            let (facts, pipe) = facts(body);
+            let pipe = Analysed::new(facts(body).1.into());
             // What runs is what the rewrites make of it.
-            let pipe = crate::plan::rewrite::alone(&pipe, &facts).unwrap_or(pipe);
-            return compile(&[&pipe], features, Stripes::default()).err().map(|why| why.to_string());
+            let pipe = crate::plan::rewrite::alone(&pipe).unwrap_or(pipe);
+            return compile(&[pipe], features, Stripes::default()).err().map(|why| why.to_string());
         }
     }
     let _ = body;

@@ -14,8 +14,9 @@ mod scalar;
 mod vector;
 
 use super::{Backend, Entry, Listed, PassCode, Unsupported};
+use crate::analyse::Analysed;
 use crate::code::CodeMemory;
-use crate::ir::{BinaryOp, Op, Pipe};
+use crate::ir::{BinaryOp, Op};
 use crate::plan::{display, scalar as scalar_plan, vector as vector_plan};
 use cranelift_codegen::control::ControlPlane;
 use cranelift_codegen::isa::OwnedTargetIsa;
@@ -57,7 +58,7 @@ struct Lowered {
 }
 
 impl Lowered {
-    fn new(stages: &[&Pipe], gauge: usize, serial: bool) -> Lowered {
+    fn new(stages: &[Analysed], gauge: usize, serial: bool) -> Lowered {
         Lowered {
             word: scalar_plan::word(stages, gauge),
             tail: scalar_plan::tail(stages, gauge),
@@ -74,12 +75,12 @@ impl Lowered {
 }
 
 /// Whether there is code in vectors for a stage by itself.
-pub(crate) fn has_vectors(pipe: &Pipe) -> bool {
-    vector(&[pipe]).is_ok()
+pub(crate) fn has_vectors(pipe: &Analysed) -> bool {
+    vector(std::slice::from_ref(pipe)).is_ok()
 }
 
 /// The vector form, where this backend has code for it.
-fn vector(stages: &[&Pipe]) -> Result<vector_plan::VectorBody, String> {
+fn vector(stages: &[Analysed]) -> Result<vector_plan::VectorBody, String> {
     if !cfg!(any(target_arch = "x86_64", target_arch = "aarch64")) {
         return Err("this machine's vectors are not used".into());
     }
@@ -99,12 +100,17 @@ fn vector(stages: &[&Pipe]) -> Result<vector_plan::VectorBody, String> {
 
 /// [`compile_as`] with vectors where there is a form in vectors.
 #[cfg(test)]
-pub(crate) fn compile(stages: &[&Pipe], gauge: usize) -> Result<CraneliftCode, Unsupported> {
-    compile_as(stages, gauge, false)
+pub(crate) fn compile(stages: &[&crate::ir::Pipe], gauge: usize) -> Result<CraneliftCode, Unsupported> {
+    let stages: Vec<Analysed> = stages.iter().map(|pipe| Analysed::new(Arc::new((*pipe).clone()))).collect();
+    compile_as(&stages, gauge, false)
 }
 
 /// Compiles the fused `stages` (parameters bound) of a pass whose loop word is `gauge` bytes; `serial`, without vectors.
-pub(crate) fn compile_as(stages: &[&Pipe], gauge: usize, serial: bool) -> Result<CraneliftCode, Unsupported> {
+pub(crate) fn compile_as(
+    stages: &[Analysed],
+    gauge: usize,
+    serial: bool,
+) -> Result<CraneliftCode, Unsupported> {
     let host = host()?;
     let raw: usize =
         stages.iter().map(|pipe| pipe.body.insts.len() * (gauge / pipe.word_bytes()).max(1)).sum();
@@ -196,7 +202,7 @@ fn compile_lowered(lowered: &Lowered, host: &Host, gauge: usize) -> Result<Crane
 }
 
 /// The functions of a pass in Cranelift's own textual form.
-pub(crate) fn clif(stages: &[&Pipe], gauge: usize, serial: bool) -> Result<String, Unsupported> {
+pub(crate) fn clif(stages: &[Analysed], gauge: usize, serial: bool) -> Result<String, Unsupported> {
     let lowered = Lowered::new(stages, gauge, serial);
     let host = host()?;
     let mut tables = scalar::Tables::default();
@@ -253,7 +259,7 @@ impl PassCode for CraneliftCode {
         self.scalar_because.is_some()
     }
 
-    fn outline(&self, stages: &[&Pipe], names: &[String]) -> String {
+    fn outline(&self, stages: &[Analysed], names: &[String]) -> String {
         let gauge = self.functions.gauge;
         let vectors = match &self.scalar_because {
             Some(why) => Err(why.clone()),

@@ -33,20 +33,20 @@ mod vcode;
 #[cfg(test)]
 mod tests;
 
-use super::{Backend, Entry, Function, Listed, MAX_CALL_BYTES, PassCode, Striped, Stripes, Unsupported};
+use super::{Entry, Function, Listed, MAX_CALL_BYTES, PassCode, Refusal, Striped, Stripes};
+use crate::analyse::Analysed;
 use crate::code::CodeMemory;
-use crate::ir::Pipe;
+use crate::ir::Stripe;
 use crate::plan::display::heading;
 use asm::Image;
 pub(crate) use cache::streaming_from;
-use frame::{FrameError, Runs, Shape, Stores};
+use frame::{Runs, Shape, Stores};
 #[cfg(test)]
 use iced_x86::Formatter;
 pub(crate) use isa::Features;
-use isa::Isa;
 use std::mem::MaybeUninit;
 use std::ops::Range;
-use strategy::{Stage, Study};
+use strategy::Study;
 
 /// Vectors in one iteration of the main loop, most first: fewer where the registers do not suffice.
 const UNROLLS: [usize; 4] = [8, 4, 2, 1];
@@ -70,7 +70,8 @@ pub(crate) struct NativeCode {
     gathering: Option<Range<usize>>,
     /// The same as `copying` with stores around the caches, to a destination that is aligned to a vector.
     streaming: Range<usize>,
-    features: Features,
+    /// How `copying` was made.
+    shape: Shape,
     /// Bytes from which a transfer is a big one.
     streaming_from: usize,
     /// Bytes of a vector.
@@ -89,43 +90,41 @@ unsafe impl Sync for NativeCode {}
 /// Compiles the fused `stages` (parameters bound) for this processor, as far as `features` allow; from and to the striped
 /// buffers at the pipeline's ends as well.
 pub(crate) fn compile(
-    stages: &[&Pipe],
+    stages: &[Analysed],
     features: Features,
     stripes: Stripes,
-) -> Result<NativeCode, Unsupported> {
-    compile_stages(stages, features, stripes).map_err(|what| Unsupported { backend: Backend::Native, what })
-}
-
-fn compile_stages(stages: &[&Pipe], features: Features, stripes: Stripes) -> Result<NativeCode, String> {
-    let isa = features.isa().ok_or("neither AVX2 nor AVX-512 to use")?;
-    let stages: Box<[Stage]> = stages.iter().map(|pipe| Stage::of(pipe)).collect();
+) -> Result<NativeCode, Refusal> {
+    let isa = features.isa().ok_or_else(|| "neither AVX2 nor AVX-512 to use".to_owned())?;
     let studies = stages.iter().map(Study::of).collect::<Result<Vec<_>, _>>()?;
-    let function = |stores| function(&studies, features, isa, None, stores);
-    let gathering = |runs| self::function(&studies, features, isa, Some(runs), Stores::Plain);
+    let unroll = UNROLLS[usize::from(!frame::waits_for_dots(&studies, isa, features))];
+    let widest = Shape { isa, features, source: None, stores: Stores::Plain, unroll };
+    let (image, shape) = fitting(&studies, widest)?;
+    // What takes no fewer registers unrolls no further.
+    let another = |source, stores| fitting(&studies, Shape { source, stores, ..shape });
+    let runs = |stripe: Option<Stripe>| stripe.and_then(|stripe| Runs::of(stripe, isa));
     let mut bytes = Vec::new();
-    let image = function(Stores::Plain)?;
     let copying = image.place(&mut bytes);
     let streaming = image.streaming()?.place(&mut bytes);
     // Where this cannot be done, the engine goes by way of a block in the cache.
-    let striped = stripes.sink.and_then(|stripe| Runs::of(stripe, isa));
-    let striped = striped.and_then(|runs| function(Stores::Striped(runs)).ok());
-    let striped = striped.map(|image| image.place(&mut bytes));
-    let gathering =
-        stripes.source.and_then(|stripe| Runs::of(stripe, isa)).and_then(|runs| gathering(runs).ok());
-    let gathering = gathering.map(|image| image.place(&mut bytes));
-    let modifies = stages.iter().any(|stage| stage.pipe.out.is_some());
-    let reading = if modifies { None } else { Some(function(Stores::None)?.place(&mut bytes)) };
+    let striped = runs(stripes.sink).and_then(|runs| another(None, Stores::Striped(runs)).ok());
+    let striped = striped.map(|(image, _)| image.place(&mut bytes));
+    let gathering = runs(stripes.source).and_then(|runs| another(Some(runs), Stores::Plain).ok());
+    let gathering = gathering.map(|(image, _)| image.place(&mut bytes));
+    let modifies = stages.iter().any(|stage| stage.normal().out.is_some());
+    let reading = match modifies {
+        true => None,
+        false => Some(fitting(&studies, Shape { stores: Stores::None, ..widest })?.0.place(&mut bytes)),
+    };
     let code = CodeMemory::new(&bytes).map_err(|error| format!("executable memory: {error}"))?;
-    perf::announce(&code, &copying, &stages, "");
-    perf::announce(&code, &streaming, &stages, " (streaming)");
-    if let Some(reading) = &reading {
-        perf::announce(&code, reading, &stages, " (reading)");
-    }
-    if let Some(striped) = &striped {
-        perf::announce(&code, striped, &stages, " (striped)");
-    }
-    if let Some(gathering) = &gathering {
-        perf::announce(&code, gathering, &stages, " (from stripes)");
+    let functions = [
+        (Some(&copying), ""),
+        (Some(&streaming), " (streaming)"),
+        (reading.as_ref(), " (reading)"),
+        (striped.as_ref(), " (striped)"),
+        (gathering.as_ref(), " (from stripes)"),
+    ];
+    for (place, what) in functions {
+        place.into_iter().for_each(|place| perf::announce(&code, place, stages, what));
     }
     Ok(NativeCode {
         base: code.address(0),
@@ -135,49 +134,30 @@ fn compile_stages(stages: &[&Pipe], features: Features, stripes: Stripes) -> Res
         striped,
         gathering,
         streaming,
-        features,
+        shape,
         streaming_from: streaming_from(),
         vector_bytes: isa.vector_bytes(),
-        gauge: stages.iter().map(|stage| stage.pipe.word_bytes()).max().unwrap_or(1),
+        gauge: stages.iter().map(|stage| stage.word_bytes()).max().unwrap_or(1),
         longest_call: frame::longest_call(&studies, isa),
     })
 }
 
-/// The number of machine instructions that a stage comes to, if this backend takes it.
-pub(crate) fn takes(pipe: &Pipe, features: Features) -> Option<usize> {
-    let stage = Stage::of(pipe);
-    frame::size(&[Study::of(&stage).ok()?], features.isa()?, features)
+/// The number of machine instructions that a stage amounts to, if this backend takes it.
+pub(crate) fn takes(pipe: &Analysed, features: Features) -> Option<usize> {
+    frame::size(&[Study::of(pipe).ok()?], features.isa()?, features)
 }
 
-/// One function, with as much unrolling as the registers allow.
-fn function(
-    studies: &[Study<'_>],
-    features: Features,
-    isa: Isa,
-    source: Option<Runs>,
-    stores: Stores,
-) -> Result<Image, String> {
-    unrolled(studies, features, isa, source, stores).map(|(image, _)| image)
-}
-
-/// The same, with what it was made as.
-fn unrolled(
-    studies: &[Study<'_>],
-    features: Features,
-    isa: Isa,
-    source: Option<Runs>,
-    stores: Stores,
-) -> Result<(Image, Shape), String> {
-    let first = usize::from(!frame::waits_for_dots(studies, isa, features));
-    for &unroll in &UNROLLS[first..] {
-        let shape = Shape { isa, features, source, stores, unroll };
+/// A function of that shape, with less unrolling if the registers do not suffice, and what it was made as.
+fn fitting(studies: &[Study<'_>], shape: Shape) -> Result<(Image, Shape), Refusal> {
+    for unroll in UNROLLS.into_iter().filter(|unroll| *unroll <= shape.unroll) {
+        let shape = Shape { unroll, ..shape };
         match frame::function(studies, shape) {
             Ok(image) => return Ok((image, shape)),
-            Err(FrameError::OutOfRegisters) => {}
-            Err(FrameError::Refused(what)) => return Err(what),
+            Err(Refusal::OutOfRegisters) => {}
+            Err(refusal) => return Err(refusal),
         }
     }
-    Err(super::OUT_OF_REGISTERS.to_owned())
+    Err(Refusal::OutOfRegisters)
 }
 
 impl NativeCode {
@@ -295,15 +275,10 @@ impl PassCode for NativeCode {
         places.into_iter().filter_map(listed).collect()
     }
 
-    fn outline(&self, stages: &[&Pipe], names: &[String]) -> String {
-        // The same stages give the same function again.
-        let of = |isa| -> Option<String> {
-            let stages: Vec<Stage> = stages.iter().map(|pipe| Stage::of(pipe)).collect();
-            let studies = stages.iter().map(Study::of).collect::<Result<Vec<_>, _>>().ok()?;
-            let (_, shape) = unrolled(&studies, self.features, isa, None, Stores::Plain).ok()?;
-            frame::outline(&studies, shape, names).ok()
-        };
-        let mut text = self.features.isa().and_then(of).unwrap_or_default();
+    fn outline(&self, stages: &[Analysed], names: &[String]) -> String {
+        let studies = stages.iter().map(Study::of).collect::<Result<Vec<_>, _>>();
+        let outline = studies.map(|studies| frame::outline(&studies, self.shape, names));
+        let mut text = outline.unwrap_or_default();
         let others = [
             (&self.gathering, "a function like it with loads straight from the striped buffer at the start"),
             (&self.striped, "a function like it with stores straight to the striped buffer at the end"),

@@ -7,27 +7,9 @@ use super::carry::induction::Step;
 use super::carry::linear::{self, System};
 use super::carry::sums::Second;
 use crate::analyse::gf2::Crc;
-use crate::analyse::{Class, Linear, Reduce, analyse, bounds};
+use crate::analyse::{Analysed, Class, Linear, Reduce, StateFacts, bounds};
 use crate::ir::{BinaryOp, ConvertOp, Op, Pipe, StateId, Ty, UnaryOp, Value, eval};
 use std::cell::OnceCell;
-
-/// A stage with what was proved of it.
-#[derive(Debug)]
-pub(super) struct Stage {
-    /// The pipe in normal form; classes speak of its values.
-    pub(super) pipe: Pipe,
-    /// One a state.
-    classes: Vec<Class>,
-}
-
-impl Stage {
-    /// A pipe whose parameters are bound.
-    pub(super) fn of(pipe: &Pipe) -> Stage {
-        let facts = analyse(pipe);
-        let classes = facts.states.iter().map(|state| state.class.clone()).collect();
-        Stage { pipe: facts.normal(pipe), classes }
-    }
-}
 
 /// An associative and commutative operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,37 +104,39 @@ const MAX_PERIOD: usize = 32;
 
 impl<'a> Study<'a> {
     /// Studies a stage. The error is a phrase: what stands in the way.
-    pub(super) fn of(stage: &'a Stage) -> Result<Study<'a>, String> {
-        let pipe = &stage.pipe;
+    pub(super) fn of(stage: &'a Analysed) -> Result<Study<'a>, String> {
+        let pipe = stage.normal();
+        let classes = &stage.facts().states;
         let body = &pipe.body;
         let constants = fold_constants(pipe, None, None);
         if pipe.states.len() > 64 {
             return Err("more than 64 states in one stage".into());
         }
-        let induction = |(index, class): (usize, &Class)| {
+        let induction = |(index, facts): (usize, &StateFacts)| {
+            let class = &facts.class;
             let (id, next) = (StateId(index as u32), pipe.next[index]);
             let after = |old| fold_constants(pipe, None, Some((id, old)))[next.0 as usize];
             (*class == Class::Positional).then(|| Step::of(pipe, &constants, id, after)).flatten()
         };
-        let induction: Vec<Option<Step>> = stage.classes.iter().enumerate().map(induction).collect();
+        let induction: Vec<Option<Step>> = classes.iter().enumerate().map(induction).collect();
         // The states that change and that a value depends on, but for those that are known before the word.
         let mut depends = vec![0u64; body.insts.len()];
         for (value, inst) in body.iter() {
             depends[value.0 as usize] = match inst.op {
-                Op::State(state) if stage.classes[state.0 as usize] == Class::Held => 0,
+                Op::State(state) if classes[state.0 as usize].class == Class::Held => 0,
                 Op::State(state) if induction[state.0 as usize].is_some() => 0,
                 Op::State(state) => 1 << state.0,
                 op => op.operands().fold(0, |set, operand| set | depends[operand.0 as usize]),
             };
         }
         // Those whose value at each word the body reads, each after those that it is computed from.
-        let root = |(index, class): (usize, &Class)| match class {
+        let root = |(index, facts): (usize, &StateFacts)| match &facts.class {
             Class::Delay { .. } => Some(pipe.next[index]),
             Class::Positional if induction[index].is_none() => Some(pipe.next[index]),
             Class::Scan { operand, .. } => Some(*operand),
             _ => None,
         };
-        let roots: Vec<Option<Value>> = stage.classes.iter().enumerate().map(root).collect();
+        let roots: Vec<Option<Value>> = classes.iter().enumerate().map(root).collect();
         let (mut ordered, mut order) = (0u64, Vec::new());
         loop {
             let next = roots.iter().enumerate().position(|(index, root)| {
@@ -163,9 +147,10 @@ impl<'a> Study<'a> {
             ordered |= 1 << next;
             order.push(next);
         }
-        let view = View { stage, constants: &constants, depends: &depends, induction: &induction, ordered };
+        let view =
+            View { pipe, classes, constants: &constants, depends: &depends, induction: &induction, ordered };
         let mut keeping = Vec::with_capacity(pipe.states.len());
-        for (index, class) in stage.classes.iter().enumerate() {
+        for (index, StateFacts { class, .. }) in classes.iter().enumerate() {
             keeping.push(view.keeping(StateId(index as u32)).ok_or_else(|| {
                 format!("state `{}` of pipe `{}` is {class}", pipe.states[index].name, pipe.name)
             })?);
@@ -321,7 +306,8 @@ fn fold_constants(pipe: &Pipe, pos: Option<u64>, known_state: Option<(StateId, u
 }
 
 struct View<'a> {
-    stage: &'a Stage,
+    pipe: &'a Pipe,
+    classes: &'a [StateFacts],
     constants: &'a [Option<u64>],
     /// For each value, the states that change and that it depends on.
     depends: &'a [u64],
@@ -333,9 +319,9 @@ struct View<'a> {
 
 impl View<'_> {
     fn keeping(&self, state: StateId) -> Option<Keeping> {
-        let pipe = &self.stage.pipe;
+        let pipe = self.pipe;
         let ty = pipe.states[state.0 as usize].ty;
-        match &self.stage.classes[state.0 as usize] {
+        match &self.classes[state.0 as usize].class {
             Class::Held => Some(Keeping::Constant),
             Class::Reduction { op: op @ Reduce::Addmod(_), operand } => self.sum(*op, ty, *operand, None),
             Class::Reduction { op, operand } => {
@@ -349,7 +335,7 @@ impl View<'_> {
             }
             Class::Linear(Linear::System { states, .. }) if states[0] != state => Some(Keeping::Member),
             Class::Linear(Linear::System { modulus, states, matrix, .. }) => {
-                let operand = |state: &StateId| match &self.stage.classes[state.0 as usize] {
+                let operand = |state: &StateId| match &self.classes[state.0 as usize].class {
                     Class::Linear(Linear::System { operand, .. }) => Some(*operand),
                     _ => None,
                 };
@@ -392,7 +378,7 @@ impl View<'_> {
     ) -> Option<Keeping> {
         let mut most = vec![u64::MAX; states.len()];
         if modulus != 0 {
-            let pipe = &self.stage.pipe;
+            let pipe = self.pipe;
             let all: Vec<u64> = pipe.states.iter().map(|state| state.ty.mask()).collect();
             let bounds = bounds::most(&pipe.body, &pipe.tables, &all);
             most = operands.iter().map(|operand| bounds[operand.0 as usize]).collect();
@@ -404,7 +390,7 @@ impl View<'_> {
 
     /// The sum of the words' numbers by an addition; they have to be of the word's type.
     fn sum(&self, op: Reduce, ty: Ty, operand: Value, second: Option<Second>) -> Option<Keeping> {
-        let pipe = &self.stage.pipe;
+        let pipe = self.pipe;
         let (modulus, end_around) = match op {
             Reduce::Add => (0, false),
             Reduce::Addmod(modulus) => (modulus, false),
@@ -424,8 +410,8 @@ impl View<'_> {
 
     /// The state that sums `of` up after each word, or before, if that is all that looks at `of`.
     fn summed_by(&self, of: StateId) -> Option<Second> {
-        let pipe = &self.stage.pipe;
-        let Class::Scan { op, .. } = self.stage.classes[of.0 as usize] else { return None };
+        let pipe = self.pipe;
+        let Class::Scan { op, .. } = self.classes[of.0 as usize].class else { return None };
         let sums = |class: &Class| match class {
             Class::Linear(Linear::SumOfSums { op: by, of: sum, includes_word })
                 if *by == op && *sum == of =>
@@ -435,7 +421,7 @@ impl View<'_> {
             _ => None,
         };
         let (second, includes_word) =
-            self.stage.classes.iter().enumerate().find_map(|(at, class)| Some((at, sums(class)?)))?;
+            self.classes.iter().enumerate().find_map(|(at, facts)| Some((at, sums(&facts.class)?)))?;
         // Modulo a constant, a number is the same in every width.
         let same_type = pipe.states[second].ty == pipe.states[of.0 as usize].ty;
         let fits = same_type || matches!(op, Reduce::Addmod(_));
@@ -448,10 +434,10 @@ impl View<'_> {
 
     /// What a word adds, in the form that is cheapest to add.
     fn addends(&self, fold: Fold, ty: Ty, operand: Value) -> Vec<Addend> {
-        let body = &self.stage.pipe.body;
+        let body = &self.pipe.body;
         let mut leaves = vec![operand];
         // Narrow numbers are summed without widening them, so each gets a sum of its own.
-        if fold == Fold::Add && ty.bits() > self.stage.pipe.input.ty.bits() {
+        if fold == Fold::Add && ty.bits() > self.pipe.input.ty.bits() {
             let mut at = 0;
             while at < leaves.len() && leaves.len() < MAX_ADDENDS {
                 match body.inst(leaves[at]).op {

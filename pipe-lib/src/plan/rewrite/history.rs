@@ -3,7 +3,7 @@
 
 use super::{Part, Replaced};
 use crate::analyse::rewrite::{Rewriter, live};
-use crate::analyse::{Class, PipeFacts};
+use crate::analyse::{Analysed, Class, PipeFacts};
 use crate::ir::{BinaryOp, Block, CompareOp, ConvertOp, Op, Pipe, State, StateId, Ty, UnaryOp, Value};
 
 /// Where a word of a state's history is in the state.
@@ -124,7 +124,9 @@ pub(super) fn spread(pipe: &Pipe, facts: &PipeFacts) -> Option<Spread> {
     // Exports are computed from the states of the pass.
     spread.finish = Block::default();
     spread.exports = Vec::new();
-    crate::plan::vector::lower(&[&spread]).is_ok().then_some(Spread { pipe: spread, states })
+    crate::plan::vector::lower(&[Analysed::new(spread.clone().into())])
+        .is_ok()
+        .then_some(Spread { pipe: spread, states })
 }
 
 struct Words<'a> {

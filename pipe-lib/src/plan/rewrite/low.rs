@@ -3,7 +3,7 @@
 
 use super::history::{Piece, Spread};
 use crate::analyse::rewrite::{Rewriter, live};
-use crate::analyse::{Class, PipeFacts, Reduce};
+use crate::analyse::{Analysed, Class, PipeFacts, Reduce};
 use crate::ir::{Block, ConvertOp, Op, Pipe, State, StateId, Value};
 
 /// The pipe, of which these are the facts, with the low bits as states of their own, if a loop over several words at once
@@ -94,5 +94,6 @@ pub(super) fn spread(pipe: &Pipe, facts: &PipeFacts) -> Option<Spread> {
         others.chain(spread.out).any(|value| looks(value, state))
     };
     let alone = (0..scans.len()).all(|state| scans[state].is_none() || !seen(state));
-    (alone && crate::plan::vector::lower(&[&spread]).is_ok()).then_some(Spread { pipe: spread, states })
+    (alone && crate::plan::vector::lower(&[Analysed::new(spread.clone().into())]).is_ok())
+        .then_some(Spread { pipe: spread, states })
 }

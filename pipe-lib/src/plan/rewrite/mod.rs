@@ -15,21 +15,19 @@ mod limits;
 mod low;
 mod taps;
 
-use crate::analyse::{Class, PipeFacts, Reduce, analyse, assume};
+use crate::analyse::{Analysed, Class, Facts, PipeFacts, Reduce, analyse, assume};
 use crate::compose::Stage;
 use crate::ir::{BinaryOp, ConvertOp, Op, Pipe, StateInit, Ty, UnaryOp, eval};
 use history::Piece;
-use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::num::NonZeroU64;
-use std::rc::Rc;
 use std::sync::Arc;
 
 /// A pass after the rewrites. States are numbered as in the pass, flattened in (stage, state) order.
 #[derive(Clone, Debug)]
 pub(crate) struct Rewritten {
     /// What is compiled, in stream order.
-    pub(crate) stages: Vec<Arc<Pipe>>,
+    pub(crate) stages: Vec<Analysed>,
     /// For each state of `stages`, flattened, what it is of the pass.
     pub(crate) kept: Vec<Kept>,
     /// The other states.
@@ -98,7 +96,7 @@ impl Link {
 
 impl Rewritten {
     /// Whether what is compiled may run in place of `stages`, its states where theirs are.
-    pub(crate) fn is_unconditional(&self, stages: &[Arc<Pipe>]) -> bool {
+    pub(crate) fn is_unconditional(&self, stages: &[Analysed]) -> bool {
         let states = stages.iter().map(|pipe| pipe.states.len()).sum();
         self.links.is_empty() && self.below.is_empty() && self.in_place(states)
     }
@@ -124,12 +122,12 @@ struct Draft {
     /// Numbers of its states in the pass.
     states: Vec<usize>,
     /// What was proved of `pipe`, shared by its instances; the byte order of what it reads plays no part in it.
-    facts: Rc<OnceCell<PipeFacts>>,
+    facts: Facts,
 }
 
 impl Draft {
     fn new(name: String, pipe: Arc<Pipe>, window: Option<NonZeroU64>, states: Vec<usize>) -> Draft {
-        Draft { name, pipe, window, states, facts: Rc::default() }
+        Draft { name, pipe, window, states, facts: Facts::default() }
     }
 
     fn facts(&self) -> &PipeFacts {
@@ -151,15 +149,14 @@ impl Draft {
 }
 
 /// Rewrites the stages of a pass; `None` if there is nothing to gain.
-pub(crate) fn rewrite<'a>(stages: impl Iterator<Item = &'a Stage>) -> Option<Rewritten> {
+pub(crate) fn rewrite<'a>(stages: impl Iterator<Item = (&'a Stage, &'a Analysed)>) -> Option<Rewritten> {
     let mut drafts = Vec::new();
     let mut count = 0;
-    let mut known: HashMap<*const Pipe, Rc<OnceCell<PipeFacts>>> = HashMap::new();
-    for stage in stages {
+    for (stage, analysed) in stages {
         let states = stage.pipe.states.len();
         let numbers = (count..count + states).collect();
         let mut draft = Draft::new(stage.name.clone(), Arc::clone(&stage.pipe), stage.window, numbers);
-        draft.facts = Rc::clone(known.entry(Arc::as_ptr(&stage.pipe)).or_default());
+        draft.facts = analysed.shared_facts();
         drafts.push(draft);
         count += states;
     }
@@ -175,7 +172,7 @@ pub(crate) fn rewrite<'a>(stages: impl Iterator<Item = &'a Stage>) -> Option<Rew
     }
     Some(Rewritten {
         kept,
-        stages: work.drafts.into_iter().map(|draft| draft.pipe).collect(),
+        stages: work.drafts.into_iter().map(|draft| Analysed::with(draft.pipe, draft.facts)).collect(),
         links: work.links,
         below: work.below,
         notes: work.notes,
@@ -207,14 +204,14 @@ impl Work {
                 let assumed = assume(&draft.pipe, draft.facts())?;
                 let pipe = Arc::new(assumed.facts.normal(&draft.pipe));
                 // Not every class is seen in what is written without the bounds.
-                let facts: Rc<OnceCell<PipeFacts>> = Rc::default();
+                let facts = Facts::default();
                 let _ = facts.set(assumed.facts);
                 Some((pipe, assumed.below, facts))
             });
             let Some((pipe, below, facts)) = found else { continue };
             let states = draft.states.clone();
             *draft = Draft::new(draft.name.clone(), Arc::clone(pipe), draft.window, states);
-            draft.facts = Rc::clone(facts);
+            draft.facts = Arc::clone(facts);
             for &(state, bound) in below.iter() {
                 self.below.push((draft.states[state.0 as usize], bound));
                 let name = &draft.pipe.states[state.0 as usize].name;
@@ -264,7 +261,7 @@ impl Work {
             let states = &draft.states;
             all.extend(parts.iter().map(|&(state, part)| Kept { state: states[state], part }));
             draft.pipe = Arc::new(pipe);
-            draft.facts = Rc::default();
+            draft.facts = Facts::default();
         }
         all
     }
@@ -283,11 +280,13 @@ impl Work {
 }
 
 /// What is compiled for a pipe in a pass of its own, under what is assumed of its states; `None` if that is the pipe.
-pub(crate) fn alone(pipe: &Pipe, facts: &PipeFacts) -> Option<Pipe> {
+pub(crate) fn alone(pipe: &Analysed) -> Option<Analysed> {
+    let facts = pipe.facts();
     let assumed = assume(pipe, facts);
     let known = assumed.as_ref().map_or(facts, |assumed| &assumed.facts);
     let replaced = replaced(pipe, || known.clone()).map(|replaced| replaced.pipe);
-    replaced.or_else(|| assumed.map(|assumed| assumed.facts.normal(pipe)))
+    let alone = replaced.or_else(|| assumed.map(|assumed| assumed.facts.normal(pipe)))?;
+    Some(Analysed::new(Arc::new(alone)))
 }
 
 /// A pipe with other states.

@@ -3,13 +3,15 @@
 use super::{Rewritten, rewrite};
 use crate::Library;
 use crate::analyse::ANALYSES;
-use crate::backend::guarded::Guarded;
+use crate::analyse::Analysed;
 use crate::backend::interp::InterpCode;
 use crate::backend::testing::{Rng, compare_many};
-use crate::backend::{PassCode, Stripes, Target};
+use crate::backend::{PassCode, Stripes};
 use crate::compose::Stage;
 use crate::ir::Pipe;
 use crate::options::Backend;
+use crate::select::Target;
+use crate::select::guarded::Guarded;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -64,13 +66,18 @@ fn stages(pipeline: &str) -> Vec<Stage> {
 }
 
 fn rewritten(pipeline: &str) -> Option<Rewritten> {
-    rewrite(stages(pipeline).iter())
+    rewritten_of(&stages(pipeline))
+}
+
+fn rewritten_of(stages: &[Stage]) -> Option<Rewritten> {
+    let analysed = Analysed::all(stages.iter().map(|stage| &stage.pipe));
+    rewrite(stages.iter().zip(&analysed))
 }
 
 /// The rewritten stages in the interpreter, as the engine would run them.
 fn interpreted(rewritten: Rewritten, stages: &[Stage]) -> Guarded {
     let code: Box<dyn PassCode> = Box::new(InterpCode::new(&rewritten.stages));
-    let as_written = stages.iter().map(|stage| Arc::clone(&stage.pipe)).collect();
+    let as_written = Analysed::all(stages.iter().map(|stage| &stage.pipe)).into();
     let target =
         Target { backend: Backend::Interp, features: None, stripes: Stripes::default(), serial: false };
     Guarded::new(code, Arc::new(rewritten), as_written, target)
@@ -113,7 +120,7 @@ fn random_pipelines_compute_the_same_before_and_after() {
         let names: Vec<String> =
             (0..2 + rng.below(5)).map(|at| format!("{} as s{at}", rng.pick(&MENU))).collect();
         let stages = stages(&names.join(" | "));
-        let Some(after) = rewrite(stages.iter()) else { continue };
+        let Some(after) = rewritten_of(&stages) else { continue };
         for (kind, word) in [
             ("sum", "sum modulo"),
             ("limit", "end of a stretch"),
@@ -198,7 +205,7 @@ fn long_stages_stay_apart() {
     library.load("long.pipe", &text).unwrap_or_else(|errors| panic!("{errors:?}"));
     let names: Vec<String> = (0..16).map(|at| format!("p as p{at}")).collect();
     let pipeline = library.pipeline(&names.join(" | ")).unwrap();
-    let after = rewrite(pipeline.composition().stages.iter()).expect("two are one stage");
+    let after = rewritten_of(&pipeline.composition().stages).expect("two are one stage");
     let sizes: Vec<usize> = after.stages.iter().map(|pipe| pipe.body.insts.len()).collect();
     assert!(sizes.len() < 16 && sizes.iter().all(|size| *size <= 2048), "{sizes:?}");
 }
@@ -220,7 +227,7 @@ fn sum_by_hand(states: &str, term: &str, more: &str) -> Vec<(usize, u64)> {
     );
     library.load("sum.pipe", &text).unwrap_or_else(|errors| panic!("{errors:?}"));
     let pipeline = library.pipeline("p").unwrap();
-    rewrite(pipeline.composition().stages.iter()).expect("a sum").below
+    rewritten_of(&pipeline.composition().stages).expect("a sum").below
 }
 
 #[test]
@@ -249,7 +256,7 @@ fn instances_of_one_pipe_are_analysed_once_and_not_for_long() {
         let before = ANALYSES.get();
         let composition = pipeline.composition();
         let plan = crate::plan::Plan::new(composition);
-        let _ = rewrite(composition.stages.iter());
+        let _ = rewritten_of(&composition.stages);
         let _ = plan.describe(composition);
         ANALYSES.get() - before
     };

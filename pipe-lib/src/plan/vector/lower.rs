@@ -5,12 +5,12 @@ use super::narrow::narrow;
 use super::onward::{endless, step};
 use super::{Accumulate, Carry, Reg, Step, VectorBody, VectorInst, VectorOp};
 use crate::analyse::rewrite::{Rewriter, live};
-use crate::analyse::{Class, Linear, PipeFacts, Reduce, analyse};
-use crate::ir::{BinaryOp, ConvertOp, Endian, Op, Pipe, StateId, Ty, UnaryOp, Value};
+use crate::analyse::{Analysed, Class, Linear, PipeFacts, Reduce};
+use crate::ir::{BinaryOp, ConvertOp, Endian, Op, StateId, Ty, UnaryOp, Value};
 use std::collections::HashMap;
 
 /// Lowers the stages of a pass; the reason if they have no vector form.
-pub fn lower(stages: &[&Pipe]) -> Result<VectorBody, String> {
+pub(crate) fn lower(stages: &[Analysed]) -> Result<VectorBody, String> {
     let mut lowering = Lowering::default();
     let chunk = lowering.emit(VectorOp::Chunk, 1);
     let mut current = chunk;
@@ -70,8 +70,8 @@ impl Lowering {
     }
 
     /// Lowers one stage; gives the chunk that leaves it.
-    fn stage(&mut self, pipe: &Pipe, base: u32, chunk: Reg) -> Result<Reg, String> {
-        let facts = analyse(pipe);
+    fn stage(&mut self, pipe: &Analysed, base: u32, chunk: Reg) -> Result<Reg, String> {
+        let facts = pipe.facts();
         let ordered_states =
             facts.states.iter().filter(|state| !matches!(state.class, Class::Held | Class::Reduction { .. }));
         if ordered_states.count() > MAX_ORDERED {
@@ -113,14 +113,14 @@ impl Lowering {
                     onward.extend(step(&facts.body, facts.next[state], state).map(|step| (state, step)));
                 }
                 // Only the words before are looked at, and only through states that end somewhere.
-                Class::Positional if !endless(&facts, state) => {
+                Class::Positional if !endless(facts, state) => {
                     ordered.push(Ordered { state, next: rename(facts.next[state]), scan: None })
                 }
                 // One that is computed from its own old value would have no end here.
                 Class::Delay { .. } if !facts.body.depends_on(facts.next[state], StateId(state as u32)) => {
                     ordered.push(Ordered { state, next: rename(facts.next[state]), scan: None })
                 }
-                Class::Scan { op, operand } => match summed(&facts, state) {
+                Class::Scan { op, operand } => match summed(facts, state) {
                     Some((sum_of_sums, includes_word)) => {
                         let term = rename(*operand);
                         let narrow = narrowed(&mut rewriter, term, pipe.input.ty, NARROW_DEPTH);
@@ -139,7 +139,7 @@ impl Lowering {
                     }),
                 },
                 Class::Linear(Linear::SumOfSums { of, .. })
-                    if summed(&facts, of.0 as usize).is_some_and(|(b, _)| b == state) => {}
+                    if summed(facts, of.0 as usize).is_some_and(|(b, _)| b == state) => {}
                 class => return Err(format!("state `{}` is {class}", pipe.states[state].name)),
             }
         }

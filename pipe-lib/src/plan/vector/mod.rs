@@ -17,7 +17,7 @@ mod phase;
 mod tables;
 mod widths;
 
-pub use lower::lower;
+pub(crate) use lower::lower;
 
 use crate::analyse::Reduce;
 use crate::ir::{BinaryOp, CompareOp, Ty, UnaryOp};

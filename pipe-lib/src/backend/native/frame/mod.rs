@@ -21,7 +21,7 @@ mod scatter;
 #[cfg(test)]
 mod tests;
 
-use crate::backend::MAX_CALL_BYTES;
+use crate::backend::{MAX_CALL_BYTES, Refusal};
 use crate::ir::{Op, State, Ty, Value};
 use iced_x86::Code;
 
@@ -120,13 +120,13 @@ pub(super) fn waits_for_dots(studies: &[Study<'_>], isa: Isa, features: Features
     }
 }
 
-/// Code for stages in stream order; `Err` with a phrase if they cannot be done.
-pub(super) fn function(studies: &[Study<'_>], shape: Shape) -> Result<Image, FrameError> {
+/// Code for stages in stream order.
+pub(super) fn function(studies: &[Study<'_>], shape: Shape) -> Result<Image, Refusal> {
     let mut frame = Frame::new(studies, shape);
-    frame.build().map_err(FrameError::Refused)?;
+    frame.build()?;
     regalloc::assemble(&frame.b).map_err(|failure| match failure {
-        Failure::OutOfRegisters => FrameError::OutOfRegisters,
-        Failure::Encoding(what) => FrameError::Refused(what),
+        Failure::OutOfRegisters => Refusal::OutOfRegisters,
+        Failure::Encoding(what) => Refusal::Cannot(what),
     })
 }
 
@@ -137,15 +137,6 @@ pub(super) fn size(studies: &[Study<'_>], isa: Isa, features: Features) -> Optio
     frame.build().ok()?;
     regalloc::assemble(&frame.b).ok()?;
     Some(frame.b.items.len())
-}
-
-/// Why there is no function.
-#[derive(Debug)]
-pub(super) enum FrameError {
-    /// Worth another try with less unrolling.
-    OutOfRegisters,
-    /// Not with this backend.
-    Refused(String),
 }
 
 struct StageCode<'a> {

@@ -1,7 +1,7 @@
 //! How much is made of hostile programs.
 
 use super::*;
-use crate::backend::native::strategy::Stage;
+use crate::analyse::Analysed;
 use crate::backend::native::vcode::MAX_ITEMS;
 use crate::ir::builder::PipeBuilder;
 use crate::ir::{BinaryOp, ConvertOp, Endian, Gauge, Pipe};
@@ -10,7 +10,7 @@ use crate::ir::{BinaryOp, ConvertOp, Endian, Gauge, Pipe};
 fn build<R>(pipe: &Pipe, look: impl FnOnce(&Frame<'_>, Result<(), String>) -> R) -> Option<R> {
     let features = Features::detected();
     let isa = features.isa()?;
-    let stage = Stage::of(pipe);
+    let stage = Analysed::new(pipe.clone().into());
     let studies = [Study::of(&stage).unwrap()];
     let mut frame =
         Frame::new(&studies, Shape { isa, features, source: None, stores: Stores::Plain, unroll: 4 });

@@ -44,7 +44,7 @@ fn take_if_it_fits(pipe: &Pipe, random: &mut Random) -> usize {
     for features in feature_sets() {
         let code = match compile_all(&[pipe], features) {
             Ok(code) => code,
-            Err(what) if what == crate::backend::OUT_OF_REGISTERS => continue,
+            Err(what) if what == Refusal::OutOfRegisters.to_string() => continue,
             Err(what) => panic!("{what}\n{pipe:#?}"),
         };
         taken += 1;
@@ -111,7 +111,7 @@ fn systems_of_states() {
         (1..side).for_each(|row| matrix[row * side + row - 1] = 1);
         matrix[1] = 3 % modulus.max(4);
         let pipe = affine(&mut random, word, ty, modulus, &matrix);
-        let stage = strategy::Stage::of(&pipe);
+        let stage = Analysed::new(pipe.clone().into());
         let study = strategy::Study::of(&stage).unwrap_or_else(|what| panic!("{what}\n{pipe:#?}"));
         assert!(matches!(study.keeping[0], strategy::Keeping::Linear(..)), "{pipe:#?}");
         taken += take_if_it_fits(&pipe, &mut random);

@@ -161,7 +161,7 @@ fn crcs_of_any_width_and_polynomial_by_table() {
 
 /// What the one state is taken for.
 fn found(pipe: &Pipe) -> Option<Crc> {
-    match strategy::Study::of(&strategy::Stage::of(pipe)).unwrap().keeping[0] {
+    match strategy::Study::of(&Analysed::new(pipe.clone().into())).unwrap().keeping[0] {
         strategy::Keeping::Crc(found, _) => Some(found),
         _ => None,
     }
@@ -204,5 +204,5 @@ fn a_table_with_one_wrong_entry_is_no_crc() {
     let mut values = pipe.tables[0].values.to_vec();
     values[77] ^= 1;
     pipe.tables[0].values = Arc::from(values);
-    assert!(strategy::Study::of(&strategy::Stage::of(&pipe)).is_err());
+    assert!(strategy::Study::of(&Analysed::new(pipe.clone().into())).is_err());
 }

@@ -17,8 +17,8 @@ mod sums;
 
 use super::*;
 use crate::ir::{
-    BinaryOp, Block, CompareOp, ConvertOp, CrcOp, Declared, Endian, Export, Gauge, ModOp, Op, State, StateId,
-    StateInit, Table, TableId, Tail, Ty, UnaryOp, Value, eval,
+    BinaryOp, Block, CompareOp, ConvertOp, CrcOp, Declared, Endian, Export, Gauge, ModOp, Op, Pipe, State,
+    StateId, StateInit, Table, TableId, Tail, Ty, UnaryOp, Value, eval,
 };
 use std::sync::Arc;
 
@@ -161,8 +161,12 @@ fn feature_sets() -> Vec<Features> {
     sets
 }
 
+fn analysed(pipes: &[&Pipe]) -> Vec<Analysed> {
+    pipes.iter().map(|pipe| Analysed::new((*pipe).clone().into())).collect()
+}
+
 fn compile_all(pipes: &[&Pipe], features: Features) -> Result<NativeCode, String> {
-    compile_stages(pipes, features, Stripes::default())
+    compile(&analysed(pipes), features, Stripes::default()).map_err(|refusal| refusal.to_string())
 }
 
 /// Runs compiled stages over `bytes` from `start` with given states: copy at some alignment, in place, and read only.

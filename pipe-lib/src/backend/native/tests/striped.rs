@@ -2,6 +2,7 @@
 
 use super::pipelines::stage;
 use super::*;
+use crate::backend::native::isa::Isa;
 use crate::ir::Stripe;
 
 #[test]
@@ -14,7 +15,7 @@ fn striped_stores_write_the_same_and_nothing_else() {
         for features in feature_sets() {
             let data = [8, 16, 32, 64][random.below(4)];
             let stripe = Stripe { data, gap: data * [1, 3, 7][random.below(3)] };
-            let Ok(code) = compile_stages(&pipes, features, Stripes { source: None, sink: Some(stripe) })
+            let Ok(code) = compile(&analysed(&pipes), features, Stripes { source: None, sink: Some(stripe) })
             else {
                 continue;
             };
@@ -60,7 +61,7 @@ fn striped_loads_read_the_same_and_no_hole() {
             let data = [8, 16, 32, 64][random.below(4)];
             let stripe = Stripe { data, gap: data * [1, 3, 7][random.below(3)] };
             let stripes = Stripes { source: Some(stripe), sink: None };
-            let Ok(code) = compile_stages(&pipes, features, stripes) else { continue };
+            let Ok(code) = compile(&analysed(&pipes), features, stripes) else { continue };
             let Some(place) = &code.gathering else {
                 assert_eq!(features.isa(), Some(Isa::Avx2), "{stripe:?} {pipes:#?}");
                 continue;

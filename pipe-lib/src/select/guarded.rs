@@ -4,10 +4,12 @@
 //! out. That is looked at on every call. Where it does not hold (an import gave two equal taps different sums), the stages run
 //! as they were written: that code is made when it is needed first, and kept.
 
-use super::{Entry, Listed, PassCode, Striped, Target};
+use super::Target;
+use crate::analyse::Analysed;
+use crate::backend::{Entry, Listed, PassCode, Striped};
 use crate::drive::BLOCK;
 use crate::ends::{LayoutSink, LayoutSource, Sink as _, Source as _};
-use crate::ir::{Layout, Pipe, Stripe};
+use crate::ir::{Layout, Stripe};
 use crate::plan::rewrite::Rewritten;
 use smallvec::SmallVec;
 use std::mem::MaybeUninit;
@@ -24,7 +26,7 @@ pub(crate) struct Guarded {
     in_place: bool,
     states: usize,
     as_written: OnceLock<Box<dyn PassCode>>,
-    stages: Box<[Arc<Pipe>]>,
+    stages: Box<[Analysed]>,
     target: Target,
 }
 
@@ -33,7 +35,7 @@ impl Guarded {
     pub(crate) fn new(
         code: Box<dyn PassCode>,
         rewritten: Arc<Rewritten>,
-        stages: Box<[Arc<Pipe>]>,
+        stages: Box<[Analysed]>,
         target: Target,
     ) -> Guarded {
         let states = stages.iter().map(|pipe| pipe.states.len()).sum();
@@ -98,7 +100,7 @@ impl PassCode for Guarded {
         self.code.is_serial()
     }
 
-    fn outline(&self, stages: &[&Pipe], names: &[String]) -> String {
+    fn outline(&self, stages: &[Analysed], names: &[String]) -> String {
         self.code.outline(stages, names)
     }
 
@@ -206,7 +208,7 @@ unsafe fn striped_by_any(
 
 #[cfg(test)]
 mod tests {
-    use super::Striped;
+    use crate::backend::Striped;
     use crate::features::Features;
     use crate::testing::{Judge, Rng};
     use crate::{Backend, CompileOptions, Library};
