@@ -303,7 +303,7 @@ impl Conn {
                 let until = part_end.min(end);
                 let bytes = &part[(*at - part_start) as usize..(until - part_start) as usize];
                 *at = until;
-                if !visit(Piece { bytes, sum: None }) {
+                if !visit(Piece::new(bytes)) {
                     return false;
                 }
             }
@@ -514,11 +514,14 @@ impl PayloadSource for Conn {
         !self.is_reading()
     }
 
-    fn pieces<'a>(&'a self, offset: u64, len: usize, out: &mut Pieces<'a>) {
+    fn pieces<'a>(&'a self, offset: u64, len: usize, out: &mut Pieces<'a>) -> usize {
+        let mut given = 0;
         self.for_each_piece(offset, len, |piece| {
+            given += piece.bytes.len();
             out.push(piece);
             true
         });
+        given
     }
 
     fn acknowledged(&mut self, offset: u64) {

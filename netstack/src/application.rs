@@ -64,7 +64,8 @@ pub trait Application {
 /// One connection's bytes in both directions: what to send (as [`PayloadSource`]), and what to do with what arrives.
 ///
 /// Sending: offset 0 is the first byte after the handshake. When `end()` grows or `is_finished()` turns true inside
-/// one of these calls the stack notices by itself; from outside, call [`crate::stack::Stack::wake`].
+/// one of these calls the stack notices by itself; from outside, and when bytes became resident that `pieces` could not
+/// give before, call [`crate::stack::Stack::wake`].
 pub trait Stream: PayloadSource {
     /// An active open has completed. (For an accepted connection, [`Application::accept`] says so.)
     fn established(&mut self, now: Instant) {

@@ -221,7 +221,7 @@ fn unreadable() {
     file.set_len(0).expect("cut");
     let hardware_addr = device.hardware_addr();
     let headers = ip_headers(hardware_addr, EthernetAddress::BROADCAST, Protocol::Udp, map.len());
-    let payload = [Piece { bytes: &map, sum: None }];
+    let payload = [Piece::new(&map)];
     let transmission = Transmission {
         headers: &headers,
         payload: &payload,
@@ -398,8 +398,7 @@ impl Segments {
         }
         // Odd pieces: the sum must follow the bytes, not the pieces.
         let (a, b) = payload.split_at(payload.len().min(333));
-        let pieces: Vec<Piece<'_>> =
-            [a, b].into_iter().filter(|p| !p.is_empty()).map(|bytes| Piece { bytes, sum: None }).collect();
+        let pieces: Vec<Piece<'_>> = [a, b].into_iter().filter(|p| !p.is_empty()).map(Piece::new).collect();
         send(device, &headers, &pieces, Some(start as u16), offload);
     }
 }

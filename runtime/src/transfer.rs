@@ -261,10 +261,9 @@ impl Transfer {
             let len = stretch.iter().map(|piece| piece.bytes.len()).sum();
             let (to, after) = rest.split_at_mut(len);
             let sum = match (stretch, self.style) {
-                ([Piece { bytes, sum: Some(sum) }], _) => {
+                ([Piece { bytes, sum: Some(sum), .. }], _) => {
                     to.copy_from_slice(bytes);
                     count_copy(len);
-                    count(Quantity::BytesOfKnownSum, len);
                     *sum
                 }
                 ([Piece { bytes, .. }], Style::Fused) => {

@@ -187,7 +187,7 @@ impl Site {
             // A file never turns into a directory, and `range` lies within it, so there always is something.
             let bytes = inode.read(at, len).unwrap_or_default();
             at += bytes.len() as u64;
-            if bytes.is_empty() || !visit(Piece { bytes, sum: None }) {
+            if bytes.is_empty() || !visit(Piece::new(bytes)) {
                 return;
             }
         }

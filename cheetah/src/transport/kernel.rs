@@ -118,6 +118,8 @@ struct Connection {
     shut_down: bool,
     queued: bool,
     timer: Option<(TimerId, Instant)>,
+    /// What is to be written next is not resident: the connection will be woken.
+    starved: bool,
 }
 
 /// What is to become of a connection after its turn.
@@ -286,6 +288,7 @@ impl Worker {
             shut_down: false,
             queued: false,
             timer: None,
+            starved: false,
         });
         self.drive(key);
     }
@@ -302,6 +305,7 @@ impl Worker {
 
     fn drive(&mut self, key: usize) {
         let Some(connection) = self.connections.get_mut(key) else { return };
+        connection.starved = false;
         match connection.turn(&mut self.service, &mut self.read_buffer) {
             Ok(Turn::Wait) => self.set_timer(key),
             Ok(Turn::Again) => {
@@ -413,7 +417,7 @@ impl Connection {
                 return Err(Over);
             }
             let unsent = self.conn.end() > self.conn.acknowledged_end();
-            if unsent && self.writable {
+            if unsent && self.writable && !self.starved {
                 left = left.saturating_sub(self.write(service)?);
             } else if self.conn.is_finished() && !unsent && !self.conn.lingers() {
                 return Err(Over);
@@ -434,7 +438,7 @@ impl Connection {
         }
     }
 
-    /// Bytes written; 0 when the socket is full.
+    /// Bytes written; 0 when the socket is full, or when the source has nothing to hand.
     fn write(&mut self, service: &mut Service) -> Result<usize, Over> {
         let from = self.conn.acknowledged_end();
         let mut slices: SmallVec<[IoSlice<'_>; MAX_SLICES]> = SmallVec::new();
@@ -444,6 +448,10 @@ impl Connection {
             slices.push(IoSlice::new(piece.bytes));
             slices.len() < MAX_SLICES
         });
+        if slices.is_empty() {
+            self.starved = true;
+            return Ok(0);
+        }
         // Nothing follows but the FIN, which comes with the call right behind this one: let it ride on the last segment.
         let last = self.conn.is_finished() && from + total as u64 == self.conn.end();
         let flags = if last { SendFlags::NOSIGNAL | SendFlags::MORE } else { SendFlags::NOSIGNAL };

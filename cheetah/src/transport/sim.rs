@@ -206,13 +206,14 @@ impl PayloadSource for Link {
         self.ended
     }
 
-    fn pieces<'a>(&'a self, offset: u64, len: usize, out: &mut Pieces<'a>) {
+    fn pieces<'a>(&'a self, offset: u64, len: usize, out: &mut Pieces<'a>) -> usize {
         let bytes =
             usize::try_from(offset).ok().and_then(|from| self.requests.get(from..)).unwrap_or_default();
         let bytes = &bytes[..len.min(bytes.len())];
         if !bytes.is_empty() {
-            out.push(Piece { bytes, sum: None });
+            out.push(Piece::new(bytes));
         }
+        bytes.len()
     }
 
     fn acknowledged(&mut self, _offset: u64) {}

@@ -117,8 +117,8 @@ impl PayloadSource for Exchange<'_> {
         self.conn.is_finished()
     }
 
-    fn pieces<'a>(&'a self, offset: u64, len: usize, out: &mut Pieces<'a>) {
-        self.conn.pieces(offset, len, out);
+    fn pieces<'a>(&'a self, offset: u64, len: usize, out: &mut Pieces<'a>) -> usize {
+        self.conn.pieces(offset, len, out)
     }
 
     fn acknowledged(&mut self, offset: u64) {

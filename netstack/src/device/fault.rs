@@ -120,7 +120,7 @@ impl Kept {
 
     fn send<D: Device>(&self, now: Instant, device: &mut D) -> Result<(), TransmitError> {
         let (headers, payload) = self.bytes.split_at(self.header_len);
-        let piece = [Piece { bytes: payload, sum: None }];
+        let piece = [Piece::new(payload)];
         device.transmit(
             now,
             &Transmission {

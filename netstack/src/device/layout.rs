@@ -76,7 +76,7 @@ impl<D: Device> LayoutDevice<D> {
     /// The host's half: fills the adapter's buffer. Gives how much of it is used; `None` if the frame does not fit.
     fn fill(&mut self, transmission: &Transmission<'_>) -> Option<usize> {
         let mut pieces: SmallVec<[Piece<'_>; 8]> = SmallVec::new();
-        pieces.push(Piece { bytes: transmission.headers, sum: None });
+        pieces.push(Piece::new(transmission.headers));
         pieces.extend_from_slice(transmission.payload);
         let copied = self.transfer.copy_sum(&pieces, &mut self.buffer).ok()?;
         if let Some(tcp_start) = transmission.tcp_start.map(usize::from) {

@@ -194,7 +194,7 @@ proptest! {
         let pieces: Vec<Piece<'_>> = data
             .iter()
             .zip(known)
-            .map(|(bytes, known)| Piece { bytes, sum: known.then(|| checksum::sum(bytes)) })
+            .map(|(bytes, known)| Piece { sum: known.then(|| checksum::sum(bytes)), ..Piece::new(bytes) })
             .collect();
         let payload_len = lens.iter().sum();
         let (headers, tcp_start) = headers(payload_len);
@@ -233,7 +233,7 @@ proptest! {
         let stripe = stripe.map(|(data, gap)| (data * u32::from(store.unwrap_or(1)), gap * u32::from(store.unwrap_or(1))));
         let data: Vec<Vec<u8>> =
             lens.iter().map(|len| (0..*len).map(|i| (i as u8).wrapping_mul(31) ^ fill).collect()).collect();
-        let pieces: Vec<Piece<'_>> = data.iter().map(|bytes| Piece { bytes, sum: None }).collect();
+        let pieces: Vec<Piece<'_>> = data.iter().map(|bytes| Piece::new(bytes)).collect();
         let payload_len = lens.iter().sum();
         let (headers, tcp_start) = headers(payload_len);
         let transmission = Transmission {
@@ -297,7 +297,7 @@ fn traces_show_finished_checksums_in_both_directions() {
     let (headers, tcp_start) = headers(data.len());
     let transmission = Transmission {
         headers: &headers,
-        payload: &[Piece { bytes: &data, sum: None }],
+        payload: &[Piece::new(&data)],
         payload_len: data.len(),
         tcp_start: Some(tcp_start),
         offload: Offload {

@@ -2,8 +2,10 @@
 
 use std::net::Ipv4Addr;
 
-use runtime::payload::{PayloadSource, Piece, Pieces};
+use runtime::payload::{Piece, Pieces};
+use runtime::stats::work::{Quantity, count as count_work};
 use runtime::time::Instant;
+use runtime::transfer::OnesSum;
 
 use super::queue::Control;
 use super::{Stack, Stats};
@@ -21,6 +23,9 @@ const MAX_HEADERS: usize = TCP_START + tcp::MAX_HEADER_LEN;
 
 /// Largest payload of a super-segment: the IPv4 length field counts headers too.
 const MAX_SUPER_PAYLOAD: u32 = (ipv4::MAX_PACKET_LEN - ipv4::HEADER_LEN - tcp::MAX_HEADER_LEN) as u32;
+
+/// As many bytes without a known sum are summed where they lie, if that makes the sum of all known.
+const SUMMED_IN_PLACE: usize = 512;
 
 /// RFC 1122 section 3.2.1.7 asks for enough; 64 is everyone's number.
 const TTL: u8 = 64;
@@ -66,7 +71,9 @@ impl Stack {
                 }
             };
             let sent_before = pcb.snd.max;
-            let Some(segment) = pcb.poll_transmit(now, &stream, segmentation, &self.tcp) else {
+            let mut pieces = Pieces::new();
+            let segment = pcb.poll_transmit(now, &stream, segmentation, &self.tcp, &mut pieces);
+            let Some(segment) = segment else {
                 pcb.link.queued = false;
                 self.arm(key, pcb);
                 continue;
@@ -74,18 +81,9 @@ impl Stack {
             self.queues.again(key);
             let tuple = pcb.tuple;
             count(&mut self.stats, &segment, segment.seq != sent_before);
-            let mut pieces = Pieces::new();
-            if segment.len > 0 {
-                stream.pieces(segment.offset, segment.len as usize, &mut pieces);
-            }
-            debug_assert_eq!(
-                pieces.iter().map(|piece| piece.bytes.len()).sum::<usize>(),
-                segment.len as usize,
-                "the source gave other than it was asked for"
-            );
             self.arm(key, pcb);
             self.last_transmitted = Some(key);
-            return Some(self.transmit_segment(&tuple, to, &segment, &pieces, &device, emit));
+            return Some(self.transmit_segment(&tuple, to, &segment, &mut pieces, &device, emit));
         }
         None
     }
@@ -101,7 +99,7 @@ impl Stack {
         match control {
             Control::Tcp { tuple, segment } => {
                 count(&mut self.stats, &segment, false);
-                self.transmit_segment(&tuple, to, &segment, &[], device, emit)
+                self.transmit_segment(&tuple, to, &segment, &mut [], device, emit)
             }
             Control::ArpRequest { addr, to: known } => {
                 let target = known.unwrap_or_default();
@@ -111,7 +109,7 @@ impl Stack {
             Control::Icmp { to: addr, message } => {
                 let mut headers = [0; TCP_START];
                 self.network_headers(&mut headers, to, addr, Protocol::Icmp, message.len());
-                let payload = [Piece { bytes: &message, sum: None }];
+                let payload = [Piece::new(&message)];
                 emit(&Transmission {
                     headers: &headers,
                     payload: &payload,
@@ -151,13 +149,13 @@ impl Stack {
     }
 
     /// Writes the headers of a segment and decides who completes its checksum: the device; or nobody any more, when all
-    /// sums are at hand; or whoever copies the payload into the frame.
+    /// sums are at hand; or whoever copies the payload into the frame, who sums then only what is not.
     fn transmit_segment<R>(
         &mut self,
         tuple: &FourTuple,
         to: EthernetAddress,
         segment: &Outgoing,
-        pieces: &[Piece<'_>],
+        pieces: &mut [Piece<'_>],
         device: &Capabilities,
         emit: impl FnOnce(&Transmission<'_>) -> R,
     ) -> R {
@@ -179,8 +177,6 @@ impl Stack {
         repr.emit(&mut packet);
 
         let (src, dst) = (tuple.local_addr, tuple.remote_addr);
-        let sum = if self.config.features.precomputed_checksums { known_sum(pieces) } else { None };
-        let sum = if pieces.is_empty() { Some(0) } else { sum };
         let mut offload = Offload::default();
         let mut tcp_start = Some(TCP_START as u16);
         if device.checksum && self.config.features.offload {
@@ -190,13 +186,50 @@ impl Stack {
             if segment.len > u32::from(segment.mss) {
                 offload.segment_size = Some(segment.mss);
             }
-        } else if let Some(sum) = sum {
+        } else if let Some(sum) = self.known_sum(pieces) {
             packet.fill_checksum(src, dst, sum, payload_len);
             tcp_start = None;
         } else {
             packet.fill_partial_checksum(src, dst, payload_len);
         }
         emit(&Transmission { headers, payload: pieces, payload_len, tcp_start, offload })
+    }
+
+    /// Finds out what can be known of the pieces' sums; the sum of all, if each is known then.
+    fn known_sum(&self, pieces: &mut [Piece<'_>]) -> Option<u16> {
+        let read = |bytes: &[u8]| {
+            count_work(Quantity::BytesSummed, bytes.len());
+            count_work(Quantity::BytesTouched, bytes.len());
+            checksum::sum(bytes)
+        };
+        let mut unknown = 0;
+        for piece in &mut *pieces {
+            if !self.config.features.precomputed_checksums {
+                piece.sum = None;
+            } else if piece.sum.is_none()
+                && let Some(stored) = piece.stored
+            {
+                let (sum, edges) = stored.sum(piece.bytes, read);
+                piece.sum = Some(sum);
+                count_work(Quantity::BytesOfKnownSum, piece.bytes.len() - edges);
+            } else if piece.sum.is_some() {
+                count_work(Quantity::BytesOfKnownSum, piece.bytes.len());
+            }
+            if piece.sum.is_none() {
+                unknown += piece.bytes.len();
+            }
+        }
+        // A response's head before the stored sums of its body: reading it twice costs less than the loop over the body.
+        if unknown > 0 && unknown <= SUMMED_IN_PLACE && pieces.iter().any(|piece| piece.sum.is_some()) {
+            for piece in pieces.iter_mut().filter(|piece| piece.sum.is_none()) {
+                piece.sum = Some(read(piece.bytes));
+            }
+        }
+        let mut sum = OnesSum::new();
+        for piece in pieces.iter() {
+            sum.append(piece.sum?, piece.bytes.len());
+        }
+        Some(sum.value())
     }
 
     fn network_headers(
@@ -272,14 +305,4 @@ fn count(stats: &mut Stats, segment: &Outgoing, again: bool) {
     if again {
         stats.payload_retransmitted += u64::from(segment.len);
     }
-}
-
-/// The sum of all pieces, if the source knows it of each.
-fn known_sum(pieces: &[Piece<'_>]) -> Option<u16> {
-    let (mut offset, mut total) = (0, 0);
-    for piece in pieces {
-        total = checksum::add(total, checksum::at_offset(piece.sum?, offset));
-        offset = (offset + piece.bytes.len()) % 2;
-    }
-    Some(total)
 }

@@ -3,9 +3,13 @@
 //!
 //! [`Pcb::poll_transmit`] gives one segment (or super-segment) a call, in this order: SYN; what was lost; new data, with
 //! FIN if they are the last; a probe; an ACK that found no company.
+//!
+//! How much may be sent is decided first, then the source is asked for it. It may have less at hand: then that goes out,
+//! without FIN, and the connection rests until it is woken. What was sent before the source always has.
 
 use std::time::Duration;
 
+use runtime::payload::{self, Pieces};
 use runtime::time::Instant;
 
 use crate::application::Stream;
@@ -26,14 +30,16 @@ const NO_SRTT_PTO: Duration = Duration::from_secs(1);
 const PTO_MARGIN: Duration = Duration::from_millis(2);
 
 impl Pcb {
-    /// The next segment to send, if one may be sent now. `segmentation` is the largest payload that the device cuts up
-    /// by itself, zero if it does not. The segment counts as sent.
-    pub fn poll_transmit<S: Stream>(
+    /// The next segment to send, if one may be sent now, and its payload in `pieces`, which is empty before.
+    /// `segmentation` is the largest payload that the device cuts up by itself, zero if it does not. The segment counts
+    /// as sent.
+    pub fn poll_transmit<'a, S: Stream>(
         &mut self,
         now: Instant,
-        stream: &S,
+        stream: &'a S,
         segmentation: u32,
         config: &Config,
+        pieces: &mut Pieces<'a>,
     ) -> Option<Outgoing> {
         match self.state {
             State::SynSent(_) | State::SynReceived(_) => return self.next_syn(now, config),
@@ -41,11 +47,11 @@ impl Pcb {
             _ => {}
         }
         self.open_window(stream, config);
-        if let Some(segment) = self.next_retransmission(now, stream, segmentation, config) {
+        if let Some(segment) = self.next_retransmission(now, stream, segmentation, config, pieces) {
             return Some(segment);
         }
         if self.due.loss_probe {
-            let probe = self.next_loss_probe(now, stream, config);
+            let probe = self.next_loss_probe(now, stream, config, pieces);
             self.due.loss_probe = false;
             if let Some(segment) = probe {
                 return Some(self.stamp(segment));
@@ -57,7 +63,7 @@ impl Pcb {
             let segment = self.bare(now, self.snd.max);
             return Some(self.stamp(segment));
         }
-        if let Some(segment) = self.next_data(now, stream, segmentation, config) {
+        if let Some(segment) = self.next_data(now, stream, segmentation, config, pieces) {
             return Some(self.stamp(segment));
         }
         if self.due.probe {
@@ -105,12 +111,13 @@ impl Pcb {
     }
 
     /// Something lost, if it may be sent again now.
-    fn next_retransmission<S: Stream>(
+    fn next_retransmission<'a, S: Stream>(
         &mut self,
         now: Instant,
-        stream: &S,
+        stream: &'a S,
         segmentation: u32,
         config: &Config,
+        pieces: &mut Pieces<'a>,
     ) -> Option<Outgoing> {
         let (start, hole) = self.recovery.next_hole()?;
         let (_, mss) = self.data_options(now);
@@ -129,38 +136,59 @@ impl Pcb {
         if span < hole && span > mss {
             span -= span % mss;
         }
-        let segment = self.again(now, start, span, stream);
+        let segment = self.again(now, start, span, stream, pieces)?;
         self.arm_after_sending(now, config);
         Some(self.stamp(segment))
     }
 
     /// RFC 8985 section 7.3: new data if there are any and the peer has room for them, whatever the congestion window
     /// says; or else the last segment once more.
-    fn next_loss_probe<S: Stream>(&mut self, now: Instant, stream: &S, config: &Config) -> Option<Outgoing> {
+    fn next_loss_probe<'a, S: Stream>(
+        &mut self,
+        now: Instant,
+        stream: &'a S,
+        config: &Config,
+        pieces: &mut Pieces<'a>,
+    ) -> Option<Outgoing> {
         let flight = self.snd.max - self.snd.una;
         if flight == 0 || !self.recovery.may_probe() {
             return None;
         }
-        if let Some(segment) = self.next_data(now, stream, 0, config) {
+        if let Some(segment) = self.next_data(now, stream, 0, config, pieces) {
             self.recovery.probed(self.snd.max, false);
             self.await_time_out(now, now + self.rtt.rto(config));
             return Some(segment);
         }
         let (_, mss) = self.data_options(now);
         let span = flight.min(mss);
-        let segment = self.again(now, self.snd.max - span, span, stream);
+        let segment = self.again(now, self.snd.max - span, span, stream, pieces)?;
         self.recovery.probed(self.snd.max, true);
         Some(segment)
     }
 
-    /// `[start, start + span)`, which is in flight, once more.
-    fn again<S: Stream>(&mut self, now: Instant, start: SeqNumber, span: u32, stream: &S) -> Outgoing {
+    /// `[start, start + span)`, which is in flight, once more. `None` if the source lost what it had to keep: then the
+    /// retransmission timer asks again, and gives up in the end.
+    fn again<'a, S: Stream>(
+        &mut self,
+        now: Instant,
+        start: SeqNumber,
+        mut span: u32,
+        stream: &'a S,
+        pieces: &mut Pieces<'a>,
+    ) -> Option<Outgoing> {
         let (options, mss) = self.data_options(now);
         // The FIN is the last number of the sequence space in flight.
-        let with_fin = self.state.fin().is_some_and(|fin| fin.in_window(start, span));
+        let mut with_fin = self.state.fin().is_some_and(|fin| fin.in_window(start, span));
+        let wanted = span - u32::from(with_fin);
+        let len = gather(stream, self.offset_of(start), wanted, pieces);
+        if len < wanted {
+            if len == 0 {
+                return None;
+            }
+            (span, with_fin) = (len, false);
+        }
         self.recovery.retransmitted(start, start + span, now);
         self.snd.last_sent = now;
-        let len = span - u32::from(with_fin);
         let mut flags = Flags::ACK;
         if with_fin {
             flags |= Flags::FIN;
@@ -168,7 +196,7 @@ impl Pcb {
         if len > 0 && self.offset_of(start) + u64::from(len) == stream.end() {
             flags |= Flags::PSH;
         }
-        Outgoing {
+        Some(Outgoing {
             seq: start,
             flags,
             options,
@@ -176,7 +204,7 @@ impl Pcb {
             len,
             mss: mss as u16,
             ..self.bare(now, start)
-        }
+        })
     }
 
     pub(crate) fn has_data<S: Stream>(&self, stream: &S) -> bool {
@@ -184,12 +212,13 @@ impl Pcb {
     }
 
     /// New data, and the FIN with the last of them.
-    fn next_data<S: Stream>(
+    fn next_data<'a, S: Stream>(
         &mut self,
         now: Instant,
-        stream: &S,
+        stream: &'a S,
         segmentation: u32,
         config: &Config,
+        pieces: &mut Pieces<'a>,
     ) -> Option<Outgoing> {
         if !self.state.may_send() {
             return None;
@@ -229,6 +258,19 @@ impl Pcb {
             len -= len % mss;
         }
 
+        let resident = gather(stream, offset, len, pieces);
+        let is_short = resident < len;
+        if is_short {
+            // What is there goes: the source may not get on with the rest before this is acknowledged. A small segment
+            // may still have to wait for an earlier one.
+            let held = if self.nagle_holds(resident % mss, false, config) { resident % mss } else { 0 };
+            len = resident - held;
+            payload::truncate(pieces, len as usize);
+            if len == 0 {
+                return None;
+            }
+        }
+
         let last = finished && len == remaining;
         let with_fin = last && window_room > len && (config.packet_merging || len == 0);
         if len == 0 && !with_fin {
@@ -240,7 +282,7 @@ impl Pcb {
         }
         let seq = self.snd.max;
         let mut flags = Flags::ACK;
-        if len > 0 && len == remaining {
+        if len > 0 && (len == remaining || is_short) {
             flags |= Flags::PSH;
         }
         if with_fin {
@@ -400,4 +442,19 @@ impl Pcb {
             self.due.ack_now = true;
         }
     }
+}
+
+/// Asks `stream` for `len` bytes from `offset` on; gives how many it had.
+fn gather<'a, S: Stream>(stream: &'a S, offset: u64, len: u32, pieces: &mut Pieces<'a>) -> u32 {
+    if len == 0 {
+        return 0;
+    }
+    let given = stream.pieces(offset, len as usize, pieces);
+    debug_assert_eq!(
+        pieces.iter().map(|piece| piece.bytes.len()).sum::<usize>(),
+        given,
+        "as many as it says"
+    );
+    debug_assert!(given <= len as usize, "the source gave more than it was asked for");
+    (given as u32).min(len)
 }

@@ -48,6 +48,12 @@ pub struct TestStream {
     pub abort: bool,
     pub stopped_reading: bool,
     pub echo: bool,
+    /// Where what is at hand ends, if that is not `len`. More comes by [`TestStream::fetch`].
+    pub resident: Option<u64>,
+    /// The largest offset just past what was given.
+    pub given: std::cell::Cell<u64>,
+    /// How often less was given than asked for.
+    pub short_answers: std::cell::Cell<u64>,
 }
 
 impl TestStream {
@@ -70,7 +76,15 @@ impl TestStream {
             abort: false,
             stopped_reading: false,
             echo: false,
+            resident: None,
+            given: std::cell::Cell::new(0),
+            short_answers: std::cell::Cell::new(0),
         }
+    }
+
+    /// Gets `by` more bytes to hand.
+    pub fn fetch(&mut self, by: u64) {
+        self.resident = self.resident.map(|resident| (resident + by).min(self.len));
     }
 
     /// More to send than planned.
@@ -90,17 +104,23 @@ impl PayloadSource for TestStream {
         self.finish && (self.peer_finished || !self.finish_after_peer)
     }
 
-    fn pieces<'a>(&'a self, offset: u64, len: usize, out: &mut Pieces<'a>) {
+    fn pieces<'a>(&'a self, offset: u64, len: usize, out: &mut Pieces<'a>) -> usize {
         assert!(offset >= self.acknowledged, "asked for what was acknowledged");
         assert!(offset + len as u64 <= self.len, "asked for what is not there");
+        let at_hand = self.resident.unwrap_or(self.len).saturating_sub(offset);
+        let asked = len;
+        let len = asked.min(at_hand as usize);
+        self.short_answers.set(self.short_answers.get() + u64::from(len < asked));
+        self.given.set(self.given.get().max(offset + len as u64));
         let start = (offset - self.base) as usize;
         // Odd pieces, so that checksums meet odd offsets.
         let cut = len.min(7);
         for bytes in [&self.data[start..start + cut], &self.data[start + cut..start + len]] {
             if !bytes.is_empty() {
-                out.push(Piece { bytes, sum: None });
+                out.push(Piece::new(bytes));
             }
         }
+        len
     }
 
     fn acknowledged(&mut self, offset: u64) {

@@ -1,25 +1,22 @@
 //! A message as a list of slices of immutable buffers.
 
-use super::pool::Shared;
+use super::shared::Shared;
 use crate::payload::{Piece, Pieces};
-use crate::transfer::OnesSum;
 use smallvec::SmallVec;
-use std::cell::Cell;
 use std::ops::Range;
 
-/// A part of a filled buffer, with its checksum once somebody has asked for it.
+/// A part of a filled buffer.
 #[derive(Clone, Debug)]
 pub struct Slice {
     buffer: Shared,
     range: Range<usize>,
-    sum: Cell<Option<u16>>,
 }
 
 impl Slice {
     /// The part `range` of `buffer`; `None` if the buffer does not have it.
     pub fn new(buffer: Shared, range: Range<usize>) -> Option<Slice> {
         buffer.get(range.clone())?;
-        Some(Slice { buffer, range, sum: Cell::new(None) })
+        Some(Slice { buffer, range })
     }
 
     /// The bytes.
@@ -27,19 +24,39 @@ impl Slice {
         &self.buffer[self.range.clone()]
     }
 
-    /// The one's complement sum of the bytes (RFC 1071, not complemented): made by `make` the first time,
-    /// then remembered, since the bytes do not change.
-    pub fn sum(&self, make: impl FnOnce(&[u8]) -> u16) -> u16 {
-        let sum = self.sum.get().unwrap_or_else(|| make(self.bytes()));
-        self.sum.set(Some(sum));
-        sum
+    /// Length in bytes.
+    pub fn len(&self) -> usize {
+        self.range.len()
     }
 
-    /// A part of the part. It knows its sum only if it is the whole.
+    /// Whether there are no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.range.is_empty()
+    }
+
+    /// The buffer that it is a part of.
+    pub fn buffer(&self) -> &Shared {
+        &self.buffer
+    }
+
+    /// The bytes `range` of the part as payload, which must not be empty; what lies beyond the end is left out.
+    pub fn piece(&self, range: Range<usize>) -> Piece<'_> {
+        let end = range.end.min(self.len());
+        Piece { hold: Some(&self.buffer), ..Piece::new(&self.bytes()[range.start.min(end)..end]) }
+    }
+
+    /// A part of the part, within its length.
     fn part(&self, range: Range<usize>) -> Slice {
-        let sum = if range == (0..self.range.len()) { self.sum.get() } else { None };
         let range = self.range.start + range.start..self.range.start + range.end;
-        Slice { buffer: self.buffer.clone(), range, sum: Cell::new(sum) }
+        Slice { buffer: self.buffer.clone(), range }
+    }
+}
+
+impl From<Shared> for Slice {
+    /// All of it.
+    fn from(buffer: Shared) -> Slice {
+        let range = 0..buffer.len();
+        Slice { buffer, range }
     }
 }
 
@@ -47,7 +64,7 @@ impl Slice {
 #[derive(Clone, Debug, Default)]
 pub struct Aggregate {
     /// None is empty.
-    slices: SmallVec<[Slice; 4]>,
+    slices: SmallVec<[Slice; 2]>,
     len: usize,
 }
 
@@ -74,9 +91,17 @@ impl Aggregate {
 
     /// Appends a slice.
     pub fn push(&mut self, slice: Slice) {
-        if !slice.range.is_empty() {
-            self.len += slice.range.len();
+        if !slice.is_empty() {
+            self.len += slice.len();
             self.slices.push(slice);
+        }
+    }
+
+    /// Puts a slice in front.
+    pub fn prepend(&mut self, slice: Slice) {
+        if !slice.is_empty() {
+            self.len += slice.len();
+            self.slices.insert(0, slice);
         }
     }
 
@@ -86,44 +111,62 @@ impl Aggregate {
         self.slices.extend(other.slices);
     }
 
+    /// Takes the first `len` bytes off (all, if there are not as many), whose buffers are let go of as far as nothing
+    /// else refers to them.
+    pub fn split_to(&mut self, len: usize) -> Aggregate {
+        let mut front = Aggregate::new();
+        let mut left = len;
+        let mut whole = 0;
+        for slice in &mut self.slices {
+            if slice.len() > left {
+                front.push(slice.part(0..left));
+                slice.range.start += left;
+                break;
+            }
+            left -= slice.len();
+            whole += 1;
+        }
+        let tail = front.slices;
+        front.slices = self.slices.drain(..whole).chain(tail).collect();
+        front.len = front.slices.iter().map(Slice::len).sum();
+        self.len -= front.len;
+        front
+    }
+
     /// The bytes `range` as an aggregate of its own; `None` if there are not as many.
     pub fn part(&self, range: Range<usize>) -> Option<Aggregate> {
         if range.start > range.end || range.end > self.len {
             return None;
         }
         let mut part = Aggregate::new();
-        self.overlaps(range, |slice, within| part.push(slice.part(within)));
+        self.overlaps(range, |slice, within| {
+            part.push(slice.part(within));
+            true
+        });
         Some(part)
     }
 
-    /// Appends the bytes `[offset, offset + len)` to `out`, with the sums of slices that have theirs and are
-    /// in it whole; what lies beyond the end is left out.
-    pub fn pieces<'a>(&'a self, offset: usize, len: usize, out: &mut Pieces<'a>) {
+    /// Appends the bytes `[offset, offset + len)` to `out`, and gives how many that were; what lies beyond the end is
+    /// left out.
+    pub fn pieces<'a>(&'a self, offset: usize, len: usize, out: &mut Pieces<'a>) -> usize {
         let end = offset.saturating_add(len).min(self.len);
-        self.overlaps(offset.min(end)..end, |slice, within| {
-            let sum = if within.len() == slice.range.len() { slice.sum.get() } else { None };
-            out.push(Piece { bytes: &slice.bytes()[within], sum });
+        let start = offset.min(end);
+        self.overlaps(start..end, |slice, within| {
+            out.push(slice.piece(within));
+            true
         });
+        end - start
     }
 
-    /// The one's complement sum of all bytes; slices whose sum is known are not read.
-    pub fn sum(&self, make: impl Fn(&[u8]) -> u16) -> u16 {
-        let mut sum = OnesSum::new();
-        for slice in &self.slices {
-            sum.append(slice.sum(&make), slice.range.len());
-        }
-        sum.value()
-    }
-
-    /// Calls `f` with each slice that has bytes in `range`, and which of its own.
-    fn overlaps<'a>(&'a self, range: Range<usize>, mut f: impl FnMut(&'a Slice, Range<usize>)) {
+    /// Calls `f` with each slice that has bytes in `range`, and which of its own, until it says no.
+    fn overlaps<'a>(&'a self, range: Range<usize>, mut f: impl FnMut(&'a Slice, Range<usize>) -> bool) {
         let mut start = 0;
         for slice in &self.slices {
-            let len = slice.range.len();
+            let len = slice.len();
             let from = range.start.saturating_sub(start).min(len);
             let to = range.end.saturating_sub(start).min(len);
-            if from < to {
-                f(slice, from..to);
+            if from < to && !f(slice, from..to) {
+                return;
             }
             start += len;
         }
@@ -135,12 +178,6 @@ mod tests {
     use super::*;
     use crate::buffer::Pool;
     use proptest::prelude::*;
-
-    fn reference(bytes: &[u8]) -> u16 {
-        let mut sum = OnesSum::new();
-        bytes.iter().for_each(|&byte| sum.append(u16::from(byte) << 8, 1));
-        sum.value()
-    }
 
     fn aggregate(pool: &Pool, parts: &[(Vec<u8>, usize)]) -> Aggregate {
         let mut aggregate = Aggregate::new();
@@ -161,36 +198,38 @@ mod tests {
         fn cutting_and_joining_is_cutting_and_joining_bytes(
             parts in prop::collection::vec((prop::collection::vec(any::<u8>(), 0..30), 0usize..30), 0..8),
             cut in (any::<prop::sample::Index>(), any::<prop::sample::Index>()),
-            summed in any::<bool>(),
         ) {
             let pool = Pool::new(64, 8);
             let whole = aggregate(&pool, &parts);
             let bytes: Vec<u8> = parts.iter().flat_map(|(bytes, _)| bytes.clone()).collect();
             prop_assert_eq!(flat(&whole), bytes.clone());
-            if summed {
-                prop_assert_eq!(whole.sum(reference), reference(&bytes));
-                prop_assert_eq!(whole.sum(|_| unreachable!("all sums are known")), reference(&bytes));
-            }
             let (a, b) = (cut.0.index(bytes.len() + 1), cut.1.index(bytes.len() + 1));
             let (from, to) = (a.min(b), a.max(b));
             let part = whole.part(from..to).unwrap();
             prop_assert_eq!(flat(&part), &bytes[from..to]);
-            prop_assert_eq!(part.sum(reference), reference(&bytes[from..to]), "no stale sums");
             let mut pieces = Pieces::new();
-            whole.pieces(from, to - from + 7, &mut pieces);
-            let mut sum = OnesSum::new();
+            let given = whole.pieces(from, to - from + 7, &mut pieces);
+            let expected = &bytes[from..bytes.len().min(to + 7)];
+            prop_assert_eq!(given, expected.len());
+            let flat_pieces: Vec<u8> = pieces.iter().flat_map(|piece| piece.bytes).copied().collect();
+            prop_assert_eq!(&flat_pieces[..], expected);
             for piece in &pieces {
-                prop_assert_eq!(piece.sum.unwrap_or(reference(piece.bytes)), reference(piece.bytes));
-                sum.append(reference(piece.bytes), piece.bytes.len());
+                prop_assert!(piece.hold.unwrap().offset_of(piece.bytes).is_some(), "held by its own buffer");
             }
-            prop_assert_eq!(sum.value(), reference(&bytes[from..bytes.len().min(to + 7)]));
-            let mut joined = whole.part(0..from).unwrap();
+            let mut back = whole.clone();
+            let front = back.split_to(from);
+            prop_assert_eq!((flat(&front), flat(&back)), (bytes[..from].to_vec(), bytes[from..].to_vec()));
+            prop_assert_eq!((front.len(), back.len()), (from, bytes.len() - from));
+            let mut joined = front;
             joined.append(part);
             joined.append(whole.part(to..bytes.len()).unwrap());
             prop_assert_eq!(flat(&joined), bytes.clone());
+            joined.prepend(Slice::from(Shared::from(vec![1, 2])));
+            prop_assert_eq!(&flat(&joined)[..2], &[1, 2]);
+            prop_assert_eq!(joined.len(), bytes.len() + 2);
             prop_assert!(whole.part(0..bytes.len() + 1).is_none());
             drop(pieces);
-            drop((whole, joined));
+            drop((whole, joined, back));
             prop_assert_eq!(pool.in_use(), 0, "all buffers are back");
         }
     }

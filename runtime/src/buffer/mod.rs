@@ -1,12 +1,17 @@
-//! Buffers: a pool of fixed-size ones, and aggregates that refer to parts of them.
+//! The one kind of bytes: buffers that are filled once and then immutable, and messages that refer to parts of them.
 //!
-//! After IO-Lite (Pai, Druschel, Zwaenepoel, 1999): a buffer is filled once and then immutable, so that
-//! everyone may refer to it without copying; a message is a list of slices; and since the bytes of a slice
-//! never change, neither does its checksum, which is kept with it. A pool and its buffers belong to one
-//! thread.
+//! After IO-Lite (Pai, Druschel, Zwaenepoel, 1999): since a buffer does not change once it is shared, everyone may refer
+//! to it without copying, and a message is a list of slices. A buffer has an identity, and a generation that
+//! is new with each filling: together they name its bytes for good, so whatever was computed of them (a checksum) can be kept
+//! by who computed it, and nobody else need know.
+//!
+//! Memory comes from a bounded [`Pool`], which uses it again, or from an owner of any kind ([`Shared::from_owner`]: a
+//! vector, a mapped file). Buffers may be shared between threads.
 
 mod aggregate;
 mod pool;
+mod shared;
 
 pub use aggregate::{Aggregate, Slice};
-pub use pool::{Buffer, Pool, Shared};
+pub use pool::{Buffer, Pool};
+pub use shared::{Name, Shared};

@@ -1,81 +1,116 @@
 //! A bounded pool of buffers of one size.
 
-use std::cell::RefCell;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
-use std::rc::Rc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Buffers of one size that are used again and again. Cheap to clone: the clones are one pool.
+use super::shared::{Memory, Shared, Store};
+
+/// Buffers of one size that are used again and again. Cheap to clone: the clones are one pool, also in other threads.
 #[derive(Clone)]
 pub struct Pool {
-    home: Rc<Home>,
+    home: Arc<Home>,
 }
 
-struct Home {
+pub(super) struct Home {
     buffer_bytes: usize,
     capacity: usize,
-    state: RefCell<State>,
+    state: Mutex<State>,
 }
 
 struct State {
-    free: Vec<Box<[u8]>>,
+    /// Each the only reference to its memory, and without a home, or the pool would keep itself alive.
+    free: Vec<Arc<Store>>,
     /// Buffers in use.
     out: usize,
 }
 
+impl Pool {
+    /// A pool of at most `capacity` buffers of `buffer_bytes` bytes. Buffers are made when they are first needed.
+    pub fn new(buffer_bytes: usize, capacity: usize) -> Pool {
+        let state = Mutex::new(State { free: Vec::new(), out: 0 });
+        Pool { home: Arc::new(Home { buffer_bytes, capacity, state }) }
+    }
+
+    /// A buffer, whose bytes are whatever its last user left; `None` if all are in use.
+    pub fn take(&self) -> Option<Buffer> {
+        let mut state = self.home.state();
+        let mut store = match state.free.pop() {
+            Some(store) => store,
+            None if state.out < self.home.capacity => {
+                Arc::new(Store::new(Memory::Own(vec![0; self.home.buffer_bytes].into())))
+            }
+            None => return None,
+        };
+        // What lies in the pool has no other user.
+        let inner = Arc::get_mut(&mut store)?;
+        inner.name.generation += 1;
+        inner.home = Some(Arc::clone(&self.home));
+        state.out += 1;
+        Some(Buffer::new(store))
+    }
+
+    /// Number of buffers in use.
+    pub fn in_use(&self) -> usize {
+        self.home.state().out
+    }
+
+    /// Length of a buffer in bytes.
+    pub fn buffer_bytes(&self) -> usize {
+        self.home.buffer_bytes
+    }
+}
+
+impl Home {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One reference less to `store`; the last one puts it back to its pool.
+    pub(super) fn take_back(mut store: Arc<Store>) {
+        // Two threads that let go of the last two references at once may both find another here. Then the memory is freed, and
+        // `Store::drop` counts it.
+        let home = Arc::get_mut(&mut store).and_then(|store| store.home.take());
+        if let Some(home) = home {
+            let mut state = home.state();
+            state.out -= 1;
+            state.free.push(store);
+        }
+    }
+
+    /// A buffer in use is gone for good.
+    pub(super) fn lost(&self) {
+        self.state().out -= 1;
+    }
+}
+
 impl fmt::Debug for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Home { buffer_bytes, capacity, .. } = *self.home;
         f.debug_struct("Pool")
-            .field("buffer_bytes", &buffer_bytes)
-            .field("capacity", &capacity)
+            .field("buffer_bytes", &self.home.buffer_bytes)
+            .field("capacity", &self.home.capacity)
             .field("in_use", &self.in_use())
             .finish()
     }
 }
 
-impl Pool {
-    /// A pool of at most `capacity` buffers of `buffer_bytes` bytes. Buffers are made when they are first
-    /// needed.
-    pub fn new(buffer_bytes: usize, capacity: usize) -> Pool {
-        let state = RefCell::new(State { free: Vec::new(), out: 0 });
-        Pool { home: Rc::new(Home { buffer_bytes, capacity, state }) }
-    }
-
-    /// A buffer, whose bytes are whatever its last user left; `None` if all are in use.
-    pub fn take(&self) -> Option<Buffer> {
-        let mut state = self.home.state.borrow_mut();
-        let bytes = match state.free.pop() {
-            Some(bytes) => bytes,
-            None if state.out < self.home.capacity => vec![0; self.home.buffer_bytes].into(),
-            None => return None,
-        };
-        state.out += 1;
-        Some(Buffer { bytes, home: Rc::clone(&self.home) })
-    }
-
-    /// Number of buffers in use.
-    pub fn in_use(&self) -> usize {
-        self.home.state.borrow().out
-    }
-}
-
 /// A buffer with one owner, who may write it. Goes back to its pool when dropped.
 pub struct Buffer {
-    bytes: Box<[u8]>,
-    home: Rc<Home>,
-}
-
-impl fmt::Debug for Buffer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Buffer").field("len", &self.bytes.len()).finish()
-    }
+    /// The only reference; `None` only while it is being dropped or frozen.
+    store: Option<Arc<Store>>,
 }
 
 impl Buffer {
+    pub(super) fn new(store: Arc<Store>) -> Buffer {
+        Buffer { store: Some(store) }
+    }
+
     /// Ends the writing: from now on the bytes can be shared, and never change.
-    pub fn freeze(self) -> Shared {
-        Shared { buffer: Rc::new(self) }
+    pub fn freeze(mut self) -> Shared {
+        match self.store.take() {
+            Some(store) => Shared::new(store),
+            None => Shared::from(Vec::new()),
+        }
     }
 }
 
@@ -83,45 +118,31 @@ impl Deref for Buffer {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &self.bytes
+        self.store.as_ref().map_or(&[], |store| store.bytes())
     }
 }
 
 impl DerefMut for Buffer {
     fn deref_mut(&mut self) -> &mut [u8] {
-        &mut self.bytes
+        match self.store.as_mut().and_then(Arc::get_mut).map(|store| &mut store.memory) {
+            Some(Memory::Own(bytes)) => bytes,
+            // Never so: buffers have memory of their own.
+            _ => &mut [],
+        }
     }
 }
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        let mut state = self.home.state.borrow_mut();
-        state.out -= 1;
-        state.free.push(std::mem::take(&mut self.bytes));
+        if let Some(store) = self.store.take() {
+            Home::take_back(store);
+        }
     }
 }
 
-/// A filled buffer, which any number of slices may refer to. Goes back to its pool with the last of them.
-#[derive(Clone, Debug)]
-pub struct Shared {
-    buffer: Rc<Buffer>,
-}
-
-impl Shared {
-    /// The buffer to write again, if nobody else refers to it.
-    ///
-    /// # Errors
-    /// The buffer as it was, if somebody does.
-    pub fn thaw(self) -> Result<Buffer, Shared> {
-        Rc::try_unwrap(self.buffer).map_err(|buffer| Shared { buffer })
-    }
-}
-
-impl Deref for Shared {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        &self.buffer
+impl fmt::Debug for Buffer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Buffer").field("len", &self.len()).finish()
     }
 }
 
@@ -154,5 +175,58 @@ mod tests {
         assert!(pool.take().is_none());
         assert!(other.thaw().is_ok());
         assert!(pool.take().is_some());
+    }
+
+    #[test]
+    fn every_filling_has_a_name_of_its_own() {
+        let pool = Pool::new(4, 2);
+        let mut seen = std::collections::HashSet::new();
+        for _ in 0..5 {
+            let first = pool.take().unwrap().freeze();
+            let second = pool.take().unwrap().freeze();
+            assert!(seen.insert(first.name()) && seen.insert(second.name()));
+            assert_eq!(first.clone().name(), first.name());
+            let again = first.thaw().unwrap().freeze();
+            assert!(seen.insert(again.name()), "thawed, it may have other bytes");
+        }
+        assert!(seen.insert(Shared::from(vec![1]).name()));
+        assert!(seen.insert(Shared::from_owner([1u8; 4]).name()));
+    }
+
+    #[test]
+    fn a_part_knows_its_place() {
+        let shared = Shared::from(vec![0; 10]);
+        assert_eq!(shared.offset_of(&shared[3..7]), Some(3));
+        assert_eq!(shared.offset_of(&shared[10..]), Some(10));
+        assert_eq!(shared.offset_of(&[0; 10]), None);
+        assert!(shared.thaw().is_ok_and(|buffer| buffer.len() == 10));
+        assert!(Shared::from_owner([0u8; 4]).thaw().is_err(), "not ours to write");
+    }
+
+    /// The count of a pool is right however the last references go.
+    #[test]
+    fn threads_let_go_of_the_same_buffers() {
+        let pool = Pool::new(8, 4);
+        for _ in 0..200 {
+            let buffers: Vec<Shared> = (0..4).map(|_| pool.take().unwrap().freeze()).collect();
+            let copies = buffers.clone();
+            let other = std::thread::spawn(move || drop(copies));
+            drop(buffers);
+            other.join().unwrap();
+            assert_eq!(pool.in_use(), 0);
+        }
+    }
+
+    #[test]
+    fn memory_outlives_the_handle_of_its_pool() {
+        let pool = Pool::new(8, 1);
+        let mut buffer = pool.take().unwrap();
+        let weak = Arc::downgrade(&pool.home);
+        drop(pool);
+        buffer.fill(3);
+        let shared = buffer.freeze();
+        assert_eq!(shared[..], [3; 8]);
+        drop(shared);
+        assert!(weak.upgrade().is_none(), "the pool went with its last buffer");
     }
 }

@@ -54,13 +54,13 @@ fn rates(
     for _ in 0..ROUNDS {
         let began = Instant::now();
         for _ in 0..times {
-            let pieces = [Piece { bytes: black_box(&source), sum: None }];
+            let pieces = [Piece::new(black_box(&source))];
             black_box(fused.copy_sum(&pieces, black_box(&mut by_one_loop))?);
         }
         seconds[0].push(began.elapsed().as_secs_f64());
         let began = Instant::now();
         for _ in 0..times {
-            let pieces = [Piece { bytes: black_box(&source), sum: None }];
+            let pieces = [Piece::new(black_box(&source))];
             match stripe {
                 None => drop(black_box(separate.copy_sum(&pieces, black_box(&mut by_passes))?)),
                 Some(stripe) => {
