@@ -234,6 +234,7 @@ impl Pcb {
         if !in_flight && now.saturating_since(self.snd.last_sent) > self.rtt.rto(config) {
             self.congestion.restart_after_idle(u32::from(config.initial_window_segments));
         }
+        self.try_larger_path(now);
         let (options, mss) = self.data_options(now);
         let window_room = self.window_room(self.snd.max);
         let pipe = self.recovery.pipe(self.snd.una, self.snd.max);
@@ -354,7 +355,8 @@ impl Pcb {
     /// RFC 8985 section 7.2, TLP_calc_PTO; never later than the time-out.
     fn await_probe(&mut self, now: Instant, time_out: Instant, config: &Config) {
         let mut wait = self.rtt.srtt().map_or(NO_SRTT_PTO, |srtt| 2 * srtt + PTO_MARGIN);
-        if self.snd.max - self.snd.una <= self.data_options(now).1 {
+        // A FIN is acknowledged at once.
+        if self.snd.max - self.snd.una <= self.data_options(now).1 && self.state.fin().is_none() {
             wait += config.max_ack_delay;
         }
         self.recovery.waiting = Waiting::Probe;

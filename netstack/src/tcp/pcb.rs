@@ -80,8 +80,10 @@ pub(crate) struct Send {
     pub(crate) wl2: SeqNumber,
     /// Shift of the windows that we receive.
     pub(crate) scale: u8,
-    /// Largest payload of a segment without options: the peer's MSS, or our link's if smaller.
+    /// Largest payload of a segment without options: the peer's MSS, or our link's, or the path's, whichever is smallest.
     pub(crate) mss: u16,
+    /// The same without the path's, while a router's report makes it smaller; and when that report came, in seconds.
+    pub(crate) mss_before_path: Option<(u16, u32)>,
     /// The round trip is measured next by an ACK beyond this (RFC 6298 section 3: once a round trip).
     pub(crate) timed_until: SeqNumber,
     /// End of the last segment smaller than the MSS (Minshall's SND.SML).
@@ -224,6 +226,7 @@ impl Pcb {
                 wl2: agreed.iss,
                 scale: agreed.snd_scale,
                 mss: agreed.mss,
+                mss_before_path: None,
                 timed_until: snd_nxt,
                 small_end: snd_nxt,
                 last_sent: now,
@@ -481,6 +484,8 @@ impl Pcb {
         if mss >= self.snd.mss || !self.state.is_synchronized() {
             return false;
         }
+        let before = self.snd.mss_before_path.map_or(self.snd.mss, |(before, _)| before);
+        self.snd.mss_before_path = Some((before, seconds(now)));
         self.snd.mss = mss;
         self.congestion.set_smss(u32::from(mss));
         if self.snd.max != self.snd.una {
@@ -489,6 +494,18 @@ impl Pcb {
             self.await_time_out(now, now + self.rtt.rto(config));
         }
         true
+    }
+
+    /// Paths change: some time after the last report the largest segments are tried again, and a path that is still small
+    /// says so (RFC 1191 section 6.3).
+    pub(crate) fn try_larger_path(&mut self, now: Instant) {
+        if let Some((before, reported_at)) = self.snd.mss_before_path
+            && seconds(now).wrapping_sub(reported_at) >= PATH_MTU_LIFETIME_S
+        {
+            self.snd.mss_before_path = None;
+            self.snd.mss = before;
+            self.congestion.set_smss(u32::from(before));
+        }
     }
 
     fn close(&mut self) {
@@ -574,6 +591,13 @@ impl Pcb {
 }
 
 const DEADLINE_GRANULARITY: Duration = Duration::from_millis(2);
+
+/// How long a report of a smaller path is believed (RFC 1191 section 6.3: 10 minutes).
+const PATH_MTU_LIFETIME_S: u32 = 600;
+
+fn seconds(now: Instant) -> u32 {
+    (now.as_millis() / 1000) as u32
+}
 
 /// What all current stacks take for the least.
 const MIN_PATH_MTU: u16 = 552;

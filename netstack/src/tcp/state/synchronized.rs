@@ -168,7 +168,8 @@ fn acknowledgment<S: Stream>(
     let is_plain = ack == una && segment.is_empty() && !window_changed && segment.options.sack.is_empty();
     if pcb.recovery.probe_acknowledged(ack, news.duplicate, is_plain) && pcb.recovery.phase() == Phase::Open {
         // RFC 8985 section 7.4.1: the probe has hidden a loss, which is a sign of congestion all the same.
-        pcb.congestion.enter_recovery(ack - una);
+        let window = pcb.congestion.window();
+        pcb.congestion.enter_recovery(window);
     }
     if advanced || news.sacked > 0 || reordering_us > 0 {
         pcb.arm_after_ack(now, advanced, reordering_us, config);
@@ -196,6 +197,8 @@ fn advance<S: Stream>(
 
     let view = pcb.view(now);
     match pcb.recovery.advanced(&view, acked) {
+        // With SACK the window is what pipe kept to all the while: there is no burst to prevent (RFC 6675 section 5.1).
+        Verdict::Recovered(Phase::Fast) if pcb.sack_permitted => {}
         Verdict::Recovered(Phase::Fast) => pcb.congestion.leave_recovery(pcb.snd.max - ack),
         Verdict::PartialAck if pcb.recovery.phase() == Phase::Fast => {}
         _ => {
