@@ -18,6 +18,8 @@ use runtime::poller::{Event, Interest, Token, Trigger};
 use runtime::time::Instant;
 
 use crate::application::Application;
+use crate::device::sys::link;
+use crate::device::tap::TapDevice;
 use crate::device::{Device, TransmitError};
 use crate::stack::{Config, Stack};
 
@@ -40,6 +42,28 @@ pub fn config(device: &impl Device, addr: Ipv4Addr, prefix_len: u8) -> io::Resul
     let mut config = Config::new(device.hardware_addr(), addr, prefix_len, secret);
     config.mtu = device.mtu();
     Ok(config)
+}
+
+/// A driver on a TAP device of that name, whose other end, the kernel's, gets the address `kernel` and is set up. The
+/// stack has the address `ours` and listens nowhere yet.
+///
+/// # Errors
+/// Without the right to make TAP devices, or if the name or the address cannot be had.
+pub fn on_tap<A: Application>(
+    name: &str,
+    kernel: Ipv4Addr,
+    ours: Ipv4Addr,
+    prefix_len: u8,
+    app: A,
+) -> io::Result<Driver<TapDevice, A>> {
+    let tap = TapDevice::open(Some(name), true)?;
+    match link::add_address(tap.name(), kernel, prefix_len) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        result => result?,
+    }
+    link::set_up(tap.name())?;
+    let stack = Stack::new(config(&tap, ours, prefix_len)?);
+    Driver::new(tap, stack, app)
 }
 
 /// A device, the stack on it, the application above, and the event loop under all.

@@ -15,5 +15,8 @@ pub mod transmission;
 
 pub mod device;
 
-pub mod connections;
 pub mod driver;
+
+pub mod buffered;
+pub mod connections;
+pub mod send_buffer;

@@ -1,0 +1,120 @@
+//! The examples, as they stand, against the kernel's TCP over a TAP device in a private namespace. Where namespaces or TAP
+//! devices are refused, one line says so.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use netstack::device::sys::netns;
+use netstack::device::tap::TapDevice;
+
+fn main() -> ExitCode {
+    if let Err(error) = netns::enter_private() {
+        println!("examples: skipped, no private namespace here ({error})");
+        return ExitCode::SUCCESS;
+    }
+    if let Err(error) = TapDevice::open(None, true) {
+        println!("examples: skipped, no TAP device here ({error})");
+        return ExitCode::SUCCESS;
+    }
+    for name in ["hello", "echo", "discard", "chargen"] {
+        let text = std::fs::read_to_string(format!("{}/examples/{name}.rs", env!("CARGO_MANIFEST_DIR")))
+            .expect(name);
+        assert!(text.lines().count() <= 40, "{name} grows: {} lines", text.lines().count());
+    }
+    hello();
+    echo();
+    discard();
+    chargen();
+    println!("examples: ok");
+    ExitCode::SUCCESS
+}
+
+/// A running example, ended with the value.
+struct Example(Child);
+
+impl Drop for Example {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Where cargo puts examples: beside the folder of this test. A run of this test alone does not build them.
+fn path(name: &str) -> PathBuf {
+    let mut path = std::env::current_exe().expect("a path");
+    path.pop();
+    path.pop();
+    path.push("examples");
+    path.push(name);
+    assert!(path.exists(), "{} is not built: `cargo build -p netstack --examples` first", path.display());
+    path
+}
+
+fn start(name: &str) -> Example {
+    Example(Command::new(path(name)).arg(name).stdin(Stdio::null()).spawn().expect(name))
+}
+
+fn connect(port: u16) -> TcpStream {
+    let limit = Instant::now() + Duration::from_secs(20);
+    loop {
+        match TcpStream::connect_timeout(&([10, 77, 0, 2], port).into(), Duration::from_secs(2)) {
+            Ok(stream) => return stream,
+            Err(error) => assert!(Instant::now() < limit, "port {port}: {error}"),
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn bytes(len: usize) -> Vec<u8> {
+    (0..len).map(|i| (i * 7 + i / 251) as u8).collect()
+}
+
+fn hello() {
+    let _running = start("hello");
+    for _ in 0..3 {
+        let mut text = String::new();
+        connect(7).read_to_string(&mut text).expect("read");
+        assert_eq!(text, "hello\n");
+    }
+}
+
+/// More than all buffers hold, so that the window closes and opens again.
+fn echo() {
+    let _running = start("echo");
+    let sent = bytes(3_000_000);
+    let mut stream = connect(7);
+    let mut writer = stream.try_clone().expect("clone");
+    let copy = sent.clone();
+    let thread = thread::spawn(move || {
+        writer.write_all(&copy).expect("write");
+        writer.shutdown(Shutdown::Write).expect("half-close");
+    });
+    thread::sleep(Duration::from_millis(300));
+    let mut received = Vec::new();
+    stream.read_to_end(&mut received).expect("read");
+    thread.join().expect("written");
+    assert!(received == sent, "{} of {} bytes", received.len(), sent.len());
+}
+
+fn discard() {
+    let _running = start("discard");
+    let mut stream = connect(9);
+    stream.write_all(&bytes(2_000_000)).expect("write");
+    stream.shutdown(Shutdown::Write).expect("half-close");
+    let mut received = Vec::new();
+    stream.read_to_end(&mut received).expect("read");
+    assert!(received.is_empty());
+}
+
+fn chargen() {
+    let _running = start("chargen");
+    let mut stream = connect(19);
+    let mut received = vec![0; 5_000_000];
+    stream.read_exact(&mut received).expect("read");
+    let line = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789\r\n";
+    assert!(received.iter().eq(line.iter().cycle().take(received.len())));
+}
