@@ -15,7 +15,7 @@ use runtime::time::Instant;
 use crate::application::Stream;
 use crate::tcp::Config;
 use crate::tcp::pcb::{Pcb, syn_window, window_scale};
-use crate::tcp::retransmit::Waiting;
+use crate::tcp::retransmit::{Phase, Waiting};
 use crate::tcp::segment::Outgoing;
 use crate::tcp::send_records::Micros;
 use crate::tcp::seq::SeqNumber;
@@ -51,7 +51,7 @@ impl Pcb {
             return Some(segment);
         }
         if self.due.loss_probe {
-            let probe = self.next_loss_probe(now, stream, config, pieces);
+            let probe = self.next_loss_probe(now, stream, pieces);
             self.due.loss_probe = false;
             if let Some(segment) = probe {
                 return Some(self.stamp(segment));
@@ -141,28 +141,26 @@ impl Pcb {
         Some(self.stamp(segment))
     }
 
-    /// RFC 8985 section 7.3: new data if there are any and the peer has room for them, whatever the congestion window
-    /// says; or else the last segment once more.
+    /// RFC 8985 section 7.3: the last segment once more. Not new data, even if there are any, as the RFC has it: if all that
+    /// was lost is an ACK, a duplicate is acknowledged at once, but a new segment by itself only after the peer's delay. In
+    /// fast recovery (where the RFC leaves all to the RTO, and RFC 9002 section 6.2 does not) it is the first segment, whose
+    /// retransmission is the one that was lost.
     fn next_loss_probe<'a, S: Stream>(
         &mut self,
         now: Instant,
         stream: &'a S,
-        config: &Config,
         pieces: &mut Pieces<'a>,
     ) -> Option<Outgoing> {
         let flight = self.snd.max - self.snd.una;
         if flight == 0 || !self.recovery.may_probe() {
             return None;
         }
-        if let Some(segment) = self.next_data(now, stream, 0, config, pieces) {
-            self.recovery.probed(self.snd.max, false);
-            self.await_time_out(now, now + self.rtt.rto(config));
-            return Some(segment);
-        }
         let (_, mss) = self.data_options(now);
         let span = flight.min(mss);
-        let segment = self.again(now, self.snd.max - span, span, stream, pieces)?;
-        self.recovery.probed(self.snd.max, true);
+        let in_recovery = self.recovery.phase() == Phase::Fast;
+        let start = if in_recovery { self.snd.una } else { self.snd.max - span };
+        let segment = self.again(now, start, span, stream, pieces)?;
+        self.recovery.probed(self.snd.max, !in_recovery);
         Some(segment)
     }
 
@@ -238,8 +236,7 @@ impl Pcb {
         let (options, mss) = self.data_options(now);
         let window_room = self.window_room(self.snd.max);
         let pipe = self.recovery.pipe(self.snd.una, self.snd.max);
-        let congestion_room =
-            if self.due.loss_probe { mss } else { self.congestion.window().saturating_sub(pipe) };
+        let congestion_room = self.congestion.window().saturating_sub(pipe);
         let mut len = remaining.min(window_room).min(congestion_room).min(segmentation.max(mss));
 
         if len < remaining {
@@ -336,12 +333,12 @@ impl Pcb {
         } else if reordering_us > 0 {
             self.recovery.waiting = Waiting::Reordering;
             self.timers.set(Timer::Retransmit, now + Duration::from_micros(u64::from(reordering_us)));
-        } else if advanced && self.recovery.may_probe() {
-            self.await_probe(now, now + self.rtt.rto(config), config);
+        } else if self.recovery.may_probe() {
+            let time_out = if advanced { now + self.rtt.rto(config) } else { self.time_out_at(now, config) };
+            self.await_probe(now, time_out, config);
         } else if advanced {
             self.await_time_out(now, now + self.rtt.rto(config));
-        } else if waiting == Waiting::Reordering || (waiting == Waiting::Probe && !self.recovery.may_probe())
-        {
+        } else if waiting != Waiting::TimeOut {
             self.await_time_out(now, self.time_out_at(now, config));
         }
     }
@@ -355,8 +352,9 @@ impl Pcb {
     /// RFC 8985 section 7.2, TLP_calc_PTO; never later than the time-out.
     fn await_probe(&mut self, now: Instant, time_out: Instant, config: &Config) {
         let mut wait = self.rtt.srtt().map_or(NO_SRTT_PTO, |srtt| 2 * srtt + PTO_MARGIN);
-        // A FIN is acknowledged at once.
-        if self.snd.max - self.snd.una <= self.data_options(now).1 && self.state.fin().is_none() {
+        // A FIN is acknowledged at once, and so is what fills a gap.
+        let is_lone = self.snd.max - self.snd.una <= self.data_options(now).1;
+        if is_lone && self.state.fin().is_none() && self.recovery.phase() == Phase::Open {
             wait += config.max_ack_delay;
         }
         self.recovery.waiting = Waiting::Probe;

@@ -364,7 +364,7 @@ impl Pcb {
 
     /// Nothing more may come of what was sent before what arrived: what did not arrive is lost (RFC 8985 section 6.2).
     fn reordering_window_is_over(&mut self, now: Instant, config: &Config) -> Disposition {
-        let wait_us = self.detect_losses(now);
+        let wait_us = self.detect_losses(now, self.snd.max - self.snd.una);
         self.arm_after_ack(now, false, wait_us, config);
         if !self.timers.is_set(Timer::Retransmit) {
             self.await_time_out(now, self.time_out_at(now, config));
@@ -379,12 +379,12 @@ impl Pcb {
         Disposition::Continue
     }
 
-    /// Marks what is lost by now and begins to recover, if something is. How many microseconds to wait for more.
-    pub(crate) fn detect_losses(&mut self, now: Instant) -> u32 {
+    /// Marks what is lost by now and begins to recover, if something is, from `flight` bytes in flight. How many microseconds to wait for more.
+    pub(crate) fn detect_losses(&mut self, now: Instant, flight: u32) -> u32 {
         let view = self.view(now);
         let (verdict, wait_us) = self.recovery.detect(&view);
         if verdict == Verdict::EnteredFast {
-            self.congestion.enter_recovery(self.snd.max - self.snd.una);
+            self.congestion.enter_recovery(flight);
         }
         wait_us
     }

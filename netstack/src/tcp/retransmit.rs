@@ -50,8 +50,8 @@ pub(crate) enum Waiting {
 pub(crate) struct Probe {
     /// SND.NXT when it was sent.
     end: SeqNumber,
-    /// It was no new data.
-    is_retransmission: bool,
+    /// What it repairs, if anything, nobody else has noticed.
+    may_hide_loss: bool,
 }
 
 /// Loss bookkeeping of one connection.
@@ -184,6 +184,10 @@ impl LossRecovery {
     pub(crate) fn advanced(&mut self, view: &View, acked: u32) -> Verdict {
         self.dup_acks = 0;
         self.rack.advanced(view.una);
+        if self.phase == Phase::Fast {
+            // Progress: the next silence may be probed again.
+            self.probe = None;
+        }
         if self.phase == Phase::Open {
             // It must not fall half a circle behind, or it would seem to lie ahead.
             self.recover = self.recover.max(view.una - 1);
@@ -319,19 +323,22 @@ impl LossRecovery {
         self.phase
     }
 
-    /// Whether a tail loss probe may be waited for (RFC 8985 section 7.2): none is out, and nothing is known or thought to
-    /// be lost.
+    /// Whether a probe may be waited for: none is out, and nothing is thought to be lost (RFC 8985 section 7.2), or it is
+    /// being recovered and all may depend on one retransmission.
     pub(crate) fn may_probe(&self) -> bool {
+        let is_quiet = self.records.sacked_bytes() == 0 && self.records.lost_bytes() == 0;
         self.sack_permitted
-            && self.phase == Phase::Open
             && self.probe.is_none()
-            && self.records.sacked_bytes() == 0
-            && self.records.lost_bytes() == 0
+            && match self.phase {
+                Phase::Open => is_quiet,
+                Phase::Fast => true,
+                Phase::TimedOut => false,
+            }
     }
 
-    /// A probe went out (RFC 8985 section 7.3).
-    pub(crate) fn probed(&mut self, max: SeqNumber, is_retransmission: bool) {
-        self.probe = Some(Probe { end: max, is_retransmission });
+    /// A probe went out (RFC 8985 section 7.3); `may_hide_loss` unless a recovery has reduced the window already.
+    pub(crate) fn probed(&mut self, max: SeqNumber, may_hide_loss: bool) {
+        self.probe = Some(Probe { end: max, may_hide_loss });
     }
 
     /// RFC 8985 section 7.4.2, TLP_process_ack. Whether the probe has repaired a loss that nothing else told of, so that the
@@ -342,11 +349,11 @@ impl LossRecovery {
         duplicate: Option<SeqNumber>,
         is_plain: bool,
     ) -> bool {
-        let Some(Probe { end, is_retransmission }) = self.probe.filter(|probe| ack.ge(probe.end)) else {
+        let Some(Probe { end, may_hide_loss }) = self.probe.filter(|probe| ack.ge(probe.end)) else {
             return false;
         };
-        if !is_retransmission || duplicate == Some(end) {
-            // New data arrived; or both the segment and its probe did.
+        if !may_hide_loss || duplicate == Some(end) {
+            // A recovery sees to it; or both the segment and its probe arrived.
             self.probe = None;
             return false;
         }

@@ -225,9 +225,9 @@ fn duplicates_are_told_from_the_first_block() {
 /// RFC 8985 section 7.4.
 #[test]
 fn a_probes_ack_tells_what_became_of_the_tail() {
-    let probed = |is_retransmission| {
+    let probed = |may_hide_loss| {
         let mut s = Sender::new(true, 500);
-        s.recovery.probed(seq(500), is_retransmission);
+        s.recovery.probed(seq(500), may_hide_loss);
         assert!(!s.recovery.may_probe(), "one at a time");
         s.recovery
     };
@@ -246,6 +246,6 @@ fn a_probes_ack_tells_what_became_of_the_tail() {
     assert!(!r.probe_acknowledged(seq(500), None, true), "a second ACK without SACK");
     assert!(r.may_probe());
     let mut r = probed(false);
-    assert!(!r.probe_acknowledged(seq(500), None, false), "it was new data");
+    assert!(!r.probe_acknowledged(seq(500), None, false), "a recovery has reduced the window");
     assert!(r.may_probe());
 }

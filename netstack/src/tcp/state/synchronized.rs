@@ -148,6 +148,8 @@ fn acknowledgment<S: Stream>(
     let ack = segment.ack;
     let una = pcb.snd.una;
     let advanced = ack.gt(una);
+    // FlightSize of RFC 5681: before this ACK, which may both advance and tell of a loss.
+    let flight = pcb.snd.max - una;
     let view = pcb.view(now);
     let echoed = echoed_at(pcb, now, segment);
     let news = pcb.recovery.read_ack(&view, ack, &segment.options.sack, echoed);
@@ -164,7 +166,7 @@ fn acknowledgment<S: Stream>(
         }
         Next::State(pcb.state)
     };
-    let reordering_us = pcb.detect_losses(now);
+    let reordering_us = pcb.detect_losses(now, flight);
     let is_plain = ack == una && segment.is_empty() && !window_changed && segment.options.sack.is_empty();
     if pcb.recovery.probe_acknowledged(ack, news.duplicate, is_plain) && pcb.recovery.phase() == Phase::Open {
         // RFC 8985 section 7.4.1: the probe has hidden a loss, which is a sign of congestion all the same.
@@ -393,12 +395,17 @@ fn fin_arrives<S: Stream>(pcb: &mut Pcb, now: Instant, stream: &mut S) -> Dispos
     }
 }
 
+/// The timestamps option and its padding (RFC 7323 appendix A).
+const TIMESTAMPS_LEN: u32 = 12;
+
 /// RFC 9293 section 3.8.6.3: an ACK for at least every second full segment, and never later than the delay.
 fn schedule_ack(pcb: &mut Pcb, now: Instant, config: &Config) {
     if !pcb.due.ack_delayed || pcb.due.ack_now {
         return;
     }
-    if pcb.rcv.nxt - pcb.rcv.last_ack_sent >= 2 * u32::from(pcb.snd.mss) {
+    // Full segments are shorter by the timestamps that they carry.
+    let full = u32::from(pcb.snd.mss) - if pcb.timestamps.enabled { TIMESTAMPS_LEN } else { 0 };
+    if pcb.rcv.nxt - pcb.rcv.last_ack_sent >= 2 * full {
         pcb.due.ack_now = true;
     } else if !pcb.timers.is_set(Timer::DelayedAck) {
         pcb.timers.set(Timer::DelayedAck, now + config.delayed_ack);
