@@ -4,6 +4,7 @@
 //! cannot where it cannot.
 
 use super::carry::induction::Step;
+use super::carry::iterated_sums;
 use super::carry::linear::{self, System};
 use super::carry::sums::Second;
 use crate::analyse::gf2::Crc;
@@ -63,7 +64,9 @@ pub(super) enum Keeping {
     Crc(Crc, Value),
     /// A linear recurrence, alone or together with others: the first of them has the system and what a word adds to each.
     Linear(System, Vec<Value>),
-    /// Part of the [`Keeping::Linear`] of an earlier state.
+    /// Sums, sums of those and so on: the first state has the system and the value that a word adds to all.
+    IteratedSums(System, Value),
+    /// Part of the [`Keeping::Linear`] or [`Keeping::IteratedSums`] of an earlier state.
     Member,
     /// The sum of a value's numbers modulo a constant (0: two to the type's width), or with the carry around the end; the
     /// value has the word's type, and the sum of the sums may be kept by another state.
@@ -166,6 +169,7 @@ impl<'a> Study<'a> {
             Keeping::Crc(_, value)
             | Keeping::Delay(value)
             | Keeping::Scan(_, value)
+            | Keeping::IteratedSums(_, value)
             | Keeping::Sum { word: value, .. } => vec![*value],
         });
         let periods = periods(pipe, &constants);
@@ -385,6 +389,9 @@ impl View<'_> {
         }
         let fits = modulus < linear::MAX_MODULUS && most.iter().all(|most| *most <= linear::MAX_NUMBER);
         let system = System { modulus, matrix, most, states };
+        if let Some(operand) = iterated_sums::operand(self.pipe, &system, &operands) {
+            return Some(Keeping::IteratedSums(system, operand));
+        }
         (modulus == 0 || fits).then_some(Keeping::Linear(system, operands))
     }
 

@@ -328,9 +328,9 @@ impl Linear {
                 }
                 Factor::Splat(factor) => {
                     let factor = b.splat(self.lane, factor);
-                    b.mul(self.lane, number.reg, factor)
+                    self.low_product(b, number.reg, factor)
                 }
-                Factor::Lanes(factor, _) => b.mul(self.lane, number.reg, factor),
+                Factor::Lanes(factor, _) => self.low_product(b, number.reg, factor),
             };
             return Number { reg, most: 0 };
         }
@@ -350,6 +350,12 @@ impl Linear {
         let modulus_in_lanes = b.splat(Lane::Q, modulus);
         let whole = b.mul_wide(quotient, modulus_in_lanes);
         Number { reg: b.sub(Lane::Q, product, whole), most: 2 * modulus - 1 }
+    }
+
+    /// The product of lanes, as far as the type goes: of lanes of 64 bits with states of no more than 32, the lower halves' is
+    /// right, and is one instruction.
+    fn low_product(&self, b: &mut Builder, x: VReg, y: VReg) -> VReg {
+        if self.lane == Lane::Q && self.ty.bits() <= 32 { b.mul_wide(x, y) } else { b.mul(self.lane, x, y) }
     }
 
     fn sum(&self, b: &mut Builder, mut x: Number, mut y: Number) -> Number {

@@ -18,6 +18,7 @@ mod crc_reduce;
 mod crc_residue;
 mod delay;
 pub(super) mod induction;
+pub(super) mod iterated_sums;
 pub(super) mod linear;
 pub(super) mod reduction;
 mod scan;
@@ -182,6 +183,10 @@ pub(super) fn of(
         Keeping::Linear(system, operands) => {
             let offsets = system.states.iter().map(|state| place.offset(*state)).collect();
             Box::new(linear::Linear::new(b, pipe, system, operands, place.unroll, offsets))
+        }
+        Keeping::IteratedSums(system, operand) => {
+            let offsets = system.states.iter().map(|state| place.offset(*state)).collect();
+            Box::new(iterated_sums::IteratedSums::new(b, pipe, system, *operand, offsets))
         }
         Keeping::Sum { modulus, end_around, word: value, second } => {
             let other = second.map_or(state, |second| second.state.0 as usize);

@@ -143,6 +143,10 @@ impl StageCode<'_> {
                 let what = if system.states.len() == 1 { "factor" } else { "matrix" };
                 format!("slots and lanes each times a power of the {what}, together")
             }
+            Keeping::IteratedSums(..) => {
+                "lanes together by the polynomials that powers of the matrix are, as the imported values"
+                    .to_owned()
+            }
             Keeping::Sum { modulus: 0, .. } => {
                 "slots and lanes together, the imported values added".to_owned()
             }
@@ -222,6 +226,14 @@ impl StageCode<'_> {
                     format_args!("  {name}: times x^{bits} mod P without carry, xor {}", show(*value)),
                 )
             }
+            Keeping::IteratedSums(_, value) => heading(
+                f,
+                "",
+                format_args!(
+                    "  {name}: plus {}, and each of the others plus the one before it",
+                    show(*value)
+                ),
+            ),
             Keeping::Linear(system, values) if system.modulus == 0 && values.len() == 1 => {
                 let words = unroll * vector_bytes / pipe.word_bytes();
                 let (factor, value) = (system.matrix[0], show(values[0]));

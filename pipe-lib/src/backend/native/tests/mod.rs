@@ -5,6 +5,7 @@ mod affine;
 mod carried;
 mod crcs;
 mod hashes;
+mod iterated_sums;
 mod modular;
 mod onward;
 mod operations;
