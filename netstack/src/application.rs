@@ -24,6 +24,7 @@ pub struct Key(pub u32);
 
 /// Why a connection is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum CloseReason {
     /// Both directions were closed by FIN and everything was acknowledged.
     Finished,

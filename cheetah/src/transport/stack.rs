@@ -151,5 +151,6 @@ fn tell(event: Event) {
         Event::BacklogOverflow { lost } => {
             tracing::debug!("the backlog is full: {lost} SYNs answered by cookies")
         }
+        other => tracing::debug!("{other:?}"),
     }
 }

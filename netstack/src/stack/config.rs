@@ -9,6 +9,7 @@ use crate::wire::EthernetAddress;
 
 /// Addresses and limits of one stack.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Config {
     /// Our Ethernet address.
     pub hardware_addr: EthernetAddress,
@@ -81,6 +82,7 @@ impl Default for Features {
 
 /// Something that befell the stack and that an operator may want to know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Event {
     /// Another host claims our address (RFC 5227 section 2.4).
     AddressConflict {

@@ -1,7 +1,7 @@
 //! What to send next, and whether to: RFC 9293 section 3.8.6, with RFC 5681's window, silly window avoidance on both
 //! sides, and RFC 6298's timer.
 //!
-//! [`Pcb::poll_transmit`] gives one segment (or super-segment) a call, in this order: SYN; what was lost; new data, with
+//! `Pcb::poll_transmit` gives one segment (or super-segment) a call, in this order: SYN; what was lost; new data, with
 //! FIN if they are the last; a probe; an ACK that found no company.
 //!
 //! How much may be sent is decided first, then the source is asked for it. It may have less at hand: then that goes out,
@@ -33,7 +33,7 @@ impl Pcb {
     /// The next segment to send, if one may be sent now, and its payload in `pieces`, which is empty before.
     /// `segmentation` is the largest payload that the device cuts up by itself, zero if it does not. The segment counts
     /// as sent.
-    pub fn poll_transmit<'a, S: Stream>(
+    pub(crate) fn poll_transmit<'a, S: Stream>(
         &mut self,
         now: Instant,
         stream: &'a S,

@@ -12,8 +12,8 @@
 //!    delivered        welcome             not yet
 //! ```
 //!
-//! SND.NXT never goes back: retransmissions are [`crate::tcp::retransmit`]'s. Segments come in by
-//! [`Pcb::segment_arrives`] (rules in [`crate::tcp::state`]), go out by [`Pcb::poll_transmit`] (rules in
+//! SND.NXT never goes back: retransmissions are `tcp::retransmit`'s. Segments come in by
+//! `Pcb::segment_arrives` (rules in [`crate::tcp::state`]), go out by `Pcb::poll_transmit` (rules in
 //! [`crate::tcp::output`]).
 
 use std::net::SocketAddrV4;
@@ -268,7 +268,7 @@ impl Pcb {
     }
 
     /// Takes in a segment for this connection (RFC 9293 section 3.10.7).
-    pub fn segment_arrives<S: Stream>(
+    pub(crate) fn segment_arrives<S: Stream>(
         &mut self,
         now: Instant,
         segment: &Segment<'_>,
@@ -287,7 +287,7 @@ impl Pcb {
     }
 
     /// Runs the timers that are due.
-    pub fn handle_timeout<S: Stream>(
+    pub(crate) fn handle_timeout<S: Stream>(
         &mut self,
         now: Instant,
         stream: &mut S,

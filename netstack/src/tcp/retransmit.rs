@@ -1,7 +1,7 @@
-//! What is lost and what to send again. With SACK by RACK ([`crate::tcp::rack`]) and tail loss probes (RFC 8985); without,
+//! What is lost and what to send again. With SACK by RACK (`tcp::rack`) and tail loss probes (RFC 8985); without,
 //! by counting duplicate ACKs (RFC 5681 section 3.2, RFC 6582); after a time-out by both (RFC 6298, RFC 8985 section 6.3).
 //!
-//! However a loss is found, it is a mark on the records of what is in flight ([`crate::tcp::send_records`]), and what is
+//! However a loss is found, it is a mark on the records of what is in flight (`tcp::send_records`), and what is
 //! marked is sent again, lowest first, as the congestion window has room. *pipe* (RFC 6675), the bytes believed to be in
 //! the network, is what is neither SACKed nor marked. Without SACK each duplicate ACK stands for one segment that left
 //! the network.

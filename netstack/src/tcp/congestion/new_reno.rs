@@ -3,7 +3,7 @@
 //! receivers that merge segments acknowledge many at once).
 //!
 //! RFC 6582 inflates cwnd by one SMSS per duplicate ACK. Here the duplicate ACKs are taken off "pipe" instead
-//! ([`crate::tcp::retransmit`]), which is the same inequality with the same numbers, and serves SACK (RFC 6675) too. So
+//! (`tcp::retransmit`), which is the same inequality with the same numbers, and serves SACK (RFC 6675) too. So
 //! cwnd during recovery is just ssthresh.
 
 use crate::tcp::congestion::CongestionControl;
