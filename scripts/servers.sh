@@ -90,7 +90,8 @@ DocumentRoot $site
     Require all granted
 </Directory>
 END
-            echo "apache2 -f $work/apache.conf -DFOREGROUND" ;;
+            # In a session of its own: as it ends it signals its whole process group.
+            echo "setsid apache2 -f $work/apache.conf -DFOREGROUND" ;;
         # Harvest's heir, as an accelerator before an origin, everything in its memory.
         squid)
             nginx_conf 127.0.0.1:8081 on "$site" "$work" >"$work/origin.conf"
