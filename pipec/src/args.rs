@@ -22,7 +22,6 @@ pub(crate) enum Command {
     Bench(cmd::bench::Args),
     Test(cmd::test::Args),
     Fuzz(cmd::fuzz::Args),
-    Emit(cmd::emit::Args),
 }
 
 impl Command {
@@ -37,7 +36,6 @@ impl Command {
             Command::Bench(args) => cmd::bench::run(args),
             Command::Test(args) => cmd::test::run(args),
             Command::Fuzz(args) => cmd::fuzz::run(args),
-            Command::Emit(args) => cmd::emit::run(args),
         }
     }
 }

@@ -1,8 +1,7 @@
 //! Values on the command line: numbers, sizes, backends, assignments.
 
-use pipe_lib::Backend;
-use pipe_lib::Features;
 use pipe_lib::ir::Ty;
+use pipe_lib::{Backend, Features};
 
 /// A number as the pipe language writes it: decimal, `0x`, `0o` or `0b`, with underscores.
 pub(crate) fn number(text: &str) -> Result<u64, String> {
@@ -71,12 +70,10 @@ impl Setting {
     }
 }
 
-/// `INST.REG=VALUE`.
+/// `INST.REG=VALUE`, or `REG=VALUE` for a register that one instance alone has.
 pub(crate) fn assignment(text: &str) -> Result<(String, Setting), String> {
-    let (name, value) = text.split_once('=').ok_or_else(|| format!("`{text}` is not INST.REG=VALUE"))?;
-    if !name.contains('.') {
-        return Err(format!("`{name}` is not INST.REG: an instance's name, a dot, a register's name"));
-    }
+    let (name, value) =
+        text.split_once('=').ok_or_else(|| format!("`{text}` is not INST.REG=VALUE or REG=VALUE"))?;
     Ok((name.trim().to_owned(), Setting::parse(value.trim())?))
 }
 

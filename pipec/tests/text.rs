@@ -217,14 +217,6 @@ fn inspect_shows_the_text_of_what_is_named() {
 }
 
 #[test]
-fn emit_says_what_to_do_instead() {
-    let output = pipec(&["emit", "crc32", "--kind", "c", "-o", "/nonexistent/x.c"]);
-    let said = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(1));
-    assert!(said.contains("not implemented") && said.contains("pipec run PIPELINE -o -"), "{said}");
-}
-
-#[test]
 fn wrong_usage_is_status_two() {
     for args in [&[][..], &["frobnicate"], &["check"], &["inspect", "copy", "--emit", "nothing"]] {
         assert_eq!(pipec(args).status.code(), Some(2), "{args:?}");

@@ -8,10 +8,11 @@ use crate::files::LibraryArgs;
 use crate::parse;
 use crate::progress::Progress;
 use anyhow::{Context as _, bail};
-use pipe_lib::Features;
-use pipe_lib::ir::Ty;
-use pipe_lib::{Backend, CompileOptions, Engine, ExportInfo, ExportValue, Imports, Run, RunError, Stream};
-use serde::ser::{Serialize, SerializeMap, Serializer};
+use pipe_lib::{
+    Backend, CompileOptions, Engine, ExportInfo, ExportValue, Features, Imports, RegisterInfo, Run, RunError,
+    Stream,
+};
+use serde::ser::{Serialize, Serializer};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -27,8 +28,8 @@ pub(crate) struct Args {
     /// Write the data to a file, `-` for the standard output; without it no data is written
     #[arg(short, long, value_name = "OUT")]
     output: Option<PathBuf>,
-    /// Start a register from another value than its initial one
-    #[arg(long = "set", value_name = "INST.REG=VALUE", value_parser = parse::assignment)]
+    /// Start a register from another value than its initial one; INST may be left out where one instance alone has REG
+    #[arg(long = "set", value_name = "[INST.]REG=VALUE", value_parser = parse::assignment)]
     set: Vec<(String, parse::Setting)>,
     /// Where the code comes from
     #[arg(long, default_value = "auto", value_parser = parse::backend)]
@@ -45,7 +46,8 @@ pub(crate) struct Args {
     /// Read the whole input into memory and run over it on so many threads; 0 is one for each processor
     #[arg(short, long, value_name = "N", default_value = "1")]
     jobs: usize,
-    /// Print the result as a JSON object
+    /// Print the result as a JSON object: `bytes` read, `written`, the `exports` by name as unsigned integers (of a stage
+    /// with windows a list), and those of 64 bits once more in `hex`, as text, for readers that would round them
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -61,11 +63,9 @@ pub(crate) fn run(args: &Args) -> Outcome {
     })?;
     let mut imports = engine.imports();
     for (name, value) in &args.set {
-        let register = engine.registers().iter().find(|register| register.name == *name);
-        // One that there is not is for the engine to refuse.
-        let ty = register.map_or(Ty::U64, |register| register.ty);
-        let Some(value) = value.of_type(ty) else {
-            anyhow::bail!("register `{name}` is {ty}, which has no such value");
+        let RegisterInfo { name, ty, .. } = register(&engine, name)?;
+        let Some(value) = value.of_type(*ty) else {
+            bail!("register `{name}` is {ty}, which has no such value");
         };
         imports.set(name, value)?;
     }
@@ -79,6 +79,27 @@ pub(crate) fn run(args: &Args) -> Outcome {
     };
     report.print(args.json, args.output.as_deref() == Some(Path::new("-")))?;
     Ok(Status::Fine)
+}
+
+/// The register `INST.REG`, or `REG` where one instance alone has it.
+fn register<'e>(engine: &'e Engine, name: &str) -> anyhow::Result<&'e RegisterInfo> {
+    let registers = engine.registers();
+    // No instance has an empty name, so that a full name is never a register's own.
+    let own = |full: &str| full.rsplit_once('.').is_some_and(|(_, own)| own == name);
+    let exact = registers.iter().find(|register| register.name == name);
+    let found: Vec<_> = exact.map_or_else(
+        || registers.iter().filter(|register| own(&register.name)).collect(),
+        |register| vec![register],
+    );
+    let list = |registers: &mut dyn Iterator<Item = &RegisterInfo>| {
+        registers.map(|register| format!("`{}`", register.name)).collect::<Vec<_>>().join(", ")
+    };
+    match *found {
+        [register] => Ok(register),
+        [] if registers.is_empty() => bail!("no register `{name}`: the pipeline has none at all"),
+        [] => bail!("no register `{name}`: there is {}", list(&mut registers.iter())),
+        _ => bail!("`{name}` may be one of several: write one of {}", list(&mut found.iter().copied())),
+    }
 }
 
 /// What comes in.
@@ -302,11 +323,21 @@ fn parallel(args: &Args, engine: &Engine, imports: &Imports, mut input: Input) -
 struct Report {
     bytes: u64,
     written: u64,
+    /// Numbers, exact for a reader that has integers of 64 bits.
     exports: Exports,
+    /// Those of more bits than a double holds, once more: readers whose numbers are doubles would round them.
+    #[serde(skip_serializing_if = "Hex::is_empty")]
+    hex: Hex,
 }
+
+/// Bits of an integer that a double holds exactly.
+const DOUBLE_BITS: u32 = 53;
 
 /// Names and values in stream order.
 struct Exports(Vec<(ExportInfo, Value)>);
+
+/// The wide ones among the exports, as hexadecimal text with a `0x` and all digits of the type.
+struct Hex(Vec<(String, HexValue)>);
 
 /// One value, or one a window.
 #[derive(serde::Serialize)]
@@ -316,14 +347,49 @@ enum Value {
     Windows(Vec<u64>),
 }
 
+#[derive(serde::Serialize)]
+#[serde(untagged)]
+enum HexValue {
+    One(String),
+    Windows(Vec<String>),
+}
+
 impl Serialize for Exports {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(self.0.len()))?;
-        for (info, value) in &self.0 {
-            map.serialize_entry(&info.name, value)?;
-        }
-        map.end()
+        serializer.collect_map(self.0.iter().map(|(info, value)| (&info.name, value)))
     }
+}
+
+impl Hex {
+    fn of(exports: &Exports) -> Hex {
+        let wide = exports.0.iter().filter(|(info, _)| info.ty.bits() > DOUBLE_BITS);
+        let hex = wide.map(|(info, value)| {
+            let value = match value {
+                Value::One(value) => HexValue::One(hex(info, *value)),
+                Value::Windows(values) => {
+                    HexValue::Windows(values.iter().map(|value| hex(info, *value)).collect())
+                }
+            };
+            (info.name.clone(), value)
+        });
+        Hex(hex.collect())
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl Serialize for Hex {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(name, value)| (name, value)))
+    }
+}
+
+/// As many digits as the type has: sums are compared by eye.
+fn hex(info: &ExportInfo, value: u64) -> String {
+    let digits = (info.ty.bits() as usize).div_ceil(4) + 2;
+    format!("{value:#0digits$x}")
 }
 
 impl Report {
@@ -335,8 +401,9 @@ impl Report {
             };
             (info.clone(), value)
         });
+        let exports = Exports(exports.collect());
         let written = if has_output { run.written as u64 } else { 0 };
-        Report { bytes: run.read as u64, written, exports: Exports(exports.collect()) }
+        Report { bytes: run.read as u64, written, hex: Hex::of(&exports), exports }
     }
 
     fn print(&self, json: bool, data_on_stdout: bool) -> anyhow::Result<()> {
@@ -348,13 +415,11 @@ impl Report {
             writeln!(to)?;
         } else {
             for (info, value) in &self.exports.0 {
-                // As many digits as the type has: sums are compared by eye.
-                let digits = (info.ty.bits() as usize).div_ceil(4) + 2;
                 match value {
-                    Value::One(value) => writeln!(to, "{} = {value:#0digits$x}", info.name)?,
+                    Value::One(value) => writeln!(to, "{} = {}", info.name, hex(info, *value))?,
                     Value::Windows(values) => {
                         for (window, value) in values.iter().enumerate() {
-                            writeln!(to, "{}[{window}] = {value:#0digits$x}", info.name)?;
+                            writeln!(to, "{}[{window}] = {}", info.name, hex(info, *value))?;
                         }
                     }
                 }
