@@ -21,6 +21,8 @@ pub mod library;
 
 pub mod analyse;
 
+// The portable vector form is what only Cranelift's loops are made from.
+#[cfg_attr(not(feature = "cranelift"), allow(dead_code))]
 pub mod plan;
 
 pub mod backend;

@@ -1,8 +1,12 @@
 //! What turns a pass into something that runs: the interpreter, and the code generators.
 //!
-//! A backend that cannot take a pass says so with [`Unsupported`] and the next one is asked; it never panics. The
+//! A backend that cannot take a pass says so with [`Unsupported`](crate::Unsupported) and the next one is asked; it never panics. The
 //! engine's driver is the only caller of `PassCode` and keeps its contract.
 
+#[cfg(feature = "cranelift")]
+pub(crate) mod cranelift;
+#[cfg(not(feature = "cranelift"))]
+#[path = "cranelift/absent.rs"]
 pub(crate) mod cranelift;
 
 #[cfg(target_arch = "x86_64")]
@@ -16,9 +20,7 @@ pub(crate) mod testing;
 
 use crate::analyse::Analysed;
 use crate::compose::Composition;
-pub(crate) use crate::error::Unsupported;
 use crate::ir::{Layout, Stripe};
-pub(crate) use crate::options::Backend;
 use std::fmt;
 use std::sync::Arc;
 

@@ -13,10 +13,12 @@ mod run;
 mod scalar;
 mod vector;
 
-use super::{Backend, Entry, Listed, PassCode, Unsupported};
+use super::{Entry, Listed, PassCode};
 use crate::analyse::Analysed;
 use crate::code::CodeMemory;
+use crate::error::Unsupported;
 use crate::ir::{BinaryOp, Op};
+use crate::options::Backend;
 use crate::plan::{display, scalar as scalar_plan, vector as vector_plan};
 use cranelift_codegen::control::ControlPlane;
 use cranelift_codegen::isa::OwnedTargetIsa;

@@ -15,7 +15,7 @@
 //! * `frame`: the function around the loop bodies; `asm`: encoding, labels, alignment;
 //! * [`crate::code`] holds the result: executable pages, never writable at the same time; `perf` names it for profiles.
 //!
-//! What it cannot do it refuses with [`super::Unsupported`]: serial states and divisions by what is no constant stay with Cranelift.
+//! What it cannot do it refuses with a [`Refusal`](super::Refusal): serial states and divisions by what is no constant stay with Cranelift.
 
 mod abi;
 mod asm;
