@@ -7,7 +7,9 @@ use crate::error::CompileError;
 use crate::options::CompileOptions;
 use std::sync::Arc;
 
-/// A checked composition. Compiling goes through the process-wide [`EngineCache`].
+/// A checked composition; compiles, or takes from a process-wide cache of 256 engines ([`EngineCache::global`]).
+///
+/// [`Engine::compile`] looks into no cache.
 #[derive(Clone, Debug)]
 pub struct Pipeline {
     key: Key,

@@ -1,0 +1,30 @@
+# Short names for what the project's own check (.ci/run) does in full. `just` without a name lists them.
+
+default:
+    @just --list
+
+# Format and lints, as .ci/run has them.
+check:
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets --quiet -- -D warnings
+    RUSTFLAGS="-D warnings" cargo check --quiet --package pipe-lib --lib --no-default-features --target-dir target/bare
+
+# All tests.
+test:
+    cargo test --workspace --no-fail-fast
+
+# Random pipelines on every backend against the reference.
+fuzz SECONDS="10":
+    cargo run --release -q -p pipec -- fuzz --seconds {{SECONDS}}
+
+# Takes the snapshots of diagnostics and plans as they now are; read the difference before it is committed.
+bless:
+    INSTA_UPDATE=always cargo test -p pipe-lib
+
+# What is measured, here and now.
+bench:
+    cargo run --release -p benches --bin figures
+
+# pipe-lib's tests, cross-compiled and emulated.
+aarch64:
+    scripts/aarch64 --quick
