@@ -202,13 +202,13 @@ impl Linear {
         // The powers down to the last word's, and zeros behind it: loaded from so far before the table's middle.
         for row in 0..side {
             let mut sum = Number { reg: self.remainder[row], most: 0 };
-            for column in 0..side {
+            for (column, words) in words.iter().enumerate() {
                 let entry = row * side + column;
                 let number = |i: usize| if i < count { powers[count - 1 - i][entry] } else { 0 };
                 let numbers: Vec<u64> = (0..2 * count).map(number).collect();
                 let Some(quotients) = self.table(b, &numbers) else { continue };
                 b.raw(asm::rr(Code::Sub_r64_rm64, r9, rax));
-                for (part, reg) in words[column].iter().enumerate() {
+                for (part, reg) in words.iter().enumerate() {
                     let middle = (count * bytes + part * b.vector_bytes()) as i32;
                     let mut load = |disp: i32| b.load(at(r9, middle + disp));
                     let factor = Factor::Lanes(load(0), quotients.map(load));

@@ -153,8 +153,8 @@ struct StageCode<'a> {
 impl StageCode<'_> {
     /// One step of what is due then.
     fn step(&mut self, due: Due, body: &mut Body<'_, '_>, part: Part) -> Result<(), String> {
-        let carried = self.carried.iter_mut().filter(|(_, carried)| carried.traits().due == due);
-        carried.map(|(_, carried)| carried.step(body, part)).collect()
+        let mut carried = self.carried.iter_mut().filter(|(_, carried)| carried.traits().due == due);
+        carried.try_for_each(|(_, carried)| carried.step(body, part))
     }
 }
 
