@@ -2,6 +2,8 @@
 //!
 //! Everything here looks at dataflow alone; names play no part. No IO, no `unsafe`.
 
+#![forbid(unsafe_code)]
+
 mod analysed;
 pub mod attributes;
 pub(crate) mod bounds;

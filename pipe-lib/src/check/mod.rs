@@ -3,6 +3,8 @@
 //! Pipes and layouts are checked here one by one; what needs to know other items (pipelines, tests) is
 //! [`crate::library`]'s.
 
+#![forbid(unsafe_code)]
+
 mod inst;
 pub(crate) mod layout;
 pub(crate) mod pipe;

@@ -1,5 +1,7 @@
 //! The typed intermediate representation: what `check` makes of source text and the builder makes from Rust.
 
+#![forbid(unsafe_code)]
+
 pub mod builder;
 pub mod display;
 pub mod eval;

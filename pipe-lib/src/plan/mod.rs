@@ -1,5 +1,7 @@
 //! From a composition to the passes that the driver runs over the data.
 
+#![forbid(unsafe_code)]
+
 pub(crate) mod combine;
 pub(crate) mod display;
 pub(crate) mod join;
