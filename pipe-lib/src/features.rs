@@ -34,8 +34,9 @@ macro_rules! features {
 }
 
 features! {
-    /// 256-bit integer vectors, and BMI2 for masks: the least the backend runs on.
-    AVX2 = 0, "avx2", is_x86_feature_detected!("avx2") && is_x86_feature_detected!("bmi2");
+    /// 256-bit integer vectors, BMI2 for masks and SSE4.2 for its `crc32`: the least the backend runs on.
+    AVX2 = 0, "avx2", is_x86_feature_detected!("avx2") && is_x86_feature_detected!("bmi2")
+        && is_x86_feature_detected!("sse4.2");
     /// 512-bit vectors with masks (F, BW, DQ, VL, CD).
     AVX512 = 1, "avx512", is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bw")
         && is_x86_feature_detected!("avx512dq") && is_x86_feature_detected!("avx512vl")
@@ -94,7 +95,6 @@ impl Features {
     }
 
     /// Without the flags of `other`.
-    #[cfg(test)]
     pub(crate) const fn without(self, other: Features) -> Features {
         Features(self.0 & !other.0)
     }

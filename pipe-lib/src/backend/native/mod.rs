@@ -44,9 +44,10 @@ use frame::{Runs, Shape, Stores};
 #[cfg(test)]
 use iced_x86::Formatter;
 pub(crate) use isa::Features;
+use isa::Isa;
 use std::mem::MaybeUninit;
 use std::ops::Range;
-use strategy::Study;
+use strategy::{Keeping, Study};
 
 /// Vectors in one iteration of the main loop, most first: fewer where the registers do not suffice.
 const UNROLLS: [usize; 4] = [8, 4, 2, 1];
@@ -94,8 +95,9 @@ pub(crate) fn compile(
     features: Features,
     stripes: Stripes,
 ) -> Result<NativeCode, Refusal> {
-    let isa = features.isa().ok_or_else(|| "neither AVX2 nor AVX-512 to use".to_owned())?;
     let studies = stages.iter().map(Study::of).collect::<Result<Vec<_>, _>>()?;
+    let (features, isa) =
+        used(&studies, features).ok_or_else(|| "neither AVX2 nor AVX-512 to use".to_owned())?;
     let unroll = UNROLLS[usize::from(!frame::waits_for_dots(&studies, isa, features))];
     let widest = Shape { isa, features, source: None, stores: Stores::Plain, unroll };
     let (image, shape) = fitting(&studies, widest)?;
@@ -104,7 +106,8 @@ pub(crate) fn compile(
     let runs = |stripe: Option<Stripe>| stripe.and_then(|stripe| Runs::of(stripe, isa));
     let mut bytes = Vec::new();
     let copying = image.place(&mut bytes);
-    let streaming = image.streaming()?.place(&mut bytes);
+    let streaming = if reads_back(&studies, isa) { another(None, Stores::Streamable)?.0 } else { image };
+    let streaming = streaming.streaming()?.place(&mut bytes);
     // Where this cannot be done, the engine goes by way of a block in the cache.
     let striped = runs(stripes.sink).and_then(|runs| another(None, Stores::Striped(runs)).ok());
     let striped = striped.map(|(image, _)| image.place(&mut bytes));
@@ -144,7 +147,32 @@ pub(crate) fn compile(
 
 /// The number of machine instructions that a stage amounts to, if this backend takes it.
 pub(crate) fn takes(pipe: &Analysed, features: Features) -> Option<usize> {
-    frame::size(&[Study::of(pipe).ok()?], features.isa()?, features)
+    let study = [Study::of(pipe).ok()?];
+    let (features, isa) = used(&study, features)?;
+    frame::size(&study, isa, features)
+}
+
+/// The width of vectors for these stages, and what goes with it: where only 128 bits can be multiplied without carries, CRCs
+/// have them in the halves of narrow vectors.
+fn used(studies: &[Study<'_>], features: Features) -> Option<(Features, Isa)> {
+    let isa = features.isa()?;
+    let mut keepings = studies.iter().flat_map(|study| &study.keeping);
+    let narrows = isa == Isa::Avx512
+        && !features.has(Features::VPCLMUL)
+        && features.has(Features::PCLMUL)
+        && keepings.any(|keeping| matches!(keeping, Keeping::Crc(..)));
+    Some(if narrows { (features.without(Features::AVX512), Isa::Avx2) } else { (features, isa) })
+}
+
+/// Whether a CRC may read what was stored, which stores around the caches must not be.
+fn reads_back(studies: &[Study<'_>], isa: Isa) -> bool {
+    let mut changed = false;
+    isa == Isa::Avx2
+        && studies.iter().any(|study| {
+            let reads = changed && study.keeping.iter().any(|keeping| matches!(keeping, Keeping::Crc(..)));
+            changed |= study.pipe.out.is_some();
+            reads
+        })
 }
 
 /// A function of that shape, with less unrolling if the registers do not suffice, and what it was made as.

@@ -14,6 +14,7 @@
 
 use iced_x86::{Code, Register};
 
+use super::crc_beside::{Beside, Memory};
 use super::{LoopCarried, Part, Traits, crc_reduce, crc_residue};
 use crate::analyse::gf2::{Crc, Spare};
 use crate::backend::native::abi::{LEN, Round, STATES, round_remainder};
@@ -33,8 +34,11 @@ pub(super) struct CrcLanes {
     parts: usize,
     /// The lowest bit has the highest degree.
     reflected: bool,
-    /// For each copy, a register for each part of its vector.
+    /// For each copy, a register for each part of its vector; none for one that the `crc32` instruction takes, but that the
+    /// first copy always has some, perhaps those of another.
     acc: Vec<Vec<VReg>>,
+    /// How the copies are shared out, if not all are folded.
+    beside: Option<Beside>,
     /// Where the state is, from the start of the states.
     offset: i32,
     /// The value whose bytes count.
@@ -53,9 +57,9 @@ impl CrcLanes {
     pub(super) fn new(
         b: &mut Builder,
         pipe: &Pipe,
-        crc: Crc,
-        operand: Value,
+        (crc, operand): (Crc, Value),
         copies: usize,
+        memory: Option<Memory>,
         offset: i32,
     ) -> Result<CrcLanes, String> {
         let word = Lane::of_bytes(pipe.word_bytes());
@@ -67,8 +71,14 @@ impl CrcLanes {
             Isa::Avx2 if b.features.has(Features::PCLMUL) => (Width::X, 2),
             _ => return Err("a CRC without carry-less multiplication".into()),
         };
-        let acc: Vec<Vec<VReg>> =
-            (0..copies).map(|_| (0..parts).map(|_| b.pinned_vector()).collect()).collect();
+        let beside = Beside::of(b, pipe, (crc, operand), width, copies, memory);
+        let folds = |copy| beside.is_none_or(|beside: Beside| beside.folds(copy));
+        let mut acc: Vec<Vec<VReg>> = (0..copies)
+            .map(|copy| (0..parts).filter(|_| folds(copy)).map(|_| b.pinned_vector()).collect())
+            .collect();
+        if !folds(0) {
+            acc[0] = acc[copies - 1].clone();
+        }
         let reflected = crc.reflected || b.features.has(Features::GFNI);
         let tail_counts = matches!(pipe.tail, Tail::Zero | Tail::Partial);
         let vector_bits = b.vector_bytes() * 8 * value.bytes() / word.bytes();
@@ -78,6 +88,7 @@ impl CrcLanes {
             parts,
             reflected,
             acc,
+            beside,
             offset,
             operand,
             word,
@@ -89,6 +100,11 @@ impl CrcLanes {
         let factor = b.bytes_of(|i| inverse.to_le_bytes()[i % 8]);
         lanes.import(b, 0, factor);
         Ok(lanes)
+    }
+
+    /// Whether the vectors of a copy of the unrolled loop are folded.
+    fn folds(&self, copy: usize) -> bool {
+        self.beside.is_none_or(|beside| beside.folds(copy))
     }
 
     /// The factor that puts the state in front of the vector of copy number `entry`, for the first lane of the copy before
@@ -320,7 +336,8 @@ impl CrcLanes {
 
 impl LoopCarried for CrcLanes {
     fn traits(&self) -> Traits {
-        Traits { ends_in_remainder: true, ..Traits::ORDERED }
+        // A group is whole or not begun.
+        Traits { ends_in_remainder: true, enters_anywhere: self.beside.is_none(), ..Traits::ORDERED }
     }
 
     /// It is the last copy that takes in what was imported.
@@ -342,7 +359,19 @@ impl LoopCarried for CrcLanes {
     fn step(&mut self, body: &mut Body<'_, '_>, part: Part) -> Result<(), String> {
         let values = body.int(self.operand)?;
         match part {
-            Part::Whole { copy, distance } => self.add(body.b, copy, distance, &values),
+            // Single vectors, in an iteration of their own, are folded by the first copy.
+            Part::Whole { copy, distance } if distance < self.acc.len() => {
+                self.add(body.b, copy, distance, &values)
+            }
+            Part::Whole { copy, .. } if !self.folds(copy) => {}
+            Part::Whole { copy, distance } => match self.beside {
+                None => self.add(body.b, copy, distance, &values),
+                Some(beside) => {
+                    let before = beside.before(body.b, copy);
+                    let values: Vec<VReg> = values.iter().map(|value| body.b.xor(*value, before)).collect();
+                    self.add(body.b, copy, distance, &values);
+                }
+            },
             Part::Remainder { round, .. } => self.add_remainder(body.b, &values, round),
         }
         Ok(())
@@ -355,7 +384,8 @@ impl LoopCarried for CrcLanes {
         };
         for part in 0..self.parts {
             let mut sum = last[part];
-            for (copy, acc) in others.iter().enumerate() {
+            let folded = others.iter().enumerate().filter(|(copy, _)| self.folds(*copy));
+            for (copy, acc) in folded {
                 let factor = self.factor(b, message_bits * (others.len() - copy) as i64);
                 let (even, odd) = self.products(b, acc[part], factor);
                 sum = b.xor3(even, odd, sum);
@@ -410,13 +440,17 @@ impl LoopCarried for CrcLanes {
     }
 
     fn description(&self) -> String {
-        let registers = self.acc.len() * self.parts;
+        let folded = (0..self.acc.len()).filter(|copy| self.folds(*copy)).count();
+        let registers = folded * self.parts;
+        let beside = if self.beside.is_some() { ", the `crc32` instruction beside them" } else { "" };
         let bits = match self.width {
             Width::X => 128,
             Width::Y => 256,
             Width::Z | Width::K => 512,
         };
-        format!("{registers} registers of {bits} bits, the imported remainder in front of the first bytes")
+        format!(
+            "{registers} registers of {bits} bits{beside}, the imported remainder in front of the first bytes"
+        )
     }
 }
 

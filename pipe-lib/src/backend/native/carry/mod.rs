@@ -14,6 +14,7 @@
 //! other.
 
 pub(super) mod crc;
+pub(super) mod crc_beside;
 mod crc_reduce;
 mod crc_residue;
 mod delay;
@@ -29,6 +30,7 @@ use super::lanes::Lane;
 use super::lower::Body;
 use super::strategy::{Keeping, Study};
 use super::vcode::{Builder, VReg};
+use crc_beside::Memory;
 
 /// Which part of the stream a vector is.
 #[derive(Clone, Copy, Debug)]
@@ -151,6 +153,8 @@ pub(super) struct Place {
     pub(super) unroll: usize,
     /// Other stages fill the time that vectors one after the other take.
     pub(super) busy: bool,
+    /// Where the bytes that the stage reads lie, if anywhere.
+    pub(super) memory: Option<Memory>,
 }
 
 impl Place {
@@ -178,7 +182,7 @@ pub(super) fn of(
             Box::new(reduction::Accumulator::new(b, study, ty, *fold, addends, place.unroll, offset))
         }
         Keeping::Crc(crc, value) => {
-            Box::new(crc::CrcLanes::new(b, pipe, *crc, *value, place.unroll, offset)?)
+            Box::new(crc::CrcLanes::new(b, pipe, (*crc, *value), place.unroll, place.memory, offset)?)
         }
         Keeping::Linear(system, operands) => {
             let offsets = system.states.iter().map(|state| place.offset(*state)).collect();

@@ -6,7 +6,8 @@
 use super::runs::VECTOR;
 use super::{END, Frame, LEN, REMAINDER, Runs, SRC};
 use crate::backend::native::asm;
-use crate::backend::native::vcode::{Kind, Mem, Opd, VReg, Width};
+use crate::backend::native::isa::Isa;
+use crate::backend::native::vcode::{Builder, Kind, Mem, Opd, VReg, Width};
 use iced_x86::{Code, Register};
 
 /// What is to be added to `scale * SRC`.
@@ -36,6 +37,9 @@ impl Frame<'_> {
 
     /// A whole vector of the stream, `disp` bytes behind where `SRC` stands.
     pub(super) fn gather(&mut self, runs: Runs, disp: i32) -> VReg {
+        if self.shape.isa == Isa::Avx2 {
+            return self.gather_narrow(runs, disp);
+        }
         let from = |at: i32| {
             let disp = runs.scale as i32 * (disp + at);
             Opd::Mem(Mem::Base { base: FROM, index: SRC, scale: runs.scale as u8, disp })
@@ -75,6 +79,30 @@ impl Frame<'_> {
                 })
             }
         }
+    }
+
+    /// The same for vectors of 256 bits.
+    fn gather_narrow(&mut self, runs: Runs, disp: i32) -> VReg {
+        let from = |at: i32| {
+            let disp = runs.scale as i32 * (disp + at);
+            Opd::Mem(Mem::Base { base: FROM, index: SRC, scale: runs.scale as u8, disp })
+        };
+        let b = &mut self.b;
+        if runs.run == 32 {
+            return b.fresh(Kind::Vector, Width::Y, Code::VEX_Vmovdqu_ymm_ymmm256, &[from(0)]);
+        }
+        let half = |b: &mut Builder, at: i32| {
+            if runs.run == 16 {
+                return b.fresh(Kind::Vector, Width::X, Code::VEX_Vmovdqu_xmm_xmmm128, &[from(at)]);
+            }
+            let lower = b.fresh(Kind::Vector, Width::X, Code::VEX_Vmovq_xmm_xmmm64, &[from(at)]);
+            let operands = [Opd::Reg(lower, Width::X), from(at + 8)];
+            b.fresh(Kind::Vector, Width::X, Code::VEX_Vmovhps_xmm_xmm_m64, &operands)
+        };
+        let lower = half(b, 0);
+        let upper = if runs.run == 16 { from(16) } else { Opd::Reg(half(b, 16), Width::X) };
+        let operands = [Opd::Reg(lower, Width::Y), upper, Opd::Imm(1)];
+        b.fresh(Kind::Vector, Width::Y, Code::VEX_Vinserti128_ymm_ymm_xmmm128_imm8, &operands)
     }
 
     /// What is left, zeros behind it: what lies in 64 bytes of the source is loaded under a mask and moved into place by a

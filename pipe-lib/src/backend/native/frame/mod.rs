@@ -14,6 +14,7 @@
 mod gather;
 mod iterations;
 mod outline;
+mod part;
 mod prepare;
 mod remainder;
 mod runs;
@@ -45,6 +46,8 @@ pub(super) enum Stores {
     None,
     /// Ordinary stores.
     Plain,
+    /// Stores that may become such as go around the caches: what they wrote is not to be read soon.
+    Streamable,
     /// Ordinary stores to a striped buffer.
     Striped(Runs),
 }
@@ -187,7 +190,7 @@ impl<'a> Frame<'a> {
         let (remainder, done) = (self.b.new_label(), self.b.new_label());
         match self.shape.stores {
             Stores::None => {}
-            Stores::Plain => self.b.raw(asm::rr(Code::Sub_r64_rm64, DST, SRC)),
+            Stores::Plain | Stores::Streamable => self.b.raw(asm::rr(Code::Sub_r64_rm64, DST, SRC)),
             Stores::Striped(runs) => self.enter_scatter(runs),
         }
         self.b.raw(asm::rm(Code::Lea_r64_m, END, SRC, LEN, 0));
@@ -255,7 +258,7 @@ impl<'a> Frame<'a> {
         match self.shape.stores {
             Stores::None => {}
             Stores::Striped(runs) => self.scatter(runs, disp, chunk),
-            Stores::Plain => {
+            Stores::Plain | Stores::Streamable => {
                 self.b.store(indexed(SRC, DST, 1, disp), chunk);
                 self.b.items.push(Item::Streamed);
             }

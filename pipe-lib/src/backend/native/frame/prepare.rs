@@ -3,9 +3,10 @@
 use crate::ir::{Ty, Value};
 use iced_x86::{Code, Register};
 
-use super::Frame;
+use super::{Frame, StageCode, Stores};
 use crate::backend::native::abi::{POS, STATES};
 use crate::backend::native::asm;
+use crate::backend::native::carry::crc_beside::Memory;
 use crate::backend::native::carry::{self, Place};
 use crate::backend::native::isa::Isa;
 use crate::backend::native::lanes::whole::{at, indexed};
@@ -18,10 +19,11 @@ impl Frame<'_> {
     /// Emits all of it, in stream order of the stages.
     pub(super) fn prepare(&mut self) -> Result<(), String> {
         let busy = self.stages.len() > 2;
-        for stage in &mut self.stages {
+        let memory: Vec<_> = (0..self.stages.len()).map(|index| self.memory(index)).collect();
+        for (stage, memory) in self.stages.iter_mut().zip(memory) {
             let pipe = stage.study.pipe;
             let word = Lane::of_bytes(pipe.word_bytes());
-            let place = Place { first_state: stage.first_state, unroll: self.shape.unroll, busy };
+            let place = Place { first_state: stage.first_state, unroll: self.shape.unroll, busy, memory };
             for (index, state) in pipe.states.iter().enumerate() {
                 let mut value = StateVal::None;
                 if stage.study.keeping[index] == Keeping::Constant {
@@ -51,6 +53,20 @@ impl Frame<'_> {
             }
         }
         Ok(())
+    }
+}
+
+impl Frame<'_> {
+    /// Where the bytes that a stage reads lie when its iteration goes on.
+    fn memory(&self, index: usize) -> Option<Memory> {
+        let changes = |stages: &[StageCode<'_>]| stages.iter().any(|stage| stage.study.pipe.out.is_some());
+        let (before, from) = self.stages.split_at(index);
+        match (changes(before), changes(from)) {
+            // In place, later stages store where the source was.
+            (_, true) => None,
+            (false, false) => self.shape.source.is_none().then_some(Memory::Source),
+            (true, false) => (self.shape.stores == Stores::Plain).then_some(Memory::Destination),
+        }
     }
 }
 

@@ -16,6 +16,7 @@ impl Frame<'_> {
     pub(super) fn remainder(&mut self) -> Result<(), String> {
         self.b.forget();
         let mut chunk = match self.shape.source {
+            Some(runs) if self.shape.isa == Isa::Avx2 => self.gather_part(runs),
             Some(runs) => self.gather_remainder(runs),
             None => self.load_remainder(),
         };
@@ -48,14 +49,15 @@ impl Frame<'_> {
         }
         match self.shape.stores {
             Stores::None => {}
-            Stores::Plain => self.store_remainder(chunk),
+            Stores::Plain | Stores::Streamable => self.store_remainder(chunk),
+            Stores::Striped(runs) if self.shape.isa == Isa::Avx2 => self.scatter_part(runs, chunk),
             Stores::Striped(runs) => self.scatter_remainder(runs, chunk),
         }
         Ok(())
     }
 
     /// The condition, on lanes of `lane`, of the part of the remainder that counts. Costs nothing if nobody uses it.
-    fn counting(&mut self, round: Round, lane: Lane) -> VReg {
+    pub(super) fn counting(&mut self, round: Round, lane: Lane) -> VReg {
         let (word, up) = match round {
             Round::Down(word) => (word, false),
             Round::Up(word) => (word, word > 1),
@@ -124,15 +126,7 @@ impl Frame<'_> {
                 let code = Code::EVEX_Vmovdqu8_zmm_k1z_zmmm512;
                 self.b.masked(code, real, None, &[Opd::Mem(from)])
             }
-            Isa::Avx2 => {
-                let zero = self.b.splat(Lane::B, 0);
-                let buffer = Mem::Base { base: Register::RSP, index: Register::None, scale: 1, disp: -32 };
-                let store = Code::VEX_Vmovdqu_ymmm256_ymm;
-                self.b.push(store, &[Opd::Mem(buffer), Opd::Reg(zero, Width::Y)], None, None, None, false);
-                self.copy_remainder((SRC, Register::R9, 0), (Register::RSP, Register::R9, -32));
-                let load = Code::VEX_Vmovdqu_ymm_ymmm256;
-                self.b.fresh(Kind::Vector, Width::Y, load, &[Opd::Mem(buffer)])
-            }
+            Isa::Avx2 => self.load_part(),
         }
     }
 
@@ -145,48 +139,7 @@ impl Frame<'_> {
                 let code = Code::EVEX_Vmovdqu8_zmmm512_k1z_zmm;
                 self.b.push(code, &operands, None, None, Some(real), false);
             }
-            Isa::Avx2 => {
-                let buffer = Mem::Base { base: Register::RSP, index: Register::None, scale: 1, disp: -32 };
-                let store = Code::VEX_Vmovdqu_ymmm256_ymm;
-                self.b.push(store, &[Opd::Mem(buffer), Opd::Reg(chunk, Width::Y)], None, None, None, false);
-                // The destination's address, for once: the remainder is the last thing that is written.
-                self.b.raw(asm::rr(Code::Add_r64_rm64, DST, SRC));
-                self.copy_remainder((Register::RSP, Register::R9, -32), (DST, Register::R9, 0));
-            }
-        }
-    }
-
-    /// Copies r11 < 32 bytes: 16, 8, 4, 2 and 1, as its bits say. r9 counts.
-    fn copy_remainder(&mut self, from: (Register, Register, i32), to: (Register, Register, i32)) {
-        self.b.raw(asm::rr(Code::Xor_r32_rm32, Register::R9D, Register::R9D));
-        let steps = [
-            (16, Code::VEX_Vmovdqu_xmm_xmmm128, Code::VEX_Vmovdqu_xmmm128_xmm, Register::XMM0),
-            (8, Code::Mov_r64_rm64, Code::Mov_rm64_r64, Register::RAX),
-            (4, Code::Mov_r32_rm32, Code::Mov_rm32_r32, Register::EAX),
-            (2, Code::Movzx_r32_rm16, Code::Mov_rm16_r16, Register::EAX),
-            (1, Code::Movzx_r32_rm8, Code::Mov_rm8_r8, Register::EAX),
-        ];
-        for (bytes, load, store, through) in steps {
-            let skip = self.b.new_label();
-            self.b.raw(asm::ri(Code::Test_rm32_imm32, REMAINDER.full_register32(), bytes));
-            self.b.items.push(Item::Jump(Code::Je_rel32_64, skip));
-            if bytes == 16 {
-                // Through a register of the allocator's choice: others hold accumulators.
-                let mem = Mem::Base { base: from.0, index: from.1, scale: 1, disp: from.2 };
-                let value = self.b.fresh(Kind::Vector, Width::X, load, &[Opd::Mem(mem)]);
-                let mem = Mem::Base { base: to.0, index: to.1, scale: 1, disp: to.2 };
-                self.b.push(store, &[Opd::Mem(mem), Opd::Reg(value, Width::X)], None, None, None, false);
-            } else {
-                self.b.raw(asm::rm(load, through, from.0, from.1, from.2));
-                let part = match bytes {
-                    2 => Register::AX,
-                    1 => Register::AL,
-                    _ => through,
-                };
-                self.b.raw(asm::mr(store, to.0, to.1, to.2, part));
-            }
-            self.b.raw(asm::ri(Code::Add_rm64_imm8, Register::R9, bytes));
-            self.b.items.push(Item::Bind(skip));
+            Isa::Avx2 => self.store_part(chunk),
         }
     }
 }

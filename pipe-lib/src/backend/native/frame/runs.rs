@@ -15,16 +15,16 @@ pub(in crate::backend::native) struct Runs {
     pub(super) scale: usize,
 }
 
-/// Bytes of a vector: this is for AVX-512 alone, whose masks are by the byte.
+/// Bytes of a vector of AVX-512, whose masks are by the byte.
 pub(super) const VECTOR: usize = 64;
 
 impl Runs {
     /// The stripe, if it is one that an addressing mode reaches.
     pub(in crate::backend::native) fn of(stripe: Stripe, isa: Isa) -> Option<Runs> {
         let (run, period) = (stripe.data as usize, stripe.data as usize + stripe.gap as usize);
-        let fits = matches!(run, 8 | 16 | 32 | 64) && period.is_multiple_of(run);
-        (fits && isa == Isa::Avx512 && matches!(period / run, 2 | 4 | 8))
-            .then(|| Runs { run, scale: period / run })
+        // A vector is one run or some: a run of two vectors has no hole between them.
+        let fits = matches!(run, 8 | 16 | 32 | 64) && run <= isa.vector_bytes() && period.is_multiple_of(run);
+        (fits && matches!(period / run, 2 | 4 | 8)).then(|| Runs { run, scale: period / run })
     }
 
     /// Bytes of a run and its hole.
@@ -95,6 +95,8 @@ mod tests {
         for (data, gap) in [(16, 0), (16, 8), (16, 32), (4, 4), (12, 12), (128, 128), (8, 120)] {
             assert_eq!(of(data, gap), None, "{data} {gap}");
         }
-        assert_eq!(Runs::of(Stripe { data: 16, gap: 16 }, Isa::Avx2), None);
+        let narrow = |data, gap| Runs::of(Stripe { data, gap }, Isa::Avx2);
+        assert_eq!(narrow(16, 16), of(16, 16));
+        assert_eq!(narrow(64, 64), None, "a run of two vectors has no hole between them");
     }
 }

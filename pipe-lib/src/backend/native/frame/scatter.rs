@@ -3,6 +3,7 @@
 use super::runs::VECTOR;
 use super::{DST, Frame, REMAINDER, Runs, SRC};
 use crate::backend::native::asm;
+use crate::backend::native::isa::Isa;
 use crate::backend::native::vcode::{Builder, Kind, Mem, Opd, VReg, Width};
 use iced_x86::{Code, Register};
 
@@ -24,6 +25,23 @@ impl Frame<'_> {
         };
         let b = &mut self.b;
         let store = |b: &mut Builder, code, operands: &[Opd]| b.push(code, operands, None, None, None, false);
+        if b.isa == Isa::Avx2 {
+            if runs.run == 32 {
+                return store(b, Code::VEX_Vmovdqu_ymmm256_ymm, &[to(0), Opd::Reg(chunk, Width::Y)]);
+            }
+            let extract = Code::VEX_Vextracti128_xmmm128_ymm_imm8;
+            let upper = [Opd::Reg(chunk, Width::Y), Opd::Imm(1)];
+            if runs.run == 16 {
+                store(b, Code::VEX_Vmovdqu_xmmm128_xmm, &[to(0), Opd::Reg(chunk, Width::X)]);
+                return store(b, extract, &[to(16), upper[0], upper[1]]);
+            }
+            let upper = b.vector_of(Width::X, extract, &upper);
+            for (half, at) in [(chunk, 0), (upper, 16)] {
+                store(b, Code::VEX_Vmovq_xmmm64_xmm, &[to(at), Opd::Reg(half, Width::X)]);
+                store(b, Code::VEX_Vmovhps_m64_xmm, &[to(at + 8), Opd::Reg(half, Width::X)]);
+            }
+            return;
+        }
         match runs.run {
             64 => store(b, Code::EVEX_Vmovdqu64_zmmm512_k1z_zmm, &[to(0), Opd::Reg(chunk, Width::Z)]),
             32 => {

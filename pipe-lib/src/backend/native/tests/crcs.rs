@@ -206,3 +206,37 @@ fn a_table_with_one_wrong_entry_is_no_crc() {
     pipe.tables[0].values = Arc::from(values);
     assert!(strategy::Study::of(&Analysed::new(pipe.clone().into())).is_err());
 }
+
+/// With vectors of 256 bits, where the bytes of the CRC lie in memory as they are; and without 512-bit multiplication every
+/// CRC is taken by such vectors.
+#[test]
+fn the_crc32_instruction_works_beside_narrow_vectors() {
+    let detected = Features::detected();
+    if !detected.has(Features::AVX2 | Features::PCLMUL) {
+        println!("skipped: no AVX2 or no carry-less multiplication");
+        return;
+    }
+    let narrow = Features::AVX2 | Features::PCLMUL;
+    let without_wide = detected.without(Features::VPCLMUL);
+    let plan = |text: &str, features| {
+        let pipeline = crate::Library::standard().pipeline(text).unwrap();
+        let options = crate::CompileOptions {
+            backend: crate::Backend::Native,
+            features: Some(features),
+            ..crate::CompileOptions::default()
+        };
+        crate::inspect::plan(pipeline.composition(), &options).unwrap()
+    };
+    for text in ["crc32c", "inet_cksum | crc32c", "inet_cksum | byteswap32 | crc32c"] {
+        for features in [narrow, without_wide] {
+            let plan = plan(text, features);
+            assert!(plan.contains("`crc32` instruction beside"), "{text}, {features}:\n{plan}");
+        }
+    }
+    for text in ["crc32", "crc32c | byteswap32", "byteswap32 | crc16_t10dif", "crc64_nvme"] {
+        for features in [narrow, without_wide] {
+            let plan = plan(text, features);
+            assert!(!plan.contains("`crc32` instruction beside"), "{text}, {features}:\n{plan}");
+        }
+    }
+}

@@ -154,7 +154,9 @@ fn feature_sets() -> Vec<Features> {
         all,
         all.without(Features::VBMI | Features::GFNI | Features::BITALG | Features::VPOPCNTDQ),
         all.without(Features::VNNI),
+        all.without(Features::VPCLMUL),
         all.without(Features::AVX512),
+        all.without(Features::AVX512 | Features::VPCLMUL),
         Features::AVX2,
     ];
     sets.retain(|set| set.isa().is_some());

@@ -136,3 +136,38 @@ fn a_plain_copy_is_taken_too() {
         }
     }
 }
+
+/// Where the last bytes are read at once, nothing beyond the page they lie in is.
+#[cfg(unix)]
+#[test]
+fn nothing_is_read_beyond_the_page_of_the_last_byte() {
+    const PAGE: usize = 4096;
+    let mut map = memmap2::MmapMut::map_anon(2 * PAGE).unwrap();
+    let mut random = Random::new(23);
+    map[..PAGE].copy_from_slice(&random.bytes(PAGE));
+    // SAFETY: the second page is this test's own; from here on nobody may touch it.
+    let guarded = unsafe { libc::mprotect(map.as_mut_ptr().add(PAGE).cast(), PAGE, libc::PROT_NONE) };
+    assert_eq!(guarded, 0, "{}", std::io::Error::last_os_error());
+    for seed in 0..30 {
+        let pipe = stage(&mut Random::new(7000 + seed));
+        for features in feature_sets() {
+            let Ok(code) = compile_all(&[&pipe], features) else { continue };
+            for len in (1..70).chain([128, 1000]) {
+                let source = &map[PAGE - len..PAGE];
+                let mut want = source.to_vec();
+                let states: Vec<u64> =
+                    pipe.states.iter().map(|state| random.number() & state.ty.mask()).collect();
+                let (mut got, mut expected) = (states.clone(), states);
+                let mut target = vec![0x5a; len + 64];
+                // SAFETY: as many bytes are readable and writable, and all states are there.
+                unsafe {
+                    code.call(&code.copying, got.as_mut_ptr(), 0, source.as_ptr(), target.as_mut_ptr(), len)
+                };
+                reference(&pipe, &mut expected, 0, &mut want);
+                assert_eq!(target[..len], want, "{len} {features:?} {pipe:#?}");
+                assert!(target[len..].iter().all(|byte| *byte == 0x5a), "{len} {features:?} {pipe:#?}");
+                assert_eq!(got, expected, "{len} {features:?} {pipe:#?}");
+            }
+        }
+    }
+}

@@ -2,7 +2,6 @@
 
 use super::pipelines::stage;
 use super::*;
-use crate::backend::native::isa::Isa;
 use crate::ir::Stripe;
 
 #[test]
@@ -20,7 +19,8 @@ fn striped_stores_write_the_same_and_nothing_else() {
                 continue;
             };
             let Some(place) = &code.striped else {
-                assert_eq!(features.isa(), Some(Isa::Avx2), "{stripe:?} {pipes:#?}");
+                // A run of two vectors has no hole between them.
+                assert!(data == 64 && code.vector_bytes == 32, "{stripe:?} {pipes:#?}");
                 continue;
             };
             let states: Vec<u64> = pipes
@@ -63,7 +63,8 @@ fn striped_loads_read_the_same_and_no_hole() {
             let stripes = Stripes { source: Some(stripe), sink: None };
             let Ok(code) = compile(&analysed(&pipes), features, stripes) else { continue };
             let Some(place) = &code.gathering else {
-                assert_eq!(features.isa(), Some(Isa::Avx2), "{stripe:?} {pipes:#?}");
+                // A run of two vectors has no hole between them.
+                assert!(data == 64 && code.vector_bytes == 32, "{stripe:?} {pipes:#?}");
                 continue;
             };
             let states: Vec<u64> = pipes

@@ -1,0 +1,82 @@
+//! CRC-32C by the `crc32` instruction beside carry-less multiplication, where vectors are narrow: two units work at once.
+//!
+//! What the instruction makes of some bytes, from a register of zero, is 32 bits that belong to the four bytes behind these,
+//! by the definition of a CRC. So an iteration consists of groups: vectors whose bytes the instruction takes from memory, then
+//! one that is folded, with those 32 bits added to its first four bytes. The multiplier has fewer vectors, and the groups
+//! before it do not wait for each other.
+//!
+//! ```text
+//!     copy     0        1        2        3           4 ...
+//!              crc32    crc32    crc32    fold        crc32 ...
+//!                └────────┴────────┴──32 bits──┘
+//! ```
+
+use iced_x86::{Code, Register};
+
+use crate::analyse::gf2::Crc;
+use crate::backend::native::abi::{DST, SRC};
+use crate::backend::native::asm;
+use crate::backend::native::isa::Isa;
+use crate::backend::native::vcode::{Builder, Kind, Opd, VReg, Width};
+use crate::ir::{CrcOp, Endian, Op, Pipe, Value};
+
+/// Where the bytes that a stage reads lie in memory when a few vectors more have gone by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::backend::native) enum Memory {
+    /// In the source: no stage changes them.
+    Source,
+    /// In the destination: no stage from this one on changes them.
+    Destination,
+}
+
+/// How the copies of an iteration are shared out.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Beside {
+    memory: Memory,
+    /// Vectors of a group, of which the last one is folded.
+    group: usize,
+}
+
+/// Bytes that one instruction takes.
+const WORD: usize = 8;
+
+impl Beside {
+    /// For a CRC of `operand` with products of `width`, if the instruction can make it.
+    pub(super) fn of(
+        b: &Builder,
+        pipe: &Pipe,
+        (crc, operand): (Crc, Value),
+        width: Width,
+        copies: usize,
+        memory: Option<Memory>,
+    ) -> Option<Beside> {
+        // By vectors of 512 bits, multiplication alone is hardly slower.
+        let is_narrow = b.isa == Isa::Avx2;
+        let is_instruction = crc == Crc::from(CrcOp::Crc32c);
+        let in_order = pipe.input.endian == Endian::Little && pipe.body.inst(operand).op == Op::In;
+        let memory = memory.filter(|_| is_narrow && is_instruction && in_order)?;
+        // Both take about as long for a group of four halves, or of two whole vectors; with few copies groups are smaller.
+        let group = if width == Width::X { copies.min(4) } else { 2 };
+        (group > 1 && copies.is_multiple_of(group)).then_some(Beside { memory, group })
+    }
+
+    /// Whether a copy is folded.
+    pub(super) const fn folds(self, copy: usize) -> bool {
+        copy % self.group == self.group - 1
+    }
+
+    /// What is to be added to the vector of a copy that is folded: of the vectors before it in its group. Changes rax.
+    pub(super) fn before(self, b: &mut Builder, copy: usize) -> VReg {
+        let vector = b.vector_bytes();
+        let (first, end) = (vector * (copy + 1 - self.group), vector * copy);
+        let index = match self.memory {
+            Memory::Source => Register::None,
+            Memory::Destination => DST,
+        };
+        b.raw(asm::rr(Code::Xor_r32_rm32, Register::EAX, Register::EAX));
+        for at in (first..end).step_by(WORD) {
+            b.raw(asm::rm(Code::Crc32_r64_rm64, Register::RAX, SRC, index, at as i32));
+        }
+        b.fresh(Kind::Vector, Width::X, Code::VEX_Vmovq_xmm_rm64, &[Opd::Gpr(Register::RAX)])
+    }
+}
