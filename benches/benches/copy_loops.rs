@@ -18,7 +18,7 @@ fn copy_loops(criterion: &mut Criterion) {
             .warm_up_time(Duration::from_millis(100))
             .measurement_time(Duration::from_millis(500))
             .sample_size(20);
-        let list = contenders(case).expect("the standard library has the pipes of every case");
+        let list = contenders(case, None).expect("the standard library has the pipes of every case");
         for bytes in [64, 1460, 16 << 10, 1 << 20] {
             group.throughput(Throughput::Bytes(bytes as u64));
             let mut slots = arena.slots(bytes, case.written_len(bytes), Condition::Hot);

@@ -2,6 +2,7 @@
 
 use crate::harness::Spread;
 use anyhow::anyhow;
+use pipe_lib::Features;
 use pipe_lib::{Backend, CompileOptions, Engine, Library};
 use std::hint::black_box;
 use std::sync::Arc;
@@ -31,11 +32,11 @@ pub const CRANELIFT_EIGHT: &str = "Cranelift, 8 pipes with 3 taps";
 /// As above.
 pub const CACHED_THREE: &str = "cached, 3 pipes";
 
-/// Measures all of them, `rounds` times each.
+/// Measures all of them, `rounds` times each, with these features or all that there are.
 ///
 /// # Errors
 /// If a pipeline does not compose.
-pub fn measure(rounds: usize) -> anyhow::Result<Vec<Compiled>> {
+pub fn measure(rounds: usize, features: Option<Features>) -> anyhow::Result<Vec<Compiled>> {
     let library = Library::standard();
     let parse = |text: &str| library.pipeline(text).map_err(|errors| anyhow!("`{text}`: {errors:?}"));
     let mut all = Vec::new();
@@ -46,7 +47,7 @@ pub fn measure(rounds: usize) -> anyhow::Result<Vec<Compiled>> {
         (CRANELIFT_EIGHT, EIGHT, Backend::Cranelift),
     ] {
         let composition = Arc::new(parse(pipeline)?.composition().clone());
-        let options = CompileOptions { backend, ..CompileOptions::default() };
+        let options = CompileOptions { backend, features, ..CompileOptions::default() };
         let compile = || Engine::compile(Arc::clone(&composition), &options);
         if compile().is_err() {
             continue;

@@ -6,7 +6,8 @@ use anyhow::Context;
 use pipe_lib::Features;
 use pipe_lib::{Backend, CompileOptions, Engine, Library};
 use rivals::libraries::{self, Alone};
-use rivals::{Isa, Separate, Step, Sums, Variant};
+use rivals::orc::Orc;
+use rivals::{Allowed, Isa, Separate, Step, Sums, Variant};
 
 /// One way of doing a case.
 pub struct Contender {
@@ -31,13 +32,15 @@ impl std::fmt::Debug for Contender {
 /// A pure copy: what any transfer costs at least.
 pub const MEMCPY: &str = "memcpy";
 /// A bare copy by hand.
-pub const COPY: &str = "copy AVX-512";
+pub const COPY: &str = "copy by hand";
 /// The same, its stores past the caches.
-pub const COPY_NT: &str = "copy AVX-512 NT";
+pub const COPY_NT: &str = "copy by hand NT";
 /// The best separate pass for each step.
 pub const SEPARATE: &str = "separate";
-/// The loop by hand that our best is compared with.
+/// The loop by hand with the widest vectors.
 pub const HAND: &str = "hand AVX-512";
+/// The loop by hand with vectors of 256 bits.
+pub const HAND_AVX2: &str = "hand AVX2";
 /// The same, its stores past the caches.
 pub const STREAMING: &str = "hand AVX-512 NT";
 /// Our own emitter.
@@ -90,15 +93,21 @@ impl Contender {
     }
 }
 
-/// Everyone who can do the case on this machine. Where a loop by hand is written in several ways they have the same name,
-/// the usual best first.
+/// What the rivals may use, so that they have what engines with these features have; without, all that there is.
+pub fn allowed(features: Option<Features>) -> Allowed {
+    features.map_or_else(Allowed::here, |features| Allowed::only(features.names()))
+}
+
+/// Everyone who can do the case on this machine, or with `features` alone. Where a loop by hand is written in several ways
+/// they have the same name, the usual best first.
 ///
 /// # Errors
 /// If the standard library does not have the case's pipes, or no backend takes them.
-pub fn contenders(case: &Case) -> anyhow::Result<Vec<Contender>> {
+pub fn contenders(case: &Case, features: Option<Features>) -> anyhow::Result<Vec<Contender>> {
+    let allowed = allowed(features);
     let mut list = vec![Contender::memcpy()];
-    list.extend(copies());
-    let separate = Separate::new(case.steps);
+    list.extend(copies(allowed));
+    let separate = Separate::new(case.steps, allowed);
     for (name, block) in [(SEPARATE, rivals::MAX_LEN), ("blocked 4K", 4 << 10), ("blocked 16K", 16 << 10)] {
         let separate = separate.clone();
         list.push(Contender::new(name, move |src, dst| separate.blocked(src, dst, block)));
@@ -106,21 +115,24 @@ pub fn contenders(case: &Case) -> anyhow::Result<Vec<Contender>> {
     for (name, isa) in
         [("rustc SSE2", Isa::Portable), ("rustc AVX2", Isa::Avx2), ("rustc AVX-512", Isa::Avx512)]
     {
-        if let Some(run) = rivals::by_rustc(case.steps, isa) {
+        if let Some(run) = rivals::by_rustc(case.steps, isa, allowed) {
             list.push(Contender::new(name, move |src, dst| run(src, dst, KEY)));
         }
     }
-    for (name, isa) in [("hand AVX2", Isa::Avx2), (HAND, Isa::Avx512)] {
-        for Variant { name: note, run } in rivals::by_hand(case.steps, isa) {
+    for (name, isa) in [(HAND_AVX2, Isa::Avx2), (HAND, Isa::Avx512)] {
+        for Variant { name: note, run } in rivals::by_hand(case.steps, isa, allowed) {
             let contender = Contender::new(name, move |src, dst| run(src, dst, KEY));
             list.push(Contender { note: note.into(), ..contender });
         }
     }
-    if let Some(run) = rivals::streaming(case.steps) {
+    if let Some(run) = rivals::streaming(case.steps, allowed) {
         list.push(Contender {
             least: LARGE,
             ..Contender::new(STREAMING, move |src, dst| run(src, dst, KEY))
         });
+    }
+    if let Some(orc) = Orc::new(case.steps) {
+        list.push(Contender::new("Orc", move |src, dst| orc.run(src, dst, KEY)));
     }
     let mut alone = Vec::new();
     for step in case.steps {
@@ -133,27 +145,21 @@ pub fn contenders(case: &Case) -> anyhow::Result<Vec<Contender>> {
         });
     }
     list.extend(alone.into_iter().map(Contender::alone));
-    list.extend(engines(case)?);
+    list.extend(engines(case, features)?);
     Ok(list)
 }
 
-fn engines(case: &Case) -> anyhow::Result<Vec<Contender>> {
+fn engines(case: &Case, features: Option<Features>) -> anyhow::Result<Vec<Contender>> {
     let pipeline = Library::standard()
         .pipeline(case.pipeline)
         .map_err(|errors| anyhow::anyhow!("the pipeline of `{}` does not compose: {errors:?}", case.name))?;
     let mut list = Vec::new();
-    let all = [
-        ("cranelift", Backend::Cranelift, None),
-        (NATIVE_AVX2, Backend::Native, Some("avx2,pclmul")),
-        (NATIVE, Backend::Native, None),
-    ];
+    let mut all = vec![("cranelift", Backend::Cranelift, features), (NATIVE, Backend::Native, features)];
+    // Not for this machine, or only what is compared anyway: not in the table either.
+    if let (None, Ok(narrow)) = (features, Features::named("avx2,pclmul")) {
+        all.insert(1, (NATIVE_AVX2, Backend::Native, Some(narrow)));
+    }
     for (name, backend, features) in all {
-        // Not for this machine: not in the table either.
-        let features = match features.map(Features::named) {
-            Some(Err(_)) => continue,
-            Some(Ok(features)) => Some(features),
-            None => None,
-        };
         let options = CompileOptions { backend, features, ..CompileOptions::default() };
         let Ok(engine) = pipeline.compile_with(&options) else { continue };
         let index = |name: &&str| {
@@ -167,9 +173,9 @@ fn engines(case: &Case) -> anyhow::Result<Vec<Contender>> {
 }
 
 /// Copies by hand that do nothing else: with `memcpy`, what memory allows.
-fn copies() -> Vec<Contender> {
-    let by_hand = rivals::by_hand(&[], Isa::Avx512).first().map(|variant| variant.run);
-    [(COPY, by_hand, 0), (COPY_NT, rivals::streaming(&[]), LARGE)]
+fn copies(allowed: Allowed) -> Vec<Contender> {
+    let by_hand = rivals::by_hand(&[], allowed.isa, allowed).first().map(|variant| variant.run);
+    [(COPY, by_hand, 0), (COPY_NT, rivals::streaming(&[], allowed), LARGE)]
         .into_iter()
         .filter_map(|(name, run, least)| {
             let run = run?;
@@ -184,12 +190,20 @@ mod tests {
     use super::*;
     use crate::cases::{CASES, SIX};
 
+    /// Sets of features that this machine has, all of them first.
+    fn sets() -> Vec<Option<Features>> {
+        let less = ["avx512,vnni,pclmul", "avx2,pclmul,vpclmul", "avx2,pclmul", "avx2"];
+        std::iter::once(None)
+            .chain(less.iter().filter_map(|names| Features::named(names).ok().map(Some)))
+            .collect()
+    }
+
     #[test]
     fn all_contenders_of_a_case_agree() {
-        for case in &CASES {
-            let list = contenders(case).unwrap();
+        for (case, features) in CASES.iter().flat_map(|case| sets().into_iter().map(move |set| (case, set))) {
+            let list = contenders(case, features).unwrap();
             let complete = list.iter().filter(|contender| contender.is_complete);
-            assert!(complete.clone().count() > 4, "{}", case.name);
+            assert!(complete.clone().count() >= 4, "{}", case.name);
             for len in (0..700).step_by(4).chain([1460, 4096, 20_000, 100_004]) {
                 let src: Vec<u8> = (0..len).map(|i| (i * 31 % 251) as u8 ^ 0x80).collect();
                 let mut expected = None;
@@ -197,21 +211,42 @@ mod tests {
                     let mut dst = vec![0; case.written_len(len)];
                     let sums = contender.body.run(&src, &mut dst);
                     let expected = expected.get_or_insert_with(|| (dst.clone(), sums));
-                    assert!(*expected == (dst, sums), "{}, {len} bytes: {}", case.name, contender.name);
+                    assert!(
+                        *expected == (dst, sums),
+                        "{}, {len} bytes: {} {} with {features:?}",
+                        case.name,
+                        contender.name,
+                        contender.note
+                    );
                 }
             }
         }
     }
 
     #[test]
-    fn the_six_combinations_have_all_rivals() {
-        for name in SIX {
+    fn the_cases_by_hand_have_all_rivals() {
+        for (name, features) in
+            SIX.iter().chain(&["five pipes"]).flat_map(|name| sets().into_iter().map(move |set| (name, set)))
+        {
             let case = Case::named(name).unwrap();
-            let list = contenders(case).unwrap();
-            if Isa::best() == Isa::Avx512 {
-                for rival in [MEMCPY, SEPARATE, "rustc AVX-512", "hand AVX2", HAND, STREAMING, NATIVE] {
-                    assert!(list.iter().any(|contender| contender.name == rival), "{name} lacks {rival}");
-                }
+            let list = contenders(case, features).unwrap();
+            let allowed = allowed(features);
+            let mut rivals = vec![MEMCPY, SEPARATE, NATIVE];
+            // Five pipes contain a CRC.
+            if allowed.isa >= Isa::Avx2 && (SIX.contains(name) || allowed.clmul) {
+                rivals.push(HAND_AVX2);
+            }
+            if allowed.isa == Isa::Avx512 && (SIX.contains(name) || allowed.wide_clmul) {
+                rivals.push(HAND);
+            }
+            if allowed.isa < Isa::Avx2 || !(SIX.contains(name) || allowed.clmul) {
+                rivals.retain(|&rival| rival != NATIVE);
+            }
+            for rival in rivals {
+                assert!(
+                    list.iter().any(|contender| contender.name == rival),
+                    "{name} lacks {rival}: {features:?}"
+                );
             }
         }
     }

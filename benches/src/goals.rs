@@ -2,10 +2,11 @@
 
 use crate::cases::{Case, SIX};
 use crate::compile::{CACHED_THREE, CRANELIFT_EIGHT, NATIVE_THREE};
-use crate::contenders::{HAND, MEMCPY, NATIVE, SEPARATE};
+use crate::contenders::{HAND, HAND_AVX2, MEMCPY, NATIVE, SEPARATE};
 use crate::harness::{Condition, Spread};
 use crate::plot::size;
 use crate::record::Record;
+use rivals::Isa;
 use std::fmt::Write;
 
 /// A ratio of speeds, at several points.
@@ -18,6 +19,8 @@ struct Ratio {
     over: &'static [&'static str],
     /// Native is to be so many times as fast.
     at_least: f64,
+    /// The widest vectors of the engines and rivals that the figure is of; of any, if `None`.
+    on: Option<Isa>,
 }
 
 const K: usize = 1 << 10;
@@ -34,13 +37,17 @@ const STAGES: [&str; 7] = [
     "five pipes",
 ];
 
-const RATIOS: [Ratio; 10] = [
+/// Loops by hand with either width.
+const HANDS: [&str; 2] = [HAND, HAND_AVX2];
+
+const RATIOS: [Ratio; 17] = [
     Ratio {
         what: "native / hand-written AVX-512 fused loop, six combinations, 1460 B to 64 KB",
         cases: &SIX,
         sizes: (1460, 64 * K),
-        over: &[HAND],
+        over: &HANDS,
         at_least: 0.95,
+        on: Some(Isa::Avx512),
     },
     Ratio {
         what: "native / memcpy, checksum + byteswap32, 4 KB and 16 KB",
@@ -48,6 +55,7 @@ const RATIOS: [Ratio; 10] = [
         sizes: (4 * K, 16 * K),
         over: &[MEMCPY],
         at_least: 1.0,
+        on: Some(Isa::Avx512),
     },
     Ratio {
         what: "native / memcpy, checksum + byteswap32, 1460 B",
@@ -55,6 +63,7 @@ const RATIOS: [Ratio; 10] = [
         sizes: (1460, 1460),
         over: &[MEMCPY],
         at_least: 0.8,
+        on: Some(Isa::Avx512),
     },
     Ratio {
         what: "native / memcpy at 16 MB and more (non-temporal), checksum + byteswap32",
@@ -62,6 +71,7 @@ const RATIOS: [Ratio; 10] = [
         sizes: (16 * M, usize::MAX),
         over: &[MEMCPY],
         at_least: 1.3,
+        on: Some(Isa::Avx512),
     },
     Ratio {
         what: "native / best separate passes, two or more stages, every size from 256 B",
@@ -69,6 +79,7 @@ const RATIOS: [Ratio; 10] = [
         sizes: (256, usize::MAX),
         over: &[SEPARATE],
         at_least: 1.5,
+        on: Some(Isa::Avx512),
     },
     Ratio {
         what: "native / best separate passes, two or more stages, from 4 KB",
@@ -76,6 +87,7 @@ const RATIOS: [Ratio; 10] = [
         sizes: (4 * K, usize::MAX),
         over: &[SEPARATE],
         at_least: 2.5,
+        on: Some(Isa::Avx512),
     },
     Ratio {
         what: "checksum + byteswap32 + CRC32C: native / CRC32C alone by the best library, 4 KB to 1 MB",
@@ -83,13 +95,15 @@ const RATIOS: [Ratio; 10] = [
         sizes: (4 * K, M),
         over: &["crc-fast alone", "ISA-L alone"],
         at_least: 0.9,
+        on: Some(Isa::Avx512),
     },
     Ratio {
         what: "a call of 64 B, checksum: direct call of the hand-written loop / run and read the sum, at most 1.2 times as long",
         cases: &["checksum", "checksum+byteswap"],
         sizes: (64, 64),
-        over: &[HAND],
+        over: &HANDS,
         at_least: 1.0 / 1.2,
+        on: Some(Isa::Avx512),
     },
     Ratio {
         what: "five pipes (checksum, xor, byteswap, CRC32C, Adler-32) / separate passes, 64 KB",
@@ -97,6 +111,7 @@ const RATIOS: [Ratio; 10] = [
         sizes: (64 * K, 64 * K),
         over: &[SEPARATE],
         at_least: 4.0,
+        on: Some(Isa::Avx512),
     },
     Ratio {
         what: "a device's layout as part of the loop: native / sum and striping in separate passes, 1460 B to 64 KB",
@@ -104,6 +119,63 @@ const RATIOS: [Ratio; 10] = [
         sizes: (1460, 64 * K),
         over: &[SEPARATE],
         at_least: 1.0,
+        on: Some(Isa::Avx512),
+    },
+    Ratio {
+        what: "AVX2: native / the best loop by hand, six combinations, 64 B, 256 B and 1460 B",
+        cases: &SIX,
+        sizes: (64, 1460),
+        over: &HANDS,
+        at_least: 0.95,
+        on: Some(Isa::Avx2),
+    },
+    Ratio {
+        what: "AVX2: native / the best loop by hand, six combinations, 4 KB to 64 KB",
+        cases: &SIX,
+        sizes: (4 * K, 64 * K),
+        over: &HANDS,
+        at_least: 0.97,
+        on: Some(Isa::Avx2),
+    },
+    Ratio {
+        what: "AVX2: sum to a striped buffer (`lance`) / sum and striping in separate passes, 1460 B to 64 KB",
+        cases: &["checksum to lance"],
+        sizes: (1460, 64 * K),
+        over: &[SEPARATE],
+        at_least: 1.5,
+        on: Some(Isa::Avx2),
+    },
+    Ratio {
+        what: "AVX2: five pipes (checksum, xor, byteswap, CRC32C, Adler-32) / separate passes, 64 KB",
+        cases: &["five pipes"],
+        sizes: (64 * K, 64 * K),
+        over: &[SEPARATE],
+        at_least: 3.0,
+        on: Some(Isa::Avx2),
+    },
+    Ratio {
+        what: "five pipes / the best loop by hand, 4 KB to 64 KB",
+        cases: &["five pipes"],
+        sizes: (4 * K, 64 * K),
+        over: &HANDS,
+        at_least: 0.95,
+        on: None,
+    },
+    Ratio {
+        what: "AVX2: CRC32C and copy / CRC32C alone by the best library that is here, 4 KB to 1 MB",
+        cases: &["crc32c"],
+        sizes: (4 * K, M),
+        over: &["crc-fast alone", "ISA-L alone"],
+        at_least: 1.0,
+        on: Some(Isa::Avx2),
+    },
+    Ratio {
+        what: "CRC32C and copy / the best loop by hand, 4 KB to 64 KB",
+        cases: &["crc32c"],
+        sizes: (4 * K, 64 * K),
+        over: &HANDS,
+        at_least: 0.95,
+        on: None,
     },
 ];
 
@@ -165,6 +237,9 @@ impl Found {
 impl Ratio {
     fn found(&self, record: &Record) -> Vec<Found> {
         let mut all = Vec::new();
+        if self.on.is_some_and(|isa| isa.name() != record.machine.rivals) {
+            return all;
+        }
         for point in &record.points {
             let is_meant = point.condition == Condition::Hot
                 && self.cases.contains(&point.case)
@@ -297,8 +372,8 @@ mod tests {
         for ratio in &RATIOS {
             for name in ratio.cases {
                 let case = Case::named(name).unwrap_or_else(|| panic!("no case {name}"));
-                let list = crate::contenders::contenders(case).unwrap();
-                if rivals::Isa::best() == rivals::Isa::Avx512 {
+                let list = crate::contenders::contenders(case, None).unwrap();
+                if rivals::Allowed::here().isa == Isa::Avx512 && rivals::Allowed::here().wide_clmul {
                     assert!(
                         list.iter().any(|contender| ratio.over.contains(&contender.name.as_str())),
                         "{name} lacks {:?}",
@@ -319,7 +394,7 @@ mod tests {
             variants: Vec::new(),
         };
         let mut record = Record {
-            machine: Machine::here(),
+            machine: Machine { rivals: Isa::Avx512.name(), ..Machine::here(None) },
             limits: None,
             points: vec![point(4 * K, 90.0), point(16 * K, 200.0), point(1460, 100.0)],
             compiled: Vec::new(),

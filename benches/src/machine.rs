@@ -1,5 +1,7 @@
 //! What a result was measured on: without that it is worth nothing.
 
+use crate::contenders::allowed;
+use pipe_lib::Features;
 use serde::Serialize;
 use std::fs;
 use std::process::Command;
@@ -24,6 +26,8 @@ pub struct Machine {
     pub rustc: String,
     /// Instruction set of the rivals.
     pub rivals: &'static str,
+    /// The features that engines and rivals were kept to, if not all.
+    pub features: Option<String>,
     /// Whether the build is optimised: without that no figure means anything.
     pub is_release: bool,
     /// Processes that were running when the measurement began, other than this one: above 0.5 the machine was
@@ -34,8 +38,8 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// This machine, now.
-    pub fn here() -> Machine {
+    /// This machine, now, kept to these features if any are named.
+    pub fn here(features: Option<Features>) -> Machine {
         let read = |path: &str| fs::read_to_string(path).unwrap_or_default().trim().to_owned();
         let cpuinfo = read("/proc/cpuinfo");
         let cpu = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
@@ -55,7 +59,8 @@ impl Machine {
             huge_pages: huge_pages(&read("/sys/kernel/mm/transparent_hugepage/enabled")),
             kernel: read("/proc/sys/kernel/osrelease"),
             rustc: rustc.map_or_else(String::new, |out| String::from_utf8_lossy(&out.stdout).trim().into()),
-            rivals: rivals::Isa::best().name(),
+            rivals: allowed(features).isa.name(),
+            features: features.map(|features| features.to_string()),
             is_release: !cfg!(debug_assertions),
             load: load.split(' ').next().and_then(|load| load.parse().ok()).unwrap_or(f64::NAN),
             unix_time: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
@@ -67,6 +72,11 @@ impl Machine {
         let mut warnings = Vec::new();
         if !self.is_release {
             warnings.push("not an optimised build: run with --release".into());
+        }
+        if let Some(features) = &self.features {
+            warnings.push(format!(
+                "engines and rivals were kept to {features}; a library marked \"alone\" uses all that the processor has"
+            ));
         }
         if self.load > 0.5 {
             warnings.push(format!("the machine was busy (load {}): trust ratios more than rates", self.load));

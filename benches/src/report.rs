@@ -2,7 +2,7 @@
 
 use crate::bounds::Limits;
 use crate::cases::{CASES, Case, SHORT};
-use crate::contenders::{HAND, MEMCPY, NATIVE, NATIVE_AVX2, SEPARATE};
+use crate::contenders::{HAND, HAND_AVX2, MEMCPY, NATIVE, NATIVE_AVX2, SEPARATE};
 use crate::goals;
 use crate::harness::Condition;
 use crate::machine::Machine;
@@ -132,7 +132,7 @@ pub fn throughput(record: &Record, case: &Case) -> String {
                 }
                 out.push('\n');
             }
-            for name in ["hand AVX2", HAND] {
+            for name in [HAND_AVX2, HAND] {
                 out.push_str(&variants(&points, name));
             }
         }
@@ -195,7 +195,7 @@ fn short(record: &Record) -> String {
         for point in &points {
             let _ = write!(out, "{:>8}", point.bytes);
         }
-        for name in [MEMCPY, SEPARATE, HAND, NATIVE, NATIVE_AVX2, "cranelift"] {
+        for name in [MEMCPY, SEPARATE, HAND_AVX2, HAND, NATIVE, NATIVE_AVX2, "cranelift"] {
             if points.iter().all(|point| point.of(name).is_none()) {
                 continue;
             }

@@ -1,7 +1,7 @@
 //! 256-bit vectors.
 
 use crate::Variant;
-use crate::simd::shape::has_sum;
+use crate::simd::shape::{OVERLAP, has_sum};
 use crate::simd::{Acc, Halves, Simd};
 use crate::tables::{self, enable};
 use core::arch::x86_64::*;
@@ -17,6 +17,24 @@ static MASK: [i32; 16] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0
 unsafe fn mask(words: usize) -> __m256i {
     // SAFETY: at most 8 words, so the window lies within the table; the feature is there.
     unsafe { _mm256_loadu_si256(MASK.as_ptr().add(8 - words).cast()) }
+}
+
+/// Zeros, then ones: a window into it keeps the bytes of a vector that come after the first ones.
+static AFTER: [u8; 64] = {
+    let mut bytes = [0; 64];
+    let mut i = 32;
+    while i < 64 {
+        bytes[i] = 0xff;
+        i += 1;
+    }
+    bytes
+};
+
+/// Ones in all bytes but the first `len`, at most 32.
+#[inline(always)]
+pub(crate) unsafe fn mask_after(len: usize) -> __m256i {
+    // SAFETY: at most 32 bytes, so the window lies within the table; the feature is there.
+    unsafe { _mm256_loadu_si256(AFTER.as_ptr().add(32 - len).cast()) }
 }
 
 // SAFETY (all blocks): the caller has checked that the machine has the feature, and the pointers; see the trait.
@@ -81,6 +99,11 @@ impl Simd for Avx2 {
             Self::store_part(bytes.as_mut_ptr(), v, len);
             Self::load(bytes.as_ptr())
         }
+    }
+
+    #[inline(always)]
+    unsafe fn clear_first(v: __m256i, len: usize) -> __m256i {
+        unsafe { _mm256_and_si256(v, mask_after(len)) }
     }
 
     #[inline(always)]
@@ -161,12 +184,22 @@ enable!("avx2", Avx2, Halves<Avx2>, 4);
 
 /// The loops of a shape, the usual best first.
 pub(crate) fn fused(shape: u8) -> Vec<Variant> {
-    let x4 = tables::fused::<Avx2, Halves<Avx2>, 4>(shape);
-    let x8 = tables::fused::<Avx2, Halves<Avx2>, 8>(shape);
+    let overlap = shape | OVERLAP;
     let all = if has_sum(shape) {
-        vec![("S1/S2 x4", x4), ("S1/S2 x8", x8), ("vpsadbw x4", tables::fused::<Avx2, Sad, 4>(shape))]
+        vec![
+            ("S1/S2 x4, overlapping end", tables::fused::<Avx2, Halves<Avx2>, 4>(overlap)),
+            ("S1/S2 x2, overlapping end", tables::fused::<Avx2, Halves<Avx2>, 2>(overlap)),
+            ("S1/S2 x4", tables::fused::<Avx2, Halves<Avx2>, 4>(shape)),
+            ("S1/S2 x8", tables::fused::<Avx2, Halves<Avx2>, 8>(shape)),
+            ("vpsadbw x4", tables::fused::<Avx2, Sad, 4>(overlap)),
+        ]
     } else {
-        vec![("x4", x4), ("x8", x8)]
+        vec![
+            ("x4, overlapping end", tables::fused::<Avx2, Halves<Avx2>, 4>(overlap)),
+            ("x2, overlapping end", tables::fused::<Avx2, Halves<Avx2>, 2>(overlap)),
+            ("x4", tables::fused::<Avx2, Halves<Avx2>, 4>(shape)),
+            ("x8", tables::fused::<Avx2, Halves<Avx2>, 8>(overlap)),
+        ]
     };
     all.into_iter().filter_map(|(name, run)| Some(Variant { name, run: run? })).collect()
 }

@@ -63,6 +63,11 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    unsafe fn clear_first(v: __m512i, len: usize) -> __m512i {
+        unsafe { if len < 64 { _mm512_maskz_mov_epi8(u64::MAX << len, v) } else { Self::zero() } }
+    }
+
+    #[inline(always)]
     unsafe fn swap32(v: __m512i) -> __m512i {
         unsafe {
             let order = _mm_setr_epi8(3, 2, 1, 0, 7, 6, 5, 4, 11, 10, 9, 8, 15, 14, 13, 12);

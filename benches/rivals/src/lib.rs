@@ -8,7 +8,7 @@
 //!
 //! `simd` holds loops over any width of vectors, `avx2` and `avx512` the widths, `tables` compiles the ones for the others;
 //! `crc` has the loops with CRC32C, `stripe` those for a device's buffer, `portable` what rustc makes of plain Rust.
-//! [`libraries`] wraps crates and ISA-L, and [`limits`] measures what the core can do at all.
+//! [`libraries`] wraps crates and ISA-L, [`orc`] GStreamer's Orc, and [`limits`] measures what the core can do at all.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -16,9 +16,12 @@ mod avx2;
 mod avx512;
 #[cfg(target_arch = "x86_64")]
 mod crc;
+#[cfg(target_arch = "x86_64")]
+mod crc_avx2;
 pub mod libraries;
 #[cfg(target_arch = "x86_64")]
 pub mod limits;
+pub mod orc;
 mod portable;
 mod separate;
 #[cfg(target_arch = "x86_64")]
@@ -78,28 +81,6 @@ pub enum Isa {
 }
 
 impl Isa {
-    /// The best that this machine has.
-    pub fn best() -> Isa {
-        static BEST: LazyLock<Isa> = LazyLock::new(|| {
-            #[cfg(target_arch = "x86_64")]
-            {
-                let has_avx512 = is_x86_feature_detected!("avx512f")
-                    && is_x86_feature_detected!("avx512bw")
-                    && is_x86_feature_detected!("avx512vl")
-                    && is_x86_feature_detected!("avx512dq")
-                    && is_x86_feature_detected!("avx512vnni");
-                if has_avx512 {
-                    return Isa::Avx512;
-                }
-                if is_x86_feature_detected!("avx2") {
-                    return Isa::Avx2;
-                }
-            }
-            Isa::Portable
-        });
-        *BEST
-    }
-
     /// For people.
     pub const fn name(self) -> &'static str {
         match self {
@@ -107,6 +88,62 @@ impl Isa {
             Isa::Avx2 => "AVX2",
             Isa::Avx512 => "AVX-512 + VNNI",
         }
+    }
+}
+
+/// The instructions that rivals may use: all that the machine has, or fewer, to measure as on a lesser machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Allowed {
+    /// The widest vectors.
+    pub isa: Isa,
+    /// Carry-less multiplication of 128 bits.
+    pub clmul: bool,
+    /// Carry-less multiplication of every 128-bit lane.
+    pub wide_clmul: bool,
+    /// Whether the machine has more. Libraries, which ask the processor themselves, would use it.
+    pub is_limited: bool,
+}
+
+impl Allowed {
+    /// All that this machine has.
+    pub fn here() -> Allowed {
+        static HERE: LazyLock<Allowed> = LazyLock::new(|| {
+            let mut here = Allowed { isa: Isa::Portable, clmul: false, wide_clmul: false, is_limited: false };
+            #[cfg(target_arch = "x86_64")]
+            {
+                let has_avx512 = is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512vl")
+                    && is_x86_feature_detected!("avx512dq")
+                    && is_x86_feature_detected!("avx512vnni");
+                let has_avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("sse4.2");
+                here.isa = match () {
+                    () if has_avx512 && has_avx2 => Isa::Avx512,
+                    () if has_avx2 => Isa::Avx2,
+                    () => Isa::Portable,
+                };
+                here.clmul = has_avx2 && is_x86_feature_detected!("pclmulqdq");
+                here.wide_clmul = here.clmul && is_x86_feature_detected!("vpclmulqdq");
+            }
+            here
+        });
+        *HERE
+    }
+
+    /// Of what this machine has only what goes by these names: `avx2`, `avx512`, `vnni`, `pclmul` and `vpclmul`; others
+    /// name nothing that a rival uses.
+    pub fn only<'a>(names: impl IntoIterator<Item = &'a str>) -> Allowed {
+        let names: Vec<&str> = names.into_iter().collect();
+        let (here, has) = (Allowed::here(), |name| names.contains(&name));
+        let isa = match () {
+            () if has("avx512") && has("vnni") => Isa::Avx512,
+            () if has("avx512") || has("avx2") => Isa::Avx2,
+            () => Isa::Portable,
+        };
+        let isa = isa.min(here.isa);
+        let clmul = here.clmul && isa > Isa::Portable && has("pclmul");
+        let only = Allowed { isa, clmul, wide_clmul: here.wide_clmul && clmul && has("vpclmul"), ..here };
+        Allowed { is_limited: only != here, ..only }
     }
 }
 
@@ -133,26 +170,37 @@ struct Passes {
     swap32_in_place: fn(&mut [u8]),
     xor32: fn(&[u8], &mut [u8], u32),
     xor32_in_place: fn(&mut [u8], u32),
+    /// The register of CRC32C after more bytes.
+    crc32c: fn(u32, &[u8]) -> u32,
+    /// Adler-32 after more bytes.
+    adler32: fn(u32, &[u8]) -> u32,
 }
 
 impl Passes {
-    /// With the best instructions that this machine has.
-    fn best() -> Passes {
-        match Isa::best() {
+    /// With the best instructions that are allowed.
+    fn best(allowed: Allowed) -> Passes {
+        let mut passes = match allowed.isa {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => const { tables::passes::<avx512::Avx512>() },
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => const { tables::passes::<avx2::Avx2>() },
             _ => portable::PASSES,
+        };
+        // A library would use what is not allowed.
+        #[cfg(target_arch = "x86_64")]
+        if allowed.is_limited {
+            passes.crc32c = crc_avx2::crc_pass(allowed).unwrap_or(passes.crc32c);
+            passes.adler32 = crc_avx2::adler_pass(allowed).unwrap_or(passes.adler32);
         }
+        passes
     }
 }
 
 /// The loops fused by hand for these steps with these instructions, the usual best first; empty where there is none for
 /// the steps or the machine.
 #[cfg(target_arch = "x86_64")]
-pub fn by_hand(steps: &[Step], isa: Isa) -> Vec<Variant> {
-    if isa > Isa::best() {
+pub fn by_hand(steps: &[Step], isa: Isa, allowed: Allowed) -> Vec<Variant> {
+    if isa > allowed.isa {
         return Vec::new();
     }
     let striped = steps == [Step::Inet, Step::Stripe];
@@ -161,35 +209,35 @@ pub fn by_hand(steps: &[Step], isa: Isa) -> Vec<Variant> {
         Isa::Portable => Vec::new(),
         Isa::Avx2 if striped => vec![Variant { name: "", run: tables::striped::<avx2::Avx2>() }],
         Isa::Avx512 if striped => vec![Variant { name: "", run: tables::striped::<avx512::Avx512>() }],
-        Isa::Avx2 => shape.map_or_else(|| crc::avx2(steps), avx2::fused),
-        Isa::Avx512 => shape.map_or_else(|| crc::avx512(steps), avx512::fused),
+        Isa::Avx2 => shape.map_or_else(|| crc_avx2::loops(steps, allowed), avx2::fused),
+        Isa::Avx512 => shape.map_or_else(|| crc::avx512(steps, allowed), avx512::fused),
     }
 }
 
 /// No loops by hand for other processors.
 #[cfg(not(target_arch = "x86_64"))]
-pub fn by_hand(_: &[Step], _: Isa) -> Vec<Variant> {
+pub fn by_hand(_: &[Step], _: Isa, _: Allowed) -> Vec<Variant> {
     Vec::new()
 }
 
 /// The AVX-512 loop by hand whose stores go past the caches, for transfers that no cache holds. Only destinations aligned
 /// to 64 bytes get such stores.
 #[cfg(target_arch = "x86_64")]
-pub fn streaming(steps: &[Step]) -> Option<Fused> {
+pub fn streaming(steps: &[Step], allowed: Allowed) -> Option<Fused> {
     use avx512::{Avx512, Vnni};
-    let shape = tables::shape(steps).filter(|_| Isa::best() == Isa::Avx512)?;
+    let shape = tables::shape(steps).filter(|_| allowed.isa == Isa::Avx512)?;
     tables::fused::<Avx512, Vnni, 4>(shape | simd::shape::STREAM)
 }
 
 /// No loops by hand for other processors.
 #[cfg(not(target_arch = "x86_64"))]
-pub fn streaming(_: &[Step]) -> Option<Fused> {
+pub fn streaming(_: &[Step], _: Allowed) -> Option<Fused> {
     None
 }
 
 /// The fused loop in plain Rust, as rustc vectorises it when these instructions are enabled.
-pub fn by_rustc(steps: &[Step], isa: Isa) -> Option<Fused> {
-    portable::fused(tables::shape(steps)?, isa.min(Isa::best())).filter(|_| isa <= Isa::best())
+pub fn by_rustc(steps: &[Step], isa: Isa, allowed: Allowed) -> Option<Fused> {
+    portable::fused(tables::shape(steps)?, isa.min(allowed.isa)).filter(|_| isa <= allowed.isa)
 }
 
 /// Folds a plain sum of 16-bit words with end-around carry.

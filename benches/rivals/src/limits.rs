@@ -163,7 +163,8 @@ fn chain(turns: u64) {
 impl Limits {
     /// Measures, in some 10 ms; `None` without AVX-512.
     pub fn measure() -> Option<Limits> {
-        let has_all = crate::Isa::best() == crate::Isa::Avx512 && is_x86_feature_detected!("vpclmulqdq");
+        let has_all =
+            crate::Allowed::here().isa == crate::Isa::Avx512 && is_x86_feature_detected!("vpclmulqdq");
         if !has_all {
             return None;
         }

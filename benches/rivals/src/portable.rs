@@ -3,7 +3,15 @@
 use crate::simd::shape::{AFTER, SUM, SWAP, XOR};
 use crate::{Fused, Isa, MAX_SUMS, Passes, Sums, fold};
 
-pub(crate) const PASSES: Passes = Passes { inet, swap32, swap32_in_place, xor32, xor32_in_place };
+pub(crate) const PASSES: Passes = Passes {
+    inet,
+    swap32,
+    swap32_in_place,
+    xor32,
+    xor32_in_place,
+    crc32c: crate::libraries::crc32c_more,
+    adler32: crate::libraries::adler32_more,
+};
 
 /// Words summed before 32-bit lanes could overflow: in each, sums of the words modulo 2^32 and of their upper halves.
 const BLOCK: usize = 1 << 14;

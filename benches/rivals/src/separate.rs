@@ -1,7 +1,6 @@
 //! Steps run one after the other.
 
-use crate::libraries::{adler32_more, crc32c_more};
-use crate::{MAX_SUMS, Passes, Step, Sums, fold};
+use crate::{Allowed, MAX_SUMS, Passes, Step, Sums, fold};
 
 /// A pass for each step, over the whole buffer or over blocks.
 #[derive(Clone, Debug)]
@@ -11,13 +10,13 @@ pub struct Separate {
 }
 
 impl Separate {
-    /// These steps, with the best instructions this machine has.
+    /// These steps, with the best instructions that are allowed.
     ///
     /// # Panics
     /// If there are more than [`MAX_SUMS`] summing steps.
-    pub fn new(steps: &[Step]) -> Separate {
+    pub fn new(steps: &[Step], allowed: Allowed) -> Separate {
         assert!(steps.iter().filter(|step| step.sums()).count() <= MAX_SUMS, "at most {MAX_SUMS} sums");
-        Separate { steps: steps.to_vec(), passes: Passes::best() }
+        Separate { steps: steps.to_vec(), passes: Passes::best(allowed) }
     }
 
     /// A pass over the whole buffer for each step. The first step that changes the stream does the copy; sums before it
@@ -80,8 +79,8 @@ impl Totals {
     fn add(&mut self, n: usize, step: Step, bytes: &[u8], passes: &Passes) {
         let value = &mut self.value[n];
         *value = match step {
-            Step::Crc32c => crc32c_more(*value, bytes),
-            Step::Adler32 => adler32_more(*value, bytes),
+            Step::Crc32c => (passes.crc32c)(*value, bytes),
+            Step::Adler32 => (passes.adler32)(*value, bytes),
             _ => u32::from(fold(u64::from(*value) + u64::from((passes.inet)(bytes)))),
         };
     }

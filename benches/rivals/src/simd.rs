@@ -29,6 +29,8 @@ pub(crate) trait Simd: Copy {
     unsafe fn store_part(to: *mut u8, v: Self::V, len: usize);
     /// Zero from byte `len` on, 1 to `BYTES`.
     unsafe fn clear_part(v: Self::V, len: usize) -> Self::V;
+    /// Zero before byte `len`, 0 to `BYTES`.
+    unsafe fn clear_first(v: Self::V, len: usize) -> Self::V;
     unsafe fn swap32(v: Self::V) -> Self::V;
     unsafe fn xor(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn add64(a: Self::V, b: Self::V) -> Self::V;
@@ -182,6 +184,9 @@ pub(crate) mod shape {
     pub(crate) const AFTER: u8 = 8;
     /// Stores past the caches, where the destination is aligned.
     pub(crate) const STREAM: u8 = 16;
+    /// What is left over is the end of a whole vector, whose first bytes were done already: no store under a mask, which
+    /// takes a dozen cycles on some processors. Not in place.
+    pub(crate) const OVERLAP: u8 = 32;
 
     /// Whether it matters how sums are made.
     pub(crate) const fn has_sum(shape: u8) -> bool {
@@ -210,7 +215,7 @@ pub(crate) unsafe fn fused<S: Simd, A: Acc<S>, const SHAPE: u8, const U: usize>(
         let (mut at, mut until_flush) = (0, A::LIMIT);
         while at + U * S::BYTES <= len {
             for i in 0..U {
-                let v = step::<S, A, SHAPE>(S::load(src.add(at + S::BYTES * i)), key, &mut accs[i], S::BYTES);
+                let v = step::<S, A, SHAPE>(S::load(src.add(at + S::BYTES * i)), key, &mut accs[i], All);
                 let to = dst.add(at + S::BYTES * i);
                 if streams { S::stream(to, v) } else { S::store(to, v) }
             }
@@ -227,14 +232,18 @@ pub(crate) unsafe fn fused<S: Simd, A: Acc<S>, const SHAPE: u8, const U: usize>(
             if at + S::BYTES > len {
                 break;
             }
-            let v = step::<S, A, SHAPE>(S::load(src.add(at)), key, &mut accs[i], S::BYTES);
+            let v = step::<S, A, SHAPE>(S::load(src.add(at)), key, &mut accs[i], All);
             S::store(dst.add(at), v);
             at += S::BYTES;
         }
         // Always the first accumulator: a computed index would keep all of them in memory, in the loop above too.
-        if at < len {
+        if at < len && SHAPE & shape::OVERLAP != 0 && len >= S::BYTES {
+            let last = len - S::BYTES;
+            let v = step::<S, A, SHAPE>(S::load(src.add(last)), key, &mut accs[0], After(at - last));
+            S::store(dst.add(last), v);
+        } else if at < len {
             let part = len - at;
-            let v = step::<S, A, SHAPE>(S::load_part(src.add(at), part), key, &mut accs[0], part);
+            let v = step::<S, A, SHAPE>(S::load_part(src.add(at), part), key, &mut accs[0], First(part));
             S::store_part(dst.add(at), v, part);
         }
         if at > S::BYTES {
@@ -259,7 +268,18 @@ pub(crate) unsafe fn fused<S: Simd, A: Acc<S>, const SHAPE: u8, const U: usize>(
     }
 }
 
-/// What a vector becomes, of which the first `part` bytes are of the stream and the rest zero.
+/// The bytes of a vector that are summed.
+#[derive(Clone, Copy)]
+enum Counted {
+    All,
+    /// So many; the others are zero.
+    First(usize),
+    /// Those after so many.
+    After(usize),
+}
+use Counted::{After, All, First};
+
+/// What a vector becomes.
 ///
 /// # Safety
 /// The machine has the features.
@@ -268,12 +288,12 @@ unsafe fn step<S: Simd, A: Acc<S>, const SHAPE: u8>(
     mut v: S::V,
     key: S::V,
     acc: &mut (A, A),
-    part: usize,
+    counted: Counted,
 ) -> S::V {
     // SAFETY: as this function.
     unsafe {
         if SHAPE & shape::SUM != 0 {
-            acc.0.add(v);
+            acc.0.add(if let After(len) = counted { S::clear_first(v, len) } else { v });
         }
         if SHAPE & shape::SWAP != 0 {
             v = S::swap32(v);
@@ -283,7 +303,11 @@ unsafe fn step<S: Simd, A: Acc<S>, const SHAPE: u8>(
         }
         if SHAPE & shape::AFTER != 0 {
             // Bytes beyond the end have become the key: not to be summed.
-            acc.1.add(if part < S::BYTES { S::clear_part(v, part) } else { v });
+            acc.1.add(match counted {
+                All => v,
+                First(len) => S::clear_part(v, len),
+                After(len) => S::clear_first(v, len),
+            });
         }
         v
     }

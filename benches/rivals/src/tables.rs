@@ -1,6 +1,6 @@
 //! From loops over any width of vectors to functions that a machine with its features can call.
 
-use crate::simd::shape::{AFTER, STREAM, SUM, SWAP, XOR};
+use crate::simd::shape::{AFTER, OVERLAP, STREAM, SUM, SWAP, XOR};
 use crate::simd::{Acc, Simd};
 use crate::{Fused, Passes, Step, Sums};
 
@@ -118,6 +118,8 @@ pub(crate) const fn passes<S: Enabled>() -> Passes {
             trusted!(S::map::<false>(src.as_ptr(), dst.as_mut_ptr(), src.len().min(dst.len()), key))
         },
         xor32_in_place: |dst, key| trusted!(S::map::<false>(dst.as_ptr(), dst.as_mut_ptr(), dst.len(), key)),
+        crc32c: crate::libraries::crc32c_more,
+        adler32: crate::libraries::adler32_more,
     }
 }
 
@@ -151,6 +153,13 @@ pub(crate) fn fused<S: Enabled, A: Acc<S>, const U: usize>(shape: u8) -> Option<
         SWAP | XOR,
         SUM | SWAP | XOR,
         SUM | XOR | AFTER,
+        OVERLAP,
+        OVERLAP | SUM,
+        OVERLAP | SUM | SWAP,
+        OVERLAP | SUM | XOR,
+        OVERLAP | SWAP | XOR,
+        OVERLAP | SUM | SWAP | XOR,
+        OVERLAP | SUM | XOR | AFTER,
         STREAM,
         STREAM | SUM,
         STREAM | SUM | SWAP,

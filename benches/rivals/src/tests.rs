@@ -62,6 +62,29 @@ fn lengths() -> impl Iterator<Item = usize> {
     (0..1300).step_by(4).chain([1460, 2044, 4096, 40_000, 100_004])
 }
 
+/// What this machine allows, and less.
+fn sets() -> impl Iterator<Item = Allowed> {
+    let sets = [
+        &["avx512", "vnni", "pclmul", "vpclmul"][..],
+        &["avx2", "pclmul", "vpclmul"],
+        &["avx2", "pclmul"],
+        &[],
+    ];
+    sets.into_iter().map(|names| Allowed::only(names.iter().copied()))
+}
+
+#[test]
+fn less_may_be_allowed_than_there_is() {
+    let all = ["avx2", "avx512", "vnni", "pclmul", "vpclmul", "gfni"];
+    assert_eq!(Allowed::only(all), Allowed::here());
+    let none = Allowed::only([]);
+    assert_eq!((none.isa, none.clmul, none.wide_clmul), (Isa::Portable, false, false));
+    assert_eq!(none.is_limited, Allowed::here().isa > Isa::Portable);
+    let narrow = Allowed::only(["avx2", "pclmul"]);
+    assert!(narrow.isa <= Isa::Avx2 && !narrow.wide_clmul);
+    assert!(by_hand(&[Step::Inet], Isa::Avx512, narrow).is_empty());
+}
+
 #[test]
 fn separate_and_blocked_passes_do_what_they_are_measured_for() {
     let combinations: [&[Step]; 8] = [
@@ -74,8 +97,8 @@ fn separate_and_blocked_passes_do_what_they_are_measured_for() {
         &[Step::Inet, XOR, Step::Swap32, Step::Crc32c, Step::Adler32],
         &[Step::Inet, Step::Stripe],
     ];
-    for steps in combinations {
-        let separate = Separate::new(steps);
+    for (steps, allowed) in combinations.into_iter().flat_map(|steps| sets().map(move |set| (steps, set))) {
+        let separate = Separate::new(steps, allowed);
         for len in lengths() {
             let src = source(len);
             let expected = reference(steps, &src);
@@ -90,8 +113,9 @@ fn separate_and_blocked_passes_do_what_they_are_measured_for() {
 
 #[test]
 fn fused_loops_do_what_they_are_measured_for() {
-    let combinations: [&[Step]; 10] = [
+    let combinations: [&[Step]; 11] = [
         &[Step::Inet],
+        &[Step::Inet, XOR, Step::Swap32, Step::Crc32c, Step::Adler32],
         &[Step::Inet, Step::Swap32],
         &[Step::Inet, XOR],
         &[Step::Swap32, XOR],
@@ -102,16 +126,19 @@ fn fused_loops_do_what_they_are_measured_for() {
         &[Step::Inet, Step::Swap32, Step::Crc32c],
         &[Step::Inet, Step::Stripe],
     ];
+    let allowed = Allowed::here();
     for steps in combinations {
         let mut loops = Vec::new();
         for isa in [Isa::Portable, Isa::Avx2, Isa::Avx512] {
-            let by_hand = by_hand(steps, isa);
-            let has_loop = isa != Isa::Portable && isa <= Isa::best();
+            let by_hand = by_hand(steps, isa, Allowed::here());
+            let multiplies = if isa == Isa::Avx512 { allowed.wide_clmul } else { allowed.clmul };
+            let has_loop =
+                isa != Isa::Portable && isa <= allowed.isa && (multiplies || !steps.contains(&Step::Crc32c));
             assert_eq!(has_loop, !by_hand.is_empty(), "{steps:?}, {}", isa.name());
             loops.extend(by_hand.iter().map(|variant| (variant.name, variant.run)));
-            loops.extend(by_rustc(steps, isa).map(|run| ("rustc", run)));
+            loops.extend(by_rustc(steps, isa, Allowed::here()).map(|run| ("rustc", run)));
         }
-        loops.extend(streaming(steps).map(|run| ("past the caches", run)));
+        loops.extend(streaming(steps, Allowed::here()).map(|run| ("past the caches", run)));
         for len in lengths() {
             let src = source(len);
             let expected = reference(steps, &src);
@@ -134,7 +161,7 @@ fn fused_loops_do_what_they_are_measured_for() {
 #[test]
 fn holes_of_a_striped_buffer_keep_what_they_had() {
     for isa in [Isa::Avx2, Isa::Avx512] {
-        for variant in by_hand(&[Step::Inet, Step::Stripe], isa) {
+        for variant in by_hand(&[Step::Inet, Step::Stripe], isa, Allowed::here()) {
             let src = source(1000);
             let mut dst = vec![0xaa; striped_len(1000)];
             (variant.run)(&src, &mut dst, 0);
@@ -168,11 +195,32 @@ fn sums_of_all_ones_do_not_overflow() {
     for steps in [&[Step::Inet][..], &[Step::Inet, XOR, Step::Inet]] {
         let expected = reference(steps, &ones).1;
         for isa in [Isa::Portable, Isa::Avx2, Isa::Avx512] {
-            for run in by_hand(steps, isa).iter().map(|v| v.run).chain(by_rustc(steps, isa)) {
+            for run in by_hand(steps, isa, Allowed::here()).iter().map(|v| v.run).chain(by_rustc(
+                steps,
+                isa,
+                Allowed::here(),
+            )) {
                 let mut dst = vec![0; ones.len()];
                 assert_eq!(run(&ones, &mut dst, KEY), expected, "{steps:?}, {}", isa.name());
             }
         }
     }
     assert_eq!((libraries::crc32c()[0].run)(b"123456789"), 0xe306_9283);
+}
+
+#[test]
+fn orc_does_what_it_is_measured_for() {
+    for steps in [&[Step::Inet][..], &[Step::Inet, Step::Swap32, XOR], &[Step::Swap32, XOR]] {
+        let Some(orc) = orc::Orc::new(steps) else {
+            println!("skipped: liborc-0.4 is not installed, or cannot say {steps:?}");
+            continue;
+        };
+        for len in lengths().chain([1 << 20]) {
+            let src = source(len);
+            let mut dst = vec![0; len];
+            let sums = orc.run(&src, &mut dst, KEY);
+            assert!((dst, sums) == reference(steps, &src), "{steps:?} of {len} bytes");
+        }
+    }
+    assert!(orc::Orc::new(&[Step::Crc32c]).is_none(), "Orc has no CRC");
 }

@@ -29,7 +29,7 @@ struct Args {
 
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
-    let machine = Machine::here();
+    let machine = Machine::here(None);
     for warning in machine.warnings() {
         eprintln!("warning: {warning}");
     }

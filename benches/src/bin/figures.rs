@@ -3,13 +3,14 @@
 
 use anyhow::Context;
 use benches::cases::{CASES, Case, SHORT, SIZES};
-use benches::contenders::{COPY, COPY_NT, Contender, MEMCPY, SEPARATE, contenders};
+use benches::contenders::{self, COPY, COPY_NT, Contender, MEMCPY, SEPARATE};
 use benches::harness::{Arena, Body, Condition, Effort, measure};
 use benches::machine::Machine;
 use benches::plot::{self, Panel, Series, size};
 use benches::record::{Point, Record};
 use benches::{compile, report};
 use clap::Parser;
+use pipe_lib::Features;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -30,6 +31,9 @@ struct Args {
     /// Nine short rounds, sizes to 1M, hot only: a first look, some 20 seconds.
     #[arg(long)]
     quick: bool,
+    /// Keep engines and rivals to these instructions, as in `avx2,pclmul`: as on a machine that has no others
+    #[arg(long, value_name = "NAMES", value_parser = |names: &str| Features::named(names).map_err(|e| e.to_string()))]
+    features: Option<Features>,
     /// Print JSON instead of text.
     #[arg(long)]
     json: bool,
@@ -74,6 +78,7 @@ struct Bench {
     arena: Arena,
     effort: Effort,
     record: Record,
+    features: Option<Features>,
     started: Instant,
 }
 
@@ -94,7 +99,7 @@ impl Bench {
     }
 
     fn case(&mut self, case: &Case, sizes: &[usize], is_whole: bool) -> anyhow::Result<()> {
-        let list = contenders(case)?;
+        let list = contenders::contenders(case, self.features)?;
         let mut sizes = sizes.to_vec();
         if SHORT_CASES.contains(&case.name) && is_whole {
             sizes.extend(SHORT);
@@ -123,7 +128,7 @@ impl Bench {
 
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
-    let machine = Machine::here();
+    let machine = Machine::here(args.features);
     eprint!("{}", report::describe(&machine));
     let cases: Vec<&Case> = CASES.iter().filter(|case| case.name.contains(&args.case)).collect();
     if cases.is_empty() {
@@ -145,13 +150,17 @@ fn main() -> anyhow::Result<()> {
         arena: Arena::new(ARENA)?,
         effort,
         record: Record { machine, limits: None, points: Vec::new(), compiled: Vec::new() },
+        features: args.features,
         started: Instant::now(),
     };
 
     bench.progress("what the machine can do");
     #[cfg(target_arch = "x86_64")]
     {
-        bench.record.limits = rivals::limits::Limits::measure();
+        // They are of 512-bit instructions.
+        if contenders::allowed(args.features).isa == rivals::Isa::Avx512 {
+            bench.record.limits = rivals::limits::Limits::measure();
+        }
     }
     for (i, case) in cases.iter().enumerate() {
         bench.progress(&format!("{} of {}: {}", i + 1, cases.len(), case.name));
@@ -159,7 +168,7 @@ fn main() -> anyhow::Result<()> {
         eprint!("{}", native_in_a_line(&bench.record, case));
     }
     bench.progress("compiling");
-    bench.record.compiled = compile::measure(if args.quick { 31 } else { 201 })?;
+    bench.record.compiled = compile::measure(if args.quick { 31 } else { 201 }, args.features)?;
     bench.progress("done");
 
     let record = &bench.record;

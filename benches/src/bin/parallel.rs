@@ -39,7 +39,7 @@ type Transfer<'a> = Box<dyn Fn(&[u8], &mut [u8], usize) + 'a>;
 
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
-    let machine = Machine::here();
+    let machine = Machine::here(None);
     for warning in machine.warnings() {
         eprintln!("warning: {warning}");
     }

@@ -123,10 +123,24 @@ fn print_table(out: &mut impl std::io::Write, report: &Report, again_ns: f64) ->
         "bytes", "fused", "separate", "blocked", "memcpy"
     )?;
     for row in &report.rows {
-        let Row { bytes, fused_gbps, separate_gbps, blocked_gbps, memcpy_gbps } = row;
+        let Row { bytes, fused_gbps, separate_gbps, blocked_gbps, memcpy_gbps, .. } = row;
         writeln!(
             out,
             "{bytes:>12} {fused_gbps:>10.2} {separate_gbps:>10.2} {blocked_gbps:>10.2} {memcpy_gbps:>10.2}"
+        )?;
+    }
+    let trapped: Vec<String> = report
+        .rows
+        .iter()
+        .filter(|row| row.memcpy_near_gbps < 0.5 * row.memcpy_gbps)
+        .map(|row| format!("{:.2} at {}", row.memcpy_near_gbps, row.bytes))
+        .collect();
+    if !trapped.is_empty() {
+        writeln!(
+            out,
+            "\nmemcpy with the destination a few bytes further into its page than the source (`rep movsb` is slow there): \
+             {}.\nThe table's buffers are placed alike for all, 1088 bytes apart in their pages.",
+            trapped.join(", ")
         )?;
     }
     Ok(())
