@@ -117,6 +117,11 @@ fn what_nobody_takes_is_held() {
 /// Serves by our own TCP/IP in a namespace of the test's own and gives what `fetch` does; `None`, told, where there is no
 /// such device.
 fn on_device(options: &DeviceOptions, offload: bool) -> Option<Report> {
+    let features = Features { offload, stored_sums: false, cached_sums: false, ..Features::default() };
+    on_device_with(options, features)
+}
+
+fn on_device_with(options: &DeviceOptions, features: Features) -> Option<Report> {
     let device = match device::open(options) {
         Ok((device, _)) => device,
         Err(error) => {
@@ -125,7 +130,6 @@ fn on_device(options: &DeviceOptions, offload: bool) -> Option<Report> {
         }
     };
     let addressing = Addressing { addr: (OURS, 24), gateway: None, port: 80 };
-    let features = Features { offload, precomputed_checksums: false, ..Features::default() };
     let server =
         Server::on_device(support::site(), device, &addressing, features, &Config::default()).unwrap();
     Some(fetch(server))
@@ -166,6 +170,34 @@ fn tap_with_offloads_touches_nothing() {
         assert_shares(&report, [0.0, 0.0, 0.0, 1.0]);
         // Super-segments: a megabyte is far fewer frames than it has segments.
         assert!(report.work[Quantity::FramesSent] < FETCHES * 300, "{report}");
+    });
+}
+
+/// One on its own: stored sums leave the edges of 512-byte blocks to be read, remembered ones nothing but the first time.
+#[test]
+fn tap_without_offloads_copies_nothing_that_has_a_sum() {
+    in_namespace(|| {
+        let features =
+            Features { offload: false, stored_sums: true, cached_sums: false, ..Features::default() };
+        let Some(report) = on_device_with(&tap(false), features) else { return };
+        let [copied, summed, touched, referenced] = shares(&report);
+        assert_eq!((copied, referenced, summed), (0.0, 1.0, touched), "{report}");
+        assert!(summed > 0.2 && summed < 0.5, "{report}");
+        let known = report.work[Quantity::BytesOfKnownSum] as f64 / report.work[Quantity::BytesSent] as f64;
+        assert!((known + summed - 1.0).abs() < 1e-9, "{report}");
+    });
+}
+
+#[test]
+fn a_remembered_sum_is_not_made_again() {
+    in_namespace(|| {
+        let features =
+            Features { offload: false, stored_sums: false, cached_sums: true, ..Features::default() };
+        let Some(report) = on_device_with(&tap(false), features) else { return };
+        let [copied, summed, touched, _] = shares(&report);
+        assert_eq!(summed, touched, "{report}");
+        // Each head has its own date, and no name: it is summed where it lies, or in the loop that copies its segment.
+        assert!(copied < 0.01 && summed < 0.2, "{report}");
     });
 }
 

@@ -121,8 +121,11 @@ fn names_with_a_dot_are_served_when_asked_for_and_links_out_are_not() {
 fn switches_without_effect_are_refused() {
     let device = ["--net", "tap", "--addr", "10.0.0.1/24"];
     let packet = ["--net", "packet", "--dev", "eth0", "--addr", "10.0.0.1/24"];
-    let cases: [(&[&str], &str, &str); 5] = [
+    let cases: [(&[&str], &str, &str); 8] = [
         (&device, "fused-loops", "Add offload to --without"),
+        (&device, "offload,fused-loops", "add stored-sums,cached-sums"),
+        (&device, "stored-sums", "the device sums"),
+        (&device, "cached-sums", "the device sums"),
         (&packet, "offload", "has no offloads"),
         (&[], "packet-merging", "--net tap"),
         (&[], "fused-loops", "--net tap"),

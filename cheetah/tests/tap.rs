@@ -85,7 +85,8 @@ fn tap_with_offloads() {
 fn tap_without_any_specialisation() {
     in_namespace(|| {
         let options = DeviceOptions { offload: false, fused_loops: false, ..tap() };
-        let features = Features { offload: false, packet_merging: false, precomputed_checksums: false };
+        let features =
+            Features { offload: false, packet_merging: false, stored_sums: false, cached_sums: false };
         let Some(server) = serve(&options, features) else { return };
         exercise(server, 50);
     });

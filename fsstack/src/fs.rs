@@ -26,6 +26,7 @@ use crate::format::sums;
 use crate::format::superblock::Superblock;
 use crate::image::build::Mtime;
 use data::Data;
+use runtime::payload::{Piece, StoredSums};
 use std::fs::File;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -315,33 +316,22 @@ impl<'a> Inode<'a> {
         Ok(&[])
     }
 
-    /// The Internet checksum (RFC 1071, not complemented) of `[offset, offset + len)` from the stored partial
-    /// sums, without touching the contents: `None` unless `offset` is a multiple of the image's
-    /// `sum_block_bytes` and the end is one too or the end of the file, and the image has sums for this file.
-    /// At most 128 KiB at once.
+    /// What [`Inode::read`] gives as payload: held by the image's buffer, with the stored sums, which are good for any
+    /// part of it. `None` where there is nothing more.
     ///
     /// # Errors
-    /// If the sums do not have their checksum.
-    pub fn stored_sum(self, offset: u64, len: usize) -> Result<Option<u16>, ReadError> {
-        let block = u64::from(self.image.meta.superblock.sum_block_bytes);
-        let Some(end) = offset.checked_add(len as u64).filter(|&end| end <= self.size()) else {
-            return Ok(None);
-        };
-        let whole = block != 0
-            && self.record.sum_count != 0
-            && offset.is_multiple_of(block)
-            && (end.is_multiple_of(block) || end == self.size());
-        if !whole || len > MAX_SUM_BYTES {
+    /// If this is a directory, or the sums do not have their checksum.
+    pub fn piece(self, offset: u64, len: usize) -> Result<Option<Piece<'a>>, ReadError> {
+        let bytes = self.read(offset, len)?;
+        if bytes.is_empty() {
             return Ok(None);
         }
-        let sums = self.prefix_sums()?;
-        // The prefix sum of the first `blocks` blocks.
-        let prefix = |blocks: u64| match blocks.checked_sub(1) {
-            None => 0,
-            Some(i) => sums.get(i as usize).map_or(0, |word| u32::from_le_bytes(*word)),
+        let image = self.image;
+        let stored = match self.record.sum_count {
+            0 => None,
+            _ => StoredSums::new(self.prefix_sums()?, image.meta.superblock.sum_block_bytes, offset),
         };
-        let range = prefix(end.div_ceil(block)).wrapping_sub(prefix(offset / block));
-        Ok(Some(sums::fold(range.into())))
+        Ok(Some(Piece { bytes, sum: None, stored, hold: Some(image.data.buffer()) }))
     }
 
     /// The stored prefix sums; see [`crate::format::sums::ContentSums`].
@@ -371,6 +361,3 @@ impl<'a> Inode<'a> {
         Ok(bytes)
     }
 }
-
-/// Longest run whose sum of 16-bit words always fits 32 bits: 65,536 words of at most 65,535.
-const MAX_SUM_BYTES: usize = 128 * 1024;

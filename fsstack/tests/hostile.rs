@@ -36,9 +36,9 @@ fn exercise(image: &Image) {
     let _ = check(image, |_| {});
     for inode in image.inodes() {
         assert_eq!(image.lookup(inode.path()).map(|found| found.id()), Some(inode.id()));
-        let _ = inode.stored_sum(0, inode.size().min(1 << 20) as usize);
+        let _ = inode.piece(0, inode.size().min(1 << 20) as usize);
         let _ = inode.read(u64::MAX, usize::MAX);
-        let _ = inode.stored_sum(u64::MAX, usize::MAX);
+        let _ = inode.piece(u64::MAX, usize::MAX);
         assert!(inode.children().all(|child| child.parent().id() == inode.id()));
     }
 }

@@ -13,6 +13,8 @@ pub mod stack;
 pub mod tcp;
 pub mod transmission;
 
+pub mod sums;
+
 pub mod device;
 
 pub mod driver;

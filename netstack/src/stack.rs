@@ -23,6 +23,7 @@ use crate::application::{Application, CloseReason, Key, Stream};
 use crate::iface::arp_cache::{Action, ArpCache};
 use crate::iface::demux::Demux;
 use crate::iface::route::{Prefix, Routes};
+use crate::sums::{self, SumCache};
 use crate::tcp;
 use crate::tcp::isn::Secret;
 use crate::tcp::listener::Backlog;
@@ -93,6 +94,7 @@ pub struct Stack {
     queues: Queues,
     events: VecDeque<Event>,
     reassembly_bytes: usize,
+    sums: SumCache,
     ip_ident: u16,
     ephemeral: u16,
     /// Whose the last transmission handed out was.
@@ -137,6 +139,7 @@ impl Stack {
             queues: Queues::default(),
             events: VecDeque::new(),
             reassembly_bytes: 0,
+            sums: SumCache::new(sums::CAPACITY),
             ip_ident: 0,
             ephemeral: 0,
             last_transmitted: None,

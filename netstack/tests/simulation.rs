@@ -132,7 +132,8 @@ fn every_feature_can_be_switched_off() {
     let without = |config: &mut Config| {
         config.features.offload = false;
         config.features.packet_merging = false;
-        config.features.precomputed_checksums = false;
+        config.features.stored_sums = false;
+        config.features.cached_sums = false;
     };
     let wire = wire::Config {
         capabilities: Capabilities { checksum: true, segmentation: Some(65_536), gather: true },

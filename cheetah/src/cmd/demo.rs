@@ -165,7 +165,9 @@ fn on_devices(
     for (name, options) in paths {
         let addressing = Addressing { addr: (OURS, PREFIX_LEN), gateway: None, port: 80 };
         let (device, _) = device::open(&options)?;
-        let features = Features { offload: options.offload, ..Features::default() };
+        // It is the loop that is shown, so no sum may be known without it.
+        let (stored_sums, cached_sums) = (false, false);
+        let features = Features { offload: options.offload, stored_sums, cached_sums, ..Features::default() };
         let server = Server::on_device(Arc::clone(site), device, &addressing, features, &Config::default())?;
         let began = Instant::now();
         let fetched = fetch_all(server.addr(), site, files).with_context(|| name.to_owned());

@@ -78,7 +78,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "FORM", default_value = "table", value_enum)]
     counters: CountersForm,
     /// Switch specialisations off, to measure what each is worth: precomputed-headers, and on our own TCP/IP also
-    /// offload, packet-merging, fused-loops
+    /// offload, packet-merging, fused-loops, stored-sums, cached-sums
     #[arg(long, value_name = "FEATURE,...", value_delimiter = ',')]
     without: Vec<Feature>,
 }
@@ -124,6 +124,8 @@ enum Feature {
     Offload,
     PacketMerging,
     FusedLoops,
+    StoredSums,
+    CachedSums,
 }
 
 impl FromStr for Feature {
@@ -135,10 +137,13 @@ impl FromStr for Feature {
             "offload" => Ok(Feature::Offload),
             "packet-merging" => Ok(Feature::PacketMerging),
             "fused-loops" => Ok(Feature::FusedLoops),
-            "precomputed-checksums" | "grouping" | "pcb-pool" => {
+            "stored-sums" => Ok(Feature::StoredSums),
+            "cached-sums" => Ok(Feature::CachedSums),
+            "grouping" | "pcb-pool" => {
                 Err(format!("`{text}` cannot be switched off, for it is not there yet"))
             }
-            _ => Err("there are precomputed-headers, offload, packet-merging and fused-loops".to_owned()),
+            _ => Err("there are precomputed-headers, offload, packet-merging, fused-loops, stored-sums and cached-sums"
+                .to_owned()),
         }
     }
 }
@@ -187,10 +192,14 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
                 .with_context(|| format!("cannot listen on {addr}"))?
         }
         Place::Device(addressing, options) => {
+            let without = |feature| arguments.without.contains(&feature);
+            // An adapter's loop goes over every byte anyhow and sums in passing.
+            let use_sums = options.nic.is_none();
             let features = stack::Features {
                 offload: options.offload,
-                packet_merging: !arguments.without.contains(&Feature::PacketMerging),
-                ..stack::Features::default()
+                packet_merging: !without(Feature::PacketMerging),
+                stored_sums: use_sums && !without(Feature::StoredSums),
+                cached_sums: use_sums && !without(Feature::CachedSums),
             };
             let (device, name) = device::open(&options)?;
             if !link::get(&name).is_ok_and(|link| link.is_up) {
@@ -298,6 +307,24 @@ fn device_options(arguments: &Arguments) -> anyhow::Result<DeviceOptions> {
         bail!(Usage(
             "--without fused-loops does nothing while the device sums and cuts: no loop of ours touches the payload. \
              Add offload to --without, or take --nic or --net packet"
+                .to_owned()
+        ));
+    }
+    for (feature, name) in [(Feature::StoredSums, "stored-sums"), (Feature::CachedSums, "cached-sums")] {
+        if without(feature) && (device_sums || arguments.nic.is_some()) {
+            let who = if device_sums { "the device sums" } else { "the adapter's loop sums every byte" };
+            bail!(Usage(format!(
+                "--without {name} does nothing here: {who}, so no sum is looked for. Take --without offload,{name} and \
+                 no --nic"
+            )));
+        }
+    }
+    let sums_are_known =
+        arguments.nic.is_none() && !(without(Feature::StoredSums) && without(Feature::CachedSums));
+    if without(Feature::FusedLoops) && sums_are_known {
+        bail!(Usage(
+            "--without fused-loops does nothing while sums are known without a loop: add stored-sums,cached-sums to \
+             --without"
                 .to_owned()
         ));
     }

@@ -2,7 +2,7 @@
 //! `unsafe` of the crate.
 
 use crate::device::{Device, FileDevice};
-use memmap2::Mmap;
+use runtime::buffer::Shared;
 use std::io;
 
 /// Images up to this size are copied by [`Access::Auto`].
@@ -20,21 +20,17 @@ pub enum Access {
     Map,
 }
 
-/// The bytes of an image whose length has been checked.
+/// The bytes of an image whose length has been checked: one buffer, wherever they are.
 #[derive(Debug)]
 pub(super) struct Data {
-    bytes: Bytes,
-}
-
-#[derive(Debug)]
-enum Bytes {
-    Owned(Vec<u8>),
-    Mapped { map: Mmap, file: FileDevice },
+    bytes: Shared,
+    /// What is mapped, held open.
+    mapped: Option<FileDevice>,
 }
 
 impl Data {
     pub(super) fn from_bytes(bytes: Vec<u8>) -> Data {
-        Data { bytes: Bytes::Owned(bytes) }
+        Data { bytes: Shared::from(bytes), mapped: None }
     }
 
     /// The file has `len` bytes, or had when its superblock was checked.
@@ -61,26 +57,27 @@ impl Data {
         // changed byte can only change contents, never an index or a length. A file that shrinks raises
         // SIGBUS on access to the lost pages, which ends the process but breaks no memory.
         let map = unsafe { memmap2::MmapOptions::new().len(bytes_len).map(file.file())? };
-        Ok(Data { bytes: Bytes::Mapped { map, file } })
+        Ok(Data { bytes: Shared::from_owner(map), mapped: Some(file) })
     }
 
     pub(super) fn is_mapped(&self) -> bool {
-        matches!(self.bytes, Bytes::Mapped { .. })
+        self.mapped.is_some()
     }
 
     pub(super) fn is_intact(&self) -> io::Result<bool> {
-        match &self.bytes {
-            Bytes::Owned(_) => Ok(true),
-            Bytes::Mapped { map, file } => Ok(file.len_bytes()? == map.len() as u64),
+        match &self.mapped {
+            None => Ok(true),
+            Some(file) => Ok(file.len_bytes()? == self.bytes.len() as u64),
         }
+    }
+
+    /// The buffer that every slice is a part of.
+    pub(super) fn buffer(&self) -> &Shared {
+        &self.bytes
     }
 
     /// Bytes whose bounds were checked against the image's length when it was opened.
     pub(super) fn slice(&self, offset: u64, len: u64) -> &[u8] {
-        let all: &[u8] = match &self.bytes {
-            Bytes::Owned(bytes) => bytes,
-            Bytes::Mapped { map, .. } => map,
-        };
-        &all[offset as usize..(offset + len) as usize]
+        &self.bytes[offset as usize..(offset + len) as usize]
     }
 }

@@ -70,13 +70,15 @@ pub struct Features {
     pub offload: bool,
     /// FIN with the last data, ACKs on data: fewer packets. Off: each on its own.
     pub packet_merging: bool,
-    /// Use the sums that the payload source has at hand.
-    pub precomputed_checksums: bool,
+    /// Where the device does not sum: use the sums that were stored with the payload.
+    pub stored_sums: bool,
+    /// Where the device does not sum: remember the sums of what was sent from named buffers.
+    pub cached_sums: bool,
 }
 
 impl Default for Features {
     fn default() -> Features {
-        Features { offload: true, packet_merging: true, precomputed_checksums: true }
+        Features { offload: true, packet_merging: true, stored_sums: true, cached_sums: true }
     }
 }
 

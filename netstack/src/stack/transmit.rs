@@ -8,7 +8,7 @@ use runtime::time::Instant;
 use runtime::transfer::OnesSum;
 
 use super::queue::Control;
-use super::{Stack, Stats};
+use super::{Features, Stack, Stats};
 use crate::application::Application;
 use crate::iface::arp_cache::Lookup;
 use crate::tcp::segment::Outgoing;
@@ -195,28 +195,32 @@ impl Stack {
         emit(&Transmission { headers, payload: pieces, payload_len, tcp_start, offload })
     }
 
-    /// Finds out what can be known of the pieces' sums; the sum of all, if each is known then.
-    fn known_sum(&self, pieces: &mut [Piece<'_>]) -> Option<u16> {
+    /// Finds out what can be known of the pieces' sums: stored, remembered, or else, of few bytes, made. The sum of all, if
+    /// each is known then.
+    fn known_sum(&mut self, pieces: &mut [Piece<'_>]) -> Option<u16> {
         let read = |bytes: &[u8]| {
             count_work(Quantity::BytesSummed, bytes.len());
             count_work(Quantity::BytesTouched, bytes.len());
             checksum::sum(bytes)
         };
+        let Features { stored_sums, cached_sums, .. } = self.config.features;
         let mut unknown = 0;
         for piece in &mut *pieces {
-            if !self.config.features.precomputed_checksums {
-                piece.sum = None;
-            } else if piece.sum.is_none()
-                && let Some(stored) = piece.stored
-            {
+            let len = piece.bytes.len();
+            if !stored_sums {
+                (piece.sum, piece.stored) = (None, None);
+            }
+            if piece.sum.is_some() {
+                count_work(Quantity::BytesOfKnownSum, len);
+            } else if let Some(stored) = piece.stored {
                 let (sum, edges) = stored.sum(piece.bytes, read);
                 piece.sum = Some(sum);
-                count_work(Quantity::BytesOfKnownSum, piece.bytes.len() - edges);
-            } else if piece.sum.is_some() {
-                count_work(Quantity::BytesOfKnownSum, piece.bytes.len());
-            }
-            if piece.sum.is_none() {
-                unknown += piece.bytes.len();
+                count_work(Quantity::BytesOfKnownSum, len - edges);
+            } else if cached_sums && let Some((sum, known)) = self.sums.sum(piece, read) {
+                piece.sum = Some(sum);
+                count_work(Quantity::BytesOfKnownSum, if known { len } else { 0 });
+            } else {
+                unknown += len;
             }
         }
         // A response's head before the stored sums of its body: reading it twice costs less than the loop over the body.
