@@ -2,6 +2,10 @@
 //!
 //! A name alone ("AVX-512") says too little: each group of instructions that the native backend can do without is a
 //! flag of its own, so that a machine with part of them still gets code, and a test can take one away.
+//!
+//! With the environment variable `PIPE_LIB_FEATURES` set, a process keeps to the features it names, separated by commas
+//! (`avx2,pclmul`; empty: none), and every loop of every backend is what a machine without the others would run. That
+//! is how whole test suites run as on another machine.
 
 use std::fmt;
 use std::sync::OnceLock;
@@ -49,12 +53,10 @@ features! {
     VPOPCNTDQ = 4, "vpopcntdq", is_x86_feature_detected!("avx512vpopcntdq");
     /// Affine maps of bytes over GF(2).
     GFNI = 5, "gfni", is_x86_feature_detected!("gfni");
-    /// Dot products of bytes, at either width.
-    VNNI = 8, "vnni", if is_x86_feature_detected!("avx512f") {
-        is_x86_feature_detected!("avx512vnni")
-    } else {
-        is_x86_feature_detected!("avxvnni")
-    };
+    /// Dot products of bytes, of 512 bits.
+    VNNI = 8, "vnni", is_x86_feature_detected!("avx512vnni");
+    /// Dot products of bytes, of 256 bits in the shorter encoding: not every processor that has the longer one has it.
+    AVX_VNNI = 9, "avxvnni", is_x86_feature_detected!("avxvnni");
     /// Carry-less multiplication of 128-bit registers.
     PCLMUL = 6, "pclmul", is_x86_feature_detected!("pclmulqdq");
     /// Carry-less multiplication of every 128-bit lane.
@@ -62,10 +64,37 @@ features! {
 }
 
 impl Features {
-    /// What this processor (and its operating system) has.
+    /// What this processor (and its operating system) has, of what [`Features::CAP`] allows.
     pub fn detected() -> Features {
         static FOUND: OnceLock<Features> = OnceLock::new();
-        *FOUND.get_or_init(Features::ask)
+        *FOUND.get_or_init(|| match std::env::var(Features::CAP) {
+            Ok(names) => Features(Features::ask().0 & Features::among(&names).0),
+            Err(_) => Features::ask(),
+        })
+    }
+
+    /// The environment variable that keeps a process to the features it names. Names that are not known count for
+    /// nothing; [`Features::check_cap`] tells of them.
+    pub const CAP: &str = "PIPE_LIB_FEATURES";
+
+    /// Looks at [`Features::CAP`].
+    ///
+    /// # Errors
+    /// A name in it that is not known, or that this processor does not have.
+    pub fn check_cap() -> Result<(), FeatureError> {
+        std::env::var(Features::CAP).map_or(Ok(()), |names| Features::named(&names).map(drop))
+    }
+
+    /// Whether [`Features::CAP`] is set.
+    pub(crate) fn is_capped() -> bool {
+        std::env::var_os(Features::CAP).is_some()
+    }
+
+    /// Those of the features named that are known.
+    fn among(names: &str) -> Features {
+        let names: Vec<&str> = names.split(',').map(str::trim).collect();
+        let known = Features::NAMES.iter().filter(|(_, text)| names.contains(text));
+        known.fold(Features(0), |all, (flag, _)| all | *flag)
     }
 
     /// The features named, separated by commas, and no others: `avx2` keeps to 256-bit vectors.

@@ -245,8 +245,6 @@ fn every_spelling_agrees_with_naive_code_and_with_the_oracle() {
 }
 
 fn multiplies_without_carries() -> bool {
-    #[cfg(target_arch = "x86_64")]
-    return is_x86_feature_detected!("avx2") && is_x86_feature_detected!("pclmulqdq");
-    #[cfg(not(target_arch = "x86_64"))]
-    return false;
+    let names: Vec<&str> = pipe_lib::Features::detected().names().collect();
+    names.contains(&"avx2") && names.contains(&"pclmul")
 }

@@ -13,14 +13,30 @@ fn anywhere(text: &str) -> String {
         .fold(text.to_string(), |text, name| text.replace(&format!(", {name}"), ", a backend"))
 }
 
+/// Whether one loop takes all of [`PIPELINE`]; otherwise the picture is of more passes.
+fn is_one_pass() -> bool {
+    let names: Vec<&str> = pipe_lib::Features::detected().names().collect();
+    let is = ["avx2", "pclmul"].iter().all(|name| names.contains(name));
+    if !is {
+        println!("skipped: the picture is of a machine with AVX2 and carry-less multiplication");
+    }
+    is
+}
+
 #[test]
 fn dot_is_as_it_was() {
+    if !is_one_pass() {
+        return;
+    }
     let pipeline = Library::standard().pipeline(PIPELINE).unwrap();
     insta::assert_snapshot!(anywhere(&inspect::dot(pipeline.composition())));
 }
 
 #[test]
 fn svg_is_as_it_was() {
+    if !is_one_pass() {
+        return;
+    }
     let pipeline = Library::standard().pipeline(PIPELINE).unwrap();
     insta::assert_snapshot!(anywhere(&inspect::svg(pipeline.composition())));
 }

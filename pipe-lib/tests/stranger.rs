@@ -100,7 +100,9 @@ fn programs_do_what_the_reference_says() {
         }
     }
     assert!(failed.is_empty(), "{}", failed.join("\n"));
-    assert!(run > 1000, "only {run} tests were run");
+    // Every test on three backends, and most on the native one where there is one.
+    let least = if pipe_lib::Features::detected().names().any(|name| name == "avx2") { 1000 } else { 900 };
+    assert!(run > least, "only {run} tests were run");
 }
 
 #[test]

@@ -18,6 +18,10 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     // Wrong usage ends here with status 2, `--help` with 0.
     let args = args::Args::parse_from(std::env::args_os().map(not_an_option));
+    if let Err(error) = pipe_lib::Features::check_cap() {
+        eprintln!("pipec: {}: {error}", pipe_lib::Features::CAP);
+        return ExitCode::from(2);
+    }
     match args.command.run() {
         Ok(Status::Fine) => ExitCode::SUCCESS,
         Ok(Status::Refused) => ExitCode::from(1),

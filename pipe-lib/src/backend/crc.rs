@@ -10,6 +10,8 @@
 
 use super::PassCode;
 use crate::analyse::{Analysed, Class, Linear};
+#[cfg(target_arch = "x86_64")]
+use crate::features::Features;
 use crate::ir::{CrcOp, Endian, Op, Tail, Ty, eval};
 use crate::plan::display::heading;
 use std::sync::OnceLock;
@@ -95,10 +97,13 @@ impl Level {
         #[cfg_attr(not(target_arch = "x86_64"), allow(unused_mut))]
         let mut levels = vec![Level::Tables];
         #[cfg(target_arch = "x86_64")]
-        if is_x86_feature_detected!("pclmulqdq") && is_x86_feature_detected!("sse2") {
-            levels.push(Level::Clmul128);
-            if is_x86_feature_detected!("vpclmulqdq") && is_x86_feature_detected!("avx512f") {
-                levels.push(Level::Clmul512);
+        {
+            let has = |features| Features::detected().has(features);
+            if has(Features::PCLMUL) {
+                levels.push(Level::Clmul128);
+                if has(Features::VPCLMUL | Features::AVX512) {
+                    levels.push(Level::Clmul512);
+                }
             }
         }
         levels

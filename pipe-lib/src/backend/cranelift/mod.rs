@@ -319,12 +319,33 @@ fn target(regalloc_algorithm: &str) -> Result<OwnedTargetIsa, String> {
     ] {
         flags.set(name, value).map_err(|error| format!("{name}: {error}"))?;
     }
-    let builder = cranelift_native::builder().map_err(str::to_owned)?;
+    #[cfg_attr(not(target_arch = "x86_64"), allow(unused_mut))]
+    let mut builder = cranelift_native::builder().map_err(str::to_owned)?;
+    #[cfg(target_arch = "x86_64")]
+    keep_to_cap(&mut builder).map_err(|error| error.to_string())?;
     let isa = builder.finish(settings::Flags::new(flags)).map_err(|error| error.to_string())?;
     if isa.endianness() != ir::Endianness::Little || isa.pointer_bits() != 64 {
         return Err("run on a machine that is not 64-bit little-endian".into());
     }
     Ok(isa)
+}
+
+/// Takes away what the processor has and the process is to do without ([`Features::CAP`]).
+#[cfg(target_arch = "x86_64")]
+fn keep_to_cap(builder: &mut cranelift_codegen::isa::Builder) -> Result<(), settings::SetError> {
+    use crate::features::Features;
+    if !Features::is_capped() {
+        return Ok(());
+    }
+    let features = Features::detected();
+    let mut gone: Vec<&str> = Vec::new();
+    if !features.has(Features::AVX2) {
+        gone.extend(["has_avx", "has_avx2", "has_fma", "has_bmi1", "has_bmi2", "has_lzcnt"]);
+    }
+    if !features.has(Features::AVX512) {
+        gone.extend(["has_avx512f", "has_avx512dq", "has_avx512vl", "has_avx512vbmi", "has_avx512bitalg"]);
+    }
+    gone.into_iter().try_for_each(|name| builder.set(name, "false"))
 }
 
 fn emit(context: &mut Context, isa: &OwnedTargetIsa, func: ir::Function) -> Result<Vec<u8>, Unsupported> {

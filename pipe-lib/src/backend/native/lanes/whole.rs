@@ -102,8 +102,10 @@ impl Builder {
 
     /// Whether [`Builder::add_dots`] is there at the width in use.
     pub(in crate::backend::native) fn has_dots(&self) -> bool {
-        // The features of 512 bits and of 256 bits in the shorter encoding are different ones.
-        self.features.has(Features::VNNI) && (self.isa == Isa::Avx512 || is_x86_feature_detected!("avxvnni"))
+        self.features.has(match self.isa {
+            Isa::Avx512 => Features::VNNI,
+            Isa::Avx2 => Features::AVX_VNNI,
+        })
     }
 
     /// The two 32-bit halves of each 64-bit lane, added.

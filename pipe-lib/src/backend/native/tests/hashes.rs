@@ -27,7 +27,9 @@ fn polynomial_hashes_by_any_factor() {
                 let pipe = hash(&mut random, word, ty, factor);
                 // Eight vectors of accumulators for one of words: half of the registers of AVX2, the rest for what is added.
                 if ty.bytes() == 8 * word.bytes() {
+                    let draws = random.fork();
                     for features in feature_sets().into_iter().filter(|set| set.has(Features::AVX512)) {
+                        let mut random = draws.clone();
                         let code = compile_all(&[&pipe], features).unwrap();
                         for len in [0, 1, 63, 64, 65, 128, 191, 200, 256, 300, 320, 1460] {
                             let (bytes, start) = (random.bytes(len), [random.next()]);

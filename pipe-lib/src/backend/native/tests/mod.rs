@@ -24,6 +24,7 @@ use crate::ir::{
 use std::sync::Arc;
 
 /// A small generator (xorshift64*), so that a failure can be repeated from its seed.
+#[derive(Clone)]
 struct Random(u64);
 
 impl Random {
@@ -36,6 +37,11 @@ impl Random {
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
         self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    /// A generator for every set of features alike: what is drawn next depends on no set that the machine lacks.
+    fn fork(&mut self) -> Random {
+        Random::new(self.next())
     }
 
     fn below(&mut self, n: usize) -> usize {
@@ -153,15 +159,49 @@ fn feature_sets() -> Vec<Features> {
     let mut sets = vec![
         all,
         all.without(Features::VBMI | Features::GFNI | Features::BITALG | Features::VPOPCNTDQ),
-        all.without(Features::VNNI),
+        all.without(Features::VNNI | Features::AVX_VNNI),
         all.without(Features::VPCLMUL),
         all.without(Features::AVX512),
         all.without(Features::AVX512 | Features::VPCLMUL),
         Features::AVX2,
     ];
-    sets.retain(|set| set.isa().is_some());
-    sets.dedup();
+    sets.retain(|set| all.has(*set) && set.isa().is_some());
+    let mut seen: Vec<Features> = Vec::new();
+    sets.retain(|set| {
+        !seen.contains(set) && {
+            seen.push(*set);
+            true
+        }
+    });
     sets
+}
+
+/// The set with the most features and that with the least, where there are any.
+fn most_and_least() -> Vec<Features> {
+    let sets = feature_sets();
+    sets.first().into_iter().chain(sets.last()).copied().collect()
+}
+
+/// How many compositions each set of features took. Sixteen registers hold less than thirty-two, so that what is
+/// demanded is said for either.
+struct Taken(Vec<(Features, usize)>);
+
+impl Taken {
+    fn new() -> Taken {
+        Taken(feature_sets().into_iter().map(|set| (set, 0)).collect())
+    }
+
+    fn one_more(&mut self, features: Features) {
+        self.0.iter_mut().filter(|(set, _)| *set == features).for_each(|(_, count)| *count += 1);
+    }
+
+    /// Asserts that each set took as many as is demanded of its width.
+    fn demand(&self, avx512: usize, avx2: usize) {
+        for (set, count) in &self.0 {
+            let least = if set.has(Features::AVX512) { avx512 } else { avx2 };
+            assert!(*count >= least, "{set} took {count}, at least {least} are demanded");
+        }
+    }
 }
 
 fn analysed(pipes: &[&Pipe]) -> Vec<Analysed> {
@@ -240,7 +280,9 @@ fn to_ty(body: &mut Block, random: &mut Random, value: Value, ty: Ty) -> Value {
 }
 
 fn take(pipe: &Pipe, random: &mut Random) {
+    let draws = random.fork();
     for features in feature_sets() {
+        let random = &mut draws.clone();
         let code = compile_all(&[pipe], features).unwrap_or_else(|what| panic!("{what}\n{pipe:#?}"));
         for len in (0..70).chain([127, 128, 129, 255, 256, 257, 300, 511, 512, 700, 1460]) {
             let bytes = random.bytes(len);

@@ -7,7 +7,9 @@ use crate::Library;
 /// too few.
 fn take(pipe: &Pipe, random: &mut Random) {
     let wide = pipe.states.iter().any(|state| state.ty.bytes() == 8 * pipe.word_bytes());
+    let draws = random.fork();
     for features in feature_sets() {
+        let random = &mut draws.clone();
         let code = match compile_all(&[pipe], features) {
             Err(what) if what.contains("registers") && (wide || !features.has(Features::AVX512)) => continue,
             code => code.unwrap_or_else(|what| panic!("{what} {features:?}\n{pipe:#?}")),

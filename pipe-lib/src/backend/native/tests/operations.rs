@@ -39,7 +39,9 @@ fn single(
 }
 
 fn try_single(random: &mut Random, pipe: &Pipe) {
+    let draws = random.fork();
     for features in feature_sets() {
+        let random = &mut draws.clone();
         match compile_all(&[pipe], features) {
             Ok(code) => {
                 for _ in 0..3 {
@@ -118,7 +120,9 @@ fn shifts_by_every_constant() {
                     let count = body.push(Op::Const(count & ty.mask()), ty);
                     body.push(Op::Binary(op, a, count), ty)
                 });
-                for features in [feature_sets()[0], *feature_sets().last().unwrap()] {
+                let draws = random.fork();
+                for features in most_and_least() {
+                    let mut random = draws.clone();
                     let code = compile_all(&[&pipe], features).unwrap();
                     let bytes = random.bytes(130);
                     check(&code, &[&pipe], &[], 0, &bytes, &mut random);

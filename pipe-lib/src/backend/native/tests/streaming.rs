@@ -44,7 +44,9 @@ fn streaming_stores_write_the_same() {
         let mut random_stage = Random::new(5000 + seed);
         let pipes: Vec<Pipe> = (0..1 + random_stage.below(3)).map(|_| stage(&mut random_stage)).collect();
         let pipes: Vec<&Pipe> = pipes.iter().collect();
+        let draws = random.fork();
         for features in feature_sets() {
+            let mut random = draws.clone();
             let Ok(code) = compile_all(&pipes, features) else { continue };
             compiled += 1;
             check_instructions(&code);

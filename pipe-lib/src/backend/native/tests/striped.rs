@@ -11,7 +11,9 @@ fn striped_stores_write_the_same_and_nothing_else() {
         let mut random_stage = Random::new(7000 + seed);
         let pipes: Vec<Pipe> = (0..1 + random_stage.below(3)).map(|_| stage(&mut random_stage)).collect();
         let pipes: Vec<&Pipe> = pipes.iter().collect();
+        let draws = random.fork();
         for features in feature_sets() {
+            let mut random = draws.clone();
             let data = [8, 16, 32, 64][random.below(4)];
             let stripe = Stripe { data, gap: data * [1, 3, 7][random.below(3)] };
             let Ok(code) = compile(&analysed(&pipes), features, Stripes { source: None, sink: Some(stripe) })
@@ -57,7 +59,9 @@ fn striped_loads_read_the_same_and_no_hole() {
         let mut random_stage = Random::new(7000 + seed);
         let pipes: Vec<Pipe> = (0..1 + random_stage.below(3)).map(|_| stage(&mut random_stage)).collect();
         let pipes: Vec<&Pipe> = pipes.iter().collect();
+        let draws = random.fork();
         for features in feature_sets() {
+            let mut random = draws.clone();
             let data = [8, 16, 32, 64][random.below(4)];
             let stripe = Stripe { data, gap: data * [1, 3, 7][random.below(3)] };
             let stripes = Stripes { source: Some(stripe), sink: None };

@@ -31,7 +31,9 @@ fn sums_and_sums_of_sums() {
             for m in moduli.into_iter().filter(|m| *m <= ty.mask()) {
                 for second in [false, true] {
                     let pipe = two_sums(&mut random, word, ty, m, second);
+                    let draws = random.fork();
                     for features in feature_sets() {
+                        let mut random = draws.clone();
                         let code = match compile_all(&[&pipe], features) {
                             Ok(code) => code,
                             Err(what) => panic!("{what}\n{pipe:#?}"),
@@ -69,7 +71,9 @@ fn fletcher_in_one_s_complement_in_either_order_and_in_two_widths() {
         "u8 { state a: u16; state b: u64; in x; zext w, x; zext v, a; addmod b, b, v, 65521; addmod a, a, w, 65521;",
     ] {
         let pipe = onward::from_text(&format!("{body} {both}"));
+        let draws = random.fork();
         for features in feature_sets() {
+            let mut random = draws.clone();
             let code = compile_all(&[&pipe], features).unwrap_or_else(|what| panic!("{what}\n{body}"));
             for len in (0..70).chain([127, 128, 129, 255, 256, 257, 300, 511, 512, 700, 1460, 5000]) {
                 for zeros in [false, true] {
@@ -95,7 +99,9 @@ fn long_sums_do_not_overflow() {
     for (word, m) in [(Ty::U8, 65521), (Ty::U16, 65535), (Ty::U32, 0xffff_ffff)] {
         let pipe = two_sums(&mut random, word, Ty::U64, m, true);
         // Just below, at and above what one call may take, on the widest and the narrowest vectors.
+        let draws = random.fork();
         for features in feature_sets() {
+            let mut random = draws.clone();
             let word = lanes::Lane::of_bytes(word.bytes());
             let longest = carry::sums::longest_call(word, features.isa().unwrap().vector_bytes());
             let code = compile_all(&[&pipe], features).unwrap();
