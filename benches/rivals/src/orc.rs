@@ -32,6 +32,7 @@ struct Library {
     accumulator: unsafe extern "C" fn(Executor, c_int) -> c_int,
 }
 
+#[allow(clippy::missing_transmute_annotations, reason = "the fields of `Library` say the types")]
 static LIBRARY: LazyLock<Option<Library>> = LazyLock::new(|| {
     // SAFETY: loading a system library runs its constructors; Orc's do nothing to this program.
     let library = unsafe { libc::dlopen(c"liborc-0.4.so.0".as_ptr(), libc::RTLD_NOW) };

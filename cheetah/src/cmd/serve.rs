@@ -174,6 +174,12 @@ impl FromStr for Network {
     }
 }
 
+/// Whether machine code is made on this processor by this build.
+fn compiles_loops() -> bool {
+    cfg!(any(feature = "cranelift", not(target_arch = "x86_64")))
+        || pipe_lib::Features::detected().names().any(|name| name == "avx2")
+}
+
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let config = config(arguments);
     let place = match arguments.net {
@@ -201,6 +207,11 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
                 stored_sums: use_sums && !without(Feature::StoredSums),
                 cached_sums: use_sums && !without(Feature::CachedSums),
             };
+            if !compiles_loops() {
+                tracing::warn!(
+                    "loops are interpreted: this processor has no AVX2; build with `--features cranelift` instead"
+                );
+            }
             let (device, name) = device::open(&options)?;
             if !link::get(&name).is_ok_and(|link| link.is_up) {
                 tracing::warn!(

@@ -46,7 +46,7 @@ impl Frame<'_> {
 
     /// Stores the first bytes of a vector, as many as are left. It is the last store of a call: `DST` is changed, too.
     pub(super) fn store_part(&mut self, chunk: VReg) {
-        self.to_buffer(chunk);
+        self.store_in_buffer(chunk);
         self.b.raw(asm::rr(Code::Add_r64_rm64, DST, SRC));
         self.copy_part(BUFFER, (DST, 0), VECTOR);
     }
@@ -54,7 +54,7 @@ impl Frame<'_> {
     /// The rest of a striped source, zeros behind it. Changes rax and r9.
     pub(super) fn gather_part(&mut self, runs: Runs) -> VReg {
         let zero = self.b.splat(Lane::B, 0);
-        self.to_buffer(zero);
+        self.store_in_buffer(zero);
         self.b.raw(asm::mr(Code::Mov_rm64_r64, BUFFER.0, Register::None, SAVED_END, END));
         let mut lea = asm::rm(Code::Lea_r64_m, END, LEN, SRC, 0);
         lea.set_memory_index_scale(runs.scale as u32);
@@ -68,7 +68,7 @@ impl Frame<'_> {
 
     /// Stores the first bytes of a vector to a striped buffer; changes `DST`, rax and r9.
     pub(super) fn scatter_part(&mut self, runs: Runs, chunk: VReg) {
-        self.to_buffer(chunk);
+        self.store_in_buffer(chunk);
         let mut lea = asm::rm(Code::Lea_r64_m, DST, DST, SRC, 0);
         lea.set_memory_index_scale(runs.scale as u32);
         self.b.raw(lea);
@@ -176,7 +176,7 @@ impl Frame<'_> {
         }
     }
 
-    fn to_buffer(&mut self, chunk: VReg) {
+    fn store_in_buffer(&mut self, chunk: VReg) {
         let buffer = Opd::Mem(Mem::Base { base: BUFFER.0, index: Register::None, scale: 1, disp: BUFFER.1 });
         let operands = [buffer, Opd::Reg(chunk, Width::Y)];
         self.b.push(Code::VEX_Vmovdqu_ymmm256_ymm, &operands, None, None, None, false);
