@@ -86,6 +86,7 @@ impl Features {
     }
 
     /// Whether [`Features::CAP`] is set.
+    #[cfg(all(feature = "cranelift", target_arch = "x86_64"))]
     pub(crate) fn is_capped() -> bool {
         std::env::var_os(Features::CAP).is_some()
     }
