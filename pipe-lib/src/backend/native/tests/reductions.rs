@@ -3,7 +3,7 @@
 use super::*;
 
 /// A number that words are on both sides of, whatever compares them. A comparison that says the same of every word makes
-/// a constant of what is added, and `select c, (and s, 0), s` is no reduction but a reset: word by word, and rightly so.
+/// a constant of what is added; that `select c, 0, s` is a reduction by `and`, too, the analysis does not see.
 fn limit(random: &mut Random, word: Ty) -> u64 {
     let (number, sign) = (random.number() & word.mask(), 1 << (word.bits() - 1));
     if [0, word.mask(), sign, sign - 1].contains(&number) { 1 } else { number }
