@@ -1,6 +1,6 @@
 //! An engine: a composition made runnable.
 //!
-//! `build` makes the [`Program`] that it runs, `prepared` has the ways to run, `parallel` those on several cores.
+//! `build` makes the `Program` that it runs, `prepared` has the ways to run, `parallel` those on several cores.
 
 mod build;
 mod parallel;
