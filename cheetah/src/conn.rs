@@ -148,7 +148,7 @@ impl Conn {
             self.discard(bytes.len());
             return bytes.len();
         }
-        if !self.input.is_empty() {
+        if !self.input.is_empty() || !service.options.in_place_parse {
             let room = service.options.max_input.saturating_sub(self.input.len());
             let taken = bytes.len().min(room);
             self.input.extend_from_slice(&bytes[..taken]);
@@ -409,6 +409,7 @@ impl Conn {
             (true, 0) => Persistence::KeepAlive,
             (true, _) => Persistence::Implicit,
         };
+        service.begin_response();
         let text_from = self.text.len();
         let is_file_request = matches!(request.method, Method::Get | Method::Head);
         let answer = if too_large && is_file_request {
@@ -446,6 +447,7 @@ impl Conn {
 
     /// Answers what is no request with `status`, and reads no further.
     fn refuse(&mut self, service: &mut Service, status: Status) {
+        service.begin_response();
         let text_from = self.text.len();
         let answer = answer::page(service, status, Persistence::Close, true, &mut self.text);
         let record = Record {

@@ -56,6 +56,13 @@ pub struct Options {
     pub max_skipped: u64,
     /// Send the heads made at packing time; off (`--without precomputed-headers`), each is written anew.
     pub precomputed_headers: bool,
+    /// Format the date of heads once a second; off (`--without date-cache`), for each response.
+    pub date_cache: bool,
+    /// Parse requests in the buffer that they arrived in; off (`--without in-place-parse`), in a copy of the connection's.
+    pub in_place_parse: bool,
+    /// On the kernel's sockets: have the FIN ride on the last data; off (`--without packet-merging`), it goes alone. (Our
+    /// own TCP/IP has a switch of its own, [`netstack::stack::Features::packet_merging`].)
+    pub packet_merging: bool,
 }
 
 impl Default for Options {
@@ -68,6 +75,9 @@ impl Default for Options {
             max_input: 64 * 1024,
             max_skipped: 64 * 1024,
             precomputed_headers: true,
+            date_cache: true,
+            in_place_parse: true,
+            packet_merging: true,
         }
     }
 }
@@ -154,6 +164,13 @@ impl Service {
     /// The ends of heads for the second last told.
     pub fn tails(&self) -> &HeadTails {
         &self.tails
+    }
+
+    /// What is to be done before a response's head is written: nothing, but where the date is formatted for each.
+    pub(crate) fn begin_response(&mut self) {
+        if !self.options.date_cache {
+            self.tails.format();
+        }
     }
 
     /// Counts and logs a response as it is queued. `bytes` is what the body holds.

@@ -76,6 +76,42 @@ fn every_case_whole() {
     }
 }
 
+/// Switching a specialisation off changes no byte, wherever requests are cut.
+#[test]
+fn every_case_with_specialisations_off() {
+    let etag = hello_etag();
+    let all: Vec<u8> = CASES.iter().filter(|case| !case.closes).flat_map(|case| case.bytes(&etag)).collect();
+    let sent = |options: Options, cut: usize| {
+        let mut service = Service::new(support::site(), options);
+        service.set_time(Instant::from_millis(1000), NOW_UNIX);
+        let mut conn = Conn::new(&mut service, None);
+        let (mut sent, mut rest) = (Vec::new(), &all[..]);
+        while !rest.is_empty() {
+            let taken = conn.on_bytes(&mut service, &rest[..cut.min(rest.len())]);
+            rest = &rest[taken..];
+            sent.extend(take_all(&mut conn, &mut service));
+        }
+        sent
+    };
+    let expected = sent(Options::default(), all.len());
+    assert!(expected.len() > 100_000);
+    for options in [
+        Options { precomputed_headers: false, ..Options::default() },
+        Options { date_cache: false, ..Options::default() },
+        Options { in_place_parse: false, ..Options::default() },
+        Options {
+            precomputed_headers: false,
+            date_cache: false,
+            in_place_parse: false,
+            ..Options::default()
+        },
+    ] {
+        for cut in [all.len(), 1, 40, 333] {
+            assert!(sent(options, cut) == expected, "{options:?}, {cut} bytes at once");
+        }
+    }
+}
+
 #[test]
 fn every_case_byte_by_byte() {
     let etag = hello_etag();

@@ -121,13 +121,14 @@ fn names_with_a_dot_are_served_when_asked_for_and_links_out_are_not() {
 fn switches_without_effect_are_refused() {
     let device = ["--net", "tap", "--addr", "10.0.0.1/24"];
     let packet = ["--net", "packet", "--dev", "eth0", "--addr", "10.0.0.1/24"];
-    let cases: [(&[&str], &str, &str); 8] = [
+    let cases: [(&[&str], &str, &str); 9] = [
         (&device, "fused-loops", "Add offload to --without"),
         (&device, "offload,fused-loops", "add stored-sums,cached-sums"),
         (&device, "stored-sums", "the device sums"),
         (&device, "cached-sums", "the device sums"),
         (&packet, "offload", "has no offloads"),
-        (&[], "packet-merging", "--net tap"),
+        (&[], "offload", "ethtool"),
+        (&[], "stored-sums", "the kernel copies and sums"),
         (&[], "fused-loops", "--net tap"),
         (&[], "max-connections", "precomputed-headers"),
     ];

@@ -2,6 +2,7 @@
 
 mod cat;
 mod demo;
+mod features;
 mod fsck;
 mod image;
 mod ls;

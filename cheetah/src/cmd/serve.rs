@@ -20,6 +20,7 @@ use fsstack::device::{AtomicFile, MemoryDevice};
 use netstack::device::sys::link;
 use netstack::stack;
 
+use super::features::{Feature, Net};
 use super::{Usage, pack};
 
 /// Folders with more than this go to an image in the cache folder; smaller ones are packed in memory.
@@ -77,8 +78,8 @@ pub(super) struct Arguments {
     /// What SIGUSR1 prints on standard error: counters of connections, bytes, frames and system calls
     #[arg(long, value_name = "FORM", default_value = "table", value_enum)]
     counters: CountersForm,
-    /// Switch specialisations off, to measure what each is worth: precomputed-headers, and on our own TCP/IP also
-    /// offload, packet-merging, fused-loops, stored-sums, cached-sums
+    /// Switch specialisations off, to measure what each is worth: in-place-parse, date-cache, precomputed-headers,
+    /// packet-merging, and on our own TCP/IP also offload, fused-loops, stored-sums, cached-sums
     #[arg(long, value_name = "FEATURE,...", value_delimiter = ',')]
     without: Vec<Feature>,
 }
@@ -93,59 +94,6 @@ enum LogFormat {
 enum CountersForm {
     Table,
     Json,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Net {
-    Kernel,
-    Tap,
-    Ring,
-    Packet,
-}
-
-impl FromStr for Net {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Net, String> {
-        match text {
-            "kernel" => Ok(Net::Kernel),
-            "tap" => Ok(Net::Tap),
-            "ring" => Ok(Net::Ring),
-            "packet" => Ok(Net::Packet),
-            "xdp" => Err("`xdp` is not there yet: use `tap`, or `ring` on an existing interface".to_owned()),
-            _ => Err("there are kernel, tap, ring and packet".to_owned()),
-        }
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Feature {
-    PrecomputedHeaders,
-    Offload,
-    PacketMerging,
-    FusedLoops,
-    StoredSums,
-    CachedSums,
-}
-
-impl FromStr for Feature {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Feature, String> {
-        match text {
-            "precomputed-headers" => Ok(Feature::PrecomputedHeaders),
-            "offload" => Ok(Feature::Offload),
-            "packet-merging" => Ok(Feature::PacketMerging),
-            "fused-loops" => Ok(Feature::FusedLoops),
-            "stored-sums" => Ok(Feature::StoredSums),
-            "cached-sums" => Ok(Feature::CachedSums),
-            "grouping" | "pcb-pool" => {
-                Err(format!("`{text}` cannot be switched off, for it is not there yet"))
-            }
-            _ => Err("there are precomputed-headers, offload, packet-merging, fused-loops, stored-sums and cached-sums"
-                .to_owned()),
-        }
-    }
 }
 
 /// Nobody serves with no thread, or no connection.
@@ -181,6 +129,11 @@ fn compiles_loops() -> bool {
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let refusal =
+        |feature: &Feature| feature.refusal(arguments.net, arguments.nic.is_some(), &arguments.without);
+    if let Some(why) = arguments.without.iter().find_map(refusal) {
+        bail!(Usage(why));
+    }
     let config = config(arguments);
     let place = match arguments.net {
         Net::Kernel => Place::Kernel(kernel_addr(arguments)?),
@@ -244,7 +197,11 @@ enum Place {
 
 fn config(arguments: &Arguments) -> Config {
     let mut config = Config::default();
-    config.http.precomputed_headers = !arguments.without.contains(&Feature::PrecomputedHeaders);
+    let with = |feature| !arguments.without.contains(&feature);
+    config.http.precomputed_headers = with(Feature::PrecomputedHeaders);
+    config.http.date_cache = with(Feature::DateCache);
+    config.http.in_place_parse = with(Feature::InPlaceParse);
+    config.http.packet_merging = with(Feature::PacketMerging);
     config.http.max_connections = arguments.max_connections;
     config.access_log = arguments.access_log.clone().map(|path| {
         let format = match arguments.log_format {
@@ -266,11 +223,9 @@ fn kernel_addr(arguments: &Arguments) -> anyhow::Result<SocketAddr> {
         ("--nic", arguments.nic.is_some()),
         ("--fault", arguments.fault.is_some()),
         ("--pcap", arguments.pcap.is_some()),
-        ("--without", arguments.without.iter().any(|&feature| feature != Feature::PrecomputedHeaders)),
     ];
     if let Some((option, _)) = device_only.iter().find(|(_, given)| *given) {
-        let what = if *option == "--without" { "that --without" } else { option };
-        bail!(Usage(format!("{what} is for our own TCP/IP: add --net tap, --net ring or --net packet")));
+        bail!(Usage(format!("{option} is for our own TCP/IP: add --net tap, --net ring or --net packet")));
     }
     let text = arguments.listen.as_deref().unwrap_or("127.0.0.1:8080");
     let mut found = text.to_socket_addrs().map_err(|error| {
@@ -313,36 +268,6 @@ fn device_options(arguments: &Arguments) -> anyhow::Result<DeviceOptions> {
         },
     };
     let without = |feature| arguments.without.contains(&feature);
-    let device_sums = arguments.net != Net::Packet && arguments.nic.is_none() && !without(Feature::Offload);
-    if device_sums && without(Feature::FusedLoops) {
-        bail!(Usage(
-            "--without fused-loops does nothing while the device sums and cuts: no loop of ours touches the payload. \
-             Add offload to --without, or take --nic or --net packet"
-                .to_owned()
-        ));
-    }
-    for (feature, name) in [(Feature::StoredSums, "stored-sums"), (Feature::CachedSums, "cached-sums")] {
-        if without(feature) && (device_sums || arguments.nic.is_some()) {
-            let who = if device_sums { "the device sums" } else { "the adapter's loop sums every byte" };
-            bail!(Usage(format!(
-                "--without {name} does nothing here: {who}, so no sum is looked for. Take --without offload,{name} and \
-                 no --nic"
-            )));
-        }
-    }
-    let sums_are_known =
-        arguments.nic.is_none() && !(without(Feature::StoredSums) && without(Feature::CachedSums));
-    if without(Feature::FusedLoops) && sums_are_known {
-        bail!(Usage(
-            "--without fused-loops does nothing while sums are known without a loop: add stored-sums,cached-sums to \
-             --without"
-                .to_owned()
-        ));
-    }
-    if without(Feature::Offload) && (arguments.net == Net::Packet || arguments.nic.is_some()) {
-        let what = if arguments.nic.is_some() { "an emulated adapter" } else { "the packet device" };
-        bail!(Usage(format!("--without offload does nothing here: {what} has no offloads")));
-    }
     Ok(DeviceOptions {
         nic: arguments.nic.clone(),
         offload: !without(Feature::Offload),

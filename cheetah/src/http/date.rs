@@ -78,7 +78,8 @@ impl HeadTails {
         }
     }
 
-    fn format(&mut self) {
+    /// Formats them anew. [`HeadTails::set_time`] does it when it must.
+    pub(crate) fn format(&mut self) {
         let date = format(self.unix);
         for (tail, connection) in [
             (&mut self.implicit, &b""[..]),

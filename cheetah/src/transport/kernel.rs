@@ -453,7 +453,9 @@ impl Connection {
             return Ok(0);
         }
         // Nothing follows but the FIN, which comes with the call right behind this one: let it ride on the last segment.
-        let last = self.conn.is_finished() && from + total as u64 == self.conn.end();
+        let last = service.options.packet_merging
+            && self.conn.is_finished()
+            && from + total as u64 == self.conn.end();
         let flags = if last { SendFlags::NOSIGNAL | SendFlags::MORE } else { SendFlags::NOSIGNAL };
         let written = sendmsg(&self.socket, &slices, &mut SendAncillaryBuffer::default(), flags);
         drop(slices);

@@ -1,0 +1,191 @@
+//! The specialisations that can be switched off (`--without`), and where a switch would do nothing.
+//!
+//! `serve` refuses such a switch with the reason; `bench --ablate` shows the reason in its table.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// What carries the connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Net {
+    /// The kernel's sockets.
+    Kernel,
+    /// Our own TCP/IP on a TAP device.
+    Tap,
+    /// Our own TCP/IP on AF_PACKET rings.
+    Ring,
+    /// Our own TCP/IP on AF_PACKET, a call a frame.
+    Packet,
+}
+
+impl Net {
+    const ALL: [Net; 4] = [Net::Kernel, Net::Tap, Net::Ring, Net::Packet];
+
+    /// As it is written on the command line.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Net::Kernel => "kernel",
+            Net::Tap => "tap",
+            Net::Ring => "ring",
+            Net::Packet => "packet",
+        }
+    }
+}
+
+impl FromStr for Net {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Net, String> {
+        match Net::ALL.into_iter().find(|net| net.name() == text) {
+            Some(net) => Ok(net),
+            None if text == "xdp" => {
+                Err("`xdp` is not there yet: use `tap`, or `ring` on an existing interface".to_owned())
+            }
+            None => Err("there are kernel, tap, ring and packet".to_owned()),
+        }
+    }
+}
+
+/// A specialisation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Feature {
+    /// Heads that were made when the site was packed.
+    PrecomputedHeaders,
+    /// The date of heads, formatted once a second.
+    DateCache,
+    /// Requests parsed in the buffer that they arrived in.
+    InPlaceParse,
+    /// Fewer packets: the FIN with the last data; on our own TCP/IP also ACKs that wait for data.
+    PacketMerging,
+    /// The device sums and cuts.
+    Offload,
+    /// Copy and sum in one loop.
+    FusedLoops,
+    /// Sums that are stored in the image.
+    StoredSums,
+    /// Sums that the transport remembers.
+    CachedSums,
+}
+
+impl Feature {
+    /// All of them.
+    pub(super) const ALL: [Feature; 8] = [
+        Feature::InPlaceParse,
+        Feature::DateCache,
+        Feature::PrecomputedHeaders,
+        Feature::PacketMerging,
+        Feature::FusedLoops,
+        Feature::StoredSums,
+        Feature::CachedSums,
+        Feature::Offload,
+    ];
+
+    /// As it is written on the command line.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Feature::PrecomputedHeaders => "precomputed-headers",
+            Feature::DateCache => "date-cache",
+            Feature::InPlaceParse => "in-place-parse",
+            Feature::PacketMerging => "packet-merging",
+            Feature::Offload => "offload",
+            Feature::FusedLoops => "fused-loops",
+            Feature::StoredSums => "stored-sums",
+            Feature::CachedSums => "cached-sums",
+        }
+    }
+
+    /// Why switching this off, with all of `without`, would do nothing on `net` (with an emulated adapter in front of its
+    /// device, if `nic`), and what to write instead; `None` if it does something.
+    pub(super) fn refusal(self, net: Net, nic: bool, without: &[Feature]) -> Option<String> {
+        let off = |feature| without.contains(&feature);
+        let name = self.name();
+        let needs_own_stack = |whose: &str| {
+            Some(format!(
+                "{whose}: --without {name} is for our own TCP/IP, add --net tap, --net ring or --net packet"
+            ))
+        };
+        if net == Net::Kernel {
+            return match self {
+                Feature::Offload => {
+                    needs_own_stack("the kernel's offloads are the kernel's to switch (`ethtool -K`)")
+                }
+                Feature::FusedLoops | Feature::StoredSums | Feature::CachedSums => {
+                    needs_own_stack("the kernel copies and sums")
+                }
+                _ => None,
+            };
+        }
+        let device_sums = net != Net::Packet && !nic && !off(Feature::Offload);
+        let sums_are_known = !nic && !(off(Feature::StoredSums) && off(Feature::CachedSums));
+        match self {
+            Feature::FusedLoops if device_sums => Some(format!(
+                "--without {name} does nothing while the device sums and cuts: no loop of ours touches the payload. Add \
+                 offload to --without, or take --nic or --net packet"
+            )),
+            Feature::FusedLoops if sums_are_known => Some(format!(
+                "--without {name} does nothing while sums are known without a loop: add stored-sums,cached-sums to \
+                 --without"
+            )),
+            Feature::StoredSums | Feature::CachedSums if device_sums || nic => {
+                let who = if nic { "the adapter's loop sums every byte" } else { "the device sums" };
+                Some(format!(
+                    "--without {name} does nothing here: {who}, so no sum is looked for. Take --without offload,{name} \
+                     and no --nic"
+                ))
+            }
+            Feature::Offload if net == Net::Packet || nic => {
+                let what = if nic { "an emulated adapter" } else { "the packet device" };
+                Some(format!("--without {name} does nothing here: {what} has no offloads"))
+            }
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Feature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for Feature {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Feature, String> {
+        match Feature::ALL.into_iter().find(|feature| feature.name() == text) {
+            Some(feature) => Ok(feature),
+            None if text == "grouping" => {
+                Err(format!("`{text}` cannot be switched off, for it is not there yet"))
+            }
+            None => {
+                let names: Vec<&str> = Feature::ALL.iter().map(|feature| feature.name()).collect();
+                Err(format!("there are {}", names.join(", ")))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_back() {
+        for feature in Feature::ALL {
+            assert_eq!(feature.name().parse(), Ok(feature));
+        }
+        for net in Net::ALL {
+            assert_eq!(net.name().parse(), Ok(net));
+        }
+    }
+
+    #[test]
+    fn a_switch_works_somewhere() {
+        let prepared = [Feature::Offload, Feature::StoredSums, Feature::CachedSums];
+        for feature in Feature::ALL {
+            let mut without = vec![feature];
+            without.extend(prepared);
+            assert_eq!(feature.refusal(Net::Tap, false, &without), None, "{feature}");
+        }
+    }
+}
