@@ -116,7 +116,8 @@ impl Feature {
             };
         }
         let device_sums = net != Net::Packet && !nic && !off(Feature::Offload);
-        let sums_are_known = !nic && !(off(Feature::StoredSums) && off(Feature::CachedSums));
+        let sums_are_known =
+            !nic && [Feature::StoredSums, Feature::CachedSums].iter().any(|&sums| !off(sums));
         match self {
             Feature::FusedLoops if device_sums => Some(format!(
                 "--without {name} does nothing while the device sums and cuts: no loop of ours touches the payload. Add \
