@@ -17,9 +17,10 @@ test:
 fuzz SECONDS="10":
     cargo run --release -q -p pipec -- fuzz --seconds {{SECONDS}}
 
-# Takes the snapshots of diagnostics and plans as they now are; read the difference before it is committed.
+# Takes the snapshots of diagnostics and plans, and the goldens of machine code, as they now are; read the difference before it is
+# committed.
 bless:
-    INSTA_UPDATE=always cargo test -p pipe-lib
+    BLESS_GOLDENS=1 INSTA_UPDATE=always cargo test -p pipe-lib
 
 # What is measured, here and now.
 bench:

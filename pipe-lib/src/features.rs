@@ -180,6 +180,42 @@ impl fmt::Display for FeatureError {
 
 impl core::error::Error for FeatureError {}
 
+/// Machines by what they have, for which code is made on every machine and run where it can be.
+#[cfg(test)]
+pub(crate) mod machines {
+    use super::Features;
+
+    const AVX2: u32 = Features::AVX2.0 | Features::PCLMUL.0;
+    const AVX512: u32 = AVX2 | Features::AVX512.0 | Features::VNNI.0;
+
+    /// Everything: Ice Lake, Zen 4 and what came after.
+    pub(crate) const AVX512_VPCLMUL: Features = Features(
+        AVX512
+            | Features::VPCLMUL.0
+            | Features::VBMI.0
+            | Features::BITALG.0
+            | Features::VPOPCNTDQ.0
+            | Features::GFNI.0,
+    );
+    /// Cascade Lake.
+    pub(crate) const AVX512_PCLMUL: Features = Features(AVX512);
+    /// Alder Lake.
+    pub(crate) const AVX2_VPCLMUL: Features =
+        Features(AVX2 | Features::VPCLMUL.0 | Features::GFNI.0 | Features::AVX_VNNI.0);
+    /// Haswell.
+    pub(crate) const AVX2_PCLMUL: Features = Features(AVX2);
+    /// No vectors that the native backend could use, but carry-less products: Westmere.
+    pub(crate) const SSE42_PCLMUL: Features = Features(Features::PCLMUL.0);
+
+    /// Those that the native backend runs on, by name.
+    pub(crate) const NATIVE: [(&str, Features); 4] = [
+        ("avx512", AVX512_VPCLMUL),
+        ("avx512 without vpclmul", AVX512_PCLMUL),
+        ("avx2 with vpclmul", AVX2_VPCLMUL),
+        ("avx2 without vpclmul", AVX2_PCLMUL),
+    ];
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

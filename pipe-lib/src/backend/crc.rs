@@ -92,16 +92,15 @@ pub(crate) enum Level {
 }
 
 impl Level {
-    /// All levels that this processor has, best last.
-    pub(crate) fn available() -> Vec<Level> {
+    /// All levels that these features give, best last.
+    fn among(features: Features) -> Vec<Level> {
         #[cfg_attr(not(target_arch = "x86_64"), allow(unused_mut))]
         let mut levels = vec![Level::Tables];
         #[cfg(target_arch = "x86_64")]
         {
-            let has = |features| Features::detected().has(features);
-            if has(Features::PCLMUL) {
+            if features.has(Features::PCLMUL) {
                 levels.push(Level::Clmul128);
-                if has(Features::VPCLMUL | Features::AVX512) {
+                if features.has(Features::VPCLMUL | Features::AVX512) {
                     levels.push(Level::Clmul512);
                 }
             }
@@ -120,9 +119,9 @@ const FOLDED_512: &str =
 const FOLDED: &str = "registers folded into one of 128 bits, whose remainder comes from tables";
 
 impl CrcCode {
-    /// Code for the pass, if it is one plain CRC.
-    pub(crate) fn new(stages: &[Analysed]) -> Option<CrcCode> {
-        let level = *Level::available().last()?;
+    /// Code for the pass, if it is one plain CRC, with no other carry-less products than `features` has.
+    pub(crate) fn new(stages: &[Analysed], features: Features) -> Option<CrcCode> {
+        let level = *Level::among(features).last()?;
         CrcCode::at_level(stages, level)
     }
 
@@ -403,7 +402,7 @@ mod x86 {
 
 #[cfg(test)]
 mod tests {
-    use super::{CrcCode, Level};
+    use super::{CrcCode, Features, Level};
     use crate::analyse::Analysed;
     use crate::backend::testing::{Rng, Use, compare, compare_many, initial, listing};
     use crate::ir::builder::PipeBuilder;
@@ -426,7 +425,7 @@ mod tests {
             for ty in Ty::INTEGERS {
                 for tail in [Tail::Reject, Tail::Zero, Tail::Partial, Tail::Pass] {
                     let pipe = crc(op, Gauge::new(ty, Endian::Little), tail);
-                    for level in Level::available() {
+                    for level in Level::among(Features::detected()) {
                         let code = CrcCode::at_level(&[Analysed::new(pipe.clone().into())], level).unwrap();
                         compare_many(&code, &[&pipe], &mut rng, 40);
                         for len in [512, 1456, 4096, 5000, 10_008] {
@@ -444,6 +443,6 @@ mod tests {
     #[test]
     fn numbers_in_network_order_are_another_remainder() {
         let pipe = crc(CrcOp::Crc32c, Gauge::new(Ty::U32, Endian::Big), Tail::Zero);
-        assert!(CrcCode::new(&[Analysed::new(pipe.into())]).is_none());
+        assert!(CrcCode::new(&[Analysed::new(pipe.into())], Features::detected()).is_none());
     }
 }

@@ -189,6 +189,8 @@ pub(crate) struct Listed<'a> {
     pub(crate) bytes: &'a [u8],
     /// Where it begins in the code of its pass.
     pub(crate) at: usize,
+    /// What stands before it there and is read by it.
+    pub(crate) constants: &'a [u8],
 }
 
 /// Why a generator does not take stages.

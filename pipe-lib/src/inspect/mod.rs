@@ -8,7 +8,7 @@ mod svg;
 pub use dot::dot;
 pub use svg::svg;
 
-use crate::backend::{cranelift, crc};
+use crate::backend::cranelift;
 use crate::compose::Composition;
 use crate::error::Unsupported;
 use crate::options::Backend;
@@ -40,7 +40,7 @@ pub fn clif(composition: &Composition, options: &CompileOptions) -> Result<Strin
         let stages = &made.stages;
         if stages.is_empty() {
             let _ = writeln!(text, "; a plain copy\n");
-        } else if !options.serial && crc::CrcCode::new(stages).is_some() {
+        } else if made.code.functions().is_empty() {
             let _ = writeln!(text, "; {BLOCK_CODE}\n");
         } else {
             let gauge = stages.iter().map(|pipe| pipe.word_bytes()).max().unwrap_or(1);
@@ -66,6 +66,11 @@ pub fn asm(composition: &Composition, options: &CompileOptions) -> Result<String
         }
         for function in functions {
             let _ = writeln!(text, "; {from}: {}", function.what);
+            let before = function.at - function.constants.len();
+            for (index, constants) in function.constants.chunks(16).enumerate() {
+                let bytes: Vec<String> = constants.iter().map(|byte| format!("{byte:02x}")).collect();
+                let _ = writeln!(text, "{:6x}  db {}", before + 16 * index, bytes.join(" "));
+            }
             let _ = writeln!(text, "{}", disassemble(function.bytes, function.at as u64)?);
         }
     }

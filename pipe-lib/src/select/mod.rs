@@ -209,7 +209,7 @@ fn generate_stages(
     let gauge = stages.iter().map(|pipe| pipe.word_bytes()).max().unwrap_or(1);
     if matches!(backend, Backend::Auto | Backend::Cranelift)
         && !serial
-        && let Some(code) = crc::CrcCode::new(stages)
+        && let Some(code) = crc::CrcCode::new(stages, features.unwrap_or_else(Features::detected))
     {
         return Ok((Backend::Cranelift, Box::new(code)));
     }
@@ -273,3 +273,6 @@ fn native(
 ) -> Result<Box<dyn PassCode>, Refusal> {
     Err("any processor but x86-64".to_owned().into())
 }
+
+#[cfg(all(test, target_arch = "x86_64"))]
+mod tests;

@@ -250,9 +250,10 @@ impl PassCode for CraneliftCode {
         let (words, tail) = self.code.bytes()[..self.tail_end].split_at(self.tail_offset);
         let by_chunks = self.functions.by_chunks;
         let what = whole(by_chunks, self.scalar_because.as_deref());
-        let mut functions = vec![Listed { what, bytes: words, at: 0 }];
+        let mut functions = vec![Listed { what, bytes: words, at: 0, constants: &[] }];
         if !tail.is_empty() {
-            functions.push(Listed { what: last(by_chunks).to_owned(), bytes: tail, at: self.tail_offset });
+            let what = last(by_chunks).to_owned();
+            functions.push(Listed { what, bytes: tail, at: self.tail_offset, constants: &[] });
         }
         functions
     }
@@ -298,6 +299,10 @@ struct Host {
 
 /// The host; found once.
 fn host() -> Result<&'static Host, Unsupported> {
+    #[cfg(all(test, target_arch = "x86_64"))]
+    if named::IN_USE.get() {
+        return Ok(named::host());
+    }
     static HOST: OnceLock<Result<Host, String>> = OnceLock::new();
     HOST.get_or_init(|| Ok(Host { loops: target("backtracking")?, straight: target("single_pass")? }))
         .as_ref()
@@ -305,6 +310,17 @@ fn host() -> Result<&'static Host, Unsupported> {
 }
 
 fn target(regalloc_algorithm: &str) -> Result<OwnedTargetIsa, String> {
+    #[cfg_attr(not(target_arch = "x86_64"), allow(unused_mut))]
+    let mut builder = cranelift_native::builder().map_err(str::to_owned)?;
+    #[cfg(target_arch = "x86_64")]
+    keep_to_cap(&mut builder).map_err(|error| error.to_string())?;
+    finish(builder, regalloc_algorithm)
+}
+
+fn finish(
+    builder: cranelift_codegen::isa::Builder,
+    regalloc_algorithm: &str,
+) -> Result<OwnedTargetIsa, String> {
     let mut flags = settings::builder();
     let verifier = if cfg!(debug_assertions) { "true" } else { "false" };
     for (name, value) in [
@@ -319,10 +335,6 @@ fn target(regalloc_algorithm: &str) -> Result<OwnedTargetIsa, String> {
     ] {
         flags.set(name, value).map_err(|error| format!("{name}: {error}"))?;
     }
-    #[cfg_attr(not(target_arch = "x86_64"), allow(unused_mut))]
-    let mut builder = cranelift_native::builder().map_err(str::to_owned)?;
-    #[cfg(target_arch = "x86_64")]
-    keep_to_cap(&mut builder).map_err(|error| error.to_string())?;
     let isa = builder.finish(settings::Flags::new(flags)).map_err(|error| error.to_string())?;
     if isa.endianness() != ir::Endianness::Little || isa.pointer_bits() != 64 {
         return Err("run on a machine that is not 64-bit little-endian".into());
@@ -357,6 +369,47 @@ fn emit(context: &mut Context, isa: &OwnedTargetIsa, func: ir::Function) -> Resu
         return Err(unsupported("code that depends on where it lies".into()));
     }
     Ok(compiled.code_buffer().to_vec())
+}
+
+/// A machine by name, so that goldens of code are the same on every x86-64 machine.
+#[cfg(all(test, target_arch = "x86_64"))]
+pub(crate) mod named {
+    use super::{Host, finish};
+    use cranelift_codegen::settings::Configurable as _;
+    use std::cell::Cell;
+    use std::sync::OnceLock;
+
+    thread_local! {
+        /// Whether this thread compiles for it.
+        pub(crate) static IN_USE: Cell<bool> = const { Cell::new(false) };
+    }
+
+    /// x86-64-v3: AVX2 and no AVX-512.
+    const FLAGS: [&str; 11] = [
+        "has_sse3",
+        "has_ssse3",
+        "has_sse41",
+        "has_sse42",
+        "has_popcnt",
+        "has_avx",
+        "has_avx2",
+        "has_fma",
+        "has_bmi1",
+        "has_bmi2",
+        "has_lzcnt",
+    ];
+
+    pub(super) fn host() -> &'static Host {
+        static HOST: OnceLock<Host> = OnceLock::new();
+        HOST.get_or_init(|| {
+            let target = |regalloc_algorithm| {
+                let mut builder = cranelift_codegen::isa::lookup_by_name("x86_64-unknown-linux-gnu").unwrap();
+                FLAGS.iter().for_each(|flag| builder.enable(flag).unwrap());
+                finish(builder, regalloc_algorithm).unwrap()
+            };
+            Host { loops: target("backtracking"), straight: target("single_pass") }
+        })
+    }
 }
 
 #[cfg(test)]

@@ -295,12 +295,16 @@ impl PassCode for NativeCode {
             (self.gathering.as_ref(), "any length, from the striped buffer at the start"),
             (Some(&self.streaming), "big transfers, around the caches to a destination aligned to a vector"),
         ];
-        let listed = |(place, what): (Option<&Range<usize>>, &str)| {
-            let place = place?;
+        let listed = |(place, what): &(Option<&Range<usize>>, &str)| {
+            let place = (*place)?;
             let bytes = &self.code.bytes()[place.clone()];
-            Some(Listed { what: what.to_owned(), bytes, at: place.start })
+            // What lies between two functions are the constants of the second.
+            let ends = places.iter().filter_map(|(place, _)| Some(place.as_ref()?.end));
+            let before = ends.filter(|end| *end <= place.start).max().unwrap_or(0);
+            let constants = &self.code.bytes()[before.next_multiple_of(64)..place.start];
+            Some(Listed { what: (*what).to_owned(), bytes, at: place.start, constants })
         };
-        places.into_iter().filter_map(listed).collect()
+        places.iter().filter_map(listed).collect()
     }
 
     fn outline(&self, stages: &[Analysed], names: &[String]) -> String {
