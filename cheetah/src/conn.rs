@@ -87,6 +87,7 @@ struct Response {
     body: Range<u64>,
     /// Offsets in the stream of all responses.
     start: u64,
+    body_start: u64,
     end: u64,
 }
 
@@ -324,6 +325,12 @@ impl Conn {
         more
     }
 
+    /// The end of the head or body that the byte at `offset` belongs to, if there is that byte.
+    pub fn part_end(&self, offset: u64) -> Option<u64> {
+        let response = self.queue.iter().find(|response| offset < response.end)?;
+        Some(if offset < response.body_start { response.body_start } else { response.end })
+    }
+
     /// Whether requests are still read.
     fn is_reading(&self) -> bool {
         matches!(self.phase, Phase::Head | Phase::Content(_))
@@ -477,12 +484,14 @@ impl Conn {
             file,
             body,
             start: self.end,
+            body_start: self.end,
             end: self.end,
         };
         let text_bytes = response.text.end - response.text.start;
         let body_bytes = response.body.end - response.body.start;
         let head_bytes = response.ready_head_bytes().len() as u64 + text_bytes - answer.page_bytes as u64;
-        response.end += head_bytes + answer.page_bytes as u64 + body_bytes;
+        response.body_start += head_bytes;
+        response.end = response.body_start + answer.page_bytes as u64 + body_bytes;
         self.end = response.end;
         self.last_progress = service.now();
         self.queue.push_back(response);

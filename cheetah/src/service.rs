@@ -60,6 +60,12 @@ pub struct Options {
     pub date_cache: bool,
     /// Parse requests in the buffer that they arrived in; off (`--without in-place-parse`), in a copy of the connection's.
     pub in_place_parse: bool,
+    /// Use the block of an ended connection, and its buffers, for the next one; off (`--without pcb-pool`), each gets a fresh
+    /// one.
+    pub pcb_pool: bool,
+    /// On the kernel's sockets: a head and its body in one call; off (`--without header-merging`), one each. (Our own TCP/IP
+    /// has a switch of its own, [`netstack::stack::Features::header_merging`].)
+    pub header_merging: bool,
     /// On the kernel's sockets: have the FIN ride on the last data; off (`--without packet-merging`), it goes alone. (Our
     /// own TCP/IP has a switch of its own, [`netstack::stack::Features::packet_merging`].)
     pub packet_merging: bool,
@@ -77,6 +83,8 @@ impl Default for Options {
             precomputed_headers: true,
             date_cache: true,
             in_place_parse: true,
+            pcb_pool: true,
+            header_merging: true,
             packet_merging: true,
         }
     }

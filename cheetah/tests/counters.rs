@@ -137,7 +137,8 @@ fn on_device_with(options: &DeviceOptions, features: Features) -> Option<Report>
 
 fn tap(offload: bool) -> DeviceOptions {
     let host_addr = Some((KERNELS, 24));
-    DeviceOptions { offload, ..DeviceOptions::new(Interface::Tap { name: Some("tap0".into()), host_addr }) }
+    let interface = Interface::Tap { name: Some("tap0".into()), host_addr, mtu: None };
+    DeviceOptions { offload, ..DeviceOptions::new(interface) }
 }
 
 /// A ring on one end of a veth pair whose other end is the kernel's.
@@ -208,6 +209,20 @@ fn tap_without_offloads_copies_once_and_touches_once() {
         assert_shares(&report, [1.0, 1.0, 1.0, 0.0]);
         // A call a frame.
         assert_eq!(report.work[Quantity::CallsToSend], report.work[Quantity::FramesSent]);
+    });
+}
+
+#[test]
+fn jumbo_frames_carry_six_times_as_much() {
+    in_namespace(|| {
+        let options = DeviceOptions {
+            interface: Interface::Tap { name: None, host_addr: Some((KERNELS, 24)), mtu: Some(9000) },
+            ..tap(false)
+        };
+        let Some(report) = on_device(&options, false) else { return };
+        assert_shares(&report, [1.0, 1.0, 1.0, 0.0]);
+        // A megabyte is 112 segments of 8,948 bytes.
+        assert!(report.work[Quantity::FramesSent] < FETCHES * 130, "{report}");
     });
 }
 

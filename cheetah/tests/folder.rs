@@ -121,7 +121,7 @@ fn names_with_a_dot_are_served_when_asked_for_and_links_out_are_not() {
 fn switches_without_effect_are_refused() {
     let device = ["--net", "tap", "--addr", "10.0.0.1/24"];
     let packet = ["--net", "packet", "--dev", "eth0", "--addr", "10.0.0.1/24"];
-    let cases: [(&[&str], &str, &str); 9] = [
+    let cases: [(&[&str], &str, &str); 10] = [
         (&device, "fused-loops", "Add offload to --without"),
         (&device, "offload,fused-loops", "add stored-sums,cached-sums"),
         (&device, "stored-sums", "the device sums"),
@@ -129,6 +129,7 @@ fn switches_without_effect_are_refused() {
         (&packet, "offload", "has no offloads"),
         (&[], "offload", "ethtool"),
         (&[], "stored-sums", "the kernel copies and sums"),
+        (&[], "time-wait-records", "TIME-WAIT is the kernel's"),
         (&[], "fused-loops", "--net tap"),
         (&[], "max-connections", "precomputed-headers"),
     ];

@@ -11,7 +11,7 @@ use cheetah::transport::web::Web;
 use netstack::application::{Application as _, CloseReason, Key};
 use netstack::device::fault::Faults;
 use netstack::device::wire;
-use netstack::stack::{Config, Stack};
+use netstack::stack::{Config, Features, Stack};
 use netstack::transmission::Capabilities;
 use netstack::wire::ethernet::EthernetAddress;
 use proptest::prelude::*;
@@ -20,6 +20,10 @@ use support::{CASES, hello_etag, split_response};
 
 /// All cases that keep the connection, pipelined on one connection, and a last one that ends it.
 fn run(wire: wire::Config, seed: u64) -> sim::Outcome {
+    run_with(Options::default(), Features::default(), wire, seed)
+}
+
+fn run_with(options: Options, features: Features, wire: wire::Config, seed: u64) -> sim::Outcome {
     let etag = hello_etag();
     let mut requests = Vec::new();
     let kept: Vec<_> = CASES.iter().filter(|case| !case.closes).collect();
@@ -28,7 +32,7 @@ fn run(wire: wire::Config, seed: u64) -> sim::Outcome {
     }
     requests.extend_from_slice(b"GET /hello.txt HTTP/1.0\r\n\r\n");
     let limit = Duration::from_secs(600);
-    let outcome = sim::exchange(support::site(), Options::default(), requests, wire, seed, limit)
+    let outcome = sim::exchange(support::site(), options, requests, wire, seed, features, limit)
         .unwrap_or_else(|error| panic!("seed {seed}: {error}"));
     assert_eq!(outcome.reason, CloseReason::Finished, "seed {seed}");
     let mut rest = &outcome.received[..];
@@ -46,6 +50,50 @@ fn run(wire: wire::Config, seed: u64) -> sim::Outcome {
 fn every_case_on_a_good_wire() {
     let outcome = run(wire::Config::default(), 1);
     assert!(outcome.device.tx_dropped == 0);
+}
+
+/// The same bytes without each specialisation; and it is seen on the wire that the other way was taken.
+#[test]
+fn switches_change_the_packets_and_not_the_bytes() {
+    let wire = wire::Config::default;
+    let (options, features) = (Options::default(), Features::default());
+    let plain = run(wire(), 1);
+    let same = |what: &str, outcome: &sim::Outcome| {
+        assert!(outcome.received == plain.received, "{what}");
+        outcome.device.tx_frames
+    };
+    let frames = plain.device.tx_frames;
+    let without = |features: Features| run_with(options, features, wire(), 1);
+    let heads = CASES.iter().filter(|case| !case.closes && !case.is_head()).count() as u64;
+    let apart = same("header-merging", &without(Features { header_merging: false, ..features }));
+    // Heads that share a segment with what is before and after them, and do not any more.
+    assert!(apart > frames + heads, "{apart} frames, {frames} with {heads} bodies merged");
+    let apart = same("packet-merging", &without(Features { packet_merging: false, ..features }));
+    assert!(apart > frames, "{apart} frames, {frames}");
+    let blocks = without(Features { time_wait_records: false, ..features });
+    assert_eq!(same("time-wait-records", &blocks), frames);
+    // The exchange is over when the last block is free: the record's time is not waited for.
+    assert!(blocks.elapsed >= Duration::from_secs(10) && plain.elapsed < Duration::from_secs(10));
+    let fresh = run_with(Options { pcb_pool: false, ..options }, features, wire(), 1);
+    assert_eq!(same("pcb-pool", &fresh), frames);
+}
+
+/// On a bad wire as well.
+#[test]
+fn bytes_survive_without_any_specialisation() {
+    let faults = Faults { drop: 0.03, duplicate: 0.02, reorder: 0.05, ..Faults::NONE };
+    let features = Features {
+        packet_merging: false,
+        header_merging: false,
+        time_wait_records: false,
+        offload: false,
+        stored_sums: false,
+        cached_sums: false,
+    };
+    let options = Options { pcb_pool: false, precomputed_headers: false, ..Options::default() };
+    for seed in 0..6 {
+        run_with(options, features, wire::Config { faults, ..wire::Config::default() }, seed);
+    }
 }
 
 #[test]
@@ -84,8 +132,16 @@ fn connections_are_bounded_and_the_next_one_is_reset() {
     let options = Options { max_connections: 0, ..Options::default() };
     let request = b"GET / HTTP/1.0\r\n\r\n".to_vec();
     let limit = Duration::from_secs(60);
-    let outcome =
-        sim::exchange(support::site(), options, request, wire::Config::default(), 1, limit).unwrap();
+    let outcome = sim::exchange(
+        support::site(),
+        options,
+        request,
+        wire::Config::default(),
+        1,
+        Features::default(),
+        limit,
+    )
+    .unwrap();
     assert_eq!((outcome.reason, outcome.received.len()), (CloseReason::Reset, 0));
 }
 

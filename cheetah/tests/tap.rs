@@ -18,7 +18,8 @@ const OURS: Ipv4Addr = Ipv4Addr::new(10, 98, 0, 2);
 const KERNELS: Ipv4Addr = Ipv4Addr::new(10, 98, 0, 1);
 
 fn tap() -> DeviceOptions {
-    DeviceOptions::new(Interface::Tap { name: Some("tap0".into()), host_addr: Some((KERNELS, 24)) })
+    let host_addr = Some((KERNELS, 24));
+    DeviceOptions::new(Interface::Tap { name: Some("tap0".into()), host_addr, mtu: None })
 }
 
 fn serve(options: &DeviceOptions, features: Features) -> Option<Server> {
@@ -85,8 +86,14 @@ fn tap_with_offloads() {
 fn tap_without_any_specialisation() {
     in_namespace(|| {
         let options = DeviceOptions { offload: false, fused_loops: false, ..tap() };
-        let features =
-            Features { offload: false, packet_merging: false, stored_sums: false, cached_sums: false };
+        let features = Features {
+            offload: false,
+            packet_merging: false,
+            header_merging: false,
+            time_wait_records: false,
+            stored_sums: false,
+            cached_sums: false,
+        };
         let Some(server) = serve(&options, features) else { return };
         exercise(server, 50);
     });

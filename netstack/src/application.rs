@@ -88,6 +88,13 @@ pub trait Stream: PayloadSource {
         let _ = now;
     }
 
+    /// Where the part that the byte at `offset` lies in ends, among the bytes to send: a message's head, or its body. `None`
+    /// if there are no parts. Asked only where segments must not hold several ([`crate::tcp::Config::header_merging`] off).
+    fn part_end(&self, offset: u64) -> Option<u64> {
+        let _ = offset;
+        None
+    }
+
     /// Whether the application has no use for further bytes, which [`PayloadSource::is_finished`] does not say: that one
     /// closes the direction from us to the peer, and reading goes on. What still arrives goes to [`Stream::receive`] as
     /// before; but once our FIN is acknowledged, a peer that neither sends nor closes is waited for no longer than
@@ -127,6 +134,10 @@ impl<S: Stream + ?Sized> Stream for &mut S {
 
     fn receive_finished(&mut self, now: Instant) {
         (**self).receive_finished(now);
+    }
+
+    fn part_end(&self, offset: u64) -> Option<u64> {
+        (**self).part_end(offset)
     }
 
     fn reads_no_more(&self) -> bool {

@@ -30,7 +30,7 @@ use crate::tcp::listener::Backlog;
 use crate::tcp::pcb::Pcb;
 use crate::tcp::segment::Outgoing;
 use crate::tcp::state::{Disposition, State, synchronized};
-use crate::tcp::time_wait::{Record, TimeWait};
+use crate::tcp::time_wait::TimeWait;
 use crate::tuple::FourTuple;
 
 mod config;
@@ -90,6 +90,8 @@ pub struct Stack {
     /// Until when another claim to our address is not reported again.
     conflict_until: Option<Instant>,
     time_wait: TimeWait,
+    /// Connections that are in TIME-WAIT with their block ([`Features::time_wait_records`] off).
+    blocks_in_time_wait: usize,
     wheel: TimerWheel<Timer>,
     queues: Queues,
     events: VecDeque<Event>,
@@ -120,6 +122,7 @@ impl Stack {
         }
         let tcp = tcp::Config {
             packet_merging: config.features.packet_merging && config.tcp.packet_merging,
+            header_merging: config.features.header_merging && config.tcp.header_merging,
             ..config.tcp
         };
         Stack {
@@ -135,6 +138,7 @@ impl Stack {
             cookies_until: None,
             conflict_until: None,
             time_wait: TimeWait::new(config.secret, config.time_wait_capacity, config.time_wait),
+            blocks_in_time_wait: 0,
             wheel: TimerWheel::new(Instant::ZERO),
             queues: Queues::default(),
             events: VecDeque::new(),
@@ -369,7 +373,10 @@ impl Stack {
         stream: &mut S,
         mut disposition: Disposition,
     ) -> Option<CloseReason> {
-        if matches!(disposition, Disposition::Continue | Disposition::Reply(_)) && stream.is_aborted() {
+        if matches!(disposition, Disposition::Continue | Disposition::Reply(_))
+            && !pcb.link.in_time_wait
+            && stream.is_aborted()
+        {
             if let Some(segment) = pcb.abort() {
                 self.queues.push(Control::Tcp { tuple: pcb.tuple, segment });
             }
@@ -380,20 +387,18 @@ impl Stack {
             Disposition::Continue => {}
             Disposition::Reply(segment) => self.queues.push(Control::Tcp { tuple: pcb.tuple, segment }),
             Disposition::TimeWait => {
-                let segment = pcb.final_ack(now);
                 if pcb.due.ack_now {
-                    self.queues.push(Control::Tcp { tuple: pcb.tuple, segment });
+                    self.queues.push(Control::Tcp { tuple: pcb.tuple, segment: pcb.final_ack(now) });
                 }
-                let record = Record {
-                    snd_nxt: segment.seq,
-                    rcv_nxt: segment.ack,
-                    timestamps: pcb
-                        .timestamps
-                        .enabled
-                        .then_some((pcb.timestamps.recent, pcb.timestamps.offset)),
-                    window: segment.window,
-                };
-                self.time_wait.insert(now, pcb.tuple, record);
+                if self.config.features.time_wait_records {
+                    self.time_wait.insert(now, pcb.tuple, pcb.time_wait_record(now));
+                } else if self.blocks_in_time_wait < self.config.time_wait_capacity {
+                    self.blocks_in_time_wait += 1;
+                    pcb.link.in_time_wait = true;
+                    pcb.enter_time_wait(now + self.config.time_wait);
+                    self.arm(key, pcb);
+                    return None;
+                }
                 self.forget(pcb);
                 return Some(CloseReason::Finished);
             }
@@ -401,6 +406,11 @@ impl Stack {
                 self.forget(pcb);
                 return Some(reason);
             }
+        }
+        if pcb.link.in_time_wait {
+            // Nothing moves any more, and the stream has no further say.
+            self.arm(key, pcb);
+            return None;
         }
         pcb.update_deadline(now, stream);
         pcb.update_fin_wait_2(now, stream, &self.tcp);
@@ -427,6 +437,9 @@ impl Stack {
         self.demux.remove(&pcb.tuple);
         pcb.state = State::Closed;
         pcb.link.queued = false;
+        if std::mem::take(&mut pcb.link.in_time_wait) {
+            self.blocks_in_time_wait -= 1;
+        }
         if let Some((id, _)) = pcb.link.armed.take() {
             self.wheel.cancel(id);
         }
@@ -462,9 +475,9 @@ impl Stack {
         &self.stats
     }
 
-    /// Connections that the stack knows a key for.
+    /// Connections that the stack knows a key for, without those in TIME-WAIT.
     pub fn connections(&self) -> usize {
-        self.demux.len()
+        self.demux.len() - self.blocks_in_time_wait
     }
 
     /// Half-open connections.
@@ -474,7 +487,7 @@ impl Stack {
 
     /// Connections in TIME-WAIT.
     pub fn in_time_wait(&self) -> usize {
-        self.time_wait.len()
+        self.time_wait.len() + self.blocks_in_time_wait
     }
 
     /// Timers that run, one at most for each connection and half-open connection.

@@ -110,6 +110,8 @@ fn set_option(config: &mut Config, option: &str) -> Result<(), String> {
         "timestamps" => config.tcp.timestamps = value == "on",
         "sack" => config.tcp.sack = value == "on",
         "nagle" => config.tcp.nagle = value == "on",
+        "header-merging" => config.features.header_merging = value == "on",
+        "time-wait-records" => config.features.time_wait_records = value == "on",
         "packet-merging" => config.features.packet_merging = value == "on",
         "keep-alive-ms" => config.tcp.keep_alive = Some(Duration::from_millis(number()?)),
         "max-window" => config.tcp.max_window = number()? as u32,
@@ -407,6 +409,7 @@ impl Runner {
             }
             ["app", "abort"] => self.record()?.stream.abort = true,
             ["app", "stop-reading"] => self.record()?.stream.stopped_reading = true,
+            ["app", "head", _] => self.record()?.stream.head = number(2)?,
             ["app", "window", _] => self.record()?.stream.window = number(2)? as usize,
             ["app", "deadline-ms", _] => {
                 let at = self.script + Duration::from_millis(number(2)?);

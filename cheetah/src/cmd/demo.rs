@@ -133,7 +133,7 @@ fn tap(offload: bool) -> DeviceOptions {
     let host_addr = Some((KERNELS, PREFIX_LEN));
     DeviceOptions {
         offload,
-        ..DeviceOptions::new(Interface::Tap { name: Some("cheetah0".to_owned()), host_addr })
+        ..DeviceOptions::new(Interface::Tap { name: Some("cheetah0".to_owned()), host_addr, mtu: None })
     }
 }
 
@@ -255,8 +255,15 @@ fn in_memory(site: &Arc<Site>, files: &[(FileId, Vec<u8>)]) -> anyhow::Result<bo
     // Asking for nothing that exists, and for the connection to be closed.
     requests.extend_from_slice(b"HEAD /. HTTP/1.0\r\n\r\n");
     let limit = Duration::from_secs(3600);
-    let outcome =
-        sim::exchange(Arc::clone(site), Options::default(), requests, wire::Config::default(), 1, limit)?;
+    let outcome = sim::exchange(
+        Arc::clone(site),
+        Options::default(),
+        requests,
+        wire::Config::default(),
+        1,
+        Features::default(),
+        limit,
+    )?;
     let (mut rest, mut good) = (&outcome.received[..], 0);
     for (file, _) in files {
         let head =

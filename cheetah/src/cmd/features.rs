@@ -55,8 +55,14 @@ pub(super) enum Feature {
     DateCache,
     /// Requests parsed in the buffer that they arrived in.
     InPlaceParse,
+    /// A response's head and body in the same segments.
+    HeaderMerging,
     /// Fewer packets: the FIN with the last data; on our own TCP/IP also ACKs that wait for data.
     PacketMerging,
+    /// The block of a connection taken from those of ended ones.
+    PcbPool,
+    /// Small records in place of blocks in TIME-WAIT.
+    TimeWaitRecords,
     /// The device sums and cuts.
     Offload,
     /// Copy and sum in one loop.
@@ -69,11 +75,14 @@ pub(super) enum Feature {
 
 impl Feature {
     /// All of them.
-    pub(super) const ALL: [Feature; 8] = [
+    pub(super) const ALL: [Feature; 11] = [
         Feature::InPlaceParse,
         Feature::DateCache,
         Feature::PrecomputedHeaders,
+        Feature::HeaderMerging,
         Feature::PacketMerging,
+        Feature::PcbPool,
+        Feature::TimeWaitRecords,
         Feature::FusedLoops,
         Feature::StoredSums,
         Feature::CachedSums,
@@ -86,7 +95,10 @@ impl Feature {
             Feature::PrecomputedHeaders => "precomputed-headers",
             Feature::DateCache => "date-cache",
             Feature::InPlaceParse => "in-place-parse",
+            Feature::HeaderMerging => "header-merging",
             Feature::PacketMerging => "packet-merging",
+            Feature::PcbPool => "pcb-pool",
+            Feature::TimeWaitRecords => "time-wait-records",
             Feature::Offload => "offload",
             Feature::FusedLoops => "fused-loops",
             Feature::StoredSums => "stored-sums",
@@ -111,6 +123,9 @@ impl Feature {
                 }
                 Feature::FusedLoops | Feature::StoredSums | Feature::CachedSums => {
                     needs_own_stack("the kernel copies and sums")
+                }
+                Feature::TimeWaitRecords => {
+                    needs_own_stack("TIME-WAIT is the kernel's, and by records already")
                 }
                 _ => None,
             };

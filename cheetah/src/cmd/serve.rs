@@ -53,6 +53,9 @@ pub(super) struct Arguments {
     /// Give the kernel's end of the TAP device this address, and set it up
     #[arg(long, value_name = "IP")]
     host_addr: Option<Ipv4Addr>,
+    /// Longest packet of the TAP device in bytes, at both ends; 9000 makes jumbo frames
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u16).range(576..=65_521))]
+    mtu: Option<u16>,
     /// Put an emulated adapter with that buffer layout in front of the device (as `lance`)
     #[arg(long, value_name = "LAYOUT")]
     nic: Option<String>,
@@ -79,7 +82,8 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "FORM", default_value = "table", value_enum)]
     counters: CountersForm,
     /// Switch specialisations off, to measure what each is worth: in-place-parse, date-cache, precomputed-headers,
-    /// packet-merging, and on our own TCP/IP also offload, fused-loops, stored-sums, cached-sums
+    /// header-merging, packet-merging, pcb-pool, and on our own TCP/IP also time-wait-records, offload, fused-loops,
+    /// stored-sums, cached-sums
     #[arg(long, value_name = "FEATURE,...", value_delimiter = ',')]
     without: Vec<Feature>,
 }
@@ -157,6 +161,8 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             let features = stack::Features {
                 offload: options.offload,
                 packet_merging: !without(Feature::PacketMerging),
+                header_merging: !without(Feature::HeaderMerging),
+                time_wait_records: !without(Feature::TimeWaitRecords),
                 stored_sums: use_sums && !without(Feature::StoredSums),
                 cached_sums: use_sums && !without(Feature::CachedSums),
             };
@@ -201,6 +207,8 @@ fn config(arguments: &Arguments) -> Config {
     config.http.precomputed_headers = with(Feature::PrecomputedHeaders);
     config.http.date_cache = with(Feature::DateCache);
     config.http.in_place_parse = with(Feature::InPlaceParse);
+    config.http.pcb_pool = with(Feature::PcbPool);
+    config.http.header_merging = with(Feature::HeaderMerging);
     config.http.packet_merging = with(Feature::PacketMerging);
     config.http.max_connections = arguments.max_connections;
     config.access_log = arguments.access_log.clone().map(|path| {
@@ -220,6 +228,7 @@ fn kernel_addr(arguments: &Arguments) -> anyhow::Result<SocketAddr> {
         ("--addr", arguments.addr.is_some()),
         ("--gateway", arguments.gateway.is_some()),
         ("--host-addr", arguments.host_addr.is_some()),
+        ("--mtu", arguments.mtu.is_some()),
         ("--nic", arguments.nic.is_some()),
         ("--fault", arguments.fault.is_some()),
         ("--pcap", arguments.pcap.is_some()),
@@ -260,11 +269,17 @@ fn device_options(arguments: &Arguments) -> anyhow::Result<DeviceOptions> {
         (Net::Ring | Net::Packet, Some(_)) if arguments.host_addr.is_some() => {
             bail!(Usage("--host-addr is for TAP devices: they have an end of the kernel's".to_owned()))
         }
+        (Net::Ring | Net::Packet, Some(name)) if arguments.mtu.is_some() => {
+            bail!(Usage(format!(
+                "--mtu is for TAP devices: this one's is set by `ip link set {name} mtu BYTES`"
+            )))
+        }
         (Net::Packet, Some(name)) => Interface::Packet { name: name.clone() },
         (Net::Ring, Some(name)) => Interface::Ring { name: name.clone() },
         (_, name) => Interface::Tap {
             name: name.clone(),
             host_addr: arguments.host_addr.zip(arguments.addr.map(|Network(_, prefix_len)| prefix_len)),
+            mtu: arguments.mtu,
         },
     };
     let without = |feature| arguments.without.contains(&feature);

@@ -31,6 +31,8 @@ pub enum Interface {
         name: Option<String>,
         /// The kernel's end gets this address, and is set up.
         host_addr: Option<(Ipv4Addr, u8)>,
+        /// Longest packet in bytes; as the interface has it otherwise.
+        mtu: Option<u16>,
     },
     /// An interface of the machine, by AF_PACKET rings, with its offloads.
     Ring {
@@ -75,6 +77,8 @@ pub enum DeviceError {
     Open(String, io::Error),
     /// Its kernel's end cannot be given an address, or set up.
     SetUp(String, io::Error),
+    /// It does not take packets of that many bytes.
+    Mtu(String, u16, io::Error),
     /// No layout of that name; the names that there are.
     NoLayout(String, Vec<String>),
     /// No loop for that adapter, or none at all.
@@ -88,6 +92,7 @@ impl fmt::Display for DeviceError {
         match self {
             DeviceError::Open(name, error) => write!(f, "cannot open {name}: {error}"),
             DeviceError::SetUp(name, error) => write!(f, "cannot set {name} up: {error}"),
+            DeviceError::Mtu(name, mtu, error) => write!(f, "cannot give {name} an MTU of {mtu}: {error}"),
             DeviceError::NoLayout(name, names) => {
                 write!(f, "there is no layout `{name}`; there are {}", names.join(", "))
             }
@@ -134,15 +139,18 @@ fn open_interface(
 ) -> Result<(AnyDevice, String), DeviceError> {
     let transfer = transfers.checksum(None).map_err(DeviceError::Transfer)?;
     match &options.interface {
-        Interface::Tap { name, host_addr } => {
+        Interface::Tap { name, host_addr, mtu } => {
             let offload = options.offload && options.nic.is_none();
             let shown = name.as_deref().unwrap_or("a TAP device").to_owned();
             let mut tap =
                 TapDevice::open(name.as_deref(), offload).map_err(|error| DeviceError::Open(shown, error))?;
             tap.set_transfer(transfer);
             let name = tap.name().to_owned();
+            let set_up_error = |error| DeviceError::SetUp(name.clone(), error);
+            if let Some(mtu) = *mtu {
+                tap.set_mtu(mtu).map_err(|error| DeviceError::Mtu(name.clone(), mtu, error))?;
+            }
             if let Some((addr, prefix_len)) = host_addr {
-                let set_up_error = |error| DeviceError::SetUp(name.clone(), error);
                 match link::add_address(&name, *addr, *prefix_len) {
                     Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                     result => result.map_err(set_up_error)?,

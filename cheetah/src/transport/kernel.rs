@@ -349,7 +349,9 @@ impl Worker {
             self.timers.cancel(id);
         }
         self.service.stats.closed += 1;
-        if self.spare.len() < MAX_SPARE.min(self.connections.len().max(64)) {
+        if !self.service.options.pcb_pool {
+            drop(conn);
+        } else if self.spare.len() < MAX_SPARE.min(self.connections.len().max(64)) {
             // Let go of the site that its responses were of.
             conn.forget();
             self.spare.push(conn);
@@ -443,7 +445,13 @@ impl Connection {
         let from = self.conn.acknowledged_end();
         let mut slices: SmallVec<[IoSlice<'_>; MAX_SLICES]> = SmallVec::new();
         let mut total = 0;
-        self.conn.for_each_piece(from, TURN_BYTES, |piece| {
+        let mut most = TURN_BYTES;
+        if !service.options.header_merging
+            && let Some(end) = self.conn.part_end(from)
+        {
+            most = most.min(usize::try_from(end - from).unwrap_or(usize::MAX));
+        }
+        self.conn.for_each_piece(from, most, |piece| {
             total += piece.bytes.len();
             slices.push(IoSlice::new(piece.bytes));
             slices.len() < MAX_SLICES

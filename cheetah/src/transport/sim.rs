@@ -12,7 +12,7 @@ use std::time::Duration;
 use netstack::application::{Application, CloseReason, Key, Stream};
 use netstack::device::wire::{self, WireDevice};
 use netstack::device::{Device, Stats};
-use netstack::stack::{Config, Stack};
+use netstack::stack::{Config, Features, Stack};
 use netstack::tcp::pcb::Pcb;
 use runtime::payload::{PayloadSource, Piece, Pieces};
 use runtime::time::Instant;
@@ -68,7 +68,8 @@ impl From<io::Error> for SimError {
 }
 
 /// Sends `requests` to a server of `site` on one connection, and waits until the server closes it: so the last request
-/// should ask for that. What happens depends on the arguments only. `limit` is in simulated time.
+/// should ask for that. What happens depends on the arguments only. `features` are the
+/// server's, `limit` is in simulated time.
 ///
 /// # Errors
 /// See [`SimError`].
@@ -78,15 +79,16 @@ pub fn exchange(
     requests: Vec<u8>,
     wire: wire::Config,
     seed: u64,
+    features: Features,
     limit: Duration,
 ) -> Result<Outcome, SimError> {
     let (server_end, client_end) = wire::pair(wire, seed);
     let mut now = Instant::from_millis(1);
-    let mut server = Node::new(server_end, SERVER, seed, Web::new(Service::new(site, options)));
+    let mut server = Node::new(server_end, SERVER, seed, features, Web::new(Service::new(site, options)));
     // Port 80 of a stack that listens nowhere yet is free.
     let _ = server.stack.listen(PORT);
     let client = Client { pcb: None, link: Link::new(requests), reason: None };
-    let mut client = Node::new(client_end, CLIENT, seed.wrapping_add(1), client);
+    let mut client = Node::new(client_end, CLIENT, seed.wrapping_add(1), Features::default(), client);
     let remote = SocketAddrV4::new(SERVER, PORT);
     let pcb = client.stack.connect(now, None, remote, Key(0)).map_err(SimError::Connect)?;
     client.app.pcb = Some(pcb);
@@ -121,11 +123,12 @@ struct Node<A> {
 }
 
 impl<A: Application> Node<A> {
-    fn new(device: WireDevice, addr: Ipv4Addr, seed: u64, app: A) -> Node<A> {
+    fn new(device: WireDevice, addr: Ipv4Addr, seed: u64, features: Features, app: A) -> Node<A> {
         let mut secret = [0; 16];
         secret[..8].copy_from_slice(&seed.to_le_bytes());
         let mut config = Config::new(device.hardware_addr(), addr, 24, secret);
         config.mtu = device.mtu();
+        config.features = features;
         Node { device, stack: Stack::new(config), app }
     }
 

@@ -64,6 +64,10 @@ impl<D: Device> Worker<D> {
         let mut config = driver::config(&device, addr, prefix_len)?;
         config.gateway = addressing.gateway;
         config.features = features;
+        if !features.time_wait_records {
+            // What is kept in TIME-WAIT counts among the connections here: it must leave room for new ones.
+            config.time_wait_capacity = service.options.max_connections / 2;
+        }
         let mut stack = Stack::new(config);
         stack
             .listen(addressing.port)
@@ -94,7 +98,7 @@ impl<D: Device> Worker<D> {
             while let Some(event) = self.driver.stack_mut().poll_event() {
                 tell(event);
             }
-            let is_over = |until| self.driver.app().is_idle() || now >= until;
+            let is_over = |until| self.driver.stack().connections() == 0 || now >= until;
             if self.drain_until.is_some_and(is_over) && !self.driver.has_more() {
                 break;
             }
@@ -102,6 +106,9 @@ impl<D: Device> Worker<D> {
         if let Some(log) = &mut self.driver.app_mut().service.log {
             log.flush();
         }
+        // Whose block is only kept for TIME-WAIT is over.
+        let in_time_wait = self.driver.app().connections() - self.driver.stack().connections();
+        self.driver.app_mut().service.stats.closed += in_time_wait as u64;
         self.shared.end(&self.report());
         let (device, ..) = self.driver.into_parts();
         Ok(device)
@@ -113,7 +120,7 @@ impl<D: Device> Worker<D> {
             stats: web.service.stats.clone(),
             device: self.driver.device().stats(),
             work: Work::of_this_thread(),
-            open: web.connections() as u64,
+            open: self.driver.stack().connections() as u64,
             held_bytes: web.held_bytes(),
         }
     }

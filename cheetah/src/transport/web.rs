@@ -11,7 +11,7 @@ use slab::Slab;
 use crate::conn::Conn;
 use crate::service::Service;
 
-/// Ended connections kept for their buffers.
+/// Blocks of ended connections that are kept, with their buffers.
 const MAX_SPARE: usize = 1024;
 
 /// The stack's application: every connection, and what they share.
@@ -19,8 +19,13 @@ const MAX_SPARE: usize = 1024;
 pub struct Web {
     /// What the connections share.
     pub service: Service,
-    connections: Slab<Record>,
-    spare: Vec<Conn>,
+    connections: Slab<Box<Record>>,
+    /// Of ended connections: the pool that new ones are taken from.
+    #[expect(
+        clippy::vec_box,
+        reason = "blocks go from here to the connections and back without being copied"
+    )]
+    spare: Vec<Box<Record>>,
 }
 
 /// A connection: TCP's half and HTTP's.
@@ -78,31 +83,31 @@ impl Application for Web {
             return None;
         }
         let peer = Some(SocketAddr::V4(pcb.remote()));
-        let conn = match self.spare.pop() {
-            Some(mut conn) => {
-                conn.reset(&mut self.service, peer);
-                conn
-            }
-            None => Conn::new(&mut self.service, peer),
-        };
         let entry = self.connections.vacant_entry();
         let key = u32::try_from(entry.key()).ok().map(Key)?;
-        entry.insert(Record { pcb, conn });
+        entry.insert(match self.spare.pop() {
+            Some(mut record) => {
+                record.pcb = pcb;
+                record.conn.reset(&mut self.service, peer);
+                record
+            }
+            None => Box::new(Record { pcb, conn: Conn::new(&mut self.service, peer) }),
+        });
         Some(key)
     }
 
     fn connection(&mut self, key: Key) -> Option<(&mut Pcb, Exchange<'_>)> {
-        let record = self.connections.get_mut(key.0 as usize)?;
+        let record = &mut **self.connections.get_mut(key.0 as usize)?;
         Some((&mut record.pcb, Exchange { conn: &mut record.conn, service: &mut self.service }))
     }
 
     fn closed(&mut self, _now: Instant, key: Key, _reason: CloseReason) {
-        if let Some(Record { mut conn, .. }) = self.connections.try_remove(key.0 as usize) {
+        if let Some(mut record) = self.connections.try_remove(key.0 as usize) {
             self.service.stats.closed += 1;
-            if self.spare.len() < MAX_SPARE {
+            if self.service.options.pcb_pool && self.spare.len() < MAX_SPARE {
                 // Let go of the site that its responses were of.
-                conn.forget();
-                self.spare.push(conn);
+                record.conn.forget();
+                self.spare.push(record);
             }
         }
     }
@@ -138,6 +143,10 @@ impl Stream for Exchange<'_> {
 
     fn receive_finished(&mut self, _now: Instant) {
         self.conn.on_end(self.service);
+    }
+
+    fn part_end(&self, offset: u64) -> Option<u64> {
+        self.conn.part_end(offset)
     }
 
     fn reads_no_more(&self) -> bool {

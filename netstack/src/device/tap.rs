@@ -67,6 +67,16 @@ impl TapDevice {
         self.builder = FrameBuilder::with_transfer(transfer);
     }
 
+    /// Sets the interface's MTU, at both ends: 9,000 bytes make jumbo frames.
+    ///
+    /// # Errors
+    /// `EINVAL` if the kernel does not allow so much or so little (68 to 65,521), `EPERM`.
+    pub fn set_mtu(&mut self, mtu: u16) -> io::Result<()> {
+        link::set_mtu(self.tap.name(), u32::from(mtu))?;
+        self.mtu = mtu;
+        Ok(())
+    }
+
     /// Name of the kernel's interface.
     pub fn name(&self) -> &str {
         self.tap.name()

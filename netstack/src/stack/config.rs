@@ -25,7 +25,8 @@ pub struct Config {
     pub secret: [u8; 16],
     /// Half-open connections kept at most; SYNs beyond are answered by cookies (RFC 4987 section 3.6).
     pub backlog: usize,
-    /// TIME-WAIT records kept at most; beyond, the oldest gives way.
+    /// TIME-WAIT records kept at most; beyond, the oldest gives way. (Without [`Features::time_wait_records`], blocks of the
+    /// application's that are kept at most; beyond, a connection ends without TIME-WAIT.)
     pub time_wait_capacity: usize,
     /// How long a TIME-WAIT lasts (twice the MSL of RFC 9293 section 3.4.2, which nobody keeps at 2 minutes).
     pub time_wait: Duration,
@@ -68,8 +69,14 @@ impl Config {
 pub struct Features {
     /// Let the device compute checksums and cut super-segments, where it can.
     pub offload: bool,
-    /// FIN with the last data, ACKs on data: fewer packets. Off: each on its own.
+    /// FIN with the last data, ACKs that wait for data to ride on: fewer packets. Off: each at once and on its own.
     pub packet_merging: bool,
+    /// The head of a message and its body in the same segments. Off: each begins a segment of its own, as if written by
+    /// separate calls ([`crate::application::Stream::part_end`]).
+    pub header_merging: bool,
+    /// What is in TIME-WAIT is a small record, and the application's block is free at once. Off: the block is kept for
+    /// that time, as the BSDs did.
+    pub time_wait_records: bool,
     /// Where the device does not sum: use the sums that were stored with the payload.
     pub stored_sums: bool,
     /// Where the device does not sum: remember the sums of what was sent from named buffers.
@@ -78,7 +85,14 @@ pub struct Features {
 
 impl Default for Features {
     fn default() -> Features {
-        Features { offload: true, packet_merging: true, stored_sums: true, cached_sums: true }
+        Features {
+            offload: true,
+            packet_merging: true,
+            header_merging: true,
+            time_wait_records: true,
+            stored_sums: true,
+            cached_sums: true,
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use runtime::time::Instant;
 
 use super::queue::Control;
 use super::{DEFEND_INTERVAL, Event, Stack, Timer};
-use crate::application::{Application, Key};
+use crate::application::{Application, CloseReason, Key};
 use crate::tcp::listener::{self, Answer, HalfOpen};
 use crate::tcp::pcb::{Agreed, Pcb};
 use crate::tcp::segment::Segment;
@@ -158,6 +158,12 @@ impl Stack {
             self.demux.remove(tuple);
             return false;
         }
+        if pcb.link.in_time_wait {
+            let answer = pcb.time_wait_record(now).segment_arrives(now, segment);
+            drop(stream);
+            self.time_wait_block_input(now, *tuple, key, segment, answer, app);
+            return true;
+        }
         let config =
             if self.reassembly_bytes < self.config.reassembly_bytes { &self.tcp } else { &self.tcp_in_order };
         let disposition = pcb.segment_arrives(now, segment, &mut stream, config);
@@ -167,6 +173,35 @@ impl Stack {
             app.closed(now, key, reason);
         }
         true
+    }
+
+    /// A segment for a connection in TIME-WAIT whose block was kept, and what it calls for.
+    fn time_wait_block_input<A: Application>(
+        &mut self,
+        now: Instant,
+        tuple: FourTuple,
+        key: Key,
+        segment: &Segment<'_>,
+        answer: time_wait::Answer,
+        app: &mut A,
+    ) {
+        match answer {
+            time_wait::Answer::Nothing => {}
+            time_wait::Answer::Send(answer) => self.send_bare(tuple, answer),
+            time_wait::Answer::Restart(answer) => {
+                self.send_bare(tuple, answer);
+                if let Some((pcb, _)) = app.connection(key) {
+                    pcb.enter_time_wait(now + self.config.time_wait);
+                }
+            }
+            time_wait::Answer::Reopen { after } => {
+                if let Some((pcb, _)) = app.connection(key) {
+                    self.forget(pcb);
+                }
+                app.closed(now, key, CloseReason::Finished);
+                self.listener_input(now, tuple, segment, Some(after), app);
+            }
+        }
     }
 
     /// A segment for a half-open connection, one in TIME-WAIT, a listener, or nobody.
@@ -182,13 +217,27 @@ impl Stack {
             self.half_open_input(now, tuple, segment, answer, app);
             return;
         }
-        let mut after = None;
-        match self.time_wait.segment_arrives(now, &tuple, segment) {
+        let after = match self.time_wait.segment_arrives(now, &tuple, segment) {
             Some(time_wait::Answer::Nothing) => return,
-            Some(time_wait::Answer::Send(answer)) => return self.send_bare(tuple, answer),
-            Some(time_wait::Answer::Reopen { after: last }) => after = Some(last),
-            None => {}
-        }
+            Some(time_wait::Answer::Send(answer) | time_wait::Answer::Restart(answer)) => {
+                return self.send_bare(tuple, answer);
+            }
+            Some(time_wait::Answer::Reopen { after }) => Some(after),
+            None => None,
+        };
+        self.listener_input(now, tuple, segment, after, app);
+    }
+
+    /// A segment for a listener, or nobody. `after` is where the sequence numbers of a former connection of the same pair
+    /// ended.
+    fn listener_input<A: Application>(
+        &mut self,
+        now: Instant,
+        tuple: FourTuple,
+        segment: &Segment<'_>,
+        after: Option<SeqNumber>,
+        app: &mut A,
+    ) {
         if !self.ports.contains(&tuple.local_port) {
             // RFC 9293 section 3.10.7.1
             if let Some(reset) = closed::reset_for(segment) {

@@ -53,8 +53,12 @@ pub struct Config {
     /// Coalesce small segments (Nagle's algorithm in Minshall's form: wait only for a small segment in flight). Off,
     /// a response's last piece leaves at once.
     pub nagle: bool,
-    /// Send FIN with the last data and let ACKs ride on data. Off, each goes in a packet of its own.
+    /// Send FIN with the last data and let ACKs wait for data to ride on. Off, each goes at once, in a packet of its own.
     pub packet_merging: bool,
+    /// Let a segment go beyond the end of a message's head, or of its body. Off, [`Stream::part_end`] ends it.
+    ///
+    /// [`Stream::part_end`]: crate::application::Stream::part_end
+    pub header_merging: bool,
     /// Offer and use timestamps (RFC 7323 section 3).
     pub timestamps: bool,
     /// Offer and use selective acknowledgments (RFC 2018).
@@ -86,6 +90,7 @@ impl Default for Config {
             fin_wait_2: Duration::from_secs(30),
             nagle: false,
             packet_merging: true,
+            header_merging: true,
             timestamps: true,
             sack: true,
             max_window: 256 * 1024,

@@ -43,7 +43,7 @@ impl Pcb {
     ) -> Option<Outgoing> {
         match self.state {
             State::SynSent(_) | State::SynReceived(_) => return self.next_syn(now, config),
-            State::Closed => return None,
+            State::Closed | State::TimeWait => return None,
             _ => {}
         }
         self.open_window(stream, config);
@@ -58,8 +58,8 @@ impl Pcb {
             }
         }
         let owes_ack = self.due.ack_now || self.due.ack_delayed;
-        if owes_ack && !config.packet_merging && self.has_data(stream) {
-            // The specialisation is off: the ACK has a packet of its own, before the data's.
+        if owes_ack && !config.packet_merging {
+            // The specialisation is off: the ACK has a packet of its own, before the data's, and waits for nothing.
             let segment = self.bare(now, self.snd.max);
             return Some(self.stamp(segment));
         }
@@ -222,12 +222,22 @@ impl Pcb {
             return None;
         }
         let offset = self.offset_of(self.snd.max);
-        let remaining = stream.end().saturating_sub(offset);
+        let unsent = stream.end().saturating_sub(offset);
         let finished = stream.is_finished();
-        if remaining == 0 && !finished {
+        if unsent == 0 && !finished {
             return None;
         }
-        let remaining = u32::try_from(remaining).unwrap_or(u32::MAX);
+        let mut remaining = u32::try_from(unsent).unwrap_or(u32::MAX);
+        let mut is_end = u64::from(remaining) == unsent;
+        if !config.header_merging
+            && let Some(end) = stream.part_end(offset)
+            && end > offset
+            && end - offset < u64::from(remaining)
+        {
+            // The specialisation is off: what follows begins a segment of its own.
+            remaining = (end - offset) as u32;
+            is_end = false;
+        }
         let in_flight = self.snd.max != self.snd.una;
         if !in_flight && now.saturating_since(self.snd.last_sent) > self.rtt.rto(config) {
             self.congestion.restart_after_idle(u32::from(config.initial_window_segments));
@@ -269,7 +279,7 @@ impl Pcb {
             }
         }
 
-        let last = finished && len == remaining;
+        let last = finished && is_end && len == remaining;
         let with_fin = last && window_room > len && (config.packet_merging || len == 0);
         if len == 0 && !with_fin {
             // Only the FIN is left, and the window has no room even for it.

@@ -31,6 +31,7 @@ use crate::tcp::rtt::RttEstimator;
 use crate::tcp::segment::{Outgoing, Segment};
 use crate::tcp::seq::SeqNumber;
 use crate::tcp::state::{Disposition, Established, State, SynSent, syn_sent, synchronized};
+use crate::tcp::time_wait;
 use crate::tcp::timers::{Timer, Timers};
 use crate::tuple::FourTuple;
 use crate::wire::tcp::{Flags, Options, Timestamps};
@@ -152,6 +153,8 @@ pub(crate) struct Link {
     pub(crate) queued: bool,
     /// The entry in the timer wheel and when it fires.
     pub(crate) armed: Option<(TimerId, Instant)>,
+    /// Counted by the stack among the blocks in TIME-WAIT.
+    pub(crate) in_time_wait: bool,
     /// Out-of-order bytes last counted by the stack.
     pub(crate) reassembly_bytes: u32,
 }
@@ -276,7 +279,7 @@ impl Pcb {
         config: &Config,
     ) -> Disposition {
         let disposition = match self.state {
-            State::Closed => Disposition::Continue,
+            State::Closed | State::TimeWait => Disposition::Continue,
             State::SynSent(state) => syn_sent::segment_arrives(self, state, now, segment, stream, config),
             _ => synchronized::segment_arrives(self, now, segment, stream, config),
         };
@@ -309,6 +312,9 @@ impl Pcb {
                     Disposition::Continue
                 }
                 Timer::KeepAlive => self.keep_alive_timed_out(now, config),
+                Timer::FinWait2 if self.state == State::TimeWait => {
+                    Disposition::Closed(CloseReason::Finished)
+                }
                 // Nobody is left who would close: as all stacks do, forget it (no TIME-WAIT: the peer's FIN, should
                 // it ever come, is answered by a reset).
                 Timer::FinWait2 => Disposition::Closed(CloseReason::TimedOut),
@@ -464,7 +470,7 @@ impl Pcb {
 
     /// Ends the connection; the reset to send, if the peer knows of the connection (RFC 9293 section 3.10.5).
     pub(crate) fn abort(&mut self) -> Option<Outgoing> {
-        let known = !matches!(self.state, State::SynSent(_) | State::Closed);
+        let known = !matches!(self.state, State::SynSent(_) | State::TimeWait | State::Closed);
         self.close();
         known.then(|| Outgoing::bare(self.snd.max, self.rcv.nxt, Flags::RST.with(Flags::ACK)))
     }
@@ -474,6 +480,24 @@ impl Pcb {
         let window = (self.rcv.adv.since(self.rcv.nxt) >> self.rcv.scale).min(0xffff) as u16;
         let options = Options { timestamps: self.timestamps.option(now), ..Options::NONE };
         Outgoing { window, options, ..Outgoing::bare(self.snd.max, self.rcv.nxt, Flags::ACK) }
+    }
+
+    /// What TIME-WAIT needs to know, once both FINs are through.
+    pub(crate) fn time_wait_record(&self, now: Instant) -> time_wait::Record {
+        let last = self.final_ack(now);
+        let TimestampClock { enabled, recent, offset } = self.timestamps;
+        time_wait::Record {
+            snd_nxt: last.seq,
+            rcv_nxt: last.ack,
+            timestamps: enabled.then_some((recent, offset)),
+            window: last.window,
+        }
+    }
+
+    /// The block itself stays in TIME-WAIT until then.
+    pub(crate) fn enter_time_wait(&mut self, until: Instant) {
+        self.state = State::TimeWait;
+        self.timers.set(Timer::FinWait2, until);
     }
 
     /// A router says that packets above `mtu` do not get through (RFC 1191 section 4). What is in flight is sent again in

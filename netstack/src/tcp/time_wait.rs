@@ -35,6 +35,8 @@ pub enum Answer {
     Nothing,
     /// This segment.
     Send(Outgoing),
+    /// This segment, and TIME-WAIT begins anew: what came is the peer's FIN once more.
+    Restart(Outgoing),
     /// The peer begins a new connection: treat the SYN as in LISTEN, with an initial sequence number after this one.
     Reopen {
         /// The old connection's SND.NXT.
@@ -84,8 +86,7 @@ impl TimeWait {
         }
     }
 
-    /// A segment arrives (RFC 9293 section 3.10.7.4, the TIME-WAIT parts; RFC 6191 and RFC 9293 section 3.6.1 for SYNs).
-    /// `None`: this connection is not in TIME-WAIT.
+    /// A segment arrives. `None`: this connection is not in TIME-WAIT.
     pub fn segment_arrives(
         &mut self,
         now: Instant,
@@ -93,35 +94,15 @@ impl TimeWait {
         segment: &Segment<'_>,
     ) -> Option<Answer> {
         let Entry { record, .. } = *self.records.get(tuple)?;
-        let flags = segment.flags;
-        if flags.rst() {
-            // RFC 1337: a reset must not end TIME-WAIT; it would let old duplicates in.
-            return Some(Answer::Nothing);
-        }
-        if flags.syn() && !flags.ack() {
-            let newer = match (segment.options.timestamps, record.timestamps) {
-                (Some(theirs), Some((recent, _))) if theirs.value != recent => {
-                    theirs.value.wrapping_sub(recent) as i32 > 0
-                }
-                _ => segment.seq.gt(record.rcv_nxt),
-            };
-            if newer {
+        let answer = record.segment_arrives(now, segment);
+        match answer {
+            Answer::Restart(_) => self.insert(now, *tuple, record),
+            Answer::Reopen { .. } => {
                 self.records.remove(tuple);
-                return Some(Answer::Reopen { after: record.snd_nxt });
             }
+            Answer::Nothing | Answer::Send(_) => {}
         }
-        if flags.ack() && segment.ack.gt(record.snd_nxt) {
-            return Some(closed::reset_for(segment).map_or(Answer::Nothing, Answer::Send));
-        }
-        if segment.is_empty() {
-            return Some(Answer::Nothing);
-        }
-        // "The only thing that can arrive in this state is a retransmission of the remote FIN. Acknowledge it, and
-        // restart the 2 MSL timeout."
-        if flags.fin() {
-            self.insert(now, *tuple, record);
-        }
-        Some(Answer::Send(record.ack(now)))
+        Some(answer)
     }
 
     /// Ends what has lasted long enough.
@@ -161,6 +142,35 @@ impl TimeWait {
 }
 
 impl Record {
+    /// A segment arrives (RFC 9293 section 3.10.7.4, the TIME-WAIT parts; RFC 6191 and RFC 9293 section 3.6.1 for SYNs).
+    pub(crate) fn segment_arrives(&self, now: Instant, segment: &Segment<'_>) -> Answer {
+        let flags = segment.flags;
+        if flags.rst() {
+            // RFC 1337: a reset must not end TIME-WAIT; it would let old duplicates in.
+            return Answer::Nothing;
+        }
+        if flags.syn() && !flags.ack() {
+            let newer = match (segment.options.timestamps, self.timestamps) {
+                (Some(theirs), Some((recent, _))) if theirs.value != recent => {
+                    theirs.value.wrapping_sub(recent) as i32 > 0
+                }
+                _ => segment.seq.gt(self.rcv_nxt),
+            };
+            if newer {
+                return Answer::Reopen { after: self.snd_nxt };
+            }
+        }
+        if flags.ack() && segment.ack.gt(self.snd_nxt) {
+            return closed::reset_for(segment).map_or(Answer::Nothing, Answer::Send);
+        }
+        if segment.is_empty() {
+            return Answer::Nothing;
+        }
+        // "The only thing that can arrive in this state is a retransmission of the remote FIN. Acknowledge it, and
+        // restart the 2 MSL timeout."
+        if flags.fin() { Answer::Restart(self.ack(now)) } else { Answer::Send(self.ack(now)) }
+    }
+
     fn ack(&self, now: Instant) -> Outgoing {
         let timestamps = self.timestamps.map(|(recent, offset)| Timestamps {
             value: (now.as_millis() as u32).wrapping_add(offset),
@@ -213,7 +223,7 @@ mod tests {
         let fin = segment(4999, 1000, Flags::FIN.with(Flags::ACK));
         let answer = table.segment_arrives(Instant::from_millis(6000), &tuple(1), &fin);
         let ack = Outgoing { window: 100, ..Outgoing::bare(SeqNumber(1000), SeqNumber(5000), Flags::ACK) };
-        assert_eq!(answer, Some(Answer::Send(ack)));
+        assert_eq!(answer, Some(Answer::Restart(ack)));
         table.expire(Instant::from_millis(10_000));
         assert_eq!(table.len(), 1);
         table.expire(Instant::from_millis(16_000));

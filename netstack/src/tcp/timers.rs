@@ -16,7 +16,7 @@ pub enum Timer {
     DelayedAck = 2,
     /// Probing a silent peer (RFC 9293 section 3.8.4).
     KeepAlive = 3,
-    /// FIN-WAIT-2 without a peer that closes.
+    /// FIN-WAIT-2 without a peer that closes; and TIME-WAIT, where that is a state of the PCB.
     FinWait2 = 4,
     /// The application's own deadline.
     Application = 5,

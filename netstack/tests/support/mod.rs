@@ -47,6 +47,8 @@ pub struct TestStream {
     pub deadline: Option<Instant>,
     pub abort: bool,
     pub stopped_reading: bool,
+    /// Where the first part of what is sent ends, if it has parts.
+    pub head: u64,
     pub echo: bool,
     /// Where what is at hand ends, if that is not `len`. More comes by [`TestStream::fetch`].
     pub resident: Option<u64>,
@@ -75,6 +77,7 @@ impl TestStream {
             deadline: None,
             abort: false,
             stopped_reading: false,
+            head: 0,
             echo: false,
             resident: None,
             given: std::cell::Cell::new(0),
@@ -166,6 +169,10 @@ impl Stream for TestStream {
     fn timeout(&mut self, _now: Instant) {
         self.timeouts += 1;
         self.deadline = None;
+    }
+
+    fn part_end(&self, offset: u64) -> Option<u64> {
+        (offset < self.head).then_some(self.head)
     }
 
     fn reads_no_more(&self) -> bool {

@@ -13,7 +13,7 @@
 //! ```
 //!
 //! LISTEN is the listener's, CLOSED is the absence of a PCB ([`closed`]) and TIME-WAIT a compact record: none of the
-//! three is a state of a PCB.
+//! three is a state of a PCB. (But TIME-WAIT is one where [`crate::stack::Features::time_wait_records`] is off.)
 
 pub mod close_wait;
 pub mod closed;
@@ -58,6 +58,8 @@ pub enum State {
     Closing(Closing),
     /// The peer closed first, our FIN is out.
     LastAck(LastAck),
+    /// Both FINs are through and acknowledged; the block is kept in case the last ACK was lost.
+    TimeWait,
     /// Over. Only between the last event and the application's notice of it.
     Closed,
 }
@@ -154,6 +156,7 @@ impl State {
             State::CloseWait(_) => "CLOSE-WAIT",
             State::Closing(_) => "CLOSING",
             State::LastAck(_) => "LAST-ACK",
+            State::TimeWait => "TIME-WAIT",
             State::Closed => "CLOSED",
         }
     }
