@@ -1,9 +1,14 @@
-//! From a request to what is sent for it: which head, which bytes of which file.
+//! From a request to what is sent for it: which head, which bytes of what.
 //!
-//! A plain GET of a file decides everything by one look-up and copies nothing but the head's last lines.
+//! A plain GET of a file decides everything by one look-up and writes nothing.
 
+use std::io;
 use std::ops::Range;
+use std::sync::Arc;
 
+use runtime::buffer::{Aggregate, Slice};
+
+use crate::body::{Body, FileBody};
 use crate::http::conditional::Verdict;
 use crate::http::date::Persistence;
 use crate::http::range::{self, Selection};
@@ -11,37 +16,30 @@ use crate::http::request::{Method, Request};
 use crate::http::response::{self, Status};
 use crate::http::target;
 use crate::service::Service;
-use crate::site::{FileId, Found, Site};
+use crate::site::headers;
+use crate::store::{self, Document, Found};
 
-/// Which of a file's ready-made heads begins the response.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ReadyHead {
-    /// The one for the whole file: 200.
-    Whole(FileId),
-    /// The one for 304.
-    NotModified(FileId),
-}
-
-/// A decided response. On the wire: the ready-made head, then the text that was appended, then the file's bytes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A decided response. On the wire: the ready-made head, then the text, which ends every head, then the body.
+#[derive(Debug)]
 pub struct Answer {
     /// The status.
     pub status: Status,
-    /// The ready-made head, if one fits.
-    pub ready_head: Option<ReadyHead>,
-    /// The file and its bytes that make the body.
-    pub body: Option<(FileId, Range<u64>)>,
-    /// How many bytes of the appended text are body (a page that explains a status), for the log.
-    pub page_bytes: usize,
+    /// What is answered with, if it is a document.
+    pub document: Option<Arc<dyn Document>>,
+    /// Whether the document's ready-made head of this status begins the response. What was written to the text is all of
+    /// the head otherwise.
+    pub has_ready_head: bool,
+    /// What follows the head.
+    pub body: Body,
 }
 
 impl Answer {
-    fn text(status: Status, page_bytes: usize) -> Answer {
-        Answer { status, ready_head: None, body: None, page_bytes }
+    fn new(status: Status, body: Body) -> Answer {
+        Answer { status, document: None, has_ready_head: false, body }
     }
 }
 
-/// Answers `request`, appending to `text` the part of the response that is not ready-made.
+/// Answers `request`, writing the head to `text`, which is empty, unless it is ready-made.
 pub fn answer(
     service: &mut Service,
     request: &Request<'_>,
@@ -62,6 +60,7 @@ pub fn answer(
             Found::File(file) => of_file(service, request, file, persistence, text),
             Found::Directory => redirect(service, resource, persistence, with_body, text),
             Found::Nothing => page(service, Status::NotFound, persistence, with_body, text),
+            Found::Failed(status) => page(service, status, persistence, with_body, text),
         },
     };
     give_back(service, scratch);
@@ -94,14 +93,15 @@ fn page_with(
     text: &mut Vec<u8>,
     more_fields: impl FnOnce(&mut Vec<u8>),
 ) -> Answer {
-    let body_len = response::page_body_len(status);
-    response::page_head(text, status, body_len);
+    let page = response::page(status);
+    response::page_head(text, status, page.len());
     more_fields(text);
-    text.extend_from_slice(service.tails().get(persistence));
+    service.end_head(persistence, text);
+    let mut body = Aggregate::new();
     if with_body {
-        response::page_body(text, status);
+        body.push(Slice::from(page.clone()));
     }
-    Answer::text(status, if with_body { body_len } else { 0 })
+    Answer::new(status, Body::Shared(body))
 }
 
 /// What may be asked of the resource, or of the server if the target is `*` (RFC 9110 section 9.3.7).
@@ -115,9 +115,11 @@ fn options(
         let mut scratch = std::mem::take(&mut service.path_scratch);
         let refusal = match target::resolve(request.target, &mut scratch) {
             Err(target::BadTarget) => Some(Status::BadRequest),
-            Ok(resource) => {
-                matches!(service.site.find(resource.path), Found::Nothing).then_some(Status::NotFound)
-            }
+            Ok(resource) => match service.site.find(resource.path) {
+                Found::File(_) | Found::Directory => None,
+                Found::Nothing => Some(Status::NotFound),
+                Found::Failed(status) => Some(status),
+            },
         };
         give_back(service, scratch);
         if let Some(status) = refusal {
@@ -126,27 +128,25 @@ fn options(
     }
     response::begin(text, Status::NoContent);
     response::line(text, format_args!("Allow: {}", response::ALLOW));
-    text.extend_from_slice(service.tails().get(persistence));
-    Answer::text(Status::NoContent, 0)
+    service.end_head(persistence, text);
+    Answer::new(Status::NoContent, Body::Empty)
 }
 
 fn of_file(
     service: &Service,
     request: &Request<'_>,
-    file: FileId,
+    document: Arc<dyn Document>,
     persistence: Persistence,
     text: &mut Vec<u8>,
 ) -> Answer {
-    let site = &*service.site;
     let with_body = request.method == Method::Get;
-    let len = site.len(file);
+    let facts = document.facts();
+    let len = facts.size;
     if !request.conditions.is_empty() {
-        match request.conditions.evaluate(site.validators(file)) {
+        match request.conditions.evaluate(facts.validators) {
             Verdict::Proceed => {}
             Verdict::NotModified => {
-                let ready_head = ready(service, ReadyHead::NotModified(file), text);
-                text.extend_from_slice(service.tails().get(persistence));
-                return Answer { status: Status::NotModified, ready_head, body: None, page_bytes: 0 };
+                return of_document(service, Status::NotModified, document, Body::Empty, persistence, text);
             }
             Verdict::PreconditionFailed => {
                 return page(service, Status::PreconditionFailed, persistence, with_body, text);
@@ -156,11 +156,11 @@ fn of_file(
     // RFC 9110 section 14.2: Range is defined for GET only.
     if let Some(field) = request.range
         && with_body
-        && request.conditions.range_applies(site.validators(file), service.tails().unix())
+        && request.conditions.range_applies(facts.validators, service.tails().unix())
     {
         match range::select(field, len) {
             Selection::Whole => {}
-            Selection::Part(part) => return partial(service, site, file, part, persistence, text),
+            Selection::Part(part) => return partial(service, document, part, persistence, text),
             Selection::Unsatisfiable => {
                 return page_with(service, Status::RangeNotSatisfiable, persistence, true, text, |text| {
                     response::line(text, format_args!("Content-Range: bytes */{len}"));
@@ -168,41 +168,60 @@ fn of_file(
             }
         }
     }
-    let ready_head = ready(service, ReadyHead::Whole(file), text);
-    text.extend_from_slice(service.tails().get(persistence));
-    let body = (with_body && len > 0).then_some((file, 0..len));
-    Answer { status: Status::Ok, ready_head, body, page_bytes: 0 }
+    if !with_body || len == 0 {
+        return of_document(service, Status::Ok, document, Body::Empty, persistence, text);
+    }
+    match FileBody::new(&*document, 0..len) {
+        Ok(body) => of_document(service, Status::Ok, document, Body::File(body), persistence, text),
+        Err(error) => unreadable(service, &error, persistence, text),
+    }
 }
 
-/// Uses the ready-made head, or writes the same one anew when that specialisation is switched off.
-fn ready(service: &Service, head: ReadyHead, text: &mut Vec<u8>) -> Option<ReadyHead> {
-    if service.options.precomputed_headers {
-        return Some(head);
+/// Uses the ready-made head, or writes the same one where there is none, or it is switched off.
+fn of_document(
+    service: &Service,
+    status: Status,
+    document: Arc<dyn Document>,
+    body: Body,
+    persistence: Persistence,
+    text: &mut Vec<u8>,
+) -> Answer {
+    let has_ready_head = service.options.precomputed_headers && document.ready_head(status).is_some();
+    if !has_ready_head {
+        headers::write(status, &document.facts(), text);
+        service.end_head(persistence, text);
     }
-    let (status, file) = match head {
-        ReadyHead::Whole(file) => (Status::Ok, file),
-        ReadyHead::NotModified(file) => (Status::NotModified, file),
-    };
-    service.site.write_head(status, file, text);
-    None
+    Answer { status, document: Some(document), has_ready_head, body }
 }
 
 fn partial(
     service: &Service,
-    site: &Site,
-    file: FileId,
+    document: Arc<dyn Document>,
     part: Range<u64>,
     persistence: Persistence,
     text: &mut Vec<u8>,
 ) -> Answer {
-    response::begin(text, Status::PartialContent);
-    response::field(text, "Content-Type", site.content_type(file));
+    let status = Status::PartialContent;
+    let body = match FileBody::new(&*document, part.clone()) {
+        Ok(body) => Body::File(body),
+        Err(error) => return unreadable(service, &error, persistence, text),
+    };
+    let facts = document.facts();
+    response::begin(text, status);
+    response::field(text, "Content-Type", facts.content_type);
     response::line(text, format_args!("Content-Length: {}", part.end - part.start));
     let last = part.end - 1;
-    response::line(text, format_args!("Content-Range: bytes {}-{last}/{}", part.start, site.len(file)));
-    site.write_validators(file, text);
-    text.extend_from_slice(service.tails().get(persistence));
-    Answer { status: Status::PartialContent, ready_head: None, body: Some((file, part)), page_bytes: 0 }
+    response::line(text, format_args!("Content-Range: bytes {}-{last}/{}", part.start, facts.size));
+    headers::write_validators(&facts.validators, text);
+    headers::write_accept_ranges(text);
+    service.end_head(persistence, text);
+    Answer { status, document: Some(document), has_ready_head: false, body }
+}
+
+/// The document was found, and its first bytes cannot be read.
+fn unreadable(service: &Service, error: &io::Error, persistence: Persistence, text: &mut Vec<u8>) -> Answer {
+    tracing::warn!("a file that was asked for cannot be read: {error}");
+    page(service, store::status_of(error), persistence, true, text)
 }
 
 fn redirect(

@@ -2,8 +2,9 @@
 //!
 //! It knows neither sockets nor TCP: a transport feeds it ([`Conn::on_bytes`], [`Conn::on_end`], [`Conn::on_timeout`]) and
 //! sends what it offers. Responses queue up in the order of their requests (RFC 9112 section 9.3.2); when too many wait,
-//! the connection stops asking for bytes ([`Conn::window`]) until the peer has taken some. File contents are never
-//! copied here: pieces point into the site's image.
+//! the connection stops asking for bytes ([`Conn::window`]) until the peer has taken some. Contents are never copied here:
+//! pieces point into the site's image, into blocks that are held until they are acknowledged, and into shared texts.
+//! A connection that waits for a request owns no memory but itself: what it had is with the [`Service`] for the next.
 //!
 //! ```text
 //!        head complete, no content            refused, `Connection: close`, draining
@@ -13,23 +14,21 @@
 //! ```
 
 use std::collections::VecDeque;
-use std::ops::Range;
 use std::sync::Arc;
 
+use runtime::buffer::Slice;
 use runtime::payload::{PayloadSource, Piece, Pieces};
 use runtime::time::Instant;
 
 use crate::access_log::Record;
-use crate::answer::{self, Answer, ReadyHead};
+use crate::answer::{self, Answer};
+use crate::body::Body;
 use crate::http::date::Persistence;
 use crate::http::parse::{self, HeadEnd, Parsed};
 use crate::http::request::{Method, Request};
 use crate::http::response::Status;
 use crate::service::{Peer, Service};
-use crate::site::{FileId, Site};
-
-/// Appended text beyond this is not kept allocated between responses.
-const TEXT_KEPT: usize = 4096;
+use crate::store::Document;
 
 /// Bytes that are read and thrown away after a refusal before the peer is cut off.
 const MAX_DISCARDED: u64 = 256 * 1024;
@@ -45,10 +44,8 @@ pub struct Conn {
     /// When the first byte of the head in `input` came.
     head_began: Instant,
     queue: VecDeque<Response>,
-    /// The appended texts of the queued responses, one behind the other.
-    text: Vec<u8>,
-    /// Bytes of text dropped so far: position of `text[0]`.
-    text_base: u64,
+    /// Whether a queued response has blocks to read as the peer takes what there is.
+    reads: bool,
     acknowledged: u64,
     end: u64,
     /// When the last response was queued or the peer last took something.
@@ -62,6 +59,8 @@ pub struct Conn {
     aborted: bool,
     /// `acknowledged` when `last_progress` was last looked after.
     progress_mark: u64,
+    /// Nothing behind this can be had any more; the connection ends there.
+    broken_at: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,15 +75,15 @@ enum Phase {
     Ended,
 }
 
+/// A response that is queued. On the wire: the document's ready-made head, the text, the body.
 #[derive(Debug)]
-struct Response {
-    /// Keeps the image alive that the response was begun with.
-    site: Option<Arc<Site>>,
-    ready_head: Option<ReadyHead>,
-    /// Positions in the stream of texts.
-    text: Range<u64>,
-    file: FileId,
-    body: Range<u64>,
+pub(crate) struct Response {
+    /// Keeps what the response was begun with.
+    document: Option<Arc<dyn Document>>,
+    /// The status of the ready-made head.
+    ready_head: Option<Status>,
+    text: Slice,
+    body: Body,
     /// Offsets in the stream of all responses.
     start: u64,
     body_start: u64,
@@ -94,44 +93,15 @@ struct Response {
 impl Conn {
     /// A connection from `peer` that has just been accepted.
     pub fn new(service: &mut Service, peer: Peer) -> Conn {
-        Conn::with_buffers(service, peer, Vec::new(), VecDeque::new(), Vec::new())
-    }
-
-    /// Makes it a fresh connection from `peer`, keeping its buffers: what a pool of connections wants.
-    pub fn reset(&mut self, service: &mut Service, peer: Peer) {
-        let mut input = std::mem::take(&mut self.input);
-        let mut queue = std::mem::take(&mut self.queue);
-        let mut text = std::mem::take(&mut self.text);
-        input.clear();
-        input.shrink_to(TEXT_KEPT);
-        queue.clear();
-        text.clear();
-        text.shrink_to(TEXT_KEPT);
-        *self = Conn::with_buffers(service, peer, input, queue, text);
-    }
-
-    /// Drops what refers to a site, so that a pool of ended connections keeps no replaced image alive.
-    pub fn forget(&mut self) {
-        self.queue.clear();
-    }
-
-    fn with_buffers(
-        service: &mut Service,
-        peer: Peer,
-        input: Vec<u8>,
-        queue: VecDeque<Response>,
-        text: Vec<u8>,
-    ) -> Conn {
         service.stats.connections += 1;
         Conn {
             peer,
             phase: Phase::Head,
-            input,
+            input: Vec::new(),
             head_end: HeadEnd::default(),
             head_began: service.now(),
-            queue,
-            text,
-            text_base: 0,
+            queue: VecDeque::new(),
+            reads: false,
             acknowledged: 0,
             end: 0,
             last_progress: service.now(),
@@ -140,6 +110,37 @@ impl Conn {
             peer_ended: false,
             aborted: false,
             progress_mark: 0,
+            broken_at: u64::MAX,
+        }
+    }
+
+    /// Makes it a fresh connection from `peer`: what a pool of connections wants.
+    pub fn reset(&mut self, service: &mut Service, peer: Peer) {
+        self.retire(service);
+        *self = Conn::new(service, peer);
+    }
+
+    /// Gives back what an ended connection holds: a pool of such keeps no replaced site alive, and no memory.
+    pub fn retire(&mut self, service: &mut Service) {
+        self.queue.clear();
+        self.input.clear();
+        self.give_back(service);
+    }
+
+    /// Lets the next connection have the memory of what is empty.
+    fn give_back(&mut self, service: &mut Service) {
+        let pool = service.options.pcb_pool;
+        if self.queue.is_empty() && self.queue.capacity() > 0 {
+            let queue = std::mem::take(&mut self.queue);
+            if pool {
+                service.spare_queues.push(queue);
+            }
+        }
+        if self.input.is_empty() && self.input.capacity() > 0 {
+            let input = std::mem::take(&mut self.input);
+            if pool {
+                service.spare_inputs.push(input);
+            }
         }
     }
 
@@ -152,7 +153,7 @@ impl Conn {
         if !self.input.is_empty() || !service.options.in_place_parse {
             let room = service.options.max_input.saturating_sub(self.input.len());
             let taken = bytes.len().min(room);
-            self.input.extend_from_slice(&bytes[..taken]);
+            self.keep(service, &bytes[..taken]);
             self.resume(service);
             return taken;
         }
@@ -161,7 +162,7 @@ impl Conn {
         let rest = &bytes[parsed..];
         if self.is_reading() {
             let kept = rest.len().min(service.options.max_input);
-            self.input.extend_from_slice(&rest[..kept]);
+            self.keep(service, &rest[..kept]);
             parsed + kept
         } else {
             self.discard(rest.len());
@@ -174,6 +175,7 @@ impl Conn {
         if self.acknowledged != self.progress_mark {
             self.progress_mark = self.acknowledged;
             self.last_progress = service.now();
+            self.fetch(service);
         }
         if !self.input.is_empty() && self.is_reading() {
             let mut input = std::mem::take(&mut self.input);
@@ -193,6 +195,46 @@ impl Conn {
         }
         if service.draining {
             self.drain();
+        }
+        if self.acknowledged >= self.broken_at {
+            self.aborted = true;
+        }
+        if self.queue.is_empty() {
+            self.give_back(service);
+        }
+    }
+
+    /// Keeps bytes that cannot be parsed yet.
+    fn keep(&mut self, service: &mut Service, bytes: &[u8]) {
+        if self.input.capacity() == 0 && !bytes.is_empty() {
+            self.input = service.spare_inputs.pop().unwrap_or_default();
+        }
+        self.input.extend_from_slice(bytes);
+    }
+
+    /// Reads what responses have to send next, as far ahead as allowed.
+    fn fetch(&mut self, service: &Service) {
+        if !self.reads {
+            return;
+        }
+        let until = self.acknowledged.saturating_add(service.options.max_read_ahead);
+        for response in self.queue.iter_mut().take_while(|response| response.start < until) {
+            let (Body::File(file), Some(document)) = (&mut response.body, &response.document) else {
+                continue;
+            };
+            let Some(len) = until.checked_sub(response.body_start).filter(|&len| len > 0) else { continue };
+            if let Err(error) = file.fetch(&**document, len) {
+                tracing::warn!("a response is cut short, for its file cannot be read: {error}");
+                // What was had still goes out; then only the end of the connection tells that there is no more.
+                self.broken_at = response.body_start + file.fetched();
+                self.phase = Phase::Discard;
+                self.lingers = false;
+                self.input.clear();
+                break;
+            }
+        }
+        if self.acknowledged >= self.broken_at {
+            self.aborted = true;
         }
     }
 
@@ -275,54 +317,20 @@ impl Conn {
         self.acknowledged
     }
 
-    /// Visits the bytes `[offset, offset + len)` piece by piece until `visit` says no.
+    /// Visits the bytes `[offset, offset + len)` piece by piece, as far as they are at hand, until `visit` says no.
     pub fn for_each_piece<'a>(&'a self, offset: u64, len: usize, mut visit: impl FnMut(Piece<'a>) -> bool) {
         let end = self.end.min(offset.saturating_add(len as u64));
         let mut at = offset;
         for response in self.queue.iter().skip_while(|response| response.end <= offset) {
-            if at >= end || !self.visit_response(response, &mut at, end, &mut visit) {
+            let until = response.end.min(end);
+            if at >= until {
+                return;
+            }
+            let more = response.visit(&mut at, until, &mut visit);
+            if !more || at < until {
                 return;
             }
         }
-    }
-
-    /// The pieces of one response between `*at`, which moves on, and `end`; whether `visit` wants more.
-    fn visit_response<'a>(
-        &'a self,
-        response: &'a Response,
-        at: &mut u64,
-        end: u64,
-        visit: &mut impl FnMut(Piece<'a>) -> bool,
-    ) -> bool {
-        let head = response.ready_head_bytes();
-        let text_from = (response.text.start - self.text_base) as usize;
-        let text = &self.text[text_from..text_from + (response.text.end - response.text.start) as usize];
-        let mut part_start = response.start;
-        for part in [head, text] {
-            let part_end = part_start + part.len() as u64;
-            if *at < part_end && *at < end {
-                let until = part_end.min(end);
-                let bytes = &part[(*at - part_start) as usize..(until - part_start) as usize];
-                *at = until;
-                if !visit(Piece::new(bytes)) {
-                    return false;
-                }
-            }
-            part_start = part_end;
-        }
-        let until = response.end.min(end);
-        if *at >= until {
-            return true;
-        }
-        let Some(site) = &response.site else { return true };
-        let offset = response.body.start + (*at - part_start);
-        let mut more = true;
-        site.for_each_piece(response.file, offset..offset + (until - *at), |piece| {
-            *at += piece.bytes.len() as u64;
-            more = visit(piece);
-            more
-        });
-        more
     }
 
     /// The end of the head or body that the byte at `offset` belongs to, if there is that byte.
@@ -416,19 +424,13 @@ impl Conn {
             (true, 0) => Persistence::KeepAlive,
             (true, _) => Persistence::Implicit,
         };
-        service.begin_response();
-        let text_from = self.text.len();
+        let mut text = std::mem::take(&mut service.text_scratch);
         let is_file_request = matches!(request.method, Method::Get | Method::Head);
         let answer = if too_large && is_file_request {
-            answer::page(
-                service,
-                Status::ContentTooLarge,
-                persistence,
-                request.method != Method::Head,
-                &mut self.text,
-            )
+            let with_body = request.method != Method::Head;
+            answer::page(service, Status::ContentTooLarge, persistence, with_body, &mut text)
         } else {
-            answer::answer(service, request, persistence, &mut self.text)
+            answer::answer(service, request, persistence, &mut text)
         };
         let record = Record {
             peer: self.peer,
@@ -440,7 +442,7 @@ impl Conn {
             referer: request.referer,
             user_agent: request.user_agent,
         };
-        self.push(service, text_from, answer, record);
+        self.push(service, text, answer, persistence, record);
         if !keep {
             self.phase = Phase::Discard;
             // Closing on a client that may have sent more would reset the connection under the response (RFC 9112
@@ -454,9 +456,8 @@ impl Conn {
 
     /// Answers what is no request with `status`, and reads no further.
     fn refuse(&mut self, service: &mut Service, status: Status) {
-        service.begin_response();
-        let text_from = self.text.len();
-        let answer = answer::page(service, status, Persistence::Close, true, &mut self.text);
+        let mut text = std::mem::take(&mut service.text_scratch);
+        let answer = answer::page(service, status, Persistence::Close, true, &mut text);
         let record = Record {
             peer: self.peer,
             method: "",
@@ -467,36 +468,45 @@ impl Conn {
             referer: b"",
             user_agent: b"",
         };
-        self.push(service, text_from, answer, record);
+        self.push(service, text, answer, Persistence::Close, record);
         self.phase = Phase::Discard;
         self.lingers = !self.peer_ended;
     }
 
-    /// Queues a response whose text was appended from `text_from` on.
-    fn push(&mut self, service: &mut Service, text_from: usize, answer: Answer, record: Record<'_>) {
-        let uses_site = answer.ready_head.is_some() || answer.body.is_some();
-        let site = uses_site.then(|| Arc::clone(&service.site));
-        let (file, body) = answer.body.unwrap_or_default();
+    /// Queues a response; `text` is the service's scratch and goes back to it.
+    fn push(
+        &mut self,
+        service: &mut Service,
+        text: Vec<u8>,
+        answer: Answer,
+        persistence: Persistence,
+        record: Record<'_>,
+    ) {
+        let Answer { status, document, has_ready_head, body } = answer;
         let mut response = Response {
-            site,
-            ready_head: answer.ready_head,
-            text: self.text_base + text_from as u64..self.text_base + self.text.len() as u64,
-            file,
+            document,
+            ready_head: has_ready_head.then_some(status),
+            text: service.head_text(text, persistence),
             body,
             start: self.end,
-            body_start: self.end,
-            end: self.end,
+            body_start: 0,
+            end: 0,
         };
-        let text_bytes = response.text.end - response.text.start;
-        let body_bytes = response.body.end - response.body.start;
-        let head_bytes = response.ready_head_bytes().len() as u64 + text_bytes - answer.page_bytes as u64;
-        response.body_start += head_bytes;
-        response.end = response.body_start + answer.page_bytes as u64 + body_bytes;
+        let head_bytes =
+            (response.ready_head().map_or(0, |piece| piece.bytes.len()) + response.text.len()) as u64;
+        let body_bytes = response.body.len();
+        response.body_start = response.start + head_bytes;
+        response.end = response.body_start + body_bytes;
         self.end = response.end;
         self.last_progress = service.now();
+        self.reads |= matches!(&response.body, Body::File(file) if file.is_read());
+        if self.queue.capacity() == 0 {
+            self.queue = service.spare_queues.pop().unwrap_or_default();
+        }
         self.queue.push_back(response);
-        let record = Record { body_bytes: body_bytes + answer.page_bytes as u64, ..record };
-        service.record(answer.status, head_bytes, &record);
+        let record = Record { body_bytes, ..record };
+        service.record(status, head_bytes, &record);
+        self.fetch(service);
     }
 
     fn discard(&mut self, len: usize) {
@@ -507,12 +517,37 @@ impl Conn {
 }
 
 impl Response {
-    fn ready_head_bytes(&self) -> &[u8] {
-        match (&self.site, self.ready_head) {
-            (Some(site), Some(ReadyHead::Whole(file))) => site.ready_head(file),
-            (Some(site), Some(ReadyHead::NotModified(file))) => site.ready_not_modified_head(file),
-            _ => &[],
+    fn ready_head(&self) -> Option<Piece<'_>> {
+        self.document.as_ref()?.ready_head(self.ready_head?)
+    }
+
+    /// Visits what is at hand of the bytes between `*at`, which moves on, and `end`; whether `visit` wants more.
+    fn visit<'a>(&'a self, at: &mut u64, end: u64, visit: &mut impl FnMut(Piece<'a>) -> bool) -> bool {
+        let mut part_start = self.start;
+        let text = (!self.text.is_empty()).then(|| self.text.piece(0..self.text.len()));
+        for part in [self.ready_head(), text].into_iter().flatten() {
+            let part_end = part_start + part.bytes.len() as u64;
+            if *at < part_end && *at < end {
+                let until = part_end.min(end);
+                let bytes = &part.bytes[(*at - part_start) as usize..(until - part_start) as usize];
+                *at = until;
+                if !visit(Piece { bytes, ..part }) {
+                    return false;
+                }
+            }
+            part_start = part_end;
         }
+        if *at >= end {
+            return true;
+        }
+        let mut more = true;
+        let range = *at - self.body_start..end - self.body_start;
+        self.body.visit(self.document.as_deref(), range, |piece| {
+            *at += piece.bytes.len() as u64;
+            more = visit(piece);
+            more
+        });
+        more
     }
 }
 
@@ -542,19 +577,12 @@ impl PayloadSource for Conn {
         {
             self.queue.pop_front();
         }
-        match self.queue.front() {
-            None => {
-                self.text_base += self.text.len() as u64;
-                self.text.clear();
-                self.text.shrink_to(TEXT_KEPT);
+        match self.queue.front_mut() {
+            None => self.reads = false,
+            Some(Response { body: Body::File(file), body_start, .. }) => {
+                file.release(self.acknowledged.saturating_sub(*body_start));
             }
-            Some(front) => {
-                let dead = (front.text.start - self.text_base) as usize;
-                if dead >= TEXT_KEPT {
-                    self.text.drain(..dead);
-                    self.text_base += dead as u64;
-                }
-            }
+            Some(_) => {}
         }
     }
 }

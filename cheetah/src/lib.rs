@@ -1,15 +1,19 @@
-//! The Cheetah HTTP server: static sites, packed into images, sent over the kernel's sockets or over our own TCP/IP.
+//! The Cheetah HTTP server: static sites, packed into images or as they lie in a folder, sent over the kernel's sockets or
+//! over our own TCP/IP.
 //!
 //! Modules in the order in which data flow through them: [`transport`] brings bytes to a [`conn`]ection, which parses
-//! them by [`http`], and [`answer`]s from a [`site`] whose heads were made when it was packed; [`service`] is what all
-//! connections of one thread share, [`server`] what all threads share. `cmd/` of the binary is the command line.
+//! them by [`http`], and [`answer`]s from a [`store`]: a [`site`] whose heads were made when it was packed, or another. A
+//! [`body`] gives the bytes as they are sent; [`service`] is what all connections of one thread share, [`server`] what all
+//! threads share. `cmd/` of the binary is the command line.
 
 #![forbid(unsafe_code)]
 
 pub mod http;
 pub mod site;
+pub mod store;
 
 pub mod answer;
+pub mod body;
 pub mod conn;
 pub mod service;
 

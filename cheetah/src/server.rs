@@ -13,7 +13,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use crate::access_log::{AccessLog, Format};
 use crate::report::Report;
 use crate::service::{Options, Service, Stats};
-use crate::site::Site;
+use crate::store::Store;
 use crate::transport::control::{self, Commander, Order, Shared};
 use crate::transport::{kernel, stack};
 
@@ -39,7 +39,7 @@ impl Config {
     ///
     /// # Errors
     /// If the access log cannot be opened.
-    pub fn service(&self, site: Arc<Site>) -> io::Result<Service> {
+    pub fn service(&self, site: Arc<dyn Store>) -> io::Result<Service> {
         let mut service = Service::new(site, self.http);
         if let Some((path, format)) = &self.access_log {
             service.log = Some(AccessLog::open(path, *format)?);
@@ -67,7 +67,7 @@ impl Server {
     /// # Errors
     /// If the address cannot be bound, or the log not opened.
     pub fn on_kernel(
-        site: Arc<Site>,
+        site: Arc<dyn Store>,
         addr: SocketAddr,
         workers: usize,
         config: &Config,
@@ -100,7 +100,7 @@ impl Server {
     /// # Errors
     /// If the system has no more descriptors or random bytes, or the log cannot be opened.
     pub fn on_device<D: Device + Send + 'static>(
-        site: Arc<Site>,
+        site: Arc<dyn Store>,
         device: D,
         addressing: &stack::Addressing,
         features: netstack::stack::Features,
@@ -158,7 +158,7 @@ impl Server {
     }
 
     /// Replaces the site; responses under way are finished from the old one.
-    pub fn replace_site(&self, site: Arc<Site>) {
+    pub fn replace_site(&self, site: Arc<dyn Store>) {
         self.shared.set_site(site);
         self.give(Order::Reload);
     }
@@ -197,7 +197,7 @@ impl Server {
     pub fn run_until_signal(
         self,
         signals: Signals,
-        mut reload: impl FnMut() -> Result<Arc<Site>, String>,
+        mut reload: impl FnMut() -> Result<Arc<dyn Store>, String>,
         mut report: impl FnMut(&Report),
     ) -> io::Result<Stats> {
         loop {

@@ -2,17 +2,20 @@
 //!
 //! It owns no socket and reads no clock: the transport sets the time once a turn of its loop.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use runtime::buffer::{Pool, Shared, Slice};
 use runtime::time::Instant;
 
 use crate::access_log::{AccessLog, Record};
-use crate::http::date::HeadTails;
+use crate::conn::Response;
+use crate::http::date::{self, HeadTails, Persistence};
 use crate::http::parse::Limits;
 use crate::http::response::Status;
-use crate::site::Site;
+use crate::store::Store;
 
 /// How long a connection may take for what. All are measured from the last event of their kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +57,8 @@ pub struct Options {
     pub max_input: usize,
     /// Content of a request that is skipped to keep its connection; more of it is refused.
     pub max_skipped: u64,
+    /// Bytes beyond what the peer has acknowledged that are read for one connection, of files that are not in memory.
+    pub max_read_ahead: u64,
     /// Send the heads made at packing time; off (`--without precomputed-headers`), each is written anew.
     pub precomputed_headers: bool,
     /// Format the date of heads once a second; off (`--without date-cache`), for each response.
@@ -80,6 +85,7 @@ impl Default for Options {
             max_queued: 32,
             max_input: 64 * 1024,
             max_skipped: 64 * 1024,
+            max_read_ahead: 256 * 1024,
             precomputed_headers: true,
             date_cache: true,
             in_place_parse: true,
@@ -127,7 +133,7 @@ impl Stats {
 #[derive(Debug)]
 pub struct Service {
     /// What is served now. Responses under way keep the site that they began with.
-    pub site: Arc<Site>,
+    pub site: Arc<dyn Store>,
     /// Bounds and switches.
     pub options: Options,
     /// Counters.
@@ -140,11 +146,59 @@ pub struct Service {
     tails: HeadTails,
     /// For a path that had to be rewritten; kept for its capacity.
     pub(crate) path_scratch: Vec<u8>,
+    /// For a head that had to be written.
+    pub(crate) text_scratch: Vec<u8>,
+    /// Where such heads are until they are acknowledged.
+    texts: Pool,
+    /// Memory of connections that do not need it now.
+    pub(crate) spare_queues: Spare<VecDeque<Response>>,
+    pub(crate) spare_inputs: Spare<Vec<u8>>,
 }
+
+/// Empty containers that keep their memory for who needs it next: few, and none that has become big.
+#[derive(Debug)]
+pub(crate) struct Spare<T> {
+    kept: Vec<T>,
+}
+
+/// How many are kept.
+const MAX_SPARE: usize = 64;
+
+impl Spare<Vec<u8>> {
+    pub(crate) fn push(&mut self, bytes: Vec<u8>) {
+        if self.kept.len() < MAX_SPARE && bytes.capacity() <= 4096 {
+            self.kept.push(bytes);
+        }
+    }
+}
+
+impl Spare<VecDeque<Response>> {
+    pub(crate) fn push(&mut self, queue: VecDeque<Response>) {
+        if self.kept.len() < MAX_SPARE && queue.capacity() <= 32 {
+            self.kept.push(queue);
+        }
+    }
+}
+
+impl<T> Spare<T> {
+    fn new() -> Spare<T> {
+        Spare { kept: Vec::new() }
+    }
+
+    pub(crate) fn pop(&mut self) -> Option<T> {
+        self.kept.pop()
+    }
+}
+
+/// A head that is written takes one buffer; a longer one (a redirect to a long path) memory of its own.
+const TEXT_BYTES: usize = 512;
+
+/// So many of them wait for their acknowledgement in pooled memory.
+const MAX_TEXTS: usize = 4096;
 
 impl Service {
     /// A service of `site`, at the origin of time.
-    pub fn new(site: Arc<Site>, options: Options) -> Service {
+    pub fn new(site: Arc<dyn Store>, options: Options) -> Service {
         Service {
             site,
             options,
@@ -154,6 +208,10 @@ impl Service {
             now: Instant::ZERO,
             tails: HeadTails::new(0),
             path_scratch: Vec::new(),
+            text_scratch: Vec::new(),
+            texts: Pool::new(TEXT_BYTES, MAX_TEXTS),
+            spare_queues: Spare::new(),
+            spare_inputs: Spare::new(),
         }
     }
 
@@ -174,11 +232,33 @@ impl Service {
         &self.tails
     }
 
-    /// What is to be done before a response's head is written: nothing, but where the date is formatted for each.
-    pub(crate) fn begin_response(&mut self) {
-        if !self.options.date_cache {
-            self.tails.format();
+    /// Writes what every head ends with.
+    pub(crate) fn end_head(&self, persistence: Persistence, text: &mut Vec<u8>) {
+        if self.options.date_cache {
+            text.extend_from_slice(self.tails.get(persistence));
+        } else {
+            date::write_tail(self.tails.unix(), persistence, text);
         }
+    }
+
+    /// What stands between the ready-made head, if there is one, and the body: what was written, or the shared end of a head
+    /// if nothing was.
+    pub(crate) fn head_text(&mut self, mut written: Vec<u8>, persistence: Persistence) -> Slice {
+        if written.is_empty() && self.options.date_cache {
+            self.text_scratch = written;
+            return Slice::from(self.tails.get(persistence).clone());
+        }
+        if written.is_empty() {
+            self.end_head(persistence, &mut written);
+        }
+        let buffer = if written.len() <= TEXT_BYTES { self.texts.take() } else { None };
+        let Some(mut buffer) = buffer else { return Slice::from(Shared::from(written)) };
+        buffer[..written.len()].copy_from_slice(&written);
+        let mut slice = Slice::from(buffer.freeze());
+        slice.truncate(written.len());
+        written.clear();
+        self.text_scratch = written;
+        slice
     }
 
     /// Counts and logs a response as it is queued. `bytes` is what the body holds.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use cheetah::conn::Conn;
 use cheetah::service::{Options, Service};
 use cheetah::site::Site;
+use cheetah::store::Found;
 use proptest::prelude::*;
 use runtime::payload::{PayloadSource, Pieces};
 use runtime::time::Instant;
@@ -389,7 +390,9 @@ fn a_replaced_site_serves_the_next_request_and_not_the_current_one() {
     let mut conn = Conn::new(&mut service, None);
     let request = b"GET /hello.txt HTTP/1.1\r\nHost: a\r\n\r\n";
     conn.on_bytes(&mut service, request);
-    let old = Arc::downgrade(&service.site);
+    let Found::File(file) = service.site.find(b"/hello.txt") else { panic!() };
+    let old = Arc::downgrade(&file);
+    drop(file);
     service.site = Arc::new(support::site_of(&[("hello.txt", b"new".to_vec())]));
     assert!(old.upgrade().is_some());
     conn.on_bytes(&mut service, request);
@@ -397,7 +400,7 @@ fn a_replaced_site_serves_the_next_request_and_not_the_current_one() {
     let (first, rest) = split_response(&sent, false).unwrap();
     let (second, _) = split_response(rest, false).unwrap();
     assert_eq!((&first.body[..], &second.body[..]), (&b"hello, world\n"[..], &b"new"[..]));
-    assert!(old.upgrade().is_none(), "nobody needs the old site any more");
+    assert!(old.upgrade().is_none(), "nobody needs the old file any more");
 }
 
 #[test]
@@ -406,7 +409,7 @@ fn a_recycled_connection_is_as_good_as_new() {
     let mut conn = Conn::new(&mut service, None);
     conn.on_bytes(&mut service, b"GET /hello.txt HTTP/1.1\r\nHost: a\r\n\r\nGET /big.bin HTTP/1.1\r\nHo");
     conn.acknowledged(10);
-    conn.forget();
+    conn.retire(&mut service);
     conn.reset(&mut service, None);
     let request = b"GET /hello.txt HTTP/1.1\r\nHost: a\r\n\r\n";
     conn.on_bytes(&mut service, request);

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use cheetah::conn::Conn;
 use cheetah::service::{Options, Service};
-use cheetah::site::{Found, Site};
+use cheetah::site::Site;
+use cheetah::store::{Found, Store as _};
 use fsstack::image::build::Mtime;
 use fsstack::{BuildOptions, Builder};
 use proptest::prelude::*;
@@ -48,10 +49,10 @@ fn ask(site: Site) {
 fn an_image_of_another_program_gets_its_heads_when_it_is_opened() {
     let site = Arc::new(Site::from_bytes(image(false)).unwrap());
     let Found::File(file) = site.find(b"/hello.txt") else { panic!() };
-    assert_eq!(site.content_type(file), b"text/plain; charset=utf-8");
-    let mut service = Service::new(Arc::clone(&site), Options::default());
+    assert_eq!(file.facts().content_type, b"text/plain; charset=utf-8");
+    let mut service = Service::new(site.clone(), Options::default());
     let mut conn = Conn::new(&mut service, None);
-    let etag = String::from_utf8(site.validators(file).etag.to_vec()).unwrap();
+    let etag = String::from_utf8(file.facts().validators.etag.to_vec()).unwrap();
     let request = format!("GET /hello.txt HTTP/1.1\r\nHost: a\r\nIf-None-Match: {etag}\r\n\r\n");
     conn.on_bytes(&mut service, b"GET /hello.txt HTTP/1.1\r\nHost: a\r\n\r\n");
     conn.on_bytes(&mut service, request.as_bytes());

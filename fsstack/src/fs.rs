@@ -293,6 +293,15 @@ impl<'a> Inode<'a> {
         Ok(&self.aux()?[..self.record.app_bytes as usize])
     }
 
+    /// Part of the application area as payload, held by the image's buffer; nothing if it does not have that part.
+    ///
+    /// # Errors
+    /// As [`Inode::app`].
+    pub fn app_piece(self, range: std::ops::Range<usize>) -> Result<Piece<'a>, ReadError> {
+        let bytes = self.app()?.get(range).unwrap_or_default();
+        Ok(Piece { hold: Some(self.image.data.buffer()), ..Piece::new(bytes) })
+    }
+
     /// Reads from `offset`, at most `len` bytes: as much of that as lies together in the image, so less than
     /// `len` at the end of an extent, and nothing from the end of the file on. Never waits, except for the
     /// kernel to fetch a mapped page.

@@ -15,8 +15,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use cheetah::server::{Config, Server};
 use cheetah::service::Options;
+use cheetah::site::Site;
 use cheetah::site::pack::Dotfiles;
-use cheetah::site::{FileId, Site};
+use cheetah::store::Document;
 use cheetah::transport::device::{self, DeviceOptions, Interface};
 use cheetah::transport::sim;
 use cheetah::transport::stack::Addressing;
@@ -48,8 +49,8 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     // Before there is a second thread: a process is moved as a whole or not at all.
     let private = netns::enter_private();
     let site = Arc::new(site(arguments.source.as_deref())?);
-    let files: Vec<(FileId, Vec<u8>)> = site.files().collect();
-    let bytes: u64 = files.iter().map(|(file, _)| site.len(*file)).sum();
+    let files: Vec<(Arc<dyn Document>, Vec<u8>)> = site.files().collect();
+    let bytes: u64 = files.iter().map(|(file, _)| file.facts().size).sum();
     let ground = match private {
         Ok(()) => Ground::prepare().context("in the private namespace")?,
         Err(error) => Ground::Memory(format!("no private namespace here ({error})")),
@@ -141,7 +142,7 @@ fn tap(offload: bool) -> DeviceOptions {
 fn on_devices(
     ground: &Ground,
     site: &Arc<Site>,
-    files: &[(FileId, Vec<u8>)],
+    files: &[(Arc<dyn Document>, Vec<u8>)],
     pcap: &Path,
 ) -> anyhow::Result<bool> {
     let plain = match ground {
@@ -168,9 +169,9 @@ fn on_devices(
         // It is the loop that is shown, so no sum may be known without it.
         let (stored_sums, cached_sums) = (false, false);
         let features = Features { offload: options.offload, stored_sums, cached_sums, ..Features::default() };
-        let server = Server::on_device(Arc::clone(site), device, &addressing, features, &Config::default())?;
+        let server = Server::on_device(site.clone(), device, &addressing, features, &Config::default())?;
         let began = Instant::now();
-        let fetched = fetch_all(server.addr(), site, files).with_context(|| name.to_owned());
+        let fetched = fetch_all(server.addr(), files).with_context(|| name.to_owned());
         let elapsed = began.elapsed();
         let device = server.finish()?.device;
         let good = fetched?;
@@ -192,7 +193,7 @@ fn row(name: &str, good: usize, all: usize, device: netstack::device::Stats, ela
 }
 
 /// Fetches every file on one kept connection; how many arrived as they are in the image.
-fn fetch_all(addr: SocketAddr, site: &Site, files: &[(FileId, Vec<u8>)]) -> anyhow::Result<usize> {
+fn fetch_all(addr: SocketAddr, files: &[(Arc<dyn Document>, Vec<u8>)]) -> anyhow::Result<usize> {
     let mut stream = TcpStream::connect_timeout(&addr, Duration::from_secs(10))?;
     stream.set_read_timeout(Some(Duration::from_secs(20)))?;
     stream.set_nodelay(true)?;
@@ -213,7 +214,7 @@ fn fetch_all(addr: SocketAddr, site: &Site, files: &[(FileId, Vec<u8>)]) -> anyh
                 bail!("the connection ended inside {}", String::from_utf8_lossy(path));
             }
         };
-        good += usize::from(is_file(site, *file, &received[head_len..]));
+        good += usize::from(is_file(&**file, &received[head_len..]));
     }
     Ok(good)
 }
@@ -238,25 +239,25 @@ fn whole_response(received: &[u8]) -> anyhow::Result<Option<usize>> {
     Ok((received.len() >= head_len + len).then_some(head_len))
 }
 
-fn is_file(site: &Site, file: FileId, body: &[u8]) -> bool {
+fn is_file(file: &dyn Document, body: &[u8]) -> bool {
     let mut rest = body;
-    let mut same = site.len(file) == body.len() as u64;
-    site.for_each_piece(file, 0..site.len(file), |piece| {
-        same = same && rest.starts_with(piece.bytes);
-        rest = rest.get(piece.bytes.len()..).unwrap_or_default();
-        same
-    });
-    same
+    while let Some(piece) = file.resident((body.len() - rest.len()) as u64, usize::MAX) {
+        match rest.strip_prefix(piece.bytes) {
+            Some(after) => rest = after,
+            None => return false,
+        }
+    }
+    rest.is_empty()
 }
 
 /// The same between two of our own stacks.
-fn in_memory(site: &Arc<Site>, files: &[(FileId, Vec<u8>)]) -> anyhow::Result<bool> {
+fn in_memory(site: &Arc<Site>, files: &[(Arc<dyn Document>, Vec<u8>)]) -> anyhow::Result<bool> {
     let mut requests: Vec<u8> = files.iter().flat_map(|(_, path)| request(OURS, path)).collect();
     // Asking for nothing that exists, and for the connection to be closed.
     requests.extend_from_slice(b"HEAD /. HTTP/1.0\r\n\r\n");
     let limit = Duration::from_secs(3600);
     let outcome = sim::exchange(
-        Arc::clone(site),
+        site.clone(),
         Options::default(),
         requests,
         wire::Config::default(),
@@ -268,9 +269,9 @@ fn in_memory(site: &Arc<Site>, files: &[(FileId, Vec<u8>)]) -> anyhow::Result<bo
     for (file, _) in files {
         let head =
             rest.windows(4).position(|window| window == b"\r\n\r\n").context("a response is missing")? + 4;
-        let len = usize::try_from(site.len(*file))?;
+        let len = usize::try_from(file.facts().size)?;
         let body = rest.get(head..head + len).context("a response is cut short")?;
-        good += usize::from(is_file(site, *file, body));
+        good += usize::from(is_file(&**file, body));
         rest = &rest[head + len..];
     }
     row("a wire in memory", good, files.len(), outcome.device, outcome.elapsed);

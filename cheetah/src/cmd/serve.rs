@@ -13,6 +13,7 @@ use cheetah::report::Report;
 use cheetah::server::{Config, Server, Signals};
 use cheetah::site::Site;
 use cheetah::site::pack::Dotfiles;
+use cheetah::store::Store;
 use cheetah::transport::device::{self, DeviceOptions, FaultOptions, Interface};
 use cheetah::transport::stack::Addressing;
 use fsstack::device::{AtomicFile, MemoryDevice};
@@ -183,7 +184,10 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     };
     announce(server.addr());
     let source = arguments.source.clone();
-    let reload = || load(&source, dotfiles).map(Arc::new).map_err(|error| format!("{error:#}"));
+    let reload = || match load(&source, dotfiles) {
+        Ok(site) => Ok(Arc::new(site) as Arc<dyn Store>),
+        Err(error) => Err(format!("{error:#}")),
+    };
     let report = |report: &Report| print_report(report, arguments.counters);
     let stats = server.run_until_signal(signals, reload, report)?;
     tracing::info!(

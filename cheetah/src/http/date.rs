@@ -4,6 +4,8 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use runtime::buffer::Shared;
+
 /// Length of an IMF-fixdate, `Sun, 06 Nov 1994 08:49:37 GMT`.
 pub const IMF_FIXDATE_LEN: usize = 29;
 
@@ -39,28 +41,36 @@ pub enum Persistence {
     Close,
 }
 
-/// The end of a response head (`Date`, `Connection` and the empty line), formatted once a second.
+/// The end of a response head (`Date`, `Connection` and the empty line), formatted once a second into buffers that all
+/// responses of the second share.
 #[derive(Clone, Debug)]
 pub struct HeadTails {
     unix: u64,
-    implicit: Vec<u8>,
-    keep_alive: Vec<u8>,
-    close: Vec<u8>,
+    implicit: Shared,
+    keep_alive: Shared,
+    close: Shared,
 }
 
 impl HeadTails {
     /// Tails for the second `unix` since 1970.
     pub fn new(unix: u64) -> HeadTails {
-        let mut tails = HeadTails { unix, implicit: Vec::new(), keep_alive: Vec::new(), close: Vec::new() };
-        tails.format();
-        tails
+        let tail = |persistence| {
+            let mut text = Vec::new();
+            write_tail(unix, persistence, &mut text);
+            Shared::from(text)
+        };
+        HeadTails {
+            unix,
+            implicit: tail(Persistence::Implicit),
+            keep_alive: tail(Persistence::KeepAlive),
+            close: tail(Persistence::Close),
+        }
     }
 
     /// Moves to the second `unix`; costs a comparison when it has not changed.
     pub fn set_time(&mut self, unix: u64) {
         if unix != self.unix {
-            self.unix = unix;
-            self.format();
+            *self = HeadTails::new(unix);
         }
     }
 
@@ -70,29 +80,24 @@ impl HeadTails {
     }
 
     /// `Date: ...`, a `Connection` line if needed, and the empty line.
-    pub fn get(&self, persistence: Persistence) -> &[u8] {
+    pub fn get(&self, persistence: Persistence) -> &Shared {
         match persistence {
             Persistence::Implicit => &self.implicit,
             Persistence::KeepAlive => &self.keep_alive,
             Persistence::Close => &self.close,
         }
     }
+}
 
-    /// Formats them anew. [`HeadTails::set_time`] does it when it must.
-    pub(crate) fn format(&mut self) {
-        let date = format(self.unix);
-        for (tail, connection) in [
-            (&mut self.implicit, &b""[..]),
-            (&mut self.keep_alive, b"Connection: keep-alive\r\n"),
-            (&mut self.close, b"Connection: close\r\n"),
-        ] {
-            tail.clear();
-            tail.extend_from_slice(b"Date: ");
-            tail.extend_from_slice(&date);
-            tail.extend_from_slice(b"\r\n");
-            tail.extend_from_slice(connection);
-            tail.extend_from_slice(b"\r\n");
-        }
+/// Formats the end of a head that is sent in the second `unix`.
+pub fn write_tail(unix: u64, persistence: Persistence, out: &mut Vec<u8>) {
+    let connection = match persistence {
+        Persistence::Implicit => &b""[..],
+        Persistence::KeepAlive => b"Connection: keep-alive\r\n",
+        Persistence::Close => b"Connection: close\r\n",
+    };
+    for part in [&b"Date: "[..], &format(unix), b"\r\n", connection, b"\r\n"] {
+        out.extend_from_slice(part);
     }
 }
 
@@ -150,11 +155,11 @@ mod tests {
     #[test]
     fn tails_follow_the_clock() {
         let mut tails = HeadTails::new(0);
-        assert_eq!(tails.get(Persistence::Implicit), b"Date: Thu, 01 Jan 1970 00:00:00 GMT\r\n\r\n");
+        assert_eq!(tails.get(Persistence::Implicit)[..], *b"Date: Thu, 01 Jan 1970 00:00:00 GMT\r\n\r\n");
         tails.set_time(784_111_777);
         assert_eq!(
-            tails.get(Persistence::Close),
-            b"Date: Sun, 06 Nov 1994 08:49:37 GMT\r\nConnection: close\r\n\r\n"
+            tails.get(Persistence::Close)[..],
+            *b"Date: Sun, 06 Nov 1994 08:49:37 GMT\r\nConnection: close\r\n\r\n"
         );
     }
 

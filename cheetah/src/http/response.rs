@@ -1,6 +1,9 @@
 //! Response heads that are not kept ready: errors, redirects, partial content.
 
 use std::io::Write;
+use std::sync::LazyLock;
+
+use runtime::buffer::Shared;
 
 /// The status codes that this server gives (RFC 9110 section 15).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -17,6 +20,8 @@ pub enum Status {
     NotModified,
     /// 400
     BadRequest,
+    /// 403
+    Forbidden,
     /// 404
     NotFound,
     /// 405
@@ -37,21 +42,26 @@ pub enum Status {
     ExpectationFailed,
     /// 431 (RFC 6585)
     FieldsTooLarge,
+    /// 500
+    InternalServerError,
     /// 501
     NotImplemented,
+    /// 503
+    ServiceUnavailable,
     /// 505
     VersionNotSupported,
 }
 
 impl Status {
     /// Every status, in ascending order: for counters.
-    pub const ALL: [Status; 18] = [
+    pub const ALL: [Status; 21] = [
         Status::Ok,
         Status::NoContent,
         Status::PartialContent,
         Status::MovedPermanently,
         Status::NotModified,
         Status::BadRequest,
+        Status::Forbidden,
         Status::NotFound,
         Status::MethodNotAllowed,
         Status::RequestTimeout,
@@ -62,7 +72,9 @@ impl Status {
         Status::RangeNotSatisfiable,
         Status::ExpectationFailed,
         Status::FieldsTooLarge,
+        Status::InternalServerError,
         Status::NotImplemented,
+        Status::ServiceUnavailable,
         Status::VersionNotSupported,
     ];
 
@@ -75,6 +87,7 @@ impl Status {
             Status::MovedPermanently => "301 Moved Permanently",
             Status::NotModified => "304 Not Modified",
             Status::BadRequest => "400 Bad Request",
+            Status::Forbidden => "403 Forbidden",
             Status::NotFound => "404 Not Found",
             Status::MethodNotAllowed => "405 Method Not Allowed",
             Status::RequestTimeout => "408 Request Timeout",
@@ -85,7 +98,9 @@ impl Status {
             Status::RangeNotSatisfiable => "416 Range Not Satisfiable",
             Status::ExpectationFailed => "417 Expectation Failed",
             Status::FieldsTooLarge => "431 Request Header Fields Too Large",
+            Status::InternalServerError => "500 Internal Server Error",
             Status::NotImplemented => "501 Not Implemented",
+            Status::ServiceUnavailable => "503 Service Unavailable",
             Status::VersionNotSupported => "505 HTTP Version Not Supported",
         }
     }
@@ -123,8 +138,8 @@ pub fn field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Writes a short page that says what a status means, for people, without the head's end. With `head_only` the body is
-/// left out but its length still told. Returns where the head ends in `out`.
+/// Writes the head of a short page that says what a status means, without the head's end. `body_len` is the length of
+/// [`page`], also where it is not sent.
 pub fn page_head(out: &mut Vec<u8>, status: Status, body_len: usize) {
     begin(out, status);
     line(out, format_args!("Content-Type: text/html; charset=utf-8"));
@@ -134,21 +149,20 @@ pub fn page_head(out: &mut Vec<u8>, status: Status, body_len: usize) {
     }
 }
 
-/// Writes the page's body.
-pub fn page_body(out: &mut Vec<u8>, status: Status) {
-    let text = status.line();
-    let _ = write!(
-        out,
-        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{text}</title></head>\n\
-         <body><h1>{text}</h1><hr><p>{SERVER}</p></body></html>\n"
-    );
+/// The page that says to people what `status` means: one buffer for the whole process.
+pub fn page(status: Status) -> &'static Shared {
+    static PAGES: LazyLock<Vec<Shared>> =
+        LazyLock::new(|| Status::ALL.iter().map(|status| Shared::from(page_text(*status))).collect());
+    &PAGES[status as usize]
 }
 
-/// Length of [`page_body`] in bytes.
-pub fn page_body_len(status: Status) -> usize {
-    let mut body = Vec::with_capacity(256);
-    page_body(&mut body, status);
-    body.len()
+fn page_text(status: Status) -> Vec<u8> {
+    let text = status.line();
+    format!(
+        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{text}</title></head>\n\
+         <body><h1>{text}</h1><hr><p>{SERVER}</p></body></html>\n"
+    )
+    .into_bytes()
 }
 
 #[cfg(test)]
@@ -163,11 +177,10 @@ mod tests {
     }
 
     #[test]
-    fn a_page_is_as_long_as_it_says() {
+    fn every_status_has_its_own_page() {
         for status in Status::ALL {
-            let mut body = Vec::new();
-            page_body(&mut body, status);
-            assert_eq!(body.len(), page_body_len(status));
+            let page = String::from_utf8(page(status).to_vec()).unwrap();
+            assert!(page.contains(&format!("<title>{}</title>", status.line())), "{page}");
         }
     }
 }

@@ -1,19 +1,37 @@
 //! What is kept in memory for each file and directory of a site, beside the image.
 
-use fsstack::{Inode, InodeId, ReadError};
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
 
-use super::headers::{self, Area};
-use super::{INDEX_NAME, pack};
+use fsstack::{Image, Inode, InodeId, ReadError};
+use runtime::buffer::{Shared, Slice};
+use runtime::payload::Piece;
 
-/// A file's or directory's part of the server's memory.
+use super::headers::{self, Area, Facts};
+use super::pack;
+use crate::http::conditional::Validators;
+use crate::http::response::Status;
+use crate::store::{Document, INDEX_NAME};
+
+/// A directory's index file, or what is known of a file.
 #[derive(Debug)]
-pub struct Entry {
+pub(super) enum Entry {
+    /// A directory, with its index file.
+    Directory(Option<InodeId>),
+    /// A file.
+    File(Arc<PackedFile>),
+}
+
+/// A file of an image.
+#[derive(Debug)]
+pub struct PackedFile {
+    image: Arc<Image>,
+    id: InodeId,
     /// Where things lie in the application area.
-    pub area: Area,
+    area: Area,
     /// The area itself, if the image had none that is usable.
-    pub made: Option<Box<[u8]>>,
-    /// A directory's index file.
-    pub index: Option<InodeId>,
+    made: Option<Shared>,
 }
 
 impl Entry {
@@ -21,24 +39,75 @@ impl Entry {
     ///
     /// # Errors
     /// If the area does not have its checksum.
-    pub fn new(inode: Inode<'_>) -> Result<Entry, ReadError> {
+    pub(super) fn new(image: &Arc<Image>, inode: Inode<'_>) -> Result<Entry, ReadError> {
         if inode.is_directory() {
             let index = inode.child(INDEX_NAME).filter(|child| child.is_file()).map(Inode::id);
-            return Ok(Entry { area: Area::default(), made: None, index });
+            return Ok(Entry::Directory(index));
         }
+        let (image, id) = (Arc::clone(image), inode.id());
         if let Some(area) = Area::decode(inode.app()?, inode.size()) {
-            return Ok(Entry { area, made: None, index: None });
+            return Ok(Entry::File(Arc::new(PackedFile { image, id, area, made: None })));
         }
         let last_modified = u64::try_from(inode.mtime().seconds).unwrap_or(0);
         // Without the contents' hash, their CRC, length and time must do.
         let etag = format!("\"{:08x}-{:x}-{:x}\"", inode.content_crc(), inode.size(), last_modified);
         let content_type = pack::content_type(inode.name(), None);
-        let bytes = headers::encode(&headers::Facts {
+        let bytes = headers::encode(&Facts {
             content_type: content_type.as_bytes(),
             size: inode.size(),
-            validators: crate::http::conditional::Validators { etag: etag.as_bytes(), last_modified },
+            validators: Validators { etag: etag.as_bytes(), last_modified },
         });
         let area = Area::decode(&bytes, inode.size()).unwrap_or_default();
-        Ok(Entry { area, made: Some(bytes.into()), index: None })
+        Ok(Entry::File(Arc::new(PackedFile { image, id, area, made: Some(bytes.into()) })))
+    }
+}
+
+impl PackedFile {
+    fn inode(&self) -> Inode<'_> {
+        self.image.inode(self.id)
+    }
+
+    /// Part of the application area. Sums were checked when the site was opened, and checked areas are not checked again, so
+    /// there is no error.
+    fn of_area(&self, range: Range<usize>) -> Piece<'_> {
+        match &self.made {
+            Some(made) => Piece { hold: Some(made), ..Piece::new(&made[range]) },
+            None => self.inode().app_piece(range).unwrap_or(Piece::new(&[])),
+        }
+    }
+}
+
+impl Document for PackedFile {
+    fn facts(&self) -> Facts<'_> {
+        Facts {
+            content_type: self.of_area(self.area.content_type.clone()).bytes,
+            size: self.inode().size(),
+            validators: Validators {
+                etag: self.of_area(self.area.etag.clone()).bytes,
+                last_modified: self.area.last_modified,
+            },
+        }
+    }
+
+    fn ready_head(&self, status: Status) -> Option<Piece<'_>> {
+        let range = match status {
+            Status::Ok => &self.area.whole,
+            Status::NotModified => &self.area.not_modified,
+            _ => return None,
+        };
+        Some(self.of_area(range.clone()))
+    }
+
+    fn is_resident(&self) -> bool {
+        true
+    }
+
+    fn resident(&self, offset: u64, len: usize) -> Option<Piece<'_>> {
+        // A file never turns into a directory, and its sums have been checked with the application area.
+        self.inode().piece(offset, len).ok().flatten()
+    }
+
+    fn fetch(&self, _offset: u64) -> io::Result<Slice> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 }

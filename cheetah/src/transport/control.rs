@@ -7,7 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::report::Report;
-use crate::site::Site;
+use crate::store::Store;
 
 /// An order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,7 +23,7 @@ pub enum Order {
 /// What all loops of a server share.
 #[derive(Debug)]
 pub struct Shared {
-    site: Mutex<Arc<Site>>,
+    site: Mutex<Arc<dyn Store>>,
     reports: Mutex<Reports>,
     answered: Condvar,
 }
@@ -38,17 +38,17 @@ struct Reports {
 
 impl Shared {
     /// Shares `site`.
-    pub fn new(site: Arc<Site>) -> Shared {
+    pub fn new(site: Arc<dyn Store>) -> Shared {
         Shared { site: Mutex::new(site), reports: Mutex::default(), answered: Condvar::new() }
     }
 
     /// The site to serve.
-    pub fn site(&self) -> Arc<Site> {
+    pub fn site(&self) -> Arc<dyn Store> {
         Arc::clone(&self.site.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Replaces the site; loops take it up at [`Order::Reload`].
-    pub fn set_site(&self, site: Arc<Site>) {
+    pub fn set_site(&self, site: Arc<dyn Store>) {
         *self.site.lock().unwrap_or_else(PoisonError::into_inner) = site;
     }
 

@@ -353,7 +353,7 @@ impl Worker {
             drop(conn);
         } else if self.spare.len() < MAX_SPARE.min(self.connections.len().max(64)) {
             // Let go of the site that its responses were of.
-            conn.forget();
+            conn.retire(&mut self.service);
             self.spare.push(conn);
         } else {
             // After a rush, what it left behind goes one by one.

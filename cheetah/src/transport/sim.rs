@@ -19,7 +19,7 @@ use runtime::time::Instant;
 
 use super::web::Web;
 use crate::service::{Options, Service};
-use crate::site::Site;
+use crate::store::Store;
 
 const SERVER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 const CLIENT: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
@@ -74,7 +74,7 @@ impl From<io::Error> for SimError {
 /// # Errors
 /// See [`SimError`].
 pub fn exchange(
-    site: Arc<Site>,
+    site: Arc<dyn Store>,
     options: Options,
     requests: Vec<u8>,
     wire: wire::Config,

@@ -106,7 +106,7 @@ impl Application for Web {
             self.service.stats.closed += 1;
             if self.service.options.pcb_pool && self.spare.len() < MAX_SPARE {
                 // Let go of the site that its responses were of.
-                record.conn.forget();
+                record.conn.retire(&mut self.service);
                 self.spare.push(record);
             }
         }

@@ -7,6 +7,7 @@ use std::sync::{Arc, LazyLock};
 
 use cheetah::site::Site;
 use cheetah::site::pack;
+use cheetah::store::{Found, Store as _};
 use fsstack::image::build::Mtime;
 use fsstack::{BuildOptions, Builder};
 use netstack::device::sys::{link, netns};
@@ -305,8 +306,8 @@ pub const CASES: &[Case] = &[
 /// The entity tag of `hello.txt`.
 pub fn hello_etag() -> String {
     let site = site();
-    let cheetah::site::Found::File(file) = site.find(b"/hello.txt") else { panic!("no hello.txt") };
-    String::from_utf8(site.validators(file).etag.to_vec()).unwrap()
+    let Found::File(file) = site.find(b"/hello.txt") else { panic!("no hello.txt") };
+    String::from_utf8(file.facts().validators.etag.to_vec()).unwrap()
 }
 
 impl Case {

@@ -45,6 +45,11 @@ impl Slice {
         Piece { hold: Some(&self.buffer), ..Piece::new(&self.bytes()[range.start.min(end)..end]) }
     }
 
+    /// Keeps the first `len` bytes, or all if there are not as many.
+    pub fn truncate(&mut self, len: usize) {
+        self.range.end = self.range.end.min(self.range.start.saturating_add(len));
+    }
+
     /// A part of the part, within its length.
     fn part(&self, range: Range<usize>) -> Slice {
         let range = self.range.start + range.start..self.range.start + range.end;
@@ -239,6 +244,11 @@ mod tests {
         let buffer = Pool::new(8, 1).take().unwrap().freeze();
         assert!(Slice::new(buffer.clone(), 0..8).is_some());
         assert!(Slice::new(buffer.clone(), 0..9).is_none());
-        assert!(Slice::new(buffer, 9..9).is_none());
+        assert!(Slice::new(buffer.clone(), 9..9).is_none());
+        let mut slice = Slice::new(buffer, 2..8).unwrap();
+        for (len, left) in [(7, 6), (usize::MAX, 6), (4, 4), (0, 0)] {
+            slice.truncate(len);
+            assert_eq!(slice.len(), left);
+        }
     }
 }

@@ -1,0 +1,85 @@
+//! Where files come from: what the server asks of whoever keeps them, and nothing more.
+//!
+//! ```text
+//!   find(path)   a Document, or that there is none
+//!                  facts          type, length, validators
+//!                  ready_head     the response head made beforehand, where there is one
+//!                  resident       bytes that are in memory for good          (a packed image)
+//!                  fetch          or a block of them, to be held until sent  (a folder)
+//! ```
+//!
+//! The image of [`crate::site::Site`] has everything at hand; a store that reads when it is asked may fail then, and what
+//! fails is the one response.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use runtime::buffer::Slice;
+use runtime::payload::{Piece, StoredSums};
+
+use crate::http::response::Status;
+use crate::site::headers::Facts;
+
+/// The file that stands for its directory.
+pub const INDEX_NAME: &[u8] = b"index.html";
+
+/// What a path leads to.
+#[derive(Debug)]
+pub enum Found {
+    /// A file: by its own path, or its directory's with a slash.
+    File(Arc<dyn Document>),
+    /// A directory named without its slash.
+    Directory,
+    /// Nothing to send.
+    Nothing,
+    /// Something that cannot be had, and what the client is told.
+    Failed(Status),
+}
+
+/// Files by their paths. Shared between threads.
+pub trait Store: fmt::Debug + Send + Sync {
+    /// Looks for a canonical path, as [`crate::http::target::resolve`] gives it: a leading slash, no empty or dot segments, a
+    /// slash at the end of a directory's.
+    fn find(&self, path: &[u8]) -> Found;
+}
+
+/// A file as it was when it was found: its bytes do not change under this name, or [`Document::fetch`] fails.
+pub trait Document: fmt::Debug + Send + Sync {
+    /// What response heads say of it.
+    fn facts(&self) -> Facts<'_>;
+
+    /// The head of a response of that status, up to where `Date` goes, if it was made beforehand; what
+    /// [`crate::site::headers::write`] would make of the facts.
+    fn ready_head(&self, status: Status) -> Option<Piece<'_>>;
+
+    /// Whether all bytes are in memory as long as the document is: then they are asked for by [`Document::resident`], else
+    /// by [`Document::fetch`].
+    fn is_resident(&self) -> bool;
+
+    /// The bytes from `offset` on that lie together, at most `len`, which is not 0; `None` beyond the end, and always of a
+    /// document that is not resident.
+    fn resident(&self, offset: u64, len: usize) -> Option<Piece<'_>>;
+
+    /// Reads at least one byte, from `offset`, which lies within the document, to the end of its block; may wait for a device.
+    ///
+    /// # Errors
+    /// If the bytes cannot be had, or are not those that were found any more.
+    fn fetch(&self, offset: u64) -> io::Result<Slice>;
+
+    /// Sums for a piece that begins at `offset` and was fetched, where they are known.
+    fn stored_sums(&self, offset: u64) -> Option<StoredSums<'_>> {
+        let _ = offset;
+        None
+    }
+}
+
+/// What the client is told of an error: that it may come back, where the lack is a passing one of ours.
+pub fn status_of(error: &io::Error) -> Status {
+    use rustix::io::Errno;
+    match Errno::from_io_error(error) {
+        Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::AGAIN) => Status::ServiceUnavailable,
+        Some(Errno::ACCESS | Errno::PERM) => Status::Forbidden,
+        _ => Status::InternalServerError,
+    }
+}
