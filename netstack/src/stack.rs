@@ -246,6 +246,7 @@ impl Stack {
                 Action::Request(addr) => self.queues.push(Control::ArpRequest { addr, to: None }),
                 Action::Probe(addr, to) => self.queues.push(Control::ArpRequest { addr, to: Some(to) }),
                 Action::Unreachable(addr) => self.unreachable(now, addr, app),
+                Action::PushedOut(addr) => self.lost_for_want_of_a_hop(now, addr, app),
             }
         }
     }
@@ -283,10 +284,8 @@ impl Stack {
         self.event(Event::Unreachable { addr });
         for key in self.queues.give_up(addr) {
             let Some((pcb, mut stream)) = app.connection(key) else { continue };
-            pcb.link.queued = false;
             if !matches!(pcb.state, State::SynSent(_)) {
-                pcb.lost_before_the_wire(now, &self.tcp);
-                self.arm(key, pcb);
+                self.lost_before_the_wire(now, key, pcb);
                 continue;
             }
             let closed = Disposition::Closed(CloseReason::Unreachable);
@@ -296,6 +295,22 @@ impl Stack {
                 app.closed(now, key, reason);
             }
         }
+    }
+
+    /// `addr` is asked for no more: what waited for it is lost, and each connection tries again by its timer.
+    fn lost_for_want_of_a_hop<A: Application>(&mut self, now: Instant, addr: Ipv4Addr, app: &mut A) {
+        for key in self.queues.give_up(addr) {
+            if let Some((pcb, _)) = app.connection(key) {
+                self.lost_before_the_wire(now, key, pcb);
+            }
+        }
+    }
+
+    /// The connection is not waiting to send any more; what it would have sent is lost like a segment on the wire.
+    fn lost_before_the_wire(&mut self, now: Instant, key: Key, pcb: &mut Pcb) {
+        pcb.link.queued = false;
+        pcb.lost_before_the_wire(now, &self.tcp);
+        self.arm(key, pcb);
     }
 
     /// The next event of the stack itself.

@@ -1,16 +1,19 @@
-//! Others that claim our address: reported, but no oftener than they could be a nuisance.
+//! Others that claim our address: reported, but no oftener than they could be a nuisance. Neighbours that do not answer:
+//! whatever waits for them ends.
 
 mod support;
 
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
-use netstack::application::Key;
+use netstack::application::{CloseReason, Key};
 use netstack::device::{Device, wire};
-use netstack::stack::Event;
+use netstack::iface::arp_cache::DEFAULT_CAPACITY;
+use netstack::stack::{Config, Event};
 use netstack::transmission::RxChecksum;
 use netstack::wire::{EtherType, EthernetAddress, Protocol, arp, ethernet, icmpv4, ipv4};
 use runtime::time::Instant;
-use support::{CLIENT, Pair, SERVER, STRANGER, TestApp, TestStream};
+use support::{CLIENT, Pair, Record, SERVER, STRANGER, TestApp, TestStream};
 
 fn claim(target: EthernetAddress) -> Vec<u8> {
     let mut frame = vec![0; ethernet::HEADER_LEN + arp::PACKET_LEN];
@@ -128,4 +131,36 @@ fn what_was_pushed_while_the_neighbour_was_gone_is_sent_when_it_is_back() {
             assert_eq!(pair.server.app.closed.len(), 1, "it is given up in the end");
         }
     }
+}
+
+/// More neighbours that do not answer than the ARP table has places: who lost its place waits no longer than the others.
+#[test]
+fn connections_whose_question_was_pushed_out_are_given_up_like_others() {
+    let adjust = |config: &mut Config| config.prefix_len = 8;
+    let mut pair = Pair::new(wire::Config::default(), 6, &adjust, TestApp::new(|_| None));
+    let host = &mut pair.client;
+    let mut now = pair.now;
+    let total = DEFAULT_CAPACITY + 500;
+    for number in 0..total {
+        let entry = host.app.records.vacant_entry();
+        let remote = SocketAddrV4::new(Ipv4Addr::new(10, 7, (number >> 8) as u8, number as u8), 80);
+        let key = Key(entry.key() as u32);
+        let pcb = host.stack.connect(now, None, remote, key).expect("a port");
+        entry.insert(Record { pcb, stream: TestStream::new(0, 10) });
+    }
+    let capabilities = host.device.capabilities();
+    while host.app.closed.len() < total {
+        while host.stack.poll_transmit(now, &capabilities, &mut host.app, |_| ()).is_some() {}
+        while host.stack.poll_event().is_some() {}
+        let Some(next) = host.stack.poll_timeout() else {
+            panic!("{} of {total} wait for ever", total - host.app.closed.len());
+        };
+        now = now.max(next);
+        host.stack.handle_timeout(now, &mut host.app);
+    }
+    assert!(now < Instant::from_millis(200_000), "{now:?}");
+    for (reason, _) in &host.app.closed {
+        assert!(matches!(reason, CloseReason::Unreachable | CloseReason::TimedOut), "{reason:?}");
+    }
+    host.assert_empty();
 }

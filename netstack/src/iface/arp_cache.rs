@@ -55,6 +55,8 @@ pub enum Action {
     Probe(Ipv4Addr, EthernetAddress),
     /// The address does not answer: what waits for it may give up.
     Unreachable(Ipv4Addr),
+    /// Nobody asks for the address any more, for others needed its place: what waits for it waits in vain.
+    PushedOut(Ipv4Addr),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -82,6 +84,9 @@ pub struct ArpCache {
     capacity: usize,
     /// A lower bound of all entries' `due`: lets `poll` return at once.
     next_due: Option<Instant>,
+    /// Addresses that were asked for when they lost their entry, and of which [`ArpCache::poll`] has not told yet; no more
+    /// than entries.
+    pushed_out: Vec<Ipv4Addr>,
 }
 
 impl Default for ArpCache {
@@ -97,6 +102,7 @@ impl ArpCache {
             entries: BTreeMap::new(),
             capacity: if capacity == 0 { 1 } else { capacity },
             next_due: None,
+            pushed_out: Vec::new(),
         }
     }
 
@@ -118,6 +124,10 @@ impl ArpCache {
                 State::Incomplete { .. } => Lookup::Pending,
                 State::Unreachable => Lookup::Unreachable,
             };
+        }
+        if self.pushed_out.len() >= self.capacity {
+            // More at once than the table has room for: this one is not even asked for.
+            return Lookup::Unreachable;
         }
         self.insert(addr, Entry { state: State::Incomplete { requests: 0 }, due: Some(now), last_used: now });
         Lookup::Pending
@@ -168,6 +178,9 @@ impl ArpCache {
 
     /// The next thing to do at `now`; call until `None`.
     pub fn poll(&mut self, now: Instant) -> Option<Action> {
+        if let Some(addr) = self.pushed_out.pop() {
+            return Some(Action::PushedOut(addr));
+        }
         while self.next_due.is_some_and(|due| due <= now) {
             let due = self.entries.iter_mut().find(|(_, entry)| entry.due.is_some_and(|due| due <= now));
             let Some((&addr, entry)) = due else {
@@ -225,8 +238,11 @@ impl ArpCache {
                 .iter()
                 .min_by_key(|(_, entry)| (matches!(entry.state, State::Known { .. }), entry.last_used))
                 .map(|(addr, _)| *addr);
-            if let Some(victim) = victim {
-                self.entries.remove(&victim);
+            if let Some(victim) = victim
+                && let Some(Entry { state: State::Incomplete { .. }, .. }) = self.entries.remove(&victim)
+            {
+                self.pushed_out.push(victim);
+                self.note_due(entry.last_used);
             }
         }
         if let Some(due) = entry.due {
@@ -345,10 +361,10 @@ mod tests {
             assert!(cache.len() <= 4);
         }
         assert_eq!(cache.lookup(seconds(2), ADDR), Lookup::Found(HW));
-        let mut requests = 0;
-        while cache.poll(seconds(2)).is_some() {
-            requests += 1;
-        }
-        assert_eq!(requests, 3);
+        let actions: Vec<_> = std::iter::from_fn(|| cache.poll(seconds(2))).collect();
+        assert_eq!(actions.iter().filter(|action| matches!(action, Action::Request(_))).count(), 3);
+        // Each that lost its place is told of; further ones got none.
+        assert_eq!(actions.iter().filter(|action| matches!(action, Action::PushedOut(_))).count(), 4);
+        assert_eq!(actions.len(), 7);
     }
 }

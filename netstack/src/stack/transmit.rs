@@ -64,9 +64,7 @@ impl Stack {
                     continue;
                 }
                 Resolved::Never => {
-                    pcb.link.queued = false;
-                    pcb.lost_before_the_wire(now, &self.tcp);
-                    self.arm(key, pcb);
+                    self.lost_before_the_wire(now, key, pcb);
                     continue;
                 }
             };
