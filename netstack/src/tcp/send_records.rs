@@ -111,13 +111,10 @@ impl SendRecords {
     pub(crate) fn resent(&mut self, from: SeqNumber, end: SeqNumber, now: Micros) {
         let (first, last) = self.cut(from, end);
         for at in first..last {
-            let len = self.len_of(at);
-            let record = &mut self.records[at];
-            match record.delivery {
-                Delivery::Sacked => continue,
-                Delivery::Lost => self.lost_bytes -= len,
-                Delivery::OnItsWay => {}
+            if self.count_out(at).is_none() {
+                continue;
             }
+            let record = &mut self.records[at];
             *record = Record { sent: now, delivery: Delivery::OnItsWay, resent: true, ..*record };
         }
         self.join(first, last);
@@ -180,13 +177,8 @@ impl SendRecords {
         let (first, last) = self.cut(left, right);
         let mut news = 0;
         for at in first..last {
-            let len = self.len_of(at);
+            let Some(len) = self.count_out(at) else { continue };
             let record = &mut self.records[at];
-            match record.delivery {
-                Delivery::Sacked => continue,
-                Delivery::Lost => self.lost_bytes -= len,
-                Delivery::OnItsWay => {}
-            }
             record.delivery = Delivery::Sacked;
             news += len;
             visit(Delivered { end: record.end, sent: record.sent, resent: record.resent });
@@ -303,6 +295,18 @@ impl SendRecords {
         let len = self.len_of(at);
         self.lost_bytes += len;
         len
+    }
+
+    /// Takes a record that is about to change out of the count of what is lost. Its length; `None` if it is SACKed, which is
+    /// for good.
+    fn count_out(&mut self, at: usize) -> Option<u32> {
+        let len = self.len_of(at);
+        match self.records[at].delivery {
+            Delivery::Sacked => return None,
+            Delivery::Lost => self.lost_bytes -= len,
+            Delivery::OnItsWay => {}
+        }
+        Some(len)
     }
 
     fn start_of(&self, at: usize) -> SeqNumber {
