@@ -22,6 +22,7 @@ use runtime::timer_wheel::TimerWheel;
 use crate::application::{Application, CloseReason, Key, Stream};
 use crate::iface::arp_cache::{Action, ArpCache};
 use crate::iface::demux::Demux;
+use crate::iface::reassembly::Reassembly;
 use crate::iface::route::{Prefix, Routes};
 use crate::sums::{self, SumCache};
 use crate::tcp;
@@ -65,6 +66,14 @@ pub struct Stats {
     pub bad_checksums: u64,
     /// Frames and packets that were malformed, not for us, or of no use.
     pub ignored: u64,
+    /// IPv4 fragments for us.
+    pub fragments_in: u64,
+    /// Of these, those of no use: malformed, copies, or of a datagram whose fragments overlap.
+    pub fragments_dropped: u64,
+    /// Datagrams put together.
+    pub reassembled: u64,
+    /// Datagrams of which a part never came.
+    pub reassembly_timeouts: u64,
     /// Connections accepted.
     pub accepted: u64,
     /// Resets sent.
@@ -96,6 +105,7 @@ pub struct Stack {
     queues: Queues,
     events: VecDeque<Event>,
     reassembly_bytes: usize,
+    fragments: Reassembly,
     sums: SumCache,
     ip_ident: u16,
     ephemeral: u16,
@@ -143,6 +153,7 @@ impl Stack {
             queues: Queues::default(),
             events: VecDeque::new(),
             reassembly_bytes: 0,
+            fragments: Reassembly::new(config.fragment_bytes),
             sums: SumCache::new(sums::CAPACITY),
             ip_ident: 0,
             ephemeral: 0,
@@ -226,10 +237,15 @@ impl Stack {
 
     /// When [`Stack::handle_timeout`] wants to be called; `None` while no timer runs. May be early, never late.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        [self.wheel.next_expiry(), self.time_wait.next_expiry(), self.arp.poll_timeout()]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            self.wheel.next_expiry(),
+            self.time_wait.next_expiry(),
+            self.arp.poll_timeout(),
+            self.fragments.next_expiry(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// Runs all timers due at `now`.
@@ -241,6 +257,9 @@ impl Stack {
             }
         }
         self.time_wait.expire(now);
+        while let Some(incomplete) = self.fragments.expire(now) {
+            self.reassembly_timed_out(incomplete);
+        }
         while let Some(action) = self.arp.poll(now) {
             match action {
                 Action::Request(addr) => self.queues.push(Control::ArpRequest { addr, to: None }),
@@ -508,6 +527,11 @@ impl Stack {
     /// Timers that run, one at most for each connection and half-open connection.
     pub fn timers(&self) -> usize {
         self.wheel.len()
+    }
+
+    /// Bytes of incomplete datagrams held.
+    pub fn fragment_bytes(&self) -> usize {
+        self.fragments.bytes()
     }
 
     /// Out-of-order bytes held over all connections.

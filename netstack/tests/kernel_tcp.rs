@@ -5,7 +5,7 @@ mod support;
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddrV4, TcpListener, TcpStream};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::thread;
 use std::time::{Duration, Instant as Clock};
 
@@ -42,6 +42,9 @@ fn main() -> ExitCode {
             slow_reader(net());
             active_open(net());
             if drop == 0.0 {
+                pings(net());
+            }
+            if drop == 0.0 {
                 reset_by_kernel(net());
                 refused(net());
                 abort(net());
@@ -52,6 +55,28 @@ fn main() -> ExitCode {
     }
     println!("kernel_tcp: ok");
     ExitCode::SUCCESS
+}
+
+/// `ping` of what needs fragments both ways, and of what just does not: all answered, each byte as it was.
+fn pings(mut net: Net) {
+    for size in ["56", "1472", "1473", "4000", "65000"] {
+        let count = if size == "65000" { "3" } else { "5" };
+        let output = net.serve(
+            || None,
+            move || {
+                let arguments = ["-n", "-c", count, "-i", "0.01", "-W", "5", "-s", size];
+                Command::new("ping").args(arguments).arg(OURS.to_string()).output()
+            },
+        );
+        let output = match output {
+            Ok(output) => output,
+            Err(error) => return println!("kernel_tcp: no ping here ({error})"),
+        };
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(text.contains(" 0% packet loss") && !text.contains("wrong"), "ping -s {size}: {text}");
+    }
+    let stats = net.stack.stats();
+    assert_eq!((stats.reassembled, stats.fragments_dropped, stats.reassembly_timeouts), (13, 0, 0));
 }
 
 /// Our stack on a TAP device, driven by the thread that holds it.

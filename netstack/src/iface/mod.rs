@@ -1,6 +1,7 @@
-//! What an interface knows besides its connections: who its neighbours are, where packets go next, and which
-//! connection a segment belongs to.
+//! What an interface knows besides its connections: who its neighbours are, where packets go next, which packets are
+//! parts of one, and which connection a segment belongs to.
 
 pub mod arp_cache;
 pub mod demux;
+pub mod reassembly;
 pub mod route;

@@ -32,6 +32,8 @@ pub struct Config {
     pub time_wait: Duration,
     /// Out-of-order bytes kept over all connections at most.
     pub reassembly_bytes: usize,
+    /// Bytes of incomplete IPv4 datagrams kept at most; zero: fragments are dropped.
+    pub fragment_bytes: usize,
     /// Per-connection behaviour.
     pub tcp: tcp::Config,
     /// Specialisations that can be switched off to measure their worth.
@@ -58,6 +60,7 @@ impl Config {
             time_wait_capacity: 65536,
             time_wait: Duration::from_secs(10),
             reassembly_bytes: 64 << 20,
+            fragment_bytes: 256 << 10,
             tcp: tcp::Config::default(),
             features: Features::default(),
         }

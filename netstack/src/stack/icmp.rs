@@ -4,12 +4,12 @@
 //! A report is believed only if it quotes a segment that is in flight (RFC 5927 section 4.1): nobody off the path can
 //! forge one by guessing ports.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use runtime::time::Instant;
 
 use super::Stack;
-use super::queue::Control;
+use super::queue::{Control, Icmp};
 use crate::application::{Application, CloseReason};
 use crate::tcp::seq::SeqNumber;
 use crate::tcp::state::{Disposition, State};
@@ -39,14 +39,24 @@ impl Stack {
     }
 
     fn echo(&mut self, from: Ipv4Addr, ident: u16, sequence: u16, data: &[u8]) -> bool {
-        let reply = icmpv4::Repr::EchoReply { ident, sequence, data };
-        if reply.buffer_len() + ipv4::HEADER_LEN > usize::from(self.config.mtu) {
-            return false;
-        }
-        let mut message = vec![0; reply.buffer_len()].into_boxed_slice();
-        reply.emit(&mut icmpv4::Packet::new_unchecked(&mut message[..]));
-        self.queues.push(Control::Icmp { to: from, message });
+        self.send_icmp(from, &icmpv4::Repr::EchoReply { ident, sequence, data });
         true
+    }
+
+    /// A datagram's time is over, and it is not whole (RFC 1122 section 3.3.2: tell its sender, if its beginning has come).
+    /// One a datagram that was waited for: no more than these are, whoever floods us.
+    pub(super) fn reassembly_timed_out(&mut self, incomplete: Option<(IpAddr, [u8; 28])>) {
+        self.stats.reassembly_timeouts += 1;
+        if let Some((IpAddr::V4(from), quote)) = incomplete {
+            let code = icmpv4::CODE_REASSEMBLY_TIME;
+            self.send_icmp(from, &icmpv4::Repr::TimeExceeded { code, original: &quote });
+        }
+    }
+
+    fn send_icmp(&mut self, to: Ipv4Addr, message: &icmpv4::Repr<'_>) {
+        let mut bytes = vec![0; message.buffer_len()].into_boxed_slice();
+        message.emit(&mut icmpv4::Packet::new_unchecked(&mut bytes[..]));
+        self.queues.push(Control::Icmp(Icmp::new(to, bytes)));
     }
 
     fn report_input<A: Application>(

@@ -7,6 +7,7 @@ use runtime::time::Instant;
 use super::queue::Control;
 use super::{DEFEND_INTERVAL, Event, Stack, Timer};
 use crate::application::{Application, CloseReason, Key};
+use crate::iface::reassembly::{Added, DatagramId, Fragment};
 use crate::tcp::listener::{self, Answer, HalfOpen};
 use crate::tcp::pcb::{Agreed, Pcb};
 use crate::tcp::segment::Segment;
@@ -95,17 +96,73 @@ impl Stack {
             self.stats.bad_checksums += 1;
             return false;
         };
-        // RFC 1122 section 3.2.1.3: no group or nonsense as source; we are no router; fragments are not put together.
+        // RFC 1122 section 3.2.1.3: no group or nonsense as source; we are no router.
         if ip.dst_addr != self.config.ipv4_addr
             || ip.src_addr == self.config.ipv4_addr
             || !self.routes.is_unicast(ip.src_addr)
-            || packet.is_fragment()
         {
             return false;
         }
+        if packet.is_fragment() {
+            return self.fragment_input(now, bytes, &packet, &ip, app);
+        }
+        self.datagram_input(now, &ip, packet.payload(), checksum, app)
+    }
+
+    /// A part of a datagram; the whole, if it is the last one that was missing.
+    fn fragment_input<A: Application>(
+        &mut self,
+        now: Instant,
+        bytes: &[u8],
+        packet: &ipv4::Packet<&[u8]>,
+        ip: &ipv4::Repr,
+        app: &mut A,
+    ) -> bool {
+        if !matches!(ip.protocol, Protocol::Tcp | Protocol::Icmp) {
+            return false;
+        }
+        self.stats.fragments_in += 1;
+        let offset = packet.fragment_offset();
+        let is_quotable = offset == 0 && packet.header_len() == ipv4::HEADER_LEN;
+        let id = DatagramId {
+            src: ip.src_addr.into(),
+            dst: ip.dst_addr.into(),
+            protocol: ip.protocol.into(),
+            ident: ip.ident.into(),
+        };
+        let fragment = Fragment {
+            id,
+            offset,
+            more: packet.more_fragments(),
+            payload: packet.payload(),
+            quote: bytes.first_chunk().copied().filter(|_| is_quotable),
+        };
+        match self.fragments.add(now, &fragment) {
+            Added::Kept => true,
+            Added::Dropped => {
+                self.stats.fragments_dropped += 1;
+                false
+            }
+            Added::Complete(payload) => {
+                self.stats.reassembled += 1;
+                let ip = ipv4::Repr { payload_len: payload.len(), ..*ip };
+                // What a device knows of checksums, it knows of frames.
+                self.datagram_input(now, &ip, &payload, RxChecksum::Unknown, app)
+            }
+        }
+    }
+
+    fn datagram_input<A: Application>(
+        &mut self,
+        now: Instant,
+        ip: &ipv4::Repr,
+        payload: &[u8],
+        checksum: RxChecksum,
+        app: &mut A,
+    ) -> bool {
         match ip.protocol {
-            Protocol::Tcp => self.tcp_input(now, &ip, packet.payload(), checksum, app),
-            Protocol::Icmp => self.icmp_input(now, ip.src_addr, packet.payload(), app),
+            Protocol::Tcp => self.tcp_input(now, ip, payload, checksum, app),
+            Protocol::Icmp => self.icmp_input(now, ip.src_addr, payload, app),
             _ => false,
         }
     }

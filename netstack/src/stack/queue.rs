@@ -13,8 +13,9 @@ use crate::wire::EthernetAddress;
 /// Small packets queued at most. Those beyond are answers to a flood, mostly.
 const MAX_CONTROL: usize = 4096;
 
-/// ICMP replies queued at most: they carry data.
-const MAX_ECHO: usize = 64;
+/// ICMP messages queued at most, and their bytes: they carry data.
+const MAX_ICMP: usize = 64;
+const MAX_ICMP_BYTES: usize = 256 << 10;
 
 /// Small packets that wait for ARP at most.
 const MAX_WAITING: usize = 256;
@@ -28,14 +29,31 @@ pub(super) enum Control {
     ArpRequest { addr: Ipv4Addr, to: Option<EthernetAddress> },
     /// We have our address.
     ArpReply { addr: Ipv4Addr, to: EthernetAddress },
-    /// An ICMP message, finished.
-    Icmp { to: Ipv4Addr, message: Box<[u8]> },
+    /// An ICMP message, or what is still to be sent of it.
+    Icmp(Icmp),
+}
+
+/// An ICMP message, finished, and how much of it has gone out in fragments.
+#[derive(Debug)]
+pub(super) struct Icmp {
+    pub(super) to: Ipv4Addr,
+    pub(super) message: Box<[u8]>,
+    pub(super) sent: usize,
+    /// The identification of the fragments, once there are such.
+    pub(super) ident: u16,
+}
+
+impl Icmp {
+    pub(super) fn new(to: Ipv4Addr, message: Box<[u8]>) -> Icmp {
+        Icmp { to, message, sent: 0, ident: 0 }
+    }
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Queues {
     control: VecDeque<Control>,
-    echoes: usize,
+    icmp: usize,
+    icmp_bytes: usize,
     /// Connections that may have something to send; each at most once (`Link::queued`).
     ready: VecDeque<Key>,
     woken: VecDeque<Key>,
@@ -49,21 +67,30 @@ impl Queues {
         if self.control.len() >= MAX_CONTROL {
             return;
         }
-        if let Control::Icmp { .. } = control {
-            if self.echoes >= MAX_ECHO {
+        if let Control::Icmp(icmp) = &control {
+            if self.icmp >= MAX_ICMP || self.icmp_bytes + icmp.message.len() > MAX_ICMP_BYTES {
                 return;
             }
-            self.echoes += 1;
+            self.icmp += 1;
+            self.icmp_bytes += icmp.message.len();
         }
         self.control.push_back(control);
     }
 
     pub(super) fn next_control(&mut self) -> Option<Control> {
         let control = self.control.pop_front()?;
-        if let Control::Icmp { .. } = control {
-            self.echoes -= 1;
+        if let Control::Icmp(icmp) = &control {
+            self.icmp -= 1;
+            self.icmp_bytes -= icmp.message.len();
         }
         Some(control)
+    }
+
+    /// The rest of a message whose first fragment has just gone out: it is next.
+    pub(super) fn go_on(&mut self, icmp: Icmp) {
+        self.icmp += 1;
+        self.icmp_bytes += icmp.message.len();
+        self.control.push_front(Control::Icmp(icmp));
     }
 
     pub(super) fn enqueue(&mut self, key: Key, pcb: &mut Pcb) {
@@ -94,6 +121,15 @@ impl Queues {
 
     /// The packet's next hop is being asked for.
     pub(super) fn wait_control(&mut self, next_hop: Ipv4Addr, control: Control) {
+        let icmp_len = |control: &Control| match control {
+            Control::Icmp(icmp) => icmp.message.len(),
+            _ => 0,
+        };
+        let len = icmp_len(&control);
+        let waiting = || self.waiting_control.iter().map(|(_, control)| icmp_len(control)).sum::<usize>();
+        if len > 0 && len + waiting() > MAX_ICMP_BYTES {
+            return;
+        }
         if self.waiting_control.len() >= MAX_WAITING {
             self.waiting_control.pop_front();
         }

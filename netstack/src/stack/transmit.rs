@@ -7,7 +7,7 @@ use runtime::stats::work::{Quantity, count as count_work};
 use runtime::time::Instant;
 use runtime::transfer::OnesSum;
 
-use super::queue::Control;
+use super::queue::{Control, Icmp};
 use super::{Features, Stack, Stats};
 use crate::application::Application;
 use crate::iface::arp_cache::Lookup;
@@ -104,19 +104,44 @@ impl Stack {
                 self.transmit_arp(arp::Operation::Request, addr, target, to, emit)
             }
             Control::ArpReply { addr, to } => self.transmit_arp(arp::Operation::Reply, addr, to, to, emit),
-            Control::Icmp { to: addr, message } => {
-                let mut headers = [0; TCP_START];
-                self.network_headers(&mut headers, to, addr, Protocol::Icmp, message.len());
-                let payload = [Piece::new(&message)];
-                emit(&Transmission {
-                    headers: &headers,
-                    payload: &payload,
-                    payload_len: message.len(),
-                    tcp_start: None,
-                    offload: Offload::default(),
-                })
-            }
+            Control::Icmp(icmp) => self.transmit_icmp(icmp, to, emit),
         }
+    }
+
+    /// An ICMP message, or its next fragment (RFC 791 section 3.2).
+    fn transmit_icmp<R>(
+        &mut self,
+        mut icmp: Icmp,
+        to: EthernetAddress,
+        emit: impl FnOnce(&Transmission<'_>) -> R,
+    ) -> R {
+        let room = usize::from(self.config.mtu).saturating_sub(ipv4::HEADER_LEN).max(8);
+        let rest = icmp.message.len() - icmp.sent;
+        let more = rest > room;
+        let len = if more { room & !7 } else { rest };
+        let mut headers = [0; TCP_START];
+        self.network_headers(&mut headers, to, icmp.to, Protocol::Icmp, len);
+        if more || icmp.sent > 0 {
+            let mut packet = ipv4::Packet::new_unchecked(&mut headers[ethernet::HEADER_LEN..]);
+            if icmp.sent == 0 {
+                icmp.ident = packet.ident();
+            }
+            packet.set_ident(icmp.ident);
+            packet.set_fragment(icmp.sent, more);
+        }
+        let payload = [Piece::new(&icmp.message[icmp.sent..icmp.sent + len])];
+        let result = emit(&Transmission {
+            headers: &headers,
+            payload: &payload,
+            payload_len: len,
+            tcp_start: None,
+            offload: Offload::default(),
+        });
+        if more {
+            icmp.sent += len;
+            self.queues.go_on(icmp);
+        }
+        result
     }
 
     fn transmit_arp<R>(
@@ -270,7 +295,7 @@ impl Stack {
             }
             &Control::ArpReply { to, .. } => return Some((control, to)),
             Control::Tcp { tuple, .. } => tuple.remote_addr,
-            &Control::Icmp { to, .. } => to,
+            Control::Icmp(icmp) => icmp.to,
         };
         match self.resolve(now, addr) {
             Resolved::To(to) => Some((control, to)),

@@ -24,6 +24,9 @@ const TIME_EXCEEDED: u8 = 11;
 /// Code of destination unreachable: fragmentation needed and don't-fragment set.
 pub const CODE_FRAGMENTATION_NEEDED: u8 = 4;
 
+/// Code of time exceeded: not all fragments of a datagram came in time.
+pub const CODE_REASSEMBLY_TIME: u8 = 1;
+
 /// A buffer read or written as an ICMP message.
 #[derive(Clone, Copy, Debug)]
 pub struct Packet<T: AsRef<[u8]>> {

@@ -1,5 +1,6 @@
-//! IPv4 headers (RFC 791). Options are skipped on input and never written. Fragments are recognised
-//! ([`Packet::is_fragment`]) but not reassembled: TCP avoids them by its maximum segment size and the don't-fragment bit.
+//! IPv4 headers (RFC 791). Options are skipped on input and never written. What is sent may not be
+//! fragmented on its way, which TCP needs not by its maximum segment size; what we fragment ourselves says so by
+//! [`Packet::set_fragment`].
 
 use std::net::Ipv4Addr;
 
@@ -146,6 +147,16 @@ impl<T: AsRef<[u8]>> Packet<T> {
         get_u16(self.buffer.as_ref(), field::FLAGS_FRAGMENT) & (MORE_FRAGMENTS | FRAGMENT_OFFSET) != 0
     }
 
+    /// Whether more fragments of the datagram follow this one.
+    pub fn more_fragments(&self) -> bool {
+        get_u16(self.buffer.as_ref(), field::FLAGS_FRAGMENT) & MORE_FRAGMENTS != 0
+    }
+
+    /// Where in the datagram's payload this fragment's lies, in bytes.
+    pub fn fragment_offset(&self) -> usize {
+        usize::from(get_u16(self.buffer.as_ref(), field::FLAGS_FRAGMENT) & FRAGMENT_OFFSET) * 8
+    }
+
     /// Remaining hops.
     pub fn ttl(&self) -> u8 {
         self.buffer.as_ref()[field::TTL]
@@ -201,6 +212,15 @@ impl<T: AsRef<[u8]> + AsMut<[u8]>> Packet<T> {
     pub fn set_ident(&mut self, ident: u16) {
         let old = self.ident();
         self.update(field::IDENT, old, ident);
+    }
+
+    /// Makes it a fragment: its payload lies at `offset` (in bytes, a multiple of 8) in a datagram's, and more follow it or not.
+    /// The checksum stays right (RFC 1624).
+    pub fn set_fragment(&mut self, offset: usize, more: bool) {
+        debug_assert!(offset.is_multiple_of(8) && offset / 8 <= usize::from(FRAGMENT_OFFSET));
+        let old = get_u16(self.buffer.as_ref(), field::FLAGS_FRAGMENT);
+        let flags = if more { MORE_FRAGMENTS } else { 0 };
+        self.update(field::FLAGS_FRAGMENT, old, flags | (offset / 8) as u16 & FRAGMENT_OFFSET);
     }
 
     /// Computes and writes the header checksum.
