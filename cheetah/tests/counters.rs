@@ -5,10 +5,12 @@ mod support;
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cheetah::report::Report;
 use cheetah::server::{Config, Server};
+use cheetah::store::Copied;
 use cheetah::transport::device::{self, DeviceOptions, Interface};
 use cheetah::transport::stack::Addressing;
 use netstack::device::sys::link;
@@ -61,6 +63,14 @@ fn the_kernels_sockets_get_addresses_and_we_touch_nothing() {
     let report = fetch(on_kernel());
     assert_eq!(shares(&report), [0.0, 0.0, 0.0, 1.0], "{report}");
     assert_eq!(report.device, Default::default());
+}
+
+#[test]
+fn without_pinning_all_is_copied_once_by_us() {
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    let store = Arc::new(Copied::new(support::site()));
+    let report = fetch(Server::on_kernel(store, any, 1, &Config::default()).unwrap());
+    assert_shares(&report, [1.0, 0.0, 1.0, 1.0]);
 }
 
 #[test]

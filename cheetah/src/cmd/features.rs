@@ -55,6 +55,8 @@ pub(super) enum Feature {
     DateCache,
     /// Requests parsed in the buffer that they arrived in.
     InPlaceParse,
+    /// What is sent points into the image or the cache, and stays there until it is acknowledged.
+    Pinning,
     /// A response's head and body in the same segments.
     HeaderMerging,
     /// Fewer packets: the FIN with the last data; on our own TCP/IP also ACKs that wait for data.
@@ -75,10 +77,11 @@ pub(super) enum Feature {
 
 impl Feature {
     /// All of them.
-    pub(super) const ALL: [Feature; 11] = [
+    pub(super) const ALL: [Feature; 12] = [
         Feature::InPlaceParse,
         Feature::DateCache,
         Feature::PrecomputedHeaders,
+        Feature::Pinning,
         Feature::HeaderMerging,
         Feature::PacketMerging,
         Feature::PcbPool,
@@ -95,6 +98,7 @@ impl Feature {
             Feature::PrecomputedHeaders => "precomputed-headers",
             Feature::DateCache => "date-cache",
             Feature::InPlaceParse => "in-place-parse",
+            Feature::Pinning => "pinning",
             Feature::HeaderMerging => "header-merging",
             Feature::PacketMerging => "packet-merging",
             Feature::PcbPool => "pcb-pool",

@@ -13,7 +13,7 @@ use cheetah::report::Report;
 use cheetah::server::{Config, Server, Signals};
 use cheetah::site::Site;
 use cheetah::site::pack::Dotfiles;
-use cheetah::store::Store;
+use cheetah::store::{Copied, Store};
 use cheetah::transport::device::{self, DeviceOptions, FaultOptions, Interface};
 use cheetah::transport::stack::Addressing;
 use fsstack::device::{AtomicFile, MemoryDevice};
@@ -83,8 +83,8 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "FORM", default_value = "table", value_enum)]
     counters: CountersForm,
     /// Switch specialisations off, to measure what each is worth: in-place-parse, date-cache, precomputed-headers,
-    /// header-merging, packet-merging, pcb-pool, and on our own TCP/IP also time-wait-records, offload, fused-loops,
-    /// stored-sums, cached-sums
+    /// pinning, header-merging, packet-merging, pcb-pool, and on our own TCP/IP also time-wait-records, offload,
+    /// fused-loops, stored-sums, cached-sums
     #[arg(long, value_name = "FEATURE,...", value_delimiter = ',')]
     without: Vec<Feature>,
 }
@@ -147,7 +147,12 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         }
     };
     let dotfiles = pack::dotfiles(arguments.dotfiles);
-    let site = Arc::new(load(&arguments.source, dotfiles)?);
+    let pinning = !arguments.without.contains(&Feature::Pinning);
+    let open = |source: &Path| -> anyhow::Result<Arc<dyn Store>> {
+        let site = Arc::new(load(source, dotfiles)?);
+        Ok(if pinning { site } else { Arc::new(Copied::new(site)) })
+    };
+    let site = open(&arguments.source)?;
     let signals = Signals::take()?;
     let server = match place {
         Place::Kernel(addr) => {
@@ -184,10 +189,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     };
     announce(server.addr());
     let source = arguments.source.clone();
-    let reload = || match load(&source, dotfiles) {
-        Ok(site) => Ok(Arc::new(site) as Arc<dyn Store>),
-        Err(error) => Err(format!("{error:#}")),
-    };
+    let reload = || open(&source).map_err(|error| format!("{error:#}"));
     let report = |report: &Report| print_report(report, arguments.counters);
     let stats = server.run_until_signal(signals, reload, report)?;
     tracing::info!(

@@ -11,9 +11,13 @@
 //! The image of [`crate::site::Site`] has everything at hand; a store that reads when it is asked may fail then, and what
 //! fails is the one response.
 
+mod copied;
+
 use std::fmt;
 use std::io;
 use std::sync::Arc;
+
+pub use copied::Copied;
 
 use runtime::buffer::Slice;
 use runtime::payload::{Piece, StoredSums};
