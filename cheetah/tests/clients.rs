@@ -330,3 +330,42 @@ fn the_demonstration_succeeds() {
         assert!(fs::metadata(&pcap).unwrap().len() > 1_000_000, "{said}");
     }
 }
+
+/// A short run of the comparison: every server comes up, serves the right bytes, and the switches show in the packets.
+#[test]
+fn the_ablation_measures_both_worlds() {
+    let dir = tempfile::tempdir().unwrap();
+    let (json, svg) = (dir.path().join("a.json"), dir.path().join("a.svg"));
+    let output = Command::new(env!("CARGO_BIN_EXE_cheetah"))
+        .args(["bench", "--ablate", "--rounds", "1", "--seconds", "0.02", "--mtu", "1500"])
+        .args(["--json", json.to_str().unwrap(), "--svg", svg.to_str().unwrap()])
+        .output()
+        .unwrap();
+    let (said, complained) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    if complained.contains("no private network") || complained.contains("cannot open bench0") {
+        return eprintln!("skipped: {complained}");
+    }
+    assert!(output.status.success(), "{said}{complained}");
+    let result: serde_json::Value = serde_json::from_slice(&fs::read(json).unwrap()).unwrap();
+    let frames = |server: &serde_json::Value| {
+        let rows = result["rows"].as_array().unwrap();
+        let row =
+            rows.iter().find(|row| row["server"] == *server && row["load"] == "100 B, kept connections");
+        row.unwrap()["frames"].as_f64().unwrap() / row.unwrap()["requests"].as_f64().unwrap()
+    };
+    let worlds = result["worlds"].as_array().unwrap();
+    assert_eq!(worlds.len(), 2);
+    for world in worlds {
+        let switches = world["switches"].as_array().unwrap();
+        let merging = switches.iter().find(|switch| switch["off"] == "header-merging").unwrap();
+        let (with, without) = (frames(&merging["with"]), frames(&merging["without"]));
+        // A request, its answer; or a head and a body, and what acknowledges them.
+        assert!(with < 2.5 && without > with + 0.9, "{with} and {without} frames a request");
+        assert!(world["stages"].as_array().unwrap().len() > 8);
+    }
+    let refused =
+        worlds[0]["switches"].as_array().unwrap().iter().find(|switch| switch["off"] == "fused-loops");
+    assert!(refused.unwrap()["refused"].as_str().unwrap().contains("the kernel copies and sums"));
+    assert!(said.contains("not measured here:") && fs::read_to_string(svg).unwrap().ends_with("</svg>\n"));
+}

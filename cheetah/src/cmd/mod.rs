@@ -1,5 +1,6 @@
 //! Subcommands, one a file, and how they end: 0 fine, 1 refused or failed, 2 wrong usage.
 
+mod bench;
 mod cat;
 mod demo;
 mod features;
@@ -33,6 +34,7 @@ enum Command {
     Stat(stat::Arguments),
     Serve(Box<serve::Arguments>),
     Demo(demo::Arguments),
+    Bench(bench::Arguments),
 }
 
 /// Wrong usage that only shows after parsing: exit status 2.
@@ -74,6 +76,7 @@ pub(crate) fn run(arguments: Arguments) -> ExitCode {
         Command::Cat(arguments) => cat::run(&arguments),
         Command::Stat(arguments) => stat::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

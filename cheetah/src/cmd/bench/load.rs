@@ -1,0 +1,198 @@
+//! The client: requests from a handful of connections on the kernel's TCP, by one thread, as cheaply as may be.
+//!
+//! Bytes that come are thrown away unread (`MSG_TRUNC`); what a response is, byte for byte, is looked at once before.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail, ensure};
+use runtime::event_loop::EventLoop;
+use runtime::poller::{Interest, Token, Trigger};
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, connect, recv, send, socket_with, sockopt,
+};
+
+/// Read at once, at most.
+const READ_BYTES: usize = 1 << 20;
+
+/// Nothing at all for so long, and the measurement is void.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What is asked for, how, by how many clients.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Load {
+    /// As it is called in tables.
+    pub(super) name: &'static str,
+    /// Bytes of the file, which is called by this number.
+    pub(super) size: usize,
+    /// Many requests on a connection, or a connection each.
+    pub(super) keep: bool,
+    /// Connections at once.
+    pub(super) clients: usize,
+}
+
+/// What came of it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Outcome {
+    /// Bytes of responses, those under way at the end included.
+    pub(super) bytes: u64,
+    /// How long it took.
+    pub(super) seconds: f64,
+}
+
+impl Load {
+    /// Whether bytes are what counts, not requests.
+    pub(super) fn is_bulk(&self) -> bool {
+        self.size >= 100_000
+    }
+
+    /// The file's name.
+    pub(super) fn file(&self) -> String {
+        format!("{}.bin", self.size)
+    }
+
+    /// The file's contents.
+    pub(super) fn contents(&self) -> Vec<u8> {
+        (0..self.size as u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect()
+    }
+
+    fn request(&self) -> Vec<u8> {
+        let connection = if self.keep { "" } else { "Connection: close\r\n" };
+        format!("GET /{} HTTP/1.1\r\nHost: bench\r\n{connection}\r\n", self.file()).into_bytes()
+    }
+}
+
+/// Fetches the load's file once and compares it; gives the length of the whole response.
+pub(super) fn check(addr: SocketAddr, load: &Load) -> anyhow::Result<usize> {
+    let mut stream = TcpStream::connect_timeout(&addr, PATIENCE).context("no connection")?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.write_all(&load.request())?;
+    let contents = load.contents();
+    let mut received = Vec::new();
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        let n = stream.read(&mut buffer).context("no response")?;
+        received.extend_from_slice(&buffer[..n]);
+        let head = received.windows(4).position(|window| window == b"\r\n\r\n").map(|at| at + 4);
+        let is_whole = head.is_some_and(|head| received.len() >= head + contents.len());
+        if !is_whole && n > 0 {
+            continue;
+        }
+        ensure!(received.starts_with(b"HTTP/1.") && received[8..].starts_with(b" 200 "), "no good response");
+        let head = head.context("a response without an end of its head")?;
+        ensure!(received[head..] == contents[..], "the file came damaged");
+        return Ok(received.len());
+    }
+}
+
+struct Client {
+    socket: OwnedFd,
+    asked: bool,
+    /// Of the response under way.
+    left: usize,
+}
+
+/// Asks again and again for as long as `duration`.
+pub(super) fn run(
+    addr: SocketAddr,
+    load: &Load,
+    response_len: usize,
+    duration: Duration,
+) -> anyhow::Result<Outcome> {
+    let mut events = EventLoop::new()?;
+    let request = load.request();
+    let mut buffer = vec![0; READ_BYTES];
+    let mut clients = Vec::new();
+    for i in 0..load.clients {
+        clients.push(open(addr, &events, i, response_len)?);
+    }
+    let (mut requests, mut bytes) = (0, 0);
+    let began = Instant::now();
+    let mut last_came = began;
+    let mut ready = Vec::new();
+    let seconds = loop {
+        let elapsed = began.elapsed();
+        if elapsed >= duration {
+            break elapsed.as_secs_f64();
+        }
+        if last_came.elapsed() > PATIENCE {
+            bail!("nothing came for {} s", PATIENCE.as_secs());
+        }
+        let until = events.now() + Duration::from_millis(50);
+        ready.clear();
+        ready.extend(events.turn(Some(until))?.iter().map(|event| event.token.0 as usize));
+        for &i in &ready {
+            let Some(client) = clients.get_mut(i) else { continue };
+            let before = bytes;
+            let is_over = turn(client, load, &request, response_len, &mut buffer, &mut requests, &mut bytes)?;
+            if bytes > before {
+                last_came = Instant::now();
+            }
+            if is_over {
+                *client = open(addr, &events, i, response_len)?;
+            }
+        }
+    };
+    Ok(Outcome { bytes, seconds })
+}
+
+fn open(addr: SocketAddr, events: &EventLoop, i: usize, response_len: usize) -> anyhow::Result<Client> {
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let socket = socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?;
+    sockopt::set_tcp_nodelay(&socket, true)?;
+    match connect(&socket, &addr) {
+        Ok(()) | Err(Errno::INPROGRESS) => {}
+        Err(error) => return Err(error).context("no connection"),
+    }
+    events.add(&socket, Token(i as u64), Interest::BOTH, Trigger::Edge)?;
+    Ok(Client { socket, asked: false, left: response_len })
+}
+
+/// Asks and takes until nothing more comes; whether the connection is over.
+fn turn(
+    client: &mut Client,
+    load: &Load,
+    request: &[u8],
+    response_len: usize,
+    buffer: &mut [u8],
+    requests: &mut u64,
+    bytes: &mut u64,
+) -> anyhow::Result<bool> {
+    loop {
+        if !client.asked {
+            match send(&client.socket, request, SendFlags::NOSIGNAL) {
+                Ok(n) => ensure!(n == request.len(), "a request did not fit into an empty socket"),
+                // Not connected yet.
+                Err(Errno::AGAIN | Errno::NOTCONN) => return Ok(false),
+                // It served one request, and has closed before this one.
+                Err(Errno::PIPE | Errno::CONNRESET) if *requests > 0 => return Ok(true),
+                Err(error) => return Err(error).context("a request"),
+            }
+            client.asked = true;
+            client.left = response_len;
+        }
+        match recv(&client.socket, &mut *buffer, RecvFlags::TRUNC) {
+            Ok((0, _)) => {
+                // Between two responses it may.
+                ensure!(client.left == response_len || client.left == 0, "a response was cut short");
+                return Ok(true);
+            }
+            Ok((n, _)) => {
+                ensure!(n <= client.left, "a response is longer than the one before");
+                client.left -= n;
+                *bytes += n as u64;
+                if client.left == 0 {
+                    *requests += 1;
+                    // A connection each: only its end is still to come.
+                    client.asked = !load.keep;
+                }
+            }
+            Err(Errno::AGAIN) => return Ok(false),
+            Err(Errno::CONNRESET) if client.left == response_len && *requests > 0 => return Ok(true),
+            Err(error) => return Err(error).context("a response"),
+        }
+    }
+}

@@ -1,0 +1,275 @@
+//! What is measured: which servers, and which of them are compared.
+//!
+//! Each world (a transport in a setting) gives two tables. *Switches*: all specialisations on, against all but one. *Stages*:
+//! from a process a request on, each with what the one before had and one thing more, as the papers' server was built.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::cmd::features::{Feature, Net};
+
+/// The interface between server and client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Setting {
+    /// Longest packet, in bytes.
+    pub(super) mtu: u32,
+    /// Whether interfaces sum and cut.
+    pub(super) offload: bool,
+}
+
+/// `1500`, or `1500+offload`.
+impl FromStr for Setting {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Setting, String> {
+        let (mtu, offload) = match text.strip_suffix("+offload") {
+            Some(mtu) => (mtu, true),
+            None => (text, false),
+        };
+        match mtu.parse() {
+            Ok(mtu @ 576..=65_000) => Ok(Setting { mtu, offload }),
+            _ => Err("give bytes, 576 to 65000, as in 1500, or with offloads as in 1500+offload".to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for Setting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "MTU {}, offloads {}", self.mtu, if self.offload { "on" } else { "off" })
+    }
+}
+
+/// What serves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A process a request.
+    Processes,
+    /// `cheetah serve` of an image without some features.
+    Image(Vec<Feature>),
+}
+
+/// A server to be measured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Server {
+    pub(super) net: Net,
+    pub(super) setting: Setting,
+    pub(super) kind: Kind,
+}
+
+/// The place of a server in [`Plan::servers`].
+pub(super) type Index = usize;
+
+/// A feature, and what it is compared by.
+#[derive(Clone, Debug)]
+pub(super) struct Switch {
+    pub(super) feature: Feature,
+    pub(super) comparison: Result<Comparison, String>,
+}
+
+/// Two servers that differ in one feature.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Comparison {
+    pub(super) with: Index,
+    pub(super) without: Index,
+    /// What neither of the two has, for the feature would do nothing beside it.
+    pub(super) beside: &'static [Feature],
+}
+
+/// A stage: what it adds to the one before.
+#[derive(Clone, Debug)]
+pub(super) struct Stage {
+    pub(super) adds: String,
+    pub(super) server: Index,
+}
+
+/// A transport in a setting.
+#[derive(Clone, Debug)]
+pub(super) struct World {
+    pub(super) net: Net,
+    pub(super) setting: Setting,
+    pub(super) switches: Vec<Switch>,
+    pub(super) stages: Vec<Stage>,
+}
+
+/// All that is measured.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Plan {
+    pub(super) servers: Vec<Server>,
+    pub(super) worlds: Vec<World>,
+}
+
+impl Plan {
+    /// For every transport in every setting, the switches in `features` and, if wanted, the stages.
+    pub(super) fn new(nets: &[Net], settings: &[Setting], features: &[Feature], with_stages: bool) -> Plan {
+        let mut plan = Plan::default();
+        for &net in nets {
+            for &setting in settings {
+                let switches = features.iter().map(|&feature| plan.switch(net, setting, feature)).collect();
+                let stages = if with_stages { plan.stages(net, setting) } else { Vec::new() };
+                plan.worlds.push(World { net, setting, switches, stages });
+            }
+        }
+        plan
+    }
+
+    fn switch(&mut self, net: Net, setting: Setting, feature: Feature) -> Switch {
+        let comparison = self.compare(net, setting, feature);
+        Switch { feature, comparison }
+    }
+
+    fn compare(&mut self, net: Net, setting: Setting, feature: Feature) -> Result<Comparison, String> {
+        let beside = beside(feature);
+        let mut with = given(net, setting);
+        if feature == Feature::Offload && !with.is_empty() {
+            return Err("this setting is the one without".to_owned());
+        }
+        with.extend(beside.iter().filter(|other| other.refusal(net, false, &given(net, setting)).is_none()));
+        let without: Vec<Feature> = with.iter().copied().chain([feature]).collect();
+        if let Some(why) = feature.refusal(net, false, &without) {
+            return Err(why);
+        }
+        let with = self.server(net, setting, Kind::Image(with));
+        let without = self.server(net, setting, Kind::Image(without));
+        Ok(Comparison { with, without, beside })
+    }
+
+    fn stages(&mut self, net: Net, setting: Setting) -> Vec<Stage> {
+        let mut stages = Vec::new();
+        let mut stage = |plan: &mut Plan, net, adds: &str, kind| {
+            let server = plan.server(net, setting, kind);
+            stages.push(Stage { adds: adds.to_owned(), server });
+        };
+        stage(self, Net::Kernel, "a process a request", Kind::Processes);
+        stage(self, Net::Kernel, "one process, events", Kind::Image(nothing_special(Net::Kernel)));
+        let mut without = nothing_special(net);
+        if net != Net::Kernel {
+            stage(self, net, "our TCP", Kind::Image(without.clone()));
+        }
+        let kept = given(net, setting);
+        for feature in Feature::ALL {
+            if without.contains(&feature) && !kept.contains(&feature) {
+                without.retain(|&other| other != feature);
+                stage(self, net, feature.name(), Kind::Image(without.clone()));
+            }
+        }
+        stages
+    }
+
+    /// The place of that server; the same one for the same options.
+    fn server(&mut self, net: Net, setting: Setting, kind: Kind) -> Index {
+        let order = |mut features: Vec<Feature>| {
+            features.sort_by_key(|feature| Feature::ALL.iter().position(|other| other == feature));
+            features.dedup();
+            features
+        };
+        let kind = match kind {
+            Kind::Processes => Kind::Processes,
+            Kind::Image(without) => Kind::Image(order(without)),
+        };
+        let server = Server { net, setting, kind };
+        match self.servers.iter().position(|other| *other == server) {
+            Some(index) => index,
+            None => {
+                self.servers.push(server);
+                self.servers.len() - 1
+            }
+        }
+    }
+}
+
+/// All switches that do something on `net`.
+fn nothing_special(net: Net) -> Vec<Feature> {
+    let works = |feature: &Feature| feature.refusal(net, false, &Feature::ALL).is_none();
+    Feature::ALL.into_iter().filter(works).collect()
+}
+
+/// What a setting takes away from a server of our own stack before any switch.
+fn given(net: Net, setting: Setting) -> Vec<Feature> {
+    let has_offloads = matches!(net, Net::Tap | Net::Ring);
+    if has_offloads && !setting.offload { vec![Feature::Offload] } else { Vec::new() }
+}
+
+/// What must be off for a feature to have anything to do: loops where sums are not known, one kind of sums where the
+/// other does not stand in for it.
+fn beside(feature: Feature) -> &'static [Feature] {
+    match feature {
+        Feature::FusedLoops => &[Feature::StoredSums, Feature::CachedSums],
+        Feature::StoredSums => &[Feature::CachedSums],
+        Feature::CachedSums => &[Feature::StoredSums],
+        _ => &[],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLAIN: Setting = Setting { mtu: 1500, offload: false };
+    const OFFLOAD: Setting = Setting { mtu: 1500, offload: true };
+
+    fn plan() -> Plan {
+        Plan::new(&[Net::Kernel, Net::Tap, Net::Packet], &[PLAIN, OFFLOAD], &Feature::ALL, true)
+    }
+
+    #[test]
+    fn compared_servers_differ_in_one_feature() {
+        let plan = plan();
+        let mut seen = 0;
+        for switch in plan.worlds.iter().flat_map(|world| &world.switches) {
+            let Ok(comparison) = &switch.comparison else { continue };
+            let features = |index: Index| match &plan.servers[index].kind {
+                Kind::Image(without) => without.clone(),
+                other => panic!("{other:?}"),
+            };
+            let (with, without) = (features(comparison.with), features(comparison.without));
+            let more: Vec<_> = without.iter().filter(|feature| !with.contains(feature)).collect();
+            assert_eq!(more, [&switch.feature]);
+            assert_eq!(without.len(), with.len() + 1);
+            seen += 1;
+        }
+        assert!(seen > 20);
+    }
+
+    /// `serve` would take every one of them.
+    #[test]
+    fn no_server_has_a_switch_that_does_nothing() {
+        for server in plan().servers {
+            let Kind::Image(without) = &server.kind else { continue };
+            for feature in without {
+                assert_eq!(feature.refusal(server.net, false, without), None, "{server:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_switch_cannot_do_has_a_reason() {
+        let plan = plan();
+        let reason = |world: usize, feature: Feature| {
+            let switches = &plan.worlds[world].switches;
+            switches.iter().find(|switch| switch.feature == feature).unwrap().comparison.clone().unwrap_err()
+        };
+        assert!(reason(0, Feature::FusedLoops).contains("the kernel copies and sums"));
+        assert!(reason(3, Feature::StoredSums).contains("the device sums"));
+        assert!(reason(2, Feature::Offload).contains("setting"));
+        assert!(reason(4, Feature::Offload).contains("no offloads"));
+    }
+
+    #[test]
+    fn stages_add_one_thing_each_and_end_with_all() {
+        for world in plan().worlds {
+            let plan = plan();
+            let last = &plan.servers[world.stages.last().unwrap().server];
+            assert_eq!(last.kind, Kind::Image(given(world.net, world.setting)), "{world:?}");
+            assert!(world.stages.len() > 5);
+        }
+    }
+
+    #[test]
+    fn settings_are_read() {
+        assert_eq!("1500".parse(), Ok(PLAIN));
+        assert_eq!("1500+offload".parse(), Ok(OFFLOAD));
+        for text in ["", "10", "jumbo", "1500+", "70000"] {
+            assert!(text.parse::<Setting>().is_err(), "{text}");
+        }
+    }
+}
