@@ -3,61 +3,13 @@
 mod support;
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::net::TcpStream;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-struct Served {
-    child: Child,
-    url: String,
-}
-
-impl Served {
-    fn start(arguments: &[&str]) -> Served {
-        Served::start_by(Command::new(env!("CARGO_BIN_EXE_cheetah")).arg("serve"), arguments)
-    }
-
-    fn start_by(command: &mut Command, arguments: &[&str]) -> Served {
-        let mut child = command
-            .args(arguments)
-            .args(["--listen", "127.0.0.1:0"])
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let url = line.trim().strip_prefix("listening on ").expect("the line that says where").to_owned();
-        Served { child, url }
-    }
-
-    fn signal(&self, name: &str) {
-        let done = Command::new("kill").args([name, &self.child.id().to_string()]).status().unwrap();
-        assert!(done.success());
-    }
-
-    /// Ends it by SIGTERM; its exit status.
-    fn end(mut self) -> Option<i32> {
-        self.signal("-TERM");
-        let patience = Instant::now() + Duration::from_secs(15);
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status.code();
-            }
-            assert!(Instant::now() < patience, "it does not end");
-            std::thread::sleep(Duration::from_millis(10));
-        }
-    }
-}
-
-impl Drop for Served {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
+use support::program::Program;
 
 fn has(program: &str) -> bool {
     let found = Command::new(program).arg("--version").output().is_ok()
@@ -106,7 +58,7 @@ fn wget_mirrors_a_site() {
     }
     let site = linked_site(500);
     let mirror = tempfile::tempdir().unwrap();
-    let served = Served::start(&[site.path().to_str().unwrap()]);
+    let served = Program::start(&[site.path().to_str().unwrap()]);
     let into = mirror.path().to_str().unwrap();
     let (fine, _) = output("wget", &["-q", "-m", "-nH", "-P", into, &served.url]);
     assert!(fine);
@@ -127,7 +79,7 @@ fn curl_gets_ranges_conditions_and_errors() {
     let site = tempfile::tempdir().unwrap();
     let contents = support::noise(100_000);
     fs::write(site.path().join("file.bin"), &contents).unwrap();
-    let served = Served::start(&[site.path().to_str().unwrap()]);
+    let served = Program::start(&[site.path().to_str().unwrap()]);
     let url = format!("{}file.bin", served.url);
     let code = |arguments: &[&str]| {
         let all = [&["-s", "-o", "/dev/null", "-w", "%{http_code}"], arguments].concat();
@@ -156,7 +108,7 @@ fn ab_loses_nothing() {
     }
     let site = tempfile::tempdir().unwrap();
     fs::write(site.path().join("small"), support::noise(100)).unwrap();
-    let served = Served::start(&[site.path().to_str().unwrap()]);
+    let served = Program::start(&[site.path().to_str().unwrap()]);
     let url = format!("{}small", served.url);
     for kept in [&["-k"][..], &[]] {
         let arguments = [&["-q", "-n", "4000", "-c", "50"], kept, &[&url]].concat();
@@ -176,8 +128,11 @@ fn out_of_descriptors_it_waits_for_some() {
     fs::write(site.path().join("small"), "x").unwrap();
     let mut shell = Command::new("sh");
     let limited = concat!("ulimit -n 30; exec ", env!("CARGO_BIN_EXE_cheetah"), " serve \"$@\"");
-    let served = Served::start_by(shell.args(["-c", limited, "sh"]), &[site.path().to_str().unwrap()]);
-    let addr = served.url.trim_start_matches("http://").trim_end_matches('/').to_owned();
+    let served = Program::start_by(
+        shell.stderr(std::process::Stdio::null()).args(["-c", limited, "sh"]),
+        &[site.path().to_str().unwrap()],
+    );
+    let addr = served.addr.clone();
     let mut streams: Vec<TcpStream> = (0..100).map(|_| TcpStream::connect(&addr).unwrap()).collect();
     let ask = |stream: &mut TcpStream| {
         stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
@@ -197,8 +152,8 @@ fn out_of_descriptors_it_waits_for_some() {
 fn memory_stays_flat_over_connections() {
     let site = tempfile::tempdir().unwrap();
     fs::write(site.path().join("file"), support::noise(3000)).unwrap();
-    let served = Served::start(&[site.path().to_str().unwrap()]);
-    let addr = served.url.trim_start_matches("http://").trim_end_matches('/').to_owned();
+    let served = Program::start(&[site.path().to_str().unwrap()]);
+    let addr = served.addr.clone();
     let cycle = |connections: usize| {
         for _ in 0..connections {
             let mut stream = TcpStream::connect(&addr).unwrap();
@@ -207,7 +162,7 @@ fn memory_stays_flat_over_connections() {
         }
     };
     let resident = || {
-        let statm = fs::read_to_string(format!("/proc/{}/statm", served.child.id())).unwrap();
+        let statm = fs::read_to_string(format!("/proc/{}/statm", served.id())).unwrap();
         statm.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4096
     };
     cycle(1000);
@@ -233,7 +188,7 @@ fn an_image_is_replaced_under_a_running_server() {
         assert!(fine && said.starts_with("packed 1 files"), "{said}");
     };
     pack("old");
-    let served = Served::start(&[image.to_str().unwrap()]);
+    let served = Program::start(&[image.to_str().unwrap()]);
     let url = format!("{}a.txt", served.url);
     assert_eq!(output("curl", &["-s", &url]).1, "old");
     pack("new");
@@ -268,7 +223,7 @@ fn the_access_log_has_a_line_a_request() {
         let log = logs.path().join(format);
         let arguments =
             [site.path().to_str().unwrap(), "--access-log", log.to_str().unwrap(), "--log-format", format];
-        let served = Served::start(&arguments);
+        let served = Program::start(&arguments);
         for path in ["a.txt", "b"] {
             output("curl", &["-s", "-A", "tester", &format!("{}{path}", served.url)]);
         }

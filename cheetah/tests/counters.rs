@@ -4,34 +4,23 @@
 mod support;
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cheetah::report::Report;
 use cheetah::server::{Config, Server};
 use cheetah::store::Copied;
-use cheetah::transport::device::{self, DeviceOptions, Interface};
-use cheetah::transport::stack::Addressing;
-use netstack::device::sys::link;
+use cheetah::transport::device::{DeviceOptions, Interface};
 use netstack::stack::Features;
 use runtime::stats::work::Quantity;
+use support::servers::{self, connect};
 use support::{in_namespace, read_response};
-
-const OURS: Ipv4Addr = Ipv4Addr::new(10, 97, 0, 2);
-const KERNELS: Ipv4Addr = Ipv4Addr::new(10, 97, 0, 1);
 
 const FETCHES: u64 = 20;
 
-fn connect(addr: SocketAddr) -> TcpStream {
-    let stream = TcpStream::connect_timeout(&addr, Duration::from_secs(20)).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-    stream
-}
-
 fn on_kernel() -> Server {
-    let any = SocketAddr::from(([127, 0, 0, 1], 0));
-    Server::on_kernel(support::site(), any, 1, &Config::default()).unwrap()
+    servers::on_kernel(support::site(), &Config::default())
 }
 
 /// Fetches a megabyte several times and gives what the server did for it.
@@ -67,9 +56,8 @@ fn the_kernels_sockets_get_addresses_and_we_touch_nothing() {
 
 #[test]
 fn without_pinning_all_is_copied_once_by_us() {
-    let any = SocketAddr::from(([127, 0, 0, 1], 0));
     let store = Arc::new(Copied::new(support::site()));
-    let report = fetch(Server::on_kernel(store, any, 1, &Config::default()).unwrap());
+    let report = fetch(servers::on_kernel(store, &Config::default()));
     assert_shares(&report, [1.0, 0.0, 1.0, 1.0]);
 }
 
@@ -132,40 +120,17 @@ fn on_device(options: &DeviceOptions, offload: bool) -> Option<Report> {
 }
 
 fn on_device_with(options: &DeviceOptions, features: Features) -> Option<Report> {
-    let device = match device::open(options) {
-        Ok((device, _)) => device,
-        Err(error) => {
-            eprintln!("skipped: {error}");
-            return None;
-        }
-    };
-    let addressing = Addressing { addr: (OURS, 24), gateway: None, port: 80 };
-    let server =
-        Server::on_device(support::site(), device, &addressing, features, &Config::default()).unwrap();
-    Some(fetch(server))
+    servers::on_device(support::site(), options, features).map(fetch)
 }
 
 fn tap(offload: bool) -> DeviceOptions {
-    let host_addr = Some((KERNELS, 24));
-    let interface = Interface::Tap { name: Some("tap0".into()), host_addr, mtu: None };
-    DeviceOptions { offload, ..DeviceOptions::new(interface) }
+    DeviceOptions { offload, ..servers::tap() }
 }
 
 /// A ring on one end of a veth pair whose other end is the kernel's.
 fn ring(offload: bool) -> Option<DeviceOptions> {
-    let made = link::create_veth("ours", "kernels")
-        .and_then(|()| link::add_address("kernels", KERNELS, 24))
-        .and_then(|()| link::set_up("ours"))
-        .and_then(|()| link::set_up("kernels"));
-    match made {
-        Ok(()) => {
-            Some(DeviceOptions { offload, ..DeviceOptions::new(Interface::Ring { name: "ours".into() }) })
-        }
-        Err(error) => {
-            eprintln!("skipped: no veth pair ({error})");
-            None
-        }
-    }
+    servers::veth()?;
+    Some(DeviceOptions { offload, ..DeviceOptions::new(Interface::Ring { name: "ours".into() }) })
 }
 
 fn assert_shares(report: &Report, expected: [f64; 4]) {
@@ -226,7 +191,11 @@ fn tap_without_offloads_copies_once_and_touches_once() {
 fn jumbo_frames_carry_six_times_as_much() {
     in_namespace(|| {
         let options = DeviceOptions {
-            interface: Interface::Tap { name: None, host_addr: Some((KERNELS, 24)), mtu: Some(9000) },
+            interface: Interface::Tap {
+                name: None,
+                host_addr: Some((servers::KERNELS, 24)),
+                mtu: Some(9000),
+            },
             ..tap(false)
         };
         let Some(report) = on_device(&options, false) else { return };

@@ -1,51 +1,17 @@
 //! `cheetah serve DIR` by the program itself: what of a folder is served, and what is not.
 
+mod support;
+
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::io::BufRead;
 use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
-/// The program, serving; killed when dropped.
-struct Serving {
-    child: Child,
-    addr: String,
-}
+use support::program::Program;
 
-impl Serving {
-    fn start(dir: &Path, more: &[&str]) -> Serving {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_cheetah"))
-            .arg("serve")
-            .arg(dir)
-            .args(["--listen", "127.0.0.1:0"])
-            .args(more)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let addr = line.trim().strip_prefix("listening on http://").unwrap().trim_end_matches('/').to_owned();
-        Serving { child, addr }
-    }
-
-    /// Status and body.
-    fn get(&self, path: &str) -> (u16, Vec<u8>) {
-        let mut stream = TcpStream::connect(&self.addr).unwrap();
-        write!(stream, "GET {path} HTTP/1.0\r\n\r\n").unwrap();
-        let mut all = Vec::new();
-        stream.read_to_end(&mut all).unwrap();
-        let head = all.windows(4).position(|window| window == b"\r\n\r\n").unwrap() + 4;
-        (std::str::from_utf8(&all[9..12]).unwrap().parse().unwrap(), all.split_off(head))
-    }
-}
-
-impl Drop for Serving {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+fn serve(dir: &Path, more: &[&str]) -> Program {
+    Program::start(&[&[dir.to_str().unwrap()], more].concat())
 }
 
 fn folder() -> tempfile::TempDir {
@@ -80,7 +46,7 @@ fn folder() -> tempfile::TempDir {
 #[test]
 fn names_with_a_dot_and_links_to_them_or_out_are_not_served() {
     let dir = folder();
-    let serving = Serving::start(dir.path(), &[]);
+    let serving = serve(dir.path(), &[]);
     for path in ["/", "/sub/page", "/page", "/.well-known/security.txt"] {
         assert_eq!(serving.get(path).0, 200, "{path}");
     }
@@ -105,7 +71,7 @@ fn names_with_a_dot_and_links_to_them_or_out_are_not_served() {
 #[test]
 fn names_with_a_dot_are_served_when_asked_for_and_links_out_are_not() {
     let dir = folder();
-    let serving = Serving::start(dir.path(), &["--dotfiles"]);
+    let serving = serve(dir.path(), &["--dotfiles"]);
     for (path, body) in
         [("/.env", ".env"), ("/.git/config", "config"), ("/env", ".env"), ("/git/config", "config")]
     {
@@ -149,24 +115,17 @@ fn switches_without_effect_are_refused() {
 #[test]
 fn a_signal_has_the_counters_printed() {
     let dir = folder();
-    let mut child = Command::new(env!("CARGO_BIN_EXE_cheetah"))
-        .args(["serve", "--listen", "127.0.0.1:0", "--workers", "2", "--counters", "json"])
-        .arg(dir.path())
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cheetah"));
+    command
+        .args(["serve", "--workers", "2", "--counters", "json"])
         .env("CHEETAH_LOG", "off")
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut line = String::new();
-    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    let addr = line.trim().strip_prefix("listening on http://").unwrap().trim_end_matches('/').to_owned();
-    let mut errors = BufReader::new(child.stderr.take().unwrap());
-    let serving = Serving { child, addr };
+        .stderr(Stdio::piped());
+    let mut serving = Program::start_by(&mut command, &[dir.path().to_str().unwrap()]);
+    let mut errors = serving.take_errors().unwrap();
     for _ in 0..6 {
         assert_eq!(serving.get("/sub/page").0, 200);
     }
-    let pid = rustix::process::Pid::from_child(&serving.child);
-    rustix::process::kill_process(pid, rustix::process::Signal::USR1).unwrap();
+    serving.signal("-USR1");
     let mut line = String::new();
     errors.read_line(&mut line).unwrap();
     let report: serde_json::Value = serde_json::from_str(&line).unwrap();

@@ -3,42 +3,18 @@
 mod support;
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
+use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
-use std::time::Duration;
 
-use cheetah::server::{Config, Server};
-use cheetah::transport::device::{self, DeviceOptions, Interface};
-use cheetah::transport::stack::Addressing;
+use cheetah::server::Server;
+use cheetah::transport::device::{DeviceOptions, Interface};
 use netstack::device::sys::link;
 use netstack::stack::Features;
+use support::servers::{connect, on_device, tap, veth};
 use support::{CASES, hello_etag, in_namespace, read_response};
 
-const OURS: Ipv4Addr = Ipv4Addr::new(10, 98, 0, 2);
-const KERNELS: Ipv4Addr = Ipv4Addr::new(10, 98, 0, 1);
-
-fn tap() -> DeviceOptions {
-    let host_addr = Some((KERNELS, 24));
-    DeviceOptions::new(Interface::Tap { name: Some("tap0".into()), host_addr, mtu: None })
-}
-
 fn serve(options: &DeviceOptions, features: Features) -> Option<Server> {
-    let device = match device::open(options) {
-        Ok((device, _)) => device,
-        Err(error) => {
-            eprintln!("skipped: {error}");
-            return None;
-        }
-    };
-    let addressing = Addressing { addr: (OURS, 24), gateway: None, port: 80 };
-    Some(Server::on_device(support::site(), device, &addressing, features, &Config::default()).unwrap())
-}
-
-fn connect(addr: SocketAddr) -> TcpStream {
-    let stream = TcpStream::connect_timeout(&addr, Duration::from_secs(20)).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-    stream.set_nodelay(true).unwrap();
-    stream
+    on_device(support::site(), options, features)
 }
 
 /// Every case, on kept connections where they may be kept; then many connections one after another and at once.
@@ -125,15 +101,10 @@ fn tap_with_losses() {
 #[test]
 fn packet_device_on_a_veth_pair() {
     in_namespace(|| {
-        let made = link::create_veth("ours", "kernels")
-            .and_then(|()| link::add_address("kernels", KERNELS, 24))
-            .and_then(|()| link::set_tx_offload("kernels", false))
-            .and_then(|()| link::set_up("ours"))
-            .and_then(|()| link::set_up("kernels"));
-        if let Err(error) = made {
-            eprintln!("skipped: no veth pair ({error})");
+        if veth().is_none() {
             return;
         }
+        link::set_tx_offload("kernels", false).unwrap();
         let options = DeviceOptions::new(Interface::Packet { name: "ours".into() });
         let Some(server) = serve(&options, Features::default()) else { return };
         exercise(server, 50);

@@ -25,7 +25,7 @@ use netstack::device::sys::{link, netns};
 use netstack::device::wire;
 use netstack::stack::Features;
 
-use super::serve;
+use super::source;
 
 const OURS: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 2);
 const KERNELS: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 1);
@@ -281,8 +281,8 @@ fn in_memory(site: &Arc<Site>, files: &[(Arc<dyn Document>, Vec<u8>)]) -> anyhow
 fn site(source: Option<&Path>) -> anyhow::Result<Site> {
     let default = Path::new("examples/site");
     match source {
-        Some(source) => serve::load(source, Dotfiles::LeaveOut),
-        None if default.is_dir() => serve::load(default, Dotfiles::LeaveOut),
+        Some(source) => source::load(source, Dotfiles::LeaveOut),
+        None if default.is_dir() => source::load(default, Dotfiles::LeaveOut),
         None => made_up_site(),
     }
 }

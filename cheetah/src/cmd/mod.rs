@@ -10,6 +10,7 @@ mod ls;
 mod pack;
 mod progress;
 mod serve;
+mod source;
 mod stat;
 
 use std::fmt;

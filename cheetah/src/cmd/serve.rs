@@ -1,41 +1,28 @@
 //! `cheetah serve DIR|SITE.img`: serves a site, over the kernel's sockets or over our own TCP/IP.
 
-use std::fs;
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
-use std::sync::Arc;
 
 use anyhow::{Context, anyhow, bail};
 use cheetah::access_log::Format;
 use cheetah::report::Report;
 use cheetah::server::{Config, Server, Signals};
-use cheetah::site::Site;
-use cheetah::site::pack::Dotfiles;
-use cheetah::store::{Copied, Store};
 use cheetah::transport::device::{self, DeviceOptions, FaultOptions, Interface};
 use cheetah::transport::stack::Addressing;
-use fsstack::device::{AtomicFile, MemoryDevice};
-
 use netstack::device::sys::link;
 use netstack::stack;
 
+use super::Usage;
 use super::features::{Feature, Net};
-use super::{Usage, pack};
+use super::source::Source;
 
-/// Folders with more than this go to an image in the cache folder; smaller ones are packed in memory.
-const MAX_IN_MEMORY_BYTES: u64 = 256 << 20;
-
-/// Serve a folder (packed first) or an image
+/// Serve a folder or an image
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// A folder, or an image made by `cheetah pack`
-    #[arg(value_name = "DIR|SITE.img")]
-    source: PathBuf,
-    /// Of a folder, serve names that begin with a dot, too; without it only `.well-known` is
-    #[arg(long)]
-    dotfiles: bool,
+    #[command(flatten)]
+    source: Source,
     /// Where to listen: by default 127.0.0.1:8080 on the kernel's sockets, port 80 of --addr on our own TCP/IP
     #[arg(long, value_name = "ADDR:PORT")]
     listen: Option<String>,
@@ -139,6 +126,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     if let Some(why) = arguments.without.iter().find_map(refusal) {
         bail!(Usage(why));
     }
+    arguments.source.check(&arguments.without)?;
     let config = config(arguments);
     let place = match arguments.net {
         Net::Kernel => Place::Kernel(kernel_addr(arguments)?),
@@ -146,13 +134,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             Place::Device(addressing(arguments)?, device_options(arguments)?)
         }
     };
-    let dotfiles = pack::dotfiles(arguments.dotfiles);
-    let pinning = !arguments.without.contains(&Feature::Pinning);
-    let open = |source: &Path| -> anyhow::Result<Arc<dyn Store>> {
-        let site = Arc::new(load(source, dotfiles)?);
-        Ok(if pinning { site } else { Arc::new(Copied::new(site)) })
-    };
-    let site = open(&arguments.source)?;
+    let site = arguments.source.open(&arguments.without)?;
     let signals = Signals::take()?;
     let server = match place {
         Place::Kernel(addr) => {
@@ -188,8 +170,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         }
     };
     announce(server.addr());
-    let source = arguments.source.clone();
-    let reload = || open(&source).map_err(|error| format!("{error:#}"));
+    let reload = || arguments.source.open(&arguments.without).map_err(|error| format!("{error:#}"));
     let report = |report: &Report| print_report(report, arguments.counters);
     let stats = server.run_until_signal(signals, reload, report)?;
     tracing::info!(
@@ -313,44 +294,6 @@ fn print_report(report: &Report, form: CountersForm) {
     };
     // In one write, so that nothing of the log gets between its lines; a closed standard error is no reason to end.
     let _ = std::io::stderr().lock().write_all(text.as_bytes());
-}
-
-/// Opens an image, or packs a folder.
-pub(super) fn load(source: &Path, dotfiles: Dotfiles) -> anyhow::Result<Site> {
-    let meta = fs::metadata(source).with_context(|| source.display().to_string())?;
-    if !meta.is_dir() {
-        return Site::open(source).with_context(|| source.display().to_string());
-    }
-    let tree = pack::walk(source, dotfiles)?;
-    if tree.content_bytes() <= MAX_IN_MEMORY_BYTES {
-        let (device, _) = pack::pack_with_progress(&tree, MemoryDevice::new())?;
-        return Ok(Site::from_bytes(device.into_bytes())?);
-    }
-    let image = cached_image_path(source)?;
-    let file = AtomicFile::create(&image).with_context(|| format!("cannot write {}", image.display()))?;
-    let (file, _) = pack::pack_with_progress(&tree, file)?;
-    file.publish().with_context(|| format!("cannot write {}", image.display()))?;
-    Site::open(&image).with_context(|| image.display().to_string())
-}
-
-/// Where the image of a big folder goes: one file a folder, so that serving it again replaces it.
-fn cached_image_path(source: &Path) -> anyhow::Result<PathBuf> {
-    let cache = match (std::env::var_os("XDG_CACHE_HOME"), std::env::var_os("HOME")) {
-        (Some(dir), _) if !dir.is_empty() => PathBuf::from(dir),
-        (_, Some(home)) if !home.is_empty() => PathBuf::from(home).join(".cache"),
-        _ => std::env::temp_dir(),
-    };
-    let folder = cache.join("cheetah");
-    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    let full = fs::canonicalize(source)?;
-    let name: String = full
-        .to_string_lossy()
-        .chars()
-        .map(|c| if c.is_alphanumeric() || matches!(c, '.' | '-' | '_') { c } else { '%' })
-        .collect();
-    // The end of a long path tells more than its beginning.
-    let tail: String = name.chars().rev().take(120).collect::<Vec<_>>().into_iter().rev().collect();
-    Ok(folder.join(format!("{tail}.img")))
 }
 
 /// As many connections as the system lets us have without asking anyone.

@@ -232,6 +232,19 @@ pub fn content_type(name: &[u8], is_utf8_text: Option<bool>) -> String {
     }
 }
 
+/// Whether [`content_type`] depends on what the contents of a file called `name` look like.
+pub(crate) fn text_matters(name: &[u8]) -> bool {
+    let guess = mime_guess::from_path(&*String::from_utf8_lossy(name)).first();
+    guess.is_none_or(|mime| mime.type_() == mime_guess::mime::TEXT)
+}
+
+/// Whether a file that begins with `bytes`, or has no more if they are `all`, looks like text in UTF-8.
+pub(crate) fn begins_like_text(bytes: &[u8], all: bool) -> bool {
+    let mut observed = Observed::new(io::empty());
+    observed.observe(bytes);
+    observed.is_text && (!all || observed.partial.is_empty())
+}
+
 fn mtime(time: SystemTime) -> Mtime {
     match time.duration_since(UNIX_EPOCH) {
         Ok(since) => Mtime {

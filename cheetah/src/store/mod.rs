@@ -12,12 +12,14 @@
 //! fails is the one response.
 
 mod copied;
+mod folder;
 
 use std::fmt;
 use std::io;
 use std::sync::Arc;
 
 pub use copied::Copied;
+pub use folder::Folder;
 
 use runtime::buffer::Slice;
 use runtime::payload::{Piece, StoredSums};

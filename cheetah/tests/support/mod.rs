@@ -2,6 +2,9 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test program uses a part")]
 
+pub mod program;
+pub mod servers;
+
 use std::io::Read;
 use std::sync::{Arc, LazyLock};
 

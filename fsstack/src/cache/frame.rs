@@ -1,60 +1,34 @@
-//! A frame: memory for one block, and who uses it.
+//! A frame: the place of one block, and what is in it.
 
-use std::ops::Deref;
-use std::sync::Arc;
+use runtime::buffer::Shared;
 
-/// A block's bytes, pinned in the cache as long as this or a clone lives. Can be sent to other threads.
-#[derive(Clone, Debug)]
-pub struct Block {
-    bytes: Arc<Box<[u8]>>,
-}
-
-impl Block {
-    pub(super) fn new(bytes: Box<[u8]>) -> Block {
-        Block { bytes: Arc::new(bytes) }
-    }
-
-    /// The memory, if nobody else has the block.
-    pub(super) fn reclaim(self) -> Option<Box<[u8]>> {
-        Arc::into_inner(self.bytes)
-    }
-}
-
-impl Deref for Block {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        &self.bytes
-    }
-}
-
-/// Memory for one block.
+/// The place of one block.
 #[derive(Debug)]
-pub(super) struct Frame {
+pub(super) struct Frame<K> {
     /// The block that it holds or will hold; meaningless when empty.
-    pub(super) block: u64,
+    pub(super) block: Option<K>,
     pub(super) state: FrameState,
 }
 
 /// What a frame holds.
 #[derive(Debug)]
 pub(super) enum FrameState {
-    /// Nothing; the memory waits.
-    Empty(Box<[u8]>),
-    /// Nothing yet; the memory is with whoever reads.
+    /// Nothing.
+    Empty,
+    /// Nothing yet: whoever reads has the memory.
     Filling,
     /// A block.
-    Filled(Block),
+    Filled(Shared),
 }
 
-impl Frame {
-    pub(super) fn new(block_bytes: usize) -> Frame {
-        Frame { block: 0, state: FrameState::Empty(vec![0; block_bytes].into()) }
+impl<K> Frame<K> {
+    pub(super) fn new() -> Frame<K> {
+        Frame { block: None, state: FrameState::Empty }
     }
 
     /// Whether the cache alone has the block. Only the cache hands out blocks, and it is borrowed: if nobody
     /// has one now, nobody will.
     pub(super) fn is_evictable(&self) -> bool {
-        matches!(&self.state, FrameState::Filled(block) if Arc::strong_count(&block.bytes) == 1)
+        matches!(&self.state, FrameState::Filled(block) if block.is_unique())
     }
 }

@@ -1,34 +1,37 @@
-//! A block cache with the application's own policy.
+//! A block cache with the application's own policy, and one for all threads and files of a server.
 //!
-//! For images larger than memory on devices that the kernel should not cache for us (direct IO), or whose
-//! owner knows better than the kernel what will be wanted. A look-up never waits: it gives the block, or a
-//! [`Fill`] that says what to read and where to put it; whoever reads it (in place, in a helper thread, by
-//! io_uring) hands the fill back. Two look-ups of a missing block give one fill.
+//! For files and images that are not wholly in memory, and whose owner knows better than the kernel what will be wanted. A
+//! look-up never waits: it gives the block, or a [`Fill`] that says what to read and where to put it; whoever reads it (in
+//! place, in a helper thread, by io_uring) hands the fill back. Two look-ups of a missing block give one fill.
 //!
-//! [`crate::fs::Image`] reads by copy or by mapping and does not use this yet; the seam is
-//! [`crate::device::Device`] below and [`Block`] above.
+//! Blocks are buffers of [`runtime::buffer`]: the network sends from them, and a frame whose block is held for a
+//! retransmission is not given up. [`FileCache`] is what a server uses of it: blocks by file, read by whoever needs one first.
 
+mod file_cache;
 mod frame;
 pub mod policy;
 
 #[cfg(test)]
 mod tests;
 
-pub use frame::Block;
+pub use file_cache::{FileCache, FileNumber};
 
 use crate::device::Device;
 use frame::{Frame, FrameState};
 use policy::{FrameId, Policy};
+use runtime::buffer::{Buffer, Pool, Shared};
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::io;
 
-/// Frames of one block each, and the policy that says which one to give up.
+/// Frames of one block each, and the policy that says which one to give up. Blocks are called by `K`: their number on one
+/// device, or whatever names one.
 #[derive(Debug)]
-pub struct BlockCache<P> {
-    block_bytes: usize,
-    frames: Vec<Frame>,
+pub struct BlockCache<P, K = u64> {
+    pool: Pool,
+    frames: Vec<Frame<K>>,
     /// Which frame holds, or will hold, a block.
-    by_block: HashMap<u64, FrameId>,
+    by_block: HashMap<K, FrameId>,
     /// Frames that hold nothing.
     free: Vec<FrameId>,
     policy: P,
@@ -50,11 +53,11 @@ pub struct Stats {
 
 /// The answer to a look-up.
 #[derive(Debug)]
-pub enum Lookup {
+pub enum Lookup<K = u64> {
     /// The block. While a clone of it lives, its frame is pinned.
-    Ready(Block),
+    Ready(Shared),
     /// Not there: read it and hand the fill to [`BlockCache::complete`].
-    Missing(Fill),
+    Missing(Fill<K>),
     /// Not there, and somebody else has the fill.
     Pending,
     /// Not there, and no frame can be given up: ask again when a block was dropped or a fill completed.
@@ -64,35 +67,35 @@ pub enum Lookup {
 /// The duty to read a block. Must go back by [`BlockCache::complete`] or [`BlockCache::abandon`].
 #[derive(Debug)]
 #[must_use = "a fill that is not handed back keeps its frame for ever"]
-pub struct Fill {
+pub struct Fill<K = u64> {
     frame: FrameId,
-    block: u64,
-    buffer: Box<[u8]>,
+    block: K,
+    buffer: Buffer,
 }
 
-impl Fill {
-    /// Number of the block: it starts at this times the block size.
-    pub fn block(&self) -> u64 {
+impl<K: Copy> Fill<K> {
+    /// The block's name: if that is its number, it starts at this times the block size.
+    pub fn block(&self) -> K {
         self.block
     }
 
-    /// Where its bytes go. What lies beyond the end of the device stays zero.
+    /// Where its bytes go. What is not written stays zero.
     pub fn buffer(&mut self) -> &mut [u8] {
         &mut self.buffer
     }
 }
 
-impl<P: Policy> BlockCache<P> {
-    /// A cache of `frames` frames of `block_bytes` bytes, all memory taken now.
+impl<P: Policy, K: Copy + Eq + Hash> BlockCache<P, K> {
+    /// A cache of `frames` frames of `block_bytes` bytes, whose memory is taken as it is needed.
     ///
     /// # Panics
     /// If there is no frame, or a block has no bytes.
-    pub fn new(block_bytes: usize, frames: u32, policy: P) -> BlockCache<P> {
+    pub fn new(block_bytes: usize, frames: u32, policy: P) -> BlockCache<P, K> {
         assert!(frames > 0 && block_bytes > 0, "a cache holds at least one block of at least one byte");
         BlockCache {
-            block_bytes,
-            frames: (0..frames).map(|_| Frame::new(block_bytes)).collect(),
-            by_block: HashMap::with_capacity(frames as usize),
+            pool: Pool::new(block_bytes, frames as usize),
+            frames: (0..frames).map(|_| Frame::new()).collect(),
+            by_block: HashMap::new(),
             free: (0..frames).rev().map(FrameId).collect(),
             policy,
             stats: Stats::default(),
@@ -100,7 +103,7 @@ impl<P: Policy> BlockCache<P> {
     }
 
     /// Looks for a block.
-    pub fn lookup(&mut self, block: u64) -> Lookup {
+    pub fn lookup(&mut self, block: K) -> Lookup<K> {
         if let Some(&id) = self.by_block.get(&block) {
             return match &self.frames[id.index()].state {
                 FrameState::Filled(bytes) => {
@@ -109,7 +112,7 @@ impl<P: Policy> BlockCache<P> {
                     self.policy.used(id);
                     Lookup::Ready(found)
                 }
-                FrameState::Empty(_) | FrameState::Filling => {
+                FrameState::Empty | FrameState::Filling => {
                     self.stats.waits += 1;
                     Lookup::Pending
                 }
@@ -120,46 +123,26 @@ impl<P: Policy> BlockCache<P> {
             return Lookup::Full;
         };
         self.stats.misses += 1;
-        self.frames[frame.index()].block = block;
+        self.frames[frame.index()] = Frame { block: Some(block), state: FrameState::Filling };
         self.by_block.insert(block, frame);
         Lookup::Missing(Fill { frame, block, buffer })
     }
 
     /// Takes a block that was read, and gives it.
-    pub fn complete(&mut self, fill: Fill) -> Block {
+    pub fn complete(&mut self, fill: Fill<K>) -> Shared {
         let Fill { frame, buffer, .. } = fill;
-        let block = Block::new(buffer);
+        let block = buffer.freeze();
         self.frames[frame.index()].state = FrameState::Filled(block.clone());
         self.policy.filled(frame);
         block
     }
 
     /// Takes back a fill that could not be done: the next look-up of the block starts anew.
-    pub fn abandon(&mut self, fill: Fill) {
-        let Fill { frame, block, buffer } = fill;
-        self.frames[frame.index()].state = FrameState::Empty(buffer);
+    pub fn abandon(&mut self, fill: Fill<K>) {
+        let Fill { frame, block, .. } = fill;
+        self.frames[frame.index()] = Frame::new();
         self.by_block.remove(&block);
         self.free.push(frame);
-    }
-
-    /// Looks for a block and reads it from `device` if need be: for who may wait.
-    ///
-    /// # Errors
-    /// What the device says; [`io::ErrorKind::WouldBlock`] if no frame can be given up, or somebody else is
-    /// reading the block.
-    pub fn read_through(&mut self, block: u64, device: &dyn Device) -> io::Result<Block> {
-        let mut fill = match self.lookup(block) {
-            Lookup::Ready(block) => return Ok(block),
-            Lookup::Missing(fill) => fill,
-            Lookup::Pending | Lookup::Full => return Err(io::ErrorKind::WouldBlock.into()),
-        };
-        match read_block(device, block, self.block_bytes, fill.buffer()) {
-            Ok(()) => Ok(self.complete(fill)),
-            Err(error) => {
-                self.abandon(fill);
-                Err(error)
-            }
-        }
     }
 
     /// What became of look-ups so far.
@@ -169,31 +152,66 @@ impl<P: Policy> BlockCache<P> {
 
     /// Bytes of a block.
     pub fn block_bytes(&self) -> usize {
-        self.block_bytes
+        self.pool.buffer_bytes()
     }
 
-    /// A frame that holds nothing, if need be by giving one up, now marked as being filled; and its memory,
-    /// all zero.
-    fn make_room(&mut self) -> Option<(FrameId, Box<[u8]>)> {
-        let id = match self.free.pop() {
-            Some(id) => id,
+    /// A frame that holds nothing, if need be by giving one up; and its memory, all zero.
+    fn make_room(&mut self) -> Option<(FrameId, Buffer)> {
+        let (id, mut buffer) = match self.free.pop() {
+            Some(id) => match self.pool.take() {
+                Some(buffer) => (id, buffer),
+                // Somebody still has the memory that was this frame's.
+                None => {
+                    self.free.push(id);
+                    return None;
+                }
+            },
             None => {
                 let frames = &self.frames;
                 let victim = self.policy.victim(&mut |id| frames[id.index()].is_evictable())?;
-                self.by_block.remove(&self.frames[victim.index()].block);
-                victim
+                let frame = std::mem::replace(&mut self.frames[victim.index()], Frame::new());
+                if let Some(block) = frame.block {
+                    self.by_block.remove(&block);
+                }
+                let thawed = match frame.state {
+                    // Evictable means that nobody else has it, so its memory can be used again. Should a policy name a frame
+                    // that it was told not to, the reader keeps the memory, and the frame waits for it.
+                    FrameState::Filled(block) => block.thaw().ok(),
+                    FrameState::Empty | FrameState::Filling => None,
+                };
+                match thawed {
+                    Some(buffer) => (victim, buffer),
+                    None => {
+                        self.free.push(victim);
+                        return None;
+                    }
+                }
             }
-        };
-        let frame = &mut self.frames[id.index()];
-        let mut buffer = match std::mem::replace(&mut frame.state, FrameState::Filling) {
-            FrameState::Empty(buffer) => buffer,
-            // Evictable means that nobody else has it, so its memory can be used again. Should a policy name
-            // a frame that it was told not to, the reader keeps the old bytes and the frame gets new memory.
-            FrameState::Filled(block) => block.reclaim().unwrap_or_else(|| vec![0; self.block_bytes].into()),
-            FrameState::Filling => vec![0; self.block_bytes].into(),
         };
         buffer.fill(0);
         Some((id, buffer))
+    }
+}
+
+impl<P: Policy> BlockCache<P> {
+    /// Looks for a block and reads it from `device` if need be: for who may wait.
+    ///
+    /// # Errors
+    /// What the device says; [`io::ErrorKind::WouldBlock`] if no frame can be given up, or somebody else is
+    /// reading the block.
+    pub fn read_through(&mut self, block: u64, device: &dyn Device) -> io::Result<Shared> {
+        let mut fill = match self.lookup(block) {
+            Lookup::Ready(block) => return Ok(block),
+            Lookup::Missing(fill) => fill,
+            Lookup::Pending | Lookup::Full => return Err(io::ErrorKind::WouldBlock.into()),
+        };
+        match read_block(device, block, self.block_bytes(), fill.buffer()) {
+            Ok(()) => Ok(self.complete(fill)),
+            Err(error) => {
+                self.abandon(fill);
+                Err(error)
+            }
+        }
     }
 }
 

@@ -37,7 +37,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 fn run(mut cache: BlockCache<impl Policy>, frames: usize, steps: &[Step]) -> Result<(), TestCaseError> {
     let device = device(20);
-    let (mut held, mut begun): (Vec<(u8, Block)>, Vec<Fill>) = (Vec::new(), Vec::new());
+    let (mut held, mut begun): (Vec<(u8, Shared)>, Vec<Fill>) = (Vec::new(), Vec::new());
     for step in steps {
         match *step {
             Step::Read(block) | Step::Hold(block) => match cache.read_through(block.into(), &device) {

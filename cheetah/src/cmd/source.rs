@@ -1,0 +1,157 @@
+//! What is served: a folder as it lies, a folder packed first, or an image.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use cheetah::site::Site;
+use cheetah::site::pack::Dotfiles;
+use cheetah::store::{Copied, Folder, Store};
+use fsstack::device::{AtomicFile, MemoryDevice};
+
+use super::features::Feature;
+use super::{Usage, pack};
+
+/// Folders with more than this go to an image in the cache folder; smaller ones are packed in memory.
+const MAX_IN_MEMORY_BYTES: u64 = 256 << 20;
+
+/// What is kept in memory of files that are read as they are asked for, unless said otherwise.
+const CACHE_BYTES: u64 = 64 << 20;
+
+/// Where files come from, as options say.
+#[derive(Debug, clap::Args)]
+pub(super) struct Source {
+    /// A folder, or an image made by `cheetah pack`
+    #[arg(value_name = "DIR|SITE.img")]
+    path: PathBuf,
+    /// How a folder is served: as an image that it is packed into first, or as the folder that it is, with each file opened
+    /// when it is asked for
+    #[arg(long, value_name = "STORE", default_value = "image", value_enum)]
+    store: StoreKind,
+    /// With `--store folder`, how much of the files is kept in memory, as in 64M (the default)
+    #[arg(long, value_name = "BYTES")]
+    cache: Option<Bytes>,
+    /// Of a folder, serve names that begin with a dot, too; without it only `.well-known` is
+    #[arg(long)]
+    dotfiles: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum StoreKind {
+    Image,
+    Folder,
+}
+
+/// A number of bytes: digits, and K, M or G for multiples of 1024.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Bytes(u64);
+
+impl FromStr for Bytes {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Bytes, String> {
+        let (digits, shift) = match text.strip_suffix(['K', 'M', 'G']) {
+            Some(digits) if text.ends_with('K') => (digits, 10),
+            Some(digits) if text.ends_with('M') => (digits, 20),
+            Some(digits) => (digits, 30),
+            None => (text, 0),
+        };
+        let number: Option<u64> = digits.parse().ok();
+        let bytes = number.and_then(|number| number.checked_mul(1 << shift));
+        bytes.map(Bytes).ok_or_else(|| "give a number of bytes, as in 64M".to_owned())
+    }
+}
+
+impl Source {
+    /// Whether these options go together, and with what is switched off.
+    pub(super) fn check(&self, without: &[Feature]) -> anyhow::Result<()> {
+        if self.store == StoreKind::Image {
+            if self.cache.is_some() {
+                bail!(Usage(
+                    "--cache does nothing here: an image is in memory or mapped. Take --store folder"
+                        .to_owned()
+                ));
+            }
+        } else if without.contains(&Feature::StoredSums) {
+            bail!(Usage(
+                "--without stored-sums does nothing here: a folder stores no sums. Leave --store folder out"
+                    .to_owned()
+            ));
+        }
+        Ok(())
+    }
+
+    /// Opens it, or packs it, to be served without these features.
+    pub(super) fn open(&self, without: &[Feature]) -> anyhow::Result<Arc<dyn Store>> {
+        let store = self.open_pinned()?;
+        Ok(if without.contains(&Feature::Pinning) { Arc::new(Copied::new(store)) } else { store })
+    }
+
+    fn open_pinned(&self) -> anyhow::Result<Arc<dyn Store>> {
+        let dotfiles = pack::dotfiles(self.dotfiles);
+        if self.store == StoreKind::Image {
+            return Ok(Arc::new(load(&self.path, dotfiles)?));
+        }
+        let Bytes(cache) = self.cache.unwrap_or(Bytes(CACHE_BYTES));
+        if fs::metadata(&self.path).is_ok_and(|meta| !meta.is_dir()) {
+            bail!(Usage(format!("{} is no folder: leave --store folder out", self.path.display())));
+        }
+        let folder = Folder::open(&self.path, dotfiles, cache);
+        Ok(Arc::new(folder.with_context(|| self.path.display().to_string())?))
+    }
+}
+
+/// Opens an image, or packs a folder.
+pub(super) fn load(source: &Path, dotfiles: Dotfiles) -> anyhow::Result<Site> {
+    let meta = fs::metadata(source).with_context(|| source.display().to_string())?;
+    if !meta.is_dir() {
+        return Site::open(source).with_context(|| source.display().to_string());
+    }
+    let tree = pack::walk(source, dotfiles)?;
+    if tree.content_bytes() <= MAX_IN_MEMORY_BYTES {
+        let (device, _) = pack::pack_with_progress(&tree, MemoryDevice::new())?;
+        return Ok(Site::from_bytes(device.into_bytes())?);
+    }
+    let image = cached_image_path(source)?;
+    let file = AtomicFile::create(&image).with_context(|| format!("cannot write {}", image.display()))?;
+    let (file, _) = pack::pack_with_progress(&tree, file)?;
+    file.publish().with_context(|| format!("cannot write {}", image.display()))?;
+    Site::open(&image).with_context(|| image.display().to_string())
+}
+
+/// Where the image of a big folder goes: one file a folder, so that serving it again replaces it.
+fn cached_image_path(source: &Path) -> anyhow::Result<PathBuf> {
+    let cache = match (std::env::var_os("XDG_CACHE_HOME"), std::env::var_os("HOME")) {
+        (Some(dir), _) if !dir.is_empty() => PathBuf::from(dir),
+        (_, Some(home)) if !home.is_empty() => PathBuf::from(home).join(".cache"),
+        _ => std::env::temp_dir(),
+    };
+    let folder = cache.join("cheetah");
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let full = fs::canonicalize(source)?;
+    let name: String = full
+        .to_string_lossy()
+        .chars()
+        .map(|c| if c.is_alphanumeric() || matches!(c, '.' | '-' | '_') { c } else { '%' })
+        .collect();
+    // The end of a long path tells more than its beginning.
+    let tail: String = name.chars().rev().take(120).collect::<Vec<_>>().into_iter().rev().collect();
+    Ok(folder.join(format!("{tail}.img")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_read() {
+        for (text, bytes) in [("0", 0), ("17", 17), ("3K", 3072), ("64M", 64 << 20), ("2G", 2 << 30)] {
+            assert_eq!(text.parse(), Ok(Bytes(bytes)));
+        }
+        for text in ["", "K", "-1", "1T", "1.5M", "99999999999G", "64MB"] {
+            assert!(text.parse::<Bytes>().is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,278 @@
+//! A folder as it lies, with nothing packed: the first stage of a server of S1 ("Server Operating Systems", section 4).
+//!
+//! Each request opens its file, so what changed is seen at once. A file is known by where it lies, its size and its times; as
+//! long as these are the same, the blocks that were read of it are kept ([`fsstack::cache::FileCache`]), and its response heads. A file
+//! that changes while it is sent is an error of that response: nothing of the new contents is sent under the old head.
+//!
+//! ```text
+//!   path ── openat2, below the folder, through no link ──► descriptor ── fstat ──► version ──► blocks, heads
+//! ```
+//!
+//! Reading a block that is not kept waits for the device, one block at a time: at most 256 KiB ahead of what a peer has
+//! acknowledged.
+
+mod beneath;
+mod version;
+
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use fsstack::cache::{FileCache, FileNumber};
+use runtime::buffer::{Shared, Slice};
+use runtime::payload::Piece;
+use runtime::stats::work::{Quantity, count};
+use rustc_hash::FxHashMap;
+use rustix::fs::FileType;
+use rustix::io::Errno;
+
+use super::{Document, Found, INDEX_NAME, Store, status_of};
+use crate::http::conditional::Validators;
+use crate::http::response::Status;
+use crate::site::headers::{self, Area, Facts};
+use crate::site::pack::{self, Dotfiles};
+use beneath::Beneath;
+use version::Version;
+
+/// Files whose heads are remembered. When there are as many, all are forgotten and learned again.
+const MAX_KNOWN: usize = 1 << 16;
+
+/// A folder that is served.
+#[derive(Debug)]
+pub struct Folder {
+    beneath: Beneath,
+    dotfiles: Dotfiles,
+    cache: Arc<FileCache>,
+    known: Mutex<FxHashMap<Version, Arc<Known>>>,
+}
+
+/// What was learned of a version of a file.
+#[derive(Debug)]
+struct Known {
+    /// The name that the media type was guessed by.
+    name: Box<[u8]>,
+    number: FileNumber,
+    /// As a packed file's, with the ready-made heads.
+    area: Shared,
+    places: Area,
+    /// The file itself, while a response is sent from it.
+    open: Mutex<Weak<OpenFile>>,
+}
+
+/// A file, held open while something is sent from it.
+#[derive(Debug)]
+struct OpenFile {
+    file: File,
+    version: Version,
+    known: Arc<Known>,
+    cache: Arc<FileCache>,
+}
+
+impl Folder {
+    /// The folder at `path`, of which at most so many bytes are kept in memory.
+    ///
+    /// # Errors
+    /// If it cannot be opened.
+    pub fn open(path: &Path, dotfiles: Dotfiles, cache_bytes: u64) -> io::Result<Folder> {
+        Folder::with_lookup(path, dotfiles, cache_bytes, false)
+    }
+
+    /// As [`Folder::open`], without `openat2`: for who wants to see that nothing else depends on it.
+    ///
+    /// # Errors
+    /// If it cannot be opened.
+    pub fn open_walking(path: &Path, dotfiles: Dotfiles, cache_bytes: u64) -> io::Result<Folder> {
+        Folder::with_lookup(path, dotfiles, cache_bytes, true)
+    }
+
+    fn with_lookup(path: &Path, dotfiles: Dotfiles, cache_bytes: u64, walks: bool) -> io::Result<Folder> {
+        use rustix::fs::{Mode, OFlags, open};
+        let root = open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        Ok(Folder {
+            beneath: Beneath::new(root, walks),
+            dotfiles,
+            cache: Arc::new(FileCache::new(cache_bytes)),
+            known: Mutex::default(),
+        })
+    }
+
+    /// What became of look-ups of blocks so far.
+    pub fn cache_stats(&self) -> fsstack::cache::Stats {
+        self.cache.stats()
+    }
+
+    /// The file at a path below the folder; `None` if it is something else.
+    fn file(&self, path: &[u8]) -> io::Result<Option<Arc<OpenFile>>> {
+        self.file_of(self.beneath.open(path)?, path)
+    }
+
+    fn file_of(&self, opened: OwnedFd, path: &[u8]) -> io::Result<Option<Arc<OpenFile>>> {
+        count(Quantity::OtherCalls, 2);
+        let stat = rustix::fs::fstat(&opened)?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Ok(None);
+        }
+        let version = Version::of(&stat);
+        let name = path.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
+        let found = self.known().get(&version).cloned();
+        let known = found.filter(|known| *known.name == *name);
+        if let Some(open) = known.as_ref().and_then(|known| known.open().upgrade()) {
+            return Ok(Some(open));
+        }
+        let file = File::from(opened);
+        let known = match known {
+            Some(known) => known,
+            None => self.learn(&file, version, name)?,
+        };
+        let open = Arc::new(OpenFile { file, version, known, cache: Arc::clone(&self.cache) });
+        *open.known.open() = Arc::downgrade(&open);
+        Ok(Some(open))
+    }
+
+    fn learn(&self, file: &File, version: Version, name: &[u8]) -> io::Result<Arc<Known>> {
+        let number = self.cache.number();
+        // Whether it is text is told by its first block. Looked at only where it matters.
+        let is_text = if pack::text_matters(name) {
+            let block = read_block(&self.cache, file, version, number, 0)?;
+            let len = usize::try_from(version.size).unwrap_or(usize::MAX).min(block.len());
+            Some(pack::begins_like_text(&block[..len], len as u64 == version.size))
+        } else {
+            None
+        };
+        let area = Shared::from(headers::encode(&Facts {
+            content_type: pack::content_type(name, is_text).as_bytes(),
+            size: version.size,
+            validators: Validators {
+                etag: version.etag().as_bytes(),
+                last_modified: version.last_modified(),
+            },
+        }));
+        let places = Area::decode(&area, version.size).ok_or(io::ErrorKind::InvalidData)?;
+        let known = Arc::new(Known { name: name.into(), number, area, places, open: Mutex::default() });
+        // Of a file that changed just now, another change may leave the times as they are: it is learned anew each time.
+        if version.is_settled() {
+            let mut all = self.known();
+            if all.len() >= MAX_KNOWN {
+                all.clear();
+            }
+            all.insert(version, Arc::clone(&known));
+        }
+        Ok(known)
+    }
+
+    fn known(&self) -> MutexGuard<'_, FxHashMap<Version, Arc<Known>>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn look(&self, path: &[u8]) -> io::Result<Found> {
+        let below = path.strip_prefix(b"/").unwrap_or(path);
+        if !self.dotfiles.allow(Path::new(std::ffi::OsStr::from_bytes(below))) {
+            return Ok(Found::Nothing);
+        }
+        if below.is_empty() || below.ends_with(b"/") {
+            let index = self.file(&[below, INDEX_NAME].concat())?;
+            return Ok(index.map_or(Found::Nothing, |file| Found::File(file)));
+        }
+        if let Some(file) = self.file(below)? {
+            return Ok(Found::File(file));
+        }
+        // Most likely a folder: it is one with a slash behind it if it has an index.
+        let index = self.file(&[below, b"/", INDEX_NAME].concat())?;
+        Ok(if index.is_some() { Found::Directory } else { Found::Nothing })
+    }
+}
+
+impl Store for Folder {
+    fn find(&self, path: &[u8]) -> Found {
+        match self.look(path) {
+            Ok(found) => found,
+            Err(error) => match Errno::from_io_error(&error) {
+                // Not there, behind something that is no folder, a link, or nothing that can be read like a file.
+                Some(
+                    Errno::NOENT
+                    | Errno::NOTDIR
+                    | Errno::LOOP
+                    | Errno::XDEV
+                    | Errno::NAMETOOLONG
+                    | Errno::NXIO
+                    | Errno::INVAL,
+                ) => Found::Nothing,
+                _ => {
+                    let path = String::from_utf8_lossy(path);
+                    tracing::warn!("{path} cannot be opened: {error}");
+                    Found::Failed(status_of(&error))
+                }
+            },
+        }
+    }
+}
+
+impl Known {
+    fn open(&self) -> MutexGuard<'_, Weak<OpenFile>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Document for OpenFile {
+    fn facts(&self) -> Facts<'_> {
+        let Known { area, places, .. } = &*self.known;
+        Facts {
+            content_type: &area[places.content_type.clone()],
+            size: self.version.size,
+            validators: Validators { etag: &area[places.etag.clone()], last_modified: places.last_modified },
+        }
+    }
+
+    fn ready_head(&self, status: Status) -> Option<Piece<'_>> {
+        let Known { area, places, .. } = &*self.known;
+        let range = match status {
+            Status::Ok => &places.whole,
+            Status::NotModified => &places.not_modified,
+            _ => return None,
+        };
+        Some(Piece { hold: Some(area), ..Piece::new(&area[range.clone()]) })
+    }
+
+    fn is_resident(&self) -> bool {
+        false
+    }
+
+    fn resident(&self, _offset: u64, _len: usize) -> Option<Piece<'_>> {
+        None
+    }
+
+    fn fetch(&self, offset: u64) -> io::Result<Slice> {
+        let block_bytes = self.cache.block_bytes() as u64;
+        let index = offset / block_bytes;
+        let end = (self.version.size - index * block_bytes).min(block_bytes);
+        let block = read_block(&self.cache, &self.file, self.version, self.known.number, index)?;
+        let range = (offset % block_bytes) as usize..end as usize;
+        Slice::new(block, range).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+    }
+}
+
+/// Block `index` of a version of a file. What is read is of that version, or it is an error.
+fn read_block(
+    cache: &FileCache,
+    file: &File,
+    version: Version,
+    number: FileNumber,
+    index: u64,
+) -> io::Result<Shared> {
+    let block_bytes = cache.block_bytes() as u64;
+    cache.block(number, index, |buffer| {
+        let start = index * block_bytes;
+        let len = version.size.saturating_sub(start).min(block_bytes) as usize;
+        count(Quantity::OtherCalls, 2);
+        file.read_exact_at(&mut buffer[..len], start)?;
+        // Looked at after the reading, so nothing was written before that this does not tell.
+        if !version.is_unchanged(&rustix::fs::fstat(file)?) {
+            return Err(io::Error::other("it changed while it was sent"));
+        }
+        Ok(())
+    })
+}

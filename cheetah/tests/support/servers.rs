@@ -1,0 +1,68 @@
+//! Servers in the test's own process: on the kernel's sockets, and on our own TCP/IP against the kernel's.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::time::Duration;
+
+use cheetah::server::{Config, Server};
+use cheetah::store::Store;
+use cheetah::transport::device::{self, DeviceOptions, Interface};
+use cheetah::transport::stack::Addressing;
+use netstack::device::sys::link;
+use netstack::stack::Features;
+
+pub const OURS: Ipv4Addr = Ipv4Addr::new(10, 98, 0, 2);
+pub const KERNELS: Ipv4Addr = Ipv4Addr::new(10, 98, 0, 1);
+
+/// On the kernel's sockets, one loop, any port.
+pub fn on_kernel(store: Arc<dyn Store>, config: &Config) -> Server {
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    Server::on_kernel(store, any, 1, config).unwrap()
+}
+
+/// A TAP device in the test's namespace, with offloads.
+pub fn tap() -> DeviceOptions {
+    let host_addr = Some((KERNELS, 24));
+    DeviceOptions::new(Interface::Tap { name: Some("tap0".into()), host_addr, mtu: None })
+}
+
+/// A veth pair, `ours` and the kernel's, which is up. `None`, told, where it cannot be made.
+pub fn veth() -> Option<()> {
+    let made = link::create_veth("ours", "kernels")
+        .and_then(|()| link::add_address("kernels", KERNELS, 24))
+        .and_then(|()| link::set_up("ours"))
+        .and_then(|()| link::set_up("kernels"));
+    made.inspect_err(|error| eprintln!("skipped: no veth pair ({error})")).ok()
+}
+
+/// By our own TCP/IP on the device that `options` describe. `None`, told, where it cannot be had.
+pub fn on_device(store: Arc<dyn Store>, options: &DeviceOptions, features: Features) -> Option<Server> {
+    let device = match device::open(options) {
+        Ok((device, _)) => device,
+        Err(error) => {
+            eprintln!("skipped: {error}");
+            return None;
+        }
+    };
+    let addressing = Addressing { addr: (OURS, 24), gateway: None, port: 80 };
+    Some(Server::on_device(store, device, &addressing, features, &Config::default()).unwrap())
+}
+
+/// A connection that waits for neither side longer than a test can.
+pub fn connect(addr: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect_timeout(&addr, Duration::from_secs(20)).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream.set_nodelay(true).unwrap();
+    stream
+}
+
+/// A connection whose receiver takes little ahead.
+pub fn connect_narrow(addr: SocketAddr) -> TcpStream {
+    use rustix::net::{AddressFamily, SocketType, connect, socket, sockopt};
+    let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    sockopt::set_socket_recv_buffer_size(&socket, 32 * 1024).unwrap();
+    connect(&socket, &addr).unwrap();
+    let stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream
+}
