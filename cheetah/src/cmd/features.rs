@@ -46,6 +46,17 @@ impl FromStr for Net {
     }
 }
 
+/// How a server runs, as far as it decides what a switch does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Mode {
+    /// What carries the connections.
+    pub(super) net: Net,
+    /// With an emulated adapter in front of the device.
+    pub(super) nic: bool,
+    /// From a folder as it lies, not from an image.
+    pub(super) folder: bool,
+}
+
 /// A specialisation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Feature {
@@ -110,11 +121,17 @@ impl Feature {
         }
     }
 
-    /// Why switching this off, with all of `without`, would do nothing on `net` (with an emulated adapter in front of its
-    /// device, if `nic`), and what to write instead; `None` if it does something.
-    pub(super) fn refusal(self, net: Net, nic: bool, without: &[Feature]) -> Option<String> {
+    /// Why switching this off, with all of `without`, would do nothing in that mode, and what to write instead; `None` if it
+    /// does something.
+    pub(super) fn refusal(self, mode: Mode, without: &[Feature]) -> Option<String> {
+        let Mode { net, nic, folder } = mode;
         let off = |feature| without.contains(&feature);
         let name = self.name();
+        if folder && self == Feature::StoredSums {
+            return Some(format!(
+                "--without {name} does nothing here: a folder stores no sums. Leave --store folder out"
+            ));
+        }
         let needs_own_stack = |whose: &str| {
             Some(format!(
                 "{whose}: --without {name} is for our own TCP/IP, add --net tap, --net ring or --net packet"
@@ -135,17 +152,18 @@ impl Feature {
             };
         }
         let device_sums = net != Net::Packet && !nic && !off(Feature::Offload);
-        let sums_are_known =
-            !nic && [Feature::StoredSums, Feature::CachedSums].iter().any(|&sums| !off(sums));
+        let sums_are_known = !nic && (!off(Feature::CachedSums) || !folder && !off(Feature::StoredSums));
         match self {
             Feature::FusedLoops if device_sums => Some(format!(
                 "--without {name} does nothing while the device sums and cuts: no loop of ours touches the payload. Add \
                  offload to --without, or take --nic or --net packet"
             )),
-            Feature::FusedLoops if sums_are_known => Some(format!(
-                "--without {name} does nothing while sums are known without a loop: add stored-sums,cached-sums to \
-                 --without"
-            )),
+            Feature::FusedLoops if sums_are_known => {
+                let sums = if folder { "cached-sums" } else { "stored-sums,cached-sums" };
+                Some(format!(
+                    "--without {name} does nothing while sums are known without a loop: add {sums} to --without"
+                ))
+            }
             Feature::StoredSums | Feature::CachedSums if device_sums || nic => {
                 let who = if nic { "the adapter's loop sums every byte" } else { "the device sums" };
                 Some(format!(
@@ -199,13 +217,24 @@ mod tests {
         }
     }
 
+    /// A folder has no sums, so loops need less to be off there.
+    #[test]
+    fn a_folder_stores_no_sums() {
+        let mode = Mode { net: Net::Tap, nic: false, folder: true };
+        let off = [Feature::Offload, Feature::CachedSums, Feature::FusedLoops];
+        assert_eq!(off.map(|feature| feature.refusal(mode, &off)), [None, None, None]);
+        assert!(Feature::StoredSums.refusal(mode, &off).is_some());
+        assert!(Feature::FusedLoops.refusal(mode, &off[..1]).unwrap().contains("add cached-sums"));
+    }
+
     #[test]
     fn a_switch_works_somewhere() {
         let prepared = [Feature::Offload, Feature::StoredSums, Feature::CachedSums];
         for feature in Feature::ALL {
             let mut without = vec![feature];
             without.extend(prepared);
-            assert_eq!(feature.refusal(Net::Tap, false, &without), None, "{feature}");
+            let mode = Mode { net: Net::Tap, nic: false, folder: false };
+            assert_eq!(feature.refusal(mode, &without), None, "{feature}");
         }
     }
 }

@@ -15,7 +15,7 @@ use netstack::device::sys::link;
 use netstack::stack;
 
 use super::Usage;
-use super::features::{Feature, Net};
+use super::features::{Feature, Mode, Net};
 use super::source::Source;
 
 /// Serve a folder or an image
@@ -121,12 +121,13 @@ fn compiles_loops() -> bool {
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let refusal =
-        |feature: &Feature| feature.refusal(arguments.net, arguments.nic.is_some(), &arguments.without);
+    let mode =
+        Mode { net: arguments.net, nic: arguments.nic.is_some(), folder: arguments.source.is_folder() };
+    let refusal = |feature: &Feature| feature.refusal(mode, &arguments.without);
     if let Some(why) = arguments.without.iter().find_map(refusal) {
         bail!(Usage(why));
     }
-    arguments.source.check(&arguments.without)?;
+    arguments.source.check()?;
     let config = config(arguments);
     let place = match arguments.net {
         Net::Kernel => Place::Kernel(kernel_addr(arguments)?),

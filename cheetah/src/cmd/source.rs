@@ -65,22 +65,19 @@ impl FromStr for Bytes {
 }
 
 impl Source {
-    /// Whether these options go together, and with what is switched off.
-    pub(super) fn check(&self, without: &[Feature]) -> anyhow::Result<()> {
-        if self.store == StoreKind::Image {
-            if self.cache.is_some() {
-                bail!(Usage(
-                    "--cache does nothing here: an image is in memory or mapped. Take --store folder"
-                        .to_owned()
-                ));
-            }
-        } else if without.contains(&Feature::StoredSums) {
+    /// Whether these options go together.
+    pub(super) fn check(&self) -> anyhow::Result<()> {
+        if self.cache.is_some() && !self.is_folder() {
             bail!(Usage(
-                "--without stored-sums does nothing here: a folder stores no sums. Leave --store folder out"
-                    .to_owned()
+                "--cache does nothing here: an image is in memory or mapped. Take --store folder".to_owned()
             ));
         }
         Ok(())
+    }
+
+    /// Whether a folder is served as it lies.
+    pub(super) fn is_folder(&self) -> bool {
+        self.store == StoreKind::Folder
     }
 
     /// Opens it, or packs it, to be served without these features.

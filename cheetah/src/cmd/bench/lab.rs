@@ -175,6 +175,10 @@ impl Lab {
                 command.args(["bench", "--process-a-request"]).arg(self.files()).arg(listen);
                 return command;
             }
+            Kind::Folder(without) => {
+                command.arg("serve").arg(self.files()).args(["--store", "folder"]);
+                without
+            }
             Kind::Image(without) => {
                 command.arg("serve").arg(self.image());
                 without
@@ -256,7 +260,7 @@ impl Running {
         let pid = self.child.id();
         let work = match kind {
             Kind::Processes => None,
-            Kind::Image(_) => {
+            Kind::Folder(_) | Kind::Image(_) => {
                 kill_process(Pid::from_child(&self.child), Signal::USR1)?;
                 let report = self.line(|line| line.starts_with('{'))?;
                 std::thread::sleep(Duration::from_millis(1));

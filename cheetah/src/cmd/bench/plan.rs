@@ -6,7 +6,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::cmd::features::{Feature, Net};
+use crate::cmd::features::{Feature, Mode, Net};
 
 /// The interface between server and client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +44,8 @@ impl fmt::Display for Setting {
 pub(super) enum Kind {
     /// A process a request.
     Processes,
+    /// `cheetah serve --store folder` without some features.
+    Folder(Vec<Feature>),
     /// `cheetah serve` of an image without some features.
     Image(Vec<Feature>),
 }
@@ -119,13 +121,14 @@ impl Plan {
 
     fn compare(&mut self, net: Net, setting: Setting, feature: Feature) -> Result<Comparison, String> {
         let beside = beside(feature);
+        let mode = Mode { net, nic: false, folder: false };
         let mut with = given(net, setting);
         if feature == Feature::Offload && !with.is_empty() {
             return Err("this setting is the one without".to_owned());
         }
-        with.extend(beside.iter().filter(|other| other.refusal(net, false, &given(net, setting)).is_none()));
+        with.extend(beside.iter().filter(|other| other.refusal(mode, &given(net, setting)).is_none()));
         let without: Vec<Feature> = with.iter().copied().chain([feature]).collect();
-        if let Some(why) = feature.refusal(net, false, &without) {
+        if let Some(why) = feature.refusal(mode, &without) {
             return Err(why);
         }
         let with = self.server(net, setting, Kind::Image(with));
@@ -140,11 +143,12 @@ impl Plan {
             stages.push(Stage { adds: adds.to_owned(), server });
         };
         stage(self, Net::Kernel, "a process a request", Kind::Processes);
-        stage(self, Net::Kernel, "one process, events", Kind::Image(nothing_special(Net::Kernel)));
-        let mut without = nothing_special(net);
+        stage(self, Net::Kernel, "one process, events", Kind::Folder(nothing_special(Net::Kernel, true)));
+        let mut without = nothing_special(net, false);
         if net != Net::Kernel {
-            stage(self, net, "our TCP", Kind::Image(without.clone()));
+            stage(self, net, "our TCP", Kind::Folder(nothing_special(net, true)));
         }
+        stage(self, net, "our store", Kind::Image(without.clone()));
         let kept = given(net, setting);
         for feature in Feature::ALL {
             if without.contains(&feature) && !kept.contains(&feature) {
@@ -164,6 +168,7 @@ impl Plan {
         };
         let kind = match kind {
             Kind::Processes => Kind::Processes,
+            Kind::Folder(without) => Kind::Folder(order(without)),
             Kind::Image(without) => Kind::Image(order(without)),
         };
         let server = Server { net, setting, kind };
@@ -178,8 +183,9 @@ impl Plan {
 }
 
 /// All switches that do something on `net`.
-fn nothing_special(net: Net) -> Vec<Feature> {
-    let works = |feature: &Feature| feature.refusal(net, false, &Feature::ALL).is_none();
+fn nothing_special(net: Net, folder: bool) -> Vec<Feature> {
+    let mode = Mode { net, nic: false, folder };
+    let works = |feature: &Feature| feature.refusal(mode, &Feature::ALL).is_none();
     Feature::ALL.into_iter().filter(works).collect()
 }
 
@@ -234,9 +240,10 @@ mod tests {
     #[test]
     fn no_server_has_a_switch_that_does_nothing() {
         for server in plan().servers {
-            let Kind::Image(without) = &server.kind else { continue };
+            let (Kind::Folder(without) | Kind::Image(without)) = &server.kind else { continue };
+            let mode = Mode { net: server.net, nic: false, folder: matches!(server.kind, Kind::Folder(_)) };
             for feature in without {
-                assert_eq!(feature.refusal(server.net, false, without), None, "{server:?}");
+                assert_eq!(feature.refusal(mode, without), None, "{server:?}");
             }
         }
     }

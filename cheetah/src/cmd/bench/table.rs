@@ -142,6 +142,7 @@ pub(super) fn column(world: &World) -> String {
 pub(super) fn describe(kind: &Kind) -> String {
     match kind {
         Kind::Processes => "a process a request".to_owned(),
+        Kind::Folder(without) => format!("serve --store folder{}", without_list(without)),
         Kind::Image(without) => format!("serve{}", without_list(without)),
     }
 }
