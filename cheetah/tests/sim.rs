@@ -2,16 +2,16 @@
 
 mod support;
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use cheetah::service::{Options, Service};
 use cheetah::transport::sim;
 use cheetah::transport::web::Web;
-use netstack::application::{Application as _, CloseReason, Key};
+use netstack::application::{Application as _, CloseReason};
 use netstack::device::fault::Faults;
 use netstack::device::wire;
-use netstack::stack::{Config, Features, Stack};
+use netstack::stack::{Config, ConnectError, Features, Stack};
 use netstack::transmission::Capabilities;
 use netstack::wire::ethernet::EthernetAddress;
 use proptest::prelude::*;
@@ -118,16 +118,14 @@ fn connections_are_bounded_and_the_next_one_is_reset() {
     let mut web = Web::new(Service::new(support::site(), options));
     let addr = Ipv4Addr::new(192, 0, 2, 1);
     let mut stack = Stack::new(Config::new(EthernetAddress([2, 0, 0, 0, 0, 1]), addr, 24, [1; 16]));
-    let remote = SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 2), 80);
-    let mut accept = |web: &mut Web, number| {
-        let pcb = stack.connect(Instant::ZERO, None, remote, Key(number)).unwrap();
-        web.accept(Instant::ZERO, pcb)
-    };
-    let keys: Vec<_> = (0..3).map(|number| accept(&mut web, number).unwrap()).collect();
-    assert_eq!(accept(&mut web, 3), None);
+    let remote = (Ipv4Addr::new(192, 0, 2, 2), 80).into();
+    let mut accept =
+        |web: &mut Web| stack.connect(Instant::ZERO, None, remote, |pcb| web.accept(Instant::ZERO, pcb));
+    let keys: Vec<_> = (0..3).map(|_| accept(&mut web).unwrap()).collect();
+    assert_eq!(accept(&mut web), Err(ConnectError::NotKept));
     web.closed(Instant::ZERO, keys[1], CloseReason::Finished);
-    assert!(accept(&mut web, 4).is_some());
-    assert_eq!(accept(&mut web, 5), None);
+    assert!(accept(&mut web).is_ok());
+    assert_eq!(accept(&mut web), Err(ConnectError::NotKept));
     // On the wire: the client's handshake is complete, and then it is reset.
     let options = Options { max_connections: 0, ..Options::default() };
     let request = b"GET / HTTP/1.0\r\n\r\n".to_vec();

@@ -5,8 +5,7 @@ use std::fmt;
 
 use runtime::time::Instant;
 
-use crate::application::{Application, CloseReason, Key, Stream};
-use crate::tcp::pcb::Pcb;
+use crate::application::{Application, CloseReason, Key, Pcb, Stream};
 
 /// Connections by key. `accept` makes the stream of one that came in; `None` refuses it.
 pub struct Connections<S, F> {

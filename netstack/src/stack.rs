@@ -13,33 +13,34 @@
 //! no longer (TIME-WAIT). Everything it keeps is bounded.
 
 use std::collections::VecDeque;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::time::Duration;
 
 use runtime::time::Instant;
 use runtime::timer_wheel::TimerWheel;
 
-use crate::application::{Application, CloseReason, Key, Stream};
 use crate::iface::arp_cache::{Action, ArpCache};
 use crate::iface::demux::Demux;
 use crate::iface::reassembly::Reassembly;
 use crate::iface::route::{Prefix, Routes};
 use crate::sums::{self, SumCache};
-use crate::tcp;
+use crate::tcp::Pcb;
 use crate::tcp::isn::Secret;
 use crate::tcp::listener::Backlog;
-use crate::tcp::pcb::Pcb;
 use crate::tcp::segment::Outgoing;
 use crate::tcp::state::{Disposition, State, synchronized};
 use crate::tcp::time_wait::TimeWait;
+use crate::tcp::{self, CloseReason, Stream};
 use crate::tuple::FourTuple;
 
+mod application;
 mod config;
 mod icmp;
 mod input;
 mod queue;
 mod transmit;
 
+pub use application::{Application, Key};
 pub use config::{Config, ConnectError, Event, Features, ListenError};
 
 use queue::{Control, Queues};
@@ -185,8 +186,9 @@ impl Stack {
         self.ports.len() != before
     }
 
-    /// Begins an active open to `remote`, from `local_port` or a free one. The application puts the PCB into its
-    /// record under `key` at once; `Stream::established` or `Application::closed` follows.
+    /// Begins an active open to `remote`, from `local_port` or a free one. As in [`Application::accept`], `keep` puts the PCB
+    /// into the application's record and gives the record's key, which must not be in use, or `None` if there is no room;
+    /// [`Stream::established`] or [`Application::closed`] follows.
     ///
     /// # Errors
     /// [`ConnectError`]; nothing has begun then.
@@ -194,9 +196,10 @@ impl Stack {
         &mut self,
         now: Instant,
         local_port: Option<u16>,
-        remote: SocketAddrV4,
-        key: Key,
-    ) -> Result<Pcb, ConnectError> {
+        remote: SocketAddr,
+        keep: impl FnOnce(Pcb) -> Option<Key>,
+    ) -> Result<Key, ConnectError> {
+        let SocketAddr::V4(remote) = remote else { return Err(ConnectError::Ipv6) };
         if remote.port() == 0
             || !self.routes.is_unicast(*remote.ip())
             || *remote.ip() == self.config.ipv4_addr
@@ -210,14 +213,16 @@ impl Stack {
         let iss = self.secret.initial_seq(&tuple, now);
         let ts_offset = self.secret.timestamp_offset(&tuple);
         let mut pcb = Pcb::syn_sent(tuple, iss, ts_offset, self.link_mss(), &self.tcp);
+        pcb.link.queued = true;
+        let key = keep(pcb).ok_or(ConnectError::NotKept)?;
         self.demux.insert(tuple, key);
-        self.queues.enqueue(key, &mut pcb);
-        Ok(pcb)
+        self.queues.again(key);
+        Ok(key)
     }
 
     /// A socket pair that is in no use: RFC 6056 algorithm 3, a per-peer offset and a common counter.
     fn free_tuple(&mut self, local_port: Option<u16>, remote: SocketAddrV4) -> Option<FourTuple> {
-        let pair = |port| FourTuple::new(SocketAddrV4::new(self.config.ipv4_addr, port), remote);
+        let pair = |port| FourTuple::ipv4(SocketAddrV4::new(self.config.ipv4_addr, port), remote);
         let is_free = |tuple: &FourTuple| !self.demux.contains(tuple) && !self.time_wait.contains(tuple);
         if let Some(port) = local_port {
             return Some(pair(port)).filter(|tuple| port != 0 && is_free(tuple));
@@ -228,7 +233,7 @@ impl Stack {
             self.ephemeral = self.ephemeral.wrapping_add(1);
             let step = offset.wrapping_add(u32::from(self.ephemeral)) % span;
             let tuple = pair(EPHEMERAL.start() + step as u16);
-            if is_free(&tuple) && !self.ports.contains(&tuple.local_port) {
+            if is_free(&tuple) && !self.ports.contains(&tuple.local_port()) {
                 return Some(tuple);
             }
         }
@@ -300,7 +305,7 @@ impl Stack {
     /// Nobody answers ARP for `addr`: active opens through it fail; for others what they had to send is lost like a
     /// segment on the wire, and tried again by the same timer.
     fn unreachable<A: Application>(&mut self, now: Instant, addr: Ipv4Addr, app: &mut A) {
-        self.event(Event::Unreachable { addr });
+        self.event(Event::Unreachable { addr: addr.into() });
         for key in self.queues.give_up(addr) {
             let Some((pcb, mut stream)) = app.connection(key) else { continue };
             if !matches!(pcb.state, State::SynSent(_)) {

@@ -1,45 +1,141 @@
 //! The four numbers that name a connection, from this end's point of view.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
 
-/// Local and remote address and port (RFC 9293 section 3.3.1: the connection's socket pair).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// Local and remote address and port (RFC 9293 section 3.3.1: the connection's socket pair), of either family.
+///
+/// Both addresses are of the same family. Those of IPv4 are kept as IPv6 writes them (RFC 4291 section 2.5.5.2), so that a
+/// tuple is small and compares as bytes; such addresses are never valid on an IPv6 wire.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FourTuple {
-    /// Our address.
-    pub local_addr: Ipv4Addr,
-    /// The peer's address.
-    pub remote_addr: Ipv4Addr,
-    /// Our port.
-    pub local_port: u16,
-    /// The peer's port.
-    pub remote_port: u16,
+    local_addr: Ipv6Addr,
+    remote_addr: Ipv6Addr,
+    local_port: u16,
+    remote_port: u16,
 }
 
 impl FourTuple {
-    /// The pair of two socket addresses.
-    pub const fn new(local: SocketAddrV4, remote: SocketAddrV4) -> FourTuple {
+    /// The pair of two socket addresses of one family.
+    pub const fn new(local: SocketAddr, remote: SocketAddr) -> FourTuple {
+        debug_assert!(local.is_ipv4() == remote.is_ipv4());
         FourTuple {
-            local_addr: *local.ip(),
-            remote_addr: *remote.ip(),
+            local_addr: widen(local.ip()),
+            remote_addr: widen(remote.ip()),
             local_port: local.port(),
             remote_port: remote.port(),
         }
     }
 
+    /// The pair of two socket addresses of IPv4.
+    pub const fn ipv4(local: SocketAddrV4, remote: SocketAddrV4) -> FourTuple {
+        FourTuple::new(SocketAddr::V4(local), SocketAddr::V4(remote))
+    }
+
     /// Our end.
-    pub const fn local(&self) -> SocketAddrV4 {
-        SocketAddrV4::new(self.local_addr, self.local_port)
+    pub const fn local(&self) -> SocketAddr {
+        SocketAddr::new(self.local_addr.to_canonical(), self.local_port)
     }
 
     /// The peer's end.
-    pub const fn remote(&self) -> SocketAddrV4 {
-        SocketAddrV4::new(self.remote_addr, self.remote_port)
+    pub const fn remote(&self) -> SocketAddr {
+        SocketAddr::new(self.remote_addr.to_canonical(), self.remote_port)
     }
 
-    /// The twelve bytes that keyed hashes run over.
-    pub const fn to_bytes(&self) -> [u8; 12] {
-        let (l, r) = (self.local_addr.octets(), self.remote_addr.octets());
-        let (lp, rp) = (self.local_port.to_be_bytes(), self.remote_port.to_be_bytes());
-        [l[0], l[1], l[2], l[3], r[0], r[1], r[2], r[3], lp[0], lp[1], rp[0], rp[1]]
+    /// Our port.
+    #[inline]
+    pub const fn local_port(&self) -> u16 {
+        self.local_port
+    }
+
+    /// The peer's port.
+    #[inline]
+    pub const fn remote_port(&self) -> u16 {
+        self.remote_port
+    }
+
+    /// The peer's address.
+    #[inline]
+    pub const fn remote_addr(&self) -> IpAddr {
+        self.remote_addr.to_canonical()
+    }
+
+    /// Both addresses, ours first, if they are of IPv4.
+    #[inline]
+    pub const fn ipv4_addrs(&self) -> Option<(Ipv4Addr, Ipv4Addr)> {
+        match (self.local_addr.to_ipv4_mapped(), self.remote_addr.to_ipv4_mapped()) {
+            (Some(local), Some(remote)) => Some((local, remote)),
+            _ => None,
+        }
+    }
+
+    /// The bytes that keyed hashes run over: all that tells tuples apart, for IPv4 without what its addresses share.
+    #[inline]
+    pub fn hashed(&self, hash: impl FnOnce(&[u8])) {
+        let mut bytes = [0; 36];
+        bytes[..2].copy_from_slice(&self.local_port.to_be_bytes());
+        bytes[2..4].copy_from_slice(&self.remote_port.to_be_bytes());
+        if let Some((local, remote)) = self.ipv4_addrs() {
+            bytes[4..8].copy_from_slice(&local.octets());
+            bytes[8..12].copy_from_slice(&remote.octets());
+            return hash(&bytes[..12]);
+        }
+        bytes[4..20].copy_from_slice(&self.local_addr.octets());
+        bytes[20..].copy_from_slice(&self.remote_addr.octets());
+        hash(&bytes);
+    }
+}
+
+impl fmt::Debug for FourTuple {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} - {}", self.local(), self.remote())
+    }
+}
+
+const fn widen(addr: IpAddr) -> Ipv6Addr {
+    match addr {
+        IpAddr::V4(addr) => addr.to_ipv6_mapped(),
+        IpAddr::V6(addr) => addr,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_families_come_back_as_they_went_in() {
+        for (local, remote) in [("10.0.0.1:80", "192.0.2.7:5000"), ("[2001:db8::1]:80", "[fe80::2]:5000")] {
+            let pair: (SocketAddr, SocketAddr) = (local.parse().unwrap(), remote.parse().unwrap());
+            let tuple = FourTuple::new(pair.0, pair.1);
+            assert_eq!((tuple.local(), tuple.remote()), pair);
+            assert_eq!((tuple.local_port(), tuple.remote_port()), (80, 5000));
+            assert_eq!(tuple.ipv4_addrs().is_some(), pair.0.is_ipv4());
+            assert_eq!(format!("{tuple:?}"), format!("{local} - {remote}"));
+        }
+        assert_eq!(size_of::<FourTuple>(), 36);
+    }
+
+    #[test]
+    fn hashes_run_over_all_that_differs() {
+        let bytes = |local: &str, remote: &str| {
+            let mut bytes = Vec::new();
+            let tuple = FourTuple::new(local.parse().unwrap(), remote.parse().unwrap());
+            tuple.hashed(|hashed| bytes = hashed.to_vec());
+            bytes
+        };
+        let all = [
+            bytes("10.0.0.1:80", "10.0.0.2:5000"),
+            bytes("10.0.0.1:81", "10.0.0.2:5000"),
+            bytes("10.0.0.1:80", "10.0.0.2:5001"),
+            bytes("10.0.0.3:80", "10.0.0.2:5000"),
+            bytes("10.0.0.1:80", "10.0.0.3:5000"),
+            bytes("[::1]:80", "[::2]:5000"),
+            bytes("[::1]:80", "[::3]:5000"),
+        ];
+        for (i, one) in all.iter().enumerate() {
+            assert!(!all[..i].contains(one), "{one:?}");
+            assert_eq!(one.len(), if i < 5 { 12 } else { 36 });
+        }
     }
 }

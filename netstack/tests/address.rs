@@ -3,7 +3,7 @@
 
 mod support;
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use netstack::application::{CloseReason, Key};
@@ -13,7 +13,7 @@ use netstack::stack::{Config, Event};
 use netstack::transmission::RxChecksum;
 use netstack::wire::{EtherType, EthernetAddress, Protocol, arp, ethernet, icmpv4, ipv4};
 use runtime::time::Instant;
-use support::{CLIENT, Pair, Record, SERVER, STRANGER, TestApp, TestStream};
+use support::{CLIENT, Pair, SERVER, STRANGER, TestApp, TestStream};
 
 fn claim(target: EthernetAddress) -> Vec<u8> {
     let mut frame = vec![0; ethernet::HEADER_LEN + arp::PACKET_LEN];
@@ -142,11 +142,9 @@ fn connections_whose_question_was_pushed_out_are_given_up_like_others() {
     let mut now = pair.now;
     let total = DEFAULT_CAPACITY + 500;
     for number in 0..total {
-        let entry = host.app.records.vacant_entry();
-        let remote = SocketAddrV4::new(Ipv4Addr::new(10, 7, (number >> 8) as u8, number as u8), 80);
-        let key = Key(entry.key() as u32);
-        let pcb = host.stack.connect(now, None, remote, key).expect("a port");
-        entry.insert(Record { pcb, stream: TestStream::new(0, 10) });
+        let remote = (Ipv4Addr::new(10, 7, (number >> 8) as u8, number as u8), 80).into();
+        let stream = TestStream::new(0, 10);
+        host.stack.connect(now, None, remote, |pcb| host.app.keep(pcb, stream)).expect("a port");
     }
     let capabilities = host.device.capabilities();
     while host.app.closed.len() < total {

@@ -16,7 +16,7 @@ use netstack::device::sys::{link, netns};
 use netstack::device::tap::TapDevice;
 use netstack::stack::{Config, Stack};
 use runtime::time::Instant;
-use support::{Record, TestApp, TestStream, byte_at};
+use support::{TestApp, TestStream, byte_at};
 
 const KERNEL: Ipv4Addr = Ipv4Addr::new(10, 78, 0, 1);
 const OURS: Ipv4Addr = Ipv4Addr::new(10, 78, 0, 2);
@@ -155,11 +155,8 @@ impl Net {
 
     fn connect(&mut self, port: u16, stream: TestStream) -> Key {
         let now = self.now();
-        let entry = self.app.records.vacant_entry();
-        let key = Key(entry.key() as u32);
-        let pcb = self.stack.connect(now, None, SocketAddrV4::new(KERNEL, port), key).expect("a free port");
-        entry.insert(Record { pcb, stream });
-        key
+        let remote = (KERNEL, port).into();
+        self.stack.connect(now, None, remote, |pcb| self.app.keep(pcb, stream)).expect("a free port")
     }
 
     /// The only connection so far is over, for this reason.

@@ -4,7 +4,7 @@
 mod support;
 
 use std::fmt::Write as _;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -378,14 +378,11 @@ impl Runner {
         match words[..] {
             ["quiet"] => return Ok(()),
             ["connect"] => {
-                let entry = self.app.records.vacant_entry();
-                let key = Key(entry.key() as u32);
-                let peer = SocketAddrV4::new(PEER, PEER_PORT);
-                let pcb = self.stack.connect(self.now, None, peer, key).map_err(|error| error.to_string())?;
                 let mut stream = TestStream::new(1, 0);
                 stream.finish = false;
-                entry.insert(Record { pcb, stream });
-                self.key = Some(key);
+                let keep = |pcb| self.app.keep(pcb, stream);
+                let key = self.stack.connect(self.now, None, (PEER, PEER_PORT).into(), keep);
+                self.key = Some(key.map_err(|error| error.to_string())?);
             }
             // A new connection of the peer's from another port.
             ["peer-port", _] => {
@@ -416,7 +413,7 @@ impl Runner {
                 self.record()?.stream.deadline = Some(at);
             }
             ["state", name] => {
-                let state = self.record()?.pcb.state().name();
+                let state = self.record()?.pcb.state_name();
                 if state != name {
                     return Err(format!("state is {state}"));
                 }

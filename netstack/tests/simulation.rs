@@ -167,8 +167,11 @@ fn sequence_numbers_wrap() {
         let mut pair = Pair::new(wire::Config::default(), 0, &adjust, server);
         let key = pair.client.connect(pair.now, TestStream::new(0, 10));
         let pcb = &pair.client.app.records[key.0 as usize].pcb;
-        let text = format!("{:?}", pcb.state());
-        let iss: u32 = text.chars().filter(char::is_ascii_digit).collect::<String>().parse().unwrap_or(0);
+        let text = format!("{pcb:?}");
+        let (_, iss) = text.split_once("iss: ").expect("an open that has not been answered");
+        let digits: String =
+            iss.chars().skip_while(|c| !c.is_ascii_digit()).take_while(char::is_ascii_digit).collect();
+        let iss: u32 = digits.parse().expect("its number");
         if iss > u32::MAX - (6 << 20) {
             transfer("wrap", wire::Config::default(), 0, &adjust, 8 << 20, 10);
             return;

@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use netstack::application::{Application, CloseReason, Key, Stream};
 use netstack::device::wire::{self, WireDevice};
 use netstack::device::{Device, Stats};
 use netstack::stack::{Config, Features, Stack};
-use netstack::tcp::pcb::Pcb;
+use netstack::tcp::Pcb;
 use runtime::payload::{PayloadSource, Piece, Pieces};
 use runtime::time::Instant;
 
@@ -89,9 +89,12 @@ pub fn exchange(
     let _ = server.stack.listen(PORT);
     let client = Client { pcb: None, link: Link::new(requests), reason: None };
     let mut client = Node::new(client_end, CLIENT, seed.wrapping_add(1), Features::default(), client);
-    let remote = SocketAddrV4::new(SERVER, PORT);
-    let pcb = client.stack.connect(now, None, remote, Key(0)).map_err(SimError::Connect)?;
-    client.app.pcb = Some(pcb);
+    let app = &mut client.app;
+    let keep = |pcb| {
+        app.pcb = Some(pcb);
+        Some(Key(0))
+    };
+    client.stack.connect(now, None, (SERVER, PORT).into(), keep).map_err(SimError::Connect)?;
     let end = now + limit;
     loop {
         server.app.service.set_time(now, now.as_millis() / 1000);

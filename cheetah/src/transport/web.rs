@@ -1,9 +1,7 @@
 //! The web server as the stack sees it: the owner of all connections, TCP's half and HTTP's side by side.
 
-use std::net::SocketAddr;
-
 use netstack::application::{Application, CloseReason, Key, Stream};
-use netstack::tcp::pcb::Pcb;
+use netstack::tcp::Pcb;
 use runtime::payload::{PayloadSource, Pieces};
 use runtime::time::Instant;
 use slab::Slab;
@@ -82,7 +80,7 @@ impl Application for Web {
         if self.connections.len() >= self.service.options.max_connections {
             return None;
         }
-        let peer = Some(SocketAddr::V4(pcb.remote()));
+        let peer = Some(pcb.remote());
         let entry = self.connections.vacant_entry();
         let key = u32::try_from(entry.key()).ok().map(Key)?;
         entry.insert(match self.spare.pop() {

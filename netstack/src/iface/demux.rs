@@ -72,7 +72,7 @@ struct TupleKey(FourTuple);
 impl Hash for TupleKey {
     #[inline]
     fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write(&self.0.to_bytes());
+        self.0.hashed(|bytes| state.write(bytes));
     }
 }
 
@@ -103,18 +103,16 @@ impl BuildHasher for Keyed {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
+    use std::net::{Ipv4Addr, SocketAddrV4};
 
     use super::*;
 
     #[test]
     fn the_whole_secret_counts() {
-        let tuple = TupleKey(FourTuple {
-            local_addr: Ipv4Addr::new(10, 0, 0, 1),
-            remote_addr: Ipv4Addr::new(10, 0, 0, 2),
-            local_port: 80,
-            remote_port: 5000,
-        });
+        let tuple = TupleKey(FourTuple::ipv4(
+            SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 1), 80),
+            SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 2), 5000),
+        ));
         let with = |at: usize| {
             let mut secret = [0; 16];
             secret[at] = 1;
@@ -129,11 +127,11 @@ mod tests {
     #[test]
     fn tuples_are_told_apart() {
         let mut demux = Demux::new([7; 16]);
-        let tuple = |port| FourTuple {
-            local_addr: Ipv4Addr::new(10, 0, 0, 1),
-            remote_addr: Ipv4Addr::new(10, 0, 0, 2),
-            local_port: 80,
-            remote_port: port,
+        let tuple = |port| {
+            FourTuple::ipv4(
+                SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 1), 80),
+                SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 2), port),
+            )
         };
         for port in 0..u16::MAX {
             assert_eq!(demux.insert(tuple(port), u32::from(port)), None);

@@ -1,7 +1,7 @@
 //! What a stack is made with, what it reports, and why it refuses.
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use crate::tcp;
@@ -108,10 +108,10 @@ pub enum Event {
         /// The other's Ethernet address.
         hardware_addr: EthernetAddress,
     },
-    /// An on-link address does not answer ARP.
+    /// A neighbour does not answer.
     Unreachable {
         /// The silent address.
-        addr: Ipv4Addr,
+        addr: IpAddr,
     },
     /// The backlog was full: SYNs were answered by cookies instead of records since the last such event.
     BacklogOverflow {
@@ -122,6 +122,7 @@ pub enum Event {
 
 /// Why a port is not listened on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ListenError {
     /// Port 0 is no port.
     BadPort,
@@ -131,13 +132,18 @@ pub enum ListenError {
 
 /// Why an active open did not begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ConnectError {
+    /// IPv6 is not spoken yet.
+    Ipv6,
     /// The remote address or port is no unicast TCP endpoint.
     BadAddress,
     /// Neither on-link nor a gateway.
     NoRoute,
     /// All ports to that peer are taken, or the given one is.
     PortInUse,
+    /// The application had no room for the connection.
+    NotKept,
 }
 
 impl fmt::Display for ListenError {
@@ -154,6 +160,8 @@ impl core::error::Error for ListenError {}
 impl fmt::Display for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            ConnectError::Ipv6 => "IPv6 is not spoken yet: give an IPv4 address",
+            ConnectError::NotKept => "the application keeps no more connections",
             ConnectError::BadAddress => "not the address and port of one host",
             ConnectError::NoRoute => "no route to the host",
             ConnectError::PortInUse => "no local port is free for this peer",

@@ -4,13 +4,13 @@
 //! A report is believed only if it quotes a segment that is in flight (RFC 5927 section 4.1): nobody off the path can
 //! forge one by guessing ports.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 
 use runtime::time::Instant;
 
-use super::Stack;
 use super::queue::{Control, Icmp};
-use crate::application::{Application, CloseReason};
+use super::{Application, Stack};
+use crate::tcp::CloseReason;
 use crate::tcp::seq::SeqNumber;
 use crate::tcp::state::{Disposition, State};
 use crate::tuple::FourTuple;
@@ -108,12 +108,10 @@ impl Stack {
             return None;
         }
         let tcp: &[u8; 8] = original.get(header_len..header_len + 8)?.try_into().ok()?;
-        let tuple = FourTuple {
-            local_addr: packet.src_addr(),
-            remote_addr: packet.dst_addr(),
-            local_port: u16::from_be_bytes([tcp[0], tcp[1]]),
-            remote_port: u16::from_be_bytes([tcp[2], tcp[3]]),
-        };
+        let tuple = FourTuple::ipv4(
+            SocketAddrV4::new(packet.src_addr(), u16::from_be_bytes([tcp[0], tcp[1]])),
+            SocketAddrV4::new(packet.dst_addr(), u16::from_be_bytes([tcp[2], tcp[3]])),
+        );
         Some((tuple, SeqNumber(u32::from_be_bytes([tcp[4], tcp[5], tcp[6], tcp[7]]))))
     }
 }

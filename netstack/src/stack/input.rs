@@ -1,13 +1,13 @@
 //! Frames in: Ethernet, ARP, IPv4, ICMP, and TCP to the connection, the backlog, TIME-WAIT or a listener.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 
 use runtime::time::Instant;
 
 use super::queue::Control;
-use super::{DEFEND_INTERVAL, Event, Stack, Timer};
-use crate::application::{Application, CloseReason, Key};
+use super::{Application, DEFEND_INTERVAL, Event, Key, Stack, Timer};
 use crate::iface::reassembly::{Added, DatagramId, Fragment};
+use crate::tcp::CloseReason;
 use crate::tcp::listener::{self, Answer, HalfOpen};
 use crate::tcp::pcb::{Agreed, Pcb};
 use crate::tcp::segment::Segment;
@@ -181,12 +181,10 @@ impl Stack {
             return false;
         }
         let Ok(header) = tcp::Repr::parse(&packet) else { return false };
-        let tuple = FourTuple {
-            local_addr: ip.dst_addr,
-            remote_addr: ip.src_addr,
-            local_port: header.dst_port,
-            remote_port: header.src_port,
-        };
+        let tuple = FourTuple::ipv4(
+            SocketAddrV4::new(ip.dst_addr, header.dst_port),
+            SocketAddrV4::new(ip.src_addr, header.src_port),
+        );
         let segment = Segment::new(&header, packet.payload());
         self.stats.segments_in += 1;
         if let Some(&key) = self.demux.get(&tuple)
@@ -295,7 +293,7 @@ impl Stack {
         after: Option<SeqNumber>,
         app: &mut A,
     ) {
-        if !self.ports.contains(&tuple.local_port) {
+        if !self.ports.contains(&tuple.local_port()) {
             // RFC 9293 section 3.10.7.1
             if let Some(reset) = closed::reset_for(segment) {
                 self.send_bare(tuple, reset);

@@ -4,8 +4,8 @@
 use std::collections::VecDeque;
 use std::net::Ipv4Addr;
 
-use crate::application::Key;
-use crate::tcp::pcb::Pcb;
+use super::Key;
+use crate::tcp::Pcb;
 use crate::tcp::segment::Outgoing;
 use crate::tuple::FourTuple;
 use crate::wire::EthernetAddress;

@@ -1,6 +1,6 @@
 //! Transmissions out: headers in a small buffer, payload by reference, and what the device is asked to do.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use runtime::payload::{Piece, Pieces};
 use runtime::stats::work::{Quantity, count as count_work};
@@ -8,8 +8,7 @@ use runtime::time::Instant;
 use runtime::transfer::OnesSum;
 
 use super::queue::{Control, Icmp};
-use super::{Features, Stack, Stats};
-use crate::application::Application;
+use super::{Application, Features, Stack, Stats};
 use crate::iface::arp_cache::Lookup;
 use crate::tcp::segment::Outgoing;
 use crate::transmission::{Capabilities, ChecksumRequest, Offload, Transmission};
@@ -57,7 +56,7 @@ impl Stack {
                 // The key has a new connection that is not in the queue.
                 continue;
             }
-            let to = match self.resolve(now, pcb.tuple.remote_addr) {
+            let to = match self.resolve(now, pcb.tuple.remote_addr()) {
                 Resolved::To(to) => to,
                 Resolved::Wait(next_hop) => {
                     self.queues.wait(next_hop, key);
@@ -183,9 +182,11 @@ impl Stack {
         emit: impl FnOnce(&Transmission<'_>) -> R,
     ) -> R {
         let payload_len = segment.len as usize;
+        debug_assert!(tuple.ipv4_addrs().is_some(), "nothing else has a next hop");
+        let (src, dst) = tuple.ipv4_addrs().unwrap_or((Ipv4Addr::UNSPECIFIED, Ipv4Addr::UNSPECIFIED));
         let repr = tcp::Repr {
-            src_port: tuple.local_port,
-            dst_port: tuple.remote_port,
+            src_port: tuple.local_port(),
+            dst_port: tuple.remote_port(),
             seq_number: segment.seq.0,
             ack_number: segment.ack.0,
             flags: segment.flags,
@@ -195,11 +196,10 @@ impl Stack {
         let header_len = repr.header_len();
         let mut buffer = [0; MAX_HEADERS];
         let headers = &mut buffer[..TCP_START + header_len];
-        self.network_headers(headers, to, tuple.remote_addr, Protocol::Tcp, header_len + payload_len);
+        self.network_headers(headers, to, dst, Protocol::Tcp, header_len + payload_len);
         let mut packet = tcp::Packet::new_unchecked(&mut headers[TCP_START..]);
         repr.emit(&mut packet);
 
-        let (src, dst) = (tuple.local_addr, tuple.remote_addr);
         let mut offload = Offload::default();
         let mut tcp_start = Some(TCP_START as u16);
         if device.checksum && self.config.features.offload {
@@ -294,8 +294,8 @@ impl Stack {
                 return Some((control, to));
             }
             &Control::ArpReply { to, .. } => return Some((control, to)),
-            Control::Tcp { tuple, .. } => tuple.remote_addr,
-            Control::Icmp(icmp) => icmp.to,
+            Control::Tcp { tuple, .. } => tuple.remote_addr(),
+            Control::Icmp(icmp) => icmp.to.into(),
         };
         match self.resolve(now, addr) {
             Resolved::To(to) => Some((control, to)),
@@ -307,7 +307,8 @@ impl Stack {
         }
     }
 
-    fn resolve(&mut self, now: Instant, addr: Ipv4Addr) -> Resolved {
+    fn resolve(&mut self, now: Instant, addr: IpAddr) -> Resolved {
+        let IpAddr::V4(addr) = addr else { return Resolved::Never };
         let Some(next_hop) = self.routes.next_hop(addr) else { return Resolved::Never };
         match self.arp.lookup(now, next_hop) {
             Lookup::Found(to) => Resolved::To(to),

@@ -3,6 +3,8 @@
 //!
 //! The keyed hash is SipHash-2-4 (Aumasson and Bernstein, 2012).
 
+use std::hash::Hasher as _;
+
 use runtime::time::Instant;
 use siphasher::sip::SipHasher24;
 
@@ -11,7 +13,7 @@ use crate::tuple::FourTuple;
 
 /// The secret that makes sequence numbers unpredictable from outside.
 #[derive(Clone, Copy)]
-pub struct Secret(SipHasher24);
+pub(crate) struct Secret(SipHasher24);
 
 impl std::fmt::Debug for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -21,45 +23,46 @@ impl std::fmt::Debug for Secret {
 
 impl Secret {
     /// From sixteen random bytes.
-    pub fn new(bytes: [u8; 16]) -> Secret {
+    pub(crate) fn new(bytes: [u8; 16]) -> Secret {
         Secret(SipHasher24::new_with_key(&bytes))
     }
 
     /// The initial sequence number for a connection begun at `now`.
-    pub fn initial_seq(&self, tuple: &FourTuple, now: Instant) -> SeqNumber {
+    pub(crate) fn initial_seq(&self, tuple: &FourTuple, now: Instant) -> SeqNumber {
         let clock = (now.as_nanos() / 4_000) as u32;
         SeqNumber(clock.wrapping_add(self.hash(tuple, 0) as u32))
     }
 
     /// What the connection's timestamp clock starts from, in milliseconds.
-    pub fn timestamp_offset(&self, tuple: &FourTuple) -> u32 {
+    pub(crate) fn timestamp_offset(&self, tuple: &FourTuple) -> u32 {
         self.hash(tuple, 1) as u32
     }
 
     /// A keyed hash of the socket pair; `domain` keeps uses apart.
-    pub fn hash(&self, tuple: &FourTuple, domain: u32) -> u64 {
-        let mut bytes = [0; 16];
-        bytes[..12].copy_from_slice(&tuple.to_bytes());
-        bytes[12..].copy_from_slice(&domain.to_le_bytes());
-        self.0.hash(&bytes)
+    pub(crate) fn hash(&self, tuple: &FourTuple, domain: u32) -> u64 {
+        let mut hasher = self.0;
+        hasher.write_u32(domain);
+        tuple.hashed(|bytes| hasher.write(bytes));
+        hasher.finish()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::Ipv4Addr;
+    use std::net::{Ipv4Addr, SocketAddrV4};
 
     #[test]
     fn numbers_grow_with_the_clock_and_differ_between_peers() {
         let secret = Secret::new([7; 16]);
-        let tuple = FourTuple {
-            local_addr: Ipv4Addr::new(10, 0, 0, 1),
-            remote_addr: Ipv4Addr::new(10, 0, 0, 2),
-            local_port: 80,
-            remote_port: 5000,
-        };
-        let other = FourTuple { remote_port: 5001, ..tuple };
+        let tuple = FourTuple::ipv4(
+            SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 1), 80),
+            SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 2), 5000),
+        );
+        let other = FourTuple::ipv4(
+            SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 1), 80),
+            SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 2), 5001),
+        );
         let t = Instant::from_millis(1000);
         let isn = secret.initial_seq(&tuple, t);
         assert_eq!(secret.initial_seq(&tuple, Instant::from_millis(1001)) - isn, 250);

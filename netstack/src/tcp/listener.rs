@@ -21,7 +21,7 @@ use crate::wire::tcp::{Flags, Options, SackBlocks, Timestamps};
 
 /// A connection in SYN-RECEIVED.
 #[derive(Clone, Copy, Debug)]
-pub struct HalfOpen {
+pub(crate) struct HalfOpen {
     iss: SeqNumber,
     irs: SeqNumber,
     /// What the peer offered, cut to what we take.

@@ -2,28 +2,34 @@
 
 use std::time::Duration;
 
-pub mod seq;
+pub(crate) mod seq;
 
-pub mod isn;
-pub mod segment;
+pub(crate) mod isn;
+pub(crate) mod segment;
+mod stream;
 
-pub mod listener;
-pub mod pcb;
-pub mod state;
+pub(crate) mod listener;
+pub(crate) mod pcb;
+pub(crate) mod state;
 pub(crate) mod syn_cookie;
-pub mod time_wait;
+pub(crate) mod time_wait;
 
-pub mod assembler;
-pub mod congestion;
-pub mod output;
-pub(crate) mod rack;
-pub(crate) mod retransmit;
-pub mod rtt;
-pub(crate) mod send_records;
-pub mod timers;
+mod assembler;
+mod congestion;
+mod output;
+mod rack;
+mod retransmit;
+mod rtt;
+mod send_records;
+mod timers;
+
+pub use congestion::Algorithm;
+pub use pcb::Pcb;
+pub use stream::{CloseReason, Stream};
 
 /// How connections behave; shared by all of a stack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Config {
     /// First retransmission time-out (RFC 6298 rule 2.1: 1 s).
     pub initial_rto: Duration,
@@ -56,8 +62,6 @@ pub struct Config {
     /// Send FIN with the last data and let ACKs wait for data to ride on. Off, each goes at once, in a packet of its own.
     pub packet_merging: bool,
     /// Let a segment go beyond the end of a message's head, or of its body. Off, [`Stream::part_end`] ends it.
-    ///
-    /// [`Stream::part_end`]: crate::application::Stream::part_end
     pub header_merging: bool,
     /// Offer and use timestamps (RFC 7323 section 3).
     pub timestamps: bool,
@@ -69,7 +73,7 @@ pub struct Config {
     /// Out-of-order bytes kept per connection at most.
     pub reassembly_bytes: u32,
     /// Which congestion control.
-    pub congestion: congestion::Algorithm,
+    pub congestion: Algorithm,
     /// Initial congestion window in segments (RFC 6928: 10).
     pub initial_window_segments: u8,
 }
@@ -95,7 +99,7 @@ impl Default for Config {
             sack: true,
             max_window: 256 * 1024,
             reassembly_bytes: 256 * 1024,
-            congestion: congestion::Algorithm::default(),
+            congestion: Algorithm::default(),
             initial_window_segments: 10,
         }
     }

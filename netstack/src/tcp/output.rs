@@ -12,8 +12,6 @@ use std::time::Duration;
 use runtime::payload::{self, Pieces};
 use runtime::time::Instant;
 
-use crate::application::Stream;
-use crate::tcp::Config;
 use crate::tcp::pcb::{Pcb, syn_window, window_scale};
 use crate::tcp::retransmit::{Phase, Waiting};
 use crate::tcp::segment::Outgoing;
@@ -21,6 +19,7 @@ use crate::tcp::send_records::Micros;
 use crate::tcp::seq::SeqNumber;
 use crate::tcp::state::State;
 use crate::tcp::timers::Timer;
+use crate::tcp::{Config, Stream};
 use crate::wire::tcp::{Flags, Options, SackBlocks};
 
 /// RFC 8985 section 7.2: the probe timeout before any round trip was measured.

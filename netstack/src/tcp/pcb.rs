@@ -16,14 +16,12 @@
 //! `Pcb::segment_arrives` (rules in [`crate::tcp::state`]), go out by `Pcb::poll_transmit` (rules in
 //! [`crate::tcp::output`]).
 
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use runtime::time::Instant;
 use runtime::timer_wheel::TimerId;
 
-use crate::application::{CloseReason, Stream};
-use crate::tcp::Config;
 use crate::tcp::assembler::Assembler;
 use crate::tcp::congestion::Controller;
 use crate::tcp::retransmit::{LossRecovery, Verdict, View, Waiting};
@@ -33,6 +31,7 @@ use crate::tcp::seq::SeqNumber;
 use crate::tcp::state::{Disposition, Established, State, SynSent, syn_sent, synchronized};
 use crate::tcp::time_wait;
 use crate::tcp::timers::{Timer, Timers};
+use crate::tcp::{CloseReason, Config, Stream};
 use crate::tuple::FourTuple;
 use crate::wire::tcp::{Flags, Options, Timestamps};
 
@@ -553,9 +552,9 @@ impl Pcb {
         self.snd.una_offset + u64::from(seq - self.snd.una)
     }
 
-    /// The state.
-    pub fn state(&self) -> &State {
-        &self.state
+    /// The state, by the RFC's name (`ESTABLISHED`).
+    pub fn state_name(&self) -> &'static str {
+        self.state.name()
     }
 
     /// Addresses and ports.
@@ -564,12 +563,12 @@ impl Pcb {
     }
 
     /// Our end.
-    pub fn local(&self) -> SocketAddrV4 {
+    pub fn local(&self) -> SocketAddr {
         self.tuple.local()
     }
 
     /// The peer's end.
-    pub fn remote(&self) -> SocketAddrV4 {
+    pub fn remote(&self) -> SocketAddr {
         self.tuple.remote()
     }
 

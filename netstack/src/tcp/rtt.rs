@@ -8,7 +8,7 @@ use crate::tcp::Config;
 
 /// SRTT, RTTVAR and RTO of one connection.
 #[derive(Clone, Debug)]
-pub struct RttEstimator {
+pub(crate) struct RttEstimator {
     /// Smoothed round-trip time; zero until the first sample.
     srtt_ns: u64,
     /// Its mean deviation.
@@ -21,12 +21,12 @@ pub struct RttEstimator {
 
 impl RttEstimator {
     /// Rule 2.1: before any sample the RTO is the configured first one.
-    pub fn new(config: &Config) -> RttEstimator {
+    pub(crate) fn new(config: &Config) -> RttEstimator {
         RttEstimator { srtt_ns: 0, rttvar_ns: 0, base_rto_ns: nanos(config.initial_rto), backoff: 0 }
     }
 
     /// Takes in one sample, which must not stem from a retransmitted segment (Karn, section 3), and ends backing off.
-    pub fn sample(&mut self, rtt: Duration, config: &Config) {
+    pub(crate) fn sample(&mut self, rtt: Duration, config: &Config) {
         // Anything above a minute is a clock or a peer gone wrong; it must not freeze the connection.
         let rtt_ns = nanos(rtt).clamp(1, nanos(config.max_rto));
         if self.srtt_ns == 0 {
@@ -47,12 +47,12 @@ impl RttEstimator {
 
     /// Rule 5.5: doubles the RTO, up to the configured largest. Stays doubled until the next sample (Karn's algorithm):
     /// were it undone by an ACK of retransmitted data, a path slower than the RTO would never be measured.
-    pub fn back_off(&mut self) {
+    pub(crate) fn back_off(&mut self) {
         self.backoff = self.backoff.saturating_add(1);
     }
 
     /// Rule 5.7: a SYN was retransmitted and no sample taken, so begin data transmission with 3 s at least.
-    pub fn syn_was_retransmitted(&mut self) {
+    pub(crate) fn syn_was_retransmitted(&mut self) {
         if self.srtt_ns == 0 {
             self.base_rto_ns = self.base_rto_ns.max(3_000_000_000);
             self.backoff = 0;
@@ -60,13 +60,13 @@ impl RttEstimator {
     }
 
     /// The time-out to arm now.
-    pub fn rto(&self, config: &Config) -> Duration {
+    pub(crate) fn rto(&self, config: &Config) -> Duration {
         let backed_off = self.base_rto_ns.saturating_mul(1u64 << self.backoff.min(20));
         Duration::from_nanos(backed_off.min(nanos(config.max_rto)))
     }
 
     /// Smoothed round-trip time, once there is one.
-    pub fn srtt(&self) -> Option<Duration> {
+    pub(crate) fn srtt(&self) -> Option<Duration> {
         (self.srtt_ns != 0).then(|| Duration::from_nanos(self.srtt_ns))
     }
 }

@@ -7,7 +7,7 @@ use crate::wire::tcp::{Flags, Options, Repr};
 
 /// A segment that arrived (RFC 9293 section 3.3.1, "current segment variables").
 #[derive(Clone, Copy, Debug)]
-pub struct Segment<'a> {
+pub(crate) struct Segment<'a> {
     /// SEG.SEQ.
     pub seq: SeqNumber,
     /// SEG.ACK; counts only with the ACK flag.
@@ -24,7 +24,7 @@ pub struct Segment<'a> {
 
 impl<'a> Segment<'a> {
     /// A segment from its parsed header and its payload.
-    pub fn new(header: &Repr, payload: &'a [u8]) -> Segment<'a> {
+    pub(crate) fn new(header: &Repr, payload: &'a [u8]) -> Segment<'a> {
         Segment {
             seq: SeqNumber(header.seq_number),
             ack: SeqNumber(header.ack_number),
@@ -36,24 +36,24 @@ impl<'a> Segment<'a> {
     }
 
     /// SEG.LEN: sequence numbers that the segment takes, SYN and FIN counted.
-    pub fn len(&self) -> u32 {
+    pub(crate) fn len(&self) -> u32 {
         self.payload.len() as u32 + u32::from(self.flags.syn()) + u32::from(self.flags.fin())
     }
 
     /// Whether the segment takes no sequence number (a bare ACK, a reset).
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
     /// The sequence number after the segment's last.
-    pub fn end(&self) -> SeqNumber {
+    pub(crate) fn end(&self) -> SeqNumber {
         self.seq + self.len()
     }
 }
 
 /// A segment to be sent; its payload stays with the source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Outgoing {
+pub(crate) struct Outgoing {
     /// SEG.SEQ.
     pub seq: SeqNumber,
     /// SEG.ACK; zero without the ACK flag.
@@ -74,7 +74,7 @@ pub struct Outgoing {
 
 impl Outgoing {
     /// A segment without payload, window or options: the form of resets.
-    pub const fn bare(seq: SeqNumber, ack: SeqNumber, flags: Flags) -> Outgoing {
+    pub(crate) const fn bare(seq: SeqNumber, ack: SeqNumber, flags: Flags) -> Outgoing {
         Outgoing { seq, ack, flags, window: 0, options: Options::NONE, offset: 0, len: 0, mss: 0 }
     }
 }

@@ -7,47 +7,47 @@ use std::ops::{Add, AddAssign, Sub};
 
 /// A TCP sequence number.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
-pub struct SeqNumber(pub u32);
+pub(crate) struct SeqNumber(pub u32);
 
 impl SeqNumber {
     /// Whether `self` comes before `other`.
-    pub const fn lt(self, other: SeqNumber) -> bool {
+    pub(crate) const fn lt(self, other: SeqNumber) -> bool {
         (self.0.wrapping_sub(other.0) as i32) < 0
     }
 
     /// Whether `self` comes before `other` or is it.
-    pub const fn le(self, other: SeqNumber) -> bool {
+    pub(crate) const fn le(self, other: SeqNumber) -> bool {
         (self.0.wrapping_sub(other.0) as i32) <= 0
     }
 
     /// Whether `self` comes after `other`.
-    pub const fn gt(self, other: SeqNumber) -> bool {
+    pub(crate) const fn gt(self, other: SeqNumber) -> bool {
         other.lt(self)
     }
 
     /// Whether `self` comes after `other` or is it.
-    pub const fn ge(self, other: SeqNumber) -> bool {
+    pub(crate) const fn ge(self, other: SeqNumber) -> bool {
         other.le(self)
     }
 
     /// Whether `self` lies in `[start, start + len)`.
-    pub const fn in_window(self, start: SeqNumber, len: u32) -> bool {
+    pub(crate) const fn in_window(self, start: SeqNumber, len: u32) -> bool {
         self.0.wrapping_sub(start.0) < len
     }
 
     /// The distance from `earlier` to `self`; zero if `earlier` is not earlier.
-    pub const fn since(self, earlier: SeqNumber) -> u32 {
+    pub(crate) const fn since(self, earlier: SeqNumber) -> u32 {
         let distance = self.0.wrapping_sub(earlier.0);
         if (distance as i32) < 0 { 0 } else { distance }
     }
 
     /// The later of the two.
-    pub const fn max(self, other: SeqNumber) -> SeqNumber {
+    pub(crate) const fn max(self, other: SeqNumber) -> SeqNumber {
         if self.lt(other) { other } else { self }
     }
 
     /// The earlier of the two.
-    pub const fn min(self, other: SeqNumber) -> SeqNumber {
+    pub(crate) const fn min(self, other: SeqNumber) -> SeqNumber {
         if other.lt(self) { other } else { self }
     }
 }

@@ -121,14 +121,12 @@ fn hash(secret: &Secret, tuple: &FourTuple, irs: SeqNumber, slot: u32, index: u3
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::Ipv4Addr;
+    use std::net::{Ipv4Addr, SocketAddrV4};
 
-    const TUPLE: FourTuple = FourTuple {
-        local_addr: Ipv4Addr::new(10, 0, 0, 1),
-        remote_addr: Ipv4Addr::new(10, 0, 0, 2),
-        local_port: 80,
-        remote_port: 5000,
-    };
+    const TUPLE: FourTuple = FourTuple::ipv4(
+        SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 1), 80),
+        SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 2), 5000),
+    );
 
     fn syn(options: Options) -> Segment<'static> {
         Segment {
@@ -196,7 +194,15 @@ mod tests {
         assert!(accepts(sent, &secret, &TUPLE, &ack));
         assert!(!accepts(sent + 3 * LIFETIME, &secret, &TUPLE, &ack));
         assert!(!accepts(sent, &Secret::new([6; 16]), &TUPLE, &ack));
-        assert!(!accepts(sent, &secret, &FourTuple { remote_port: 5001, ..TUPLE }, &ack));
+        assert!(!accepts(
+            sent,
+            &secret,
+            &FourTuple::ipv4(
+                SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 1), 80),
+                SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 2), 5001)
+            ),
+            &ack
+        ));
         assert!(!accepts(sent, &secret, &TUPLE, &Segment { seq: ack.seq + 1, ..ack }));
         for bit in 0..32 {
             let forged = Segment { ack: SeqNumber(ack.ack.0 ^ 1 << bit), ..ack };

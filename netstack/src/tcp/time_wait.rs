@@ -17,7 +17,7 @@ use crate::wire::tcp::{Flags, Options, Timestamps};
 
 /// What is left of a connection.
 #[derive(Clone, Copy, Debug)]
-pub struct Record {
+pub(crate) struct Record {
     /// SND.NXT.
     pub snd_nxt: SeqNumber,
     /// RCV.NXT.
@@ -30,7 +30,7 @@ pub struct Record {
 
 /// What a segment for a connection in TIME-WAIT calls for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answer {
+pub(crate) enum Answer {
     /// Nothing.
     Nothing,
     /// This segment.
@@ -46,7 +46,7 @@ pub enum Answer {
 
 /// All connections in TIME-WAIT.
 #[derive(Debug)]
-pub struct TimeWait {
+pub(crate) struct TimeWait {
     records: Demux<Entry>,
     /// By expiry. A tuple's place is void when its entry has another number (reopened, or restarted by a FIN).
     queue: VecDeque<(Instant, u64, FourTuple)>,
@@ -63,12 +63,12 @@ struct Entry {
 
 impl TimeWait {
     /// An empty table for at most `capacity` records that last `duration`.
-    pub fn new(secret: [u8; 16], capacity: usize, duration: Duration) -> TimeWait {
+    pub(crate) fn new(secret: [u8; 16], capacity: usize, duration: Duration) -> TimeWait {
         TimeWait { records: Demux::new(secret), queue: VecDeque::new(), numbers: 0, capacity, duration }
     }
 
     /// Begins (or restarts) a TIME-WAIT. A full table forgets its oldest.
-    pub fn insert(&mut self, now: Instant, tuple: FourTuple, record: Record) {
+    pub(crate) fn insert(&mut self, now: Instant, tuple: FourTuple, record: Record) {
         if self.capacity == 0 {
             return;
         }
@@ -87,7 +87,7 @@ impl TimeWait {
     }
 
     /// A segment arrives. `None`: this connection is not in TIME-WAIT.
-    pub fn segment_arrives(
+    pub(crate) fn segment_arrives(
         &mut self,
         now: Instant,
         tuple: &FourTuple,
@@ -106,7 +106,7 @@ impl TimeWait {
     }
 
     /// Ends what has lasted long enough.
-    pub fn expire(&mut self, now: Instant) {
+    pub(crate) fn expire(&mut self, now: Instant) {
         while self.queue.front().is_some_and(|&(at, ..)| at <= now) {
             if let Some((_, number, tuple)) = self.queue.pop_front() {
                 self.forget(number, &tuple);
@@ -115,23 +115,18 @@ impl TimeWait {
     }
 
     /// When [`TimeWait::expire`] has something to do.
-    pub fn next_expiry(&self) -> Option<Instant> {
+    pub(crate) fn next_expiry(&self) -> Option<Instant> {
         self.queue.front().map(|&(at, ..)| at)
     }
 
     /// Whether the connection is in TIME-WAIT.
-    pub fn contains(&self, tuple: &FourTuple) -> bool {
+    pub(crate) fn contains(&self, tuple: &FourTuple) -> bool {
         self.records.contains(tuple)
     }
 
     /// Number of records.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.records.len()
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.records.is_empty()
     }
 
     fn forget(&mut self, number: u64, tuple: &FourTuple) {
@@ -187,15 +182,13 @@ impl Record {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::Ipv4Addr;
+    use std::net::{Ipv4Addr, SocketAddrV4};
 
     fn tuple(port: u16) -> FourTuple {
-        FourTuple {
-            local_addr: Ipv4Addr::new(10, 0, 0, 1),
-            remote_addr: Ipv4Addr::new(10, 0, 0, 2),
-            local_port: 80,
-            remote_port: port,
-        }
+        FourTuple::ipv4(
+            SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 1), 80),
+            SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 2), port),
+        )
     }
 
     const RECORD: Record =
@@ -227,7 +220,7 @@ mod tests {
         table.expire(Instant::from_millis(10_000));
         assert_eq!(table.len(), 1);
         table.expire(Instant::from_millis(16_000));
-        assert!(table.is_empty() && table.next_expiry().is_none());
+        assert!(table.len() == 0 && table.next_expiry().is_none());
     }
 
     #[test]

@@ -7,7 +7,7 @@ use runtime::time::Instant;
 /// What a connection may be waiting for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Timer {
+pub(crate) enum Timer {
     /// Retransmission of the earliest unacknowledged segment (RFC 6298), or of the SYN.
     Retransmit = 0,
     /// Probing a zero window (RFC 9293 section 3.8.6.1).
@@ -24,7 +24,7 @@ pub enum Timer {
 
 impl Timer {
     /// All kinds, in the order in which they run when due together.
-    pub const ALL: [Timer; 6] = [
+    pub(crate) const ALL: [Timer; 6] = [
         Timer::Retransmit,
         Timer::Persist,
         Timer::DelayedAck,
@@ -38,7 +38,7 @@ const NEVER: u64 = u64::MAX;
 
 /// One deadline per [`Timer`].
 #[derive(Clone, Debug)]
-pub struct Timers {
+pub(crate) struct Timers {
     deadlines_ns: [u64; Timer::ALL.len()],
 }
 
@@ -50,39 +50,33 @@ impl Default for Timers {
 
 impl Timers {
     /// Arms a timer, replacing its deadline.
-    pub fn set(&mut self, timer: Timer, at: Instant) {
+    pub(crate) fn set(&mut self, timer: Timer, at: Instant) {
         self.deadlines_ns[timer as usize] = at.as_nanos();
     }
 
     /// Disarms a timer.
-    pub fn stop(&mut self, timer: Timer) {
+    pub(crate) fn stop(&mut self, timer: Timer) {
         self.deadlines_ns[timer as usize] = NEVER;
     }
 
     /// Disarms all.
-    pub fn stop_all(&mut self) {
+    pub(crate) fn stop_all(&mut self) {
         self.deadlines_ns = [NEVER; Timer::ALL.len()];
     }
 
     /// Whether a timer is armed.
-    pub fn is_set(&self, timer: Timer) -> bool {
+    pub(crate) fn is_set(&self, timer: Timer) -> bool {
         self.deadlines_ns[timer as usize] != NEVER
     }
 
-    /// The deadline of a timer.
-    pub fn get(&self, timer: Timer) -> Option<Instant> {
-        let ns = self.deadlines_ns[timer as usize];
-        (ns != NEVER).then(|| Instant::from_nanos(ns))
-    }
-
     /// The earliest deadline.
-    pub fn next(&self) -> Option<Instant> {
+    pub(crate) fn next(&self) -> Option<Instant> {
         let ns = self.deadlines_ns.iter().copied().min().unwrap_or(NEVER);
         (ns != NEVER).then(|| Instant::from_nanos(ns))
     }
 
     /// Whether the timer is due at `now`; if so it is disarmed.
-    pub fn expire(&mut self, timer: Timer, now: Instant) -> bool {
+    pub(crate) fn expire(&mut self, timer: Timer, now: Instant) -> bool {
         let due = self.deadlines_ns[timer as usize] <= now.as_nanos();
         if due {
             self.stop(timer);

@@ -3,13 +3,13 @@
 #![allow(dead_code)] // each test binary uses its part
 #![allow(unreachable_pub)]
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::Ipv4Addr;
 
 use netstack::application::{Application, CloseReason, Key, Stream};
 use netstack::device::wire::{self, WireDevice};
 use netstack::device::{Device, TransmitError};
 use netstack::stack::{Config, Stack};
-use netstack::tcp::pcb::Pcb;
+use netstack::tcp::Pcb;
 use netstack::transmission::Transmission;
 use netstack::wire::EthernetAddress;
 use runtime::payload::{PayloadSource, Piece, Pieces};
@@ -215,6 +215,10 @@ impl TestApp {
             closed_badly: 0,
         }
     }
+
+    pub fn keep(&mut self, pcb: Pcb, stream: TestStream) -> Option<Key> {
+        Some(Key(self.records.insert(Record { pcb, stream }) as u32))
+    }
 }
 
 impl Application for TestApp {
@@ -222,7 +226,7 @@ impl Application for TestApp {
 
     fn accept(&mut self, _now: Instant, pcb: Pcb) -> Option<Key> {
         let stream = (self.make)(&pcb)?;
-        Some(Key(self.records.insert(Record { pcb, stream }) as u32))
+        self.keep(pcb, stream)
     }
 
     fn connection(&mut self, key: Key) -> Option<(&mut Pcb, &mut TestStream)> {
@@ -272,11 +276,8 @@ impl Host {
     }
 
     pub fn connect(&mut self, now: Instant, stream: TestStream) -> Key {
-        let entry = self.app.records.vacant_entry();
-        let key = Key(entry.key() as u32);
-        let pcb = self.stack.connect(now, None, SocketAddrV4::new(SERVER, PORT), key).expect("a free port");
-        entry.insert(Record { pcb, stream });
-        key
+        let remote = (SERVER, PORT).into();
+        self.stack.connect(now, None, remote, |pcb| self.app.keep(pcb, stream)).expect("a free port")
     }
 
     pub fn step(&mut self, now: Instant) {

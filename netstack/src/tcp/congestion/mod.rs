@@ -3,17 +3,14 @@
 
 use std::fmt;
 
-pub mod new_reno;
+pub(super) mod new_reno;
 
-pub use new_reno::NewReno;
+pub(super) use new_reno::NewReno;
 
 /// The window of one connection, in bytes, as events move it. Whatever decides on it, these are all it is told.
-pub trait CongestionControl: fmt::Debug {
+pub(crate) trait CongestionControl: fmt::Debug {
     /// cwnd: bytes that may be in the network.
     fn window(&self) -> u32;
-
-    /// ssthresh: where slow start ends.
-    fn slow_start_threshold(&self) -> u32;
 
     /// Whether `flight` bytes in flight make use of the window; one that is not used is no reason to enlarge it.
     fn is_used(&self, flight: u32) -> bool;
@@ -38,12 +35,6 @@ pub trait CongestionControl: fmt::Debug {
 
     /// The path's largest segment is another.
     fn set_smss(&mut self, smss: u32);
-
-    /// Bytes a second at which to send, for an algorithm that spreads the window over the round trip. `None`: as fast as
-    /// the window lets.
-    fn pacing_rate(&self) -> Option<u64> {
-        None
-    }
 }
 
 /// Which algorithm connections use.

@@ -10,7 +10,7 @@ use crate::tcp::congestion::CongestionControl;
 
 /// cwnd and ssthresh of one connection, in bytes.
 #[derive(Clone, Debug)]
-pub struct NewReno {
+pub(crate) struct NewReno {
     cwnd: u32,
     ssthresh: u32,
     /// Bytes acknowledged since cwnd last grew in congestion avoidance.
@@ -26,7 +26,7 @@ const MAX_CWND: u32 = 1 << 30;
 
 impl NewReno {
     /// RFC 6928 section 2: IW = min (10*MSS, max (2*MSS, 14600)).
-    pub fn new(smss: u32, initial_segments: u32) -> NewReno {
+    pub(crate) fn new(smss: u32, initial_segments: u32) -> NewReno {
         let cwnd = (initial_segments * smss).min((2 * smss).max(14_600));
         NewReno { cwnd, ssthresh: MAX_CWND, acked_in_avoidance: 0, smss }
     }
@@ -35,10 +35,6 @@ impl NewReno {
 impl CongestionControl for NewReno {
     fn window(&self) -> u32 {
         self.cwnd
-    }
-
-    fn slow_start_threshold(&self) -> u32 {
-        self.ssthresh
     }
 
     /// Twice as many in slow start, where it would double anyway before they came back.
@@ -116,7 +112,7 @@ mod tests {
         }
         assert_eq!(cc.window(), 20_000);
         cc.enter_recovery(20_000);
-        assert_eq!((cc.window(), cc.slow_start_threshold()), (10_000, 10_000));
+        assert_eq!((cc.window(), cc.ssthresh), (10_000, 10_000));
         cc.leave_recovery(10_000);
         for _ in 0..9 {
             cc.acknowledged(1000);
@@ -137,9 +133,9 @@ mod tests {
     fn time_out_goes_back_to_one_segment_and_halves_once() {
         let mut cc = NewReno::new(1000, 10);
         cc.timed_out(10_000, true);
-        assert_eq!((cc.window(), cc.slow_start_threshold()), (1000, 5000));
+        assert_eq!((cc.window(), cc.ssthresh), (1000, 5000));
         cc.timed_out(1000, false);
-        assert_eq!((cc.window(), cc.slow_start_threshold()), (1000, 5000));
+        assert_eq!((cc.window(), cc.ssthresh), (1000, 5000));
     }
 
     #[test]

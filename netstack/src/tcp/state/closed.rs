@@ -8,7 +8,7 @@ use crate::wire::tcp::Flags;
 ///
 /// RFC 9293 section 3.10.7.1: with ACK `<SEQ=SEG.ACK><CTL=RST>`, without
 /// `<SEQ=0><ACK=SEG.SEQ+SEG.LEN><CTL=RST,ACK>`.
-pub fn reset_for(segment: &Segment<'_>) -> Option<Outgoing> {
+pub(crate) fn reset_for(segment: &Segment<'_>) -> Option<Outgoing> {
     if segment.flags.rst() {
         None
     } else if segment.flags.ack() {

@@ -5,17 +5,17 @@ use crate::tcp::state::{CloseWait, FinWait1, State};
 
 /// Data flow both ways.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Established;
+pub(crate) struct Established;
 
 impl Established {
     /// The peer closed first.
-    pub fn fin_received(self) -> State {
+    pub(crate) fn fin_received(self) -> State {
         State::CloseWait(CloseWait)
     }
 
     /// We close first. RFC 9293 enters FIN-WAIT-1 when the user calls CLOSE and queues the FIN; here the call is the
     /// source's `is_finished()`, and nothing depends on it before the FIN has its number.
-    pub fn fin_sent(self, fin: SeqNumber) -> State {
+    pub(crate) fn fin_sent(self, fin: SeqNumber) -> State {
         State::FinWait1(FinWait1 { fin })
     }
 }

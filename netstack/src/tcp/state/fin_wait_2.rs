@@ -5,14 +5,14 @@ use crate::tcp::state::Next;
 
 /// Our FIN is acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FinWait2 {
+pub(crate) struct FinWait2 {
     /// Sequence number of our FIN.
     pub fin: SeqNumber,
 }
 
 impl FinWait2 {
     /// RFC 9293 section 3.10.7.4, eighth step: "FIN-WAIT-2: enter the TIME-WAIT state".
-    pub fn fin_received(self) -> Next {
+    pub(crate) fn fin_received(self) -> Next {
         Next::TimeWait
     }
 }

@@ -6,14 +6,14 @@ use crate::tcp::state::Next;
 
 /// Our FIN, the second, is out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LastAck {
+pub(crate) struct LastAck {
     /// Sequence number of our FIN.
     pub fin: SeqNumber,
 }
 
 impl LastAck {
     /// RFC 9293 section 3.10.7.4, fifth step: "if our FIN is now acknowledged, delete the TCB, enter the CLOSED state".
-    pub fn fin_acknowledged(self) -> Next {
+    pub(crate) fn fin_acknowledged(self) -> Next {
         Next::Closed
     }
 }

@@ -15,33 +15,33 @@
 //! LISTEN is the listener's, CLOSED is the absence of a PCB ([`closed`]) and TIME-WAIT a compact record: none of the
 //! three is a state of a PCB. (But TIME-WAIT is one where [`crate::stack::Features::time_wait_records`] is off.)
 
-pub mod close_wait;
-pub mod closed;
-pub mod closing;
-pub mod established;
-pub mod fin_wait_1;
-pub mod fin_wait_2;
-pub mod last_ack;
-pub mod syn_received;
-pub mod syn_sent;
-pub mod synchronized;
+pub(crate) mod close_wait;
+pub(crate) mod closed;
+pub(crate) mod closing;
+pub(crate) mod established;
+pub(crate) mod fin_wait_1;
+pub(crate) mod fin_wait_2;
+pub(crate) mod last_ack;
+pub(crate) mod syn_received;
+pub(crate) mod syn_sent;
+pub(crate) mod synchronized;
 
-pub use close_wait::CloseWait;
-pub use closing::Closing;
-pub use established::Established;
-pub use fin_wait_1::FinWait1;
-pub use fin_wait_2::FinWait2;
-pub use last_ack::LastAck;
-pub use syn_received::SynReceived;
-pub use syn_sent::SynSent;
+pub(crate) use close_wait::CloseWait;
+pub(crate) use closing::Closing;
+pub(crate) use established::Established;
+pub(crate) use fin_wait_1::FinWait1;
+pub(crate) use fin_wait_2::FinWait2;
+pub(crate) use last_ack::LastAck;
+pub(crate) use syn_received::SynReceived;
+pub(crate) use syn_sent::SynSent;
 
-use crate::application::CloseReason;
+use crate::tcp::CloseReason;
 use crate::tcp::segment::Outgoing;
 use crate::tcp::seq::SeqNumber;
 
 /// The state of a PCB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
+pub(crate) enum State {
     /// Our SYN is out.
     SynSent(SynSent),
     /// Both SYNs crossed (simultaneous open).
@@ -67,7 +67,7 @@ pub enum State {
 /// What became of a connection through an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
-pub enum Disposition {
+pub(crate) enum Disposition {
     /// It goes on; there may be something to send.
     Continue,
     /// It goes on, and this (a reset) answers the segment.
@@ -80,7 +80,7 @@ pub enum Disposition {
 
 /// Where a FIN, or its acknowledgment, leads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Next {
+pub(crate) enum Next {
     /// To another state.
     State(State),
     /// To TIME-WAIT: the PCB may go.
@@ -91,7 +91,7 @@ pub enum Next {
 
 impl State {
     /// The sequence number of our FIN, once sent.
-    pub fn fin(&self) -> Option<SeqNumber> {
+    pub(crate) fn fin(&self) -> Option<SeqNumber> {
         match *self {
             State::FinWait1(FinWait1 { fin })
             | State::Closing(Closing { fin })
@@ -102,22 +102,22 @@ impl State {
     }
 
     /// Whether new data (or a FIN) may be sent.
-    pub fn may_send(&self) -> bool {
+    pub(crate) fn may_send(&self) -> bool {
         matches!(self, State::Established(_) | State::CloseWait(_))
     }
 
     /// Whether the peer may still send data.
-    pub fn may_receive(&self) -> bool {
+    pub(crate) fn may_receive(&self) -> bool {
         matches!(self, State::Established(_) | State::FinWait1(_) | State::FinWait2(_))
     }
 
     /// Whether both sides know each other's sequence numbers.
-    pub fn is_synchronized(&self) -> bool {
+    pub(crate) fn is_synchronized(&self) -> bool {
         !matches!(self, State::SynSent(_) | State::SynReceived(_) | State::Closed)
     }
 
     /// The state after our FIN went out at `fin`; only from a state that [may send](State::may_send).
-    pub fn fin_sent(self, fin: SeqNumber) -> State {
+    pub(crate) fn fin_sent(self, fin: SeqNumber) -> State {
         match self {
             State::Established(state) => state.fin_sent(fin),
             State::CloseWait(state) => state.fin_sent(fin),
@@ -126,7 +126,7 @@ impl State {
     }
 
     /// After the peer's FIN, all before it received (RFC 9293 section 3.10.7.4, eighth step).
-    pub fn fin_received(self) -> Next {
+    pub(crate) fn fin_received(self) -> Next {
         match self {
             State::Established(state) => Next::State(state.fin_received()),
             State::FinWait1(state) => Next::State(state.fin_received()),
@@ -136,7 +136,7 @@ impl State {
     }
 
     /// After our FIN was acknowledged (RFC 9293 section 3.10.7.4, fifth step).
-    pub fn fin_acknowledged(self) -> Next {
+    pub(crate) fn fin_acknowledged(self) -> Next {
         match self {
             State::FinWait1(state) => Next::State(state.fin_acknowledged()),
             State::Closing(state) => state.fin_acknowledged(),
@@ -146,7 +146,7 @@ impl State {
     }
 
     /// The RFC's name.
-    pub fn name(&self) -> &'static str {
+    pub(crate) fn name(&self) -> &'static str {
         match self {
             State::SynSent(_) => "SYN-SENT",
             State::SynReceived(_) => "SYN-RECEIVED",

@@ -3,4 +3,4 @@
 
 /// Both SYNs are out; ours is not acknowledged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SynReceived;
+pub(crate) struct SynReceived;

@@ -2,8 +2,6 @@
 
 use runtime::time::Instant;
 
-use crate::application::{CloseReason, Stream};
-use crate::tcp::Config;
 use crate::tcp::congestion::Controller;
 use crate::tcp::pcb::Pcb;
 use crate::tcp::retransmit::LossRecovery;
@@ -11,11 +9,12 @@ use crate::tcp::segment::{Outgoing, Segment};
 use crate::tcp::seq::SeqNumber;
 use crate::tcp::state::{Disposition, Established, State, SynReceived, synchronized};
 use crate::tcp::timers::Timer;
+use crate::tcp::{CloseReason, Config, Stream};
 use crate::wire::tcp::Flags;
 
 /// Our SYN is out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SynSent {
+pub(crate) struct SynSent {
     /// ISS.
     pub iss: SeqNumber,
 }

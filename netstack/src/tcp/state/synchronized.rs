@@ -5,8 +5,6 @@ use std::time::Duration;
 
 use runtime::time::Instant;
 
-use crate::application::{CloseReason, Stream};
-use crate::tcp::Config;
 use crate::tcp::pcb::Pcb;
 use crate::tcp::retransmit::{News, Phase, Verdict};
 use crate::tcp::segment::{Outgoing, Segment};
@@ -14,6 +12,7 @@ use crate::tcp::send_records::Micros;
 use crate::tcp::seq::SeqNumber;
 use crate::tcp::state::{Disposition, Established, Next, State};
 use crate::tcp::timers::Timer;
+use crate::tcp::{CloseReason, Config, Stream};
 use crate::wire::tcp::Flags;
 
 /// A segment arrives in SYN-RECEIVED or later.
