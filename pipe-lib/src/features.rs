@@ -64,6 +64,10 @@ features! {
 }
 
 impl Features {
+    /// None of them.
+    #[cfg(feature = "cranelift")]
+    pub(crate) const NONE: Features = Features(0);
+
     /// What this processor (and its operating system) has, of what [`Features::CAP`] allows.
     pub fn detected() -> Features {
         static FOUND: OnceLock<Features> = OnceLock::new();

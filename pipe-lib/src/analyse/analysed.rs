@@ -12,7 +12,7 @@ use std::sync::{Arc, OnceLock};
 pub(crate) struct Analysed {
     pipe: Arc<Pipe>,
     facts: Facts,
-    normal: Arc<OnceLock<Pipe>>,
+    normal: Arc<OnceLock<Arc<Pipe>>>,
 }
 
 /// Facts that may not have been asked for yet; instances of one pipe share them.
@@ -52,7 +52,12 @@ impl Analysed {
 
     /// The pipe in normal form; facts speak of its values.
     pub(crate) fn normal(&self) -> &Pipe {
-        self.normal.get_or_init(|| self.facts().normal(&self.pipe))
+        self.shared_normal()
+    }
+
+    /// The same, for who keeps it.
+    pub(crate) fn shared_normal(&self) -> &Arc<Pipe> {
+        self.normal.get_or_init(|| Arc::new(self.facts().normal(&self.pipe)))
     }
 }
 

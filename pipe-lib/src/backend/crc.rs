@@ -9,11 +9,12 @@
 //! processor was asked for, and raw pointers under the contract of [`PassCode`].
 
 use super::PassCode;
-use crate::analyse::{Analysed, Class, Linear};
+use crate::analyse::Analysed;
 #[cfg(target_arch = "x86_64")]
 use crate::features::Features;
-use crate::ir::{CrcOp, Endian, Op, Tail, Ty, eval};
+use crate::ir::{CrcOp, Tail, Ty, eval};
 use crate::plan::display::heading;
+use crate::plan::schedule::plain_crc;
 use std::sync::OnceLock;
 
 /// `tables[k][byte]` is the remainder of `byte` followed by `k` zero bytes.
@@ -41,15 +42,6 @@ pub(crate) fn tables(op: CrcOp) -> &'static Tables {
     })
 }
 
-/// The CRC that a pipe is, when it is nothing but one CRC over the bytes of the stream in their order.
-pub(crate) fn plain_crc(pipe: &Analysed) -> Option<CrcOp> {
-    let facts = pipe.facts();
-    let [state] = &facts.states[..] else { return None };
-    let Class::Linear(Linear::Crc { crc, operand }) = state.class else { return None };
-    let in_order = pipe.input.endian == Endian::Little || pipe.input.bytes() == 1;
-    crc.instruction().filter(|_| facts.nomod() && in_order && facts.body.inst(operand).op == Op::In)
-}
-
 /// The register after `data`, by tables.
 fn by_tables(op: CrcOp, crc: u32, data: &[u8]) -> u32 {
     let tables = tables(op);
@@ -66,6 +58,7 @@ fn by_tables(op: CrcOp, crc: u32, data: &[u8]) -> u32 {
 }
 
 /// A pass of one CRC stage.
+#[derive(Clone, Copy)]
 pub(crate) struct CrcCode {
     op: CrcOp,
     gauge: usize,
@@ -134,8 +127,9 @@ impl CrcCode {
     }
 }
 
-impl PassCode for CrcCode {
-    fn outline(&self, _stages: &[Analysed], names: &[String]) -> String {
+impl CrcCode {
+    /// What the loop does, for people to read.
+    pub(crate) fn outline(&self, names: &[String]) -> String {
         let name = names.first().map_or("the state", String::as_str);
         let (body, epilogue) = match self.level {
             Level::Tables => ("eight bytes at a time by eight tables", "the remainder as it is"),
@@ -158,7 +152,9 @@ impl PassCode for CrcCode {
         }
         text
     }
+}
 
+impl PassCode for CrcCode {
     unsafe fn run(&self, states: *mut u64, _pos: u64, src: *const u8, dst: *mut u8, len: usize) {
         // The loop word is that of the one stage, so leftover bytes are its tail.
         let rest = len % self.gauge;

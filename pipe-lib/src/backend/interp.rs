@@ -48,19 +48,20 @@ impl InterpCode {
     }
 }
 
-impl PassCode for InterpCode {
-    fn outline(&self, stages: &[Analysed], _names: &[String]) -> String {
-        let mut text = String::new();
-        for (at, pipe) in stages.iter().enumerate() {
-            let part = if at == 0 { "body" } else { "" };
-            let what = format!("`{}` over {BLOCK} bytes, word after word, interpreted", pipe.name);
-            // Writing to a string does not fail.
-            let _ = heading(&mut text, part, what);
-        }
-        let _ = heading(&mut text, "tail", "by each stage's rule");
-        text
+/// What interpreting does, for people to read.
+pub(crate) fn outline(stages: &[Analysed]) -> String {
+    let mut text = String::new();
+    for (at, pipe) in stages.iter().enumerate() {
+        let part = if at == 0 { "body" } else { "" };
+        let what = format!("`{}` over {BLOCK} bytes, word after word, interpreted", pipe.name);
+        // Writing to a string does not fail.
+        let _ = heading(&mut text, part, what);
     }
+    let _ = heading(&mut text, "tail", "by each stage's rule");
+    text
+}
 
+impl PassCode for InterpCode {
     unsafe fn run(&self, states: *mut u64, pos: u64, src: *const u8, dst: *mut u8, len: usize) {
         let count = self.stages.iter().map(|pipe| pipe.states.len()).sum();
         let states: &mut [u64] = if count == 0 {

@@ -18,10 +18,9 @@ pub mod oracle;
 #[cfg(test)]
 pub(crate) mod testing;
 
-use crate::analyse::Analysed;
 use crate::compose::Composition;
 use crate::ir::{Layout, Stripe};
-use std::fmt;
+pub(crate) use crate::plan::Refusal;
 use std::sync::Arc;
 
 /// Longest stretch that the driver hands to one call of [`PassCode::run`]: code may keep per-lane partial sums that
@@ -59,12 +58,7 @@ pub(crate) trait PassCode: Send + Sync {
         false
     }
 
-    /// What the loop does, for people to read: its head, body, epilogue and tail as the backend decided on them, in lines under
-    /// headings ([`crate::plan::display::heading`]). `stages` are those that the code was made for, `names` their states' in (stage,
-    /// state) order.
-    fn outline(&self, stages: &[Analysed], names: &[String]) -> String;
-
-    /// The same for a stretch, of any length, of a transfer of [`streaming_from`] bytes or more: what is written need not
+    /// [`PassCode::run`] for a stretch, of any length, of a transfer of [`streaming_from`] bytes or more: what is written need not
     /// go through the caches, which would only fetch it to have it thrown out again. Other threads may look at it after
     /// [`settle`].
     ///
@@ -191,28 +185,4 @@ pub(crate) struct Listed<'a> {
     pub(crate) at: usize,
     /// What stands before it there and is read by it.
     pub(crate) constants: &'a [u8],
-}
-
-/// Why a generator does not take stages.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Refusal {
-    /// More values at once than there are registers: fewer stages may do.
-    OutOfRegisters,
-    /// What it cannot do, as a phrase.
-    Cannot(String),
-}
-
-impl From<String> for Refusal {
-    fn from(what: String) -> Refusal {
-        Refusal::Cannot(what)
-    }
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Refusal::OutOfRegisters => "more values at once than there are registers",
-            Refusal::Cannot(what) => what,
-        })
-    }
 }

@@ -1,7 +1,6 @@
 //! Which transfers the driver runs as big ones.
 
 use super::{Direct, Engine};
-use crate::analyse::Analysed;
 use crate::backend::PassCode;
 use crate::{Backend, CompileOptions, Library};
 use std::sync::{Arc, Mutex};
@@ -13,10 +12,6 @@ type Calls = Arc<Mutex<Vec<(usize, bool)>>>;
 struct Recorder(Calls);
 
 impl PassCode for Recorder {
-    fn outline(&self, _: &[Analysed], _: &[String]) -> String {
-        String::new()
-    }
-
     unsafe fn run(&self, _: *mut u64, _: u64, _: *const u8, _: *mut u8, len: usize) {
         self.0.lock().unwrap().push((len, false));
     }

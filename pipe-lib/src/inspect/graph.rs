@@ -40,7 +40,7 @@ impl Graph {
     pub(super) fn new(composition: &Composition) -> Graph {
         let (plan, backends) = match select::select(composition, &CompileOptions::default()) {
             Ok((plan, code)) => (plan, code.into_iter().map(|made| made.backend).collect()),
-            Err(_) => (Plan::new(composition), Vec::new()),
+            Err(_) => (Plan::fused(composition), Vec::new()),
         };
         let passes = plan.passes.iter().enumerate().map(|(index, pass)| {
             let by = backends.get(index).map_or(String::new(), |backend| format!(", {backend}"));

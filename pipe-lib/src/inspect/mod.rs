@@ -14,7 +14,7 @@ use crate::error::Unsupported;
 use crate::options::Backend;
 use crate::options::CompileOptions;
 use crate::plan::Pass;
-use crate::select::{self, Made};
+use crate::select::{self, Made, PassPlan};
 use std::fmt::Write as _;
 
 /// The plan that an engine follows: which stages share a loop, what the loop does, how states are carried and combined, as the
@@ -40,11 +40,10 @@ pub fn clif(composition: &Composition, options: &CompileOptions) -> Result<Strin
         let stages = &made.stages;
         if stages.is_empty() {
             let _ = writeln!(text, "; a plain copy\n");
-        } else if made.code.functions().is_empty() {
-            let _ = writeln!(text, "; {BLOCK_CODE}\n");
+        } else if let PassPlan::Portable(plan) = &made.plan {
+            let _ = writeln!(text, "{}", cranelift::clif(plan)?);
         } else {
-            let gauge = stages.iter().map(|pipe| pipe.word_bytes()).max().unwrap_or(1);
-            let _ = writeln!(text, "{}", cranelift::clif(stages, gauge, options.serial)?);
+            let _ = writeln!(text, "; {BLOCK_CODE}\n");
         }
     }
     Ok(text)

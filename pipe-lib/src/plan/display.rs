@@ -1,10 +1,10 @@
 //! The plan as text, for people who have not read the code (`pipec inspect --emit plan`).
 
+use super::portable::{PortablePlan, VECTOR_BYTES};
 use super::rewrite::Part;
 use super::vector::{Accumulate, Carry, Reg, VectorBody, VectorOp};
 use super::{Pass, Plan};
-use crate::analyse::{Analysed, Assumed, PipeFacts, Reduce, analyse, assume};
-use crate::backend::cranelift::VECTOR_BYTES;
+use crate::analyse::{Assumed, PipeFacts, Reduce, analyse, assume};
 use crate::compose::{Composition, Stage};
 use crate::ir::{Block, Layout, Op, Pipe, State, Stripe, Tail, Value};
 use crate::select::Made;
@@ -122,7 +122,7 @@ impl Pass {
         if made.stages.is_empty() {
             heading(f, "body", "a plain copy (nothing, when reading only)")?;
         } else {
-            f.push_str(&made.code.outline(&made.stages, &states));
+            f.push_str(&made.plan.outline(&states));
         }
         let Some(rewritten) = rewritten else { return Ok(()) };
         for kept in &rewritten.kept {
@@ -157,46 +157,36 @@ pub(crate) fn bytes(count: usize) -> String {
     format!("{count} byte{}", if count == 1 { "" } else { "s" })
 }
 
-/// What a loop over words of `gauge` bytes does that takes one after the other, because of `why`.
-pub(crate) fn outline_of_words(pipes: &[Analysed], gauge: usize, why: &str) -> String {
-    let mut text = String::new();
-    let f = &mut text;
-    let fused = super::scalar::word(pipes, gauge);
-    let write = |f: &mut String| -> fmt::Result {
+impl PortablePlan {
+    /// What the loop does, for people to read; `names` are the states', in (stage, state) order.
+    pub(crate) fn outline(&self, names: &[String]) -> String {
+        let mut text = String::new();
+        let f = &mut text;
+        // Writing to a string does not fail.
+        let _ = match &self.vector {
+            Ok(vector) => write_wide(&vector.body, vector.unroll, names, f),
+            Err(why) => self.write_words(why, f),
+        };
+        if self.gauge > 1 {
+            let operations = self.tail.block.insts.len();
+            let bytes = bytes(self.gauge - 1);
+            let _ = heading(
+                f,
+                "tail",
+                format_args!("the last 1 to {bytes}: {operations} operations without branches"),
+            );
+        }
+        text
+    }
+
+    /// A loop that takes one word after the other, because of `why`.
+    fn write_words(&self, why: &str, f: &mut String) -> fmt::Result {
+        let block = &self.word.block;
         heading(f, "head", "states into registers")?;
         heading(f, "body", format_args!("word after word, because of this: {why}"))?;
-        heading(f, "", format_args!("{} operations a loop word:", fused.block.insts.len()))?;
-        block_lines(&fused.block).into_iter().try_for_each(|line| heading(f, "", line))?;
+        heading(f, "", format_args!("{} operations a loop word:", block.insts.len()))?;
+        block_lines(block).into_iter().try_for_each(|line| heading(f, "", line))?;
         heading(f, "epilogue", "states back to memory")
-    };
-    // Writing to a string does not fail.
-    let _ = write(f);
-    outline_of_tail(pipes, gauge, f);
-    text
-}
-
-/// What a loop over portable vectors does, of which a turn takes `unroll`.
-pub(crate) fn outline_of_vectors(
-    pipes: &[Analysed],
-    gauge: usize,
-    body: &VectorBody,
-    unroll: usize,
-    names: &[String],
-) -> String {
-    let mut text = String::new();
-    let _ = write_wide(body, unroll, names, &mut text);
-    outline_of_tail(pipes, gauge, &mut text);
-    text
-}
-
-/// The bytes after the last whole word.
-fn outline_of_tail(pipes: &[Analysed], gauge: usize, f: &mut String) {
-    if gauge > 1 {
-        let operations = super::scalar::tail(pipes, gauge).block.insts.len();
-        let tail =
-            format_args!("the last 1 to {}: {operations} operations without branches", bytes(gauge - 1))
-                .to_string();
-        let _ = heading(f, "tail", tail);
     }
 }
 

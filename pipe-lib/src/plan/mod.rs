@@ -4,15 +4,49 @@
 
 pub(crate) mod combine;
 pub(crate) mod display;
+pub(crate) mod induction;
 pub(crate) mod join;
+pub(crate) mod portable;
 pub(crate) mod rewrite;
 pub mod scalar;
 pub mod schedule;
+pub(crate) mod stage;
+pub(crate) mod target;
 pub mod vector;
+pub(crate) mod wide;
 
 use crate::analyse::Analysed;
 use crate::compose::{Composition, Stage};
 use crate::ir::Op;
+use std::fmt;
+use target::Targets;
+
+/// Why there is no plan for stages, or no code for a plan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// More values at once than there are registers: fewer stages may do.
+    OutOfRegisters,
+    /// More code than a function may have: fewer stages may do.
+    TooLong,
+    /// What cannot be done, as a phrase.
+    Cannot(String),
+}
+
+impl From<String> for Refusal {
+    fn from(what: String) -> Refusal {
+        Refusal::Cannot(what)
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Refusal::OutOfRegisters => f.write_str("more values at once than there are registers"),
+            Refusal::TooLong => write!(f, "more than {} machine instructions", wide::MAX_ITEMS),
+            Refusal::Cannot(what) => f.write_str(what),
+        }
+    }
+}
 
 /// Passes in stream order. A plan of one pass runs over the whole stretch at once; several run over L1-sized blocks, each
 /// in place on what the one before wrote.
@@ -101,15 +135,9 @@ impl Plan {
         Plan { passes }
     }
 
-    /// Fuses what runs well in one loop: see [`schedule`].
-    pub fn new(composition: &Composition) -> Plan {
-        let analysed = Analysed::all(composition.stages.iter().map(|stage| &stage.pipe));
-        Plan::portable(composition, &analysed)
-    }
-
-    /// The same with what is known of the stages.
-    pub(crate) fn portable(composition: &Composition, analysed: &[Analysed]) -> Plan {
-        schedule::schedule(composition, analysed, schedule::portable_kind)
+    /// Fuses what runs well in one loop on some of the `targets`: see [`schedule`].
+    pub(crate) fn new(composition: &Composition, stages: &[Analysed], targets: &Targets) -> Plan {
+        schedule::schedule(composition, stages, targets)
     }
 }
 

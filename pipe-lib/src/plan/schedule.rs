@@ -8,11 +8,13 @@
 //! The order of stages is kept except where it cannot matter: stages that pass the stream on unchanged see the same
 //! bytes in any order among themselves, so such a pass may move past other such passes, never past one that modifies.
 
+use super::portable::vector_loop;
+use super::target::Targets;
+use super::wide::{MAX_ITEMS, WidePlan};
 use super::{Pass, Plan};
-use crate::analyse::Analysed;
-use crate::backend::{cranelift, crc};
+use crate::analyse::{Analysed, Class, Linear};
 use crate::compose::{Composition, Stage};
-use crate::ir::Pipe;
+use crate::ir::{CrcOp, Endian, Op, Pipe};
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
@@ -41,34 +43,63 @@ impl fmt::Display for Kind {
     }
 }
 
-/// How a stage would run in a pass of its own, without the native backend.
-pub fn kind(pipe: &Pipe) -> Kind {
-    portable_kind(&Analysed::new(Arc::new(pipe.clone())))
+/// The CRC that a pipe is, when it is nothing but one CRC over the bytes of the stream in their order.
+pub(crate) fn plain_crc(pipe: &Analysed) -> Option<CrcOp> {
+    let facts = pipe.facts();
+    let [state] = &facts.states[..] else { return None };
+    let Class::Linear(Linear::Crc { crc, operand }) = state.class else { return None };
+    let in_order = pipe.input.endian == Endian::Little || pipe.input.bytes() == 1;
+    crc.instruction().filter(|_| facts.nomod() && in_order && facts.body.inst(operand).op == Op::In)
 }
 
-/// The same with what is known of it.
-pub(crate) fn portable_kind(pipe: &Analysed) -> Kind {
-    kind_of(pipe, super::rewrite::alone(pipe).as_ref())
+/// How stages would run in passes of their own, each on the best of the targets that takes it.
+struct Kinds<'a> {
+    targets: &'a Targets,
+    /// What was found; a pipe that comes several times is looked at once.
+    known: HashMap<*const Pipe, Kind>,
+    /// Machine instructions that the native backend may still be given: a compile must not take seconds.
+    budget: usize,
 }
 
-/// The same with what the rewrites make of it: that is what runs.
-pub(crate) fn kind_of(pipe: &Analysed, alone: Option<&Analysed>) -> Kind {
-    if crc::plain_crc(pipe).is_some() {
-        Kind::Remainder
-    } else if cranelift::has_vectors(alone.unwrap_or(pipe)) {
-        Kind::Wide
-    } else {
-        Kind::Serial
+impl Kinds<'_> {
+    fn of(&mut self, pipe: &Analysed) -> Kind {
+        let key = Arc::as_ptr(pipe.pipe());
+        if let Some(kind) = self.known.get(&key) {
+            return *kind;
+        }
+        // What the rewrites make of it is what runs.
+        let alone = super::rewrite::alone(pipe);
+        let wide = alone.iter().chain([pipe]).any(|pipe| self.is_wide(pipe));
+        let kind = if wide {
+            Kind::Native
+        } else if plain_crc(pipe).is_some() {
+            Kind::Remainder
+        } else if vector_loop(&[alone.unwrap_or_else(|| pipe.clone())], self.targets.portable.as_ref())
+            .is_ok()
+        {
+            Kind::Wide
+        } else {
+            Kind::Serial
+        };
+        self.known.insert(key, kind);
+        kind
+    }
+
+    fn is_wide(&mut self, pipe: &Analysed) -> bool {
+        let size = match WidePlan::new(std::slice::from_ref(pipe), &self.targets.wide) {
+            Ok(plan) => plan.size(),
+            Err(_) => return false,
+        };
+        let fits = size <= self.budget;
+        self.budget = self.budget.saturating_sub(size);
+        fits
     }
 }
 
-/// What `kind` says of each pipe; of one that comes several times, once.
-pub(super) fn kinds<'a>(
-    pipes: impl Iterator<Item = &'a Analysed>,
-    kind: impl Fn(&Analysed) -> Kind,
-) -> impl Iterator<Item = Kind> {
-    let mut known: HashMap<*const Pipe, Kind> = HashMap::new();
-    pipes.map(move |pipe| *known.entry(Arc::as_ptr(pipe.pipe())).or_insert_with(|| kind(pipe)))
+/// Whether each of the stages runs several words at once in a pass of its own.
+pub(crate) fn all_wide<'a>(mut stages: impl Iterator<Item = &'a Analysed>, targets: &Targets) -> bool {
+    let mut kinds = Kinds { targets, known: HashMap::new(), budget: MAX_ITEMS };
+    stages.all(|stage| kinds.of(stage) != Kind::Serial)
 }
 
 /// A pass that is being put together.
@@ -78,14 +109,10 @@ struct Draft {
     modifies: bool,
 }
 
-/// Passes for code that runs each stage alone as `kind` says (see [`kind`] for portable code): stages of one kind share a
-/// pass.
-pub(crate) fn schedule(
-    composition: &Composition,
-    analysed: &[Analysed],
-    kind: impl Fn(&Analysed) -> Kind,
-) -> Plan {
-    let kinds: Vec<Kind> = kinds(analysed.iter(), kind).collect();
+/// Passes in which stages of one kind share a loop.
+pub(crate) fn schedule(composition: &Composition, stages: &[Analysed], targets: &Targets) -> Plan {
+    let mut of = Kinds { targets, known: HashMap::new(), budget: MAX_ITEMS };
+    let kinds: Vec<Kind> = stages.iter().map(|stage| of.of(stage)).collect();
     let mut drafts: Vec<Draft> = Vec::new();
     for (index, (stage, kind)) in composition.stages.iter().zip(&kinds).enumerate() {
         let modifies = stage.pipe.out.is_some();

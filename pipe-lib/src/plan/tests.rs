@@ -1,11 +1,12 @@
 //! Fused scalar blocks against the unfused oracle (no code generator in between), and what schedules look like.
 
 use super::{Plan, scalar};
+use crate::analyse::Analysed;
 use crate::analyse::rewrite::evaluate;
 use crate::backend::testing::{Rng, gauge, initial, listing, oracle, random_pipe};
 use crate::features::Features;
 use crate::ir::{Op, Pipe, StateId, Tail};
-use crate::select::select;
+use crate::select::{Wanted, select};
 use crate::testing::{Generator, Rng as Random};
 use crate::{Backend, CompileOptions, Library, inspect};
 
@@ -72,7 +73,9 @@ fn fused_blocks_agree_with_the_stages_one_by_one() {
 fn passes(pipeline: &str, expected: &[&str]) {
     let pipeline = Library::standard().pipeline(pipeline).unwrap();
     let composition = pipeline.composition();
-    let plan = Plan::new(composition);
+    let stages = Analysed::all(composition.stages.iter().map(|stage| &stage.pipe));
+    let targets = Wanted::new(Backend::Cranelift, None, false).targets;
+    let plan = Plan::new(composition, &stages, &targets);
     let found: Vec<String> = plan
         .passes
         .iter()

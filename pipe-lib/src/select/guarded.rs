@@ -4,7 +4,7 @@
 //! out. That is looked at on every call. Where it does not hold (an import gave two equal taps different sums), the stages run
 //! as they were written: that code is made when it is needed first, and kept.
 
-use super::Target;
+use super::Wanted;
 use crate::analyse::Analysed;
 use crate::backend::{Entry, Listed, PassCode, Striped};
 use crate::drive::BLOCK;
@@ -27,20 +27,20 @@ pub(crate) struct Guarded {
     states: usize,
     as_written: OnceLock<Box<dyn PassCode>>,
     stages: Box<[Analysed]>,
-    target: Target,
+    wanted: Wanted,
 }
 
 impl Guarded {
-    /// `code` for what `stages` were rewritten to; `target` is asked for them as they are, should it come to that.
+    /// `code` for what `stages` were rewritten to; `wanted` is asked for them as they are, should it come to that.
     pub(crate) fn new(
         code: Box<dyn PassCode>,
         rewritten: Arc<Rewritten>,
         stages: Box<[Analysed]>,
-        target: Target,
+        wanted: Wanted,
     ) -> Guarded {
         let states = stages.iter().map(|pipe| pipe.states.len()).sum();
         let in_place = rewritten.in_place(states);
-        Guarded { code, rewritten, in_place, states, as_written: OnceLock::new(), stages, target }
+        Guarded { code, rewritten, in_place, states, as_written: OnceLock::new(), stages, wanted }
     }
 }
 
@@ -58,7 +58,7 @@ impl Guarded {
             unsafe { std::slice::from_raw_parts_mut(states, self.states) }
         };
         if !self.rewritten.holds(all) {
-            let code = self.as_written.get_or_init(|| super::as_written(&self.stages, self.target));
+            let code = self.as_written.get_or_init(|| super::as_written(&self.stages, self.wanted));
             return run(Choice::AsWritten(&**code), states);
         }
         if self.in_place {
@@ -100,10 +100,6 @@ impl PassCode for Guarded {
         self.code.is_serial()
     }
 
-    fn outline(&self, stages: &[Analysed], names: &[String]) -> String {
-        self.code.outline(stages, names)
-    }
-
     unsafe fn run(&self, states: *mut u64, pos: u64, src: *const u8, dst: *mut u8, len: usize) {
         // SAFETY: code for the stages of the pass with its states; the rest is the caller's promise.
         unsafe { self.with(states, |choice, states| choice.code().run(states, pos, src, dst, len)) }
@@ -141,7 +137,7 @@ impl PassCode for Guarded {
     ) {
         // SAFETY: as above; the rewritten code was asked how much it takes at most.
         unsafe {
-            self.with(states, |choice, states| match (choice, self.target.stripes.at(end)) {
+            self.with(states, |choice, states| match (choice, self.wanted.stripes.at(end)) {
                 (Choice::AsWritten(code), Some(stripe)) => {
                     striped_by_any(code, end, stripe, (states, pos, src, dst, len));
                 }

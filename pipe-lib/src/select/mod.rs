@@ -1,7 +1,7 @@
 //! From a composition to a plan and code for it: which stages share a pass, and whose code each pass runs.
 //!
 //! ```text
-//!     facts, once a pipe -> rewrites of a pass -> native, all stages in one loop
+//!     facts, once a pipe -> rewrites of a pass -> a plan of all stages in one loop (`plan::wide`), native
 //!                                              -> halves, where the registers do not suffice
 //!                                              -> passes by what the stages can do (`plan::schedule`), native or portable
 //! ```
@@ -9,28 +9,74 @@
 pub(crate) mod guarded;
 
 use crate::analyse::Analysed;
-use crate::backend::{PassCode, Refusal, Stripes, cranelift, crc, interp};
+use crate::backend::crc::CrcCode;
+#[cfg(target_arch = "x86_64")]
+use crate::backend::native;
+use crate::backend::{PassCode, Refusal, Stripes, cranelift, interp};
 use crate::compose::Composition;
 use crate::error::Unsupported;
 use crate::features::Features;
 use crate::options::{Backend, CompileOptions};
+use crate::plan::portable::PortablePlan;
 use crate::plan::rewrite::{self, Rewritten};
-use crate::plan::schedule::{self, Kind};
+use crate::plan::schedule;
+use crate::plan::target::Targets;
+#[cfg(target_arch = "x86_64")]
+use crate::plan::wide::WidePlan;
 use crate::plan::{Pass, Plan};
 use guarded::Guarded;
-use std::cell::Cell;
 use std::sync::Arc;
 
-/// Where code for a pass comes from.
+/// What code for a pass is asked for.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Target {
+pub(crate) struct Wanted {
     pub(crate) backend: Backend,
-    /// The native backend's instructions, if not every one that there is.
-    pub(crate) features: Option<Features>,
+    pub(crate) features: Features,
+    /// What the generators can do with these features.
+    pub(crate) targets: Targets,
     /// The striped buffers that the pass reads from and writes to.
     pub(crate) stripes: Stripes,
     /// Word after word, as written.
     pub(crate) serial: bool,
+}
+
+impl Wanted {
+    /// Code from that backend, which may use these features, if not every one that there is.
+    pub(crate) fn new(backend: Backend, features: Option<Features>, serial: bool) -> Wanted {
+        let features = features.unwrap_or_else(Features::detected);
+        let wide = match backend {
+            #[cfg(target_arch = "x86_64")]
+            Backend::Auto | Backend::Native => native::targets(features),
+            _ => Default::default(),
+        };
+        let targets = Targets { wide, portable: cranelift::target() };
+        Wanted { backend, features, targets, stripes: Stripes::default(), serial }
+    }
+}
+
+/// The plan that the code of a pass was made of.
+pub(crate) enum PassPlan {
+    #[cfg(target_arch = "x86_64")]
+    Native(native::Emitted),
+    Portable(Box<PortablePlan>),
+    /// Code that is part of the library.
+    Crc(CrcCode),
+    /// Stage after stage, as they are.
+    Interpreted(Box<[Analysed]>),
+}
+
+impl PassPlan {
+    /// What the loop does, for people to read: its head, body, epilogue and tail, in lines under headings; `names` are the states',
+    /// in (stage, state) order.
+    pub(crate) fn outline(&self, names: &[String]) -> String {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            PassPlan::Native(emitted) => emitted.outline(names),
+            PassPlan::Portable(plan) => plan.outline(names),
+            PassPlan::Crc(code) => code.outline(names),
+            PassPlan::Interpreted(stages) => interp::outline(stages),
+        }
+    }
 }
 
 /// Code of a pass.
@@ -38,6 +84,8 @@ pub(crate) struct Made {
     /// Where it comes from.
     pub(crate) backend: Backend,
     pub(crate) code: Box<dyn PassCode>,
+    /// What the code was made of.
+    pub(crate) plan: PassPlan,
     /// What the rewrites made of the stages, if that is what was compiled.
     pub(crate) rewritten: Option<Arc<Rewritten>>,
     /// The stages that were compiled.
@@ -57,19 +105,20 @@ pub(crate) fn select(
     let selector = |backend| Selector {
         composition,
         stages: &stages,
-        target: Target { backend, features, stripes: Stripes::default(), serial },
+        wanted: Wanted::new(backend, features, serial),
         passes: Vec::new(),
         made: Vec::new(),
     };
+    let split = |backend| Plan::new(composition, &stages, &Wanted::new(backend, features, serial).targets);
     match backend {
         _ if separate_passes => selector(backend).take_all(Plan::separate(composition)),
         Backend::Interp => selector(backend).take_all(Plan::fused(composition)),
         _ if serial => selector(backend).take_all(Plan::fused(composition)),
-        Backend::Cranelift => selector(backend).take_all(Plan::portable(composition, &stages)),
+        Backend::Cranelift => selector(backend).take_all(split(backend)),
         Backend::Auto | Backend::Native => {
             let whole = Plan::fused(composition);
             selector(Backend::Native).take_all(whole.clone()).or_else(|refusal| {
-                let split = schedule::schedule(composition, &stages, kinds(features));
+                let split = split(backend);
                 if backend == Backend::Auto || whole != split {
                     selector(backend).take_all(split)
                 } else {
@@ -80,27 +129,12 @@ pub(crate) fn select(
     }
 }
 
-/// How each stage runs in a pass of its own, on the backend that is fastest for it.
-fn kinds(features: Option<Features>) -> impl Fn(&Analysed) -> Kind {
-    // To ask is to compile in part: all stages together no more than one pass may take.
-    let budget = Cell::new(MAX_ASKED);
-    move |pipe| {
-        let alone = rewrite::alone(pipe);
-        let takes = |pipe: &Analysed| native_takes(pipe, features, &budget);
-        if alone.as_ref().is_some_and(takes) || takes(pipe) {
-            Kind::Native
-        } else {
-            schedule::kind_of(pipe, alone.as_ref())
-        }
-    }
-}
-
 /// Passes as they get code.
 struct Selector<'a> {
     composition: &'a Composition,
     /// Of the composition, in its order.
     stages: &'a [Analysed],
-    target: Target,
+    wanted: Wanted,
     passes: Vec<Pass>,
     made: Vec<Made>,
 }
@@ -109,7 +143,7 @@ impl Selector<'_> {
     fn take_all(mut self, plan: Plan) -> Result<(Plan, Vec<Made>), Unsupported> {
         // A single pass reads and writes where the stream is; several go by way of a block in the cache.
         if plan.passes.len() == 1 {
-            self.target.stripes = Stripes::of(self.composition);
+            self.wanted.stripes = Stripes::of(self.composition);
         }
         plan.passes.into_iter().try_for_each(|pass| self.take(pass))?;
         Ok((Plan { passes: self.passes }, self.made))
@@ -118,19 +152,21 @@ impl Selector<'_> {
     /// Code for a pass, or for its halves one after the other where the native backend would take it if there were more
     /// registers: two passes over blocks that stay in the first-level cache are faster than one in narrower vectors.
     fn take(&mut self, pass: Pass) -> Result<(), Unsupported> {
-        let backend = self.target.backend;
+        let backend = self.wanted.backend;
         if matches!(backend, Backend::Auto | Backend::Native) {
-            match self.generate(&pass, Target { backend: Backend::Native, ..self.target }) {
+            match self.generate(&pass, Wanted { backend: Backend::Native, ..self.wanted }) {
                 Ok(made) => {
                     self.keep(pass, made);
                     return Ok(());
                 }
-                Err((_, Refusal::OutOfRegisters)) if pass.stages.len() > 1 => return self.halve(&pass),
+                Err((_, Refusal::OutOfRegisters | Refusal::TooLong)) if pass.stages.len() > 1 => {
+                    return self.halve(&pass);
+                }
                 Err(refusal) if backend == Backend::Native => return Err(unsupported(refusal)),
                 Err(_) => {}
             }
         }
-        let made = self.generate(&pass, self.target).map_err(unsupported)?;
+        let made = self.generate(&pass, self.wanted).map_err(unsupported)?;
         // What each of them does in vectors may be too much for one loop here, too.
         if pass.stages.len() > 1 && made.code.is_serial() && self.all_wide(&pass) {
             return self.halve(&pass);
@@ -146,44 +182,37 @@ impl Selector<'_> {
 
     fn halve(&mut self, pass: &Pass) -> Result<(), Unsupported> {
         // Only a single pass reaches striped buffers itself.
-        self.target.stripes = Stripes::default();
+        self.wanted.stripes = Stripes::default();
         pass.halves(self.composition).into_iter().try_for_each(|half| self.take(half))
     }
 
     /// Whether each of the stages would run in vectors in a pass of its own.
     fn all_wide(&self, pass: &Pass) -> bool {
-        let mut stages = pass.stages.iter().map(|&index| &self.stages[index]);
-        match self.target.backend {
-            _ if self.target.serial => false,
-            Backend::Auto => {
-                let kind = kinds(self.target.features);
-                stages.all(|stage| kind(stage) != Kind::Serial)
-            }
-            _ => stages.all(|stage| schedule::portable_kind(stage) != Kind::Serial),
-        }
+        let stages = pass.stages.iter().map(|&index| &self.stages[index]);
+        !self.wanted.serial && schedule::all_wide(stages, &self.wanted.targets)
     }
 
     /// Code for a pass from the backend asked for, with what the rewrites make of its stages.
-    fn generate(&self, pass: &Pass, target: Target) -> Result<Made, (Backend, Refusal)> {
+    fn generate(&self, pass: &Pass, wanted: Wanted) -> Result<Made, (Backend, Refusal)> {
         let stages: Box<[Analysed]> = pass.stages.iter().map(|&index| self.stages[index].clone()).collect();
         // The interpreter is what the others are held against: it runs what was written.
-        let rewrites = target.backend != Backend::Interp && !target.serial;
+        let rewrites = wanted.backend != Backend::Interp && !wanted.serial;
         let rewritten =
             rewrites.then(|| rewrite::rewrite(pass.stages(self.composition).zip(&stages))).flatten();
         if let Some(rewritten) = rewritten
-            && let Ok((backend, code)) = generate_stages(&rewritten.stages, target)
+            && let Ok(Generated { backend, code, plan }) = generate_stages(&rewritten.stages, wanted)
         {
             let compiled = rewritten.stages.clone().into();
             let rewritten = Arc::new(rewritten);
             let code = if rewritten.is_unconditional(&stages) {
                 code
             } else {
-                Box::new(Guarded::new(code, Arc::clone(&rewritten), stages, target))
+                Box::new(Guarded::new(code, Arc::clone(&rewritten), stages, wanted))
             };
-            return Ok(Made { backend, code, rewritten: Some(rewritten), stages: compiled });
+            return Ok(Made { backend, code, plan, rewritten: Some(rewritten), stages: compiled });
         }
-        let (backend, code) = generate_stages(&stages, target)?;
-        Ok(Made { backend, code, rewritten: None, stages })
+        let Generated { backend, code, plan } = generate_stages(&stages, wanted)?;
+        Ok(Made { backend, code, plan, rewritten: None, stages })
     }
 }
 
@@ -192,85 +221,73 @@ fn unsupported((backend, refusal): (Backend, Refusal)) -> Unsupported {
 }
 
 /// Code for stages as they are, when the code for what they were rewritten to may not run.
-fn as_written(stages: &[Analysed], target: Target) -> Box<dyn PassCode> {
-    match generate_stages(stages, target) {
-        Ok((_, code)) => code,
+fn as_written(stages: &[Analysed], wanted: Wanted) -> Box<dyn PassCode> {
+    match generate_stages(stages, wanted) {
+        Ok(Generated { code, .. }) => code,
         // A backend that was asked for by name may refuse what it took after the rewrites.
         Err(_) => Box::new(interp::InterpCode::new(stages)),
     }
 }
 
+/// Code, whose it is and what it was made of.
+struct Generated {
+    backend: Backend,
+    code: Box<dyn PassCode>,
+    plan: PassPlan,
+}
+
 /// Code for the fused stages from the backend asked for; `Auto` takes the first that does not refuse.
-fn generate_stages(
-    stages: &[Analysed],
-    Target { backend, features, stripes, serial }: Target,
-) -> Result<(Backend, Box<dyn PassCode>), (Backend, Refusal)> {
-    let interp = || -> Box<dyn PassCode> { Box::new(interp::InterpCode::new(stages)) };
-    let gauge = stages.iter().map(|pipe| pipe.word_bytes()).max().unwrap_or(1);
+fn generate_stages(stages: &[Analysed], wanted: Wanted) -> Result<Generated, (Backend, Refusal)> {
+    let Wanted { backend, features, serial, .. } = wanted;
     if matches!(backend, Backend::Auto | Backend::Cranelift)
         && !serial
-        && let Some(code) = crc::CrcCode::new(stages, features.unwrap_or_else(Features::detected))
+        && let Some(code) = CrcCode::new(stages, features)
     {
-        return Ok((Backend::Cranelift, Box::new(code)));
+        return Ok(Generated {
+            backend: Backend::Cranelift,
+            code: Box::new(code),
+            plan: PassPlan::Crc(code),
+        });
     }
     match backend {
-        Backend::Native if serial => Err((backend, "one word after the other".to_owned().into())),
-        Backend::Auto => Ok(if !serial && let Ok(code) = native(stages, stripes, features) {
-            (Backend::Native, code)
-        } else if let Ok(code) = cranelift::compile_as(stages, gauge, serial) {
-            (Backend::Cranelift, Box::new(code))
-        } else {
-            (Backend::Interp, interp())
-        }),
-        Backend::Interp => Ok((Backend::Interp, interp())),
-        Backend::Cranelift => {
-            let code = cranelift::compile_as(stages, gauge, serial);
-            Ok((backend, Box::new(code.map_err(|refusal| (refusal.backend, refusal.what.into()))?)))
-        }
-        Backend::Native => {
-            Ok((backend, native(stages, stripes, features).map_err(|refusal| (backend, refusal))?))
-        }
+        Backend::Native => native(stages, wanted).map_err(|refusal| (backend, refusal)),
+        Backend::Cranelift => portable(stages, wanted),
+        Backend::Interp => Ok(interpreted(stages)),
+        Backend::Auto => Ok(native(stages, wanted)
+            .or_else(|_| portable(stages, wanted))
+            .unwrap_or_else(|_| interpreted(stages))),
     }
 }
 
-/// Most machine instructions that finding out about all stages of a pipeline may take.
-const MAX_ASKED: usize = 200_000;
+fn interpreted(stages: &[Analysed]) -> Generated {
+    let code = Box::new(interp::InterpCode::new(stages));
+    Generated { backend: Backend::Interp, code, plan: PassPlan::Interpreted(stages.into()) }
+}
 
-/// Whether the native backend takes a stage by itself; `budget` is how many machine instructions may still be made to find
-/// out.
+fn portable(stages: &[Analysed], wanted: Wanted) -> Result<Generated, (Backend, Refusal)> {
+    let plan = PortablePlan::new(stages, wanted.targets.portable.as_ref(), wanted.serial);
+    let mut plan = plan.map_err(|refusal| (Backend::Cranelift, refusal))?;
+    let code = cranelift::emit(&mut plan).map_err(|refusal| (refusal.backend, refusal.what.into()))?;
+    Ok(Generated {
+        backend: Backend::Cranelift,
+        code: Box::new(code),
+        plan: PassPlan::Portable(Box::new(plan)),
+    })
+}
+
+/// Code for this processor.
 #[cfg(target_arch = "x86_64")]
-fn native_takes(pipe: &Analysed, features: Option<Features>, budget: &Cell<usize>) -> bool {
-    if budget.get() == 0 {
-        return false;
+fn native(stages: &[Analysed], wanted: Wanted) -> Result<Generated, Refusal> {
+    if wanted.serial {
+        return Err("one word after the other".to_owned().into());
     }
-    let size = crate::backend::native::takes(pipe, features.unwrap_or_else(Features::detected));
-    // A refusal comes early, or at the limit.
-    budget.set(budget.get().saturating_sub(size.unwrap_or(pipe.body.insts.len())));
-    size.is_some()
+    let plan = WidePlan::new(stages, &wanted.targets.wide)?;
+    let (code, emitted) = native::emit(plan, wanted.stripes)?;
+    Ok(Generated { backend: Backend::Native, code: Box::new(code), plan: PassPlan::Native(emitted) })
 }
 
 #[cfg(not(target_arch = "x86_64"))]
-fn native_takes(_pipe: &Analysed, _features: Option<Features>, _budget: &Cell<usize>) -> bool {
-    false
-}
-
-/// Code for this processor, with the instructions chosen, or every one it has.
-#[cfg(target_arch = "x86_64")]
-fn native(
-    stages: &[Analysed],
-    stripes: Stripes,
-    features: Option<Features>,
-) -> Result<Box<dyn PassCode>, Refusal> {
-    let features = features.unwrap_or_else(Features::detected);
-    Ok(Box::new(crate::backend::native::compile(stages, features, stripes)?))
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-fn native(
-    _stages: &[Analysed],
-    _stripes: Stripes,
-    _features: Option<Features>,
-) -> Result<Box<dyn PassCode>, Refusal> {
+fn native(_stages: &[Analysed], _wanted: Wanted) -> Result<Generated, Refusal> {
     Err("any processor but x86-64".to_owned().into())
 }
 

@@ -90,11 +90,6 @@ pub(super) fn trailing_zeros(b: &mut FunctionBuilder<'_>, x: Value, lane: u8) ->
     lane_sums(b, ones, 1, lane, false)
 }
 
-/// Whether [`shift`] is faster than the scalar loop.
-pub(super) const fn has_shift(op: BinaryOp, lane: u8) -> bool {
-    lane < 4 || (lane == 4 && matches!(op, BinaryOp::Shl))
-}
-
 /// A shift, or a rotate to the left, of lanes of up to 32 bits by counts below the lane's bits.
 pub(super) fn shift(b: &mut FunctionBuilder<'_>, op: BinaryOp, x: Value, counts: Value, lane: u8) -> Value {
     let (x, counts) = (view(b, x, lane), view(b, counts, lane));

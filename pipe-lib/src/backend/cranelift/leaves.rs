@@ -1,10 +1,11 @@
 //! What a vector loop begins with: constants, states in lanes, positional values; and what of it depends on where a chunk is.
 
 use super::VECTOR_BYTES;
-use super::loops::{Frame, UNROLL, memory, narrowed, widened};
+use super::loops::{Frame, memory, narrowed, widened};
 use super::scalar::{Tables, scalar_type};
 use super::vector::{self, splat, view};
 use crate::ir::Ty;
+use crate::plan::portable::UNROLL;
 use crate::plan::vector::{Carry, Step, VectorBody, VectorOp};
 use cranelift_codegen::ir::{ConstantData, InstBuilder, Value, types};
 use cranelift_frontend::FunctionBuilder;

@@ -14,6 +14,7 @@ use super::leaves::{Place, first_carries, invariants, is_long, offsets, position
 use super::scalar::{self, Tables, scalar_type};
 use super::vector::{self, accumulate, merge, previous, running, splat, sums, view};
 use crate::ir::{Op, StateId, Ty};
+use crate::plan::portable::VectorLoop;
 use crate::plan::scalar::Fused;
 use crate::plan::vector::{Accumulator, Carry, VectorBody, VectorOp};
 use cranelift_codegen::ir::condcodes::IntCC;
@@ -23,12 +24,6 @@ use cranelift_codegen::ir::{
 };
 use cranelift_codegen::isa::OwnedTargetIsa;
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
-
-/// Chunks a turn: enough to hide the latency of the accumulators, few enough for sixteen registers.
-pub(super) const UNROLL: usize = 4;
-
-/// Registers that the accumulators of all slots may take before the unrolling is reduced.
-const ACCUMULATOR_REGISTERS: usize = 12;
 
 pub(super) fn memory() -> MemFlagsData {
     MemFlagsData::new().with_notrap()
@@ -68,7 +63,7 @@ pub(super) fn build(
     isa: &OwnedTargetIsa,
     frontend: &mut FunctionBuilderContext,
     word: Option<&Fused>,
-    body: Option<&VectorBody>,
+    vector: Option<&VectorLoop>,
     tables: &mut Tables,
 ) -> Result<Function, String> {
     let signature = signature(isa, &[types::I64; 7], &[]);
@@ -83,8 +78,8 @@ pub(super) fn build(
     let end = b.ins().iadd(src, len);
     let frame = Frame { states, pos, start: src, step, len, end, partials };
     let mut at = Cursor { src, dst };
-    if let Some(body) = body {
-        at = vector_loops(&mut b, body, tables, frame, at)?;
+    if let Some(vector) = vector {
+        at = vector_loops(&mut b, vector, tables, frame, at)?;
     }
     match word {
         Some(word) => scalar_loop(&mut b, word, tables, frame, at)?,
@@ -176,21 +171,10 @@ struct Cursor {
     dst: Value,
 }
 
-/// Chunks a turn for this body.
-pub(super) fn unroll(body: &VectorBody) -> usize {
-    let registers: usize = body.accumulators.iter().map(Accumulator::registers).sum();
-    let carried: usize = body.carries.iter().map(Carry::registers).sum();
-    let mut slots = UNROLL;
-    while slots > 1 && registers * slots + carried > ACCUMULATOR_REGISTERS {
-        slots /= 2;
-    }
-    slots
-}
-
 /// The vector loops; gives where they stop.
 fn vector_loops(
     b: &mut FunctionBuilder<'_>,
-    body: &VectorBody,
+    VectorLoop { body, unroll }: &VectorLoop,
     tables: &mut Tables,
     frame: Frame,
     start: Cursor,
@@ -212,7 +196,7 @@ fn vector_loops(
     let narrow = VECTOR_BYTES as i64;
     let limit = b.ins().iadd_imm_s(frame.end, -narrow);
     let step = b.ins().band_imm_u(frame.step, narrow);
-    match unroll(body) {
+    match *unroll {
         1 => {
             b.ins().jump(joined, &args(&first));
         }

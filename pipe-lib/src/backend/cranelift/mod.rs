@@ -14,29 +14,21 @@ mod scalar;
 mod vector;
 
 use super::{Entry, Listed, PassCode};
+#[cfg(test)]
 use crate::analyse::Analysed;
 use crate::code::CodeMemory;
 use crate::error::Unsupported;
-use crate::ir::{BinaryOp, Op};
+use crate::features::Features;
 use crate::options::Backend;
-use crate::plan::{display, scalar as scalar_plan, vector as vector_plan};
+use crate::plan::portable::{PortablePlan, VECTOR_BYTES};
+use crate::plan::target::Target;
 use cranelift_codegen::control::ControlPlane;
 use cranelift_codegen::isa::OwnedTargetIsa;
 use cranelift_codegen::settings::{self, Configurable};
 use cranelift_codegen::{Context, ir};
 use cranelift_frontend::FunctionBuilderContext;
-use run::{Functions, MAX_PARTIALS, TailFn, WordsFn};
+use run::{Functions, TailFn, WordsFn};
 use std::sync::{Arc, OnceLock};
-
-/// Bytes of a vector register.
-pub(crate) const VECTOR_BYTES: usize = 16;
-
-/// Most operations of a loop word: register allocation takes longer than in proportion, and a compile must not take
-/// seconds whatever the program.
-const MAX_WEIGHT: usize = 20_000;
-
-/// Most instructions of a loop word before anything is simplified.
-const MAX_RAW: usize = 100_000;
 
 /// One compiled pass.
 pub(crate) struct CraneliftCode {
@@ -52,119 +44,64 @@ pub(crate) struct CraneliftCode {
     scalar_because: Option<String>,
 }
 
-/// What a pass becomes before there is machine code.
-struct Lowered {
-    word: scalar_plan::Fused,
-    tail: scalar_plan::Fused,
-    vector: Result<vector_plan::VectorBody, String>,
+/// The vectors that there are code for.
+pub(crate) fn target() -> Option<Target> {
+    let target = Target {
+        features: Features::NONE,
+        vector_bytes: VECTOR_BYTES,
+        registers: 16,
+        crcs: false,
+        clmul64: false,
+        masks: false,
+        waits: false,
+    };
+    cfg!(any(target_arch = "x86_64", target_arch = "aarch64")).then_some(target)
 }
 
-impl Lowered {
-    fn new(stages: &[Analysed], gauge: usize, serial: bool) -> Lowered {
-        Lowered {
-            word: scalar_plan::word(stages, gauge),
-            tail: scalar_plan::tail(stages, gauge),
-            vector: if serial { Err("as was asked for".to_owned()) } else { vector(stages) },
-        }
-    }
-}
-
-impl Lowered {
-    /// Whether words that are left after the last whole chunk are done one by one, as incomplete ones are.
-    fn by_chunks(&self, gauge: usize) -> bool {
-        gauge > 1 && self.vector.is_ok()
-    }
-}
-
-/// Whether there is code in vectors for a stage by itself.
-pub(crate) fn has_vectors(pipe: &Analysed) -> bool {
-    vector(std::slice::from_ref(pipe)).is_ok()
-}
-
-/// The vector form, where this backend has code for it.
-fn vector(stages: &[Analysed]) -> Result<vector_plan::VectorBody, String> {
-    if !cfg!(any(target_arch = "x86_64", target_arch = "aarch64")) {
-        return Err("this machine's vectors are not used".into());
-    }
-    let body = vector_plan::lower(stages)?;
-    let partials: usize = body.accumulators.iter().map(|acc| acc.registers()).sum();
-    let partials = partials + body.carries.iter().map(|carry| carry.registers()).sum::<usize>();
-    if partials > MAX_PARTIALS {
-        return Err(format!("{partials} registers of partial results"));
-    }
-    let size = body.insts.len() * (loops::unroll(&body) + 1);
-    if size > MAX_WEIGHT {
-        return Err(format!("{size} vector operations (the limit is {MAX_WEIGHT})"));
-    }
-    vector::check(&body)?;
-    Ok(body)
-}
-
-/// [`compile_as`] with vectors where there is a form in vectors.
+/// Plans and compiles, with vectors where there is a form in vectors.
 #[cfg(test)]
 pub(crate) fn compile(stages: &[&crate::ir::Pipe], gauge: usize) -> Result<CraneliftCode, Unsupported> {
     let stages: Vec<Analysed> = stages.iter().map(|pipe| Analysed::new(Arc::new((*pipe).clone()))).collect();
-    compile_as(&stages, gauge, false)
+    let mut plan = PortablePlan::new(&stages, target().as_ref(), false)
+        .map_err(|refusal| unsupported(refusal.to_string()))?;
+    assert_eq!(plan.gauge, gauge);
+    emit(&mut plan)
 }
 
-/// Compiles the fused `stages` (parameters bound) of a pass whose loop word is `gauge` bytes; `serial`, without vectors.
-pub(crate) fn compile_as(
-    stages: &[Analysed],
-    gauge: usize,
-    serial: bool,
-) -> Result<CraneliftCode, Unsupported> {
+/// Code for a plan.
+pub(crate) fn emit(plan: &mut PortablePlan) -> Result<CraneliftCode, Unsupported> {
     let host = host()?;
-    let raw: usize =
-        stages.iter().map(|pipe| pipe.body.insts.len() * (gauge / pipe.word_bytes()).max(1)).sum();
-    if raw > MAX_RAW {
-        return Err(unsupported(format!("{raw} instructions in one loop word (the limit is {MAX_RAW})")));
-    }
-    let mut lowered = Lowered::new(stages, gauge, serial);
-    let size = weight(&lowered.word) + weight(&lowered.tail);
-    if size > MAX_WEIGHT {
-        return Err(unsupported(format!("{size} operations in one loop word (the limit is {MAX_WEIGHT})")));
-    }
-    match compile_lowered(&lowered, host, gauge) {
+    match compile_plan(plan, host) {
         // A machine may lack a vector instruction; the scalar loop needs none.
-        Err(error) if lowered.vector.is_ok() => {
-            lowered.vector = Err(error.what);
-            compile_lowered(&lowered, host, gauge)
+        Err(error) if plan.vector.is_ok() => {
+            plan.vector = Err(error.what);
+            compile_plan(plan, host)
         }
         result => result,
     }
 }
 
-/// About the number of instructions that a block takes.
-fn weight(fused: &scalar_plan::Fused) -> usize {
-    let cost = |op: &Op| match op {
-        Op::Binary(BinaryOp::Clmul | BinaryOp::Clmulh, ..) => 256,
-        Op::Crc(..) => 40,
-        Op::Modular(..) => 24,
-        _ => 1,
-    };
-    fused.block.insts.iter().map(|inst| cost(&inst.op)).sum()
-}
-
-fn compile_lowered(lowered: &Lowered, host: &Host, gauge: usize) -> Result<CraneliftCode, Unsupported> {
+fn compile_plan(plan: &PortablePlan, host: &Host) -> Result<CraneliftCode, Unsupported> {
+    let gauge = plan.gauge;
     let mut tables = scalar::Tables::default();
     let mut context = Context::new();
     let mut frontend = FunctionBuilderContext::new();
-    let by_chunks = lowered.by_chunks(gauge);
-    let word = (!by_chunks).then_some(&lowered.word);
-    let words = loops::build(&host.loops, &mut frontend, word, lowered.vector.as_ref().ok(), &mut tables)
+    let by_chunks = plan.by_chunks();
+    let word = (!by_chunks).then_some(&plan.word);
+    let words = loops::build(&host.loops, &mut frontend, word, plan.vector.as_ref().ok(), &mut tables)
         .map_err(unsupported)?;
-    let mut bytes = emit(&mut context, &host.loops, words)?;
+    let mut bytes = machine_code(&mut context, &host.loops, words)?;
     // The second function begins at a cache line of its own.
     bytes.resize(bytes.len().next_multiple_of(64), 0);
     let tail_offset = bytes.len();
     if gauge > 1 {
         context.clear();
-        let tail = loops::build_tail(&host.straight, &mut frontend, &lowered.tail, &mut tables)
-            .map_err(unsupported)?;
-        bytes.extend(emit(&mut context, &host.straight, tail)?);
+        let tail =
+            loops::build_tail(&host.straight, &mut frontend, &plan.tail, &mut tables).map_err(unsupported)?;
+        bytes.extend(machine_code(&mut context, &host.straight, tail)?);
     }
-    let (accumulators, carries, scalar_because) = match &lowered.vector {
-        Ok(body) => (body.accumulators.clone(), body.carries.clone(), None),
+    let (accumulators, carries, scalar_because) = match &plan.vector {
+        Ok(vector) => (vector.body.accumulators.clone(), vector.body.carries.clone(), None),
         Err(why) => (Vec::new(), Vec::new(), Some(why.clone())),
     };
     // The stub is part of the code and needs the functions' address; the functions need the code's.
@@ -172,7 +109,7 @@ fn compile_lowered(lowered: &Lowered, host: &Host, gauge: usize) -> Result<Crane
         words: run::missing,
         tail: None,
         gauge,
-        modifies: lowered.word.out.is_some(),
+        modifies: plan.word.out.is_some(),
         by_chunks,
         accumulators: accumulators.into(),
         carries: carries.into(),
@@ -204,20 +141,19 @@ fn compile_lowered(lowered: &Lowered, host: &Host, gauge: usize) -> Result<Crane
 }
 
 /// The functions of a pass in Cranelift's own textual form.
-pub(crate) fn clif(stages: &[Analysed], gauge: usize, serial: bool) -> Result<String, Unsupported> {
-    let lowered = Lowered::new(stages, gauge, serial);
+pub(crate) fn clif(plan: &PortablePlan) -> Result<String, Unsupported> {
     let host = host()?;
     let mut tables = scalar::Tables::default();
     let mut frontend = FunctionBuilderContext::new();
-    let by_chunks = lowered.by_chunks(gauge);
-    let word = (!by_chunks).then_some(&lowered.word);
-    let words = loops::build(&host.loops, &mut frontend, word, lowered.vector.as_ref().ok(), &mut tables)
+    let by_chunks = plan.by_chunks();
+    let word = (!by_chunks).then_some(&plan.word);
+    let words = loops::build(&host.loops, &mut frontend, word, plan.vector.as_ref().ok(), &mut tables)
         .map_err(unsupported)?;
-    let what = whole(by_chunks, lowered.vector.as_ref().err().map(String::as_str));
+    let what = whole(by_chunks, plan.vector.as_ref().err().map(String::as_str));
     let mut text = format!("; {what}\n{}", words.display());
-    if gauge > 1 {
-        let tail = loops::build_tail(&host.straight, &mut frontend, &lowered.tail, &mut tables)
-            .map_err(unsupported)?;
+    if plan.gauge > 1 {
+        let tail =
+            loops::build_tail(&host.straight, &mut frontend, &plan.tail, &mut tables).map_err(unsupported)?;
         text += &format!("\n; {}\n{}", last(by_chunks), tail.display());
     }
     Ok(text)
@@ -262,18 +198,6 @@ impl PassCode for CraneliftCode {
         self.scalar_because.is_some()
     }
 
-    fn outline(&self, stages: &[Analysed], names: &[String]) -> String {
-        let gauge = self.functions.gauge;
-        let vectors = match &self.scalar_because {
-            Some(why) => Err(why.clone()),
-            None => vector(stages),
-        };
-        match vectors {
-            Ok(body) => display::outline_of_vectors(stages, gauge, &body, loops::unroll(&body), names),
-            Err(why) => display::outline_of_words(stages, gauge, &why),
-        }
-    }
-
     unsafe fn run(&self, states: *mut u64, pos: u64, src: *const u8, dst: *mut u8, len: usize) {
         debug_assert!(len > 0);
         // SAFETY: the caller's contract.
@@ -304,12 +228,12 @@ fn host() -> Result<&'static Host, Unsupported> {
         return Ok(named::host());
     }
     static HOST: OnceLock<Result<Host, String>> = OnceLock::new();
-    HOST.get_or_init(|| Ok(Host { loops: target("backtracking")?, straight: target("single_pass")? }))
+    HOST.get_or_init(|| Ok(Host { loops: isa("backtracking")?, straight: isa("single_pass")? }))
         .as_ref()
         .map_err(|why| unsupported(why.clone()))
 }
 
-fn target(regalloc_algorithm: &str) -> Result<OwnedTargetIsa, String> {
+fn isa(regalloc_algorithm: &str) -> Result<OwnedTargetIsa, String> {
     #[cfg_attr(not(target_arch = "x86_64"), allow(unused_mut))]
     let mut builder = cranelift_native::builder().map_err(str::to_owned)?;
     #[cfg(target_arch = "x86_64")]
@@ -360,7 +284,11 @@ fn keep_to_cap(builder: &mut cranelift_codegen::isa::Builder) -> Result<(), sett
     gone.into_iter().try_for_each(|name| builder.set(name, "false"))
 }
 
-fn emit(context: &mut Context, isa: &OwnedTargetIsa, func: ir::Function) -> Result<Vec<u8>, Unsupported> {
+fn machine_code(
+    context: &mut Context,
+    isa: &OwnedTargetIsa,
+    func: ir::Function,
+) -> Result<Vec<u8>, Unsupported> {
     context.func = func;
     let compiled = context
         .compile(&**isa, &mut ControlPlane::default())

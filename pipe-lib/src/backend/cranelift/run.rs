@@ -3,11 +3,9 @@
 use super::VECTOR_BYTES;
 use crate::backend::{Entry, Function, MAX_CALL_BYTES};
 use crate::plan::combine::{combine, sums};
+use crate::plan::portable::MAX_PARTIALS;
 use crate::plan::vector::{Accumulator, Carry};
 use std::mem::MaybeUninit;
-
-/// Most registers of partial results that one call leaves in its scratch area.
-pub(super) const MAX_PARTIALS: usize = 32;
 
 /// Most chunks of one call with states that pass from word to word: 2^14 sums of 2^14 chunks stay below 2^64.
 pub(super) const MAX_ORDERED_CHUNKS: usize = 1 << 14;

@@ -8,28 +8,6 @@ use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{ConstantData, Endianness, InstBuilder, MemFlagsData, Type, Value, types};
 use cranelift_frontend::FunctionBuilder;
 
-/// Refuses what [`op`] has no form for, and what the scalar loop does as fast, before any code is built.
-pub(super) fn check(body: &VectorBody) -> Result<(), String> {
-    use BinaryOp as B;
-    for inst in &body.insts {
-        match inst.op {
-            VectorOp::Unary(op @ (UnaryOp::Clz | UnaryOp::Ctz), _) if inst.lane == 8 => {
-                return Err(format!("`{}` of 64-bit lanes", op.name()));
-            }
-            VectorOp::Binary(op @ (B::Addc | B::Clmul | B::Clmulh | B::Rotr), ..) => {
-                return Err(format!("`{}` in lanes", op.name()));
-            }
-            VectorOp::Binary(op @ (B::Shl | B::Shr | B::Sar | B::Rotl), _, count)
-                if body.splat(count).is_none() && !bits::has_shift(op, inst.lane) =>
-            {
-                return Err(format!("`{}` of {}-bit lanes by a count that varies", op.name(), 8 * inst.lane));
-            }
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
 /// Cranelift's type for lanes of `lane` bytes.
 pub(super) const fn lanes(lane: u8) -> Type {
     match lane {

@@ -7,15 +7,17 @@
 //! What flows where:
 //!
 //! * [`isa`]: how wide vectors are, from which instructions there are ([`super::features`]);
-//! * `strategy`: how each state of a stage is kept in a vector loop (reduction, CRC, delay, ...), or why it cannot be;
-//! * `carry`: one file for each such kind, all with the same life around the loops;
+//! * [`crate::plan::wide`] is what it is given: how each state of a stage is kept (reduction, CRC, delay, ...), with how many vectors
+//!   an iteration, on which target;
+//! * `carry`: one file for each such form, all with the same life around the loops;
 //! * `lower`: a stage's block on the lanes of one vector, in terms of `lanes` (one operation on every lane, expanded where
 //!   the processor has no such instruction), into `vcode` (machine instructions on virtual registers);
 //! * `regalloc`: real registers for straight-line code, constants rematerialised from a pool;
 //! * `frame`: the function around the loop bodies; `asm`: encoding, labels, alignment;
 //! * [`crate::code`] holds the result: executable pages, never writable at the same time; `perf` names it for profiles.
 //!
-//! What it cannot do it refuses with a [`Refusal`](super::Refusal): serial states and divisions by what is no constant stay with Cranelift.
+//! What has no code here the plan has refused ([`targets`] says what there is); what is left to find out is whether the registers
+//! suffice.
 
 mod abi;
 mod asm;
@@ -27,30 +29,29 @@ mod lanes;
 mod lower;
 mod perf;
 mod regalloc;
-mod strategy;
 mod vcode;
 
 #[cfg(test)]
 mod tests;
 
 use super::{Entry, Function, Listed, MAX_CALL_BYTES, PassCode, Refusal, Striped, Stripes};
+#[cfg(test)]
 use crate::analyse::Analysed;
 use crate::code::CodeMemory;
 use crate::ir::Stripe;
 use crate::plan::display::heading;
+use crate::plan::stage::{StateForm, VectorStage};
+use crate::plan::target::Target;
+use crate::plan::wide::{UNROLLS, WidePlan};
 use asm::Image;
 pub(crate) use cache::streaming_from;
-use frame::{Runs, Shape, Stores};
+use frame::{Parts, Runs, Shape, Stores};
 #[cfg(test)]
 use iced_x86::Formatter;
 pub(crate) use isa::Features;
 use isa::Isa;
 use std::mem::MaybeUninit;
 use std::ops::Range;
-use strategy::{Keeping, Study};
-
-/// Vectors in one iteration of the main loop, most first: fewer where the registers do not suffice.
-const UNROLLS: [usize; 4] = [8, 4, 2, 1];
 
 /// Fewest bytes of a stretch that are worth going around the caches: lines that its ends do not fill are fetched, and
 /// wait.
@@ -71,8 +72,6 @@ pub(crate) struct NativeCode {
     gathering: Option<Range<usize>>,
     /// The same as `copying` with stores around the caches, to a destination that is aligned to a vector.
     streaming: Range<usize>,
-    /// How `copying` was made.
-    shape: Shape,
     /// Bytes from which a transfer is a big one.
     streaming_from: usize,
     /// Bytes of a vector.
@@ -88,35 +87,65 @@ unsafe impl Send for NativeCode {}
 // SAFETY: as above; running changes nothing in it.
 unsafe impl Sync for NativeCode {}
 
-/// Compiles the fused `stages` (parameters bound) for this processor, as far as `features` allow; from and to the striped
-/// buffers at the pipeline's ends as well.
+/// The vectors of a processor with these features, the best first: where only 128 bits can be multiplied without carries, CRCs
+/// have them in the halves of narrower vectors.
+pub(crate) fn targets(features: Features) -> [Option<Target>; 2] {
+    let target = |features: Features| {
+        let isa = features.isa()?;
+        let (narrow, wide) = (features.has(Features::PCLMUL), features.has(Features::VPCLMUL));
+        Some(Target {
+            features,
+            vector_bytes: isa.vector_bytes(),
+            registers: isa.registers(),
+            crcs: wide || narrow && isa == Isa::Avx2,
+            clmul64: wide && (narrow || isa == Isa::Avx512),
+            masks: isa == Isa::Avx512,
+            waits: isa == Isa::Avx512 && features.has(Features::VNNI),
+        })
+    };
+    let narrower = features.has(Features::AVX512 | Features::PCLMUL) && !features.has(Features::VPCLMUL);
+    [target(features), narrower.then(|| target(features.without(Features::AVX512))).flatten()]
+}
+
+/// Plans and compiles.
+#[cfg(test)]
 pub(crate) fn compile(
     stages: &[Analysed],
     features: Features,
     stripes: Stripes,
 ) -> Result<NativeCode, Refusal> {
-    let studies = stages.iter().map(Study::of).collect::<Result<Vec<_>, _>>()?;
-    let (features, isa) =
-        used(&studies, features).ok_or_else(|| "neither AVX2 nor AVX-512 to use".to_owned())?;
-    let unroll = UNROLLS[usize::from(!frame::waits_for_dots(&studies, isa, features))];
+    Ok(emit(WidePlan::new(stages, &targets(features))?, stripes)?.0)
+}
+
+/// Code for a plan; from and to the striped buffers at the pipeline's ends as well. With it comes what it was made as.
+pub(crate) fn emit(mut plan: WidePlan, stripes: Stripes) -> Result<(NativeCode, Emitted), Refusal> {
+    let features = plan.target.features;
+    let isa = features.isa().ok_or_else(|| "neither AVX2 nor AVX-512 to use".to_owned())?;
+    let unroll = plan.unroll;
     let widest = Shape { isa, features, source: None, stores: Stores::Plain, unroll };
-    let (image, shape) = fitting(&studies, widest)?;
+    let (image, parts, shape) = fitting(&plan.stages, widest)?;
+    plan.unroll = shape.unroll;
     // What takes no fewer registers unrolls no further.
-    let another = |source, stores| fitting(&studies, Shape { source, stores, ..shape });
+    let another = |source, stores| {
+        let (image, ..) = fitting(&plan.stages, Shape { source, stores, ..shape })?;
+        Ok::<Image, Refusal>(image)
+    };
     let runs = |stripe: Option<Stripe>| stripe.and_then(|stripe| Runs::of(stripe, isa));
     let mut bytes = Vec::new();
     let copying = image.place(&mut bytes);
-    let streaming = if reads_back(&studies, isa) { another(None, Stores::Streamable)?.0 } else { image };
+    let streaming = if reads_back(&plan.stages, isa) { another(None, Stores::Streamable)? } else { image };
     let streaming = streaming.streaming()?.place(&mut bytes);
     // Where this cannot be done, the engine goes by way of a block in the cache.
     let striped = runs(stripes.sink).and_then(|runs| another(None, Stores::Striped(runs)).ok());
-    let striped = striped.map(|(image, _)| image.place(&mut bytes));
+    let striped = striped.map(|image| image.place(&mut bytes));
     let gathering = runs(stripes.source).and_then(|runs| another(Some(runs), Stores::Plain).ok());
-    let gathering = gathering.map(|(image, _)| image.place(&mut bytes));
-    let modifies = stages.iter().any(|stage| stage.normal().out.is_some());
-    let reading = match modifies {
+    let gathering = gathering.map(|image| image.place(&mut bytes));
+    let reading = match plan.modifies() {
         true => None,
-        false => Some(fitting(&studies, Shape { stores: Stores::None, ..widest })?.0.place(&mut bytes)),
+        false => {
+            let (image, ..) = fitting(&plan.stages, Shape { stores: Stores::None, ..widest })?;
+            Some(image.place(&mut bytes))
+        }
     };
     let code = CodeMemory::new(&bytes).map_err(|error| format!("executable memory: {error}"))?;
     let functions = [
@@ -127,9 +156,10 @@ pub(crate) fn compile(
         (gathering.as_ref(), " (from stripes)"),
     ];
     for (place, what) in functions {
-        place.into_iter().for_each(|place| perf::announce(&code, place, stages, what));
+        place.into_iter().for_each(|place| perf::announce(&code, place, &plan.stages, what));
     }
-    Ok(NativeCode {
+    let (gathers, scatters) = (gathering.is_some(), striped.is_some());
+    let code = NativeCode {
         base: code.address(0),
         code,
         copying,
@@ -137,50 +167,56 @@ pub(crate) fn compile(
         striped,
         gathering,
         streaming,
-        shape,
         streaming_from: streaming_from(),
         vector_bytes: isa.vector_bytes(),
-        gauge: stages.iter().map(|stage| stage.word_bytes()).max().unwrap_or(1),
-        longest_call: frame::longest_call(&studies, isa),
-    })
+        gauge: plan.gauge(),
+        longest_call: frame::longest_call(&plan.stages, isa),
+    };
+    Ok((code, Emitted { plan, parts, gathers, scatters }))
 }
 
-/// The number of machine instructions that a stage amounts to, if this backend takes it.
-pub(crate) fn takes(pipe: &Analysed, features: Features) -> Option<usize> {
-    let study = [Study::of(pipe).ok()?];
-    let (features, isa) = used(&study, features)?;
-    frame::size(&study, isa, features)
+/// What code was made as, for people to read.
+pub(crate) struct Emitted {
+    plan: WidePlan,
+    parts: Parts,
+    gathers: bool,
+    scatters: bool,
 }
 
-/// The width of vectors for these stages, and what goes with it: where only 128 bits can be multiplied without carries, CRCs
-/// have them in the halves of narrow vectors.
-fn used(studies: &[Study<'_>], features: Features) -> Option<(Features, Isa)> {
-    let isa = features.isa()?;
-    let mut keepings = studies.iter().flat_map(|study| &study.keeping);
-    let narrows = isa == Isa::Avx512
-        && !features.has(Features::VPCLMUL)
-        && features.has(Features::PCLMUL)
-        && keepings.any(|keeping| matches!(keeping, Keeping::Crc(..)));
-    Some(if narrows { (features.without(Features::AVX512), Isa::Avx2) } else { (features, isa) })
+impl Emitted {
+    /// What the loop does: its head, body, epilogue and tail, in lines under headings; `names` are the states', in (stage, state)
+    /// order.
+    pub(crate) fn outline(&self, names: &[String]) -> String {
+        let mut text = self.parts.outline(&self.plan, names);
+        let others = [
+            (self.gathers, "a function like it with loads straight from the striped buffer at the start"),
+            (self.scatters, "a function like it with stores straight to the striped buffer at the end"),
+        ];
+        for (_, what) in others.iter().filter(|(is, _)| *is) {
+            // Writing to a string does not fail.
+            let _ = heading(&mut text, "also", what);
+        }
+        text
+    }
 }
 
 /// Whether a CRC may read what was stored, which stores around the caches must not be.
-fn reads_back(studies: &[Study<'_>], isa: Isa) -> bool {
+fn reads_back(stages: &[VectorStage], isa: Isa) -> bool {
     let mut changed = false;
     isa == Isa::Avx2
-        && studies.iter().any(|study| {
-            let reads = changed && study.keeping.iter().any(|keeping| matches!(keeping, Keeping::Crc(..)));
-            changed |= study.pipe.out.is_some();
+        && stages.iter().any(|stage| {
+            let reads = changed && stage.forms.iter().any(|form| matches!(form, StateForm::Crc(..)));
+            changed |= stage.pipe.out.is_some();
             reads
         })
 }
 
 /// A function of that shape, with less unrolling if the registers do not suffice, and what it was made as.
-fn fitting(studies: &[Study<'_>], shape: Shape) -> Result<(Image, Shape), Refusal> {
+fn fitting(stages: &[VectorStage], shape: Shape) -> Result<(Image, Parts, Shape), Refusal> {
     for unroll in UNROLLS.into_iter().filter(|unroll| *unroll <= shape.unroll) {
         let shape = Shape { unroll, ..shape };
-        match frame::function(studies, shape) {
-            Ok(image) => return Ok((image, shape)),
+        match frame::function(stages, shape) {
+            Ok((image, parts)) => return Ok((image, parts, shape)),
             Err(Refusal::OutOfRegisters) => {}
             Err(refusal) => return Err(refusal),
         }
@@ -305,21 +341,6 @@ impl PassCode for NativeCode {
             Some(Listed { what: (*what).to_owned(), bytes, at: place.start, constants })
         };
         places.iter().filter_map(listed).collect()
-    }
-
-    fn outline(&self, stages: &[Analysed], names: &[String]) -> String {
-        let studies = stages.iter().map(Study::of).collect::<Result<Vec<_>, _>>();
-        let outline = studies.map(|studies| frame::outline(&studies, self.shape, names));
-        let mut text = outline.unwrap_or_default();
-        let others = [
-            (&self.gathering, "a function like it with loads straight from the striped buffer at the start"),
-            (&self.striped, "a function like it with stores straight to the striped buffer at the end"),
-        ];
-        for (_, what) in others.iter().filter(|(place, _)| place.is_some()) {
-            // Writing to a string does not fail.
-            let _ = heading(&mut text, "also", what);
-        }
-        text
     }
 
     unsafe fn run(&self, states: *mut u64, pos: u64, src: *const u8, dst: *mut u8, len: usize) {

@@ -9,15 +9,15 @@
 //! that at every instruction the return address is at the top of the stack and the caller's frame pointer in its
 //! register. Nothing in them can raise a Rust panic.
 
-use crate::analyse::Analysed;
 use crate::code::CodeMemory;
+use crate::plan::stage::VectorStage;
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
 use std::ops::Range;
 use std::sync::{Mutex, OnceLock};
 
 /// Notes the function at `place` if somebody asked for it; it is named after its stages, `kind` behind them.
-pub(super) fn announce(code: &CodeMemory, place: &Range<usize>, stages: &[Analysed], kind: &str) {
+pub(super) fn announce(code: &CodeMemory, place: &Range<usize>, stages: &[VectorStage], kind: &str) {
     static MAP: OnceLock<Option<Mutex<File>>> = OnceLock::new();
     let Some(map) = MAP.get_or_init(open) else { return };
     let line = line(code.address(place.start).addr(), place.len(), stages, kind);
@@ -45,8 +45,8 @@ fn open() -> Option<Mutex<File>> {
     Some(Mutex::new(map))
 }
 
-fn line(address: usize, size: usize, stages: &[Analysed], kind: &str) -> String {
-    let names: Vec<&str> = stages.iter().map(|stage| stage.name.as_str()).collect();
+fn line(address: usize, size: usize, stages: &[VectorStage], kind: &str) -> String {
+    let names: Vec<&str> = stages.iter().map(|stage| stage.pipe.name.as_str()).collect();
     let names = if names.is_empty() { "copy".to_owned() } else { names.join("|") };
     format!("{address:x} {size:x} pipe:{names}{kind}\n")
 }
@@ -54,12 +54,14 @@ fn line(address: usize, size: usize, stages: &[Analysed], kind: &str) -> String 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::analyse::Analysed;
     use crate::library::Library;
 
     #[test]
     fn a_line_has_address_size_and_the_names_of_the_stages() {
         let pipeline = Library::standard().pipeline("inet_cksum | byteswap32").unwrap();
         let stages = Analysed::all(pipeline.composition().stages.iter().map(|stage| &stage.pipe));
+        let stages: Vec<VectorStage> = stages.iter().map(|stage| VectorStage::of(stage).unwrap()).collect();
         assert_eq!(line(0x7f00_1000, 0x2a0, &stages, ""), "7f001000 2a0 pipe:inet_cksum|byteswap32\n");
         assert_eq!(line(16, 1, &[], " (reading)"), "10 1 pipe:copy (reading)\n");
     }

@@ -9,6 +9,8 @@ use iced_x86::{Code, Register};
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
+use crate::plan::wide::MAX_ITEMS;
+
 use super::isa::{Features, Isa};
 
 /// A virtual register: a vector or a mask.
@@ -104,9 +106,6 @@ pub(super) enum Item {
     /// From here on, uses of constants weigh this much.
     Weight(u32),
 }
-
-/// Most machine instructions of a function before registers: a compile must not take seconds whatever the program.
-pub(super) const MAX_ITEMS: usize = 200_000;
 
 /// A constant of the pool: the bytes of a vector, or a longer table.
 pub(super) type PoolBytes = Vec<u8>;

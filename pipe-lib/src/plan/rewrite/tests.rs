@@ -4,13 +4,13 @@ use super::{Rewritten, rewrite};
 use crate::Library;
 use crate::analyse::ANALYSES;
 use crate::analyse::Analysed;
+use crate::backend::PassCode;
 use crate::backend::interp::InterpCode;
 use crate::backend::testing::{Rng, compare_many};
-use crate::backend::{PassCode, Stripes};
 use crate::compose::Stage;
 use crate::ir::Pipe;
 use crate::options::Backend;
-use crate::select::Target;
+use crate::select::Wanted;
 use crate::select::guarded::Guarded;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -78,9 +78,8 @@ fn rewritten_of(stages: &[Stage]) -> Option<Rewritten> {
 fn interpreted(rewritten: Rewritten, stages: &[Stage]) -> Guarded {
     let code: Box<dyn PassCode> = Box::new(InterpCode::new(&rewritten.stages));
     let as_written = Analysed::all(stages.iter().map(|stage| &stage.pipe)).into();
-    let target =
-        Target { backend: Backend::Interp, features: None, stripes: Stripes::default(), serial: false };
-    Guarded::new(code, Arc::new(rewritten), as_written, target)
+    let wanted = Wanted::new(Backend::Interp, None, false);
+    Guarded::new(code, Arc::new(rewritten), as_written, wanted)
 }
 
 #[test]
@@ -255,7 +254,9 @@ fn instances_of_one_pipe_are_analysed_once_and_not_for_long() {
         let pipeline = library.pipeline(&names.join(" | ")).unwrap();
         let before = ANALYSES.get();
         let composition = pipeline.composition();
-        let plan = crate::plan::Plan::new(composition);
+        let stages = Analysed::all(composition.stages.iter().map(|stage| &stage.pipe));
+        let targets = Wanted::new(Backend::Cranelift, None, false).targets;
+        let plan = crate::plan::Plan::new(composition, &stages, &targets);
         let _ = rewritten_of(&composition.stages);
         let _ = plan.describe(composition);
         ANALYSES.get() - before

@@ -356,7 +356,7 @@ impl LoopCarried for CrcLanes {
         self.import(b, copies - 1, factor);
     }
 
-    fn step(&mut self, body: &mut Body<'_, '_>, part: Part) -> Result<(), String> {
+    fn step(&mut self, body: &mut Body<'_>, part: Part) -> Result<(), String> {
         let values = body.int(self.operand)?;
         match part {
             // Single vectors, in an iteration of their own, are folded by the first copy.

@@ -33,7 +33,7 @@ impl LoopCarried for Delay {
         Traits { due: Due::Between, ..Traits::ORDERED }
     }
 
-    fn step(&mut self, body: &mut Body<'_, '_>, part: Part) -> Result<(), String> {
+    fn step(&mut self, body: &mut Body<'_>, part: Part) -> Result<(), String> {
         body.compute(self.value)?;
         let values = body.carried(self.value)?;
         let before = self.last.before(body.b, values);

@@ -15,7 +15,6 @@
 
 use iced_x86::{Code, Register};
 
-use super::linear::System;
 use super::{LoopCarried, Part, Traits, sums};
 use crate::analyse;
 use crate::backend::native::abi::{LEN, Round, STATES, round_remainder};
@@ -23,35 +22,8 @@ use crate::backend::native::asm;
 use crate::backend::native::lanes::Lane;
 use crate::backend::native::lower::Body;
 use crate::backend::native::vcode::{Builder, VReg};
-use crate::ir::{ConvertOp, Op, Pipe, Ty, Value};
-
-/// Most states: their binomials are computed by a division that is exact by nothing but a 2 and a 3.
-const MAX_STATES: usize = 4;
-
-/// What a word adds to each of the states of a system, if they are such sums and have a form here.
-pub(in crate::backend::native) fn operand(pipe: &Pipe, system: &System, operands: &[Value]) -> Option<Value> {
-    let side = system.states.len();
-    let triangular = system.matrix.iter().enumerate().all(|(at, entry)| match at / side {
-        row if row < at % side => *entry == 0,
-        row if row == at % side => *entry == 1,
-        _ => true,
-    });
-    let operand = *operands.first()?;
-    let alike = operands.iter().all(|other| *other == operand);
-    let (word, ty) = (Lane::of_bytes(pipe.word_bytes()), pipe.states[system.states[0]].ty);
-    let lane = Lane::of_bytes(ty.bytes());
-    let fits = lane == word || (narrow(pipe, operand).is_some() && lane.bytes() == 2 * word.bytes());
-    let few = (2..=MAX_STATES).contains(&side);
-    (system.modulus == 0 && few && triangular && alike && fits).then_some(operand)
-}
-
-/// What a value zero-extends, if that has the word's type.
-fn narrow(pipe: &Pipe, value: Value) -> Option<Value> {
-    match pipe.body.inst(value).op {
-        Op::Convert(ConvertOp::Zext, narrow) => Some(narrow).filter(|it| pipe.body.ty(*it) == pipe.input.ty),
-        _ => None,
-    }
-}
+use crate::ir::{Pipe, Ty, Value};
+use crate::plan::stage::{System, narrow};
 
 /// The registers of the sums.
 pub(super) struct IteratedSums {
@@ -72,7 +44,7 @@ pub(super) struct IteratedSums {
 }
 
 impl IteratedSums {
-    /// Takes registers; `operand` is what [`operand`] gave.
+    /// Takes registers; `operand` is what a word adds to each.
     pub(super) fn new(
         b: &mut Builder,
         pipe: &Pipe,
@@ -241,7 +213,7 @@ impl LoopCarried for IteratedSums {
         Traits::ORDERED
     }
 
-    fn step(&mut self, body: &mut Body<'_, '_>, part: Part) -> Result<(), String> {
+    fn step(&mut self, body: &mut Body<'_>, part: Part) -> Result<(), String> {
         let words = body.int(self.operand)?[0];
         match part {
             // All copies share the registers: an addition a word is as quick as the words come.

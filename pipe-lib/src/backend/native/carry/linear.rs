@@ -32,25 +32,7 @@ use crate::backend::native::lanes::whole::{at, indexed};
 use crate::backend::native::lower::Body;
 use crate::backend::native::vcode::{Builder, VReg};
 use crate::ir::{Pipe, Ty, Value};
-
-/// Moduli are less than this.
-pub(in crate::backend::native) const MAX_MODULUS: u64 = 1 << 31;
-
-/// Numbers of a modulus are no more than this, in lanes of 64 bits.
-pub(in crate::backend::native) const MAX_NUMBER: u64 = u32::MAX as u64;
-
-/// A recurrence: what the code is made from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::backend::native) struct System {
-    /// 0 for two to the power of the type's width.
-    pub(in crate::backend::native) modulus: u64,
-    /// Row after row.
-    pub(in crate::backend::native) matrix: Vec<u64>,
-    /// What each value that a word adds is no more than, one a state.
-    pub(in crate::backend::native) most: Vec<u64>,
-    /// The states, by their indices in the stage.
-    pub(in crate::backend::native) states: Vec<usize>,
-}
+use crate::plan::stage::{MAX_NUMBER, System};
 
 /// A vector of numbers, each no more than `most` (of no meaning where arithmetic wraps).
 #[derive(Clone, Copy)]
@@ -410,7 +392,7 @@ impl LoopCarried for Linear {
         self.import(b, last, factor);
     }
 
-    fn step(&mut self, body: &mut Body<'_, '_>, part: Part) -> Result<(), String> {
+    fn step(&mut self, body: &mut Body<'_>, part: Part) -> Result<(), String> {
         let words = self.operands.iter().map(|value| body.int(*value)).collect::<Result<Vec<_>, _>>()?;
         if let Part::Remainder { round, .. } = part {
             round_remainder(body.b, round);

@@ -28,8 +28,8 @@ pub(super) mod sums;
 use super::abi::Round;
 use super::lanes::Lane;
 use super::lower::Body;
-use super::strategy::{Keeping, Study};
 use super::vcode::{Builder, VReg};
+use crate::plan::stage::{StateForm, VectorStage};
 use crc_beside::Memory;
 
 /// Which part of the stream a vector is.
@@ -114,7 +114,7 @@ impl Traits {
 }
 
 /// One state, or several that are carried together.
-pub(super) trait LoopCarried {
+pub(super) trait LoopCarried: Send + Sync {
     fn traits(&self) -> Traits;
 
     /// In front of the unrolled loop: registers of copies other than the first, which hold nothing yet.
@@ -125,7 +125,7 @@ pub(super) trait LoopCarried {
     fn begin_unrolled(&self, _b: &mut Builder) {}
 
     /// Takes the words of one vector. Of the remainder it changes rax and r9.
-    fn step(&mut self, body: &mut Body<'_, '_>, part: Part) -> Result<(), String>;
+    fn step(&mut self, body: &mut Body<'_>, part: Part) -> Result<(), String>;
 
     /// Behind the unrolled loop: all copies in the first one.
     fn merge_copies(&self, _b: &mut Builder) {}
@@ -168,31 +168,31 @@ impl Place {
 /// carries along.
 pub(super) fn of(
     b: &mut Builder,
-    study: &Study<'_>,
+    plan: &VectorStage,
     state: usize,
     place: Place,
 ) -> Result<Option<Box<dyn LoopCarried>>, String> {
-    let pipe = study.pipe;
+    let pipe = &*plan.pipe;
     let word = Lane::of_bytes(pipe.word_bytes());
     let ty = pipe.states[state].ty;
     let offset = place.offset(state);
-    Ok(Some(match &study.keeping[state] {
-        Keeping::Constant | Keeping::Member | Keeping::SumOfSums => return Ok(None),
-        Keeping::Reduction(fold, addends) => {
-            Box::new(reduction::Accumulator::new(b, study, ty, *fold, addends, place.unroll, offset))
+    Ok(Some(match &plan.forms[state] {
+        StateForm::Constant | StateForm::Member | StateForm::SumOfSums => return Ok(None),
+        StateForm::Reduction(fold, addends) => {
+            Box::new(reduction::Accumulator::new(b, plan, ty, *fold, addends, place.unroll, offset))
         }
-        Keeping::Crc(crc, value) => {
+        StateForm::Crc(crc, value) => {
             Box::new(crc::CrcLanes::new(b, pipe, (*crc, *value), place.unroll, place.memory, offset)?)
         }
-        Keeping::Linear(system, operands) => {
+        StateForm::Linear(system, operands) => {
             let offsets = system.states.iter().map(|state| place.offset(*state)).collect();
             Box::new(linear::Linear::new(b, pipe, system, operands, place.unroll, offsets))
         }
-        Keeping::IteratedSums(system, operand) => {
+        StateForm::IteratedSums(system, operand) => {
             let offsets = system.states.iter().map(|state| place.offset(*state)).collect();
             Box::new(iterated_sums::IteratedSums::new(b, pipe, system, *operand, offsets))
         }
-        Keeping::Sum { modulus, end_around, word: value, second } => {
+        StateForm::Sum { modulus, end_around, word: value, second } => {
             let other = second.map_or(state, |second| second.state.0 as usize);
             Box::new(sums::Sums::new(
                 b,
@@ -206,12 +206,9 @@ pub(super) fn of(
                 [offset, place.offset(other)],
             ))
         }
-        Keeping::Induction(step) => Box::new(induction::Induction::new(b, pipe, state, step, offset)),
-        Keeping::Delay(_) | Keeping::Scan(..) if ty.bytes() > pipe.word_bytes() => {
-            return Err(format!("a state of type {ty} carried from word to word"));
-        }
-        Keeping::Delay(value) => Box::new(delay::Delay::new(b, word, state, *value, offset)),
-        Keeping::Scan(fold, value) => {
+        StateForm::Induction(step) => Box::new(induction::Induction::new(b, pipe, state, step, offset)),
+        StateForm::Delay(value) => Box::new(delay::Delay::new(b, word, state, *value, offset)),
+        StateForm::Scan(fold, value) => {
             Box::new(scan::Scan::new(b, word, *fold, state, (*value, pipe.next[state]), offset))
         }
     }))

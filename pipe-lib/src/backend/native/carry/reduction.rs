@@ -11,8 +11,8 @@ use super::{LoopCarried, Masking, Part, Traits};
 use crate::backend::native::isa::Isa;
 use crate::backend::native::lanes::Lane;
 use crate::backend::native::lower::Body;
-use crate::backend::native::strategy::{Addend, Fold, Study};
 use crate::backend::native::vcode::{Builder, Opd, VReg, Width};
+use crate::plan::stage::{Addend, Fold, VectorStage};
 
 /// Most addends of a call that [`Form::Dots`] takes, of all words together: those of every other 32-bit lane are summed in 32
 /// bits, which is half of them, and [`UNPAIRED`] at most.
@@ -75,14 +75,14 @@ impl Accumulator {
     /// Takes registers, and sets those of the first copy to the operation's identity.
     pub(super) fn new(
         b: &mut Builder,
-        study: &Study<'_>,
+        plan: &VectorStage,
         ty: Ty,
         fold: Fold,
         addends: &[Addend],
         copies: usize,
         offset: i32,
     ) -> Accumulator {
-        let word = Lane::of_bytes(study.pipe.word_bytes());
+        let word = Lane::of_bytes(plan.pipe.word_bytes());
         let lane = Lane::of_bytes(ty.bytes()).max(word);
         let form = if ty == Ty::Bool && b.isa == Isa::Avx512 {
             Form::Mask { partial: b.pinned_mask(), lanes: b.vector_bytes() / word.bytes() }
@@ -94,8 +94,8 @@ impl Accumulator {
                 Fold::Addc if ty != Ty::U64 => {
                     Form::Halves { total: pinned(b, copies), high: pinned(b, copies) }
                 }
-                Fold::Add if addends.iter().all(|addend| widened(study, addend).is_some()) => {
-                    match addends.iter().filter_map(|addend| widened(study, addend)).max() {
+                Fold::Add if addends.iter().all(|addend| widened(plan, addend).is_some()) => {
+                    match addends.iter().filter_map(|addend| widened(plan, addend)).max() {
                         Some(Lane::B) => Form::Bytes { total: pinned(b, copies) },
                         _ => Form::Halves { total: pinned(b, copies), high: pinned(b, copies) },
                     }
@@ -174,7 +174,7 @@ impl Accumulator {
     /// Adds what the words of one vector contribute.
     fn add(
         &mut self,
-        body: &mut Body<'_, '_>,
+        body: &mut Body<'_>,
         copy: usize,
         addend: &Addend,
         masking: Option<Masking>,
@@ -255,13 +255,7 @@ impl Accumulator {
         Ok(())
     }
 
-    fn accumulate(
-        &mut self,
-        body: &mut Body<'_, '_>,
-        copy: usize,
-        lane: Lane,
-        part: VReg,
-    ) -> Result<(), String> {
+    fn accumulate(&mut self, body: &mut Body<'_>, copy: usize, lane: Lane, part: VReg) -> Result<(), String> {
         match &self.form {
             Form::Halves { total, high } => {
                 let (total, high) = (total[copy], high[copy]);
@@ -307,7 +301,7 @@ impl Accumulator {
     /// The condition to add, such that it changes nothing where the word does not count.
     fn active_cond(
         &self,
-        body: &mut Body<'_, '_>,
+        body: &mut Body<'_>,
         addend: &Addend,
         guard: Option<VReg>,
         masking: Option<Masking>,
@@ -326,7 +320,7 @@ impl Accumulator {
 
     fn add_cond(
         &self,
-        body: &mut Body<'_, '_>,
+        body: &mut Body<'_>,
         partial: VReg,
         addend: &Addend,
         guard: Option<VReg>,
@@ -354,7 +348,7 @@ impl LoopCarried for Accumulator {
         self.clear(b, 1..usize::MAX);
     }
 
-    fn step(&mut self, body: &mut Body<'_, '_>, part: Part) -> Result<(), String> {
+    fn step(&mut self, body: &mut Body<'_>, part: Part) -> Result<(), String> {
         for at in 0..self.addends.len() {
             let addend = self.addends[at];
             self.add(body, part.copy(), &addend, part.masking())?;
@@ -406,25 +400,25 @@ fn both(b: &mut Builder, one: Option<VReg>, other: Option<VReg>) -> Option<VReg>
 }
 
 /// The lane of a value that an addend of a sum zero-extends, if it does and nothing is lost by adding before extending.
-fn widened(study: &Study<'_>, addend: &Addend) -> Option<Lane> {
-    if addend.negated || study.constants[addend.value.0 as usize].is_some() {
+fn widened(plan: &VectorStage, addend: &Addend) -> Option<Lane> {
+    if addend.negated || plan.constants[addend.value.0 as usize].is_some() {
         return None;
     }
-    let body = &study.pipe.body;
+    let body = &plan.pipe.body;
     let Op::Convert(ConvertOp::Zext, narrow) = body.inst(addend.value).op else { return None };
-    let word = Lane::of_bytes(study.pipe.word_bytes());
+    let word = Lane::of_bytes(plan.pipe.word_bytes());
     let lane = Lane::of_bytes(body.ty(narrow).bytes()).max(word);
     (lane < Lane::of_bytes(body.ty(addend.value).bytes()).max(word)
-        && study.constants[narrow.0 as usize].is_none())
+        && plan.constants[narrow.0 as usize].is_none())
     .then_some(lane)
 }
 
 /// What a widened addend extends.
-fn widened_value(body: &mut Body<'_, '_>, addend: &Addend) -> Result<(Lane, Vec<VReg>), String> {
-    let Op::Convert(_, narrow) = body.study.pipe.body.inst(addend.value).op else {
+fn widened_value(body: &mut Body<'_>, addend: &Addend) -> Result<(Lane, Vec<VReg>), String> {
+    let Op::Convert(_, narrow) = body.plan.pipe.body.inst(addend.value).op else {
         return Err("an addend that is not extended".into());
     };
-    let ty = body.study.pipe.body.ty(narrow);
+    let ty = body.plan.pipe.body.ty(narrow);
     let lane = body.lane(ty);
     if ty == Ty::Bool {
         let cond = body.cond(narrow)?;

@@ -9,9 +9,9 @@ use crate::backend::native::asm;
 use crate::backend::native::isa::{Features, Isa};
 use crate::backend::native::lanes::Lane;
 use crate::backend::native::lower::{Body, Val};
-use crate::backend::native::strategy::Fold;
 use crate::backend::native::vcode::{Builder, Opd, VReg, Width};
 use crate::ir::{StateId, Value};
+use crate::plan::stage::Fold;
 
 /// A running reduction.
 pub(super) struct Scan {
@@ -151,7 +151,7 @@ impl LoopCarried for Scan {
         Traits { due: Due::Between, masked: true, ..Traits::ORDERED }
     }
 
-    fn step(&mut self, body: &mut Body<'_, '_>, part: Part) -> Result<(), String> {
+    fn step(&mut self, body: &mut Body<'_>, part: Part) -> Result<(), String> {
         body.compute(self.operand)?;
         let words = body.int(self.operand)?[0];
         // The register as it is now, for who reads the state before each word.

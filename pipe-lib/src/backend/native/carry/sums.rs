@@ -17,16 +17,8 @@ use crate::backend::native::isa::Isa;
 use crate::backend::native::lanes::Lane;
 use crate::backend::native::lower::Body;
 use crate::backend::native::vcode::{Builder, VReg};
-use crate::ir::{StateId, Tail, Ty, Value};
-
-/// A sum of sums.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::backend::native) struct Second {
-    /// The state.
-    pub(in crate::backend::native) state: StateId,
-    /// Whether it has each word's sum with the word itself, or as it was before.
-    pub(in crate::backend::native) includes_word: bool,
-}
+use crate::ir::{Tail, Ty, Value};
+use crate::plan::stage::Second;
 
 /// Registers of a pair of sums, or of one.
 pub(super) struct Sums {
@@ -295,7 +287,7 @@ impl LoopCarried for Sums {
         Traits::ORDERED
     }
 
-    fn step(&mut self, body: &mut Body<'_, '_>, part: Part) -> Result<(), String> {
+    fn step(&mut self, body: &mut Body<'_>, part: Part) -> Result<(), String> {
         let words = body.int(self.operand)?[0];
         match part {
             Part::Whole { copy, distance } => self.add(body.b, copy, distance, words),

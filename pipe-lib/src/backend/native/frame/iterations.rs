@@ -59,7 +59,7 @@ impl Frame<'_> {
             return Ok(());
         }
         let (eax, remainder) = (Register::EAX, REMAINDER.full_register32());
-        let gauge = self.stages.iter().map(|stage| stage.study.pipe.word_bytes()).max().unwrap_or(1);
+        let gauge = self.stages.iter().map(|stage| stage.plan.pipe.word_bytes()).max().unwrap_or(1);
         let aligned = self.b.new_label();
         self.b.raw(asm::ri(Code::Cmp_rm64_imm32, LEN, ALIGNED_FROM));
         self.b.jump(Code::Jb_rel32_64, aligned);

@@ -23,7 +23,8 @@ mod scatter;
 mod tests;
 
 use crate::backend::{MAX_CALL_BYTES, Refusal};
-use crate::ir::{Op, State, Ty, Value};
+use crate::ir::State;
+use crate::plan::wide::MAX_ITEMS;
 use iced_x86::Code;
 
 use crate::backend::native::abi::{DST, END, LEN, LIMIT, POS, REMAINDER, SRC};
@@ -34,9 +35,9 @@ use crate::backend::native::lanes::Lane;
 use crate::backend::native::lanes::whole::{at, indexed};
 use crate::backend::native::lower::{Body, StateVal, Val};
 use crate::backend::native::regalloc::{self, Failure};
-use crate::backend::native::strategy::{Fold, Keeping, Study};
 use crate::backend::native::vcode::{Builder, Item, VReg};
-pub(super) use outline::outline;
+use crate::plan::stage::{StateForm, VectorStage};
+pub(super) use outline::Parts;
 pub(super) use runs::Runs;
 
 /// What the function does with the result.
@@ -70,92 +71,56 @@ const MAX_CALL: usize = 1 << 25;
 const _: () = assert!(MAX_CALL <= MAX_CALL_BYTES);
 
 /// Bytes of a call in which no partial result overflows: a multiple of every vector.
-pub(super) fn longest_call(studies: &[Study<'_>], isa: Isa) -> usize {
-    let longest = |study: &Study<'_>| {
-        let word = Lane::of_bytes(study.pipe.word_bytes());
-        let of_state = move |(state, keeping): (&State, &Keeping)| match keeping {
-            Keeping::Sum { .. } => Some(sums::longest_call(word, isa.vector_bytes())),
-            Keeping::Reduction(fold, addends) => {
+pub(super) fn longest_call(plans: &[VectorStage], isa: Isa) -> usize {
+    let longest = |plan: &VectorStage| {
+        let word = Lane::of_bytes(plan.pipe.word_bytes());
+        let of_state = move |(state, form): (&State, &StateForm)| match form {
+            StateForm::Sum { .. } => Some(sums::longest_call(word, isa.vector_bytes())),
+            StateForm::Reduction(fold, addends) => {
                 reduction::longest_call(word, state.ty, *fold, addends.len())
             }
             _ => None,
         };
-        study.pipe.states.iter().zip(&study.keeping).filter_map(of_state).min()
+        plan.pipe.states.iter().zip(&plan.forms).filter_map(of_state).min()
     };
-    studies.iter().filter_map(longest).min().unwrap_or(MAX_CALL).min(MAX_CALL)
+    plans.iter().filter_map(longest).min().unwrap_or(MAX_CALL).min(MAX_CALL)
 }
 
-/// Whether the main loop has so little to do that four accumulators a state do not hide how long a dot product takes (six
-/// cycles): eight do.
-pub(super) fn waits_for_dots(studies: &[Study<'_>], isa: Isa, features: Features) -> bool {
-    if isa != Isa::Avx512 || !features.has(Features::VNNI) {
-        return false;
-    }
-    let (mut dots, mut products, mut others) = (0, 0, 0);
-    for study in studies {
-        for (state, keeping) in study.pipe.states.iter().zip(&study.keeping) {
-            match keeping {
-                Keeping::Constant => {}
-                Keeping::Reduction(Fold::Addc, addends) if state.ty == Ty::U16 => dots += 2 * addends.len(),
-                // Multiplications take longer still.
-                Keeping::Linear(system, _) if system.modulus == 0 && system.states.len() == 1 => {
-                    match state.ty.bytes() <= study.pipe.word_bytes() {
-                        true => products += 1,
-                        false => return false,
-                    }
-                }
-                _ => return false,
-            }
+/// Code for stages in stream order, and what it was made from.
+pub(super) fn function(stages: &[VectorStage], shape: Shape) -> Result<(Image, Parts), Refusal> {
+    let mut frame = Frame::new(stages, shape);
+    match frame.build() {
+        Ok(()) => {}
+        Err(_) if frame.b.items.len() > MAX_ITEMS => return Err(Refusal::TooLong),
+        Err(Refusal::Cannot(what)) => {
+            debug_assert!(false, "planned, and not emitted: {what}");
+            return Err(Refusal::Cannot(what));
         }
-        let computes = |value: Value| {
-            let free = matches!(study.pipe.body.inst(value).op, Op::In | Op::State(_) | Op::Param(_));
-            let index = value.0 as usize;
-            !free && study.needed[index] && study.constants[index].is_none()
-        };
-        others += study.pipe.body.iter().filter(|(value, _)| computes(*value)).count();
-        others += usize::from(study.pipe.out.is_some() && study.pipe.input != study.pipe.output);
+        Err(refusal) => return Err(refusal),
     }
-    match (dots, products, others) {
-        // Latency is all there is to a hash; a sum alone is no faster for more accumulators, and ends later.
-        (0, 1, 0) => true,
-        // Two ports: four operations of one vector keep them busy for long enough.
-        _ => dots + products > 0 && others > 0 && dots + products + others <= 3,
-    }
-}
-
-/// Code for stages in stream order.
-pub(super) fn function(studies: &[Study<'_>], shape: Shape) -> Result<Image, Refusal> {
-    let mut frame = Frame::new(studies, shape);
-    frame.build()?;
-    regalloc::assemble(&frame.b).map_err(|failure| match failure {
+    let image = regalloc::assemble(&frame.b).map_err(|failure| match failure {
         Failure::OutOfRegisters => Refusal::OutOfRegisters,
         Failure::Encoding(what) => Refusal::Cannot(what),
-    })
+    })?;
+    Ok((image, frame.into_parts()))
 }
 
-/// The number of machine instructions that stages amount to with one vector an iteration, if they can be done.
-pub(super) fn size(studies: &[Study<'_>], isa: Isa, features: Features) -> Option<usize> {
-    let mut frame =
-        Frame::new(studies, Shape { isa, features, source: None, stores: Stores::Plain, unroll: 1 });
-    frame.build().ok()?;
-    regalloc::assemble(&frame.b).ok()?;
-    Some(frame.b.items.len())
-}
+/// What the loops carry of a stage, in the order in which it is due, each with its first state.
+type Carried = Vec<(usize, Box<dyn LoopCarried>)>;
 
 struct StageCode<'a> {
-    study: &'a Study<'a>,
+    plan: &'a VectorStage,
     /// Index of the first state in the block of states.
     first_state: usize,
     states: Vec<StateVal>,
-    /// What the loops carry, in the order in which it is due, each with its first state.
-    carried: Vec<(usize, Box<dyn LoopCarried>)>,
+    carried: Carried,
     /// Values of the body that are there before the loop: positional patterns.
     given: Vec<Option<Val>>,
 }
 
 impl StageCode<'_> {
     /// One step of what is due then.
-    fn step(&mut self, due: Due, body: &mut Body<'_, '_>, part: Part) -> Result<(), String> {
+    fn step(&mut self, due: Due, body: &mut Body<'_>, part: Part) -> Result<(), String> {
         let mut carried = self.carried.iter_mut().filter(|(_, carried)| carried.traits().due == due);
         carried.try_for_each(|(_, carried)| carried.step(body, part))
     }
@@ -169,24 +134,24 @@ struct Frame<'a> {
 }
 
 impl<'a> Frame<'a> {
-    fn new(studies: &'a [Study<'a>], shape: Shape) -> Frame<'a> {
-        let mut stages = Vec::with_capacity(studies.len());
+    fn new(plans: &'a [VectorStage], shape: Shape) -> Frame<'a> {
+        let mut stages = Vec::with_capacity(plans.len());
         let mut first_state = 0;
-        for study in studies {
+        for plan in plans {
             stages.push(StageCode {
-                study,
+                plan,
                 first_state,
                 states: Vec::new(),
                 carried: Vec::new(),
                 given: Vec::new(),
             });
-            first_state += study.pipe.states.len();
+            first_state += plan.pipe.states.len();
         }
-        let reads_pos = stages.iter().any(|stage| stage.study.reads_pos());
+        let reads_pos = stages.iter().any(|stage| stage.plan.reads_pos());
         Frame { b: Builder::new(shape.isa, shape.features), stages, shape, reads_pos }
     }
 
-    fn build(&mut self) -> Result<(), String> {
+    fn build(&mut self) -> Result<(), Refusal> {
         let (remainder, done) = (self.b.new_label(), self.b.new_label());
         match self.shape.stores {
             Stores::None => {}
@@ -272,13 +237,13 @@ impl<'a> Frame<'a> {
         self.b.check_size()?;
         let stage = &mut self.stages[index];
         let (states, given) = (std::mem::take(&mut stage.states), stage.given.clone());
-        let mut body = Body::new(&mut self.b, stage.study, chunk, disp, &states, given);
+        let mut body = Body::new(&mut self.b, stage.plan, chunk, disp, &states, given);
         stage.step(Due::Before, &mut body, part)?;
         body.run(false)?;
         stage.step(Due::Between, &mut body, part)?;
         body.run(true)?;
         stage.step(Due::After, &mut body, part)?;
-        let chunk = match stage.study.pipe.out {
+        let chunk = match stage.plan.pipe.out {
             Some(out) => body.out(out)?,
             None => chunk,
         };

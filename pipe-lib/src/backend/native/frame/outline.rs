@@ -1,39 +1,74 @@
 //! What the function does, for people to read: told by the parts that the code is made from.
 
-use super::{Frame, Shape, StageCode};
+use super::{Carried, Frame};
 use crate::backend::native::carry::LoopCarried;
-use crate::backend::native::strategy::{Addend, Fold, Keeping, Study};
 use crate::ir::{Op, Ty, Value};
 use crate::plan::display::{bytes, heading, operation};
+use crate::plan::stage::{Addend, Fold, StateForm, VectorStage};
+use crate::plan::wide::WidePlan;
 use std::fmt;
 
-/// The outline of the function that these stages and this shape give; `names` are the states', in (stage, state) order.
-pub(in crate::backend::native) fn outline(studies: &[Study<'_>], shape: Shape, names: &[String]) -> String {
-    let mut frame = Frame::new(studies, shape);
-    // What was made once can be made again.
-    let built = frame.build();
-    debug_assert!(built.is_ok(), "{built:?}");
-    let mut text = String::new();
-    // Writing to a string does not fail.
-    let _ = frame.write(names, &mut text);
-    text
+/// What a function was made from, as far as it is told of.
+pub(in crate::backend::native) struct Parts {
+    /// For each stage, the index of its first state and what the loops carry.
+    stages: Vec<(usize, Carried)>,
+    aligns: bool,
+    enters_within: bool,
+    takes_whole: bool,
 }
 
 impl Frame<'_> {
-    fn write(&self, names: &[String], f: &mut String) -> fmt::Result {
-        let unroll = self.shape.unroll;
-        let vector = bytes(self.b.vector_bytes());
+    pub(super) fn into_parts(self) -> Parts {
+        let (aligns, enters_within) = (self.aligns(), self.enters_within());
+        let takes_whole = self.remainder_takes_whole();
+        let stages = self.stages.into_iter().map(|stage| (stage.first_state, stage.carried)).collect();
+        Parts { stages, aligns, enters_within, takes_whole }
+    }
+}
+
+/// A stage that is told of.
+struct StageParts<'a> {
+    plan: &'a VectorStage,
+    first_state: usize,
+    carried: &'a Carried,
+}
+
+impl Parts {
+    /// The outline of the loops that were made of `plan`; `names` are the states', in (stage, state) order.
+    pub(in crate::backend::native) fn outline(&self, plan: &WidePlan, names: &[String]) -> String {
+        let mut text = String::new();
+        // Writing to a string does not fail.
+        let _ = self.write(plan, names, &mut text);
+        text
+    }
+
+    fn stages<'a>(&'a self, plan: &'a WidePlan) -> impl Iterator<Item = StageParts<'a>> {
+        let part = |(plan, (first_state, carried)): (&'a VectorStage, &'a (usize, Carried))| StageParts {
+            plan,
+            first_state: *first_state,
+            carried,
+        };
+        plan.stages.iter().zip(&self.stages).map(part)
+    }
+
+    fn carried(&self) -> impl Iterator<Item = &dyn LoopCarried> {
+        self.stages.iter().flat_map(|(_, carried)| carried).map(|(_, carried)| &**carried)
+    }
+
+    fn write(&self, plan: &WidePlan, names: &[String], f: &mut String) -> fmt::Result {
+        let (unroll, vector_bytes) = (plan.unroll, plan.target.vector_bytes);
+        let vector = bytes(vector_bytes);
         let mut head = Lines::new("head");
-        for stage in &self.stages {
-            stage.each_state(names, |name, state, keeping| {
-                if let Some(how) = stage.kept(state, keeping) {
+        for stage in self.stages(plan) {
+            stage.each_state(names, |name, state, form| {
+                if let Some(how) = stage.kept(state, form) {
                     head.line(f, format_args!("{name}: {how}"))?;
                 }
                 Ok(())
             })?;
-            for (value, inst) in stage.study.pipe.body.iter().filter(|(value, _)| stage.is_pattern(*value)) {
-                let period = stage.study.periods[value.0 as usize].unwrap_or(1);
-                let name = &stage.study.pipe.name;
+            for (value, inst) in stage.plan.pipe.body.iter().filter(|(value, _)| stage.is_pattern(*value)) {
+                let period = stage.plan.periods[value.0 as usize].unwrap_or(1);
+                let name = &stage.plan.pipe.name;
                 head.line(
                     f,
                     format_args!(
@@ -45,13 +80,13 @@ impl Frame<'_> {
                 )?;
             }
         }
-        if self.aligns() {
+        if self.aligns {
             head.line(
                 f,
                 "of long stretches, as much under a mask as takes the destination to a whole vector",
             )?;
         }
-        let turn = match (unroll, self.enters_within()) {
+        let turn = match (unroll, self.enters_within) {
             (1, _) => format!("for each vector of {vector}:"),
             (_, true) => {
                 format!("{unroll} vectors of {vector} a turn, entered where whole turns are left; for each:")
@@ -59,15 +94,15 @@ impl Frame<'_> {
             (_, false) => format!("{unroll} vectors of {vector} a turn, then one by one; for each:"),
         };
         heading(f, "body", turn)?;
-        for stage in &self.stages {
-            stage.write_body(names, unroll, self.b.vector_bytes(), f)?;
+        for stage in self.stages(plan) {
+            stage.write_body(names, unroll, vector_bytes, f)?;
         }
-        let modifies = self.stages.iter().any(|stage| stage.study.pipe.out.is_some());
+        let modifies = plan.modifies();
         let store = if modifies { "store" } else { "store as read (nothing, when reading only)" };
         heading(f, "", store)?;
         let mut epilogue = Lines::new("epilogue");
-        for stage in &self.stages {
-            stage.each_state(names, |name, state, keeping| match stage.ended(state, keeping) {
+        for stage in self.stages(plan) {
+            stage.each_state(names, |name, state, form| match stage.ended(state, form) {
                 Some(how) => epilogue.line(f, format_args!("{name}: {how}")),
                 None => Ok(()),
             })?;
@@ -75,9 +110,9 @@ impl Frame<'_> {
         heading(
             f,
             "tail",
-            format_args!("the last 1 to {}: the same once, under masks", bytes(self.b.vector_bytes() - 1)),
+            format_args!("the last 1 to {}: the same once, under masks", bytes(vector_bytes - 1)),
         )?;
-        if self.remainder_takes_whole() {
+        if self.takes_whole {
             heading(f, "", format_args!("stretches of no more than {vector} are that alone"))?;
         }
         if self.carried().any(|carried| carried.traits().ends_in_remainder) {
@@ -102,21 +137,21 @@ impl Lines {
     }
 }
 
-impl StageCode<'_> {
+impl StageParts<'_> {
     fn each_state(
         &self,
         names: &[String],
-        mut f: impl FnMut(&str, usize, &Keeping) -> fmt::Result,
+        mut f: impl FnMut(&str, usize, &StateForm) -> fmt::Result,
     ) -> fmt::Result {
-        self.study.keeping.iter().enumerate().try_for_each(|(state, keeping)| {
-            f(names.get(self.first_state + state).map_or("?", String::as_str), state, keeping)
+        self.plan.forms.iter().enumerate().try_for_each(|(state, form)| {
+            f(names.get(self.first_state + state).map_or("?", String::as_str), state, form)
         })
     }
 
     /// What a state is during the loop.
-    fn kept(&self, state: usize, keeping: &Keeping) -> Option<String> {
-        Some(match keeping {
-            Keeping::Constant => "in every lane of a register".to_owned(),
+    fn kept(&self, state: usize, form: &StateForm) -> Option<String> {
+        Some(match form {
+            StateForm::Constant => "in every lane of a register".to_owned(),
             _ => self.carried_by(state)?.description(),
         })
     }
@@ -127,49 +162,49 @@ impl StageCode<'_> {
     }
 
     /// What becomes of it behind the loop.
-    fn ended(&self, state: usize, keeping: &Keeping) -> Option<String> {
-        Some(match keeping {
-            Keeping::Constant | Keeping::SumOfSums | Keeping::Member => return None,
-            Keeping::Reduction(fold, _) => {
+    fn ended(&self, state: usize, form: &StateForm) -> Option<String> {
+        Some(match form {
+            StateForm::Constant | StateForm::SumOfSums | StateForm::Member => return None,
+            StateForm::Reduction(fold, _) => {
                 let swapped = self.carried_by(state).is_some_and(LoopCarried::is_swapped);
                 let swap = if swapped { ", bytes swapped" } else { "" };
                 format!("slots and lanes together{swap}, then {} with the imported value", name_of(*fold))
             }
-            Keeping::Crc(crc, _) => format!(
+            StateForm::Crc(crc, _) => format!(
                 "slots and lanes each times a power of x, together; {} bits of remainder by two products (Barrett)",
                 crc.bits
             ),
-            Keeping::Linear(system, _) => {
+            StateForm::Linear(system, _) => {
                 let what = if system.states.len() == 1 { "factor" } else { "matrix" };
                 format!("slots and lanes each times a power of the {what}, together")
             }
-            Keeping::IteratedSums(..) => {
+            StateForm::IteratedSums(..) => {
                 "lanes together by the polynomials that powers of the matrix are, as the imported values"
                     .to_owned()
             }
-            Keeping::Sum { modulus: 0, .. } => {
+            StateForm::Sum { modulus: 0, .. } => {
                 "slots and lanes together, the imported values added".to_owned()
             }
-            Keeping::Sum { modulus, end_around: true, .. } => {
+            StateForm::Sum { modulus, end_around: true, .. } => {
                 format!(
                     "slots and lanes together, the imported values added, modulo {modulus}, which stands for 0"
                 )
             }
-            Keeping::Sum { modulus, .. } => {
+            StateForm::Sum { modulus, .. } => {
                 format!("slots and lanes together, the imported values added, modulo {modulus}")
             }
-            Keeping::Induction(_) if self.study.pipe.states[state].ty == Ty::Bool => {
+            StateForm::Induction(_) if self.plan.pipe.states[state].ty == Ty::Bool => {
                 "turned if the rest has an odd number of words".to_owned()
             }
-            Keeping::Induction(_) => "the lane of the word that would be next".to_owned(),
-            Keeping::Delay(_) | Keeping::Scan(..) => "the last lane".to_owned(),
+            StateForm::Induction(_) => "the lane of the word that would be next".to_owned(),
+            StateForm::Delay(_) | StateForm::Scan(..) => "the last lane".to_owned(),
         })
     }
 
     /// Whether a value is loaded ready-made.
     fn is_pattern(&self, value: Value) -> bool {
         let index = value.0 as usize;
-        self.study.needed[index] && self.study.periods[index].is_some()
+        self.plan.needed[index] && self.plan.periods[index].is_some()
     }
 
     fn write_body(
@@ -179,32 +214,32 @@ impl StageCode<'_> {
         vector_bytes: usize,
         f: &mut String,
     ) -> fmt::Result {
-        let study = self.study;
-        let pipe = study.pipe;
-        let show = |value: Value| shown(study, value);
+        let plan = self.plan;
+        let pipe = &plan.pipe;
+        let show = |value: Value| shown(plan, value);
         heading(f, "", format_args!("{}:", pipe.name))?;
         let given = |value: Value| {
             let scan = |(state, next): (usize, &Value)| {
-                (*next == value && matches!(study.keeping[state], Keeping::Scan(..))).then_some(state)
+                (*next == value && matches!(plan.forms[state], StateForm::Scan(..))).then_some(state)
             };
             pipe.next.iter().enumerate().find_map(scan)
         };
         for (value, inst) in pipe.body.iter() {
             let index = value.0 as usize;
-            if !study.needed[index] || study.constants[index].is_some() || self.is_pattern(value) {
+            if !plan.needed[index] || plan.constants[index].is_some() || self.is_pattern(value) {
                 continue;
             }
             let name =
                 |state: usize| names.get(self.first_state + state).map_or("?", String::as_str).to_owned();
             let what = match (inst.op, given(value)) {
                 (_, Some(state)) => {
-                    let Keeping::Scan(fold, operand) = study.keeping[state] else { continue };
+                    let StateForm::Scan(fold, operand) = plan.forms[state] else { continue };
                     format!("running {} over {}, from {}", name_of(fold), show(operand), name(state))
                 }
                 (Op::In, _) => format!("the word ({})", pipe.input),
-                (Op::State(state), _) => match study.keeping[state.0 as usize] {
-                    Keeping::Delay(before) => format!("{} of the word before", show(before)),
-                    Keeping::Induction(_) | Keeping::Scan(..) => {
+                (Op::State(state), _) => match plan.forms[state.0 as usize] {
+                    StateForm::Delay(before) => format!("{} of the word before", show(before)),
+                    StateForm::Induction(_) | StateForm::Scan(..) => {
                         format!("{} before the word", name(state.0 as usize))
                     }
                     _ => name(state.0 as usize),
@@ -213,11 +248,11 @@ impl StageCode<'_> {
             };
             heading(f, "", format_args!("  v{index} {} = {what}", inst.ty))?;
         }
-        self.each_state(names, |name, state, keeping| match keeping {
-            Keeping::Reduction(fold, addends) => addends.iter().try_for_each(|addend| {
-                heading(f, "", format_args!("  {name}: {} {}", name_of(*fold), contribution(study, addend)))
+        self.each_state(names, |name, state, form| match form {
+            StateForm::Reduction(fold, addends) => addends.iter().try_for_each(|addend| {
+                heading(f, "", format_args!("  {name}: {} {}", name_of(*fold), contribution(plan, addend)))
             }),
-            Keeping::Crc(_, value) => {
+            StateForm::Crc(_, value) => {
                 let bytes = pipe.body.ty(*value).bytes();
                 let bits = 8 * vector_bytes * bytes / pipe.word_bytes() * unroll;
                 heading(
@@ -226,7 +261,7 @@ impl StageCode<'_> {
                     format_args!("  {name}: times x^{bits} mod P without carry, xor {}", show(*value)),
                 )
             }
-            Keeping::IteratedSums(_, value) => heading(
+            StateForm::IteratedSums(_, value) => heading(
                 f,
                 "",
                 format_args!(
@@ -234,17 +269,17 @@ impl StageCode<'_> {
                     show(*value)
                 ),
             ),
-            Keeping::Linear(system, values) if system.modulus == 0 && values.len() == 1 => {
+            StateForm::Linear(system, values) if system.modulus == 0 && values.len() == 1 => {
                 let words = unroll * vector_bytes / pipe.word_bytes();
                 let (factor, value) = (system.matrix[0], show(values[0]));
                 heading(f, "", format_args!("  {name}: times {factor:#x}^{words}, plus {value}"))
             }
-            Keeping::Sum { word, second, .. } => {
+            StateForm::Sum { word, second, .. } => {
                 let both = second.and_then(|second| names.get(self.first_state + second.state.0 as usize));
                 let and = both.map_or(String::new(), |second| format!(" and, times its weight, to {second}"));
                 heading(f, "", format_args!("  {} to {name}{and}", show(*word)))
             }
-            Keeping::Linear(system, values) => {
+            StateForm::Linear(system, values) => {
                 let words = unroll * vector_bytes / pipe.word_bytes();
                 let values: Vec<String> = values.iter().map(|value| show(*value)).collect();
                 let modulus = match system.modulus {
@@ -255,16 +290,16 @@ impl StageCode<'_> {
                 heading(f, "", format_args!("  {name}: times {matrix:?}^{words}, plus {values}{modulus}"))
             }
             // A vector has an even number of words.
-            Keeping::Induction(_) if pipe.states[state].ty == Ty::Bool => Ok(()),
-            Keeping::Induction(_) => {
+            StateForm::Induction(_) if pipe.states[state].ty == Ty::Bool => Ok(()),
+            StateForm::Induction(_) => {
                 let words = vector_bytes / pipe.word_bytes();
                 heading(f, "", format_args!("  {name}: {words} words on, in one step"))
             }
-            Keeping::Constant
-            | Keeping::Member
-            | Keeping::SumOfSums
-            | Keeping::Delay(_)
-            | Keeping::Scan(..) => Ok(()),
+            StateForm::Constant
+            | StateForm::Member
+            | StateForm::SumOfSums
+            | StateForm::Delay(_)
+            | StateForm::Scan(..) => Ok(()),
         })?;
         match pipe.out {
             Some(out) => heading(f, "", format_args!("  writes {} ({})", show(out), pipe.output)),
@@ -274,19 +309,19 @@ impl StageCode<'_> {
 }
 
 /// A value of the body: its number, or what it is for every word.
-fn shown(study: &Study<'_>, value: Value) -> String {
-    match study.constants[value.0 as usize] {
+fn shown(plan: &VectorStage, value: Value) -> String {
+    match plan.constants[value.0 as usize] {
         Some(number) => format!("{number:#x}"),
         None => format!("v{}", value.0),
     }
 }
 
-fn contribution(study: &Study<'_>, addend: &Addend) -> String {
+fn contribution(plan: &VectorStage, addend: &Addend) -> String {
     let negated = if addend.negated { "minus " } else { "" };
     let guard = addend.only_if.map_or(String::new(), |(cond, holds)| {
         format!(" where {}v{}", if holds { "" } else { "not " }, cond.0)
     });
-    format!("{negated}{}{guard}", shown(study, addend.value))
+    format!("{negated}{}{guard}", shown(plan, addend.value))
 }
 
 const fn name_of(fold: Fold) -> &'static str {

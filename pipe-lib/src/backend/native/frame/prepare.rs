@@ -1,5 +1,6 @@
 //! Registers for what is carried around the loops, set before the first of them.
 
+use crate::backend::Refusal;
 use crate::ir::{Ty, Value};
 use iced_x86::{Code, Register};
 
@@ -12,43 +13,44 @@ use crate::backend::native::isa::Isa;
 use crate::backend::native::lanes::whole::{at, indexed};
 use crate::backend::native::lanes::{Cmp, Lane};
 use crate::backend::native::lower::{StateVal, Val};
-use crate::backend::native::strategy::{Keeping, Study};
 use crate::backend::native::vcode::{Builder, Kind};
+use crate::plan::stage::{StateForm, VectorStage};
+use crate::plan::wide::MAX_MASKS;
 
 impl Frame<'_> {
     /// Emits all of it, in stream order of the stages.
-    pub(super) fn prepare(&mut self) -> Result<(), String> {
+    pub(super) fn prepare(&mut self) -> Result<(), Refusal> {
         let busy = self.stages.len() > 2;
         let memory: Vec<_> = (0..self.stages.len()).map(|index| self.memory(index)).collect();
         for (stage, memory) in self.stages.iter_mut().zip(memory) {
-            let pipe = stage.study.pipe;
+            let pipe = &stage.plan.pipe;
             let word = Lane::of_bytes(pipe.word_bytes());
             let place = Place { first_state: stage.first_state, unroll: self.shape.unroll, busy, memory };
             for (index, state) in pipe.states.iter().enumerate() {
                 let mut value = StateVal::None;
-                if stage.study.keeping[index] == Keeping::Constant {
+                if stage.plan.forms[index] == StateForm::Constant {
                     let offset = 8 * (stage.first_state + index) as i32;
                     value = StateVal::Value(constant_state(&mut self.b, state.ty, word, offset));
-                } else if let Some(carried) = carry::of(&mut self.b, stage.study, index, place)? {
+                } else if let Some(carried) = carry::of(&mut self.b, stage.plan, index, place)? {
                     stage.carried.push((index, carried));
                 }
                 stage.states.push(value);
             }
             // States that come from the words before, each after those that it is computed from.
-            let order = &stage.study.order;
+            let order = &stage.plan.order;
             stage.carried.sort_by_key(|(state, carried)| {
                 (carried.traits().due, order.iter().position(|ordered| ordered == state))
             });
             for (value, inst) in pipe.body.iter() {
                 let index = value.0 as usize;
-                let period = stage.study.periods[index].filter(|_| stage.study.needed[index]);
+                let period = stage.plan.periods[index].filter(|_| stage.plan.needed[index]);
                 // Each pattern keeps a register; with too many of them there is no code, so why evaluate on.
                 let pinned = |of: Kind| self.b.kinds.iter().filter(|kind| **kind == of).count();
                 let (vectors, masks) = (pinned(Kind::PinnedVector), pinned(Kind::PinnedMask));
                 if period.is_some() && (vectors >= self.b.isa.registers() || masks >= MAX_MASKS) {
-                    return Err("more positional patterns than registers".to_owned());
+                    return Err(Refusal::OutOfRegisters);
                 }
-                let pattern = period.map(|period| pattern(&mut self.b, stage.study, value, inst.ty, period));
+                let pattern = period.map(|period| pattern(&mut self.b, stage.plan, value, inst.ty, period));
                 stage.given.push(pattern);
             }
         }
@@ -59,7 +61,7 @@ impl Frame<'_> {
 impl Frame<'_> {
     /// Where the bytes that a stage reads lie when its iteration goes on.
     fn memory(&self, index: usize) -> Option<Memory> {
-        let changes = |stages: &[StageCode<'_>]| stages.iter().any(|stage| stage.study.pipe.out.is_some());
+        let changes = |stages: &[StageCode<'_>]| stages.iter().any(|stage| stage.plan.pipe.out.is_some());
         let (before, from) = self.stages.split_at(index);
         match (changes(before), changes(from)) {
             // In place, later stages store where the source was.
@@ -70,16 +72,13 @@ impl Frame<'_> {
     }
 }
 
-/// Masks that may be kept around the loops: one is never free, and one is for what the loop computes.
-const MAX_MASKS: usize = 6;
-
 /// Registers with what a positional value is for each word of a vector, from the place in its period at which the stretch
 /// begins.
-fn pattern(b: &mut Builder, study: &Study<'_>, value: Value, ty: Ty, period: usize) -> Val {
-    let word = study.pipe.word_bytes();
+fn pattern(b: &mut Builder, plan: &VectorStage, value: Value, ty: Ty, period: usize) -> Val {
+    let word = plan.pipe.word_bytes();
     let lane = Lane::of_bytes(ty.bytes().max(word));
     let vector = b.vector_bytes();
-    let numbers = study.pattern(value, (vector + period) / word);
+    let numbers = plan.pattern(value, (vector + period) / word);
     let bytes =
         numbers.iter().flat_map(|number| number.to_le_bytes().into_iter().take(lane.bytes())).collect();
     let entry = b.table(bytes);

@@ -4,6 +4,8 @@ use crate::ir::Tail;
 use iced_x86::{Code, Register};
 
 use super::{DST, Frame, Part, REMAINDER, SRC, Stores};
+use std::sync::Arc;
+
 use crate::backend::native::abi::{Round, round_remainder};
 use crate::backend::native::asm;
 use crate::backend::native::carry::Masking;
@@ -22,7 +24,7 @@ impl Frame<'_> {
         };
         let mut clean = true;
         for index in 0..self.stages.len() {
-            let pipe = self.stages[index].study.pipe;
+            let pipe = Arc::clone(&self.stages[index].plan.pipe);
             let word = pipe.word_bytes();
             if word > 1 && !clean && matches!(pipe.tail, Tail::Zero | Tail::Partial) {
                 // Earlier stages may have left anything behind the end.

@@ -2,18 +2,17 @@
 
 use super::*;
 use crate::analyse::Analysed;
-use crate::backend::native::vcode::MAX_ITEMS;
 use crate::ir::builder::PipeBuilder;
-use crate::ir::{BinaryOp, ConvertOp, Endian, Gauge, Pipe};
+use crate::ir::{BinaryOp, ConvertOp, Endian, Gauge, Pipe, Ty};
 
 /// Builds the function of one stage; the frame and how that ended.
-fn build<R>(pipe: &Pipe, look: impl FnOnce(&Frame<'_>, Result<(), String>) -> R) -> Option<R> {
+fn build<R>(pipe: &Pipe, look: impl FnOnce(&Frame<'_>, Result<(), Refusal>) -> R) -> Option<R> {
     let features = Features::detected();
     let isa = features.isa()?;
     let stage = Analysed::new(pipe.clone().into());
-    let studies = [Study::of(&stage).unwrap()];
+    let plans = [VectorStage::of(&stage).unwrap()];
     let mut frame =
-        Frame::new(&studies, Shape { isa, features, source: None, stores: Stores::Plain, unroll: 4 });
+        Frame::new(&plans, Shape { isa, features, source: None, stores: Stores::Plain, unroll: 4 });
     let result = frame.build();
     Some(look(&frame, result))
 }
@@ -31,7 +30,7 @@ fn a_long_stage_is_refused_before_it_is_all_there() {
     b.output(y);
     let pipe = b.finish().unwrap();
     build(&pipe, |frame, result| {
-        assert!(result.unwrap_err().contains("machine instructions"));
+        assert!(result.unwrap_err().to_string().contains("machine instructions"));
         let items = frame.b.items.len();
         assert!(items < MAX_ITEMS + 2_000, "{items}");
     });

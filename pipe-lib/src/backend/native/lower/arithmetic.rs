@@ -5,7 +5,7 @@ use crate::backend::native::lanes::{Cmp, Lane};
 use crate::backend::native::vcode::VReg;
 use crate::ir::{BinaryOp, CompareOp, Ty, UnaryOp, Value};
 
-impl Body<'_, '_> {
+impl Body<'_> {
     /// Clears what is above the type in a lane wider than it.
     fn fit(&mut self, ty: Ty, lane: Lane, a: VReg) -> VReg {
         if ty.bits() < lane.bits() { self.b.and_imm(lane, a, ty.mask()) } else { a }

@@ -9,7 +9,7 @@ use crate::backend::native::isa::{Features, Isa};
 use crate::backend::native::lanes::{Cmp, Lane};
 use crate::backend::native::vcode::{Builder, Mem, Opd, VReg};
 
-impl Body<'_, '_> {
+impl Body<'_> {
     pub(super) fn convert(&mut self, op: ConvertOp, a: Value, to: Ty) -> Result<Val, String> {
         let from = self.ty(a);
         let target = self.lane(to);
@@ -65,7 +65,7 @@ impl Body<'_, '_> {
     }
 
     pub(super) fn lookup(&mut self, table: usize, index: Value, to: Ty) -> Result<Vec<VReg>, String> {
-        let values: &[u64] = &self.study.pipe.tables[table].values;
+        let values: &[u64] = &self.plan.pipe.tables[table].values;
         let from = self.ty(index);
         if to == Ty::Bool {
             return Err("a look-up of bool".into());

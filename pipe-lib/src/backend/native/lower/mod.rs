@@ -12,8 +12,8 @@ use crate::ir::{BinaryOp, Endian, Op, StateId, Ty, UnaryOp, Value};
 
 use crate::backend::native::abi::POS;
 use crate::backend::native::lanes::{Cmp, Lane};
-use crate::backend::native::strategy::Study;
 use crate::backend::native::vcode::{Builder, VReg};
+use crate::plan::stage::VectorStage;
 
 /// A value of the body.
 #[derive(Clone, Debug)]
@@ -33,9 +33,9 @@ pub(super) enum StateVal {
 }
 
 /// One stage on one vector.
-pub(super) struct Body<'a, 'b> {
+pub(super) struct Body<'a> {
     pub(super) b: &'a mut Builder,
-    pub(super) study: &'a Study<'b>,
+    pub(super) plan: &'a VectorStage,
     /// The bytes of the stream, as they are.
     pub(super) chunk: VReg,
     /// Bytes between the position in the stream that the code keeps and this vector.
@@ -45,25 +45,25 @@ pub(super) struct Body<'a, 'b> {
     word: Lane,
 }
 
-impl<'a, 'b> Body<'a, 'b> {
+impl<'a> Body<'a> {
     pub(super) fn new(
         b: &'a mut Builder,
-        study: &'a Study<'b>,
+        plan: &'a VectorStage,
         chunk: VReg,
         offset: i32,
         states: &'a [StateVal],
         values: Vec<Option<Val>>,
-    ) -> Body<'a, 'b> {
-        let word = Lane::of_bytes(study.pipe.word_bytes());
-        Body { b, study, chunk, offset, states, values, word }
+    ) -> Body<'a> {
+        let word = Lane::of_bytes(plan.pipe.word_bytes());
+        Body { b, plan, chunk, offset, states, values, word }
     }
 
     /// Computes every value that is needed: those that depend on no state that changes, or the others.
     pub(super) fn run(&mut self, late: bool) -> Result<(), String> {
         for index in 0..self.values.len() {
-            let wanted = self.study.late[index] == late
-                && self.study.needed[index]
-                && self.study.constants[index].is_none();
+            let wanted = self.plan.late[index] == late
+                && self.plan.needed[index]
+                && self.plan.constants[index].is_none();
             if wanted && self.values[index].is_none() {
                 // A single operation may take hundreds of instructions, and a stage may have thousands of them.
                 self.b.check_size()?;
@@ -79,7 +79,7 @@ impl<'a, 'b> Body<'a, 'b> {
         let missing = |body: &Self, value: &Value| {
             body.values[value.0 as usize].is_none() && body.constant(*value).is_none()
         };
-        let body = &self.study.pipe.body;
+        let body = &self.plan.pipe.body;
         let (mut found, mut at) = (Vec::from_iter(Some(value).filter(|value| missing(self, value))), 0);
         while let Some(value) = found.get(at).copied() {
             let more = body.inst(value).op.operands().filter(|value| missing(self, value));
@@ -103,8 +103,8 @@ impl<'a, 'b> Body<'a, 'b> {
 
     /// Sets what a state is before each word, wherever the body reads it.
     pub(super) fn give_state(&mut self, state: StateId, before: Val) {
-        let study = self.study;
-        for (value, inst) in study.pipe.body.iter() {
+        let plan = self.plan;
+        for (value, inst) in plan.pipe.body.iter() {
             if inst.op == Op::State(state) {
                 self.values[value.0 as usize] = Some(before.clone());
             }
@@ -123,7 +123,7 @@ impl<'a, 'b> Body<'a, 'b> {
 
     /// Sets what a state was before each word from such numbers.
     pub(super) fn give_carried(&mut self, state: StateId, before: VReg) {
-        let before = if self.study.pipe.states[state.0 as usize].ty == Ty::Bool {
+        let before = if self.plan.pipe.states[state.0 as usize].ty == Ty::Bool {
             let zero = self.b.splat(Lane::B, 0);
             Val::Cond(self.b.compare(self.word, Cmp::Ne, before, zero))
         } else {
@@ -147,11 +147,11 @@ impl<'a, 'b> Body<'a, 'b> {
     }
 
     fn ty(&self, value: Value) -> Ty {
-        self.study.pipe.body.ty(value)
+        self.plan.pipe.body.ty(value)
     }
 
     pub(super) fn constant(&self, value: Value) -> Option<u64> {
-        self.study.constants[value.0 as usize]
+        self.plan.constants[value.0 as usize]
     }
 
     /// The vectors of an integer.
@@ -181,19 +181,19 @@ impl<'a, 'b> Body<'a, 'b> {
     /// The bytes that the stage writes.
     pub(super) fn out(&mut self, value: Value) -> Result<VReg, String> {
         let reg = self.int(value)?[0];
-        Ok(match self.study.pipe.output.endian {
+        Ok(match self.plan.pipe.output.endian {
             Endian::Little => reg,
             Endian::Big => self.b.bswap(self.word, reg),
         })
     }
 
     fn value(&mut self, value: Value) -> Result<Option<Val>, String> {
-        let inst = self.study.pipe.body.inst(value);
+        let inst = self.plan.pipe.body.inst(value);
         let lane = self.lane(inst.ty);
         let result = match inst.op {
             Op::Const(_) => return Ok(None),
             Op::Param(_) => return Err("an unbound parameter".into()),
-            Op::In => Val::Int(vec![match self.study.pipe.input.endian {
+            Op::In => Val::Int(vec![match self.plan.pipe.input.endian {
                 Endian::Little => self.chunk,
                 Endian::Big => self.b.bswap(self.word, self.chunk),
             }]),

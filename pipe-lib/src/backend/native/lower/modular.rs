@@ -6,16 +6,13 @@
 use iced_x86::Code;
 
 use super::Body;
-use crate::analyse::bounds;
 use crate::backend::native::isa::Isa;
 use crate::backend::native::lanes::{Cmp, Lane};
 use crate::backend::native::vcode::{Builder, VReg};
 use crate::ir::{BinaryOp, ModOp, Ty, Value};
+use crate::plan::stage::MAX_SUBTRACTIONS;
 
-/// Most conditional subtractions where a product of so many bits has no upper half at hand.
-const MOST_STEPS: u32 = 8;
-
-impl Body<'_, '_> {
+impl Body<'_> {
     pub(super) fn modular(
         &mut self,
         op: ModOp,
@@ -39,7 +36,7 @@ impl Body<'_, '_> {
             };
             return each.map(part).collect();
         }
-        let (most_a, most_b) = (self.most(a), self.most(b));
+        let (most_a, most_b) = (self.plan.most(a), self.plan.most(b));
         match op {
             ModOp::Addmod => each
                 .map(|(a, b)| {
@@ -60,14 +57,6 @@ impl Body<'_, '_> {
                 .collect()
             }
         }
-    }
-
-    /// How big a value of the body gets.
-    fn most(&self, value: Value) -> u64 {
-        let pipe = self.study.pipe;
-        let all: Vec<u64> = pipe.states.iter().map(|state| state.ty.mask()).collect();
-        let most = self.study.most.get_or_init(|| bounds::most(&pipe.body, &pipe.tables, &all));
-        most[value.0 as usize]
     }
 
     /// `number * factor mod modulus`, for a factor below the modulus.
@@ -152,7 +141,7 @@ fn reduced(b: &mut Builder, lane: Lane, number: VReg, most: u64, modulus: u64) -
         Lane::B => false,
         Lane::W => steps > 2,
         Lane::D => steps > 6,
-        Lane::Q if steps > MOST_STEPS => return None,
+        Lane::Q if steps > MAX_SUBTRACTIONS => return None,
         Lane::Q => false,
     };
     if estimated {

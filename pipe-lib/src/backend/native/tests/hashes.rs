@@ -48,6 +48,6 @@ fn polynomial_hashes_by_any_factor() {
 fn a_hash_is_kept_as_one() {
     let mut random = Random::new(16);
     let stage = Analysed::new(hash(&mut random, Ty::U8, Ty::U32, 31).into());
-    let study = strategy::Study::of(&stage).unwrap();
-    assert!(matches!(&study.keeping[0], strategy::Keeping::Linear(system, _) if system.matrix == [31]));
+    let plan = VectorStage::of(&stage).unwrap();
+    assert!(matches!(&plan.forms[0], StateForm::Linear(system, _) if system.matrix == [31]));
 }

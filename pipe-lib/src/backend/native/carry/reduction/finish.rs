@@ -8,8 +8,8 @@ use crate::backend::native::abi::STATES;
 use crate::backend::native::asm;
 use crate::backend::native::isa::Isa;
 use crate::backend::native::lanes::Lane;
-use crate::backend::native::strategy::Fold;
 use crate::backend::native::vcode::{Builder, Opd, VReg, Width};
+use crate::plan::stage::Fold;
 
 impl Accumulator {
     /// Combines everything with the imported state in `[states + offset]` and writes it back.

@@ -1,0 +1,124 @@
+//! A pass as one loop over vectors, decided on before there is any code: the stages, the target, and how many vectors an iteration
+//! takes. A generator emits it as it is, or says that its registers do not suffice.
+
+use super::Refusal;
+use super::stage::{Fold, StateForm, VectorStage};
+use super::target::Target;
+use crate::analyse::Analysed;
+use crate::ir::{Op, Ty, Value};
+
+/// Vectors in one iteration of the main loop, most first: fewer where the registers do not suffice.
+pub(crate) const UNROLLS: [usize; 4] = [8, 4, 2, 1];
+
+/// Most machine instructions of a function before registers: a compile must not take seconds whatever the program.
+pub(crate) const MAX_ITEMS: usize = 200_000;
+
+/// Mask registers that may be kept around the loops: one is never free, and one is for what the loop computes.
+pub(crate) const MAX_MASKS: usize = 6;
+
+/// What a generator makes a loop of.
+#[derive(Clone, Debug)]
+pub(crate) struct WidePlan {
+    pub(crate) target: Target,
+    /// In stream order.
+    pub(crate) stages: Vec<VectorStage>,
+    /// Vectors in one iteration of the main loop: one of [`UNROLLS`].
+    pub(crate) unroll: usize,
+}
+
+impl WidePlan {
+    /// The plan for the first of the `targets` that has all that the stages need.
+    pub(crate) fn new(stages: &[Analysed], targets: &[Option<Target>]) -> Result<WidePlan, Refusal> {
+        let stages = stages.iter().map(VectorStage::of).collect::<Result<Vec<_>, _>>()?;
+        let mut refusal = Refusal::Cannot("neither AVX2 nor AVX-512 to use".to_owned());
+        for (index, target) in targets.iter().flatten().enumerate() {
+            match stages.iter().try_for_each(|stage| stage.check(target)) {
+                Ok(()) => return WidePlan::on(*target, stages),
+                Err(what) if index == 0 => refusal = what.into(),
+                Err(_) => {}
+            }
+        }
+        Err(refusal)
+    }
+
+    fn on(target: Target, stages: Vec<VectorStage>) -> Result<WidePlan, Refusal> {
+        let mut plan = WidePlan { target, stages, unroll: 4 };
+        if plan.waits_for_dots() {
+            plan.unroll = 8;
+        }
+        if plan.size() > MAX_ITEMS {
+            return Err(Refusal::TooLong);
+        }
+        // What is sure not to fit is not tried.
+        if plan.stages.iter().map(|stage| stage.masks(&target)).sum::<usize>() > MAX_MASKS {
+            return Err(Refusal::OutOfRegisters);
+        }
+        while plan.registers() > target.registers {
+            match UNROLLS.into_iter().find(|fewer| *fewer < plan.unroll) {
+                Some(fewer) => plan.unroll = fewer,
+                None => return Err(Refusal::OutOfRegisters),
+            }
+        }
+        Ok(plan)
+    }
+
+    /// At least so many machine instructions are a function of one vector an iteration.
+    pub(crate) fn size(&self) -> usize {
+        self.stages.iter().map(VectorStage::size).sum()
+    }
+
+    /// At least so many registers are taken for the whole of the loop.
+    fn registers(&self) -> usize {
+        self.stages.iter().map(|stage| stage.registers(&self.target, self.unroll)).sum()
+    }
+
+    /// Whether a stage writes something.
+    pub(crate) fn modifies(&self) -> bool {
+        self.stages.iter().any(|stage| stage.pipe.out.is_some())
+    }
+
+    /// Bytes of the longest word of the stages.
+    pub(crate) fn gauge(&self) -> usize {
+        self.stages.iter().map(|stage| stage.pipe.word_bytes()).max().unwrap_or(1)
+    }
+
+    /// Whether the main loop has so little to do that four accumulators a state do not hide how long a dot product takes (six
+    /// cycles): eight do.
+    fn waits_for_dots(&self) -> bool {
+        if !self.target.waits {
+            return false;
+        }
+        let (mut dots, mut products, mut others) = (0, 0, 0);
+        for stage in &self.stages {
+            for (state, form) in stage.pipe.states.iter().zip(&stage.forms) {
+                match form {
+                    StateForm::Constant => {}
+                    StateForm::Reduction(Fold::Addc, addends) if state.ty == Ty::U16 => {
+                        dots += 2 * addends.len();
+                    }
+                    // Multiplications take longer still.
+                    StateForm::Linear(system, _) if system.modulus == 0 && system.states.len() == 1 => {
+                        match state.ty.bytes() <= stage.pipe.word_bytes() {
+                            true => products += 1,
+                            false => return false,
+                        }
+                    }
+                    _ => return false,
+                }
+            }
+            let computes = |value: Value| {
+                let free = matches!(stage.pipe.body.inst(value).op, Op::In | Op::State(_) | Op::Param(_));
+                let index = value.0 as usize;
+                !free && stage.needed[index] && stage.constants[index].is_none()
+            };
+            others += stage.pipe.body.iter().filter(|(value, _)| computes(*value)).count();
+            others += usize::from(stage.pipe.out.is_some() && stage.pipe.input != stage.pipe.output);
+        }
+        match (dots, products, others) {
+            // Latency is all there is to a hash; a sum alone is no faster for more accumulators, and ends later.
+            (0, 1, 0) => true,
+            // Two ports: four operations of one vector keep them busy for long enough.
+            _ => dots + products > 0 && others > 0 && dots + products + others <= 3,
+        }
+    }
+}
