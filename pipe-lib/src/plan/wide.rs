@@ -13,6 +13,10 @@ pub(crate) const UNROLLS: [usize; 4] = [8, 4, 2, 1];
 /// Most machine instructions of a function before registers: a compile must not take seconds whatever the program.
 pub(crate) const MAX_ITEMS: usize = 200_000;
 
+/// Most instructions of a plan, which counts some too few: no code is better for being longer than the caches of instructions, and
+/// passes over blocks cost less than a function that is given up.
+const MAX_PLANNED: usize = 50_000;
+
 /// Mask registers that may be kept around the loops: one is never free, and one is for what the loop computes.
 pub(crate) const MAX_MASKS: usize = 6;
 
@@ -46,23 +50,27 @@ impl WidePlan {
         if plan.waits_for_dots() {
             plan.unroll = 8;
         }
-        if plan.size() > MAX_ITEMS {
-            return Err(Refusal::TooLong);
+        // The copies of an iteration, the remainder and what comes before or behind the iterations are a vector each.
+        let size = plan.size();
+        while size * (plan.unroll + 2) > MAX_PLANNED {
+            plan.unroll = plan.fewer().ok_or(Refusal::TooLong)?;
         }
-        // What is sure not to fit is not tried.
         if plan.stages.iter().map(|stage| stage.masks(&target)).sum::<usize>() > MAX_MASKS {
             return Err(Refusal::OutOfRegisters);
         }
+        // What is sure not to fit is not tried.
         while plan.registers() > target.registers {
-            match UNROLLS.into_iter().find(|fewer| *fewer < plan.unroll) {
-                Some(fewer) => plan.unroll = fewer,
-                None => return Err(Refusal::OutOfRegisters),
-            }
+            plan.unroll = plan.fewer().ok_or(Refusal::OutOfRegisters)?;
         }
         Ok(plan)
     }
 
-    /// At least so many machine instructions are a function of one vector an iteration.
+    /// The next shorter iteration.
+    fn fewer(&self) -> Option<usize> {
+        UNROLLS.into_iter().find(|fewer| *fewer < self.unroll)
+    }
+
+    /// At least so many machine instructions are the stages on one vector.
     pub(crate) fn size(&self) -> usize {
         self.stages.iter().map(VectorStage::size).sum()
     }
