@@ -7,10 +7,10 @@
 use std::fmt;
 use std::fs::File;
 use std::io::Write;
+use std::net::SocketAddr;
 
 use crate::http::date;
 use crate::http::response::Status;
-use crate::service::Peer;
 
 /// Buffered bytes after which the log is written out at once.
 const FLUSH_BYTES: usize = 64 * 1024;
@@ -23,6 +23,9 @@ pub enum Format {
     /// An object a line.
     Json,
 }
+
+/// Who is at the other end, for the log.
+pub type Peer = Option<SocketAddr>;
 
 /// One response, for the log.
 #[derive(Clone, Copy, Debug)]

@@ -11,12 +11,12 @@ use runtime::buffer::{Aggregate, Slice};
 use crate::body::{Body, FileBody};
 use crate::http::conditional::Verdict;
 use crate::http::date::Persistence;
+use crate::http::headers;
 use crate::http::range::{self, Selection};
 use crate::http::request::{Method, Request};
 use crate::http::response::{self, Status};
 use crate::http::target;
 use crate::service::Service;
-use crate::site::headers;
 use crate::store::{self, Document, Found};
 
 /// A decided response. On the wire: the ready-made head, then the text, which ends every head, then the body.

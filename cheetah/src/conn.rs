@@ -14,21 +14,19 @@
 //! ```
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
-use runtime::buffer::Slice;
 use runtime::payload::{PayloadSource, Piece, Pieces};
 use runtime::time::Instant;
 
-use crate::access_log::Record;
+use crate::access_log::{Peer, Record};
 use crate::answer::{self, Answer};
 use crate::body::Body;
 use crate::http::date::Persistence;
 use crate::http::parse::{self, HeadEnd, Parsed};
 use crate::http::request::{Method, Request};
 use crate::http::response::Status;
-use crate::service::{Peer, Service};
-use crate::store::Document;
+use crate::response::Response;
+use crate::service::Service;
 
 /// Bytes that are read and thrown away after a refusal before the peer is cut off.
 const MAX_DISCARDED: u64 = 256 * 1024;
@@ -73,21 +71,6 @@ enum Phase {
     Discard,
     /// The peer has sent its last byte.
     Ended,
-}
-
-/// A response that is queued. On the wire: the document's ready-made head, the text, the body.
-#[derive(Debug)]
-pub(crate) struct Response {
-    /// Keeps what the response was begun with.
-    document: Option<Arc<dyn Document>>,
-    /// The status of the ready-made head.
-    ready_head: Option<Status>,
-    text: Slice,
-    body: Body,
-    /// Offsets in the stream of all responses.
-    start: u64,
-    body_start: u64,
-    end: u64,
 }
 
 impl Conn {
@@ -513,41 +496,6 @@ impl Conn {
         self.lingers |= len > 0 && !self.peer_ended;
         self.discarded += len as u64;
         self.aborted |= self.discarded > MAX_DISCARDED;
-    }
-}
-
-impl Response {
-    fn ready_head(&self) -> Option<Piece<'_>> {
-        self.document.as_ref()?.ready_head(self.ready_head?)
-    }
-
-    /// Visits what is at hand of the bytes between `*at`, which moves on, and `end`; whether `visit` wants more.
-    fn visit<'a>(&'a self, at: &mut u64, end: u64, visit: &mut impl FnMut(Piece<'a>) -> bool) -> bool {
-        let mut part_start = self.start;
-        let text = (!self.text.is_empty()).then(|| self.text.piece(0..self.text.len()));
-        for part in [self.ready_head(), text].into_iter().flatten() {
-            let part_end = part_start + part.bytes.len() as u64;
-            if *at < part_end && *at < end {
-                let until = part_end.min(end);
-                let bytes = &part.bytes[(*at - part_start) as usize..(until - part_start) as usize];
-                *at = until;
-                if !visit(Piece { bytes, ..part }) {
-                    return false;
-                }
-            }
-            part_start = part_end;
-        }
-        if *at >= end {
-            return true;
-        }
-        let mut more = true;
-        let range = *at - self.body_start..end - self.body_start;
-        self.body.visit(self.document.as_deref(), range, |piece| {
-            *at += piece.bytes.len() as u64;
-            more = visit(piece);
-            more
-        });
-        more
     }
 }
 

@@ -15,6 +15,7 @@ pub mod store;
 pub mod answer;
 pub mod body;
 pub mod conn;
+mod response;
 pub mod service;
 
 pub mod access_log;

@@ -3,7 +3,6 @@
 //! It owns no socket and reads no clock: the transport sets the time once a turn of its loop.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,10 +10,10 @@ use runtime::buffer::{Pool, Shared, Slice};
 use runtime::time::Instant;
 
 use crate::access_log::{AccessLog, Record};
-use crate::conn::Response;
 use crate::http::date::{self, HeadTails, Persistence};
 use crate::http::parse::Limits;
 use crate::http::response::Status;
+use crate::response::Response;
 use crate::store::Store;
 
 /// How long a connection may take for what. All are measured from the last event of their kind.
@@ -270,6 +269,3 @@ impl Service {
         }
     }
 }
-
-/// Who is at the other end, for the log.
-pub type Peer = Option<SocketAddr>;

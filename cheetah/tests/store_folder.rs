@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use cheetah::server::{Config, Server};
-use cheetah::site::pack::Dotfiles;
+use cheetah::store::Dotfiles;
 use cheetah::store::{Folder, Found, Store};
 use netstack::stack::Features;
 use runtime::stats::work::Quantity;

@@ -14,6 +14,7 @@
 //! A cache miss, a program that has not written yet and a file that is being read are all the same thing here: a
 //! source that gives fewer bytes than it was asked for, and wakes the transport when there are more.
 
+mod of_buffers;
 mod stored_sums;
 
 pub use stored_sums::StoredSums;

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use cheetah::site::pack::{self, Dotfiles, Tree};
+use cheetah::site::pack::{self, Tree};
+use cheetah::store::Dotfiles;
 use fsstack::BuildOptions;
 use fsstack::device::{AtomicFile, DeviceMut};
 use fsstack::image::build::Summary;

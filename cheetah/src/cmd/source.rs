@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use cheetah::site::Site;
-use cheetah::site::pack::Dotfiles;
+use cheetah::store::Dotfiles;
 use cheetah::store::{Copied, Folder, Store};
 use fsstack::device::{AtomicFile, MemoryDevice};
 

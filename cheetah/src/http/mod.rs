@@ -2,10 +2,12 @@
 //!
 //! Nothing here knows of sockets, images or clocks. Order of the flow: [`parse`] gives a [`request`], its [`target`]
 //! names a file, [`conditional`] and [`range`] say how much of it to send, [`response`] writes the head, closed by the
-//! lines that [`date`] keeps ready.
+//! lines that [`date`] keeps ready; [`headers`] are heads made beforehand, [`content_type`] what they say of a file.
 
 pub mod conditional;
+pub mod content_type;
 pub mod date;
+pub mod headers;
 pub mod parse;
 pub mod range;
 pub mod request;

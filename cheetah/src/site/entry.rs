@@ -8,9 +8,9 @@ use fsstack::{Image, Inode, InodeId, ReadError};
 use runtime::buffer::{Shared, Slice};
 use runtime::payload::Piece;
 
-use super::headers::{self, Area, Facts};
-use super::pack;
 use crate::http::conditional::Validators;
+use crate::http::content_type::content_type;
+use crate::http::headers::{self, Area, Facts};
 use crate::http::response::Status;
 use crate::store::{Document, INDEX_NAME};
 
@@ -51,7 +51,7 @@ impl Entry {
         let last_modified = u64::try_from(inode.mtime().seconds).unwrap_or(0);
         // Without the contents' hash, their CRC, length and time must do.
         let etag = format!("\"{:08x}-{:x}-{:x}\"", inode.content_crc(), inode.size(), last_modified);
-        let content_type = pack::content_type(inode.name(), None);
+        let content_type = content_type(inode.name(), None);
         let bytes = headers::encode(&Facts {
             content_type: content_type.as_bytes(),
             size: inode.size(),

@@ -4,7 +4,6 @@
 //! application area (an image built by another program) gets its heads made at opening time.
 
 mod entry;
-pub mod headers;
 pub mod pack;
 
 use std::fmt;

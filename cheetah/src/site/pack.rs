@@ -12,8 +12,10 @@ use fsstack::image::build::{Content, Mtime, Summary};
 use fsstack::{BuildError, BuildOptions, Builder};
 use walkdir::WalkDir;
 
-use super::headers::{self, Facts};
 use crate::http::conditional::Validators;
+use crate::http::content_type::{TextCheck, content_type};
+use crate::http::headers::{self, Facts};
+use crate::store::Dotfiles;
 
 /// A file or folder that will go into an image.
 #[derive(Clone, Debug)]
@@ -76,26 +78,6 @@ impl core::error::Error for PackError {}
 impl From<BuildError> for PackError {
     fn from(error: BuildError) -> PackError {
         PackError::Build(error)
-    }
-}
-
-/// Whether names that begin with a dot are for everyone. Most are not meant to be: `.git`, `.env`, `.htpasswd`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Dotfiles {
-    /// None is, but `.well-known` at the root (RFC 8615).
-    #[default]
-    LeaveOut,
-    /// All are.
-    TakeIn,
-}
-
-impl Dotfiles {
-    /// Whether `path`, relative to the root, may be seen. Every name on the way counts.
-    pub fn allow(self, path: &Path) -> bool {
-        let mut names = path.components().map(|name| name.as_os_str().as_bytes()).peekable();
-        // Only the first name: a `.well-known` further down means nothing.
-        names.next_if(|&name| name == b".well-known");
-        self == Dotfiles::TakeIn || names.all(|name| !name.starts_with(b"."))
     }
 }
 
@@ -217,34 +199,6 @@ pub fn add<D: DeviceMut>(
     Ok(content)
 }
 
-/// The media type of a file called `name`. `is_utf8_text` tells what its contents looked like, if anyone looked: text in
-/// another encoding is not called UTF-8, and a file without an extension (`README`) is text if it reads like text.
-pub fn content_type(name: &[u8], is_utf8_text: Option<bool>) -> String {
-    let name = String::from_utf8_lossy(name);
-    let guess = mime_guess::from_path(&*name).first();
-    match guess {
-        Some(mime) if mime.type_() == mime_guess::mime::TEXT && is_utf8_text != Some(false) => {
-            format!("{}; charset=utf-8", mime.essence_str())
-        }
-        Some(mime) => mime.essence_str().to_owned(),
-        None if is_utf8_text == Some(true) => "text/plain; charset=utf-8".to_owned(),
-        None => "application/octet-stream".to_owned(),
-    }
-}
-
-/// Whether [`content_type`] depends on what the contents of a file called `name` look like.
-pub(crate) fn text_matters(name: &[u8]) -> bool {
-    let guess = mime_guess::from_path(&*String::from_utf8_lossy(name)).first();
-    guess.is_none_or(|mime| mime.type_() == mime_guess::mime::TEXT)
-}
-
-/// Whether a file that begins with `bytes`, or has no more if they are `all`, looks like text in UTF-8.
-pub(crate) fn begins_like_text(bytes: &[u8], all: bool) -> bool {
-    let mut observed = Observed::new(io::empty());
-    observed.observe(bytes);
-    observed.is_text && (!all || observed.partial.is_empty())
-}
-
 fn mtime(time: SystemTime) -> Mtime {
     match time.duration_since(UNIX_EPOCH) {
         Ok(since) => Mtime {
@@ -285,50 +239,23 @@ impl<R: Read> Read for Tap<'_, R> {
 struct Observed<R> {
     inner: R,
     hash: u64,
-    is_text: bool,
-    /// The beginning of a character whose end has not come yet.
-    partial: Vec<u8>,
+    text: TextCheck,
 }
 
 impl<R: Read> Observed<R> {
     fn new(inner: R) -> Observed<R> {
-        Observed { inner, hash: 0xcbf2_9ce4_8422_2325, is_text: true, partial: Vec::new() }
+        Observed { inner, hash: 0xcbf2_9ce4_8422_2325, text: TextCheck::default() }
     }
 
     fn seen(&self) -> Seen {
-        Seen { hash: self.hash, is_text: self.is_text && self.partial.is_empty() }
+        Seen { hash: self.hash, is_text: self.text.is_whole() }
     }
 
     fn observe(&mut self, bytes: &[u8]) {
         for &b in bytes {
             self.hash = (self.hash ^ u64::from(b)).wrapping_mul(0x0000_0100_0000_01b3);
         }
-        if self.is_text {
-            let is_plain = |&b: &u8| b >= b' ' || matches!(b, b'\t' | b'\n' | b'\r' | 0x0c | 0x1b);
-            self.is_text = bytes.iter().all(is_plain) && self.is_utf8_so_far(bytes);
-        }
-    }
-
-    fn is_utf8_so_far(&mut self, mut bytes: &[u8]) -> bool {
-        // Finish the character that the last chunk cut.
-        while !self.partial.is_empty() {
-            let Some((&next, rest)) = bytes.split_first() else { return true };
-            self.partial.push(next);
-            bytes = rest;
-            match std::str::from_utf8(&self.partial) {
-                Ok(_) => self.partial.clear(),
-                Err(error) if error.error_len().is_some() => return false,
-                Err(_) => {}
-            }
-        }
-        match std::str::from_utf8(bytes) {
-            Ok(_) => true,
-            Err(error) if error.error_len().is_some() => false,
-            Err(error) => {
-                self.partial.extend_from_slice(&bytes[error.valid_up_to()..]);
-                true
-            }
-        }
+        self.text.push(bytes);
     }
 }
 
@@ -343,25 +270,6 @@ impl<R: Read> Read for Observed<R> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
-
-    #[test]
-    fn media_types() {
-        for (name, is_text, expected) in [
-            ("index.html", Some(true), "text/html; charset=utf-8"),
-            ("old.html", Some(false), "text/html"),
-            ("style.css", Some(true), "text/css; charset=utf-8"),
-            ("logo.svg", Some(true), "image/svg+xml"),
-            ("main.js", Some(true), "text/javascript; charset=utf-8"),
-            ("photo.JPG", Some(false), "image/jpeg"),
-            ("font.woff2", Some(false), "font/woff2"),
-            ("README", Some(true), "text/plain; charset=utf-8"),
-            ("README", Some(false), "application/octet-stream"),
-            ("data.unknown-ext", None, "application/octet-stream"),
-        ] {
-            assert_eq!(content_type(name.as_bytes(), is_text), expected, "{name}");
-        }
-    }
 
     #[test]
     fn the_hash_is_fnv_1a() {
@@ -372,26 +280,6 @@ mod tests {
             let mut observed = Observed::new(io::empty());
             observed.observe(text.as_bytes());
             assert_eq!(observed.seen().hash, hash, "{text}");
-        }
-    }
-
-    proptest! {
-        /// However the contents are cut into chunks, they are text or not.
-        #[test]
-        fn text_is_text_in_any_chunks(text in "\\PC{0,20}", junk in proptest::collection::vec(any::<u8>(), 0..4),
-                                      cuts in proptest::collection::vec(1usize..5, 1..20)) {
-            let bytes = [text.as_bytes(), &junk].concat();
-            let naive = std::str::from_utf8(&bytes).is_ok()
-                && bytes.iter().all(|&b| b >= 32 || b"\t\n\r\x0c\x1b".contains(&b));
-            let mut observed = Observed::new(io::empty());
-            let mut rest = &bytes[..];
-            for &cut in cuts.iter().cycle() {
-                let (chunk, after) = rest.split_at(cut.min(rest.len()));
-                observed.observe(chunk);
-                rest = after;
-                if rest.is_empty() { break; }
-            }
-            prop_assert_eq!(observed.seen().is_text, naive);
         }
     }
 }

@@ -11,8 +11,8 @@ use runtime::payload::{Piece, StoredSums};
 use runtime::stats::work::{Quantity, count};
 
 use super::{Document, Found, Store};
+use crate::http::headers::Facts;
 use crate::http::response::Status;
-use crate::site::headers::Facts;
 
 /// Bytes in one copy.
 const BLOCK_BYTES: usize = 16 << 10;

@@ -12,6 +12,7 @@
 //! fails is the one response.
 
 mod copied;
+mod dotfiles;
 mod folder;
 
 use std::fmt;
@@ -19,13 +20,14 @@ use std::io;
 use std::sync::Arc;
 
 pub use copied::Copied;
+pub use dotfiles::Dotfiles;
 pub use folder::Folder;
 
 use runtime::buffer::Slice;
 use runtime::payload::{Piece, StoredSums};
 
+use crate::http::headers::Facts;
 use crate::http::response::Status;
-use crate::site::headers::Facts;
 
 /// The file that stands for its directory.
 pub const INDEX_NAME: &[u8] = b"index.html";
@@ -56,7 +58,7 @@ pub trait Document: fmt::Debug + Send + Sync {
     fn facts(&self) -> Facts<'_>;
 
     /// The head of a response of that status, up to where `Date` goes, if it was made beforehand; what
-    /// [`crate::site::headers::write`] would make of the facts.
+    /// [`crate::http::headers::write`] would make of the facts.
     fn ready_head(&self, status: Status) -> Option<Piece<'_>>;
 
     /// Whether all bytes are in memory as long as the document is: then they are asked for by [`Document::resident`], else

@@ -7,6 +7,7 @@ pub mod extent;
 pub mod index;
 pub mod inode;
 pub mod layout;
+pub mod mtime;
 pub mod sums;
 pub mod superblock;
 

@@ -17,6 +17,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, Read};
 
+pub use crate::format::mtime::Mtime;
+
 /// Choices of who builds an image.
 #[derive(Clone, Debug)]
 pub struct BuildOptions {
@@ -31,15 +33,6 @@ impl Default for BuildOptions {
     fn default() -> BuildOptions {
         BuildOptions { generation: 0, sum_block_bytes: 512 }
     }
-}
-
-/// A modification time: seconds from 1970-01-01T00:00:00Z, and nanoseconds (below 10^9) within the second.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Mtime {
-    /// Seconds; negative before 1970.
-    pub seconds: i64,
-    /// Nanoseconds within the second.
-    pub nanoseconds: u32,
 }
 
 /// What is known of a file once its contents have gone by: enough for validators and a response header.

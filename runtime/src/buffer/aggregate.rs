@@ -1,7 +1,6 @@
 //! A message as a list of slices of immutable buffers.
 
 use super::shared::Shared;
-use crate::payload::{Piece, Pieces};
 use smallvec::SmallVec;
 use std::ops::Range;
 
@@ -37,12 +36,6 @@ impl Slice {
     /// The buffer that it is a part of.
     pub fn buffer(&self) -> &Shared {
         &self.buffer
-    }
-
-    /// The bytes `range` of the part as payload, which must not be empty; what lies beyond the end is left out.
-    pub fn piece(&self, range: Range<usize>) -> Piece<'_> {
-        let end = range.end.min(self.len());
-        Piece { hold: Some(&self.buffer), ..Piece::new(&self.bytes()[range.start.min(end)..end]) }
     }
 
     /// Keeps the first `len` bytes, or all if there are not as many.
@@ -151,20 +144,12 @@ impl Aggregate {
         Some(part)
     }
 
-    /// Appends the bytes `[offset, offset + len)` to `out`, and gives how many that were; what lies beyond the end is
-    /// left out.
-    pub fn pieces<'a>(&'a self, offset: usize, len: usize, out: &mut Pieces<'a>) -> usize {
-        let end = offset.saturating_add(len).min(self.len);
-        let start = offset.min(end);
-        self.overlaps(start..end, |slice, within| {
-            out.push(slice.piece(within));
-            true
-        });
-        end - start
-    }
-
     /// Calls `f` with each slice that has bytes in `range`, and which of its own, until it says no.
-    fn overlaps<'a>(&'a self, range: Range<usize>, mut f: impl FnMut(&'a Slice, Range<usize>) -> bool) {
+    pub(crate) fn overlaps<'a>(
+        &'a self,
+        range: Range<usize>,
+        mut f: impl FnMut(&'a Slice, Range<usize>) -> bool,
+    ) {
         let mut start = 0;
         for slice in &self.slices {
             let len = slice.len();
@@ -182,6 +167,7 @@ impl Aggregate {
 mod tests {
     use super::*;
     use crate::buffer::Pool;
+    use crate::payload::Pieces;
     use proptest::prelude::*;
 
     fn aggregate(pool: &Pool, parts: &[(Vec<u8>, usize)]) -> Aggregate {

@@ -30,11 +30,11 @@ use rustc_hash::FxHashMap;
 use rustix::fs::FileType;
 use rustix::io::Errno;
 
-use super::{Document, Found, INDEX_NAME, Store, status_of};
+use super::{Document, Dotfiles, Found, INDEX_NAME, Store, status_of};
 use crate::http::conditional::Validators;
+use crate::http::content_type;
+use crate::http::headers::{self, Area, Facts};
 use crate::http::response::Status;
-use crate::site::headers::{self, Area, Facts};
-use crate::site::pack::{self, Dotfiles};
 use beneath::Beneath;
 use version::Version;
 
@@ -136,15 +136,15 @@ impl Folder {
     fn learn(&self, file: &File, version: Version, name: &[u8]) -> io::Result<Arc<Known>> {
         let number = self.cache.number();
         // Whether it is text is told by its first block. Looked at only where it matters.
-        let is_text = if pack::text_matters(name) {
+        let is_text = if content_type::text_matters(name) {
             let block = read_block(&self.cache, file, version, number, 0)?;
             let len = usize::try_from(version.size).unwrap_or(usize::MAX).min(block.len());
-            Some(pack::begins_like_text(&block[..len], len as u64 == version.size))
+            Some(content_type::begins_like_text(&block[..len], len as u64 == version.size))
         } else {
             None
         };
         let area = Shared::from(headers::encode(&Facts {
-            content_type: pack::content_type(name, is_text).as_bytes(),
+            content_type: content_type::content_type(name, is_text).as_bytes(),
             size: version.size,
             validators: Validators {
                 etag: version.etag().as_bytes(),
