@@ -35,6 +35,10 @@ macro_rules! width {
                         (sum, true) => sum + 1,
                         (sum, false) => sum,
                     },
+                    BinaryOp::Adds => a.saturating_add(b),
+                    BinaryOp::Subs => a.saturating_sub(b),
+                    BinaryOp::Sadds => (a as $signed).saturating_add(b as $signed) as $unsigned,
+                    BinaryOp::Ssubs => (a as $signed).saturating_sub(b as $signed) as $unsigned,
                     BinaryOp::Clmul | BinaryOp::Clmulh => {
                         let mut product: $wide = 0;
                         for bit in 0..bits {

@@ -36,6 +36,8 @@ pub(super) fn extend(known: &mut Vec<u64>, block: &Block, tables: &[Table], stat
                 BinaryOp::Max => most(a).max(most(b)),
                 BinaryOp::Or | BinaryOp::Xor => bits(most(a) | most(b)),
                 BinaryOp::Add | BinaryOp::Addc => sum(most(a), most(b)),
+                BinaryOp::Adds => most(a).saturating_add(most(b)).min(mask),
+                BinaryOp::Subs => most(a),
                 BinaryOp::Mul => {
                     most(a).checked_mul(most(b)).filter(|product| *product <= mask).unwrap_or(mask)
                 }

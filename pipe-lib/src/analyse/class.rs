@@ -28,6 +28,8 @@ pub enum Reduce {
     Smax,
     /// One's complement addition.
     Addc,
+    /// Unsigned addition that stops at the largest number.
+    Adds,
     /// Addition modulo a constant, which is not 0.
     Addmod(u64),
     /// Addition that stops at a limit, which no value of the state is beyond; operands are of 64 bits.
@@ -46,6 +48,7 @@ impl Reduce {
             | Reduce::Or
             | Reduce::Max
             | Reduce::Addc
+            | Reduce::Adds
             | Reduce::Addmod(_)
             | Reduce::Addsat(_) => 0,
             Reduce::And | Reduce::Min => ty.mask(),
@@ -66,6 +69,7 @@ impl Reduce {
             Reduce::Smin => BinaryOp::Smin,
             Reduce::Smax => BinaryOp::Smax,
             Reduce::Addc => BinaryOp::Addc,
+            Reduce::Adds => BinaryOp::Adds,
             Reduce::Addmod(_) | Reduce::Addsat(_) => return None,
         })
     }
@@ -81,6 +85,7 @@ impl Reduce {
             BinaryOp::Smin => Reduce::Smin,
             BinaryOp::Smax => Reduce::Smax,
             BinaryOp::Addc => Reduce::Addc,
+            BinaryOp::Adds => Reduce::Adds,
             _ => return None,
         })
     }

@@ -256,9 +256,11 @@ impl Rewriter {
         if let Some(c) = self.as_const(b) {
             match (op, c) {
                 (B::Add | B::Sub | B::Or | B::Xor | B::Addc | B::Max, 0) => return Some(a),
+                (B::Adds | B::Subs | B::Sadds | B::Ssubs, 0) => return Some(a),
                 (B::Mul | B::And | B::Min | B::Clmul, 0) => return Some(b),
                 (B::And | B::Min, c) if c == ones => return Some(a),
-                (B::Or | B::Max, c) if c == ones => return Some(b),
+                (B::Or | B::Max | B::Adds, c) if c == ones => return Some(b),
+                (B::Subs, c) if c == ones => return Some(self.constant(0, ty)),
                 (B::Mul | B::Clmul, 1) => return Some(a),
                 (B::Xor, c) if c == ones => return Some(self.unary(UnaryOp::Not, a)),
                 (B::Shl | B::Shr | B::Sar | B::Rotl | B::Rotr, c) => {
@@ -299,7 +301,7 @@ impl Rewriter {
         if a == b {
             match op {
                 B::And | B::Or | B::Min | B::Max | B::Smin | B::Smax => return Some(a),
-                B::Sub | B::Xor => return Some(self.constant(0, ty)),
+                B::Sub | B::Subs | B::Ssubs | B::Xor => return Some(self.constant(0, ty)),
                 _ => {}
             }
         }
@@ -419,12 +421,15 @@ pub(crate) fn evaluate(op: &Op, ty: Ty, operand_ty: Ty, args: [u64; 3], tables: 
 /// Whether `a op b = b op a`.
 pub(crate) const fn commutative(op: BinaryOp) -> bool {
     use BinaryOp as B;
-    !matches!(op, B::Sub | B::Shl | B::Shr | B::Sar | B::Rotl | B::Rotr)
+    !matches!(op, B::Sub | B::Subs | B::Ssubs | B::Shl | B::Shr | B::Sar | B::Rotl | B::Rotr)
 }
 
 const fn associative(op: BinaryOp) -> bool {
     use BinaryOp as B;
-    matches!(op, B::Add | B::Mul | B::And | B::Or | B::Xor | B::Min | B::Max | B::Smin | B::Smax | B::Addc)
+    matches!(
+        op,
+        B::Add | B::Mul | B::And | B::Or | B::Xor | B::Min | B::Max | B::Smin | B::Smax | B::Addc | B::Adds
+    )
 }
 
 /// Literals to the right, otherwise the older value first, so that equal expressions look equal.

@@ -259,6 +259,7 @@ pub(crate) fn random_pipe(rng: &mut Rng, parallel: bool) -> Pipe {
             &[
                 B::Add,
                 B::Addc,
+                B::Adds,
                 B::Xor,
                 B::Or,
                 B::And,
@@ -370,7 +371,23 @@ fn random_inst(
         _ => {
             use BinaryOp as B;
             let ops: &[BinaryOp] = if parallel {
-                &[B::Add, B::Sub, B::Mul, B::And, B::Or, B::Xor, B::Min, B::Max, B::Smin, B::Smax, B::Addc]
+                &[
+                    B::Add,
+                    B::Sub,
+                    B::Mul,
+                    B::And,
+                    B::Or,
+                    B::Xor,
+                    B::Min,
+                    B::Max,
+                    B::Smin,
+                    B::Smax,
+                    B::Addc,
+                    B::Adds,
+                    B::Subs,
+                    B::Sadds,
+                    B::Ssubs,
+                ]
             } else {
                 BinaryOp::ALL
             };

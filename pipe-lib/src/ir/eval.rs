@@ -50,10 +50,20 @@ pub fn binary(op: BinaryOp, ty: Ty, a: u64, b: u64) -> u64 {
             let wide = u128::from(a) + u128::from(b);
             (wide as u64).wrapping_add((wide >> bits) as u64)
         }
+        BinaryOp::Adds => a.saturating_add(b).min(ty.mask()),
+        BinaryOp::Subs => a.saturating_sub(b),
+        BinaryOp::Sadds => within(ty, i128::from(signed(ty, a)) + i128::from(signed(ty, b))),
+        BinaryOp::Ssubs => within(ty, i128::from(signed(ty, a)) - i128::from(signed(ty, b))),
         BinaryOp::Clmul => clmul(a, b) as u64,
         BinaryOp::Clmulh => (clmul(a, b) >> bits) as u64,
     };
     result & ty.mask()
+}
+
+/// The signed number of type `ty` that is nearest to `exact`.
+fn within(ty: Ty, exact: i128) -> u64 {
+    let most = i128::from(ty.mask() >> 1);
+    exact.clamp(-most - 1, most) as u64
 }
 
 fn rotate_left(bits: u32, a: u64, count: u32) -> u64 {

@@ -102,6 +102,14 @@ mnemonics! {
         /// One's complement addition: the carry out is added back in (RFC 1071). `a + b + (a + b >= 2^w)`, so the
         /// sum is zero only when both operands are.
         Addc = "addc",
+        /// Unsigned addition that stops at the type's largest number: `min(a + b, 2^w - 1)`.
+        Adds = "adds",
+        /// Unsigned subtraction that stops at zero: `max(a - b, 0)`.
+        Subs = "subs",
+        /// Signed addition that stops at the type's smallest and largest numbers, `-2^(w-1)` and `2^(w-1) - 1`.
+        Sadds = "sadds",
+        /// Signed subtraction that stops there.
+        Ssubs = "ssubs",
         /// Low half of the carry-less product (polynomials over GF(2)).
         Clmul = "clmul",
         /// High half of the carry-less product: bits `w ..= 2w - 2`, shifted down by `w`.

@@ -59,6 +59,7 @@ pub(crate) fn add_total(acc: &Accumulator, state: u64, total: u128) -> u64 {
             acc.op.apply(acc.ty, state, sum)
         }
         Reduce::Addmod(m) => rest(u128::from(state) + total, m),
+        Reduce::Adds => (u128::from(state) + total).min(u128::from(acc.ty.mask())) as u64,
         _ => state.wrapping_add(total as u64) & acc.ty.mask(),
     }
 }

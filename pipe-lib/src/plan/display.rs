@@ -292,6 +292,7 @@ fn write_wide(body: &VectorBody, unroll: usize, names: &[String], f: &mut String
         let fold = match acc.op {
             Reduce::Addc => format!("folded to {} bits with end-around carry{swap}, ", acc.ty.bits()),
             Reduce::Addmod(m) => format!("reduced modulo {m}, "),
+            Reduce::Adds => format!("{} at most, ", acc.ty.mask()),
             _ => String::new(),
         };
         writeln!(

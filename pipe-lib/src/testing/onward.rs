@@ -28,7 +28,8 @@ impl Draft<'_> {
             let ty = *self.rng.pick(&[word, Ty::U64, Ty::U32, Ty::U8, Ty::Bool]);
             let state = self.b.state("sum", ty, self.rng.edge() & ty.mask());
             let (value, old) = (self.value(ty), self.b.read(state));
-            let ops = [BinaryOp::Add, BinaryOp::Xor, BinaryOp::Addc, BinaryOp::Max, BinaryOp::Or];
+            let ops =
+                [BinaryOp::Add, BinaryOp::Xor, BinaryOp::Addc, BinaryOp::Adds, BinaryOp::Max, BinaryOp::Or];
             let op = if ty == Ty::Bool { BinaryOp::Or } else { *self.rng.pick(&ops) };
             let new = self.b.binary(op, old, value);
             self.b.set(state, new);

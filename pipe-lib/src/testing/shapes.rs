@@ -4,8 +4,9 @@ use super::draft::Draft;
 use crate::ir::{BinaryOp, CompareOp, ConvertOp, CrcOp, ModOp, StateId, Ty, UnaryOp, Value};
 
 /// The two-operand instructions that reduce: associative and commutative.
-const REDUCTIONS: [BinaryOp; 8] = [
+const REDUCTIONS: [BinaryOp; 9] = [
     BinaryOp::Addc,
+    BinaryOp::Adds,
     BinaryOp::Add,
     BinaryOp::Xor,
     BinaryOp::Or,

@@ -119,6 +119,7 @@ fn binary(b: &mut FunctionBuilder<'_>, op: BinaryOp, ty: Ty, x: Value, y: Value)
             let carry = if ty.bytes() == 1 { carry } else { b.ins().uextend(scalar_type(ty), carry) };
             b.ins().iadd(sum, carry)
         }
+        BinaryOp::Adds | BinaryOp::Subs | BinaryOp::Sadds | BinaryOp::Ssubs => saturating(b, op, ty, x, y),
         BinaryOp::Clmul | BinaryOp::Clmulh => carryless(b, op, ty, x, y),
     }
 }
@@ -126,6 +127,34 @@ fn binary(b: &mut FunctionBuilder<'_>, op: BinaryOp, ty: Ty, x: Value, y: Value)
 fn extremum(b: &mut FunctionBuilder<'_>, cc: IntCC, x: Value, y: Value) -> Value {
     let first = b.ins().icmp(cc, x, y);
     b.ins().select(first, x, y)
+}
+
+fn saturating(b: &mut FunctionBuilder<'_>, op: BinaryOp, ty: Ty, x: Value, y: Value) -> Value {
+    match op {
+        // What there is room for is added, what there is is subtracted.
+        BinaryOp::Adds => {
+            let room = b.ins().bnot(x);
+            let fits = extremum(b, IntCC::UnsignedLessThan, y, room);
+            b.ins().iadd(x, fits)
+        }
+        BinaryOp::Subs => {
+            let less = extremum(b, IntCC::UnsignedLessThan, x, y);
+            b.ins().isub(x, less)
+        }
+        // A sum's sign differs from both terms', or a difference's from the first one's, which differs from the second's.
+        _ => {
+            let sum = op == BinaryOp::Sadds;
+            let plain = if sum { b.ins().iadd(x, y) } else { b.ins().isub(x, y) };
+            let one = b.ins().bxor(plain, x);
+            let other = b.ins().bxor(if sum { plain } else { x }, y);
+            let signs = b.ins().band(one, other);
+            let over = b.ins().icmp_imm_s(IntCC::SignedLessThan, signs, 0);
+            let negative = b.ins().sshr_imm_u(x, i64::from(ty.bits()) - 1);
+            let most = iconst(b, ty, ty.mask() >> 1);
+            let end = b.ins().bxor(negative, most);
+            b.ins().select(over, end, plain)
+        }
+    }
 }
 
 /// One bit of `y` at a time: shift, mask, exclusive or.

@@ -246,6 +246,10 @@ fn binary(
         BinaryOp::Max => b.ins().umax(x, y),
         BinaryOp::Smin => b.ins().smin(x, y),
         BinaryOp::Smax => b.ins().smax(x, y),
+        BinaryOp::Adds => b.ins().uadd_sat(x, y),
+        BinaryOp::Subs => b.ins().usub_sat(x, y),
+        BinaryOp::Sadds => b.ins().sadd_sat(x, y),
+        BinaryOp::Ssubs => b.ins().ssub_sat(x, y),
         // `check` lets none of these through.
         BinaryOp::Addc | BinaryOp::Clmul | BinaryOp::Clmulh | BinaryOp::Rotr => x,
     }

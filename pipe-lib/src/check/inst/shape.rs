@@ -71,6 +71,10 @@ pub(super) fn foreign_mnemonic(name: &str) -> Option<String> {
     let ours = match name {
         "move" | "ld" | "ldi" | "li" | "set" | "let" | "const" => "mov",
         "adc" | "addcarry" | "add_c" => "addc",
+        "addsat" | "uadd_sat" | "uqadd" | "paddus" => "adds",
+        "subsat" | "usub_sat" | "uqsub" | "psubus" => "subs",
+        "sadd_sat" | "sqadd" | "padds" => "sadds",
+        "ssub_sat" | "sqsub" | "psubs" => "ssubs",
         "lsl" | "sll" | "shift_left" => "shl",
         "lsr" | "srl" => "shr",
         "asr" | "sra" => "sar",

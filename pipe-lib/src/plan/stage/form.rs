@@ -12,6 +12,7 @@ use crate::plan::induction::Step;
 pub(crate) enum Fold {
     Add,
     Addc,
+    Adds,
     Xor,
     And,
     Or,
@@ -26,6 +27,7 @@ impl Fold {
         Some(match op {
             Reduce::Add => Fold::Add,
             Reduce::Addc => Fold::Addc,
+            Reduce::Adds => Fold::Adds,
             Reduce::Xor => Fold::Xor,
             Reduce::And => Fold::And,
             Reduce::Or => Fold::Or,
@@ -242,11 +244,16 @@ impl Chooser<'_> {
         let body = &self.pipe.body;
         let mut leaves = vec![operand];
         // Narrow numbers are summed without widening them, so each gets a sum of its own.
-        if fold == Fold::Add && ty.bits() > self.pipe.input.ty.bits() {
+        let addition = match fold {
+            Fold::Add => Some(BinaryOp::Add),
+            Fold::Adds => Some(BinaryOp::Adds),
+            _ => None,
+        };
+        if let Some(addition) = addition.filter(|_| ty.bits() > self.pipe.input.ty.bits()) {
             let mut at = 0;
             while at < leaves.len() && leaves.len() < MAX_ADDENDS {
                 match body.inst(leaves[at]).op {
-                    Op::Binary(BinaryOp::Add, a, b) => {
+                    Op::Binary(op, a, b) if op == addition => {
                         leaves[at] = a;
                         leaves.push(b);
                     }
@@ -255,7 +262,7 @@ impl Chooser<'_> {
             }
         }
         let neutral = match fold {
-            Fold::Add | Fold::Addc | Fold::Xor | Fold::Or | Fold::Max => 0,
+            Fold::Add | Fold::Addc | Fold::Adds | Fold::Xor | Fold::Or | Fold::Max => 0,
             Fold::And | Fold::Min => ty.mask(),
             Fold::Smin => ty.mask() >> 1,
             Fold::Smax => ty.mask() ^ ty.mask() >> 1,

@@ -69,8 +69,8 @@ impl<'a> Stage<'a> {
                     return Err(format!("a running {op} of {ty} at words of {} bytes", self.word));
                 }
                 let narrow = (ty.bytes() as u8) < lane;
-                let signed = matches!(op, Reduce::Smin | Reduce::Smax | Reduce::Addc);
-                if matches!(op, Reduce::Addmod(_) | Reduce::Addsat(_)) || (narrow && signed) {
+                let at_width = matches!(op, Reduce::Smin | Reduce::Smax | Reduce::Addc | Reduce::Adds);
+                if matches!(op, Reduce::Addmod(_) | Reduce::Addsat(_)) || (narrow && at_width) {
                     return Err(format!("a running {op} of {ty}"));
                 }
                 let carry = self.carry(Carry::Running { state: flat, ty, op: *op, lane });
@@ -395,6 +395,7 @@ impl<'a> Stage<'a> {
                 let carry = to.emit(VectorOp::Compare(CompareOp::Ltu, sum, a), lane);
                 to.binary(B::Sub, sum, carry, lane)
             })),
+            B::Adds | B::Subs | B::Sadds | B::Ssubs => Ok(self.saturating(op, ty, &a, &b)),
             B::Clmul | B::Clmulh => Err(format!("`{}` in lanes", op.name())),
         }
     }

@@ -325,14 +325,16 @@ impl Term {
                     _ => Accumulate::Sum { exact: false },
                 }
             }
-            Reduce::Add | Reduce::Addmod(_) => match narrowed(rewriter, operand, word, NARROW_DEPTH) {
-                Some(narrow) if ty.bits() > word.bits() => {
-                    operand = narrow;
-                    Accumulate::Sum { exact: true }
+            Reduce::Add | Reduce::Adds | Reduce::Addmod(_) => {
+                match narrowed(rewriter, operand, word, NARROW_DEPTH) {
+                    Some(narrow) if ty.bits() > word.bits() => {
+                        operand = narrow;
+                        Accumulate::Sum { exact: true }
+                    }
+                    _ if op == Reduce::Add => Accumulate::Lanes,
+                    _ => Accumulate::Sum { exact: true },
                 }
-                _ if matches!(op, Reduce::Add) => Accumulate::Lanes,
-                _ => Accumulate::Sum { exact: true },
-            },
+            }
             _ => Accumulate::Lanes,
         };
         Term { state, ty, op, form, swapped, operand }

@@ -14,6 +14,7 @@ mod modular;
 mod narrow;
 mod onward;
 mod phase;
+mod saturating;
 mod tables;
 mod widths;
 
@@ -58,7 +59,7 @@ pub enum VectorOp {
     Lookup(u32, Reg),
     /// Any.
     Unary(UnaryOp, Reg),
-    /// Any but `addc`, `rotr` and carry-less products; counts of shifts and rotates are below the lane's bits.
+    /// Any but `addc`, `rotr` and carry-less products; those that saturate in lanes of 8 and 16 bits; counts of shifts and rotates are below the lane's bits.
     Binary(BinaryOp, Reg, Reg),
     /// Lanes of ones where it holds, of zeros elsewhere.
     Compare(CompareOp, Reg, Reg),

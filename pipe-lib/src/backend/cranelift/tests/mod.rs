@@ -170,7 +170,7 @@ fn states_that_pass_from_word_to_word() {
     ] {
         check(&parsed("", pipeline), true);
     }
-    for op in ["add", "xor", "or", "and", "min", "max", "smin", "smax", "addc"] {
+    for op in ["add", "xor", "or", "and", "min", "max", "smin", "smax", "addc", "adds"] {
         for gauge in ["u8", "u16be", "u32le", "u64be"] {
             let ty = &gauge[..gauge.len() - if gauge == "u8" { 0 } else { 2 }];
             // Both values of the state are looked at, and a choice makes some words contribute nothing.

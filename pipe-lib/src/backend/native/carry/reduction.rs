@@ -3,7 +3,7 @@
 
 mod finish;
 
-use crate::ir::{ConvertOp, Op, Ty};
+use crate::ir::{BinaryOp, ConvertOp, Op, Ty};
 use iced_x86::{Code, Register};
 use std::ops::Range;
 
@@ -94,7 +94,7 @@ impl Accumulator {
                 Fold::Addc if ty != Ty::U64 => {
                     Form::Halves { total: pinned(b, copies), high: pinned(b, copies) }
                 }
-                Fold::Add if addends.iter().all(|addend| widened(plan, addend).is_some()) => {
+                Fold::Add | Fold::Adds if addends.iter().all(|addend| widened(plan, addend).is_some()) => {
                     match addends.iter().filter_map(|addend| widened(plan, addend)).max() {
                         Some(Lane::B) => Form::Bytes { total: pinned(b, copies) },
                         _ => Form::Halves { total: pinned(b, copies), high: pinned(b, copies) },
@@ -206,7 +206,7 @@ impl Accumulator {
         }
         let source = match &self.form {
             Form::Bytes { .. } => widened_value(body, addend)?,
-            Form::Halves { .. } if self.fold == Fold::Add => widened_value(body, addend)?,
+            Form::Halves { .. } if self.fold != Fold::Addc => widened_value(body, addend)?,
             _ => {
                 let lane = body.lane(self.ty);
                 (lane, body.int(addend.value)?)
@@ -228,7 +228,8 @@ impl Accumulator {
                 *part = body.unary(crate::ir::UnaryOp::Neg, self.ty, lane, *part);
             }
         }
-        let zero_is_neutral = matches!(self.fold, Fold::Add | Fold::Addc | Fold::Xor | Fold::Or | Fold::Max);
+        let zero_is_neutral =
+            matches!(self.fold, Fold::Add | Fold::Addc | Fold::Adds | Fold::Xor | Fold::Or | Fold::Max);
         let active = match masking {
             // Nothing but the bytes themselves, which end in zeros.
             Some(masking)
@@ -259,12 +260,12 @@ impl Accumulator {
         match &self.form {
             Form::Halves { total, high } => {
                 let (total, high) = (total[copy], high[copy]);
-                let part = if self.fold == Fold::Add && lane == Lane::W {
+                let part = if self.fold != Fold::Addc && lane == Lane::W {
                     // Pairs of 16-bit numbers first: their sum fits 32 bits.
                     let low = body.b.and_imm(Lane::D, part, 0xffff);
                     let up = body.b.shr(Lane::D, part, 16);
                     body.b.add(Lane::D, low, up)
-                } else if self.fold == Fold::Add && lane == Lane::B {
+                } else if self.fold != Fold::Addc && lane == Lane::B {
                     body.b.sum_bytes(part)
                 } else {
                     part
@@ -433,6 +434,11 @@ fn combine(b: &mut Builder, fold: Fold, ty: Ty, lane: Lane, x: VReg, y: VReg) ->
     match fold {
         Fold::Add => b.add(lane, x, y),
         Fold::Addc => b.addc(lane, x, y),
+        Fold::Adds if ty.bits() == lane.bits() => b.saturating(BinaryOp::Adds, lane, x, y),
+        Fold::Adds => {
+            let (sum, most) = (b.add(lane, x, y), b.splat(lane, ty.mask()));
+            b.min_max(lane, false, false, sum, most)
+        }
         Fold::Xor => b.xor(x, y),
         Fold::And => b.and(x, y),
         Fold::Or => b.or(x, y),
@@ -454,7 +460,7 @@ fn combine(b: &mut Builder, fold: Fold, ty: Ty, lane: Lane, x: VReg, y: VReg) ->
 /// What changes nothing.
 fn identity(b: &mut Builder, fold: Fold, ty: Ty, lane: Lane) -> VReg {
     match fold {
-        Fold::Add | Fold::Addc | Fold::Xor | Fold::Or | Fold::Max => b.splat(Lane::B, 0),
+        Fold::Add | Fold::Addc | Fold::Adds | Fold::Xor | Fold::Or | Fold::Max => b.splat(Lane::B, 0),
         Fold::And | Fold::Min if ty == Ty::Bool => b.splat(Lane::B, 0xff),
         Fold::And | Fold::Min => b.splat(lane, ty.mask()),
         Fold::Smin => b.splat(lane, ty.mask() >> 1),

@@ -10,7 +10,7 @@ use crate::backend::native::isa::{Features, Isa};
 use crate::backend::native::lanes::Lane;
 use crate::backend::native::lower::{Body, Val};
 use crate::backend::native::vcode::{Builder, Opd, VReg, Width};
-use crate::ir::{StateId, Value};
+use crate::ir::{BinaryOp, StateId, Value};
 use crate::plan::stage::Fold;
 
 /// A running reduction.
@@ -180,6 +180,7 @@ fn join(b: &mut Builder, fold: Fold, lane: Lane, x: VReg, y: VReg) -> VReg {
         Fold::Min | Fold::Max => b.min_max(lane, false, fold == Fold::Max, x, y),
         Fold::Smin | Fold::Smax => b.min_max(lane, true, fold == Fold::Smax, x, y),
         Fold::Add | Fold::Addc => b.add(lane, x, y),
+        Fold::Adds => b.saturating(BinaryOp::Adds, lane, x, y),
     }
 }
 

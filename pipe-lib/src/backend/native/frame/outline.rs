@@ -328,6 +328,7 @@ const fn name_of(fold: Fold) -> &'static str {
     match fold {
         Fold::Add => "add",
         Fold::Addc => "addc",
+        Fold::Adds => "adds",
         Fold::Xor => "xor",
         Fold::And => "and",
         Fold::Or => "or",

@@ -5,6 +5,7 @@ use iced_x86::Code;
 use super::{Cmp, Lane};
 use crate::backend::native::isa::{Features, Isa};
 use crate::backend::native::vcode::{Builder, Opd, VReg};
+use crate::ir::BinaryOp;
 
 macro_rules! binary_lanes {
     ($(#[$meta:meta])* $name:ident, z: [$($z:ident),*], y: [$($y:ident),*]) => {
@@ -87,6 +88,63 @@ impl Builder {
             EVEX_Vpsubq_zmm_k1z_zmm_zmmm512b64],
         y: [VEX_Vpsubb_ymm_ymm_ymmm256, VEX_Vpsubw_ymm_ymm_ymmm256, VEX_Vpsubd_ymm_ymm_ymmm256,
             VEX_Vpsubq_ymm_ymm_ymmm256]);
+
+    /// Addition or subtraction that stops at the ends of the lane: `op` is `adds`, `subs`, `sadds` or `ssubs`.
+    pub(crate) fn saturating(&mut self, op: BinaryOp, lane: Lane, a: VReg, b: VReg) -> VReg {
+        let wide = matches!(lane, Lane::D | Lane::Q);
+        let code = match (op, lane, wide) {
+            // What there is room for is added, what there is is subtracted.
+            (BinaryOp::Adds, _, true) => {
+                let room = self.not(a);
+                let fits = self.min_max(lane, false, false, b, room);
+                return self.add(lane, a, fits);
+            }
+            (BinaryOp::Subs, _, true) => {
+                let less = self.min_max(lane, false, false, a, b);
+                return self.sub(lane, a, less);
+            }
+            (_, _, true) => return self.saturating_signed(op, lane, a, b),
+            (BinaryOp::Adds, Lane::B, _) => {
+                self.pick(Code::EVEX_Vpaddusb_zmm_k1z_zmm_zmmm512, Code::VEX_Vpaddusb_ymm_ymm_ymmm256)
+            }
+            (BinaryOp::Adds, ..) => {
+                self.pick(Code::EVEX_Vpaddusw_zmm_k1z_zmm_zmmm512, Code::VEX_Vpaddusw_ymm_ymm_ymmm256)
+            }
+            (BinaryOp::Subs, Lane::B, _) => {
+                self.pick(Code::EVEX_Vpsubusb_zmm_k1z_zmm_zmmm512, Code::VEX_Vpsubusb_ymm_ymm_ymmm256)
+            }
+            (BinaryOp::Subs, ..) => {
+                self.pick(Code::EVEX_Vpsubusw_zmm_k1z_zmm_zmmm512, Code::VEX_Vpsubusw_ymm_ymm_ymmm256)
+            }
+            (BinaryOp::Sadds, Lane::B, _) => {
+                self.pick(Code::EVEX_Vpaddsb_zmm_k1z_zmm_zmmm512, Code::VEX_Vpaddsb_ymm_ymm_ymmm256)
+            }
+            (BinaryOp::Sadds, ..) => {
+                self.pick(Code::EVEX_Vpaddsw_zmm_k1z_zmm_zmmm512, Code::VEX_Vpaddsw_ymm_ymm_ymmm256)
+            }
+            (_, Lane::B, _) => {
+                self.pick(Code::EVEX_Vpsubsb_zmm_k1z_zmm_zmmm512, Code::VEX_Vpsubsb_ymm_ymm_ymmm256)
+            }
+            _ => self.pick(Code::EVEX_Vpsubsw_zmm_k1z_zmm_zmmm512, Code::VEX_Vpsubsw_ymm_ymm_ymmm256),
+        };
+        self.binary_code(code, a, b)
+    }
+
+    /// Where a sum's sign differs from both terms', or a difference's from the first one's, which differs from the second's,
+    /// the end that the first one is nearer to.
+    fn saturating_signed(&mut self, op: BinaryOp, lane: Lane, a: VReg, b: VReg) -> VReg {
+        let sum = op == BinaryOp::Sadds;
+        let plain = if sum { self.add(lane, a, b) } else { self.sub(lane, a, b) };
+        let one = self.xor(plain, a);
+        let other = self.xor(if sum { plain } else { a }, b);
+        let signs = self.and(one, other);
+        let zero = self.splat(Lane::B, 0);
+        let over = self.compare(lane, Cmp::Lts, signs, zero);
+        let negative = self.sar(lane, a, lane.bits() - 1);
+        let most = self.splat(lane, lane.mask() >> 1);
+        let end = self.xor(negative, most);
+        self.select(lane, over, end, plain)
+    }
 
     pub(crate) fn neg(&mut self, lane: Lane, a: VReg) -> VReg {
         let zero = self.splat(Lane::B, 0);

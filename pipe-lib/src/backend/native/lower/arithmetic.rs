@@ -146,6 +146,12 @@ impl Body<'_> {
                 let low = self.b.and_imm(lane, sum, ty.mask());
                 return Ok(self.b.add(lane, low, carry));
             }
+            BinaryOp::Adds | BinaryOp::Subs | BinaryOp::Sadds | BinaryOp::Ssubs => {
+                // A narrow number at the top of its lane stops where the lane does.
+                let (a, b) = (self.b.shl(lane, a, spare), self.b.shl(lane, b, spare));
+                let result = self.b.saturating(op, lane, a, b);
+                return Ok(self.b.shr(lane, result, spare));
+            }
             BinaryOp::Clmul | BinaryOp::Clmulh => {
                 let high = op == BinaryOp::Clmulh;
                 let product = self.b.clmul(lane, high && spare == 0, a, b);

@@ -55,6 +55,7 @@ fn reductions() {
         BinaryOp::Add,
         BinaryOp::Sub,
         BinaryOp::Addc,
+        BinaryOp::Adds,
         BinaryOp::Xor,
         BinaryOp::And,
         BinaryOp::Or,

@@ -49,8 +49,7 @@ impl Accumulator {
                 if self.fold == Fold::Addc {
                     self.finish_addc(b, offset);
                 } else {
-                    b.raw(asm::rm(Code::Add_r64_rm64, rax, STATES, Register::None, offset));
-                    store(b, self.ty, offset);
+                    self.finish_exact(b, offset);
                 }
             }
             Form::Dots { low, high } => {
@@ -59,8 +58,7 @@ impl Accumulator {
             Form::Bytes { total } => {
                 let sum = b.across(total[0], Lane::Q, |b, x, y| b.add(Lane::Q, x, y));
                 b.quad_to(Register::RAX, sum);
-                b.raw(asm::rm(Code::Add_r64_rm64, rax, STATES, Register::None, offset));
-                store(b, self.ty, offset);
+                self.finish_exact(b, offset);
             }
             Form::Lanes { lane, partial } => {
                 let all = b.across(partial[0], *lane, |b, x, y| combine(b, self.fold, self.ty, *lane, x, y));
@@ -76,6 +74,7 @@ impl Accumulator {
                         b.raw(asm::rr(Code::Add_r64_rm64, rax, r9));
                         b.raw(asm::ri(Code::Adc_rm64_imm8, rax, 0));
                     }
+                    Fold::Adds => add_saturating(b, self.ty),
                     Fold::Xor => b.raw(asm::rr(Code::Xor_r64_rm64, rax, r9)),
                     Fold::And => b.raw(asm::rr(Code::And_r64_rm64, rax, r9)),
                     Fold::Or => b.raw(asm::rr(Code::Or_r64_rm64, rax, r9)),
@@ -101,6 +100,17 @@ impl Accumulator {
                 store(b, self.ty, offset);
             }
         }
+    }
+
+    /// rax holds the sum of all words: adds the state.
+    fn finish_exact(&self, b: &mut Builder, offset: i32) {
+        if self.fold == Fold::Adds {
+            b.load_quad_to(Register::R9, STATES, offset);
+            add_saturating(b, self.ty);
+        } else {
+            b.raw(asm::rm(Code::Add_r64_rm64, Register::RAX, STATES, Register::None, offset));
+        }
+        store(b, self.ty, offset);
     }
 
     /// Two sums of 32 bits are left at last, of every other lane each, with room for the state; see [`super::longest_call`].
@@ -204,6 +214,19 @@ impl Accumulator {
         };
         b.raw(asm::rm(code, rax, STATES, Register::None, offset));
         b.store_quad(STATES, offset, rax);
+    }
+}
+
+/// Adds r9 to rax, up to the largest number of the type.
+fn add_saturating(b: &mut Builder, ty: Ty) {
+    let (rax, r9) = (Register::RAX, Register::R9);
+    b.raw(asm::rr(Code::Add_r64_rm64, rax, r9));
+    b.raw(asm::rr(Code::Sbb_r64_rm64, r9, r9));
+    b.raw(asm::rr(Code::Or_r64_rm64, rax, r9));
+    if ty != Ty::U64 {
+        b.raw(asm::mov_imm(r9, ty.mask()));
+        b.raw(asm::rr(Code::Cmp_r64_rm64, rax, r9));
+        b.raw(asm::rr(Code::Cmova_r64_rm64, rax, r9));
     }
 }
 
