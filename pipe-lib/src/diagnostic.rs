@@ -81,6 +81,7 @@ codes! {
     UnusedRegister = "W0101", "a register that is written and never read";
     UnusedParameter = "W0102", "a parameter that is never read";
     UnusedTable = "W0103", "a table in which nothing is looked up";
+    ByHand = "W0201", "an instruction written out by hand";
 }
 
 impl Code {

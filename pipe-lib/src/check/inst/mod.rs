@@ -1,5 +1,6 @@
 //! Instructions of one block to SSA: each write makes a new value, each read takes the latest.
 
+mod by_hand;
 mod compute;
 mod operand;
 mod shape;
@@ -58,6 +59,8 @@ pub(super) struct Block {
     input: Option<Span>,
     out: Option<(Value, Span)>,
     full: bool,
+    /// Errors that were found before the block was looked at.
+    errors_before: usize,
 }
 
 impl Block {
@@ -83,6 +86,7 @@ impl Block {
             input: None,
             out: None,
             full: false,
+            errors_before: cx.findings.errors(),
         }
     }
 
@@ -208,7 +212,16 @@ impl Block {
         let types = &mut self.types;
         let insts =
             self.insts.iter().map(|(op, var, _)| Inst { op: *op, ty: types.get(*var).unwrap_or(Ty::U64) });
-        (ir::Block { insts: insts.collect() }, next, self.out.map(|(value, _)| value))
+        let block = ir::Block { insts: insts.collect() };
+        // Of code that is wrong there is more important to say.
+        if cx.findings.errors() == self.errors_before {
+            for (value, what, write) in by_hand::written_by_hand(&block) {
+                let span = self.insts[value.0 as usize].2;
+                let diagnostic = Diagnostic::new(Code::ByHand, span, format!("this is {what}"));
+                cx.findings.push(diagnostic.help(format!("write {write}: what is said so runs as such")));
+            }
+        }
+        (block, next, self.out.map(|(value, _)| value))
     }
 
     fn shape(&mut self, inst: &ast::Inst, cx: &mut Cx<'_>) -> Option<Shape> {
