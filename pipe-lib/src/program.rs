@@ -202,14 +202,6 @@ impl Program {
         Ok(())
     }
 
-    /// Whether what [`Program::direct`] calls may be called with these registers.
-    pub(crate) fn admits(&self, registers: &[u64]) -> bool {
-        match &*self.passes {
-            [pass] => pass.code.admits(registers),
-            _ => true,
-        }
-    }
-
     pub(crate) fn has_layouts(&self) -> bool {
         self.composition.source.is_some() || self.composition.sink.is_some()
     }

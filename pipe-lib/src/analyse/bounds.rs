@@ -1,14 +1,13 @@
 //! Upper bounds of values, and what becomes simpler once they are known.
 //!
-//! A bound holds for every word and for every state up to the bound that is given for it. The rules that rest on bounds turn
-//! the spellings of a sum modulo `m` into the instruction that says so:
+//! A bound holds for every word and for every state up to the bound that is given for it. The rules that rest on bounds
+//! bring sums modulo `m` to one form:
 //!
-//! * `t < m ? t : t - m` (or `t - (t < m ? 0 : m)`) is `t mod m` where `t < 2 m`;
 //! * `(a + b) mod m` is `addmod a, b, m` where `a + b` does not wrap;
 //! * a narrow `addmod` or `mulmod` widened and narrowed again is the narrow one where `m` fits the narrow type.
 
 use super::rewrite::Rewriter;
-use crate::ir::{BinaryOp, Block, CompareOp, ConvertOp, ModOp, Op, Pipe, Table, Ty, UnaryOp, Value};
+use crate::ir::{BinaryOp, Block, ConvertOp, ModOp, Op, Pipe, Table, Ty, UnaryOp, Value};
 
 /// For each value of `block` a number that it never exceeds, with states no more than `states` says.
 pub(crate) fn most(block: &Block, tables: &[Table], states: &[u64]) -> Vec<u64> {
@@ -86,10 +85,7 @@ pub(super) fn normal_form(pipe: &Pipe, states: &[u64]) -> (Rewriter, Vec<Value>)
     let mut bounds: Vec<u64> = Vec::new();
     let map = rewriter.splice(&pipe.body, 0, |_, _| None);
     // Most bodies have nothing of the kind, and are done.
-    let has_moduli =
-        rewriter.block().insts.iter().any(|inst| {
-            matches!(inst.op, Op::Modular(..)) || matches!(inst.op, Op::Select { .. } if inst.ty.is_integer())
-        }) || rewriter.block().insts.iter().any(|inst| matches!(inst.op, Op::Binary(BinaryOp::Sub, ..)));
+    let has_moduli = rewriter.block().insts.iter().any(|inst| matches!(inst.op, Op::Modular(..)));
     if !has_moduli {
         return (rewriter, map);
     }
@@ -117,26 +113,6 @@ fn simpler(rewriter: &mut Rewriter, bounds: &[u64], value: Value) -> Option<Valu
     let inst = block.inst(value);
     let most = |value: Value| bounds[value.0 as usize];
     match inst.op {
-        Op::Select { cond, then, otherwise } => {
-            let (t, m) = below(block, cond)?;
-            let (small, big, m) =
-                if m.negated { (otherwise, then, m.bound) } else { (then, otherwise, m.bound) };
-            let subtracted = Op::Binary(BinaryOp::Add, t, subtrahend(block, big, t)?);
-            let minus_m = match subtracted {
-                Op::Binary(_, _, c) => literal(block, c)?,
-                _ => return None,
-            };
-            let fits = small == t && minus_m == m.wrapping_neg() & inst.ty.mask();
-            (fits && m != 0 && most(t) / 2 < m).then(|| modulo(rewriter, t, m, inst.ty))
-        }
-        Op::Binary(BinaryOp::Sub, t, d) => {
-            let Op::Select { cond, then, otherwise } = block.inst(d).op else { return None };
-            let (tested, m) = below(block, cond)?;
-            let (small, big) = if m.negated { (otherwise, then) } else { (then, otherwise) };
-            let fits =
-                tested == t && literal(block, small) == Some(0) && literal(block, big) == Some(m.bound);
-            (fits && m.bound != 0 && most(t) / 2 < m.bound).then(|| modulo(rewriter, t, m.bound, inst.ty))
-        }
         Op::Modular(ModOp::Addmod, t, zero, m)
             if literal(block, zero) == Some(0) && literal(block, m)? != 0 =>
         {
@@ -151,38 +127,6 @@ fn simpler(rewriter: &mut Rewriter, bounds: &[u64], value: Value) -> Option<Valu
             let m = rewriter.constant(m, inst.ty);
             Some(rewriter.push(Op::Modular(op, a, b, m), inst.ty))
         }
-        _ => None,
-    }
-}
-
-/// `t mod m`.
-fn modulo(rewriter: &mut Rewriter, t: Value, m: u64, ty: Ty) -> Value {
-    let (zero, m) = (rewriter.constant(0, ty), rewriter.constant(m, ty));
-    rewriter.push(Op::Modular(ModOp::Addmod, t, zero, m), ty)
-}
-
-/// The test `t < bound`, or its opposite.
-struct Below {
-    bound: u64,
-    negated: bool,
-}
-
-fn below(block: &Block, cond: Value) -> Option<(Value, Below)> {
-    let Op::Compare(op, a, b) = block.inst(cond).op else { return None };
-    let next = |c: u64| c.checked_add(1).filter(|next| *next <= block.ty(a).mask());
-    Some(match (op, literal(block, a), literal(block, b)) {
-        (CompareOp::Ltu, None, Some(m)) => (a, Below { bound: m, negated: false }),
-        (CompareOp::Leu, None, Some(m)) => (a, Below { bound: next(m)?, negated: false }),
-        (CompareOp::Leu, Some(m), None) => (b, Below { bound: m, negated: true }),
-        (CompareOp::Ltu, Some(m), None) => (b, Below { bound: next(m)?, negated: true }),
-        _ => return None,
-    })
-}
-
-/// The literal `c` of `value = t + c`.
-fn subtrahend(block: &Block, value: Value, t: Value) -> Option<Value> {
-    match block.inst(value).op {
-        Op::Binary(BinaryOp::Add, a, c) if a == t && literal(block, c).is_some() => Some(c),
         _ => None,
     }
 }

@@ -32,8 +32,6 @@ pub enum Reduce {
     Adds,
     /// Addition modulo a constant, which is not 0.
     Addmod(u64),
-    /// Addition that stops at a limit, which no value of the state is beyond; operands are of 64 bits.
-    Addsat(u64),
 }
 
 impl Reduce {
@@ -49,15 +47,26 @@ impl Reduce {
             | Reduce::Max
             | Reduce::Addc
             | Reduce::Adds
-            | Reduce::Addmod(_)
-            | Reduce::Addsat(_) => 0,
+            | Reduce::Addmod(_) => 0,
             Reduce::And | Reduce::Min => ty.mask(),
             Reduce::Smin => sign - 1,
             Reduce::Smax => sign,
         }
     }
 
-    /// The binary instruction, except for [`Reduce::Addmod`] and [`Reduce::Addsat`].
+    /// The value that any other combined with it gives, for a state of type `ty`.
+    pub(super) const fn absorbing(self, ty: Ty) -> Option<u64> {
+        let sign = 1 << (ty.bits() - 1);
+        match self {
+            Reduce::And | Reduce::Min => Some(0),
+            Reduce::Or | Reduce::Max | Reduce::Adds => Some(ty.mask()),
+            Reduce::Smin => Some(sign),
+            Reduce::Smax => Some(sign - 1),
+            Reduce::Add | Reduce::Xor | Reduce::Addc | Reduce::Addmod(_) => None,
+        }
+    }
+
+    /// The binary instruction, except for [`Reduce::Addmod`].
     pub const fn binary(self) -> Option<BinaryOp> {
         Some(match self {
             Reduce::Add => BinaryOp::Add,
@@ -70,7 +79,7 @@ impl Reduce {
             Reduce::Smax => BinaryOp::Smax,
             Reduce::Addc => BinaryOp::Addc,
             Reduce::Adds => BinaryOp::Adds,
-            Reduce::Addmod(_) | Reduce::Addsat(_) => return None,
+            Reduce::Addmod(_) => return None,
         })
     }
 
@@ -95,7 +104,6 @@ impl Reduce {
         match (self.binary(), self) {
             (Some(op), _) => crate::ir::eval::binary(op, ty, a, b),
             (None, Reduce::Addmod(m)) => crate::ir::eval::modular(ModOp::Addmod, ty, a, b, m),
-            (None, Reduce::Addsat(limit)) => a.saturating_add(b).min(limit),
             (None, _) => a,
         }
     }
@@ -106,7 +114,6 @@ impl fmt::Display for Reduce {
         match (self.binary(), self) {
             (Some(op), _) => f.write_str(op.name()),
             (None, Reduce::Addmod(m)) => write!(f, "addmod {m}"),
-            (None, Reduce::Addsat(limit)) => write!(f, "addsat {limit}"),
             (None, _) => Ok(()),
         }
     }
@@ -139,6 +146,16 @@ pub enum Class {
         op: Reduce,
         /// What each word contributes.
         operand: Value,
+    },
+    /// One of the last results of running reductions that take turns: each result goes by the one as many words before as
+    /// there are states.
+    Lagged {
+        /// By what a word is combined with the result of its turn.
+        op: Reduce,
+        /// What each word contributes.
+        operand: Value,
+        /// All of them, the one with the last result first.
+        states: Box<[StateId]>,
     },
     /// Anything else.
     Serial {
@@ -284,6 +301,7 @@ impl Class {
             Class::Linear(_) => "linear",
             Class::Delay { .. } => "delay",
             Class::Scan { .. } => "scan",
+            Class::Lagged { .. } => "lagged",
             Class::Serial { .. } => "serial",
         }
     }
@@ -296,6 +314,9 @@ impl fmt::Display for Class {
             Class::Reduction { op, .. } | Class::Scan { op, .. } => write!(f, " by {op}"),
             Class::Linear(linear) => write!(f, " ({linear})"),
             Class::Delay { words } => write!(f, " of {words} word{}", if *words == 1 { "" } else { "s" }),
+            Class::Lagged { op, states, .. } => {
+                write!(f, " scan by {op}, with the result {} words before", states.len())
+            }
             Class::Serial { why } => write!(f, ": {why}"),
             Class::Held | Class::Positional => Ok(()),
         }
@@ -317,6 +338,9 @@ impl StateFacts {
         Some(match &self.class {
             Class::Held | Class::Positional | Class::Reduction { .. } | Class::Serial { .. } => return None,
             Class::Scan { .. } => format!("no reduction: {}", self.observed.as_deref()?),
+            Class::Lagged { states, .. } => {
+                format!("no reduction: {} results take turns", states.len())
+            }
             Class::Linear(_) => {
                 "no reduction: what a word counts depends on how many come after it".to_owned()
             }

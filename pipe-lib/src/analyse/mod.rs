@@ -16,7 +16,7 @@ pub(crate) use analysed::{Analysed, Facts};
 pub use class::{Class, Linear, PipeFacts, Reduce, StateFacts};
 #[cfg(test)]
 pub(crate) use prove::ANALYSES;
-pub use prove::{Assumed, analyse, assume};
+pub use prove::analyse;
 
 #[cfg(test)]
 mod tests;

@@ -69,13 +69,7 @@ pub(crate) trait PassCode: Send + Sync {
         unsafe { self.run(states, pos, src, dst, len) }
     }
 
-    /// Whether the functions of [`PassCode::entry`] and [`PassCode::striped`] may be called with these states.
-    fn admits(&self, _states: &[u64]) -> bool {
-        true
-    }
-
-    /// The function behind [`PassCode::run`], if it is one that a short transfer may call without asking anything first but
-    /// [`PassCode::admits`].
+    /// The function behind [`PassCode::run`], if it is one that a short transfer may call without asking anything first.
     fn entry(&self) -> Option<Entry> {
         None
     }

@@ -200,9 +200,7 @@ impl Cut<'_> {
         if threads <= 1 || self.total <= least {
             return None;
         }
-        if self.program.rules(self.total).any(|rules| rules.is_err())
-            || self.stages().any(|(range, rules)| !rules.holds(&self.initial[range]))
-        {
+        if self.program.rules(self.total).any(|rules| rules.is_err()) {
             return None;
         }
         let unit = self.unit()?;

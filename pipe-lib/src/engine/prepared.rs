@@ -20,21 +20,18 @@ use std::sync::Arc;
 pub struct Prepared<'e> {
     pub(super) program: &'e Program,
     pub(super) initial: &'e Registers,
-    /// Whether the engine's direct calls may be made with these registers.
-    admitted: bool,
 }
 
 impl<'e> Prepared<'e> {
     /// With the registers that the pipes state.
     #[inline(always)]
     pub(super) fn of(program: &'e Program) -> Prepared<'e> {
-        // Known when the engine was built, which else has no direct calls.
-        Prepared { program, initial: &program.initial, admitted: true }
+        Prepared { program, initial: &program.initial }
     }
 
     /// With other registers.
     pub(super) fn new(program: &'e Program, initial: &'e Registers) -> Prepared<'e> {
-        Prepared { program, initial, admitted: program.admits(initial) }
+        Prepared { program, initial }
     }
 
     /// Copies `src` to the start of `dst` through the pipeline.
@@ -46,14 +43,13 @@ impl<'e> Prepared<'e> {
         let (program, len) = (self.program, src.len());
         // Short transfers are called from here, with as little before and after as there can be.
         let direct = &program.direct;
-        if self.admitted && direct.kind == DirectKind::Plain && direct.takes(len) && len <= dst.len() {
+        if direct.kind == DirectKind::Plain && direct.takes(len) && len <= dst.len() {
             // SAFETY: `src` is readable and `dst` writable for the bytes of the transfer, and they do not overlap; the
             // engine's one pass has all registers, which are no more than that, and no stage rejects the length.
             let registers = unsafe { self.call::<PAIR>(direct.entry, src, dst) };
             return Ok(Run::direct(program, len, len, registers));
         }
-        if self.admitted
-            && direct.kind == DirectKind::Any
+        if direct.kind == DirectKind::Any
             && direct.takes(len)
             && len >= direct.shortest
             && direct.written(len) <= dst.len()

@@ -4,7 +4,7 @@ use super::portable::{PortablePlan, VECTOR_BYTES};
 use super::rewrite::Part;
 use super::vector::{Accumulate, Carry, Reg, VectorBody, VectorOp};
 use super::{Pass, Plan};
-use crate::analyse::{Assumed, PipeFacts, Reduce, analyse, assume};
+use crate::analyse::{PipeFacts, Reduce, analyse};
 use crate::compose::{Composition, Stage};
 use crate::ir::{Block, Layout, Op, Pipe, State, Stripe, Tail, Value};
 use crate::select::Made;
@@ -129,9 +129,6 @@ impl Pass {
             let name = &all[kept.state];
             match kept.part {
                 Part::Whole => {}
-                Part::Sum(limit) => {
-                    heading(f, "after", format_args!("{name} grows by its sum, up to {limit}"))?;
-                }
                 Part::Piece(_) => heading(f, "after", format_args!("{name} is put together again"))?,
             }
         }
@@ -140,9 +137,6 @@ impl Pass {
             heading(f, "after", format_args!("{} is {}{how}", all[link.state], all[link.from]))?;
         }
         // On what the code looks at before it runs.
-        for (state, bound) in &rewritten.below {
-            heading(f, "given", format_args!("{} below {bound}; else as written", all[*state]))?;
-        }
         for link in &rewritten.links {
             let how = if link.swapped { ", bytes swapped," } else { "" };
             let (state, from) = (&all[link.state], &all[link.from]);
@@ -191,15 +185,11 @@ impl PortablePlan {
 }
 
 /// What was proved of the pipes so far, which may have many instances.
-type Known = HashMap<*const Pipe, (PipeFacts, Option<Assumed>)>;
+type Known = HashMap<*const Pipe, PipeFacts>;
 
 fn write_stage(stage: &Stage, known: &mut Known, f: &mut String) -> fmt::Result {
     let pipe = &stage.pipe;
-    let (facts, assumed) = known.entry(Arc::as_ptr(pipe)).or_insert_with(|| {
-        let facts = analyse(pipe);
-        let assumed = assume(pipe, &facts);
-        (facts, assumed)
-    });
+    let facts = known.entry(Arc::as_ptr(pipe)).or_insert_with(|| analyse(pipe));
     write!(f, "  stage      {}: {}", stage.name, pipe.input)?;
     if pipe.output != pipe.input {
         write!(f, " -> {}", pipe.output)?;
@@ -221,12 +211,8 @@ fn write_stage(stage: &Stage, known: &mut Known, f: &mut String) -> fmt::Result 
         write!(f, ", anew every {window} bytes")?;
     }
     writeln!(f)?;
-    for (number, (state, known)) in pipe.states.iter().zip(&facts.states).enumerate() {
-        write!(f, "               state {}: {} is ", state.name, state.ty)?;
-        match assumed.as_ref().and_then(|assumed| assumed.better(number, known)) {
-            Some(better) => writeln!(f, "{better}")?,
-            None => writeln!(f, "{}", known.class)?,
-        }
+    for (state, known) in pipe.states.iter().zip(&facts.states) {
+        writeln!(f, "               state {}: {} is {}", state.name, state.ty, known.class)?;
     }
     Ok(())
 }
@@ -271,8 +257,10 @@ fn write_wide(body: &VectorBody, unroll: usize, names: &[String], f: &mut String
                     of.0
                 )?;
             }
-            Carry::Running { state, op, .. } => {
-                writeln!(f, "               {} ({op}) passes from register to register", name(*state))?;
+            Carry::Running { states, op, .. } => {
+                let names: Vec<&str> = states.iter().map(|state| name(*state)).collect();
+                let pass = if names.len() == 1 { "passes" } else { "pass" };
+                writeln!(f, "               {} ({op}) {pass} from register to register", names.join(", "))?;
             }
             Carry::Sums { sum, sum_of_sums, of, .. } => writeln!(
                 f,

@@ -6,7 +6,7 @@
 
 use super::Wanted;
 use crate::analyse::Analysed;
-use crate::backend::{Entry, Listed, PassCode, Striped};
+use crate::backend::{Listed, PassCode, Striped};
 use crate::drive::BLOCK;
 use crate::ends::{LayoutSink, LayoutSource, Sink as _, Source as _};
 use crate::ir::{Layout, Stripe};
@@ -22,8 +22,6 @@ type States = SmallVec<[u64; 32]>;
 pub(crate) struct Guarded {
     code: Box<dyn PassCode>,
     rewritten: Arc<Rewritten>,
-    /// Every state of the pass is in its place in the rewritten code.
-    in_place: bool,
     states: usize,
     as_written: OnceLock<Box<dyn PassCode>>,
     stages: Box<[Analysed]>,
@@ -39,8 +37,7 @@ impl Guarded {
         wanted: Wanted,
     ) -> Guarded {
         let states = stages.iter().map(|pipe| pipe.states.len()).sum();
-        let in_place = rewritten.in_place(states);
-        Guarded { code, rewritten, in_place, states, as_written: OnceLock::new(), stages, wanted }
+        Guarded { code, rewritten, states, as_written: OnceLock::new(), stages, wanted }
     }
 }
 
@@ -60,9 +57,6 @@ impl Guarded {
         if !self.rewritten.holds(all) {
             let code = self.as_written.get_or_init(|| super::as_written(&self.stages, self.wanted));
             return run(Choice::AsWritten(&**code), states);
-        }
-        if self.in_place {
-            return run(Choice::Rewritten(&*self.code), states);
         }
         let kept = &self.rewritten.kept;
         let mut states: States = kept.iter().map(|kept| kept.start(all[kept.state])).collect();
@@ -108,18 +102,6 @@ impl PassCode for Guarded {
     unsafe fn run_streaming(&self, states: *mut u64, pos: u64, src: *const u8, dst: *mut u8, len: usize) {
         // SAFETY: as for `run`.
         unsafe { self.with(states, |choice, states| choice.code().run_streaming(states, pos, src, dst, len)) }
-    }
-
-    fn admits(&self, states: &[u64]) -> bool {
-        self.rewritten.holds(states)
-    }
-
-    fn entry(&self) -> Option<Entry> {
-        self.code.entry().filter(|_| self.in_place)
-    }
-
-    fn striped(&self) -> Option<Entry> {
-        self.code.striped().filter(|_| self.in_place)
     }
 
     fn longest_striped(&self, end: Striped) -> Option<usize> {
@@ -235,50 +217,6 @@ mod tests {
                 judge
                     .judge(&mut rng, 4 * (round * round + round % 3))
                     .unwrap_or_else(|failure| panic!("{text}: {failure}"));
-            }
-        }
-    }
-
-    /// A sum reduced by comparing, which is one modulo 65521 as long as it starts below that: to memory and to stripes, of
-    /// lengths that are called directly and of others.
-    #[test]
-    fn direct_calls_are_for_states_that_the_rewrites_hold_for() {
-        let mut library = Library::standard();
-        let text = "pipe p : u8 { state a: u32 = 1; in x; zext.u32 w, x
-            add t, a, w; ltu c, t, 65521; sub u, t, 65521; sel a, c, t, u; export a }";
-        library.load("sum.pipe", text).unwrap_or_else(|errors| panic!("{errors:?}"));
-        // The last one computes two of its three sums.
-        for (text, in_place) in
-            [("p", true), ("p -> lance", true), ("p | xor8(key=7) | p as q | p as r", false)]
-        {
-            let pipeline = library.pipeline(text).unwrap();
-            let engine = |backend: Backend| pipeline.compile_with(&backend.into()).unwrap();
-            let (engine, oracle) = (engine(Backend::Auto), engine(Backend::Interp));
-            if engine.backend() == Backend::Native {
-                let code = &engine.program.passes[0].code;
-                assert!(code.admits(&[65520; 3]) && !code.admits(&[65521; 3]), "{text}");
-                assert_eq!(code.entry().is_some(), in_place, "{text}");
-            }
-            for first in [None, Some(65520), Some(65521), Some(u64::from(u32::MAX))] {
-                for len in [0, 1, 63, 64, 65, 1000] {
-                    let src: Vec<u8> = (0..len).map(|at| (at * 7 % 256) as u8 | 0x80).collect();
-                    let outcome = |engine: &crate::Engine| {
-                        let mut imports = engine.imports();
-                        let names: Vec<String> =
-                            engine.registers().iter().map(|register| register.name.clone()).collect();
-                        if let Some(first) = first {
-                            names.iter().for_each(|name| imports.set(name, first).unwrap());
-                        }
-                        let mut dst = vec![0; engine.written_len(len).unwrap()];
-                        let run = match first {
-                            None => engine.run(&src, &mut dst).unwrap(),
-                            Some(_) => engine.run_with(&imports, &src, &mut dst).unwrap(),
-                        };
-                        let values: Vec<u64> = names.iter().map(|name| run.register(name).unwrap()).collect();
-                        (values, dst)
-                    };
-                    assert_eq!(outcome(&engine), outcome(&oracle), "{text}, {len} bytes from {first:?}");
-                }
             }
         }
     }

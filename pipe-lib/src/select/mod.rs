@@ -204,7 +204,7 @@ impl Selector<'_> {
         {
             let compiled = rewritten.stages.clone().into();
             let rewritten = Arc::new(rewritten);
-            let code = if rewritten.is_unconditional(&stages) {
+            let code = if rewritten.is_in_place(&stages) {
                 code
             } else {
                 Box::new(Guarded::new(code, Arc::clone(&rewritten), stages, wanted))

@@ -99,7 +99,7 @@ impl<'a> Generator<'a> {
         ]));
         let mut draft = Draft::new(builder, self.rng);
         draft.declare();
-        match draft.rng.below(25) {
+        match draft.rng.below(26) {
             0..5 => draft.anything(ty),
             5..8 => draft.reductions(ty),
             8..10 => draft.map(ty),
@@ -114,6 +114,7 @@ impl<'a> Generator<'a> {
             19 | 20 => draft.onward(ty),
             21 | 22 => draft.limited(ty),
             23 => draft.system(ty),
+            24 => draft.turns(ty),
             _ => draft.linear_map(ty),
         }
         if draft.rng.chance(1, 3) {

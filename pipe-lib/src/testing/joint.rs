@@ -1,4 +1,4 @@
-//! Sums that stop at a limit, and states that go by each other.
+//! Sums that stop at the end of their type, and states that go by each other.
 
 use super::draft::Draft;
 use crate::ir::{BinaryOp, CompareOp, ConvertOp, ModOp, StateId, Ty, Value};
@@ -7,31 +7,30 @@ use crate::ir::{BinaryOp, CompareOp, ConvertOp, ModOp, StateId, Ty, Value};
 const MODULI: [u64; 6] = [251, 255, 65521, 1_000_003, 0x7fff_ffff, 0xffff_fffb];
 
 impl Draft<'_> {
-    /// A sum, or a counter of words, up to a limit; now and then one that only looks like it.
+    /// Sums and counters of words that stop at the end of their type, or above it by a minimum.
     pub(super) fn limited(&mut self, word: Ty) {
-        let counters = self.rng.between(1, 2);
-        let mut states = Vec::new();
         let x = self.b.input();
-        for number in 0..counters {
+        let mut states = Vec::new();
+        for number in 0..self.rng.between(1, 2) {
             let ty = *self.rng.pick(&Ty::INTEGERS);
-            let limit = match self.rng.below(4) {
-                0 => ty.mask(),
-                1 => self.rng.below(300) as u64 & ty.mask(),
-                2 => self.rng.edge() & ty.mask(),
-                _ => self.rng.between(1, 100) as u64,
-            };
-            let init = if self.rng.chance(1, 6) { self.rng.edge() & ty.mask() } else { limit / 3 };
+            let starts = [0, self.rng.edge(), !(self.rng.below(1000) as u64)];
+            let init = *self.rng.pick(&starts) & ty.mask();
             let state = self.b.state(&format!("s{number}"), ty, init);
-            let old = self.b.read(state);
-            let (other, one, zero) = (self.value(word), self.b.literal(ty, 1), self.b.literal(ty, 0));
+            let (old, other) = (self.b.read(state), self.value(word));
             let cond = self.b.compare(*self.rng.pick(CompareOp::ALL), x, other);
             let step = match self.rng.below(4) {
                 0 if word.bits() <= ty.bits() => self.widened(x, ty),
-                1 => self.b.select(cond, one, zero),
-                2 => self.b.literal(ty, 3),
+                1 => self.b.literal(ty, 3),
+                2 => self.value(ty),
                 _ => self.b.convert(ConvertOp::Zext, cond, ty),
             };
-            let new = self.stopped(ty, old, step, one, limit);
+            use BinaryOp as B;
+            let op = *self.rng.pick(&[B::Adds, B::Adds, B::Adds, B::Subs, B::Sadds, B::Ssubs]);
+            let mut new = self.b.binary(op, old, step);
+            if self.rng.chance(1, 8) {
+                let limit = self.b.literal(ty, self.rng.edge());
+                new = self.b.binary(B::Min, new, limit);
+            }
             let new = if self.rng.chance(1, 3) { self.b.select(cond, new, old) } else { new };
             self.b.set(state, new);
             states.push(state);
@@ -41,52 +40,6 @@ impl Draft<'_> {
             self.b.output(out);
         }
         self.finish_block(&states);
-    }
-
-    /// `old + step`, or one more, up to the limit.
-    fn stopped(&mut self, ty: Ty, old: Value, step: Value, one: Value, limit: u64) -> Value {
-        let stop = self.b.literal(ty, limit);
-        let sum = self.b.binary(BinaryOp::Add, old, step);
-        match self.rng.below(8) {
-            0 => self.b.binary(BinaryOp::Min, sum, stop),
-            1 => {
-                let fits = self.b.compare(CompareOp::Leu, sum, stop);
-                self.b.select(fits, sum, stop)
-            }
-            2 => {
-                let ones = self.b.literal(ty, ty.mask());
-                let wraps = self.b.compare(CompareOp::Ltu, sum, old);
-                self.b.select(wraps, ones, sum)
-            }
-            3 => {
-                let full = self.b.compare(CompareOp::Eq, old, stop);
-                let more = self.b.binary(BinaryOp::Add, old, one);
-                self.b.select(full, old, more)
-            }
-            4 => {
-                let room = self.b.binary(BinaryOp::Sub, stop, old);
-                let step = self.b.binary(BinaryOp::Min, step, room);
-                self.b.binary(BinaryOp::Add, old, step)
-            }
-            5 => {
-                let below = self.b.compare(CompareOp::Ltu, old, stop);
-                let bit = self.b.convert(ConvertOp::Zext, below, ty);
-                self.b.binary(BinaryOp::Add, old, bit)
-            }
-            6 if ty != Ty::U64 => {
-                let wide = if ty == Ty::U8 { Ty::U16 } else { Ty::U64 };
-                let (a, b) = (self.widened(old, wide), self.widened(step, wide));
-                let sum = self.b.binary(BinaryOp::Add, a, b);
-                let stop = self.b.literal(wide, limit);
-                let sum = self.b.binary(BinaryOp::Min, sum, stop);
-                self.b.convert(ConvertOp::Trunc, sum, ty)
-            }
-            _ => {
-                let first = self.b.binary(BinaryOp::Min, sum, stop);
-                let sum = self.b.binary(BinaryOp::Add, first, one);
-                self.b.binary(BinaryOp::Min, sum, stop)
-            }
-        }
     }
 
     /// Two to four states of one type, each affine in all of them, wrapping or modulo a constant.

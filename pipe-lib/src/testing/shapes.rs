@@ -124,6 +124,32 @@ impl Draft<'_> {
         self.finish_block(&line);
     }
 
+    /// The last results take turns, as the colours of pixels do: a delay line of what it gives itself.
+    pub(super) fn turns(&mut self, word: Ty) {
+        let depth = *self.rng.pick(&[2, 2, 3, 3, 4, 6, 8, 16]);
+        let line: Vec<StateId> = (0..depth).map(|number| self.state_of(number, word)).collect();
+        let x = self.b.input();
+        self.values.push(x);
+        if self.rng.chance(1, 4) {
+            self.code(2);
+        }
+        let operand = if self.rng.chance(2, 3) { x } else { self.value(word) };
+        let olds: Vec<Value> = line.iter().map(|&state| self.b.read(state)).collect();
+        let op = match self.rng.chance(1, 8) {
+            true => BinaryOp::Sub,
+            false => *self.rng.pick(&REDUCTIONS),
+        };
+        let result = self.b.binary(op, olds[depth - 1], operand);
+        for (at, &state) in line.iter().enumerate() {
+            let next = if at == 0 { result } else { olds[at - 1] };
+            self.b.set(state, next);
+        }
+        self.values.extend([result, olds[self.rng.below(depth)]]);
+        let out = if self.rng.chance(2, 3) { result } else { self.value(word) };
+        self.b.output(out);
+        self.finish_block(&line);
+    }
+
     /// What is counted, or kept, where a condition on the word holds.
     pub(super) fn where_it_holds(&mut self, word: Ty) {
         let ty = self.integer();

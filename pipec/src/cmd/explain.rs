@@ -2,7 +2,7 @@
 
 use super::{Outcome, Status};
 use crate::files::LibraryArgs;
-use pipe_lib::analyse::{analyse, assume};
+use pipe_lib::analyse::analyse;
 use pipe_lib::compose::Stage;
 use pipe_lib::diagnostic::Code;
 use std::io::Write as _;
@@ -75,14 +75,9 @@ fn explain_stage(out: &mut impl std::io::Write, stage: &Stage) -> std::io::Resul
     for line in known {
         writeln!(out, "    {line}")?;
     }
-    let assumed = assume(pipe, &facts);
-    for (number, (state, known)) in pipe.states.iter().zip(&facts.states).enumerate() {
-        let better = assumed.as_ref().and_then(|assumed| assumed.better(number, known));
-        let class = better.unwrap_or_else(|| known.class.to_string());
-        writeln!(out, "    state {}: {}: {class}", state.name, state.ty)?;
-        if assumed.as_ref().is_some_and(|assumed| assumed.better(number, known).is_some()) {
-            writeln!(out, "        from any other value it is {}", known.class)?;
-        } else if let Some(why) = known.why_not_better() {
+    for (state, known) in pipe.states.iter().zip(&facts.states) {
+        writeln!(out, "    state {}: {}: {}", state.name, state.ty, known.class)?;
+        if let Some(why) = known.why_not_better() {
             writeln!(out, "        {why}")?;
         }
     }

@@ -101,8 +101,18 @@ impl<'a> Chain<'a> {
 
     /// `cond ? chain : chain` with a condition free of states: the side not taken contributes the neutral element.
     /// Not for `addmod`, which reduces an imported value even when it adds 0.
+    ///
+    /// A literal that an operation gives whatever the state, as `and` gives 0, is a step of that operation: so a state that is
+    /// reset under a condition is a reduction.
     fn select(&mut self, ty: Ty, cond: Value, then: Value, otherwise: Value) -> Option<Link> {
-        let (then, otherwise) = (self.follow(then)?, self.follow(otherwise)?);
+        let (then, otherwise) = match (self.follow(then), self.follow(otherwise)) {
+            (Some(then), None) => {
+                let reset = self.reset(ty, otherwise, &then)?;
+                (then, reset)
+            }
+            (None, Some(otherwise)) => (self.reset(ty, then, &otherwise)?, otherwise),
+            (then, otherwise) => (then?, otherwise?),
+        };
         let op = match (&then, &otherwise) {
             (Link::Unchanged, Link::Unchanged) => return Some(Link::Unchanged),
             (Link::Step(a, _), Link::Step(b, _)) if a == b => *a,
@@ -127,6 +137,18 @@ impl<'a> Chain<'a> {
             _ => self.rewriter.select(cond, then, otherwise),
         };
         Some(Link::Step(op, operand))
+    }
+
+    /// A literal as a step of the operation of the `other` side, or of any if that leaves the state as it is.
+    fn reset(&self, ty: Ty, literal: Value, other: &Link) -> Option<Link> {
+        let number = self.rewriter.as_const(literal)?;
+        let ops = match other {
+            Link::Step(op, _) => &[*op][..],
+            Link::Unchanged if ty == Ty::Bool => &[Reduce::And, Reduce::Or],
+            Link::Unchanged => &[Reduce::And, Reduce::Or, Reduce::Smin, Reduce::Smax],
+        };
+        let op = ops.iter().find(|op| op.absorbing(ty) == Some(number))?;
+        Some(Link::Step(*op, literal))
     }
 
     /// `s < x ? s : x` and its kin: a minimum or maximum written out.

@@ -1,19 +1,17 @@
 //! The proof of a state's class, from the dataflow of its new value.
 //!
 //! [`super::rewrite`] brings the body to a normal form first. Then each state is looked at by itself: a chain of one
-//! associative operation ([`chain`]), an affine map in a ring ([`ring`]), a sum that stops at a limit ([`saturate`]), a
-//! linear map over GF(2) ([`bits`]); states that go by each other are looked at together ([`system`]). Last comes
+//! associative operation ([`chain`]), an affine map in a ring ([`ring`]), a linear map over GF(2) ([`bits`]); states that go by each other are looked at together ([`system`]). Last comes
 //! who looks at whom ([`deps`]): a state that something else reads as it grows is a scan at best.
 //!
 //! All of it is proof: where no rule applies, the state has no better class. The work is bounded by [`Budget`], which
 //! counts instructions looked at, not time, so that the answer is the same everywhere.
 
-mod assume;
 mod bits;
 mod chain;
 mod deps;
+mod lag;
 mod ring;
-mod saturate;
 mod system;
 
 use super::bounds;
@@ -21,7 +19,6 @@ use super::class::{Class, Linear, PipeFacts, Reduce, StateFacts};
 use super::gf2::Crc;
 use super::rewrite::{self, Rewriter};
 use crate::ir::{BinaryOp, Block, ConvertOp, ModOp, Op, Pipe, StateId, Table, Value};
-pub use assume::{Assumed, assume};
 use chain::{Chain, Link};
 use deps::{Deps, autonomous_states, delays, dependences};
 
@@ -46,14 +43,9 @@ thread_local! {
 
 /// Classifies a pipe whose parameters are bound (unbound ones count as constants).
 pub fn analyse(pipe: &Pipe) -> PipeFacts {
-    let most: Vec<u64> = pipe.states.iter().map(|state| state.ty.mask()).collect();
-    analyse_within(pipe, &most)
-}
-
-/// What holds as long as no state is more than `most` says; see [`assume`].
-fn analyse_within(pipe: &Pipe, most: &[u64]) -> PipeFacts {
     #[cfg(test)]
     ANALYSES.set(ANALYSES.get() + 1);
+    let most: &Vec<u64> = &pipe.states.iter().map(|state| state.ty.mask()).collect();
     let (mut rewriter, map) = bounds::normal_form(pipe, most);
     let rename = |value: Value| map[value.0 as usize];
     let next: Vec<Value> = pipe.next.iter().copied().map(rename).collect();
@@ -158,15 +150,17 @@ fn analyse_within(pipe: &Pipe, most: &[u64]) -> PipeFacts {
         states.push(StateFacts { class, observed: observed(state) });
     }
 
+    let settled = |value: Value| {
+        let known = |state: usize| autonomous[state] || delays[state].is_some();
+        deps.get(value.0 as usize).is_none_or(|deps| deps.iter().all(known))
+    };
+    lag::name_lags(&mut rewriter, &next, &settled, &mut states, &mut budget);
     let together = system::Body {
         rewriter: &mut rewriter,
         tables: &pipe.tables,
         bounds: most,
         most: &most_of_values,
-        settled: &|value| {
-            let known = |state: usize| autonomous[state] || delays[state].is_some();
-            deps.get(value.0 as usize).is_none_or(|deps| deps.iter().all(known))
-        },
+        settled: &settled,
         deps: &deps,
         next: &next,
         out,
@@ -201,6 +195,7 @@ fn operand_of(class: &mut Class) -> Option<&mut Value> {
     match class {
         Class::Reduction { operand, .. }
         | Class::Scan { operand, .. }
+        | Class::Lagged { operand, .. }
         | Class::Linear(
             Linear::Crc { operand, .. }
             | Linear::Affine { operand, .. }
@@ -275,18 +270,6 @@ impl Look<'_> {
                 };
                 let operand = congruent.to(operand, modulus);
                 Shape::Linear(Linear::Affine { modulus, factor, operand })
-            }
-            Shape::Other => {
-                let search = saturate::Search {
-                    rewriter: self.rewriter,
-                    tables: self.pipe_tables,
-                    states: self.states,
-                    most: self.most.clone(),
-                    free,
-                };
-                search
-                    .find(id, next, &mut self.budget)
-                    .map_or(Shape::Other, |found| Shape::Reduce(Reduce::Addsat(found.limit), found.operand))
             }
             shape => shape,
         }

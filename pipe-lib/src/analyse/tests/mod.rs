@@ -1,6 +1,5 @@
 //! Classes by example, and rewrites against evaluation.
 
-mod limits;
 mod spellings;
 mod systems;
 

@@ -101,8 +101,15 @@ pub(super) fn first_carries(b: &mut FunctionBuilder<'_>, body: &VectorBody, fram
     let mut registers = Vec::new();
     for carry in &body.carries {
         match *carry {
-            Carry::Previous { state, lane, .. } | Carry::Running { state, lane, .. } => {
+            Carry::Previous { state, lane, .. } => {
                 let value = held_lanes(b, frame, state, lane);
+                registers.push(view(b, value, 1));
+            }
+            Carry::Running { ref states, lane, .. } => {
+                let value = match states[..] {
+                    [state] => held_lanes(b, frame, state, lane),
+                    _ => turns(b, frame, states, lane),
+                };
                 registers.push(view(b, value, 1));
             }
             Carry::Onward { state, ty, step, lane, .. } => {
@@ -143,6 +150,19 @@ fn first_values(
             Step::Mul(_) => b.ins().imul(value, literal),
             Step::Rotl(_) => b.ins().rotl(value, literal),
         };
+    }
+    b.ins().load(types::I8X16, memory(), frame.partials, 0)
+}
+
+/// The last result of each lane's turn, by way of the scratch area.
+fn turns(b: &mut FunctionBuilder<'_>, frame: Frame, states: &[u32], lane: u8) -> Value {
+    let ty = Ty::from_bytes(usize::from(lane)).unwrap_or(Ty::U64);
+    for (word, at) in (0..VECTOR_BYTES).step_by(usize::from(lane)).enumerate() {
+        // The first word's turn is the oldest one's.
+        let state = states[states.len() - 1 - word % states.len()];
+        let raw = b.ins().load(types::I64, memory(), frame.states, 8 * state as i32);
+        let number = narrowed(b, raw, ty);
+        b.ins().store(memory(), number, frame.partials, at as i32);
     }
     b.ins().load(types::I8X16, memory(), frame.partials, 0)
 }

@@ -142,7 +142,12 @@ impl Functions {
             let last = |lane: u8| little(&partial[VECTOR_BYTES - usize::from(lane)..]);
             match *carry {
                 Carry::Previous { state: index, lane, .. } => *state(index) = last(lane),
-                Carry::Running { state: index, ty, lane, .. } => *state(index) = last(lane) & ty.mask(),
+                Carry::Running { ref states, ty, lane, .. } => {
+                    // The oldest first.
+                    for (index, from) in states.iter().rev().zip(partial.chunks_exact(usize::from(lane))) {
+                        *state(*index) = little(from) & ty.mask();
+                    }
+                }
                 Carry::Onward { state: index, ty, lane, .. } => {
                     *state(index) = little(&partial[..usize::from(lane)]) & ty.mask();
                 }

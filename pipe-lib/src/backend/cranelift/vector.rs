@@ -246,6 +246,12 @@ fn binary(
         BinaryOp::Max => b.ins().umax(x, y),
         BinaryOp::Smin => b.ins().smin(x, y),
         BinaryOp::Smax => b.ins().smax(x, y),
+        // What there is room for is added.
+        BinaryOp::Adds if lane > 2 => {
+            let room = b.ins().bnot(x);
+            let fits = binary(b, BinaryOp::Min, y, room, None, lane);
+            b.ins().iadd(x, fits)
+        }
         BinaryOp::Adds => b.ins().uadd_sat(x, y),
         BinaryOp::Subs => b.ins().usub_sat(x, y),
         BinaryOp::Sadds => b.ins().sadd_sat(x, y),
@@ -321,9 +327,9 @@ fn literal(b: &mut FunctionBuilder<'_>, op: BinaryOp, x: Value, c: u64, lane: u8
     binary(b, op, x, c, None, lane)
 }
 
-/// `carry` (every lane the state) combined with the operands up to each lane; and what every lane is after the last.
+/// `carry` combined with the operands up to each lane, each with those of its turn; and what `carry` is after the last.
 ///
-/// The sums within the register take a step for each doubling and depend on no other chunk; from chunk to chunk there is
+/// The results within the register take a step for each doubling and depend on no other chunk; from chunk to chunk there is
 /// one operation.
 pub(super) fn running(
     b: &mut FunctionBuilder<'_>,
@@ -331,19 +337,25 @@ pub(super) fn running(
     before: Value,
     of: Value,
 ) -> (Value, Value) {
-    let Carry::Running { ty, op, lane, .. } = *carry else { return (before, before) };
+    let Carry::Running { ty, op, lane, ref states } = *carry else { return (before, before) };
     let neutral = splat(b, op.identity(ty), lane);
     let mut x = view(b, of, lane);
-    let mut distance = lane;
+    let turns = lane * states.len() as u8;
+    let mut distance = turns;
     while distance < 16 {
         let moved = shuffle(b, neutral, x, std::array::from_fn(|i| i as u8 + 16 - distance));
         x = combined(b, op, x, moved, lane);
         distance *= 2;
     }
-    let last = std::array::from_fn(|i| 16 - lane + i as u8 % lane);
-    let total = shuffle(b, x, x, last);
     let all = combined(b, op, before, x, lane);
-    let after = combined(b, op, before, total, lane);
+    if turns == lane {
+        let last = std::array::from_fn(|i| 16 - lane + i as u8 % lane);
+        let total = shuffle(b, x, x, last);
+        let after = combined(b, op, before, total, lane);
+        return (all, after);
+    }
+    let last = std::array::from_fn(|i| 16 - turns + i as u8 / lane * lane % turns + i as u8 % lane);
+    let after = shuffle(b, all, all, last);
     (all, after)
 }
 

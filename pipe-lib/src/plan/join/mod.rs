@@ -21,7 +21,7 @@ mod advance;
 mod matrix;
 
 use super::combine::fold as residue;
-use crate::analyse::{Assumed, Class, Linear, PipeFacts, Reduce, analyse, assume};
+use crate::analyse::{Class, Linear, PipeFacts, Reduce, analyse};
 use crate::ir::{Pipe, StateId, Tail, Ty, Value};
 use advance::Advance;
 pub(crate) use advance::Orbit;
@@ -49,18 +49,12 @@ pub(crate) struct Rules {
     delay_words: u64,
     word: u64,
     tail: Tail,
-    /// Numbers that states have to start below for all this to hold.
-    below: Vec<(usize, u64)>,
 }
 
 impl Rules {
     /// The rules for a pipe whose parameters are bound; the reason if some state has to wait for the words before it.
     pub(crate) fn new(pipe: &Pipe) -> Result<Rules, String> {
         let facts = analyse(pipe);
-        let (facts, below) = match assume(pipe, &facts) {
-            Some(Assumed { facts, below }) => (facts, below),
-            None => (facts, Vec::new()),
-        };
         let rule = |(state, known): (usize, &crate::analyse::StateFacts)| {
             let ty = pipe.states[state].ty;
             let refuse = |why: &dyn std::fmt::Display| {
@@ -72,7 +66,7 @@ impl Rules {
                 Class::Delay { .. } => Rule::Delay,
                 Class::Reduction { op, .. } => Rule::Reduce { op: *op, ty },
                 Class::Scan { op, .. } if only_summed(&facts, state) => Rule::Reduce { op: *op, ty },
-                Class::Scan { .. } => return refuse(&"it is looked at as it grows"),
+                Class::Scan { .. } | Class::Lagged { .. } => return refuse(&"it is looked at as it grows"),
                 Class::Linear(Linear::SumOfSums { op, of, .. }) => {
                     Rule::SumOfSums { op: *op, ty, of: of.0 as usize }
                 }
@@ -107,13 +101,7 @@ impl Rules {
             word: pipe.word_bytes() as u64,
             tail: pipe.tail,
             states,
-            below: below.into_iter().map(|(state, bound)| (state.0 as usize, bound)).collect(),
         })
-    }
-
-    /// Whether a stream that starts from these `states` may be cut.
-    pub(crate) fn holds(&self, states: &[u64]) -> bool {
-        self.below.iter().all(|&(state, bound)| states[state] < bound)
     }
 
     /// Bytes after which the delays have forgotten what they started from.

@@ -1,7 +1,7 @@
 //! Registers that the words are shifted through, as the words themselves: `s << w | x` with words of `w` bits is nothing but
 //! the last few words side by side, which loops carry one word at a time.
 
-use super::{Part, Replaced};
+use super::Part;
 use crate::analyse::rewrite::{Rewriter, live};
 use crate::analyse::{Analysed, Class, PipeFacts};
 use crate::ir::{BinaryOp, Block, CompareOp, ConvertOp, Op, Pipe, State, StateId, Ty, UnaryOp, Value};
@@ -27,20 +27,8 @@ impl Piece {
 /// A pipe in which the words take the place of the registers that they were shifted through.
 pub(super) struct Spread {
     pub(super) pipe: Pipe,
-    /// For each state of it, the state of the pipe before and, if it is part of it, the part.
-    pub(super) states: Vec<(usize, Option<Piece>)>,
-}
-
-impl Spread {
-    /// With the parts that the states were before.
-    pub(super) fn replaced(self, before: &[(usize, Part)]) -> Replaced {
-        let part = |(state, piece): (usize, Option<Piece>)| match (piece, before.get(state)) {
-            (Some(piece), _) => (state, Part::Piece(piece)),
-            (None, Some(before)) => *before,
-            (None, None) => (state, Part::Whole),
-        };
-        Replaced { pipe: self.pipe, parts: self.states.into_iter().map(part).collect() }
-    }
+    /// For each state of it, the state of the pipe before that it is, or is part of.
+    pub(super) parts: Vec<(usize, Part)>,
 }
 
 /// A state that the words are shifted through.
@@ -63,23 +51,23 @@ pub(super) fn spread(pipe: &Pipe, facts: &PipeFacts) -> Option<Spread> {
         return None;
     }
     let mut spread = facts.normal(pipe);
-    let mut states: Vec<(usize, Option<Piece>)> = (0..pipe.states.len()).map(|state| (state, None)).collect();
+    let mut parts: Vec<(usize, Part)> = (0..pipe.states.len()).map(|state| (state, Part::Whole)).collect();
     // The words of each history: the last one takes the state's place, the others come at the end.
     let mut numbers: Vec<Vec<StateId>> = Vec::new();
     for (at, history) in histories.iter().enumerate() {
         let mut own = Vec::new();
         for (age, &shift) in history.iter().flat_map(|history| history.shifts.iter().enumerate()) {
-            let piece = Some(Piece { shift, ty: pipe.input.ty });
+            let piece = Part::Piece(Piece { shift, ty: pipe.input.ty });
             if age == 0 {
                 own.push(StateId(at as u32));
                 spread.states[at].ty = pipe.input.ty;
-                states[at].1 = piece;
+                parts[at].1 = piece;
             } else {
                 own.push(StateId(spread.states.len() as u32));
                 let before = &pipe.states[at];
                 spread.states.push(State { name: format!("{}_{age}", before.name), ..before.clone() });
                 spread.states.last_mut()?.ty = pipe.input.ty;
-                states.push((at, piece));
+                parts.push((at, piece));
             }
         }
         numbers.push(own);
@@ -126,7 +114,7 @@ pub(super) fn spread(pipe: &Pipe, facts: &PipeFacts) -> Option<Spread> {
     spread.exports = Vec::new();
     crate::plan::vector::lower(&[Analysed::new(spread.clone().into())])
         .is_ok()
-        .then_some(Spread { pipe: spread, states })
+        .then_some(Spread { pipe: spread, parts })
 }
 
 struct Words<'a> {

@@ -11,15 +11,12 @@
 
 mod compose;
 mod history;
-mod limits;
-mod low;
 mod taps;
 
-use crate::analyse::{Analysed, Class, Facts, PipeFacts, Reduce, analyse, assume};
+use crate::analyse::{Analysed, Facts, PipeFacts, analyse};
 use crate::compose::Stage;
-use crate::ir::{BinaryOp, ConvertOp, Op, Pipe, StateInit, Ty, UnaryOp, eval};
-use history::Piece;
-use std::collections::HashMap;
+use crate::ir::{Op, Pipe, StateInit, Ty, UnaryOp, eval};
+use history::{Piece, Spread};
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
@@ -32,8 +29,6 @@ pub(crate) struct Rewritten {
     pub(crate) kept: Vec<Kept>,
     /// The other states.
     pub(crate) links: Vec<Link>,
-    /// States of the pass, and the numbers that they have to be below.
-    pub(crate) below: Vec<(usize, u64)>,
     /// What was done, a sentence each.
     pub(crate) notes: Vec<String>,
 }
@@ -51,8 +46,6 @@ pub(crate) struct Kept {
 pub(crate) enum Part {
     /// It is the state.
     Whole,
-    /// It starts at zero; what it comes to is added to the state, up to this limit.
-    Sum(u64),
     /// It is a part of the state.
     Piece(Piece),
 }
@@ -62,7 +55,6 @@ impl Kept {
     pub(crate) fn start(self, state: u64) -> u64 {
         match self.part {
             Part::Whole => state,
-            Part::Sum(_) => 0,
             Part::Piece(piece) => piece.of(state),
         }
     }
@@ -71,7 +63,6 @@ impl Kept {
     pub(crate) fn finish(self, state: u64, value: u64) -> u64 {
         match self.part {
             Part::Whole => value,
-            Part::Sum(limit) => state.saturating_add(value).min(limit),
             Part::Piece(piece) => piece.put(state, value),
         }
     }
@@ -95,21 +86,15 @@ impl Link {
 }
 
 impl Rewritten {
-    /// Whether what is compiled may run in place of `stages`, its states where theirs are.
-    pub(crate) fn is_unconditional(&self, stages: &[Analysed]) -> bool {
-        let states = stages.iter().map(|pipe| pipe.states.len()).sum();
-        self.links.is_empty() && self.below.is_empty() && self.in_place(states)
-    }
-
-    /// Whether the states of what is compiled are the `states` of the pass, in their order.
-    pub(crate) fn in_place(&self, states: usize) -> bool {
+    /// Whether the states of what is compiled are those of `stages`, in their order: it may run in their place then.
+    pub(crate) fn is_in_place(&self, stages: &[Analysed]) -> bool {
+        let states: usize = stages.iter().map(|pipe| pipe.states.len()).sum();
         self.kept.iter().copied().eq((0..states).map(|state| Kept { state, part: Part::Whole }))
     }
 
     /// Whether what is compiled may run from these states.
     pub(crate) fn holds(&self, states: &[u64]) -> bool {
-        self.below.iter().all(|&(state, bound)| states[state] < bound)
-            && self.links.iter().all(|link| states[link.state] == link.value(states[link.from]))
+        self.links.iter().all(|link| states[link.state] == link.value(states[link.from]))
     }
 }
 
@@ -160,8 +145,7 @@ pub(crate) fn rewrite<'a>(stages: impl Iterator<Item = (&'a Stage, &'a Analysed)
         drafts.push(draft);
         count += states;
     }
-    let mut work = Work { drafts, links: Vec::new(), below: Vec::new(), notes: Vec::new() };
-    work.name_sums();
+    let mut work = Work { drafts, links: Vec::new(), notes: Vec::new() };
     work.cross_swaps();
     work.compose();
     work.drop_idle();
@@ -174,7 +158,6 @@ pub(crate) fn rewrite<'a>(stages: impl Iterator<Item = (&'a Stage, &'a Analysed)
         kept,
         stages: work.drafts.into_iter().map(|draft| Analysed::with(draft.pipe, draft.facts)).collect(),
         links: work.links,
-        below: work.below,
         notes: work.notes,
     })
 }
@@ -182,64 +165,20 @@ pub(crate) fn rewrite<'a>(stages: impl Iterator<Item = (&'a Stage, &'a Analysed)
 struct Work {
     drafts: Vec<Draft>,
     links: Vec<Link>,
-    below: Vec<(usize, u64)>,
     notes: Vec<String>,
 }
 
 impl Work {
-    /// Sums that are reduced by comparing and subtracting get the instruction that says so, as long as they are below the
-    /// modulus; of those that stop at a limit it is known, as long as they are not beyond.
-    fn name_sums(&mut self) {
-        // Instances of one pipe are looked at once.
-        let mut known = HashMap::new();
-        for draft in &mut self.drafts {
-            let body = &draft.pipe.body;
-            let compares = body.insts.iter().any(|inst| {
-                matches!(inst.op, Op::Compare(..) | Op::Modular(..) | Op::Binary(BinaryOp::Min, ..))
-            });
-            if draft.states.is_empty() || !compares {
-                continue;
-            }
-            let found = known.entry(Arc::as_ptr(&draft.pipe)).or_insert_with(|| {
-                let assumed = assume(&draft.pipe, draft.facts())?;
-                let pipe = Arc::new(assumed.facts.normal(&draft.pipe));
-                // Not every class is seen in what is written without the bounds.
-                let facts = Facts::default();
-                let _ = facts.set(assumed.facts);
-                Some((pipe, assumed.below, facts))
-            });
-            let Some((pipe, below, facts)) = found else { continue };
-            let states = draft.states.clone();
-            *draft = Draft::new(draft.name.clone(), Arc::clone(pipe), draft.window, states);
-            draft.facts = Arc::clone(facts);
-            for &(state, bound) in below.iter() {
-                self.below.push((draft.states[state.0 as usize], bound));
-                let name = &draft.pipe.states[state.0 as usize].name;
-                let is = match &draft.facts().states[state.0 as usize].class {
-                    Class::Reduction { op: Reduce::Addsat(limit), .. } => format!("a sum up to {limit}"),
-                    Class::Reduction { op: Reduce::Addmod(m), .. }
-                    | Class::Scan { op: Reduce::Addmod(m), .. } => {
-                        format!("a sum modulo {m}")
-                    }
-                    class => class.to_string(),
-                };
-                self.notes.push(format!(
-                    "`{}.{name}` is {is} as long as it is below {bound}, which is looked at first",
-                    draft.name
-                ));
-            }
-        }
-    }
-
-    /// Sums that stop at a limit become plain ones, registers that words are shifted through the words, running sums of which
-    /// the low bits are read running sums of those. Gives what the states are then.
+    /// Registers that words are shifted through become the words. Gives what the states are then.
     fn replace_states(&mut self) -> Vec<Kept> {
         let mut all = Vec::new();
         for draft in &mut self.drafts {
             let mut kept: Vec<Kept> =
                 draft.states.iter().map(|&state| Kept { state, part: Part::Whole }).collect();
             let names: Vec<&str> = draft.pipe.states.iter().map(|state| state.name.as_str()).collect();
-            let Some(Replaced { pipe, parts }) = replaced(&draft.pipe, || draft.facts().clone()) else {
+            let has_states = !draft.states.is_empty();
+            let spread = has_states.then(|| history::spread(&draft.pipe, draft.facts())).flatten();
+            let Some(Spread { pipe, parts }) = spread else {
                 all.append(&mut kept);
                 continue;
             };
@@ -247,10 +186,6 @@ impl Work {
                 let name = names[state];
                 self.notes.extend(match part {
                     Part::Whole => None,
-                    Part::Sum(limit) => Some(format!(
-                        "`{}.{name}` is summed up by itself, up to {limit} at the end of a stretch",
-                        draft.name
-                    )),
                     Part::Piece(Piece { shift, ty }) => Some(format!(
                         "bits {shift} to {} of `{}.{name}` are kept by themselves",
                         shift + ty.bits() - 1,
@@ -279,57 +214,10 @@ impl Work {
     }
 }
 
-/// What is compiled for a pipe in a pass of its own, under what is assumed of its states; `None` if that is the pipe.
+/// What is compiled for a pipe in a pass of its own; `None` if that is the pipe.
 pub(crate) fn alone(pipe: &Analysed) -> Option<Analysed> {
-    let facts = pipe.facts();
-    let assumed = assume(pipe, facts);
-    let known = assumed.as_ref().map_or(facts, |assumed| &assumed.facts);
-    let replaced = replaced(pipe, || known.clone()).map(|replaced| replaced.pipe);
-    let alone = replaced.or_else(|| assumed.map(|assumed| assumed.facts.normal(pipe)))?;
-    Some(Analysed::new(Arc::new(alone)))
-}
-
-/// A pipe with other states.
-struct Replaced {
-    pipe: Pipe,
-    /// For each of its states, the one that it is of the pipe before, or the part of it.
-    parts: Vec<(usize, Part)>,
-}
-
-/// Puts states in the place of those that stop at a limit, that words are shifted through or of which the low bits are read; `facts` are those
-/// of `pipe`, asked for if there may be such.
-fn replaced(pipe: &Pipe, facts: impl FnOnce() -> PipeFacts) -> Option<Replaced> {
-    // Only comparing and choosing stops a sum, only shifts move words, and low bits are cut off.
-    let looks = |op: &Op| {
-        matches!(
-            op,
-            Op::Compare(..)
-                | Op::Binary(BinaryOp::Min | BinaryOp::Sub | BinaryOp::Shl | BinaryOp::Shr, ..)
-                | Op::Unary(..)
-                | Op::Convert(ConvertOp::Trunc, _)
-        )
-    };
-    if pipe.states.is_empty() || !pipe.body.insts.iter().any(|inst| looks(&inst.op)) {
-        return None;
-    }
-    let facts = facts();
-    let mut found = limits::lifted(pipe, &facts).map(|(pipe, limits)| {
-        let mut parts: Vec<(usize, Part)> =
-            (0..pipe.states.len()).map(|state| (state, Part::Whole)).collect();
-        limits.into_iter().for_each(|(state, limit)| parts[state].1 = Part::Sum(limit));
-        Replaced { pipe, parts }
-    });
-    for spread in [history::spread, low::spread] {
-        let next = match &found {
-            Some(before) => {
-                let spread = spread(&before.pipe, &analyse(&before.pipe));
-                spread.map(|spread| spread.replaced(&before.parts))
-            }
-            None => spread(pipe, &facts).map(|spread| spread.replaced(&[])),
-        };
-        found = next.or(found);
-    }
-    found
+    let spread = history::spread(pipe, pipe.facts())?;
+    Some(Analysed::new(Arc::new(spread.pipe)))
 }
 
 /// Whether a stage gives each word's bytes in the other order and does nothing else.

@@ -27,13 +27,6 @@ const PIPES: &str = "
     pipe sum16 : u16le tail zero { state s: u16 = 0; in x; addc s, s, x; export s }
     pipe sum32 : u32be tail pass { state s: u32 = 7; in x; add s, s, x; export s }
     pipe places : u8 { state s: u64 = 0; in x; pos p; zext w, x; mul w, w, p; add s, s, w; export s }
-    pipe adler : u8 {
-        state a: u32 = 1; state b: u32 = 0
-        in x; zext w, x
-        add t, a, w; ltu c, t, 65521; sub u, t, 65521; sel a, c, t, u
-        add t, b, a; leu c, 65521, t; sub u, t, 65521; sel b, c, u, t
-        export a; export b
-    }
     pipe copy32 : u32le tail partial { in x; out x }
     pipe seek : u8 {
         state last: u32; state n: u64; in x; zext w, x; shl l, last, 8; or last, l, w; eq c, last, 0x01000001; zext b, c; add n, n, b
@@ -44,17 +37,8 @@ const PIPES: &str = "
     }
     pipe three : u8 {
         state a: u32; state b: u16 = 1; state n: u16; in x; and m, a, 0xffff00; ne c, m, 0x10200; zext.u32 w, x; shl l, a, 8; xor a, l, w
-        add t, n, 1; leu k, t, 300; and k, k, c; sel n, k, t, n; zext v, x; shr u, b, 8; shl v, v, 8; or b, u, v; trunc y, b; out y
+        zext.u16 k, c; adds n, n, k; zext v, x; shr u, b, 8; shl v, v, 8; or b, u, v; trunc y, b; out y
         export a; export b; export n
-    }
-    pipe wide : u8 {
-        state s: u32 = 1000; state t: u64; in x; zext w, x; add s, s, w; trunc y, s; zext v, x; xor z, t, v; trunc u, t; mov t, z; add y, y, u; out y
-        export s; export t
-    }
-    pipe full8 : u8 { state n: u8 = 0; in x; ltu c, x, 128; zext b, c; add t, n, b; ltu k, t, n; sel n, k, 255, t; export n }
-    pipe full32 : u16be tail zero {
-        state n: u32 = 9; state m: u32 = 0; in x; zext w, x; add t, n, w; min n, t, 4000000000; ne c, m, 70; add t, m, 1; sel m, c, t, m
-        export n; export m
     }
 ";
 
@@ -84,7 +68,7 @@ fn interpreted(rewritten: Rewritten, stages: &[Stage]) -> Guarded {
 
 #[test]
 fn random_pipelines_compute_the_same_before_and_after() {
-    const MENU: [&str; 27] = [
+    const MENU: [&str; 22] = [
         "byteswap16",
         "byteswap32",
         "byteswap32",
@@ -102,14 +86,9 @@ fn random_pipelines_compute_the_same_before_and_after() {
         "inet_cksum",
         "sum16",
         "sum32",
-        "adler",
-        "full8",
-        "full8",
-        "full32",
         "seek",
         "echo",
         "three",
-        "wide",
         "copy32",
         "turn32",
     ];
@@ -121,10 +100,7 @@ fn random_pipelines_compute_the_same_before_and_after() {
         let stages = stages(&names.join(" | "));
         let Some(after) = rewritten_of(&stages) else { continue };
         for (kind, word) in [
-            ("sum", "sum modulo"),
-            ("limit", "end of a stretch"),
             ("history", "kept by themselves"),
-            ("low", ".s` are kept by themselves"),
             ("gone", "gone"),
             ("one stage", "fewer"),
             ("twin", "start alike"),
@@ -139,7 +115,7 @@ fn random_pipelines_compute_the_same_before_and_after() {
         let pipes: Vec<&Pipe> = stages.iter().map(|stage| &*stage.pipe).collect();
         compare_many(&code, &pipes, &mut rng, 12);
     }
-    for kind in ["sum", "limit", "history", "low", "gone", "one stage", "twin", "swap", "swapped twin"] {
+    for kind in ["history", "gone", "one stage", "twin", "swap", "swapped twin"] {
         assert!(seen.get(kind).is_some_and(|times| *times >= 20), "hardly tested: {kind} in {seen:?}");
     }
 }
@@ -210,37 +186,7 @@ fn long_stages_stay_apart() {
 }
 
 #[test]
-fn a_sum_reduced_by_hand_is_guarded() {
-    let rewritten = rewritten("adler").unwrap();
-    assert_eq!(rewritten.below, [(0, 65521), (1, 65521)]);
-    assert!(rewritten.holds(&[65520, 0]) && !rewritten.holds(&[65521, 0]));
-}
-
-/// The bounds that a sum modulo 65521 of `term` rests on, which is `w` (the word) or `v` (the word or the state `key`).
-fn sum_by_hand(states: &str, term: &str, more: &str) -> Vec<(usize, u64)> {
-    let mut library = Library::standard();
-    let text = format!(
-        "pipe p : u8 {{ state a: u32 = 1; {states}; in x; zext.u32 w, x; eq e, x, 9; sel v, e, key, w
-            add t, a, {term}; ltu c, t, 65521; sub u, t, 65521; sel a, c, t, u
-            {more}; export a }}"
-    );
-    library.load("sum.pipe", &text).unwrap_or_else(|errors| panic!("{errors:?}"));
-    let pipeline = library.pipeline("p").unwrap();
-    rewritten_of(&pipeline.composition().stages).expect("a sum").below
-}
-
-#[test]
-fn only_bounds_that_a_class_rests_on_are_looked_at() {
-    assert_eq!(sum_by_hand("state key: u32 = 5", "w", "xor y, x, 1; export key"), [(0, 65521)]);
-    // Here the key is what the sum grows by.
-    assert_eq!(sum_by_hand("state key: u32 = 5", "v", ""), [(0, 65521), (1, 65521)]);
-    let two = "state idle: u32 = 7; state key: u32 = 5";
-    assert_eq!(sum_by_hand(two, "v", "export idle"), [(0, 65521), (2, 65521)]);
-}
-
-#[test]
-fn instances_of_one_pipe_are_analysed_once_and_not_for_long() {
-    // A queue: each state stays below a bound only if the one before does, and the first one does not.
+fn instances_of_one_pipe_are_analysed_once() {
     let states: String = (0..60).map(|at| format!("state q{at}: u32; ")).collect();
     let moves: String = (1..60).rev().map(|at| format!("mov q{at}, q{}; ", at - 1)).collect();
     let text = format!(
@@ -262,7 +208,7 @@ fn instances_of_one_pipe_are_analysed_once_and_not_for_long() {
         ANALYSES.get() - before
     };
     let one = analyses(1);
-    assert!(one > 24 && one <= 6 * 25, "{one}");
+    assert!(one > 0 && one <= 6, "{one}");
     assert!(analyses(20) <= one + 20, "{} instead of {one}", analyses(20));
 }
 
@@ -274,7 +220,7 @@ fn every_backend_runs_what_was_rewritten() {
         "inet_cksum as a | byteswap32 | inet_cksum as b | crc32c as c | crc32c as d",
         "byteswap32 | byteswap32 as back",
         "byteswap32 | inet_cksum | byteswap32 as back",
-        "adler | xor8(key=9)",
+        "adler32 | xor8(key=9)",
         "xor8(key=0)",
         "inet_cksum as a per 12 | xor8(key=0) | inet_cksum as b per 12",
     ] {
@@ -292,7 +238,9 @@ fn every_backend_runs_what_was_rewritten() {
 fn imports_that_differ_undo_a_merger() {
     let mut library = Library::standard();
     library.load("test.pipe", PIPES).unwrap();
-    for (text, name) in [("inet_cksum as a | inet_cksum as b", "b.sum"), ("adler as a", "a.a")] {
+    for (text, name) in
+        [("inet_cksum as a | inet_cksum as b", "b.sum"), ("adler32 as a | adler32 as b", "a.a")]
+    {
         let pipeline = library.pipeline(text).unwrap();
         let data: Vec<u8> = (0..1000).map(|i| (i * 7) as u8).collect();
         let values = [Backend::Interp, Backend::Cranelift, Backend::Auto].map(|backend| {

@@ -118,7 +118,11 @@ impl VectorStage {
             StateForm::Reduction(..) => copies,
             StateForm::Linear(system, _) => system.states.len(),
             StateForm::IteratedSums(system, _) => system.states.len() + 1,
-            StateForm::Constant | StateForm::Delay(_) | StateForm::Induction(_) | StateForm::Scan(..)
+            StateForm::Constant
+            | StateForm::Delay(_)
+            | StateForm::Induction(_)
+            | StateForm::Scan(..)
+            | StateForm::Lagged(..)
                 if state.ty != Ty::Bool =>
             {
                 1

@@ -35,10 +35,35 @@ impl Fold {
             Reduce::Max => Fold::Max,
             Reduce::Smin => Fold::Smin,
             Reduce::Smax => Fold::Smax,
-            Reduce::Addmod(_) | Reduce::Addsat(_) => return None,
+            Reduce::Addmod(_) => return None,
         })
     }
 }
+
+/// How the words come together in a running reduction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Running {
+    pub(crate) fold: Fold,
+    /// The bits of each result that are kept, if not all are: sums modulo a power of two.
+    pub(crate) kept: Option<u64>,
+    /// The contribution of a word, which goes by no states but those carried before this one.
+    pub(crate) operand: Value,
+}
+
+impl Running {
+    fn of(op: Reduce, ty: Ty, operand: Value) -> Option<Running> {
+        Some(match op {
+            Reduce::Addc => return None,
+            Reduce::Addmod(m) if m.is_power_of_two() && m <= ty.mask() => {
+                Running { fold: Fold::Add, kept: Some(m - 1), operand }
+            }
+            op => Running { fold: Fold::of(op)?, kept: None, operand },
+        })
+    }
+}
+
+/// Most bytes of running reductions that take turns: their last results are in one lane of 128 bits.
+const MAX_TURNS: usize = 16;
 
 /// What one word adds to a reduction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +88,7 @@ pub(crate) enum StateForm {
     Linear(System, Vec<Value>),
     /// Sums, sums of those and so on: the first state has the system and the value that a word adds to all.
     IteratedSums(System, Value),
-    /// Part of the [`StateForm::Linear`] or [`StateForm::IteratedSums`] of an earlier state.
+    /// Part of the [`StateForm::Linear`] or [`StateForm::IteratedSums`] of an earlier state, or of a [`StateForm::Lagged`].
     Member,
     /// The sum of a value's numbers modulo a constant (0: two to the type's width), or with the carry around the end; the
     /// value has the word's type, and the sum of the sums may be kept by another state.
@@ -74,9 +99,10 @@ pub(crate) enum StateForm {
     Delay(Value),
     /// It depends only on itself.
     Induction(Step),
-    /// A running reduction, of which the body reads every step: the contribution of a word, which goes
-    /// by no states but those carried before this one.
-    Scan(Fold, Value),
+    /// A running reduction, of which the body reads every step.
+    Scan(Running),
+    /// Running reductions that take turns: this state and the others, which have the results of the words before.
+    Lagged(Running, Vec<usize>),
 }
 
 /// A linear recurrence of one state or several.
@@ -159,11 +185,19 @@ impl Chooser<'_> {
             }
             Class::Scan { op, operand } => match (op, self.summed_by(state)) {
                 (op, Some(second)) => self.sum(*op, ty, *operand, Some(second)),
-                (op, _) if ty == pipe.input.ty && *op != Reduce::Addc && self.is_ordered(state) => {
-                    Some(StateForm::Scan(Fold::of(*op)?, *operand))
+                (op, _) if ty == pipe.input.ty && self.is_ordered(state) => {
+                    Some(StateForm::Scan(Running::of(*op, ty, *operand)?))
                 }
                 _ => None,
             },
+            Class::Lagged { states, .. } if states[0] != state => Some(StateForm::Member),
+            Class::Lagged { op, operand, states } => {
+                let fits = ty == pipe.input.ty && states.len() * ty.bytes() <= MAX_TURNS;
+                let running = Running::of(*op, ty, *operand).filter(|_| fits)?;
+                let all = states.iter().all(|state| self.is_ordered(*state));
+                let states = states.iter().map(|state| state.0 as usize).collect();
+                all.then_some(StateForm::Lagged(running, states))
+            }
             Class::Linear(_) | Class::Serial { .. } => None,
         }
     }

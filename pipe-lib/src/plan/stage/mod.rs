@@ -14,7 +14,7 @@ use crate::ir::{Op, Pipe, StateId, Value};
 use crate::plan::induction::Step;
 pub(crate) use demand::MAX_SUBTRACTIONS;
 use form::Chooser;
-pub(crate) use form::{Addend, Fold, MAX_NUMBER, Second, StateForm, System};
+pub(crate) use form::{Addend, Fold, MAX_NUMBER, Running, Second, StateForm, System};
 use period::{constants_of, periods};
 use std::sync::{Arc, OnceLock};
 pub(crate) use sums::narrow;
@@ -72,7 +72,7 @@ impl VectorStage {
         let root = |(index, facts): (usize, &StateFacts)| match &facts.class {
             Class::Delay { .. } => Some(pipe.next[index]),
             Class::Positional if induction[index].is_none() => Some(pipe.next[index]),
-            Class::Scan { operand, .. } => Some(*operand),
+            Class::Scan { operand, .. } | Class::Lagged { operand, .. } => Some(*operand),
             _ => None,
         };
         let roots: Vec<Option<Value>> = classes.iter().enumerate().map(root).collect();
@@ -112,7 +112,8 @@ impl VectorStage {
                 .collect(),
             StateForm::Crc(_, value)
             | StateForm::Delay(value)
-            | StateForm::Scan(_, value)
+            | StateForm::Scan(Running { operand: value, .. })
+            | StateForm::Lagged(Running { operand: value, .. }, _)
             | StateForm::IteratedSums(_, value)
             | StateForm::Sum { word: value, .. } => vec![*value],
         });
@@ -121,7 +122,7 @@ impl VectorStage {
             .next
             .iter()
             .zip(&forms)
-            .filter(|(_, form)| matches!(form, StateForm::Scan(..)))
+            .filter(|(_, form)| matches!(form, StateForm::Scan(..) | StateForm::Lagged(..)))
             .map(|(next, _)| *next)
             .collect();
         let mut needed = vec![false; body.insts.len()];

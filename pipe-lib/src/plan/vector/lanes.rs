@@ -8,6 +8,9 @@ use crate::analyse::Reduce;
 use crate::ir::{BinaryOp, Block, CompareOp, ConvertOp, ModOp, Op, Pipe, StateId, Table, Ty, UnaryOp, Value};
 use std::collections::HashMap;
 
+/// Most bytes of running reductions that take turns.
+const MAX_TURNS: usize = 16;
+
 /// Lowering of one stage's block.
 pub(super) struct Stage<'a> {
     pub(super) to: &'a mut Lowering,
@@ -22,9 +25,10 @@ pub(super) struct Stage<'a> {
     pub(super) positional: Vec<Positional>,
     /// All values at the offsets 0, 1, 2, ... words, as far as they were asked for and depend on nothing else.
     pub(super) numbers: Vec<Vec<Option<u64>>>,
-    /// What the words before decide: for a state its new value, for the new value of a scan the carry and its operand.
+    /// What the words before decide: for a state its new value; for the new value of a scan its operand,
+    /// the carry and the bits that are kept, if not all are.
     pub(super) delayed: HashMap<StateId, (Value, u32)>,
-    pub(super) running: HashMap<Value, (Value, u32)>,
+    pub(super) running: HashMap<Value, (Value, u32, Option<u64>)>,
     /// The values of states that follow from themselves alone.
     pub(super) onward: HashMap<StateId, Group>,
 }
@@ -57,7 +61,7 @@ impl<'a> Stage<'a> {
 
     /// Declares the states that pass from word to word, and makes sure that their new values are computed.
     pub(super) fn order(&mut self, states: &[Ordered]) -> Result<(), String> {
-        for Ordered { state, next, scan } in states {
+        for Ordered { state, next, scan, turns } in states {
             let ty = self.state_types[*state];
             let flat = self.base + *state as u32;
             let lane = self.lane(ty);
@@ -70,11 +74,19 @@ impl<'a> Stage<'a> {
                 }
                 let narrow = (ty.bytes() as u8) < lane;
                 let at_width = matches!(op, Reduce::Smin | Reduce::Smax | Reduce::Addc | Reduce::Adds);
-                if matches!(op, Reduce::Addmod(_) | Reduce::Addsat(_)) || (narrow && at_width) {
+                let (op, kept) = match op {
+                    Reduce::Addmod(m) if m.is_power_of_two() => (Reduce::Add, Some(m - 1)),
+                    op => (*op, None),
+                };
+                if matches!(op, Reduce::Addmod(_)) || (narrow && at_width) {
                     return Err(format!("a running {op} of {ty}"));
                 }
-                let carry = self.carry(Carry::Running { state: flat, ty, op: *op, lane });
-                self.running.insert(*next, (*operand, carry));
+                if usize::from(lane) * turns.len() > MAX_TURNS {
+                    return Err(format!("a running {op} with the result {} words before", turns.len()));
+                }
+                let states = turns.iter().map(|state| self.base + *state as u32).collect();
+                let carry = self.carry(Carry::Running { states, ty, op, lane });
+                self.running.insert(*next, (*operand, carry, kept));
             }
             // The register is known once the new value is lowered.
             let carry = self.carry(Carry::Previous { state: flat, lane, of: Reg(0) });
@@ -179,10 +191,14 @@ impl<'a> Stage<'a> {
         }
         let inst = self.block.inst(value);
         let lane = self.lane(inst.ty);
-        if let Some((operand, carry)) = self.running.get(&value).copied() {
+        if let Some((operand, carry, kept)) = self.running.get(&value).copied() {
             let operand = self.lower(operand)?;
             let operand = if inst.ty == Ty::Bool { self.bits(operand) } else { operand };
-            let group = self.map(&operand, |to, of| to.emit_anew(VectorOp::Running { of, carry }, lane));
+            let mut group = self.map(&operand, |to, of| to.emit_anew(VectorOp::Running { of, carry }, lane));
+            if let Some(kept) = kept {
+                let kept = self.to.splat(kept, lane);
+                group = self.map(&group, |to, of| to.binary(BinaryOp::And, of, kept, lane));
+            }
             return Ok(if inst.ty == Ty::Bool { self.masks(group) } else { self.fitted(group, inst.ty) });
         }
         match inst.op {

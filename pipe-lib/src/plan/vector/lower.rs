@@ -98,8 +98,7 @@ impl Lowering {
         for (state, known) in facts.states.iter().enumerate() {
             match &known.class {
                 Class::Held => {}
-                // One that stops at a limit is rewritten to a sum before it comes here.
-                Class::Reduction { op, operand } if !matches!(op, Reduce::Addsat(_)) => {
+                Class::Reduction { op, operand } => {
                     terms.push(Term::new(
                         &mut rewriter,
                         base + state as u32,
@@ -114,11 +113,11 @@ impl Lowering {
                 }
                 // Only the words before are looked at, and only through states that end somewhere.
                 Class::Positional if !endless(facts, state) => {
-                    ordered.push(Ordered { state, next: rename(facts.next[state]), scan: None })
+                    ordered.push(Ordered::plain(state, rename(facts.next[state])))
                 }
                 // One that is computed from its own old value would have no end here.
                 Class::Delay { .. } if !facts.body.depends_on(facts.next[state], StateId(state as u32)) => {
-                    ordered.push(Ordered { state, next: rename(facts.next[state]), scan: None })
+                    ordered.push(Ordered::plain(state, rename(facts.next[state])))
                 }
                 Class::Scan { op, operand } => match summed(facts, state) {
                     Some((sum_of_sums, includes_word)) => {
@@ -133,11 +132,19 @@ impl Lowering {
                         });
                     }
                     None => ordered.push(Ordered {
-                        state,
-                        next: rename(facts.next[state]),
                         scan: Some((*op, rename(*operand))),
+                        ..Ordered::plain(state, rename(facts.next[state]))
                     }),
                 },
+                Class::Lagged { op, operand, states } if states[0].0 as usize == state => {
+                    ordered.push(Ordered {
+                        scan: Some((*op, rename(*operand))),
+                        turns: states.iter().map(|state| state.0 as usize).collect(),
+                        ..Ordered::plain(state, rename(facts.next[state]))
+                    });
+                }
+                // What the one before it was.
+                Class::Lagged { .. } => ordered.push(Ordered::plain(state, rename(facts.next[state]))),
                 Class::Linear(Linear::SumOfSums { of, .. })
                     if summed(facts, of.0 as usize).is_some_and(|(b, _)| b == state) => {}
                 class => return Err(format!("state `{}` is {class}", pipe.states[state].name)),
@@ -262,6 +269,14 @@ pub(super) struct Ordered {
     pub(super) next: Value,
     /// For a scan: the operation and what each word contributes.
     pub(super) scan: Option<(Reduce, Value)>,
+    /// For a scan: the states that have its last results, this one first.
+    pub(super) turns: Vec<usize>,
+}
+
+impl Ordered {
+    fn plain(state: usize, next: Value) -> Ordered {
+        Ordered { state, next, scan: None, turns: vec![state] }
+    }
 }
 
 /// A sum and its sum of sums, before lowering. States by index in the stage.

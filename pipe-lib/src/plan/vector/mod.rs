@@ -215,10 +215,11 @@ pub enum Carry {
         /// What the state becomes at each word.
         of: Reg,
     },
-    /// Every lane is the state: all operands so far, combined.
+    /// Every lane is the last result of its turn: all operands so far that are a multiple of the turns before, combined. With
+    /// one state, there is one turn.
     Running {
-        /// Flat index of the state.
-        state: u32,
+        /// Flat indices of the states, the one with the last result first.
+        states: Vec<u32>,
         /// The state's type.
         ty: Ty,
         /// By what operands are combined.

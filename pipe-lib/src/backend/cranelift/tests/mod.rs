@@ -184,6 +184,37 @@ fn states_that_pass_from_word_to_word() {
 }
 
 #[test]
+fn running_reductions_that_take_turns() {
+    for pipeline in ["undelta_rgb", "undelta_rgba", "delta_rgb", "xor8(key=9) | undelta_rgb | inet_cksum"] {
+        check(&parsed("", pipeline), true);
+    }
+    for op in ["add", "xor", "or", "and", "min", "max", "smin", "smax", "adds"] {
+        for (gauge, ty, depth) in
+            [("u8", "u8", 5), ("u8", "u8", 2), ("u16be", "u16", 2), ("u32le", "u32", 3), ("u64be", "u64", 2)]
+        {
+            let states: String = (1..=depth).map(|at| format!("state s{at}: {ty} = {at}; ")).collect();
+            let moves: String = (2..=depth).rev().map(|at| format!("mov s{at}, s{}; ", at - 1)).collect();
+            let source = format!(
+                "pipe p : {gauge} tail partial {{ {states} in x; {op} y, s{depth}, x; xor z, y, s2; {moves} mov s1, y
+                 out z; export s1; export s{depth} }}"
+            );
+            check(&parsed(&source, "p"), true);
+        }
+    }
+}
+
+#[test]
+fn sums_modulo_a_power_of_two() {
+    for source in [
+        "pipe p : u8 { state s: u8 = 99; in x; shr h, x, 4; add a, s, h; and a, a, 15; and l, x, 15; add s, a, l
+         and s, s, 15; shl t, a, 4; or y, t, s; out y; export s }",
+        "pipe p : u16le tail partial { state s: u16 = 9999; in x; addmod s, s, x, 0x1000; out s; export s }",
+    ] {
+        check(&parsed(source, "p"), true);
+    }
+}
+
+#[test]
 fn long_sums_of_sums() {
     for pipeline in ["adler32", "fletcher16", "fletcher32"] {
         let pipes = parsed("", pipeline);

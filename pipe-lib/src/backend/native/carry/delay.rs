@@ -77,31 +77,38 @@ impl Last {
 
     /// The values of the words before, given those of the words.
     pub(super) fn before(self, b: &mut Builder, values: VReg) -> VReg {
+        self.before_by(b, values, self.lane.bytes())
+    }
+
+    /// The values so many bytes before, 16 at most, given those of the words.
+    pub(super) fn before_by(self, b: &mut Builder, values: VReg, bytes: usize) -> VReg {
         let v = |b: &Builder, reg| Opd::Reg(reg, b.full());
         let (values_op, last_op) = (v(b, values), v(b, self.reg));
-        let lane_bytes = self.lane.bytes() as u8;
-        match (b.isa, self.lane) {
-            (Isa::Avx512, Lane::Q) => {
+        match b.isa {
+            Isa::Avx512 if bytes.is_multiple_of(8) => {
                 let code = Code::EVEX_Valignq_zmm_k1z_zmm_zmmm512b64_imm8;
-                b.vector(code, &[values_op, last_op, Opd::Imm(7)])
+                b.vector(code, &[values_op, last_op, Opd::Imm(8 - bytes as u8 / 8)])
             }
-            (Isa::Avx512, Lane::D) => {
+            Isa::Avx512 if bytes.is_multiple_of(4) => {
                 let code = Code::EVEX_Valignd_zmm_k1z_zmm_zmmm512b32_imm8;
-                b.vector(code, &[values_op, last_op, Opd::Imm(15)])
+                b.vector(code, &[values_op, last_op, Opd::Imm(16 - bytes as u8 / 4)])
             }
-            (Isa::Avx512, _) => {
+            Isa::Avx512 => {
                 let code = Code::EVEX_Valignq_zmm_k1z_zmm_zmmm512b64_imm8;
                 let quarters = b.vector(code, &[values_op, last_op, Opd::Imm(6)]);
                 let quarters = v(b, quarters);
                 let code = Code::EVEX_Vpalignr_zmm_k1z_zmm_zmmm512_imm8;
-                b.vector(code, &[values_op, quarters, Opd::Imm(16 - lane_bytes)])
+                b.vector(code, &[values_op, quarters, Opd::Imm(16 - bytes as u8)])
             }
-            (Isa::Avx2, _) => {
+            Isa::Avx2 => {
                 let code = Code::VEX_Vperm2i128_ymm_ymm_ymmm256_imm8;
                 let halves = b.vector(code, &[last_op, values_op, Opd::Imm(0x21)]);
+                if bytes == 16 {
+                    return halves;
+                }
                 let halves = v(b, halves);
                 let code = Code::VEX_Vpalignr_ymm_ymm_ymmm256_imm8;
-                b.vector(code, &[values_op, halves, Opd::Imm(16 - lane_bytes)])
+                b.vector(code, &[values_op, halves, Opd::Imm(16 - bytes as u8)])
             }
         }
     }

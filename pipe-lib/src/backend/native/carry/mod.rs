@@ -20,6 +20,7 @@ mod crc_residue;
 mod delay;
 pub(super) mod induction;
 pub(super) mod iterated_sums;
+pub(super) mod lagged;
 pub(super) mod linear;
 pub(super) mod reduction;
 mod scan;
@@ -29,6 +30,7 @@ use super::abi::Round;
 use super::lanes::Lane;
 use super::lower::Body;
 use super::vcode::{Builder, VReg};
+use crate::ir::StateId;
 use crate::plan::stage::{StateForm, VectorStage};
 use crc_beside::Memory;
 
@@ -208,8 +210,12 @@ pub(super) fn of(
         }
         StateForm::Induction(step) => Box::new(induction::Induction::new(b, pipe, state, step, offset)),
         StateForm::Delay(value) => Box::new(delay::Delay::new(b, word, state, *value, offset)),
-        StateForm::Scan(fold, value) => {
-            Box::new(scan::Scan::new(b, word, *fold, state, (*value, pipe.next[state]), offset))
+        StateForm::Scan(running) => {
+            Box::new(scan::Scan::new(b, word, *running, state, pipe.next[state], offset))
+        }
+        StateForm::Lagged(running, states) => {
+            let states = states.iter().map(|state| (StateId(*state as u32), place.offset(*state))).collect();
+            Box::new(lagged::Lagged::new(b, word, *running, states, pipe.next[state]))
         }
     }))
 }

@@ -11,7 +11,7 @@ use crate::backend::native::lanes::Lane;
 use crate::backend::native::lower::{Body, Val};
 use crate::backend::native::vcode::{Builder, Opd, VReg, Width};
 use crate::ir::{BinaryOp, StateId, Value};
-use crate::plan::stage::Fold;
+use crate::plan::stage::{Fold, Running};
 
 /// A running reduction.
 pub(super) struct Scan {
@@ -20,6 +20,8 @@ pub(super) struct Scan {
     operand: Value,
     next: Value,
     fold: Fold,
+    /// The bits of each result that are kept.
+    kept: Option<u64>,
     /// Masks for the steps across a vector.
     masks: Vec<VReg>,
     /// The result so far, in every lane.
@@ -28,15 +30,16 @@ pub(super) struct Scan {
 }
 
 impl Scan {
-    /// Takes registers and imports the state; `operand` and `next` are what a word contributes and what the state is after it.
+    /// Takes registers and imports the state; `next` is what it is after a word.
     pub(super) fn new(
         b: &mut Builder,
         lane: Lane,
-        fold: Fold,
+        running: Running,
         state: usize,
-        (operand, next): (Value, Value),
+        next: Value,
         offset: i32,
     ) -> Scan {
+        let Running { fold, kept, operand } = running;
         let last = Last::new(b, lane, offset);
         let numbers = match b.isa {
             Isa::Avx2 => Vec::new(),
@@ -62,23 +65,14 @@ impl Scan {
             b.push(Code::VEX_Kmovq_kr_r64, &operands, Some(mask), None, None, false);
             masks.push(mask);
         }
-        Scan { state: StateId(state as u32), operand, next, fold, masks, last, offset }
+        Scan { state: StateId(state as u32), operand, next, fold, kept, masks, last, offset }
     }
 
     /// The running reduction after each word, given what the words contribute and which of them there are; the register
     /// then holds the last one in every lane.
     fn scan(&self, b: &mut Builder, words: VReg, active: Option<VReg>) -> VReg {
         let lane = self.last.lane;
-        // An operation whose neutral element is 0, on words with some bits turned.
-        let all = lane.mask();
-        let sign = all ^ all >> 1;
-        let (fold, turned) = match self.fold {
-            Fold::And => (Fold::Or, all),
-            Fold::Min => (Fold::Max, all),
-            Fold::Smax => (Fold::Max, sign),
-            Fold::Smin => (Fold::Max, all ^ sign),
-            fold => (fold, 0),
-        };
+        let (fold, turned) = turned(self.fold, lane);
         let turn = |b: &mut Builder, words: VReg| match turned {
             0 => words,
             _ => {
@@ -100,7 +94,10 @@ impl Scan {
         }
         running = self.scan_quads(b, fold, running);
         let running = turn(b, running);
-        let result = join(b, self.fold, lane, running, self.last.reg);
+        let mut result = join(b, self.fold, lane, running, self.last.reg);
+        if let Some(kept) = self.kept {
+            result = b.and_imm(lane, result, kept);
+        }
         // From vector to vector it takes this one operation and a permutation.
         let next = match b.isa {
             Isa::Avx512 => spread(b, lane, result, |_| 3, None),
@@ -172,7 +169,20 @@ impl LoopCarried for Scan {
     }
 }
 
-fn join(b: &mut Builder, fold: Fold, lane: Lane, x: VReg, y: VReg) -> VReg {
+/// An operation whose neutral element is 0, and the bits of words and results to be turned for it.
+pub(super) fn turned(fold: Fold, lane: Lane) -> (Fold, u64) {
+    let all = lane.mask();
+    let sign = all ^ all >> 1;
+    match fold {
+        Fold::And => (Fold::Or, all),
+        Fold::Min => (Fold::Max, all),
+        Fold::Smax => (Fold::Max, sign),
+        Fold::Smin => (Fold::Max, all ^ sign),
+        fold => (fold, 0),
+    }
+}
+
+pub(super) fn join(b: &mut Builder, fold: Fold, lane: Lane, x: VReg, y: VReg) -> VReg {
     match fold {
         Fold::Xor => b.xor(x, y),
         Fold::Or => b.or(x, y),

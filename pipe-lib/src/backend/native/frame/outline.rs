@@ -198,6 +198,7 @@ impl StageParts<'_> {
             }
             StateForm::Induction(_) => "the lane of the word that would be next".to_owned(),
             StateForm::Delay(_) | StateForm::Scan(..) => "the last lane".to_owned(),
+            StateForm::Lagged(_, states) => format!("the last {} lanes", states.len()),
         })
     }
 
@@ -220,7 +221,9 @@ impl StageParts<'_> {
         heading(f, "", format_args!("{}:", pipe.name))?;
         let given = |value: Value| {
             let scan = |(state, next): (usize, &Value)| {
-                (*next == value && matches!(plan.forms[state], StateForm::Scan(..))).then_some(state)
+                let form = &plan.forms[state];
+                (*next == value && matches!(form, StateForm::Scan(..) | StateForm::Lagged(..)))
+                    .then_some(state)
             };
             pipe.next.iter().enumerate().find_map(scan)
         };
@@ -233,13 +236,27 @@ impl StageParts<'_> {
                 |state: usize| names.get(self.first_state + state).map_or("?", String::as_str).to_owned();
             let what = match (inst.op, given(value)) {
                 (_, Some(state)) => {
-                    let StateForm::Scan(fold, operand) = plan.forms[state] else { continue };
-                    format!("running {} over {}, from {}", name_of(fold), show(operand), name(state))
+                    let (StateForm::Scan(scan) | StateForm::Lagged(scan, _)) = &plan.forms[state] else {
+                        continue;
+                    };
+                    let by = match scan.kept {
+                        Some(kept) => format!("{} modulo {}", name_of(scan.fold), kept + 1),
+                        None => name_of(scan.fold).to_owned(),
+                    };
+                    match &plan.forms[state] {
+                        StateForm::Lagged(_, states) => format!(
+                            "running {by} over {} with the result {} words before, from {}",
+                            show(scan.operand),
+                            states.len(),
+                            states.iter().rev().map(|state| name(*state)).collect::<Vec<_>>().join(", ")
+                        ),
+                        _ => format!("running {by} over {}, from {}", show(scan.operand), name(state)),
+                    }
                 }
                 (Op::In, _) => format!("the word ({})", pipe.input),
-                (Op::State(state), _) => match plan.forms[state.0 as usize] {
-                    StateForm::Delay(before) => format!("{} of the word before", show(before)),
-                    StateForm::Induction(_) | StateForm::Scan(..) => {
+                (Op::State(state), _) => match &plan.forms[state.0 as usize] {
+                    StateForm::Delay(before) => format!("{} of the word before", show(*before)),
+                    StateForm::Induction(_) | StateForm::Scan(..) | StateForm::Lagged(..) => {
                         format!("{} before the word", name(state.0 as usize))
                     }
                     _ => name(state.0 as usize),
@@ -299,7 +316,8 @@ impl StageParts<'_> {
             | StateForm::Member
             | StateForm::SumOfSums
             | StateForm::Delay(_)
-            | StateForm::Scan(..) => Ok(()),
+            | StateForm::Scan(..)
+            | StateForm::Lagged(..) => Ok(()),
         })?;
         match pipe.out {
             Some(out) => heading(f, "", format_args!("  writes {} ({})", show(out), pipe.output)),

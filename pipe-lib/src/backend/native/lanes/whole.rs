@@ -138,6 +138,46 @@ impl Builder {
         self.quad_to(register, all);
     }
 
+    /// The whole vector moved up by so many bytes, fewer than it has; zeros enter.
+    pub(in crate::backend::native) fn moved_up(&mut self, x: VReg, bytes: usize) -> VReg {
+        let v = |b: &Builder, reg| Opd::Reg(reg, b.full());
+        if self.isa == Isa::Avx2 {
+            let code = Code::VEX_Vperm2i128_ymm_ymm_ymmm256_imm8;
+            let lower = self.vector(code, &[v(self, x), v(self, x), Opd::Imm(0x08)]);
+            return match bytes {
+                0..16 => {
+                    let code = Code::VEX_Vpalignr_ymm_ymm_ymmm256_imm8;
+                    self.vector(code, &[v(self, x), v(self, lower), Opd::Imm(16 - bytes as u8)])
+                }
+                16 => lower,
+                _ => {
+                    let code = Code::VEX_Vpslldq_ymm_ymm_imm8;
+                    self.vector(code, &[v(self, lower), Opd::Imm(bytes as u8 - 16)])
+                }
+            };
+        }
+        let zero = self.splat(Lane::B, 0);
+        let quads = |b: &mut Builder, quads: usize| match quads {
+            0 => x,
+            8 => zero,
+            _ => {
+                let code = Code::EVEX_Valignq_zmm_k1z_zmm_zmmm512b64_imm8;
+                b.vector(code, &[v(b, x), v(b, zero), Opd::Imm(8 - quads as u8)])
+            }
+        };
+        if bytes.is_multiple_of(8) {
+            return quads(self, bytes / 8);
+        }
+        if bytes.is_multiple_of(4) {
+            let code = Code::EVEX_Valignd_zmm_k1z_zmm_zmmm512b32_imm8;
+            return self.vector(code, &[v(self, x), v(self, zero), Opd::Imm(16 - bytes as u8 / 4)]);
+        }
+        // By whole 128-bit lanes, and by one more: the bytes are in two neighbours.
+        let (upper, lower) = (quads(self, bytes / 16 * 2), quads(self, bytes / 16 * 2 + 2));
+        let code = Code::EVEX_Vpalignr_zmm_k1z_zmm_zmmm512_imm8;
+        self.vector(code, &[v(self, upper), v(self, lower), Opd::Imm(16 - (bytes % 16) as u8)])
+    }
+
     /// The last bytes, as many as a vector has, of `before` followed by the first rax bytes of `bytes`. Changes r9.
     pub(in crate::backend::native) fn shift_in(&mut self, before: VReg, bytes: VReg) -> VReg {
         let (vector, full) = (self.vector_bytes() as i32, self.full());

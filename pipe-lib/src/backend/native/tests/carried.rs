@@ -92,3 +92,52 @@ fn delays_of_several_words() {
         }
     }
 }
+
+/// `depth` results that take turns, of words of type `word`: reads what `reads` says of them, and the result.
+fn turns(random: &mut Random, word: Ty, depth: usize, op: BinaryOp, reads: usize) -> Pipe {
+    let tail = random.pick(&[Tail::Zero, Tail::Partial, Tail::Pass]);
+    let states = (0..depth).map(|_| state(word)).collect();
+    let mut pipe = pipe(gauge(random, word), gauge(random, word), tail, states);
+    let mut body = Block::default();
+    let input = body.push(Op::In, word);
+    let olds: Vec<Value> = (0..depth).map(|at| body.push(Op::State(StateId(at as u32)), word)).collect();
+    // Any of the states may be the first of the line.
+    let first = random.below(depth);
+    let place = |age: usize| (first + age * (depth - 1)) % depth;
+    let changed = body.push(Op::Unary(UnaryOp::Not, input), word);
+    let result = body.push(Op::Binary(op, olds[place(depth - 1)], changed), word);
+    pipe.next = vec![result; depth];
+    for age in 1..depth {
+        pipe.next[place(age)] = olds[place(age - 1)];
+    }
+    pipe.out = Some(match reads {
+        0 => result,
+        _ => body.push(Op::Binary(BinaryOp::Xor, result, olds[place(reads % depth)]), word),
+    });
+    pipe.body = body;
+    pipe
+}
+
+#[test]
+fn running_reductions_that_take_turns() {
+    let mut random = Random::new(14);
+    for word in Ty::INTEGERS {
+        for depth in 2..=16 / word.bytes() {
+            for op in [
+                BinaryOp::Add,
+                BinaryOp::Xor,
+                BinaryOp::Or,
+                BinaryOp::And,
+                BinaryOp::Min,
+                BinaryOp::Max,
+                BinaryOp::Smin,
+                BinaryOp::Smax,
+                BinaryOp::Adds,
+            ] {
+                let reads = random.below(depth + 1);
+                let pipe = turns(&mut random, word, depth, op, reads);
+                take(&pipe, &mut random);
+            }
+        }
+    }
+}

@@ -2,13 +2,6 @@
 
 use super::*;
 
-/// A number that words are on both sides of, whatever compares them. A comparison that says the same of every word makes
-/// a constant of what is added; that `select c, 0, s` is a reduction by `and`, too, the analysis does not see.
-fn limit(random: &mut Random, word: Ty) -> u64 {
-    let (number, sign) = (random.number() & word.mask(), 1 << (word.bits() - 1));
-    if [0, word.mask(), sign, sign - 1].contains(&number) { 1 } else { number }
-}
-
 /// A reduction of type `ty` in words of type `word`.
 pub(super) fn reduction(random: &mut Random, word: Ty, ty: Ty, op: BinaryOp) -> Pipe {
     let tail = random.pick(&[Tail::Zero, Tail::Partial, Tail::Pass]);
@@ -23,10 +16,10 @@ pub(super) fn reduction(random: &mut Random, word: Ty, ty: Ty, op: BinaryOp) -> 
         body.push(Op::Binary(random.pick(&[BinaryOp::Xor, BinaryOp::Mul]), input, key), word)
     };
     let x = if ty == Ty::Bool {
-        let limit = body.push(Op::Const(limit(random, word)), word);
+        let limit = body.push(Op::Const(random.number() & word.mask()), word);
         body.push(Op::Compare(random.pick(CompareOp::ALL), changed, limit), Ty::Bool)
     } else if random.below(3) == 0 && ty != word {
-        let limit = body.push(Op::Const(limit(random, word)), word);
+        let limit = body.push(Op::Const(random.number() & word.mask()), word);
         let cond = body.push(Op::Compare(CompareOp::Ltu, changed, limit), Ty::Bool);
         body.push(Op::Convert(random.pick(&[ConvertOp::Zext, ConvertOp::Sext]), cond), ty)
     } else {
@@ -35,7 +28,7 @@ pub(super) fn reduction(random: &mut Random, word: Ty, ty: Ty, op: BinaryOp) -> 
     let (a, b) = if random.below(2) == 0 || op == BinaryOp::Sub { (sum, x) } else { (x, sum) };
     let mut next = body.push(Op::Binary(op, a, b), ty);
     if random.below(4) == 0 {
-        let limit = body.push(Op::Const(limit(random, word)), word);
+        let limit = body.push(Op::Const(random.number() & word.mask()), word);
         let cond = body.push(Op::Compare(random.pick(CompareOp::ALL), input, limit), Ty::Bool);
         let (then, otherwise) = if random.below(2) == 0 { (next, sum) } else { (sum, next) };
         next = body.push(Op::Select { cond, then, otherwise }, ty);

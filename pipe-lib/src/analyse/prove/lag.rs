@@ -1,0 +1,53 @@
+//! Running reductions with a lag: `k` of them that take turns, word by word.
+//!
+//! `s1 = op(sk, x)`, and each of the others is what the one before it was: `s2 = s1`, `s3 = s2` up to `sk`. So the states are
+//! the last `k` results, and each result goes by the one `k` words before: the first colour of each pixel, the left channel.
+
+use super::Budget;
+use super::chain::{Chain, Link};
+use crate::analyse::class::{Class, StateFacts};
+use crate::analyse::rewrite::Rewriter;
+use crate::ir::{Op, StateId, Value};
+
+/// Longest lag: a register of 128 bits, in bytes.
+pub(super) const MAX_LAG: usize = 16;
+
+/// Gives serial states that are running reductions with a lag that class. `settled` says of each value that no state takes part
+/// in it but those that are known without all of the words before.
+pub(super) fn name_lags(
+    rewriter: &mut Rewriter,
+    next: &[Value],
+    settled: &dyn Fn(Value) -> bool,
+    states: &mut [StateFacts],
+    budget: &mut Budget,
+) {
+    for first in 0..next.len() {
+        if !matches!(states[first].class, Class::Serial { .. }) {
+            continue;
+        }
+        let Some(line) = line(rewriter, next, first) else { continue };
+        let Some(last) = line.last().copied() else { continue };
+        let link = Chain::new(rewriter, settled, last, budget).follow(next[first]);
+        let Some(Link::Step(op, operand)) = link else { continue };
+        for state in &line {
+            states[state.0 as usize].class = Class::Lagged { op, operand, states: line.clone() };
+        }
+    }
+}
+
+/// The states that pass on what `first` was, youngest first, if each of them is of its type and nothing else.
+fn line(rewriter: &Rewriter, next: &[Value], first: usize) -> Option<Box<[StateId]>> {
+    let block = rewriter.block();
+    let ty = block.ty(next[first]);
+    let mut line = vec![StateId(first as u32)];
+    loop {
+        let before = Op::State(*line.last()?);
+        let after = (0..next.len()).find(|state| block.inst(next[*state]).op == before);
+        let Some(after) = after.map(|state| StateId(state as u32)) else { break };
+        if line.contains(&after) || line.len() == MAX_LAG {
+            return None;
+        }
+        line.push(after);
+    }
+    (line.len() > 1 && ty.is_integer()).then(|| line.into())
+}
