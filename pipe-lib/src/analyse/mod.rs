@@ -9,11 +9,13 @@ pub mod attributes;
 pub(crate) mod bounds;
 pub mod class;
 pub mod gf2;
+mod hint;
 mod prove;
 pub(crate) mod rewrite;
 
 pub(crate) use analysed::{Analysed, Facts};
 pub use class::{Class, Linear, PipeFacts, Reduce, StateFacts};
+pub use hint::hints;
 #[cfg(test)]
 pub(crate) use prove::ANALYSES;
 pub use prove::analyse;

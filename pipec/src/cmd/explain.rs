@@ -2,7 +2,7 @@
 
 use super::{Outcome, Status};
 use crate::files::LibraryArgs;
-use pipe_lib::analyse::analyse;
+use pipe_lib::analyse::{analyse, hints};
 use pipe_lib::compose::Stage;
 use pipe_lib::diagnostic::Code;
 use std::io::Write as _;
@@ -75,10 +75,13 @@ fn explain_stage(out: &mut impl std::io::Write, stage: &Stage) -> std::io::Resul
     for line in known {
         writeln!(out, "    {line}")?;
     }
-    for (state, known) in pipe.states.iter().zip(&facts.states) {
+    for ((state, known), hint) in pipe.states.iter().zip(&facts.states).zip(hints(pipe, &facts)) {
         writeln!(out, "    state {}: {}: {}", state.name, state.ty, known.class)?;
         if let Some(why) = known.why_not_better() {
             writeln!(out, "        {why}")?;
+        }
+        if let Some(hint) = hint {
+            writeln!(out, "        {hint}")?;
         }
     }
     Ok(())

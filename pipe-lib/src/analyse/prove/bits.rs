@@ -369,7 +369,7 @@ fn single(bits: &[Sum]) -> Option<(usize, Sum)> {
     }
 }
 
-/// Tests of one bit: the only one that may be set, or the sign.
+/// Tests of one bit: the only one that may be set, the highest one that may be, or the sign.
 fn compare(op: CompareOp, a: &[Sum], b: &[Sum]) -> Option<Sum> {
     use CompareOp as C;
     let opposite = |sum: Sum| sum.plus(Sum::constant(true));
@@ -378,11 +378,15 @@ fn compare(op: CompareOp, a: &[Sum], b: &[Sum]) -> Option<Sum> {
     }
     let top = a.len() - 1;
     let ones = u64::MAX >> (63 - top);
-    let half = 1 << top;
+    // The bit that decides whether a value is less than what it stands for.
+    let highest = |bits: &[Sum], number: u64| {
+        let at = bits.iter().rposition(|sum| sum.as_constant() != Some(false))?;
+        (number == 1 << at).then(|| bits[at])
+    };
     match (known(a), known(b)) {
         (None, Some(b)) => match (op, b) {
-            (C::Ltu, b) if b == half => Some(opposite(a[top])),
-            (C::Leu, b) if b == half - 1 => Some(opposite(a[top])),
+            (C::Ltu, b) => highest(a, b).map(opposite),
+            (C::Leu, b) => highest(a, b.checked_add(1)?).map(opposite),
             (C::Lts, 0) => Some(a[top]),
             (C::Les, b) if b == ones => Some(a[top]),
             (C::Eq | C::Ne, b) => {
@@ -397,9 +401,9 @@ fn compare(op: CompareOp, a: &[Sum], b: &[Sum]) -> Option<Sum> {
             _ => None,
         },
         (Some(a), None) => match (op, a) {
-            (C::Ltu, a) if a == half - 1 => Some(b[top]),
-            (C::Leu, a) if a == half => Some(b[top]),
             (C::Ltu, 0) => single(b).map(|(_, bit)| bit),
+            (C::Ltu, a) => highest(b, a.checked_add(1)?),
+            (C::Leu, a) => highest(b, a),
             (C::Lts, a) if a == ones => Some(opposite(b[top])),
             (C::Les, 0) => Some(opposite(b[top])),
             (C::Eq | C::Ne, _) => compare(op, b, &number(a, b.len() as u32)),

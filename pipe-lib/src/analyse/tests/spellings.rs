@@ -466,3 +466,44 @@ fn sums_of_sums() {
         "u8 { state a: u32; in x; zext w, x; add t, a, w; ltu c, t, 65521; sub u, t, 65520; sel a, c, t, u; export a }"
     ));
 }
+
+/// A CRC of 24 bits in a register of 32, as programs in C have it, cut down at each bit or at the end of the word: where the
+/// top bit is taken by a mask, it is one; where by a shift or a comparison alone, it is one from a register of 24 bits, and what to
+/// write is said.
+#[test]
+fn registers_wider_than_their_crc() {
+    const CLASS: &str = "linear (24-bit CRC, polynomial 0x864cfb)";
+    let body = |first: &str, step: &str, last: &str| {
+        let step = format!("{step}\n").repeat(8);
+        format!(
+            "u8 {{ state c: u32 = 0xb704ce; in x; {first} zext w, x; shl w, w, 16; xor c, c, w\n{step}{last} export c }}"
+        )
+    };
+    let cut = "and c, c, 0xffffff;";
+    for (step, last) in [
+        ("shl c, c, 1; and b, c, 0x1000000; ne d, b, 0; xor u, c, 0x1864cfb; sel c, d, u, c", ""),
+        ("shl c, c, 1; and b, c, 0x1000000; ne d, b, 0; xor u, c, 0x1864cfb; sel c, d, u, c", cut),
+        ("shr b, c, 23; and b, b, 1; shl c, c, 1; mul m, b, 0x864cfb; xor c, c, m", cut),
+        ("shr b, c, 23; trunc.bool d, b; shl t, c, 1; xor u, t, 0x864cfb; sel c, d, u, t", cut),
+    ] {
+        all_are(CLASS, &[&body("", step, last)]);
+    }
+    for (step, last) in [
+        ("shr b, c, 23; shl c, c, 1; and c, c, 0xffffff; mul m, b, 0x864cfb; xor c, c, m", ""),
+        ("shr b, c, 23; shl c, c, 1; neg m, b; and m, m, 0x1864cfb; xor c, c, m", ""),
+        ("shr b, c, 23; ne d, b, 0; shl t, c, 1; xor u, t, 0x1864cfb; sel c, d, u, t", ""),
+        ("leu d, 0x800000, c; shl t, c, 1; xor u, t, 0x1864cfb; sel c, d, u, t", ""),
+        ("ltu d, c, 0x800000; shl t, c, 1; xor u, t, 0x1864cfb; sel c, d, t, u", ""),
+        ("shl c, c, 1; shr b, c, 24; mul m, b, 0x1864cfb; xor c, c, m", cut),
+    ] {
+        let (found, pipe) = facts(&body("", step, last));
+        assert!(matches!(found.states[0].class, crate::analyse::Class::Serial { .. }), "{step}");
+        let hint = crate::analyse::hints(&pipe, &found)[0].clone();
+        let expected = format!("with `and c, c, 0xffffff` before it is read, it is {CLASS}");
+        assert_eq!(hint, Some(expected), "{step}");
+        all_are(CLASS, &[&body(cut, step, last)]);
+    }
+    // What cutting down does not help.
+    let (found, pipe) = facts("u8 { state c: u32; in x; zext w, x; mul c, c, w; xor c, c, w; export c }");
+    assert_eq!(crate::analyse::hints(&pipe, &found), [None]);
+}

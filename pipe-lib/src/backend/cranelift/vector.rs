@@ -347,13 +347,14 @@ pub(super) fn running(
         x = combined(b, op, x, moved, lane);
         distance *= 2;
     }
-    let all = combined(b, op, before, x, lane);
     if turns == lane {
         let last = std::array::from_fn(|i| 16 - lane + i as u8 % lane);
         let total = shuffle(b, x, x, last);
+        let all = combined(b, op, before, x, lane);
         let after = combined(b, op, before, total, lane);
         return (all, after);
     }
+    let all = combined(b, op, before, x, lane);
     let last = std::array::from_fn(|i| 16 - turns + i as u8 / lane * lane % turns + i as u8 % lane);
     let after = shuffle(b, all, all, last);
     (all, after)

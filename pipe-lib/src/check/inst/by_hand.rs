@@ -230,8 +230,10 @@ impl Look<'_> {
             };
         }
         if let Some((a, b)) = self.binary(BinaryOp::Sub, value) {
-            let least = self.binary(BinaryOp::Min, b).is_some_and(|(x, y)| x == a || y == a);
-            let above = self.binary(BinaryOp::Max, a).is_some_and(|(x, y)| x == b || y == b);
+            let least =
+                self.binary(BinaryOp::Min, b).is_some_and(|(x, y)| self.same(x, a) || self.same(y, a));
+            let above =
+                self.binary(BinaryOp::Max, a).is_some_and(|(x, y)| self.same(x, b) || self.same(y, b));
             return if least || above { difference } else { None };
         }
         // Computed in a wider type, and cut down to this one.

@@ -13,6 +13,13 @@ impl Stage<'_> {
     pub(super) fn addmod(&mut self, ty: Ty, [x, y, m]: [Value; 3]) -> Result<Group, String> {
         let m = match self.block.inst(m).op {
             Op::Const(0) => return self.wrapping_sum(ty, x, y),
+            // What wraps is a multiple of it.
+            Op::Const(m) if m.is_power_of_two() => {
+                let sum = self.wrapping_sum(ty, x, y)?;
+                let kept = self.to.splat(m - 1, sum.lane);
+                let lane = sum.lane;
+                return Ok(self.map(&sum, |to, sum| to.binary(BinaryOp::And, sum, kept, lane)));
+            }
             Op::Const(m) => m,
             _ => return Err("`addmod` by a modulus that is no literal".into()),
         };

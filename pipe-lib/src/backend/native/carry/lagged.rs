@@ -130,7 +130,8 @@ impl LoopCarried for Lagged {
         }
         body.give(self.next, results);
         let last = match part {
-            Part::Whole { .. } => results,
+            // The results are read on.
+            Part::Whole { .. } => body.b.copy_of(results),
             Part::Remainder { round, .. } => {
                 round_remainder(body.b, round);
                 body.b.shift_in(self.last.reg, results)
