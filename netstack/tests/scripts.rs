@@ -61,6 +61,7 @@ struct Line {
     len: u32,
     ack: Option<u32>,
     win: Option<u16>,
+    df: Option<u16>,
     options: Option<Options>,
 }
 
@@ -235,6 +236,7 @@ impl Runner {
                 len: payload.len() as u32,
                 ack: header.flags.ack().then(|| header.ack_number.wrapping_sub(PEER_ISN)),
                 win: Some(header.window),
+                df: Some(ip.dont_fragment().into()),
                 options: Some(options),
             };
             self.sent.push_back((self.now, line));
@@ -259,6 +261,7 @@ impl Runner {
             || sent.len != expected.len
             || sent.ack != expected.ack
             || expected.win.is_some() && sent.win != expected.win
+            || expected.df.is_some() && sent.df != expected.df
             || expected
                 .options
                 .is_some_and(|options| !same_options(&options, &sent.options.unwrap_or_default()));
@@ -496,6 +499,7 @@ fn parse_segment(text: &str) -> Result<Line, String> {
         match key {
             "ack" => line.ack = Some(value),
             "win" => line.win = Some(value as u16),
+            "df" => line.df = Some(value as u16),
             _ => return Err(format!("no field {key}")),
         }
     }
@@ -546,6 +550,9 @@ fn show(line: &Line) -> String {
     }
     if let Some(win) = line.win {
         let _ = write!(text, " win {win}");
+    }
+    if let Some(df) = line.df {
+        let _ = write!(text, " df {df}");
     }
     if let Some(options) = &line.options {
         let mut list = Vec::new();

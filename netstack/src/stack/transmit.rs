@@ -197,6 +197,9 @@ impl Stack {
         let mut buffer = [0; MAX_HEADERS];
         let headers = &mut buffer[..TCP_START + header_len];
         self.network_headers(headers, to, dst, Protocol::Tcp, header_len + payload_len);
+        if segment.may_fragment {
+            ipv4::Packet::new_unchecked(&mut headers[ethernet::HEADER_LEN..]).set_fragment(0, false);
+        }
         let mut packet = tcp::Packet::new_unchecked(&mut headers[TCP_START..]);
         repr.emit(&mut packet);
 

@@ -106,6 +106,7 @@ impl Pcb {
             offset: 0,
             len: 0,
             mss: self.snd.mss,
+            may_fragment: false,
         })
     }
 
@@ -377,9 +378,9 @@ impl Pcb {
     }
 
     /// RFC 9293 section 3.8.6.2.1, sender's silly window avoidance, for data that the window cuts short: at least half
-    /// of the largest window that the peer ever offered, or the override time has passed.
+    /// of the largest window that the peer offered, or the override time has passed.
     fn small_segment_is_due(&self, len: u32, in_flight: bool) -> bool {
-        len > 0 && (len >= self.snd.max_wnd / 2 || (self.due.override_sws && !in_flight))
+        len > 0 && (len >= self.snd.usual_wnd / 2 || (self.due.override_sws && !in_flight))
     }
 
     /// The window is too small and nothing in flight will bring news of it: RFC 9293 section 3.8.6.1.
@@ -417,7 +418,8 @@ impl Pcb {
 
     /// A segment without payload.
     fn bare(&self, now: Instant, seq: SeqNumber) -> Outgoing {
-        Outgoing { options: self.options(now), ..Outgoing::bare(seq, self.rcv.nxt, Flags::ACK) }
+        let (options, may_fragment) = (self.options(now), self.snd.may_fragment);
+        Outgoing { options, may_fragment, ..Outgoing::bare(seq, self.rcv.nxt, Flags::ACK) }
     }
 
     /// Fills in acknowledgment and window, which every segment carries, and so no ACK is owed any more.

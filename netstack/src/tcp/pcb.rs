@@ -72,8 +72,11 @@ pub(crate) struct Send {
     pub(crate) una_offset: u64,
     /// SND.WND, scaled to bytes.
     pub(crate) wnd: u32,
-    /// MAX.SND.WND (RFC 5961 section 5), for silly window avoidance as well.
+    /// MAX.SND.WND (RFC 5961 section 5).
     pub(crate) max_wnd: u32,
+    /// Max(SND.WND) of silly window avoidance, an estimate of the peer's buffer: what was offered since the override timer
+    /// last found the window small. A peer may have got a smaller buffer for good.
+    pub(crate) usual_wnd: u32,
     /// SND.WL1.
     pub(crate) wl1: SeqNumber,
     /// SND.WL2.
@@ -88,6 +91,8 @@ pub(crate) struct Send {
     pub(crate) timed_until: SeqNumber,
     /// End of the last segment smaller than the MSS (Minshall's SND.SML).
     pub(crate) small_end: SeqNumber,
+    /// Routers may fragment what we send: a report told of a path below [`MIN_PATH_MTU`].
+    pub(crate) may_fragment: bool,
     /// When data were last sent.
     pub(crate) last_sent: Instant,
 }
@@ -224,6 +229,7 @@ impl Pcb {
                 una_offset: 0,
                 wnd: agreed.snd_wnd,
                 max_wnd: agreed.snd_wnd,
+                usual_wnd: agreed.snd_wnd,
                 wl1: agreed.irs,
                 wl2: agreed.iss,
                 scale: agreed.snd_scale,
@@ -231,6 +237,7 @@ impl Pcb {
                 mss_before_path: None,
                 timed_until: snd_nxt,
                 small_end: snd_nxt,
+                may_fragment: false,
                 last_sent: now,
             },
             rcv: Receive {
@@ -417,6 +424,7 @@ impl Pcb {
         self.persist_backoff = self.persist_backoff.saturating_add(1);
         if self.snd.wnd > 0 {
             self.due.override_sws = true;
+            self.snd.usual_wnd = self.snd.wnd;
             return Disposition::Continue;
         }
         self.unanswered = self.unanswered.saturating_add(1);
@@ -500,16 +508,19 @@ impl Pcb {
     }
 
     /// A router says that packets above `mtu` do not get through (RFC 1191 section 4). What is in flight is sent again in
-    /// smaller segments; the loss is no sign of congestion. Whether it was news. Below 552 nothing is believed: it only
-    /// serves to make us send headers, mostly.
+    /// smaller segments; the loss is no sign of congestion. Whether it was news. Segments get no smaller than packets of 552
+    /// bytes, or reports would make us send headers, mostly: beyond, routers may cut them, as on Linux.
     pub(crate) fn path_mtu_is(&mut self, now: Instant, mtu: u16, config: &Config) -> bool {
-        let mss = mtu.max(MIN_PATH_MTU) - 40;
-        if mss >= self.snd.mss || !self.state.is_synchronized() {
+        let mss = (mtu.max(MIN_PATH_MTU) - 40).min(self.snd.mss);
+        let may_fragment = mtu < mss + 40;
+        let is_news = mss < self.snd.mss || (may_fragment && !self.snd.may_fragment);
+        if !is_news || !self.state.is_synchronized() {
             return false;
         }
         let before = self.snd.mss_before_path.map_or(self.snd.mss, |(before, _)| before);
         self.snd.mss_before_path = Some((before, seconds(now)));
         self.snd.mss = mss;
+        self.snd.may_fragment |= may_fragment;
         self.congestion.set_smss(u32::from(mss));
         if self.snd.max != self.snd.una {
             let view = self.view(now);
@@ -527,6 +538,7 @@ impl Pcb {
         {
             self.snd.mss_before_path = None;
             self.snd.mss = before;
+            self.snd.may_fragment = false;
             self.congestion.set_smss(u32::from(before));
         }
     }

@@ -70,11 +70,23 @@ pub(crate) struct Outgoing {
     pub len: u32,
     /// Largest payload of a single segment on the wire with these options.
     pub mss: u16,
+    /// Whether routers may cut its packets: the path carries less than the smallest segment that we go down to.
+    pub may_fragment: bool,
 }
 
 impl Outgoing {
     /// A segment without payload, window or options: the form of resets.
     pub(crate) const fn bare(seq: SeqNumber, ack: SeqNumber, flags: Flags) -> Outgoing {
-        Outgoing { seq, ack, flags, window: 0, options: Options::NONE, offset: 0, len: 0, mss: 0 }
+        Outgoing {
+            seq,
+            ack,
+            flags,
+            window: 0,
+            options: Options::NONE,
+            offset: 0,
+            len: 0,
+            mss: 0,
+            may_fragment: false,
+        }
     }
 }

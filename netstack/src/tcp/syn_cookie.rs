@@ -16,12 +16,12 @@ use crate::tcp::isn::Secret;
 use crate::tcp::pcb::{Agreed, syn_window, window_scale};
 use crate::tcp::segment::{Outgoing, Segment};
 use crate::tcp::seq::SeqNumber;
-use crate::tcp::state::syn_sent::effective_mss;
+use crate::tcp::state::syn_sent::{MIN_MSS, effective_mss};
 use crate::tuple::FourTuple;
 use crate::wire::tcp::{Flags, Options, SackBlocks, Timestamps};
 
 /// Segment sizes that a cookie can name; the greatest that is not above the peer's counts.
-const MSS: [u16; 8] = [88, 536, 1024, 1300, 1400, 1440, 1460, 8960];
+const MSS: [u16; 8] = [MIN_MSS, 536, 1024, 1300, 1400, 1440, 1460, 8960];
 
 /// A cookie is good for this slot of time and the next: one to two minutes.
 const SLOT_SECONDS: u64 = 64;
@@ -156,7 +156,7 @@ mod tests {
     fn what_was_offered_comes_back() {
         let (secret, config) = (Secret::new([5; 16]), Config::default());
         for (mss, expected) in
-            [(None, 536), (Some(1460), 1460), (Some(1459), 1440), (Some(9000), 1460), (Some(1), 88)]
+            [(None, 536), (Some(1460), 1460), (Some(1459), 1440), (Some(9000), 1460), (Some(1), MIN_MSS)]
         {
             for timestamps in [None, Some(Timestamps { value: 77, echo_reply: 0 })] {
                 for (window_scale, sack_permitted) in

@@ -52,6 +52,7 @@ pub(crate) fn segment_arrives<S: Stream>(
     pcb.rcv.adv = pcb.rcv.nxt + u32::from(crate::tcp::pcb::syn_window(config));
     pcb.snd.wnd = u32::from(segment.window);
     pcb.snd.max_wnd = pcb.snd.wnd;
+    pcb.snd.usual_wnd = pcb.snd.wnd;
     pcb.snd.wl1 = segment.seq;
     pcb.snd.wl2 = segment.ack;
     pcb.due.syn = false;
@@ -106,8 +107,11 @@ fn negotiate(pcb: &mut Pcb, segment: &Segment<'_>, config: &Config) {
     pcb.recovery = LossRecovery::new(pcb.snd.una, pcb.snd.una + 1, pcb.sack_permitted);
 }
 
-/// The peer's MSS option: 536 without one (RFC 9293 section 3.7.1), and not so small that headers are all we send (a
-/// known attack; RFC 9293 has no floor, 88 is what a 128-byte datagram leaves).
+/// The least that is believed of a peer's MSS: with less, headers would be all that we send (CVE-2019-11479; Linux has the
+/// same floor, RFC 9293 none).
+pub(crate) const MIN_MSS: u16 = 48;
+
+/// The peer's MSS option: 536 without one (RFC 9293 section 3.7.1), and not so small that it becomes a burden.
 pub(crate) fn effective_mss(offered: Option<u16>) -> u16 {
-    offered.unwrap_or(536).max(88)
+    offered.unwrap_or(536).max(MIN_MSS)
 }

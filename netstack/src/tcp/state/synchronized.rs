@@ -127,6 +127,7 @@ fn our_syn_is_acknowledged<S: Stream>(pcb: &mut Pcb, now: Instant, segment: &Seg
     pcb.snd.una += 1;
     pcb.snd.wnd = u32::from(segment.window) << pcb.snd.scale;
     pcb.snd.max_wnd = pcb.snd.max_wnd.max(pcb.snd.wnd);
+    pcb.snd.usual_wnd = pcb.snd.usual_wnd.max(pcb.snd.wnd);
     pcb.snd.wl1 = segment.seq;
     pcb.snd.wl2 = segment.ack;
     pcb.unanswered = 0;
@@ -254,6 +255,7 @@ fn update_send_window(pcb: &mut Pcb, segment: &Segment<'_>) -> bool {
     let changed = window != pcb.snd.wnd;
     pcb.snd.wnd = window;
     pcb.snd.max_wnd = pcb.snd.max_wnd.max(window);
+    pcb.snd.usual_wnd = pcb.snd.usual_wnd.max(window);
     pcb.snd.wl1 = segment.seq;
     pcb.snd.wl2 = segment.ack;
     if window > 0 && changed {
