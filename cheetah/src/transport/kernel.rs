@@ -66,6 +66,8 @@ pub fn listener(addr: SocketAddr, shared_port: bool) -> io::Result<OwnedFd> {
     if shared_port {
         sockopt::set_socket_reuseport(&socket, true)?;
     }
+    // Responses leave whole anyhow; waiting for more would only delay the last segment. Connections inherit it.
+    sockopt::set_tcp_nodelay(&socket, true)?;
     bind(&socket, &addr)?;
     // The system cuts this down to its own limit.
     listen(&socket, 65_535)?;
@@ -112,6 +114,8 @@ struct Connection {
     conn: Conn,
     readable: bool,
     writable: bool,
+    /// Whether room to write raises an event: asked for once there was none, for most connections never lack it.
+    hears_of_room: bool,
     /// The peer's FIN is in the socket, perhaps behind data.
     end_pending: bool,
     /// Our FIN is sent.
@@ -260,9 +264,6 @@ impl Worker {
     }
 
     fn adopt(&mut self, socket: OwnedFd, peer: Option<SocketAddr>) {
-        // Responses leave whole anyhow; waiting for more would only delay the last segment.
-        let _ = sockopt::set_tcp_nodelay(&socket, true);
-        count(Quantity::OtherCalls, 1);
         let conn = match self.spare.pop() {
             Some(mut conn) => {
                 conn.reset(&mut self.service, peer);
@@ -272,7 +273,7 @@ impl Worker {
         };
         let entry = self.connections.vacant_entry();
         let key = entry.key();
-        if let Err(error) = self.events.add(&socket, Token(key as u64), Interest::BOTH, Trigger::Edge) {
+        if let Err(error) = self.events.add(&socket, Token(key as u64), Interest::READ, Trigger::Edge) {
             tracing::error!("a connection cannot be waited for: {error}");
             self.service.stats.closed += 1;
             self.spare.push(conn);
@@ -281,16 +282,17 @@ impl Worker {
         entry.insert(Connection {
             socket,
             conn,
-            // The first request is often there already: try before asking.
             readable: true,
             writable: true,
+            hears_of_room: false,
             end_pending: false,
             shut_down: false,
             queued: false,
             timer: None,
             starved: false,
         });
-        self.drive(key);
+        // Its first request raises an event, if it is there already, too; a look now would mostly come too early.
+        self.set_timer(key);
     }
 
     fn on_event(&mut self, key: usize, event: &Event) {
@@ -306,7 +308,17 @@ impl Worker {
     fn drive(&mut self, key: usize) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         connection.starved = false;
-        match connection.turn(&mut self.service, &mut self.read_buffer) {
+        let turn = connection.turn(&mut self.service, &mut self.read_buffer);
+        if !connection.writable && !connection.hears_of_room && turn.is_ok() {
+            connection.hears_of_room = true;
+            // Room that came meanwhile is told now. It cannot fail, of a socket that is registered.
+            let (token, socket) = (Token(key as u64), &connection.socket);
+            if let Err(error) = self.events.modify(socket, token, Interest::BOTH, Trigger::Edge) {
+                tracing::error!("a connection cannot be waited for: {error}");
+                return self.close(key);
+            }
+        }
+        match turn {
             Ok(Turn::Wait) => self.set_timer(key),
             Ok(Turn::Again) => {
                 if !std::mem::replace(&mut connection.queued, true) {
