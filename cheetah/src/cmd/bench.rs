@@ -36,6 +36,11 @@ const LOADS: [Load; 3] = [
     Load { name: "1 MB, kept connections", size: 1_000_000, keep: true, clients: 4 },
 ];
 
+/// What the columns are.
+const LEGEND: &str = "Medians; in parentheses the range of the rounds. CPU is the server's processor time, \"both ends\" the client's \
+with it. A frame is\nwhat goes over the interface, both ways, a super-segment as one; \"touched\" the share of what was sent that was read or \
+written by us.";
+
 /// Before each measurement, unmeasured, and no longer than it.
 const WARM_UP: Duration = Duration::from_millis(60);
 
@@ -101,6 +106,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let (figures, failures) = measure(&lab, &plan, arguments.rounds, duration);
     let heading = format!("{machine}; {} rounds of {} s", arguments.rounds, arguments.seconds);
     println!("{heading}");
+    println!("{LEGEND}");
     for warning in warnings(&lab, &failures) {
         println!("warning: {warning}");
     }
@@ -212,7 +218,7 @@ fn to_json(heading: &str, plan: &Plan, figures: &Figures, failures: &[String]) -
                 rows.push(json!({
                     "server": i, "load": load.name, "round": round + 1,
                     "requests": figure.requests, "bytes": figure.bytes, "seconds": figure.seconds,
-                    "cpu_s": figure.cpu_s, "frames": figure.frames, "calls": figure.calls,
+                    "cpu_s": figure.cpu_s, "both_cpu_s": figure.both_cpu_s, "frames": figure.frames, "calls": figure.calls,
                     "touched": figure.touched, "copied": figure.copied,
                 }));
             }

@@ -18,7 +18,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// An HTTP server whose disk-to-wire path is made of run-time composed copy loops.
+/// An HTTP server on the kernel's sockets or on its own TCP/IP, with copy loops composed at run time.
 #[derive(Debug, Parser)]
 #[command(name = "cheetah", version, about, max_term_width = 100)]
 pub(crate) struct Arguments {

@@ -17,6 +17,8 @@ pub(super) struct Figure {
     pub(super) seconds: f64,
     /// Seconds of a processor.
     pub(super) cpu_s: f64,
+    /// Seconds of a processor, the client's included.
+    pub(super) both_cpu_s: f64,
     /// Frames both ways.
     pub(super) frames: f64,
     /// System calls; `None` where nobody counts them.
@@ -36,12 +38,14 @@ impl Figure {
             };
             Some((sum(after)? - sum(before)?) as f64)
         };
+        let cpu_s = (after.cpu_ns - before.cpu_ns) as f64 * 1e-9;
         let sent = work(&["bytes_sent"]).filter(|&sent| sent > 0.0);
         Figure {
             requests: outcome.bytes as f64 / response_len as f64,
             bytes: outcome.bytes as f64,
             seconds: outcome.seconds,
-            cpu_s: (after.cpu_ns - before.cpu_ns) as f64 * 1e-9,
+            cpu_s,
+            both_cpu_s: cpu_s + outcome.cpu_s,
             frames: (after.frames - before.frames) as f64,
             calls: work(&["calls_to_wait", "calls_to_receive", "calls_to_send", "other_calls"]),
             touched: work(&["bytes_touched"]).zip(sent).map(|(touched, sent)| touched / sent),
@@ -54,9 +58,19 @@ impl Figure {
         self.cpu_s * 1e6 / self.requests
     }
 
+    /// The same of both ends together.
+    pub(super) fn both_us_a_request(&self) -> f64 {
+        self.both_cpu_s * 1e6 / self.requests
+    }
+
     /// Seconds of a processor for 10^9 bytes.
     pub(super) fn s_a_gb(&self) -> f64 {
         self.cpu_s * 1e9 / self.bytes
+    }
+
+    /// The same of both ends together.
+    pub(super) fn both_s_a_gb(&self) -> f64 {
+        self.both_cpu_s * 1e9 / self.bytes
     }
 
     /// Requests answered in a second.
@@ -136,7 +150,7 @@ mod tests {
     use serde_json::json;
 
     fn figure(cpu_s: f64) -> Figure {
-        let outcome = Outcome { bytes: 1_000_000, seconds: 0.5 };
+        let outcome = Outcome { bytes: 1_000_000, seconds: 0.5, cpu_s: 0.1 };
         let counts = |cpu_ns, frames, calls| Counts {
             cpu_ns,
             frames,
@@ -153,6 +167,7 @@ mod tests {
         let figure = figure(0.25);
         assert!((figure.us_a_request() - 250.0).abs() < 1e-6);
         assert!((figure.s_a_gb() - 250.0).abs() < 1e-6);
+        assert!((figure.both_us_a_request() - 350.0).abs() < 1e-6);
         assert_eq!(figure.rate(), 2000.0);
         assert_eq!((figure.frames, figure.calls, figure.touched), (8000.0, Some(3000.0), Some(0.5)));
     }

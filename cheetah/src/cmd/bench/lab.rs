@@ -3,7 +3,8 @@
 //! On the kernel's sockets and on rings, a pair of virtual interfaces joins two network namespaces; a TAP device's far end
 //! is the client's interface. What the server cost is read from outside: nanoseconds on a processor from
 //! `/proc/PID/task/*/schedstat`, frames from the interface, calls and bytes from its own counters (SIGUSR1). The work of the
-//! kernel that a send sets off, down to the other end's receiving half, is done in the sender's time and counted as its.
+//! kernel that a send sets off, down to the other end's receiving half, is done in the sender's time and counted as its: so the
+//! kernel's TCP answers requests in the client's time, in part, and our own does not. What both ends took together tells.
 
 use std::fs;
 use std::io::{BufRead, BufReader};

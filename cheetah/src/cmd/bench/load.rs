@@ -41,6 +41,8 @@ pub(super) struct Outcome {
     pub(super) bytes: u64,
     /// How long it took.
     pub(super) seconds: f64,
+    /// Seconds of a processor that the client took.
+    pub(super) cpu_s: f64,
 }
 
 impl Load {
@@ -110,6 +112,7 @@ pub(super) fn run(
         clients.push(open(addr, &events, i, response_len)?);
     }
     let (mut requests, mut bytes) = (0, 0);
+    let cpu_before = thread_cpu_s();
     let began = Instant::now();
     let mut last_came = began;
     let mut ready = Vec::new();
@@ -136,7 +139,12 @@ pub(super) fn run(
             }
         }
     };
-    Ok(Outcome { bytes, seconds })
+    Ok(Outcome { bytes, seconds, cpu_s: thread_cpu_s() - cpu_before })
+}
+
+fn thread_cpu_s() -> f64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9
 }
 
 fn open(addr: SocketAddr, events: &EventLoop, i: usize, response_len: usize) -> anyhow::Result<Client> {

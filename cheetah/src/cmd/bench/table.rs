@@ -31,8 +31,8 @@ fn of_world(out: &mut String, world: &World, load: &Load, i: usize, figures: &Fi
     let heading = |out: &mut String, name: &str, ratio: &str, first: &str| {
         let _ = writeln!(
             out,
-            "{name:<NAMES$} {cpu:>10} {ratio:>18} {first:>9} {:>10} {:>9} {:>8} {:>10}",
-            "frames/req", "calls/req", "touched", "req/s"
+            "{name:<NAMES$} {cpu:>10} {ratio:>18} {first:>9} {:>9} {:>10} {:>9} {:>8} {:>10}",
+            "both ends", "frames/req", "calls/req", "touched", "req/s"
         );
     };
     if let Some(first) = world.stages.first() {
@@ -74,17 +74,19 @@ fn row(
     figures: &Figures,
 ) {
     let of = |quantity: fn(&Figure) -> Option<f64>| figures.spread(server, i, quantity);
-    let cpu = if load.is_bulk() {
-        of(|figure| Some(figure.s_a_gb()))
+    let (cpu, both) = if load.is_bulk() {
+        (of(|figure| Some(figure.s_a_gb())), of(|figure| Some(figure.both_s_a_gb())))
     } else {
-        of(|figure| Some(figure.us_a_request()))
+        (of(|figure| Some(figure.us_a_request())), of(|figure| Some(figure.both_us_a_request())))
     };
+    let decimals = if load.is_bulk() { 3 } else { 2 };
     let _ = writeln!(
         out,
-        "{name:<NAMES$} {:>10} {:>18} {:>9} {:>10} {:>9} {:>8} {:>10}",
-        number(cpu, if load.is_bulk() { 3 } else { 2 }),
+        "{name:<NAMES$} {:>10} {:>18} {:>9} {:>9} {:>10} {:>9} {:>8} {:>10}",
+        number(cpu, decimals),
         ratio.map_or_else(String::new, shown),
         of_first.map_or_else(String::new, |ratio| format!("{:.3}", ratio.median)),
+        number(both, decimals),
         number(of(|figure| Some(figure.frames / figure.requests)), 1),
         number(of(|figure| Some(figure.calls? / figure.requests)), 1),
         number(of(|figure| figure.touched), 2),
