@@ -313,7 +313,7 @@ fn the_program_serves_a_folder_as_it_lies() {
     assert_eq!(serving.get("/hello.txt").0, 404);
     assert_eq!(serving.end(), Some(0));
     for (arguments, needle) in [
-        (&[path, "--cache", "1M"][..], "--store folder"),
+        (&[path, "--cache", "1M"][..], "the image is small"),
         (&[path, "--store", "folder", "--cache", "much"], "64M"),
         (&["/etc/passwd", "--store", "folder"], "no folder"),
         (

@@ -1,14 +1,16 @@
-//! An open image: look-ups and reads that never wait for a device and never fail on the metadata.
+//! An open image: look-ups that neither wait for a device nor fail, and reads that do where the contents are not in memory.
 //!
 //! [`Image::open`] reads the metadata into memory of its own and checks it whole (`validate`), so nothing
-//! that later happens to the file can break an invariant. The contents are either copied too, or mapped:
+//! that later happens to the file can break an invariant. For the contents there is a choice:
 //!
 //! * [`Access::Copy`]: the image is read into memory. Immune to whatever happens to the file.
-//! * [`Access::Map`]: pages come from the kernel's page cache on demand. The file is held open; a replaced
-//!   image (renamed over, as `pack` does) stays whole for who has it open. But someone who *truncates* the
-//!   very file pulls pages away, and touching one raises SIGBUS: map only images that are replaced, never
-//!   rewritten. [`Image::is_intact`] tells whether the length is still the one that was checked.
-//! * [`Access::Auto`] copies small images and maps large ones.
+//! * [`Access::Blocks`]: they are read when they are wanted, by blocks that a cache keeps. Reading waits for the file, and a
+//!   file that was cut, or cannot be read, is an error of that read. Application areas and sums are in memory.
+//! * [`Access::Map`]: pages come from the kernel's page cache on demand, and a page that is not there makes whoever touches it
+//!   wait. A replaced image (renamed over, as `pack` does) stays whole for who has it open. But someone who *truncates* the
+//!   very file pulls pages away, and touching one raises SIGBUS: map only images that nobody cuts.
+//!   [`Image::is_intact`] tells whether the length is still the one that was checked.
+//! * [`Access::Auto`] copies small images and reads large ones by blocks.
 
 mod data;
 mod error;
@@ -17,6 +19,7 @@ mod validate;
 pub use data::Access;
 pub use error::{OpenError, ReadError};
 
+use crate::cache::FileCache;
 use crate::device::{FileDevice, MemoryDevice};
 use crate::format::BadImage;
 use crate::format::extent::Extent;
@@ -26,9 +29,11 @@ use crate::format::mtime::Mtime;
 use crate::format::sums;
 use crate::format::superblock::Superblock;
 use data::Data;
+use runtime::buffer::{Shared, Slice};
 use runtime::payload::{Piece, StoredSums};
 use std::fs::File;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use validate::Metadata;
 
@@ -37,14 +42,17 @@ use validate::Metadata;
 pub struct OpenOptions {
     /// Where the contents are read from.
     pub access: Access,
-    /// Refuse images with more metadata than this: what opening may allocate.
+    /// Refuse images with more metadata than this, application areas and sums included if the contents are read by blocks:
+    /// what opening may allocate, but for the contents.
     pub max_metadata_bytes: u64,
+    /// Where blocks are kept, for [`Access::Blocks`]; a cache of 64 MiB for this image alone if there is none.
+    pub cache: Option<Arc<FileCache>>,
 }
 
 impl Default for OpenOptions {
     /// [`Access::Auto`] and at most 1 GiB of metadata (some six million files).
     fn default() -> OpenOptions {
-        OpenOptions { access: Access::Auto, max_metadata_bytes: 1 << 30 }
+        OpenOptions { access: Access::Auto, max_metadata_bytes: 1 << 30, cache: None }
     }
 }
 
@@ -87,7 +95,7 @@ impl Image {
     pub fn from_file(file: File, options: &OpenOptions) -> Result<Image, OpenError> {
         let device = FileDevice::new(file);
         let meta = Metadata::load(&device, options.max_metadata_bytes)?;
-        let data = Data::from_file(device, meta.superblock.image_bytes, options.access)?;
+        let data = Data::from_file(device, &meta, options)?;
         Ok(Image::assemble(meta, data))
     }
 
@@ -116,12 +124,17 @@ impl Image {
         self.meta.inodes.len()
     }
 
+    /// Whether contents are in memory, or mapped to it: else they are there for [`Inode::fetch`] only.
+    pub fn is_resident(&self) -> bool {
+        self.data.is_resident()
+    }
+
     /// Whether contents are mapped (and not copied into memory).
     pub fn is_mapped(&self) -> bool {
         self.data.is_mapped()
     }
 
-    /// Whether the file under a mapped image still has the length that was checked; true for a copied one. A
+    /// Whether the file under an image still has the length that was checked; true for a copied one. A
     /// system call.
     ///
     /// # Errors
@@ -163,8 +176,13 @@ impl Image {
     }
 
     /// Bytes of the image itself, within its length.
-    pub(crate) fn raw(&self, offset: u64, len: u64) -> &[u8] {
-        self.data.slice(offset, len)
+    pub(crate) fn raw(&self, offset: u64, len: u64) -> std::io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        while (bytes.len() as u64) < len {
+            let at = bytes.len() as u64;
+            bytes.extend_from_slice(self.data.fetch(offset + at, len - at)?.bytes());
+        }
+        Ok(bytes)
     }
 
     fn aux_is_checked(&self, id: InodeId) -> bool {
@@ -302,13 +320,31 @@ impl<'a> Inode<'a> {
         Ok(Piece { hold: Some(self.image.data.buffer()), ..Piece::new(bytes) })
     }
 
-    /// Reads from `offset`, at most `len` bytes: as much of that as lies together in the image, so less than
-    /// `len` at the end of an extent, and nothing from the end of the file on. Never waits, except for the
-    /// kernel to fetch a mapped page.
+    /// Bytes of a resident image from `offset` on, at most `len`: as much of that as lies together in it, so less than
+    /// `len` at the end of an extent, and nothing from the end of the file on. Never waits, except for the kernel to fetch a
+    /// mapped page.
     ///
     /// # Errors
-    /// If this is a directory.
+    /// If this is a directory, or the image is read by blocks.
     pub fn read(self, offset: u64, len: usize) -> Result<&'a [u8], ReadError> {
+        let Some((at, len)) = self.place(offset, len as u64)? else { return Ok(&[]) };
+        self.image.data.slice(at, len).ok_or(ReadError::NotResident)
+    }
+
+    /// Bytes from `offset` on, at most `len`, however the image is read: as much of that as lies together, so less than `len`
+    /// at the end of a block, and nothing from the end of the file on. May wait for the file.
+    ///
+    /// # Errors
+    /// If this is a directory, or the file cannot be read.
+    pub fn fetch(self, offset: u64, len: usize) -> Result<Slice, ReadError> {
+        match self.place(offset, len as u64)? {
+            Some((at, len)) => Ok(self.image.data.fetch(at, len)?),
+            None => Ok(Slice::from(Shared::from(Vec::new()))),
+        }
+    }
+
+    /// Where in the image the bytes from `offset` on lie, and how many of `len` lie together; `None` if that is none.
+    fn place(self, offset: u64, len: u64) -> Result<Option<(u64, u64)>, ReadError> {
         if self.is_directory() {
             return Err(ReadError::IsDirectory);
         }
@@ -317,30 +353,38 @@ impl<'a> Inode<'a> {
             // The sum of all lengths was checked to be the size: no overflow.
             if offset < start + extent.len {
                 let skip = offset - start;
-                let len = (extent.len - skip).min(len as u64);
-                return Ok(self.image.data.slice(extent.offset + skip, len));
+                let len = (extent.len - skip).min(len);
+                return Ok((len > 0).then_some((extent.offset + skip, len)));
             }
             start += extent.len;
         }
-        Ok(&[])
+        Ok(None)
     }
 
     /// What [`Inode::read`] gives as payload: held by the image's buffer, with the stored sums, which are good for any
     /// part of it. `None` where there is nothing more.
     ///
     /// # Errors
-    /// If this is a directory, or the sums do not have their checksum.
+    /// As [`Inode::read`], or if the sums do not have their checksum.
     pub fn piece(self, offset: u64, len: usize) -> Result<Option<Piece<'a>>, ReadError> {
         let bytes = self.read(offset, len)?;
         if bytes.is_empty() {
             return Ok(None);
         }
-        let image = self.image;
-        let stored = match self.record.sum_count {
-            0 => None,
-            _ => StoredSums::new(self.prefix_sums()?, image.meta.superblock.sum_block_bytes, offset),
-        };
-        Ok(Some(Piece { bytes, sum: None, stored, hold: Some(image.data.buffer()) }))
+        let hold = Some(self.image.data.buffer());
+        Ok(Some(Piece { bytes, sum: None, stored: self.stored_sums(offset)?, hold }))
+    }
+
+    /// The sums that were stored for the contents, for a piece of them that begins at `offset`; `None` if there are none.
+    ///
+    /// # Errors
+    /// If they do not have their checksum.
+    pub fn stored_sums(self, offset: u64) -> Result<Option<StoredSums<'a>>, ReadError> {
+        if self.record.sum_count == 0 {
+            return Ok(None);
+        }
+        let block_bytes = self.image.meta.superblock.sum_block_bytes;
+        Ok(StoredSums::new(self.prefix_sums()?, block_bytes, offset))
     }
 
     /// The stored prefix sums; see [`crate::format::sums::ContentSums`].
@@ -356,7 +400,7 @@ impl<'a> Inode<'a> {
     /// Application area and sums, checked once.
     fn aux(self) -> Result<&'a [u8], ReadError> {
         let record = self.record;
-        let bytes = self.image.data.slice(record.aux_offset, record.aux_bytes());
+        let bytes = self.image.data.aux(self.id, record);
         if !self.image.aux_is_checked(self.id) {
             let found = sums::crc32c(0, bytes);
             if found != record.aux_crc {

@@ -129,11 +129,12 @@ fn who_has_the_old_image_open_keeps_it_when_it_is_replaced() {
     let folder = tempfile::tempdir().unwrap();
     let target = folder.path().join("site.img");
     let (old, new) = (some_tree(1), some_tree(2));
-    for access in [Access::Auto, Access::Copy, Access::Map] {
+    for access in [Access::Auto, Access::Copy, Access::Blocks, Access::Map] {
         let options = OpenOptions { access, ..OpenOptions::default() };
         build_on(AtomicFile::create(&target).unwrap(), &BuildOptions::default(), &old).publish().unwrap();
         let before = Image::open(&target, &options).unwrap();
         assert_eq!(before.is_mapped(), access == Access::Map);
+        assert_eq!(before.is_resident(), access != Access::Blocks);
         build_on(AtomicFile::create(&target).unwrap(), &BuildOptions::default(), &new).publish().unwrap();
         assert_eq!(dump(&before).as_ref(), Some(&old));
         assert!(before.is_intact().unwrap());
@@ -159,4 +160,39 @@ fn a_mapped_image_that_was_cut_is_noticed() {
     // Metadata never come from the mapping.
     assert!(mapped.lookup("b/c").is_some());
     assert!(Image::open(&target, &OpenOptions::default()).is_err());
+}
+
+/// Read by blocks, an image that was cut is an error of what is missing, and of nothing else.
+#[test]
+fn an_image_that_is_cut_lacks_the_blocks_that_were_not_read() {
+    use fsstack::ReadError;
+    use fsstack::fs::Access;
+    let folder = tempfile::tempdir().unwrap();
+    let target = folder.path().join("site.img");
+    let file = |len: usize| common::FileSpec {
+        content: (0..len).map(|i| (i / 7) as u8).collect(),
+        app: b"head".to_vec(),
+        mtime: Default::default(),
+    };
+    let tree: common::Tree = [("a", file(100_000)), ("b", file(100_000))]
+        .map(|(path, file)| (path.as_bytes().to_vec(), file))
+        .into();
+    build_on(AtomicFile::create(&target).unwrap(), &BuildOptions::default(), &tree).publish().unwrap();
+    let options = OpenOptions { access: Access::Blocks, ..OpenOptions::default() };
+    let image = Image::open(&target, &options).unwrap();
+    assert!(!image.is_resident() && fsstack::image::check::check(&image, |_| {}).is_clean());
+    assert_eq!(image.lookup("a").unwrap().read(0, 10), Err(ReadError::NotResident));
+    // A fresh one, that has read one block of each file.
+    let image = Image::open(&target, &options).unwrap();
+    let read =
+        |path: &str, at: u64| image.lookup(path).unwrap().fetch(at, 10).map(|bytes| bytes.bytes().to_vec());
+    let (a, b) = (read("a", 0).unwrap(), read("b", 50_000).unwrap());
+    fs::OpenOptions::new().write(true).open(&target).unwrap().set_len(9000).unwrap();
+    assert!(!image.is_intact().unwrap());
+    assert_eq!((read("a", 0), read("b", 50_000)), (Ok(a), Ok(b)));
+    let missing = Err(ReadError::Device(std::io::ErrorKind::UnexpectedEof));
+    assert_eq!((read("a", 99_999), read("b", 0)), (missing.clone(), missing));
+    assert_eq!(image.lookup("b").unwrap().app(), Ok(&b"head"[..]));
+    let report = fsstack::image::check::check(&image, |_| {});
+    assert_eq!(report.problems.len(), 3, "two files and the copy of the superblock: {report:?}");
 }

@@ -39,6 +39,8 @@ fn exercise(image: &Image) {
         let _ = inode.piece(0, inode.size().min(1 << 20) as usize);
         let _ = inode.read(u64::MAX, usize::MAX);
         let _ = inode.piece(u64::MAX, usize::MAX);
+        let _ = inode.fetch(u64::MAX, usize::MAX);
+        let _ = inode.fetch(0, 0);
         assert!(inode.children().all(|child| child.parent().id() == inode.id()));
     }
 }

@@ -90,6 +90,8 @@ fn sums_are_those_of_the_contents(image: &fsstack::Image, block: u32) -> Result<
             };
             let expected = &content[from..size.min(from + len)];
             prop_assert!(expected.starts_with(piece.bytes));
+            let fetched = inode.fetch(from as u64, len).unwrap();
+            prop_assert_eq!(fetched.bytes(), piece.bytes);
             prop_assert!(piece.hold.unwrap().offset_of(piece.bytes).is_some());
             prop_assert_eq!(piece.stored.is_some(), block != 0);
             if let Some(stored) = piece.stored {

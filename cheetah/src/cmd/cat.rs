@@ -21,8 +21,8 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     let mut offset = 0;
     while offset < file.size() {
-        let bytes = file.read(offset, usize::MAX)?;
-        out.write_all(bytes)?;
+        let bytes = file.fetch(offset, usize::MAX)?;
+        out.write_all(bytes.bytes())?;
         offset += bytes.len() as u64;
     }
     Ok(out.flush()?)

@@ -241,8 +241,12 @@ fn whole_response(received: &[u8]) -> anyhow::Result<Option<usize>> {
 
 fn is_file(file: &dyn Document, body: &[u8]) -> bool {
     let mut rest = body;
-    while let Some(piece) = file.resident((body.len() - rest.len()) as u64, usize::MAX) {
-        match rest.strip_prefix(piece.bytes) {
+    while let Some(at) = Some((body.len() - rest.len()) as u64).filter(|&at| at < file.facts().size) {
+        let same = match file.resident(at, usize::MAX) {
+            Some(piece) => rest.strip_prefix(piece.bytes),
+            None => file.fetch(at).ok().and_then(|block| rest.strip_prefix(block.bytes())),
+        };
+        match same {
             Some(after) => rest = after,
             None => return false,
         }
@@ -281,8 +285,8 @@ fn in_memory(site: &Arc<Site>, files: &[(Arc<dyn Document>, Vec<u8>)]) -> anyhow
 fn site(source: Option<&Path>) -> anyhow::Result<Site> {
     let default = Path::new("examples/site");
     match source {
-        Some(source) => source::load(source, Dotfiles::LeaveOut),
-        None if default.is_dir() => source::load(default, Dotfiles::LeaveOut),
+        Some(source) => source::load(source, Dotfiles::LeaveOut, source::CACHE_BYTES),
+        None if default.is_dir() => source::load(default, Dotfiles::LeaveOut, source::CACHE_BYTES),
         None => made_up_site(),
     }
 }

@@ -127,7 +127,6 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     if let Some(why) = arguments.without.iter().find_map(refusal) {
         bail!(Usage(why));
     }
-    arguments.source.check()?;
     let config = config(arguments);
     let place = match arguments.net {
         Net::Kernel => Place::Kernel(kernel_addr(arguments)?),

@@ -9,6 +9,8 @@ use anyhow::{Context, bail};
 use cheetah::site::Site;
 use cheetah::store::Dotfiles;
 use cheetah::store::{Copied, Folder, Store};
+use fsstack::OpenOptions;
+use fsstack::cache::FileCache;
 use fsstack::device::{AtomicFile, MemoryDevice};
 
 use super::features::Feature;
@@ -17,8 +19,8 @@ use super::{Usage, pack};
 /// Folders with more than this go to an image in the cache folder; smaller ones are packed in memory.
 const MAX_IN_MEMORY_BYTES: u64 = 256 << 20;
 
-/// What is kept in memory of files that are read as they are asked for, unless said otherwise.
-const CACHE_BYTES: u64 = 64 << 20;
+/// What is kept in memory of what is read as it is asked for, unless said otherwise.
+pub(super) const CACHE_BYTES: u64 = 64 << 20;
 
 /// Where files come from, as options say.
 #[derive(Debug, clap::Args)]
@@ -30,7 +32,8 @@ pub(super) struct Source {
     /// when it is asked for
     #[arg(long, value_name = "STORE", default_value = "image", value_enum)]
     store: StoreKind,
-    /// With `--store folder`, how much of the files is kept in memory, as in 64M (the default)
+    /// How much is kept in memory of what is read when it is asked for, as in 64M (the default): of a folder's files, or of an
+    /// image of more than 64 MiB; smaller ones are in memory whole
     #[arg(long, value_name = "BYTES")]
     cache: Option<Bytes>,
     /// Of a folder, serve names that begin with a dot, too; without it only `.well-known` is
@@ -65,16 +68,6 @@ impl FromStr for Bytes {
 }
 
 impl Source {
-    /// Whether these options go together.
-    pub(super) fn check(&self) -> anyhow::Result<()> {
-        if self.cache.is_some() && !self.is_folder() {
-            bail!(Usage(
-                "--cache does nothing here: an image is in memory or mapped. Take --store folder".to_owned()
-            ));
-        }
-        Ok(())
-    }
-
     /// Whether a folder is served as it lies.
     pub(super) fn is_folder(&self) -> bool {
         self.store == StoreKind::Folder
@@ -88,10 +81,17 @@ impl Source {
 
     fn open_pinned(&self) -> anyhow::Result<Arc<dyn Store>> {
         let dotfiles = pack::dotfiles(self.dotfiles);
-        if self.store == StoreKind::Image {
-            return Ok(Arc::new(load(&self.path, dotfiles)?));
-        }
         let Bytes(cache) = self.cache.unwrap_or(Bytes(CACHE_BYTES));
+        if self.store == StoreKind::Image {
+            let site = load(&self.path, dotfiles, cache)?;
+            if self.cache.is_some() && site.image().is_resident() {
+                bail!(Usage(
+                    "--cache does nothing here: the image is small and in memory. Leave it out, or take --store folder"
+                        .to_owned()
+                ));
+            }
+            return Ok(Arc::new(site));
+        }
         if fs::metadata(&self.path).is_ok_and(|meta| !meta.is_dir()) {
             bail!(Usage(format!("{} is no folder: leave --store folder out", self.path.display())));
         }
@@ -100,11 +100,16 @@ impl Source {
     }
 }
 
-/// Opens an image, or packs a folder.
-pub(super) fn load(source: &Path, dotfiles: Dotfiles) -> anyhow::Result<Site> {
+/// Opens an image, or packs a folder; of a big one so many bytes are kept in memory.
+pub(super) fn load(source: &Path, dotfiles: Dotfiles, cache_bytes: u64) -> anyhow::Result<Site> {
+    let open = |image: &Path| {
+        let cache = Some(Arc::new(FileCache::new(cache_bytes)));
+        let options = OpenOptions { cache, ..OpenOptions::default() };
+        Site::open_with(image, &options).with_context(|| image.display().to_string())
+    };
     let meta = fs::metadata(source).with_context(|| source.display().to_string())?;
     if !meta.is_dir() {
-        return Site::open(source).with_context(|| source.display().to_string());
+        return open(source);
     }
     let tree = pack::walk(source, dotfiles)?;
     if tree.content_bytes() <= MAX_IN_MEMORY_BYTES {
@@ -115,7 +120,7 @@ pub(super) fn load(source: &Path, dotfiles: Dotfiles) -> anyhow::Result<Site> {
     let file = AtomicFile::create(&image).with_context(|| format!("cannot write {}", image.display()))?;
     let (file, _) = pack::pack_with_progress(&tree, file)?;
     file.publish().with_context(|| format!("cannot write {}", image.display()))?;
-    Site::open(&image).with_context(|| image.display().to_string())
+    open(&image)
 }
 
 /// Where the image of a big folder goes: one file a folder, so that serving it again replaces it.

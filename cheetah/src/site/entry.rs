@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use fsstack::{Image, Inode, InodeId, ReadError};
 use runtime::buffer::{Shared, Slice};
-use runtime::payload::Piece;
+use runtime::payload::{Piece, StoredSums};
 
 use crate::http::conditional::Validators;
 use crate::http::content_type::content_type;
@@ -99,7 +99,7 @@ impl Document for PackedFile {
     }
 
     fn is_resident(&self) -> bool {
-        true
+        self.image.is_resident()
     }
 
     fn resident(&self, offset: u64, len: usize) -> Option<Piece<'_>> {
@@ -107,7 +107,14 @@ impl Document for PackedFile {
         self.inode().piece(offset, len).ok().flatten()
     }
 
-    fn fetch(&self, _offset: u64) -> io::Result<Slice> {
-        Err(io::ErrorKind::Unsupported.into())
+    fn fetch(&self, offset: u64) -> io::Result<Slice> {
+        self.inode().fetch(offset, usize::MAX).map_err(|error| match error {
+            ReadError::Device(kind) => kind.into(),
+            other => io::Error::other(other),
+        })
+    }
+
+    fn stored_sums(&self, offset: u64) -> Option<StoredSums<'_>> {
+        self.inode().stored_sums(offset).ok().flatten()
     }
 }

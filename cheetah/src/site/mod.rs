@@ -1,6 +1,6 @@
 //! A site: an image whose files carry ready-made response heads, and the look-up from path to file.
 //!
-//! The image is checked when the site is opened, so nothing here can fail afterwards. A file without a usable
+//! The image is checked when the site is opened, so no look-up can fail afterwards, nor a read of an image in memory. A file without a usable
 //! application area (an image built by another program) gets its heads made at opening time.
 
 mod entry;
@@ -46,12 +46,21 @@ pub struct Site {
 }
 
 impl Site {
-    /// Opens the image file at `path`.
+    /// Opens the image file at `path`: in memory if it is small, else by blocks. An image that is cut while it is served is an
+    /// error of the responses that lack its bytes, never a SIGBUS.
     ///
     /// # Errors
     /// If it cannot be read or is not sound.
     pub fn open(path: &Path) -> Result<Site, SiteError> {
-        Site::new(Image::open(path, &OpenOptions::default()).map_err(SiteError::Open)?)
+        Site::open_with(path, &OpenOptions::default())
+    }
+
+    /// As [`Site::open`], with a choice of how contents are read, and where blocks are kept.
+    ///
+    /// # Errors
+    /// If it cannot be read or is not sound.
+    pub fn open_with(path: &Path, options: &OpenOptions) -> Result<Site, SiteError> {
+        Site::new(Image::open(path, options).map_err(SiteError::Open)?)
     }
 
     /// Opens an image in memory.

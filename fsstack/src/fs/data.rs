@@ -1,53 +1,116 @@
-//! Where the contents of an open image come from: memory of our own, or the kernel's pages. Holds the one
-//! `unsafe` of the crate.
+//! Where the contents of an open image come from: memory of our own, blocks that are read when they are wanted, or the
+//! kernel's pages. Holds the one `unsafe` of the crate.
 
+use super::validate::Metadata;
+use super::{InodeId, OpenError, OpenOptions};
+use crate::cache::{FileCache, FileNumber};
 use crate::device::{Device, FileDevice};
-use runtime::buffer::Shared;
+use crate::format::inode::Record;
+use runtime::buffer::{Shared, Slice};
 use std::io;
+use std::sync::Arc;
 
 /// Images up to this size are copied by [`Access::Auto`].
 const AUTO_COPY_BYTES: u64 = 64 << 20;
 
+/// What is kept of an image that is read by blocks, if nothing else is said.
+const OWN_CACHE_BYTES: u64 = 64 << 20;
+
 /// How an image's contents are read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Access {
-    /// Copies images up to 64 MiB, maps larger ones.
+    /// Copies images up to 64 MiB, reads larger ones by blocks.
     #[default]
     Auto,
     /// Reads the whole image into memory.
     Copy,
+    /// Reads application areas and sums into memory, and blocks of the contents when they are wanted.
+    Blocks,
     /// Maps the file.
     Map,
 }
 
-/// The bytes of an image whose length has been checked: one buffer, wherever they are.
+/// The bytes of an image whose length has been checked.
 #[derive(Debug)]
 pub(super) struct Data {
+    /// The whole image; read by blocks, the application areas and sums of all inodes, one behind the other.
     bytes: Shared,
-    /// What is mapped, held open.
-    mapped: Option<FileDevice>,
+    kind: Kind,
+}
+
+#[derive(Debug)]
+enum Kind {
+    /// A copy of the image.
+    Copied,
+    /// The file that is mapped.
+    Mapped(FileDevice),
+    Blocks(Blocks),
+}
+
+#[derive(Debug)]
+struct Blocks {
+    file: FileDevice,
+    image_bytes: u64,
+    cache: Arc<FileCache>,
+    number: FileNumber,
+    /// Where the application area of each inode begins.
+    aux_at: Box<[u64]>,
 }
 
 impl Data {
     pub(super) fn from_bytes(bytes: Vec<u8>) -> Data {
-        Data { bytes: Shared::from(bytes), mapped: None }
+        Data { bytes: Shared::from(bytes), kind: Kind::Copied }
     }
 
-    /// The file has `len` bytes, or had when its superblock was checked.
-    pub(super) fn from_file(file: FileDevice, len: u64, access: Access) -> io::Result<Data> {
-        let bytes_len = usize::try_from(len).map_err(|_| io::ErrorKind::OutOfMemory)?;
-        let copy = match access {
-            Access::Auto => len <= AUTO_COPY_BYTES,
-            Access::Copy => true,
-            Access::Map => false,
-        };
-        if copy {
-            let mut bytes = Vec::new();
-            bytes.try_reserve_exact(bytes_len).map_err(|_| io::ErrorKind::OutOfMemory)?;
-            bytes.resize(bytes_len, 0);
-            file.read_at(0, &mut bytes)?;
-            return Ok(Data::from_bytes(bytes));
+    /// The file is as long as `meta` says, or was when its superblock was checked.
+    pub(super) fn from_file(
+        file: FileDevice,
+        meta: &Metadata,
+        options: &OpenOptions,
+    ) -> Result<Data, OpenError> {
+        let len = meta.superblock.image_bytes;
+        match options.access {
+            Access::Copy => Ok(Data::copied(&file, len)?),
+            Access::Auto if len <= AUTO_COPY_BYTES => Ok(Data::copied(&file, len)?),
+            Access::Auto | Access::Blocks => Data::blocks(file, meta, options),
+            Access::Map => Ok(Data::mapped(file, len)?),
         }
+    }
+
+    fn copied(file: &FileDevice, len: u64) -> io::Result<Data> {
+        let mut bytes = zeros(len)?;
+        file.read_at(0, &mut bytes)?;
+        Ok(Data::from_bytes(bytes))
+    }
+
+    fn blocks(file: FileDevice, meta: &Metadata, options: &OpenOptions) -> Result<Data, OpenError> {
+        let found = meta.inodes.iter().map(Record::aux_bytes).sum();
+        if found > options.max_metadata_bytes {
+            return Err(OpenError::TooMuchMetadata { found, limit: options.max_metadata_bytes });
+        }
+        let mut bytes = zeros(found)?;
+        let mut rest = &mut bytes[..];
+        let mut at = 0;
+        let mut aux_at = Vec::with_capacity(meta.inodes.len());
+        for record in &meta.inodes {
+            // All of them together have a length that fits memory.
+            let (area, after) = std::mem::take(&mut rest).split_at_mut(record.aux_bytes() as usize);
+            if !area.is_empty() {
+                file.read_at(record.aux_offset, area)?;
+            }
+            rest = after;
+            aux_at.push(at);
+            at += record.aux_bytes();
+        }
+        let cache = options.cache.clone().unwrap_or_else(|| Arc::new(FileCache::new(OWN_CACHE_BYTES)));
+        let image_bytes = meta.superblock.image_bytes;
+        let number = cache.number();
+        let blocks = Blocks { file, image_bytes, cache, number, aux_at: aux_at.into() };
+        Ok(Data { bytes: Shared::from(bytes), kind: Kind::Blocks(blocks) })
+    }
+
+    fn mapped(file: FileDevice, len: u64) -> io::Result<Data> {
+        let bytes_len = usize::try_from(len).map_err(|_| io::ErrorKind::OutOfMemory)?;
         if file.len_bytes()? != len {
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file changed while it was opened"));
         }
@@ -57,27 +120,69 @@ impl Data {
         // changed byte can only change contents, never an index or a length. A file that shrinks raises
         // SIGBUS on access to the lost pages, which ends the process but breaks no memory.
         let map = unsafe { memmap2::MmapOptions::new().len(bytes_len).map(file.file())? };
-        Ok(Data { bytes: Shared::from_owner(map), mapped: Some(file) })
+        Ok(Data { bytes: Shared::from_owner(map), kind: Kind::Mapped(file) })
     }
 
     pub(super) fn is_mapped(&self) -> bool {
-        self.mapped.is_some()
+        matches!(self.kind, Kind::Mapped(_))
+    }
+
+    pub(super) fn is_resident(&self) -> bool {
+        !matches!(self.kind, Kind::Blocks(_))
     }
 
     pub(super) fn is_intact(&self) -> io::Result<bool> {
-        match &self.mapped {
-            None => Ok(true),
-            Some(file) => Ok(file.len_bytes()? == self.bytes.len() as u64),
+        match &self.kind {
+            Kind::Copied => Ok(true),
+            Kind::Mapped(file) => Ok(file.len_bytes()? == self.bytes.len() as u64),
+            Kind::Blocks(blocks) => Ok(blocks.file.len_bytes()? == blocks.image_bytes),
         }
     }
 
-    /// The buffer that every slice is a part of.
+    /// The buffer that [`Data::aux`] and, of a resident image, [`Data::slice`] give parts of.
     pub(super) fn buffer(&self) -> &Shared {
         &self.bytes
     }
 
-    /// Bytes whose bounds were checked against the image's length when it was opened.
-    pub(super) fn slice(&self, offset: u64, len: u64) -> &[u8] {
-        &self.bytes[offset as usize..(offset + len) as usize]
+    /// Application area and sums of an inode, whose bounds were checked when the image was opened.
+    pub(super) fn aux(&self, id: InodeId, record: &Record) -> &[u8] {
+        let at = match &self.kind {
+            Kind::Blocks(blocks) => blocks.aux_at[id.index()],
+            Kind::Copied | Kind::Mapped(_) => record.aux_offset,
+        };
+        &self.bytes[at as usize..(at + record.aux_bytes()) as usize]
     }
+
+    /// Bytes of a resident image, whose bounds were checked against its length when it was opened; `None` if it is read by
+    /// blocks.
+    pub(super) fn slice(&self, offset: u64, len: u64) -> Option<&[u8]> {
+        self.is_resident().then(|| &self.bytes[offset as usize..(offset + len) as usize])
+    }
+
+    /// From 1 to `len` bytes, not 0, from `offset` on, within the bounds that were checked: all of them, or up to the end
+    /// of a block. May wait for the file.
+    pub(super) fn fetch(&self, offset: u64, len: u64) -> io::Result<Slice> {
+        let Kind::Blocks(blocks) = &self.kind else {
+            let range = offset as usize..(offset + len) as usize;
+            return Slice::new(self.bytes.clone(), range).ok_or_else(|| io::ErrorKind::UnexpectedEof.into());
+        };
+        let block_bytes = blocks.cache.block_bytes() as u64;
+        let index = offset / block_bytes;
+        let start = index * block_bytes;
+        let block = blocks.cache.block(blocks.number, index, |buffer| {
+            let len = (blocks.image_bytes - start).min(block_bytes);
+            blocks.file.read_at(start, &mut buffer[..len as usize])
+        })?;
+        let within = (offset - start) as usize;
+        let end = (within as u64).saturating_add(len).min(block_bytes) as usize;
+        Slice::new(block, within..end).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+    }
+}
+
+fn zeros(len: u64) -> io::Result<Vec<u8>> {
+    let len = usize::try_from(len).map_err(|_| io::ErrorKind::OutOfMemory)?;
+    let mut bytes = Vec::new();
+    bytes.try_reserve_exact(len).map_err(|_| io::ErrorKind::OutOfMemory)?;
+    bytes.resize(len, 0);
+    Ok(bytes)
 }

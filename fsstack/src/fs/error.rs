@@ -59,6 +59,10 @@ impl From<BadImage> for OpenError {
 pub enum ReadError {
     /// A directory has no contents.
     IsDirectory,
+    /// The image is read by blocks: its contents can be fetched, and are not in memory.
+    NotResident,
+    /// The file under the image cannot be read, or is shorter than it was.
+    Device(io::ErrorKind),
     /// Bytes that do not have their checksum.
     Bad(BadImage),
 }
@@ -67,12 +71,20 @@ impl fmt::Display for ReadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ReadError::IsDirectory => f.write_str("a directory has no contents"),
+            ReadError::NotResident => f.write_str("the contents are not in memory: fetch them"),
+            ReadError::Device(kind) => write!(f, "the image cannot be read: {kind}"),
             ReadError::Bad(bad) => bad.fmt(f),
         }
     }
 }
 
 impl core::error::Error for ReadError {}
+
+impl From<io::Error> for ReadError {
+    fn from(error: io::Error) -> ReadError {
+        ReadError::Device(error.kind())
+    }
+}
 
 impl From<BadImage> for ReadError {
     fn from(bad: BadImage) -> ReadError {

@@ -77,8 +77,8 @@ pub fn dump(image: &Image) -> Option<Tree> {
             let mut content = Vec::new();
             while (content.len() as u64) < inode.size() {
                 let bytes =
-                    inode.read(content.len() as u64, 1 << 20).ok().filter(|bytes| !bytes.is_empty())?;
-                content.extend_from_slice(bytes);
+                    inode.fetch(content.len() as u64, 1 << 20).ok().filter(|bytes| !bytes.is_empty())?;
+                content.extend_from_slice(bytes.bytes());
             }
             let app = inode.app().ok()?.to_vec();
             Some((inode.path().to_vec(), FileSpec { content, app, mtime: inode.mtime() }))
