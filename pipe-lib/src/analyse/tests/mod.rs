@@ -1,5 +1,6 @@
 //! Classes by example, and rewrites against evaluation.
 
+mod small;
 mod spellings;
 mod systems;
 

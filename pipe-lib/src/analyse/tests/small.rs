@@ -1,0 +1,191 @@
+//! Small bodies, all of them: what is claimed of a state of one byte, tried out.
+//!
+//! Bodies of one and two instructions over the word, the state and a few literals, and many of three. A claim is held against
+//! what the body does from many states, on many words; where it cannot be tried out this way, it is not made of one state.
+
+use super::run;
+use crate::analyse::{Class, PipeFacts, analyse};
+use crate::backend::testing::{Rng, listing};
+use crate::ir::{
+    BinaryOp, Block, CompareOp, Endian, Gauge, ModOp, Op, Pipe, State, StateId, StateInit, Tail, Ty, UnaryOp,
+    Value,
+};
+use std::collections::BTreeMap;
+
+/// The word, the state and the literals that bodies are made of.
+const LITERALS: [u64; 4] = [0, 1, 0x80, 0xff];
+
+/// Numbers that are tried: the edges, and some in between.
+const NUMBERS: [u64; 12] = [0, 1, 2, 3, 0x0f, 0x55, 0x7f, 0x80, 0x81, 0xa6, 0xfe, 0xff];
+
+fn leaves() -> Block {
+    let mut body = Block::default();
+    body.push(Op::In, Ty::U8);
+    body.push(Op::State(StateId(0)), Ty::U8);
+    LITERALS.iter().for_each(|number| {
+        body.push(Op::Const(*number), Ty::U8);
+    });
+    body
+}
+
+/// Every instruction on the values of `body`, of which the last one takes part if it is no leaf.
+fn each(body: &Block, mut f: impl FnMut(Op, Ty)) {
+    let count = body.insts.len() as u32;
+    let last = (body.insts.len() > 2 + LITERALS.len()).then_some(Value(count - 1));
+    let takes_part = |operands: &[Value]| last.is_none_or(|last| operands.contains(&last));
+    for a in (0..count).map(Value) {
+        let ty = body.ty(a);
+        for &op in UnaryOp::ALL {
+            if takes_part(&[a]) && (ty == Ty::U8 || op == UnaryOp::Not) {
+                f(Op::Unary(op, a), ty);
+            }
+        }
+        for b in (0..count).map(Value).filter(|b| body.ty(*b) == ty && takes_part(&[a, *b])) {
+            if ty == Ty::U8 {
+                BinaryOp::ALL.iter().for_each(|op| f(Op::Binary(*op, a, b), ty));
+                CompareOp::ALL.iter().for_each(|op| f(Op::Compare(*op, a, b), Ty::Bool));
+                f(Op::Modular(ModOp::Addmod, a, b, Value(5)), ty);
+                f(Op::Modular(ModOp::Mulmod, a, b, Value(5)), ty);
+            }
+            if ty == Ty::U8
+                && let Some(cond) = last.filter(|last| body.ty(*last) == Ty::Bool)
+            {
+                f(Op::Select { cond, then: a, otherwise: b }, ty);
+            }
+        }
+        // A choice by the last value needs no other place for it.
+        if let Some(cond) = last.filter(|last| body.ty(*last) == Ty::Bool && ty == Ty::U8) {
+            for b in (0..count).map(Value).filter(|b| body.ty(*b) == Ty::U8) {
+                f(Op::Select { cond, then: a, otherwise: b }, ty);
+            }
+        }
+    }
+}
+
+fn pipe(body: &Block, next: Value) -> Pipe {
+    let gauge = Gauge::new(Ty::U8, Endian::Little);
+    Pipe {
+        name: "small".into(),
+        doc: String::new(),
+        input: gauge,
+        output: gauge,
+        tail: Tail::Reject,
+        declared: crate::ir::Declared::default(),
+        states: vec![State { name: "s".into(), ty: Ty::U8, init: StateInit::Const(0) }],
+        params: Vec::new(),
+        tables: Vec::new(),
+        body: body.clone(),
+        out: None,
+        next: vec![next],
+        finish: Block::default(),
+        exports: Vec::new(),
+    }
+}
+
+/// The state after these words.
+fn after(pipe: &Pipe, state: u64, words: &[u64]) -> u64 {
+    words
+        .iter()
+        .fold(state, |state, word| run(&pipe.body, &pipe.tables, &[state], *word, 0)[pipe.next[0].0 as usize])
+}
+
+/// Tries out what is claimed; `false` if nothing is.
+fn holds(pipe: &Pipe, facts: &PipeFacts, rng: &mut Rng) -> bool {
+    let class = &facts.states[0].class;
+    let say = || format!("{class}\n{}", listing(&[pipe]));
+    let next = |state: u64, word: u64| after(pipe, state, &[word]);
+    match class {
+        Class::Serial { .. } => return false,
+        Class::Held => {
+            for state in NUMBERS {
+                NUMBERS.iter().for_each(|word| assert_eq!(next(state, *word), state, "{}", say()));
+            }
+        }
+        Class::Positional => {
+            for state in NUMBERS {
+                let one = next(state, 0);
+                NUMBERS.iter().for_each(|word| assert_eq!(next(state, *word), one, "{}", say()));
+            }
+        }
+        Class::Reduction { op, operand } | Class::Scan { op, operand } => {
+            for word in NUMBERS {
+                let term = |state| run(&facts.body, &facts.tables, &[state], word, 0)[operand.0 as usize];
+                for state in NUMBERS {
+                    assert_eq!(
+                        op.apply(Ty::U8, state, term(0)),
+                        next(state, word),
+                        "{state} {word}: {}",
+                        say()
+                    );
+                    assert_eq!(term(state), term(0), "{}", say());
+                }
+            }
+        }
+        Class::Delay { words } => {
+            for _ in 0..8 {
+                let stream: Vec<u64> = (0..*words).map(|_| NUMBERS[rng.below(NUMBERS.len())]).collect();
+                let one = after(pipe, 0, &stream);
+                NUMBERS.iter().for_each(|state| assert_eq!(after(pipe, *state, &stream), one, "{}", say()));
+            }
+        }
+        Class::Linear(linear) => {
+            for length in [1, 2, 3, 9] {
+                let stream: Vec<u64> = (0..length).map(|_| NUMBERS[rng.below(NUMBERS.len())]).collect();
+                let part = after(pipe, 0, &stream);
+                for state in NUMBERS {
+                    let joined = linear.join(Ty::U8, state, part, length, 1);
+                    assert_eq!(joined, Some(after(pipe, state, &stream)), "{state}: {}", say());
+                }
+            }
+        }
+        Class::Lagged { .. } => panic!("of one state: {}", say()),
+    }
+    true
+}
+
+#[test]
+fn what_is_claimed_of_small_bodies_holds() {
+    let mut rng = Rng::new(77);
+    let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut look = |body: &Block, rng: &mut Rng| {
+        let next = Value(body.insts.len() as u32 - 1);
+        if body.ty(next) == Ty::U8 {
+            let pipe = pipe(body, next);
+            let facts = analyse(&pipe);
+            holds(&pipe, &facts, rng);
+            *seen.entry(facts.states[0].class.name()).or_default() += 1;
+        }
+    };
+    each(&leaves(), |op, ty| {
+        let mut one = leaves();
+        one.push(op, ty);
+        look(&one, &mut rng);
+        each(&one.clone(), |op, ty| {
+            let mut two = one.clone();
+            two.push(op, ty);
+            look(&two, &mut rng);
+        });
+    });
+    // Of three instructions, some of those whose first two are as random.
+    for _ in 0..15_000 {
+        let mut body = leaves();
+        for _ in 0..3 {
+            let mut all = Vec::new();
+            each(&body, |op, ty| all.push((op, ty)));
+            let (op, ty) = all[rng.below(all.len())];
+            body.push(op, ty);
+        }
+        look(&body, &mut rng);
+    }
+    println!("{seen:?}");
+    for (class, least) in [
+        ("held", 100),
+        ("positional", 1000),
+        ("reduction", 5000),
+        ("delay", 1000),
+        ("linear", 300),
+        ("serial", 1000),
+    ] {
+        assert!(seen.get(class).is_some_and(|count| *count >= least), "{class}: {seen:?}");
+    }
+}
