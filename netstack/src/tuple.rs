@@ -1,6 +1,7 @@
 //! The four numbers that name a connection, from this end's point of view.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
 
 /// Local and remote address and port (RFC 9293 section 3.3.1: the connection's socket pair), of either family.
@@ -69,20 +70,56 @@ impl FourTuple {
         }
     }
 
-    /// The bytes that keyed hashes run over: all that tells tuples apart, for IPv4 without what its addresses share.
+    /// All that tells tuples apart, as bytes: for tables and keyed hashes. Of IPv4 without what its addresses share.
     #[inline]
-    pub fn hashed(&self, hash: impl FnOnce(&[u8])) {
-        let mut bytes = [0; 36];
-        bytes[..2].copy_from_slice(&self.local_port.to_be_bytes());
-        bytes[2..4].copy_from_slice(&self.remote_port.to_be_bytes());
+    pub(crate) fn bytes(&self) -> TupleBytes {
+        let ports = self.local_port.to_be_bytes().into_iter().chain(self.remote_port.to_be_bytes());
         if let Some((local, remote)) = self.ipv4_addrs() {
-            bytes[4..8].copy_from_slice(&local.octets());
-            bytes[8..12].copy_from_slice(&remote.octets());
-            return hash(&bytes[..12]);
+            let addrs = local.octets().into_iter().chain(remote.octets());
+            return TupleBytes::V4(Bytes::from_iter(ports.chain(addrs)));
         }
-        bytes[4..20].copy_from_slice(&self.local_addr.octets());
-        bytes[20..].copy_from_slice(&self.remote_addr.octets());
-        hash(&bytes);
+        let addrs = self.local_addr.octets().into_iter().chain(self.remote_addr.octets());
+        TupleBytes::V6(Bytes::from_iter(ports.chain(addrs)))
+    }
+}
+
+/// A tuple as bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TupleBytes {
+    /// Ports and addresses of IPv4.
+    V4(Bytes<12>),
+    /// Ports and addresses of IPv6.
+    V6(Bytes<36>),
+}
+
+impl TupleBytes {
+    /// The bytes.
+    pub(crate) fn as_slice(&self) -> &[u8] {
+        match self {
+            TupleBytes::V4(bytes) => &bytes.0,
+            TupleBytes::V6(bytes) => &bytes.0,
+        }
+    }
+}
+
+/// Bytes that hash in one run, without their length, which is the same for all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Bytes<const N: usize>([u8; N]);
+
+impl<const N: usize> Hash for Bytes<N> {
+    #[inline]
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write(&self.0);
+    }
+}
+
+impl<const N: usize> Bytes<N> {
+    /// The first `N` of what comes, the rest zero.
+    #[inline]
+    fn from_iter(bytes: impl Iterator<Item = u8>) -> Bytes<N> {
+        let mut all = [0; N];
+        all.iter_mut().zip(bytes).for_each(|(place, byte)| *place = byte);
+        Bytes(all)
     }
 }
 
@@ -117,12 +154,10 @@ mod tests {
     }
 
     #[test]
-    fn hashes_run_over_all_that_differs() {
+    fn the_bytes_hold_all_that_differs() {
         let bytes = |local: &str, remote: &str| {
-            let mut bytes = Vec::new();
             let tuple = FourTuple::new(local.parse().unwrap(), remote.parse().unwrap());
-            tuple.hashed(|hashed| bytes = hashed.to_vec());
-            bytes
+            tuple.bytes().as_slice().to_vec()
         };
         let all = [
             bytes("10.0.0.1:80", "10.0.0.2:5000"),

@@ -4,75 +4,73 @@
 //! the configuration): nobody outside can aim for one bucket and turn a lookup into a walk.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, Hash, Hasher};
+use std::hash::BuildHasher;
 
 use siphasher::sip::SipHasher13;
 
-use crate::tuple::FourTuple;
+use crate::tuple::{Bytes, FourTuple, TupleBytes};
 
-/// A map from connections to whatever is kept of them.
+/// A map from connections to whatever is kept of them. One of each family, so that an entry of IPv4's is small.
 #[derive(Clone, Debug)]
 pub struct Demux<V> {
-    map: HashMap<TupleKey, V, Keyed>,
+    v4: HashMap<Bytes<12>, V, Keyed>,
+    v6: HashMap<Bytes<36>, V, Keyed>,
 }
 
 impl<V> Demux<V> {
     /// An empty map, keyed with `secret`.
     pub fn new(secret: [u8; 16]) -> Demux<V> {
-        Demux { map: HashMap::with_hasher(Keyed::new(secret)) }
+        let keyed = Keyed::new(secret);
+        Demux { v4: HashMap::with_hasher(keyed), v6: HashMap::with_hasher(keyed) }
     }
 
     /// What is kept under `tuple`.
     #[inline]
     pub fn get(&self, tuple: &FourTuple) -> Option<&V> {
-        self.map.get(&TupleKey(*tuple))
+        match tuple.bytes() {
+            TupleBytes::V4(key) => self.v4.get(&key),
+            TupleBytes::V6(key) => self.v6.get(&key),
+        }
     }
 
     /// What is kept under `tuple`, to change it.
     #[inline]
     pub fn get_mut(&mut self, tuple: &FourTuple) -> Option<&mut V> {
-        self.map.get_mut(&TupleKey(*tuple))
+        match tuple.bytes() {
+            TupleBytes::V4(key) => self.v4.get_mut(&key),
+            TupleBytes::V6(key) => self.v6.get_mut(&key),
+        }
     }
 
     /// Whether something is kept under `tuple`.
     pub fn contains(&self, tuple: &FourTuple) -> bool {
-        self.map.contains_key(&TupleKey(*tuple))
+        self.get(tuple).is_some()
     }
 
     /// Keeps `value` under `tuple`, giving back what was there.
     pub fn insert(&mut self, tuple: FourTuple, value: V) -> Option<V> {
-        self.map.insert(TupleKey(tuple), value)
+        match tuple.bytes() {
+            TupleBytes::V4(key) => self.v4.insert(key, value),
+            TupleBytes::V6(key) => self.v6.insert(key, value),
+        }
     }
 
     /// Forgets `tuple`, giving back what was there.
     pub fn remove(&mut self, tuple: &FourTuple) -> Option<V> {
-        self.map.remove(&TupleKey(*tuple))
+        match tuple.bytes() {
+            TupleBytes::V4(key) => self.v4.remove(&key),
+            TupleBytes::V6(key) => self.v6.remove(&key),
+        }
     }
 
     /// How many connections there are.
     pub fn len(&self) -> usize {
-        self.map.len()
+        self.v4.len() + self.v6.len()
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.map.is_empty()
-    }
-
-    /// All connections, in no useful order.
-    pub fn iter(&self) -> impl Iterator<Item = (&FourTuple, &V)> {
-        self.map.iter().map(|(key, value)| (&key.0, value))
-    }
-}
-
-/// A four-tuple that hashes as one run of bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct TupleKey(FourTuple);
-
-impl Hash for TupleKey {
-    #[inline]
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.0.hashed(|bytes| state.write(bytes));
+        self.len() == 0
     }
 }
 
@@ -109,14 +107,15 @@ mod tests {
 
     #[test]
     fn the_whole_secret_counts() {
-        let tuple = TupleKey(FourTuple::ipv4(
+        let tuple = FourTuple::ipv4(
             SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 1), 80),
             SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 2), 5000),
-        ));
+        );
+        let TupleBytes::V4(key) = tuple.bytes() else { panic!("{tuple:?} is of IPv4") };
         let with = |at: usize| {
             let mut secret = [0; 16];
             secret[at] = 1;
-            Keyed::new(secret).hash_one(tuple)
+            Keyed::new(secret).hash_one(key)
         };
         let hashes: Vec<u64> = (0..16).map(with).collect();
         for (i, hash) in hashes.iter().enumerate() {
@@ -141,5 +140,10 @@ mod tests {
         assert_eq!(demux.remove(&tuple(77)), Some(77));
         assert_eq!(demux.get(&tuple(77)), None);
         assert_eq!(demux.get(&tuple(78)), Some(&78));
+        let wide = FourTuple::new("[::1]:80".parse().unwrap(), "[::2]:78".parse().unwrap());
+        assert_eq!(demux.get(&wide), None);
+        assert_eq!(demux.insert(wide, 1), None);
+        assert_eq!((demux.get(&wide), demux.get(&tuple(78)), demux.len()), (Some(&1), Some(&78), 65_535));
+        assert_eq!(demux.remove(&wide), Some(1));
     }
 }

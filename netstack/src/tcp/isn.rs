@@ -42,7 +42,7 @@ impl Secret {
     pub(crate) fn hash(&self, tuple: &FourTuple, domain: u32) -> u64 {
         let mut hasher = self.0;
         hasher.write_u32(domain);
-        tuple.hashed(|bytes| hasher.write(bytes));
+        hasher.write(tuple.bytes().as_slice());
         hasher.finish()
     }
 }
