@@ -172,7 +172,7 @@ pub struct BitMap {
 }
 
 impl BitMap {
-    fn identity(bits: usize) -> BitMap {
+    pub(crate) fn identity(bits: usize) -> BitMap {
         BitMap { columns: (0..bits).map(|bit| 1 << bit).collect() }
     }
 
@@ -183,7 +183,7 @@ impl BitMap {
     }
 
     /// This map after `first`.
-    fn after(&self, first: &BitMap) -> BitMap {
+    pub(crate) fn after(&self, first: &BitMap) -> BitMap {
         BitMap { columns: first.columns.iter().map(|column| self.apply(*column)).collect() }
     }
 

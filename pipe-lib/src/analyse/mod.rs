@@ -19,6 +19,7 @@ pub use hint::hints;
 #[cfg(test)]
 pub(crate) use prove::ANALYSES;
 pub use prove::analyse;
+pub(crate) use prove::map_of;
 
 #[cfg(test)]
 mod tests;

@@ -26,6 +26,7 @@ pub const STANDARD_FILES: &[(&str, &str)] = &[
     ("<std/hash.pipe>", include_str!("../std/hash.pipe")),
     ("<std/order.pipe>", include_str!("../std/order.pipe")),
     ("<std/mask.pipe>", include_str!("../std/mask.pipe")),
+    ("<std/scramble.pipe>", include_str!("../std/scramble.pipe")),
     ("<std/text.pipe>", include_str!("../std/text.pipe")),
     ("<std/count.pipe>", include_str!("../std/count.pipe")),
     ("<std/delta.pipe>", include_str!("../std/delta.pipe")),

@@ -1,6 +1,8 @@
 //! Inductions, states that depend only on themselves: what a word makes of one, what so many words do, and what two steps one
 //! after the other are.
 
+use crate::analyse::gf2::BitMap;
+use crate::analyse::map_of;
 use crate::ir::{BinaryOp, Block, ModOp, Op, Pipe, StateId, Ty, UnaryOp, Value};
 
 /// Instructions of the longest body of which a state of one byte is looked at number by number.
@@ -15,9 +17,63 @@ pub(crate) enum Step {
     Rotate { left: u32, flip: u64 },
     /// `(s + term) mod modulus`; `term` is below the modulus.
     Addmod { term: u64, modulus: u64 },
+    /// Bits that are sums of bits: shift registers with feedback.
+    Bits(AffineBits),
     /// Of a byte: entry `s`.
     Table(Vec<u8>),
 }
+
+/// An affine map over GF(2).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct AffineBits {
+    pub(crate) map: BitMap,
+    /// What zero becomes.
+    pub(crate) zero: u64,
+}
+
+impl AffineBits {
+    /// The map `f`, which is affine, on `bits` bits.
+    pub(crate) fn new(bits: u32, f: impl Fn(u64) -> u64) -> AffineBits {
+        let zero = f(0);
+        AffineBits { map: BitMap { columns: (0..bits).map(|bit| f(1 << bit) ^ zero).collect() }, zero }
+    }
+
+    fn identity(&self) -> AffineBits {
+        AffineBits { map: BitMap::identity(self.map.columns.len()), zero: 0 }
+    }
+
+    pub(crate) fn apply(&self, x: u64) -> u64 {
+        self.map.apply(x) ^ self.zero
+    }
+
+    /// This map, then another one.
+    fn then(&self, next: &AffineBits) -> AffineBits {
+        AffineBits { map: next.map.after(&self.map), zero: next.apply(self.zero) }
+    }
+
+    /// This map 0, 1, 2, ... times, `count` of them.
+    pub(crate) fn powers(&self, count: usize) -> Vec<AffineBits> {
+        std::iter::successors(Some(self.identity()), |power| Some(power.then(self))).take(count).collect()
+    }
+
+    /// This map so many times.
+    pub(crate) fn power(&self, mut times: u64) -> AffineBits {
+        let (mut power, mut square) = (self.identity(), self.clone());
+        while times > 0 {
+            if times & 1 == 1 {
+                power = power.then(&square);
+            }
+            times >>= 1;
+            if times > 0 {
+                square = square.then(&square);
+            }
+        }
+        power
+    }
+}
+
+/// Widest states that are taken bit by bit: each bit takes some operations, for as many vectors as a state is wider than a word.
+const MAX_BITS: u32 = 32;
 
 impl Step {
     /// One word's step of `state`, if its new value is a function of its old one that has a form here. `eval` gives the
@@ -32,7 +88,15 @@ impl Step {
         if let Some(step) = shape(body, constants, next, state, 16) {
             return Some(step);
         }
-        let tabled = body.ty(next) == Ty::U8 && body.insts.len() <= MAX_TABLED_INSTS;
+        let ty = body.ty(next);
+        if ty.is_integer()
+            && ty.bits() <= MAX_BITS
+            && let Some(zero) = eval(0)
+            && let Some(map) = map_of(pipe, state, next)
+        {
+            return Some(Step::Bits(AffineBits { map, zero }));
+        }
+        let tabled = ty == Ty::U8 && body.insts.len() <= MAX_TABLED_INSTS;
         let entries = || (0..256).map(|old| eval(old).map(|new| new as u8)).collect::<Option<Vec<u8>>>();
         tabled.then(entries)?.map(Step::Table)
     }
@@ -59,6 +123,7 @@ impl Step {
                 let sum = u128::from(*term) + u128::from(*more);
                 Step::Addmod { term: (sum % u128::from(*modulus)) as u64, modulus: *modulus }
             }
+            (Step::Bits(first), Step::Bits(second)) => Step::Bits(first.then(second)),
             (Step::Table(first), Step::Table(second)) => {
                 Step::Table(first.iter().map(|at| second[usize::from(*at)]).collect())
             }
@@ -73,6 +138,7 @@ impl Step {
             Step::Rotate { left, flip } => left % ty.bits() == 0 && *flip == 0,
             // One such step reduces what an import may have brought.
             Step::Addmod { .. } => false,
+            Step::Bits(bits) => bits.map.is_identity() && bits.zero == 0,
             Step::Table(entries) => entries.iter().enumerate().all(|(at, entry)| at == usize::from(*entry)),
         }
     }
@@ -82,6 +148,7 @@ impl Step {
             Step::Affine { .. } => Step::Affine { factor: 1, term: 0 },
             Step::Rotate { .. } => Step::Rotate { left: 0, flip: 0 },
             Step::Addmod { modulus, .. } => Step::Addmod { term: 0, modulus: *modulus },
+            Step::Bits(bits) => Step::Bits(bits.identity()),
             Step::Table(_) => Step::Table((0..=255).collect()),
         }
     }

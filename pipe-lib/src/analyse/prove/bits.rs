@@ -9,7 +9,7 @@
 
 use super::Budget;
 use crate::analyse::gf2::{BitMap, Crc, Spare};
-use crate::ir::{BinaryOp, Block, CompareOp, ConvertOp, Op, StateId, Table, UnaryOp, Value, eval};
+use crate::ir::{BinaryOp, Block, CompareOp, ConvertOp, Op, Pipe, StateId, Table, UnaryOp, Value, eval};
 
 /// An update that is linear in the state.
 pub(super) struct Linear {
@@ -115,6 +115,19 @@ impl<'a> Tables<'a> {
         });
         Some((*values.first()?, images.as_deref()?))
     }
+}
+
+/// How the bits of `state` make those of `next`, but for what zero becomes, if that is a linear map over GF(2) in which nothing but
+/// constants takes part beside them.
+pub(crate) fn map_of(pipe: &Pipe, state: StateId, next: Value) -> Option<BitMap> {
+    let mut depends: Vec<bool> = Vec::with_capacity(pipe.body.insts.len());
+    for inst in &pipe.body.insts {
+        let known = inst.op.operands().any(|operand| depends[operand.0 as usize]);
+        depends.push(known || inst.op == Op::State(state));
+    }
+    let free = |value: Value| !depends[value.0 as usize];
+    let (mut tables, mut budget) = (Tables::new(&pipe.tables), Budget::STATE);
+    linear(&pipe.body, &mut tables, &free, state, next, &mut budget).map(|linear| linear.map)
 }
 
 /// Whether (and how) `next` is linear over GF(2) in `state`; `free` says of each value that no changing state takes part.

@@ -19,6 +19,7 @@ use super::class::{Class, Linear, PipeFacts, Reduce, StateFacts};
 use super::gf2::Crc;
 use super::rewrite::{self, Rewriter};
 use crate::ir::{BinaryOp, Block, ConvertOp, ModOp, Op, Pipe, StateId, Table, Value};
+pub(crate) use bits::map_of;
 use chain::{Chain, Link};
 use deps::{Deps, autonomous_states, delays, dependences};
 
@@ -27,6 +28,8 @@ struct Budget(u32);
 
 impl Budget {
     const PIPE: Budget = Budget(1 << 23);
+    /// Of one state that is looked at again.
+    const STATE: Budget = Budget(1 << 19);
 
     /// Takes `steps` off; `None` when there are no more.
     fn spend(&mut self, steps: u32) -> Option<()> {

@@ -5,10 +5,11 @@
 //! registers), its `n`th power takes `log n` squarings; anything else must come round after a few words (counters modulo
 //! a number, keys of a few bytes), or be forgotten (copies of the offset).
 
-use super::matrix::{AffineBits, AffineNumbers};
+use super::matrix::AffineNumbers;
 use crate::analyse::PipeFacts;
 use crate::analyse::rewrite::evaluate;
 use crate::ir::{BinaryOp, Block, Op, Pipe, Table, Ty, UnaryOp, Value};
+use crate::plan::induction::AffineBits;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::rc::Rc;
@@ -181,7 +182,7 @@ impl Advance {
             let chosen = columns.iter().enumerate().filter(|(bit, _)| x >> bit & 1 == 1);
             chosen.fold(constant, |sum, (_, column)| sum ^ column)
         });
-        let after = map.power_apply(n, packed(&self.taken(states)));
+        let after = map.power(n).apply(packed(&self.taken(states)));
         for index in &self.states {
             states[*index] = 0;
         }

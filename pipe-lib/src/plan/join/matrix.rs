@@ -1,40 +1,4 @@
-//! Affine maps over GF(2) on registers of up to 64 bits, and on vectors of numbers modulo 2^64; their powers by squaring.
-
-/// An affine map over GF(2): what zero becomes, and for each bit what it adds to that.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct AffineBits {
-    zero: u64,
-    columns: Box<[u64]>,
-}
-
-impl AffineBits {
-    /// The map `f`, which is affine, on `bits` bits.
-    pub(super) fn new(bits: u32, f: impl Fn(u64) -> u64) -> AffineBits {
-        let zero = f(0);
-        AffineBits { zero, columns: (0..bits).map(|bit| f(1 << bit) ^ zero).collect() }
-    }
-
-    pub(super) fn apply(&self, x: u64) -> u64 {
-        let chosen = |(bit, column): (usize, &u64)| column & 0u64.wrapping_sub(x >> bit & 1);
-        self.columns.iter().enumerate().map(chosen).fold(self.zero, |sum, column| sum ^ column)
-    }
-
-    /// The map applied `n` times to `x`.
-    pub(super) fn power_apply(&self, mut n: u64, x: u64) -> u64 {
-        let mut x = x;
-        let mut square = self.clone();
-        while n != 0 {
-            if n & 1 == 1 {
-                x = square.apply(x);
-            }
-            n >>= 1;
-            if n != 0 {
-                square = AffineBits::new(self.columns.len() as u32, |x| square.apply(square.apply(x)));
-            }
-        }
-        x
-    }
-}
+//! Affine maps on vectors of numbers modulo 2^64; their powers by squaring.
 
 /// An affine map on vectors of numbers modulo 2^64: the last coordinate is 1 and stays 1. Rows in order, `side` each.
 #[derive(Clone, Debug, PartialEq, Eq)]

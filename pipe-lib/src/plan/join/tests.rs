@@ -1,6 +1,7 @@
 //! The maps' powers against applying them again and again; the runs in parts are tested where they are run.
 
-use super::matrix::{AffineBits, AffineNumbers};
+use super::matrix::AffineNumbers;
+use crate::plan::induction::AffineBits;
 use crate::testing::Rng;
 
 #[test]
@@ -18,7 +19,7 @@ fn powers_of_maps_over_bits() {
         let start = rng.next_u64() & mask;
         let mut x = start;
         for n in 0..100 {
-            assert_eq!(map.power_apply(n, start), x, "{bits} bits, {n} times");
+            assert_eq!(map.power(n).apply(start), x, "{bits} bits, {n} times");
             x = f(x);
         }
     }

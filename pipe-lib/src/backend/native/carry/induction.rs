@@ -14,7 +14,7 @@ use crate::backend::native::lanes::{Cmp, Lane};
 use crate::backend::native::lower::{Body, Val};
 use crate::backend::native::vcode::{Builder, Mem, Opd, VReg};
 use crate::ir::{Pipe, StateId, Ty};
-use crate::plan::induction::Step;
+use crate::plan::induction::{AffineBits, Step};
 
 /// The step of every lane; a state that [`Step::Addmod`] is for is below the modulus.
 fn apply(step: &Step, b: &mut Builder, lane: Lane, ty: Ty, old: VReg) -> VReg {
@@ -56,12 +56,49 @@ fn apply(step: &Step, b: &mut Builder, lane: Lane, ty: Ty, old: VReg) -> VReg {
             let (term, short) = (b.splat(lane, *term), b.splat(lane, modulus - term));
             add_below(b, lane, old, term, short)
         }
+        Step::Bits(map) => maps_of_bits(b, lane, (old, ty), std::slice::from_ref(map))[0],
         Step::Table(entries) => {
             let entries: Vec<u64> = entries.iter().map(|entry| u64::from(*entry)).collect();
             let new = b.lookup_bytes(&entries, old);
             if fits { new } else { b.and_imm(lane, new, 0xff) }
         }
     }
+}
+
+/// The maps of a number of type `ty` that is in every lane, another one in each.
+fn maps_of_one(b: &mut Builder, lane: Lane, (base, ty): (VReg, Ty), maps: &[AffineBits]) -> VReg {
+    let mut sum = b.lanes_of(lane, |i| maps[i as usize].zero);
+    // What is in every lane is in every wider lane, too.
+    let wide = lane.max(Lane::D);
+    for bit in 0..ty.bits() {
+        let up = b.shl(wide, base, lane.bits() - 1 - bit);
+        let set = b.sar(wide, up, wide.bits() - 1);
+        let column = b.lanes_of(lane, |i| maps[i as usize].map.columns[bit as usize]);
+        let term = b.and(set, column);
+        sum = b.xor(sum, term);
+    }
+    sum
+}
+
+/// Several maps of the numbers of type `ty` in lanes, bit after bit so that few values wait.
+fn maps_of_bits(b: &mut Builder, lane: Lane, (old, ty): (VReg, Ty), maps: &[AffineBits]) -> Vec<VReg> {
+    if lane == Lane::B {
+        return maps.iter().map(|map| b.affine_bytes(old, |byte| map.apply(byte))).collect();
+    }
+    let mut sums: Vec<VReg> = maps.iter().map(|map| b.splat(lane, map.zero)).collect();
+    for bit in 0..ty.bits() {
+        let up = b.shl(lane, old, lane.bits() - 1 - bit);
+        let set = b.sar(lane, up, lane.bits() - 1);
+        for (sum, map) in sums.iter_mut().zip(maps) {
+            let column = map.map.columns[bit as usize];
+            if column != 0 {
+                let column = b.splat(lane, column);
+                let term = b.and(set, column);
+                *sum = b.xor(*sum, term);
+            }
+        }
+    }
+    sums
 }
 
 /// `old + term` modulo a modulus of which `term` is `short`, for an `old` below it; in numbers that no sum leaves.
@@ -96,7 +133,7 @@ impl Induction {
         let count = b.vector_bytes() / lane.bytes();
         let base = b.load_broadcast(lane, at(STATES, offset));
         let powers = match step {
-            Step::Table(_) => Vec::new(),
+            Step::Bits(_) | Step::Table(_) => Vec::new(),
             _ => step.powers(count, ty),
         };
         let fits = ty.bits() == lane.bits();
@@ -156,6 +193,7 @@ impl Induction {
                 extra = Some(pinned);
                 add_below(b, lane, reduced, terms, shorts)
             }
+            Step::Bits(map) => maps_of_one(b, lane, (base, ty), &map.powers(count)),
             Step::Table(_) => {
                 let mut states = base;
                 let zero = b.splat(Lane::B, 0);
@@ -212,10 +250,10 @@ impl Induction {
             // Whoever looks at it does so after the register has gone over.
             first = b.copy_of(self.first);
         }
-        let mut parts: Vec<VReg> = (0..self.parts()).map(|part| self.part(b, first, part)).collect();
+        let (mut parts, next) = self.parts_of(b, first, moves_on);
         parts[0] = self.with_extra(b, parts[0]);
         if moves_on {
-            let next = apply(&step, b, self.lane, self.ty, first);
+            let next = next.unwrap_or_else(|| apply(&step, b, self.lane, self.ty, first));
             if parts.contains(&next) {
                 let operands = [self.first, next].map(|reg| Opd::Reg(reg, full));
                 b.push(b.load_code(), &operands, Some(self.first), None, None, false);
@@ -228,6 +266,20 @@ impl Induction {
             b.assign(extra, zero);
         }
         Val::Int(parts)
+    }
+
+    /// What the state is before the words of each part of a vector; of bits, what it is before the next vector as well if it
+    /// `moves_on`, since each bit is looked at for all of these at once.
+    fn parts_of(&self, b: &mut Builder, first: VReg, moves_on: bool) -> (Vec<VReg>, Option<VReg>) {
+        let Step::Bits(map) = &self.step else {
+            return ((0..self.parts()).map(|part| self.part(b, first, part)).collect(), None);
+        };
+        let lanes = b.vector_bytes() / self.lane.bytes();
+        let maps: Vec<AffineBits> =
+            (1..self.parts() + usize::from(moves_on)).map(|part| map.power((part * lanes) as u64)).collect();
+        let mut all = maps_of_bits(b, self.lane, (first, self.ty), &maps);
+        let next = if moves_on { all.pop() } else { None };
+        (std::iter::once(first).chain(all).collect(), next)
     }
 
     fn with_extra(&self, b: &mut Builder, first: VReg) -> VReg {

@@ -31,20 +31,29 @@ impl Builder {
     }
 
     pub(crate) fn bitrev(&mut self, lane: Lane, a: VReg) -> VReg {
-        let in_bytes = if self.features.has(Features::GFNI) {
-            let matrix = self.splat(Lane::Q, 0x8040_2010_0804_0201);
+        let in_bytes = self.affine_bytes(a, |byte| u64::from((byte as u8).reverse_bits()));
+        self.bswap(lane, in_bytes)
+    }
+
+    /// A map of each byte that is affine over GF(2).
+    pub(crate) fn affine_bytes(&mut self, a: VReg, map: impl Fn(u64) -> u64) -> VReg {
+        let zero = map(0);
+        if self.features.has(Features::GFNI) {
+            // The byte of the matrix that is bit `i`'s of the result comes from its other end.
+            let entry = |(i, bit): (u32, u32)| ((map(1 << bit) ^ zero) >> i & 1) << (8 * (7 - i) + bit);
+            let entries = (0..8).flat_map(|i| (0..8).map(move |bit| (i, bit)));
+            let matrix = entries.map(entry).fold(0, |sum, entry| sum | entry);
+            let matrix = self.splat(Lane::Q, matrix);
             let code = self.pick(
                 Code::EVEX_Vgf2p8affineqb_zmm_k1z_zmm_zmmm512b64_imm8,
                 Code::VEX_Vgf2p8affineqb_ymm_ymm_ymmm256_imm8,
             );
-            self.vector(code, &[self.v(a), self.v(matrix), Opd::Imm(0)])
-        } else {
-            let low = self.bytes_of(|i| (i as u8 & 15).reverse_bits());
-            let high = self.bytes_of(|i| (i as u8 & 15).reverse_bits() >> 4);
-            let (low, high) = self.nibbles(a, low, high);
-            self.or(low, high)
-        };
-        self.bswap(lane, in_bytes)
+            return self.vector(code, &[self.v(a), self.v(matrix), Opd::Imm(zero as u8)]);
+        }
+        let low = self.bytes_of(|i| map(i as u64 & 15) as u8);
+        let high = self.bytes_of(|i| (map((i as u64 & 15) << 4) ^ zero) as u8);
+        let (low, high) = self.nibbles(a, low, high);
+        self.xor(low, high)
     }
 
     /// Looks up the low nibble of each byte in `low` and the high one in `high`.

@@ -170,3 +170,44 @@ fn what_goes_by_the_words_before_and_by_the_place() {
         take(&from_text(body), &mut random);
     }
 }
+
+#[test]
+fn shift_registers_with_feedback() {
+    let mut random = Random::new(37);
+    for word in Ty::INTEGERS {
+        for ty in [Ty::U8, Ty::U16, Ty::U32] {
+            for form in 0..4 {
+                let mask = ty.mask();
+                let (poly, flip) = (random.number() & mask | 1, random.number() & mask);
+                let (count, seen) = (1 + random.below(8), random.below(2) == 0);
+                let tap = 1 + random.below(ty.bits() as usize - 1) as u64;
+                let step = |body: &mut Block, mut old: Value| {
+                    let one = body.push(Op::Const(1), ty);
+                    for _ in 0..count {
+                        let by = |op, a, b| Op::Binary(op, a, b);
+                        let literal = body.push(Op::Const(if form == 1 { tap } else { poly }), ty);
+                        old = if form == 1 {
+                            // Two bits added come in at the upper end.
+                            let far = body.push(by(BinaryOp::Shr, old, literal), ty);
+                            let sum = body.push(by(BinaryOp::Xor, far, old), ty);
+                            let bit = body.push(by(BinaryOp::And, sum, one), ty);
+                            let up = body.push(Op::Const(u64::from(ty.bits()) - 1), ty);
+                            let top = body.push(by(BinaryOp::Shl, bit, up), ty);
+                            let rest = body.push(by(BinaryOp::Shr, old, one), ty);
+                            body.push(by(BinaryOp::Or, rest, top), ty)
+                        } else {
+                            // The bit that goes out is added where the polynomial has ones.
+                            let bit = body.push(by(BinaryOp::And, old, one), ty);
+                            let rest = body.push(by(BinaryOp::Shr, old, one), ty);
+                            let term = body.push(by(BinaryOp::Mul, bit, literal), ty);
+                            body.push(by(BinaryOp::Xor, rest, term), ty)
+                        };
+                    }
+                    let flip = body.push(Op::Const(if form == 3 { flip } else { 0 }), ty);
+                    body.push(Op::Binary(BinaryOp::Xor, old, flip), ty)
+                };
+                take(&turning(&mut random, word, ty, step, seen), &mut random);
+            }
+        }
+    }
+}
