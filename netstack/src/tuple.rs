@@ -73,13 +73,19 @@ impl FourTuple {
     /// All that tells tuples apart, as bytes: for tables and keyed hashes. Of IPv4 without what its addresses share.
     #[inline]
     pub(crate) fn bytes(&self) -> TupleBytes {
-        let ports = self.local_port.to_be_bytes().into_iter().chain(self.remote_port.to_be_bytes());
+        let ports = (u32::from(self.local_port) << 16 | u32::from(self.remote_port)).to_be_bytes();
         if let Some((local, remote)) = self.ipv4_addrs() {
-            let addrs = local.octets().into_iter().chain(remote.octets());
-            return TupleBytes::V4(Bytes::from_iter(ports.chain(addrs)));
+            let mut bytes = [0; 12];
+            bytes[..4].copy_from_slice(&ports);
+            bytes[4..8].copy_from_slice(&local.octets());
+            bytes[8..].copy_from_slice(&remote.octets());
+            return TupleBytes::V4(Bytes(bytes));
         }
-        let addrs = self.local_addr.octets().into_iter().chain(self.remote_addr.octets());
-        TupleBytes::V6(Bytes::from_iter(ports.chain(addrs)))
+        let mut bytes = [0; 36];
+        bytes[..4].copy_from_slice(&ports);
+        bytes[4..20].copy_from_slice(&self.local_addr.octets());
+        bytes[20..].copy_from_slice(&self.remote_addr.octets());
+        TupleBytes::V6(Bytes(bytes))
     }
 }
 
@@ -110,16 +116,6 @@ impl<const N: usize> Hash for Bytes<N> {
     #[inline]
     fn hash<H: Hasher>(&self, state: &mut H) {
         state.write(&self.0);
-    }
-}
-
-impl<const N: usize> Bytes<N> {
-    /// The first `N` of what comes, the rest zero.
-    #[inline]
-    fn from_iter(bytes: impl Iterator<Item = u8>) -> Bytes<N> {
-        let mut all = [0; N];
-        all.iter_mut().zip(bytes).for_each(|(place, byte)| *place = byte);
-        Bytes(all)
     }
 }
 
