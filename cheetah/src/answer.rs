@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use runtime::buffer::{Aggregate, Slice};
 
-use crate::body::{Body, FileBody};
+use crate::body::{Body, FileBody, LiveBody};
 use crate::http::conditional::Verdict;
 use crate::http::date::Persistence;
 use crate::http::headers;
@@ -17,7 +17,7 @@ use crate::http::request::{Method, Request};
 use crate::http::response::{self, Status};
 use crate::http::target;
 use crate::service::Service;
-use crate::store::{self, Document, Found};
+use crate::store::{self, Document, Found, Growing};
 
 /// A decided response. On the wire: the ready-made head, then the text, which ends every head, then the body.
 #[derive(Debug)]
@@ -31,11 +31,13 @@ pub struct Answer {
     pub has_ready_head: bool,
     /// What follows the head.
     pub body: Body,
+    /// Whether only the end of the connection ends the body.
+    pub closes: bool,
 }
 
 impl Answer {
     fn new(status: Status, body: Body) -> Answer {
-        Answer { status, document: None, has_ready_head: false, body }
+        Answer { status, document: None, has_ready_head: false, body, closes: false }
     }
 }
 
@@ -57,6 +59,7 @@ pub fn answer(
     let answer = match target::resolve(request.target, &mut scratch) {
         Err(target::BadTarget) => page(service, Status::BadRequest, persistence, with_body, text),
         Ok(resource) => match service.site.find(resource.path) {
+            Found::Growing(growing) => of_growing(service, request, &*growing, persistence, text),
             Found::File(file) => of_file(service, request, file, persistence, text),
             Found::Directory => redirect(service, resource, persistence, with_body, text),
             Found::Nothing => page(service, Status::NotFound, persistence, with_body, text),
@@ -116,7 +119,7 @@ fn options(
         let refusal = match target::resolve(request.target, &mut scratch) {
             Err(target::BadTarget) => Some(Status::BadRequest),
             Ok(resource) => match service.site.find(resource.path) {
-                Found::File(_) | Found::Directory => None,
+                Found::File(_) | Found::Growing(_) | Found::Directory => None,
                 Found::Nothing => Some(Status::NotFound),
                 Found::Failed(status) => Some(status),
             },
@@ -177,6 +180,29 @@ fn of_file(
     }
 }
 
+/// What grows while it is sent has no length: chunks, or to a client of HTTP/1.0 all until the connection ends.
+fn of_growing(
+    service: &Service,
+    request: &Request<'_>,
+    growing: &dyn Growing,
+    persistence: Persistence,
+    text: &mut Vec<u8>,
+) -> Answer {
+    let chunked = request.minor_version > 0;
+    let with_body = request.method == Method::Get;
+    response::begin(text, Status::Ok);
+    response::field(text, "Content-Type", growing.content_type().as_bytes());
+    response::field(text, "Cache-Control", b"no-store");
+    if chunked {
+        response::field(text, "Transfer-Encoding", b"chunked");
+    }
+    let closes = with_body && !chunked;
+    service.end_head(if closes { Persistence::Close } else { persistence }, text);
+    let body =
+        if with_body { Body::Live(Box::new(LiveBody::new(growing.open(), chunked))) } else { Body::Empty };
+    Answer { closes, ..Answer::new(Status::Ok, body) }
+}
+
 /// Uses the ready-made head, or writes the same one where there is none, or it is switched off.
 fn of_document(
     service: &Service,
@@ -191,7 +217,7 @@ fn of_document(
         headers::write(status, &document.facts(), text);
         service.end_head(persistence, text);
     }
-    Answer { status, document: Some(document), has_ready_head, body }
+    Answer { document: Some(document), has_ready_head, ..Answer::new(status, body) }
 }
 
 fn partial(
@@ -215,7 +241,7 @@ fn partial(
     headers::write_validators(&facts.validators, text);
     headers::write_accept_ranges(text);
     service.end_head(persistence, text);
-    Answer { status, document: Some(document), has_ready_head: false, body }
+    Answer { document: Some(document), ..Answer::new(status, body) }
 }
 
 /// The document was found, and its first bytes cannot be read.

@@ -1,4 +1,4 @@
-//! The bodies of responses: part of a document, or buffers.
+//! The bodies of responses: part of a document, buffers, or what is made while it is sent.
 //!
 //! A document of a packed image is in memory, and its pieces point there. Of any other, the blocks between what the peer
 //! has acknowledged and some way ahead are held here, each from when it was read until it is acknowledged:
@@ -14,9 +14,10 @@ use std::collections::VecDeque;
 use std::io;
 use std::ops::Range;
 
-use runtime::buffer::{Aggregate, Slice};
+use runtime::buffer::{Aggregate, Shared, Slice};
 use runtime::payload::Piece;
 
+use crate::live::{ConnectionWaker, End, Receiver};
 use crate::store::Document;
 
 /// What follows a response's head.
@@ -29,6 +30,8 @@ pub enum Body {
     File(FileBody),
     /// Buffers that others may share.
     Shared(Aggregate),
+    /// What is made while it is sent.
+    Live(Box<LiveBody>),
 }
 
 /// Part of a document.
@@ -50,9 +53,15 @@ struct Window {
 }
 
 impl Body {
-    /// Length in bytes.
+    /// Whether more may come.
+    pub fn is_open(&self) -> bool {
+        matches!(self, Body::Live(live) if live.ended.is_none())
+    }
+
+    /// Length in bytes, so far.
     pub fn len(&self) -> u64 {
         match self {
+            Body::Live(live) => live.end,
             Body::Empty => 0,
             Body::File(file) => file.range.end - file.range.start,
             Body::Shared(bytes) => bytes.len() as u64,
@@ -75,9 +84,77 @@ impl Body {
         match (self, document) {
             (Body::File(file), Some(document)) => file.visit(document, range, visit),
             (Body::Shared(bytes), _) => visit_aggregate(bytes, range, visit),
+            (Body::Live(live), _) => {
+                let from_base = |at: u64| at.saturating_sub(live.base);
+                visit_aggregate(&live.bytes, from_base(range.start)..from_base(range.end), visit);
+            }
             _ => {}
         }
     }
+}
+
+/// A body that grows. On the wire it is cut into chunks (RFC 9112 section 7.1), or ended by the end of the connection.
+#[derive(Debug)]
+pub struct LiveBody {
+    receiver: Receiver,
+    chunked: bool,
+    /// What has come and is not acknowledged, framing included.
+    bytes: Aggregate,
+    /// Where in the body that begins, and ends.
+    base: u64,
+    end: u64,
+    ended: Option<End>,
+}
+
+impl LiveBody {
+    /// What `receiver` gives.
+    pub fn new(receiver: Receiver, chunked: bool) -> LiveBody {
+        LiveBody { receiver, chunked, bytes: Aggregate::new(), base: 0, end: 0, ended: None }
+    }
+
+    /// Whom to wake when there is more.
+    pub fn wake_by(&self, waker: ConnectionWaker) {
+        self.receiver.wake_by(waker);
+    }
+
+    /// Whether the end has come, and which.
+    pub fn ended(&self) -> Option<End> {
+        self.ended
+    }
+
+    /// Takes what has come, unless `limit` bytes wait for their acknowledgement.
+    pub fn take(&mut self, limit: u64) {
+        if self.ended.is_some() || self.end - self.base >= limit {
+            return;
+        }
+        let (more, ended) = self.receiver.take();
+        let before = self.bytes.len();
+        if !self.chunked {
+            self.bytes.append(more);
+        } else {
+            if !more.is_empty() {
+                self.bytes.push(text(format!("{:x}\r\n", more.len())));
+                self.bytes.append(more);
+                self.bytes.push(text("\r\n".to_owned()));
+            }
+            if ended == Some(End::Finished) {
+                self.bytes.push(text("0\r\n\r\n".to_owned()));
+            }
+        }
+        self.ended = ended;
+        self.end += (self.bytes.len() - before) as u64;
+    }
+
+    /// Lets go of what lies before the byte `len` of the body.
+    pub fn release(&mut self, len: u64) {
+        let gone = len.min(self.end).saturating_sub(self.base);
+        self.bytes.split_to(gone as usize);
+        self.base += gone;
+    }
+}
+
+fn text(text: String) -> Slice {
+    Slice::from(Shared::from(text.into_bytes()))
 }
 
 impl FileBody {

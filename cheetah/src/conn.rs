@@ -25,6 +25,7 @@ use crate::http::date::Persistence;
 use crate::http::parse::{self, HeadEnd, Parsed};
 use crate::http::request::{Method, Request};
 use crate::http::response::Status;
+use crate::live::End;
 use crate::response::Response;
 use crate::service::Service;
 
@@ -35,6 +36,8 @@ const MAX_DISCARDED: u64 = 256 * 1024;
 #[derive(Debug)]
 pub struct Conn {
     peer: Peer,
+    /// What the transport knows it by.
+    key: u32,
     phase: Phase,
     /// Bytes not parsed yet: the beginning of a head, or requests that wait for room in the queue.
     input: Vec<u8>,
@@ -79,6 +82,7 @@ impl Conn {
         service.stats.connections += 1;
         Conn {
             peer,
+            key: u32::MAX,
             phase: Phase::Head,
             input: Vec::new(),
             head_end: HeadEnd::default(),
@@ -95,6 +99,11 @@ impl Conn {
             progress_mark: 0,
             broken_at: u64::MAX,
         }
+    }
+
+    /// Tells what its transport knows it by: it is woken under that name ([`Service::wakes`]).
+    pub fn set_key(&mut self, key: u32) {
+        self.key = key;
     }
 
     /// Makes it a fresh connection from `peer`: what a pool of connections wants.
@@ -160,6 +169,7 @@ impl Conn {
             self.last_progress = service.now();
             self.fetch(service);
         }
+        self.grow(service);
         if !self.input.is_empty() && self.is_reading() {
             let mut input = std::mem::take(&mut self.input);
             let parsed = self.run(service, &input);
@@ -172,7 +182,11 @@ impl Conn {
             self.input = input;
         }
         // After the peer's end, what is left once there is room in the queue is no whole request and never will be.
-        if self.peer_ended && self.is_reading() && self.queue.len() < service.options.max_queued {
+        if self.peer_ended
+            && self.is_reading()
+            && !self.is_open()
+            && self.queue.len() < service.options.max_queued
+        {
             self.input.clear();
             self.phase = Phase::Ended;
         }
@@ -185,6 +199,39 @@ impl Conn {
         if self.queue.is_empty() {
             self.give_back(service);
         }
+    }
+
+    /// Takes what has come of a body that grows: the last response's, since nothing can be queued behind one.
+    fn grow(&mut self, service: &mut Service) {
+        let Some(response) = self.queue.back_mut() else { return };
+        let Body::Live(live) = &mut response.body else { return };
+        if live.ended().is_some() {
+            return;
+        }
+        live.take(service.options.max_read_ahead);
+        let ended = live.ended();
+        let end = response.body_start + response.body.len();
+        service.stats.bytes += end - self.end;
+        if end > self.end && self.end == self.acknowledged {
+            // The peer was not slow: there was nothing for it.
+            self.last_progress = service.now();
+        }
+        (response.end, self.end) = (end, end);
+        match ended {
+            None => {}
+            Some(End::Finished) => self.acknowledged(self.acknowledged),
+            Some(End::Broken) => {
+                self.broken_at = end;
+                self.phase = Phase::Discard;
+                self.lingers = false;
+                self.input.clear();
+            }
+        }
+    }
+
+    /// Whether the last response's body may still grow.
+    fn is_open(&self) -> bool {
+        self.queue.back().is_some_and(|response| response.body.is_open())
     }
 
     /// Keeps bytes that cannot be parsed yet.
@@ -262,6 +309,9 @@ impl Conn {
             None
         } else if self.end > self.acknowledged {
             Some(self.last_progress + timeouts.send)
+        } else if self.is_open() {
+            // Everything was taken, and more will come when it comes.
+            None
         } else if self.is_idle() {
             Some(self.last_progress + timeouts.idle)
         } else if self.is_reading() {
@@ -345,7 +395,7 @@ impl Conn {
                     at += skipped as usize;
                     self.phase = if skipped == left { Phase::Head } else { Phase::Content(left - skipped) };
                 }
-                Phase::Head if self.queue.len() >= service.options.max_queued => break,
+                Phase::Head if self.queue.len() >= service.options.max_queued || self.is_open() => break,
                 Phase::Head => {
                     if self.head_end.is_fresh() {
                         let blank = blank_lines(rest);
@@ -425,6 +475,7 @@ impl Conn {
             referer: request.referer,
             user_agent: request.user_agent,
         };
+        let keep = keep && !answer.closes;
         self.push(service, text, answer, persistence, record);
         if !keep {
             self.phase = Phase::Discard;
@@ -465,7 +516,7 @@ impl Conn {
         persistence: Persistence,
         record: Record<'_>,
     ) {
-        let Answer { status, document, has_ready_head, body } = answer;
+        let Answer { status, document, has_ready_head, body, closes: _ } = answer;
         let mut response = Response {
             document,
             ready_head: has_ready_head.then_some(status),
@@ -486,10 +537,14 @@ impl Conn {
         if self.queue.capacity() == 0 {
             self.queue = service.spare_queues.pop().unwrap_or_default();
         }
+        if let Body::Live(live) = &response.body {
+            live.wake_by(service.wakes.connection(self.key));
+        }
         self.queue.push_back(response);
         let record = Record { body_bytes, ..record };
         service.record(status, head_bytes, &record);
         self.fetch(service);
+        self.grow(service);
     }
 
     fn discard(&mut self, len: usize) {
@@ -505,7 +560,7 @@ impl PayloadSource for Conn {
     }
 
     fn is_finished(&self) -> bool {
-        !self.is_reading()
+        !self.is_reading() && !self.is_open()
     }
 
     fn pieces<'a>(&'a self, offset: u64, len: usize, out: &mut Pieces<'a>) -> usize {
@@ -522,6 +577,7 @@ impl PayloadSource for Conn {
         self.acknowledged = self.acknowledged.max(offset.min(self.end));
         while let Some(response) = self.queue.front()
             && response.end <= self.acknowledged
+            && !response.body.is_open()
         {
             self.queue.pop_front();
         }
@@ -529,6 +585,9 @@ impl PayloadSource for Conn {
             None => self.reads = false,
             Some(Response { body: Body::File(file), body_start, .. }) => {
                 file.release(self.acknowledged.saturating_sub(*body_start));
+            }
+            Some(Response { body: Body::Live(live), body_start, .. }) => {
+                live.release(self.acknowledged.saturating_sub(*body_start));
             }
             Some(_) => {}
         }

@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 pub mod http;
+pub mod live;
 pub mod site;
 pub mod store;
 

@@ -4,6 +4,7 @@ use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::sync::mpsc::RecvTimeoutError;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use crate::access_log::{AccessLog, Format};
 use crate::report::Report;
 use crate::service::{Options, Service, Stats};
-use crate::store::Store;
+use crate::store::{Feed, Store};
 use crate::transport::control::{self, Commander, Order, Shared};
 use crate::transport::{kernel, stack};
 
@@ -54,6 +55,7 @@ pub struct Server {
     shared: Arc<Shared>,
     commanders: Vec<Commander>,
     threads: Vec<JoinHandle<io::Result<()>>>,
+    teller: Option<Teller>,
     addr: SocketAddr,
     /// Becomes readable when a loop has ended, told or not.
     ended: UnixStream,
@@ -123,7 +125,7 @@ impl Server {
     fn new(shared: &Arc<Shared>, addr: SocketAddr) -> io::Result<Server> {
         let (ended, end_teller) = UnixStream::pair()?;
         let (commanders, threads) = (Vec::new(), Vec::new());
-        Ok(Server { shared: Arc::clone(shared), commanders, threads, addr, ended, end_teller })
+        Ok(Server { shared: Arc::clone(shared), commanders, threads, teller: None, addr, ended, end_teller })
     }
 
     /// Starts a thread that makes a loop and runs it; returns when it is made, or with the reason why not. (A loop
@@ -163,6 +165,29 @@ impl Server {
         self.give(Order::Reload);
     }
 
+    /// Tells `feed` the counters once a second, where anybody listens, until the server ends.
+    ///
+    /// # Errors
+    /// If the system has no more descriptors or threads.
+    pub fn tell_status(&mut self, feed: Arc<Feed>) -> io::Result<()> {
+        let shared = Arc::clone(&self.shared);
+        let commanders: Vec<Commander> =
+            self.commanders.iter().map(Commander::try_clone).collect::<Result<_, _>>()?;
+        let (stop, stopped) = std::sync::mpsc::channel::<()>();
+        let tell = move || {
+            while stopped.recv_timeout(STATUS_PERIOD) == Err(RecvTimeoutError::Timeout) {
+                if feed.is_heard() {
+                    let ask = || commanders.iter().for_each(|commander| commander.give(Order::Report));
+                    feed.tell(&shared.collect(commanders.len(), STATUS_PERIOD, ask).to_json().to_string());
+                }
+            }
+            feed.finish();
+        };
+        let thread = thread::Builder::new().name("status".to_owned()).spawn(tell)?;
+        self.teller = Some(Teller { stop, thread });
+        Ok(())
+    }
+
     /// The counters so far.
     pub fn report(&self) -> Report {
         let patience = Duration::from_secs(2);
@@ -182,6 +207,11 @@ impl Server {
     /// # Errors
     /// If a thread ended with an error.
     pub fn finish(mut self) -> io::Result<Report> {
+        // First of all the streams that would never end.
+        if let Some(Teller { stop, thread }) = self.teller.take() {
+            drop(stop);
+            let _ = thread.join();
+        }
         self.give(Order::Drain);
         for thread in self.threads.drain(..) {
             thread.join().map_err(|_| io::Error::other("a serving thread panicked"))??;
@@ -221,6 +251,17 @@ impl Server {
         }
     }
 }
+
+/// Who tells the counters.
+#[derive(Debug)]
+struct Teller {
+    /// Dropped, it ends.
+    stop: std::sync::mpsc::Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+/// How often it does.
+const STATUS_PERIOD: Duration = Duration::from_secs(1);
 
 /// Tells that its thread has ended, by a panic too.
 struct EndTeller(UnixStream);

@@ -13,6 +13,7 @@ use crate::access_log::{AccessLog, Record};
 use crate::http::date::{self, HeadTails, Persistence};
 use crate::http::parse::Limits;
 use crate::http::response::Status;
+use crate::live::Wakes;
 use crate::response::Response;
 use crate::store::Store;
 
@@ -145,6 +146,8 @@ pub struct Service {
     tails: HeadTails,
     /// For a path that had to be rewritten; kept for its capacity.
     pub(crate) path_scratch: Vec<u8>,
+    /// Connections whose bodies have grown.
+    pub wakes: Wakes,
     /// For a head that had to be written.
     pub(crate) text_scratch: Vec<u8>,
     /// Where such heads are until they are acknowledged.
@@ -207,6 +210,7 @@ impl Service {
             now: Instant::ZERO,
             tails: HeadTails::new(0),
             path_scratch: Vec::new(),
+            wakes: Wakes::default(),
             text_scratch: Vec::new(),
             texts: Pool::new(TEXT_BYTES, MAX_TEXTS),
             spare_queues: Spare::new(),

@@ -4,11 +4,14 @@ use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use anyhow::{Context, anyhow, bail};
 use cheetah::access_log::Format;
+use cheetah::http::target;
 use cheetah::report::Report;
 use cheetah::server::{Config, Server, Signals};
+use cheetah::store::{Feed, Store, WithStatus};
 use cheetah::transport::device::{self, DeviceOptions, FaultOptions, Interface};
 use cheetah::transport::stack::Addressing;
 use netstack::device::sys::link;
@@ -69,6 +72,9 @@ pub(super) struct Arguments {
     /// What SIGUSR1 prints on standard error: counters of connections, bytes, frames and system calls
     #[arg(long, value_name = "FORM", default_value = "table", value_enum)]
     counters: CountersForm,
+    /// Serve the counters at this path, as a stream of server-sent events, one a second: for whoever can reach the server
+    #[arg(long, value_name = "/PATH")]
+    status: Option<String>,
     /// Switch specialisations off, to measure what each is worth: in-place-parse, date-cache, precomputed-headers,
     /// pinning, header-merging, packet-merging, pcb-pool, and on our own TCP/IP also time-wait-records, offload,
     /// fused-loops, stored-sums, cached-sums
@@ -86,6 +92,13 @@ enum LogFormat {
 enum CountersForm {
     Table,
     Json,
+}
+
+/// Whether a path can be found as it is written.
+fn is_canonical(path: &str) -> bool {
+    let mut scratch = Vec::new();
+    !path.ends_with('/')
+        && target::resolve(path, &mut scratch).is_ok_and(|found| found.path == path.as_bytes())
 }
 
 /// Nobody serves with no thread, or no connection.
@@ -134,9 +147,20 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             Place::Device(addressing(arguments)?, device_options(arguments)?)
         }
     };
-    let site = arguments.source.open(&arguments.without)?;
+    let feed = Arc::new(Feed::default());
+    if let Some(path) = arguments.status.as_ref().filter(|path| !is_canonical(path)) {
+        bail!(Usage(format!("--status {path}: give a path as it is asked for, as in /status")));
+    }
+    let open = || -> anyhow::Result<Arc<dyn Store>> {
+        let store = arguments.source.open(&arguments.without)?;
+        Ok(match &arguments.status {
+            Some(path) => Arc::new(WithStatus::new(store, path.clone(), Arc::clone(&feed))),
+            None => store,
+        })
+    };
+    let site = open()?;
     let signals = Signals::take()?;
-    let server = match place {
+    let mut server = match place {
         Place::Kernel(addr) => {
             raise_descriptor_limit();
             Server::on_kernel(site, addr, arguments.workers, &config)
@@ -169,8 +193,11 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
                 .with_context(|| format!("cannot serve on {name}"))?
         }
     };
+    if arguments.status.is_some() {
+        server.tell_status(Arc::clone(&feed)).context("the status cannot be told")?;
+    }
     announce(server.addr());
-    let reload = || arguments.source.open(&arguments.without).map_err(|error| format!("{error:#}"));
+    let reload = || open().map_err(|error| format!("{error:#}"));
     let report = |report: &Report| print_report(report, arguments.counters);
     let stats = server.run_until_signal(signals, reload, report)?;
     tracing::info!(

@@ -14,6 +14,7 @@
 mod copied;
 mod dotfiles;
 mod folder;
+mod status;
 
 use std::fmt;
 use std::io;
@@ -22,12 +23,14 @@ use std::sync::Arc;
 pub use copied::Copied;
 pub use dotfiles::Dotfiles;
 pub use folder::Folder;
+pub use status::{Feed, WithStatus};
 
 use runtime::buffer::Slice;
 use runtime::payload::{Piece, StoredSums};
 
 use crate::http::headers::Facts;
 use crate::http::response::Status;
+use crate::live::Receiver;
 
 /// The file that stands for its directory.
 pub const INDEX_NAME: &[u8] = b"index.html";
@@ -37,6 +40,8 @@ pub const INDEX_NAME: &[u8] = b"index.html";
 pub enum Found {
     /// A file: by its own path, or its directory's with a slash.
     File(Arc<dyn Document>),
+    /// Something that is made while it is sent.
+    Growing(Arc<dyn Growing>),
     /// A directory named without its slash.
     Directory,
     /// Nothing to send.
@@ -80,6 +85,15 @@ pub trait Document: fmt::Debug + Send + Sync {
         let _ = offset;
         None
     }
+}
+
+/// What has no length and no version: each who asks for it gets what is made from then on.
+pub trait Growing: fmt::Debug + Send + Sync {
+    /// Its media type.
+    fn content_type(&self) -> &str;
+
+    /// A body for one response.
+    fn open(&self) -> Receiver;
 }
 
 /// What the client is told of an error: that it may come back, where the lack is a passing one of ours.

@@ -26,6 +26,8 @@ pub struct Shared {
     site: Mutex<Arc<dyn Store>>,
     reports: Mutex<Reports>,
     answered: Condvar,
+    /// Held by who asks: answers are for one at a time.
+    asking: Mutex<()>,
 }
 
 #[derive(Debug, Default)]
@@ -39,7 +41,12 @@ struct Reports {
 impl Shared {
     /// Shares `site`.
     pub fn new(site: Arc<dyn Store>) -> Shared {
-        Shared { site: Mutex::new(site), reports: Mutex::default(), answered: Condvar::new() }
+        Shared {
+            site: Mutex::new(site),
+            reports: Mutex::default(),
+            answered: Condvar::new(),
+            asking: Mutex::new(()),
+        }
     }
 
     /// The site to serve.
@@ -66,6 +73,7 @@ impl Shared {
     /// Forgets earlier answers, gives the order by `ask`, and adds up what `loops` loops answer. One that does not within
     /// `patience`, because it is ending, is left out until it has ended.
     pub fn collect(&self, loops: usize, patience: Duration, ask: impl FnOnce()) -> Report {
+        let _turn = self.asking.lock().unwrap_or_else(PoisonError::into_inner);
         self.reports().answers.clear();
         ask();
         let waiting = |reports: &mut Reports| reports.answers.len() < loops;
@@ -109,6 +117,14 @@ pub fn pair() -> io::Result<(Commander, Orders)> {
 }
 
 impl Commander {
+    /// Another one to the same loop.
+    ///
+    /// # Errors
+    /// If the system has no more descriptors.
+    pub fn try_clone(&self) -> io::Result<Commander> {
+        Ok(Commander { socket: self.socket.try_clone()? })
+    }
+
     /// Gives an order. A loop that has ended hears nothing, which is no error.
     pub fn give(&self, order: Order) {
         let byte = match order {

@@ -152,6 +152,7 @@ impl Worker {
         let events = EventLoop::new()?;
         events.add(&listener, LISTENER, Interest::READ, Trigger::Edge)?;
         events.add(&orders, ORDERS, Interest::READ, Trigger::Level)?;
+        service.wakes.set_loop(events.waker());
         Ok(Worker {
             timers: TimerWheel::new(events.now()),
             events,
@@ -185,6 +186,12 @@ impl Worker {
                     LISTENER => self.accept(),
                     ORDERS => self.obey(),
                     Token(key) => self.on_event(key as usize, event),
+                }
+            }
+            for key in self.service.wakes.take() {
+                if let Some(connection) = self.connections.get_mut(key as usize) {
+                    connection.conn.resume(&mut self.service);
+                    self.drive(key as usize);
                 }
             }
             for _ in 0..self.ready.len() {
@@ -264,7 +271,7 @@ impl Worker {
     }
 
     fn adopt(&mut self, socket: OwnedFd, peer: Option<SocketAddr>) {
-        let conn = match self.spare.pop() {
+        let mut conn = match self.spare.pop() {
             Some(mut conn) => {
                 conn.reset(&mut self.service, peer);
                 conn
@@ -273,6 +280,8 @@ impl Worker {
         };
         let entry = self.connections.vacant_entry();
         let key = entry.key();
+        // As many as there can be descriptors.
+        conn.set_key(key as u32);
         if let Err(error) = self.events.add(&socket, Token(key as u64), Interest::READ, Trigger::Edge) {
             tracing::error!("a connection cannot be waited for: {error}");
             self.service.stats.closed += 1;

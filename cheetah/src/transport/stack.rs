@@ -74,6 +74,7 @@ impl<D: Device> Worker<D> {
             .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "port 0 cannot be listened on"))?;
         let driver = Driver::new(device, stack, Web::new(service))?;
         driver.events().add(&orders, ORDERS, Interest::READ, Trigger::Level)?;
+        driver.app().service.wakes.set_loop(driver.events().waker());
         Ok(Worker { driver, port: addressing.port, orders, shared, drain_limit, drain_until: None })
     }
 
@@ -94,6 +95,10 @@ impl<D: Device> Worker<D> {
             }
             let now = self.driver.now();
             self.driver.app_mut().service.set_time(now, unix_now());
+            let (stack, web) = self.driver.parts();
+            for key in web.woken() {
+                stack.wake(key);
+            }
             self.driver.work()?;
             while let Some(event) = self.driver.stack_mut().poll_event() {
                 tell(event);

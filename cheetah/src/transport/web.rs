@@ -61,6 +61,19 @@ impl Web {
         self.connections.iter().map(|(_, record)| record.conn.end() - record.conn.acknowledged_end()).sum()
     }
 
+    /// Lets connections whose bodies have grown take that in. Gives their keys, for the stack to look at.
+    pub fn woken(&mut self) -> Vec<Key> {
+        let mut keys = self.service.wakes.take();
+        keys.retain(|&key| match self.connections.get_mut(key as usize) {
+            Some(record) => {
+                record.conn.resume(&mut self.service);
+                true
+            }
+            None => false,
+        });
+        keys.into_iter().map(Key).collect()
+    }
+
     /// Begins to drain: idle connections end now. Gives the keys of all, for the stack to look at.
     pub fn drain(&mut self) -> Vec<Key> {
         self.service.draining = true;
@@ -83,7 +96,7 @@ impl Application for Web {
         let peer = Some(pcb.remote());
         let entry = self.connections.vacant_entry();
         let key = u32::try_from(entry.key()).ok().map(Key)?;
-        entry.insert(match self.spare.pop() {
+        let record = entry.insert(match self.spare.pop() {
             Some(mut record) => {
                 record.pcb = pcb;
                 record.conn.reset(&mut self.service, peer);
@@ -91,6 +104,7 @@ impl Application for Web {
             }
             None => Box::new(Record { pcb, conn: Conn::new(&mut self.service, peer) }),
         });
+        record.conn.set_key(key.0);
         Some(key)
     }
 
