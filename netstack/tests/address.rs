@@ -3,13 +3,13 @@
 
 mod support;
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use netstack::application::{CloseReason, Key};
 use netstack::device::{Device, wire};
 use netstack::iface::arp_cache::DEFAULT_CAPACITY;
-use netstack::stack::{Config, Event};
+use netstack::stack::{Config, ConnectError, Event};
 use netstack::transmission::RxChecksum;
 use netstack::wire::{EtherType, EthernetAddress, Protocol, arp, ethernet, icmpv4, ipv4};
 use runtime::time::Instant;
@@ -161,4 +161,28 @@ fn connections_whose_question_was_pushed_out_are_given_up_like_others() {
         assert!(matches!(reason, CloseReason::Unreachable | CloseReason::TimedOut), "{reason:?}");
     }
     host.assert_empty();
+}
+
+/// What cannot begin leaves nothing behind, and says why.
+#[test]
+fn opens_that_cannot_begin_are_refused() {
+    let mut pair = Pair::new(wire::Config::default(), 7, &|_| {}, TestApp::new(|_| None));
+    let host = &mut pair.client;
+    let mut refused = |remote: (IpAddr, u16), expected: ConnectError| {
+        let keep = |pcb| host.app.keep(pcb, TestStream::new(0, 10));
+        assert_eq!(host.stack.connect(pair.now, None, remote.into(), keep), Err(expected), "{remote:?}");
+    };
+    refused((Ipv6Addr::LOCALHOST.into(), 80), ConnectError::Ipv6);
+    refused((SERVER.to_ipv6_mapped().into(), 80), ConnectError::Ipv6);
+    refused((SERVER.into(), 0), ConnectError::BadAddress);
+    refused((CLIENT.into(), 80), ConnectError::BadAddress);
+    refused((Ipv4Addr::BROADCAST.into(), 80), ConnectError::BadAddress);
+    refused((Ipv4Addr::new(192, 0, 2, 1).into(), 80), ConnectError::NoRoute);
+    let full = host.stack.connect(pair.now, None, (SERVER, 80).into(), |_| None);
+    assert_eq!(full, Err(ConnectError::NotKept));
+    host.assert_empty();
+    let mut sent = 0;
+    let capabilities = host.device.capabilities();
+    while host.stack.poll_transmit(pair.now, &capabilities, &mut host.app, |_| sent += 1).is_some() {}
+    assert_eq!(sent, 0);
 }
