@@ -7,7 +7,7 @@ default:
 check:
     cargo fmt --all --check
     cargo clippy --workspace --all-targets --quiet -- -D warnings
-    RUSTFLAGS="-D warnings" cargo check --quiet --package pipe-lib --lib --no-default-features --target-dir target/bare
+    scripts/features
 
 # All tests.
 test:

@@ -47,7 +47,7 @@ pub fn measure(rounds: usize, features: Option<Features>) -> anyhow::Result<Vec<
         (CRANELIFT_EIGHT, EIGHT, Backend::Cranelift),
     ] {
         let composition = Arc::new(parse(pipeline)?.composition().clone());
-        let options = CompileOptions { backend, features, ..CompileOptions::default() };
+        let options = CompileOptions::from(backend).features(features);
         let compile = || Engine::compile(Arc::clone(&composition), &options);
         if compile().is_err() {
             continue;

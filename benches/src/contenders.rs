@@ -4,7 +4,7 @@ use crate::cases::{Case, KEY};
 use crate::harness::Body;
 use anyhow::Context;
 use pipe_lib::Features;
-use pipe_lib::{Backend, CompileOptions, Engine, Library};
+use pipe_lib::{Backend, CompileOptions, Engine, ExportId, Library};
 use rivals::libraries::{self, Alone};
 use rivals::orc::Orc;
 use rivals::{Allowed, Isa, Separate, Step, Sums, Variant};
@@ -73,7 +73,7 @@ impl Contender {
     }
 
     /// Runs, and reads what the summing steps came to: with as much code as a program of its own would have, like the rivals.
-    fn engine(name: &str, engine: Engine, exports: &[usize]) -> Contender {
+    fn engine(name: &str, engine: Engine, exports: &[ExportId]) -> Contender {
         macro_rules! reading {
             ($($export:ident),*) => {
                 Contender::new(name, move |src, dst| {
@@ -160,12 +160,12 @@ fn engines(case: &Case, features: Option<Features>) -> anyhow::Result<Vec<Conten
         all.insert(1, (NATIVE_AVX2, Backend::Native, Some(narrow)));
     }
     for (name, backend, features) in all {
-        let options = CompileOptions { backend, features, ..CompileOptions::default() };
+        let options = CompileOptions::from(backend).features(features);
         let Ok(engine) = pipeline.compile_with(&options) else { continue };
         let index = |name: &&str| {
-            engine.export_index(name).with_context(|| format!("`{}` has no export {name}", case.pipeline))
+            engine.export_id(name).with_context(|| format!("`{}` has no export {name}", case.pipeline))
         };
-        let exports = case.exports.iter().map(index).collect::<anyhow::Result<Vec<usize>>>()?;
+        let exports = case.exports.iter().map(index).collect::<anyhow::Result<Vec<ExportId>>>()?;
         list.push(Contender::engine(name, engine, &exports));
     }
     anyhow::ensure!(!list.is_empty(), "no backend takes `{}`", case.pipeline);

@@ -10,12 +10,10 @@ fn main() {
     let backend = args.next().and_then(|name| Backend::from_name(&name)).unwrap_or_default();
     let pipeline = Library::standard().pipeline(&text).expect("a pipeline");
     let started = Instant::now();
-    let fused =
-        pipeline.compile_with(&CompileOptions { backend, ..CompileOptions::default() }).expect("an engine");
+    let options = CompileOptions::from(backend);
+    let fused = pipeline.compile_with(&options).expect("an engine");
     let compile_us = started.elapsed().as_micros();
-    let separate = pipeline
-        .compile_with(&CompileOptions { backend, separate_passes: true, ..CompileOptions::default() })
-        .expect("an engine");
+    let separate = pipeline.compile_with(&options.separate_passes(true)).expect("an engine");
     println!("{text}: {} ({} passes), compiled in {compile_us} us", fused.backend(), fused.passes());
     println!("{:>10} {:>8} {:>8} {:>8}   GB/s (fused, separate blocked, memcpy)", "bytes", "", "", "");
     for size in [64usize, 256, 1460, 4096, 16384, 65536, 1 << 20, 16 << 20, 64 << 20] {

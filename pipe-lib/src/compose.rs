@@ -129,6 +129,7 @@ pub const MAX_PAD: u64 = 16 << 20;
 
 /// Why stages do not make a pipeline.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ComposeError {
     /// A parameter without default was not given a value.
     Unbound {
@@ -200,13 +201,20 @@ impl fmt::Display for ComposeError {
             ComposeError::TooManyStages { stages } => {
                 write!(f, "{stages} stages in one pipeline; the most is {MAX_STAGES}")
             }
-            ComposeError::Malformed(error) => error.fmt(f),
+            ComposeError::Malformed(_) => f.write_str("a pipe breaks the rules of the intermediate form"),
             ComposeError::Layout { layout, what } => write!(f, "layout `{layout}`: {what}"),
         }
     }
 }
 
-impl core::error::Error for ComposeError {}
+impl core::error::Error for ComposeError {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        match self {
+            ComposeError::Malformed(error) => Some(error),
+            _ => None,
+        }
+    }
+}
 
 /// Puts stages together, binding parameters and naming instances.
 ///

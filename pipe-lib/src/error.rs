@@ -8,6 +8,7 @@ use std::num::NonZeroU64;
 
 /// Why a pipeline could not be compiled.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum CompileError {
     /// The composition breaks a rule.
     Compose(ComposeError),
@@ -24,7 +25,15 @@ impl fmt::Display for CompileError {
     }
 }
 
-impl core::error::Error for CompileError {}
+impl core::error::Error for CompileError {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        // What is inside speaks for itself; behind it comes what is behind that.
+        match self {
+            CompileError::Compose(error) => error.source(),
+            CompileError::Unsupported(error) => error.source(),
+        }
+    }
+}
 
 impl From<ComposeError> for CompileError {
     fn from(error: ComposeError) -> CompileError {
@@ -40,6 +49,7 @@ impl From<Unsupported> for CompileError {
 
 /// Why a backend does not take a pass.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Unsupported {
     /// The backend that refused.
     pub backend: Backend,
@@ -57,6 +67,7 @@ impl core::error::Error for Unsupported {}
 
 /// Why a run was refused. Whenever one is returned by a function that transfers a whole stream, not a byte was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum RunError {
     /// The destination is too small.
     ShortDestination {

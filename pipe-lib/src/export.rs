@@ -162,7 +162,7 @@ mod tests {
                 let engine = engine.compile_with(&backend.into()).unwrap();
                 let mut dst = [0; 77];
                 let run = engine.run(&[0x5a; 77], &mut dst).unwrap();
-                (0..engine.exports().len()).map(|index| run.value(index)).collect::<Vec<_>>()
+                engine.exports().iter().map(|export| run.value(export.id())).collect::<Vec<_>>()
             };
             assert_eq!(run(Backend::Auto), run(Backend::Interp), "{count}");
         }

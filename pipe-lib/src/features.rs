@@ -4,7 +4,7 @@
 //! flag of its own, so that a machine with part of them still gets code, and a test can take one away.
 //!
 //! With the environment variable `PIPE_LIB_FEATURES` set, a process keeps to the features it names, separated by commas
-//! (`avx2,pclmul`; empty: none), and every loop of every backend is what a machine without the others would run. That
+//! (`avx2,pclmul`; `none` for the least; empty is as good as not set), and every loop of every backend is what a machine without the others would run. That
 //! is how whole test suites run as on another machine.
 
 use std::fmt;
@@ -71,9 +71,9 @@ impl Features {
     /// What this processor (and its operating system) has, of what [`Features::CAP`] allows.
     pub fn detected() -> Features {
         static FOUND: OnceLock<Features> = OnceLock::new();
-        *FOUND.get_or_init(|| match std::env::var(Features::CAP) {
-            Ok(names) => Features(Features::ask().0 & Features::among(&names).0),
-            Err(_) => Features::ask(),
+        *FOUND.get_or_init(|| match Features::cap() {
+            Some(names) => Features(Features::ask().0 & Features::among(&names).0),
+            None => Features::ask(),
         })
     }
 
@@ -86,13 +86,18 @@ impl Features {
     /// # Errors
     /// A name in it that is not known, or that this processor does not have.
     pub fn check_cap() -> Result<(), FeatureError> {
-        std::env::var(Features::CAP).map_or(Ok(()), |names| Features::named(&names).map(drop))
+        Features::cap().map_or(Ok(()), |names| Features::named(&names).map(drop))
     }
 
-    /// Whether [`Features::CAP`] is set.
+    /// What [`Features::CAP`] names; nothing if it is not set, or empty.
+    fn cap() -> Option<String> {
+        std::env::var(Features::CAP).ok().filter(|names| !names.trim().is_empty())
+    }
+
+    /// Whether [`Features::CAP`] names features, or `none`.
     #[cfg(all(feature = "cranelift", target_arch = "x86_64"))]
     pub(crate) fn is_capped() -> bool {
-        std::env::var_os(Features::CAP).is_some()
+        Features::cap().is_some()
     }
 
     /// Those of the features named that are known.
@@ -102,13 +107,13 @@ impl Features {
         known.fold(Features(0), |all, (flag, _)| all | *flag)
     }
 
-    /// The features named, separated by commas, and no others: `avx2` keeps to 256-bit vectors.
+    /// The features named, separated by commas, and no others: `avx2` keeps to 256-bit vectors. `none` is none.
     ///
     /// # Errors
     /// A name that is not known, or that this processor does not have.
     pub fn named(names: &str) -> Result<Features, FeatureError> {
         let mut chosen = Features(0);
-        for name in names.split(',').map(str::trim).filter(|name| !name.is_empty()) {
+        for name in names.split(',').map(str::trim).filter(|name| !matches!(*name, "" | "none")) {
             let flag = Features::NAMES.iter().find(|(_, text)| *text == name).map(|(flag, _)| *flag);
             match flag {
                 Some(flag) if Features::detected().has(flag) => chosen = chosen | flag,
@@ -229,6 +234,7 @@ mod tests {
         let all = Features::detected();
         assert_eq!(Features::named(&all.to_string()), Ok(all));
         assert_eq!(Features::named(""), Ok(Features(0)));
+        assert_eq!(Features::named("none"), Ok(Features(0)));
         assert_eq!(Features::named("sse9"), Err(FeatureError { name: "sse9".to_owned(), known: false }));
         if all.has(Features::AVX2) {
             assert_eq!(Features::named(" avx2 ,"), Ok(Features::AVX2));

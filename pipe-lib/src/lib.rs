@@ -1,6 +1,21 @@
 //! The pipe language and its run-time compiler: small data-manipulation steps fused into one machine-code loop.
 //!
-//! Modules stand in the order in which data flow through them.
+//! Modules are in the order in which data flow through them.
+//!
+//! Features, all but the last two on by default:
+//! * `native`: an x86-64 emitter of our own, for processors with AVX2;
+//! * `cranelift`: portable machine code, for everything else and what `native` refuses (most of the time of a first build);
+//! * `parallel`: `Engine::run_parallel` and its kin;
+//! * `inspect`: the module [`inspect`](https://docs.rs/pipe-lib), which shows plans, dataflow and machine code;
+//! * `testing`: random pipelines, and a judge that compares every backend with the oracle.
+//!
+//! Without `native` and `cranelift` everything is interpreted.
+
+// A build without a feature has helpers that nobody calls; the build with all of them has none.
+#![cfg_attr(
+    not(all(native, feature = "cranelift", feature = "parallel", feature = "inspect", feature = "testing")),
+    allow(dead_code, unused_imports)
+)]
 
 pub mod diagnostic;
 pub mod limits;
@@ -21,12 +36,11 @@ pub mod library;
 
 pub mod analyse;
 
-// The portable vector form is what only Cranelift's loops are made from.
-#[cfg_attr(not(feature = "cranelift"), allow(dead_code))]
 pub mod plan;
 
 pub mod backend;
 
+#[cfg(any(native, feature = "cranelift"))]
 mod code;
 mod select;
 
@@ -40,6 +54,7 @@ pub mod run;
 pub mod stream;
 
 pub mod cache;
+#[cfg(feature = "inspect")]
 pub mod inspect;
 pub mod pipeline;
 
@@ -52,8 +67,9 @@ pub use features::{FeatureError, Features};
 pub use library::Library;
 pub use options::{Backend, CompileOptions};
 pub use pipeline::Pipeline;
-pub use program::{ExportInfo, RegisterInfo};
+pub use program::{ExportId, ExportInfo, RegisterInfo};
 pub use run::{ExportValue, Imports, Run};
 pub use stream::Stream;
 
+#[cfg(any(test, feature = "testing"))]
 pub mod testing;

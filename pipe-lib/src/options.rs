@@ -4,7 +4,14 @@ use crate::features::Features;
 use std::fmt;
 
 /// How to compile.
+///
+/// ```
+/// use pipe_lib::{Backend, CompileOptions};
+/// let options = CompileOptions::new().backend(Backend::Interp).separate_passes(true);
+/// assert_eq!(options.backend, Backend::Interp);
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct CompileOptions {
     /// Where the code comes from.
     pub backend: Backend,
@@ -18,14 +25,47 @@ pub struct CompileOptions {
     pub serial: bool,
 }
 
+impl CompileOptions {
+    /// The fastest code that this machine can run.
+    #[must_use]
+    pub fn new() -> CompileOptions {
+        CompileOptions::default()
+    }
+
+    /// With code from `backend`.
+    #[must_use]
+    pub fn backend(self, backend: Backend) -> CompileOptions {
+        CompileOptions { backend, ..self }
+    }
+
+    /// With every stage in a pass of its own, or not: see [`CompileOptions::separate_passes`].
+    #[must_use]
+    pub fn separate_passes(self, separate_passes: bool) -> CompileOptions {
+        CompileOptions { separate_passes, ..self }
+    }
+
+    /// With the instructions that the native backend may use; `None` for all there are.
+    #[must_use]
+    pub fn features(self, features: impl Into<Option<Features>>) -> CompileOptions {
+        CompileOptions { features: features.into(), ..self }
+    }
+
+    /// Word after word, or not: see [`CompileOptions::serial`].
+    #[must_use]
+    pub fn serial(self, serial: bool) -> CompileOptions {
+        CompileOptions { serial, ..self }
+    }
+}
+
 impl From<Backend> for CompileOptions {
     fn from(backend: Backend) -> CompileOptions {
-        CompileOptions { backend, ..CompileOptions::default() }
+        CompileOptions::new().backend(backend)
     }
 }
 
 /// Which backend an engine's code comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
 pub enum Backend {
     /// The fastest one that takes the pipeline on this machine.
     #[default]

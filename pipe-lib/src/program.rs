@@ -90,6 +90,7 @@ impl PassRun {
 
 /// Name and type of something a pipeline gives at the end.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ExportInfo {
     /// `instance.name`.
     pub name: String,
@@ -98,10 +99,23 @@ pub struct ExportInfo {
     /// Whether there is one value a window, rather than exactly one.
     pub windowed: bool,
     pub(crate) stage: usize,
+    pub(crate) id: ExportId,
 }
+
+impl ExportInfo {
+    /// By what [`Run::value`](crate::Run::value) finds it without looking at names.
+    pub fn id(&self) -> ExportId {
+        self.id
+    }
+}
+
+/// An export of one engine, for runs of that engine: see [`Engine::export_id`](crate::Engine::export_id).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ExportId(pub(crate) usize);
 
 /// Name and type of a register that can be imported.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct RegisterInfo {
     /// `instance.name`.
     pub name: String,
@@ -173,6 +187,11 @@ impl fmt::Debug for Program {
 }
 
 impl Program {
+    pub(crate) fn export_id(&self, name: &str) -> Result<ExportId, RunError> {
+        let found = self.exports.iter().find(|export| export.name == name);
+        found.map(ExportInfo::id).ok_or_else(|| RunError::NoSuchExport { name: name.to_owned() })
+    }
+
     pub(crate) fn stage_registers(&self, stage: usize) -> Range<usize> {
         let base = self.stage_base[stage];
         base..base + self.composition.stages[stage].pipe.states.len()

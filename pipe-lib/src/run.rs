@@ -2,13 +2,14 @@
 
 use crate::error::RunError;
 use crate::export::ExportExpr;
-use crate::program::{ExportInfo, Program};
+use crate::program::{ExportId, ExportInfo, Program};
 use crate::registers::{FEW, INLINE, Registers};
 use std::sync::Arc;
 
 /// Registers' values before the first word (before the first word of every window, for a windowed stage), in place of
 /// the initial ones that the pipes state. Made by [`Engine::imports`](crate::Engine::imports) and good for that engine.
 #[derive(Clone, Debug)]
+#[must_use = "imports do nothing until a run is given them"]
 pub struct Imports {
     pub(crate) engine: Arc<Program>,
     pub(crate) registers: Registers,
@@ -174,20 +175,21 @@ impl Run<'_> {
 
     /// The value of the export `instance.name`.
     pub fn export(&self, name: &str) -> Result<u64, RunError> {
-        match self.export_value(self.index(name)?) {
+        match self.export_value(self.engine().export_id(name)?) {
             ExportValue::One(value) => Ok(value),
             ExportValue::Windows(_) => Err(RunError::Windowed { name: name.to_owned() }),
         }
     }
 
-    /// The value of export number `index` of [`Engine::exports`](crate::Engine::exports).
+    /// The value of an export, found once by [`Engine::export_id`](crate::Engine::export_id) of the engine that ran.
     ///
     /// # Panics
-    /// If there is no such export or it is a windowed one.
+    /// If it is a windowed export, or one of another engine, with more of them.
     // Where inlining stops, the outcome's address is known elsewhere, so that it has to be in memory: a short transfer then
     // waits longer for its own stores than for its bytes.
     #[inline(always)]
-    pub fn value(&self, index: usize) -> u64 {
+    pub fn value(&self, export: ExportId) -> u64 {
+        let ExportId(index) = export;
         let more = self.more.0.as_deref();
         if more.is_none()
             && let Some(engine) = self.engine
@@ -203,23 +205,24 @@ impl Run<'_> {
 
     /// The list of a windowed export `instance.name`, one entry a window.
     pub fn windows(&self, name: &str) -> Result<&[u64], RunError> {
-        match self.export_value(self.index(name)?) {
+        match self.export_value(self.engine().export_id(name)?) {
             ExportValue::Windows(values) => Ok(values),
             ExportValue::One(_) => Err(RunError::NotWindowed { name: name.to_owned() }),
         }
     }
 
-    /// What export number `index` of [`Engine::exports`](crate::Engine::exports) came to.
+    /// What an export came to, of whatever kind it is.
     ///
     /// # Panics
-    /// If there is no such export.
-    pub fn export_value(&self, index: usize) -> ExportValue<'_> {
+    /// If it is one of another engine, with more of them.
+    pub fn export_value(&self, export: ExportId) -> ExportValue<'_> {
+        let ExportId(index) = export;
         export_value(self.engine(), self.more.0.as_deref(), &self.registers, index)
     }
 
     /// All exports with their values, in stream order.
     pub fn exports(&self) -> impl Iterator<Item = (&ExportInfo, ExportValue<'_>)> {
-        self.engine().exports.iter().enumerate().map(|(index, info)| (info, self.export_value(index)))
+        self.engine().exports.iter().map(|info| (info, self.export_value(info.id)))
     }
 
     /// The final value of the register `instance.name` (of a windowed stage: since its last window ended). Imported
@@ -229,10 +232,5 @@ impl Run<'_> {
             Some(register) => Ok(self.registers()[register.index]),
             None => Err(RunError::NoSuchRegister { name: name.to_owned() }),
         }
-    }
-
-    fn index(&self, name: &str) -> Result<usize, RunError> {
-        let found = self.engine().exports.iter().position(|export| export.name == name);
-        found.ok_or_else(|| RunError::NoSuchExport { name: name.to_owned() })
     }
 }

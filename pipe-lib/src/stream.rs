@@ -49,6 +49,7 @@ use std::sync::Arc;
 /// windows are aligned where the buffer is. A `fixed` layout has no buffer but a register: its window is the register, the same every time,
 /// and nothing is ever behind. [`Stream::finish_into`] makes the last access and the padding.
 #[derive(Clone)]
+#[must_use = "a stream does nothing until it is given bytes"]
 pub struct Stream {
     engine: Engine,
     progress: Progress,
@@ -120,7 +121,7 @@ impl Engine {
 
     /// A stream that starts from imports.
     pub fn stream_with(&self, imports: &Imports) -> Result<Stream, RunError> {
-        self.with(imports)?;
+        let _ = self.with(imports)?;
         Ok(Stream::new(self, &imports.registers))
     }
 }

@@ -52,7 +52,7 @@ fn rfc_1071_example() {
     let run = engine.run(&RFC1071, &mut out).unwrap();
     assert_eq!((run.read, run.written), (8, 8));
     assert_eq!(run.export("sum.sum").unwrap(), 0xddf2);
-    assert_eq!(run.value(engine.export_index("sum.cksum").unwrap()), 0x220d);
+    assert_eq!(run.value(engine.export_id("sum.cksum").unwrap()), 0x220d);
     assert_eq!(
         out,
         [0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7, 0xaa],
@@ -323,14 +323,14 @@ fn instructions_can_be_chosen() {
     use pipe_lib::Features;
     use pipe_lib::{CompileOptions, Library};
     let pipeline = Library::standard().pipeline("inet_cksum | byteswap32 | crc32c").unwrap();
-    let all = CompileOptions { backend: Backend::Auto, ..CompileOptions::default() };
+    let all = CompileOptions::new();
     let src: Vec<u8> = (0..1460u32).map(|i| (i * 7) as u8).collect();
     let (mut wide, mut narrow) = (vec![0; src.len()], vec![0; src.len()]);
     let engine = pipeline.compile_with(&all).unwrap();
     let expected = engine.run(&src, &mut wide).unwrap().export("crc32c.crc").unwrap();
     for names in ["avx2", "avx2,pclmul", "avx512"] {
         let Ok(features) = Features::named(names) else { continue };
-        let options = CompileOptions { features: Some(features), ..all.clone() };
+        let options = all.clone().features(features);
         let engine = pipeline.compile_with(&options).unwrap();
         let crc = engine.run(&src, &mut narrow).unwrap().export("crc32c.crc").unwrap();
         assert_eq!((crc, &narrow), (expected, &wide), "{names}");
@@ -339,6 +339,6 @@ fn instructions_can_be_chosen() {
     }
     // Without any instruction the native backend refuses.
     let none = Features::named("").unwrap();
-    let options = CompileOptions { backend: Backend::Native, features: Some(none), ..all };
+    let options = all.backend(Backend::Native).features(none);
     assert!(pipeline.compile_with(&options).is_err());
 }

@@ -4,7 +4,7 @@
 //! Memory is counted in the suite, exactly; so is the number of allocations, which stands for the work. Processor time is
 //! for an optimised build (and a machine that is not too busy: neighbours take a part of each cycle): `cargo test --release -p pipe-lib --test hostile -- --ignored --nocapture`.
 
-use pipe_lib::{Backend, CompileOptions, Library, inspect};
+use pipe_lib::{CompileOptions, Library, inspect};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::fmt::Write as _;
@@ -338,7 +338,7 @@ fn build(text: &str, pipeline: &str) -> Result<usize, String> {
     let composition = pipeline.composition();
     let _ = inspect::plan(composition, &CompileOptions::default());
     pipeline.compile().map_err(|error| error.to_string())?;
-    let apart = CompileOptions { separate_passes: true, ..Backend::Auto.into() };
+    let apart = CompileOptions::new().separate_passes(true);
     pipeline.compile_with(&apart).map_err(|error| error.to_string())?;
     Ok(composition.stages.iter().map(|stage| stage.pipe.body.insts.len()).sum())
 }

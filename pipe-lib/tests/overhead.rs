@@ -53,7 +53,7 @@ fn a_run_without_windows_allocates_nothing() {
             let run = engine.run(&src, &mut dst).unwrap();
             assert!(run.export("crc32c.crc").is_ok());
             let run = engine.run_with(&imports, &src, &mut dst).unwrap();
-            assert_ne!(run.value(engine.export_index("crc32c.crc").unwrap()), 0);
+            assert_ne!(run.value(engine.export_id("crc32c.crc").unwrap()), 0);
             engine.run_read_only(&src).unwrap();
             engine.run_vectored(&pieces, &mut [&mut dst]).unwrap();
         });
@@ -62,7 +62,7 @@ fn a_run_without_windows_allocates_nothing() {
     for (text, export) in [("inet_cksum | byteswap32", "inet_cksum.cksum"), ("adler32", "adler32.adler")] {
         let engine = library.pipeline(text).unwrap().compile().unwrap();
         let (src, mut dst) = ([7; 64], [0; 64]);
-        let index = engine.export_index(export).unwrap();
+        let index = engine.export_id(export).unwrap();
         let short = || assert_ne!(engine.run(&src, &mut dst).unwrap().value(index), 0);
         assert_eq!(allocations(short), 0, "{text}");
     }

@@ -42,16 +42,15 @@ fn examples_do_what_is_said() {
         }
         for test in library.tests().skip(before) {
             for backend in Backend::ALL {
-                let engine =
-                    match test.pipeline.compile_with(&CompileOptions { backend, ..Default::default() }) {
-                        Ok(engine) => engine,
-                        Err(CompileError::Unsupported(_))
-                            if !matches!(backend, Backend::Interp | Backend::Auto) =>
-                        {
-                            continue;
-                        }
-                        Err(error) => panic!("{} at line {line}: {error}", test.title),
-                    };
+                let engine = match test.pipeline.compile_with(&CompileOptions::from(backend)) {
+                    Ok(engine) => engine,
+                    Err(CompileError::Unsupported(_))
+                        if !matches!(backend, Backend::Interp | Backend::Auto) =>
+                    {
+                        continue;
+                    }
+                    Err(error) => panic!("{} at line {line}: {error}", test.title),
+                };
                 if let Err(failures) = test.run(&engine) {
                     panic!("{} (example at line {line}) on {backend}: {}", test.title, failures.join("; "));
                 }

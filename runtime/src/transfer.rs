@@ -17,7 +17,7 @@ use crate::stats::work::{Quantity, count};
 use pipe_lib::compose::{ComposeError, Composer, Composition};
 use pipe_lib::ir::builder::PipeBuilder;
 use pipe_lib::ir::{BinaryOp, Endian, Gauge, Layout, Tail, Ty};
-use pipe_lib::{CompileError, CompileOptions, Engine, Pipeline, RunError};
+use pipe_lib::{CompileError, CompileOptions, Engine, ExportId, Pipeline, RunError};
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 use std::fmt;
@@ -167,7 +167,7 @@ fn checksum_composition() -> Result<Composition, ComposeError> {
 pub struct Transfer {
     engine: Engine,
     /// Number of the export that is the sum.
-    sum: usize,
+    sum: ExportId,
     layout: Option<Arc<Layout>>,
     style: Style,
     /// The bytes are written as they are and the sum is all that is asked for: sums that the source has can
@@ -194,9 +194,8 @@ impl Transfer {
         let changed_until = stages.iter().rposition(|stage| !stage.pipe.is_tap()).map_or(0, |i| i + 1);
         let sum = stages[changed_until..].iter().rev().find_map(|stage| {
             let name = format!("{}.sum", stage.name);
-            let i = engine.export_index(&name)?;
-            let export = &engine.exports()[i];
-            (export.ty == Ty::U16 && !export.windowed).then_some(i)
+            let export = engine.exports().iter().find(|export| export.name == name)?;
+            (export.ty == Ty::U16 && !export.windowed).then_some(export.id())
         });
         let sum = sum.ok_or(TransferError::NoSum)?;
         let plain = stages.len() == 1 && layout.is_none();

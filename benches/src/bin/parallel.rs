@@ -47,7 +47,7 @@ fn main() -> anyhow::Result<()> {
     let library = Library::standard();
     let usual = PIPELINES.map(str::to_owned);
     let pipelines: &[String] = if args.pipelines.is_empty() { &usual } else { &args.pipelines };
-    let options = CompileOptions { separate_passes: args.separate, ..CompileOptions::default() };
+    let options = CompileOptions::new().separate_passes(args.separate);
     let engines: Vec<Engine> = pipelines
         .iter()
         .map(|text| {

@@ -267,6 +267,11 @@ const fn table24() -> [u32; 256] {
     table
 }
 
+/// The first export of a run over `src`.
+fn read(engine: &Engine, src: &[u8]) -> anyhow::Result<u64> {
+    Ok(engine.run_read_only(src)?.value(engine.exports()[0].id()))
+}
+
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     if cfg!(debug_assertions) {
@@ -282,8 +287,7 @@ fn main() -> anyhow::Result<()> {
             .map_err(|errors| anyhow::anyhow!("{}: {errors:?}", case.name))?;
         let pipeline =
             library.pipeline("measured").map_err(|errors| anyhow::anyhow!("{}: {errors:?}", case.name))?;
-        let compile =
-            |backend| pipeline.compile_with(&CompileOptions { backend, ..CompileOptions::default() });
+        let compile = |backend| pipeline.compile_with(&CompileOptions::from(backend));
         let (engine, cranelift) = (compile(Backend::Auto)?, compile(Backend::Cranelift)?);
         println!("{} (engine: {})", case.name, engine.backend());
         println!("{:>10} {:>10} {:>10} {:>10} {:>8}", "bytes", "loop", "cranelift", "engine", "ratio");
@@ -316,7 +320,7 @@ fn measure(case: &Case, size: usize, rounds: usize, engines: [&Engine; 2]) -> an
             let src = black_box(&src[..]);
             match (&case.run, who) {
                 (Loop::Sum(run), 0) => result = black_box(run(src)),
-                (Loop::Sum(_), _) => result = black_box(engines[who - 1].run_read_only(src)?.value(0)),
+                (Loop::Sum(_), _) => result = black_box(read(engines[who - 1], src)?),
                 (Loop::Map(run), 0) => run(src, black_box(&mut dst[..])),
                 (Loop::Map(_), _) => {
                     black_box(engines[who - 1].run(src, black_box(&mut dst[..]))?);

@@ -17,6 +17,9 @@ use std::fmt;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// An HTTP server on the kernel's sockets or on its own TCP/IP, with copy loops composed at run time.
 #[derive(Debug, Parser)]
@@ -61,14 +64,13 @@ pub(crate) fn not_there_yet(name: &str) -> Option<&'static str> {
 
 /// Runs what was asked for.
 pub(crate) fn run(arguments: Arguments) -> ExitCode {
-    let level = tracing_subscriber::EnvFilter::try_from_env("CHEETAH_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(level)
+    let wanted = std::env::var("CHEETAH_LOG").ok().and_then(|text| text.parse::<Targets>().ok());
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_target(false)
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-        .init();
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()));
+    let level = wanted.unwrap_or_else(|| Targets::new().with_default(tracing::Level::INFO));
+    tracing_subscriber::registry().with(lines).with(level).init();
     let result = match arguments.command {
         Command::Pack(arguments) => pack::run(&arguments),
         Command::Serve(arguments) => serve::run(&arguments),

@@ -17,7 +17,7 @@ pub fn crc32c(crc: u32, bytes: &[u8]) -> u32 {
     imports.set("crc32c.crc", u64::from(!crc)).expect("the register of the standard pipe");
     let prepared = CRC32C.with(&imports).expect("the engine's own imports");
     let run = prepared.run_read_only(bytes).expect("single bytes are whole words at any length");
-    run.value(0) as u32
+    run.value(CRC32C.exports()[0].id()) as u32
 }
 
 /// Folds a sum of 16-bit words with end-around carry (RFC 1071). Zero only for zero.

@@ -14,7 +14,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, IntoRawFd, OwnedFd};
 use std::time::Duration;
 
-use pnet::datalink::{self, Channel, DataLinkReceiver, DataLinkSender, MacAddr, NetworkInterface};
+use pnet_datalink::{self as datalink, Channel, DataLinkReceiver, DataLinkSender, MacAddr, NetworkInterface};
 use runtime::stats::work::{Quantity, count};
 use runtime::time::Instant;
 use runtime::transfer::Transfer;

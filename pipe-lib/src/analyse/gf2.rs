@@ -114,10 +114,6 @@ impl Crc {
     }
 
     /// `floor(x^(64 + bits) / P)` without its leading term `x^64`.
-    #[cfg_attr(
-        not(target_arch = "x86_64"),
-        allow(dead_code, reason = "for carry-less products, which x86-64 alone uses")
-    )]
     pub(crate) fn barrett(self) -> u64 {
         // Long division: the remainder holds `bits` coefficients; each step gives one bit of the quotient.
         let (mut quotient, mut remainder) = (0u64, self.poly);

@@ -9,7 +9,7 @@ pub(crate) mod cranelift;
 #[path = "cranelift/absent.rs"]
 pub(crate) mod cranelift;
 
-#[cfg(target_arch = "x86_64")]
+#[cfg(native)]
 pub(crate) mod native;
 
 pub(crate) mod crc;
@@ -136,11 +136,11 @@ impl Stripes {
 }
 
 /// Bytes from which a transfer as a whole is more than the caches hold; the first question allocates.
-#[cfg(target_arch = "x86_64")]
+#[cfg(native)]
 pub(crate) use native::streaming_from;
 
 /// No code here writes around the caches.
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(not(native))]
 pub(crate) fn streaming_from() -> usize {
     usize::MAX
 }

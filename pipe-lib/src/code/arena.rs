@@ -12,6 +12,7 @@
 
 use super::pages::Pages;
 use super::slots::{CHUNK_PAGES, Slots};
+use smallvec::SmallVec;
 use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
@@ -35,63 +36,126 @@ struct Chunk {
     slots: Slots,
 }
 
-/// Sealed pages that hold somebody's code; given back on drop.
+/// Pages in a row that are somebody's: written while they belong to a [`Draft`], sealed from then on. Given back on drop.
 #[derive(Debug)]
 pub(super) struct Slot {
     arena: &'static Arena,
-    base: *const u8,
+    base: *mut u8,
     pages: usize,
     /// Of code that is longer than a chunk.
     own: Option<Pages>,
 }
 
-// SAFETY: memory that nobody writes to before it is dropped.
+// SAFETY: memory that only the draft it belongs to writes to, by `&mut`, and nobody once it is sealed.
 unsafe impl Send for Slot {}
 // SAFETY: as above.
 unsafe impl Sync for Slot {}
 
+/// Sealed pages.
+pub(super) type Sealed = SmallVec<[Slot; 1]>;
+
+/// Pages that are written, piece by piece, and cannot be executed yet. Given back on drop.
+#[derive(Debug)]
+pub(super) struct Draft {
+    arena: &'static Arena,
+    /// Not sealed yet; mostly one. Pieces need not be neighbours, but share pages where they are.
+    slots: Sealed,
+    /// Bytes of the last slot that are taken.
+    used: usize,
+}
+
 /// That of the process.
 static GLOBAL: Arena = Arena { chunks: Mutex::new(BTreeMap::new()), keeps_addresses: AtomicBool::new(false) };
 
-/// A copy of `bytes` in sealed pages, shown to `publish` before.
-///
-/// # Errors
-/// What the operating system answers when it has no memory, or forbids executable pages.
-pub(super) fn store(bytes: &[u8], publish: fn(&[u8])) -> io::Result<Slot> {
-    GLOBAL.store(bytes, publish)
+impl Draft {
+    /// Without pages yet.
+    pub(super) fn new() -> Draft {
+        GLOBAL.draft()
+    }
+
+    /// Room for `size` bytes at a multiple of `align`, writable until the draft is sealed or dropped.
+    ///
+    /// # Errors
+    /// What the operating system answers when it has no memory.
+    pub(super) fn room(&mut self, size: usize, align: usize) -> io::Result<*mut u8> {
+        if !align.is_power_of_two() || align > page_bytes() {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        if size > isize::MAX as usize {
+            return Err(io::ErrorKind::OutOfMemory.into());
+        }
+        let mut start = self.used.next_multiple_of(align);
+        let have = self.slots.last().map_or(0, |slot| slot.pages * page_bytes());
+        let end = start.checked_add(size).ok_or(io::ErrorKind::OutOfMemory)?;
+        let more = end.saturating_sub(have).div_ceil(page_bytes());
+        let arena = self.arena;
+        if have == 0 || (more != 0 && !self.slots.last_mut().is_some_and(|slot| arena.grow(slot, more))) {
+            self.slots.push(arena.open(size.div_ceil(page_bytes()).max(1))?);
+            start = 0;
+        }
+        self.used = start + size;
+        // There is one: it was there, or was pushed.
+        let slot = self.slots.last().ok_or(io::ErrorKind::OutOfMemory)?;
+        Ok(slot.base.wrapping_add(start))
+    }
+
+    /// From here on the pages are executable and not writable; `publish` is shown what they hold before.
+    ///
+    /// # Errors
+    /// What the operating system answers when it forbids executable pages.
+    pub(super) fn seal(self, publish: fn(&[u8])) -> io::Result<Sealed> {
+        for slot in &self.slots {
+            // SAFETY: the slot's own pages, which are readable and to which nobody writes any more.
+            publish(unsafe { std::slice::from_raw_parts(slot.base, slot.pages * page_bytes()) });
+            self.arena.seal(slot)?;
+        }
+        Ok(self.slots)
+    }
 }
 
 /// From now on no address is used twice: pages that are given back become inaccessible, without memory behind them.
 // Only the native backend tells `perf` of its code.
-#[cfg(target_arch = "x86_64")]
+#[cfg(native)]
 pub(super) fn keep_addresses() {
     GLOBAL.keeps_addresses.store(true, Ordering::Relaxed);
 }
 
 impl Arena {
-    fn store(&'static self, bytes: &[u8], publish: fn(&[u8])) -> io::Result<Slot> {
-        let count = bytes.len().div_ceil(page_bytes()).max(1);
+    fn draft(&'static self) -> Draft {
+        Draft { arena: self, slots: Sealed::new(), used: 0 }
+    }
+
+    /// `count` pages that are writable and nobody else's.
+    fn open(&'static self, count: usize) -> io::Result<Slot> {
         let own = if count > CHUNK_PAGES { Some(Pages::map(count * page_bytes())?) } else { None };
         let base = match &own {
             Some(pages) => pages.base(),
             None => self.take(count)?,
         };
-        // SAFETY: `count` pages that are writable and nobody else's.
-        unsafe {
-            base.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
-            publish(std::slice::from_raw_parts(base, bytes.len()));
+        Ok(Slot { arena: self, base, pages: count, own })
+    }
+
+    /// Gives `slot` the `count` pages behind it too, if they are clean.
+    fn grow(&self, slot: &mut Slot, count: usize) -> bool {
+        if slot.own.is_some() {
+            return false;
         }
-        // From here on given back on drop, also if they cannot be sealed.
-        let slot = Slot { arena: self, base, pages: count, own };
-        match &slot.own {
-            Some(pages) => pages.seal(&(0..count * page_bytes()))?,
-            None => {
-                let chunks = self.chunks();
-                let (chunk, range) = chunk_of(&chunks, base.addr(), count)?;
-                chunk.pages.seal(&bytes_of(&range))?;
-            }
+        let mut chunks = self.chunks();
+        let Some((&at, chunk)) = chunks.range_mut(..=slot.base.addr()).next_back() else { return false };
+        let taken = chunk.slots.take_at(pages_of(slot.base.addr() - at, slot.pages).end, count);
+        if taken {
+            slot.pages += count;
         }
-        Ok(slot)
+        taken
+    }
+
+    fn seal(&self, slot: &Slot) -> io::Result<()> {
+        if let Some(pages) = &slot.own {
+            return pages.seal(&(0..slot.pages * page_bytes()));
+        }
+        let chunks = self.chunks();
+        let (chunk, range) = chunk_of(&chunks, slot.base.addr(), slot.pages)?;
+        chunk.pages.seal(&bytes_of(&range))
     }
 
     fn chunks(&self) -> MutexGuard<'_, BTreeMap<usize, Chunk>> {
@@ -186,13 +250,6 @@ fn bytes_of(pages: &Range<usize>) -> Range<usize> {
 fn page_bytes() -> usize {
     static FOUND: OnceLock<usize> = OnceLock::new();
     *FOUND.get_or_init(Pages::page_bytes)
-}
-
-impl Slot {
-    /// The address of the first byte.
-    pub(super) fn base(&self) -> *const u8 {
-        self.base
-    }
 }
 
 impl Drop for Slot {

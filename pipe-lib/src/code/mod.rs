@@ -17,40 +17,105 @@ mod slots;
 use arena as memory;
 #[cfg(not(unix))]
 use mapping as memory;
+use smallvec::SmallVec;
 use std::io;
 
-/// Finished machine code.
+/// Machine code that is being written, piece by piece, and cannot be executed yet. Its memory is given back on drop.
+#[derive(Debug)]
+pub(crate) struct CodeDraft {
+    pages: memory::Draft,
+    pieces: Pieces,
+}
+
+/// Finished machine code: pieces in the order in which room was asked for.
 #[derive(Debug)]
 pub(crate) struct CodeMemory {
-    slot: memory::Slot,
+    pieces: Pieces,
+    /// Given back on drop.
+    _pages: memory::Sealed,
+}
+
+/// Of a pass: the loop, its end, and a stub; the native backend has one piece for all.
+type Pieces = SmallVec<[Piece; 3]>;
+
+#[derive(Clone, Copy, Debug)]
+struct Piece {
+    base: *mut u8,
     len: usize,
 }
 
+// SAFETY: an address; who reads or writes there has the pages that it is in.
+unsafe impl Send for Piece {}
+// SAFETY: as above.
+unsafe impl Sync for Piece {}
+
+impl CodeDraft {
+    /// Without memory yet.
+    pub(crate) fn new() -> CodeDraft {
+        CodeDraft { pages: memory::Draft::new(), pieces: Pieces::new() }
+    }
+
+    /// Room for a piece of `len` bytes at a multiple of `align`, writable until the draft is sealed or dropped.
+    ///
+    /// # Errors
+    /// What the operating system answers when it has no memory; an `align` that is no power of two, or more than a page.
+    pub(crate) fn room(&mut self, len: usize, align: usize) -> io::Result<*mut u8> {
+        let base = self.pages.room(len, align)?;
+        self.pieces.push(Piece { base, len });
+        Ok(base)
+    }
+
+    /// The finished code. What was written must not be written to any more.
+    ///
+    /// # Errors
+    /// What the operating system answers when it forbids executable pages.
+    pub(crate) fn seal(self) -> io::Result<CodeMemory> {
+        Ok(CodeMemory { pieces: self.pieces, _pages: self.pages.seal(publish)? })
+    }
+}
+
 impl CodeMemory {
-    /// A copy of `bytes`, which must not depend on where they lie.
+    /// One piece: a copy of `bytes`, which must not depend on where they lie.
     ///
     /// # Errors
     /// What the operating system answers when it has no memory, or forbids executable pages.
+    // Only the native backend has its code in one piece.
+    #[cfg(any(native, test))]
     pub(crate) fn new(bytes: &[u8]) -> io::Result<CodeMemory> {
-        Ok(CodeMemory { slot: memory::store(bytes, publish)?, len: bytes.len() })
+        let mut draft = CodeDraft::new();
+        let base = draft.room(bytes.len(), 1)?;
+        // SAFETY: room for so many bytes, which nobody else knows of.
+        unsafe { base.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
+        draft.seal()
     }
 
-    /// The address of the byte at `offset`; the end of the code for offsets beyond it.
+    /// The address of the byte at `offset` in the first piece; its end for offsets beyond it.
+    #[cfg(any(native, test))]
     pub(crate) fn address(&self, offset: usize) -> *const u8 {
-        self.bytes()[offset.min(self.len)..].as_ptr()
+        let bytes = self.bytes();
+        bytes[offset.min(bytes.len())..].as_ptr()
     }
 
-    /// The code, for listings.
+    /// The first piece, for listings.
+    #[cfg(any(native, test))]
     pub(crate) fn bytes(&self) -> &[u8] {
-        // SAFETY: `len` bytes that nobody writes to as long as `self` lives.
-        unsafe { std::slice::from_raw_parts(self.slot.base(), self.len) }
+        self.piece(0)
+    }
+
+    /// The piece of that number; nothing for numbers that were not asked room for.
+    pub(crate) fn piece(&self, number: usize) -> &[u8] {
+        match self.pieces.get(number) {
+            // SAFETY: bytes of the pages, to which nobody writes as long as `self` lives.
+            Some(piece) => unsafe { std::slice::from_raw_parts(piece.base, piece.len) },
+            None => &[],
+        }
     }
 }
 
 /// From now on the address of code that was freed is not used again, so that whoever noted what was there stays right.
 /// Costs address space, and some time for each piece of code.
 // Only the native backend tells `perf` of its code.
-#[cfg(target_arch = "x86_64")]
+#[cfg(native)]
 pub(crate) fn keep_addresses() {
     memory::keep_addresses();
 }

@@ -22,6 +22,19 @@ impl Slots {
         Some(first)
     }
 
+    /// Takes the `count` pages from `first` on, of which there is one at least, if all are there and clean.
+    pub(super) fn take_at(&mut self, first: usize, count: usize) -> bool {
+        if count > CHUNK_PAGES - first.min(CHUNK_PAGES) {
+            return false;
+        }
+        let wanted = mask(&(first..first + count));
+        let is_clean = (self.taken | self.stale) & wanted == 0;
+        if is_clean {
+            self.taken |= wanted;
+        }
+        is_clean
+    }
+
     /// Gives taken pages back: they are stale.
     pub(super) fn release(&mut self, pages: &Range<usize>) {
         debug_assert_eq!(self.taken & mask(pages), mask(pages));
@@ -104,7 +117,19 @@ mod tests {
             let most = *rng.pick(&[1, 3, 20, CHUNK_PAGES]);
             for _ in 0..200 {
                 let count = rng.between(1, most);
-                match rng.below(8) {
+                match rng.below(9) {
+                    8 => {
+                        let first = rng.below(CHUNK_PAGES + 1);
+                        let wanted = first..first + count;
+                        let expected = pages
+                            .get(wanted.clone())
+                            .is_some_and(|pages| pages.iter().all(|page| *page == Page::Clean));
+                        assert_eq!(slots.take_at(first, count), expected);
+                        if expected {
+                            pages[wanted.clone()].fill(Page::Taken);
+                            live.push(wanted);
+                        }
+                    }
                     0..=3 => {
                         let expected = find(&pages, count, |page| page == Page::Clean);
                         assert_eq!(slots.take(count), expected);

@@ -6,7 +6,7 @@ use crate::export::ExportExpr;
 use crate::ir::{Layout, Op, StateInit, Tail};
 use crate::options::Backend;
 use crate::plan::Pass;
-use crate::program::{Direct, DirectKind, ExportInfo, PassRun, Program, RegisterInfo, Window};
+use crate::program::{Direct, DirectKind, ExportId, ExportInfo, PassRun, Program, RegisterInfo, Window};
 use crate::registers::{FEW, PAIR, Registers};
 use smallvec::SmallVec;
 use std::num::NonZeroU64;
@@ -75,6 +75,7 @@ impl<'a> ProgramBuilder<'a> {
                     ty: stage.pipe.finish.ty(export.value),
                     windowed: stage.window.is_some(),
                     stage: index,
+                    id: ExportId(exports.len()),
                 });
                 export_exprs.push(ExportExpr::new(&stage.pipe, number, self.stage_base[index], &initial));
             }

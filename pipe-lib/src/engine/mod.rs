@@ -3,6 +3,7 @@
 //! `build` makes the `Program` that it runs, `prepared` has the ways to run, `parallel` those on several cores.
 
 mod build;
+#[cfg(feature = "parallel")]
 mod parallel;
 mod prepared;
 
@@ -12,7 +13,7 @@ use crate::compose::Composition;
 use crate::ends;
 use crate::error::{CompileError, RunError};
 use crate::options::{Backend, CompileOptions};
-use crate::program::{Direct, ExportInfo, Program, RegisterInfo};
+use crate::program::{Direct, ExportId, ExportInfo, Program, RegisterInfo};
 use crate::run::{Imports, Run};
 use crate::select::{self, Made};
 use build::ProgramBuilder;
@@ -83,9 +84,12 @@ impl Engine {
         &self.program.exports
     }
 
-    /// Number of an export for [`Run::value`], by its name `instance.name`.
-    pub fn export_index(&self, name: &str) -> Option<usize> {
-        self.program.exports.iter().position(|export| export.name == name)
+    /// An export for [`Run::value`], by its name `instance.name`: asked for once, it saves each run the look at names.
+    ///
+    /// # Errors
+    /// [`RunError::NoSuchExport`].
+    pub fn export_id(&self, name: &str) -> Result<ExportId, RunError> {
+        self.program.export_id(name)
     }
 
     /// Names and types of the registers that [`Imports`] can set.

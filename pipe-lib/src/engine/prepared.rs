@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 /// An engine with the registers that a run starts from.
 #[derive(Clone, Copy, Debug)]
+#[must_use = "nothing runs until it is asked to"]
 pub struct Prepared<'e> {
     pub(super) program: &'e Program,
     pub(super) initial: &'e Registers,

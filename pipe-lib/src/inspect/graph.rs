@@ -37,8 +37,8 @@ pub(super) struct StageBox {
 }
 
 impl Graph {
-    pub(super) fn new(composition: &Composition) -> Graph {
-        let (plan, backends) = match select::select(composition, &CompileOptions::default()) {
+    pub(super) fn new(composition: &Composition, options: &CompileOptions) -> Graph {
+        let (plan, backends) = match select::select(composition, options) {
             Ok((plan, code)) => (plan, code.into_iter().map(|made| made.backend).collect()),
             Err(_) => (Plan::fused(composition), Vec::new()),
         };

@@ -87,7 +87,7 @@ fn headline(text: &mut String, index: usize, pass: &Pass, composition: &Composit
     }
 }
 
-#[cfg(target_arch = "x86_64")]
+#[cfg(native)]
 fn disassemble(code: &[u8], at: u64) -> Result<String, Unsupported> {
     use iced_x86::{Decoder, DecoderOptions, Formatter as _, IntelFormatter};
     let mut formatter = IntelFormatter::new();
@@ -103,7 +103,7 @@ fn disassemble(code: &[u8], at: u64) -> Result<String, Unsupported> {
     Ok(text)
 }
 
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(not(native))]
 fn disassemble(_code: &[u8], _at: u64) -> Result<String, Unsupported> {
     let what = "disassemble code of this machine".to_owned();
     Err(Unsupported { backend: Backend::Cranelift, what })

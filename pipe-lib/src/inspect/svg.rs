@@ -3,6 +3,7 @@
 
 use super::graph::{Graph, StageBox};
 use crate::compose::Composition;
+use crate::options::CompileOptions;
 use std::fmt::Write as _;
 
 const CHARACTER: f64 = 7.25;
@@ -16,8 +17,8 @@ const STRIPE: f64 = 6.0;
 const COLOURS: [&str; 6] = ["#2f6db5", "#c2571a", "#2f8f4e", "#8a4fbf", "#b8902a", "#3a8f94"];
 
 /// The dataflow of a composition as an SVG document of its own.
-pub fn svg(composition: &Composition) -> String {
-    let graph = Graph::new(composition);
+pub fn svg(composition: &Composition, options: &CompileOptions) -> String {
+    let graph = Graph::new(composition, options);
     let mut text = String::new();
     // Writing to a string does not fail.
     let _ = Picture::new(&graph).write(&graph, &mut text);

@@ -132,7 +132,7 @@ fn a_plan_reads_without_the_code() {
 }
 
 #[test]
-#[cfg(target_arch = "x86_64")]
+#[cfg(native)]
 fn what_has_too_few_registers_is_cut_in_halves() {
     let taps =
         (0..60).map(|byte| format!("count_byte(b = {byte}) as s{byte}")).collect::<Vec<_>>().join(" | ");
@@ -208,7 +208,7 @@ fn what_is_wide_alone_is_wide_in_company() {
 }
 
 #[test]
-#[cfg(target_arch = "x86_64")]
+#[cfg(native)]
 fn a_crc_stays_with_what_the_native_backend_takes() {
     let Ok(features) = Features::named("avx2,pclmul") else { return };
     let mut library = Library::standard();

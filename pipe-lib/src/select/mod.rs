@@ -10,7 +10,7 @@ pub(crate) mod guarded;
 
 use crate::analyse::Analysed;
 use crate::backend::crc::CrcCode;
-#[cfg(target_arch = "x86_64")]
+#[cfg(native)]
 use crate::backend::native;
 use crate::backend::{PassCode, Refusal, Stripes, cranelift, interp};
 use crate::compose::Composition;
@@ -21,7 +21,7 @@ use crate::plan::portable::PortablePlan;
 use crate::plan::rewrite::{self, Rewritten};
 use crate::plan::schedule;
 use crate::plan::target::Targets;
-#[cfg(target_arch = "x86_64")]
+#[cfg(native)]
 use crate::plan::wide::WidePlan;
 use crate::plan::{Pass, Plan};
 use guarded::Guarded;
@@ -45,7 +45,7 @@ impl Wanted {
     pub(crate) fn new(backend: Backend, features: Option<Features>, serial: bool) -> Wanted {
         let features = features.unwrap_or_else(Features::detected);
         let wide = match backend {
-            #[cfg(target_arch = "x86_64")]
+            #[cfg(native)]
             Backend::Auto | Backend::Native => native::targets(features),
             _ => Default::default(),
         };
@@ -56,7 +56,7 @@ impl Wanted {
 
 /// The plan that the code of a pass was made of.
 pub(crate) enum PassPlan {
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(native)]
     Native(native::Emitted),
     Portable(Box<PortablePlan>),
     /// Code that is part of the library.
@@ -70,7 +70,7 @@ impl PassPlan {
     /// in (stage, state) order.
     pub(crate) fn outline(&self, names: &[String]) -> String {
         match self {
-            #[cfg(target_arch = "x86_64")]
+            #[cfg(native)]
             PassPlan::Native(emitted) => emitted.outline(names),
             PassPlan::Portable(plan) => plan.outline(names),
             PassPlan::Crc(code) => code.outline(names),
@@ -276,7 +276,7 @@ fn portable(stages: &[Analysed], wanted: Wanted) -> Result<Generated, (Backend, 
 }
 
 /// Code for this processor.
-#[cfg(target_arch = "x86_64")]
+#[cfg(native)]
 fn native(stages: &[Analysed], wanted: Wanted) -> Result<Generated, Refusal> {
     if wanted.serial {
         return Err("one word after the other".to_owned().into());
@@ -286,10 +286,16 @@ fn native(stages: &[Analysed], wanted: Wanted) -> Result<Generated, Refusal> {
     Ok(Generated { backend: Backend::Native, code: Box::new(code), plan: PassPlan::Native(emitted) })
 }
 
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(not(native))]
 fn native(_stages: &[Analysed], _wanted: Wanted) -> Result<Generated, Refusal> {
-    Err("any processor but x86-64".to_owned().into())
+    Err(if cfg!(target_arch = "x86_64") {
+        "anything, in a build of pipe-lib without its feature `native`"
+    } else {
+        "any processor but x86-64"
+    }
+    .to_owned()
+    .into())
 }
 
-#[cfg(all(test, target_arch = "x86_64"))]
+#[cfg(all(test, native))]
 mod tests;

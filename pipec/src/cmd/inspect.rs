@@ -69,8 +69,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
         }
     };
     let composition = pipeline.composition();
-    let options =
-        CompileOptions { features: args.features, serial: args.serial, ..CompileOptions::from(args.backend) };
+    let options = CompileOptions::from(args.backend).features(args.features).serial(args.serial);
     let text = match args.emit {
         Form::Tokens => front::tokens(&library, &args.pipeline),
         Form::Ast => front::trees(&library, &args.pipeline),
@@ -78,8 +77,8 @@ pub(crate) fn run(args: &Args) -> Outcome {
         Form::Plan => pipe_lib::inspect::plan(composition, &options)?,
         Form::Clif => pipe_lib::inspect::clif(composition, &options)?,
         Form::Asm => pipe_lib::inspect::asm(composition, &options)?,
-        Form::Dot => pipe_lib::inspect::dot(composition),
-        Form::Svg => pipe_lib::inspect::svg(composition),
+        Form::Dot => pipe_lib::inspect::dot(composition, &options),
+        Form::Svg => pipe_lib::inspect::svg(composition, &options),
     };
     write_out(args.output.as_deref(), text.as_bytes())?;
     Ok(Status::Fine)

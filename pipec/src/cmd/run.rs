@@ -56,11 +56,8 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> Outcome {
     let Some(pipeline) = args.library.pipeline(&args.pipeline)? else { return Ok(Status::Refused) };
-    let engine = pipeline.compile_with(&CompileOptions {
-        features: args.features,
-        serial: args.serial,
-        ..args.backend.into()
-    })?;
+    let options = CompileOptions::from(args.backend).features(args.features).serial(args.serial);
+    let engine = pipeline.compile_with(&options)?;
     let mut imports = engine.imports();
     for (name, value) in &args.set {
         let RegisterInfo { name, ty, .. } = register(&engine, name)?;

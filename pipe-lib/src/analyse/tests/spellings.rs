@@ -36,7 +36,7 @@ const WORD_BY_WORD: [&str; 4] = [
 
 /// Why the widest loop that there is does not take the pipe.
 fn word_by_word(body: &str) -> Option<String> {
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(native)]
     {
         use crate::analyse::Analysed;
         use crate::backend::Stripes;

@@ -1,14 +1,14 @@
 //! Portable machine code through Cranelift: 128-bit vectors, four chunks a turn, and a fused scalar loop for what has no
 //! vector form.
 //!
-//! The generated functions refer to nothing by relocation (what they call, they call by its address), so their bytes go
-//! straight into [`crate::code::CodeMemory`]; Cranelift's own JIT module, whose memory outlives its code, is not used.
+//! `module` brings the functions of a pass into executable memory, by way of Cranelift's JIT module.
 //! Cranelift runs with `opt_level = none`: its optimiser sinks loads to the back edge and spills, and common subexpressions, constants
 //! and invariants are dealt with before it sees the code.
 
 mod bits;
 mod leaves;
 mod loops;
+mod module;
 mod run;
 mod scalar;
 mod vector;
@@ -18,25 +18,31 @@ use super::{Entry, Listed, PassCode};
 use crate::analyse::Analysed;
 use crate::code::CodeMemory;
 use crate::error::Unsupported;
+#[cfg(target_arch = "x86_64")]
 use crate::features::Features;
 use crate::options::Backend;
 use crate::plan::portable::{PortablePlan, VECTOR_BYTES};
 use crate::plan::target::Target;
-use cranelift_codegen::control::ControlPlane;
+use cranelift_codegen::ir;
 use cranelift_codegen::isa::OwnedTargetIsa;
 use cranelift_codegen::settings::{self, Configurable};
-use cranelift_codegen::{Context, ir};
 use cranelift_frontend::FunctionBuilderContext;
+use module::PassModule;
 use run::{Functions, TailFn, WordsFn};
 use std::sync::{Arc, OnceLock};
+
+/// The function for whole words is the code's first piece.
+const WORDS: usize = 0;
+
+/// The function for the last bytes is the second, for gauges beyond 1.
+const TAIL: usize = 1;
 
 /// One compiled pass.
 pub(crate) struct CraneliftCode {
     /// Shared with nobody, but pointed to by the code: an `Arc` stays where it is and may be pointed to.
     functions: Arc<Functions>,
+    /// Pieces: [`WORDS`], [`TAIL`] for gauges beyond 1, then the stub.
     code: CodeMemory,
-    tail_offset: usize,
-    tail_end: usize,
     entry: Option<Entry>,
     /// Constant tables that the code points into; their addresses do not change when this struct moves.
     _tables: Vec<Box<[u8]>>,
@@ -84,21 +90,17 @@ pub(crate) fn emit(plan: &mut PortablePlan) -> Result<CraneliftCode, Unsupported
 fn compile_plan(plan: &PortablePlan, host: &Host) -> Result<CraneliftCode, Unsupported> {
     let gauge = plan.gauge;
     let mut tables = scalar::Tables::default();
-    let mut context = Context::new();
+    let mut module = PassModule::new(host);
     let mut frontend = FunctionBuilderContext::new();
     let by_chunks = plan.by_chunks();
     let word = (!by_chunks).then_some(&plan.word);
     let words = loops::build(&host.loops, &mut frontend, word, plan.vector.as_ref().ok(), &mut tables)
         .map_err(unsupported)?;
-    let mut bytes = machine_code(&mut context, &host.loops, words)?;
-    // The second function begins at a cache line of its own.
-    bytes.resize(bytes.len().next_multiple_of(64), 0);
-    let tail_offset = bytes.len();
+    module.define_loop(words)?;
     if gauge > 1 {
-        context.clear();
         let tail =
             loops::build_tail(&host.straight, &mut frontend, &plan.tail, &mut tables).map_err(unsupported)?;
-        bytes.extend(machine_code(&mut context, &host.straight, tail)?);
+        module.define_straight(tail)?;
     }
     let (accumulators, carries, scalar_because) = match &plan.vector {
         Ok(vector) => (vector.body.accumulators.clone(), vector.body.carries.clone(), None),
@@ -114,30 +116,23 @@ fn compile_plan(plan: &PortablePlan, host: &Host) -> Result<CraneliftCode, Unsup
         accumulators: accumulators.into(),
         carries: carries.into(),
     });
-    let tail_end = bytes.len();
     let stub = run::stub(Arc::as_ptr(&functions));
-    bytes.extend(stub.iter().flatten());
-    let code =
-        CodeMemory::new(&bytes).map_err(|error| unsupported(format!("get executable memory: {error}")))?;
+    if let Some(stub) = &stub {
+        module.define_bytes(stub)?;
+    }
+    let code = module.seal()?;
     if let Some(functions) = Arc::get_mut(&mut functions) {
-        // SAFETY: functions of these signatures were compiled to these offsets.
+        // SAFETY: functions of these signatures were compiled to these pieces.
         unsafe {
-            functions.words = std::mem::transmute::<*const u8, WordsFn>(code.address(0));
+            functions.words = std::mem::transmute::<*const u8, WordsFn>(code.piece(WORDS).as_ptr());
             functions.tail =
-                (gauge > 1).then(|| std::mem::transmute::<*const u8, TailFn>(code.address(tail_offset)));
+                (gauge > 1).then(|| std::mem::transmute::<*const u8, TailFn>(code.piece(TAIL).as_ptr()));
         }
     }
-    // SAFETY: the stub was put there; it points to what `CraneliftCode` owns beside it.
-    let entry = stub.map(|_| unsafe { run::entry(code.address(tail_end)) });
-    Ok(CraneliftCode {
-        functions,
-        code,
-        tail_offset,
-        tail_end,
-        entry,
-        _tables: tables.into_owned(),
-        scalar_because,
-    })
+    let last = if gauge > 1 { TAIL + 1 } else { TAIL };
+    // SAFETY: the stub is that piece; it points to what `CraneliftCode` owns beside it.
+    let entry = stub.map(|_| unsafe { run::entry(code.piece(last).as_ptr()) });
+    Ok(CraneliftCode { functions, code, entry, _tables: tables.into_owned(), scalar_because })
 }
 
 /// The functions of a pass in Cranelift's own textual form.
@@ -183,13 +178,18 @@ impl CraneliftCode {
 
 impl PassCode for CraneliftCode {
     fn functions(&self) -> Vec<Listed<'_>> {
-        let (words, tail) = self.code.bytes()[..self.tail_end].split_at(self.tail_offset);
         let by_chunks = self.functions.by_chunks;
         let what = whole(by_chunks, self.scalar_because.as_deref());
+        let words = self.code.piece(WORDS);
         let mut functions = vec![Listed { what, bytes: words, at: 0, constants: &[] }];
-        if !tail.is_empty() {
+        if self.functions.gauge > 1 {
             let what = last(by_chunks).to_owned();
-            functions.push(Listed { what, bytes: tail, at: self.tail_offset, constants: &[] });
+            functions.push(Listed {
+                what,
+                bytes: self.code.piece(TAIL),
+                at: words.len().next_multiple_of(64),
+                constants: &[],
+            });
         }
         functions
     }
@@ -269,34 +269,24 @@ fn finish(
 /// Takes away what the processor has and the process is to do without ([`Features::CAP`]).
 #[cfg(target_arch = "x86_64")]
 fn keep_to_cap(builder: &mut cranelift_codegen::isa::Builder) -> Result<(), settings::SetError> {
-    use crate::features::Features;
-    if !Features::is_capped() {
-        return Ok(());
-    }
-    let features = Features::detected();
-    let mut gone: Vec<&str> = Vec::new();
-    if !features.has(Features::AVX2) {
-        gone.extend(["has_avx", "has_avx2", "has_fma", "has_bmi1", "has_bmi2", "has_lzcnt"]);
-    }
-    if !features.has(Features::AVX512) {
-        gone.extend(["has_avx512f", "has_avx512dq", "has_avx512vl", "has_avx512vbmi", "has_avx512bitalg"]);
-    }
-    gone.into_iter().try_for_each(|name| builder.set(name, "false"))
+    if Features::is_capped() { keep_to(builder, Features::detected()) } else { Ok(()) }
 }
 
-fn machine_code(
-    context: &mut Context,
-    isa: &OwnedTargetIsa,
-    func: ir::Function,
-) -> Result<Vec<u8>, Unsupported> {
-    context.func = func;
-    let compiled = context
-        .compile(&**isa, &mut ControlPlane::default())
-        .map_err(|error| unsupported(format!("{:?}", error.inner)))?;
-    if !compiled.buffer.relocs().is_empty() {
-        return Err(unsupported("code that depends on where it lies".into()));
-    }
-    Ok(compiled.code_buffer().to_vec())
+#[cfg(target_arch = "x86_64")]
+fn keep_to(
+    builder: &mut cranelift_codegen::isa::Builder,
+    features: Features,
+) -> Result<(), settings::SetError> {
+    let groups: [(Features, &[&str]); 6] = [
+        (Features::AVX2, &["has_avx", "has_avx2", "has_fma", "has_bmi1", "has_bmi2", "has_lzcnt"]),
+        (Features::AVX512, &["has_avx512f", "has_avx512dq", "has_avx512vl"]),
+        (Features::VBMI, &["has_avx512vbmi"]),
+        (Features::BITALG, &["has_avx512bitalg"]),
+        (Features::VNNI, &["has_avx512vnni"]),
+        (Features::AVX_VNNI, &["has_avx_vnni"]),
+    ];
+    let gone = groups.iter().filter(|(group, _)| !features.has(*group)).flat_map(|(_, names)| *names);
+    gone.copied().try_for_each(|name| builder.set(name, "false"))
 }
 
 /// A machine by name, so that goldens of code are the same on every x86-64 machine.

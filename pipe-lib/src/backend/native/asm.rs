@@ -96,8 +96,10 @@ impl Assembler {
 
     pub(super) fn emit(&mut self, inst: &Instruction) -> Result<(), String> {
         self.last = self.offset;
-        self.offset +=
-            self.encoder.encode(inst, self.offset as u64).map_err(|error| format!("{inst}: {error}"))?;
+        self.offset += self
+            .encoder
+            .encode(inst, self.offset as u64)
+            .map_err(|error| format!("{:?}: {error}", inst.code()))?;
         Ok(())
     }
 

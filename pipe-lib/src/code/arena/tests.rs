@@ -7,9 +7,22 @@ fn arena() -> &'static Arena {
     Box::leak(Box::default())
 }
 
+impl Arena {
+    /// A copy of `code` in sealed pages.
+    fn store(&'static self, code: &[u8], publish: fn(&[u8])) -> io::Result<Slot> {
+        let mut draft = self.draft();
+        let base = draft.room(code.len(), 1)?;
+        // SAFETY: room for so many bytes.
+        unsafe { base.copy_from_nonoverlapping(code.as_ptr(), code.len()) };
+        let mut slots = draft.seal(publish)?;
+        assert_eq!(slots.len(), 1);
+        Ok(slots.pop().unwrap())
+    }
+}
+
 fn bytes(slot: &Slot, len: usize) -> &[u8] {
     // SAFETY: as many bytes were stored, and stay as long as the slot.
-    unsafe { std::slice::from_raw_parts(slot.base(), len) }
+    unsafe { std::slice::from_raw_parts(slot.base, len) }
 }
 
 /// What the system says of the page at `address`: "r-xp", or nothing if it is not mapped.
@@ -67,15 +80,14 @@ fn random_lives_keep_their_bytes_and_their_bounds() {
                     assert_eq!(bytes(slot, code.len()), code);
                 }
                 if let Some((slot, _)) = live.first()
-                    && let Some(rights) = rights(slot.base().addr())
+                    && let Some(rights) = rights(slot.base.addr())
                 {
                     assert_eq!(rights, "r-xp");
                 }
             }
         }
         assert!(peak > most_live / 2);
-        let mut ranges: Vec<_> =
-            live.iter().map(|(slot, _)| (slot.base().addr(), slot.pages * page)).collect();
+        let mut ranges: Vec<_> = live.iter().map(|(slot, _)| (slot.base.addr(), slot.pages * page)).collect();
         ranges.sort_unstable();
         assert!(ranges.windows(2).all(|pair| pair[0].0 + pair[0].1 <= pair[1].0), "two overlap");
         drop(live);
@@ -89,11 +101,11 @@ fn pages_are_used_again() {
     let arena = arena();
     // As many as a chunk has pages, so that all are known.
     let first: Vec<Slot> = (0..CHUNK_PAGES).map(|_| arena.store(&[1; 100], |_| {}).unwrap()).collect();
-    let addresses: Vec<usize> = first.iter().map(|slot| slot.base().addr()).collect();
+    let addresses: Vec<usize> = first.iter().map(|slot| slot.base.addr()).collect();
     drop(first);
     for round in 0..1000 {
         let slot = arena.store(&[round as u8; 100], |_| {}).unwrap();
-        assert!(addresses.contains(&slot.base().addr()), "{round}");
+        assert!(addresses.contains(&slot.base.addr()), "{round}");
         assert_eq!(bytes(&slot, 100), [round as u8; 100]);
     }
     assert_eq!(census(arena).0, 1);
@@ -110,7 +122,7 @@ fn no_page_is_writable_and_executable() {
     };
     check();
     for slot in &slots {
-        assert!(rights(slot.base().addr()).is_none_or(|rights| rights.starts_with("r-x")));
+        assert!(rights(slot.base.addr()).is_none_or(|rights| rights.starts_with("r-x")));
     }
     // Then pages of either kind.
     let mut keep = false;
@@ -133,7 +145,7 @@ fn kept_addresses_are_not_used_again_and_hold_nothing() {
     for round in 0..500 {
         let len = if round % 100 == 99 { long } else { 1 + round % 3 * page_bytes() };
         let slot = arena.store(&vec![0xc3; len], |_| {}).unwrap();
-        let base = slot.base().addr();
+        let base = slot.base.addr();
         for page in 0..slot.pages {
             assert!(seen.insert(base + page * page_bytes()));
         }
@@ -144,6 +156,82 @@ fn kept_addresses_are_not_used_again_and_hold_nothing() {
             assert_eq!(rights, "---p");
         }
     }
+}
+
+/// Drafts of many pieces, several at a time, some of them given up.
+#[test]
+fn pieces_keep_their_bytes_and_share_pages() {
+    let page = page_bytes();
+    let (mut shared, mut split) = (0, 0);
+    for seed in 0..40 {
+        let mut rng = Rng::new(seed);
+        let arena = arena();
+        let mut sealed = Vec::new();
+        for _ in 0..30 {
+            let mut drafts =
+                [const { Vec::<(usize, usize, u8)>::new() }; 3].map(|pieces| (arena.draft(), pieces));
+            for step in 0..rng.between(1, 24) {
+                let (draft, pieces) = &mut drafts[rng.below(3)];
+                let longest = *rng.pick(&[60, 60, 900, page, 3 * page, (CHUNK_PAGES + 2) * page]);
+                let (len, align) = (rng.between(0, longest), 1 << rng.below(8));
+                let base = draft.room(len, align).unwrap();
+                assert_eq!(base.addr() % align, 0);
+                // SAFETY: room for so many bytes.
+                unsafe { base.write_bytes(step as u8, len) };
+                pieces.push((base.addr(), len, step as u8));
+            }
+            for (draft, mut pieces) in drafts {
+                if rng.chance(1, 4) {
+                    continue;
+                }
+                let slots = draft.seal(|_| {}).unwrap();
+                let bytes: usize = slots.iter().map(|slot| slot.pages * page).sum();
+                // What is lost: less than an alignment between two pieces, a page at the end, or where there was no room to grow.
+                let asked: usize = pieces.iter().map(|piece| piece.1).sum();
+                assert!(bytes <= asked + 128 * pieces.len() + slots.len().max(1) * 2 * page);
+                shared += usize::from(slots.len() < pieces.len());
+                split += usize::from(slots.len() > 1);
+                let within = |at: usize, len: usize| {
+                    let holds = |slot: &&Slot| {
+                        (slot.base.addr()..=slot.base.addr() + slot.pages * page - len).contains(&at)
+                    };
+                    slots.iter().filter(|slot| slot.pages * page >= len).any(|slot| holds(&slot))
+                };
+                assert!(pieces.iter().all(|&(at, len, _)| within(at, len)));
+                pieces.sort_unstable();
+                assert!(pieces.windows(2).all(|pair| pair[0].0 + pair[0].1 <= pair[1].0), "two overlap");
+                sealed.push((slots, pieces));
+            }
+            if rng.chance(1, 3) {
+                sealed.clear();
+            }
+            for (_, pieces) in &sealed {
+                for &(at, len, byte) in pieces {
+                    // SAFETY: bytes that were stored, in pages that are still there.
+                    let bytes = unsafe { std::slice::from_raw_parts(at as *const u8, len) };
+                    assert!(bytes.iter().all(|found| *found == byte));
+                }
+            }
+            if let Some((slots, _)) = sealed.last()
+                && let Some(rights) = slots.first().and_then(|slot| rights(slot.base.addr()))
+            {
+                assert_eq!(rights, "r-xp");
+            }
+        }
+        drop(sealed);
+        let (chunks, taken, _) = census(arena);
+        assert!(chunks <= 1 && taken == 0, "{chunks} {taken}");
+    }
+    assert!(shared > 300 && split > 50, "{shared} {split}");
+}
+
+#[test]
+fn an_alignment_that_no_page_has_is_refused() {
+    let mut draft = arena().draft();
+    for align in [0, 3, 2 * page_bytes()] {
+        assert_eq!(draft.room(1, align).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+    }
+    assert_eq!(draft.room(usize::MAX, 1).unwrap_err().kind(), io::ErrorKind::OutOfMemory);
 }
 
 /// A function that returns a number.
@@ -176,9 +264,8 @@ fn code_runs_while_its_neighbours_come_and_go() {
                     }
                     for (slot, number) in &live {
                         // SAFETY: a function of this signature was stored there.
-                        let answer = unsafe {
-                            std::mem::transmute::<*const u8, extern "C" fn() -> u32>(slot.base())()
-                        };
+                        let answer =
+                            unsafe { std::mem::transmute::<*const u8, extern "C" fn() -> u32>(slot.base)() };
                         assert_eq!(answer, *number);
                     }
                 }

@@ -78,7 +78,7 @@ impl Contestants {
             Engine::compile(Arc::new(composition), options)
         };
         let separate = composition.stages.iter().map(alone).collect::<Result<_, _>>()?;
-        let options = CompileOptions { separate_passes: true, ..options.clone() };
+        let options = options.clone().separate_passes(true);
         let blocked = Engine::compile(Arc::new(composition.clone()), &options)?;
         Ok(Contestants { fused, separate, blocked })
     }

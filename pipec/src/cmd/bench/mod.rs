@@ -57,7 +57,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
     if composition.source.is_some() || composition.sink.is_some() {
         anyhow::bail!("`bench` compares loops over contiguous memory: leave the layouts out");
     }
-    let options = CompileOptions { features: args.features, serial: args.serial, ..args.backend.into() };
+    let options = CompileOptions::from(args.backend).features(args.features).serial(args.serial);
     let (fused, compile_us) = compile(&Arc::new(composition.clone()), &options)?;
     let contestants = Contestants::new(fused, composition, &options)?;
     if cfg!(debug_assertions) {

@@ -341,3 +341,24 @@ fn entry_of_short_transfers() {
         assert_eq!((direct, states[0]), (plain, states[1]), "{len}");
     }
 }
+
+/// With the least of features, no instruction is left that a test of it could stumble over on another machine.
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn what_is_taken_away_is_not_used() {
+    use crate::features::Features;
+    use cranelift_codegen::settings::Configurable as _;
+    let flags = |names: &str| {
+        let mut builder = cranelift_codegen::isa::lookup_by_name("x86_64-unknown-linux-gnu").unwrap();
+        let all = builder.iter().map(|setting| setting.name).filter(|name| name.starts_with("has_"));
+        all.collect::<Vec<_>>().into_iter().for_each(|name| builder.enable(name).unwrap());
+        super::keep_to(&mut builder, Features::named(names).unwrap()).unwrap();
+        let isa = super::finish(builder, "single_pass").unwrap();
+        let on = isa.isa_flags().into_iter().filter(|flag| flag.as_bool() == Some(true));
+        on.map(|flag| flag.name).filter(|name| name.contains("avx")).collect::<Vec<_>>()
+    };
+    assert_eq!(flags("none"), [""; 0]);
+    if Features::named("avx2").is_ok() {
+        assert_eq!(flags("avx2"), ["has_avx", "has_avx2"]);
+    }
+}
