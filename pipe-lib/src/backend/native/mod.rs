@@ -23,6 +23,8 @@ mod abi;
 mod asm;
 mod cache;
 mod carry;
+#[cfg(debug_assertions)]
+mod checker;
 mod frame;
 mod isa;
 mod lanes;

@@ -8,6 +8,8 @@
 use iced_x86::{Code, Instruction, OpCodeOperandKind, OpKind, Register};
 
 use super::asm::{Assembler, Image, set_memory};
+#[cfg(debug_assertions)]
+use super::checker::Trace;
 use super::isa::Isa;
 use super::vcode::{Builder, Inst, Item, Kind, Mem, Opd, VReg, Width};
 
@@ -87,8 +89,16 @@ pub(super) fn assemble(b: &Builder) -> Result<Image, Failure> {
         free_masks: 0xfe & !((1u32 << (pinned_masks + 1)) - 1),
         is_upper: first > 0,
         liveness,
+        #[cfg(debug_assertions)]
+        trace: Trace::default(),
+        #[cfg(debug_assertions)]
+        item: 0,
     };
     emitter.run(&hoisted)?;
+    #[cfg(debug_assertions)]
+    if let Err(what) = emitter.check() {
+        panic!("registers were given out wrongly: {what}");
+    }
     emitter.asm.finish(&b.jump_tables).map_err(Failure::Encoding)
 }
 
@@ -204,11 +214,20 @@ struct Emitter<'a> {
     /// All vectors are in the upper half of the registers.
     is_upper: bool,
     liveness: Liveness,
+    #[cfg(debug_assertions)]
+    trace: Trace,
+    /// Index of the item whose code is being emitted.
+    #[cfg(debug_assertions)]
+    item: usize,
 }
 
 impl Emitter<'_> {
     fn run(&mut self, hoisted: &[VReg]) -> Result<(), Failure> {
         for index in 0..self.b.items.len() {
+            #[cfg(debug_assertions)]
+            {
+                self.item = index;
+            }
             match self.b.items[index] {
                 Item::Inst(inst) if self.liveness.needed[index] => self.inst(index as u32, &inst)?,
                 Item::Inst(_) | Item::Weight(_) => {}
@@ -234,7 +253,16 @@ impl Emitter<'_> {
         Ok(())
     }
 
+    /// Replays what was emitted: see [`super::checker`].
+    #[cfg(debug_assertions)]
+    fn check(&mut self) -> Result<(), String> {
+        self.trace.pool = (0..self.b.pool.len() as u32).map(|entry| self.asm.pool_offset(entry)).collect();
+        super::checker::check(self.b, &self.trace)
+    }
+
     fn emit(&mut self, inst: &Instruction) -> Result<(), Failure> {
+        #[cfg(debug_assertions)]
+        self.trace.insts.push((self.item, *inst));
         self.asm.emit(inst).map_err(Failure::Encoding)
     }
 

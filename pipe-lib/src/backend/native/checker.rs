@@ -1,0 +1,326 @@
+//! Whether allocated code still says what the virtual code said: a replay of both, as regalloc2's checker does it.
+//!
+//! [`Trace`] has the instructions that the allocator gave to the encoder, and for which item of the function. The replay keeps
+//! for every physical register the virtual one whose value it holds, by what the instructions before wrote, not by what the
+//! allocator thinks. Then each instruction must find each virtual register that it names where its physical operand is, and
+//! every memory operand as the function has it. Where ways meet, a register holds what it holds on all of them. Loops need no
+//! second look: temporaries are forgotten at labels that are jumped back to, and the register of a pinned value is nobody
+//! else's in the whole function.
+//!
+//! Debug builds check every function that they make.
+
+use super::isa::Isa;
+use super::vcode::{Builder, Inst, Item, Kind, Label, Mem, Opd, VReg};
+use iced_x86::{Code, Instruction, OpKind, Register};
+use std::collections::{HashMap, HashSet};
+
+/// The instructions of a function, as they were given to the encoder.
+#[derive(Default)]
+pub(super) struct Trace {
+    /// Index of the item that an instruction belongs to.
+    pub(super) insts: Vec<(usize, Instruction)>,
+    /// Offsets of the entries of the pool.
+    pub(super) pool: Vec<u64>,
+}
+
+/// Vector registers 0 to 31, then mask registers.
+const REGISTERS: usize = 40;
+
+/// The number of a vector or mask register, whatever part of it is named.
+fn number(register: Register) -> Option<usize> {
+    let register = register as u32;
+    let within = |first: Register, count: u32| {
+        register.checked_sub(first as u32).filter(|at| *at < count).map(|at| at as usize)
+    };
+    within(Register::XMM0, 32)
+        .or_else(|| within(Register::YMM0, 32))
+        .or_else(|| within(Register::ZMM0, 32))
+        .or_else(|| within(Register::K0, 8).map(|at| at + 32))
+}
+
+/// Whose value a register holds.
+type Held = [Option<VReg>; REGISTERS];
+
+struct Replay<'a> {
+    b: &'a Builder,
+    trace: &'a Trace,
+    held: Held,
+    /// Whether the item before goes on to this one.
+    falls_through: bool,
+    /// What jumps to labels further on bring with them.
+    arriving: HashMap<Label, Held>,
+    /// Labels that are jumped to from further on, or from a table.
+    heads: HashSet<Label>,
+    /// Where a pinned value or a constant with a register is, and nothing else.
+    reserved: HashMap<usize, VReg>,
+}
+
+/// Checks a function that was allocated.
+///
+/// # Errors
+/// What does not hold: a mistake of the allocator.
+pub(super) fn check(b: &Builder, trace: &Trace) -> Result<(), String> {
+    let mut replay = Replay {
+        b,
+        trace,
+        held: [None; REGISTERS],
+        falls_through: true,
+        arriving: HashMap::new(),
+        heads: heads(b),
+        reserved: HashMap::new(),
+    };
+    let mut from = 0;
+    for (index, item) in b.items.iter().enumerate() {
+        let count = trace.insts[from..].iter().take_while(|(of, _)| *of == index).count();
+        let insts = &trace.insts[from..from + count];
+        from += count;
+        replay.item(item, insts).map_err(|what| {
+            let insts: Vec<_> = insts.iter().map(|(_, inst)| inst.code()).collect();
+            format!("item {index}, {item:?}, as {insts:?}: {what}")
+        })?;
+    }
+    if from == trace.insts.len() { Ok(()) } else { Err("instructions out of order".to_owned()) }
+}
+
+/// What holds on both of two ways.
+fn both(one: Held, other: Held) -> Held {
+    std::array::from_fn(|at| one[at].filter(|reg| other[at] == Some(*reg)))
+}
+
+/// Labels that are jumped to from further on, or from a table: what arrives there is not known at their place.
+fn heads(b: &Builder) -> HashSet<Label> {
+    let mut heads: HashSet<Label> =
+        b.jump_tables.iter().flat_map(|(_, labels)| labels.iter().copied()).collect();
+    let mut bound = HashSet::new();
+    for item in &b.items {
+        match item {
+            Item::Bind(label) => {
+                bound.insert(*label);
+            }
+            Item::Jump(_, label) if bound.contains(label) => {
+                heads.insert(*label);
+            }
+            _ => {}
+        }
+    }
+    heads
+}
+
+impl Replay<'_> {
+    fn bind(&mut self, label: Label) {
+        self.held = match (self.falls_through, self.arriving.remove(&label)) {
+            (true, Some(arriving)) => both(self.held, arriving),
+            (false, Some(arriving)) => arriving,
+            (_, None) => self.held,
+        };
+        self.falls_through = true;
+        if self.heads.contains(&label) {
+            let is_temporary = |reg: &VReg| matches!(self.b.kinds[reg.0 as usize], Kind::Vector | Kind::Mask);
+            self.held = self.held.map(|held| held.filter(|reg| !is_temporary(reg)));
+        }
+    }
+
+    fn item(&mut self, item: &Item, insts: &[(usize, Instruction)]) -> Result<(), String> {
+        match item {
+            Item::Inst(inst) => {
+                let Some(((_, main), before)) = insts.split_last() else {
+                    // Left out since nobody uses the result: whoever does finds nothing.
+                    return Ok(());
+                };
+                before.iter().try_for_each(|(_, inst)| self.help(inst))?;
+                self.inst(inst, main)
+            }
+            // General registers are the frame's business; it must leave vectors alone.
+            Item::Raw(_) | Item::RawFor(..) => {
+                for (_, inst) in insts {
+                    if number(inst.op0_register()).is_some() {
+                        return Err("writes a register that the allocator gives out".to_owned());
+                    }
+                }
+                Ok(())
+            }
+            Item::Bind(label) => {
+                self.bind(*label);
+                Ok(())
+            }
+            Item::Jump(code, label) => {
+                if !self.heads.contains(label) {
+                    let held = self.held;
+                    let meet = |known: &mut Held| *known = both(*known, held);
+                    self.arriving.entry(*label).and_modify(meet).or_insert(held);
+                }
+                self.falls_through = *code != Code::Jmp_rel32_64;
+                Ok(())
+            }
+            Item::LoadConstants => {
+                for (_, inst) in insts {
+                    self.help(inst)?;
+                    let at = number(inst.op0_register()).ok_or("a constant outside of a register")?;
+                    self.reserve(at, self.held[at].ok_or("loads no constant")?)?;
+                }
+                Ok(())
+            }
+            // Whole registers are cleared or keep their lower halves: nothing is in them that is used further on.
+            Item::ClearUpper => {
+                self.held[..32].fill(None);
+                Ok(())
+            }
+            Item::Align | Item::Streamed | Item::Weight(_) => Ok(()),
+        }
+    }
+
+    /// A register that belongs to one value for the whole function.
+    fn reserve(&mut self, at: usize, reg: VReg) -> Result<(), String> {
+        match self.reserved.insert(at, reg) {
+            Some(other) if other != reg => Err(format!("register {at} is {other:?}'s and {reg:?}'s")),
+            _ => Ok(()),
+        }
+    }
+
+    fn write(&mut self, at: usize, reg: VReg) -> Result<(), String> {
+        if matches!(self.b.kinds[reg.0 as usize], Kind::PinnedVector | Kind::PinnedMask) {
+            self.reserve(at, reg)?;
+        } else if let Some(owner) = self.reserved.get(&at).filter(|owner| **owner != reg) {
+            return Err(format!("{reg:?} is written to register {at} of {owner:?}"));
+        }
+        self.held[at] = Some(reg);
+        Ok(())
+    }
+
+    /// What the allocator adds: a constant is loaded or made, or a register copied. The register that it goes to holds the
+    /// same value from then on; whether it may go there is seen when that is given a name.
+    fn help(&mut self, inst: &Instruction) -> Result<(), String> {
+        let to = number(inst.op0_register()).ok_or("an added instruction that writes no register")?;
+        let is_copy =
+            matches!(inst.code(), Code::EVEX_Vmovdqa64_zmm_k1z_zmmm512 | Code::VEX_Vmovdqa_ymm_ymmm256);
+        let is_load =
+            matches!(inst.code(), Code::EVEX_Vmovdqu64_zmm_k1z_zmmm512 | Code::VEX_Vmovdqu_ymm_ymmm256);
+        let is_zero =
+            matches!(inst.code(), Code::EVEX_Vpxord_zmm_k1z_zmm_zmmm512b32 | Code::VEX_Vpxor_xmm_xmm_xmmm128);
+        let value = if is_copy && inst.op1_kind() == OpKind::Register {
+            number(inst.op1_register()).and_then(|from| self.held[from])
+        } else if is_load && inst.memory_base() == Register::RIP {
+            self.constant(|bytes, at| at == inst.memory_displacement64() && !bytes.is_empty())
+        } else if is_zero
+            && inst.op1_register() == inst.op2_register()
+            && inst.op0_register() == inst.op1_register()
+        {
+            self.constant(|bytes, _| bytes.iter().all(|byte| *byte == 0))
+        } else {
+            return Err(format!("{:?} is not what an allocator adds", inst.code()));
+        };
+        self.held[to] = value;
+        Ok(())
+    }
+
+    /// A constant whose bytes and place in the pool are such.
+    fn constant(&self, is: impl Fn(&[u8], u64) -> bool) -> Option<VReg> {
+        let found = self.b.kinds.iter().position(|kind| match kind {
+            Kind::Const(entry) => is(&self.b.pool[*entry as usize], self.trace.pool[*entry as usize]),
+            _ => false,
+        });
+        found.map(|reg| VReg(reg as u32))
+    }
+
+    /// Whether `reg`'s value is in that register.
+    fn holds(&self, at: usize, reg: VReg) -> bool {
+        let bytes = |reg: VReg| match self.b.kinds[reg.0 as usize] {
+            Kind::Const(entry) => Some(&self.b.pool[entry as usize]),
+            _ => None,
+        };
+        // Constants of the same bytes are the same value.
+        self.held[at] == Some(reg)
+            || self.held[at].is_some_and(|held| bytes(held).is_some() && bytes(held) == bytes(reg))
+    }
+
+    fn expect(&self, register: Register, reg: VReg) -> Result<(), String> {
+        let at = number(register).ok_or_else(|| format!("{register:?} for {reg:?}"))?;
+        if self.holds(at, reg) {
+            return Ok(());
+        }
+        Err(format!("{register:?} holds {:?}, not {reg:?}", self.held[at]))
+    }
+
+    fn inst(&mut self, inst: &Inst, out: &Instruction) -> Result<(), String> {
+        // Zero is made in place of a copy of it.
+        if inst.code != out.code() {
+            let (Some(to), Opd::Reg(from, _)) = (inst.def, inst.ops[1]) else {
+                return Err(format!("{:?} became {:?}", inst.code, out.code()));
+            };
+            self.help(out)?;
+            self.expect(out.op0_register(), from)?;
+            let at = number(out.op0_register()).ok_or("no register")?;
+            self.held[at] = None;
+            return self.write(at, to);
+        }
+        for (position, op) in inst.ops.iter().enumerate() {
+            let at = position as u32;
+            match *op {
+                Opd::None => {}
+                Opd::Reg(..) if position == 0 && inst.def.is_some() => {}
+                Opd::Reg(reg, _) if out.op_kind(at) == OpKind::Memory => self.expect_pool(reg, out)?,
+                Opd::Reg(reg, _) => self.expect(out.op_register(at), reg)?,
+                Opd::Gpr(gpr) if out.op_register(at) == gpr => {}
+                Opd::Imm(imm) if out.immediate8() == imm => {}
+                Opd::Mem(mem) => self.expect_memory(mem, out)?,
+                Opd::Gpr(_) | Opd::Imm(_) => return Err(format!("operand {position} is another one")),
+            }
+        }
+        if let Some(mask) = inst.mask {
+            self.expect(out.op_mask(), mask)?;
+            if out.zeroing_masking() != inst.zeroing {
+                return Err("masked lanes become something else".to_owned());
+            }
+        } else if out.op_mask() != Register::None {
+            return Err("a mask that nobody asked for".to_owned());
+        }
+        let Some(def) = inst.def else { return Ok(()) };
+        let to = number(out.op0_register()).ok_or("a definition without a register")?;
+        if let Some(old) = inst.tied
+            && !self.holds(to, old)
+        {
+            return Err(format!("the old value of operand 0 is {:?}, not {old:?}", self.held[to]));
+        }
+        let sources = (1..4).filter(|at| inst.ops[*at] != Opd::None).map(|at| out.op_register(at as u32));
+        let index = out.memory_index();
+        if inst.early && sources.chain([index]).any(|source| number(source) == Some(to)) {
+            return Err("a source shares the register of the result".to_owned());
+        }
+        self.write(to, def)
+    }
+
+    /// A constant as an operand in memory.
+    fn expect_pool(&self, reg: VReg, out: &Instruction) -> Result<(), String> {
+        let Kind::Const(entry) = self.b.kinds[reg.0 as usize] else {
+            return Err(format!("{reg:?} in memory"));
+        };
+        self.expect_entry(entry, 0, out)
+    }
+
+    fn expect_entry(&self, entry: u32, disp: u32, out: &Instruction) -> Result<(), String> {
+        let at = self.trace.pool[entry as usize] + u64::from(disp);
+        let is_there = out.memory_base() == Register::RIP && out.memory_displacement64() == at;
+        let width = if self.b.isa == Isa::Avx512 { 64 } else { 32 };
+        let fits = disp as usize <= self.b.pool[entry as usize].len().max(width);
+        if is_there && fits { Ok(()) } else { Err(format!("not entry {entry} of the pool")) }
+    }
+
+    fn expect_memory(&self, mem: Mem, out: &Instruction) -> Result<(), String> {
+        match mem {
+            Mem::Base { base, index, scale, disp } => {
+                let same = out.memory_base() == base
+                    && out.memory_index() == index
+                    && (index == Register::None || out.memory_index_scale() == u32::from(scale))
+                    && out.memory_displacement64() == i64::from(disp) as u64;
+                if same { Ok(()) } else { Err("another place in memory".to_owned()) }
+            }
+            Mem::Vsib { base, index, scale, .. } => {
+                if out.memory_base() != base || out.memory_index_scale() != u32::from(scale) {
+                    return Err("gathers from another place".to_owned());
+                }
+                self.expect(out.memory_index(), index)
+            }
+            Mem::Pool { entry, disp } => self.expect_entry(entry, disp, out),
+        }
+    }
+}
