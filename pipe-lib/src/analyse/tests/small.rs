@@ -1,6 +1,6 @@
 //! Small bodies, all of them: what is claimed of a state of one byte, tried out.
 //!
-//! Bodies of one and two instructions over the word, the state and a few literals, and many of three. A claim is held against
+//! Bodies of one instruction over the word, the state and a few literals, one in [`SOME`] of those of two, and many of three. A claim is held against
 //! what the body does from many states, on many words; where it cannot be tried out this way, it is not made of one state.
 
 use super::run;
@@ -17,6 +17,9 @@ const LITERALS: [u64; 4] = [0, 1, 0x80, 0xff];
 
 /// Numbers that are tried: the edges, and some in between.
 const NUMBERS: [u64; 12] = [0, 1, 2, 3, 0x0f, 0x55, 0x7f, 0x80, 0x81, 0xa6, 0xfe, 0xff];
+
+/// Of so many bodies of two instructions, one is tried; 1 tries all.
+const SOME: usize = 5;
 
 fn leaves() -> Block {
     let mut body = Block::default();
@@ -163,7 +166,9 @@ fn what_is_claimed_of_small_bodies_holds() {
         each(&one.clone(), |op, ty| {
             let mut two = one.clone();
             two.push(op, ty);
-            look(&two, &mut rng);
+            if rng.below(SOME) == 0 {
+                look(&two, &mut rng);
+            }
         });
     });
     // Of three instructions, some of those whose first two are as random.
@@ -177,13 +182,12 @@ fn what_is_claimed_of_small_bodies_holds() {
         }
         look(&body, &mut rng);
     }
-    println!("{seen:?}");
     for (class, least) in [
         ("held", 100),
         ("positional", 1000),
         ("reduction", 5000),
         ("delay", 1000),
-        ("linear", 300),
+        ("linear", 60),
         ("serial", 1000),
     ] {
         assert!(seen.get(class).is_some_and(|count| *count >= least), "{class}: {seen:?}");

@@ -74,10 +74,23 @@ impl Lagged {
         };
         let mut running = flip(b, words);
         let mut distance = self.lag_bytes();
-        while distance < b.vector_bytes() {
-            let moved = b.moved_up(running, distance);
-            running = join(b, fold, lane, running, moved);
-            distance *= 2;
+        if b.isa == Isa::Avx2 {
+            // Within each half one shuffle a step; then what the lower half came to, turn by turn, to the upper one.
+            while distance < 16 {
+                let moved = b.moved_up_in_lanes(running, distance);
+                running = join(b, fold, lane, running, moved);
+                distance *= 2;
+            }
+            let lower = b.moved_up(running, 16);
+            let turns = b.bytes_of(|i| self.turn(i % 16));
+            let lower = b.shuffle_bytes(lower, turns);
+            running = join(b, fold, lane, running, lower);
+        } else {
+            while distance < b.vector_bytes() {
+                let moved = b.moved_up(running, distance);
+                running = join(b, fold, lane, running, moved);
+                distance *= 2;
+            }
         }
         let running = flip(b, running);
         let before = self.turns(b);
@@ -90,7 +103,6 @@ impl Lagged {
 
     /// For each word, the last result of its turn.
     fn turns(&self, b: &mut Builder) -> VReg {
-        let (bytes, lag) = (self.last.lane.bytes(), self.lag_bytes());
         let last = Opd::Reg(self.last.reg, b.full());
         // The last 128 bits everywhere, then those of each turn.
         let end = match b.isa {
@@ -99,8 +111,14 @@ impl Lagged {
             }
             Isa::Avx2 => b.vector(Code::VEX_Vpermq_ymm_ymmm256_imm8, &[last, Opd::Imm(0xee)]),
         };
-        let turns = b.bytes_of(|i| (16 - lag + i / bytes * bytes % lag + i % bytes) as u8);
+        let turns = b.bytes_of(|i| self.turn(i));
         b.shuffle_bytes(end, turns)
+    }
+
+    /// For a byte so many behind 128 bits of results, where among those the last one of its turn is.
+    fn turn(&self, behind: usize) -> u8 {
+        let (bytes, lag) = (self.last.lane.bytes(), self.lag_bytes());
+        (16 - lag + behind / bytes * bytes % lag + behind % bytes) as u8
     }
 }
 

@@ -138,6 +138,13 @@ impl Builder {
         self.quad_to(register, all);
     }
 
+    /// Each 128-bit lane moved up by so many bytes, fewer than it has; zeros enter.
+    pub(in crate::backend::native) fn moved_up_in_lanes(&mut self, x: VReg, bytes: usize) -> VReg {
+        let code = self.pick(Code::EVEX_Vpslldq_zmm_zmmm512_imm8, Code::VEX_Vpslldq_ymm_ymm_imm8);
+        let operands = [Opd::Reg(x, self.full()), Opd::Imm(bytes as u8)];
+        self.vector(code, &operands)
+    }
+
     /// The whole vector moved up by so many bytes, fewer than it has; zeros enter.
     pub(in crate::backend::native) fn moved_up(&mut self, x: VReg, bytes: usize) -> VReg {
         let v = |b: &Builder, reg| Opd::Reg(reg, b.full());
@@ -150,10 +157,7 @@ impl Builder {
                     self.vector(code, &[v(self, x), v(self, lower), Opd::Imm(16 - bytes as u8)])
                 }
                 16 => lower,
-                _ => {
-                    let code = Code::VEX_Vpslldq_ymm_ymm_imm8;
-                    self.vector(code, &[v(self, lower), Opd::Imm(bytes as u8 - 16)])
-                }
+                _ => self.moved_up_in_lanes(lower, bytes - 16),
             };
         }
         let zero = self.splat(Lane::B, 0);
