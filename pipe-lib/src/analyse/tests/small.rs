@@ -1,7 +1,7 @@
-//! Small bodies, all of them: what is claimed of a state of one byte, tried out.
+//! Small bodies: what is claimed of a state of one byte, tried out.
 //!
-//! Bodies of one instruction over the word, the state and a few literals, one in [`SOME`] of those of two, and many of three. A claim is held against
-//! what the body does from many states, on many words; where it cannot be tried out this way, it is not made of one state.
+//! Bodies of one instruction over the word, the state and a few literals, one in [`SOME`] of those of two, and many of three.
+//! A claim is held against what the body does from many states, on many words; all claims made of one state can be.
 
 use super::run;
 use crate::analyse::{Class, PipeFacts, analyse};
