@@ -307,16 +307,19 @@ fn the_ablation_measures_both_worlds() {
         let rows = result["rows"].as_array().unwrap();
         let row =
             rows.iter().find(|row| row["server"] == *server && row["load"] == "100 B, kept connections");
-        row.unwrap()["frames"].as_f64().unwrap() / row.unwrap()["requests"].as_f64().unwrap()
+        ["frames", "requests"].map(|name| row.unwrap()[name].as_f64().unwrap())
     };
     let worlds = result["worlds"].as_array().unwrap();
     assert_eq!(worlds.len(), 2);
     for world in worlds {
         let switches = world["switches"].as_array().unwrap();
         let merging = switches.iter().find(|switch| switch["off"] == "header-merging").unwrap();
-        let (with, without) = (frames(&merging["with"]), frames(&merging["without"]));
-        // A request, its answer; or a head and a body, and what acknowledges them.
-        assert!(with < 2.5 && without > with + 0.9, "{with} and {without} frames a request");
+        // A request and its answer; or a head and a body, and what acknowledges them. On a busy machine there may be few, and
+        // beside them are the connections' own frames.
+        let [sent, requests] = frames(&merging["with"]);
+        assert!(sent < 2.5 * requests + 80.0, "{sent} frames for {requests} requests");
+        let [sent, requests] = frames(&merging["without"]);
+        assert!(sent > 3.5 * requests, "{sent} frames for {requests} requests, head and body apart");
         assert!(world["stages"].as_array().unwrap().len() > 8);
     }
     let refused =

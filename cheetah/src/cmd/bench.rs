@@ -113,8 +113,8 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     println!();
     print!("{}", table::all(&plan, &LOADS, &figures));
     if let Some(path) = &arguments.json {
-        let text = format!("{:#}\n", to_json(&heading, &plan, &figures, &failures));
-        fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        fs::write(path, to_json(&heading, &plan, &figures, &failures))
+            .with_context(|| format!("cannot write {}", path.display()))?;
     }
     if let Some(path) = &arguments.svg {
         let text = plot::svg(&heading, &plan, &LOADS, &figures);
@@ -209,18 +209,20 @@ fn warnings(lab: &Lab, failures: &[String]) -> Vec<String> {
     warnings
 }
 
-fn to_json(heading: &str, plan: &Plan, figures: &Figures, failures: &[String]) -> Value {
-    let mut rows = Vec::new();
+/// One object, with a measurement a line.
+fn to_json(heading: &str, plan: &Plan, figures: &Figures, failures: &[String]) -> String {
+    let mut rows: Vec<String> = Vec::new();
     for i in 0..plan.servers.len() {
         for (j, load) in LOADS.iter().enumerate() {
             for (round, figure) in figures.rounds(i, j).iter().enumerate() {
                 let Some(figure) = figure else { continue };
-                rows.push(json!({
+                let row = json!({
                     "server": i, "load": load.name, "round": round + 1,
                     "requests": figure.requests, "bytes": figure.bytes, "seconds": figure.seconds,
                     "cpu_s": figure.cpu_s, "both_cpu_s": figure.both_cpu_s, "frames": figure.frames, "calls": figure.calls,
                     "touched": figure.touched, "copied": figure.copied,
-                }));
+                });
+                rows.push(row.to_string());
             }
         }
     }
@@ -235,7 +237,15 @@ fn to_json(heading: &str, plan: &Plan, figures: &Figures, failures: &[String]) -
         })
         .collect();
     let worlds: Vec<Value> = plan.worlds.iter().map(world_json).collect();
-    json!({ "machine": heading, "failures": failures, "servers": servers, "worlds": worlds, "rows": rows })
+    let lines = |values: &[Value]| values.iter().map(Value::to_string).collect::<Vec<_>>().join(",\n");
+    format!(
+        "{{\"machine\": {}, \"failures\": {},\n\"servers\": [\n{}\n],\n\"worlds\": [\n{}\n],\n\"rows\": [\n{}\n]}}\n",
+        json!(heading),
+        json!(failures),
+        lines(&servers),
+        lines(&worlds),
+        rows.join(",\n")
+    )
 }
 
 fn world_json(world: &plan::World) -> Value {

@@ -97,7 +97,7 @@ struct Client {
     left: usize,
 }
 
-/// Asks again and again for as long as `duration`.
+/// Asks again and again for as long as `duration`, or longer if nothing came in that time.
 pub(super) fn run(
     addr: SocketAddr,
     load: &Load,
@@ -118,7 +118,7 @@ pub(super) fn run(
     let mut ready = Vec::new();
     let seconds = loop {
         let elapsed = began.elapsed();
-        if elapsed >= duration {
+        if elapsed >= duration && bytes > 0 {
             break elapsed.as_secs_f64();
         }
         if last_came.elapsed() > PATIENCE {

@@ -16,7 +16,7 @@ const COLUMNS: usize = 3;
 /// Ratios beyond these are drawn as these, and written out.
 const LEAST: f64 = 0.7;
 const MOST: f64 = 4.0;
-const TICKS: [f64; 15] = [0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9, 1.0, 1.2, 1.5, 2.0, 3.0];
+const TICKS: [f64; 15] = [1.0, 0.1, 0.5, 2.0, 0.2, 0.05, 0.01, 0.02, 1.5, 3.0, 0.3, 0.7, 1.2, 0.8, 0.9];
 /// Distinct in lightness as well as in hue.
 const COLOURS: [&str; 3] = ["#22577a", "#e07a5f", "#7bc950"];
 
@@ -79,7 +79,7 @@ fn draw_switches(out: &mut String, world: &World, loads: &[Load], figures: &Figu
     }
     title(out, &format!("{}: processor time without / with", column(world)));
     let bottom = HEAD + ROW * world.switches.len() as f64;
-    for tick in TICKS.into_iter().filter(|tick| (low..=high).contains(tick)) {
+    for tick in ticks(low, high, x) {
         axis(out, x(tick), bottom, tick, if tick == 1.0 { "#888" } else { "#e4e4e4" });
     }
     for (i, (switch, ratios)) in world.switches.iter().zip(&ratios).enumerate() {
@@ -136,7 +136,7 @@ fn draw_stages(out: &mut String, world: &World, loads: &[Load], figures: &Figure
     let x = |value: f64| NAMES + (PANEL - 30.0) * (value.clamp(low, high) / low).ln() / (high / low).ln();
     title(out, &format!("{}: processor time of stages / of the first", column(world)));
     let bottom = HEAD + ROW * world.stages.len() as f64;
-    for tick in TICKS.into_iter().filter(|tick| (low..=high).contains(tick)) {
+    for tick in ticks(low, high, x) {
         axis(out, x(tick), bottom, tick, "#e4e4e4");
     }
     for (i, stage) in world.stages.iter().enumerate() {
@@ -193,6 +193,17 @@ fn name(out: &mut String, text: &str, y: f64) {
     );
 }
 
+/// Those between `low` and `high`, the most important first, and none whose number would stand on another's.
+fn ticks(low: f64, high: f64, x: impl Fn(f64) -> f64) -> Vec<f64> {
+    let mut chosen: Vec<f64> = Vec::new();
+    for tick in TICKS.into_iter().filter(|tick| (low..=high).contains(tick)) {
+        if chosen.iter().all(|&other| (x(tick) - x(other)).abs() >= 24.0) {
+            chosen.push(tick);
+        }
+    }
+    chosen
+}
+
 fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
@@ -200,6 +211,14 @@ fn escape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ticks_keep_their_distance() {
+        let x = |value: f64| 300.0 * (value / 0.02).ln() / (2.0f64 / 0.02).ln();
+        let mut places: Vec<f64> = ticks(0.02, 2.0, x).into_iter().map(x).collect();
+        places.sort_by(f64::total_cmp);
+        assert!(places.len() > 4 && places.windows(2).all(|pair| pair[1] - pair[0] >= 24.0), "{places:?}");
+    }
 
     #[test]
     fn nothing_to_draw_is_no_error() {
