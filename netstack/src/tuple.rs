@@ -64,7 +64,7 @@ impl FourTuple {
     /// Both addresses, ours first, if they are of IPv4.
     #[inline]
     pub const fn ipv4_addrs(&self) -> Option<(Ipv4Addr, Ipv4Addr)> {
-        match (self.local_addr.to_ipv4_mapped(), self.remote_addr.to_ipv4_mapped()) {
+        match (narrow(self.local_addr), narrow(self.remote_addr)) {
             (Some(local), Some(remote)) => Some((local, remote)),
             _ => None,
         }
@@ -130,6 +130,13 @@ const fn widen(addr: IpAddr) -> Ipv6Addr {
         IpAddr::V4(addr) => addr.to_ipv6_mapped(),
         IpAddr::V6(addr) => addr,
     }
+}
+
+/// The address of IPv4 that this is one of, by one comparison: it is asked for each segment.
+#[inline]
+const fn narrow(addr: Ipv6Addr) -> Option<Ipv4Addr> {
+    let bits = addr.to_bits();
+    if bits >> 32 == 0xffff { Some(Ipv4Addr::from_bits(bits as u32)) } else { None }
 }
 
 #[cfg(test)]
