@@ -10,13 +10,28 @@ const MAX_TABLED_INSTS: usize = 64;
 
 /// What so many words make of a state. A number of steps of one kind is a step of that kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Step {
+pub enum Step {
     /// `factor * s + term`, wrapping.
-    Affine { factor: u64, term: u64 },
-    /// Rotated to the left, then some bits turned.
-    Rotate { left: u32, flip: u64 },
-    /// `(s + term) mod modulus`; `term` is below the modulus.
-    Addmod { term: u64, modulus: u64 },
+    Affine {
+        /// Of the state.
+        factor: u64,
+        /// Added to it.
+        term: u64,
+    },
+    /// Rotated, then some bits turned.
+    Rotate {
+        /// Bits to the left.
+        left: u32,
+        /// The bits that are turned.
+        flip: u64,
+    },
+    /// `(s + term) mod modulus`.
+    Addmod {
+        /// Below the modulus.
+        term: u64,
+        /// Not 0.
+        modulus: u64,
+    },
     /// Bits that are sums of bits: shift registers with feedback.
     Bits(AffineBits),
     /// Of a byte: entry `s`.
@@ -25,10 +40,11 @@ pub(crate) enum Step {
 
 /// An affine map over GF(2).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct AffineBits {
-    pub(crate) map: BitMap,
+pub struct AffineBits {
+    /// What each bit adds to that.
+    pub map: BitMap,
     /// What zero becomes.
-    pub(crate) zero: u64,
+    pub zero: u64,
 }
 
 impl AffineBits {
@@ -85,7 +101,7 @@ impl Step {
         eval: impl Fn(u64) -> Option<u64>,
     ) -> Option<Step> {
         let (body, next) = (&pipe.body, pipe.next[state.0 as usize]);
-        if let Some(step) = shape(body, constants, next, state, 16) {
+        if let Some(step) = Step::by_shape(pipe, constants, state) {
             return Some(step);
         }
         let ty = body.ty(next);
@@ -99,6 +115,11 @@ impl Step {
         let tabled = ty == Ty::U8 && body.insts.len() <= MAX_TABLED_INSTS;
         let entries = || (0..256).map(|old| eval(old).map(|new| new as u8)).collect::<Option<Vec<u8>>>();
         tabled.then(entries)?.map(Step::Table)
+    }
+
+    /// The same of what it is made of alone.
+    pub(crate) fn by_shape(pipe: &Pipe, constants: &[Option<u64>], state: StateId) -> Option<Step> {
+        shape(&pipe.body, constants, pipe.next[state.0 as usize], state, 16)
     }
 
     /// This step, then another one; `None` if together they have no form.

@@ -52,6 +52,14 @@ pub(crate) fn plain_crc(pipe: &Analysed) -> Option<CrcOp> {
     crc.instruction().filter(|_| facts.nomod() && in_order && facts.body.inst(operand).op == Op::In)
 }
 
+impl Targets {
+    /// Whether a stage by itself runs several words at once on one of them.
+    pub(crate) fn run_wide(&self, pipe: &Analysed) -> bool {
+        let stages = std::slice::from_ref(pipe);
+        WidePlan::new(stages, &self.wide).is_ok() || vector_loop(stages, self.portable.as_ref()).is_ok()
+    }
+}
+
 /// How stages would run in passes of their own, each on the best of the targets that takes it.
 struct Kinds<'a> {
     targets: &'a Targets,
@@ -68,7 +76,7 @@ impl Kinds<'_> {
             return *kind;
         }
         // What the rewrites make of it is what runs.
-        let alone = super::rewrite::alone(pipe);
+        let alone = super::rewrite::alone(pipe, self.targets);
         let wide = alone.iter().chain([pipe]).any(|pipe| self.is_wide(pipe));
         let kind = if wide {
             Kind::Native

@@ -197,8 +197,9 @@ impl Selector<'_> {
         let stages: Box<[Analysed]> = pass.stages.iter().map(|&index| self.stages[index].clone()).collect();
         // The interpreter is what the others are held against: it runs what was written.
         let rewrites = wanted.backend != Backend::Interp && !wanted.serial;
-        let rewritten =
-            rewrites.then(|| rewrite::rewrite(pass.stages(self.composition).zip(&stages))).flatten();
+        let rewritten = rewrites
+            .then(|| rewrite::rewrite(pass.stages(self.composition).zip(&stages), &wanted.targets))
+            .flatten();
         if let Some(rewritten) = rewritten
             && let Ok(Generated { backend, code, plan }) = generate_stages(&rewritten.stages, wanted)
         {

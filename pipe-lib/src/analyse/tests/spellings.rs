@@ -46,7 +46,11 @@ fn word_by_word(body: &str) -> Option<String> {
         if features.has(Features::AVX512 | Features::PCLMUL) {
             let pipe = Analysed::new(facts(body).1.into());
             // What runs is what the rewrites make of it.
-            let pipe = crate::plan::rewrite::alone(&pipe).unwrap_or(pipe);
+            let pipe = crate::plan::rewrite::alone(
+                &pipe,
+                &crate::select::Wanted::new(crate::Backend::Auto, None, false).targets,
+            )
+            .unwrap_or(pipe);
             return compile(&[pipe], features, Stripes::default()).err().map(|why| why.to_string());
         }
     }

@@ -5,8 +5,9 @@ use super::loops::{Frame, memory, narrowed, widened};
 use super::scalar::{Tables, scalar_type};
 use super::vector::{self, splat, view};
 use crate::ir::Ty;
+use crate::plan::induction::Step;
 use crate::plan::portable::UNROLL;
-use crate::plan::vector::{Carry, Step, VectorBody, VectorOp};
+use crate::plan::vector::{Carry, VectorBody, VectorOp};
 use cranelift_codegen::ir::{ConstantData, InstBuilder, Value, types};
 use cranelift_frontend::FunctionBuilder;
 
@@ -112,7 +113,7 @@ pub(super) fn first_carries(b: &mut FunctionBuilder<'_>, body: &VectorBody, fram
                 };
                 registers.push(view(b, value, 1));
             }
-            Carry::Onward { state, ty, step, lane, .. } => {
+            Carry::Onward { state, ty, ref step, lane, .. } => {
                 registers.push(first_values(b, frame, state, ty, step, lane));
             }
             Carry::Sums { .. } => {
@@ -130,7 +131,7 @@ fn first_values(
     frame: Frame,
     state: u32,
     ty: Ty,
-    step: Step,
+    step: &Step,
     lane: u8,
 ) -> Value {
     let raw = b.ins().load(types::I64, memory(), frame.states, 8 * state as i32);
@@ -139,17 +140,32 @@ fn first_values(
         let wide = widened(b, value);
         let wide = narrowed(b, wide, Ty::from_bytes(usize::from(lane)).unwrap_or(Ty::U64));
         b.ins().store(memory(), wide, frame.partials, at as i32);
-        let literal = match step {
-            Step::Add(c) | Step::Xor(c) | Step::Mul(c) => c as i64,
-            Step::Rotl(count) => i64::from(count),
-        };
-        let literal = b.ins().iconst(scalar_type(ty), literal);
-        value = match step {
-            Step::Add(_) => b.ins().iadd(value, literal),
-            Step::Xor(_) => b.ins().bxor(value, literal),
-            Step::Mul(_) => b.ins().imul(value, literal),
-            Step::Rotl(_) => b.ins().rotl(value, literal),
-        };
+        let literal = |b: &mut FunctionBuilder<'_>, c: u64| b.ins().iconst(scalar_type(ty), c as i64);
+        // Of other steps the plan has none.
+        if let Step::Affine { factor, .. } = step
+            && *factor != 1
+        {
+            let factor = literal(b, *factor);
+            value = b.ins().imul(value, factor);
+        }
+        if let Step::Affine { term, .. } = step
+            && *term != 0
+        {
+            let term = literal(b, *term);
+            value = b.ins().iadd(value, term);
+        }
+        if let Step::Rotate { left, .. } = step
+            && *left != 0
+        {
+            let left = literal(b, u64::from(*left));
+            value = b.ins().rotl(value, left);
+        }
+        if let Step::Rotate { flip, .. } = step
+            && *flip != 0
+        {
+            let flip = literal(b, *flip);
+            value = b.ins().bxor(value, flip);
+        }
     }
     b.ins().load(types::I8X16, memory(), frame.partials, 0)
 }

@@ -3,7 +3,8 @@
 use super::bits;
 use crate::analyse::Reduce;
 use crate::ir::{BinaryOp, CompareOp, UnaryOp};
-use crate::plan::vector::{Accumulate, Accumulator, Carry, Reg, Step, VectorBody, VectorOp};
+use crate::plan::induction::Step;
+use crate::plan::vector::{Accumulate, Accumulator, Carry, Reg, VectorBody, VectorOp};
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{ConstantData, Endianness, InstBuilder, MemFlagsData, Type, Value, types};
 use cranelift_frontend::FunctionBuilder;
@@ -300,24 +301,32 @@ pub(super) fn previous(b: &mut FunctionBuilder<'_>, before: Value, x: Value, lan
 
 /// The lanes of a [`Carry::Onward`] as many words later as there are lanes.
 fn later(b: &mut FunctionBuilder<'_>, carry: &Carry, of: Value) -> Value {
-    let Carry::Onward { ty, step, lane, .. } = *carry else { return of };
-    let lane_bits = u32::from(lane) * 8;
-    match step.times(16 / u64::from(lane), ty) {
-        Step::Add(0) | Step::Xor(0) | Step::Mul(1) | Step::Rotl(0) => of,
-        Step::Add(c) => literal(b, BinaryOp::Add, of, c, lane),
-        Step::Xor(c) => literal(b, BinaryOp::Xor, of, c, lane),
-        Step::Mul(c) => literal(b, BinaryOp::Mul, of, c, lane),
-        Step::Rotl(count) if ty.bits() == lane_bits => {
-            let of = view(b, of, lane);
-            binary(b, BinaryOp::Rotl, of, of, Some(u64::from(count)), lane)
+    let Carry::Onward { ty, step, lane, .. } = carry else { return of };
+    let (ty, lane) = (*ty, *lane);
+    // What is above the type in the lane is cleared by an operation of its own.
+    match step.times(16 / usize::from(lane), ty) {
+        Step::Affine { factor, term } => {
+            let of = if factor == 1 { of } else { literal(b, BinaryOp::Mul, of, factor, lane) };
+            if term == 0 { of } else { literal(b, BinaryOp::Add, of, term, lane) }
         }
-        Step::Rotl(count) => {
-            // What is above the type in the lane is cleared by an operation of its own.
-            let of = view(b, of, lane);
-            let up = shl(b, of, u64::from(count));
-            let down = shr(b, of, u64::from(ty.bits() - count));
-            b.ins().bor(up, down)
+        Step::Rotate { left, flip } => {
+            let of = match left {
+                0 => of,
+                left if ty.bits() == u32::from(lane) * 8 => {
+                    let of = view(b, of, lane);
+                    binary(b, BinaryOp::Rotl, of, of, Some(u64::from(left)), lane)
+                }
+                left => {
+                    let of = view(b, of, lane);
+                    let up = shl(b, of, u64::from(left));
+                    let down = shr(b, of, u64::from(ty.bits() - left));
+                    b.ins().bor(up, down)
+                }
+            };
+            if flip == 0 { of } else { literal(b, BinaryOp::Xor, of, flip, lane) }
         }
+        // The plan has no others.
+        _ => of,
     }
 }
 

@@ -5,6 +5,7 @@ use super::Part;
 use crate::analyse::rewrite::{Rewriter, live};
 use crate::analyse::{Analysed, Class, PipeFacts};
 use crate::ir::{BinaryOp, Block, CompareOp, ConvertOp, Op, Pipe, State, StateId, Ty, UnaryOp, Value};
+use crate::plan::target::Targets;
 
 /// Where a word of a state's history is in the state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +41,7 @@ struct History {
 }
 
 /// The pipe, of which these are the facts, spread, if a loop over several words at once comes of it.
-pub(super) fn spread(pipe: &Pipe, facts: &PipeFacts) -> Option<Spread> {
+pub(super) fn spread(pipe: &Pipe, facts: &PipeFacts, targets: &Targets) -> Option<Spread> {
     let histories: Vec<Option<History>> = (0..pipe.states.len())
         .map(|state| match facts.states[state].class {
             Class::Delay { words } if words > 1 => history(pipe, facts, state),
@@ -112,9 +113,8 @@ pub(super) fn spread(pipe: &Pipe, facts: &PipeFacts) -> Option<Spread> {
     // Exports are computed from the states of the pass.
     spread.finish = Block::default();
     spread.exports = Vec::new();
-    crate::plan::vector::lower(&[Analysed::new(spread.clone().into())])
-        .is_ok()
-        .then_some(Spread { pipe: spread, parts })
+    let is_wide = targets.run_wide(&Analysed::new(spread.clone().into()));
+    is_wide.then_some(Spread { pipe: spread, parts })
 }
 
 struct Words<'a> {

@@ -16,6 +16,7 @@ mod taps;
 use crate::analyse::{Analysed, Facts, PipeFacts, analyse};
 use crate::compose::Stage;
 use crate::ir::{Op, Pipe, StateInit, Ty, UnaryOp, eval};
+use crate::plan::target::Targets;
 use history::{Piece, Spread};
 use std::num::NonZeroU64;
 use std::sync::Arc;
@@ -133,8 +134,11 @@ impl Draft {
     }
 }
 
-/// Rewrites the stages of a pass; `None` if there is nothing to gain.
-pub(crate) fn rewrite<'a>(stages: impl Iterator<Item = (&'a Stage, &'a Analysed)>) -> Option<Rewritten> {
+/// Rewrites the stages of a pass for some of the `targets`; `None` if there is nothing to gain.
+pub(crate) fn rewrite<'a>(
+    stages: impl Iterator<Item = (&'a Stage, &'a Analysed)>,
+    targets: &Targets,
+) -> Option<Rewritten> {
     let mut drafts = Vec::new();
     let mut count = 0;
     for (stage, analysed) in stages {
@@ -150,7 +154,7 @@ pub(crate) fn rewrite<'a>(stages: impl Iterator<Item = (&'a Stage, &'a Analysed)
     work.compose();
     work.drop_idle();
     work.merge_taps();
-    let kept = work.replace_states();
+    let kept = work.replace_states(targets);
     if work.notes.is_empty() {
         return None;
     }
@@ -170,14 +174,14 @@ struct Work {
 
 impl Work {
     /// Registers that words are shifted through become the words. Gives what the states are then.
-    fn replace_states(&mut self) -> Vec<Kept> {
+    fn replace_states(&mut self, targets: &Targets) -> Vec<Kept> {
         let mut all = Vec::new();
         for draft in &mut self.drafts {
             let mut kept: Vec<Kept> =
                 draft.states.iter().map(|&state| Kept { state, part: Part::Whole }).collect();
             let names: Vec<&str> = draft.pipe.states.iter().map(|state| state.name.as_str()).collect();
             let has_states = !draft.states.is_empty();
-            let spread = has_states.then(|| history::spread(&draft.pipe, draft.facts())).flatten();
+            let spread = has_states.then(|| history::spread(&draft.pipe, draft.facts(), targets)).flatten();
             let Some(Spread { pipe, parts }) = spread else {
                 all.append(&mut kept);
                 continue;
@@ -215,8 +219,8 @@ impl Work {
 }
 
 /// What is compiled for a pipe in a pass of its own; `None` if that is the pipe.
-pub(crate) fn alone(pipe: &Analysed) -> Option<Analysed> {
-    let spread = history::spread(pipe, pipe.facts())?;
+pub(crate) fn alone(pipe: &Analysed, targets: &Targets) -> Option<Analysed> {
+    let spread = history::spread(pipe, pipe.facts(), targets)?;
     Some(Analysed::new(Arc::new(spread.pipe)))
 }
 

@@ -55,7 +55,7 @@ fn rewritten(pipeline: &str) -> Option<Rewritten> {
 
 fn rewritten_of(stages: &[Stage]) -> Option<Rewritten> {
     let analysed = Analysed::all(stages.iter().map(|stage| &stage.pipe));
-    rewrite(stages.iter().zip(&analysed))
+    rewrite(stages.iter().zip(&analysed), &Wanted::new(Backend::Cranelift, None, false).targets)
 }
 
 /// The rewritten stages in the interpreter, as the engine would run them.

@@ -3,10 +3,11 @@
 use super::lanes::Stage;
 use super::narrow::narrow;
 use super::onward::{endless, step};
-use super::{Accumulate, Carry, Reg, Step, VectorBody, VectorInst, VectorOp};
+use super::{Accumulate, Carry, Reg, VectorBody, VectorInst, VectorOp};
 use crate::analyse::rewrite::{Rewriter, live};
 use crate::analyse::{Analysed, Class, Linear, PipeFacts, Reduce};
 use crate::ir::{BinaryOp, ConvertOp, Endian, Op, StateId, Ty, UnaryOp, Value};
+use crate::plan::induction::Step;
 use std::collections::HashMap;
 
 /// Lowers the stages of a pass; the reason if they have no vector form.
@@ -108,11 +109,11 @@ impl Lowering {
                         pipe.input.ty,
                     ));
                 }
-                Class::Positional if step(&facts.body, facts.next[state], state).is_some() => {
-                    onward.extend(step(&facts.body, facts.next[state], state).map(|step| (state, step)));
+                Class::Positional if step(pipe.normal(), state).is_some() => {
+                    onward.extend(step(pipe.normal(), state).map(|step| (state, step)));
                 }
                 // Only the words before are looked at, and only through states that end somewhere.
-                Class::Positional if !endless(facts, state) => {
+                Class::Positional if !endless(pipe.normal(), facts, state) => {
                     ordered.push(Ordered::plain(state, rename(facts.next[state])))
                 }
                 // One that is computed from its own old value would have no end here.

@@ -22,6 +22,7 @@ pub(crate) use lower::lower;
 
 use crate::analyse::Reduce;
 use crate::ir::{BinaryOp, CompareOp, Ty, UnaryOp};
+use crate::plan::induction::Step;
 
 /// Names the result of a vector instruction: one register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -275,38 +276,6 @@ impl Carry {
         match self {
             Carry::Previous { of, .. } | Carry::Sums { of, .. } | Carry::Onward { of, .. } => Some(of),
             Carry::Running { .. } => None,
-        }
-    }
-}
-
-/// How a state that follows from itself alone goes from word to word.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Step {
-    /// Counters.
-    Add(u64),
-    /// Values in turns.
-    Xor(u64),
-    /// Geometric progressions.
-    Mul(u64),
-    /// Keys that rotate to the left.
-    Rotl(u32),
-}
-
-impl Step {
-    /// `words` steps at once, for a state of type `ty`.
-    pub const fn times(self, words: u64, ty: Ty) -> Step {
-        match self {
-            Step::Add(c) => Step::Add(c.wrapping_mul(words) & ty.mask()),
-            Step::Xor(c) => Step::Xor(if words % 2 == 1 { c } else { 0 }),
-            Step::Mul(c) => {
-                let (mut power, mut left) = (1u64, words);
-                while left > 0 {
-                    power = power.wrapping_mul(c);
-                    left -= 1;
-                }
-                Step::Mul(power & ty.mask())
-            }
-            Step::Rotl(c) => Step::Rotl((c as u64 * words % ty.bits() as u64) as u32),
         }
     }
 }

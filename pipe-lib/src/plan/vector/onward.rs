@@ -3,59 +3,33 @@
 
 use super::lanes::Stage;
 use super::lower::Group;
-use super::{Carry, Reg, Step, VectorOp};
+use super::{Carry, Reg, VectorOp};
 use crate::analyse::{Class, PipeFacts};
-use crate::ir::{BinaryOp, Block, Op, StateId, Ty, UnaryOp, Value};
+use crate::ir::{BinaryOp, Inst, Op, Pipe, StateId, Ty};
+use crate::plan::induction::Step;
 
 /// Most times that a state that passes from word to word may be wider than the word. Beyond, the registers of one chunk come
 /// one after the other for so long that the scalar loop is faster.
 pub(super) const MAX_WIDENING: u8 = 4;
 
-/// How `state` goes from word to word, if its new value `next` is a plain function of its old one.
-pub(super) fn step(block: &Block, next: Value, state: usize) -> Option<Step> {
-    let inst = block.inst(next);
-    let is_old = |value: Value| block.inst(value).op == Op::State(StateId(state as u32));
-    let literal = |value: Value| match block.inst(value).op {
+/// How `state` goes from word to word, if its new value is a function of its old one that has a form in portable lanes.
+pub(super) fn step(pipe: &Pipe, state: usize) -> Option<Step> {
+    let constant = |inst: &Inst| match inst.op {
         Op::Const(c) => Some(c),
         _ => None,
     };
-    if inst.ty == Ty::Bool {
-        return match inst.op {
-            Op::Unary(UnaryOp::Not, a) if is_old(a) => Some(Step::Xor(1)),
-            _ => None,
-        };
-    }
-    let bits = u64::from(inst.ty.bits());
-    match inst.op {
-        Op::Unary(UnaryOp::Not, a) if is_old(a) => Some(Step::Xor(inst.ty.mask())),
-        Op::Binary(op, a, b) => {
-            use BinaryOp as B;
-            let (c, swapped) = match (is_old(a), is_old(b)) {
-                (true, false) => (literal(b)?, false),
-                (false, true) => (literal(a)?, true),
-                _ => return None,
-            };
-            match op {
-                B::Add => Some(Step::Add(c)),
-                B::Sub if !swapped => Some(Step::Add(c.wrapping_neg() & inst.ty.mask())),
-                B::Xor => Some(Step::Xor(c)),
-                B::Mul => Some(Step::Mul(c)),
-                B::Rotl if !swapped => Some(Step::Rotl((c % bits) as u32)),
-                B::Rotr if !swapped => Some(Step::Rotl(((bits - c % bits) % bits) as u32)),
-                _ => None,
-            }
-        }
-        _ => None,
-    }
+    let constants: Vec<Option<u64>> = pipe.body.insts.iter().map(constant).collect();
+    let step = Step::by_shape(pipe, &constants, StateId(state as u32))?;
+    matches!(step, Step::Affine { .. } | Step::Rotate { .. }).then_some(step)
 }
 
 /// Whether following `state` back through the states that its value is computed from leads round in a circle, beyond those
 /// that a loop has in registers of their own.
-pub(super) fn endless(facts: &PipeFacts, state: usize) -> bool {
+pub(super) fn endless(pipe: &Pipe, facts: &PipeFacts, state: usize) -> bool {
     let count = facts.next.len();
     let ends = |state: usize| match &facts.states[state].class {
         Class::Held | Class::Reduction { .. } => true,
-        Class::Positional => step(&facts.body, facts.next[state], state).is_some(),
+        Class::Positional => step(pipe, state).is_some(),
         _ => false,
     };
     // Every state that can be reached, breadth first.
@@ -79,15 +53,16 @@ pub(super) fn endless(facts: &PipeFacts, state: usize) -> bool {
 impl Stage<'_> {
     /// Declares states that follow from themselves alone; reading one then gives its values at the chunk's words.
     pub(super) fn go_onward(&mut self, states: &[(usize, Step)]) -> Result<(), String> {
-        for &(state, step) in states {
+        for (state, step) in states {
+            let state = *state;
             let ty = self.state_types[state];
             let lane = self.lane(ty);
-            let slow = matches!(step, Step::Mul(_)) && lane == 8;
+            let slow = matches!(step, Step::Affine { factor, .. } if *factor != 1) && lane == 8;
             if slow || lane / self.word > MAX_WIDENING {
                 return Err(format!("a {ty} that follows from itself at words of {} bytes", self.word));
             }
             let flat = self.base + state as u32;
-            let carry = self.carry(Carry::Onward { state: flat, ty, step, lane, of: Reg(0) });
+            let carry = self.carry(Carry::Onward { state: flat, ty, step: step.clone(), lane, of: Reg(0) });
             let mut reg = self.to.emit(VectorOp::Onward(carry), lane);
             let mut regs = Vec::new();
             for _ in 0..lane / self.word {
