@@ -1,5 +1,5 @@
-//! Inductions, states that depend only on themselves: what a word makes of one, what so many words do, and what two steps one
-//! after the other are.
+//! Inductions, states that depend only on themselves: what a word makes of one, what so many words do, and
+//! what two steps one after the other are.
 
 use crate::analyse::gf2::BitMap;
 use crate::analyse::map_of;
@@ -88,12 +88,13 @@ impl AffineBits {
     }
 }
 
-/// Widest states that are taken bit by bit: each bit takes some operations, for as many vectors as a state is wider than a word.
+/// Widest states that are taken bit by bit: each bit takes some operations, for as many vectors as a state is
+/// wider than a word.
 const MAX_BITS: u32 = 32;
 
 impl Step {
-    /// One word's step of `state`, if its new value is a function of its old one that has a form here. `eval` gives the
-    /// new value for an old one; `constants` are those of the body.
+    /// One word's step of `state`, if its new value is a function of its old one that has a form here. `eval`
+    /// gives the new value for an old one; `constants` are those of the body.
     pub(crate) fn of(
         pipe: &Pipe,
         constants: &[Option<u64>],

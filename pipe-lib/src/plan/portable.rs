@@ -1,5 +1,5 @@
-//! A pass as code for any machine with 128-bit vectors, or none: a loop over vectors where all stages have one, the fused word for
-//! what that leaves, and the tail.
+//! A pass as code for any machine with 128-bit vectors, or none: a loop over vectors where all stages have
+//! one, the fused word for what that leaves, and the tail.
 
 use super::Refusal;
 use super::scalar::{self, Fused};
@@ -11,8 +11,8 @@ use crate::ir::{BinaryOp, Op, UnaryOp};
 /// Bytes of a portable vector.
 pub(crate) const VECTOR_BYTES: usize = 16;
 
-/// Most operations of a loop word: register allocation takes longer than in proportion, and a compile must not take
-/// seconds whatever the program.
+/// Most operations of a loop word: register allocation takes longer than in proportion, and a compile must
+/// not take seconds whatever the program.
 const MAX_WEIGHT: usize = 20_000;
 
 /// Most instructions of a loop word before anything is simplified.

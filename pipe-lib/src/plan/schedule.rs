@@ -1,12 +1,14 @@
 //! Which stages share a loop.
 //!
-//! One loop for everything is best when all of it can run in vectors, or none of it. A stage whose state threads from
-//! word to word would drag the others down to its own pace, so it gets a pass of its own (fission), over blocks that
-//! stay in the first-level cache. What can run in vectors depends on who makes the code: the native backend takes look-ups and
-//! CRCs in the same loop as everything else, other code has block code for a CRC, which then is a pass, too.
+//! One loop for everything is best when all of it can run in vectors, or none of it. A stage whose state
+//! threads from word to word would drag the others down to its own pace, so it gets a pass of its own
+//! (fission), over blocks that stay in the first-level cache. What can run in vectors depends on who makes
+//! the code: the native backend takes look-ups and CRCs in the same loop as everything else, other code has
+//! block code for a CRC, which then is a pass, too.
 //!
-//! The order of stages is kept except where it cannot matter: stages that pass the stream on unchanged see the same
-//! bytes in any order among themselves, so such a pass may move past other such passes, never past one that modifies.
+//! The order of stages is kept except where it cannot matter: stages that pass the stream on unchanged see
+//! the same bytes in any order among themselves, so such a pass may move past other such passes, never past
+//! one that modifies.
 
 use super::portable::vector_loop;
 use super::target::Targets;
@@ -126,8 +128,8 @@ pub(crate) fn schedule(composition: &Composition, stages: &[Analysed], targets: 
         let modifies = stage.pipe.out.is_some();
         match host(&drafts, composition, stage, *kind, modifies) {
             Some(at) => {
-                // Passes after the host see the same stream before it and after it: the host moves behind them if the
-                // stage modifies what they have to see unmodified.
+                // Passes after the host see the same stream before it and after it: the host moves behind
+                // them if the stage modifies what they have to see unmodified.
                 let mut draft = drafts.remove(at);
                 draft.pass.stages.push(index);
                 draft.pass.gauge = draft.pass.gauge.max(stage.pipe.word_bytes());

@@ -224,3 +224,26 @@ fn a_crc_stays_with_what_the_native_backend_takes() {
     );
     assert_eq!(made[1].backend, Backend::Native);
 }
+
+/// What is proved and planned knows of code generators by the targets that they publish alone.
+#[test]
+fn nothing_here_imports_a_backend() {
+    let source = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut folders = vec![source.join("plan"), source.join("analyse")];
+    let mut files = 0;
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let is_test = path.file_stem().is_some_and(|name| name == "tests");
+            if path.is_dir() && !is_test {
+                folders.push(path);
+            } else if path.is_file() && !is_test {
+                let text = std::fs::read_to_string(&path).unwrap();
+                let code = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
+                assert!(!code.contains("crate::backend"), "{}", path.display());
+                files += 1;
+            }
+        }
+    }
+    assert!(files > 30, "{files}");
+}

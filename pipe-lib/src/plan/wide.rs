@@ -1,5 +1,5 @@
-//! A pass as one loop over vectors, decided on before there is any code: the stages, the target, and how many vectors an iteration
-//! takes. A generator emits it as it is, or says that its registers do not suffice.
+//! A pass as one loop over vectors, decided on before there is any code: the stages, the target, and how many
+//! vectors an iteration takes. A generator emits it as it is, or says that its registers do not suffice.
 
 use super::Refusal;
 use super::stage::{Fold, StateForm, VectorStage};
@@ -10,14 +10,16 @@ use crate::ir::{Op, Ty, Value};
 /// Vectors in one iteration of the main loop, most first: fewer where the registers do not suffice.
 pub(crate) const UNROLLS: [usize; 4] = [8, 4, 2, 1];
 
-/// Most machine instructions of a function before registers: a compile must not take seconds whatever the program.
+/// Most machine instructions of a function before registers: a compile must not take seconds whatever the
+/// program.
 pub(crate) const MAX_ITEMS: usize = 200_000;
 
-/// Most instructions of a plan, which counts some too few: no code is better for being longer than the caches of instructions, and
-/// passes over blocks cost less than a function that is given up.
+/// Most instructions of a plan, which counts some too few: no code is better for being longer than the caches
+/// of instructions, and passes over blocks cost less than a function that is given up.
 const MAX_PLANNED: usize = 50_000;
 
-/// Mask registers that may be kept around the loops: one is never free, and one is for what the loop computes.
+/// Mask registers that may be kept around the loops: one is never free, and one is for what the loop
+/// computes.
 pub(crate) const MAX_MASKS: usize = 6;
 
 /// What a generator makes a loop of.
@@ -50,7 +52,8 @@ impl WidePlan {
         if plan.waits_for_dots() {
             plan.unroll = 8;
         }
-        // The copies of an iteration, the remainder and what comes before or behind the iterations are a vector each.
+        // The copies of an iteration, the remainder and what comes before or behind the iterations are a
+        // vector each.
         let size = plan.size();
         while size * (plan.unroll + 2) > MAX_PLANNED {
             plan.unroll = plan.fewer().ok_or(Refusal::TooLong)?;
@@ -90,8 +93,8 @@ impl WidePlan {
         self.stages.iter().map(|stage| stage.pipe.word_bytes()).max().unwrap_or(1)
     }
 
-    /// Whether the main loop has so little to do that four accumulators a state do not hide how long a dot product takes (six
-    /// cycles): eight do.
+    /// Whether the main loop has so little to do that four accumulators a state do not hide how long a dot
+    /// product takes (six cycles): eight do.
     fn waits_for_dots(&self) -> bool {
         if !self.target.waits {
             return false;
@@ -123,7 +126,8 @@ impl WidePlan {
             others += usize::from(stage.pipe.out.is_some() && stage.pipe.input != stage.pipe.output);
         }
         match (dots, products, others) {
-            // Latency is all there is to a hash; a sum alone is no faster for more accumulators, and ends later.
+            // Latency is all there is to a hash; a sum alone is no faster for more accumulators, and ends
+            // later.
             (0, 1, 0) => true,
             // Two ports: four operations of one vector keep them busy for long enough.
             _ => dots + products > 0 && others > 0 && dots + products + others <= 3,

@@ -3,7 +3,7 @@
 //! ```text
 //!     facts, once a pipe -> rewrites of a pass -> a plan of all stages in one loop (`plan::wide`), native
 //!                                              -> halves, where the registers do not suffice
-//!                                              -> passes by what the stages can do (`plan::schedule`), native or portable
+//!                                              -> passes by what the stages can do (`plan::schedule`)
 //! ```
 
 pub(crate) mod guarded;
@@ -66,8 +66,8 @@ pub(crate) enum PassPlan {
 }
 
 impl PassPlan {
-    /// What the loop does, for people to read: its head, body, epilogue and tail, in lines under headings; `names` are the states',
-    /// in (stage, state) order.
+    /// What the loop does, for people to read: its head, body, epilogue and tail, in lines under headings;
+    /// `names` are the states', in (stage, state) order.
     pub(crate) fn outline(&self, names: &[String]) -> String {
         match self {
             #[cfg(native)]
@@ -94,8 +94,8 @@ pub(crate) struct Made {
 
 /// A plan for the composition and code for its passes, from the backend asked for.
 ///
-/// The native backend is offered the whole pipeline as one loop first; what it cannot take whole is split by what it takes of
-/// it, so that one stage that it refuses costs the others nothing but the seams.
+/// The native backend is offered the whole pipeline as one loop first; what it cannot take whole is split by
+/// what it takes of it, so that one stage that it refuses costs the others nothing but the seams.
 pub(crate) fn select(
     composition: &Composition,
     options: &CompileOptions,
@@ -149,8 +149,9 @@ impl Selector<'_> {
         Ok((Plan { passes: self.passes }, self.made))
     }
 
-    /// Code for a pass, or for its halves one after the other where the native backend would take it if there were more
-    /// registers: two passes over blocks that stay in the first-level cache are faster than one in narrower vectors.
+    /// Code for a pass, or for its halves one after the other where the native backend would take it if there
+    /// were more registers: two passes over blocks that stay in the first-level cache are faster than one in
+    /// narrower vectors.
     fn take(&mut self, pass: Pass) -> Result<(), Unsupported> {
         let backend = self.wanted.backend;
         if matches!(backend, Backend::Auto | Backend::Native) {

@@ -1,23 +1,26 @@
-//! The native backend: x86-64 loops as wide as the processor has registers, emitted through `iced-x86`'s encoder.
+//! The native backend: x86-64 loops as wide as the processor has registers, emitted through `iced-x86`'s
+//! encoder.
 //!
-//! A pass becomes one function for stretches of any length: import of the states, a loop over several vectors that is
-//! entered at the copy from which whole iterations are left, one masked vector for what is left then (with each stage's tail
-//! rule), combination and export of the states.
+//! A pass becomes one function for stretches of any length: import of the states, a loop over several vectors
+//! that is entered at the copy from which whole iterations are left, one masked vector for what is left then
+//! (with each stage's tail rule), combination and export of the states.
 //!
 //! What flows where:
 //!
 //! * [`isa`]: how wide vectors are, from which instructions there are ([`super::features`]);
-//! * [`crate::plan::wide`] is what it is given: how each state of a stage is kept (reduction, CRC, delay, ...), with how many vectors
-//!   an iteration, on which target;
+//! * [`crate::plan::wide`] is what it is given: how each state of a stage is kept (reduction, CRC, delay,
+//!   ...), with how many vectors an iteration, on which target;
 //! * `carry`: one file for each such form, all with the same life around the loops;
-//! * `lower`: a stage's block on the lanes of one vector, in terms of `lanes` (one operation on every lane, expanded where
-//!   the processor has no such instruction), into `vcode` (machine instructions on virtual registers);
+//! * `lower`: a stage's block on the lanes of one vector, in terms of `lanes` (one operation on every lane,
+//!   expanded where the processor has no such instruction), into `vcode` (machine instructions on virtual
+//!   registers);
 //! * `regalloc`: real registers for straight-line code, constants rematerialised from a pool;
 //! * `frame`: the function around the loop bodies; `asm`: encoding, labels, alignment;
-//! * [`crate::code`] holds the result: executable pages, never writable at the same time; `perf` names it for profiles.
+//! * [`crate::code`] holds the result: executable pages, never writable at the same time; `perf` names it for
+//!   profiles.
 //!
-//! What has no code here the plan has refused ([`targets`] says what there is); what is left to find out is whether the registers
-//! suffice.
+//! What has no code here the plan has refused ([`targets`] says what there is); what is left to find out is
+//! whether the registers suffice.
 
 mod abi;
 mod asm;
@@ -55,8 +58,8 @@ use isa::Isa;
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-/// Fewest bytes of a stretch that are worth going around the caches: lines that its ends do not fill are fetched, and
-/// wait.
+/// Fewest bytes of a stretch that are worth going around the caches: lines that its ends do not fill are
+/// fetched, and wait.
 const STREAMED_FROM: usize = 512;
 
 /// The machine code of a pass.
@@ -68,7 +71,8 @@ pub(crate) struct NativeCode {
     copying: Range<usize>,
     /// The same without stores, where stores can be left out: if no stage writes anything.
     reading: Option<Range<usize>>,
-    /// The same as `copying` with stores to the striped buffer at the pipeline's end, if it is one that the loops reach.
+    /// The same as `copying` with stores to the striped buffer at the pipeline's end, if it is one that the
+    /// loops reach.
     striped: Option<Range<usize>>,
     /// The same as `copying` with loads from the striped buffer at the pipeline's start.
     gathering: Option<Range<usize>>,
@@ -89,8 +93,8 @@ unsafe impl Send for NativeCode {}
 // SAFETY: as above; running changes nothing in it.
 unsafe impl Sync for NativeCode {}
 
-/// The vectors of a processor with these features, the best first: where only 128 bits can be multiplied without carries, CRCs
-/// have them in the halves of narrower vectors.
+/// The vectors of a processor with these features, the best first: where only 128 bits can be multiplied
+/// without carries, CRCs have them in the halves of narrower vectors.
 pub(crate) fn targets(features: Features) -> [Option<Target>; 2] {
     let target = |features: Features| {
         let isa = features.isa()?;
@@ -119,7 +123,8 @@ pub(crate) fn compile(
     Ok(emit(WidePlan::new(stages, &targets(features))?, stripes)?.0)
 }
 
-/// Code for a plan; from and to the striped buffers at the pipeline's ends as well. With it comes what it was made as.
+/// Code for a plan; from and to the striped buffers at the pipeline's ends as well. With it comes what it was
+/// made as.
 pub(crate) fn emit(mut plan: WidePlan, stripes: Stripes) -> Result<(NativeCode, Emitted), Refusal> {
     let features = plan.target.features;
     let isa = features.isa().ok_or_else(|| "neither AVX2 nor AVX-512 to use".to_owned())?;
@@ -186,8 +191,8 @@ pub(crate) struct Emitted {
 }
 
 impl Emitted {
-    /// What the loop does: its head, body, epilogue and tail, in lines under headings; `names` are the states', in (stage, state)
-    /// order.
+    /// What the loop does: its head, body, epilogue and tail, in lines under headings; `names` are the
+    /// states', in (stage, state) order.
     pub(crate) fn outline(&self, names: &[String]) -> String {
         let mut text = self.parts.outline(&self.plan, names);
         let others = [
@@ -227,11 +232,11 @@ fn fitting(stages: &[VectorStage], shape: Shape) -> Result<(Image, Parts, Shape)
 }
 
 impl NativeCode {
-    /// Runs stages that write something for their states alone: what they write goes where it stays in the first-level
-    /// cache and is forgotten, at the speed of a copy, which saves half of the time that compiling takes.
+    /// Runs stages that write something for their states alone: what they write goes where it stays in the
+    /// first-level cache and is forgotten, at the speed of a copy, which saves half of the time that
+    /// compiling takes.
     ///
-    /// # Safety
-    /// As for [`PassCode::run`].
+    /// # Safety As for [`PassCode::run`].
     #[inline(never)]
     unsafe fn write_nowhere(&self, states: *mut u64, pos: u64, src: *const u8, len: usize) {
         const BLOCK: usize = 8192;
@@ -239,8 +244,8 @@ impl NativeCode {
         let mut done = 0;
         while done < len {
             let part = BLOCK.min(len - done);
-            // SAFETY: `part` bytes of the source are left, and the block has room for as many; it is a multiple of every
-            // gauge.
+            // SAFETY: `part` bytes of the source are left, and the block has room for as many; it is a
+            // multiple of every gauge.
             unsafe {
                 let dst = block.as_mut_ptr().cast();
                 self.call(&self.copying, states, pos + done as u64, src.add(done), dst, part);
@@ -269,9 +274,8 @@ impl NativeCode {
 
     /// Calls a function, in parts that its partial results stand.
     ///
-    /// # Safety
-    /// As for [`PassCode::run`], and `function` is one that was made for these stages; the streaming one needs an aligned
-    /// destination.
+    /// # Safety As for [`PassCode::run`], and `function` is one that was made for these stages; the streaming
+    /// one needs an aligned destination.
     #[inline]
     unsafe fn call_at(
         &self,
@@ -282,9 +286,10 @@ impl NativeCode {
         dst: *mut u8,
         len: usize,
     ) {
-        // SAFETY: a function of this signature was assembled at that offset, into memory that is executable as long as
-        // `self` lives. It touches `len` bytes from `src` and `dst` and the states, as the caller promises it may; the
-        // one that only reads ignores the destination, which may be null and is then not offset.
+        // SAFETY: a function of this signature was assembled at that offset, into memory that is executable
+        // as long as `self` lives. It touches `len` bytes from `src` and `dst` and the states, as the caller
+        // promises it may; the one that only reads ignores the destination, which may be null and is then not
+        // offset.
         unsafe {
             let function = std::mem::transmute::<*const u8, Function>(function);
             let mut done = 0;
@@ -360,13 +365,13 @@ impl PassCode for NativeCode {
         }
     }
 
-    /// Up to the destination's first whole vector with ordinary stores, then around the caches; if no word begins at a
-    /// whole vector, ordinary stores it is.
+    /// Up to the destination's first whole vector with ordinary stores, then around the caches; if no word
+    /// begins at a whole vector, ordinary stores it is.
     unsafe fn run_streaming(&self, states: *mut u64, pos: u64, src: *const u8, dst: *mut u8, len: usize) {
         let head = dst.addr().wrapping_neg() % self.vector_bytes;
         let aligns = head.is_multiple_of(self.gauge) && len >= STREAMED_FROM;
-        // SAFETY: `head` bytes are within the stretch, and whole words of every stage; the destination is aligned behind
-        // them.
+        // SAFETY: `head` bytes are within the stretch, and whole words of every stage; the destination is
+        // aligned behind them.
         unsafe {
             if dst.is_null() || std::ptr::eq(dst, src) || !aligns {
                 return self.run(states, pos, src, dst, len);

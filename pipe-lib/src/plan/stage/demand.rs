@@ -1,4 +1,5 @@
-//! What a stage demands of a target: operations that not every one has, and about how much code and how many registers.
+//! What a stage demands of a target: operations that not every one has, and about how much code and how many
+//! registers.
 
 use super::{StateForm, VectorStage};
 use crate::ir::{BinaryOp, Inst, ModOp, Op, State, Ty, Value};

@@ -1,5 +1,5 @@
-//! The form in which a loop over vectors keeps each state, from its class; a generator's [`Target`](crate::plan::target::Target)
-//! says which of them it has.
+//! The form in which a loop over vectors keeps each state, from its class; a generator's
+//! [`Target`](crate::plan::target::Target) says which of them it has.
 
 use super::sums;
 use crate::analyse::gf2::Crc;
@@ -84,14 +84,16 @@ pub(crate) enum StateForm {
     Reduction(Fold, Vec<Addend>),
     /// A CRC of the bytes of a value.
     Crc(Crc, Value),
-    /// A linear recurrence, alone or together with others: the first of them has the system and what a word adds to each.
+    /// A linear recurrence, alone or together with others: the first of them has the system and what a word
+    /// adds to each.
     Linear(System, Vec<Value>),
     /// Sums, sums of those and so on: the first state has the system and the value that a word adds to all.
     IteratedSums(System, Value),
-    /// Part of the [`StateForm::Linear`] or [`StateForm::IteratedSums`] of an earlier state, or of a [`StateForm::Lagged`].
+    /// Part of the [`StateForm::Linear`] or [`StateForm::IteratedSums`] of an earlier state, or of a
+    /// [`StateForm::Lagged`].
     Member,
-    /// The sum of a value's numbers modulo a constant (0: two to the type's width), or with the carry around the end; the
-    /// value has the word's type, and the sum of the sums may be kept by another state.
+    /// The sum of a value's numbers modulo a constant (0: two to the type's width), or with the carry around
+    /// the end; the value has the word's type, and the sum of the sums may be kept by another state.
     Sum { modulus: u64, end_around: bool, word: Value, second: Option<Second> },
     /// Part of that state's [`StateForm::Sum`].
     SumOfSums,
@@ -101,7 +103,8 @@ pub(crate) enum StateForm {
     Induction(Step),
     /// A running reduction, of which the body reads every step.
     Scan(Running),
-    /// Running reductions that take turns: this state and the others, which have the results of the words before.
+    /// Running reductions that take turns: this state and the others, which have the results of the words
+    /// before.
     Lagged(Running, Vec<usize>),
 }
 

@@ -1,8 +1,8 @@
-//! A stage as a loop over vectors has it: how each of its states is kept, which of its values are constants or patterns, and
-//! what of a [`Target`] all that takes.
+//! A stage as a loop over vectors has it: how each of its states is kept, which of its values are constants
+//! or patterns, and what of a [`Target`](crate::plan::target::Target) all that takes.
 //!
-//! What a state is has been proved in [`crate::analyse`]; this is about what comes of it in lanes, and says why nothing does where
-//! nothing does.
+//! What a state is has been proved in [`crate::analyse`]; this is about what comes of it in lanes, and says
+//! why nothing does where nothing does.
 
 mod demand;
 mod form;
@@ -36,8 +36,8 @@ pub(crate) struct VectorStage {
     pub(crate) needed: Vec<bool>,
     /// For each value of the body: whether it depends on a state that changes.
     pub(crate) late: Vec<bool>,
-    /// For each value of the body: the bytes after which it repeats itself, if it depends on nothing but the offset in the
-    /// stream; a power of two, at most 32.
+    /// For each value of the body: the bytes after which it repeats itself, if it depends on nothing but the
+    /// offset in the stream; a power of two, at most 32.
     pub(crate) periods: Vec<Option<usize>>,
 }
 

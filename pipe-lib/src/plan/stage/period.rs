@@ -69,8 +69,8 @@ pub(super) fn periods(pipe: &Pipe, constants: &[Option<u64>]) -> Vec<Option<usiz
     known.iter().enumerate().map(of).collect()
 }
 
-/// The values that are constants, computed; with an offset in the stream or the number in a state, also those that depend
-/// on nothing else.
+/// The values that are constants, computed; with an offset in the stream or the number in a state, also those
+/// that depend on nothing else.
 pub(super) fn constants_of(
     pipe: &Pipe,
     pos: Option<u64>,

@@ -1,5 +1,5 @@
-//! Sums of sums of sums: systems whose matrix has ones on its diagonal and nothing above, which loops add up without
-//! multiplying.
+//! Sums of sums of sums: systems whose matrix has ones on its diagonal and nothing above, which loops add up
+//! without multiplying.
 
 use super::form::System;
 use crate::ir::{ConvertOp, Op, Pipe, Value};

@@ -1,4 +1,5 @@
-//! The table of forms: which backend every standard pipe gets on which machine, and whether it runs several words at once.
+//! The table of forms: which backend every standard pipe gets on which machine, and whether it runs several
+//! words at once.
 
 use super::{Differences, folder};
 use crate::backend::cranelift;

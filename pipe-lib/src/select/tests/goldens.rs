@@ -1,9 +1,10 @@
 //! Goldens: a corpus of pipelines with the plan and the machine code that each machine gets.
 //!
-//! A file of `goldens/` begins with a program in the pipe language that has a pipeline `golden`. Below it stands, for each machine
-//! of [`machines`], what [`crate::inspect::plan`] says and the code; code is made for all of them on any x86-64 machine. A new case is
-//! a file with its program alone, blessed. The first function of a pass is there in full if it is short, every function with
-//! a digest over its instructions and constants.
+//! A file of `goldens/` begins with a program in the pipe language that has a pipeline `golden`. Below it
+//! stands, for each machine of [`machines`], what [`crate::inspect::plan`] says and the code; code is made
+//! for all of them on any x86-64 machine. A new case is a file with its program alone, blessed. The first
+//! function of a pass is there in full if it is short, every function with a digest over its instructions and
+//! constants.
 
 use super::{Differences, folder, listing};
 use crate::backend::cranelift;

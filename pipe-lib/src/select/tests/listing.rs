@@ -7,7 +7,8 @@ use iced_x86::{
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-/// Instructions of a function up to which it is kept as it is; of a longer one, a digest and which instructions it has.
+/// Instructions of a function up to which it is kept as it is; of a longer one, a digest and which
+/// instructions it has.
 const MAX_LISTED: usize = 200;
 
 /// A function: its size and digest, and its instructions if `listed`.

@@ -1,8 +1,8 @@
 //! Inductions, states that depend only on themselves: counters, toggles, keys that rotate.
 //!
-//! One register has what the state is before each word of a vector. It goes over to the next vector by as many steps at once
-//! as there are words in between, and what the state is at the words of a wider type's further registers is as many steps
-//! from it again, so that nothing waits for the word before.
+//! One register has what the state is before each word of a vector. It goes over to the next vector by as
+//! many steps at once as there are words in between, and what the state is at the words of a wider type's
+//! further registers is as many steps from it again, so that nothing waits for the word before.
 
 use iced_x86::{Code, Register};
 
@@ -101,7 +101,8 @@ fn maps_of_bits(b: &mut Builder, lane: Lane, (old, ty): (VReg, Ty), maps: &[Affi
     sums
 }
 
-/// `old + term` modulo a modulus of which `term` is `short`, for an `old` below it; in numbers that no sum leaves.
+/// `old + term` modulo a modulus of which `term` is `short`, for an `old` below it; in numbers that no sum
+/// leaves.
 fn add_below(b: &mut Builder, lane: Lane, old: VReg, term: VReg, short: VReg) -> VReg {
     let below = b.compare(lane, Cmp::Ltu, old, short);
     let (sum, less) = (b.add(lane, old, term), b.sub(lane, old, short));
@@ -117,7 +118,8 @@ pub(super) struct Induction {
     step: Step,
     /// The state before each word, as many as have room in one vector; of a `bool`, whether it is set.
     first: VReg,
-    /// Of [`Step::Addmod`], how much more the first word finds: an import may bring what is beyond the modulus.
+    /// Of [`Step::Addmod`], how much more the first word finds: an import may bring what is beyond the
+    /// modulus.
     extra: Option<VReg>,
     /// How much of the rest counts.
     round: Round,
@@ -226,7 +228,8 @@ impl Induction {
         self.lane.bytes() / self.word.bytes()
     }
 
-    /// What the state is before the words of that part of a vector of words, given what it is before the first ones.
+    /// What the state is before the words of that part of a vector of words, given what it is before the
+    /// first ones.
     fn part(&self, b: &mut Builder, first: VReg, part: usize) -> VReg {
         if part == 0 {
             return first;
@@ -268,8 +271,8 @@ impl Induction {
         Val::Int(parts)
     }
 
-    /// What the state is before the words of each part of a vector; of bits, what it is before the next vector as well if it
-    /// `moves_on`, since each bit is looked at for all of these at once.
+    /// What the state is before the words of each part of a vector; of bits, what it is before the next
+    /// vector as well if it `moves_on`, since each bit is looked at for all of these at once.
     fn parts_of(&self, b: &mut Builder, first: VReg, moves_on: bool) -> (Vec<VReg>, Option<VReg>) {
         let Step::Bits(map) = &self.step else {
             return ((0..self.parts()).map(|part| self.part(b, first, part)).collect(), None);
