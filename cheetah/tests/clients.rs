@@ -266,6 +266,37 @@ fn wrong_usage_and_bad_sources() {
     }
 }
 
+/// On a processor without AVX2 our own TCP/IP's loops are interpreted, unless Cranelift was built in: that is said.
+#[test]
+fn a_machine_without_avx2_is_warned_of() {
+    if cfg!(any(feature = "cranelift", not(target_arch = "x86_64"))) {
+        return;
+    }
+    let site = tempfile::tempdir().unwrap();
+    for (features, warned) in [("sse4.2", true), ("avx2,pclmul", false)] {
+        if !warned && !pipe_lib::Features::detected().names().any(|name| name == "avx2") {
+            continue;
+        }
+        let output = Command::new(env!("CARGO_BIN_EXE_cheetah"))
+            .args([
+                "serve",
+                site.path().to_str().unwrap(),
+                "--addr",
+                "10.0.0.1/24",
+                "--net",
+                "ring",
+                "--dev",
+                "none",
+            ])
+            .env("PIPE_LIB_FEATURES", features)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(said.contains("no AVX2; build with `--features cranelift`"), warned, "{features}: {said}");
+        assert_eq!(output.status.code(), Some(1), "{features}: {said}");
+    }
+}
+
 #[test]
 fn the_demonstration_succeeds() {
     let dir = tempfile::tempdir().unwrap();

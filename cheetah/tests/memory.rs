@@ -1,0 +1,99 @@
+//! What a connection costs in memory: idle, and after it has asked for something.
+
+mod support;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicIsize, Ordering};
+use std::time::{Duration, Instant};
+
+use cheetah::server::{Config, Server};
+use netstack::stack::Features;
+use support::in_namespace;
+use support::servers::{connect, on_device, on_kernel, tap};
+
+/// Counts the bytes that are allocated, in all threads.
+struct Counting;
+
+static ALLOCATED: AtomicIsize = AtomicIsize::new(0);
+
+// SAFETY: every call is handed on to the system's allocator as it is; counting needs no allocation.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATED.fetch_add(layout.size() as isize, Ordering::Relaxed);
+        // SAFETY: the caller's promise is the same as ours.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        ALLOCATED.fetch_sub(layout.size() as isize, Ordering::Relaxed);
+        // SAFETY: the caller's promise is the same as ours.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Tables that double are nearly full with so many.
+const CONNECTIONS: usize = 1000;
+
+/// What the first ones bring about is there for all.
+const FIRST: usize = 10;
+
+fn ask(stream: &mut TcpStream) {
+    stream.write_all(b"GET /hello.txt HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    let mut response = [0; 1024];
+    let mut len = 0;
+    while !response[..len].ends_with(b"hello, world\n") {
+        let n = stream.read(&mut response[len..]).unwrap();
+        assert!(n > 0);
+        len += n;
+    }
+}
+
+/// Bytes a connection, before its first request and after two of them.
+fn cost(server: &Server) -> (isize, isize) {
+    let mut streams: Vec<TcpStream> = Vec::with_capacity(FIRST + CONNECTIONS);
+    streams.extend((0..FIRST).map(|_| connect(server.addr())));
+    streams.iter_mut().for_each(ask);
+    let settled = || {
+        let patience = Instant::now() + Duration::from_secs(20);
+        // All that was sent is acknowledged: held is nothing.
+        while server.report().held_bytes > 0 {
+            assert!(Instant::now() < patience);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        ALLOCATED.load(Ordering::Relaxed)
+    };
+    let before = settled();
+    streams.extend((0..CONNECTIONS).map(|_| connect(server.addr())));
+    while server.report().open < (FIRST + CONNECTIONS) as u64 {}
+    let idle = settled();
+    for _ in 0..2 {
+        streams[FIRST..].iter_mut().for_each(ask);
+    }
+    let served = settled();
+    let each = |bytes: isize| bytes / CONNECTIONS as isize;
+    (each(idle - before), each(served - before))
+}
+
+/// A connection after a request is no bigger than one before it, in either world; what the loop itself takes with its first
+/// responses is a little more for all together.
+#[test]
+fn a_connection_that_was_served_owns_no_more_than_one_that_waits() {
+    in_namespace(|| {
+        let server = on_kernel(support::site(), &Config::default());
+        let (idle, served) = cost(&server);
+        println!("kernel: {idle} bytes idle, {served} after two requests");
+        assert!(idle > 200, "nothing was measured");
+        assert!(served <= 500 && served <= idle + 16, "kernel: {idle} idle, {served} served");
+        server.shut_down().unwrap();
+        let Some(server) = on_device(support::site(), &tap(), Features::default()) else { return };
+        let (idle, served) = cost(&server);
+        println!("own TCP: {idle} bytes idle, {served} after two requests");
+        assert!(served <= 800 && served <= idle + 48, "own TCP: {idle} idle, {served} served");
+        server.shut_down().unwrap();
+    });
+}
