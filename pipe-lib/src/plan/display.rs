@@ -23,7 +23,7 @@ pub(crate) fn heading(f: &mut String, heading: &str, text: impl fmt::Display) ->
 
 impl Plan {
     /// The passes of a plan of `composition` in words, without what their loops do, which is for a backend to
-    /// decide: see [`crate::inspect::plan`].
+    /// decide: see `inspect::plan`.
     pub fn describe(&self, composition: &Composition) -> String {
         self.text(composition, None)
     }
