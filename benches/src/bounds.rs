@@ -1,5 +1,5 @@
-//! What the machine allows at best, from what was measured on it: the cost of each step in vector instructions, and the
-//! fastest bare copy of the size.
+//! What the machine allows at best, from what was measured on it: the cost of each step in vector
+//! instructions, and the fastest bare copy of the size.
 
 use crate::cases::Case;
 use rivals::Step;
@@ -32,8 +32,8 @@ impl Cost {
                 Step::Inet => (0.0, 2.0),
                 // Two products, and a three-way exclusive or.
                 Step::Crc32c => (2.0, 3.0),
-                // The sum, the weighted sum, and for every four vectors (signed weights have 256 values) the sum of the
-                // sums before them.
+                // The sum, the weighted sum, and for every four vectors (signed weights have 256 values) the
+                // sum of the sums before them.
                 Step::Adler32 => (0.0, 2.25),
                 Step::Swap32 => (1.0, 1.0),
                 Step::Xor32(_) => (0.0, 1.0),

@@ -72,7 +72,8 @@ impl Contender {
         Contender { is_complete: false, ..Contender::new(library.name, run) }
     }
 
-    /// Runs, and reads what the summing steps came to: with as much code as a program of its own would have, like the rivals.
+    /// Runs, and reads what the summing steps came to: with as much code as a program of its own would have,
+    /// like the rivals.
     fn engine(name: &str, engine: Engine, exports: &[ExportId]) -> Contender {
         macro_rules! reading {
             ($($export:ident),*) => {
@@ -93,13 +94,14 @@ impl Contender {
     }
 }
 
-/// What the rivals may use, so that they have what engines with these features have; without, all that there is.
+/// What the rivals may use, so that they have what engines with these features have; without, all that there
+/// is.
 pub fn allowed(features: Option<Features>) -> Allowed {
     features.map_or_else(Allowed::here, |features| Allowed::only(features.names()))
 }
 
-/// Everyone who can do the case on this machine, or with `features` alone. Where a loop by hand is written in several ways
-/// they have the same name, the usual best first.
+/// Everyone who can do the case on this machine, or with `features` alone. Where a loop by hand is written in
+/// several ways they have the same name, the usual best first.
 ///
 /// # Errors
 /// If the standard library does not have the case's pipes, or no backend takes them.

@@ -324,7 +324,8 @@ fn describe(out: &mut String, goal: &Ratio, found: &[Found]) {
         let _ =
             write!(out, "         {}: {median:.2} ({lower:.2} to {upper:.2}) of {}", found.at, found.rival);
         let _ = match &found.bound {
-            // A bound far above says nothing: what is missing is in the code, or in the start and end of a loop.
+            // A bound far above says nothing: what is missing is in the code, or in the start and end of a
+            // loop.
             Some((bound, why)) if *bound < at_least => {
                 writeln!(
                     out,

@@ -23,8 +23,8 @@ impl<F: Fn(&[u8], &mut [u8]) -> Sums> Body for F {
         let start = Instant::now();
         for _ in 0..repeats {
             let (src, dst) = slots.turn();
-            // By reference, so that the sums stay where they were written: a copy would read two of them at once, and a load
-            // wider than the stores it waits for takes longer than a short transfer.
+            // By reference, so that the sums stay where they were written: a copy would read two of them at
+            // once, and a load wider than the stores it waits for takes longer than a short transfer.
             black_box(&self(black_box(src), black_box(dst)));
         }
         start.elapsed()
@@ -62,14 +62,14 @@ pub struct Arena {
 }
 
 const PAGE: usize = 4096;
-/// A destination starts a little further into its page than the source, so that a store is never mistaken for the
-/// source of a load 4 KiB away; a multiple of a cache line.
+/// A destination starts a little further into its page than the source, so that a store is never mistaken for
+/// the source of a load 4 KiB away; a multiple of a cache line.
 const DST_SKEW: usize = 1088;
 const ROOM: usize = 2 * PAGE;
 
 impl Arena {
-    /// `bytes` of sources filled with noise and as much of destinations, all pages present, huge ones where the kernel has
-    /// them.
+    /// `bytes` of sources filled with noise and as much of destinations, all pages present, huge ones where
+    /// the kernel has them.
     ///
     /// # Errors
     /// If there is not as much memory.
@@ -97,8 +97,8 @@ impl Arena {
     /// # Panics
     /// If the arena is too small for one of them.
     pub fn slots(&mut self, len: usize, written: usize, condition: Condition) -> Slots<'_> {
-        // Whole pages, so that all slots are aligned alike, and one more, so that they do not all fall on the same sets
-        // of a cache.
+        // Whole pages, so that all slots are aligned alike, and one more, so that they do not all fall on the
+        // same sets of a cache.
         let stride = (len.max(written) / PAGE + 2) * PAGE;
         let count = match condition {
             Condition::Cold => ((self.src.len() - ROOM) / stride).max(1),
@@ -148,7 +148,8 @@ impl Slots<'_> {
     }
 }
 
-/// How many slots further the next one lies, so that all get their turn: without a factor in common with their number.
+/// How many slots further the next one lies, so that all get their turn: without a factor in common with
+/// their number.
 fn jump(count: usize) -> usize {
     let has_common_factor = |mut a: usize, mut b: usize| {
         while b != 0 {

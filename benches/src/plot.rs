@@ -32,7 +32,8 @@ const COLUMNS: usize = 2;
 /// Least distance between labels.
 const LINE: f64 = 14.0;
 
-/// How a contender is drawn: colour, width, dashes. The same in all panels; colours stay apart for the colour-blind.
+/// How a contender is drawn: colour, width, dashes. The same in all panels; colours stay apart for the
+/// colour-blind.
 fn style(name: &str) -> (&'static str, f64, &'static str) {
     match name {
         "native" => ("#c8102e", 3.0, ""),
@@ -164,8 +165,8 @@ fn draw(out: &mut String, panel: &Panel) {
     }
 }
 
-/// Labels in the order of the ends of their lines, far enough apart, within the panel: name, where the line ends, where
-/// the label stands.
+/// Labels in the order of the ends of their lines, far enough apart, within the panel: name, where the line
+/// ends, where the label stands.
 fn spread_labels<'a>(ends: &[(&'a str, f64)]) -> Vec<(&'a str, f64, f64)> {
     let mut labels: Vec<(&str, f64, f64)> = ends.iter().map(|&(name, y)| (name, y, y)).collect();
     labels.sort_by(|a, b| a.1.total_cmp(&b.1));

@@ -90,8 +90,8 @@ impl EngineCache {
         &GLOBAL
     }
 
-    /// The engine of a composition, compiled if it is not there. Two threads that ask for the same new one at the same
-    /// time may both compile; one of the engines is kept and given to later callers.
+    /// The engine of a composition, compiled if it is not there. Two threads that ask for the same new one at
+    /// the same time may both compile; one of the engines is kept and given to later callers.
     pub fn get(&self, key: &Key, options: &CompileOptions) -> Result<Engine, CompileError> {
         let slot = Slot { key: key.clone(), options: options.clone() };
         {

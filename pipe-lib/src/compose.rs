@@ -1,5 +1,5 @@
-//! Composition: instances of pipes in stream order, between two layouts. Nothing is fused yet: this is what the
-//! interpreter runs and what the planner starts from.
+//! Composition: instances of pipes in stream order, between two layouts. Nothing is fused yet: this is what
+//! the interpreter runs and what the planner starts from.
 
 use crate::ir::verify::{VerifyError, verify};
 use crate::ir::{Layout, Op, Pipe, StateInit, Ty};
@@ -30,8 +30,8 @@ pub struct Composition {
 }
 
 impl Composition {
-    /// Bytes of one loop word: the least common multiple of the stages' words (powers of two up to 8, so the largest);
-    /// 1 without stages.
+    /// Bytes of one loop word: the least common multiple of the stages' words (powers of two up to 8, so the
+    /// largest); 1 without stages.
     pub fn gauge(&self) -> usize {
         self.stages.iter().map(|stage| stage.pipe.word_bytes()).max().unwrap_or(1)
     }
@@ -41,7 +41,8 @@ impl Composition {
         self.stages.iter().any(|stage| stage.pipe.out.is_some())
     }
 
-    /// Checks what every later step relies on: well-formed pipes with all parameters bound, unique names, sane layouts.
+    /// Checks what every later step relies on: well-formed pipes with all parameters bound, unique names,
+    /// sane layouts.
     pub fn validate(&self) -> Result<(), ComposeError> {
         if self.stages.len() > MAX_STAGES {
             return Err(ComposeError::TooManyStages { stages: self.stages.len() });
@@ -240,7 +241,8 @@ impl Composer {
 
     /// Appends an instance of `pipe` with its parameters bound to `args` (or to their defaults).
     ///
-    /// Without `name` it bears the pipe's name, made unique by `_2`, `_3`, ... `window` is the `per N` of the language.
+    /// Without `name` it bears the pipe's name, made unique by `_2`, `_3`, ... `window` is the `per N` of the
+    /// language.
     pub fn stage(
         mut self,
         pipe: &Arc<Pipe>,
@@ -260,8 +262,8 @@ impl Composer {
         Ok(self)
     }
 
-    /// Appends the stages of another composition, their names prefixed by `prefix.` if one is given. The inner
-    /// composition's layouts are taken over only where this one has none yet.
+    /// Appends the stages of another composition, their names prefixed by `prefix.` if one is given. The
+    /// inner composition's layouts are taken over only where this one has none yet.
     pub fn splice(mut self, inner: &Composition, prefix: Option<&str>) -> Result<Composer, ComposeError> {
         for stage in &inner.stages {
             let name = match prefix {

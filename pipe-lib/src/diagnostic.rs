@@ -23,7 +23,8 @@ macro_rules! codes {
                 match self { $(Code::$name => $title,)+ }
             }
 
-            /// The code's page of the documentation (Markdown): what it means, an example, and what to write instead.
+            /// The code's page of the documentation (Markdown): what it means, an example, and what to write
+            /// instead.
             pub const fn page(self) -> &'static str {
                 match self {
                     $(Code::$name => include_str!(concat!("../../docs/diagnostics/", $code, ".md")),)+
@@ -221,8 +222,8 @@ impl<'a> IntoIterator for &'a Diagnostics {
     }
 }
 
-/// One line each, `file:line:column: error[E0203]: message`, with help and notes below. Made for logs and tests; `pipec`
-/// shows source lines.
+/// One line each, `file:line:column: error[E0203]: message`, with help and notes below. Made for logs and
+/// tests; `pipec` shows source lines.
 impl fmt::Display for Diagnostics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let place = |span: Span| match self.sources.get(span.file) {
@@ -282,8 +283,8 @@ pub(crate) fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a s
         .map(|(_, candidate)| candidate)
 }
 
-/// Insertions, deletions, substitutions and swaps of neighbours (optimal string alignment) in bytes: good enough for names,
-/// which are ASCII.
+/// Insertions, deletions, substitutions and swaps of neighbours (optimal string alignment) in bytes: good
+/// enough for names, which are ASCII.
 fn distance(a: &str, b: &str) -> usize {
     let (a, b) = (a.as_bytes(), b.as_bytes());
     let (mut before, mut row): (Vec<usize>, Vec<usize>) = (vec![0; b.len() + 1], (0..=b.len()).collect());

@@ -1,8 +1,9 @@
 //! The driver: runs the passes of a plan over a transfer.
 //!
-//! What it does for the code of a pass: cuts stretches at the ends of windows, holds leftover bytes back until
-//! their word is complete or the stream ends, runs several passes over L1-sized blocks, and joins words that straddle the pieces of a
-//! gather or scatter list. It keeps the contract of [`PassCode`], and assumes that lengths and overlaps were checked.
+//! What it does for the code of a pass: cuts stretches at the ends of windows, holds leftover bytes back
+//! until their word is complete or the stream ends, runs several passes over L1-sized blocks, and joins words
+//! that straddle the pieces of a gather or scatter list. It keeps the contract of [`PassCode`], and assumes
+//! that lengths and overlaps were checked.
 
 use crate::backend::{self, MAX_CALL_BYTES};
 use crate::ends::{Cursor, Pieces, Sink, Source};
@@ -11,17 +12,19 @@ use crate::registers::Registers;
 use smallvec::SmallVec;
 use std::mem::MaybeUninit;
 
-/// Bytes of a block when there are several passes: a source and a destination block fit in the first-level cache.
+/// Bytes of a block when there are several passes: a source and a destination block fit in the first-level
+/// cache.
 pub(crate) const BLOCK: usize = 4096;
 
-/// Bytes of a staging area: a block, and what the passes of the longest pipeline may hold back (less than one loop word
-/// of 8 bytes each).
+/// Bytes of a staging area: a block, and what the passes of the longest pipeline may hold back (less than one
+/// loop word of 8 bytes each).
 pub(crate) const STAGING: usize = BLOCK + 8 * crate::compose::MAX_STAGES;
 
 /// Fewest bytes in one place that are worth a call of their own.
 const DIRECT: usize = 256;
 
-/// A stretch of memory seen through offsets in the stream: byte `x` of the stream lies at `ptr + (x - origin)`.
+/// A stretch of memory seen through offsets in the stream: byte `x` of the stream lies at `ptr + (x -
+/// origin)`.
 #[derive(Clone, Copy)]
 struct View {
     /// Null when there is nothing to write to.
@@ -62,13 +65,14 @@ impl Progress {
         }
     }
 
-    /// For a transfer of `len` bytes in all, of which this may be a part: stretches of a big one are written around the
-    /// caches, short as they may be.
+    /// For a transfer of `len` bytes in all, of which this may be a part: stretches of a big one are written
+    /// around the caches, short as they may be.
     pub(crate) fn of_transfer(self, program: &Program, len: usize) -> Progress {
         Progress { streams: len >= program.streaming_from && program.passes.len() == 1, ..self }
     }
 
-    /// All passes at offset `at` of a stream, which is a multiple of their gauges, with `registers` as they are there.
+    /// All passes at offset `at` of a stream, which is a multiple of their gauges, with `registers` as they
+    /// are there.
     pub(crate) fn resumed(program: &Program, registers: Registers, initial: &Registers, at: u64) -> Progress {
         let mut progress = Progress { registers, ..Progress::new(program, initial) };
         progress.done.fill(at);
@@ -84,8 +88,9 @@ impl Progress {
         unsafe { self.part(program, src, dst, 0, len, true) };
     }
 
-    /// Runs over the `len` bytes from offset `at` of a stream, as far as which all passes have got; unless they are the
-    /// `last`, they end with whole words of all passes. `src` and `dst` are the addresses of the byte at `at`.
+    /// Runs over the `len` bytes from offset `at` of a stream, as far as which all passes have got; unless
+    /// they are the `last`, they end with whole words of all passes. `src` and `dst` are the addresses of the
+    /// byte at `at`.
     ///
     /// # Safety
     /// As for [`Progress::contiguous`].
@@ -127,7 +132,8 @@ impl Progress {
         self.settle();
     }
 
-    /// What was written around the caches is there for other threads before anything that is written from now on.
+    /// What was written around the caches is there for other threads before anything that is written from now
+    /// on.
     fn settle(&self) {
         if self.streams {
             backend::settle();
@@ -137,7 +143,8 @@ impl Progress {
     /// All passes as far as `end`: the first from `source` to `sink`, the others in place.
     ///
     /// # Safety
-    /// The bytes between what is done and `end` are readable in `source` and writable in a `sink` that is not null.
+    /// The bytes between what is done and `end` are readable in `source` and writable in a `sink` that is not
+    /// null.
     unsafe fn block(&mut self, program: &Program, source: View, sink: View, end: u64, last: bool) {
         let mut end = end;
         let mut from = source;
@@ -154,7 +161,8 @@ impl Progress {
     /// One pass as far as `end`, or by less than a loop word short of it unless this is the `last` stretch.
     ///
     /// # Safety
-    /// The bytes between what is done and `end` are readable in `from` and writable in a `to` that is not null.
+    /// The bytes between what is done and `end` are readable in `from` and writable in a `to` that is not
+    /// null.
     unsafe fn advance(
         &mut self,
         program: &Program,
@@ -172,13 +180,14 @@ impl Progress {
         while at < end {
             let boundary = pass.to_boundary(at);
             let limit = boundary.min(end - at);
-            // Leftover bytes are run over where a window or the stream ends, and wait for the rest of their word elsewhere.
+            // Leftover bytes are run over where a window or the stream ends, and wait for the rest of their
+            // word elsewhere.
             let is_complete = limit == boundary || last;
             let stop = at + if is_complete { limit } else { limit - limit % gauge };
             while at < stop {
                 let n = (stop - at).min(MAX_CALL_BYTES as u64);
-                // SAFETY: `[at, at + n)` lies within what the caller promised; `n` is a multiple of the gauge but at the
-                // end of the stream or of a window.
+                // SAFETY: `[at, at + n)` lies within what the caller promised; `n` is a multiple of the gauge
+                // but at the end of the stream or of a window.
                 unsafe { self.run(pass, pass.pos(at), from.at(at), to.at(at), n as usize) };
                 at += n;
             }
@@ -204,7 +213,8 @@ impl Progress {
         }
     }
 
-    /// Takes down what windows that the end of the stream cuts short come to. Called once, after the last byte.
+    /// Takes down what windows that the end of the stream cuts short come to. Called once, after the last
+    /// byte.
     pub(crate) fn finish(&mut self, program: &Program) {
         if program.windowed {
             for (index, pass) in program.passes.iter().enumerate() {
@@ -213,8 +223,8 @@ impl Progress {
         }
     }
 
-    /// Takes down the exports of the windows that end at `at` (`is_cut`: those that are cut short there), and starts
-    /// their registers anew.
+    /// Takes down the exports of the windows that end at `at` (`is_cut`: those that are cut short there), and
+    /// starts their registers anew.
     fn close_windows(&mut self, program: &Program, pass: &PassRun, at: u64, is_cut: bool) {
         for window in &pass.windows {
             if at.is_multiple_of(window.bytes) == is_cut {
@@ -266,12 +276,12 @@ impl Progress {
         unsafe { staging.feed(self, program, area.as_mut_ptr().cast(), source, sink, len, last) };
     }
 
-    /// A single pass over lists of pieces, without staging except of words that straddle pieces. Stops short of a last
-    /// incomplete word unless the stream ends (`last`); gives the number of bytes run over.
+    /// A single pass over lists of pieces, without staging except of words that straddle pieces. Stops short
+    /// of a last incomplete word unless the stream ends (`last`); gives the number of bytes run over.
     ///
     /// # Safety
-    /// The engine has one pass. The source, and the sink if there is one, have `len` bytes, and do not overlap except
-    /// that they may be the same pieces.
+    /// The engine has one pass. The source, and the sink if there is one, have `len` bytes, and do not
+    /// overlap except that they may be the same pieces.
     pub(crate) unsafe fn pieces<S: Pieces, D: Pieces>(
         &mut self,
         program: &Program,
@@ -295,7 +305,8 @@ impl Progress {
             let n = if here != 0 {
                 let to = to.map_or(std::ptr::null_mut(), |to| to.ptr);
                 let to = if from.ptr == to && !pass.modifies { std::ptr::null_mut() } else { to };
-                // SAFETY: both stretches are at least `here` bytes long; leftover bytes end the stream or a window.
+                // SAFETY: both stretches are at least `here` bytes long; leftover bytes end the stream or a
+                // window.
                 unsafe { self.run(pass, pass.pos(at), from.ptr, to, here) };
                 source.advance(here);
                 if let Some(sink) = &mut sink {
@@ -343,12 +354,12 @@ impl Staging {
         (self.end - self.origin) as usize
     }
 
-    /// Takes `len` bytes of the source through all passes; those that are done go to the sink. When the stream ends
-    /// (`last`) all are.
+    /// Takes `len` bytes of the source through all passes; those that are done go to the sink. When the
+    /// stream ends (`last`) all are.
     ///
     /// # Safety
-    /// `area` has [`STAGING`] bytes, the same at every call. The source has `len` bytes, the sink takes them and those
-    /// held back.
+    /// `area` has [`STAGING`] bytes, the same at every call. The source has `len` bytes, the sink takes them
+    /// and those held back.
     #[allow(clippy::too_many_arguments)]
     pub(crate) unsafe fn feed(
         &mut self,
@@ -375,8 +386,8 @@ impl Staging {
             let ends = last && left == 0;
             if let Some(piece) = direct {
                 let from = View { ptr: piece.ptr, origin: self.origin };
-                // SAFETY: the piece has `n` bytes, the area room for a block; what the first pass leaves for the next
-                // time moves into the area as well.
+                // SAFETY: the piece has `n` bytes, the area room for a block; what the first pass leaves for
+                // the next time moves into the area as well.
                 unsafe {
                     progress.block(program, from, view, self.end, ends);
                     let done = progress.done[0];
@@ -385,8 +396,8 @@ impl Staging {
                 }
                 source.skip(n);
             } else {
-                // SAFETY: fewer than `STAGING - BLOCK` bytes are held back, so a block fits behind them; then the area
-                // holds all bytes that some pass has not taken, up to `end`.
+                // SAFETY: fewer than `STAGING - BLOCK` bytes are held back, so a block fits behind them; then
+                // the area holds all bytes that some pass has not taken, up to `end`.
                 unsafe {
                     source.take(view.at(self.end - n as u64), n);
                     progress.block(program, view, view, self.end, ends);
@@ -394,7 +405,8 @@ impl Staging {
             }
             let done = progress.done.last().copied().unwrap_or(self.end);
             let ready = (done - self.origin) as usize;
-            // SAFETY: `ready` bytes at the start of the area are done; the rest moves to the start, within the area.
+            // SAFETY: `ready` bytes at the start of the area are done; the rest moves to the start, within
+            // the area.
             unsafe {
                 if let Some(sink) = &mut sink {
                     sink.put(area, ready);

@@ -1,7 +1,7 @@
 //! The two ends of a transfer: lists of pieces, striped buffers, device registers.
 //!
-//! A [`Source`] gives the bytes of the stream in order, a [`Sink`] takes them. Lengths were checked before: what is asked
-//! for is there.
+//! A [`Source`] gives the bytes of the stream in order, a [`Sink`] takes them. Lengths were checked before:
+//! what is asked for is there.
 
 mod layout;
 
@@ -31,7 +31,8 @@ pub(crate) trait Sink {
     /// Moves `len` bytes from `from` to the place of the next bytes of the stream.
     ///
     /// # Safety
-    /// The sink has room for `len` more bytes, and `from` is readable for `len` bytes that are no part of the sink.
+    /// The sink has room for `len` more bytes, and `from` is readable for `len` bytes that are no part of the
+    /// sink.
     unsafe fn put(&mut self, from: *const u8, len: usize);
 
     /// Called once after the last byte: padding, the rest of the last access.
@@ -136,7 +137,8 @@ impl<P: Pieces> Source for Cursor<P> {
 
     unsafe fn take(&mut self, to: *mut u8, len: usize) {
         self.for_each(len, |piece, at| {
-            // SAFETY: the piece is readable; `at + piece.len <= len` bytes of `to` are writable and lie elsewhere.
+            // SAFETY: the piece is readable; `at + piece.len <= len` bytes of `to` are writable and lie
+            // elsewhere.
             unsafe { std::ptr::copy_nonoverlapping(piece.ptr, to.add(at), piece.len) };
         });
     }
@@ -145,7 +147,8 @@ impl<P: Pieces> Source for Cursor<P> {
 impl<P: Pieces> Sink for Cursor<P> {
     unsafe fn put(&mut self, from: *const u8, len: usize) {
         self.for_each(len, |piece, at| {
-            // SAFETY: the piece is writable; `at + piece.len <= len` bytes of `from` are readable and lie elsewhere.
+            // SAFETY: the piece is writable; `at + piece.len <= len` bytes of `from` are readable and lie
+            // elsewhere.
             unsafe { std::ptr::copy_nonoverlapping(from.add(at), piece.ptr, piece.len) };
         });
     }

@@ -65,7 +65,8 @@ impl fmt::Display for Unsupported {
 
 impl core::error::Error for Unsupported {}
 
-/// Why a run was refused. Whenever one is returned by a function that transfers a whole stream, not a byte was written.
+/// Why a run was refused. Whenever one is returned by a function that transfers a whole stream, not a byte
+/// was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RunError {

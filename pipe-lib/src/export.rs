@@ -1,5 +1,5 @@
-//! How an export is got from the final registers: in most pipes one of them, or its complement; in others a few
-//! instructions.
+//! How an export is got from the final registers: in most pipes one of them, or its complement; in others a
+//! few instructions.
 
 use crate::backend::interp;
 use crate::ir::{BinaryOp, Block, Inst, Op, Pipe, Table, UnaryOp, Value};
@@ -14,8 +14,8 @@ pub(crate) enum ExportExpr {
         index: u8,
         flip: u64,
     },
-    /// What the instructions that the export depends on make of the stage's registers. Elsewhere, so that the list that a
-    /// short transfer looks into is short.
+    /// What the instructions that the export depends on make of the stage's registers. Elsewhere, so that the
+    /// list that a short transfer looks into is short.
     Block(Box<ExportBlock>),
 }
 
@@ -30,7 +30,8 @@ pub(crate) struct ExportBlock {
 }
 
 impl ExportExpr {
-    /// For export number `export` of `pipe`, whose first register is number `base` of the engine's `registers`.
+    /// For export number `export` of `pipe`, whose first register is number `base` of the engine's
+    /// `registers`.
     pub(crate) fn new(pipe: &Pipe, export: usize, base: usize, registers: &Registers) -> ExportExpr {
         let value = pipe.exports[export].value;
         let flipped = flipped_state(&pipe.finish, value).filter(|_| registers.is_inline());

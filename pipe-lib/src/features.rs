@@ -1,11 +1,14 @@
-//! Which instructions there are: asked of the processor once, at run time, and overridable for tests and reports.
+//! Which instructions there are: asked of the processor once, at run time, and overridable for tests and
+//! reports.
 //!
-//! A name alone ("AVX-512") says too little: each group of instructions that the native backend can do without is a
-//! flag of its own, so that a machine with part of them still gets code, and a test can take one away.
+//! A name alone ("AVX-512") says too little: each group of instructions that the native backend can do
+//! without is a flag of its own, so that a machine with part of them still gets code, and a test can take one
+//! away.
 //!
-//! With the environment variable `PIPE_LIB_FEATURES` set, a process keeps to the features it names, separated by commas
-//! (`avx2,pclmul`; `none` for the least; empty is as good as not set), and every loop of every backend is what a machine without the others would run. That
-//! is how whole test suites run as on another machine.
+//! With the environment variable `PIPE_LIB_FEATURES` set, a process keeps to the features it names, separated
+//! by commas (`avx2,pclmul`; `none` for the least; empty is as good as not set), and every loop of every
+//! backend is what a machine without the others would run. That is how whole test suites run as on another
+//! machine.
 
 use std::fmt;
 use std::sync::OnceLock;
@@ -55,7 +58,8 @@ features! {
     GFNI = 5, "gfni", is_x86_feature_detected!("gfni");
     /// Dot products of bytes, of 512 bits.
     VNNI = 8, "vnni", is_x86_feature_detected!("avx512vnni");
-    /// Dot products of bytes, of 256 bits in the shorter encoding: not every processor that has the longer one has it.
+    /// Dot products of bytes, of 256 bits in the shorter encoding: not every processor that has the longer
+    /// one has it.
     AVX_VNNI = 9, "avxvnni", is_x86_feature_detected!("avxvnni");
     /// Carry-less multiplication of 128-bit registers.
     PCLMUL = 6, "pclmul", is_x86_feature_detected!("pclmulqdq");
@@ -77,8 +81,8 @@ impl Features {
         })
     }
 
-    /// The environment variable that keeps a process to the features it names. Names that are not known count for
-    /// nothing; [`Features::check_cap`] tells of them.
+    /// The environment variable that keeps a process to the features it names. Names that are not known count
+    /// for nothing; [`Features::check_cap`] tells of them.
     pub const CAP: &str = "PIPE_LIB_FEATURES";
 
     /// Looks at [`Features::CAP`].
@@ -107,7 +111,8 @@ impl Features {
         known.fold(Features(0), |all, (flag, _)| all | *flag)
     }
 
-    /// The features named, separated by commas, and no others: `avx2` keeps to 256-bit vectors. `none` is none.
+    /// The features named, separated by commas, and no others: `avx2` keeps to 256-bit vectors. `none` is
+    /// none.
     ///
     /// # Errors
     /// A name that is not known, or that this processor does not have.

@@ -1,12 +1,15 @@
-//! The pipe language and its run-time compiler: small data-manipulation steps fused into one machine-code loop.
+//! The pipe language and its run-time compiler: small data-manipulation steps fused into one machine-code
+//! loop.
 //!
 //! Modules are in the order in which data flow through them.
 //!
 //! Features, all but the last two on by default:
 //! * `native`: an x86-64 emitter of our own, for processors with AVX2;
-//! * `cranelift`: portable machine code, for everything else and what `native` refuses (most of the time of a first build);
+//! * `cranelift`: portable machine code, for everything else and what `native` refuses (most of the time of a
+//!   first build);
 //! * `parallel`: `Engine::run_parallel` and its kin;
-//! * `inspect`: the module [`inspect`](https://docs.rs/pipe-lib), which shows plans, dataflow and machine code;
+//! * `inspect`: the module [`inspect`](https://docs.rs/pipe-lib), which shows plans, dataflow and machine
+//!   code;
 //! * `testing`: random pipelines, and a judge that compares every backend with the oracle.
 //!
 //! Without `native` and `cranelift` everything is interpreted.

@@ -15,13 +15,13 @@ use std::fmt;
 pub struct CompileOptions {
     /// Where the code comes from.
     pub backend: Backend,
-    /// Runs every stage as a pass of its own over L1-sized blocks, instead of fusing them into one loop: what fusion is
-    /// compared with.
+    /// Runs every stage as a pass of its own over L1-sized blocks, instead of fusing them into one loop: what
+    /// fusion is compared with.
     pub separate_passes: bool,
     /// Which instructions the native backend may use; all that the processor has, without.
     pub features: Option<Features>,
-    /// Every stage as it was written, word after word: what vectors, block code and rewrites are compared with. The native
-    /// backend has no such form and refuses; `Auto` then is Cranelift.
+    /// Every stage as it was written, word after word: what vectors, block code and rewrites are compared
+    /// with. The native backend has no such form and refuses; `Auto` then is Cranelift.
     pub serial: bool,
 }
 

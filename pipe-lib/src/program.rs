@@ -1,5 +1,5 @@
-//! What an engine runs: the code of its passes, its registers and exports, and the rules by which lengths and uses
-//! are refused.
+//! What an engine runs: the code of its passes, its registers and exports, and the rules by which lengths and
+//! uses are refused.
 
 use crate::backend::{Entry, PassCode};
 use crate::compose::Composition;
@@ -44,8 +44,8 @@ pub(crate) struct Program {
     pub(crate) is_plain: bool,
     /// The call itself, if it is one and there are few registers.
     pub(crate) direct: Direct,
-    /// Most bytes of a call that loads from the striped buffer at the start, if the engine is one pass without windows, and its
-    /// code can.
+    /// Most bytes of a call that loads from the striped buffer at the start, if the engine is one pass
+    /// without windows, and its code can.
     pub(crate) from_stripes: Option<usize>,
     /// The same of a call that stores to the striped buffer at the end.
     pub(crate) to_stripes: Option<usize>,
@@ -124,14 +124,16 @@ pub struct RegisterInfo {
     pub(crate) index: usize,
 }
 
-/// How a short transfer from contiguous memory is one call of generated code: to contiguous memory or to stripes.
+/// How a short transfer from contiguous memory is one call of generated code: to contiguous memory or to
+/// stripes.
 #[derive(Clone, Copy)]
 pub(crate) struct Direct {
     pub(crate) entry: Entry,
     pub(crate) kind: DirectKind,
     /// Bits of a length that a tail rule rejects.
     pub(crate) rejected: usize,
-    /// Bytes of the hole behind each run of a striped buffer; 0 without stripes, to whom alone the others belong.
+    /// Bytes of the hole behind each run of a striped buffer; 0 without stripes, to whom alone the others
+    /// belong.
     pub(crate) gap: usize,
     /// Bytes of a run, as a shift.
     pub(crate) run_shift: u32,

@@ -9,7 +9,8 @@ pub(crate) const FEW: usize = 4;
 /// Registers of most of them: two stores and two loads fewer count in a transfer of a few nanoseconds.
 pub(crate) const PAIR: usize = 2;
 
-/// One value for each register. Those of pipelines of ordinary size are held in place, so that a run allocates nothing.
+/// One value for each register. Those of pipelines of ordinary size are held in place, so that a run
+/// allocates nothing.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Registers {
     inline: [u64; INLINE],

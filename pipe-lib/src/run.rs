@@ -6,8 +6,9 @@ use crate::program::{ExportId, ExportInfo, Program};
 use crate::registers::{FEW, INLINE, Registers};
 use std::sync::Arc;
 
-/// Registers' values before the first word (before the first word of every window, for a windowed stage), in place of
-/// the initial ones that the pipes state. Made by [`Engine::imports`](crate::Engine::imports) and good for that engine.
+/// Registers' values before the first word (before the first word of every window, for a windowed stage), in
+/// place of the initial ones that the pipes state. Made by [`Engine::imports`](crate::Engine::imports) and
+/// good for that engine.
 #[derive(Clone, Debug)]
 #[must_use = "imports do nothing until a run is given them"]
 pub struct Imports {
@@ -31,14 +32,14 @@ impl Imports {
 
 /// The outcome of a run.
 ///
-/// Made so that a short transfer need not pay for it: nothing in it is a structure with a destructor to call unless there
-/// is something to free, and the compiler can keep it in registers.
+/// Made so that a short transfer need not pay for it: nothing in it is a structure with a destructor to call
+/// unless there is something to free, and the compiler can keep it in registers.
 #[derive(Clone, Debug)]
 pub struct Run<'e> {
     /// Bytes of the stream that were read.
     pub read: usize,
-    /// Bytes written to the destination, from its start; with a layout up to the last byte that belongs to the transfer,
-    /// holes counted. 0 for a read-only run.
+    /// Bytes written to the destination, from its start; with a layout up to the last byte that belongs to
+    /// the transfer, holes counted. 0 for a read-only run.
     pub written: usize,
     /// `None` if the run shares it.
     engine: Option<&'e Program>,
@@ -77,7 +78,8 @@ fn drop_uncommon(uncommon: Box<Uncommon>) {
 }
 
 impl<'e> Run<'e> {
-    /// The outcome of a call of generated code that left `registers` behind, of an engine that has no more than those.
+    /// The outcome of a call of generated code that left `registers` behind, of an engine that has no more
+    /// than those.
     #[inline(always)]
     pub(crate) fn direct(engine: &'e Program, read: usize, written: usize, registers: [u64; FEW]) -> Run<'e> {
         let [a, b, c, d] = registers;
@@ -181,12 +183,13 @@ impl Run<'_> {
         }
     }
 
-    /// The value of an export, found once by [`Engine::export_id`](crate::Engine::export_id) of the engine that ran.
+    /// The value of an export, found once by [`Engine::export_id`](crate::Engine::export_id) of the engine
+    /// that ran.
     ///
     /// # Panics
     /// If it is a windowed export, or one of another engine, with more of them.
-    // Where inlining stops, the outcome's address is known elsewhere, so that it has to be in memory: a short transfer then
-    // waits longer for its own stores than for its bytes.
+    // Where inlining stops, the outcome's address is known elsewhere, so that it has to be in memory: a short
+    // transfer then waits longer for its own stores than for its bytes.
     #[inline(always)]
     pub fn value(&self, export: ExportId) -> u64 {
         let ExportId(index) = export;
@@ -225,8 +228,8 @@ impl Run<'_> {
         self.engine().exports.iter().map(|info| (info, self.export_value(info.id)))
     }
 
-    /// The final value of the register `instance.name` (of a windowed stage: since its last window ended). Imported
-    /// into a later run, it continues where this one stopped.
+    /// The final value of the register `instance.name` (of a windowed stage: since its last window ended).
+    /// Imported into a later run, it continues where this one stopped.
     pub fn register(&self, name: &str) -> Result<u64, RunError> {
         match self.engine().registers.iter().find(|register| register.name == name) {
             Some(register) => Ok(self.registers()[register.index]),

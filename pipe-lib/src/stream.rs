@@ -14,16 +14,17 @@ use std::sync::Arc;
 
 /// A stream under way through an engine.
 ///
-/// A pipeline that writes can give a word only when all of its bytes are there, so up to a few bytes are held back
-/// between chunks: [`Stream::push`] says how many it wrote, and [`Stream::finish`] gives the last ones. A pipeline that
-/// modifies nothing and has no layouts holds nothing back.
+/// A pipeline that writes can give a word only when all of its bytes are there, so up to a few bytes are held
+/// back between chunks: [`Stream::push`] says how many it wrote, and [`Stream::finish`] gives the last ones.
+/// A pipeline that modifies nothing and has no layouts holds nothing back.
 ///
 /// # Layouts
 ///
-/// A pipeline that starts from a layout takes the device's buffer in chunks, cut anywhere: in the middle of a word, a stripe, a hole.
-/// With a width of access, the bytes of an access that a chunk ends within wait for the others; those of one that never
-/// becomes whole are dropped at the end, as a run over the whole buffer drops them. All accesses that lie in a chunk as a whole are
-/// made as wide as the layout says, so they have to be aligned there.
+/// A pipeline that starts from a layout takes the device's buffer in chunks, cut anywhere: in the middle of a
+/// word, a stripe, a hole. With a width of access, the bytes of an access that a chunk ends within wait for
+/// the others; those of one that never becomes whole are dropped at the end, as a run over the whole buffer
+/// drops them. All accesses that lie in a chunk as a whole are made as wide as the layout says, so they have
+/// to be aligned there.
 ///
 /// A pipeline that ends in a layout writes each time to the next window of the device's buffer, which begins
 /// [`Stream::sink_offset`] bytes behind its start. So this fills a buffer of [`Engine::written_len`] bytes:
@@ -44,10 +45,11 @@ use std::sync::Arc;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// A window begins right behind the last byte that was written; a hole that follows is at the start of the next one and is
-/// not touched. With a width of access only whole accesses are made: the bytes of the last one wait in the stream, and
-/// windows are aligned where the buffer is. A `fixed` layout has no buffer but a register: its window is the register, the same every time,
-/// and nothing is ever behind. [`Stream::finish_into`] makes the last access and the padding.
+/// A window begins right behind the last byte that was written; a hole that follows is at the start of the
+/// next one and is not touched. With a width of access only whole accesses are made: the bytes of the last
+/// one wait in the stream, and windows are aligned where the buffer is. A `fixed` layout has no buffer but a
+/// register: its window is the register, the same every time, and nothing is ever behind.
+/// [`Stream::finish_into`] makes the last access and the padding.
 #[derive(Clone)]
 #[must_use = "a stream does nothing until it is given bytes"]
 pub struct Stream {
@@ -98,8 +100,8 @@ pub struct StreamEnd {
 }
 
 impl StreamEnd {
-    /// The last bytes of the output, held back until now. With a layout at the end, what is left of the device's buffer, holes as
-    /// zeros. Nothing after [`Stream::finish_into`], which has written them.
+    /// The last bytes of the output, held back until now. With a layout at the end, what is left of the
+    /// device's buffer, holes as zeros. Nothing after [`Stream::finish_into`], which has written them.
     pub fn rest(&self) -> &[u8] {
         &self.rest
     }
@@ -156,8 +158,8 @@ impl Stream {
         self.read
     }
 
-    /// Bytes of the source that are behind, holes counted: with a layout, where in the device's buffer the next chunk begins.
-    /// A `fixed` layout is always read at its start.
+    /// Bytes of the source that are behind, holes counted: with a layout, where in the device's buffer the
+    /// next chunk begins. A `fixed` layout is always read at its start.
     pub fn source_offset(&self) -> u64 {
         match (&self.device, &self.engine.composition().source) {
             (Some(device), Some(_)) => device.source_offset(),
@@ -165,8 +167,8 @@ impl Stream {
         }
     }
 
-    /// Bytes of the output that are behind, holes counted: with a layout, where in the device's buffer the next `out` begins. A
-    /// `fixed` layout is always written at its start.
+    /// Bytes of the output that are behind, holes counted: with a layout, where in the device's buffer the
+    /// next `out` begins. A `fixed` layout is always written at its start.
     pub fn sink_offset(&self) -> u64 {
         match (&self.device, &self.engine.composition().sink) {
             (Some(device), Some(layout)) => device.sink_offset(layout),
@@ -174,13 +176,14 @@ impl Stream {
         }
     }
 
-    /// Bytes that `out` needs for a chunk of `len` bytes; `None` if so many cannot be addressed, or [`Stream::push`] takes no
-    /// such chunk (from a register).
+    /// Bytes that `out` needs for a chunk of `len` bytes; `None` if so many cannot be addressed, or
+    /// [`Stream::push`] takes no such chunk (from a register).
     pub fn room(&self, len: usize) -> Option<usize> {
         self.room_of(self.step_len(Extent::Buffer(len))?)
     }
 
-    /// The same for [`Stream::push_raw`], whose `len` bytes are those of the stream: without the holes of a source.
+    /// The same for [`Stream::push_raw`], whose `len` bytes are those of the stream: without the holes of a
+    /// source.
     pub fn room_raw(&self, len: usize) -> Option<usize> {
         self.room_of(self.step_len(Extent::Stream(len))?)
     }
@@ -193,8 +196,8 @@ impl Stream {
         }
     }
 
-    /// Bytes that [`Stream::finish_into`] needs: what is held back and, with a layout, the rest of the last access and the
-    /// padding. `None` if so many cannot be addressed.
+    /// Bytes that [`Stream::finish_into`] needs: what is held back and, with a layout, the rest of the last
+    /// access and the padding. `None` if so many cannot be addressed.
     pub fn room_at_end(&self) -> Option<usize> {
         match (&self.device, &self.engine.composition().sink) {
             _ if self.output == Output::Unwanted => Some(0),
@@ -206,13 +209,13 @@ impl Stream {
     /// Takes the next bytes of the stream and writes what is ready to the start of `out`, which has room for
     /// [`Stream::held`] bytes and the chunk. Gives the number of bytes written.
     ///
-    /// With a layout at the start, the chunk is the next part of the device's buffer; with one at the end, `out` is the next
-    /// window of the device's buffer, and what is given is by how much the one after that begins behind it (for a `fixed` layout, 0).
-    /// In general, `out` has room for [`Stream::room`] bytes.
+    /// With a layout at the start, the chunk is the next part of the device's buffer; with one at the end,
+    /// `out` is the next window of the device's buffer, and what is given is by how much the one after that
+    /// begins behind it (for a `fixed` layout, 0). In general, `out` has room for [`Stream::room`] bytes.
     ///
-    /// Errors: a short `out`; a chunk or an `out` that is not aligned as its layout demands; a chunk from a `fixed` layout (see
-    /// [`Stream::push_raw`]); an output that does not begin at the start of the stream, with a layout at the end. On an error nothing was written and the
-    /// stream is where it was before.
+    /// Errors: a short `out`; a chunk or an `out` that is not aligned as its layout demands; a chunk from a
+    /// `fixed` layout (see [`Stream::push_raw`]); an output that does not begin at the start of the stream,
+    /// with a layout at the end. On an error nothing was written and the stream is where it was before.
     pub fn push(&mut self, chunk: &[u8], out: &mut [u8]) -> Result<usize, RunError> {
         if self.device.is_some() {
             let out = Out { ptr: out.as_mut_ptr(), len: out.len(), is_memory: false };
@@ -229,8 +232,9 @@ impl Stream {
         Ok(written)
     }
 
-    /// [`Stream::push`] onto the end of a vector. With a layout at the end, the vector gets what the device's buffer would
-    /// show, holes as zeros, and need not be aligned; a `fixed` layout, which has no buffer, is refused.
+    /// [`Stream::push`] onto the end of a vector. With a layout at the end, the vector gets what the device's
+    /// buffer would show, holes as zeros, and need not be aligned; a `fixed` layout, which has no buffer, is
+    /// refused.
     pub fn push_to(&mut self, chunk: &[u8], out: &mut Vec<u8>) -> Result<usize, RunError> {
         if let Some(layout) = self.engine.composition().sink.as_ref().filter(|layout| layout.fixed) {
             return Err(RunError::Layout { layout: layout.name.clone(), what: "writing to a vector" });
@@ -250,9 +254,9 @@ impl Stream {
         result
     }
 
-    /// Takes the next bytes of a stream whose output nobody wants. Such a stream is read only from start to end: after
-    /// this, [`Stream::push`] would leave a gap, and needs room for up to a loop word more than [`Stream::held`] says. With a
-    /// layout at the end, which is ignored, neither goes after the other.
+    /// Takes the next bytes of a stream whose output nobody wants. Such a stream is read only from start to
+    /// end: after this, [`Stream::push`] would leave a gap, and needs room for up to a loop word more than
+    /// [`Stream::held`] says. With a layout at the end, which is ignored, neither goes after the other.
     pub fn push_read_only(&mut self, chunk: &[u8]) -> Result<(), RunError> {
         if self.device.is_some() {
             // SAFETY: a slice is readable.
@@ -266,16 +270,16 @@ impl Stream {
         Ok(())
     }
 
-    /// [`Stream::push`] on addresses, of the next `len` bytes of the *stream*; a null `dst` is [`Stream::push_read_only`]. With a layout
-    /// at the start, `src` is the place in the device's buffer that is [`Stream::source_offset`] bytes behind its start, or the
-    /// register of a `fixed` one, which only this can read. Only whole accesses are made: what a last one gives too much comes
-    /// first in the next chunk.
+    /// [`Stream::push`] on addresses, of the next `len` bytes of the *stream*; a null `dst` is
+    /// [`Stream::push_read_only`]. With a layout at the start, `src` is the place in the device's buffer that
+    /// is [`Stream::source_offset`] bytes behind its start, or the register of a `fixed` one, which only this
+    /// can read. Only whole accesses are made: what a last one gives too much comes first in the next chunk.
     ///
     /// Errors beside those of `push`: `src` and `dst` overlap; the chunk before ended within an access.
     ///
     /// # Safety
-    /// `src` is readable up to the last access that `len` bytes take, and a `dst` that is not null is writable for
-    /// [`Stream::room_raw`] bytes; nothing else accesses them meanwhile.
+    /// `src` is readable up to the last access that `len` bytes take, and a `dst` that is not null is
+    /// writable for [`Stream::room_raw`] bytes; nothing else accesses them meanwhile.
     pub unsafe fn push_raw(&mut self, src: *const u8, len: usize, dst: *mut u8) -> Result<usize, RunError> {
         if self.device.is_some() {
             let chunk = Chunk { ptr: src, extent: Extent::Stream(len) };
@@ -296,11 +300,12 @@ impl Stream {
         self.push(chunk, unsafe { std::slice::from_raw_parts_mut(dst, needed) })
     }
 
-    /// Ends the stream: tail rules, last windows, exports. A length that a tail rule rejects is refused here, with the
-    /// bytes already pushed written.
+    /// Ends the stream: tail rules, last windows, exports. A length that a tail rule rejects is refused here,
+    /// with the bytes already pushed written.
     ///
-    /// With a layout at the end, [`StreamEnd::rest`] is what is left of the device's buffer, for whoever has it in memory; a
-    /// register, and more of it than memory has room for, are refused. [`Stream::finish_into`] writes to the device.
+    /// With a layout at the end, [`StreamEnd::rest`] is what is left of the device's buffer, for whoever has
+    /// it in memory; a register, and more of it than memory has room for, are refused.
+    /// [`Stream::finish_into`] writes to the device.
     pub fn finish(self) -> Result<StreamEnd, RunError> {
         let needed = self.room_at_end().ok_or(RunError::TooLong)?;
         let program = &*self.engine.program;
@@ -318,8 +323,8 @@ impl Stream {
         Ok(StreamEnd { run, rest })
     }
 
-    /// [`Stream::finish`] that writes the rest to the start of `out`: [`Stream::room_at_end`] bytes, to the next window of the
-    /// device's buffer if there is a layout at the end. On an error nothing was written.
+    /// [`Stream::finish`] that writes the rest to the start of `out`: [`Stream::room_at_end`] bytes, to the
+    /// next window of the device's buffer if there is a layout at the end. On an error nothing was written.
     pub fn finish_into(self, out: &mut [u8]) -> Result<StreamEnd, RunError> {
         let needed = self.room_at_end().ok_or(RunError::TooLong)?;
         let program = &*self.engine.program;
@@ -375,7 +380,8 @@ impl Stream {
                 let (mut source, mut sink) = (Cursor::new([Piece { len: 0, ..to }]), Cursor::new([to]));
                 let sink: Option<&mut dyn Sink> = if held != 0 { Some(&mut sink) } else { None };
                 let area = area.as_mut_ptr();
-                // SAFETY: `area` has `STAGING` bytes; nothing is taken, and the sink has room for what is held back.
+                // SAFETY: `area` has `STAGING` bytes; nothing is taken, and the sink has room for what is
+                // held back.
                 unsafe { staging.feed(&mut self.progress, program, area, &mut source, sink, 0, true) };
             }
         }
@@ -403,7 +409,8 @@ impl Stream {
         }
     }
 
-    /// Runs the passes over what is held and the chunk. `out`, if any, has room for both; gives the bytes written to it.
+    /// Runs the passes over what is held and the chunk. `out`, if any, has room for both; gives the bytes
+    /// written to it.
     fn feed(&mut self, chunk: &[u8], out: Option<&mut [u8]>) -> usize {
         let program = &*self.engine.program;
         self.read += chunk.len() as u64;

@@ -1,4 +1,5 @@
-//! Programs that are legal but absurd: compiling them takes bounded time and memory, and streams bear odd uses.
+//! Programs that are legal but absurd: compiling them takes bounded time and memory, and streams bear odd
+//! uses.
 
 use pipe_lib::Library;
 use std::fmt::Write;
@@ -16,7 +17,8 @@ fn run(library: &Library, pipeline: &str, input: &[u8]) -> Vec<u8> {
     output
 }
 
-/// Both arms of each select lead to the same earlier value: following them all would double the work at each level.
+/// Both arms of each select lead to the same earlier value: following them all would double the work at each
+/// level.
 #[test]
 fn selects_that_share_their_arms_are_not_followed_for_ever() {
     let mut source = "pipe p : u8 { state s: u8; in x; mov s0, s\n".to_owned();

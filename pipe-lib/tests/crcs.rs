@@ -1,8 +1,8 @@
-//! CRCs of the published catalogue against a register of naive code, one bit at a time: in registers of every width that
-//! holds them, at either end, by bits and by tables of nibbles.
+//! CRCs of the published catalogue against a register of naive code, one bit at a time: in registers of every
+//! width that holds them, at either end, by bits and by tables of nibbles.
 //!
-//! What the analysis makes of each is a CRC, so that the native backend takes it wherever the processor multiplies without
-//! carries. Readable spellings of the same stand in `stranger/crcs.pipe`.
+//! What the analysis makes of each is a CRC, so that the native backend takes it wherever the processor
+//! multiplies without carries. Readable spellings of the same stand in `stranger/crcs.pipe`.
 
 use pipe_lib::testing::{Judge, Rng};
 use pipe_lib::{Backend, CompileError, Library};

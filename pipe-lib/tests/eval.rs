@@ -1,4 +1,5 @@
-//! The meaning of each instruction, against the standard library's integers at every width and against published values.
+//! The meaning of each instruction, against the standard library's integers at every width and against
+//! published values.
 
 use pipe_lib::ir::{BinaryOp, CompareOp, ConvertOp, CrcOp, ModOp, Ty, UnaryOp, eval};
 use pipe_lib::testing::Rng;

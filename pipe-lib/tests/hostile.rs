@@ -1,8 +1,9 @@
-//! No source text of 64 KB, however hostile, takes more than 64 MB or 100 ms to be answered; no pipeline of one more than
-//! 128 MB and some allocations an instruction to be compiled.
+//! No source text of 64 KB, however hostile, takes more than 64 MB or 100 ms to be answered; no pipeline of
+//! one more than 128 MB and some allocations an instruction to be compiled.
 //!
-//! Memory is counted in the suite, exactly; so is the number of allocations, which stands for the work. Processor time is
-//! for an optimised build (and a machine that is not too busy: neighbours take a part of each cycle): `cargo test --release -p pipe-lib --test hostile -- --ignored --nocapture`.
+//! Memory is counted in the suite, exactly; so is the number of allocations, which stands for the work.
+//! Processor time is for an optimised build (and a machine that is not too busy: neighbours take a part of
+//! each cycle): `cargo test --release -p pipe-lib --test hostile -- --ignored --nocapture`.
 
 use pipe_lib::{CompileOptions, Library, inspect};
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -330,7 +331,8 @@ fn programs() -> Vec<(&'static str, String, String)> {
     ]
 }
 
-/// Everything that a program does with a pipeline from outside but running it; gives the instructions of its stages.
+/// Everything that a program does with a pipeline from outside but running it; gives the instructions of its
+/// stages.
 fn build(text: &str, pipeline: &str) -> Result<usize, String> {
     let mut library = Library::standard();
     library.load("hostile.pipe", text).map_err(|errors| errors.to_string())?;

@@ -1,9 +1,10 @@
-//! Programs written from the language's reference alone, their results worked out by other means: by hand, by published
-//! check values, by a model in another language. What they show is what the reference promises.
+//! Programs written from the language's reference alone, their results worked out by other means: by hand, by
+//! published check values, by a model in another language. What they show is what the reference promises.
 //!
-//! The files' `test` items run on every backend; beyond that each of their pipelines is compared with the oracle over
-//! random streams. The long run does it for every length up to 4096, and for every cut into two of the streams of up to
-//! 300 bytes, of 1461 and of 4096: `cargo test --release -p pipe-lib --test stranger -- --ignored --nocapture`.
+//! The files' `test` items run on every backend; beyond that each of their pipelines is compared with the
+//! oracle over random streams. The long run does it for every length up to 4096, and for every cut into two
+//! of the streams of up to 300 bytes, of 1461 and of 4096: `cargo test --release -p pipe-lib --test stranger
+//! -- --ignored --nocapture`.
 
 use pipe_lib::library::{Fetched, TestCase};
 use pipe_lib::testing::{Judge, Rng};

@@ -60,7 +60,8 @@ pub(crate) fn load_file(
     Ok(library.load_with(&name, &text, |from, path| known.fetch(from, path)))
 }
 
-/// The files that were read: each path that leads to a file, through `..` or links, stands for the name that it was read by.
+/// The files that were read: each path that leads to a file, through `..` or links, stands for the name that
+/// it was read by.
 struct Known(HashMap<PathBuf, String>);
 
 impl Known {

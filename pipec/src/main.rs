@@ -1,7 +1,7 @@
 //! Command line of the pipe compiler.
 //!
-//! Exit status: 0 fine, 1 the input was refused or a check failed, 2 wrong usage. Errors go to stderr; a closed pipe is
-//! no error.
+//! Exit status: 0 fine, 1 the input was refused or a check failed, 2 wrong usage. Errors go to stderr; a
+//! closed pipe is no error.
 
 mod args;
 mod cmd;
@@ -33,8 +33,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// A pipeline that begins with a layout at its end (`-> gapped`: a plain copy) is no option: with a space in front of it, it
-/// does not look like one.
+/// A pipeline that begins with a layout at its end (`-> gapped`: a plain copy) is no option: with a space in
+/// front of it, it does not look like one.
 fn not_an_option(arg: OsString) -> OsString {
     if !arg.as_encoded_bytes().starts_with(b"->") {
         return arg;

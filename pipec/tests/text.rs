@@ -60,7 +60,8 @@ fn files_use_files_beside_them() {
     assert!(text(&output.stderr).contains("E0801"));
 }
 
-/// By whatever path a file is used, it is taken up once; and no name stands for another folder's file or for a standard one.
+/// By whatever path a file is used, it is taken up once; and no name stands for another folder's file or for
+/// a standard one.
 #[test]
 fn a_file_is_one_file_by_any_path() {
     let folder = tempfile::tempdir().unwrap();

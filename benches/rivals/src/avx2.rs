@@ -37,7 +37,8 @@ pub(crate) unsafe fn mask_after(len: usize) -> __m256i {
     unsafe { _mm256_loadu_si256(AFTER.as_ptr().add(32 - len).cast()) }
 }
 
-// SAFETY (all blocks): the caller has checked that the machine has the feature, and the pointers; see the trait.
+// SAFETY (all blocks): the caller has checked that the machine has the feature, and the pointers; see the
+// trait.
 #[allow(clippy::undocumented_unsafe_blocks, reason = "one reason for all, above")]
 impl Simd for Avx2 {
     type V = __m256i;

@@ -16,7 +16,8 @@ pub(crate) fn mask(len: usize) -> u64 {
     u64::MAX >> (64 - len)
 }
 
-// SAFETY (all blocks): the caller has checked that the machine has the features, and the pointers; see the trait.
+// SAFETY (all blocks): the caller has checked that the machine has the features, and the pointers; see the
+// trait.
 #[allow(clippy::undocumented_unsafe_blocks, reason = "one reason for all, above")]
 impl Simd for Avx512 {
     type V = __m512i;
@@ -101,8 +102,9 @@ impl Simd for Avx512 {
     }
 }
 
-/// `vpdpbusd` adds four bytes times weights to a 32-bit lane, so the even and the odd bytes of a vector cost one
-/// instruction each. A lane gains at most 510 a vector: good for 8 million vectors, 512 MiB an accumulator.
+/// `vpdpbusd` adds four bytes times weights to a 32-bit lane, so the even and the odd bytes of a vector cost
+/// one instruction each. A lane gains at most 510 a vector: good for 8 million vectors, 512 MiB an
+/// accumulator.
 #[derive(Clone, Copy)]
 pub(crate) struct Vnni {
     even: __m512i,
@@ -144,9 +146,9 @@ impl Acc<Avx512> for Vnni {
     }
 }
 
-/// The sum of 32-bit lanes modulo 2^32 by plain addition, and that of their uppermost bytes by `vpdpbusd`: as many
-/// instructions, but one of them of another kind, which some cores like better. The bytes tell the sum to less than 2^24 a
-/// vector, so up to 256 of them which of the numbers congruent modulo 2^32 it is.
+/// The sum of 32-bit lanes modulo 2^32 by plain addition, and that of their uppermost bytes by `vpdpbusd`: as
+/// many instructions, but one of them of another kind, which some cores like better. The bytes tell the sum
+/// to less than 2^24 a vector, so up to 256 of them which of the numbers congruent modulo 2^32 it is.
 #[derive(Clone, Copy)]
 pub(crate) struct Mixed {
     low: __m512i,

@@ -1,9 +1,10 @@
 //! Loops fused by hand with CRC32C in them, by carry-less multiplication.
 //!
-//! A vector of the stream is a polynomial; folding multiplies what has been gathered by `x^n` modulo the CRC's polynomial
-//! and adds the vector `n` bits further on (Gopal and others, "Fast CRC Computation Using PCLMULQDQ Instruction"). In the
-//! bit-reflected order a product of two 64-bit halves stands one bit too high, hence `x^(n - 1)` for the half that comes
-//! last and `x^(n + 63)` for the other. The last 128 bits go through the `crc32` instruction.
+//! A vector of the stream is a polynomial; folding multiplies what has been gathered by `x^n` modulo the
+//! CRC's polynomial and adds the vector `n` bits further on (Gopal and others, "Fast CRC Computation Using
+//! PCLMULQDQ Instruction"). In the bit-reflected order a product of two 64-bit halves stands one bit too
+//! high, hence `x^(n - 1)` for the half that comes last and `x^(n + 63)` for the other. The last 128 bits go
+//! through the `crc32` instruction.
 
 #![allow(clippy::needless_range_loop, reason = "plain loops keep vectors in registers")]
 #![allow(
@@ -109,8 +110,8 @@ pub(crate) fn rest(mut crc: u64, bytes: &[u8]) -> u64 {
     crc
 }
 
-// All need the features of the loop that they are inlined into, and no other: an intrinsic of a feature that the loop does
-// not enable is a call, and every vector goes through memory.
+// All need the features of the loop that they are inlined into, and no other: an intrinsic of a feature that
+// the loop does not enable is a call, and every vector goes through memory.
 
 #[inline(always)]
 unsafe fn factor(pair: &[i64; 2]) -> __m512i {
@@ -150,8 +151,8 @@ unsafe fn change<const SHAPE: u8, A: Acc<Avx512>>(mut v: __m512i, key: __m512i, 
     }
 }
 
-/// Adler-32 of vectors: the sum of the bytes, that sum before each vector, and the bytes by their distance from the
-/// vector's end.
+/// Adler-32 of vectors: the sum of the bytes, that sum before each vector, and the bytes by their distance
+/// from the vector's end.
 #[derive(Clone, Copy)]
 struct Adler {
     sum: __m512i,
@@ -247,8 +248,8 @@ pub(crate) unsafe fn fold128(v: __m128i, next: __m128i, k: __m128i) -> __m128i {
     }
 }
 
-/// `U` vectors of 512 bits a turn. What the turns have gathered, the whole vectors that are left, and the last words are
-/// each multiplied to where the stream ends, none after the other.
+/// `U` vectors of 512 bits a turn. What the turns have gathered, the whole vectors that are left, and the
+/// last words are each multiplied to where the stream ends, none after the other.
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni,vpclmulqdq,sse4.2")]
 fn wide<const SHAPE: u8, A: Acc<Avx512>, const U: usize>(src: &[u8], dst: &mut [u8], key: u32) -> Sums {
     const { assert!(2 * U <= BY_VECTORS.len() && A::LIMIT == usize::MAX) };

@@ -1,10 +1,11 @@
-//! Loops with CRC32C in them for 256-bit vectors: carry-less multiplication of 128 or 256 bits, beside the `crc32`
-//! instruction or alone.
+//! Loops with CRC32C in them for 256-bit vectors: carry-less multiplication of 128 or 256 bits, beside the
+//! `crc32` instruction or alone.
 //!
-//! A stretch of the stream that the `crc32` instruction has taken from a register of zero comes to 32 bits, which the
-//! CRC's definition adds to the four bytes that follow. So a group of vectors is `C` that only scalar registers read,
-//! then `V` that are folded, the first of them with those 32 bits added: both units work at once, and what a group costs
-//! more is a move and an exclusive or. No chain of `crc32` is longer than its group.
+//! A stretch of the stream that the `crc32` instruction has taken from a register of zero comes to 32 bits,
+//! which the CRC's definition adds to the four bytes that follow. So a group of vectors is `C` that only
+//! scalar registers read, then `V` that are folded, the first of them with those 32 bits added: both units
+//! work at once, and what a group costs more is a move and an exclusive or. No chain of `crc32` is longer
+//! than its group.
 
 #![allow(clippy::needless_range_loop, reason = "plain loops keep vectors in registers")]
 #![allow(
@@ -29,8 +30,8 @@ static BY_PIECES: [[i64; 2]; 16] = {
     all
 };
 
-/// Adler-32 of whole vectors: the sum of the bytes, that sum before each vector, and the bytes by their distance from
-/// the vector's end.
+/// Adler-32 of whole vectors: the sum of the bytes, that sum before each vector, and the bytes by their
+/// distance from the vector's end.
 #[derive(Clone, Copy)]
 struct Adler {
     sum: __m256i,
@@ -101,12 +102,13 @@ impl Work {
     }
 }
 
-/// `G` groups a turn, of `C` vectors for `crc32` and `V` for multiplication, 256 bits at once if `W`. The sums go on from
-/// `begin`, the register of a CRC and an Adler-32, and are given as the sum, the register and Adler-32.
+/// `G` groups a turn, of `C` vectors for `crc32` and `V` for multiplication, 256 bits at once if `W`. The
+/// sums go on from `begin`, the register of a CRC and an Adler-32, and are given as the sum, the register and
+/// Adler-32.
 ///
 /// # Safety
-/// The machine has AVX2, SSE4.2, PCLMULQDQ, and VPCLMULQDQ if `W`; `to` is writable for as many bytes as `src` has, or
-/// nothing is written, since the shape says so.
+/// The machine has AVX2, SSE4.2, PCLMULQDQ, and VPCLMULQDQ if `W`; `to` is writable for as many bytes as
+/// `src` has, or nothing is written, since the shape says so.
 #[inline(always)]
 unsafe fn mixed<const SHAPE: u8, const W: bool, const C: usize, const V: usize, const G: usize>(
     src: &[u8],

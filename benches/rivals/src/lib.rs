@@ -1,14 +1,15 @@
 //! What composed loops are measured against: the best separate passes, loops fused by hand, and libraries.
 //!
-//! A comparison is worth what its rivals are worth. Each step here is the fastest known way for the machine it runs on,
-//! chosen once; the steps are run one after the other over the whole buffer, over blocks that stay in the first-level
-//! cache, or fused by hand into one loop. Where it is not clear which way of writing a loop by hand is the fastest there
-//! are several, and the measurement takes the best. A crate of its own, so that what the rivals depend on stays out of
-//! everything else.
+//! A comparison is worth what its rivals are worth. Each step here is the fastest known way for the machine
+//! it runs on, chosen once; the steps are run one after the other over the whole buffer, over blocks that
+//! stay in the first-level cache, or fused by hand into one loop. Where it is not clear which way of writing
+//! a loop by hand is the fastest there are several, and the measurement takes the best. A crate of its own,
+//! so that what the rivals depend on stays out of everything else.
 //!
-//! `simd` holds loops over any width of vectors, `avx2` and `avx512` the widths, `tables` compiles the ones for the others;
-//! `crc` has the loops with CRC32C, `stripe` those for a device's buffer, `portable` what rustc makes of plain Rust.
-//! [`libraries`] wraps crates and ISA-L, [`orc`] GStreamer's Orc, and [`limits`] measures what the core can do at all.
+//! `simd` holds loops over any width of vectors, `avx2` and `avx512` the widths, `tables` compiles the ones
+//! for the others; `crc` has the loops with CRC32C, `stripe` those for a device's buffer, `portable` what
+//! rustc makes of plain Rust. [`libraries`] wraps crates and ISA-L, [`orc`] GStreamer's Orc, and [`limits`]
+//! measures what the core can do at all.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -91,7 +92,8 @@ impl Isa {
     }
 }
 
-/// The instructions that rivals may use: all that the machine has, or fewer, to measure as on a lesser machine.
+/// The instructions that rivals may use: all that the machine has, or fewer, to measure as on a lesser
+/// machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Allowed {
     /// The widest vectors.
@@ -130,8 +132,8 @@ impl Allowed {
         *HERE
     }
 
-    /// Of what this machine has only what goes by these names: `avx2`, `avx512`, `vnni`, `pclmul` and `vpclmul`; others
-    /// name nothing that a rival uses.
+    /// Of what this machine has only what goes by these names: `avx2`, `avx512`, `vnni`, `pclmul` and
+    /// `vpclmul`; others name nothing that a rival uses.
     pub fn only<'a>(names: impl IntoIterator<Item = &'a str>) -> Allowed {
         let names: Vec<&str> = names.into_iter().collect();
         let (here, has) = (Allowed::here(), |name| names.contains(&name));
@@ -147,8 +149,8 @@ impl Allowed {
     }
 }
 
-/// A loop from source to destination, of the same length unless it stripes, a multiple of 4 and at most [`MAX_LEN`]. Its
-/// last argument is the key of the `Xor32` step.
+/// A loop from source to destination, of the same length unless it stripes, a multiple of 4 and at most
+/// [`MAX_LEN`]. Its last argument is the key of the `Xor32` step.
 pub type Fused = fn(&[u8], &mut [u8], u32) -> Sums;
 
 /// A way of writing a loop.
@@ -196,8 +198,8 @@ impl Passes {
     }
 }
 
-/// The loops fused by hand for these steps with these instructions, the usual best first; empty where there is none for
-/// the steps or the machine.
+/// The loops fused by hand for these steps with these instructions, the usual best first; empty where there
+/// is none for the steps or the machine.
 #[cfg(target_arch = "x86_64")]
 pub fn by_hand(steps: &[Step], isa: Isa, allowed: Allowed) -> Vec<Variant> {
     if isa > allowed.isa {
@@ -220,8 +222,8 @@ pub fn by_hand(_: &[Step], _: Isa, _: Allowed) -> Vec<Variant> {
     Vec::new()
 }
 
-/// The AVX-512 loop by hand whose stores go past the caches, for transfers that no cache holds. Only destinations aligned
-/// to 64 bytes get such stores.
+/// The AVX-512 loop by hand whose stores go past the caches, for transfers that no cache holds. Only
+/// destinations aligned to 64 bytes get such stores.
 #[cfg(target_arch = "x86_64")]
 pub fn streaming(steps: &[Step], allowed: Allowed) -> Option<Fused> {
     use avx512::{Avx512, Vnni};

@@ -34,7 +34,8 @@ pub fn crc32c() -> Vec<Alone> {
         all.push(Alone {
             name: "ISA-L alone",
             run: |bytes| match ISA_L.crc32c {
-                // SAFETY: the function reads as many bytes as it is told; the prototype is that of `isa-l/crc.h`.
+                // SAFETY: the function reads as many bytes as it is told; the prototype is that of
+                // `isa-l/crc.h`.
                 Some(crc) => !unsafe { crc(bytes.as_ptr(), length(bytes), u32::MAX) },
                 None => 0,
             },
@@ -58,7 +59,8 @@ pub fn adler32() -> Vec<Alone> {
         all.push(Alone {
             name: "ISA-L alone",
             run: |bytes| match ISA_L.adler32 {
-                // SAFETY: the function reads as many bytes as it is told; the prototype is that of `isa-l/igzip_lib.h`.
+                // SAFETY: the function reads as many bytes as it is told; the prototype is that of
+                // `isa-l/igzip_lib.h`.
                 Some(adler) => unsafe { adler(1, bytes.as_ptr(), bytes.len() as u64) },
                 None => 0,
             },

@@ -1,7 +1,7 @@
 //! What one core of this machine can do at all: instructions a cycle, by loops that do nothing else.
 //!
-//! A statement such as "two 512-bit operations a cycle allow at most two thirds of memcpy" is worth something if the
-//! two were measured on the machine it is said of.
+//! A statement such as "two 512-bit operations a cycle allow at most two thirds of memcpy" is worth something
+//! if the two were measured on the machine it is said of.
 
 use core::arch::asm;
 use std::hint::black_box;
@@ -26,8 +26,8 @@ pub struct Limits {
     pub loads: f64,
     /// Stores to the first-level cache.
     pub stores: f64,
-    /// Cycles a vector of a copy within the first-level cache that also adds each vector to so many others: units are
-    /// shared, and the sum is more than the largest of its parts.
+    /// Cycles a vector of a copy within the first-level cache that also adds each vector to so many others:
+    /// units are shared, and the sum is more than the largest of its parts.
     pub copy_with_adds: [f64; 7],
 }
 

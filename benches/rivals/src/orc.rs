@@ -1,7 +1,9 @@
-//! GStreamer's Orc, where its shared library is installed: it, too, composes at run time, array programs without state.
+//! GStreamer's Orc, where its shared library is installed: it, too, composes at run time, array programs
+//! without state.
 //!
-//! What Orc can say are pipelines of stateless steps and plain sums: a one's complement sum is two 32-bit accumulators of
-//! 16-bit halves, folded afterwards, for at most 2^16 words a run. What it cannot: CRCs, Adler-32, device layouts.
+//! What Orc can say are pipelines of stateless steps and plain sums: a one's complement sum is two 32-bit
+//! accumulators of 16-bit halves, folded afterwards, for at most 2^16 words a run. What it cannot: CRCs,
+//! Adler-32, device layouts.
 
 use crate::{MAX_SUMS, Step, Sums, fold};
 use std::ffi::{CStr, c_char, c_int, c_void};
@@ -41,8 +43,8 @@ static LIBRARY: LazyLock<Option<Library>> = LazyLock::new(|| {
     }
     macro_rules! function {
         ($name:literal) => {{
-            // SAFETY: the handle is open and stays so; the name is a C string; a function's type is that of the library's
-            // headers.
+            // SAFETY: the handle is open and stays so; the name is a C string; a function's type is that of
+            // the library's headers.
             unsafe {
                 let symbol = libc::dlsym(library, $name.as_ptr());
                 if symbol.is_null() {
@@ -87,7 +89,8 @@ pub struct Orc {
 }
 
 impl Orc {
-    /// For these steps, if the library is here and can say them. The program is kept for as long as the process runs.
+    /// For these steps, if the library is here and can say them. The program is kept for as long as the
+    /// process runs.
     pub fn new(steps: &[Step]) -> Option<Orc> {
         let library = LIBRARY.as_ref()?;
         let is_known = |step: &Step| matches!(step, Step::Inet | Step::Swap32 | Step::Xor32(_));
@@ -147,8 +150,8 @@ impl Orc {
         let Some(library) = LIBRARY.as_ref() else { return Sums::default() };
         let mut totals = [0u64; MAX_SUMS];
         for (src, dst) in src.chunks(4 * MAX_WORDS).zip(dst.chunks_mut(4 * MAX_WORDS)) {
-            // SAFETY: the executor is this pipeline's, and no other thread has it, since `Orc` is not `Sync`; arrays are as
-            // long as is said.
+            // SAFETY: the executor is this pipeline's, and no other thread has it, since `Orc` is not `Sync`;
+            // arrays are as long as is said.
             unsafe {
                 (library.set_n)(self.executor, (src.len() / 4) as c_int);
                 (library.set_array)(self.executor, c"s".as_ptr(), src.as_ptr().cast_mut().cast());

@@ -1,4 +1,5 @@
-//! Portable code in the form that rustc vectorises best, for the build's target and for functions with more features.
+//! Portable code in the form that rustc vectorises best, for the build's target and for functions with more
+//! features.
 
 use crate::simd::shape::{AFTER, SUM, SWAP, XOR};
 use crate::{Fused, Isa, MAX_SUMS, Passes, Sums, fold};
@@ -13,7 +14,8 @@ pub(crate) const PASSES: Passes = Passes {
     adler32: crate::libraries::adler32_more,
 };
 
-/// Words summed before 32-bit lanes could overflow: in each, sums of the words modulo 2^32 and of their upper halves.
+/// Words summed before 32-bit lanes could overflow: in each, sums of the words modulo 2^32 and of their upper
+/// halves.
 const BLOCK: usize = 1 << 14;
 
 fn inet(bytes: &[u8]) -> u16 {

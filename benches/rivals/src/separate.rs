@@ -19,8 +19,9 @@ impl Separate {
         Separate { steps: steps.to_vec(), passes: Passes::best(allowed) }
     }
 
-    /// A pass over the whole buffer for each step. The first step that changes the stream does the copy; sums before it
-    /// read the source. Both are of the same length, a multiple of 4; a destination that is striped is longer.
+    /// A pass over the whole buffer for each step. The first step that changes the stream does the copy; sums
+    /// before it read the source. Both are of the same length, a multiple of 4; a destination that is striped
+    /// is longer.
     pub fn whole(&self, src: &[u8], dst: &mut [u8]) -> Sums {
         self.blocked(src, dst, crate::MAX_LEN)
     }

@@ -1,7 +1,8 @@
 //! Passes and fused loops over vectors of any width: what AVX2 and AVX-512 have in common.
 //!
-//! Everything here is inlined into functions that enable the features (`avx2.rs`, `avx512.rs`), so the vectors stay in
-//! registers. Loops count and index by hand: iterator adaptors would be compiled without those features.
+//! Everything here is inlined into functions that enable the features (`avx2.rs`, `avx512.rs`), so the
+//! vectors stay in registers. Loops count and index by hand: iterator adaptors would be compiled without
+//! those features.
 
 #![allow(clippy::needless_range_loop, reason = "plain loops keep vectors in registers")]
 
@@ -58,8 +59,8 @@ pub(crate) trait Acc<S: Simd>: Copy {
     unsafe fn total(self) -> u16;
 }
 
-/// On 64-bit lanes `s1 += x; s2 += x >> 32`: at the end `s1 - (s2 << 32)` is the sum of the low halves, exact for fewer
-/// than 2^32 vectors. Three instructions a vector and no constant.
+/// On 64-bit lanes `s1 += x; s2 += x >> 32`: at the end `s1 - (s2 << 32)` is the sum of the low halves, exact
+/// for fewer than 2^32 vectors. Three instructions a vector and no constant.
 #[derive(Clone, Copy)]
 pub(crate) struct Halves<S: Simd> {
     s1: S::V,
@@ -102,7 +103,8 @@ impl<S: Simd> Acc<S> for Halves<S> {
 /// One step from `src` to `dst`, which may be the same.
 ///
 /// # Safety
-/// The machine has the features; `src` is readable and `dst` writable for `len` bytes; they do not overlap in part.
+/// The machine has the features; `src` is readable and `dst` writable for `len` bytes; they do not overlap in
+/// part.
 #[inline(always)]
 pub(crate) unsafe fn map<S: Simd, const SWAP: bool>(src: *const u8, dst: *mut u8, len: usize, key: u32) {
     // SAFETY: every access lies below `len`, by the loops' conditions.
@@ -163,8 +165,9 @@ pub(crate) unsafe fn inet<S: Simd, A: Acc<S>, const U: usize>(bytes: &[u8]) -> u
     }
 }
 
-/// The same pointer, of which the compiler no longer knows that nothing is written there by another. Else it would take a loop that
-/// sums and stores what it has loaded apart, into `memcpy` and a loop that sums: two passes.
+/// The same pointer, of which the compiler no longer knows that nothing is written there by another. Else it
+/// would take a loop that sums and stores what it has loaded apart, into `memcpy` and a loop that sums: two
+/// passes.
 #[inline(always)]
 pub(crate) fn unknown(mut pointer: *mut u8) -> *mut u8 {
     // SAFETY: there is no instruction in it.
@@ -184,8 +187,8 @@ pub(crate) mod shape {
     pub(crate) const AFTER: u8 = 8;
     /// Stores past the caches, where the destination is aligned.
     pub(crate) const STREAM: u8 = 16;
-    /// What is left over is the end of a whole vector, whose first bytes were done already: no store under a mask, which
-    /// takes a dozen cycles on some processors. Not in place.
+    /// What is left over is the end of a whole vector, whose first bytes were done already: no store under a
+    /// mask, which takes a dozen cycles on some processors. Not in place.
     pub(crate) const OVERLAP: u8 = 32;
 
     /// Whether it matters how sums are made.
@@ -194,8 +197,8 @@ pub(crate) mod shape {
     }
 }
 
-/// Sum before, swap, xor, sum after, in one loop of `U` vectors a turn, each with accumulators of its own. Whole vectors
-/// that are left have them too; the last bytes are done under a mask.
+/// Sum before, swap, xor, sum after, in one loop of `U` vectors a turn, each with accumulators of its own.
+/// Whole vectors that are left have them too; the last bytes are done under a mask.
 ///
 /// # Safety
 /// The machine has the features.
@@ -236,7 +239,8 @@ pub(crate) unsafe fn fused<S: Simd, A: Acc<S>, const SHAPE: u8, const U: usize>(
             S::store(dst.add(at), v);
             at += S::BYTES;
         }
-        // Always the first accumulator: a computed index would keep all of them in memory, in the loop above too.
+        // Always the first accumulator: a computed index would keep all of them in memory, in the loop above
+        // too.
         if at < len && SHAPE & shape::OVERLAP != 0 && len >= S::BYTES {
             let last = len - S::BYTES;
             let v = step::<S, A, SHAPE>(S::load(src.add(last)), key, &mut accs[0], After(at - last));

@@ -28,7 +28,8 @@ pub(crate) fn pass(src: &[u8], dst: &mut [u8]) {
     tail[..data.len()].copy_from_slice(data);
 }
 
-/// Sum and stripe in one loop: a vector is summed, and its pieces are stored from the cache line it came from.
+/// Sum and stripe in one loop: a vector is summed, and its pieces are stored from the cache line it came
+/// from.
 ///
 /// # Safety
 /// The machine has the features.
@@ -38,8 +39,8 @@ pub(crate) fn pass(src: &[u8], dst: &mut [u8]) {
 pub(crate) unsafe fn fused<S: Simd, A: Acc<S>>(src: &[u8], dst: &mut [u8]) -> Sums {
     let len = src.len();
     assert!(dst.len() >= striped_len(len), "the destination holds the striped form");
-    // SAFETY: `at + i < len` for each source byte; a full piece at `at` goes to `2 * at`, which lies below the striped
-    // length as long as the source goes on.
+    // SAFETY: `at + i < len` for each source byte; a full piece at `at` goes to `2 * at`, which lies below
+    // the striped length as long as the source goes on.
     unsafe {
         let mut accs = [A::zero(); 4];
         let (from, to) = (src.as_ptr(), dst.as_mut_ptr());

@@ -101,7 +101,8 @@ pub(crate) use enable;
 /// Calls what the table's owner hands out only on machines that have the features.
 macro_rules! trusted {
     ($call:expr) => {
-        // SAFETY: the features were found; slices are readable or writable for their lengths and do not overlap in part.
+        // SAFETY: the features were found; slices are readable or writable for their lengths and do not
+        // overlap in part.
         unsafe { $call }
     };
 }

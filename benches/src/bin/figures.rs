@@ -1,5 +1,5 @@
-//! Prints how fast fused loops are next to memcpy, separate passes, blocked passes and loops fused by hand, whether the
-//! project's figures are reached on this machine, and what the machine allows.
+//! Prints how fast fused loops are next to memcpy, separate passes, blocked passes and loops fused by hand,
+//! whether the project's figures are reached on this machine, and what the machine allows.
 
 use anyhow::Context;
 use benches::cases::{CASES, Case, SHORT, SIZES};
@@ -63,7 +63,8 @@ fn parse_name(text: &str) -> Result<String, String> {
 }
 
 const LARGEST: usize = 256 << 20;
-/// Sources, and as much again of destinations: together four times the largest last-level cache that is common.
+/// Sources, and as much again of destinations: together four times the largest last-level cache that is
+/// common.
 const ARENA: usize = 512 << 20;
 /// Sizes for buffers that are not hot.
 const COLD: [usize; 6] = [64, 256, 1460, 4 << 10, 64 << 10, 1 << 20];

@@ -1,5 +1,5 @@
-//! Pipes whose value at one word depends on the word before, written in plain instructions: as the engine runs them,
-//! next to the loop that a program would have, one word after the other, as rustc compiles it.
+//! Pipes whose value at one word depends on the word before, written in plain instructions: as the engine
+//! runs them, next to the loop that a program would have, one word after the other, as rustc compiles it.
 //!
 //! Summing pipes only read; the others copy. Interleaved rounds, medians, as in `figures`.
 

@@ -1,14 +1,16 @@
-//! Where the code of all engines lives: chunks of pages that are taken for one piece of code each, and given back.
+//! Where the code of all engines lives: chunks of pages that are taken for one piece of code each, and given
+//! back.
 //!
-//! A page is written before anybody may execute it, and sealed: from then on until its owner has dropped it, it is executable
-//! and not writable, at any address. So code never shares a page, and writing one piece disturbs none of the others. (The
-//! alternative is one memory mapped twice, writable here and executable there: pieces could share pages and be written
-//! without a call to the system, 1.3 us less; but then there is an address, all the time, at which running code can be
-//! overwritten.)
+//! A page is written before anybody may execute it, and sealed: from then on until its owner has dropped it,
+//! it is executable and not writable, at any address. So code never shares a page, and writing one piece
+//! disturbs none of the others. (The alternative is one memory mapped twice, writable here and executable
+//! there: pieces could share pages and be written without a call to the system, 1.3 us less; but then there
+//! is an address, all the time, at which running code can be overwritten.)
 //!
-//! Pages that were given back stay as they are, *stale*, until there are some of them in a chunk, so that one call to the
-//! system makes many of them writable again: with a mapping for each piece, it takes four calls for each. What stale pages
-//! hold in memory is thereby bounded: [`MOST_STALE`] for each chunk in which there is code, and one chunk without.
+//! Pages that were given back stay as they are, *stale*, until there are some of them in a chunk, so that one
+//! call to the system makes many of them writable again: with a mapping for each piece, it takes four calls
+//! for each. What stale pages hold in memory is thereby bounded: [`MAX_STALE`] for each chunk in which there
+//! is code, and one chunk without.
 
 use super::pages::Pages;
 use super::slots::{CHUNK_PAGES, Slots};
@@ -20,7 +22,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// Stale pages of a chunk, from which on they are made clean.
-const MOST_STALE: usize = 16;
+const MAX_STALE: usize = 16;
 
 /// Memory for code. Any thread may ask it for some and give it back.
 #[derive(Debug, Default)]
@@ -36,7 +38,8 @@ struct Chunk {
     slots: Slots,
 }
 
-/// Pages in a row that are somebody's: written while they belong to a [`Draft`], sealed from then on. Given back on drop.
+/// Pages in a row that are somebody's: written while they belong to a [`Draft`], sealed from then on. Given
+/// back on drop.
 #[derive(Debug)]
 pub(super) struct Slot {
     arena: &'static Arena,
@@ -113,7 +116,8 @@ impl Draft {
     }
 }
 
-/// From now on no address is used twice: pages that are given back become inaccessible, without memory behind them.
+/// From now on no address is used twice: pages that are given back become inaccessible, without memory behind
+/// them.
 // Only the native backend tells `perf` of its code.
 #[cfg(native)]
 pub(super) fn keep_addresses() {
@@ -202,7 +206,7 @@ impl Arena {
             }
         }
         if let Some(chunk) = chunks.get_mut(&at)
-            && chunk.slots.stale() >= MOST_STALE
+            && chunk.slots.stale() >= MAX_STALE
         {
             chunk.recycle();
         }

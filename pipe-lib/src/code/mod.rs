@@ -1,8 +1,8 @@
 //! Executable memory: bytes of machine code in pages that are never writable and executable at the same time.
 //!
-//! Code is written once, to pages that cannot be executed yet, stays as it is as long as its owner lives, and goes when
-//! the last one drops it: [`arena`] has the pages, `slots` says which are free, `pages` asks the system. This module does
-//! not call what it holds; who does answers for the bytes.
+//! Code is written once, to pages that cannot be executed yet, stays as it is as long as its owner lives, and
+//! goes when the last one drops it: [`arena`] has the pages, `slots` says which are free, `pages` asks the
+//! system. This module does not call what it holds; who does answers for the bytes.
 
 #[cfg(unix)]
 mod arena;
@@ -20,7 +20,8 @@ use mapping as memory;
 use smallvec::SmallVec;
 use std::io;
 
-/// Machine code that is being written, piece by piece, and cannot be executed yet. Its memory is given back on drop.
+/// Machine code that is being written, piece by piece, and cannot be executed yet. Its memory is given back
+/// on drop.
 #[derive(Debug)]
 pub(crate) struct CodeDraft {
     pages: memory::Draft,
@@ -55,10 +56,12 @@ impl CodeDraft {
         CodeDraft { pages: memory::Draft::new(), pieces: Pieces::new() }
     }
 
-    /// Room for a piece of `len` bytes at a multiple of `align`, writable until the draft is sealed or dropped.
+    /// Room for a piece of `len` bytes at a multiple of `align`, writable until the draft is sealed or
+    /// dropped.
     ///
     /// # Errors
-    /// What the operating system answers when it has no memory; an `align` that is no power of two, or more than a page.
+    /// What the operating system answers when it has no memory; an `align` that is no power of two, or more
+    /// than a page.
     pub(crate) fn room(&mut self, len: usize, align: usize) -> io::Result<*mut u8> {
         let base = self.pages.room(len, align)?;
         self.pieces.push(Piece { base, len });
@@ -112,18 +115,18 @@ impl CodeMemory {
     }
 }
 
-/// From now on the address of code that was freed is not used again, so that whoever noted what was there stays right.
-/// Costs address space, and some time for each piece of code.
+/// From now on the address of code that was freed is not used again, so that whoever noted what was there
+/// stays right. Costs address space, and some time for each piece of code.
 // Only the native backend tells `perf` of its code.
 #[cfg(native)]
 pub(crate) fn keep_addresses() {
     memory::keep_addresses();
 }
 
-/// Makes freshly written code visible to instruction fetches, where that does not happen by itself: the data caches are
-/// written back, then the instruction caches forget the lines, as *Arm Architecture Reference Manual* B2.4.4 prescribes. Other
-/// processors may have executed other code at the same address: before they execute anything more, they drop what they have
-/// fetched.
+/// Makes freshly written code visible to instruction fetches, where that does not happen by itself: the data
+/// caches are written back, then the instruction caches forget the lines, as *Arm Architecture Reference
+/// Manual* B2.4.4 prescribes. Other processors may have executed other code at the same address: before they
+/// execute anything more, they drop what they have fetched.
 #[cfg(target_arch = "aarch64")]
 fn publish(code: &[u8]) {
     use std::arch::asm;

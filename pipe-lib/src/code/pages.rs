@@ -63,7 +63,8 @@ impl Pages {
 
     fn protect(&self, range: &Range<usize>, rights: libc::c_int) -> io::Result<()> {
         assert!(range.start <= range.end && range.end <= self.len);
-        // SAFETY: within this mapping. Nobody uses the range in a way that it will not allow: that is what owning it means.
+        // SAFETY: within this mapping. Nobody uses the range in a way that it will not allow: that is what
+        // owning it means.
         let failed = unsafe { libc::mprotect(self.base().add(range.start).cast(), range.len(), rights) };
         if failed == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }

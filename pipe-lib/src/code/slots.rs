@@ -5,8 +5,8 @@ use std::ops::Range;
 /// Pages of a chunk.
 pub(super) const CHUNK_PAGES: usize = 64;
 
-/// The states of the pages of a chunk: *taken* by somebody's code; *stale*, free, but as the last owner left them; or
-/// *clean*, free and ready to be written.
+/// The states of the pages of a chunk: *taken* by somebody's code; *stale*, free, but as the last owner left
+/// them; or *clean*, free and ready to be written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Slots {
     /// A bit for each page. No page is both.
@@ -15,7 +15,8 @@ pub(super) struct Slots {
 }
 
 impl Slots {
-    /// Takes the first `count` clean pages in a row, if there are so many; gives the number of the first of them.
+    /// Takes the first `count` clean pages in a row, if there are so many; gives the number of the first of
+    /// them.
     pub(super) fn take(&mut self, count: usize) -> Option<usize> {
         let first = first_run(!(self.taken | self.stale), count)?;
         self.taken |= mask(&(first..first + count));

@@ -1,6 +1,7 @@
 //! Buffers that are read and written by a device's rules: stripes, accesses of one width, registers.
 //!
-//! Both ends go on where an earlier one stopped, in the middle of a stripe or of an access, so that streams can come in parts.
+//! Both ends go on where an earlier one stopped, in the middle of a stripe or of an access, so that streams
+//! can come in parts.
 
 use super::{Sink, Source};
 use crate::error::RunError;
@@ -11,7 +12,8 @@ use crate::ir::{Layout, Stripe};
 pub(crate) struct Access {
     /// Bytes of the stream behind, those of the access under way included.
     pub(crate) at: u64,
-    /// The access under way: at the start what a sink has of it, at the end what nobody has asked a source for yet.
+    /// The access under way: at the start what a sink has of it, at the end what nobody has asked a source
+    /// for yet.
     word: [u8; 8],
     /// Bytes of that; always 0 without a width of access.
     pub(crate) held: usize,
@@ -32,7 +34,8 @@ impl<'a> LayoutSource<'a> {
         LayoutSource::resumed(layout, base, Access::default())
     }
 
-    /// The source that goes on from where another one stopped. `base` is where the first byte of the whole buffer would be.
+    /// The source that goes on from where another one stopped. `base` is where the first byte of the whole
+    /// buffer would be.
     pub(crate) fn resumed(layout: &'a Layout, base: *const u8, access: Access) -> LayoutSource<'a> {
         LayoutSource { layout, base, access, spot: Spot::of(layout, access.at) }
     }
@@ -42,11 +45,12 @@ impl<'a> LayoutSource<'a> {
         self.access
     }
 
-    /// Bytes by accesses as wide as `T`, an unsigned integer: what is left of the last one, whole ones, and of one more as
-    /// much as is asked for.
+    /// Bytes by accesses as wide as `T`, an unsigned integer: what is left of the last one, whole ones, and
+    /// of one more as much as is asked for.
     ///
     /// # Safety
-    /// That of [`Source::take`]; the whole of the last access is readable, too, and the buffer aligned to accesses.
+    /// That of [`Source::take`]; the whole of the last access is readable, too, and the buffer aligned to
+    /// accesses.
     unsafe fn take_by_access<T: Copy>(&mut self, mut to: *mut u8, mut len: usize) {
         let width = size_of::<T>();
         // SAFETY: never more than `len` bytes in all are written, and `left` of the last access are there.
@@ -124,13 +128,15 @@ impl<'a> LayoutSink<'a> {
         LayoutSink::resumed(layout, base, Access::default())
     }
 
-    /// The sink that goes on from where another one stopped. `base` is where the first byte of the whole buffer would be.
+    /// The sink that goes on from where another one stopped. `base` is where the first byte of the whole
+    /// buffer would be.
     pub(crate) fn resumed(layout: &'a Layout, base: *mut u8, access: Access) -> LayoutSink<'a> {
         let spot = Spot::of(layout, access.at - access.held as u64);
         LayoutSink { layout, base, access, spot, is_memory: false }
     }
 
-    /// The same on memory that shows what the device's buffer would look like: accesses are whole, but need no alignment.
+    /// The same on memory that shows what the device's buffer would look like: accesses are whole, but need
+    /// no alignment.
     pub(crate) fn in_memory(self) -> LayoutSink<'a> {
         LayoutSink { is_memory: true, ..self }
     }
@@ -140,20 +146,21 @@ impl<'a> LayoutSink<'a> {
         self.access
     }
 
-    /// The sink after the first `at` bytes of the stream: as many whole accesses, if it has a width of access.
+    /// The sink after the first `at` bytes of the stream: as many whole accesses, if it has a width of
+    /// access.
     pub(crate) fn after(layout: &'a Layout, base: *mut u8, at: usize) -> LayoutSink<'a> {
         LayoutSink::resumed(layout, base, Access { at: at as u64, ..Access::default() })
     }
 
-    /// Bytes by accesses as wide as `T`, an unsigned integer or an array of bytes: the rest of one that is not complete, whole ones; what is over
-    /// waits for more.
+    /// Bytes by accesses as wide as `T`, an unsigned integer or an array of bytes: the rest of one that is
+    /// not complete, whole ones; what is over waits for more.
     ///
     /// # Safety
     /// That of [`Sink::put`]; the buffer is aligned to `T`.
     unsafe fn put_by_access<T: Copy>(&mut self, mut from: *const u8, mut len: usize) {
         let width = size_of::<T>();
-        // SAFETY: never more than `len` bytes in all are read, and fewer than `width` held; accesses lie in the buffer,
-        // which takes whole ones.
+        // SAFETY: never more than `len` bytes in all are read, and fewer than `width` held; accesses lie in
+        // the buffer, which takes whole ones.
         unsafe {
             if self.access.held > 0 {
                 let more = (width - self.access.held).min(len);
@@ -235,9 +242,9 @@ impl Sink for LayoutSink<'_> {
     }
 }
 
-/// Copies `count` whole blocks of `data` bytes, `N` to `2 * N`, that begin `from_period` and `to_period` bytes from one to
-/// the next: the first and the last `N` bytes of each, which may overlap. That is what a striped buffer costs beyond the
-/// loop over the stream, so it must not cost a call or a branch a stripe.
+/// Copies `count` whole blocks of `data` bytes, `N` to `2 * N`, that begin `from_period` and `to_period`
+/// bytes from one to the next: the first and the last `N` bytes of each, which may overlap. That is what a
+/// striped buffer costs beyond the loop over the stream, so it must not cost a call or a branch a stripe.
 ///
 /// # Safety
 /// All blocks are readable and writable, and lie apart.
@@ -251,7 +258,8 @@ unsafe fn copy_blocks<const N: usize>(
 ) {
     let last = data - N;
     for _ in 0..count {
-        // SAFETY: the caller's promise; `wrapping_add` because the pointer behind the last block may be out of bounds.
+        // SAFETY: the caller's promise; `wrapping_add` because the pointer behind the last block may be out
+        // of bounds.
         unsafe {
             std::ptr::copy_nonoverlapping(from, to, N);
             if last > 0 {
@@ -263,7 +271,8 @@ unsafe fn copy_blocks<const N: usize>(
     }
 }
 
-/// [`copy_blocks`] for the stripes that devices have. Returns how many blocks were copied: `count`, or 0 for long ones.
+/// [`copy_blocks`] for the stripes that devices have. Returns how many blocks were copied: `count`, or 0 for
+/// long ones.
 ///
 /// # Safety
 /// That of [`copy_blocks`].
@@ -291,13 +300,13 @@ unsafe fn copy_usual_blocks(
     count
 }
 
-/// Where in a buffer an end stands: kept from step to step, since finding it anew takes divisions, each as long as a short
-/// transfer.
+/// Where in a buffer an end stands: kept from step to step, since finding it anew takes divisions, each as
+/// long as a short transfer.
 #[derive(Clone, Copy, Debug)]
 struct Spot {
     offset: usize,
-    /// Bytes from there on that lie together. Where a stripe ends it is 0, and the hole is still to come: there need not be a next
-    /// stripe.
+    /// Bytes from there on that lie together. Where a stripe ends it is 0, and the hole is still to come:
+    /// there need not be a next stripe.
     room: usize,
 }
 
@@ -339,9 +348,9 @@ impl Spot {
         self.room = self.room.wrapping_sub(bytes);
     }
 
-    /// Goes on by `len` bytes. Calls `copy(offset in the buffer, offset in the bytes, count)` for stretches, and
-    /// `copy_stripes(stripe, offset in the buffer, offset in the bytes, stripes)` for whole stripes, which gives how many it has copied:
-    /// all or none.
+    /// Goes on by `len` bytes. Calls `copy(offset in the buffer, offset in the bytes, count)` for stretches,
+    /// and `copy_stripes(stripe, offset in the buffer, offset in the bytes, stripes)` for whole stripes,
+    /// which gives how many it has copied: all or none.
     #[inline(always)]
     fn walk(
         &mut self,
@@ -381,8 +390,8 @@ impl Spot {
     }
 }
 
-/// Bytes of a device's buffer that a stream of `len` bytes takes up as sink: up to the last one that belongs to the
-/// transfer, padding and the last whole access included. `None` if that cannot be addressed.
+/// Bytes of a device's buffer that a stream of `len` bytes takes up as sink: up to the last one that belongs
+/// to the transfer, padding and the last whole access included. `None` if that cannot be addressed.
 pub(crate) fn sink_len(layout: &Layout, len: usize) -> Option<usize> {
     let store = u64::from(layout.store.unwrap_or(1));
     addressable(extent(layout, (len as u64).max(layout.pad).checked_next_multiple_of(store)?)?)
@@ -426,7 +435,8 @@ pub(crate) fn stream_bytes(layout: &Layout, len: u64) -> u64 {
     len / period * data + (len % period).min(data)
 }
 
-/// Refuses an address that is no multiple of the width of access. An empty buffer is never accessed: it may be anywhere.
+/// Refuses an address that is no multiple of the width of access. An empty buffer is never accessed: it may
+/// be anywhere.
 pub(crate) fn check_alignment(layout: &Layout, address: *const u8, bytes: usize) -> Result<(), RunError> {
     let store = usize::from(layout.store.unwrap_or(1));
     if bytes == 0 || (address as usize).is_multiple_of(store) {

@@ -1,6 +1,7 @@
 //! An engine: a composition made runnable.
 //!
-//! `build` makes the `Program` that it runs, `prepared` has the ways to run, `parallel` those on several cores.
+//! `build` makes the `Program` that it runs, `prepared` has the ways to run, `parallel` those on several
+//! cores.
 
 mod build;
 #[cfg(feature = "parallel")]
@@ -50,8 +51,8 @@ impl Engine {
         Ok(Engine { program: Arc::new(builder.finish(Arc::clone(&composition), backend)) })
     }
 
-    /// The same engine, which takes every transfer for one that the caches do not hold: so that short ones can test what
-    /// long ones do. Of a handle that is not shared yet.
+    /// The same engine, which takes every transfer for one that the caches do not hold: so that short ones
+    /// can test what long ones do. Of a handle that is not shared yet.
     pub(crate) fn taken_for_big(mut self) -> Engine {
         let program = Arc::get_mut(&mut self.program).expect("nobody else has this engine yet");
         program.streaming_from = 0;
@@ -84,7 +85,8 @@ impl Engine {
         &self.program.exports
     }
 
-    /// An export for [`Run::value`], by its name `instance.name`: asked for once, it saves each run the look at names.
+    /// An export for [`Run::value`], by its name `instance.name`: asked for once, it saves each run the look
+    /// at names.
     ///
     /// # Errors
     /// [`RunError::NoSuchExport`].
@@ -97,8 +99,8 @@ impl Engine {
         &self.program.registers
     }
 
-    /// Bytes that a stream of `len` bytes takes up in the destination: `len` itself, or what the layout at the end makes
-    /// of it. `None` if that cannot be addressed.
+    /// Bytes that a stream of `len` bytes takes up in the destination: `len` itself, or what the layout at
+    /// the end makes of it. `None` if that cannot be addressed.
     pub fn written_len(&self, len: usize) -> Option<usize> {
         self.program.composition.sink.as_ref().map_or(Some(len), |layout| ends::sink_len(layout, len))
     }
@@ -135,7 +137,8 @@ impl Engine {
         Prepared::of(&self.program)
     }
 
-    /// Copies `src` to the start of `dst` through the pipeline. `dst` has at least [`Engine::written_len`] bytes.
+    /// Copies `src` to the start of `dst` through the pipeline. `dst` has at least [`Engine::written_len`]
+    /// bytes.
     #[inline]
     pub fn run(&self, src: &[u8], dst: &mut [u8]) -> Result<Run<'_>, RunError> {
         self.prepared().run(src, dst)
@@ -166,7 +169,8 @@ impl Engine {
         self.prepared().run_write_only(len, dst)
     }
 
-    /// Gathers the stream from pieces and scatters it over pieces, of any length each; see [`Prepared::run_vectored`].
+    /// Gathers the stream from pieces and scatters it over pieces, of any length each; see
+    /// [`Prepared::run_vectored`].
     pub fn run_vectored(&self, src: &[&[u8]], dst: &mut [&mut [u8]]) -> Result<Run<'_>, RunError> {
         self.prepared().run_vectored(src, dst)
     }

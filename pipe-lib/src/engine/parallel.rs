@@ -1,7 +1,9 @@
-//! One transfer on several cores: the stream is cut into parts that run at the same time, each on a thread that lives as
-//! long as the call, and the states of the parts are joined afterwards. The result is the same to the bit as on one core.
+//! One transfer on several cores: the stream is cut into parts that run at the same time, each on a thread
+//! that lives as long as the call, and the states of the parts are joined afterwards. The result is the same
+//! to the bit as on one core.
 //!
-//! What may be cut, and why the joined states are right, is in [`crate::plan::join`]; here are the cuts and the threads.
+//! What may be cut, and why the joined states are right, is in [`crate::plan::join`]; here are the cuts and
+//! the threads.
 
 use super::{Engine, Prepared};
 use crate::compose::Stage;
@@ -14,10 +16,12 @@ use crate::run::Run;
 use std::num::NonZeroU64;
 use std::sync::{Mutex, PoisonError};
 
-/// Fewest bytes of a part: starting and joining a thread takes some fifty microseconds, in which a core moves 1 MB.
+/// Fewest bytes of a part: starting and joining a thread takes some fifty microseconds, in which a core moves
+/// 1 MB.
 const LEAST_PART: usize = 2 << 20;
 
-/// Parts begin at a multiple of this where the windows allow it, so that stores that were aligned stay aligned.
+/// Parts begin at a multiple of this where the windows allow it, so that stores that were aligned stay
+/// aligned.
 const CACHE_LINE: u64 = 64;
 
 /// Most bytes that are read once more before a cut, to find what a delay holds there.
@@ -26,8 +30,9 @@ const MAX_WARM_UP: u64 = 64 << 10;
 impl Engine {
     /// [`Engine::run`] on up to `threads` threads, the caller's included, with the same result to the bit.
     ///
-    /// The stream is cut into as many parts, of at least 2 MiB each, at ends of windows. A stream that is too short, or a
-    /// pipeline that [`Engine::serial_because`] gives a reason for, runs on the caller's thread alone.
+    /// The stream is cut into as many parts, of at least 2 MiB each, at ends of windows. A stream that is too
+    /// short, or a pipeline that [`Engine::serial_because`] gives a reason for, runs on the caller's thread
+    /// alone.
     pub fn run_parallel(&self, src: &[u8], dst: &mut [u8], threads: usize) -> Result<Run<'_>, RunError> {
         self.prepared().run_parallel(src, dst, threads)
     }
@@ -42,15 +47,16 @@ impl Engine {
         self.prepared().run_parallel_read_only(src, threads)
     }
 
-    /// Why a stream of `len` bytes cannot be cut into parts that run at the same time, whatever the number of threads;
-    /// `None` if it can.
+    /// Why a stream of `len` bytes cannot be cut into parts that run at the same time, whatever the number of
+    /// threads; `None` if it can.
     ///
-    /// The reason is a state that every word needs from the word before, such as that of a scan or of a hash by
-    /// multiplication and exclusive or; unless its window (`per N`) is shorter than the stream, so that there are places
-    /// where it starts anew. Layouts are a reason, too.
+    /// The reason is a state that every word needs from the word before, such as that of a scan or of a hash
+    /// by multiplication and exclusive or; unless its window (`per N`) is shorter than the stream, so that
+    /// there are places where it starts anew. Layouts are a reason, too.
     ///
-    /// What depends on imports is not looked at: a counter beyond its limit, and a state that does not depend on the stream, has no closed form and does not
-    /// repeat within some thousand words is only found when running, which is then on one thread.
+    /// What depends on imports is not looked at: a counter beyond its limit, and a state that does not depend
+    /// on the stream, has no closed form and does not repeat within some thousand words is only found when
+    /// running, which is then on one thread.
     pub fn serial_because(&self, len: u64) -> Option<String> {
         self.program
             .refuse_layouts("running on several threads")
@@ -130,8 +136,8 @@ impl<'e> Prepared<'e> {
     /// Runs in parts; `None`, with nothing done yet, if one thread has to do it all.
     ///
     /// # Safety
-    /// `src` is readable and a `dst` that is not null writable for `len` bytes; they do not overlap in part. There are no
-    /// layouts, and the tail rules take `len`.
+    /// `src` is readable and a `dst` that is not null writable for `len` bytes; they do not overlap in part.
+    /// There are no layouts, and the tail rules take `len`.
     unsafe fn parts(
         self,
         src: *const u8,
@@ -173,8 +179,8 @@ impl Program {
     }
 }
 
-/// Whether a stage with that window starts anew at each cut: cuts are made where windows end, but for a window that the
-/// stream does not fill there is nothing to cut at.
+/// Whether a stage with that window starts anew at each cut: cuts are made where windows end, but for a
+/// window that the stream does not fill there is nothing to cut at.
 fn restarts(window: Option<NonZeroU64>, len: u64) -> bool {
     window.is_some_and(|window| window.get() <= len)
 }
@@ -298,7 +304,8 @@ fn run_all(program: &Program, parts: Vec<Part>, threads: usize, total: u64) -> V
             let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).next();
             let Some(mut part) = next else { break };
             let last = part.at + part.len as u64 == total;
-            // SAFETY: the caller of `parts` promised the bytes of the whole stream, of which these are one part's.
+            // SAFETY: the caller of `parts` promised the bytes of the whole stream, of which these are one
+            // part's.
             unsafe { part.progress.part(program, part.src, part.dst, part.at, part.len, last) };
             done.lock().unwrap_or_else(PoisonError::into_inner).push(part);
         }

@@ -1,6 +1,7 @@
 //! The ways to run an engine.
 //!
-//! Everything that can be refused is refused here, before the first byte is written; `drive` then moves bytes.
+//! Everything that can be refused is refused here, before the first byte is written; `drive` then moves
+//! bytes.
 
 use crate::backend::{self, Entry, Striped};
 use crate::drive::{BLOCK, Progress};
@@ -37,16 +38,17 @@ impl<'e> Prepared<'e> {
 
     /// Copies `src` to the start of `dst` through the pipeline.
     ///
-    /// With a layout at the start, `src` is the device's buffer and the stream what it holds. Errors: a short `dst`, a
-    /// length that a tail rule rejects, a buffer that is not aligned as its layout demands.
+    /// With a layout at the start, `src` is the device's buffer and the stream what it holds. Errors: a short
+    /// `dst`, a length that a tail rule rejects, a buffer that is not aligned as its layout demands.
     #[inline(always)] // see `Run::value`
     pub fn run(self, src: &[u8], dst: &mut [u8]) -> Result<Run<'e>, RunError> {
         let (program, len) = (self.program, src.len());
         // Short transfers are called from here, with as little before and after as there can be.
         let direct = &program.direct;
         if direct.kind == DirectKind::Plain && direct.takes(len) && len <= dst.len() {
-            // SAFETY: `src` is readable and `dst` writable for the bytes of the transfer, and they do not overlap; the
-            // engine's one pass has all registers, which are no more than that, and no stage rejects the length.
+            // SAFETY: `src` is readable and `dst` writable for the bytes of the transfer, and they do not
+            // overlap; the engine's one pass has all registers, which are no more than that, and no stage
+            // rejects the length.
             let registers = unsafe { self.call::<PAIR>(direct.entry, src, dst) };
             return Ok(Run::direct(program, len, len, registers));
         }
@@ -61,7 +63,8 @@ impl<'e> Prepared<'e> {
             let registers = unsafe { self.call::<FEW>(direct.entry, src, dst) };
             return Ok(Run::direct(program, len, direct.written(len), registers));
         }
-        // By way of a variable of its own: an outcome whose address is known elsewhere would have to be in memory.
+        // By way of a variable of its own: an outcome whose address is known elsewhere would have to be in
+        // memory.
         let mut outcome = Err(RunError::TooLong);
         self.run_any(src, dst, &mut outcome);
         outcome
@@ -79,8 +82,8 @@ impl<'e> Prepared<'e> {
         settled(&registers)
     }
 
-    /// [`Prepared::run`] for any engine and length. Not that it were seldom called: what is laid out in a row is to be the
-    /// short transfer, to which a jump taken is a cycle.
+    /// [`Prepared::run`] for any engine and length. Not that it were seldom called: what is laid out in a row
+    /// is to be the short transfer, to which a jump taken is a cycle.
     #[cold]
     #[inline(never)]
     fn run_any(self, src: &[u8], dst: &mut [u8], outcome: &mut Result<Run<'e>, RunError>) {
@@ -90,8 +93,8 @@ impl<'e> Prepared<'e> {
     fn run_checked(self, src: &[u8], dst: &mut [u8]) -> Result<Run<'e>, RunError> {
         if self.program.is_plain && src.len() <= dst.len() {
             self.program.check_length(src.len() as u64)?;
-            // SAFETY: `src` is readable and `dst` writable for `src.len()` bytes; a shared and an exclusive slice do
-            // not overlap.
+            // SAFETY: `src` is readable and `dst` writable for `src.len()` bytes; a shared and an exclusive
+            // slice do not overlap.
             return Ok(unsafe { self.plain(src.as_ptr(), dst.as_mut_ptr(), src.len()) });
         }
         let source = self.source_of(src)?;
@@ -118,7 +121,8 @@ impl<'e> Prepared<'e> {
         unsafe { self.transfer(source, std::ptr::null_mut(), 0) }
     }
 
-    /// Writes to `dst` what the pipeline makes of a stream of `len` zero bytes; a layout at the start is ignored.
+    /// Writes to `dst` what the pipeline makes of a stream of `len` zero bytes; a layout at the start is
+    /// ignored.
     pub fn run_write_only(self, len: usize, dst: &mut [u8]) -> Result<Run<'e>, RunError> {
         self.program.check_length(len as u64)?;
         let written = self.fit(len, dst.len(), dst.as_ptr())?;
@@ -138,9 +142,9 @@ impl<'e> Prepared<'e> {
         Ok(run)
     }
 
-    /// Gathers the stream from the pieces of `src`, in order, and scatters it over the pieces of `dst`, which may be cut
-    /// anywhere, in the middle of a word as well. The pieces of `dst` have in sum at least as many bytes as those of
-    /// `src`. A layout takes one buffer: that side is then a list of one piece.
+    /// Gathers the stream from the pieces of `src`, in order, and scatters it over the pieces of `dst`, which
+    /// may be cut anywhere, in the middle of a word as well. The pieces of `dst` have in sum at least as many
+    /// bytes as those of `src`. A layout takes one buffer: that side is then a list of one piece.
     pub fn run_vectored(self, src: &[&[u8]], dst: &mut [&mut [u8]]) -> Result<Run<'e>, RunError> {
         if let ([src], [dst]) = (src, &mut *dst) {
             return self.run(src, dst);
@@ -198,8 +202,8 @@ impl<'e> Prepared<'e> {
         Ok(run)
     }
 
-    /// Runs over a stream that lies in pieces for the exports alone. A layout at the start is refused, one at the end
-    /// ignored.
+    /// Runs over a stream that lies in pieces for the exports alone. A layout at the start is refused, one at
+    /// the end ignored.
     pub fn run_vectored_read_only(self, src: &[&[u8]]) -> Result<Run<'e>, RunError> {
         if let [src] = src {
             return self.run_read_only(src);
@@ -226,13 +230,14 @@ impl<'e> Prepared<'e> {
         Ok(unsafe { self.pieces(Cursor::new(&list[..]), Some(&mut Cursor::new(&list[..])), len) })
     }
 
-    /// Runs over a stream of `len` bytes at `src` to `dst`, as one would call it from C. `dst` null is reading only,
-    /// `dst == src` in place; anything else that overlaps is refused. With a layout, the address is that of the device's
-    /// buffer; here, and only here, the source may be a `fixed` one.
+    /// Runs over a stream of `len` bytes at `src` to `dst`, as one would call it from C. `dst` null is
+    /// reading only, `dst == src` in place; anything else that overlaps is refused. With a layout, the
+    /// address is that of the device's buffer; here, and only here, the source may be a `fixed` one.
     ///
     /// # Safety
-    /// `src` is readable for [`source_len`](super::Engine::source_len)`(len)` bytes, and a `dst` that is not null is
-    /// writable for [`written_len`](super::Engine::written_len)`(len)` bytes; nothing else accesses them meanwhile.
+    /// `src` is readable for [`source_len`](super::Engine::source_len)`(len)` bytes, and a `dst` that is not
+    /// null is writable for [`written_len`](super::Engine::written_len)`(len)` bytes; nothing else accesses
+    /// them meanwhile.
     pub unsafe fn run_raw(self, src: *const u8, len: usize, dst: *mut u8) -> Result<Run<'e>, RunError> {
         let composition = &self.program.composition;
         self.program.check_length(len as u64)?;
@@ -283,7 +288,8 @@ impl<'e> Prepared<'e> {
     }
 
     /// # Safety
-    /// The source holds the stream and `dst`, unless null, takes the `written` bytes it needs; no partial overlap.
+    /// The source holds the stream and `dst`, unless null, takes the `written` bytes it needs; no partial
+    /// overlap.
     unsafe fn transfer(self, source: Origin, dst: *mut u8, written: usize) -> Result<Run<'e>, RunError> {
         let Origin { ptr: src, len } = source;
         let composition = &self.program.composition;
@@ -380,8 +386,8 @@ impl<'e> Prepared<'e> {
     /// One pass from or to a device's buffer: by loops that reach the stripes themselves, if there are such.
     ///
     /// # Safety
-    /// The engine has one pass and no windows. `src` holds `len` bytes by the rules of `from` and `dst`, unless null, takes them by
-    /// those of `to`, padding included; without rules they are contiguous.
+    /// The engine has one pass and no windows. `src` holds `len` bytes by the rules of `from` and `dst`,
+    /// unless null, takes them by those of `to`, padding included; without rules they are contiguous.
     unsafe fn one_call(
         self,
         from: Option<&Arc<Layout>>,
@@ -394,7 +400,8 @@ impl<'e> Prepared<'e> {
         match (from, to) {
             (None, Some(layout)) => {
                 if let (Some(longest), Some(stripe)) = (self.program.to_stripes, stripe(layout)) {
-                    // SAFETY: the caller's promise; the code was made for this stripe, and `dst` takes the padding as well.
+                    // SAFETY: the caller's promise; the code was made for this stripe, and `dst` takes the
+                    // padding as well.
                     unsafe {
                         let run = self.striped(Striped::Sink, longest, stripe, src, dst, len);
                         if layout.pad > len as u64 {
@@ -419,7 +426,8 @@ impl<'e> Prepared<'e> {
     /// One pass that reaches a striped buffer itself.
     ///
     /// # Safety
-    /// One end is contiguous, the other in stripes as `stripe` says, for which the code was made; `longest` is what it takes.
+    /// One end is contiguous, the other in stripes as `stripe` says, for which the code was made; `longest`
+    /// is what it takes.
     unsafe fn striped(
         self,
         end: Striped,
@@ -440,15 +448,16 @@ impl<'e> Prepared<'e> {
                 Striped::Source => (src.wrapping_add(place), dst.wrapping_add(at)),
                 Striped::Sink => (src.wrapping_add(at), dst.wrapping_add(place)),
             };
-            // SAFETY: a longest call is whole vectors, so a run begins at `at`; the rest is the caller's promise.
+            // SAFETY: a longest call is whole vectors, so a run begins at `at`; the rest is the caller's
+            // promise.
             unsafe { pass.code.run_striped(end, states, at as u64, from, to, n) };
             at += n;
         }
         Run::new(self.program, len, len, registers, Vec::new())
     }
 
-    /// One pass, block by block by way of the first-level cache, from a source that gives bytes in its own way, or to a sink that
-    /// takes them so.
+    /// One pass, block by block by way of the first-level cache, from a source that gives bytes in its own
+    /// way, or to a sink that takes them so.
     ///
     /// # Safety
     /// As for [`Prepared::one_call`].
@@ -468,8 +477,8 @@ impl<'e> Prepared<'e> {
         let mut source = from.map(|layout| LayoutSource::new(layout, src));
         let mut sink = to.map(|layout| LayoutSink::new(layout, dst));
         let mut at = 0;
-        // SAFETY: `n` bytes are left at both ends, the area has room for them, and blocks are whole words but for the
-        // last; a pass writes all bytes of a destination that is not its source.
+        // SAFETY: `n` bytes are left at both ends, the area has room for them, and blocks are whole words but
+        // for the last; a pass writes all bytes of a destination that is not its source.
         unsafe {
             while at < len {
                 let n = (len - at).min(BLOCK);
@@ -555,8 +564,8 @@ impl<'e> Prepared<'e> {
     }
 }
 
-/// The registers as generated code left them, read one by one: it wrote them so a moment ago, and a wider load would wait
-/// until those stores have reached the cache, three times as long as a short transfer takes.
+/// The registers as generated code left them, read one by one: it wrote them so a moment ago, and a wider
+/// load would wait until those stores have reached the cache, three times as long as a short transfer takes.
 #[inline(always)]
 fn settled<const N: usize>(registers: &[u64; N]) -> [u64; FEW] {
     let mut settled = [0; FEW];

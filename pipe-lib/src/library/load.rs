@@ -144,7 +144,8 @@ fn declare_items(inner: &mut Inner, file: &Parsed, findings: &mut Findings) {
         let (before, errors) = (findings.len(), findings.errors());
         let read = !file.is_broken(item.span);
         match &item.node.kind {
-            // A number or string that could not be read is taken for another: the pipe is checked, but of no use.
+            // A number or string that could not be read is taken for another: the pipe is checked, but of no
+            // use.
             ItemKind::Pipe(ast) => match check_pipe(ast, docs, &tables, &mut budget, findings) {
                 Some(pipe) if read && is_new => {
                     check_attributes(ast, &pipe, &mut search, findings);

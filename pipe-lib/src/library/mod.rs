@@ -18,8 +18,8 @@ use crate::syntax::{ast, parse};
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, OnceLock};
 
-/// The standard pipes: name of the file and text, in the order in which they are listed. No path of a user's is like these
-/// names, so that a file `std/crc.pipe` of his own is not taken for the standard one.
+/// The standard pipes: name of the file and text, in the order in which they are listed. No path of a user's
+/// is like these names, so that a file `std/crc.pipe` of his own is not taken for the standard one.
 pub const STANDARD_FILES: &[(&str, &str)] = &[
     ("<std/checksum.pipe>", include_str!("../std/checksum.pipe")),
     ("<std/crc.pipe>", include_str!("../std/crc.pipe")),
@@ -55,7 +55,8 @@ struct Inner {
     pipes: BTreeMap<String, Arc<Pipe>>,
     layouts: BTreeMap<String, Arc<Layout>>,
     pipelines: BTreeMap<String, Arc<NamedPipeline>>,
-    /// Names of items with a mistake, while a text is loaded that has some: nothing is said of what names them.
+    /// Names of items with a mistake, while a text is loaded that has some: nothing is said of what names
+    /// them.
     broken: HashSet<String>,
     tests: Vec<Arc<TestCase>>,
 }
@@ -99,7 +100,8 @@ impl Library {
     /// Adds the items of a source text. On an error nothing is added.
     ///
     /// # Errors
-    /// What is wrong with the text. A `use` of a file that is not loaded yet is an error here: see [`Library::load_with`].
+    /// What is wrong with the text. A `use` of a file that is not loaded yet is an error here: see
+    /// [`Library::load_with`].
     pub fn load(&mut self, name: &str, text: &str) -> Result<(), Diagnostics> {
         let known: Vec<String> = self.sources().iter().map(|(_, source)| source.name.clone()).collect();
         let nowhere = |_: &str, path: &str| match known.iter().any(|name| name == path) {
@@ -111,8 +113,9 @@ impl Library {
 
     /// Adds the items of a source text and of the files that it uses, directly or not; gives the warnings.
     ///
-    /// `fetch(from, path)` is asked for what `use "path"` in the file `from` names. Files are known by the name that it
-    /// gives and are loaded once, so files may use each other; of a name that is loaded already the text is not looked at.
+    /// `fetch(from, path)` is asked for what `use "path"` in the file `from` names. Files are known by the
+    /// name that it gives and are loaded once, so files may use each other; of a name that is loaded already
+    /// the text is not looked at.
     ///
     /// # Errors
     /// What is wrong with the texts; then nothing is added.

@@ -31,7 +31,8 @@ pub struct TestCase {
     pub imports: Vec<(String, u64)>,
     /// Exports and what they should be: `instance.name`.
     pub exports: Vec<(String, Expectation)>,
-    /// The bytes that should be written (a device's buffer as it is, holes zero, when the pipeline ends in a layout).
+    /// The bytes that should be written (a device's buffer as it is, holes zero, when the pipeline ends in a
+    /// layout).
     pub output: Option<TestBytes>,
     /// The input's length should be refused before anything is written.
     pub refused: bool,
@@ -76,7 +77,8 @@ impl TestBytes {
 }
 
 impl TestCase {
-    /// Runs the test: from one buffer to another and, without layouts, in place and as a stream cut into small chunks.
+    /// Runs the test: from one buffer to another and, without layouts, in place and as a stream cut into
+    /// small chunks.
     ///
     /// # Errors
     /// What came out otherwise than it should, one sentence each.

@@ -1,7 +1,8 @@
-//! Streams from and to device's buffers: how far each buffer is behind, accesses under way, and the room that is needed.
+//! Streams from and to device's buffers: how far each buffer is behind, accesses under way, and the room that
+//! is needed.
 //!
-//! What `push` is given is a window of the device's buffer, from where the one before it stopped; so the base that the ends
-//! count from lies before it, by as much as is behind.
+//! What `push` is given is a window of the device's buffer, from where the one before it stopped; so the base
+//! that the ends count from lies before it, by as much as is behind.
 
 use super::{Hold, Output, Stream};
 use crate::compose::Composition;
@@ -74,7 +75,8 @@ impl Device {
         if layout.fixed { 0 } else { ends::extent(layout, self.stored()).unwrap_or(u64::MAX) }
     }
 
-    /// Bytes of the sink's buffer, from where it is not behind, that are needed so that the stream can reach `total` bytes.
+    /// Bytes of the sink's buffer, from where it is not behind, that are needed so that the stream can reach
+    /// `total` bytes.
     pub(super) fn room(&self, layout: &Layout, total: u64) -> Option<usize> {
         let stored = self.stored();
         let total = total - total % u64::from(layout.store.unwrap_or(1));
@@ -148,7 +150,8 @@ impl Stream {
             }
             Extent::Buffer(len) => {
                 let end = at.checked_add(len as u64).ok_or(RunError::TooLong)?;
-                // Stripes and holes are whole accesses, so that these are the same in the buffer and in the stream.
+                // Stripes and holes are whole accesses, so that these are the same in the buffer and in the
+                // stream.
                 let first = at.next_multiple_of(store).min(end);
                 let last = (end - end % store).max(first);
                 // What lies in a hole is nobody's.
@@ -206,7 +209,8 @@ impl Stream {
         self.step(device, &self.engine.program, Chunk { ptr, extent }).ok().map(|step| step.len)
     }
 
-    /// Takes a chunk through the pipeline to `out`, if any, and gives by how much the next one begins behind it.
+    /// Takes a chunk through the pipeline to `out`, if any, and gives by how much the next one begins behind
+    /// it.
     ///
     /// # Safety
     /// The chunk is readable; `out` is writable for its `len`, and they do not overlap.

@@ -1,7 +1,7 @@
 //! The syntax tree: what was written, with spans, before any name is resolved.
 //!
-//! Trees compare equal when they say the same: [`Spanned`] leaves its span out of the comparison, which is what "the
-//! printer's output parses to the same tree" means.
+//! Trees compare equal when they say the same: [`Spanned`] leaves its span out of the comparison, which is
+//! what "the printer's output parses to the same tree" means.
 
 use crate::source::Span;
 
@@ -261,7 +261,8 @@ pub struct Pipeline {
     pub value: Spanned<PipelineExpr>,
 }
 
-/// Stages between arrows: `layout -> a | b -> layout`. Which of the parts are layouts is known once names are.
+/// Stages between arrows: `layout -> a | b -> layout`. Which of the parts are layouts is known once names
+/// are.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PipelineExpr {
     /// At least one part; a part may be empty (`-> lance`).

@@ -1,5 +1,5 @@
-//! Source text to the tokens of the grammar: comments are put aside, line ends become separators where they end a
-//! statement, and the tokens are counted.
+//! Source text to the tokens of the grammar: comments are put aside, line ends become separators where they
+//! end a statement, and the tokens are counted.
 
 use super::token::Token;
 use crate::limits;
@@ -32,8 +32,8 @@ pub struct LexResult<'s> {
 
 /// Splits `text` into tokens. Never fails: what begins no token becomes [`Token::Unknown`].
 ///
-/// A line end is a [`Token::Separator`] inside the braces of a `pipe`, outside parentheses and brackets, and only
-/// between two statements: never doubled, after `{`, before `}` or after documentation.
+/// A line end is a [`Token::Separator`] inside the braces of a `pipe`, outside parentheses and brackets, and
+/// only between two statements: never doubled, after `{`, before `}` or after documentation.
 pub fn lex(text: &str) -> LexResult<'_> {
     let mut result = LexResult::default();
     let mut place = Place::default();
@@ -112,8 +112,8 @@ impl Place {
 
     fn enter(&mut self, token: Token<'_>, first_on_line: bool) {
         match token {
-            // An item's keyword at the start of a line begins an item even if a brace is missing before it, so that
-            // one mistake does not swallow the rest of the file.
+            // An item's keyword at the start of a line begins an item even if a brace is missing before it,
+            // so that one mistake does not swallow the rest of the file.
             Token::Pipe | Token::Pipeline | Token::Layout | Token::Test | Token::Use
                 if first_on_line || self.braces == 0 =>
             {

@@ -11,7 +11,8 @@ const fn begins_item(token: Token<'_>) -> bool {
 
 /// Takes out the errors, and the items, that are made of the rest of an item with a mistake in its head.
 ///
-/// After such a mistake the grammar looks for the next item, and may take a table or documentation in the body for one.
+/// After such a mistake the grammar looks for the next item, and may take a table or documentation in the
+/// body for one.
 pub(super) fn leave_out_what_follows(
     tokens: &[Lexed<'_>],
     tree: &mut ast::File,
@@ -35,7 +36,8 @@ pub(super) fn leave_out_what_follows(
     });
 }
 
-/// Where the item ends that has a mistake in its head at `at`: after its closing brace, or before the next item.
+/// Where the item ends that has a mistake in its head at `at`: after its closing brace, or before the next
+/// item.
 fn end_of_item(tokens: &[Lexed<'_>], at: u32) -> u32 {
     let first = tokens.partition_point(|(start, _, _)| *start < at);
     let is_name = first > 0 && begins_item(tokens[first - 1].1);

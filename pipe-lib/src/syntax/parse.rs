@@ -1,5 +1,5 @@
-//! Text to tree. Parsing never fails and never panics: it gives the tree of what could be read and a list of what
-//! could not.
+//! Text to tree. Parsing never fails and never panics: it gives the tree of what could be read and a list of
+//! what could not.
 
 use super::ast::{self, Bytes, Name, Number, Root, Spanned};
 use super::lexer::{self, Comment, Lexed};
@@ -120,8 +120,8 @@ impl Parsing<'_> {
         self.errors.borrow_mut().push(diagnostic);
     }
 
-    /// A node with its place. Where a rule ends in something left out, the parser's `r` is where the next token starts:
-    /// the place ends with the last token before that.
+    /// A node with its place. Where a rule ends in something left out, the parser's `r` is where the next
+    /// token starts: the place ends with the last token before that.
     pub(crate) fn spanned<T>(&self, l: u32, node: T, r: u32) -> Spanned<T> {
         let last = self.ends.partition_point(|end| *end <= r);
         let end = last.checked_sub(1).map_or(r, |at| self.ends[at]);
@@ -278,7 +278,8 @@ impl Parsing<'_> {
         Spanned { node: ast::Stmt { docs: Vec::new(), kind }, span: self.span(start as u32, end as u32) }
     }
 
-    /// The first names between two places, up to a comment: an instruction and its destination, a keyword and a name.
+    /// The first names between two places, up to a comment: an instruction and its destination, a keyword and
+    /// a name.
     fn words(&self, start: usize, end: usize) -> Vec<Name> {
         let line = &self.text[start..end];
         let line = &line[..line.find("//").unwrap_or(line.len())];

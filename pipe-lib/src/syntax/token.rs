@@ -1,5 +1,5 @@
-//! The words of the language (logos). Mnemonics, types, gauges and rules are plain identifiers and are told apart by
-//! their place, so that a register may be called `min` and a pipe `crc32c`.
+//! The words of the language (logos). Mnemonics, types, gauges and rules are plain identifiers and are told
+//! apart by their place, so that a register may be called `min` and a pipe `crc32c`.
 
 use logos::Logos;
 use std::fmt;

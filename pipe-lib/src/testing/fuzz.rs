@@ -1,5 +1,5 @@
-//! Targets of coverage-guided fuzzing as plain functions, so that short runs are part of the tests. The crate `fuzz/` hands
-//! them to libFuzzer.
+//! Targets of coverage-guided fuzzing as plain functions, so that short runs are part of the tests. The crate
+//! `fuzz/` hands them to libFuzzer.
 
 use super::{Generator, Judge, Rng};
 use crate::compose::Composition;
@@ -21,8 +21,8 @@ pub fn fuzz_composition(bytes: &[u8]) {
     judge(&composition, &mut rng, &[len]);
 }
 
-/// A fuzz target: whatever the text, the front end gives an answer; what parses prints to text that parses to the same
-/// tree, comments included, and printing that changes nothing.
+/// A fuzz target: whatever the text, the front end gives an answer; what parses prints to text that parses to
+/// the same tree, comments included, and printing that changes nothing.
 ///
 /// # Panics
 /// If not.

@@ -1,8 +1,8 @@
 //! The generator of random pipelines.
 //!
-//! A third of the pipes are any straight-line code that type-checks; the others have the shape of a class that backends
-//! treat specially (see `testing::shapes` and `testing::joint`), with random arithmetic around it: pure chance would make nearly every state
-//! serial.
+//! A third of the pipes are any straight-line code that type-checks; the others have the shape of a class
+//! that backends treat specially (see `testing::shapes` and `testing::joint`), with random arithmetic around
+//! it: pure chance would make nearly every state serial.
 
 use super::draft::Draft;
 use super::rng::Rng;

@@ -47,7 +47,8 @@ pub struct Judge {
 }
 
 impl Judge {
-    /// Compiles with each of `backends`, with and without fusion; those that refuse the pipeline are left out.
+    /// Compiles with each of `backends`, with and without fusion; those that refuse the pipeline are left
+    /// out.
     pub fn new(composition: Composition, backends: &[Backend]) -> Result<Judge, Failure> {
         // Fusing or not makes no difference to a single stage.
         let forms = composition.stages.len().clamp(1, 2);
@@ -102,7 +103,8 @@ impl Judge {
         self.judge_some(rng, len, usize::MAX)
     }
 
-    /// Runs every engine over a random stream of `len` bytes, in up to `ways` different ways, chosen at random for each.
+    /// Runs every engine over a random stream of `len` bytes, in up to `ways` different ways, chosen at
+    /// random for each.
     pub fn judge_some(&self, rng: &mut Rng, len: usize, ways: usize) -> Result<(), Failure> {
         let stream = rng.bytes(len);
         self.each(rng, &stream, |case| case.run(ways))

@@ -1,7 +1,7 @@
 //! Random well-typed pipelines, and the judgement of every backend and every way to run by the oracle.
 //!
-//! Used by the tests, by `pipec fuzz` and by the targets of coverage-guided fuzzing; not by anything that serves.
-//! Everything follows from a seed or from bytes, which reproduce a failure.
+//! Used by the tests, by `pipec fuzz` and by the targets of coverage-guided fuzzing; not by anything that
+//! serves. Everything follows from a seed or from bytes, which reproduce a failure.
 
 mod draft;
 mod fuzz;
@@ -25,12 +25,14 @@ use crate::options::Backend;
 use crate::options::CompileOptions;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// Lengths tried for each pipeline of a long run, and ways to run each: a few of many, for more pipelines a second.
+/// Lengths tried for each pipeline of a long run, and ways to run each: a few of many, for more pipelines a
+/// second.
 const LENGTHS: usize = 4;
 const WAYS: usize = 3;
 
-/// Judges the pipeline of a seed on `backends`, fused, and on one of them as separate passes; now and then on the native one
-/// as on a processor with fewer instructions, and word after word. A seed gives the same pipeline and streams everywhere, though.
+/// Judges the pipeline of a seed on `backends`, fused, and on one of them as separate passes; now and then on
+/// the native one as on a processor with fewer instructions, and word after word. A seed gives the same
+/// pipeline and streams everywhere, though.
 ///
 /// # Errors
 /// The pipeline and how a backend differs from the oracle; a panic is a difference, too.

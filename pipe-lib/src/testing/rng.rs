@@ -1,9 +1,10 @@
-//! A small generator of pseudo-random numbers: the same sequence for a seed on every machine and in every version.
+//! A small generator of pseudo-random numbers: the same sequence for a seed on every machine and in every
+//! version.
 
 use std::collections::VecDeque;
 
-/// SplitMix64 (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators, 2014), or a tape of bytes from a
-/// fuzzer first, so that each decision follows from a byte that the fuzzer can change.
+/// SplitMix64 (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators, 2014), or a tape of bytes
+/// from a fuzzer first, so that each decision follows from a byte that the fuzzer can change.
 #[derive(Clone, Debug)]
 pub struct Rng {
     state: u64,
@@ -32,7 +33,8 @@ impl Rng {
         z ^ (z >> 31)
     }
 
-    /// A number below `bound` (0 for a bound of 0); slightly biased for huge bounds, which is no concern here.
+    /// A number below `bound` (0 for a bound of 0); slightly biased for huge bounds, which is no concern
+    /// here.
     pub fn below(&mut self, bound: usize) -> usize {
         if let 1..=256 = bound
             && let Some(byte) = self.tape.pop_front()

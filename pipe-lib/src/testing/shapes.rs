@@ -193,8 +193,8 @@ impl Draft<'_> {
         self.finish_block(&[state]);
     }
 
-    /// Sums of sums, as in Fletcher's and Adler's checksums: wrapping, one's complement or modulo a constant, of two to
-    /// four orders, the inner one with this word or before it.
+    /// Sums of sums, as in Fletcher's and Adler's checksums: wrapping, one's complement or modulo a constant,
+    /// of two to four orders, the inner one with this word or before it.
     pub(super) fn sums_of_sums(&mut self, word: Ty) {
         let wider: Vec<Ty> = Ty::INTEGERS.into_iter().filter(|ty| *ty >= word).collect();
         let ty = *self.rng.pick(&wider);
@@ -330,7 +330,8 @@ impl Draft<'_> {
         self.finish_block(&[state]);
     }
 
-    /// States that advance by xors, shifts and products with constants over GF(2): scramblers, parities, LFSRs.
+    /// States that advance by xors, shifts and products with constants over GF(2): scramblers, parities,
+    /// LFSRs.
     pub(super) fn linear_map(&mut self, word: Ty) {
         let states: Vec<StateId> =
             (0..self.rng.between(1, 2)).map(|number| self.state_of(number, word)).collect();

@@ -1,4 +1,5 @@
-//! Making a failing case small: fewer stages, shorter streams, fewer registers and instructions, as long as it fails.
+//! Making a failing case small: fewer stages, shorter streams, fewer registers and instructions, as long as
+//! it fails.
 
 use super::{Failure, Judge, Rng};
 use crate::analyse::rewrite::live;
@@ -19,7 +20,8 @@ pub fn shrink(composition: Composition, failure: Failure) -> (Composition, Failu
     shrink_by(composition, failure, |composition, len| fails(composition, len, &options))
 }
 
-/// The same for any judgement: `fails` gives the failure of a composition on a stream of that length, if there is one.
+/// The same for any judgement: `fails` gives the failure of a composition on a stream of that length, if
+/// there is one.
 pub fn shrink_by(
     mut composition: Composition,
     mut failure: Failure,
@@ -221,7 +223,8 @@ mod tests {
     use crate::options::Backend;
     use crate::testing::Generator;
 
-    /// A judge that finds fault with every multiplication: what is left is one, and the registers that it needs.
+    /// A judge that finds fault with every multiplication: what is left is one, and the registers that it
+    /// needs.
     #[test]
     fn what_does_not_matter_goes() {
         let faulty = |composition: &Composition, len: usize| {
@@ -247,7 +250,8 @@ mod tests {
             assert_eq!((small.stages.len(), failure.len), (1, 3), "seed {seed}: {small}");
             let pipe = &small.stages[0].pipe;
             assert!(small.source.is_none() && small.sink.is_none() && small.stages[0].window.is_none());
-            // The product, its operands, and something to depend on it, perhaps of another width or by a choice.
+            // The product, its operands, and something to depend on it, perhaps of another width or by a
+            // choice.
             assert!(pipe.body.insts.len() <= 7 && pipe.states.len() <= 1, "seed {seed}: {small}");
             assert!(pipe.exports.is_empty(), "seed {seed}: {small}");
             verify(pipe).unwrap();

@@ -1,5 +1,5 @@
-//! The ways to run an engine on a stream: copy, in place, read only, in pieces, in chunks, through layouts; each with
-//! random alignments and cuts, and each compared with what the oracle says.
+//! The ways to run an engine on a stream: copy, in place, read only, in pieces, in chunks, through layouts;
+//! each with random alignments and cuts, and each compared with what the oracle says.
 
 mod layouts;
 

@@ -24,7 +24,8 @@ pub(crate) struct Args {
     /// For plan, clif and asm: one word after the other, as written
     #[arg(long)]
     serial: bool,
-    /// For plan and asm: which instructions the native backend may use, as in `avx2,gfni`; all that the processor has, without
+    /// For plan and asm: which instructions the native backend may use, as in `avx2,gfni`; all that the
+    /// processor has, without
     #[arg(long, value_name = "NAMES", value_parser = value::features)]
     features: Option<Features>,
     /// Write to a file instead of the standard output

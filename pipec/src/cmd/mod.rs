@@ -19,5 +19,6 @@ pub(crate) enum Status {
     Refused,
 }
 
-/// What a subcommand gives: an error is one of the program's surroundings, such as a file that cannot be read.
+/// What a subcommand gives: an error is one of the program's surroundings, such as a file that cannot be
+/// read.
 pub(crate) type Outcome = anyhow::Result<Status>;

@@ -1,7 +1,7 @@
 //! `pipec run`: bytes through a pipeline.
 //!
-//! A stream goes through in chunks, so that neither a big file nor an endless standard input has to fit in memory. Only
-//! several threads, which take a part each, need the input as a whole.
+//! A stream goes through in chunks, so that neither a big file nor an endless standard input has to fit in
+//! memory. Only several threads, which take a part each, need the input as a whole.
 
 use super::{Outcome, Status};
 use crate::files::LibraryArgs;
@@ -28,7 +28,8 @@ pub(crate) struct Args {
     /// Write the data to a file, `-` for the standard output; without it no data is written
     #[arg(short, long, value_name = "OUT")]
     output: Option<PathBuf>,
-    /// Start a register from another value than its initial one; INST may be left out where one instance alone has REG
+    /// Start a register from another value than its initial one; INST may be left out where one instance
+    /// alone has REG
     #[arg(long = "set", value_name = "[INST.]REG=VALUE", value_parser = parse::assignment)]
     set: Vec<(String, parse::Setting)>,
     /// Where the code comes from
@@ -46,8 +47,9 @@ pub(crate) struct Args {
     /// Read the whole input into memory and run over it on so many threads; 0 is one for each processor
     #[arg(short, long, value_name = "N", default_value = "1")]
     jobs: usize,
-    /// Print the result as a JSON object: `bytes` read, `written`, the `exports` by name as unsigned integers (of a stage
-    /// with windows a list), and those of 64 bits once more in `hex`, as text, for readers that would round them
+    /// Print the result as a JSON object: `bytes` read, `written`, the `exports` by name as unsigned integers
+    /// (of a stage with windows a list), and those of 64 bits once more in `hex`, as text, for readers that
+    /// would round them
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -237,8 +239,8 @@ fn chunks(args: &Args, engine: &Engine, imports: &Imports, mut input: Input) -> 
     } else {
         let end = stream.room_at_end().ok_or(RunError::TooLong)?;
         anyhow::ensure!(
-            end <= MOST_END,
-            "the layout's padding, holes and all, comes to {end} bytes; at most {MOST_END} are made"
+            end <= MAX_END,
+            "the layout's padding, holes and all, comes to {end} bytes; at most {MAX_END} are made"
         );
         stream.finish()?
     };
@@ -254,16 +256,17 @@ fn stream_len(engine: &Engine, len: u64) -> u64 {
     len - len % u64::from(layout.store.unwrap_or(1))
 }
 
-/// Most bytes of output to make at a time, unless it is of one byte of the input: holes may be longer than what is between.
-const MOST_OUTPUT: usize = 4 << 20;
+/// Most bytes of output to make at a time, unless it is of one byte of the input: holes may be longer than
+/// what is between.
+const MAX_OUTPUT: usize = 4 << 20;
 
 /// Most bytes of padding behind the stream, which are made at once.
-const MOST_END: usize = 256 << 20;
+const MAX_END: usize = 256 << 20;
 
 /// Bytes of a chunk of `len` to push at a time, so that the output fits in memory, holes and all.
 fn fitting(stream: &Stream, len: usize) -> usize {
     let mut len = len;
-    while len > 1 && stream.room(len).is_none_or(|room| room > MOST_OUTPUT) {
+    while len > 1 && stream.room(len).is_none_or(|room| room > MAX_OUTPUT) {
         len /= 2;
     }
     len

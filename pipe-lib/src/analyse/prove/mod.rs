@@ -269,7 +269,7 @@ impl Look<'_> {
                     tables: self.pipe_tables,
                     states: self.states,
                     most: self.most.clone(),
-                    steps: ring::MOST_SUMS,
+                    steps: ring::MAX_SUMS,
                 };
                 let operand = congruent.to(operand, modulus);
                 Shape::Linear(Linear::Affine { modulus, factor, operand })

@@ -20,7 +20,7 @@ pub(super) struct Affine {
 }
 
 /// Sums that [`Congruent`] looks at for one state.
-pub(super) const MOST_SUMS: u32 = 64;
+pub(super) const MAX_SUMS: u32 = 64;
 
 /// Most states that are looked at together.
 pub(super) const MOST: usize = 4;

@@ -51,7 +51,7 @@ impl Body<'_> {
                             tables: self.tables,
                             states: self.bounds,
                             most: self.most.to_vec(),
-                            steps: ring::MOST_SUMS,
+                            steps: ring::MAX_SUMS,
                         };
                         congruent.to(operand, modulus)
                     }

@@ -1,7 +1,9 @@
-//! A pass's functions in a JIT module of Cranelift's, whose memory is the project's: pages of [`crate::code`].
+//! A pass's functions in a JIT module of Cranelift's, whose memory is the project's: pages of
+//! [`crate::code`].
 //!
-//! The module places functions and seals them; what it is good for beyond that, names and relocations, generated code does
-//! not use: it calls and reads by address. So functions may lie anywhere, and in any order.
+//! The module places functions and seals them; what it is good for beyond that, names and relocations,
+//! generated code does not use: it calls and reads by address. So functions may lie anywhere, and in any
+//! order.
 
 use super::{Host, unsupported};
 use crate::code::{CodeDraft, CodeMemory};
@@ -62,7 +64,8 @@ impl<'a> PassModule<'a> {
         define_bytes(&mut self.module, &signature, 1, bytes)
     }
 
-    /// The code of all functions, executable from here on. The module goes; the code stays as long as the result.
+    /// The code of all functions, executable from here on. The module goes; the code stays as long as the
+    /// result.
     pub(super) fn seal(mut self) -> Result<CodeMemory, Unsupported> {
         self.module.finalize_definitions().map_err(refused)?;
         drop(self.module);
@@ -99,8 +102,8 @@ fn refused(error: ModuleError) -> Unsupported {
     })
 }
 
-/// Memory for one module: each function becomes a piece of a draft, and the sealed draft is handed out, so that it can
-/// outlive the module.
+/// Memory for one module: each function becomes a piece of a draft, and the sealed draft is handed out, so
+/// that it can outlive the module.
 struct Provider {
     /// Until it is sealed.
     draft: Option<CodeDraft>,
@@ -164,7 +167,8 @@ mod tests {
         assert!(pages.len() < 200, "{} pages", pages.len());
     }
 
-    /// Neither while functions are compiled and sealed nor afterwards, whatever else the process does meanwhile.
+    /// Neither while functions are compiled and sealed nor afterwards, whatever else the process does
+    /// meanwhile.
     #[test]
     fn no_page_is_ever_writable_and_executable() {
         let done = AtomicBool::new(false);

@@ -10,7 +10,7 @@ pub(crate) fn streaming_from() -> usize {
     static FOUND: OnceLock<usize> = OnceLock::new();
     *FOUND.get_or_init(|| {
         let share = share_of_last_level(Path::new("/sys/devices/system/cpu/cpu0/cache"));
-        share.unwrap_or(DEFAULT_SHARE).clamp(SMALLEST_SHARE, LARGEST_SHARE) / 2
+        share.unwrap_or(DEFAULT_SHARE).clamp(SMALLEST_SHARE, MAX_SHARE) / 2
     })
 }
 
@@ -22,7 +22,7 @@ const SMALLEST_SHARE: usize = 8 << 20;
 
 /// A virtual machine is shown the cache of the whole socket, which its few cores share with others: from here on streaming
 /// stores won in every measurement on such a machine (260 MB shown, transfers of 16 to 256 MB).
-const LARGEST_SHARE: usize = 32 << 20;
+const MAX_SHARE: usize = 32 << 20;
 
 /// Bytes of the last-level cache for each processor that shares it.
 fn share_of_last_level(folder: &Path) -> Option<usize> {
@@ -70,6 +70,6 @@ mod tests {
         assert_eq!(size("many"), None);
         assert_eq!(sharers("0-3,8,10-11"), Some(7));
         assert_eq!(sharers("3-0"), None);
-        assert!((SMALLEST_SHARE / 2..=LARGEST_SHARE / 2).contains(&streaming_from()));
+        assert!((SMALLEST_SHARE / 2..=MAX_SHARE / 2).contains(&streaming_from()));
     }
 }

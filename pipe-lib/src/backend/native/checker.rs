@@ -1,11 +1,13 @@
-//! Whether allocated code still says what the virtual code said: a replay of both, as regalloc2's checker does it.
+//! Whether allocated code still says what the virtual code said: a replay of both, as regalloc2's checker
+//! does it.
 //!
-//! [`Trace`] has the instructions that the allocator gave to the encoder, and for which item of the function. The replay keeps
-//! for every physical register the virtual one whose value it holds, by what the instructions before wrote, not by what the
-//! allocator thinks. Then each instruction must find each virtual register that it names where its physical operand is, and
-//! every memory operand as the function has it. Where ways meet, a register holds what it holds on all of them. Loops need no
-//! second look: temporaries are forgotten at labels that are jumped back to, and the register of a pinned value is nobody
-//! else's in the whole function.
+//! [`Trace`] has the instructions that the allocator gave to the encoder, and for which item of the function.
+//! The replay keeps for every physical register the virtual one whose value it holds, by what the
+//! instructions before wrote, not by what the allocator thinks. Then each instruction must find each virtual
+//! register that it names where its physical operand is, and every memory operand as the function has it.
+//! Where ways meet, a register holds what it holds on all of them. Loops need no second look: temporaries are
+//! forgotten at labels that are jumped back to, and the register of a pinned value is nobody else's in the
+//! whole function.
 //!
 //! Debug builds check every function that they make.
 
@@ -87,7 +89,8 @@ fn both(one: Held, other: Held) -> Held {
     std::array::from_fn(|at| one[at].filter(|reg| other[at] == Some(*reg)))
 }
 
-/// Labels that are jumped to from further on, or from a table: what arrives there is not known at their place.
+/// Labels that are jumped to from further on, or from a table: what arrives there is not known at their
+/// place.
 fn heads(b: &Builder) -> HashSet<Label> {
     let mut heads: HashSet<Label> =
         b.jump_tables.iter().flat_map(|(_, labels)| labels.iter().copied()).collect();
@@ -160,7 +163,8 @@ impl Replay<'_> {
                 }
                 Ok(())
             }
-            // Whole registers are cleared or keep their lower halves: nothing is in them that is used further on.
+            // Whole registers are cleared or keep their lower halves: nothing is in them that is used further
+            // on.
             Item::ClearUpper => {
                 self.held[..32].fill(None);
                 Ok(())
@@ -187,8 +191,8 @@ impl Replay<'_> {
         Ok(())
     }
 
-    /// What the allocator adds: a constant is loaded or made, or a register copied. The register that it goes to holds the
-    /// same value from then on; whether it may go there is seen when that is given a name.
+    /// What the allocator adds: a constant is loaded or made, or a register copied. The register that it goes
+    /// to holds the same value from then on; whether it may go there is seen when that is given a name.
     fn help(&mut self, inst: &Instruction) -> Result<(), String> {
         let to = number(inst.op0_register()).ok_or("an added instruction that writes no register")?;
         let is_copy =

@@ -1,5 +1,5 @@
-//! Pipelines to compositions: names to pipes and layouts ([`stage`]), arguments to parameters ([`arguments`]), pipelines
-//! spliced in.
+//! Pipelines to compositions: names to pipes and layouts ([`stage`]), arguments to parameters
+//! ([`arguments`]), pipelines spliced in.
 
 mod arguments;
 mod stage;

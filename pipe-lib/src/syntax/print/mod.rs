@@ -1,8 +1,9 @@
 //! Trees back to text, in canonical form: what `pipec fmt` writes.
 //!
-//! Parsing what is printed gives the same tree, and printing that gives the same text. Comments are kept: those on lines
-//! of their own before the statement that follows, those at the end of a line behind the statement they follow; one in
-//! the middle of a statement moves before it. Of blank lines, one is kept between statements and between items.
+//! Parsing what is printed gives the same tree, and printing that gives the same text. Comments are kept:
+//! those on lines of their own before the statement that follows, those at the end of a line behind the
+//! statement they follow; one in the middle of a statement moves before it. Of blank lines, one is kept
+//! between statements and between items.
 
 mod comments;
 mod one_line;
@@ -32,8 +33,8 @@ pub fn format_source(name: &str, text: &str) -> Result<String, Diagnostics> {
     Ok(print_file(&parsed.tree, &parsed.comments, text))
 }
 
-/// Prints a file. `text` is what it was parsed from, which says where lines were left blank and what stood on one line;
-/// empty for a tree made otherwise.
+/// Prints a file. `text` is what it was parsed from, which says where lines were left blank and what stood on
+/// one line; empty for a tree made otherwise.
 pub fn print_file(file: &File, comments: &[Comment], text: &str) -> String {
     let mut printer = Printer { out: String::new(), indent: 0, comments, text };
     printer.file(file);

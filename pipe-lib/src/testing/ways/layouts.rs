@@ -20,7 +20,8 @@ impl Case<'_> {
         let mut out = Aligned::new(room + GUARD);
         let prepared = self.engine.with(&self.imports).expect("imports of this engine");
         let source = Aligned::of(&source);
-        // A buffer read by accesses of a width holds whole ones: a stream that ends within one has to give its length.
+        // A buffer read by accesses of a width holds whole ones: a stream that ends within one has to give
+        // its length.
         let holds = self.engine.stream_len(source.bytes().len()) == len;
         let result = if holds && self.rng.chance(1, 2) {
             prepared.run(source.bytes(), &mut out.bytes_mut()[..room])
@@ -125,7 +126,8 @@ impl Case<'_> {
         (0..=len).try_for_each(|at| self.stream_with_layouts(&source, &[at, len - at], take, Output::Device))
     }
 
-    /// Whether the stream is all that a buffer can hold: one that ends within an access has to give its length.
+    /// Whether the stream is all that a buffer can hold: one that ends within an access has to give its
+    /// length.
     fn holds(&self) -> bool {
         let store = self.engine.composition().source.as_ref().and_then(|layout| layout.store);
         self.stream.len().is_multiple_of(usize::from(store.unwrap_or(1)))
@@ -212,7 +214,8 @@ impl Case<'_> {
         Ok(())
     }
 
-    /// Pushes the `n` bytes from offset `from` of the source's buffer; they are the stream's if it is read by address.
+    /// Pushes the `n` bytes from offset `from` of the source's buffer; they are the stream's if it is read by
+    /// address.
     #[allow(clippy::too_many_arguments)]
     fn push(
         &self,
@@ -231,7 +234,8 @@ impl Case<'_> {
                 Output::Device | Output::Picture => window.as_mut_ptr(),
             };
             let src = source.bytes()[from..].as_ptr();
-            // SAFETY: the source has whole accesses for the stream, and the window is what the buffer has left for it.
+            // SAFETY: the source has whole accesses for the stream, and the window is what the buffer has
+            // left for it.
             return unsafe { stream.push_raw(src, n, dst) };
         }
         let chunk = &source.bytes()[from..from + n];

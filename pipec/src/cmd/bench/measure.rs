@@ -21,16 +21,18 @@ pub(super) struct Row {
     pub(super) separate_gbps: f64,
     pub(super) blocked_gbps: f64,
     pub(super) memcpy_gbps: f64,
-    /// `memcpy` where the destination stands two bytes further into its page than the source: see [`Buffers`].
+    /// `memcpy` where the destination stands two bytes further into its page than the source: see
+    /// [`Buffers`].
     pub(super) memcpy_near_gbps: f64,
 }
 
 /// Where all contestants find their bytes.
 ///
-/// The C library's `memcpy` copies some lengths by `rep movsb`, which on AMD's family 25 is slower by a factor of 15 to 30
-/// if the destination stands a few bytes further into its page than the source, whatever pages these are. Buffers as an
-/// allocator happens to give them would show either. Here both begin with a cache line, as far apart in their pages as
-/// keeps stores from being mistaken for the sources of later loads; and `memcpy` is timed where the trap is, too.
+/// The C library's `memcpy` copies some lengths by `rep movsb`, which on AMD's family 25 is slower by a
+/// factor of 15 to 30 if the destination stands a few bytes further into its page than the source, whatever
+/// pages these are. Buffers as an allocator happens to give them would show either. Here both begin with a
+/// cache line, as far apart in their pages as keeps stores from being mistaken for the sources of later
+/// loads; and `memcpy` is timed where the trap is, too.
 struct Buffers {
     source: Vec<u8>,
     target: Vec<u8>,

@@ -1,4 +1,5 @@
-//! The front end's forms: tokens and syntax trees of a pipeline and of the items that it names, directly or not.
+//! The front end's forms: tokens and syntax trees of a pipeline and of the items that it names, directly or
+//! not.
 
 use pipe_lib::Library;
 use pipe_lib::source::{FileId, Source, Span};

@@ -1,0 +1,123 @@
+//! What no tool checks: lines of comments that `rustfmt` does not wrap, modules that the map does not have,
+//! names.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Columns of a line of comment or of a document.
+const WIDTH: usize = 110;
+
+/// Comments that are wider than that now. The number only falls: whoever wraps some lowers it.
+const MAX_WIDE_COMMENTS: usize = 520;
+
+/// Types of one name in two files of pipe-lib now. The number only falls, as those above.
+const MAX_TWICE: usize = 43;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+fn sources(folder: &Path, all: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() && path.file_name().is_none_or(|name| name != "target") {
+            sources(&path, all);
+        } else if path.extension().is_some_and(|ext| ext == "rs") {
+            all.push(path);
+        }
+    }
+}
+
+fn all_sources(folders: &[&str]) -> Vec<(PathBuf, String)> {
+    let mut paths = Vec::new();
+    folders.iter().for_each(|folder| sources(&root().join(folder), &mut paths));
+    paths.sort();
+    paths.into_iter().map(|path| (path.clone(), fs::read_to_string(path).unwrap())).collect()
+}
+
+/// A comment of words: drawings, tables and examples are as wide as they are.
+fn is_wide_comment(line: &str) -> bool {
+    let text = line.trim_start();
+    let Some(text) = ["///", "//!", "// "].iter().find_map(|mark| text.strip_prefix(mark)) else {
+        return false;
+    };
+    let is_drawn = text.starts_with("    ")
+        || text.trim_start().contains("  ")
+        || text.contains("--")
+        || !text.is_ascii();
+    line.chars().count() > WIDTH && !is_drawn
+}
+
+#[test]
+fn comments_are_wrapped() {
+    let mut wide = Vec::new();
+    for (path, text) in all_sources(&["pipe-lib", "pipec", "benches"]) {
+        let mut is_example = false;
+        for (at, line) in text.lines().enumerate() {
+            is_example ^= line
+                .trim_start()
+                .trim_start_matches('/')
+                .trim_start_matches('!')
+                .trim_start()
+                .starts_with("```");
+            if !is_example && is_wide_comment(line) {
+                wide.push(format!("{}:{}", path.display(), at + 1));
+            }
+        }
+    }
+    assert!(wide.len() <= MAX_WIDE_COMMENTS, "{} comments beyond {WIDTH} columns: {wide:#?}", wide.len());
+}
+
+#[test]
+fn the_map_has_every_module() {
+    let map = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    let lib = fs::read_to_string(root().join("pipe-lib/src/lib.rs")).unwrap();
+    let modules = lib.lines().filter_map(|line| {
+        let name = line.strip_prefix("pub mod ").or_else(|| line.strip_prefix("mod "))?;
+        name.strip_suffix(';')
+    });
+    let missing: Vec<&str> = modules
+        .filter(|name| ![format!("`{name}`"), format!("`{name}/`")].iter().any(|word| map.contains(word)))
+        .collect();
+    assert!(missing.is_empty(), "ARCHITECTURE.md does not name {missing:?}");
+}
+
+#[test]
+fn bounds_are_called_max() {
+    let mut others = Vec::new();
+    for (path, text) in all_sources(&["pipe-lib/src", "pipec/src"]) {
+        for line in text.lines().filter(|line| line.contains("const ")) {
+            let name =
+                line.split("const ").nth(1).and_then(|rest| rest.split([':', ' ']).next()).unwrap_or("");
+            if ["MOST_", "LONGEST_", "LARGEST_", "BIGGEST_"].iter().any(|word| name.starts_with(word)) {
+                others.push(format!("{}: {name}", path.display()));
+            }
+        }
+    }
+    assert!(others.is_empty(), "{others:#?}");
+}
+
+#[test]
+fn a_type_is_found_by_its_name() {
+    let mut places: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (path, text) in all_sources(&["pipe-lib/src"]) {
+        if path.components().any(|part| part.as_os_str() == "tests" || part.as_os_str() == "tests.rs") {
+            continue;
+        }
+        for line in text.lines() {
+            let line = line.trim_start();
+            let line = ["pub(crate) ", "pub(super) ", "pub "]
+                .iter()
+                .find_map(|seen| line.strip_prefix(seen))
+                .unwrap_or(line);
+            let Some(rest) = line.strip_prefix("struct ").or_else(|| line.strip_prefix("enum ")) else {
+                continue;
+            };
+            let name: String = rest.chars().take_while(char::is_ascii_alphanumeric).collect();
+            places.entry(name).or_default().push(path.display().to_string());
+        }
+    }
+    let twice: Vec<_> = places.into_iter().filter(|(_, files)| files.len() > 1).collect();
+    assert!(twice.len() <= MAX_TWICE, "{} names: {twice:#?}", twice.len());
+}
