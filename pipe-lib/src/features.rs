@@ -108,11 +108,16 @@ impl Features {
     fn among(names: &str) -> Features {
         let names: Vec<&str> = names.split(',').map(str::trim).collect();
         let known = Features::NAMES.iter().filter(|(_, text)| names.contains(text));
-        known.fold(Features(0), |all, (flag, _)| all | *flag)
+        known.fold(Features(0), |all, (flag, _)| all | *flag).with_implied()
     }
 
-    /// The features named, separated by commas, and no others: `avx2` keeps to 256-bit vectors. `none` is
-    /// none.
+    /// With what every processor has that has these: AVX-512 contains AVX2.
+    const fn with_implied(self) -> Features {
+        if self.has(Features::AVX512) { Features(self.0 | Features::AVX2.0) } else { self }
+    }
+
+    /// The features named, separated by commas, and no others: `avx2` keeps to 256-bit vectors; `avx512` has
+    /// those of `avx2` in it. `none` is none.
     ///
     /// # Errors
     /// A name that is not known, or that this processor does not have.
@@ -125,7 +130,7 @@ impl Features {
                 _ => return Err(FeatureError { name: name.to_owned(), known: flag.is_some() }),
             }
         }
-        Ok(chosen)
+        Ok(chosen.with_implied())
     }
 
     /// The names of these features.
@@ -241,6 +246,9 @@ mod tests {
         assert_eq!(Features::named(""), Ok(Features(0)));
         assert_eq!(Features::named("none"), Ok(Features(0)));
         assert_eq!(Features::named("sse9"), Err(FeatureError { name: "sse9".to_owned(), known: false }));
+        if all.has(Features::AVX512) {
+            assert!(Features::named("avx512").unwrap().has(Features::AVX2));
+        }
         if all.has(Features::AVX2) {
             assert_eq!(Features::named(" avx2 ,"), Ok(Features::AVX2));
             let error = Features::named("avx2,sse9").unwrap_err().to_string();
