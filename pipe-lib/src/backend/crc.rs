@@ -10,7 +10,6 @@
 
 use super::PassCode;
 use crate::analyse::Analysed;
-#[cfg(target_arch = "x86_64")]
 use crate::features::Features;
 use crate::ir::{CrcOp, Tail, Ty, eval};
 use crate::plan::display::heading;
@@ -86,6 +85,10 @@ pub(crate) enum Level {
 
 impl Level {
     /// All levels that these features give, best last.
+    #[cfg_attr(
+        not(target_arch = "x86_64"),
+        expect(unused_variables, reason = "tables serve everywhere else")
+    )]
     fn among(features: Features) -> Vec<Level> {
         #[cfg_attr(not(target_arch = "x86_64"), allow(unused_mut))]
         let mut levels = vec![Level::Tables];

@@ -18,7 +18,6 @@ use super::{Entry, Listed, PassCode};
 use crate::analyse::Analysed;
 use crate::code::CodeMemory;
 use crate::error::Unsupported;
-#[cfg(target_arch = "x86_64")]
 use crate::features::Features;
 use crate::options::Backend;
 use crate::plan::portable::{PortablePlan, VECTOR_BYTES};
