@@ -1,9 +1,10 @@
 //! Real registers for a function, and its encoding: a linear scan in one sweep.
 //!
-//! Temporaries never live across a label, so a backward sweep finds the last use of each (and drops what nobody uses) and a
-//! forward sweep hands out registers. Constants are the only thing that can be rematerialised, and the only thing
-//! that ever has to be: what the temporaries leave free goes to the constants used most in the loops, the others are
-//! memory operands, or loaded into a temporary where the instruction takes none.
+//! Temporaries live across no label that is jumped back to, so a backward sweep finds the last use of each (and
+//! drops what nobody uses) and a forward sweep hands out registers. Constants are the only thing that can be
+//! rematerialised, and the only thing that ever has to be: what the temporaries leave free goes to the constants
+//! used most in the loops, the others are memory operands, or loaded into a temporary where the instruction takes
+//! none.
 
 use iced_x86::{Code, Instruction, OpCodeOperandKind, OpKind, Register};
 

@@ -1,9 +1,10 @@
 //! Machine instructions on virtual registers: what the lowering writes and the register allocator reads.
 //!
-//! One [`Inst`] is one x86-64 instruction. Temporaries are in SSA form and never live across a label, so the whole
-//! function is one list; what is carried around a loop (accumulators, constants, positional vectors) is *pinned*: it has a
-//! register of its own for the whole function and may be written many times. General registers are assigned by hand
-//! (see `frame`).
+//! One [`Inst`] is one x86-64 instruction. Temporaries are in SSA form and live across no label that is jumped
+//! back to (across one that is reached from above alone they may, as in remainders with AVX2), so the whole
+//! function is one list; what is carried around a loop (accumulators, constants, positional vectors) is *pinned*:
+//! it has a register of its own for the whole function and may be written many times. General registers are
+//! assigned by hand (see `frame`).
 
 use iced_x86::{Code, Register};
 use std::collections::HashMap;
