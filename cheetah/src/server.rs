@@ -104,19 +104,18 @@ impl Server {
     pub fn on_device<D: Device + Send + 'static>(
         site: Arc<dyn Store>,
         device: D,
-        addressing: &stack::Addressing,
-        features: netstack::stack::Features,
+        options: &stack::StackOptions,
         config: &Config,
     ) -> io::Result<Server> {
         let shared = Arc::new(Shared::new(Arc::clone(&site)));
         let (commander, orders) = control::pair()?;
         let service = config.service(site)?;
         let limit = config.drain_limit;
-        let mut server = Server::new(&shared, stack::listen_addr(addressing))?;
+        let mut server = Server::new(&shared, stack::listen_addr(options))?;
         server.commanders.push(commander);
-        let addressing = addressing.clone();
+        let options = options.clone();
         server.start("stack", move || {
-            let worker = stack::Worker::new(device, &addressing, features, orders, shared, service, limit)?;
+            let worker = stack::Worker::new(device, &options, orders, shared, service, limit)?;
             Ok(move || worker.run().map(drop))
         })?;
         Ok(server)

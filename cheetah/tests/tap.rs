@@ -6,11 +6,12 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 
-use cheetah::server::Server;
-use cheetah::transport::device::{DeviceOptions, Interface};
+use cheetah::server::{Config, Server};
+use cheetah::transport::device::{self, DeviceOptions, Interface};
+use cheetah::transport::stack::StackOptions;
 use netstack::device::sys::link;
 use netstack::stack::Features;
-use support::servers::{connect, on_device, tap, veth};
+use support::servers::{OURS, connect, on_device, tap, veth};
 use support::{CASES, hello_etag, in_namespace, read_response};
 
 fn serve(options: &DeviceOptions, features: Features) -> Option<Server> {
@@ -95,6 +96,23 @@ fn tap_with_losses() {
             return;
         };
         exercise(server, 20);
+    });
+}
+
+/// RFC 5227 against the kernel, which answers for the address: the server does not begin, and says who has it.
+#[test]
+fn an_address_that_the_kernel_has_is_not_served_at() {
+    in_namespace(|| {
+        let Ok((device, name)) = device::open(&tap()) else {
+            eprintln!("skipped: no TAP device");
+            return;
+        };
+        link::add_address(&name, OURS, 24).unwrap();
+        let options = StackOptions { probe_addr: true, ..StackOptions::new((OURS, 24), 80) };
+        let refused = Server::on_device(support::site(), device, &options, &Config::default());
+        let error = refused.expect_err("the kernel has it");
+        assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse);
+        assert!(error.to_string().contains("has the address 10.98.0.2 already"), "{error}");
     });
 }
 

@@ -21,7 +21,7 @@ use crate::application::Application;
 use crate::device::sys::link;
 use crate::device::tap::TapDevice;
 use crate::device::{Device, TransmitError};
-use crate::stack::{Config, Stack};
+use crate::stack::{AddressDetection, Config, Stack};
 
 /// Frames taken in before what they caused is sent.
 const RECEIVE_BATCH: usize = 64;
@@ -32,7 +32,7 @@ const TRANSMIT_BATCH: usize = 256;
 /// The token of the device's descriptor: not for the owner's.
 pub const DEVICE: Token = Token(u64::MAX - 1);
 
-/// The usual configuration of a stack on `device`, with a secret from the system's random source.
+/// The usual configuration of a stack on `device`, with a secret from the system's random source. Its address is announced.
 ///
 /// # Errors
 /// If the system has no random bytes.
@@ -41,6 +41,7 @@ pub fn config(device: &impl Device, addr: Ipv4Addr, prefix_len: u8) -> io::Resul
     rustix::rand::getrandom(&mut secret[..], rustix::rand::GetRandomFlags::empty())?;
     let mut config = Config::new(device.hardware_addr(), addr, prefix_len, secret);
     config.mtu = device.mtu();
+    config.address_detection = AddressDetection::Announce;
     Ok(config)
 }
 

@@ -14,11 +14,11 @@
 
 use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
-use std::time::Duration;
 
 use runtime::time::Instant;
 use runtime::timer_wheel::TimerWheel;
 
+use crate::iface::acd::{self, Detector};
 use crate::iface::arp_cache::{Action, ArpCache};
 use crate::iface::demux::Demux;
 use crate::iface::reassembly::Reassembly;
@@ -40,6 +40,7 @@ mod input;
 mod queue;
 mod transmit;
 
+pub use crate::iface::acd::AddressDetection;
 pub use application::{Application, Key};
 pub use config::{Config, ConnectError, Event, Features, ListenError};
 
@@ -97,8 +98,7 @@ pub struct Stack {
     /// SYNs answered by a cookie since the last event of it, and until when one may come back.
     cookies_sent: u64,
     cookies_until: Option<Instant>,
-    /// Until when another claim to our address is not reported again.
-    conflict_until: Option<Instant>,
+    detector: Detector,
     time_wait: TimeWait,
     /// Connections that are in TIME-WAIT with their block ([`Features::time_wait_records`] off).
     blocks_in_time_wait: usize,
@@ -118,9 +118,6 @@ pub struct Stack {
 /// Events kept until polled; older ones give way.
 const MAX_EVENTS: usize = 64;
 
-/// Shortest time between two reports of an address conflict (RFC 5227 section 2.4 defends no more often either).
-const DEFEND_INTERVAL: Duration = Duration::from_secs(10);
-
 /// Ports for the active side: more than IANA's, as RFC 6056 section 3.2 recommends.
 const EPHEMERAL: std::ops::RangeInclusive<u16> = 32_768..=65_535;
 
@@ -136,10 +133,13 @@ impl Stack {
             header_merging: config.features.header_merging && config.tcp.header_merging,
             ..config.tcp
         };
+        let secret = Secret::new(config.secret);
+        let own = SocketAddrV4::new(config.ipv4_addr, 0);
+        let own = FourTuple::ipv4(own, own);
         Stack {
             tcp,
             tcp_in_order: tcp::Config { reassembly_bytes: 0, ..tcp },
-            secret: Secret::new(config.secret),
+            secret,
             routes,
             arp: ArpCache::default(),
             ports: Vec::new(),
@@ -147,7 +147,7 @@ impl Stack {
             backlog: Backlog::new(config.secret, config.backlog),
             cookies_sent: 0,
             cookies_until: None,
-            conflict_until: None,
+            detector: Detector::new(config.address_detection, secret.hash(&own, 3)),
             time_wait: TimeWait::new(config.secret, config.time_wait_capacity, config.time_wait),
             blocks_in_time_wait: 0,
             wheel: TimerWheel::new(Instant::ZERO),
@@ -206,6 +206,9 @@ impl Stack {
         {
             return Err(ConnectError::BadAddress);
         }
+        if self.detector.is_refused() {
+            return Err(ConnectError::AddressRefused);
+        }
         if self.routes.next_hop(*remote.ip()).is_none() {
             return Err(ConnectError::NoRoute);
         }
@@ -247,6 +250,7 @@ impl Stack {
             self.time_wait.next_expiry(),
             self.arp.poll_timeout(),
             self.fragments.next_expiry(),
+            self.detector.poll_timeout(),
         ]
         .into_iter()
         .flatten()
@@ -265,12 +269,33 @@ impl Stack {
         while let Some(incomplete) = self.fragments.expire(now) {
             self.reassembly_timed_out(incomplete);
         }
+        self.detect_conflicts(now, app);
         while let Some(action) = self.arp.poll(now) {
             match action {
                 Action::Request(addr) => self.queues.push(Control::ArpRequest { addr, to: None }),
                 Action::Probe(addr, to) => self.queues.push(Control::ArpRequest { addr, to: Some(to) }),
                 Action::Unreachable(addr) => self.unreachable(now, addr, app),
                 Action::PushedOut(addr) => self.lost_for_want_of_a_hop(now, addr, app),
+            }
+        }
+    }
+
+    /// What is due for our address (RFC 5227).
+    fn detect_conflicts<A: Application>(&mut self, now: Instant, app: &mut A) {
+        match self.detector.poll(now) {
+            None => {}
+            Some(acd::Action::Probe) => self.queues.push(Control::ArpProbe),
+            Some(acd::Action::Announce) => self.queues.push(Control::ArpAnnouncement),
+            Some(acd::Action::GiveUp) => {
+                while let Some(key) = self.queues.next_ready() {
+                    let Some((pcb, mut stream)) = app.connection(key) else { continue };
+                    let closed = Disposition::Closed(CloseReason::Unreachable);
+                    let closed = self.settle(now, key, pcb, &mut stream, closed);
+                    drop(stream);
+                    if let Some(reason) = closed {
+                        app.closed(now, key, reason);
+                    }
+                }
             }
         }
     }
@@ -502,6 +527,12 @@ impl Stack {
     /// Largest TCP payload without options that one packet of our link carries.
     fn link_mss(&self) -> u16 {
         self.config.mtu.saturating_sub(40).max(88)
+    }
+
+    /// Whether our address may be used: with [`AddressDetection::Probe`] not before it was asked for, and never if another
+    /// host has it.
+    pub fn may_use_address(&self) -> bool {
+        self.detector.is_usable()
     }
 
     /// What the stack was made with.

@@ -1,4 +1,5 @@
-//! Others that claim our address: reported, but no oftener than they could be a nuisance. Neighbours that do not answer:
+//! Others that claim our address: asked for before it is used, reported and answered, but no oftener than they could be a
+//! nuisance (RFC 5227). Neighbours that do not answer:
 //! whatever waits for them ends.
 
 mod support;
@@ -9,25 +10,28 @@ use std::time::Duration;
 use netstack::application::{CloseReason, Key};
 use netstack::device::{Device, wire};
 use netstack::iface::arp_cache::DEFAULT_CAPACITY;
-use netstack::stack::{Config, ConnectError, Event};
-use netstack::transmission::RxChecksum;
+use netstack::stack::{AddressDetection, Config, ConnectError, Event};
+use netstack::transmission::{Capabilities, RxChecksum};
 use netstack::wire::{EtherType, EthernetAddress, Protocol, arp, ethernet, icmpv4, ipv4};
 use runtime::time::Instant;
 use support::{CLIENT, Pair, SERVER, STRANGER, TestApp, TestStream};
 
-fn claim(target: EthernetAddress) -> Vec<u8> {
+fn arp_frame(packet: &arp::Repr) -> Vec<u8> {
     let mut frame = vec![0; ethernet::HEADER_LEN + arp::PACKET_LEN];
-    ethernet::Repr { src_addr: STRANGER, dst_addr: target, ethertype: EtherType::Arp }
+    ethernet::Repr { src_addr: STRANGER, dst_addr: EthernetAddress::BROADCAST, ethertype: EtherType::Arp }
         .emit(&mut ethernet::Frame::new_unchecked(&mut frame[..]));
-    arp::Repr {
+    packet.emit(&mut arp::Packet::new_unchecked(&mut frame[ethernet::HEADER_LEN..]));
+    frame
+}
+
+fn claim() -> Vec<u8> {
+    arp_frame(&arp::Repr {
         operation: arp::Operation::Reply,
         sender_hardware: STRANGER,
         sender_protocol: SERVER,
-        target_hardware: target,
+        target_hardware: EthernetAddress::BROADCAST,
         target_protocol: CLIENT,
-    }
-    .emit(&mut arp::Packet::new_unchecked(&mut frame[ethernet::HEADER_LEN..]));
-    frame
+    })
 }
 
 fn ping(target: EthernetAddress) -> Vec<u8> {
@@ -52,7 +56,7 @@ fn ping(target: EthernetAddress) -> Vec<u8> {
 #[test]
 fn a_flood_of_claims_is_reported_once_in_ten_seconds() {
     let mut pair = Pair::new(wire::Config::default(), 1, &|_| {}, TestApp::new(|_| None));
-    let frame = claim(EthernetAddress::BROADCAST);
+    let frame = claim();
     let server = &mut pair.server;
     assert_ne!(server.device.hardware_addr(), STRANGER);
     let mut reports = 0;
@@ -66,6 +70,109 @@ fn a_flood_of_claims_is_reported_once_in_ten_seconds() {
         }
     }
     assert_eq!(reports, 3, "at 0, 10 and 20 s");
+    let sent: Vec<arp::Repr> = arp_sent(server, start + Duration::from_secs(25)).collect();
+    assert_eq!(
+        sent,
+        [announcement(server.device.hardware_addr()); 3],
+        "defended as often (RFC 5227 section 2.4)"
+    );
+}
+
+/// What the host has to send of ARP.
+fn arp_sent(host: &mut support::Host, now: Instant) -> impl Iterator<Item = arp::Repr> {
+    std::iter::from_fn(move || {
+        let emit = |t: &netstack::transmission::Transmission<'_>| t.headers.to_vec();
+        let frame = host.stack.poll_transmit(now, &Capabilities::default(), &mut host.app, emit)?;
+        let frame = ethernet::Frame::new_checked(&frame[..]).expect("a frame");
+        assert_eq!((frame.ethertype(), frame.dst_addr()), (EtherType::Arp, EthernetAddress::BROADCAST));
+        let packet = arp::Packet::new_checked(frame.payload()).expect("a packet");
+        Some(arp::Repr::parse(&packet).expect("ARP"))
+    })
+}
+
+fn announcement(hardware_addr: EthernetAddress) -> arp::Repr {
+    arp::Repr {
+        operation: arp::Operation::Request,
+        sender_hardware: hardware_addr,
+        sender_protocol: SERVER,
+        target_hardware: EthernetAddress::default(),
+        target_protocol: SERVER,
+    }
+}
+
+/// A stack that probes first, not yet begun, with a connection that waits to be opened.
+fn probing() -> support::Host {
+    let adjust = |config: &mut Config| config.address_detection = AddressDetection::Probe;
+    let pair = Pair::new(wire::Config::default(), 9, &adjust, TestApp::new(|_| None));
+    let mut host = pair.server;
+    let stream = TestStream::new(0, 10);
+    let keep = |pcb| host.app.keep(pcb, stream);
+    host.stack.connect(pair.now, None, (CLIENT, 80).into(), keep).expect("a port");
+    host
+}
+
+/// Runs the host's timers until `until`; all ARP that it sends. It sends nothing else.
+fn run(host: &mut support::Host, now: &mut Instant, until: Instant) -> Vec<(Duration, arp::Repr)> {
+    let mut sent = Vec::new();
+    while let Some(due) = host.stack.poll_timeout().filter(|&due| due <= until) {
+        // The wheel's own deadlines may be early.
+        *now = (*now).max(due) + Duration::from_micros(10);
+        host.stack.handle_timeout(*now, &mut host.app);
+        let since = now.saturating_since(Instant::ZERO);
+        sent.extend(arp_sent(host, *now).map(|arp| (since, arp)));
+    }
+    *now = until;
+    sent
+}
+
+/// RFC 5227 section 2.1.1 and 2.3: three probes that claim nothing, two announcements, and before the first of these the
+/// address neither speaks nor listens.
+#[test]
+fn an_address_is_probed_for_before_it_is_used() {
+    let mut host = probing();
+    let hardware_addr = host.device.hardware_addr();
+    let mut now = Instant::from_millis(1);
+    let probes = run(&mut host, &mut now, Instant::from_millis(3_000));
+    assert!(!probes.is_empty() && !host.stack.may_use_address());
+    let mut probe = announcement(hardware_addr);
+    probe.sender_protocol = Ipv4Addr::UNSPECIFIED;
+    host.stack.handle_frame(now, &ping(hardware_addr), RxChecksum::Unknown, &mut host.app);
+    let mut asked = announcement(STRANGER);
+    (asked.sender_protocol, asked.target_protocol) = (CLIENT, SERVER);
+    host.stack.handle_frame(now, &arp_frame(&asked), RxChecksum::Unknown, &mut host.app);
+    assert_eq!(arp_sent(&mut host, now).next(), None, "no answer to a ping, nor to a question");
+    let mut sent = probes;
+    sent.extend(run(&mut host, &mut now, Instant::from_millis(7_100)));
+    assert!(host.stack.may_use_address());
+    let said: Vec<arp::Repr> = sent.iter().map(|&(_, arp)| arp).collect();
+    assert_eq!(said[..3], [probe; 3]);
+    assert_eq!(said[3], announcement(hardware_addr));
+    // The open that had waited asks for its peer now.
+    let asks = arp::Repr { target_protocol: CLIENT, ..announcement(hardware_addr) };
+    assert!(said[4..].contains(&asks), "{said:?}");
+    host.stack.handle_frame(now, &arp_frame(&asked), RxChecksum::Unknown, &mut host.app);
+    assert!(host.stack.poll_transmit(now, &Capabilities::default(), &mut host.app, |_| ()).is_some());
+}
+
+/// Who has it, and who wants it at the same time: neither gets it, and what waited to use it ends.
+#[test]
+fn an_address_that_another_host_has_or_wants_is_not_used() {
+    let has = arp::Repr { target_hardware: STRANGER, ..announcement(STRANGER) };
+    let wants = arp::Repr { sender_protocol: Ipv4Addr::UNSPECIFIED, ..announcement(STRANGER) };
+    for theirs in [has, wants] {
+        let mut host = probing();
+        let mut now = Instant::from_millis(1);
+        assert!(!run(&mut host, &mut now, Instant::from_millis(2_000)).is_empty());
+        host.stack.handle_frame(now, &arp_frame(&theirs), RxChecksum::Unknown, &mut host.app);
+        assert_eq!(host.stack.poll_event(), Some(Event::AddressRefused { hardware_addr: STRANGER }));
+        assert_eq!(run(&mut host, &mut now, Instant::from_millis(60_000)), []);
+        assert!(!host.stack.may_use_address());
+        assert_eq!(host.app.closed[0].0, CloseReason::Unreachable);
+        host.assert_empty();
+        let remote = (CLIENT, 80).into();
+        let refused = host.stack.connect(now, None, remote, |_| unreachable!("it cannot begin"));
+        assert_eq!(refused, Err(ConnectError::AddressRefused));
+    }
 }
 
 /// RFC 9293 section 3.8.1's timer covers what never left this host, too: with the neighbour gone for longer than ARP asks,

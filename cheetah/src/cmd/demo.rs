@@ -20,7 +20,7 @@ use cheetah::store::Document;
 use cheetah::store::Dotfiles;
 use cheetah::transport::device::{self, DeviceOptions, Interface};
 use cheetah::transport::sim;
-use cheetah::transport::stack::Addressing;
+use cheetah::transport::stack::StackOptions;
 use netstack::device::sys::{link, netns};
 use netstack::device::wire;
 use netstack::stack::Features;
@@ -164,12 +164,12 @@ fn on_devices(
     paths.push(("the same, with the capture", DeviceOptions { pcap: Some(pcap.into()), ..lance }));
     let mut all_good = true;
     for (name, options) in paths {
-        let addressing = Addressing { addr: (OURS, PREFIX_LEN), gateway: None, port: 80 };
         let (device, _) = device::open(&options)?;
         // It is the loop that is shown, so no sum may be known without it.
         let (stored_sums, cached_sums) = (false, false);
         let features = Features { offload: options.offload, stored_sums, cached_sums, ..Features::default() };
-        let server = Server::on_device(site.clone(), device, &addressing, features, &Config::default())?;
+        let stack = StackOptions { features, ..StackOptions::new((OURS, PREFIX_LEN), 80) };
+        let server = Server::on_device(site.clone(), device, &stack, &Config::default())?;
         let began = Instant::now();
         let fetched = fetch_all(server.addr(), files).with_context(|| name.to_owned());
         let elapsed = began.elapsed();

@@ -13,7 +13,7 @@ use cheetah::report::Report;
 use cheetah::server::{Config, Server, Signals};
 use cheetah::store::{Feed, Store, WithStatus};
 use cheetah::transport::device::{self, DeviceOptions, FaultOptions, Interface};
-use cheetah::transport::stack::Addressing;
+use cheetah::transport::stack::StackOptions;
 use netstack::device::sys::link;
 use netstack::stack;
 
@@ -38,6 +38,9 @@ pub(super) struct Arguments {
     /// Our own address, which the kernel must not have
     #[arg(long, value_name = "IP/PREFIX")]
     addr: Option<Network>,
+    /// Ask for 5 to 7 seconds whether another host has the address, before it is used (RFC 5227)
+    #[arg(long)]
+    probe_addr: bool,
     /// The way out of that network
     #[arg(long, value_name = "IP")]
     gateway: Option<Ipv4Addr>,
@@ -144,7 +147,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let place = match arguments.net {
         Net::Kernel => Place::Kernel(kernel_addr(arguments)?),
         Net::Tap | Net::Ring | Net::Packet => {
-            Place::Device(addressing(arguments)?, device_options(arguments)?)
+            Place::Device(stack_options(arguments)?, device_options(arguments)?)
         }
     };
     let feed = Arc::new(Feed::default());
@@ -166,11 +169,11 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             Server::on_kernel(site, addr, arguments.workers, &config)
                 .with_context(|| format!("cannot listen on {addr}"))?
         }
-        Place::Device(addressing, options) => {
+        Place::Device(mut stack_options, options) => {
             let without = |feature| arguments.without.contains(&feature);
             // An adapter's loop goes over every byte anyhow and sums in passing.
             let use_sums = options.nic.is_none();
-            let features = stack::Features {
+            stack_options.features = stack::Features {
                 offload: options.offload,
                 packet_merging: !without(Feature::PacketMerging),
                 header_merging: !without(Feature::HeaderMerging),
@@ -189,7 +192,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
                     "{name} is not up: give it an address and `ip link set {name} up`, or use --host-addr"
                 );
             }
-            Server::on_device(site, device, &addressing, features, &config)
+            Server::on_device(site, device, &stack_options, &config)
                 .with_context(|| format!("cannot serve on {name}"))?
         }
     };
@@ -212,7 +215,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 /// Where connections come in.
 enum Place {
     Kernel(SocketAddr),
-    Device(Addressing, DeviceOptions),
+    Device(StackOptions, DeviceOptions),
 }
 
 fn config(arguments: &Arguments) -> Config {
@@ -240,6 +243,7 @@ fn kernel_addr(arguments: &Arguments) -> anyhow::Result<SocketAddr> {
     let device_only = [
         ("--dev", arguments.dev.is_some()),
         ("--addr", arguments.addr.is_some()),
+        ("--probe-addr", arguments.probe_addr),
         ("--gateway", arguments.gateway.is_some()),
         ("--host-addr", arguments.host_addr.is_some()),
         ("--mtu", arguments.mtu.is_some()),
@@ -257,7 +261,7 @@ fn kernel_addr(arguments: &Arguments) -> anyhow::Result<SocketAddr> {
     found.next().ok_or_else(|| anyhow!(Usage(format!("--listen {text}: no such address"))))
 }
 
-fn addressing(arguments: &Arguments) -> anyhow::Result<Addressing> {
+fn stack_options(arguments: &Arguments) -> anyhow::Result<StackOptions> {
     let Some(Network(addr, prefix_len)) = arguments.addr else {
         bail!(Usage("our own TCP/IP needs an address of its own: --addr IP/PREFIX".to_owned()));
     };
@@ -272,7 +276,10 @@ fn addressing(arguments: &Arguments) -> anyhow::Result<Addressing> {
             Err(error) => bail!(Usage(format!("--listen {text}: {error}"))),
         },
     };
-    Ok(Addressing { addr: (addr, prefix_len), gateway: arguments.gateway, port })
+    let mut options = StackOptions::new((addr, prefix_len), port);
+    options.gateway = arguments.gateway;
+    options.probe_addr = arguments.probe_addr;
+    Ok(options)
 }
 
 fn device_options(arguments: &Arguments) -> anyhow::Result<DeviceOptions> {

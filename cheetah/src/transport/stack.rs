@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use netstack::device::Device;
 use netstack::driver::{self, Driver};
-use netstack::stack::{self, Event, Stack};
+use netstack::stack::{self, AddressDetection, Event, Stack};
 use runtime::poller::{Interest, Token, Trigger};
 use runtime::stats::work::Work;
 use runtime::time::Instant;
@@ -24,15 +24,26 @@ use crate::service::Service;
 
 const ORDERS: Token = Token(0);
 
-/// Addresses of a stack.
+/// What a stack is to be like: its addresses, and how it behaves.
 #[derive(Clone, Debug)]
-pub struct Addressing {
+pub struct StackOptions {
     /// Our address and the prefix length of its network.
     pub addr: (Ipv4Addr, u8),
     /// The way out of that network.
     pub gateway: Option<Ipv4Addr>,
+    /// Ask whether another host has the address, before it is used.
+    pub probe_addr: bool,
     /// The port to listen on.
     pub port: u16,
+    /// The specialisations.
+    pub features: stack::Features,
+}
+
+impl StackOptions {
+    /// A stack at this address, with nothing out of the ordinary.
+    pub fn new(addr: (Ipv4Addr, u8), port: u16) -> StackOptions {
+        StackOptions { addr, gateway: None, probe_addr: false, port, features: stack::Features::default() }
+    }
 }
 
 /// One event loop over a device.
@@ -47,35 +58,38 @@ pub struct Worker<D> {
 }
 
 impl<D: Device> Worker<D> {
-    /// A loop that serves on `device`. `features` are the stack's specialisations.
+    /// A loop that serves on `device`.
     ///
     /// # Errors
-    /// If the system has no more descriptors or random bytes, or port 0 was asked for.
+    /// If the system has no more descriptors or random bytes, port 0 was asked for, or another host has the address.
     pub fn new(
         device: D,
-        addressing: &Addressing,
-        features: stack::Features,
+        options: &StackOptions,
         orders: Orders,
         shared: Arc<Shared>,
         service: Service,
         drain_limit: Duration,
     ) -> io::Result<Worker<D>> {
-        let (addr, prefix_len) = addressing.addr;
+        let (addr, prefix_len) = options.addr;
         let mut config = driver::config(&device, addr, prefix_len)?;
-        config.gateway = addressing.gateway;
-        config.features = features;
-        if !features.time_wait_records {
+        config.gateway = options.gateway;
+        if options.probe_addr {
+            config.address_detection = AddressDetection::Probe;
+        }
+        config.features = options.features;
+        if !options.features.time_wait_records {
             // What is kept in TIME-WAIT counts among the connections here: it must leave room for new ones.
             config.time_wait_capacity = service.options.max_connections / 2;
         }
         let mut stack = Stack::new(config);
         stack
-            .listen(addressing.port)
+            .listen(options.port)
             .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "port 0 cannot be listened on"))?;
-        let driver = Driver::new(device, stack, Web::new(service))?;
+        let mut driver = Driver::new(device, stack, Web::new(service))?;
+        await_address(&mut driver)?;
         driver.events().add(&orders, ORDERS, Interest::READ, Trigger::Level)?;
         driver.app().service.wakes.set_loop(driver.events().waker());
-        Ok(Worker { driver, port: addressing.port, orders, shared, drain_limit, drain_until: None })
+        Ok(Worker { driver, port: options.port, orders, shared, drain_limit, drain_until: None })
     }
 
     /// Serves until ordered to drain and nothing is left to do. Gives the device back.
@@ -149,15 +163,31 @@ impl<D: Device> Worker<D> {
     }
 }
 
+/// Turns until the stack may use its address, which takes up to seven seconds if it is probed for.
+fn await_address<D: Device>(driver: &mut Driver<D, Web>) -> io::Result<()> {
+    while !driver.stack().may_use_address() {
+        driver.turn(None)?;
+        while let Some(event) = driver.stack_mut().poll_event() {
+            if let Event::AddressRefused { hardware_addr } = event {
+                let addr = driver.stack().config().ipv4_addr;
+                let why = format!("{hardware_addr} has the address {addr} already: give another --addr");
+                return Err(io::Error::new(io::ErrorKind::AddrInUse, why));
+            }
+            tell(event);
+        }
+    }
+    Ok(())
+}
+
 /// Where a stack listens.
-pub fn listen_addr(addressing: &Addressing) -> SocketAddr {
-    SocketAddrV4::new(addressing.addr.0, addressing.port).into()
+pub fn listen_addr(options: &StackOptions) -> SocketAddr {
+    SocketAddrV4::new(options.addr.0, options.port).into()
 }
 
 fn tell(event: Event) {
     match event {
         Event::AddressConflict { hardware_addr } => {
-            tracing::warn!("another host claims our address: {hardware_addr:02x?}");
+            tracing::warn!("{hardware_addr} claims our address, which is defended");
         }
         Event::Unreachable { addr } => tracing::debug!("{addr} does not answer ARP"),
         Event::BacklogOverflow { lost } => {

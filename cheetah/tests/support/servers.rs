@@ -7,7 +7,7 @@ use std::time::Duration;
 use cheetah::server::{Config, Server};
 use cheetah::store::Store;
 use cheetah::transport::device::{self, DeviceOptions, Interface};
-use cheetah::transport::stack::Addressing;
+use cheetah::transport::stack::StackOptions;
 use netstack::device::sys::link;
 use netstack::stack::Features;
 
@@ -44,8 +44,8 @@ pub fn on_device(store: Arc<dyn Store>, options: &DeviceOptions, features: Featu
             return None;
         }
     };
-    let addressing = Addressing { addr: (OURS, 24), gateway: None, port: 80 };
-    Some(Server::on_device(store, device, &addressing, features, &Config::default()).unwrap())
+    let stack = StackOptions { features, ..StackOptions::new((OURS, 24), 80) };
+    Some(Server::on_device(store, device, &stack, &Config::default()).unwrap())
 }
 
 /// A connection that waits for neither side longer than a test can.

@@ -1,6 +1,7 @@
-//! What an interface knows besides its connections: who its neighbours are, where packets go next, which packets are
+//! What an interface knows besides its connections: whether its address is its own, who its neighbours are, where packets go next, which packets are
 //! parts of one, and which connection a segment belongs to.
 
+pub(crate) mod acd;
 pub mod arp_cache;
 pub mod demux;
 pub mod reassembly;

@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
+use crate::iface::acd::AddressDetection;
 use crate::tcp;
 use crate::wire::EthernetAddress;
 
@@ -19,6 +20,8 @@ pub struct Config {
     pub prefix_len: u8,
     /// Where everything off-link goes.
     pub gateway: Option<Ipv4Addr>,
+    /// What is done about `ipv4_addr` before it is used: whether another host has it already.
+    pub address_detection: AddressDetection,
     /// Largest IPv4 packet, in bytes.
     pub mtu: u16,
     /// Keys the initial sequence numbers (RFC 6528) and the hash tables; from the system's random source.
@@ -54,6 +57,7 @@ impl Config {
             ipv4_addr,
             prefix_len,
             gateway: None,
+            address_detection: AddressDetection::None,
             mtu: 1500,
             secret,
             backlog: 4096,
@@ -103,8 +107,14 @@ impl Default for Features {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
-    /// Another host claims our address (RFC 5227 section 2.4).
+    /// Another host claims our address. It was defended by an announcement (RFC 5227 section 2.4); reported no oftener than
+    /// that is done, once in ten seconds.
     AddressConflict {
+        /// The other's Ethernet address.
+        hardware_addr: EthernetAddress,
+    },
+    /// Another host has our address, or wants it too: it was probed for, and is not used (RFC 5227 section 2.1.1).
+    AddressRefused {
         /// The other's Ethernet address.
         hardware_addr: EthernetAddress,
     },
@@ -138,6 +148,8 @@ pub enum ConnectError {
     Ipv6,
     /// The remote address or port is no unicast TCP endpoint.
     BadAddress,
+    /// Another host has our own address: [`Event::AddressRefused`].
+    AddressRefused,
     /// Neither on-link nor a gateway.
     NoRoute,
     /// All ports to that peer are taken, or the given one is.
@@ -163,6 +175,7 @@ impl fmt::Display for ConnectError {
             ConnectError::Ipv6 => "IPv6 is not spoken yet: give an IPv4 address",
             ConnectError::NotKept => "the application keeps no more connections",
             ConnectError::BadAddress => "not the address and port of one host",
+            ConnectError::AddressRefused => "another host has our own address",
             ConnectError::NoRoute => "no route to the host",
             ConnectError::PortInUse => "no local port is free for this peer",
         })

@@ -5,7 +5,8 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use runtime::time::Instant;
 
 use super::queue::Control;
-use super::{Application, DEFEND_INTERVAL, Event, Key, Stack, Timer};
+use super::{Application, Event, Key, Stack, Timer};
+use crate::iface::acd::Claim;
 use crate::iface::reassembly::{Added, DatagramId, Fragment};
 use crate::tcp::CloseReason;
 use crate::tcp::listener::{self, Answer, HalfOpen};
@@ -60,19 +61,27 @@ impl Stack {
         }
     }
 
-    /// RFC 826's algorithm, with RFC 5227 section 2.4 for our own address.
+    /// RFC 826's algorithm, with RFC 5227 for our own address.
     fn arp_input(&mut self, now: Instant, bytes: &[u8]) -> bool {
         let Ok(packet) = arp::Packet::new_checked(bytes) else { return false };
         let Ok(arp) = arp::Repr::parse(&packet) else { return false };
-        if arp.sender_protocol == self.config.ipv4_addr {
-            // Whoever repeats the claim must not fill the log.
-            if self.conflict_until.is_none_or(|until| now >= until) {
-                self.conflict_until = Some(now + DEFEND_INTERVAL);
-                self.event(Event::AddressConflict { hardware_addr: arp.sender_hardware });
+        let for_us = arp.target_protocol == self.config.ipv4_addr;
+        let is_probe = for_us && arp.sender_protocol.is_unspecified();
+        if arp.sender_protocol == self.config.ipv4_addr || is_probe {
+            let hardware_addr = arp.sender_hardware;
+            match self.detector.claimed(now, is_probe) {
+                // Whoever repeats the claim must neither fill the log nor make us fill the link.
+                Claim::Ignored => {}
+                Claim::Defend => {
+                    self.queues.push(Control::ArpAnnouncement);
+                    self.event(Event::AddressConflict { hardware_addr });
+                }
+                Claim::Refused => self.event(Event::AddressRefused { hardware_addr }),
             }
+        }
+        if arp.sender_protocol == self.config.ipv4_addr || !self.detector.is_usable() {
             return false;
         }
-        let for_us = arp.target_protocol == self.config.ipv4_addr;
         if self.routes.link().contains(arp.sender_protocol)
             && self.arp.learn(now, arp.sender_protocol, arp.sender_hardware, for_us)
         {
@@ -97,7 +106,8 @@ impl Stack {
             return false;
         };
         // RFC 1122 section 3.2.1.3: no group or nonsense as source; we are no router.
-        if ip.dst_addr != self.config.ipv4_addr
+        if !self.detector.is_usable()
+            || ip.dst_addr != self.config.ipv4_addr
             || ip.src_addr == self.config.ipv4_addr
             || !self.routes.is_unicast(ip.src_addr)
         {

@@ -27,6 +27,10 @@ pub(super) enum Control {
     Tcp { tuple: FourTuple, segment: Outgoing },
     /// Who has `addr`? Broadcast without `to`.
     ArpRequest { addr: Ipv4Addr, to: Option<EthernetAddress> },
+    /// Has anybody our address? (RFC 5227 section 1.1, ARP Probe.)
+    ArpProbe,
+    /// We have our address, everybody (ARP Announcement).
+    ArpAnnouncement,
     /// We have our address.
     ArpReply { addr: Ipv4Addr, to: EthernetAddress },
     /// An ICMP message, or what is still to be sent of it.

@@ -47,6 +47,9 @@ impl Stack {
                 return Some(self.transmit_control(now, control, to, device, emit));
             }
         }
+        if !self.detector.is_usable() {
+            return None;
+        }
         let device = if self.config.features.offload { *device } else { Capabilities::default() };
         let segmentation =
             device.segmentation.filter(|_| device.checksum).map_or(0, |max| max.min(MAX_SUPER_PAYLOAD));
@@ -100,9 +103,24 @@ impl Stack {
             }
             Control::ArpRequest { addr, to: known } => {
                 let target = known.unwrap_or_default();
-                self.transmit_arp(arp::Operation::Request, addr, target, to, emit)
+                self.transmit_arp(self.arp(arp::Operation::Request, addr, target), to, emit)
             }
-            Control::ArpReply { addr, to } => self.transmit_arp(arp::Operation::Reply, addr, to, to, emit),
+            Control::ArpProbe => {
+                let own = self.config.ipv4_addr;
+                let request = self.arp(arp::Operation::Request, own, EthernetAddress::default());
+                self.transmit_arp(arp::Repr { sender_protocol: Ipv4Addr::UNSPECIFIED, ..request }, to, emit)
+            }
+            Control::ArpAnnouncement => {
+                let own = self.config.ipv4_addr;
+                self.transmit_arp(
+                    self.arp(arp::Operation::Request, own, EthernetAddress::default()),
+                    to,
+                    emit,
+                )
+            }
+            Control::ArpReply { addr, to } => {
+                self.transmit_arp(self.arp(arp::Operation::Reply, addr, to), to, emit)
+            }
             Control::Icmp(icmp) => self.transmit_icmp(icmp, to, emit),
         }
     }
@@ -143,23 +161,25 @@ impl Stack {
         result
     }
 
-    fn transmit_arp<R>(
-        &mut self,
-        operation: arp::Operation,
-        addr: Ipv4Addr,
-        target_hardware: EthernetAddress,
-        to: EthernetAddress,
-        emit: impl FnOnce(&Transmission<'_>) -> R,
-    ) -> R {
-        let mut frame = [0; ethernet::HEADER_LEN + arp::PACKET_LEN];
-        self.ethernet_header(&mut frame, to, EtherType::Arp);
-        let packet = arp::Repr {
+    /// A packet of ours about `addr`.
+    fn arp(&self, operation: arp::Operation, addr: Ipv4Addr, target_hardware: EthernetAddress) -> arp::Repr {
+        arp::Repr {
             operation,
             sender_hardware: self.config.hardware_addr,
             sender_protocol: self.config.ipv4_addr,
             target_hardware,
             target_protocol: addr,
-        };
+        }
+    }
+
+    fn transmit_arp<R>(
+        &mut self,
+        packet: arp::Repr,
+        to: EthernetAddress,
+        emit: impl FnOnce(&Transmission<'_>) -> R,
+    ) -> R {
+        let mut frame = [0; ethernet::HEADER_LEN + arp::PACKET_LEN];
+        self.ethernet_header(&mut frame, to, EtherType::Arp);
         packet.emit(&mut arp::Packet::new_unchecked(&mut frame[ethernet::HEADER_LEN..]));
         emit(&Transmission {
             headers: &frame,
@@ -295,6 +315,9 @@ impl Stack {
             Control::ArpRequest { to, .. } => {
                 let to = to.unwrap_or(EthernetAddress::BROADCAST);
                 return Some((control, to));
+            }
+            Control::ArpProbe | Control::ArpAnnouncement => {
+                return Some((control, EthernetAddress::BROADCAST));
             }
             &Control::ArpReply { to, .. } => return Some((control, to)),
             Control::Tcp { tuple, .. } => tuple.remote_addr(),
