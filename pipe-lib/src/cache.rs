@@ -42,19 +42,19 @@ impl Eq for Key {}
 
 /// A key of the map: a composition and how it is compiled.
 #[derive(Clone, PartialEq, Eq)]
-struct Slot {
+struct CacheKey {
     key: Key,
     options: CompileOptions,
 }
 
-impl Hash for Slot {
+impl Hash for CacheKey {
     fn hash<H: Hasher>(&self, state: &mut H) {
         state.write_u64(self.key.hash);
         self.options.hash(state);
     }
 }
 
-struct Entry {
+struct CacheEntry {
     engine: Engine,
     /// The cache's clock when it was last asked for.
     used: u64,
@@ -62,7 +62,7 @@ struct Entry {
 
 #[derive(Default)]
 struct Entries {
-    map: HashMap<Slot, Entry, BuildHasherDefault<DefaultHasher>>,
+    map: HashMap<CacheKey, CacheEntry, BuildHasherDefault<DefaultHasher>>,
     clock: u64,
 }
 
@@ -93,7 +93,7 @@ impl EngineCache {
     /// The engine of a composition, compiled if it is not there. Two threads that ask for the same new one at
     /// the same time may both compile; one of the engines is kept and given to later callers.
     pub fn get(&self, key: &Key, options: &CompileOptions) -> Result<Engine, CompileError> {
-        let slot = Slot { key: key.clone(), options: options.clone() };
+        let slot = CacheKey { key: key.clone(), options: options.clone() };
         {
             let mut entries = self.lock();
             entries.clock += 1;
@@ -116,7 +116,7 @@ impl EngineCache {
         } else {
             None
         };
-        let engine = entries.map.entry(slot).or_insert(Entry { engine, used }).engine.clone();
+        let engine = entries.map.entry(slot).or_insert(CacheEntry { engine, used }).engine.clone();
         // Freeing code takes a system call: not under the lock.
         drop(entries);
         drop(evicted);

@@ -6,7 +6,7 @@
 //! that lengths and overlaps were checked.
 
 use crate::backend::{self, MAX_CALL_BYTES};
-use crate::ends::{Cursor, Pieces, Sink, Source};
+use crate::ends::{PieceCursor, Pieces, Sink, Source};
 use crate::program::{PassRun, Program};
 use crate::registers::Registers;
 use smallvec::SmallVec;
@@ -116,7 +116,7 @@ impl Progress {
             // SAFETY: the caller's promise.
             [_] => unsafe { self.advance(program, 0, source, sink, total, last) },
             _ if dst.is_null() && program.modifies => {
-                let mut source = Cursor::new([crate::ends::Piece { ptr: src.cast_mut(), len }]);
+                let mut source = PieceCursor::new([crate::ends::Piece { ptr: src.cast_mut(), len }]);
                 // SAFETY: the caller's promise.
                 unsafe { self.staged_part(program, &mut source, None, at, len, last) };
             }
@@ -285,8 +285,8 @@ impl Progress {
     pub(crate) unsafe fn pieces<S: Pieces, D: Pieces>(
         &mut self,
         program: &Program,
-        source: &mut Cursor<S>,
-        mut sink: Option<&mut Cursor<D>>,
+        source: &mut PieceCursor<S>,
+        mut sink: Option<&mut PieceCursor<D>>,
         len: usize,
         last: bool,
     ) -> usize {

@@ -81,15 +81,15 @@ impl<const N: usize> Pieces for [Piece; N] {
 
 /// A place in a list of pieces.
 #[derive(Debug)]
-pub(crate) struct Cursor<P> {
+pub(crate) struct PieceCursor<P> {
     pieces: P,
     index: usize,
     offset: usize,
 }
 
-impl<P: Pieces> Cursor<P> {
-    pub(crate) fn new(pieces: P) -> Cursor<P> {
-        Cursor { pieces, index: 0, offset: 0 }
+impl<P: Pieces> PieceCursor<P> {
+    pub(crate) fn new(pieces: P) -> PieceCursor<P> {
+        PieceCursor { pieces, index: 0, offset: 0 }
     }
 
     /// The rest of the current piece; empty only behind the last one.
@@ -126,9 +126,9 @@ impl<P: Pieces> Cursor<P> {
     }
 }
 
-impl<P: Pieces> Source for Cursor<P> {
+impl<P: Pieces> Source for PieceCursor<P> {
     fn stretch(&mut self) -> Option<Piece> {
-        Some(Cursor::stretch(self))
+        Some(PieceCursor::stretch(self))
     }
 
     fn skip(&mut self, len: usize) {
@@ -144,7 +144,7 @@ impl<P: Pieces> Source for Cursor<P> {
     }
 }
 
-impl<P: Pieces> Sink for Cursor<P> {
+impl<P: Pieces> Sink for PieceCursor<P> {
     unsafe fn put(&mut self, from: *const u8, len: usize) {
         self.for_each(len, |piece, at| {
             // SAFETY: the piece is writable; `at + piece.len <= len` bytes of `from` are readable and lie

@@ -3,11 +3,11 @@
 mod device;
 
 use crate::drive::{Progress, STAGING, Staging};
-use crate::ends::{Cursor, Piece, Sink};
+use crate::ends::{Piece, PieceCursor, Sink};
 use crate::engine::Engine;
 use crate::error::RunError;
 use crate::run::{Imports, Run};
-use device::{Chunk, Device, Extent, Out};
+use device::{Device, DeviceChunk, Extent, Out};
 use smallvec::SmallVec;
 use std::fmt;
 use std::sync::Arc;
@@ -60,12 +60,12 @@ pub struct Stream {
     hold: Hold,
     /// The ends, if one is a device's buffer.
     device: Option<Box<Device>>,
-    output: Output,
+    output: OutputMode,
 }
 
 /// What the chunks so far were pushed for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Output {
+enum OutputMode {
     /// There were none.
     Undecided,
     Wanted,
@@ -144,7 +144,7 @@ impl Stream {
             written: 0,
             hold,
             device,
-            output: Output::Undecided,
+            output: OutputMode::Undecided,
         }
     }
 
@@ -200,7 +200,7 @@ impl Stream {
     /// access and the padding. `None` if so many cannot be addressed.
     pub fn room_at_end(&self) -> Option<usize> {
         match (&self.device, &self.engine.composition().sink) {
-            _ if self.output == Output::Unwanted => Some(0),
+            _ if self.output == OutputMode::Unwanted => Some(0),
             (Some(device), Some(layout)) => device.room(layout, Device::padded(layout, self.read)?),
             _ => Some(self.held()),
         }
@@ -220,13 +220,13 @@ impl Stream {
         if self.device.is_some() {
             let out = Out { ptr: out.as_mut_ptr(), len: out.len(), is_memory: false };
             // SAFETY: slices are readable and writable, and do not overlap.
-            return unsafe { self.push_device(Chunk::of(chunk), Some(out)) };
+            return unsafe { self.push_device(DeviceChunk::of(chunk), Some(out)) };
         }
         let needed = self.waiting().checked_add(chunk.len()).ok_or(RunError::TooLong)?;
         if out.len() < needed {
             return Err(RunError::ShortDestination { needed, have: out.len() });
         }
-        self.output = Output::Wanted;
+        self.output = OutputMode::Wanted;
         let written = self.feed(chunk, Some(out));
         self.written = self.read - self.waiting() as u64;
         Ok(written)
@@ -246,7 +246,7 @@ impl Stream {
         let result = if self.device.is_some() {
             let out = Out { ptr: out[start..].as_mut_ptr(), len: room, is_memory: true };
             // SAFETY: the slices are readable and writable, and do not overlap.
-            unsafe { self.push_device(Chunk::of(chunk), Some(out)) }
+            unsafe { self.push_device(DeviceChunk::of(chunk), Some(out)) }
         } else {
             self.push(chunk, &mut out[start..])
         };
@@ -260,10 +260,10 @@ impl Stream {
     pub fn push_read_only(&mut self, chunk: &[u8]) -> Result<(), RunError> {
         if self.device.is_some() {
             // SAFETY: a slice is readable.
-            return unsafe { self.push_device(Chunk::of(chunk), None) }.map(drop);
+            return unsafe { self.push_device(DeviceChunk::of(chunk), None) }.map(drop);
         }
-        if self.output == Output::Undecided {
-            self.output = Output::Unwanted;
+        if self.output == OutputMode::Undecided {
+            self.output = OutputMode::Unwanted;
         }
         self.feed(chunk, None);
         self.written = self.read;
@@ -282,7 +282,7 @@ impl Stream {
     /// writable for [`Stream::room_raw`] bytes; nothing else accesses them meanwhile.
     pub unsafe fn push_raw(&mut self, src: *const u8, len: usize, dst: *mut u8) -> Result<usize, RunError> {
         if self.device.is_some() {
-            let chunk = Chunk { ptr: src, extent: Extent::Stream(len) };
+            let chunk = DeviceChunk { ptr: src, extent: Extent::Stream(len) };
             let out = Out { ptr: dst, len: usize::MAX, is_memory: false };
             // SAFETY: the caller's promise; overlap is refused.
             return unsafe { self.push_device(chunk, (!dst.is_null()).then_some(out)) };
@@ -348,7 +348,7 @@ impl Stream {
     unsafe fn end(mut self, out: Out) -> Run<'static> {
         let engine = self.engine.clone();
         let program = &*engine.program;
-        let is_wanted = self.output != Output::Unwanted;
+        let is_wanted = self.output != OutputMode::Unwanted;
         let held = if is_wanted { self.held() } else { 0 };
         let layout = program.composition.sink.as_ref().filter(|_| is_wanted);
         // What the code of a pass needs even if nothing is wanted of it.
@@ -362,14 +362,14 @@ impl Stream {
             (Hold::Word { bytes, len }, ..) => {
                 let from = [Piece { ptr: bytes.as_mut_ptr(), len: *len }];
                 if !program.passes.is_empty() {
-                    let (mut source, mut sink) = (Cursor::new(from), Cursor::new([to]));
+                    let (mut source, mut sink) = (PieceCursor::new(from), PieceCursor::new([to]));
                     // SAFETY: `bytes` holds `len` bytes and the sink has room for them.
                     unsafe { self.progress.pieces(program, &mut source, Some(&mut sink), *len, true) };
                 }
             }
             (Hold::Staged { area, staging }, Some(layout), Some(device)) => {
                 let (mut source, mut sink) =
-                    (Cursor::new([Piece { len: 0, ..to }]), device.sink(layout, out));
+                    (PieceCursor::new([Piece { len: 0, ..to }]), device.sink(layout, out));
                 let area = area.as_mut_ptr();
                 // SAFETY: `area` has `STAGING` bytes; nothing is taken; the rest is the caller's promise.
                 unsafe {
@@ -377,7 +377,8 @@ impl Stream {
                 };
             }
             (Hold::Staged { area, staging }, ..) => {
-                let (mut source, mut sink) = (Cursor::new([Piece { len: 0, ..to }]), Cursor::new([to]));
+                let (mut source, mut sink) =
+                    (PieceCursor::new([Piece { len: 0, ..to }]), PieceCursor::new([to]));
                 let sink: Option<&mut dyn Sink> = if held != 0 { Some(&mut sink) } else { None };
                 let area = area.as_mut_ptr();
                 // SAFETY: `area` has `STAGING` bytes; nothing is taken, and the sink has room for what is
@@ -430,8 +431,8 @@ impl Stream {
             Hold::Word { bytes, len } => {
                 let mut word = *bytes;
                 let total = *len + chunk.len();
-                let mut source = Cursor::new([Piece { ptr: word.as_mut_ptr(), len: *len }, chunk_piece]);
-                let mut sink = out_piece.map(|piece| Cursor::new([piece]));
+                let mut source = PieceCursor::new([Piece { ptr: word.as_mut_ptr(), len: *len }, chunk_piece]);
+                let mut sink = out_piece.map(|piece| PieceCursor::new([piece]));
                 // SAFETY: the source has `total` bytes, and so has a sink; neither overlaps the other.
                 let done = unsafe { self.progress.pieces(program, &mut source, sink.as_mut(), total, false) };
                 let left = total - done;
@@ -444,7 +445,7 @@ impl Stream {
             Hold::Staged { area, staging } => {
                 let held = staging.held();
                 let (mut source, mut sink) =
-                    (Cursor::new([chunk_piece]), out_piece.map(|piece| Cursor::new([piece])));
+                    (PieceCursor::new([chunk_piece]), out_piece.map(|piece| PieceCursor::new([piece])));
                 let sink = sink.as_mut().map(|sink| sink as &mut dyn Sink);
                 let area = area.as_mut_ptr();
                 // SAFETY: `area` has `STAGING` bytes, the source those of the chunk; a sink has room for all.

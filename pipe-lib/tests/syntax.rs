@@ -119,8 +119,8 @@ fn stmt(r: &mut Random, depth: usize) -> Spanned<Stmt> {
         0 => StmtKind::State { name: name(r), ty: name(r), init: r.maybe(expr) },
         1 => {
             let value = |r: &mut Random| match r.chance(3) {
-                true => at(ExportValue::Literal(literal(r))),
-                false => at(ExportValue::Inst(inst(r))),
+                true => at(ExportSource::Literal(literal(r))),
+                false => at(ExportSource::Inst(inst(r))),
             };
             StmtKind::Export { name: name(r), value: r.maybe(value) }
         }

@@ -11,8 +11,21 @@ const WIDTH: usize = 110;
 /// Comments that are wider than that now. The number only falls: whoever wraps some lowers it.
 const MAX_WIDE_COMMENTS: usize = 520;
 
-/// Types of one name in two files of pipe-lib now. The number only falls, as those above.
-const MAX_TWICE: usize = 43;
+/// Types that may have one name in two files of pipe-lib, and why.
+const TWICE: [&str; 9] = [
+    // An item of the language as it is written (`syntax::ast`), and what it means (`ir`, `compose`,
+    // `analyse`): code names the first by its module.
+    "Attribute",
+    "Inst",
+    "Layout",
+    "Param",
+    "Pipe",
+    "Pipeline",
+    "Stage",
+    "Table",
+    // Code memory of one system or another: one of the two is compiled.
+    "CodeDraft",
+];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
@@ -118,6 +131,9 @@ fn a_type_is_found_by_its_name() {
             places.entry(name).or_default().push(path.display().to_string());
         }
     }
-    let twice: Vec<_> = places.into_iter().filter(|(_, files)| files.len() > 1).collect();
-    assert!(twice.len() <= MAX_TWICE, "{} names: {twice:#?}", twice.len());
+    let twice: Vec<_> = places
+        .into_iter()
+        .filter(|(name, files)| files.len() > 1 && !TWICE.contains(&name.as_str()))
+        .collect();
+    assert!(twice.is_empty(), "{twice:#?}");
 }

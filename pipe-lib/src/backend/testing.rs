@@ -12,11 +12,11 @@ use crate::ir::{
 };
 
 /// A small generator (xorshift64*): the same seed gives the same pipes everywhere.
-pub(crate) struct Rng(u64);
+pub(crate) struct Xorshift(u64);
 
-impl Rng {
-    pub(crate) fn new(seed: u64) -> Rng {
-        Rng(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+impl Xorshift {
+    pub(crate) fn new(seed: u64) -> Xorshift {
+        Xorshift(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
 
     pub(crate) fn next(&mut self) -> u64 {
@@ -174,7 +174,7 @@ pub(crate) fn compare(
 }
 
 /// `compare` over many lengths, alignments and uses.
-pub(crate) fn compare_many(code: &dyn PassCode, stages: &[&Pipe], rng: &mut Rng, rounds: usize) {
+pub(crate) fn compare_many(code: &dyn PassCode, stages: &[&Pipe], rng: &mut Xorshift, rounds: usize) {
     let gauge = gauge(stages);
     let rejects: Vec<usize> =
         stages.iter().filter(|pipe| pipe.tail == Tail::Reject).map(|pipe| pipe.word_bytes()).collect();
@@ -216,9 +216,9 @@ pub(crate) fn listing(stages: &[&Pipe]) -> String {
 const INTEGERS: [Ty; 4] = Ty::INTEGERS;
 
 /// A random well-typed pipe. `parallel` keeps to what has a vector form more often than not.
-pub(crate) fn random_pipe(rng: &mut Rng, parallel: bool) -> Pipe {
+pub(crate) fn random_pipe(rng: &mut Xorshift, parallel: bool) -> Pipe {
     let ty = rng.pick(&INTEGERS);
-    let endian = |rng: &mut Rng| rng.pick(&[Endian::Little, Endian::Big]);
+    let endian = |rng: &mut Xorshift| rng.pick(&[Endian::Little, Endian::Big]);
     let mut b = PipeBuilder::new("random", Gauge::new(ty, endian(rng)));
     b.output_gauge(Gauge::new(ty, endian(rng)));
     b.tail(rng.pick(&[Tail::Reject, Tail::Zero, Tail::Partial, Tail::Pass]));
@@ -297,7 +297,7 @@ pub(crate) fn random_pipe(rng: &mut Rng, parallel: bool) -> Pipe {
 }
 
 /// A value of type `ty` from the pool, converted if there is none.
-fn of_type(b: &mut PipeBuilder, rng: &mut Rng, pool: &[Value], ty: Ty) -> Value {
+fn of_type(b: &mut PipeBuilder, rng: &mut Xorshift, pool: &[Value], ty: Ty) -> Value {
     let value = rng.pick(pool);
     let from = b.ty(value);
     if from == ty {
@@ -315,7 +315,7 @@ fn of_type(b: &mut PipeBuilder, rng: &mut Rng, pool: &[Value], ty: Ty) -> Value 
 
 fn random_inst(
     b: &mut PipeBuilder,
-    rng: &mut Rng,
+    rng: &mut Xorshift,
     pool: &[Value],
     table: Option<(crate::ir::TableId, Ty)>,
     parallel: bool,

@@ -1,7 +1,7 @@
 //! A pipe's head and declarations, then its two blocks.
 
-use super::inst::{Block, Cx};
-use super::scope::{Declared, Scope};
+use super::inst::{BlockDraft, Cx};
+use super::scope::{DeclaredName, Scope};
 use super::table::{TableBudget, check_table};
 use super::unused::unused_states;
 use super::{Findings, literal_bits, type_of_name};
@@ -73,8 +73,8 @@ impl Checker<'_> {
         let params = check_params(&pipe.params, self.findings);
         for (at, (param, ast)) in params.iter().zip(&pipe.params).enumerate() {
             let what = match param {
-                Some(param) => Declared::Param(ParamId(at as u32), param.ty),
-                None => Declared::Broken,
+                Some(param) => DeclaredName::Param(ParamId(at as u32), param.ty),
+                None => DeclaredName::Broken,
             };
             self.declare(&ast.name, what);
         }
@@ -86,8 +86,8 @@ impl Checker<'_> {
                 StmtKind::Table(table) => {
                     let checked = check_table(table, budget, self.findings);
                     let what = match &checked {
-                        Some(_) => Declared::Table(TableId(tables.len() as u32)),
-                        None => Declared::Broken,
+                        Some(_) => DeclaredName::Table(TableId(tables.len() as u32)),
+                        None => DeclaredName::Broken,
                     };
                     self.declare(&table.name, what);
                     tables.extend(checked);
@@ -97,7 +97,7 @@ impl Checker<'_> {
                         && matches!(keyword.node.as_str(), "state" | "table")
                         && self.scope.get(&name.node).is_none()
                     {
-                        self.declare(name, Declared::Broken);
+                        self.declare(name, DeclaredName::Broken);
                     }
                 }
                 _ => {}
@@ -122,8 +122,8 @@ impl Checker<'_> {
             exports: Vec::new(),
             findings: self.findings,
         };
-        let mut body = Block::body(&cx);
-        let mut finish = Block::finish(&cx);
+        let mut body = BlockDraft::body(&cx);
+        let mut finish = BlockDraft::finish(&cx);
         let mut finished: Option<Span> = None;
         for stmt in &pipe.body {
             match &stmt.node.kind {
@@ -261,14 +261,14 @@ impl Checker<'_> {
         states: &mut Vec<(ir::State, Span)>,
     ) {
         let Some(ty) = type_of_name(ty, self.findings) else {
-            self.declare(name, Declared::Broken);
+            self.declare(name, DeclaredName::Broken);
             return;
         };
         let init = match init {
             None => Some(StateInit::Const(0)),
             Some(Spanned { node: Expr::Name(from), span }) => match self.scope.get(from) {
-                Some((Declared::Param(id, param_ty), _)) if param_ty == ty => Some(StateInit::Param(id)),
-                Some((Declared::Param(_, param_ty), declared)) => {
+                Some((DeclaredName::Param(id, param_ty), _)) if param_ty == ty => Some(StateInit::Param(id)),
+                Some((DeclaredName::Param(_, param_ty), declared)) => {
                     self.findings.push(
                         Diagnostic::new(
                             Code::TypeMismatch,
@@ -279,7 +279,7 @@ impl Checker<'_> {
                     );
                     None
                 }
-                Some((Declared::Broken, _)) => None,
+                Some((DeclaredName::Broken, _)) => None,
                 _ => {
                     self.findings.push(
                         Diagnostic::new(Code::UnknownRegister, *span, format!("no parameter `{from}`"))
@@ -291,13 +291,13 @@ impl Checker<'_> {
             Some(literal) => literal_bits(literal, ty, self.findings).map(StateInit::Const),
         };
         let id = StateId(states.len() as u32);
-        if self.declare(name, Declared::State(id, ty)) {
+        if self.declare(name, DeclaredName::State(id, ty)) {
             let init = init.unwrap_or(StateInit::Const(0));
             states.push((ir::State { name: name.node.clone(), ty, init }, name.span));
         }
     }
 
-    fn declare(&mut self, name: &Name, what: Declared) -> bool {
+    fn declare(&mut self, name: &Name, what: DeclaredName) -> bool {
         let earlier = self.scope.declare(&name.node, what, name.span);
         if let Some(earlier) = earlier {
             let message = format!("`{}` is declared twice", name.node);
@@ -320,7 +320,7 @@ fn bytes_text(bytes: usize) -> String {
     if bytes == 1 { "1 byte".to_string() } else { format!("{bytes} bytes") }
 }
 
-fn finish_statement(stmt: &Spanned<Stmt>, finish: &mut Block, cx: &mut Cx<'_>) {
+fn finish_statement(stmt: &Spanned<Stmt>, finish: &mut BlockDraft, cx: &mut Cx<'_>) {
     match &stmt.node.kind {
         StmtKind::Inst(inst) => finish.statement(inst, stmt.span, cx),
         StmtKind::Export { name, value } => finish.export(name, value.as_ref(), false, cx),

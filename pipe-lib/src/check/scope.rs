@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 /// What a declared name stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Declared {
+pub(crate) enum DeclaredName {
     /// A parameter.
     Param(ParamId, Ty),
     /// A persistent register.
@@ -20,15 +20,15 @@ pub(crate) enum Declared {
 /// The declarations of a pipe by name.
 #[derive(Debug, Default)]
 pub(crate) struct Scope {
-    names: HashMap<String, (Declared, Span)>,
+    names: HashMap<String, (DeclaredName, Span)>,
 }
 
 impl Scope {
     /// Declares a name; gives the place of an earlier declaration of it. Then nothing more is said of either.
-    pub(crate) fn declare(&mut self, name: &str, what: Declared, span: Span) -> Option<Span> {
+    pub(crate) fn declare(&mut self, name: &str, what: DeclaredName, span: Span) -> Option<Span> {
         match self.names.get_mut(name) {
             Some((declared, earlier)) => {
-                *declared = Declared::Broken;
+                *declared = DeclaredName::Broken;
                 Some(*earlier)
             }
             None => {
@@ -38,7 +38,7 @@ impl Scope {
         }
     }
 
-    pub(crate) fn get(&self, name: &str) -> Option<(Declared, Span)> {
+    pub(crate) fn get(&self, name: &str) -> Option<(DeclaredName, Span)> {
         self.names.get(name).copied()
     }
 

@@ -4,7 +4,7 @@ use super::Findings;
 use crate::diagnostic::{Code, Diagnostic};
 use crate::ir::{Block, Op, Pipe, Value};
 use crate::source::Span;
-use crate::syntax::ast::{self, ExportValue, Expr, Item, ItemKind, Name, Spanned, Stmt, StmtKind};
+use crate::syntax::ast::{self, ExportSource, Expr, Item, ItemKind, Name, Spanned, Stmt, StmtKind};
 use std::collections::HashSet;
 
 /// Warns of states on which neither what is written nor what is exported depends. `declared` has the place of each.
@@ -88,8 +88,8 @@ fn operands<'a>(stmts: &'a [Spanned<Stmt>], names: &mut HashSet<&'a str>) {
             }
             StmtKind::Inst(inst) => inst,
             StmtKind::Export { value: Some(value), .. } => match &value.node {
-                ExportValue::Inst(inst) => inst,
-                ExportValue::Literal(_) => continue,
+                ExportSource::Inst(inst) => inst,
+                ExportSource::Literal(_) => continue,
             },
             _ => continue,
         };

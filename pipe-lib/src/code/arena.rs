@@ -28,20 +28,20 @@ const MAX_STALE: usize = 16;
 #[derive(Debug, Default)]
 struct Arena {
     /// By address.
-    chunks: Mutex<BTreeMap<usize, Chunk>>,
+    chunks: Mutex<BTreeMap<usize, PageRun>>,
     keeps_addresses: AtomicBool,
 }
 
 #[derive(Debug)]
-struct Chunk {
+struct PageRun {
     pages: Pages,
     slots: Slots,
 }
 
-/// Pages in a row that are somebody's: written while they belong to a [`Draft`], sealed from then on. Given
+/// Pages in a row that are somebody's: written while they belong to a [`CodeDraft`], sealed from then on. Given
 /// back on drop.
 #[derive(Debug)]
-pub(super) struct Slot {
+pub(super) struct CodePages {
     arena: &'static Arena,
     base: *mut u8,
     pages: usize,
@@ -50,16 +50,16 @@ pub(super) struct Slot {
 }
 
 // SAFETY: memory that only the draft it belongs to writes to, by `&mut`, and nobody once it is sealed.
-unsafe impl Send for Slot {}
+unsafe impl Send for CodePages {}
 // SAFETY: as above.
-unsafe impl Sync for Slot {}
+unsafe impl Sync for CodePages {}
 
 /// Sealed pages.
-pub(super) type Sealed = SmallVec<[Slot; 1]>;
+pub(super) type Sealed = SmallVec<[CodePages; 1]>;
 
 /// Pages that are written, piece by piece, and cannot be executed yet. Given back on drop.
 #[derive(Debug)]
-pub(super) struct Draft {
+pub(super) struct CodeDraft {
     arena: &'static Arena,
     /// Not sealed yet; mostly one. Pieces need not be neighbours, but share pages where they are.
     slots: Sealed,
@@ -70,9 +70,9 @@ pub(super) struct Draft {
 /// That of the process.
 static GLOBAL: Arena = Arena { chunks: Mutex::new(BTreeMap::new()), keeps_addresses: AtomicBool::new(false) };
 
-impl Draft {
+impl CodeDraft {
     /// Without pages yet.
-    pub(super) fn new() -> Draft {
+    pub(super) fn new() -> CodeDraft {
         GLOBAL.draft()
     }
 
@@ -125,22 +125,22 @@ pub(super) fn keep_addresses() {
 }
 
 impl Arena {
-    fn draft(&'static self) -> Draft {
-        Draft { arena: self, slots: Sealed::new(), used: 0 }
+    fn draft(&'static self) -> CodeDraft {
+        CodeDraft { arena: self, slots: Sealed::new(), used: 0 }
     }
 
     /// `count` pages that are writable and nobody else's.
-    fn open(&'static self, count: usize) -> io::Result<Slot> {
+    fn open(&'static self, count: usize) -> io::Result<CodePages> {
         let own = if count > CHUNK_PAGES { Some(Pages::map(count * page_bytes())?) } else { None };
         let base = match &own {
             Some(pages) => pages.base(),
             None => self.take(count)?,
         };
-        Ok(Slot { arena: self, base, pages: count, own })
+        Ok(CodePages { arena: self, base, pages: count, own })
     }
 
     /// Gives `slot` the `count` pages behind it too, if they are clean.
-    fn grow(&self, slot: &mut Slot, count: usize) -> bool {
+    fn grow(&self, slot: &mut CodePages, count: usize) -> bool {
         if slot.own.is_some() {
             return false;
         }
@@ -153,7 +153,7 @@ impl Arena {
         taken
     }
 
-    fn seal(&self, slot: &Slot) -> io::Result<()> {
+    fn seal(&self, slot: &CodePages) -> io::Result<()> {
         if let Some(pages) = &slot.own {
             return pages.seal(&(0..slot.pages * page_bytes()));
         }
@@ -162,7 +162,7 @@ impl Arena {
         chunk.pages.seal(&bytes_of(&range))
     }
 
-    fn chunks(&self) -> MutexGuard<'_, BTreeMap<usize, Chunk>> {
+    fn chunks(&self) -> MutexGuard<'_, BTreeMap<usize, PageRun>> {
         self.chunks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -181,7 +181,7 @@ impl Arena {
             return Ok(base);
         }
         let pages = Pages::map(CHUNK_PAGES * page_bytes())?;
-        let mut chunk = Chunk { pages, slots: Slots::default() };
+        let mut chunk = PageRun { pages, slots: Slots::default() };
         let base = chunk.take(count).ok_or(io::ErrorKind::OutOfMemory)?;
         chunks.insert(chunk.pages.base().addr(), chunk);
         Ok(base)
@@ -213,7 +213,7 @@ impl Arena {
     }
 }
 
-impl Chunk {
+impl PageRun {
     fn take(&mut self, count: usize) -> Option<*mut u8> {
         let first = self.slots.take(count)?;
         Some(self.pages.base().wrapping_add(first * page_bytes()))
@@ -233,10 +233,10 @@ impl Chunk {
 
 /// The chunk of `count` pages from that address on, and which of its pages they are.
 fn chunk_of(
-    chunks: &BTreeMap<usize, Chunk>,
+    chunks: &BTreeMap<usize, PageRun>,
     base: usize,
     count: usize,
-) -> io::Result<(&Chunk, Range<usize>)> {
+) -> io::Result<(&PageRun, Range<usize>)> {
     let (at, chunk) = chunks.range(..=base).next_back().ok_or(io::ErrorKind::NotFound)?;
     Ok((chunk, pages_of(base - at, count)))
 }
@@ -256,7 +256,7 @@ fn page_bytes() -> usize {
     *FOUND.get_or_init(Pages::page_bytes)
 }
 
-impl Drop for Slot {
+impl Drop for CodePages {
     fn drop(&mut self) {
         match self.own.take() {
             None => self.arena.give_back(self.base.addr(), self.pages),

@@ -11,16 +11,16 @@ pub(super) type Sealed = Vec<Mmap>;
 
 /// Mappings that are written, piece by piece, and cannot be executed yet; unmapped on drop.
 #[derive(Debug)]
-pub(super) struct Draft {
+pub(super) struct CodeDraft {
     maps: Vec<MmapMut>,
     /// Bytes of the last one that are taken.
     used: usize,
 }
 
-impl Draft {
+impl CodeDraft {
     /// Without memory yet.
-    pub(super) fn new() -> Draft {
-        Draft { maps: Vec::new(), used: 0 }
+    pub(super) fn new() -> CodeDraft {
+        CodeDraft { maps: Vec::new(), used: 0 }
     }
 
     /// Room for `size` bytes at a multiple of `align`, writable until the draft is sealed or dropped.
@@ -65,11 +65,11 @@ pub(super) fn keep_addresses() {}
 
 #[cfg(test)]
 mod tests {
-    use super::{Draft, PAGE_BYTES};
+    use super::{CodeDraft, PAGE_BYTES};
 
     #[test]
     fn holds_what_it_was_given() {
-        let mut draft = Draft::new();
+        let mut draft = CodeDraft::new();
         let pieces = [(2, 1), (3, 16), (2 * PAGE_BYTES, 64), (5, 1)];
         let rooms = pieces.map(|(size, align)| (draft.room(size, align).unwrap(), size, align));
         for (byte, (base, size, align)) in (1..).zip(rooms) {

@@ -24,7 +24,7 @@ use std::io;
 /// on drop.
 #[derive(Debug)]
 pub(crate) struct CodeDraft {
-    pages: memory::Draft,
+    pages: memory::CodeDraft,
     pieces: Pieces,
 }
 
@@ -37,23 +37,23 @@ pub(crate) struct CodeMemory {
 }
 
 /// Of a pass: the loop, its end, and a stub; the native backend has one piece for all.
-type Pieces = SmallVec<[Piece; 3]>;
+type Pieces = SmallVec<[CodePiece; 3]>;
 
 #[derive(Clone, Copy, Debug)]
-struct Piece {
+struct CodePiece {
     base: *mut u8,
     len: usize,
 }
 
 // SAFETY: an address; who reads or writes there has the pages that it is in.
-unsafe impl Send for Piece {}
+unsafe impl Send for CodePiece {}
 // SAFETY: as above.
-unsafe impl Sync for Piece {}
+unsafe impl Sync for CodePiece {}
 
 impl CodeDraft {
     /// Without memory yet.
     pub(crate) fn new() -> CodeDraft {
-        CodeDraft { pages: memory::Draft::new(), pieces: Pieces::new() }
+        CodeDraft { pages: memory::CodeDraft::new(), pieces: Pieces::new() }
     }
 
     /// Room for a piece of `len` bytes at a multiple of `align`, writable until the draft is sealed or
@@ -64,7 +64,7 @@ impl CodeDraft {
     /// than a page.
     pub(crate) fn room(&mut self, len: usize, align: usize) -> io::Result<*mut u8> {
         let base = self.pages.room(len, align)?;
-        self.pieces.push(Piece { base, len });
+        self.pieces.push(CodePiece { base, len });
         Ok(base)
     }
 

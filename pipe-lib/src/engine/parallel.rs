@@ -158,7 +158,7 @@ impl<'e> Prepared<'e> {
             let progress = progress.of_transfer(program, len);
             let len = bytes.min(len - at);
             let dst = if dst.is_null() { dst } else { dst.wrapping_add(at) };
-            parts.push(Part { src: src.wrapping_add(at), dst, at: at as u64, len, progress });
+            parts.push(PartialRun { src: src.wrapping_add(at), dst, at: at as u64, len, progress });
         }
         let parts = run_all(program, parts, threads, len as u64);
         let written = if dst.is_null() { 0 } else { len };
@@ -262,10 +262,10 @@ impl Cut<'_> {
     }
 
     /// Where the last part has got, with the registers and windows of all.
-    fn joined(&self, parts: Vec<Part>) -> Option<Progress> {
+    fn joined(&self, parts: Vec<PartialRun>) -> Option<Progress> {
         let mut parts = parts.into_iter();
         let mut before = parts.next()?.progress;
-        for Part { len, mut progress, .. } in parts {
+        for PartialRun { len, mut progress, .. } in parts {
             for (range, rules) in self.stages() {
                 let part = &mut progress.registers[range.clone()];
                 rules.join(&before.registers[range], part, len as u64);
@@ -281,7 +281,7 @@ impl Cut<'_> {
 }
 
 /// One part of the stream, on its way or done.
-struct Part {
+struct PartialRun {
     src: *const u8,
     /// Null when nothing is written.
     dst: *mut u8,
@@ -291,10 +291,10 @@ struct Part {
 }
 
 // SAFETY: a part's bytes are borrowed by the call that all its threads end in, and no other part has them.
-unsafe impl Send for Part {}
+unsafe impl Send for PartialRun {}
 
 /// Runs the parts of a stream of `total` bytes, the caller's thread among the `threads`; gives them in order.
-fn run_all(program: &Program, parts: Vec<Part>, threads: usize, total: u64) -> Vec<Part> {
+fn run_all(program: &Program, parts: Vec<PartialRun>, threads: usize, total: u64) -> Vec<PartialRun> {
     // Whoever is free takes the next part: a thread that could not be started leaves its part to the others.
     let count = parts.len();
     let waiting = Mutex::new(parts.into_iter());

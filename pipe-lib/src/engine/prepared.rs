@@ -5,7 +5,7 @@
 
 use crate::backend::{self, Entry, Striped};
 use crate::drive::{BLOCK, Progress};
-use crate::ends::{self, Cursor, LayoutSink, LayoutSource, Pieces, Sink, Source, Zeros};
+use crate::ends::{self, LayoutSink, LayoutSource, PieceCursor, Pieces, Sink, Source, Zeros};
 use crate::error::RunError;
 use crate::ir::{Layout, Stripe};
 use crate::program::{DirectKind, Program};
@@ -134,7 +134,7 @@ impl<'e> Prepared<'e> {
             // SAFETY: as above.
             None => unsafe {
                 let to = ends::Piece { ptr: dst.as_mut_ptr(), len };
-                self.staged(&mut Zeros, Some(&mut Cursor::new([to])), len)
+                self.staged(&mut Zeros, Some(&mut PieceCursor::new([to])), len)
             },
         };
         run.read = 0;
@@ -160,14 +160,14 @@ impl<'e> Prepared<'e> {
                 return Err(RunError::ShortDestination { needed: len, have });
             }
             // SAFETY: the lengths were checked; slices do not overlap.
-            return Ok(unsafe { self.pieces(Cursor::new(src), Some(&mut Cursor::new(dst)), len) });
+            return Ok(unsafe { self.pieces(PieceCursor::new(src), Some(&mut PieceCursor::new(dst)), len) });
         }
         // One side at least is a device's buffer, the other a list.
         let (len, mut layout_source, mut cursor_source);
         let source: &mut dyn Source = match (&composition.source, src) {
             (None, _) => {
                 len = sum(src.iter().map(|piece| piece.len()))?;
-                cursor_source = Cursor::new(src);
+                cursor_source = PieceCursor::new(src);
                 &mut cursor_source
             }
             (Some(rules), [src]) => {
@@ -186,7 +186,7 @@ impl<'e> Prepared<'e> {
                     return Err(RunError::ShortDestination { needed: len, have });
                 }
                 written = len;
-                cursor_sink = Cursor::new(dst);
+                cursor_sink = PieceCursor::new(dst);
                 &mut cursor_sink
             }
             (Some(rules), [dst]) => {
@@ -214,7 +214,7 @@ impl<'e> Prepared<'e> {
         let len = sum(src.iter().map(|piece| piece.len()))?;
         self.program.check_length(len as u64)?;
         // SAFETY: the source has `len` bytes; there is no sink.
-        Ok(unsafe { self.pieces(Cursor::new(src), None::<&mut Cursor<[ends::Piece; 0]>>, len) })
+        Ok(unsafe { self.pieces(PieceCursor::new(src), None::<&mut PieceCursor<[ends::Piece; 0]>>, len) })
     }
 
     /// Runs in place over a stream that lies in pieces. Layouts at either end are refused.
@@ -227,7 +227,7 @@ impl<'e> Prepared<'e> {
             .map(|piece| ends::Piece { ptr: piece.as_mut_ptr(), len: piece.len() })
             .collect();
         // SAFETY: both ends are the same pieces, which are disjoint.
-        Ok(unsafe { self.pieces(Cursor::new(&list[..]), Some(&mut Cursor::new(&list[..])), len) })
+        Ok(unsafe { self.pieces(PieceCursor::new(&list[..]), Some(&mut PieceCursor::new(&list[..])), len) })
     }
 
     /// Runs over a stream of `len` bytes at `src` to `dst`, as one would call it from C. `dst` null is
@@ -328,7 +328,7 @@ impl<'e> Prepared<'e> {
                 &mut layout_source
             }
             None => {
-                memory_source = Cursor::new(from_memory);
+                memory_source = PieceCursor::new(from_memory);
                 &mut memory_source
             }
         };
@@ -340,7 +340,7 @@ impl<'e> Prepared<'e> {
             }
             None if dst.is_null() => None,
             None => {
-                memory_sink = Cursor::new(to_memory);
+                memory_sink = PieceCursor::new(to_memory);
                 Some(&mut memory_sink)
             }
         };
@@ -540,8 +540,8 @@ impl<'e> Prepared<'e> {
     /// Both ends have `len` bytes, and are the same or do not overlap.
     unsafe fn pieces<S: Pieces, D: Pieces>(
         self,
-        mut source: Cursor<S>,
-        sink: Option<&mut Cursor<D>>,
+        mut source: PieceCursor<S>,
+        sink: Option<&mut PieceCursor<D>>,
         len: usize,
     ) -> Run<'e> {
         let mut progress = Progress::new(self.program, self.initial).of_transfer(self.program, len);

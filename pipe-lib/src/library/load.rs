@@ -28,13 +28,13 @@ pub struct Fetched {
 type Fetch<'a> = dyn FnMut(&str, &str) -> Result<Fetched, String> + 'a;
 
 /// A file that parsed, more or less.
-struct Parsed {
+struct ParsedFile {
     tree: ast::File,
     /// Where the grammar failed: items around these places are not checked, their mistakes are known.
     broken: Vec<Span>,
 }
 
-impl Parsed {
+impl ParsedFile {
     /// Takes out what was found since `before` where the grammar had something to say already.
     fn forget_consequences(&self, before: usize, findings: &mut Findings) {
         let new = findings.take_since(before);
@@ -77,7 +77,7 @@ fn parse_all(
     text: &str,
     fetch: &mut Fetch<'_>,
     findings: &mut Findings,
-) -> Vec<Parsed> {
+) -> Vec<ParsedFile> {
     let mut waiting = vec![inner.sources.add(name, text)];
     let mut parsed = Vec::new();
     while let Some(file) = waiting.pop() {
@@ -99,7 +99,7 @@ fn parse_all(
                 Err(diagnostic) => findings.push(*diagnostic),
             }
         }
-        parsed.push(Parsed { tree: result.tree, broken });
+        parsed.push(ParsedFile { tree: result.tree, broken });
     }
     parsed
 }
@@ -125,7 +125,7 @@ fn take_up(
 }
 
 /// Enters a file's pipes, layouts and named pipelines; pipelines are resolved later.
-fn declare_items(inner: &mut Inner, file: &Parsed, findings: &mut Findings) {
+fn declare_items(inner: &mut Inner, file: &ParsedFile, findings: &mut Findings) {
     let mut search = attributes::SEARCH;
     let mut budget = TableBudget::default();
     let tables = file_tables(file, &mut budget, findings);
@@ -210,7 +210,7 @@ fn check_param_names(params: &[ast::Param], findings: &mut Findings) {
     }
 }
 
-fn file_tables(file: &Parsed, budget: &mut TableBudget, findings: &mut Findings) -> FileTables {
+fn file_tables(file: &ParsedFile, budget: &mut TableBudget, findings: &mut Findings) -> FileTables {
     let mut tables = FileTables::default();
     for item in &file.tree.items {
         let ItemKind::Table(table) = &item.node.kind else { continue };
@@ -240,7 +240,7 @@ fn enter(inner: &mut Inner, name: &Name, findings: &mut Findings) -> bool {
     true
 }
 
-fn check_pipelines(inner: &mut Inner, files: &[Parsed], findings: &mut Findings) {
+fn check_pipelines(inner: &mut Inner, files: &[ParsedFile], findings: &mut Findings) {
     let mut budget = limits::FILE_STAGES;
     for item in files.iter().flat_map(|file| &file.tree.items) {
         if let ItemKind::Pipeline(pipeline) = &item.node.kind
@@ -262,7 +262,7 @@ fn check_pipelines(inner: &mut Inner, files: &[Parsed], findings: &mut Findings)
     }
 }
 
-fn check_tests(inner: &mut Inner, files: &[Parsed], findings: &mut Findings) {
+fn check_tests(inner: &mut Inner, files: &[ParsedFile], findings: &mut Findings) {
     let mut budget = limits::FILE_STAGES;
     let mut lists = TableBudget::default();
     for (file, item) in files.iter().flat_map(|file| file.tree.items.iter().map(move |item| (file, item))) {

@@ -1,7 +1,7 @@
 //! The plan as text, for people who have not read the code (`pipec inspect --emit plan`).
 
 use super::portable::{PortablePlan, VECTOR_BYTES};
-use super::rewrite::Part;
+use super::rewrite::StatePart;
 use super::vector::{Accumulate, Carry, Reg, VectorBody, VectorOp};
 use super::{Pass, Plan};
 use crate::analyse::{PipeFacts, Reduce, analyse};
@@ -128,8 +128,8 @@ impl Pass {
         for kept in &rewritten.kept {
             let name = &all[kept.state];
             match kept.part {
-                Part::Whole => {}
-                Part::Piece(_) => heading(f, "after", format_args!("{name} is put together again"))?,
+                StatePart::Whole => {}
+                StatePart::Piece(_) => heading(f, "after", format_args!("{name} is put together again"))?,
             }
         }
         for link in &rewritten.links {

@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 /// How a pass runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Kind {
+pub enum PassKind {
     /// Several words at once, by the native backend.
     Native,
     /// Several words at once: every state has a form in lanes of portable vectors.
@@ -34,13 +34,13 @@ pub enum Kind {
     Serial,
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for PassKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Kind::Native => "several words at once, in all of this processor's registers",
-            Kind::Wide => "several words at once",
-            Kind::Remainder => "block code for a CRC",
-            Kind::Serial => "word after word",
+            PassKind::Native => "several words at once, in all of this processor's registers",
+            PassKind::Wide => "several words at once",
+            PassKind::Remainder => "block code for a CRC",
+            PassKind::Serial => "word after word",
         })
     }
 }
@@ -66,13 +66,13 @@ impl Targets {
 struct Kinds<'a> {
     targets: &'a Targets,
     /// What was found; a pipe that comes several times is looked at once.
-    known: HashMap<*const Pipe, Kind>,
+    known: HashMap<*const Pipe, PassKind>,
     /// Machine instructions that the native backend may still be given: a compile must not take seconds.
     budget: usize,
 }
 
 impl Kinds<'_> {
-    fn of(&mut self, pipe: &Analysed) -> Kind {
+    fn of(&mut self, pipe: &Analysed) -> PassKind {
         let key = Arc::as_ptr(pipe.pipe());
         if let Some(kind) = self.known.get(&key) {
             return *kind;
@@ -81,15 +81,15 @@ impl Kinds<'_> {
         let alone = super::rewrite::alone(pipe, self.targets);
         let wide = alone.iter().chain([pipe]).any(|pipe| self.is_wide(pipe));
         let kind = if wide {
-            Kind::Native
+            PassKind::Native
         } else if plain_crc(pipe).is_some() {
-            Kind::Remainder
+            PassKind::Remainder
         } else if vector_loop(&[alone.unwrap_or_else(|| pipe.clone())], self.targets.portable.as_ref())
             .is_ok()
         {
-            Kind::Wide
+            PassKind::Wide
         } else {
-            Kind::Serial
+            PassKind::Serial
         };
         self.known.insert(key, kind);
         kind
@@ -109,12 +109,12 @@ impl Kinds<'_> {
 /// Whether each of the stages runs several words at once in a pass of its own.
 pub(crate) fn all_wide<'a>(mut stages: impl Iterator<Item = &'a Analysed>, targets: &Targets) -> bool {
     let mut kinds = Kinds { targets, known: HashMap::new(), budget: MAX_ITEMS };
-    stages.all(|stage| kinds.of(stage) != Kind::Serial)
+    stages.all(|stage| kinds.of(stage) != PassKind::Serial)
 }
 
 /// A pass that is being put together.
-struct Draft {
-    kind: Kind,
+struct PassDraft {
+    kind: PassKind,
     pass: Pass,
     modifies: bool,
 }
@@ -122,8 +122,8 @@ struct Draft {
 /// Passes in which stages of one kind share a loop.
 pub(crate) fn schedule(composition: &Composition, stages: &[Analysed], targets: &Targets) -> Plan {
     let mut of = Kinds { targets, known: HashMap::new(), budget: MAX_ITEMS };
-    let kinds: Vec<Kind> = stages.iter().map(|stage| of.of(stage)).collect();
-    let mut drafts: Vec<Draft> = Vec::new();
+    let kinds: Vec<PassKind> = stages.iter().map(|stage| of.of(stage)).collect();
+    let mut drafts: Vec<PassDraft> = Vec::new();
     for (index, (stage, kind)) in composition.stages.iter().zip(&kinds).enumerate() {
         let modifies = stage.pipe.out.is_some();
         match host(&drafts, composition, stage, *kind, modifies) {
@@ -137,7 +137,7 @@ pub(crate) fn schedule(composition: &Composition, stages: &[Analysed], targets: 
                 let to = if modifies { drafts.len() } else { at };
                 drafts.insert(to, draft);
             }
-            None => drafts.push(Draft {
+            None => drafts.push(PassDraft {
                 kind: *kind,
                 pass: Pass { stages: vec![index], gauge: stage.pipe.word_bytes() },
                 modifies,
@@ -149,13 +149,13 @@ pub(crate) fn schedule(composition: &Composition, stages: &[Analysed], targets: 
 
 /// The draft that the next stage in stream order may join.
 fn host(
-    drafts: &[Draft],
+    drafts: &[PassDraft],
     composition: &Composition,
     stage: &Stage,
-    kind: Kind,
+    kind: PassKind,
     modifies: bool,
 ) -> Option<usize> {
-    if kind == Kind::Remainder {
+    if kind == PassKind::Remainder {
         return None;
     }
     for (at, draft) in drafts.iter().enumerate().rev() {

@@ -3,7 +3,7 @@
 use super::{Plan, scalar};
 use crate::analyse::Analysed;
 use crate::analyse::rewrite::evaluate;
-use crate::backend::testing::{Rng, gauge, initial, listing, oracle, random_pipe};
+use crate::backend::testing::{Xorshift, gauge, initial, listing, oracle, random_pipe};
 use crate::features::Features;
 use crate::ir::{Op, Pipe, StateId, Tail};
 use crate::select::{Wanted, select};
@@ -36,7 +36,7 @@ fn run(fused: &scalar::Fused, states: &mut [u64], t: u64, raw: u64, pos: u64) ->
 #[test]
 fn fused_blocks_agree_with_the_stages_one_by_one() {
     for seed in 0..300 {
-        let mut rng = Rng::new(seed);
+        let mut rng = Xorshift::new(seed);
         let pipes: Vec<Pipe> = (0..1 + rng.below(3)).map(|_| random_pipe(&mut rng, seed % 2 == 0)).collect();
         let stages: Vec<&Pipe> = pipes.iter().collect();
         let gauge = gauge(&stages);

@@ -4,9 +4,9 @@
 //! What `push` is given is a window of the device's buffer, from where the one before it stopped; so the base
 //! that the ends count from lies before it, by as much as is behind.
 
-use super::{Hold, Output, Stream};
+use super::{Hold, OutputMode, Stream};
 use crate::compose::Composition;
-use crate::ends::{self, Access, Cursor, LayoutSink, LayoutSource, Piece, Sink, Source};
+use crate::ends::{self, Access, LayoutSink, LayoutSource, Piece, PieceCursor, Sink, Source};
 use crate::error::RunError;
 use crate::ir::Layout;
 use crate::program::Program;
@@ -25,14 +25,14 @@ pub(super) struct Device {
 
 /// What is pushed.
 #[derive(Clone, Copy)]
-pub(super) struct Chunk {
+pub(super) struct DeviceChunk {
     pub(super) ptr: *const u8,
     pub(super) extent: Extent,
 }
 
-impl Chunk {
-    pub(super) fn of(bytes: &[u8]) -> Chunk {
-        Chunk { ptr: bytes.as_ptr(), extent: Extent::Buffer(bytes.len()) }
+impl DeviceChunk {
+    pub(super) fn of(bytes: &[u8]) -> DeviceChunk {
+        DeviceChunk { ptr: bytes.as_ptr(), extent: Extent::Buffer(bytes.len()) }
     }
 }
 
@@ -101,14 +101,14 @@ impl Device {
 }
 
 /// What a push comes to, found before the first byte moves.
-struct Step<'a> {
+struct PushStep<'a> {
     chunk: *const u8,
-    source: Option<Window<'a>>,
+    source: Option<SourceSpan<'a>>,
     /// Bytes of the stream.
     len: usize,
 }
 
-impl Step<'_> {
+impl PushStep<'_> {
     /// Bytes of the chunk where it lies.
     fn extent(&self, device: &Device) -> usize {
         match &self.source {
@@ -120,7 +120,7 @@ impl Step<'_> {
 }
 
 /// The part of the source's buffer that a push takes.
-struct Window<'a> {
+struct SourceSpan<'a> {
     layout: &'a Layout,
     /// Offsets in the buffer: of the first access that begins here, and behind the last one that ends here.
     accesses: (u64, u64),
@@ -135,10 +135,15 @@ struct Window<'a> {
 
 impl Stream {
     /// What a push of `chunk` takes in; refuses a buffer that cannot be read so.
-    fn step<'a>(&self, device: &Device, program: &'a Program, chunk: Chunk) -> Result<Step<'a>, RunError> {
+    fn step<'a>(
+        &self,
+        device: &Device,
+        program: &'a Program,
+        chunk: DeviceChunk,
+    ) -> Result<PushStep<'a>, RunError> {
         let (Extent::Buffer(len) | Extent::Stream(len)) = chunk.extent;
         let Some(layout) = &program.composition.source else {
-            return Ok(Step { chunk: chunk.ptr, source: None, len });
+            return Ok(PushStep { chunk: chunk.ptr, source: None, len });
         };
         let store = u64::from(layout.store.unwrap_or(1));
         let misaligned = || RunError::Misaligned { layout: layout.name.clone(), store: store as usize };
@@ -163,7 +168,7 @@ impl Stream {
                     }
                 };
                 let whole = ends::stream_bytes(layout, last) - ends::stream_bytes(layout, first);
-                Window {
+                SourceSpan {
                     layout,
                     accesses: (first, last),
                     head: in_data(at, first),
@@ -186,7 +191,7 @@ impl Stream {
                     false => behind.and_then(|behind| ends::extent(layout, behind)),
                 };
                 let end = end.ok_or(RunError::TooLong)?;
-                Window { layout, accesses: (at, end), head: 0, tail: 0, end, whole: len }
+                SourceSpan { layout, accesses: (at, end), head: 0, tail: 0, end, whole: len }
             }
         };
         let accessed = window.whole.saturating_sub(device.from.held);
@@ -195,7 +200,7 @@ impl Stream {
         ends::check_alignment(layout, base, accessed)?;
         let completes = window.head > 0 && device.part_len + window.head == store as usize;
         let len = window.whole + if completes { store as usize } else { 0 };
-        Ok(Step { chunk: chunk.ptr, source: Some(window), len })
+        Ok(PushStep { chunk: chunk.ptr, source: Some(window), len })
     }
 
     /// Bytes of the stream that a chunk completes; `None` for one that is refused.
@@ -206,7 +211,7 @@ impl Stream {
         };
         // Where the chunk would be if the buffer were aligned: only the bytes are counted.
         let ptr = std::ptr::null::<u8>().wrapping_add(device.from_offset as usize);
-        self.step(device, &self.engine.program, Chunk { ptr, extent }).ok().map(|step| step.len)
+        self.step(device, &self.engine.program, DeviceChunk { ptr, extent }).ok().map(|step| step.len)
     }
 
     /// Takes a chunk through the pipeline to `out`, if any, and gives by how much the next one begins behind
@@ -214,7 +219,11 @@ impl Stream {
     ///
     /// # Safety
     /// The chunk is readable; `out` is writable for its `len`, and they do not overlap.
-    pub(super) unsafe fn push_device(&mut self, chunk: Chunk, out: Option<Out>) -> Result<usize, RunError> {
+    pub(super) unsafe fn push_device(
+        &mut self,
+        chunk: DeviceChunk,
+        out: Option<Out>,
+    ) -> Result<usize, RunError> {
         let engine = self.engine.clone();
         let program = &*engine.program;
         let Some(mut device) = self.device.take() else { return Ok(0) };
@@ -230,13 +239,13 @@ impl Stream {
         &mut self,
         device: &mut Device,
         program: &Program,
-        chunk: Chunk,
+        chunk: DeviceChunk,
         out: Option<Out>,
     ) -> Result<usize, RunError> {
         let step = self.step(device, program, chunk)?;
-        let output = if out.is_some() { Output::Wanted } else { Output::Unwanted };
+        let output = if out.is_some() { OutputMode::Wanted } else { OutputMode::Unwanted };
         if let Some(layout) = &program.composition.sink
-            && self.output != Output::Undecided
+            && self.output != OutputMode::Undecided
             && self.output != output
         {
             let what = "writing a part of a stream";
@@ -268,7 +277,7 @@ impl Stream {
         {
             return Err(RunError::Overlap);
         }
-        if self.output != Output::Wanted {
+        if self.output != OutputMode::Wanted {
             self.output = output;
         }
         let ready = self.waiting() + step.len;
@@ -282,7 +291,7 @@ impl Stream {
                     device.to = layout_sink.access();
                 }
                 (None, Some(out)) => {
-                    memory_sink = Cursor::new([Piece { ptr: out.ptr, len: out.len }]);
+                    memory_sink = PieceCursor::new([Piece { ptr: out.ptr, len: out.len }]);
                     self.feed_step(device, program, step, Some(&mut memory_sink));
                 }
                 (_, None) => self.feed_step(device, program, step, None),
@@ -311,10 +320,10 @@ impl Stream {
         &mut self,
         device: &mut Device,
         program: &Program,
-        step: Step<'_>,
+        step: PushStep<'_>,
         mut sink: Option<&mut dyn Sink>,
     ) {
-        let Step { chunk, source, len } = step;
+        let PushStep { chunk, source, len } = step;
         let Hold::Staged { area, staging } = &mut self.hold else {
             debug_assert!(false, "streams with layouts are staged");
             return;
@@ -328,9 +337,9 @@ impl Stream {
             }
         };
         let Some(window) = source else {
-            return feed(&mut Cursor::new([Piece { ptr: chunk.cast_mut(), len }]), len);
+            return feed(&mut PieceCursor::new([Piece { ptr: chunk.cast_mut(), len }]), len);
         };
-        let Window { layout, accesses: (first, last), head, tail, end, whole } = window;
+        let SourceSpan { layout, accesses: (first, last), head, tail, end, whole } = window;
         let store = usize::from(layout.store.unwrap_or(1));
         let at = device.from_offset;
         // SAFETY: head and tail are the ends of the chunk, and each part of one access.
@@ -338,7 +347,7 @@ impl Stream {
             device.part.as_mut_ptr().add(device.part_len).copy_from_nonoverlapping(chunk, head);
             device.part_len += head;
             if head > 0 && device.part_len == store {
-                feed(&mut Cursor::new([Piece { ptr: device.part.as_mut_ptr(), len: store }]), store);
+                feed(&mut PieceCursor::new([Piece { ptr: device.part.as_mut_ptr(), len: store }]), store);
                 device.from.at += store as u64;
                 device.part_len = 0;
             }

@@ -202,7 +202,7 @@ pub enum StmtKind {
         /// Its name.
         name: Name,
         /// What it stands for; `None` for the register of that name.
-        value: Option<Spanned<ExportValue>>,
+        value: Option<Spanned<ExportSource>>,
     },
     /// `finish { .. }`
     Finish(Vec<Spanned<Stmt>>),
@@ -214,7 +214,7 @@ pub enum StmtKind {
 
 /// What an export stands for.
 #[derive(Clone, Debug, PartialEq)]
-pub enum ExportValue {
+pub enum ExportSource {
     /// `op a, b`, or the name of a register when there are no operands.
     Inst(Inst),
     /// A literal.

@@ -7,7 +7,7 @@ use crate::ir::{
 };
 
 /// A pipe half done.
-pub(super) struct Draft<'r> {
+pub(super) struct PipeDraft<'r> {
     pub(super) b: PipeBuilder,
     pub(super) rng: &'r mut Rng,
     /// Values of the current block that may serve as operands.
@@ -16,9 +16,9 @@ pub(super) struct Draft<'r> {
     params: Vec<(ParamId, Ty)>,
 }
 
-impl<'r> Draft<'r> {
-    pub(super) fn new(b: PipeBuilder, rng: &'r mut Rng) -> Draft<'r> {
-        Draft { b, rng, values: Vec::new(), table: None, params: Vec::new() }
+impl<'r> PipeDraft<'r> {
+    pub(super) fn new(b: PipeBuilder, rng: &'r mut Rng) -> PipeDraft<'r> {
+        PipeDraft { b, rng, values: Vec::new(), table: None, params: Vec::new() }
     }
 
     /// Parameters and a table, now and then.

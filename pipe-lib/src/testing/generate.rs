@@ -4,7 +4,7 @@
 //! that backends treat specially (see `testing::shapes` and `testing::joint`), with random arithmetic around
 //! it: pure chance would make nearly every state serial.
 
-use super::draft::Draft;
+use super::draft::PipeDraft;
 use super::rng::Rng;
 use crate::compose::{Composer, Composition};
 use crate::ir::builder::PipeBuilder;
@@ -97,7 +97,7 @@ impl<'a> Generator<'a> {
             Tail::Pass,
             Tail::Reject,
         ]));
-        let mut draft = Draft::new(builder, self.rng);
+        let mut draft = PipeDraft::new(builder, self.rng);
         draft.declare();
         match draft.rng.below(26) {
             0..5 => draft.anything(ty),

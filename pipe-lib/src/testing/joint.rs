@@ -1,12 +1,12 @@
 //! Sums that stop at the end of their type, and states that go by each other.
 
-use super::draft::Draft;
+use super::draft::PipeDraft;
 use crate::ir::{BinaryOp, CompareOp, ConvertOp, ModOp, StateId, Ty, Value};
 
 /// Moduli that a system's states are kept below.
 const MODULI: [u64; 6] = [251, 255, 65521, 1_000_003, 0x7fff_ffff, 0xffff_fffb];
 
-impl Draft<'_> {
+impl PipeDraft<'_> {
     /// Sums and counters of words that stop at the end of their type, or above it by a minimum.
     pub(super) fn limited(&mut self, word: Ty) {
         let x = self.b.input();

@@ -1,10 +1,10 @@
 //! Pipes in which states are known without all of the words before: counters, toggles, keys that rotate, the
 //! last words; and reductions of what is computed from those.
 
-use super::draft::Draft;
+use super::draft::PipeDraft;
 use crate::ir::{BinaryOp, CompareOp, ConvertOp, ModOp, StateId, Ty, UnaryOp, Value};
 
-impl Draft<'_> {
+impl PipeDraft<'_> {
     /// One state that follows from itself, perhaps one that keeps something of the last word, and reductions
     /// over both.
     pub(super) fn onward(&mut self, word: Ty) {

@@ -1,6 +1,6 @@
 //! Pipes in the shape of a class: what a user would write to get it, and what looks like it and is not.
 
-use super::draft::Draft;
+use super::draft::PipeDraft;
 use crate::ir::{BinaryOp, CompareOp, ConvertOp, CrcOp, ModOp, StateId, Ty, UnaryOp, Value};
 
 /// The two-operand instructions that reduce: associative and commutative.
@@ -19,7 +19,7 @@ const REDUCTIONS: [BinaryOp; 9] = [
 /// Moduli that checksums and hashes use, and some at which arithmetic goes wrong.
 const MODULI: [u64; 9] = [65521, 65535, 255, 251, 1, 0, 0xffff_ffff, 0xffff_fffb, 0x1fff_ffff_ffff_ffff];
 
-impl Draft<'_> {
+impl PipeDraft<'_> {
     /// Any code over any states.
     pub(super) fn anything(&mut self, word: Ty) {
         let states: Vec<StateId> = (0..self.rng.below(4)).map(|number| self.any_state(number)).collect();

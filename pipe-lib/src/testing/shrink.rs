@@ -117,8 +117,9 @@ fn smaller_pipes(pipe: Arc<Pipe>) -> impl Iterator<Item = Pipe> {
     }
     offer(&|smaller| smaller.tail = Tail::Zero);
     offer(&|smaller| smaller.output = smaller.input);
-    let places = (0..pipe.finish.insts.len()).map(|at| (Part::Finish, at));
-    let places: Vec<_> = places.chain((0..pipe.body.insts.len()).map(|at| (Part::Body, at))).rev().collect();
+    let places = (0..pipe.finish.insts.len()).map(|at| (PipePart::Finish, at));
+    let places: Vec<_> =
+        places.chain((0..pipe.body.insts.len()).map(|at| (PipePart::Body, at))).rev().collect();
     let by_inst = places.into_iter().flat_map(move |(part, at)| without_inst(&pipe, part, at));
     let by_inst = by_inst.map(move |mut smaller| {
         tidy(&mut smaller);
@@ -128,22 +129,22 @@ fn smaller_pipes(pipe: Arc<Pipe>) -> impl Iterator<Item = Pipe> {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Part {
+enum PipePart {
     Body,
     Finish,
 }
 
-impl Part {
+impl PipePart {
     fn of(self, pipe: &mut Pipe) -> &mut Block {
         match self {
-            Part::Body => &mut pipe.body,
-            Part::Finish => &mut pipe.finish,
+            PipePart::Body => &mut pipe.body,
+            PipePart::Finish => &mut pipe.finish,
         }
     }
 }
 
 /// The pipe with one of its instructions replaced: by one of those that it depends on, or by zero.
-fn without_inst(pipe: &Pipe, part: Part, at: usize) -> Vec<Pipe> {
+fn without_inst(pipe: &Pipe, part: PipePart, at: usize) -> Vec<Pipe> {
     let mut zero = pipe.clone();
     let inst = part.of(&mut zero).insts[at];
     let mut smaller = Vec::new();
@@ -167,15 +168,15 @@ fn without_inst(pipe: &Pipe, part: Part, at: usize) -> Vec<Pipe> {
 }
 
 /// Every use of `old` becomes one of `new`.
-fn rename(pipe: &mut Pipe, part: Part, old: Value, new: Value) {
+fn rename(pipe: &mut Pipe, part: PipePart, old: Value, new: Value) {
     let renamed = |value: Value| if value == old { new } else { value };
     part.of(pipe).insts.iter_mut().for_each(|inst| inst.op = inst.op.map_operands(renamed));
     match part {
-        Part::Body => {
+        PipePart::Body => {
             pipe.out = pipe.out.map(renamed);
             pipe.next.iter_mut().for_each(|next| *next = renamed(*next));
         }
-        Part::Finish => pipe.exports.iter_mut().for_each(|export| export.value = renamed(export.value)),
+        PipePart::Finish => pipe.exports.iter_mut().for_each(|export| export.value = renamed(export.value)),
     }
 }
 

@@ -12,7 +12,7 @@ use crate::analyse::gf2::{BitMap, Crc, Spare};
 use crate::ir::{BinaryOp, Block, CompareOp, ConvertOp, Op, Pipe, StateId, Table, UnaryOp, Value, eval};
 
 /// An update that is linear in the state.
-pub(super) struct Linear {
+pub(super) struct LinearUpdate {
     pub(super) map: BitMap,
     /// The CRC that it is, and of which value.
     pub(super) crc: Option<(Crc, Value)>,
@@ -92,14 +92,14 @@ fn apply(bits: &[Sum], images: &[u64], width: u32) -> Bits {
 }
 
 /// The tables of a pipe as affine maps over GF(2), looked at once.
-pub(super) struct Tables<'a> {
+pub(super) struct TableMaps<'a> {
     tables: &'a [Table],
     images: Vec<Option<Option<Vec<u64>>>>,
 }
 
-impl<'a> Tables<'a> {
-    pub(super) fn new(tables: &'a [Table]) -> Tables<'a> {
-        Tables { tables, images: vec![None; tables.len()] }
+impl<'a> TableMaps<'a> {
+    pub(super) fn new(tables: &'a [Table]) -> TableMaps<'a> {
+        TableMaps { tables, images: vec![None; tables.len()] }
     }
 
     /// The element at 0, and what each bit of the index adds to it, if that is all there is to the table.
@@ -126,19 +126,19 @@ pub(crate) fn map_of(pipe: &Pipe, state: StateId, next: Value) -> Option<BitMap>
         depends.push(known || inst.op == Op::State(state));
     }
     let free = |value: Value| !depends[value.0 as usize];
-    let (mut tables, mut budget) = (Tables::new(&pipe.tables), Budget::STATE);
+    let (mut tables, mut budget) = (TableMaps::new(&pipe.tables), Budget::STATE);
     linear(&pipe.body, &mut tables, &free, state, next, &mut budget).map(|linear| linear.map)
 }
 
 /// Whether (and how) `next` is linear over GF(2) in `state`; `free` says of each value that no changing state takes part.
 pub(super) fn linear(
     block: &Block,
-    tables: &mut Tables<'_>,
+    tables: &mut TableMaps<'_>,
     free: &dyn Fn(Value) -> bool,
     state: StateId,
     next: Value,
     budget: &mut Budget,
-) -> Option<Linear> {
+) -> Option<LinearUpdate> {
     let cone = cone(block, free, next, budget)?;
     let width = block.ty(next).bits();
     let symbols = [symbol(block, &cone, moves_bits), symbol(block, &cone, |_| false)];
@@ -167,9 +167,9 @@ pub(super) fn linear(
             Some((crc_of(&map, &words, width)?, symbol))
         });
         if crc.is_some() {
-            return Some(Linear { map, crc });
+            return Some(LinearUpdate { map, crc });
         }
-        found = Some(Linear { map, crc });
+        found = Some(LinearUpdate { map, crc });
     }
     found
 }
@@ -278,7 +278,7 @@ const fn moves_bits(op: BinaryOp) -> bool {
 
 fn evaluate(
     block: &Block,
-    tables: &mut Tables<'_>,
+    tables: &mut TableMaps<'_>,
     values: &[Option<Bits>],
     value: Value,
     symbol: Option<Value>,

@@ -6,7 +6,7 @@ use crate::analyse::rewrite::Rewriter;
 use crate::ir::{BinaryOp, CompareOp, ConvertOp, ModOp, Op, StateId, Ty, UnaryOp, Value};
 
 /// The way of a state's old value to its new one.
-pub(super) enum Link {
+pub(super) enum ChainLink {
     /// The old value itself.
     Unchanged,
     /// `op(old, operand)`.
@@ -42,11 +42,11 @@ impl<'a> Chain<'a> {
         (self.free)(value)
     }
 
-    pub(super) fn follow(&mut self, value: Value) -> Option<Link> {
+    pub(super) fn follow(&mut self, value: Value) -> Option<ChainLink> {
         self.steps = self.steps.checked_sub(1)?;
         let inst = self.rewriter.block().inst(value);
         match inst.op {
-            Op::State(state) if state == self.state => Some(Link::Unchanged),
+            Op::State(state) if state == self.state => Some(ChainLink::Unchanged),
             Op::Binary(BinaryOp::Sub, a, b) if self.free(b) => {
                 let negated = self.rewriter.unary(UnaryOp::Neg, b);
                 self.extend(a, Reduce::Add, negated)
@@ -81,10 +81,10 @@ impl<'a> Chain<'a> {
     }
 
     /// `op(chain(inner), operand)`.
-    fn extend(&mut self, inner: Value, op: Reduce, operand: Value) -> Option<Link> {
+    fn extend(&mut self, inner: Value, op: Reduce, operand: Value) -> Option<ChainLink> {
         match self.follow(inner)? {
-            Link::Unchanged => Some(Link::Step(op, operand)),
-            Link::Step(first, x) if first == op => {
+            ChainLink::Unchanged => Some(ChainLink::Step(op, operand)),
+            ChainLink::Step(first, x) if first == op => {
                 let both = match op {
                     Reduce::Addmod(m) => {
                         let ty = self.rewriter.block().ty(operand);
@@ -93,9 +93,9 @@ impl<'a> Chain<'a> {
                     }
                     _ => self.rewriter.binary(op.binary()?, x, operand),
                 };
-                Some(Link::Step(op, both))
+                Some(ChainLink::Step(op, both))
             }
-            Link::Step(..) => None,
+            ChainLink::Step(..) => None,
         }
     }
 
@@ -104,7 +104,7 @@ impl<'a> Chain<'a> {
     ///
     /// A literal that an operation gives whatever the state, as `and` gives 0, is a step of that operation: so a state that is
     /// reset under a condition is a reduction.
-    fn select(&mut self, ty: Ty, cond: Value, then: Value, otherwise: Value) -> Option<Link> {
+    fn select(&mut self, ty: Ty, cond: Value, then: Value, otherwise: Value) -> Option<ChainLink> {
         let (then, otherwise) = match (self.follow(then), self.follow(otherwise)) {
             (Some(then), None) => {
                 let reset = self.reset(ty, otherwise, &then)?;
@@ -114,18 +114,19 @@ impl<'a> Chain<'a> {
             (then, otherwise) => (then?, otherwise?),
         };
         let op = match (&then, &otherwise) {
-            (Link::Unchanged, Link::Unchanged) => return Some(Link::Unchanged),
-            (Link::Step(a, _), Link::Step(b, _)) if a == b => *a,
-            (Link::Step(op, _), Link::Unchanged) | (Link::Unchanged, Link::Step(op, _))
+            (ChainLink::Unchanged, ChainLink::Unchanged) => return Some(ChainLink::Unchanged),
+            (ChainLink::Step(a, _), ChainLink::Step(b, _)) if a == b => *a,
+            (ChainLink::Step(op, _), ChainLink::Unchanged)
+            | (ChainLink::Unchanged, ChainLink::Step(op, _))
                 if !matches!(op, Reduce::Addmod(_)) =>
             {
                 *op
             }
             _ => return None,
         };
-        let side = |link: Link, rewriter: &mut Rewriter| match link {
-            Link::Step(_, operand) => operand,
-            Link::Unchanged => rewriter.constant(op.identity(ty), ty),
+        let side = |link: ChainLink, rewriter: &mut Rewriter| match link {
+            ChainLink::Step(_, operand) => operand,
+            ChainLink::Unchanged => rewriter.constant(op.identity(ty), ty),
         };
         let then = side(then, self.rewriter);
         let otherwise = side(otherwise, self.rewriter);
@@ -136,23 +137,23 @@ impl<'a> Chain<'a> {
             }
             _ => self.rewriter.select(cond, then, otherwise),
         };
-        Some(Link::Step(op, operand))
+        Some(ChainLink::Step(op, operand))
     }
 
     /// A literal as a step of the operation of the `other` side, or of any if that leaves the state as it is.
-    fn reset(&self, ty: Ty, literal: Value, other: &Link) -> Option<Link> {
+    fn reset(&self, ty: Ty, literal: Value, other: &ChainLink) -> Option<ChainLink> {
         let number = self.rewriter.as_const(literal)?;
         let ops = match other {
-            Link::Step(op, _) => &[*op][..],
-            Link::Unchanged if ty == Ty::Bool => &[Reduce::And, Reduce::Or],
-            Link::Unchanged => &[Reduce::And, Reduce::Or, Reduce::Smin, Reduce::Smax],
+            ChainLink::Step(op, _) => &[*op][..],
+            ChainLink::Unchanged if ty == Ty::Bool => &[Reduce::And, Reduce::Or],
+            ChainLink::Unchanged => &[Reduce::And, Reduce::Or, Reduce::Smin, Reduce::Smax],
         };
         let op = ops.iter().find(|op| op.absorbing(ty) == Some(number))?;
-        Some(Link::Step(*op, literal))
+        Some(ChainLink::Step(*op, literal))
     }
 
     /// `s < x ? s : x` and its kin: a minimum or maximum written out.
-    fn extremum(&mut self, cond: Value, then: Value, otherwise: Value) -> Option<Link> {
+    fn extremum(&mut self, cond: Value, then: Value, otherwise: Value) -> Option<ChainLink> {
         let Op::Compare(op, p, q) = self.rewriter.block().inst(cond).op else { return None };
         let picks_smaller = match (then == p && otherwise == q, then == q && otherwise == p) {
             (true, false) => true,

@@ -4,7 +4,7 @@
 //! the last `k` results, and each result goes by the one `k` words before: the first colour of each pixel, the left channel.
 
 use super::Budget;
-use super::chain::{Chain, Link};
+use super::chain::{Chain, ChainLink};
 use crate::analyse::class::{Class, StateFacts};
 use crate::analyse::rewrite::Rewriter;
 use crate::ir::{Op, StateId, Value};
@@ -28,7 +28,7 @@ pub(super) fn name_lags(
         let Some(line) = line(rewriter, next, first) else { continue };
         let Some(last) = line.last().copied() else { continue };
         let link = Chain::new(rewriter, settled, last, budget).follow(next[first]);
-        let Some(Link::Step(op, operand)) = link else { continue };
+        let Some(ChainLink::Step(op, operand)) = link else { continue };
         for state in &line {
             states[state.0 as usize].class = Class::Lagged { op, operand, states: line.clone() };
         }

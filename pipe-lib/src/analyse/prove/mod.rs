@@ -20,7 +20,7 @@ use super::gf2::Crc;
 use super::rewrite::{self, Rewriter};
 use crate::ir::{BinaryOp, Block, ConvertOp, ModOp, Op, Pipe, StateId, Table, Value};
 pub(crate) use bits::map_of;
-use chain::{Chain, Link};
+use chain::{Chain, ChainLink};
 use deps::{Deps, autonomous_states, delays, dependences};
 
 /// What the proofs for one pipe may cost, in steps of about a nanosecond.
@@ -67,23 +67,24 @@ pub fn analyse(pipe: &Pipe) -> PipeFacts {
 
     let autonomous = autonomous_states(&next, &deps);
     // Shapes, each state by itself.
-    let mut look = Look {
-        tables: bits::Tables::new(&pipe.tables),
+    let mut look = Classifier {
+        tables: bits::TableMaps::new(&pipe.tables),
         pipe_tables: &pipe.tables,
         states: most,
         most: bounds::most(rewriter.block(), &pipe.tables, most),
         rewriter: &mut rewriter,
         budget: Budget::PIPE,
     };
-    let mut shapes: Vec<Shape> =
-        held.iter().map(|held| if *held { Shape::Held } else { Shape::Other }).collect();
+    let mut shapes: Vec<UpdateForm> =
+        held.iter().map(|held| if *held { UpdateForm::Held } else { UpdateForm::Other }).collect();
     let mut recent: Vec<Option<u32>> = vec![None; next.len()];
     let delays = loop {
         let delays = delays(&next, &deps, recent.clone());
         // States that are known without all of the words before: what is summed may go by them.
         let known = |state: usize| autonomous[state] || delays[state].is_some();
         for (state, value) in next.iter().enumerate() {
-            if !matches!(shapes[state], Shape::Other | Shape::Sum { .. }) || delays[state].is_some() {
+            if !matches!(shapes[state], UpdateForm::Other | UpdateForm::Sum { .. }) || delays[state].is_some()
+            {
                 continue;
             }
             let settled = |value: Value| {
@@ -95,10 +96,10 @@ pub fn analyse(pipe: &Pipe) -> PipeFacts {
             let shape = look.shape(&settled, only, StateId(state as u32), *value);
             shapes[state] = match shape {
                 // As many words more as what it is shifted from goes back; what goes by the place is no function of words.
-                Shape::Recent(words) => {
+                UpdateForm::Recent(words) => {
                     let before = others().try_fold(0, |most, other| Some(most.max(delays[other]?)));
                     recent[state] = before.map(|before| words.saturating_add(before));
-                    recent[state].map_or(Shape::Other, Shape::Recent)
+                    recent[state].map_or(UpdateForm::Other, UpdateForm::Recent)
                 }
                 shape => shape,
             };
@@ -108,7 +109,7 @@ pub fn analyse(pipe: &Pipe) -> PipeFacts {
             break delays;
         }
     };
-    let Look { most: most_of_values, mut budget, .. } = look;
+    let Classifier { most: most_of_values, mut budget, .. } = look;
 
     // Then who looks at whom: the output, or the new value of another state.
     let observed = |state: usize| -> Option<String> {
@@ -122,14 +123,14 @@ pub fn analyse(pipe: &Pipe) -> PipeFacts {
     let mut states: Vec<StateFacts> = Vec::with_capacity(next.len());
     for (state, shape) in shapes.iter().enumerate() {
         let class = match shape {
-            Shape::Held => Class::Held,
-            Shape::Reduce(op, operand) => match observed(state) {
+            UpdateForm::Held => Class::Held,
+            UpdateForm::Reduce(op, operand) => match observed(state) {
                 None => Class::Reduction { op: *op, operand: *operand },
                 Some(_) if autonomous[state] => Class::Positional,
                 Some(_) => Class::Scan { op: *op, operand: *operand },
             },
             // A literal that absorbs what was there before.
-            Shape::Other
+            UpdateForm::Other
                 if absorbing(rewriter.block(), next[state]).is_some() && observed(state).is_none() =>
             {
                 let op = absorbing(rewriter.block(), next[state]).unwrap_or(Reduce::And);
@@ -137,15 +138,15 @@ pub fn analyse(pipe: &Pipe) -> PipeFacts {
             }
             // A new value without states is known from the word's place alone, which is a delay, too, and easier to keep.
             _ if autonomous[state] && !free(next[state]) => Class::Positional,
-            Shape::Linear(linear) => match observed(state) {
+            UpdateForm::Linear(linear) => match observed(state) {
                 None => Class::Linear(linear.clone()),
                 Some(why) => Class::Serial { why: format!("{linear}, but {why}") },
             },
-            Shape::Recent(words) => Class::Delay { words: *words },
-            Shape::Sum { op, term } => sum_of_sums(*op, *term, &shapes, &next, rewriter.block())
+            UpdateForm::Recent(words) => Class::Delay { words: *words },
+            UpdateForm::Sum { op, term } => sum_of_sums(*op, *term, &shapes, &next, rewriter.block())
                 .filter(|_| observed(state).is_none())
                 .unwrap_or_else(|| Class::Serial { why: why_serial(pipe, state, dep(next[state])) }),
-            Shape::Other => match delays[state] {
+            UpdateForm::Other => match delays[state] {
                 Some(words) => Class::Delay { words },
                 None => Class::Serial { why: why_serial(pipe, state, dep(next[state])) },
             },
@@ -158,7 +159,7 @@ pub fn analyse(pipe: &Pipe) -> PipeFacts {
         deps.get(value.0 as usize).is_none_or(|deps| deps.iter().all(known))
     };
     lag::name_lags(&mut rewriter, &next, &settled, &mut states, &mut budget);
-    let together = system::Body {
+    let together = system::BodyFacts {
         rewriter: &mut rewriter,
         tables: &pipe.tables,
         bounds: most,
@@ -225,7 +226,7 @@ fn why_serial(pipe: &Pipe, state: usize, deps: &Deps) -> String {
 }
 
 /// What the expression of a state's new value looks like.
-enum Shape {
+enum UpdateForm {
     Held,
     Reduce(Reduce, Value),
     Linear(Linear),
@@ -240,9 +241,9 @@ enum Shape {
 }
 
 /// What the proofs of shapes go by.
-struct Look<'a> {
+struct Classifier<'a> {
     rewriter: &'a mut Rewriter,
-    tables: bits::Tables<'a>,
+    tables: bits::TableMaps<'a>,
     pipe_tables: &'a [Table],
     /// What each state is no more than.
     states: &'a [u64],
@@ -251,19 +252,19 @@ struct Look<'a> {
     budget: Budget,
 }
 
-impl Look<'_> {
+impl Classifier<'_> {
     /// The shape of a state's new value; `free` says of each value that no state takes part in it that is not known by other
     /// means, `only` that this state alone does.
-    fn shape(&mut self, free: &dyn Fn(Value) -> bool, only: bool, id: StateId, next: Value) -> Shape {
+    fn shape(&mut self, free: &dyn Fn(Value) -> bool, only: bool, id: StateId, next: Value) -> UpdateForm {
         let link = Chain::new(self.rewriter, free, id, &mut self.budget).follow(next);
-        if let Some(Link::Step(op, operand)) = link {
-            return Shape::Reduce(op, operand);
+        if let Some(ChainLink::Step(op, operand)) = link {
+            return UpdateForm::Reduce(op, operand);
         }
         if !only {
             return sum(self.rewriter, id, next);
         }
         match alone(self.rewriter, &mut self.tables, &self.most, free, id, next, &mut self.budget) {
-            Shape::Linear(Linear::Affine { modulus, factor, operand }) if modulus != 0 => {
+            UpdateForm::Linear(Linear::Affine { modulus, factor, operand }) if modulus != 0 => {
                 let mut congruent = ring::Congruent {
                     rewriter: self.rewriter,
                     tables: self.pipe_tables,
@@ -272,7 +273,7 @@ impl Look<'_> {
                     steps: ring::MAX_SUMS,
                 };
                 let operand = congruent.to(operand, modulus);
-                Shape::Linear(Linear::Affine { modulus, factor, operand })
+                UpdateForm::Linear(Linear::Affine { modulus, factor, operand })
             }
             shape => shape,
         }
@@ -282,46 +283,47 @@ impl Look<'_> {
 /// A state whose new value depends on no other one, and that is no chain.
 fn alone(
     rewriter: &mut Rewriter,
-    tables: &mut bits::Tables<'_>,
+    tables: &mut bits::TableMaps<'_>,
     most: &[u64],
     free: &dyn Fn(Value) -> bool,
     state: StateId,
     next: Value,
     budget: &mut Budget,
-) -> Shape {
+) -> UpdateForm {
     let inst = rewriter.block().inst(next);
     if let Op::Crc(op, acc, operand) = inst.op
         && rewriter.block().inst(acc).op == Op::State(state)
         && free(operand)
     {
-        return Shape::Linear(Linear::Crc { crc: Crc::from(op), operand });
+        return UpdateForm::Linear(Linear::Crc { crc: Crc::from(op), operand });
     }
     if let Some(ring::Affine { modulus, factor }) =
         ring::affine(rewriter.block(), most, free, state, next, budget)
     {
         let operand = rewriter.at_zero(next, state);
         return match (factor, modulus) {
-            (1, 0) => Shape::Reduce(Reduce::Add, operand),
-            (1, m) => Shape::Reduce(Reduce::Addmod(m), operand),
-            _ => Shape::Linear(Linear::Affine { modulus, factor, operand }),
+            (1, 0) => UpdateForm::Reduce(Reduce::Add, operand),
+            (1, m) => UpdateForm::Reduce(Reduce::Addmod(m), operand),
+            _ => UpdateForm::Linear(Linear::Affine { modulus, factor, operand }),
         };
     }
-    let Some(bits::Linear { map, crc }) = bits::linear(rewriter.block(), tables, free, state, next, budget)
+    let Some(bits::LinearUpdate { map, crc }) =
+        bits::linear(rewriter.block(), tables, free, state, next, budget)
     else {
-        return Shape::Other;
+        return UpdateForm::Other;
     };
     // A short remainder may be back where it was after each word, which makes an exclusive or of it.
     if let Some((crc, operand)) = crc.filter(|_| !map.is_identity()) {
-        return Shape::Linear(Linear::Crc { crc, operand });
+        return UpdateForm::Linear(Linear::Crc { crc, operand });
     }
     if let Some(words) = map.vanishes_after() {
-        return Shape::Recent(words);
+        return UpdateForm::Recent(words);
     }
     let operand = rewriter.at_zero(next, state);
     if map.is_identity() {
-        Shape::Reduce(Reduce::Xor, operand)
+        UpdateForm::Reduce(Reduce::Xor, operand)
     } else {
-        Shape::Linear(Linear::Bits { map, operand })
+        UpdateForm::Linear(Linear::Bits { map, operand })
     }
 }
 
@@ -336,7 +338,7 @@ fn absorbing(block: &Block, value: Value) -> Option<Reduce> {
 }
 
 /// `state + term`, where other states take part in `term`.
-fn sum(rewriter: &Rewriter, state: StateId, next: Value) -> Shape {
+fn sum(rewriter: &Rewriter, state: StateId, next: Value) -> UpdateForm {
     let block = rewriter.block();
     let own = |v: Value| block.inst(v).op == Op::State(state);
     let (op, a, b) = match block.inst(next).op {
@@ -346,23 +348,29 @@ fn sum(rewriter: &Rewriter, state: StateId, next: Value) -> Shape {
             Some(m) if m != 0 => (Reduce::Addmod(m), a, b),
             _ => (Reduce::Add, a, b),
         },
-        _ => return Shape::Other,
+        _ => return UpdateForm::Other,
     };
     match (own(a), own(b)) {
-        (true, false) => Shape::Sum { op, term: b },
-        (false, true) => Shape::Sum { op, term: a },
-        _ => Shape::Other,
+        (true, false) => UpdateForm::Sum { op, term: b },
+        (false, true) => UpdateForm::Sum { op, term: a },
+        _ => UpdateForm::Other,
     }
 }
 
-fn sum_of_sums(op: Reduce, term: Value, shapes: &[Shape], next: &[Value], block: &Block) -> Option<Class> {
+fn sum_of_sums(
+    op: Reduce,
+    term: Value,
+    shapes: &[UpdateForm],
+    next: &[Value],
+    block: &Block,
+) -> Option<Class> {
     // Modulo a constant a number is the same in every width.
     let term = match (op, block.inst(term).op) {
         (Reduce::Addmod(_), Op::Convert(ConvertOp::Zext, narrow)) => narrow,
         _ => term,
     };
     (0..shapes.len()).find_map(|of| {
-        let same = matches!(shapes[of], Shape::Reduce(inner, _) if inner == op);
+        let same = matches!(shapes[of], UpdateForm::Reduce(inner, _) if inner == op);
         let includes_word = term == next[of];
         let before = block.inst(term).op == Op::State(StateId(of as u32));
         (same && (includes_word || before)).then_some(Class::Linear(Linear::SumOfSums {

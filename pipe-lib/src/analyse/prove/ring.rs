@@ -27,7 +27,7 @@ pub(super) const MOST: usize = 4;
 
 /// `next[i] = (sum over j of matrix[i][j] * s[j] + next[i] with all states 0) mod modulus`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct System {
+pub(super) struct RingSystem {
     /// 0 stands for 2 to the states' width.
     pub(super) modulus: u64,
     /// Row after row.
@@ -42,7 +42,7 @@ pub(super) fn system(
     states: &[StateId],
     next: &[Value],
     budget: &mut Budget,
-) -> Option<System> {
+) -> Option<RingSystem> {
     let ty = block.ty(*next.first()?);
     if states.len() > MOST || !ty.is_integer() || next.iter().any(|value| block.ty(*value) != ty) {
         return None;
@@ -54,7 +54,7 @@ pub(super) fn system(
         let row = row(block, most, free, states, modulus, *value, budget)?;
         matrix.extend_from_slice(&row[..states.len()]);
     }
-    Some(System { modulus: if modulus == 1 << ty.bits() { 0 } else { modulus as u64 }, matrix })
+    Some(RingSystem { modulus: if modulus == 1 << ty.bits() { 0 } else { modulus as u64 }, matrix })
 }
 
 /// Whether (and how) `next` is affine in `state`; `most` bounds each value, `free` says of each that no changing state takes
@@ -95,7 +95,7 @@ fn row(
             block.inst(Value(at)).op.operands().for_each(|operand| reached[operand.0 as usize] = true);
         }
     }
-    let mut known: Vec<Option<Term>> = vec![None; next.0 as usize + 1];
+    let mut known: Vec<Option<AffineTerm>> = vec![None; next.0 as usize + 1];
     for at in 0..=next.0 {
         if reached[at as usize] {
             budget.spend(8)?;
@@ -173,7 +173,7 @@ fn modulus(block: &Block, next: Value) -> u128 {
 
 /// A value that is congruent to the sum of `factors[i] * states[i]` plus something in which no state takes part.
 #[derive(Clone, Copy, Debug)]
-struct Term {
+struct AffineTerm {
     /// Modulo M; 0 where the state takes no part.
     factors: [u64; MOST],
     /// The value is no more than this.
@@ -206,11 +206,11 @@ impl Ring<'_> {
         (factor % self.modulus) as u64
     }
 
-    fn term(&self, value: Value, known: &[Option<Term>]) -> Option<Term> {
+    fn term(&self, value: Value, known: &[Option<AffineTerm>]) -> Option<AffineTerm> {
         let inst = self.block.inst(value);
         let mask = inst.ty.mask();
         if (self.free)(value) {
-            return Some(Term { factors: [0; MOST], most: self.most[value.0 as usize] });
+            return Some(AffineTerm { factors: [0; MOST], most: self.most[value.0 as usize] });
         }
         let get = |value: Value| known[value.0 as usize];
         // A sum or product that does not wrap, or wraps where it may.
@@ -222,26 +222,26 @@ impl Ring<'_> {
                 let mut factors = [0; MOST];
                 let own = self.states.iter().position(|state| *state == id)?;
                 factors[own] = self.reduced(1);
-                Some(Term { factors, most: self.most[value.0 as usize] })
+                Some(AffineTerm { factors, most: self.most[value.0 as usize] })
             }
             Op::Convert(ConvertOp::Zext, a) => get(a),
             Op::Convert(ConvertOp::Trunc, a) => {
                 let a = get(a)?;
-                Some(Term { most: fits(u128::from(a.most))?, ..a })
+                Some(AffineTerm { most: fits(u128::from(a.most))?, ..a })
             }
             Op::Unary(UnaryOp::Neg | UnaryOp::Not, a) if self.wraps(inst.ty) => {
                 let factors = get(a)?.factors.map(|factor| self.reduced(self.modulus - u128::from(factor)));
-                Some(Term { factors, most: mask })
+                Some(AffineTerm { factors, most: mask })
             }
             Op::Binary(BinaryOp::Add, a, b) => {
                 let (a, b) = (get(a)?, get(b)?);
                 let most = fits(u128::from(a.most) + u128::from(b.most))?;
-                Some(Term { factors: self.sum(a, b), most })
+                Some(AffineTerm { factors: self.sum(a, b), most })
             }
             Op::Binary(BinaryOp::Sub, a, b) if self.wraps(inst.ty) => {
                 let (a, b) = (get(a)?, get(b)?);
                 let negated = b.factors.map(|factor| self.reduced(self.modulus - u128::from(factor)));
-                Some(Term { factors: self.sum(a, Term { factors: negated, ..b }), most: mask })
+                Some(AffineTerm { factors: self.sum(a, AffineTerm { factors: negated, ..b }), most: mask })
             }
             Op::Binary(op @ (BinaryOp::Mul | BinaryOp::Shl), a, b) => {
                 let factor = match op {
@@ -250,7 +250,7 @@ impl Ring<'_> {
                 };
                 let a = get(a)?;
                 let most = fits(u128::from(a.most) * u128::from(factor))?;
-                Some(Term { factors: self.times(a, factor), most })
+                Some(AffineTerm { factors: self.times(a, factor), most })
             }
             Op::Binary(BinaryOp::And, a, b) => {
                 let low = self.literal(b)?;
@@ -258,7 +258,7 @@ impl Ring<'_> {
                 let a = get(a)?;
                 let same = kept.is_power_of_two()
                     && (kept.is_multiple_of(self.modulus) || u128::from(a.most) < kept);
-                same.then_some(Term { factors: a.factors, most: a.most.min(low) })
+                same.then_some(AffineTerm { factors: a.factors, most: a.most.min(low) })
             }
             Op::Modular(op, a, b, m) => {
                 let m = match self.literal(m)? {
@@ -273,21 +273,22 @@ impl Ring<'_> {
                     ModOp::Addmod => self.sum(get(a)?, get(b)?),
                     ModOp::Mulmod => self.times(get(a)?, self.literal(b)?),
                 };
-                Some(Term { factors, most })
+                Some(AffineTerm { factors, most })
             }
             Op::Select { cond, then, otherwise } if (self.free)(cond) => {
                 let (a, b) = (get(then)?, get(otherwise)?);
-                (a.factors == b.factors).then_some(Term { factors: a.factors, most: a.most.max(b.most) })
+                (a.factors == b.factors)
+                    .then_some(AffineTerm { factors: a.factors, most: a.most.max(b.most) })
             }
             _ => None,
         }
     }
 
-    fn sum(&self, a: Term, b: Term) -> [u64; MOST] {
+    fn sum(&self, a: AffineTerm, b: AffineTerm) -> [u64; MOST] {
         std::array::from_fn(|at| self.reduced(u128::from(a.factors[at]) + u128::from(b.factors[at])))
     }
 
-    fn times(&self, a: Term, b: u64) -> [u64; MOST] {
+    fn times(&self, a: AffineTerm, b: u64) -> [u64; MOST] {
         a.factors.map(|factor| self.reduced(u128::from(factor) * (u128::from(b) % self.modulus)))
     }
 }

@@ -7,7 +7,7 @@ use crate::analyse::rewrite::Rewriter;
 use crate::ir::{StateId, Table, Value};
 
 /// What is known of the body.
-pub(super) struct Body<'a> {
+pub(super) struct BodyFacts<'a> {
     pub(super) rewriter: &'a mut Rewriter,
     pub(super) tables: &'a [Table],
     /// What each state is no more than.
@@ -21,7 +21,7 @@ pub(super) struct Body<'a> {
     pub(super) out: Option<Value>,
 }
 
-impl Body<'_> {
+impl BodyFacts<'_> {
     /// Gives serial states, with all that go by each other, the class of a system where they are one.
     pub(super) fn name_systems(mut self, states: &mut [StateFacts], budget: &mut Budget) {
         let mut done = vec![false; states.len()];
@@ -38,7 +38,7 @@ impl Body<'_> {
             let ids: Box<[StateId]> = members.iter().map(|member| StateId(*member as u32)).collect();
             let next: Vec<Value> = members.iter().map(|member| self.next[*member]).collect();
             let system = ring::system(self.rewriter.block(), self.most, self.settled, &ids, &next, budget);
-            let Some(ring::System { modulus, matrix }) = system else { continue };
+            let Some(ring::RingSystem { modulus, matrix }) = system else { continue };
             let matrix: Box<[u64]> = matrix.into();
             for member in members {
                 let operand =

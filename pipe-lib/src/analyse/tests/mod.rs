@@ -7,7 +7,7 @@ mod systems;
 use super::rewrite::{Rewriter, evaluate, live};
 use super::{PipeFacts, analyse};
 use crate::Library;
-use crate::backend::testing::{Rng, listing, random_pipe};
+use crate::backend::testing::{Xorshift, listing, random_pipe};
 use crate::ir::builder::PipeBuilder;
 use crate::ir::{Block, CompareOp, ConvertOp, Endian, Gauge, ModOp, Op, Pipe, Table, Ty, Value};
 
@@ -195,7 +195,7 @@ fn run(block: &Block, tables: &[Table], states: &[u64], input: u64, pos: u64) ->
 #[test]
 fn rewrites_keep_every_value() {
     for seed in 0..400 {
-        let mut rng = Rng::new(seed);
+        let mut rng = Xorshift::new(seed);
         let pipe = random_pipe(&mut rng, seed % 2 == 0);
         let mut rewriter = Rewriter::new(&pipe.tables);
         let map = rewriter.splice(&pipe.body, 0, |_, _| None);
@@ -225,7 +225,7 @@ fn what_a_class_claims_holds() {
     use super::{Class, Reduce};
     let mut checked = 0;
     for seed in 0..600 {
-        let mut rng = Rng::new(seed);
+        let mut rng = Xorshift::new(seed);
         let pipe = random_pipe(&mut rng, true);
         let facts = analyse(&pipe);
         for (state, known) in facts.states.iter().enumerate() {
@@ -285,7 +285,7 @@ fn parts_of_a_stream_are_joined_by_what_a_linear_class_says() {
         let facts = analyse(&pipe);
         let Class::Linear(linear) = &facts.states[0].class else { panic!("{}", facts.states[0].class) };
         let ty = pipe.states[0].ty;
-        let mut rng = Rng::new(5);
+        let mut rng = Xorshift::new(5);
         for (first, second) in [(0, 0), (0, 1), (1, 0), (3, 5), (17, 100), (1, 300)] {
             let words: Vec<u64> = (0..first + second).map(|_| rng.next() & pipe.input.ty.mask()).collect();
             let start = rng.next() & ty.mask();
@@ -303,7 +303,7 @@ fn what_a_linear_class_claims_holds_for_random_maps() {
     use crate::ir::{BinaryOp, Block as Body, ConvertOp, StateInit, Ty, UnaryOp};
     let (mut linear, mut reduced, mut serial) = (0, 0, 0);
     for seed in 0..3000 {
-        let mut rng = Rng::new(seed);
+        let mut rng = Xorshift::new(seed);
         let ty = rng.pick(&[Ty::U8, Ty::U16, Ty::U32, Ty::U64]);
         let mut pipe = facts("u8 { state s: u8 = 0; in x; add s, s, x; export s }").1;
         pipe.states[0].ty = ty;

@@ -5,7 +5,7 @@
 
 use super::run;
 use crate::analyse::{Class, PipeFacts, analyse};
-use crate::backend::testing::{Rng, listing};
+use crate::backend::testing::{Xorshift, listing};
 use crate::ir::{
     BinaryOp, Block, CompareOp, Endian, Gauge, ModOp, Op, Pipe, State, StateId, StateInit, Tail, Ty, UnaryOp,
     Value,
@@ -93,7 +93,7 @@ fn after(pipe: &Pipe, state: u64, words: &[u64]) -> u64 {
 }
 
 /// Tries out what is claimed; `false` if nothing is.
-fn holds(pipe: &Pipe, facts: &PipeFacts, rng: &mut Rng) -> bool {
+fn holds(pipe: &Pipe, facts: &PipeFacts, rng: &mut Xorshift) -> bool {
     let class = &facts.states[0].class;
     let say = || format!("{class}\n{}", listing(&[pipe]));
     let next = |state: u64, word: u64| after(pipe, state, &[word]);
@@ -148,9 +148,9 @@ fn holds(pipe: &Pipe, facts: &PipeFacts, rng: &mut Rng) -> bool {
 
 #[test]
 fn what_is_claimed_of_small_bodies_holds() {
-    let mut rng = Rng::new(77);
+    let mut rng = Xorshift::new(77);
     let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
-    let mut look = |body: &Block, rng: &mut Rng| {
+    let mut look = |body: &Block, rng: &mut Xorshift| {
         let next = Value(body.insts.len() as u32 - 1);
         if body.ty(next) == Ty::U8 {
             let pipe = pipe(body, next);

@@ -1,8 +1,8 @@
 //! What a vector loop begins with: constants, states in lanes, positional values; and what of it depends on where a chunk is.
 
 use super::VECTOR_BYTES;
-use super::loops::{Frame, memory, narrowed, widened};
-use super::scalar::{Tables, scalar_type};
+use super::loops::{LoopFrame, memory, narrowed, widened};
+use super::scalar::{LiteralTables, scalar_type};
 use super::vector::{self, splat, view};
 use crate::ir::Ty;
 use crate::plan::induction::Step;
@@ -18,7 +18,7 @@ pub(super) fn is_long(body: &VectorBody, phase: u32) -> bool {
 
 /// Where a chunk is.
 #[derive(Clone, Copy)]
-pub(super) struct Place {
+pub(super) struct ChunkPlace {
     /// The offset in the stream of the turn's first chunk, if anything asks for it.
     pub(super) pos: Option<Value>,
     /// The chunk's number in the turn.
@@ -29,7 +29,7 @@ pub(super) struct Place {
 pub(super) fn position(
     b: &mut FunctionBuilder<'_>,
     body: &VectorBody,
-    frame: Frame,
+    frame: LoopFrame,
     src: Value,
 ) -> Option<Value> {
     let asks = |op: &VectorOp| match *op {
@@ -46,7 +46,7 @@ pub(super) fn position(
 /// The offsets of the words in a register: see [`VectorOp::Offset`].
 pub(super) fn offsets(
     b: &mut FunctionBuilder<'_>,
-    place: Place,
+    place: ChunkPlace,
     nth: u8,
     word: u8,
     lane: u8,
@@ -69,8 +69,8 @@ pub(super) fn offsets(
 pub(super) fn invariants(
     b: &mut FunctionBuilder<'_>,
     body: &VectorBody,
-    tables: &mut Tables,
-    frame: Frame,
+    tables: &mut LiteralTables,
+    frame: LoopFrame,
 ) -> Vec<Option<Value>> {
     let mut invariant = Vec::with_capacity(body.insts.len());
     for inst in &body.insts {
@@ -98,7 +98,7 @@ pub(super) fn invariants(
 }
 
 /// What the first chunk finds in the registers that pass from chunk to chunk.
-pub(super) fn first_carries(b: &mut FunctionBuilder<'_>, body: &VectorBody, frame: Frame) -> Vec<Value> {
+pub(super) fn first_carries(b: &mut FunctionBuilder<'_>, body: &VectorBody, frame: LoopFrame) -> Vec<Value> {
     let mut registers = Vec::new();
     for carry in &body.carries {
         match *carry {
@@ -128,7 +128,7 @@ pub(super) fn first_carries(b: &mut FunctionBuilder<'_>, body: &VectorBody, fram
 /// The values of a state that follows from itself alone at the first chunk's words, by way of the scratch area.
 fn first_values(
     b: &mut FunctionBuilder<'_>,
-    frame: Frame,
+    frame: LoopFrame,
     state: u32,
     ty: Ty,
     step: &Step,
@@ -171,7 +171,7 @@ fn first_values(
 }
 
 /// The last result of each lane's turn, by way of the scratch area.
-fn turns(b: &mut FunctionBuilder<'_>, frame: Frame, states: &[u32], lane: u8) -> Value {
+fn turns(b: &mut FunctionBuilder<'_>, frame: LoopFrame, states: &[u32], lane: u8) -> Value {
     let ty = Ty::from_bytes(usize::from(lane)).unwrap_or(Ty::U64);
     for (word, at) in (0..VECTOR_BYTES).step_by(usize::from(lane)).enumerate() {
         // The first word's turn is the oldest one's.
@@ -184,7 +184,7 @@ fn turns(b: &mut FunctionBuilder<'_>, frame: Frame, states: &[u32], lane: u8) ->
 }
 
 /// A state in every lane.
-fn held_lanes(b: &mut FunctionBuilder<'_>, frame: Frame, state: u32, lane: u8) -> Value {
+fn held_lanes(b: &mut FunctionBuilder<'_>, frame: LoopFrame, state: u32, lane: u8) -> Value {
     let raw = b.ins().load(types::I64, memory(), frame.states, 8 * state as i32);
     let ty = Ty::from_bytes(usize::from(lane)).unwrap_or(Ty::U64);
     let scalar = narrowed(b, raw, ty);

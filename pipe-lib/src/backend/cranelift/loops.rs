@@ -10,8 +10,8 @@
 //! ```
 
 use super::VECTOR_BYTES;
-use super::leaves::{Place, first_carries, invariants, is_long, offsets, position};
-use super::scalar::{self, Tables, scalar_type};
+use super::leaves::{ChunkPlace, first_carries, invariants, is_long, offsets, position};
+use super::scalar::{self, LiteralTables, scalar_type};
 use super::vector::{self, accumulate, merge, previous, running, splat, sums, view};
 use crate::ir::{Op, StateId, Ty};
 use crate::plan::portable::VectorLoop;
@@ -64,7 +64,7 @@ pub(super) fn build(
     frontend: &mut FunctionBuilderContext,
     word: Option<&Fused>,
     vector: Option<&VectorLoop>,
-    tables: &mut Tables,
+    tables: &mut LiteralTables,
 ) -> Result<Function, String> {
     let signature = signature(isa, &[types::I64; 7], &[]);
     let mut func = Function::with_name_signature(UserFuncName::user(0, 0), signature);
@@ -76,8 +76,8 @@ pub(super) fn build(
         return Err("seven parameters".into());
     };
     let end = b.ins().iadd(src, len);
-    let frame = Frame { states, pos, start: src, step, len, end, partials };
-    let mut at = Cursor { src, dst };
+    let frame = LoopFrame { states, pos, start: src, step, len, end, partials };
+    let mut at = LoopCursor { src, dst };
     if let Some(vector) = vector {
         at = vector_loops(&mut b, vector, tables, frame, at)?;
     }
@@ -97,7 +97,7 @@ pub(super) fn build_tail(
     isa: &OwnedTargetIsa,
     frontend: &mut FunctionBuilderContext,
     tail: &Fused,
-    tables: &mut Tables,
+    tables: &mut LiteralTables,
 ) -> Result<Function, String> {
     let signature = signature(isa, &[types::I64; 4], &[types::I64]);
     let mut func = Function::with_name_signature(UserFuncName::user(0, 1), signature);
@@ -154,7 +154,7 @@ fn held(fused: &Fused, index: usize) -> bool {
 
 /// Values that stay the same all through the function.
 #[derive(Clone, Copy)]
-pub(super) struct Frame {
+pub(super) struct LoopFrame {
     pub(super) states: Value,
     pub(super) pos: Value,
     pub(super) start: Value,
@@ -166,7 +166,7 @@ pub(super) struct Frame {
 
 /// Where the loop stands.
 #[derive(Clone, Copy)]
-struct Cursor {
+struct LoopCursor {
     src: Value,
     dst: Value,
 }
@@ -175,10 +175,10 @@ struct Cursor {
 fn vector_loops(
     b: &mut FunctionBuilder<'_>,
     VectorLoop { body, unroll }: &VectorLoop,
-    tables: &mut Tables,
-    frame: Frame,
-    start: Cursor,
-) -> Result<Cursor, String> {
+    tables: &mut LiteralTables,
+    frame: LoopFrame,
+    start: LoopCursor,
+) -> Result<LoopCursor, String> {
     let per_slot: usize = body.accumulators.iter().map(Accumulator::registers).sum();
     let invariant = invariants(b, body, tables, frame);
     let mut first = vec![start.src, start.dst];
@@ -213,7 +213,7 @@ fn vector_loops(
     let (accs, carries) = params[2..].split_at(per_slot);
     let (mut accs, mut carries) = (accs.to_vec(), carries.to_vec());
     let chunk = b.ins().load(types::I8X16, memory(), params[0], 0);
-    let place = Place { pos: position(b, body, frame, params[0]), slot: 0 };
+    let place = ChunkPlace { pos: position(b, body, frame, params[0]), slot: 0 };
     let out = turn(b, body, &invariant, place, chunk, &mut accs, &mut carries)?;
     b.ins().store(memory(), out, params[1], 0);
     let mut back = vec![b.ins().iadd_imm_s(params[0], narrow), b.ins().iadd(params[1], step)];
@@ -226,7 +226,7 @@ fn vector_loops(
     for (i, register) in params[2..].iter().enumerate() {
         b.ins().store(memory(), *register, frame.partials, (i * VECTOR_BYTES) as i32);
     }
-    Ok(Cursor { src: params[0], dst: params[1] })
+    Ok(LoopCursor { src: params[0], dst: params[1] })
 }
 
 /// Several chunks a turn, each with its own accumulators, which start like those in `first`; then on to `joined` with one
@@ -235,7 +235,7 @@ fn unrolled_loop(
     b: &mut FunctionBuilder<'_>,
     body: &VectorBody,
     invariant: &[Option<Value>],
-    frame: Frame,
+    frame: LoopFrame,
     first: &[Value],
     joined: Block,
     slots: usize,
@@ -263,7 +263,7 @@ fn unrolled_loop(
     let pos = position(b, body, frame, params[0]);
     for (slot, chunk) in chunks.into_iter().enumerate() {
         let mine = &mut accs[slot * per_slot..(slot + 1) * per_slot];
-        let out = turn(b, body, invariant, Place { pos, slot }, chunk, mine, &mut carries)?;
+        let out = turn(b, body, invariant, ChunkPlace { pos, slot }, chunk, mine, &mut carries)?;
         b.ins().store(memory(), out, params[1], (slot * VECTOR_BYTES) as i32);
     }
     let mut next = vec![b.ins().iadd_imm_s(params[0], wide), b.ins().iadd(params[1], step)];
@@ -294,7 +294,7 @@ fn turn(
     b: &mut FunctionBuilder<'_>,
     body: &VectorBody,
     invariant: &[Option<Value>],
-    place: Place,
+    place: ChunkPlace,
     chunk: Value,
     accs: &mut [Value],
     carries: &mut [Value],
@@ -365,9 +365,9 @@ fn turn(
 fn scalar_loop(
     b: &mut FunctionBuilder<'_>,
     word: &Fused,
-    tables: &mut Tables,
-    frame: Frame,
-    at: Cursor,
+    tables: &mut LiteralTables,
+    frame: LoopFrame,
+    at: LoopCursor,
 ) -> Result<(), String> {
     let moving: Vec<usize> = (0..word.next.len()).filter(|index| !held(word, *index)).collect();
     let head = b.create_block();

@@ -7,9 +7,9 @@ use cranelift_frontend::FunctionBuilder;
 
 /// Tables in memory that generated code reads through literal addresses.
 #[derive(Default)]
-pub(super) struct Tables(Vec<Box<[u8]>>);
+pub(super) struct LiteralTables(Vec<Box<[u8]>>);
 
-impl Tables {
+impl LiteralTables {
     /// Keeps a table for as long as the code lives and gives its address.
     pub(super) fn keep(&mut self, bytes: Vec<u8>) -> *const u8 {
         self.0.push(bytes.into_boxed_slice());
@@ -46,7 +46,7 @@ pub(super) fn block(
     b: &mut FunctionBuilder<'_>,
     block: &Block,
     tables: &[Table],
-    kept: &mut Tables,
+    kept: &mut LiteralTables,
     mut leaf: impl FnMut(&mut FunctionBuilder<'_>, Op) -> Value,
 ) -> Result<Vec<Value>, String> {
     let addresses: Vec<*const u8> = tables.iter().map(|table| kept.elements(table)).collect();

@@ -4,7 +4,7 @@ use iced_x86::{Code, Encoder, Instruction, OpKind, Register};
 
 use std::ops::Range;
 
-use super::vcode::{Label, PoolBytes};
+use super::vcode::{CodeLabel, PoolBytes};
 
 /// Machine code with its constants; position independent.
 pub(super) struct Image {
@@ -60,7 +60,7 @@ pub(super) struct Assembler {
     /// Offset of the instruction encoded last.
     last: usize,
     bound: Vec<Option<usize>>,
-    fixups: Vec<(usize, Label)>,
+    fixups: Vec<(usize, CodeLabel)>,
     streamed: Vec<usize>,
 }
 
@@ -108,7 +108,7 @@ impl Assembler {
         self.streamed.push(self.last);
     }
 
-    pub(super) fn bind(&mut self, label: Label) {
+    pub(super) fn bind(&mut self, label: CodeLabel) {
         self.bound[label.0 as usize] = Some(self.offset);
     }
 
@@ -136,7 +136,7 @@ impl Assembler {
     }
 
     /// A jump; `code` is a `rel32` form, and a backward jump within reach becomes short by itself.
-    pub(super) fn jump(&mut self, code: Code, label: Label) -> Result<(), String> {
+    pub(super) fn jump(&mut self, code: Code, label: CodeLabel) -> Result<(), String> {
         let target = self.bound[label.0 as usize];
         let mut inst = Instruction::default();
         inst.set_code(code);
@@ -155,7 +155,7 @@ impl Assembler {
     }
 
     /// `tables` are entries of the pool that hold distances to labels.
-    pub(super) fn finish(mut self, tables: &[(u32, Vec<Label>)]) -> Result<Image, String> {
+    pub(super) fn finish(mut self, tables: &[(u32, Vec<CodeLabel>)]) -> Result<Image, String> {
         let mut bytes = self.pool;
         for (entry, labels) in tables {
             let start = self.entries[*entry as usize];

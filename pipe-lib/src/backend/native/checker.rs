@@ -12,7 +12,7 @@
 //! Debug builds check every function that they make.
 
 use super::isa::Isa;
-use super::vcode::{Builder, Inst, Item, Kind, Label, Mem, Opd, VReg};
+use super::vcode::{Builder, CodeItem, CodeLabel, MachInst, Mem, Operand, RegKind, VReg};
 use iced_x86::{Code, Instruction, OpKind, Register};
 use std::collections::{HashMap, HashSet};
 
@@ -50,9 +50,9 @@ struct Replay<'a> {
     /// Whether the item before goes on to this one.
     falls_through: bool,
     /// What jumps to labels further on bring with them.
-    arriving: HashMap<Label, Held>,
+    arriving: HashMap<CodeLabel, Held>,
     /// Labels that are jumped to from further on, or from a table.
-    heads: HashSet<Label>,
+    heads: HashSet<CodeLabel>,
     /// Where a pinned value or a constant with a register is, and nothing else.
     reserved: HashMap<usize, VReg>,
 }
@@ -91,16 +91,16 @@ fn both(one: Held, other: Held) -> Held {
 
 /// Labels that are jumped to from further on, or from a table: what arrives there is not known at their
 /// place.
-fn heads(b: &Builder) -> HashSet<Label> {
-    let mut heads: HashSet<Label> =
+fn heads(b: &Builder) -> HashSet<CodeLabel> {
+    let mut heads: HashSet<CodeLabel> =
         b.jump_tables.iter().flat_map(|(_, labels)| labels.iter().copied()).collect();
     let mut bound = HashSet::new();
     for item in &b.items {
         match item {
-            Item::Bind(label) => {
+            CodeItem::Bind(label) => {
                 bound.insert(*label);
             }
-            Item::Jump(_, label) if bound.contains(label) => {
+            CodeItem::Jump(_, label) if bound.contains(label) => {
                 heads.insert(*label);
             }
             _ => {}
@@ -110,7 +110,7 @@ fn heads(b: &Builder) -> HashSet<Label> {
 }
 
 impl Replay<'_> {
-    fn bind(&mut self, label: Label) {
+    fn bind(&mut self, label: CodeLabel) {
         self.held = match (self.falls_through, self.arriving.remove(&label)) {
             (true, Some(arriving)) => both(self.held, arriving),
             (false, Some(arriving)) => arriving,
@@ -118,14 +118,15 @@ impl Replay<'_> {
         };
         self.falls_through = true;
         if self.heads.contains(&label) {
-            let is_temporary = |reg: &VReg| matches!(self.b.kinds[reg.0 as usize], Kind::Vector | Kind::Mask);
+            let is_temporary =
+                |reg: &VReg| matches!(self.b.kinds[reg.0 as usize], RegKind::Vector | RegKind::Mask);
             self.held = self.held.map(|held| held.filter(|reg| !is_temporary(reg)));
         }
     }
 
-    fn item(&mut self, item: &Item, insts: &[(usize, Instruction)]) -> Result<(), String> {
+    fn item(&mut self, item: &CodeItem, insts: &[(usize, Instruction)]) -> Result<(), String> {
         match item {
-            Item::Inst(inst) => {
+            CodeItem::Inst(inst) => {
                 let Some(((_, main), before)) = insts.split_last() else {
                     // Left out since nobody uses the result: whoever does finds nothing.
                     return Ok(());
@@ -134,7 +135,7 @@ impl Replay<'_> {
                 self.inst(inst, main)
             }
             // General registers are the frame's business; it must leave vectors alone.
-            Item::Raw(_) | Item::RawFor(..) => {
+            CodeItem::Scalar(_) | CodeItem::ScalarFor(..) => {
                 for (_, inst) in insts {
                     if number(inst.op0_register()).is_some() {
                         return Err("writes a register that the allocator gives out".to_owned());
@@ -142,11 +143,11 @@ impl Replay<'_> {
                 }
                 Ok(())
             }
-            Item::Bind(label) => {
+            CodeItem::Bind(label) => {
                 self.bind(*label);
                 Ok(())
             }
-            Item::Jump(code, label) => {
+            CodeItem::Jump(code, label) => {
                 if !self.heads.contains(label) {
                     let held = self.held;
                     let meet = |known: &mut Held| *known = both(*known, held);
@@ -155,7 +156,7 @@ impl Replay<'_> {
                 self.falls_through = *code != Code::Jmp_rel32_64;
                 Ok(())
             }
-            Item::LoadConstants => {
+            CodeItem::LoadConstants => {
                 for (_, inst) in insts {
                     self.help(inst)?;
                     let at = number(inst.op0_register()).ok_or("a constant outside of a register")?;
@@ -165,11 +166,11 @@ impl Replay<'_> {
             }
             // Whole registers are cleared or keep their lower halves: nothing is in them that is used further
             // on.
-            Item::ClearUpper => {
+            CodeItem::ClearUpper => {
                 self.held[..32].fill(None);
                 Ok(())
             }
-            Item::Align | Item::Streamed | Item::Weight(_) => Ok(()),
+            CodeItem::Align | CodeItem::Streamed | CodeItem::Weight(_) => Ok(()),
         }
     }
 
@@ -182,7 +183,7 @@ impl Replay<'_> {
     }
 
     fn write(&mut self, at: usize, reg: VReg) -> Result<(), String> {
-        if matches!(self.b.kinds[reg.0 as usize], Kind::PinnedVector | Kind::PinnedMask) {
+        if matches!(self.b.kinds[reg.0 as usize], RegKind::PinnedVector | RegKind::PinnedMask) {
             self.reserve(at, reg)?;
         } else if let Some(owner) = self.reserved.get(&at).filter(|owner| **owner != reg) {
             return Err(format!("{reg:?} is written to register {at} of {owner:?}"));
@@ -220,7 +221,7 @@ impl Replay<'_> {
     /// A constant whose bytes and place in the pool are such.
     fn constant(&self, is: impl Fn(&[u8], u64) -> bool) -> Option<VReg> {
         let found = self.b.kinds.iter().position(|kind| match kind {
-            Kind::Const(entry) => is(&self.b.pool[*entry as usize], self.trace.pool[*entry as usize]),
+            RegKind::Const(entry) => is(&self.b.pool[*entry as usize], self.trace.pool[*entry as usize]),
             _ => false,
         });
         found.map(|reg| VReg(reg as u32))
@@ -229,7 +230,7 @@ impl Replay<'_> {
     /// Whether `reg`'s value is in that register.
     fn holds(&self, at: usize, reg: VReg) -> bool {
         let bytes = |reg: VReg| match self.b.kinds[reg.0 as usize] {
-            Kind::Const(entry) => Some(&self.b.pool[entry as usize]),
+            RegKind::Const(entry) => Some(&self.b.pool[entry as usize]),
             _ => None,
         };
         // Constants of the same bytes are the same value.
@@ -245,10 +246,10 @@ impl Replay<'_> {
         Err(format!("{register:?} holds {:?}, not {reg:?}", self.held[at]))
     }
 
-    fn inst(&mut self, inst: &Inst, out: &Instruction) -> Result<(), String> {
+    fn inst(&mut self, inst: &MachInst, out: &Instruction) -> Result<(), String> {
         // Zero is made in place of a copy of it.
         if inst.code != out.code() {
-            let (Some(to), Opd::Reg(from, _)) = (inst.def, inst.ops[1]) else {
+            let (Some(to), Operand::Reg(from, _)) = (inst.def, inst.ops[1]) else {
                 return Err(format!("{:?} became {:?}", inst.code, out.code()));
             };
             self.help(out)?;
@@ -260,14 +261,16 @@ impl Replay<'_> {
         for (position, op) in inst.ops.iter().enumerate() {
             let at = position as u32;
             match *op {
-                Opd::None => {}
-                Opd::Reg(..) if position == 0 && inst.def.is_some() => {}
-                Opd::Reg(reg, _) if out.op_kind(at) == OpKind::Memory => self.expect_pool(reg, out)?,
-                Opd::Reg(reg, _) => self.expect(out.op_register(at), reg)?,
-                Opd::Gpr(gpr) if out.op_register(at) == gpr => {}
-                Opd::Imm(imm) if out.immediate8() == imm => {}
-                Opd::Mem(mem) => self.expect_memory(mem, out)?,
-                Opd::Gpr(_) | Opd::Imm(_) => return Err(format!("operand {position} is another one")),
+                Operand::None => {}
+                Operand::Reg(..) if position == 0 && inst.def.is_some() => {}
+                Operand::Reg(reg, _) if out.op_kind(at) == OpKind::Memory => self.expect_pool(reg, out)?,
+                Operand::Reg(reg, _) => self.expect(out.op_register(at), reg)?,
+                Operand::Gpr(gpr) if out.op_register(at) == gpr => {}
+                Operand::Imm(imm) if out.immediate8() == imm => {}
+                Operand::Mem(mem) => self.expect_memory(mem, out)?,
+                Operand::Gpr(_) | Operand::Imm(_) => {
+                    return Err(format!("operand {position} is another one"));
+                }
             }
         }
         if let Some(mask) = inst.mask {
@@ -285,9 +288,9 @@ impl Replay<'_> {
         {
             return Err(format!("the old value of operand 0 is {:?}, not {old:?}", self.held[to]));
         }
-        let sources = (1..4).filter(|at| inst.ops[*at] != Opd::None).map(|at| out.op_register(at as u32));
+        let sources = (1..4).filter(|at| inst.ops[*at] != Operand::None).map(|at| out.op_register(at as u32));
         let index = out.memory_index();
-        if inst.early && sources.chain([index]).any(|source| number(source) == Some(to)) {
+        if inst.early_clobber && sources.chain([index]).any(|source| number(source) == Some(to)) {
             return Err("a source shares the register of the result".to_owned());
         }
         self.write(to, def)
@@ -295,7 +298,7 @@ impl Replay<'_> {
 
     /// A constant as an operand in memory.
     fn expect_pool(&self, reg: VReg, out: &Instruction) -> Result<(), String> {
-        let Kind::Const(entry) = self.b.kinds[reg.0 as usize] else {
+        let RegKind::Const(entry) = self.b.kinds[reg.0 as usize] else {
             return Err(format!("{reg:?} in memory"));
         };
         self.expect_entry(entry, 0, out)

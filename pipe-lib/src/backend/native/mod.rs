@@ -50,7 +50,7 @@ use crate::plan::target::Target;
 use crate::plan::wide::{UNROLLS, WidePlan};
 use asm::Image;
 pub(crate) use cache::streaming_from;
-use frame::{Parts, Runs, Shape, Stores};
+use frame::{FunctionShape, Parts, Runs, Stores};
 #[cfg(test)]
 use iced_x86::Formatter;
 pub(crate) use isa::Features;
@@ -129,12 +129,12 @@ pub(crate) fn emit(mut plan: WidePlan, stripes: Stripes) -> Result<(NativeCode, 
     let features = plan.target.features;
     let isa = features.isa().ok_or_else(|| "neither AVX2 nor AVX-512 to use".to_owned())?;
     let unroll = plan.unroll;
-    let widest = Shape { isa, features, source: None, stores: Stores::Plain, unroll };
+    let widest = FunctionShape { isa, features, source: None, stores: Stores::Plain, unroll };
     let (image, parts, shape) = fitting(&plan.stages, widest)?;
     plan.unroll = shape.unroll;
     // What takes no fewer registers unrolls no further.
     let another = |source, stores| {
-        let (image, ..) = fitting(&plan.stages, Shape { source, stores, ..shape })?;
+        let (image, ..) = fitting(&plan.stages, FunctionShape { source, stores, ..shape })?;
         Ok::<Image, Refusal>(image)
     };
     let runs = |stripe: Option<Stripe>| stripe.and_then(|stripe| Runs::of(stripe, isa));
@@ -150,7 +150,7 @@ pub(crate) fn emit(mut plan: WidePlan, stripes: Stripes) -> Result<(NativeCode, 
     let reading = match plan.modifies() {
         true => None,
         false => {
-            let (image, ..) = fitting(&plan.stages, Shape { stores: Stores::None, ..widest })?;
+            let (image, ..) = fitting(&plan.stages, FunctionShape { stores: Stores::None, ..widest })?;
             Some(image.place(&mut bytes))
         }
     };
@@ -219,9 +219,9 @@ fn reads_back(stages: &[VectorStage], isa: Isa) -> bool {
 }
 
 /// A function of that shape, with less unrolling if the registers do not suffice, and what it was made as.
-fn fitting(stages: &[VectorStage], shape: Shape) -> Result<(Image, Parts, Shape), Refusal> {
+fn fitting(stages: &[VectorStage], shape: FunctionShape) -> Result<(Image, Parts, FunctionShape), Refusal> {
     for unroll in UNROLLS.into_iter().filter(|unroll| *unroll <= shape.unroll) {
-        let shape = Shape { unroll, ..shape };
+        let shape = FunctionShape { unroll, ..shape };
         match frame::function(stages, shape) {
             Ok((image, parts)) => return Ok((image, parts, shape)),
             Err(Refusal::OutOfRegisters) => {}

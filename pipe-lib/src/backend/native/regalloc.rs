@@ -12,11 +12,11 @@ use super::asm::{Assembler, Image, set_memory};
 #[cfg(debug_assertions)]
 use super::checker::Trace;
 use super::isa::Isa;
-use super::vcode::{Builder, Inst, Item, Kind, Mem, Opd, VReg, Width};
+use super::vcode::{Builder, CodeItem, MachInst, Mem, Operand, RegKind, VReg, Width};
 
 /// Why there is no code.
 #[derive(Debug)]
-pub(super) enum Failure {
+pub(super) enum AllocFailure {
     /// More values live at once than there are registers.
     OutOfRegisters,
     /// The encoder refused an instruction: a mistake of the lowering.
@@ -30,32 +30,32 @@ const NONE: u32 = u32::MAX;
 const UPPER_HALF: u8 = 16;
 
 /// Allocates and encodes.
-pub(super) fn assemble(b: &Builder) -> Result<Image, Failure> {
+pub(super) fn assemble(b: &Builder) -> Result<Image, AllocFailure> {
     let liveness = Liveness::of(b);
     let registers = b.isa.registers();
     let (mut pinned_vectors, mut pinned_masks) = (0, 0);
     let mut home = vec![u8::MAX; b.kinds.len()];
     for (index, kind) in b.kinds.iter().enumerate() {
         match kind {
-            Kind::PinnedVector => {
+            RegKind::PinnedVector => {
                 home[index] = pinned_vectors;
                 pinned_vectors += 1;
             }
-            Kind::PinnedMask => {
+            RegKind::PinnedMask => {
                 home[index] = pinned_masks + 1;
                 pinned_masks += 1;
             }
             _ => {}
         }
         if usize::from(pinned_vectors) > registers || pinned_masks > 7 {
-            return Err(Failure::OutOfRegisters);
+            return Err(AllocFailure::OutOfRegisters);
         }
     }
     let spare = registers
         .checked_sub(usize::from(pinned_vectors) + liveness.peak_vectors)
-        .ok_or(Failure::OutOfRegisters)?;
+        .ok_or(AllocFailure::OutOfRegisters)?;
     if usize::from(pinned_masks) + liveness.peak_masks > 7 {
-        return Err(Failure::OutOfRegisters);
+        return Err(AllocFailure::OutOfRegisters);
     }
     // Constants with a register: the most used ones.
     let mut wanted: Vec<(u32, u32)> = liveness
@@ -71,7 +71,7 @@ pub(super) fn assemble(b: &Builder) -> Result<Image, Failure> {
     let needed = usize::from(pinned_vectors) + liveness.peak_vectors + wanted.len();
     let first = if registers == 32 && needed <= usize::from(UPPER_HALF) { UPPER_HALF } else { 0 };
     for (home, kind) in home.iter_mut().zip(&b.kinds) {
-        if *kind == Kind::PinnedVector {
+        if *kind == RegKind::PinnedVector {
             *home += first;
         }
     }
@@ -100,7 +100,7 @@ pub(super) fn assemble(b: &Builder) -> Result<Image, Failure> {
     if let Err(what) = emitter.check() {
         panic!("registers were given out wrongly: {what}");
     }
-    emitter.asm.finish(&b.jump_tables).map_err(Failure::Encoding)
+    emitter.asm.finish(&b.jump_tables).map_err(AllocFailure::Encoding)
 }
 
 /// Last uses, and how many registers are needed at once.
@@ -127,7 +127,7 @@ impl Liveness {
         let mut weights = Vec::with_capacity(b.items.len());
         let mut weight = 1;
         for item in &b.items {
-            if let Item::Weight(new) = item {
+            if let CodeItem::Weight(new) = item {
                 weight = *new;
             }
             weights.push(weight);
@@ -135,7 +135,7 @@ impl Liveness {
         let (mut vectors, mut masks) = (0isize, 0isize);
         // Backwards, so that "used later" is known at the definition.
         for (index, item) in b.items.iter().enumerate().rev() {
-            let Item::Inst(inst) = item else { continue };
+            let CodeItem::Inst(inst) = item else { continue };
             let temp_def = inst.def.filter(|def| is_temp(b, *def));
             if temp_def.is_some_and(|def| liveness.last[def.0 as usize] == NONE) {
                 liveness.needed[index] = false;
@@ -144,17 +144,17 @@ impl Liveness {
             let mut loads = 0;
             let before = (vectors, masks);
             for_each_use(inst, |reg| match b.kinds[reg.0 as usize] {
-                Kind::Vector if liveness.last[reg.0 as usize] == NONE => {
+                RegKind::Vector if liveness.last[reg.0 as usize] == NONE => {
                     liveness.last[reg.0 as usize] = index as u32;
                     vectors += 1;
                 }
-                Kind::Mask if liveness.last[reg.0 as usize] == NONE => {
+                RegKind::Mask if liveness.last[reg.0 as usize] == NONE => {
                     liveness.last[reg.0 as usize] = index as u32;
                     masks += 1;
                 }
                 // Zero is made where it is copied.
-                Kind::Const(_) if temp_def.is_none() && is_copy(inst) && is_zero(b, reg) => {}
-                Kind::Const(_) => {
+                RegKind::Const(_) if temp_def.is_none() && is_copy(inst) && is_zero(b, reg) => {}
+                RegKind::Const(_) => {
                     liveness.constant_uses[reg.0 as usize] += weights[index];
                     loads += 1;
                 }
@@ -162,14 +162,14 @@ impl Liveness {
             });
             // A destination that may not share a register with a source is live together with all of them; so are
             // constants that have to be loaded for this instruction.
-            let apart = isize::from(inst.early || inst.tied.is_some());
-            let def_is_vector = temp_def.is_some_and(|def| b.kinds[def.0 as usize] == Kind::Vector);
+            let apart = isize::from(inst.early_clobber || inst.tied.is_some());
+            let def_is_vector = temp_def.is_some_and(|def| b.kinds[def.0 as usize] == RegKind::Vector);
             let at = vectors + loads + if def_is_vector { apart } else { 0 };
             liveness.peak_vectors = liveness.peak_vectors.max(at.max(before.0) as usize);
             liveness.peak_masks = liveness.peak_masks.max(masks.max(before.1) as usize);
             match temp_def.map(|def| b.kinds[def.0 as usize]) {
-                Some(Kind::Vector) => vectors -= 1,
-                Some(Kind::Mask) => masks -= 1,
+                Some(RegKind::Vector) => vectors -= 1,
+                Some(RegKind::Mask) => masks -= 1,
                 _ => {}
             }
         }
@@ -178,10 +178,10 @@ impl Liveness {
 }
 
 /// Whether the instruction copies a whole vector register.
-fn is_copy(inst: &Inst) -> bool {
+fn is_copy(inst: &MachInst) -> bool {
     matches!(inst.code, Code::EVEX_Vmovdqa64_zmm_k1z_zmmm512 | Code::VEX_Vmovdqa_ymm_ymmm256)
         && inst.mask.is_none()
-        && matches!(inst.ops, [Opd::Reg(..), Opd::Reg(..), ..])
+        && matches!(inst.ops, [Operand::Reg(..), Operand::Reg(..), ..])
 }
 
 /// Whether `reg` is the constant zero.
@@ -190,15 +190,15 @@ fn is_zero(b: &Builder, reg: VReg) -> bool {
 }
 
 fn is_temp(b: &Builder, reg: VReg) -> bool {
-    matches!(b.kinds[reg.0 as usize], Kind::Vector | Kind::Mask)
+    matches!(b.kinds[reg.0 as usize], RegKind::Vector | RegKind::Mask)
 }
 
 /// Every register that the instruction reads.
-fn for_each_use(inst: &Inst, mut f: impl FnMut(VReg)) {
+fn for_each_use(inst: &MachInst, mut f: impl FnMut(VReg)) {
     for (position, op) in inst.ops.iter().enumerate() {
         match op {
-            Opd::Reg(reg, _) if !(position == 0 && inst.def == Some(*reg)) => f(*reg),
-            Opd::Mem(Mem::Vsib { index, .. }) => f(*index),
+            Operand::Reg(reg, _) if !(position == 0 && inst.def == Some(*reg)) => f(*reg),
+            Operand::Mem(Mem::Vsib { index, .. }) => f(*index),
             _ => {}
         }
     }
@@ -223,28 +223,28 @@ struct Emitter<'a> {
 }
 
 impl Emitter<'_> {
-    fn run(&mut self, hoisted: &[VReg]) -> Result<(), Failure> {
+    fn run(&mut self, hoisted: &[VReg]) -> Result<(), AllocFailure> {
         for index in 0..self.b.items.len() {
             #[cfg(debug_assertions)]
             {
                 self.item = index;
             }
             match self.b.items[index] {
-                Item::Inst(inst) if self.liveness.needed[index] => self.inst(index as u32, &inst)?,
-                Item::Inst(_) | Item::Weight(_) => {}
-                Item::ClearUpper if self.is_upper => {}
-                Item::ClearUpper => {
+                CodeItem::Inst(inst) if self.liveness.needed[index] => self.inst(index as u32, &inst)?,
+                CodeItem::Inst(_) | CodeItem::Weight(_) => {}
+                CodeItem::ClearUpper if self.is_upper => {}
+                CodeItem::ClearUpper => {
                     let mut inst = Instruction::default();
                     inst.set_code(Code::VEX_Vzeroupper);
                     self.emit(&inst)?;
                 }
-                Item::RawFor(_, what) if self.liveness.last[what.0 as usize] == NONE => {}
-                Item::Raw(inst) | Item::RawFor(inst, _) => self.emit(&inst)?,
-                Item::Jump(code, label) => self.asm.jump(code, label).map_err(Failure::Encoding)?,
-                Item::Bind(label) => self.asm.bind(label),
-                Item::Align => self.asm.align(),
-                Item::Streamed => self.asm.streamed(),
-                Item::LoadConstants => {
+                CodeItem::ScalarFor(_, what) if self.liveness.last[what.0 as usize] == NONE => {}
+                CodeItem::Scalar(inst) | CodeItem::ScalarFor(inst, _) => self.emit(&inst)?,
+                CodeItem::Jump(code, label) => self.asm.jump(code, label).map_err(AllocFailure::Encoding)?,
+                CodeItem::Bind(label) => self.asm.bind(label),
+                CodeItem::Align => self.asm.align(),
+                CodeItem::Streamed => self.asm.streamed(),
+                CodeItem::LoadConstants => {
                     for reg in hoisted {
                         self.load_constant(*reg, self.home[reg.0 as usize])?;
                     }
@@ -261,16 +261,16 @@ impl Emitter<'_> {
         super::checker::check(self.b, &self.trace)
     }
 
-    fn emit(&mut self, inst: &Instruction) -> Result<(), Failure> {
+    fn emit(&mut self, inst: &Instruction) -> Result<(), AllocFailure> {
         #[cfg(debug_assertions)]
         self.trace.insts.push((self.item, *inst));
-        self.asm.emit(inst).map_err(Failure::Encoding)
+        self.asm.emit(inst).map_err(AllocFailure::Encoding)
     }
 
-    fn take(&mut self, kind: Kind) -> Result<u8, Failure> {
-        let free = if kind == Kind::Mask { &mut self.free_masks } else { &mut self.free_vectors };
+    fn take(&mut self, kind: RegKind) -> Result<u8, AllocFailure> {
+        let free = if kind == RegKind::Mask { &mut self.free_masks } else { &mut self.free_vectors };
         if *free == 0 {
-            return Err(Failure::OutOfRegisters);
+            return Err(AllocFailure::OutOfRegisters);
         }
         let number = free.trailing_zeros() as u8;
         *free &= *free - 1;
@@ -279,15 +279,15 @@ impl Emitter<'_> {
 
     fn release(&mut self, reg: VReg) {
         let bit = 1u32 << self.home[reg.0 as usize];
-        if self.b.kinds[reg.0 as usize] == Kind::Mask {
+        if self.b.kinds[reg.0 as usize] == RegKind::Mask {
             self.free_masks |= bit;
         } else {
             self.free_vectors |= bit;
         }
     }
 
-    fn load_constant(&mut self, reg: VReg, number: u8) -> Result<(), Failure> {
-        let Kind::Const(entry) = self.b.kinds[reg.0 as usize] else { return Ok(()) };
+    fn load_constant(&mut self, reg: VReg, number: u8) -> Result<(), AllocFailure> {
+        let RegKind::Const(entry) = self.b.kinds[reg.0 as usize] else { return Ok(()) };
         let bytes = &self.b.pool[entry as usize];
         let wide = self.b.isa == Isa::Avx512;
         let target = register(self.b.full(), number);
@@ -325,9 +325,9 @@ impl Emitter<'_> {
 
     /// Whether operand `position` may be a memory operand of full width: the last one that is no immediate, of an
     /// instruction whose form says so.
-    fn folds(inst: &Inst, position: usize) -> bool {
-        let last = inst.ops.iter().rposition(|op| !matches!(op, Opd::None | Opd::Imm(_)));
-        let Opd::Reg(_, width) = inst.ops[position] else { return false };
+    fn folds(inst: &MachInst, position: usize) -> bool {
+        let last = inst.ops.iter().rposition(|op| !matches!(op, Operand::None | Operand::Imm(_)));
+        let Operand::Reg(_, width) = inst.ops[position] else { return false };
         last == Some(position)
             && position > 0
             && matches!(width, Width::Y | Width::Z)
@@ -337,9 +337,9 @@ impl Emitter<'_> {
             )
     }
 
-    fn inst(&mut self, index: u32, inst: &Inst) -> Result<(), Failure> {
+    fn inst(&mut self, index: u32, inst: &MachInst) -> Result<(), AllocFailure> {
         if is_copy(inst)
-            && let (Some(to), Opd::Reg(from, _)) = (inst.def, inst.ops[1])
+            && let (Some(to), Operand::Reg(from, _)) = (inst.def, inst.ops[1])
             && is_zero(self.b, from)
             && !is_temp(self.b, to)
         {
@@ -352,15 +352,15 @@ impl Emitter<'_> {
         let mut numbers = [u8::MAX; 4];
         let mut folded = [false; 4];
         for position in 0..4 {
-            let Opd::Reg(reg, _) = inst.ops[position] else { continue };
-            let Kind::Const(_) = self.b.kinds[reg.0 as usize] else { continue };
+            let Operand::Reg(reg, _) = inst.ops[position] else { continue };
+            let RegKind::Const(_) = self.b.kinds[reg.0 as usize] else { continue };
             if self.home[reg.0 as usize] != u8::MAX {
                 continue;
             }
             if Self::folds(inst, position) {
                 folded[position] = true;
             } else {
-                let number = self.take(Kind::Vector)?;
+                let number = self.take(RegKind::Vector)?;
                 self.load_constant(reg, number)?;
                 borrowed |= 1 << number;
                 numbers[position] = number;
@@ -368,10 +368,10 @@ impl Emitter<'_> {
         }
         for (position, op) in inst.ops.iter().enumerate().skip(usize::from(inst.def.is_some())) {
             match *op {
-                Opd::None => {}
-                Opd::Reg(reg, width) => {
+                Operand::None => {}
+                Operand::Reg(reg, width) => {
                     if folded[position] {
-                        let Kind::Const(entry) = self.b.kinds[reg.0 as usize] else { continue };
+                        let RegKind::Const(entry) = self.b.kinds[reg.0 as usize] else { continue };
                         self.pool_operand(&mut out, position as u32, entry, 0);
                     } else {
                         let number = match numbers[position] {
@@ -381,12 +381,12 @@ impl Emitter<'_> {
                         out.set_op_register(position as u32, register(width, number));
                     }
                 }
-                Opd::Gpr(gpr) => out.set_op_register(position as u32, gpr),
-                Opd::Imm(imm) => {
+                Operand::Gpr(gpr) => out.set_op_register(position as u32, gpr),
+                Operand::Imm(imm) => {
                     out.set_op_kind(position as u32, OpKind::Immediate8);
                     out.set_immediate8(imm);
                 }
-                Opd::Mem(mem) => {
+                Operand::Mem(mem) => {
                     out.set_op_kind(position as u32, OpKind::Memory);
                     match mem {
                         Mem::Base { base, index, scale, disp } => {
@@ -426,8 +426,8 @@ impl Emitter<'_> {
             }
         });
         if let Some(def) = inst.def {
-            let Opd::Reg(_, width) = inst.ops[0] else {
-                return Err(Failure::Encoding("a definition without a register".into()));
+            let Operand::Reg(_, width) = inst.ops[0] else {
+                return Err(AllocFailure::Encoding("a definition without a register".into()));
             };
             if is_temp(self.b, def) {
                 let kind = self.b.kinds[def.0 as usize];
@@ -441,7 +441,7 @@ impl Emitter<'_> {
                         self.home[def.0 as usize] = self.take(kind)?;
                         moved_from = Some(old);
                     }
-                    None if inst.early => self.home[def.0 as usize] = self.take(kind)?,
+                    None if inst.early_clobber => self.home[def.0 as usize] = self.take(kind)?,
                     None => {
                         for end in &mut ending {
                             if let Some(reg) = end.take() {
@@ -469,9 +469,9 @@ impl Emitter<'_> {
     }
 
     /// Copies a whole vector register.
-    fn copy(&mut self, to: VReg, from: VReg) -> Result<(), Failure> {
+    fn copy(&mut self, to: VReg, from: VReg) -> Result<(), AllocFailure> {
         let number = self.home[to.0 as usize];
-        if let Kind::Const(_) = self.b.kinds[from.0 as usize]
+        if let RegKind::Const(_) = self.b.kinds[from.0 as usize]
             && self.home[from.0 as usize] == u8::MAX
         {
             return self.load_constant(from, number);
@@ -488,7 +488,7 @@ impl Emitter<'_> {
     }
 }
 
-fn uses(inst: &Inst, reg: VReg) -> usize {
+fn uses(inst: &MachInst, reg: VReg) -> usize {
     let mut count = 0;
     for_each_use(inst, |used| count += usize::from(used == reg));
     count

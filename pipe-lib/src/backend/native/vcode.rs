@@ -1,6 +1,6 @@
 //! Machine instructions on virtual registers: what the lowering writes and the register allocator reads.
 //!
-//! One [`Inst`] is one x86-64 instruction. Temporaries are in SSA form and live across no label that is jumped
+//! One [`MachInst`] is one x86-64 instruction. Temporaries are in SSA form and live across no label that is jumped
 //! back to (across one that is reached from above alone they may, as in remainders with AVX2), so the whole
 //! function is one list; what is carried around a loop (accumulators, constants, positional vectors) is *pinned*:
 //! it has a register of its own for the whole function and may be written many times. General registers are
@@ -20,7 +20,7 @@ pub(super) struct VReg(pub(super) u32);
 
 /// What stands behind a virtual register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum RegKind {
     /// A vector, defined once.
     Vector,
     /// A mask (AVX-512 only), defined once.
@@ -45,7 +45,7 @@ pub(super) enum Width {
 
 /// A label; bound once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Label(pub(super) u32);
+pub(super) struct CodeLabel(pub(super) u32);
 
 /// A memory operand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -60,7 +60,7 @@ pub(super) enum Mem {
 
 /// An operand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Opd {
+pub(super) enum Operand {
     None,
     Reg(VReg, Width),
     Gpr(Register),
@@ -70,9 +70,9 @@ pub(super) enum Opd {
 
 /// One instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Inst {
+pub(super) struct MachInst {
     pub(super) code: Code,
-    pub(super) ops: [Opd; 4],
+    pub(super) ops: [Operand; 4],
     /// The register that operand 0 defines.
     pub(super) def: Option<VReg>,
     /// What operand 0 holds before: for instructions that read their destination.
@@ -82,20 +82,20 @@ pub(super) struct Inst {
     /// Masked lanes become zero rather than keep what was there.
     pub(super) zeroing: bool,
     /// The destination must differ from every source (gathers).
-    pub(super) early: bool,
+    pub(super) early_clobber: bool,
 }
 
 /// What the function consists of.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Item {
-    Inst(Inst),
+pub(super) enum CodeItem {
+    Inst(MachInst),
     /// An instruction on general registers only.
-    Raw(iced_x86::Instruction),
+    Scalar(iced_x86::Instruction),
     /// The same, of use only to what defines that virtual register further on.
-    RawFor(iced_x86::Instruction, VReg),
+    ScalarFor(iced_x86::Instruction, VReg),
     /// A conditional or unconditional jump, with its `rel32` code.
-    Jump(Code, Label),
-    Bind(Label),
+    Jump(Code, CodeLabel),
+    Bind(CodeLabel),
     /// Pads to 64 bytes: in front of a loop head.
     Align,
     /// Where the constants that got a register are loaded.
@@ -155,16 +155,16 @@ type SmallMap<K, V> = HashMap<K, V, BuildHasherDefault<SmallHasher>>;
 pub(super) struct Builder {
     pub(super) isa: Isa,
     pub(super) features: Features,
-    pub(super) items: Vec<Item>,
-    pub(super) kinds: Vec<Kind>,
+    pub(super) items: Vec<CodeItem>,
+    pub(super) kinds: Vec<RegKind>,
     pub(super) pool: Vec<PoolBytes>,
     /// Entries of the pool that hold, as 32-bit numbers, how far labels are from the entry's start.
-    pub(super) jump_tables: Vec<(u32, Vec<Label>)>,
+    pub(super) jump_tables: Vec<(u32, Vec<CodeLabel>)>,
     /// Bytes of all tables that were laid out, those that were there already included.
     #[cfg(test)]
     pub(super) laid_out: usize,
     labels: u32,
-    known: SmallMap<Inst, VReg>,
+    known: SmallMap<MachInst, VReg>,
     constants: SmallMap<PoolBytes, VReg>,
     tables: SmallMap<PoolBytes, u32>,
     /// Entries of tables of numbers: where the numbers are in memory, and the bytes of each in the pool.
@@ -212,40 +212,40 @@ impl Builder {
         }
     }
 
-    fn register(&mut self, kind: Kind) -> VReg {
+    fn register(&mut self, kind: RegKind) -> VReg {
         self.kinds.push(kind);
         VReg(self.kinds.len() as u32 - 1)
     }
 
     pub(super) fn pinned_vector(&mut self) -> VReg {
-        self.register(Kind::PinnedVector)
+        self.register(RegKind::PinnedVector)
     }
 
     pub(super) fn pinned_mask(&mut self) -> VReg {
-        self.register(Kind::PinnedMask)
+        self.register(RegKind::PinnedMask)
     }
 
-    pub(super) fn new_label(&mut self) -> Label {
+    pub(super) fn new_label(&mut self) -> CodeLabel {
         self.labels += 1;
-        Label(self.labels - 1)
+        CodeLabel(self.labels - 1)
     }
 
     pub(super) fn label_count(&self) -> usize {
         self.labels as usize
     }
 
-    pub(super) fn bind(&mut self, label: Label) {
+    pub(super) fn bind(&mut self, label: CodeLabel) {
         // What was computed before need not have been computed on every way here.
         self.forget();
-        self.items.push(Item::Bind(label));
+        self.items.push(CodeItem::Bind(label));
     }
 
-    pub(super) fn jump(&mut self, code: Code, label: Label) {
-        self.items.push(Item::Jump(code, label));
+    pub(super) fn jump(&mut self, code: Code, label: CodeLabel) {
+        self.items.push(CodeItem::Jump(code, label));
     }
 
     pub(super) fn raw(&mut self, inst: iced_x86::Instruction) {
-        self.items.push(Item::Raw(inst));
+        self.items.push(CodeItem::Scalar(inst));
     }
 
     /// Fails once there are too many instructions: to be asked often enough that those in between are few, since they take
@@ -271,7 +271,7 @@ impl Builder {
             return *known;
         }
         let entry = self.table(bytes.clone());
-        let reg = self.register(Kind::Const(entry));
+        let reg = self.register(RegKind::Const(entry));
         self.constants.insert(bytes, reg);
         reg
     }
@@ -315,7 +315,7 @@ impl Builder {
     }
 
     /// A table of where labels are; see [`Builder::jump_tables`].
-    pub(super) fn jump_table(&mut self, labels: Vec<Label>) -> u32 {
+    pub(super) fn jump_table(&mut self, labels: Vec<CodeLabel>) -> u32 {
         let entry = self.pool.len() as u32;
         self.pool.push(vec![0; 4 * labels.len()]);
         self.jump_tables.push((entry, labels));
@@ -333,64 +333,64 @@ impl Builder {
     }
 
     /// A mask or vector whose definition is pushed later, by [`Builder::push`].
-    pub(super) fn undefined(&mut self, kind: Kind) -> VReg {
+    pub(super) fn undefined(&mut self, kind: RegKind) -> VReg {
         self.register(kind)
     }
 
     /// The bytes of `reg` if it is a constant.
     pub(super) fn constant_bytes(&self, reg: VReg) -> Option<&[u8]> {
         match self.kinds[reg.0 as usize] {
-            Kind::Const(entry) => Some(&self.pool[entry as usize]),
+            RegKind::Const(entry) => Some(&self.pool[entry as usize]),
             _ => None,
         }
     }
 
     /// A pure instruction with a vector result of full width: an equal one in the same stretch is computed once.
-    pub(super) fn vector(&mut self, code: Code, srcs: &[Opd]) -> VReg {
-        self.pure(Kind::Vector, self.full(), code, srcs, None, None, false)
+    pub(super) fn vector(&mut self, code: Code, srcs: &[Operand]) -> VReg {
+        self.pure(RegKind::Vector, self.full(), code, srcs, None, None, false)
     }
 
     /// The same with a result of width `width`.
-    pub(super) fn vector_of(&mut self, width: Width, code: Code, srcs: &[Opd]) -> VReg {
-        self.pure(Kind::Vector, width, code, srcs, None, None, false)
+    pub(super) fn vector_of(&mut self, width: Width, code: Code, srcs: &[Operand]) -> VReg {
+        self.pure(RegKind::Vector, width, code, srcs, None, None, false)
     }
 
     /// A pure instruction that reads its destination.
-    pub(super) fn tied(&mut self, code: Code, old: VReg, srcs: &[Opd]) -> VReg {
-        self.pure(Kind::Vector, self.full(), code, srcs, Some(old), None, false)
+    pub(super) fn tied(&mut self, code: Code, old: VReg, srcs: &[Operand]) -> VReg {
+        self.pure(RegKind::Vector, self.full(), code, srcs, Some(old), None, false)
     }
 
     /// A pure instruction under a mask: other lanes keep `old`, or become zero without it.
-    pub(super) fn masked(&mut self, code: Code, mask: VReg, old: Option<VReg>, srcs: &[Opd]) -> VReg {
-        self.pure(Kind::Vector, self.full(), code, srcs, old, Some(mask), old.is_none())
+    pub(super) fn masked(&mut self, code: Code, mask: VReg, old: Option<VReg>, srcs: &[Operand]) -> VReg {
+        self.pure(RegKind::Vector, self.full(), code, srcs, old, Some(mask), old.is_none())
     }
 
     /// A blend: the mask chooses, nothing is kept or zeroed.
-    pub(super) fn blend(&mut self, code: Code, mask: VReg, srcs: &[Opd]) -> VReg {
-        self.pure(Kind::Vector, self.full(), code, srcs, None, Some(mask), false)
+    pub(super) fn blend(&mut self, code: Code, mask: VReg, srcs: &[Operand]) -> VReg {
+        self.pure(RegKind::Vector, self.full(), code, srcs, None, Some(mask), false)
     }
 
     /// A pure instruction whose result is a mask.
-    pub(super) fn mask(&mut self, code: Code, srcs: &[Opd]) -> VReg {
-        self.pure(Kind::Mask, Width::K, code, srcs, None, None, false)
+    pub(super) fn mask(&mut self, code: Code, srcs: &[Operand]) -> VReg {
+        self.pure(RegKind::Mask, Width::K, code, srcs, None, None, false)
     }
 
     #[allow(clippy::too_many_arguments, reason = "the one place where an instruction is put together")]
     fn pure(
         &mut self,
-        kind: Kind,
+        kind: RegKind,
         width: Width,
         code: Code,
-        srcs: &[Opd],
+        srcs: &[Operand],
         tied: Option<VReg>,
         mask: Option<VReg>,
         zeroing: bool,
     ) -> VReg {
-        let mut ops = [Opd::None; 4];
+        let mut ops = [Operand::None; 4];
         ops[1..=srcs.len()].copy_from_slice(srcs);
-        let key = Inst { code, ops, def: None, tied, mask, zeroing, early: false };
+        let key = MachInst { code, ops, def: None, tied, mask, zeroing, early_clobber: false };
         // What reads a register that changes is never the same twice.
-        let changes = |op: &Opd| matches!(op, Opd::Reg(reg, _) if self.is_pinned(*reg));
+        let changes = |op: &Operand| matches!(op, Operand::Reg(reg, _) if self.is_pinned(*reg));
         let stable = !(srcs.iter().any(changes) || tied.is_some_and(|reg| self.is_pinned(reg)));
         if stable && let Some(known) = self.known.get(&key) {
             return *known;
@@ -398,8 +398,8 @@ impl Builder {
         let def = self.register(kind);
         let mut inst = key;
         inst.def = Some(def);
-        inst.ops[0] = Opd::Reg(def, width);
-        self.items.push(Item::Inst(inst));
+        inst.ops[0] = Operand::Reg(def, width);
+        self.items.push(CodeItem::Inst(inst));
         if stable {
             self.known.insert(key, def);
         }
@@ -412,15 +412,15 @@ impl Builder {
             return;
         }
         if !self.is_pinned(value)
-            && let Some(Item::Inst(last)) = self.items.last_mut()
+            && let Some(CodeItem::Inst(last)) = self.items.last_mut()
             && last.def == Some(value)
-            && let Opd::Reg(_, width) = last.ops[0]
+            && let Operand::Reg(_, width) = last.ops[0]
             // What reads its destination first gets that moved there, over what the sources may still need.
             && (last.tied.is_none()
-                || !last.ops[1..].iter().any(|op| matches!(op, Opd::Reg(reg, _) if *reg == pinned)))
+                || !last.ops[1..].iter().any(|op| matches!(op, Operand::Reg(reg, _) if *reg == pinned)))
         {
             last.def = Some(pinned);
-            last.ops[0] = Opd::Reg(pinned, width);
+            last.ops[0] = Operand::Reg(pinned, width);
             self.known.retain(|_, known| *known != value);
             return;
         }
@@ -430,18 +430,25 @@ impl Builder {
             (false, Isa::Avx512) => (Code::EVEX_Vmovdqa64_zmm_k1z_zmmm512, full),
             (false, Isa::Avx2) => (Code::VEX_Vmovdqa_ymm_ymmm256, full),
         };
-        self.push(code, &[Opd::Reg(pinned, width), Opd::Reg(value, width)], Some(pinned), None, None, false);
+        self.push(
+            code,
+            &[Operand::Reg(pinned, width), Operand::Reg(value, width)],
+            Some(pinned),
+            None,
+            None,
+            false,
+        );
     }
 
     fn is_pinned(&self, reg: VReg) -> bool {
-        matches!(self.kinds[reg.0 as usize], Kind::PinnedVector | Kind::PinnedMask)
+        matches!(self.kinds[reg.0 as usize], RegKind::PinnedVector | RegKind::PinnedMask)
     }
 
     /// An instruction that is not to be shared: it reads memory or a pinned register that changes. Operand 0 is a new
     /// register of `kind`.
-    pub(super) fn fresh(&mut self, kind: Kind, width: Width, code: Code, srcs: &[Opd]) -> VReg {
+    pub(super) fn fresh(&mut self, kind: RegKind, width: Width, code: Code, srcs: &[Operand]) -> VReg {
         let def = self.register(kind);
-        self.push(code, &[&[Opd::Reg(def, width)], srcs].concat(), Some(def), None, None, false);
+        self.push(code, &[&[Operand::Reg(def, width)], srcs].concat(), Some(def), None, None, false);
         def
     }
 
@@ -449,31 +456,39 @@ impl Builder {
     pub(super) fn push(
         &mut self,
         code: Code,
-        operands: &[Opd],
+        operands: &[Operand],
         def: Option<VReg>,
         tied: Option<VReg>,
         mask: Option<VReg>,
         zeroing: bool,
     ) {
-        let mut ops = [Opd::None; 4];
+        let mut ops = [Operand::None; 4];
         ops[..operands.len()].copy_from_slice(operands);
-        self.items.push(Item::Inst(Inst { code, ops, def, tied, mask, zeroing, early: false }));
+        self.items.push(CodeItem::Inst(MachInst {
+            code,
+            ops,
+            def,
+            tied,
+            mask,
+            zeroing,
+            early_clobber: false,
+        }));
     }
 
     /// A gather, whose result shares no register with its operands.
-    pub(super) fn gather(&mut self, code: Code, srcs: &[Opd], mask: Option<VReg>) -> VReg {
-        let def = self.register(Kind::Vector);
-        let mut ops = [Opd::None; 4];
-        ops[0] = Opd::Reg(def, self.full());
+    pub(super) fn gather(&mut self, code: Code, srcs: &[Operand], mask: Option<VReg>) -> VReg {
+        let def = self.register(RegKind::Vector);
+        let mut ops = [Operand::None; 4];
+        ops[0] = Operand::Reg(def, self.full());
         ops[1..=srcs.len()].copy_from_slice(srcs);
-        self.items.push(Item::Inst(Inst {
+        self.items.push(CodeItem::Inst(MachInst {
             code,
             ops,
             def: Some(def),
             tied: None,
             mask,
             zeroing: false,
-            early: true,
+            early_clobber: true,
         }));
         def
     }
@@ -488,6 +503,6 @@ impl Builder {
     }
 
     pub(super) fn is_mask(&self, reg: VReg) -> bool {
-        matches!(self.kinds[reg.0 as usize], Kind::Mask | Kind::PinnedMask)
+        matches!(self.kinds[reg.0 as usize], RegKind::Mask | RegKind::PinnedMask)
     }
 }

@@ -7,7 +7,7 @@ use crate::ir::{BinaryOp, Block, CompareOp, ConvertOp, ModOp, Op, Ty, Value};
 
 /// Instructions whose results are better written otherwise: what each is, and what to write.
 pub(super) fn written_by_hand(block: &Block) -> Vec<(Value, &'static str, String)> {
-    let look = Look { block };
+    let look = ByHand { block };
     let bytes = look.bytes();
     let found = |(value, _)| {
         look.byte_swap(value, &bytes)
@@ -26,11 +26,11 @@ type Found = Option<(&'static str, String)>;
 /// For each byte of a value, from the lowest: a byte of another value, or zero.
 type Bytes = [Option<(Value, u8)>; 8];
 
-struct Look<'a> {
+struct ByHand<'a> {
     block: &'a Block,
 }
 
-impl Look<'_> {
+impl ByHand<'_> {
     fn op(&self, value: Value) -> Op {
         self.block.inst(value).op
     }

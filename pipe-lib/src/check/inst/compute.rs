@@ -1,17 +1,17 @@
 //! The value of each kind of instruction, and what its operands' types have to do with each other.
 
-use super::shape::Shape;
-use super::{Block, Check, Cx};
+use super::shape::InstShape;
+use super::{BlockDraft, Check, Cx};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::ir::{BinaryOp, CompareOp, Op, Ty, UnaryOp, Value};
 use crate::source::Span;
 use crate::syntax::ast::{self, Expr, Spanned};
 
-impl Block {
+impl BlockDraft {
     /// The value of an instruction, operands without the destination.
     pub(super) fn compute(
         &mut self,
-        shape: Shape,
+        shape: InstShape,
         inst: &ast::Inst,
         operands: &[Spanned<Expr>],
         span: Span,
@@ -19,7 +19,7 @@ impl Block {
     ) -> Option<Value> {
         let name = &inst.mnemonic.node;
         match shape {
-            Shape::In => {
+            InstShape::In => {
                 self.no_suffix(inst, cx);
                 if let Some(first) = self.input.replace(span) {
                     cx.findings.push(
@@ -32,18 +32,18 @@ impl Block {
                 let var = self.types.of(cx.input.ty, span);
                 Some(self.push(Op::In, var, span, cx))
             }
-            Shape::Pos => {
+            InstShape::Pos => {
                 self.no_suffix(inst, cx);
                 let var = self.types.of(Ty::U64, span);
                 Some(self.push(Op::Pos, var, span, cx))
             }
-            Shape::Out => None,
-            Shape::Mov => {
+            InstShape::Out => None,
+            InstShape::Mov => {
                 let value = self.read(&operands[0], cx);
                 self.suffix(inst, value, cx);
                 Some(value)
             }
-            Shape::Unary(op) => {
+            InstShape::Unary(op) => {
                 let a = self.read(&operands[0], cx);
                 let value = self.push(Op::Unary(op, a), self.var(a), span, cx);
                 self.suffix(inst, value, cx);
@@ -52,7 +52,7 @@ impl Block {
                 }
                 Some(value)
             }
-            Shape::Binary(op) => {
+            InstShape::Binary(op) => {
                 let (a, b) = (self.read(&operands[0], cx), self.read(&operands[1], cx));
                 self.same(name, (a, &operands[0]), (b, &operands[1]), cx);
                 let value = self.push(Op::Binary(op, a, b), self.var(a), span, cx);
@@ -62,7 +62,7 @@ impl Block {
                 }
                 Some(value)
             }
-            Shape::Compare(op) => {
+            InstShape::Compare(op) => {
                 let (a, b) = (self.read(&operands[0], cx), self.read(&operands[1], cx));
                 self.same(name, (a, &operands[0]), (b, &operands[1]), cx);
                 self.suffix(inst, a, cx);
@@ -72,7 +72,7 @@ impl Block {
                 let var = self.types.of(Ty::Bool, span);
                 Some(self.push(Op::Compare(op, a, b), var, span, cx))
             }
-            Shape::Select => {
+            InstShape::Select => {
                 let cond = self.read(&operands[0], cx);
                 self.must_be(Ty::Bool, name, (cond, &operands[0]), cx);
                 let (then, otherwise) = (self.read(&operands[1], cx), self.read(&operands[2], cx));
@@ -81,7 +81,7 @@ impl Block {
                 self.suffix(inst, value, cx);
                 Some(value)
             }
-            Shape::Modular(op) => {
+            InstShape::Modular(op) => {
                 let (a, b) = (self.read(&operands[0], cx), self.read(&operands[1], cx));
                 let m = self.read(&operands[2], cx);
                 self.same(name, (a, &operands[0]), (b, &operands[1]), cx);
@@ -91,7 +91,7 @@ impl Block {
                 self.integer(value, span, name);
                 Some(value)
             }
-            Shape::Convert(op) => {
+            InstShape::Convert(op) => {
                 let a = self.read(&operands[0], cx);
                 let var = self.types.fresh();
                 let value = self.push(Op::Convert(op, a), var, span, cx);
@@ -99,7 +99,7 @@ impl Block {
                 self.checks.push((value, Check::Convert(span, op, a)));
                 Some(value)
             }
-            Shape::Lookup => {
+            InstShape::Lookup => {
                 self.no_suffix(inst, cx);
                 let table = self.table(&operands[0], cx);
                 let index = self.read(&operands[1], cx);
@@ -108,7 +108,7 @@ impl Block {
                 let var = self.types.of(ty, span);
                 Some(self.push(Op::Lookup(id, index), var, span, cx))
             }
-            Shape::Crc(op) => {
+            InstShape::Crc(op) => {
                 self.no_suffix(inst, cx);
                 let (acc, x) = (self.read(&operands[0], cx), self.read(&operands[1], cx));
                 self.must_be(Ty::U32, name, (acc, &operands[0]), cx);

@@ -6,16 +6,16 @@ mod operand;
 mod shape;
 mod typing;
 
-use self::shape::{Shape, foreign_mnemonic, mnemonics};
+use self::shape::{InstShape, foreign_mnemonic, mnemonics};
 use super::Findings;
 use super::pipe::FileTables;
-use super::scope::{Declared, Scope};
+use super::scope::{DeclaredName, Scope};
 use super::types::{Types, Var};
 use crate::diagnostic::{Code, Diagnostic, nearest};
 use crate::ir::{self, ConvertOp, Gauge, Inst, Op, ParamId, StateId, Ty, Value};
 use crate::limits;
 use crate::source::Span;
-use crate::syntax::ast::{self, ExportValue, Expr, Name, Number, Spanned};
+use crate::syntax::ast::{self, ExportSource, Expr, Name, Number, Spanned};
 use std::collections::HashMap;
 
 /// What the blocks of a pipe share.
@@ -47,7 +47,7 @@ enum Check {
 }
 
 /// A block on its way to SSA.
-pub(super) struct Block {
+pub(super) struct BlockDraft {
     is_finish: bool,
     insts: Vec<(Op, Var, Span)>,
     types: Types,
@@ -63,19 +63,19 @@ pub(super) struct Block {
     errors_before: usize,
 }
 
-impl Block {
+impl BlockDraft {
     /// The block that runs once a word.
-    pub(super) fn body(cx: &Cx<'_>) -> Block {
-        Block::new(false, cx)
+    pub(super) fn body(cx: &Cx<'_>) -> BlockDraft {
+        BlockDraft::new(false, cx)
     }
 
     /// The block that runs once at the end.
-    pub(super) fn finish(cx: &Cx<'_>) -> Block {
-        Block::new(true, cx)
+    pub(super) fn finish(cx: &Cx<'_>) -> BlockDraft {
+        BlockDraft::new(true, cx)
     }
 
-    fn new(is_finish: bool, cx: &Cx<'_>) -> Block {
-        Block {
+    fn new(is_finish: bool, cx: &Cx<'_>) -> BlockDraft {
+        BlockDraft {
             is_finish,
             insts: Vec::new(),
             types: Types::default(),
@@ -113,7 +113,7 @@ impl Block {
             }
             return;
         }
-        if let Shape::Out = shape {
+        if let InstShape::Out = shape {
             self.output(inst, span, cx);
             return;
         }
@@ -131,7 +131,7 @@ impl Block {
         let Some(dest) = dest else { return };
         let written = dest.span;
         match cx.scope.get(&dest.node) {
-            Some((Declared::State(id, _), _)) => self.states[id.0 as usize] = Some(self.poison(written)),
+            Some((DeclaredName::State(id, _), _)) => self.states[id.0 as usize] = Some(self.poison(written)),
             Some(_) => {}
             None => {
                 let value = self.poison(written);
@@ -147,7 +147,7 @@ impl Block {
     pub(super) fn export(
         &mut self,
         name: &Name,
-        value: Option<&Spanned<ExportValue>>,
+        value: Option<&Spanned<ExportSource>>,
         in_body: bool,
         cx: &mut Cx<'_>,
     ) {
@@ -159,24 +159,25 @@ impl Block {
         let before = cx.findings.len();
         let value = match value {
             None => {
-                let known =
-                    matches!(cx.scope.get(&name.node), Some((Declared::State(..) | Declared::Broken, _)))
-                        || self.temps.contains_key(&name.node);
+                let known = matches!(
+                    cx.scope.get(&name.node),
+                    Some((DeclaredName::State(..) | DeclaredName::Broken, _))
+                ) || self.temps.contains_key(&name.node);
                 if !known {
                     cx.findings.push(unknown_export(name, in_body, cx.scope));
                     return;
                 }
                 Some(self.read_name(&name.node, name.span, cx))
             }
-            Some(Spanned { node: ExportValue::Literal(literal), span }) => {
+            Some(Spanned { node: ExportSource::Literal(literal), span }) => {
                 Some(self.read(&Spanned { node: literal.clone(), span: *span }, cx))
             }
-            Some(Spanned { node: ExportValue::Inst(inst), span })
+            Some(Spanned { node: ExportSource::Inst(inst), span })
                 if inst.operands.is_empty() && inst.suffix.is_none() =>
             {
                 Some(self.read_name(&inst.mnemonic.node, *span, cx))
             }
-            Some(Spanned { node: ExportValue::Inst(inst), span }) => self.export_inst(inst, *span, cx),
+            Some(Spanned { node: ExportSource::Inst(inst), span }) => self.export_inst(inst, *span, cx),
         };
         let unknown = |found: &Diagnostic| found.code == Code::UnknownRegister;
         if in_body
@@ -224,9 +225,9 @@ impl Block {
         (block, next, self.out.map(|(value, _)| value))
     }
 
-    fn shape(&mut self, inst: &ast::Inst, cx: &mut Cx<'_>) -> Option<Shape> {
+    fn shape(&mut self, inst: &ast::Inst, cx: &mut Cx<'_>) -> Option<InstShape> {
         let name = &inst.mnemonic;
-        let shape = Shape::of(&name.node);
+        let shape = InstShape::of(&name.node);
         match shape {
             None => {
                 let message = format!("no instruction `{}`", name.node);
@@ -238,7 +239,7 @@ impl Block {
                 }
                 cx.findings.push(diagnostic);
             }
-            Some(Shape::In | Shape::Out | Shape::Pos) if self.is_finish => {
+            Some(InstShape::In | InstShape::Out | InstShape::Pos) if self.is_finish => {
                 let message = format!("`{}` where there is no word", name.node);
                 cx.findings.push(
                     Diagnostic::new(Code::NotHere, name.span, message)

@@ -1,15 +1,15 @@
 //! Reading and writing registers by name.
 
-use super::shape::Shape;
-use super::{Block, Check, Cx, Temp, unused};
+use super::shape::InstShape;
+use super::{BlockDraft, Check, Cx, Temp, unused};
 use crate::check::Findings;
-use crate::check::scope::Declared;
+use crate::check::scope::DeclaredName;
 use crate::diagnostic::{Code, Diagnostic, nearest};
 use crate::ir::{Op, StateId, TableId, Ty, Value};
 use crate::source::Span;
 use crate::syntax::ast::{Expr, Spanned};
 
-impl Block {
+impl BlockDraft {
     pub(super) fn read(&mut self, expr: &Spanned<Expr>, cx: &mut Cx<'_>) -> Value {
         match &expr.node {
             Expr::Name(name) => self.read_name(name, expr.span, cx),
@@ -38,8 +38,8 @@ impl Block {
             );
         };
         match cx.scope.get(name) {
-            Some((Declared::State(id, _), _)) => self.state(id, cx),
-            Some((Declared::Param(id, ty), declared)) => {
+            Some((DeclaredName::State(id, _), _)) => self.state(id, cx),
+            Some((DeclaredName::Param(id, ty), declared)) => {
                 cx.used_params[id.0 as usize] = true;
                 if let Some(value) = self.params.get(&id) {
                     return *value;
@@ -49,11 +49,11 @@ impl Block {
                 self.params.insert(id, value);
                 value
             }
-            Some((Declared::Table(_), _)) => {
+            Some((DeclaredName::Table(_), _)) => {
                 table(cx.findings);
                 self.poison(span)
             }
-            Some((Declared::Broken, _)) => self.poison(span),
+            Some((DeclaredName::Broken, _)) => self.poison(span),
             None => {
                 if cx.file_tables.contains_key(name) {
                     table(cx.findings);
@@ -66,7 +66,7 @@ impl Block {
                     known.sort_unstable();
                     if let Some(near) = nearest(name, known) {
                         diagnostic = diagnostic.help(format!("did you mean `{near}`?"));
-                    } else if Shape::of(name).is_none() {
+                    } else if InstShape::of(name).is_none() {
                         diagnostic = diagnostic
                             .help(format!("to keep it from word to word, declare `state {name}: TYPE`"));
                     }
@@ -97,7 +97,7 @@ impl Block {
             None => self.poison(dest.span),
         };
         match cx.scope.get(name) {
-            Some((Declared::State(id, ty), declared)) => {
+            Some((DeclaredName::State(id, ty), declared)) => {
                 if self.is_finish {
                     let message = format!("state `{name}` is final here");
                     cx.findings.push(
@@ -124,9 +124,9 @@ impl Block {
                     self.states[id.0 as usize] = Some(value);
                 }
             }
-            Some((Declared::Param(..), _)) => refuse(format!("parameter `{name}`"), cx),
-            Some((Declared::Table(_), _)) => refuse(format!("table `{name}`"), cx),
-            Some((Declared::Broken, _)) => {}
+            Some((DeclaredName::Param(..), _)) => refuse(format!("parameter `{name}`"), cx),
+            Some((DeclaredName::Table(_), _)) => refuse(format!("table `{name}`"), cx),
+            Some((DeclaredName::Broken, _)) => {}
             None => {
                 let read = self.types.is_poisoned(self.var(value));
                 let earlier = self.temps.insert(name.clone(), Temp { value, written: dest.span, read });
@@ -154,8 +154,8 @@ impl Block {
             return None;
         };
         match cx.scope.get(name) {
-            Some((Declared::Table(id), _)) => return Some((id, cx.tables[id.0 as usize].ty)),
-            Some((Declared::Broken, _)) => return None,
+            Some((DeclaredName::Table(id), _)) => return Some((id, cx.tables[id.0 as usize].ty)),
+            Some((DeclaredName::Broken, _)) => return None,
             Some(_) => {}
             None => {
                 if let Some(table) = cx.file_tables.get(name) {

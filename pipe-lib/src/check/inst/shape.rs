@@ -4,7 +4,7 @@ use crate::ir::{BinaryOp, CompareOp, ConvertOp, CrcOp, ModOp, UnaryOp};
 
 /// What an instruction is, and so which operands it takes.
 #[derive(Clone, Copy)]
-pub(super) enum Shape {
+pub(super) enum InstShape {
     In,
     Out,
     Pos,
@@ -19,38 +19,38 @@ pub(super) enum Shape {
     Crc(CrcOp),
 }
 
-const SPECIAL: [(&str, Shape); 6] = [
-    ("in", Shape::In),
-    ("out", Shape::Out),
-    ("pos", Shape::Pos),
-    ("mov", Shape::Mov),
-    ("sel", Shape::Select),
-    ("lookup", Shape::Lookup),
+const SPECIAL: [(&str, InstShape); 6] = [
+    ("in", InstShape::In),
+    ("out", InstShape::Out),
+    ("pos", InstShape::Pos),
+    ("mov", InstShape::Mov),
+    ("sel", InstShape::Select),
+    ("lookup", InstShape::Lookup),
 ];
 
-impl Shape {
-    pub(super) fn of(name: &str) -> Option<Shape> {
+impl InstShape {
+    pub(super) fn of(name: &str) -> Option<InstShape> {
         let special = SPECIAL.iter().find(|(special, _)| *special == name).map(|(_, shape)| *shape);
         special
-            .or_else(|| UnaryOp::from_name(name).map(Shape::Unary))
-            .or_else(|| BinaryOp::from_name(name).map(Shape::Binary))
-            .or_else(|| CompareOp::from_name(name).map(Shape::Compare))
-            .or_else(|| ModOp::from_name(name).map(Shape::Modular))
-            .or_else(|| ConvertOp::from_name(name).map(Shape::Convert))
-            .or_else(|| CrcOp::from_name(name).map(Shape::Crc))
+            .or_else(|| UnaryOp::from_name(name).map(InstShape::Unary))
+            .or_else(|| BinaryOp::from_name(name).map(InstShape::Binary))
+            .or_else(|| CompareOp::from_name(name).map(InstShape::Compare))
+            .or_else(|| ModOp::from_name(name).map(InstShape::Modular))
+            .or_else(|| ConvertOp::from_name(name).map(InstShape::Convert))
+            .or_else(|| CrcOp::from_name(name).map(InstShape::Crc))
     }
 
     /// Names of the operands, destination first.
     pub(super) fn operands(self) -> &'static [&'static str] {
         match self {
-            Shape::In | Shape::Pos => &["d"],
-            Shape::Out => &["a"],
-            Shape::Mov | Shape::Unary(_) | Shape::Convert(_) => &["d", "a"],
-            Shape::Binary(_) | Shape::Compare(_) => &["d", "a", "b"],
-            Shape::Select => &["d", "cond", "a", "b"],
-            Shape::Modular(_) => &["d", "a", "b", "m"],
-            Shape::Lookup => &["d", "table", "i"],
-            Shape::Crc(_) => &["d", "acc", "x"],
+            InstShape::In | InstShape::Pos => &["d"],
+            InstShape::Out => &["a"],
+            InstShape::Mov | InstShape::Unary(_) | InstShape::Convert(_) => &["d", "a"],
+            InstShape::Binary(_) | InstShape::Compare(_) => &["d", "a", "b"],
+            InstShape::Select => &["d", "cond", "a", "b"],
+            InstShape::Modular(_) => &["d", "a", "b", "m"],
+            InstShape::Lookup => &["d", "table", "i"],
+            InstShape::Crc(_) => &["d", "acc", "x"],
         }
     }
 }

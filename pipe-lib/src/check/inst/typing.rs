@@ -1,13 +1,13 @@
 //! What instructions demand of their operands' types, and what can be checked once types are known.
 
-use super::{Block, Check, Cx};
+use super::{BlockDraft, Check, Cx};
 use crate::check::{number_bits, out_of_range, parse_type, type_of_name};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::ir::{ConvertOp, Op, Ty, Value};
 use crate::source::Span;
 use crate::syntax::ast::{self, Expr, Spanned};
 
-impl Block {
+impl BlockDraft {
     /// Says that two operands have one type.
     pub(super) fn same(
         &mut self,

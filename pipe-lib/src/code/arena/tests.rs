@@ -9,7 +9,7 @@ fn arena() -> &'static Arena {
 
 impl Arena {
     /// A copy of `code` in sealed pages.
-    fn store(&'static self, code: &[u8], publish: fn(&[u8])) -> io::Result<Slot> {
+    fn store(&'static self, code: &[u8], publish: fn(&[u8])) -> io::Result<CodePages> {
         let mut draft = self.draft();
         let base = draft.room(code.len(), 1)?;
         // SAFETY: room for so many bytes.
@@ -20,7 +20,7 @@ impl Arena {
     }
 }
 
-fn bytes(slot: &Slot, len: usize) -> &[u8] {
+fn bytes(slot: &CodePages, len: usize) -> &[u8] {
     // SAFETY: as many bytes were stored, and stay as long as the slot.
     unsafe { std::slice::from_raw_parts(slot.base, len) }
 }
@@ -57,7 +57,7 @@ fn random_lives_keep_their_bytes_and_their_bounds() {
     for seed in 0..6 {
         let mut rng = Rng::new(seed);
         let arena = arena();
-        let mut live: Vec<(Slot, Vec<u8>)> = Vec::new();
+        let mut live: Vec<(CodePages, Vec<u8>)> = Vec::new();
         let (most_live, longest) = (*rng.pick(&[1, 40, 300]), *rng.pick(&[1, 3, CHUNK_PAGES + 4]));
         let mut peak = 0;
         for step in 0..2000 {
@@ -100,7 +100,7 @@ fn random_lives_keep_their_bytes_and_their_bounds() {
 fn pages_are_used_again() {
     let arena = arena();
     // As many as a chunk has pages, so that all are known.
-    let first: Vec<Slot> = (0..CHUNK_PAGES).map(|_| arena.store(&[1; 100], |_| {}).unwrap()).collect();
+    let first: Vec<CodePages> = (0..CHUNK_PAGES).map(|_| arena.store(&[1; 100], |_| {}).unwrap()).collect();
     let addresses: Vec<usize> = first.iter().map(|slot| slot.base.addr()).collect();
     drop(first);
     for round in 0..1000 {
@@ -114,7 +114,7 @@ fn pages_are_used_again() {
 #[test]
 fn no_page_is_writable_and_executable() {
     let arena = arena();
-    let slots: Vec<Slot> = (0..200).map(|_| arena.store(&[0xc3; 5000], |_| {}).unwrap()).collect();
+    let slots: Vec<CodePages> = (0..200).map(|_| arena.store(&[0xc3; 5000], |_| {}).unwrap()).collect();
     let check = || {
         let Ok(maps) = std::fs::read_to_string("/proc/self/maps") else { return };
         let mut rights = maps.lines().filter_map(|line| line.split(' ').nth(1));
@@ -193,7 +193,7 @@ fn pieces_keep_their_bytes_and_share_pages() {
                 shared += usize::from(slots.len() < pieces.len());
                 split += usize::from(slots.len() > 1);
                 let within = |at: usize, len: usize| {
-                    let holds = |slot: &&Slot| {
+                    let holds = |slot: &&CodePages| {
                         (slot.base.addr()..=slot.base.addr() + slot.pages * page - len).contains(&at)
                     };
                     slots.iter().filter(|slot| slot.pages * page >= len).any(|slot| holds(&slot))
@@ -256,7 +256,7 @@ fn code_runs_while_its_neighbours_come_and_go() {
         for thread in 0..4u32 {
             scope.spawn(move || {
                 let mut rng = Rng::new(u64::from(thread));
-                let mut live: Vec<(Slot, u32)> = Vec::new();
+                let mut live: Vec<(CodePages, u32)> = Vec::new();
                 for step in 0..2500 {
                     let number = thread << 24 | step;
                     live.push((arena.store(&answering(number), super::super::publish).unwrap(), number));

@@ -10,7 +10,7 @@ use std::num::NonZeroU64;
 
 /// What `per` says.
 #[derive(Clone, Copy)]
-pub(super) enum Window {
+pub(super) enum WindowArgument {
     Known(NonZeroU64),
     /// A parameter of the pipeline whose declaration is checked.
     Unknown,
@@ -161,7 +161,7 @@ impl Resolver<'_> {
         bound
     }
 
-    pub(super) fn window(&mut self, expr: &Spanned<Expr>, env: &[Bound]) -> Option<Window> {
+    pub(super) fn window(&mut self, expr: &Spanned<Expr>, env: &[Bound]) -> Option<WindowArgument> {
         let bytes = match &expr.node {
             Expr::Name(name) => match self.bound(name, expr.span, env)? {
                 Bound { ty: Ty::Bool, .. } => {
@@ -173,13 +173,13 @@ impl Resolver<'_> {
                     return None;
                 }
                 Bound { value: Some(value), .. } => *value,
-                Bound { value: None, .. } => return Some(Window::Unknown),
+                Bound { value: None, .. } => return Some(WindowArgument::Unknown),
             },
             Expr::Number(number) if !number.negative => number.magnitude,
             _ => 0,
         };
         match NonZeroU64::new(bytes) {
-            Some(bytes) => Some(Window::Known(bytes)),
+            Some(bytes) => Some(WindowArgument::Known(bytes)),
             None => {
                 self.findings.push(Diagnostic::new(
                     Code::BadWindow,

@@ -1,6 +1,6 @@
 //! One stage: a pipe bound and named, or a named pipeline unfolded in its place.
 
-use super::arguments::Window;
+use super::arguments::WindowArgument;
 use super::{Bound, Composed, Resolver, code_of};
 use crate::compose::{self, Stage};
 use crate::diagnostic::{Code, Diagnostic, nearest};
@@ -29,11 +29,11 @@ impl Resolver<'_> {
         if let Some(pipe) = self.inner.pipes.get(&name.node) {
             let args = self.arguments(stage, "pipe", &pipe.params, env)?;
             let window = match window {
-                Some((Window::Known(bytes), span)) => {
+                Some((WindowArgument::Known(bytes), span)) => {
                     self.window_fits(pipe, bytes, span)?;
                     Some(bytes)
                 }
-                Some((Window::Unknown, _)) => Some(NonZeroU64::MAX),
+                Some((WindowArgument::Unknown, _)) => Some(NonZeroU64::MAX),
                 None => None,
             };
             let pairs: Vec<(&str, u64)> =
@@ -87,7 +87,7 @@ impl Resolver<'_> {
         inner: Composed,
         stage: &Spanned<ast::Stage>,
         (is_first, is_last): (bool, bool),
-        window: Option<(Window, Span)>,
+        window: Option<(WindowArgument, Span)>,
         composed: &mut Composed,
     ) -> Option<()> {
         let name = &stage.node.name;
@@ -115,8 +115,8 @@ impl Resolver<'_> {
             }
             if let Some((window, span)) = window {
                 let bytes = match window {
-                    Window::Known(bytes) => bytes,
-                    Window::Unknown => NonZeroU64::MAX,
+                    WindowArgument::Known(bytes) => bytes,
+                    WindowArgument::Unknown => NonZeroU64::MAX,
                 };
                 if spliced.window.is_some_and(|own| own != bytes) {
                     let message = format!("`{}` in `{}` has a window of its own", spliced.name, name.node);
@@ -126,7 +126,7 @@ impl Resolver<'_> {
                     );
                     return None;
                 }
-                if let Window::Known(bytes) = window {
+                if let WindowArgument::Known(bytes) = window {
                     self.window_fits(&spliced.pipe, bytes, span)?;
                 }
                 spliced.window = Some(bytes);

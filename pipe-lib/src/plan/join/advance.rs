@@ -32,11 +32,11 @@ pub(super) struct Advance {
     /// New values of `states`, in `block`.
     next: Vec<Value>,
     word: u64,
-    form: Form,
+    form: AdvanceForm,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Form {
+enum AdvanceForm {
     /// Forgotten after as many words as there are states.
     Forgotten,
     /// Affine over the integers.
@@ -89,20 +89,20 @@ impl Advance {
             tables: facts.tables.clone(),
             next,
             word: pipe.word_bytes() as u64,
-            form: Form::Unknown,
+            form: AdvanceForm::Unknown,
         };
         let reads_pos = advance.depends(|op| *op == Op::Pos);
         advance.form = if advance.is_forgotten() {
-            Form::Forgotten
+            AdvanceForm::Forgotten
         } else if reads_pos {
             return Err("a state depends on the offset and on what it was before");
         } else if advance.is_affine(numbers) {
-            Form::Numbers
+            AdvanceForm::Numbers
         } else if advance.is_affine(bits) && advance.types.iter().map(|ty| ty.bits()).sum::<u32>() <= MAX_BITS
         {
-            Form::Bits
+            AdvanceForm::Bits
         } else {
-            Form::Unknown
+            AdvanceForm::Unknown
         };
         Ok(advance)
     }
@@ -111,12 +111,12 @@ impl Advance {
     /// the same states have seen.
     pub(super) fn run(&self, states: &mut [u64], n: u64, orbit: &mut Orbit) -> Result<(), String> {
         match self.form {
-            Form::Forgotten => {
+            AdvanceForm::Forgotten => {
                 for word in n.saturating_sub(self.states.len() as u64)..n {
                     self.step(states, word * self.word);
                 }
             }
-            Form::Numbers => {
+            AdvanceForm::Numbers => {
                 let images = self.images(states, self.states.len(), |unit, vector| vector[unit] = 1);
                 let map = AffineNumbers::new(&images[0], &images[1..]);
                 let after = map.power_apply(n, &self.taken(states));
@@ -124,8 +124,8 @@ impl Advance {
                     states[*index] = value & ty.mask();
                 }
             }
-            Form::Bits => self.run_bits(states, n),
-            Form::Unknown => {
+            AdvanceForm::Bits => self.run_bits(states, n),
+            AdvanceForm::Unknown => {
                 let at = self.follow(states, n, orbit)?;
                 for (index, value) in self.states.iter().zip(&*orbit.seen[at]) {
                     states[*index] = *value;

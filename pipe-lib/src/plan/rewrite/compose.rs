@@ -1,6 +1,6 @@
 //! Two neighbours without states as one stage.
 
-use super::{Draft, Work};
+use super::{StageDraft, Work};
 use crate::analyse::rewrite::{Rewriter, live};
 use crate::ir::{BinaryOp, ConvertOp, Endian, Gauge, Op, Pipe, Tail, UnaryOp, Value};
 use std::sync::Arc;
@@ -22,7 +22,7 @@ impl Work {
             };
             self.notes.push(format!("`{}` and `{}` are one stage of fewer operations", a.name, b.name));
             let name = format!("{} | {}", a.name, b.name);
-            let draft = Draft::new(name, Arc::new(pipe), a.window, Vec::new());
+            let draft = StageDraft::new(name, Arc::new(pipe), a.window, Vec::new());
             self.drafts.splice(at..at + 2, [draft]);
             // It may go with what came before.
             at = at.saturating_sub(1);
@@ -31,7 +31,7 @@ impl Work {
 }
 
 /// `b` after `a`, if that is legal and shorter.
-fn composed(a: &Draft, b: &Draft) -> Option<Pipe> {
+fn composed(a: &StageDraft, b: &StageDraft) -> Option<Pipe> {
     let (first, second) = (&a.pipe, &b.pipe);
     let alike = first.states.is_empty()
         && second.states.is_empty()

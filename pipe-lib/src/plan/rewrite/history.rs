@@ -1,7 +1,7 @@
 //! Registers that the words are shifted through, as the words themselves: `s << w | x` with words of `w` bits is nothing but
 //! the last few words side by side, which loops carry one word at a time.
 
-use super::Part;
+use super::StatePart;
 use crate::analyse::rewrite::{Rewriter, live};
 use crate::analyse::{Analysed, Class, PipeFacts};
 use crate::ir::{BinaryOp, Block, CompareOp, ConvertOp, Op, Pipe, State, StateId, Ty, UnaryOp, Value};
@@ -9,12 +9,12 @@ use crate::plan::target::Targets;
 
 /// Where a word of a state's history is in the state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Piece {
+pub(crate) struct RegisterPiece {
     pub(crate) shift: u32,
     pub(crate) ty: Ty,
 }
 
-impl Piece {
+impl RegisterPiece {
     pub(crate) fn of(self, state: u64) -> u64 {
         state >> self.shift & self.ty.mask()
     }
@@ -29,7 +29,7 @@ impl Piece {
 pub(super) struct Spread {
     pub(super) pipe: Pipe,
     /// For each state of it, the state of the pipe before that it is, or is part of.
-    pub(super) parts: Vec<(usize, Part)>,
+    pub(super) parts: Vec<(usize, StatePart)>,
 }
 
 /// A state that the words are shifted through.
@@ -52,13 +52,14 @@ pub(super) fn spread(pipe: &Pipe, facts: &PipeFacts, targets: &Targets) -> Optio
         return None;
     }
     let mut spread = facts.normal(pipe);
-    let mut parts: Vec<(usize, Part)> = (0..pipe.states.len()).map(|state| (state, Part::Whole)).collect();
+    let mut parts: Vec<(usize, StatePart)> =
+        (0..pipe.states.len()).map(|state| (state, StatePart::Whole)).collect();
     // The words of each history: the last one takes the state's place, the others come at the end.
     let mut numbers: Vec<Vec<StateId>> = Vec::new();
     for (at, history) in histories.iter().enumerate() {
         let mut own = Vec::new();
         for (age, &shift) in history.iter().flat_map(|history| history.shifts.iter().enumerate()) {
-            let piece = Part::Piece(Piece { shift, ty: pipe.input.ty });
+            let piece = StatePart::Piece(RegisterPiece { shift, ty: pipe.input.ty });
             if age == 0 {
                 own.push(StateId(at as u32));
                 spread.states[at].ty = pipe.input.ty;
@@ -174,7 +175,7 @@ impl Words<'_> {
                     rewriter.push(Op::State(number), ty)
                 }
             };
-            let piece = Piece { shift, ty };
+            let piece = RegisterPiece { shift, ty };
             let mask = rewriter.constant(piece.of(mask), ty);
             let word = rewriter.binary(BinaryOp::And, word, mask);
             let pattern = rewriter.constant(piece.of(pattern), ty);

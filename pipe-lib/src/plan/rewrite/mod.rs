@@ -17,7 +17,7 @@ use crate::analyse::{Analysed, Facts, PipeFacts, analyse};
 use crate::compose::Stage;
 use crate::ir::{Op, Pipe, StateInit, Ty, UnaryOp, eval};
 use crate::plan::target::Targets;
-use history::{Piece, Spread};
+use history::{RegisterPiece, Spread};
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
@@ -29,7 +29,7 @@ pub(crate) struct Rewritten {
     /// For each state of `stages`, flattened, what it is of the pass.
     pub(crate) kept: Vec<Kept>,
     /// The other states.
-    pub(crate) links: Vec<Link>,
+    pub(crate) links: Vec<StateLink>,
     /// What was done, a sentence each.
     pub(crate) notes: Vec<String>,
 }
@@ -39,39 +39,39 @@ pub(crate) struct Rewritten {
 pub(crate) struct Kept {
     /// Number of the state in the pass.
     pub(crate) state: usize,
-    pub(crate) part: Part,
+    pub(crate) part: StatePart,
 }
 
 /// How a compiled state stands for a state of the pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Part {
+pub(crate) enum StatePart {
     /// It is the state.
     Whole,
     /// It is a part of the state.
-    Piece(Piece),
+    Piece(RegisterPiece),
 }
 
 impl Kept {
     /// Where the compiled state starts, when the state of the pass is `state`.
     pub(crate) fn start(self, state: u64) -> u64 {
         match self.part {
-            Part::Whole => state,
-            Part::Piece(piece) => piece.of(state),
+            StatePart::Whole => state,
+            StatePart::Piece(piece) => piece.of(state),
         }
     }
 
     /// The state of the pass after a stretch that left the compiled state at `value`.
     pub(crate) fn finish(self, state: u64, value: u64) -> u64 {
         match self.part {
-            Part::Whole => value,
-            Part::Piece(piece) => piece.put(state, value),
+            StatePart::Whole => value,
+            StatePart::Piece(piece) => piece.put(state, value),
         }
     }
 }
 
 /// A state that always has the value of another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Link {
+pub(crate) struct StateLink {
     /// The state that is not computed.
     pub(crate) state: usize,
     /// The one that it follows from.
@@ -80,7 +80,7 @@ pub(crate) struct Link {
     pub(crate) swapped: bool,
 }
 
-impl Link {
+impl StateLink {
     pub(crate) fn value(self, from: u64) -> u64 {
         if self.swapped { eval::unary(UnaryOp::Bswap, Ty::U16, from) } else { from }
     }
@@ -90,7 +90,7 @@ impl Rewritten {
     /// Whether the states of what is compiled are those of `stages`, in their order: it may run in their place then.
     pub(crate) fn is_in_place(&self, stages: &[Analysed]) -> bool {
         let states: usize = stages.iter().map(|pipe| pipe.states.len()).sum();
-        self.kept.iter().copied().eq((0..states).map(|state| Kept { state, part: Part::Whole }))
+        self.kept.iter().copied().eq((0..states).map(|state| Kept { state, part: StatePart::Whole }))
     }
 
     /// Whether what is compiled may run from these states.
@@ -101,7 +101,7 @@ impl Rewritten {
 
 /// A stage on the way.
 #[derive(Clone, Debug)]
-struct Draft {
+struct StageDraft {
     name: String,
     pipe: Arc<Pipe>,
     window: Option<NonZeroU64>,
@@ -111,9 +111,9 @@ struct Draft {
     facts: Facts,
 }
 
-impl Draft {
-    fn new(name: String, pipe: Arc<Pipe>, window: Option<NonZeroU64>, states: Vec<usize>) -> Draft {
-        Draft { name, pipe, window, states, facts: Facts::default() }
+impl StageDraft {
+    fn new(name: String, pipe: Arc<Pipe>, window: Option<NonZeroU64>, states: Vec<usize>) -> StageDraft {
+        StageDraft { name, pipe, window, states, facts: Facts::default() }
     }
 
     fn facts(&self) -> &PipeFacts {
@@ -121,14 +121,14 @@ impl Draft {
     }
 
     /// Whether its states start from the same values as `other`'s, if `swapped` with their bytes in the other order.
-    fn starts_as(&self, other: &Draft, swapped: bool) -> bool {
+    fn starts_as(&self, other: &StageDraft, swapped: bool) -> bool {
         let start = |pipe: &Pipe, at: usize| match pipe.states[at].init {
             StateInit::Const(value) => Some(value),
             StateInit::Param(_) => None,
         };
         (0..self.pipe.states.len()).all(|at| {
             let from = start(&other.pipe, at);
-            let expected = from.map(|from| Link { state: 0, from: 0, swapped }.value(from));
+            let expected = from.map(|from| StateLink { state: 0, from: 0, swapped }.value(from));
             start(&self.pipe, at).is_some_and(|own| expected == Some(own))
         })
     }
@@ -144,7 +144,7 @@ pub(crate) fn rewrite<'a>(
     for (stage, analysed) in stages {
         let states = stage.pipe.states.len();
         let numbers = (count..count + states).collect();
-        let mut draft = Draft::new(stage.name.clone(), Arc::clone(&stage.pipe), stage.window, numbers);
+        let mut draft = StageDraft::new(stage.name.clone(), Arc::clone(&stage.pipe), stage.window, numbers);
         draft.facts = analysed.shared_facts();
         drafts.push(draft);
         count += states;
@@ -167,8 +167,8 @@ pub(crate) fn rewrite<'a>(
 }
 
 struct Work {
-    drafts: Vec<Draft>,
-    links: Vec<Link>,
+    drafts: Vec<StageDraft>,
+    links: Vec<StateLink>,
     notes: Vec<String>,
 }
 
@@ -178,7 +178,7 @@ impl Work {
         let mut all = Vec::new();
         for draft in &mut self.drafts {
             let mut kept: Vec<Kept> =
-                draft.states.iter().map(|&state| Kept { state, part: Part::Whole }).collect();
+                draft.states.iter().map(|&state| Kept { state, part: StatePart::Whole }).collect();
             let names: Vec<&str> = draft.pipe.states.iter().map(|state| state.name.as_str()).collect();
             let has_states = !draft.states.is_empty();
             let spread = has_states.then(|| history::spread(&draft.pipe, draft.facts(), targets)).flatten();
@@ -189,8 +189,8 @@ impl Work {
             for &(state, part) in &parts {
                 let name = names[state];
                 self.notes.extend(match part {
-                    Part::Whole => None,
-                    Part::Piece(Piece { shift, ty }) => Some(format!(
+                    StatePart::Whole => None,
+                    StatePart::Piece(RegisterPiece { shift, ty }) => Some(format!(
                         "bits {shift} to {} of `{}.{name}` are kept by themselves",
                         shift + ty.bits() - 1,
                         draft.name

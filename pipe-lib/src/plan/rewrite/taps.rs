@@ -1,6 +1,6 @@
 //! Taps: two that see the same bytes, and a byte swap between them.
 
-use super::{Draft, Link, Work, reverses_bytes};
+use super::{StageDraft, StateLink, Work, reverses_bytes};
 use crate::analyse::{Class, Reduce};
 use crate::ir::{Endian, Gauge, Op, Pipe, Tail, Ty};
 use std::sync::Arc;
@@ -24,7 +24,7 @@ impl Work {
                     let kept = &self.drafts[from];
                     for (state, from) in draft.states.iter().zip(&kept.states) {
                         let swapped = relation == Relation::Swapped;
-                        self.links.push(Link { state: *state, from: *from, swapped });
+                        self.links.push(StateLink { state: *state, from: *from, swapped });
                     }
                     let how = match relation {
                         Relation::Same => "what",
@@ -118,7 +118,7 @@ impl Work {
 
 /// Whether the tap sees, before the swap and in the other byte order, the same words as behind it, if perhaps in another
 /// order, which does not matter to it.
-fn crosses(tap: &Draft, swap: &Draft) -> bool {
+fn crosses(tap: &StageDraft, swap: &StageDraft) -> bool {
     let (size, word) = (swap.pipe.word_bytes(), tap.pipe.word_bytes());
     reverses_bytes(&swap.pipe)
         && tap.window == swap.window
@@ -146,7 +146,7 @@ const fn other(endian: Endian) -> Endian {
 
 /// How the states of `tap`, `swapped` if its words are read in the other byte order, follow from those of `from`, on the same
 /// bytes.
-fn relation(tap: &Draft, from: &Draft, swapped: bool) -> Option<Relation> {
+fn relation(tap: &StageDraft, from: &StageDraft, swapped: bool) -> Option<Relation> {
     let (a, b) = (&tap.pipe, &from.pipe);
     let same_tail = a.tail == b.tail || a.word_bytes() == 1;
     let same_types = a.states.iter().map(|state| state.ty).eq(b.states.iter().map(|state| state.ty));

@@ -6,7 +6,7 @@ use crate::analyse::ANALYSES;
 use crate::analyse::Analysed;
 use crate::backend::PassCode;
 use crate::backend::interp::InterpCode;
-use crate::backend::testing::{Rng, compare_many};
+use crate::backend::testing::{Xorshift, compare_many};
 use crate::compose::Stage;
 use crate::ir::Pipe;
 use crate::options::Backend;
@@ -94,7 +94,7 @@ fn random_pipelines_compute_the_same_before_and_after() {
     ];
     let mut seen: BTreeMap<&str, u32> = BTreeMap::new();
     for seed in 0..4000 {
-        let mut rng = Rng::new(seed);
+        let mut rng = Xorshift::new(seed);
         let names: Vec<String> =
             (0..2 + rng.below(5)).map(|at| format!("{} as s{at}", rng.pick(&MENU))).collect();
         let stages = stages(&names.join(" | "));

@@ -86,9 +86,9 @@ pub(crate) enum StateForm {
     Crc(Crc, Value),
     /// A linear recurrence, alone or together with others: the first of them has the system and what a word
     /// adds to each.
-    Linear(System, Vec<Value>),
+    Linear(LinearSystem, Vec<Value>),
     /// Sums, sums of those and so on: the first state has the system and the value that a word adds to all.
-    IteratedSums(System, Value),
+    IteratedSums(LinearSystem, Value),
     /// Part of the [`StateForm::Linear`] or [`StateForm::IteratedSums`] of an earlier state, or of a
     /// [`StateForm::Lagged`].
     Member,
@@ -110,7 +110,7 @@ pub(crate) enum StateForm {
 
 /// A linear recurrence of one state or several.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct System {
+pub(crate) struct LinearSystem {
     /// 0 for two to the power of the type's width.
     pub(crate) modulus: u64,
     /// Row after row.
@@ -225,7 +225,7 @@ impl Chooser<'_> {
             most = operands.iter().map(|operand| bounds[operand.0 as usize]).collect();
         }
         let fits = modulus < MAX_MODULUS && most.iter().all(|most| *most <= MAX_NUMBER);
-        let system = System { modulus, matrix, most, states };
+        let system = LinearSystem { modulus, matrix, most, states };
         if let Some(operand) = sums::operand(self.pipe, &system, &operands) {
             return Some(StateForm::IteratedSums(system, operand));
         }

@@ -14,7 +14,7 @@ use crate::ir::{Op, Pipe, StateId, Value};
 use crate::plan::induction::Step;
 pub(crate) use demand::MAX_SUBTRACTIONS;
 use form::Chooser;
-pub(crate) use form::{Addend, Fold, MAX_NUMBER, Running, Second, StateForm, System};
+pub(crate) use form::{Addend, Fold, LinearSystem, MAX_NUMBER, Running, Second, StateForm};
 use period::{constants_of, periods};
 use std::sync::{Arc, OnceLock};
 pub(crate) use sums::narrow;

@@ -1,14 +1,14 @@
 //! Sums of sums of sums: systems whose matrix has ones on its diagonal and nothing above, which loops add up
 //! without multiplying.
 
-use super::form::System;
+use super::form::LinearSystem;
 use crate::ir::{ConvertOp, Op, Pipe, Value};
 
 /// Most states: their binomials are computed by a division that is exact by nothing but a 2 and a 3.
 const MAX_STATES: usize = 4;
 
 /// What a word adds to each of the states of a system, if they are such sums and have a form in lanes.
-pub(super) fn operand(pipe: &Pipe, system: &System, operands: &[Value]) -> Option<Value> {
+pub(super) fn operand(pipe: &Pipe, system: &LinearSystem, operands: &[Value]) -> Option<Value> {
     let side = system.states.len();
     let triangular = system.matrix.iter().enumerate().all(|(at, entry)| match at / side {
         row if row < at % side => *entry == 0,

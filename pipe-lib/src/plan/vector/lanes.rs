@@ -1,6 +1,6 @@
 //! One stage's block on the lanes of a chunk: values become groups of registers.
 
-use super::lower::{Group, Lowering, Ordered, Sums, Term};
+use super::lower::{Group, Lowering, Ordered, ReductionTerm, SumPair};
 use super::onward::MAX_WIDENING;
 use super::phase::{Positional, positional};
 use super::{Accumulate, Accumulator, Carry, Reg, VectorOp};
@@ -12,7 +12,7 @@ use std::collections::HashMap;
 const MAX_TURNS: usize = 16;
 
 /// Lowering of one stage's block.
-pub(super) struct Stage<'a> {
+pub(super) struct StageLowering<'a> {
     pub(super) to: &'a mut Lowering,
     pub(super) block: &'a Block,
     pub(super) tables: &'a [Table],
@@ -33,7 +33,7 @@ pub(super) struct Stage<'a> {
     pub(super) onward: HashMap<StateId, Group>,
 }
 
-impl<'a> Stage<'a> {
+impl<'a> StageLowering<'a> {
     pub(super) fn new(
         to: &'a mut Lowering,
         block: &'a Block,
@@ -41,8 +41,8 @@ impl<'a> Stage<'a> {
         pipe: &Pipe,
         base: u32,
         chunk: Reg,
-    ) -> Stage<'a> {
-        Stage {
+    ) -> StageLowering<'a> {
+        StageLowering {
             to,
             block,
             tables,
@@ -111,7 +111,7 @@ impl<'a> Stage<'a> {
     }
 
     /// A sum and its sum of sums.
-    pub(super) fn sum(&mut self, sums: &Sums) -> Result<(), String> {
+    pub(super) fn sum(&mut self, sums: &SumPair) -> Result<(), String> {
         let group = self.lower(sums.term)?;
         let [of] = group.regs[..] else { return Err("a sum of sums of values wider than the word".into()) };
         if group.lane == 8 {
@@ -129,7 +129,7 @@ impl<'a> Stage<'a> {
         Ok(())
     }
 
-    pub(super) fn accumulate(&mut self, term: &Term, operand: Value) -> Result<(), String> {
+    pub(super) fn accumulate(&mut self, term: &ReductionTerm, operand: Value) -> Result<(), String> {
         let group = self.lower(operand)?;
         let narrow =
             term.form == Accumulate::Lanes && term.ty.is_integer() && group.lane > term.ty.bytes() as u8;

@@ -1,6 +1,6 @@
 //! From the stages of a pass to one block: which form each state takes, and the order in which stages see a chunk.
 
-use super::lanes::Stage;
+use super::lanes::StageLowering;
 use super::narrow::narrow;
 use super::onward::{endless, step};
 use super::{Accumulate, Carry, Reg, VectorBody, VectorInst, VectorOp};
@@ -93,14 +93,14 @@ impl Lowering {
             if pipe.output.endian == Endian::Big { rewriter.unary(UnaryOp::Bswap, out) } else { out }
         });
         let mut terms = Vec::new();
-        let mut sums: Vec<Sums> = Vec::new();
+        let mut sums: Vec<SumPair> = Vec::new();
         let mut ordered: Vec<Ordered> = Vec::new();
         let mut onward: Vec<(usize, Step)> = Vec::new();
         for (state, known) in facts.states.iter().enumerate() {
             match &known.class {
                 Class::Held => {}
                 Class::Reduction { op, operand } => {
-                    terms.push(Term::new(
+                    terms.push(ReductionTerm::new(
                         &mut rewriter,
                         base + state as u32,
                         pipe.states[state].ty,
@@ -124,7 +124,7 @@ impl Lowering {
                     Some((sum_of_sums, includes_word)) => {
                         let term = rename(*operand);
                         let narrow = narrowed(&mut rewriter, term, pipe.input.ty, NARROW_DEPTH);
-                        sums.push(Sums {
+                        sums.push(SumPair {
                             state,
                             sum_of_sums,
                             op: *op,
@@ -182,7 +182,7 @@ impl Lowering {
             }
         }
 
-        let mut stage = Stage::new(self, &block, &tables, pipe, base, chunk);
+        let mut stage = StageLowering::new(self, &block, &tables, pipe, base, chunk);
         stage.go_onward(&onward)?;
         stage.order(&ordered)?;
         for term in &terms {
@@ -281,7 +281,7 @@ impl Ordered {
 }
 
 /// A sum and its sum of sums, before lowering. States by index in the stage.
-pub(super) struct Sums {
+pub(super) struct SumPair {
     pub(super) state: usize,
     pub(super) sum_of_sums: usize,
     pub(super) op: Reduce,
@@ -313,7 +313,7 @@ fn summed(facts: &PipeFacts, of: usize) -> Option<(usize, bool)> {
 }
 
 /// A reduction before lowering.
-pub(super) struct Term {
+pub(super) struct ReductionTerm {
     pub(super) state: u32,
     pub(super) ty: Ty,
     pub(super) op: Reduce,
@@ -322,8 +322,15 @@ pub(super) struct Term {
     pub(super) operand: Value,
 }
 
-impl Term {
-    fn new(rewriter: &mut Rewriter, state: u32, ty: Ty, op: Reduce, mut operand: Value, word: Ty) -> Term {
+impl ReductionTerm {
+    fn new(
+        rewriter: &mut Rewriter,
+        state: u32,
+        ty: Ty,
+        op: Reduce,
+        mut operand: Value,
+        word: Ty,
+    ) -> ReductionTerm {
         let mut swapped = false;
         let form = match op {
             Reduce::Addc => {
@@ -353,7 +360,7 @@ impl Term {
             }
             _ => Accumulate::Lanes,
         };
-        Term { state, ty, op, form, swapped, operand }
+        ReductionTerm { state, ty, op, form, swapped, operand }
     }
 }
 

@@ -1,14 +1,14 @@
 //! Sums modulo a literal outside reductions, where a few subtractions reduce any number.
 
 use super::VectorOp;
-use super::lanes::Stage;
+use super::lanes::StageLowering;
 use super::lower::Group;
 use crate::ir::{BinaryOp, CompareOp, ModOp, Op, Ty, Value};
 
 /// Most multiples of the modulus that are subtracted from a number.
 const MAX_MULTIPLES: u64 = 3;
 
-impl Stage<'_> {
+impl StageLowering<'_> {
     /// `(x + y) mod m`.
     pub(super) fn addmod(&mut self, ty: Ty, [x, y, m]: [Value; 3]) -> Result<Group, String> {
         let m = match self.block.inst(m).op {

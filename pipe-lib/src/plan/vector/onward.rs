@@ -1,7 +1,7 @@
 //! States that follow from themselves alone: counters, keys that rotate. Each register of the chunk has the values of its
 //! words, and goes over to the next chunk by as many steps at once as there are words in between.
 
-use super::lanes::Stage;
+use super::lanes::StageLowering;
 use super::lower::Group;
 use super::{Carry, Reg, VectorOp};
 use crate::analyse::{Class, PipeFacts};
@@ -50,7 +50,7 @@ pub(super) fn endless(pipe: &Pipe, facts: &PipeFacts, state: usize) -> bool {
     false
 }
 
-impl Stage<'_> {
+impl StageLowering<'_> {
     /// Declares states that follow from themselves alone; reading one then gives its values at the chunk's words.
     pub(super) fn go_onward(&mut self, states: &[(usize, Step)]) -> Result<(), String> {
         for (state, step) in states {

@@ -1,6 +1,6 @@
 //! Values that depend on the offset in the stream alone and repeat within a register: tables instead of code.
 
-use super::lanes::Stage;
+use super::lanes::StageLowering;
 use super::lower::Group;
 use super::{Phase, VectorOp};
 use crate::analyse::rewrite::evaluate;
@@ -60,14 +60,14 @@ pub(super) fn positional(block: &Block) -> Vec<Positional> {
     known
 }
 
-impl Stage<'_> {
+impl StageLowering<'_> {
     /// Whether a value's lanes come from a table: it depends on the offset alone and repeats soon.
     pub(super) fn is_tabled(&self, value: Value) -> bool {
         let Positional { alone, bits, .. } = self.positional[value.0 as usize];
         alone && bits > 0 && bits <= PHASE_BITS && self.lane(self.block.ty(value)) == self.word
     }
 
-    /// The lanes of a value that [`Stage::is_tabled`].
+    /// The lanes of a value that [`StageLowering::is_tabled`].
     pub(super) fn phase(&mut self, value: Value) -> Result<Group, String> {
         let ty = self.block.ty(value);
         let lane = self.lane(ty);

@@ -1,11 +1,11 @@
 //! Additions and subtractions that stop at the ends of a type: machines have them for lanes of 8 and 16 bits.
 
 use super::VectorOp;
-use super::lanes::Stage;
+use super::lanes::StageLowering;
 use super::lower::Group;
 use crate::ir::{BinaryOp, CompareOp, Ty};
 
-impl Stage<'_> {
+impl StageLowering<'_> {
     /// `a op b` on numbers of type `ty`, where `op` is one of `adds`, `subs`, `sadds`, `ssubs`.
     pub(super) fn saturating(&mut self, op: BinaryOp, ty: Ty, a: &Group, b: &Group) -> Group {
         use BinaryOp as B;

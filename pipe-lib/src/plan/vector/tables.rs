@@ -1,7 +1,7 @@
 //! Look-ups in small tables: a register of indices becomes a register of entries.
 
 use super::VectorOp;
-use super::lanes::Stage;
+use super::lanes::StageLowering;
 use super::lower::Group;
 use crate::ir::{BinaryOp, Op, Table, Ty, Value};
 
@@ -11,7 +11,7 @@ const MAX_BYTES: usize = 256;
 /// Most entries of a table of wider numbers, each of which is put together from its bytes.
 const MAX_WIDE: usize = 16;
 
-impl Stage<'_> {
+impl StageLowering<'_> {
     /// The entries of `table` that `index` is the index of, modulo its length.
     pub(super) fn lookup(&mut self, table: &Table, index: Value) -> Result<Group, String> {
         let (ty, len) = (table.ty, table.values.len());

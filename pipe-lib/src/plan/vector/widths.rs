@@ -1,11 +1,11 @@
 //! Values at other widths: extended, cut, fitted into wider lanes.
 
 use super::VectorOp;
-use super::lanes::Stage;
+use super::lanes::StageLowering;
 use super::lower::{Group, mask};
 use crate::ir::{BinaryOp, CompareOp, ConvertOp, Ty, Value};
 
-impl Stage<'_> {
+impl StageLowering<'_> {
     /// Zeroes the bits above a type narrower than its lane.
     pub(super) fn fitted(&mut self, group: Group, ty: Ty) -> Group {
         if ty.bytes() as u8 >= group.lane || ty == Ty::Bool {

@@ -22,8 +22,8 @@ pub(super) fn statement(kind: &StmtKind) -> String {
         StmtKind::State { name, ty, init: None } => format!("state {}: {}", name.node, ty.node),
         StmtKind::Export { name, value: None } => format!("export {}", name.node),
         StmtKind::Export { name, value: Some(value) } => match &value.node {
-            ExportValue::Inst(value) => format!("export {} = {}", name.node, inst(value)),
-            ExportValue::Literal(value) => format!("export {} = {}", name.node, expr(value)),
+            ExportSource::Inst(value) => format!("export {} = {}", name.node, inst(value)),
+            ExportSource::Literal(value) => format!("export {} = {}", name.node, expr(value)),
         },
         StmtKind::Inst(value) => inst(value),
         StmtKind::Table(_) | StmtKind::Finish(_) | StmtKind::Broken(_) => String::new(),

@@ -103,9 +103,9 @@ impl Case<'_> {
     pub(super) fn chunks_with_layouts(&mut self) -> Verdict {
         let take = self.take();
         let output = match (&self.engine.composition().sink, self.rng.below(4)) {
-            (_, 0) => Output::Unwanted,
-            (Some(layout), 1) if !layout.fixed && take == Take::Chunks => Output::Picture,
-            _ => Output::Device,
+            (_, 0) => StreamOutput::Unwanted,
+            (Some(layout), 1) if !layout.fixed && take == Take::Chunks => StreamOutput::Picture,
+            _ => StreamOutput::Device,
         };
         let mut source = self.source_buffer();
         if take == Take::Chunks {
@@ -123,7 +123,8 @@ impl Case<'_> {
         let take = if self.holds() { Take::Chunks } else { Take::Addresses };
         let source = self.source_buffer();
         let len = if take == Take::Addresses { self.stream.len() } else { source.len() };
-        (0..=len).try_for_each(|at| self.stream_with_layouts(&source, &[at, len - at], take, Output::Device))
+        (0..=len)
+            .try_for_each(|at| self.stream_with_layouts(&source, &[at, len - at], take, StreamOutput::Device))
     }
 
     /// Whether the stream is all that a buffer can hold: one that ends within an access has to give its
@@ -150,7 +151,13 @@ impl Case<'_> {
         source.resize(source.len() + more, 0x5a);
     }
 
-    fn stream_with_layouts(&self, source: &[u8], cuts: &[usize], take: Take, output: Output) -> Verdict {
+    fn stream_with_layouts(
+        &self,
+        source: &[u8],
+        cuts: &[usize],
+        take: Take,
+        output: StreamOutput,
+    ) -> Verdict {
         let how = || format!("through layouts by {take:?} {}, output {output:?}", Cuts(cuts));
         let composition = self.engine.composition();
         let is_register =
@@ -172,13 +179,13 @@ impl Case<'_> {
             };
             let offsets = (stream.source_offset() as usize, stream.sink_offset() as usize);
             let behind = (if is_register(&composition.source) { 0 } else { from }, to);
-            if output != Output::Unwanted && offsets != behind {
+            if output != StreamOutput::Unwanted && offsets != behind {
                 return Err((how(), format!("offsets are {offsets:?}, should be {behind:?}")));
             }
         }
         let end = match output {
-            Output::Device => stream.finish_into(&mut out.bytes_mut()[to..room]),
-            Output::Picture | Output::Unwanted => stream.finish(),
+            StreamOutput::Device => stream.finish_into(&mut out.bytes_mut()[to..room]),
+            StreamOutput::Picture | StreamOutput::Unwanted => stream.finish(),
         };
         let wrote = end.as_ref().map_or(wants, |end| end.run.written);
         if let Ok(end) = &end {
@@ -186,16 +193,16 @@ impl Case<'_> {
         }
         let is_refused = end.is_err();
         self.compare(end.map(|end| end.run), None).map_err(|what| (how(), what))?;
-        let wants = if output == Output::Unwanted { 0 } else { wants };
+        let wants = if output == StreamOutput::Unwanted { 0 } else { wants };
         if wrote != wants && !is_refused {
             return Err((how(), format!("wrote {wrote} bytes, should be {wants}")));
         }
         match output {
             // Of a stream that is refused at the end, what came before is written.
             _ if is_refused => {}
-            Output::Device => {}
-            Output::Unwanted => expected.fill(GUARD_BYTE),
-            Output::Picture => {
+            StreamOutput::Device => {}
+            StreamOutput::Unwanted => expected.fill(GUARD_BYTE),
+            StreamOutput::Picture => {
                 expected.fill(0);
                 expected.truncate(room);
                 if let (Some(layout), Ok(outcome)) = (&composition.sink, self.expected) {
@@ -223,15 +230,15 @@ impl Case<'_> {
         source: &Aligned,
         (from, n): (usize, usize),
         take: Take,
-        output: Output,
+        output: StreamOutput,
         (out, to, room): (&mut Aligned, usize, usize),
         picture: &mut Vec<u8>,
     ) -> Result<usize, RunError> {
         let window = &mut out.bytes_mut()[to..room];
         if take == Take::Addresses {
             let dst = match output {
-                Output::Unwanted => std::ptr::null_mut(),
-                Output::Device | Output::Picture => window.as_mut_ptr(),
+                StreamOutput::Unwanted => std::ptr::null_mut(),
+                StreamOutput::Device | StreamOutput::Picture => window.as_mut_ptr(),
             };
             let src = source.bytes()[from..].as_ptr();
             // SAFETY: the source has whole accesses for the stream, and the window is what the buffer has
@@ -240,9 +247,9 @@ impl Case<'_> {
         }
         let chunk = &source.bytes()[from..from + n];
         match output {
-            Output::Unwanted => stream.push_read_only(chunk).map(|()| 0),
-            Output::Picture => stream.push_to(chunk, picture),
-            Output::Device => {
+            StreamOutput::Unwanted => stream.push_read_only(chunk).map(|()| 0),
+            StreamOutput::Picture => stream.push_to(chunk, picture),
+            StreamOutput::Device => {
                 // One byte less than is needed, and nothing happens.
                 let needed = stream.room(n).expect("a short stream");
                 if let Some(less) = needed.checked_sub(1) {
@@ -267,7 +274,7 @@ enum Take {
 
 /// What a stream writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Output {
+enum StreamOutput {
     Device,
     /// What the device's buffer would look like, in memory.
     Picture,

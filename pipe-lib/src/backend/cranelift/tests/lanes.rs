@@ -2,7 +2,7 @@
 //! themselves or pass from word to word.
 
 use super::{compile, parsed};
-use crate::backend::testing::{Rng, compare_many, gauge};
+use crate::backend::testing::{Xorshift, compare_many, gauge};
 use crate::ir::Pipe;
 
 const GAUGES: [(&str, &str, usize); 4] =
@@ -15,7 +15,7 @@ fn is_vector(source: &str) -> bool {
     let pipes = parsed(source, "p");
     let stages: Vec<&Pipe> = pipes.iter().collect();
     let code = compile(&stages, gauge(&stages)).unwrap();
-    compare_many(&code, &stages, &mut Rng::new(source.len() as u64), 40);
+    compare_many(&code, &stages, &mut Xorshift::new(source.len() as u64), 40);
     code.scalar_because().is_none()
 }
 

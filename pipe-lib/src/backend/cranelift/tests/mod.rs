@@ -4,7 +4,7 @@ mod lanes;
 
 use super::compile;
 use crate::backend::PassCode;
-use crate::backend::testing::{Rng, Use, compare, compare_many, gauge, listing, random_pipe};
+use crate::backend::testing::{Use, Xorshift, compare, compare_many, gauge, listing, random_pipe};
 use crate::ir::builder::PipeBuilder;
 use crate::ir::{BinaryOp, CompareOp, ConvertOp, CrcOp, Endian, Gauge, Pipe, Tail, Ty};
 
@@ -77,7 +77,7 @@ fn check(stages: &[Pipe], vector: bool) {
     let stages: Vec<&Pipe> = stages.iter().collect();
     let code = compile(&stages, gauge(&stages)).unwrap();
     assert_eq!(code.scalar_because().is_none(), vector, "{:?}", code.scalar_because());
-    compare_many(&code, &stages, &mut Rng::new(7), 400);
+    compare_many(&code, &stages, &mut Xorshift::new(7), 400);
 }
 
 #[test]
@@ -105,7 +105,7 @@ fn remainders_run_word_by_word() {
 fn random_pipes_with_vector_forms() {
     let mut vector = 0;
     for seed in 0..120 {
-        let mut rng = Rng::new(seed);
+        let mut rng = Xorshift::new(seed);
         let stages: Vec<Pipe> = (0..1 + rng.below(3)).map(|_| random_pipe(&mut rng, true)).collect();
         let stages: Vec<&Pipe> = stages.iter().collect();
         let code = compile(&stages, gauge(&stages))
@@ -119,7 +119,7 @@ fn random_pipes_with_vector_forms() {
 #[test]
 fn random_pipes_of_any_kind() {
     for seed in 1000..1120 {
-        let mut rng = Rng::new(seed);
+        let mut rng = Xorshift::new(seed);
         let stages: Vec<Pipe> = (0..1 + rng.below(3)).map(|_| random_pipe(&mut rng, false)).collect();
         let stages: Vec<&Pipe> = stages.iter().collect();
         let code = compile(&stages, gauge(&stages))
@@ -270,7 +270,7 @@ fn products_modulo_64_bit_literals() {
         );
         let pipes = parsed(&source, "p");
         let stages: Vec<&Pipe> = pipes.iter().collect();
-        compare_many(&compile(&stages, 8).unwrap(), &stages, &mut Rng::new(m), 200);
+        compare_many(&compile(&stages, 8).unwrap(), &stages, &mut Xorshift::new(m), 200);
     }
 }
 
@@ -288,7 +288,7 @@ fn words_after_the_last_chunk() {
         let stages: Vec<&Pipe> = stages.iter().collect();
         let code = compile(&stages, gauge(&stages)).unwrap();
         assert!(code.functions.by_chunks);
-        let mut rng = Rng::new(11);
+        let mut rng = Xorshift::new(11);
         for len in 1..100 {
             let data = rng.bytes(len);
             let start = crate::backend::testing::initial(&stages);
@@ -313,7 +313,7 @@ fn arithmetic_modulo_anything() {
             );
             let pipes = parsed(&source, "p");
             let stages: Vec<&Pipe> = pipes.iter().collect();
-            compare_many(&compile(&stages, ty.bytes()).unwrap(), &stages, &mut Rng::new(m), 50);
+            compare_many(&compile(&stages, ty.bytes()).unwrap(), &stages, &mut Xorshift::new(m), 50);
         }
     }
 }
@@ -326,7 +326,7 @@ fn entry_of_short_transfers() {
     let stages: Vec<&Pipe> = stages.iter().collect();
     let code = compile(&stages, 4).unwrap();
     let entry = code.entry().unwrap();
-    let mut rng = Rng::new(3);
+    let mut rng = Xorshift::new(3);
     for len in 0..200 {
         let src = rng.bytes(len);
         let (mut direct, mut plain) = (vec![1; len + 1], vec![1; len + 1]);

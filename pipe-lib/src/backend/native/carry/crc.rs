@@ -15,15 +15,15 @@
 use iced_x86::{Code, Register};
 
 use super::crc_beside::{Beside, Memory};
-use super::{LoopCarried, Part, Traits, crc_reduce, crc_residue};
+use super::{LoopCarried, LoopPart, Traits, crc_reduce, crc_residue};
 use crate::analyse::gf2::{Crc, Spare};
 use crate::backend::native::abi::{LEN, Round, STATES, round_remainder};
 use crate::backend::native::asm;
 use crate::backend::native::isa::{Features, Isa};
 use crate::backend::native::lanes::Lane;
 use crate::backend::native::lanes::whole::{at, indexed};
-use crate::backend::native::lower::Body;
-use crate::backend::native::vcode::{Builder, Kind, Opd, VReg, Width};
+use crate::backend::native::lower::BodyLowering;
+use crate::backend::native::vcode::{Builder, Operand, RegKind, VReg, Width};
 use crate::ir::{Pipe, Tail, Value};
 
 /// The accumulators of one CRC state.
@@ -189,9 +189,9 @@ impl CrcLanes {
                 Isa::Avx512 => Code::EVEX_Vbroadcasti32x4_zmm_k1z_m128,
                 Isa::Avx2 => Code::VEX_Vbroadcasti128_ymm_m128,
             };
-            let from = Opd::Mem(indexed(r9, rax, 1, 0));
+            let from = Operand::Mem(indexed(r9, rax, 1, 0));
             let full = b.full();
-            let factor = b.fresh(Kind::Vector, full, code, &[from]);
+            let factor = b.fresh(RegKind::Vector, full, code, &[from]);
             self.step(b, 0, factor, moved);
         }
         self.no_remainder(b);
@@ -244,8 +244,8 @@ impl CrcLanes {
         let mut all = None;
         for (part, moved) in self.split(b, moved).into_iter().enumerate() {
             let disp = (part * bytes_of_part) as i32;
-            let row = Opd::Mem(indexed(r9, rax, 1, disp));
-            let row = b.fresh(Kind::Vector, self.width, code, &[row]);
+            let row = Operand::Mem(indexed(r9, rax, 1, disp));
+            let row = b.fresh(RegKind::Vector, self.width, code, &[row]);
             let (even, odd) = self.products(b, self.acc[0][part], row);
             let to_the_end = self.row_of_nothing(b, part);
             let (low, high) = self.products(b, moved, to_the_end);
@@ -322,7 +322,7 @@ impl CrcLanes {
             return vec![vector];
         }
         let extract = Code::VEX_Vextracti128_xmmm128_ymm_imm8;
-        let upper = b.vector_of(Width::X, extract, &[Opd::Reg(vector, Width::Y), Opd::Imm(1)]);
+        let upper = b.vector_of(Width::X, extract, &[Operand::Reg(vector, Width::Y), Operand::Imm(1)]);
         vec![vector, upper]
     }
 
@@ -356,15 +356,15 @@ impl LoopCarried for CrcLanes {
         self.import(b, copies - 1, factor);
     }
 
-    fn step(&mut self, body: &mut Body<'_>, part: Part) -> Result<(), String> {
+    fn step(&mut self, body: &mut BodyLowering<'_>, part: LoopPart) -> Result<(), String> {
         let values = body.int(self.operand)?;
         match part {
             // Single vectors, in an iteration of their own, are folded by the first copy.
-            Part::Whole { copy, distance } if distance < self.acc.len() => {
+            LoopPart::Whole { copy, distance } if distance < self.acc.len() => {
                 self.add(body.b, copy, distance, &values)
             }
-            Part::Whole { copy, .. } if !self.folds(copy) => {}
-            Part::Whole { copy, distance } => match self.beside {
+            LoopPart::Whole { copy, .. } if !self.folds(copy) => {}
+            LoopPart::Whole { copy, distance } => match self.beside {
                 None => self.add(body.b, copy, distance, &values),
                 Some(beside) => {
                     let before = beside.before(body.b, copy);
@@ -372,7 +372,7 @@ impl LoopCarried for CrcLanes {
                     self.add(body.b, copy, distance, &values);
                 }
             },
-            Part::Remainder { round, .. } => self.add_remainder(body.b, &values, round),
+            LoopPart::Remainder { round, .. } => self.add_remainder(body.b, &values, round),
         }
         Ok(())
     }

@@ -17,7 +17,7 @@ use crate::analyse::gf2::Crc;
 use crate::backend::native::abi::{DST, SRC};
 use crate::backend::native::asm;
 use crate::backend::native::isa::Isa;
-use crate::backend::native::vcode::{Builder, Kind, Opd, VReg, Width};
+use crate::backend::native::vcode::{Builder, Operand, RegKind, VReg, Width};
 use crate::ir::{CrcOp, Endian, Op, Pipe, Value};
 
 /// Where the bytes that a stage reads lie in memory when a few vectors more have gone by.
@@ -77,6 +77,6 @@ impl Beside {
         for at in (first..end).step_by(WORD) {
             b.raw(asm::rm(Code::Crc32_r64_rm64, Register::RAX, SRC, index, at as i32));
         }
-        b.fresh(Kind::Vector, Width::X, Code::VEX_Vmovq_xmm_rm64, &[Opd::Gpr(Register::RAX)])
+        b.fresh(RegKind::Vector, Width::X, Code::VEX_Vmovq_xmm_rm64, &[Operand::Gpr(Register::RAX)])
     }
 }

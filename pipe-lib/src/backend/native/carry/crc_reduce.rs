@@ -11,7 +11,7 @@ use iced_x86::{Code, Register};
 use crate::analyse::gf2::{Crc, Spare};
 use crate::backend::native::asm;
 use crate::backend::native::isa::Isa;
-use crate::backend::native::vcode::{Builder, Opd, VReg, Width};
+use crate::backend::native::vcode::{Builder, Operand, VReg, Width};
 
 /// The state that the lowest lane of `all` stands for, to rax. Changes r9.
 pub(super) fn state(b: &mut Builder, crc: Crc, all: VReg) {
@@ -74,5 +74,5 @@ fn shift_lane(b: &mut Builder, a: VReg, up: bool) -> VReg {
         (Isa::Avx2, true) => Code::VEX_Vpslldq_xmm_xmm_imm8,
         (Isa::Avx2, false) => Code::VEX_Vpsrldq_xmm_xmm_imm8,
     };
-    b.vector_of(Width::X, code, &[Opd::Reg(a, Width::X), Opd::Imm(8)])
+    b.vector_of(Width::X, code, &[Operand::Reg(a, Width::X), Operand::Imm(8)])
 }

@@ -12,7 +12,7 @@ use crate::analyse::gf2::{Crc, Spare};
 use crate::backend::native::abi::STATES;
 use crate::backend::native::asm;
 use crate::backend::native::isa::Isa;
-use crate::backend::native::vcode::{Builder, Kind, Opd, VReg, Width};
+use crate::backend::native::vcode::{Builder, Operand, RegKind, VReg, Width};
 
 /// Where the number of words of a call is kept.
 pub(super) const WORDS: Register = Register::R11;
@@ -76,7 +76,7 @@ fn product(b: &mut Builder, a: Register, factor: u64) -> VReg {
         Isa::Avx512 => Code::EVEX_Vmovq_xmm_rm64,
         Isa::Avx2 => Code::VEX_Vmovq_xmm_rm64,
     };
-    let a = b.fresh(Kind::Vector, Width::X, code, &[Opd::Gpr(a)]);
+    let a = b.fresh(RegKind::Vector, Width::X, code, &[Operand::Gpr(a)]);
     let factor = b.bytes_of(|i| factor.to_le_bytes()[i % 8]);
     b.clmul_halves(Width::X, a, factor, 0)
 }

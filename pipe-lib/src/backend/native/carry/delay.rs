@@ -3,14 +3,14 @@
 
 use iced_x86::{Code, Register};
 
-use super::{Due, LoopCarried, Part, Traits};
+use super::{Due, LoopCarried, LoopPart, Traits};
 use crate::backend::native::abi::{SCRATCH, STATES, round_remainder};
 use crate::backend::native::asm;
 use crate::backend::native::isa::Isa;
 use crate::backend::native::lanes::Lane;
 use crate::backend::native::lanes::whole::at;
-use crate::backend::native::lower::Body;
-use crate::backend::native::vcode::{Builder, Opd, VReg};
+use crate::backend::native::lower::BodyLowering;
+use crate::backend::native::vcode::{Builder, Operand, VReg};
 use crate::ir::{StateId, Value};
 
 /// The state, and the value that the next word finds in it.
@@ -33,14 +33,14 @@ impl LoopCarried for Delay {
         Traits { due: Due::Between, ..Traits::ORDERED }
     }
 
-    fn step(&mut self, body: &mut Body<'_>, part: Part) -> Result<(), String> {
+    fn step(&mut self, body: &mut BodyLowering<'_>, part: LoopPart) -> Result<(), String> {
         body.compute(self.value)?;
         let values = body.carried(self.value)?;
         let before = self.last.before(body.b, values);
         body.give_carried(self.state, before);
         let last = match part {
-            Part::Whole { .. } => values,
-            Part::Remainder { round, .. } => {
+            LoopPart::Whole { .. } => values,
+            LoopPart::Remainder { round, .. } => {
                 // Perhaps none of the words count.
                 round_remainder(body.b, round);
                 body.b.shift_in(self.last.reg, values)
@@ -82,33 +82,33 @@ impl Last {
 
     /// The values so many bytes before, 16 at most, given those of the words.
     pub(super) fn before_by(self, b: &mut Builder, values: VReg, bytes: usize) -> VReg {
-        let v = |b: &Builder, reg| Opd::Reg(reg, b.full());
+        let v = |b: &Builder, reg| Operand::Reg(reg, b.full());
         let (values_op, last_op) = (v(b, values), v(b, self.reg));
         match b.isa {
             Isa::Avx512 if bytes.is_multiple_of(8) => {
                 let code = Code::EVEX_Valignq_zmm_k1z_zmm_zmmm512b64_imm8;
-                b.vector(code, &[values_op, last_op, Opd::Imm(8 - bytes as u8 / 8)])
+                b.vector(code, &[values_op, last_op, Operand::Imm(8 - bytes as u8 / 8)])
             }
             Isa::Avx512 if bytes.is_multiple_of(4) => {
                 let code = Code::EVEX_Valignd_zmm_k1z_zmm_zmmm512b32_imm8;
-                b.vector(code, &[values_op, last_op, Opd::Imm(16 - bytes as u8 / 4)])
+                b.vector(code, &[values_op, last_op, Operand::Imm(16 - bytes as u8 / 4)])
             }
             Isa::Avx512 => {
                 let code = Code::EVEX_Valignq_zmm_k1z_zmm_zmmm512b64_imm8;
-                let quarters = b.vector(code, &[values_op, last_op, Opd::Imm(6)]);
+                let quarters = b.vector(code, &[values_op, last_op, Operand::Imm(6)]);
                 let quarters = v(b, quarters);
                 let code = Code::EVEX_Vpalignr_zmm_k1z_zmm_zmmm512_imm8;
-                b.vector(code, &[values_op, quarters, Opd::Imm(16 - bytes as u8)])
+                b.vector(code, &[values_op, quarters, Operand::Imm(16 - bytes as u8)])
             }
             Isa::Avx2 => {
                 let code = Code::VEX_Vperm2i128_ymm_ymm_ymmm256_imm8;
-                let halves = b.vector(code, &[last_op, values_op, Opd::Imm(0x21)]);
+                let halves = b.vector(code, &[last_op, values_op, Operand::Imm(0x21)]);
                 if bytes == 16 {
                     return halves;
                 }
                 let halves = v(b, halves);
                 let code = Code::VEX_Vpalignr_ymm_ymm_ymmm256_imm8;
-                b.vector(code, &[values_op, halves, Opd::Imm(16 - bytes as u8)])
+                b.vector(code, &[values_op, halves, Operand::Imm(16 - bytes as u8)])
             }
         }
     }

@@ -6,13 +6,13 @@
 
 use iced_x86::{Code, Register};
 
-use super::{Due, LoopCarried, Part, Traits};
+use super::{Due, LoopCarried, LoopPart, Traits};
 use crate::backend::native::abi::{Round, SCRATCH, STATES, round_remainder};
 use crate::backend::native::asm;
 use crate::backend::native::lanes::whole::at;
 use crate::backend::native::lanes::{Cmp, Lane};
-use crate::backend::native::lower::{Body, Val};
-use crate::backend::native::vcode::{Builder, Mem, Opd, VReg};
+use crate::backend::native::lower::{BodyLowering, Val};
+use crate::backend::native::vcode::{Builder, Mem, Operand, VReg};
 use crate::ir::{Pipe, StateId, Ty};
 use crate::plan::induction::{AffineBits, Step};
 
@@ -179,7 +179,7 @@ impl Induction {
                 b.raw(asm::rr(Code::Mov_r64_rm64, r9, rdx));
                 b.load_quad_to(rax, STATES, offset);
                 b.raw(asm::rr(Code::Xor_r32_rm32, Register::EDX, Register::EDX));
-                let divisor = Opd::Mem(Mem::Pool { entry, disp: 0 });
+                let divisor = Operand::Mem(Mem::Pool { entry, disp: 0 });
                 b.push(Code::Div_rm64, &[divisor], None, None, None, false);
                 b.store_quad(Register::RSP, SCRATCH, rdx);
                 b.raw(asm::rr(Code::Mov_r64_rm64, rdx, r9));
@@ -258,7 +258,7 @@ impl Induction {
         if moves_on {
             let next = next.unwrap_or_else(|| apply(&step, b, self.lane, self.ty, first));
             if parts.contains(&next) {
-                let operands = [self.first, next].map(|reg| Opd::Reg(reg, full));
+                let operands = [self.first, next].map(|reg| Operand::Reg(reg, full));
                 b.push(b.load_code(), &operands, Some(self.first), None, None, false);
             } else {
                 b.assign(self.first, next);
@@ -295,7 +295,7 @@ impl LoopCarried for Induction {
         Traits { due: Due::Before, ends_first: true, ..Traits::ORDERED }
     }
 
-    fn step(&mut self, body: &mut Body<'_>, part: Part) -> Result<(), String> {
+    fn step(&mut self, body: &mut BodyLowering<'_>, part: LoopPart) -> Result<(), String> {
         let states = self.states(body.b, part.is_whole());
         body.give_state(self.state, states);
         Ok(())

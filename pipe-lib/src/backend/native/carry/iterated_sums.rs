@@ -15,19 +15,19 @@
 
 use iced_x86::{Code, Register};
 
-use super::{LoopCarried, Part, Traits, sums};
+use super::{LoopCarried, LoopPart, Traits, sums};
 use crate::analyse;
 use crate::backend::native::abi::{LEN, Round, STATES, round_remainder};
 use crate::backend::native::asm;
 use crate::backend::native::lanes::Lane;
-use crate::backend::native::lower::Body;
+use crate::backend::native::lower::BodyLowering;
 use crate::backend::native::vcode::{Builder, VReg};
 use crate::ir::{Pipe, Ty, Value};
-use crate::plan::stage::{System, narrow};
+use crate::plan::stage::{LinearSystem, narrow};
 
 /// The registers of the sums.
 pub(super) struct IteratedSums {
-    system: System,
+    system: LinearSystem,
     /// What is added, of the word's type.
     operand: Value,
     ty: Ty,
@@ -48,7 +48,7 @@ impl IteratedSums {
     pub(super) fn new(
         b: &mut Builder,
         pipe: &Pipe,
-        system: &System,
+        system: &LinearSystem,
         operand: Value,
         offsets: Vec<i32>,
     ) -> IteratedSums {
@@ -213,11 +213,11 @@ impl LoopCarried for IteratedSums {
         Traits::ORDERED
     }
 
-    fn step(&mut self, body: &mut Body<'_>, part: Part) -> Result<(), String> {
+    fn step(&mut self, body: &mut BodyLowering<'_>, part: LoopPart) -> Result<(), String> {
         let words = body.int(self.operand)?[0];
         match part {
             // All copies share the registers: an addition a word is as quick as the words come.
-            Part::Whole { .. } => {
+            LoopPart::Whole { .. } => {
                 for (part, words) in self.split(body.b, words).into_iter().enumerate() {
                     let mut added = words;
                     for sums in &self.acc {
@@ -227,7 +227,7 @@ impl LoopCarried for IteratedSums {
                     }
                 }
             }
-            Part::Remainder { round, .. } => {
+            LoopPart::Remainder { round, .. } => {
                 // The last word goes to the end, where none is behind it.
                 round_remainder(body.b, round);
                 let zero = body.b.splat(Lane::B, 0);

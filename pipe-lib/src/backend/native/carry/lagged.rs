@@ -15,14 +15,14 @@ use iced_x86::{Code, Register};
 
 use super::delay::Last;
 use super::scan::{join, turned};
-use super::{Due, LoopCarried, Part, Traits};
+use super::{Due, LoopCarried, LoopPart, Traits};
 use crate::backend::native::abi::{SCRATCH, STATES, round_remainder};
 use crate::backend::native::asm;
 use crate::backend::native::isa::Isa;
 use crate::backend::native::lanes::Lane;
 use crate::backend::native::lanes::whole::at;
-use crate::backend::native::lower::{Body, Val};
-use crate::backend::native::vcode::{Builder, Opd, VReg};
+use crate::backend::native::lower::{BodyLowering, Val};
+use crate::backend::native::vcode::{Builder, Operand, VReg};
 use crate::ir::{Op, StateId, Value};
 use crate::plan::stage::Running;
 
@@ -103,13 +103,13 @@ impl Lagged {
 
     /// For each word, the last result of its turn.
     fn turns(&self, b: &mut Builder) -> VReg {
-        let last = Opd::Reg(self.last.reg, b.full());
+        let last = Operand::Reg(self.last.reg, b.full());
         // The last 128 bits everywhere, then those of each turn.
         let end = match b.isa {
             Isa::Avx512 => {
-                b.vector(Code::EVEX_Vshufi64x2_zmm_k1z_zmm_zmmm512b64_imm8, &[last, last, Opd::Imm(0xff)])
+                b.vector(Code::EVEX_Vshufi64x2_zmm_k1z_zmm_zmmm512b64_imm8, &[last, last, Operand::Imm(0xff)])
             }
-            Isa::Avx2 => b.vector(Code::VEX_Vpermq_ymm_ymmm256_imm8, &[last, Opd::Imm(0xee)]),
+            Isa::Avx2 => b.vector(Code::VEX_Vpermq_ymm_ymmm256_imm8, &[last, Operand::Imm(0xee)]),
         };
         let turns = b.bytes_of(|i| self.turn(i));
         b.shuffle_bytes(end, turns)
@@ -132,7 +132,7 @@ impl LoopCarried for Lagged {
         Traits { due: Due::Between, ..Traits::ORDERED }
     }
 
-    fn step(&mut self, body: &mut Body<'_>, part: Part) -> Result<(), String> {
+    fn step(&mut self, body: &mut BodyLowering<'_>, part: LoopPart) -> Result<(), String> {
         body.compute(self.running.operand)?;
         let words = body.int(self.running.operand)?[0];
         let results = self.results(body.b, words);
@@ -149,8 +149,8 @@ impl LoopCarried for Lagged {
         body.give(self.next, results);
         let last = match part {
             // The results are read on.
-            Part::Whole { .. } => body.b.copy_of(results),
-            Part::Remainder { round, .. } => {
+            LoopPart::Whole { .. } => body.b.copy_of(results),
+            LoopPart::Remainder { round, .. } => {
                 round_remainder(body.b, round);
                 body.b.shift_in(self.last.reg, results)
             }

@@ -23,20 +23,20 @@
 
 use iced_x86::{Code, Register};
 
-use super::{LoopCarried, Part, Traits, sums};
+use super::{LoopCarried, LoopPart, Traits, sums};
 use crate::analyse;
 use crate::backend::native::abi::{LEN, Round, STATES, round_remainder};
 use crate::backend::native::asm;
 use crate::backend::native::lanes::Lane;
 use crate::backend::native::lanes::whole::{at, indexed};
-use crate::backend::native::lower::Body;
+use crate::backend::native::lower::BodyLowering;
 use crate::backend::native::vcode::{Builder, VReg};
 use crate::ir::{Pipe, Ty, Value};
-use crate::plan::stage::{MAX_NUMBER, System};
+use crate::plan::stage::{LinearSystem, MAX_NUMBER};
 
 /// A vector of numbers, each no more than `most` (of no meaning where arithmetic wraps).
 #[derive(Clone, Copy)]
-struct Number {
+struct BoundedLanes {
     reg: VReg,
     most: u64,
 }
@@ -50,8 +50,8 @@ enum Factor {
 }
 
 /// The registers of one recurrence.
-pub(super) struct Linear {
-    system: System,
+pub(super) struct LinearLanes {
+    system: LinearSystem,
     /// What a word adds to each state.
     operands: Vec<Value>,
     ty: Ty,
@@ -68,16 +68,16 @@ pub(super) struct Linear {
     offsets: Vec<i32>,
 }
 
-impl Linear {
+impl LinearLanes {
     /// Takes registers and imports the states.
     pub(super) fn new(
         b: &mut Builder,
         pipe: &Pipe,
-        system: &System,
+        system: &LinearSystem,
         operands: &[Value],
         copies: usize,
         offsets: Vec<i32>,
-    ) -> Linear {
+    ) -> LinearLanes {
         let (word, ty) = (Lane::of_bytes(pipe.word_bytes()), pipe.states[system.states[0]].ty);
         let lane = if system.modulus == 0 { Lane::of_bytes(ty.bytes()).max(word) } else { Lane::Q };
         let parts = lane.bytes() / word.bytes();
@@ -90,7 +90,7 @@ impl Linear {
         acc[0].iter().flatten().chain(&remainder).for_each(|reg| b.assign(*reg, zero));
         let round = Round::of(pipe.tail, word.bytes());
         let (system, operands) = (system.clone(), operands.to_vec());
-        let linear = Linear { system, operands, ty, round, word, lane, acc, remainder, offsets };
+        let linear = LinearLanes { system, operands, ty, round, word, lane, acc, remainder, offsets };
         linear.import(b, 0, None);
         linear
     }
@@ -110,11 +110,11 @@ impl Linear {
             if self.system.modulus != 0 {
                 // Anything may have been imported.
                 let low = b.and_imm(Lane::Q, value, MAX_NUMBER);
-                let mut sum = self.times(b, Factor::Splat(1), Number { reg: low, most: MAX_NUMBER });
+                let mut sum = self.times(b, Factor::Splat(1), BoundedLanes { reg: low, most: MAX_NUMBER });
                 if self.ty == Ty::U64 {
                     let high = b.shr(Lane::Q, value, 32);
                     let factor = Factor::Splat((1 << 32) % self.system.modulus);
-                    let high = self.times(b, factor, Number { reg: high, most: MAX_NUMBER });
+                    let high = self.times(b, factor, BoundedLanes { reg: high, most: MAX_NUMBER });
                     sum = self.sum(b, sum, high);
                 }
                 value = self.reduced(b, sum).reg;
@@ -134,16 +134,16 @@ impl Linear {
         #[allow(clippy::needless_range_loop, reason = "a part of the vectors of each state")]
         for part in 0..self.parts() {
             let numbers = self.loaded(&self.acc[copy], part);
-            let next: Vec<Number> = (0..self.side())
+            let next: Vec<BoundedLanes> = (0..self.side())
                 .map(|row| {
-                    let added = Number { reg: words[row][part], most: self.system.most[row] };
+                    let added = BoundedLanes { reg: words[row][part], most: self.system.most[row] };
                     let moved = self.product(b, &self.splats(&matrix, row), &numbers);
                     match moved {
                         Some(moved) => self.sum(b, moved, added),
                         None => {
                             // The words themselves may be needed after this; see [`Builder::assign`].
                             let zero = b.splat(Lane::B, 0);
-                            Number { reg: b.add(self.lane, added.reg, zero), ..added }
+                            BoundedLanes { reg: b.add(self.lane, added.reg, zero), ..added }
                         }
                     }
                 })
@@ -173,17 +173,17 @@ impl Linear {
         for part in 0..self.parts() {
             let numbers = self.loaded(&self.acc[0], part);
             let zero = b.splat(Lane::B, 0);
-            let next: Vec<Number> = (0..side)
+            let next: Vec<BoundedLanes> = (0..side)
                 .map(|row| {
                     let moved = self.product(b, &rising[row * side..][..side], &numbers);
-                    moved.unwrap_or(Number { reg: zero, most: 0 })
+                    moved.unwrap_or(BoundedLanes { reg: zero, most: 0 })
                 })
                 .collect();
             self.stored(b, &self.acc[0], part, &next);
         }
         // The powers down to the last word's, and zeros behind it: loaded from so far before the table's middle.
         for row in 0..side {
-            let mut sum = Number { reg: self.remainder[row], most: 0 };
+            let mut sum = BoundedLanes { reg: self.remainder[row], most: 0 };
             for (column, words) in words.iter().enumerate() {
                 let entry = row * side + column;
                 let number = |i: usize| if i < count { powers[count - 1 - i][entry] } else { 0 };
@@ -195,7 +195,7 @@ impl Linear {
                     let mut load = |disp: i32| b.load(at(r9, middle + disp));
                     let factor = Factor::Lanes(load(0), quotients.map(load));
                     let weighted =
-                        self.times(b, factor, Number { reg: *reg, most: self.system.most[column] });
+                        self.times(b, factor, BoundedLanes { reg: *reg, most: self.system.most[column] });
                     sum = self.sum(b, sum, weighted);
                 }
             }
@@ -239,7 +239,7 @@ impl Linear {
         let mut power = vec![0; side * side];
         for column in 0..side {
             let unit: Vec<u64> = (0..side).map(|row| u64::from(row == column)).collect();
-            let System { modulus, matrix, .. } = &self.system;
+            let LinearSystem { modulus, matrix, .. } = &self.system;
             let image = analyse::Linear::power_of(*modulus, matrix, self.ty, exponent as u64, &unit);
             image.into_iter().enumerate().for_each(|(row, entry)| power[row * side + column] = entry);
         }
@@ -263,12 +263,12 @@ impl Linear {
         words.iter().flat_map(|words| b.widen(false, from, self.lane, *words)).collect()
     }
 
-    fn loaded(&self, registers: &[Vec<VReg>], part: usize) -> Vec<Number> {
+    fn loaded(&self, registers: &[Vec<VReg>], part: usize) -> Vec<BoundedLanes> {
         let most = self.kept();
-        registers.iter().map(|state| Number { reg: state[part], most }).collect()
+        registers.iter().map(|state| BoundedLanes { reg: state[part], most }).collect()
     }
 
-    fn stored(&self, b: &mut Builder, registers: &[Vec<VReg>], part: usize, numbers: &[Number]) {
+    fn stored(&self, b: &mut Builder, registers: &[Vec<VReg>], part: usize, numbers: &[BoundedLanes]) {
         let numbers: Vec<VReg> = numbers
             .iter()
             .map(|number| if number.most > self.kept() { self.reduced(b, *number) } else { *number })
@@ -287,8 +287,13 @@ impl Linear {
     }
 
     /// The sum of factors times numbers; `None` if there is none.
-    fn product(&self, b: &mut Builder, factors: &[Option<Factor>], numbers: &[Number]) -> Option<Number> {
-        let mut sum: Option<Number> = None;
+    fn product(
+        &self,
+        b: &mut Builder,
+        factors: &[Option<Factor>],
+        numbers: &[BoundedLanes],
+    ) -> Option<BoundedLanes> {
+        let mut sum: Option<BoundedLanes> = None;
         for (factor, number) in factors.iter().zip(numbers) {
             let Some(factor) = factor else { continue };
             let product = self.times(b, *factor, *number);
@@ -300,7 +305,7 @@ impl Linear {
         sum
     }
 
-    fn times(&self, b: &mut Builder, factor: Factor, number: Number) -> Number {
+    fn times(&self, b: &mut Builder, factor: Factor, number: BoundedLanes) -> BoundedLanes {
         let modulus = self.system.modulus;
         if modulus == 0 {
             let reg = match factor {
@@ -314,7 +319,7 @@ impl Linear {
                 }
                 Factor::Lanes(factor, _) => self.low_product(b, number.reg, factor),
             };
-            return Number { reg, most: 0 };
+            return BoundedLanes { reg, most: 0 };
         }
         if matches!(factor, Factor::Splat(1)) && number.most < 2 * modulus {
             return number;
@@ -326,12 +331,12 @@ impl Linear {
             Factor::Lanes(factor, quotient) => (factor, quotient),
         };
         let product = b.mul_wide(number.reg, factor);
-        let Some(quotient) = quotient else { return Number { reg: product, most: u64::MAX } };
+        let Some(quotient) = quotient else { return BoundedLanes { reg: product, most: u64::MAX } };
         let quotient = b.mul_wide(number.reg, quotient);
         let quotient = b.shr(Lane::Q, quotient, 32);
         let modulus_in_lanes = b.splat(Lane::Q, modulus);
         let whole = b.mul_wide(quotient, modulus_in_lanes);
-        Number { reg: b.sub(Lane::Q, product, whole), most: 2 * modulus - 1 }
+        BoundedLanes { reg: b.sub(Lane::Q, product, whole), most: 2 * modulus - 1 }
     }
 
     /// The product of lanes, as far as the type goes: of lanes of 64 bits with states of no more than 32, the lower halves' is
@@ -340,9 +345,9 @@ impl Linear {
         if self.lane == Lane::Q && self.ty.bits() <= 32 { b.mul_wide(x, y) } else { b.mul(self.lane, x, y) }
     }
 
-    fn sum(&self, b: &mut Builder, mut x: Number, mut y: Number) -> Number {
+    fn sum(&self, b: &mut Builder, mut x: BoundedLanes, mut y: BoundedLanes) -> BoundedLanes {
         if self.system.modulus == 0 {
-            return Number { reg: b.add(self.lane, x.reg, y.reg), most: 0 };
+            return BoundedLanes { reg: b.add(self.lane, x.reg, y.reg), most: 0 };
         }
         // The bigger one first; a sum of two that are below the modulus always fits.
         for _ in 0..2 {
@@ -351,11 +356,11 @@ impl Linear {
                 *bigger = self.reduced(b, *bigger);
             }
         }
-        Number { reg: b.add(self.lane, x.reg, y.reg), most: x.most + y.most }
+        BoundedLanes { reg: b.add(self.lane, x.reg, y.reg), most: x.most + y.most }
     }
 
     /// The same modulo the modulus, below it.
-    fn reduced(&self, b: &mut Builder, number: Number) -> Number {
+    fn reduced(&self, b: &mut Builder, number: BoundedLanes) -> BoundedLanes {
         let modulus = self.system.modulus;
         if modulus == 0 || number.most < modulus {
             return number;
@@ -364,11 +369,11 @@ impl Linear {
         // Below twice the modulus: what is too much, or has wrapped.
         let modulus_in_lanes = b.splat(Lane::Q, modulus);
         let less = b.sub(Lane::D, number.reg, modulus_in_lanes);
-        Number { reg: b.min_max(Lane::D, false, false, number.reg, less), most: modulus - 1 }
+        BoundedLanes { reg: b.min_max(Lane::D, false, false, number.reg, less), most: modulus - 1 }
     }
 }
 
-impl LoopCarried for Linear {
+impl LoopCarried for LinearLanes {
     fn traits(&self) -> Traits {
         Traits { enters_anywhere: self.enters_anywhere(), ..Traits::ORDERED }
     }
@@ -392,15 +397,15 @@ impl LoopCarried for Linear {
         self.import(b, last, factor);
     }
 
-    fn step(&mut self, body: &mut Body<'_>, part: Part) -> Result<(), String> {
+    fn step(&mut self, body: &mut BodyLowering<'_>, part: LoopPart) -> Result<(), String> {
         let words = self.operands.iter().map(|value| body.int(*value)).collect::<Result<Vec<_>, _>>()?;
-        if let Part::Remainder { round, .. } = part {
+        if let LoopPart::Remainder { round, .. } = part {
             round_remainder(body.b, round);
         }
         let words: Vec<Vec<VReg>> = words.iter().map(|words| self.wide(body.b, words)).collect();
         match part {
-            Part::Whole { copy, distance } => self.add(body.b, copy, distance, &words),
-            Part::Remainder { .. } => self.add_remainder(body.b, &words),
+            LoopPart::Whole { copy, distance } => self.add(body.b, copy, distance, &words),
+            LoopPart::Remainder { .. } => self.add_remainder(body.b, &words),
         }
         body.b.check_size()
     }
@@ -436,7 +441,7 @@ impl LoopCarried for Linear {
         }
         let powers: Vec<Vec<u64>> = (0..count).map(|n| self.power(n)).collect();
         for row in 0..side {
-            let mut all = Number { reg: self.remainder[row], most: modulus };
+            let mut all = BoundedLanes { reg: self.remainder[row], most: modulus };
             for part in 0..self.parts() {
                 let numbers = self.loaded(&self.acc[0], part);
                 let weights: Vec<Option<Factor>> = (0..side)

@@ -28,7 +28,7 @@ pub(super) mod sums;
 
 use super::abi::Round;
 use super::lanes::Lane;
-use super::lower::Body;
+use super::lower::BodyLowering;
 use super::vcode::{Builder, VReg};
 use crate::ir::StateId;
 use crate::plan::stage::{StateForm, VectorStage};
@@ -36,30 +36,30 @@ use crc_beside::Memory;
 
 /// Which part of the stream a vector is.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Part {
+pub(super) enum LoopPart {
     /// A whole vector: number `copy` of the `distance` that an iteration takes.
     Whole { copy: usize, distance: usize },
     /// The last one, in part.
     Remainder { masking: Option<Masking>, round: Round },
 }
 
-impl Part {
+impl LoopPart {
     pub(super) const fn is_whole(self) -> bool {
-        matches!(self, Part::Whole { .. })
+        matches!(self, LoopPart::Whole { .. })
     }
 
     pub(super) const fn copy(self) -> usize {
         match self {
-            Part::Whole { copy, .. } => copy,
-            Part::Remainder { .. } => 0,
+            LoopPart::Whole { copy, .. } => copy,
+            LoopPart::Remainder { .. } => 0,
         }
     }
 
     /// Which words count, if not all do.
     pub(super) const fn masking(self) -> Option<Masking> {
         match self {
-            Part::Whole { .. } => None,
-            Part::Remainder { masking, .. } => masking,
+            LoopPart::Whole { .. } => None,
+            LoopPart::Remainder { masking, .. } => masking,
         }
     }
 }
@@ -92,7 +92,7 @@ pub(super) struct Traits {
     pub(super) ordered: bool,
     /// The unrolled loop may be entered at any copy.
     pub(super) enters_anywhere: bool,
-    /// Its step in the remainder takes which words count ([`Part::masking`]).
+    /// Its step in the remainder takes which words count ([`LoopPart::masking`]).
     pub(super) masked: bool,
     /// The remainder's step brings the lanes together, so that there is something to do without one, too.
     pub(super) ends_in_remainder: bool,
@@ -127,7 +127,7 @@ pub(super) trait LoopCarried: Send + Sync {
     fn begin_unrolled(&self, _b: &mut Builder) {}
 
     /// Takes the words of one vector. Of the remainder it changes rax and r9.
-    fn step(&mut self, body: &mut Body<'_>, part: Part) -> Result<(), String>;
+    fn step(&mut self, body: &mut BodyLowering<'_>, part: LoopPart) -> Result<(), String>;
 
     /// Behind the unrolled loop: all copies in the first one.
     fn merge_copies(&self, _b: &mut Builder) {}
@@ -149,7 +149,7 @@ pub(super) trait LoopCarried: Send + Sync {
 
 /// A state's place among those of the function, and how many vectors an iteration takes.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Place {
+pub(super) struct StatePlace {
     /// Of the first state of the stage.
     pub(super) first_state: usize,
     pub(super) unroll: usize,
@@ -159,7 +159,7 @@ pub(super) struct Place {
     pub(super) memory: Option<Memory>,
 }
 
-impl Place {
+impl StatePlace {
     /// Where a state of the stage is, in bytes from the start of the states.
     fn offset(self, state: usize) -> i32 {
         8 * (self.first_state + state) as i32
@@ -172,7 +172,7 @@ pub(super) fn of(
     b: &mut Builder,
     plan: &VectorStage,
     state: usize,
-    place: Place,
+    place: StatePlace,
 ) -> Result<Option<Box<dyn LoopCarried>>, String> {
     let pipe = &*plan.pipe;
     let word = Lane::of_bytes(pipe.word_bytes());
@@ -181,14 +181,14 @@ pub(super) fn of(
     Ok(Some(match &plan.forms[state] {
         StateForm::Constant | StateForm::Member | StateForm::SumOfSums => return Ok(None),
         StateForm::Reduction(fold, addends) => {
-            Box::new(reduction::Accumulator::new(b, plan, ty, *fold, addends, place.unroll, offset))
+            Box::new(reduction::ReductionLanes::new(b, plan, ty, *fold, addends, place.unroll, offset))
         }
         StateForm::Crc(crc, value) => {
             Box::new(crc::CrcLanes::new(b, pipe, (*crc, *value), place.unroll, place.memory, offset)?)
         }
         StateForm::Linear(system, operands) => {
             let offsets = system.states.iter().map(|state| place.offset(*state)).collect();
-            Box::new(linear::Linear::new(b, pipe, system, operands, place.unroll, offsets))
+            Box::new(linear::LinearLanes::new(b, pipe, system, operands, place.unroll, offsets))
         }
         StateForm::IteratedSums(system, operand) => {
             let offsets = system.states.iter().map(|state| place.offset(*state)).collect();
@@ -196,7 +196,7 @@ pub(super) fn of(
         }
         StateForm::Sum { modulus, end_around, word: value, second } => {
             let other = second.map_or(state, |second| second.state.0 as usize);
-            Box::new(sums::Sums::new(
+            Box::new(sums::SumLanes::new(
                 b,
                 word,
                 ty.max(pipe.states[other].ty),

@@ -7,14 +7,14 @@ use crate::ir::{BinaryOp, ConvertOp, Op, Ty};
 use iced_x86::{Code, Register};
 use std::ops::Range;
 
-use super::{LoopCarried, Masking, Part, Traits};
+use super::{LoopCarried, LoopPart, Masking, Traits};
 use crate::backend::native::isa::Isa;
 use crate::backend::native::lanes::Lane;
-use crate::backend::native::lower::Body;
-use crate::backend::native::vcode::{Builder, Opd, VReg, Width};
+use crate::backend::native::lower::BodyLowering;
+use crate::backend::native::vcode::{Builder, Operand, VReg, Width};
 use crate::plan::stage::{Addend, Fold, VectorStage};
 
-/// Most addends of a call that [`Form::Dots`] takes, of all words together: those of every other 32-bit lane are summed in 32
+/// Most addends of a call that [`SumForm::Dots`] takes, of all words together: those of every other 32-bit lane are summed in 32
 /// bits, which is half of them, and [`UNPAIRED`] at most.
 const MAX_DOTS: usize = (1 << 17) - 2 * UNPAIRED;
 
@@ -27,7 +27,7 @@ const MAX_ADDENDS: usize = 64;
 // A state is added at the end, too.
 const _: () = assert!((MAX_DOTS as u64 / 2 + UNPAIRED as u64) * 0xffff + 0xffff <= u32::MAX as u64);
 
-/// Whether the state has what it takes to be summed by [`Form::Dots`]: addends in lanes of 16 bits, and few of them.
+/// Whether the state has what it takes to be summed by [`SumForm::Dots`]: addends in lanes of 16 bits, and few of them.
 fn suits_dots(word: Lane, ty: Ty, fold: Fold, addends: usize) -> bool {
     fold == Fold::Addc && ty == Ty::U16 && word <= Lane::W && addends <= MAX_ADDENDS
 }
@@ -43,25 +43,25 @@ pub(in crate::backend::native) fn longest_call(
 }
 
 /// Where the partial results of one state are.
-pub(super) struct Accumulator {
+pub(super) struct ReductionLanes {
     ty: Ty,
     fold: Fold,
     /// What each word contributes.
     addends: Vec<Addend>,
-    form: Form,
+    form: SumForm,
     /// The partial results are of byte-swapped words; decided by the first addend.
     swapped: Option<bool>,
     /// Where the state is, from the start of the states.
     offset: i32,
 }
 
-enum Form {
+enum SumForm {
     /// Sums of narrower lanes in 64-bit lanes, exact: `total` of the whole lanes, `high` of their upper halves, so that
     /// `total - (high << 32) + high` is the sum of all 32-bit halves. For one's complement sums of any width up to
     /// 32 bits (2^32 = 1 modulo 2^w - 1) and for sums of 32-bit numbers.
     Halves { total: Vec<VReg>, high: Vec<VReg> },
     /// Sums of the lower and of the upper bytes of 16-bit words in 32-bit lanes, by dot products with 1 and 0: two
-    /// instructions where [`Form::Halves`] needs three.
+    /// instructions where [`SumForm::Halves`] needs three.
     Dots { low: Vec<VReg>, high: Vec<VReg> },
     /// Sums of bytes in 64-bit lanes.
     Bytes { total: Vec<VReg> },
@@ -71,7 +71,7 @@ enum Form {
     Mask { partial: VReg, lanes: usize },
 }
 
-impl Accumulator {
+impl ReductionLanes {
     /// Takes registers, and sets those of the first copy to the operation's identity.
     pub(super) fn new(
         b: &mut Builder,
@@ -81,49 +81,49 @@ impl Accumulator {
         addends: &[Addend],
         copies: usize,
         offset: i32,
-    ) -> Accumulator {
+    ) -> ReductionLanes {
         let word = Lane::of_bytes(plan.pipe.word_bytes());
         let lane = Lane::of_bytes(ty.bytes()).max(word);
         let form = if ty == Ty::Bool && b.isa == Isa::Avx512 {
-            Form::Mask { partial: b.pinned_mask(), lanes: b.vector_bytes() / word.bytes() }
+            SumForm::Mask { partial: b.pinned_mask(), lanes: b.vector_bytes() / word.bytes() }
         } else {
             match fold {
                 _ if suits_dots(word, ty, fold, addends.len()) && b.has_dots() => {
-                    Form::Dots { low: pinned(b, copies), high: pinned(b, copies) }
+                    SumForm::Dots { low: pinned(b, copies), high: pinned(b, copies) }
                 }
                 Fold::Addc if ty != Ty::U64 => {
-                    Form::Halves { total: pinned(b, copies), high: pinned(b, copies) }
+                    SumForm::Halves { total: pinned(b, copies), high: pinned(b, copies) }
                 }
                 Fold::Add | Fold::Adds if addends.iter().all(|addend| widened(plan, addend).is_some()) => {
                     match addends.iter().filter_map(|addend| widened(plan, addend)).max() {
-                        Some(Lane::B) => Form::Bytes { total: pinned(b, copies) },
-                        _ => Form::Halves { total: pinned(b, copies), high: pinned(b, copies) },
+                        Some(Lane::B) => SumForm::Bytes { total: pinned(b, copies) },
+                        _ => SumForm::Halves { total: pinned(b, copies), high: pinned(b, copies) },
                     }
                 }
-                _ => Form::Lanes { lane, partial: pinned(b, copies) },
+                _ => SumForm::Lanes { lane, partial: pinned(b, copies) },
             }
         };
-        let accumulator = Accumulator { ty, fold, addends: addends.to_vec(), form, swapped: None, offset };
+        let accumulator = ReductionLanes { ty, fold, addends: addends.to_vec(), form, swapped: None, offset };
         accumulator.start(b);
         accumulator
     }
 
     /// Sets the first copy to the operation's identity.
     fn start(&self, b: &mut Builder) {
-        if let Form::Mask { partial, .. } = self.form {
+        if let SumForm::Mask { partial, .. } = self.form {
             let code = match self.fold {
                 Fold::And => Code::VEX_Kxnorq_kr_kr_kr,
                 _ => Code::VEX_Kxorq_kr_kr_kr,
             };
-            let k0 = Opd::Gpr(Register::K0);
-            b.push(code, &[Opd::Reg(partial, Width::K), k0, k0], Some(partial), None, None, false);
+            let k0 = Operand::Gpr(Register::K0);
+            b.push(code, &[Operand::Reg(partial, Width::K), k0, k0], Some(partial), None, None, false);
         }
         self.clear(b, 0..1);
     }
 
     fn clear(&self, b: &mut Builder, copies: Range<usize>) {
         let identity = match self.form {
-            Form::Lanes { lane, .. } => identity(b, self.fold, self.ty, lane),
+            SumForm::Lanes { lane, .. } => identity(b, self.fold, self.ty, lane),
             _ => b.splat(Lane::B, 0),
         };
         for registers in self.registers() {
@@ -147,26 +147,26 @@ impl Accumulator {
 
     fn join(&self, b: &mut Builder, x: VReg, y: VReg) -> VReg {
         match self.form {
-            Form::Halves { .. } | Form::Bytes { .. } => b.add(Lane::Q, x, y),
-            Form::Dots { .. } => b.add(Lane::D, x, y),
-            Form::Lanes { .. } if self.ty == Ty::Bool => match self.fold {
+            SumForm::Halves { .. } | SumForm::Bytes { .. } => b.add(Lane::Q, x, y),
+            SumForm::Dots { .. } => b.add(Lane::D, x, y),
+            SumForm::Lanes { .. } if self.ty == Ty::Bool => match self.fold {
                 Fold::And => b.and(x, y),
                 Fold::Or => b.or(x, y),
                 _ => b.xor(x, y),
             },
-            Form::Lanes { lane, .. } => combine(b, self.fold, self.ty, lane, x, y),
-            Form::Mask { .. } => x,
+            SumForm::Lanes { lane, .. } => combine(b, self.fold, self.ty, lane, x, y),
+            SumForm::Mask { .. } => x,
         }
     }
 
     /// The vector registers, by what they hold: for each, one a copy.
     fn registers(&self) -> impl Iterator<Item = &[VReg]> {
         let (one, other): (&[VReg], &[VReg]) = match &self.form {
-            Form::Halves { total, high } => (total, high),
-            Form::Dots { low, high } => (low, high),
-            Form::Bytes { total } => (total, &[]),
-            Form::Lanes { partial, .. } => (partial, &[]),
-            Form::Mask { .. } => (&[], &[]),
+            SumForm::Halves { total, high } => (total, high),
+            SumForm::Dots { low, high } => (low, high),
+            SumForm::Bytes { total } => (total, &[]),
+            SumForm::Lanes { partial, .. } => (partial, &[]),
+            SumForm::Mask { .. } => (&[], &[]),
         };
         [one, other].into_iter().filter(|registers| !registers.is_empty())
     }
@@ -174,7 +174,7 @@ impl Accumulator {
     /// Adds what the words of one vector contribute.
     fn add(
         &mut self,
-        body: &mut Body<'_>,
+        body: &mut BodyLowering<'_>,
         copy: usize,
         addend: &Addend,
         masking: Option<Masking>,
@@ -189,12 +189,12 @@ impl Accumulator {
                 Some(body.b.cond_not(cond))
             }
         };
-        if let Form::Mask { partial, .. } = self.form {
+        if let SumForm::Mask { partial, .. } = self.form {
             return self.add_cond(body, partial, addend, guard, masking);
         }
         if self.ty == Ty::Bool {
             let value = self.active_cond(body, addend, guard, masking)?;
-            let Form::Lanes { partial, .. } = &self.form else { return Err("a condition's form".into()) };
+            let SumForm::Lanes { partial, .. } = &self.form else { return Err("a condition's form".into()) };
             let partial = partial[copy];
             let next = match self.fold {
                 Fold::And => body.b.cond_and(partial, value),
@@ -205,8 +205,8 @@ impl Accumulator {
             return Ok(());
         }
         let source = match &self.form {
-            Form::Bytes { .. } => widened_value(body, addend)?,
-            Form::Halves { .. } if self.fold != Fold::Addc => widened_value(body, addend)?,
+            SumForm::Bytes { .. } => widened_value(body, addend)?,
+            SumForm::Halves { .. } if self.fold != Fold::Addc => widened_value(body, addend)?,
             _ => {
                 let lane = body.lane(self.ty);
                 (lane, body.int(addend.value)?)
@@ -242,7 +242,7 @@ impl Accumulator {
         };
         if let Some(active) = active {
             let neutral = match &self.form {
-                Form::Lanes { lane, .. } => identity(body.b, self.fold, self.ty, *lane),
+                SumForm::Lanes { lane, .. } => identity(body.b, self.fold, self.ty, *lane),
                 _ => body.b.splat(Lane::B, 0),
             };
             let conds = body.b.split_cond(word, lane, active);
@@ -256,9 +256,15 @@ impl Accumulator {
         Ok(())
     }
 
-    fn accumulate(&mut self, body: &mut Body<'_>, copy: usize, lane: Lane, part: VReg) -> Result<(), String> {
+    fn accumulate(
+        &mut self,
+        body: &mut BodyLowering<'_>,
+        copy: usize,
+        lane: Lane,
+        part: VReg,
+    ) -> Result<(), String> {
         match &self.form {
-            Form::Halves { total, high } => {
+            SumForm::Halves { total, high } => {
                 let (total, high) = (total[copy], high[copy]);
                 let part = if self.fold != Fold::Addc && lane == Lane::W {
                     // Pairs of 16-bit numbers first: their sum fits 32 bits.
@@ -276,25 +282,25 @@ impl Accumulator {
                 let next = body.b.add(Lane::Q, high, up);
                 body.b.assign(high, next);
             }
-            Form::Dots { low, high } => {
+            SumForm::Dots { low, high } => {
                 for (sums, place) in [(low[copy], 0), (high[copy], 1)] {
                     // Bytes 1 and 0, or 0 and 1.
                     let ones = body.b.splat(Lane::W, 1 << (8 * place));
                     body.b.add_dots(sums, part, ones);
                 }
             }
-            Form::Bytes { total } => {
+            SumForm::Bytes { total } => {
                 let total = total[copy];
                 let sums = body.b.sum_bytes(part);
                 let next = body.b.add(Lane::Q, total, sums);
                 body.b.assign(total, next);
             }
-            Form::Lanes { lane, partial } => {
+            SumForm::Lanes { lane, partial } => {
                 let (lane, partial) = (*lane, partial[copy]);
                 let next = combine(body.b, self.fold, self.ty, lane, partial, part);
                 body.b.assign(partial, next);
             }
-            Form::Mask { .. } => return Err("a vector for a condition".into()),
+            SumForm::Mask { .. } => return Err("a vector for a condition".into()),
         }
         Ok(())
     }
@@ -302,7 +308,7 @@ impl Accumulator {
     /// The condition to add, such that it changes nothing where the word does not count.
     fn active_cond(
         &self,
-        body: &mut Body<'_>,
+        body: &mut BodyLowering<'_>,
         addend: &Addend,
         guard: Option<VReg>,
         masking: Option<Masking>,
@@ -321,7 +327,7 @@ impl Accumulator {
 
     fn add_cond(
         &self,
-        body: &mut Body<'_>,
+        body: &mut BodyLowering<'_>,
         partial: VReg,
         addend: &Addend,
         guard: Option<VReg>,
@@ -334,13 +340,14 @@ impl Accumulator {
             Fold::Xor => Code::VEX_Kxorq_kr_kr_kr,
             _ => return Err("arithmetic on bool".into()),
         };
-        let operands = [Opd::Reg(partial, Width::K), Opd::Reg(partial, Width::K), Opd::Reg(value, Width::K)];
+        let operands =
+            [Operand::Reg(partial, Width::K), Operand::Reg(partial, Width::K), Operand::Reg(value, Width::K)];
         body.b.push(code, &operands, Some(partial), None, None, false);
         Ok(())
     }
 }
 
-impl LoopCarried for Accumulator {
+impl LoopCarried for ReductionLanes {
     fn traits(&self) -> Traits {
         Traits::UNORDERED
     }
@@ -349,7 +356,7 @@ impl LoopCarried for Accumulator {
         self.clear(b, 1..usize::MAX);
     }
 
-    fn step(&mut self, body: &mut Body<'_>, part: Part) -> Result<(), String> {
+    fn step(&mut self, body: &mut BodyLowering<'_>, part: LoopPart) -> Result<(), String> {
         for at in 0..self.addends.len() {
             let addend = self.addends[at];
             self.add(body, part.copy(), &addend, part.masking())?;
@@ -372,15 +379,15 @@ impl LoopCarried for Accumulator {
     fn description(&self) -> String {
         let count: usize = self.registers().map(<[VReg]>::len).sum();
         match &self.form {
-            Form::Halves { .. } => format!("sums of 32-bit halves in lanes of 64 bits, {count} registers"),
-            Form::Dots { .. } => {
+            SumForm::Halves { .. } => format!("sums of 32-bit halves in lanes of 64 bits, {count} registers"),
+            SumForm::Dots { .. } => {
                 format!("lower and upper bytes apart in lanes of 32 bits, by dot products, {count} registers")
             }
-            Form::Bytes { .. } => format!("sums of bytes in lanes of 64 bits, {count} registers"),
-            Form::Lanes { lane, .. } => {
+            SumForm::Bytes { .. } => format!("sums of bytes in lanes of 64 bits, {count} registers"),
+            SumForm::Lanes { lane, .. } => {
                 format!("partial results in lanes of {} bits, {count} registers", lane.bits())
             }
-            Form::Mask { lanes, .. } => format!("{lanes} partial results in a mask register"),
+            SumForm::Mask { lanes, .. } => format!("{lanes} partial results in a mask register"),
         }
     }
 
@@ -415,7 +422,7 @@ fn widened(plan: &VectorStage, addend: &Addend) -> Option<Lane> {
 }
 
 /// What a widened addend extends.
-fn widened_value(body: &mut Body<'_>, addend: &Addend) -> Result<(Lane, Vec<VReg>), String> {
+fn widened_value(body: &mut BodyLowering<'_>, addend: &Addend) -> Result<(Lane, Vec<VReg>), String> {
     let Op::Convert(_, narrow) = body.plan.pipe.body.inst(addend.value).op else {
         return Err("an addend that is not extended".into());
     };

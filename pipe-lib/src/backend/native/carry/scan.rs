@@ -4,12 +4,12 @@
 use iced_x86::{Code, Register};
 
 use super::delay::Last;
-use super::{Due, LoopCarried, Part, Traits};
+use super::{Due, LoopCarried, LoopPart, Traits};
 use crate::backend::native::asm;
 use crate::backend::native::isa::{Features, Isa};
 use crate::backend::native::lanes::Lane;
-use crate::backend::native::lower::{Body, Val};
-use crate::backend::native::vcode::{Builder, Opd, VReg, Width};
+use crate::backend::native::lower::{BodyLowering, Val};
+use crate::backend::native::vcode::{Builder, Operand, VReg, Width};
 use crate::ir::{BinaryOp, StateId, Value};
 use crate::plan::stage::{Fold, Running};
 
@@ -61,7 +61,7 @@ impl Scan {
         for number in numbers {
             let mask = b.pinned_mask();
             b.raw(asm::mov_imm(Register::RAX, number));
-            let operands = [Opd::Reg(mask, Width::K), Opd::Gpr(Register::RAX)];
+            let operands = [Operand::Reg(mask, Width::K), Operand::Gpr(Register::RAX)];
             b.push(Code::VEX_Kmovq_kr_r64, &operands, Some(mask), None, None, false);
             masks.push(mask);
         }
@@ -104,7 +104,7 @@ impl Scan {
             Isa::Avx2 => {
                 let ends = ends(b, lane, result);
                 let code = Code::VEX_Vpermq_ymm_ymmm256_imm8;
-                b.vector_of(Width::Y, code, &[Opd::Reg(ends, Width::Y), Opd::Imm(0xee)])
+                b.vector_of(Width::Y, code, &[Operand::Reg(ends, Width::Y), Operand::Imm(0xee)])
             }
         };
         b.assign(self.last.reg, next);
@@ -115,7 +115,7 @@ impl Scan {
     fn scan_quads(&self, b: &mut Builder, fold: Fold, mut running: VReg) -> VReg {
         let (lane, full) = (self.last.lane, b.full());
         let bytes = lane.bytes();
-        let v = |reg| Opd::Reg(reg, full);
+        let v = |reg| Operand::Reg(reg, full);
         if let [before] = self.masks[..] {
             // Sums of bytes: the last bytes of the quads before each, added by one instruction.
             let index = b.bytes_of(|i| (8 * (i % 8) + 7) as u8);
@@ -138,7 +138,7 @@ impl Scan {
         }
         let ends = ends(b, lane, running);
         let code = Code::VEX_Vperm2i128_ymm_ymm_ymmm256_imm8;
-        let before = b.vector(code, &[v(ends), v(ends), Opd::Imm(0x08)]);
+        let before = b.vector(code, &[v(ends), v(ends), Operand::Imm(0x08)]);
         join(b, fold, lane, running, before)
     }
 }
@@ -148,7 +148,7 @@ impl LoopCarried for Scan {
         Traits { due: Due::Between, masked: true, ..Traits::ORDERED }
     }
 
-    fn step(&mut self, body: &mut Body<'_>, part: Part) -> Result<(), String> {
+    fn step(&mut self, body: &mut BodyLowering<'_>, part: LoopPart) -> Result<(), String> {
         body.compute(self.operand)?;
         let words = body.int(self.operand)?[0];
         // The register as it is now, for who reads the state before each word.
@@ -222,7 +222,7 @@ fn spread(
         Lane::D => Code::EVEX_Vpermd_zmm_k1z_zmm_zmmm512b32,
         Lane::Q => Code::EVEX_Vpermq_zmm_k1z_zmm_zmmm512b64,
     };
-    let operands = [index, vector].map(|reg| Opd::Reg(reg, Width::Z));
+    let operands = [index, vector].map(|reg| Operand::Reg(reg, Width::Z));
     match mask {
         Some(mask) => b.masked(code, mask, None, &operands),
         None => b.vector(code, &operands),

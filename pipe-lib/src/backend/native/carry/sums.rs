@@ -10,18 +10,18 @@
 
 use iced_x86::{Code, Register};
 
-use super::{LoopCarried, Part, Place, Traits};
+use super::{LoopCarried, LoopPart, StatePlace, Traits};
 use crate::backend::native::abi::{STATES, round_remainder};
 use crate::backend::native::asm;
 use crate::backend::native::isa::Isa;
 use crate::backend::native::lanes::Lane;
-use crate::backend::native::lower::Body;
+use crate::backend::native::lower::BodyLowering;
 use crate::backend::native::vcode::{Builder, VReg};
 use crate::ir::{Tail, Ty, Value};
 use crate::plan::stage::Second;
 
 /// Registers of a pair of sums, or of one.
-pub(super) struct Sums {
+pub(super) struct SumLanes {
     word: Lane,
     ty: Ty,
     /// 0 for two to the power of the type's width.
@@ -68,7 +68,7 @@ pub(in crate::backend::native) fn longest_call(word: Lane, vector_bytes: usize) 
     }
 }
 
-impl Sums {
+impl SumLanes {
     #[allow(clippy::too_many_arguments, reason = "all that is known of the states")]
     pub(super) fn new(
         b: &mut Builder,
@@ -78,10 +78,10 @@ impl Sums {
         second: Option<Second>,
         operand: Value,
         tail: Tail,
-        place: Place,
+        place: StatePlace,
         offsets: [i32; 2],
-    ) -> Sums {
-        let Place { unroll, busy, .. } = place;
+    ) -> SumLanes {
+        let StatePlace { unroll, busy, .. } = place;
         let includes_word = second.is_none_or(|second| second.includes_word);
         let second = second.is_some();
         let dots = matches!(word, Lane::B | Lane::W) && b.has_dots();
@@ -108,7 +108,7 @@ impl Sums {
             [plane.sum, plane.prefix, plane.weighted].into_iter().for_each(|reg| b.assign(reg, zero));
         }
         b.assign(settled, zero);
-        Sums {
+        SumLanes {
             word,
             ty,
             modulus,
@@ -261,7 +261,7 @@ impl Sums {
         &self,
         b: &mut Builder,
         planes: &[Plane],
-        f: impl Fn(&Sums, &mut Builder, &Plane) -> VReg,
+        f: impl Fn(&SumLanes, &mut Builder, &Plane) -> VReg,
     ) -> VReg {
         let mut all = f(self, b, &planes[0]);
         for (number, plane) in planes.iter().enumerate().skip(1) {
@@ -282,16 +282,16 @@ impl Sums {
     }
 }
 
-impl LoopCarried for Sums {
+impl LoopCarried for SumLanes {
     fn traits(&self) -> Traits {
         Traits::ORDERED
     }
 
-    fn step(&mut self, body: &mut Body<'_>, part: Part) -> Result<(), String> {
+    fn step(&mut self, body: &mut BodyLowering<'_>, part: LoopPart) -> Result<(), String> {
         let words = body.int(self.operand)?[0];
         match part {
-            Part::Whole { copy, distance } => self.add(body.b, copy, distance, words),
-            Part::Remainder { round, .. } => {
+            LoopPart::Whole { copy, distance } => self.add(body.b, copy, distance, words),
+            LoopPart::Remainder { round, .. } => {
                 round_remainder(body.b, round);
                 self.add_remainder(body.b, words);
             }

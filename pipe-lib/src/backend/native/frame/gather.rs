@@ -7,7 +7,7 @@ use super::runs::VECTOR;
 use super::{END, Frame, LEN, REMAINDER, Runs, SRC};
 use crate::backend::native::asm;
 use crate::backend::native::isa::Isa;
-use crate::backend::native::vcode::{Builder, Kind, Mem, Opd, VReg, Width};
+use crate::backend::native::vcode::{Builder, Mem, Operand, RegKind, VReg, Width};
 use iced_x86::{Code, Register};
 
 /// What is to be added to `scale * SRC`.
@@ -42,39 +42,47 @@ impl Frame<'_> {
         }
         let from = |at: i32| {
             let disp = runs.scale as i32 * (disp + at);
-            Opd::Mem(Mem::Base { base: FROM, index: SRC, scale: runs.scale as u8, disp })
+            Operand::Mem(Mem::Base { base: FROM, index: SRC, scale: runs.scale as u8, disp })
         };
         let b = &mut self.b;
         let quarters = Code::EVEX_Vinserti32x4_zmm_k1z_zmm_xmmm128_imm8;
         match runs.run {
-            64 => b.fresh(Kind::Vector, Width::Z, Code::EVEX_Vmovdqu64_zmm_k1z_zmmm512, &[from(0)]),
+            64 => b.fresh(RegKind::Vector, Width::Z, Code::EVEX_Vmovdqu64_zmm_k1z_zmmm512, &[from(0)]),
             32 => {
-                let lower = b.fresh(Kind::Vector, Width::Y, Code::EVEX_Vmovdqu64_ymm_k1z_ymmm256, &[from(0)]);
+                let lower =
+                    b.fresh(RegKind::Vector, Width::Y, Code::EVEX_Vmovdqu64_ymm_k1z_ymmm256, &[from(0)]);
                 let upper = Code::EVEX_Vinserti64x4_zmm_k1z_zmm_ymmm256_imm8;
-                b.fresh(Kind::Vector, Width::Z, upper, &[Opd::Reg(lower, Width::Z), from(32), Opd::Imm(1)])
+                b.fresh(
+                    RegKind::Vector,
+                    Width::Z,
+                    upper,
+                    &[Operand::Reg(lower, Width::Z), from(32), Operand::Imm(1)],
+                )
             }
             16 => {
-                let first = b.fresh(Kind::Vector, Width::X, Code::EVEX_Vmovdqu64_xmm_k1z_xmmm128, &[from(0)]);
+                let first =
+                    b.fresh(RegKind::Vector, Width::X, Code::EVEX_Vmovdqu64_xmm_k1z_xmmm128, &[from(0)]);
                 (1..4).fold(first, |chunk, quarter| {
-                    let operands = [Opd::Reg(chunk, Width::Z), from(16 * quarter), Opd::Imm(quarter as u8)];
-                    b.fresh(Kind::Vector, Width::Z, quarters, &operands)
+                    let operands =
+                        [Operand::Reg(chunk, Width::Z), from(16 * quarter), Operand::Imm(quarter as u8)];
+                    b.fresh(RegKind::Vector, Width::Z, quarters, &operands)
                 })
             }
             _ => {
                 let mut quarter = |quarter: i32| {
                     let at = 16 * quarter;
-                    let lower = b.fresh(Kind::Vector, Width::X, Code::EVEX_Vmovq_xmm_xmmm64, &[from(at)]);
-                    let operands = [Opd::Reg(lower, Width::X), from(at + 8)];
-                    b.fresh(Kind::Vector, Width::X, Code::EVEX_Vmovhps_xmm_xmm_m64, &operands)
+                    let lower = b.fresh(RegKind::Vector, Width::X, Code::EVEX_Vmovq_xmm_xmmm64, &[from(at)]);
+                    let operands = [Operand::Reg(lower, Width::X), from(at + 8)];
+                    b.fresh(RegKind::Vector, Width::X, Code::EVEX_Vmovhps_xmm_xmm_m64, &operands)
                 };
                 let parts = [quarter(0), quarter(1), quarter(2), quarter(3)];
                 (1..4).fold(parts[0], |chunk, quarter| {
-                    let part = Opd::Reg(parts[quarter], Width::X);
+                    let part = Operand::Reg(parts[quarter], Width::X);
                     b.fresh(
-                        Kind::Vector,
+                        RegKind::Vector,
                         Width::Z,
                         quarters,
-                        &[Opd::Reg(chunk, Width::Z), part, Opd::Imm(quarter as u8)],
+                        &[Operand::Reg(chunk, Width::Z), part, Operand::Imm(quarter as u8)],
                     )
                 })
             }
@@ -85,24 +93,24 @@ impl Frame<'_> {
     fn gather_narrow(&mut self, runs: Runs, disp: i32) -> VReg {
         let from = |at: i32| {
             let disp = runs.scale as i32 * (disp + at);
-            Opd::Mem(Mem::Base { base: FROM, index: SRC, scale: runs.scale as u8, disp })
+            Operand::Mem(Mem::Base { base: FROM, index: SRC, scale: runs.scale as u8, disp })
         };
         let b = &mut self.b;
         if runs.run == 32 {
-            return b.fresh(Kind::Vector, Width::Y, Code::VEX_Vmovdqu_ymm_ymmm256, &[from(0)]);
+            return b.fresh(RegKind::Vector, Width::Y, Code::VEX_Vmovdqu_ymm_ymmm256, &[from(0)]);
         }
         let half = |b: &mut Builder, at: i32| {
             if runs.run == 16 {
-                return b.fresh(Kind::Vector, Width::X, Code::VEX_Vmovdqu_xmm_xmmm128, &[from(at)]);
+                return b.fresh(RegKind::Vector, Width::X, Code::VEX_Vmovdqu_xmm_xmmm128, &[from(at)]);
             }
-            let lower = b.fresh(Kind::Vector, Width::X, Code::VEX_Vmovq_xmm_xmmm64, &[from(at)]);
-            let operands = [Opd::Reg(lower, Width::X), from(at + 8)];
-            b.fresh(Kind::Vector, Width::X, Code::VEX_Vmovhps_xmm_xmm_m64, &operands)
+            let lower = b.fresh(RegKind::Vector, Width::X, Code::VEX_Vmovq_xmm_xmmm64, &[from(at)]);
+            let operands = [Operand::Reg(lower, Width::X), from(at + 8)];
+            b.fresh(RegKind::Vector, Width::X, Code::VEX_Vmovhps_xmm_xmm_m64, &operands)
         };
         let lower = half(b, 0);
-        let upper = if runs.run == 16 { from(16) } else { Opd::Reg(half(b, 16), Width::X) };
-        let operands = [Opd::Reg(lower, Width::Y), upper, Opd::Imm(1)];
-        b.fresh(Kind::Vector, Width::Y, Code::VEX_Vinserti128_ymm_ymm_xmmm128_imm8, &operands)
+        let upper = if runs.run == 16 { from(16) } else { Operand::Reg(half(b, 16), Width::X) };
+        let operands = [Operand::Reg(lower, Width::Y), upper, Operand::Imm(1)];
+        b.fresh(RegKind::Vector, Width::Y, Code::VEX_Vinserti128_ymm_ymm_xmmm128_imm8, &operands)
     }
 
     /// What is left, zeros behind it: what lies in 64 bytes of the source is loaded under a mask and moved into place by a
@@ -118,20 +126,22 @@ impl Frame<'_> {
             }
             self.b.raw(asm::mov_imm(rax, runs.pattern()));
             self.b.raw(asm::rrr(Code::VEX_Pdep_r64_r64_rm64, r9, r9, rax));
-            let mask = self.b.fresh(Kind::Mask, Width::K, Code::VEX_Kmovq_kr_r64, &[Opd::Gpr(r9)]);
+            let mask = self.b.fresh(RegKind::Mask, Width::K, Code::VEX_Kmovq_kr_r64, &[Operand::Gpr(r9)]);
             let disp = (load * runs.distance()) as i32;
             let from = Mem::Base { base: FROM, index: SRC, scale: runs.scale as u8, disp };
-            let mut part = self.b.masked(Code::EVEX_Vmovdqu8_zmm_k1z_zmmm512, mask, None, &[Opd::Mem(from)]);
+            let mut part =
+                self.b.masked(Code::EVEX_Vmovdqu8_zmm_k1z_zmmm512, mask, None, &[Operand::Mem(from)]);
             if runs.bytes() < VECTOR {
                 let places = self.b.constant(runs.places(load));
                 let permute = Code::EVEX_Vpermq_zmm_k1z_zmm_zmmm512b64;
-                part = self.b.vector(permute, &[Opd::Reg(places, Width::Z), Opd::Reg(part, Width::Z)]);
+                part =
+                    self.b.vector(permute, &[Operand::Reg(places, Width::Z), Operand::Reg(part, Width::Z)]);
             }
             chunk = Some(match chunk {
                 None => part,
                 Some(chunk) => {
                     let or = Code::EVEX_Vporq_zmm_k1z_zmm_zmmm512b64;
-                    self.b.vector(or, &[Opd::Reg(chunk, Width::Z), Opd::Reg(part, Width::Z)])
+                    self.b.vector(or, &[Operand::Reg(chunk, Width::Z), Operand::Reg(part, Width::Z)])
                 }
             });
         }

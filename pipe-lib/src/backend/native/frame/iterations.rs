@@ -5,7 +5,7 @@ use iced_x86::{Code, Register};
 use super::{DST, END, Frame, LEN, LIMIT, POS, REMAINDER, SRC, Stores};
 use crate::backend::native::asm;
 use crate::backend::native::isa::Isa;
-use crate::backend::native::vcode::{Item, Label, Mem, Opd};
+use crate::backend::native::vcode::{CodeItem, CodeLabel, Mem, Operand};
 
 /// Fewest bytes of a stretch of which the destination is aligned: below, what is saved is less than what it costs.
 const ALIGNED_FROM: i32 = 2048;
@@ -13,7 +13,11 @@ const ALIGNED_FROM: i32 = 2048;
 impl Frame<'_> {
     /// All whole vectors; then, or if there is none, on to `remainder`, which is bound next. With `short`, no more than one vector
     /// goes there at once, [`REMAINDER`] its bytes.
-    pub(super) fn iterations(&mut self, remainder: Label, short: Option<Label>) -> Result<(), String> {
+    pub(super) fn iterations(
+        &mut self,
+        remainder: CodeLabel,
+        short: Option<CodeLabel>,
+    ) -> Result<(), String> {
         if !self.enters_within() {
             return self.iterations_then_singles(remainder);
         }
@@ -101,7 +105,7 @@ impl Frame<'_> {
         let iteration = vector * unroll as i32;
         let (rax, eax) = (Register::RAX, Register::EAX);
         self.each_carried(|carried, b| carried.clear_copies(b));
-        let copies: Vec<Label> = (0..unroll).map(|_| self.b.new_label()).collect();
+        let copies: Vec<CodeLabel> = (0..unroll).map(|_| self.b.new_label()).collect();
         if unroll > 1 {
             // rax: bytes of the copies to skip.
             let len = self.length();
@@ -116,8 +120,8 @@ impl Frame<'_> {
             self.b.raw(asm::ri(Code::Shr_rm32_imm8, eax, vector.trailing_zeros() as i32));
             self.each_carried(|carried, b| carried.begin_unrolled(b));
             let entry = self.b.jump_table(copies.clone());
-            let table = Opd::Mem(Mem::Pool { entry, disp: 0 });
-            self.b.push(Code::Lea_r64_m, &[Opd::Gpr(REMAINDER), table], None, None, None, false);
+            let table = Operand::Mem(Mem::Pool { entry, disp: 0 });
+            self.b.push(Code::Lea_r64_m, &[Operand::Gpr(REMAINDER), table], None, None, None, false);
             let mut load = asm::rm(Code::Movsxd_r64_rm32, rax, REMAINDER, rax, 0);
             load.set_memory_index_scale(4);
             self.b.raw(load);
@@ -127,8 +131,8 @@ impl Frame<'_> {
         if unroll > 1 {
             self.b.raw(asm::r(Code::Jmp_rm64, rax));
         }
-        self.b.items.push(Item::Weight(64));
-        self.b.items.push(Item::Align);
+        self.b.items.push(CodeItem::Weight(64));
+        self.b.items.push(CodeItem::Align);
         for (copy, label) in copies.iter().enumerate() {
             self.b.bind(*label);
             self.vector(copy, unroll)?;
@@ -136,14 +140,14 @@ impl Frame<'_> {
         self.advance(iteration);
         self.b.raw(asm::rr(Code::Cmp_r64_rm64, SRC, LIMIT));
         self.b.jump(Code::Jbe_rel32_64, copies[0]);
-        self.b.items.push(Item::Weight(1));
+        self.b.items.push(CodeItem::Weight(1));
         self.b.forget();
         self.each_carried(|carried, b| carried.merge_copies(b));
         Ok(())
     }
 
     /// Where whole iterations have to come first: a loop over several vectors, then one over single vectors.
-    fn iterations_then_singles(&mut self, remainder: Label) -> Result<(), String> {
+    fn iterations_then_singles(&mut self, remainder: CodeLabel) -> Result<(), String> {
         let vector = self.b.vector_bytes() as i32;
         let unroll = self.shape.unroll;
         let iteration = vector * unroll as i32;
@@ -156,8 +160,8 @@ impl Frame<'_> {
             self.b.raw(asm::rr(Code::Xor_r32_rm32, Register::EAX, Register::EAX));
             self.each_carried(|carried, b| carried.begin_unrolled(b));
             self.b.raw(asm::rm(Code::Lea_r64_m, LIMIT, END, Register::None, -iteration));
-            self.b.items.push(Item::Weight(64));
-            self.b.items.push(Item::Align);
+            self.b.items.push(CodeItem::Weight(64));
+            self.b.items.push(CodeItem::Align);
             let head = self.b.new_label();
             self.b.bind(head);
             for copy in 0..unroll {
@@ -166,13 +170,13 @@ impl Frame<'_> {
             self.advance(iteration);
             self.b.raw(asm::rr(Code::Cmp_r64_rm64, SRC, LIMIT));
             self.b.jump(Code::Jbe_rel32_64, head);
-            self.b.items.push(Item::Weight(1));
+            self.b.items.push(CodeItem::Weight(1));
             self.b.forget();
             self.each_carried(|carried, b| carried.merge_copies(b));
         }
-        self.b.items.push(Item::Weight(if unroll > 1 { 4 } else { 64 }));
+        self.b.items.push(CodeItem::Weight(if unroll > 1 { 4 } else { 64 }));
         if unroll == 1 {
-            self.b.items.push(Item::Align);
+            self.b.items.push(CodeItem::Align);
         }
         self.b.bind(single);
         self.b.raw(asm::rm(Code::Lea_r64_m, Register::RAX, SRC, Register::None, vector));
@@ -181,7 +185,7 @@ impl Frame<'_> {
         self.vector(0, 1)?;
         self.advance(vector);
         self.b.jump(Code::Jmp_rel32_64, single);
-        self.b.items.push(Item::Weight(1));
+        self.b.items.push(CodeItem::Weight(1));
         Ok(())
     }
 

@@ -29,13 +29,13 @@ use iced_x86::Code;
 
 use crate::backend::native::abi::{DST, END, LEN, LIMIT, POS, REMAINDER, SRC};
 use crate::backend::native::asm::{self, Image};
-use crate::backend::native::carry::{Due, LoopCarried, Part, reduction, sums};
+use crate::backend::native::carry::{Due, LoopCarried, LoopPart, reduction, sums};
 use crate::backend::native::isa::{Features, Isa};
 use crate::backend::native::lanes::Lane;
 use crate::backend::native::lanes::whole::{at, indexed};
-use crate::backend::native::lower::{Body, StateVal, Val};
-use crate::backend::native::regalloc::{self, Failure};
-use crate::backend::native::vcode::{Builder, Item, VReg};
+use crate::backend::native::lower::{BodyLowering, StateVal, Val};
+use crate::backend::native::regalloc::{self, AllocFailure};
+use crate::backend::native::vcode::{Builder, CodeItem, VReg};
 use crate::plan::stage::{StateForm, VectorStage};
 pub(super) use outline::Parts;
 pub(super) use runs::Runs;
@@ -55,7 +55,7 @@ pub(super) enum Stores {
 
 /// How the function is made.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Shape {
+pub(super) struct FunctionShape {
     pub(super) isa: Isa,
     pub(super) features: Features,
     /// The striped buffer that is read, if it is one.
@@ -87,7 +87,7 @@ pub(super) fn longest_call(plans: &[VectorStage], isa: Isa) -> usize {
 }
 
 /// Code for stages in stream order, and what it was made from.
-pub(super) fn function(stages: &[VectorStage], shape: Shape) -> Result<(Image, Parts), Refusal> {
+pub(super) fn function(stages: &[VectorStage], shape: FunctionShape) -> Result<(Image, Parts), Refusal> {
     let mut frame = Frame::new(stages, shape);
     match frame.build() {
         Ok(()) => {}
@@ -99,8 +99,8 @@ pub(super) fn function(stages: &[VectorStage], shape: Shape) -> Result<(Image, P
         Err(refusal) => return Err(refusal),
     }
     let image = regalloc::assemble(&frame.b).map_err(|failure| match failure {
-        Failure::OutOfRegisters => Refusal::OutOfRegisters,
-        Failure::Encoding(what) => Refusal::Cannot(what),
+        AllocFailure::OutOfRegisters => Refusal::OutOfRegisters,
+        AllocFailure::Encoding(what) => Refusal::Cannot(what),
     })?;
     Ok((image, frame.into_parts()))
 }
@@ -120,7 +120,7 @@ struct StageCode<'a> {
 
 impl StageCode<'_> {
     /// One step of what is due then.
-    fn step(&mut self, due: Due, body: &mut Body<'_>, part: Part) -> Result<(), String> {
+    fn step(&mut self, due: Due, body: &mut BodyLowering<'_>, part: LoopPart) -> Result<(), String> {
         let mut carried = self.carried.iter_mut().filter(|(_, carried)| carried.traits().due == due);
         carried.try_for_each(|(_, carried)| carried.step(body, part))
     }
@@ -129,12 +129,12 @@ impl StageCode<'_> {
 struct Frame<'a> {
     b: Builder,
     stages: Vec<StageCode<'a>>,
-    shape: Shape,
+    shape: FunctionShape,
     reads_pos: bool,
 }
 
 impl<'a> Frame<'a> {
-    fn new(plans: &'a [VectorStage], shape: Shape) -> Frame<'a> {
+    fn new(plans: &'a [VectorStage], shape: FunctionShape) -> Frame<'a> {
         let mut stages = Vec::with_capacity(plans.len());
         let mut first_state = 0;
         for plan in plans {
@@ -162,7 +162,7 @@ impl<'a> Frame<'a> {
         if let Some(runs) = self.shape.source {
             self.enter_gather(runs);
         }
-        self.b.items.push(Item::LoadConstants);
+        self.b.items.push(CodeItem::LoadConstants);
         self.prepare()?;
         let short = self.remainder_takes_whole().then(|| self.b.new_label());
         self.iterations(remainder, short)?;
@@ -186,7 +186,7 @@ impl<'a> Frame<'a> {
             self.leave_gather(runs);
         }
         self.finish();
-        self.b.items.push(Item::ClearUpper);
+        self.b.items.push(CodeItem::ClearUpper);
         let mut inst = iced_x86::Instruction::default();
         inst.set_code(Code::Retnq);
         self.b.raw(inst);
@@ -218,26 +218,26 @@ impl<'a> Frame<'a> {
             None => self.b.load(at(SRC, disp)),
         };
         for index in 0..self.stages.len() {
-            chunk = self.stage(index, chunk, disp, Part::Whole { copy, distance })?;
+            chunk = self.stage(index, chunk, disp, LoopPart::Whole { copy, distance })?;
         }
         match self.shape.stores {
             Stores::None => {}
             Stores::Striped(runs) => self.scatter(runs, disp, chunk),
             Stores::Plain | Stores::Streamable => {
                 self.b.store(indexed(SRC, DST, 1, disp), chunk);
-                self.b.items.push(Item::Streamed);
+                self.b.items.push(CodeItem::Streamed);
             }
         }
         Ok(())
     }
 
     /// Applies a stage; gives the bytes after it.
-    fn stage(&mut self, index: usize, chunk: VReg, disp: i32, part: Part) -> Result<VReg, String> {
+    fn stage(&mut self, index: usize, chunk: VReg, disp: i32, part: LoopPart) -> Result<VReg, String> {
         // Of a stage that computes nothing, too.
         self.b.check_size()?;
         let stage = &mut self.stages[index];
         let (states, given) = (std::mem::take(&mut stage.states), stage.given.clone());
-        let mut body = Body::new(&mut self.b, stage.plan, chunk, disp, &states, given);
+        let mut body = BodyLowering::new(&mut self.b, stage.plan, chunk, disp, &states, given);
         stage.step(Due::Before, &mut body, part)?;
         body.run(false)?;
         stage.step(Due::Between, &mut body, part)?;

@@ -8,7 +8,7 @@ use super::{DST, END, Frame, LEN, REMAINDER, Runs, SRC};
 use crate::backend::native::abi::Round;
 use crate::backend::native::asm;
 use crate::backend::native::lanes::Lane;
-use crate::backend::native::vcode::{Item, Kind, Mem, Opd, VReg, Width};
+use crate::backend::native::vcode::{CodeItem, Mem, Operand, RegKind, VReg, Width};
 use iced_x86::{Code, Register};
 
 /// Bytes of a vector, and what of the stack below its pointer serves as a buffer for one; then places for registers.
@@ -38,9 +38,9 @@ impl Frame<'_> {
         self.b.jump(Code::Jbe_rel32_64, in_page);
         self.copy_part((SRC, 0), BUFFER, VECTOR);
         self.b.raw(asm::rm(Code::Lea_r64_m, R9, BUFFER.0, Register::None, BUFFER.1));
-        self.b.items.push(Item::Bind(in_page));
-        let from = Opd::Mem(Mem::Base { base: R9, index: Register::None, scale: 1, disp: 0 });
-        let chunk = self.b.fresh(Kind::Vector, Width::Y, Code::VEX_Vmovdqu_ymm_ymmm256, &[from]);
+        self.b.items.push(CodeItem::Bind(in_page));
+        let from = Operand::Mem(Mem::Base { base: R9, index: Register::None, scale: 1, disp: 0 });
+        let chunk = self.b.fresh(RegKind::Vector, Width::Y, Code::VEX_Vmovdqu_ymm_ymmm256, &[from]);
         self.b.and(chunk, real)
     }
 
@@ -62,8 +62,9 @@ impl Frame<'_> {
         let period = runs.period() as i32;
         self.each_run(runs, |at, run| ((END, at / run * period), (BUFFER.0, BUFFER.1 + at)));
         self.b.raw(asm::rm(Code::Mov_r64_rm64, END, BUFFER.0, Register::None, SAVED_END));
-        let buffer = Opd::Mem(Mem::Base { base: BUFFER.0, index: Register::None, scale: 1, disp: BUFFER.1 });
-        self.b.fresh(Kind::Vector, Width::Y, Code::VEX_Vmovdqu_ymm_ymmm256, &[buffer])
+        let buffer =
+            Operand::Mem(Mem::Base { base: BUFFER.0, index: Register::None, scale: 1, disp: BUFFER.1 });
+        self.b.fresh(RegKind::Vector, Width::Y, Code::VEX_Vmovdqu_ymm_ymmm256, &[buffer])
     }
 
     /// Stores the first bytes of a vector to a striped buffer; changes `DST`, rax and r9.
@@ -92,16 +93,16 @@ impl Frame<'_> {
                 let next = self.b.new_label();
                 self.b.jump(Code::Jne_rel32_64, next);
                 self.b.jump(Code::Jmp_rel32_64, done);
-                self.b.items.push(Item::Bind(partial));
+                self.b.items.push(CodeItem::Bind(partial));
                 self.copy_part(from, to, run);
                 self.b.jump(Code::Jmp_rel32_64, done);
-                self.b.items.push(Item::Bind(next));
+                self.b.items.push(CodeItem::Bind(next));
             } else {
                 // The last one of a vector that is no whole one.
                 self.copy_part(from, to, run);
             }
         }
-        self.b.items.push(Item::Bind(done));
+        self.b.items.push(CodeItem::Bind(done));
         self.b.raw(asm::rm(Code::Mov_r64_rm64, REMAINDER, BUFFER.0, Register::None, SAVED_REMAINDER));
     }
 
@@ -123,10 +124,10 @@ impl Frame<'_> {
             self.b.jump(Code::Jb_rel32_64, fewer);
             self.copy_ends(from, to, bytes, REMAINDER);
             self.b.jump(Code::Jmp_rel32_64, done);
-            self.b.items.push(Item::Bind(fewer));
+            self.b.items.push(CodeItem::Bind(fewer));
         }
         self.copy_ends(from, to, 1, Register::None);
-        self.b.items.push(Item::Bind(done));
+        self.b.items.push(CodeItem::Bind(done));
     }
 
     /// Copies `bytes` bytes, and with a register of their number the last `bytes` of so many.
@@ -135,15 +136,15 @@ impl Frame<'_> {
         if bytes == 16 {
             let (load, store) = (Code::VEX_Vmovdqu_xmm_xmmm128, Code::VEX_Vmovdqu_xmmm128_xmm);
             let at = |place: (Register, i32), index, back| {
-                Opd::Mem(Mem::Base { base: place.0, index, scale: 1, disp: place.1 - back })
+                Operand::Mem(Mem::Base { base: place.0, index, scale: 1, disp: place.1 - back })
             };
             // Through registers of the allocator's choice: others hold accumulators.
-            let first = self.b.fresh(Kind::Vector, Width::X, load, &[at(from, Register::None, 0)]);
-            let last = has_end.then(|| self.b.fresh(Kind::Vector, Width::X, load, &[at(from, count, 16)]));
-            let first = [at(to, Register::None, 0), Opd::Reg(first, Width::X)];
+            let first = self.b.fresh(RegKind::Vector, Width::X, load, &[at(from, Register::None, 0)]);
+            let last = has_end.then(|| self.b.fresh(RegKind::Vector, Width::X, load, &[at(from, count, 16)]));
+            let first = [at(to, Register::None, 0), Operand::Reg(first, Width::X)];
             self.b.push(store, &first, None, None, None, false);
             if let Some(last) = last {
-                let last = [at(to, count, 16), Opd::Reg(last, Width::X)];
+                let last = [at(to, count, 16), Operand::Reg(last, Width::X)];
                 self.b.push(store, &last, None, None, None, false);
             }
             return;
@@ -177,8 +178,9 @@ impl Frame<'_> {
     }
 
     fn store_in_buffer(&mut self, chunk: VReg) {
-        let buffer = Opd::Mem(Mem::Base { base: BUFFER.0, index: Register::None, scale: 1, disp: BUFFER.1 });
-        let operands = [buffer, Opd::Reg(chunk, Width::Y)];
+        let buffer =
+            Operand::Mem(Mem::Base { base: BUFFER.0, index: Register::None, scale: 1, disp: BUFFER.1 });
+        let operands = [buffer, Operand::Reg(chunk, Width::Y)];
         self.b.push(Code::VEX_Vmovdqu_ymmm256_ymm, &operands, None, None, None, false);
     }
 }

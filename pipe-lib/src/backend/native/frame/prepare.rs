@@ -8,12 +8,12 @@ use super::{Frame, StageCode, Stores};
 use crate::backend::native::abi::{POS, STATES};
 use crate::backend::native::asm;
 use crate::backend::native::carry::crc_beside::Memory;
-use crate::backend::native::carry::{self, Place};
+use crate::backend::native::carry::{self, StatePlace};
 use crate::backend::native::isa::Isa;
 use crate::backend::native::lanes::whole::{at, indexed};
 use crate::backend::native::lanes::{Cmp, Lane};
 use crate::backend::native::lower::{StateVal, Val};
-use crate::backend::native::vcode::{Builder, Kind};
+use crate::backend::native::vcode::{Builder, RegKind};
 use crate::plan::stage::{StateForm, VectorStage};
 use crate::plan::wide::MAX_MASKS;
 
@@ -25,7 +25,8 @@ impl Frame<'_> {
         for (stage, memory) in self.stages.iter_mut().zip(memory) {
             let pipe = &stage.plan.pipe;
             let word = Lane::of_bytes(pipe.word_bytes());
-            let place = Place { first_state: stage.first_state, unroll: self.shape.unroll, busy, memory };
+            let place =
+                StatePlace { first_state: stage.first_state, unroll: self.shape.unroll, busy, memory };
             for (index, state) in pipe.states.iter().enumerate() {
                 let mut value = StateVal::None;
                 if stage.plan.forms[index] == StateForm::Constant {
@@ -45,8 +46,8 @@ impl Frame<'_> {
                 let index = value.0 as usize;
                 let period = stage.plan.periods[index].filter(|_| stage.plan.needed[index]);
                 // Each pattern keeps a register; with too many of them there is no code, so why evaluate on.
-                let pinned = |of: Kind| self.b.kinds.iter().filter(|kind| **kind == of).count();
-                let (vectors, masks) = (pinned(Kind::PinnedVector), pinned(Kind::PinnedMask));
+                let pinned = |of: RegKind| self.b.kinds.iter().filter(|kind| **kind == of).count();
+                let (vectors, masks) = (pinned(RegKind::PinnedVector), pinned(RegKind::PinnedMask));
                 if period.is_some() && (vectors >= self.b.isa.registers() || masks >= MAX_MASKS) {
                     return Err(Refusal::OutOfRegisters);
                 }

@@ -3,7 +3,7 @@
 use crate::ir::Tail;
 use iced_x86::{Code, Register};
 
-use super::{DST, Frame, Part, REMAINDER, SRC, Stores};
+use super::{DST, Frame, LoopPart, REMAINDER, SRC, Stores};
 use std::sync::Arc;
 
 use crate::backend::native::abi::{Round, round_remainder};
@@ -11,7 +11,7 @@ use crate::backend::native::asm;
 use crate::backend::native::carry::Masking;
 use crate::backend::native::isa::Isa;
 use crate::backend::native::lanes::Lane;
-use crate::backend::native::vcode::{Item, Kind, Mem, Opd, VReg, Width};
+use crate::backend::native::vcode::{CodeItem, Mem, Operand, RegKind, VReg, Width};
 
 impl Frame<'_> {
     /// What is left: less than a vector.
@@ -40,7 +40,7 @@ impl Frame<'_> {
             let zero_beyond = clean && pipe.tail != Tail::Pass;
             let before = chunk;
             let masking = active.map(|active| Masking { active, zero_beyond });
-            chunk = self.stage(index, chunk, 0, Part::Remainder { masking, round })?;
+            chunk = self.stage(index, chunk, 0, LoopPart::Remainder { masking, round })?;
             if pipe.out.is_some() {
                 clean = false;
                 if word > 1 && matches!(pipe.tail, Tail::Zero | Tail::Pass) {
@@ -68,7 +68,7 @@ impl Frame<'_> {
         if let Some(known) = self.b.remembered(key) {
             return known;
         }
-        let kind = if self.shape.isa == Isa::Avx512 { Kind::Mask } else { Kind::Vector };
+        let kind = if self.shape.isa == Isa::Avx512 { RegKind::Mask } else { RegKind::Vector };
         let counting = self.b.undefined(kind);
         let (rax, eax, r9) = (Register::RAX, Register::EAX, Register::R9);
         let first = self.b.items.len();
@@ -87,7 +87,7 @@ impl Frame<'_> {
                 self.b.raw(asm::ri(Code::Mov_rm64_imm32, r9, -1));
                 self.b.raw(asm::rrr(Code::VEX_Bzhi_r64_rm64_r64, r9, r9, count));
                 self.only_for(counting, first);
-                let operands = [Opd::Reg(counting, Width::K), Opd::Gpr(r9)];
+                let operands = [Operand::Reg(counting, Width::K), Operand::Gpr(r9)];
                 self.b.push(Code::VEX_Kmovq_kr_r64, &operands, Some(counting), None, None, false);
             }
             Isa::Avx2 => {
@@ -99,10 +99,10 @@ impl Frame<'_> {
                 let mut bytes = vec![0xff; 32];
                 bytes.extend([0; 32]);
                 let entry = self.b.table(bytes);
-                let table = Opd::Mem(Mem::Pool { entry, disp: 32 });
-                self.b.push(Code::Lea_r64_m, &[Opd::Gpr(r9), table], None, None, None, false);
-                let at = Opd::Mem(Mem::Base { base: r9, index: rax, scale: 1, disp: 0 });
-                let operands = [Opd::Reg(counting, Width::Y), at];
+                let table = Operand::Mem(Mem::Pool { entry, disp: 32 });
+                self.b.push(Code::Lea_r64_m, &[Operand::Gpr(r9), table], None, None, None, false);
+                let at = Operand::Mem(Mem::Base { base: r9, index: rax, scale: 1, disp: 0 });
+                let operands = [Operand::Reg(counting, Width::Y), at];
                 self.b.push(Code::VEX_Vmovdqu_ymm_ymmm256, &operands, Some(counting), None, None, false);
             }
         }
@@ -113,8 +113,8 @@ impl Frame<'_> {
     /// The items from `first` on serve to define `what` and nothing else.
     fn only_for(&mut self, what: VReg, first: usize) {
         for item in &mut self.b.items[first..] {
-            if let Item::Raw(inst) = *item {
-                *item = Item::RawFor(inst, what);
+            if let CodeItem::Scalar(inst) = *item {
+                *item = CodeItem::ScalarFor(inst, what);
             }
         }
     }
@@ -126,7 +126,7 @@ impl Frame<'_> {
                 let real = self.counting(Round::Down(1), Lane::B);
                 let from = Mem::Base { base: SRC, index: Register::None, scale: 1, disp: 0 };
                 let code = Code::EVEX_Vmovdqu8_zmm_k1z_zmmm512;
-                self.b.masked(code, real, None, &[Opd::Mem(from)])
+                self.b.masked(code, real, None, &[Operand::Mem(from)])
             }
             Isa::Avx2 => self.load_part(),
         }
@@ -137,7 +137,7 @@ impl Frame<'_> {
             Isa::Avx512 => {
                 let real = self.counting(Round::Down(1), Lane::B);
                 let to = Mem::Base { base: SRC, index: DST, scale: 1, disp: 0 };
-                let operands = [Opd::Mem(to), Opd::Reg(chunk, Width::Z)];
+                let operands = [Operand::Mem(to), Operand::Reg(chunk, Width::Z)];
                 let code = Code::EVEX_Vmovdqu8_zmmm512_k1z_zmm;
                 self.b.push(code, &operands, None, None, Some(real), false);
             }

@@ -4,7 +4,7 @@ use super::runs::VECTOR;
 use super::{DST, Frame, REMAINDER, Runs, SRC};
 use crate::backend::native::asm;
 use crate::backend::native::isa::Isa;
-use crate::backend::native::vcode::{Builder, Kind, Mem, Opd, VReg, Width};
+use crate::backend::native::vcode::{Builder, Mem, Operand, RegKind, VReg, Width};
 use iced_x86::{Code, Register};
 
 impl Frame<'_> {
@@ -21,39 +21,40 @@ impl Frame<'_> {
     pub(super) fn scatter(&mut self, runs: Runs, disp: i32, chunk: VReg) {
         let to = |at: usize| {
             let disp = runs.scale as i32 * (disp + at as i32);
-            Opd::Mem(Mem::Base { base: DST, index: SRC, scale: runs.scale as u8, disp })
+            Operand::Mem(Mem::Base { base: DST, index: SRC, scale: runs.scale as u8, disp })
         };
         let b = &mut self.b;
-        let store = |b: &mut Builder, code, operands: &[Opd]| b.push(code, operands, None, None, None, false);
+        let store =
+            |b: &mut Builder, code, operands: &[Operand]| b.push(code, operands, None, None, None, false);
         if b.isa == Isa::Avx2 {
             if runs.run == 32 {
-                return store(b, Code::VEX_Vmovdqu_ymmm256_ymm, &[to(0), Opd::Reg(chunk, Width::Y)]);
+                return store(b, Code::VEX_Vmovdqu_ymmm256_ymm, &[to(0), Operand::Reg(chunk, Width::Y)]);
             }
             let extract = Code::VEX_Vextracti128_xmmm128_ymm_imm8;
-            let upper = [Opd::Reg(chunk, Width::Y), Opd::Imm(1)];
+            let upper = [Operand::Reg(chunk, Width::Y), Operand::Imm(1)];
             if runs.run == 16 {
-                store(b, Code::VEX_Vmovdqu_xmmm128_xmm, &[to(0), Opd::Reg(chunk, Width::X)]);
+                store(b, Code::VEX_Vmovdqu_xmmm128_xmm, &[to(0), Operand::Reg(chunk, Width::X)]);
                 return store(b, extract, &[to(16), upper[0], upper[1]]);
             }
             let upper = b.vector_of(Width::X, extract, &upper);
             for (half, at) in [(chunk, 0), (upper, 16)] {
-                store(b, Code::VEX_Vmovq_xmmm64_xmm, &[to(at), Opd::Reg(half, Width::X)]);
-                store(b, Code::VEX_Vmovhps_m64_xmm, &[to(at + 8), Opd::Reg(half, Width::X)]);
+                store(b, Code::VEX_Vmovq_xmmm64_xmm, &[to(at), Operand::Reg(half, Width::X)]);
+                store(b, Code::VEX_Vmovhps_m64_xmm, &[to(at + 8), Operand::Reg(half, Width::X)]);
             }
             return;
         }
         match runs.run {
-            64 => store(b, Code::EVEX_Vmovdqu64_zmmm512_k1z_zmm, &[to(0), Opd::Reg(chunk, Width::Z)]),
+            64 => store(b, Code::EVEX_Vmovdqu64_zmmm512_k1z_zmm, &[to(0), Operand::Reg(chunk, Width::Z)]),
             32 => {
-                store(b, Code::EVEX_Vmovdqu64_ymmm256_k1z_ymm, &[to(0), Opd::Reg(chunk, Width::Y)]);
+                store(b, Code::EVEX_Vmovdqu64_ymmm256_k1z_ymm, &[to(0), Operand::Reg(chunk, Width::Y)]);
                 let upper = Code::EVEX_Vextracti64x4_ymmm256_k1z_zmm_imm8;
-                store(b, upper, &[to(32), Opd::Reg(chunk, Width::Z), Opd::Imm(1)]);
+                store(b, upper, &[to(32), Operand::Reg(chunk, Width::Z), Operand::Imm(1)]);
             }
             16 => {
-                store(b, Code::EVEX_Vmovdqu64_xmmm128_k1z_xmm, &[to(0), Opd::Reg(chunk, Width::X)]);
+                store(b, Code::EVEX_Vmovdqu64_xmmm128_k1z_xmm, &[to(0), Operand::Reg(chunk, Width::X)]);
                 for quarter in 1..4 {
                     let extract = Code::EVEX_Vextracti32x4_xmmm128_k1z_zmm_imm8;
-                    let from = [Opd::Reg(chunk, Width::Z), Opd::Imm(quarter)];
+                    let from = [Operand::Reg(chunk, Width::Z), Operand::Imm(quarter)];
                     store(b, extract, &[to(16 * usize::from(quarter)), from[0], from[1]]);
                 }
             }
@@ -62,14 +63,14 @@ impl Frame<'_> {
                     let mut part = chunk;
                     if quarter > 0 {
                         let extract = Code::EVEX_Vextracti32x4_xmmm128_k1z_zmm_imm8;
-                        let from = [Opd::Reg(chunk, Width::Z), Opd::Imm(quarter)];
+                        let from = [Operand::Reg(chunk, Width::Z), Operand::Imm(quarter)];
                         part = b.vector_of(Width::X, extract, &from);
                     }
                     let at = 16 * usize::from(quarter);
                     for (code, at) in
                         [(Code::EVEX_Vmovq_xmmm64_xmm, at), (Code::EVEX_Vmovhps_m64_xmm, at + 8)]
                     {
-                        let operands = [to(at), Opd::Reg(part, Width::X)];
+                        let operands = [to(at), Operand::Reg(part, Width::X)];
                         store(b, code, &operands);
                     }
                 }
@@ -91,13 +92,14 @@ impl Frame<'_> {
             // The bytes that there are, in order, to the places of the pattern.
             self.b.raw(asm::mov_imm(rax, runs.pattern()));
             self.b.raw(asm::rrr(Code::VEX_Pdep_r64_r64_rm64, r9, r9, rax));
-            let mask = self.b.fresh(Kind::Mask, Width::K, Code::VEX_Kmovq_kr_r64, &[Opd::Gpr(r9)]);
+            let mask = self.b.fresh(RegKind::Mask, Width::K, Code::VEX_Kmovq_kr_r64, &[Operand::Gpr(r9)]);
             let order = self.b.constant(runs.order(store));
             let permute = Code::EVEX_Vpermq_zmm_k1z_zmm_zmmm512b64;
-            let placed = self.b.vector(permute, &[Opd::Reg(order, Width::Z), Opd::Reg(chunk, Width::Z)]);
+            let placed =
+                self.b.vector(permute, &[Operand::Reg(order, Width::Z), Operand::Reg(chunk, Width::Z)]);
             let disp = (store * runs.distance()) as i32;
             let to = Mem::Base { base: DST, index: SRC, scale: runs.scale as u8, disp };
-            let operands = [Opd::Mem(to), Opd::Reg(placed, Width::Z)];
+            let operands = [Operand::Mem(to), Operand::Reg(placed, Width::Z)];
             self.b.push(Code::EVEX_Vmovdqu8_zmmm512_k1z_zmm, &operands, None, None, Some(mask), false);
         }
     }

@@ -12,7 +12,7 @@ fn build<R>(pipe: &Pipe, look: impl FnOnce(&Frame<'_>, Result<(), Refusal>) -> R
     let stage = Analysed::new(pipe.clone().into());
     let plans = [VectorStage::of(&stage).unwrap()];
     let mut frame =
-        Frame::new(&plans, Shape { isa, features, source: None, stores: Stores::Plain, unroll: 4 });
+        Frame::new(&plans, FunctionShape { isa, features, source: None, stores: Stores::Plain, unroll: 4 });
     let result = frame.build();
     Some(look(&frame, result))
 }

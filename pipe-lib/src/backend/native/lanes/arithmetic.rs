@@ -4,7 +4,7 @@ use iced_x86::Code;
 
 use super::{Cmp, Lane};
 use crate::backend::native::isa::{Features, Isa};
-use crate::backend::native::vcode::{Builder, Opd, VReg};
+use crate::backend::native::vcode::{Builder, Operand, VReg};
 use crate::ir::BinaryOp;
 
 macro_rules! binary_lanes {
@@ -225,8 +225,8 @@ impl Builder {
             }
             let code = self
                 .pick(Code::EVEX_Vpclmulqdq_zmm_zmm_zmmm512_imm8, Code::VEX_Vpclmulqdq_ymm_ymm_ymmm256_imm8);
-            let even = self.vector(code, &[self.v(a), self.v(b), Opd::Imm(0x00)]);
-            let odd = self.vector(code, &[self.v(a), self.v(b), Opd::Imm(0x11)]);
+            let even = self.vector(code, &[self.v(a), self.v(b), Operand::Imm(0x00)]);
+            let odd = self.vector(code, &[self.v(a), self.v(b), Operand::Imm(0x11)]);
             let code = if high {
                 self.pick(
                     Code::EVEX_Vpunpckhqdq_zmm_k1z_zmm_zmmm512b64,

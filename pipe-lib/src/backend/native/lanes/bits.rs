@@ -4,7 +4,7 @@ use iced_x86::Code;
 
 use super::Lane;
 use crate::backend::native::isa::{Features, Isa};
-use crate::backend::native::vcode::{Builder, Opd, VReg};
+use crate::backend::native::vcode::{Builder, Operand, VReg};
 
 impl Builder {
     pub(crate) fn shuffle_bytes(&mut self, a: VReg, control: VReg) -> VReg {
@@ -48,7 +48,7 @@ impl Builder {
                 Code::EVEX_Vgf2p8affineqb_zmm_k1z_zmm_zmmm512b64_imm8,
                 Code::VEX_Vgf2p8affineqb_ymm_ymm_ymmm256_imm8,
             );
-            return self.vector(code, &[self.v(a), self.v(matrix), Opd::Imm(zero as u8)]);
+            return self.vector(code, &[self.v(a), self.v(matrix), Operand::Imm(zero as u8)]);
         }
         let low = self.bytes_of(|i| map(i as u64 & 15) as u8);
         let high = self.bytes_of(|i| (map((i as u64 & 15) << 4) ^ zero) as u8);

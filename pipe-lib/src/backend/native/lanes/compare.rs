@@ -4,7 +4,7 @@ use iced_x86::Code;
 
 use super::{Cmp, Lane};
 use crate::backend::native::isa::Isa;
-use crate::backend::native::vcode::{Builder, Opd, VReg, Width};
+use crate::backend::native::vcode::{Builder, Operand, VReg, Width};
 
 impl Builder {
     pub(crate) fn min_max(&mut self, lane: Lane, signed: bool, max: bool, a: VReg, b: VReg) -> VReg {
@@ -81,7 +81,7 @@ impl Builder {
                     (Lane::D, true) => Code::EVEX_Vpcmpd_kr_k1_zmm_zmmm512b32_imm8,
                     (Lane::Q, true) => Code::EVEX_Vpcmpq_kr_k1_zmm_zmmm512b64_imm8,
                 };
-                self.mask(code, &[self.v(a), self.v(b), Opd::Imm(predicate)])
+                self.mask(code, &[self.v(a), self.v(b), Operand::Imm(predicate)])
             }
             Isa::Avx2 => match cmp {
                 Cmp::Eq => {
@@ -186,13 +186,13 @@ impl Builder {
 
     pub(crate) fn cond_not(&mut self, a: VReg) -> VReg {
         match self.isa {
-            Isa::Avx512 => self.mask(Code::VEX_Knotq_kr_kr, &[Opd::Reg(a, Width::K)]),
+            Isa::Avx512 => self.mask(Code::VEX_Knotq_kr_kr, &[Operand::Reg(a, Width::K)]),
             Isa::Avx2 => self.not(a),
         }
     }
 
     pub(super) fn mask_code(&mut self, code: Code, a: VReg, b: VReg) -> VReg {
-        self.mask(code, &[Opd::Reg(a, Width::K), Opd::Reg(b, Width::K)])
+        self.mask(code, &[Operand::Reg(a, Width::K), Operand::Reg(b, Width::K)])
     }
 
     /// A condition that is the same in every lane.
@@ -201,7 +201,7 @@ impl Builder {
             Isa::Avx512 => {
                 // The operands say nothing (`x xor x`): any mask register would do, and k0 is never allocated.
                 let code = if value { Code::VEX_Kxnorq_kr_kr_kr } else { Code::VEX_Kxorq_kr_kr_kr };
-                let k0 = Opd::Gpr(iced_x86::Register::K0);
+                let k0 = Operand::Gpr(iced_x86::Register::K0);
                 self.mask(code, &[k0, k0])
             }
             Isa::Avx2 => self.splat(Lane::B, if value { 0xff } else { 0 }),

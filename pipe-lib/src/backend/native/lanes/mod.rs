@@ -16,7 +16,7 @@ mod width;
 use iced_x86::Code;
 
 use super::isa::Isa;
-use super::vcode::{Builder, Kind, Opd, VReg, Width};
+use super::vcode::{Builder, Operand, RegKind, VReg, Width};
 
 /// Width of a lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -84,8 +84,8 @@ impl Builder {
         self.constant(bytes)
     }
 
-    fn v(&self, reg: VReg) -> Opd {
-        Opd::Reg(reg, self.full())
+    fn v(&self, reg: VReg) -> Operand {
+        Operand::Reg(reg, self.full())
     }
 
     pub(super) fn binary_code(&mut self, code: Code, a: VReg, b: VReg) -> VReg {
@@ -100,7 +100,7 @@ impl Builder {
     }
 
     fn shift_code(&mut self, code: Code, a: VReg, count: u32) -> VReg {
-        self.vector(code, &[self.v(a), Opd::Imm(count as u8)])
+        self.vector(code, &[self.v(a), Operand::Imm(count as u8)])
     }
 
     fn pick(&self, z: Code, y: Code) -> Code {
@@ -118,16 +118,16 @@ impl Builder {
         let v = self.v(a);
         match (self.isa, distance) {
             (_, 32) => {
-                self.vector(Code::EVEX_Vshufi64x2_zmm_k1z_zmm_zmmm512b64_imm8, &[v, v, Opd::Imm(0x4e)])
+                self.vector(Code::EVEX_Vshufi64x2_zmm_k1z_zmm_zmmm512b64_imm8, &[v, v, Operand::Imm(0x4e)])
             }
             (Isa::Avx512, 16) => {
-                self.vector(Code::EVEX_Vshufi64x2_zmm_k1z_zmm_zmmm512b64_imm8, &[v, v, Opd::Imm(0xb1)])
+                self.vector(Code::EVEX_Vshufi64x2_zmm_k1z_zmm_zmmm512b64_imm8, &[v, v, Operand::Imm(0xb1)])
             }
-            (Isa::Avx2, 16) => self.vector(Code::VEX_Vpermq_ymm_ymmm256_imm8, &[v, Opd::Imm(0x4e)]),
+            (Isa::Avx2, 16) => self.vector(Code::VEX_Vpermq_ymm_ymmm256_imm8, &[v, Operand::Imm(0x4e)]),
             (_, 8 | 4) => {
                 let code =
                     self.pick(Code::EVEX_Vpshufd_zmm_k1z_zmmm512b32_imm8, Code::VEX_Vpshufd_ymm_ymmm256_imm8);
-                self.vector(code, &[v, Opd::Imm(if distance == 8 { 0x4e } else { 0xb1 })])
+                self.vector(code, &[v, Operand::Imm(if distance == 8 { 0x4e } else { 0xb1 })])
             }
             (_, 2) => {
                 let left = self.shl(Lane::D, a, 16);
@@ -146,13 +146,13 @@ impl Builder {
     pub(super) fn gather_mask(&mut self) -> VReg {
         match self.isa {
             Isa::Avx512 => {
-                let k0 = Opd::Gpr(iced_x86::Register::K0);
-                self.fresh(Kind::Mask, Width::K, Code::VEX_Kxnorq_kr_kr_kr, &[k0, k0])
+                let k0 = Operand::Gpr(iced_x86::Register::K0);
+                self.fresh(RegKind::Mask, Width::K, Code::VEX_Kxnorq_kr_kr_kr, &[k0, k0])
             }
             Isa::Avx2 => {
                 let zero = self.splat(Lane::B, 0);
                 let zero = self.v(zero);
-                self.fresh(Kind::Vector, Width::Y, Code::VEX_Vpcmpeqd_ymm_ymm_ymmm256, &[zero, zero])
+                self.fresh(RegKind::Vector, Width::Y, Code::VEX_Vpcmpeqd_ymm_ymm_ymmm256, &[zero, zero])
             }
         }
     }

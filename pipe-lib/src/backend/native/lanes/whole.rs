@@ -6,7 +6,7 @@ use super::Lane;
 use crate::backend::native::abi::SCRATCH;
 use crate::backend::native::asm;
 use crate::backend::native::isa::{Features, Isa};
-use crate::backend::native::vcode::{Builder, Kind, Mem, Opd, VReg, Width};
+use crate::backend::native::vcode::{Builder, Mem, Operand, RegKind, VReg, Width};
 
 /// `[base + disp]`.
 pub(in crate::backend::native) const fn at(base: Register, disp: i32) -> Mem {
@@ -27,7 +27,7 @@ impl Builder {
     /// A whole vector from memory.
     pub(in crate::backend::native) fn load(&mut self, from: Mem) -> VReg {
         let full = self.full();
-        self.fresh(Kind::Vector, full, self.load_code(), &[Opd::Mem(from)])
+        self.fresh(RegKind::Vector, full, self.load_code(), &[Operand::Mem(from)])
     }
 
     /// What loads a whole vector, or copies one.
@@ -39,36 +39,40 @@ impl Builder {
     pub(in crate::backend::native) fn store(&mut self, to: Mem, vector: VReg) {
         let code = self.pick(Code::EVEX_Vmovdqu64_zmmm512_k1z_zmm, Code::VEX_Vmovdqu_ymmm256_ymm);
         let full = self.full();
-        self.push(code, &[Opd::Mem(to), Opd::Reg(vector, full)], None, None, None, false);
+        self.push(code, &[Operand::Mem(to), Operand::Reg(vector, full)], None, None, None, false);
     }
 
     /// A copy of a register that may be written to while the copy is in use.
     pub(in crate::backend::native) fn copy_of(&mut self, vector: VReg) -> VReg {
         let full = self.full();
-        self.fresh(Kind::Vector, full, self.load_code(), &[Opd::Reg(vector, full)])
+        self.fresh(RegKind::Vector, full, self.load_code(), &[Operand::Reg(vector, full)])
     }
 
     /// A number from memory in every lane.
     pub(in crate::backend::native) fn load_broadcast(&mut self, lane: Lane, from: Mem) -> VReg {
         let full = self.full();
-        self.fresh(Kind::Vector, full, broadcast(self.isa, lane), &[Opd::Mem(from)])
+        self.fresh(RegKind::Vector, full, broadcast(self.isa, lane), &[Operand::Mem(from)])
     }
 
     /// The lowest 64 bits from memory, zeros above.
     pub(in crate::backend::native) fn load_quad(&mut self, from: Mem) -> VReg {
         let code = self.pick(Code::EVEX_Vmovq_xmm_xmmm64, Code::VEX_Vmovq_xmm_xmmm64);
-        self.fresh(Kind::Vector, Width::X, code, &[Opd::Mem(from)])
+        self.fresh(RegKind::Vector, Width::X, code, &[Operand::Mem(from)])
     }
 
     /// A general register in every lane of 64 bits.
     pub(in crate::backend::native) fn broadcast_quad(&mut self, from: Register) -> VReg {
         match self.isa {
-            Isa::Avx512 => {
-                self.fresh(Kind::Vector, Width::Z, Code::EVEX_Vpbroadcastq_zmm_k1z_r64, &[Opd::Gpr(from)])
-            }
+            Isa::Avx512 => self.fresh(
+                RegKind::Vector,
+                Width::Z,
+                Code::EVEX_Vpbroadcastq_zmm_k1z_r64,
+                &[Operand::Gpr(from)],
+            ),
             Isa::Avx2 => {
-                let low = self.fresh(Kind::Vector, Width::X, Code::VEX_Vmovq_xmm_rm64, &[Opd::Gpr(from)]);
-                self.vector(Code::VEX_Vpbroadcastq_ymm_xmmm64, &[Opd::Reg(low, Width::X)])
+                let low =
+                    self.fresh(RegKind::Vector, Width::X, Code::VEX_Vmovq_xmm_rm64, &[Operand::Gpr(from)]);
+                self.vector(Code::VEX_Vpbroadcastq_ymm_xmmm64, &[Operand::Reg(low, Width::X)])
             }
         }
     }
@@ -76,19 +80,19 @@ impl Builder {
     /// The lowest 64 bits to a general register.
     pub(in crate::backend::native) fn quad_to(&mut self, register: Register, vector: VReg) {
         let code = self.pick(Code::EVEX_Vmovq_rm64_xmm, Code::VEX_Vmovq_rm64_xmm);
-        self.push(code, &[Opd::Gpr(register), Opd::Reg(vector, Width::X)], None, None, None, false);
+        self.push(code, &[Operand::Gpr(register), Operand::Reg(vector, Width::X)], None, None, None, false);
     }
 
     /// The upper half of the lowest 128 bits to a general register.
     pub(in crate::backend::native) fn upper_quad_to(&mut self, register: Register, vector: VReg) {
         let code = self.pick(Code::EVEX_Vpextrq_rm64_xmm_imm8, Code::VEX_Vpextrq_rm64_xmm_imm8);
-        let operands = [Opd::Gpr(register), Opd::Reg(vector, Width::X), Opd::Imm(1)];
+        let operands = [Operand::Gpr(register), Operand::Reg(vector, Width::X), Operand::Imm(1)];
         self.push(code, &operands, None, None, None, false);
     }
 
     /// The address of a table of the pool.
     pub(in crate::backend::native) fn lea_pool(&mut self, register: Register, entry: u32) {
-        let operands = [Opd::Gpr(register), Opd::Mem(Mem::Pool { entry, disp: 0 })];
+        let operands = [Operand::Gpr(register), Operand::Mem(Mem::Pool { entry, disp: 0 })];
         self.push(Code::Lea_r64_m, &operands, None, None, None, false);
     }
 
@@ -96,7 +100,7 @@ impl Builder {
     pub(in crate::backend::native) fn add_dots(&mut self, sums: VReg, bytes: VReg, weights: VReg) {
         let code = self.pick(Code::EVEX_Vpdpbusd_zmm_k1z_zmm_zmmm512b32, Code::VEX_Vpdpbusd_ymm_ymm_ymmm256);
         let full = self.full();
-        let operands = [sums, bytes, weights].map(|reg| Opd::Reg(reg, full));
+        let operands = [sums, bytes, weights].map(|reg| Operand::Reg(reg, full));
         self.push(code, &operands, Some(sums), Some(sums), None, false);
     }
 
@@ -141,20 +145,20 @@ impl Builder {
     /// Each 128-bit lane moved up by so many bytes, fewer than it has; zeros enter.
     pub(in crate::backend::native) fn moved_up_in_lanes(&mut self, x: VReg, bytes: usize) -> VReg {
         let code = self.pick(Code::EVEX_Vpslldq_zmm_zmmm512_imm8, Code::VEX_Vpslldq_ymm_ymm_imm8);
-        let operands = [Opd::Reg(x, self.full()), Opd::Imm(bytes as u8)];
+        let operands = [Operand::Reg(x, self.full()), Operand::Imm(bytes as u8)];
         self.vector(code, &operands)
     }
 
     /// The whole vector moved up by so many bytes, fewer than it has; zeros enter.
     pub(in crate::backend::native) fn moved_up(&mut self, x: VReg, bytes: usize) -> VReg {
-        let v = |b: &Builder, reg| Opd::Reg(reg, b.full());
+        let v = |b: &Builder, reg| Operand::Reg(reg, b.full());
         if self.isa == Isa::Avx2 {
             let code = Code::VEX_Vperm2i128_ymm_ymm_ymmm256_imm8;
-            let lower = self.vector(code, &[v(self, x), v(self, x), Opd::Imm(0x08)]);
+            let lower = self.vector(code, &[v(self, x), v(self, x), Operand::Imm(0x08)]);
             return match bytes {
                 0..16 => {
                     let code = Code::VEX_Vpalignr_ymm_ymm_ymmm256_imm8;
-                    self.vector(code, &[v(self, x), v(self, lower), Opd::Imm(16 - bytes as u8)])
+                    self.vector(code, &[v(self, x), v(self, lower), Operand::Imm(16 - bytes as u8)])
                 }
                 16 => lower,
                 _ => self.moved_up_in_lanes(lower, bytes - 16),
@@ -166,7 +170,7 @@ impl Builder {
             8 => zero,
             _ => {
                 let code = Code::EVEX_Valignq_zmm_k1z_zmm_zmmm512b64_imm8;
-                b.vector(code, &[v(b, x), v(b, zero), Opd::Imm(8 - quads as u8)])
+                b.vector(code, &[v(b, x), v(b, zero), Operand::Imm(8 - quads as u8)])
             }
         };
         if bytes.is_multiple_of(8) {
@@ -174,12 +178,12 @@ impl Builder {
         }
         if bytes.is_multiple_of(4) {
             let code = Code::EVEX_Valignd_zmm_k1z_zmm_zmmm512b32_imm8;
-            return self.vector(code, &[v(self, x), v(self, zero), Opd::Imm(16 - bytes as u8 / 4)]);
+            return self.vector(code, &[v(self, x), v(self, zero), Operand::Imm(16 - bytes as u8 / 4)]);
         }
         // By whole 128-bit lanes, and by one more: the bytes are in two neighbours.
         let (upper, lower) = (quads(self, bytes / 16 * 2), quads(self, bytes / 16 * 2 + 2));
         let code = Code::EVEX_Vpalignr_zmm_k1z_zmm_zmmm512_imm8;
-        self.vector(code, &[v(self, upper), v(self, lower), Opd::Imm(16 - (bytes % 16) as u8)])
+        self.vector(code, &[v(self, upper), v(self, lower), Operand::Imm(16 - (bytes % 16) as u8)])
     }
 
     /// The last bytes, as many as a vector has, of `before` followed by the first rax bytes of `bytes`. Changes r9.
@@ -189,7 +193,7 @@ impl Builder {
             let numbers = self.table((0..128).collect());
             self.lea_pool(Register::R9, numbers);
             let index = self.load(indexed(Register::R9, Register::RAX, 1, 0));
-            let operands = [Opd::Reg(before, full), Opd::Reg(bytes, full)];
+            let operands = [Operand::Reg(before, full), Operand::Reg(bytes, full)];
             return self.tied(Code::EVEX_Vpermi2b_zmm_k1z_zmm_zmmm512, index, &operands);
         }
         // Through memory: the load waits until both stores have left the pipeline.
@@ -212,14 +216,18 @@ impl Builder {
             (Isa::Avx2, Width::X) => Code::VEX_Vpclmulqdq_xmm_xmm_xmmm128_imm8,
             (Isa::Avx2, _) => Code::VEX_Vpclmulqdq_ymm_ymm_ymmm256_imm8,
         };
-        self.vector_of(width, code, &[Opd::Reg(a, width), Opd::Reg(factor, width), Opd::Imm(halves)])
+        self.vector_of(
+            width,
+            code,
+            &[Operand::Reg(a, width), Operand::Reg(factor, width), Operand::Imm(halves)],
+        )
     }
 
     /// `x ^ y ^ z`.
     pub(in crate::backend::native) fn xor3(&mut self, x: VReg, y: VReg, z: VReg) -> VReg {
         match self.isa {
             Isa::Avx512 => {
-                let operands = [Opd::Reg(y, Width::Z), Opd::Reg(z, Width::Z), Opd::Imm(0x96)];
+                let operands = [Operand::Reg(y, Width::Z), Operand::Reg(z, Width::Z), Operand::Imm(0x96)];
                 self.tied(Code::EVEX_Vpternlogq_zmm_k1z_zmm_zmmm512b64_imm8, x, &operands)
             }
             Isa::Avx2 => {

@@ -4,7 +4,7 @@ use iced_x86::Code;
 
 use super::Lane;
 use crate::backend::native::isa::{Features, Isa};
-use crate::backend::native::vcode::{Builder, Opd, VReg, Width};
+use crate::backend::native::vcode::{Builder, Operand, VReg, Width};
 
 impl Builder {
     /// Lanes of `from` as lanes of `to`, wider: one vector becomes several, in the order of the lanes.
@@ -47,7 +47,7 @@ impl Builder {
         (0..parts)
             .map(|part| {
                 let (source, width) = self.piece(a, part * piece, piece);
-                self.vector(code, &[Opd::Reg(source, width)])
+                self.vector(code, &[Operand::Reg(source, width)])
             })
             .collect()
     }
@@ -62,7 +62,7 @@ impl Builder {
             let upper = self.vector_of(
                 Width::Y,
                 Code::EVEX_Vextracti64x4_ymmm256_k1z_zmm_imm8,
-                &[Opd::Reg(a, full), Opd::Imm(1)],
+                &[Operand::Reg(a, full), Operand::Imm(1)],
             );
             return (upper, Width::Y);
         }
@@ -72,7 +72,7 @@ impl Builder {
         } else {
             let code = self
                 .pick(Code::EVEX_Vextracti32x4_xmmm128_k1z_zmm_imm8, Code::VEX_Vextracti128_xmmm128_ymm_imm8);
-            self.vector_of(Width::X, code, &[Opd::Reg(a, full), Opd::Imm(quarter as u8)])
+            self.vector_of(Width::X, code, &[Operand::Reg(a, full), Operand::Imm(quarter as u8)])
         };
         let within = at % 16 / 4;
         if within == 0 {
@@ -81,7 +81,7 @@ impl Builder {
         let code = self.pick(Code::EVEX_Vpshufd_xmm_k1z_xmmm128b32_imm8, Code::VEX_Vpshufd_xmm_xmmm128_imm8);
         // Double words `within` and `within + 1` to the bottom.
         let imm = (within | ((within + 1) & 3) << 2) as u8;
-        (self.vector_of(Width::X, code, &[Opd::Reg(low, Width::X), Opd::Imm(imm)]), Width::X)
+        (self.vector_of(Width::X, code, &[Operand::Reg(low, Width::X), Operand::Imm(imm)]), Width::X)
     }
 
     /// The low halves of the lanes of two vectors, in the order of the lanes: lanes of half of `from`.
@@ -104,14 +104,14 @@ impl Builder {
                 let high = self.vector_of(Width::Y, Code::EVEX_Vpmovwb_ymmm256_k1z_zmm, &[self.v(b)]);
                 self.vector(
                     Code::EVEX_Vinserti64x4_zmm_k1z_zmm_ymmm256_imm8,
-                    &[self.v(low), Opd::Reg(high, Width::Y), Opd::Imm(1)],
+                    &[self.v(low), Operand::Reg(high, Width::Y), Operand::Imm(1)],
                 )
             }
             (Isa::Avx2, _) => {
                 let mixed = match from {
                     Lane::Q => self.vector(
                         Code::VEX_Vshufps_ymm_ymm_ymmm256_imm8,
-                        &[self.v(a), self.v(b), Opd::Imm(0x88)],
+                        &[self.v(a), self.v(b), Operand::Imm(0x88)],
                     ),
                     Lane::D => {
                         let (a, b) = (self.and_imm(Lane::D, a, 0xffff), self.and_imm(Lane::D, b, 0xffff));
@@ -122,7 +122,7 @@ impl Builder {
                         self.binary_code(Code::VEX_Vpackuswb_ymm_ymm_ymmm256, a, b)
                     }
                 };
-                self.vector(Code::VEX_Vpermq_ymm_ymmm256_imm8, &[self.v(mixed), Opd::Imm(0xd8)])
+                self.vector(Code::VEX_Vpermq_ymm_ymmm256_imm8, &[self.v(mixed), Operand::Imm(0xd8)])
             }
         }
     }
@@ -152,7 +152,7 @@ impl Builder {
                         if part == 0 {
                             return cond;
                         }
-                        let srcs = [Opd::Reg(cond, Width::K), Opd::Imm((part * lanes) as u8)];
+                        let srcs = [Operand::Reg(cond, Width::K), Operand::Imm((part * lanes) as u8)];
                         self.mask(Code::VEX_Kshiftrq_kr_kr_imm8, &srcs)
                     })
                     .collect()

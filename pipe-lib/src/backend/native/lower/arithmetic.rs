@@ -1,11 +1,11 @@
 //! Operations on numbers of a type that may be narrower than its lane.
 
-use super::{Body, Val};
+use super::{BodyLowering, Val};
 use crate::backend::native::lanes::{Cmp, Lane};
 use crate::backend::native::vcode::VReg;
 use crate::ir::{BinaryOp, CompareOp, Ty, UnaryOp, Value};
 
-impl Body<'_> {
+impl BodyLowering<'_> {
     /// Clears what is above the type in a lane wider than it.
     fn fit(&mut self, ty: Ty, lane: Lane, a: VReg) -> VReg {
         if ty.bits() < lane.bits() { self.b.and_imm(lane, a, ty.mask()) } else { a }

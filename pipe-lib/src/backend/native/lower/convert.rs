@@ -4,12 +4,12 @@ use crate::ir::{ConvertOp, Ty, Value};
 use iced_x86::Code;
 use iced_x86::Register;
 
-use super::{Body, Val};
+use super::{BodyLowering, Val};
 use crate::backend::native::isa::{Features, Isa};
 use crate::backend::native::lanes::{Cmp, Lane};
-use crate::backend::native::vcode::{Builder, Mem, Opd, VReg};
+use crate::backend::native::vcode::{Builder, Mem, Operand, VReg};
 
-impl Body<'_> {
+impl BodyLowering<'_> {
     pub(super) fn convert(&mut self, op: ConvertOp, a: Value, to: Ty) -> Result<Val, String> {
         let from = self.ty(a);
         let target = self.lane(to);
@@ -85,7 +85,7 @@ impl Body<'_> {
             let index = self.b.and_imm(lane, part, values.len() as u64 - 1);
             self.b.push(
                 Code::Lea_r64_m,
-                &[Opd::Gpr(Register::RAX), Opd::Mem(Mem::Pool { entry, disp: 0 })],
+                &[Operand::Gpr(Register::RAX), Operand::Mem(Mem::Pool { entry, disp: 0 })],
                 None,
                 None,
                 None,
@@ -93,17 +93,18 @@ impl Body<'_> {
             );
             let mask = self.b.gather_mask();
             let width = self.b.full();
-            let mem = Opd::Mem(Mem::Vsib { base: Register::RAX, index, width, scale: lane.bytes() as u8 });
+            let mem =
+                Operand::Mem(Mem::Vsib { base: Register::RAX, index, width, scale: lane.bytes() as u8 });
             found.push(match (self.b.isa, lane) {
                 (Isa::Avx512, Lane::Q) => {
                     self.b.gather(Code::EVEX_Vpgatherqq_zmm_k1_vm64z, &[mem], Some(mask))
                 }
                 (Isa::Avx512, _) => self.b.gather(Code::EVEX_Vpgatherdd_zmm_k1_vm32z, &[mem], Some(mask)),
                 (Isa::Avx2, Lane::Q) => {
-                    self.b.gather(Code::VEX_Vpgatherqq_ymm_vm64y_ymm, &[mem, Opd::Reg(mask, width)], None)
+                    self.b.gather(Code::VEX_Vpgatherqq_ymm_vm64y_ymm, &[mem, Operand::Reg(mask, width)], None)
                 }
                 (Isa::Avx2, _) => {
-                    self.b.gather(Code::VEX_Vpgatherdd_ymm_vm32y_ymm, &[mem, Opd::Reg(mask, width)], None)
+                    self.b.gather(Code::VEX_Vpgatherdd_ymm_vm32y_ymm, &[mem, Operand::Reg(mask, width)], None)
                 }
             });
         }
@@ -117,7 +118,7 @@ impl Builder {
         // A byte reaches no more of a longer table.
         let values = &values[..values.len().min(256)];
         let full = self.full();
-        let v = |reg| Opd::Reg(reg, full);
+        let v = |reg| Operand::Reg(reg, full);
         if self.isa == Isa::Avx512 && self.features.has(Features::VBMI) {
             let quarter =
                 |b: &mut Builder, n: usize| b.bytes_of(|i| values[(n * 64 + i) % values.len()] as u8);

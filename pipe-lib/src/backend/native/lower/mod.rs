@@ -33,7 +33,7 @@ pub(super) enum StateVal {
 }
 
 /// One stage on one vector.
-pub(super) struct Body<'a> {
+pub(super) struct BodyLowering<'a> {
     pub(super) b: &'a mut Builder,
     pub(super) plan: &'a VectorStage,
     /// The bytes of the stream, as they are.
@@ -45,7 +45,7 @@ pub(super) struct Body<'a> {
     word: Lane,
 }
 
-impl<'a> Body<'a> {
+impl<'a> BodyLowering<'a> {
     pub(super) fn new(
         b: &'a mut Builder,
         plan: &'a VectorStage,
@@ -53,9 +53,9 @@ impl<'a> Body<'a> {
         offset: i32,
         states: &'a [StateVal],
         values: Vec<Option<Val>>,
-    ) -> Body<'a> {
+    ) -> BodyLowering<'a> {
         let word = Lane::of_bytes(plan.pipe.word_bytes());
-        Body { b, plan, chunk, offset, states, values, word }
+        BodyLowering { b, plan, chunk, offset, states, values, word }
     }
 
     /// Computes every value that is needed: those that depend on no state that changes, or the others.

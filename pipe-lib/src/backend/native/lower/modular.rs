@@ -5,14 +5,14 @@
 
 use iced_x86::Code;
 
-use super::Body;
+use super::BodyLowering;
 use crate::backend::native::isa::Isa;
 use crate::backend::native::lanes::{Cmp, Lane};
 use crate::backend::native::vcode::{Builder, VReg};
 use crate::ir::{BinaryOp, ModOp, Ty, Value};
 use crate::plan::stage::MAX_SUBTRACTIONS;
 
-impl Body<'_> {
+impl BodyLowering<'_> {
     pub(super) fn modular(
         &mut self,
         op: ModOp,

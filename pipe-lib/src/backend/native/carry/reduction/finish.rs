@@ -3,23 +3,23 @@
 use crate::ir::Ty;
 use iced_x86::{Code, Register};
 
-use super::{Accumulator, Form, combine};
+use super::{ReductionLanes, SumForm, combine};
 use crate::backend::native::abi::STATES;
 use crate::backend::native::asm;
 use crate::backend::native::isa::Isa;
 use crate::backend::native::lanes::Lane;
-use crate::backend::native::vcode::{Builder, Opd, VReg, Width};
+use crate::backend::native::vcode::{Builder, Operand, VReg, Width};
 use crate::plan::stage::Fold;
 
-impl Accumulator {
+impl ReductionLanes {
     /// Combines everything with the imported state in `[states + offset]` and writes it back.
     pub(super) fn finish_at(&self, b: &mut Builder, offset: i32) {
         let (rax, r9) = (Register::RAX, Register::R9);
         match &self.form {
-            Form::Mask { partial, lanes } => {
+            SumForm::Mask { partial, lanes } => {
                 b.push(
                     Code::VEX_Kmovq_r64_kr,
-                    &[Opd::Gpr(rax), Opd::Reg(*partial, Width::K)],
+                    &[Operand::Gpr(rax), Operand::Reg(*partial, Width::K)],
                     None,
                     None,
                     None,
@@ -27,11 +27,11 @@ impl Accumulator {
                 );
                 self.finish_cond(b, *lanes, 1, offset);
             }
-            Form::Lanes { lane, partial } if self.ty == Ty::Bool => {
+            SumForm::Lanes { lane, partial } if self.ty == Ty::Bool => {
                 let all = partial[0];
                 b.push(
                     Code::VEX_Vpmovmskb_r32_ymm,
-                    &[Opd::Gpr(Register::EAX), Opd::Reg(all, Width::Y)],
+                    &[Operand::Gpr(Register::EAX), Operand::Reg(all, Width::Y)],
                     None,
                     None,
                     None,
@@ -39,7 +39,7 @@ impl Accumulator {
                 );
                 self.finish_cond(b, b.vector_bytes(), lane.bytes(), offset);
             }
-            Form::Halves { total, high } => {
+            SumForm::Halves { total, high } => {
                 let (total, high) = (total[0], high[0]);
                 let up = b.shl(Lane::Q, high, 32);
                 let low = b.sub(Lane::Q, total, up);
@@ -52,15 +52,15 @@ impl Accumulator {
                     self.finish_exact(b, offset);
                 }
             }
-            Form::Dots { low, high } => {
+            SumForm::Dots { low, high } => {
                 self.finish_dots(b, low[0], high[0], offset);
             }
-            Form::Bytes { total } => {
+            SumForm::Bytes { total } => {
                 let sum = b.across(total[0], Lane::Q, |b, x, y| b.add(Lane::Q, x, y));
                 b.quad_to(Register::RAX, sum);
                 self.finish_exact(b, offset);
             }
-            Form::Lanes { lane, partial } => {
+            SumForm::Lanes { lane, partial } => {
                 let all = b.across(partial[0], *lane, |b, x, y| combine(b, self.fold, self.ty, *lane, x, y));
                 b.quad_to(Register::RAX, all);
                 if self.swapped == Some(true) {
@@ -126,11 +126,11 @@ impl Accumulator {
                 (Isa::Avx512, _) => Code::EVEX_Vpaddd_xmm_k1z_xmm_xmmm128b32,
                 (Isa::Avx2, _) => Code::VEX_Vpaddd_xmm_xmm_xmmm128,
             };
-            b.vector_of(width, code, &[Opd::Reg(x, width), Opd::Reg(y, width)])
+            b.vector_of(width, code, &[Operand::Reg(x, width), Operand::Reg(y, width)])
         };
         if b.isa == Isa::Avx512 {
             let code = Code::EVEX_Vextracti64x4_ymmm256_k1z_zmm_imm8;
-            let upper = b.vector_of(Width::Y, code, &[Opd::Reg(sums, full), Opd::Imm(1)]);
+            let upper = b.vector_of(Width::Y, code, &[Operand::Reg(sums, full), Operand::Imm(1)]);
             sums = add(b, Width::Y, sums, upper);
         }
         let (extract, shuffle) = match b.isa {
@@ -139,9 +139,9 @@ impl Accumulator {
             }
             Isa::Avx2 => (Code::VEX_Vextracti128_xmmm128_ymm_imm8, Code::VEX_Vpshufd_xmm_xmmm128_imm8),
         };
-        let upper = b.vector_of(Width::X, extract, &[Opd::Reg(sums, Width::Y), Opd::Imm(1)]);
+        let upper = b.vector_of(Width::X, extract, &[Operand::Reg(sums, Width::Y), Operand::Imm(1)]);
         let sums = add(b, Width::X, sums, upper);
-        let upper = b.vector_of(Width::X, shuffle, &[Opd::Reg(sums, Width::X), Opd::Imm(0x4e)]);
+        let upper = b.vector_of(Width::X, shuffle, &[Operand::Reg(sums, Width::X), Operand::Imm(0x4e)]);
         let sums = add(b, Width::X, sums, upper);
         b.quad_to(Register::RAX, sums);
         let (rax, eax, r9, r9d) = (Register::RAX, Register::EAX, Register::R9, Register::R9D);
