@@ -112,6 +112,13 @@ impl fmt::Display for Report {
         ] {
             writeln!(f, "  {name:<18}{:>14}", work[quantity])?;
         }
+        let (found, read) = (work[Quantity::BlocksFound], work[Quantity::BlocksRead]);
+        writeln!(
+            f,
+            "blocks of files     {:>14}  {} found in the cache",
+            found + read,
+            share(found, found + read)
+        )?;
         Ok(())
     }
 }

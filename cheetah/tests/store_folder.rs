@@ -272,6 +272,31 @@ fn many_slow_readers_of_one_file_share_its_blocks() {
     assert!(store.cache_stats().refusals > 0);
 }
 
+/// Whatever is given up, everyone gets what was asked for, and no more is kept than may be.
+#[test]
+fn every_policy_serves_the_same() {
+    use fsstack::cache::{FileCache, policy::PolicyName};
+    let dir = folder();
+    let files: Vec<Vec<u8>> = (0..12).map(|i| support::noise(10_000 + 9_000 * i)).collect();
+    for (i, contents) in files.iter().enumerate() {
+        write(dir.path(), &i.to_string(), contents);
+    }
+    for policy in PolicyName::ALL {
+        let cache = FileCache::with_policy(10 * 16_384, policy);
+        let store = Arc::new(Folder::open_with(dir.path(), Dotfiles::LeaveOut, cache).unwrap());
+        let server = on_kernel(store.clone(), &Config::default());
+        let mut stream = connect(server.addr());
+        for i in (0..60).map(|i| if i % 3 == 0 { i % 12 } else { i % 4 }) {
+            write!(stream, "GET /{i} HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+            assert!(read_response(&mut stream, false).body == files[i], "{}", policy.as_str());
+        }
+        drop(stream);
+        let (work, stats) = (server.finish().unwrap().work, store.cache_stats());
+        assert_eq!((work[Quantity::BlocksFound], work[Quantity::BlocksRead]), (stats.hits, stats.misses));
+        assert!(stats.misses > 10 && stats.hits > 0, "{}: {stats:?}", policy.as_str());
+    }
+}
+
 /// The descriptor of a file is open while it is sent, and not beyond; one for all who get it.
 #[test]
 fn descriptors_are_given_back() {

@@ -180,7 +180,7 @@ impl Image {
         let mut bytes = Vec::new();
         while (bytes.len() as u64) < len {
             let at = bytes.len() as u64;
-            bytes.extend_from_slice(self.data.fetch(offset + at, len - at)?.bytes());
+            bytes.extend_from_slice(self.data.fetch(offset + at, len - at, (u64::MAX, len))?.bytes());
         }
         Ok(bytes)
     }
@@ -338,7 +338,7 @@ impl<'a> Inode<'a> {
     /// If this is a directory, or the file cannot be read.
     pub fn fetch(self, offset: u64, len: usize) -> Result<Slice, ReadError> {
         match self.place(offset, len as u64)? {
-            Some((at, len)) => Ok(self.image.data.fetch(at, len)?),
+            Some((at, len)) => Ok(self.image.data.fetch(at, len, (self.id.0.into(), self.size()))?),
             None => Ok(Slice::from(Shared::from(Vec::new()))),
         }
     }

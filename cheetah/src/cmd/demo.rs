@@ -21,6 +21,7 @@ use cheetah::store::Dotfiles;
 use cheetah::transport::device::{self, DeviceOptions, Interface};
 use cheetah::transport::sim;
 use cheetah::transport::stack::StackOptions;
+use fsstack::cache::FileCache;
 use netstack::device::sys::{link, netns};
 use netstack::device::wire;
 use netstack::stack::Features;
@@ -285,8 +286,10 @@ fn in_memory(site: &Arc<Site>, files: &[(Arc<dyn Document>, Vec<u8>)]) -> anyhow
 fn site(source: Option<&Path>) -> anyhow::Result<Site> {
     let default = Path::new("examples/site");
     match source {
-        Some(source) => source::load(source, Dotfiles::LeaveOut, source::CACHE_BYTES),
-        None if default.is_dir() => source::load(default, Dotfiles::LeaveOut, source::CACHE_BYTES),
+        Some(source) => source::load(source, Dotfiles::LeaveOut, FileCache::new(source::CACHE_BYTES)),
+        None if default.is_dir() => {
+            source::load(default, Dotfiles::LeaveOut, FileCache::new(source::CACHE_BYTES))
+        }
         None => made_up_site(),
     }
 }

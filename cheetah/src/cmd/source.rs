@@ -11,6 +11,7 @@ use cheetah::store::Dotfiles;
 use cheetah::store::{Copied, Folder, Store};
 use fsstack::OpenOptions;
 use fsstack::cache::FileCache;
+use fsstack::cache::policy::PolicyName;
 use fsstack::device::{AtomicFile, MemoryDevice};
 
 use super::features::Feature;
@@ -36,6 +37,9 @@ pub(super) struct Source {
     /// image of more than 64 MiB; smaller ones are in memory whole
     #[arg(long, value_name = "BYTES")]
     cache: Option<Bytes>,
+    /// What of that is given up when something else is read: clock (the default), lru, sieve, s3-fifo or gdsf
+    #[arg(long, value_name = "NAME", value_parser = policy)]
+    cache_policy: Option<PolicyName>,
     /// Of a folder, serve names that begin with a dot, too; without it only `.well-known` is
     #[arg(long)]
     dotfiles: bool,
@@ -67,6 +71,11 @@ impl FromStr for Bytes {
     }
 }
 
+fn policy(text: &str) -> Result<PolicyName, String> {
+    let found = PolicyName::ALL.into_iter().find(|policy| policy.as_str() == text);
+    found.ok_or_else(|| "there are clock, lru, sieve, s3-fifo and gdsf".to_owned())
+}
+
 impl Source {
     /// Whether a folder is served as it lies.
     pub(super) fn is_folder(&self) -> bool {
@@ -81,29 +90,31 @@ impl Source {
 
     fn open_pinned(&self) -> anyhow::Result<Arc<dyn Store>> {
         let dotfiles = pack::dotfiles(self.dotfiles);
-        let Bytes(cache) = self.cache.unwrap_or(Bytes(CACHE_BYTES));
+        let Bytes(bytes) = self.cache.unwrap_or(Bytes(CACHE_BYTES));
+        let cache = FileCache::with_policy(bytes, self.cache_policy.unwrap_or_default());
         if self.store == StoreKind::Image {
             let site = load(&self.path, dotfiles, cache)?;
-            if self.cache.is_some() && site.image().is_resident() {
-                bail!(Usage(
-                    "--cache does nothing here: the image is small and in memory. Leave it out, or take --store folder"
-                        .to_owned()
-                ));
+            let given = [("--cache", self.cache.is_some()), ("--cache-policy", self.cache_policy.is_some())];
+            if let Some((option, _)) = given.iter().find(|(_, given)| *given && site.image().is_resident()) {
+                bail!(Usage(format!(
+                    "{option} does nothing here: the image is small and in memory. Leave it out, or take --store folder"
+                )));
             }
             return Ok(Arc::new(site));
         }
         if fs::metadata(&self.path).is_ok_and(|meta| !meta.is_dir()) {
             bail!(Usage(format!("{} is no folder: leave --store folder out", self.path.display())));
         }
-        let folder = Folder::open(&self.path, dotfiles, cache);
+        let folder = Folder::open_with(&self.path, dotfiles, cache);
         Ok(Arc::new(folder.with_context(|| self.path.display().to_string())?))
     }
 }
 
-/// Opens an image, or packs a folder; of a big one so many bytes are kept in memory.
-pub(super) fn load(source: &Path, dotfiles: Dotfiles, cache_bytes: u64) -> anyhow::Result<Site> {
+/// Opens an image, or packs a folder; what is read of a big one is kept in `cache`.
+pub(super) fn load(source: &Path, dotfiles: Dotfiles, cache: FileCache) -> anyhow::Result<Site> {
+    let cache = Arc::new(cache);
     let open = |image: &Path| {
-        let cache = Some(Arc::new(FileCache::new(cache_bytes)));
+        let cache = Some(Arc::clone(&cache));
         let options = OpenOptions { cache, ..OpenOptions::default() };
         Site::open_with(image, &options).with_context(|| image.display().to_string())
     };

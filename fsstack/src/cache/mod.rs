@@ -18,10 +18,10 @@ pub use file_cache::{FileCache, FileNumber};
 
 use crate::device::Device;
 use frame::{Frame, FrameState};
-use policy::{FrameId, Policy};
+use policy::{FrameId, Hint, Policy, Told};
 use runtime::buffer::{Buffer, Pool, Shared};
 use std::collections::HashMap;
-use std::hash::Hash;
+use std::hash::{Hash, Hasher};
 use std::io;
 
 /// Frames of one block each, and the policy that says which one to give up. Blocks are called by `K`: their number on one
@@ -36,6 +36,22 @@ pub struct BlockCache<P, K = u64> {
     free: Vec<FrameId>,
     policy: P,
     stats: Stats,
+}
+
+/// Who asks for a block: what a policy is told of it beside its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asker {
+    /// The file that the block is wanted for.
+    pub owner: u64,
+    /// Length of that file in bytes.
+    pub owner_bytes: u64,
+    /// What is known of the use.
+    pub hint: Hint,
+}
+
+impl Asker {
+    /// Somebody of whom nothing is known.
+    pub const NOBODY: Asker = Asker { owner: 0, owner_bytes: 0, hint: Hint::None };
 }
 
 /// What became of look-ups.
@@ -70,6 +86,7 @@ pub enum Lookup<K = u64> {
 pub struct Fill<K = u64> {
     frame: FrameId,
     block: K,
+    told: Told,
     buffer: Buffer,
 }
 
@@ -102,8 +119,13 @@ impl<P: Policy, K: Copy + Eq + Hash> BlockCache<P, K> {
         }
     }
 
-    /// Looks for a block.
+    /// Looks for a block, for nobody of whom anything is known.
     pub fn lookup(&mut self, block: K) -> Lookup<K> {
+        self.lookup_for(block, Asker::NOBODY)
+    }
+
+    /// Looks for a block, for `asker`.
+    pub fn lookup_for(&mut self, block: K, asker: Asker) -> Lookup<K> {
         if let Some(&id) = self.by_block.get(&block) {
             return match &self.frames[id.index()].state {
                 FrameState::Filled(bytes) => {
@@ -125,15 +147,18 @@ impl<P: Policy, K: Copy + Eq + Hash> BlockCache<P, K> {
         self.stats.misses += 1;
         self.frames[frame.index()] = Frame { block: Some(block), state: FrameState::Filling };
         self.by_block.insert(block, frame);
-        Lookup::Missing(Fill { frame, block, buffer })
+        let Asker { owner, owner_bytes, hint } = asker;
+        let owner_frames = owner_bytes.div_ceil(self.block_bytes() as u64).max(1);
+        let told = Told { block: name_of(&block), owner, owner_frames, hint };
+        Lookup::Missing(Fill { frame, block, told, buffer })
     }
 
     /// Takes a block that was read, and gives it.
     pub fn complete(&mut self, fill: Fill<K>) -> Shared {
-        let Fill { frame, buffer, .. } = fill;
+        let Fill { frame, buffer, told, .. } = fill;
         let block = buffer.freeze();
         self.frames[frame.index()].state = FrameState::Filled(block.clone());
-        self.policy.filled(frame);
+        self.policy.filled(frame, &told);
         block
     }
 
@@ -191,6 +216,13 @@ impl<P: Policy, K: Copy + Eq + Hash> BlockCache<P, K> {
         buffer.fill(0);
         Some((id, buffer))
     }
+}
+
+/// One number for a block's name, the same whenever it is asked for.
+fn name_of(block: &impl Hash) -> u64 {
+    let mut hasher = std::hash::DefaultHasher::new();
+    block.hash(&mut hasher);
+    hasher.finish()
 }
 
 impl<P: Policy> BlockCache<P> {

@@ -161,7 +161,8 @@ impl Data {
 
     /// From 1 to `len` bytes, not 0, from `offset` on, within the bounds that were checked: all of them, or up to the end
     /// of a block. May wait for the file.
-    pub(super) fn fetch(&self, offset: u64, len: u64) -> io::Result<Slice> {
+    /// `owner` is whose bytes they are, and how many it has.
+    pub(super) fn fetch(&self, offset: u64, len: u64, owner: (u64, u64)) -> io::Result<Slice> {
         let Kind::Blocks(blocks) = &self.kind else {
             let range = offset as usize..(offset + len) as usize;
             return Slice::new(self.bytes.clone(), range).ok_or_else(|| io::ErrorKind::UnexpectedEof.into());
@@ -169,7 +170,7 @@ impl Data {
         let block_bytes = blocks.cache.block_bytes() as u64;
         let index = offset / block_bytes;
         let start = index * block_bytes;
-        let block = blocks.cache.block(blocks.number, index, |buffer| {
+        let block = blocks.cache.block(blocks.number, index, owner, |buffer| {
             let len = (blocks.image_bytes - start).min(block_bytes);
             blocks.file.read_at(start, &mut buffer[..len as usize])
         })?;

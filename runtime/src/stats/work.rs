@@ -35,11 +35,15 @@ pub enum Quantity {
     CallsToSend,
     /// Other system calls of a loop: registering, closing, opening and reading files.
     OtherCalls,
+    /// Blocks of files that were wanted and in the cache.
+    BlocksFound,
+    /// Blocks of files that were wanted, and read for it.
+    BlocksRead,
 }
 
 impl Quantity {
     /// All of them.
-    pub const ALL: [Quantity; 12] = [
+    pub const ALL: [Quantity; 14] = [
         Quantity::BytesSent,
         Quantity::BytesCopied,
         Quantity::BytesSummed,
@@ -52,6 +56,8 @@ impl Quantity {
         Quantity::CallsToReceive,
         Quantity::CallsToSend,
         Quantity::OtherCalls,
+        Quantity::BlocksFound,
+        Quantity::BlocksRead,
     ];
 
     /// Its name, for people and programs: `bytes_copied`.
@@ -69,6 +75,8 @@ impl Quantity {
             Quantity::CallsToReceive => "calls_to_receive",
             Quantity::CallsToSend => "calls_to_send",
             Quantity::OtherCalls => "other_calls",
+            Quantity::BlocksFound => "blocks_found",
+            Quantity::BlocksRead => "blocks_read",
         }
     }
 }

@@ -78,7 +78,15 @@ impl Folder {
     /// # Errors
     /// If it cannot be opened.
     pub fn open(path: &Path, dotfiles: Dotfiles, cache_bytes: u64) -> io::Result<Folder> {
-        Folder::with_lookup(path, dotfiles, cache_bytes, false)
+        Folder::with_lookup(path, dotfiles, FileCache::new(cache_bytes), false)
+    }
+
+    /// As [`Folder::open`], with what was read kept in `cache`, whose policy is its own.
+    ///
+    /// # Errors
+    /// If it cannot be opened.
+    pub fn open_with(path: &Path, dotfiles: Dotfiles, cache: FileCache) -> io::Result<Folder> {
+        Folder::with_lookup(path, dotfiles, cache, false)
     }
 
     /// As [`Folder::open`], without `openat2`: for who wants to see that nothing else depends on it.
@@ -86,16 +94,16 @@ impl Folder {
     /// # Errors
     /// If it cannot be opened.
     pub fn open_walking(path: &Path, dotfiles: Dotfiles, cache_bytes: u64) -> io::Result<Folder> {
-        Folder::with_lookup(path, dotfiles, cache_bytes, true)
+        Folder::with_lookup(path, dotfiles, FileCache::new(cache_bytes), true)
     }
 
-    fn with_lookup(path: &Path, dotfiles: Dotfiles, cache_bytes: u64, walks: bool) -> io::Result<Folder> {
+    fn with_lookup(path: &Path, dotfiles: Dotfiles, cache: FileCache, walks: bool) -> io::Result<Folder> {
         use rustix::fs::{Mode, OFlags, open};
         let root = open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
         Ok(Folder {
             beneath: Beneath::new(root, walks),
             dotfiles,
-            cache: Arc::new(FileCache::new(cache_bytes)),
+            cache: Arc::new(cache),
             known: Mutex::default(),
         })
     }
@@ -264,7 +272,7 @@ fn read_block(
     index: u64,
 ) -> io::Result<Shared> {
     let block_bytes = cache.block_bytes() as u64;
-    cache.block(number, index, |buffer| {
+    cache.block(number, index, (version.inode(), version.size), |buffer| {
         let start = index * block_bytes;
         let len = version.size.saturating_sub(start).min(block_bytes) as usize;
         count(Quantity::OtherCalls, 2);

@@ -40,6 +40,11 @@ impl Version {
         }
     }
 
+    /// What the file system calls it.
+    pub(super) fn inode(&self) -> u64 {
+        self.inode
+    }
+
     /// Whether the contents are as they were. Other names, owners or rights do not matter.
     pub(super) fn is_unchanged(&self, stat: &Stat) -> bool {
         let now = Version::of(stat);

@@ -1,7 +1,7 @@
 //! Second chance (Corbató, 1968): a hand goes round the frames, takes the first whose bit is clear and clears
 //! bits on its way. A use only sets a bit.
 
-use super::{FrameId, Policy};
+use super::{FrameId, Policy, Told};
 
 /// Gives up a block that was not asked for since the hand last came by.
 #[derive(Clone, Debug, Default)]
@@ -19,7 +19,7 @@ impl Clock {
 }
 
 impl Policy for Clock {
-    fn filled(&mut self, frame: FrameId) {
+    fn filled(&mut self, frame: FrameId, _: &Told) {
         if self.used.len() <= frame.index() {
             self.used.resize(frame.index() + 1, None);
         }
