@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use netstack::application::Key;
 use netstack::stack::{Config, Stack};
+use netstack::tcp::Algorithm;
 use netstack::transmission::{Capabilities, RxChecksum};
 use netstack::wire::tcp::{Flags, Options, Packet, Repr, SackBlocks, Timestamps};
 use netstack::wire::{EtherType, EthernetAddress, Protocol, ethernet, icmpv4, ipv4};
@@ -81,6 +82,7 @@ struct Runner {
 fn run(text: &str) -> Result<(), (usize, String)> {
     let mut config = Config::new(OUR_HARDWARE, OURS, 24, *b"packet scripts!!");
     config.tcp.timestamps = false;
+    config.tcp.congestion = Algorithm::NewReno;
     let mut runner: Option<Runner> = None;
     let mut last = 0;
     for (number, line) in text.lines().enumerate() {
@@ -109,6 +111,13 @@ fn set_option(config: &mut Config, option: &str) -> Result<(), String> {
     let number = || value.parse::<u64>().map_err(|_| format!("{value}: no number"));
     match name {
         "timestamps" => config.tcp.timestamps = value == "on",
+        "congestion" => {
+            config.tcp.congestion = match value {
+                "reno" => Algorithm::NewReno,
+                "cubic" => Algorithm::Cubic,
+                _ => return Err(format!("no congestion control {value}")),
+            }
+        }
         "sack" => config.tcp.sack = value == "on",
         "nagle" => config.tcp.nagle = value == "on",
         "header-merging" => config.features.header_merging = value == "on",

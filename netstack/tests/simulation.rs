@@ -10,6 +10,7 @@ use netstack::device::Device;
 use netstack::device::fault::Faults;
 use netstack::device::wire;
 use netstack::stack::Config;
+use netstack::tcp::Algorithm;
 use netstack::transmission::Capabilities;
 use runtime::time::Instant;
 use support::{Pair, TestApp, TestStream};
@@ -27,7 +28,13 @@ fn transfer(
     up: u64,
     down: u64,
 ) -> Pair {
-    println!("{name}: seed {seed}");
+    // Both congestion controls, by the seed.
+    let congestion = if seed.is_multiple_of(2) { Algorithm::NewReno } else { Algorithm::Cubic };
+    println!("{name}: seed {seed}, {congestion:?}");
+    let adjust = &|config: &mut Config| {
+        config.tcp.congestion = congestion;
+        adjust(config);
+    };
     let server = TestApp::new(move |_| Some(TestStream::new(1, down)));
     let mut pair = Pair::new(wire, seed, adjust, server);
     if wire.faults.drop > 0.1 {
@@ -248,4 +255,41 @@ fn connections_in_sequence(total: u64, adjust: &dyn Fn(&mut Config)) {
     assert_eq!(pair.server.app.closed_count, total);
     pair.client.assert_empty();
     pair.server.assert_empty();
+}
+
+/// How long 20 MB take over a long, fast path whose queue holds a third of what fits on it: 100 Mbit/s, 80 ms.
+fn long_fat(congestion: Algorithm, drop: f64, seed: u64) -> Duration {
+    let wire = wire::Config {
+        delay: Duration::from_millis(40),
+        ns_per_byte: 80,
+        queue_len: 900,
+        faults: Faults { drop, ..Faults::NONE },
+        ..wire::Config::default()
+    };
+    let adjust = |config: &mut Config| {
+        config.tcp.congestion = congestion;
+        config.tcp.max_window = 8 << 20;
+    };
+    let server = TestApp::new(|_| Some(TestStream::new(1, 20_000_000)));
+    let mut pair = Pair::new(wire, seed, &adjust, server);
+    let mut stream = TestStream::new(0, 100);
+    stream.window = 8 << 20;
+    pair.client.connect(pair.now, stream);
+    assert!(pair.run_until(NO_LIMIT, |pair| pair.client.app.closed_count == 1));
+    let (reason, stream) = &pair.client.app.closed[0];
+    assert_eq!((*reason, stream.received, stream.wrong_bytes), (CloseReason::Finished, 20_000_000, 0));
+    pair.now.saturating_since(Instant::ZERO)
+}
+
+/// RFC 9438 section 1: what CUBIC is for. Losses now and then, on a path where Reno takes minutes to fill it again.
+#[test]
+fn cubic_fills_a_long_fat_path_sooner_than_reno() {
+    let median = |congestion| {
+        let mut times: Vec<Duration> = (0..3).map(|seed| long_fat(congestion, 0.0005, seed)).collect();
+        times.sort_unstable();
+        println!("20 MB at 100 Mbit/s, 80 ms, 0.05 % lost, {congestion:?}: {times:?}");
+        times[1]
+    };
+    let (reno, cubic) = (median(Algorithm::NewReno), median(Algorithm::Cubic));
+    assert!(cubic < reno.mul_f64(0.8), "{cubic:?} {reno:?}");
 }

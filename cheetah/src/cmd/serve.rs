@@ -16,6 +16,7 @@ use cheetah::transport::device::{self, DeviceOptions, FaultOptions, Interface};
 use cheetah::transport::stack::StackOptions;
 use netstack::device::sys::link;
 use netstack::stack;
+use netstack::tcp::Algorithm;
 
 use super::Usage;
 use super::features::{Feature, Mode, Net};
@@ -47,6 +48,9 @@ pub(super) struct Arguments {
     /// Give the kernel's end of the TAP device this address, and set it up
     #[arg(long, value_name = "IP")]
     host_addr: Option<Ipv4Addr>,
+    /// Congestion control on our own TCP/IP; the kernel's sockets have net.ipv4.tcp_congestion_control
+    #[arg(long, value_name = "ALGORITHM", value_enum)]
+    congestion: Option<Congestion>,
     /// Longest packet of the TAP device in bytes, at both ends; 9000 makes jumbo frames
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u16).range(576..=65_521))]
     mtu: Option<u16>,
@@ -83,6 +87,13 @@ pub(super) struct Arguments {
     /// fused-loops, stored-sums, cached-sums
     #[arg(long, value_name = "FEATURE,...", value_delimiter = ',')]
     without: Vec<Feature>,
+}
+
+/// RFC 9438 or RFC 5681.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Congestion {
+    Cubic,
+    Reno,
 }
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
@@ -246,6 +257,7 @@ fn kernel_addr(arguments: &Arguments) -> anyhow::Result<SocketAddr> {
         ("--probe-addr", arguments.probe_addr),
         ("--gateway", arguments.gateway.is_some()),
         ("--host-addr", arguments.host_addr.is_some()),
+        ("--congestion", arguments.congestion.is_some()),
         ("--mtu", arguments.mtu.is_some()),
         ("--nic", arguments.nic.is_some()),
         ("--fault", arguments.fault.is_some()),
@@ -279,6 +291,11 @@ fn stack_options(arguments: &Arguments) -> anyhow::Result<StackOptions> {
     let mut options = StackOptions::new((addr, prefix_len), port);
     options.gateway = arguments.gateway;
     options.probe_addr = arguments.probe_addr;
+    match arguments.congestion {
+        None => {}
+        Some(Congestion::Cubic) => options.congestion = Algorithm::Cubic,
+        Some(Congestion::Reno) => options.congestion = Algorithm::NewReno,
+    }
     Ok(options)
 }
 

@@ -12,6 +12,7 @@ use std::time::Duration;
 use netstack::device::Device;
 use netstack::driver::{self, Driver};
 use netstack::stack::{self, AddressDetection, Event, Stack};
+use netstack::tcp;
 use runtime::poller::{Interest, Token, Trigger};
 use runtime::stats::work::Work;
 use runtime::time::Instant;
@@ -35,6 +36,8 @@ pub struct StackOptions {
     pub probe_addr: bool,
     /// The port to listen on.
     pub port: u16,
+    /// Who decides how much may be under way.
+    pub congestion: tcp::Algorithm,
     /// The specialisations.
     pub features: stack::Features,
 }
@@ -42,7 +45,8 @@ pub struct StackOptions {
 impl StackOptions {
     /// A stack at this address, with nothing out of the ordinary.
     pub fn new(addr: (Ipv4Addr, u8), port: u16) -> StackOptions {
-        StackOptions { addr, gateway: None, probe_addr: false, port, features: stack::Features::default() }
+        let (features, congestion) = (stack::Features::default(), tcp::Algorithm::default());
+        StackOptions { addr, gateway: None, probe_addr: false, port, congestion, features }
     }
 }
 
@@ -77,6 +81,7 @@ impl<D: Device> Worker<D> {
             config.address_detection = AddressDetection::Probe;
         }
         config.features = options.features;
+        config.tcp.congestion = options.congestion;
         if !options.features.time_wait_records {
             // What is kept in TIME-WAIT counts among the connections here: it must leave room for new ones.
             config.time_wait_capacity = service.options.max_connections / 2;

@@ -219,7 +219,6 @@ impl Pcb {
     /// A connection whose handshake is complete.
     pub(crate) fn established(tuple: FourTuple, agreed: &Agreed, now: Instant, config: &Config) -> Pcb {
         let (snd_nxt, rcv_nxt) = (agreed.iss + 1, agreed.irs + 1);
-        let smss = u32::from(agreed.mss);
         let mut pcb = Pcb {
             tuple,
             state: State::Established(Established),
@@ -254,7 +253,11 @@ impl Pcb {
             },
             sack_permitted: agreed.sack_permitted,
             rtt: RttEstimator::new(config),
-            congestion: Controller::new(config.congestion, smss, u32::from(config.initial_window_segments)),
+            congestion: Controller::new(
+                config.congestion,
+                agreed.mss,
+                u32::from(config.initial_window_segments),
+            ),
             recovery: LossRecovery::new(agreed.iss, snd_nxt, agreed.sack_permitted),
             timers: Timers::default(),
             due: Due::default(),
@@ -521,7 +524,7 @@ impl Pcb {
         self.snd.mss_before_path = Some((before, seconds(now)));
         self.snd.mss = mss;
         self.snd.may_fragment |= may_fragment;
-        self.congestion.set_smss(u32::from(mss));
+        self.congestion.set_smss(mss);
         if self.snd.max != self.snd.una {
             let view = self.view(now);
             self.recovery.all_lost(&view);
@@ -539,7 +542,7 @@ impl Pcb {
             self.snd.mss_before_path = None;
             self.snd.mss = before;
             self.snd.may_fragment = false;
-            self.congestion.set_smss(u32::from(before));
+            self.congestion.set_smss(before);
         }
     }
 

@@ -3,9 +3,40 @@
 
 use std::fmt;
 
-pub(super) mod new_reno;
+use runtime::time::Instant;
 
-pub(super) use new_reno::NewReno;
+use crate::tcp::seq::SeqNumber;
+
+mod cubic;
+mod hystart;
+mod new_reno;
+
+use cubic::Cubic;
+use new_reno::NewReno;
+
+/// More than any receiver's window; keeps sums far from overflow. A threshold that no loss has set yet.
+const MAX_CWND: u32 = 1 << 30;
+
+/// RFC 6928 section 2: IW = min (10*MSS, max (2*MSS, 14600)).
+fn initial_window(smss: u16, segments: u32) -> u32 {
+    let smss = u32::from(smss);
+    (segments * smss).min((2 * smss).max(14_600))
+}
+
+/// An ACK of new data.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Acked {
+    pub(crate) now: Instant,
+    /// How many.
+    pub(crate) bytes: u32,
+    /// The round trip of the earliest segment acknowledged, if it was sent but once; in microseconds.
+    pub(crate) rtt_us: Option<u32>,
+    /// The smoothed round trip; zero before the first sample.
+    pub(crate) srtt_us: u32,
+    /// SND.UNA, after it, and SND.NXT: when what is sent next is acknowledged, a round is over.
+    pub(crate) una: SeqNumber,
+    pub(crate) max: SeqNumber,
+}
 
 /// The window of one connection, in bytes, as events move it. Whatever decides on it, these are all it is told.
 pub(crate) trait CongestionControl: fmt::Debug {
@@ -16,7 +47,10 @@ pub(crate) trait CongestionControl: fmt::Debug {
     fn is_used(&self, flight: u32) -> bool;
 
     /// New data acknowledged outside of fast recovery, while the window was in fact used.
-    fn acknowledged(&mut self, bytes: u32);
+    fn acknowledged(&mut self, ack: &Acked);
+
+    /// New data acknowledged while the window was not used.
+    fn unused(&mut self);
 
     /// A loss has shown with `flight` bytes in flight: fast recovery begins.
     fn enter_recovery(&mut self, flight: u32);
@@ -34,28 +68,32 @@ pub(crate) trait CongestionControl: fmt::Debug {
     fn restart_after_idle(&mut self, initial_segments: u32);
 
     /// The path's largest segment is another.
-    fn set_smss(&mut self, smss: u32);
+    fn set_smss(&mut self, smss: u16);
 }
 
 /// Which algorithm connections use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Algorithm {
-    /// RFC 5681 and 6582.
+    /// RFC 5681 and 6582, with RFC 9406.
     #[default]
     NewReno,
+    /// RFC 9438, with RFC 9406.
+    Cubic,
 }
 
 /// A connection's algorithm and its state, kept in the PCB.
 #[derive(Clone, Debug)]
 pub(crate) enum Controller {
     NewReno(NewReno),
+    Cubic(Cubic),
 }
 
 impl Controller {
-    pub(crate) fn new(algorithm: Algorithm, smss: u32, initial_segments: u32) -> Controller {
+    pub(crate) fn new(algorithm: Algorithm, smss: u16, initial_segments: u32) -> Controller {
         match algorithm {
             Algorithm::NewReno => Controller::NewReno(NewReno::new(smss, initial_segments)),
+            Algorithm::Cubic => Controller::Cubic(Cubic::new(smss, initial_segments)),
         }
     }
 }
@@ -66,6 +104,7 @@ impl std::ops::Deref for Controller {
     fn deref(&self) -> &(dyn CongestionControl + 'static) {
         match self {
             Controller::NewReno(control) => control,
+            Controller::Cubic(control) => control,
         }
     }
 }
@@ -74,6 +113,18 @@ impl std::ops::DerefMut for Controller {
     fn deref_mut(&mut self) -> &mut (dyn CongestionControl + 'static) {
         match self {
             Controller::NewReno(control) => control,
+            Controller::Cubic(control) => control,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// It is part of every connection, most of which are idle.
+    #[test]
+    fn a_connections_congestion_control_stays_small() {
+        assert!(size_of::<Controller>() <= 44, "{}", size_of::<Controller>());
     }
 }

@@ -1,12 +1,13 @@
 //! Slow start, congestion avoidance and the window's part in fast recovery: RFC 5681, RFC 6582, with the initial window
-//! of RFC 6928 and appropriate byte counting (RFC 3465, with the limit L = 8 of RFC 9406 section 4.2 for unpaced senders:
-//! receivers that merge segments acknowledge many at once).
+//! of RFC 6928, HyStart++ (RFC 9406) and appropriate byte counting (RFC 3465, with the limit L = 8 of RFC 9406 section 4.2
+//! for unpaced senders: receivers that merge segments acknowledge many at once).
 //!
 //! RFC 6582 inflates cwnd by one SMSS per duplicate ACK. Here the duplicate ACKs are taken off "pipe" instead
 //! (`tcp::retransmit`), which is the same inequality with the same numbers, and serves SACK (RFC 6675) too. So
 //! cwnd during recovery is just ssthresh.
 
-use crate::tcp::congestion::CongestionControl;
+use crate::tcp::congestion::hystart::{self, Growth, HyStart};
+use crate::tcp::congestion::{Acked, CongestionControl, MAX_CWND, initial_window};
 
 /// cwnd and ssthresh of one connection, in bytes.
 #[derive(Clone, Debug)]
@@ -15,20 +16,18 @@ pub(crate) struct NewReno {
     ssthresh: u32,
     /// Bytes acknowledged since cwnd last grew in congestion avoidance.
     acked_in_avoidance: u32,
-    smss: u32,
+    smss: u16,
+    hystart: HyStart,
 }
 
-/// Most segments by which one ACK opens the window in slow start.
-const LIMIT_SEGMENTS: u32 = 8;
-
-/// More than any receiver's window; keeps sums far from overflow.
-const MAX_CWND: u32 = 1 << 30;
-
 impl NewReno {
-    /// RFC 6928 section 2: IW = min (10*MSS, max (2*MSS, 14600)).
-    pub(crate) fn new(smss: u32, initial_segments: u32) -> NewReno {
-        let cwnd = (initial_segments * smss).min((2 * smss).max(14_600));
-        NewReno { cwnd, ssthresh: MAX_CWND, acked_in_avoidance: 0, smss }
+    pub(crate) fn new(smss: u16, initial_segments: u32) -> NewReno {
+        let cwnd = initial_window(smss, initial_segments);
+        NewReno { cwnd, ssthresh: MAX_CWND, acked_in_avoidance: 0, smss, hystart: HyStart::new() }
+    }
+
+    fn smss(&self) -> u32 {
+        u32::from(self.smss)
     }
 }
 
@@ -39,56 +38,68 @@ impl CongestionControl for NewReno {
 
     /// Twice as many in slow start, where it would double anyway before they came back.
     fn is_used(&self, flight: u32) -> bool {
-        if self.cwnd < self.ssthresh { flight >= self.cwnd / 2 } else { flight + 2 * self.smss >= self.cwnd }
+        if self.cwnd < self.ssthresh {
+            flight >= self.cwnd / 2
+        } else {
+            flight + 2 * self.smss() >= self.cwnd
+        }
     }
 
-    fn acknowledged(&mut self, bytes: u32) {
-        if self.cwnd < self.ssthresh {
-            self.cwnd = (self.cwnd + bytes.min(LIMIT_SEGMENTS * self.smss)).min(MAX_CWND);
+    fn acknowledged(&mut self, ack: &Acked) {
+        let bytes = ack.bytes;
+        if self.ssthresh == MAX_CWND {
+            // RFC 9406 section 4.2: HyStart++ is for the first slow start.
+            match self.hystart.acknowledged(ack, self.smss) {
+                Growth::Bytes(bytes) => self.cwnd = (self.cwnd + bytes).min(MAX_CWND),
+                Growth::Over => self.ssthresh = self.cwnd,
+            }
+        } else if self.cwnd < self.ssthresh {
+            self.cwnd = (self.cwnd + hystart::plain_growth(bytes, self.smss)).min(MAX_CWND);
         } else {
             // RFC 3465 section 2.1: one SMSS per cwnd of acknowledged bytes.
             self.acked_in_avoidance = self.acked_in_avoidance.saturating_add(bytes);
             if self.acked_in_avoidance >= self.cwnd {
                 self.acked_in_avoidance -= self.cwnd;
-                self.cwnd = (self.cwnd + self.smss).min(MAX_CWND);
+                self.cwnd = (self.cwnd + self.smss()).min(MAX_CWND);
             }
         }
     }
 
+    fn unused(&mut self) {}
+
     /// RFC 5681 section 3.2 step 2, RFC 6675 section 5 step 4.2.
     fn enter_recovery(&mut self, flight: u32) {
-        self.ssthresh = (flight / 2).max(2 * self.smss);
+        self.ssthresh = (flight / 2).max(2 * self.smss());
         self.cwnd = self.ssthresh;
         self.acked_in_avoidance = 0;
     }
 
     /// RFC 6582 section 3.2 step 3, first alternative: no burst.
     fn leave_recovery(&mut self, flight: u32) {
-        self.cwnd = self.ssthresh.min(flight.max(self.smss) + self.smss);
+        self.cwnd = self.ssthresh.min(flight.max(self.smss()) + self.smss());
     }
 
     /// RFC 5681 equation 4 and section 3.1: back to one segment. ssthresh is halved only for the first time-out of the same
     /// data.
     fn timed_out(&mut self, flight: u32, first: bool) {
         if first {
-            self.ssthresh = (flight / 2).max(2 * self.smss);
+            self.ssthresh = (flight / 2).max(2 * self.smss());
         }
-        self.cwnd = self.smss;
+        self.cwnd = self.smss();
         self.acked_in_avoidance = 0;
     }
 
     /// RFC 5681 section 3.1: begin with one segment.
     fn syn_was_lost(&mut self) {
-        self.cwnd = self.smss;
+        self.cwnd = self.smss();
     }
 
     /// RFC 5681 section 4.1.
     fn restart_after_idle(&mut self, initial_segments: u32) {
-        let restart = NewReno::new(self.smss, initial_segments).cwnd;
-        self.cwnd = self.cwnd.min(restart);
+        self.cwnd = self.cwnd.min(initial_window(self.smss, initial_segments));
     }
 
-    fn set_smss(&mut self, smss: u32) {
+    fn set_smss(&mut self, smss: u16) {
         self.smss = smss;
     }
 }
@@ -96,6 +107,13 @@ impl CongestionControl for NewReno {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tcp::seq::SeqNumber;
+    use runtime::time::Instant;
+
+    fn acknowledge(cc: &mut NewReno, bytes: u32) {
+        let (una, max) = (SeqNumber(0), SeqNumber(u32::MAX / 4));
+        cc.acknowledged(&Acked { now: Instant::ZERO, bytes, rtt_us: None, srtt_us: 0, una, max });
+    }
 
     #[test]
     fn initial_window_follows_rfc_6928() {
@@ -108,24 +126,24 @@ mod tests {
     fn slow_start_doubles_then_avoidance_adds_one_segment_per_window() {
         let mut cc = NewReno::new(1000, 10);
         for _ in 0..10 {
-            cc.acknowledged(1000);
+            acknowledge(&mut cc, 1000);
         }
         assert_eq!(cc.window(), 20_000);
         cc.enter_recovery(20_000);
         assert_eq!((cc.window(), cc.ssthresh), (10_000, 10_000));
         cc.leave_recovery(10_000);
         for _ in 0..9 {
-            cc.acknowledged(1000);
+            acknowledge(&mut cc, 1000);
         }
         assert_eq!(cc.window(), 10_000);
-        cc.acknowledged(1000);
+        acknowledge(&mut cc, 1000);
         assert_eq!(cc.window(), 11_000);
     }
 
     #[test]
     fn one_ack_for_much_data_opens_by_eight_segments_at_most() {
         let mut cc = NewReno::new(1000, 10);
-        cc.acknowledged(10_000);
+        acknowledge(&mut cc, 10_000);
         assert_eq!(cc.window(), 18_000);
     }
 

@@ -98,8 +98,8 @@ fn negotiate(pcb: &mut Pcb, segment: &Segment<'_>, config: &Config) {
         _ => pcb.timestamps.enabled = false,
     }
     let lost = pcb.unanswered > 0;
-    let smss = u32::from(pcb.snd.mss);
-    pcb.congestion = Controller::new(config.congestion, smss, u32::from(config.initial_window_segments));
+    pcb.congestion =
+        Controller::new(config.congestion, pcb.snd.mss, u32::from(config.initial_window_segments));
     if lost {
         pcb.rtt.syn_was_retransmitted();
         pcb.congestion.syn_was_lost();

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use runtime::time::Instant;
 
+use crate::tcp::congestion::Acked;
 use crate::tcp::pcb::Pcb;
 use crate::tcp::retransmit::{News, Phase, Verdict};
 use crate::tcp::segment::{Outgoing, Segment};
@@ -206,7 +207,11 @@ fn advance<S: Stream>(
         _ => {
             // RFC 7661's point, simply: a window that was not used is no reason to enlarge it.
             if pcb.congestion.is_used(flight_before) {
-                pcb.congestion.acknowledged(acked);
+                let (una, max, srtt_us) = (view.una, view.max, view.srtt_us);
+                let ack = Acked { now, bytes: acked, rtt_us: news.rtt_us, srtt_us, una, max };
+                pcb.congestion.acknowledged(&ack);
+            } else {
+                pcb.congestion.unused();
             }
         }
     }
