@@ -29,7 +29,7 @@ pub(crate) fn begins_like_text(bytes: &[u8], all: bool) -> bool {
 }
 
 /// Looks whether bytes that go by are text: valid UTF-8 without control characters that text does not have.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct TextCheck {
     so_far: bool,
     /// The beginning of a character whose end has not come yet.

@@ -1,5 +1,6 @@
 //! From a folder to an image that can be served: which files, their media types, validators and response heads.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -182,13 +183,13 @@ pub fn add<D: DeviceMut>(
     contents: impl Read,
 ) -> Result<Content, PackError> {
     let name = path.rsplit(|&b| b == b'/').next().unwrap_or_default();
-    let mut source = Observed::new(contents);
     // The area is made after the contents have gone by; the two share what was observed.
-    let seen = std::cell::Cell::new(Seen::default());
-    let mut reader = Tap { source: &mut source, seen: &seen };
+    let seen = RefCell::new(Seen::default());
+    let mut reader = Observed { inner: contents, seen: &seen };
     let content = builder.file(path, mtime, &mut reader, |content| {
-        let Seen { hash, is_text } = seen.get();
-        let etag = format!("\"{:08x}{hash:016x}\"", content.crc);
+        let seen = seen.borrow();
+        let is_text = seen.text.is_whole();
+        let etag = etag(&seen.hash.finalize());
         let last_modified = u64::try_from(content.mtime.seconds).unwrap_or(0);
         headers::encode(&Facts {
             content_type: content_type(name, Some(is_text)).as_bytes(),
@@ -213,56 +214,30 @@ fn mtime(time: SystemTime) -> Mtime {
     }
 }
 
+/// A strong entity tag: half of the hash and a bit more, so that it takes some 2^80 tries to make two contents with one tag.
+fn etag(hash: &blake3::Hash) -> String {
+    const BYTES: usize = 20;
+    format!("\"{}\"", &hash.to_hex()[..2 * BYTES])
+}
 /// What was learned of contents that went by.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Seen {
-    /// FNV-1a, 64 bits.
-    hash: u64,
-    /// Valid UTF-8 without control characters that text does not have.
-    is_text: bool,
-}
-
-struct Tap<'a, R> {
-    source: &'a mut Observed<R>,
-    seen: &'a std::cell::Cell<Seen>,
-}
-
-impl<R: Read> Read for Tap<'_, R> {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let n = self.source.read(buf)?;
-        self.seen.set(self.source.seen());
-        Ok(n)
-    }
-}
-
-/// A reader that hashes what goes by, and looks whether it is text.
-struct Observed<R> {
-    inner: R,
-    hash: u64,
+    hash: blake3::Hasher,
     text: TextCheck,
 }
 
-impl<R: Read> Observed<R> {
-    fn new(inner: R) -> Observed<R> {
-        Observed { inner, hash: 0xcbf2_9ce4_8422_2325, text: TextCheck::default() }
-    }
-
-    fn seen(&self) -> Seen {
-        Seen { hash: self.hash, is_text: self.text.is_whole() }
-    }
-
-    fn observe(&mut self, bytes: &[u8]) {
-        for &b in bytes {
-            self.hash = (self.hash ^ u64::from(b)).wrapping_mul(0x0000_0100_0000_01b3);
-        }
-        self.text.push(bytes);
-    }
+/// A reader that hashes what goes by, and looks whether it is text: while the builder's chunk is in the second-level cache.
+struct Observed<'a, R> {
+    inner: R,
+    seen: &'a RefCell<Seen>,
 }
 
-impl<R: Read> Read for Observed<R> {
+impl<R: Read> Read for Observed<'_, R> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let n = self.inner.read(buf)?;
-        self.observe(&buf[..n]);
+        let mut seen = self.seen.borrow_mut();
+        seen.hash.update(&buf[..n]);
+        seen.text.push(&buf[..n]);
         Ok(n)
     }
 }
@@ -272,14 +247,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_hash_is_fnv_1a() {
-        // From the FNV reference vectors.
-        for (text, hash) in
-            [("", 0xcbf2_9ce4_8422_2325u64), ("a", 0xaf63_dc4c_8601_ec8c), ("foobar", 0x8594_4171_f739_67e8)]
-        {
-            let mut observed = Observed::new(io::empty());
-            observed.observe(text.as_bytes());
-            assert_eq!(observed.seen().hash, hash, "{text}");
-        }
+    fn the_tag_is_of_blake3() {
+        // From the test vectors of BLAKE3: no bytes, and 0, 1, 2 ... 250 repeated to 1,024.
+        let tag = |bytes: &[u8]| {
+            let seen = RefCell::new(Seen::default());
+            io::copy(&mut Observed { inner: bytes, seen: &seen }, &mut io::sink()).unwrap();
+            etag(&seen.into_inner().hash.finalize())
+        };
+        assert_eq!(tag(b""), "\"af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9\"");
+        let bytes: Vec<u8> = (0..1024).map(|i| (i % 251) as u8).collect();
+        assert_eq!(tag(&bytes), "\"42214739f095a406f3fc83deb889744ac00df831\"");
     }
 }

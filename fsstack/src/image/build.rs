@@ -186,7 +186,8 @@ impl<D: DeviceMut> Builder<D> {
             sum_block_bytes,
             entries: BTreeMap::new(),
             summary: Summary::default(),
-            chunk: vec![0; LARGE_FILE_BYTES as usize * 16],
+            // All that is done to the bytes is done while they are in the second-level cache.
+            chunk: vec![0; 4 * LARGE_FILE_BYTES as usize],
         };
         builder.insert_directory(Vec::new(), true)?;
         Ok(builder)
