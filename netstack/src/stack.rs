@@ -118,6 +118,10 @@ pub struct Stack {
 /// Events kept until polled; older ones give way.
 const MAX_EVENTS: usize = 64;
 
+/// Timers fire up to 2^16 ns late, 66 microseconds: RACK's reordering window is a quarter of a round trip, which on a local
+/// network is no more, and what it finds lost waits for it.
+const TICK_SHIFT: u32 = 16;
+
 /// Ports for the active side: more than IANA's, as RFC 6056 section 3.2 recommends.
 const EPHEMERAL: std::ops::RangeInclusive<u16> = 32_768..=65_535;
 
@@ -150,7 +154,7 @@ impl Stack {
             detector: Detector::new(config.address_detection, secret.hash(&own, 3)),
             time_wait: TimeWait::new(config.secret, config.time_wait_capacity, config.time_wait),
             blocks_in_time_wait: 0,
-            wheel: TimerWheel::new(Instant::ZERO),
+            wheel: TimerWheel::with_tick_shift(Instant::ZERO, TICK_SHIFT),
             queues: Queues::default(),
             events: VecDeque::new(),
             reassembly_bytes: 0,

@@ -24,7 +24,10 @@ enum Lost {
 
 /// The client asks with 100 bytes and gets `down`; how long from the request until it had all and both were done.
 fn answer(down: u64, keep: bool, faults: Faults, seed: u64, lost: Lost) -> (Duration, Pair) {
-    let wire = wire::Config { delay: DELAY, faults, ..wire::Config::default() };
+    answer_over(wire::Config { delay: DELAY, faults, ..wire::Config::default() }, down, keep, seed, lost)
+}
+
+fn answer_over(wire: wire::Config, down: u64, keep: bool, seed: u64, lost: Lost) -> (Duration, Pair) {
     let server = TestApp::new(move |_| {
         let mut stream = TestStream::new(1, down);
         stream.finish = !keep;
@@ -94,6 +97,21 @@ fn no_single_lost_packet_costs_a_time_out() {
                 }
             }
         }
+    }
+}
+
+/// On a network of 100 microseconds the reordering window is a quarter of that, and so the timers must be as fine: a loss
+/// that one or two segments behind it tell of costs no millisecond.
+#[test]
+fn what_the_reordering_window_finds_is_sent_again_at_once() {
+    let wire = || wire::Config { delay: Duration::from_micros(50), ..wire::Config::default() };
+    let (plain, pair) = answer_over(wire(), 7_000, false, 1, Lost::None);
+    // SYN-ACK, and five segments.
+    assert_eq!(pair.server.sent, 6);
+    // The last has none behind it, which takes a probe; of the first two, three behind them tell.
+    for lost in [3, 4] {
+        let (took, _) = answer_over(wire(), 7_000, false, 1, Lost::OfServer(lost));
+        assert!(took > plain && took < Duration::from_micros(500), "{lost}: {took:?}");
     }
 }
 

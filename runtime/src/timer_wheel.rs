@@ -21,7 +21,7 @@ const DIGIT_BITS: u32 = 6;
 const SLOTS: usize = 1 << DIGIT_BITS;
 const LEVELS: usize = 64usize.div_ceil(DIGIT_BITS as usize);
 
-/// A tick of 2^20 ns, a little over a millisecond: what TCP's timers need and what epoll can wait for.
+/// A tick of 2^20 ns, a little over a millisecond: enough for what waits for people and peers.
 const DEFAULT_TICK_SHIFT: u32 = 20;
 
 /// Ends a list.

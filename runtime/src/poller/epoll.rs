@@ -1,11 +1,12 @@
 //! Readiness by Linux's epoll(7).
 
+use super::sys;
 use super::{Event, Interest, Poller, Token, Trigger};
 use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
 use std::fmt;
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 /// Events taken by one system call. More stay for the next.
@@ -15,6 +16,8 @@ const EVENTS_PER_WAIT: usize = 256;
 pub struct Epoll {
     fd: OwnedFd,
     ready: Vec<epoll::Event>,
+    /// The system waits for whole milliseconds only: before Linux 5.11, or where a sandbox forbids the newer call.
+    only_whole_ms: bool,
 }
 
 impl fmt::Debug for Epoll {
@@ -30,7 +33,7 @@ impl Epoll {
     /// If the process has no descriptors left.
     pub fn new() -> io::Result<Epoll> {
         let fd = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        Ok(Epoll { fd, ready: Vec::with_capacity(EVENTS_PER_WAIT) })
+        Ok(Epoll { fd, ready: Vec::with_capacity(EVENTS_PER_WAIT), only_whole_ms: false })
     }
 }
 
@@ -56,8 +59,7 @@ impl Poller for Epoll {
     fn wait(&mut self, events: &mut Vec<Event>, timeout: Option<Duration>) -> io::Result<()> {
         events.clear();
         self.ready.clear();
-        let timeout = timeout.map(round_up);
-        match epoll::wait(&self.fd, spare_capacity(&mut self.ready), timeout.as_ref()) {
+        match self.fill(timeout) {
             Ok(_) => {}
             Err(rustix::io::Errno::INTR) => return Ok(()),
             Err(error) => return Err(error.into()),
@@ -75,6 +77,25 @@ impl Poller for Epoll {
         }));
         Ok(())
     }
+}
+
+impl Epoll {
+    fn fill(&mut self, timeout: Option<Duration>) -> rustix::io::Result<usize> {
+        // TCP's timers ask for tens of microseconds; beyond some milliseconds nobody cares.
+        if let Some(short) = timeout.filter(|timeout| is_short(*timeout) && !self.only_whole_ms) {
+            match sys::epoll_wait_exactly(self.fd.as_fd(), &mut self.ready, short) {
+                Err(rustix::io::Errno::NOSYS | rustix::io::Errno::PERM) => self.only_whole_ms = true,
+                other => return other,
+            }
+        }
+        let timeout = timeout.map(round_up);
+        epoll::wait(&self.fd, spare_capacity(&mut self.ready), timeout.as_ref())
+    }
+}
+
+/// Whether rounding to milliseconds would matter.
+fn is_short(timeout: Duration) -> bool {
+    timeout < Duration::from_millis(16) && !timeout.is_zero()
 }
 
 fn flags(interest: Interest, trigger: Trigger) -> epoll::EventFlags {

@@ -4,6 +4,7 @@
 //! is narrow enough for one over io_uring's poll operations.
 
 mod epoll;
+mod sys;
 
 pub use epoll::Epoll;
 
