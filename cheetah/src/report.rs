@@ -113,11 +113,11 @@ impl fmt::Display for Report {
             writeln!(f, "  {name:<18}{:>14}", work[quantity])?;
         }
         let (found, read) = (work[Quantity::BlocksFound], work[Quantity::BlocksRead]);
+        let (share, damaged) = (share(found, found + read), work[Quantity::BlocksDamaged]);
         writeln!(
             f,
-            "blocks of files     {:>14}  {} found in the cache",
-            found + read,
-            share(found, found + read)
+            "blocks of files     {:>14}  {share} found in the cache, {damaged} refused as damaged",
+            found + read
         )?;
         Ok(())
     }

@@ -45,6 +45,10 @@ pub struct OpenOptions {
     /// Refuse images with more metadata than this, application areas and sums included if the contents are read by blocks:
     /// what opening may allocate, but for the contents.
     pub max_metadata_bytes: u64,
+    /// Compare every page of the contents with its checksum before anyone gets a byte of it: once each time it is read from
+    /// the file, so all access is by blocks. For images of version 2 and later. A page that does not have its sum is an
+    /// error of the reads that need it. Not for [`Image::from_bytes`].
+    pub verify: bool,
     /// Where blocks are kept, for [`Access::Blocks`]; a cache of 64 MiB for this image alone if there is none.
     pub cache: Option<Arc<FileCache>>,
 }
@@ -52,7 +56,7 @@ pub struct OpenOptions {
 impl Default for OpenOptions {
     /// [`Access::Auto`] and at most 1 GiB of metadata (some six million files).
     fn default() -> OpenOptions {
-        OpenOptions { access: Access::Auto, max_metadata_bytes: 1 << 30, cache: None }
+        OpenOptions { access: Access::Auto, max_metadata_bytes: 1 << 30, verify: false, cache: None }
     }
 }
 
@@ -122,6 +126,11 @@ impl Image {
     /// Number of files and directories; every [`InodeId`] is below.
     pub fn inode_count(&self) -> usize {
         self.meta.inodes.len()
+    }
+
+    /// The sums of the pages of the data region; see [`crate::format::page_sums`].
+    pub(crate) fn page_sums(&self) -> Option<&[u8]> {
+        self.meta.page_sums.as_deref()
     }
 
     /// Whether contents are in memory, or mapped to it: else they are there for [`Inode::fetch`] only.
@@ -338,7 +347,17 @@ impl<'a> Inode<'a> {
     /// If this is a directory, or the file cannot be read.
     pub fn fetch(self, offset: u64, len: usize) -> Result<Slice, ReadError> {
         match self.place(offset, len as u64)? {
-            Some((at, len)) => Ok(self.image.data.fetch(at, len, (self.id.0.into(), self.size()))?),
+            Some((at, len)) => {
+                let owner = (self.id.0.into(), self.size());
+                self.image.data.fetch(at, len, owner).map_err(|error| match error.into() {
+                    ReadError::Bad(mut bad) => {
+                        let path = String::from_utf8_lossy(self.path());
+                        bad.what = format!("contents of `{path}`, {}", bad.what);
+                        ReadError::Bad(bad)
+                    }
+                    other => other,
+                })
+            }
             None => Ok(Slice::from(Shared::from(Vec::new()))),
         }
     }

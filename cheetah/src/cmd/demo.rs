@@ -286,9 +286,9 @@ fn in_memory(site: &Arc<Site>, files: &[(Arc<dyn Document>, Vec<u8>)]) -> anyhow
 fn site(source: Option<&Path>) -> anyhow::Result<Site> {
     let default = Path::new("examples/site");
     match source {
-        Some(source) => source::load(source, Dotfiles::LeaveOut, FileCache::new(source::CACHE_BYTES)),
+        Some(source) => source::load(source, Dotfiles::LeaveOut, FileCache::new(source::CACHE_BYTES), false),
         None if default.is_dir() => {
-            source::load(default, Dotfiles::LeaveOut, FileCache::new(source::CACHE_BYTES))
+            source::load(default, Dotfiles::LeaveOut, FileCache::new(source::CACHE_BYTES), false)
         }
         None => made_up_site(),
     }

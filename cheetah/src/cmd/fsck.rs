@@ -85,7 +85,7 @@ fn refused(arguments: &Arguments, error: &OpenError) -> anyhow::Error {
         OpenError::Bad(_) => {
             File::open(&arguments.image).and_then(|f| check::copy_is_sound(&FileDevice::new(f)))
         }
-        OpenError::Io(_) | OpenError::TooMuchMetadata { .. } => Ok(false),
+        OpenError::Io(_) | OpenError::NoPageSums | OpenError::TooMuchMetadata { .. } => Ok(false),
     };
     match copy {
         Ok(true) => anyhow::anyhow!("the copy of the superblock in the last block is sound"),

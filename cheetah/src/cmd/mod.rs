@@ -32,6 +32,7 @@ pub(crate) struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     Pack(pack::Arguments),
+    #[command(visible_alias = "scrub")]
     Fsck(fsck::Arguments),
     Ls(ls::Arguments),
     Cat(cat::Arguments),

@@ -40,6 +40,10 @@ pub(super) struct Source {
     /// What of that is given up when something else is read: clock (the default), lru, sieve, s3-fifo or gdsf
     #[arg(long, value_name = "NAME", value_parser = policy)]
     cache_policy: Option<PolicyName>,
+    /// Compare each page of an image with its checksum when it is read, once for as long as it is kept; a damaged one is never
+    /// sent, and the log names its file
+    #[arg(long)]
+    verify: bool,
     /// Of a folder, serve names that begin with a dot, too; without it only `.well-known` is
     #[arg(long)]
     dotfiles: bool,
@@ -93,7 +97,10 @@ impl Source {
         let Bytes(bytes) = self.cache.unwrap_or(Bytes(CACHE_BYTES));
         let cache = FileCache::with_policy(bytes, self.cache_policy.unwrap_or_default());
         if self.store == StoreKind::Image {
-            let site = load(&self.path, dotfiles, cache)?;
+            if self.verify && fs::metadata(&self.path).is_ok_and(|meta| meta.is_dir()) {
+                bail!(Usage("--verify is for images: `cheetah pack` the folder first".to_owned()));
+            }
+            let site = load(&self.path, dotfiles, cache, self.verify)?;
             let given = [("--cache", self.cache.is_some()), ("--cache-policy", self.cache_policy.is_some())];
             if let Some((option, _)) = given.iter().find(|(_, given)| *given && site.image().is_resident()) {
                 bail!(Usage(format!(
@@ -101,6 +108,9 @@ impl Source {
                 )));
             }
             return Ok(Arc::new(site));
+        }
+        if self.verify {
+            bail!(Usage("--verify is for images: leave --store folder out".to_owned()));
         }
         if fs::metadata(&self.path).is_ok_and(|meta| !meta.is_dir()) {
             bail!(Usage(format!("{} is no folder: leave --store folder out", self.path.display())));
@@ -110,12 +120,17 @@ impl Source {
     }
 }
 
-/// Opens an image, or packs a folder; what is read of a big one is kept in `cache`.
-pub(super) fn load(source: &Path, dotfiles: Dotfiles, cache: FileCache) -> anyhow::Result<Site> {
+/// Opens an image, or packs a folder; what is read of a big one, or of one that is verified, is kept in `cache`.
+pub(super) fn load(
+    source: &Path,
+    dotfiles: Dotfiles,
+    cache: FileCache,
+    verify: bool,
+) -> anyhow::Result<Site> {
     let cache = Arc::new(cache);
     let open = |image: &Path| {
         let cache = Some(Arc::clone(&cache));
-        let options = OpenOptions { cache, ..OpenOptions::default() };
+        let options = OpenOptions { cache, verify, ..OpenOptions::default() };
         Site::open_with(image, &options).with_context(|| image.display().to_string())
     };
     let meta = fs::metadata(source).with_context(|| source.display().to_string())?;

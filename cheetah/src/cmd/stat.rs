@@ -48,6 +48,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 
 #[derive(Debug, serde::Serialize)]
 struct Whole {
+    version: u32,
     image_id: String,
     generation: u64,
     image_bytes: u64,
@@ -60,6 +61,7 @@ struct Whole {
 impl Whole {
     fn of(superblock: &Superblock, inodes: usize) -> Whole {
         Whole {
+            version: superblock.version,
             image_id: superblock.image_id.iter().map(|byte| format!("{byte:02x}")).collect(),
             generation: superblock.generation,
             image_bytes: superblock.image_bytes,

@@ -8,6 +8,7 @@ pub mod index;
 pub mod inode;
 pub mod layout;
 pub mod mtime;
+pub mod page_sums;
 pub mod sums;
 pub mod superblock;
 

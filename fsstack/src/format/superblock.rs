@@ -5,6 +5,7 @@
 
 use super::BadImage;
 use super::layout::{BLOCK_BYTES, get_u32, get_u64, put_u32, put_u64};
+use super::page_sums;
 use super::sums::crc32c;
 use super::{extent, index, inode};
 
@@ -12,8 +13,11 @@ use super::{extent, index, inode};
 /// once.
 pub const MAGIC: [u8; 8] = *b"\x89CHIMG\r\n";
 
-/// Version of the format that this crate reads and writes.
-pub const VERSION: u32 = 1;
+/// Version of the format that this crate writes.
+pub const VERSION: u32 = 2;
+
+/// The oldest version that it reads: without sums of pages.
+pub const OLDEST_VERSION: u32 = 1;
 
 /// Bits of `features` that this crate understands. An unknown bit means that the image cannot be read.
 pub const KNOWN_FEATURES: u64 = 0;
@@ -49,8 +53,6 @@ const SECTION_CRC: usize = SECTION_ENTRY + size_of::<u32>();
 const SECTION_BYTES: usize = SECTION_CRC + size_of::<u32>();
 
 const _: () = assert!(OFF_RESERVED <= OFF_SECTIONS);
-const OFF_END: usize = OFF_SECTIONS + SECTION_BYTES * SectionKind::ALL.len();
-
 /// The tables that make up the metadata, in the order in which they stand in the image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SectionKind {
@@ -62,12 +64,27 @@ pub enum SectionKind {
     Paths,
     /// Hash table from path to inode.
     Index,
+    /// A checksum of each page of the data region; since version 2.
+    PageSums,
 }
 
 impl SectionKind {
     /// Every section, in order.
-    pub const ALL: [SectionKind; 4] =
-        [SectionKind::Inodes, SectionKind::Extents, SectionKind::Paths, SectionKind::Index];
+    pub const ALL: [SectionKind; 5] = [
+        SectionKind::Inodes,
+        SectionKind::Extents,
+        SectionKind::Paths,
+        SectionKind::Index,
+        SectionKind::PageSums,
+    ];
+
+    /// Those of an image of that version, in order.
+    pub const fn of(version: u32) -> &'static [SectionKind] {
+        match version {
+            0..2 => Self::ALL.split_at(4).0,
+            _ => &Self::ALL,
+        }
+    }
 
     /// Name for people.
     pub const fn name(self) -> &'static str {
@@ -76,6 +93,7 @@ impl SectionKind {
             SectionKind::Extents => "extent table",
             SectionKind::Paths => "path heap",
             SectionKind::Index => "path index",
+            SectionKind::PageSums => "page sums",
         }
     }
 
@@ -86,6 +104,7 @@ impl SectionKind {
             SectionKind::Extents => extent::BYTES as u32,
             SectionKind::Paths => 1,
             SectionKind::Index => index::SLOT_BYTES as u32,
+            SectionKind::PageSums => page_sums::BYTES as u32,
         }
     }
 }
@@ -104,6 +123,8 @@ pub struct Section {
 /// A superblock whose every field has been checked against the image's length.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Superblock {
+    /// Version of the format, from [`OLDEST_VERSION`] to [`VERSION`].
+    pub version: u32,
     /// Feature bits; see [`KNOWN_FEATURES`].
     pub features: u64,
     /// Derived from the metadata: equal trees have equal ids, on any machine.
@@ -120,8 +141,8 @@ pub struct Superblock {
     pub sum_block_bytes: u32,
     /// Most slots that a look-up in the path index has to visit.
     pub max_probe: u32,
-    /// The tables, indexed by [`SectionKind`].
-    pub sections: [Section; 4],
+    /// The tables, indexed by [`SectionKind`]; those that the version does not have are empty.
+    pub sections: [Section; 5],
 }
 
 impl Superblock {
@@ -140,7 +161,7 @@ impl Superblock {
         let mut block = Box::new([0; BYTES]);
         let b = &mut block[..];
         b[OFF_MAGIC..OFF_VERSION].copy_from_slice(&MAGIC);
-        put_u32(b, OFF_VERSION, VERSION);
+        put_u32(b, OFF_VERSION, self.version);
         put_u64(b, OFF_FEATURES, self.features);
         b[OFF_IMAGE_ID..OFF_GENERATION].copy_from_slice(&self.image_id);
         put_u64(b, OFF_GENERATION, self.generation);
@@ -150,7 +171,7 @@ impl Superblock {
         put_u32(b, OFF_BLOCK_BYTES, BLOCK_BYTES as u32);
         put_u32(b, OFF_SUM_BLOCK_BYTES, self.sum_block_bytes);
         put_u32(b, OFF_MAX_PROBE, self.max_probe);
-        for kind in SectionKind::ALL {
+        for &kind in SectionKind::of(self.version) {
             let section = self.section(kind);
             let at = OFF_SECTIONS + SECTION_BYTES * kind as usize;
             put_u64(b, at + SECTION_OFFSET, section.offset);
@@ -191,8 +212,9 @@ impl<'a> Unchecked<'a> {
         }
         // Version before checksum: a later version may compute its checksum over something else.
         let version = get_u32(b, OFF_VERSION);
-        if version != VERSION {
-            return bad(OFF_VERSION, "version", VERSION.to_string(), version.to_string());
+        if !(OLDEST_VERSION..=VERSION).contains(&version) {
+            let expected = format!("{OLDEST_VERSION} to {VERSION}");
+            return bad(OFF_VERSION, "version", expected, version.to_string());
         }
         let crc = get_u32(b, OFF_CRC);
         let actual = crc32c(crc32c(crc32c(0, &b[..OFF_CRC]), &[0; 4]), &b[OFF_FEATURES..]);
@@ -234,12 +256,14 @@ impl<'a> Unchecked<'a> {
             let expected = format!("at most {}", index::MAX_PROBE);
             return bad(OFF_MAX_PROBE, "longest probe", expected, max_probe.to_string());
         }
-        if let Some(i) = (OFF_RESERVED..OFF_SECTIONS).chain(OFF_END..BYTES).find(|&i| b[i] != 0) {
+        let end = OFF_SECTIONS + SECTION_BYTES * SectionKind::of(version).len();
+        if let Some(i) = (OFF_RESERVED..OFF_SECTIONS).chain(end..BYTES).find(|&i| b[i] != 0) {
             return bad(i, "reserved byte", "0".into(), b[i].to_string());
         }
         let mut image_id = [0; 16];
         image_id.copy_from_slice(&b[OFF_IMAGE_ID..OFF_GENERATION]);
         Ok(Superblock {
+            version,
             features,
             image_id,
             generation: get_u64(b, OFF_GENERATION),
@@ -248,18 +272,18 @@ impl<'a> Unchecked<'a> {
             hash_seed: get_u64(b, OFF_HASH_SEED),
             sum_block_bytes,
             max_probe,
-            sections: self.sections(image_bytes)?,
+            sections: self.sections(version, image_bytes)?,
         })
     }
 
     /// The tables lie in order, without overlap, between the first block and the superblock's copy in the
     /// last one.
-    fn sections(&self, image_bytes: u64) -> Result<[Section; 4], BadImage> {
+    fn sections(&self, version: u32, image_bytes: u64) -> Result<[Section; 5], BadImage> {
         let b = &self.bytes[..];
-        let mut sections = [Section::default(); 4];
+        let mut sections = [Section::default(); 5];
         let limit = image_bytes.saturating_sub(BLOCK_BYTES);
         let mut least = BLOCK_BYTES;
-        for kind in SectionKind::ALL {
+        for &kind in SectionKind::of(version) {
             let at = OFF_SECTIONS + SECTION_BYTES * kind as usize;
             let bad = |field: usize, what: &str, expected: String, found: u64| {
                 let what = format!("superblock, {what} of the {}", kind.name());

@@ -5,8 +5,11 @@ use super::validate::Metadata;
 use super::{InodeId, OpenError, OpenOptions};
 use crate::cache::{FileCache, FileNumber};
 use crate::device::{Device, FileDevice};
+use crate::format::BadImage;
 use crate::format::inode::Record;
+use crate::format::page_sums::{self, PAGE_BYTES};
 use runtime::buffer::{Shared, Slice};
+use runtime::stats::work::{Quantity, count};
 use std::io;
 use std::sync::Arc;
 
@@ -53,6 +56,8 @@ struct Blocks {
     image_bytes: u64,
     cache: Arc<FileCache>,
     number: FileNumber,
+    /// What pages are compared with, if they are.
+    page_sums: Option<Arc<[u8]>>,
     /// Where the application area of each inode begins.
     aux_at: Box<[u64]>,
 }
@@ -69,6 +74,9 @@ impl Data {
         options: &OpenOptions,
     ) -> Result<Data, OpenError> {
         let len = meta.superblock.image_bytes;
+        if options.verify {
+            return Data::blocks(file, meta, options);
+        }
         match options.access {
             Access::Copy => Ok(Data::copied(&file, len)?),
             Access::Auto if len <= AUTO_COPY_BYTES => Ok(Data::copied(&file, len)?),
@@ -84,6 +92,11 @@ impl Data {
     }
 
     fn blocks(file: FileDevice, meta: &Metadata, options: &OpenOptions) -> Result<Data, OpenError> {
+        let page_sums = match (options.verify, &meta.page_sums) {
+            (false, _) => None,
+            (true, Some(sums)) => Some(Arc::clone(sums)),
+            (true, None) => return Err(OpenError::NoPageSums),
+        };
         let found = meta.inodes.iter().map(Record::aux_bytes).sum();
         if found > options.max_metadata_bytes {
             return Err(OpenError::TooMuchMetadata { found, limit: options.max_metadata_bytes });
@@ -105,7 +118,7 @@ impl Data {
         let cache = options.cache.clone().unwrap_or_else(|| Arc::new(FileCache::new(OWN_CACHE_BYTES)));
         let image_bytes = meta.superblock.image_bytes;
         let number = cache.number();
-        let blocks = Blocks { file, image_bytes, cache, number, aux_at: aux_at.into() };
+        let blocks = Blocks { file, image_bytes, cache, number, page_sums, aux_at: aux_at.into() };
         Ok(Data { bytes: Shared::from(bytes), kind: Kind::Blocks(blocks) })
     }
 
@@ -170,14 +183,54 @@ impl Data {
         let block_bytes = blocks.cache.block_bytes() as u64;
         let index = offset / block_bytes;
         let start = index * block_bytes;
-        let block = blocks.cache.block(blocks.number, index, owner, |buffer| {
-            let len = (blocks.image_bytes - start).min(block_bytes);
-            blocks.file.read_at(start, &mut buffer[..len as usize])
-        })?;
         let within = (offset - start) as usize;
         let end = (within as u64).saturating_add(len).min(block_bytes) as usize;
-        Slice::new(block, within..end).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+        let block = blocks.cache.block(blocks.number, index, owner, |buffer| {
+            let len = (blocks.image_bytes - start).min(block_bytes);
+            blocks.read(start, &mut buffer[..len as usize])
+        });
+        let slice = match block {
+            Ok(block) => Slice::new(block, within..end),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                // Some page of the block is damaged. What lies before it is given, in memory that nobody else gets.
+                let first = offset / PAGE_BYTES * PAGE_BYTES;
+                let last = (start + end as u64).next_multiple_of(PAGE_BYTES).min(blocks.image_bytes);
+                let mut bytes = vec![0; (last - first) as usize];
+                let sound = match blocks.read(first, &mut bytes).map_err(bad_image) {
+                    Ok(()) => last,
+                    Err(Ok(bad)) if bad.offset > offset => bad.offset,
+                    Err(Ok(bad)) => {
+                        count(Quantity::BlocksDamaged, 1);
+                        return Err(io::Error::new(io::ErrorKind::InvalidData, bad));
+                    }
+                    Err(Err(error)) => return Err(error),
+                };
+                let from = (offset - first) as usize;
+                let len = (end - within).min((sound - offset) as usize);
+                Slice::new(Shared::from(bytes), from..from + len)
+            }
+            Err(error) => return Err(error),
+        };
+        slice.ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
     }
+}
+
+impl Blocks {
+    /// Fills `buffer` from `start`, the beginning of a page, and compares pages with their sums while they are in the
+    /// first-level cache, if that was asked for.
+    fn read(&self, start: u64, buffer: &mut [u8]) -> io::Result<()> {
+        self.file.read_at(start, buffer)?;
+        match &self.page_sums {
+            Some(sums) => page_sums::check(sums, start, buffer)
+                .map_err(|bad| io::Error::new(io::ErrorKind::InvalidData, bad)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What is wrong with the bytes, if it is that and not their reading.
+fn bad_image(error: io::Error) -> Result<BadImage, io::Error> {
+    error.downcast::<BadImage>()
 }
 
 fn zeros(len: u64) -> io::Result<Vec<u8>> {

@@ -11,6 +11,8 @@ pub enum OpenError {
     Io(io::Error),
     /// The bytes are not a sound image.
     Bad(BadImage),
+    /// [`super::OpenOptions::verify`], and an image of version 1, which has no sums of pages.
+    NoPageSums,
     /// More metadata than [`super::OpenOptions::max_metadata_bytes`] allows.
     TooMuchMetadata {
         /// Bytes that the image has.
@@ -25,6 +27,9 @@ impl fmt::Display for OpenError {
         match self {
             OpenError::Io(error) => write!(f, "the image cannot be read: {error}"),
             OpenError::Bad(bad) => bad.fmt(f),
+            OpenError::NoPageSums => {
+                f.write_str("the image is of version 1, which has no sums to verify pages by: pack it again")
+            }
             OpenError::TooMuchMetadata { found, limit } => {
                 write!(f, "the image has {found} bytes of metadata, more than the {limit} allowed")
             }
@@ -37,7 +42,7 @@ impl core::error::Error for OpenError {
         match self {
             OpenError::Io(error) => error.source(),
             OpenError::Bad(bad) => bad.source(),
-            OpenError::TooMuchMetadata { .. } => None,
+            OpenError::NoPageSums | OpenError::TooMuchMetadata { .. } => None,
         }
     }
 }
@@ -81,8 +86,10 @@ impl fmt::Display for ReadError {
 impl core::error::Error for ReadError {}
 
 impl From<io::Error> for ReadError {
+    /// What a verifying read found is told whole.
     fn from(error: io::Error) -> ReadError {
-        ReadError::Device(error.kind())
+        let bad = error.get_ref().and_then(|inner| inner.downcast_ref::<BadImage>()).cloned();
+        bad.map_or(ReadError::Device(error.kind()), ReadError::Bad)
     }
 }
 

@@ -11,9 +11,11 @@ use crate::format::extent::{self, Extent};
 use crate::format::index::{self, Slot};
 use crate::format::inode::{self, Kind, Record};
 use crate::format::layout::BLOCK_BYTES;
+use crate::format::page_sums;
 use crate::format::sums::crc32c;
 use crate::format::superblock::{self, SectionKind, Superblock, Unchecked};
 use crate::path;
+use std::sync::Arc;
 
 /// Most extents of a file: a read walks them.
 const MAX_EXTENTS: u32 = 256;
@@ -26,6 +28,8 @@ pub(crate) struct Metadata {
     pub(crate) extents: Vec<Extent>,
     pub(crate) paths: Vec<u8>,
     pub(crate) index: Vec<u8>,
+    /// Of an image of version 2 or later.
+    pub(crate) page_sums: Option<Arc<[u8]>>,
 }
 
 impl Metadata {
@@ -50,6 +54,13 @@ impl Metadata {
         let extents = section(SectionKind::Extents)?;
         let paths = section(SectionKind::Paths)?;
         let index = section(SectionKind::Index)?;
+        let page_sums = if superblock.version < 2 {
+            None
+        } else {
+            let table = section(SectionKind::PageSums)?;
+            check_page_sums(&superblock, &table)?;
+            Some(table.into())
+        };
         let extents = extents.as_chunks::<{ extent::BYTES }>().0.iter().map(|record| Extent::decode(record));
         let meta = Metadata {
             inodes: decode_inodes(&superblock, &inodes)?,
@@ -57,6 +68,7 @@ impl Metadata {
             superblock,
             paths,
             index,
+            page_sums,
         };
         meta.check_inodes()?;
         meta.check_tree()?;
@@ -302,6 +314,21 @@ impl Metadata {
         let at = self.superblock.section(SectionKind::Inodes).offset + (i * inode::BYTES) as u64;
         BadImage::new(at, format!("inode {i}, {what}"), expected, found)
     }
+}
+
+/// One entry for each page of the data region, which consists of pages.
+fn check_page_sums(superblock: &Superblock, table: &[u8]) -> Result<(), BadImage> {
+    let data_end = superblock.data_end();
+    let at = superblock.section(SectionKind::PageSums).offset;
+    if !data_end.is_multiple_of(page_sums::PAGE_BYTES) {
+        let expected = format!("a multiple of {}", page_sums::PAGE_BYTES);
+        return Err(BadImage::new(0, "end of the data region", expected, data_end.to_string()));
+    }
+    let (expected, found) = (page_sums::count(data_end), table.len() / page_sums::BYTES);
+    if found as u64 != expected {
+        return Err(BadImage::new(at, "sums of pages", expected.to_string(), found.to_string()));
+    }
+    Ok(())
 }
 
 /// One table, if it has its checksum.

@@ -10,8 +10,9 @@ use crate::format::extent::{self, Extent};
 use crate::format::index;
 use crate::format::inode::{self, Kind, Record};
 use crate::format::layout::{BLOCK_BYTES, LARGE_FILE_BYTES, SMALL_ALIGN_BYTES, align_up};
+use crate::format::page_sums::PageSummer;
 use crate::format::sums::{ContentSums, crc32c};
-use crate::format::superblock::{SUM_BLOCK_BYTES, Section, SectionKind, Superblock};
+use crate::format::superblock::{self, SUM_BLOCK_BYTES, Section, SectionKind, Superblock};
 use crate::path::{self, PathError};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -181,7 +182,12 @@ impl<D: DeviceMut> Builder<D> {
             return Err(BuildError::Limit("partial sums are of a power of two from 64 to 65536 bytes, or 0"));
         }
         let mut builder = Builder {
-            out: Writer { device, at: BLOCK_BYTES, buffer: Vec::with_capacity(Writer::<D>::BUFFER_BYTES) },
+            out: Writer {
+                device,
+                at: BLOCK_BYTES,
+                buffer: Vec::with_capacity(Writer::<D>::BUFFER_BYTES),
+                pages: PageSummer::default(),
+            },
             generation: options.generation,
             sum_block_bytes,
             entries: BTreeMap::new(),
@@ -291,13 +297,17 @@ impl<D: DeviceMut> Builder<D> {
         let (index, hash_seed, max_probe) = index::build(&path_slices);
         let heap = paths.concat();
 
-        let mut sections = [Section::default(); 4];
+        // The data region ends with a page, and its sums are complete.
+        self.out.align(BLOCK_BYTES)?;
+        let page_sums = std::mem::take(&mut self.out.pages).finish();
+        let mut sections = [Section::default(); 5];
         let mut id = [path::hash(1, &[]), path::hash(2, &[])];
         let tables = [
             (SectionKind::Inodes, &inodes),
             (SectionKind::Extents, &extents),
             (SectionKind::Paths, &heap),
             (SectionKind::Index, &index),
+            (SectionKind::PageSums, &page_sums),
         ];
         for (kind, bytes) in tables {
             let align = if kind == SectionKind::Inodes { BLOCK_BYTES } else { SMALL_ALIGN_BYTES };
@@ -311,6 +321,7 @@ impl<D: DeviceMut> Builder<D> {
         image_id[..8].copy_from_slice(&id[0].to_le_bytes());
         image_id[8..].copy_from_slice(&id[1].to_le_bytes());
         let superblock = Superblock {
+            version: superblock::VERSION,
             features: 0,
             image_id,
             generation: self.generation,
@@ -476,6 +487,7 @@ struct Writer<D> {
     /// Offset in the image of the buffer's first byte.
     at: u64,
     buffer: Vec<u8>,
+    pages: PageSummer,
 }
 
 impl<D: DeviceMut> Writer<D> {
@@ -485,11 +497,14 @@ impl<D: DeviceMut> Writer<D> {
     fn align(&mut self, align: u64) -> Result<u64, BuildError> {
         let position = self.at + self.buffer.len() as u64;
         let target = align_up(position, align).ok_or(BuildError::Limit("2^64 bytes an image"))?;
-        self.buffer.resize(self.buffer.len() + (target - position) as usize, 0);
+        let end = self.buffer.len();
+        self.buffer.resize(end + (target - position) as usize, 0);
+        self.pages.update(&self.buffer[end..]);
         Ok(target)
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), BuildError> {
+        self.pages.update(bytes);
         if self.buffer.len() + bytes.len() > Self::BUFFER_BYTES {
             self.flush()?;
         }

@@ -6,8 +6,10 @@
 
 use crate::format::BadImage;
 use crate::format::layout::BLOCK_BYTES;
+use crate::format::page_sums::{self, PAGE_BYTES};
 use crate::format::sums::ContentSums;
 use crate::fs::{Image, Inode, ReadError};
+use std::collections::HashSet;
 
 /// Problems beyond this many are only counted.
 const MAX_PROBLEMS: usize = 100;
@@ -33,6 +35,10 @@ impl Report {
         self.problems.is_empty() && self.more_problems == 0
     }
 
+    fn count(&self) -> u64 {
+        self.problems.len() as u64 + self.more_problems
+    }
+
     fn add(&mut self, problem: BadImage) {
         if self.problems.len() < MAX_PROBLEMS {
             self.problems.push(problem);
@@ -49,7 +55,10 @@ pub fn check(image: &Image, mut progress: impl FnMut(u64)) -> Report {
     check_copy(image, &mut report);
     // (start, end, owner) of everything in the data region.
     let mut runs: Vec<(u64, u64, u32)> = Vec::new();
+    // Owners of which something is wrong.
+    let mut told: HashSet<u32> = HashSet::new();
     for inode in image.inodes() {
+        let before = report.count();
         if inode.is_directory() {
             report.directories += 1;
         } else {
@@ -62,14 +71,41 @@ pub fn check(image: &Image, mut progress: impl FnMut(u64)) -> Report {
             report.add(problem);
         }
         let owner = inode.id().index() as u32;
+        if report.count() > before {
+            told.insert(owner);
+        }
         runs.extend(inode.extents().iter().map(|extent| (extent.offset, extent.offset + extent.len, owner)));
         let (aux_offset, aux_bytes) = inode.aux_run();
         if aux_bytes > 0 {
             runs.push((aux_offset, aux_offset + aux_bytes, owner));
         }
     }
+    check_pages(image, &runs, &told, &mut report);
     check_overlap(image, runs, &mut report);
     report
+}
+
+/// What no file's own checksums cover, or no file has told: padding, and bytes of several owners.
+fn check_pages(image: &Image, runs: &[(u64, u64, u32)], told: &HashSet<u32>, report: &mut Report) {
+    let Some(sums) = image.page_sums() else { return };
+    let mut known: Vec<(u64, u64)> =
+        runs.iter().filter(|run| told.contains(&run.2)).map(|run| (run.0, run.1)).collect();
+    known.sort_unstable();
+    for page in 1..=page_sums::count(image.superblock().data_end()) {
+        let (start, end) = (page * PAGE_BYTES, (page + 1) * PAGE_BYTES);
+        let found = match image.raw(start, PAGE_BYTES).map_err(ReadError::from) {
+            Ok(bytes) => page_sums::check(sums, start, &bytes),
+            // The image is one that verifies.
+            Err(ReadError::Bad(bad)) => Err(bad),
+            // What cannot be read is told with the file that it is of.
+            Err(_) => continue,
+        };
+        if let Err(bad) = found
+            && !known.iter().any(|&(from, to)| from < end && start < to)
+        {
+            report.add(bad);
+        }
+    }
 }
 
 fn check_copy(image: &Image, report: &mut Report) {
@@ -175,7 +211,7 @@ mod tests {
     }
 
     /// Changes the metadata and gives them valid checksums again.
-    fn forge(mut bytes: Vec<u8>, change: impl FnOnce(&mut [u8], [u64; 4])) -> Image {
+    fn forge(mut bytes: Vec<u8>, change: impl FnOnce(&mut [u8], [u64; 5])) -> Image {
         let image = Image::from_bytes(bytes.clone(), &OpenOptions::default()).unwrap();
         let mut superblock = image.superblock().clone();
         change(&mut bytes, superblock.sections.map(|section| section.offset));

@@ -39,11 +39,13 @@ pub enum Quantity {
     BlocksFound,
     /// Blocks of files that were wanted, and read for it.
     BlocksRead,
+    /// Reads of a block that were refused, for it does not have its checksum.
+    BlocksDamaged,
 }
 
 impl Quantity {
     /// All of them.
-    pub const ALL: [Quantity; 14] = [
+    pub const ALL: [Quantity; 15] = [
         Quantity::BytesSent,
         Quantity::BytesCopied,
         Quantity::BytesSummed,
@@ -58,6 +60,7 @@ impl Quantity {
         Quantity::OtherCalls,
         Quantity::BlocksFound,
         Quantity::BlocksRead,
+        Quantity::BlocksDamaged,
     ];
 
     /// Its name, for people and programs: `bytes_copied`.
@@ -77,6 +80,7 @@ impl Quantity {
             Quantity::OtherCalls => "other_calls",
             Quantity::BlocksFound => "blocks_found",
             Quantity::BlocksRead => "blocks_read",
+            Quantity::BlocksDamaged => "blocks_damaged",
         }
     }
 }

@@ -1,0 +1,61 @@
+//! `cheetah serve SITE.img --verify`: a damaged page is never sent.
+
+mod support;
+
+use std::fs;
+use std::io::BufRead;
+use std::process::{Command, Stdio};
+
+use fsstack::{Image, OpenOptions};
+use support::program::Program;
+
+#[test]
+fn a_damaged_page_is_refused_logged_with_its_file_and_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let (site, image) = (dir.path().join("site"), dir.path().join("site.img"));
+    fs::create_dir(&site).unwrap();
+    let (first, second) = (support::noise(20_000), support::noise(60_000));
+    fs::write(site.join("first.bin"), &first).unwrap();
+    fs::write(site.join("second.bin"), &second).unwrap();
+    let image_name = image.to_str().unwrap();
+    let cheetah =
+        |arguments: &[&str]| Command::new(env!("CARGO_BIN_EXE_cheetah")).args(arguments).output().unwrap();
+    assert!(cheetah(&["pack", site.to_str().unwrap(), "-o", image_name]).status.success());
+    let at = {
+        let image = Image::open(&image, &OpenOptions::default()).unwrap();
+        image.lookup("second.bin").unwrap().extents()[0].offset as usize + 50_000
+    };
+    let mut bytes = fs::read(&image).unwrap();
+    bytes[at] ^= 4;
+    fs::write(&image, &bytes).unwrap();
+
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cheetah"));
+    let mut program = Program::start_by(
+        command.arg("serve").stderr(Stdio::piped()),
+        &[image_name, "--verify", "--counters", "json"],
+    );
+    let mut errors = program.take_errors().unwrap().lines().map(Result::unwrap);
+    assert!(program.get("/first.bin") == (200, first));
+    // What is before the damaged page goes out; then the connection ends.
+    let (_, body) = program.get("/second.bin");
+    let page = at / 4096 * 4096;
+    assert_eq!(body.len(), page - (at - 50_000));
+    assert!(second.starts_with(&body));
+    let told = errors.find(|line| line.contains("second.bin")).unwrap();
+    assert!(told.contains(&format!("offset {page} ")) && told.contains("CRC32C"), "{told}");
+    program.signal("-USR1");
+    let counters = errors.find(|line| line.starts_with('{')).unwrap();
+    let counters: serde_json::Value = serde_json::from_str(&counters).unwrap();
+    assert!(counters["work"]["blocks_damaged"].as_u64().unwrap() > 0, "{counters}");
+    assert_eq!(program.end(), Some(0));
+
+    // Without it nobody looks.
+    let program = Program::start(&[image_name]);
+    assert!(program.get("/second.bin").1 == bytes[at - 50_000..][..60_000]);
+    drop(program);
+    let scrubbed = cheetah(&["scrub", image_name]);
+    let told = String::from_utf8_lossy(&scrubbed.stderr).into_owned();
+    assert!(scrubbed.status.code() == Some(1) && told.contains("contents of `second.bin`"), "{told}");
+    let refused = cheetah(&["serve", site.to_str().unwrap(), "--verify"]);
+    assert_eq!(refused.status.code(), Some(2));
+}
