@@ -21,6 +21,7 @@ use runtime::time::Instant;
 use crate::access_log::{Peer, Record};
 use crate::answer::{self, Answer};
 use crate::body::Body;
+use crate::http::chunked::{ChunkedEnd, Fed};
 use crate::http::date::Persistence;
 use crate::http::parse::{self, HeadEnd, Parsed};
 use crate::http::request::{Method, Request};
@@ -70,6 +71,8 @@ enum Phase {
     Head,
     /// Skipping content of which so many bytes are left.
     Content(u64),
+    /// Skipping content in chunks.
+    Chunks(ChunkedEnd),
     /// The last response is queued; what still comes is thrown away.
     Discard,
     /// The peer has sent its last byte.
@@ -374,7 +377,7 @@ impl Conn {
 
     /// Whether requests are still read.
     fn is_reading(&self) -> bool {
-        matches!(self.phase, Phase::Head | Phase::Content(_))
+        matches!(self.phase, Phase::Head | Phase::Content(_) | Phase::Chunks(_))
     }
 
     /// Whether there is nothing to do until the next request begins.
@@ -395,6 +398,21 @@ impl Conn {
                     at += skipped as usize;
                     self.phase = if skipped == left { Phase::Head } else { Phase::Content(left - skipped) };
                 }
+                Phase::Chunks(mut chunks) => match chunks.feed(rest) {
+                    Fed::More => {
+                        at = bytes.len();
+                        self.phase = Phase::Chunks(chunks);
+                    }
+                    Fed::End(len) => {
+                        at += len;
+                        self.phase = Phase::Head;
+                    }
+                    Fed::Bad => {
+                        // The request is answered; only the next one cannot be found.
+                        self.phase = Phase::Discard;
+                        self.lingers = !self.peer_ended;
+                    }
+                },
                 Phase::Head if self.queue.len() >= service.options.max_queued || self.is_open() => break,
                 Phase::Head => {
                     if self.head_end.is_fresh() {
@@ -447,7 +465,7 @@ impl Conn {
     }
 
     fn on_request(&mut self, service: &mut Service, request: &Request<'_>) {
-        let has_content = request.content_length > 0;
+        let has_content = request.content_length > 0 || request.is_chunked;
         let too_large = request.content_length > service.options.max_skipped;
         // With `Expect: 100-continue` nobody can say whether the content still comes after our final answer.
         let content_unclear = has_content && request.expects_continue;
@@ -483,7 +501,11 @@ impl Conn {
             // section 9.6): its content, or the next request when it is we who want to close.
             self.lingers = has_content || (request.keep_alive && !self.peer_ended);
         } else if has_content {
-            self.phase = Phase::Content(request.content_length);
+            self.phase = if request.is_chunked {
+                Phase::Chunks(ChunkedEnd::new(service.options.max_skipped))
+            } else {
+                Phase::Content(request.content_length)
+            };
             self.head_began = service.now();
         }
     }

@@ -93,6 +93,11 @@ fn curl_gets_ranges_conditions_and_errors() {
     assert_eq!(code(&["-d", "x=y", &url]), "405");
     assert_eq!(code(&["-T", "/etc/hostname", &url]), "405");
     assert_eq!(code(&["--path-as-is", &format!("{}../etc/passwd", served.url)]), "400");
+    // Content in chunks is dropped, and the connection goes on.
+    let chunked = ["-s", "-o", "/dev/null", "-o", "/dev/null", "-w", "%{http_code} %{num_connects},", "-H"];
+    let chunked =
+        [&chunked[..], &["Transfer-Encoding: chunked", "-H", "Expect:", "-d", "a=b", &url, &url]].concat();
+    assert_eq!(output("curl", &chunked).1, "405 1,405 0,");
     // A download that stops in the middle goes on where it stopped.
     let part = site.path().join("part");
     fs::write(&part, &contents[..60_000]).unwrap();

@@ -356,6 +356,35 @@ fn after_a_refusal_only_so_much_is_thrown_away() {
     }
 }
 
+/// What comes in chunks is dropped and the next request found; where the end cannot be found there is no next request.
+#[test]
+fn content_in_chunks_ends_where_it_says_or_ends_the_connection() {
+    let head = "POST /hello.txt HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let next = "GET /hello.txt HTTP/1.1\r\nHost: a\r\n\r\n";
+    let large = format!("{:x}\r\n{}\r\n", 30_000, "x".repeat(30_000));
+    for (content, answers) in [
+        ("0\r\n\r\n".to_owned(), 2),
+        (format!("{large}{large}0\r\n\r\n"), 2),
+        // More than 64 KiB is not read for the sake of what follows.
+        (format!("{large}{large}{large}0\r\n\r\n"), 1),
+        ("5\r\nhello!\r\n0\r\n\r\n".to_owned(), 1),
+        ("5\nhello\n0\n\n".to_owned(), 1),
+    ] {
+        let mut service = service();
+        let mut conn = Conn::new(&mut service, None);
+        let all = format!("{head}{content}{next}");
+        for part in all.as_bytes().chunks(10_000) {
+            assert_eq!(conn.on_bytes(&mut service, part), part.len());
+        }
+        let sent = take_all(&mut conn, &mut service);
+        let (first, rest) = split_response(&sent, false).unwrap();
+        assert!(first.head.starts_with("HTTP/1.1 405 "), "{}", first.head);
+        assert_eq!(service.stats.total_responses(), answers, "{:?}", &content[..content.len().min(20)]);
+        assert_eq!((rest.is_empty(), conn.is_finished()), (answers == 1, answers == 1));
+        assert!(!conn.is_aborted());
+    }
+}
+
 #[test]
 fn a_peer_that_never_takes_the_end_is_cut() {
     // All responses are acknowledged, but a shut window keeps the end of the stream from going out.

@@ -1,9 +1,10 @@
 //! HTTP/1.0 and 1.1 as far as a server of files needs it: pure functions from bytes to decisions and back.
 //!
 //! Nothing here knows of sockets, images or clocks. Order of the flow: [`parse`] gives a [`request`], its [`target`]
-//! names a file, [`conditional`] and [`range`] say how much of it to send, [`response`] writes the head, closed by the
+//! names a file, [`chunked`] finds the end of its content, [`conditional`] and [`range`] say how much of it to send, [`response`] writes the head, closed by the
 //! lines that [`date`] keeps ready; [`headers`] are heads made beforehand, [`content_type`] what they say of a file.
 
+pub mod chunked;
 pub mod conditional;
 pub mod content_type;
 pub mod date;

@@ -64,6 +64,10 @@ impl HeadEnd {
 
 /// The outcome of looking for a request head at the front of a buffer.
 #[derive(Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "it is looked at once, where it was made; a box would be an allocation a request"
+)]
 pub enum Parsed<'a> {
     /// A head of `len` bytes.
     Complete {
@@ -86,7 +90,7 @@ pub fn parse<'a>(buffer: &'a [u8], limits: &Limits) -> Parsed<'a> {
     let mut head = httparse::Request::new(&mut []);
     match head.parse_with_uninit_headers(window, &mut fields) {
         Ok(httparse::Status::Complete(len)) => {
-            if request_line_len(window) > limits.request_line {
+            if len > limits.request_line && request_line_len(window) > limits.request_line {
                 return Parsed::Refused(Status::UriTooLong);
             }
             // What one party takes for two lines another takes for one (RFC 9112 section 2.2 allows it, at a risk).
@@ -117,13 +121,7 @@ pub fn parse<'a>(buffer: &'a [u8], limits: &Limits) -> Parsed<'a> {
 
 /// Whether a line of `head` ends without a CR.
 fn has_bare_lf(head: &[u8]) -> bool {
-    let mut previous = 0;
-    head.iter().any(|&b| {
-        b == b'\n' && previous != b'\r' || {
-            previous = b;
-            false
-        }
-    })
+    memchr::memchr_iter(b'\n', head).any(|at| at == 0 || head[at - 1] != b'\r')
 }
 
 /// Length of the first line that is not blank, without its end; all of it if it has no end yet.
@@ -209,13 +207,14 @@ fn check<'a>(head: &httparse::Request<'_, 'a>) -> Result<Request<'a>, Status> {
     if hosts > 1 || (hosts == 0 && minor_version >= 1) {
         return Err(Status::BadRequest);
     }
+    let mut is_chunked = false;
     // Both lengths at once, or a transfer coding from a 1.0 client, is how requests are smuggled (section 6.1).
     match transfer_codings {
         TransferCodings::None => {}
         _ if content_length.is_some() || minor_version == 0 => return Err(Status::BadRequest),
         TransferCodings::Unframed | TransferCodings::Misplaced => return Err(Status::BadRequest),
         TransferCodings::Unknown => return Err(Status::NotImplemented),
-        TransferCodings::Chunked => return Err(Status::LengthRequired),
+        TransferCodings::Chunked => is_chunked = true,
     }
     conditions.if_modified_since = if_modified_since.get();
     conditions.if_unmodified_since = if_unmodified_since.get();
@@ -227,6 +226,7 @@ fn check<'a>(head: &httparse::Request<'_, 'a>) -> Result<Request<'a>, Status> {
         minor_version,
         keep_alive: !close && (minor_version >= 1 || keep_alive),
         content_length: content_length.unwrap_or(0),
+        is_chunked,
         expects_continue: expects_continue && minor_version >= 1,
         range: range.get(),
         conditions,

@@ -49,6 +49,8 @@ pub struct Request<'a> {
     pub keep_alive: bool,
     /// Bytes of content that follow the head (`Content-Length`).
     pub content_length: u64,
+    /// Content in chunks follows the head instead.
+    pub is_chunked: bool,
     /// Whether the client waits for `100 Continue` before it sends the content.
     pub expects_continue: bool,
     /// `Range`, unless it came more than once.

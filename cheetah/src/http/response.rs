@@ -28,8 +28,6 @@ pub enum Status {
     MethodNotAllowed,
     /// 408
     RequestTimeout,
-    /// 411
-    LengthRequired,
     /// 412
     PreconditionFailed,
     /// 413
@@ -54,7 +52,7 @@ pub enum Status {
 
 impl Status {
     /// Every status, in ascending order: for counters.
-    pub const ALL: [Status; 21] = [
+    pub const ALL: [Status; 20] = [
         Status::Ok,
         Status::NoContent,
         Status::PartialContent,
@@ -65,7 +63,6 @@ impl Status {
         Status::NotFound,
         Status::MethodNotAllowed,
         Status::RequestTimeout,
-        Status::LengthRequired,
         Status::PreconditionFailed,
         Status::ContentTooLarge,
         Status::UriTooLong,
@@ -91,7 +88,6 @@ impl Status {
             Status::NotFound => "404 Not Found",
             Status::MethodNotAllowed => "405 Method Not Allowed",
             Status::RequestTimeout => "408 Request Timeout",
-            Status::LengthRequired => "411 Length Required",
             Status::PreconditionFailed => "412 Precondition Failed",
             Status::ContentTooLarge => "413 Content Too Large",
             Status::UriTooLong => "414 URI Too Long",

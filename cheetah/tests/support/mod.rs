@@ -218,10 +218,16 @@ pub const CASES: &[Case] = &[
         closes: true,
         ..case("HEAD / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999\r\n\r\n", 413, Body::Empty)
     },
-    Case {
-        closes: true,
-        ..case("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n", 411, Body::Page)
-    },
+    case(
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5;x=y\r\nhello\r\n0\r\nA: b\r\n\r\n",
+        405,
+        Body::Page,
+    ),
+    case(
+        "GET /hello.txt HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: Chunked\r\n\r\n0\r\n\r\n",
+        200,
+        Body::File("hello.txt"),
+    ),
     Case {
         closes: true,
         ..case(
