@@ -318,9 +318,9 @@ impl Progress {
                 if n < gauge && n != boundary && !last {
                     break;
                 }
-                let mut word = [0; 8];
+                let mut word = [0; 16];
                 let ptr = word.as_mut_ptr();
-                // SAFETY: the source has, and the sink takes, `n <= left` more bytes; `word` has room for 8.
+                // SAFETY: the source has, and the sink takes, `n <= left` more bytes; `word` has room for the longest gauge.
                 unsafe {
                     source.take(ptr, n);
                     self.run(pass, pass.pos(at), ptr, ptr, n);

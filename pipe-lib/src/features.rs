@@ -65,6 +65,8 @@ features! {
     PCLMUL = 6, "pclmul", is_x86_feature_detected!("pclmulqdq");
     /// Carry-less multiplication of every 128-bit lane.
     VPCLMUL = 7, "vpclmul", is_x86_feature_detected!("vpclmulqdq");
+    /// Rounds of AES on every 128-bit lane.
+    VAES = 10, "vaes", is_x86_feature_detected!("vaes");
 }
 
 impl Features {
@@ -211,6 +213,7 @@ pub(crate) mod machines {
     pub(crate) const AVX512_VPCLMUL: Features = Features(
         AVX512
             | Features::VPCLMUL.0
+            | Features::VAES.0
             | Features::VBMI.0
             | Features::BITALG.0
             | Features::VPOPCNTDQ.0
@@ -220,7 +223,7 @@ pub(crate) mod machines {
     pub(crate) const AVX512_PCLMUL: Features = Features(AVX512);
     /// Alder Lake.
     pub(crate) const AVX2_VPCLMUL: Features =
-        Features(AVX2 | Features::VPCLMUL.0 | Features::GFNI.0 | Features::AVX_VNNI.0);
+        Features(AVX2 | Features::VPCLMUL.0 | Features::VAES.0 | Features::GFNI.0 | Features::AVX_VNNI.0);
     /// Haswell.
     pub(crate) const AVX2_PCLMUL: Features = Features(AVX2);
     /// No vectors that the native backend could use, but carry-less products: Westmere.

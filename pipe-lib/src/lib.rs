@@ -29,6 +29,7 @@ pub mod syntax;
 mod check;
 
 pub mod ir;
+mod wide;
 
 pub mod compose;
 mod error;

@@ -76,8 +76,8 @@ enum OutputMode {
 /// Bytes that wait for the rest of their word.
 #[derive(Clone)]
 enum Hold {
-    /// A single pass (or none): fewer than 8 bytes.
-    Word { bytes: [u8; 8], len: usize },
+    /// A single pass (or none): fewer than 16 bytes.
+    Word { bytes: [u8; 16], len: usize },
     /// Several passes: each may wait at a place of its own.
     Staged { area: Box<[u8]>, staging: Staging },
 }
@@ -132,7 +132,7 @@ impl Stream {
     fn new(engine: &Engine, initial: &crate::registers::Registers) -> Stream {
         let device = Device::new(engine.composition());
         let hold = if engine.program.passes.len() <= 1 && device.is_none() {
-            Hold::Word { bytes: [0; 8], len: 0 }
+            Hold::Word { bytes: [0; 16], len: 0 }
         } else {
             Hold::Staged { area: vec![0; STAGING].into(), staging: Staging::default() }
         };
@@ -352,9 +352,9 @@ impl Stream {
         let held = if is_wanted { self.held() } else { 0 };
         let layout = program.composition.sink.as_ref().filter(|_| is_wanted);
         // What the code of a pass needs even if nothing is wanted of it.
-        let mut word = [0; 8];
+        let mut word = [0; 16];
         let to = if held == 0 {
-            Piece { ptr: word.as_mut_ptr(), len: 8 }
+            Piece { ptr: word.as_mut_ptr(), len: 16 }
         } else {
             Piece { ptr: out.ptr, len: out.len }
         };
@@ -436,8 +436,8 @@ impl Stream {
                 // SAFETY: the source has `total` bytes, and so has a sink; neither overlaps the other.
                 let done = unsafe { self.progress.pieces(program, &mut source, sink.as_mut(), total, false) };
                 let left = total - done;
-                let mut rest = [0; 8];
-                // SAFETY: fewer bytes than one loop word, so at most 7, are left in the source.
+                let mut rest = [0; 16];
+                // SAFETY: fewer bytes than one loop word, so at most 15, are left in the source.
                 unsafe { crate::ends::Source::take(&mut source, rest.as_mut_ptr(), left) };
                 (*bytes, *len) = (rest, left);
                 done

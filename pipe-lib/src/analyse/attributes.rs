@@ -106,6 +106,10 @@ fn search(
     budget: &mut u64,
     found: fn(&Machine<'_>, &mut Random) -> Option<Found>,
 ) -> Option<Counterexample> {
+    // Inputs are tried in numbers of 64 bits.
+    if pipe.is_wide() {
+        return None;
+    }
     let mut random = Random::new(pipe);
     let cost: u64 = pipe.body.insts.iter().map(|inst| cost(&inst.op)).sum();
     (0..TRIALS).find_map(|trial| {
@@ -146,9 +150,9 @@ fn word_changes(machine: &Machine<'_>, random: &mut Random) -> Option<Found> {
         words.push(word);
         let (mut read, mut written) = ([0u8; 8], [0u8; 8]);
         let size = pipe.word_bytes();
-        pipe.input.write(word, &mut read[..size]);
+        pipe.input.write(u128::from(word), &mut read[..size]);
         let out = machine.step(&mut states, word, at * size as u64)?;
-        pipe.output.write(out, &mut written[..size]);
+        pipe.output.write(u128::from(out), &mut written[..size]);
         if read != written {
             let text = format!("the word {} becomes {}", hex(&read[..size]), hex(&written[..size]));
             return Some((words, text));

@@ -216,6 +216,15 @@ pub enum Linear {
         /// What each word contributes to this state, modulo the modulus; free of states.
         operand: Value,
     },
+    /// Two states of 64 bits that are one number in GF(2^128), as GHASH has it: `next = state * factor xor operand`.
+    Field {
+        /// The lower and the upper half.
+        states: [StateId; 2],
+        /// The states that hold the factor, which never change: its lower and its upper half.
+        factor: [StateId; 2],
+        /// What each word contributes, of 128 bits; free of states.
+        operand: Value,
+    },
 }
 
 impl Linear {
@@ -247,7 +256,7 @@ impl Linear {
     /// The state after two neighbouring parts of a stream: `first` after the first one, from whatever it started with;
     /// `second` after the second one by itself, from zero; `words` and `word_bytes` are the second one's.
     ///
-    /// `None` for [`Linear::SumOfSums`] and [`Linear::System`], which need the other states, too.
+    /// `None` for [`Linear::SumOfSums`], [`Linear::System`] and [`Linear::Field`], which need the other states, too.
     pub fn join(&self, ty: Ty, first: u64, second: u64, words: u64, word_bytes: u64) -> Option<u64> {
         if words == 0 {
             return Some(first);
@@ -268,7 +277,7 @@ impl Linear {
                 Some(((moved + u128::from(second)) % modulus) as u64)
             }
             Linear::Bits { map, .. } => Some(map.power(words).apply(first) ^ second),
-            Linear::SumOfSums { .. } | Linear::System { .. } => None,
+            Linear::SumOfSums { .. } | Linear::System { .. } | Linear::Field { .. } => None,
         }
     }
 }
@@ -283,6 +292,7 @@ impl fmt::Display for Linear {
             }
             Linear::Bits { .. } => f.write_str("a map of bits over GF(2)"),
             Linear::SumOfSums { op, .. } => write!(f, "sum of sums by {op}"),
+            Linear::Field { .. } => f.write_str("times a number in GF(2^128), plus"),
             Linear::System { modulus, states, .. } => {
                 write!(f, "affine together with {} more", states.len() - 1)?;
                 if *modulus == 0 { Ok(()) } else { write!(f, ", modulo {modulus}") }

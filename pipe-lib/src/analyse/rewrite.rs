@@ -397,6 +397,8 @@ pub(crate) fn evaluate(op: &Op, ty: Ty, operand_ty: Ty, args: [u64; 3], tables: 
     let [a, b, c] = args;
     Some(match *op {
         Op::In | Op::State(_) | Op::Param(_) | Op::Pos => return None,
+        // No literal has so many bits.
+        Op::WideUnary(..) | Op::WideBinary(..) => return None,
         Op::Const(value) => value,
         Op::Unary(op, _) => eval::unary(op, ty, a),
         Op::Binary(op, ..) => eval::binary(op, ty, a, b),

@@ -4,7 +4,7 @@
 
 use super::PassCode;
 use crate::analyse::Analysed;
-use crate::ir::{Block, Endian, Gauge, Op, Pipe, Table, Tail, Value, eval};
+use crate::ir::{Block, Endian, Gauge, Op, Pipe, Table, Tail, Ty, Value, eval};
 use crate::plan::display::heading;
 use smallvec::SmallVec;
 
@@ -12,7 +12,20 @@ use smallvec::SmallVec;
 const BLOCK: usize = 4096;
 
 /// Values of one block; inline for pipes of ordinary length.
-type Values = SmallVec<[u64; 64]>;
+type Values<W> = SmallVec<[W; 64]>;
+
+/// Numbers that hold every value of a pipe: `u64`, or `u128` where some have as many bits.
+trait InterpNumber: Copy + From<u64> {
+    /// The low 64 bits: all of a value that has no more.
+    fn low(self) -> u64;
+
+    fn read(gauge: Gauge, bytes: &[u8]) -> Self;
+
+    fn write(self, gauge: Gauge, bytes: &mut [u8]);
+
+    /// An operation on 128 bits.
+    fn wide(op: Op, ty: Ty, value: impl Fn(Value) -> Self) -> Self;
+}
 
 /// The stages of a pass, interpreted.
 #[derive(Debug)]
@@ -32,7 +45,11 @@ impl InterpCode {
         let mut base = 0;
         for pipe in &self.stages {
             let end = base + pipe.states.len();
-            run_stage(pipe, &mut states[base..end], pos, bytes);
+            let states = &mut states[base..end];
+            match pipe.is_wide() {
+                true => run_stage::<u128>(pipe, states, pos, bytes),
+                false => run_stage::<u64>(pipe, states, pos, bytes),
+            }
             base = end;
         }
     }
@@ -42,7 +59,11 @@ impl InterpCode {
         let mut base = 0;
         for pipe in &self.stages {
             let end = base + pipe.states.len();
-            tap_stage(pipe, &mut states[base..end], pos, bytes);
+            let states = &mut states[base..end];
+            match pipe.is_wide() {
+                true => tap_stage::<u128>(pipe, states, pos, bytes),
+                false => tap_stage::<u64>(pipe, states, pos, bytes),
+            }
             base = end;
         }
     }
@@ -102,74 +123,96 @@ impl PassCode for InterpCode {
 }
 
 /// One pipe over whole words and, at the end, over what is left by its tail rule.
-fn run_stage(pipe: &Pipe, states: &mut [u64], pos: u64, bytes: &mut [u8]) {
+fn run_stage<W: InterpNumber>(pipe: &Pipe, states: &mut [u64], pos: u64, bytes: &mut [u8]) {
     let Some(Value(out)) = pipe.out else {
-        return tap_stage(pipe, states, pos, bytes);
+        return tap_stage::<W>(pipe, states, pos, bytes);
     };
     let word = pipe.word_bytes();
-    let mut values = Values::new();
+    let mut values = Values::<W>::new();
     let mut pos = pos;
     let mut words = bytes.chunks_exact_mut(word);
     for bytes in &mut words {
-        step(pipe, states, pos, read_word(pipe.input, bytes), &mut values);
-        write_word(pipe.output, values[out as usize], bytes);
+        step(pipe, states, pos, W::read(pipe.input, bytes), &mut values);
+        values[out as usize].write(pipe.output, bytes);
         pos += word as u64;
     }
     let rest = words.into_remainder();
     if rest.is_empty() || matches!(pipe.tail, Tail::Pass | Tail::Reject) {
         return;
     }
-    let mut padded = [0; 8];
+    let mut padded = [0; 16];
     padded[..rest.len()].copy_from_slice(rest);
-    step(pipe, states, pos, read_word(pipe.input, &padded[..word]), &mut values);
+    step(pipe, states, pos, W::read(pipe.input, &padded[..word]), &mut values);
     if pipe.tail == Tail::Partial {
-        write_word(pipe.output, values[out as usize], &mut padded[..word]);
+        values[out as usize].write(pipe.output, &mut padded[..word]);
         rest.copy_from_slice(&padded[..rest.len()]);
     }
 }
 
 /// The same for a pipe that writes nothing.
-fn tap_stage(pipe: &Pipe, states: &mut [u64], pos: u64, bytes: &[u8]) {
+fn tap_stage<W: InterpNumber>(pipe: &Pipe, states: &mut [u64], pos: u64, bytes: &[u8]) {
     if states.is_empty() {
         return;
     }
     let word = pipe.word_bytes();
-    let mut values = Values::new();
+    let mut values = Values::<W>::new();
     let mut pos = pos;
     let mut words = bytes.chunks_exact(word);
     for bytes in &mut words {
-        step(pipe, states, pos, read_word(pipe.input, bytes), &mut values);
+        step(pipe, states, pos, W::read(pipe.input, bytes), &mut values);
         pos += word as u64;
     }
     let rest = words.remainder();
     if !rest.is_empty() && matches!(pipe.tail, Tail::Zero | Tail::Partial) {
-        let mut padded = [0; 8];
+        let mut padded = [0; 16];
         padded[..rest.len()].copy_from_slice(rest);
-        step(pipe, states, pos, read_word(pipe.input, &padded[..word]), &mut values);
+        step(pipe, states, pos, W::read(pipe.input, &padded[..word]), &mut values);
     }
 }
 
 /// The body once, then the new states.
-fn step(pipe: &Pipe, states: &mut [u64], pos: u64, x: u64, values: &mut Values) {
+fn step<W: InterpNumber>(pipe: &Pipe, states: &mut [u64], pos: u64, x: W, values: &mut Values<W>) {
     run_block(&pipe.body, &pipe.tables, states, x, pos, values);
     for (state, next) in states.iter_mut().zip(&pipe.next) {
-        *state = values[next.0 as usize];
+        *state = values[next.0 as usize].low();
     }
 }
 
 /// The value of the last instruction of a block that reads no word, when the registers are `states`.
 pub(crate) fn last_value(block: &Block, tables: &[Table], states: &[u64]) -> u64 {
-    let mut values = Values::new();
-    run_block(block, tables, states, 0, 0, &mut values);
-    values.last().copied().unwrap_or(0)
+    fn last<W: InterpNumber>(block: &Block, tables: &[Table], states: &[u64]) -> u64 {
+        let mut values = Values::<W>::new();
+        run_block(block, tables, states, W::from(0), 0, &mut values);
+        values.last().map_or(0, |value| value.low())
+    }
+    if block.insts.iter().any(|inst| matches!(inst.op, Op::WideUnary(..) | Op::WideBinary(..))) {
+        last::<u128>(block, tables, states)
+    } else {
+        last::<u64>(block, tables, states)
+    }
 }
 
-fn run_block(block: &Block, tables: &[Table], states: &[u64], x: u64, pos: u64, values: &mut Values) {
+fn run_block<W: InterpNumber>(
+    block: &Block,
+    tables: &[Table],
+    states: &[u64],
+    x: W,
+    pos: u64,
+    values: &mut Values<W>,
+) {
     values.clear();
     for inst in &block.insts {
-        let value = |v: Value| values[v.0 as usize];
+        let value = |v: Value| values[v.0 as usize].low();
         let result = match inst.op {
-            Op::In => x,
+            Op::In => {
+                values.push(x);
+                continue;
+            }
+            op @ (Op::WideUnary(..) | Op::WideBinary(..)) => {
+                let result = W::wide(op, inst.ty, |v| values[v.0 as usize]);
+                values.push(result);
+                continue;
+            }
             Op::Pos => pos,
             Op::State(id) => states[id.0 as usize],
             // Composing replaced parameters by constants, and `validate` has checked it.
@@ -187,29 +230,70 @@ fn run_block(block: &Block, tables: &[Table], states: &[u64], x: u64, pos: u64, 
             }
             Op::Crc(op, acc, data) => eval::crc(op, block.ty(data), value(acc), value(data)),
         };
-        values.push(result);
+        values.push(W::from(result));
     }
 }
 
-fn read_word(gauge: Gauge, bytes: &[u8]) -> u64 {
-    let little = match *bytes {
-        [a] => u64::from(a),
-        [a, b] => u64::from(u16::from_le_bytes([a, b])),
-        [a, b, c, d] => u64::from(u32::from_le_bytes([a, b, c, d])),
-        [a, b, c, d, e, f, g, h] => u64::from_le_bytes([a, b, c, d, e, f, g, h]),
-        _ => 0,
-    };
-    match gauge.endian {
-        Endian::Little => little,
-        Endian::Big => little.swap_bytes() >> (64 - 8 * bytes.len()),
+impl InterpNumber for u64 {
+    fn low(self) -> u64 {
+        self
+    }
+
+    fn read(gauge: Gauge, bytes: &[u8]) -> u64 {
+        let little = match *bytes {
+            [a] => u64::from(a),
+            [a, b] => u64::from(u16::from_le_bytes([a, b])),
+            [a, b, c, d] => u64::from(u32::from_le_bytes([a, b, c, d])),
+            [a, b, c, d, e, f, g, h] => u64::from_le_bytes([a, b, c, d, e, f, g, h]),
+            _ => 0,
+        };
+        match gauge.endian {
+            Endian::Little => little,
+            Endian::Big => little.swap_bytes() >> (64 - 8 * bytes.len()),
+        }
+    }
+
+    fn write(self, gauge: Gauge, bytes: &mut [u8]) {
+        let n = bytes.len();
+        let little = match gauge.endian {
+            Endian::Little => self,
+            Endian::Big => self.swap_bytes() >> (64 - 8 * n),
+        };
+        bytes.copy_from_slice(&little.to_le_bytes()[..n]);
+    }
+
+    fn wide(_: Op, _: Ty, _: impl Fn(Value) -> u64) -> u64 {
+        debug_assert!(false, "a pipe with 128 bits is run on numbers of as many");
+        0
     }
 }
 
-fn write_word(gauge: Gauge, word: u64, bytes: &mut [u8]) {
-    let n = bytes.len();
-    let little = match gauge.endian {
-        Endian::Little => word,
-        Endian::Big => word.swap_bytes() >> (64 - 8 * n),
-    };
-    bytes.copy_from_slice(&little.to_le_bytes()[..n]);
+impl InterpNumber for u128 {
+    fn low(self) -> u64 {
+        self as u64
+    }
+
+    fn read(gauge: Gauge, bytes: &[u8]) -> u128 {
+        match (<[u8; 16]>::try_from(bytes), gauge.endian) {
+            (Ok(bytes), Endian::Little) => u128::from_le_bytes(bytes),
+            (Ok(bytes), Endian::Big) => u128::from_be_bytes(bytes),
+            (Err(_), _) => u128::from(u64::read(gauge, bytes)),
+        }
+    }
+
+    fn write(self, gauge: Gauge, bytes: &mut [u8]) {
+        match (<&mut [u8; 16]>::try_from(&mut *bytes), gauge.endian) {
+            (Ok(bytes), Endian::Little) => *bytes = self.to_le_bytes(),
+            (Ok(bytes), Endian::Big) => *bytes = self.to_be_bytes(),
+            (Err(_), _) => self.low().write(gauge, bytes),
+        }
+    }
+
+    fn wide(op: Op, ty: Ty, value: impl Fn(Value) -> u128) -> u128 {
+        match op {
+            Op::WideUnary(op, a) => eval::wide_unary(op, ty, value(a)),
+            Op::WideBinary(op, a, b) => eval::wide_binary(op, value(a), value(b)),
+            _ => 0,
+        }
+    }
 }

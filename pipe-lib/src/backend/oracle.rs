@@ -77,7 +77,7 @@ fn run_stream(stage: &Stage, initial: &[u64], stream: &mut [u8]) -> Result<Vec<u
                 Tail::Zero | Tail::Partial => {}
             }
         }
-        let mut padded = [0; 8];
+        let mut padded = [0; 16];
         padded[..leftover].copy_from_slice(bytes);
         let x = pipe.input.read(&padded[..word]);
         let values = run_block(&pipe.body, &pipe.tables, &states, x, (index * word) as u64);
@@ -87,7 +87,7 @@ fn run_stream(stage: &Stage, initial: &[u64], stream: &mut [u8]) -> Result<Vec<u
             pipe.output.write(values[out as usize], &mut padded[..word]);
             bytes.copy_from_slice(&padded[..leftover]);
         }
-        states = pipe.next.iter().map(|next| values[next.0 as usize]).collect();
+        states = pipe.next.iter().map(|next| values[next.0 as usize] as u64).collect();
     }
     Ok(states)
 }
@@ -95,7 +95,7 @@ fn run_stream(stage: &Stage, initial: &[u64], stream: &mut [u8]) -> Result<Vec<u
 /// The exports of a pipe whose registers ended as `states`.
 fn finish(pipe: &Pipe, states: &[u64]) -> Vec<u64> {
     let values = run_block(&pipe.finish, &pipe.tables, states, 0, 0);
-    pipe.exports.iter().map(|export| values[export.value.0 as usize]).collect()
+    pipe.exports.iter().map(|export| values[export.value.0 as usize] as u64).collect()
 }
 
 fn initial_value(init: StateInit) -> u64 {
@@ -106,27 +106,35 @@ fn initial_value(init: StateInit) -> u64 {
 }
 
 /// The values of all instructions of a block.
-fn run_block(block: &Block, tables: &[Table], states: &[u64], x: u64, pos: u64) -> Vec<u64> {
-    let mut values: Vec<u64> = Vec::with_capacity(block.insts.len());
+fn run_block(block: &Block, tables: &[Table], states: &[u64], x: u128, pos: u64) -> Vec<u128> {
+    let mut values: Vec<u128> = Vec::with_capacity(block.insts.len());
     for (_, inst) in block.iter() {
-        let value = |v: Value| values[v.0 as usize];
+        let wide = |v: Value| values[v.0 as usize];
+        let value = |v: Value| wide(v) as u64;
         let result = match inst.op {
             Op::In => x,
-            Op::Pos => pos,
-            Op::State(id) => states[id.0 as usize],
-            Op::Param(_) => unreachable!("a composition has no unbound parameters"),
-            Op::Const(literal) => literal,
-            Op::Unary(op, a) => eval::unary(op, inst.ty, value(a)),
-            Op::Binary(op, a, b) => eval::binary(op, inst.ty, value(a), value(b)),
-            Op::Compare(op, a, b) => eval::compare(op, block.ty(a), value(a), value(b)),
-            Op::Select { cond, then, otherwise } => value(if value(cond) == 1 { then } else { otherwise }),
-            Op::Modular(op, a, b, m) => eval::modular(op, inst.ty, value(a), value(b), value(m)),
-            Op::Convert(op, a) => eval::convert(op, block.ty(a), inst.ty, value(a)),
-            Op::Lookup(table, index) => {
-                let table = &tables[table.0 as usize].values;
-                table[value(index) as usize % table.len()]
-            }
-            Op::Crc(op, acc, data) => eval::crc(op, block.ty(data), value(acc), value(data)),
+            Op::WideUnary(op, a) => eval::wide_unary(op, inst.ty, wide(a)),
+            Op::WideBinary(op, a, b) => eval::wide_binary(op, wide(a), wide(b)),
+            op => u128::from(match op {
+                Op::In | Op::WideUnary(..) | Op::WideBinary(..) => unreachable!("handled above"),
+                Op::Pos => pos,
+                Op::State(id) => states[id.0 as usize],
+                Op::Param(_) => unreachable!("a composition has no unbound parameters"),
+                Op::Const(literal) => literal,
+                Op::Unary(op, a) => eval::unary(op, inst.ty, value(a)),
+                Op::Binary(op, a, b) => eval::binary(op, inst.ty, value(a), value(b)),
+                Op::Compare(op, a, b) => eval::compare(op, block.ty(a), value(a), value(b)),
+                Op::Select { cond, then, otherwise } => {
+                    value(if value(cond) == 1 { then } else { otherwise })
+                }
+                Op::Modular(op, a, b, m) => eval::modular(op, inst.ty, value(a), value(b), value(m)),
+                Op::Convert(op, a) => eval::convert(op, block.ty(a), inst.ty, value(a)),
+                Op::Lookup(table, index) => {
+                    let table = &tables[table.0 as usize].values;
+                    table[value(index) as usize % table.len()]
+                }
+                Op::Crc(op, acc, data) => eval::crc(op, block.ty(data), value(acc), value(data)),
+            }),
         };
         values.push(result);
     }

@@ -84,13 +84,13 @@ pub(crate) fn oracle(stages: &[&Pipe], states: &mut [u64], pos: u64, data: &mut 
             }
             let mut padded = vec![0; word];
             padded[..real].copy_from_slice(piece);
-            let values = values(&pipe.body, pipe, mine, pipe.input.read(&padded), offset);
+            let values = values(&pipe.body, pipe, mine, pipe.input.read(&padded) as u64, offset);
             let next: Vec<u64> = pipe.next.iter().map(|value| values[value.0 as usize]).collect();
             mine.copy_from_slice(&next);
             if let Some(out) = pipe.out
                 && (real == word || pipe.tail == Tail::Partial)
             {
-                pipe.output.write(values[out.0 as usize], &mut padded);
+                pipe.output.write(values[out.0 as usize].into(), &mut padded);
                 piece.copy_from_slice(&padded[..real]);
             }
             offset += word as u64;

@@ -120,7 +120,7 @@ pub(crate) fn type_of_name(name: &Name, findings: &mut Findings) -> Option<Ty> {
     if found.is_none() {
         let mut diagnostic =
             Diagnostic::new(Code::UnknownType, name.span, format!("no type `{}`", name.node))
-                .note("the types are u8, u16, u32, u64 and bool");
+                .note("the types are u8, u16, u32, u64, u128 and bool");
         if crate::check::pipe::parse_gauge(&name.node).is_some() {
             diagnostic = diagnostic.help("byte order belongs to gauges only: a register holds a number");
         } else if let Some(near) = nearest(&name.node, TYPE_NAMES) {
@@ -131,17 +131,20 @@ pub(crate) fn type_of_name(name: &Name, findings: &mut Findings) -> Option<Ty> {
     found
 }
 
-const TYPE_NAMES: [&str; 5] = ["u8", "u16", "u32", "u64", "bool"];
+const TYPE_NAMES: [&str; 6] = ["u8", "u16", "u32", "u64", "u128", "bool"];
 
-/// `u8`, `u16`, `u32`, `u64`, `bool`.
+/// `u8`, `u16`, `u32`, `u64`, `u128`, `bool`.
 pub(crate) fn parse_type(name: &str) -> Option<Ty> {
-    [Ty::U8, Ty::U16, Ty::U32, Ty::U64, Ty::Bool].into_iter().find(|ty| ty.name() == name)
+    [Ty::U8, Ty::U16, Ty::U32, Ty::U64, Ty::U128, Ty::Bool].into_iter().find(|ty| ty.name() == name)
 }
 
 /// The bits of a number at a type; none if the type cannot hold it.
 pub(crate) fn number_bits(number: &Number, ty: Ty) -> Option<u64> {
     if !number.negative {
         return (number.magnitude <= ty.mask()).then_some(number.magnitude);
+    }
+    if ty == Ty::U128 {
+        return None;
     }
     let least = 1u64 << (ty.bits() - 1);
     (number.magnitude <= least).then(|| number.magnitude.wrapping_neg() & ty.mask())
@@ -176,11 +179,32 @@ pub(crate) fn literal_bits(expr: &Spanned<Expr>, ty: Ty, findings: &mut Findings
     }
 }
 
+/// The type of that name, for what is kept in registers or constants: of at most 64 bits.
+pub(crate) fn narrow_type_of_name(what: &str, name: &Name, findings: &mut Findings) -> Option<Ty> {
+    let ty = type_of_name(name, findings)?;
+    if ty == Ty::U128 {
+        let message = format!("a {what} of `u128`");
+        findings.push(
+            Diagnostic::new(Code::WrongKind, name.span, message)
+                .note("words, registers and states have up to 128 bits, constants up to 64")
+                .help("take two of `u64` and write `pair d, a, b`, the upper half first"),
+        );
+        return None;
+    }
+    Some(ty)
+}
+
 fn mismatch(span: Span, found: &str, ty: Ty) -> Diagnostic {
     Diagnostic::new(Code::TypeMismatch, span, format!("{found} where `{ty}` is needed"))
 }
 
 pub(crate) fn out_of_range(span: Span, number: &Number, ty: Ty) -> Diagnostic {
+    if ty == Ty::U128 {
+        let message = format!("`{}` is no literal of `u128`", number.text);
+        return Diagnostic::new(Code::LiteralOutOfRange, span, message)
+            .note("literals have at most 64 bits and, where 128 are meant, no sign")
+            .help("write `pair d, a, b` with the upper and the lower half");
+    }
     Diagnostic::new(Code::LiteralOutOfRange, span, format!("`{}` does not fit `{ty}`", number.text)).note(
         format!("a `{ty}` holds 0 to {:#x}; a negative number stands for its two's complement", ty.mask()),
     )

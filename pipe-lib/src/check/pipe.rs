@@ -4,9 +4,9 @@ use super::inst::{BlockDraft, Cx};
 use super::scope::{DeclaredName, Scope};
 use super::table::{TableBudget, check_table};
 use super::unused::unused_states;
-use super::{Findings, literal_bits, type_of_name};
+use super::{Findings, literal_bits, narrow_type_of_name, type_of_name};
 use crate::diagnostic::{Code, Diagnostic, nearest};
-use crate::ir::{self, Endian, Gauge, ParamId, StateId, StateInit, TableId, Tail, Ty};
+use crate::ir::{self, Endian, Gauge, Op, ParamId, StateId, StateInit, TableId, Tail, Ty, WideUnary};
 use crate::limits;
 use crate::source::Span;
 use crate::syntax::ast::{self, Attribute, Expr, Name, Spanned, Stmt, StmtKind};
@@ -82,7 +82,10 @@ impl Checker<'_> {
         let mut tables = Vec::new();
         for stmt in &pipe.body {
             match &stmt.node.kind {
-                StmtKind::State { name, ty, init } => self.state(name, ty, init.as_ref(), &mut states),
+                StmtKind::State { name, ty, mark, init } => {
+                    let secret = self.mark(mark.as_ref());
+                    self.state(name, ty, init.as_ref(), secret, &mut states);
+                }
                 StmtKind::Table(table) => {
                     let checked = check_table(table, budget, self.findings);
                     let what = match &checked {
@@ -151,8 +154,9 @@ impl Checker<'_> {
         }
         let out_span = body.out_span();
         let (body, next, out) = body.done(&mut cx);
-        let (finish, _, _) = finish.done(&mut cx);
+        let (mut finish, _, _) = finish.done(&mut cx);
         let Cx { tables, exports, used_params, .. } = cx;
+        let exports = in_halves(exports, &mut finish);
         self.limit(exports.len(), limits::EXPORTS, "exports");
         if out_span.is_none()
             && input != output
@@ -258,8 +262,21 @@ impl Checker<'_> {
         name: &Name,
         ty: &Name,
         init: Option<&Spanned<Expr>>,
+        secret: bool,
         states: &mut Vec<(ir::State, Span)>,
     ) {
+        if let Some(init) = init.filter(|_| secret) {
+            self.findings.push(
+                Diagnostic::new(
+                    Code::NotHere,
+                    init.span,
+                    format!("secret state `{}` starts from code", name.node),
+                )
+                .note("what is secret is imported for a run, and in no code")
+                .help("leave the value out"),
+            );
+        }
+        let place = name.span;
         let Some(ty) = type_of_name(ty, self.findings) else {
             self.declare(name, DeclaredName::Broken);
             return;
@@ -291,10 +308,29 @@ impl Checker<'_> {
             Some(literal) => literal_bits(literal, ty, self.findings).map(StateInit::Const),
         };
         let id = StateId(states.len() as u32);
-        if self.declare(name, DeclaredName::State(id, ty)) {
-            let init = init.unwrap_or(StateInit::Const(0));
-            states.push((ir::State { name: name.node.clone(), ty, init }, name.span));
+        let init = init.unwrap_or(StateInit::Const(0));
+        let mut add = |name: String, ty, init| states.push((ir::State { name, ty, init, secret }, place));
+        if ty == Ty::U128 {
+            // Two registers.
+            if self.declare(name, DeclaredName::WideState(id)) {
+                add(format!("{}.low", name.node), Ty::U64, init);
+                add(format!("{}.high", name.node), Ty::U64, StateInit::Const(0));
+            }
+        } else if self.declare(name, DeclaredName::State(id, ty)) {
+            add(name.node.clone(), ty, init);
         }
+    }
+
+    /// Whether the word behind a state's type says that it is secret.
+    fn mark(&mut self, mark: Option<&Name>) -> bool {
+        let Some(mark) = mark else { return false };
+        if mark.node != "secret" {
+            let message = format!("`{}` behind a state's type", mark.node);
+            self.findings.push(Diagnostic::new(Code::UnknownAttribute, mark.span, message).note(
+                "`secret` is what may stand there: imported for a run, never changed, shown to nobody",
+            ));
+        }
+        true
     }
 
     fn declare(&mut self, name: &Name, what: DeclaredName) -> bool {
@@ -314,6 +350,22 @@ impl Checker<'_> {
             self.findings.push(Diagnostic::new(Code::Limit, self.pipe.name.span, message));
         }
     }
+}
+
+/// Exports of 128 bits as two, the `low` and the `high` half.
+fn in_halves(exports: Vec<ir::Export>, finish: &mut ir::Block) -> Vec<ir::Export> {
+    let mut halves = Vec::with_capacity(exports.len());
+    for export in exports {
+        if finish.insts.get(export.value.0 as usize).is_none_or(|inst| inst.ty != Ty::U128) {
+            halves.push(export);
+            continue;
+        }
+        for (half, op) in [("low", WideUnary::Trunc), ("high", WideUnary::High)] {
+            let value = finish.push(Op::WideUnary(op, export.value), Ty::U64);
+            halves.push(ir::Export { name: format!("{}.{half}", export.name), value });
+        }
+    }
+    halves
 }
 
 fn bytes_text(bytes: usize) -> String {
@@ -342,7 +394,7 @@ pub(crate) fn check_params(params: &[ast::Param], findings: &mut Findings) -> Ve
         findings.push(Diagnostic::new(Code::Limit, extra.name.span, message));
     }
     let check = |param: &ast::Param| {
-        let ty = type_of_name(&param.ty, findings)?;
+        let ty = narrow_type_of_name("parameter", &param.ty, findings)?;
         let default = match &param.default {
             Some(default) => Some(literal_bits(default, ty, findings)?),
             None => None,
@@ -362,6 +414,8 @@ pub(crate) fn parse_gauge(name: &str) -> Option<Gauge> {
         "u32le" => Gauge::new(Ty::U32, Endian::Little),
         "u64be" => Gauge::new(Ty::U64, Endian::Big),
         "u64le" => Gauge::new(Ty::U64, Endian::Little),
+        "u128be" => Gauge::new(Ty::U128, Endian::Big),
+        "u128le" => Gauge::new(Ty::U128, Endian::Little),
         _ => return None,
     })
 }
@@ -370,9 +424,9 @@ fn gauge_of_name(name: &Name, findings: &mut Findings) -> Option<Gauge> {
     let found = parse_gauge(&name.node);
     if found.is_none() {
         let diagnostic = Diagnostic::new(Code::UnknownGauge, name.span, format!("no gauge `{}`", name.node))
-            .note("the gauges are u8, u16be, u16le, u32be, u32le, u64be and u64le");
+            .note("the gauges are u8, u16be, u16le, u32be, u32le, u64be, u64le, u128be and u128le");
         findings.push(match name.node.as_str() {
-            "u16" | "u32" | "u64" => {
+            "u16" | "u32" | "u64" | "u128" => {
                 diagnostic.help(format!("say in which order the bytes come: `{0}be` or `{0}le`", name.node))
             }
             "u8be" | "u8le" => diagnostic.help("a single byte has no order: write `u8`"),

@@ -11,6 +11,8 @@ pub(crate) enum DeclaredName {
     Param(ParamId, Ty),
     /// A persistent register.
     State(StateId, Ty),
+    /// A persistent register of 128 bits: this one of the lower half, and the next one.
+    WideState(StateId),
     /// A constant table.
     Table(TableId),
     /// A declaration that is wrong itself: nothing more is said of it.

@@ -1,6 +1,6 @@
 //! Constant tables: `[..]` with repetitions, or the bytes of a string.
 
-use super::{Findings, literal_bits, type_of_name};
+use super::{Findings, literal_bits, narrow_type_of_name};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::ir::{self, Ty};
 use crate::limits;
@@ -42,7 +42,7 @@ pub(crate) fn check_table(
     budget: &mut TableBudget,
     findings: &mut Findings,
 ) -> Option<ir::Table> {
-    let ty = type_of_name(&table.ty, findings)?;
+    let ty = narrow_type_of_name("table", &table.ty, findings)?;
     if ty == Ty::Bool {
         findings.push(
             Diagnostic::new(Code::BadTable, table.ty.span, "a table has elements of an integer type")

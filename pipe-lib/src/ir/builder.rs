@@ -19,7 +19,8 @@
 //! ```
 
 use super::op::{
-    BinaryOp, CompareOp, ConvertOp, CrcOp, ModOp, Op, ParamId, StateId, TableId, UnaryOp, Value,
+    BinaryOp, CompareOp, ConvertOp, CrcOp, ModOp, Op, ParamId, StateId, TableId, UnaryOp, Value, WideBinary,
+    WideUnary,
 };
 use super::pipe::{Block, Declared, Export, Param, Pipe, State, StateInit, Table};
 use super::types::{Gauge, Tail, Ty};
@@ -88,9 +89,16 @@ impl PipeBuilder {
 
     /// A persistent register that starts as `init`.
     pub fn state_from(&mut self, name: &str, ty: Ty, init: StateInit) -> StateId {
-        self.pipe.states.push(State { name: name.to_owned(), ty, init });
+        self.pipe.states.push(State { name: name.to_owned(), ty, init, secret: false });
         self.next.push(None);
         StateId(self.pipe.states.len() as u32 - 1)
+    }
+
+    /// A secret register, which is imported and never changes: no key is a constant of the code.
+    pub fn secret(&mut self, name: &str, ty: Ty) -> StateId {
+        let id = self.state(name, ty, 0);
+        self.pipe.states[id.0 as usize].secret = true;
+        id
     }
 
     /// A parameter, bound when the pipeline is composed.
@@ -183,6 +191,16 @@ impl PipeBuilder {
     /// A CRC step.
     pub fn crc(&mut self, op: CrcOp, acc: Value, x: Value) -> Value {
         self.push(Op::Crc(op, acc, x), Ty::U32)
+    }
+
+    /// `op d, a` on 128 bits, with a result of type `ty`.
+    pub fn wide_unary(&mut self, op: WideUnary, a: Value, ty: Ty) -> Value {
+        self.push(Op::WideUnary(op, a), ty)
+    }
+
+    /// `op d, a, b` on 128 bits.
+    pub fn wide_binary(&mut self, op: WideBinary, a: Value, b: Value) -> Value {
+        self.push(Op::WideBinary(op, a, b), Ty::U128)
     }
 
     /// The state's new value after each word; the last call counts, and a state never set keeps its value.

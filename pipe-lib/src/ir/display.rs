@@ -47,7 +47,8 @@ impl fmt::Display for Pipe {
             }
         }
         for state in &self.states {
-            write!(f, "  state {}: {} = ", state.name, state.ty)?;
+            let secret = if state.secret { "secret " } else { "" };
+            write!(f, "  {secret}state {}: {} = ", state.name, state.ty)?;
             match state.init {
                 StateInit::Const(value) => writeln!(f, "{value:#x}")?,
                 StateInit::Param(id) => match self.params.get(id.0 as usize) {
@@ -114,6 +115,8 @@ impl Pipe {
                 let table = named(self.tables.get(id.0 as usize).map(|table| &table.name), id.0);
                 format!("lookup {table}, {index}")
             }
+            Op::WideUnary(op, a) => format!("{} {a}", op.name()),
+            Op::WideBinary(op, a, b) => format!("{} {a}, {b}", op.name()),
             Op::Crc(op, acc, x) => format!("{} {acc}, {x}", op.name()),
         }
     }

@@ -1,9 +1,20 @@
 //! What each instruction means on numbers: the one definition that the interpreter runs and constant folding uses.
 //!
-//! Values are `u64`s masked to their type (`bool` is 0 or 1); so are the results.
+//! Values are `u64`s masked to their type (`bool` is 0 or 1); so are the results. On 128 bits they are `u128`s.
 
-use super::op::{BinaryOp, CompareOp, ConvertOp, CrcOp, ModOp, UnaryOp};
+use super::op::{BinaryOp, CompareOp, ConvertOp, CrcOp, ModOp, UnaryOp, WideBinary, WideUnary};
 use super::types::Ty;
+use crate::wide;
+
+/// `op d, a` of or to 128 bits, with a result of type `ty`.
+pub fn wide_unary(op: WideUnary, ty: Ty, a: u128) -> u128 {
+    wide::unary(op, ty, a)
+}
+
+/// `op d, a, b` to 128 bits.
+pub fn wide_binary(op: WideBinary, a: u128, b: u128) -> u128 {
+    wide::binary(op, a, b)
+}
 
 /// The value as a signed number of its type's width.
 fn signed(ty: Ty, a: u64) -> i64 {

@@ -14,6 +14,7 @@ pub mod verify;
 pub use layout::{Layout, Stripe};
 pub use op::{
     BinaryOp, CompareOp, ConvertOp, CrcOp, Inst, ModOp, Op, ParamId, StateId, TableId, UnaryOp, Value,
+    WideBinary, WideUnary,
 };
 pub use pipe::{Block, Declared, Export, Param, Pipe, State, StateInit, Table};
 pub use types::{Endian, Gauge, Tail, Ty};

@@ -169,6 +169,81 @@ mnemonics! {
     }
 }
 
+mnemonics! {
+    /// `op d, a` that reads or makes 128 bits.
+    WideUnary {
+        /// From a narrower integer type, zeros above.
+        Zext = "zext",
+        /// The low bits, as a narrower integer type.
+        Trunc = "trunc",
+        /// The upper 64 bits.
+        High = "high",
+        /// Bitwise complement.
+        Not = "not",
+        /// Reverses the order of the bytes.
+        Bswap = "bswap",
+    }
+}
+
+mnemonics! {
+    /// `op d, a, b` that makes 128 bits, of as many, but for [`WideBinary::Pair`].
+    WideBinary {
+        /// `a` above `b`, both of 64 bits.
+        Pair = "pair",
+        /// Bitwise and.
+        And = "and",
+        /// Bitwise or.
+        Or = "or",
+        /// Bitwise exclusive or.
+        Xor = "xor",
+        /// Wrapping addition.
+        Add = "add",
+        /// Wrapping subtraction.
+        Sub = "sub",
+        /// Shift left by `b mod 128`, zeros enter.
+        Shl = "shl",
+        /// Logical shift right by `b mod 128`, zeros enter.
+        Shr = "shr",
+        /// Low half of the carry-less product: of operands below 2^64, all of it.
+        Clmul = "clmul",
+        /// A round of AES's cipher (FIPS 197): `SubBytes`, `ShiftRows`, `MixColumns` of the block `a`, whose first byte
+        /// is the least significant one, then the round key `b` added.
+        Aesenc = "aesenc",
+        /// Its last round, without `MixColumns`.
+        Aesenclast = "aesenclast",
+        /// A round of the equivalent inverse cipher.
+        Aesdec = "aesdec",
+        /// Its last round.
+        Aesdeclast = "aesdeclast",
+        /// Multiplication in GF(2^128) as GHASH has it (NIST SP 800-38D, 6.3): the most significant bit is the
+        /// coefficient of `x^0`, and `x^128 = x^7 + x^2 + x + 1`.
+        Gfmul128 = "gfmul128",
+    }
+}
+
+impl WideUnary {
+    /// The operation on 128 bits that goes by a mnemonic of narrower ones, too.
+    pub(crate) fn of(op: UnaryOp) -> Option<WideUnary> {
+        WideUnary::from_name(op.name())
+    }
+}
+
+impl WideBinary {
+    /// The operation on 128 bits that goes by a mnemonic of narrower ones, too.
+    pub(crate) fn of(op: BinaryOp) -> Option<WideBinary> {
+        WideBinary::from_name(op.name())
+    }
+
+    /// Those of 128 bits alone.
+    pub(crate) const OWN: [WideBinary; 5] = [
+        WideBinary::Aesenc,
+        WideBinary::Aesenclast,
+        WideBinary::Aesdec,
+        WideBinary::Aesdeclast,
+        WideBinary::Gfmul128,
+    ];
+}
+
 impl CrcOp {
     /// The polynomial, reflected.
     pub const fn reflected_poly(self) -> u32 {
@@ -213,8 +288,13 @@ pub enum Op {
     Convert(ConvertOp, Value),
     /// `table[index mod table.len()]`; table lengths are powers of two, so every index is in bounds.
     Lookup(TableId, Value),
-    /// A CRC step: `u32` accumulator and an integer of any width.
+    /// A CRC step: `u32` accumulator and an integer of any width up to 64 bits.
     Crc(CrcOp, Value, Value),
+    /// An operation of one operand on 128 bits. Kept apart from narrower ones, so that what is known of numbers
+    /// of a machine word is not taken to hold of these.
+    WideUnary(WideUnary, Value),
+    /// An operation of two operands on 128 bits.
+    WideBinary(WideBinary, Value, Value),
 }
 
 impl Op {
@@ -222,8 +302,12 @@ impl Op {
     pub fn operands(&self) -> impl Iterator<Item = Value> + use<> {
         let (a, b, c) = match *self {
             Op::In | Op::State(_) | Op::Param(_) | Op::Const(_) | Op::Pos => (None, None, None),
-            Op::Unary(_, a) | Op::Convert(_, a) | Op::Lookup(_, a) => (Some(a), None, None),
-            Op::Binary(_, a, b) | Op::Compare(_, a, b) | Op::Crc(_, a, b) => (Some(a), Some(b), None),
+            Op::Unary(_, a) | Op::Convert(_, a) | Op::Lookup(_, a) | Op::WideUnary(_, a) => {
+                (Some(a), None, None)
+            }
+            Op::Binary(_, a, b) | Op::Compare(_, a, b) | Op::Crc(_, a, b) | Op::WideBinary(_, a, b) => {
+                (Some(a), Some(b), None)
+            }
             Op::Select { cond, then, otherwise } => (Some(cond), Some(then), Some(otherwise)),
             Op::Modular(_, a, b, m) => (Some(a), Some(b), Some(m)),
         };
@@ -241,6 +325,8 @@ impl Op {
             Op::Binary(op, a, b) => Op::Binary(op, f(a), f(b)),
             Op::Compare(op, a, b) => Op::Compare(op, f(a), f(b)),
             Op::Crc(op, a, b) => Op::Crc(op, f(a), f(b)),
+            Op::WideUnary(op, a) => Op::WideUnary(op, f(a)),
+            Op::WideBinary(op, a, b) => Op::WideBinary(op, f(a), f(b)),
             Op::Select { cond, then, otherwise } => {
                 Op::Select { cond: f(cond), then: f(then), otherwise: f(otherwise) }
             }

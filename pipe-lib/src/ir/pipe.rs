@@ -13,6 +13,8 @@ pub struct State {
     pub ty: Ty,
     /// Value at the start of a stream (and of every window).
     pub init: StateInit,
+    /// What is imported is a key: it never changes, and nobody is shown it. See [`Pipe::holds_secrets`].
+    pub secret: bool,
 }
 
 /// Where a state starts.
@@ -145,6 +147,22 @@ impl Pipe {
     /// Bytes of one word.
     pub fn word_bytes(&self) -> usize {
         self.input.bytes()
+    }
+
+    /// Whether a state is secret: registers of a run are then zeroed when they are given up.
+    pub fn holds_secrets(&self) -> bool {
+        self.states.iter().any(|state| state.secret)
+    }
+
+    /// Whether words or values have 128 bits.
+    pub fn is_wide(&self) -> bool {
+        let wide = |block: &Block| {
+            block
+                .insts
+                .iter()
+                .any(|inst| inst.ty == Ty::U128 || matches!(inst.op, Op::WideUnary(..) | Op::WideBinary(..)))
+        };
+        self.input.ty == Ty::U128 || wide(&self.body) || wide(&self.finish)
     }
 
     /// Whether the stream passes unchanged because there is no `out` at all.

@@ -15,19 +15,23 @@ pub enum Ty {
     U32,
     /// 64 bits.
     U64,
+    /// 128 bits: words of the stream and values computed from them. Registers, parameters, tables and exports have
+    /// at most 64: what the language calls a state of 128 bits is two of them, `name.low` and `name.high`.
+    U128,
 }
 
 impl Ty {
-    /// The integer types, narrowest first.
+    /// The integer types that registers have, narrowest first.
     pub const INTEGERS: [Ty; 4] = [Ty::U8, Ty::U16, Ty::U32, Ty::U64];
 
-    /// The integer type of `bytes` bytes (1, 2, 4 or 8).
+    /// The integer type of `bytes` bytes (1, 2, 4, 8 or 16).
     pub const fn from_bytes(bytes: usize) -> Option<Ty> {
         match bytes {
             1 => Some(Ty::U8),
             2 => Some(Ty::U16),
             4 => Some(Ty::U32),
             8 => Some(Ty::U64),
+            16 => Some(Ty::U128),
             _ => None,
         }
     }
@@ -40,6 +44,7 @@ impl Ty {
             Ty::U16 => 16,
             Ty::U32 => 32,
             Ty::U64 => 64,
+            Ty::U128 => 128,
         }
     }
 
@@ -50,15 +55,19 @@ impl Ty {
             Ty::U16 => 2,
             Ty::U32 => 4,
             Ty::U64 => 8,
+            Ty::U128 => 16,
         }
     }
 
-    /// All ones at this width: the largest value of the type.
+    /// All ones at this width: the largest value of the type; of [`Ty::U128`], the largest literal.
     pub const fn mask(self) -> u64 {
-        u64::MAX >> (64 - self.bits())
+        match self {
+            Ty::U128 => u64::MAX,
+            _ => u64::MAX >> (64 - self.bits()),
+        }
     }
 
-    /// Whether this is one of the four integer types.
+    /// Whether this is one of the integer types.
     pub const fn is_integer(self) -> bool {
         !matches!(self, Ty::Bool)
     }
@@ -71,6 +80,7 @@ impl Ty {
             Ty::U16 => "u16",
             Ty::U32 => "u32",
             Ty::U64 => "u64",
+            Ty::U128 => "u128",
         }
     }
 }
@@ -111,7 +121,7 @@ impl Gauge {
         }
     }
 
-    /// Bytes of one word: 1, 2, 4 or 8.
+    /// Bytes of one word: 1, 2, 4, 8 or 16.
     pub const fn bytes(self) -> usize {
         self.ty.bytes()
     }
@@ -120,9 +130,9 @@ impl Gauge {
     ///
     /// # Panics
     /// If `bytes` is not one word long.
-    pub fn read(self, bytes: &[u8]) -> u64 {
+    pub fn read(self, bytes: &[u8]) -> u128 {
         assert_eq!(bytes.len(), self.bytes(), "a word is {} bytes", self.bytes());
-        let fold = |acc: u64, byte: &u8| (acc << 8) | u64::from(*byte);
+        let fold = |acc: u128, byte: &u8| (acc << 8) | u128::from(*byte);
         match self.endian {
             Endian::Little => bytes.iter().rev().fold(0, fold),
             Endian::Big => bytes.iter().fold(0, fold),
@@ -133,12 +143,12 @@ impl Gauge {
     ///
     /// # Panics
     /// If `bytes` is not one word long.
-    pub fn write(self, word: u64, bytes: &mut [u8]) {
+    pub fn write(self, word: u128, bytes: &mut [u8]) {
         let n = self.bytes();
         assert_eq!(bytes.len(), n, "a word is {n} bytes");
         match self.endian {
             Endian::Little => bytes.copy_from_slice(&word.to_le_bytes()[..n]),
-            Endian::Big => bytes.copy_from_slice(&word.to_be_bytes()[8 - n..]),
+            Endian::Big => bytes.copy_from_slice(&word.to_be_bytes()[16 - n..]),
         }
     }
 }

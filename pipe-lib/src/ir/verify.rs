@@ -3,7 +3,7 @@
 //! `check` makes only well-formed pipes of source text; the builder and hand-made IR go through here. This is no
 //! type checker for people: it names the instruction, not a place in a source file.
 
-use super::op::{BinaryOp, ConvertOp, Inst, Op, UnaryOp, Value};
+use super::op::{BinaryOp, ConvertOp, Inst, Op, StateId, UnaryOp, Value, WideBinary, WideUnary};
 use super::pipe::{Block, Pipe, StateInit};
 use super::types::Ty;
 use std::fmt;
@@ -42,6 +42,11 @@ fn verify_pipe(pipe: &Pipe) -> Result<(), String> {
     if pipe.input.bytes() != pipe.output.bytes() {
         return Err(format!("words of {} bytes in and {} out", pipe.input.bytes(), pipe.output.bytes()));
     }
+    let types = pipe.states.iter().map(|state| state.ty);
+    let types = types.chain(pipe.params.iter().map(|param| param.ty));
+    if types.chain(pipe.tables.iter().map(|table| table.ty)).any(|ty| ty == Ty::U128) {
+        return Err("a register, parameter or table of 128 bits".into());
+    }
     for state in &pipe.states {
         match state.init {
             StateInit::Const(value) if value & !state.ty.mask() != 0 => {
@@ -78,7 +83,18 @@ fn verify_pipe(pipe: &Pipe) -> Result<(), String> {
             return Err(format!("the new value of `{}` is not a body value of its type", state.name));
         }
     }
+    for (index, state) in pipe.states.iter().enumerate().filter(|(_, state)| state.secret) {
+        if pipe.body.inst(pipe.next[index]).op != Op::State(StateId(index as u32)) {
+            return Err(format!("secret state `{}` changes", state.name));
+        }
+        if state.init != StateInit::Const(0) {
+            return Err(format!("secret state `{}` is in the code", state.name));
+        }
+    }
     for export in &pipe.exports {
+        if pipe.finish.insts.get(export.value.0 as usize).is_some_and(|inst| inst.ty == Ty::U128) {
+            return Err(format!("export `{}` has 128 bits", export.name));
+        }
         if pipe.finish.insts.get(export.value.0 as usize).is_none() {
             return Err(format!("export `{}` has no value", export.name));
         }
@@ -105,6 +121,7 @@ fn verify_block(pipe: &Pipe, block: &Block, is_body: bool) -> Result<(), String>
             Op::Param(id) => pipe.params.get(id.0 as usize).is_some_and(|param| param.ty == inst.ty),
             Op::Lookup(id, index) => {
                 block.ty(index).is_integer()
+                    && block.ty(index) != Ty::U128
                     && pipe.tables.get(id.0 as usize).is_some_and(|table| table.ty == inst.ty)
             }
             _ => types_fit(block, inst),
@@ -119,6 +136,10 @@ fn verify_block(pipe: &Pipe, block: &Block, is_body: bool) -> Result<(), String>
 fn types_fit(block: &Block, inst: Inst) -> bool {
     let ty = inst.ty;
     let is = |value: Value, ty: Ty| block.ty(value) == ty;
+    let is_wide = |op: &Op| matches!(op, Op::WideUnary(..) | Op::WideBinary(..) | Op::Const(_));
+    if !is_wide(&inst.op) && (ty == Ty::U128 || inst.op.operands().any(|operand| is(operand, Ty::U128))) {
+        return false;
+    }
     match inst.op {
         Op::In | Op::Pos | Op::State(_) | Op::Param(_) | Op::Lookup(..) => false,
         Op::Const(value) => value & !ty.mask() == 0,
@@ -135,6 +156,14 @@ fn types_fit(block: &Block, inst: Inst) -> bool {
         Op::Modular(_, a, b, m) => ty.is_integer() && is(a, ty) && is(b, ty) && is(m, ty),
         Op::Convert(ConvertOp::Zext | ConvertOp::Sext, a) => ty.is_integer() && block.ty(a) < ty,
         Op::Convert(ConvertOp::Trunc, a) => block.ty(a).is_integer() && ty < block.ty(a),
+        Op::WideUnary(op, a) => match op {
+            WideUnary::Zext => ty == Ty::U128 && block.ty(a).is_integer() && block.ty(a) < ty,
+            WideUnary::Trunc => is(a, Ty::U128) && ty.is_integer() && ty < Ty::U128,
+            WideUnary::High => is(a, Ty::U128) && ty == Ty::U64,
+            WideUnary::Not | WideUnary::Bswap => is(a, Ty::U128) && ty == Ty::U128,
+        },
+        Op::WideBinary(WideBinary::Pair, a, b) => is(a, Ty::U64) && is(b, Ty::U64) && ty == Ty::U128,
+        Op::WideBinary(_, a, b) => is(a, Ty::U128) && is(b, Ty::U128) && ty == Ty::U128,
         Op::Crc(_, acc, x) => ty == Ty::U32 && is(acc, Ty::U32) && block.ty(x).is_integer(),
     }
 }

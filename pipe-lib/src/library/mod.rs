@@ -23,6 +23,7 @@ use std::sync::{Arc, OnceLock};
 pub const STANDARD_FILES: &[(&str, &str)] = &[
     ("<std/checksum.pipe>", include_str!("../std/checksum.pipe")),
     ("<std/crc.pipe>", include_str!("../std/crc.pipe")),
+    ("<std/cipher.pipe>", include_str!("../std/cipher.pipe")),
     ("<std/hash.pipe>", include_str!("../std/hash.pipe")),
     ("<std/order.pipe>", include_str!("../std/order.pipe")),
     ("<std/mask.pipe>", include_str!("../std/mask.pipe")),

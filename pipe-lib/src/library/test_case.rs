@@ -327,7 +327,7 @@ fn find<T>(
     let mut found: Vec<(String, T)> = all
         .into_iter()
         .map(|(instance, name, value)| (format!("{instance}.{name}"), name, value))
-        .filter(|(full, name, _)| *full == text || (path.len() == 1 && *name == text))
+        .filter(|(full, name, _)| *full == text || *name == text)
         .map(|(full, _, value)| (full, value))
         .collect();
     if found.len() == 1 {

@@ -353,6 +353,8 @@ pub(crate) fn operation(op: &Op, shown: impl Fn(Value) -> String) -> String {
         Op::Convert(op, _) => op.name(),
         Op::Lookup(table, _) => return format!("lookup table {}, {}", table.0, operands.join(", ")),
         Op::Crc(op, ..) => op.name(),
+        Op::WideUnary(op, _) => op.name(),
+        Op::WideBinary(op, ..) => op.name(),
     };
     format!("{name} {}", operands.join(", "))
 }

@@ -53,6 +53,9 @@ impl PortablePlan {
         target: Option<&Target>,
         serial: bool,
     ) -> Result<PortablePlan, Refusal> {
+        if let Some(pipe) = stages.iter().find(|pipe| pipe.is_wide()) {
+            return Err(format!("the values of 128 bits of pipe `{}`", pipe.name).into());
+        }
         let gauge = stages.iter().map(|pipe| pipe.word_bytes()).max().unwrap_or(1);
         let raw: usize =
             stages.iter().map(|pipe| pipe.body.insts.len() * (gauge / pipe.word_bytes()).max(1)).sum();

@@ -24,6 +24,8 @@ pub(crate) struct Target {
     pub(crate) crcs: bool,
     /// Whether 64-bit lanes are multiplied without carries.
     pub(crate) clmul64: bool,
+    /// Whether every lane of 128 bits has rounds of AES.
+    pub(crate) aes: bool,
     /// Whether conditions have registers of their own.
     pub(crate) masks: bool,
     /// Whether dot products of bytes are so fast that four accumulators wait for them.

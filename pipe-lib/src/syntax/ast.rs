@@ -186,12 +186,14 @@ pub struct Stmt {
 /// What a pipe is made of.
 #[derive(Clone, Debug, PartialEq)]
 pub enum StmtKind {
-    /// `state NAME: TYPE = VALUE`
+    /// `state NAME: TYPE secret = VALUE`
     State {
         /// Its name.
         name: Name,
         /// Its type.
         ty: Name,
+        /// `secret`, if that is written; anything else is wrong.
+        mark: Option<Name>,
         /// Where it starts; 0 or `false` when left out.
         init: Option<Spanned<Expr>>,
     },

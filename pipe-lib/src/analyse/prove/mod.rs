@@ -10,6 +10,7 @@
 mod bits;
 mod chain;
 mod deps;
+mod field;
 mod lag;
 mod ring;
 mod system;
@@ -171,6 +172,8 @@ pub fn analyse(pipe: &Pipe) -> PipeFacts {
     };
     together.name_systems(&mut states, &mut budget);
 
+    field::name_fields(rewriter.block(), (&next, out), &held, &deps, &settled, &mut states);
+
     let positional = out.is_some_and(|out| dep(out).pos || dep(out).iter().any(|s| autonomous[s]))
         || next.iter().enumerate().any(|(s, v)| dep(*v).pos && !autonomous[s])
         || states.iter().any(|state| {
@@ -204,7 +207,8 @@ fn operand_of(class: &mut Class) -> Option<&mut Value> {
             Linear::Crc { operand, .. }
             | Linear::Affine { operand, .. }
             | Linear::Bits { operand, .. }
-            | Linear::System { operand, .. },
+            | Linear::System { operand, .. }
+            | Linear::Field { operand, .. },
         ) => Some(operand),
         _ => None,
     }

@@ -74,7 +74,7 @@ fn pipe(body: &Block, next: Value) -> Pipe {
         output: gauge,
         tail: Tail::Reject,
         declared: crate::ir::Declared::default(),
-        states: vec![State { name: "s".into(), ty: Ty::U8, init: StateInit::Const(0) }],
+        states: vec![State { name: "s".into(), ty: Ty::U8, init: StateInit::Const(0), secret: false }],
         params: Vec::new(),
         tables: Vec::new(),
         body: body.clone(),

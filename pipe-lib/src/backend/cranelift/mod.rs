@@ -57,6 +57,7 @@ pub(crate) fn target() -> Option<Target> {
         registers: 16,
         crcs: false,
         clmul64: false,
+        aes: false,
         masks: false,
         waits: false,
     };

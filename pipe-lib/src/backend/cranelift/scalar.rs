@@ -33,6 +33,7 @@ pub(super) const fn scalar_type(ty: Ty) -> Type {
         Ty::U16 => types::I16,
         Ty::U32 => types::I32,
         Ty::U64 => types::I64,
+        Ty::U128 => types::I128,
     }
 }
 
@@ -75,6 +76,7 @@ pub(super) fn block(
                 let address = addresses[table.0 as usize];
                 lookup(b, address, len, ty, block.ty(index), at(index))
             }
+            Op::WideUnary(..) | Op::WideBinary(..) => return Err("values of 128 bits".to_owned()),
             Op::Crc(op, acc, x) => crc(b, op, at(acc), at(x), block.ty(x).bytes()),
         };
         values.push(value);

@@ -105,6 +105,7 @@ pub(crate) fn targets(features: Features) -> [Option<Target>; 2] {
             registers: isa.registers(),
             crcs: wide || narrow && isa == Isa::Avx2,
             clmul64: wide && (narrow || isa == Isa::Avx512),
+            aes: features.has(Features::VAES),
             masks: isa == Isa::Avx512,
             waits: isa == Isa::Avx512 && features.has(Features::VNNI),
         })

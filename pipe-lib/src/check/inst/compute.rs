@@ -3,7 +3,7 @@
 use super::shape::InstShape;
 use super::{BlockDraft, Check, Cx};
 use crate::diagnostic::{Code, Diagnostic};
-use crate::ir::{BinaryOp, CompareOp, Op, Ty, UnaryOp, Value};
+use crate::ir::{BinaryOp, CompareOp, Op, Ty, UnaryOp, Value, WideBinary, WideUnary};
 use crate::source::Span;
 use crate::syntax::ast::{self, Expr, Spanned};
 
@@ -107,6 +107,29 @@ impl BlockDraft {
                 let (id, ty) = table?;
                 let var = self.types.of(ty, span);
                 Some(self.push(Op::Lookup(id, index), var, span, cx))
+            }
+            InstShape::Wide(op) => {
+                self.no_suffix(inst, cx);
+                let (a, b) = (self.read(&operands[0], cx), self.read(&operands[1], cx));
+                self.must_be(Ty::U128, name, (a, &operands[0]), cx);
+                self.must_be(Ty::U128, name, (b, &operands[1]), cx);
+                let var = self.types.of(Ty::U128, span);
+                Some(self.push(Op::WideBinary(op, a, b), var, span, cx))
+            }
+            InstShape::Pair => {
+                self.no_suffix(inst, cx);
+                let (a, b) = (self.read(&operands[0], cx), self.read(&operands[1], cx));
+                self.must_be(Ty::U64, name, (a, &operands[0]), cx);
+                self.must_be(Ty::U64, name, (b, &operands[1]), cx);
+                let var = self.types.of(Ty::U128, span);
+                Some(self.push(Op::WideBinary(WideBinary::Pair, a, b), var, span, cx))
+            }
+            InstShape::High => {
+                self.no_suffix(inst, cx);
+                let a = self.read(&operands[0], cx);
+                self.must_be(Ty::U128, name, (a, &operands[0]), cx);
+                let var = self.types.of(Ty::U64, span);
+                Some(self.push(Op::WideUnary(WideUnary::High, a), var, span, cx))
             }
             InstShape::Crc(op) => {
                 self.no_suffix(inst, cx);

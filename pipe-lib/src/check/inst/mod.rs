@@ -54,6 +54,8 @@ pub(super) struct BlockDraft {
     temps: HashMap<String, Temp>,
     /// The latest value of each state, once read or written.
     states: Vec<Option<Value>>,
+    /// The latest value of each state of 128 bits, by the register of its lower half.
+    wide_states: HashMap<StateId, Value>,
     params: HashMap<ParamId, Value>,
     checks: Vec<(Value, Check)>,
     input: Option<Span>,
@@ -81,6 +83,7 @@ impl BlockDraft {
             types: Types::default(),
             temps: HashMap::new(),
             states: vec![None; cx.states.len()],
+            wide_states: HashMap::new(),
             params: HashMap::new(),
             checks: Vec::new(),
             input: None,
@@ -132,6 +135,10 @@ impl BlockDraft {
         let written = dest.span;
         match cx.scope.get(&dest.node) {
             Some((DeclaredName::State(id, _), _)) => self.states[id.0 as usize] = Some(self.poison(written)),
+            Some((DeclaredName::WideState(id), _)) => {
+                let value = self.poison(written);
+                self.wide_states.insert(id, value);
+            }
             Some(_) => {}
             None => {
                 let value = self.poison(written);
@@ -161,7 +168,7 @@ impl BlockDraft {
             None => {
                 let known = matches!(
                     cx.scope.get(&name.node),
-                    Some((DeclaredName::State(..) | DeclaredName::Broken, _))
+                    Some((DeclaredName::State(..) | DeclaredName::WideState(_) | DeclaredName::Broken, _))
                 ) || self.temps.contains_key(&name.node);
                 if !known {
                     cx.findings.push(unknown_export(name, in_body, cx.scope));
@@ -210,10 +217,7 @@ impl BlockDraft {
             cx.findings.push(unused(name, temp.written));
         }
         self.solve(cx);
-        let types = &mut self.types;
-        let insts =
-            self.insts.iter().map(|(op, var, _)| Inst { op: *op, ty: types.get(*var).unwrap_or(Ty::U64) });
-        let block = ir::Block { insts: insts.collect() };
+        let block = ir::Block { insts: self.typed(cx) };
         // Of code that is wrong there is more important to say.
         if cx.findings.errors() == self.errors_before {
             for (value, what, write) in by_hand::written_by_hand(&block) {

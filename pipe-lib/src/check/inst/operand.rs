@@ -5,7 +5,7 @@ use super::{BlockDraft, Check, Cx, Temp, unused};
 use crate::check::Findings;
 use crate::check::scope::DeclaredName;
 use crate::diagnostic::{Code, Diagnostic, nearest};
-use crate::ir::{Op, StateId, TableId, Ty, Value};
+use crate::ir::{Op, StateId, TableId, Ty, Value, WideBinary, WideUnary};
 use crate::source::Span;
 use crate::syntax::ast::{Expr, Spanned};
 
@@ -39,6 +39,16 @@ impl BlockDraft {
         };
         match cx.scope.get(name) {
             Some((DeclaredName::State(id, _), _)) => self.state(id, cx),
+            Some((DeclaredName::WideState(id), declared)) => {
+                if let Some(value) = self.wide_states.get(&id) {
+                    return *value;
+                }
+                let (low, high) = (self.state(id, cx), self.state(StateId(id.0 + 1), cx));
+                let var = self.types.of(Ty::U128, declared);
+                let value = self.push(Op::WideBinary(WideBinary::Pair, high, low), var, span, cx);
+                self.wide_states.insert(id, value);
+                value
+            }
             Some((DeclaredName::Param(id, ty), declared)) => {
                 cx.used_params[id.0 as usize] = true;
                 if let Some(value) = self.params.get(&id) {
@@ -98,30 +108,20 @@ impl BlockDraft {
         };
         match cx.scope.get(name) {
             Some((DeclaredName::State(id, ty), declared)) => {
-                if self.is_finish {
-                    let message = format!("state `{name}` is final here");
-                    cx.findings.push(
-                        Diagnostic::new(Code::NotHere, dest.span, message)
-                            .help("write to a register of another name"),
-                    );
-                    return;
-                }
-                let var = self.types.of(ty, declared);
-                if self.types.join(var, self.var(value)).is_err() {
-                    let found = self.ty_text(value);
-                    cx.findings.push(
-                        Diagnostic::new(
-                            Code::TypeMismatch,
-                            dest.span,
-                            format!("`{name}` is `{ty}`, the value is {found}"),
-                        )
-                        .here(format!("cannot hold {found}"))
-                        .label(declared, "declared here")
-                        .help("`zext`, `sext` or `trunc` changes the width"),
-                    );
-                    self.states[id.0 as usize] = Some(self.poison(dest.span));
-                } else {
+                if let Some(value) = self.new_state((name, id), ty, value, (dest.span, declared), cx) {
                     self.states[id.0 as usize] = Some(value);
+                }
+            }
+            Some((DeclaredName::WideState(id), declared)) => {
+                let Some(value) = self.new_state((name, id), Ty::U128, value, (dest.span, declared), cx)
+                else {
+                    return;
+                };
+                self.wide_states.insert(id, value);
+                for (half, op) in [WideUnary::Trunc, WideUnary::High].into_iter().enumerate() {
+                    let var = self.types.of(Ty::U64, declared);
+                    let value = self.push(Op::WideUnary(op, value), var, dest.span, cx);
+                    self.states[id.0 as usize + half] = Some(value);
                 }
             }
             Some((DeclaredName::Param(..), _)) => refuse(format!("parameter `{name}`"), cx),
@@ -135,6 +135,46 @@ impl BlockDraft {
                 }
             }
         }
+    }
+
+    /// What a state becomes where `value` is written to it: that, or what says nothing more if it does not fit.
+    /// `None` where states are not written at all.
+    fn new_state(
+        &mut self,
+        (name, id): (&str, StateId),
+        ty: Ty,
+        value: Value,
+        (span, declared): (Span, Span),
+        cx: &mut Cx<'_>,
+    ) -> Option<Value> {
+        if self.is_finish {
+            let message = format!("state `{name}` is final here");
+            cx.findings.push(
+                Diagnostic::new(Code::NotHere, span, message).help("write to a register of another name"),
+            );
+            return None;
+        }
+        if cx.states[id.0 as usize].0.secret {
+            let message = format!("secret state `{name}` cannot be written");
+            cx.findings.push(
+                Diagnostic::new(Code::NotWritable, span, message)
+                    .label(declared, "declared here")
+                    .note("it is what was imported, for the whole of a run"),
+            );
+            return None;
+        }
+        let var = self.types.of(ty, declared);
+        if self.types.join(var, self.var(value)).is_ok() {
+            return Some(value);
+        }
+        let found = self.ty_text(value);
+        cx.findings.push(
+            Diagnostic::new(Code::TypeMismatch, span, format!("`{name}` is `{ty}`, the value is {found}"))
+                .here(format!("cannot hold {found}"))
+                .label(declared, "declared here")
+                .help("`zext`, `sext` or `trunc` changes the width"),
+        );
+        Some(self.poison(span))
     }
 
     pub(super) fn state(&mut self, id: StateId, cx: &mut Cx<'_>) -> Value {

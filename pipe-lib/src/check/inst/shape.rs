@@ -1,6 +1,6 @@
 //! The instructions by name, and which operands each takes.
 
-use crate::ir::{BinaryOp, CompareOp, ConvertOp, CrcOp, ModOp, UnaryOp};
+use crate::ir::{BinaryOp, CompareOp, ConvertOp, CrcOp, ModOp, UnaryOp, WideBinary};
 
 /// What an instruction is, and so which operands it takes.
 #[derive(Clone, Copy)]
@@ -17,15 +17,23 @@ pub(super) enum InstShape {
     Convert(ConvertOp),
     Lookup,
     Crc(CrcOp),
+    /// Of 128 bits alone.
+    Wide(WideBinary),
+    /// 128 bits of two halves.
+    Pair,
+    /// The upper half of 128 bits.
+    High,
 }
 
-const SPECIAL: [(&str, InstShape); 6] = [
+const SPECIAL: [(&str, Shape); 8] = [
     ("in", InstShape::In),
     ("out", InstShape::Out),
     ("pos", InstShape::Pos),
     ("mov", InstShape::Mov),
     ("sel", InstShape::Select),
     ("lookup", InstShape::Lookup),
+    ("pair", InstShape::Pair),
+    ("high", InstShape::High),
 ];
 
 impl InstShape {
@@ -38,6 +46,7 @@ impl InstShape {
             .or_else(|| ModOp::from_name(name).map(InstShape::Modular))
             .or_else(|| ConvertOp::from_name(name).map(InstShape::Convert))
             .or_else(|| CrcOp::from_name(name).map(InstShape::Crc))
+            .or_else(|| WideBinary::OWN.into_iter().find(|op| op.name() == name).map(InstShape::Wide))
     }
 
     /// Names of the operands, destination first.
@@ -45,8 +54,9 @@ impl InstShape {
         match self {
             InstShape::In | InstShape::Pos => &["d"],
             InstShape::Out => &["a"],
-            InstShape::Mov | InstShape::Unary(_) | InstShape::Convert(_) => &["d", "a"],
-            InstShape::Binary(_) | InstShape::Compare(_) => &["d", "a", "b"],
+            InstShape::Mov | InstShape::Unary(_) | InstShape::Convert(_) | InstShape::High => &["d", "a"],
+            InstShape::Binary(_) | InstShape::Compare(_) | InstShape::Wide(_) => &["d", "a", "b"],
+            InstShape::Pair => &["d", "upper", "lower"],
             InstShape::Select => &["d", "cond", "a", "b"],
             InstShape::Modular(_) => &["d", "a", "b", "m"],
             InstShape::Lookup => &["d", "table", "i"],
@@ -64,6 +74,7 @@ pub(super) fn mnemonics() -> impl Iterator<Item = &'static str> {
         .chain(ModOp::ALL.iter().map(|op| op.name()))
         .chain(ConvertOp::ALL.iter().map(|op| op.name()))
         .chain(CrcOp::ALL.iter().map(|op| op.name()))
+        .chain(WideBinary::OWN.iter().map(|op| op.name()))
 }
 
 /// What other assemblers call our instructions.

@@ -3,7 +3,7 @@
 use super::{BlockDraft, Check, Cx};
 use crate::check::{number_bits, out_of_range, parse_type, type_of_name};
 use crate::diagnostic::{Code, Diagnostic};
-use crate::ir::{ConvertOp, Op, Ty, Value};
+use crate::ir::{ConvertOp, Inst, Op, Ty, Value, WideBinary, WideUnary};
 use crate::source::Span;
 use crate::syntax::ast::{self, Expr, Spanned};
 
@@ -162,6 +162,52 @@ impl BlockDraft {
                 }
             }
         }
+    }
+
+    /// The instructions with their types; those on 128 bits by their own names.
+    pub(super) fn typed(&mut self, cx: &mut Cx<'_>) -> Vec<Inst> {
+        let vars: Vec<_> = self.insts.iter().map(|(_, var, _)| *var).collect();
+        let types: Vec<Ty> = vars.into_iter().map(|var| self.types.get(var).unwrap_or(Ty::U64)).collect();
+        let mut typed = Vec::with_capacity(types.len());
+        for (&(op, _, span), &ty) in self.insts.iter().zip(&types) {
+            let wide = |value: Value| types[value.0 as usize] == Ty::U128;
+            let (name, op) = match op {
+                Op::Unary(narrow, a) if wide(a) => {
+                    (narrow.name(), WideUnary::of(narrow).map(|op| Op::WideUnary(op, a)))
+                }
+                Op::Binary(narrow, a, b) if wide(a) || wide(b) => {
+                    (narrow.name(), WideBinary::of(narrow).map(|op| Op::WideBinary(op, a, b)))
+                }
+                Op::Convert(narrow, a) if wide(a) || ty == Ty::U128 => {
+                    let bools = ty == Ty::Bool || types[a.0 as usize] == Ty::Bool;
+                    let op = match narrow {
+                        ConvertOp::Zext if !bools => Some(WideUnary::Zext),
+                        ConvertOp::Trunc if !bools => Some(WideUnary::Trunc),
+                        _ => None,
+                    };
+                    (narrow.name(), op.map(|op| Op::WideUnary(op, a)))
+                }
+                Op::Compare(narrow, a, _) if wide(a) => (narrow.name(), None),
+                Op::Select { then, .. } if wide(then) => ("sel", None),
+                Op::Modular(narrow, a, ..) if wide(a) => (narrow.name(), None),
+                Op::Lookup(_, index) if wide(index) => ("lookup", None),
+                Op::Crc(narrow, _, x) if wide(x) => (narrow.name(), None),
+                op => ("", Some(op)),
+            };
+            let op = op.unwrap_or_else(|| {
+                cx.findings.push(
+                    Diagnostic::new(Code::WrongKind, span, format!("`{name}` does not take `u128`"))
+                        .note(
+                            "of 128 bits there are and, or, xor, not, add, sub, shl, shr, bswap, clmul, zext, trunc, \
+                             aesenc, aesenclast, aesdec, aesdeclast and gfmul128",
+                        )
+                        .help("`trunc.u64 l, a` and `high h, a` are its halves, `pair d, h, l` puts them together"),
+                );
+                Op::Const(0)
+            });
+            typed.push(Inst { op, ty });
+        }
+        typed
     }
 
     pub(super) fn ty_text(&mut self, value: Value) -> String {

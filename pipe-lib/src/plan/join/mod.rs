@@ -74,6 +74,9 @@ impl Rules {
                     let place = states.iter().position(|member| member.0 as usize == state).unwrap_or(0);
                     Rule::System { map: map.clone(), ty, place }
                 }
+                Class::Linear(Linear::Field { .. }) => {
+                    return refuse(&"its parts are not brought together yet");
+                }
                 Class::Linear(map) => {
                     let bytes = match map {
                         Linear::Crc { operand, .. } => facts.body.ty(*operand).bytes(),

@@ -106,6 +106,9 @@ fn tail(first: &Pipe, second: &Pipe) -> Option<Tail> {
 /// Whether no byte written depends on a byte that comes later in the word.
 fn causal(pipe: &Pipe) -> bool {
     let Some(out) = pipe.out else { return true };
+    if pipe.is_wide() {
+        return false;
+    }
     let size = pipe.word_bytes();
     let place = |endian: Endian, byte: usize| if endian == Endian::Big { size - 1 - byte } else { byte };
     let sources = sources(pipe);

@@ -2,7 +2,8 @@
 //! registers.
 
 use super::{StateForm, VectorStage};
-use crate::ir::{BinaryOp, Inst, ModOp, Op, State, Ty, Value};
+use crate::ir::{BinaryOp, Inst, ModOp, Op, State, Ty, UnaryOp, Value, WideBinary, WideUnary};
+use crate::plan::induction::Step;
 use crate::plan::target::Target;
 
 /// Most conditional subtractions that reduce a number in 64-bit lanes, which have no upper half of a product.
@@ -11,6 +12,9 @@ pub(crate) const MAX_SUBTRACTIONS: u32 = 8;
 impl VectorStage {
     /// Refuses what the target has no code for; the error is a phrase.
     pub(crate) fn check(&self, target: &Target) -> Result<(), String> {
+        if self.pipe.is_wide() {
+            return self.check_blocks(target);
+        }
         for (form, state) in self.forms.iter().zip(&self.pipe.states) {
             match form {
                 StateForm::Crc(..) if !target.crcs => {
@@ -46,6 +50,57 @@ impl VectorStage {
                 }
                 Op::Param(_) => return Err(format!("an unbound parameter, v{}", value.0)),
                 _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The same of words of 128 bits, in which narrower values have the lowest bits.
+    fn check_blocks(&self, target: &Target) -> Result<(), String> {
+        if self.pipe.input.ty != Ty::U128 {
+            return Err("values of 128 bits in narrower words".to_owned());
+        }
+        let has_lanes = |ty: Ty| matches!(ty, Ty::U32 | Ty::U64);
+        for (form, state) in self.forms.iter().zip(&self.pipe.states) {
+            match form {
+                StateForm::Constant | StateForm::Member if has_lanes(state.ty) => {}
+                StateForm::Induction(Step::Affine { factor: 1, .. }) if has_lanes(state.ty) => {}
+                StateForm::Field(..) if target.clmul64 => {}
+                _ => return Err(format!("state `{}` beside values of 128 bits", state.name)),
+            }
+        }
+        for (value, inst) in self.pipe.body.iter() {
+            let index = value.0 as usize;
+            if !self.needed[index] || self.constants[index].is_some() {
+                continue;
+            }
+            let bytes = |count: Value| self.constants[count.0 as usize].is_some_and(|count| count % 8 == 0);
+            let fits = match inst.op {
+                Op::In => true,
+                Op::State(_) => has_lanes(inst.ty),
+                Op::Unary(UnaryOp::Bswap, _) => has_lanes(inst.ty),
+                Op::Binary(
+                    BinaryOp::Add | BinaryOp::Sub | BinaryOp::And | BinaryOp::Or | BinaryOp::Xor,
+                    ..,
+                ) => has_lanes(inst.ty),
+                Op::WideUnary(WideUnary::Trunc, _) => has_lanes(inst.ty),
+                Op::WideUnary(..) => true,
+                Op::WideBinary(WideBinary::Shl | WideBinary::Shr, _, count) => bytes(count),
+                Op::WideBinary(op, ..) => match op {
+                    WideBinary::Pair | WideBinary::And | WideBinary::Or | WideBinary::Xor => true,
+                    WideBinary::Aesenc
+                    | WideBinary::Aesenclast
+                    | WideBinary::Aesdec
+                    | WideBinary::Aesdeclast => target.aes,
+                    _ => false,
+                },
+                _ => false,
+            };
+            if !fits || self.periods[index].is_some() {
+                return Err(format!(
+                    "`{}` in lanes of 128 bits on this processor",
+                    self.pipe.op_text(inst.op)
+                ));
             }
         }
         Ok(())
@@ -114,6 +169,13 @@ impl VectorStage {
 
     /// At least so many registers are taken for the whole loop, with `copies` vectors an iteration.
     pub(crate) fn registers(&self, target: &Target, copies: usize) -> usize {
+        if self.pipe.is_wide() {
+            let held = self.forms.iter().filter(|form| **form == StateForm::Constant).count();
+            let others =
+                self.forms.iter().filter(|form| !matches!(form, StateForm::Constant | StateForm::Member));
+            // Two states in one register, or both in memory.
+            return others.count() + if target.masks { held / 2 } else { 0 };
+        }
         let of = |(form, state): (&StateForm, &State)| match form {
             StateForm::Reduction(..) if state.ty == Ty::Bool && target.masks => 0,
             StateForm::Reduction(..) => copies,
@@ -129,6 +191,7 @@ impl VectorStage {
                 1
             }
             StateForm::Crc(..) | StateForm::Sum { .. } => 1,
+            StateForm::Field(..) => 1,
             _ => 0,
         };
         let patterns = self.patterns().filter(|ty| *ty != Ty::Bool || !target.masks);

@@ -89,7 +89,10 @@ pub(crate) enum StateForm {
     Linear(LinearSystem, Vec<Value>),
     /// Sums, sums of those and so on: the first state has the system and the value that a word adds to all.
     IteratedSums(LinearSystem, Value),
-    /// Part of the [`StateForm::Linear`] or [`StateForm::IteratedSums`] of an earlier state, or of a
+    /// With the next state a number in GF(2^128): `state * factor + value`, for a factor that is held by two states, of
+    /// which the first has the lower half.
+    Field(StateId, Value),
+    /// Part of the [`StateForm::Linear`], [`StateForm::IteratedSums`] or [`StateForm::Field`] of an earlier state, or of a
     /// [`StateForm::Lagged`].
     Member,
     /// The sum of a value's numbers modulo a constant (0: two to the type's width), or with the carry around
@@ -175,6 +178,12 @@ impl Chooser<'_> {
                 let operands = states.iter().map(operand).collect::<Option<Vec<Value>>>()?;
                 let states = states.iter().map(|state| state.0 as usize).collect();
                 self.system(*modulus, matrix.to_vec(), states, operands)
+            }
+            Class::Linear(Linear::Field { states, .. }) if states[0] != state => Some(StateForm::Member),
+            Class::Linear(Linear::Field { states, factor, operand }) => {
+                let in_rows = |pair: &[StateId; 2]| pair[0].0 + 1 == pair[1].0;
+                let fits = in_rows(states) && in_rows(factor) && pipe.input.ty == Ty::U128;
+                fits.then_some(StateForm::Field(factor[0], *operand))
             }
             Class::Linear(Linear::SumOfSums { of, .. }) => {
                 (self.summed_by(*of)?.state == state).then_some(StateForm::SumOfSums)

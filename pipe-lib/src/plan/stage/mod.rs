@@ -111,6 +111,7 @@ impl VectorStage {
                 .flatten()
                 .collect(),
             StateForm::Crc(_, value)
+            | StateForm::Field(_, value)
             | StateForm::Delay(value)
             | StateForm::Scan(Running { operand: value, .. })
             | StateForm::Lagged(Running { operand: value, .. }, _)

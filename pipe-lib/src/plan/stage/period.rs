@@ -25,7 +25,8 @@ pub(super) fn periods(pipe: &Pipe, constants: &[Option<u64>]) -> Vec<Option<usiz
         let operands: Option<Vec<Low>> =
             inst.op.operands().map(|operand| known[operand.0 as usize]).collect();
         let low = match (inst.op, operands) {
-            (Op::In | Op::State(_) | Op::Param(_), _) | (_, None) => None,
+            (Op::In | Op::State(_) | Op::Param(_) | Op::WideUnary(..) | Op::WideBinary(..), _)
+            | (_, None) => None,
             (Op::Pos, _) => Some(Low { carries_up: true, bits: 64 }),
             (op, Some(operands)) => {
                 let bits = operands.iter().map(|low| low.bits).max().unwrap_or(0);
@@ -84,6 +85,7 @@ pub(super) fn constants_of(
             Op::Const(number) => Some(number),
             Op::State(state) => known_state.filter(|(known, _)| *known == state).map(|(_, number)| number),
             Op::In | Op::Param(_) => None,
+            Op::WideUnary(..) | Op::WideBinary(..) => None,
             Op::Pos => pos,
             Op::Unary(op, a) => get(a).map(|a| eval::unary(op, inst.ty, a)),
             Op::Binary(op, a, b) => get(a).zip(get(b)).map(|(a, b)| eval::binary(op, inst.ty, a, b)),

@@ -260,6 +260,7 @@ impl<'a> StageLowering<'a> {
                 let tables = self.tables;
                 self.lookup(&tables[table.0 as usize], index)
             }
+            Op::WideUnary(..) | Op::WideBinary(..) => Err("values of 128 bits".into()),
             Op::Crc(op, ..) => Err(format!("`{}` outside a remainder of its own", op.name())),
         }
     }

@@ -12,6 +12,9 @@ use std::collections::HashMap;
 
 /// Lowers the stages of a pass; the reason if they have no vector form.
 pub(crate) fn lower(stages: &[Analysed]) -> Result<VectorBody, String> {
+    if stages.iter().any(|pipe| pipe.is_wide()) {
+        return Err("values of 128 bits".into());
+    }
     let mut lowering = Lowering::default();
     let chunk = lowering.emit(VectorOp::Chunk, 1);
     let mut current = chunk;

@@ -16,10 +16,11 @@ pub(super) fn params(params: &[Param]) -> String {
 
 pub(super) fn statement(kind: &StmtKind) -> String {
     match kind {
-        StmtKind::State { name, ty, init: Some(init) } => {
-            format!("state {}: {} = {}", name.node, ty.node, expr(&init.node))
+        StmtKind::State { name, ty, mark, init } => {
+            let mark = mark.as_ref().map(|mark| format!(" {}", mark.node)).unwrap_or_default();
+            let init = init.as_ref().map(|init| format!(" = {}", expr(&init.node))).unwrap_or_default();
+            format!("state {}: {}{mark}{init}", name.node, ty.node)
         }
-        StmtKind::State { name, ty, init: None } => format!("state {}: {}", name.node, ty.node),
         StmtKind::Export { name, value: None } => format!("export {}", name.node),
         StmtKind::Export { name, value: Some(value) } => match &value.node {
             ExportSource::Inst(value) => format!("export {} = {}", name.node, inst(value)),

@@ -13,11 +13,13 @@
 //! A *copy* is one vector's share of the unrolled loop's body; copies that have registers of their own do not wait for each
 //! other.
 
+mod counter;
 pub(super) mod crc;
 pub(super) mod crc_beside;
 mod crc_reduce;
 mod crc_residue;
 mod delay;
+mod field;
 pub(super) mod induction;
 pub(super) mod iterated_sums;
 pub(super) mod lagged;
@@ -30,7 +32,8 @@ use super::abi::Round;
 use super::lanes::Lane;
 use super::lower::BodyLowering;
 use super::vcode::{Builder, VReg};
-use crate::ir::StateId;
+use crate::ir::{StateId, Ty};
+use crate::plan::induction::Step;
 use crate::plan::stage::{StateForm, VectorStage};
 use crc_beside::Memory;
 
@@ -207,6 +210,13 @@ pub(super) fn of(
                 place,
                 [offset, place.offset(other)],
             ))
+        }
+        StateForm::Field(factor, operand) => {
+            let places = [offset, place.offset(factor.0 as usize)];
+            Box::new(field::Field::new(b, pipe, *operand, place.unroll, places))
+        }
+        StateForm::Induction(Step::Affine { factor: 1, term }) if pipe.input.ty == Ty::U128 => {
+            Box::new(counter::Counter::new(b, pipe, state, *term, offset))
         }
         StateForm::Induction(step) => Box::new(induction::Induction::new(b, pipe, state, step, offset)),
         StateForm::Delay(value) => Box::new(delay::Delay::new(b, word, state, *value, offset)),

@@ -434,7 +434,7 @@ pub(super) fn store(b: &mut Builder, ty: Ty, offset: i32) {
         Ty::Bool | Ty::U8 => b.raw(asm::rr(Code::Movzx_r32_rm8, edx, Register::DL)),
         Ty::U16 => b.raw(asm::rr(Code::Movzx_r32_rm16, edx, Register::DX)),
         Ty::U32 => b.raw(asm::rr(Code::Mov_r32_rm32, edx, edx)),
-        Ty::U64 => {}
+        Ty::U64 | Ty::U128 => {}
     }
     b.store_quad(STATES, offset, rdx);
 }

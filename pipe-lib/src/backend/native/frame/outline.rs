@@ -182,6 +182,7 @@ impl StageParts<'_> {
                 "lanes together by the polynomials that powers of the matrix are, as the imported values"
                     .to_owned()
             }
+            StateForm::Field(..) => "lanes each times a power of the factor, together".to_owned(),
             StateForm::Sum { modulus: 0, .. } => {
                 "slots and lanes together, the imported values added".to_owned()
             }
@@ -290,6 +291,18 @@ impl StageParts<'_> {
                 let words = unroll * vector_bytes / pipe.word_bytes();
                 let (factor, value) = (system.matrix[0], show(values[0]));
                 heading(f, "", format_args!("  {name}: times {factor:#x}^{words}, plus {value}"))
+            }
+            StateForm::Field(factor, value) => {
+                let words = unroll * vector_bytes / pipe.word_bytes();
+                let factor = names.get(self.first_state + factor.0 as usize).map_or("?", String::as_str);
+                let value = show(*value);
+                heading(
+                    f,
+                    "",
+                    format_args!(
+                        "  {name}: times ({factor} and its upper half)^{words} in GF(2^128), xor {value}"
+                    ),
+                )
             }
             StateForm::Sum { word, second, .. } => {
                 let both = second.and_then(|second| names.get(self.first_state + second.state.0 as usize));

@@ -1,7 +1,7 @@
 //! Registers for what is carried around the loops, set before the first of them.
 
 use crate::backend::Refusal;
-use crate::ir::{Ty, Value};
+use crate::ir::{Op, Ty, Value, WideBinary};
 use iced_x86::{Code, Register};
 
 use super::{Frame, StageCode, Stores};
@@ -29,7 +29,9 @@ impl Frame<'_> {
                 StatePlace { first_state: stage.first_state, unroll: self.shape.unroll, busy, memory };
             for (index, state) in pipe.states.iter().enumerate() {
                 let mut value = StateVal::None;
-                if stage.plan.forms[index] == StateForm::Constant {
+                if stage.plan.forms[index] == StateForm::Constant && pipe.input.ty == Ty::U128 {
+                    value = StateVal::Held(8 * (stage.first_state + index) as i32);
+                } else if stage.plan.forms[index] == StateForm::Constant {
                     let offset = 8 * (stage.first_state + index) as i32;
                     value = StateVal::Value(constant_state(&mut self.b, state.ty, word, offset));
                 } else if let Some(carried) = carry::of(&mut self.b, stage.plan, index, place)? {
@@ -52,7 +54,16 @@ impl Frame<'_> {
                     return Err(Refusal::OutOfRegisters);
                 }
                 let pattern = period.map(|period| pattern(&mut self.b, stage.plan, value, inst.ty, period));
-                stage.given.push(pattern);
+                // Where there are few registers, a load costs less.
+                let held = held_block(stage, inst.op)
+                    .filter(|_| self.shape.isa == Isa::Avx512 && stage.plan.needed[index]);
+                let held = held.map(|offset| {
+                    let pinned = self.b.pinned_vector();
+                    let loaded = self.b.load_block(at(STATES, offset));
+                    self.b.assign(pinned, loaded);
+                    Val::Int(vec![pinned])
+                });
+                stage.given.push(pattern.or(held));
             }
         }
         Ok(())
@@ -106,6 +117,19 @@ fn pattern(b: &mut Builder, plan: &VectorStage, value: Value, ty: Ty, period: us
         pinned
     });
     Val::Int(parts.collect())
+}
+
+/// Where 128 bits are that two states hold, one after the other.
+fn held_block(stage: &StageCode<'_>, op: Op) -> Option<i32> {
+    let Op::WideBinary(WideBinary::Pair, high, low) = op else { return None };
+    let held = |value: Value| match stage.plan.pipe.body.inst(value).op {
+        Op::State(state) => match stage.states[state.0 as usize] {
+            StateVal::Held(offset) => Some(offset),
+            _ => None,
+        },
+        _ => None,
+    };
+    held(low).filter(|low| held(high) == Some(low + 8))
 }
 
 /// A state that never changes, in every lane.

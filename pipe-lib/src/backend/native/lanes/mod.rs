@@ -30,9 +30,9 @@ pub(super) enum Lane {
 impl Lane {
     pub(super) const ALL: [Lane; 4] = [Lane::B, Lane::W, Lane::D, Lane::Q];
 
-    /// The lane of that many bytes (1, 2, 4 or 8).
+    /// The lane of that many bytes (1, 2, 4 or 8); words of 16 are two lanes of 8.
     pub(super) fn of_bytes(bytes: usize) -> Lane {
-        Lane::ALL[bytes.trailing_zeros() as usize & 3]
+        Lane::ALL[(bytes.trailing_zeros() as usize).min(3)]
     }
 
     pub(super) const fn bytes(self) -> usize {

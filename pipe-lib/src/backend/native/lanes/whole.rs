@@ -54,6 +54,19 @@ impl Builder {
         self.fresh(RegKind::Vector, full, broadcast(self.isa, lane), &[Operand::Mem(from)])
     }
 
+    /// 16 bytes from memory in every lane of as many.
+    pub(in crate::backend::native) fn load_block(&mut self, from: Mem) -> VReg {
+        let full = self.full();
+        let code = self.pick(Code::EVEX_Vbroadcasti32x4_zmm_k1z_m128, Code::VEX_Vbroadcasti128_ymm_m128);
+        self.fresh(RegKind::Vector, full, code, &[Operand::Mem(from)])
+    }
+
+    /// The lowest 16 bytes to memory.
+    pub(in crate::backend::native) fn store_block(&mut self, to: Mem, vector: VReg) {
+        let code = self.pick(Code::EVEX_Vmovdqu64_xmmm128_k1z_xmm, Code::VEX_Vmovdqu_xmmm128_xmm);
+        self.push(code, &[Operand::Mem(to), Operand::Reg(vector, Width::X)], None, None, None, false);
+    }
+
     /// The lowest 64 bits from memory, zeros above.
     pub(in crate::backend::native) fn load_quad(&mut self, from: Mem) -> VReg {
         let code = self.pick(Code::EVEX_Vmovq_xmm_xmmm64, Code::VEX_Vmovq_xmm_xmmm64);
@@ -147,6 +160,37 @@ impl Builder {
         let code = self.pick(Code::EVEX_Vpslldq_zmm_zmmm512_imm8, Code::VEX_Vpslldq_ymm_ymm_imm8);
         let operands = [Operand::Reg(x, self.full()), Operand::Imm(bytes as u8)];
         self.vector(code, &operands)
+    }
+
+    /// Each 128-bit lane moved down by so many bytes, fewer than it has; zeros enter.
+    pub(in crate::backend::native) fn moved_down_in_lanes(&mut self, x: VReg, bytes: usize) -> VReg {
+        let code = self.pick(Code::EVEX_Vpsrldq_zmm_zmmm512_imm8, Code::VEX_Vpsrldq_ymm_ymm_imm8);
+        let operands = [Operand::Reg(x, self.full()), Operand::Imm(bytes as u8)];
+        self.vector(code, &operands)
+    }
+
+    /// The bytes of each 128-bit lane in the other order.
+    pub(in crate::backend::native) fn blocks_swapped(&mut self, x: VReg) -> VReg {
+        let reverse = self.bytes_of(|i| 15 - (i % 16) as u8);
+        self.shuffle_bytes(x, reverse)
+    }
+
+    /// 32-bit lanes of each 128-bit lane, each chosen by two bits of `which`.
+    pub(in crate::backend::native) fn chosen_in_lanes(&mut self, x: VReg, which: u8) -> VReg {
+        let code = self.pick(Code::EVEX_Vpshufd_zmm_k1z_zmmm512b32_imm8, Code::VEX_Vpshufd_ymm_ymmm256_imm8);
+        let operands = [Operand::Reg(x, self.full()), Operand::Imm(which)];
+        self.vector(code, &operands)
+    }
+
+    /// All lanes of 128 bits but the first, and behind them the first of `last`.
+    pub(in crate::backend::native) fn blocks_moved_on(&mut self, x: VReg, last: VReg) -> VReg {
+        let (x, last) = (Operand::Reg(x, self.full()), Operand::Reg(last, self.full()));
+        match self.isa {
+            Isa::Avx512 => {
+                self.vector(Code::EVEX_Valignq_zmm_k1z_zmm_zmmm512b64_imm8, &[last, x, Operand::Imm(2)])
+            }
+            Isa::Avx2 => self.vector(Code::VEX_Vperm2i128_ymm_ymm_ymmm256_imm8, &[x, last, Operand::Imm(0x21)]),
+        }
     }
 
     /// The whole vector moved up by so many bytes, fewer than it has; zeros enter.

@@ -5,6 +5,7 @@
 //! extended. A `bool` is one condition on `w`-byte lanes.
 
 mod arithmetic;
+mod blocks;
 mod convert;
 mod modular;
 
@@ -30,6 +31,8 @@ pub(super) enum StateVal {
     None,
     /// The same in every word.
     Value(Val),
+    /// The same in every word of 128 bits: so many bytes from the start of the states.
+    Held(i32),
 }
 
 /// One stage on one vector.
@@ -157,6 +160,9 @@ impl<'a> BodyLowering<'a> {
     /// The vectors of an integer.
     pub(super) fn int(&mut self, value: Value) -> Result<Vec<VReg>, String> {
         if let Some(number) = self.constant(value) {
+            if self.of_blocks() {
+                return Ok(vec![self.block_constant(number)]);
+            }
             let lane = self.lane(self.ty(value));
             let reg = self.b.splat(lane, number);
             return Ok(vec![reg; self.parts_of(lane)]);
@@ -183,11 +189,15 @@ impl<'a> BodyLowering<'a> {
         let reg = self.int(value)?[0];
         Ok(match self.plan.pipe.output.endian {
             Endian::Little => reg,
+            Endian::Big if self.of_blocks() => self.b.blocks_swapped(reg),
             Endian::Big => self.b.bswap(self.word, reg),
         })
     }
 
     fn value(&mut self, value: Value) -> Result<Option<Val>, String> {
+        if self.of_blocks() {
+            return self.block_value(value);
+        }
         let inst = self.plan.pipe.body.inst(value);
         let lane = self.lane(inst.ty);
         let result = match inst.op {
@@ -199,7 +209,9 @@ impl<'a> BodyLowering<'a> {
             }]),
             Op::State(state) => match &self.states[state.0 as usize] {
                 StateVal::Value(value) => value.clone(),
-                StateVal::None => return Err("a state that is not known while the loop runs".into()),
+                StateVal::None | StateVal::Held(_) => {
+                    return Err("a state that is not known while the loop runs".into());
+                }
             },
             Op::Pos => Val::Int(self.pos()),
             Op::Unary(UnaryOp::Not, a) if inst.ty == Ty::Bool => {
@@ -247,6 +259,7 @@ impl<'a> BodyLowering<'a> {
             Op::Modular(op, a, b, m) => Val::Int(self.modular(op, inst.ty, lane, a, b, m)?),
             Op::Convert(op, a) => self.convert(op, a, inst.ty)?,
             Op::Lookup(table, index) => Val::Int(self.lookup(table.0 as usize, index, inst.ty)?),
+            Op::WideUnary(..) | Op::WideBinary(..) => return Err("128 bits of narrower words".into()),
             Op::Crc(..) => return Err("a CRC step whose accumulator is not a state of its own".into()),
         };
         Ok(Some(result))

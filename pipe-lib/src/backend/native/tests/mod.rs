@@ -99,6 +99,7 @@ fn word_values(pipe: &Pipe, states: &[u64], pos: u64, word: u64) -> Vec<u64> {
                 let values = &pipe.tables[table.0 as usize].values;
                 values[get(index) as usize % values.len()]
             }
+            Op::WideUnary(..) | Op::WideBinary(..) => unreachable!("these tests have none"),
             Op::Crc(op, acc, x) => eval::crc(op, body.ty(x), get(acc), get(x)),
         });
     }
@@ -116,14 +117,14 @@ fn reference(pipe: &Pipe, states: &mut [u64], start: u64, bytes: &mut [u8]) {
         }
         let mut word = [0; 8];
         word[..real].copy_from_slice(&bytes[at..at + real]);
-        let values = word_values(pipe, states, start + at as u64, pipe.input.read(&word[..size]));
+        let values = word_values(pipe, states, start + at as u64, pipe.input.read(&word[..size]) as u64);
         for (state, next) in states.iter_mut().zip(&pipe.next) {
             *state = values[next.0 as usize];
         }
         if let Some(out) = pipe.out
             && (real == size || pipe.tail == Tail::Partial)
         {
-            pipe.output.write(values[out.0 as usize], &mut word[..size]);
+            pipe.output.write(values[out.0 as usize].into(), &mut word[..size]);
             bytes[at..at + real].copy_from_slice(&word[..real]);
         }
     }
@@ -150,7 +151,7 @@ fn pipe(input: Gauge, output: Gauge, tail: Tail, states: Vec<State>) -> Pipe {
 }
 
 fn state(ty: Ty) -> State {
-    State { name: "s".into(), ty, init: StateInit::Const(0) }
+    State { name: "s".into(), ty, init: StateInit::Const(0), secret: false }
 }
 
 /// The sets of instructions to try: what there is, and what is left of it step by step.

@@ -245,7 +245,7 @@ fn truncate(b: &mut Builder, ty: Ty, register: Register) {
         Ty::Bool | Ty::U8 => b.raw(asm::rr(Code::Movzx_r32_rm8, wide, low8(narrow))),
         Ty::U16 => b.raw(asm::rr(Code::Movzx_r32_rm16, wide, low16(narrow))),
         Ty::U32 => b.raw(asm::rr(Code::Mov_r32_rm32, wide, wide)),
-        Ty::U64 => {}
+        Ty::U64 | Ty::U128 => {}
     }
 }
 
@@ -254,7 +254,7 @@ fn sign_extend(b: &mut Builder, ty: Ty, register: Register) {
         Ty::Bool | Ty::U8 => b.raw(asm::rr(Code::Movsx_r64_rm8, register, low8(register))),
         Ty::U16 => b.raw(asm::rr(Code::Movsx_r64_rm16, register, low16(register))),
         Ty::U32 => b.raw(asm::rr(Code::Movsxd_r64_rm32, register, register.full_register32())),
-        Ty::U64 => {}
+        Ty::U64 | Ty::U128 => {}
     }
 }
 

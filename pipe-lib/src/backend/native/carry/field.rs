@@ -1,0 +1,236 @@
+//! Polynomials over GF(2^128) as GHASH has them, `y = y h + x` with a factor that is imported.
+//!
+//! Every lane of 128 bits is a polynomial of its own in the power of `h` that skips the words in between, as in
+//! [`super::linear`]. Of an iteration's vectors each is multiplied by the power that is due until its end, the products are
+//! added as they are, and brought to 128 bits once (aggregated reduction, Gueron and Kounavis, 2010):
+//!
+//! ```text
+//!     4 lanes, vectors v0 .. v3:    y = y h^16 + v0 h^12 + v1 h^8 + v2 h^4 + v3
+//!     together:                     y0 h^3 + y1 h^2 + y2 h + y3
+//! ```
+//!
+//! The imported number is the last lane's first value: it comes before the word of lane 0 as that lane's word before would.
+//! Powers are kept times `x`, since the carry-less product of numbers whose most significant bit is `x^0` is one place
+//! short; they are computed in front of the loops.
+
+use super::{LoopCarried, Part, Traits};
+use crate::backend::native::abi::{Round, STATES, round_remainder};
+use crate::backend::native::lanes::Lane;
+use crate::backend::native::lanes::whole::at;
+use crate::backend::native::lower::Body;
+use crate::backend::native::vcode::{Builder, VReg};
+use crate::ir::{Pipe, Value};
+
+/// Bytes of a word.
+const WORD: usize = 16;
+
+/// Sums of products of 128 bits, in three parts that overlap by half.
+#[derive(Clone, Copy)]
+struct Products {
+    low: VReg,
+    middle: VReg,
+    high: VReg,
+}
+
+/// The registers of one such state.
+pub(super) struct Field {
+    operand: Value,
+    /// In each lane its polynomial, the last vector not multiplied yet.
+    acc: VReg,
+    /// `h` to the power of a vector's words, and that to the powers 2, 3, ...; in every lane.
+    powers: Vec<VReg>,
+    /// `h` to the number of words from a lane on.
+    weights: VReg,
+    /// What the vectors of this iteration have come to so far.
+    pending: Option<Products>,
+    /// Where the state is.
+    offset: i32,
+}
+
+impl Field {
+    /// Takes registers and imports the state and the factor, which are at these places.
+    pub(super) fn new(
+        b: &mut Builder,
+        pipe: &Pipe,
+        operand: Value,
+        copies: usize,
+        [offset, factor]: [i32; 2],
+    ) -> Field {
+        debug_assert_eq!(pipe.word_bytes(), WORD);
+        let lanes = b.vector_bytes() / WORD;
+        let acc = b.pinned_vector();
+        let state = b.load_block(at(STATES, offset));
+        let state = only(b, state, lanes - 1);
+        b.assign(acc, state);
+        // h, h^2 .. h^lanes, then the powers of that.
+        let h = b.load_block(at(STATES, factor));
+        let mut single = vec![times_x(b, h)];
+        for n in 2..=lanes {
+            let next = power(b, &single, n);
+            single.push(next);
+        }
+        let mut weights = only(b, single[lanes - 1], 0);
+        for lane in 1..lanes {
+            let own = only(b, single[lanes - 1 - lane], lane);
+            weights = b.or(weights, own);
+        }
+        let pinned = b.pinned_vector();
+        b.assign(pinned, weights);
+        let mut vectors = vec![single[lanes - 1]];
+        for n in 2..=copies {
+            let next = power(b, &vectors, n);
+            vectors.push(next);
+        }
+        let powers = vectors.into_iter().map(|power| {
+            let pinned = b.pinned_vector();
+            b.assign(pinned, power);
+            pinned
+        });
+        Field { operand, acc, powers: powers.collect(), weights: pinned, pending: None, offset }
+    }
+
+    /// Takes vector number `copy` of the `distance` that an iteration has.
+    fn add(&mut self, b: &mut Builder, copy: usize, distance: usize, words: VReg) {
+        if copy == 0 {
+            self.pending = Some(products(b, self.acc, self.powers[distance - 1], None));
+        }
+        let left = distance - 1 - copy;
+        if left > 0 {
+            self.pending = Some(products(b, words, self.powers[left - 1], self.pending));
+        } else if let Some(all) = self.pending.take() {
+            let moved = reduced(b, all);
+            let sum = b.xor(moved, words);
+            b.assign(self.acc, sum);
+        }
+    }
+
+    /// `h` to the number of words behind a lane.
+    fn last_weights(&self, b: &mut Builder) -> VReg {
+        let one = polynomial(b);
+        b.blocks_moved_on(self.weights, one)
+    }
+}
+
+impl LoopCarried for Field {
+    fn traits(&self) -> Traits {
+        Traits { enters_anywhere: false, ends_in_remainder: true, ..Traits::ORDERED }
+    }
+
+    fn step(&mut self, body: &mut Body<'_>, part: Part) -> Result<(), String> {
+        let mut words = body.int(self.operand)?[0];
+        let b = &mut *body.b;
+        match part {
+            Part::Whole { copy, distance } => self.add(b, copy, distance, words),
+            Part::Remainder { round, .. } => {
+                let lanes = b.vector_bytes() / WORD;
+                let mut before = b.splat(Lane::B, 0);
+                let last = self.last_weights(b);
+                match round {
+                    // At least one word: what was before goes with it.
+                    Round::Up(_) => {
+                        let moved = weighted(b, self.acc, self.weights);
+                        let moved = only(b, moved, 0);
+                        words = b.xor(words, moved);
+                    }
+                    // Fewer than a vector has: there is room for one more.
+                    Round::Down(_) => {
+                        let all = weighted(b, self.acc, last);
+                        before = only(b, all, lanes - 1);
+                    }
+                }
+                round_remainder(b, round);
+                let moved = b.shift_in(before, words);
+                let sum = weighted(b, moved, last);
+                b.assign(self.acc, sum);
+            }
+        }
+        body.b.check_size()
+    }
+
+    fn no_remainder(&self, b: &mut Builder) {
+        let last = self.last_weights(b);
+        let sum = weighted(b, self.acc, last);
+        b.assign(self.acc, sum);
+    }
+
+    fn finish(&self, b: &mut Builder) {
+        b.store_block(at(STATES, self.offset), self.acc);
+    }
+
+    fn description(&self) -> String {
+        format!("a polynomial in each lane of 128 bits, and {} registers of powers", self.powers.len() + 1)
+    }
+}
+
+/// One lane of 128 bits, zeros elsewhere.
+fn only(b: &mut Builder, x: VReg, lane: usize) -> VReg {
+    let own = b.lanes_of(Lane::Q, |i| if i as usize / 2 == lane { u64::MAX } else { 0 });
+    b.and(x, own)
+}
+
+/// `x^128 + x^7 + x^2 + x + 1` with `x^0` on top and `x^128` left out, times `x`: also what 1 times `x` is.
+fn polynomial(b: &mut Builder) -> VReg {
+    b.lanes_of(Lane::Q, |i| if i % 2 == 0 { 1 } else { 0xc2 << 56 })
+}
+
+/// Each number times `x`: one bit up, and what leaves comes back.
+fn times_x(b: &mut Builder, a: VReg) -> VReg {
+    let doubled = b.shl(Lane::Q, a, 1);
+    let carried = b.shr(Lane::Q, a, 63);
+    let carried = b.moved_up_in_lanes(carried, 8);
+    let top = b.chosen_in_lanes(a, 0xff);
+    let leaves = b.sar(Lane::D, top, 31);
+    let polynomial = polynomial(b);
+    let back = b.and(leaves, polynomial);
+    b.xor3(doubled, carried, back)
+}
+
+/// Power number `n` from those before it.
+fn power(b: &mut Builder, powers: &[VReg], n: usize) -> VReg {
+    let (x, y) = (powers[n / 2 - 1], powers[n - n / 2 - 1]);
+    let all = products(b, x, y, None);
+    reduced(b, all)
+}
+
+/// Products lane by lane, added to `sums`.
+fn products(b: &mut Builder, x: VReg, y: VReg, sums: Option<Products>) -> Products {
+    let full = b.full();
+    let low = b.clmul_halves(full, x, y, 0x00);
+    let high = b.clmul_halves(full, x, y, 0x11);
+    let (one, other) = (b.clmul_halves(full, x, y, 0x01), b.clmul_halves(full, x, y, 0x10));
+    match sums {
+        None => Products { low, middle: b.xor(one, other), high },
+        Some(sums) => Products {
+            low: b.xor(sums.low, low),
+            middle: b.xor3(sums.middle, one, other),
+            high: b.xor(sums.high, high),
+        },
+    }
+}
+
+/// What they are in the field.
+fn reduced(b: &mut Builder, all: Products) -> VReg {
+    let full = b.full();
+    let polynomial = polynomial(b);
+    let mut fold = |low: VReg, high: VReg| {
+        let product = b.clmul_halves(full, low, polynomial, 0x10);
+        let swapped = b.chosen_in_lanes(low, 0x4e);
+        b.xor3(high, product, swapped)
+    };
+    let middle = fold(all.low, all.middle);
+    fold(middle, all.high)
+}
+
+/// The sum of all lanes, each times its weight, in every lane.
+fn weighted(b: &mut Builder, x: VReg, weights: VReg) -> VReg {
+    let mut all = products(b, x, weights, None);
+    for part in [&mut all.low, &mut all.middle, &mut all.high] {
+        let mut distance = b.vector_bytes() / 2;
+        while distance >= WORD {
+            let other = b.exchange(*part, distance);
+            *part = b.xor(*part, other);
+            distance /= 2;
+        }
+    }
+    reduced(b, all)
+}
