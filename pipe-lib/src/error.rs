@@ -116,6 +116,11 @@ pub enum RunError {
         /// The name asked for.
         name: String,
     },
+    /// The register is secret: it can be set, and not be asked for.
+    SecretRegister {
+        /// The register.
+        name: String,
+    },
     /// The value does not fit the register.
     ValueTooWide {
         /// The register.
@@ -179,6 +184,9 @@ impl fmt::Display for RunError {
             RunError::TooLong => f.write_str("the transfer is too long to address"),
             RunError::NoSuchExport { name } => write!(f, "the pipeline has no export `{name}`"),
             RunError::NoSuchRegister { name } => write!(f, "the pipeline has no register `{name}`"),
+            RunError::SecretRegister { name } => {
+                write!(f, "register `{name}` is secret: it can be set, and nobody is shown it")
+            }
             RunError::ValueTooWide { name, value, ty } => {
                 write!(f, "{value:#x} does not fit register `{name}: {ty}`")
             }

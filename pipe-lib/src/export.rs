@@ -121,7 +121,7 @@ mod tests {
         let pipeline = library.pipeline(text).unwrap();
         let pipe = &pipeline.composition().stages[0].pipe;
         let number = pipe.exports.iter().position(|known| known.name == export).unwrap();
-        let registers = Registers::new(vec![0x1234; 1 + pipe.states.len()]);
+        let registers = Registers::new(vec![0x1234; 1 + pipe.states.len()], false);
         (ExportExpr::new(pipe, number, 1, &registers), registers)
     }
 

@@ -57,6 +57,7 @@ mod registers;
 pub mod run;
 pub mod stream;
 
+pub mod aead;
 pub mod cache;
 #[cfg(feature = "inspect")]
 pub mod inspect;

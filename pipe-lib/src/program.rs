@@ -117,6 +117,8 @@ pub struct ExportId(pub(crate) usize);
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RegisterInfo {
+    /// Whether it is a key or the like: it can be set, and nobody is shown it.
+    pub secret: bool,
     /// `instance.name`.
     pub name: String,
     /// Type of the value.

@@ -3,7 +3,7 @@
 use crate::error::RunError;
 use crate::export::ExportExpr;
 use crate::program::{ExportId, ExportInfo, Program};
-use crate::registers::{FEW, INLINE, Registers};
+use crate::registers::{FEW, INLINE, Registers, StoredRegisters};
 use std::sync::Arc;
 
 /// Registers' values before the first word (before the first word of every window, for a windowed stage), in
@@ -57,7 +57,7 @@ struct Uncommon {
     /// The engine of a run that outlives the call.
     engine: Option<Arc<Program>>,
     /// The registers, if there are too many to hold in place.
-    registers: Box<[u64]>,
+    registers: StoredRegisters,
     /// A list for each export, empty for those without window; none at all if no stage has one.
     windows: Box<[Vec<u64>]>,
 }
@@ -171,7 +171,7 @@ impl Run<'_> {
     }
 
     /// All registers, in the engine's order.
-    fn registers(&self) -> &[u64] {
+    pub(crate) fn registers(&self) -> &[u64] {
         all_registers(self.more.0.as_deref(), &self.registers)
     }
 
@@ -232,6 +232,7 @@ impl Run<'_> {
     /// Imported into a later run, it continues where this one stopped.
     pub fn register(&self, name: &str) -> Result<u64, RunError> {
         match self.engine().registers.iter().find(|register| register.name == name) {
+            Some(register) if register.secret => Err(RunError::SecretRegister { name: name.to_owned() }),
             Some(register) => Ok(self.registers()[register.index]),
             None => Err(RunError::NoSuchRegister { name: name.to_owned() }),
         }

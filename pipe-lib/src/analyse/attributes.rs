@@ -326,7 +326,10 @@ mod tests {
     fn replay(pipe: &Pipe, words: &[u64]) -> (Vec<u8>, Vec<u8>, Vec<u64>) {
         let size = pipe.word_bytes();
         let mut bytes = vec![0; size * words.len()];
-        words.iter().zip(bytes.chunks_mut(size)).for_each(|(word, bytes)| pipe.input.write(*word, bytes));
+        words
+            .iter()
+            .zip(bytes.chunks_mut(size))
+            .for_each(|(word, bytes)| pipe.input.write((*word).into(), bytes));
         let read = bytes.clone();
         let mut states = initial(&[pipe]);
         oracle(&[pipe], &mut states, 0, &mut bytes);

@@ -64,7 +64,8 @@ impl<'a> ProgramBuilder<'a> {
 
     pub(super) fn finish(self, composition: Arc<Composition>, backend: Backend) -> Program {
         let count = self.initial.len();
-        let initial = Registers::new(self.initial);
+        let secret = composition.stages.iter().any(|stage| stage.pipe.holds_secrets());
+        let initial = Registers::new(self.initial, secret);
         let mut exports = Vec::new();
         let mut export_exprs = Vec::new();
         let mut registers = Vec::new();
@@ -83,6 +84,7 @@ impl<'a> ProgramBuilder<'a> {
                 registers.push(RegisterInfo {
                     name: format!("{}.{}", stage.name, state.name),
                     ty: state.ty,
+                    secret: state.secret,
                     index: self.stage_base[index] + number,
                 });
             }
@@ -124,7 +126,7 @@ impl<'a> ProgramBuilder<'a> {
         };
         Program {
             backend,
-            direct: direct.filter(|_| count <= FEW).unwrap_or_else(Direct::none),
+            direct: direct.filter(|_| count <= FEW && !secret).unwrap_or_else(Direct::none),
             from_stripes,
             to_stripes,
             initial,

@@ -3,6 +3,25 @@
 //! Without the processor's instructions `SubBytes` is computed, not looked up: inversion in GF(2^8) of sixteen bytes
 //! at once, as a power, in a time that depends on nothing.
 
+/// A block encrypted with the round keys of [`expand_key`].
+pub(crate) fn encrypt(keys: &[u128], block: u128) -> u128 {
+    let [first, inner @ .., last] = keys else { return block };
+    #[cfg(target_arch = "x86_64")]
+    if std::arch::is_x86_feature_detected!("aes") {
+        // SAFETY: the processor has the instructions.
+        return unsafe { encrypted_by_instruction((*first, inner, *last), block) };
+    }
+    let block = inner.iter().fold(block ^ first, |block, key| computed(AesRound::Encrypt, block, *key));
+    computed(AesRound::EncryptLast, block, *last)
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "aes")]
+fn encrypted_by_instruction((first, inner, last): (u128, &[u128], u128), block: u128) -> u128 {
+    let block = inner.iter().fold(block ^ first, |block, key| by_instruction(AesRound::Encrypt, block, *key));
+    by_instruction(AesRound::EncryptLast, block, last)
+}
+
 /// Which round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum AesRound {
@@ -24,6 +43,7 @@ pub(super) fn round(round: AesRound, block: u128, key: u128) -> u128 {
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "aes")]
+#[inline]
 fn by_instruction(round: AesRound, block: u128, key: u128) -> u128 {
     use std::arch::x86_64::*;
     let wide = |x: u128| _mm_set_epi64x((x >> 64) as i64, x as i64);
@@ -174,8 +194,10 @@ mod tests {
                 assert_eq!(sealed, block(cipher));
                 // Backwards, by the equivalent inverse cipher: its inner keys go through `InvMixColumns`.
                 let unmixed = |key: u128| super::unmixed(key);
-                let opened =
-                    inner.iter().rev().fold(sealed ^ last, |x, key| step(AesRound::Decrypt, x, unmixed(*key)));
+                let opened = inner
+                    .iter()
+                    .rev()
+                    .fold(sealed ^ last, |x, key| step(AesRound::Decrypt, x, unmixed(*key)));
                 assert_eq!(step(AesRound::DecryptLast, opened, keys[0]), plain);
             }
         }

@@ -7,7 +7,7 @@ mod aes;
 mod field;
 
 use crate::ir::{Ty, WideBinary, WideUnary};
-pub(crate) use aes::expand_key;
+pub(crate) use aes::{encrypt, expand_key};
 
 /// `op d, a`, with a result of type `ty`.
 pub(crate) fn unary(op: WideUnary, ty: Ty, a: u128) -> u128 {

@@ -12,7 +12,7 @@ use super::pipe::FileTables;
 use super::scope::{DeclaredName, Scope};
 use super::types::{Types, Var};
 use crate::diagnostic::{Code, Diagnostic, nearest};
-use crate::ir::{self, ConvertOp, Gauge, Inst, Op, ParamId, StateId, Ty, Value};
+use crate::ir::{self, ConvertOp, Gauge, Op, ParamId, StateId, Value};
 use crate::limits;
 use crate::source::Span;
 use crate::syntax::ast::{self, ExportSource, Expr, Name, Number, Spanned};

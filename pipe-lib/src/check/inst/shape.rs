@@ -25,7 +25,7 @@ pub(super) enum InstShape {
     High,
 }
 
-const SPECIAL: [(&str, Shape); 8] = [
+const SPECIAL: [(&str, InstShape); 8] = [
     ("in", InstShape::In),
     ("out", InstShape::Out),
     ("pos", InstShape::Pos),

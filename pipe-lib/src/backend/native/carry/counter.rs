@@ -2,12 +2,12 @@
 
 use iced_x86::{Code, Register};
 
-use super::{Due, LoopCarried, Part, Traits};
+use super::{Due, LoopCarried, LoopPart, Traits};
 use crate::backend::native::abi::{Round, STATES, round_remainder};
 use crate::backend::native::asm;
 use crate::backend::native::lanes::Lane;
 use crate::backend::native::lanes::whole::at;
-use crate::backend::native::lower::{Body, Val};
+use crate::backend::native::lower::{BodyLowering, Val};
 use crate::backend::native::vcode::{Builder, VReg};
 use crate::ir::{Pipe, StateId, Ty};
 
@@ -58,7 +58,7 @@ impl LoopCarried for Counter {
         Traits { due: Due::Before, ends_first: true, ..Traits::ORDERED }
     }
 
-    fn step(&mut self, body: &mut Body<'_>, part: Part) -> Result<(), String> {
+    fn step(&mut self, body: &mut BodyLowering<'_>, part: LoopPart) -> Result<(), String> {
         let b = &mut *body.b;
         // Whoever looks at it does so after the register has gone over.
         let before = b.copy_of(self.first);

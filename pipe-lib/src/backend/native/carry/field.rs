@@ -13,11 +13,11 @@
 //! Powers are kept times `x`, since the carry-less product of numbers whose most significant bit is `x^0` is one place
 //! short; they are computed in front of the loops.
 
-use super::{LoopCarried, Part, Traits};
+use super::{LoopCarried, LoopPart, Traits};
 use crate::backend::native::abi::{Round, STATES, round_remainder};
 use crate::backend::native::lanes::Lane;
 use crate::backend::native::lanes::whole::at;
-use crate::backend::native::lower::Body;
+use crate::backend::native::lower::BodyLowering;
 use crate::backend::native::vcode::{Builder, VReg};
 use crate::ir::{Pipe, Value};
 
@@ -116,12 +116,12 @@ impl LoopCarried for Field {
         Traits { enters_anywhere: false, ends_in_remainder: true, ..Traits::ORDERED }
     }
 
-    fn step(&mut self, body: &mut Body<'_>, part: Part) -> Result<(), String> {
+    fn step(&mut self, body: &mut BodyLowering<'_>, part: LoopPart) -> Result<(), String> {
         let mut words = body.int(self.operand)?[0];
         let b = &mut *body.b;
         match part {
-            Part::Whole { copy, distance } => self.add(b, copy, distance, words),
-            Part::Remainder { round, .. } => {
+            LoopPart::Whole { copy, distance } => self.add(b, copy, distance, words),
+            LoopPart::Remainder { round, .. } => {
                 let lanes = b.vector_bytes() / WORD;
                 let mut before = b.splat(Lane::B, 0);
                 let last = self.last_weights(b);

@@ -189,7 +189,9 @@ impl Builder {
             Isa::Avx512 => {
                 self.vector(Code::EVEX_Valignq_zmm_k1z_zmm_zmmm512b64_imm8, &[last, x, Operand::Imm(2)])
             }
-            Isa::Avx2 => self.vector(Code::VEX_Vperm2i128_ymm_ymm_ymmm256_imm8, &[x, last, Operand::Imm(0x21)]),
+            Isa::Avx2 => {
+                self.vector(Code::VEX_Vperm2i128_ymm_ymm_ymmm256_imm8, &[x, last, Operand::Imm(0x21)])
+            }
         }
     }
 

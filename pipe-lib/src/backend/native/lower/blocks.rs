@@ -3,7 +3,7 @@
 //! Values of 32 and of 64 bits have the lowest bits of their lane, and zeros above: what maps zeros to zeros may be done
 //! in lanes of their own width.
 
-use super::{Body, StateVal, Val};
+use super::{BodyLowering, StateVal, Val};
 use crate::backend::native::abi::STATES;
 use crate::backend::native::lanes::Lane;
 use crate::backend::native::lanes::whole::at;
@@ -20,7 +20,7 @@ impl Builder {
     }
 }
 
-impl Body<'_> {
+impl BodyLowering<'_> {
     pub(super) fn of_blocks(&self) -> bool {
         self.plan.pipe.input.ty == Ty::U128
     }

@@ -1,0 +1,312 @@
+//! AES-GCM (NIST SP 800-38D) with the standard pipes `aes128_gcm_seal`, `aes128_gcm_open` and those of 256 bits: encrypted and
+//! hashed in one pass. Around the pass come what it does once a record: the encrypted first counter, the additional data,
+//! the tag.
+//!
+//! ```
+//! use pipe_lib::aead::{AesGcm, NonceSequence};
+//!
+//! let key = AesGcm::new(&[7; 16])?;
+//! let mut nonces = NonceSequence::new([1; 12]);
+//! let mut record = *b"attack at dawn";
+//! let nonce = nonces.next_nonce()?;
+//! let sent = *nonce.as_bytes();
+//! let tag = key.seal_in_place(nonce, b"header", &mut record)?;
+//! key.open_in_place(&sent, b"header", &mut record, &tag)?;
+//! assert_eq!(&record, b"attack at dawn");
+//! assert!(key.open_in_place(&sent, b"another", &mut record, &tag).is_err());
+//! assert_eq!(record, [0; 14]);
+//! # Ok::<(), pipe_lib::aead::AeadError>(())
+//! ```
+
+use crate::engine::Engine;
+use crate::ir::WideBinary;
+use crate::library::Library;
+use crate::run::{Imports, Run};
+use crate::wide;
+use std::fmt;
+use zeroize::{Zeroize as _, Zeroizing};
+
+/// Bytes of a tag.
+pub const TAG_BYTES: usize = 16;
+
+/// Bytes of a nonce.
+pub const NONCE_BYTES: usize = 12;
+
+/// Most bytes under one nonce (SP 800-38D, 5.2.1.1): then the counter of 32 bits would come around.
+pub const MAX_RECORD_BYTES: u64 = (1 << 36) - 32;
+
+/// Most records under one key (RFC 8446, 5.5: 2^24.5 of the longest).
+pub const MAX_RECORDS: u64 = 23_726_566;
+
+/// Why nothing was sealed or opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AeadError {
+    /// A key of another length than 16 or 32 bytes.
+    KeyLength(usize),
+    /// More than [`MAX_RECORD_BYTES`].
+    TooLong,
+    /// The destination has not as many bytes as the source.
+    Lengths,
+    /// The key has sealed [`MAX_RECORDS`]: take another one.
+    UsedUp,
+    /// The tag is not that of these bytes: they were not sealed so. Nothing of them is given.
+    Forged,
+    /// The pipes do not run here, as a phrase.
+    Engine(String),
+}
+
+impl fmt::Display for AeadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            AeadError::KeyLength(len) => write!(f, "a key of {len} bytes; write one of 16 or 32"),
+            AeadError::TooLong => write!(f, "more than {MAX_RECORD_BYTES} bytes under one nonce"),
+            AeadError::Lengths => f.write_str("the destination has another length than the source"),
+            AeadError::UsedUp => write!(f, "{MAX_RECORDS} records under one key; take another key"),
+            AeadError::Forged => {
+                f.write_str("the tag does not match: the bytes were changed, or sealed otherwise")
+            }
+            AeadError::Engine(what) => f.write_str(what),
+        }
+    }
+}
+
+impl core::error::Error for AeadError {}
+
+/// What one record is sealed under, and no other with that key: it is used up by sealing.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Nonce([u8; NONCE_BYTES]);
+
+impl Nonce {
+    /// A nonce of the caller's, who sees to it that none comes twice with one key.
+    pub const fn unique(bytes: [u8; NONCE_BYTES]) -> Nonce {
+        Nonce(bytes)
+    }
+
+    /// Its bytes, for who opens.
+    pub const fn as_bytes(&self) -> &[u8; NONCE_BYTES] {
+        &self.0
+    }
+}
+
+/// The nonces of a connection's records, as TLS 1.3 has them (RFC 8446, 5.3): the number of the record, exclusive or the
+/// start.
+#[derive(Clone, Debug)]
+pub struct NonceSequence {
+    start: [u8; NONCE_BYTES],
+    next: u64,
+}
+
+impl NonceSequence {
+    /// From record number 0.
+    pub const fn new(start: [u8; NONCE_BYTES]) -> NonceSequence {
+        NonceSequence { start, next: 0 }
+    }
+
+    /// The next record's.
+    ///
+    /// # Errors
+    /// [`AeadError::UsedUp`] after [`MAX_RECORDS`].
+    pub fn next_nonce(&mut self) -> Result<Nonce, AeadError> {
+        if self.next >= MAX_RECORDS {
+            return Err(AeadError::UsedUp);
+        }
+        let mut nonce = self.start;
+        nonce.iter_mut().skip(4).zip(self.next.to_be_bytes()).for_each(|(byte, number)| *byte ^= number);
+        self.next += 1;
+        Ok(Nonce(nonce))
+    }
+}
+
+/// A key, and the engines that seal and open with it. What is a key in it is overwritten when it is dropped.
+pub struct AesGcm {
+    round_keys: Zeroizing<Vec<u128>>,
+    hash_key: Zeroizing<u128>,
+    seal: Keyed,
+    open: Keyed,
+}
+
+impl fmt::Debug for AesGcm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AesGcm")
+            .field("key_bits", &(32 * (self.round_keys.len() - 7)))
+            .finish_non_exhaustive()
+    }
+}
+
+/// An engine, and where it takes what changes from record to record.
+struct Keyed {
+    engine: Engine,
+    /// With the keys in it.
+    imports: Imports,
+    nonce: usize,
+    counter: usize,
+    hash: usize,
+}
+
+impl Keyed {
+    fn new(pipeline: &str, round_keys: &[u128], hash_key: u128) -> Result<Keyed, AeadError> {
+        let made = Library::standard().pipeline(pipeline).map_err(|error| error.to_string());
+        let engine = made.and_then(|made| made.compile().map_err(|error| error.to_string()));
+        let engine = engine.map_err(AeadError::Engine)?;
+        let place = |name: &str| {
+            let found = engine
+                .registers()
+                .iter()
+                .find(|register| register.name.split_once('.').is_some_and(|(_, state)| state == name));
+            found
+                .map(|register| register.index)
+                .ok_or_else(|| AeadError::Engine(format!("no state `{name}`")))
+        };
+        let mut imports = engine.imports();
+        for (number, key) in round_keys.iter().enumerate() {
+            put(&mut imports, place(&format!("k{number}.low"))?, *key);
+        }
+        put(&mut imports, place("h.low")?, hash_key);
+        let (nonce, counter, hash) = (place("nonce.low")?, place("counter")?, place("y.low")?);
+        Ok(Keyed { engine, imports, nonce, counter, hash })
+    }
+}
+
+/// Sets the two registers of 128 bits.
+fn put(imports: &mut Imports, low: usize, value: u128) {
+    imports.registers[low] = value as u64;
+    imports.registers[low + 1] = (value >> 64) as u64;
+}
+
+impl AesGcm {
+    /// AES-128-GCM with a key of 16 bytes, AES-256-GCM with one of 32.
+    ///
+    /// # Errors
+    /// [`AeadError::KeyLength`].
+    pub fn new(key: &[u8]) -> Result<AesGcm, AeadError> {
+        let round_keys = wide::expand_key(key).ok_or(AeadError::KeyLength(key.len()))?;
+        let round_keys = Zeroizing::new(round_keys);
+        let hash_key = Zeroizing::new(wide::encrypt(&round_keys, 0).swap_bytes());
+        let bits = 8 * key.len();
+        let keyed = |what: &str| Keyed::new(&format!("aes{bits}_gcm_{what}"), &round_keys, *hash_key);
+        let (seal, open) = (keyed("seal")?, keyed("open")?);
+        Ok(AesGcm { round_keys, hash_key, seal, open })
+    }
+
+    /// What sealing runs on.
+    pub fn engine(&self) -> &Engine {
+        &self.seal.engine
+    }
+
+    /// Encrypts `plain` to `sealed`, of the same length; gives the tag of that and of `additional`.
+    ///
+    /// # Errors
+    /// [`AeadError::Lengths`] and [`AeadError::TooLong`].
+    pub fn seal(
+        &self,
+        nonce: Nonce,
+        additional: &[u8],
+        plain: &[u8],
+        sealed: &mut [u8],
+    ) -> Result<[u8; TAG_BYTES], AeadError> {
+        if plain.len() != sealed.len() {
+            return Err(AeadError::Lengths);
+        }
+        self.run(&self.seal, &nonce.0, additional, plain.len(), |engine, imports| {
+            engine.run_with(imports, plain, sealed)
+        })
+    }
+
+    /// [`AesGcm::seal`] where the bytes are.
+    ///
+    /// # Errors
+    /// [`AeadError::TooLong`].
+    pub fn seal_in_place(
+        &self,
+        nonce: Nonce,
+        additional: &[u8],
+        record: &mut [u8],
+    ) -> Result<[u8; TAG_BYTES], AeadError> {
+        self.run(&self.seal, &nonce.0, additional, record.len(), |engine, imports| {
+            engine.with(imports)?.run_in_place(record)
+        })
+    }
+
+    /// Decrypts `sealed` to `plain`, of the same length, if the tag is right. If it is not, `plain` is zeros.
+    ///
+    /// # Errors
+    /// [`AeadError::Forged`], and those of [`AesGcm::seal`].
+    pub fn open(
+        &self,
+        nonce: &[u8; NONCE_BYTES],
+        additional: &[u8],
+        sealed: &[u8],
+        tag: &[u8; TAG_BYTES],
+        plain: &mut [u8],
+    ) -> Result<(), AeadError> {
+        if plain.len() != sealed.len() {
+            return Err(AeadError::Lengths);
+        }
+        let found = self.run(&self.open, nonce, additional, sealed.len(), |engine, imports| {
+            engine.run_with(imports, sealed, plain)
+        });
+        verified(found?, tag, plain)
+    }
+
+    /// [`AesGcm::open`] where the bytes are.
+    ///
+    /// # Errors
+    /// [`AeadError::Forged`] and [`AeadError::TooLong`].
+    pub fn open_in_place(
+        &self,
+        nonce: &[u8; NONCE_BYTES],
+        additional: &[u8],
+        record: &mut [u8],
+        tag: &[u8; TAG_BYTES],
+    ) -> Result<(), AeadError> {
+        let found = self.run(&self.open, nonce, additional, record.len(), |engine, imports| {
+            engine.with(imports)?.run_in_place(record)
+        });
+        verified(found?, tag, record)
+    }
+
+    /// Runs an engine over a record of `len` bytes; gives the tag.
+    fn run<'k>(
+        &'k self,
+        keyed: &'k Keyed,
+        nonce: &[u8; NONCE_BYTES],
+        additional: &[u8],
+        len: usize,
+        run: impl for<'e> FnOnce(&'e Engine, &'e Imports) -> Result<Run<'e>, crate::RunError>,
+    ) -> Result<[u8; TAG_BYTES], AeadError> {
+        if len as u64 > MAX_RECORD_BYTES || additional.len() as u64 >= 1 << 61 {
+            return Err(AeadError::TooLong);
+        }
+        let mut block = [0; 16];
+        block[..NONCE_BYTES].copy_from_slice(nonce);
+        let nonce = u128::from_le_bytes(block);
+        // The counter is 1 for the tag, 2 for the first block.
+        let mask = wide::encrypt(&self.round_keys, nonce | 1 << 120).swap_bytes();
+        let times = |a: u128| wide::binary(WideBinary::Gfmul128, a, *self.hash_key);
+        let before = additional.chunks(16).fold(0, |hash, bytes| {
+            let mut block = [0; 16];
+            block[..bytes.len()].copy_from_slice(bytes);
+            times(hash) ^ u128::from_be_bytes(block)
+        });
+        let mut imports = keyed.imports.clone();
+        put(&mut imports, keyed.nonce, nonce);
+        put(&mut imports, keyed.hash, before);
+        imports.registers[keyed.counter] = 2;
+        let run = run(&keyed.engine, &imports).map_err(|error| AeadError::Engine(error.to_string()))?;
+        let [low, high] = [0, 1].map(|half| u128::from(run.registers()[keyed.hash + half]));
+        let lengths = (additional.len() as u128) << 67 | (len as u128) << 3;
+        let tag = times(times(high << 64 | low) ^ lengths) ^ mask;
+        Ok(tag.to_be_bytes())
+    }
+}
+
+/// Nothing of `plain` is given unless both tags are one; how far they are, no time tells.
+fn verified(found: [u8; TAG_BYTES], tag: &[u8; TAG_BYTES], plain: &mut [u8]) -> Result<(), AeadError> {
+    let differ = found.iter().zip(tag).fold(0, |all, (a, b)| std::hint::black_box(all | (a ^ b)));
+    if differ == 0 {
+        return Ok(());
+    }
+    plain.zeroize();
+    Err(AeadError::Forged)
+}
