@@ -116,7 +116,7 @@ fn inst(r: &mut Random) -> Inst {
 
 fn stmt(r: &mut Random, depth: usize) -> Spanned<Stmt> {
     let kind = match r.below(if depth == 0 { 5 } else { 4 }) {
-        0 => StmtKind::State { name: name(r), ty: name(r), init: r.maybe(expr) },
+        0 => StmtKind::State { name: name(r), ty: name(r), mark: r.maybe(name), init: r.maybe(expr) },
         1 => {
             let value = |r: &mut Random| match r.chance(3) {
                 true => at(ExportSource::Literal(literal(r))),

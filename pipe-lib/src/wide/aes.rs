@@ -84,14 +84,16 @@ fn shifted(block: u128, by: usize) -> u128 {
 
 /// Each byte times `x` in GF(2^8), modulo `x^8 + x^4 + x^3 + x + 1`.
 fn doubled(bytes: u128) -> u128 {
-    (bytes & each(0x7f)) << 1 ^ (bytes >> 7 & each(1)) * 0x1b
+    let leaving = bytes >> 7 & each(1);
+    ((bytes & each(0x7f)) << 1) ^ (leaving * 0x1b)
 }
 
 /// Products in GF(2^8), byte by byte.
 fn products(a: u128, b: u128) -> u128 {
     let (mut sum, mut a) = (0, a);
     for bit in 0..8 {
-        sum ^= a & (b >> bit & each(1)) * 0xff;
+        let set = (b >> bit & each(1)) * 0xff;
+        sum ^= a & set;
         a = doubled(a);
     }
     sum
