@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use netstack::device;
+use netstack::{device, stack};
 use runtime::stats::work::{Quantity, Work};
 use serde_json::{Map, Value, json};
 
@@ -18,6 +18,8 @@ pub struct Report {
     pub stats: Stats,
     /// Frames of our own TCP/IP's device; all zero on the kernel's sockets.
     pub device: device::Stats,
+    /// Segments and fragments of our own TCP/IP; likewise.
+    pub stack: stack::Stats,
     /// Bytes moved and system calls made.
     pub work: Work,
     /// Connections open now.
@@ -31,6 +33,7 @@ impl Report {
     pub fn add(&mut self, other: &Report) {
         self.stats.add(&other.stats);
         self.device.add(&other.device);
+        self.stack.add(&other.stack);
         self.work.add(&other.work);
         self.open += other.open;
         self.held_bytes += other.held_bytes;
@@ -61,6 +64,21 @@ impl Report {
                 "tx_frames": self.device.tx_frames,
                 "tx_bytes": self.device.tx_bytes,
                 "tx_dropped": self.device.tx_dropped,
+            },
+            "tcp": {
+                "segments_in": self.stack.segments_in,
+                "segments_out": self.stack.segments_out,
+                "bytes_out": self.stack.payload_out,
+                "bytes_retransmitted": self.stack.payload_retransmitted,
+                "resets_out": self.stack.resets_out,
+                "bad_checksums": self.stack.bad_checksums,
+                "ignored": self.stack.ignored,
+            },
+            "fragments": {
+                "in": self.stack.fragments_in,
+                "dropped": self.stack.fragments_dropped,
+                "reassembled": self.stack.reassembled,
+                "timed_out": self.stack.reassembly_timeouts,
             },
             "work": work,
         })
@@ -101,6 +119,19 @@ impl fmt::Display for Report {
         }
         writeln!(f, "frames sent         {:>14}  {} dropped", device.tx_frames, device.tx_dropped)?;
         writeln!(f, "frames received     {:>14}  {} dropped", device.rx_frames, device.rx_dropped)?;
+        let stack = &self.stack;
+        let again = share(stack.payload_retransmitted, stack.payload_out);
+        writeln!(f, "segments sent       {:>14}  {again} of the bytes again", stack.segments_out)?;
+        writeln!(
+            f,
+            "segments received   {:>14}  {} resets in answer, {} bad checksums, {} packets ignored",
+            stack.segments_in, stack.resets_out, stack.bad_checksums, stack.ignored
+        )?;
+        writeln!(
+            f,
+            "fragments received  {:>14}  {} dropped, {} datagrams put together, {} never whole",
+            stack.fragments_in, stack.fragments_dropped, stack.reassembled, stack.reassembly_timeouts
+        )?;
         let calls = work.calls();
         let a_response = share(calls, stats.total_responses());
         writeln!(f, "system calls        {calls:>14}  {a_response} a response")?;
@@ -138,6 +169,10 @@ mod tests {
         one.stats.connections = 3;
         one.stats.responses[0] = 7;
         one.device.tx_frames = 5;
+        one.stack.fragments_in = 4;
+        one.stack.fragments_dropped = 1;
+        one.stack.reassembled = 2;
+        one.stack.reassembly_timeouts = 3;
         let mut sum = one.clone();
         sum.add(&one);
         let json = sum.to_json();
@@ -146,6 +181,10 @@ mod tests {
         assert_eq!(json["responses"][Status::ALL[0].code().to_string()], 14);
         assert_eq!(json["bytes_held"], 20);
         assert_eq!(json["device"]["tx_frames"], 10);
+        let fragments = json!({ "in": 8, "dropped": 2, "reassembled": 4, "timed_out": 6 });
+        assert_eq!(json["fragments"], fragments);
+        let line = "fragments received               8  2 dropped, 4 datagrams put together, 6 never whole";
+        assert!(sum.to_string().lines().any(|of| of == line), "{sum}");
         assert_eq!(json["work"].as_object().unwrap().len(), Quantity::ALL.len());
         let table = sum.to_string();
         for part in ["connections                      6", "14 of 200", "frames sent                     10"]

@@ -82,6 +82,24 @@ pub struct Stats {
     pub resets_out: u64,
 }
 
+impl Stats {
+    /// Adds another stack's counters.
+    pub fn add(&mut self, other: &Stats) {
+        self.segments_in += other.segments_in;
+        self.segments_out += other.segments_out;
+        self.payload_out += other.payload_out;
+        self.payload_retransmitted += other.payload_retransmitted;
+        self.bad_checksums += other.bad_checksums;
+        self.ignored += other.ignored;
+        self.fragments_in += other.fragments_in;
+        self.fragments_dropped += other.fragments_dropped;
+        self.reassembled += other.reassembled;
+        self.reassembly_timeouts += other.reassembly_timeouts;
+        self.accepted += other.accepted;
+        self.resets_out += other.resets_out;
+    }
+}
+
 /// The TCP/IP stack of one interface.
 #[derive(Debug)]
 pub struct Stack {

@@ -143,6 +143,7 @@ impl<D: Device> Worker<D> {
         Report {
             stats: web.service.stats.clone(),
             device: self.driver.device().stats(),
+            stack: *self.driver.stack().stats(),
             work: Work::of_this_thread(),
             open: self.driver.stack().connections() as u64,
             held_bytes: web.held_bytes(),
