@@ -3,7 +3,8 @@
 //! `PIPE_SEED=N` runs one pipeline again, `PIPE_ROUNDS=N` more of them.
 
 use pipe_lib::Backend;
-use pipe_lib::testing::{Generator, Judge, Rng, fuzz_composition};
+use pipe_lib::testing::{Generator, Judge, Rng, fuzz_composition, fuzz_program, fuzz_source};
+use std::path::Path;
 
 const BACKENDS: [Backend; 4] = [Backend::Interp, Backend::Cranelift, Backend::Native, Backend::Auto];
 
@@ -60,5 +61,35 @@ fn tapes_of_bytes_decide_on_pipelines() {
     for _ in 0..200 {
         let len = rng.between(0, 600);
         fuzz_composition(&(0..len).map(|_| rng.next_u64() as u8).collect::<Vec<u8>>());
+    }
+}
+
+/// What coverage-guided fuzzing starts from, and what any fuzzing has found: a file a case, by the name of its target.
+#[test]
+fn seeds_and_finds_of_fuzzing() {
+    let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz");
+    for (folder, target) in
+        [("seeds", "source"), ("seeds", "program"), ("regressions", "source"), ("regressions", "program")]
+    {
+        let folder = fuzz.join(folder).join(target);
+        let files =
+            std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+        let paths: Vec<_> = files.map(|file| file.unwrap().path()).collect();
+        assert!(!paths.is_empty(), "nothing in {}", folder.display());
+        for path in paths {
+            let text = std::fs::read_to_string(&path).unwrap();
+            println!("{}", path.display());
+            match target {
+                "source" => fuzz_source(&text),
+                _ => {
+                    // A program that is refused would test nothing.
+                    let mut library = pipe_lib::Library::standard();
+                    library
+                        .load("any.pipe", &text)
+                        .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+                    fuzz_program(&text);
+                }
+            }
+        }
     }
 }

@@ -7,7 +7,7 @@ use crate::backend::testing::{Xorshift, gauge, initial, listing, oracle, random_
 use crate::features::Features;
 use crate::ir::{Op, Pipe, StateId, Tail};
 use crate::select::{Wanted, select};
-use crate::testing::{Generator, Rng as Random};
+use crate::testing::{Generator, Judge, Rng as Random};
 use crate::{Backend, CompileOptions, Library, inspect};
 
 /// Runs a fused block as a code generator's function would.
@@ -246,4 +246,34 @@ fn nothing_here_imports_a_backend() {
         }
     }
     assert!(files > 30, "{files}");
+}
+
+/// What each word contributes becomes a literal only when it is computed in as few bits as are wanted: the
+/// running result is that literal, or what it was before.
+#[test]
+fn a_running_result_may_come_out_as_a_literal() {
+    let mut rng = Random::new(29);
+    for (op, mask) in
+        [("min", "and w, w, 0x400000000000"), ("and", "and w, w, 0x4000"), ("max", "or w, w, 0x40ff")]
+    {
+        for (states, result) in [
+            ("state s: u8 = 0xcf", format!("{op} s, s, t; out s")),
+            (
+                "state r: u8 = 0xcf; state g: u8; state b: u8 = 0xfe",
+                format!("{op} y, b, t; mov b, g; mov g, r; mov r, y; out y"),
+            ),
+        ] {
+            let text =
+                format!("pipe p : u8 {{ {states}; in x; sext.u64 w, x; {mask}; trunc t, w; {result} }}");
+            let mut library = Library::standard();
+            library.load("p.pipe", &text).unwrap_or_else(|error| panic!("{text}: {error}"));
+            let composition = library.pipeline("p").unwrap().composition().clone();
+            let backends = [Backend::Interp, Backend::Cranelift, Backend::Native, Backend::Auto];
+            let judge =
+                Judge::new(composition, &backends).unwrap_or_else(|failure| panic!("{text}: {failure}"));
+            for len in [0, 1, 15, 64, 300] {
+                judge.judge(&mut rng, len).unwrap_or_else(|failure| panic!("{text}: {failure}"));
+            }
+        }
+    }
 }

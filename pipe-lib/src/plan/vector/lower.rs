@@ -183,6 +183,12 @@ impl Lowering {
             if let Some((_, operand)) = &mut state.scan {
                 *operand = next()?;
             }
+            // Narrowed, a word may turn out to give the same result whatever was before: no reduction is left,
+            // and the result may be the very operand, which would be looked for without end.
+            let last = state.turns.last().map_or(state.state, |last| *last);
+            if state.scan.is_some() && !block.depends_on(state.next, StateId(last as u32)) {
+                *state = Ordered::plain(state.state, state.next);
+            }
         }
 
         let mut stage = StageLowering::new(self, &block, &tables, pipe, base, chunk);
