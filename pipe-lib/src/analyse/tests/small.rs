@@ -146,8 +146,9 @@ fn holds(pipe: &Pipe, facts: &PipeFacts, rng: &mut Xorshift) -> bool {
     true
 }
 
-#[test]
-fn what_is_claimed_of_small_bodies_holds() {
+/// Tries out all bodies of one instruction, one in `some` of those of two, and `three` of three. Gives how many
+/// there were of each class.
+fn try_out(some: usize, three: usize) -> BTreeMap<&'static str, usize> {
     let mut rng = Xorshift::new(77);
     let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
     let mut look = |body: &Block, rng: &mut Xorshift| {
@@ -166,13 +167,13 @@ fn what_is_claimed_of_small_bodies_holds() {
         each(&one.clone(), |op, ty| {
             let mut two = one.clone();
             two.push(op, ty);
-            if rng.below(SOME) == 0 {
+            if rng.below(some) == 0 {
                 look(&two, &mut rng);
             }
         });
     });
     // Of three instructions, some of those whose first two are as random.
-    for _ in 0..15_000 {
+    for _ in 0..three {
         let mut body = leaves();
         for _ in 0..3 {
             let mut all = Vec::new();
@@ -182,6 +183,12 @@ fn what_is_claimed_of_small_bodies_holds() {
         }
         look(&body, &mut rng);
     }
+    seen
+}
+
+#[test]
+fn what_is_claimed_of_small_bodies_holds() {
+    let seen = try_out(SOME, 15_000);
     for (class, least) in [
         ("held", 100),
         ("positional", 1000),
@@ -192,4 +199,13 @@ fn what_is_claimed_of_small_bodies_holds() {
     ] {
         assert!(seen.get(class).is_some_and(|count| *count >= least), "{class}: {seen:?}");
     }
+}
+
+/// All of two instructions, and a million of three: half a minute with the little optimisation that tests have.
+#[test]
+#[ignore = "minutes; see CONTRIBUTING.md"]
+fn what_is_claimed_of_all_small_bodies_holds() {
+    let seen = try_out(1, 1_000_000);
+    println!("{} bodies: {seen:?}", seen.values().sum::<usize>());
+    assert!(seen.values().sum::<usize>() > 1_000_000, "{seen:?}");
 }
