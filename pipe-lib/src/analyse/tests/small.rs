@@ -146,8 +146,8 @@ fn holds(pipe: &Pipe, facts: &PipeFacts, rng: &mut Xorshift) -> bool {
     true
 }
 
-/// Tries out all bodies of one instruction, one in `some` of those of two, and `three` of three. Gives how many
-/// there were of each class.
+/// Tries out all bodies of one instruction, one in `some` of those of two, and `three` of three. Gives how
+/// many there were of each class.
 fn try_out(some: usize, three: usize) -> BTreeMap<&'static str, usize> {
     let mut rng = Xorshift::new(77);
     let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
@@ -201,7 +201,8 @@ fn what_is_claimed_of_small_bodies_holds() {
     }
 }
 
-/// All of two instructions, and a million of three: half a minute with the little optimisation that tests have.
+/// All of two instructions, and a million of three: half a minute of processor time with the little
+/// optimisation that tests have.
 #[test]
 #[ignore = "minutes; see CONTRIBUTING.md"]
 fn what_is_claimed_of_all_small_bodies_holds() {
