@@ -5,6 +5,7 @@
 
 mod args;
 mod cmd;
+mod digest;
 mod files;
 mod parse;
 mod progress;

@@ -8,6 +8,7 @@ pub(crate) mod fuzz;
 pub(crate) mod inspect;
 pub(crate) mod list;
 pub(crate) mod run;
+pub(crate) mod sum;
 pub(crate) mod test;
 
 /// How a subcommand ended when nothing went wrong with the program itself.

@@ -1,0 +1,19 @@
+//! Digests of files: which there are, how one read feeds them all, and lists of them.
+//!
+//! What the pipe language says (CRCs and sums) runs as one read-only pass of a composed pipeline; other
+//! digests are [`opaque`] and take the same block while it is in the caches. Neither the command line nor
+//! what is printed is here.
+
+pub(crate) mod algorithm;
+pub(crate) mod base64;
+pub(crate) mod list;
+pub(crate) mod name;
+#[cfg_attr(not(feature = "digests"), path = "opaque_absent.rs")]
+mod opaque;
+pub(crate) mod pass;
+pub(crate) mod read;
+pub(crate) mod value;
+
+pub(crate) use algorithm::Algorithm;
+pub(crate) use pass::Pass;
+pub(crate) use value::Value;
