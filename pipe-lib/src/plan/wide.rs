@@ -30,6 +30,9 @@ pub(crate) struct WidePlan {
     pub(crate) stages: Vec<VectorStage>,
     /// Vectors in one iteration of the main loop: one of [`UNROLLS`].
     pub(crate) unroll: usize,
+    /// Sets of accumulators for them, of states that one addition a vector is enough for: no more than
+    /// `unroll`, and a power of two as well.
+    pub(crate) sets: usize,
 }
 
 impl WidePlan {
@@ -48,9 +51,12 @@ impl WidePlan {
     }
 
     fn on(target: Target, stages: Vec<VectorStage>) -> Result<WidePlan, Refusal> {
-        let mut plan = WidePlan { target, stages, unroll: 4 };
+        let mut plan = WidePlan { target, stages, unroll: 4, sets: UNROLLS[0] };
         if plan.waits_for_dots() {
             plan.unroll = 8;
+        }
+        if !target.masks {
+            plan.sets = if plan.accumulators() > 1 { 1 } else { 2 };
         }
         // The copies of an iteration, the remainder and what comes before or behind the iterations are a
         // vector each.
@@ -80,7 +86,20 @@ impl WidePlan {
 
     /// At least so many registers are taken for the whole of the loop.
     fn registers(&self) -> usize {
-        self.stages.iter().map(|stage| stage.registers(&self.target, self.unroll)).sum()
+        let sets = self.sets.min(self.unroll);
+        self.stages.iter().map(|stage| stage.registers(&self.target, sets)).sum()
+    }
+
+    /// States that are added to once a vector or more often.
+    ///
+    /// An addition takes a cycle, as storing a vector does, and only what waits for itself longer than all else
+    /// takes needs a second set of accumulators. With 512 bits there are registers for as many sets as vectors,
+    /// and dot products, which take longer; with 256 bits each set is two registers less for constants, and
+    /// clearing it and bringing it together count in a short transfer.
+    fn accumulators(&self) -> usize {
+        let accumulates =
+            |form: &&StateForm| matches!(form, StateForm::Reduction(..) | StateForm::Sum { .. });
+        self.stages.iter().map(|stage| stage.forms.iter().filter(accumulates).count()).sum()
     }
 
     /// Whether a stage writes something.

@@ -130,7 +130,8 @@ pub(crate) fn emit(mut plan: WidePlan, stripes: Stripes) -> Result<(NativeCode, 
     let features = plan.target.features;
     let isa = features.isa().ok_or_else(|| "neither AVX2 nor AVX-512 to use".to_owned())?;
     let unroll = plan.unroll;
-    let widest = FunctionShape { isa, features, source: None, stores: Stores::Plain, unroll };
+    let sets = plan.sets;
+    let widest = FunctionShape { isa, features, source: None, stores: Stores::Plain, unroll, sets };
     let (image, parts, shape) = fitting(&plan.stages, widest)?;
     plan.unroll = shape.unroll;
     // What takes no fewer registers unrolls no further.

@@ -167,8 +167,8 @@ impl VectorStage {
         self.pipe.body.iter().map(of).sum()
     }
 
-    /// At least so many registers are taken for the whole loop, with `copies` vectors an iteration.
-    pub(crate) fn registers(&self, target: &Target, copies: usize) -> usize {
+    /// At least so many registers are taken for the whole loop, with `sets` sets of accumulators.
+    pub(crate) fn registers(&self, target: &Target, sets: usize) -> usize {
         if self.pipe.is_wide() {
             let held = self.forms.iter().filter(|form| **form == StateForm::Constant).count();
             let others =
@@ -178,7 +178,7 @@ impl VectorStage {
         }
         let of = |(form, state): (&StateForm, &State)| match form {
             StateForm::Reduction(..) if state.ty == Ty::Bool && target.masks => 0,
-            StateForm::Reduction(..) => copies,
+            StateForm::Reduction(..) => sets,
             StateForm::Linear(system, _) => system.states.len(),
             StateForm::IteratedSums(system, _) => system.states.len() + 1,
             StateForm::Constant

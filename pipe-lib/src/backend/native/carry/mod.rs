@@ -156,6 +156,8 @@ pub(super) struct StatePlace {
     /// Of the first state of the stage.
     pub(super) first_state: usize,
     pub(super) unroll: usize,
+    /// Sets of accumulators that these share in turn, where one set for all would be as fast.
+    pub(super) sets: usize,
     /// Other stages fill the time that vectors one after the other take.
     pub(super) busy: bool,
     /// Where the bytes that the stage reads lie, if anywhere.
@@ -184,7 +186,7 @@ pub(super) fn of(
     Ok(Some(match &plan.forms[state] {
         StateForm::Constant | StateForm::Member | StateForm::SumOfSums => return Ok(None),
         StateForm::Reduction(fold, addends) => {
-            Box::new(reduction::ReductionLanes::new(b, plan, ty, *fold, addends, place.unroll, offset))
+            Box::new(reduction::ReductionLanes::new(b, plan, ty, *fold, addends, place, offset))
         }
         StateForm::Crc(crc, value) => {
             Box::new(crc::CrcLanes::new(b, pipe, (*crc, *value), place.unroll, place.memory, offset)?)

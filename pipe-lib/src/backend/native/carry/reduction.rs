@@ -1,4 +1,4 @@
-//! Reductions: partial results in the lanes of registers of their own, one set a copy of the unrolled loop, combined
+//! Reductions: partial results in the lanes of registers of their own, one set a copy of the unrolled loop or some, combined
 //! with the imported state at the end.
 
 mod finish;
@@ -7,7 +7,7 @@ use crate::ir::{BinaryOp, ConvertOp, Op, Ty};
 use iced_x86::{Code, Register};
 use std::ops::Range;
 
-use super::{LoopCarried, LoopPart, Masking, Traits};
+use super::{LoopCarried, LoopPart, Masking, StatePlace, Traits};
 use crate::backend::native::isa::Isa;
 use crate::backend::native::lanes::Lane;
 use crate::backend::native::lower::BodyLowering;
@@ -79,33 +79,39 @@ impl ReductionLanes {
         ty: Ty,
         fold: Fold,
         addends: &[Addend],
-        copies: usize,
+        place: StatePlace,
         offset: i32,
     ) -> ReductionLanes {
         let word = Lane::of_bytes(plan.pipe.word_bytes());
         let lane = Lane::of_bytes(ty.bytes()).max(word);
+        let sets = if is_quick(fold, ty) { place.sets } else { place.unroll };
         let form = if ty == Ty::Bool && b.isa == Isa::Avx512 {
             SumForm::Mask { partial: b.pinned_mask(), lanes: b.vector_bytes() / word.bytes() }
         } else {
             match fold {
                 _ if suits_dots(word, ty, fold, addends.len()) && b.has_dots() => {
-                    SumForm::Dots { low: pinned(b, copies), high: pinned(b, copies) }
+                    SumForm::Dots { low: pinned(b, place.unroll), high: pinned(b, place.unroll) }
                 }
                 Fold::Addc if ty != Ty::U64 => {
-                    SumForm::Halves { total: pinned(b, copies), high: pinned(b, copies) }
+                    SumForm::Halves { total: pinned(b, sets), high: pinned(b, sets) }
                 }
                 Fold::Add | Fold::Adds if addends.iter().all(|addend| widened(plan, addend).is_some()) => {
                     match addends.iter().filter_map(|addend| widened(plan, addend)).max() {
-                        Some(Lane::B) => SumForm::Bytes { total: pinned(b, copies) },
-                        _ => SumForm::Halves { total: pinned(b, copies), high: pinned(b, copies) },
+                        Some(Lane::B) => SumForm::Bytes { total: pinned(b, sets) },
+                        _ => SumForm::Halves { total: pinned(b, sets), high: pinned(b, sets) },
                     }
                 }
-                _ => SumForm::Lanes { lane, partial: pinned(b, copies) },
+                _ => SumForm::Lanes { lane, partial: pinned(b, sets) },
             }
         };
         let accumulator = ReductionLanes { ty, fold, addends: addends.to_vec(), form, swapped: None, offset };
         accumulator.start(b);
         accumulator
+    }
+
+    /// The set that a copy adds to.
+    fn set(&self, copy: usize) -> usize {
+        self.registers().next().map_or(0, |registers| copy % registers.len())
     }
 
     /// Sets the first copy to the operation's identity.
@@ -359,7 +365,7 @@ impl LoopCarried for ReductionLanes {
     fn step(&mut self, body: &mut BodyLowering<'_>, part: LoopPart) -> Result<(), String> {
         for at in 0..self.addends.len() {
             let addend = self.addends[at];
-            self.add(body, part.copy(), &addend, part.masking())?;
+            self.add(body, self.set(part.copy()), &addend, part.masking())?;
             body.b.check_size()?;
         }
         Ok(())
@@ -404,6 +410,17 @@ fn both(b: &mut Builder, one: Option<VReg>, other: Option<VReg>) -> Option<VReg>
     match (one, other) {
         (Some(one), Some(other)) => Some(b.cond_and(one, other)),
         (one, other) => one.or(other),
+    }
+}
+
+/// Whether adding a vector to partial results takes no longer than the cycle that any vector takes.
+fn is_quick(fold: Fold, ty: Ty) -> bool {
+    match fold {
+        Fold::Add | Fold::Xor | Fold::And | Fold::Or => true,
+        // In lanes of twice as many bits.
+        Fold::Addc => ty != Ty::U64,
+        Fold::Min | Fold::Max => ty.bits() <= 32,
+        Fold::Adds | Fold::Smin | Fold::Smax => false,
     }
 }
 

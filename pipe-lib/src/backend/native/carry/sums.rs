@@ -35,7 +35,9 @@ pub(super) struct SumLanes {
     includes_word: bool,
     /// By dot products of bytes.
     dots: bool,
-    /// Copies of the main loop that share registers.
+    /// Copies of the main loop after which the first registers are added to again.
+    turn: usize,
+    /// Copies of a turn that share registers.
     group: usize,
     /// For each group, a set for each plane.
     groups: Vec<Vec<Plane>>,
@@ -81,11 +83,12 @@ impl SumLanes {
         place: StatePlace,
         offsets: [i32; 2],
     ) -> SumLanes {
-        let StatePlace { unroll, busy, .. } = place;
+        let StatePlace { busy, .. } = place;
         let includes_word = second.is_none_or(|second| second.includes_word);
         let second = second.is_some();
         let dots = matches!(word, Lane::B | Lane::W) && b.has_dots();
         let planes = if dots { word.bytes() } else { 1 };
+        let unroll = if dots { place.unroll } else { place.sets };
         // Sharing saves additions and lengthens the chain from turn to turn.
         let group = if dots && second && busy { unroll.min(2) } else { 1 };
         let mut pinned = |wanted: bool, other: Option<VReg>| match other {
@@ -117,6 +120,7 @@ impl SumLanes {
             second,
             includes_word,
             dots,
+            turn: unroll,
             group,
             groups,
             settled,
@@ -290,7 +294,9 @@ impl LoopCarried for SumLanes {
     fn step(&mut self, body: &mut BodyLowering<'_>, part: LoopPart) -> Result<(), String> {
         let words = body.int(self.operand)?[0];
         match part {
-            LoopPart::Whole { copy, distance } => self.add(body.b, copy, distance, words),
+            LoopPart::Whole { copy, distance } => {
+                self.add(body.b, copy % self.turn, distance.min(self.turn), words);
+            }
             LoopPart::Remainder { round, .. } => {
                 round_remainder(body.b, round);
                 self.add_remainder(body.b, words);

@@ -49,11 +49,18 @@ impl Frame<'_> {
 
     /// Whether the destination of long stretches is aligned to a vector.
     pub(super) fn aligns(&self) -> bool {
-        // Patterns are loaded for the place at which the stretch begins, and would not do for another one.
-        let patterns = self.stages.iter().any(|stage| stage.given.iter().any(Option::is_some));
-        let able = !self.is_ordered() && !patterns;
-        let contiguous = self.shape.stores == Stores::Plain && self.shape.source.is_none();
-        self.shape.isa == Isa::Avx512 && contiguous && able
+        let able = !self.is_ordered() && !self.has_patterns() && self.is_contiguous();
+        self.shape.isa == Isa::Avx512 && self.shape.stores == Stores::Plain && able
+    }
+
+    /// Whether patterns have been loaded: for the place at which the stretch begins, they would not do for another one.
+    pub(super) fn has_patterns(&self) -> bool {
+        self.stages.iter().any(|stage| stage.given.iter().any(Option::is_some))
+    }
+
+    /// Whether neither source nor destination have holes.
+    pub(super) fn is_contiguous(&self) -> bool {
+        self.shape.source.is_none() && !matches!(self.shape.stores, Stores::Striped(_))
     }
 
     /// A store across two cache lines takes twice as long: of long stretches, as much is done under a mask as takes the

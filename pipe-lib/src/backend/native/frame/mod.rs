@@ -63,6 +63,8 @@ pub(super) struct FunctionShape {
     pub(super) stores: Stores,
     /// Vectors in one iteration of the main loop.
     pub(super) unroll: usize,
+    /// Sets of accumulators for them; see [`WidePlan::sets`](crate::plan::wide::WidePlan).
+    pub(super) sets: usize,
 }
 
 /// Most bytes of a call, whatever the states.
@@ -174,6 +176,9 @@ impl<'a> Frame<'a> {
         self.b.jump(Code::Je_rel32_64, nothing);
         if let Some(short) = short {
             self.b.bind(short);
+        }
+        if self.overlaps() {
+            self.overlapping_end(done)?;
         }
         self.remainder()?;
         if needs_end {

@@ -25,8 +25,9 @@ impl Frame<'_> {
         for (stage, memory) in self.stages.iter_mut().zip(memory) {
             let pipe = &stage.plan.pipe;
             let word = Lane::of_bytes(pipe.word_bytes());
-            let place =
-                StatePlace { first_state: stage.first_state, unroll: self.shape.unroll, busy, memory };
+            let unroll = self.shape.unroll;
+            let sets = self.shape.sets.min(unroll);
+            let place = StatePlace { first_state: stage.first_state, unroll, sets, busy, memory };
             for (index, state) in pipe.states.iter().enumerate() {
                 let mut value = StateVal::None;
                 if stage.plan.forms[index] == StateForm::Constant && pipe.input.ty == Ty::U128 {

@@ -11,8 +11,10 @@ fn build<R>(pipe: &Pipe, look: impl FnOnce(&Frame<'_>, Result<(), Refusal>) -> R
     let isa = features.isa()?;
     let stage = Analysed::new(pipe.clone().into());
     let plans = [VectorStage::of(&stage).unwrap()];
-    let mut frame =
-        Frame::new(&plans, FunctionShape { isa, features, source: None, stores: Stores::Plain, unroll: 4 });
+    let mut frame = Frame::new(
+        &plans,
+        FunctionShape { isa, features, source: None, stores: Stores::Plain, unroll: 4, sets: 4 },
+    );
     let result = frame.build();
     Some(look(&frame, result))
 }

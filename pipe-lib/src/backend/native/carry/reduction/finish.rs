@@ -144,45 +144,41 @@ impl ReductionLanes {
         let upper = b.vector_of(Width::X, shuffle, &[Operand::Reg(sums, Width::X), Operand::Imm(0x4e)]);
         let sums = add(b, Width::X, sums, upper);
         b.quad_to(Register::RAX, sums);
-        let (rax, eax, r9, r9d) = (Register::RAX, Register::EAX, Register::R9, Register::R9D);
-        b.raw(asm::rm(Code::Add_r64_rm64, rax, STATES, Register::None, offset));
-        // Added to itself turned by half its width, a number has its one's complement sum of halves in the upper half.
-        b.raw(asm::rri(Code::VEX_Rorx_r64_rm64_imm8, r9, rax, 32));
-        b.raw(asm::rr(Code::Add_r64_rm64, rax, r9));
-        b.raw(asm::ri(Code::Shr_rm64_imm8, rax, 32));
-        b.raw(asm::rri(Code::VEX_Rorx_r32_rm32_imm8, r9d, eax, 16));
-        b.raw(asm::rr(Code::Add_r32_rm32, eax, r9d));
-        b.raw(asm::ri(Code::Shr_rm32_imm8, eax, 16));
-        b.store_quad(STATES, offset, rax);
+        b.raw(asm::rm(Code::Add_r64_rm64, Register::RAX, STATES, Register::None, offset));
+        fold_to_16(b);
+        b.store_quad(STATES, offset, Register::RAX);
     }
 
-    /// rax holds the sum of all 32-bit halves: fold it to the state's width, add the state.
+    /// rax holds the sum of all 32-bit halves: add the state, fold to its width.
     fn finish_addc(&self, b: &mut Builder, offset: i32) {
-        let (rax, eax, r9, r9d) = (Register::RAX, Register::EAX, Register::R9, Register::R9D);
-        for _ in 0..2 {
-            b.raw(asm::rr(Code::Mov_r32_rm32, r9d, eax));
-            b.raw(asm::ri(Code::Shr_rm64_imm8, rax, 32));
+        let (rax, eax) = (Register::RAX, Register::EAX);
+        if self.swapped == Some(true) {
+            // The state as the words are, which only those of two bytes may be.
+            let (r9, r9d) = (Register::R9, Register::R9D);
+            b.load_quad_to(r9, STATES, offset);
+            b.raw(asm::r(Code::Bswap_r32, r9d));
+            b.raw(asm::ri(Code::Shr_rm32_imm8, r9d, 16));
             b.raw(asm::rr(Code::Add_r64_rm64, rax, r9));
+            fold_to_16(b);
+            b.raw(asm::r(Code::Bswap_r32, eax));
+            b.raw(asm::ri(Code::Shr_rm32_imm8, eax, 16));
+            return b.store_quad(STATES, offset, rax);
         }
-        for (bits, code, low) in
-            [(16, Code::Movzx_r32_rm16, Register::AX), (8, Code::Movzx_r32_rm8, Register::AL)]
-        {
-            if self.ty.bits() <= bits {
+        b.raw(asm::rm(Code::Add_r64_rm64, rax, STATES, Register::None, offset));
+        match self.ty.bits() {
+            32 => fold_to_32(b),
+            16 => fold_to_16(b),
+            _ => {
+                fold_to_16(b);
+                let r9d = Register::R9D;
                 for _ in 0..2 {
-                    b.raw(asm::rr(code, r9d, low));
-                    b.raw(asm::ri(Code::Shr_rm32_imm8, eax, bits as i32));
+                    b.raw(asm::rr(Code::Movzx_r32_rm8, r9d, Register::AL));
+                    b.raw(asm::ri(Code::Shr_rm32_imm8, eax, 8));
                     b.raw(asm::rr(Code::Add_r32_rm32, eax, r9d));
                 }
             }
         }
-        if self.swapped == Some(true) {
-            swap_rax(b, self.ty);
-        }
-        b.raw(asm::rm(Code::Add_r64_rm64, rax, STATES, Register::None, offset));
-        b.raw(asm::rr(Code::Mov_r64_rm64, r9, rax));
-        b.raw(asm::ri(Code::Shr_rm64_imm8, r9, self.ty.bits() as i32));
-        b.raw(asm::rr(Code::Add_r64_rm64, rax, r9));
-        store(b, self.ty, offset);
+        b.store_quad(STATES, offset, rax);
     }
 
     /// rax holds one bit, or `group` equal bits, for each of the lanes.
@@ -215,6 +211,24 @@ impl ReductionLanes {
         b.raw(asm::rm(code, rax, STATES, Register::None, offset));
         b.store_quad(STATES, offset, rax);
     }
+}
+
+/// The one's complement sum of rax's halves, in place of it: added to itself turned by half its width, a number has it in
+/// its upper half. Changes r9.
+fn fold_to_32(b: &mut Builder) {
+    let (rax, r9) = (Register::RAX, Register::R9);
+    b.raw(asm::rri(Code::VEX_Rorx_r64_rm64_imm8, r9, rax, 32));
+    b.raw(asm::rr(Code::Add_r64_rm64, rax, r9));
+    b.raw(asm::ri(Code::Shr_rm64_imm8, rax, 32));
+}
+
+/// The same once more.
+fn fold_to_16(b: &mut Builder) {
+    let (eax, r9d) = (Register::EAX, Register::R9D);
+    fold_to_32(b);
+    b.raw(asm::rri(Code::VEX_Rorx_r32_rm32_imm8, r9d, eax, 16));
+    b.raw(asm::rr(Code::Add_r32_rm32, eax, r9d));
+    b.raw(asm::ri(Code::Shr_rm32_imm8, eax, 16));
 }
 
 /// Adds r9 to rax, up to the largest number of the type.
