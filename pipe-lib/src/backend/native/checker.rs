@@ -140,6 +140,7 @@ impl Replay<'_> {
                     if number(inst.op0_register()).is_some() {
                         return Err("writes a register that the allocator gives out".to_owned());
                     }
+                    self.falls_through &= inst.code() != Code::Retnq;
                 }
                 Ok(())
             }

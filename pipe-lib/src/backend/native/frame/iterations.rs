@@ -116,10 +116,10 @@ impl Frame<'_> {
         if unroll > 1 {
             // rax: bytes of the copies to skip.
             let len = self.length();
-            self.b.raw(asm::rr(Code::Mov_r32_rm32, eax, len.full_register32()));
-            self.b.raw(asm::ri(Code::And_rm32_imm8, eax, -vector));
-            self.b.raw(asm::r(Code::Neg_rm32, eax));
-            self.b.raw(asm::ri(Code::And_rm32_imm32, eax, iteration - 1));
+            // The complement of one vector fewer: `-n` is `!(n - 1)`, in vectors.
+            self.b.raw(asm::rm(Code::Lea_r32_m, eax, len, Register::None, -vector));
+            self.b.raw(asm::r(Code::Not_rm32, eax));
+            self.b.raw(asm::ri(Code::And_rm32_imm32, eax, iteration - vector));
             self.b.raw(asm::rr(Code::Sub_r64_rm64, SRC, rax));
             if self.reads_pos {
                 self.b.raw(asm::rr(Code::Sub_r64_rm64, POS, rax));

@@ -14,6 +14,7 @@
 mod gather;
 mod iterations;
 mod outline;
+mod overlap;
 mod part;
 mod prepare;
 mod remainder;
@@ -167,6 +168,10 @@ impl<'a> Frame<'a> {
         self.b.items.push(CodeItem::LoadConstants);
         self.prepare()?;
         let short = self.remainder_takes_whole().then(|| self.b.new_label());
+        let overlap = self.overlaps().then(|| (self.b.new_label(), self.b.new_label()));
+        if let Some((short, _)) = overlap {
+            self.enter_short(short);
+        }
         self.iterations(remainder, short)?;
         self.b.bind(remainder);
         self.b.raw(asm::rr(Code::Mov_r64_rm64, REMAINDER, END));
@@ -177,10 +182,10 @@ impl<'a> Frame<'a> {
         if let Some(short) = short {
             self.b.bind(short);
         }
-        if self.overlaps() {
-            self.overlapping_end(done)?;
+        match overlap {
+            Some((short, masked)) => self.overlapping_end(short, masked)?,
+            None => self.remainder()?,
         }
-        self.remainder()?;
         if needs_end {
             self.b.jump(Code::Jmp_rel32_64, done);
             self.b.bind(nothing);
@@ -195,6 +200,12 @@ impl<'a> Frame<'a> {
         let mut inst = iced_x86::Instruction::default();
         inst.set_code(Code::Retnq);
         self.b.raw(inst);
+        if let Some((_, masked)) = overlap {
+            // Out of the way of those that are done without it.
+            self.b.bind(masked);
+            self.remainder()?;
+            self.b.jump(Code::Jmp_rel32_64, done);
+        }
         Ok(())
     }
 

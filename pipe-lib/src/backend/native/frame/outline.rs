@@ -15,14 +15,15 @@ pub(in crate::backend::native) struct Parts {
     aligns: bool,
     enters_within: bool,
     takes_whole: bool,
+    overlaps: bool,
 }
 
 impl Frame<'_> {
     pub(super) fn into_parts(self) -> Parts {
         let (aligns, enters_within) = (self.aligns(), self.enters_within());
-        let takes_whole = self.remainder_takes_whole();
+        let (takes_whole, overlaps) = (self.remainder_takes_whole(), self.overlaps());
         let stages = self.stages.into_iter().map(|stage| (stage.first_state, stage.carried)).collect();
-        Parts { stages, aligns, enters_within, takes_whole }
+        Parts { stages, aligns, enters_within, takes_whole, overlaps }
     }
 }
 
@@ -114,6 +115,15 @@ impl Parts {
         )?;
         if self.takes_whole {
             heading(f, "", format_args!("stretches of no more than {vector} are that alone"))?;
+        }
+        if self.overlaps {
+            heading(
+                f,
+                "",
+                format_args!(
+                    "behind a whole vector, of whole words: the last {vector}, counting what is new"
+                ),
+            )?;
         }
         if self.carried().any(|carried| carried.traits().ends_in_remainder) {
             heading(f, "", "a CRC's bytes moved to the end of a vector of zeros")?;

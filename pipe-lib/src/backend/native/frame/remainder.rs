@@ -3,7 +3,7 @@
 use crate::ir::Tail;
 use iced_x86::{Code, Register};
 
-use super::{DST, END, Frame, LEN, LoopPart, REMAINDER, SRC, Stores};
+use super::{DST, Frame, LoopPart, REMAINDER, SRC, Stores};
 use std::sync::Arc;
 
 use crate::backend::native::abi::{Round, round_remainder};
@@ -11,8 +11,7 @@ use crate::backend::native::asm;
 use crate::backend::native::carry::Masking;
 use crate::backend::native::isa::Isa;
 use crate::backend::native::lanes::Lane;
-use crate::backend::native::lanes::whole::{at, indexed};
-use crate::backend::native::vcode::{CodeItem, CodeLabel, Mem, Operand, RegKind, VReg, Width};
+use crate::backend::native::vcode::{CodeItem, Mem, Operand, RegKind, VReg, Width};
 
 impl Frame<'_> {
     /// What is left: less than a vector.
@@ -56,56 +55,6 @@ impl Frame<'_> {
             Stores::Striped(runs) if self.shape.isa == Isa::Avx2 => self.scatter_part(runs, chunk),
             Stores::Striped(runs) => self.scatter_remainder(runs, chunk),
         }
-        Ok(())
-    }
-
-    /// Whether what is left may be done with the last whole vector of the stretch, most of which has been done before: if
-    /// words are only added up, and nothing depends on where they are.
-    pub(super) fn overlaps(&self) -> bool {
-        self.shape.isa == Isa::Avx2
-            && self.is_contiguous()
-            && !self.is_ordered()
-            && !self.has_patterns()
-            && !self.reads_pos
-    }
-
-    /// The same as [`Frame::remainder`], then on to `done`: the last whole vector, of which reductions count what has not
-    /// been counted yet. Falls through if the stretch is shorter than a vector, if what is left ends within a word, or if
-    /// that vector would be read from where it has been written already.
-    pub(super) fn overlapping_end(&mut self, done: CodeLabel) -> Result<(), String> {
-        let (vector, masked_path) = (self.b.vector_bytes() as i32, self.b.new_label());
-        let gauge = self.stages.iter().map(|stage| stage.plan.pipe.word_bytes()).max().unwrap_or(1);
-        self.b.raw(asm::ri(Code::Cmp_rm64_imm8, LEN, vector));
-        self.b.jump(Code::Jb_rel32_64, masked_path);
-        if gauge > 1 {
-            self.b.raw(asm::ri(Code::Test_rm32_imm32, REMAINDER.full_register32(), gauge as i32 - 1));
-            self.b.jump(Code::Jne_rel32_64, masked_path);
-        }
-        let modifies = self.stages.iter().any(|stage| stage.plan.pipe.out.is_some());
-        if modifies && self.shape.stores != Stores::None {
-            self.b.raw(asm::rr(Code::Test_rm64_r64, DST, DST));
-            self.b.jump(Code::Je_rel32_64, masked_path);
-        }
-        self.b.forget();
-        let counts = self.carried().any(|carried| carried.traits().masked);
-        let masking = counts.then(|| {
-            let bytes = self.b.vector_bytes();
-            let entry = self.b.table([vec![0; bytes], vec![0xff; bytes]].concat());
-            self.b.lea_pool(Register::R9, entry);
-            let active = self.b.load(indexed(Register::R9, REMAINDER, 1, 0));
-            Masking { active, zero_beyond: false }
-        });
-        let mut chunk = self.b.load(at(END, -vector));
-        for index in 0..self.stages.len() {
-            let pipe = &self.stages[index].plan.pipe;
-            let round = Round::of(pipe.tail, pipe.word_bytes());
-            chunk = self.stage(index, chunk, 0, LoopPart::Remainder { masking, round })?;
-        }
-        if self.shape.stores != Stores::None {
-            self.b.store(indexed(END, DST, 1, -vector), chunk);
-        }
-        self.b.jump(Code::Jmp_rel32_64, done);
-        self.b.bind(masked_path);
         Ok(())
     }
 
