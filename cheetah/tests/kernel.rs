@@ -266,6 +266,16 @@ fn who_is_slow_or_idle_is_closed_on_time() {
         asking.write_all(b"GET /hello.txt HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
         assert_eq!(read_response(&mut asking, false).status, 200);
     }
+    // What nobody took is not left to the kernel: a reset, and not the rest and a FIN once somebody reads.
+    let mut chunk = vec![0; 1 << 16];
+    let end = loop {
+        match stuck.read(&mut chunk) {
+            Ok(0) => break None,
+            Ok(_) => {}
+            Err(error) => break Some(error.kind()),
+        }
+    };
+    assert_eq!(end, Some(std::io::ErrorKind::ConnectionReset));
     drop((asking, stuck));
     let stats = server.shut_down().unwrap();
     // The torn head once more: its peer saw the refusal and never closed.

@@ -356,6 +356,11 @@ impl Worker {
         let Some(connection) = self.connections.get_mut(key) else { return };
         connection.timer = None;
         if connection.conn.on_timeout(&mut self.service) {
+            if connection.conn.is_aborted() {
+                // Nobody takes what the socket still holds: a reset frees it, where a close would leave it to the
+                // kernel's time-outs. Should this fail, that is what happens.
+                let _ = sockopt::set_socket_linger(&connection.socket, Some(Duration::ZERO));
+            }
             self.drive(key);
         } else {
             self.set_timer(key);
