@@ -122,8 +122,8 @@ impl Parser<'_> {
 
     /// `TAG (NAME) = DIGEST`.
     fn tagged<'l>(&self, line: &'l [u8]) -> Option<Found<'l>> {
-        const LONGEST_TAG: usize = 32;
-        let open = line.iter().take(LONGEST_TAG).position(|&byte| byte == b'(')?;
+        const MAX_TAG: usize = 32;
+        let open = line.iter().take(MAX_TAG).position(|&byte| byte == b'(')?;
         let tag = std::str::from_utf8(line[..open].trim_ascii_end()).ok()?;
         // The last that there is: names may have them, digests not.
         let close = line.windows(2).rposition(|pair| matches!(pair, b") " | b")="))?;
