@@ -13,7 +13,7 @@
 //! no longer (TIME-WAIT). Everything it keeps is bounded.
 
 use std::collections::VecDeque;
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
 
 use runtime::time::Instant;
 use runtime::timer_wheel::TimerWheel;
@@ -21,6 +21,7 @@ use runtime::timer_wheel::TimerWheel;
 use crate::iface::acd::{self, Detector};
 use crate::iface::arp_cache::{Action, ArpCache};
 use crate::iface::demux::Demux;
+use crate::iface::ipv6::{self as interface6, Ipv6Interface};
 use crate::iface::reassembly::Reassembly;
 use crate::iface::route::{Prefix, Routes};
 use crate::sums::{self, SumCache};
@@ -37,10 +38,12 @@ mod application;
 mod config;
 mod icmp;
 mod input;
+mod ipv6;
 mod queue;
 mod transmit;
 
 pub use crate::iface::acd::AddressDetection;
+pub use crate::iface::ipv6::Ipv6Config;
 pub use application::{Application, Key};
 pub use config::{Config, ConnectError, Event, Features, ListenError};
 
@@ -109,7 +112,8 @@ pub struct Stack {
     tcp_in_order: tcp::Config,
     secret: Secret,
     routes: Routes,
-    arp: ArpCache,
+    arp: ArpCache<Ipv4Addr>,
+    ipv6: Option<Ipv6Interface>,
     ports: Vec<u16>,
     demux: Demux<Key>,
     backlog: Backlog,
@@ -164,6 +168,7 @@ impl Stack {
             secret,
             routes,
             arp: ArpCache::default(),
+            ipv6: config.ipv6.map(|ipv6| Ipv6Interface::new(ipv6, config.hardware_addr)),
             ports: Vec::new(),
             demux: Demux::new(config.secret),
             backlog: Backlog::new(config.secret, config.backlog),
@@ -221,23 +226,17 @@ impl Stack {
         remote: SocketAddr,
         keep: impl FnOnce(Pcb) -> Option<Key>,
     ) -> Result<Key, ConnectError> {
-        let SocketAddr::V4(remote) = remote else { return Err(ConnectError::Ipv6) };
-        if remote.port() == 0
-            || !self.routes.is_unicast(*remote.ip())
-            || *remote.ip() == self.config.ipv4_addr
-        {
+        if remote.port() == 0 {
             return Err(ConnectError::BadAddress);
         }
-        if self.detector.is_refused() {
-            return Err(ConnectError::AddressRefused);
-        }
-        if self.routes.next_hop(*remote.ip()).is_none() {
-            return Err(ConnectError::NoRoute);
-        }
-        let tuple = self.free_tuple(local_port, remote).ok_or(ConnectError::PortInUse)?;
+        let local = match remote.ip() {
+            IpAddr::V4(addr) => self.own_addr(addr)?.into(),
+            IpAddr::V6(addr) => self.own_addr6(addr)?.into(),
+        };
+        let tuple = self.free_tuple(local, local_port, remote).ok_or(ConnectError::PortInUse)?;
         let iss = self.secret.initial_seq(&tuple, now);
         let ts_offset = self.secret.timestamp_offset(&tuple);
-        let mut pcb = Pcb::syn_sent(tuple, iss, ts_offset, self.link_mss(), &self.tcp);
+        let mut pcb = Pcb::syn_sent(tuple, iss, ts_offset, self.link_mss(&tuple), &self.tcp);
         pcb.link.queued = true;
         let key = keep(pcb).ok_or(ConnectError::NotKept)?;
         self.demux.insert(tuple, key);
@@ -245,9 +244,34 @@ impl Stack {
         Ok(key)
     }
 
+    /// Which address of ours speaks to `remote`.
+    fn own_addr(&self, remote: Ipv4Addr) -> Result<Ipv4Addr, ConnectError> {
+        if !self.routes.is_unicast(remote) || remote == self.config.ipv4_addr {
+            return Err(ConnectError::BadAddress);
+        }
+        if self.detector.is_refused() {
+            return Err(ConnectError::AddressRefused);
+        }
+        self.routes.next_hop(remote).map(|_| self.config.ipv4_addr).ok_or(ConnectError::NoRoute)
+    }
+
+    /// The same in IPv6.
+    fn own_addr6(&self, remote: Ipv6Addr) -> Result<Ipv6Addr, ConnectError> {
+        let own = self.ipv6.as_ref().ok_or(ConnectError::Ipv6)?;
+        if !interface6::is_unicast(remote) || own.is_ours(remote) {
+            return Err(ConnectError::BadAddress);
+        }
+        own.next_hop(remote).map(|_| own.addr()).ok_or(ConnectError::NoRoute)
+    }
+
     /// A socket pair that is in no use: RFC 6056 algorithm 3, a per-peer offset and a common counter.
-    fn free_tuple(&mut self, local_port: Option<u16>, remote: SocketAddrV4) -> Option<FourTuple> {
-        let pair = |port| FourTuple::ipv4(SocketAddrV4::new(self.config.ipv4_addr, port), remote);
+    fn free_tuple(
+        &mut self,
+        local: IpAddr,
+        local_port: Option<u16>,
+        remote: SocketAddr,
+    ) -> Option<FourTuple> {
+        let pair = |port| FourTuple::new(SocketAddr::new(local, port), remote);
         let is_free = |tuple: &FourTuple| !self.demux.contains(tuple) && !self.time_wait.contains(tuple);
         if let Some(port) = local_port {
             return Some(pair(port)).filter(|tuple| port != 0 && is_free(tuple));
@@ -273,6 +297,7 @@ impl Stack {
             self.arp.poll_timeout(),
             self.fragments.next_expiry(),
             self.detector.poll_timeout(),
+            self.ipv6.as_ref().and_then(|own| own.neighbors.poll_timeout()),
         ]
         .into_iter()
         .flatten()
@@ -296,8 +321,16 @@ impl Stack {
             match action {
                 Action::Request(addr) => self.queues.push(Control::ArpRequest { addr, to: None }),
                 Action::Probe(addr, to) => self.queues.push(Control::ArpRequest { addr, to: Some(to) }),
-                Action::Unreachable(addr) => self.unreachable(now, addr, app),
-                Action::PushedOut(addr) => self.lost_for_want_of_a_hop(now, addr, app),
+                Action::Unreachable(addr) => self.unreachable(now, addr.into(), app),
+                Action::PushedOut(addr) => self.lost_for_want_of_a_hop(now, addr.into(), app),
+            }
+        }
+        while let Some(action) = self.ipv6.as_mut().and_then(|own| own.neighbors.poll(now)) {
+            match action {
+                Action::Request(addr) => self.solicit(addr, None),
+                Action::Probe(addr, to) => self.solicit(addr, Some(to)),
+                Action::Unreachable(addr) => self.unreachable(now, addr.into(), app),
+                Action::PushedOut(addr) => self.lost_for_want_of_a_hop(now, addr.into(), app),
             }
         }
     }
@@ -351,8 +384,8 @@ impl Stack {
 
     /// Nobody answers ARP for `addr`: active opens through it fail; for others what they had to send is lost like a
     /// segment on the wire, and tried again by the same timer.
-    fn unreachable<A: Application>(&mut self, now: Instant, addr: Ipv4Addr, app: &mut A) {
-        self.event(Event::Unreachable { addr: addr.into() });
+    fn unreachable<A: Application>(&mut self, now: Instant, addr: IpAddr, app: &mut A) {
+        self.event(Event::Unreachable { addr });
         for key in self.queues.give_up(addr) {
             let Some((pcb, mut stream)) = app.connection(key) else { continue };
             if !matches!(pcb.state, State::SynSent(_)) {
@@ -369,7 +402,7 @@ impl Stack {
     }
 
     /// `addr` is asked for no more: what waited for it is lost, and each connection tries again by its timer.
-    fn lost_for_want_of_a_hop<A: Application>(&mut self, now: Instant, addr: Ipv4Addr, app: &mut A) {
+    fn lost_for_want_of_a_hop<A: Application>(&mut self, now: Instant, addr: IpAddr, app: &mut A) {
         for key in self.queues.give_up(addr) {
             if let Some((pcb, _)) = app.connection(key) {
                 self.lost_before_the_wire(now, key, pcb);
@@ -547,8 +580,8 @@ impl Stack {
     }
 
     /// Largest TCP payload without options that one packet of our link carries.
-    fn link_mss(&self) -> u16 {
-        self.config.mtu.saturating_sub(40).max(88)
+    fn link_mss(&self, tuple: &FourTuple) -> u16 {
+        self.config.mtu.saturating_sub(tuple.headers_len()).max(88)
     }
 
     /// Whether our address may be used: with [`AddressDetection::Probe`] not before it was asked for, and never if another

@@ -55,6 +55,12 @@ impl FourTuple {
         self.remote_port
     }
 
+    /// Our address.
+    #[inline]
+    pub const fn local_addr(&self) -> IpAddr {
+        self.local_addr.to_canonical()
+    }
+
     /// The peer's address.
     #[inline]
     pub const fn remote_addr(&self) -> IpAddr {
@@ -68,6 +74,12 @@ impl FourTuple {
             (Some(local), Some(remote)) => Some((local, remote)),
             _ => None,
         }
+    }
+
+    /// Length of the IP and TCP headers of a segment without options, in bytes.
+    #[inline]
+    pub(crate) const fn headers_len(&self) -> u16 {
+        if self.ipv4_addrs().is_some() { 40 } else { 60 }
     }
 
     /// All that tells tuples apart, as bytes: for tables and keyed hashes. Of IPv4 without what its addresses share.

@@ -280,7 +280,7 @@ fn opens_that_cannot_begin_are_refused() {
         assert_eq!(host.stack.connect(pair.now, None, remote.into(), keep), Err(expected), "{remote:?}");
     };
     refused((Ipv6Addr::LOCALHOST.into(), 80), ConnectError::Ipv6);
-    refused((SERVER.to_ipv6_mapped().into(), 80), ConnectError::Ipv6);
+    refused(("fd00::1".parse().expect("an address"), 80), ConnectError::Ipv6);
     refused((SERVER.into(), 0), ConnectError::BadAddress);
     refused((CLIENT.into(), 80), ConnectError::BadAddress);
     refused((Ipv4Addr::BROADCAST.into(), 80), ConnectError::BadAddress);

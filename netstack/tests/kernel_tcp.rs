@@ -4,7 +4,7 @@
 mod support;
 
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, Shutdown, SocketAddrV4, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddrV4, TcpListener, TcpStream};
 use std::process::{Command, ExitCode};
 use std::thread;
 use std::time::{Duration, Instant as Clock};
@@ -14,12 +14,14 @@ use netstack::device::Device;
 use netstack::device::fault::{FaultDevice, Faults};
 use netstack::device::sys::{link, netns};
 use netstack::device::tap::TapDevice;
-use netstack::stack::{Config, Stack};
+use netstack::stack::{Config, Ipv6Config, Stack};
 use runtime::time::Instant;
 use support::{TestApp, TestStream, byte_at};
 
 const KERNEL: Ipv4Addr = Ipv4Addr::new(10, 78, 0, 1);
 const OURS: Ipv4Addr = Ipv4Addr::new(10, 78, 0, 2);
+const KERNEL6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 78, 0, 0, 0, 1);
+const OURS6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 78, 0, 0, 0, 2);
 const PORT: u16 = 80;
 
 fn main() -> ExitCode {
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
             echo(net());
             slow_reader(net());
             active_open(net());
+            over_ipv6(net(), drop);
             if drop == 0.0 {
                 pings(net());
             }
@@ -79,6 +82,56 @@ fn pings(mut net: Net) {
     assert_eq!((stats.reassembled, stats.fragments_dropped, stats.reassembly_timeouts), (13, 0, 0));
 }
 
+/// The kernel's neighbour discovery, echo and TCP in IPv6, both ways and both opens; the same listener as for IPv4.
+fn over_ipv6(mut net: Net, drop: f64) {
+    let address = format!("{KERNEL6}/64");
+    let added = Command::new("ip").args(["-6", "addr", "add", &address, "dev", "tcp0", "nodad"]).output();
+    if !added.is_ok_and(|output| output.status.success()) {
+        return println!("kernel_tcp: the kernel has no IPv6 here");
+    }
+    if drop == 0.0 {
+        let output = net.serve(
+            || None,
+            || {
+                let arguments = ["-6", "-n", "-c", "5", "-i", "0.01", "-W", "5", "-s", "1400"];
+                Command::new("ping").args(arguments).arg(OURS6.to_string()).output()
+            },
+        );
+        if let Ok(output) = output {
+            let text = String::from_utf8_lossy(&output.stdout);
+            assert!(text.contains(" 0% packet loss") && !text.contains("wrong"), "ping -6: {text}");
+        }
+    }
+    net.serve(
+        || Some(TestStream::new(1, BULK)),
+        || {
+            let mut stream = TcpStream::connect((OURS6, PORT)).expect("connect");
+            stream.set_read_timeout(Some(Duration::from_secs(50))).expect("timeout");
+            stream.write_all(&bytes(0, BULK)).expect("write");
+            stream.shutdown(Shutdown::Write).expect("FIN");
+            expect_bytes(&mut stream, 1, BULK);
+            assert_eq!(stream.read(&mut [0]).expect("FIN"), 0);
+        },
+    );
+    let (reason, stream) = net.closed();
+    assert_eq!((reason, stream.acknowledged, stream.received), (CloseReason::Finished, BULK, BULK));
+    assert_eq!(stream.wrong_bytes, 0);
+
+    let listener = TcpListener::bind((KERNEL6, 0)).expect("bind");
+    let port = listener.local_addr().expect("bound").port();
+    let now = net.now();
+    let keep = |pcb| net.app.keep(pcb, TestStream::new(1, 1000));
+    net.stack.connect(now, None, (KERNEL6, port).into(), keep).expect("a free port");
+    net.serve(
+        || None,
+        move || {
+            let (mut stream, peer) = listener.accept().expect("accept");
+            assert_eq!(peer.ip(), OURS6);
+            expect_bytes(&mut stream, 1, 1000);
+        },
+    );
+}
+
 /// Our stack on a TAP device, driven by the thread that holds it.
 struct Net {
     stack: Stack,
@@ -97,6 +150,7 @@ impl Net {
         config.mtu = device.mtu();
         config.time_wait = Duration::from_secs(1);
         config.features.offload = offload;
+        config.ipv6 = Some(Ipv6Config { addr: OURS6, prefix_len: 64, gateway: None });
         let mut stack = Stack::new(config);
         stack.listen(PORT).expect("a fresh stack");
         Net { stack, app: TestApp::new(|_| None), device, origin: Clock::now() }

@@ -1,7 +1,7 @@
 //! `cheetah serve DIR|SITE.img`: serves a site, over the kernel's sockets or over our own TCP/IP.
 
 use std::io::Write;
-use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use cheetah::store::{Feed, Store, WithStatus};
 use cheetah::transport::device::{self, DeviceOptions, FaultOptions, Interface};
 use cheetah::transport::stack::StackOptions;
 use netstack::device::sys::link;
-use netstack::stack;
+use netstack::stack::{self, Ipv6Config};
 use netstack::tcp::Algorithm;
 
 use super::Usage;
@@ -39,6 +39,12 @@ pub(super) struct Arguments {
     /// Our own address, which the kernel must not have
     #[arg(long, value_name = "IP/PREFIX")]
     addr: Option<Network>,
+    /// Our own address in IPv6, served beside the other
+    #[arg(long, value_name = "IP/PREFIX")]
+    addr6: Option<Network6>,
+    /// The way out of that network
+    #[arg(long, value_name = "IP", requires = "addr6")]
+    gateway6: Option<Ipv6Addr>,
     /// Ask for 5 to 7 seconds whether another host has the address, before it is used (RFC 5227)
     #[arg(long)]
     probe_addr: bool,
@@ -137,6 +143,31 @@ impl FromStr for Network {
         match prefix_len.parse() {
             Ok(prefix_len @ 0..=32) => Ok(Network(addr, prefix_len)),
             _ => Err(format!("`{prefix_len}` is no prefix length: 0 to 32")),
+        }
+    }
+}
+
+/// The same in IPv6.
+#[derive(Clone, Copy, Debug)]
+struct Network6(Ipv6Addr, u8);
+
+impl FromStr for Network6 {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Network6, String> {
+        let (addr, prefix_len) =
+            text.split_once('/').ok_or("give an address and a prefix, as in fd00::2/64")?;
+        let addr: Ipv6Addr = addr.parse().map_err(|_| format!("`{addr}` is no IPv6 address"))?;
+        if addr.is_multicast()
+            || addr.is_unspecified()
+            || addr.is_loopback()
+            || addr.to_ipv4_mapped().is_some()
+        {
+            return Err(format!("`{addr}` is not the address of one host"));
+        }
+        match prefix_len.parse() {
+            Ok(prefix_len @ 0..=128) => Ok(Network6(addr, prefix_len)),
+            _ => Err(format!("`{prefix_len}` is no prefix length: 0 to 128")),
         }
     }
 }
@@ -254,6 +285,7 @@ fn kernel_addr(arguments: &Arguments) -> anyhow::Result<SocketAddr> {
     let device_only = [
         ("--dev", arguments.dev.is_some()),
         ("--addr", arguments.addr.is_some()),
+        ("--addr6", arguments.addr6.is_some()),
         ("--probe-addr", arguments.probe_addr),
         ("--gateway", arguments.gateway.is_some()),
         ("--host-addr", arguments.host_addr.is_some()),
@@ -290,6 +322,8 @@ fn stack_options(arguments: &Arguments) -> anyhow::Result<StackOptions> {
     };
     let mut options = StackOptions::new((addr, prefix_len), port);
     options.gateway = arguments.gateway;
+    let gateway = arguments.gateway6;
+    options.ipv6 = arguments.addr6.map(|Network6(addr, prefix_len)| Ipv6Config { addr, prefix_len, gateway });
     options.probe_addr = arguments.probe_addr;
     match arguments.congestion {
         None => {}

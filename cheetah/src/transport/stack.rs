@@ -32,6 +32,8 @@ pub struct StackOptions {
     pub addr: (Ipv4Addr, u8),
     /// The way out of that network.
     pub gateway: Option<Ipv4Addr>,
+    /// The same in IPv6, if it is spoken.
+    pub ipv6: Option<stack::Ipv6Config>,
     /// Ask whether another host has the address, before it is used.
     pub probe_addr: bool,
     /// The port to listen on.
@@ -46,7 +48,7 @@ impl StackOptions {
     /// A stack at this address, with nothing out of the ordinary.
     pub fn new(addr: (Ipv4Addr, u8), port: u16) -> StackOptions {
         let (features, congestion) = (stack::Features::default(), tcp::Algorithm::default());
-        StackOptions { addr, gateway: None, probe_addr: false, port, congestion, features }
+        StackOptions { addr, gateway: None, ipv6: None, probe_addr: false, port, congestion, features }
     }
 }
 
@@ -77,6 +79,7 @@ impl<D: Device> Worker<D> {
         let (addr, prefix_len) = options.addr;
         let mut config = driver::config(&device, addr, prefix_len)?;
         config.gateway = options.gateway;
+        config.ipv6 = options.ipv6;
         if options.probe_addr {
             config.address_detection = AddressDetection::Probe;
         }
@@ -195,7 +198,7 @@ fn tell(event: Event) {
         Event::AddressConflict { hardware_addr } => {
             tracing::warn!("{hardware_addr} claims our address, which is defended");
         }
-        Event::Unreachable { addr } => tracing::debug!("{addr} does not answer ARP"),
+        Event::Unreachable { addr } => tracing::debug!("{addr} does not say where it is"),
         Event::BacklogOverflow { lost } => {
             tracing::debug!("the backlog is full: {lost} SYNs answered by cookies")
         }

@@ -2,6 +2,7 @@
 
 use super::sys::tun;
 use crate::transmission::{RxChecksum, Transmission};
+use crate::wire::{EtherType, ethernet};
 
 /// `struct virtio_net_hdr`, in the machine's byte order as TAP devices have it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -17,6 +18,7 @@ pub(super) struct VnetHeader {
 const VIRTIO_NET_HDR_F_NEEDS_CSUM: u8 = 1;
 const VIRTIO_NET_HDR_F_DATA_VALID: u8 = 2;
 const VIRTIO_NET_HDR_GSO_TCPV4: u8 = 1;
+const VIRTIO_NET_HDR_GSO_TCPV6: u8 = 4;
 
 impl VnetHeader {
     /// What the device is to do with a transmission.
@@ -30,7 +32,9 @@ impl VnetHeader {
         if let Some(segment_size) = transmission.offload.segment_size
             && transmission.payload_len > usize::from(segment_size)
         {
-            header.gso_type = VIRTIO_NET_HDR_GSO_TCPV4;
+            let ethertype = ethernet::Frame::new_unchecked(transmission.headers).ethertype();
+            let is_ipv6 = ethertype == EtherType::Ipv6;
+            header.gso_type = if is_ipv6 { VIRTIO_NET_HDR_GSO_TCPV6 } else { VIRTIO_NET_HDR_GSO_TCPV4 };
             header.gso_size = segment_size;
             header.hdr_len = transmission.headers.len() as u16;
         }

@@ -1,4 +1,5 @@
-//! Which hardware address a neighbour has (RFC 826, RFC 1122 section 2.3.2).
+//! Which hardware address a neighbour has (RFC 826, RFC 1122 section 2.3.2); of IPv6 the same, asked for otherwise (RFC 4861
+//! section 7).
 //!
 //! ```text
 //!   lookup ----------> (unknown) --request--> Incomplete --reply--> Known --60 s--> Stale --request, still used--.
@@ -13,7 +14,7 @@
 //! address. The cache sends nothing itself: it says what to ask, and when.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use runtime::time::Instant;
@@ -35,6 +36,24 @@ pub const UNREACHABLE: Duration = Duration::from_secs(3);
 /// Entries kept at most, if nothing else is asked for.
 pub const DEFAULT_CAPACITY: usize = 1024;
 
+/// An address that neighbours may have: of either family.
+pub trait Neighbor: Copy + Ord {
+    /// Whether it is not a group's, everyone's or no one's.
+    fn is_one_host(&self) -> bool;
+}
+
+impl Neighbor for Ipv4Addr {
+    fn is_one_host(&self) -> bool {
+        !(self.is_unspecified() || self.is_broadcast() || self.is_multicast())
+    }
+}
+
+impl Neighbor for Ipv6Addr {
+    fn is_one_host(&self) -> bool {
+        crate::iface::ipv6::is_unicast(*self)
+    }
+}
+
 /// What is known of an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lookup {
@@ -48,15 +67,15 @@ pub enum Lookup {
 
 /// What the cache wants done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action {
+pub enum Action<A> {
     /// Broadcast a request for the address.
-    Request(Ipv4Addr),
+    Request(A),
     /// Ask the hardware address that had it whether it still has it (RFC 1122 section 2.3.2.1 (2), unicast poll).
-    Probe(Ipv4Addr, EthernetAddress),
+    Probe(A, EthernetAddress),
     /// The address does not answer: what waits for it may give up.
-    Unreachable(Ipv4Addr),
+    Unreachable(A),
     /// Nobody asks for the address any more, for others needed its place: what waits for it waits in vain.
-    PushedOut(Ipv4Addr),
+    PushedOut(A),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -79,25 +98,25 @@ struct Entry {
 
 /// Hardware addresses of neighbours.
 #[derive(Clone, Debug)]
-pub struct ArpCache {
-    entries: BTreeMap<Ipv4Addr, Entry>,
+pub struct ArpCache<A = Ipv4Addr> {
+    entries: BTreeMap<A, Entry>,
     capacity: usize,
     /// A lower bound of all entries' `due`: lets `poll` return at once.
     next_due: Option<Instant>,
     /// Addresses that were asked for when they lost their entry, and of which [`ArpCache::poll`] has not told yet; no more
     /// than entries.
-    pushed_out: Vec<Ipv4Addr>,
+    pushed_out: Vec<A>,
 }
 
-impl Default for ArpCache {
-    fn default() -> ArpCache {
+impl<A: Neighbor> Default for ArpCache<A> {
+    fn default() -> ArpCache<A> {
         ArpCache::new(DEFAULT_CAPACITY)
     }
 }
 
-impl ArpCache {
+impl<A: Neighbor> ArpCache<A> {
     /// An empty cache for at most `capacity` neighbours (at least one).
-    pub const fn new(capacity: usize) -> ArpCache {
+    pub const fn new(capacity: usize) -> ArpCache<A> {
         ArpCache {
             entries: BTreeMap::new(),
             capacity: if capacity == 0 { 1 } else { capacity },
@@ -109,7 +128,7 @@ impl ArpCache {
     /// What hardware address to send to for the on-link address `addr`. An unknown one is asked for: call
     /// [`ArpCache::poll`] afterwards.
     #[inline]
-    pub fn lookup(&mut self, now: Instant, addr: Ipv4Addr) -> Lookup {
+    pub fn lookup(&mut self, now: Instant, addr: A) -> Lookup {
         if let Some(entry) = self.entries.get_mut(&addr) {
             entry.last_used = now;
             return match &mut entry.state {
@@ -135,15 +154,8 @@ impl ArpCache {
 
     /// Takes in the sender's addresses of an ARP packet. `for_us` says that its target is our address: only then may it
     /// make a new entry (RFC 826's merge flag). Returns whether something waited for this answer.
-    pub fn learn(
-        &mut self,
-        now: Instant,
-        addr: Ipv4Addr,
-        hardware_addr: EthernetAddress,
-        for_us: bool,
-    ) -> bool {
-        if !hardware_addr.is_unicast() || addr.is_unspecified() || addr.is_broadcast() || addr.is_multicast()
-        {
+    pub fn learn(&mut self, now: Instant, addr: A, hardware_addr: EthernetAddress, for_us: bool) -> bool {
+        if !hardware_addr.is_unicast() || !addr.is_one_host() {
             return false;
         }
         let state = State::Known { hardware_addr, expires: now + REACHABLE, requests: 0 };
@@ -166,7 +178,7 @@ impl ArpCache {
 
     /// Segments that make progress prove that the neighbour is there (RFC 1122 section 2.3.2.1 (4)): renews the entry.
     #[inline]
-    pub fn confirm(&mut self, now: Instant, addr: Ipv4Addr) {
+    pub fn confirm(&mut self, now: Instant, addr: A) {
         if let Some(Entry { state: State::Known { expires, requests, .. }, due, .. }) =
             self.entries.get_mut(&addr)
         {
@@ -177,7 +189,7 @@ impl ArpCache {
     }
 
     /// The next thing to do at `now`; call until `None`.
-    pub fn poll(&mut self, now: Instant) -> Option<Action> {
+    pub fn poll(&mut self, now: Instant) -> Option<Action<A>> {
         if let Some(addr) = self.pushed_out.pop() {
             return Some(Action::PushedOut(addr));
         }
@@ -230,7 +242,7 @@ impl ArpCache {
         self.entries.is_empty()
     }
 
-    fn insert(&mut self, addr: Ipv4Addr, entry: Entry) {
+    fn insert(&mut self, addr: A, entry: Entry) {
         if self.entries.len() >= self.capacity {
             // Those without an answer go first: a scan of our prefix must not push out who is talking to us.
             let victim = self
@@ -270,7 +282,7 @@ mod tests {
 
     #[test]
     fn asks_thrice_then_gives_up_for_a_while() {
-        let mut cache = ArpCache::default();
+        let mut cache = ArpCache::<Ipv4Addr>::default();
         assert_eq!(cache.lookup(seconds(0), ADDR), Lookup::Pending);
         for second in 0..3 {
             assert_eq!(cache.poll(seconds(second)), Some(Action::Request(ADDR)));
@@ -289,7 +301,7 @@ mod tests {
 
     #[test]
     fn answers_are_used_beyond_their_time_while_asked_again() {
-        let mut cache = ArpCache::default();
+        let mut cache = ArpCache::<Ipv4Addr>::default();
         cache.lookup(seconds(0), ADDR);
         cache.poll(seconds(0));
         assert!(cache.learn(seconds(0), ADDR, HW, true));
@@ -323,7 +335,7 @@ mod tests {
 
     #[test]
     fn progress_of_connections_renews() {
-        let mut cache = ArpCache::default();
+        let mut cache = ArpCache::<Ipv4Addr>::default();
         cache.learn(seconds(0), ADDR, HW, true);
         cache.confirm(seconds(50), ADDR);
         cache.lookup(seconds(100), ADDR);

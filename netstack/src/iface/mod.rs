@@ -4,5 +4,6 @@
 pub(crate) mod acd;
 pub mod arp_cache;
 pub mod demux;
+pub(crate) mod ipv6;
 pub mod reassembly;
 pub mod route;

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use crate::iface::acd::AddressDetection;
+use crate::iface::ipv6::Ipv6Config;
 use crate::tcp;
 use crate::wire::EthernetAddress;
 
@@ -20,9 +21,11 @@ pub struct Config {
     pub prefix_len: u8,
     /// Where everything off-link goes.
     pub gateway: Option<Ipv4Addr>,
+    /// Our addresses in IPv6, if it is spoken; listeners are for both.
+    pub ipv6: Option<Ipv6Config>,
     /// What is done about `ipv4_addr` before it is used: whether another host has it already.
     pub address_detection: AddressDetection,
-    /// Largest IPv4 packet, in bytes.
+    /// Largest IP packet, in bytes.
     pub mtu: u16,
     /// Keys the initial sequence numbers (RFC 6528) and the hash tables; from the system's random source.
     pub secret: [u8; 16],
@@ -57,6 +60,7 @@ impl Config {
             ipv4_addr,
             prefix_len,
             gateway: None,
+            ipv6: None,
             address_detection: AddressDetection::None,
             mtu: 1500,
             secret,
@@ -144,7 +148,7 @@ pub enum ListenError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ConnectError {
-    /// IPv6 is not spoken yet.
+    /// The stack has no address in IPv6 ([`Config::ipv6`]).
     Ipv6,
     /// The remote address or port is no unicast TCP endpoint.
     BadAddress,
@@ -172,7 +176,7 @@ impl core::error::Error for ListenError {}
 impl fmt::Display for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            ConnectError::Ipv6 => "IPv6 is not spoken yet: give an IPv4 address",
+            ConnectError::Ipv6 => "the stack has no IPv6 address: give it one, or connect to an IPv4 address",
             ConnectError::NotKept => "the application keeps no more connections",
             ConnectError::BadAddress => "not the address and port of one host",
             ConnectError::AddressRefused => "another host has our own address",

@@ -68,17 +68,31 @@ impl Stack {
         app: &mut A,
     ) -> bool {
         let Some((tuple, seq)) = self.quoted_segment(original) else { return false };
+        let mtu = (code == icmpv4::CODE_FRAGMENTATION_NEEDED).then_some(next_hop_mtu);
+        self.path_reported(now, tuple, seq, mtu, HARD.contains(&code), app)
+    }
+
+    /// A router reports of our segment at `seq`: it was longer than `mtu`, or does not get through; for good, if `is_hard`.
+    pub(super) fn path_reported<A: Application>(
+        &mut self,
+        now: Instant,
+        tuple: FourTuple,
+        seq: SeqNumber,
+        mtu: Option<u16>,
+        is_hard: bool,
+        app: &mut A,
+    ) -> bool {
         let Some(&key) = self.demux.get(&tuple) else { return false };
         let Some((pcb, mut stream)) = app.connection(key) else { return false };
         if pcb.tuple != tuple || !seq.in_window(pcb.snd.una, (pcb.snd.max - pcb.snd.una).max(1)) {
             return false;
         }
-        let disposition = if code == icmpv4::CODE_FRAGMENTATION_NEEDED {
-            if !pcb.path_mtu_is(now, next_hop_mtu, &self.tcp) {
+        let disposition = if let Some(mtu) = mtu {
+            if !pcb.path_mtu_is(now, mtu, &self.tcp) {
                 return false;
             }
             Disposition::Continue
-        } else if matches!(pcb.state, State::SynSent(_)) && HARD.contains(&code) {
+        } else if matches!(pcb.state, State::SynSent(_)) && is_hard {
             Disposition::Closed(CloseReason::Unreachable)
         } else {
             // Soft, or for a connection that stands: it may pass (RFC 1122 section 4.2.3.9).

@@ -1,6 +1,6 @@
-//! Frames in: Ethernet, ARP, IPv4, ICMP, and TCP to the connection, the backlog, TIME-WAIT or a listener.
+//! Frames in: Ethernet, ARP, IPv4 (IPv6 is in `ipv6`), ICMP, and TCP to the connection, the backlog, TIME-WAIT or a listener.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 
 use runtime::time::Instant;
 
@@ -51,11 +51,13 @@ impl Stack {
         let dst = frame.dst_addr();
         let for_us = dst == self.config.hardware_addr;
         // A frame from our own address is our own, heard back.
-        if !(for_us || dst.is_broadcast()) || frame.src_addr() == self.config.hardware_addr {
+        let for_group = dst.is_multicast() && self.ipv6.as_ref().is_some_and(|own| own.hears(dst));
+        if !(for_us || dst.is_broadcast() || for_group) || frame.src_addr() == self.config.hardware_addr {
             return false;
         }
         match frame.ethertype() {
             EtherType::Ipv4 if for_us => self.ipv4_input(now, frame.payload(), checksum, app),
+            EtherType::Ipv6 if for_us || for_group => self.ipv6_input(now, frame.payload(), checksum, app),
             EtherType::Arp => self.arp_input(now, frame.payload()),
             _ => false,
         }
@@ -85,7 +87,7 @@ impl Stack {
         if self.routes.link().contains(arp.sender_protocol)
             && self.arp.learn(now, arp.sender_protocol, arp.sender_hardware, for_us)
         {
-            self.queues.resolved(arp.sender_protocol);
+            self.queues.resolved(arp.sender_protocol.into());
         }
         if for_us && arp.operation == arp::Operation::Request && arp.sender_hardware.is_unicast() {
             self.queues.push(Control::ArpReply { addr: arp.sender_protocol, to: arp.sender_hardware });
@@ -171,30 +173,31 @@ impl Stack {
         app: &mut A,
     ) -> bool {
         match ip.protocol {
-            Protocol::Tcp => self.tcp_input(now, ip, payload, checksum, app),
+            Protocol::Tcp => {
+                self.tcp_input(now, ip.src_addr.into(), ip.dst_addr.into(), payload, checksum, app)
+            }
             Protocol::Icmp => self.icmp_input(now, ip.src_addr, payload, app),
             _ => false,
         }
     }
 
-    fn tcp_input<A: Application>(
+    pub(super) fn tcp_input<A: Application>(
         &mut self,
         now: Instant,
-        ip: &ipv4::Repr,
+        src: IpAddr,
+        dst: IpAddr,
         bytes: &[u8],
         checksum: RxChecksum,
         app: &mut A,
     ) -> bool {
         let Ok(packet) = tcp::Packet::new_checked(bytes) else { return false };
-        if checksum == RxChecksum::Unknown && !packet.verify_checksum(ip.src_addr, ip.dst_addr) {
+        if checksum == RxChecksum::Unknown && !packet.verify_checksum(src, dst) {
             self.stats.bad_checksums += 1;
             return false;
         }
         let Ok(header) = tcp::Repr::parse(&packet) else { return false };
-        let tuple = FourTuple::ipv4(
-            SocketAddrV4::new(ip.dst_addr, header.dst_port),
-            SocketAddrV4::new(ip.src_addr, header.src_port),
-        );
+        let tuple =
+            FourTuple::new(SocketAddr::new(dst, header.dst_port), SocketAddr::new(src, header.src_port));
         let segment = Segment::new(&header, packet.payload());
         self.stats.segments_in += 1;
         if let Some(&key) = self.demux.get(&tuple)
@@ -312,7 +315,7 @@ impl Stack {
         }
         if self.cookies_until.is_some_and(|until| now <= until)
             && let Some(agreed) =
-                syn_cookie::check(now, &self.secret, &tuple, segment, self.link_mss(), &self.tcp)
+                syn_cookie::check(now, &self.secret, &tuple, segment, self.link_mss(&tuple), &self.tcp)
         {
             return self.complete(now, tuple, &agreed, segment, app);
         }
@@ -326,7 +329,8 @@ impl Stack {
     /// A SYN for a listener.
     fn syn_input(&mut self, now: Instant, tuple: FourTuple, segment: &Segment<'_>, after: Option<SeqNumber>) {
         if self.backlog.is_full() {
-            let answer = syn_cookie::syn_ack(now, &self.secret, &tuple, segment, self.link_mss(), &self.tcp);
+            let answer =
+                syn_cookie::syn_ack(now, &self.secret, &tuple, segment, self.link_mss(&tuple), &self.tcp);
             self.cookies_sent += 1;
             self.cookies_until = Some(now + syn_cookie::LIFETIME);
             return self.send_bare(tuple, answer);
@@ -338,7 +342,7 @@ impl Stack {
             iss = last + REOPEN_STEP;
         }
         let ts_offset = self.secret.timestamp_offset(&tuple);
-        let half_open = HalfOpen::new(now, segment, iss, ts_offset, self.link_mss(), &self.tcp);
+        let half_open = HalfOpen::new(now, segment, iss, ts_offset, self.link_mss(&tuple), &self.tcp);
         let answer = half_open.syn_ack(now, &self.tcp);
         let number = self.backlog.insert(tuple, half_open);
         let id = self.wheel.schedule(now + self.tcp.initial_rto, Timer::HalfOpen { tuple, number });
@@ -401,9 +405,15 @@ impl Stack {
         }
     }
 
-    /// Takes the hardware address of a neighbour as known, as if it had answered ARP: for links without ARP, and tests.
-    pub fn add_neighbor(&mut self, now: Instant, addr: Ipv4Addr, hardware_addr: EthernetAddress) {
-        self.arp.learn(now, addr, hardware_addr, true);
+    /// Takes the hardware address of a neighbour as known, as if it had been asked: for links where nobody answers, and tests.
+    pub fn add_neighbor(&mut self, now: Instant, addr: impl Into<IpAddr>, hardware_addr: EthernetAddress) {
+        let addr = addr.into();
+        match addr {
+            IpAddr::V4(addr) => self.arp.learn(now, addr, hardware_addr, true),
+            IpAddr::V6(addr) => {
+                self.ipv6.as_mut().is_some_and(|own| own.neighbors.learn(now, addr, hardware_addr, true))
+            }
+        };
         self.queues.resolved(addr);
     }
 }

@@ -2,7 +2,7 @@
 //! of both kinds that wait for ARP. All bounded: a packet that finds no room is lost as on a wire.
 
 use std::collections::VecDeque;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::Key;
 use crate::tcp::Pcb;
@@ -35,6 +35,8 @@ pub(super) enum Control {
     ArpReply { addr: Ipv4Addr, to: EthernetAddress },
     /// An ICMP message, or what is still to be sent of it.
     Icmp(Icmp),
+    /// An ICMP message for IPv6.
+    Icmpv6(Icmpv6),
 }
 
 /// An ICMP message, finished, and how much of it has gone out in fragments.
@@ -45,6 +47,28 @@ pub(super) struct Icmp {
     pub(super) sent: usize,
     /// The identification of the fragments, once there are such.
     pub(super) ident: u16,
+}
+
+/// An ICMPv6 message, finished.
+#[derive(Debug)]
+pub(super) struct Icmpv6 {
+    pub(super) from: Ipv6Addr,
+    pub(super) to: Ipv6Addr,
+    /// Where the frame goes, if that is known.
+    pub(super) hardware_addr: Option<EthernetAddress>,
+    pub(super) hop_limit: u8,
+    pub(super) message: Box<[u8]>,
+}
+
+impl Control {
+    /// Bytes of a message that answers as many of a stranger's.
+    fn echo_len(&self) -> Option<usize> {
+        match self {
+            Control::Icmp(icmp) => Some(icmp.message.len()),
+            Control::Icmpv6(icmp) if icmp.hardware_addr.is_none() => Some(icmp.message.len()),
+            _ => None,
+        }
+    }
 }
 
 impl Icmp {
@@ -62,8 +86,8 @@ pub(super) struct Queues {
     ready: VecDeque<Key>,
     woken: VecDeque<Key>,
     /// Waiting for the hardware address of a next hop.
-    waiting_control: VecDeque<(Ipv4Addr, Control)>,
-    waiting: VecDeque<(Ipv4Addr, Key)>,
+    waiting_control: VecDeque<(IpAddr, Control)>,
+    waiting: VecDeque<(IpAddr, Key)>,
 }
 
 impl Queues {
@@ -71,21 +95,21 @@ impl Queues {
         if self.control.len() >= MAX_CONTROL {
             return;
         }
-        if let Control::Icmp(icmp) = &control {
-            if self.icmp >= MAX_ICMP || self.icmp_bytes + icmp.message.len() > MAX_ICMP_BYTES {
+        if let Some(len) = control.echo_len() {
+            if self.icmp >= MAX_ICMP || self.icmp_bytes + len > MAX_ICMP_BYTES {
                 return;
             }
             self.icmp += 1;
-            self.icmp_bytes += icmp.message.len();
+            self.icmp_bytes += len;
         }
         self.control.push_back(control);
     }
 
     pub(super) fn next_control(&mut self) -> Option<Control> {
         let control = self.control.pop_front()?;
-        if let Control::Icmp(icmp) = &control {
+        if let Some(len) = control.echo_len() {
             self.icmp -= 1;
-            self.icmp_bytes -= icmp.message.len();
+            self.icmp_bytes -= len;
         }
         Some(control)
     }
@@ -124,11 +148,8 @@ impl Queues {
     }
 
     /// The packet's next hop is being asked for.
-    pub(super) fn wait_control(&mut self, next_hop: Ipv4Addr, control: Control) {
-        let icmp_len = |control: &Control| match control {
-            Control::Icmp(icmp) => icmp.message.len(),
-            _ => 0,
-        };
+    pub(super) fn wait_control(&mut self, next_hop: IpAddr, control: Control) {
+        let icmp_len = |control: &Control| control.echo_len().unwrap_or(0);
         let len = icmp_len(&control);
         let waiting = || self.waiting_control.iter().map(|(_, control)| icmp_len(control)).sum::<usize>();
         if len > 0 && len + waiting() > MAX_ICMP_BYTES {
@@ -141,12 +162,12 @@ impl Queues {
     }
 
     /// The connection's next hop is being asked for. It stays marked as queued, so it is here at most once.
-    pub(super) fn wait(&mut self, next_hop: Ipv4Addr, key: Key) {
+    pub(super) fn wait(&mut self, next_hop: IpAddr, key: Key) {
         self.waiting.push_back((next_hop, key));
     }
 
     /// `addr` answered: what waited for it may go.
-    pub(super) fn resolved(&mut self, addr: Ipv4Addr) {
+    pub(super) fn resolved(&mut self, addr: IpAddr) {
         for _ in 0..self.waiting_control.len() {
             match self.waiting_control.pop_front() {
                 Some((hop, control)) if hop == addr => self.push(control),
@@ -164,7 +185,7 @@ impl Queues {
     }
 
     /// `addr` does not answer: its packets are lost; the connections that waited.
-    pub(super) fn give_up(&mut self, addr: Ipv4Addr) -> Vec<Key> {
+    pub(super) fn give_up(&mut self, addr: IpAddr) -> Vec<Key> {
         self.waiting_control.retain(|(hop, _)| *hop != addr);
         let given_up = self.waiting.iter().filter(|(hop, _)| *hop == addr).map(|&(_, key)| key).collect();
         self.waiting.retain(|(hop, _)| *hop != addr);

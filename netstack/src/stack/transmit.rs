@@ -7,21 +7,22 @@ use runtime::stats::work::{Quantity, count as count_work};
 use runtime::time::Instant;
 use runtime::transfer::OnesSum;
 
-use super::queue::{Control, Icmp};
+use super::queue::{Control, Icmp, Icmpv6};
 use super::{Application, Features, Stack, Stats};
 use crate::iface::arp_cache::Lookup;
 use crate::tcp::segment::Outgoing;
 use crate::transmission::{Capabilities, ChecksumRequest, Offload, Transmission};
 use crate::tuple::FourTuple;
-use crate::wire::{EtherType, EthernetAddress, Protocol, arp, checksum, ethernet, ipv4, tcp};
+use crate::wire::{EtherType, EthernetAddress, Protocol, arp, checksum, ethernet, ipv4, ipv6, tcp};
 
-/// Where the TCP header begins.
-const TCP_START: usize = ethernet::HEADER_LEN + ipv4::HEADER_LEN;
+/// Where the payload of IPv4 and of IPv6 begins.
+const IPV4_END: usize = ethernet::HEADER_LEN + ipv4::HEADER_LEN;
+const IPV6_END: usize = ethernet::HEADER_LEN + ipv6::HEADER_LEN;
 
-const MAX_HEADERS: usize = TCP_START + tcp::MAX_HEADER_LEN;
+const MAX_HEADERS: usize = IPV6_END + tcp::MAX_HEADER_LEN;
 
-/// Largest payload of a super-segment: the IPv4 length field counts headers too.
-const MAX_SUPER_PAYLOAD: u32 = (ipv4::MAX_PACKET_LEN - ipv4::HEADER_LEN - tcp::MAX_HEADER_LEN) as u32;
+/// Largest payload of a super-segment: the IPv4 length field counts headers too, and the kernel's merged packets end there.
+const MAX_SUPER_PAYLOAD: u32 = (ipv4::MAX_PACKET_LEN - ipv6::HEADER_LEN - tcp::MAX_HEADER_LEN) as u32;
 
 /// As many bytes without a known sum are summed where they lie, if that makes the sum of all known.
 const SUMMED_IN_PLACE: usize = 512;
@@ -122,6 +123,7 @@ impl Stack {
                 self.transmit_arp(self.arp(arp::Operation::Reply, addr, to), to, emit)
             }
             Control::Icmp(icmp) => self.transmit_icmp(icmp, to, emit),
+            Control::Icmpv6(icmp) => self.transmit_icmpv6(&icmp, to, emit),
         }
     }
 
@@ -136,8 +138,8 @@ impl Stack {
         let rest = icmp.message.len() - icmp.sent;
         let more = rest > room;
         let len = if more { room & !7 } else { rest };
-        let mut headers = [0; TCP_START];
-        self.network_headers(&mut headers, to, icmp.to, Protocol::Icmp, len);
+        let mut headers = [0; IPV4_END];
+        self.ipv4_headers(&mut headers, to, icmp.to, Protocol::Icmp, len);
         if more || icmp.sent > 0 {
             let mut packet = ipv4::Packet::new_unchecked(&mut headers[ethernet::HEADER_LEN..]);
             if icmp.sent == 0 {
@@ -159,6 +161,30 @@ impl Stack {
             self.queues.go_on(icmp);
         }
         result
+    }
+
+    fn transmit_icmpv6<R>(
+        &mut self,
+        icmp: &Icmpv6,
+        to: EthernetAddress,
+        emit: impl FnOnce(&Transmission<'_>) -> R,
+    ) -> R {
+        let mut headers = [0; IPV6_END];
+        let ip = ipv6::Repr {
+            src_addr: icmp.from,
+            dst_addr: icmp.to,
+            protocol: Protocol::Icmpv6,
+            payload_len: icmp.message.len(),
+            hop_limit: icmp.hop_limit,
+        };
+        self.ipv6_headers(&mut headers, to, &ip);
+        emit(&Transmission {
+            headers: &headers,
+            payload: &[Piece::new(&icmp.message)],
+            payload_len: icmp.message.len(),
+            tcp_start: None,
+            offload: Offload::default(),
+        })
     }
 
     /// A packet of ours about `addr`.
@@ -202,8 +228,7 @@ impl Stack {
         emit: impl FnOnce(&Transmission<'_>) -> R,
     ) -> R {
         let payload_len = segment.len as usize;
-        debug_assert!(tuple.ipv4_addrs().is_some(), "nothing else has a next hop");
-        let (src, dst) = tuple.ipv4_addrs().unwrap_or((Ipv4Addr::UNSPECIFIED, Ipv4Addr::UNSPECIFIED));
+        let (src, dst) = (tuple.local_addr(), tuple.remote_addr());
         let repr = tcp::Repr {
             src_port: tuple.local_port(),
             dst_port: tuple.remote_port(),
@@ -215,20 +240,30 @@ impl Stack {
         };
         let header_len = repr.header_len();
         let mut buffer = [0; MAX_HEADERS];
-        let headers = &mut buffer[..TCP_START + header_len];
-        self.network_headers(headers, to, dst, Protocol::Tcp, header_len + payload_len);
-        if segment.may_fragment {
-            ipv4::Packet::new_unchecked(&mut headers[ethernet::HEADER_LEN..]).set_fragment(0, false);
-        }
-        let mut packet = tcp::Packet::new_unchecked(&mut headers[TCP_START..]);
+        let ip_payload_len = header_len + payload_len;
+        let tcp_start = if let (IpAddr::V6(src_addr), IpAddr::V6(dst_addr)) = (src, dst) {
+            let protocol = Protocol::Tcp;
+            let ip = ipv6::Repr { src_addr, dst_addr, protocol, payload_len: ip_payload_len, hop_limit: TTL };
+            self.ipv6_headers(&mut buffer, to, &ip);
+            IPV6_END
+        } else {
+            let dst = tuple.ipv4_addrs().map_or(Ipv4Addr::UNSPECIFIED, |(_, dst)| dst);
+            self.ipv4_headers(&mut buffer, to, dst, Protocol::Tcp, ip_payload_len);
+            if segment.may_fragment {
+                ipv4::Packet::new_unchecked(&mut buffer[ethernet::HEADER_LEN..]).set_fragment(0, false);
+            }
+            IPV4_END
+        };
+        let headers = &mut buffer[..tcp_start + header_len];
+        let mut packet = tcp::Packet::new_unchecked(&mut headers[tcp_start..]);
         repr.emit(&mut packet);
 
         let mut offload = Offload::default();
-        let mut tcp_start = Some(TCP_START as u16);
+        let start = tcp_start as u16;
+        let mut tcp_start = Some(start);
         if device.checksum && self.config.features.offload {
             packet.fill_partial_checksum(src, dst, payload_len);
-            offload.checksum =
-                Some(ChecksumRequest { start: TCP_START as u16, offset: tcp::CHECKSUM_OFFSET as u16 });
+            offload.checksum = Some(ChecksumRequest { start, offset: tcp::CHECKSUM_OFFSET as u16 });
             if segment.len > u32::from(segment.mss) {
                 offload.segment_size = Some(segment.mss);
             }
@@ -282,7 +317,12 @@ impl Stack {
         Some(sum.value())
     }
 
-    fn network_headers(
+    fn ipv6_headers(&self, headers: &mut [u8], to: EthernetAddress, ip: &ipv6::Repr) {
+        self.ethernet_header(headers, to, EtherType::Ipv6);
+        ip.emit(&mut ipv6::Packet::new_unchecked(&mut headers[ethernet::HEADER_LEN..]));
+    }
+
+    fn ipv4_headers(
         &mut self,
         headers: &mut [u8],
         to: EthernetAddress,
@@ -322,6 +362,11 @@ impl Stack {
             &Control::ArpReply { to, .. } => return Some((control, to)),
             Control::Tcp { tuple, .. } => tuple.remote_addr(),
             Control::Icmp(icmp) => icmp.to.into(),
+            Control::Icmpv6(Icmpv6 { hardware_addr: Some(to), .. }) => {
+                let to = *to;
+                return Some((control, to));
+            }
+            Control::Icmpv6(icmp) => icmp.to.into(),
         };
         match self.resolve(now, addr) {
             Resolved::To(to) => Some((control, to)),
@@ -334,9 +379,18 @@ impl Stack {
     }
 
     fn resolve(&mut self, now: Instant, addr: IpAddr) -> Resolved {
-        let IpAddr::V4(addr) = addr else { return Resolved::Never };
-        let Some(next_hop) = self.routes.next_hop(addr) else { return Resolved::Never };
-        match self.arp.lookup(now, next_hop) {
+        let (next_hop, found) = match addr {
+            IpAddr::V4(addr) => {
+                let Some(next_hop) = self.routes.next_hop(addr) else { return Resolved::Never };
+                (next_hop.into(), self.arp.lookup(now, next_hop))
+            }
+            IpAddr::V6(addr) => {
+                let Some(own) = &mut self.ipv6 else { return Resolved::Never };
+                let Some(next_hop) = own.next_hop(addr) else { return Resolved::Never };
+                (next_hop.into(), own.neighbors.lookup(now, next_hop))
+            }
+        };
+        match found {
             Lookup::Found(to) => Resolved::To(to),
             // The request goes out by handle_timeout, which is due at once now.
             Lookup::Pending => Resolved::Wait(next_hop),
@@ -348,7 +402,7 @@ impl Stack {
 enum Resolved {
     To(EthernetAddress),
     /// For the hardware address of this next hop.
-    Wait(Ipv4Addr),
+    Wait(IpAddr),
     Never,
 }
 

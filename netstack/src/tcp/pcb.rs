@@ -33,6 +33,7 @@ use crate::tcp::time_wait;
 use crate::tcp::timers::{Timer, Timers};
 use crate::tcp::{CloseReason, Config, Stream};
 use crate::tuple::FourTuple;
+use crate::wire::ipv6;
 use crate::wire::tcp::{Flags, Options, Timestamps};
 
 /// One connection's protocol state. It owns no payload: what it sends stays with the application's
@@ -514,8 +515,12 @@ impl Pcb {
     /// smaller segments; the loss is no sign of congestion. Whether it was news. Segments get no smaller than packets of 552
     /// bytes, or reports would make us send headers, mostly: beyond, routers may cut them, as on Linux.
     pub(crate) fn path_mtu_is(&mut self, now: Instant, mtu: u16, config: &Config) -> bool {
-        let mss = (mtu.max(MIN_PATH_MTU) - 40).min(self.snd.mss);
-        let may_fragment = mtu < mss + 40;
+        let headers_len = self.tuple.headers_len();
+        let is_ipv4 = self.tuple.ipv4_addrs().is_some();
+        let least = if is_ipv4 { MIN_PATH_MTU } else { ipv6::MIN_MTU };
+        let mss = (mtu.max(least) - headers_len).min(self.snd.mss);
+        // RFC 8201 section 4: of IPv6 nothing is less than the least.
+        let may_fragment = is_ipv4 && mtu < mss + headers_len;
         let is_news = mss < self.snd.mss || (may_fragment && !self.snd.may_fragment);
         if !is_news || !self.state.is_synchronized() {
             return false;

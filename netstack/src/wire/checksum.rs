@@ -7,7 +7,7 @@
 //! Payload that is copied anyway is summed by the transfer engine in the same loop; this code is for headers and for
 //! verifying what came in.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use super::Protocol;
 
@@ -62,13 +62,24 @@ pub fn sum_pieces<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> u16 {
     total
 }
 
-/// The sum of the pseudo-header of TCP and UDP over IPv4 (RFC 9293 section 3.1); `length` is that of the transport header
-/// and its payload in bytes.
+/// The sum of the pseudo-header over IPv4 (RFC 9293 section 3.1) or IPv6 (RFC 8200 section 8.1); `length` is that of the
+/// upper layer's header and its payload in bytes.
 #[inline]
-pub fn pseudo_header(src: Ipv4Addr, dst: Ipv4Addr, protocol: Protocol, length: u32) -> u16 {
-    let (src, dst) = (src.to_bits(), dst.to_bits());
-    let total = u64::from(src) + u64::from(dst) + u64::from(u8::from(protocol)) + u64::from(length);
+pub fn pseudo_header(src: impl Into<IpAddr>, dst: impl Into<IpAddr>, protocol: Protocol, length: u32) -> u16 {
+    let total = words(src.into()) + words(dst.into()) + u64::from(u8::from(protocol)) + u64::from(length);
     fold64(total)
+}
+
+/// The sum of an address' 32-bit words.
+#[inline]
+fn words(addr: IpAddr) -> u64 {
+    match addr {
+        IpAddr::V4(addr) => u64::from(addr.to_bits()),
+        IpAddr::V6(addr) => {
+            let bits = addr.to_bits();
+            (0..4).map(|word| u64::from((bits >> (32 * word)) as u32)).sum()
+        }
+    }
 }
 
 /// Folds a sum of 16-, 32- or 48-bit words to 16 bits.

@@ -29,7 +29,7 @@ const DONT_FRAGMENT: u16 = 0x4000;
 const MORE_FRAGMENTS: u16 = 0x2000;
 const FRAGMENT_OFFSET: u16 = 0x1fff;
 
-/// What an IPv4 packet carries.
+/// What an IP packet of either version carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Protocol {
     /// ICMP, 1.
@@ -38,6 +38,8 @@ pub enum Protocol {
     Tcp,
     /// UDP, 17.
     Udp,
+    /// ICMP for IPv6, 58.
+    Icmpv6,
     /// Anything else.
     Other(u8),
 }
@@ -49,6 +51,7 @@ impl From<u8> for Protocol {
             1 => Protocol::Icmp,
             6 => Protocol::Tcp,
             17 => Protocol::Udp,
+            58 => Protocol::Icmpv6,
             other => Protocol::Other(other),
         }
     }
@@ -61,6 +64,7 @@ impl From<Protocol> for u8 {
             Protocol::Icmp => 1,
             Protocol::Tcp => 6,
             Protocol::Udp => 17,
+            Protocol::Icmpv6 => 58,
             Protocol::Other(other) => other,
         }
     }

@@ -4,7 +4,7 @@
 //! Sequence numbers are plain `u32` here; their arithmetic belongs to the protocol, not to the format.
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::ops::{BitOr, BitOrAssign};
 
 use super::{Error, Protocol, checksum, get_u16, get_u32, put_u16, put_u32};
@@ -444,7 +444,7 @@ impl<T: AsRef<[u8]>> Packet<T> {
 
     /// Whether the checksum holds over the whole buffer and the pseudo-header. A zero field is no exemption in TCP.
     #[inline]
-    pub fn verify_checksum(&self, src: Ipv4Addr, dst: Ipv4Addr) -> bool {
+    pub fn verify_checksum(&self, src: impl Into<IpAddr>, dst: impl Into<IpAddr>) -> bool {
         let bytes = self.buffer.as_ref();
         let pseudo = checksum::pseudo_header(src, dst, Protocol::Tcp, bytes.len() as u32);
         checksum::add(pseudo, checksum::sum(bytes)) == 0xffff
@@ -481,7 +481,13 @@ impl<T: AsRef<[u8]> + AsMut<[u8]>> Packet<T> {
     /// Computes and writes the checksum of a segment whose payload may lie elsewhere: `payload_sum` and `payload_len`
     /// are of the bytes that will follow this header. Bytes of the buffer after the header are not looked at.
     #[inline]
-    pub fn fill_checksum(&mut self, src: Ipv4Addr, dst: Ipv4Addr, payload_sum: u16, payload_len: usize) {
+    pub fn fill_checksum(
+        &mut self,
+        src: impl Into<IpAddr>,
+        dst: impl Into<IpAddr>,
+        payload_sum: u16,
+        payload_len: usize,
+    ) {
         let header_len = self.header_len();
         self.set_checksum(0);
         let header = checksum::sum(&self.buffer.as_ref()[..header_len]);
@@ -493,7 +499,12 @@ impl<T: AsRef<[u8]> + AsMut<[u8]>> Packet<T> {
     /// Writes what a device that completes checksums expects in the field: the sum of the pseudo-header, not
     /// complemented.
     #[inline]
-    pub fn fill_partial_checksum(&mut self, src: Ipv4Addr, dst: Ipv4Addr, payload_len: usize) {
+    pub fn fill_partial_checksum(
+        &mut self,
+        src: impl Into<IpAddr>,
+        dst: impl Into<IpAddr>,
+        payload_len: usize,
+    ) {
         let len = (self.header_len() + payload_len) as u32;
         self.set_checksum(checksum::pseudo_header(src, dst, Protocol::Tcp, len));
     }

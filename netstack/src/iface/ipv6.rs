@@ -1,0 +1,146 @@
+//! What an interface is in IPv6: its addresses, the prefix of its link, the way out, and its neighbours (RFC 4291, 4861).
+//!
+//! The neighbours are kept as those of ARP are ([`crate::iface::arp_cache`]): asked for, believed for a while, asked again.
+//! No duplicate address detection, no router advertisements: addresses are given.
+
+use std::net::Ipv6Addr;
+
+use crate::iface::arp_cache::ArpCache;
+use crate::wire::EthernetAddress;
+
+/// Addresses of a stack in IPv6.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ipv6Config {
+    /// Our address.
+    pub addr: Ipv6Addr,
+    /// Length of the on-link prefix, 0 to 128.
+    pub prefix_len: u8,
+    /// Where everything off-link goes: on the link, or link-local.
+    pub gateway: Option<Ipv6Addr>,
+}
+
+/// The interface.
+#[derive(Debug)]
+pub(crate) struct Ipv6Interface {
+    config: Ipv6Config,
+    link_local: Ipv6Addr,
+    pub(crate) neighbors: ArpCache<Ipv6Addr>,
+}
+
+impl Ipv6Interface {
+    pub(crate) fn new(config: Ipv6Config, hardware_addr: EthernetAddress) -> Ipv6Interface {
+        Ipv6Interface { config, link_local: link_local(hardware_addr), neighbors: ArpCache::default() }
+    }
+
+    /// The address that we speak from.
+    pub(crate) fn addr(&self) -> Ipv6Addr {
+        self.config.addr
+    }
+
+    /// Whether packets to `addr` are for us alone.
+    pub(crate) fn is_ours(&self, addr: Ipv6Addr) -> bool {
+        addr == self.config.addr || addr == self.link_local
+    }
+
+    /// Whether `addr` is a group that we are in: all nodes, and those of our addresses (RFC 4291 section 2.8).
+    pub(crate) fn is_our_group(&self, addr: Ipv6Addr) -> bool {
+        addr == ALL_NODES
+            || addr == solicited_node(self.config.addr)
+            || addr == solicited_node(self.link_local)
+    }
+
+    /// Whether frames to `addr` may be for a group that we are in.
+    pub(crate) fn hears(&self, addr: EthernetAddress) -> bool {
+        [ALL_NODES, solicited_node(self.config.addr), solicited_node(self.link_local)]
+            .into_iter()
+            .any(|group| multicast_hardware(group) == addr)
+    }
+
+    /// Whether `addr` is on our link.
+    pub(crate) fn is_on_link(&self, addr: Ipv6Addr) -> bool {
+        let shift = 128 - u32::from(self.config.prefix_len.min(128));
+        let differing = addr.to_bits() ^ self.config.addr.to_bits();
+        addr.is_unicast_link_local() || differing.checked_shr(shift).unwrap_or(0) == 0
+    }
+
+    /// The address on the link that a packet to `dst` is handed to.
+    pub(crate) fn next_hop(&self, dst: Ipv6Addr) -> Option<Ipv6Addr> {
+        if !is_unicast(dst) || self.is_ours(dst) {
+            return None;
+        }
+        if self.is_on_link(dst) {
+            return Some(dst);
+        }
+        self.config.gateway.filter(|&gateway| is_unicast(gateway) && self.is_on_link(gateway))
+    }
+}
+
+/// Whether `addr` may be one host's address on a wire: no group, not zero, no loopback, no IPv4 address in disguise.
+pub(crate) fn is_unicast(addr: Ipv6Addr) -> bool {
+    !addr.is_multicast() && !addr.is_unspecified() && !addr.is_loopback() && addr.to_ipv4_mapped().is_none()
+}
+
+const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+
+/// RFC 4291 section 2.7.1: the group of all addresses that end alike.
+pub(crate) fn solicited_node(addr: Ipv6Addr) -> Ipv6Addr {
+    let [.., a, b, c] = addr.octets();
+    Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00 | u16::from(a), u16::from_be_bytes([b, c]))
+}
+
+/// RFC 2464 section 7.
+pub(crate) fn multicast_hardware(group: Ipv6Addr) -> EthernetAddress {
+    let [.., a, b, c, d] = group.octets();
+    EthernetAddress([0x33, 0x33, a, b, c, d])
+}
+
+/// RFC 4291 section 2.5.6 and appendix A.
+fn link_local(EthernetAddress([a, b, c, d, e, f]): EthernetAddress) -> Ipv6Addr {
+    let word = |a, b| u16::from_be_bytes([a, b]);
+    Ipv6Addr::new(0xfe80, 0, 0, 0, word(a ^ 2, b), word(c, 0xff), word(0xfe, d), word(e, f))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(text: &str) -> Ipv6Addr {
+        text.parse().expect("an address")
+    }
+
+    fn interface(prefix_len: u8, gateway: Option<&str>) -> Ipv6Interface {
+        let config = Ipv6Config { addr: ip("2001:db8::12:3456"), prefix_len, gateway: gateway.map(ip) };
+        Ipv6Interface::new(config, EthernetAddress([2, 0, 0, 0xaa, 0xbb, 0xcc]))
+    }
+
+    #[test]
+    fn addresses_and_groups_follow_rfc_4291() {
+        let interface = interface(64, None);
+        assert_eq!(interface.link_local, ip("fe80::ff:feaa:bbcc"));
+        assert_eq!(solicited_node(interface.addr()), ip("ff02::1:ff12:3456"));
+        assert!(interface.hears(EthernetAddress([0x33, 0x33, 0xff, 0x12, 0x34, 0x56])));
+        assert!(interface.hears(EthernetAddress([0x33, 0x33, 0xff, 0xaa, 0xbb, 0xcc])));
+        assert!(!interface.hears(EthernetAddress([0x33, 0x33, 0xff, 0x12, 0x34, 0x57])));
+        assert!(interface.is_our_group(ip("ff02::1")) && !interface.is_our_group(ip("ff02::2")));
+    }
+
+    #[test]
+    fn packets_go_to_the_link_or_the_gateway() {
+        let near = interface(64, None);
+        assert_eq!(near.next_hop(ip("2001:db8::9")), Some(ip("2001:db8::9")));
+        assert_eq!(near.next_hop(ip("fe80::9")), Some(ip("fe80::9")));
+        assert_eq!(near.next_hop(ip("2001:db8:0:1::9")), None);
+        for gateway in ["fe80::1", "2001:db8::1"] {
+            let out = interface(64, Some(gateway));
+            assert_eq!(out.next_hop(ip("2001:db8:0:1::9")), Some(ip(gateway)));
+        }
+        assert_eq!(interface(64, Some("2001:db9::1")).next_hop(ip("::2")), None, "a gateway off the link");
+        for prefix_len in [0, 128, 255] {
+            let all = interface(prefix_len, None).next_hop(ip("2002::1")).is_some();
+            assert_eq!(all, prefix_len == 0);
+        }
+        for nobody in ["::", "::1", "ff02::1", "::ffff:10.0.0.1", "2001:db8::12:3456"] {
+            assert_eq!(interface(0, None).next_hop(ip(nobody)), None, "{nobody}");
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! IPv6: two stacks over a wire, and frames made by hand: questions for our address, reports of too large packets, echoes,
+//! and whatever else may come in.
+
+mod support;
+
+use std::net::{IpAddr, Ipv6Addr};
+use std::time::Duration;
+
+use netstack::application::CloseReason;
+use netstack::device::fault::Faults;
+use netstack::device::{Device, wire};
+use netstack::stack::{Config, ConnectError, Event, Ipv6Config};
+use netstack::transmission::{Capabilities, RxChecksum, Transmission};
+use netstack::wire::{EtherType, EthernetAddress, Protocol, ethernet, icmpv6, ipv6};
+use runtime::time::Instant;
+use support::{Host, PORT, Pair, STRANGER, TestApp, TestStream};
+
+const CLIENT6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1);
+const SERVER6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 2);
+/// A third host on the link.
+const PEER6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 9);
+
+/// Both stacks speak IPv6 too, at the address that ends as their other one does.
+fn dual_stack(config: &mut Config) {
+    let addr = if config.ipv4_addr == support::CLIENT { CLIENT6 } else { SERVER6 };
+    config.ipv6 = Some(Ipv6Config { addr, prefix_len: 64, gateway: None });
+}
+
+fn frame(
+    to: EthernetAddress,
+    src_addr: Ipv6Addr,
+    dst_addr: Ipv6Addr,
+    hop_limit: u8,
+    payload: &[u8],
+) -> Vec<u8> {
+    let mut frame = vec![0; 54];
+    ethernet::Repr { src_addr: STRANGER, dst_addr: to, ethertype: EtherType::Ipv6 }
+        .emit(&mut ethernet::Frame::new_unchecked(&mut frame[..]));
+    let (protocol, payload_len) = (Protocol::Icmpv6, payload.len());
+    ipv6::Repr { src_addr, dst_addr, protocol, payload_len, hop_limit }
+        .emit(&mut ipv6::Packet::new_unchecked(&mut frame[14..]));
+    frame.extend_from_slice(payload);
+    frame
+}
+
+fn message(repr: &icmpv6::Repr<'_>, src: Ipv6Addr, dst: Ipv6Addr) -> Vec<u8> {
+    let mut bytes = vec![0; repr.buffer_len()];
+    repr.emit(src, dst, &mut bytes);
+    bytes
+}
+
+/// Everything that the host has to send, as frames.
+fn sent(host: &mut Host, now: Instant) -> Vec<Vec<u8>> {
+    let emit = |t: &Transmission<'_>| {
+        let mut frame = t.headers.to_vec();
+        t.payload.iter().for_each(|piece| frame.extend_from_slice(piece.bytes));
+        frame
+    };
+    std::iter::from_fn(|| host.stack.poll_transmit(now, &Capabilities::default(), &mut host.app, emit))
+        .collect()
+}
+
+#[test]
+fn connections_of_both_families_meet_one_listener() {
+    for seed in 0..8 {
+        let faults = Faults { drop: 0.02, duplicate: 0.01, reorder: 0.02, ..Faults::NONE };
+        let offloads = Capabilities { checksum: true, segmentation: Some(65_536), gather: true };
+        let capabilities = if seed % 2 == 0 { Capabilities::default() } else { offloads };
+        let wire = wire::Config { faults, capabilities, ..wire::Config::default() };
+        let server = TestApp::new(|_| Some(TestStream::new(1, 300_000)));
+        let mut pair = Pair::new(wire, seed, &dual_stack, server);
+        for remote in [IpAddr::from(SERVER6), IpAddr::from(support::SERVER)] {
+            let client = &mut pair.client;
+            let keep = |pcb| client.app.keep(pcb, TestStream::new(0, 100_000));
+            client.stack.connect(pair.now, None, (remote, PORT).into(), keep).expect("a port");
+        }
+        let limit = Instant::from_millis(600_000);
+        assert!(
+            pair.run_until(limit, |pair| pair.client.app.closed_count + pair.server.app.closed_count == 4)
+        );
+        for (reason, stream) in pair.client.app.closed.iter().chain(&pair.server.app.closed) {
+            assert_eq!((*reason, stream.wrong_bytes), (CloseReason::Finished, 0), "seed {seed}");
+        }
+        assert!(pair.client.app.closed.iter().all(|(_, stream)| stream.received == 300_000));
+    }
+}
+
+/// RFC 4861 section 7.2: who asks is answered, and learnt; forwarded questions, and those for others, are not.
+#[test]
+fn questions_for_our_address_are_answered() {
+    let mut pair = Pair::new(wire::Config::default(), 1, &dual_stack, TestApp::new(|_| None));
+    let (now, host) = (pair.now, &mut pair.server);
+    let group = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00, 2);
+    let group_hardware = EthernetAddress([0x33, 0x33, 0xff, 0, 0, 2]);
+    let question = |target| icmpv6::Repr::NeighborSolicitation { target, source: Some(STRANGER) };
+    let asked = |host: &mut Host, src, target, hop_limit, repr: &icmpv6::Repr<'_>| {
+        let _ = target;
+        let bytes = frame(group_hardware, src, group, hop_limit, &message(repr, src, group));
+        host.stack.handle_frame(now, &bytes, RxChecksum::Unknown, &mut host.app);
+        sent(host, now)
+    };
+    let answers = asked(host, PEER6, SERVER6, 255, &question(SERVER6));
+    let hardware_addr = Some(host.device.hardware_addr());
+    let advertisement = icmpv6::Repr::NeighborAdvertisement {
+        target: SERVER6,
+        solicited: true,
+        replace: true,
+        hardware_addr,
+    };
+    assert_eq!(answers.len(), 1);
+    assert_eq!(answers[0], {
+        let mut expected = frame(STRANGER, SERVER6, PEER6, 255, &message(&advertisement, SERVER6, PEER6));
+        expected[6..12].copy_from_slice(&host.device.hardware_addr().0);
+        expected
+    });
+    // An echo is answered at once now: the asker is known.
+    let ping = icmpv6::Repr::EchoRequest { ident: 1, sequence: 2, data: b"ping" };
+    let bytes = frame(host.device.hardware_addr(), PEER6, SERVER6, 64, &message(&ping, PEER6, SERVER6));
+    host.stack.handle_frame(now, &bytes, RxChecksum::Unknown, &mut host.app);
+    let reply = sent(host, now);
+    let pong = icmpv6::Repr::EchoReply { ident: 1, sequence: 2, data: b"ping" };
+    assert_eq!(reply[0][54..], message(&pong, SERVER6, PEER6));
+
+    // A host that is looking whether the address is free hears that it is not (RFC 4862 section 5.4.3).
+    let probe = icmpv6::Repr::NeighborSolicitation { target: SERVER6, source: None };
+    let answers = asked(host, Ipv6Addr::UNSPECIFIED, SERVER6, 255, &probe);
+    assert_eq!(answers[0][..6], [0x33, 0x33, 0, 0, 0, 1], "told to all nodes");
+
+    assert!(asked(host, PEER6, SERVER6, 254, &question(SERVER6)).is_empty(), "forwarded");
+    assert!(asked(host, PEER6, PEER6, 255, &question(PEER6)).is_empty(), "not ours");
+    let anonymous = question(SERVER6);
+    assert!(asked(host, Ipv6Addr::UNSPECIFIED, SERVER6, 255, &anonymous).is_empty(), "it contradicts itself");
+}
+
+/// RFC 8201: what did not fit goes again in smaller packets, but never in smaller ones than 1,280 bytes.
+#[test]
+fn too_large_packets_go_again_in_smaller_ones() {
+    let server = TestApp::new(|_| Some(TestStream::new(1, 50_000)));
+    let mut pair = Pair::new(wire::Config::default(), 1, &dual_stack, server);
+    let client = &mut pair.client;
+    let keep = |pcb| client.app.keep(pcb, TestStream::new(0, 10));
+    client.stack.connect(pair.now, None, (SERVER6, PORT).into(), keep).expect("a port");
+    assert!(pair.run_until(Instant::from_millis(1000), |pair| pair.server.app.records.len() == 1));
+    // The server has sent what it may by now: it is on the wire.
+    let later = pair.now + Duration::from_secs(1);
+    let first: Vec<_> = std::iter::from_fn(|| {
+        pair.client.device.receive(later).expect("a wire does not fail").map(|frame| frame.bytes.to_vec())
+    })
+    .collect();
+    let (now, host) = (pair.now, &mut pair.server);
+    assert_eq!(host.app.records[0].pcb.mss(), 1440);
+    let large = first.iter().find(|frame| frame.len() == 1514).expect("a full packet");
+    let sequence = |frame: &[u8]| frame[58..62].to_vec();
+    for (mtu, mss) in [(1400, 1340), (1280, 1220), (68, 1220), (9000, 1220)] {
+        let report = icmpv6::Repr::PacketTooBig { mtu, original: &large[14..1014] };
+        let bytes = message(&report, PEER6, SERVER6);
+        let bytes = frame(host.device.hardware_addr(), PEER6, SERVER6, 64, &bytes);
+        host.stack.handle_frame(now, &bytes, RxChecksum::Unknown, &mut host.app);
+        assert_eq!(host.app.records[0].pcb.mss(), mss, "{mtu}");
+        let again = sent(host, now);
+        let is_news = mtu == 1400 || mtu == 1280;
+        assert_eq!(
+            again.iter().any(|frame| sequence(frame) == sequence(large)),
+            is_news,
+            "{mtu}: it goes again"
+        );
+        for frame in again {
+            assert!(frame.len() <= 14 + 60 + usize::from(mss), "{mtu}: {}", frame.len());
+        }
+    }
+    // One that quotes what is not in flight is nobody's.
+    let mut forged = large[14..1014].to_vec();
+    forged[44] ^= 0x55;
+    let before = host.stack.stats().ignored;
+    let report = icmpv6::Repr::PacketTooBig { mtu: 1300, original: &forged };
+    let bytes = frame(host.device.hardware_addr(), PEER6, SERVER6, 64, &message(&report, PEER6, SERVER6));
+    host.stack.handle_frame(now, &bytes, RxChecksum::Unknown, &mut host.app);
+    assert_eq!(host.stack.stats().ignored, before + 1);
+}
+
+#[test]
+fn a_neighbour_that_does_not_answer_ends_the_open() {
+    let mut pair = Pair::new(wire::Config::default(), 1, &dual_stack, TestApp::new(|_| None));
+    let client = &mut pair.client;
+    let mut connect = |remote: Ipv6Addr| {
+        let keep = |pcb| client.app.keep(pcb, TestStream::new(0, 10));
+        client.stack.connect(pair.now, None, (remote, PORT).into(), keep)
+    };
+    connect(PEER6).expect("it begins");
+    for (remote, error) in [
+        (CLIENT6, ConnectError::BadAddress),
+        (Ipv6Addr::LOCALHOST, ConnectError::BadAddress),
+        (support::SERVER.to_ipv6_mapped(), ConnectError::BadAddress),
+        (Ipv6Addr::new(0xfd01, 0, 0, 0, 0, 0, 0, 1), ConnectError::NoRoute),
+    ] {
+        assert_eq!(connect(remote), Err(error), "{remote}");
+    }
+    assert!(pair.run_until(Instant::from_millis(60_000), |pair| pair.client.app.closed_count == 1));
+    assert_eq!(pair.client.app.closed[0].0, CloseReason::Unreachable);
+    assert!(pair.now < Instant::ZERO + Duration::from_secs(10), "after three questions");
+    assert_eq!(pair.client.stack.poll_event(), Some(Event::Unreachable { addr: PEER6.into() }));
+    pair.client.assert_empty();
+}
+
+/// Frames that were right once, with bytes changed, cut and stretched: no panic, and nothing answered without bound.
+#[test]
+fn hostile_frames_do_no_harm() {
+    let mut pair = Pair::new(wire::Config::default(), 1, &dual_stack, TestApp::new(|_| None));
+    let (now, host) = (pair.now, &mut pair.server);
+    let to = host.device.hardware_addr();
+    let mut random = netstack::device::fault::Random::new(5);
+    let ping = icmpv6::Repr::EchoRequest { ident: 1, sequence: 2, data: &[7; 100] };
+    let question = icmpv6::Repr::NeighborSolicitation { target: SERVER6, source: Some(STRANGER) };
+    let report = icmpv6::Repr::PacketTooBig { mtu: 1300, original: &[0x60; 60] };
+    let mut answers = 0;
+    for number in 0..100_000 {
+        let repr = [ping, question, report][number % 3];
+        let mut bytes = frame(to, PEER6, SERVER6, 255, &message(&repr, PEER6, SERVER6));
+        for _ in 0..random.below(4) {
+            let at = 14 + random.below(bytes.len() as u64 - 14) as usize;
+            bytes[at] = random.below(256) as u8;
+        }
+        // Extension headers, of lengths that may lie.
+        if random.below(2) == 0 {
+            let kinds = [0, 43, 44, 51, 60, 59];
+            bytes[20] = kinds[random.below(6) as usize];
+        }
+        if random.below(2) == 0 {
+            bytes.truncate(bytes.len() - random.below(60) as usize);
+        }
+        host.stack.handle_frame(now, &bytes, RxChecksum::Valid, &mut host.app);
+        // One each; but echoes to who is not known yet wait for a question of theirs, and then go with its answer.
+        answers += sent(host, now).len();
+        assert!(answers <= number + 1, "{answers} answers to {} frames", number + 1);
+    }
+    assert!(answers > 1000, "{answers}: the frames do reach what is tested");
+}
