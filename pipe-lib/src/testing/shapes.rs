@@ -4,7 +4,7 @@ use super::draft::PipeDraft;
 use crate::ir::{BinaryOp, CompareOp, ConvertOp, CrcOp, ModOp, StateId, Ty, UnaryOp, Value};
 
 /// The two-operand instructions that reduce: associative and commutative.
-const REDUCTIONS: [BinaryOp; 9] = [
+const REDUCTIONS: [BinaryOp; 10] = [
     BinaryOp::Addc,
     BinaryOp::Adds,
     BinaryOp::Add,
@@ -13,7 +13,8 @@ const REDUCTIONS: [BinaryOp; 9] = [
     BinaryOp::And,
     BinaryOp::Min,
     BinaryOp::Max,
-    BinaryOp::Addc,
+    BinaryOp::Smin,
+    BinaryOp::Smax,
 ];
 
 /// Moduli that checksums and hashes use, and some at which arithmetic goes wrong.

@@ -5,19 +5,23 @@
 //! The replay keeps for every physical register the virtual one whose value it holds, by what the
 //! instructions before wrote, not by what the allocator thinks. Then each instruction must find each virtual
 //! register that it names where its physical operand is, and every memory operand as the function has it.
-//! Where ways meet, a register holds what it holds on all of them. Loops need no second look: temporaries are
-//! forgotten at labels that are jumped back to, and the register of a pinned value is nobody else's in the
-//! whole function.
+//! Where ways meet, a register holds what it holds on all of them. Of a loop, what holds at its head is what has
+//! a register of its own for the whole function (temporaries are forgotten there), and each jump back must bring
+//! all of that with it.
 //!
 //! Debug builds check every function that they make.
 
+#[cfg(test)]
+mod tests;
+
 use super::isa::Isa;
-use super::vcode::{Builder, CodeItem, CodeLabel, MachInst, Mem, Operand, RegKind, VReg};
+use super::regalloc::register;
+use super::vcode::{Builder, CodeItem, CodeLabel, MachInst, Mem, Operand, RegKind, VReg, Width};
 use iced_x86::{Code, Instruction, OpKind, Register};
 use std::collections::{HashMap, HashSet};
 
 /// The instructions of a function, as they were given to the encoder.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Trace {
     /// Index of the item that an instruction belongs to.
     pub(super) insts: Vec<(usize, Instruction)>,
@@ -40,6 +44,12 @@ fn number(register: Register) -> Option<usize> {
         .or_else(|| within(Register::K0, 8).map(|at| at + 32))
 }
 
+/// The number of a register that is named as wide as that.
+fn named(found: Register, width: Width) -> Result<usize, String> {
+    let is = |at: &usize| found == register(width, (at % 32) as u8);
+    number(found).filter(is).ok_or_else(|| format!("{found:?}, where a register of width {width:?} belongs"))
+}
+
 /// Whose value a register holds.
 type Held = [Option<VReg>; REGISTERS];
 
@@ -53,8 +63,12 @@ struct Replay<'a> {
     arriving: HashMap<CodeLabel, Held>,
     /// Labels that are jumped to from further on, or from a table.
     heads: HashSet<CodeLabel>,
+    /// What those that are bound already rely on.
+    relied_on: HashMap<CodeLabel, Held>,
     /// Where a pinned value or a constant with a register is, and nothing else.
     reserved: HashMap<usize, VReg>,
+    /// Results for which an instruction on general registers was left out: nobody may define them.
+    left_out: HashSet<VReg>,
 }
 
 /// Checks a function that was allocated.
@@ -69,7 +83,9 @@ pub(super) fn check(b: &Builder, trace: &Trace) -> Result<(), String> {
         falls_through: true,
         arriving: HashMap::new(),
         heads: heads(b),
+        relied_on: HashMap::new(),
         reserved: HashMap::new(),
+        left_out: HashSet::new(),
     };
     let mut from = 0;
     for (index, item) in b.items.iter().enumerate() {
@@ -118,10 +134,24 @@ impl Replay<'_> {
         };
         self.falls_through = true;
         if self.heads.contains(&label) {
-            let is_temporary =
-                |reg: &VReg| matches!(self.b.kinds[reg.0 as usize], RegKind::Vector | RegKind::Mask);
-            self.held = self.held.map(|held| held.filter(|reg| !is_temporary(reg)));
+            let reserved = &self.reserved;
+            self.held = std::array::from_fn(|at| self.held[at].filter(|reg| reserved.get(&at) == Some(reg)));
+            self.relied_on.insert(label, self.held);
         }
+    }
+
+    /// What a jump brings to a label: no less than a loop's head relies on, or what is known there.
+    fn jump(&mut self, label: CodeLabel) -> Result<(), String> {
+        if let Some(head) = self.relied_on.get(&label) {
+            return match (0..REGISTERS).find(|at| head[*at].is_some() && head[*at] != self.held[*at]) {
+                Some(at) => Err(format!("jumps back with {:?} for {:?} in {at}", self.held[at], head[at])),
+                None => Ok(()),
+            };
+        }
+        let held = self.held;
+        let meet = |known: &mut Held| *known = both(*known, held);
+        self.arriving.entry(label).and_modify(meet).or_insert(held);
+        Ok(())
     }
 
     fn item(&mut self, item: &CodeItem, insts: &[(usize, Instruction)]) -> Result<(), String> {
@@ -129,18 +159,36 @@ impl Replay<'_> {
             CodeItem::Inst(inst) => {
                 let Some(((_, main), before)) = insts.split_last() else {
                     // Left out since nobody uses the result: whoever does finds nothing.
-                    return Ok(());
+                    let is_temporary =
+                        |reg: VReg| matches!(self.b.kinds[reg.0 as usize], RegKind::Vector | RegKind::Mask);
+                    return match inst.def {
+                        Some(def) if is_temporary(def) => Ok(()),
+                        _ => Err("left out".to_owned()),
+                    };
                 };
                 before.iter().try_for_each(|(_, inst)| self.help(inst))?;
                 self.inst(inst, main)
             }
             // General registers are the frame's business; it must leave vectors alone.
-            CodeItem::Scalar(_) | CodeItem::ScalarFor(..) => {
-                for (_, inst) in insts {
-                    if number(inst.op0_register()).is_some() {
-                        return Err("writes a register that the allocator gives out".to_owned());
+            CodeItem::Scalar(raw) | CodeItem::ScalarFor(raw, _) => {
+                match (item, insts) {
+                    (_, [(_, inst)]) if inst == raw => {}
+                    (CodeItem::ScalarFor(_, of), []) => {
+                        self.left_out.insert(*of);
+                        return Ok(());
                     }
-                    self.falls_through &= inst.code() != Code::Retnq;
+                    _ => return Err("is not what the frame wrote".to_owned()),
+                }
+                if number(raw.op0_register()).is_some() {
+                    return Err("writes a register that the allocator gives out".to_owned());
+                }
+                self.falls_through &= raw.code() != Code::Retnq;
+                // A jump by a table may go to each of its labels.
+                if raw.code() == Code::Jmp_rm64 {
+                    let b = self.b;
+                    let mut labels = b.jump_tables.iter().flat_map(|(_, labels)| labels);
+                    labels.try_for_each(|label| self.jump(*label))?;
+                    self.falls_through = false;
                 }
                 Ok(())
             }
@@ -149,11 +197,7 @@ impl Replay<'_> {
                 Ok(())
             }
             CodeItem::Jump(code, label) => {
-                if !self.heads.contains(label) {
-                    let held = self.held;
-                    let meet = |known: &mut Held| *known = both(*known, held);
-                    self.arriving.entry(*label).and_modify(meet).or_insert(held);
-                }
+                self.jump(*label)?;
                 self.falls_through = *code != Code::Jmp_rel32_64;
                 Ok(())
             }
@@ -177,6 +221,9 @@ impl Replay<'_> {
 
     /// A register that belongs to one value for the whole function.
     fn reserve(&mut self, at: usize, reg: VReg) -> Result<(), String> {
+        if let Some((other, _)) = self.reserved.iter().find(|(other, of)| **of == reg && **other != at) {
+            return Err(format!("{reg:?} is in register {other} and in {at}"));
+        }
         match self.reserved.insert(at, reg) {
             Some(other) if other != reg => Err(format!("register {at} is {other:?}'s and {reg:?}'s")),
             _ => Ok(()),
@@ -189,6 +236,11 @@ impl Replay<'_> {
         } else if let Some(owner) = self.reserved.get(&at).filter(|owner| **owner != reg) {
             return Err(format!("{reg:?} is written to register {at} of {owner:?}"));
         }
+        if self.left_out.contains(&reg) {
+            return Err(format!("what {reg:?} is made from was left out"));
+        }
+        // Copies of a value that changes are of the one before.
+        self.held.iter_mut().filter(|held| **held == Some(reg)).for_each(|held| *held = None);
         self.held[at] = Some(reg);
         Ok(())
     }
@@ -239,12 +291,12 @@ impl Replay<'_> {
             || self.held[at].is_some_and(|held| bytes(held).is_some() && bytes(held) == bytes(reg))
     }
 
-    fn expect(&self, register: Register, reg: VReg) -> Result<(), String> {
-        let at = number(register).ok_or_else(|| format!("{register:?} for {reg:?}"))?;
+    fn expect(&self, found: Register, reg: VReg, width: Width) -> Result<(), String> {
+        let at = named(found, width)?;
         if self.holds(at, reg) {
             return Ok(());
         }
-        Err(format!("{register:?} holds {:?}, not {reg:?}", self.held[at]))
+        Err(format!("{found:?} holds {:?}, not {reg:?}", self.held[at]))
     }
 
     fn inst(&mut self, inst: &MachInst, out: &Instruction) -> Result<(), String> {
@@ -254,9 +306,10 @@ impl Replay<'_> {
                 return Err(format!("{:?} became {:?}", inst.code, out.code()));
             };
             self.help(out)?;
-            self.expect(out.op0_register(), from)?;
             let at = number(out.op0_register()).ok_or("no register")?;
-            self.held[at] = None;
+            if !self.holds(at, from) {
+                return Err(format!("made {:?}, not {from:?}", self.held[at]));
+            }
             return self.write(at, to);
         }
         for (position, op) in inst.ops.iter().enumerate() {
@@ -265,17 +318,15 @@ impl Replay<'_> {
                 Operand::None => {}
                 Operand::Reg(..) if position == 0 && inst.def.is_some() => {}
                 Operand::Reg(reg, _) if out.op_kind(at) == OpKind::Memory => self.expect_pool(reg, out)?,
-                Operand::Reg(reg, _) => self.expect(out.op_register(at), reg)?,
+                Operand::Reg(reg, width) => self.expect(out.op_register(at), reg, width)?,
                 Operand::Gpr(gpr) if out.op_register(at) == gpr => {}
                 Operand::Imm(imm) if out.immediate8() == imm => {}
-                Operand::Mem(mem) => self.expect_memory(mem, out)?,
-                Operand::Gpr(_) | Operand::Imm(_) => {
-                    return Err(format!("operand {position} is another one"));
-                }
+                Operand::Mem(mem) if out.op_kind(at) == OpKind::Memory => self.expect_memory(mem, out)?,
+                _ => return Err(format!("operand {position} is another one")),
             }
         }
         if let Some(mask) = inst.mask {
-            self.expect(out.op_mask(), mask)?;
+            self.expect(out.op_mask(), mask, Width::K)?;
             if out.zeroing_masking() != inst.zeroing {
                 return Err("masked lanes become something else".to_owned());
             }
@@ -283,7 +334,8 @@ impl Replay<'_> {
             return Err("a mask that nobody asked for".to_owned());
         }
         let Some(def) = inst.def else { return Ok(()) };
-        let to = number(out.op0_register()).ok_or("a definition without a register")?;
+        let Operand::Reg(_, width) = inst.ops[0] else { return Err("defines no register".to_owned()) };
+        let to = named(out.op0_register(), width)?;
         if let Some(old) = inst.tied
             && !self.holds(to, old)
         {
@@ -322,11 +374,11 @@ impl Replay<'_> {
                     && out.memory_displacement64() == i64::from(disp) as u64;
                 if same { Ok(()) } else { Err("another place in memory".to_owned()) }
             }
-            Mem::Vsib { base, index, scale, .. } => {
+            Mem::Vsib { base, index, width, scale } => {
                 if out.memory_base() != base || out.memory_index_scale() != u32::from(scale) {
                     return Err("gathers from another place".to_owned());
                 }
-                self.expect(out.memory_index(), index)
+                self.expect(out.memory_index(), index, width)
             }
             Mem::Pool { entry, disp } => self.expect_entry(entry, disp, out),
         }

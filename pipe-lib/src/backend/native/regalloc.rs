@@ -31,6 +31,22 @@ const UPPER_HALF: u8 = 16;
 
 /// Allocates and encodes.
 pub(super) fn assemble(b: &Builder) -> Result<Image, AllocFailure> {
+    let mut emitter = emitted(b)?;
+    #[cfg(debug_assertions)]
+    if let Err(what) = super::checker::check(b, emitter.traced()) {
+        panic!("registers were given out wrongly: {what}");
+    }
+    emitter.asm.finish(&b.jump_tables).map_err(AllocFailure::Encoding)
+}
+
+/// What [`super::checker`] is given.
+#[cfg(all(test, debug_assertions))]
+pub(super) fn traced(b: &Builder) -> Result<Trace, AllocFailure> {
+    Ok(emitted(b)?.traced().clone())
+}
+
+/// Allocates, with every instruction given to the encoder.
+fn emitted(b: &Builder) -> Result<Emitter<'_>, AllocFailure> {
     let liveness = Liveness::of(b);
     let registers = b.isa.registers();
     let (mut pinned_vectors, mut pinned_masks) = (0, 0);
@@ -96,11 +112,7 @@ pub(super) fn assemble(b: &Builder) -> Result<Image, AllocFailure> {
         item: 0,
     };
     emitter.run(&hoisted)?;
-    #[cfg(debug_assertions)]
-    if let Err(what) = emitter.check() {
-        panic!("registers were given out wrongly: {what}");
-    }
-    emitter.asm.finish(&b.jump_tables).map_err(AllocFailure::Encoding)
+    Ok(emitter)
 }
 
 /// Last uses, and how many registers are needed at once.
@@ -254,11 +266,11 @@ impl Emitter<'_> {
         Ok(())
     }
 
-    /// Replays what was emitted: see [`super::checker`].
+    /// What was emitted, for [`super::checker`] to replay.
     #[cfg(debug_assertions)]
-    fn check(&mut self) -> Result<(), String> {
+    fn traced(&mut self) -> &Trace {
         self.trace.pool = (0..self.b.pool.len() as u32).map(|entry| self.asm.pool_offset(entry)).collect();
-        super::checker::check(self.b, &self.trace)
+        &self.trace
     }
 
     fn emit(&mut self, inst: &Instruction) -> Result<(), AllocFailure> {

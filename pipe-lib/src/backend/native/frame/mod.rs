@@ -108,6 +108,14 @@ pub(super) fn function(stages: &[VectorStage], shape: FunctionShape) -> Result<(
     Ok((image, frame.into_parts()))
 }
 
+/// The function on virtual registers.
+#[cfg(test)]
+pub(super) fn virtual_code(stages: &[VectorStage], shape: FunctionShape) -> Result<Builder, Refusal> {
+    let mut frame = Frame::new(stages, shape);
+    frame.build()?;
+    Ok(frame.b)
+}
+
 /// What the loops carry of a stage, in the order in which it is due, each with its first state.
 type Carried = Vec<(usize, Box<dyn LoopCarried>)>;
 
