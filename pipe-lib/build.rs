@@ -1,4 +1,5 @@
-//! Generates the parser from `src/grammar.lalrpop`, and says whether the native backend is in this build (`cfg(native)`).
+//! Generates the parser from `src/grammar.lalrpop`, and says whether the native backend is in this build
+//! (`cfg(native)`).
 
 fn main() {
     println!("cargo::rustc-check-cfg=cfg(native)");

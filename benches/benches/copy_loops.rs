@@ -1,5 +1,5 @@
-//! Criterion groups: a choice of pipelines, contenders and sizes, for comparing with an earlier state of this project. For
-//! ratios between contenders see the `figures` binary, which interleaves them.
+//! Criterion groups: a choice of pipelines, contenders and sizes, for comparing with an earlier state of this
+//! project. For ratios between contenders see the `figures` binary, which interleaves them.
 
 use benches::cases::Case;
 use benches::contenders::{HAND, NATIVE, SEPARATE, contenders};

@@ -1,5 +1,5 @@
-//! Throughput of a pipeline's loop over sizes: `speed PIPELINE [BACKEND]`. A quick look for who works on the code
-//! generators; the figures that count come from `benches`.
+//! Throughput of a pipeline's loop over sizes: `speed PIPELINE [BACKEND]`. A quick look for who works on the
+//! code generators; the figures that count come from `benches`.
 
 use pipe_lib::{Backend, CompileOptions, Library};
 use std::time::Instant;

@@ -1,6 +1,6 @@
-//! AES-GCM (NIST SP 800-38D) with the standard pipes `aes128_gcm_seal`, `aes128_gcm_open` and those of 256 bits: encrypted and
-//! hashed in one pass. Around the pass come what it does once a record: the encrypted first counter, the additional data,
-//! the tag.
+//! AES-GCM (NIST SP 800-38D) with the standard pipes `aes128_gcm_seal`, `aes128_gcm_open` and those of 256
+//! bits: encrypted and hashed in one pass. Around the pass come what it does once a record: the encrypted
+//! first counter, the additional data, the tag.
 //!
 //! ```
 //! use pipe_lib::aead::{AesGcm, NonceSequence};
@@ -89,8 +89,8 @@ impl Nonce {
     }
 }
 
-/// The nonces of a connection's records, as TLS 1.3 has them (RFC 8446, 5.3): the number of the record, exclusive or the
-/// start.
+/// The nonces of a connection's records, as TLS 1.3 has them (RFC 8446, 5.3): the number of the record,
+/// exclusive or the start.
 #[derive(Clone, Debug)]
 pub struct NonceSequence {
     start: [u8; NONCE_BYTES],

@@ -320,7 +320,8 @@ impl Progress {
                 }
                 let mut word = [0; 16];
                 let ptr = word.as_mut_ptr();
-                // SAFETY: the source has, and the sink takes, `n <= left` more bytes; `word` has room for the longest gauge.
+                // SAFETY: the source has, and the sink takes, `n <= left` more bytes; `word` has room for the
+                // longest gauge.
                 unsafe {
                     source.take(ptr, n);
                     self.run(pass, pass.pos(at), ptr, ptr, n);

@@ -40,9 +40,9 @@ pub mod library;
 
 pub mod analyse;
 
-pub mod plan;
+mod plan;
 
-pub mod backend;
+mod backend;
 
 #[cfg(any(native, feature = "cranelift"))]
 mod code;

@@ -1,5 +1,5 @@
-//! What source text may ask for. Pipes come from outside, so each stage of the front end is bounded by these, and
-//! says so (`E0010`) instead of taking more time or memory.
+//! What source text may ask for. Pipes come from outside, so each stage of the front end is bounded by these,
+//! and says so (`E0010`) instead of taking more time or memory.
 
 /// Bytes of one source file.
 pub const SOURCE_BYTES: usize = 1 << 20;

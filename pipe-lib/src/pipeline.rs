@@ -7,7 +7,8 @@ use crate::error::CompileError;
 use crate::options::CompileOptions;
 use std::sync::Arc;
 
-/// A checked composition; compiles, or takes from a process-wide cache of 256 engines ([`EngineCache::global`]).
+/// A checked composition; compiles, or takes from a process-wide cache of 256 engines
+/// ([`EngineCache::global`]).
 ///
 /// [`Engine::compile`] looks into no cache.
 #[derive(Clone, Debug)]

@@ -11,7 +11,8 @@ pub(crate) const FEW: usize = 4;
 /// Registers of most of them: two stores and two loads fewer count in a transfer of a few nanoseconds.
 pub(crate) const PAIR: usize = 2;
 
-/// Registers in memory of their own. They may be keys: nobody is shown them, and they are overwritten when they are given up.
+/// Registers in memory of their own. They may be keys: nobody is shown them, and they are overwritten when
+/// they are given up.
 #[derive(Clone, Default)]
 pub(crate) struct StoredRegisters(Box<[u64]>);
 

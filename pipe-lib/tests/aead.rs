@@ -1,4 +1,5 @@
-//! AES-GCM: published vectors, the `aes-gcm` crate at every length, what was changed is refused, and secrets stay so.
+//! AES-GCM: published vectors, the `aes-gcm` crate at every length, what was changed is refused, and secrets
+//! stay so.
 
 use aes_gcm::aead::{Aead, KeyInit, Payload};
 use pipe_lib::aead::{AeadError, AesGcm, MAX_RECORDS, Nonce, NonceSequence};
@@ -15,8 +16,8 @@ fn random(rng: &mut Rng, len: usize) -> Vec<u8> {
 
 /// A key's length, then key, nonce, additional data, plain text, sealed text and tag.
 ///
-/// Test cases 1 to 4 and 13 to 16 of McGrew and Viega, The Galois/Counter Mode of Operation, appendix B; they are in NIST's
-/// CAVS set (gcmEncryptExtIV) as well.
+/// Test cases 1 to 4 and 13 to 16 of McGrew and Viega, The Galois/Counter Mode of Operation, appendix B; they
+/// are in NIST's CAVS set (gcmEncryptExtIV) as well.
 const VECTORS: [[&str; 6]; 8] = [
     [
         "00000000000000000000000000000000",
@@ -242,7 +243,8 @@ fn every_backend_is_one() {
     }
 }
 
-/// Disk checksum verified, sealed, and summed for the wire: one pass where the processor has the instructions.
+/// Disk checksum verified, sealed, and summed for the wire: one pass where the processor has the
+/// instructions.
 #[test]
 fn verify_seal_and_sum_are_one_pass() {
     let Ok(features) = Features::named("avx512,vnni,vpclmul,vaes") else { return };

@@ -183,8 +183,8 @@ fn machine_code_has_what_the_plan_says() {
     let options = CompileOptions::from(Backend::Native).features(features);
     let asm = inspect::asm(pipeline.composition(), &options).unwrap();
     let copying = asm.split("; native: ").nth(1).unwrap();
-    // As many whole vectors are stored in a turn as the plan says; each goes into two dot products and meets
-    // an accumulator of the CRC's that was multiplied twice.
+    // As many whole vectors are stored in an iteration as the plan says; each goes into two dot products and
+    // meets an accumulator of the CRC's that was multiplied twice.
     let vectors = plan
         .lines()
         .find_map(|line| line.trim().strip_prefix("body")?.split_whitespace().next()?.parse().ok());

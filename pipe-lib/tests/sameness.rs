@@ -64,7 +64,8 @@ fn tapes_of_bytes_decide_on_pipelines() {
     }
 }
 
-/// What coverage-guided fuzzing starts from, and what any fuzzing has found: a file a case, by the name of its target.
+/// What coverage-guided fuzzing starts from, and what any fuzzing has found: a file a case, by the name of
+/// its target.
 #[test]
 fn seeds_and_finds_of_fuzzing() {
     let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz");

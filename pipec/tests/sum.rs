@@ -1,4 +1,5 @@
-//! The real binary: `sum`. Its digests against the tools that everyone has, its lists against theirs, both ways.
+//! The real binary: `sum`. Its digests against the tools that everyone has, its lists against theirs, both
+//! ways.
 
 use std::fs;
 use std::io::Write as _;
@@ -24,7 +25,8 @@ fn stdout(output: &Output) -> &str {
     text(&output.stdout)
 }
 
-/// A tree of files whose lengths meet the edges of words, blocks and buffers: 64 KiB a block, 256 KiB a buffer.
+/// A tree of files whose lengths meet the edges of words, blocks and buffers: 64 KiB a block, 256 KiB a
+/// buffer.
 fn tree() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     fs::create_dir(dir.path().join("sub")).unwrap();

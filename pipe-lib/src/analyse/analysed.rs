@@ -6,8 +6,8 @@ use std::collections::HashMap;
 use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
 
-/// A pipe whose parameters are bound, and its facts: proved when they are first asked for, and once, for all that the pipe
-/// passes through from the composition to the code.
+/// A pipe whose parameters are bound, with its facts. They are proved once, when first asked for, and shared
+/// by every step from the composition to the code.
 #[derive(Clone, Debug)]
 pub(crate) struct Analysed {
     pipe: Arc<Pipe>,

@@ -1,8 +1,8 @@
 //! Declared attributes: proved by the analysis, or refuted by a counterexample.
 //!
-//! The paper let the programmer assert that a pipe is commutative or leaves its input alone. Here the compiler infers
-//! both; a declaration is a claim that is held against the proof. A claim without proof is an error even when no
-//! counterexample was found, since nothing may rely on it.
+//! The paper let the programmer assert that a pipe is commutative or leaves its input alone. Here the
+//! compiler infers both; a declaration is a claim that is held against the proof. A claim without proof is an
+//! error even when no counterexample was found, since nothing may rely on it.
 
 use super::class::Class;
 use super::prove::analyse;
@@ -12,7 +12,7 @@ use std::fmt;
 
 /// An attribute that a pipe declares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Attribute {
+pub(crate) enum Attribute {
     /// The words may come in any order.
     Commutative,
     /// The stream is passed on unchanged.
@@ -21,7 +21,7 @@ pub enum Attribute {
 
 impl Attribute {
     /// The word in the language.
-    pub const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Attribute::Commutative => "commutative",
             Attribute::Nomod => "nomod",
@@ -31,7 +31,7 @@ impl Attribute {
 
 /// Why a declared attribute does not stand.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Refuted {
+pub(crate) enum Refuted {
     /// An input for which it does not hold.
     Counterexample(Counterexample),
     /// No input was found, but no proof either: why, as a phrase.
@@ -40,14 +40,14 @@ pub enum Refuted {
 
 /// An input for which a declared attribute does not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Counterexample {
+pub(crate) struct Counterexample {
     /// Values of the parameters.
-    pub params: Vec<u64>,
-    /// Words of a stream from its start. A pipe that is said to be commutative tells their order from the one in which the
-    /// last two have changed places; one that is said to modify nothing does not pass them on as they are.
-    pub words: Vec<u64>,
+    pub(crate) params: Vec<u64>,
+    /// Words of a stream from its start. For a pipe that is said to be commutative, swapping the last two
+    /// changes the result; one that is said to modify nothing writes something else than these.
+    pub(crate) words: Vec<u64>,
     /// What happens, as a sentence without full stop.
-    pub text: String,
+    pub(crate) text: String,
 }
 
 impl fmt::Display for Refuted {
@@ -59,13 +59,13 @@ impl fmt::Display for Refuted {
     }
 }
 
-/// Instructions that the searches for counterexamples may run for the pipes of one file, those with a loop inside counted as
-/// many: bounds the time of hostile programs to some ten milliseconds.
-pub const SEARCH: u64 = 1 << 18;
+/// Instructions that the searches for counterexamples may run for all pipes of one file; an instruction with
+/// a loop inside counts as many. Bounds the time that a hostile program takes to some ten milliseconds.
+pub(crate) const SEARCH: u64 = 1 << 18;
 
-/// The declared attributes of a pipe that do not stand. `budget` is how many instructions may still be evaluated to find
-/// counterexamples, of [`SEARCH`] to begin with.
-pub fn check_declared(pipe: &Pipe, budget: &mut u64) -> Vec<(Attribute, Refuted)> {
+/// The declared attributes of a pipe that do not hold. `budget` is how many instructions the search for
+/// counterexamples may still evaluate; it begins with [`SEARCH`].
+pub(crate) fn check_declared(pipe: &Pipe, budget: &mut u64) -> Vec<(Attribute, Refuted)> {
     if !pipe.declared.commutative && !pipe.declared.nomod {
         return Vec::new();
     }
@@ -77,7 +77,7 @@ pub fn check_declared(pipe: &Pipe, budget: &mut u64) -> Vec<(Attribute, Refuted)
                 .states
                 .iter()
                 .zip(&pipe.states)
-                .find(|(facts, _)| !matches!(facts.class, Class::Held | Class::Reduction { .. }));
+                .find(|(facts, _)| !matches!(facts.class, Class::Invariant | Class::Reduction { .. }));
             match state {
                 Some((facts, state)) => format!("state `{}` is {}", state.name, facts.class),
                 None => "the output depends on the place in the stream".to_string(),

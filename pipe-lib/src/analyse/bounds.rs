@@ -1,10 +1,11 @@
-//! Upper bounds of values, and what becomes simpler once they are known.
+//! Upper bounds of values, and the simplifications that they allow.
 //!
-//! A bound holds for every word and for every state up to the bound that is given for it. The rules that rest on bounds
-//! bring sums modulo `m` to one form:
+//! A bound holds for every word, and for every state within the bound that is given for it. Two rules rest on
+//! bounds and bring sums modulo `m` to one form:
 //!
 //! * `(a + b) mod m` is `addmod a, b, m` where `a + b` does not wrap;
-//! * a narrow `addmod` or `mulmod` widened and narrowed again is the narrow one where `m` fits the narrow type.
+//! * a narrow `addmod` or `mulmod` widened and narrowed again is the narrow one where `m` fits the narrow
+//!   type.
 
 use super::rewrite::Rewriter;
 use crate::ir::{BinaryOp, Block, ConvertOp, ModOp, Op, Pipe, Table, Ty, UnaryOp, Value};

@@ -1,7 +1,7 @@
-//! The class of every state: how far the value that it has at one word depends on the words before.
+//! The class of every state: how its value at one word depends on the words before.
 //!
-//! The classes decide what a loop may do. A *reduction* may be computed in any number of partial results that are
-//! combined at the end, so it runs in vector lanes; a *serial* state has to be carried from word to word.
+//! The class decides what a loop may do. A *reduction* may be computed as any number of partial results that
+//! are combined at the end, so it runs in vector lanes; a *serial* state has to be carried from word to word.
 
 use super::gf2::{BitMap, Crc};
 use crate::ir::{BinaryOp, Block, ModOp, Pipe, StateId, Table, Ty, Value};
@@ -123,14 +123,15 @@ impl fmt::Display for Reduce {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Class {
     /// Never changes: the value it was imported with, known before the loop.
-    Held,
+    Invariant,
     /// Depends on earlier values of itself and of other positional states, not on the stream.
     Positional,
     /// Partial results may be formed over any parts of the stream and combined in any order.
     Reduction {
         /// By what the words are combined.
         op: Reduce,
-        /// What each word contributes, in [`PipeFacts::body`]; free of states that change, but for delays and positional ones.
+        /// What each word contributes, in [`PipeFacts::body`]. It reads no state that changes, other than
+        /// delays and positional ones.
         operand: Value,
     },
     /// Combinable when the length of the later part is known.
@@ -147,8 +148,8 @@ pub enum Class {
         /// What each word contributes.
         operand: Value,
     },
-    /// One of the last results of running reductions that take turns: each result goes by the one as many words before as
-    /// there are states.
+    /// One of `k` running reductions that take turns: each result depends on the one `k` words before, where
+    /// `k` is the number of states.
     Lagged {
         /// By what a word is combined with the result of its turn.
         op: Reduce,
@@ -164,11 +165,12 @@ pub enum Class {
     },
 }
 
-/// The kinds of linear state that are recognised. What each word contributes is free of states that change, but for delays.
+/// The kinds of linear state that are recognised. What a word contributes reads no state that changes, other
+/// than delays.
 ///
-/// In all but [`Linear::SumOfSums`] a word's contribution is added (in a ring, or by exclusive or) to a fixed linear map of
-/// the old value, so that the state after a part of the stream is the map, as many times as the part has words, of the
-/// state before it, plus what the part gives from zero: see [`Linear::join`].
+/// In all but [`Linear::SumOfSums`] the new value is a fixed linear map of the old one, plus (in a ring, or
+/// by exclusive or) what the word contributes. So the state after `n` words is the map's `n`th power applied
+/// to the state before them, plus the state that the same words give from zero: see [`Linear::join`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Linear {
     /// A remainder over GF(2), however it is written.
@@ -194,8 +196,8 @@ pub enum Linear {
         /// What each word contributes; free of states.
         operand: Value,
     },
-    /// `next = state + r` (wrapping, end-around or modulo a constant), where `r` is a reduction by the same addition: a sum
-    /// of sums, as in Fletcher's and Adler's checksums.
+    /// `next = state + r` (wrapping, end-around or modulo a constant), where `r` is a reduction by the same
+    /// addition: a sum of sums, as in Fletcher's and Adler's checksums.
     SumOfSums {
         /// By what the words are combined.
         op: Reduce,
@@ -204,8 +206,9 @@ pub enum Linear {
         /// Whether the summed state's value includes this word already.
         includes_word: bool,
     },
-    /// States that go by each other: `next[i] = (sum over j of matrix[i][j] * states[j] + operand) mod modulus`, where `i` is the
-    /// state of which this is said.
+    /// States that depend on each other:
+    /// `next[i] = (sum over j of matrix[i][j] * states[j] + operand) mod modulus`, where `i` is the state
+    /// that has this class.
     System {
         /// 0 stands for 2 to the states' width.
         modulus: u64,
@@ -216,7 +219,8 @@ pub enum Linear {
         /// What each word contributes to this state, modulo the modulus; free of states.
         operand: Value,
     },
-    /// Two states of 64 bits that are one number in GF(2^128), as GHASH has it: `next = state * factor xor operand`.
+    /// Two states of 64 bits that are one number in GF(2^128), as GHASH has it:
+    /// `next = state * factor xor operand`.
     Field {
         /// The lower and the upper half.
         states: [StateId; 2],
@@ -228,8 +232,8 @@ pub enum Linear {
 }
 
 impl Linear {
-    /// The states of a [`Linear::System`] of width `ty` after `words` words that contribute nothing: the matrix, so many
-    /// times, of what they are `before`.
+    /// The states of a [`Linear::System`] of width `ty` after `words` words that contribute nothing:
+    /// `matrix^words` times `before`.
     pub(crate) fn power_of(modulus: u64, matrix: &[u64], ty: Ty, words: u64, before: &[u64]) -> Vec<u64> {
         let side = before.len();
         let modulus = if modulus == 0 { 1u128 << ty.bits() } else { u128::from(modulus) };
@@ -253,10 +257,12 @@ impl Linear {
         vector
     }
 
-    /// The state after two neighbouring parts of a stream: `first` after the first one, from whatever it started with;
-    /// `second` after the second one by itself, from zero; `words` and `word_bytes` are the second one's.
+    /// The state after two neighbouring parts of a stream. `first` is the state after the first part, from
+    /// whatever it started with; `second` is the state after the second part alone, from zero; `words` and
+    /// `word_bytes` are the second part's.
     ///
-    /// `None` for [`Linear::SumOfSums`], [`Linear::System`] and [`Linear::Field`], which need the other states, too.
+    /// `None` for [`Linear::SumOfSums`], [`Linear::System`] and [`Linear::Field`], which need the other
+    /// states as well.
     pub fn join(&self, ty: Ty, first: u64, second: u64, words: u64, word_bytes: u64) -> Option<u64> {
         if words == 0 {
             return Some(first);
@@ -305,7 +311,7 @@ impl Class {
     /// The class's name, as in the documentation.
     pub const fn name(&self) -> &'static str {
         match self {
-            Class::Held => "held",
+            Class::Invariant => "invariant",
             Class::Positional => "positional",
             Class::Reduction { .. } => "reduction",
             Class::Linear(_) => "linear",
@@ -328,7 +334,7 @@ impl fmt::Display for Class {
                 write!(f, " scan by {op}, with the result {} words before", states.len())
             }
             Class::Serial { why } => write!(f, ": {why}"),
-            Class::Held | Class::Positional => Ok(()),
+            Class::Invariant | Class::Positional => Ok(()),
         }
     }
 }
@@ -346,7 +352,9 @@ impl StateFacts {
     /// Why it has no better class, as a phrase; `None` where there is none, or the class itself says so.
     pub fn why_not_better(&self) -> Option<String> {
         Some(match &self.class {
-            Class::Held | Class::Positional | Class::Reduction { .. } | Class::Serial { .. } => return None,
+            Class::Invariant | Class::Positional | Class::Reduction { .. } | Class::Serial { .. } => {
+                return None;
+            }
             Class::Scan { .. } => format!("no reduction: {}", self.observed.as_deref()?),
             Class::Lagged { states, .. } => {
                 format!("no reduction: {} results take turns", states.len())
@@ -367,8 +375,8 @@ pub struct PipeFacts {
     pub body: Block,
     /// Tables that `body` refers to.
     pub tables: Vec<Table>,
-    /// The word written, in `body`; `None` when the stream passes unchanged, be it that the pipe has no `out` or that
-    /// it provably writes what it read.
+    /// The word written, in `body`; `None` when the stream passes unchanged, because the pipe has no `out` or
+    /// provably writes what it read.
     pub out: Option<Value>,
     /// New values of the states, in `body`.
     pub next: Vec<Value>,
@@ -379,7 +387,8 @@ pub struct PipeFacts {
 }
 
 impl PipeFacts {
-    /// `pipe`, of which these are the facts, in normal form: the same pipe by `body`, `tables`, `out` and `next`.
+    /// `pipe`, whose facts these are, in normal form: the same pipe made of `body`, `tables`, `out` and
+    /// `next`.
     pub(crate) fn normal(&self, pipe: &Pipe) -> Pipe {
         Pipe {
             name: pipe.name.clone(),
@@ -401,14 +410,19 @@ impl PipeFacts {
         self.out.is_none()
     }
 
-    /// Whether the words may come in any order: no state but reductions and held ones, and no dependence on `pos`.
+    /// Whether the words may come in any order: every state is a reduction or invariant, and nothing reads
+    /// `pos`.
     pub fn commutative(&self) -> bool {
         !self.positional
-            && self.states.iter().all(|state| matches!(state.class, Class::Held | Class::Reduction { .. }))
+            && self
+                .states
+                .iter()
+                .all(|state| matches!(state.class, Class::Invariant | Class::Reduction { .. }))
     }
 
-    /// Whether every state is combinable from parts of the stream, so that a loop may work on several words at once.
+    /// Whether the states after parts of the stream can be combined for every state, so that a loop may work
+    /// on several words at once.
     pub fn parallel(&self) -> bool {
-        self.states.iter().all(|state| matches!(state.class, Class::Held | Class::Reduction { .. }))
+        self.states.iter().all(|state| matches!(state.class, Class::Invariant | Class::Reduction { .. }))
     }
 }

@@ -6,34 +6,35 @@ use std::fmt;
 /// A CRC without initial and final complements: width, polynomial, order of bits, place in the register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Crc {
-    /// Width of the remainder, at most 64; the state may be wider, see [`Spare`].
+    /// Width of the remainder, at most 64; the state may be wider, see [`Padding`].
     pub bits: u32,
-    /// Bit `i` is the coefficient of `x^i`; that of `x^bits` is left out. Bit 0 is set, so that `x` has an inverse.
+    /// Bit `i` is the coefficient of `x^i`; that of `x^bits` is left out. Bit 0 is set, so `x` has an
+    /// inverse.
     pub poly: u64,
     /// The least significant bit of each byte comes first, and bit 0 of the state has the highest degree.
     pub reflected: bool,
     /// What the state's other bits are.
-    pub spare: Spare,
+    pub padding: Padding,
 }
 
 /// The bits of a register that a remainder leaves over.
 ///
 /// They are zero behind the first words in any case; what was imported may have them set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Spare {
-    /// So many at the end that the message comes from, and they are as good as message: above a reflected remainder, below
-    /// another one, which then fills the upper end of its register. The register is that of a CRC as wide as itself, by
-    /// the polynomial times so many powers of `x`.
+pub enum Padding {
+    /// Bits at the end where the message enters: above a reflected remainder, below another one, which then
+    /// fills the upper end of its register. They act as bits of the message. The register is that of a CRC as
+    /// wide as itself, whose polynomial is the other one times that power of `x`.
     Message(u32),
     /// So many above a remainder that is not reflected; a word drops them.
     Dropped(u32),
 }
 
-impl Spare {
+impl Padding {
     /// Their number.
     pub const fn bits(self) -> u32 {
         match self {
-            Spare::Message(bits) | Spare::Dropped(bits) => bits,
+            Padding::Message(bits) | Padding::Dropped(bits) => bits,
         }
     }
 }
@@ -46,13 +47,13 @@ impl From<CrcOp> for Crc {
 
 impl fmt::Display for Crc {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Crc { bits, poly, reflected, spare } = self;
+        let Crc { bits, poly, reflected, padding } = self;
         let digits = bits.div_ceil(4) as usize;
         write!(f, "{bits}-bit CRC, polynomial 0x{poly:0digits$x}")?;
-        match (reflected, spare) {
+        match (reflected, padding) {
             (true, _) => f.write_str(", reflected"),
-            (false, Spare::Message(0) | Spare::Dropped(_)) => Ok(()),
-            (false, Spare::Message(_)) => f.write_str(", at the upper end of its register"),
+            (false, Padding::Message(0) | Padding::Dropped(_)) => Ok(()),
+            (false, Padding::Message(_)) => f.write_str(", at the upper end of its register"),
         }
     }
 }
@@ -60,14 +61,17 @@ impl fmt::Display for Crc {
 impl Crc {
     /// One that fills its register.
     pub const fn whole(bits: u32, poly: u64, reflected: bool) -> Crc {
-        Crc { bits, poly, reflected, spare: Spare::Message(0) }
+        Crc { bits, poly, reflected, padding: Padding::Message(0) }
     }
 
-    /// The CRC whose remainder is all of the register that takes part. Its polynomial may be a multiple of `x`.
+    /// The CRC whose remainder fills all of the register that takes part. Its polynomial may be a multiple of
+    /// `x`.
     fn of_register(self) -> Crc {
-        match self.spare {
-            Spare::Message(spare) => Crc::whole(self.bits + spare, self.poly << spare, self.reflected),
-            Spare::Dropped(_) => Crc::whole(self.bits, self.poly, self.reflected),
+        match self.padding {
+            Padding::Message(padding) => {
+                Crc::whole(self.bits + padding, self.poly << padding, self.reflected)
+            }
+            Padding::Dropped(_) => Crc::whole(self.bits, self.poly, self.reflected),
         }
     }
 
@@ -137,8 +141,8 @@ impl Crc {
 
     /// What bit `bit` of a word of `word_bits` bits contributes to a register that was zero.
     pub(crate) fn image(self, bit: u32, word_bits: u32) -> u64 {
-        // The bit enters at the end of the register that has the highest degree; the steps after it are the bits that
-        // come later.
+        // The bit enters at the end of the register that has the highest degree; `steps` is the number of
+        // bits that come later.
         let (entry, steps) =
             if self.reflected { (1, word_bits - bit) } else { (1 << (self.of_register().bits - 1), bit + 1) };
         (0..steps).fold(entry, |state, _| self.step(state))
@@ -173,7 +177,7 @@ impl BitMap {
     }
 
     /// What `value` becomes.
-    pub fn apply(&self, value: u64) -> u64 {
+    pub(crate) fn apply(&self, value: u64) -> u64 {
         let reached = self.columns.iter().enumerate().filter(|(bit, _)| value >> bit & 1 == 1);
         reached.fold(0, |sum, (_, column)| sum ^ column)
     }
@@ -184,7 +188,7 @@ impl BitMap {
     }
 
     /// This map `times` times.
-    pub fn power(&self, mut times: u64) -> BitMap {
+    pub(crate) fn power(&self, mut times: u64) -> BitMap {
         let (mut result, mut square) = (BitMap::identity(self.columns.len()), self.clone());
         while times > 0 {
             if times & 1 == 1 {
@@ -230,7 +234,7 @@ mod tests {
 
     #[test]
     fn the_quotient_of_the_reduction_is_exact() {
-        // x^96 = quotient * P + remainder, so that quotient * P agrees with x^96 in the upper 64 coefficients.
+        // x^96 = quotient * P + remainder, so quotient * P agrees with x^96 in the upper 64 coefficients.
         let crc = CASTAGNOLI;
         let quotient = u128::from(crc.barrett()) | 1 << 64;
         let poly = u128::from(crc.poly) | 1 << 32;
@@ -247,8 +251,8 @@ mod tests {
             Crc::whole(16, 0x8bb7, false),
             Crc::whole(64, 0xad93_d235_94c9_35a9, true),
             // In a wider register, at the end where bits enter: those beside the remainder are message.
-            Crc { bits: 5, poly: 0x05, reflected: true, spare: Spare::Message(59) },
-            Crc { bits: 24, poly: 0x86_4cfb, reflected: false, spare: Spare::Message(8) },
+            Crc { bits: 5, poly: 0x05, reflected: true, padding: Padding::Message(59) },
+            Crc { bits: 24, poly: 0x86_4cfb, reflected: false, padding: Padding::Message(8) },
         ] {
             let register = crc.of_register();
             let start = 0x0123_4567_89ab_cdef & register.mask();
@@ -260,7 +264,7 @@ mod tests {
             assert_eq!(map.power(72).apply(start), crc.advance(start, 9));
             assert!(map.power(0).is_identity() && map.vanishes_after().is_none());
         }
-        let dropping = Crc { bits: 24, poly: 0x86_4cfb, reflected: false, spare: Spare::Dropped(8) };
+        let dropping = Crc { bits: 24, poly: 0x86_4cfb, reflected: false, padding: Padding::Dropped(8) };
         let whole = Crc::whole(24, 0x86_4cfb, false);
         assert_eq!(dropping.advance(0xab01_0203, 9), whole.advance(0x01_0203, 9));
         assert_eq!(dropping.advance(0xab01_0203, 0), 0xab01_0203);

@@ -1,10 +1,11 @@
 //! What to write for a state to get a better class.
 //!
-//! A register may be wider than what is kept in it: a CRC of 24 bits in 32, say, whose top bit is taken by a shift alone.
-//! That is one bit as long as the register has no more than 24, which its new value sees to, but an import may not. A program that
-//! cuts the register down before it reads it says the same of every value, and then it is proved.
+//! A register may be wider than what is kept in it: a CRC of 24 bits in 32, say, whose top bit is taken by a
+//! shift alone. The shift gives one bit as long as the register holds no more than 24 bits. The state's new
+//! values never do, but an imported value may. A program that masks the register before it reads it says so
+//! for every value, and then it is proved.
 
-use super::gf2::Spare;
+use super::gf2::Padding;
 use super::{Class, Linear, PipeFacts, analyse, bounds};
 use crate::ir::{BinaryOp, Block, Op, Pipe, StateId, StateInit, Value};
 
@@ -28,7 +29,7 @@ fn hint(pipe: &Pipe, facts: &PipeFacts, index: usize) -> Option<String> {
         let stays = match class {
             Class::Serial { .. } => return None,
             Class::Linear(Linear::Crc { crc, .. }) => {
-                crc.bits == bits && matches!(crc.spare, Spare::Dropped(_))
+                crc.bits == bits && matches!(crc.padding, Padding::Dropped(_))
             }
             _ => false,
         };

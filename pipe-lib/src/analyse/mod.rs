@@ -1,20 +1,22 @@
-//! What the compiler proves of a pipe: the class of each state, whether the stream is modified, legal rewrites.
+//! What the compiler proves of a pipe: the class of each state, whether the stream is modified, legal
+//! rewrites.
 //!
-//! Everything here looks at dataflow alone; names play no part. No IO, no `unsafe`.
+//! Everything here reads the dataflow alone; names play no part. No IO, no `unsafe`.
 
 #![forbid(unsafe_code)]
 
 mod analysed;
-pub mod attributes;
+pub(crate) mod attributes;
 pub(crate) mod bounds;
-pub mod class;
-pub mod gf2;
+mod class;
+pub(crate) mod gf2;
 mod hint;
 mod prove;
 pub(crate) mod rewrite;
 
 pub(crate) use analysed::{Analysed, Facts};
 pub use class::{Class, Linear, PipeFacts, Reduce, StateFacts};
+pub use gf2::{BitMap, Crc, Padding};
 pub use hint::hints;
 #[cfg(test)]
 pub(crate) use prove::ANALYSES;

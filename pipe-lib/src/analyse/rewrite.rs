@@ -1,14 +1,15 @@
 //! Legal rewrites of straight-line code: constant folding, identities, common subexpressions, dead code.
 //!
-//! Every rule keeps the value of every root for every input, and is exercised by a property test that compares the block
-//! before and after. Rules that need a reason have it beside them.
+//! Every rule keeps the value of every root for every input; a property test compares the block before and
+//! after. Rules whose reason is not plain state it.
 
 use crate::ir::{
     BinaryOp, Block, CompareOp, ConvertOp, Inst, Op, StateId, Table, TableId, Ty, UnaryOp, Value, eval,
 };
 use std::collections::HashMap;
 
-/// How deep into bitwise logic a byte swap is pushed: an expression may share its parts, so the search needs a bound.
+/// How deep into bitwise logic a byte swap is pushed: expressions may share parts, so the search needs a
+/// bound.
 const UNSWAP_DEPTH: u32 = 4;
 
 /// Builds a block in which no value is computed twice and nothing constant is computed at all.
@@ -79,8 +80,8 @@ impl Rewriter {
         }
     }
 
-    /// Copies `block`, whose tables begin at `tables`, with `place` deciding what its leaves (`in`, states, `pos`)
-    /// become; gives the new name of every value.
+    /// Copies `block`, whose tables begin at `tables`. `place` decides what its leaves (`in`, states, `pos`)
+    /// become. Gives the new name of every value.
     pub(crate) fn splice(
         &mut self,
         block: &Block,
@@ -225,14 +226,15 @@ impl Rewriter {
                 let (compare, x, y) = negated(compare, x, y);
                 Some(self.compare(compare, x, y))
             }
-            // A byte swap moves bits without changing them, so it passes through bitwise operations; worth it when it
-            // meets its own inverse or a literal there.
+            // A byte swap moves bits without changing them, so it commutes with bitwise operations. Worth it
+            // when it meets its own inverse or a literal there.
             (UnaryOp::Bswap, _) => self.unswapped(a, UNSWAP_DEPTH),
             _ => None,
         }
     }
 
-    /// `bswap value` where that is free: `value` is a byte swap itself, a literal, or bitwise logic over such.
+    /// `bswap value` where that is free: `value` is a byte swap itself, a literal, or bitwise logic over such
+    /// values.
     fn unswapped(&mut self, value: Value, depth: u32) -> Option<Value> {
         let depth = depth.checked_sub(1)?;
         match self.block.inst(value).op {
@@ -327,8 +329,8 @@ impl Rewriter {
         Some(self.binary(BinaryOp::Rotl, x, count))
     }
 
-    /// One's complement addition written out: `t = x + y; t + zext(t < y)`, as `t < y` is the carry of `x + y`; or by
-    /// halves of a sum in twice the width, `trunc(t) + trunc(t >> w)`.
+    /// One's complement addition written out: `t = x + y; t + zext(t < y)`, since `t < y` is the carry of
+    /// `x + y`; or by halves of a sum in twice the width, `trunc(t) + trunc(t >> w)`.
     fn end_around(&mut self, a: Value, b: Value, ty: Ty) -> Option<Value> {
         for (sum, carry) in [(a, b), (b, a)] {
             if let Op::Convert(ConvertOp::Zext, bit) = self.block.inst(carry).op
@@ -391,8 +393,8 @@ pub(crate) fn live(block: &Block, roots: &[Value]) -> (Block, Vec<Value>) {
     (out, roots.iter().map(|root| map[root.0 as usize]).collect())
 }
 
-/// The result of `op` (of type `ty`) on known operands, of which the last plain one has type `operand_ty`; `None` for
-/// what is not a function of operands (`in`, states, parameters, `pos`).
+/// The result of `op` (of type `ty`) on known operands, the last plain one of which has type `operand_ty`.
+/// `None` for what is no function of operands (`in`, states, parameters, `pos`).
 pub(crate) fn evaluate(op: &Op, ty: Ty, operand_ty: Ty, args: [u64; 3], tables: &[Table]) -> Option<u64> {
     let [a, b, c] = args;
     Some(match *op {

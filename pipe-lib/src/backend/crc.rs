@@ -1,12 +1,21 @@
 //! CRC-32 and CRC-32C of whole blocks by carry-less multiplication, for passes that consist of one CRC stage.
 //!
-//! Not generated code: Cranelift has no carry-less product, and the tables that it can use are twenty times slower.
-//! The method is Gopal et al., *Fast CRC Computation for Generic Polynomials Using PCLMULQDQ Instruction* (Intel, 2009):
-//! registers of the stream are multiplied by `x^D mod P` and added to those `D` bits later, until 128 bits are left,
-//! whose remainder comes from tables. The constants are computed from the polynomial, so both CRCs share everything.
+//! Not generated code: Cranelift has no carry-less product, and the tables that it can use are twenty times
+//! slower. The method is Gopal et al., *Fast CRC Computation for Generic Polynomials Using PCLMULQDQ
+//! Instruction* (Intel, 2009). In pseudo-code, with `D` the distance in bits between registers that meet:
 //!
-//! The stage's copy happens in the same loop. This is one of the modules with `unsafe`: vector instructions that the
-//! processor was asked for, and raw pointers under the contract of [`PassCode`].
+//! ```text
+//!     acc[0..n] = the first n registers of the stream, the state added to the first bytes
+//!     while n more registers are there:
+//!         acc[i] = (low(acc[i]) * (x^(D+32) mod P)  +  high(acc[i]) * (x^(D-32) mod P))  +  next register
+//!     acc = sum over i of acc[i] times the power of x for the registers behind it      128 bits
+//!     state = the remainder of acc, by tables
+//! ```
+//!
+//! The constants are computed from the polynomial, so both CRCs share everything.
+//!
+//! The stage's copy happens in the same loop. This is one of the modules with `unsafe`: vector instructions
+//! whose presence was checked, and raw pointers under the contract of [`PassCode`].
 
 use super::PassCode;
 use crate::analyse::Analysed;
@@ -182,8 +191,8 @@ impl CrcCode {
     /// The contract of [`PassCode::run`]; `len` is a multiple of the gauge.
     unsafe fn words(&self, states: *mut u64, src: *const u8, dst: *mut u8, len: usize) {
         let copy = !dst.is_null() && dst.cast_const() != src;
-        // SAFETY: the trait's contract: one state; `len` bytes to read and, if `dst` is not null, to write, that do not
-        // overlap in part. The level was found on this processor.
+        // SAFETY: the trait's contract: one state; `len` bytes to read and, if `dst` is not null, to write,
+        // that do not overlap in part. The level was found on this processor.
         unsafe {
             let state = &mut *states;
             let crc = *state as u32;
@@ -213,7 +222,8 @@ impl CrcCode {
     unsafe fn tail(&self, states: *mut u64, src: *const u8, dst: *mut u8, len: usize) {
         debug_assert!(len < self.gauge && self.gauge <= 8);
         let mut word = [0; 8];
-        // SAFETY: the trait's contract: one state, `len < 8` bytes to read and, if `dst` is not null, to write.
+        // SAFETY: the trait's contract: one state, `len < 8` bytes to read and, if `dst` is not null, to
+        // write.
         unsafe {
             std::ptr::copy_nonoverlapping(src, word.as_mut_ptr(), len);
             if !dst.is_null() {
@@ -232,8 +242,8 @@ struct Done {
     bytes: usize,
 }
 
-/// Multipliers that move 128 bits onward: `[x^(D+32), x^(D-32)] mod P`, reflected and shifted by one, for distances `D`
-/// of 1 to 16 times 128 bits.
+/// Multipliers that move 128 bits by a distance: `[x^(D+32), x^(D-32)] mod P`, reflected and shifted by one,
+/// for distances `D` of 1 to 16 times 128 bits.
 #[cfg_attr(
     not(target_arch = "x86_64"),
     allow(dead_code, reason = "for carry-less products, which x86-64 alone uses")

@@ -1,6 +1,8 @@
-//! The interpreted [`PassCode`]: runs everything, word at a time; the fall-back of the engine, and `Backend::Interp`.
+//! The interpreted [`PassCode`]: runs everything, word by word. It is the fallback of the engine, and
+//! `Backend::Interp`.
 //!
-//! It goes through the same driver and plan as machine code does. It is not the oracle: see [`super::oracle`].
+//! It goes through the same driver and plan as machine code does. It is not the oracle: see
+//! [`super::oracle`].
 
 use super::PassCode;
 use crate::analyse::Analysed;
@@ -88,7 +90,8 @@ impl PassCode for InterpCode {
         let states: &mut [u64] = if count == 0 {
             &mut []
         } else {
-            // SAFETY: the contract gives one initialised word for each state, not used by anyone else meanwhile.
+            // SAFETY: the contract gives one initialised word for each state, not used by anyone else
+            // meanwhile.
             unsafe { std::slice::from_raw_parts_mut(states, count) }
         };
         let mut scratch = [0; BLOCK];

@@ -1,7 +1,7 @@
-//! What turns a pass into something that runs: the interpreter, and the code generators.
+//! What turns a pass into something that runs: the interpreter and the code generators.
 //!
-//! A backend that cannot take a pass says so with [`Unsupported`](crate::Unsupported) and the next one is asked; it never panics. The
-//! engine's driver is the only caller of `PassCode` and keeps its contract.
+//! A backend that cannot take a pass refuses with [`Unsupported`](crate::Unsupported) and the next one is
+//! asked; it never panics. The engine's driver is the only caller of `PassCode` and keeps its contract.
 
 #[cfg(feature = "cranelift")]
 pub(crate) mod cranelift;
@@ -14,7 +14,9 @@ pub(crate) mod native;
 
 pub(crate) mod crc;
 pub(crate) mod interp;
-pub mod oracle;
+// Judges the backends, in tests and for whoever asks for the feature.
+#[cfg(any(test, feature = "testing"))]
+pub(crate) mod oracle;
 #[cfg(test)]
 pub(crate) mod testing;
 
@@ -23,24 +25,24 @@ use crate::ir::{Layout, Stripe};
 pub(crate) use crate::plan::Refusal;
 use std::sync::Arc;
 
-/// Longest stretch that the driver hands to one call of [`PassCode::run`]: code may keep per-lane partial sums that
-/// would overflow beyond 2^32 words. A multiple of every gauge.
+/// Longest stretch that the driver hands to one call of [`PassCode::run`]: code may keep per-lane partial
+/// sums that would overflow beyond 2^32 words. A multiple of every gauge.
 pub(crate) const MAX_CALL_BYTES: usize = 1 << 30;
 
 /// The code of one pass: all its stages applied to a stretch of the stream, in one loop.
 ///
 /// The contract of [`PassCode::run`], kept by the driver:
-/// * `states` points to one `u64` for each state of the pass's stages, flattened in (stage, state) order, each value
-///   masked to its type. Read at the start, written back before returning.
-/// * `pos` is the offset of `src[0]` from the start of the stream, or of the window for a pass whose stages share one;
-///   it is a multiple of the gauge.
-/// * `0 < len <= MAX_CALL_BYTES`. A `len` that is no multiple of the gauge ends the stream or the window: each stage takes
-///   its whole words, then its tail rule for the `len % word` bytes left. A stage that would reject such a length never
-///   gets here.
+/// * `states` points to one `u64` for each state of the pass's stages, flattened in (stage, state) order,
+///   each value masked to its type. Read at the start, written back before returning.
+/// * `pos` is the offset of `src[0]` from the start of the stream, or of the window for a pass whose stages
+///   share one; it is a multiple of the gauge.
+/// * `0 < len <= MAX_CALL_BYTES`. A `len` that is no multiple of the gauge ends the stream or the window:
+///   each stage takes its whole words, then its tail rule for the `len % word` bytes left. A stage that would
+///   reject such a length never gets here.
 /// * `src` is readable for `len` bytes, of any alignment.
-/// * `dst` is null (read only: nothing is written), equal to `src` (in place), or writable for `len` bytes that do not
-///   overlap `src`. When it is neither null nor `src`, all `len` bytes of it are written, even by stages that modify
-///   nothing. Nothing outside is read or written.
+/// * `dst` is null (read only: nothing is written), equal to `src` (in place), or writable for `len` bytes
+///   that do not overlap `src`. When it is neither null nor `src`, all `len` bytes of it are written, even by
+///   stages that modify nothing. Nothing outside is read or written.
 pub(crate) trait PassCode: Send + Sync {
     /// Runs over `len` bytes of the stream, tails included.
     ///
@@ -58,9 +60,9 @@ pub(crate) trait PassCode: Send + Sync {
         false
     }
 
-    /// [`PassCode::run`] for a stretch, of any length, of a transfer of [`streaming_from`] bytes or more: what is written need not
-    /// go through the caches, which would only fetch it to have it thrown out again. Other threads may look at it after
-    /// [`settle`].
+    /// [`PassCode::run`] for a stretch, of any length, of a transfer of [`streaming_from`] bytes or more. The
+    /// output need not go through the caches, which would evict it before it is read. Other threads may read
+    /// it only after [`settle`].
     ///
     /// # Safety
     /// The contract of the trait.
@@ -69,28 +71,30 @@ pub(crate) trait PassCode: Send + Sync {
         unsafe { self.run(states, pos, src, dst, len) }
     }
 
-    /// The function behind [`PassCode::run`], if it is one that a short transfer may call without asking anything first.
+    /// The function behind [`PassCode::run`], if a short transfer may call it without any checks.
     fn entry(&self) -> Option<Entry> {
         None
     }
 
-    /// A function that stores to the striped buffer that the code was made for: `dst` is where a run begins, and the
-    /// stream's `len` bytes go to their places from there on. Whatever lies in the holes is neither read nor written.
+    /// A function that stores to the striped buffer that the code was made for: `dst` is where a run begins,
+    /// and the stream's `len` bytes go to their places from there on. What is in the holes is neither read
+    /// nor written.
     fn striped(&self) -> Option<Entry> {
         None
     }
 
-    /// Most bytes of a call of [`PassCode::run_striped`]; `None` if the code was not made for a striped buffer at that end.
+    /// Most bytes of a call of [`PassCode::run_striped`]; `None` if the code was not made for a striped
+    /// buffer at that end.
     fn longest_striped(&self, _end: Striped) -> Option<usize> {
         None
     }
 
-    /// [`PassCode::run`] from or to the striped buffer that the code was made for; the other end is contiguous. What lies in the
-    /// holes is neither read nor written.
+    /// [`PassCode::run`] from or to the striped buffer that the code was made for; the other end is
+    /// contiguous. What is in the holes is neither read nor written.
     ///
     /// # Safety
-    /// The contract of the trait, but that the `len` bytes lie in stripes from `src` or `dst` on, where one begins. `dst`
-    /// is neither null nor `src`, and `len` at most [`PassCode::longest_striped`].
+    /// The contract of the trait, except that the `len` bytes are in stripes from `src` or `dst` on, where
+    /// one begins. `dst` is neither null nor `src`, and `len` at most [`PassCode::longest_striped`].
     unsafe fn run_striped(
         &self,
         _end: Striped,
@@ -145,8 +149,8 @@ pub(crate) fn streaming_from() -> usize {
     usize::MAX
 }
 
-/// Ends what [`PassCode::run_streaming`] wrote on this thread: stores around the caches may become visible after later
-/// ones, and Rust's synchronisation does not know of them.
+/// Ends what [`PassCode::run_streaming`] wrote on this thread: stores around the caches may become visible
+/// after later ones, and Rust's synchronisation does not know of them.
 pub(crate) fn settle() {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: orders stores, nothing else; every x86-64 processor has it.
@@ -161,8 +165,8 @@ pub(crate) type Function = unsafe extern "sysv64" fn(*mut u64, u64, *const u8, *
 #[cfg(not(target_arch = "x86_64"))]
 pub(crate) type Function = unsafe extern "C" fn(*mut u64, u64, *const u8, *mut u8, usize);
 
-/// Code under the contract of [`PassCode::run`], valid as long as the [`PassCode`] that it was asked of, for calls with a
-/// `dst` that is not null. Takes a `len` of 0, too: it then does nothing.
+/// Code under the contract of [`PassCode::run`], valid as long as the [`PassCode`] that gave it, for calls
+/// with a `dst` that is not null. Accepts a `len` of 0, too, and then does nothing.
 #[derive(Clone, Copy)]
 pub(crate) struct Entry {
     pub(crate) function: Function,

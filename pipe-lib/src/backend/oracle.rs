@@ -1,8 +1,8 @@
 //! The oracle: what a pipeline means, as plainly as it can be written.
 //!
-//! Unfused and whole-buffer: one stage after another over the entire stream, one word after another. It shares with the
-//! engines only the meaning of single instructions ([`crate::ir::eval`]); it knows nothing of plans, passes, blocks or
-//! the driver, so that it can judge them all. Speed is no concern here.
+//! Unfused and whole-buffer: one stage after another over the entire stream, one word after another. It
+//! shares with the engines only the meaning of single instructions ([`crate::ir::eval`]). It knows nothing of
+//! plans, passes, blocks or the driver, so that it can judge them all. Speed is no concern here.
 
 use crate::compose::{Composition, Stage};
 use crate::error::RunError;
@@ -10,31 +10,33 @@ use crate::ir::{Block, Layout, Op, Pipe, StateInit, Table, Tail, Value, eval};
 
 /// What a pipeline makes of a stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Outcome {
+pub(crate) struct Outcome {
     /// The stream after the last stage; as long as the source.
-    pub output: Vec<u8>,
-    /// One list for each export, in (stage, export) order: an entry a window, or exactly one entry without windows.
-    pub exports: Vec<Vec<u64>>,
-    /// The registers in the end, in (stage, state) order; of a stage with windows, the last of which the end of the
-    /// stream ends, what they start from.
-    pub registers: Vec<u64>,
+    pub(crate) output: Vec<u8>,
+    /// One list for each export, in (stage, export) order: an entry a window, or exactly one entry without
+    /// windows.
+    pub(crate) exports: Vec<Vec<u64>>,
+    /// The registers in the end, in (stage, state) order. Those of a stage with windows, the last of which
+    /// the end of the stream ends, are what they start from.
+    pub(crate) registers: Vec<u64>,
 }
 
 /// A register's value before the first word, in place of its initial one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Import {
+pub(crate) struct Import {
     /// Index of the stage.
-    pub stage: usize,
+    pub(crate) stage: usize,
     /// Index of the state within the pipe.
-    pub state: usize,
+    pub(crate) state: usize,
     /// The value, masked to the state's type.
-    pub value: u64,
+    pub(crate) value: u64,
 }
 
-/// Runs `composition` over the stream `source`; layouts at its ends are left out (see [`gather`] and [`scatter`]).
+/// Runs `composition` over the stream `source`; layouts at its ends are left out (see
+/// [`scatter`]).
 ///
 /// Refuses, as every engine does, a length that a stage's tail rule rejects.
-pub fn run(composition: &Composition, imports: &[Import], source: &[u8]) -> Result<Outcome, RunError> {
+pub(crate) fn run(composition: &Composition, imports: &[Import], source: &[u8]) -> Result<Outcome, RunError> {
     let mut outcome = Outcome { output: source.to_vec(), ..Outcome::default() };
     for (index, stage) in composition.stages.iter().enumerate() {
         let mut initial: Vec<u64> = stage.pipe.states.iter().map(|state| initial_value(state.init)).collect();
@@ -141,18 +143,9 @@ fn run_block(block: &Block, tables: &[Table], states: &[u64], x: u128, pos: u64)
     values
 }
 
-/// The stream of `len` bytes that a device's buffer holds. A `fixed` source is no buffer: `None`, as for one too short.
-pub fn gather(layout: &Layout, buffer: &[u8], len: usize) -> Option<Vec<u8>> {
-    if layout.fixed {
-        return None;
-    }
-    let offset = |i: usize| layout.stripe.map_or(i as u64, |stripe| stripe.offset(i as u64));
-    (0..len).map(|i| buffer.get(offset(i) as usize).copied()).collect()
-}
-
-/// Puts `stream` into a device's buffer: its padding, its last whole access and its holes included. `buffer` must be
-/// large enough; gives the number of bytes up to the last one that belongs to the transfer.
-pub fn scatter(layout: &Layout, stream: &[u8], buffer: &mut [u8]) -> usize {
+/// Writes `stream` into a device's buffer, with its padding, its last whole access and its holes. `buffer`
+/// must be large enough. Gives the number of bytes up to the last one that belongs to the transfer.
+pub(crate) fn scatter(layout: &Layout, stream: &[u8], buffer: &mut [u8]) -> usize {
     let mut bytes = stream.to_vec();
     let padded = bytes.len().max(usize::try_from(layout.pad).unwrap_or(usize::MAX));
     bytes.resize(padded.next_multiple_of(usize::from(layout.store.unwrap_or(1))), 0);

@@ -1,7 +1,8 @@
-//! What the tests of every backend share: an oracle without any fusion, random pipes, and the comparison of the two.
+//! What the tests of every backend share: an oracle without any fusion, random pipes, and the comparison of
+//! the two.
 //!
-//! The oracle is deliberately the plainest reading of the rules: one stage after the other over the whole buffer, one
-//! word at a time, each instruction by [`crate::analyse::rewrite::evaluate`].
+//! The oracle is deliberately the plainest reading of the rules: one stage after the other over the whole
+//! buffer, one word at a time, each instruction by [`crate::analyse::rewrite::evaluate`].
 
 use super::PassCode;
 use crate::analyse::rewrite::evaluate;
@@ -69,7 +70,8 @@ fn values(block: &Block, pipe: &Pipe, states: &[u64], input: u64, pos: u64) -> V
     values
 }
 
-/// All stages over the whole of `data`, in place; the last `data.len() % word` bytes by each stage's tail rule.
+/// All stages over the whole of `data`, in place; the last `data.len() % word` bytes by each stage's tail
+/// rule.
 pub(crate) fn oracle(stages: &[&Pipe], states: &mut [u64], pos: u64, data: &mut [u8]) {
     let mut base = 0;
     for pipe in stages {
@@ -120,8 +122,8 @@ pub(crate) enum Use {
     ReadOnly,
 }
 
-/// Runs `code` over `data` as the driver would and compares bytes and states with the oracle. `offsets` are the
-/// alignments of source and destination, `pos` the position of the first byte.
+/// Runs `code` over `data` as the driver would and compares bytes and states with the oracle. `offsets` are
+/// the alignments of source and destination, `pos` the position of the first byte.
 #[allow(clippy::too_many_arguments)]
 pub(crate) fn compare(
     code: &dyn PassCode,

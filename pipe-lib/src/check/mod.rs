@@ -19,8 +19,8 @@ use crate::limits;
 use crate::source::Span;
 use crate::syntax::ast::{Expr, Name, Number, Spanned};
 
-/// Findings of a check, with a bound on how many errors and, apart from that, on how many warnings are kept: however many
-/// warnings there are, no error is lost for them.
+/// Findings of a check, with a bound on how many errors and, apart from that, on how many warnings are kept:
+/// however many warnings there are, no error is lost for them.
 #[derive(Debug, Default)]
 pub(crate) struct Findings {
     list: Vec<Diagnostic>,

@@ -15,8 +15,8 @@ use std::collections::HashMap;
 /// Tables that stand in files, by name; `None` for one that is wrong.
 pub(crate) type FileTables = HashMap<String, Option<ir::Table>>;
 
-/// Checks a pipe; its IR if nothing was wrong, here or in reading it. Of what could not be read nothing more is said, and
-/// the rest is checked all the same.
+/// Checks a pipe; its IR if nothing was wrong, here or in reading it. Of what could not be read nothing more
+/// is said, and the rest is checked all the same.
 pub(crate) fn check_pipe(
     pipe: &ast::Pipe,
     docs: &[String],

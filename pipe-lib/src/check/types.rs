@@ -1,7 +1,9 @@
-//! Type inference: one variable a value, joined by what instructions demand (union-find), narrowed by what is known.
+//! Type inference: one variable a value, joined by what instructions demand (union-find), narrowed by what is
+//! known.
 //!
-//! Inference is local to a block and has no subtyping: either two values have one type or they have nothing to do
-//! with each other. What relates different widths (`zext`, `lookup`, comparisons) is checked once all is known.
+//! Inference is local to a block and has no subtyping: either two values have one type or they have nothing
+//! to do with each other. What relates different widths (`zext`, `lookup`, comparisons) is checked once all
+//! is known.
 
 use crate::ir::Ty;
 use crate::source::Span;

@@ -7,7 +7,8 @@ use crate::source::Span;
 use crate::syntax::ast::{self, ExportSource, Expr, Item, ItemKind, Name, Spanned, Stmt, StmtKind};
 use std::collections::HashSet;
 
-/// Warns of states on which neither what is written nor what is exported depends. `declared` has the place of each.
+/// Warns of states on which neither what is written nor what is exported depends. `declared` has the place of
+/// each.
 pub(super) fn unused_states(pipe: &Pipe, declared: &[Span], findings: &mut Findings) {
     let mut live = vec![false; pipe.states.len()];
     let exports: Vec<Value> = pipe.exports.iter().map(|export| export.value).collect();

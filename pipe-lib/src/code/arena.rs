@@ -38,8 +38,8 @@ struct PageRun {
     slots: Slots,
 }
 
-/// Pages in a row that are somebody's: written while they belong to a [`CodeDraft`], sealed from then on. Given
-/// back on drop.
+/// Pages in a row that are somebody's: written while they belong to a [`CodeDraft`], sealed from then on.
+/// Given back on drop.
 #[derive(Debug)]
 pub(super) struct CodePages {
     arena: &'static Arena,

@@ -5,7 +5,8 @@ use crate::compose::Composition;
 use crate::options::CompileOptions;
 use std::fmt::Write as _;
 
-/// The dataflow of a composition as a `digraph`: the stream from top to bottom, taps beside it, exports at the right.
+/// The dataflow of a composition as a `digraph`: the stream from top to bottom, taps beside it, exports at
+/// the right.
 pub fn dot(composition: &Composition, options: &CompileOptions) -> String {
     let graph = Graph::new(composition, options);
     let mut text = String::from("digraph pipeline {\n");

@@ -1,4 +1,5 @@
-//! The dataflow of a composition as boxes and what is written in them; [`super::dot`] and [`super::svg`] draw it.
+//! The dataflow of a composition as boxes and what is written in them; [`super::dot`] and [`super::svg`] draw
+//! it.
 
 use crate::analyse::analyse;
 use crate::compose::{Composition, Stage};

@@ -1,5 +1,5 @@
-//! What the compiler makes of a composition: as a picture of its dataflow ([`dot`], [`svg`]), as the plan in words, as
-//! Cranelift's own form, as machine code.
+//! What the compiler makes of a composition: a picture of its dataflow ([`dot`], [`svg`]), a description of
+//! the plan, Cranelift's own form, machine code.
 
 mod dot;
 mod graph;
@@ -17,8 +17,8 @@ use crate::plan::Pass;
 use crate::select::{self, Made, PassPlan};
 use std::fmt::Write as _;
 
-/// The plan that an engine follows: which stages share a loop, what the loop does, how states are carried and combined, as the
-/// backend of each pass decided.
+/// The plan that an engine follows: which stages share a loop, what the loop does, how states are carried and
+/// combined, as the backend of each pass decided.
 ///
 /// # Errors
 /// [`Unsupported`] where the backend asked for does not take a pass.
@@ -49,7 +49,8 @@ pub fn clif(composition: &Composition, options: &CompileOptions) -> Result<Strin
     Ok(text)
 }
 
-/// The machine code of every pass of the engine that these options give, after the rewrites, disassembled (on x86-64).
+/// The machine code of every pass of the engine that these options give, after the rewrites, disassembled (on
+/// x86-64).
 ///
 /// # Errors
 /// [`Unsupported`] where the backend asked for does not take a pass, or the machine is another one.

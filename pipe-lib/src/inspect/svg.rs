@@ -1,5 +1,6 @@
-//! The dataflow as a picture, drawn without a layout engine: the stream runs down at the left, through the stages that
-//! change it; taps stand beside it, exports at the right. A stripe at a box's edge has the colour of its pass.
+//! The dataflow as a picture, drawn without a layout engine: the stream runs down at the left, through the
+//! stages that change it; taps stand beside it, exports at the right. A stripe at a box's edge has the colour
+//! of its pass.
 
 use super::graph::{Graph, StageBox};
 use crate::compose::Composition;

@@ -26,8 +26,8 @@ use super::pipe::{Block, Declared, Export, Param, Pipe, State, StateInit, Table}
 use super::types::{Gauge, Tail, Ty};
 use super::verify::{VerifyError, verify};
 
-/// A pipe under construction. Instructions go to the body until [`PipeBuilder::at_end`] is called, then to the code
-/// that runs once at the end.
+/// A pipe under construction. Instructions go to the body until [`PipeBuilder::at_end`] is called, then to
+/// the code that runs once at the end.
 #[derive(Clone, Debug)]
 pub struct PipeBuilder {
     pipe: Pipe,

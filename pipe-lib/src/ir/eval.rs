@@ -1,6 +1,8 @@
-//! What each instruction means on numbers: the one definition that the interpreter runs and constant folding uses.
+//! What each instruction means on numbers: the one definition that the interpreter runs and constant folding
+//! uses.
 //!
-//! Values are `u64`s masked to their type (`bool` is 0 or 1); so are the results. On 128 bits they are `u128`s.
+//! Values are `u64`s masked to their type (`bool` is 0 or 1); so are the results. On 128 bits they are
+//! `u128`s.
 
 use super::op::{BinaryOp, CompareOp, ConvertOp, CrcOp, ModOp, UnaryOp, WideBinary, WideUnary};
 use super::types::Ty;

@@ -2,9 +2,10 @@
 
 /// A device's rules for data movement (`layout NAME { data 16 gap 16 }`).
 ///
-/// As a sink: byte `i` of the stream goes to offset `i / data * (data + gap) + i % data` of the buffer; gaps are never
-/// written. As a source the same map is read. `store` fixes the width of each access, `fixed` sends every access to
-/// the start of the buffer (a FIFO register), `pad` extends the transfer with zero bytes to a least length.
+/// As a sink: byte `i` of the stream goes to offset `i / data * (data + gap) + i % data` of the buffer; gaps
+/// are never written. As a source the same map is read. `store` fixes the width of each access, `fixed` sends
+/// every access to the start of the buffer (a FIFO register), `pad` extends the transfer with zero bytes to a
+/// least length.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Layout {
     /// Name in the library.
@@ -13,7 +14,8 @@ pub struct Layout {
     pub doc: String,
     /// Bytes taken before each hole, and the bytes of the hole; `None` for a contiguous buffer.
     pub stripe: Option<Stripe>,
-    /// Bytes of every access (1, 2, 4 or 8), in ascending order of addresses; `None` leaves it to the code generator.
+    /// Bytes of every access (1, 2, 4 or 8), in ascending order of addresses; `None` leaves it to the code
+    /// generator.
     pub store: Option<u8>,
     /// Every access goes to the same address.
     pub fixed: bool,

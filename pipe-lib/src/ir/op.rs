@@ -1,8 +1,8 @@
 //! Instructions of the typed IR: straight-line SSA, one value an instruction.
 //!
-//! A [`Value`] is the index of the instruction that defines it, so an operand's index is always smaller than that of
-//! its user; [`super::verify`] checks it. There are no branches, loops, loads, stores or calls: that is what
-//! makes a pipe safe by construction.
+//! A [`Value`] is the index of the instruction that defines it, so an operand's index is always smaller than
+//! that of its user; [`super::verify`] checks it. There are no branches, loops, loads, stores or calls: that
+//! is what makes a pipe safe by construction.
 
 use super::types::Ty;
 
@@ -99,14 +99,15 @@ mnemonics! {
         Smin = "smin",
         /// Signed maximum.
         Smax = "smax",
-        /// One's complement addition: the carry out is added back in (RFC 1071). `a + b + (a + b >= 2^w)`, so the
-        /// sum is zero only when both operands are.
+        /// One's complement addition: the carry out is added back in (RFC 1071). `a + b + (a + b >= 2^w)`, so
+        /// the sum is zero only when both operands are.
         Addc = "addc",
         /// Unsigned addition that stops at the type's largest number: `min(a + b, 2^w - 1)`.
         Adds = "adds",
         /// Unsigned subtraction that stops at zero: `max(a - b, 0)`.
         Subs = "subs",
-        /// Signed addition that stops at the type's smallest and largest numbers, `-2^(w-1)` and `2^(w-1) - 1`.
+        /// Signed addition that stops at the type's smallest and largest numbers, `-2^(w-1)` and
+        /// `2^(w-1) - 1`.
         Sadds = "sadds",
         /// Signed subtraction that stops there.
         Ssubs = "ssubs",
@@ -136,8 +137,9 @@ mnemonics! {
 }
 
 mnemonics! {
-    /// `op d, a, b, m`: arithmetic modulo `m` on operands of one integer type. Exact: no intermediate overflow.
-    /// The operands need not be reduced; `m = 0` stands for 2^width (that is, plain wrapping arithmetic).
+    /// `op d, a, b, m`: arithmetic modulo `m` on operands of one integer type. Exact: no intermediate
+    /// overflow. The operands need not be reduced; `m = 0` stands for 2^width (that is, plain wrapping
+    /// arithmetic).
     ModOp {
         /// `(a + b) mod m`.
         Addmod = "addmod",
@@ -159,8 +161,8 @@ mnemonics! {
 }
 
 mnemonics! {
-    /// Reflected 32-bit CRC step `op d, acc, x`: the bytes of `x` (8 to 64 bits) from least to most significant.
-    /// No initial or final complement: a pipe writes those itself.
+    /// Reflected 32-bit CRC step `op d, acc, x`: the bytes of `x` (8 to 64 bits) from least to most
+    /// significant. No initial or final complement: a pipe writes those itself.
     CrcOp {
         /// Polynomial 0x04c11db7 (reflected 0xedb88320): zlib, Ethernet.
         Crc32 = "crc32",
@@ -206,8 +208,8 @@ mnemonics! {
         Shr = "shr",
         /// Low half of the carry-less product: of operands below 2^64, all of it.
         Clmul = "clmul",
-        /// A round of AES's cipher (FIPS 197): `SubBytes`, `ShiftRows`, `MixColumns` of the block `a`, whose first byte
-        /// is the least significant one, then the round key `b` added.
+        /// A round of AES's cipher (FIPS 197): `SubBytes`, `ShiftRows`, `MixColumns` of the block `a`, whose
+        /// first byte is the least significant one, then the round key `b` added.
         Aesenc = "aesenc",
         /// Its last round, without `MixColumns`.
         Aesenclast = "aesenclast",
@@ -215,8 +217,8 @@ mnemonics! {
         Aesdec = "aesdec",
         /// Its last round.
         Aesdeclast = "aesdeclast",
-        /// Multiplication in GF(2^128) as GHASH has it (NIST SP 800-38D, 6.3): the most significant bit is the
-        /// coefficient of `x^0`, and `x^128 = x^7 + x^2 + x + 1`.
+        /// Multiplication in GF(2^128) as GHASH has it (NIST SP 800-38D, 6.3): the most significant bit is
+        /// the coefficient of `x^0`, and `x^128 = x^7 + x^2 + x + 1`.
         Gfmul128 = "gfmul128",
     }
 }
@@ -290,8 +292,8 @@ pub enum Op {
     Lookup(TableId, Value),
     /// A CRC step: `u32` accumulator and an integer of any width up to 64 bits.
     Crc(CrcOp, Value, Value),
-    /// An operation of one operand on 128 bits. Kept apart from narrower ones, so that what is known of numbers
-    /// of a machine word is not taken to hold of these.
+    /// An operation of one operand on 128 bits. Kept apart from narrower ones, so that what is known of
+    /// numbers of a machine word is not taken to hold of these.
     WideUnary(WideUnary, Value),
     /// An operation of two operands on 128 bits.
     WideBinary(WideBinary, Value, Value),

@@ -108,9 +108,9 @@ pub struct Declared {
 
 /// A pipe: what one stage does to a stream of words.
 ///
-/// For each word the `body` runs once; `next[i]` is the new value of state `i` and `out`, if any, the word written.
-/// A pipe without `out` passes its input on unchanged. When the stream (or window) ends, `finish` runs once on
-/// the final states and gives the exports.
+/// For each word the `body` runs once; `next[i]` is the new value of state `i` and `out`, if any, the word
+/// written. A pipe without `out` passes its input on unchanged. When the stream (or window) ends, `finish`
+/// runs once on the final states and gives the exports.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Pipe {
     /// Name in the library.

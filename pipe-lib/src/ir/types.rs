@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-/// Type of a value. All arithmetic is unsigned and wraps at the type's width; signed instructions say so themselves.
+/// Type of a value. All arithmetic is unsigned and wraps at the type's width; signed instructions say so
+/// themselves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Ty {
     /// One bit: what comparisons give and `sel` takes.
@@ -15,8 +16,9 @@ pub enum Ty {
     U32,
     /// 64 bits.
     U64,
-    /// 128 bits: words of the stream and values computed from them. Registers, parameters, tables and exports have
-    /// at most 64: what the language calls a state of 128 bits is two of them, `name.low` and `name.high`.
+    /// 128 bits: words of the stream and values computed from them. Registers, parameters, tables and exports
+    /// have at most 64: what the language calls a state of 128 bits is two of them, `name.low` and
+    /// `name.high`.
     U128,
 }
 

@@ -1,7 +1,7 @@
 //! Checks that a pipe is well formed: every backend relies on it and none checks again.
 //!
-//! `check` makes only well-formed pipes of source text; the builder and hand-made IR go through here. This is no
-//! type checker for people: it names the instruction, not a place in a source file.
+//! `check` makes only well-formed pipes of source text; the builder and hand-made IR go through here. This is
+//! no type checker for people: it names the instruction, not a place in a source file.
 
 use super::op::{BinaryOp, ConvertOp, Inst, Op, StateId, UnaryOp, Value, WideBinary, WideUnary};
 use super::pipe::{Block, Pipe, StateInit};

@@ -4,7 +4,8 @@ use super::vector::{Accumulate, Accumulator};
 use crate::analyse::Reduce;
 use crate::ir::{Ty, UnaryOp, eval};
 
-/// The state after `partial` (the accumulator's registers, one after the other, unroll slots already merged) is taken in.
+/// The state after `partial` is taken in: the accumulator's registers, one after the other, with unrolled
+/// copies already merged.
 pub(crate) fn combine(acc: &Accumulator, state: u64, partial: &[u8]) -> u64 {
     match acc.form {
         Accumulate::Lanes => lanes(acc, state, partial),
@@ -15,11 +16,12 @@ pub(crate) fn combine(acc: &Accumulator, state: u64, partial: &[u8]) -> u64 {
     }
 }
 
-/// The sum and the sum of sums after `chunks` chunks of `words` words each, from the registers `a`, `b` and `w` of a
-/// [`Carry::Sums`](super::vector::Carry::Sums).
+/// The sum and the sum of sums after `chunks` chunks of `words` words each, from the registers `a`, `b` and
+/// `w` of a [`Carry::Sums`](super::vector::Carry::Sums).
 ///
-/// With `a0`, `b0` before and `N = chunks * words`: every word adds the sum so far, so `a0` counts `N` times; a chunk adds
-/// what all chunks before it summed to once for each of its words (`words * b`); within a chunk, `w` has the weights.
+/// Let `a0` and `b0` be the states before, and `N = chunks * words`. Every word adds the sum so far to `b`,
+/// so `a0` counts `N` times. What earlier chunks summed to counts once for each word of a chunk
+/// (`words * b`). Within a chunk, `w` has the weights.
 pub(crate) fn sums(
     op: Reduce,
     ty: Ty,
@@ -107,8 +109,9 @@ fn step(acc: &Accumulator, state: u64, lane: u64) -> u64 {
 
 /// The sum of all lanes from the pair `s1`, `s2` of 64-bit accumulators.
 ///
-/// With operands of up to 32 bits, `s1` wraps: it is the sum of the low halves plus `2^32` times that of the high ones,
-/// which `s2` holds, so `s1 - (s2 << 32)` is the sum of the low halves exactly (less than 2^64 for fewer than 2^32 steps).
+/// With operands of up to 32 bits, `s1` may wrap. It is the sum of the low halves plus `2^32` times the sum
+/// of the high ones, which is `s2`. So `s1 - (s2 << 32)` is exactly the sum of the low halves, which is less
+/// than 2^64 for fewer than 2^32 steps.
 fn total(lane: u8, partial: &[u8]) -> u128 {
     let (s1, s2) = partial.split_at(partial.len() / 2);
     let mut total = 0u128;

@@ -22,9 +22,10 @@ pub(crate) fn heading(f: &mut String, heading: &str, text: impl fmt::Display) ->
 }
 
 impl Plan {
-    /// The passes of a plan of `composition` in words, without what their loops do, which is for a backend to
-    /// decide: see `inspect::plan`.
-    pub fn describe(&self, composition: &Composition) -> String {
+    /// A description of the passes of a plan of `composition`, without what their loops do, which is for a
+    /// backend to decide: see `inspect::plan`.
+    #[cfg(test)]
+    pub(crate) fn describe(&self, composition: &Composition) -> String {
         self.text(composition, None)
     }
 
@@ -219,13 +220,13 @@ fn write_stage(stage: &Stage, known: &mut Known, f: &mut String) -> fmt::Result 
 
 fn write_wide(body: &VectorBody, unroll: usize, names: &[String], f: &mut String) -> fmt::Result {
     let name = |state: u32| names.get(state as usize).map_or("?", String::as_str);
-    writeln!(f, "  head       {} accumulators a slot at their neutral values", body.accumulators.len())?;
+    writeln!(f, "  head       {} accumulators a copy at their neutral values", body.accumulators.len())?;
     for (i, inst) in body.insts.iter().enumerate().filter(|(_, inst)| inst.op.invariant()) {
         writeln!(f, "               v{i}.{} = {}", lanes(inst.lane), vector_operation(inst.op, names))?;
     }
     let turn = match unroll {
-        1 => "one a turn".to_owned(),
-        _ => format!("{unroll} a turn, then one by one"),
+        1 => "one an iteration".to_owned(),
+        _ => format!("{unroll} an iteration, then one by one"),
     };
     writeln!(f, "  body       for each {VECTOR_BYTES} bytes, {turn}:")?;
     for (i, inst) in body.insts.iter().enumerate().filter(|(_, inst)| !inst.op.invariant()) {
@@ -249,7 +250,7 @@ fn write_wide(body: &VectorBody, unroll: usize, names: &[String], f: &mut String
                     of.0
                 )?;
             }
-            Carry::Onward { state, of, .. } => {
+            Carry::Induction { state, of, .. } => {
                 writeln!(
                     f,
                     "               {} = first lane of v{}, for the next register",
@@ -285,7 +286,7 @@ fn write_wide(body: &VectorBody, unroll: usize, names: &[String], f: &mut String
         };
         writeln!(
             f,
-            "  epilogue   {}: slots and lanes together, {fold}then {} with the imported value",
+            "  epilogue   {}: copies and lanes together, {fold}then {} with the imported value",
             name(acc.state),
             acc.op
         )?;
@@ -302,12 +303,12 @@ fn vector_operation(op: VectorOp, states: &[String]) -> String {
     match op {
         VectorOp::Chunk => "the register as read".into(),
         VectorOp::Splat(value) => format!("{value:#x} in every lane"),
-        VectorOp::Held(state) => {
+        VectorOp::Invariant(state) => {
             format!("{} in every lane", states.get(state as usize).map_or("?", String::as_str))
         }
         VectorOp::Phase(table) => format!("pattern {table}, by the offset in the stream"),
         VectorOp::Offset { .. } => "the offsets of the words".into(),
-        VectorOp::Onward(_) => "the values at the words of the register".into(),
+        VectorOp::Induction(_) => "the values at the words of the register".into(),
         VectorOp::Later { of, .. } => format!("{}, a register of words later", r(of)),
         VectorOp::Lookup(table, index) => format!("lookup table {table}, {}", r(index)),
         VectorOp::Slide { of, .. } => format!("{}, one word later", r(of)),

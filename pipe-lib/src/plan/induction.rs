@@ -10,7 +10,7 @@ const MAX_TABLED_INSTS: usize = 64;
 
 /// What so many words make of a state. A number of steps of one kind is a step of that kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
+pub(crate) enum Step {
     /// `factor * s + term`, wrapping.
     Affine {
         /// Of the state.
@@ -40,11 +40,11 @@ pub enum Step {
 
 /// An affine map over GF(2).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AffineBits {
+pub(crate) struct AffineBits {
     /// What each bit adds to that.
-    pub map: BitMap,
+    pub(crate) map: BitMap,
     /// What zero becomes.
-    pub zero: u64,
+    pub(crate) zero: u64,
 }
 
 impl AffineBits {

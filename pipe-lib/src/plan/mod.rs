@@ -8,11 +8,11 @@ pub(crate) mod induction;
 pub(crate) mod join;
 pub(crate) mod portable;
 pub(crate) mod rewrite;
-pub mod scalar;
-pub mod schedule;
+pub(crate) mod scalar;
+pub(crate) mod schedule;
 pub(crate) mod stage;
 pub(crate) mod target;
-pub mod vector;
+pub(crate) mod vector;
 pub(crate) mod wide;
 
 use crate::analyse::Analysed;
@@ -48,30 +48,32 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// Passes in stream order. A plan of one pass runs over the whole stretch at once; several run over L1-sized blocks, each
-/// in place on what the one before wrote.
+/// Passes in stream order. A plan of one pass runs over the whole stretch at once; several run over L1-sized
+/// blocks, each in place on what the one before wrote.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Plan {
+pub(crate) struct Plan {
     /// In stream order; empty for a plain copy (a composition without stages).
-    pub passes: Vec<Pass>,
+    pub(crate) passes: Vec<Pass>,
 }
 
 /// Stages that run fused, in one loop.
 ///
-/// Either all its stages have the same window (or none), or each window of a stage is a multiple of `gauge`, and the
-/// stages that read `pos` share one window: then the driver cuts the stretches at the ends of the windows, where no
-/// bytes are left over, and starts anew only the states of the stages whose window ended.
+/// Either all stages have the same window (or none), or each window is a multiple of `gauge` and the stages
+/// that read `pos` share one window. In the second case the driver cuts stretches at the ends of the windows,
+/// where no bytes are left over, and resets only the states of the stages whose window ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pass {
-    /// Indices into [`Composition::stages`], ascending. Those of a later pass may be smaller where the order is free.
-    pub stages: Vec<usize>,
-    /// Bytes of one loop word: the least common multiple (all are powers of two: the largest) of the stages' words.
-    pub gauge: usize,
+pub(crate) struct Pass {
+    /// Indices into [`Composition::stages`], ascending. Those of a later pass may be smaller where the order
+    /// is free.
+    pub(crate) stages: Vec<usize>,
+    /// Bytes of one loop word: the least common multiple of the stages' words, which is the largest, since
+    /// all are powers of two.
+    pub(crate) gauge: usize,
 }
 
 impl Pass {
     /// The pass's stages, in stream order.
-    pub fn stages<'a>(
+    pub(crate) fn stages<'a>(
         &'a self,
         composition: &'a Composition,
     ) -> impl Iterator<Item = &'a Stage> + Clone + 'a {
@@ -91,7 +93,8 @@ impl Pass {
         agree && all.all(|stage| stage.window.is_none_or(|window| window.get().is_multiple_of(gauge)))
     }
 
-    /// The earlier and the later half of the stages. What holds for the windows of all holds for those of each half.
+    /// The earlier and the later half of the stages. What holds for the windows of all stages holds for those
+    /// of each half.
     pub(crate) fn halves(&self, composition: &Composition) -> [Pass; 2] {
         let (first, second) = self.stages.split_at(self.stages.len() / 2);
         [first, second].map(|stages| {
@@ -102,7 +105,7 @@ impl Pass {
     }
 
     /// Whether some stage writes words (else the stream passes through the pass unchanged).
-    pub fn modifies(&self, composition: &Composition) -> bool {
+    pub(crate) fn modifies(&self, composition: &Composition) -> bool {
         self.stages(composition).any(|stage| stage.pipe.out.is_some())
     }
 }
@@ -113,14 +116,14 @@ fn reads_pos(stage: &Stage) -> bool {
 
 impl Plan {
     /// Every stage a pass of its own: nothing is fused.
-    pub fn separate(composition: &Composition) -> Plan {
+    pub(crate) fn separate(composition: &Composition) -> Plan {
         let alone =
             |(index, stage): (usize, &Stage)| Pass { stages: vec![index], gauge: stage.pipe.word_bytes() };
         Plan { passes: composition.stages.iter().enumerate().map(alone).collect() }
     }
 
     /// Puts neighbours into one pass as far as their windows allow, whatever their states need.
-    pub fn fused(composition: &Composition) -> Plan {
+    pub(crate) fn fused(composition: &Composition) -> Plan {
         let mut passes: Vec<Pass> = Vec::new();
         for (index, stage) in composition.stages.iter().enumerate() {
             let word = stage.pipe.word_bytes();

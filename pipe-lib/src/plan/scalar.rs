@@ -1,8 +1,9 @@
-//! All stages of a pass as one straight-line block: for one loop word, and for the bytes that are left over.
+//! All stages of a pass as one straight-line block: one for a loop word, one for the bytes that are left
+//! over.
 //!
-//! Both blocks read the raw bytes of the stream as one little-endian number (`Op::In`, of the gauge's type) and give the
-//! raw bytes to be written in the same form, so that no target needs to know of gauges. Narrower stages are replicated
-//! in stream order and state threads through the replicas.
+//! Both blocks read the raw bytes of the stream as one little-endian number (`Op::In`, of the gauge's type)
+//! and give the raw bytes to be written in the same form, so that no target needs to know of gauges. Narrower
+//! stages are replicated in stream order, and state threads through the replicas.
 
 use crate::analyse::rewrite::{Rewriter, live};
 use crate::ir::{BinaryOp, Block, CompareOp, Endian, Op, Pipe, StateId, Table, Tail, Ty, UnaryOp, Value};
@@ -10,28 +11,28 @@ use std::ops::Deref;
 
 /// Straight-line code of a whole pass. States are flattened in (stage, state) order.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fused {
+pub(crate) struct Fused {
     /// Bytes of the loop word.
-    pub gauge: usize,
+    pub(crate) gauge: usize,
     /// `Op::In` is the raw loop word, `Op::State(i)` flat state `i`, `Op::Pos` the offset of the loop word.
-    pub block: Block,
+    pub(crate) block: Block,
     /// Tables of all stages, as `block` refers to them.
-    pub tables: Vec<Table>,
+    pub(crate) tables: Vec<Table>,
     /// New values of the flat states.
-    pub next: Vec<Value>,
+    pub(crate) next: Vec<Value>,
     /// The raw loop word to be written; `None` when it is the one read.
-    pub out: Option<Value>,
+    pub(crate) out: Option<Value>,
 }
 
 /// The block of one whole loop word of `gauge` bytes.
-pub fn word(stages: &[impl Deref<Target = Pipe>], gauge: usize) -> Fused {
+pub(crate) fn word(stages: &[impl Deref<Target = Pipe>], gauge: usize) -> Fused {
     Fuser::new(stages, gauge).run(stages, None)
 }
 
-/// The block of the last `0 < t <= gauge` bytes. `Op::In` is the raw word with zeros after the `t` bytes, and `t` itself
-/// is read as one more state, `Op::State(n)` of type `u64` after the pass's own `n`. Only the first `t` bytes of the
-/// result mean anything. For `t = gauge` it does what [`word`] does.
-pub fn tail(stages: &[impl Deref<Target = Pipe>], gauge: usize) -> Fused {
+/// The block of the last `0 < t <= gauge` bytes. `Op::In` is the raw word with zeros after the `t` bytes, and
+/// `t` itself is read as one more state, `Op::State(n)` of type `u64`, after the `n` states of the pass. Only
+/// the first `t` bytes of the result mean anything. For `t = gauge` it computes the same as [`word`].
+pub(crate) fn tail(stages: &[impl Deref<Target = Pipe>], gauge: usize) -> Fused {
     let count = stages.iter().map(|pipe| pipe.states.len()).sum::<usize>();
     Fuser::new(stages, gauge).run(stages, Some(StateId(count as u32)))
 }
@@ -133,7 +134,8 @@ impl Fuser {
         }
     }
 
-    /// Sets the bytes after the first `t` to zero again: the next stage pads with zeros, not with what this one computed.
+    /// Clears the bytes after the first `t`: the next stage pads with zeros, not with what this one computed
+    /// there.
     fn mask(&mut self, t: Value) {
         let whole = self.whole();
         if matches!(self.rewriter.block().inst(whole).op, Op::In) {

@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 /// How a pass runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum PassKind {
+pub(crate) enum PassKind {
     /// Several words at once, by the native backend.
     Native,
     /// Several words at once: every state has a form in lanes of portable vectors.
@@ -65,7 +65,7 @@ impl Targets {
 /// How stages would run in passes of their own, each on the best of the targets that takes it.
 struct Kinds<'a> {
     targets: &'a Targets,
-    /// What was found; a pipe that comes several times is looked at once.
+    /// What was found; a pipe that occurs several times is analysed once.
     known: HashMap<*const Pipe, PassKind>,
     /// Machine instructions that the native backend may still be given: a compile must not take seconds.
     budget: usize,

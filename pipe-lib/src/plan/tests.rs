@@ -1,4 +1,5 @@
-//! Fused scalar blocks against the unfused oracle (no code generator in between), and what schedules look like.
+//! Fused scalar blocks against the unfused oracle, with no code generator in between, and what schedules look
+//! like.
 
 use super::{Plan, scalar};
 use crate::analyse::Analysed;
@@ -161,7 +162,7 @@ const KINDS: &str = "
     pipe fibonacci : u16le tail zero { state s: u16; in x; mul s, s, s; add s, s, x; export s }
 ";
 
-/// The stages that make `Auto`'s code take one word after the other although alone they would not, in words.
+/// The stages that make `Auto`'s code take one word after the other although alone they would not, as text.
 fn dragged_down(composition: &crate::compose::Composition, options: &CompileOptions) -> Option<String> {
     let (plan, made) = select(composition, options).unwrap();
     let apart = CompileOptions { separate_passes: true, ..options.clone() };

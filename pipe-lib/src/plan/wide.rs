@@ -92,10 +92,10 @@ impl WidePlan {
 
     /// States that are added to once a vector or more often.
     ///
-    /// An addition takes a cycle, as storing a vector does, and only what waits for itself longer than all else
-    /// takes needs a second set of accumulators. With 512 bits there are registers for as many sets as vectors,
-    /// and dot products, which take longer; with 256 bits each set is two registers less for constants, and
-    /// clearing it and bringing it together count in a short transfer.
+    /// An addition takes a cycle, as storing a vector does, and only what waits for itself longer than all
+    /// else takes needs a second set of accumulators. With 512 bits there are registers for as many sets as
+    /// vectors, and dot products, which take longer; with 256 bits each set is two registers less for
+    /// constants, and clearing it and bringing it together count in a short transfer.
     fn accumulators(&self) -> usize {
         let accumulates =
             |form: &&StateForm| matches!(form, StateForm::Reduction(..) | StateForm::Sum { .. });

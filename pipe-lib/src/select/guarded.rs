@@ -1,8 +1,8 @@
 //! The code of a pass after rewrites that rest on the values of its states.
 //!
-//! What is compiled computes some of the states; the others follow from them, as long as all start as they would have come
-//! out. That is looked at on every call. Where it does not hold (an import gave two equal taps different sums), the stages run
-//! as they were written: that code is made when it is needed first, and kept.
+//! What is compiled computes some of the states; the others are derived from them, as long as all start from
+//! related values. That is checked on every call. Where it does not hold (imported values gave two equal taps
+//! different sums), the stages run as they were written: that code is made when it is first needed, and kept.
 
 use super::Wanted;
 use crate::analyse::Analysed;
@@ -29,7 +29,8 @@ pub(crate) struct Guarded {
 }
 
 impl Guarded {
-    /// `code` for what `stages` were rewritten to; `wanted` is asked for them as they are, should it come to that.
+    /// `code` for what `stages` were rewritten to; `wanted` is the backend that compiles them as they are,
+    /// should that be needed.
     pub(crate) fn new(
         code: Box<dyn PassCode>,
         rewritten: Arc<Rewritten>,
@@ -134,10 +135,11 @@ impl PassCode for Guarded {
 /// What a call of generated code is given.
 type Call = (*mut u64, u64, *const u8, *mut u8, usize);
 
-/// [`PassCode::run_striped`] of code that may take less at a time, or was not made for stripes at all: then by way of blocks.
+/// [`PassCode::run_striped`] of code that may take less at a time, or was not made for stripes at all: then
+/// through blocks.
 ///
 /// # Safety
-/// That of [`PassCode::run_striped`].
+/// The contract of [`PassCode::run_striped`].
 unsafe fn striped_by_any(
     code: &dyn PassCode,
     end: Striped,
@@ -160,8 +162,8 @@ unsafe fn striped_by_any(
     while at < len {
         let n = (len - at).min(longest.unwrap_or(BLOCK));
         let (here, place) = (pos + at as u64, stripe.offset(at as u64) as usize);
-        // SAFETY: `n` bytes are left at both ends, and a stripe begins there, since what code takes at most is whole vectors; the
-        // block has room for them.
+        // SAFETY: `n` bytes are left at both ends, and a stripe begins there, since what code takes at most
+        // is whole vectors; the block has room for them.
         unsafe {
             match (end, longest) {
                 (Striped::Source, Some(_)) => {

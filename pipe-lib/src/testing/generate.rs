@@ -111,7 +111,7 @@ impl<'a> Generator<'a> {
             15 => draft.crc_by_bits(ty),
             16 => draft.crc_by_table(ty),
             17 | 18 => draft.where_it_holds(ty),
-            19 | 20 => draft.onward(ty),
+            19 | 20 => draft.inductions(ty),
             21 | 22 => draft.limited(ty),
             23 => draft.system(ty),
             24 => draft.turns(ty),

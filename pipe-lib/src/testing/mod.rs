@@ -6,9 +6,9 @@
 mod draft;
 mod fuzz;
 pub mod generate;
+mod induction;
 mod joint;
 pub mod judge;
-mod onward;
 pub mod rng;
 mod shapes;
 pub mod shrink;

@@ -1,7 +1,7 @@
 //! Rounds of AES (FIPS 197) on a block as a number, first byte least significant; the key schedule.
 //!
-//! Without the processor's instructions `SubBytes` is computed, not looked up: inversion in GF(2^8) of sixteen bytes
-//! at once, as a power, in a time that depends on nothing.
+//! Without the processor's instructions `SubBytes` is computed, not looked up: inversion in GF(2^8) of
+//! sixteen bytes at once, as a power, in a time that depends on nothing.
 
 /// A block encrypted with the round keys of [`expand_key`].
 pub(crate) fn encrypt(keys: &[u128], block: u128) -> u128 {

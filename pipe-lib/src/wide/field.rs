@@ -1,8 +1,9 @@
 //! Products without carries, and in GF(2^128) as GHASH has it (NIST SP 800-38D, 6.3).
 //!
-//! A block is a number whose most significant bit is the coefficient of `x^0`. Of numbers with their bits in that order the
-//! carry-less product is that of the polynomials, one place too low; modulo `x^128 + x^7 + x^2 + x + 1` it is brought to
-//! 128 bits by two products with 0xc2 << 56 (Gueron and Kounavis, 2010).
+//! A block is a number whose most significant bit is the coefficient of `x^0`. Of numbers with their bits in
+//! that order the carry-less product is that of the polynomials, one place too low; modulo
+//! `x^128 + x^7 + x^2 + x + 1` it is brought to 128 bits by two products with 0xc2 << 56 (Gueron and
+//! Kounavis, 2010).
 
 /// The low 128 bits of the carry-less product.
 pub(super) fn clmul_low(a: u128, b: u128) -> u128 {

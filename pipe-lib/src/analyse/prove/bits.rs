@@ -1,14 +1,16 @@
 //! The proof that an update is linear over GF(2), and which CRC it is.
 //!
-//! Exact, by symbolic evaluation: every bit of the new state is expressed as a sum (exclusive or) of bits of the old state,
-//! of bits of one other value (the *symbol*: usually the word), perhaps of one, and perhaps of something unknown that no
-//! state takes part in. Nothing is sampled: an instruction for which no rule gives its bits ends the search.
+//! Exact, by symbolic evaluation. Every bit of the new state is written as a sum (exclusive or) of bits of
+//! the old state, bits of one other value (the *symbol*, usually the word), perhaps the constant one, and
+//! perhaps something unknown that reads no state. Nothing is sampled: an instruction for whose bits there is
+//! no rule ends the search.
 //!
-//! The sums over the state's bits are the columns of a matrix M, so that `next(s, x) = M s + next(0, x)`. It is a CRC when
-//! nothing unknown and no one takes part and M and the symbol's part are those that the polynomial read off them gives.
+//! The sums over the state's bits are the columns of a matrix M, so `next(s, x) = M s + next(0, x)`. The
+//! update is a CRC when there is neither an unknown nor a one, and M and the symbol's part are those that the
+//! polynomial read off them gives.
 
 use super::Budget;
-use crate::analyse::gf2::{BitMap, Crc, Spare};
+use crate::analyse::gf2::{BitMap, Crc, Padding};
 use crate::ir::{BinaryOp, Block, CompareOp, ConvertOp, Op, Pipe, StateId, Table, UnaryOp, Value, eval};
 
 /// An update that is linear in the state.
@@ -117,29 +119,30 @@ impl<'a> TableMaps<'a> {
     }
 }
 
-/// How the bits of `state` make those of `next`, but for what zero becomes, if that is a linear map over GF(2) in which nothing but
-/// constants takes part beside them.
+/// The linear map over GF(2) from the bits of `state` to those of `next`, less what zero becomes, if `next`
+/// is such a map and reads nothing but constants beside the state.
 pub(crate) fn map_of(pipe: &Pipe, state: StateId, next: Value) -> Option<BitMap> {
     let mut depends: Vec<bool> = Vec::with_capacity(pipe.body.insts.len());
     for inst in &pipe.body.insts {
         let known = inst.op.operands().any(|operand| depends[operand.0 as usize]);
         depends.push(known || inst.op == Op::State(state));
     }
-    let free = |value: Value| !depends[value.0 as usize];
+    let invariant = |value: Value| !depends[value.0 as usize];
     let (mut tables, mut budget) = (TableMaps::new(&pipe.tables), Budget::STATE);
-    linear(&pipe.body, &mut tables, &free, state, next, &mut budget).map(|linear| linear.map)
+    linear(&pipe.body, &mut tables, &invariant, state, next, &mut budget).map(|linear| linear.map)
 }
 
-/// Whether (and how) `next` is linear over GF(2) in `state`; `free` says of each value that no changing state takes part.
+/// Whether (and how) `next` is linear over GF(2) in `state`; `invariant(v)` holds if `v` reads no changing
+/// state.
 pub(super) fn linear(
     block: &Block,
     tables: &mut TableMaps<'_>,
-    free: &dyn Fn(Value) -> bool,
+    invariant: &dyn Fn(Value) -> bool,
     state: StateId,
     next: Value,
     budget: &mut Budget,
 ) -> Option<LinearUpdate> {
-    let cone = cone(block, free, next, budget)?;
+    let cone = cone(block, invariant, next, budget)?;
     let width = block.ty(next).bits();
     let symbols = [symbol(block, &cone, moves_bits), symbol(block, &cone, |_| false)];
     let mut found = None;
@@ -174,8 +177,8 @@ pub(super) fn linear(
     found
 }
 
-/// The CRC whose step over a word these maps are: `words[i]` is what bit `i` of the word contributes to a register of
-/// `width` bits.
+/// The CRC whose step over a word is these maps: `words[i]` is what bit `i` of the word contributes to a
+/// register of `width` bits.
 fn crc_of(map: &BitMap, words: &[u64], width: u32) -> Option<Crc> {
     let word_bits = words.len() as u32;
     if word_bits < 8 {
@@ -188,12 +191,12 @@ fn crc_of(map: &BitMap, words: &[u64], width: u32) -> Option<Crc> {
     let from_above = || {
         let bits = length(reflected);
         let poly = reflected.reverse_bits().checked_shr(64 - bits)?;
-        Some(Crc { bits, poly, reflected: true, spare: Spare::Message(width - bits) })
+        Some(Crc { bits, poly, reflected: true, padding: Padding::Message(width - bits) })
     };
     let from_below = || {
         let below = natural.trailing_zeros();
         let poly = natural.checked_shr(below)?;
-        Some(Crc { bits: width - below, poly, reflected: false, spare: Spare::Message(below) })
+        Some(Crc { bits: width - below, poly, reflected: false, padding: Padding::Message(below) })
     };
     let dropping = || {
         let bits = length(reached);
@@ -201,13 +204,13 @@ fn crc_of(map: &BitMap, words: &[u64], width: u32) -> Option<Crc> {
             bits,
             poly: natural,
             reflected: false,
-            spare: Spare::Dropped(width - bits),
+            padding: Padding::Dropped(width - bits),
         })
     };
     [from_above(), from_below(), dropping()].into_iter().flatten().find(|crc| {
         let shifted = |value: u64| (0..word_bits).fold(value, |value, _| crc.step(value));
-        let moved = |bit: u32| match crc.spare {
-            Spare::Dropped(_) if bit >= crc.bits => 0,
+        let moved = |bit: u32| match crc.padding {
+            Padding::Dropped(_) if bit >= crc.bits => 0,
             _ => shifted(1 << bit),
         };
         crc.poly & 1 == 1
@@ -222,7 +225,7 @@ struct Cone {
     rim: Vec<Value>,
 }
 
-fn cone(block: &Block, free: &dyn Fn(Value) -> bool, next: Value, budget: &mut Budget) -> Option<Cone> {
+fn cone(block: &Block, invariant: &dyn Fn(Value) -> bool, next: Value, budget: &mut Budget) -> Option<Cone> {
     budget.spend(next.0 + 1)?;
     let mut reached = vec![false; next.0 as usize + 1];
     reached[next.0 as usize] = true;
@@ -231,7 +234,7 @@ fn cone(block: &Block, free: &dyn Fn(Value) -> bool, next: Value, budget: &mut B
         if !reached[at as usize] {
             continue;
         }
-        if free(Value(at)) {
+        if invariant(Value(at)) {
             rim.push(Value(at));
         } else {
             inner.push(Value(at));
@@ -242,7 +245,8 @@ fn cone(block: &Block, free: &dyn Fn(Value) -> bool, next: Value, budget: &mut B
     Some(Cone { inner, rim })
 }
 
-/// The one value of whose bits the rim consists, if there is one: under changes of width and under what `through` says.
+/// The one value whose bits make up the rim of the cone, if there is one, seen through changes of width and
+/// the operations that `through` accepts.
 fn symbol(block: &Block, cone: &Cone, through: fn(BinaryOp) -> bool) -> Option<Value> {
     let mut found = None;
     for value in &cone.rim {
@@ -331,7 +335,7 @@ fn evaluate(
     }
 }
 
-/// A value in which the state takes no part: in bits of the symbol where it is a sum of them, otherwise unknown.
+/// A value that does not read the state: the bits of the symbol where it is a sum of them, otherwise unknown.
 fn outside(block: &Block, value: Value, symbol: Option<Value>, budget: &mut Budget) -> Option<Bits> {
     let mut chain = Vec::new();
     let mut at = value;

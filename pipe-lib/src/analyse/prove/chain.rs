@@ -1,4 +1,5 @@
-//! Reductions by shape: the way of a state's old value to its new one through one associative and commutative operation.
+//! Reductions by shape: the old value of a state reaches its new value through one associative and
+//! commutative operation.
 
 use super::Budget;
 use crate::analyse::Reduce;
@@ -13,33 +14,34 @@ pub(super) enum ChainLink {
     Step(Reduce, Value),
 }
 
-/// Steps on the way from a state's old value to its new one: both arms of a select are followed and may share parts,
-/// so the search needs a bound. Beyond it the state has no better class.
+/// Steps from a state's old value to its new one. Both arms of a select are followed and may share parts, so
+/// the search needs a bound; beyond it the state gets no better class.
 const MAX_STEPS: u32 = 512;
 
 /// The search for one state.
 pub(super) struct Chain<'a> {
     rewriter: &'a mut Rewriter,
-    free: &'a dyn Fn(Value) -> bool,
+    invariant: &'a dyn Fn(Value) -> bool,
     state: StateId,
     /// Steps left.
     steps: u32,
 }
 
 impl<'a> Chain<'a> {
-    /// `free` says of each value that no changing state takes part in it but those known without all of the words before.
+    /// `invariant(v)` holds if `v` reads no changing state, apart from states that are known without all of
+    /// the words before.
     pub(super) fn new(
         rewriter: &'a mut Rewriter,
-        free: &'a dyn Fn(Value) -> bool,
+        invariant: &'a dyn Fn(Value) -> bool,
         state: StateId,
         budget: &mut Budget,
     ) -> Chain<'a> {
         let steps = if budget.spend(64 * MAX_STEPS).is_some() { MAX_STEPS } else { 0 };
-        Chain { rewriter, free, state, steps }
+        Chain { rewriter, invariant, state, steps }
     }
 
-    fn free(&self, value: Value) -> bool {
-        (self.free)(value)
+    fn invariant(&self, value: Value) -> bool {
+        (self.invariant)(value)
     }
 
     pub(super) fn follow(&mut self, value: Value) -> Option<ChainLink> {
@@ -47,13 +49,13 @@ impl<'a> Chain<'a> {
         let inst = self.rewriter.block().inst(value);
         match inst.op {
             Op::State(state) if state == self.state => Some(ChainLink::Unchanged),
-            Op::Binary(BinaryOp::Sub, a, b) if self.free(b) => {
+            Op::Binary(BinaryOp::Sub, a, b) if self.invariant(b) => {
                 let negated = self.rewriter.unary(UnaryOp::Neg, b);
                 self.extend(a, Reduce::Add, negated)
             }
             Op::Binary(op, a, b) => {
                 let op = Reduce::of(op)?;
-                match (self.free(a), self.free(b)) {
+                match (self.invariant(a), self.invariant(b)) {
                     (true, false) => self.extend(b, op, a),
                     (false, true) => self.extend(a, op, b),
                     _ => None,
@@ -66,13 +68,13 @@ impl<'a> Chain<'a> {
             Op::Modular(ModOp::Addmod, a, b, m) => {
                 let m = self.rewriter.as_const(m)?;
                 let op = if m == 0 { Reduce::Add } else { Reduce::Addmod(m) };
-                match (self.free(a), self.free(b)) {
+                match (self.invariant(a), self.invariant(b)) {
                     (true, false) => self.extend(b, op, a),
                     (false, true) => self.extend(a, op, b),
                     _ => None,
                 }
             }
-            Op::Select { cond, then, otherwise } if self.free(cond) => {
+            Op::Select { cond, then, otherwise } if self.invariant(cond) => {
                 self.select(inst.ty, cond, then, otherwise)
             }
             Op::Select { cond, then, otherwise } => self.extremum(cond, then, otherwise),
@@ -99,11 +101,11 @@ impl<'a> Chain<'a> {
         }
     }
 
-    /// `cond ? chain : chain` with a condition free of states: the side not taken contributes the neutral element.
-    /// Not for `addmod`, which reduces an imported value even when it adds 0.
+    /// `cond ? chain : chain` where the condition reads no state: the side not taken contributes the neutral
+    /// element. Not for `addmod`, which reduces an imported value even when it adds 0.
     ///
-    /// A literal that an operation gives whatever the state, as `and` gives 0, is a step of that operation: so a state that is
-    /// reset under a condition is a reduction.
+    /// A literal that an operation gives whatever the state, as `and` gives 0, is a step of that operation.
+    /// So a state that is reset under a condition is a reduction.
     fn select(&mut self, ty: Ty, cond: Value, then: Value, otherwise: Value) -> Option<ChainLink> {
         let (then, otherwise) = match (self.follow(then), self.follow(otherwise)) {
             (Some(then), None) => {
@@ -167,7 +169,7 @@ impl<'a> Chain<'a> {
             (CompareOp::Lts | CompareOp::Les, false) => Reduce::Smax,
             _ => return None,
         };
-        match (self.free(p), self.free(q)) {
+        match (self.invariant(p), self.invariant(q)) {
             (true, false) => self.extend(q, op, p),
             (false, true) => self.extend(p, op, q),
             _ => None,

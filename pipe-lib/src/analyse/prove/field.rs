@@ -1,18 +1,18 @@
-//! Polynomials over GF(2^128): two states of 64 bits that are the halves of one number, which each word multiplies by a number
-//! that is held and adds to.
+//! Polynomials over GF(2^128): two states of 64 bits that are the halves of one number, which each word
+//! multiplies by a number that is held and adds to.
 
 use super::deps::Deps;
 use crate::analyse::class::{Class, Linear, StateFacts};
 use crate::ir::{Block, Op, StateId, Value, WideBinary, WideUnary};
 
-/// Gives pairs of serial states the class of a number in the field where they are one. `settled` says of a value that no
-/// state takes part but those that are known without all of the words before.
+/// Gives pairs of serial states the class of a number in the field where they are one. `resolved` says of a
+/// value that no state takes part but those that are known without all of the words before.
 pub(super) fn name_fields(
     block: &Block,
     (next, out): (&[Value], Option<Value>),
     held: &[bool],
     deps: &[Deps],
-    settled: &dyn Fn(Value) -> bool,
+    resolved: &dyn Fn(Value) -> bool,
     states: &mut [StateFacts],
 ) {
     for low in 0..next.len() {
@@ -26,7 +26,7 @@ pub(super) fn name_fields(
         let looks =
             |value: Value| deps.get(value.0 as usize).is_some_and(|deps| deps.has(low) || deps.has(high));
         let others = (0..next.len()).filter(|other| ![low, high].contains(other)).map(|other| next[other]);
-        if !settled(operand) || others.chain(out).any(looks) {
+        if !resolved(operand) || others.chain(out).any(looks) {
             continue;
         }
         for state in [low, high] {

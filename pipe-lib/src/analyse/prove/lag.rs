@@ -1,7 +1,8 @@
 //! Running reductions with a lag: `k` of them that take turns, word by word.
 //!
-//! `s1 = op(sk, x)`, and each of the others is what the one before it was: `s2 = s1`, `s3 = s2` up to `sk`. So the states are
-//! the last `k` results, and each result goes by the one `k` words before: the first colour of each pixel, the left channel.
+//! `s1 = op(sk, x)`, and each of the others takes the value of the one before it: `s2 = s1`, `s3 = s2` up to
+//! `sk`. So the states are the last `k` results, and each result depends on the one `k` words before: the
+//! same colour of the pixel before, the left channel.
 
 use super::Budget;
 use super::chain::{Chain, ChainLink};
@@ -12,12 +13,12 @@ use crate::ir::{Op, StateId, Value};
 /// Longest lag: a register of 128 bits, in bytes.
 pub(super) const MAX_LAG: usize = 16;
 
-/// Gives serial states that are running reductions with a lag that class. `settled` says of each value that no state takes part
-/// in it but those that are known without all of the words before.
+/// Gives serial states that are running reductions with a lag that class. `resolved(v)` holds if `v` reads no
+/// state, apart from states that are known without all of the words before.
 pub(super) fn name_lags(
     rewriter: &mut Rewriter,
     next: &[Value],
-    settled: &dyn Fn(Value) -> bool,
+    resolved: &dyn Fn(Value) -> bool,
     states: &mut [StateFacts],
     budget: &mut Budget,
 ) {
@@ -27,7 +28,7 @@ pub(super) fn name_lags(
         }
         let Some(line) = line(rewriter, next, first) else { continue };
         let Some(last) = line.last().copied() else { continue };
-        let link = Chain::new(rewriter, settled, last, budget).follow(next[first]);
+        let link = Chain::new(rewriter, resolved, last, budget).follow(next[first]);
         let Some(ChainLink::Step(op, operand)) = link else { continue };
         for state in &line {
             states[state.0 as usize].class = Class::Lagged { op, operand, states: line.clone() };

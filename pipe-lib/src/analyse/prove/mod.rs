@@ -1,11 +1,12 @@
 //! The proof of a state's class, from the dataflow of its new value.
 //!
-//! [`super::rewrite`] brings the body to a normal form first. Then each state is looked at by itself: a chain of one
-//! associative operation ([`chain`]), an affine map in a ring ([`ring`]), a linear map over GF(2) ([`bits`]); states that go by each other are looked at together ([`system`]). Last comes
-//! who looks at whom ([`deps`]): a state that something else reads as it grows is a scan at best.
+//! [`super::rewrite`] brings the body to a normal form first. Then each state is classified by itself: a
+//! chain of one associative operation ([`chain`]), an affine map in a ring ([`ring`]), a linear map over
+//! GF(2) ([`bits`]). States that depend on each other are classified together ([`system`]). Last comes who
+//! reads whom ([`deps`]): a state whose running value something else reads is a scan at best.
 //!
-//! All of it is proof: where no rule applies, the state has no better class. The work is bounded by [`Budget`], which
-//! counts instructions looked at, not time, so that the answer is the same everywhere.
+//! All of it is proof: where no rule applies, the state gets no better class. The work is bounded by
+//! [`Budget`], which counts instructions visited, not time, so that the answer is the same everywhere.
 
 mod bits;
 mod chain;
@@ -29,7 +30,7 @@ struct Budget(u32);
 
 impl Budget {
     const PIPE: Budget = Budget(1 << 23);
-    /// Of one state that is looked at again.
+    /// For classifying one state again.
     const STATE: Budget = Budget(1 << 19);
 
     /// Takes `steps` off; `None` when there are no more.
@@ -63,12 +64,12 @@ pub fn analyse(pipe: &Pipe) -> PipeFacts {
     let held: Vec<bool> = next.iter().enumerate().map(|(s, v)| is_state(rewriter.block(), *v, s)).collect();
     let deps = dependences(rewriter.block(), &held);
     let dep = |value: Value| &deps[value.0 as usize];
-    // What the proofs append is computed from values without states, or with those that are settled.
-    let free = |value: Value| deps.get(value.0 as usize).is_none_or(Deps::stateless);
+    // What the proofs append is computed from values without states, or with those that are resolved.
+    let invariant = |value: Value| deps.get(value.0 as usize).is_none_or(Deps::stateless);
 
     let autonomous = autonomous_states(&next, &deps);
     // Shapes, each state by itself.
-    let mut look = Classifier {
+    let mut classifier = Classifier {
         tables: bits::TableMaps::new(&pipe.tables),
         pipe_tables: &pipe.tables,
         states: most,
@@ -77,26 +78,27 @@ pub fn analyse(pipe: &Pipe) -> PipeFacts {
         budget: Budget::PIPE,
     };
     let mut shapes: Vec<UpdateForm> =
-        held.iter().map(|held| if *held { UpdateForm::Held } else { UpdateForm::Other }).collect();
+        held.iter().map(|held| if *held { UpdateForm::Invariant } else { UpdateForm::Other }).collect();
     let mut recent: Vec<Option<u32>> = vec![None; next.len()];
     let delays = loop {
         let delays = delays(&next, &deps, recent.clone());
-        // States that are known without all of the words before: what is summed may go by them.
+        // States known without all of the words before: what is summed may depend on them.
         let known = |state: usize| autonomous[state] || delays[state].is_some();
         for (state, value) in next.iter().enumerate() {
             if !matches!(shapes[state], UpdateForm::Other | UpdateForm::Sum { .. }) || delays[state].is_some()
             {
                 continue;
             }
-            let settled = |value: Value| {
+            let resolved = |value: Value| {
                 deps.get(value.0 as usize)
                     .is_none_or(|deps| deps.iter().all(|other| other != state && known(other)))
             };
             let others = || dep(*value).iter().filter(|other| *other != state);
-            let only = dep(*value).has(state) && others().all(known);
-            let shape = look.shape(&settled, only, StateId(state as u32), *value);
+            let self_only = dep(*value).has(state) && others().all(known);
+            let shape = classifier.shape(&resolved, self_only, StateId(state as u32), *value);
             shapes[state] = match shape {
-                // As many words more as what it is shifted from goes back; what goes by the place is no function of words.
+                // A delay of a delay adds up. A value that depends on the position is not a function of the
+                // last words alone.
                 UpdateForm::Recent(words) => {
                     let before = others().try_fold(0, |most, other| Some(most.max(delays[other]?)));
                     recent[state] = before.map(|before| words.saturating_add(before));
@@ -105,14 +107,14 @@ pub fn analyse(pipe: &Pipe) -> PipeFacts {
                 shape => shape,
             };
         }
-        // What goes by a state that turned out to be one of the last few words may be known now, too.
+        // What depends on a state that turned out to be one of the last few words may be known now, too.
         if recent.iter().zip(&delays).all(|(recent, known)| recent.is_none() || known.is_some()) {
             break delays;
         }
     };
-    let Classifier { most: most_of_values, mut budget, .. } = look;
+    let Classifier { most: most_of_values, mut budget, .. } = classifier;
 
-    // Then who looks at whom: the output, or the new value of another state.
+    // Then who reads whom: the output, or the new value of another state.
     let observed = |state: usize| -> Option<String> {
         if out.is_some_and(|out| dep(out).has(state)) {
             return Some("the output depends on it".into());
@@ -124,7 +126,7 @@ pub fn analyse(pipe: &Pipe) -> PipeFacts {
     let mut states: Vec<StateFacts> = Vec::with_capacity(next.len());
     for (state, shape) in shapes.iter().enumerate() {
         let class = match shape {
-            UpdateForm::Held => Class::Held,
+            UpdateForm::Invariant => Class::Invariant,
             UpdateForm::Reduce(op, operand) => match observed(state) {
                 None => Class::Reduction { op: *op, operand: *operand },
                 Some(_) if autonomous[state] => Class::Positional,
@@ -137,8 +139,9 @@ pub fn analyse(pipe: &Pipe) -> PipeFacts {
                 let op = absorbing(rewriter.block(), next[state]).unwrap_or(Reduce::And);
                 Class::Reduction { op, operand: next[state] }
             }
-            // A new value without states is known from the word's place alone, which is a delay, too, and easier to keep.
-            _ if autonomous[state] && !free(next[state]) => Class::Positional,
+            // A new value that reads no states is known from the word's position alone: that is a delay, too,
+            // but cheaper to keep.
+            _ if autonomous[state] && !invariant(next[state]) => Class::Positional,
             UpdateForm::Linear(linear) => match observed(state) {
                 None => Class::Linear(linear.clone()),
                 Some(why) => Class::Serial { why: format!("{linear}, but {why}") },
@@ -155,24 +158,24 @@ pub fn analyse(pipe: &Pipe) -> PipeFacts {
         states.push(StateFacts { class, observed: observed(state) });
     }
 
-    let settled = |value: Value| {
+    let resolved = |value: Value| {
         let known = |state: usize| autonomous[state] || delays[state].is_some();
         deps.get(value.0 as usize).is_none_or(|deps| deps.iter().all(known))
     };
-    lag::name_lags(&mut rewriter, &next, &settled, &mut states, &mut budget);
+    lag::name_lags(&mut rewriter, &next, &resolved, &mut states, &mut budget);
     let together = system::BodyFacts {
         rewriter: &mut rewriter,
         tables: &pipe.tables,
         bounds: most,
         most: &most_of_values,
-        settled: &settled,
+        resolved: &resolved,
         deps: &deps,
         next: &next,
         out,
     };
     together.name_systems(&mut states, &mut budget);
 
-    field::name_fields(rewriter.block(), (&next, out), &held, &deps, &settled, &mut states);
+    field::name_fields(rewriter.block(), (&next, out), &held, &deps, &resolved, &mut states);
 
     let positional = out.is_some_and(|out| dep(out).pos || dep(out).iter().any(|s| autonomous[s]))
         || next.iter().enumerate().any(|(s, v)| dep(*v).pos && !autonomous[s])
@@ -231,7 +234,7 @@ fn why_serial(pipe: &Pipe, state: usize, deps: &Deps) -> String {
 
 /// What the expression of a state's new value looks like.
 enum UpdateForm {
-    Held,
+    Invariant,
     Reduce(Reduce, Value),
     Linear(Linear),
     /// A function of so many last words, though it is computed from its old value.
@@ -244,7 +247,7 @@ enum UpdateForm {
     Other,
 }
 
-/// What the proofs of shapes go by.
+/// What the proofs of forms need.
 struct Classifier<'a> {
     rewriter: &'a mut Rewriter,
     tables: bits::TableMaps<'a>,
@@ -257,17 +260,23 @@ struct Classifier<'a> {
 }
 
 impl Classifier<'_> {
-    /// The shape of a state's new value; `free` says of each value that no state takes part in it that is not known by other
-    /// means, `only` that this state alone does.
-    fn shape(&mut self, free: &dyn Fn(Value) -> bool, only: bool, id: StateId, next: Value) -> UpdateForm {
-        let link = Chain::new(self.rewriter, free, id, &mut self.budget).follow(next);
+    /// Classifies `next`, the new value of state `id`. `invariant(v)`: `v` reads no state that changes, or
+    /// only states already resolved. `self_only`: `id` is the only unresolved state that `next` reads.
+    fn shape(
+        &mut self,
+        invariant: &dyn Fn(Value) -> bool,
+        self_only: bool,
+        id: StateId,
+        next: Value,
+    ) -> UpdateForm {
+        let link = Chain::new(self.rewriter, invariant, id, &mut self.budget).follow(next);
         if let Some(ChainLink::Step(op, operand)) = link {
             return UpdateForm::Reduce(op, operand);
         }
-        if !only {
+        if !self_only {
             return sum(self.rewriter, id, next);
         }
-        match alone(self.rewriter, &mut self.tables, &self.most, free, id, next, &mut self.budget) {
+        match alone(self.rewriter, &mut self.tables, &self.most, invariant, id, next, &mut self.budget) {
             UpdateForm::Linear(Linear::Affine { modulus, factor, operand }) if modulus != 0 => {
                 let mut congruent = ring::Congruent {
                     rewriter: self.rewriter,
@@ -289,7 +298,7 @@ fn alone(
     rewriter: &mut Rewriter,
     tables: &mut bits::TableMaps<'_>,
     most: &[u64],
-    free: &dyn Fn(Value) -> bool,
+    invariant: &dyn Fn(Value) -> bool,
     state: StateId,
     next: Value,
     budget: &mut Budget,
@@ -297,12 +306,12 @@ fn alone(
     let inst = rewriter.block().inst(next);
     if let Op::Crc(op, acc, operand) = inst.op
         && rewriter.block().inst(acc).op == Op::State(state)
-        && free(operand)
+        && invariant(operand)
     {
         return UpdateForm::Linear(Linear::Crc { crc: Crc::from(op), operand });
     }
     if let Some(ring::Affine { modulus, factor }) =
-        ring::affine(rewriter.block(), most, free, state, next, budget)
+        ring::affine(rewriter.block(), most, invariant, state, next, budget)
     {
         let operand = rewriter.at_zero(next, state);
         return match (factor, modulus) {
@@ -312,7 +321,7 @@ fn alone(
         };
     }
     let Some(bits::LinearUpdate { map, crc }) =
-        bits::linear(rewriter.block(), tables, free, state, next, budget)
+        bits::linear(rewriter.block(), tables, invariant, state, next, budget)
     else {
         return UpdateForm::Other;
     };

@@ -1,10 +1,10 @@
-//! The proof that an update is affine in the ring of numbers modulo M: `next = (factor * s + next(0, x)) mod M`; of one
-//! state, or of a few that go by each other.
+//! The proof that an update is affine in the ring of numbers modulo M:
+//! `next = (factor * s + next(0, x)) mod M`, for one state or for a few that depend on each other.
 //!
-//! M is the modulus of the `addmod` or `mulmod` that gives the new value, or `2^k` where its low `k` bits are kept (by
-//! `and`, or by the width of the state). Each value on the way is shown to be *congruent* to `factor * s + c`, where no state
-//! takes part in `c`; what wraps at its own width must wrap at a multiple of M or be shown not to wrap at all. The new
-//! value is then equal to that, being less than M.
+//! M is the modulus of the `addmod` or `mulmod` that gives the new value, or `2^k` where its low `k` bits are
+//! kept (by `and`, or by the width of the state). Each value on the way is shown to be *congruent* to
+//! `factor * s + c`, where `c` reads no state. A value that wraps at its own width must wrap at a multiple of
+//! M, or be shown not to wrap at all. The new value then equals that number, being less than M.
 
 use super::Budget;
 use crate::analyse::bounds;
@@ -22,7 +22,7 @@ pub(super) struct Affine {
 /// Sums that [`Congruent`] looks at for one state.
 pub(super) const MAX_SUMS: u32 = 64;
 
-/// Most states that are looked at together.
+/// Most states that are classified together.
 pub(super) const MOST: usize = 4;
 
 /// `next[i] = (sum over j of matrix[i][j] * s[j] + next[i] with all states 0) mod modulus`.
@@ -34,11 +34,12 @@ pub(super) struct RingSystem {
     pub(super) matrix: Vec<u64>,
 }
 
-/// Whether (and how) the new values of `states` are affine in all of them together; arguments as of [`affine`].
+/// Whether (and how) the new values of `states` are affine in all of them together; arguments as for
+/// [`affine`].
 pub(super) fn system(
     block: &Block,
     most: &[u64],
-    free: &dyn Fn(Value) -> bool,
+    invariant: &dyn Fn(Value) -> bool,
     states: &[StateId],
     next: &[Value],
     budget: &mut Budget,
@@ -51,18 +52,18 @@ pub(super) fn system(
     let modulus = next.iter().map(|value| modulus(block, *value)).min()?;
     let mut matrix = Vec::with_capacity(states.len() * states.len());
     for value in next {
-        let row = row(block, most, free, states, modulus, *value, budget)?;
+        let row = row(block, most, invariant, states, modulus, *value, budget)?;
         matrix.extend_from_slice(&row[..states.len()]);
     }
     Some(RingSystem { modulus: if modulus == 1 << ty.bits() { 0 } else { modulus as u64 }, matrix })
 }
 
-/// Whether (and how) `next` is affine in `state`; `most` bounds each value, `free` says of each that no changing state takes
-/// part in it.
+/// Whether (and how) `next` is affine in `state`. `most` bounds each value; `invariant(v)` holds if `v` reads
+/// no changing state.
 pub(super) fn affine(
     block: &Block,
     most: &[u64],
-    free: &dyn Fn(Value) -> bool,
+    invariant: &dyn Fn(Value) -> bool,
     state: StateId,
     next: Value,
     budget: &mut Budget,
@@ -72,7 +73,7 @@ pub(super) fn affine(
         return None;
     }
     let modulus = modulus(block, next);
-    let [factor, ..] = row(block, most, free, &[state], modulus, next, budget)?;
+    let [factor, ..] = row(block, most, invariant, &[state], modulus, next, budget)?;
     Some(Affine { modulus: if modulus == 1 << ty.bits() { 0 } else { modulus as u64 }, factor })
 }
 
@@ -80,17 +81,17 @@ pub(super) fn affine(
 fn row(
     block: &Block,
     most: &[u64],
-    free: &dyn Fn(Value) -> bool,
+    invariant: &dyn Fn(Value) -> bool,
     states: &[StateId],
     modulus: u128,
     next: Value,
     budget: &mut Budget,
 ) -> Option<[u64; MOST]> {
     budget.spend(next.0 + 1)?;
-    let ring = Ring { block, most, free, states, modulus };
+    let ring = Ring { block, most, invariant, states, modulus };
     let mut reached = vec![false; next.0 as usize + 1];
     reached[next.0 as usize] = true;
-    for at in (0..=next.0).rev().filter(|at| !free(Value(*at))) {
+    for at in (0..=next.0).rev().filter(|at| !invariant(Value(*at))) {
         if reached[at as usize] {
             block.inst(Value(at)).op.operands().for_each(|operand| reached[operand.0 as usize] = true);
         }
@@ -114,12 +115,13 @@ pub(super) struct Congruent<'a> {
     pub(super) states: &'a [u64],
     /// What each value so far is no more than.
     pub(super) most: Vec<u64>,
-    /// Sums that may be looked at: they may share their parts.
+    /// Sums that may still be visited: they may share their parts.
     pub(super) steps: u32,
 }
 
 impl Congruent<'_> {
-    /// A number congruent to `value` modulo `modulus`, which is not 0: what is reduced only to be added again need not be.
+    /// A number congruent to `value` modulo `modulus`, which is not 0: a value that is reduced only to be
+    /// added again need not be.
     pub(super) fn to(&mut self, value: Value, modulus: u64) -> Value {
         let inst = self.rewriter.block().inst(value);
         let Op::Modular(ModOp::Addmod, a, b, m) = inst.op else { return value };
@@ -171,7 +173,7 @@ fn modulus(block: &Block, next: Value) -> u128 {
     1 << block.ty(next).bits()
 }
 
-/// A value that is congruent to the sum of `factors[i] * states[i]` plus something in which no state takes part.
+/// A value that is congruent to the sum of `factors[i] * states[i]` plus something that reads no state.
 #[derive(Clone, Copy, Debug)]
 struct AffineTerm {
     /// Modulo M; 0 where the state takes no part.
@@ -184,7 +186,7 @@ struct Ring<'a> {
     block: &'a Block,
     /// What each value is no more than.
     most: &'a [u64],
-    free: &'a dyn Fn(Value) -> bool,
+    invariant: &'a dyn Fn(Value) -> bool,
     states: &'a [StateId],
     modulus: u128,
 }
@@ -209,7 +211,7 @@ impl Ring<'_> {
     fn term(&self, value: Value, known: &[Option<AffineTerm>]) -> Option<AffineTerm> {
         let inst = self.block.inst(value);
         let mask = inst.ty.mask();
-        if (self.free)(value) {
+        if (self.invariant)(value) {
             return Some(AffineTerm { factors: [0; MOST], most: self.most[value.0 as usize] });
         }
         let get = |value: Value| known[value.0 as usize];
@@ -275,7 +277,7 @@ impl Ring<'_> {
                 };
                 Some(AffineTerm { factors, most })
             }
-            Op::Select { cond, then, otherwise } if (self.free)(cond) => {
+            Op::Select { cond, then, otherwise } if (self.invariant)(cond) => {
                 let (a, b) = (get(then)?, get(otherwise)?);
                 (a.factors == b.factors)
                     .then_some(AffineTerm { factors: a.factors, most: a.most.max(b.most) })

@@ -1,4 +1,5 @@
-//! States that go by each other and are affine together: sums of sums of sums, pairs of linear recurrences, weights.
+//! States that depend on each other and are affine together: sums of sums of sums, pairs of linear
+//! recurrences, weights.
 
 use super::deps::Deps;
 use super::{Budget, ring};
@@ -15,14 +16,14 @@ pub(super) struct BodyFacts<'a> {
     /// What each value is no more than, as far as the new values of the states.
     pub(super) most: &'a [u64],
     /// Whether no state takes part in a value but those that are known without all of the words before.
-    pub(super) settled: &'a dyn Fn(Value) -> bool,
+    pub(super) resolved: &'a dyn Fn(Value) -> bool,
     pub(super) deps: &'a [Deps],
     pub(super) next: &'a [Value],
     pub(super) out: Option<Value>,
 }
 
 impl BodyFacts<'_> {
-    /// Gives serial states, with all that go by each other, the class of a system where they are one.
+    /// Gives serial states, with all that depend on each other, the class of a system where they are one.
     pub(super) fn name_systems(mut self, states: &mut [StateFacts], budget: &mut Budget) {
         let mut done = vec![false; states.len()];
         for state in 0..states.len() {
@@ -37,7 +38,7 @@ impl BodyFacts<'_> {
             }
             let ids: Box<[StateId]> = members.iter().map(|member| StateId(*member as u32)).collect();
             let next: Vec<Value> = members.iter().map(|member| self.next[*member]).collect();
-            let system = ring::system(self.rewriter.block(), self.most, self.settled, &ids, &next, budget);
+            let system = ring::system(self.rewriter.block(), self.most, self.resolved, &ids, &next, budget);
             let Some(ring::RingSystem { modulus, matrix }) = system else { continue };
             let matrix: Box<[u64]> = matrix.into();
             for member in members {
@@ -63,15 +64,16 @@ impl BodyFacts<'_> {
         }
     }
 
-    /// The states, ascending, that `state` goes by or that go by it, through any number of others; not those that are known
-    /// without all of the words before.
+    /// The states, ascending, that `state` depends on or that depend on it, through any number of others; not
+    /// those that are known without all of the words before.
     fn connected(&mut self, state: usize, states: &[StateFacts]) -> Vec<usize> {
         let mut found = vec![state];
         let mut at = 0;
         while let Some(&one) = found.get(at) {
             let goes_by = |a: usize, b: usize| self.deps[self.next[a].0 as usize].has(b);
             for (other, known) in states.iter().enumerate() {
-                let changes = !matches!(known.class, Class::Held | Class::Positional | Class::Delay { .. });
+                let changes =
+                    !matches!(known.class, Class::Invariant | Class::Positional | Class::Delay { .. });
                 if changes && !found.contains(&other) && (goes_by(one, other) || goes_by(other, one)) {
                     found.push(other);
                 }

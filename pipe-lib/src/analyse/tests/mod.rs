@@ -84,7 +84,8 @@ fn reductions_of_what_goes_by_states() {
         "u8 { state p: u8; state s: u8; in x; xor v, x, p; mov p, x; add s, s, v; out s }",
         &["delay of 1 word", "scan by add"],
     );
-    // Hashes and sums that stop may go by them, too; words that are shifted go back further by what they were before.
+    // Hashes and saturating sums may depend on them, too; a shift register goes back further by what its
+    // words were before.
     classes(
         "u8 { state h: u32; state t: u8; in x; xor v, x, t; add t, t, 3; zext w, v; mul h, h, 31; add h, h, w; export h }",
         &["linear (0x1f times the state, plus)", "positional"],
@@ -94,7 +95,7 @@ fn reductions_of_what_goes_by_states() {
          zext o, c; add n, n, o; export n }",
         &["delay of 1 word", "delay of 3 words", "reduction by add"],
     );
-    // Shifted by something that goes by the place, which is no function of words.
+    // Shifted by something that depends on the position, which is no function of words.
     classes(
         "u8 { state t: u8; state l: u16; in x; xor v, x, t; add t, t, 3; zext w, v; shl l, l, 8; or l, l, w; export l }",
         &["positional", "serial: each new value depends on the one before and on `t`"],
@@ -110,7 +111,7 @@ fn reductions_of_what_goes_by_states() {
             "positional",
         ],
     );
-    // A state that takes part in its own operand, or goes by one that is summed.
+    // A state that takes part in its own operand, or depends on one that is summed.
     let (serial, _) = facts(
         "u8 { state s: u8; state t: u8; in x; add s, s, x; xor v, x, s; max t, t, v; export s; export t }",
     );
@@ -143,7 +144,7 @@ fn not_reductions() {
 
 #[test]
 fn other_classes() {
-    classes("u8 { state s: u8 = 7; in x; xor x, x, s; out x; export s }", &["held"]);
+    classes("u8 { state s: u8 = 7; in x; xor x, x, s; out x; export s }", &["invariant"]);
     classes(
         "u8 { state k: u32 = 1; in x; rotr k, k, 8; trunc b, k; xor x, x, b; out x; export k }",
         &["positional"],

@@ -1,7 +1,8 @@
 //! Small bodies: what is claimed of a state of one byte, tried out.
 //!
-//! Bodies of one instruction over the word, the state and a few literals, one in [`SOME`] of those of two, and many of three.
-//! A claim is held against what the body does from many states, on many words; all claims made of one state can be.
+//! All bodies of one instruction over the word, the state and a few literals, one in [`SOME`] of those of
+//! two, and many of three. A claim is compared with what the body does from many states, on many words; all
+//! claims made of one state can be.
 
 use super::run;
 use crate::analyse::{Class, PipeFacts, analyse};
@@ -99,7 +100,7 @@ fn holds(pipe: &Pipe, facts: &PipeFacts, rng: &mut Xorshift) -> bool {
     let next = |state: u64, word: u64| after(pipe, state, &[word]);
     match class {
         Class::Serial { .. } => return false,
-        Class::Held => {
+        Class::Invariant => {
             for state in NUMBERS {
                 NUMBERS.iter().for_each(|word| assert_eq!(next(state, *word), state, "{}", say()));
             }
@@ -190,7 +191,7 @@ fn try_out(some: usize, three: usize) -> BTreeMap<&'static str, usize> {
 fn what_is_claimed_of_small_bodies_holds() {
     let seen = try_out(SOME, 15_000);
     for (class, least) in [
-        ("held", 100),
+        ("invariant", 100),
         ("positional", 1000),
         ("reduction", 5000),
         ("delay", 1000),

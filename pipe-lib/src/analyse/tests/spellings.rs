@@ -1,4 +1,5 @@
-//! A table of spellings: what a program means decides on its class, not how it is written; and what only looks alike.
+//! A table of spellings: the class depends on what a program means, not on how it is written; and what only
+//! looks alike.
 
 use super::facts;
 use crate::Library;
@@ -392,7 +393,7 @@ fn scans_and_delays() {
             "u8 { state s: u8; in x; shr h, x, 4; add a, s, h; and a, a, 15; and l, x, 15; add s, a, l; and s, s, 15; shl t, a, 4; or y, t, s; out y }",
         ],
     );
-    // What is counted or summed may go by the words before; so may hashes.
+    // What is counted or summed may depend on the words before; so may hashes.
     all_are(
         "reduction by add",
         &[
@@ -458,7 +459,7 @@ fn sums_of_sums() {
         ),
         ["scan by add", "linear (sum of sums by add)"]
     );
-    // Different moduli; sums reduced by comparing, from which an import may differ.
+    // Different moduli; sums reduced by comparing, from which an imported value may differ.
     let serial = |body: &str| adler(body).iter().any(|class| class.starts_with("serial"));
     assert!(serial(
         "u8 { state a: u32; state b: u32; in x; zext w, x; addmod a, a, w, 65521; addmod b, b, a, 65519; export a; export b }"
@@ -471,9 +472,9 @@ fn sums_of_sums() {
     ));
 }
 
-/// A CRC of 24 bits in a register of 32, as programs in C have it, cut down at each bit or at the end of the word: where the
-/// top bit is taken by a mask, it is one; where by a shift or a comparison alone, it is one from a register of 24 bits, and what to
-/// write is said.
+/// A CRC of 24 bits in a register of 32, as programs in C have it, masked at each bit or at the end of the
+/// word. Where the top bit is taken by a mask, it is proved; where by a shift or a comparison alone, it is a
+/// CRC only from a register of 24 bits, and the hint says what to write.
 #[test]
 fn registers_wider_than_their_crc() {
     const CLASS: &str = "linear (24-bit CRC, polynomial 0x864cfb)";

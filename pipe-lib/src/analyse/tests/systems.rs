@@ -1,4 +1,4 @@
-//! States that go by each other: the class by example, and what it claims, tried out.
+//! States that depend on each other: the class by example, and what it claims, tried out.
 
 use super::{classes, facts, run};
 use crate::analyse::{Class, Linear, analyse};
@@ -82,7 +82,8 @@ fn what_a_system_claims_holds() {
                 start.iter_mut().filter(|_| *modulus != 0).for_each(|state| *state %= *modulus);
             }
             let moved = Linear::power_of(*modulus, matrix, ty, words, &start);
-            // From zero and from there over the same words: what differs is what the matrix makes of the start.
+            // From zero and from `start` over the same words: the difference is the matrix's power applied to
+            // the start.
             let (mut from, mut zero) = (start, vec![0; moved.len()]);
             for _ in 0..words {
                 let word = rng.next() & pipe.input.ty.mask();

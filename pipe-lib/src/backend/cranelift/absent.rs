@@ -1,5 +1,5 @@
-//! In place of Cranelift's backend in builds without the feature `cranelift`: refuses everything, so that `Auto` goes on to
-//! the interpreter where the native backend does not take a pass.
+//! In place of Cranelift's backend in builds without the feature `cranelift`: refuses everything, so that
+//! `Auto` goes on to the interpreter where the native backend does not take a pass.
 
 use crate::backend::interp::InterpCode;
 use crate::error::Unsupported;

@@ -1,5 +1,5 @@
-//! Counts of bits, shifts by a vector of counts and look-ups in small tables, none of which is an instruction of 128-bit
-//! vectors everywhere: they are made of shuffles of 16-entry tables, products and comparisons.
+//! Counts of bits, shifts by a vector of counts and look-ups in small tables. None is an instruction of
+//! 128-bit vectors everywhere: they are made of shuffles of 16-entry tables, products and comparisons.
 
 use super::vector::{lane_sums, lanes, shr, shuffle, splat, view};
 use crate::ir::BinaryOp;
@@ -13,7 +13,8 @@ fn constant(b: &mut FunctionBuilder<'_>, bytes: [u8; 16], lane: u8) -> Value {
     b.ins().vconst(lanes(lane), bytes)
 }
 
-/// For each byte of `index`, all of which are below 16 or at least 128, the entry of `table`, or 0.
+/// For each byte of `index` the entry of `table`, whose length is a power of two up to 256; indices are in
+/// range.
 fn small_lookup(b: &mut FunctionBuilder<'_>, table: [u8; 16], index: Value) -> Value {
     let table = constant(b, table, 1);
     if cfg!(target_arch = "x86_64") {
@@ -23,7 +24,8 @@ fn small_lookup(b: &mut FunctionBuilder<'_>, table: [u8; 16], index: Value) -> V
     }
 }
 
-/// For each byte of `index` the entry of `table`, which has a power of two of them, at most 256; indices are in range.
+/// For each byte of `index` the entry of `table`, which has a power of two of them, at most 256; indices are
+/// in range.
 pub(super) fn lookup(b: &mut FunctionBuilder<'_>, table: &[u8], index: Value) -> Value {
     let mut index = view(b, index, 1);
     let mut entries: Option<Value> = None;

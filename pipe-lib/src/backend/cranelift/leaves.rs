@@ -1,4 +1,5 @@
-//! What a vector loop begins with: constants, states in lanes, positional values; and what of it depends on where a chunk is.
+//! What a vector loop begins with: constants, states in lanes, positional values; and which of it depends on
+//! where a chunk is.
 
 use super::VECTOR_BYTES;
 use super::loops::{LoopFrame, memory, narrowed, widened};
@@ -22,7 +23,7 @@ pub(super) struct ChunkPlace {
     /// The offset in the stream of the turn's first chunk, if anything asks for it.
     pub(super) pos: Option<Value>,
     /// The chunk's number in the turn.
-    pub(super) slot: usize,
+    pub(super) copy: usize,
 }
 
 /// The offset in the stream of the byte at `src`, if the body asks for it.
@@ -56,7 +57,7 @@ pub(super) fn offsets(
     let first = b.ins().splat(vector::lanes(lane), first);
     let count = VECTOR_BYTES / usize::from(lane);
     let offsets =
-        (0..count).map(|i| place.slot * VECTOR_BYTES + (usize::from(nth) * count + i) * usize::from(word));
+        (0..count).map(|i| place.copy * VECTOR_BYTES + (usize::from(nth) * count + i) * usize::from(word));
     let bytes: Vec<u8> = offsets
         .flat_map(|offset| (offset as u64).to_le_bytes().into_iter().take(usize::from(lane)))
         .collect();
@@ -76,7 +77,7 @@ pub(super) fn invariants(
     for inst in &body.insts {
         invariant.push(match inst.op {
             VectorOp::Splat(value) => Some(splat(b, value, inst.lane)),
-            VectorOp::Held(state) => Some(held_lanes(b, frame, state, inst.lane)),
+            VectorOp::Invariant(state) => Some(invariant_lanes(b, frame, state, inst.lane)),
             VectorOp::Phase(phase) => {
                 let period = &body.phases[phase as usize].bytes;
                 let all = period.len() + UNROLL * VECTOR_BYTES;
@@ -103,17 +104,17 @@ pub(super) fn first_carries(b: &mut FunctionBuilder<'_>, body: &VectorBody, fram
     for carry in &body.carries {
         match *carry {
             Carry::Previous { state, lane, .. } => {
-                let value = held_lanes(b, frame, state, lane);
+                let value = invariant_lanes(b, frame, state, lane);
                 registers.push(view(b, value, 1));
             }
             Carry::Running { ref states, lane, .. } => {
                 let value = match states[..] {
-                    [state] => held_lanes(b, frame, state, lane),
+                    [state] => invariant_lanes(b, frame, state, lane),
                     _ => turns(b, frame, states, lane),
                 };
                 registers.push(view(b, value, 1));
             }
-            Carry::Onward { state, ty, ref step, lane, .. } => {
+            Carry::Induction { state, ty, ref step, lane, .. } => {
                 registers.push(first_values(b, frame, state, ty, step, lane));
             }
             Carry::Sums { .. } => {
@@ -125,7 +126,7 @@ pub(super) fn first_carries(b: &mut FunctionBuilder<'_>, body: &VectorBody, fram
     registers
 }
 
-/// The values of a state that follows from itself alone at the first chunk's words, by way of the scratch area.
+/// The values of an induction at the first chunk's words, through the scratch area.
 fn first_values(
     b: &mut FunctionBuilder<'_>,
     frame: LoopFrame,
@@ -184,7 +185,7 @@ fn turns(b: &mut FunctionBuilder<'_>, frame: LoopFrame, states: &[u32], lane: u8
 }
 
 /// A state in every lane.
-fn held_lanes(b: &mut FunctionBuilder<'_>, frame: LoopFrame, state: u32, lane: u8) -> Value {
+fn invariant_lanes(b: &mut FunctionBuilder<'_>, frame: LoopFrame, state: u32, lane: u8) -> Value {
     let raw = b.ins().load(types::I64, memory(), frame.states, 8 * state as i32);
     let ty = Ty::from_bytes(usize::from(lane)).unwrap_or(Ty::U64);
     let scalar = narrowed(b, raw, ty);

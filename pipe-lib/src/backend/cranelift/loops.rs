@@ -1,9 +1,9 @@
 //! The two functions of a pass: the loop over whole words, and the straight-line code for the last bytes.
 //!
 //! ```text
-//! words:  head      constants, held states, positional lanes, accumulators at their neutral values
+//! words:  head      constants, invariant states, positional lanes, accumulators at their neutral values
 //!         x4        while 64 bytes are left: four chunks, each with its own accumulators
-//!         x1        while 16 bytes are left: one chunk, the first slot's accumulators
+//!         x1        while 16 bytes are left: one chunk, the first copy's accumulators
 //!         merged    partial results to memory (the caller combines them with the states)
 //!         scalar    while bytes are left: one loop word, states in registers; left out where the words after the last
 //!                   chunk go through the other function
@@ -56,9 +56,9 @@ fn enter(b: &mut FunctionBuilder<'_>, block: Block) -> Vec<Value> {
     b.block_params(block).to_vec()
 }
 
-/// `fn(states, pos, src, dst, step, len, partials)`: runs over `len` bytes of whole loop words. `step` is all ones, or
-/// zero to store everything at `dst` itself (up to 64 bytes) because nothing is to be kept. Without a `word`, `len` is one of
-/// whole chunks.
+/// `fn(states, pos, src, dst, step, len, partials)`: runs over `len` bytes of whole loop words. `step` is all
+/// ones, or zero to store everything at `dst` itself (up to 64 bytes) because nothing is to be kept. Without
+/// a `word`, `len` is a multiple of a chunk.
 pub(super) fn build(
     isa: &OwnedTargetIsa,
     frontend: &mut FunctionBuilderContext,
@@ -140,7 +140,7 @@ fn load_state(b: &mut FunctionBuilder<'_>, fused: &Fused, states: Value, index: 
 /// Writes the states that changed.
 fn store_states(b: &mut FunctionBuilder<'_>, fused: &Fused, states: Value, values: &[Value]) {
     for (index, next) in fused.next.iter().enumerate() {
-        if !held(fused, index) {
+        if !is_invariant(fused, index) {
             let wide = widened(b, values[next.0 as usize]);
             b.ins().store(memory(), wide, states, 8 * index as i32);
         }
@@ -148,7 +148,7 @@ fn store_states(b: &mut FunctionBuilder<'_>, fused: &Fused, states: Value, value
 }
 
 /// Whether state `index` leaves as it came.
-fn held(fused: &Fused, index: usize) -> bool {
+fn is_invariant(fused: &Fused, index: usize) -> bool {
     fused.block.inst(fused.next[index]).op == Op::State(StateId(index as u32))
 }
 
@@ -179,7 +179,7 @@ fn vector_loops(
     frame: LoopFrame,
     start: LoopCursor,
 ) -> Result<LoopCursor, String> {
-    let per_slot: usize = body.accumulators.iter().map(Accumulator::registers).sum();
+    let per_copy: usize = body.accumulators.iter().map(Accumulator::registers).sum();
     let invariant = invariants(b, body, tables, frame);
     let mut first = vec![start.src, start.dst];
     for acc in &body.accumulators {
@@ -200,7 +200,7 @@ fn vector_loops(
         1 => {
             b.ins().jump(joined, &args(&first));
         }
-        slots => unrolled_loop(b, body, &invariant, frame, &first, joined, slots)?,
+        copies => unrolled_loop(b, body, &invariant, frame, &first, joined, copies)?,
     }
 
     // Single chunks.
@@ -210,10 +210,10 @@ fn vector_loops(
     b.ins().brif(more, single, &args(&params), merged, &args(&params));
 
     let params = enter(b, single);
-    let (accs, carries) = params[2..].split_at(per_slot);
+    let (accs, carries) = params[2..].split_at(per_copy);
     let (mut accs, mut carries) = (accs.to_vec(), carries.to_vec());
     let chunk = b.ins().load(types::I8X16, memory(), params[0], 0);
-    let place = ChunkPlace { pos: position(b, body, frame, params[0]), slot: 0 };
+    let place = ChunkPlace { pos: position(b, body, frame, params[0]), copy: 0 };
     let out = turn(b, body, &invariant, place, chunk, &mut accs, &mut carries)?;
     b.ins().store(memory(), out, params[1], 0);
     let mut back = vec![b.ins().iadd_imm_s(params[0], narrow), b.ins().iadd(params[1], step)];
@@ -229,8 +229,8 @@ fn vector_loops(
     Ok(LoopCursor { src: params[0], dst: params[1] })
 }
 
-/// Several chunks a turn, each with its own accumulators, which start like those in `first`; then on to `joined` with one
-/// set of them.
+/// Several chunks an iteration, each with its own accumulators, which start like those in `first`; then on to
+/// `joined` with one set of them.
 fn unrolled_loop(
     b: &mut FunctionBuilder<'_>,
     body: &VectorBody,
@@ -238,14 +238,14 @@ fn unrolled_loop(
     frame: LoopFrame,
     first: &[Value],
     joined: Block,
-    slots: usize,
+    copies: usize,
 ) -> Result<(), String> {
-    let per_slot: usize = body.accumulators.iter().map(Accumulator::registers).sum();
-    let wide = (slots * VECTOR_BYTES) as i64;
+    let per_copy: usize = body.accumulators.iter().map(Accumulator::registers).sum();
+    let wide = (copies * VECTOR_BYTES) as i64;
     let (start, values) = first.split_at(2);
-    let (accs, carries) = values.split_at(per_slot);
+    let (accs, carries) = values.split_at(per_copy);
     let unrolled: Vec<Value> =
-        start.iter().chain(accs.iter().cycle().take(slots * per_slot)).chain(carries).copied().collect();
+        start.iter().chain(accs.iter().cycle().take(copies * per_copy)).chain(carries).copied().collect();
     let main = block_like(b, &unrolled);
     let after_main = b.create_block();
     let limit = b.ins().iadd_imm_s(frame.end, -wide);
@@ -255,30 +255,30 @@ fn unrolled_loop(
 
     // All loads, then chunk after chunk.
     let params = enter(b, main);
-    let (accs, carries) = params[2..].split_at(slots * per_slot);
+    let (accs, carries) = params[2..].split_at(copies * per_copy);
     let (mut accs, mut carries) = (accs.to_vec(), carries.to_vec());
-    let chunks: Vec<Value> = (0..slots)
-        .map(|slot| b.ins().load(types::I8X16, memory(), params[0], (slot * VECTOR_BYTES) as i32))
+    let chunks: Vec<Value> = (0..copies)
+        .map(|copy| b.ins().load(types::I8X16, memory(), params[0], (copy * VECTOR_BYTES) as i32))
         .collect();
     let pos = position(b, body, frame, params[0]);
-    for (slot, chunk) in chunks.into_iter().enumerate() {
-        let mine = &mut accs[slot * per_slot..(slot + 1) * per_slot];
-        let out = turn(b, body, invariant, ChunkPlace { pos, slot }, chunk, mine, &mut carries)?;
-        b.ins().store(memory(), out, params[1], (slot * VECTOR_BYTES) as i32);
+    for (copy, chunk) in chunks.into_iter().enumerate() {
+        let mine = &mut accs[copy * per_copy..(copy + 1) * per_copy];
+        let out = turn(b, body, invariant, ChunkPlace { pos, copy }, chunk, mine, &mut carries)?;
+        b.ins().store(memory(), out, params[1], (copy * VECTOR_BYTES) as i32);
     }
     let mut next = vec![b.ins().iadd_imm_s(params[0], wide), b.ins().iadd(params[1], step)];
     let again = b.ins().icmp(IntCC::UnsignedLessThanOrEqual, next[0], limit);
     let back: Vec<Value> = next.iter().chain(&accs).chain(&carries).copied().collect();
     b.ins().brif(again, main, &args(&back), after_main, &[]);
 
-    // The slots into one.
+    // The copies into one.
     b.switch_to_block(after_main);
     let mut register = 0;
     for acc in &body.accumulators {
         for _ in 0..acc.registers() {
             let mut sum = accs[register];
-            for slot in 1..slots {
-                sum = merge(b, acc, sum, accs[slot * per_slot + register]);
+            for copy in 1..copies {
+                sum = merge(b, acc, sum, accs[copy * per_copy + register]);
             }
             next.push(sum);
             register += 1;
@@ -314,14 +314,14 @@ fn turn(
         let value = match (inst.op, invariant) {
             (VectorOp::Chunk, _) => Some(chunk),
             (VectorOp::Offset { nth, word }, _) => offsets(b, place, nth, word, inst.lane),
-            (VectorOp::Onward(carry), _) => Some(carries[places[carry as usize]]),
+            (VectorOp::Induction(carry), _) => Some(carries[places[carry as usize]]),
             (VectorOp::Phase(phase), Some(table)) if is_long(body, phase) => {
                 let period = body.phases[phase as usize].bytes.len() as i64;
                 place.pos.map(|pos| {
                     let offset = b.ins().band_imm_u(pos, period - 1);
                     let from = b.ins().iadd(*table, offset);
                     let ty = vector::lanes(inst.lane);
-                    b.ins().load(ty, memory(), from, (place.slot * VECTOR_BYTES) as i32)
+                    b.ins().load(ty, memory(), from, (place.copy * VECTOR_BYTES) as i32)
                 })
             }
             (_, Some(value)) => Some(*value),
@@ -350,7 +350,7 @@ fn turn(
     }
     for (carry, place) in body.carries.iter().zip(&places) {
         match carry {
-            Carry::Previous { of, .. } | Carry::Onward { of, .. } => {
+            Carry::Previous { of, .. } | Carry::Induction { of, .. } => {
                 carries[*place] = view(b, values[of.0 as usize], 1);
             }
             Carry::Running { .. } => {}
@@ -369,7 +369,7 @@ fn scalar_loop(
     frame: LoopFrame,
     at: LoopCursor,
 ) -> Result<(), String> {
-    let moving: Vec<usize> = (0..word.next.len()).filter(|index| !held(word, *index)).collect();
+    let moving: Vec<usize> = (0..word.next.len()).filter(|index| !is_invariant(word, *index)).collect();
     let head = b.create_block();
     let store = b.create_block();
     let exit = b.create_block();

@@ -1,9 +1,9 @@
-//! Portable machine code through Cranelift: 128-bit vectors, four chunks a turn, and a fused scalar loop for what has no
-//! vector form.
+//! Portable machine code through Cranelift: 128-bit vectors, four chunks an iteration, and a fused scalar
+//! loop for what has no vector form.
 //!
-//! `module` brings the functions of a pass into executable memory, by way of Cranelift's JIT module.
-//! Cranelift runs with `opt_level = none`: its optimiser sinks loads to the back edge and spills, and common subexpressions, constants
-//! and invariants are dealt with before it sees the code.
+//! `module` brings the functions of a pass into executable memory, through Cranelift's JIT module. Cranelift
+//! runs with `opt_level = none`: its optimiser sinks loads to the back edge and spills, and common
+//! subexpressions, constants and invariants are dealt with before it sees the code.
 
 mod bits;
 mod leaves;
@@ -217,7 +217,8 @@ fn unsupported(what: String) -> Unsupported {
 struct Host {
     /// For loops: registers are worth the time to choose them well.
     loops: OwnedTargetIsa,
-    /// For straight-line code that runs once in a while: registers are taken as they come, in a fraction of the time.
+    /// For straight-line code that runs rarely: its single-pass register allocator takes a fraction of the
+    /// time.
     straight: OwnedTargetIsa,
 }
 

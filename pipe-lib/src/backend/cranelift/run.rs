@@ -1,4 +1,5 @@
-//! Calls of the generated functions: whole chunks, the words after them, the last bytes; and partial results into states.
+//! Calls of the generated functions: whole chunks, the words after them, the last bytes. Takes partial
+//! results into states.
 
 use super::VECTOR_BYTES;
 use crate::backend::{Entry, Function, MAX_CALL_BYTES};
@@ -31,15 +32,16 @@ pub(super) unsafe extern "C" fn missing(
 /// A register of partial results.
 pub(super) type Register = [u8; VECTOR_BYTES];
 
-/// The functions of a pass, and what has to be known to call them. They live as long as the code memory that they are in.
+/// The functions of a pass, and what is needed to call them. They live as long as the code memory that they
+/// are in.
 pub(super) struct Functions {
     pub(super) words: WordsFn,
     /// For gauges beyond 1.
     pub(super) tail: Option<TailFn>,
     pub(super) gauge: usize,
     pub(super) modifies: bool,
-    /// The first function takes whole chunks only; the words after them go through the second one, one by one. They are
-    /// few, and a loop for them would take longer to compile than all the rest.
+    /// The first function takes whole chunks only; the words after them go through the second one, one by
+    /// one. They are few, and a loop for them would take longer to compile than all the rest.
     pub(super) by_chunks: bool,
     pub(super) accumulators: Box<[Accumulator]>,
     pub(super) carries: Box<[Carry]>,
@@ -75,19 +77,22 @@ impl Functions {
     unsafe fn words(&self, states: *mut u64, pos: u64, src: *const u8, dst: *mut u8, len: usize) {
         let mut spare = MaybeUninit::<[Register; 4]>::uninit();
         let stores = !dst.is_null() && (self.modifies || dst.cast_const() != src);
-        // The loop stores always; where nothing is to be written, it stores to the same spare line again and again.
+        // The loop stores always; where nothing is to be written, it stores to the same spare line again and
+        // again.
         let (mut to, step) = if stores { (dst, usize::MAX) } else { (spare.as_mut_ptr().cast(), 0) };
         let (mut src, mut pos) = (src, pos);
         let mut rest = if self.by_chunks { len % VECTOR_BYTES } else { 0 };
         let mut left = len - rest;
         while left != 0 {
-            // States that pass from word to word must be complete when the scalar loop takes over: then whole chunks and
-            // the rest are separate calls. Sums of sums overflow after longer stretches than this one.
+            // States that pass from word to word must be complete when the scalar loop takes over: then whole
+            // chunks and the remainder are separate calls. Sums of sums overflow after longer stretches than
+            // this one.
             let n = match (self.carries.is_empty(), left / VECTOR_BYTES) {
                 (true, _) | (false, 0) => left,
                 (false, chunks) => chunks.min(MAX_ORDERED_CHUNKS) * VECTOR_BYTES,
             };
-            // SAFETY: `n` bytes of the `left` that the caller promised, from `src` and to `dst` (or the spare line).
+            // SAFETY: `n` bytes of the `left` that the caller promised, from `src` and to `dst` (or the spare
+            // line).
             unsafe {
                 self.call(states, pos, src, to, step as u64, n);
                 src = src.add(n);
@@ -112,15 +117,16 @@ impl Functions {
     /// Runs over `len` bytes, and takes the partial results into the states.
     ///
     /// # Safety
-    /// The contract of [`Functions::run`] for whole loop words, except that with a `step` of 0 everything is stored at
-    /// `dst`, which has room for 64 bytes.
+    /// The contract of [`Functions::run`] for whole loop words, except that with a `step` of 0 everything is
+    /// stored at `dst`, which has room for 64 bytes.
     #[inline]
     unsafe fn call(&self, states: *mut u64, pos: u64, src: *const u8, dst: *mut u8, step: u64, len: usize) {
         let mut partials = MaybeUninit::<[Register; MAX_PARTIALS]>::uninit();
         let registers: *mut Register = partials.as_mut_ptr().cast();
-        // SAFETY: the code was compiled from a checked plan for this signature; it reads `len` bytes from `src` and
-        // writes `len` bytes to `dst` (or, with a step of 0, up to 64), reads and writes the states, and fills as many
-        // partial results as there are, at most `MAX_PARTIALS`. The caller keeps the contract.
+        // SAFETY: the code was compiled from a checked plan for this signature; it reads `len` bytes from
+        // `src` and writes `len` bytes to `dst` (or, with a step of 0, up to 64), reads and writes the
+        // states, and fills as many partial results as there are, at most `MAX_PARTIALS`. The caller keeps
+        // the contract.
         unsafe { (self.words)(states, pos, src, dst, step, len, registers) };
         if len < VECTOR_BYTES {
             return;
@@ -148,7 +154,7 @@ impl Functions {
                         *state(*index) = little(from) & ty.mask();
                     }
                 }
-                Carry::Onward { state: index, ty, lane, .. } => {
+                Carry::Induction { state: index, ty, lane, .. } => {
                     *state(index) = little(&partial[..usize::from(lane)]) & ty.mask();
                 }
                 Carry::Sums { sum, sum_of_sums, ty, op, lane, .. } => {
@@ -169,8 +175,8 @@ impl Functions {
     unsafe fn tail(&self, states: *mut u64, pos: u64, src: *const u8, dst: *mut u8, len: usize) {
         debug_assert!(len > 0 && len <= self.gauge && (2..=8).contains(&self.gauge));
         let Some(tail) = self.tail else { return };
-        // SAFETY: `src` is readable for `len <= 8` bytes; the function touches nothing but the states; `dst`, if not
-        // null, is writable for `len` bytes.
+        // SAFETY: `src` is readable for `len <= 8` bytes; the function touches nothing but the states; `dst`,
+        // if not null, is writable for `len` bytes.
         unsafe {
             let out = tail(states, pos, read(src, len), len as u64);
             if !dst.is_null() {
@@ -214,8 +220,8 @@ unsafe extern "C" fn run_with(
     unsafe { (*functions).run(states, pos, src, dst, len) }
 }
 
-/// Code with the signature of [`Function`] that puts `functions` into the sixth argument's register and jumps to
-/// [`run_with`]: the engine can call it without asking anything of the pass.
+/// Code with the signature of [`Function`] that loads the address of `functions` into the sixth argument's
+/// register and jumps to [`run_with`]: the engine can call it without any checks.
 #[cfg(target_arch = "x86_64")]
 pub(super) fn stub(functions: *const Functions) -> Option<Vec<u8>> {
     let mut code = vec![0x49, 0xb9]; // mov r9, functions
@@ -226,8 +232,8 @@ pub(super) fn stub(functions: *const Functions) -> Option<Vec<u8>> {
     Some(code)
 }
 
-/// Code with the signature of [`Function`] that puts `functions` into the sixth argument's register and jumps to
-/// [`run_with`]: the engine can call it without asking anything of the pass.
+/// Code with the signature of [`Function`] that loads the address of `functions` into the sixth argument's
+/// register and jumps to [`run_with`]: the engine can call it without any checks.
 #[cfg(target_arch = "aarch64")]
 pub(super) fn stub(functions: *const Functions) -> Option<Vec<u8>> {
     let mut code = Vec::new();

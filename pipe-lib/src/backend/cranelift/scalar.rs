@@ -143,7 +143,8 @@ fn saturating(b: &mut FunctionBuilder<'_>, op: BinaryOp, ty: Ty, x: Value, y: Va
             let less = extremum(b, IntCC::UnsignedLessThan, x, y);
             b.ins().isub(x, less)
         }
-        // A sum's sign differs from both terms', or a difference's from the first one's, which differs from the second's.
+        // A sum has overflowed if its sign differs from both terms'; a difference, if its sign differs from
+        // the first one's and that from the second's.
         _ => {
             let sum = op == BinaryOp::Sadds;
             let plain = if sum { b.ins().iadd(x, y) } else { b.ins().isub(x, y) };
@@ -248,8 +249,9 @@ fn modular(
 
 /// `x mod m` of 64-bit numbers; `m` is not 0.
 ///
-/// By a literal, without a division: with `c` the quotient of `2^64 - 1` by `m`, `2^64 - c m <= m`, so the high half of `c x` is
-/// the quotient or one less (Granlund and Montgomery, *Division by Invariant Integers using Multiplication*, 1994).
+/// By a literal, without a division. With `c` the quotient of `2^64 - 1` by `m`, `2^64 - c m <= m`, so the
+/// high half of `c x` is the quotient or one less (Granlund and Montgomery, *Division by Invariant Integers
+/// using Multiplication*, 1994).
 fn rest(b: &mut FunctionBuilder<'_>, x: Value, modulus: Value, literal: Option<u64>) -> Value {
     let Some(m) = literal else { return b.ins().urem(x, modulus) };
     if m.is_power_of_two() {
@@ -268,7 +270,8 @@ fn rest(b: &mut FunctionBuilder<'_>, x: Value, modulus: Value, literal: Option<u
     b.ins().select(more, less, rest)
 }
 
-/// `x * y mod m` of 64-bit numbers by a call: no instruction that Cranelift has divides a number of two words.
+/// `x * y mod m` of 64-bit numbers by a call: Cranelift has no instruction that divides a number of two
+/// words.
 fn mulmod64_call(b: &mut FunctionBuilder<'_>, args: [Value; 3]) -> Value {
     extern "C" fn mulmod(x: u64, y: u64, m: u64) -> u64 {
         eval::modular(ModOp::Mulmod, Ty::U64, x, y, m)
@@ -282,8 +285,9 @@ fn mulmod64_call(b: &mut FunctionBuilder<'_>, args: [Value; 3]) -> Value {
     b.inst_results(call)[0]
 }
 
-/// `x * y mod m` of 64-bit numbers, by the reciprocal of `m`: Moller and Granlund, *Improved Division by Invariant Integers*
-/// (2011), algorithm 4. The divisor's top bit has to be set, so both it and the product move up.
+/// `x * y mod m` of 64-bit numbers, by the reciprocal of `m`: Moller and Granlund, *Improved Division by
+/// Invariant Integers* (2011), algorithm 4. The divisor's top bit has to be set, so both it and the product
+/// move up.
 fn mulmod64(b: &mut FunctionBuilder<'_>, x: Value, y: Value, modulus: Value, m: u64) -> Value {
     let up = i64::from(m.leading_zeros());
     let divisor = m << up;

@@ -52,7 +52,8 @@ pub(super) fn shr(b: &mut FunctionBuilder<'_>, x: Value, bits: u64) -> Value {
 
 pub(super) fn shuffle(b: &mut FunctionBuilder<'_>, x: Value, y: Value, mask: [u8; 16]) -> Value {
     if x == y && cfg!(target_arch = "x86_64") {
-        // With AVX-512 Cranelift would take the two-source permutation, which is three operations on many cores.
+        // With AVX-512 Cranelift would take the two-source permutation, which is three operations on many
+        // cores.
         let mask = b.func.dfg.constants.insert(ConstantData::from(mask.map(|i| i % 16).to_vec()));
         let mask = b.ins().vconst(types::I8X16, mask);
         let x = view(b, x, 1);
@@ -63,8 +64,8 @@ pub(super) fn shuffle(b: &mut FunctionBuilder<'_>, x: Value, y: Value, mask: [u8
     b.ins().shuffle(x, y, mask)
 }
 
-/// One operation on lanes of `lane` bytes; `values` are those of all instructions before. Leaves (the chunk, invariants)
-/// and what passes from chunk to chunk are made by the loop builder and give `None`.
+/// One operation on lanes of `lane` bytes; `values` are those of all instructions before. Leaves (the chunk,
+/// invariants) and what passes from chunk to chunk are made by the loop builder and give `None`.
 pub(super) fn op(
     b: &mut FunctionBuilder<'_>,
     body: &VectorBody,
@@ -74,8 +75,8 @@ pub(super) fn op(
 ) -> Option<Value> {
     let raw = |reg: Reg| values[reg.0 as usize];
     Some(match op {
-        VectorOp::Chunk | VectorOp::Splat(_) | VectorOp::Held(_) => return None,
-        VectorOp::Phase(_) | VectorOp::Offset { .. } | VectorOp::Onward(_) => return None,
+        VectorOp::Chunk | VectorOp::Splat(_) | VectorOp::Invariant(_) => return None,
+        VectorOp::Phase(_) | VectorOp::Offset { .. } | VectorOp::Induction(_) => return None,
         VectorOp::Previous { .. } | VectorOp::Running { .. } => return None,
         VectorOp::Slide { before, of } => previous(b, raw(before), raw(of), lane),
         VectorOp::Later { of, carry } => later(b, &body.carries[carry as usize], raw(of)),
@@ -156,8 +157,8 @@ fn bswap(b: &mut FunctionBuilder<'_>, a: Value, lane: u8) -> Value {
     shuffle(b, a, a, mask)
 }
 
-/// Sums of neighbouring unsigned lanes of `lane` bytes, in lanes of twice the width. `small` promises that the lanes are
-/// below half of their range, which some machines sum faster.
+/// Sums of neighbouring unsigned lanes of `lane` bytes, in lanes of twice the width. `small` promises that
+/// the lanes are below half of their range, which some machines sum faster.
 fn pair_sums(b: &mut FunctionBuilder<'_>, x: Value, lane: u8, small: bool) -> Value {
     match lane {
         1 => {
@@ -299,9 +300,9 @@ pub(super) fn previous(b: &mut FunctionBuilder<'_>, before: Value, x: Value, lan
     shuffle(b, before, x, std::array::from_fn(|i| i as u8 + 16 - lane))
 }
 
-/// The lanes of a [`Carry::Onward`] as many words later as there are lanes.
+/// The lanes of a [`Carry::Induction`], as many words later as there are lanes.
 fn later(b: &mut FunctionBuilder<'_>, carry: &Carry, of: Value) -> Value {
-    let Carry::Onward { ty, step, lane, .. } = carry else { return of };
+    let Carry::Induction { ty, step, lane, .. } = carry else { return of };
     let (ty, lane) = (*ty, *lane);
     // What is above the type in the lane is cleared by an operation of its own.
     match step.times(16 / usize::from(lane), ty) {
@@ -336,10 +337,11 @@ fn literal(b: &mut FunctionBuilder<'_>, op: BinaryOp, x: Value, c: u64, lane: u8
     binary(b, op, x, c, None, lane)
 }
 
-/// `carry` combined with the operands up to each lane, each with those of its turn; and what `carry` is after the last.
+/// `carry` combined with the operands up to each lane, each with those of its turn; and `carry` after the
+/// last lane.
 ///
-/// The results within the register take a step for each doubling and depend on no other chunk; from chunk to chunk there is
-/// one operation.
+/// The results within the register take a step for each doubling and depend on no other chunk; from chunk to
+/// chunk there is one operation.
 pub(super) fn running(
     b: &mut FunctionBuilder<'_>,
     carry: &Carry,

@@ -1,6 +1,7 @@
 //! What a generated function keeps where, and how much of the bytes at its end counts.
 //!
-//! `fn(states: rdi, pos: rsi, src: rdx, dst: rcx, len: r8)`; rax and r9 are scratch, below the stack pointer is the red zone.
+//! `fn(states: rdi, pos: rsi, src: rdx, dst: rcx, len: r8)`; rax and r9 are scratch, below the stack pointer
+//! is the red zone.
 
 use iced_x86::{Code, Register};
 

@@ -25,16 +25,18 @@ impl Image {
         at + self.entry..code.len()
     }
 
-    /// The same with whole vectors of the stream stored around the caches, to a destination that is aligned to a vector:
-    /// the instruction for that has the same length and operands, so its bytes take the others' place.
+    /// The same code with whole vectors of the stream stored around the caches, to a destination that is
+    /// aligned to a vector. The instruction for that has the same length and operands, so its bytes are
+    /// patched in place.
     ///
     /// # Errors
     /// An instruction that is not the store expected: a mistake of the frame.
     pub(super) fn streaming(&self) -> Result<Image, String> {
         let mut bytes = self.bytes.clone();
         for &at in &self.streamed {
-            // VMOVDQU is F3 0F 7F, in EVEX with W1 for lanes of 64 bits; VMOVNTDQ is 66 0F E7, W0. Of the prefixes,
-            // W is bit 7 of the byte with `pp`, in its two lowest bits (Intel's manual, volume 2, 2.3.5 and 2.7.1).
+            // VMOVDQU is F3 0F 7F, in EVEX with W1 for lanes of 64 bits; VMOVNTDQ is 66 0F E7, W0. Of the
+            // prefixes, W is bit 7 of the byte with `pp`, in its two lowest bits (Intel's manual, volume 2,
+            // 2.3.5 and 2.7.1).
             let (prefix, opcode) = match bytes[at] {
                 0x62 => (at + 2, at + 4),
                 0xc4 => (at + 2, at + 3),

@@ -4,8 +4,8 @@ use std::fs;
 use std::path::Path;
 use std::sync::OnceLock;
 
-/// Transfers from this many bytes on use streaming stores: source and destination together exceed what this core has of
-/// the last-level cache. Found once, from what the operating system says.
+/// Transfers from this many bytes on use streaming stores: source and destination together exceed this core's
+/// share of the last-level cache. Determined once, from what the operating system reports.
 pub(crate) fn streaming_from() -> usize {
     static FOUND: OnceLock<usize> = OnceLock::new();
     *FOUND.get_or_init(|| {
@@ -20,8 +20,8 @@ const DEFAULT_SHARE: usize = 32 << 20;
 /// Whatever is said, below this ordinary stores have never lost.
 const SMALLEST_SHARE: usize = 8 << 20;
 
-/// A virtual machine is shown the cache of the whole socket, which its few cores share with others: from here on streaming
-/// stores won in every measurement on such a machine (260 MB shown, transfers of 16 to 256 MB).
+/// A virtual machine is shown the cache of the whole socket, which its few cores share with others. From here
+/// on streaming stores won in every measurement on such a machine (260 MB shown, transfers of 16 to 256 MB).
 const MAX_SHARE: usize = 32 << 20;
 
 /// Bytes of the last-level cache for each processor that shares it.

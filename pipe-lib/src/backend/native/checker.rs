@@ -5,9 +5,9 @@
 //! The replay keeps for every physical register the virtual one whose value it holds, by what the
 //! instructions before wrote, not by what the allocator thinks. Then each instruction must find each virtual
 //! register that it names where its physical operand is, and every memory operand as the function has it.
-//! Where ways meet, a register holds what it holds on all of them. Of a loop, what holds at its head is what has
-//! a register of its own for the whole function (temporaries are forgotten there), and each jump back must bring
-//! all of that with it.
+//! Where ways meet, a register holds what it holds on all of them. Of a loop, what holds at its head is
+//! what has a register of its own for the whole function (temporaries are forgotten there), and each jump
+//! back must bring all of that with it.
 //!
 //! Debug builds check every function that they make.
 

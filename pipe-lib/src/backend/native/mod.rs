@@ -50,7 +50,7 @@ use crate::plan::target::Target;
 use crate::plan::wide::{UNROLLS, WidePlan};
 use asm::Image;
 pub(crate) use cache::streaming_from;
-use frame::{FunctionShape, Parts, Runs, Stores};
+use frame::{FunctionShape, Parts, Stores, StripeMap};
 #[cfg(test)]
 use iced_x86::Formatter;
 pub(crate) use isa::Features;
@@ -73,9 +73,9 @@ pub(crate) struct NativeCode {
     reading: Option<Range<usize>>,
     /// The same as `copying` with stores to the striped buffer at the pipeline's end, if it is one that the
     /// loops reach.
-    striped: Option<Range<usize>>,
+    to_stripes: Option<Range<usize>>,
     /// The same as `copying` with loads from the striped buffer at the pipeline's start.
-    gathering: Option<Range<usize>>,
+    from_stripes: Option<Range<usize>>,
     /// The same as `copying` with stores around the caches, to a destination that is aligned to a vector.
     streaming: Range<usize>,
     /// Bytes from which a transfer is a big one.
@@ -139,16 +139,16 @@ pub(crate) fn emit(mut plan: WidePlan, stripes: Stripes) -> Result<(NativeCode, 
         let (image, ..) = fitting(&plan.stages, FunctionShape { source, stores, ..shape })?;
         Ok::<Image, Refusal>(image)
     };
-    let runs = |stripe: Option<Stripe>| stripe.and_then(|stripe| Runs::of(stripe, isa));
+    let runs = |stripe: Option<Stripe>| stripe.and_then(|stripe| StripeMap::of(stripe, isa));
     let mut bytes = Vec::new();
     let copying = image.place(&mut bytes);
     let streaming = if reads_back(&plan.stages, isa) { another(None, Stores::Streamable)? } else { image };
     let streaming = streaming.streaming()?.place(&mut bytes);
     // Where this cannot be done, the engine goes by way of a block in the cache.
-    let striped = runs(stripes.sink).and_then(|runs| another(None, Stores::Striped(runs)).ok());
-    let striped = striped.map(|image| image.place(&mut bytes));
-    let gathering = runs(stripes.source).and_then(|runs| another(Some(runs), Stores::Plain).ok());
-    let gathering = gathering.map(|image| image.place(&mut bytes));
+    let to_stripes = runs(stripes.sink).and_then(|runs| another(None, Stores::Striped(runs)).ok());
+    let to_stripes = to_stripes.map(|image| image.place(&mut bytes));
+    let from_stripes = runs(stripes.source).and_then(|runs| another(Some(runs), Stores::Plain).ok());
+    let from_stripes = from_stripes.map(|image| image.place(&mut bytes));
     let reading = match plan.modifies() {
         true => None,
         false => {
@@ -161,20 +161,20 @@ pub(crate) fn emit(mut plan: WidePlan, stripes: Stripes) -> Result<(NativeCode, 
         (Some(&copying), ""),
         (Some(&streaming), " (streaming)"),
         (reading.as_ref(), " (reading)"),
-        (striped.as_ref(), " (striped)"),
-        (gathering.as_ref(), " (from stripes)"),
+        (to_stripes.as_ref(), " (striped)"),
+        (from_stripes.as_ref(), " (from stripes)"),
     ];
     for (place, what) in functions {
         place.into_iter().for_each(|place| perf::announce(&code, place, &plan.stages, what));
     }
-    let (gathers, scatters) = (gathering.is_some(), striped.is_some());
+    let (gathers, scatters) = (from_stripes.is_some(), to_stripes.is_some());
     let code = NativeCode {
         base: code.address(0),
         code,
         copying,
         reading,
-        striped,
-        gathering,
+        to_stripes,
+        from_stripes,
         streaming,
         streaming_from: streaming_from(),
         vector_bytes: isa.vector_bytes(),
@@ -336,8 +336,8 @@ impl PassCode for NativeCode {
         let places = [
             (Some(&self.copying), "any length, from one contiguous piece of memory to another"),
             (self.reading.as_ref(), "any length, reading only"),
-            (self.striped.as_ref(), "any length, to the striped buffer at the end"),
-            (self.gathering.as_ref(), "any length, from the striped buffer at the start"),
+            (self.to_stripes.as_ref(), "any length, to the striped buffer at the end"),
+            (self.from_stripes.as_ref(), "any length, from the striped buffer at the start"),
             (Some(&self.streaming), "big transfers, around the caches to a destination aligned to a vector"),
         ];
         let listed = |(place, what): &(Option<&Range<usize>>, &str)| {
@@ -391,14 +391,14 @@ impl PassCode for NativeCode {
     }
 
     fn striped(&self) -> Option<Entry> {
-        let place = self.striped.as_ref()?;
+        let place = self.to_stripes.as_ref()?;
         Some(Entry { function: self.function(place), longest: self.longest_call })
     }
 
     fn longest_striped(&self, end: Striped) -> Option<usize> {
         let place = match end {
-            Striped::Source => &self.gathering,
-            Striped::Sink => &self.striped,
+            Striped::Source => &self.from_stripes,
+            Striped::Sink => &self.to_stripes,
         };
         place.as_ref().map(|_| self.longest_call)
     }
@@ -413,8 +413,8 @@ impl PassCode for NativeCode {
         len: usize,
     ) {
         let place = match end {
-            Striped::Source => &self.gathering,
-            Striped::Sink => &self.striped,
+            Striped::Source => &self.from_stripes,
+            Striped::Sink => &self.to_stripes,
         };
         debug_assert!(place.is_some() && len <= self.longest_call);
         if let Some(place) = place {

@@ -1,12 +1,13 @@
 //! Names for machine code in the profiles of `perf`.
 //!
-//! With the environment variable `PIPE_LIB_PERF_MAP` set to anything but nothing, every function is noted in
-//! `/tmp/perf-PID.map`, where `perf report` looks for code that belongs to no file: a line each of address and size in
-//! hexadecimal and a name such as `pipe:inet_cksum|byteswap32`. Code that has been freed stays noted, and its address is not
-//! given to other code in such a process: `perf` reads the file when all is over, and knows one name for an address.
+//! With the environment variable `PIPE_LIB_PERF_MAP` set to anything but the empty string, every function is
+//! recorded in `/tmp/perf-PID.map`, where `perf report` looks for code that belongs to no file. A line has
+//! the address and size in hexadecimal and a name such as `pipe:inet_cksum|byteswap32`. Code that has been
+//! freed stays recorded, and its address is not reused in such a process: `perf` reads the file at the end
+//! and knows one name for an address.
 //!
-//! No tables for unwinding are needed beside it: the functions call nothing, move no stack pointer and save no register, so
-//! that at every instruction the return address is at the top of the stack and the caller's frame pointer in its
+//! No unwind tables are needed: the functions call nothing, move no stack pointer and save no register, so at
+//! every instruction the return address is at the top of the stack and the caller's frame pointer in its
 //! register. Nothing in them can raise a Rust panic.
 
 use crate::code::CodeMemory;

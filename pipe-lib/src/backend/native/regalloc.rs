@@ -1,10 +1,17 @@
 //! Real registers for a function, and its encoding: a linear scan in one sweep.
 //!
-//! Temporaries live across no label that is jumped back to, so a backward sweep finds the last use of each (and
-//! drops what nobody uses) and a forward sweep hands out registers. Constants are the only thing that can be
-//! rematerialised, and the only thing that ever has to be: what the temporaries leave free goes to the constants
-//! used most in the loops, the others are memory operands, or loaded into a temporary where the instruction takes
-//! none.
+//! ```text
+//!     for each instruction, last to first:            the last use of every temporary;
+//!         drop it if nobody uses what it defines      the most temporaries live at once
+//!     pin accumulators; give the registers left over the peak to the constants used most in loops
+//!     for each instruction, first to last:
+//!         operands that are constants without a register: a memory operand, or loaded into a temporary
+//!         free the registers of temporaries used for the last time here (unless `early_clobber`)
+//!         take a register for what is defined; encode
+//! ```
+//!
+//! Temporaries live across no label that is jumped back to, which is why one forward sweep is enough.
+//! Constants are the only thing that can be rematerialised, and the only thing that ever has to be.
 
 use iced_x86::{Code, Instruction, OpCodeOperandKind, OpKind, Register};
 
@@ -25,8 +32,9 @@ pub(super) enum AllocFailure {
 
 const NONE: u32 = u32::MAX;
 
-/// The first of the registers that only AVX-512 has. A function that keeps to these leaves nothing in the others that
-/// instructions on narrower ones would have to wait for, and so nothing to clear at its end.
+/// The first of the registers that only AVX-512 has. A function that uses none of them leaves nothing in the
+/// upper registers that instructions on narrower ones would have to wait for, and so nothing to clear at its
+/// end.
 const UPPER_HALF: u8 = 16;
 
 /// Allocates and encodes.
@@ -172,8 +180,8 @@ impl Liveness {
                 }
                 _ => {}
             });
-            // A destination that may not share a register with a source is live together with all of them; so are
-            // constants that have to be loaded for this instruction.
+            // A destination that may not share a register with a source is live together with all of them; so
+            // are constants that have to be loaded for this instruction.
             let apart = isize::from(inst.early_clobber || inst.tied.is_some());
             let def_is_vector = temp_def.is_some_and(|def| b.kinds[def.0 as usize] == RegKind::Vector);
             let at = vectors + loads + if def_is_vector { apart } else { 0 };
@@ -335,8 +343,8 @@ impl Emitter<'_> {
         inst.set_memory_displacement64(self.asm.pool_offset(entry) + u64::from(disp));
     }
 
-    /// Whether operand `position` may be a memory operand of full width: the last one that is no immediate, of an
-    /// instruction whose form says so.
+    /// Whether operand `position` may be a memory operand of full width: the last one that is no immediate,
+    /// of an instruction whose encoding allows it.
     fn folds(inst: &MachInst, position: usize) -> bool {
         let last = inst.ops.iter().rposition(|op| !matches!(op, Operand::None | Operand::Imm(_)));
         let Operand::Reg(_, width) = inst.ops[position] else { return false };

@@ -1,10 +1,10 @@
 //! Machine instructions on virtual registers: what the lowering writes and the register allocator reads.
 //!
-//! One [`MachInst`] is one x86-64 instruction. Temporaries are in SSA form and live across no label that is jumped
-//! back to (across one that is reached from above alone they may, as in remainders with AVX2), so the whole
-//! function is one list; what is carried around a loop (accumulators, constants, positional vectors) is *pinned*:
-//! it has a register of its own for the whole function and may be written many times. General registers are
-//! assigned by hand (see `frame`).
+//! One [`MachInst`] is one x86-64 instruction. Temporaries are in SSA form and live across no label that is
+//! jumped back to (across one that is reached from above alone they may, as in remainders with AVX2), so the
+//! whole function is one list; what is carried around a loop (accumulators, constants, positional vectors) is
+//! *pinned*: it has a register of its own for the whole function and may be written many times. General
+//! registers are assigned by hand (see `frame`).
 
 use iced_x86::{Code, Register};
 use std::collections::HashMap;
@@ -100,7 +100,8 @@ pub(super) enum CodeItem {
     Align,
     /// Where the constants that got a register are loaded.
     LoadConstants,
-    /// The instruction before stores a whole vector of the stream, which a big transfer does around the caches.
+    /// The instruction before stores a whole vector of the stream, which a big transfer does around the
+    /// caches.
     Streamed,
     /// The upper parts of the vector registers are cleared for who uses the lower ones, if any was written.
     ClearUpper,
@@ -236,7 +237,7 @@ impl Builder {
 
     pub(super) fn bind(&mut self, label: CodeLabel) {
         // What was computed before need not have been computed on every way here.
-        self.forget();
+        self.clear_cse();
         self.items.push(CodeItem::Bind(label));
     }
 
@@ -248,8 +249,8 @@ impl Builder {
         self.items.push(CodeItem::Scalar(inst));
     }
 
-    /// Fails once there are too many instructions: to be asked often enough that those in between are few, since they take
-    /// memory and time even if all is given up in the end.
+    /// Fails once there are too many instructions. Call it often enough that those in between are few: they
+    /// take memory and time even if all is given up in the end.
     pub(super) fn check_size(&self) -> Result<(), String> {
         if self.items.len() > MAX_ITEMS {
             return Err(format!("more than {MAX_ITEMS} machine instructions"));
@@ -258,7 +259,7 @@ impl Builder {
     }
 
     /// No value computed so far is used again: the start of another slot or block.
-    pub(super) fn forget(&mut self) {
+    pub(super) fn clear_cse(&mut self) {
         self.known.clear();
         self.swaps.clear();
         self.remembered.clear();
@@ -301,8 +302,8 @@ impl Builder {
         entry
     }
 
-    /// A table of `values` in `size` bytes each, laid out at its first use: big ones may be used often. The values stay
-    /// where they are as long as the builder lives.
+    /// A table of `values` in `size` bytes each, laid out at its first use, since big ones may be used often.
+    /// The values stay where they are as long as the builder lives.
     pub(super) fn table_of(&mut self, values: &[u64], size: usize) -> u32 {
         let key = (values.as_ptr().addr(), size);
         if let Some(known) = self.numbers.get(&key) {
@@ -323,12 +324,12 @@ impl Builder {
     }
 
     /// What is known under `key` in this stretch.
-    pub(super) fn remembered(&self, key: u32) -> Option<VReg> {
+    pub(super) fn memo(&self, key: u32) -> Option<VReg> {
         self.remembered.get(&key).copied()
     }
 
     /// Lets the rest of this stretch know.
-    pub(super) fn remember(&mut self, key: u32, value: VReg) {
+    pub(super) fn set_memo(&mut self, key: u32, value: VReg) {
         self.remembered.insert(key, value);
     }
 
@@ -345,7 +346,8 @@ impl Builder {
         }
     }
 
-    /// A pure instruction with a vector result of full width: an equal one in the same stretch is computed once.
+    /// A pure instruction with a vector result of full width: an equal one in the same stretch is computed
+    /// once.
     pub(super) fn vector(&mut self, code: Code, srcs: &[Operand]) -> VReg {
         self.pure(RegKind::Vector, self.full(), code, srcs, None, None, false)
     }
@@ -444,8 +446,8 @@ impl Builder {
         matches!(self.kinds[reg.0 as usize], RegKind::PinnedVector | RegKind::PinnedMask)
     }
 
-    /// An instruction that is not to be shared: it reads memory or a pinned register that changes. Operand 0 is a new
-    /// register of `kind`.
+    /// An instruction that must not be shared: it reads memory or a pinned register that changes. Operand 0
+    /// is a new register of `kind`.
     pub(super) fn fresh(&mut self, kind: RegKind, width: Width, code: Code, srcs: &[Operand]) -> VReg {
         let def = self.register(kind);
         self.push(code, &[&[Operand::Reg(def, width)], srcs].concat(), Some(def), None, None, false);

@@ -1,7 +1,8 @@
 //! What a program spells out though the language has an instruction for it: a warning names that one.
 //!
-//! The analysis proves what instructions say, not every way to write them: a rotation, a byte swap, a sum modulo a number or
-//! one that stops at the end of its type runs in vectors where it is written as such. So the patterns here are few and plain.
+//! The analysis proves what instructions say, not every way to write them: a rotation, a byte swap, a sum
+//! modulo a number or a saturating one runs in vectors where it is written as such. So the patterns here are
+//! few and plain.
 
 use crate::ir::{BinaryOp, Block, CompareOp, ConvertOp, ModOp, Op, Ty, Value};
 
@@ -62,7 +63,8 @@ impl ByHand<'_> {
         }
     }
 
-    /// Where each byte of each value comes from, through shifts by whole bytes, masks of them, and what puts them together.
+    /// Where each byte of each value comes from, through shifts by whole bytes, masks of them, and what puts
+    /// them together.
     fn bytes(&self) -> Vec<Bytes> {
         let mut all: Vec<Bytes> = Vec::with_capacity(self.block.insts.len());
         for (value, inst) in self.block.iter() {

@@ -149,8 +149,8 @@ impl BlockDraft {
 
     /// `export name`, `export name = op a, b`, `export name = register`, `export name = literal`.
     ///
-    /// `in_body` tells an export among the body's statements from one in `finish`: there, registers of the body are
-    /// not known, and a message says why.
+    /// `in_body` tells an export among the body's statements from one in `finish`: there, registers of the
+    /// body are not known, and a message says why.
     pub(super) fn export(
         &mut self,
         name: &Name,

@@ -137,8 +137,8 @@ impl BlockDraft {
         }
     }
 
-    /// What a state becomes where `value` is written to it: that, or what says nothing more if it does not fit.
-    /// `None` where states are not written at all.
+    /// What a state becomes where `value` is written to it: that, or what says nothing more if it does not
+    /// fit. `None` where states are not written at all.
     fn new_state(
         &mut self,
         (name, id): (&str, StateId),

@@ -1,9 +1,10 @@
-//! Fast-forwarding states that do not look at the stream: `n` words on, in far fewer than `n` steps.
+//! Fast-forwarding states that do not depend on the stream: `n` words on, in far fewer than `n` steps.
 //!
-//! Together, the new values of such states are a function of the old ones alone. If that function is affine, be it over
-//! the integers modulo a power of two (counters, linear congruential generators) or over the bits (rotations, shift
-//! registers), its `n`th power takes `log n` squarings; anything else must come round after a few words (counters modulo
-//! a number, keys of a few bytes), or be forgotten (copies of the offset).
+//! Together, the new values of such states are a function of the old ones alone. If that function is affine,
+//! over the integers modulo a power of two (counters, linear congruential generators) or over the bits
+//! (rotations, shift registers), its `n`th power takes `log n` squarings. Anything else must return to where
+//! it was after a few words (counters modulo a number, keys of a few bytes), or be forgotten (copies of the
+//! offset).
 
 use super::matrix::AffineNumbers;
 use crate::analyse::PipeFacts;
@@ -107,8 +108,8 @@ impl Advance {
         Ok(advance)
     }
 
-    /// Takes all of the stage's `states` from before the first word to before word `n`; `orbit` is what earlier calls from
-    /// the same states have seen.
+    /// Takes all of the stage's `states` from before the first word to before word `n`. `orbit` is what
+    /// earlier calls from the same states have visited.
     pub(super) fn run(&self, states: &mut [u64], n: u64, orbit: &mut Orbit) -> Result<(), String> {
         match self.form {
             AdvanceForm::Forgotten => {
@@ -275,10 +276,11 @@ impl Advance {
         true
     }
 
-    /// Whether all new values are affine, as `rule` says of an operation on operands of which some are affine (and not
-    /// constant).
+    /// Whether all new values are affine. `rule` says whether an operation is affine if some of its operands
+    /// are affine and not constant.
     fn is_affine(&self, rule: fn(&Op, &dyn Fn(Value) -> bool) -> bool) -> bool {
-        // `None` is a value that depends on the states in another way; false is one that does not depend on them.
+        // `None` is a value that depends on the states in another way; false is one that does not depend on
+        // them.
         let mut known: Vec<Option<bool>> = Vec::with_capacity(self.block.insts.len());
         for (_, inst) in self.block.iter() {
             let varies = |value: Value| known[value.0 as usize] == Some(true);

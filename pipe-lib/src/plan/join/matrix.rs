@@ -1,6 +1,7 @@
 //! Affine maps on vectors of numbers modulo 2^64; their powers by squaring.
 
-/// An affine map on vectors of numbers modulo 2^64: the last coordinate is 1 and stays 1. Rows in order, `side` each.
+/// An affine map on vectors of numbers modulo 2^64: the last coordinate is 1 and stays 1. Rows in order,
+/// `side` each.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct AffineNumbers {
     side: usize,

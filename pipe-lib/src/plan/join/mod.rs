@@ -1,13 +1,14 @@
-//! Cutting a stream into parts that run at the same time: what a later part starts from, and how the states after two
-//! neighbouring parts give those after both.
+//! Cutting a stream into parts that run at the same time: what a later part starts from, and how the states
+//! after two neighbouring parts are joined.
 //!
-//! Nobody waits for the part before. So a later part starts from registers that are known without it: a state that does
-//! not look at the stream is fast-forwarded ([`advance`]), a delay is read off the words before the cut, and everything
-//! else starts from its neutral value and is joined when both parts are done. Each rule follows from the state's class:
+//! No part waits for the part before. So a later part starts from registers that are known without it. A
+//! state that does not depend on the stream is fast-forwarded ([`advance`]); a delay is read off the words
+//! before the cut; everything else starts from its neutral value and is joined when both parts are done. Each
+//! rule follows from the state's class:
 //!
-//! | class | the later part starts from | after `a`, then `n` words that came to `b` |
+//! | class | the later part starts from | after `a`, then `n` words that gave `b` |
 //! |---|---|---|
-//! | held | the same | the same |
+//! | invariant | the same | the same |
 //! | positional | the state `n` words on | `b` |
 //! | delay | what the words before the cut leave | `b` |
 //! | reduction | the neutral value | `a op b` |
@@ -31,7 +32,7 @@ pub(crate) use advance::STEPS;
 /// How one state passes over a cut.
 #[derive(Clone, Debug)]
 enum Rule {
-    Held,
+    Invariant,
     Positional,
     Delay,
     Reduce { op: Reduce, ty: Ty },
@@ -52,7 +53,8 @@ pub(crate) struct Rules {
 }
 
 impl Rules {
-    /// The rules for a pipe whose parameters are bound; the reason if some state has to wait for the words before it.
+    /// The rules for a pipe whose parameters are bound, or the reason why some state has to wait for the
+    /// words before it.
     pub(crate) fn new(pipe: &Pipe) -> Result<Rules, String> {
         let facts = analyse(pipe);
         let rule = |(state, known): (usize, &crate::analyse::StateFacts)| {
@@ -61,7 +63,7 @@ impl Rules {
                 Err(format!("state `{}` is {}: {why}", pipe.states[state].name, known.class.name()))
             };
             Ok(match &known.class {
-                Class::Held => Rule::Held,
+                Class::Invariant => Rule::Invariant,
                 Class::Positional => Rule::Positional,
                 Class::Delay { .. } => Rule::Delay,
                 Class::Reduction { op, .. } => Rule::Reduce { op: *op, ty },
@@ -112,16 +114,16 @@ impl Rules {
         self.delay_words * self.word
     }
 
-    /// Turns `states`, as they are before the first word, into those that a part starts from whose first byte is at
-    /// offset `at`; delays excepted. The reason if that would take as long as getting there. `orbit` is for one stage that
-    /// always starts from these `states`.
+    /// Turns `states`, as they are before the first word, into those that a part starts from whose first byte
+    /// is at offset `at`; delays are left alone. Refuses, with the reason, if that would take as long as
+    /// running there. `orbit` is for one stage that always starts from these `states`.
     pub(crate) fn start(&self, states: &mut [u64], at: u64, orbit: &mut Orbit) -> Result<(), String> {
         if let Some(advance) = &self.advance {
             advance.run(states, at / self.word, orbit)?;
         }
         for (state, rule) in states.iter_mut().zip(&self.states) {
             match rule {
-                Rule::Held | Rule::Positional | Rule::Delay => {}
+                Rule::Invariant | Rule::Positional | Rule::Delay => {}
                 Rule::Reduce { op, ty } => *state = op.identity(*ty),
                 Rule::Linear { .. } | Rule::SumOfSums { .. } | Rule::System { .. } => *state = 0,
             }
@@ -138,14 +140,15 @@ impl Rules {
         }
     }
 
-    /// Turns `part`, what the part of `bytes` bytes came to, into the states after it, when `before` are those after all
-    /// parts before it. Every part but the last one is of whole words, and of at least one.
+    /// Turns `part`, the states that the part of `bytes` bytes gave, into the states after it, when `before`
+    /// are those after all parts before it. Every part but the last consists of whole words, and of at least
+    /// one.
     pub(crate) fn join(&self, before: &[u64], part: &mut [u64], bytes: u64) {
         let padded = !bytes.is_multiple_of(self.word) && matches!(self.tail, Tail::Zero | Tail::Partial);
         let words = bytes / self.word + u64::from(padded);
         for ((a, b), rule) in before.iter().copied().zip(part).zip(&self.states) {
             *b = match rule {
-                Rule::Held | Rule::Positional | Rule::Delay => *b,
+                Rule::Invariant | Rule::Positional | Rule::Delay => *b,
                 Rule::Reduce { op, ty } => op.apply(*ty, a, *b),
                 Rule::Linear { map, ty, bytes } => map.join(*ty, a, *b, words, *bytes).unwrap_or(*b),
                 Rule::System { map: Linear::System { modulus, states, matrix, .. }, ty, place }
@@ -174,10 +177,10 @@ impl Rules {
     }
 }
 
-/// The states that are forwarded together: the positional ones and those that they go by, which do not look at the stream
-/// either, whatever other class they have.
+/// The states that are forwarded together: the positional ones and those that they depend on, which do not
+/// depend on the stream either, whatever other class they have.
 fn positional(facts: &PipeFacts) -> Vec<usize> {
-    let changes = |state: &usize| !matches!(facts.states[*state].class, Class::Held);
+    let changes = |state: &usize| !matches!(facts.states[*state].class, Class::Invariant);
     let mut found: Vec<usize> = (0..facts.states.len())
         .filter(|state| matches!(facts.states[*state].class, Class::Positional))
         .collect();

@@ -5,9 +5,9 @@ use crate::analyse::rewrite::{Rewriter, live};
 use crate::ir::{BinaryOp, ConvertOp, Endian, Gauge, Op, Pipe, Tail, UnaryOp, Value};
 use std::sync::Arc;
 
-/// Most instructions and tables of two stages that are looked at together. What two came to is looked at again with the
-/// next one, so without a limit the work grows as the square of a long pass, and one stage comes out that is longer than
-/// any that a program may write. A list of `n` stages is done after `2 n` looks at most.
+/// Most instructions and tables of two stages that are composed. A composed stage is tried again with the
+/// next one, so without a limit the work grows with the square of a long pass, and the result could be longer
+/// than any pipe that a program may write. A list of `n` stages is done after at most `2 n` attempts.
 const LONGEST: usize = 2048;
 
 impl Work {
@@ -63,7 +63,8 @@ fn composed(a: &StageDraft, b: &StageDraft) -> Option<Pipe> {
     })
 }
 
-/// What `pipe` makes of a word, both as the bytes lie: the byte orders of its gauges become instructions, which cancel.
+/// What `pipe` makes of a word, both as raw bytes: the byte orders of its gauges become instructions, which
+/// cancel.
 fn raw_result(rewriter: &mut Rewriter, pipe: &Pipe, out: Value, raw: Value) -> Value {
     let in_order = |rewriter: &mut Rewriter, endian: Endian, value: Value| match endian {
         Endian::Big => rewriter.unary(UnaryOp::Bswap, value),
@@ -97,7 +98,8 @@ fn tail(first: &Pipe, second: &Pipe) -> Option<Tail> {
         _ if first.word_bytes() == 1 => Some(first.tail),
         (Tail::Reject, _) | (_, Tail::Reject) => Some(Tail::Reject),
         _ if passes(first) && passes(second) => Some(Tail::Pass),
-        // The second pads with zeros what the first wrote; together they go on with what the first made of its zeros.
+        // The second stage pads what the first wrote with zeros; composed, it sees what the first made of its
+        // own zero padding.
         (Tail::Partial, Tail::Partial) if causal(second) => Some(Tail::Partial),
         _ => None,
     }

@@ -1,23 +1,23 @@
 //! Rewrites across the stages of a pass.
 //!
-//! Each keeps what the pass computes, to the bit, for every length and every split; `docs/rewrites.md` states each with its
-//! condition and the reason why it holds. They change what is compiled, never what a program sees: registers and exports
-//! keep their names and values, since every state of the pass has its place in what the code is handed, whether the code
-//! computes it or it follows from another.
+//! Each keeps what the pass computes, to the bit, for every length and every split; `docs/rewrites.md` states
+//! each with its condition and the reason why it holds. They change what is compiled, never what a program
+//! sees: registers and exports keep their names and values, since every state of the pass has its place in
+//! what the code is handed, whether the code computes it or it is derived from another.
 //!
-//! Two taps with one sum have one value only while they start from one value, and an import may give them different ones.
-//! So what rests on the states' values is a condition that is looked at on every call ([`Rewritten::holds`]); where it
-//! fails, the stages run as they were written.
+//! Two taps with one sum have one value only while they start from one value, and imported values may differ.
+//! So whatever rests on the states' values is a condition that is checked on every call
+//! ([`Rewritten::holds`]); where it fails, the stages run as they were written.
 
 mod compose;
-mod history;
+mod shift_register;
 mod taps;
 
 use crate::analyse::{Analysed, Facts, PipeFacts, analyse};
 use crate::compose::Stage;
 use crate::ir::{Op, Pipe, StateInit, Ty, UnaryOp, eval};
 use crate::plan::target::Targets;
-use history::{RegisterPiece, Spread};
+use shift_register::{RegisterPiece, SplitRegister};
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
@@ -87,7 +87,8 @@ impl StateLink {
 }
 
 impl Rewritten {
-    /// Whether the states of what is compiled are those of `stages`, in their order: it may run in their place then.
+    /// Whether the states of what is compiled are those of `stages`, in their order: then it may run in their
+    /// place.
     pub(crate) fn is_in_place(&self, stages: &[Analysed]) -> bool {
         let states: usize = stages.iter().map(|pipe| pipe.states.len()).sum();
         self.kept.iter().copied().eq((0..states).map(|state| Kept { state, part: StatePart::Whole }))
@@ -107,7 +108,7 @@ struct StageDraft {
     window: Option<NonZeroU64>,
     /// Numbers of its states in the pass.
     states: Vec<usize>,
-    /// What was proved of `pipe`, shared by its instances; the byte order of what it reads plays no part in it.
+    /// What was proved of `pipe`, shared by its instances; independent of the byte order of what it reads.
     facts: Facts,
 }
 
@@ -120,7 +121,8 @@ impl StageDraft {
         self.facts.get_or_init(|| analyse(&self.pipe))
     }
 
-    /// Whether its states start from the same values as `other`'s, if `swapped` with their bytes in the other order.
+    /// Whether its states start from the same values as `other`'s; if `swapped`, with their bytes in the
+    /// other order.
     fn starts_as(&self, other: &StageDraft, swapped: bool) -> bool {
         let start = |pipe: &Pipe, at: usize| match pipe.states[at].init {
             StateInit::Const(value) => Some(value),
@@ -181,8 +183,9 @@ impl Work {
                 draft.states.iter().map(|&state| Kept { state, part: StatePart::Whole }).collect();
             let names: Vec<&str> = draft.pipe.states.iter().map(|state| state.name.as_str()).collect();
             let has_states = !draft.states.is_empty();
-            let spread = has_states.then(|| history::spread(&draft.pipe, draft.facts(), targets)).flatten();
-            let Some(Spread { pipe, parts }) = spread else {
+            let split =
+                has_states.then(|| shift_register::split(&draft.pipe, draft.facts(), targets)).flatten();
+            let Some(SplitRegister { pipe, parts }) = split else {
                 all.append(&mut kept);
                 continue;
             };
@@ -220,8 +223,8 @@ impl Work {
 
 /// What is compiled for a pipe in a pass of its own; `None` if that is the pipe.
 pub(crate) fn alone(pipe: &Analysed, targets: &Targets) -> Option<Analysed> {
-    let spread = history::spread(pipe, pipe.facts(), targets)?;
-    Some(Analysed::new(Arc::new(spread.pipe)))
+    let split = shift_register::split(pipe, pipe.facts(), targets)?;
+    Some(Analysed::new(Arc::new(split.pipe)))
 }
 
 /// Whether a stage gives each word's bytes in the other order and does nothing else.

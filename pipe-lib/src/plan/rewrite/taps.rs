@@ -116,8 +116,8 @@ impl Work {
     }
 }
 
-/// Whether the tap sees, before the swap and in the other byte order, the same words as behind it, if perhaps in another
-/// order, which does not matter to it.
+/// Whether the tap reads, before the swap and in the other byte order, the same words as behind it, perhaps
+/// in another order that does not matter to it.
 fn crosses(tap: &StageDraft, swap: &StageDraft) -> bool {
     let (size, word) = (swap.pipe.word_bytes(), tap.pipe.word_bytes());
     reverses_bytes(&swap.pipe)
@@ -144,8 +144,8 @@ const fn other(endian: Endian) -> Endian {
     }
 }
 
-/// How the states of `tap`, `swapped` if its words are read in the other byte order, follow from those of `from`, on the same
-/// bytes.
+/// How the states of `tap` follow from those of `from` on the same bytes; `swapped` if its words are read in
+/// the other byte order.
 fn relation(tap: &StageDraft, from: &StageDraft, swapped: bool) -> Option<Relation> {
     let (a, b) = (&tap.pipe, &from.pipe);
     let same_tail = a.tail == b.tail || a.word_bytes() == 1;

@@ -152,7 +152,8 @@ fn sums_cross_byte_swaps() {
     assert!(twice.links[0].swapped && twice.holds(&[0x1234, 0x3412]) && !twice.holds(&[0x1234, 0x1234]));
     // Bytes swapped and swapped back, with a look in between.
     becomes("byteswap32 | inet_cksum | byteswap32 as back", &["inet_cksum"]);
-    // The swap would leave a rest in the order of the stream, where the sum reads it; a place is none of a sum's business.
+    // The swap would leave a remainder in the order of the stream where the sum reads it; a sum does not
+    // depend on position.
     stays("swap32 | inet_cksum | swap32 as back");
     stays("byteswap32 | places | byteswap32 as back");
     // A narrower swap than the tap's words.

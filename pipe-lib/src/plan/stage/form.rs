@@ -46,7 +46,7 @@ pub(crate) struct Running {
     pub(crate) fold: Fold,
     /// The bits of each result that are kept, if not all are: sums modulo a power of two.
     pub(crate) kept: Option<u64>,
-    /// The contribution of a word, which goes by no states but those carried before this one.
+    /// The contribution of a word, which depends on no states but those carried before this one.
     pub(crate) operand: Value,
 }
 
@@ -89,11 +89,11 @@ pub(crate) enum StateForm {
     Linear(LinearSystem, Vec<Value>),
     /// Sums, sums of those and so on: the first state has the system and the value that a word adds to all.
     IteratedSums(LinearSystem, Value),
-    /// With the next state a number in GF(2^128): `state * factor + value`, for a factor that is held by two states, of
-    /// which the first has the lower half.
+    /// With the next state a number in GF(2^128): `state * factor + value`, for a factor that is held by two
+    /// states, of which the first has the lower half.
     Field(StateId, Value),
-    /// Part of the [`StateForm::Linear`], [`StateForm::IteratedSums`] or [`StateForm::Field`] of an earlier state, or of a
-    /// [`StateForm::Lagged`].
+    /// Part of the [`StateForm::Linear`], [`StateForm::IteratedSums`] or [`StateForm::Field`] of an earlier
+    /// state, or of a [`StateForm::Lagged`].
     Member,
     /// The sum of a value's numbers modulo a constant (0: two to the type's width), or with the carry around
     /// the end; the value has the word's type, and the sum of the sums may be kept by another state.
@@ -146,7 +146,7 @@ pub(super) struct Chooser<'a> {
     pub(super) constants: &'a [Option<u64>],
     /// For each value, the states that change and that it depends on.
     pub(super) depends: &'a [u64],
-    /// For each state, its step if it follows from itself alone.
+    /// For each state, its step if it depends only on itself.
     pub(super) induction: &'a [Option<Step>],
     /// The states whose values at each word can be computed one after the other.
     pub(super) ordered: u64,
@@ -158,7 +158,7 @@ impl Chooser<'_> {
         let pipe = self.pipe;
         let ty = pipe.states[state.0 as usize].ty;
         match &self.classes[state.0 as usize].class {
-            Class::Held => Some(StateForm::Constant),
+            Class::Invariant => Some(StateForm::Constant),
             Class::Reduction { op: op @ Reduce::Addmod(_), operand } => self.sum(*op, ty, *operand, None),
             Class::Reduction { op, operand } => {
                 let fold = Fold::of(*op)?;

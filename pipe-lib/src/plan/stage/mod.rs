@@ -62,7 +62,7 @@ impl VectorStage {
         let mut depends = vec![0u64; body.insts.len()];
         for (value, inst) in body.iter() {
             depends[value.0 as usize] = match inst.op {
-                Op::State(state) if classes[state.0 as usize].class == Class::Held => 0,
+                Op::State(state) if classes[state.0 as usize].class == Class::Invariant => 0,
                 Op::State(state) if induction[state.0 as usize].is_some() => 0,
                 Op::State(state) => 1 << state.0,
                 op => op.operands().fold(0, |set, operand| set | depends[operand.0 as usize]),

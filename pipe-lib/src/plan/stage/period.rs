@@ -1,4 +1,5 @@
-//! Values that are known before any word is read: constants, and what goes by the offset in the stream alone.
+//! Values that are known before any word is read: constants, and what depends on the offset in the stream
+//! alone.
 
 use crate::ir::{BinaryOp, ConvertOp, Op, Pipe, StateId, UnaryOp, Value, eval};
 

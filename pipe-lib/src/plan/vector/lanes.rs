@@ -1,7 +1,7 @@
 //! One stage's block on the lanes of a chunk: values become groups of registers.
 
+use super::induction::MAX_WIDENING;
 use super::lower::{Group, Lowering, Ordered, ReductionTerm, SumPair};
-use super::onward::MAX_WIDENING;
 use super::phase::{Positional, positional};
 use super::{Accumulate, Accumulator, Carry, Reg, VectorOp};
 use crate::analyse::Reduce;
@@ -23,14 +23,15 @@ pub(super) struct StageLowering<'a> {
     pub(super) state_types: Vec<Ty>,
     pub(super) done: HashMap<Value, Group>,
     pub(super) positional: Vec<Positional>,
-    /// All values at the offsets 0, 1, 2, ... words, as far as they were asked for and depend on nothing else.
+    /// All values at the offsets 0, 1, 2, ... words, as far as they were asked for and depend on nothing
+    /// else.
     pub(super) numbers: Vec<Vec<Option<u64>>>,
     /// What the words before decide: for a state its new value; for the new value of a scan its operand,
     /// the carry and the bits that are kept, if not all are.
     pub(super) delayed: HashMap<StateId, (Value, u32)>,
     pub(super) running: HashMap<Value, (Value, u32, Option<u64>)>,
-    /// The values of states that follow from themselves alone.
-    pub(super) onward: HashMap<StateId, Group>,
+    /// The values of states that depend only on themselves.
+    pub(super) inductions: HashMap<StateId, Group>,
 }
 
 impl<'a> StageLowering<'a> {
@@ -55,7 +56,7 @@ impl<'a> StageLowering<'a> {
             numbers: Vec::new(),
             delayed: HashMap::new(),
             running: HashMap::new(),
-            onward: HashMap::new(),
+            inductions: HashMap::new(),
         }
     }
 
@@ -163,7 +164,8 @@ impl<'a> StageLowering<'a> {
         if let Some(group) = self.done.get(&value) {
             return Ok(group.clone());
         }
-        // Operands come before their users, so a walk in order needs no recursion; only what `value` needs is lowered.
+        // Operands come before their users, so a walk in order needs no recursion; only what `value` needs is
+        // lowered.
         let mut needed = vec![false; value.0 as usize + 1];
         needed[value.0 as usize] = true;
         for v in (0..=value.0).rev().map(Value) {
@@ -219,14 +221,14 @@ impl<'a> StageLowering<'a> {
                 });
                 Ok(if inst.ty == Ty::Bool { self.masks(group) } else { group })
             }
-            Op::State(state) if self.onward.contains_key(&state) => Ok(self.onward[&state].clone()),
+            Op::State(state) if self.inductions.contains_key(&state) => Ok(self.inductions[&state].clone()),
             Op::In => Ok(Group { lane: self.word, regs: vec![self.chunk] }),
             Op::Const(value) if inst.ty == Ty::Bool => {
                 Ok(self.splat(0u64.wrapping_sub(value & 1), self.word))
             }
             Op::Const(value) => Ok(self.splat(value, lane)),
             Op::State(StateId(state)) => {
-                let reg = self.to.emit(VectorOp::Held(self.base + state), lane);
+                let reg = self.to.emit(VectorOp::Invariant(self.base + state), lane);
                 let group = Group { lane, regs: vec![reg; usize::from(lane / self.word)] };
                 Ok(if inst.ty == Ty::Bool { self.masks(group) } else { group })
             }
@@ -407,7 +409,8 @@ impl<'a> StageLowering<'a> {
                 Ok(self.fitted(sum, ty))
             }
             B::Addc => Ok(self.map2(&a, &b, |to, a, b| {
-                // A carry made the sum smaller than an operand; a mask is -1, so subtracting it adds the carry.
+                // A carry made the sum smaller than an operand; a mask is -1, so subtracting it adds the
+                // carry.
                 let sum = to.binary(B::Add, a, b, lane);
                 let carry = to.emit(VectorOp::Compare(CompareOp::Ltu, sum, a), lane);
                 to.binary(B::Sub, sum, carry, lane)

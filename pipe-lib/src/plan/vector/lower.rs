@@ -1,8 +1,9 @@
-//! From the stages of a pass to one block: which form each state takes, and the order in which stages see a chunk.
+//! From the stages of a pass to one block: the form that each state takes, and the order in which stages see
+//! a chunk.
 
+use super::induction::{endless, step};
 use super::lanes::StageLowering;
 use super::narrow::narrow;
-use super::onward::{endless, step};
 use super::{Accumulate, Carry, Reg, VectorBody, VectorInst, VectorOp};
 use crate::analyse::rewrite::{Rewriter, live};
 use crate::analyse::{Analysed, Class, Linear, PipeFacts, Reduce};
@@ -76,8 +77,10 @@ impl Lowering {
     /// Lowers one stage; gives the chunk that leaves it.
     fn stage(&mut self, pipe: &Analysed, base: u32, chunk: Reg) -> Result<Reg, String> {
         let facts = pipe.facts();
-        let ordered_states =
-            facts.states.iter().filter(|state| !matches!(state.class, Class::Held | Class::Reduction { .. }));
+        let ordered_states = facts
+            .states
+            .iter()
+            .filter(|state| !matches!(state.class, Class::Invariant | Class::Reduction { .. }));
         if ordered_states.count() > MAX_ORDERED {
             return Err(format!("more than {MAX_ORDERED} states that pass from word to word"));
         }
@@ -98,10 +101,10 @@ impl Lowering {
         let mut terms = Vec::new();
         let mut sums: Vec<SumPair> = Vec::new();
         let mut ordered: Vec<Ordered> = Vec::new();
-        let mut onward: Vec<(usize, Step)> = Vec::new();
+        let mut inductions: Vec<(usize, Step)> = Vec::new();
         for (state, known) in facts.states.iter().enumerate() {
             match &known.class {
-                Class::Held => {}
+                Class::Invariant => {}
                 Class::Reduction { op, operand } => {
                     terms.push(ReductionTerm::new(
                         &mut rewriter,
@@ -113,9 +116,9 @@ impl Lowering {
                     ));
                 }
                 Class::Positional if step(pipe.normal(), state).is_some() => {
-                    onward.extend(step(pipe.normal(), state).map(|step| (state, step)));
+                    inductions.extend(step(pipe.normal(), state).map(|step| (state, step)));
                 }
-                // Only the words before are looked at, and only through states that end somewhere.
+                // Reads only the words before, and only through states that end somewhere.
                 Class::Positional if !endless(pipe.normal(), facts, state) => {
                     ordered.push(Ordered::plain(state, rename(facts.next[state])))
                 }
@@ -183,8 +186,8 @@ impl Lowering {
             if let Some((_, operand)) = &mut state.scan {
                 *operand = next()?;
             }
-            // Narrowed, a word may turn out to give the same result whatever was before: no reduction is left,
-            // and the result may be the very operand, which would be looked for without end.
+            // Narrowed, a word may turn out to give the same result whatever was before: no reduction is
+            // left, and the result may be the very operand, which would be looked for without end.
             let last = state.turns.last().map_or(state.state, |last| *last);
             if state.scan.is_some() && !block.depends_on(state.next, StateId(last as u32)) {
                 *state = Ordered::plain(state.state, state.next);
@@ -192,7 +195,7 @@ impl Lowering {
         }
 
         let mut stage = StageLowering::new(self, &block, &tables, pipe, base, chunk);
-        stage.go_onward(&onward)?;
+        stage.declare_inductions(&inductions)?;
         stage.order(&ordered)?;
         for term in &terms {
             stage.accumulate(term, term.operand)?;
@@ -248,10 +251,10 @@ fn renamed(op: VectorOp, map: &[Reg]) -> VectorOp {
     match op {
         VectorOp::Chunk
         | VectorOp::Splat(_)
-        | VectorOp::Held(_)
+        | VectorOp::Invariant(_)
         | VectorOp::Phase(_)
         | VectorOp::Offset { .. }
-        | VectorOp::Onward(_) => op,
+        | VectorOp::Induction(_) => op,
         VectorOp::Later { of, carry } => VectorOp::Later { of: f(of), carry },
         VectorOp::Lookup(table, index) => VectorOp::Lookup(table, f(index)),
         VectorOp::Slide { before, of } => VectorOp::Slide { before: f(before), of: f(of) },
@@ -299,8 +302,8 @@ pub(super) struct SumPair {
     pub(super) term: Value,
 }
 
-/// The state that sums state `of` up at every word (and whether it does so after the word), if that is the only one that
-/// looks at `of`.
+/// The state that sums state `of` at every word, and whether it does so after the word, if that is the only
+/// one that reads `of`.
 fn summed(facts: &PipeFacts, of: usize) -> Option<(usize, bool)> {
     let mut found = None;
     for (state, known) in facts.states.iter().enumerate() {
@@ -379,8 +382,8 @@ const MAX_ORDERED: usize = 6;
 /// Bound of the search for a narrower form.
 const NARROW_DEPTH: u32 = 8;
 
-/// A value of type `ty` with the same number as `value`, where that is plain: zero extensions, small literals, and
-/// choices between such. Summing narrow lanes takes fewer registers.
+/// A value of type `ty` with the same number as `value`, where that is plain: zero extensions, small
+/// literals, and choices between such. Summing narrow lanes takes fewer registers.
 fn narrowed(rewriter: &mut Rewriter, value: Value, ty: Ty, depth: u32) -> Option<Value> {
     let depth = depth.checked_sub(1)?;
     let inst = rewriter.block().inst(value);

@@ -1,18 +1,19 @@
 //! All stages of a pass as one straight-line block over vector registers of any width.
 //!
-//! Every pipe keeps the number of bytes, so one register full of stream (a *chunk*) goes in and one comes out, and each
-//! stage works on the chunk's lanes of its own word's size. A value of a type wider than the word takes several
-//! registers, one of a narrower type sits zero-extended in the word's lanes, a `bool` is a lane of ones or zeros.
-//! Reductions contribute their operands to accumulators that a backend keeps per unroll slot.
+//! Every pipe keeps the number of bytes, so one register full of stream (a *chunk*) goes in and one comes
+//! out, and each stage works on the chunk in lanes of its own word's size. A value of a type wider than the
+//! word takes several registers; one of a narrower type sits zero-extended in the word's lanes; a `bool` is a
+//! lane of ones or zeros. Reductions contribute their operands to accumulators, of which a backend keeps one
+//! set per unrolled copy.
 //!
-//! What has no form here (most states that thread from word to word, products modulo a number, big tables) is an `Err`
-//! with the reason; the scalar block then does the pass.
+//! What has no form here (most states that thread from word to word, products modulo a number, big tables) is
+//! an `Err` with the reason; the scalar block then does the pass.
 
+mod induction;
 mod lanes;
 mod lower;
 mod modular;
 mod narrow;
-mod onward;
 mod phase;
 mod saturating;
 mod tables;
@@ -26,17 +27,17 @@ use crate::plan::induction::Step;
 
 /// Names the result of a vector instruction: one register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Reg(pub u32);
+pub(crate) struct Reg(pub u32);
 
 /// A vector operation, lane by lane unless it says otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum VectorOp {
+pub(crate) enum VectorOp {
     /// The chunk as read from memory.
     Chunk,
     /// A literal in every lane.
     Splat(u64),
     /// A state that the loop does not change, in every lane.
-    Held(u32),
+    Invariant(u32),
     /// Bytes that depend on the offset in the stream alone: the index of a [`VectorBody::phases`] entry.
     Phase(u32),
     /// The offset in the stream of each lane's word, modulo the lane.
@@ -46,21 +47,22 @@ pub enum VectorOp {
         /// Bytes of a word.
         word: u8,
     },
-    /// The values of a state that follows from itself alone: the register of a [`Carry::Onward`].
-    Onward(u32),
+    /// The values of a state that depends only on itself: the register of a [`Carry::Induction`].
+    Induction(u32),
     /// Each lane of such values as many words later as a register has lanes.
     Later {
         /// The values.
         of: Reg,
-        /// Index of the [`VectorBody::carries`] entry, a [`Carry::Onward`].
+        /// Index of the [`VectorBody::carries`] entry, a [`Carry::Induction`].
         carry: u32,
     },
-    /// The entry of a table that each lane is the index of: the index of a [`VectorBody::tables`] entry. Lanes are below
-    /// the table's length.
+    /// For each lane, the table entry whose index is the lane's value; the table is one of
+    /// [`VectorBody::tables`]. Lanes are below the table's length.
     Lookup(u32, Reg),
     /// Any.
     Unary(UnaryOp, Reg),
-    /// Any but `addc`, `rotr` and carry-less products; those that saturate in lanes of 8 and 16 bits; counts of shifts and rotates are below the lane's bits.
+    /// Any but `addc`, `rotr` and carry-less products; saturating ones in lanes of 8 and 16 bits only. Counts
+    /// of shifts and rotates are below the lane's bits.
     Binary(BinaryOp, Reg, Reg),
     /// Lanes of ones where it holds, of zeros elsewhere.
     Compare(CompareOp, Reg, Reg),
@@ -91,8 +93,8 @@ pub enum VectorOp {
         /// What is moved.
         of: Reg,
     },
-    /// For each lane, the state combined with all operands up to that lane. Several registers of one carry come in stream
-    /// order.
+    /// For each lane, the state combined with all operands up to that lane. Several registers of one carry
+    /// come in stream order.
     Running {
         /// What each word contributes.
         of: Reg,
@@ -103,14 +105,14 @@ pub enum VectorOp {
 
 impl VectorOp {
     /// The operands, in order.
-    pub fn operands(&self) -> impl Iterator<Item = Reg> + use<> {
+    pub(crate) fn operands(&self) -> impl Iterator<Item = Reg> + use<> {
         let (a, b, c) = match *self {
             VectorOp::Chunk
             | VectorOp::Splat(_)
-            | VectorOp::Held(_)
+            | VectorOp::Invariant(_)
             | VectorOp::Phase(_)
             | VectorOp::Offset { .. }
-            | VectorOp::Onward(_) => (None, None, None),
+            | VectorOp::Induction(_) => (None, None, None),
             VectorOp::Unary(_, a)
             | VectorOp::Lookup(_, a)
             | VectorOp::Later { of: a, .. }
@@ -126,28 +128,29 @@ impl VectorOp {
         [a, b, c].into_iter().flatten()
     }
     /// Whether the value follows from the offset at which a call begins.
-    pub const fn invariant(&self) -> bool {
-        matches!(self, VectorOp::Splat(_) | VectorOp::Held(_) | VectorOp::Phase(_))
+    pub(crate) const fn invariant(&self) -> bool {
+        matches!(self, VectorOp::Splat(_) | VectorOp::Invariant(_) | VectorOp::Phase(_))
     }
 }
 
 /// One vector instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct VectorInst {
+pub(crate) struct VectorInst {
     /// What is computed.
-    pub op: VectorOp,
+    pub(crate) op: VectorOp,
     /// Bytes of a lane of the result: 1, 2, 4 or 8.
-    pub lane: u8,
+    pub(crate) lane: u8,
 }
 
 /// How an accumulator takes its operands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Accumulate {
+pub(crate) enum Accumulate {
     /// Lane by lane with the operation itself; one register, lanes of the operands' width.
     Lanes,
-    /// A sum of unsigned lanes in two registers of 64-bit lanes, `s1 += v` and `s2 += v >> 32`, where `v` is the operand
-    /// (lanes up to 32 bits, first added in pairs up to 32-bit lanes when the sum must be `exact`), or
-    /// `s1 += v & 0xffffffff` for lanes of 64 bits. Nothing is lost in 2^32 steps: see `plan::combine`.
+    /// A sum of unsigned lanes in two registers of 64-bit lanes, `s1 += v` and `s2 += v >> 32`, where `v` is
+    /// the operand (lanes up to 32 bits, first added in pairs up to 32-bit lanes when the sum must be
+    /// `exact`), or `s1 += v & 0xffffffff` for lanes of 64 bits. Nothing is lost in 2^32 steps: see
+    /// `plan::combine`.
     Sum {
         /// The true sum is needed, not only its residue modulo `2^width - 1`.
         exact: bool,
@@ -156,27 +159,27 @@ pub enum Accumulate {
 
 /// A reduction's place in the loop.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Accumulator {
+pub(crate) struct Accumulator {
     /// Flat index of the state.
-    pub state: u32,
+    pub(crate) state: u32,
     /// The state's type.
-    pub ty: Ty,
+    pub(crate) ty: Ty,
     /// The operation.
-    pub op: Reduce,
+    pub(crate) op: Reduce,
     /// The form of the partial results.
-    pub form: Accumulate,
+    pub(crate) form: Accumulate,
     /// Bytes of an operand's lane.
-    pub lane: u8,
-    /// The partial result's bytes are to be swapped before it is added to the state: the sum of swapped words is the
-    /// swapped sum (RFC 1071, section 2B), so the swap left the loop.
-    pub swapped: bool,
+    pub(crate) lane: u8,
+    /// The partial result's bytes are to be swapped before it is added to the state: the sum of swapped words
+    /// is the swapped sum (RFC 1071, section 2B), so the swap left the loop.
+    pub(crate) swapped: bool,
     /// What each chunk contributes, all in the same way.
-    pub operands: Vec<Reg>,
+    pub(crate) operands: Vec<Reg>,
 }
 
 impl Accumulator {
     /// Registers of one set of partial results.
-    pub const fn registers(&self) -> usize {
+    pub(crate) const fn registers(&self) -> usize {
         match self.form {
             Accumulate::Lanes => 1,
             Accumulate::Sum { .. } => 2,
@@ -184,7 +187,7 @@ impl Accumulator {
     }
 
     /// The lane value that changes nothing.
-    pub const fn identity(&self) -> u64 {
+    pub(crate) const fn identity(&self) -> u64 {
         match self.form {
             Accumulate::Sum { .. } => 0,
             Accumulate::Lanes => match self.ty {
@@ -203,10 +206,10 @@ impl Accumulator {
 
 /// What passes from chunk to chunk, in their order: a register that one chunk leaves to the next.
 ///
-/// Before the first chunk it holds the state, as said below; after the last one the state is read from it. A loop that has
-/// any of these takes the chunks one after the other, though several may be in flight.
+/// Before the first chunk it holds the state, as said below; after the last one the state is read from it. A
+/// loop that has any of these takes the chunks one after the other, though several may be in flight.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Carry {
+pub(crate) enum Carry {
     /// The last lane is the state: what `of` was for the chunk before.
     Previous {
         /// Flat index of the state.
@@ -216,8 +219,8 @@ pub enum Carry {
         /// What the state becomes at each word.
         of: Reg,
     },
-    /// Every lane is the last result of its turn: all operands so far that are a multiple of the turns before, combined. With
-    /// one state, there is one turn.
+    /// Every lane is the last result of its turn: the combination of all operands so far whose distance is a
+    /// multiple of the number of turns. With one state, there is one turn.
     Running {
         /// Flat indices of the states, the one with the last result first.
         states: Vec<u32>,
@@ -228,8 +231,9 @@ pub enum Carry {
         /// Bytes of a lane.
         lane: u8,
     },
-    /// The first lane is the state, the others what it is at the words after: values that follow from themselves alone.
-    Onward {
+    /// The first lane is the state, the others are its values at the words after: a state that depends only
+    /// on itself.
+    Induction {
         /// Flat index of the state.
         state: u32,
         /// The state's type.
@@ -241,9 +245,10 @@ pub enum Carry {
         /// What the chunk after finds in the register.
         of: Reg,
     },
-    /// A sum and the sum of its values at every word: three registers of 64-bit lanes that start at zero. For each chunk
-    /// `b += a`, then `a += x` and `w += weight * x`, where the weight of the lane at `i` is the number of words of the
-    /// chunk that come after it (itself included, if `includes_word`). See `plan::combine::sums`.
+    /// A sum and the sum of its values at every word: three registers of 64-bit lanes that start at zero. For
+    /// each chunk `b += a`, then `a += x` and `w += weight * x`. The weight of lane `i` is the number of
+    /// words of the chunk that come after word `i`, counting itself if `includes_word`. See
+    /// `plan::combine::sums`.
     Sums {
         /// Flat index of the sum.
         sum: u32,
@@ -264,9 +269,9 @@ pub enum Carry {
 
 impl Carry {
     /// Registers that pass from chunk to chunk.
-    pub const fn registers(&self) -> usize {
+    pub(crate) const fn registers(&self) -> usize {
         match self {
-            Carry::Previous { .. } | Carry::Running { .. } | Carry::Onward { .. } => 1,
+            Carry::Previous { .. } | Carry::Running { .. } | Carry::Induction { .. } => 1,
             Carry::Sums { .. } => 3,
         }
     }
@@ -274,7 +279,7 @@ impl Carry {
     /// The value outside the dependency of chunk on chunk that the carry reads, if it reads one by itself.
     const fn of(&mut self) -> Option<&mut Reg> {
         match self {
-            Carry::Previous { of, .. } | Carry::Sums { of, .. } | Carry::Onward { of, .. } => Some(of),
+            Carry::Previous { of, .. } | Carry::Sums { of, .. } | Carry::Induction { of, .. } => Some(of),
             Carry::Running { .. } => None,
         }
     }
@@ -282,36 +287,36 @@ impl Carry {
 
 /// Lane values that repeat along the stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Phase {
+pub(crate) struct Phase {
     /// The bytes of one period, lane after lane, starting at offset 0; the length is a power of two.
-    pub bytes: Vec<u8>,
+    pub(crate) bytes: Vec<u8>,
 }
 
 /// Straight-line vector code of a whole pass.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub struct VectorBody {
+pub(crate) struct VectorBody {
     /// Instructions; the index is the [`Reg`].
-    pub insts: Vec<VectorInst>,
+    pub(crate) insts: Vec<VectorInst>,
     /// Tables of positional lanes.
-    pub phases: Vec<Phase>,
+    pub(crate) phases: Vec<Phase>,
     /// Tables of bytes, each of a power of two of them, at most 256.
-    pub tables: Vec<Vec<u8>>,
+    pub(crate) tables: Vec<Vec<u8>>,
     /// The chunk to be written; `None` when it is the one read.
-    pub out: Option<Reg>,
+    pub(crate) out: Option<Reg>,
     /// The reductions.
-    pub accumulators: Vec<Accumulator>,
+    pub(crate) accumulators: Vec<Accumulator>,
     /// States that pass from chunk to chunk.
-    pub carries: Vec<Carry>,
+    pub(crate) carries: Vec<Carry>,
 }
 
 impl VectorBody {
     /// The instruction that defines `reg`.
-    pub fn inst(&self, reg: Reg) -> VectorInst {
+    pub(crate) fn inst(&self, reg: Reg) -> VectorInst {
         self.insts[reg.0 as usize]
     }
 
     /// The literal that `reg` holds in every lane, if it does.
-    pub fn splat(&self, reg: Reg) -> Option<u64> {
+    pub(crate) fn splat(&self, reg: Reg) -> Option<u64> {
         match self.inst(reg).op {
             VectorOp::Splat(value) => Some(value),
             _ => None,

@@ -1,4 +1,5 @@
-//! Arithmetic of which only the low bits are wanted is done on the low bits: fewer registers for the same words.
+//! Arithmetic of which only the low bits are used is done on the low bits: fewer registers for the same
+//! words.
 
 use crate::analyse::rewrite::Rewriter;
 use crate::ir::{BinaryOp, Block, ConvertOp, Op, Table, Ty, UnaryOp, Value};
@@ -7,8 +8,8 @@ use std::collections::HashMap;
 /// Bound of the search below one truncation.
 const DEPTH: u32 = 12;
 
-/// The block with its truncations moved towards the leaves, its tables and the new names of `roots`. The values in `whole`
-/// stay as they are.
+/// The block with its truncations moved towards the leaves, its tables and the new names of `roots`. The
+/// values in `whole` stay as they are.
 pub(super) fn narrow(
     block: &Block,
     tables: &[Table],

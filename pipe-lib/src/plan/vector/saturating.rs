@@ -30,7 +30,8 @@ impl StageLowering<'_> {
                 let less = to.binary(B::Min, a, b, lane);
                 to.binary(B::Sub, a, less, lane)
             }
-            // A sum's sign differs from both terms', or a difference's from the first one's, which differs from the second's.
+            // A sum has overflowed if its sign differs from both terms'; a difference, if its sign differs
+            // from the first one's and that from the second's.
             _ => {
                 let plain = to.binary(if op == B::Sadds { B::Add } else { B::Sub }, a, b, lane);
                 let one = to.binary(B::Xor, plain, a, lane);

@@ -16,8 +16,8 @@ struct Shared<I, R> {
     is_over: bool,
 }
 
-/// Gives each item to `work`, on up to `jobs` threads, and its result to `tell`, on the caller's thread and in
-/// the items' order; what `tell` gives as an error ends it.
+/// Gives each item to `work`, on up to `jobs` threads, and its result to `tell`, on the caller's thread and
+/// in the items' order; what `tell` gives as an error ends it.
 ///
 /// # Errors
 /// Those of `tell`.

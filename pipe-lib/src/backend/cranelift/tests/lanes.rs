@@ -1,5 +1,5 @@
-//! What has a vector form: counts of bits, shifts by counts of the stream, look-ups, offsets, states that follow from
-//! themselves or pass from word to word.
+//! What has a vector form: counts of bits, shifts by counts of the stream, look-ups, offsets, inductions, and
+//! states that pass from word to word.
 
 use super::{compile, parsed};
 use crate::backend::testing::{Xorshift, compare_many, gauge};

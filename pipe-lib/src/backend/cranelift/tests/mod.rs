@@ -342,7 +342,7 @@ fn entry_of_short_transfers() {
     }
 }
 
-/// With the least of features, no instruction is left that a test of it could stumble over on another machine.
+/// With the fewest features, no instruction is left that a test of it could stumble over on another machine.
 #[test]
 #[cfg(target_arch = "x86_64")]
 fn what_is_taken_away_is_not_used() {

@@ -1,22 +1,29 @@
 //! CRCs of any width up to 64 bits by carry-less multiplication, in the same loop as everything else.
 //!
-//! The accumulators of the unrolled loop, 128-bit lane by lane, hold a polynomial that is congruent to the message so far
-//! modulo the CRC's polynomial; the imported state is part of it from the start (times a negative power of `x`, so that
-//! no first block has to be told apart). An iteration multiplies every lane by a power of `x`, modulo P, and adds the new
-//! bytes. The last bytes are moved to the end of a vector of zeros; one multiplication by what a table has for their number
-//! moves every lane past them and to the end of the vector, where the lanes are added. [`super::crc_reduce`] makes the new
-//! state of what is left.
+//! ```text
+//!     acc[*] = 0;  the state, times a negative power of x, in front of the first vector
+//!     for each iteration of U copies of V bytes, and each copy c:
+//!         acc[c] = acc[c] * x^(8 U V)  +  the vector              every 128-bit lane by itself, modulo P
+//!     acc = sum over c of acc[c] * x^(bits behind copy c)
+//!     the remainder, shifted to the end of a vector of zeros, is added to acc, whose lanes are moved past it
+//!     state = the sum of all lanes, modulo P                      see crc_reduce
+//! ```
 //!
-//! In a reflected CRC bit 0 of byte 0 has the highest degree: a 128-bit lane as loaded has bit `i` for `x^(127 - i)`, and a
-//! product of two 64-bit numbers comes out one degree too low, which the constants make good. For the other kind the bits
-//! of each byte are reversed, which gives the same order, or where no instruction does that the bytes of each lane, and
-//! bit `i` is `x^i`.
+//! The accumulators hold, 128-bit lane by lane, a polynomial that is congruent to the message so far modulo
+//! the CRC's polynomial. The imported state is part of it from the start, so that no first block has to be
+//! told apart. One table entry for each length of the remainder has the factors that move every lane past it
+//! and to the end of the vector.
+//!
+//! In a reflected CRC bit 0 of byte 0 has the highest degree: a 128-bit lane as loaded has bit `i` for
+//! `x^(127 - i)`, and a product of two 64-bit numbers comes out one degree too low, which the constants
+//! correct. For the other kind the bits of each byte are reversed, which gives the same order; where no
+//! instruction does that, the bytes of each lane are reversed, and bit `i` is `x^i`.
 
 use iced_x86::{Code, Register};
 
 use super::crc_beside::{Beside, Memory};
 use super::{LoopCarried, LoopPart, Traits, crc_reduce, crc_residue};
-use crate::analyse::gf2::{Crc, Spare};
+use crate::analyse::gf2::{Crc, Padding};
 use crate::backend::native::abi::{LEN, Round, STATES, round_remainder};
 use crate::backend::native::asm;
 use crate::backend::native::isa::{Features, Isa};
@@ -34,8 +41,8 @@ pub(super) struct CrcLanes {
     parts: usize,
     /// The lowest bit has the highest degree.
     reflected: bool,
-    /// For each copy, a register for each part of its vector; none for one that the `crc32` instruction takes, but that the
-    /// first copy always has some, perhaps those of another.
+    /// For each copy, a register for each part of its vector. A copy that the `crc32` instruction takes has
+    /// none, except that the first copy always has some, perhaps those of another.
     acc: Vec<Vec<VReg>>,
     /// How the copies are shared out, if not all are folded.
     beside: Option<Beside>,
@@ -107,14 +114,14 @@ impl CrcLanes {
         self.beside.is_none_or(|beside| beside.folds(copy))
     }
 
-    /// The factor that puts the state in front of the vector of copy number `entry`, for the first lane of the copy before
-    /// the first one.
+    /// The factor that places the state in front of the vector of copy number `entry`, for the first lane of
+    /// the copy before the first one.
     fn inverse(&self, b: &Builder, entry: i64) -> u64 {
         let away = b.vector_bytes() as i64 * 8 - 128 + self.vector_bits as i64 * entry;
-        let inverse = match (self.crc.reflected, self.crc.spare) {
+        let inverse = match (self.crc.reflected, self.crc.padding) {
             (true, _) => -65,
-            (false, Spare::Message(below)) => -i64::from(self.crc.bits + below),
-            (false, Spare::Dropped(_)) => -i64::from(self.crc.bits),
+            (false, Padding::Message(below)) => -i64::from(self.crc.bits + below),
+            (false, Padding::Dropped(_)) => -i64::from(self.crc.bits),
         };
         oriented(self.crc.reflected, self.crc.power(inverse - away))
     }
@@ -123,7 +130,7 @@ impl CrcLanes {
     fn import(&self, b: &mut Builder, copy: usize, factor: VReg) {
         let from = at(STATES, self.offset);
         let mut state = b.load_quad(from);
-        if let Spare::Dropped(_) = self.crc.spare {
+        if let Padding::Dropped(_) = self.crc.padding {
             let kept = u64::MAX >> (64 - self.crc.bits);
             let kept = b.bytes_of(|i| kept.to_le_bytes()[i % 8]);
             state = b.and(state, kept);
@@ -149,8 +156,8 @@ impl CrcLanes {
         }
     }
 
-    /// Takes the values of what is left, and brings the lanes together; `rest` leaves in rax how many bytes of words there
-    /// are.
+    /// Takes the values of the remainder and adds the lanes together. Leaves in rax how many bytes of whole
+    /// words there are.
     fn add_remainder(&self, b: &mut Builder, values: &[VReg], round: Round) {
         let scale = self.value as i32 - self.word as i32;
         let message_bytes = |b: &mut Builder| {
@@ -197,8 +204,8 @@ impl CrcLanes {
         self.no_remainder(b);
     }
 
-    /// The values as the message has them: vectors of bytes in the order of the stream. Values narrower than their words fill
-    /// part of a vector, its end or its beginning, and the other part is zero.
+    /// The values as the message has them: vectors of bytes in the order of the stream. Values narrower than
+    /// their words fill part of a vector, its end or its beginning, and the other part is zero.
     fn message(&self, b: &mut Builder, values: &[VReg], at_end: bool) -> Vec<VReg> {
         let mut vectors = values.to_vec();
         if self.value < self.word {
@@ -271,8 +278,8 @@ impl CrcLanes {
         })
     }
 
-    /// For each number of bytes below `count` the factors that move the lanes of a vector past so many bytes, and each to
-    /// where the last lane is.
+    /// For each number of bytes below `count`, the factors that move the lanes of a vector past that many
+    /// bytes, and each lane to where the last one is.
     fn rows(&self, vector_bytes: usize, count: usize) -> Vec<u8> {
         let lanes = vector_bytes / 16;
         // The exponents of all of them are eight apart.
@@ -411,8 +418,9 @@ impl LoopCarried for CrcLanes {
     /// Adds what the remainder, or none, left in the lanes.
     fn finish(&self, b: &mut Builder) {
         let none = b.new_label();
-        if self.crc.spare.bits() > 0 {
-            // Without a word the register stays as it was imported, with whatever there was beside the remainder.
+        if self.crc.padding.bits() > 0 {
+            // Without a word the register stays as it was imported, with whatever was in it beside the
+            // remainder.
             let round = if self.tail_counts { self.word.bytes() as i32 - 1 } else { 0 };
             b.raw(asm::rm(Code::Lea_r64_m, crc_residue::WORDS, LEN, Register::None, round));
             b.raw(asm::ri(

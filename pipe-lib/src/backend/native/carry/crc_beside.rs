@@ -1,9 +1,10 @@
-//! CRC-32C by the `crc32` instruction beside carry-less multiplication, where vectors are narrow: two units work at once.
+//! CRC-32C by the `crc32` instruction beside carry-less multiplication, where vectors are narrow: two units
+//! work at once.
 //!
-//! What the instruction makes of some bytes, from a register of zero, is 32 bits that belong to the four bytes behind these,
-//! by the definition of a CRC. So an iteration consists of groups: vectors whose bytes the instruction takes from memory, then
-//! one that is folded, with those 32 bits added to its first four bytes. The multiplier has fewer vectors, and the groups
-//! before it do not wait for each other.
+//! The instruction, starting from zero over some bytes, gives 32 bits that may be added to the four bytes
+//! behind these, by the definition of a CRC. So an iteration consists of groups: vectors whose bytes the
+//! instruction takes from memory, then one that is folded, with those 32 bits added to its first four bytes.
+//! The multiplier has fewer vectors, and the groups do not wait for each other.
 //!
 //! ```text
 //!     copy     0        1        2        3           4 ...
@@ -55,7 +56,8 @@ impl Beside {
         let is_instruction = crc == Crc::from(CrcOp::Crc32c);
         let in_order = pipe.input.endian == Endian::Little && pipe.body.inst(operand).op == Op::In;
         let memory = memory.filter(|_| is_narrow && is_instruction && in_order)?;
-        // Both take about as long for a group of four halves, or of two whole vectors; with few copies groups are smaller.
+        // Both take about as long for a group of four halves, or of two whole vectors; with few copies groups
+        // are smaller.
         let group = if width == Width::X { copies.min(4) } else { 2 };
         (group > 1 && copies.is_multiple_of(group)).then_some(Beside { memory, group })
     }
@@ -65,7 +67,8 @@ impl Beside {
         copy % self.group == self.group - 1
     }
 
-    /// What is to be added to the vector of a copy that is folded: of the vectors before it in its group. Changes rax.
+    /// What is to be added to the vector of a copy that is folded: the CRC of the vectors before it in its
+    /// group. Changes rax.
     pub(super) fn before(self, b: &mut Builder, copy: usize) -> VReg {
         let vector = b.vector_bytes();
         let (first, end) = (vector * (copy + 1 - self.group), vector * copy);

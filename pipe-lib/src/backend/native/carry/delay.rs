@@ -1,5 +1,5 @@
-//! States that are what the word before computed: one register is carried from vector to vector, with the last values
-//! themselves.
+//! States that are what the word before computed: one register with the last values themselves is carried
+//! from vector to vector.
 
 use iced_x86::{Code, Register};
 

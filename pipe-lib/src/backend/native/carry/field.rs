@@ -1,17 +1,18 @@
 //! Polynomials over GF(2^128) as GHASH has them, `y = y h + x` with a factor that is imported.
 //!
-//! Every lane of 128 bits is a polynomial of its own in the power of `h` that skips the words in between, as in
-//! [`super::linear`]. Of an iteration's vectors each is multiplied by the power that is due until its end, the products are
-//! added as they are, and brought to 128 bits once (aggregated reduction, Gueron and Kounavis, 2010):
+//! Every lane of 128 bits is a polynomial of its own in the power of `h` that skips the words in between, as
+//! in [`super::linear`]. Of an iteration's vectors each is multiplied by the power that is due until its end,
+//! the products are added as they are, and brought to 128 bits once (aggregated reduction, Gueron and
+//! Kounavis, 2010):
 //!
 //! ```text
 //!     4 lanes, vectors v0 .. v3:    y = y h^16 + v0 h^12 + v1 h^8 + v2 h^4 + v3
 //!     together:                     y0 h^3 + y1 h^2 + y2 h + y3
 //! ```
 //!
-//! The imported number is the last lane's first value: it comes before the word of lane 0 as that lane's word before would.
-//! Powers are kept times `x`, since the carry-less product of numbers whose most significant bit is `x^0` is one place
-//! short; they are computed in front of the loops.
+//! The imported number is the last lane's first value: it comes before the word of lane 0 as that lane's word
+//! before would. Powers are kept times `x`, since the carry-less product of numbers whose most significant
+//! bit is `x^0` is one place short; they are computed in front of the loops.
 
 use super::{LoopCarried, LoopPart, Traits};
 use crate::backend::native::abi::{Round, STATES, round_remainder};

@@ -1,17 +1,22 @@
 //! Sums, sums of those, sums of these again: ZFS's fletcher4 and its kin.
 //!
-//! The states are a linear recurrence `s = M s + x e` whose matrix has ones on its diagonal and nothing above, so that M^n is a
-//! polynomial in n: `M^n = sum C(n, j) (M - 1)^j`. So no lane has to multiply, as those of [`super::linear`] do. Each runs the
-//! plainest recurrence of that kind over its own words, whatever M is, in additions alone:
+//! The states are a linear recurrence `s = M s + x e` whose matrix has ones on its diagonal and nothing
+//! above. So M^n is a polynomial in n, `M^n = sum C(n, j) (M - 1)^j`, and no lane has to multiply, as those
+//! of [`super::linear`] do. Each lane runs the plainest recurrence of that kind over its own words, whatever
+//! M is, in additions alone:
 //!
 //! ```text
-//!     a += x;  b += a;  c += b;  d += c
+//!     for each vector of the copy, in every lane:
+//!         a += x;  b += a;  c += b;  d += c
+//!     at the end:
+//!         for each lane, r words before the end:      state += T(r) (a, b, c, d)
+//!         state += M^n (the imported states)
 //! ```
 //!
-//! After v words of a lane these are the sums of `C(v - 1 - i + j, j) x_i` for j of 0, 1, 2, 3. What M makes of the same words,
-//! k apart in the stream and r before its end, is the sum of `M^(k (v - 1 - i) + r) e x_i`, and that is a combination of these
-//! four with constant vectors, since the powers of M^k are polynomials of the same degree. The imported states come in at the
-//! end, times M^n for the number of words, by the binomials of n.
+//! After v words of a lane, the sum of order j is the sum of `C(v - 1 - i + j, j) x_i`, for j of 0, 1, 2, 3.
+//! What M makes of the same words, k apart in the stream and r before its end, is the sum of
+//! `M^(k (v - 1 - i) + r) e x_i`. That is a combination of these four with constant vectors (the columns of
+//! T), since the powers of M^k are polynomials of the same degree.
 
 use iced_x86::{Code, Register};
 
@@ -33,7 +38,8 @@ pub(super) struct IteratedSums {
     ty: Ty,
     round: Round,
     word: Lane,
-    /// Of the states: the word's, or twice as wide. Then there are two parts, the even words and the odd ones.
+    /// Of the states: the word's, or twice as wide. Then there are two parts, the even words and the odd
+    /// ones.
     lane: Lane,
     /// For each order of the sums a register a part.
     acc: Vec<Vec<VReg>>,
@@ -116,7 +122,8 @@ impl IteratedSums {
         all
     }
 
-    /// For each order of a lane's sums, what they stand for in the states, if no word is behind the lane's last one.
+    /// For each order of a lane's sums, what it contributes to the states, if no word is behind the lane's
+    /// last one.
     fn combination(&self, stride: usize) -> Vec<Vec<u64>> {
         let side = self.side();
         let once = vec![1; side];

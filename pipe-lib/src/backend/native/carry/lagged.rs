@@ -1,7 +1,8 @@
 //! Running reductions with a lag of `k` words: `k` of them that take turns.
 //!
-//! Within a vector, each step adds what is `k`, then `2 k`, `4 k` words before, so that the results of all turns are there at
-//! once; from vector to vector, each word takes the last result of its turn. For `k = 3` and eight words a vector:
+//! Within a vector, each step adds what is `k`, then `2 k`, `4 k` words before, so that the results of all
+//! turns are computed at once. From vector to vector, each word takes the last result of its turn. For
+//! `k = 3` and eight words a vector:
 //!
 //! ```text
 //!     words                a  b  c  d    e    f    g      h
@@ -9,6 +10,13 @@
 //!     6 words before       .  .  .  .    .    .    a      b
 //!     results              a  b  c  a+d  b+e  c+f  a+d+g  b+e+h
 //!     last turns, from     f' g' h' f'   g'   h'   f'     g'      of the vector before
+//! ```
+//!
+//! ```text
+//!     for each vector:
+//!         for d = k, 2 k, 4 k, ... while d < words:   v = v op (v moved up by d words, neutral values below)
+//!         v = v op last[word mod k]                   of the vector before
+//!         last = the last k words of v
 //! ```
 
 use iced_x86::{Code, Register};
@@ -75,7 +83,8 @@ impl Lagged {
         let mut running = flip(b, words);
         let mut distance = self.lag_bytes();
         if b.isa == Isa::Avx2 {
-            // Within each half one shuffle a step; then what the lower half came to, turn by turn, to the upper one.
+            // Within each half one shuffle a step; then the lower half's results, turn by turn, are combined
+            // with the upper half.
             while distance < 16 {
                 let moved = b.moved_up_in_lanes(running, distance);
                 running = join(b, fold, lane, running, moved);

@@ -1,5 +1,5 @@
-//! Linear recurrences `s = M s + x` with a constant matrix, over numbers that wrap or modulo a number: polynomial hashes,
-//! where M is one factor, hashes modulo a prime, and states that depend on each other.
+//! Linear recurrences `s = M s + x` with a constant matrix, over numbers that wrap or modulo a number:
+//! polynomial hashes, where M is one factor, hashes modulo a prime, and states that depend on each other.
 //!
 //! Every lane of a copy is a recurrence of its own, by the power of M that skips the words in between:
 //!
@@ -10,16 +10,19 @@
 //!     together, after x7:           sum of M^(7 - i) times what has x_i
 //! ```
 //!
-//! At the end each lane is multiplied by the power for the words behind it, and all are added. The imported states are the
-//! last lane's first value: they come before the word of lane 0 as that lane's word before would. In the remainder each
-//! word is multiplied by the power that is due, from a table, with zeros for what is not there.
+//! At the end each lane is multiplied by the power for the words behind it, and all are added. The imported
+//! states are the last lane's first value: they precede the word of lane 0, as that lane's previous word
+//! would. In the remainder each word is multiplied by its power, from a table that has zeros for words that
+//! are not there.
 //!
-//! Where the loop is entered in the middle of an iteration, the imported value has to come before another copy than the one
-//! that takes it in. A single odd factor has an inverse modulo two to the width, whose powers make that good.
+//! Where the loop is entered in the middle of an iteration, the imported value has to come before another
+//! copy than the one that takes it in. A single odd factor has an inverse modulo two to the width, whose
+//! powers correct for that.
 //!
-//! Modulo `m < 2^31` numbers are kept in lanes of 64 bits, below 2^32: with `c' = floor(c 2^32 / m)` the number
-//! `c v - floor(c' v / 2^32) m` is less than `2 m` and congruent to `c v` (Shoup's multiplication by a constant). Bounds are
-//! followed while the code is made, so that numbers are brought below `m` only where they must be.
+//! Modulo `m < 2^31` numbers are kept in lanes of 64 bits, below 2^32: with `c' = floor(c 2^32 / m)` the
+//! number `c v - floor(c' v / 2^32) m` is less than `2 m` and congruent to `c v` (Shoup's multiplication by a
+//! constant). Bounds are tracked while the code is made, so that numbers are reduced below `m` only where
+//! they must be.
 
 use iced_x86::{Code, Register};
 
@@ -181,7 +184,8 @@ impl LinearLanes {
                 .collect();
             self.stored(b, &self.acc[0], part, &next);
         }
-        // The powers down to the last word's, and zeros behind it: loaded from so far before the table's middle.
+        // The powers down to the last word's, and zeros behind it: loaded from that far before the table's
+        // middle.
         for row in 0..side {
             let mut sum = BoundedLanes { reg: self.remainder[row], most: 0 };
             for (column, words) in words.iter().enumerate() {
@@ -204,8 +208,8 @@ impl LinearLanes {
         }
     }
 
-    /// r9: a table of `numbers` in the lanes' width, modulo a number with [`shoup`] of each behind them, so many bytes on.
-    /// `None`, and nothing done, if all are zero.
+    /// r9: a table of `numbers` in the lanes' width; modulo a number, followed by [`shoup`] of each. Gives
+    /// the distance in bytes between the two. `None`, and nothing done, if all are zero.
     fn table(&self, b: &mut Builder, numbers: &[u64]) -> Option<Option<i32>> {
         if numbers.iter().all(|number| *number == 0) {
             return None;
@@ -339,8 +343,8 @@ impl LinearLanes {
         BoundedLanes { reg: b.sub(Lane::Q, product, whole), most: 2 * modulus - 1 }
     }
 
-    /// The product of lanes, as far as the type goes: of lanes of 64 bits with states of no more than 32, the lower halves' is
-    /// right, and is one instruction.
+    /// The product of lanes, as far as the type needs it. Of lanes of 64 bits with states of no more than 32,
+    /// the product of the lower halves suffices, and is one instruction.
     fn low_product(&self, b: &mut Builder, x: VReg, y: VReg) -> VReg {
         if self.lane == Lane::Q && self.ty.bits() <= 32 { b.mul_wide(x, y) } else { b.mul(self.lane, x, y) }
     }

@@ -10,8 +10,8 @@
 //!     finish              lanes together with the imported state, which is written back
 //! ```
 //!
-//! A *copy* is one vector's share of the unrolled loop's body; copies that have registers of their own do not wait for each
-//! other.
+//! A *copy* is one vector's share of the unrolled loop's body; copies that have registers of their own do not
+//! wait for each other.
 
 mod counter;
 pub(super) mod crc;
@@ -114,7 +114,7 @@ impl Traits {
         ends_first: false,
     };
 
-    /// Of what goes by the place of each word, and makes it good where the loop is entered.
+    /// For what depends on the position of each word, and corrects for it where the loop is entered.
     pub(super) const ORDERED: Traits = Traits { ordered: true, masked: false, ..Traits::UNORDERED };
 }
 
@@ -125,8 +125,8 @@ pub(super) trait LoopCarried: Send + Sync {
     /// In front of the unrolled loop: registers of copies other than the first, which hold nothing yet.
     fn clear_copies(&self, _b: &mut Builder) {}
 
-    /// In front of the unrolled loop, which is entered at copy number rax: what was imported comes before that copy's
-    /// vector. Changes r9.
+    /// In front of the unrolled loop, which is entered at copy number rax: the imported state comes before
+    /// that copy's vector. Changes r9.
     fn begin_unrolled(&self, _b: &mut Builder) {}
 
     /// Takes the words of one vector. Of the remainder it changes rax and r9.
@@ -171,8 +171,8 @@ impl StatePlace {
     }
 }
 
-/// Takes registers for a state of a stage and imports it; nothing for a state that does not change, or that an earlier one
-/// carries along.
+/// Takes registers for a state of a stage and imports it; nothing for a state that does not change, or that
+/// an earlier one carries along.
 pub(super) fn of(
     b: &mut Builder,
     plan: &VectorStage,

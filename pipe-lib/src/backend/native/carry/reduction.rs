@@ -1,5 +1,5 @@
-//! Reductions: partial results in the lanes of registers of their own, one set a copy of the unrolled loop or some, combined
-//! with the imported state at the end.
+//! Reductions: partial results in the lanes of registers of their own, one set for each copy of the unrolled
+//! loop or for several of them, combined with the imported state at the end.
 
 mod finish;
 
@@ -14,8 +14,8 @@ use crate::backend::native::lower::BodyLowering;
 use crate::backend::native::vcode::{Builder, Operand, VReg, Width};
 use crate::plan::stage::{Addend, Fold, VectorStage};
 
-/// Most addends of a call that [`SumForm::Dots`] takes, of all words together: those of every other 32-bit lane are summed in 32
-/// bits, which is half of them, and [`UNPAIRED`] at most.
+/// Most addends of a call that [`SumForm::Dots`] takes, of all words together. Those of every other 32-bit
+/// lane are summed in 32 bits: that is half of them, and [`UNPAIRED`] at most.
 const MAX_DOTS: usize = (1 << 17) - 2 * UNPAIRED;
 
 /// What the first and the last vector, of which not every word need count, have in one half alone.
@@ -27,12 +27,13 @@ const MAX_ADDENDS: usize = 64;
 // A state is added at the end, too.
 const _: () = assert!((MAX_DOTS as u64 / 2 + UNPAIRED as u64) * 0xffff + 0xffff <= u32::MAX as u64);
 
-/// Whether the state has what it takes to be summed by [`SumForm::Dots`]: addends in lanes of 16 bits, and few of them.
+/// Whether the state can be summed by [`SumForm::Dots`]: addends in lanes of 16 bits, and few of them.
 fn suits_dots(word: Lane, ty: Ty, fold: Fold, addends: usize) -> bool {
     fold == Fold::Addc && ty == Ty::U16 && word <= Lane::W && addends <= MAX_ADDENDS
 }
 
-/// Bytes of a call in which no partial result overflows, a multiple of every vector; `None` if none does, however long.
+/// Bytes of a call in which no partial result overflows, a multiple of every vector; `None` if none ever
+/// does.
 pub(in crate::backend::native) fn longest_call(
     word: Lane,
     ty: Ty,
@@ -56,12 +57,12 @@ pub(super) struct ReductionLanes {
 }
 
 enum SumForm {
-    /// Sums of narrower lanes in 64-bit lanes, exact: `total` of the whole lanes, `high` of their upper halves, so that
-    /// `total - (high << 32) + high` is the sum of all 32-bit halves. For one's complement sums of any width up to
-    /// 32 bits (2^32 = 1 modulo 2^w - 1) and for sums of 32-bit numbers.
+    /// Sums of narrower lanes in 64-bit lanes, exact: `total` of the whole lanes, `high` of their upper
+    /// halves, so that `total - (high << 32) + high` is the sum of all 32-bit halves. For one's complement
+    /// sums of any width up to 32 bits (2^32 = 1 modulo 2^w - 1) and for sums of 32-bit numbers.
     Halves { total: Vec<VReg>, high: Vec<VReg> },
-    /// Sums of the lower and of the upper bytes of 16-bit words in 32-bit lanes, by dot products with 1 and 0: two
-    /// instructions where [`SumForm::Halves`] needs three.
+    /// Sums of the lower and of the upper bytes of 16-bit words in 32-bit lanes, by dot products with 1 and
+    /// 0: two instructions where [`SumForm::Halves`] needs three.
     Dots { low: Vec<VReg>, high: Vec<VReg> },
     /// Sums of bytes in 64-bit lanes.
     Bytes { total: Vec<VReg> },
@@ -221,7 +222,8 @@ impl ReductionLanes {
         let (lane, mut parts) = source;
         let swappable = self.ty.bytes() == lane.bytes()
             && matches!(self.fold, Fold::Addc | Fold::Xor | Fold::And | Fold::Or)
-            // Swapping two bytes is a rotation, which a one's complement sum commutes with; four or eight are not.
+            // Swapping two bytes is a rotation, which a one's complement sum commutes with; four or eight are
+            // not.
             && !(self.fold == Fold::Addc && self.ty != Ty::U16);
         if swappable {
             let all_swapped = parts.iter().all(|part| body.b.swap_of(lane.bytes(), *part).is_some());
@@ -424,7 +426,8 @@ fn is_quick(fold: Fold, ty: Ty) -> bool {
     }
 }
 
-/// The lane of a value that an addend of a sum zero-extends, if it does and nothing is lost by adding before extending.
+/// The lane of a value that an addend of a sum zero-extends, if it does and nothing is lost by adding before
+/// extending.
 fn widened(plan: &VectorStage, addend: &Addend) -> Option<Lane> {
     if addend.negated || plan.constants[addend.value.0 as usize].is_some() {
         return None;

@@ -1,5 +1,5 @@
-//! Running reductions of which the body reads every step: computed for a whole vector from what does not depend on them,
-//! with the result so far carried from vector to vector in every lane of a register.
+//! Running reductions whose every step the body reads: computed for a whole vector from what does not depend
+//! on them, with the result so far carried from vector to vector in every lane of a register.
 
 use iced_x86::{Code, Register};
 
@@ -68,8 +68,8 @@ impl Scan {
         Scan { state: StateId(state as u32), operand, next, fold, kept, masks, last, offset }
     }
 
-    /// The running reduction after each word, given what the words contribute and which of them there are; the register
-    /// then holds the last one in every lane.
+    /// The running reduction after each word, given what the words contribute and which of them are there.
+    /// The register then holds the last one in every lane.
     fn scan(&self, b: &mut Builder, words: VReg, active: Option<VReg>) -> VReg {
         let lane = self.last.lane;
         let (fold, turned) = turned(self.fold, lane);
@@ -204,7 +204,8 @@ fn permuted(b: &Builder, lane: Lane) -> Lane {
     if lane == Lane::B && !b.features.has(Features::VBMI) { Lane::Q } else { lane }
 }
 
-/// In each word of each 128-bit lane the last word of the 128-bit lane that `from` says; zero where the mask is not set.
+/// In each word of each 128-bit lane the last word of the 128-bit lane that `from` names; zero where the mask
+/// is not set.
 fn spread(
     b: &mut Builder,
     lane: Lane,

@@ -1,12 +1,23 @@
 //! Sums of words and sums of those sums, modulo a constant: Adler-32, Fletcher's checksums and their kin.
 //!
-//! For words `x_1 .. x_n` the two states become `a + S` and `b + n a + S + sum (n - i) x_i`, where S is the sum of the
-//! words; where the second one has each sum as it was before the word, without that S. The loop keeps S, the sum P of what S was before each iteration, and the sum W of the words of an iteration times the number
-//! of words behind each; all are exact, so the modulus comes in once, at the end.
+//! `a += x; b += a`. After words `x_1 .. x_n` with the sum S the states are `a + S` and
+//! `b + n a + sum (n - i) x_i + S`, without that last S where `b` takes `a` before the word. In pseudo-code,
+//! for iterations of `u` words:
 //!
-//! Where there are dot products of bytes, one adds four bytes times their weights to a 32-bit lane: words of two bytes are
-//! then two planes, their lower and their upper bytes. Weights are less than 128, so that two vectors of bytes can share
-//! the registers and P is brought up to date once for both. Otherwise S and P are kept in 64-bit lanes.
+//! ```text
+//!     for each iteration:
+//!         P += S                                  the sum before this iteration
+//!         S += x_1 + ... + x_u
+//!         W += (u - 1) x_1 + ... + 1 x_(u-1)      each word times the number of words behind it
+//!     b = b + n a + u P + W + S;  a = a + S       once, modulo the constant
+//! ```
+//!
+//! All sums are exact, so the modulus comes in once, at the end.
+//!
+//! Where there are dot products of bytes, one instruction adds four bytes times their weights to a 32-bit
+//! lane; words of two bytes are then two planes, their lower and their upper bytes. Weights are less than
+//! 128, so that two vectors of bytes can share the registers and P is updated once for both. Otherwise S and
+//! P are kept in 64-bit lanes.
 
 use iced_x86::{Code, Register};
 
@@ -60,8 +71,8 @@ struct Plane {
 /// Bytes of a call in which no lane overflows, for words of that lane and vectors of that many bytes.
 pub(in crate::backend::native) fn longest_call(word: Lane, vector_bytes: usize) -> usize {
     match word {
-        // A call with `t` turns of `g` vectors in a group adds up to 1020 g t^2 / 2 to a lane of P, which has 32 bits; with
-        // a single vector a turn that is 2900 of them.
+        // A call with `t` iterations of `g` vectors in a group adds up to 1020 g t^2 / 2 to a lane of P,
+        // which has 32 bits; with a single vector an iteration that is 2900 of them.
         Lane::B => vector_bytes << 11,
         // Without dot products: at most 32768 (31 + 30) a vector in a lane of W.
         Lane::W => 1 << 16,
@@ -366,7 +377,8 @@ impl LoopCarried for SumLanes {
             if self.modulus == 0 {
                 b.raw(asm::rr(Code::Mov_r64_rm64, rdx, rax));
             } else {
-                // In one's complement what is not zero is a number from 1 to the modulus: one less is divided.
+                // In one's complement what is not zero is a number from 1 to the modulus: one less is
+                // divided.
                 let less = Register::R10;
                 if self.end_around {
                     b.raw(asm::rr(Code::Mov_r64_rm64, less, rax));

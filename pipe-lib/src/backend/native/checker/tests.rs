@@ -113,7 +113,8 @@ struct Attack<'a> {
 }
 
 impl Attack<'_> {
-    /// The virtual instruction that the one at `at` is the code of, if it is what was asked for and not added.
+    /// The virtual instruction that the one at `at` is the code of, if it is what was asked for and not
+    /// added.
     fn asked_for(&self, at: usize) -> Option<&MachInst> {
         let (item, _) = self.trace.insts[at];
         let is_last = self.trace.insts.get(at + 1).is_none_or(|(next, _)| *next != item);
@@ -140,7 +141,8 @@ impl Attack<'_> {
         (first..4).filter(vector).filter_map(whose).collect()
     }
 
-    /// The trace with the instruction at `at` broken in that way; `None` if it cannot be, or would be no fault.
+    /// The trace with the instruction at `at` broken in that way; `None` if it cannot be, or would be no
+    /// fault.
     fn broken(&self, fault: Fault, at: usize, rng: &mut Rng) -> Option<Trace> {
         let inst = self.asked_for(at)?;
         let mut trace = self.trace.clone();

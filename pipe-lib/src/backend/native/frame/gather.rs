@@ -1,10 +1,10 @@
-//! Loads from a striped buffer, see [`Runs`]: run by run, since a hole is not to be read.
+//! Loads from a striped buffer, see [`StripeMap`]: run by run, since a hole is not to be read.
 //!
-//! `SRC` goes on by the bytes of the stream as in every loop; the run at `SRC` lies at `FROM + scale * SRC`. `FROM` is in the register that
-//! the length came in, which is got back at the end.
+//! `SRC` advances by the bytes of the stream as in every loop; the run at `SRC` is at `FROM + scale * SRC` in
+//! memory. `FROM` is in the register that the length came in, which is recovered at the end.
 
 use super::runs::VECTOR;
-use super::{END, Frame, LEN, REMAINDER, Runs, SRC};
+use super::{END, Frame, LEN, REMAINDER, SRC, StripeMap};
 use crate::backend::native::asm;
 use crate::backend::native::isa::Isa;
 use crate::backend::native::vcode::{Builder, Mem, Operand, RegKind, VReg, Width};
@@ -15,18 +15,18 @@ const FROM: Register = LEN;
 
 impl Frame<'_> {
     /// Before the loops, with `SRC` the buffer's address and `END` as if it were contiguous.
-    pub(super) fn enter_gather(&mut self, runs: Runs) {
+    pub(super) fn enter_gather(&mut self, runs: StripeMap) {
         self.b.raw(asm::rr(Code::Mov_r64_rm64, FROM, SRC));
         self.b.raw(asm::ri(Code::Shl_rm64_imm8, FROM, runs.scale.trailing_zeros() as i32));
         self.b.raw(asm::r(Code::Neg_rm64, FROM));
         self.b.raw(asm::rr(Code::Add_r64_rm64, FROM, SRC));
     }
 
-    /// Behind the loops: `LEN` again. `FROM` is `1 - scale` times the buffer's address; the factor is odd, so that there is one that
-    /// undoes it modulo 2^64.
-    pub(super) fn leave_gather(&mut self, runs: Runs) {
+    /// Behind the loops: `LEN` again. `FROM` is `1 - scale` times the buffer's address; the factor is odd, so
+    /// it has an inverse modulo 2^64.
+    pub(super) fn leave_gather(&mut self, runs: StripeMap) {
         let factor = 1u64.wrapping_sub(runs.scale as u64);
-        // Each step of Newton's method doubles the bits that are right, of which there are three to begin with.
+        // Each step of Newton's method doubles the bits that are right, three to begin with.
         let inverse = (0..5)
             .fold(factor, |inverse, _| inverse.wrapping_mul(2u64.wrapping_sub(factor.wrapping_mul(inverse))));
         self.b.raw(asm::mov_imm(Register::RAX, inverse));
@@ -36,7 +36,7 @@ impl Frame<'_> {
     }
 
     /// A whole vector of the stream, `disp` bytes behind where `SRC` stands.
-    pub(super) fn gather(&mut self, runs: Runs, disp: i32) -> VReg {
+    pub(super) fn gather(&mut self, runs: StripeMap, disp: i32) -> VReg {
         if self.shape.isa == Isa::Avx2 {
             return self.gather_narrow(runs, disp);
         }
@@ -90,7 +90,7 @@ impl Frame<'_> {
     }
 
     /// The same for vectors of 256 bits.
-    fn gather_narrow(&mut self, runs: Runs, disp: i32) -> VReg {
+    fn gather_narrow(&mut self, runs: StripeMap, disp: i32) -> VReg {
         let from = |at: i32| {
             let disp = runs.scale as i32 * (disp + at);
             Operand::Mem(Mem::Base { base: FROM, index: SRC, scale: runs.scale as u8, disp })
@@ -113,9 +113,9 @@ impl Frame<'_> {
         b.fresh(RegKind::Vector, Width::Y, Code::VEX_Vinserti128_ymm_ymm_xmmm128_imm8, &operands)
     }
 
-    /// What is left, zeros behind it: what lies in 64 bytes of the source is loaded under a mask and moved into place by a
-    /// permutation.
-    pub(super) fn gather_remainder(&mut self, runs: Runs) -> VReg {
+    /// The remainder, with zeros behind it: what is in 64 bytes of the source is loaded under a mask and
+    /// moved into place by a permutation.
+    pub(super) fn gather_remainder(&mut self, runs: StripeMap) -> VReg {
         let (rax, r9) = (Register::RAX, Register::R9);
         let mut chunk: Option<VReg> = None;
         for load in 0..VECTOR / runs.bytes() {

@@ -7,12 +7,12 @@ use crate::backend::native::asm;
 use crate::backend::native::isa::Isa;
 use crate::backend::native::vcode::{CodeItem, CodeLabel, Mem, Operand};
 
-/// Fewest bytes of a stretch of which the destination is aligned: below, what is saved is less than what it costs.
+/// Fewest bytes of a stretch whose destination is aligned: below, aligning costs more than it saves.
 const ALIGNED_FROM: i32 = 2048;
 
 impl Frame<'_> {
-    /// All whole vectors; then, or if there is none, on to `remainder`, which is bound next. With `short`, no more than one vector
-    /// goes there at once, [`REMAINDER`] its bytes.
+    /// All whole vectors; then, or if there is none, on to `remainder`, which is bound next. With `short`, a
+    /// stretch of no more than one vector goes there at once, with its bytes in [`REMAINDER`].
     pub(super) fn iterations(
         &mut self,
         remainder: CodeLabel,
@@ -24,8 +24,8 @@ impl Frame<'_> {
         let vector = self.b.vector_bytes() as i32;
         let len = self.length();
         if let Some(short) = short {
-            // No more than one vector is done under a mask, even a whole one or none: the other copies need not be cleared, and
-            // brought together, for nothing.
+            // A stretch of no more than one vector is done under a mask, even a whole one or none: the other
+            // copies need not be cleared and merged for nothing.
             self.b.raw(asm::rr(Code::Mov_r64_rm64, REMAINDER, len));
             self.b.raw(asm::ri(Code::Cmp_rm64_imm8, len, vector));
             self.b.jump(Code::Jbe_rel32_64, short);
@@ -53,7 +53,8 @@ impl Frame<'_> {
         self.shape.isa == Isa::Avx512 && self.shape.stores == Stores::Plain && able
     }
 
-    /// Whether patterns have been loaded: for the place at which the stretch begins, they would not do for another one.
+    /// Whether patterns have been loaded: for the place at which the stretch begins, they would not do for
+    /// another one.
     pub(super) fn has_patterns(&self) -> bool {
         self.stages.iter().any(|stage| stage.given.iter().any(Option::is_some))
     }
@@ -63,8 +64,8 @@ impl Frame<'_> {
         self.shape.source.is_none() && !matches!(self.shape.stores, Stores::Striped(_))
     }
 
-    /// A store across two cache lines takes twice as long: of long stretches, as much is done under a mask as takes the
-    /// destination to a whole vector, if a word begins there.
+    /// A store across two cache lines takes twice as long. So of a long stretch the first bytes are done
+    /// under a mask, up to a whole vector of the destination, if a word begins there.
     fn align(&mut self) -> Result<(), String> {
         if !self.aligns() {
             return Ok(());
@@ -103,9 +104,23 @@ impl Frame<'_> {
         Register::RAX
     }
 
-    /// Where it does not matter which copy a vector meets, or it is made good: one loop, entered at the copy from which
-    /// whole iterations are left, with the source moved back by what the skipped copies would have taken. Nothing but the remainder
-    /// is left then, and few vectors have as many accumulators as many.
+    /// Duff's device: one loop, entered in its middle, so that no second loop has to take what whole
+    /// iterations leave.
+    ///
+    /// ```text
+    ///     n = whole vectors;  U = copies
+    ///     entry = (U - n mod U) mod U
+    ///     src, dst -= entry * vector                  as if the skipped copies had run
+    ///     goto copy[entry]
+    ///     loop:
+    ///         copy[0]: ...   copy[1]: ...   ...   copy[U - 1]: ...
+    ///         src, dst += U * vector
+    ///         if src < end: goto loop
+    /// ```
+    ///
+    /// Example, U = 4, n = 6: entered at copy 2, then 2 + 4 vectors. Needs states that do not depend on the
+    /// copy a vector meets, or that correct for the skipped copies (`begin_unrolled`). Only the remainder is
+    /// left then; but a stretch of few vectors has to merge as many accumulators as a long one.
     fn iterations_from_within(&mut self) -> Result<(), String> {
         let vector = self.b.vector_bytes() as i32;
         let unroll = self.shape.unroll;
@@ -148,7 +163,7 @@ impl Frame<'_> {
         self.b.raw(asm::rr(Code::Cmp_r64_rm64, SRC, LIMIT));
         self.b.jump(Code::Jbe_rel32_64, copies[0]);
         self.b.items.push(CodeItem::Weight(1));
-        self.b.forget();
+        self.b.clear_cse();
         self.each_carried(|carried, b| carried.merge_copies(b));
         Ok(())
     }
@@ -178,7 +193,7 @@ impl Frame<'_> {
             self.b.raw(asm::rr(Code::Cmp_r64_rm64, SRC, LIMIT));
             self.b.jump(Code::Jbe_rel32_64, head);
             self.b.items.push(CodeItem::Weight(1));
-            self.b.forget();
+            self.b.clear_cse();
             self.each_carried(|carried, b| carried.merge_copies(b));
         }
         self.b.items.push(CodeItem::Weight(if unroll > 1 { 4 } else { 64 }));

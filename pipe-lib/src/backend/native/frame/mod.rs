@@ -8,8 +8,8 @@
 //!     combine, import, export
 //! ```
 //!
-//! rax and r9 are scratch, r10 is the end of the source, r11 the remainder; rcx becomes `dst - src` (see `scatter` and
-//! `gather` for striped buffers). A leaf: no stack but the red zone, no callee-saved register.
+//! rax and r9 are scratch, r10 is the end of the source, r11 the remainder; rcx becomes `dst - src` (see
+//! `scatter` and `gather` for striped buffers). A leaf: no stack but the red zone, no callee-saved register.
 
 mod gather;
 mod iterations;
@@ -39,7 +39,7 @@ use crate::backend::native::regalloc::{self, AllocFailure};
 use crate::backend::native::vcode::{Builder, CodeItem, VReg};
 use crate::plan::stage::{StateForm, VectorStage};
 pub(super) use outline::Parts;
-pub(super) use runs::Runs;
+pub(super) use runs::StripeMap;
 
 /// What the function does with the result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +51,7 @@ pub(super) enum Stores {
     /// Stores that may become such as go around the caches: what they wrote is not to be read soon.
     Streamable,
     /// Ordinary stores to a striped buffer.
-    Striped(Runs),
+    Striped(StripeMap),
 }
 
 /// How the function is made.
@@ -60,7 +60,7 @@ pub(super) struct FunctionShape {
     pub(super) isa: Isa,
     pub(super) features: Features,
     /// The striped buffer that is read, if it is one.
-    pub(super) source: Option<Runs>,
+    pub(super) source: Option<StripeMap>,
     pub(super) stores: Stores,
     /// Vectors in one iteration of the main loop.
     pub(super) unroll: usize,
@@ -235,7 +235,7 @@ impl<'a> Frame<'a> {
 
     /// One whole vector: number `copy` of the `distance` that an iteration takes.
     fn vector(&mut self, copy: usize, distance: usize) -> Result<(), String> {
-        self.b.forget();
+        self.b.clear_cse();
         let disp = (copy * self.b.vector_bytes()) as i32;
         let mut chunk = match self.shape.source {
             Some(runs) => self.gather(runs, disp),
@@ -280,7 +280,7 @@ impl<'a> Frame<'a> {
         for first in [true, false] {
             for (_, carried) in self.stages.iter().flat_map(|stage| &stage.carried) {
                 if carried.traits().ends_first == first {
-                    self.b.forget();
+                    self.b.clear_cse();
                     carried.finish(&mut self.b);
                 }
             }

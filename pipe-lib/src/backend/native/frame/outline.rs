@@ -90,9 +90,11 @@ impl Parts {
         let turn = match (unroll, self.enters_within) {
             (1, _) => format!("for each vector of {vector}:"),
             (_, true) => {
-                format!("{unroll} vectors of {vector} a turn, entered where whole turns are left; for each:")
+                format!(
+                    "{unroll} vectors of {vector} an iteration, entered where whole iterations are left; for each:"
+                )
             }
-            (_, false) => format!("{unroll} vectors of {vector} a turn, then one by one; for each:"),
+            (_, false) => format!("{unroll} vectors of {vector} an iteration, then one by one; for each:"),
         };
         heading(f, "body", turn)?;
         for stage in self.stages(plan) {
@@ -178,15 +180,15 @@ impl StageParts<'_> {
             StateForm::Reduction(fold, _) => {
                 let swapped = self.carried_by(state).is_some_and(LoopCarried::is_swapped);
                 let swap = if swapped { ", bytes swapped" } else { "" };
-                format!("slots and lanes together{swap}, then {} with the imported value", name_of(*fold))
+                format!("copies and lanes together{swap}, then {} with the imported value", name_of(*fold))
             }
             StateForm::Crc(crc, _) => format!(
-                "slots and lanes each times a power of x, together; {} bits of remainder by two products (Barrett)",
+                "copies and lanes each times a power of x, together; {} bits of remainder by two products (Barrett)",
                 crc.bits
             ),
             StateForm::Linear(system, _) => {
                 let what = if system.states.len() == 1 { "factor" } else { "matrix" };
-                format!("slots and lanes each times a power of the {what}, together")
+                format!("copies and lanes each times a power of the {what}, together")
             }
             StateForm::IteratedSums(..) => {
                 "lanes together by the polynomials that powers of the matrix are, as the imported values"
@@ -194,15 +196,15 @@ impl StageParts<'_> {
             }
             StateForm::Field(..) => "lanes each times a power of the factor, together".to_owned(),
             StateForm::Sum { modulus: 0, .. } => {
-                "slots and lanes together, the imported values added".to_owned()
+                "copies and lanes together, the imported values added".to_owned()
             }
             StateForm::Sum { modulus, end_around: true, .. } => {
                 format!(
-                    "slots and lanes together, the imported values added, modulo {modulus}, which stands for 0"
+                    "copies and lanes together, the imported values added, modulo {modulus}, which stands for 0"
                 )
             }
             StateForm::Sum { modulus, .. } => {
-                format!("slots and lanes together, the imported values added, modulo {modulus}")
+                format!("copies and lanes together, the imported values added, modulo {modulus}")
             }
             StateForm::Induction(_) if self.plan.pipe.states[state].ty == Ty::Bool => {
                 "turned if the rest has an odd number of words".to_owned()

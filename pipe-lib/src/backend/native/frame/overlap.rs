@@ -1,5 +1,5 @@
-//! What is left of a stretch, less than a vector, by the last whole vector of the stretch: with 256 bits, whose masks are by the
-//! word of 32 bits and whose masked stores take long.
+//! What is left of a stretch, less than a vector, by the last whole vector of the stretch: with 256 bits,
+//! whose masks are by the word of 32 bits and whose masked stores take long.
 //!
 //! ```text
 //!     stretch     ........................................
@@ -8,8 +8,8 @@
 //!                                             counted before, then new
 //! ```
 //!
-//! Pipes make the same of the bytes that were there before; reductions leave these out. Stretches of more than one vector and up
-//! to two are one vector from the start and that, with no loop at all.
+//! Pipes make the same of the bytes that were there before; reductions leave these out. Stretches of more
+//! than one vector and up to two are one vector from the start and that, with no loop at all.
 
 use super::{DST, END, Frame, LEN, LoopPart, REMAINDER, Stores};
 use crate::backend::native::abi::Round;
@@ -21,7 +21,8 @@ use crate::backend::native::vcode::CodeLabel;
 use iced_x86::{Code, Register};
 
 impl Frame<'_> {
-    /// Whether what is left may be done so: if words are only added up, and nothing depends on where they are.
+    /// Whether what is left may be done so: if words are only added up, and nothing depends on where they
+    /// are.
     pub(super) fn overlaps(&self) -> bool {
         let is_anywhere = !self.is_ordered() && !self.has_patterns() && !self.reads_pos;
         self.shape.isa == Isa::Avx2 && self.is_contiguous() && is_anywhere
@@ -37,9 +38,9 @@ impl Frame<'_> {
         self.b.bind(long);
     }
 
-    /// The end of a stretch of which [`REMAINDER`] bytes are left, and of those that come to `short`. On to `masked` if the stretch
-    /// is shorter than a vector, if what is left ends within a word, or if the last vector would be read from where it has
-    /// been written already.
+    /// The end of a stretch of which [`REMAINDER`] bytes are left, and of those that come to `short`. On to
+    /// `masked` if the stretch is shorter than a vector, if what is left ends within a word, or if the last
+    /// vector would be read from where it has been written already.
     pub(super) fn overlapping_end(&mut self, short: CodeLabel, masked: CodeLabel) -> Result<(), String> {
         let vector = self.b.vector_bytes() as i32;
         let end = self.b.new_label();
@@ -70,8 +71,9 @@ impl Frame<'_> {
         Ok(())
     }
 
-    /// Behind a comparison: on to `overlap` if that is what `suits` jumps at (and `fails` does not), if that many `bytes` are whole
-    /// words of every stage, and if the source is not changed in place; else on to `other` or what comes next.
+    /// Behind a comparison: on to `overlap` if that is what `suits` jumps at (and `fails` does not), if
+    /// that many `bytes` are whole words of every stage, and if the source is not changed in place; else on
+    /// to `other` or what comes next.
     fn overlap_or(
         &mut self,
         mut fails: Code,

@@ -1,17 +1,18 @@
-//! Parts of a vector in memory for AVX2, whose masks are by the 32-bit word and whose masked stores take a dozen cycles on some
-//! processors: the last bytes of a stretch, contiguous or striped.
+//! Parts of a vector in memory for AVX2, whose masks have 32-bit granularity and whose masked stores take a
+//! dozen cycles on some processors: the last bytes of a stretch, contiguous or striped.
 //!
-//! Pieces of 2 to 32 bytes are copied by two moves of 2, 4, 8 or 16 bytes, of which the second ends where the piece ends;
-//! both are loaded before one is stored.
+//! Pieces of 2 to 32 bytes are copied by two moves of 2, 4, 8 or 16 bytes, of which the second ends where the
+//! piece ends; both are loaded before one is stored.
 
-use super::{DST, END, Frame, LEN, REMAINDER, Runs, SRC};
+use super::{DST, END, Frame, LEN, REMAINDER, SRC, StripeMap};
 use crate::backend::native::abi::Round;
 use crate::backend::native::asm;
 use crate::backend::native::lanes::Lane;
 use crate::backend::native::vcode::{CodeItem, Mem, Operand, RegKind, VReg, Width};
 use iced_x86::{Code, Register};
 
-/// Bytes of a vector, and what of the stack below its pointer serves as a buffer for one; then places for registers.
+/// Bytes of a vector, and of the stack below its pointer that serve as a buffer for one; behind it are places
+/// for registers.
 const VECTOR: i32 = 32;
 const BUFFER: (Register, i32) = (Register::RSP, -VECTOR);
 const SAVED_REMAINDER: i32 = -40;
@@ -24,10 +25,10 @@ const RAX: Register = Register::RAX;
 const R9: Register = Register::R9;
 
 impl Frame<'_> {
-    /// The rest of the source, fewer bytes than a vector, zeros behind it.
+    /// The remainder of the source, fewer bytes than a vector, with zeros behind it.
     ///
-    /// A whole vector is loaded where it lies in one page, and what is not of the source put out; else the bytes are copied
-    /// first. Changes rax and r9.
+    /// A whole vector is loaded where it is in one page, and the bytes beyond the source are cleared; else
+    /// the bytes are copied first. Changes rax and r9.
     pub(super) fn load_part(&mut self) -> VReg {
         let real = self.counting(Round::Down(1), Lane::B);
         let in_page = self.b.new_label();
@@ -44,7 +45,8 @@ impl Frame<'_> {
         self.b.and(chunk, real)
     }
 
-    /// Stores the first bytes of a vector, as many as are left. It is the last store of a call: `DST` is changed, too.
+    /// Stores the first bytes of a vector, as many as are left. It is the last store of a call: `DST` is
+    /// changed, too.
     pub(super) fn store_part(&mut self, chunk: VReg) {
         self.store_in_buffer(chunk);
         self.b.raw(asm::rr(Code::Add_r64_rm64, DST, SRC));
@@ -52,7 +54,7 @@ impl Frame<'_> {
     }
 
     /// The rest of a striped source, zeros behind it. Changes rax and r9.
-    pub(super) fn gather_part(&mut self, runs: Runs) -> VReg {
+    pub(super) fn gather_part(&mut self, runs: StripeMap) -> VReg {
         let zero = self.b.splat(Lane::B, 0);
         self.store_in_buffer(zero);
         self.b.raw(asm::mr(Code::Mov_rm64_r64, BUFFER.0, Register::None, SAVED_END, END));
@@ -68,7 +70,7 @@ impl Frame<'_> {
     }
 
     /// Stores the first bytes of a vector to a striped buffer; changes `DST`, rax and r9.
-    pub(super) fn scatter_part(&mut self, runs: Runs, chunk: VReg) {
+    pub(super) fn scatter_part(&mut self, runs: StripeMap, chunk: VReg) {
         self.store_in_buffer(chunk);
         let mut lea = asm::rm(Code::Lea_r64_m, DST, DST, SRC, 0);
         lea.set_memory_index_scale(runs.scale as u32);
@@ -77,8 +79,9 @@ impl Frame<'_> {
         self.each_run(runs, |at, run| ((BUFFER.0, BUFFER.1 + at), (DST, at / run * period)));
     }
 
-    /// Copies the rest run by run, between the places that `places` gives for a run that begins at some byte of a vector.
-    fn each_run(&mut self, runs: Runs, places: impl Fn(i32, i32) -> ((Register, i32), (Register, i32))) {
+    /// Copies the remainder run by run, between the places that `places` gives for a run that begins at some
+    /// byte of a vector.
+    fn each_run(&mut self, runs: StripeMap, places: impl Fn(i32, i32) -> ((Register, i32), (Register, i32))) {
         let (run, rest) = (runs.run as i32, REMAINDER.full_register32());
         let done = self.b.new_label();
         self.b.raw(asm::mr(Code::Mov_rm64_r64, BUFFER.0, Register::None, SAVED_REMAINDER, REMAINDER));
@@ -114,7 +117,8 @@ impl Frame<'_> {
         }
     }
 
-    /// Copies as many bytes as [`REMAINDER`] says, 1 to `most` or up to `most - 1` of them. Changes rax and r9.
+    /// Copies as many bytes as [`REMAINDER`] says, 1 to `most` or up to `most - 1` of them. Changes rax and
+    /// r9.
     fn copy_part(&mut self, from: (Register, i32), to: (Register, i32), most: i32) {
         let done = self.b.new_label();
         let rest = REMAINDER.full_register32();

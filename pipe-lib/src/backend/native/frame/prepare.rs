@@ -85,8 +85,8 @@ impl Frame<'_> {
     }
 }
 
-/// Registers with what a positional value is for each word of a vector, from the place in its period at which the stretch
-/// begins.
+/// Registers with a positional value for each word of a vector, from the point in its period at which the
+/// stretch begins.
 fn pattern(b: &mut Builder, plan: &VectorStage, value: Value, ty: Ty, period: usize) -> Val {
     let word = plan.pipe.word_bytes();
     let lane = Lane::of_bytes(ty.bytes().max(word));

@@ -16,7 +16,7 @@ use crate::backend::native::vcode::{CodeItem, Mem, Operand, RegKind, VReg, Width
 impl Frame<'_> {
     /// What is left: less than a vector.
     pub(super) fn remainder(&mut self) -> Result<(), String> {
-        self.b.forget();
+        self.b.clear_cse();
         let mut chunk = match self.shape.source {
             Some(runs) if self.shape.isa == Isa::Avx2 => self.gather_part(runs),
             Some(runs) => self.gather_remainder(runs),
@@ -58,14 +58,15 @@ impl Frame<'_> {
         Ok(())
     }
 
-    /// The condition, on lanes of `lane`, of the part of the remainder that counts. Costs nothing if nobody uses it.
+    /// The condition, on lanes of `lane`, of the part of the remainder that counts. Costs nothing if nobody
+    /// uses it.
     pub(super) fn counting(&mut self, round: Round, lane: Lane) -> VReg {
         let (word, up) = match round {
             Round::Down(word) => (word, false),
             Round::Up(word) => (word, word > 1),
         };
         let key = (word as u32) << 8 | (lane as u32) << 1 | u32::from(up);
-        if let Some(known) = self.b.remembered(key) {
+        if let Some(known) = self.b.memo(key) {
             return known;
         }
         let kind = if self.shape.isa == Isa::Avx512 { RegKind::Mask } else { RegKind::Vector };
@@ -106,7 +107,7 @@ impl Frame<'_> {
                 self.b.push(Code::VEX_Vmovdqu_ymm_ymmm256, &operands, Some(counting), None, None, false);
             }
         }
-        self.b.remember(key, counting);
+        self.b.set_memo(key, counting);
         counting
     }
 

@@ -1,14 +1,15 @@
 //! Striped buffers: runs of the stream with holes between them, as in `layout lance { data 16 gap 16 }`.
 //!
-//! Where a run and its hole are together two, four or eight times as long as the run, the place of the run at `x` of the stream is
-//! `base + scale * x`: the addressing mode does all the arithmetic, and the loops around need not know of holes.
+//! Where a run and its hole are together two, four or eight times as long as the run, the run at `x` of the
+//! stream is at `base + scale * x`. The addressing mode does all the arithmetic, and the loops around need
+//! not know of holes.
 
 use crate::backend::native::isa::Isa;
 use crate::ir::Stripe;
 
 /// A striped buffer that the loops store to or load from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::backend::native) struct Runs {
+pub(in crate::backend::native) struct StripeMap {
     /// Bytes of a run.
     pub(super) run: usize,
     /// How many runs would fill a run and its hole.
@@ -18,13 +19,13 @@ pub(in crate::backend::native) struct Runs {
 /// Bytes of a vector of AVX-512, whose masks are by the byte.
 pub(super) const VECTOR: usize = 64;
 
-impl Runs {
+impl StripeMap {
     /// The stripe, if it is one that an addressing mode reaches.
-    pub(in crate::backend::native) fn of(stripe: Stripe, isa: Isa) -> Option<Runs> {
+    pub(in crate::backend::native) fn of(stripe: Stripe, isa: Isa) -> Option<StripeMap> {
         let (run, period) = (stripe.data as usize, stripe.data as usize + stripe.gap as usize);
         // A vector is one run or some: a run of two vectors has no hole between them.
         let fits = matches!(run, 8 | 16 | 32 | 64) && run <= isa.vector_bytes() && period.is_multiple_of(run);
-        (fits && matches!(period / run, 2 | 4 | 8)).then(|| Runs { run, scale: period / run })
+        (fits && matches!(period / run, 2 | 4 | 8)).then(|| StripeMap { run, scale: period / run })
     }
 
     /// Bytes of a run and its hole.
@@ -60,8 +61,8 @@ impl Runs {
         quadwords.flat_map(u64::to_le_bytes).collect()
     }
 
-    /// For each quadword of a vector, which one of a masked load goes there: of those of other loads one that is a hole, and so
-    /// zero.
+    /// For each quadword of a vector, which one of a masked load goes there. Those of other loads are taken
+    /// from a hole, which is zero.
     pub(super) fn places(self, load: usize) -> Vec<u8> {
         let quadwords = (0..VECTOR).step_by(8).map(|byte| {
             let at = byte.checked_sub(load * self.bytes()).filter(|&at| at < self.bytes());
@@ -73,13 +74,13 @@ impl Runs {
 
 #[cfg(test)]
 mod tests {
-    use super::Runs;
+    use super::StripeMap;
     use crate::backend::native::isa::Isa;
     use crate::ir::Stripe;
 
     #[test]
     fn where_the_bytes_go() {
-        let of = |data, gap| Runs::of(Stripe { data, gap }, Isa::Avx512);
+        let of = |data, gap| StripeMap::of(Stripe { data, gap }, Isa::Avx512);
         let lance = of(16, 16).unwrap();
         assert_eq!((lance.bytes(), lance.distance(), lance.pattern()), (32, 64, 0x0000_ffff_0000_ffff));
         let order: Vec<u8> = lance.order(1).into_iter().step_by(8).collect();
@@ -95,7 +96,7 @@ mod tests {
         for (data, gap) in [(16, 0), (16, 8), (16, 32), (4, 4), (12, 12), (128, 128), (8, 120)] {
             assert_eq!(of(data, gap), None, "{data} {gap}");
         }
-        let narrow = |data, gap| Runs::of(Stripe { data, gap }, Isa::Avx2);
+        let narrow = |data, gap| StripeMap::of(Stripe { data, gap }, Isa::Avx2);
         assert_eq!(narrow(16, 16), of(16, 16));
         assert_eq!(narrow(64, 64), None, "a run of two vectors has no hole between them");
     }

@@ -1,7 +1,7 @@
-//! Stores to a striped buffer, see [`Runs`].
+//! Stores to a striped buffer, see [`StripeMap`].
 
 use super::runs::VECTOR;
-use super::{DST, Frame, REMAINDER, Runs, SRC};
+use super::{DST, Frame, REMAINDER, SRC, StripeMap};
 use crate::backend::native::asm;
 use crate::backend::native::isa::Isa;
 use crate::backend::native::vcode::{Builder, Mem, Operand, RegKind, VReg, Width};
@@ -9,16 +9,16 @@ use iced_x86::{Code, Register};
 
 impl Frame<'_> {
     /// Before the loops, with `DST` the buffer's address: leaves in it what is to be added to `scale * SRC`.
-    pub(super) fn enter_scatter(&mut self, runs: Runs) {
+    pub(super) fn enter_scatter(&mut self, runs: StripeMap) {
         let rax = Register::RAX;
         self.b.raw(asm::rr(Code::Mov_r64_rm64, rax, SRC));
         self.b.raw(asm::ri(Code::Shl_rm64_imm8, rax, runs.scale.trailing_zeros() as i32));
         self.b.raw(asm::rr(Code::Sub_r64_rm64, DST, rax));
     }
 
-    /// Stores a whole vector of the stream, `disp` bytes behind where `SRC` stands: run by run, since stores as long as a
+    /// Stores a whole vector of the stream, `disp` bytes behind `SRC`: run by run, since stores as long as a
     /// vector would cross the ends of cache lines in a buffer that is aligned to its runs only.
-    pub(super) fn scatter(&mut self, runs: Runs, disp: i32, chunk: VReg) {
+    pub(super) fn scatter(&mut self, runs: StripeMap, disp: i32, chunk: VReg) {
         let to = |at: usize| {
             let disp = runs.scale as i32 * (disp + at as i32);
             Operand::Mem(Mem::Base { base: DST, index: SRC, scale: runs.scale as u8, disp })
@@ -78,9 +78,9 @@ impl Frame<'_> {
         }
     }
 
-    /// Stores what is left: what goes into 64 bytes of the destination is moved into place by a permutation and stored
-    /// under a mask.
-    pub(super) fn scatter_remainder(&mut self, runs: Runs, chunk: VReg) {
+    /// Stores the remainder: what goes into 64 bytes of the destination is moved into place by a permutation
+    /// and stored under a mask.
+    pub(super) fn scatter_remainder(&mut self, runs: StripeMap, chunk: VReg) {
         let (rax, r9) = (Register::RAX, Register::R9);
         for store in 0..VECTOR / runs.bytes() {
             self.b.raw(asm::ri(Code::Mov_rm64_imm32, r9, -1));

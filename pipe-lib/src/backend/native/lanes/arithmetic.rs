@@ -89,7 +89,7 @@ impl Builder {
         y: [VEX_Vpsubb_ymm_ymm_ymmm256, VEX_Vpsubw_ymm_ymm_ymmm256, VEX_Vpsubd_ymm_ymm_ymmm256,
             VEX_Vpsubq_ymm_ymm_ymmm256]);
 
-    /// Addition or subtraction that stops at the ends of the lane: `op` is `adds`, `subs`, `sadds` or `ssubs`.
+    /// Addition or subtraction that saturates: `op` is `adds`, `subs`, `sadds` or `ssubs`.
     pub(crate) fn saturating(&mut self, op: BinaryOp, lane: Lane, a: VReg, b: VReg) -> VReg {
         let wide = matches!(lane, Lane::D | Lane::Q);
         let code = match (op, lane, wide) {
@@ -130,8 +130,8 @@ impl Builder {
         self.binary_code(code, a, b)
     }
 
-    /// Where a sum's sign differs from both terms', or a difference's from the first one's, which differs from the second's,
-    /// the end that the first one is nearer to.
+    /// Where a sum's sign differs from both terms', or a difference's from the first one's, which differs
+    /// from the second's, the end of the range that the first one is nearer to.
     fn saturating_signed(&mut self, op: BinaryOp, lane: Lane, a: VReg, b: VReg) -> VReg {
         let sum = op == BinaryOp::Sadds;
         let plain = if sum { self.add(lane, a, b) } else { self.sub(lane, a, b) };

@@ -199,7 +199,8 @@ impl Builder {
     pub(crate) fn cond_constant(&mut self, value: bool) -> VReg {
         match self.isa {
             Isa::Avx512 => {
-                // The operands say nothing (`x xor x`): any mask register would do, and k0 is never allocated.
+                // The operands do not matter (`x xor x`): any mask register would do, and k0 is never
+                // allocated.
                 let code = if value { Code::VEX_Kxnorq_kr_kr_kr } else { Code::VEX_Kxorq_kr_kr_kr };
                 let k0 = Operand::Gpr(iced_x86::Register::K0);
                 self.mask(code, &[k0, k0])

@@ -1,10 +1,12 @@
-//! One operation on every lane of a vector: the instruction where the processor has it, an expansion where it has not.
+//! One operation on every lane of a vector: the instruction where the processor has it, otherwise an
+//! expansion.
 //!
-//! Lanes are 1, 2, 4 or 8 bytes wide and unsigned unless a name says otherwise. Conditions are masks on AVX-512 (bit `i`
-//! is lane `i`; bits beyond the last lane may be anything) and vectors of all ones and zeros on AVX2.
+//! Lanes are 1, 2, 4 or 8 bytes wide and unsigned unless a name says otherwise. Conditions are masks on
+//! AVX-512 (bit `i` is lane `i`; bits beyond the last lane may be anything) and vectors of all ones and zeros
+//! on AVX2.
 //!
-//! The files are tables: an entry an operation, both instruction sets side by side in each, so that an expansion and the
-//! instruction it stands for are read together.
+//! The files are tables: an entry an operation, both instruction sets side by side in each, so that an
+//! expansion and the instruction it replaces are read together.
 
 mod arithmetic;
 mod bits;
@@ -92,7 +94,8 @@ impl Builder {
         self.vector(code, &[self.v(a), self.v(b)])
     }
 
-    /// An instruction of two operands whose order does not matter: a constant goes last, where it may be in memory.
+    /// An instruction of two operands whose order does not matter: a constant goes last, where it may be in
+    /// memory.
     fn commutative(&mut self, code: Code, a: VReg, b: VReg) -> VReg {
         let swap = self.constant_bytes(a).is_some() || (self.constant_bytes(b).is_none() && a > b);
         let (a, b) = if swap { (b, a) } else { (a, b) };
@@ -112,8 +115,8 @@ impl Builder {
 
     // Whole vectors, for the end of the function.
 
-    /// Every lane moved by `distance` bytes (half of the vector, a quarter, ... one), two ways at once: what a reduction
-    /// combines the vector with.
+    /// Every lane moved by `distance` bytes (half of the vector, a quarter, ... one), both ways at once: the
+    /// operand with which a reduction combines the vector.
     pub(super) fn exchange(&mut self, a: VReg, distance: usize) -> VReg {
         let v = self.v(a);
         match (self.isa, distance) {

@@ -1,4 +1,5 @@
-//! Whole vectors: from and to memory and general registers, sums of all lanes, products without carry of 128-bit lanes.
+//! Whole vectors: from and to memory and general registers, sums of all lanes, products without carry of
+//! 128-bit lanes.
 
 use iced_x86::{Code, Register};
 
@@ -232,7 +233,8 @@ impl Builder {
         self.vector(code, &[v(self, upper), v(self, lower), Operand::Imm(16 - (bytes % 16) as u8)])
     }
 
-    /// The last bytes, as many as a vector has, of `before` followed by the first rax bytes of `bytes`. Changes r9.
+    /// The last bytes, as many as a vector has, of `before` followed by the first rax bytes of `bytes`.
+    /// Changes r9.
     pub(in crate::backend::native) fn shift_in(&mut self, before: VReg, bytes: VReg) -> VReg {
         let (vector, full) = (self.vector_bytes() as i32, self.full());
         if self.isa == Isa::Avx512 && self.features.has(Features::VBMI) {
@@ -248,7 +250,8 @@ impl Builder {
         self.load(indexed(Register::RSP, Register::RAX, 1, SCRATCH))
     }
 
-    /// Carry-less products of halves of 128-bit lanes: bit 0 of `halves` chooses that of `a`, bit 4 that of `factor`.
+    /// Carry-less products of halves of 128-bit lanes: bit 0 of `halves` chooses the half of `a`, bit 4 that
+    /// of `factor`.
     pub(in crate::backend::native) fn clmul_halves(
         &mut self,
         width: Width,

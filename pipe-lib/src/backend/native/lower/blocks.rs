@@ -1,7 +1,7 @@
 //! Words of 128 bits: each value is one vector, with a value a word in each lane of 128 bits.
 //!
-//! Values of 32 and of 64 bits have the lowest bits of their lane, and zeros above: what maps zeros to zeros may be done
-//! in lanes of their own width.
+//! Values of 32 and of 64 bits have the lowest bits of their lane, and zeros above: what maps zeros to zeros
+//! may be done in lanes of their own width.
 
 use super::{BodyLowering, StateVal, Val};
 use crate::backend::native::abi::STATES;

@@ -144,8 +144,8 @@ impl Builder {
             let table = self.bytes_of(|i| values[i % 16 % values.len()] as u8);
             return self.shuffle_bytes(table, index);
         }
-        // Sixteen entries at a time: the saturating addition sets the top bit of every index of another sixteen, and
-        // the shuffle gives zero for those.
+        // Sixteen entries at a time: the saturating addition sets the top bit of every index of another
+        // sixteen, and the shuffle gives zero for those.
         let mut found = None;
         for (n, sixteen) in values.chunks(16).enumerate() {
             let table = self.bytes_of(|i| sixteen[i % 16] as u8);

@@ -1,8 +1,8 @@
 //! A stage's body on all the words of one vector at once.
 //!
-//! A value of type `t` in a stage of `w`-byte words stands in lanes of `max(t, w)` bytes: one vector where `t` is no wider
-//! than the word, `t / w` of them where it is, in the order of the words. A value narrower than its lane is kept zero
-//! extended. A `bool` is one condition on `w`-byte lanes.
+//! A value of type `t` in a stage of `w`-byte words is in lanes of `max(t, w)` bytes: one vector where `t` is
+//! no wider than the word, `t / w` of them where it is, in the order of the words. A value narrower than its
+//! lane is kept zero extended. A `bool` is one condition on `w`-byte lanes.
 
 mod arithmetic;
 mod blocks;
@@ -68,7 +68,8 @@ impl<'a> BodyLowering<'a> {
                 && self.plan.needed[index]
                 && self.plan.constants[index].is_none();
             if wanted && self.values[index].is_none() {
-                // A single operation may take hundreds of instructions, and a stage may have thousands of them.
+                // A single operation may take hundreds of instructions, and a stage may have thousands of
+                // them.
                 self.b.check_size()?;
                 let value = self.value(Value(index as u32))?;
                 self.values[index] = value;

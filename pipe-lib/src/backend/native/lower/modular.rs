@@ -1,7 +1,8 @@
-//! Sums and products modulo a constant, of words that wait for nobody.
+//! Sums and products modulo a constant, of words that do not depend on each other.
 //!
-//! What is known of how big a number gets decides: a few conditional subtractions reduce it, `min(x, x - k)` each, or the
-//! quotient is estimated by the upper half of a product (Barrett; with a constant factor Shoup), which is one too few at most.
+//! Known bounds of a number decide. A few conditional subtractions reduce it, `min(x, x - k)` each, or the
+//! quotient is estimated by the upper half of a product (Barrett; with a constant factor Shoup), which is one
+//! too few at most.
 
 use iced_x86::Code;
 

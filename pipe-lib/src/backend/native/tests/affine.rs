@@ -1,8 +1,9 @@
-//! Hashes modulo a number, and states that go by each other.
+//! Hashes modulo a number, and states that depend on each other.
 
 use super::*;
 
-/// `s = matrix s + x`, in states of type `ty`; `modulus` 0 wraps. Every other state takes a number of its own with each word.
+/// `s = matrix s + x`, in states of type `ty`; `modulus` 0 wraps. Every other state takes a number of its own
+/// with each word.
 fn affine(random: &mut Random, word: Ty, ty: Ty, modulus: u64, matrix: &[u64]) -> Pipe {
     let side = matrix.len().isqrt();
     let tail = random.pick(&[Tail::Zero, Tail::Partial, Tail::Pass]);
@@ -107,7 +108,7 @@ fn systems_of_states() {
             }
         };
         let mut matrix: Vec<u64> = (0..side * side).map(|at| entry(&mut random, at)).collect();
-        // Each goes by the one before.
+        // Each depends on the one before.
         (1..side).for_each(|row| matrix[row * side + row - 1] = 1);
         matrix[1] = 3 % modulus.max(4);
         let pipe = affine(&mut random, word, ty, modulus, &matrix);

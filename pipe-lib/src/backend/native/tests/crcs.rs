@@ -1,7 +1,7 @@
 //! CRCs by instruction and by table.
 
 use super::*;
-use crate::analyse::gf2::{Crc, Spare};
+use crate::analyse::gf2::{Crc, Padding};
 
 /// A CRC step by the instruction.
 pub(super) fn crc_by_instruction(random: &mut Random, op: CrcOp, word: Ty) -> Pipe {
@@ -24,22 +24,22 @@ pub(super) fn crc_by_instruction(random: &mut Random, op: CrcOp, word: Ty) -> Pi
     pipe
 }
 
-/// A CRC step by shifts and a table, as programs have it: of a word's bytes one after the other, in a register of type
-/// `ty`.
+/// A CRC step by shifts and a table, as programs have it: of a word's bytes one after the other, in a
+/// register of type `ty`.
 fn crc_by_table(crc: Crc, ty: Ty, word: Ty, tail: Tail) -> Pipe {
     let register = ty.bits();
     // Where a byte meets the register, and what is looked up goes back.
-    let (start, down, mask): (u32, u32, Option<u64>) = match (crc.reflected, crc.spare) {
+    let (start, down, mask): (u32, u32, Option<u64>) = match (crc.reflected, crc.padding) {
         (true, _) => (0, 0, None),
-        (false, Spare::Message(_)) => (register - 8, register - 8, None),
-        (false, Spare::Dropped(_)) if crc.bits < 8 => (0, 0, None),
-        (false, Spare::Dropped(_)) => (crc.bits - 8, crc.bits - 8, Some(u64::MAX >> (64 - crc.bits))),
+        (false, Padding::Message(_)) => (register - 8, register - 8, None),
+        (false, Padding::Dropped(_)) if crc.bits < 8 => (0, 0, None),
+        (false, Padding::Dropped(_)) => (crc.bits - 8, crc.bits - 8, Some(u64::MAX >> (64 - crc.bits))),
     };
-    let short = crc.bits < 8 && matches!(crc.spare, Spare::Dropped(_));
+    let short = crc.bits < 8 && matches!(crc.padding, Padding::Dropped(_));
     let eight = |index: u64| {
         if short {
             // The remainder of a byte by a register of eight bits.
-            let upper = Crc { spare: Spare::Message(8 - crc.bits), ..crc };
+            let upper = Crc { padding: Padding::Message(8 - crc.bits), ..crc };
             (0..8).fold(index, |value, _| upper.step(value)) >> (8 - crc.bits)
         } else {
             (0..8).fold(index << start, |value, _| crc.step(value))
@@ -179,20 +179,21 @@ fn remainders_narrower_than_their_registers() {
             let smallest = Ty::INTEGERS.into_iter().find(|ty| ty.bits() > bits).unwrap();
             let wider = random.pick(&Ty::INTEGERS);
             let ty = if wider.bits() > bits { wider } else { smallest };
-            let spare = ty.bits() - bits;
-            let (reflected, spare) = [
-                (true, Spare::Message(spare)),
-                (false, Spare::Message(spare)),
-                (false, Spare::Dropped(spare)),
+            let padding = ty.bits() - bits;
+            let (reflected, padding) = [
+                (true, Padding::Message(padding)),
+                (false, Padding::Message(padding)),
+                (false, Padding::Dropped(padding)),
             ][place];
             let poly = (random.next() & (u64::MAX >> (64 - bits))) | 1;
-            let crc = Crc { bits, poly, reflected, spare };
+            let crc = Crc { bits, poly, reflected, padding };
             let word = random.pick(&[Ty::U8, Ty::U8, Ty::U16, Ty::U32, Ty::U64]);
             let tail = random.pick(&[Tail::Zero, Tail::Partial, Tail::Pass]);
             let pipe = crc_by_table(crc, ty, word, tail);
             match found(&pipe) {
                 Some(found) => assert_eq!(found, crc, "{ty} {word}"),
-                // A short polynomial may divide x^n - 1 for a word of n bits; then nothing is multiplied by anything.
+                // A short polynomial may divide x^n - 1 for a word of n bits; then nothing is multiplied by
+                // anything.
                 None => assert!(bits <= 8, "{crc:?} {ty} {word}"),
             }
             check_crc_of(&pipe, &lengths, &mut random);
@@ -209,8 +210,8 @@ fn a_table_with_one_wrong_entry_is_no_crc() {
     assert!(VectorStage::of(&Analysed::new(pipe.clone().into())).is_err());
 }
 
-/// With vectors of 256 bits, where the bytes of the CRC lie in memory as they are; and without 512-bit multiplication every
-/// CRC is taken by such vectors.
+/// With vectors of 256 bits, where the bytes of the CRC lie in memory as they are; and without 512-bit
+/// multiplication every CRC is taken by such vectors.
 #[test]
 fn the_crc32_instruction_works_beside_narrow_vectors() {
     let detected = Features::detected();

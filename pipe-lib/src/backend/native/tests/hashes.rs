@@ -25,7 +25,8 @@ fn polynomial_hashes_by_any_factor() {
         for ty in Ty::INTEGERS {
             for factor in [31, 33, 32, 6, 0x0100_0000_01b3, random.next() | 1, u64::MAX] {
                 let pipe = hash(&mut random, word, ty, factor);
-                // Eight vectors of accumulators for one of words: half of the registers of AVX2, the rest for what is added.
+                // Eight vectors of accumulators for one of words: half of the registers of AVX2, the rest for
+                // what is added.
                 if ty.bytes() == 8 * word.bytes() {
                     let draws = random.fork();
                     for features in feature_sets().into_iter().filter(|set| set.has(Features::AVX512)) {

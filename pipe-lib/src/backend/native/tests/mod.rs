@@ -1,13 +1,13 @@
-//! Every operation, every width, every way to keep a state, random pipelines: against a plain evaluation of the IR,
-//! word by word, stage by stage.
+//! Every operation, every width, every way to keep a state, random pipelines: against a plain evaluation of
+//! the IR, word by word, stage by stage.
 
 mod affine;
 mod carried;
 mod crcs;
 mod hashes;
+mod inductions;
 mod iterated_sums;
 mod modular;
-mod onward;
 mod operations;
 mod pipelines;
 mod positional;
@@ -39,7 +39,8 @@ impl Random {
         self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
     }
 
-    /// A generator for every set of features alike: what is drawn next depends on no set that the machine lacks.
+    /// A generator for every set of features alike: what is drawn next depends on no set that the machine
+    /// lacks.
     fn fork(&mut self) -> Random {
         Random::new(self.next())
     }
@@ -183,8 +184,8 @@ fn most_and_least() -> Vec<Features> {
     sets.first().into_iter().chain(sets.last()).copied().collect()
 }
 
-/// How many compositions each set of features took. Sixteen registers hold less than thirty-two, so that what is
-/// demanded is said for either.
+/// How many compositions each set of features took. Sixteen registers hold less than thirty-two, so that what
+/// is demanded is said for either.
 struct Taken(Vec<(Features, usize)>);
 
 impl Taken {
@@ -213,7 +214,8 @@ fn compile_all(pipes: &[&Pipe], features: Features) -> Result<NativeCode, String
     compile(&analysed(pipes), features, Stripes::default()).map_err(|refusal| refusal.to_string())
 }
 
-/// Runs compiled stages over `bytes` from `start` with given states: copy at some alignment, in place, and read only.
+/// Runs compiled stages over `bytes` from `start` with given states: copy at some alignment, in place, and
+/// read only.
 fn check(code: &NativeCode, pipes: &[&Pipe], states: &[u64], start: u64, bytes: &[u8], random: &mut Random) {
     let mut want_states = states.to_vec();
     let mut want = bytes.to_vec();

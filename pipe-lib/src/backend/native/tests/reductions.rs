@@ -114,7 +114,8 @@ fn one_s_complement_sums_keep_their_zero_rule() {
     }
 }
 
-/// Turns of the main loop that begin at any slot, destinations that are aligned first, with states and offsets that would tell a vector taken twice.
+/// Iterations of the main loop that begin at any copy, destinations that are aligned first, with states and
+/// offsets that would tell a vector taken twice.
 #[test]
 fn every_number_of_vectors() {
     let mut random = Random::new(15);
@@ -151,8 +152,9 @@ fn every_number_of_vectors() {
     }
 }
 
-/// More than one call may add up: as many bytes as fit the longest one, and some, each of them or two of them an addend, or
-/// two of them many. What counts may all be in one half of the lanes, and the destination be aligned first.
+/// More than one call may add up: as many bytes as fit the longest one, and some, each of them or two of them
+/// an addend, or two of them many. What counts may all be in one half of the lanes, and the destination be
+/// aligned first.
 #[test]
 fn one_s_complement_sums_of_long_calls() {
     let len = (1 << 20) + 70;

@@ -10,7 +10,8 @@ fn decoded(code: &NativeCode, place: &Range<usize>) -> Vec<Instruction> {
     Decoder::with_ip(64, &code.code.bytes()[place.clone()], 0, DecoderOptions::NONE).into_iter().collect()
 }
 
-/// The function that goes around the caches is the ordinary one with other stores of whole vectors, and has some.
+/// The function that goes around the caches is the ordinary one with other stores of whole vectors, and has
+/// some.
 fn check_instructions(code: &NativeCode) {
     let (plain, streaming) = (decoded(code, &code.copying), decoded(code, &code.streaming));
     assert_eq!(plain.len(), streaming.len());
@@ -37,8 +38,8 @@ fn check_instructions(code: &NativeCode) {
 #[test]
 fn streaming_stores_write_the_same() {
     let mut random = Random::new(14);
-    // Both functions made, and calls that did not fall back on the ordinary one: from an aligned destination, and with a
-    // head before it.
+    // Both functions made, and calls that did not fall back on the ordinary one: from an aligned destination,
+    // and with a head before it.
     let (mut compiled, mut aligned, mut with_head) = (0, 0, 0);
     for seed in 0..40 {
         let mut random_stage = Random::new(5000 + seed);

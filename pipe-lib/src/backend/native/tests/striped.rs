@@ -20,7 +20,7 @@ fn striped_stores_write_the_same_and_nothing_else() {
             else {
                 continue;
             };
-            let Some(place) = &code.striped else {
+            let Some(place) = &code.to_stripes else {
                 // A run of two vectors has no hole between them.
                 assert!(data == 64 && code.vector_bytes == 32, "{stripe:?} {pipes:#?}");
                 continue;
@@ -66,7 +66,7 @@ fn striped_loads_read_the_same_and_no_hole() {
             let stripe = Stripe { data, gap: data * [1, 3, 7][random.below(3)] };
             let stripes = Stripes { source: Some(stripe), sink: None };
             let Ok(code) = compile(&analysed(&pipes), features, stripes) else { continue };
-            let Some(place) = &code.gathering else {
+            let Some(place) = &code.from_stripes else {
                 // A run of two vectors has no hole between them.
                 assert!(data == 64 && code.vector_bytes == 32, "{stripe:?} {pipes:#?}");
                 continue;

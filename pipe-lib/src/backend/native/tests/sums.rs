@@ -70,7 +70,7 @@ fn fletcher_in_one_s_complement_in_either_order_and_in_two_widths() {
         "u8 { state a: u32 = 1; state b: u64; in x; zext w, x; addmod a, a, w, 65521; zext v, a; addmod b, b, v, 65521;",
         "u8 { state a: u16; state b: u64; in x; zext w, x; zext v, a; addmod b, b, v, 65521; addmod a, a, w, 65521;",
     ] {
-        let pipe = onward::from_text(&format!("{body} {both}"));
+        let pipe = inductions::from_text(&format!("{body} {both}"));
         let draws = random.fork();
         for features in feature_sets() {
             let mut random = draws.clone();

@@ -113,7 +113,8 @@ impl ReductionLanes {
         store(b, self.ty, offset);
     }
 
-    /// Two sums of 32 bits are left at last, of every other lane each, with room for the state; see [`super::longest_call`].
+    /// Two sums of 32 bits are left at last, of every other lane each, with room for the state; see
+    /// [`super::longest_call`].
     fn finish_dots(&self, b: &mut Builder, low: VReg, high: VReg, offset: i32) {
         let full = b.full();
         // The upper bytes count 256 times; of swapped words the lower ones do, modulo 2^16 - 1.
@@ -213,8 +214,8 @@ impl ReductionLanes {
     }
 }
 
-/// The one's complement sum of rax's halves, in place of it: added to itself turned by half its width, a number has it in
-/// its upper half. Changes r9.
+/// The one's complement sum of rax's halves, in place of it: added to itself turned by half its width, a
+/// number has it in its upper half. Changes r9.
 fn fold_to_32(b: &mut Builder) {
     let (rax, r9) = (Register::RAX, Register::R9);
     b.raw(asm::rri(Code::VEX_Rorx_r64_rm64_imm8, r9, rax, 32));

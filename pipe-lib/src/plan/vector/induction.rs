@@ -1,5 +1,6 @@
-//! States that follow from themselves alone: counters, keys that rotate. Each register of the chunk has the values of its
-//! words, and goes over to the next chunk by as many steps at once as there are words in between.
+//! Inductions: states that depend only on themselves, such as counters and keys that rotate. Each register of
+//! the chunk has the values at its words, and moves on to the next chunk by as many steps at once as there
+//! are words in between.
 
 use super::lanes::StageLowering;
 use super::lower::Group;
@@ -8,11 +9,12 @@ use crate::analyse::{Class, PipeFacts};
 use crate::ir::{BinaryOp, Inst, Op, Pipe, StateId, Ty};
 use crate::plan::induction::Step;
 
-/// Most times that a state that passes from word to word may be wider than the word. Beyond, the registers of one chunk come
-/// one after the other for so long that the scalar loop is faster.
+/// Most times that a state that passes from word to word may be wider than the word. Beyond, the registers of
+/// one chunk follow one after the other for so long that the scalar loop is faster.
 pub(super) const MAX_WIDENING: u8 = 4;
 
-/// How `state` goes from word to word, if its new value is a function of its old one that has a form in portable lanes.
+/// How `state` changes from word to word, if its new value is a function of its old one that has a form in
+/// portable lanes.
 pub(super) fn step(pipe: &Pipe, state: usize) -> Option<Step> {
     let constant = |inst: &Inst| match inst.op {
         Op::Const(c) => Some(c),
@@ -23,12 +25,12 @@ pub(super) fn step(pipe: &Pipe, state: usize) -> Option<Step> {
     matches!(step, Step::Affine { .. } | Step::Rotate { .. }).then_some(step)
 }
 
-/// Whether following `state` back through the states that its value is computed from leads round in a circle, beyond those
-/// that a loop has in registers of their own.
+/// Whether following `state` back through the states that its value is computed from ends in a cycle, beyond
+/// those that a loop keeps in registers of their own.
 pub(super) fn endless(pipe: &Pipe, facts: &PipeFacts, state: usize) -> bool {
     let count = facts.next.len();
     let ends = |state: usize| match &facts.states[state].class {
-        Class::Held | Class::Reduction { .. } => true,
+        Class::Invariant | Class::Reduction { .. } => true,
         Class::Positional => step(pipe, state).is_some(),
         _ => false,
     };
@@ -51,8 +53,9 @@ pub(super) fn endless(pipe: &Pipe, facts: &PipeFacts, state: usize) -> bool {
 }
 
 impl StageLowering<'_> {
-    /// Declares states that follow from themselves alone; reading one then gives its values at the chunk's words.
-    pub(super) fn go_onward(&mut self, states: &[(usize, Step)]) -> Result<(), String> {
+    /// Declares states that depend only on themselves; reading one then gives its values at the chunk's
+    /// words.
+    pub(super) fn declare_inductions(&mut self, states: &[(usize, Step)]) -> Result<(), String> {
         for (state, step) in states {
             let state = *state;
             let ty = self.state_types[state];
@@ -62,20 +65,21 @@ impl StageLowering<'_> {
                 return Err(format!("a {ty} that follows from itself at words of {} bytes", self.word));
             }
             let flat = self.base + state as u32;
-            let carry = self.carry(Carry::Onward { state: flat, ty, step: step.clone(), lane, of: Reg(0) });
-            let mut reg = self.to.emit(VectorOp::Onward(carry), lane);
+            let carry =
+                self.carry(Carry::Induction { state: flat, ty, step: step.clone(), lane, of: Reg(0) });
+            let mut reg = self.to.emit(VectorOp::Induction(carry), lane);
             let mut regs = Vec::new();
             for _ in 0..lane / self.word {
                 regs.push(reg);
                 let later = self.to.emit(VectorOp::Later { of: reg, carry }, lane);
                 reg = self.fitted(Group { lane, regs: vec![later] }, ty).regs[0];
             }
-            if let Carry::Onward { of, .. } = &mut self.to.body.carries[carry as usize] {
+            if let Carry::Induction { of, .. } = &mut self.to.body.carries[carry as usize] {
                 *of = reg;
             }
             let group = Group { lane, regs };
             let group = if ty == Ty::Bool { self.masks(group) } else { group };
-            self.onward.insert(StateId(state as u32), group);
+            self.inductions.insert(StateId(state as u32), group);
         }
         Ok(())
     }

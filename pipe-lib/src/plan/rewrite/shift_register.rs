@@ -1,5 +1,5 @@
-//! Registers that the words are shifted through, as the words themselves: `s << w | x` with words of `w` bits is nothing but
-//! the last few words side by side, which loops carry one word at a time.
+//! Registers that the words are shifted through, as the words themselves: `s << w | x` with words of `w` bits
+//! is nothing but the last few words side by side, which loops carry one word at a time.
 
 use super::StatePart;
 use crate::analyse::rewrite::{Rewriter, live};
@@ -26,7 +26,7 @@ impl RegisterPiece {
 }
 
 /// A pipe in which the words take the place of the registers that they were shifted through.
-pub(super) struct Spread {
+pub(super) struct SplitRegister {
     pub(super) pipe: Pipe,
     /// For each state of it, the state of the pipe before that it is, or is part of.
     pub(super) parts: Vec<(usize, StatePart)>,
@@ -40,8 +40,8 @@ struct History {
     shifts: Vec<u32>,
 }
 
-/// The pipe, of which these are the facts, spread, if a loop over several words at once comes of it.
-pub(super) fn spread(pipe: &Pipe, facts: &PipeFacts, targets: &Targets) -> Option<Spread> {
+/// The pipe, of which these are the facts, split, if a loop over several words at once comes of it.
+pub(super) fn split(pipe: &Pipe, facts: &PipeFacts, targets: &Targets) -> Option<SplitRegister> {
     let histories: Vec<Option<History>> = (0..pipe.states.len())
         .map(|state| match facts.states[state].class {
             Class::Delay { words } if words > 1 => history(pipe, facts, state),
@@ -51,7 +51,7 @@ pub(super) fn spread(pipe: &Pipe, facts: &PipeFacts, targets: &Targets) -> Optio
     if histories.iter().all(Option::is_none) {
         return None;
     }
-    let mut spread = facts.normal(pipe);
+    let mut split = facts.normal(pipe);
     let mut parts: Vec<(usize, StatePart)> =
         (0..pipe.states.len()).map(|state| (state, StatePart::Whole)).collect();
     // The words of each history: the last one takes the state's place, the others come at the end.
@@ -62,13 +62,13 @@ pub(super) fn spread(pipe: &Pipe, facts: &PipeFacts, targets: &Targets) -> Optio
             let piece = StatePart::Piece(RegisterPiece { shift, ty: pipe.input.ty });
             if age == 0 {
                 own.push(StateId(at as u32));
-                spread.states[at].ty = pipe.input.ty;
+                split.states[at].ty = pipe.input.ty;
                 parts[at].1 = piece;
             } else {
-                own.push(StateId(spread.states.len() as u32));
+                own.push(StateId(split.states.len() as u32));
                 let before = &pipe.states[at];
-                spread.states.push(State { name: format!("{}_{age}", before.name), ..before.clone() });
-                spread.states.last_mut()?.ty = pipe.input.ty;
+                split.states.push(State { name: format!("{}_{age}", before.name), ..before.clone() });
+                split.states.last_mut()?.ty = pipe.input.ty;
                 parts.push((at, piece));
             }
         }
@@ -92,7 +92,7 @@ pub(super) fn spread(pipe: &Pipe, facts: &PipeFacts, targets: &Targets) -> Optio
         map.push(value);
     }
     let mut next: Vec<Value> = facts.next.iter().map(|value| map[value.0 as usize]).collect();
-    next.resize(spread.states.len(), Value(0));
+    next.resize(split.states.len(), Value(0));
     for (history, own) in histories.iter().zip(&numbers) {
         let Some(history) = history else { continue };
         for (age, state) in own.iter().enumerate() {
@@ -107,15 +107,15 @@ pub(super) fn spread(pipe: &Pipe, facts: &PipeFacts, targets: &Targets) -> Optio
     let roots: Vec<Value> = next.iter().copied().chain(out).collect();
     let (body, roots) = live(&block, &roots);
     let (next, out) = roots.split_at(next.len());
-    spread.next = next.to_vec();
-    spread.out = out.first().copied();
-    spread.body = body;
-    spread.tables = tables;
+    split.next = next.to_vec();
+    split.out = out.first().copied();
+    split.body = body;
+    split.tables = tables;
     // Exports are computed from the states of the pass.
-    spread.finish = Block::default();
-    spread.exports = Vec::new();
-    let is_wide = targets.run_wide(&Analysed::new(spread.clone().into()));
-    is_wide.then_some(Spread { pipe: spread, parts })
+    split.finish = Block::default();
+    split.exports = Vec::new();
+    let is_wide = targets.run_wide(&Analysed::new(split.clone().into()));
+    is_wide.then_some(SplitRegister { pipe: split, parts })
 }
 
 struct Words<'a> {
@@ -141,7 +141,8 @@ impl Words<'_> {
         whole
     }
 
-    /// `value == literal` (or not) word by word, where the value is a history before this word or with it, perhaps masked.
+    /// `value == literal` (or not) word by word, where the value is a history before this word or with it,
+    /// perhaps masked.
     fn compared(
         &self,
         rewriter: &mut Rewriter,

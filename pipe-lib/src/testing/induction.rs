@@ -7,7 +7,7 @@ use crate::ir::{BinaryOp, CompareOp, ConvertOp, ModOp, StateId, Ty, UnaryOp, Val
 impl PipeDraft<'_> {
     /// One state that follows from itself, perhaps one that keeps something of the last word, and reductions
     /// over both.
-    pub(super) fn onward(&mut self, word: Ty) {
+    pub(super) fn inductions(&mut self, word: Ty) {
         let x = self.b.input();
         self.values.push(x);
         let mut states = Vec::new();

@@ -1,10 +1,10 @@
-//! States that follow from themselves alone, and what goes by them and by the words before.
+//! Inductions, and what depends on them and on the words before.
 
 use super::*;
 use crate::Library;
 
-/// Judges the pipe with every set of instructions; only those with half the registers, or states of eight registers, may have
-/// too few.
+/// Judges the pipe with every set of instructions; only those with half the registers, or states of eight
+/// registers, may have too few.
 fn take(pipe: &Pipe, random: &mut Random) {
     let wide = pipe.states.iter().any(|state| state.ty.bytes() == 8 * pipe.word_bytes());
     let draws = random.fork();
