@@ -3,10 +3,10 @@
 mod support;
 
 use std::fs;
-use std::io::Write;
-use std::net::TcpStream;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use support::program::Program;
@@ -319,6 +319,35 @@ fn the_demonstration_succeeds() {
         eprintln!("{}", said.lines().next().unwrap_or_default());
     } else {
         assert!(fs::metadata(&pcap).unwrap().len() > 1_000_000, "{said}");
+    }
+}
+
+/// The next server of the comparison listens where the one before did, whatever its processes still wait for.
+#[test]
+fn a_process_a_request_leaves_the_port_to_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut server = Command::new(env!("CARGO_BIN_EXE_cheetah"))
+        .args(["bench", "--process-a-request", dir.path().to_str().unwrap(), "127.0.0.1:0"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(server.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let addr = line.trim().trim_start_matches("listening on http://").trim_end_matches('/').to_owned();
+    let _silent = TcpStream::connect(&addr).unwrap();
+    // Connections are taken in their order: once this one is answered, the other has its process.
+    let mut stream = TcpStream::connect(&addr).unwrap();
+    write!(stream, "GET /none HTTP/1.0\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.0 404"), "{answer}");
+    server.kill().unwrap();
+    server.wait().unwrap();
+    // A process waits 10 s for a request; half of that is time enough to be scheduled.
+    let patience = Instant::now() + Duration::from_secs(5);
+    while let Err(error) = TcpListener::bind(&addr) {
+        assert!(Instant::now() < patience, "{error}");
+        std::thread::sleep(Duration::from_millis(10));
     }
 }
 

@@ -27,6 +27,8 @@ pub(super) fn serve(dir: &Path, addr: SocketAddr) -> anyhow::Result<()> {
     loop {
         let (stream, _) = listener.accept()?;
         if fork()? == Process::Child {
+            // A client that asks nothing keeps this process, which must not keep the port when the other has ended.
+            drop(listener);
             // Whatever goes wrong is this request's alone.
             let _ = answer(dir, stream);
             std::process::exit(0);
