@@ -39,12 +39,18 @@ const UPPER_HALF: u8 = 16;
 
 /// Allocates and encodes.
 pub(super) fn assemble(b: &Builder) -> Result<Image, AllocFailure> {
-    let mut emitter = emitted(b)?;
+    let emitter = emitted(b)?;
     #[cfg(debug_assertions)]
+    let emitter = checked(b, emitter);
+    emitter.asm.finish(&b.jump_tables).map_err(AllocFailure::Encoding)
+}
+
+#[cfg(debug_assertions)]
+fn checked<'b>(b: &Builder, mut emitter: Emitter<'b>) -> Emitter<'b> {
     if let Err(what) = super::checker::check(b, emitter.traced()) {
         panic!("registers were given out wrongly: {what}");
     }
-    emitter.asm.finish(&b.jump_tables).map_err(AllocFailure::Encoding)
+    emitter
 }
 
 /// What [`super::checker`] is given.
