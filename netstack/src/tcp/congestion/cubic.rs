@@ -8,7 +8,7 @@
 //! Windows are in bytes, times in milliseconds, all in integers. Sections are RFC 9438's.
 
 use crate::tcp::congestion::hystart::{self, Growth, HyStart};
-use crate::tcp::congestion::{Acked, CongestionControl, MAX_CWND, initial_window};
+use crate::tcp::congestion::{Acked, CongestionControl, MAX_CWND, initial_window, window_is_used};
 
 /// BETA (section 4.6), as a fraction: 0.7.
 const BETA: (u32, u32) = (7, 10);
@@ -173,11 +173,7 @@ impl CongestionControl for Cubic {
     }
 
     fn is_used(&self, flight: u32) -> bool {
-        if self.cwnd < self.ssthresh {
-            flight >= self.cwnd / 2
-        } else {
-            flight + 2 * self.smss() >= self.cwnd
-        }
+        window_is_used(self.cwnd, self.ssthresh, flight, self.smss())
     }
 
     fn acknowledged(&mut self, ack: &Acked) {

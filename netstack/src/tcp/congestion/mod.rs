@@ -23,6 +23,12 @@ fn initial_window(smss: u16, segments: u32) -> u32 {
     (segments * smss).min((2 * smss).max(14_600))
 }
 
+/// Whether `flight` bytes make use of `cwnd`. Half of it does in slow start, where it would double anyway before
+/// they came back.
+fn window_is_used(cwnd: u32, ssthresh: u32, flight: u32, smss: u32) -> bool {
+    if cwnd < ssthresh { flight >= cwnd / 2 } else { flight + 2 * smss >= cwnd }
+}
+
 /// An ACK of new data.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Acked {

@@ -7,7 +7,7 @@
 //! cwnd during recovery is just ssthresh.
 
 use crate::tcp::congestion::hystart::{self, Growth, HyStart};
-use crate::tcp::congestion::{Acked, CongestionControl, MAX_CWND, initial_window};
+use crate::tcp::congestion::{Acked, CongestionControl, MAX_CWND, initial_window, window_is_used};
 
 /// cwnd and ssthresh of one connection, in bytes.
 #[derive(Clone, Debug)]
@@ -36,13 +36,8 @@ impl CongestionControl for NewReno {
         self.cwnd
     }
 
-    /// Twice as many in slow start, where it would double anyway before they came back.
     fn is_used(&self, flight: u32) -> bool {
-        if self.cwnd < self.ssthresh {
-            flight >= self.cwnd / 2
-        } else {
-            flight + 2 * self.smss() >= self.cwnd
-        }
+        window_is_used(self.cwnd, self.ssthresh, flight, self.smss())
     }
 
     fn acknowledged(&mut self, ack: &Acked) {
