@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use runtime::buffer::{Aggregate, Slice};
 
-use crate::body::{Body, FileBody, LiveBody};
+use crate::body::{Body, FileBody, LiveBody, PartsBody, parts};
 use crate::http::conditional::Verdict;
 use crate::http::date::Persistence;
 use crate::http::headers;
@@ -164,6 +164,7 @@ fn of_file(
         match range::select(field, len) {
             Selection::Whole => {}
             Selection::Part(part) => return partial(service, document, part, persistence, text),
+            Selection::Parts(parts) => return several_parts(service, document, &parts, persistence, text),
             Selection::Unsatisfiable => {
                 return page_with(service, Status::RangeNotSatisfiable, persistence, true, text, |text| {
                     response::line(text, format_args!("Content-Range: bytes */{len}"));
@@ -235,9 +236,32 @@ fn partial(
     let facts = document.facts();
     response::begin(text, status);
     response::field(text, "Content-Type", facts.content_type);
-    response::line(text, format_args!("Content-Length: {}", part.end - part.start));
-    let last = part.end - 1;
-    response::line(text, format_args!("Content-Range: bytes {}-{last}/{}", part.start, facts.size));
+    response::line(text, format_args!("Content-Length: {}", body.len()));
+    response::content_range(text, &part, facts.size);
+    headers::write_validators(&facts.validators, text);
+    headers::write_accept_ranges(text);
+    service.end_head(persistence, text);
+    Answer { document: Some(document), ..Answer::new(status, body) }
+}
+
+/// As [`partial`], of parts that lie apart: each has its `Content-Range` in its own head.
+fn several_parts(
+    service: &Service,
+    document: Arc<dyn Document>,
+    parts: &[Range<u64>],
+    persistence: Persistence,
+    text: &mut Vec<u8>,
+) -> Answer {
+    let status = Status::PartialContent;
+    let facts = document.facts();
+    let boundary = parts::boundary(facts.validators.etag);
+    let body = match PartsBody::new(&*document, parts, &boundary) {
+        Ok(body) => Body::Parts(Box::new(body)),
+        Err(error) => return unreadable(service, &error, persistence, text),
+    };
+    response::begin(text, status);
+    response::line(text, format_args!("Content-Type: multipart/byteranges; boundary={boundary}"));
+    response::line(text, format_args!("Content-Length: {}", body.len()));
     headers::write_validators(&facts.validators, text);
     headers::write_accept_ranges(text);
     service.end_head(persistence, text);

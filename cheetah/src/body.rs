@@ -10,6 +10,8 @@
 //!     let go of
 //! ```
 
+pub(crate) mod parts;
+
 use std::collections::VecDeque;
 use std::io;
 use std::ops::Range;
@@ -19,6 +21,7 @@ use runtime::payload::Piece;
 
 use crate::live::{ConnectionWaker, End, Receiver};
 use crate::store::Document;
+pub use parts::PartsBody;
 
 /// What follows a response's head.
 #[derive(Debug, Default)]
@@ -28,6 +31,8 @@ pub enum Body {
     Empty,
     /// Bytes of the response's document.
     File(FileBody),
+    /// Several parts of it, with a head each.
+    Parts(Box<PartsBody>),
     /// Buffers that others may share.
     Shared(Aggregate),
     /// What is made while it is sent.
@@ -63,7 +68,8 @@ impl Body {
         match self {
             Body::Live(live) => live.end,
             Body::Empty => 0,
-            Body::File(file) => file.range.end - file.range.start,
+            Body::File(file) => file.len(),
+            Body::Parts(parts) => parts.len(),
             Body::Shared(bytes) => bytes.len() as u64,
         }
     }
@@ -83,12 +89,44 @@ impl Body {
     ) {
         match (self, document) {
             (Body::File(file), Some(document)) => file.visit(document, range, visit),
+            (Body::Parts(parts), Some(document)) => parts.visit(document, range, visit),
             (Body::Shared(bytes), _) => visit_aggregate(bytes, range, visit),
             (Body::Live(live), _) => {
                 let from_base = |at: u64| at.saturating_sub(live.base);
                 visit_aggregate(&live.bytes, from_base(range.start)..from_base(range.end), visit);
             }
             _ => {}
+        }
+    }
+
+    /// Whether blocks have to be read as the peer takes what there is.
+    pub fn is_read(&self) -> bool {
+        match self {
+            Body::File(file) => file.is_read(),
+            Body::Parts(parts) => parts.is_read(),
+            Body::Empty | Body::Shared(_) | Body::Live(_) => false,
+        }
+    }
+
+    /// Reads of `document` until the first `len` bytes of the body have been had, or all.
+    ///
+    /// # Errors
+    /// As [`Document::fetch`]; with it comes how many bytes of the body have been had, and are still there.
+    pub fn fetch(&mut self, document: &dyn Document, len: u64) -> Result<(), (u64, io::Error)> {
+        match self {
+            Body::File(file) => file.fetch(document, len).map_err(|error| (file.fetched(), error)),
+            Body::Parts(parts) => parts.fetch(document, len),
+            Body::Empty | Body::Shared(_) | Body::Live(_) => Ok(()),
+        }
+    }
+
+    /// Lets go of what lies before the byte `len` of the body, where it is held for this body alone.
+    pub fn release(&mut self, len: u64) {
+        match self {
+            Body::File(file) => file.release(len),
+            Body::Parts(parts) => parts.release(len),
+            Body::Live(live) => live.release(len),
+            Body::Empty | Body::Shared(_) => {}
         }
     }
 }
@@ -164,14 +202,23 @@ impl FileBody {
     /// # Errors
     /// As [`Document::fetch`].
     pub fn new(document: &dyn Document, range: Range<u64>) -> io::Result<FileBody> {
+        let mut body = FileBody::unread(document, range);
+        body.fetch(document, 1)?;
+        Ok(body)
+    }
+
+    /// As [`FileBody::new`], with nothing read yet.
+    fn unread(document: &dyn Document, range: Range<u64>) -> FileBody {
         let mut window = None;
         if !document.is_resident() {
             let blocks = VecDeque::with_capacity(1);
             window = Some(Box::new(Window { start: range.start, end: range.start, blocks }));
         }
-        let mut body = FileBody { range, window };
-        body.fetch(document, 1)?;
-        Ok(body)
+        FileBody { range, window }
+    }
+
+    fn len(&self) -> u64 {
+        self.range.end - self.range.start
     }
 
     /// Whether blocks have to be read as the peer takes what there is.
@@ -209,7 +256,7 @@ impl FileBody {
     /// Lets go of blocks that lie before the byte `len` of the body.
     pub fn release(&mut self, len: u64) {
         let Some(window) = &mut self.window else { return };
-        let until = self.range.start + len;
+        let until = self.range.start.saturating_add(len);
         while let Some(block) = window.blocks.front()
             && window.start + block.len() as u64 <= until
         {

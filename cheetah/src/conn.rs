@@ -252,14 +252,12 @@ impl Conn {
         }
         let until = self.acknowledged.saturating_add(service.options.max_read_ahead);
         for response in self.queue.iter_mut().take_while(|response| response.start < until) {
-            let (Body::File(file), Some(document)) = (&mut response.body, &response.document) else {
-                continue;
-            };
+            let Some(document) = &response.document else { continue };
             let Some(len) = until.checked_sub(response.body_start).filter(|&len| len > 0) else { continue };
-            if let Err(error) = file.fetch(&**document, len) {
+            if let Err((fetched, error)) = response.body.fetch(&**document, len) {
                 tracing::warn!("a response is cut short, for its file cannot be read: {error}");
                 // What was had still goes out; then only the end of the connection tells that there is no more.
-                self.broken_at = response.body_start + file.fetched();
+                self.broken_at = response.body_start + fetched;
                 self.phase = Phase::Discard;
                 self.lingers = false;
                 self.input.clear();
@@ -555,7 +553,7 @@ impl Conn {
         response.end = response.body_start + body_bytes;
         self.end = response.end;
         self.last_progress = service.now();
-        self.reads |= matches!(&response.body, Body::File(file) if file.is_read());
+        self.reads |= response.body.is_read();
         if self.queue.capacity() == 0 {
             self.queue = service.spare_queues.pop().unwrap_or_default();
         }
@@ -605,13 +603,9 @@ impl PayloadSource for Conn {
         }
         match self.queue.front_mut() {
             None => self.reads = false,
-            Some(Response { body: Body::File(file), body_start, .. }) => {
-                file.release(self.acknowledged.saturating_sub(*body_start));
+            Some(Response { body, body_start, .. }) => {
+                body.release(self.acknowledged.saturating_sub(*body_start));
             }
-            Some(Response { body: Body::Live(live), body_start, .. }) => {
-                live.release(self.acknowledged.saturating_sub(*body_start));
-            }
-            Some(_) => {}
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Response heads that are not kept ready: errors, redirects, partial content.
 
 use std::io::Write;
+use std::ops::Range;
 use std::sync::LazyLock;
 
 use runtime::buffer::Shared;
@@ -132,6 +133,11 @@ pub fn field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     out.extend_from_slice(b": ");
     out.extend_from_slice(value);
     out.extend_from_slice(b"\r\n");
+}
+
+/// Writes `Content-Range` for the bytes `part`, which is not empty, of `size` (RFC 9110 section 14.4).
+pub fn content_range(out: &mut Vec<u8>, part: &Range<u64>, size: u64) {
+    line(out, format_args!("Content-Range: bytes {}-{}/{size}", part.start, part.end - 1));
 }
 
 /// Writes the head of a short page that says what a status means, without the head's end. `body_len` is the length of

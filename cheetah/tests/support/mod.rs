@@ -79,6 +79,8 @@ pub enum Body {
     File(&'static str),
     /// These bytes of the file of that name.
     Part(&'static str, usize, usize),
+    /// These parts of the file of that name, each with its head, between lines of the boundary that the head gives.
+    Parts(&'static str, &'static [(usize, usize)]),
     /// Nothing.
     Empty,
     /// A page that says the status.
@@ -289,7 +291,23 @@ pub const CASES: &[Case] = &[
         has: &["Content-Range: bytes */13"],
         ..case("GET /hello.txt HTTP/1.1\r\nHost: a\r\nRange: bytes=13-\r\n\r\n", 416, Body::Page)
     },
-    case("GET /hello.txt HTTP/1.1\r\nHost: a\r\nRange: bytes=0-1,3-4\r\n\r\n", 200, Body::File("hello.txt")),
+    // What lies closer than another head is long is one part.
+    Case {
+        has: &["Content-Range: bytes 0-4/13", "Content-Type: text/plain; charset=utf-8"],
+        ..case(
+            "GET /hello.txt HTTP/1.1\r\nHost: a\r\nRange: bytes=0-1,3-4\r\n\r\n",
+            206,
+            Body::Part("hello.txt", 0, 5),
+        )
+    },
+    Case {
+        lacks: &["Content-Range"],
+        ..case(
+            "GET /big.bin HTTP/1.1\r\nHost: a\r\nRange: bytes=-1,0-399999,2000000-,500000-999000\r\n\r\n",
+            206,
+            Body::Parts("big.bin", &[(1_000_002, 1_000_003), (0, 400_000), (500_000, 999_001)]),
+        )
+    },
     Case {
         has: &["Content-Range: bytes 0-4/13", "Content-Length: 5"],
         ..case(
@@ -349,6 +367,24 @@ impl Case {
         match self.body {
             Body::File(name) => assert!(response.body == *contents(name), "{}", context()),
             Body::Part(name, from, to) => assert!(response.body == contents(name)[from..to], "{}", context()),
+            Body::Parts(name, parts) => {
+                let contents = contents(name);
+                let kind = response.field("content-type").unwrap();
+                let boundary = kind.strip_prefix("multipart/byteranges; boundary=").unwrap();
+                let mut wanted = Vec::new();
+                for &(from, to) in parts {
+                    let (last, size) = (to - 1, contents.len());
+                    let head = format!(
+                        "\r\n--{boundary}\r\nContent-Type: application/octet-stream\r\n\
+                         Content-Range: bytes {from}-{last}/{size}\r\n\r\n"
+                    );
+                    wanted.extend_from_slice(head.as_bytes());
+                    wanted.extend_from_slice(&contents[from..to]);
+                }
+                wanted.extend_from_slice(format!("\r\n--{boundary}--\r\n").as_bytes());
+                // The line break ahead of a boundary is the boundary's; the first needs none.
+                assert!(response.body == wanted[2..], "{}", context());
+            }
             Body::Empty => assert!(response.body.is_empty(), "{}", context()),
             Body::Page => {
                 let title = format!("<title>{} ", self.status);
