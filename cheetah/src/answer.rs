@@ -9,15 +9,16 @@ use std::sync::Arc;
 use runtime::buffer::{Aggregate, Slice};
 
 use crate::body::{Body, FileBody, LiveBody, PartsBody, parts};
+use crate::http::coding::{Accepted, Coding};
 use crate::http::conditional::Verdict;
 use crate::http::date::Persistence;
-use crate::http::headers;
+use crate::http::headers::{self, Facts};
 use crate::http::range::{self, Selection};
 use crate::http::request::{Method, Request};
 use crate::http::response::{self, Status};
 use crate::http::target;
 use crate::service::Service;
-use crate::store::{self, Document, Found, Growing};
+use crate::store::{self, Document, Found, Growing, INDEX_NAME};
 
 /// A decided response. On the wire: the ready-made head, then the text, which ends every head, then the body.
 #[derive(Debug)]
@@ -60,7 +61,10 @@ pub fn answer(
         Err(target::BadTarget) => page(service, Status::BadRequest, persistence, with_body, text),
         Ok(resource) => match service.site.find(resource.path) {
             Found::Growing(growing) => of_growing(service, request, &*growing, persistence, text),
-            Found::File(file) => of_file(service, request, file, persistence, text),
+            Found::File(file) => match in_a_coding(service, request, resource.path, file) {
+                Some(file) => of_file(service, request, file, persistence, text),
+                None => page(service, Status::NotAcceptable, persistence, with_body, text),
+            },
             Found::Directory => redirect(service, resource, persistence, with_body, text),
             Found::Nothing => page(service, Status::NotFound, persistence, with_body, text),
             Found::Failed(status) => page(service, status, persistence, with_body, text),
@@ -68,6 +72,39 @@ pub fn answer(
     };
     give_back(service, scratch);
     answer
+}
+
+/// The file as the client takes it: it, or what lies beside it with the suffix of a coding. `None` if the client takes
+/// neither.
+fn in_a_coding(
+    service: &Service,
+    request: &Request<'_>,
+    path: &[u8],
+    file: Arc<dyn Document>,
+) -> Option<Arc<dyn Document>> {
+    let Facts { coding, varies, size, .. } = file.facts();
+    // What is kept in a coding was asked for by the name of it. Without a parameter nothing is excluded.
+    let excludes = || request.accept_encoding.iter().any(|line| line.contains(&b';'));
+    if coding.is_some() || !(varies || excludes()) {
+        return Some(file);
+    }
+    let accepted = Accepted::parse(&request.accept_encoding);
+    if !varies {
+        return accepted.takes_identity().then_some(file);
+    }
+    let mut found = [const { None }; Coding::ALL.len()];
+    let index: &[u8] = if path.ends_with(b"/") { INDEX_NAME } else { b"" };
+    let chosen = accepted.choose(|coding| {
+        let Some(coding) = coding else { return Some(size) };
+        let beside = [path, index, coding.suffix().as_bytes()].concat();
+        let Found::File(document) = service.site.find(&beside) else { return None };
+        let facts = document.facts();
+        // By its name alone it might be anything.
+        let size = (facts.coding == Some(coding)).then_some(facts.size);
+        found[coding as usize] = Some(document);
+        size
+    })?;
+    Some(chosen.and_then(|coding| found[coding as usize].take()).unwrap_or(file))
 }
 
 /// Gives the buffer back for its capacity, unless one long target made it big for good.
@@ -238,7 +275,8 @@ fn partial(
     response::field(text, "Content-Type", facts.content_type);
     response::line(text, format_args!("Content-Length: {}", body.len()));
     response::content_range(text, &part, facts.size);
-    headers::write_validators(&facts.validators, text);
+    headers::write_coding(&facts, text);
+    headers::write_common(&facts, text);
     headers::write_accept_ranges(text);
     service.end_head(persistence, text);
     Answer { document: Some(document), ..Answer::new(status, body) }
@@ -262,7 +300,8 @@ fn several_parts(
     response::begin(text, status);
     response::line(text, format_args!("Content-Type: multipart/byteranges; boundary={boundary}"));
     response::line(text, format_args!("Content-Length: {}", body.len()));
-    headers::write_validators(&facts.validators, text);
+    headers::write_coding(&facts, text);
+    headers::write_common(&facts, text);
     headers::write_accept_ranges(text);
     service.end_head(persistence, text);
     Answer { document: Some(document), ..Answer::new(status, body) }

@@ -17,7 +17,6 @@ use cheetah::server::{Config, Server};
 use cheetah::service::Options;
 use cheetah::site::Site;
 use cheetah::store::Document;
-use cheetah::store::Dotfiles;
 use cheetah::transport::device::{self, DeviceOptions, Interface};
 use cheetah::transport::sim;
 use cheetah::transport::stack::StackOptions;
@@ -26,7 +25,7 @@ use netstack::device::sys::{link, netns};
 use netstack::device::wire;
 use netstack::stack::Features;
 
-use super::source;
+use super::source::{self, LoadOptions};
 
 const OURS: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 2);
 const KERNELS: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 1);
@@ -286,9 +285,9 @@ fn in_memory(site: &Arc<Site>, files: &[(Arc<dyn Document>, Vec<u8>)]) -> anyhow
 fn site(source: Option<&Path>) -> anyhow::Result<Site> {
     let default = Path::new("examples/site");
     match source {
-        Some(source) => source::load(source, Dotfiles::LeaveOut, FileCache::new(source::CACHE_BYTES), false),
+        Some(source) => source::load(source, LoadOptions::default(), FileCache::new(source::CACHE_BYTES)),
         None if default.is_dir() => {
-            source::load(default, Dotfiles::LeaveOut, FileCache::new(source::CACHE_BYTES), false)
+            source::load(default, LoadOptions::default(), FileCache::new(source::CACHE_BYTES))
         }
         None => made_up_site(),
     }

@@ -3,9 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use cheetah::site::pack::{self, Tree};
+use cheetah::site::pack::{self, PackOptions, Tree};
 use cheetah::store::Dotfiles;
-use fsstack::BuildOptions;
 use fsstack::device::{AtomicFile, DeviceMut};
 use fsstack::image::build::Summary;
 
@@ -22,13 +21,17 @@ pub(super) struct Arguments {
     /// Take in names that begin with a dot, too; without it only `.well-known` is
     #[arg(long)]
     dotfiles: bool,
+    /// Put Brotli and gzip versions beside the files that get shorter by it, for clients that take them; those that lie in the
+    /// folder (`x.html.br`, `.zst`, `.gz`) are used in any case
+    #[arg(long)]
+    compress: bool,
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let tree = walk(&arguments.dir, dotfiles(arguments.dotfiles))?;
     let file = AtomicFile::create(&arguments.output)
         .with_context(|| format!("cannot write {}", arguments.output.display()))?;
-    let (file, summary) = pack_with_progress(&tree, file)?;
+    let (file, summary) = pack_with_progress(&tree, file, arguments.compress)?;
     file.publish().with_context(|| format!("cannot write {}", arguments.output.display()))?;
     println!(
         "packed {} files and {} folders, {} bytes, into {} ({} bytes)",
@@ -56,9 +59,14 @@ pub(super) fn walk(dir: &Path, dotfiles: Dotfiles) -> anyhow::Result<Tree> {
 }
 
 /// Packs `tree`, with a progress bar if it is big.
-pub(super) fn pack_with_progress<D: DeviceMut>(tree: &Tree, device: D) -> anyhow::Result<(D, Summary)> {
+pub(super) fn pack_with_progress<D: DeviceMut>(
+    tree: &Tree,
+    device: D,
+    compress: bool,
+) -> anyhow::Result<(D, Summary)> {
     let bar = progress::bar(tree.content_bytes());
-    let packed = pack::pack(tree, device, &BuildOptions::default(), |path, bytes| {
+    let options = PackOptions { compress, ..PackOptions::default() };
+    let packed = pack::pack(tree, device, &options, |path, bytes| {
         bar.inc(bytes);
         if !bar.is_hidden() {
             bar.set_message(String::from_utf8_lossy(path).into_owned());

@@ -47,6 +47,9 @@ pub(super) struct Source {
     /// Of a folder, serve names that begin with a dot, too; without it only `.well-known` is
     #[arg(long)]
     dotfiles: bool,
+    /// Of a folder, make Brotli and gzip versions of what gets shorter by it before serving, for clients that take them
+    #[arg(long)]
+    compress: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -100,7 +103,8 @@ impl Source {
             if self.verify && fs::metadata(&self.path).is_ok_and(|meta| meta.is_dir()) {
                 bail!(Usage("--verify is for images: `cheetah pack` the folder first".to_owned()));
             }
-            let site = load(&self.path, dotfiles, cache, self.verify)?;
+            let options = LoadOptions { dotfiles, verify: self.verify, compress: self.compress };
+            let site = load(&self.path, options, cache)?;
             let given = [("--cache", self.cache.is_some()), ("--cache-policy", self.cache_policy.is_some())];
             if let Some((option, _)) = given.iter().find(|(_, given)| *given && site.image().is_resident()) {
                 bail!(Usage(format!(
@@ -108,6 +112,9 @@ impl Source {
                 )));
             }
             return Ok(Arc::new(site));
+        }
+        if self.compress {
+            bail!(Usage("--compress is done when a folder is packed: leave --store folder out".to_owned()));
         }
         if self.verify {
             bail!(Usage("--verify is for images: leave --store folder out".to_owned()));
@@ -120,13 +127,17 @@ impl Source {
     }
 }
 
+/// How an image is opened, and a folder packed.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct LoadOptions {
+    pub(super) dotfiles: Dotfiles,
+    pub(super) verify: bool,
+    pub(super) compress: bool,
+}
+
 /// Opens an image, or packs a folder; what is read of a big one, or of one that is verified, is kept in `cache`.
-pub(super) fn load(
-    source: &Path,
-    dotfiles: Dotfiles,
-    cache: FileCache,
-    verify: bool,
-) -> anyhow::Result<Site> {
+pub(super) fn load(source: &Path, options: LoadOptions, cache: FileCache) -> anyhow::Result<Site> {
+    let LoadOptions { dotfiles, verify, compress } = options;
     let cache = Arc::new(cache);
     let open = |image: &Path| {
         let cache = Some(Arc::clone(&cache));
@@ -135,16 +146,21 @@ pub(super) fn load(
     };
     let meta = fs::metadata(source).with_context(|| source.display().to_string())?;
     if !meta.is_dir() {
+        if compress {
+            bail!(Usage(
+                "--compress is for folders: give it to `cheetah pack` when the image is made".to_owned()
+            ));
+        }
         return open(source);
     }
     let tree = pack::walk(source, dotfiles)?;
     if tree.content_bytes() <= MAX_IN_MEMORY_BYTES {
-        let (device, _) = pack::pack_with_progress(&tree, MemoryDevice::new())?;
+        let (device, _) = pack::pack_with_progress(&tree, MemoryDevice::new(), compress)?;
         return Ok(Site::from_bytes(device.into_bytes())?);
     }
     let image = cached_image_path(source)?;
     let file = AtomicFile::create(&image).with_context(|| format!("cannot write {}", image.display()))?;
-    let (file, _) = pack::pack_with_progress(&tree, file)?;
+    let (file, _) = pack::pack_with_progress(&tree, file, compress)?;
     file.publish().with_context(|| format!("cannot write {}", image.display()))?;
     open(&image)
 }

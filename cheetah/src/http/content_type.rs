@@ -1,4 +1,6 @@
-//! The media type of a file: by its name, and by whether its contents are text.
+//! The media type of a file, and the coding that it is kept in: by its name, and by whether its contents are text.
+
+use super::coding::Coding;
 
 /// The media type of a file called `name`. `is_utf8_text` tells what its contents looked like, if anyone looked: text in
 /// another encoding is not called UTF-8, and a file without an extension (`README`) is text if it reads like text.
@@ -12,6 +14,31 @@ pub fn content_type(name: &[u8], is_utf8_text: Option<bool>) -> String {
         Some(mime) => mime.essence_str().to_owned(),
         None if is_utf8_text == Some(true) => "text/plain; charset=utf-8".to_owned(),
         None => "application/octet-stream".to_owned(),
+    }
+}
+
+/// The coding of a file called `name`, and the name that its contents would have without it: `page.html.br`, `logo.svgz`.
+/// What is an archive to people (`x.tar.gz`), or has no type without the suffix, has none: it is sent as it lies.
+pub fn coding(name: &[u8]) -> Option<(Coding, Vec<u8>)> {
+    if let Some(stem) = name.strip_suffix(b".svgz") {
+        return Some((Coding::Gzip, [stem, b".svg"].concat()));
+    }
+    let (coding, stem) = Coding::ALL
+        .into_iter()
+        .find_map(|coding| Some((coding, name.strip_suffix(coding.suffix().as_bytes())?)))?;
+    is_worth_coding(stem).then(|| (coding, stem.to_vec()))
+}
+
+/// Whether contents of a file called `name` are such that a coding makes them shorter: text, and what is text in a wide
+/// sense; not what is compressed by itself.
+pub fn is_worth_coding(name: &[u8]) -> bool {
+    let Some(mime) = mime_guess::from_path(&*String::from_utf8_lossy(name)).first() else { return false };
+    let is_text_inside = mime.suffix().is_some_and(|suffix| suffix == "xml" || suffix == "json");
+    match (mime.type_().as_str(), mime.subtype().as_str()) {
+        ("text", _) => true,
+        ("application", "json" | "javascript" | "xml" | "wasm" | "rtf" | "x-sh") => true,
+        ("image", "bmp" | "x-icon" | "vnd.microsoft.icon") | ("font", "ttf" | "otf") => true,
+        _ => is_text_inside,
     }
 }
 
@@ -99,6 +126,27 @@ mod tests {
             ("data.unknown-ext", None, "application/octet-stream"),
         ] {
             assert_eq!(content_type(name.as_bytes(), is_text), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn codings() {
+        for (name, expected) in [
+            ("a.html.br", Some((Coding::Brotli, "a.html"))),
+            ("a.js.gz", Some((Coding::Gzip, "a.js"))),
+            ("a.json.zst", Some((Coding::Zstd, "a.json"))),
+            ("feed.atom.gz", Some((Coding::Gzip, "feed.atom"))),
+            ("logo.svgz", Some((Coding::Gzip, "logo.svg"))),
+            ("a.tar.gz", None),
+            ("a.gz", None),
+            ("a.png.gz", None),
+            ("a.docx.gz", None),
+            ("a.html", None),
+            (".br", None),
+            ("", None),
+        ] {
+            let expected = expected.map(|(coding, stem)| (coding, stem.as_bytes().to_vec()));
+            assert_eq!(coding(name.as_bytes()), expected, "{name}");
         }
     }
 

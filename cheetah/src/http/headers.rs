@@ -1,31 +1,43 @@
 //! Response heads made when a site is packed, and the application area that holds them.
 //!
 //! ```text
-//!   0   4  magic "HHD1"
+//!   0   4  magic "HHD2"
 //!   4   2  length of the 200 head        8   2  place of the media type in it     12   2  place of the entity tag
 //!   6   2  length of the 304 head       10   2  its length                        14   2  its length
 //!  16   8  last modification, seconds since 1970
 //!  24   8  length of the file: an area that was made for other contents is not used
-//!  32      the 200 head, then the 304 head
+//!  32   1  the content coding: 0 for none, then as in `Coding::ALL`
+//!  33   1  1 if the same contents are there in another coding
+//!  34   6  zero
+//!  40      the 200 head, then the 304 head
 //! ```
 //!
 //! Numbers are little-endian. The heads lack `Date`, `Connection` and the empty line, which are patched in when they
-//! are sent.
+//! are sent. An area with the magic "HHD1" has its heads at 32, and neither coding nor another one.
 
 use std::ops::Range;
 
+use crate::http::coding::Coding;
 use crate::http::conditional::Validators;
 use crate::http::date;
 use crate::http::response::{self, Status};
 
-const MAGIC: &[u8; 4] = b"HHD1";
-const PREFIX_BYTES: usize = 32;
+const MAGIC: &[u8; 4] = b"HHD2";
+const PREFIX_BYTES: usize = 40;
+
+/// Before there were codings.
+const OLD_MAGIC: &[u8; 4] = b"HHD1";
+const OLD_PREFIX_BYTES: usize = 32;
 
 /// What a head says of a file.
 #[derive(Clone, Copy, Debug)]
 pub struct Facts<'a> {
     /// `Content-Type`.
     pub content_type: &'a [u8],
+    /// `Content-Encoding`.
+    pub coding: Option<Coding>,
+    /// Whether the same contents are there in another coding: what is sent depends on `Accept-Encoding`.
+    pub varies: bool,
     /// `Content-Length`.
     pub size: u64,
     /// `ETag` and `Last-Modified`.
@@ -45,6 +57,10 @@ pub struct Area {
     pub etag: Range<usize>,
     /// Seconds since 1970.
     pub last_modified: u64,
+    /// The content coding.
+    pub coding: Option<Coding>,
+    /// Whether the contents are there in another one.
+    pub varies: bool,
 }
 
 impl Area {
@@ -52,10 +68,21 @@ impl Area {
     pub fn decode(bytes: &[u8], size: u64) -> Option<Area> {
         let u16_at = |at: usize| Some(usize::from(u16::from_le_bytes(*bytes.get(at..)?.first_chunk()?)));
         let u64_at = |at: usize| Some(u64::from_le_bytes(*bytes.get(at..)?.first_chunk()?));
-        if !bytes.starts_with(MAGIC) || u64_at(24)? != size {
+        if u64_at(24)? != size {
             return None;
         }
-        let whole = PREFIX_BYTES..PREFIX_BYTES + u16_at(4)?;
+        let (prefix, coding, varies) = if bytes.starts_with(MAGIC) {
+            let coding = match usize::from(*bytes.get(32)?) {
+                0 => None,
+                number => Some(*Coding::ALL.get(number - 1)?),
+            };
+            (PREFIX_BYTES, coding, *bytes.get(33)? != 0)
+        } else if bytes.starts_with(OLD_MAGIC) {
+            (OLD_PREFIX_BYTES, None, false)
+        } else {
+            return None;
+        };
+        let whole = prefix..prefix + u16_at(4)?;
         let not_modified = whole.end..whole.end + u16_at(6)?;
         let within = |at: usize, len: usize| {
             let start = whole.start + at;
@@ -70,7 +97,7 @@ impl Area {
         if !is_head(&whole) || !is_head(&not_modified) || not_modified.end != bytes.len() {
             return None;
         }
-        Some(Area { whole, not_modified, content_type, etag, last_modified: u64_at(16)? })
+        Some(Area { whole, not_modified, content_type, etag, last_modified: u64_at(16)?, coding, varies })
     }
 }
 
@@ -95,6 +122,9 @@ pub fn encode(facts: &Facts<'_>) -> Vec<u8> {
     }
     area.extend_from_slice(&facts.validators.last_modified.to_le_bytes());
     area.extend_from_slice(&facts.size.to_le_bytes());
+    area.push(facts.coding.map_or(0, |coding| coding as u8 + 1));
+    area.push(u8::from(facts.varies));
+    area.resize(PREFIX_BYTES, 0);
     area.extend_from_slice(&whole);
     area.extend_from_slice(&not_modified);
     area
@@ -107,15 +137,31 @@ pub fn write(status: Status, facts: &Facts<'_>, out: &mut Vec<u8>) {
     if status != Status::NotModified {
         response::field(out, "Content-Type", facts.content_type);
         response::line(out, format_args!("Content-Length: {}", facts.size));
+        write_coding(facts, out);
     }
-    write_validators(&facts.validators, out);
+    write_common(facts, out);
     if status != Status::NotModified {
         write_accept_ranges(out);
     }
 }
 
+/// Writes `Content-Encoding`, if there is one.
+pub fn write_coding(facts: &Facts<'_>, out: &mut Vec<u8>) {
+    if let Some(coding) = facts.coding {
+        response::field(out, "Content-Encoding", coding.token().as_bytes());
+    }
+}
+
+/// Writes what a 304 bears, too: `Vary`, and the validators.
+pub fn write_common(facts: &Facts<'_>, out: &mut Vec<u8>) {
+    if facts.varies {
+        response::field(out, "Vary", b"Accept-Encoding");
+    }
+    write_validators(&facts.validators, out);
+}
+
 /// Writes `ETag` and `Last-Modified`.
-pub fn write_validators(validators: &Validators<'_>, out: &mut Vec<u8>) {
+fn write_validators(validators: &Validators<'_>, out: &mut Vec<u8>) {
     response::field(out, "ETag", validators.etag);
     response::field(out, "Last-Modified", &date::format(validators.last_modified));
 }
@@ -132,7 +178,13 @@ mod tests {
 
     fn facts() -> Facts<'static> {
         let validators = Validators { etag: b"\"abc\"", last_modified: 784_111_777 };
-        Facts { content_type: b"text/html; charset=utf-8", size: 1234, validators }
+        Facts {
+            content_type: b"text/html; charset=utf-8",
+            coding: None,
+            varies: false,
+            size: 1234,
+            validators,
+        }
     }
 
     #[test]
@@ -153,6 +205,35 @@ mod tests {
         assert_eq!(&bytes[area.content_type], b"text/html; charset=utf-8");
         assert_eq!(&bytes[area.etag], b"\"abc\"");
         assert_eq!(area.last_modified, 784_111_777);
+        assert_eq!((area.coding, area.varies), (None, false));
+    }
+
+    #[test]
+    fn codings_are_told() {
+        for coding in Coding::ALL {
+            let facts = Facts { coding: Some(coding), varies: true, ..facts() };
+            let bytes = encode(&facts);
+            let area = Area::decode(&bytes, 1234).unwrap();
+            assert_eq!((area.coding, area.varies), (Some(coding), true));
+            let whole = String::from_utf8(bytes[area.whole].to_vec()).unwrap();
+            let token = coding.token();
+            assert!(
+                whole.contains(&format!("\r\nContent-Encoding: {token}\r\nVary: Accept-Encoding\r\n")),
+                "{whole}"
+            );
+            let not_modified = String::from_utf8(bytes[area.not_modified].to_vec()).unwrap();
+            assert!(not_modified.contains("\r\nVary: Accept-Encoding\r\n"), "{not_modified}");
+            assert!(!not_modified.contains("Content-Encoding"), "{not_modified}");
+        }
+    }
+
+    #[test]
+    fn an_area_of_the_old_kind_is_read() {
+        let new = encode(&facts());
+        let old = [&OLD_MAGIC[..], &new[4..OLD_PREFIX_BYTES], &new[PREFIX_BYTES..]].concat();
+        let (new_area, old_area) = (Area::decode(&new, 1234).unwrap(), Area::decode(&old, 1234).unwrap());
+        assert_eq!(old[old_area.whole], new[new_area.whole]);
+        assert_eq!(old[old_area.etag], new[new_area.etag]);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! lines that [`date`] keeps ready; [`headers`] are heads made beforehand, [`content_type`] what they say of a file.
 
 pub mod chunked;
+pub mod coding;
 pub mod conditional;
 pub mod content_type;
 pub mod date;

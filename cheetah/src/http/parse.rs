@@ -6,6 +6,7 @@
 
 use std::mem::MaybeUninit;
 
+use super::coding;
 use super::request::{Method, Request};
 use super::response::Status;
 use crate::http::conditional::Conditions;
@@ -157,6 +158,7 @@ fn check<'a>(head: &httparse::Request<'_, 'a>) -> Result<Request<'a>, Status> {
     let mut content_length = None;
     let mut transfer_codings = TransferCodings::None;
     let mut expects_continue = false;
+    let mut accept_encoding = coding::Lines::new();
     let mut range = Single::None;
     let (mut if_modified_since, mut if_unmodified_since) = (Single::None, Single::None);
     let mut if_range = Single::None;
@@ -197,6 +199,7 @@ fn check<'a>(head: &httparse::Request<'_, 'a>) -> Result<Request<'a>, Status> {
                 }
                 content_length = Some(length);
             }
+            15 if is("accept-encoding") => accept_encoding.push(value),
             17 if is("if-modified-since") => if_modified_since.add(value),
             17 if is("transfer-encoding") => transfer_codings.add(value),
             19 if is("if-unmodified-since") => if_unmodified_since.add(value),
@@ -228,6 +231,7 @@ fn check<'a>(head: &httparse::Request<'_, 'a>) -> Result<Request<'a>, Status> {
         content_length: content_length.unwrap_or(0),
         is_chunked,
         expects_continue: expects_continue && minor_version >= 1,
+        accept_encoding,
         range: range.get(),
         conditions,
         referer,

@@ -1,5 +1,6 @@
 //! A request head as the rest of the server sees it: what matters of it, already checked, borrowed from the input.
 
+use super::coding;
 use super::conditional::Conditions;
 
 /// Request methods, as far as they are told apart.
@@ -53,6 +54,8 @@ pub struct Request<'a> {
     pub is_chunked: bool,
     /// Whether the client waits for `100 Continue` before it sends the content.
     pub expects_continue: bool,
+    /// `Accept-Encoding`, as it came.
+    pub accept_encoding: coding::Lines<'a>,
     /// `Range`, unless it came more than once.
     pub range: Option<&'a [u8]>,
     /// The conditional fields.

@@ -27,6 +27,8 @@ pub enum Status {
     NotFound,
     /// 405
     MethodNotAllowed,
+    /// 406
+    NotAcceptable,
     /// 408
     RequestTimeout,
     /// 412
@@ -53,7 +55,7 @@ pub enum Status {
 
 impl Status {
     /// Every status, in ascending order: for counters.
-    pub const ALL: [Status; 20] = [
+    pub const ALL: [Status; 21] = [
         Status::Ok,
         Status::NoContent,
         Status::PartialContent,
@@ -63,6 +65,7 @@ impl Status {
         Status::Forbidden,
         Status::NotFound,
         Status::MethodNotAllowed,
+        Status::NotAcceptable,
         Status::RequestTimeout,
         Status::PreconditionFailed,
         Status::ContentTooLarge,
@@ -88,6 +91,7 @@ impl Status {
             Status::Forbidden => "403 Forbidden",
             Status::NotFound => "404 Not Found",
             Status::MethodNotAllowed => "405 Method Not Allowed",
+            Status::NotAcceptable => "406 Not Acceptable",
             Status::RequestTimeout => "408 Request Timeout",
             Status::PreconditionFailed => "412 Precondition Failed",
             Status::ContentTooLarge => "413 Content Too Large",

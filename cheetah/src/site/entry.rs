@@ -9,7 +9,7 @@ use runtime::buffer::{Shared, Slice};
 use runtime::payload::{Piece, StoredSums};
 
 use crate::http::conditional::Validators;
-use crate::http::content_type::content_type;
+use crate::http::content_type;
 use crate::http::headers::{self, Area, Facts};
 use crate::http::response::Status;
 use crate::store::{Document, INDEX_NAME};
@@ -51,9 +51,12 @@ impl Entry {
         let last_modified = u64::try_from(inode.mtime().seconds).unwrap_or(0);
         // Without the contents' hash, their CRC, length and time must do.
         let etag = format!("\"{:08x}-{:x}-{:x}\"", inode.content_crc(), inode.size(), last_modified);
-        let content_type = content_type(inode.name(), None);
+        let coded = content_type::coding(inode.name());
+        let stem = coded.as_ref().map_or(inode.name(), |(_, stem)| stem);
         let bytes = headers::encode(&Facts {
-            content_type: content_type.as_bytes(),
+            content_type: content_type::content_type(stem, None).as_bytes(),
+            coding: coded.as_ref().map(|(coding, _)| *coding),
+            varies: false,
             size: inode.size(),
             validators: Validators { etag: etag.as_bytes(), last_modified },
         });
@@ -81,6 +84,8 @@ impl Document for PackedFile {
     fn facts(&self) -> Facts<'_> {
         Facts {
             content_type: self.of_area(self.area.content_type.clone()).bytes,
+            coding: self.area.coding,
+            varies: self.area.varies,
             size: self.inode().size(),
             validators: Validators {
                 etag: self.of_area(self.area.etag.clone()).bytes,

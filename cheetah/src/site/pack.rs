@@ -9,12 +9,15 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use fsstack::device::DeviceMut;
-use fsstack::image::build::{Content, Mtime, Summary};
+use fsstack::image::build::{Mtime, Summary};
 use fsstack::{BuildError, BuildOptions, Builder};
+use rustc_hash::{FxHashMap, FxHashSet};
 use walkdir::WalkDir;
 
+use super::compress;
+use crate::http::coding::Coding;
 use crate::http::conditional::Validators;
-use crate::http::content_type::{TextCheck, content_type};
+use crate::http::content_type::{self, TextCheck};
 use crate::http::headers::{self, Facts};
 use crate::store::Dotfiles;
 
@@ -147,29 +150,121 @@ fn unfit(found: &walkdir::DirEntry, root: &Path, home: &Path, dotfiles: Dotfiles
     }
 }
 
-/// Packs `tree` into an image on `device`, telling `progress` of every file: its path and the bytes it had.
+/// How a folder is packed.
+#[derive(Clone, Debug, Default)]
+pub struct PackOptions {
+    /// Of the image.
+    pub build: BuildOptions,
+    /// Put a shorter version beside each file that has one, in Brotli and in gzip, unless there is one in the folder.
+    pub compress: bool,
+}
+
+/// Packs `tree` into an image on `device`, telling `progress` of every file: its path and the bytes it had. Files that lie
+/// beside others with the suffix of a coding are these in that coding.
 ///
 /// # Errors
 /// If a file cannot be read or the device refuses.
 pub fn pack<D: DeviceMut>(
     tree: &Tree,
     device: D,
-    options: &BuildOptions,
+    options: &PackOptions,
     mut progress: impl FnMut(&[u8], u64),
 ) -> Result<(D, Summary), PackError> {
-    let mut builder = Builder::new(device, options)?;
+    let mut builder = Builder::new(device, &options.build)?;
     let now = mtime(SystemTime::now());
+    let files = Files::of(tree);
+    // Of files that are there in a coding, too: theirs is the same. A name comes before those that it begins.
+    let mut types: FxHashMap<&[u8], String> = FxHashMap::default();
     for item in &tree.items {
         if item.is_directory {
             builder.directory(&item.path, item.mtime, &[])?;
             continue;
         }
-        let file = File::open(&item.source).map_err(|error| PackError::Open(item.source.clone(), error))?;
+        let failed = |error| PackError::Open(item.source.clone(), error);
+        let mut file = File::open(&item.source).map_err(failed)?;
         // A modification in the future must not be told (RFC 9110 section 8.8.2.1).
-        add(&mut builder, &item.path, item.mtime.min(now), file)?;
+        let mtime = item.mtime.min(now);
+        let mut kind = Kind::by_name(&item.path);
+        let codings = if options.compress { files.codings_to_make(item) } else { Vec::new() };
+        if let Some(plain) = files.without_coding(&item.path) {
+            kind = Kind { content_type: types.get(plain).cloned(), varies: true, ..kind };
+            add_as(&mut builder, &item.path, mtime, file, &kind)?;
+        } else if codings.is_empty() {
+            kind.varies = files.are_beside(&item.path);
+            let content_type = add_as(&mut builder, &item.path, mtime, file, &kind)?;
+            if kind.varies {
+                types.insert(&item.path, content_type);
+            }
+        } else {
+            let mut contents = Vec::new();
+            file.read_to_end(&mut contents).map_err(failed)?;
+            let made = compress::shorter(&contents, codings.into_iter());
+            kind.varies = !made.is_empty() || files.are_beside(&item.path);
+            let content_type = add_as(&mut builder, &item.path, mtime, &contents[..], &kind)?;
+            for (coding, bytes) in made {
+                let path = [&item.path, coding.suffix().as_bytes()].concat();
+                let (content_type, coding) = (Some(content_type.clone()), Some(coding));
+                add_as(&mut builder, &path, mtime, &bytes[..], &Kind { content_type, coding, varies: true })?;
+            }
+            types.insert(&item.path, content_type);
+        }
         progress(&item.path, item.size);
     }
     Ok(builder.finish()?)
+}
+
+/// The files of a tree by their paths: which of them are others in a coding.
+struct Files<'a>(FxHashSet<&'a [u8]>);
+
+impl<'a> Files<'a> {
+    fn of(tree: &'a Tree) -> Files<'a> {
+        Files(tree.items.iter().filter(|item| !item.is_directory).map(|item| &item.path[..]).collect())
+    }
+
+    fn has(&self, path: &[u8], coding: Coding) -> bool {
+        self.0.contains(&[path, coding.suffix().as_bytes()].concat()[..])
+    }
+
+    /// Whether the file at `path` is there in a coding, too.
+    fn are_beside(&self, path: &[u8]) -> bool {
+        content_type::coding(name(path)).is_none()
+            && Coding::ALL
+                .into_iter()
+                .any(|coding| self.has(path, coding) && content_type::is_worth_coding(name(path)))
+    }
+
+    /// The path of the file that the one at `path` is in a coding.
+    fn without_coding(&self, path: &'a [u8]) -> Option<&'a [u8]> {
+        let (coding, _) = content_type::coding(name(path))?;
+        path.strip_suffix(coding.suffix().as_bytes()).filter(|plain| self.0.contains(plain))
+    }
+
+    /// The codings that a file lacks and may get shorter by.
+    fn codings_to_make(&self, item: &Item) -> Vec<Coding> {
+        let is_fit = (compress::MIN_BYTES..=compress::MAX_BYTES).contains(&item.size)
+            && content_type::is_worth_coding(name(&item.path));
+        compress::MADE.into_iter().filter(|&coding| is_fit && !self.has(&item.path, coding)).collect()
+    }
+}
+
+/// What heads say of a file beside what its bytes tell.
+struct Kind {
+    /// By name and contents, unless it is known.
+    content_type: Option<String>,
+    coding: Option<Coding>,
+    varies: bool,
+}
+
+impl Kind {
+    fn by_name(path: &[u8]) -> Kind {
+        let coded = content_type::coding(name(path));
+        let content_type = coded.as_ref().map(|(_, stem)| content_type::content_type(stem, None));
+        Kind { content_type, coding: coded.map(|(coding, _)| coding), varies: false }
+    }
+}
+
+fn name(path: &[u8]) -> &[u8] {
+    path.rsplit(|&b| b == b'/').next().unwrap_or_default()
 }
 
 /// Adds one file with its ready-made heads.
@@ -181,23 +276,36 @@ pub fn add<D: DeviceMut>(
     path: &[u8],
     mtime: Mtime,
     contents: impl Read,
-) -> Result<Content, PackError> {
-    let name = path.rsplit(|&b| b == b'/').next().unwrap_or_default();
+) -> Result<(), PackError> {
+    add_as(builder, path, mtime, contents, &Kind::by_name(path)).map(drop)
+}
+
+/// As [`add`], as what it is said to be; gives its media type.
+fn add_as<D: DeviceMut>(
+    builder: &mut Builder<D>,
+    path: &[u8],
+    mtime: Mtime,
+    contents: impl Read,
+    kind: &Kind,
+) -> Result<String, PackError> {
     // The area is made after the contents have gone by; the two share what was observed.
     let seen = RefCell::new(Seen::default());
     let mut reader = Observed { inner: contents, seen: &seen };
-    let content = builder.file(path, mtime, &mut reader, |content| {
+    let mut content_type = kind.content_type.clone();
+    builder.file(path, mtime, &mut reader, |content| {
         let seen = seen.borrow();
-        let is_text = seen.text.is_whole();
+        let guess = || content_type::content_type(name(path), Some(seen.text.is_whole()));
         let etag = etag(&seen.hash.finalize());
         let last_modified = u64::try_from(content.mtime.seconds).unwrap_or(0);
         headers::encode(&Facts {
-            content_type: content_type(name, Some(is_text)).as_bytes(),
+            content_type: content_type.get_or_insert_with(guess).as_bytes(),
+            coding: kind.coding,
+            varies: kind.varies,
             size: content.size,
             validators: Validators { etag: etag.as_bytes(), last_modified },
         })
     })?;
-    Ok(content)
+    Ok(content_type.unwrap_or_default())
 }
 
 fn mtime(time: SystemTime) -> Mtime {

@@ -144,7 +144,8 @@ impl Folder {
     fn learn(&self, file: &File, version: Version, name: &[u8]) -> io::Result<Arc<Known>> {
         let number = self.cache.number();
         // Whether it is text is told by its first block. Looked at only where it matters.
-        let is_text = if content_type::text_matters(name) {
+        let coded = content_type::coding(name);
+        let is_text = if coded.is_none() && content_type::text_matters(name) {
             let block = read_block(&self.cache, file, version, number, 0)?;
             let len = usize::try_from(version.size).unwrap_or(usize::MAX).min(block.len());
             Some(content_type::begins_like_text(&block[..len], len as u64 == version.size))
@@ -152,7 +153,10 @@ impl Folder {
             None
         };
         let area = Shared::from(headers::encode(&Facts {
-            content_type: content_type::content_type(name, is_text).as_bytes(),
+            content_type: content_type::content_type(coded.as_ref().map_or(name, |(_, stem)| stem), is_text)
+                .as_bytes(),
+            coding: coded.as_ref().map(|(coding, _)| *coding),
+            varies: false,
             size: version.size,
             validators: Validators {
                 etag: version.etag().as_bytes(),
@@ -230,6 +234,8 @@ impl Document for OpenFile {
         let Known { area, places, .. } = &*self.known;
         Facts {
             content_type: &area[places.content_type.clone()],
+            coding: places.coding,
+            varies: places.varies,
             size: self.version.size,
             validators: Validators { etag: &area[places.etag.clone()], last_modified: places.last_modified },
         }
