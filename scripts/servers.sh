@@ -7,7 +7,7 @@ server_missing() {
     local program=$1
     case $1 in
         kernel | tap | tap-plain | ring | packet) return ;;
-        nginx-nosendfile) program=nginx ;;
+        nginx-*) program=nginx ;;
         apache) program=apache2 ;;
         squid) command -v nginx >/dev/null || { echo "nginx, its origin, is not installed"; return; } ;;
     esac
@@ -61,6 +61,8 @@ server_command() { # name site work
         tap) serve "$site" tap ;;
         tap-plain) serve "$site" tap --without offload ;;
         nginx) nginx_conf $at on "$site" "$work" >"$work/nginx.conf"; echo "nginx -c $work/nginx.conf" ;;
+        # As our server on the kernel's sockets does: a connection is accepted with its first request.
+        nginx-deferred) nginx_conf "$at deferred" on "$site" "$work" >"$work/$1.conf"; echo "nginx -c $work/$1.conf" ;;
         nginx-nosendfile) nginx_conf $at off "$site" "$work" >"$work/$1.conf"; echo "nginx -c $work/$1.conf" ;;
         # NCSA's heir in code, and its way: a process a connection, from a pool.
         apache)

@@ -79,7 +79,7 @@ impl Server {
         let mut bound = addr;
         let mut server = Server::new(&shared, addr)?;
         for i in 0..workers {
-            let listener = kernel::listener(bound, workers > 1)?;
+            let listener = kernel::listener(bound, workers > 1, &config.http)?;
             // Port 0 becomes a real one with the first socket; the others share it.
             bound = kernel::local_addr(&listener)?;
             let (commander, orders) = control::pair()?;

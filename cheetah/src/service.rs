@@ -71,9 +71,13 @@ pub struct Options {
     /// On the kernel's sockets: a head and its body in one call; off (`--without header-merging`), one each. (Our own TCP/IP
     /// has a switch of its own, [`netstack::stack::Features::header_merging`].)
     pub header_merging: bool,
-    /// On the kernel's sockets: have the FIN ride on the last data; off (`--without packet-merging`), it goes alone. (Our
-    /// own TCP/IP has a switch of its own, [`netstack::stack::Features::packet_merging`].)
+    /// On the kernel's sockets: have the FIN ride on the last data, and the first request be acknowledged by its answer; off
+    /// (`--without packet-merging`), each goes alone. (Our own TCP/IP has a switch of its own,
+    /// [`netstack::stack::Features::packet_merging`].)
     pub packet_merging: bool,
+    /// On the kernel's sockets: take a connection when its first request is there, and read that at once; off (`--without
+    /// deferred-accept`), when its handshake is over. On by default; who connects and asks nothing is taken after a second.
+    pub deferred_accept: bool,
 }
 
 impl Default for Options {
@@ -92,6 +96,7 @@ impl Default for Options {
             pcb_pool: true,
             header_merging: true,
             packet_merging: true,
+            deferred_accept: true,
         }
     }
 }

@@ -206,7 +206,8 @@ mod tests {
         assert!(event_loop.turn(Some(Instant::ZERO))?.is_empty());
         event_loop.modify(&near, Token(7), Interest::BOTH, Trigger::Level)?;
         let events = event_loop.turn(Some(Instant::ZERO))?;
-        assert_eq!(events, [Event { token: Token(7), readable: false, writable: true, closed: false }]);
+        let room = Event { token: Token(7), readable: false, writable: true, closed: false, urgent: false };
+        assert_eq!(events, [room]);
         assert_eq!(
             event_loop.modify(&near, WAKE, Interest::NONE, Trigger::Level).unwrap_err().kind(),
             io::ErrorKind::InvalidInput

@@ -89,8 +89,8 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "/PATH")]
     status: Option<String>,
     /// Switch specialisations off, to measure what each is worth: in-place-parse, date-cache, precomputed-headers,
-    /// pinning, header-merging, packet-merging, pcb-pool, and on our own TCP/IP also time-wait-records, offload,
-    /// fused-loops, stored-sums, cached-sums
+    /// pinning, header-merging, packet-merging, pcb-pool, on the kernel's sockets also deferred-accept, and on our own
+    /// TCP/IP time-wait-records, offload, fused-loops, stored-sums, cached-sums
     #[arg(long, value_name = "FEATURE,...", value_delimiter = ',')]
     without: Vec<Feature>,
 }
@@ -269,6 +269,7 @@ fn config(arguments: &Arguments) -> Config {
     config.http.pcb_pool = with(Feature::PcbPool);
     config.http.header_merging = with(Feature::HeaderMerging);
     config.http.packet_merging = with(Feature::PacketMerging);
+    config.http.deferred_accept = with(Feature::DeferredAccept);
     config.http.max_connections = arguments.max_connections;
     config.access_log = arguments.access_log.clone().map(|path| {
         let format = match arguments.log_format {

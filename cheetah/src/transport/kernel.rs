@@ -1,9 +1,12 @@
-//! The kernel's sockets: one thread, one epoll, edge-triggered, every connection registered once.
+//! The kernel's sockets: one thread, one epoll, edge-triggered.
 //!
 //! A request costs one `recv` and one `sendmsg` that points into the image. Nothing is allocated for it: connections and
-//! their buffers are recycled. The last bytes of a connection are sent with `MSG_MORE`, so that the FIN of the `close` or
-//! `shutdown` right behind them is on the same segment. Out of descriptors, or at the bound of connections, the loop stops
-//! accepting until one has ended; the rest wait in the listener's queue. Time-outs stand in a timer wheel, one a connection.
+//! their buffers are recycled. A connection is taken when its first request is there (`TCP_DEFER_ACCEPT`) and read at once;
+//! with the event loop it is registered when it has to be waited for, which a connection of one request never has: accept,
+//! receive, send, close. The request is acknowledged by the answer, and the last bytes of a connection are sent with
+//! `MSG_MORE`, so that the FIN of the `close` or `shutdown` right behind them is on the same segment. Out of descriptors, or
+//! at the bound of connections, the loop stops accepting until one has ended; the rest wait in the listener's queue.
+//! Time-outs stand in a timer wheel, one a connection that is waited for.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -15,6 +18,7 @@ use std::time::Duration;
 use runtime::event_loop::EventLoop;
 use runtime::payload::PayloadSource;
 use runtime::poller::{Event, Interest, Token, Trigger};
+use runtime::sockets;
 use runtime::stats::work::{Quantity, Work, count};
 use runtime::time::Instant;
 use runtime::timer_wheel::{TimerId, TimerWheel};
@@ -29,7 +33,7 @@ use smallvec::SmallVec;
 use super::control::{Order, Orders, Shared};
 use crate::conn::Conn;
 use crate::report::Report;
-use crate::service::Service;
+use crate::service::{Options, Service};
 use crate::transport::unix_now;
 
 /// Most slices in one `sendmsg`; a response has two to three.
@@ -40,6 +44,15 @@ const TURN_BYTES: usize = 1 << 20;
 
 /// Requests read at once.
 const READ_BYTES: usize = 64 * 1024;
+
+/// Connections taken, and served as far as they go, before others get their turn.
+const ACCEPT_BATCH: usize = 64;
+
+/// Connections that may wait to be taken; the system cuts this down to its own limit.
+const MAX_BACKLOG: i32 = 65_535;
+
+/// Whoever connects and asks nothing for so many seconds is taken then: Linux counts in repeated SYN-ACKs.
+const DEFER_TIME: Duration = Duration::from_secs(1);
 
 /// Ended connections kept for their buffers.
 const MAX_SPARE: usize = 1024;
@@ -58,7 +71,7 @@ const ORDERS: Token = Token(u64::MAX - 2);
 ///
 /// # Errors
 /// Whatever the system says: address in use, no permission.
-pub fn listener(addr: SocketAddr, shared_port: bool) -> io::Result<OwnedFd> {
+pub fn listener(addr: SocketAddr, shared_port: bool, options: &Options) -> io::Result<OwnedFd> {
     let family = if addr.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = socket_with(family, SocketType::STREAM, flags, None)?;
@@ -68,9 +81,18 @@ pub fn listener(addr: SocketAddr, shared_port: bool) -> io::Result<OwnedFd> {
     }
     // Responses leave whole anyhow; waiting for more would only delay the last segment. Connections inherit it.
     sockopt::set_tcp_nodelay(&socket, true)?;
+    // A pointer into the stream, not a byte beside it (RFC 6093 section 3.1), as on our own TCP/IP. Inherited, too.
+    sockopt::set_socket_oobinline(&socket, true)?;
     bind(&socket, &addr)?;
-    // The system cuts this down to its own limit.
-    listen(&socket, 65_535)?;
+    if options.deferred_accept {
+        sockets::defer_accept(&socket, DEFER_TIME)?;
+    }
+    listen(&socket, MAX_BACKLOG)?;
+    if options.packet_merging {
+        // What has just come is acknowledged by the answer, from a connection's first request on. Inherited if said after
+        // `listen`, which forgets what was said before.
+        sockopt::set_tcp_quickack(&socket, false)?;
+    }
     Ok(socket)
 }
 
@@ -87,9 +109,9 @@ pub fn local_addr(socket: impl AsFd) -> io::Result<SocketAddr> {
 pub struct Worker {
     events: EventLoop,
     listener: Option<OwnedFd>,
-    /// More connections may wait, but there is no descriptor for them, or as many as allowed are here. The time is when
-    /// to look again even if none ends.
-    accept_stalled: Option<Instant>,
+    /// More connections may wait: others had to have their turn, or there is no descriptor for them, or as many as allowed
+    /// are here. The time is when to look again even if none ends.
+    accept_again: Option<Instant>,
     /// When that was last complained of.
     stall_reported: Option<Instant>,
     orders: Orders,
@@ -114,10 +136,15 @@ struct Connection {
     conn: Conn,
     readable: bool,
     writable: bool,
-    /// Whether room to write raises an event: asked for once there was none, for most connections never lack it.
-    hears_of_room: bool,
+    /// What raises an event. Nothing, until there is something to wait for; room to write once there was none, for most
+    /// connections never lack it.
+    hears_of: Interest,
     /// The peer's FIN is in the socket, perhaps behind data.
     end_pending: bool,
+    /// Urgent data has come: a read ends at its mark, whatever lies behind it.
+    has_mark: bool,
+    /// What comes is acknowledged whether there is an answer or not.
+    acknowledges: bool,
     /// Our FIN is sent.
     shut_down: bool,
     queued: bool,
@@ -157,7 +184,7 @@ impl Worker {
             timers: TimerWheel::new(events.now()),
             events,
             listener: Some(listener),
-            accept_stalled: None,
+            accept_again: None,
             stall_reported: None,
             orders,
             shared,
@@ -204,7 +231,7 @@ impl Worker {
             while let Some((_, key)) = self.timers.expire(now) {
                 self.on_timer(key);
             }
-            if self.accept_stalled.is_some_and(|retry| now >= retry) {
+            if self.accept_again.is_some_and(|retry| now >= retry) {
                 self.accept();
             }
             if self.is_drained(now) {
@@ -228,7 +255,7 @@ impl Worker {
         let deadline = if busy {
             Some(Instant::ZERO)
         } else {
-            [self.timers.next_expiry(), self.accept_stalled, self.drain_until].into_iter().flatten().min()
+            [self.timers.next_expiry(), self.accept_again, self.drain_until].into_iter().flatten().min()
         };
         let ready = self.events.turn(deadline)?;
         events.clear();
@@ -237,11 +264,20 @@ impl Worker {
     }
 
     fn accept(&mut self) {
-        self.accept_stalled = None;
-        while let Some(listener) = &self.listener {
+        if self.accept_batch() {
+            self.accept_again = Some(self.events.now());
+        }
+    }
+
+    /// Takes connections from the listener's queue and serves them as far as they go. Whether more may wait that could be
+    /// taken at once.
+    fn accept_batch(&mut self) -> bool {
+        self.accept_again = None;
+        for _ in 0..ACCEPT_BATCH {
+            let Some(listener) = &self.listener else { return false };
             if self.connections.len() >= self.service.options.max_connections {
                 self.stall("as many connections as allowed are open");
-                return;
+                return false;
             }
             count(Quantity::CallsToReceive, 1);
             match acceptfrom_with(listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
@@ -249,21 +285,22 @@ impl Worker {
                     let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
                     self.adopt(socket, peer);
                 }
-                Err(Errno::AGAIN) => return,
+                Err(Errno::AGAIN) => return false,
                 // The peer gave up while it waited, or a signal came.
                 Err(Errno::CONNABORTED | Errno::INTR | Errno::PROTO | Errno::PERM) => {}
                 // Most likely there is no descriptor left: go on when a connection closes, and look now and then.
                 Err(error) => {
                     self.stall(&error.to_string());
-                    return;
+                    return false;
                 }
             }
         }
+        true
     }
 
     fn stall(&mut self, why: &str) {
         let now = self.events.now();
-        self.accept_stalled = Some(now + STALL_RETRY);
+        self.accept_again = Some(now + STALL_RETRY);
         if self.stall_reported.is_none_or(|reported| now >= reported + STALL_REPORTS) {
             self.stall_reported = Some(now);
             tracing::warn!(connections = self.connections.len(), "accepting pauses: {why}");
@@ -282,26 +319,49 @@ impl Worker {
         let key = entry.key();
         // As many as there can be descriptors.
         conn.set_key(key as u32);
-        if let Err(error) = self.events.add(&socket, Token(key as u64), Interest::READ, Trigger::Edge) {
-            tracing::error!("a connection cannot be waited for: {error}");
-            self.service.stats.closed += 1;
-            self.spare.push(conn);
-            return;
-        }
         entry.insert(Connection {
             socket,
             conn,
             readable: true,
             writable: true,
-            hears_of_room: false,
+            hears_of: Interest::NONE,
             end_pending: false,
+            has_mark: false,
+            acknowledges: !self.service.options.packet_merging,
             shut_down: false,
             queued: false,
             timer: None,
             starved: false,
         });
-        // Its first request raises an event, if it is there already, too; a look now would mostly come too early.
-        self.set_timer(key);
+        if self.service.options.deferred_accept {
+            self.drive(key);
+        } else if self.listen_to(key) {
+            // Its first request raises an event, if it is there already, too; a look now would mostly come too early.
+            self.set_timer(key);
+        }
+    }
+
+    /// Sees to it that what the connection waits for raises an event: if it came meanwhile, at once. Otherwise the connection
+    /// is closed.
+    fn listen_to(&mut self, key: usize) -> bool {
+        let Some(connection) = self.connections.get_mut(key) else { return false };
+        let (token, socket) = (Token(key as u64), &connection.socket);
+        let wanted = match (connection.hears_of, connection.writable) {
+            (Interest::BOTH, _) | (Interest::READ, true) => return true,
+            (_, true) => Interest::READ,
+            (_, false) => Interest::BOTH,
+        };
+        let told = match connection.hears_of {
+            Interest::NONE => self.events.add(socket, token, wanted, Trigger::Edge),
+            _ => self.events.modify(socket, token, wanted, Trigger::Edge),
+        };
+        if let Err(error) = told {
+            tracing::error!("a connection cannot be waited for: {error}");
+            self.close(key);
+            return false;
+        }
+        connection.hears_of = wanted;
+        true
     }
 
     fn on_event(&mut self, key: usize, event: &Event) {
@@ -311,6 +371,7 @@ impl Worker {
         connection.readable |= event.readable;
         connection.writable |= event.writable;
         connection.end_pending |= event.closed;
+        connection.has_mark |= event.urgent;
         self.drive(key);
     }
 
@@ -318,22 +379,14 @@ impl Worker {
         let Some(connection) = self.connections.get_mut(key) else { return };
         connection.starved = false;
         let turn = connection.turn(&mut self.service, &mut self.read_buffer);
-        if !connection.writable && !connection.hears_of_room && turn.is_ok() {
-            connection.hears_of_room = true;
-            // Room that came meanwhile is told now. It cannot fail, of a socket that is registered.
-            let (token, socket) = (Token(key as u64), &connection.socket);
-            if let Err(error) = self.events.modify(socket, token, Interest::BOTH, Trigger::Edge) {
-                tracing::error!("a connection cannot be waited for: {error}");
-                return self.close(key);
-            }
-        }
         match turn {
-            Ok(Turn::Wait) => self.set_timer(key),
-            Ok(Turn::Again) => {
-                if !std::mem::replace(&mut connection.queued, true) {
+            Ok(turn) => {
+                if matches!(turn, Turn::Again) && !std::mem::replace(&mut connection.queued, true) {
                     self.ready.push_back(key);
                 }
-                self.set_timer(key);
+                if self.listen_to(key) {
+                    self.set_timer(key);
+                }
             }
             Err(Over) => self.close(key),
         }
@@ -385,9 +438,9 @@ impl Worker {
             // After a rush, what it left behind goes one by one.
             self.spare.pop();
         }
-        if self.accept_stalled.is_some() {
+        if self.accept_again.is_some() {
             // Looked at in the next turn: accepting here would nest as deep as connections come and go.
-            self.accept_stalled = Some(self.events.now());
+            self.accept_again = Some(self.events.now());
         }
     }
 
@@ -398,9 +451,13 @@ impl Worker {
                 Order::Report => self.shared.answer(self.report()),
                 Order::Drain if self.drain_until.is_some() => break,
                 Order::Drain => {
-                    // Whoever has connected already is served.
-                    self.accept();
-                    self.listener = None;
+                    // Whoever has asked already is served.
+                    for _ in 0..=MAX_BACKLOG as usize / ACCEPT_BATCH {
+                        if !self.accept_batch() {
+                            break;
+                        }
+                    }
+                    (self.listener, self.accept_again) = (None, None);
                     self.service.draining = true;
                     self.drain_until = Some(self.events.now() + self.drain_limit);
                     let keys: Vec<usize> = self.connections.iter().map(|(key, _)| key).collect();
@@ -526,8 +583,15 @@ impl Connection {
             Ok((n, _)) => {
                 // A short read has emptied the socket: the next bytes raise an event, only a FIN that was announced
                 // already does not.
-                self.readable = n == len || self.end_pending;
+                self.readable = n == len || self.end_pending || self.has_mark;
                 self.conn.on_bytes(service, &buffer[..n]);
+                if !self.acknowledges && self.conn.end() == self.conn.acknowledged_end() {
+                    // The peer may wait for that before it sends the rest of its request (Nagle's algorithm). If this
+                    // fails, it waits a little.
+                    self.acknowledges = true;
+                    count(Quantity::OtherCalls, 1);
+                    let _ = sockopt::set_tcp_quickack(&self.socket, true);
+                }
                 Ok(n)
             }
             Err(Errno::AGAIN) => {

@@ -70,9 +70,10 @@ impl Poller for Epoll {
             use epoll::EventFlags as F;
             Event {
                 token: Token(data.u64()),
-                readable: flags.intersects(F::IN | F::RDHUP | F::HUP | F::ERR),
+                readable: flags.intersects(F::IN | F::PRI | F::RDHUP | F::HUP | F::ERR),
                 writable: flags.intersects(F::OUT | F::HUP | F::ERR),
                 closed: flags.intersects(F::RDHUP | F::HUP | F::ERR),
+                urgent: flags.intersects(F::PRI),
             }
         }));
         Ok(())
@@ -101,7 +102,7 @@ fn is_short(timeout: Duration) -> bool {
 fn flags(interest: Interest, trigger: Trigger) -> epoll::EventFlags {
     let mut flags = epoll::EventFlags::empty();
     if interest.readable {
-        flags |= epoll::EventFlags::IN | epoll::EventFlags::RDHUP;
+        flags |= epoll::EventFlags::IN | epoll::EventFlags::PRI | epoll::EventFlags::RDHUP;
     }
     if interest.writable {
         flags |= epoll::EventFlags::OUT;

@@ -19,7 +19,7 @@ pub struct Token(pub u64);
 /// What to be told of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Interest {
-    /// Bytes, a connection or the end of the stream to be had.
+    /// Bytes, urgent ones among them, a connection or the end of the stream to be had.
     pub readable: bool,
     /// Room to write.
     pub writable: bool,
@@ -56,6 +56,8 @@ pub struct Event {
     pub writable: bool,
     /// The peer has closed its direction, or both; or the descriptor has an error. Reading tells which.
     pub closed: bool,
+    /// Out-of-band data has come: a read ends at its mark, even if there is more (tcp(7), "urgent").
+    pub urgent: bool,
 }
 
 /// Tells which descriptors are ready.
