@@ -6,14 +6,20 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io::Write;
+use std::io::{self, ErrorKind, Write};
 use std::net::SocketAddr;
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 
 use crate::http::date;
 use crate::http::response::Status;
 
 /// Buffered bytes after which the log is written out at once.
 const FLUSH_BYTES: usize = 64 * 1024;
+
+/// What is kept for a reader of a FIFO that is slow; lines beyond it are lost, and counted.
+const MAX_WAITING_BYTES: usize = 1 << 20;
 
 /// What a line looks like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,28 +57,55 @@ pub struct Record<'a> {
 /// An open log.
 pub struct AccessLog {
     out: Box<dyn Write + Send>,
+    /// Where it is opened again; empty for what is no file.
+    path: String,
     format: Format,
     buffer: Vec<u8>,
     failed: bool,
+    /// Lines that the reader was too slow for, since that was last told.
+    lost: u64,
 }
 
 impl AccessLog {
     /// A log that writes to `out`.
     pub fn new(out: Box<dyn Write + Send>, format: Format) -> AccessLog {
-        AccessLog { out, format, buffer: Vec::with_capacity(FLUSH_BYTES + 4096), failed: false }
+        let buffer = Vec::with_capacity(FLUSH_BYTES + 4096);
+        AccessLog { out, path: String::new(), format, buffer, failed: false, lost: 0 }
     }
 
-    /// A log appended to the file `path`, or to standard output for `-`.
-    pub fn open(path: &str, format: Format) -> std::io::Result<AccessLog> {
-        let out: Box<dyn Write + Send> = match path {
-            "-" => Box::new(std::io::stdout()),
-            _ => Box::new(File::options().append(true).create(true).open(path)?),
-        };
-        Ok(AccessLog::new(out, format))
+    /// A log appended to the file `path`, or to standard output for `-`. A FIFO is never waited for: without a reader it
+    /// is an error, and for a slow one lines wait, and are lost at last.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn open(path: &str, format: Format) -> io::Result<AccessLog> {
+        if path == "-" {
+            return Ok(AccessLog::new(Box::new(io::stdout()), format));
+        }
+        let mut log = AccessLog::new(Box::new(open(path)?), format);
+        path.clone_into(&mut log.path);
+        Ok(log)
+    }
+
+    /// Goes on in the file that has the log's name now; what renamed the old one may take it away then. If there cannot
+    /// be one, the old one is written on.
+    pub fn reopen(&mut self) {
+        if self.path.is_empty() {
+            return;
+        }
+        self.flush();
+        match open(&self.path) {
+            Ok(file) => (self.out, self.failed) = (Box::new(file), false),
+            Err(error) => tracing::error!("the access log {} cannot be opened again: {error}", self.path),
+        }
     }
 
     /// Writes down `record`, at the second `unix` since 1970.
     pub fn write(&mut self, unix: u64, record: &Record<'_>) {
+        if self.buffer.len() >= MAX_WAITING_BYTES {
+            self.lost += 1;
+            return;
+        }
         match self.format {
             Format::Combined => combined(&mut self.buffer, unix, record),
             Format::Json => json(&mut self.buffer, unix, record),
@@ -84,16 +117,35 @@ impl AccessLog {
 
     /// Writes out what is buffered. A log that cannot be written is reported once and then dropped: the server lives on.
     pub fn flush(&mut self) {
-        if self.buffer.is_empty() {
-            return;
+        let mut done = 0;
+        while done < self.buffer.len() && !self.failed {
+            match self.out.write(&self.buffer[done..]) {
+                Ok(0) => self.fail(&ErrorKind::WriteZero.into()),
+                Ok(len) => done += len,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) => self.fail(&error),
+            }
         }
-        if !self.failed
-            && let Err(error) = self.out.write_all(&self.buffer).and_then(|()| self.out.flush())
+        if done > 0
+            && let Err(error) = self.out.flush()
         {
-            self.failed = true;
-            tracing::error!("the access log cannot be written and stops here: {error}");
+            self.fail(&error);
         }
-        self.buffer.clear();
+        if self.failed || done == self.buffer.len() {
+            self.buffer.clear();
+        } else {
+            self.buffer.drain(..done);
+        }
+        if self.lost > 0 && self.buffer.is_empty() {
+            tracing::warn!("{} requests are not in the access log: its reader was too slow", self.lost);
+            self.lost = 0;
+        }
+    }
+
+    fn fail(&mut self, error: &io::Error) {
+        self.failed = true;
+        tracing::error!("the access log cannot be written and stops here: {error}");
     }
 }
 
@@ -106,6 +158,15 @@ impl fmt::Debug for AccessLog {
 impl Drop for AccessLog {
     fn drop(&mut self) {
         self.flush();
+    }
+}
+
+fn open(path: &str) -> io::Result<File> {
+    let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    match rustix::fs::open(path, flags, Mode::from_raw_mode(0o666)) {
+        Ok(file) => Ok(file.into()),
+        Err(Errno::NXIO) => Err(io::Error::other("nobody reads this FIFO: start its reader first")),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -197,6 +258,55 @@ mod tests {
         assert_eq!(
             String::from_utf8(out).unwrap(),
             "192.0.2.7 - - [06/Nov/1994:08:49:37 +0000] \"GET /a\\\"b HTTP/1.1\" 200 123 \"-\" \"x\\x0ay\\\\\\xff\"\n"
+        );
+    }
+
+    fn line_count(path: &std::path::Path) -> usize {
+        std::fs::read_to_string(path).unwrap().lines().count()
+    }
+
+    #[test]
+    fn a_renamed_log_is_left_when_it_is_opened_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let (now, old) = (dir.path().join("log"), dir.path().join("log.1"));
+        let mut log = AccessLog::open(now.to_str().unwrap(), Format::Combined).unwrap();
+        log.write(0, &record());
+        std::fs::rename(log.path.clone(), &old).unwrap_or_else(|_| panic!("opening makes the file"));
+        log.write(0, &record());
+        log.reopen();
+        assert_eq!(line_count(&old), 2);
+        log.write(0, &record());
+        drop(log);
+        assert_eq!((line_count(&old), line_count(&now)), (2, 1));
+    }
+
+    #[test]
+    fn a_fifo_is_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("fifo");
+        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)
+            .unwrap();
+        let refused = AccessLog::open(path.to_str().unwrap(), Format::Combined).unwrap_err();
+        assert!(refused.to_string().contains("start its reader"), "{refused}");
+        // A reader that does not read: lines wait, then they are lost, and nothing blocks.
+        let reader = rustix::fs::open(&path, OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty()).unwrap();
+        let mut log = AccessLog::open(path.to_str().unwrap(), Format::Combined).unwrap();
+        let lines = 2 * MAX_WAITING_BYTES as u64 / 64;
+        (0..lines).for_each(|_| log.write(0, &record()));
+        assert!(log.lost > 0 && log.buffer.len() < MAX_WAITING_BYTES + 4096);
+        let mut reader = File::from(reader);
+        let (mut read, mut buffer) = (Vec::new(), vec![0; 1 << 16]);
+        while !log.buffer.is_empty() || log.lost > 0 {
+            log.flush();
+            while let Ok(len @ 1..) = io::Read::read(&mut reader, &mut buffer) {
+                read.extend_from_slice(&buffer[..len]);
+            }
+        }
+        // Those that are there are whole.
+        let mut one = Vec::new();
+        combined(&mut one, 0, &record());
+        assert!(
+            read.chunks(one.len()).all(|line| line == one) && read.len() as u64 / (one.len() as u64) < lines
         );
     }
 

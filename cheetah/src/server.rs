@@ -4,12 +4,14 @@ use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::RecvTimeoutError;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use netstack::device::Device;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::flag;
 
 use crate::access_log::{AccessLog, Format};
 use crate::report::Report;
@@ -218,7 +220,7 @@ impl Server {
         Ok(self.shared.ended())
     }
 
-    /// Serves until SIGTERM or SIGINT; at SIGHUP takes up what `reload` gives, at SIGUSR1 hands the counters to
+    /// Serves until SIGTERM or SIGINT; at SIGHUP opens the log again and takes up what `reload` gives, at SIGUSR1 hands the counters to
     /// `report`. What `reload` cannot give is reported and the old site stays.
     ///
     /// # Errors
@@ -231,13 +233,16 @@ impl Server {
     ) -> io::Result<Stats> {
         loop {
             match signals.next(&self.ended)? {
-                Signal::Reload => match reload() {
-                    Ok(site) => {
-                        self.replace_site(site);
-                        tracing::info!("the replaced site is taken up");
+                Signal::Reload => {
+                    self.give(Order::ReopenLog);
+                    match reload() {
+                        Ok(site) => {
+                            self.replace_site(site);
+                            tracing::info!("the replaced site is taken up");
+                        }
+                        Err(error) => tracing::error!("the old site stays: {error}"),
                     }
-                    Err(error) => tracing::error!("the old site stays: {error}"),
-                },
+                }
                 Signal::Report => report(&self.report()),
                 Signal::End => return self.shut_down(),
             }
@@ -286,11 +291,17 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Takes the signals over from their defaults.
+    /// Takes the signals over from their defaults. Asked to end a second time, the process ends at once.
     ///
     /// # Errors
     /// If the system refuses.
     pub fn take() -> io::Result<Signals> {
+        let ending = Arc::new(AtomicBool::new(false));
+        for signal in [SIGTERM, SIGINT] {
+            // In this order: the first one finds the flag unset.
+            flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&ending))?;
+            flag::register(signal, Arc::clone(&ending))?;
+        }
         let (end, end_writer) = UnixStream::pair()?;
         let (reload, reload_writer) = UnixStream::pair()?;
         signal_hook::low_level::pipe::register(SIGTERM, end_writer.try_clone()?)?;

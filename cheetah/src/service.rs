@@ -269,6 +269,13 @@ impl Service {
         slice
     }
 
+    /// Goes on in the file that has the access log's name now.
+    pub fn reopen_log(&mut self) {
+        if let Some(log) = &mut self.log {
+            log.reopen();
+        }
+    }
+
     /// Counts and logs a response as it is queued. `bytes` is what the body holds.
     pub(crate) fn record(&mut self, status: Status, head_bytes: u64, record: &Record<'_>) {
         self.stats.responses[status as usize] += 1;

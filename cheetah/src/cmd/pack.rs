@@ -1,14 +1,15 @@
 //! `cheetah pack DIR -o SITE.img`: builds an image that can be served.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use cheetah::site::pack::{self, PackOptions, Tree};
 use cheetah::store::Dotfiles;
 use fsstack::device::{AtomicFile, DeviceMut};
 use fsstack::image::build::Summary;
 
-use super::progress;
+use super::{Usage, progress};
 
 /// Build an image from a folder: contents, response heads, validators, checksums
 #[derive(Debug, clap::Args)]
@@ -28,6 +29,10 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let dir = &arguments.dir;
+    if !fs::metadata(dir).with_context(|| dir.display().to_string())?.is_dir() {
+        bail!(Usage(format!("{} is no folder: give the folder that holds it", dir.display())));
+    }
     let tree = walk(&arguments.dir, dotfiles(arguments.dotfiles))?;
     let file = AtomicFile::create(&arguments.output)
         .with_context(|| format!("cannot write {}", arguments.output.display()))?;

@@ -1,13 +1,15 @@
 //! `cheetah serve DIR|SITE.img`: serves a site, over the kernel's sockets or over our own TCP/IP.
 
+mod addresses;
+
 use std::io::Write;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
-use cheetah::access_log::Format;
+use cheetah::access_log::{AccessLog, Format};
 use cheetah::http::target;
 use cheetah::report::Report;
 use cheetah::server::{Config, Server, Signals};
@@ -21,6 +23,7 @@ use netstack::tcp::Algorithm;
 use super::Usage;
 use super::features::{Feature, Mode, Net};
 use super::source::Source;
+use addresses::{Network, Network6};
 
 /// Serve a folder or an image
 #[derive(Debug, clap::Args)]
@@ -70,7 +73,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "FILE")]
     pcap: Option<PathBuf>,
     /// Event-driven threads, sharing the port
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one)]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = workers)]
     workers: usize,
     /// Connections at once, of all threads together: on the kernel's sockets those beyond wait, on our own TCP/IP they
     /// are reset
@@ -79,6 +82,9 @@ pub(super) struct Arguments {
     /// Write requests down in FILE, or on standard output
     #[arg(long, value_name = "FILE|-")]
     access_log: Option<String>,
+    /// How long connections may take to finish once the server is told to end; told a second time, it ends at once
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    drain_limit: u64,
     /// What a line of the access log looks like
     #[arg(long, value_name = "FORMAT", default_value = "combined", value_enum)]
     log_format: LogFormat,
@@ -121,54 +127,19 @@ fn is_canonical(path: &str) -> bool {
         && target::resolve(path, &mut scratch).is_ok_and(|found| found.path == path.as_bytes())
 }
 
+/// More threads than any machine has processors are a mistake.
+fn workers(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(number @ 1..=1024) => Ok(number),
+        _ => Err("give a number, 1 to 1024; more than there are processors gain nothing".to_owned()),
+    }
+}
+
 /// Nobody serves with no thread, or no connection.
 fn at_least_one(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(0) | Err(_) => Err("give a number, 1 or more".to_owned()),
         Ok(number) => Ok(number),
-    }
-}
-
-/// An address with the length of its network's prefix.
-#[derive(Clone, Copy, Debug)]
-struct Network(Ipv4Addr, u8);
-
-impl FromStr for Network {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Network, String> {
-        let (addr, prefix_len) =
-            text.split_once('/').ok_or("give an address and a prefix, as in 10.9.0.2/24")?;
-        let addr = addr.parse().map_err(|_| format!("`{addr}` is no IPv4 address"))?;
-        match prefix_len.parse() {
-            Ok(prefix_len @ 0..=32) => Ok(Network(addr, prefix_len)),
-            _ => Err(format!("`{prefix_len}` is no prefix length: 0 to 32")),
-        }
-    }
-}
-
-/// The same in IPv6.
-#[derive(Clone, Copy, Debug)]
-struct Network6(Ipv6Addr, u8);
-
-impl FromStr for Network6 {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Network6, String> {
-        let (addr, prefix_len) =
-            text.split_once('/').ok_or("give an address and a prefix, as in fd00::2/64")?;
-        let addr: Ipv6Addr = addr.parse().map_err(|_| format!("`{addr}` is no IPv6 address"))?;
-        if addr.is_multicast()
-            || addr.is_unspecified()
-            || addr.is_loopback()
-            || addr.to_ipv4_mapped().is_some()
-        {
-            return Err(format!("`{addr}` is not the address of one host"));
-        }
-        match prefix_len.parse() {
-            Ok(prefix_len @ 0..=128) => Ok(Network6(addr, prefix_len)),
-            _ => Err(format!("`{prefix_len}` is no prefix length: 0 to 128")),
-        }
     }
 }
 
@@ -203,6 +174,9 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             None => store,
         })
     };
+    if let Some((path, format)) = &config.access_log {
+        AccessLog::open(path, *format).with_context(|| format!("cannot write the access log {path}"))?;
+    }
     let site = open()?;
     let signals = Signals::take()?;
     let mut server = match place {
@@ -271,6 +245,7 @@ fn config(arguments: &Arguments) -> Config {
     config.http.packet_merging = with(Feature::PacketMerging);
     config.http.deferred_accept = with(Feature::DeferredAccept);
     config.http.max_connections = arguments.max_connections;
+    config.drain_limit = Duration::from_secs(arguments.drain_limit);
     config.access_log = arguments.access_log.clone().map(|path| {
         let format = match arguments.log_format {
             LogFormat::Combined => Format::Combined,
@@ -307,9 +282,13 @@ fn kernel_addr(arguments: &Arguments) -> anyhow::Result<SocketAddr> {
 }
 
 fn stack_options(arguments: &Arguments) -> anyhow::Result<StackOptions> {
-    let Some(Network(addr, prefix_len)) = arguments.addr else {
+    let Some(network) = arguments.addr else {
         bail!(Usage("our own TCP/IP needs an address of its own: --addr IP/PREFIX".to_owned()));
     };
+    if let Some(why) = network.refusal(arguments.gateway, arguments.host_addr) {
+        bail!(Usage(why));
+    }
+    let Network(addr, prefix_len) = network;
     if arguments.workers != 1 {
         bail!(Usage("one thread serves a device: leave --workers out".to_owned()));
     }

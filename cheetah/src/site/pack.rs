@@ -61,8 +61,8 @@ impl Tree {
 pub enum PackError {
     /// The folder cannot be walked.
     Walk(walkdir::Error),
-    /// A file cannot be opened.
-    Open(PathBuf, io::Error),
+    /// A file cannot be read, or the folder not found.
+    Read(PathBuf, io::Error),
     /// The image cannot be built.
     Build(BuildError),
 }
@@ -71,7 +71,7 @@ impl fmt::Display for PackError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             PackError::Walk(error) => error.fmt(f),
-            PackError::Open(path, error) => write!(f, "{}: {error}", path.display()),
+            PackError::Read(path, error) => write!(f, "{}: {error}", path.display()),
             PackError::Build(error) => error.fmt(f),
         }
     }
@@ -89,9 +89,9 @@ impl From<BuildError> for PackError {
 /// its own name; what is neither file nor folder is left out.
 ///
 /// # Errors
-/// If a folder cannot be read.
+/// If `root` cannot be read. What cannot be below it is left out.
 pub fn walk(root: &Path, dotfiles: Dotfiles) -> Result<Tree, PackError> {
-    let home = fs::canonicalize(root).map_err(|error| PackError::Open(root.into(), error))?;
+    let home = fs::canonicalize(root).map_err(|error| PackError::Read(root.into(), error))?;
     let mut tree = Tree::default();
     let mut walker = WalkDir::new(root).min_depth(1).follow_links(true).sort_by_file_name().into_iter();
     while let Some(found) = walker.next() {
@@ -103,6 +103,7 @@ pub fn walk(root: &Path, dotfiles: Dotfiles) -> Result<Tree, PackError> {
                 match error.io_error() {
                     None => tree.left_out.push((path, "a link that leads back up")),
                     Some(_) if is_link => tree.left_out.push((path, "a link that leads nowhere")),
+                    Some(_) if path != root => tree.left_out.push((path, "it cannot be read")),
                     Some(_) => return Err(PackError::Walk(error)),
                 }
                 continue;
@@ -180,8 +181,14 @@ pub fn pack<D: DeviceMut>(
             builder.directory(&item.path, item.mtime, &[])?;
             continue;
         }
-        let failed = |error| PackError::Open(item.source.clone(), error);
-        let mut file = File::open(&item.source).map_err(failed)?;
+        let mut file = match File::open(&item.source) {
+            Ok(file) => file,
+            // Gone since it was found, or another's: the rest can be served.
+            Err(error) => {
+                tracing::warn!("{} is left out: {error}", item.source.display());
+                continue;
+            }
+        };
         // A modification in the future must not be told (RFC 9110 section 8.8.2.1).
         let mtime = item.mtime.min(now);
         let mut kind = Kind::by_name(&item.path);
@@ -197,7 +204,7 @@ pub fn pack<D: DeviceMut>(
             }
         } else {
             let mut contents = Vec::new();
-            file.read_to_end(&mut contents).map_err(failed)?;
+            file.read_to_end(&mut contents).map_err(|error| PackError::Read(item.source.clone(), error))?;
             let made = compress::shorter(&contents, codings.into_iter());
             kind.varies = !made.is_empty() || files.are_beside(&item.path);
             let content_type = add_as(&mut builder, &item.path, mtime, &contents[..], &kind)?;

@@ -16,6 +16,8 @@ pub enum Order {
     Drain,
     /// Take up the site that [`Shared::site`] now gives.
     Reload,
+    /// Go on in the file that has the access log's name now.
+    ReopenLog,
     /// Answer with the counters so far.
     Report,
 }
@@ -130,6 +132,7 @@ impl Commander {
         let byte = match order {
             Order::Drain => b'd',
             Order::Reload => b'r',
+            Order::ReopenLog => b'l',
             Order::Report => b'c',
         };
         let _ = (&self.socket).write_all(&[byte]);
@@ -142,6 +145,7 @@ impl Orders {
         let mut byte = [0];
         match (&self.socket).read(&mut byte) {
             Ok(1) if byte[0] == b'r' => Some(Order::Reload),
+            Ok(1) if byte[0] == b'l' => Some(Order::ReopenLog),
             Ok(1) if byte[0] == b'c' => Some(Order::Report),
             Ok(_) => Some(Order::Drain),
             Err(_) => None,

@@ -448,6 +448,7 @@ impl Worker {
         while let Some(order) = self.orders.next() {
             match order {
                 Order::Reload => self.service.site = self.shared.site(),
+                Order::ReopenLog => self.service.reopen_log(),
                 Order::Report => self.shared.answer(self.report()),
                 Order::Drain if self.drain_until.is_some() => break,
                 Order::Drain => {

@@ -157,6 +157,7 @@ impl<D: Device> Worker<D> {
         while let Some(order) = self.orders.next() {
             match order {
                 Order::Reload => self.driver.app_mut().service.site = self.shared.site(),
+                Order::ReopenLog => self.driver.app_mut().service.reopen_log(),
                 Order::Report => self.shared.answer(self.report()),
                 Order::Drain if self.drain_until.is_some() => {}
                 Order::Drain => {

@@ -1,0 +1,116 @@
+//! What whoever runs a server does to it: logs that are renamed, signals sent twice, options that cannot work.
+
+mod support;
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+use support::program::Program;
+
+fn cheetah(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_cheetah")).args(arguments).output().unwrap()
+}
+
+fn refusal(arguments: &[&str]) -> String {
+    let output = cheetah(arguments);
+    assert!(!output.status.success(), "{arguments:?} is taken");
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let patience = Instant::now() + Duration::from_secs(10);
+    while !holds() {
+        assert!(Instant::now() < patience, "{what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn site() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("site")).unwrap();
+    fs::write(dir.path().join("site/a.txt"), "hello").unwrap();
+    dir
+}
+
+#[test]
+fn a_log_that_was_renamed_is_opened_again_at_sighup() {
+    let dir = site();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let (log, old) = (path("log"), path("log.1"));
+    let lines = |path: &str| fs::read_to_string(path).unwrap_or_default().lines().count();
+    let served = Program::start(&[&path("site"), "--access-log", &log]);
+    served.get("/a.txt");
+    until("the first line", || lines(&log) == 1);
+    fs::rename(&log, &old).unwrap();
+    served.signal("-HUP");
+    until("a new log", || fs::exists(&log).unwrap());
+    served.get("/a.txt");
+    until("a line in it", || lines(&log) == 1);
+    assert_eq!(lines(&old), 1);
+    assert_eq!(served.end(), Some(0));
+}
+
+#[test]
+fn told_twice_it_ends_at_once() {
+    let dir = site();
+    let served = Program::start(&[dir.path().join("site").to_str().unwrap(), "--drain-limit", "3600"]);
+    // A request of which half has come: draining waits for the rest.
+    let mut half = TcpStream::connect(&served.addr).unwrap();
+    half.write_all(b"GET /a.txt HTTP/1.1\r\n").unwrap();
+    // The other connection is served after the half was read.
+    served.get("/a.txt");
+    served.signal("-TERM");
+    until("draining: no more connections", || TcpStream::connect(&served.addr).is_err());
+    half.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+    assert!(half.read(&mut [0]).is_err(), "it still waits");
+    assert_eq!(served.end(), Some(143));
+}
+
+#[test]
+fn what_cannot_work_is_said_before_anything_starts() {
+    let dir = site();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let said = refusal(&["serve", &path("site"), "--access-log", "/nowhere/log"]);
+    assert!(said.contains("cannot write the access log /nowhere/log: No such file"), "{said}");
+    assert!(Command::new("mkfifo").arg(path("fifo")).status().unwrap().success());
+    let said = refusal(&["serve", &path("site"), "--access-log", &path("fifo")]);
+    assert!(said.contains("start its reader first"), "{said}");
+    let said = refusal(&["serve", &path("site"), "--workers", "100000"]);
+    assert!(said.contains("1 to 1024"), "{said}");
+    let said = refusal(&["serve", &path("site"), "--net", "tap", "--addr", "10.9.0.255/24"]);
+    assert!(said.contains("broadcast address"), "{said}");
+    let said = refusal(&["pack", &path("site/a.txt"), "-o", &path("x.img")]);
+    assert!(said.contains("is no folder"), "{said}");
+    assert!(!fs::exists(path("x.img")).unwrap());
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_left_out_and_named() {
+    let dir = site();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    fs::write(path("site/secret"), "x").unwrap();
+    fs::set_permissions(path("site/secret"), fs::Permissions::from_mode(0)).unwrap();
+    fs::create_dir(path("site/closed")).unwrap();
+    fs::write(path("site/closed/b.txt"), "x").unwrap();
+    fs::set_permissions(path("site/closed"), fs::Permissions::from_mode(0)).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cheetah"));
+    if rustix::process::geteuid().is_root() {
+        // What root may not read, nobody may make: be somebody else.
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777)).unwrap();
+        let copy = path("cheetah");
+        fs::copy(env!("CARGO_BIN_EXE_cheetah"), &copy).unwrap();
+        command = Command::new("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups", &copy]);
+    }
+    let output = command.args(["pack", &path("site"), "-o", &path("x.img")]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("site/secret is left out") && said.contains("site/closed is left out"), "{said}");
+    let listed = cheetah(&["ls", "-R", &path("x.img")]);
+    let listed = String::from_utf8_lossy(&listed.stdout);
+    assert!(listed.contains("a.txt") && !listed.contains("secret") && !listed.contains("b.txt"), "{listed}");
+}
