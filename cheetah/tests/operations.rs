@@ -93,10 +93,10 @@ fn a_file_that_cannot_be_read_is_left_out_and_named() {
     let dir = site();
     let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
     fs::write(path("site/secret"), "x").unwrap();
-    fs::set_permissions(path("site/secret"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(path("site/secret"), fs::Permissions::from_mode(0o000)).unwrap();
     fs::create_dir(path("site/closed")).unwrap();
     fs::write(path("site/closed/b.txt"), "x").unwrap();
-    fs::set_permissions(path("site/closed"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(path("site/closed"), fs::Permissions::from_mode(0o000)).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_cheetah"));
     if rustix::process::geteuid().is_root() {
         // What root may not read, nobody may make: be somebody else.
