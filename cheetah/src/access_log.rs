@@ -1,8 +1,8 @@
 //! The access log: one line a response, in the common combined format or as JSON.
 //!
-//! Lines gather in a buffer and go out when it is full or when the transport has nothing else to do. A request is written
-//! down when its response is queued; the bytes it says are those of the body, as queued. What came from outside is escaped, so
-//! a line is always one line and a field never ends early.
+//! Lines gather in a buffer and go out when it is full or when the transport has nothing else to do. A line is made when a
+//! response is queued, and written down when the peer has taken it, or the connection is over: the bytes it says are those
+//! of the body that went out. What came from outside is escaped, so a line is always one line and a field never ends early.
 
 use std::fmt;
 use std::fs::File;
@@ -44,14 +44,22 @@ pub struct Record<'a> {
     pub target: &'a str,
     /// HTTP/1.x; `None` if there was no request to speak of.
     pub minor_version: Option<u8>,
+    /// What came instead of a request, as far as it was read.
+    pub instead: &'a [u8],
     /// What was answered.
     pub status: Status,
-    /// Bytes of the body.
-    pub body_bytes: u64,
     /// `Referer`.
     pub referer: &'a [u8],
     /// `User-Agent`.
     pub user_agent: &'a [u8],
+}
+
+/// A line of the log, all but the number of bytes.
+#[derive(Debug)]
+pub struct Line {
+    text: Vec<u8>,
+    /// Where the number goes.
+    number_at: usize,
 }
 
 /// An open log.
@@ -100,16 +108,24 @@ impl AccessLog {
         }
     }
 
-    /// Writes down `record`, at the second `unix` since 1970.
-    pub fn write(&mut self, unix: u64, record: &Record<'_>) {
+    /// The line for `record`, which came at the second `unix` since 1970.
+    pub fn line(&self, unix: u64, record: &Record<'_>) -> Line {
+        match self.format {
+            Format::Combined => combined(unix, record),
+            Format::Json => json(unix, record),
+        }
+    }
+
+    /// Writes down that `body_bytes` of a body went out.
+    pub fn write(&mut self, line: &Line, body_bytes: u64) {
         if self.buffer.len() >= MAX_WAITING_BYTES {
             self.lost += 1;
             return;
         }
-        match self.format {
-            Format::Combined => combined(&mut self.buffer, unix, record),
-            Format::Json => json(&mut self.buffer, unix, record),
-        }
+        let (before, after) = line.text.split_at(line.number_at);
+        self.buffer.extend_from_slice(before);
+        put(&mut self.buffer, format_args!("{body_bytes}"));
+        self.buffer.extend_from_slice(after);
         if self.buffer.len() >= FLUSH_BYTES {
             self.flush();
         }
@@ -170,7 +186,9 @@ fn open(path: &str) -> io::Result<File> {
     }
 }
 
-fn combined(out: &mut Vec<u8>, unix: u64, record: &Record<'_>) {
+fn combined(unix: u64, record: &Record<'_>) -> Line {
+    let mut text = Vec::with_capacity(200);
+    let out = &mut text;
     match record.peer {
         Some(peer) => put(out, format_args!("{}", peer.ip())),
         None => out.push(b'-'),
@@ -190,28 +208,36 @@ fn combined(out: &mut Vec<u8>, unix: u64, record: &Record<'_>) {
             escape(out, record.target.as_bytes());
             put(out, format_args!(" HTTP/1.{minor}"));
         }
-        None => out.push(b'-'),
+        None => or_dash(out, record.instead),
     }
-    put(out, format_args!("\" {} {} \"", record.status.code(), record.body_bytes));
+    put(out, format_args!("\" {} ", record.status.code()));
+    let number_at = out.len();
+    out.extend_from_slice(b" \"");
     or_dash(out, record.referer);
     out.extend_from_slice(b"\" \"");
     or_dash(out, record.user_agent);
     out.extend_from_slice(b"\"\n");
+    Line { text, number_at }
 }
 
-fn json(out: &mut Vec<u8>, unix: u64, record: &Record<'_>) {
-    let line = serde_json::json!({
+fn json(unix: u64, record: &Record<'_>) -> Line {
+    let fields = serde_json::json!({
         "time": unix,
         "peer": record.peer.map(|peer| peer.to_string()),
         "method": record.method,
         "target": record.target,
         "version": record.minor_version.map(|minor| format!("1.{minor}")),
         "status": record.status.code(),
-        "bytes": record.body_bytes,
+        "instead": String::from_utf8_lossy(record.instead),
         "referer": String::from_utf8_lossy(record.referer),
         "user_agent": String::from_utf8_lossy(record.user_agent),
     });
-    put(out, format_args!("{line}\n"));
+    // One more field, ahead of the others.
+    let fields = fields.to_string();
+    let mut text = b"{\"bytes\":".to_vec();
+    let number_at = text.len();
+    put(&mut text, format_args!(",{}\n", fields.trim_start_matches('{')));
+    Line { text, number_at }
 }
 
 fn put(out: &mut Vec<u8>, text: fmt::Arguments<'_>) {
@@ -244,21 +270,29 @@ mod tests {
             method: "GET",
             target: "/a\"b",
             minor_version: Some(1),
+            instead: b"",
             status: Status::Ok,
-            body_bytes: 123,
             referer: b"",
             user_agent: b"x\ny\\\xff",
         }
     }
 
+    fn written(format: Format, record: &Record<'_>) -> String {
+        let mut log = AccessLog::new(Box::new(io::sink()), format);
+        let line = log.line(784_111_777, record);
+        log.write(&line, 123);
+        String::from_utf8(std::mem::take(&mut log.buffer)).unwrap()
+    }
+
     #[test]
     fn combined_line() {
-        let mut out = Vec::new();
-        combined(&mut out, 784_111_777, &record());
         assert_eq!(
-            String::from_utf8(out).unwrap(),
+            written(Format::Combined, &record()),
             "192.0.2.7 - - [06/Nov/1994:08:49:37 +0000] \"GET /a\\\"b HTTP/1.1\" 200 123 \"-\" \"x\\x0ay\\\\\\xff\"\n"
         );
+        let refused =
+            Record { minor_version: None, method: "", target: "", instead: b"\x16\x03 \"", ..record() };
+        assert!(written(Format::Combined, &refused).contains("] \"\\x16\\x03 \\\"\" 200 "));
     }
 
     fn line_count(path: &std::path::Path) -> usize {
@@ -270,12 +304,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (now, old) = (dir.path().join("log"), dir.path().join("log.1"));
         let mut log = AccessLog::open(now.to_str().unwrap(), Format::Combined).unwrap();
-        log.write(0, &record());
+        let line = log.line(0, &record());
+        log.write(&line, 1);
         std::fs::rename(log.path.clone(), &old).unwrap_or_else(|_| panic!("opening makes the file"));
-        log.write(0, &record());
+        log.write(&line, 1);
         log.reopen();
         assert_eq!(line_count(&old), 2);
-        log.write(0, &record());
+        log.write(&line, 1);
         drop(log);
         assert_eq!((line_count(&old), line_count(&now)), (2, 1));
     }
@@ -291,8 +326,9 @@ mod tests {
         // A reader that does not read: lines wait, then they are lost, and nothing blocks.
         let reader = rustix::fs::open(&path, OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty()).unwrap();
         let mut log = AccessLog::open(path.to_str().unwrap(), Format::Combined).unwrap();
+        let line = log.line(0, &record());
         let lines = 2 * MAX_WAITING_BYTES as u64 / 64;
-        (0..lines).for_each(|_| log.write(0, &record()));
+        (0..lines).for_each(|_| log.write(&line, 1));
         assert!(log.lost > 0 && log.buffer.len() < MAX_WAITING_BYTES + 4096);
         let mut reader = File::from(reader);
         let (mut read, mut buffer) = (Vec::new(), vec![0; 1 << 16]);
@@ -303,20 +339,19 @@ mod tests {
             }
         }
         // Those that are there are whole.
-        let mut one = Vec::new();
-        combined(&mut one, 0, &record());
-        assert!(
-            read.chunks(one.len()).all(|line| line == one) && read.len() as u64 / (one.len() as u64) < lines
-        );
+        let one =
+            written(Format::Combined, &record()).replace("06/Nov/1994:08:49:37", "01/Jan/1970:00:00:00");
+        let one = one.replace(" 123 ", " 1 ");
+        assert!(read.chunks(one.len()).all(|line| line == one.as_bytes()));
+        assert!(((read.len() / one.len()) as u64) < lines);
     }
 
     #[test]
     fn json_line() {
-        let mut out = Vec::new();
-        json(&mut out, 784_111_777, &record());
-        let value: serde_json::Value = serde_json::from_slice(&out).unwrap();
-        assert_eq!(value["status"], 200);
+        let line = written(Format::Json, &record());
+        let value: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!((&value["status"], &value["bytes"]), (&200.into(), &123.into()));
         assert_eq!(value["target"], "/a\"b");
-        assert_eq!(out.iter().filter(|&&b| b == b'\n').count(), 1);
+        assert!(line.ends_with("}\n") && line.matches('\n').count() == 1, "{line}");
     }
 }

@@ -115,11 +115,29 @@ impl Conn {
         *self = Conn::new(service, peer);
     }
 
-    /// Gives back what an ended connection holds: a pool of such keeps no replaced site alive, and no memory.
+    /// Gives back what an ended connection holds: a pool of such keeps no replaced site alive, and no memory. What it did
+    /// not get is in the log then.
     pub fn retire(&mut self, service: &mut Service) {
+        self.write_down(service, true);
         self.queue.clear();
         self.input.clear();
         self.give_back(service);
+    }
+
+    /// Writes down the responses that the peer has taken, or all of them, with what it has taken.
+    fn write_down(&mut self, service: &mut Service, all: bool) {
+        while self.queue.front().is_some_and(|response| all || self.has_taken(response)) {
+            let Some(response) = self.queue.pop_front() else { return };
+            if let Some(line) = &response.line {
+                let taken = self.acknowledged.clamp(response.body_start, response.end);
+                service.write_down(line, taken - response.body_start);
+            }
+        }
+    }
+
+    /// Whether the peer has all of a response.
+    fn has_taken(&self, response: &Response) -> bool {
+        response.end <= self.acknowledged && !response.body.is_open()
     }
 
     /// Lets the next connection have the memory of what is empty.
@@ -173,6 +191,9 @@ impl Conn {
             self.fetch(service);
         }
         self.grow(service);
+        if service.log.is_some() {
+            self.write_down(service, false);
+        }
         if !self.input.is_empty() && self.is_reading() {
             let mut input = std::mem::take(&mut self.input);
             let parsed = self.run(service, &input);
@@ -289,8 +310,8 @@ impl Conn {
             // Nothing was asked, nothing is said.
             self.phase = Phase::Ended;
         } else {
-            self.input.clear();
-            self.refuse(service, Status::RequestTimeout);
+            let input = std::mem::take(&mut self.input);
+            self.refuse(service, Status::RequestTimeout, &input);
         }
         true
     }
@@ -438,7 +459,7 @@ impl Conn {
         // The first time just parse: almost always the head is all there. Later, only when its end has come.
         if !is_first_look && !self.head_end.seen(bytes) && bytes.len() < limits.head {
             if bytes.len() > limits.request_line && !bytes[..limits.request_line].contains(&b'\n') {
-                self.refuse(service, Status::UriTooLong);
+                self.refuse(service, Status::UriTooLong, bytes);
             }
             return None;
         }
@@ -456,7 +477,7 @@ impl Conn {
                 None
             }
             Parsed::Refused(status) => {
-                self.refuse(service, status);
+                self.refuse(service, status, bytes);
                 None
             }
         }
@@ -486,8 +507,8 @@ impl Conn {
             method: request.method_name,
             target: request.target,
             minor_version: Some(request.minor_version),
+            instead: b"",
             status: answer.status,
-            body_bytes: 0,
             referer: request.referer,
             user_agent: request.user_agent,
         };
@@ -508,8 +529,10 @@ impl Conn {
         }
     }
 
-    /// Answers what is no request with `status`, and reads no further.
-    fn refuse(&mut self, service: &mut Service, status: Status) {
+    /// Answers `bytes`, which are no request, with `status`, and reads no further.
+    fn refuse(&mut self, service: &mut Service, status: Status, bytes: &[u8]) {
+        let bytes = &bytes[blank_lines(bytes)..];
+        let line = bytes.split(|&byte| byte == b'\n').next().unwrap_or_default().trim_ascii_end();
         let mut text = std::mem::take(&mut service.text_scratch);
         let answer = answer::page(service, status, Persistence::Close, true, &mut text);
         let record = Record {
@@ -517,8 +540,8 @@ impl Conn {
             method: "",
             target: "",
             minor_version: None,
+            instead: &line[..line.len().min(service.options.limits.request_line)],
             status,
-            body_bytes: 0,
             referer: b"",
             user_agent: b"",
         };
@@ -541,6 +564,7 @@ impl Conn {
             document,
             ready_head: has_ready_head.then_some(status),
             text: service.head_text(text, persistence),
+            line: None,
             body,
             start: self.end,
             body_start: 0,
@@ -560,9 +584,8 @@ impl Conn {
         if let Body::Live(live) = &response.body {
             live.wake_by(service.wakes.connection(self.key));
         }
+        response.line = service.record(head_bytes + body_bytes, &record);
         self.queue.push_back(response);
-        let record = Record { body_bytes, ..record };
-        service.record(status, head_bytes, &record);
         self.fetch(service);
         self.grow(service);
     }
@@ -595,10 +618,8 @@ impl PayloadSource for Conn {
 
     fn acknowledged(&mut self, offset: u64) {
         self.acknowledged = self.acknowledged.max(offset.min(self.end));
-        while let Some(response) = self.queue.front()
-            && response.end <= self.acknowledged
-            && !response.body.is_open()
-        {
+        // What is to be written down waits for [`Conn::resume`].
+        while self.queue.front().is_some_and(|response| response.line.is_none() && self.has_taken(response)) {
             self.queue.pop_front();
         }
         match self.queue.front_mut() {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use runtime::buffer::Slice;
 use runtime::payload::Piece;
 
+use crate::access_log::Line;
 use crate::body::Body;
 use crate::http::response::Status;
 use crate::store::Document;
@@ -17,6 +18,8 @@ pub(crate) struct Response {
     /// The status of the ready-made head.
     pub(crate) ready_head: Option<Status>,
     pub(crate) text: Slice,
+    /// Written down when it has gone out.
+    pub(crate) line: Option<Box<Line>>,
     pub(crate) body: Body,
     /// Offsets in the stream of all responses.
     pub(crate) start: u64,

@@ -9,7 +9,7 @@ use std::time::Duration;
 use runtime::buffer::{Pool, Shared, Slice};
 use runtime::time::Instant;
 
-use crate::access_log::{AccessLog, Record};
+use crate::access_log::{AccessLog, Line, Record};
 use crate::http::date::{self, HeadTails, Persistence};
 use crate::http::parse::Limits;
 use crate::http::response::Status;
@@ -276,12 +276,17 @@ impl Service {
         }
     }
 
-    /// Counts and logs a response as it is queued. `bytes` is what the body holds.
-    pub(crate) fn record(&mut self, status: Status, head_bytes: u64, record: &Record<'_>) {
-        self.stats.responses[status as usize] += 1;
-        self.stats.bytes += head_bytes + record.body_bytes;
+    /// Counts a response of so many bytes as it is queued, and gives its line for the log.
+    pub(crate) fn record(&mut self, bytes: u64, record: &Record<'_>) -> Option<Box<Line>> {
+        self.stats.responses[record.status as usize] += 1;
+        self.stats.bytes += bytes;
+        self.log.as_ref().map(|log| Box::new(log.line(self.tails.unix(), record)))
+    }
+
+    /// Writes down that `body_bytes` of a response went out.
+    pub(crate) fn write_down(&mut self, line: &Line, body_bytes: u64) {
         if let Some(log) = &mut self.log {
-            log.write(self.tails.unix(), record);
+            log.write(line, body_bytes);
         }
     }
 }

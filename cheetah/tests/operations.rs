@@ -55,6 +55,34 @@ fn a_log_that_was_renamed_is_opened_again_at_sighup() {
 }
 
 #[test]
+fn the_log_says_what_went_out_and_what_came_instead_of_a_request() {
+    const BIG: u64 = 64 << 20;
+    let dir = site();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    fs::File::create(path("site/big")).unwrap().set_len(BIG).unwrap();
+    let served = Program::start(&[&path("site"), "--access-log", &path("log")]);
+    let mut leaves = TcpStream::connect(&served.addr).unwrap();
+    leaves.write_all(b"GET /big HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    leaves.read_exact(&mut [0; 100_000]).unwrap();
+    drop(leaves);
+    let mut confused = TcpStream::connect(&served.addr).unwrap();
+    confused.write_all(b"\x16\x03\x01 \"what\"\r\n\r\n").unwrap();
+    confused.read_to_end(&mut Vec::new()).unwrap();
+    drop(confused);
+    served.get("/a.txt");
+    assert_eq!(served.end(), Some(0));
+    let log = fs::read_to_string(path("log")).unwrap();
+    let line =
+        |part: &str| log.lines().find(|line| line.contains(part)).unwrap_or_else(|| panic!("{part}: {log}"));
+    let bytes: u64 =
+        line("/big").split("\" 200 ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
+    assert!((99_000..BIG).contains(&bytes), "{bytes}");
+    assert!(line("/a.txt").contains("HTTP/1.0\" 200 5 "), "{log}");
+    assert!(line("what").contains("\"\\x16\\x03\\x01 \\\"what\\\"\" 400 "), "{log}");
+    assert_eq!(log.lines().count(), 3);
+}
+
+#[test]
 fn told_twice_it_ends_at_once() {
     let dir = site();
     let served = Program::start(&[dir.path().join("site").to_str().unwrap(), "--drain-limit", "3600"]);

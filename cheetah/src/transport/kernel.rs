@@ -238,6 +238,9 @@ impl Worker {
                 break;
             }
         }
+        for (_, connection) in &mut self.connections {
+            connection.conn.retire(&mut self.service);
+        }
         if let Some(log) = &mut self.service.log {
             log.flush();
         }
@@ -428,11 +431,11 @@ impl Worker {
             self.timers.cancel(id);
         }
         self.service.stats.closed += 1;
+        // Let go of the site that its responses were of.
+        conn.retire(&mut self.service);
         if !self.service.options.pcb_pool {
             drop(conn);
         } else if self.spare.len() < MAX_SPARE.min(self.connections.len().max(64)) {
-            // Let go of the site that its responses were of.
-            conn.retire(&mut self.service);
             self.spare.push(conn);
         } else {
             // After a rush, what it left behind goes one by one.

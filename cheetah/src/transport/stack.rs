@@ -130,6 +130,7 @@ impl<D: Device> Worker<D> {
                 break;
             }
         }
+        self.driver.app_mut().give_up();
         if let Some(log) = &mut self.driver.app_mut().service.log {
             log.flush();
         }

@@ -74,6 +74,11 @@ impl Web {
         keys.into_iter().map(Key).collect()
     }
 
+    /// Gives up what is left of connections, when nothing more is done for them.
+    pub fn give_up(&mut self) {
+        self.connections.iter_mut().for_each(|(_, record)| record.conn.retire(&mut self.service));
+    }
+
     /// Begins to drain: idle connections end now. Gives the keys of all, for the stack to look at.
     pub fn drain(&mut self) -> Vec<Key> {
         self.service.draining = true;
@@ -116,9 +121,9 @@ impl Application for Web {
     fn closed(&mut self, _now: Instant, key: Key, _reason: CloseReason) {
         if let Some(mut record) = self.connections.try_remove(key.0 as usize) {
             self.service.stats.closed += 1;
+            // Let go of the site that its responses were of.
+            record.conn.retire(&mut self.service);
             if self.service.options.pcb_pool && self.spare.len() < MAX_SPARE {
-                // Let go of the site that its responses were of.
-                record.conn.retire(&mut self.service);
                 self.spare.push(record);
             }
         }
