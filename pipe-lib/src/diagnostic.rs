@@ -67,6 +67,8 @@ codes! {
     NotHere = "E0402", "a statement that has no meaning in this block";
     NoOutput = "E0403", "an output gauge without an `out`";
     BadLayout = "E0501", "rules of a layout that cannot be followed";
+    BadFrame = "E0502", "fields of a frame that cannot be made";
+    FrameResult = "E0503", "a frame's field without a result to hold";
     UnknownStage = "E0601", "no such pipe or pipeline";
     UnknownParameter = "E0602", "no such parameter";
     MissingParameter = "E0603", "a parameter without a value";

@@ -242,6 +242,16 @@ impl Progress {
         }
     }
 
+    /// [`Progress::part`] of a stream of zeros.
+    ///
+    /// # Safety
+    /// `dst` is writable for `len` bytes.
+    pub(crate) unsafe fn zeros(&mut self, program: &Program, dst: *mut u8, at: u64, len: usize, last: bool) {
+        let mut sink = PieceCursor::new([crate::ends::Piece { ptr: dst, len }]);
+        // SAFETY: the caller's promise.
+        unsafe { self.staged_part(program, &mut crate::ends::Zeros, Some(&mut sink), at, len, last) };
+    }
+
     /// Runs over `len` bytes of a source through a staging area, in L1-sized blocks, to a sink (if any).
     ///
     /// # Safety

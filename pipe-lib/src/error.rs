@@ -104,6 +104,24 @@ pub enum RunError {
         /// What does not go, as a phrase: "running in place".
         what: &'static str,
     },
+    /// A length that no frame of that kind has, or that its `whole` refuses.
+    FrameLength {
+        /// The frame.
+        frame: String,
+        /// What is wrong with the length, as a phrase.
+        what: &'static str,
+    },
+    /// This use does not go with the frames at the pipeline's ends.
+    Frame {
+        /// The frame.
+        frame: String,
+        /// What does not go, as a phrase: "a list of pieces".
+        what: &'static str,
+    },
+    /// A field of a frame holds something else than it should. The only error of a transfer after which the
+    /// destination is not as before: windows before this one were delivered. Of this one nothing is, or, in
+    /// a stream that does not hold windows back, what came before the mismatch was found.
+    Mismatch(Box<Mismatch>),
     /// A transfer too long to address.
     TooLong,
     /// No export of that name.
@@ -144,6 +162,37 @@ pub enum RunError {
     },
 }
 
+/// What a field of a frame holds, and should hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Mismatch {
+    /// The frame.
+    pub frame: String,
+    /// The field, as the language writes it: `put u16be crc16_t10dif.crc`.
+    pub field: String,
+    /// Number of the window, from 0.
+    pub window: u64,
+    /// Where the field begins in the source, or, of bytes, the first that differs.
+    pub offset: u64,
+    /// What the field should hold, as a number.
+    pub expected: u64,
+    /// What it holds.
+    pub found: u64,
+    /// Bytes of the stream in the windows before this one, all of them as they should be.
+    pub good: u64,
+}
+
+impl fmt::Display for Mismatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Mismatch { frame, field, window, offset, expected, found, .. } = self;
+        write!(
+            f,
+            "frame `{frame}`: `{field}` of window {window}, at byte {offset}, is {found:#x} and should be \
+             {expected:#x}"
+        )
+    }
+}
+
 impl RunError {
     /// `stage` rejects `leftover` bytes behind its last whole word.
     pub(crate) fn leftover(stage: &Stage, leftover: usize) -> RunError {
@@ -181,6 +230,9 @@ impl fmt::Display for RunError {
                 )
             }
             RunError::Layout { layout, what } => write!(f, "{what} does not go with layout `{layout}`"),
+            RunError::FrameLength { frame, what } => write!(f, "no length of frame `{frame}`: {what}"),
+            RunError::Frame { frame, what } => write!(f, "{what} does not go with frame `{frame}`"),
+            RunError::Mismatch(mismatch) => mismatch.fmt(f),
             RunError::TooLong => f.write_str("the transfer is too long to address"),
             RunError::NoSuchExport { name } => write!(f, "the pipeline has no export `{name}`"),
             RunError::NoSuchRegister { name } => write!(f, "the pipeline has no register `{name}`"),

@@ -17,6 +17,8 @@ pub const INSTRUCTIONS: usize = 4096;
 pub const STATES: usize = 64;
 /// Parameters of one pipe or pipeline.
 pub const PARAMS: usize = 64;
+/// Fields of a frame before or behind its data, and terms of one field.
+pub const FIELDS: usize = 64;
 /// Tables of one pipe.
 pub const TABLES: usize = 16;
 /// Exports of one pipe.

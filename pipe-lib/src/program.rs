@@ -5,6 +5,7 @@ use crate::backend::{Entry, PassCode};
 use crate::compose::Composition;
 use crate::error::RunError;
 use crate::export::ExportExpr;
+use crate::framing::FramePlan;
 use crate::ir::{Tail, Ty};
 use crate::options::Backend;
 use crate::plan::join::Rules;
@@ -49,6 +50,9 @@ pub(crate) struct Program {
     pub(crate) from_stripes: Option<usize>,
     /// The same of a call that stores to the striped buffer at the end.
     pub(crate) to_stripes: Option<usize>,
+    /// The fields that are taken out of what is read, and those that are put into what is written.
+    pub(crate) source_frame: Option<FramePlan>,
+    pub(crate) sink_frame: Option<FramePlan>,
     /// How the states of each stage pass over a cut; found when a run is first to be split over threads.
     pub(crate) rules: OnceLock<Box<[Result<Rules, String>]>>,
 }
@@ -229,8 +233,20 @@ impl Program {
         self.composition.source.is_some() || self.composition.sink.is_some()
     }
 
-    /// Refuses a use that does not go with layouts, naming one.
+    /// Whether the stream is more than a buffer at some end.
+    pub(crate) fn has_ends(&self) -> bool {
+        self.has_layouts() || self.has_frames()
+    }
+
+    pub(crate) fn has_frames(&self) -> bool {
+        self.source_frame.is_some() || self.sink_frame.is_some()
+    }
+
+    /// Refuses a use that does not go with layouts or frames, naming one.
     pub(crate) fn refuse_layouts(&self, what: &'static str) -> Result<(), RunError> {
+        if let Some(plan) = self.source_frame.as_ref().or(self.sink_frame.as_ref()) {
+            return Err(plan.refuse(what));
+        }
         match self.composition.source.as_ref().or(self.composition.sink.as_ref()) {
             Some(layout) => Err(RunError::Layout { layout: layout.name.clone(), what }),
             None => Ok(()),

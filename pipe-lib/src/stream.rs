@@ -1,6 +1,7 @@
 //! Streams that arrive in chunks: resumable at any byte, also in the middle of a word, a stripe or an access.
 
 mod device;
+mod framed;
 
 use crate::drive::{Progress, STAGING, Staging};
 use crate::ends::{Piece, PieceCursor, Sink};
@@ -8,6 +9,7 @@ use crate::engine::Engine;
 use crate::error::RunError;
 use crate::run::{Imports, Run};
 use device::{Device, DeviceChunk, Extent, Out};
+use framed::Framed;
 use smallvec::SmallVec;
 use std::fmt;
 use std::sync::Arc;
@@ -60,6 +62,8 @@ pub struct Stream {
     hold: Hold,
     /// The ends, if one is a device's buffer.
     device: Option<Box<Device>>,
+    /// The same, if one has a frame.
+    framed: Option<Box<Framed>>,
     output: OutputMode,
 }
 
@@ -144,12 +148,27 @@ impl Stream {
             written: 0,
             hold,
             device,
+            framed: engine.program.has_frames().then(Box::default),
             output: OutputMode::Undecided,
         }
     }
 
-    /// Bytes held back: of those of the stream that were taken in, how many have not been given out yet.
+    /// Holds each window of a frame at the start back until all its fields were found to hold what they
+    /// should: nothing of a bad window is given out. A window is in memory for so long; one that is as long as
+    /// the stream, to the end. To be said before the first chunk. Without a frame at the start, nothing changes.
+    pub fn hold_back(mut self) -> Stream {
+        if let Some(framed) = &mut self.framed {
+            framed.hold_back = true;
+        }
+        self
+    }
+
+    /// Bytes held back: of those of the stream that were taken in, how many have not been given out yet. With
+    /// frames, output that waits counts, fields and all, and what may be fields.
     pub fn held(&self) -> usize {
+        if let Some(framed) = &self.framed {
+            return framed.held() + self.waiting();
+        }
         (self.read - self.written) as usize
     }
 
@@ -161,6 +180,9 @@ impl Stream {
     /// Bytes of the source that are behind, holes counted: with a layout, where in the device's buffer the
     /// next chunk begins. A `fixed` layout is always read at its start.
     pub fn source_offset(&self) -> u64 {
+        if let Some(framed) = &self.framed {
+            return framed.raw;
+        }
         match (&self.device, &self.engine.composition().source) {
             (Some(device), Some(_)) => device.source_offset(),
             _ => self.read,
@@ -177,14 +199,21 @@ impl Stream {
     }
 
     /// Bytes that `out` needs for a chunk of `len` bytes; `None` if so many cannot be addressed, or
-    /// [`Stream::push`] takes no such chunk (from a register).
+    /// [`Stream::push`] takes no such chunk (from a register). With frames, a chunk may give fewer.
     pub fn room(&self, len: usize) -> Option<usize> {
+        if let Some(framed) = &self.framed {
+            let bound = self.framed_bound(self.read.checked_add(framed.coming(len)?)?)?;
+            return usize::try_from(bound - self.written).ok();
+        }
         self.room_of(self.step_len(Extent::Buffer(len))?)
     }
 
     /// The same for [`Stream::push_raw`], whose `len` bytes are those of the stream: without the holes of a
     /// source.
     pub fn room_raw(&self, len: usize) -> Option<usize> {
+        if self.framed.is_some() {
+            return None;
+        }
         self.room_of(self.step_len(Extent::Stream(len))?)
     }
 
@@ -201,6 +230,7 @@ impl Stream {
     pub fn room_at_end(&self) -> Option<usize> {
         match (&self.device, &self.engine.composition().sink) {
             _ if self.output == OutputMode::Unwanted => Some(0),
+            _ if self.framed.is_some() => usize::try_from(self.framed_bound(self.read)? - self.written).ok(),
             (Some(device), Some(layout)) => device.room(layout, Device::padded(layout, self.read)?),
             _ => Some(self.held()),
         }
@@ -215,8 +245,13 @@ impl Stream {
     ///
     /// Errors: a short `out`; a chunk or an `out` that is not aligned as its layout demands; a chunk from a
     /// `fixed` layout (see [`Stream::push_raw`]); an output that does not begin at the start of the stream,
-    /// with a layout at the end. On an error nothing was written and the stream is where it was before.
+    /// with a layout at the end. On an error nothing was written and the stream is where it was before; but
+    /// after [`RunError::Mismatch`], the first bytes of `out`, by which [`Stream::sink_offset`] has grown, are
+    /// of the stream before it, and every further chunk is refused with the same error.
     pub fn push(&mut self, chunk: &[u8], out: &mut [u8]) -> Result<usize, RunError> {
+        if self.framed.is_some() {
+            return self.push_framed(chunk, Some(out));
+        }
         if self.device.is_some() {
             let out = Out { ptr: out.as_mut_ptr(), len: out.len(), is_memory: false };
             // SAFETY: slices are readable and writable, and do not overlap.
@@ -239,7 +274,7 @@ impl Stream {
         if let Some(layout) = self.engine.composition().sink.as_ref().filter(|layout| layout.fixed) {
             return Err(RunError::Layout { layout: layout.name.clone(), what: "writing to a vector" });
         }
-        let start = out.len();
+        let (start, before) = (out.len(), self.written);
         let room = self.room(chunk.len()).ok_or(RunError::TooLong)?;
         out.try_reserve(room).map_err(|_| RunError::TooLong)?;
         out.resize(start + room, 0);
@@ -250,7 +285,12 @@ impl Stream {
         } else {
             self.push(chunk, &mut out[start..])
         };
-        out.truncate(start + *result.as_ref().unwrap_or(&0));
+        let written = match &result {
+            Ok(written) => *written,
+            Err(RunError::Mismatch(_)) => (self.written - before) as usize,
+            Err(_) => 0,
+        };
+        out.truncate(start + written);
         result
     }
 
@@ -258,6 +298,9 @@ impl Stream {
     /// end: after this, [`Stream::push`] would leave a gap, and needs room for up to a loop word more than
     /// [`Stream::held`] says. With a layout at the end, which is ignored, neither goes after the other.
     pub fn push_read_only(&mut self, chunk: &[u8]) -> Result<(), RunError> {
+        if self.framed.is_some() {
+            return self.push_framed(chunk, None).map(drop);
+        }
         if self.device.is_some() {
             // SAFETY: a slice is readable.
             return unsafe { self.push_device(DeviceChunk::of(chunk), None) }.map(drop);
@@ -281,6 +324,10 @@ impl Stream {
     /// `src` is readable up to the last access that `len` bytes take, and a `dst` that is not null is
     /// writable for [`Stream::room_raw`] bytes; nothing else accesses them meanwhile.
     pub unsafe fn push_raw(&mut self, src: *const u8, len: usize, dst: *mut u8) -> Result<usize, RunError> {
+        let program = &self.engine.program;
+        if let Some(plan) = program.source_frame.as_ref().or(program.sink_frame.as_ref()) {
+            return Err(plan.refuse("a chunk by its address (use `push`)"));
+        }
         if self.device.is_some() {
             let chunk = DeviceChunk { ptr: src, extent: Extent::Stream(len) };
             let out = Out { ptr: dst, len: usize::MAX, is_memory: false };
@@ -307,6 +354,7 @@ impl Stream {
     /// it in memory; a register, and more of it than memory has room for, are refused.
     /// [`Stream::finish_into`] writes to the device.
     pub fn finish(self) -> Result<StreamEnd, RunError> {
+        self.check_framed_end()?;
         let needed = self.room_at_end().ok_or(RunError::TooLong)?;
         let program = &*self.engine.program;
         program.check_length(self.read)?;
@@ -317,6 +365,10 @@ impl Stream {
         let mut rest: SmallVec<[u8; 16]> = SmallVec::new();
         rest.try_reserve(needed).map_err(|_| RunError::TooLong)?;
         rest.resize(needed, 0);
+        if self.framed.is_some() {
+            let run = self.finish_framed(&mut rest)?;
+            return Ok(StreamEnd { run, rest });
+        }
         let out = Out { ptr: rest.as_mut_ptr(), len: needed, is_memory: true };
         // SAFETY: `rest` has as many bytes as are needed.
         let run = unsafe { self.end(out) };
@@ -326,6 +378,7 @@ impl Stream {
     /// [`Stream::finish`] that writes the rest to the start of `out`: [`Stream::room_at_end`] bytes, to the
     /// next window of the device's buffer if there is a layout at the end. On an error nothing was written.
     pub fn finish_into(self, out: &mut [u8]) -> Result<StreamEnd, RunError> {
+        self.check_framed_end()?;
         let needed = self.room_at_end().ok_or(RunError::TooLong)?;
         let program = &*self.engine.program;
         program.check_length(self.read)?;
@@ -334,6 +387,10 @@ impl Stream {
         }
         if out.len() < needed {
             return Err(RunError::ShortDestination { needed, have: out.len() });
+        }
+        if self.framed.is_some() {
+            let run = self.finish_framed(&mut out[..needed])?;
+            return Ok(StreamEnd { run, rest: SmallVec::new() });
         }
         let out = Out { ptr: out.as_mut_ptr(), len: needed, is_memory: false };
         // SAFETY: `out` has as many bytes as are needed, aligned as they have to be.
@@ -351,6 +408,37 @@ impl Stream {
         let is_wanted = self.output != OutputMode::Unwanted;
         let held = if is_wanted { self.held() } else { 0 };
         let layout = program.composition.sink.as_ref().filter(|_| is_wanted);
+        // SAFETY: the caller's promise.
+        unsafe { self.flush(out, held, layout) };
+        self.progress.finish(program);
+        let written = match layout {
+            _ if !is_wanted => 0,
+            // Room for them was found, so they can be addressed.
+            Some(layout) => {
+                let padded = Device::padded(layout, self.read);
+                padded.and_then(|padded| crate::ends::extent(layout, padded)).unwrap_or(u64::MAX)
+            }
+            None => self.written + held as u64,
+        };
+        self.outcome(written)
+    }
+
+    /// The registers and exports of a stream that has ended, and the bytes that were written.
+    fn outcome(self, written: u64) -> Run<'static> {
+        let Progress { registers, windows, .. } = self.progress;
+        let bytes = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
+        let program = Arc::clone(&self.engine.program);
+        Run::shared(program, bytes(self.read), bytes(written), registers, windows)
+    }
+
+    /// What the passes hold back, `held` bytes of it wanted, goes to `out`, by the rules of a layout if there is
+    /// one.
+    ///
+    /// # Safety
+    /// `out` is writable for that and for the end of a layout, and aligned as one demands.
+    unsafe fn flush(&mut self, out: Out, held: usize, layout: Option<&Arc<crate::ir::Layout>>) {
+        let engine = self.engine.clone();
+        let program = &*engine.program;
         // What the code of a pass needs even if nothing is wanted of it.
         let mut word = [0; 16];
         let to = if held == 0 {
@@ -386,19 +474,6 @@ impl Stream {
                 unsafe { staging.feed(&mut self.progress, program, area, &mut source, sink, 0, true) };
             }
         }
-        self.progress.finish(program);
-        let Progress { registers, windows, .. } = self.progress;
-        let bytes = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
-        let written = match layout {
-            _ if !is_wanted => 0,
-            // Room for them was found, so they can be addressed.
-            Some(layout) => {
-                let padded = Device::padded(layout, self.read);
-                padded.and_then(|padded| crate::ends::extent(layout, padded)).unwrap_or(u64::MAX)
-            }
-            None => self.written + held as u64,
-        };
-        Run::shared(Arc::clone(&engine.program), bytes(self.read), bytes(written), registers, windows)
     }
 
     /// Bytes of output that wait in the hold, whether or not somebody wanted them.

@@ -159,14 +159,37 @@ fn test_clause(r: &mut Random) -> Spanned<TestClause> {
     })
 }
 
+fn frame_field(r: &mut Random) -> Spanned<FrameField> {
+    let path = |r: &mut Random| {
+        let mut path = vec![name(r)];
+        path.extend(r.list(2, name));
+        Term::Path(path)
+    };
+    let term = |r: &mut Random| at(if r.chance(2) { Term::Number(number(r)) } else { path(r) });
+    at(match r.below(3) {
+        0 => FrameField::Rule {
+            name: at(r.pick(&["data", "gap", "whole"]).to_string()),
+            value: r.maybe(|r| at(number(r))),
+        },
+        1 => FrameField::Bytes(repeated(r, bytes)),
+        _ => {
+            let gauge = name(r);
+            let mut sum = vec![term(r)];
+            sum.extend(r.list(2, term));
+            FrameField::Put { gauge, sum }
+        }
+    })
+}
+
 fn item(r: &mut Random) -> Spanned<Item> {
-    let kind = match r.below(6) {
+    let kind = match r.below(7) {
         0 => ItemKind::Use(at(bytes(r))),
         1 => ItemKind::Table(table(r)),
         2 => {
             let clause = |r: &mut Random| LayoutClause { name: name(r), value: r.maybe(|r| at(number(r))) };
             ItemKind::Layout(Layout { name: name(r), clauses: r.list(4, clause) })
         }
+        5 => ItemKind::Frame(Frame { name: name(r), params: params(r), fields: r.list(4, frame_field) }),
         3 => ItemKind::Pipeline(Pipeline { name: name(r), params: params(r), value: pipeline(r) }),
         4 => ItemKind::Test(Test {
             pipeline: pipeline(r),

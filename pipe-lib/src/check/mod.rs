@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+pub(crate) mod frame;
 mod inst;
 pub(crate) mod layout;
 pub(crate) mod pipe;

@@ -2,8 +2,10 @@
 
 use crate::backend::{self, Entry, PassCode, Striped};
 use crate::compose::Composition;
+use crate::compose::frames::End;
 use crate::export::ExportExpr;
-use crate::ir::{Layout, Op, StateInit, Tail};
+use crate::framing::FramePlan;
+use crate::ir::{Frame, Layout, Op, StateInit, Tail};
 use crate::options::Backend;
 use crate::plan::Pass;
 use crate::program::{Direct, DirectKind, ExportId, ExportInfo, PassRun, Program, RegisterInfo, Window};
@@ -89,14 +91,32 @@ impl<'a> ProgramBuilder<'a> {
                 });
             }
         }
+        let mut all = initial.to_vec();
+        let export_number = |stage: usize, export: usize| {
+            composition.stages[..stage].iter().map(|stage| stage.pipe.exports.len()).sum::<usize>() + export
+        };
+        let mut plan = |frame: &Option<Arc<Frame>>, end| {
+            let frame = frame.as_ref()?;
+            let first = all.len();
+            for param in &frame.params {
+                let (name, index) = (format!("{}.{}", frame.name, param.name), all.len());
+                registers.push(RegisterInfo { name, ty: param.ty, secret: false, index });
+                all.push(param.default.unwrap_or_default());
+            }
+            Some(FramePlan::new(&composition, frame, end, first, export_number))
+        };
+        let source_frame = plan(&composition.source_frame, End::Source);
+        let sink_frame = plan(&composition.sink_frame, End::Sink);
+        let is_framed = source_frame.is_some() || sink_frame.is_some();
+        let initial = if all.len() > count { Registers::new(all, secret) } else { initial };
         let rejecting = || composition.stages.iter().filter(|stage| stage.pipe.tail == Tail::Reject);
         let rejecting_words =
             rejecting().filter(|stage| stage.window.is_none()).map(|stage| stage.pipe.word_bytes());
         let reject_word = rejecting_words.max().unwrap_or(1);
         let rejects_windows = rejecting().any(|stage| stage.window.is_some());
         let windowed = composition.stages.iter().any(|stage| stage.window.is_some());
-        let layouts = composition.source.is_some() || composition.sink.is_some();
-        let is_one_call = self.passes.len() == 1 && !windowed;
+        let layouts = composition.source.is_some() || composition.sink.is_some() || is_framed;
+        let is_one_call = self.passes.len() == 1 && !windowed && !is_framed;
         let is_plain = is_one_call && !layouts;
         let longest_striped = |end| match &*self.passes {
             [pass] if is_one_call => pass.code.longest_striped(end),
@@ -142,6 +162,8 @@ impl<'a> ProgramBuilder<'a> {
             is_one_call,
             is_plain,
             passes: self.passes.into(),
+            source_frame,
+            sink_frame,
             rules: OnceLock::new(),
             composition,
         }

@@ -1,9 +1,10 @@
 //! An engine: a composition made runnable.
 //!
-//! `build` makes the `Program` that it runs, `prepared` has the ways to run, `parallel` those on several
-//! cores.
+//! `build` makes the `Program` that it runs, `prepared` has the ways to run, `framed` those with results in the
+//! stream, `parallel` those on several cores.
 
 mod build;
+mod framed;
 #[cfg(feature = "parallel")]
 mod parallel;
 mod prepared;
@@ -99,19 +100,49 @@ impl Engine {
         &self.program.registers
     }
 
-    /// Bytes that a stream of `len` bytes takes up in the destination: `len` itself, or what the layout at
-    /// the end makes of it. `None` if that cannot be addressed.
+    /// Bytes of output that a source of `len` bytes gives: what [`Engine::run`] writes.
+    ///
+    /// # Errors
+    /// A length that no stream has: of a frame that does not end with a window, one that a tail rule
+    /// rejects, or more than can be addressed.
+    pub fn out_len(&self, len: usize) -> Result<usize, RunError> {
+        let stream = match &self.program.source_frame {
+            Some(plan) => plan.stream_len(len)?,
+            None => self.stream_len(len),
+        };
+        if let Some(plan) = &self.program.sink_frame {
+            plan.check_whole(stream as u64)?;
+        }
+        self.check_length(stream as u64)?;
+        self.written_len(stream).ok_or(RunError::TooLong)
+    }
+
+    /// Bytes that a stream of `len` bytes takes up in the destination: `len` itself, or what the layout or
+    /// the frame at the end makes of it. `None` if that cannot be addressed.
     pub fn written_len(&self, len: usize) -> Option<usize> {
+        if let Some(plan) = &self.program.sink_frame {
+            return plan.framed_len(len);
+        }
         self.program.composition.sink.as_ref().map_or(Some(len), |layout| ends::sink_len(layout, len))
     }
 
     /// Bytes of the source buffer that a stream of `len` bytes is read from.
     pub fn source_len(&self, len: usize) -> Option<usize> {
+        if let Some(plan) = &self.program.source_frame {
+            return plan.framed_len(len);
+        }
         self.program.composition.source.as_ref().map_or(Some(len), |layout| ends::source_len(layout, len))
     }
 
-    /// Bytes of the stream that a source buffer of `len` bytes holds.
+    /// Bytes of the stream that a source buffer of `len` bytes holds; of a length that no frame has, those of
+    /// its whole windows (see [`Engine::out_len`]).
     pub fn stream_len(&self, len: usize) -> usize {
+        if let Some(plan) = &self.program.source_frame {
+            let whole = || {
+                (len / (plan.window as usize).saturating_add(plan.head + plan.foot)) * plan.window as usize
+            };
+            return plan.stream_len(len).unwrap_or_else(|_| whole());
+        }
         self.program.composition.source.as_ref().map_or(len, |layout| ends::stream_len(layout, len))
     }
 

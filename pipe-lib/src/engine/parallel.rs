@@ -89,7 +89,7 @@ impl<'e> Prepared<'e> {
         threads: usize,
         least: usize,
     ) -> Result<Run<'e>, RunError> {
-        if self.program.has_layouts() || dst.len() < src.len() {
+        if self.program.has_ends() || dst.len() < src.len() {
             return self.run(src, dst);
         }
         self.program.check_length(src.len() as u64)?;
@@ -106,6 +106,9 @@ impl<'e> Prepared<'e> {
         threads: usize,
         least: usize,
     ) -> Result<Run<'e>, RunError> {
+        if self.program.has_frames() {
+            return self.run_in_place(buf);
+        }
         self.program.refuse_layouts("running in place")?;
         self.program.check_length(buf.len() as u64)?;
         let ptr = buf.as_mut_ptr();
@@ -122,7 +125,7 @@ impl<'e> Prepared<'e> {
         threads: usize,
         least: usize,
     ) -> Result<Run<'e>, RunError> {
-        if self.program.has_layouts() {
+        if self.program.has_ends() {
             return self.run_read_only(src);
         }
         self.program.check_length(src.len() as u64)?;

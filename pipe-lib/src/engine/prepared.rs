@@ -91,6 +91,9 @@ impl<'e> Prepared<'e> {
     }
 
     fn run_checked(self, src: &[u8], dst: &mut [u8]) -> Result<Run<'e>, RunError> {
+        if self.program.has_frames() {
+            return self.run_framed(src, dst);
+        }
         if self.program.is_plain && src.len() <= dst.len() {
             self.program.check_length(src.len() as u64)?;
             // SAFETY: `src` is readable and `dst` writable for `src.len()` bytes; a shared and an exclusive
@@ -104,8 +107,12 @@ impl<'e> Prepared<'e> {
         unsafe { self.transfer(source, dst.as_mut_ptr(), written) }
     }
 
-    /// Runs over `buf` in place. Layouts at either end are refused.
+    /// Runs over `buf` in place. Layouts at either end are refused. With a frame, `buf` has its fields, whichever
+    /// end it is at: data stay between them, and fields at the end are written, those at the start compared.
     pub fn run_in_place(self, buf: &mut [u8]) -> Result<Run<'e>, RunError> {
+        if self.program.has_frames() {
+            return self.run_framed_in_place(buf);
+        }
         self.program.refuse_layouts("running in place")?;
         self.program.check_length(buf.len() as u64)?;
         let ptr = buf.as_mut_ptr();
@@ -115,6 +122,9 @@ impl<'e> Prepared<'e> {
 
     /// Runs over `src` for the exports alone; a layout at the end is ignored.
     pub fn run_read_only(self, src: &[u8]) -> Result<Run<'e>, RunError> {
+        if self.program.has_frames() {
+            return self.run_framed_read_only(src);
+        }
         let source = self.source_of(src)?;
         self.program.check_length(source.len as u64)?;
         // SAFETY: `src` is readable for what `source_of` found in it.
@@ -124,6 +134,9 @@ impl<'e> Prepared<'e> {
     /// Writes to `dst` what the pipeline makes of a stream of `len` zero bytes; a layout at the start is
     /// ignored.
     pub fn run_write_only(self, len: usize, dst: &mut [u8]) -> Result<Run<'e>, RunError> {
+        if self.program.has_frames() {
+            return self.run_framed_write_only(len, dst);
+        }
         self.program.check_length(len as u64)?;
         let written = self.fit(len, dst.len(), dst.as_ptr())?;
         let mut run = match &self.program.composition.sink {
@@ -149,6 +162,7 @@ impl<'e> Prepared<'e> {
         if let ([src], [dst]) = (src, &mut *dst) {
             return self.run(src, dst);
         }
+        self.refuse_frames("a list of pieces")?;
         let composition = &self.program.composition;
         let layout =
             |layout: &Layout| RunError::Layout { layout: layout.name.clone(), what: "a list of pieces" };
@@ -208,6 +222,7 @@ impl<'e> Prepared<'e> {
         if let [src] = src {
             return self.run_read_only(src);
         }
+        self.refuse_frames("a list of pieces")?;
         if let Some(layout) = &self.program.composition.source {
             return Err(RunError::Layout { layout: layout.name.clone(), what: "a list of pieces" });
         }
@@ -239,6 +254,10 @@ impl<'e> Prepared<'e> {
     /// null is writable for [`written_len`](super::Engine::written_len)`(len)` bytes; nothing else accesses
     /// them meanwhile.
     pub unsafe fn run_raw(self, src: *const u8, len: usize, dst: *mut u8) -> Result<Run<'e>, RunError> {
+        if self.program.has_frames() {
+            // SAFETY: the caller's promise.
+            return unsafe { self.run_framed_raw(src, len, dst) };
+        }
         let composition = &self.program.composition;
         self.program.check_length(len as u64)?;
         let extent = match &composition.source {
@@ -559,6 +578,11 @@ impl<'e> Prepared<'e> {
 
     pub(super) fn outcome(self, mut progress: Progress, read: usize, written: usize) -> Run<'e> {
         progress.finish(self.program);
+        self.outcome_of(progress, read, written)
+    }
+
+    /// The same of passes that were told of the end of the stream.
+    pub(super) fn outcome_of(self, progress: Progress, read: usize, written: usize) -> Run<'e> {
         let Progress { registers, windows, .. } = progress;
         Run::new(self.program, read, written, registers, windows)
     }

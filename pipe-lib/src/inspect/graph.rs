@@ -3,7 +3,7 @@
 
 use crate::analyse::analyse;
 use crate::compose::{Composition, Stage};
-use crate::ir::Layout;
+use crate::ir::{Frame, Layout};
 use crate::options::CompileOptions;
 use crate::plan::Plan;
 use crate::select;
@@ -51,9 +51,9 @@ impl Graph {
         let pass_of = |stage: usize| plan.passes.iter().position(|pass| pass.stages.contains(&stage));
         let boxes = composition.stages.iter().enumerate();
         Graph {
-            source: end("stream in", composition.source.as_deref()),
+            source: end("stream in", composition.source.as_deref(), composition.source_frame.as_deref()),
             boxes: boxes.map(|(at, stage)| StageBox::new(stage, pass_of(at).unwrap_or(0))).collect(),
-            sink: end("stream out", composition.sink.as_deref()),
+            sink: end("stream out", composition.sink.as_deref(), composition.sink_frame.as_deref()),
             passes: passes.collect(),
         }
     }
@@ -95,9 +95,10 @@ impl StageBox {
     }
 }
 
-fn end(what: &str, layout: Option<&Layout>) -> Vec<String> {
+fn end(what: &str, layout: Option<&Layout>, frame: Option<&Frame>) -> Vec<String> {
     let mut lines = vec![what.to_string()];
     lines.extend(layout.map(|layout| cut(layout.to_string())));
+    lines.extend(frame.map(|frame| cut(frame.to_string())));
     lines
 }
 

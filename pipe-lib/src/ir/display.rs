@@ -15,6 +15,7 @@
 //!   export cksum = %1
 //! ```
 
+use super::frame::{Field, Frame, Term};
 use super::layout::Layout;
 use super::op::{Op, Value};
 use super::pipe::{Block, Pipe, StateInit};
@@ -119,6 +120,57 @@ impl Pipe {
             Op::WideBinary(op, a, b) => format!("{} {a}, {b}", op.name()),
             Op::Crc(op, acc, x) => format!("{} {acc}, {x}", op.name()),
         }
+    }
+}
+
+impl fmt::Display for Frame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "frame {}", self.name)?;
+        for (at, param) in self.params.iter().enumerate() {
+            write!(f, "{}{}: {}", if at == 0 { "(" } else { ", " }, param.name, param.ty)?;
+            if let Some(default) = param.default {
+                write!(f, " = {default}")?;
+            }
+        }
+        write!(f, "{} {{ ", if self.params.is_empty() { "" } else { ")" })?;
+        self.fmt_fields(&self.head, f)?;
+        match self.data {
+            Some(data) => write!(f, "data {data} ")?,
+            None => f.write_str("data ")?,
+        }
+        self.fmt_fields(&self.foot, f)?;
+        f.write_str(if self.whole { "whole }" } else { "}" })
+    }
+}
+
+impl Frame {
+    fn fmt_fields(&self, fields: &[Field], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for field in fields {
+            write!(f, "{} ", self.field_text(field))?;
+        }
+        Ok(())
+    }
+
+    /// A field as the language writes it.
+    pub fn field_text(&self, field: &Field) -> String {
+        let (gauge, sum) = match field {
+            Field::Gap(bytes) => return format!("gap {bytes}"),
+            Field::Bytes(bytes) => {
+                let digits: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+                return format!("put x\"{}\"", digits.join(" "));
+            }
+            Field::Put { gauge, sum } => (gauge, sum),
+        };
+        let term = |term: &Term| match term {
+            Term::Const(value) => format!("{value:#x}"),
+            Term::Param(id) => {
+                self.params.get(id.0 as usize).map_or("?".to_string(), |param| param.name.clone())
+            }
+            Term::Index => "index".to_string(),
+            Term::Length => "length".to_string(),
+            Term::Export(name) => name.clone(),
+        };
+        format!("put {gauge} {}", sum.iter().map(term).collect::<Vec<_>>().join(" + "))
     }
 }
 

@@ -5,12 +5,14 @@
 pub mod builder;
 pub mod display;
 pub mod eval;
+pub mod frame;
 pub mod layout;
 pub mod op;
 pub mod pipe;
 pub mod types;
 pub mod verify;
 
+pub use frame::{Field, Frame, Term};
 pub use layout::{Layout, Stripe};
 pub use op::{
     BinaryOp, CompareOp, ConvertOp, CrcOp, Inst, ModOp, Op, ParamId, StateId, TableId, UnaryOp, Value,

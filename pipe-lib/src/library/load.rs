@@ -4,6 +4,7 @@ use super::test_case::check_test;
 use super::{DUPLICATE, Inner, NamedPipeline, resolve};
 use crate::analyse::attributes::{self, Refuted, check_declared};
 use crate::check::Findings;
+use crate::check::frame::check_frame;
 use crate::check::layout::check_layout;
 use crate::check::pipe::{FileTables, check_params, check_pipe};
 use crate::check::table::{TableBudget, check_table};
@@ -134,6 +135,7 @@ fn declare_items(inner: &mut Inner, file: &ParsedFile, findings: &mut Findings) 
         let name = match &item.node.kind {
             ItemKind::Pipe(pipe) => &pipe.name,
             ItemKind::Layout(layout) => &layout.name,
+            ItemKind::Frame(frame) => &frame.name,
             ItemKind::Pipeline(pipeline) => &pipeline.name,
             ItemKind::Use(_) | ItemKind::Table(_) | ItemKind::Test(_) => continue,
         };
@@ -158,6 +160,14 @@ fn declare_items(inner: &mut Inner, file: &ParsedFile, findings: &mut Findings) 
                     && is_new
                 {
                     inner.layouts.insert(name.node.clone(), Arc::new(layout));
+                }
+            }
+            ItemKind::Frame(frame) if read => {
+                check_param_names(&frame.params, findings);
+                if let Some(frame) = check_frame(frame, docs, findings)
+                    && is_new
+                {
+                    inner.frames.insert(name.node.clone(), Arc::new(frame));
                 }
             }
             ItemKind::Pipeline(pipeline) if read && is_new => {
@@ -232,7 +242,7 @@ fn enter(inner: &mut Inner, name: &Name, findings: &mut Findings) -> bool {
         findings.push(
             Diagnostic::new(DUPLICATE, name.span, format!("`{}` is the name of another item", name.node))
                 .label(*earlier, "declared here")
-                .note("pipes, layouts and pipelines share one space of names, the standard ones included"),
+                .note("pipes, layouts, frames and pipelines share one space of names, the standard ones included"),
         );
         return false;
     }

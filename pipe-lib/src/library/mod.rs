@@ -11,7 +11,7 @@ pub use test_case::{Expectation, TestBytes, TestCase};
 
 use crate::check::Findings;
 use crate::diagnostic::{Code, Diagnostics};
-use crate::ir::{Layout, Pipe};
+use crate::ir::{Frame, Layout, Pipe};
 use crate::pipeline::Pipeline;
 use crate::source::{Sources, Span};
 use crate::syntax::{ast, parse};
@@ -31,6 +31,7 @@ pub const STANDARD_FILES: &[(&str, &str)] = &[
     ("<std/text.pipe>", include_str!("../std/text.pipe")),
     ("<std/count.pipe>", include_str!("../std/count.pipe")),
     ("<std/delta.pipe>", include_str!("../std/delta.pipe")),
+    ("<std/frame.pipe>", include_str!("../std/frame.pipe")),
     ("<std/device.pipe>", include_str!("../std/device.pipe")),
 ];
 
@@ -55,6 +56,7 @@ struct Inner {
     names: BTreeMap<String, Span>,
     pipes: BTreeMap<String, Arc<Pipe>>,
     layouts: BTreeMap<String, Arc<Layout>>,
+    frames: BTreeMap<String, Arc<Frame>>,
     pipelines: BTreeMap<String, Arc<NamedPipeline>>,
     /// Names of items with a mistake, while a text is loaded that has some: nothing is said of what names
     /// them.
@@ -177,6 +179,16 @@ impl Library {
         self.inner.layouts.values()
     }
 
+    /// The frame of that name.
+    pub fn frame(&self, name: &str) -> Option<&Arc<Frame>> {
+        self.inner.frames.get(name)
+    }
+
+    /// All frames in the order of their names.
+    pub fn frames(&self) -> impl Iterator<Item = &Arc<Frame>> {
+        self.inner.frames.values()
+    }
+
     /// All named pipelines in the order of their names.
     pub fn pipelines(&self) -> impl Iterator<Item = &NamedPipeline> {
         self.inner.pipelines.values().map(|pipeline| &**pipeline)
@@ -201,6 +213,8 @@ fn kind_of(inner: &Inner, name: &str) -> Option<&'static str> {
         Some("pipeline")
     } else if inner.layouts.contains_key(name) {
         Some("layout")
+    } else if inner.frames.contains_key(name) {
+        Some("frame")
     } else {
         None
     }

@@ -9,7 +9,7 @@ use crate::error::RunError;
 use crate::ir::Ty;
 use crate::limits;
 use crate::pipeline::Pipeline;
-use crate::run::Run;
+use crate::run::{Imports, Run};
 use crate::source::Span;
 use crate::syntax::ast::{self, Bytes, Expected, Expr, Name, Repeated, Spanned, TestClause};
 use std::fmt;
@@ -34,7 +34,7 @@ pub struct TestCase {
     /// The bytes that should be written (a device's buffer as it is, holes zero, when the pipeline ends in a
     /// layout).
     pub output: Option<TestBytes>,
-    /// The input's length should be refused before anything is written.
+    /// The input should be refused: for its length, before anything is written, or for a field of a frame.
     pub refused: bool,
 }
 
@@ -77,8 +77,8 @@ impl TestBytes {
 }
 
 impl TestCase {
-    /// Runs the test: from one buffer to another and, without layouts, in place and as a stream cut into
-    /// small chunks.
+    /// Runs the test: from one buffer to another, as a stream cut into small chunks and, without layouts, in
+    /// place.
     ///
     /// # Errors
     /// What came out otherwise than it should, one sentence each.
@@ -102,7 +102,11 @@ impl TestCase {
         if has_layouts && !failures.is_empty() {
             return Err(failures);
         }
-        if !has_layouts {
+        let has_frames = composition.frames().next().is_some();
+        if has_frames {
+            self.in_frames(engine, &imports, &input, &mut failures);
+        }
+        if !has_layouts && !has_frames {
             let mut buffer = input.clone();
             match engine.with(&imports).and_then(|prepared| prepared.run_in_place(&mut buffer)) {
                 Ok(run) => self.compare("in place: ", &buffer, &run, &mut failures),
@@ -145,8 +149,39 @@ impl TestCase {
         if failures.is_empty() { Ok(()) } else { Err(failures) }
     }
 
+    /// In place: data lie between the fields of a frame already.
+    fn in_frames(&self, engine: &Engine, imports: &Imports, input: &[u8], failures: &mut Vec<String>) {
+        let composition = self.pipeline.composition();
+        let mut buffer = match (&composition.source_frame, &composition.sink_frame) {
+            (Some(source), Some(sink)) if !source.same_places(sink) => return,
+            (None, Some(sink)) => {
+                let mut buffer = vec![0; engine.written_len(input.len()).unwrap_or(0)];
+                for (at, byte) in input.iter().enumerate() {
+                    buffer[sink.offset(at as u64) as usize] = *byte;
+                }
+                buffer
+            }
+            _ => input.to_vec(),
+        };
+        let is_whole = composition.sink_frame.is_some();
+        match engine.with(imports).and_then(|prepared| prepared.run_in_place(&mut buffer)) {
+            // Without a frame at the end, the output lies where the data did.
+            Ok(run) if is_whole => self.compare("in place: ", &buffer, &run, failures),
+            Ok(run) => {
+                let place = |at: usize| {
+                    composition.source_frame.as_ref().map_or(at, |f| f.offset(at as u64) as usize)
+                };
+                let output: Vec<u8> = (0..run.read).map(|at| buffer[place(at)]).collect();
+                self.compare("in place: ", &output, &run, failures);
+            }
+            Err(error) => self.judge_error("in place: ", &error, failures),
+        }
+    }
+
     fn judge_error(&self, how: &str, error: &RunError, failures: &mut Vec<String>) {
-        if !(self.refused && matches!(error, RunError::Leftover { .. })) {
+        let refused =
+            matches!(error, RunError::Leftover { .. } | RunError::FrameLength { .. } | RunError::Mismatch(_));
+        if !(self.refused && refused) {
             failures.push(format!("{how}refused: {error}"));
         }
     }
@@ -364,6 +399,11 @@ fn find_state(pipeline: &Pipeline, path: &[Name], findings: &mut Findings) -> Op
     for stage in &pipeline.composition().stages {
         for state in &stage.pipe.states {
             all.push((stage.name.clone(), state.name.clone(), state.ty));
+        }
+    }
+    for frame in pipeline.composition().frames() {
+        for param in &frame.params {
+            all.push((frame.name.clone(), param.name.clone(), param.ty));
         }
     }
     find("state", path, all, findings)

@@ -45,6 +45,9 @@ impl Plan {
         if let Some(layout) = &composition.source {
             writeln!(f, "source  bytes are gathered from layout `{}`: {}", layout.name, rules(layout))?;
         }
+        if let Some(frame) = &composition.source_frame {
+            writeln!(f, "source  fields are taken out of the data, and compared: {frame}")?;
+        }
         match &self.passes[..] {
             [] => writeln!(f, "a plain copy: no stages")?,
             [_] => writeln!(f, "one pass over the data: all stages in one loop")?,
@@ -67,6 +70,12 @@ impl Plan {
         }
         if let Some(layout) = &composition.sink {
             writeln!(f, "\nsink  bytes are spread by layout `{}`: {}", layout.name, rules(layout))?;
+        }
+        if let Some(frame) = &composition.sink_frame {
+            writeln!(f, "\nsink  fields are put between the data: {frame}")?;
+        }
+        if composition.frames().next().is_some() {
+            writeln!(f, "between fields, the passes run over the data of a window at a time")?;
         }
         Ok(())
     }

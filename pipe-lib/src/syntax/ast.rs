@@ -59,6 +59,8 @@ pub enum ItemKind {
     Pipe(Pipe),
     /// `layout NAME { .. }`
     Layout(Layout),
+    /// `frame NAME(..) { .. }`
+    Frame(Frame),
     /// `pipeline NAME(..) = a | b`
     Pipeline(Pipeline),
     /// `test PIPELINE "title" { .. }`
@@ -250,6 +252,47 @@ pub struct LayoutClause {
     pub name: Name,
     /// Its number.
     pub value: Option<Spanned<Number>>,
+}
+
+/// A frame: fields around data, checked later.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Frame {
+    /// Its name.
+    pub name: Name,
+    /// Its parameters.
+    pub params: Vec<Param>,
+    /// In the order of the source, which is theirs in the stream.
+    pub fields: Vec<Spanned<FrameField>>,
+}
+
+/// What a frame is made of.
+#[derive(Clone, Debug, PartialEq)]
+pub enum FrameField {
+    /// `data 512`, `data`, `gap 4`, `whole`
+    Rule {
+        /// The rule.
+        name: Name,
+        /// Its number.
+        value: Option<Spanned<Number>>,
+    },
+    /// `put u32be first + index`
+    Put {
+        /// Width and order.
+        gauge: Name,
+        /// What is added up.
+        sum: Vec<Spanned<Term>>,
+    },
+    /// `put x"00" repeat 28`
+    Bytes(Repeated<Bytes>),
+}
+
+/// Something that a field adds up.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Term {
+    /// A number.
+    Number(Number),
+    /// A parameter, `index`, `length`, or an export: `instance.name` or `name`.
+    Path(Vec<Name>),
 }
 
 /// A named pipeline.

@@ -114,7 +114,7 @@ impl Place {
         match token {
             // An item's keyword at the start of a line begins an item even if a brace is missing before it,
             // so that one mistake does not swallow the rest of the file.
-            Token::Pipe | Token::Pipeline | Token::Layout | Token::Test | Token::Use
+            Token::Pipe | Token::Pipeline | Token::Layout | Token::Frame | Token::Test | Token::Use
                 if first_on_line || self.braces == 0 =>
             {
                 *self = Place { in_pipe: token == Token::Pipe, ..Place::default() };

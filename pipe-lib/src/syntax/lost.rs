@@ -6,7 +6,7 @@ use super::token::Token;
 use crate::diagnostic::{Diagnostic, nearest};
 
 const fn begins_item(token: Token<'_>) -> bool {
-    matches!(token, Token::Pipe | Token::Pipeline | Token::Layout | Token::Test | Token::Use)
+    matches!(token, Token::Pipe | Token::Pipeline | Token::Layout | Token::Frame | Token::Test | Token::Use)
 }
 
 /// Takes out the errors, and the items, that are made of the rest of an item with a mistake in its head.
@@ -57,10 +57,12 @@ fn end_of_item(tokens: &[Lexed<'_>], at: u32) -> u32 {
 /// The names of items that stand in the text but not in the tree.
 pub(super) fn names<'s>(tokens: &[Lexed<'s>], tree: &ast::File) -> Vec<&'s str> {
     let name = |pair: &[Lexed<'s>]| match (pair[0].1, pair[1].1) {
-        (Token::Pipe | Token::Pipeline | Token::Layout, Token::Ident(name)) => Some((pair[0].0, name)),
+        (Token::Pipe | Token::Pipeline | Token::Layout | Token::Frame, Token::Ident(name)) => {
+            Some((pair[0].0, name))
+        }
         // `pipline name`
         (Token::Ident(word), Token::Ident(name)) => {
-            nearest(word, ["pipe", "pipeline", "layout"]).map(|_| (pair[0].0, name))
+            nearest(word, ["pipe", "pipeline", "layout", "frame"]).map(|_| (pair[0].0, name))
         }
         _ => None,
     };

@@ -333,6 +333,14 @@ impl Parsing<'_> {
         // The end of a line is shown as a place, not as the blanks that begin the next line.
         let span = self.span(l, if token == Token::Separator { l } else { r });
         match token {
+            Token::Plus => {
+                let message = "`+` adds up the terms of a frame's field, and nothing else";
+                let diagnostic = Diagnostic::new(Code::UnexpectedToken, span, message);
+                return match operator_help("+") {
+                    Some(help) => diagnostic.help(help),
+                    None => diagnostic,
+                };
+            }
             Token::Unknown(text) => {
                 let diagnostic = Diagnostic::new(
                     Code::UnknownCharacter,
@@ -368,7 +376,7 @@ impl Parsing<'_> {
             }
             _ => None,
         };
-        let near = keyword(&["pipe", "pipeline", "layout", "table", "test", "use"])
+        let near = keyword(&["pipe", "pipeline", "layout", "frame", "table", "test", "use"])
             .or_else(|| keyword(&["input", "output", "expect", "set", "refused"]));
         if let Some(near) = near {
             return diagnostic.help(format!("did you mean `{near}`?"));
@@ -378,7 +386,9 @@ impl Parsing<'_> {
             _ if wants("IDENT") && (before.ends_with('|') || before.ends_with("->")) => {
                 diagnostic.help("a pipe, a pipeline or a layout follows; without one, leave the sign out")
             }
-            Token::Pipe | Token::Pipeline | Token::Layout | Token::Test | Token::Use if wants("}") => {
+            Token::Pipe | Token::Pipeline | Token::Layout | Token::Frame | Token::Test | Token::Use
+                if wants("}") =>
+            {
                 diagnostic.help("close the item before it with `}`")
             }
             Token::Ident(_) if wants("input") => diagnostic.help(
@@ -395,6 +405,7 @@ impl Parsing<'_> {
             Token::Pipe
             | Token::Pipeline
             | Token::Layout
+            | Token::Frame
             | Token::Test
             | Token::Table
             | Token::Use
@@ -453,6 +464,7 @@ fn describe(expected: &[String]) -> Option<String> {
                 continue;
             }
             "\"input\"" | "\"output\"" | "\"expect\"" | "\"set\"" | "\"refused\"" | "\"repeat\""
+            | "\"put\""
                 if takes_names =>
             {
                 continue;

@@ -48,6 +48,12 @@ pub enum Token<'s> {
     /// `layout`
     #[token("layout")]
     Layout,
+    /// `frame`
+    #[token("frame")]
+    Frame,
+    /// `put`
+    #[token("put")]
+    Put,
     /// `test`
     #[token("test")]
     Test,
@@ -129,6 +135,9 @@ pub enum Token<'s> {
     /// `=`
     #[token("=")]
     Equals,
+    /// `+`
+    #[token("+")]
+    Plus,
     /// `|`
     #[token("|")]
     Bar,
@@ -162,6 +171,8 @@ impl fmt::Display for Token<'_> {
             Token::Pipe => "pipe",
             Token::Pipeline => "pipeline",
             Token::Layout => "layout",
+            Token::Frame => "frame",
+            Token::Put => "put",
             Token::Test => "test",
             Token::Table => "table",
             Token::Use => "use",
@@ -189,6 +200,7 @@ impl fmt::Display for Token<'_> {
             Token::Comma => ",",
             Token::Dot => ".",
             Token::Equals => "=",
+            Token::Plus => "+",
             Token::Bar => "|",
             Token::Arrow => "->",
             Token::StartFile | Token::StartPipeline => "start",

@@ -32,11 +32,17 @@ pub(crate) fn run(args: &Args) -> Outcome {
     if let Some(layout) = &composition.source {
         writeln!(out, "from {layout}")?;
     }
+    if let Some(frame) = &composition.source_frame {
+        writeln!(out, "from {frame}")?;
+    }
     for stage in &composition.stages {
         explain_stage(&mut out, stage)?;
     }
     if let Some(layout) = &composition.sink {
         writeln!(out, "to {layout}")?;
+    }
+    if let Some(frame) = &composition.sink_frame {
+        writeln!(out, "to {frame}")?;
     }
     writeln!(out, "loop gauge: {} bytes", composition.gauge())?;
     Ok(Status::Fine)

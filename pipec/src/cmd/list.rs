@@ -1,17 +1,17 @@
-//! `pipec list`: pipes, pipelines and layouts with their gauges, classes and documentation.
+//! `pipec list`: pipes, pipelines, layouts and frames with their gauges, classes and documentation.
 
 use super::{Outcome, Status};
 use crate::files::LibraryArgs;
 use pipe_lib::analyse::{PipeFacts, analyse};
-use pipe_lib::ir::{Layout, Param, Pipe};
+use pipe_lib::ir::{Frame, Layout, Param, Pipe};
 use std::io::Write as _;
 
-/// List the standard pipes, pipelines and layouts, and those of files given
+/// List the standard pipes, pipelines, layouts and frames, and those of files given
 #[derive(clap::Args, Debug)]
 pub(crate) struct Args {
     #[command(flatten)]
     library: LibraryArgs,
-    /// Print an object with the lists `pipes`, `pipelines` and `layouts`
+    /// Print an object with the lists `pipes`, `pipelines`, `layouts` and `frames`
     #[arg(long)]
     json: bool,
 }
@@ -26,7 +26,10 @@ pub(crate) fn run(args: &Args) -> Outcome {
             .map(|p| serde_json::json!({ "name": p.name, "doc": p.doc, "params": params_json(&p.params), "text": p.text }))
             .collect();
         let layouts: Vec<_> = library.layouts().map(|layout| layout_json(layout)).collect();
-        let all = serde_json::json!({ "pipes": pipes, "pipelines": pipelines, "layouts": layouts });
+        let frames: Vec<_> = library.frames().map(|frame| frame_json(frame)).collect();
+        let all = serde_json::json!({
+            "pipes": pipes, "pipelines": pipelines, "layouts": layouts, "frames": frames,
+        });
         writeln!(out, "{all}")?;
         return Ok(Status::Fine);
     }
@@ -53,6 +56,14 @@ pub(crate) fn run(args: &Args) -> Outcome {
         .map(|layout| [layout.name.clone(), rules(layout), first_sentence(&layout.doc).to_string()])
         .collect();
     print_table(&mut out, "LAYOUTS", &rows)?;
+    let rows: Vec<_> = library
+        .frames()
+        .map(|frame| {
+            let name = format!("{}{}", frame.name, params(&frame.params));
+            [name, fields(frame), first_sentence(&frame.doc).to_string()]
+        })
+        .collect();
+    print_table(&mut out, "FRAMES", &rows)?;
     Ok(Status::Fine)
 }
 
@@ -134,6 +145,13 @@ fn rules(layout: &Layout) -> String {
     rules.join(" ")
 }
 
+/// What a frame is made of, between its braces.
+fn fields(frame: &Frame) -> String {
+    let text = frame.to_string();
+    let inside = text.split_once("{ ").and_then(|(_, rest)| rest.strip_suffix('}'));
+    inside.unwrap_or(&text).trim_end().to_string()
+}
+
 /// Up to the first full stop that ends a word, across line ends; the whole when there is none.
 fn first_sentence(doc: &str) -> String {
     let text = doc.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -188,5 +206,18 @@ fn layout_json(layout: &Layout) -> serde_json::Value {
         "store": layout.store,
         "fixed": layout.fixed,
         "pad": layout.pad,
+    })
+}
+
+fn frame_json(frame: &Frame) -> serde_json::Value {
+    serde_json::json!({
+        "name": frame.name,
+        "doc": frame.doc,
+        "params": params_json(&frame.params),
+        "text": fields(frame),
+        "data": frame.data,
+        "head": frame.head_bytes(),
+        "foot": frame.foot_bytes(),
+        "whole": frame.whole,
     })
 }

@@ -47,6 +47,10 @@ pub(crate) struct Args {
     /// Read the whole input into memory and run over it on so many threads; 0 is one for each processor
     #[arg(short, long, value_name = "N", default_value = "1")]
     jobs: usize,
+    /// Hold each window of a frame at the start back until its fields were found to be good: nothing of a bad
+    /// one is written
+    #[arg(long)]
+    hold_back: bool,
     /// Print the result as a JSON object: `bytes` read, `written`, the `exports` by name as unsigned integers
     /// (of a stage with windows a list), and those of 64 bits once more in `hex`, as text, for readers that
     /// would round them
@@ -70,8 +74,10 @@ pub(crate) fn run(args: &Args) -> Outcome {
     }
     let input = Input::open(args.input.as_deref())?;
     let composition = engine.composition();
-    // With layouts there is nothing to gain from several threads.
-    let report = if args.jobs != 1 && composition.source.is_none() && composition.sink.is_none() {
+    // With layouts and frames there is nothing to gain from several threads.
+    let ends =
+        composition.source.is_some() || composition.sink.is_some() || composition.frames().count() != 0;
+    let report = if args.jobs != 1 && !ends {
         parallel(args, &engine, &imports, input)?
     } else {
         chunks(args, &engine, &imports, input)?
@@ -178,9 +184,12 @@ fn is_same_file(path: &Path, input: &Input) -> bool {
 
 /// In chunks, of any length.
 fn chunks(args: &Args, engine: &Engine, imports: &Imports, mut input: Input) -> anyhow::Result<Report> {
-    // Where the length is known, a tail rule refuses it before anything is written.
+    // Where the length is known, a tail rule or a frame refuses it before anything is written.
     if let Some(len) = input.len {
-        engine.check_length(stream_len(engine, len))?;
+        match usize::try_from(len) {
+            Ok(len) if engine.composition().frames().count() != 0 => drop(engine.out_len(len)?),
+            _ => engine.check_length(stream_len(engine, len))?,
+        }
     }
     let sink = engine.composition().sink.as_deref();
     if engine.composition().source.as_ref().is_some_and(|layout| layout.fixed) {
@@ -188,6 +197,9 @@ fn chunks(args: &Args, engine: &Engine, imports: &Imports, mut input: Input) -> 
     }
     let mut output = open_output(args.output.as_deref(), &input)?;
     let mut stream = engine.stream_with(imports)?;
+    if args.hold_back {
+        stream = stream.hold_back();
+    }
     let mut chunk = Aligned::new(args.chunk);
     let mut register = Aligned::new(ACCESS);
     // Passes may hold a few bytes back; they come out with the next chunk.
@@ -216,7 +228,16 @@ fn chunks(args: &Args, engine: &Engine, imports: &Imports, mut input: Input) -> 
                         if out.len() < room {
                             out.resize(room, 0);
                         }
-                        stream.push(piece, &mut out)?
+                        let before = stream.sink_offset();
+                        let pushed = stream.push(piece, &mut out);
+                        // What came before a window that is bad is good.
+                        if let Err(error @ RunError::Mismatch(_)) = pushed {
+                            let good = usize::try_from(stream.sink_offset() - before).unwrap_or(0);
+                            let written = output.write_all(&out[..good]).and_then(|()| output.flush());
+                            written.context("cannot write the output")?;
+                            return Err(error.into());
+                        }
+                        pushed?
                     };
                     output.write_all(&out[..written]).context("cannot write the output")?;
                     rest = after;

@@ -2,18 +2,19 @@
 //! ([`arguments`]), pipelines spliced in.
 
 mod arguments;
+mod end;
 mod stage;
 
-use super::{Inner, NamedPipeline, kind_of};
+use super::{Inner, NamedPipeline};
 use crate::check::Findings;
 use crate::compose::{ComposeError, Composition, Stage};
-use crate::diagnostic::{Code, Diagnostic, nearest};
-use crate::ir::{Layout, Ty};
+use crate::diagnostic::{Code, Diagnostic};
+use crate::ir::Ty;
 use crate::limits;
 use crate::pipeline::Pipeline;
 use crate::source::Span;
 use crate::syntax::ast::{self, PipelineExpr, Spanned};
-use std::sync::Arc;
+use end::End;
 
 /// Resolves a pipeline on its own.
 pub(super) fn resolve(
@@ -66,6 +67,7 @@ fn code_of(error: &ComposeError) -> Code {
         ComposeError::NameClash { .. } => Code::InstanceClash,
         ComposeError::TooManyStages { .. } | ComposeError::Malformed(_) => Code::Limit,
         ComposeError::Layout { .. } => Code::LayoutPosition,
+        ComposeError::Frame { .. } => Code::FrameResult,
     }
 }
 
@@ -80,17 +82,16 @@ struct Bound {
 #[derive(Default)]
 struct Composed {
     stages: Vec<(Stage, Span)>,
-    source: Option<(Arc<Layout>, Span)>,
-    sink: Option<(Arc<Layout>, Span)>,
+    source: Option<(End, Span)>,
+    sink: Option<(End, Span)>,
 }
 
 impl Composed {
     fn finish(self) -> Composition {
-        Composition {
-            stages: self.stages.into_iter().map(|(stage, _)| stage).collect(),
-            source: self.source.map(|(layout, _)| layout),
-            sink: self.sink.map(|(layout, _)| layout),
-        }
+        let (source, source_frame) = End::parts(self.source);
+        let (sink, sink_frame) = End::parts(self.sink);
+        let stages = self.stages.into_iter().map(|(stage, _)| stage).collect();
+        Composition { stages, source, sink, source_frame, sink_frame }
     }
 }
 
@@ -107,40 +108,41 @@ impl Resolver<'_> {
     /// Sorts the parts between arrows into layouts and stages.
     fn expr(&mut self, expr: &PipelineExpr, span: Span, env: &[Bound]) -> Option<Composed> {
         let is_layout = |part: &[Spanned<ast::Stage>]| match part {
-            [stage] => self.inner.layouts.contains_key(&stage.node.name.node),
+            [stage] => self.inner.is_end(&stage.node.name.node),
             _ => false,
         };
-        let (source, stages, sink): (Option<&Spanned<ast::Stage>>, &[Spanned<ast::Stage>], _) =
-            match &expr.parts[..] {
-                [stages] if stages.is_empty() => {
-                    self.findings.push(
-                        Diagnostic::new(Code::EmptyPipeline, span, "a pipeline without stages")
-                            .help("write `copy` for a plain copy"),
-                    );
-                    return None;
-                }
-                [stages] => (None, stages, None),
-                [from, to] if is_layout(to) => match is_layout(from) {
-                    true => (from.first(), &[], to.first()),
-                    false => (None, from, to.first()),
-                },
-                [from, to] if is_layout(from) => (from.first(), to, None),
-                [_, to] if to.len() == 1 => (None, &expr.parts[0], to.first()),
-                [from, stages, to] if from.len() == 1 && to.len() == 1 => (from.first(), stages, to.first()),
-                parts if parts.iter().flatten().any(|stage| self.is_broken(&stage.node.name)) => return None,
-                parts => {
-                    let message = match parts.len() {
-                        2 | 3 => "an arrow leads from a layout or to one",
-                        _ => "more than two arrows",
-                    };
-                    self.findings.push(Diagnostic::new(Code::LayoutPosition, span, message).note(
-                        "a pipeline is `layout -> pipe | pipe -> layout`; either layout may be left out",
+        let (source, stages, sink): (Option<&Spanned<ast::Stage>>, &[Spanned<ast::Stage>], _) = match &expr
+            .parts[..]
+        {
+            [stages] if stages.is_empty() => {
+                self.findings.push(
+                    Diagnostic::new(Code::EmptyPipeline, span, "a pipeline without stages")
+                        .help("write `copy` for a plain copy"),
+                );
+                return None;
+            }
+            [stages] => (None, stages, None),
+            [from, to] if is_layout(to) => match is_layout(from) {
+                true => (from.first(), &[], to.first()),
+                false => (None, from, to.first()),
+            },
+            [from, to] if is_layout(from) => (from.first(), to, None),
+            [_, to] if to.len() == 1 => (None, &expr.parts[0], to.first()),
+            [from, stages, to] if from.len() == 1 && to.len() == 1 => (from.first(), stages, to.first()),
+            parts if parts.iter().flatten().any(|stage| self.is_broken(&stage.node.name)) => return None,
+            parts => {
+                let message = match parts.len() {
+                    2 | 3 => "an arrow leads from a layout or a frame, or to one",
+                    _ => "more than two arrows",
+                };
+                self.findings.push(Diagnostic::new(Code::LayoutPosition, span, message).note(
+                        "a pipeline is `layout -> pipe | pipe -> layout`; either layout may be left out, or be a frame",
                     ));
-                    return None;
-                }
-            };
-        let source = self.layout(source);
-        let sink = self.layout(sink);
+                return None;
+            }
+        };
+        let source = self.end(source, env);
+        let sink = self.end(sink, env);
         let mut composed = Composed::default();
         let last = stages.len().wrapping_sub(1);
         let mut fine = true;
@@ -155,7 +157,8 @@ impl Resolver<'_> {
         {
             let Some(given) = given else { continue };
             if let Some((_, earlier)) = own.replace(given.clone()) {
-                let message = format!("a second layout: the pipeline spliced in {what} with one already");
+                let message =
+                    format!("a second layout or frame: the pipeline spliced in {what} with one already");
                 self.findings.push(
                     Diagnostic::new(Code::LayoutPosition, given.1, message).label(earlier, "brought by this"),
                 );
@@ -168,36 +171,5 @@ impl Resolver<'_> {
     /// Whether a name is one of an item with a mistake: what is wrong with it has been said.
     fn is_broken(&self, name: &ast::Name) -> bool {
         self.inner.broken.contains(&name.node)
-    }
-
-    /// The layout of an end: `Some(None)` where there is none, `None` for a mistake.
-    #[allow(clippy::option_option)]
-    fn layout(&mut self, stage: Option<&Spanned<ast::Stage>>) -> Option<Option<(Arc<Layout>, Span)>> {
-        let Some(stage) = stage else { return Some(None) };
-        let name = &stage.node.name;
-        if self.is_broken(name) {
-            return None;
-        }
-        let Some(layout) = self.inner.layouts.get(&name.node) else {
-            let message = format!("no layout `{}`", name.node);
-            let mut diagnostic = Diagnostic::new(Code::UnknownStage, name.span, message);
-            if let Some(kind) = kind_of(self.inner, &name.node) {
-                diagnostic = diagnostic
-                    .here(format!("this is a {kind}"))
-                    .help("stages are separated by `|`; `->` leads to a device's layout");
-            } else if let Some(near) = nearest(&name.node, self.inner.layouts.keys().map(String::as_str)) {
-                diagnostic = diagnostic.help(format!("did you mean `{near}`?"));
-            } else {
-                diagnostic = diagnostic.note("layouts are declared by `layout NAME { .. }`");
-            }
-            self.findings.push(diagnostic);
-            return None;
-        };
-        if !stage.node.args.is_empty() || stage.node.instance.is_some() || stage.node.window.is_some() {
-            let message = format!("layout `{}` takes no arguments, name or window", name.node);
-            self.findings.push(Diagnostic::new(Code::LayoutPosition, stage.span, message));
-            return None;
-        }
-        Some(Some((Arc::clone(layout), stage.span)))
     }
 }

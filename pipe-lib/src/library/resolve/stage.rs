@@ -95,7 +95,8 @@ impl Resolver<'_> {
             if let Some((layout, _)) = layout
                 && !at_end
             {
-                let message = format!("`{}` with its layout `{}` in the middle", name.node, layout.name);
+                let (kind, own) = (layout.kind(), layout.name());
+                let message = format!("`{}` with its {kind} `{own}` in the middle", name.node);
                 self.findings.push(
                     Diagnostic::new(Code::LayoutPosition, name.span, message)
                         .note(format!("it can only stand at the {place} of a pipeline")),
@@ -168,9 +169,10 @@ impl Resolver<'_> {
         let mut diagnostic =
             Diagnostic::new(Code::UnknownStage, name.span, format!("no pipe or pipeline `{}`", name.node));
         let known = self.inner.pipes.keys().chain(self.inner.pipelines.keys()).map(String::as_str);
-        if self.inner.layouts.contains_key(&name.node) {
+        if self.inner.is_end(&name.node) {
+            let kind = super::super::kind_of(self.inner, &name.node).unwrap_or("layout");
             diagnostic.code = Code::LayoutPosition;
-            diagnostic.message = format!("layout `{}` among the stages", name.node);
+            diagnostic.message = format!("{kind} `{}` among the stages", name.node);
             diagnostic = diagnostic.help(format!(
                 "write `-> {0}` at the end of the pipeline, or `{0} ->` at its start",
                 name.node

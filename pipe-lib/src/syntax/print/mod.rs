@@ -84,7 +84,10 @@ impl Printer<'_> {
 
     /// Comments inside of an item that has no statements go before it.
     fn inner_comments(&mut self, item: &Spanned<Item>) {
-        if !matches!(item.node.kind, ItemKind::Pipe(_) | ItemKind::Test(_) | ItemKind::Layout(_)) {
+        if !matches!(
+            item.node.kind,
+            ItemKind::Pipe(_) | ItemKind::Test(_) | ItemKind::Layout(_) | ItemKind::Frame(_)
+        ) {
             self.hoist(item.span.end);
         }
     }
@@ -98,6 +101,12 @@ impl Printer<'_> {
                 let clauses: Vec<String> = layout.clauses.iter().map(layout_clause).collect();
                 let ends: Vec<u32> = layout.clauses.iter().map(|clause| clause.name.span.start).collect();
                 self.clauses(&format!("layout {}", layout.name.node), &clauses, &ends, item.span, " ");
+            }
+            ItemKind::Frame(frame) => {
+                let fields: Vec<String> = frame.fields.iter().map(|field| frame_field(&field.node)).collect();
+                let starts: Vec<u32> = frame.fields.iter().map(|field| field.span.start).collect();
+                let head = format!("frame {}{}", frame.name.node, params(&frame.params));
+                self.clauses(&head, &fields, &starts, item.span, " ");
             }
             ItemKind::Pipeline(pipeline) => {
                 let head = format!("pipeline {}{} =", pipeline.name.node, params(&pipeline.params));

@@ -58,6 +58,27 @@ pub(super) fn layout_clause(clause: &LayoutClause) -> String {
     }
 }
 
+pub(super) fn frame_field(field: &FrameField) -> String {
+    match field {
+        FrameField::Rule { name, value: Some(value) } => format!("{} {}", name.node, value.node.text),
+        FrameField::Rule { name, value: None } => name.node.clone(),
+        FrameField::Bytes(bytes) => {
+            format!("put {}", repeat(&bytes.item.node, |bytes| bytes.text.clone(), bytes))
+        }
+        FrameField::Put { gauge, sum } => {
+            let term = |term: &Spanned<Term>| match &term.node {
+                Term::Number(number) => number.text.clone(),
+                Term::Path(path) => dotted(path),
+            };
+            format!("put {} {}", gauge.node, sum.iter().map(term).collect::<Vec<_>>().join(" + "))
+        }
+    }
+}
+
+fn dotted(path: &[Name]) -> String {
+    path.iter().map(|name| name.node.as_str()).collect::<Vec<_>>().join(".")
+}
+
 /// The words of a pipeline, each with the bar or arrow before it: what a line may begin with.
 pub(super) fn pipeline_parts(expr: &PipelineExpr) -> Vec<String> {
     let mut parts = Vec::new();
@@ -100,7 +121,6 @@ pub(super) fn test_clause(clause: &TestClause) -> String {
             |piece: &Repeated<Bytes>| repeat(&piece.item.node, |bytes: &Bytes| bytes.text.clone(), piece);
         list.iter().map(each).collect::<Vec<_>>().join(" ")
     };
-    let dotted = |path: &[Name]| path.iter().map(|name| name.node.as_str()).collect::<Vec<_>>().join(".");
     match clause {
         TestClause::Input(list) => format!("input {}", pieces(list)),
         TestClause::Output(list) => format!("output {}", pieces(list)),

@@ -76,7 +76,7 @@ impl Contestants {
         options: &CompileOptions,
     ) -> anyhow::Result<Contestants> {
         let alone = |stage: &pipe_lib::compose::Stage| {
-            let composition = Composition { stages: vec![stage.clone()], source: None, sink: None };
+            let composition = Composition { stages: vec![stage.clone()], ..Composition::default() };
             Engine::compile(Arc::new(composition), options)
         };
         let separate = composition.stages.iter().map(alone).collect::<Result<_, _>>()?;

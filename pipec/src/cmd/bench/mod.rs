@@ -57,6 +57,9 @@ pub(crate) fn run(args: &Args) -> Outcome {
     if composition.source.is_some() || composition.sink.is_some() {
         anyhow::bail!("`bench` compares loops over contiguous memory: leave the layouts out");
     }
+    if composition.frames().count() != 0 {
+        anyhow::bail!("`bench` compares loops over contiguous memory: leave the frames out");
+    }
     let options = CompileOptions::from(args.backend).features(args.features).serial(args.serial);
     let (fused, compile_us) = compile(&Arc::new(composition.clone()), &options)?;
     let contestants = Contestants::new(fused, composition, &options)?;

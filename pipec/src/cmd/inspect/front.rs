@@ -77,6 +77,7 @@ fn name_of(kind: &ItemKind) -> Option<&str> {
     match kind {
         ItemKind::Pipe(pipe) => Some(&pipe.name.node),
         ItemKind::Layout(layout) => Some(&layout.name.node),
+        ItemKind::Frame(frame) => Some(&frame.name.node),
         ItemKind::Pipeline(pipeline) => Some(&pipeline.name.node),
         ItemKind::Use(_) | ItemKind::Table(_) | ItemKind::Test(_) => None,
     }

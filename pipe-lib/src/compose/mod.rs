@@ -1,8 +1,10 @@
 //! Composition: instances of pipes in stream order, between two layouts. Nothing is fused yet: this is what
 //! the interpreter runs and what the planner starts from.
 
+pub(crate) mod frames;
+
 use crate::ir::verify::{VerifyError, verify};
-use crate::ir::{Layout, Op, Pipe, StateInit, Ty};
+use crate::ir::{Frame, Layout, Op, Pipe, StateInit, Ty};
 use std::fmt;
 use std::num::NonZeroU64;
 use std::sync::Arc;
@@ -27,6 +29,10 @@ pub struct Composition {
     pub source: Option<Arc<Layout>>,
     /// Rules of the buffer that is written; `None` for contiguous memory.
     pub sink: Option<Arc<Layout>>,
+    /// Fields that are taken out of what is read, and compared; all parameters with a value.
+    pub source_frame: Option<Arc<Frame>>,
+    /// Fields that are put into what is written; likewise.
+    pub sink_frame: Option<Arc<Frame>>,
 }
 
 impl Composition {
@@ -64,7 +70,12 @@ impl Composition {
                 validate_layout(layout, is_source)?;
             }
         }
-        Ok(())
+        frames::validate(self)
+    }
+
+    /// The frames at the start and at the end, if there are such.
+    pub fn frames(&self) -> impl Iterator<Item = &Arc<Frame>> {
+        self.source_frame.iter().chain(&self.sink_frame)
     }
 }
 
@@ -73,6 +84,9 @@ impl fmt::Display for Composition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(source) = &self.source {
             writeln!(f, "from {source}\n")?;
+        }
+        if let Some(frame) = &self.source_frame {
+            writeln!(f, "from {frame}\n")?;
         }
         for (at, stage) in self.stages.iter().enumerate() {
             if at > 0 {
@@ -87,6 +101,9 @@ impl fmt::Display for Composition {
         }
         if let Some(sink) = &self.sink {
             writeln!(f, "\nto {sink}")?;
+        }
+        if let Some(frame) = &self.sink_frame {
+            writeln!(f, "\nto {frame}")?;
         }
         Ok(())
     }
@@ -183,6 +200,13 @@ pub enum ComposeError {
         /// Why, as a sentence without full stop.
         what: String,
     },
+    /// A frame whose fields this pipeline has no results for.
+    Frame {
+        /// The frame's name.
+        frame: String,
+        /// Why, as a sentence without full stop, and what to write instead.
+        what: String,
+    },
 }
 
 impl fmt::Display for ComposeError {
@@ -204,6 +228,7 @@ impl fmt::Display for ComposeError {
             }
             ComposeError::Malformed(_) => f.write_str("a pipe breaks the rules of the intermediate form"),
             ComposeError::Layout { layout, what } => write!(f, "layout `{layout}`: {what}"),
+            ComposeError::Frame { frame, what } => write!(f, "frame `{frame}`: {what}"),
         }
     }
 }
@@ -275,9 +300,11 @@ impl Composer {
             }
             self.composition.stages.push(Stage { name, ..stage.clone() });
         }
-        let Composition { source, sink, .. } = &mut self.composition;
+        let Composition { source, sink, source_frame, sink_frame, .. } = &mut self.composition;
         *source = source.take().or_else(|| inner.source.clone());
         *sink = sink.take().or_else(|| inner.sink.clone());
+        *source_frame = source_frame.take().or_else(|| inner.source_frame.clone());
+        *sink_frame = sink_frame.take().or_else(|| inner.sink_frame.clone());
         Ok(self)
     }
 
@@ -293,6 +320,22 @@ impl Composer {
     pub fn sink(mut self, layout: Arc<Layout>) -> Composer {
         self.composition.sink = Some(layout);
         self
+    }
+
+    /// Starts the pipeline by taking out, and comparing, the fields of a frame (`frame -> ...`).
+    /// Parameters are bound to `args`, or to their defaults.
+    pub fn source_frame(mut self, frame: &Frame, args: &[(&str, u64)]) -> Result<Composer, ComposeError> {
+        self.composition.source_frame = Some(Arc::new(frames::bind(frame, args, &frame.name)?));
+        Ok(self)
+    }
+
+    /// Ends the pipeline by putting the fields of a frame between the data (`... -> frame`). Where the other
+    /// end has a frame of that name, this one is called `name_2`.
+    pub fn sink_frame(mut self, frame: &Frame, args: &[(&str, u64)]) -> Result<Composer, ComposeError> {
+        let taken = self.composition.source_frame.as_ref().is_some_and(|other| other.name == frame.name);
+        let name = if taken { format!("{}_2", frame.name) } else { frame.name.clone() };
+        self.composition.sink_frame = Some(Arc::new(frames::bind(frame, args, &name)?));
+        Ok(self)
     }
 
     /// The composition, checked.
