@@ -20,6 +20,7 @@ mod response;
 pub mod service;
 
 pub mod access_log;
+pub mod admin;
 pub mod report;
 pub mod server;
 pub mod transport;

@@ -171,15 +171,12 @@ impl Server {
     /// # Errors
     /// If the system has no more descriptors or threads.
     pub fn tell_status(&mut self, feed: Arc<Feed>) -> io::Result<()> {
-        let shared = Arc::clone(&self.shared);
-        let commanders: Vec<Commander> =
-            self.commanders.iter().map(Commander::try_clone).collect::<Result<_, _>>()?;
+        let monitor = self.monitor()?;
         let (stop, stopped) = std::sync::mpsc::channel::<()>();
         let tell = move || {
             while stopped.recv_timeout(STATUS_PERIOD) == Err(RecvTimeoutError::Timeout) {
                 if feed.is_heard() {
-                    let ask = || commanders.iter().for_each(|commander| commander.give(Order::Report));
-                    feed.tell(&shared.collect(commanders.len(), STATUS_PERIOD, ask).to_json().to_string());
+                    feed.tell(&monitor.report().to_json().to_string());
                 }
             }
             feed.finish();
@@ -191,8 +188,16 @@ impl Server {
 
     /// The counters so far.
     pub fn report(&self) -> Report {
-        let patience = Duration::from_secs(2);
-        self.shared.collect(self.commanders.len(), patience, || self.give(Order::Report))
+        report(&self.shared, &self.commanders)
+    }
+
+    /// Who watches it, from any thread.
+    ///
+    /// # Errors
+    /// If the system has no more descriptors.
+    pub fn monitor(&self) -> io::Result<Monitor> {
+        let commanders = self.commanders.iter().map(Commander::try_clone).collect::<Result<_, _>>()?;
+        Ok(Monitor { shared: Arc::clone(&self.shared), commanders })
     }
 
     /// Finishes what was begun and returns the counters of connections and responses.
@@ -213,6 +218,7 @@ impl Server {
             drop(stop);
             let _ = thread.join();
         }
+        self.shared.drain();
         self.give(Order::Drain);
         for thread in self.threads.drain(..) {
             thread.join().map_err(|_| io::Error::other("a serving thread panicked"))??;
@@ -254,6 +260,30 @@ impl Server {
             commander.give(order);
         }
     }
+}
+
+/// Watches a server.
+#[derive(Debug)]
+pub struct Monitor {
+    shared: Arc<Shared>,
+    commanders: Vec<Commander>,
+}
+
+impl Monitor {
+    /// The counters so far. Waits for the loops to answer, 2 s at most.
+    pub fn report(&self) -> Report {
+        report(&self.shared, &self.commanders)
+    }
+
+    /// Whether it finishes what it has begun, and takes nothing new.
+    pub fn is_draining(&self) -> bool {
+        self.shared.is_draining()
+    }
+}
+
+fn report(shared: &Shared, commanders: &[Commander]) -> Report {
+    let ask = || commanders.iter().for_each(|commander| commander.give(Order::Report));
+    shared.collect(commanders.len(), Duration::from_secs(2), ask)
 }
 
 /// Who tells the counters.

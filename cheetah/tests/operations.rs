@@ -3,7 +3,7 @@
 mod support;
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{BufRead, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Output};
@@ -80,6 +80,51 @@ fn the_log_says_what_went_out_and_what_came_instead_of_a_request() {
     assert!(line("/a.txt").contains("HTTP/1.0\" 200 5 "), "{log}");
     assert!(line("what").contains("\"\\x16\\x03\\x01 \\\"what\\\"\" 400 "), "{log}");
     assert_eq!(log.lines().count(), 3);
+}
+
+/// Status and body of what is at `path` of the server at `addr`.
+fn get(addr: &str, path: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(addr).unwrap();
+    write!(stream, "GET {path} HTTP/1.0\r\n\r\n").unwrap();
+    let response = support::read_response(&mut stream, false);
+    (response.status, String::from_utf8(response.body).unwrap())
+}
+
+#[test]
+fn whoever_runs_it_sees_its_counters_and_whether_it_takes_requests() {
+    let dir = site();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cheetah"));
+    command.arg("serve").stderr(std::process::Stdio::piped());
+    let site = dir.path().join("site");
+    let mut served = Program::start_by(&mut command, &[site.to_str().unwrap(), "--admin", "127.0.0.1:0"]);
+    let mut line = String::new();
+    served.take_errors().unwrap().read_line(&mut line).unwrap();
+    let addr = line.split("http://").nth(1).unwrap().trim().trim_end_matches('/');
+    assert_eq!(get(addr, "/healthz"), (200, "alive\n".to_owned()));
+    assert_eq!(get(addr, "/readyz"), (200, "ready\n".to_owned()));
+    assert_eq!(get(addr, "/a.txt").0, 404, "the site is not served there");
+    served.get("/a.txt");
+    served.get("/nothing");
+    let (status, text) = get(addr, "/metrics");
+    assert_eq!(status, 200);
+    for line in ["cheetah_responses_total{code=\"200\"} 1", "cheetah_responses_total{code=\"404\"} 1"] {
+        assert!(text.lines().any(|of| of == line), "{line}: {text}");
+    }
+    let counters: serde_json::Value = serde_json::from_str(&get(addr, "/counters").1).unwrap();
+    assert_eq!(counters["connections"]["begun"], 2);
+    let (status, page) = get(addr, "/");
+    assert!(status == 200 && page.contains("EventSource('/events')") && !page.contains("https://"), "{page}");
+    // A request of which half has come keeps it from ending: it lives, and says that it takes no others.
+    let mut half = TcpStream::connect(&served.addr).unwrap();
+    half.write_all(b"GET /a.txt HTTP/1.1\r\n").unwrap();
+    served.get("/a.txt");
+    served.signal("-TERM");
+    until("not ready", || get(addr, "/readyz").0 == 503);
+    assert_eq!(get(addr, "/healthz").0, 200);
+    half.write_all(b"Host: a\r\n\r\n").unwrap();
+    assert_eq!(support::read_response(&mut half, false).body, b"hello");
+    drop(half);
+    assert_eq!(served.wait(), Some(0));
 }
 
 #[test]

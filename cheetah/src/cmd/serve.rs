@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use cheetah::access_log::{AccessLog, Format};
+use cheetah::admin::Admin;
 use cheetah::http::target;
 use cheetah::report::Report;
 use cheetah::server::{Config, Server, Signals};
@@ -94,6 +95,10 @@ pub(super) struct Arguments {
     /// Serve the counters at this path, as a stream of server-sent events, one a second: for whoever can reach the server
     #[arg(long, value_name = "/PATH")]
     status: Option<String>,
+    /// Answer at this address of the kernel's, for whoever runs the server: /metrics for Prometheus, /healthz, /readyz, and a
+    /// page that draws the counters; whoever can reach it sees them
+    #[arg(long, value_name = "ADDR:PORT")]
+    admin: Option<SocketAddr>,
     /// Switch specialisations off, to measure what each is worth: in-place-parse, date-cache, precomputed-headers,
     /// pinning, header-merging, packet-merging, pcb-pool, on the kernel's sockets also deferred-accept, and on our own
     /// TCP/IP time-wait-records, offload, fused-loops, stored-sums, cached-sums
@@ -212,13 +217,17 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
                 .with_context(|| format!("cannot serve on {name}"))?
         }
     };
-    if arguments.status.is_some() {
+    if arguments.status.is_some() || arguments.admin.is_some() {
         server.tell_status(Arc::clone(&feed)).context("the status cannot be told")?;
     }
+    let admin = arguments.admin.map(|addr| admin(addr, &server, &feed)).transpose()?;
     announce(server.addr());
     let reload = || open().map_err(|error| format!("{error:#}"));
     let report = |report: &Report| print_report(report, arguments.counters);
     let stats = server.run_until_signal(signals, reload, report)?;
+    if let Some(admin) = admin {
+        admin.shut_down()?;
+    }
     tracing::info!(
         "served {} responses, {} bytes, on {} connections",
         stats.total_responses(),
@@ -226,6 +235,16 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         stats.connections
     );
     Ok(())
+}
+
+/// The server about `server`.
+fn admin(addr: SocketAddr, server: &Server, feed: &Arc<Feed>) -> anyhow::Result<Server> {
+    let pages = Admin::new(server.monitor()?, Arc::clone(feed));
+    let config = Config { drain_limit: Duration::from_secs(1), ..Config::default() };
+    let admin = Server::on_kernel(Arc::new(pages), addr, 1, &config);
+    let admin = admin.with_context(|| format!("--admin: cannot listen on {addr}"))?;
+    tracing::info!("counters and health at http://{}/", admin.addr());
+    Ok(admin)
 }
 
 /// Where connections come in.

@@ -14,6 +14,7 @@
 mod copied;
 mod dotfiles;
 mod folder;
+mod made;
 mod status;
 
 use std::fmt;
@@ -23,6 +24,7 @@ use std::sync::Arc;
 pub use copied::Copied;
 pub use dotfiles::Dotfiles;
 pub use folder::Folder;
+pub use made::Made;
 pub use status::{Feed, WithStatus};
 
 use runtime::buffer::Slice;

@@ -3,6 +3,7 @@
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -30,6 +31,7 @@ pub struct Shared {
     answered: Condvar,
     /// Held by who asks: answers are for one at a time.
     asking: Mutex<()>,
+    draining: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -48,6 +50,7 @@ impl Shared {
             reports: Mutex::default(),
             answered: Condvar::new(),
             asking: Mutex::new(()),
+            draining: AtomicBool::new(false),
         }
     }
 
@@ -84,6 +87,16 @@ impl Shared {
         let mut sum = reports.ended.clone();
         reports.answers.iter().for_each(|answer| sum.add(answer));
         sum
+    }
+
+    /// Tells that loops are ordered to finish.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether they are.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
     }
 
     /// The counters of all loops that have ended.

@@ -59,8 +59,13 @@ impl Program {
     }
 
     /// Ends it by SIGTERM; its exit status.
-    pub fn end(mut self) -> Option<i32> {
+    pub fn end(self) -> Option<i32> {
         self.signal("-TERM");
+        self.wait()
+    }
+
+    /// Waits until it has ended; its exit status.
+    pub fn wait(mut self) -> Option<i32> {
         let patience = Instant::now() + Duration::from_secs(15);
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
