@@ -66,12 +66,72 @@ pub fn answer(
                 None => page(service, Status::NotAcceptable, persistence, with_body, text),
             },
             Found::Directory => redirect(service, resource, persistence, with_body, text),
-            Found::Nothing => page(service, Status::NotFound, persistence, with_body, text),
+            Found::Nothing => nothing(service, request, resource, persistence, text),
             Found::Failed(status) => page(service, status, persistence, with_body, text),
         },
     };
     give_back(service, scratch);
     answer
+}
+
+/// What there is instead of what was asked for and is not there: the page whose address is written without its ending, the
+/// one page of an application that makes all others, or the site's own page that says so.
+fn nothing(
+    service: &Service,
+    request: &Request<'_>,
+    resource: target::Resource<'_>,
+    persistence: Persistence,
+    text: &mut Vec<u8>,
+) -> Answer {
+    let with_body = request.method != Method::Head;
+    let file_at = |path: &[u8]| match service.site.find(path) {
+        Found::File(file) => in_a_coding(service, request, path, file),
+        _ => None,
+    };
+    let path = resource.path;
+    if service.options.clean_urls
+        && !path.ends_with(b"/")
+        && let Some(file) = file_at(&[path, b".html"].concat())
+    {
+        return of_file(service, request, file, persistence, text);
+    }
+    let has_ending = path.rsplit(|&byte| byte == b'/').next().is_some_and(|name| name.contains(&b'.'));
+    if service.options.single_page
+        && !has_ending
+        && let Some(file) = file_at(&[b"/", INDEX_NAME].concat())
+    {
+        return of_file(service, request, file, persistence, text);
+    }
+    match file_at(NOT_FOUND_PATH) {
+        Some(file) => own_page(service, Status::NotFound, file, with_body, persistence, text),
+        None => page(service, Status::NotFound, persistence, with_body, text),
+    }
+}
+
+/// The page of a site that says that something is not there.
+const NOT_FOUND_PATH: &[u8] = b"/404.html";
+
+/// A page of the site's own that says what `status` means.
+fn own_page(
+    service: &Service,
+    status: Status,
+    document: Arc<dyn Document>,
+    with_body: bool,
+    persistence: Persistence,
+    text: &mut Vec<u8>,
+) -> Answer {
+    let facts = document.facts();
+    let body = match FileBody::new(&*document, 0..facts.size) {
+        Ok(_) if !with_body || facts.size == 0 => Body::Empty,
+        Ok(body) => Body::File(body),
+        Err(error) => return unreadable(service, &error, persistence, text),
+    };
+    response::begin(text, status);
+    response::field(text, "Content-Type", facts.content_type);
+    response::line(text, format_args!("Content-Length: {}", facts.size));
+    headers::write_coding(&facts, text);
+    service.end_head(persistence, text);
+    Answer { document: Some(document), ..Answer::new(status, body) }
 }
 
 /// The file as the client takes it: it, or what lies beside it with the suffix of a coding. `None` if the client takes

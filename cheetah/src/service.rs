@@ -59,6 +59,11 @@ pub struct Options {
     pub max_skipped: u64,
     /// Bytes beyond what the peer has acknowledged that are read for one connection, of files that are not in memory.
     pub max_read_ahead: u64,
+    /// Answer `/about`, if there is no such file, with `/about.html`.
+    pub clean_urls: bool,
+    /// Answer what is not there, and has no ending that a file would have, with `/index.html`: an application that draws all
+    /// pages in the browser.
+    pub single_page: bool,
     /// Send the heads made at packing time; off (`--without precomputed-headers`), each is written anew.
     pub precomputed_headers: bool,
     /// Format the date of heads once a second; off (`--without date-cache`), for each response.
@@ -90,6 +95,8 @@ impl Default for Options {
             max_input: 64 * 1024,
             max_skipped: 64 * 1024,
             max_read_ahead: 256 * 1024,
+            clean_urls: false,
+            single_page: false,
             precomputed_headers: true,
             date_cache: true,
             in_place_parse: true,

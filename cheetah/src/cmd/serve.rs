@@ -31,6 +31,12 @@ use addresses::{Network, Network6};
 pub(super) struct Arguments {
     #[command(flatten)]
     source: Source,
+    /// Answer /about, if there is no such file, with /about.html
+    #[arg(long)]
+    clean_urls: bool,
+    /// Answer what is not there with /index.html, but for names with an ending: an application that draws its pages itself
+    #[arg(long)]
+    single_page: bool,
     /// Where to listen: by default 127.0.0.1:8080 on the kernel's sockets, port 80 of --addr on our own TCP/IP
     #[arg(long, value_name = "ADDR:PORT")]
     listen: Option<String>,
@@ -264,6 +270,8 @@ fn config(arguments: &Arguments) -> Config {
     config.http.packet_merging = with(Feature::PacketMerging);
     config.http.deferred_accept = with(Feature::DeferredAccept);
     config.http.max_connections = arguments.max_connections;
+    config.http.clean_urls = arguments.clean_urls;
+    config.http.single_page = arguments.single_page;
     config.drain_limit = Duration::from_secs(arguments.drain_limit);
     config.access_log = arguments.access_log.clone().map(|path| {
         let format = match arguments.log_format {
