@@ -2,8 +2,10 @@
 //!
 //! `relay A B LOSS_PERCENT DELAY_MS SEED`: A is the server's side, B the client's. Which frames are lost depends on what
 //! they are (the client's port, the direction, the place in the stream, how often it went by), not on when they come: two
-//! servers that send the same bytes lose the same ones. TCP alone suffers. What is lost is told on standard error, a line
-//! each: `PORT server|client syn|data|fin|ack FROM TO TIME`: offsets in the stream, and how often the same went by before.
+//! servers that send the same bytes lose the same ones. Places are counted in full segments, for one short segment early on
+//! (the kernel's sockets send such when a write ends) shifts all that follow. TCP alone suffers. What is lost is told on
+//! standard error, a line each: `PORT server|client syn|data|fin|ack FROM TO TIME`: offsets in the stream, and how often
+//! the same went by before.
 //!
 //! For measurements with the kernel's TCP at either end where the kernel has no netem; both ends' offloads must be off
 //! (`ethtool -K IF tx off tso off gso off gro off`).
@@ -22,6 +24,9 @@ use runtime::time::Instant;
 
 /// Frames under way to one interface at most, as in a router's queue.
 const QUEUE_LEN: usize = 1000;
+
+/// Payload of a full segment at an MTU of 1,500 bytes, with timestamps: one such begins in each such stretch.
+const STRETCH: u32 = 1448;
 
 /// What a segment is, whoever sent it and whenever.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -85,7 +90,8 @@ impl Losses {
         let times = self.seen.entry(name).or_insert(0);
         let Name { port, from_server, flags, offset, len, ack } = name;
         // A FIN may come with the last data or by itself.
-        let place = [u64::from(port), from_server.into(), offset.into(), (len > 0).into(), ack.into()];
+        let stretch = u64::from(offset / STRETCH);
+        let place = [u64::from(port), from_server.into(), stretch, (len > 0).into(), ack.into()];
         let hash = place.into_iter().chain([u64::from(*times)]).fold(self.seed, |hash, part| {
             Random::new(hash ^ part.wrapping_mul(0x9e37_79b9_7f4a_7c15)).next_u64()
         });

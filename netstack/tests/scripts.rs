@@ -175,8 +175,15 @@ impl Runner {
         self.advance(at);
         self.expect_silence()?;
         if let Some(segment) = rest.strip_prefix("< ") {
-            let segment = parse_segment(segment)?;
-            self.inject(&segment)
+            self.inject(&parse_segment(segment)?)?;
+            self.collect();
+            Ok(())
+        } else if let Some(batch) = rest.strip_prefix("<< ") {
+            for segment in batch.split(" << ") {
+                self.inject(&parse_segment(segment)?)?;
+            }
+            self.collect();
+            Ok(())
         } else {
             self.command(rest)
         }
@@ -336,7 +343,6 @@ impl Runner {
         repr.emit(&mut packet);
         packet.fill_checksum(PEER, OURS, netstack::wire::checksum::sum(&payload), payload.len());
         self.stack.handle_frame(self.now, &frame, RxChecksum::Unknown, &mut self.app);
-        self.collect();
         Ok(())
     }
 

@@ -257,6 +257,40 @@ fn connections_in_sequence(total: u64, adjust: &dyn Fn(&mut Config)) {
     pair.server.assert_empty();
 }
 
+/// A host that the machine gives no time: frames wait for it, then are dropped, and when it comes back all its timers are
+/// due at once. The connections go on, as soon as what the other side has backed off to allows.
+#[test]
+fn a_host_that_got_no_time_goes_on() {
+    let ms = Duration::from_millis;
+    for (stall, server_stalls) in [(300, true), (5_000, true), (20_000, true), (300, false), (5_000, false)] {
+        let wire = wire::Config {
+            delay: ms(1),
+            ns_per_byte: 80,
+            queue_len: 64,
+            faults: Faults { drop: 0.01, ..Faults::NONE },
+            ..wire::Config::default()
+        };
+        let server = TestApp::new(|_| Some(TestStream::new(1, 300_000)));
+        let mut pair = Pair::new(wire, stall, &default, server);
+        for _ in 0..20 {
+            pair.client.connect(pair.now, TestStream::new(0, 1_000));
+        }
+        let begun = |pair: &Pair| pair.client.app.records.iter().all(|(_, r)| r.stream.received > 50_000);
+        assert!(pair.run_until(NO_LIMIT, begun));
+        let until = pair.now + ms(stall);
+        while pair.now < until {
+            let awake = if server_stalls { &mut pair.client } else { &mut pair.server };
+            awake.step(pair.now);
+            pair.now = awake.next().map_or(until, |next| next.max(pair.now).min(until));
+        }
+        let all = |pair: &Pair| pair.client.app.closed_count == 20 && pair.server.app.closed_count == 20;
+        // A time-out that has been doubled as long as that may just have been set anew.
+        let limit = until + 2 * ms(stall) + ms(3_000);
+        assert!(pair.run_until(limit, all), "{stall} ms: {} are over", pair.client.app.closed_count);
+        assert_eq!((pair.client.app.closed_badly, pair.server.app.closed_badly), (0, 0), "{stall} ms");
+    }
+}
+
 /// How long 20 MB take over a long, fast path whose queue holds a third of what fits on it: 100 Mbit/s, 80 ms.
 fn long_fat(congestion: Algorithm, drop: f64, seed: u64) -> Duration {
     let wire = wire::Config {

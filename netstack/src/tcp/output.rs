@@ -45,6 +45,7 @@ impl Pcb {
             State::Closed | State::TimeWait => return None,
             _ => {}
         }
+        self.snd.acked_in_batch = 0;
         self.open_window(stream, config);
         if let Some(segment) = self.next_retransmission(now, stream, segmentation, config, pieces) {
             return Some(segment);

@@ -34,7 +34,7 @@ use crate::tcp::timers::{Timer, Timers};
 use crate::tcp::{CloseReason, Config, Stream};
 use crate::tuple::FourTuple;
 use crate::wire::ipv6;
-use crate::wire::tcp::{Flags, Options, Timestamps};
+use crate::wire::tcp::{Flags, Options, TIMESTAMPS_LEN, Timestamps};
 
 /// One connection's protocol state. It owns no payload: what it sends stays with the application's
 /// [`runtime::payload::PayloadSource`] until it is acknowledged.
@@ -90,6 +90,9 @@ pub(crate) struct Send {
     pub(crate) mss_before_path: Option<(u16, u32)>,
     /// The round trip is measured next by an ACK beyond this (RFC 6298 section 3: once a round trip).
     pub(crate) timed_until: SeqNumber,
+    /// Bytes acknowledged since segments were last asked for: a device brings ACKs in batches, and what they made room for
+    /// could not be sent in between.
+    pub(crate) acked_in_batch: u32,
     /// End of the last segment smaller than the MSS (Minshall's SND.SML).
     pub(crate) small_end: SeqNumber,
     /// Routers may fragment what we send: a report told of a path below [`MIN_PATH_MTU`].
@@ -125,6 +128,12 @@ pub(crate) struct TimestampClock {
 }
 
 impl TimestampClock {
+    /// SMSS of RFC 5681 section 2, which counts no options, where `mss` is the largest payload without any: so the window is
+    /// whole segments, as they are sent.
+    pub(crate) fn smss(&self, mss: u16) -> u16 {
+        mss - if self.enabled { TIMESTAMPS_LEN } else { 0 }
+    }
+
     pub(crate) fn value(&self, now: Instant) -> u32 {
         (now.as_millis() as u32).wrapping_add(self.offset)
     }
@@ -220,6 +229,8 @@ impl Pcb {
     /// A connection whose handshake is complete.
     pub(crate) fn established(tuple: FourTuple, agreed: &Agreed, now: Instant, config: &Config) -> Pcb {
         let (snd_nxt, rcv_nxt) = (agreed.iss + 1, agreed.irs + 1);
+        let timestamps =
+            TimestampClock { enabled: agreed.timestamps, recent: agreed.ts_recent, offset: agreed.ts_offset };
         let mut pcb = Pcb {
             tuple,
             state: State::Established(Established),
@@ -236,6 +247,7 @@ impl Pcb {
                 mss: agreed.mss,
                 mss_before_path: None,
                 timed_until: snd_nxt,
+                acked_in_batch: 0,
                 small_end: snd_nxt,
                 may_fragment: false,
                 last_sent: now,
@@ -247,16 +259,12 @@ impl Pcb {
                 scale: agreed.rcv_scale,
                 assembler: None,
             },
-            timestamps: TimestampClock {
-                enabled: agreed.timestamps,
-                recent: agreed.ts_recent,
-                offset: agreed.ts_offset,
-            },
+            timestamps,
             sack_permitted: agreed.sack_permitted,
             rtt: RttEstimator::new(config),
             congestion: Controller::new(
                 config.congestion,
-                agreed.mss,
+                timestamps.smss(agreed.mss),
                 u32::from(config.initial_window_segments),
             ),
             recovery: LossRecovery::new(agreed.iss, snd_nxt, agreed.sack_permitted),
@@ -369,7 +377,7 @@ impl Pcb {
             self.due.syn = true;
             self.congestion.syn_was_lost();
         } else if !unsent {
-            let flight = self.snd.max - self.snd.una;
+            let flight = self.flight();
             self.congestion.timed_out(flight, self.unanswered <= 1);
             let view = self.view(now);
             self.recovery.timed_out(&view);
@@ -380,7 +388,7 @@ impl Pcb {
 
     /// Nothing more may come of what was sent before what arrived: what did not arrive is lost (RFC 8985 section 6.2).
     fn reordering_window_is_over(&mut self, now: Instant, config: &Config) -> Disposition {
-        let wait_us = self.detect_losses(now, self.snd.max - self.snd.una);
+        let wait_us = self.detect_losses(now, self.flight());
         self.arm_after_ack(now, false, wait_us, config);
         if !self.timers.is_set(Timer::Retransmit) {
             self.await_time_out(now, self.time_out_at(now, config));
@@ -395,7 +403,15 @@ impl Pcb {
         Disposition::Continue
     }
 
-    /// Marks what is lost by now and begins to recover, if something is, from `flight` bytes in flight. How many microseconds to wait for more.
+    /// FlightSize (RFC 5681 section 2), as congestion control wants to know it: what was in flight when segments could last be
+    /// sent, of which the same batch of ACKs may have taken some off. Without that, a loss that shows at the end of a batch
+    /// would seem to be one of a small window, and what the batch acknowledged one that was not used.
+    pub(crate) fn flight(&self) -> u32 {
+        (self.snd.max - self.snd.una).saturating_add(self.snd.acked_in_batch)
+    }
+
+    /// Marks what is lost by now and begins to recover, if something is, from `flight` bytes in flight. How many
+    /// microseconds to wait for more.
     pub(crate) fn detect_losses(&mut self, now: Instant, flight: u32) -> u32 {
         let view = self.view(now);
         let (verdict, wait_us) = self.recovery.detect(&view);
@@ -529,7 +545,7 @@ impl Pcb {
         self.snd.mss_before_path = Some((before, seconds(now)));
         self.snd.mss = mss;
         self.snd.may_fragment |= may_fragment;
-        self.congestion.set_smss(mss);
+        self.congestion.set_smss(self.timestamps.smss(mss));
         if self.snd.max != self.snd.una {
             let view = self.view(now);
             self.recovery.all_lost(&view);
@@ -547,7 +563,7 @@ impl Pcb {
             self.snd.mss_before_path = None;
             self.snd.mss = before;
             self.snd.may_fragment = false;
-            self.congestion.set_smss(before);
+            self.congestion.set_smss(self.timestamps.smss(before));
         }
     }
 
@@ -599,7 +615,7 @@ impl Pcb {
 
     /// Sequence numbers sent and not acknowledged.
     pub fn in_flight(&self) -> u32 {
-        self.snd.max - self.snd.una
+        (self.snd.max - self.snd.una).saturating_add(self.snd.acked_in_batch)
     }
 
     /// Congestion window in bytes.

@@ -15,6 +15,9 @@ pub const HEADER_LEN: usize = 20;
 /// Longest header, in bytes.
 pub const MAX_HEADER_LEN: usize = 60;
 
+/// What the timestamps option takes, its padding included, in bytes.
+pub const TIMESTAMPS_LEN: u16 = 12;
+
 /// Offset of the checksum field in the header, for devices that compute it.
 pub const CHECKSUM_OFFSET: usize = 16;
 
@@ -286,7 +289,7 @@ impl Options {
     fn len_without_sack(&self) -> usize {
         let mss = if self.mss.is_some() { 4 } else { 0 };
         let scale = if self.window_scale.is_some() { 4 } else { 0 };
-        let timestamps = if self.timestamps.is_some() { 12 } else { 0 };
+        let timestamps = if self.timestamps.is_some() { usize::from(TIMESTAMPS_LEN) } else { 0 };
         // SACK-permitted takes the place of the no-operations before the timestamps.
         let permitted = if self.sack_permitted && self.timestamps.is_none() { 4 } else { 0 };
         mss + scale + timestamps + permitted

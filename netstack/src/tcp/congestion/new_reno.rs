@@ -29,6 +29,13 @@ impl NewReno {
     fn smss(&self) -> u32 {
         u32::from(self.smss)
     }
+
+    /// RFC 5681 equation 4, in whole segments: what is left of one would never be sent, but have to be acknowledged before
+    /// the window grows.
+    fn half_of(&self, flight: u32) -> u32 {
+        let half = flight / 2;
+        (half - half % self.smss()).max(2 * self.smss())
+    }
 }
 
 impl CongestionControl for NewReno {
@@ -64,7 +71,7 @@ impl CongestionControl for NewReno {
 
     /// RFC 5681 section 3.2 step 2, RFC 6675 section 5 step 4.2.
     fn enter_recovery(&mut self, flight: u32) {
-        self.ssthresh = (flight / 2).max(2 * self.smss());
+        self.ssthresh = self.half_of(flight);
         self.cwnd = self.ssthresh;
         self.acked_in_avoidance = 0;
     }
@@ -78,7 +85,7 @@ impl CongestionControl for NewReno {
     /// data.
     fn timed_out(&mut self, flight: u32, first: bool) {
         if first {
-            self.ssthresh = (flight / 2).max(2 * self.smss());
+            self.ssthresh = self.half_of(flight);
         }
         self.cwnd = self.smss();
         self.acked_in_avoidance = 0;
@@ -149,6 +156,16 @@ mod tests {
         assert_eq!((cc.window(), cc.ssthresh), (1000, 5000));
         cc.timed_out(1000, false);
         assert_eq!((cc.window(), cc.ssthresh), (1000, 5000));
+    }
+
+    /// Eleven segments leave five, and five acknowledged make them six.
+    #[test]
+    fn half_a_window_is_whole_segments() {
+        let mut cc = NewReno::new(1448, 10);
+        cc.enter_recovery(11 * 1448);
+        assert_eq!(cc.window(), 5 * 1448);
+        acknowledge(&mut cc, 5 * 1448);
+        assert_eq!(cc.window(), 6 * 1448);
     }
 
     #[test]

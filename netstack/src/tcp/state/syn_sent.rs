@@ -98,8 +98,11 @@ fn negotiate(pcb: &mut Pcb, segment: &Segment<'_>, config: &Config) {
         _ => pcb.timestamps.enabled = false,
     }
     let lost = pcb.unanswered > 0;
-    pcb.congestion =
-        Controller::new(config.congestion, pcb.snd.mss, u32::from(config.initial_window_segments));
+    pcb.congestion = Controller::new(
+        config.congestion,
+        pcb.timestamps.smss(pcb.snd.mss),
+        u32::from(config.initial_window_segments),
+    );
     if lost {
         pcb.rtt.syn_was_retransmitted();
         pcb.congestion.syn_was_lost();

@@ -149,8 +149,8 @@ fn acknowledgment<S: Stream>(
     let ack = segment.ack;
     let una = pcb.snd.una;
     let advanced = ack.gt(una);
-    // FlightSize of RFC 5681: before this ACK, which may both advance and tell of a loss.
-    let flight = pcb.snd.max - una;
+    // Before this ACK, which may both advance and tell of a loss.
+    let flight = pcb.flight();
     let view = pcb.view(now);
     let echoed = echoed_at(pcb, now, segment);
     let news = pcb.recovery.read_ack(&view, ack, &segment.options.sack, echoed);
@@ -163,7 +163,7 @@ fn acknowledgment<S: Stream>(
         // RFC 5681 section 2: the definition of a duplicate ACK. With SACK, what counts is the news that it brings.
         let duplicate = !pcb.sack_permitted && segment.is_empty() && ack == una && !window_changed;
         if duplicate && pcb.snd.max != una && pcb.recovery.duplicate(&view) == Verdict::EnteredFast {
-            pcb.congestion.enter_recovery(pcb.snd.max - una);
+            pcb.congestion.enter_recovery(flight);
         }
         Next::State(pcb.state)
     };
@@ -191,11 +191,12 @@ fn advance<S: Stream>(
 ) -> Next {
     let ack = segment.ack;
     let acked = ack - pcb.snd.una;
-    let flight_before = pcb.snd.max - pcb.snd.una;
+    let flight_before = pcb.flight();
     let fin_acked = pcb.state.fin().is_some_and(|fin| ack.gt(fin) && pcb.snd.una.le(fin));
 
     take_rtt_sample(pcb, now, segment, news, config);
     pcb.snd.una = ack;
+    pcb.snd.acked_in_batch = pcb.snd.acked_in_batch.saturating_add(acked);
     pcb.snd.una_offset += u64::from(acked - u32::from(fin_acked));
 
     let view = pcb.view(now);
