@@ -143,6 +143,58 @@ fn told_twice_it_ends_at_once() {
     assert_eq!(served.end(), Some(143));
 }
 
+/// The user and group numbers of all threads of a process.
+fn owners(id: u32) -> Vec<(u32, u32)> {
+    let of = |status: &str, name: &str| {
+        let line = status.lines().find(|line| line.starts_with(name)).unwrap();
+        let numbers: Vec<u32> =
+            line.split_whitespace().skip(1).map(|number| number.parse().unwrap()).collect();
+        assert!(numbers.iter().all(|&number| number == numbers[0]), "{line}");
+        numbers[0]
+    };
+    let tasks = fs::read_dir(format!("/proc/{id}/task")).unwrap();
+    let status = tasks.map(|task| fs::read_to_string(task.unwrap().path().join("status")).unwrap());
+    status.map(|status| (of(&status, "Uid:"), of(&status, "Gid:"))).collect()
+}
+
+#[test]
+fn roots_rights_are_given_up_once_everything_is_open() {
+    let dir = site();
+    let site = dir.path().join("site").to_str().unwrap().to_owned();
+    let said = refusal(&["serve", &site, "--user", "nobody-of-that-name"]);
+    assert!(said.contains("no such account"), "{said}");
+    if !rustix::process::geteuid().is_root() {
+        assert!(refusal(&["serve", &site, "--user", "nobody"]).contains("only root"));
+        eprintln!("skipped: becoming somebody else needs root");
+        return;
+    }
+    let served = Program::start(&[&site, "--user", "nobody", "--workers", "2", "--admin", "127.0.0.1:0"]);
+    let owners = owners(served.id());
+    assert!(
+        owners.len() >= 4 && owners.iter().all(|&(user, group)| user == 65534 && group == 65534),
+        "{owners:?}"
+    );
+    assert_eq!(served.get("/a.txt").0, 200);
+    assert_eq!(served.end(), Some(0));
+}
+
+#[test]
+fn manual_pages_and_completions_tell_of_every_option() {
+    let print = |arguments: &[&str]| {
+        let output = cheetah(arguments);
+        assert!(output.status.success());
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let manual = print(&["manual", "serve"]).replace("\\-", "-");
+    let bash = print(&["completions", "bash"]);
+    for option in ["--listen", "--cache-policy", "--without", "--admin"] {
+        assert!(manual.contains(option), "{option} is not in the manual page");
+        assert!(bash.contains(option), "{option} is not completed");
+    }
+    assert!(print(&["manual"]).contains("cheetah"));
+    assert!(refusal(&["manual", "swim"]).contains("there are pack, "), "{}", refusal(&["manual", "swim"]));
+}
+
 #[test]
 fn what_cannot_work_is_said_before_anything_starts() {
     let dir = site();

@@ -7,6 +7,7 @@ mod features;
 mod fsck;
 mod image;
 mod ls;
+mod manual;
 mod pack;
 mod progress;
 mod serve;
@@ -40,6 +41,8 @@ enum Command {
     Serve(Box<serve::Arguments>),
     Demo(demo::Arguments),
     Bench(bench::Arguments),
+    Completions(manual::Completions),
+    Manual(manual::Manual),
 }
 
 /// Wrong usage that only shows after parsing: exit status 2.
@@ -81,6 +84,8 @@ pub(crate) fn run(arguments: Arguments) -> ExitCode {
         Command::Stat(arguments) => stat::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
+        Command::Completions(arguments) => manual::completions(&arguments),
+        Command::Manual(arguments) => manual::manual(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

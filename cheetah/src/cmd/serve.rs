@@ -1,6 +1,7 @@
 //! `cheetah serve DIR|SITE.img`: serves a site, over the kernel's sockets or over our own TCP/IP.
 
 mod addresses;
+mod privileges;
 
 use std::io::Write;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
@@ -105,6 +106,10 @@ pub(super) struct Arguments {
     /// page that draws the counters; whoever can reach it sees them
     #[arg(long, value_name = "ADDR:PORT")]
     admin: Option<SocketAddr>,
+    /// Become this account once everything is open, with no other groups; what is opened later (a replaced site, the log at
+    /// SIGHUP) is opened by it
+    #[arg(long, value_name = "NAME")]
+    user: Option<String>,
     /// Switch specialisations off, to measure what each is worth: in-place-parse, date-cache, precomputed-headers,
     /// pinning, header-merging, packet-merging, pcb-pool, on the kernel's sockets also deferred-accept, and on our own
     /// TCP/IP time-wait-records, offload, fused-loops, stored-sums, cached-sums
@@ -174,6 +179,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             Place::Device(stack_options(arguments)?, device_options(arguments)?)
         }
     };
+    let account = arguments.user.as_deref().map(privileges::account).transpose()?;
     let feed = Arc::new(Feed::default());
     if let Some(path) = arguments.status.as_ref().filter(|path| !is_canonical(path)) {
         bail!(Usage(format!("--status {path}: give a path as it is asked for, as in /status")));
@@ -227,6 +233,9 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         server.tell_status(Arc::clone(&feed)).context("the status cannot be told")?;
     }
     let admin = arguments.admin.map(|addr| admin(addr, &server, &feed)).transpose()?;
+    if let Some(account) = account {
+        account.assume()?;
+    }
     announce(server.addr());
     let reload = || open().map_err(|error| format!("{error:#}"));
     let report = |report: &Report| print_report(report, arguments.counters);

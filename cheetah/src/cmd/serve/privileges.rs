@@ -1,0 +1,37 @@
+//! Root's rights are given up once sockets, devices and logs are open.
+
+use anyhow::{Context, bail};
+use nix::unistd::{Gid, Uid, User, setgid, setgroups, setuid};
+
+use crate::cmd::Usage;
+
+/// Whom the server becomes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Account {
+    uid: Uid,
+    gid: Gid,
+}
+
+/// The account called `name`; only root can become another.
+pub(super) fn account(name: &str) -> anyhow::Result<Account> {
+    let Some(user) = User::from_name(name)? else {
+        bail!(Usage(format!("--user {name}: there is no such account on this machine")));
+    };
+    if !Uid::effective().is_root() {
+        bail!(Usage(format!("--user {name}: only root can become somebody else; leave it out")));
+    }
+    Ok(Account { uid: user.uid, gid: user.gid })
+}
+
+impl Account {
+    /// Becomes it in all threads (the C library sees to that), with no other groups, for good.
+    pub(super) fn assume(self) -> anyhow::Result<()> {
+        setgroups(&[self.gid]).context("cannot leave root's groups")?;
+        setgid(self.gid).context("cannot change the group")?;
+        setuid(self.uid).context("cannot change the user")?;
+        if !self.uid.is_root() && setuid(Uid::from_raw(0)).is_ok() {
+            bail!("root's rights could be taken back");
+        }
+        Ok(())
+    }
+}
