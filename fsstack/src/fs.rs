@@ -72,6 +72,14 @@ impl InodeId {
     pub const fn index(self) -> usize {
         self.0 as usize
     }
+
+    pub(crate) const fn from_number(number: u32) -> InodeId {
+        InodeId(number)
+    }
+
+    pub(crate) const fn number(self) -> u32 {
+        self.0
+    }
 }
 
 /// An image whose metadata have been checked. Shared between threads by `Arc`.
@@ -97,7 +105,14 @@ impl Image {
     /// # Errors
     /// As [`Image::open`].
     pub fn from_file(file: File, options: &OpenOptions) -> Result<Image, OpenError> {
-        let device = FileDevice::new(file);
+        Image::from_device(FileDevice::new(file), options)
+    }
+
+    /// Opens the image that a file, or a window of one, is.
+    ///
+    /// # Errors
+    /// As [`Image::open`].
+    pub fn from_device(device: FileDevice, options: &OpenOptions) -> Result<Image, OpenError> {
         let meta = Metadata::load(&device, options.max_metadata_bytes)?;
         let data = Data::from_file(device, &meta, options)?;
         Ok(Image::assemble(meta, data))
@@ -155,6 +170,11 @@ impl Image {
     /// The root directory.
     pub fn root(&self) -> Inode<'_> {
         self.inode(InodeId::ROOT)
+    }
+
+    /// The number of an inode, if there is one of that number.
+    pub(crate) fn id(&self, number: u32) -> Option<InodeId> {
+        ((number as usize) < self.meta.inodes.len()).then_some(InodeId(number))
     }
 
     /// The file or directory of that number.

@@ -23,6 +23,7 @@ pub mod cache;
 pub mod fs;
 
 pub mod image;
+pub mod log;
 
 pub use fs::{Image, Inode, InodeId, OpenError, OpenOptions, ReadError};
 pub use image::build::{BuildError, BuildOptions, Builder};

@@ -1,12 +1,13 @@
 //! `cheetah fsck SITE.img`: checks every byte of an image that has a checksum.
 
 use std::fs::File;
-use std::io::Write;
-use std::path::PathBuf;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use fsstack::device::FileDevice;
 use fsstack::image::check;
+use fsstack::log::Generation;
 use fsstack::{Image, OpenError, OpenOptions};
 
 use super::progress;
@@ -22,6 +23,9 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    if is_log(&arguments.image) {
+        return check_log(arguments);
+    }
     let name = arguments.image.display();
     let image = match Image::open(&arguments.image, &OpenOptions::default()) {
         Ok(image) => image,
@@ -47,8 +51,46 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         problems: report.problems.iter().map(ToString::to_string).collect(),
         more_problems: report.more_problems,
     };
+    conclude(arguments, &outcome)
+}
+
+/// An image that was changed: every segment of it, and that they make a tree.
+fn check_log(arguments: &Arguments) -> anyhow::Result<()> {
+    let outcome = match Generation::open(&arguments.image, &OpenOptions::default()) {
+        Ok(generation) => {
+            let bar = progress::bar(generation.segment_bytes());
+            let checked = generation.check(|bytes| bar.set_position(bytes));
+            bar.finish_and_clear();
+            Outcome {
+                sound: checked.problems.is_empty(),
+                files: checked.files,
+                directories: checked.directories,
+                content_bytes: checked.content_bytes,
+                problems: checked.problems.iter().map(ToString::to_string).collect(),
+                more_problems: checked.more_problems,
+            }
+        }
+        Err(error) => {
+            if arguments.json {
+                let problems = vec![error.to_string()];
+                print_json(&Outcome { sound: false, problems, ..Outcome::default() })?;
+            }
+            return Err(error).with_context(|| arguments.image.display().to_string());
+        }
+    };
+    conclude(arguments, &outcome)
+}
+
+fn is_log(path: &Path) -> bool {
+    let mut first = [0; 8];
+    File::open(path).and_then(|mut file| file.read_exact(&mut first)).is_ok() && fsstack::log::is_log(&first)
+}
+
+/// Tells what was found; damage is an error.
+fn conclude(arguments: &Arguments, outcome: &Outcome) -> anyhow::Result<()> {
+    let name = arguments.image.display();
     if arguments.json {
-        print_json(&outcome)?;
+        print_json(outcome)?;
     } else {
         for problem in &outcome.problems {
             eprintln!("{name}: {problem}");
@@ -60,7 +102,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             "{name}: {verdict}: {files} files, {directories} folders, {content_bytes} bytes of contents"
         )?;
     }
-    let problems = report.problems.len() as u64 + report.more_problems;
+    let problems = outcome.problems.len() as u64 + outcome.more_problems;
     anyhow::ensure!(outcome.sound, "{name}: {problems} problem{}", if problems == 1 { "" } else { "s" });
     Ok(())
 }

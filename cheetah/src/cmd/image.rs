@@ -4,17 +4,38 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
+use fsstack::OpenOptions;
 use fsstack::image::build::Mtime;
-use fsstack::{Image, Inode, OpenOptions};
+use fsstack::log::{self, Generation, Log, LogError};
 
-/// Opens an image; an error names the file.
-pub(super) fn open(path: &Path) -> anyhow::Result<Image> {
-    Image::open(path, &OpenOptions::default()).with_context(|| path.display().to_string())
+/// Opens an image, as packed or changed since; an error names the file.
+pub(super) fn open(path: &Path) -> anyhow::Result<Generation> {
+    Generation::open(path, &OpenOptions::default()).with_context(|| path.display().to_string())
+}
+
+/// Opens an image to change it. A packed one is made one that changes; one that is not there is made if `create` says so.
+pub(super) fn open_to_change(path: &Path, create: bool) -> anyhow::Result<Log> {
+    let options = OpenOptions::default();
+    let opened = if create && !path.try_exists().unwrap_or(true) {
+        Log::create(path, &options)
+    } else {
+        match Log::open(path, &options) {
+            Err(LogError::NotALog) => Log::convert(path, &options),
+            other => other,
+        }
+    };
+    opened.with_context(|| path.display().to_string())
 }
 
 /// Finds a path in an image.
-pub(super) fn resolve<'a>(image: &'a Image, path: &str) -> anyhow::Result<Inode<'a>> {
-    image.lookup(path).with_context(|| format!("there is no `{path}` in the image"))
+pub(super) fn resolve<'a>(image: &'a Generation, path: &str) -> anyhow::Result<log::Entry<'a>> {
+    image.find(path).with_context(|| format!("there is no `{path}` in the image"))
+}
+
+/// A path as images have it: no slash at its ends.
+pub(super) fn plain(path: &str) -> &[u8] {
+    let path = path.strip_prefix('/').unwrap_or(path);
+    path.strip_suffix('/').unwrap_or(path).as_bytes()
 }
 
 /// A file or folder, for programs. Bytes of a path that are not UTF-8 are replaced.
@@ -27,8 +48,8 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    /// What is known of an inode.
-    pub(super) fn of(inode: Inode<'_>) -> Entry {
+    /// What is known of it.
+    pub(super) fn of(inode: log::Entry<'_>) -> Entry {
         Entry {
             path: String::from_utf8_lossy(inode.path()).into_owned(),
             kind: if inode.is_file() { "file" } else { "folder" },

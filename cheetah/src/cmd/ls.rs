@@ -3,7 +3,7 @@
 use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 
-use fsstack::Inode;
+use fsstack::log::Entry;
 
 use super::image::{self, open, resolve};
 
@@ -29,7 +29,7 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let image = open(&arguments.image)?;
     let at = resolve(&image, &arguments.path)?;
-    let entries: Vec<Inode<'_>> = match (at.is_file(), arguments.recursive) {
+    let entries: Vec<Entry<'_>> = match (at.is_file(), arguments.recursive) {
         (true, _) => vec![at],
         (false, false) => at.children().collect(),
         (false, true) => below(at),
@@ -52,12 +52,17 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 
 /// Everything below a folder, each folder before what it holds. Not by recursion: a tree may be 2,000 folders
 /// deep.
-fn below(root: Inode<'_>) -> Vec<Inode<'_>> {
+fn below<'a>(root: Entry<'a>) -> Vec<Entry<'a>> {
+    let backwards = |entry: Entry<'a>| {
+        let mut children: Vec<Entry<'a>> = entry.children().collect();
+        children.reverse();
+        children
+    };
     let mut found = Vec::new();
-    let mut pending: Vec<Inode<'_>> = root.children().rev().collect();
-    while let Some(inode) = pending.pop() {
-        found.push(inode);
-        pending.extend(inode.children().rev());
+    let mut pending = backwards(root);
+    while let Some(entry) = pending.pop() {
+        found.push(entry);
+        pending.extend(backwards(entry));
     }
     found
 }

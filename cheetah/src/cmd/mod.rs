@@ -2,17 +2,24 @@
 
 mod bench;
 mod cat;
+mod compact;
 mod demo;
+mod df;
 mod features;
 mod fsck;
 mod image;
 mod ls;
 mod manual;
+mod mkdir;
+mod mv;
 mod pack;
 mod progress;
+mod put;
+mod rm;
 mod serve;
 mod source;
 mod stat;
+mod unpack;
 
 use std::fmt;
 use std::process::ExitCode;
@@ -38,6 +45,13 @@ enum Command {
     Ls(ls::Arguments),
     Cat(cat::Arguments),
     Stat(stat::Arguments),
+    Put(put::Arguments),
+    Rm(rm::Arguments),
+    Mv(mv::Arguments),
+    Mkdir(mkdir::Arguments),
+    Df(df::Arguments),
+    Compact(compact::Arguments),
+    Unpack(unpack::Arguments),
     Serve(Box<serve::Arguments>),
     Demo(demo::Arguments),
     Bench(bench::Arguments),
@@ -61,7 +75,6 @@ impl core::error::Error for Usage {}
 pub(crate) fn not_there_yet(name: &str) -> Option<&'static str> {
     match name {
         "swamp" => Some("`swamp` is not there yet: use wrk or ab as the load generator"),
-        "put" | "rm" => Some("images are written once so far: change the folder and `cheetah pack` it again"),
         _ => None,
     }
 }
@@ -82,6 +95,13 @@ pub(crate) fn run(arguments: Arguments) -> ExitCode {
         Command::Ls(arguments) => ls::run(&arguments),
         Command::Cat(arguments) => cat::run(&arguments),
         Command::Stat(arguments) => stat::run(&arguments),
+        Command::Put(arguments) => put::run(&arguments),
+        Command::Rm(arguments) => rm::run(&arguments),
+        Command::Mv(arguments) => mv::run(&arguments),
+        Command::Mkdir(arguments) => mkdir::run(&arguments),
+        Command::Df(arguments) => df::run(&arguments),
+        Command::Compact(arguments) => compact::run(&arguments),
+        Command::Unpack(arguments) => unpack::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Completions(arguments) => manual::completions(&arguments),

@@ -22,14 +22,22 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let image = open(&arguments.image)?;
     let value = match &arguments.path {
-        None => serde_json::to_value(Whole::of(image.superblock(), image.inode_count()))?,
+        None => match image.packed_image().filter(|_| image.number() == 0) {
+            Some(image) => serde_json::to_value(Whole::of(image.superblock(), image.inode_count()))?,
+            None => serde_json::json!({
+                "generation": image.number(), "segments": image.segments(), "inodes": image.len(),
+            }),
+        },
         Some(path) => {
             let inode = resolve(&image, path)?;
             let mut value = serde_json::to_value(image::Entry::of(inode))?;
-            let extents: Vec<[u64; 2]> = inode.extents().iter().map(|e| [e.offset, e.len]).collect();
-            value["crc32c"] = format!("{:#010x}", inode.content_crc()).into();
             value["application_bytes"] = inode.app()?.len().into();
-            value["extents"] = serde_json::to_value(extents)?;
+            value["pieces"] = inode.pieces().into();
+            if let Some((_, inode)) = inode.packed() {
+                let extents: Vec<[u64; 2]> = inode.extents().iter().map(|e| [e.offset, e.len]).collect();
+                value["crc32c"] = format!("{:#010x}", inode.content_crc()).into();
+                value["extents"] = serde_json::to_value(extents)?;
+            }
             value
         }
     };

@@ -3,6 +3,7 @@
 //! The image is checked when the site is opened, so no look-up can fail afterwards, nor a read of an image in memory. A file without a usable
 //! application area (an image built by another program) gets its heads made at opening time.
 
+pub mod change;
 mod compress;
 mod entry;
 pub mod pack;

@@ -270,7 +270,7 @@ impl Kind {
     }
 }
 
-fn name(path: &[u8]) -> &[u8] {
+pub(super) fn name(path: &[u8]) -> &[u8] {
     path.rsplit(|&b| b == b'/').next().unwrap_or_default()
 }
 
@@ -298,24 +298,17 @@ fn add_as<D: DeviceMut>(
     // The area is made after the contents have gone by; the two share what was observed.
     let seen = RefCell::new(Seen::default());
     let mut reader = Observed { inner: contents, seen: &seen };
-    let mut content_type = kind.content_type.clone();
+    let mut content_type = String::new();
     builder.file(path, mtime, &mut reader, |content| {
         let seen = seen.borrow();
-        let guess = || content_type::content_type(name(path), Some(seen.text.is_whole()));
-        let etag = etag(&seen.hash.finalize());
-        let last_modified = u64::try_from(content.mtime.seconds).unwrap_or(0);
-        headers::encode(&Facts {
-            content_type: content_type.get_or_insert_with(guess).as_bytes(),
-            coding: kind.coding,
-            varies: kind.varies,
-            size: content.size,
-            validators: Validators { etag: etag.as_bytes(), last_modified },
-        })
+        content_type = kind.content_type.clone().unwrap_or_else(|| seen.content_type(path));
+        seen.area(kind, &content_type, content.size, mtime)
     })?;
-    Ok(content_type.unwrap_or_default())
+    Ok(content_type)
 }
 
-fn mtime(time: SystemTime) -> Mtime {
+/// A time as images keep it.
+pub fn mtime(time: SystemTime) -> Mtime {
     match time.duration_since(UNIX_EPOCH) {
         Ok(since) => Mtime {
             seconds: i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
@@ -334,25 +327,57 @@ fn etag(hash: &blake3::Hash) -> String {
     const BYTES: usize = 20;
     format!("\"{}\"", &hash.to_hex()[..2 * BYTES])
 }
+
 /// What was learned of contents that went by.
 #[derive(Clone, Debug, Default)]
-struct Seen {
+pub(super) struct Seen {
     hash: blake3::Hasher,
     text: TextCheck,
 }
 
+impl Seen {
+    /// Takes the next bytes.
+    pub(super) fn update(&mut self, bytes: &[u8]) {
+        self.hash.update(bytes);
+        self.text.push(bytes);
+    }
+
+    /// The media type of the file at `path` whose contents these were.
+    fn content_type(&self, path: &[u8]) -> String {
+        content_type::content_type(name(path), Some(self.text.is_whole()))
+    }
+
+    /// The application area of the file that comes alone to `path`, of whose contents nothing but this is known.
+    pub(super) fn area_at(&self, path: &[u8], size: u64, mtime: Mtime) -> Vec<u8> {
+        let kind = Kind::by_name(path);
+        let content_type = kind.content_type.clone().unwrap_or_else(|| self.content_type(path));
+        self.area(&kind, &content_type, size, mtime)
+    }
+
+    /// The application area of the file whose contents these were.
+    fn area(&self, kind: &Kind, content_type: &str, size: u64, mtime: Mtime) -> Vec<u8> {
+        let etag = etag(&self.hash.finalize());
+        let last_modified = u64::try_from(mtime.seconds).unwrap_or(0);
+        headers::encode(&Facts {
+            content_type: content_type.as_bytes(),
+            coding: kind.coding,
+            varies: kind.varies,
+            size,
+            validators: Validators { etag: etag.as_bytes(), last_modified },
+        })
+    }
+}
+
 /// A reader that hashes what goes by, and looks whether it is text: while the builder's chunk is in the second-level cache.
-struct Observed<'a, R> {
-    inner: R,
-    seen: &'a RefCell<Seen>,
+pub(super) struct Observed<'a, R> {
+    pub(super) inner: R,
+    pub(super) seen: &'a RefCell<Seen>,
 }
 
 impl<R: Read> Read for Observed<'_, R> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let n = self.inner.read(buf)?;
-        let mut seen = self.seen.borrow_mut();
-        seen.hash.update(&buf[..n]);
-        seen.text.push(&buf[..n]);
+        self.seen.borrow_mut().update(&buf[..n]);
         Ok(n)
     }
 }

@@ -43,6 +43,11 @@ impl AtomicFile {
         }
     }
 
+    /// The temporary file.
+    pub fn file(&self) -> &File {
+        self.device.file()
+    }
+
     /// Makes the bytes durable, then the name.
     ///
     /// # Errors

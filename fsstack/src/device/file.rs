@@ -1,44 +1,96 @@
-//! A file as a device.
+//! A file, or a window of one, as a device.
 
-use super::{Device, DeviceMut};
+use super::{Device, DeviceMut, RangeLock};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 
-/// An open file.
+/// An open file, or the part of one that has an image in it.
 #[derive(Debug)]
 pub struct FileDevice {
-    file: File,
+    file: Arc<File>,
+    /// Where the device begins in the file.
+    base: u64,
+    /// How long it is, if it is a window.
+    window_bytes: Option<u64>,
+    /// Held as long as the device is.
+    _pin: Option<RangeLock>,
 }
 
 impl FileDevice {
     /// The device that `file` is.
     pub fn new(file: File) -> FileDevice {
-        FileDevice { file }
+        FileDevice::from(Arc::new(file))
+    }
+
+    /// The `len` bytes of `file` from `base` on, kept from whoever asks by `pin`.
+    pub fn window(file: Arc<File>, base: u64, len: u64, pin: Option<RangeLock>) -> FileDevice {
+        FileDevice { file, base, window_bytes: Some(len), _pin: pin }
     }
 
     /// The file.
     pub fn file(&self) -> &File {
         &self.file
     }
+
+    /// Where in the file the device begins.
+    pub fn base(&self) -> u64 {
+        self.base
+    }
+
+    fn place(&self, offset: u64, len: usize) -> io::Result<u64> {
+        let end = offset.checked_add(len as u64);
+        if end.is_none_or(|end| self.window_bytes.is_some_and(|window| end > window)) {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        self.base.checked_add(offset).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+    }
+}
+
+impl From<Arc<File>> for FileDevice {
+    /// The device that a file is which others have, too.
+    fn from(file: Arc<File>) -> FileDevice {
+        FileDevice { file, base: 0, window_bytes: None, _pin: None }
+    }
 }
 
 impl Device for FileDevice {
     fn len_bytes(&self) -> io::Result<u64> {
-        Ok(self.file.metadata()?.len())
+        let rest = self.file.metadata()?.len().saturating_sub(self.base);
+        Ok(self.window_bytes.map_or(rest, |window| window.min(rest)))
     }
 
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
-        self.file.read_exact_at(buf, offset)
+        self.file.read_exact_at(buf, self.place(offset, buf.len())?)
     }
 }
 
 impl DeviceMut for FileDevice {
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.file.write_all_at(bytes, offset)
+        self.file.write_all_at(bytes, self.place(offset, bytes.len())?)
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        self.file.sync_all()
+        // The length is part of what this makes durable; only times are not.
+        self.file.sync_data()
+    }
+
+    fn discard(&mut self, offset: u64, len: u64) -> io::Result<()> {
+        use rustix::fs::{FallocateFlags, fallocate};
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        match fallocate(&*self.file, flags, self.base + offset, len) {
+            // A file system that has no holes keeps the space until it is written again.
+            Ok(()) | Err(rustix::io::Errno::OPNOTSUPP) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn cut(&mut self, len: u64) -> io::Result<()> {
+        let end = self.base.saturating_add(len);
+        if self.window_bytes.is_none() && self.file.metadata()?.len() > end {
+            self.file.set_len(end)?;
+        }
+        Ok(())
     }
 }

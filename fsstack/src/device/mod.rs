@@ -4,10 +4,12 @@
 
 mod atomic_file;
 mod file;
+mod lock;
 mod memory;
 
 pub use atomic_file::AtomicFile;
 pub use file::FileDevice;
+pub use lock::RangeLock;
 pub use memory::MemoryDevice;
 
 use std::io;
@@ -40,4 +42,22 @@ pub trait DeviceMut: Device {
     /// # Errors
     /// Whatever the device says; then nothing is known about any write since the last sync.
     fn sync(&mut self) -> io::Result<()>;
+
+    /// Gives back the space of bytes that nobody will read again; what stands there afterwards is zeros, or as before.
+    ///
+    /// # Errors
+    /// Whatever the device says.
+    fn discard(&mut self, offset: u64, len: u64) -> io::Result<()> {
+        let _ = (offset, len);
+        Ok(())
+    }
+
+    /// Cuts the device to `len` bytes, if it is longer and can be cut.
+    ///
+    /// # Errors
+    /// Whatever the device says.
+    fn cut(&mut self, len: u64) -> io::Result<()> {
+        let _ = len;
+        Ok(())
+    }
 }

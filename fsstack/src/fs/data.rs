@@ -132,7 +132,7 @@ impl Data {
         // renaming, never written in place (`AtomicFile`). No metadata is read through the mapping, so a
         // changed byte can only change contents, never an index or a length. A file that shrinks raises
         // SIGBUS on access to the lost pages, which ends the process but breaks no memory.
-        let map = unsafe { memmap2::MmapOptions::new().len(bytes_len).map(file.file())? };
+        let map = unsafe { memmap2::MmapOptions::new().offset(file.base()).len(bytes_len).map(file.file())? };
         Ok(Data { bytes: Shared::from_owner(map), kind: Kind::Mapped(file) })
     }
 

@@ -44,7 +44,7 @@ impl Slice {
     }
 
     /// A part of the part, within its length.
-    fn part(&self, range: Range<usize>) -> Slice {
+    pub fn part(&self, range: Range<usize>) -> Slice {
         let range = self.range.start + range.start..self.range.start + range.end;
         Slice { buffer: self.buffer.clone(), range }
     }

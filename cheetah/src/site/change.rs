@@ -1,0 +1,107 @@
+//! Changes of a site: what `pack` makes for each file of a folder is made for one that comes alone.
+
+use std::cell::RefCell;
+use std::io::{self, Read};
+
+use fsstack::image::build::Mtime;
+use fsstack::log::{ChangeError, Generation, Log, LogError, OpenFile, Receipt};
+
+use super::pack::{Observed, Seen, name};
+use crate::http::coding::Coding;
+use crate::http::content_type::{coding, content_type};
+use crate::http::headers::Area;
+
+/// Puts a file with its ready-made heads at `path`. Versions of it in codings, which were made of what it was, are removed.
+///
+/// # Errors
+/// If it cannot stand there or be read; or, of a big one, be written.
+pub fn put(log: &mut Log, path: &[u8], mtime: Mtime, contents: impl Read) -> Result<Receipt, LogError> {
+    let seen = RefCell::new(Seen::default());
+    let mut reader = Observed { inner: contents, seen: &seen };
+    let receipt =
+        log.put_from(path, mtime, &mut reader, |content| seen.borrow().area_at(path, content.size, mtime))?;
+    remove_coded(log, path)?;
+    Ok(receipt)
+}
+
+/// Moves a file or folder. A file whose new name makes it another media type gets new heads.
+///
+/// # Errors
+/// If there is nothing at `from`, or it cannot stand at `to`.
+pub fn rename(log: &mut Log, from: &[u8], to: &[u8]) -> Result<Receipt, LogError> {
+    let receipt = log.rename(from, to)?;
+    remove_coded(log, to)?;
+    let (old, new) = (name(from), name(to));
+    let of_text = [None, Some(true), Some(false)];
+    let is_same = of_text.into_iter().all(|is_text| content_type(old, is_text) == content_type(new, is_text))
+        && coding(old).is_none()
+        && coding(new).is_none();
+    if is_same { Ok(receipt) } else { Ok(remake_heads(log, to)?.unwrap_or(receipt)) }
+}
+
+/// Removes versions in codings of a file that was another when they were made.
+fn remove_coded(log: &mut Log, path: &[u8]) -> Result<(), LogError> {
+    if coding(name(path)).is_some() {
+        return Ok(());
+    }
+    for coding in Coding::ALL {
+        let coded = [path, coding.suffix().as_bytes()].concat();
+        if log.latest().find(&coded).is_some_and(|entry| entry.is_file()) {
+            log.remove(&coded)?;
+        }
+    }
+    Ok(())
+}
+
+/// Makes the heads of all files that have none: their contents were changed in part.
+///
+/// # Errors
+/// If one cannot be read.
+pub fn make_missing_heads(log: &mut Log) -> Result<(), LogError> {
+    let latest = log.latest();
+    for entry in latest.entries().filter(|entry| entry.is_file()) {
+        if Area::decode(entry.app()?, entry.size()).is_none() {
+            remake_heads(log, entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// Reads a file whole and makes its heads anew; nothing is done for a folder.
+fn remake_heads(log: &mut Log, path: &[u8]) -> Result<Option<Receipt>, LogError> {
+    let latest: Generation = log.latest();
+    let entry = latest.find(path).ok_or(ChangeError::NotFound)?;
+    let Some(file) = entry.to_file() else { return Ok(None) };
+    let mut seen = Seen::default();
+    let mut at = 0;
+    while at < file.size() {
+        let bytes = file.fetch(at, 1 << 20)?;
+        seen.update(bytes.bytes());
+        at += bytes.len() as u64;
+    }
+    let (mtime, area) = (entry.mtime(), seen.area_at(path, file.size(), entry.mtime()));
+    log.set_attributes(path, mtime, &area).map(Some)
+}
+
+/// A file of a generation, from front to back.
+#[derive(Debug)]
+pub struct Contents {
+    file: OpenFile,
+    at: u64,
+}
+
+impl Contents {
+    /// From its first byte on.
+    pub fn of(file: OpenFile) -> Contents {
+        Contents { file, at: 0 }
+    }
+}
+
+impl Read for Contents {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let bytes = self.file.fetch(self.at, buf.len()).map_err(io::Error::other)?;
+        buf[..bytes.len()].copy_from_slice(bytes.bytes());
+        self.at += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+}

@@ -1,0 +1,116 @@
+//! `put`, `rm`, `mv`, `mkdir`, `df`, `compact` and `unpack`, driven as a user would.
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+fn cheetah(folder: &Path, arguments: &[&str], input: &[u8]) -> Output {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_cheetah"))
+        .args(arguments)
+        .current_dir(folder)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // Who is refused does not read it.
+    let _ = child.stdin.take().unwrap().write_all(input);
+    child.wait_with_output().unwrap()
+}
+
+fn run(folder: &Path, arguments: &[&str], input: &[u8]) -> String {
+    let output = cheetah(folder, arguments, input);
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn refused(folder: &Path, arguments: &[&str]) -> String {
+    let output = cheetah(folder, arguments, b"x");
+    assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+    String::from_utf8(output.stderr).unwrap()
+}
+
+#[test]
+fn an_image_is_made_changed_and_packed_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    run(at, &["put", "a.img", "docs/a.txt"], b"hello");
+    fs::write(at.join("page"), "<p>page").unwrap();
+    run(at, &["put", "a.img", "/index.html", "page"], b"");
+    run(at, &["mkdir", "-p", "a.img", "x/y"], b"");
+    assert_eq!(run(at, &["ls", "-R", "a.img"], b""), "docs/\ndocs/a.txt\nindex.html\nx/\nx/y/\n");
+    run(at, &["put", "a.img", "docs/a.txt", "--at", "3"], b"p me out");
+    assert_eq!(run(at, &["cat", "a.img", "docs/a.txt"], b""), "help me out");
+    run(at, &["mv", "a.img", "docs", "x/y"], b"");
+    run(at, &["mv", "a.img", "index.html", "x/index.txt"], b"");
+    assert_eq!(run(at, &["ls", "-R", "a.img"], b""), "x/\nx/index.txt\nx/y/\nx/y/a.txt\n");
+    let stat: serde_json::Value =
+        serde_json::from_str(&run(at, &["stat", "--json", "a.img", "x/y/a.txt"], b"")).unwrap();
+    assert_eq!((&stat["pieces"], &stat["application_bytes"]), (&2.into(), &0.into()));
+    assert!(run(at, &["fsck", "a.img"], b"").contains("sound: 2 files, 3 folders, 18 bytes"));
+    let df: serde_json::Value = serde_json::from_str(&run(at, &["df", "--json", "a.img"], b"")).unwrap();
+    assert_eq!((&df["files"], &df["content_bytes"]), (&2.into(), &18.into()));
+    assert!(df["dead_bytes"].as_u64().unwrap() > 0, "{df}");
+
+    run(at, &["compact", "a.img"], b"");
+    let stat: serde_json::Value =
+        serde_json::from_str(&run(at, &["stat", "--json", "a.img", "x/y/a.txt"], b"")).unwrap();
+    assert_eq!(stat["pieces"], 1);
+    assert!(stat["application_bytes"].as_u64().unwrap() > 0, "heads were made");
+    let df: serde_json::Value = serde_json::from_str(&run(at, &["df", "--json", "a.img"], b"")).unwrap();
+    assert_eq!((&df["segments"], &df["dead_bytes"]), (&1.into(), &0.into()));
+    run(at, &["rm", "-r", "a.img", "x/y"], b"");
+    run(at, &["compact", "a.img", "-o", "packed.img"], b"");
+    assert_eq!(run(at, &["ls", "-R", "packed.img"], b""), "x/\nx/index.txt\n");
+    assert!(run(at, &["fsck", "packed.img"], b"").contains("sound"));
+    run(at, &["unpack", "a.img", "out"], b"");
+    assert_eq!(fs::read(at.join("out/x/index.txt")).unwrap(), b"<p>page");
+    assert!(refused(at, &["unpack", "a.img", "out"]).contains("out"));
+}
+
+#[test]
+fn a_packed_image_is_changed_and_its_files_stay_as_they_were() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    fs::create_dir(at.join("site")).unwrap();
+    fs::write(at.join("site/a.html"), "a".repeat(40_000)).unwrap();
+    fs::write(at.join("site/b"), "b").unwrap();
+    run(at, &["pack", "site", "-o", "a.img"], b"");
+    let before = run(at, &["stat", "--json", "a.img", "a.html"], b"");
+    run(at, &["rm", "a.img", "b"], b"");
+    assert_eq!(run(at, &["stat", "--json", "a.img", "a.html"], b""), before);
+    assert_eq!(run(at, &["ls", "a.img"], b""), "a.html\n");
+}
+
+#[test]
+fn what_cannot_be_changed_says_why() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    run(at, &["put", "a.img", "d/a"], b"1");
+    for (arguments, needle) in [
+        (&["put", "a.img", "d/a/b"][..], "lies below"),
+        (&["put", "a.img", "d"], "it is a folder"),
+        (&["put", "a.img", "../x"], "`.` or `..`"),
+        (&["put", "a.img", "x", "--at", "0"], "no such file"),
+        (&["rm", "a.img", "d"], "not empty"),
+        (&["rm", "a.img", "e"], "no such file"),
+        (&["mv", "a.img", "d", "d/e"], "into itself"),
+        (&["mkdir", "a.img", "d"], "there already"),
+        (&["mkdir", "a.img", "e/f"], "make it first"),
+        (&["rm", "missing.img", "e"], "missing.img"),
+        (&["df", "missing.img"], "missing.img"),
+    ] {
+        let said = refused(at, arguments);
+        assert!(said.contains(needle), "{arguments:?}: {said}");
+    }
+    assert!(!at.join("missing.img").exists());
+    fs::write(at.join("junk.img"), [7; 10_000]).unwrap();
+    assert!(refused(at, &["put", "junk.img", "a"]).contains("bad image"));
+    let mut bytes = fs::read(at.join("a.img")).unwrap();
+    // In the journal of the first segment.
+    let journal = bytes.windows(8).position(|window| window == b"CHJRNL1\n").unwrap();
+    bytes[journal + 9] ^= 1;
+    fs::write(at.join("a.img"), bytes).unwrap();
+    assert!(refused(at, &["fsck", "a.img"]).contains("journal"));
+}

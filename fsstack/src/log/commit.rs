@@ -1,0 +1,306 @@
+//! What a commit writes: contents that were in memory only, and a journal of what changed.
+
+use super::error::LogError;
+use super::journal::{JournalWriter, StoredRun};
+use super::node::{Node, Run, Runs, Source};
+use super::segment::{Blob, JOURNAL, Segment};
+use super::tree::Tree;
+use crate::device::MemoryDevice;
+use crate::fs::{InodeId, ReadError};
+use crate::image::build::{BuildOptions, Builder, Mtime};
+use runtime::buffer::Slice;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::io::{self, Read};
+use std::sync::Arc;
+
+/// Files in more runs than this are copied into one piece.
+pub(super) const MAX_RUNS: usize = 1 << 16;
+
+/// What became of a path since the last commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    /// It is what it is, whatever it was.
+    Full,
+    /// Its contents were overwritten here and there, and so many bytes of the old ones were never cut off.
+    Patch { kept: u64 },
+}
+
+/// What a journal has to say.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Changes {
+    /// Paths of the last generation that are gone, of each subtree its top.
+    pub(super) removed: BTreeSet<Arc<[u8]>>,
+    pub(super) changed: BTreeMap<Arc<[u8]>, Change>,
+}
+
+impl Changes {
+    pub(super) fn is_empty(&self) -> bool {
+        self.removed.is_empty() && self.changed.is_empty()
+    }
+
+    /// All that makes `packed`, or an empty root, into `tree`.
+    pub(super) fn between(packed: Option<&Segment>, tree: &Tree) -> Changes {
+        let mut changes = Changes::default();
+        let image = packed.map(|segment| &segment.image);
+        let mut is_gone = vec![false; image.map_or(1, |image| image.inode_count())];
+        for inode in image.iter().flat_map(|image| image.inodes()).skip(1) {
+            let stays =
+                tree.node(inode.path()).is_some_and(|node| node.is_directory() == inode.is_directory());
+            let above = is_gone[inode.parent().id().index()];
+            is_gone[inode.id().index()] = above || !stays;
+            if !stays && !above {
+                changes.removed.insert(inode.path().into());
+            }
+        }
+        for (path, node) in tree.iter() {
+            let old = image.and_then(|image| image.lookup(&**path));
+            let same = match (node, old) {
+                (Node::Directory(mtime), Some(old)) => old.is_directory() && old.mtime() == *mtime,
+                (Node::Directory(mtime), None) => path.is_empty() && *mtime == Mtime::default(),
+                (Node::Whole(blob), Some(old)) => {
+                    packed.is_some_and(|packed| packed.number == blob.segment.number) && blob.id == old.id()
+                }
+                (Node::Whole(_), None) | (Node::Runs(_), _) => false,
+            };
+            if !same {
+                changes.changed.insert(Arc::clone(path), Change::Full);
+            }
+        }
+        changes
+    }
+}
+
+/// A segment in the making, in memory.
+pub(super) struct SegmentBuilder {
+    builder: Builder<MemoryDevice>,
+    number: u64,
+    blobs: u32,
+    /// What nodes become once the segment is there.
+    replaced: Vec<(Arc<[u8]>, Replaced)>,
+}
+
+enum Replaced {
+    /// A file of the segment.
+    Whole(InodeId),
+    /// Runs, of which those that were in memory are in a file of the segment.
+    Runs(Runs, Vec<(u64, StoredRun)>),
+}
+
+impl SegmentBuilder {
+    pub(super) fn new(number: u64, generation: u64) -> Result<SegmentBuilder, LogError> {
+        let builder = Builder::in_memory(&BuildOptions { generation, ..BuildOptions::default() })?;
+        Ok(SegmentBuilder { builder, number, blobs: 0, replaced: Vec::new() })
+    }
+
+    /// Whether there is nothing in it.
+    pub(super) fn is_empty(&self) -> bool {
+        self.blobs == 0
+    }
+
+    /// Takes in the contents of a node that are in memory only, or all of one that lies in segments that are to go. Gives
+    /// what the journal refers to.
+    pub(super) fn take(
+        &mut self,
+        path: &Arc<[u8]>,
+        node: &Node,
+        going: &HashSet<u64>,
+    ) -> Result<Taken, LogError> {
+        let whole = match node {
+            Node::Directory(_) => return Ok(Taken::AsItIs),
+            Node::Whole(blob) if !going.contains(&blob.segment.number) => return Ok(Taken::AsItIs),
+            Node::Whole(_) => true,
+            Node::Runs(runs) => {
+                let goes = |run: &Run| match &run.source {
+                    Source::Stored(blob, _) => going.contains(&blob.segment.number),
+                    Source::Memory(_) => false,
+                };
+                let memory = runs.memory_bytes();
+                if memory == runs.size || runs.map.size() > MAX_RUNS || runs.map.values().any(goes) {
+                    true
+                } else if memory == 0 {
+                    return Ok(Taken::AsItIs);
+                } else {
+                    false
+                }
+            }
+        };
+        if whole {
+            let id = self.blob(node.mtime(), node.app()?, &mut NodeReader { node, at: 0, error: None })?;
+            self.replaced.push((Arc::clone(path), Replaced::Whole(id)));
+            return Ok(Taken::Whole(id));
+        }
+        let Node::Runs(runs) = node else { return Ok(Taken::AsItIs) };
+        // All that is new in one file, one piece behind the other.
+        let parts: Vec<&Slice> = runs.map.values().filter_map(|run| memory(&run.source)).collect();
+        let id = self.blob(runs.mtime, &[], &mut PartsReader { parts: &parts, at: 0 })?;
+        let (mut at, mut stored) = (0, Vec::<(u64, StoredRun)>::new());
+        for (offset, run) in runs.map.iter().filter(|(_, run)| memory(&run.source).is_some()) {
+            match stored.last_mut() {
+                Some((start, last)) if *start + last.len == *offset => last.len += run.len,
+                _ => stored.push((*offset, StoredRun { len: run.len, segment: self.number, id, at })),
+            }
+            at += run.len;
+        }
+        self.replaced.push((Arc::clone(path), Replaced::Runs((**runs).clone(), stored.clone())));
+        Ok(Taken::Runs(stored))
+    }
+
+    fn blob(&mut self, mtime: Mtime, app: &[u8], source: &mut dyn Read) -> Result<InodeId, LogError> {
+        let name = blob_name(self.blobs);
+        self.builder.file(name.as_bytes(), mtime, source, |_| app.to_vec())?;
+        self.blobs += 1;
+        // Behind the root, in the order of the names; the journal's comes last.
+        Ok(InodeId::from_number(self.blobs))
+    }
+
+    /// The segment's bytes, and what nodes become.
+    pub(super) fn finish(mut self, journal: Option<Vec<u8>>) -> Result<(Vec<u8>, Replacements), LogError> {
+        if let Some(journal) = journal {
+            self.builder.file(JOURNAL, Mtime::default(), &mut &journal[..], |_| Vec::new())?;
+        }
+        let (device, _) = self.builder.finish()?;
+        Ok((device.into_bytes(), Replacements { replaced: self.replaced }))
+    }
+}
+
+/// Name of the contents of that number in a segment.
+pub(super) fn blob_name(number: u32) -> String {
+    format!("{number:08x}")
+}
+
+/// What a journal says of a node's contents.
+pub(super) enum Taken {
+    /// They lie where they lay.
+    AsItIs,
+    /// They are a file of the new segment.
+    Whole(InodeId),
+    /// The new ones are runs in the new segment.
+    Runs(Vec<(u64, StoredRun)>),
+}
+
+/// What nodes become when the segment with their contents is there.
+pub(super) struct Replacements {
+    replaced: Vec<(Arc<[u8]>, Replaced)>,
+}
+
+impl Replacements {
+    pub(super) fn apply(self, segment: &Arc<Segment>, tree: &mut Tree) -> Result<(), LogError> {
+        for (path, replaced) in self.replaced {
+            let node = match replaced {
+                Replaced::Whole(id) => Node::Whole(Blob { segment: Arc::clone(segment), id }),
+                Replaced::Runs(mut runs, stored) => {
+                    for (offset, run) in stored {
+                        let blob = Blob { segment: Arc::clone(segment), id: run.id };
+                        runs.lay(offset, Run { len: run.len, source: Source::Stored(blob, run.at) });
+                    }
+                    Node::Runs(Arc::new(runs))
+                }
+            };
+            tree.insert(path, node)?;
+        }
+        Ok(())
+    }
+}
+
+/// Says in `journal` what became of a path. `old` are the segments that the last generation has.
+pub(super) fn record(
+    journal: &mut JournalWriter,
+    (path, node, change): (&[u8], &Node, Change),
+    taken: Taken,
+    number: u64,
+    old: &HashSet<u64>,
+) {
+    let runs = match (node, &taken) {
+        (_, Taken::Whole(id)) => return journal.whole(path, number, *id),
+        (Node::Directory(mtime), _) => return journal.directory(path, *mtime),
+        (Node::Whole(blob), _) => return journal.whole(path, blob.segment.number, blob.id),
+        (Node::Runs(runs), _) => runs,
+    };
+    let mut places: BTreeMap<u64, StoredRun> = match taken {
+        Taken::Runs(stored) => stored.into_iter().collect(),
+        Taken::AsItIs | Taken::Whole(_) => BTreeMap::new(),
+    };
+    for (offset, run) in runs.map.iter() {
+        if let Source::Stored(Blob { segment, id }, at) = &run.source
+            && (change == Change::Full || !old.contains(&segment.number))
+        {
+            places.insert(*offset, StoredRun { len: run.len, segment: segment.number, id: *id, at: *at });
+        }
+    }
+    let places: Vec<(u64, StoredRun)> = places.into_iter().collect();
+    match change {
+        Change::Full => journal.runs(path, runs, &places),
+        Change::Patch { kept } => journal.patch(path, kept, runs, &places),
+    }
+}
+
+/// How many bytes of each segment files have.
+pub(super) fn live_bytes(tree: &Tree) -> HashMap<u64, u64> {
+    let mut live = HashMap::new();
+    for (_, node) in tree.iter() {
+        match node {
+            Node::Directory(_) => {}
+            // An empty file has its segment, too.
+            Node::Whole(blob) => *live.entry(blob.segment.number).or_insert(0) += blob.inode().size().max(1),
+            Node::Runs(runs) => {
+                for run in runs.map.values() {
+                    if let Source::Stored(blob, _) = &run.source {
+                        *live.entry(blob.segment.number).or_insert(0) += run.len;
+                    }
+                }
+            }
+        }
+    }
+    live
+}
+
+fn memory(source: &Source) -> Option<&Slice> {
+    match source {
+        Source::Memory(slice) => Some(slice),
+        Source::Stored(..) => None,
+    }
+}
+
+/// A node's contents from front to back.
+pub(super) struct NodeReader<'a> {
+    pub(super) node: &'a Node,
+    pub(super) at: u64,
+    /// What could not be read.
+    pub(super) error: Option<ReadError>,
+}
+
+impl Read for NodeReader<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let bytes = self.node.fetch(self.at, buf.len()).map_err(|error| {
+            self.error = Some(error.clone());
+            io::Error::other(error)
+        })?;
+        buf[..bytes.len()].copy_from_slice(bytes.bytes());
+        self.at += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+}
+
+/// Pieces of memory one behind the other.
+struct PartsReader<'a> {
+    parts: &'a [&'a Slice],
+    /// Offset in the first of them.
+    at: usize,
+}
+
+impl Read for PartsReader<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        while let Some((first, later)) = self.parts.split_first() {
+            let rest = &first.bytes()[self.at..];
+            if rest.is_empty() {
+                (self.parts, self.at) = (later, 0);
+                continue;
+            }
+            let len = rest.len().min(buf.len());
+            buf[..len].copy_from_slice(&rest[..len]);
+            self.at += len;
+            return Ok(len);
+        }
+        Ok(0)
+    }
+}

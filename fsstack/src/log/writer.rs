@@ -1,0 +1,947 @@
+//! The one writer of a log.
+
+use super::commit::{self, Change, Changes, NodeReader, SegmentBuilder, blob_name};
+use super::error::{ChangeError, LogError};
+use super::generation::{self, Generation};
+use super::journal::JournalWriter;
+use super::node::{Contents, MAX_FILE_BYTES, Node, Run, Runs, Source};
+use super::segment::{Blob, Segment, SegmentKind};
+use super::space;
+use super::superblock::{FIRST_SEGMENT, MAX_SEGMENTS, Place, Superblock};
+use super::tree::Tree;
+use crate::device::{AtomicFile, Device, DeviceMut, FileDevice, RangeLock};
+use crate::format::layout::{BLOCK_BYTES, LARGE_FILE_BYTES};
+use crate::format::sums::crc32c;
+use crate::fs::{Image, InodeId, OpenError, OpenOptions};
+use crate::image::build::{BuildError, BuildOptions, Builder, Content, Mtime, Summary};
+use crate::path;
+use runtime::buffer::Slice;
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::Path;
+use std::sync::{Arc, Weak};
+
+/// Contents in memory beyond this are written ahead of the commit.
+const MAX_MEMORY_BYTES: u64 = 32 << 20;
+
+/// A file of at least this many bytes gets a segment of its own while it is read.
+const OWN_SEGMENT_BYTES: usize = 8 << 20;
+
+/// With more segments than this, small ones are copied together.
+const MANY_SEGMENTS: usize = 96;
+
+/// Bytes of files that are copied together at once.
+const MAX_GATHERED_BYTES: u64 = 32 << 20;
+
+/// Bytes of dead segments that are worth a journal that says everything again.
+const MIN_DEAD_BYTES: u64 = 8 << 20;
+
+/// Room for a segment whose length is not known: behind all others.
+const UNKNOWN_BYTES: u64 = 1 << 62;
+
+/// How far a change went: it is in memory, and durable once [`Log::durable`] is as high.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Receipt(u64);
+
+/// Where the space of a log is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Files of the tree.
+    pub files: u64,
+    /// Bytes of the files of the tree.
+    pub content_bytes: u64,
+    /// Segments that the log consists of.
+    pub segments: u64,
+    /// Bytes of those segments.
+    pub segment_bytes: u64,
+    /// Bytes of contents in them that no file has any more: what `compact` would give back at least.
+    pub dead_bytes: u64,
+    /// Bytes between and behind the segments, holes included.
+    pub free_bytes: u64,
+    /// Length of the file.
+    pub file_bytes: u64,
+}
+
+/// A log that is open for changes, by this process alone. See [`crate::log`].
+pub struct Log {
+    file: Arc<File>,
+    device: Box<dyn DeviceMut + Send>,
+    _writer: Option<RangeLock>,
+    options: OpenOptions,
+    superblock: Superblock,
+    /// As the superblock has it.
+    committed: Generation,
+    /// As changes have made it.
+    tree: Tree,
+    changes: Changes,
+    /// Segments of contents that are written and that no superblock names yet.
+    staged: Vec<(Place, Arc<Segment>)>,
+    /// Segments that the superblock names no more, with who may still read them.
+    retired: Vec<(Place, Weak<Image>)>,
+    /// Bytes of contents that are in memory only.
+    memory_bytes: u64,
+    next_segment: u64,
+    change: u64,
+    durable: u64,
+    written_bytes: u64,
+    unchecked_bytes: u64,
+    is_lost: bool,
+}
+
+impl std::fmt::Debug for Log {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let segments = self.superblock.segments.len();
+        f.debug_struct("Log")
+            .field("generation", &self.superblock.generation)
+            .field("segments", &segments)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Log {
+    /// Makes an empty log at `path`, where nothing may be; appears whole or not at all.
+    ///
+    /// # Errors
+    /// If it cannot be written, or is there.
+    pub fn create(path: &Path, options: &OpenOptions) -> Result<Log, LogError> {
+        if path.try_exists()? {
+            return Err(io::Error::from(io::ErrorKind::AlreadyExists).into());
+        }
+        let mut file = AtomicFile::create(path)?;
+        format(&mut file, Vec::new(), 0)?;
+        file.publish()?;
+        Log::open(path, options)
+    }
+
+    /// Turns the plain image at `path` into a log that begins with it: copies it once, into a file that takes its name.
+    ///
+    /// # Errors
+    /// If it is no sound image, or a file cannot be written.
+    pub fn convert(path: &Path, options: &OpenOptions) -> Result<Log, LogError> {
+        let image = Image::open(path, options)?;
+        let len = image.superblock().image_bytes;
+        let mut source = File::open(path)?;
+        let mut first = [0; BLOCK_BYTES as usize];
+        FileDevice::new(source.try_clone()?).read_at(0, &mut first)?;
+        let place = Place {
+            number: 0,
+            offset: FIRST_SEGMENT,
+            len,
+            kind: SegmentKind::Packed,
+            crc: crc32c(0, &first),
+        };
+        let mut file = AtomicFile::create(path)?;
+        {
+            use std::io::{Seek, SeekFrom};
+            let mut target: &File = file.file();
+            target.seek(SeekFrom::Start(FIRST_SEGMENT))?;
+            let copied = io::copy(&mut Read::by_ref(&mut source).take(len), &mut target)?;
+            if copied != len {
+                return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+            }
+            target.flush()?;
+        }
+        file.sync()?;
+        format(&mut file, vec![place], 1)?;
+        file.publish()?;
+        Log::open(path, options)
+    }
+
+    /// Opens the log at `path`.
+    ///
+    /// # Errors
+    /// If it cannot be read or is not sound, is a plain image, or another process writes it.
+    pub fn open(path: &Path, options: &OpenOptions) -> Result<Log, LogError> {
+        let file = Arc::new(File::options().read(true).write(true).open(path)?);
+        let device = FileDevice::from(Arc::clone(&file));
+        Log::on(file, Box::new(device), options)
+    }
+
+    /// A log that is read from `file`, and written by `device`, which must write there.
+    ///
+    /// # Errors
+    /// As [`Log::open`].
+    pub fn on(
+        file: Arc<File>,
+        device: Box<dyn DeviceMut + Send>,
+        options: &OpenOptions,
+    ) -> Result<Log, LogError> {
+        let mut first = [0; 8];
+        let reader = FileDevice::from(Arc::clone(&file));
+        if reader.len_bytes()? >= first.len() as u64 {
+            reader.read_at(0, &mut first)?;
+            if first == crate::format::superblock::MAGIC {
+                return Err(LogError::NotALog);
+            }
+        }
+        let writer = match RangeLock::exclusive(&file, 0, FIRST_SEGMENT) {
+            Ok(Some(lock)) => Some(lock),
+            Ok(None) => return Err(LogError::Busy),
+            Err(error) if error.raw_os_error() == Some(libc::ENOLCK) => None,
+            Err(error) => return Err(error.into()),
+        };
+        let options = &generation::with_cache(options);
+        let (superblock, committed) = Generation::of_log(&file, options)?;
+        Ok(Log {
+            options: options.clone(),
+            file,
+            device,
+            _writer: writer,
+            tree: committed.tree.clone(),
+            next_segment: superblock.next_segment,
+            superblock,
+            committed,
+            changes: Changes::default(),
+            staged: Vec::new(),
+            retired: Vec::new(),
+            memory_bytes: 0,
+            change: 0,
+            durable: 0,
+            written_bytes: 0,
+            unchecked_bytes: 0,
+            is_lost: false,
+        })
+    }
+
+    /// The last generation that is durable: a snapshot, for as long as anybody holds it.
+    pub fn snapshot(&self) -> Generation {
+        self.committed.clone()
+    }
+
+    /// The tree with the changes that are in memory only, for who made them.
+    pub fn latest(&self) -> Generation {
+        Generation { tree: self.tree.clone(), ..self.committed.clone() }
+    }
+
+    /// Changes up to this one are durable.
+    pub fn durable(&self) -> Receipt {
+        Receipt(self.durable)
+    }
+
+    /// Bytes that commits have written since the log was opened.
+    pub fn written_bytes(&self) -> u64 {
+        self.written_bytes
+    }
+
+    /// Puts a file at a path, in place of one that may be there.
+    ///
+    /// # Errors
+    /// If it cannot stand there. If contents had to be written ahead: what the device says.
+    pub fn put(
+        &mut self,
+        path: &[u8],
+        mtime: Mtime,
+        contents: Contents,
+        app: &[u8],
+    ) -> Result<Receipt, LogError> {
+        let len = contents.len();
+        let node = Node::Runs(Arc::new(Runs::of(contents, mtime, app.into())));
+        self.put_node(path, node)?;
+        self.memory_bytes += len;
+        self.write_ahead()?;
+        Ok(self.receipt())
+    }
+
+    /// Puts what `source` gives at a path; a big file is written while it is read. `app` makes its application area.
+    ///
+    /// # Errors
+    /// As [`Log::put`], or if the source cannot be read.
+    pub fn put_from(
+        &mut self,
+        path: &[u8],
+        mtime: Mtime,
+        source: &mut dyn Read,
+        app: impl FnOnce(&Content) -> Vec<u8>,
+    ) -> Result<Receipt, LogError> {
+        self.check_place(path)?;
+        let mut first = Vec::new();
+        source
+            .take(OWN_SEGMENT_BYTES as u64)
+            .read_to_end(&mut first)
+            .map_err(|error| LogError::Build(BuildError::Source { path: path.into(), error }))?;
+        if first.len() < OWN_SEGMENT_BYTES {
+            let content = Content { size: first.len() as u64, crc: crc32c(0, &first), mtime };
+            let app = app(&content);
+            return self.put(path, mtime, Contents::from(first), &app);
+        }
+        let mut source = first.chain(source);
+        let (segment, _) = self.stream(SegmentKind::Contents, UNKNOWN_BYTES, |builder| {
+            builder.file(blob_name(0).as_bytes(), mtime, &mut source, app)?;
+            Ok(())
+        })?;
+        self.put_node(path, Node::Whole(Blob { segment, id: InodeId::from_number(1) }))?;
+        Ok(self.receipt())
+    }
+
+    /// Overwrites part of a file; beyond its end it becomes longer, by zeros if need be.
+    ///
+    /// # Errors
+    /// If there is no such file. If contents had to be written ahead: what the device says.
+    pub fn write(
+        &mut self,
+        path: &[u8],
+        offset: u64,
+        bytes: Slice,
+        mtime: Mtime,
+    ) -> Result<Receipt, LogError> {
+        let len = bytes.len() as u64;
+        if offset.checked_add(len).is_none_or(|end| end > MAX_FILE_BYTES) {
+            return Err(ChangeError::TooLarge.into());
+        }
+        self.change_file(path, |runs| {
+            runs.mtime = mtime;
+            if len == 0 {
+                return 0;
+            }
+            runs.lay(offset, Run { len, source: Source::Memory(bytes) })
+        })?;
+        self.memory_bytes += len;
+        self.write_ahead()?;
+        Ok(self.receipt())
+    }
+
+    /// Appends to a file.
+    ///
+    /// # Errors
+    /// As [`Log::write`].
+    pub fn append(&mut self, path: &[u8], bytes: Slice, mtime: Mtime) -> Result<Receipt, LogError> {
+        let size = self.tree.node(path).ok_or(ChangeError::NotFound)?.size();
+        self.write(path, size, bytes, mtime)
+    }
+
+    /// Makes a file that long, by zeros if it was shorter.
+    ///
+    /// # Errors
+    /// If there is no such file.
+    pub fn truncate(&mut self, path: &[u8], size: u64, mtime: Mtime) -> Result<Receipt, LogError> {
+        if size > MAX_FILE_BYTES {
+            return Err(ChangeError::TooLarge.into());
+        }
+        self.change_file(path, |runs| {
+            runs.mtime = mtime;
+            runs.truncate(size)
+        })?;
+        if let Some(Change::Patch { kept }) = self.changes.changed.get_mut(path) {
+            *kept = (*kept).min(size);
+        }
+        Ok(self.receipt())
+    }
+
+    /// Gives a file or directory another time, and a file another application area.
+    ///
+    /// # Errors
+    /// If there is nothing there.
+    pub fn set_attributes(&mut self, path: &[u8], mtime: Mtime, app: &[u8]) -> Result<Receipt, LogError> {
+        let node = self.tree.node(path).ok_or(ChangeError::NotFound)?;
+        let node = match node.to_runs() {
+            None => Node::Directory(mtime),
+            Some(runs) => Node::Runs(Arc::new(Runs { mtime, app: app.into(), ..runs })),
+        };
+        self.tree.insert(path.into(), node)?;
+        self.changes.changed.insert(path.into(), Change::Full);
+        Ok(self.receipt())
+    }
+
+    /// Makes a directory; the one above must be there.
+    ///
+    /// # Errors
+    /// If it cannot stand there, or something does.
+    pub fn mkdir(&mut self, path: &[u8], mtime: Mtime) -> Result<Receipt, LogError> {
+        if self.tree.node(path).is_some() {
+            return Err(ChangeError::Exists.into());
+        }
+        self.tree.insert(path.into(), Node::Directory(mtime))?;
+        self.changes.changed.insert(path.into(), Change::Full);
+        Ok(self.receipt())
+    }
+
+    /// Makes the directories above `path` that are missing.
+    ///
+    /// # Errors
+    /// If something on the way is a file.
+    pub fn make_parents(&mut self, path: &[u8], mtime: Mtime) -> Result<(), LogError> {
+        path::check_path(path).map_err(ChangeError::from)?;
+        for (i, _) in path.iter().enumerate().filter(|&(_, &byte)| byte == b'/') {
+            match self.tree.node(&path[..i]) {
+                Some(Node::Directory(_)) => {}
+                Some(_) => return Err(ChangeError::NotDirectory.into()),
+                None => self.mkdir(&path[..i], mtime).map(|_| ())?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes a file or an empty directory.
+    ///
+    /// # Errors
+    /// If there is nothing there, or something in it.
+    pub fn remove(&mut self, path: &[u8]) -> Result<Receipt, LogError> {
+        if !path.is_empty() && self.tree.has_children(path) {
+            return Err(ChangeError::NotEmpty.into());
+        }
+        self.remove_all(path)
+    }
+
+    /// Removes whatever is at a path, and everything below it.
+    ///
+    /// # Errors
+    /// If there is nothing there, or it is the root.
+    pub fn remove_all(&mut self, path: &[u8]) -> Result<Receipt, LogError> {
+        if path.is_empty() {
+            return Err(ChangeError::Impossible.into());
+        }
+        let gone = self.take_out(path);
+        if gone.is_empty() {
+            return Err(ChangeError::NotFound.into());
+        }
+        for (_, node) in &gone {
+            self.forget(node);
+        }
+        Ok(self.receipt())
+    }
+
+    /// Moves a file or directory. A file takes the place of a file, a directory that of an empty one.
+    ///
+    /// # Errors
+    /// If there is nothing at `from`, or it cannot stand at `to`.
+    pub fn rename(&mut self, from: &[u8], to: &[u8]) -> Result<Receipt, LogError> {
+        if from == to {
+            return self.tree.node(from).map(|_| Receipt(self.change)).ok_or(ChangeError::NotFound.into());
+        }
+        let inside = to.len() > from.len() && to.starts_with(from) && to[from.len()] == b'/';
+        if from.is_empty() || to.is_empty() || inside {
+            return Err(ChangeError::Impossible.into());
+        }
+        path::check_path(to).map_err(ChangeError::from)?;
+        let node = self.tree.node(from).ok_or(ChangeError::NotFound)?;
+        let replaced = match (node.is_directory(), self.tree.node(to)) {
+            (_, None) => false,
+            (true, Some(Node::Directory(_))) if self.tree.has_children(to) => {
+                return Err(ChangeError::NotEmpty.into());
+            }
+            (true, Some(Node::Directory(_))) | (false, Some(Node::Whole(_) | Node::Runs(_))) => true,
+            (true, Some(_)) => return Err(ChangeError::NotDirectory.into()),
+            (false, Some(_)) => return Err(ChangeError::IsDirectory.into()),
+        };
+        // Everything is checked before anything is done.
+        match path::split_parent(to).and_then(|(parent, _)| self.tree.node(parent)) {
+            Some(Node::Directory(_)) => {}
+            Some(_) => return Err(ChangeError::NotDirectory.into()),
+            None => return Err(ChangeError::NoParent.into()),
+        }
+        let moved = |path: &[u8]| [to, &path[from.len()..]].concat();
+        for (path, _) in self.tree.below(from) {
+            path::check_path(&moved(&path)).map_err(ChangeError::from)?;
+        }
+        if replaced {
+            for (_, node) in self.take_out(to) {
+                self.forget(&node);
+            }
+        }
+        for (path, node) in self.take_out(from) {
+            let path: Arc<[u8]> = moved(&path).into();
+            self.tree.insert(Arc::clone(&path), node)?;
+            self.changes.changed.insert(path, Change::Full);
+        }
+        Ok(self.receipt())
+    }
+
+    /// Forgets all changes since the last commit.
+    pub fn revert(&mut self) {
+        self.tree = self.committed.tree.clone();
+        self.changes = Changes::default();
+        self.memory_bytes = 0;
+        // Their space is free once nobody has them.
+        self.retired
+            .extend(self.staged.drain(..).map(|(place, segment)| (place, Arc::downgrade(&segment.image))));
+        self.durable = self.change;
+    }
+
+    /// Makes all changes durable, at once or not at all, and gives the number of the generation that has them. Waits for the
+    /// device.
+    ///
+    /// # Errors
+    /// What the device says. The changes are in memory still, to be tried again or reverted, unless [`LogError::Lost`].
+    pub fn sync(&mut self) -> Result<u64, LogError> {
+        if self.is_lost {
+            return Err(LogError::Lost);
+        }
+        if self.changes.is_empty() && self.staged.is_empty() {
+            return Ok(self.superblock.generation);
+        }
+        let going = self.choose_to_gather();
+        self.commit(going)
+    }
+
+    /// Packs the tree into one segment, in the order of `paths` (and then of names), and gives back the space of all
+    /// others. Waits for the device.
+    ///
+    /// # Errors
+    /// What the device says, or whoever's contents cannot be read.
+    pub fn compact(&mut self, paths: &[Vec<u8>]) -> Result<Summary, LogError> {
+        self.sync()?;
+        let tree = self.tree.clone();
+        let room = packed_bytes(&tree)?;
+        let (segment, summary) =
+            self.stream(SegmentKind::Packed, room, |builder| pack(&tree, paths, builder))?;
+        let Some((place, _)) = self.staged.pop() else { return Err(LogError::Lost) };
+        drop(tree);
+        let places = self.superblock.segments.clone();
+        self.flip(vec![place])?;
+        self.next_generation(places, |superblock| {
+            Generation::of_segments(superblock.generation, superblock, vec![segment])
+        })?;
+        self.tree = self.committed.tree.clone();
+        self.reclaim()?;
+        Ok(summary)
+    }
+
+    /// Where the space is.
+    ///
+    /// # Errors
+    /// If the file's length cannot be read.
+    pub fn usage(&self) -> Result<Usage, LogError> {
+        Ok(usage(&self.committed, &self.superblock, generation::len_of(&self.file)?))
+    }
+
+    /// Gives back the space of segments that nobody reads any more: holes, and the end of the file.
+    ///
+    /// # Errors
+    /// What the device says.
+    pub fn reclaim(&mut self) -> Result<(), LogError> {
+        if self.is_lost {
+            return Err(LogError::Lost);
+        }
+        let (mut kept, mut discarded) = (Vec::new(), Ok(()));
+        for (place, image) in std::mem::take(&mut self.retired) {
+            let held = image.strong_count() > 0
+                || RangeLock::held_by_others(&self.file, place.offset, place.len).unwrap_or(None).is_some();
+            if held {
+                kept.push((place, image));
+            } else {
+                discarded = discarded.and(self.device.discard(place.offset, place.len));
+            }
+        }
+        self.retired = kept;
+        discarded?;
+        let end = self.taken().iter().map(|&(_, end)| end).max().unwrap_or(0).max(FIRST_SEGMENT);
+        if RangeLock::held_by_others(&self.file, end, i64::MAX as u64 - end).unwrap_or(None).is_none() {
+            self.device.cut(end)?;
+        }
+        Ok(())
+    }
+
+    fn receipt(&mut self) -> Receipt {
+        self.change += 1;
+        Receipt(self.change)
+    }
+
+    fn check_place(&self, path: &[u8]) -> Result<(), ChangeError> {
+        path::check_path(path)?;
+        if path.is_empty() || self.tree.node(path).is_some_and(Node::is_directory) {
+            return Err(ChangeError::IsDirectory);
+        }
+        Ok(())
+    }
+
+    fn put_node(&mut self, path: &[u8], node: Node) -> Result<(), LogError> {
+        self.check_place(path)?;
+        let old = self.tree.node(path).cloned();
+        self.tree.insert(path.into(), node)?;
+        if let Some(old) = old {
+            self.forget(&old);
+        }
+        self.changes.changed.insert(path.into(), Change::Full);
+        Ok(())
+    }
+
+    /// Changes a file in part; `change` gives the bytes of memory that are needed no more.
+    fn change_file(&mut self, path: &[u8], change: impl FnOnce(&mut Runs) -> u64) -> Result<(), LogError> {
+        let (key, node) = self.tree.get(path).ok_or(ChangeError::NotFound)?;
+        let (key, size) = (Arc::clone(key), node.size());
+        let mut runs = node.to_runs().ok_or(ChangeError::IsDirectory)?;
+        let freed = change(&mut runs);
+        // Heads and validators were of other contents.
+        runs.app = Arc::new([]);
+        self.memory_bytes = self.memory_bytes.saturating_sub(freed);
+        self.tree.insert(Arc::clone(&key), Node::Runs(Arc::new(runs)))?;
+        self.changes.changed.entry(key).or_insert(Change::Patch { kept: size });
+        Ok(())
+    }
+
+    /// Takes a path and all below out of the tree, and says so.
+    fn take_out(&mut self, path: &[u8]) -> Vec<(Arc<[u8]>, Node)> {
+        let gone = self.tree.remove(path);
+        for (path, _) in &gone {
+            self.changes.changed.remove(path);
+        }
+        let is_below = |other: &Arc<[u8]>| other.starts_with(path) && other.get(path.len()) == Some(&b'/');
+        self.changes.removed.retain(|other| !is_below(other));
+        let mut at = path;
+        let mut above = self.changes.removed.contains(path);
+        while let Some((parent, _)) = path::split_parent(at) {
+            above |= self.changes.removed.contains(parent);
+            at = parent;
+        }
+        if !above && self.committed.tree.node(path).is_some() {
+            self.changes.removed.insert(path.into());
+        }
+        gone
+    }
+
+    /// A node that is in the tree no more.
+    fn forget(&mut self, node: &Node) {
+        if let Node::Runs(runs) = node {
+            self.memory_bytes = self.memory_bytes.saturating_sub(runs.memory_bytes());
+        }
+    }
+
+    /// Writes contents that are in memory to a segment of their own, if they are too many.
+    fn write_ahead(&mut self) -> Result<(), LogError> {
+        if self.memory_bytes <= MAX_MEMORY_BYTES {
+            return Ok(());
+        }
+        let mut builder = SegmentBuilder::new(self.next_segment, self.superblock.generation + 1)?;
+        for path in self.changes.changed.keys() {
+            if let Some(node) = self.tree.node(path) {
+                builder.take(path, node, &HashSet::new())?;
+            }
+        }
+        if !builder.is_empty() {
+            let (bytes, replacements) = builder.finish(None)?;
+            let (place, segment) = self.write_segment(&bytes, SegmentKind::Contents)?;
+            replacements.apply(&segment, &mut self.tree)?;
+            self.staged.push((place, segment));
+        }
+        self.memory_bytes = 0;
+        Ok(())
+    }
+
+    /// Which segments are to be copied together in the next commit, or `None` if its journal says only what is new.
+    fn choose_to_gather(&mut self) -> Option<HashSet<u64>> {
+        let many = self.superblock.segments.len() + self.staged.len() >= MANY_SEGMENTS;
+        let total = self.superblock.total_bytes();
+        if !many && self.unchecked_bytes < MIN_DEAD_BYTES.max(total / 4) {
+            return None;
+        }
+        self.unchecked_bytes = 0;
+        let live = commit::live_bytes(&self.tree);
+        let live_of = |place: &Place| live.get(&place.number).copied().unwrap_or(0);
+        let dead = self.superblock.segments.iter().filter(|place| live_of(place) == 0);
+        let dead_bytes: u64 = dead.map(|place| place.len).sum();
+        if !many {
+            return (dead_bytes >= MIN_DEAD_BYTES.max(total / 4)).then(HashSet::new);
+        }
+        let mut small: Vec<(u64, u64)> = (self.superblock.segments.iter())
+            .filter(|place| place.kind != SegmentKind::Packed)
+            .map(|place| (live_of(place), place.number))
+            .collect();
+        small.sort_unstable();
+        small.truncate(small.len() / 2);
+        let mut room = MAX_GATHERED_BYTES;
+        let going: HashSet<u64> = (small.into_iter())
+            .take_while(|&(bytes, _)| {
+                let fits = bytes <= room;
+                room = room.saturating_sub(bytes);
+                fits
+            })
+            .map(|(_, number)| number)
+            .collect();
+        // Nothing gained by copying one into another.
+        (going.len() > 1).then_some(going)
+    }
+
+    /// Writes what changed, or with `going` all that is not as it was packed, and without those segments.
+    fn commit(&mut self, going: Option<HashSet<u64>>) -> Result<u64, LogError> {
+        let packed_place =
+            self.superblock.segments.first().filter(|place| place.kind == SegmentKind::Packed).copied();
+        let live = going.as_ref().map(|_| commit::live_bytes(&self.tree));
+        let whole_again = going.is_some();
+        let going = going.unwrap_or_default();
+        let stays = |number: u64| {
+            live.as_ref().is_none_or(|live| live.contains_key(&number)) && !going.contains(&number)
+        };
+        let packed_place = packed_place.filter(|place| stays(place.number));
+        let everything = whole_again.then(|| {
+            let packed = packed_place.and_then(|_| self.committed.segments.first());
+            Changes::between(packed.map(|segment| &**segment), &self.tree)
+        });
+        let changes = everything.as_ref().unwrap_or(&self.changes);
+        let old: HashSet<u64> = self.superblock.segments.iter().map(|place| place.number).collect();
+
+        let mut builder = SegmentBuilder::new(self.next_segment, self.superblock.generation + 1)?;
+        let mut journal = JournalWriter::new();
+        changes.removed.iter().for_each(|path| journal.removed(path));
+        for (path, &change) in &changes.changed {
+            let Some(node) = self.tree.node(path) else { continue };
+            let taken = builder.take(path, node, &going)?;
+            commit::record(&mut journal, (path, node, change), taken, self.next_segment, &old);
+        }
+        let (bytes, replacements) = builder.finish(Some(journal.finish()))?;
+
+        let mut segments = Vec::new();
+        for place in self.superblock.segments.iter().filter(|place| stays(place.number)) {
+            let is_packed = packed_place.is_some_and(|packed| packed.number == place.number);
+            let kind = if everything.is_some() && !is_packed { SegmentKind::Contents } else { place.kind };
+            segments.push(Place { kind, ..*place });
+        }
+        segments.extend(self.staged.iter().map(|(place, _)| *place));
+        if segments.len() + 1 > MAX_SEGMENTS {
+            return Err(BuildError::Limit("2046 segments a log: compact it").into());
+        }
+        let (place, segment) = self.write_segment(&bytes, SegmentKind::Changes)?;
+        segments.push(place);
+        let staged = std::mem::take(&mut self.staged);
+        let places = self.superblock.segments.clone();
+        if let Err(error) = self.flip(segments) {
+            self.staged = staged;
+            self.retired.push((place, Weak::new()));
+            return Err(error);
+        }
+        replacements.apply(&segment, &mut self.tree)?;
+        let tree = self.tree.clone();
+        let mut segments: Vec<Arc<Segment>> = (places.iter().zip(&self.committed.segments))
+            .filter(|(place, _)| self.superblock.names(place))
+            .map(|(_, segment)| Arc::clone(segment))
+            .collect();
+        segments.extend(staged.into_iter().map(|(_, segment)| segment));
+        segments.push(segment);
+        self.next_generation(places, |superblock| {
+            Ok(Generation { number: superblock.generation, tree, segments })
+        })?;
+        self.changes = Changes::default();
+        (self.memory_bytes, self.durable) = (0, self.change);
+        // What is not given back now is later: the commit is done.
+        let _ = self.reclaim();
+        Ok(self.superblock.generation)
+    }
+
+    /// The superblock is there: from now on this is the last generation, and segments that were at `places` and that it does
+    /// not name are for whoever still reads them.
+    fn next_generation(
+        &mut self,
+        places: Vec<Place>,
+        make: impl FnOnce(&Superblock) -> Result<Generation, OpenError>,
+    ) -> Result<(), LogError> {
+        let before = std::mem::replace(&mut self.committed, make(&self.superblock)?);
+        for (place, segment) in places.into_iter().zip(before.segments) {
+            if !self.superblock.names(&place) {
+                self.retired.push((place, Arc::downgrade(&segment.image)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until all segments are there, and names them.
+    fn flip(&mut self, segments: Vec<Place>) -> Result<(), LogError> {
+        let superblock = Superblock {
+            generation: self.superblock.generation + 1,
+            next_segment: self.next_segment,
+            segments,
+        };
+        self.device.sync()?;
+        let block = superblock.encode();
+        let written = self.device.write_at(superblock.offset(), &block).and_then(|()| self.device.sync());
+        self.written_bytes += block.len() as u64;
+        if written.is_err() {
+            self.is_lost = true;
+            return Err(LogError::Lost);
+        }
+        self.superblock = superblock;
+        Ok(())
+    }
+
+    /// What the next segment may not touch.
+    fn taken(&self) -> Vec<(u64, u64)> {
+        let named = self.superblock.segments.iter().chain(self.staged.iter().map(|(place, _)| place));
+        // Those that nobody reads any more are given back first.
+        let read = self.retired.iter().map(|(place, _)| place);
+        named.chain(read).map(|place| (place.offset, place.end())).collect()
+    }
+
+    fn write_segment(&mut self, bytes: &[u8], kind: SegmentKind) -> Result<(Place, Arc<Segment>), LogError> {
+        let len = bytes.len() as u64;
+        self.reclaim()?;
+        let offset = space::find(&self.file, &mut self.taken(), len)?;
+        let crc = crc32c(0, &bytes[..BLOCK_BYTES as usize]);
+        self.device.write_at(offset, bytes)?;
+        self.open_segment(Place { number: self.next_segment, offset, len, kind, crc })
+    }
+
+    /// Builds a segment of at most `room` bytes while it is written.
+    fn stream(
+        &mut self,
+        kind: SegmentKind,
+        room: u64,
+        build: impl FnOnce(&mut Builder<Window<'_>>) -> Result<(), LogError>,
+    ) -> Result<(Arc<Segment>, Summary), LogError> {
+        self.reclaim()?;
+        let offset = space::find(&self.file, &mut self.taken(), room)?;
+        let generation = self.superblock.generation + 1;
+        let window = Window { device: &mut *self.device, base: offset, first: Vec::new() };
+        let mut builder = Builder::new(window, &BuildOptions { generation, ..BuildOptions::default() })?;
+        build(&mut builder)?;
+        let (window, summary) = builder.finish()?;
+        let crc = crc32c(0, &window.first);
+        let place = Place { number: self.next_segment, offset, len: summary.image_bytes, kind, crc };
+        let (place, segment) = self.open_segment(place)?;
+        self.staged.push((place, Arc::clone(&segment)));
+        Ok((segment, summary))
+    }
+
+    fn open_segment(&mut self, place: Place) -> Result<(Place, Arc<Segment>), LogError> {
+        let pin = generation::pin(&self.file, &place)?;
+        let staged: u64 = self.staged.iter().map(|(place, _)| place.len).sum();
+        let options = generation::settle(&self.options, self.superblock.total_bytes() + staged + place.len);
+        let segment = Segment::open(&self.file, &place, pin, &options)?;
+        self.next_segment += 1;
+        self.written_bytes += place.len;
+        self.unchecked_bytes += place.len;
+        Ok((place, segment))
+    }
+}
+
+impl Usage {
+    /// Where the space of the log at `path` is, whoever writes it. A plain image is a log of one segment.
+    ///
+    /// # Errors
+    /// If it cannot be read or is not sound.
+    pub fn of(path: &Path, options: &OpenOptions) -> Result<Usage, LogError> {
+        let file = Arc::new(File::open(path)?);
+        let file_bytes = generation::len_of(&file)?;
+        if generation::is_log_file(&file)? {
+            let (superblock, generation) = Generation::of_log(&file, options)?;
+            return Ok(usage(&generation, &superblock, file_bytes));
+        }
+        let generation = Generation::open(path, options)?;
+        let place = Place { number: 0, offset: 0, len: file_bytes, kind: SegmentKind::Packed, crc: 0 };
+        Ok(usage(
+            &generation,
+            &Superblock { generation: 0, next_segment: 1, segments: vec![place] },
+            file_bytes,
+        ))
+    }
+}
+
+fn usage(generation: &Generation, superblock: &Superblock, file_bytes: u64) -> Usage {
+    let live = commit::live_bytes(&generation.tree);
+    let (mut files, mut content_bytes) = (0, 0);
+    for entry in generation.entries().filter(|entry| entry.is_file()) {
+        files += 1;
+        content_bytes += entry.size();
+    }
+    let stored = |segment: &Arc<Segment>| {
+        let all = segment.image.superblock().content_bytes;
+        let journal = segment.image.lookup(super::segment::JOURNAL).map_or(0, |inode| inode.size());
+        let is_packed = superblock
+            .segments
+            .iter()
+            .any(|place| place.number == segment.number && place.kind == SegmentKind::Packed);
+        all - if is_packed { 0 } else { journal }
+    };
+    let dead = |segment: &Arc<Segment>| {
+        stored(segment).saturating_sub(live.get(&segment.number).copied().unwrap_or(0))
+    };
+    let segment_bytes = superblock.total_bytes();
+    Usage {
+        files,
+        content_bytes,
+        segments: generation.segments.len() as u64,
+        segment_bytes,
+        dead_bytes: generation.segments.iter().map(dead).sum(),
+        free_bytes: file_bytes.saturating_sub(segment_bytes).saturating_sub(FIRST_SEGMENT),
+        file_bytes,
+    }
+}
+
+/// Writes the superblock of a new log whose segments are there.
+fn format(device: &mut dyn DeviceMut, segments: Vec<Place>, next_segment: u64) -> io::Result<()> {
+    let end = segments.iter().map(Place::end).max().unwrap_or(FIRST_SEGMENT);
+    if device.len_bytes()? < end {
+        device.write_at(end - 1, &[0])?;
+    }
+    let superblock = Superblock { generation: 2, next_segment, segments };
+    device.write_at(superblock.offset(), &superblock.encode())
+}
+
+impl Generation {
+    /// Packs the tree: files in the order of `paths`, then by name.
+    ///
+    /// # Errors
+    /// If a file cannot be read, or the builder's device refuses.
+    pub fn pack<D: DeviceMut>(&self, paths: &[Vec<u8>], builder: &mut Builder<D>) -> Result<(), LogError> {
+        pack(&self.tree, paths, builder)
+    }
+}
+
+/// Packs a tree: files in the order of `paths`, then by name.
+fn pack<D: DeviceMut>(tree: &Tree, paths: &[Vec<u8>], builder: &mut Builder<D>) -> Result<(), LogError> {
+    let mut done: HashSet<&[u8]> = HashSet::new();
+    let first = paths.iter().filter_map(|path| tree.get(path));
+    for (path, node) in first.chain(tree.iter()) {
+        match node {
+            Node::Directory(mtime) if path.is_empty() && *mtime == Mtime::default() => {}
+            Node::Directory(mtime) => {
+                if done.insert(path) {
+                    builder.directory(path, *mtime, &[])?;
+                }
+            }
+            Node::Whole(_) | Node::Runs(_) if done.insert(path) => {
+                let app = node.app()?.to_vec();
+                let mut reader = NodeReader { node, at: 0, error: None };
+                let built = builder.file(path, node.mtime(), &mut reader, |_| app);
+                if let Some(error) = reader.error {
+                    return Err(error.into());
+                }
+                built?;
+            }
+            Node::Whole(_) | Node::Runs(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// No less than a tree has when it is packed.
+fn packed_bytes(tree: &Tree) -> Result<u64, LogError> {
+    let mut bytes = 16 * BLOCK_BYTES;
+    for (path, node) in tree.iter() {
+        let contents = node.size() + node.size() / 128 + node.size() / 1024 + node.app()?.len() as u64;
+        // An inode, an extent, slots of the index, a page's sum; and what alignment takes.
+        let around =
+            path.len() as u64 + 256 + if node.size() >= LARGE_FILE_BYTES { BLOCK_BYTES } else { 128 };
+        bytes += contents + around;
+    }
+    Ok(bytes)
+}
+
+/// The part of the log's device that a segment is written to.
+pub(super) struct Window<'a> {
+    device: &'a mut (dyn DeviceMut + Send),
+    base: u64,
+    /// The segment's first block, which is written last.
+    first: Vec<u8>,
+}
+
+impl Device for Window<'_> {
+    fn len_bytes(&self) -> io::Result<u64> {
+        Ok(self.device.len_bytes()?.saturating_sub(self.base))
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        self.device.read_at(self.base + offset, buf)
+    }
+}
+
+impl DeviceMut for Window<'_> {
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        if offset == 0 {
+            self.first = bytes[..bytes.len().min(BLOCK_BYTES as usize)].to_vec();
+        }
+        self.device.write_at(self.base + offset, bytes)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.device.sync()
+    }
+}

@@ -1,0 +1,445 @@
+//! A log against a plain map: whatever is done, in whatever order, with commits, reverts and openings between.
+
+use fsstack::OpenOptions;
+use fsstack::image::build::Mtime;
+use fsstack::log::{ChangeError, Contents, Generation, Log, LogError};
+use proptest::prelude::*;
+use runtime::buffer::{Shared, Slice};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+#[derive(Clone, Debug)]
+enum Op {
+    Put(Vec<u8>, usize, u8),
+    Stream(Vec<u8>, usize, u8),
+    Write(Vec<u8>, u64, usize, u8),
+    Append(Vec<u8>, usize, u8),
+    Truncate(Vec<u8>, u64),
+    Mkdir(Vec<u8>),
+    Remove(Vec<u8>),
+    RemoveAll(Vec<u8>),
+    Rename(Vec<u8>, Vec<u8>),
+    Touch(Vec<u8>, u8),
+    Sync,
+    Revert,
+    Compact,
+    Reopen,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Thing {
+    File { bytes: Vec<u8>, mtime: i64, app: Vec<u8> },
+    Folder,
+}
+
+type Model = BTreeMap<Vec<u8>, Thing>;
+
+fn parent(path: &[u8]) -> Option<Vec<u8>> {
+    path.iter().rposition(|&byte| byte == b'/').map(|slash| path[..slash].to_vec())
+}
+
+fn is_below(path: &[u8], above: &[u8]) -> bool {
+    path.len() > above.len() && path.starts_with(above) && path[above.len()] == b'/'
+}
+
+fn has_children(model: &Model, path: &[u8]) -> bool {
+    model.keys().any(|other| is_below(other, path))
+}
+
+fn fits(model: &Model, path: &[u8]) -> bool {
+    parent(path).is_none_or(|parent| model.get(&parent) == Some(&Thing::Folder))
+}
+
+fn bytes(len: usize, salt: u8) -> Vec<u8> {
+    (0..len).map(|i| (i as u8).wrapping_mul(31).wrapping_add((i >> 8) as u8).wrapping_add(salt)).collect()
+}
+
+fn time(seconds: i64) -> Mtime {
+    Mtime { seconds, nanoseconds: 5 }
+}
+
+/// Does it to the model, or says no.
+fn model(model: &mut Model, op: &Op) -> bool {
+    match op {
+        Op::Put(path, len, salt) | Op::Stream(path, len, salt) => {
+            if !fits(model, path) || model.get(path) == Some(&Thing::Folder) {
+                return false;
+            }
+            let app = vec![*salt; 3];
+            model.insert(
+                path.clone(),
+                Thing::File { bytes: bytes(*len, *salt), mtime: i64::from(*salt), app },
+            );
+        }
+        Op::Write(path, offset, len, salt) => {
+            let Some(Thing::File { bytes: old, mtime, app }) = model.get_mut(path) else { return false };
+            let at = *offset as usize;
+            if *len > 0 {
+                old.resize(old.len().max(at + len), 0);
+            }
+            old.get_mut(at..at + len)
+                .into_iter()
+                .for_each(|place| place.copy_from_slice(&bytes(*len, *salt)));
+            (*mtime, *app) = (i64::from(*salt), Vec::new());
+        }
+        Op::Append(path, len, salt) => {
+            let Some(Thing::File { bytes: old, mtime, app }) = model.get_mut(path) else { return false };
+            old.extend(bytes(*len, *salt));
+            (*mtime, *app) = (i64::from(*salt), Vec::new());
+        }
+        Op::Truncate(path, size) => {
+            let Some(Thing::File { bytes, mtime, app }) = model.get_mut(path) else { return false };
+            bytes.resize(*size as usize, 0);
+            (*mtime, *app) = (9, Vec::new());
+        }
+        Op::Mkdir(path) => {
+            if model.contains_key(path) || !fits(model, path) {
+                return false;
+            }
+            model.insert(path.clone(), Thing::Folder);
+        }
+        Op::Remove(path) => return !has_children(model, path) && model.remove(path).is_some(),
+        Op::RemoveAll(path) => {
+            let before = model.len();
+            model.retain(|other, _| other != path && !is_below(other, path));
+            return model.len() < before;
+        }
+        Op::Rename(from, to) => {
+            let Some(thing) = model.get(from) else { return false };
+            if from == to {
+                return true;
+            }
+            let free = match (thing, model.get(to)) {
+                (_, None) => true,
+                (Thing::Folder, Some(Thing::Folder)) => !has_children(model, to),
+                (Thing::File { .. }, Some(Thing::File { .. })) => true,
+                _ => false,
+            };
+            if !free || is_below(to, from) || !fits(model, to) {
+                return false;
+            }
+            model.remove(to);
+            let moved: Vec<Vec<u8>> =
+                model.keys().filter(|path| *path == from || is_below(path, from)).cloned().collect();
+            for path in moved {
+                let thing = model.remove(&path).unwrap();
+                model.insert([to, &path[from.len()..]].concat(), thing);
+            }
+        }
+        Op::Touch(path, salt) => match model.get_mut(path) {
+            Some(Thing::File { mtime, app, .. }) => (*mtime, *app) = (i64::from(*salt), vec![*salt; 7]),
+            Some(Thing::Folder) => {}
+            None => return false,
+        },
+        Op::Sync | Op::Revert | Op::Compact | Op::Reopen => {}
+    }
+    true
+}
+
+fn slice(len: usize, salt: u8) -> Slice {
+    Slice::from(Shared::from(bytes(len, salt)))
+}
+
+/// Does it to the log, or gives the refusal.
+fn apply(log: &mut Log, op: &Op) -> Result<(), LogError> {
+    match op {
+        Op::Put(path, len, salt) => {
+            log.put(path, time((*salt).into()), Contents::from(bytes(*len, *salt)), &[*salt; 3]).map(drop)
+        }
+        Op::Stream(path, len, salt) => {
+            let bytes = bytes(*len, *salt);
+            log.put_from(path, time((*salt).into()), &mut &bytes[..], |_| vec![*salt; 3]).map(drop)
+        }
+        Op::Write(path, offset, len, salt) => {
+            log.write(path, *offset, slice(*len, *salt), time((*salt).into())).map(drop)
+        }
+        Op::Append(path, len, salt) => log.append(path, slice(*len, *salt), time((*salt).into())).map(drop),
+        Op::Truncate(path, size) => log.truncate(path, *size, time(9)).map(drop),
+        Op::Mkdir(path) => log.mkdir(path, time(1)).map(drop),
+        Op::Remove(path) => log.remove(path).map(drop),
+        Op::RemoveAll(path) => log.remove_all(path).map(drop),
+        Op::Rename(from, to) => log.rename(from, to).map(drop),
+        Op::Touch(path, salt) => log.set_attributes(path, time((*salt).into()), &[*salt; 7]).map(drop),
+        Op::Sync => log.sync().map(drop),
+        Op::Revert => {
+            log.revert();
+            Ok(())
+        }
+        Op::Compact => log.compact(&[]).map(drop),
+        Op::Reopen => Ok(()),
+    }
+}
+
+fn dump(generation: &Generation) -> Model {
+    let mut model = Model::new();
+    for entry in generation.entries().filter(|entry| !entry.path().is_empty()) {
+        let thing = if entry.is_directory() {
+            Thing::Folder
+        } else {
+            let mut bytes = Vec::new();
+            while (bytes.len() as u64) < entry.size() {
+                let part = entry.fetch(bytes.len() as u64, 10_000).unwrap();
+                assert!(!part.is_empty());
+                bytes.extend_from_slice(part.bytes());
+            }
+            Thing::File { bytes, mtime: entry.mtime().seconds, app: entry.app().unwrap().to_vec() }
+        };
+        model.insert(entry.path().to_vec(), thing);
+    }
+    // The listing of each folder is the same again.
+    let listed: usize = generation.entries().map(|entry| entry.children().count()).sum();
+    assert_eq!(listed, model.len());
+    for entry in generation.entries() {
+        let names: Vec<_> = entry.children().map(|child| child.path().to_vec()).collect();
+        let mut expected: Vec<_> = (model.keys().filter(|path| {
+            let above = parent(path).unwrap_or_default();
+            above == entry.path()
+        }))
+        .cloned()
+        .collect();
+        expected.sort_by(|a, b| a[entry.path().len()..].cmp(&b[entry.path().len()..]));
+        assert_eq!(names, expected);
+    }
+    model
+}
+
+fn options() -> OpenOptions {
+    OpenOptions::default()
+}
+
+/// Few names, some of them traps: `-` and `.` sort before the slash.
+fn path() -> impl Strategy<Value = Vec<u8>> {
+    let name = prop::sample::select(vec!["a", "b", "a-b", "a.", "a0", "c"]);
+    prop::collection::vec(name, 1..4).prop_map(|names| names.join("/").into_bytes())
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let len = prop_oneof![4 => 0usize..40, 1 => 0usize..9000];
+    let at = prop_oneof![3 => 0u64..60, 1 => 0u64..20_000];
+    prop_oneof![
+        6 => (path(), len.clone(), any::<u8>()).prop_map(|(path, len, salt)| Op::Put(path, len, salt)),
+        1 => (path(), len.clone(), any::<u8>()).prop_map(|(path, len, salt)| Op::Stream(path, len, salt)),
+        6 => (path(), at.clone(), len.clone(), any::<u8>()).prop_map(|(p, at, len, salt)| Op::Write(p, at, len, salt)),
+        2 => (path(), len, any::<u8>()).prop_map(|(path, len, salt)| Op::Append(path, len, salt)),
+        3 => (path(), at).prop_map(|(path, size)| Op::Truncate(path, size)),
+        6 => path().prop_map(Op::Mkdir),
+        2 => path().prop_map(Op::Remove),
+        1 => path().prop_map(Op::RemoveAll),
+        5 => (path(), path()).prop_map(|(from, to)| Op::Rename(from, to)),
+        2 => (path(), any::<u8>()).prop_map(|(path, salt)| Op::Touch(path, salt)),
+        6 => Just(Op::Sync),
+        1 => Just(Op::Revert),
+        1 => Just(Op::Compact),
+        2 => Just(Op::Reopen),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_log_is_a_map_of_files(ops in prop::collection::vec(op(), 1..80)) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.img");
+        let mut log = Log::create(&path, &options()).unwrap();
+        let (mut now, mut durable) = (Model::new(), Model::new());
+        let mut snapshots: Vec<(Generation, Model)> = Vec::new();
+        for op in &ops {
+            let before = now.clone();
+            let expected = model(&mut now, op);
+            let done = apply(&mut log, op);
+            prop_assert_eq!(done.is_ok(), expected, "{:?}: {:?}", op, done);
+            if !expected {
+                prop_assert!(matches!(done, Err(LogError::Change(_))));
+                now = before;
+            }
+            match op {
+                Op::Sync | Op::Compact => {
+                    durable = now.clone();
+                    prop_assert_eq!(&dump(&Generation::open(&path, &options()).unwrap()), &durable);
+                    snapshots.push((log.snapshot(), durable.clone()));
+                }
+                Op::Revert => now = durable.clone(),
+                Op::Reopen => {
+                    drop(log);
+                    log = Log::open(&path, &options()).unwrap();
+                    now = durable.clone();
+                }
+                _ => {}
+            }
+            prop_assert_eq!(&dump(&log.latest()), &now, "after {:?}", op);
+        }
+        prop_assert_eq!(&dump(&log.snapshot()), &durable);
+        for (generation, model) in snapshots {
+            prop_assert!(dump(&generation) == model, "generation {} changed", generation.number());
+        }
+        let checked = Generation::open(&path, &options()).unwrap().check(|_| {});
+        prop_assert!(checked.problems.is_empty());
+    }
+}
+
+fn put(log: &mut Log, path: &str, len: usize, salt: u8) {
+    log.put(path.as_bytes(), time(1), Contents::from(bytes(len, salt)), b"head").unwrap();
+}
+
+fn read(generation: &Generation, path: &str) -> Vec<u8> {
+    match &dump(generation)[path.as_bytes()] {
+        Thing::File { bytes, .. } => bytes.clone(),
+        Thing::Folder => panic!("a folder"),
+    }
+}
+
+fn log_at(path: &Path) -> Log {
+    Log::create(path, &options()).unwrap()
+}
+
+#[test]
+fn there_is_one_writer() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.img");
+    let log = log_at(&path);
+    assert!(matches!(Log::open(&path, &options()), Err(LogError::Busy)));
+    assert!(Generation::open(&path, &options()).is_ok(), "readers are not kept out");
+    drop(log);
+    assert!(Log::open(&path, &options()).is_ok());
+    assert!(matches!(Log::create(&path, &options()), Err(LogError::Device(_))), "it is there");
+}
+
+#[test]
+fn a_plain_image_becomes_a_log_when_it_is_to_change() {
+    use fsstack::Builder;
+    use fsstack::device::MemoryDevice;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.img");
+    let mut builder = Builder::new(MemoryDevice::new(), &Default::default()).unwrap();
+    builder.file(b"x/y", time(3), &mut &bytes(50_000, 1)[..], |_| b"head".to_vec()).unwrap();
+    fs::write(&path, builder.finish().unwrap().0.into_bytes()).unwrap();
+    let before = Generation::open(&path, &options()).unwrap();
+    assert!(matches!(Log::open(&path, &options()), Err(LogError::NotALog)));
+    let mut log = Log::convert(&path, &options()).unwrap();
+    assert_eq!(dump(&log.snapshot()), dump(&before));
+    log.rename(b"x", b"z").unwrap();
+    log.sync().unwrap();
+    let after = Generation::open(&path, &options()).unwrap();
+    assert_eq!(read(&after, "z/y"), bytes(50_000, 1));
+    assert_eq!(after.find("z/y").unwrap().app().unwrap(), b"head");
+    assert!(after.find("x").is_none() && after.find("x/y").is_none());
+}
+
+#[test]
+fn space_comes_back_when_the_last_reader_of_a_generation_goes() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.img");
+    let mut log = log_at(&path);
+    put(&mut log, "a", 3_000_000, 1);
+    log.sync().unwrap();
+    let snapshot = log.snapshot();
+    // By blocks, so that it has nothing in memory; another opening of the file, as another process would have.
+    let by_blocks =
+        OpenOptions { access: fsstack::fs::Access::Blocks, cache: None, ..OpenOptions::default() };
+    let elsewhere = Generation::open(&path, &by_blocks).unwrap();
+    for salt in 2..6 {
+        put(&mut log, "a", 3_000_000, salt);
+        log.compact(&[]).unwrap();
+    }
+    assert_eq!(read(&snapshot, "a"), bytes(3_000_000, 1));
+    assert_eq!(read(&elsewhere, "a"), bytes(3_000_000, 1));
+    let held = fs::metadata(&path).unwrap().len();
+    drop((snapshot, elsewhere));
+    for salt in 6..9 {
+        put(&mut log, "a", 3_000_000, salt);
+        log.compact(&[]).unwrap();
+    }
+    assert_eq!(read(&log.snapshot(), "a"), bytes(3_000_000, 8));
+    let usage = log.usage().unwrap();
+    assert!(usage.file_bytes <= held && usage.dead_bytes == 0 && usage.segments == 1, "{held} {usage:?}");
+    use std::os::unix::fs::MetadataExt;
+    assert!(fs::metadata(&path).unwrap().blocks() * 512 < 4_000_000, "the rest is holes");
+}
+
+#[test]
+fn many_commits_make_no_more_than_so_many_segments() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.img");
+    let mut log = log_at(&path);
+    for i in 0..300u32 {
+        put(&mut log, &format!("f{}", i % 150), 1000, i as u8);
+        if i % 7 == 0 {
+            log.remove(format!("f{}", i % 150).as_bytes()).unwrap();
+        }
+        log.sync().unwrap();
+    }
+    let usage = log.usage().unwrap();
+    assert!(usage.segments <= 97, "{usage:?}");
+    let expected = dump(&log.latest());
+    assert_eq!(dump(&Generation::open(&path, &options()).unwrap()), expected);
+    drop(log);
+    let mut log = Log::open(&path, &options()).unwrap();
+    log.compact(&[b"f7".to_vec()]).unwrap();
+    let packed = Generation::open(&path, &options()).unwrap();
+    assert_eq!((dump(&packed), packed.segments()), (expected, 1));
+}
+
+#[test]
+fn big_files_are_written_while_they_are_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.img");
+    let mut log = log_at(&path);
+    let big = bytes(9_000_000, 3);
+    log.put_from(b"big", time(1), &mut &big[..], |content| content.size.to_string().into_bytes()).unwrap();
+    log.revert();
+    assert!(log.latest().find("big").is_none());
+    log.put_from(b"big", time(1), &mut &big[..], |content| content.size.to_string().into_bytes()).unwrap();
+    log.write(b"big", 5, slice(10, 9), time(2)).unwrap();
+    log.sync().unwrap();
+    let mut expected = big;
+    expected[5..15].copy_from_slice(&bytes(10, 9));
+    assert_eq!(read(&Generation::open(&path, &options()).unwrap(), "big"), expected);
+}
+
+#[test]
+fn overwrites_in_batches_cost_little_more_than_their_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.img");
+    let mut log = log_at(&path);
+    put(&mut log, "db", 8 << 20, 1);
+    log.sync().unwrap();
+    let before = log.written_bytes();
+    let mut seed = 7u64;
+    for _ in 0..4 {
+        for _ in 0..128 {
+            seed = seed.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+            log.write(b"db", (seed >> 33) % 2048 * 4096, slice(4096, seed as u8), time(2)).unwrap();
+        }
+        log.sync().unwrap();
+    }
+    let ratio = (log.written_bytes() - before) as f64 / (4.0 * 128.0 * 4096.0);
+    assert!(ratio < 1.2, "{ratio} bytes written for each byte");
+}
+
+#[test]
+fn refusals_say_why_and_change_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut log = log_at(&folder.path().join("a.img"));
+    put(&mut log, "a", 1, 1);
+    let why = |result: Result<_, LogError>| match result {
+        Err(LogError::Change(error)) => error,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(why(log.put(b"a/b", time(1), Contents::new(), b"")), ChangeError::NotDirectory);
+    assert_eq!(why(log.put(b"x/b/c", time(1), Contents::new(), b"")), ChangeError::NoParent);
+    assert_eq!(why(log.put(b"", time(1), Contents::new(), b"")), ChangeError::IsDirectory);
+    assert!(matches!(why(log.put(b"a//b", time(1), Contents::new(), b"")), ChangeError::Path(_)));
+    assert_eq!(why(log.remove(b"")), ChangeError::Impossible);
+    assert_eq!(why(log.rename(b"a", b"a/b")), ChangeError::Impossible);
+    assert_eq!(why(log.write(b"a", u64::MAX, slice(1, 1), time(1))), ChangeError::TooLarge);
+    let receipt = log.mkdir(b"d", time(1)).unwrap();
+    assert!(receipt > log.durable());
+    log.sync().unwrap();
+    assert!(receipt <= log.durable());
+    put(&mut log, "d/e", 1, 1);
+    assert_eq!(why(log.remove(b"d")), ChangeError::NotEmpty);
+    assert_eq!(why(log.rename(b"a", b"d")), ChangeError::IsDirectory);
+    assert_eq!(log.latest().len(), 4);
+}
