@@ -1,12 +1,15 @@
 //! What is served: a folder as it lies, a folder packed first, or an image.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use anyhow::{Context, bail};
 use cheetah::site::Site;
+use cheetah::site::pack::PackOptions;
 use cheetah::store::Dotfiles;
 use cheetah::store::{Copied, Folder, Store};
 use fsstack::OpenOptions;
@@ -137,6 +140,18 @@ pub(super) struct LoadOptions {
 
 /// Opens an image, or packs a folder; what is read of a big one, or of one that is verified, is kept in `cache`.
 pub(super) fn load(source: &Path, options: LoadOptions, cache: FileCache) -> anyhow::Result<Site> {
+    let image = || cached_image_path(source);
+    load_with(source, options, cache, MAX_IN_MEMORY_BYTES, image)
+}
+
+/// As [`load`], with the size from which on a folder goes to an image in a file, and where that is.
+fn load_with(
+    source: &Path,
+    options: LoadOptions,
+    cache: FileCache,
+    max_in_memory: u64,
+    image: impl FnOnce() -> anyhow::Result<PathBuf>,
+) -> anyhow::Result<Site> {
     let LoadOptions { dotfiles, verify, compress } = options;
     let cache = Arc::new(cache);
     let open = |image: &Path| {
@@ -154,14 +169,32 @@ pub(super) fn load(source: &Path, options: LoadOptions, cache: FileCache) -> any
         return open(source);
     }
     let tree = pack::walk(source, dotfiles)?;
-    if tree.content_bytes() <= MAX_IN_MEMORY_BYTES {
+    if tree.content_bytes() <= max_in_memory {
         let (device, _) = pack::pack_with_progress(&tree, MemoryDevice::new(), compress)?;
         return Ok(Site::from_bytes(device.into_bytes())?);
     }
-    let image = cached_image_path(source)?;
+    let image = image()?;
+    let options = PackOptions { compress, ..PackOptions::default() };
+    // Taken before a byte is read: what changes later has another one next time.
+    let fingerprint = tree.fingerprint(&options, SystemTime::now());
+    let known = image.with_extension("fingerprint");
+    if fingerprint.is_some() && fs::read_to_string(&known).ok() == fingerprint && fs::exists(&image)? {
+        tracing::info!("{} is as it was: {} is served again", source.display(), image.display());
+        return open(&image);
+    }
+    // Until the new image is there, nothing is said of the old one.
+    match fs::remove_file(&known) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(error).with_context(|| known.display().to_string());
+        }
+        _ => {}
+    }
     let file = AtomicFile::create(&image).with_context(|| format!("cannot write {}", image.display()))?;
     let (file, _) = pack::pack_with_progress(&tree, file, compress)?;
     file.publish().with_context(|| format!("cannot write {}", image.display()))?;
+    if let Some(fingerprint) = fingerprint {
+        fs::write(&known, fingerprint).with_context(|| known.display().to_string())?;
+    }
     open(&image)
 }
 
@@ -188,6 +221,34 @@ fn cached_image_path(source: &Path) -> anyhow::Result<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_image_of_a_big_folder_is_used_again_as_long_as_nothing_changed() {
+        use std::os::unix::fs::MetadataExt;
+        let dir = tempfile::tempdir().unwrap();
+        let (site, image) = (dir.path().join("site"), dir.path().join("image"));
+        fs::create_dir(&site).unwrap();
+        fs::write(site.join("a.txt"), "one").unwrap();
+        let load = |compress: bool| {
+            let options = LoadOptions { compress, ..LoadOptions::default() };
+            let site =
+                load_with(&site, options, FileCache::new(CACHE_BYTES), 2, || Ok(image.clone())).unwrap();
+            assert_eq!(site.files().count(), 1);
+            fs::metadata(&image).unwrap().ino()
+        };
+        // Of what changed just now nobody knows whether it will change again.
+        let first = load(false);
+        let second = load(false);
+        assert_ne!(first, second);
+        std::thread::sleep(std::time::Duration::from_millis(3100));
+        let third = load(false);
+        assert_eq!(load(false), third, "nothing changed");
+        assert_ne!(load(true), third, "made in another way");
+        let fourth = load(false);
+        assert_eq!(load(false), fourth);
+        fs::write(site.join("a.txt"), "two").unwrap();
+        assert_ne!(load(false), fourth, "same size, other contents");
+    }
 
     #[test]
     fn bytes_are_read() {

@@ -5,6 +5,7 @@ use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -33,6 +34,8 @@ pub struct Item {
     /// Its size in bytes when it was found.
     pub size: u64,
     mtime: Mtime,
+    /// When contents or attributes last changed, in seconds and nanoseconds since 1970.
+    changed: (i64, i64),
 }
 
 /// What a folder holds, in a stable order, and what of it was left out.
@@ -48,6 +51,24 @@ impl Tree {
     /// Bytes of all files.
     pub fn content_bytes(&self) -> u64 {
         self.items.iter().map(|item| item.size).sum()
+    }
+
+    /// A hash of all that an image of it depends on, as far as it can be told without reading the files: as long as it is
+    /// the same, so is the image. `None` if something changed within two seconds of `now`: a later change might not show.
+    pub fn fingerprint(&self, options: &PackOptions, now: SystemTime) -> Option<String> {
+        let now = now
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX));
+        let mut hash = blake3::Hasher::new();
+        hash.update(format!("{} {options:?}", env!("CARGO_PKG_VERSION")).as_bytes());
+        for item in &self.items {
+            if item.changed.0 >= now - 2 {
+                return None;
+            }
+            let Item { path, is_directory, size, mtime, changed, source: _ } = item;
+            hash.update(format!("{path:?} {is_directory} {size} {mtime:?} {changed:?}\n").as_bytes());
+        }
+        Some(hash.finalize().to_hex().to_string())
     }
 
     /// Number of files.
@@ -130,6 +151,7 @@ pub fn walk(root: &Path, dotfiles: Dotfiles) -> Result<Tree, PackError> {
             is_directory,
             size: if is_directory { 0 } else { meta.len() },
             mtime: mtime(meta.modified().unwrap_or(UNIX_EPOCH)),
+            changed: (meta.ctime(), meta.ctime_nsec()),
         });
     }
     Ok(tree)
