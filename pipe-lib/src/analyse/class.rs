@@ -257,6 +257,15 @@ impl Linear {
         vector
     }
 
+    /// The words after which nothing is left of the state before them, if there are so many.
+    pub(crate) fn vanishes_after(&self, ty: Ty) -> Option<u32> {
+        let Linear::Affine { modulus, factor, .. } = self else { return None };
+        let modulus = if *modulus == 0 { 1u128 << ty.bits() } else { u128::from(*modulus) };
+        let grown = |power: &u128| Some(power * u128::from(*factor) % modulus);
+        let powers = std::iter::successors(Some(1 % modulus), grown).take(65);
+        powers.zip(0..).find_map(|(power, words)| (power == 0).then_some(words))
+    }
+
     /// The state after two neighbouring parts of a stream. `first` is the state after the first part, from
     /// whatever it started with; `second` is the state after the second part alone, from zero; `words` and
     /// `word_bytes` are the second part's.

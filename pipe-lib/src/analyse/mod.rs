@@ -8,16 +8,16 @@
 mod analysed;
 pub(crate) mod attributes;
 pub(crate) mod bounds;
+pub(crate) mod capped;
 mod class;
 pub(crate) mod gf2;
-mod hint;
 mod prove;
 pub(crate) mod rewrite;
 
 pub(crate) use analysed::{Analysed, Facts};
+pub use capped::hints;
 pub use class::{Class, Linear, PipeFacts, Reduce, StateFacts};
 pub use gf2::{BitMap, Crc, Padding};
-pub use hint::hints;
 #[cfg(test)]
 pub(crate) use prove::ANALYSES;
 pub use prove::analyse;

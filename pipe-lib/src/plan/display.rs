@@ -152,6 +152,14 @@ impl Pass {
             let (state, from) = (&all[link.state], &all[link.from]);
             heading(f, "given", format_args!("{state} and {from}{how} alike at the start; else as written"))?;
         }
+        for cap in &rewritten.caps {
+            let (state, most) = (&all[cap.state], cap.most);
+            heading(
+                f,
+                "given",
+                format_args!("{state} no more than {most:#x} at the start; else as written"),
+            )?;
+        }
         Ok(())
     }
 }

@@ -143,38 +143,52 @@ pub(super) fn linear(
     budget: &mut Budget,
 ) -> Option<LinearUpdate> {
     let cone = cone(block, invariant, next, budget)?;
-    let width = block.ty(next).bits();
     let symbols = [symbol(block, &cone, moves_bits), symbol(block, &cone, |_| false)];
     let mut found = None;
     for (at, symbol) in symbols.into_iter().enumerate() {
         if at > 0 && (symbol.is_none() || symbol == symbols[0]) {
             break;
         }
-        let mut values: Vec<Option<Bits>> = vec![None; next.0 as usize + 1];
-        for &value in &cone.inner {
-            budget.spend(64)?;
-            let bits = evaluate(block, tables, &values, value, symbol, state, budget)?;
-            values[value.0 as usize] = Some(bits);
+        // A symbol whose zeros are not known may hide what the other one shows.
+        let Some(update) = linear_by(block, tables, &cone, symbol, (state, next), budget) else { continue };
+        if update.crc.is_some() {
+            return Some(update);
         }
-        let next = values.pop().flatten()?;
-        let images = |part: fn(&Sum) -> u64, bits: u32| -> Vec<u64> {
-            let image = |bit: u32| {
-                next.iter().enumerate().fold(0, |image, (at, sum)| image | (part(sum) >> bit & 1) << at)
-            };
-            (0..bits).map(image).collect()
-        };
-        let map = BitMap { columns: images(|sum| sum.state, width).into() };
-        let clean = next.iter().all(|sum| !sum.one && !sum.unknown);
-        let crc = symbol.filter(|_| clean && width >= 8).and_then(|symbol| {
-            let words = images(|sum| sum.symbol, block.ty(symbol).bits());
-            Some((crc_of(&map, &words, width)?, symbol))
-        });
-        if crc.is_some() {
-            return Some(LinearUpdate { map, crc });
-        }
-        found = Some(LinearUpdate { map, crc });
+        found = found.or(Some(update));
     }
     found
+}
+
+/// The same with the bits of `symbol` told apart, of `next` as a function of `state`.
+fn linear_by(
+    block: &Block,
+    tables: &mut TableMaps<'_>,
+    cone: &Cone,
+    symbol: Option<Value>,
+    (state, next): (StateId, Value),
+    budget: &mut Budget,
+) -> Option<LinearUpdate> {
+    let width = block.ty(next).bits();
+    let mut values: Vec<Option<Bits>> = vec![None; next.0 as usize + 1];
+    for &value in &cone.inner {
+        budget.spend(64)?;
+        let bits = evaluate(block, tables, &values, value, symbol, state, budget)?;
+        values[value.0 as usize] = Some(bits);
+    }
+    let next = values.pop().flatten()?;
+    let images = |part: fn(&Sum) -> u64, bits: u32| -> Vec<u64> {
+        let image = |bit: u32| {
+            next.iter().enumerate().fold(0, |image, (at, sum)| image | (part(sum) >> bit & 1) << at)
+        };
+        (0..bits).map(image).collect()
+    };
+    let map = BitMap { columns: images(|sum| sum.state, width).into() };
+    let clean = next.iter().all(|sum| !sum.one && !sum.unknown);
+    let crc = symbol.filter(|_| clean && width >= 8).and_then(|symbol| {
+        let words = images(|sum| sum.symbol, block.ty(symbol).bits());
+        Some((crc_of(&map, &words, width)?, symbol))
+    });
+    Some(LinearUpdate { map, crc })
 }
 
 /// The CRC whose step over a word is these maps: `words[i]` is what bit `i` of the word contributes to a

@@ -144,7 +144,10 @@ pub fn analyse(pipe: &Pipe) -> PipeFacts {
             _ if autonomous[state] && !invariant(next[state]) => Class::Positional,
             UpdateForm::Linear(linear) => match observed(state) {
                 None => Class::Linear(linear.clone()),
-                Some(why) => Class::Serial { why: format!("{linear}, but {why}") },
+                Some(why) => match linear.vanishes_after(pipe.states[state].ty) {
+                    Some(words) => Class::Delay { words },
+                    None => Class::Serial { why: format!("{linear}, but {why}") },
+                },
             },
             UpdateForm::Recent(words) => Class::Delay { words: *words },
             UpdateForm::Sum { op, term } => sum_of_sums(*op, *term, &shapes, &next, rewriter.block())

@@ -240,6 +240,13 @@ impl Ring<'_> {
                 let most = fits(u128::from(a.most) + u128::from(b.most))?;
                 Some(AffineTerm { factors: self.sum(a, b), most })
             }
+            // Numbers beside each other, of which one has fewer bits than a word: a register that whole words
+            // are shifted through is a delay, which is better.
+            Op::Binary(BinaryOp::Or | BinaryOp::Xor, a, b) if self.apart(a, b) || self.apart(b, a) => {
+                let (a, b) = (get(a)?, get(b)?);
+                let most = fits(u128::from(a.most) + u128::from(b.most))?;
+                Some(AffineTerm { factors: self.sum(a, b), most })
+            }
             Op::Binary(BinaryOp::Sub, a, b) if self.wraps(inst.ty) => {
                 let (a, b) = (get(a)?, get(b)?);
                 let negated = b.factors.map(|factor| self.reduced(self.modulus - u128::from(factor)));
@@ -284,6 +291,13 @@ impl Ring<'_> {
             }
             _ => None,
         }
+    }
+
+    /// Whether `high` has no bit where `low` may have one, of which there are fewer than 8.
+    fn apart(&self, high: Value, low: Value) -> bool {
+        let Op::Binary(BinaryOp::Shl, _, count) = self.block.inst(high).op else { return false };
+        let most = self.most[low.0 as usize];
+        self.literal(count).is_some_and(|count| count < 8 && most >> count == 0)
     }
 
     fn sum(&self, a: AffineTerm, b: AffineTerm) -> [u64; MOST] {

@@ -27,12 +27,13 @@ fn all_are(class: &str, bodies: &[&str]) {
 }
 
 /// What the loops have no form in vectors for.
-const WORD_BY_WORD: [&str; 4] = [
+const WORD_BY_WORD: [&str; 5] = [
     // Of what is cut to 16 bits in 32.
     "reduction by addmod 65536",
     "serial",
     "linear (a map of bits over GF(2))",
     "delay of 8 words",
+    "delay of 9 words",
 ];
 
 /// Why the widest loop that there is does not take the pipe.
@@ -182,6 +183,19 @@ fn maps_over_gf2() {
     all_are(
         "delay of 8 words",
         &["u8 { state h: u64 = 0; in x; zext w, x; shl h, h, 8; xor h, h, w; out x; export h }"],
+    );
+    // Bits of each word, in a register of nine; looked at, it is the last nine bits.
+    all_are(
+        "linear (0x2 times the state, plus, modulo 512)",
+        &["or", "xor", "add"].map(|by| {
+            format!("u8 {{ state r: u16; in x; shl r, r, 1; and t, x, 1; zext w, t; {by} r, r, w; and r, r, 0x1ff; export r }}")
+        }).each_ref().map(String::as_str),
+    );
+    all_are(
+        "delay of 9 words",
+        &["or", "xor", "add"].map(|by| {
+            format!("u8 {{ state r: u16; in x; shl r, r, 1; and t, x, 1; zext w, t; {by} r, r, w; and r, r, 0x1ff; trunc y, r; xor y, y, x; out y; export r }}")
+        }).each_ref().map(String::as_str),
     );
     all_are(
         "serial",
@@ -474,7 +488,7 @@ fn sums_of_sums() {
 
 /// A CRC of 24 bits in a register of 32, as programs in C have it, masked at each bit or at the end of the
 /// word. Where the top bit is taken by a mask, it is proved; where by a shift or a comparison alone, it is a
-/// CRC only from a register of 24 bits, and the hint says what to write.
+/// CRC only from a register of 24 bits: it runs as one, and looks at the register first.
 #[test]
 fn registers_wider_than_their_crc() {
     const CLASS: &str = "linear (24-bit CRC, polynomial 0x864cfb)";
@@ -504,8 +518,12 @@ fn registers_wider_than_their_crc() {
         let (found, pipe) = facts(&body("", step, last));
         assert!(matches!(found.states[0].class, crate::analyse::Class::Serial { .. }), "{step}");
         let hint = crate::analyse::hints(&pipe, &found)[0].clone();
-        let expected = format!("with `and c, c, 0xffffff` before it is read, it is {CLASS}");
+        let expected = format!(
+            "up to 0xffffff, as it starts and stays, it is {CLASS}; `and c, c, 0xffffff` before it is read makes \
+             it so for what is imported, too"
+        );
         assert_eq!(hint, Some(expected), "{step}");
+        assert_eq!(word_by_word(&body("", step, last)), None, "{step}");
         all_are(CLASS, &[&body(cut, step, last)]);
     }
     // What cutting down does not help.

@@ -13,6 +13,7 @@ mod compose;
 mod shift_register;
 mod taps;
 
+use crate::analyse::capped::{Capped, capped};
 use crate::analyse::{Analysed, Facts, PipeFacts, analyse};
 use crate::compose::Stage;
 use crate::ir::{Op, Pipe, StateInit, Ty, UnaryOp, eval};
@@ -30,6 +31,8 @@ pub(crate) struct Rewritten {
     pub(crate) kept: Vec<Kept>,
     /// The other states.
     pub(crate) links: Vec<StateLink>,
+    /// States of the pass that have to start within a bound, within which they stay.
+    pub(crate) caps: Vec<StateCap>,
     /// What was done, a sentence each.
     pub(crate) notes: Vec<String>,
 }
@@ -69,6 +72,13 @@ impl Kept {
     }
 }
 
+/// A state that is never more than a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct StateCap {
+    pub(crate) state: usize,
+    pub(crate) most: u64,
+}
+
 /// A state that always has the value of another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct StateLink {
@@ -91,12 +101,14 @@ impl Rewritten {
     /// place.
     pub(crate) fn is_in_place(&self, stages: &[Analysed]) -> bool {
         let states: usize = stages.iter().map(|pipe| pipe.states.len()).sum();
-        self.kept.iter().copied().eq((0..states).map(|state| Kept { state, part: StatePart::Whole }))
+        self.caps.is_empty()
+            && self.kept.iter().copied().eq((0..states).map(|state| Kept { state, part: StatePart::Whole }))
     }
 
     /// Whether what is compiled may run from these states.
     pub(crate) fn holds(&self, states: &[u64]) -> bool {
         self.links.iter().all(|link| states[link.state] == link.value(states[link.from]))
+            && self.caps.iter().all(|cap| states[cap.state] <= cap.most)
     }
 }
 
@@ -151,11 +163,12 @@ pub(crate) fn rewrite<'a>(
         drafts.push(draft);
         count += states;
     }
-    let mut work = Work { drafts, links: Vec::new(), notes: Vec::new() };
+    let mut work = Work { drafts, links: Vec::new(), caps: Vec::new(), notes: Vec::new() };
     work.cross_swaps();
     work.compose();
     work.drop_idle();
     work.merge_taps();
+    work.cap_states(targets);
     let kept = work.replace_states(targets);
     if work.notes.is_empty() {
         return None;
@@ -164,6 +177,7 @@ pub(crate) fn rewrite<'a>(
         kept,
         stages: work.drafts.into_iter().map(|draft| Analysed::with(draft.pipe, draft.facts)).collect(),
         links: work.links,
+        caps: work.caps,
         notes: work.notes,
     })
 }
@@ -171,10 +185,25 @@ pub(crate) fn rewrite<'a>(
 struct Work {
     drafts: Vec<StageDraft>,
     links: Vec<StateLink>,
+    caps: Vec<StateCap>,
     notes: Vec<String>,
 }
 
 impl Work {
+    /// States that are serial but for what they are up to a number become that.
+    fn cap_states(&mut self, targets: &Targets) {
+        for draft in &mut self.drafts {
+            let Some(CappedPipe { pipe, caps }) = cap(&draft.pipe, draft.facts(), targets) else { continue };
+            for &(state, most) in &caps {
+                let (name, class) = (&draft.pipe.states[state].name, &pipe.facts().states[state].class);
+                self.notes.push(format!("`{}.{name}` up to {most:#x} is {class}", draft.name));
+                self.caps.push(StateCap { state: draft.states[state], most });
+            }
+            draft.pipe = Arc::clone(pipe.pipe());
+            draft.facts = pipe.shared_facts();
+        }
+    }
+
     /// Registers that words are shifted through become the words. Gives what the states are then.
     fn replace_states(&mut self, targets: &Targets) -> Vec<Kept> {
         let mut all = Vec::new();
@@ -223,8 +252,36 @@ impl Work {
 
 /// What is compiled for a pipe in a pass of its own; `None` if that is the pipe.
 pub(crate) fn alone(pipe: &Analysed, targets: &Targets) -> Option<Analysed> {
-    let split = shift_register::split(pipe, pipe.facts(), targets)?;
-    Some(Analysed::new(Arc::new(split.pipe)))
+    let capped = cap(pipe.pipe(), pipe.facts(), targets).map(|capped| capped.pipe);
+    let pipe = capped.as_ref().unwrap_or(pipe);
+    let split = shift_register::split(pipe, pipe.facts(), targets);
+    split.map(|split| Analysed::new(Arc::new(split.pipe))).or(capped)
+}
+
+/// A pipe that rests on bounds of its states.
+struct CappedPipe {
+    pipe: Analysed,
+    /// The states and what each is no more than.
+    caps: Vec<(usize, u64)>,
+}
+
+/// The pipe, of which these are the facts, for states within bounds, if a loop over several words at once
+/// comes of it.
+fn cap(pipe: &Arc<Pipe>, facts: &PipeFacts, targets: &Targets) -> Option<CappedPipe> {
+    let mut caps = Vec::new();
+    let mut found: Option<Analysed> = None;
+    for state in 0..pipe.states.len() {
+        let (pipe, facts) = match &found {
+            Some(found) => (found.pipe(), found.facts()),
+            None => (pipe, facts),
+        };
+        if let Some(Capped { most, pipe, facts }) = capped(pipe, facts, state) {
+            caps.push((state, most));
+            found = Some(Analysed::with(Arc::new(pipe), Arc::new(facts.into())));
+        }
+    }
+    let pipe = found.filter(|pipe| targets.run_wide(pipe))?;
+    Some(CappedPipe { pipe, caps })
 }
 
 /// Whether a stage gives each word's bytes in the other order and does nothing else.

@@ -427,14 +427,18 @@ fn is_quick(fold: Fold, ty: Ty) -> bool {
 }
 
 /// The lane of a value that an addend of a sum zero-extends, if it does and nothing is lost by adding before
-/// extending.
+/// extending; a literal extends the word that it fits.
 fn widened(plan: &VectorStage, addend: &Addend) -> Option<Lane> {
-    if addend.negated || plan.constants[addend.value.0 as usize].is_some() {
+    if addend.negated {
         return None;
     }
     let body = &plan.pipe.body;
-    let Op::Convert(ConvertOp::Zext, narrow) = body.inst(addend.value).op else { return None };
     let word = Lane::of_bytes(plan.pipe.word_bytes());
+    if let Some(literal) = plan.constants[addend.value.0 as usize] {
+        return (literal <= word.mask() && word < Lane::of_bytes(body.ty(addend.value).bytes()))
+            .then_some(word);
+    }
+    let Op::Convert(ConvertOp::Zext, narrow) = body.inst(addend.value).op else { return None };
     let lane = Lane::of_bytes(body.ty(narrow).bytes()).max(word);
     (lane < Lane::of_bytes(body.ty(addend.value).bytes()).max(word)
         && plan.constants[narrow.0 as usize].is_none())
@@ -443,6 +447,10 @@ fn widened(plan: &VectorStage, addend: &Addend) -> Option<Lane> {
 
 /// What a widened addend extends.
 fn widened_value(body: &mut BodyLowering<'_>, addend: &Addend) -> Result<(Lane, Vec<VReg>), String> {
+    if let Some(literal) = body.plan.constants[addend.value.0 as usize] {
+        let word = body.word();
+        return Ok((word, vec![body.b.splat(word, literal)]));
+    }
     let Op::Convert(_, narrow) = body.plan.pipe.body.inst(addend.value).op else {
         return Err("an addend that is not extended".into());
     };

@@ -86,6 +86,38 @@ fn reductions() {
     }
 }
 
+/// Words counted in wider numbers take as few registers as sums of the words: what is added fits a word.
+#[test]
+fn literals_are_added_in_lanes_of_words() {
+    let mut random = Random::new(31);
+    for (word, ty) in [(Ty::U8, Ty::U64), (Ty::U8, Ty::U16), (Ty::U16, Ty::U64), (Ty::U32, Ty::U64)] {
+        for number in [1, 0x7f, word.mask()] {
+            for op in [BinaryOp::Add, BinaryOp::Adds] {
+                let tail = random.pick(&[Tail::Zero, Tail::Partial, Tail::Pass]);
+                let mut counter =
+                    pipe(gauge(&mut random, word), gauge(&mut random, word), tail, vec![state(ty)]);
+                let mut body = Block::default();
+                let sum = body.push(Op::State(StateId(0)), ty);
+                let one = body.push(Op::Const(number), ty);
+                counter.next = vec![body.push(Op::Binary(op, sum, one), ty)];
+                counter.body = body;
+                let draws = random.fork();
+                for features in feature_sets() {
+                    let mut random = draws.clone();
+                    let pipes = [&counter, &counter];
+                    let code =
+                        compile_all(&pipes, features).unwrap_or_else(|why| panic!("{word} {ty}: {why}"));
+                    for len in [0, 1, 3, 17, 64, 65, 255, 600, 5000] {
+                        let bytes = random.bytes(len);
+                        let states = [random.number() & ty.mask(), random.number() & ty.mask()];
+                        check(&code, &pipes, &states, 0, &bytes, &mut random);
+                    }
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn one_s_complement_sums_keep_their_zero_rule() {
     let mut random = Random::new(5);
