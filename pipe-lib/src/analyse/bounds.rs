@@ -24,7 +24,8 @@ pub(super) fn extend(known: &mut Vec<u64>, block: &Block, tables: &[Table], stat
         let most = |value: Value| known[value.0 as usize];
         let literal = |value: Value| literal(block, value);
         let sum = |a: u64, b: u64| a.checked_add(b).filter(|sum| *sum <= mask).unwrap_or(mask);
-        let bits = |most: u64| u64::MAX >> most.leading_zeros().min(63) & mask | most;
+        // All bits up to the highest one.
+        let bits = |most: u64| u64::MAX.checked_shr(most.leading_zeros()).unwrap_or(0) & mask;
         let bound = match inst.op {
             Op::Const(c) => c,
             Op::State(state) => states.get(state.0 as usize).copied().unwrap_or(mask).min(mask),

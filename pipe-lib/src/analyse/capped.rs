@@ -91,8 +91,8 @@ fn widths(body: &Block) -> impl Iterator<Item = u32> + use<> {
                 // A mask of so many bits, or the bit above them.
                 let lengths =
                     [a, b].into_iter().filter_map(literal).map(|number| 64 - number.leading_zeros());
-                found |=
-                    lengths.fold(0, |found, bits| found | 1u64.unbounded_shl(bits) | 1u64 << bits.max(1) - 1);
+                found |= lengths
+                    .fold(0, |found, bits| found | 1u64.unbounded_shl(bits) | 1u64 << (bits.max(1) - 1));
             }
             _ => {}
         }

@@ -85,9 +85,9 @@ impl Crc {
         (a << 1 & self.mask()) ^ if carry == 1 { self.poly } else { 0 }
     }
 
-    /// `a / x`.
-    fn over_x(self, a: u64) -> u64 {
-        if a & 1 == 0 { a >> 1 } else { (a ^ self.poly) >> 1 | 1 << (self.bits - 1) }
+    /// `1 / x`: times `x` it is the polynomial and one more.
+    fn over_x(self) -> u64 {
+        self.poly >> 1 | 1 << (self.bits - 1)
     }
 
     /// `a * b`.
@@ -102,7 +102,7 @@ impl Crc {
 
     /// `x^exponent`; negative exponents too.
     pub(crate) fn power(self, exponent: i64) -> u64 {
-        self.raised(if exponent < 0 { self.over_x(1) } else { self.times_x(1) }, exponent.unsigned_abs())
+        self.raised(if exponent < 0 { self.over_x() } else { self.times_x(1) }, exponent.unsigned_abs())
     }
 
     fn raised(self, mut square: u64, mut exponent: u64) -> u64 {
@@ -230,6 +230,16 @@ mod tests {
                 assert_eq!(crc.times_x(crc.power(exponent)), crc.power(exponent + 1));
             }
         }
+    }
+
+    #[test]
+    fn instructions_are_known_by_their_polynomials() {
+        assert_eq!(CASTAGNOLI.instruction(), Some(CrcOp::Crc32c));
+        assert_eq!(Crc::whole(32, 0x04c1_1db7, true).instruction(), Some(CrcOp::Crc32));
+        let others = [Crc::whole(32, 0x04c1_1db7, false), Crc::whole(16, 0x1021, true)];
+        assert!(others.iter().all(|crc| crc.instruction().is_none()));
+        let padded = Crc { bits: 24, poly: 0x86_4cfb, reflected: false, padding: Padding::Dropped(8) };
+        assert_eq!((padded.padding.bits(), CASTAGNOLI.padding.bits()), (8, 0));
     }
 
     #[test]

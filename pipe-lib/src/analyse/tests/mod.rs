@@ -1,5 +1,6 @@
 //! Classes by example, and rewrites against evaluation.
 
+mod bounds;
 mod small;
 mod spellings;
 mod systems;
