@@ -176,18 +176,6 @@ impl<A: Neighbor> ArpCache<A> {
         }
     }
 
-    /// Segments that make progress prove that the neighbour is there (RFC 1122 section 2.3.2.1 (4)): renews the entry.
-    #[inline]
-    pub fn confirm(&mut self, now: Instant, addr: A) {
-        if let Some(Entry { state: State::Known { expires, requests, .. }, due, .. }) =
-            self.entries.get_mut(&addr)
-        {
-            *expires = now + REACHABLE;
-            *requests = 0;
-            *due = None;
-        }
-    }
-
     /// The next thing to do at `now`; call until `None`.
     pub fn poll(&mut self, now: Instant) -> Option<Action<A>> {
         if let Some(addr) = self.pushed_out.pop() {
@@ -331,19 +319,6 @@ mod tests {
         assert!(cache.learn(seconds(2), ADDR, HW, true), "the answer to our question");
         assert!(!cache.learn(seconds(2), Ipv4Addr::new(10, 0, 0, 200), HW2, false), "talk of others");
         assert_eq!(cache.lookup(seconds(2), ADDR), Lookup::Found(HW));
-    }
-
-    #[test]
-    fn progress_of_connections_renews() {
-        let mut cache = ArpCache::<Ipv4Addr>::default();
-        cache.learn(seconds(0), ADDR, HW, true);
-        cache.confirm(seconds(50), ADDR);
-        cache.lookup(seconds(100), ADDR);
-        assert_eq!(cache.poll(seconds(100)), None);
-        cache.lookup(seconds(111), ADDR);
-        assert_eq!(cache.poll(seconds(111)), Some(Action::Probe(ADDR, HW)));
-        cache.confirm(seconds(111), ADDR);
-        assert_eq!(cache.poll(seconds(115)), None);
     }
 
     #[test]

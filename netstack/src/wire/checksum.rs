@@ -16,24 +16,29 @@ use super::Protocol;
 pub fn sum(bytes: &[u8]) -> u16 {
     // Sums may be taken in the machine's byte order and swapped once at the end (RFC 1071 section 2 B). Eight lanes of
     // 32-bit words in 64-bit accumulators: no carry is ever lost, and the loop vectorises.
-    let mut lanes = [0u64; 8];
-    let mut blocks = bytes.chunks_exact(32);
-    for block in &mut blocks {
-        for (lane, word) in lanes.iter_mut().zip(block.chunks_exact(4)) {
-            *lane += u64::from(u32::from_ne_bytes([word[0], word[1], word[2], word[3]]));
-        }
-    }
     let mut total = 0u64;
-    for lane in lanes {
-        total += u64::from(fold64(lane));
+    let mut rest = bytes;
+    // Headers are shorter: what it takes to add up eight lanes is more than what they save.
+    if bytes.len() >= 64 {
+        let mut lanes = [0u64; 8];
+        let mut blocks = bytes.chunks_exact(32);
+        for block in &mut blocks {
+            for (lane, word) in lanes.iter_mut().zip(block.chunks_exact(4)) {
+                *lane += u64::from(u32::from_ne_bytes([word[0], word[1], word[2], word[3]]));
+            }
+        }
+        for lane in lanes {
+            total += u64::from(fold64(lane));
+        }
+        rest = blocks.remainder();
     }
-    let mut words = blocks.remainder().chunks_exact(2);
+    let mut words = rest.chunks_exact(4);
     for word in &mut words {
-        total += u64::from(u16::from_ne_bytes([word[0], word[1]]));
+        total += u64::from(u32::from_ne_bytes([word[0], word[1], word[2], word[3]]));
     }
-    if let [last] = words.remainder() {
-        total += u64::from(u16::from_ne_bytes([*last, 0]));
-    }
+    let mut last = [0; 4];
+    last[..words.remainder().len()].copy_from_slice(words.remainder());
+    total += u64::from(u32::from_ne_bytes(last));
     u16::from_be(fold64(total))
 }
 

@@ -15,7 +15,7 @@ pub const HEADER_LEN: usize = 20;
 /// Longest header, in bytes.
 pub const MAX_HEADER_LEN: usize = 60;
 
-/// What the timestamps option takes, its padding included, in bytes.
+/// What the timestamps option takes, its padding included (RFC 7323 appendix A), in bytes.
 pub const TIMESTAMPS_LEN: u16 = 12;
 
 /// Offset of the checksum field in the header, for devices that compute it.

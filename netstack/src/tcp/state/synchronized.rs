@@ -402,16 +402,13 @@ fn fin_arrives<S: Stream>(pcb: &mut Pcb, now: Instant, stream: &mut S) -> Dispos
     }
 }
 
-/// The timestamps option and its padding (RFC 7323 appendix A).
-const TIMESTAMPS_LEN: u32 = 12;
-
 /// RFC 9293 section 3.8.6.3: an ACK for at least every second full segment, and never later than the delay.
 fn schedule_ack(pcb: &mut Pcb, now: Instant, config: &Config) {
     if !pcb.due.ack_delayed || pcb.due.ack_now {
         return;
     }
     // Full segments are shorter by the timestamps that they carry.
-    let full = u32::from(pcb.snd.mss) - if pcb.timestamps.enabled { TIMESTAMPS_LEN } else { 0 };
+    let full = u32::from(pcb.timestamps.smss(pcb.snd.mss));
     if pcb.rcv.nxt - pcb.rcv.last_ack_sent >= 2 * full {
         pcb.due.ack_now = true;
     } else if !pcb.timers.is_set(Timer::DelayedAck) {
