@@ -6,7 +6,7 @@ use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
-use runtime::buffer::{Aggregate, Slice};
+use runtime::buffer::{Aggregate, Shared, Slice};
 
 use crate::body::{Body, FileBody, LiveBody, PartsBody, parts};
 use crate::http::coding::{Accepted, Coding};
@@ -202,6 +202,18 @@ fn page_with(
         body.push(Slice::from(page.clone()));
     }
     Answer::new(status, Body::Shared(body))
+}
+
+/// To who sends a request where a TLS handshake is awaited.
+pub fn speaks_tls(service: &Service, text: &mut Vec<u8>) -> Answer {
+    const PAGE: &[u8] = b"This port speaks HTTPS: write https:// in front of its address.\n";
+    response::begin(text, Status::BadRequest);
+    response::line(text, format_args!("Content-Type: text/plain; charset=utf-8"));
+    response::line(text, format_args!("Content-Length: {}", PAGE.len()));
+    service.end_head(Persistence::Close, text);
+    let mut body = Aggregate::new();
+    body.push(Slice::from(Shared::from(PAGE.to_vec())));
+    Answer::new(Status::BadRequest, Body::Shared(body))
 }
 
 /// What may be asked of the resource, or of the server if the target is `*` (RFC 9110 section 9.3.7).

@@ -529,19 +529,35 @@ impl Conn {
         }
     }
 
+    /// The peer has taken something that is not counted here, or was not asked to: it is not idle.
+    pub(crate) fn touch(&mut self, service: &Service) {
+        self.last_progress = service.now();
+    }
+
+    /// Answers `bytes`, which were to be a TLS handshake and are not.
+    pub(crate) fn refuse_plain(&mut self, service: &mut Service, bytes: &[u8]) {
+        let mut text = std::mem::take(&mut service.text_scratch);
+        let answer = answer::speaks_tls(service, &mut text);
+        self.refuse_with(service, text, answer, bytes);
+    }
+
     /// Answers `bytes`, which are no request, with `status`, and reads no further.
     fn refuse(&mut self, service: &mut Service, status: Status, bytes: &[u8]) {
-        let bytes = &bytes[blank_lines(bytes)..];
-        let line = bytes.split(|&byte| byte == b'\n').next().unwrap_or_default().trim_ascii_end();
         let mut text = std::mem::take(&mut service.text_scratch);
         let answer = answer::page(service, status, Persistence::Close, true, &mut text);
+        self.refuse_with(service, text, answer, bytes);
+    }
+
+    fn refuse_with(&mut self, service: &mut Service, text: Vec<u8>, answer: Answer, bytes: &[u8]) {
+        let bytes = &bytes[blank_lines(bytes)..];
+        let line = bytes.split(|&byte| byte == b'\n').next().unwrap_or_default().trim_ascii_end();
         let record = Record {
             peer: self.peer,
             method: "",
             target: "",
             minor_version: None,
             instead: &line[..line.len().min(service.options.limits.request_line)],
-            status,
+            status: answer.status,
             referer: b"",
             user_agent: b"",
         };

@@ -1,8 +1,8 @@
 //! The Cheetah HTTP server: static sites, packed into images or as they lie in a folder, sent over the kernel's sockets or
 //! over our own TCP/IP.
 //!
-//! Modules in the order in which data flow through them: [`transport`] brings bytes to a [`conn`]ection, which parses
-//! them by [`http`], and [`answer`]s from a [`store`]: a [`site`] whose heads were made when it was packed, or another. A
+//! Modules in the order in which data flow through them: [`transport`] brings bytes to a [`channel`], which opens and seals
+//! them where they are to be secret ([`tls`]), between it and a [`conn`]ection, which parses them by [`http`], and [`answer`]s from a [`store`]: a [`site`] whose heads were made when it was packed, or another. A
 //! [`body`] gives the bytes as they are sent; [`service`] is what all connections of one thread share, [`server`] what all
 //! threads share. `cmd/` of the binary is the command line.
 
@@ -15,9 +15,11 @@ pub mod store;
 
 pub mod answer;
 pub mod body;
+pub mod channel;
 pub mod conn;
 mod response;
 pub mod service;
+pub mod tls;
 
 pub mod access_log;
 pub mod admin;

@@ -17,6 +17,7 @@ use crate::access_log::{AccessLog, Format};
 use crate::report::Report;
 use crate::service::{Options, Service, Stats};
 use crate::store::{Feed, Store};
+use crate::tls::Acceptor;
 use crate::transport::control::{self, Commander, Order, Shared};
 use crate::transport::{kernel, stack};
 
@@ -29,11 +30,22 @@ pub struct Config {
     pub access_log: Option<(String, Format)>,
     /// How long connections may take to finish once the server is told to end.
     pub drain_limit: Duration,
+    /// Certificates, where connections are secured.
+    pub tls: Option<Tls>,
+}
+
+/// Secured connections: with which certificates, and where they come in.
+#[derive(Clone, Debug)]
+pub struct Tls {
+    /// Accepts them.
+    pub acceptor: Arc<Acceptor>,
+    /// Where, on the kernel's sockets; of our own TCP/IP the port counts ([`stack::StackOptions::tls_port`]).
+    pub addr: SocketAddr,
 }
 
 impl Default for Config {
     fn default() -> Config {
-        Config { http: Options::default(), access_log: None, drain_limit: Duration::from_secs(10) }
+        Config { http: Options::default(), access_log: None, drain_limit: Duration::from_secs(10), tls: None }
     }
 }
 
@@ -47,6 +59,9 @@ impl Config {
         if let Some((path, format)) = &self.access_log {
             service.log = Some(AccessLog::open(path, *format)?);
         }
+        if let Some(tls) = &self.tls {
+            service.secure(Arc::clone(&tls.acceptor));
+        }
         Ok(service)
     }
 }
@@ -59,6 +74,7 @@ pub struct Server {
     threads: Vec<JoinHandle<io::Result<()>>>,
     teller: Option<Teller>,
     addr: SocketAddr,
+    tls_addr: Option<SocketAddr>,
     /// Becomes readable when a loop has ended, told or not.
     ended: UnixStream,
     end_teller: UnixStream,
@@ -79,11 +95,15 @@ impl Server {
         let workers = workers.max(1);
         let shared = Arc::new(Shared::new(Arc::clone(&site)));
         let mut bound = addr;
+        let mut tls_bound = config.tls.as_ref().map(|tls| tls.addr);
         let mut server = Server::new(&shared, addr)?;
         for i in 0..workers {
             let listener = kernel::listener(bound, workers > 1, &config.http)?;
             // Port 0 becomes a real one with the first socket; the others share it.
             bound = kernel::local_addr(&listener)?;
+            let listen_tls = |addr| kernel::listener(addr, workers > 1, &config.http);
+            let tls_listener = tls_bound.map(listen_tls).transpose()?;
+            tls_bound = tls_listener.as_ref().map(kernel::local_addr).transpose()?;
             let (commander, orders) = control::pair()?;
             let mut service = config.service(Arc::clone(&site))?;
             // The kernel spreads connections evenly over the sockets of a port, so each loop gets its share of them.
@@ -91,11 +111,13 @@ impl Server {
             let (shared, limit) = (Arc::clone(&shared), config.drain_limit);
             server.commanders.push(commander);
             server.start(&format!("kernel-{i}"), move || {
-                let worker = kernel::Worker::new(listener, orders, shared, service, limit)?;
+                let mut worker = kernel::Worker::new(listener, orders, shared, service, limit)?;
+                tls_listener.map_or(Ok(()), |listener| worker.listen_tls(listener))?;
                 Ok(move || worker.run())
             })?;
         }
         server.addr = bound;
+        server.tls_addr = tls_bound;
         Ok(server)
     }
 
@@ -115,6 +137,7 @@ impl Server {
         let limit = config.drain_limit;
         let mut server = Server::new(&shared, stack::listen_addr(options))?;
         server.commanders.push(commander);
+        server.tls_addr = options.tls_port.map(|port| SocketAddr::new(server.addr.ip(), port));
         let options = options.clone();
         server.start("stack", move || {
             let worker = stack::Worker::new(device, &options, orders, shared, service, limit)?;
@@ -126,7 +149,16 @@ impl Server {
     fn new(shared: &Arc<Shared>, addr: SocketAddr) -> io::Result<Server> {
         let (ended, end_teller) = UnixStream::pair()?;
         let (commanders, threads) = (Vec::new(), Vec::new());
-        Ok(Server { shared: Arc::clone(shared), commanders, threads, teller: None, addr, ended, end_teller })
+        Ok(Server {
+            shared: Arc::clone(shared),
+            commanders,
+            threads,
+            teller: None,
+            addr,
+            tls_addr: None,
+            ended,
+            end_teller,
+        })
     }
 
     /// Starts a thread that makes a loop and runs it; returns when it is made, or with the reason why not. (A loop
@@ -158,6 +190,11 @@ impl Server {
     /// Where it listens.
     pub fn addr(&self) -> SocketAddr {
         self.addr
+    }
+
+    /// Where secured connections come in.
+    pub fn tls_addr(&self) -> Option<SocketAddr> {
+        self.tls_addr
     }
 
     /// Replaces the site; responses under way are finished from the old one.

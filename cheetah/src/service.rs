@@ -16,6 +16,7 @@ use crate::http::response::Status;
 use crate::live::Wakes;
 use crate::response::Response;
 use crate::store::Store;
+use crate::tls::{Acceptor, Workspace};
 
 /// How long a connection may take for what. All are measured from the last event of their kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -164,6 +165,8 @@ pub struct Service {
     pub(crate) text_scratch: Vec<u8>,
     /// Where such heads are until they are acknowledged.
     texts: Pool,
+    /// What secured connections use in turn; `None` while one does, and where there are none.
+    pub(crate) tls: Option<Box<Workspace>>,
     /// Memory of connections that do not need it now.
     pub(crate) spare_queues: Spare<VecDeque<Response>>,
     pub(crate) spare_inputs: Spare<Vec<u8>>,
@@ -225,9 +228,15 @@ impl Service {
             wakes: Wakes::default(),
             text_scratch: Vec::new(),
             texts: Pool::new(TEXT_BYTES, MAX_TEXTS),
+            tls: None,
             spare_queues: Spare::new(),
             spare_inputs: Spare::new(),
         }
+    }
+
+    /// Lets connections be secured.
+    pub fn secure(&mut self, acceptor: Arc<Acceptor>) {
+        self.tls = Some(Box::new(Workspace::new(acceptor)));
     }
 
     /// Tells the time: monotonic for time-outs, seconds since 1970 for the `Date` field. Call it before handing over

@@ -55,6 +55,8 @@ pub(super) struct Mode {
     pub(super) nic: bool,
     /// From a folder as it lies, not from an image.
     pub(super) folder: bool,
+    /// HTTPS, too: then bytes are sealed, whatever carries them.
+    pub(super) tls: bool,
 }
 
 /// A specialisation.
@@ -80,7 +82,7 @@ pub(super) enum Feature {
     TimeWaitRecords,
     /// The device sums and cuts.
     Offload,
-    /// Copy and sum in one loop.
+    /// Copy and sum in one loop; of HTTPS seal in the pass that takes bytes from their page.
     FusedLoops,
     /// Sums that are stored in the image.
     StoredSums,
@@ -128,7 +130,7 @@ impl Feature {
     /// Why switching this off, with all of `without`, would do nothing in that mode, and what to write instead; `None` if it
     /// does something.
     pub(super) fn refusal(self, mode: Mode, without: &[Feature]) -> Option<String> {
-        let Mode { net, nic, folder } = mode;
+        let Mode { net, nic, folder, tls } = mode;
         let off = |feature| without.contains(&feature);
         let name = self.name();
         if folder && self == Feature::StoredSums {
@@ -141,14 +143,18 @@ impl Feature {
                 "{whose}: --without {name} is for our own TCP/IP, add --net tap, --net ring or --net packet"
             ))
         };
+        if self == Feature::FusedLoops && tls {
+            return None;
+        }
         if net == Net::Kernel {
             return match self {
                 Feature::Offload => {
                     needs_own_stack("the kernel's offloads are the kernel's to switch (`ethtool -K`)")
                 }
-                Feature::FusedLoops | Feature::StoredSums | Feature::CachedSums => {
-                    needs_own_stack("the kernel copies and sums")
+                Feature::FusedLoops => {
+                    needs_own_stack("the kernel copies and sums, and without --tls-cert nothing is sealed")
                 }
+                Feature::StoredSums | Feature::CachedSums => needs_own_stack("the kernel copies and sums"),
                 Feature::TimeWaitRecords => {
                     needs_own_stack("TIME-WAIT is the kernel's, and by records already")
                 }
@@ -228,7 +234,7 @@ mod tests {
     /// A folder has no sums, so loops need less to be off there.
     #[test]
     fn a_folder_stores_no_sums() {
-        let mode = Mode { net: Net::Tap, nic: false, folder: true };
+        let mode = Mode { net: Net::Tap, nic: false, folder: true, tls: false };
         let off = [Feature::Offload, Feature::CachedSums, Feature::FusedLoops];
         assert_eq!(off.map(|feature| feature.refusal(mode, &off)), [None, None, None]);
         assert!(Feature::StoredSums.refusal(mode, &off).is_some());
@@ -241,7 +247,8 @@ mod tests {
         for feature in Feature::ALL {
             let mut without = vec![feature];
             without.extend(prepared);
-            let refusal = |net| feature.refusal(Mode { net, nic: false, folder: false }, &without);
+            let refusal =
+                |net| feature.refusal(Mode { net, nic: false, folder: false, tls: false }, &without);
             assert!(refusal(Net::Tap).is_none() || refusal(Net::Kernel).is_none(), "{feature}");
         }
     }

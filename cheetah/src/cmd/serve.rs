@@ -14,8 +14,9 @@ use cheetah::access_log::{AccessLog, Format};
 use cheetah::admin::Admin;
 use cheetah::http::target;
 use cheetah::report::Report;
-use cheetah::server::{Config, Server, Signals};
+use cheetah::server::{Config, Server, Signals, Tls};
 use cheetah::store::{Feed, Store, WithStatus};
+use cheetah::tls::{Acceptor, KeyFiles, RecordSize};
 use cheetah::transport::device::{self, DeviceOptions, FaultOptions, Interface};
 use cheetah::transport::stack::StackOptions;
 use netstack::device::sys::link;
@@ -41,6 +42,19 @@ pub(super) struct Arguments {
     /// Where to listen: by default 127.0.0.1:8080 on the kernel's sockets, port 80 of --addr on our own TCP/IP
     #[arg(long, value_name = "ADDR:PORT")]
     listen: Option<String>,
+    /// Serve HTTPS with this certificate chain, in PEM; may be given several times, each with its key: a client gets the
+    /// first that is good for the name it asks for
+    #[arg(long, value_name = "FILE")]
+    tls_cert: Vec<PathBuf>,
+    /// The key of that certificate, in PEM
+    #[arg(long, value_name = "FILE")]
+    tls_key: Vec<PathBuf>,
+    /// Where to listen for HTTPS: by default 127.0.0.1:8443 on the kernel's sockets, port 443 of --addr on our own TCP/IP
+    #[arg(long, value_name = "ADDR:PORT", requires = "tls_cert")]
+    tls_listen: Option<String>,
+    /// Content of a TLS record: `adaptive` (what fits in a segment first, then 16 KB), or so many bytes, 512 to 16384
+    #[arg(long, value_name = "SIZE", default_value = "adaptive", value_parser = record_size, requires = "tls_cert")]
+    tls_record: RecordSize,
     /// What carries the connections: kernel (its sockets), or our own TCP/IP on tap, ring or packet
     #[arg(long, value_name = "NET", default_value = "kernel")]
     net: Net,
@@ -159,6 +173,15 @@ fn at_least_one(text: &str) -> Result<usize, String> {
     }
 }
 
+/// How long records are to be.
+fn record_size(text: &str) -> Result<RecordSize, String> {
+    match text.parse() {
+        _ if text == "adaptive" => Ok(RecordSize::Adaptive),
+        Ok(len @ 512..=16384) => Ok(RecordSize::Fixed(len)),
+        _ => Err("give `adaptive`, or a number of bytes from 512 to 16384".to_owned()),
+    }
+}
+
 /// Whether machine code is made on this processor by this build.
 fn compiles_loops() -> bool {
     cfg!(any(feature = "cranelift", not(target_arch = "x86_64")))
@@ -166,13 +189,22 @@ fn compiles_loops() -> bool {
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let mode =
-        Mode { net: arguments.net, nic: arguments.nic.is_some(), folder: arguments.source.is_folder() };
+    let mode = Mode {
+        net: arguments.net,
+        nic: arguments.nic.is_some(),
+        folder: arguments.source.is_folder(),
+        tls: !arguments.tls_cert.is_empty(),
+    };
     let refusal = |feature: &Feature| feature.refusal(mode, &arguments.without);
     if let Some(why) = arguments.without.iter().find_map(refusal) {
         bail!(Usage(why));
     }
-    let config = config(arguments);
+    let mut config = config(arguments);
+    let acceptor = acceptor(arguments)?;
+    config.tls = match &acceptor {
+        Some(acceptor) => Some(Tls { acceptor: Arc::clone(acceptor), addr: tls_addr(arguments)? }),
+        None => None,
+    };
     let place = match arguments.net {
         Net::Kernel => Place::Kernel(kernel_addr(arguments)?),
         Net::Tap | Net::Ring | Net::Packet => {
@@ -236,8 +268,16 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     if let Some(account) = account {
         account.assume()?;
     }
-    announce(server.addr());
-    let reload = || open().map_err(|error| format!("{error:#}"));
+    announce(&server);
+    let reload = || {
+        if let Some(acceptor) = &acceptor {
+            match acceptor.reload() {
+                Ok(()) => tracing::info!("the certificates are read again"),
+                Err(error) => tracing::error!("the old certificates stay: {error}"),
+            }
+        }
+        open().map_err(|error| format!("{error:#}"))
+    };
     let report = |report: &Report| print_report(report, arguments.counters);
     let stats = server.run_until_signal(signals, reload, report)?;
     if let Some(admin) = admin {
@@ -292,6 +332,54 @@ fn config(arguments: &Arguments) -> Config {
     config
 }
 
+/// What HTTPS is served with, if it is.
+fn acceptor(arguments: &Arguments) -> anyhow::Result<Option<Arc<Acceptor>>> {
+    let (certs, keys) = (&arguments.tls_cert, &arguments.tls_key);
+    if certs.len() != keys.len() {
+        let (certs, keys) = (certs.len(), keys.len());
+        bail!(Usage(format!("--tls-cert is given {certs} times, --tls-key {keys}: give a key with each")));
+    }
+    if certs.is_empty() {
+        return Ok(None);
+    }
+    let files = certs.iter().zip(keys).map(|(cert, key)| KeyFiles { cert: cert.clone(), key: key.clone() });
+    let mut acceptor = Acceptor::new(files.collect()).context("HTTPS cannot be served")?;
+    acceptor.record_size = arguments.tls_record;
+    acceptor.fused = !arguments.without.contains(&Feature::FusedLoops);
+    if !acceptor.own_records {
+        tracing::warn!(
+            "records are sealed by rustls: this processor has no VAES and VPCLMULQDQ for our loop"
+        );
+    }
+    Ok(Some(Arc::new(acceptor)))
+}
+
+/// Where secured connections come in.
+fn tls_addr(arguments: &Arguments) -> anyhow::Result<SocketAddr> {
+    if arguments.net != Net::Kernel {
+        let Some(Network(addr, _)) = arguments.addr else {
+            bail!(Usage("our own TCP/IP needs an address of its own: --addr IP/PREFIX".to_owned()));
+        };
+        return match &arguments.tls_listen {
+            None => Ok(SocketAddr::new(addr.into(), 443)),
+            Some(text) => match text.parse::<SocketAddr>() {
+                Ok(listen) if listen.ip() == addr || listen.ip().is_unspecified() => Ok(listen),
+                Ok(_) => bail!(Usage(format!("--tls-listen {text}: the only address is {addr}"))),
+                Err(error) => bail!(Usage(format!("--tls-listen {text}: {error}"))),
+            },
+        };
+    }
+    resolve("--tls-listen", arguments.tls_listen.as_deref().unwrap_or("127.0.0.1:8443"))
+}
+
+/// The first address of a name and port.
+fn resolve(option: &str, text: &str) -> anyhow::Result<SocketAddr> {
+    let mut found = text.to_socket_addrs().map_err(|error| {
+        anyhow!(Usage(format!("{option} {text}: {error} (give an address and a port, as in 127.0.0.1:8080)")))
+    })?;
+    found.next().ok_or_else(|| anyhow!(Usage(format!("{option} {text}: no such address"))))
+}
+
 /// Checks that nothing was asked of the kernel's sockets that they do not do.
 fn kernel_addr(arguments: &Arguments) -> anyhow::Result<SocketAddr> {
     let device_only = [
@@ -310,11 +398,7 @@ fn kernel_addr(arguments: &Arguments) -> anyhow::Result<SocketAddr> {
     if let Some((option, _)) = device_only.iter().find(|(_, given)| *given) {
         bail!(Usage(format!("{option} is for our own TCP/IP: add --net tap, --net ring or --net packet")));
     }
-    let text = arguments.listen.as_deref().unwrap_or("127.0.0.1:8080");
-    let mut found = text.to_socket_addrs().map_err(|error| {
-        anyhow!(Usage(format!("--listen {text}: {error} (give an address and a port, as in 127.0.0.1:8080)")))
-    })?;
-    found.next().ok_or_else(|| anyhow!(Usage(format!("--listen {text}: no such address"))))
+    resolve("--listen", arguments.listen.as_deref().unwrap_or("127.0.0.1:8080"))
 }
 
 fn stack_options(arguments: &Arguments) -> anyhow::Result<StackOptions> {
@@ -341,6 +425,9 @@ fn stack_options(arguments: &Arguments) -> anyhow::Result<StackOptions> {
     let gateway = arguments.gateway6;
     options.ipv6 = arguments.addr6.map(|Network6(addr, prefix_len)| Ipv6Config { addr, prefix_len, gateway });
     options.probe_addr = arguments.probe_addr;
+    if !arguments.tls_cert.is_empty() {
+        options.tls_port = Some(tls_addr(arguments)?.port());
+    }
     match arguments.congestion {
         None => {}
         Some(Congestion::Cubic) => options.congestion = Algorithm::Cubic,
@@ -381,11 +468,15 @@ fn device_options(arguments: &Arguments) -> anyhow::Result<DeviceOptions> {
     })
 }
 
-/// The line that tells whoever waits for it that requests are served now.
-fn announce(addr: SocketAddr) {
+/// The line, or with HTTPS the two, that tell whoever waits for it that requests are served now.
+fn announce(server: &Server) {
+    let mut text = format!("listening on http://{}/\n", server.addr());
+    if let Some(addr) = server.tls_addr() {
+        text += &format!("listening on https://{addr}/\n");
+    }
     // A closed standard output is no reason not to serve.
     let mut out = std::io::stdout().lock();
-    let _ = writeln!(out, "listening on http://{addr}/").and_then(|()| out.flush());
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
 fn print_report(report: &Report, form: CountersForm) {

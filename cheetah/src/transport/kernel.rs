@@ -31,7 +31,7 @@ use slab::Slab;
 use smallvec::SmallVec;
 
 use super::control::{Order, Orders, Shared};
-use crate::conn::Conn;
+use crate::channel::Channel;
 use crate::report::Report;
 use crate::service::{Options, Service};
 use crate::transport::unix_now;
@@ -66,6 +66,7 @@ const STALL_REPORTS: Duration = Duration::from_secs(10);
 // Tokens of connections are their numbers, which never get that far; `u64::MAX` is the loop's own.
 const LISTENER: Token = Token(u64::MAX - 1);
 const ORDERS: Token = Token(u64::MAX - 2);
+const TLS_LISTENER: Token = Token(u64::MAX - 3);
 
 /// A bound, listening socket. Connections wait in its queue until a loop takes them.
 ///
@@ -109,6 +110,8 @@ pub fn local_addr(socket: impl AsFd) -> io::Result<SocketAddr> {
 pub struct Worker {
     events: EventLoop,
     listener: Option<OwnedFd>,
+    /// Whose connections are secured.
+    tls_listener: Option<OwnedFd>,
     /// More connections may wait: others had to have their turn, or there is no descriptor for them, or as many as allowed
     /// are here. The time is when to look again even if none ends.
     accept_again: Option<Instant>,
@@ -121,7 +124,7 @@ pub struct Worker {
     /// One timer a connection, by its number: at its deadline or before, since a deadline that moves away is only
     /// looked up when the old one has come.
     timers: TimerWheel<usize>,
-    spare: Vec<Conn>,
+    spare: Vec<Channel>,
     /// Connections that used up their turn.
     ready: VecDeque<usize>,
     read_buffer: Box<[u8]>,
@@ -133,7 +136,7 @@ pub struct Worker {
 #[derive(Debug)]
 struct Connection {
     socket: OwnedFd,
-    conn: Conn,
+    conn: Channel,
     readable: bool,
     writable: bool,
     /// What raises an event. Nothing, until there is something to wait for; room to write once there was none, for most
@@ -184,6 +187,7 @@ impl Worker {
             timers: TimerWheel::new(events.now()),
             events,
             listener: Some(listener),
+            tls_listener: None,
             accept_again: None,
             stall_reported: None,
             orders,
@@ -198,6 +202,16 @@ impl Worker {
         })
     }
 
+    /// Accepts from `listener`, too: connections that are to be secured ([`Service::secure`]).
+    ///
+    /// # Errors
+    /// If it cannot be waited for.
+    pub fn listen_tls(&mut self, listener: OwnedFd) -> io::Result<()> {
+        self.events.add(&listener, TLS_LISTENER, Interest::READ, Trigger::Edge)?;
+        self.tls_listener = Some(listener);
+        Ok(())
+    }
+
     /// Serves until ordered to drain and nothing is left to do.
     ///
     /// # Errors
@@ -210,7 +224,7 @@ impl Worker {
             self.service.set_time(now, unix_now());
             for event in &events {
                 match event.token {
-                    LISTENER => self.accept(),
+                    LISTENER | TLS_LISTENER => self.accept(),
                     ORDERS => self.obey(),
                     Token(key) => self.on_event(key as usize, event),
                 }
@@ -267,17 +281,19 @@ impl Worker {
     }
 
     fn accept(&mut self) {
-        if self.accept_batch() {
+        self.accept_again = None;
+        let more = self.accept_batch(false);
+        if self.accept_batch(true) || more {
             self.accept_again = Some(self.events.now());
         }
     }
 
-    /// Takes connections from the listener's queue and serves them as far as they go. Whether more may wait that could be
+    /// Takes connections from a listener's queue and serves them as far as they go. Whether more may wait that could be
     /// taken at once.
-    fn accept_batch(&mut self) -> bool {
-        self.accept_again = None;
+    fn accept_batch(&mut self, secured: bool) -> bool {
         for _ in 0..ACCEPT_BATCH {
-            let Some(listener) = &self.listener else { return false };
+            let listener = if secured { &self.tls_listener } else { &self.listener };
+            let Some(listener) = listener else { return false };
             if self.connections.len() >= self.service.options.max_connections {
                 self.stall("as many connections as allowed are open");
                 return false;
@@ -286,7 +302,7 @@ impl Worker {
             match acceptfrom_with(listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
                 Ok((socket, peer)) => {
                     let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
-                    self.adopt(socket, peer);
+                    self.adopt(socket, peer, secured);
                 }
                 Err(Errno::AGAIN) => return false,
                 // The peer gave up while it waited, or a signal came.
@@ -310,13 +326,13 @@ impl Worker {
         }
     }
 
-    fn adopt(&mut self, socket: OwnedFd, peer: Option<SocketAddr>) {
+    fn adopt(&mut self, socket: OwnedFd, peer: Option<SocketAddr>, secured: bool) {
         let mut conn = match self.spare.pop() {
             Some(mut conn) => {
-                conn.reset(&mut self.service, peer);
+                conn.reset(&mut self.service, peer, secured);
                 conn
             }
-            None => Conn::new(&mut self.service, peer),
+            None => Channel::new(&mut self.service, peer, secured),
         };
         let entry = self.connections.vacant_entry();
         let key = entry.key();
@@ -457,11 +473,11 @@ impl Worker {
                 Order::Drain => {
                     // Whoever has asked already is served.
                     for _ in 0..=MAX_BACKLOG as usize / ACCEPT_BATCH {
-                        if !self.accept_batch() {
+                        if !(self.accept_batch(false) | self.accept_batch(true)) {
                             break;
                         }
                     }
-                    (self.listener, self.accept_again) = (None, None);
+                    (self.listener, self.tls_listener, self.accept_again) = (None, None, None);
                     self.service.draining = true;
                     self.drain_until = Some(self.events.now() + self.drain_limit);
                     let keys: Vec<usize> = self.connections.iter().map(|(key, _)| key).collect();
@@ -469,7 +485,7 @@ impl Worker {
                         // First what has come already; then, if it asked for nothing, good-bye.
                         self.drive(key);
                         if let Some(connection) = self.connections.get_mut(key) {
-                            connection.conn.drain();
+                            connection.conn.drain(&mut self.service);
                             self.drive(key);
                         }
                     }

@@ -38,6 +38,8 @@ pub struct StackOptions {
     pub probe_addr: bool,
     /// The port to listen on.
     pub port: u16,
+    /// The port whose connections are secured, where there are certificates.
+    pub tls_port: Option<u16>,
     /// Who decides how much may be under way.
     pub congestion: tcp::Algorithm,
     /// The specialisations.
@@ -48,7 +50,16 @@ impl StackOptions {
     /// A stack at this address, with nothing out of the ordinary.
     pub fn new(addr: (Ipv4Addr, u8), port: u16) -> StackOptions {
         let (features, congestion) = (stack::Features::default(), tcp::Algorithm::default());
-        StackOptions { addr, gateway: None, ipv6: None, probe_addr: false, port, congestion, features }
+        StackOptions {
+            addr,
+            gateway: None,
+            ipv6: None,
+            probe_addr: false,
+            port,
+            tls_port: None,
+            congestion,
+            features,
+        }
     }
 }
 
@@ -56,7 +67,7 @@ impl StackOptions {
 #[derive(Debug)]
 pub struct Worker<D> {
     driver: Driver<D, Web>,
-    port: u16,
+    ports: [Option<u16>; 2],
     orders: Orders,
     shared: Arc<Shared>,
     drain_limit: Duration,
@@ -93,11 +104,18 @@ impl<D: Device> Worker<D> {
         stack
             .listen(options.port)
             .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "port 0 cannot be listened on"))?;
-        let mut driver = Driver::new(device, stack, Web::new(service))?;
+        if let Some(port) = options.tls_port {
+            let why = "the port of --tls-listen cannot be listened on: give another than --listen's, not 0";
+            stack.listen(port).map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, why))?;
+        }
+        let mut web = Web::new(service);
+        web.tls_port = options.tls_port;
+        let mut driver = Driver::new(device, stack, web)?;
         await_address(&mut driver)?;
         driver.events().add(&orders, ORDERS, Interest::READ, Trigger::Level)?;
         driver.app().service.wakes.set_loop(driver.events().waker());
-        Ok(Worker { driver, port: options.port, orders, shared, drain_limit, drain_until: None })
+        let ports = [Some(options.port), options.tls_port];
+        Ok(Worker { driver, ports, orders, shared, drain_limit, drain_until: None })
     }
 
     /// Serves until ordered to drain and nothing is left to do. Gives the device back.
@@ -164,7 +182,9 @@ impl<D: Device> Worker<D> {
                 Order::Drain => {
                     self.drain_until = Some(self.driver.now() + self.drain_limit);
                     let (stack, web) = self.driver.parts();
-                    stack.unlisten(self.port);
+                    for port in self.ports.into_iter().flatten() {
+                        stack.unlisten(port);
+                    }
                     for key in web.drain() {
                         stack.wake(key);
                     }

@@ -6,7 +6,7 @@ use runtime::payload::{PayloadSource, Pieces};
 use runtime::time::Instant;
 use slab::Slab;
 
-use crate::conn::Conn;
+use crate::channel::Channel;
 use crate::service::Service;
 
 /// Blocks of ended connections that are kept, with their buffers.
@@ -17,6 +17,8 @@ const MAX_SPARE: usize = 1024;
 pub struct Web {
     /// What the connections share.
     pub service: Service,
+    /// The port whose connections are secured.
+    pub(super) tls_port: Option<u16>,
     connections: Slab<Box<Record>>,
     /// Of ended connections: the pool that new ones are taken from.
     #[expect(
@@ -30,20 +32,20 @@ pub struct Web {
 #[derive(Debug)]
 struct Record {
     pcb: Pcb,
-    conn: Conn,
+    conn: Channel,
 }
 
 /// A connection with what it shares, as the stack sees it.
 #[derive(Debug)]
 pub struct Exchange<'a> {
-    conn: &'a mut Conn,
+    conn: &'a mut Channel,
     service: &'a mut Service,
 }
 
 impl Web {
     /// No connections yet.
     pub fn new(service: Service) -> Web {
-        Web { service, connections: Slab::new(), spare: Vec::new() }
+        Web { service, tls_port: None, connections: Slab::new(), spare: Vec::new() }
     }
 
     /// Whether there is no connection.
@@ -83,7 +85,7 @@ impl Web {
     pub fn drain(&mut self) -> Vec<Key> {
         self.service.draining = true;
         let drained = self.connections.iter_mut().map(|(key, record)| {
-            record.conn.drain();
+            record.conn.drain(&mut self.service);
             // Keys were given out by `accept`, which refuses larger ones.
             Key(key as u32)
         });
@@ -99,15 +101,16 @@ impl Application for Web {
             return None;
         }
         let peer = Some(pcb.remote());
+        let secured = self.tls_port == Some(pcb.local().port());
         let entry = self.connections.vacant_entry();
         let key = u32::try_from(entry.key()).ok().map(Key)?;
         let record = entry.insert(match self.spare.pop() {
             Some(mut record) => {
                 record.pcb = pcb;
-                record.conn.reset(&mut self.service, peer);
+                record.conn.reset(&mut self.service, peer, secured);
                 record
             }
-            None => Box::new(Record { pcb, conn: Conn::new(&mut self.service, peer) }),
+            None => Box::new(Record { pcb, conn: Channel::new(&mut self.service, peer, secured) }),
         });
         record.conn.set_key(key.0);
         Some(key)

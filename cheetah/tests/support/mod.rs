@@ -3,6 +3,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test program uses a part")]
 
 pub mod program;
+pub mod secured;
 pub mod servers;
 
 use std::io::Read;

@@ -23,6 +23,8 @@ pub enum Quantity {
     BytesReferenced,
     /// Payload bytes whose checksum was known without looking at them.
     BytesOfKnownSum,
+    /// Bytes of content encrypted, by us or for us.
+    BytesSealed,
     /// Frames, or super-segments, given to a device.
     FramesSent,
     /// Frames, or super-segments, taken from a device.
@@ -45,13 +47,14 @@ pub enum Quantity {
 
 impl Quantity {
     /// All of them.
-    pub const ALL: [Quantity; 15] = [
+    pub const ALL: [Quantity; 16] = [
         Quantity::BytesSent,
         Quantity::BytesCopied,
         Quantity::BytesSummed,
         Quantity::BytesTouched,
         Quantity::BytesReferenced,
         Quantity::BytesOfKnownSum,
+        Quantity::BytesSealed,
         Quantity::FramesSent,
         Quantity::FramesReceived,
         Quantity::CallsToWait,
@@ -72,6 +75,7 @@ impl Quantity {
             Quantity::BytesTouched => "bytes_touched",
             Quantity::BytesReferenced => "bytes_referenced",
             Quantity::BytesOfKnownSum => "bytes_of_known_sum",
+            Quantity::BytesSealed => "bytes_sealed",
             Quantity::FramesSent => "frames_sent",
             Quantity::FramesReceived => "frames_received",
             Quantity::CallsToWait => "calls_to_wait",

@@ -121,7 +121,7 @@ impl Plan {
 
     fn compare(&mut self, net: Net, setting: Setting, feature: Feature) -> Result<Comparison, String> {
         let beside = beside(feature);
-        let mode = Mode { net, nic: false, folder: false };
+        let mode = Mode { net, nic: false, folder: false, tls: false };
         let mut with = given(net, setting);
         if feature == Feature::Offload && !with.is_empty() {
             return Err("this setting is the one without".to_owned());
@@ -184,7 +184,7 @@ impl Plan {
 
 /// All switches that do something on `net`.
 fn nothing_special(net: Net, folder: bool) -> Vec<Feature> {
-    let mode = Mode { net, nic: false, folder };
+    let mode = Mode { net, nic: false, folder, tls: false };
     let works = |feature: &Feature| feature.refusal(mode, &Feature::ALL).is_none();
     Feature::ALL.into_iter().filter(works).collect()
 }
@@ -241,7 +241,8 @@ mod tests {
     fn no_server_has_a_switch_that_does_nothing() {
         for server in plan().servers {
             let (Kind::Folder(without) | Kind::Image(without)) = &server.kind else { continue };
-            let mode = Mode { net: server.net, nic: false, folder: matches!(server.kind, Kind::Folder(_)) };
+            let folder = matches!(server.kind, Kind::Folder(_));
+            let mode = Mode { net: server.net, nic: false, folder, tls: false };
             for feature in without {
                 assert_eq!(feature.refusal(mode, without), None, "{server:?}");
             }

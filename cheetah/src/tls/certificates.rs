@@ -1,0 +1,160 @@
+//! Certificates and keys from files, and what of TLS is the same for all connections of a server.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use pipe_lib::aead::AesGcm;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls::{ServerConfig, crypto};
+
+use super::record::RecordSize;
+
+/// Where a certificate chain and its key are, both in PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyFiles {
+    /// The server's certificate, then those that lead to one that clients know.
+    pub cert: PathBuf,
+    /// The key of the first of them.
+    pub key: PathBuf,
+}
+
+/// Why no certificate can be shown.
+#[derive(Debug)]
+pub enum CertificateError {
+    /// A file cannot be read, or holds something else.
+    File(PathBuf, String),
+    /// The key is not that of the certificate, or of a kind that is not spoken.
+    Key(KeyFiles, rustls::Error),
+    /// No versions or suites in common with `rustls` itself, or no random bytes.
+    Config(rustls::Error),
+}
+
+impl fmt::Display for CertificateError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CertificateError::File(path, why) => write!(f, "{}: {why}", path.display()),
+            CertificateError::Key(files, why) => {
+                write!(f, "{} with {}: {why}", files.key.display(), files.cert.display())
+            }
+            CertificateError::Config(why) => write!(f, "TLS cannot be set up: {why}"),
+        }
+    }
+}
+
+impl core::error::Error for CertificateError {}
+
+/// What every connection's handshake is done with. Shared between threads.
+#[derive(Debug)]
+pub struct Acceptor {
+    pub(super) config: Arc<ServerConfig>,
+    certificates: Arc<Certificates>,
+    /// How long records are.
+    pub record_size: RecordSize,
+    /// Encrypt and hash in the pass that takes the bytes from their page; off (`--without fused-loops`), copy, encrypt and
+    /// hash in a pass each.
+    pub fused: bool,
+    /// Seal with the composed loop; off, as it is where that loop would be interpreted, `rustls` seals.
+    pub own_records: bool,
+}
+
+impl Acceptor {
+    /// With the certificates of `files`: a client that names a server gets the first that is good for the name, others the
+    /// first of all.
+    ///
+    /// # Errors
+    /// [`CertificateError`].
+    pub fn new(files: Vec<KeyFiles>) -> Result<Acceptor, CertificateError> {
+        let provider = Arc::new(crypto::ring::default_provider());
+        let certificates = Arc::new(Certificates::load(files, Arc::clone(&provider))?);
+        let builder = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(CertificateError::Config)?;
+        let mut config = builder
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::clone(&certificates) as Arc<dyn ResolvesServerCert>);
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        config.ticketer = crypto::ring::Ticketer::new().map_err(CertificateError::Config)?;
+        // So that records can be sealed from where the bytes lie.
+        config.enable_secret_extraction = true;
+        Ok(Acceptor {
+            config: Arc::new(config),
+            certificates,
+            record_size: RecordSize::default(),
+            fused: true,
+            own_records: AesGcm::new(&[0; 16]).is_ok_and(|aead| aead.is_compiled()),
+        })
+    }
+
+    /// Reads the files again. Connections from now on are shown what they hold now; tickets stay good.
+    ///
+    /// # Errors
+    /// [`CertificateError`]; then what was shown before still is.
+    pub fn reload(&self) -> Result<(), CertificateError> {
+        let fresh = read_all(&self.certificates.files, &self.certificates.provider)?;
+        *self.certificates.current.write().unwrap_or_else(PoisonError::into_inner) = fresh;
+        Ok(())
+    }
+}
+
+/// The certificates, as they were when their files were last read.
+struct Certificates {
+    files: Vec<KeyFiles>,
+    provider: Arc<crypto::CryptoProvider>,
+    current: RwLock<Vec<Arc<CertifiedKey>>>,
+}
+
+impl fmt::Debug for Certificates {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Certificates").field("files", &self.files).finish_non_exhaustive()
+    }
+}
+
+impl Certificates {
+    fn load(
+        files: Vec<KeyFiles>,
+        provider: Arc<crypto::CryptoProvider>,
+    ) -> Result<Certificates, CertificateError> {
+        let current = RwLock::new(read_all(&files, &provider)?);
+        Ok(Certificates { files, provider, current })
+    }
+}
+
+fn read_all(
+    files: &[KeyFiles],
+    provider: &crypto::CryptoProvider,
+) -> Result<Vec<Arc<CertifiedKey>>, CertificateError> {
+    files.iter().map(|files| read(files, provider).map(Arc::new)).collect()
+}
+
+fn read(files: &KeyFiles, provider: &crypto::CryptoProvider) -> Result<CertifiedKey, CertificateError> {
+    let unreadable = |path: &PathBuf, why: String| CertificateError::File(path.clone(), why);
+    let chain = CertificateDer::pem_file_iter(&files.cert)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|why| unreadable(&files.cert, format!("no certificates can be read: {why}")))?;
+    if chain.is_empty() {
+        let why = "there is no certificate in it; give a PEM file with `BEGIN CERTIFICATE`";
+        return Err(unreadable(&files.cert, why.to_owned()));
+    }
+    let key = PrivateKeyDer::from_pem_file(&files.key)
+        .map_err(|why| unreadable(&files.key, format!("no private key can be read: {why}")))?;
+    CertifiedKey::from_der(chain, key, provider).map_err(|why| CertificateError::Key(files.clone(), why))
+}
+
+impl ResolvesServerCert for Certificates {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        let name = hello.server_name().and_then(|name| ServerName::try_from(name).ok());
+        let named = name.and_then(|name| current.iter().find(|key| is_for(key, &name)));
+        named.or(current.first()).cloned()
+    }
+}
+
+/// Whether a client that asked for `name` would take the certificate for it.
+fn is_for(key: &CertifiedKey, name: &ServerName<'_>) -> bool {
+    let parsed = key.end_entity_cert().and_then(ParsedCertificate::try_from);
+    parsed.is_ok_and(|cert| rustls::client::verify_server_name(&cert, name).is_ok())
+}

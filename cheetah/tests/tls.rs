@@ -1,0 +1,439 @@
+//! HTTPS over the kernel's sockets and over our own TCP/IP, against `rustls` as the client: every case in every suite,
+//! hostile handshakes and records, keys that change, certificates that are replaced.
+
+mod support;
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::time::{Duration, Instant};
+
+use cheetah::server::Server;
+use cheetah::service::Timeouts;
+use cheetah::tls::RecordSize;
+use cheetah::transport::device::DeviceOptions;
+use netstack::stack::Features;
+use runtime::stats::work::Quantity;
+use rustls::CipherSuite;
+use support::secured::{Certificate, Client, Stream, config, ends, on_device, on_kernel};
+use support::servers::{connect, tap};
+use support::{CASES, hello_etag, in_namespace, noise, read_response, split_response};
+
+const SUITES: [CipherSuite; 6] = [
+    CipherSuite::TLS13_AES_128_GCM_SHA256,
+    CipherSuite::TLS13_AES_256_GCM_SHA384,
+    CipherSuite::TLS13_CHACHA20_POLY1305_SHA256,
+    CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+    CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+    CipherSuite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
+];
+
+fn certificate() -> Certificate {
+    Certificate::new(&["localhost"])
+}
+
+fn ask(stream: &mut Stream, path: &str) -> Vec<u8> {
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    let response = read_response(stream, false);
+    assert_eq!(response.status, 200, "{}", response.head);
+    response.body
+}
+
+/// Every case, on kept connections where they may be kept.
+fn exercise(server: &Server, client: &Client) {
+    let etag = hello_etag();
+    let mut kept = client.connect(server);
+    for case in CASES {
+        kept.write_all(&case.bytes(&etag)).unwrap();
+        case.check(&read_response(&mut kept, case.is_head()), &etag);
+        if case.closes {
+            kept.conn.send_close_notify();
+            kept.flush().unwrap();
+            assert!(ends(&mut kept), "{}", case.request);
+            kept = client.connect(server);
+        }
+    }
+}
+
+#[test]
+fn every_case_in_every_suite() {
+    let certificate = certificate();
+    let server = on_kernel(certificate.acceptor());
+    for suite in SUITES {
+        let client = Client::new(&certificate.der, Some(suite));
+        exercise(&server, &client);
+        let mut stream = client.connect(&server);
+        assert_eq!(ask(&mut stream, "/big.bin"), noise(1_000_003), "{suite:?}");
+        assert_eq!(stream.conn.negotiated_cipher_suite().unwrap().suite(), suite);
+        assert_eq!(stream.conn.alpn_protocol(), Some(&b"http/1.1"[..]));
+    }
+    let stats = server.shut_down().unwrap();
+    assert_eq!(stats.total_responses(), 6 * (CASES.len() as u64 + 1));
+    assert_eq!((stats.connections - stats.closed, stats.timed_out), (0, 0));
+}
+
+#[test]
+fn however_records_are_made() {
+    let certificate = certificate();
+    for (fused, own_records) in [(false, true), (true, false)] {
+        for size in [512, 1000, 16384] {
+            let mut acceptor = certificate.acceptor();
+            acceptor.fused = fused;
+            acceptor.own_records &= own_records;
+            acceptor.record_size = RecordSize::Fixed(size);
+            let server = on_kernel(acceptor);
+            let client = Client::new(&certificate.der, None);
+            exercise(&server, &client);
+            server.shut_down().unwrap();
+        }
+    }
+}
+
+/// What the one pass saves is counted.
+#[test]
+fn sealed_bytes_are_touched_once() {
+    let certificate = certificate();
+    for (fused, touched) in [(true, 1), (false, 3)] {
+        let mut acceptor = certificate.acceptor();
+        acceptor.fused = fused;
+        if !acceptor.own_records {
+            eprintln!("skipped: records are not ours on this processor");
+            return;
+        }
+        let server = on_kernel(acceptor);
+        let mut stream = Client::new(&certificate.der, None).connect(&server);
+        ask(&mut stream, "/big.bin");
+        drop(stream);
+        let work = server.finish().unwrap().work;
+        let sealed = work[Quantity::BytesSealed];
+        assert!(sealed > 1_000_003, "{sealed}");
+        // Alerts are sealed, too.
+        assert!(work[Quantity::BytesTouched].abs_diff(touched * sealed) < 64, "{work:?}");
+        assert!(work[Quantity::BytesCopied].abs_diff(sealed) < 64, "{work:?}");
+    }
+}
+
+#[test]
+fn pipelined_requests_are_answered_in_order() {
+    let certificate = certificate();
+    let server = on_kernel(certificate.acceptor());
+    for suite in [SUITES[0], SUITES[2]] {
+        let mut stream = Client::new(&certificate.der, Some(suite)).connect(&server);
+        // More than wait at once, in records of many requests, and requests of many records.
+        let requests = "GET /hello.txt HTTP/1.1\r\nHost: a\r\n\r\n".repeat(400);
+        stream.write_all(requests.as_bytes()).unwrap();
+        let (mut all, mut chunk) = (Vec::new(), [0; 16384]);
+        let mut left = 400;
+        while left > 0 {
+            let n = stream.read(&mut chunk).unwrap();
+            assert!(n > 0);
+            all.extend_from_slice(&chunk[..n]);
+            while let Some((response, rest)) = split_response(&all, false) {
+                assert_eq!(response.body, b"hello, world\n");
+                all = rest.to_vec();
+                left -= 1;
+                if all.len() < 200 {
+                    break;
+                }
+            }
+        }
+        assert!(all.is_empty());
+    }
+}
+
+#[test]
+fn records_that_come_torn() {
+    let certificate = certificate();
+    let server = on_kernel(certificate.acceptor());
+    let mut stream = Client::new(&certificate.der, None).connect(&server);
+    assert_eq!(ask(&mut stream, "/hello.txt"), b"hello, world\n");
+    stream.conn.writer().write_all(b"GET /docs/ HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    let mut sealed = Vec::new();
+    stream.conn.write_tls(&mut sealed).unwrap();
+    for byte in sealed {
+        stream.sock.write_all(&[byte]).unwrap();
+    }
+    assert_eq!(read_response(&mut stream, false).body, b"<h1>docs</h1>");
+}
+
+#[test]
+fn a_ticket_resumes() {
+    let certificate = certificate();
+    let server = on_kernel(certificate.acceptor());
+    for suite in [SUITES[1], SUITES[4]] {
+        let client = Client::new(&certificate.der, Some(suite));
+        for kind in [rustls::HandshakeKind::Full, rustls::HandshakeKind::Resumed] {
+            let mut stream = client.connect(&server);
+            ask(&mut stream, "/hello.txt");
+            assert_eq!(stream.conn.handshake_kind(), Some(kind), "{suite:?}");
+        }
+    }
+}
+
+/// The client's keys change again and again, and ours with them.
+#[test]
+fn keys_change() {
+    let certificate = certificate();
+    let server = on_kernel(certificate.acceptor());
+    for suite in &SUITES[..3] {
+        let mut stream = Client::new(&certificate.der, Some(*suite)).connect(&server);
+        for _ in 0..20 {
+            ask(&mut stream, "/hello.txt");
+            stream.conn.refresh_traffic_keys().unwrap();
+            // Twice before we can answer.
+            stream.conn.refresh_traffic_keys().unwrap();
+        }
+        assert_eq!(ask(&mut stream, "/big.bin"), noise(1_000_003));
+    }
+}
+
+#[test]
+fn a_name_finds_its_certificate_and_files_are_read_again() {
+    let mut first = Certificate::new(&["localhost", "a.example"]);
+    let second = Certificate::new(&["b.example", "*.c.example"]);
+    let files = vec![first.files.clone(), second.files.clone()];
+    let config = config(cheetah::tls::Acceptor::new(files).unwrap());
+    let server = support::servers::on_kernel(support::site(), &config);
+    for (name, certificate) in [("a.example", &first), ("b.example", &second), ("x.c.example", &second)] {
+        ask(&mut Client::new(&certificate.der, None).connect_to(name, &server), "/hello.txt");
+    }
+    // Who asks for another name is shown the first.
+    let mut stream = Client::new(&first.der, None).connect_to("d.example", &server);
+    assert!(stream.write_all(b"GET").is_err(), "not the name of the certificate");
+    let old = Client::new(&first.der, None);
+    let mut kept = old.connect_to("a.example", &server);
+    ask(&mut kept, "/hello.txt");
+    first.renew(&["a.example"]);
+    let acceptor = &config.tls.as_ref().unwrap().acceptor;
+    acceptor.reload().unwrap();
+    ask(&mut kept, "/hello.txt");
+    ask(&mut Client::new(&first.der, None).connect_to("a.example", &server), "/hello.txt");
+    std::fs::write(&first.files.key, "nothing").unwrap();
+    let error = acceptor.reload().unwrap_err().to_string();
+    assert!(error.contains("key.pem"), "{error}");
+    ask(&mut Client::new(&first.der, None).connect_to("a.example", &server), "/hello.txt");
+}
+
+/// What the server sends on a bare connection before it closes.
+fn answer(server: &Server, bytes: &[u8]) -> Vec<u8> {
+    let mut stream = connect(server.tls_addr().unwrap());
+    let mut all = Vec::new();
+    // It may be cut while we write.
+    let _ = stream.write_all(bytes);
+    let _ = stream.shutdown(Shutdown::Write);
+    let _ = stream.read_to_end(&mut all);
+    all
+}
+
+#[test]
+fn plain_http_is_told_so() {
+    let certificate = certificate();
+    let server = on_kernel(certificate.acceptor());
+    let told = String::from_utf8(answer(&server, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")).unwrap();
+    assert!(told.starts_with("HTTP/1.1 400 "), "{told}");
+    assert!(told.contains("https://"), "{told}");
+}
+
+/// A hello of `rustls`'s, as it is sent.
+fn hello(certificate: &Certificate) -> Vec<u8> {
+    let client = Client::new(&certificate.der, None);
+    let name = "localhost".try_into().unwrap();
+    let mut connection = rustls::ClientConnection::new(client.config, name).unwrap();
+    let mut hello = Vec::new();
+    connection.write_tls(&mut hello).unwrap();
+    hello
+}
+
+#[test]
+fn what_is_no_handshake_ends_with_an_alert() {
+    let certificate = certificate();
+    let server = on_kernel(certificate.acceptor());
+    let hello = hello(&certificate);
+    let is_alert = |told: &[u8]| told.len() >= 7 && told[0] == 21 && told[5] == 2;
+    // The kind of record, its version, the kind of message and its length.
+    for at in [0, 1, 5, 6] {
+        let mut bad = hello.clone();
+        bad[at] ^= 0x80;
+        let told = answer(&server, &bad);
+        assert!(told.is_empty() || is_alert(&told), "{at}: {told:?}");
+    }
+    let mut garbage = vec![22, 3, 1, 0x40, 0];
+    garbage.extend(noise(0x4000));
+    assert!(is_alert(&answer(&server, &garbage)));
+    // A message of 16 MB, begun.
+    let mut long = Vec::new();
+    for i in 0..20 {
+        long.extend([22, 3, 1, 0x40, 0]);
+        let begin: &[u8] = if i == 0 { &[1, 0xff, 0xff, 0xff] } else { &[0; 4] };
+        long.extend(begin);
+        long.extend([0; 0x4000 - 4]);
+    }
+    let told = answer(&server, &long);
+    assert!(told.is_empty() || is_alert(&told), "{told:?}");
+    let noise = noise(100_000);
+    for chunk in noise.chunks(500) {
+        answer(&server, chunk);
+    }
+    let stats = server.shut_down().unwrap();
+    assert_eq!(stats.connections, stats.closed);
+}
+
+#[test]
+fn a_handshake_takes_only_so_long() {
+    let certificate = certificate();
+    let mut config = config(certificate.acceptor());
+    config.http.timeouts = Timeouts { head: Duration::from_millis(300), ..Timeouts::default() };
+    let server = support::servers::on_kernel(support::site(), &config);
+    let hello = hello(&certificate);
+    for len in [0, 1, hello.len() / 2, hello.len()] {
+        let began = Instant::now();
+        let mut stream = connect(server.tls_addr().unwrap());
+        stream.write_all(&hello[..len]).unwrap();
+        let mut all = Vec::new();
+        let _ = stream.read_to_end(&mut all);
+        assert!(began.elapsed() < Duration::from_secs(10), "{len}");
+    }
+    assert_eq!(server.shut_down().unwrap().timed_out, 4);
+}
+
+/// A record that was changed, one that is too long, one of a kind that does not belong there: told and closed.
+#[test]
+fn a_bad_record_ends_the_connection() {
+    let certificate = certificate();
+    let server = on_kernel(certificate.acceptor());
+    for suite in SUITES {
+        let client = Client::new(&certificate.der, Some(suite));
+        let sealed = |stream: &mut Stream| {
+            stream.conn.writer().write_all(b"GET /hello.txt HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+            let mut sealed = Vec::new();
+            stream.conn.write_tls(&mut sealed).unwrap();
+            sealed
+        };
+        type Change<'a> = &'a dyn Fn(&mut Vec<u8>);
+        let bad: [Change<'_>; 5] = [
+            &|record| *record.last_mut().unwrap() ^= 1,
+            &|record| record[20] ^= 0x80,
+            &|record| *record = [&[23, 3, 3, 0x41, 1][..], &[0; 0x4101]].concat(),
+            &|record| record[0] = 22,
+            &|record| *record = vec![23, 3, 3, 0, 3, 1, 2, 3],
+        ];
+        for (i, change) in bad.into_iter().enumerate() {
+            // The records of this suite are `rustls`'s, which does not look at the kind of what is sealed.
+            if (suite, i) == (CipherSuite::TLS13_CHACHA20_POLY1305_SHA256, 3) {
+                continue;
+            }
+            let mut stream = client.connect(&server);
+            ask(&mut stream, "/hello.txt");
+            let mut record = sealed(&mut stream);
+            change(&mut record);
+            stream.sock.write_all(&record).unwrap();
+            match stream.read(&mut [0; 100]) {
+                Ok(n) => panic!("{suite:?} {i}: {n} bytes"),
+                Err(error) => assert!(error.to_string().contains("alert"), "{suite:?} {i}: {error}"),
+            }
+        }
+    }
+    let stats = server.shut_down().unwrap();
+    assert_eq!(stats.total_responses(), 29, "nothing of a bad record is a request");
+}
+
+#[test]
+fn a_peer_that_says_good_bye_gets_its_answers_first() {
+    let certificate = certificate();
+    let server = on_kernel(certificate.acceptor());
+    for suite in SUITES {
+        let mut stream = Client::new(&certificate.der, Some(suite)).connect(&server);
+        stream.write_all(b"GET /big.bin HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+        stream.conn.send_close_notify();
+        stream.flush().unwrap();
+        assert_eq!(read_response(&mut stream, false).body, noise(1_000_003));
+        assert!(ends(&mut stream), "{suite:?}");
+    }
+}
+
+#[test]
+fn draining_says_good_bye() {
+    let certificate = certificate();
+    let server = on_kernel(certificate.acceptor());
+    let mut idle = Client::new(&certificate.der, None).connect(&server);
+    ask(&mut idle, "/hello.txt");
+    let silent = TcpStream::connect(server.tls_addr().unwrap()).unwrap();
+    let began = Instant::now();
+    server.shut_down().unwrap();
+    assert!(ends(&mut idle));
+    assert!(began.elapsed() < Duration::from_secs(5));
+    drop(silent);
+}
+
+fn over_our_own(options: &DeviceOptions, features: Features, connections: usize) {
+    let certificate = certificate();
+    let Some(server) = on_device(certificate.acceptor(), options, features) else { return };
+    for suite in SUITES {
+        exercise(&server, &Client::new(&certificate.der, Some(suite)));
+    }
+    let client = Client::new(&certificate.der, None);
+    for _ in 0..connections {
+        let mut stream = client.connect(&server);
+        assert_eq!(ask(&mut stream, "/big.bin"), noise(1_000_003));
+    }
+    let told = answer(&server, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert!(told.starts_with(b"HTTP/1.1 400 "));
+    let mut plain = connect(server.addr());
+    plain.write_all(b"GET /hello.txt HTTP/1.0\r\n\r\n").unwrap();
+    assert_eq!(read_response(&mut plain, false).body, b"hello, world\n");
+    drop(plain);
+    let stats = server.shut_down().unwrap();
+    assert_eq!((stats.connections - stats.closed, stats.timed_out), (0, 0));
+}
+
+#[test]
+fn over_our_own_tcp_with_offloads() {
+    in_namespace(|| over_our_own(&tap(), Features::default(), 10));
+}
+
+#[test]
+fn over_our_own_tcp_without_offloads() {
+    in_namespace(|| {
+        let options = DeviceOptions { offload: false, ..tap() };
+        over_our_own(&options, Features { offload: false, ..Features::default() }, 3);
+    });
+}
+
+#[test]
+fn over_our_own_tcp_on_a_bad_wire() {
+    in_namespace(|| {
+        let options = DeviceOptions { faults: Some("drop=2%,seed=7".parse().unwrap()), ..tap() };
+        over_our_own(&options, Features::default(), 3);
+    });
+}
+
+/// Whether a capture of a transfer of `big.bin` holds any stretch of it in the clear.
+fn leaks(secured: bool) -> Option<bool> {
+    let folder = tempfile::tempdir().unwrap();
+    let capture = folder.path().join("frames.pcap");
+    let options = DeviceOptions { pcap: Some(capture.clone()), ..tap() };
+    let certificate = certificate();
+    let server = on_device(certificate.acceptor(), &options, Features::default())?;
+    if secured {
+        ask(&mut Client::new(&certificate.der, None).connect(&server), "/big.bin");
+    } else {
+        let mut plain = connect(server.addr());
+        plain.write_all(b"GET /big.bin HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+        read_response(&mut plain, false);
+    }
+    server.shut_down().unwrap();
+    let frames = std::fs::read(capture).unwrap();
+    assert!(frames.len() > 1_000_003);
+    let contents = noise(1_000_003);
+    let head = [&b"Content-Type: application/octet-stream"[..], b"GET /big.bin"];
+    let stretches = contents.chunks_exact(24).step_by(50);
+    Some(head.into_iter().chain(stretches).any(|part| memchr::memmem::find(&frames, part).is_some()))
+}
+
+#[test]
+fn no_frame_holds_plaintext() {
+    in_namespace(|| {
+        let Some(found) = leaks(false) else { return };
+        assert!(found, "what is sent in the clear is found");
+    });
+    in_namespace(|| assert_ne!(leaks(true), Some(true)));
+}
