@@ -4,7 +4,7 @@ use crate::compose::Composition;
 use crate::compose::frames::{End, find_export};
 use crate::drive::Progress;
 use crate::error::{Mismatch, RunError};
-use crate::ir::{Field, Frame, Gauge, Term};
+use crate::ir::{Endian, Field, Frame, Gauge, Term};
 use crate::program::Program;
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -266,13 +266,36 @@ impl Results<'_> {
 }
 
 impl Sum {
+    /// As the bytes lie in memory, from the least significant on.
+    #[inline]
+    fn swapped(&self, value: u64) -> u64 {
+        match self.gauge.endian {
+            Endian::Little => value,
+            Endian::Big => value.swap_bytes() >> (64 - self.gauge.ty.bits()),
+        }
+    }
+
     #[inline]
     fn write(&self, value: u64, place: &mut [u8]) {
-        self.gauge.write(value.into(), &mut place[..self.gauge.bytes()]);
+        let bytes = self.swapped(value).to_le_bytes();
+        // Each a single store.
+        match self.gauge.bytes() {
+            1 => place[..1].copy_from_slice(&bytes[..1]),
+            2 => place[..2].copy_from_slice(&bytes[..2]),
+            4 => place[..4].copy_from_slice(&bytes[..4]),
+            _ => place[..8].copy_from_slice(&bytes),
+        }
     }
 
     #[inline]
     fn read(&self, place: &[u8]) -> u64 {
-        self.gauge.read(&place[..self.gauge.bytes()]) as u64
+        let mut bytes = [0; 8];
+        match self.gauge.bytes() {
+            1 => bytes[..1].copy_from_slice(&place[..1]),
+            2 => bytes[..2].copy_from_slice(&place[..2]),
+            4 => bytes[..4].copy_from_slice(&place[..4]),
+            _ => bytes.copy_from_slice(&place[..8]),
+        }
+        self.swapped(u64::from_le_bytes(bytes))
     }
 }

@@ -1,5 +1,6 @@
 //! Results in the stream, against fields made by hand: put in, taken out and compared, in every way to run.
 
+use pipe_lib::testing::{Generator, Judge, Rng};
 use pipe_lib::{Backend, CompileError, Engine, Library, Mismatch, RunError};
 
 /// CRC-16/T10-DIF, bit by bit.
@@ -227,5 +228,32 @@ fn uses_that_do_not_go_with_frames_say_so() {
     ] {
         let error = library.pipeline(text).unwrap_err().to_string();
         assert!(error.contains(what), "{text}: {error}");
+    }
+}
+
+/// Random pipelines between random frames, on every backend and in every way to run, against the oracle.
+#[test]
+fn random_frames_around_random_pipelines() {
+    let mut found = 0;
+    for seed in 0.. {
+        let mut rng = Rng::new(0xf4a3_e500 + seed);
+        let composition = Generator::new(&mut rng).composition();
+        if composition.frames().next().is_none() {
+            continue;
+        }
+        let text = composition.to_string();
+        let judge = Judge::new(composition, &Backend::ALL).unwrap();
+        for _ in 0..4 {
+            let len = if rng.chance(1, 6) { rng.between(0, 9000) } else { rng.between(0, 120) };
+            judge.judge(&mut rng, len).unwrap_or_else(|failure| panic!("seed {seed}: {failure}\n{text}"));
+        }
+        let len = rng.between(0, 40);
+        judge
+            .judge_every_split(&mut rng, len)
+            .unwrap_or_else(|failure| panic!("seed {seed}: {failure}\n{text}"));
+        found += 1;
+        if found == 60 {
+            break;
+        }
     }
 }

@@ -386,3 +386,34 @@ fn warnings_keep_nothing_from_being_checked_or_run() {
     assert!(text(&output.stdout).contains("FAILED   good"), "{}", text(&output.stdout));
     std::fs::remove_file(&path).unwrap();
 }
+
+#[test]
+fn frames_are_put_in_and_taken_out_and_what_is_bad_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let data: Vec<u8> = (0..2048u32).map(|at| (at * at / 5) as u8).collect();
+    let (plain, framed) = (dir.path().join("plain"), dir.path().join("framed"));
+    std::fs::write(&plain, &data).unwrap();
+    let (plain, framed) = (plain.to_str().unwrap(), framed.to_str().unwrap());
+    for backend in ["interp", "auto"] {
+        let insert = "crc16_t10dif per 512 -> t10_pi1(lba = 5)";
+        let output = run(&["run", insert, "--backend", backend, "-i", plain, "-o", framed], b"");
+        assert!(stdout(&output).lines().count() == 4, "{output:?}");
+        let written = std::fs::read(framed).unwrap();
+        assert_eq!(written.len(), 2080);
+        assert_eq!(written[512 + 4..520], 5u32.to_be_bytes());
+        let strip = ["run", "t10_pi1 -> crc16_t10dif per 512", "--backend", backend, "-o", "-"];
+        let set = ["--set", "t10_pi1.lba=5", "--chunk", "700"];
+        assert_eq!(run(&[&strip[..], &set[..]].concat(), &written).stdout, data);
+        let mut bad = written.clone();
+        bad[700] ^= 1;
+        let output = run(&[&strip[..], &set[..], &["--hold-back"]].concat(), &bad);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(text(&output.stderr).contains("of window 1, at byte 1032, is"), "{output:?}");
+        assert_eq!(output.stdout, data[..512], "the good block alone");
+    }
+    // A block that is not whole is refused before anything is written.
+    std::fs::write(plain, &data[..700]).unwrap();
+    let output = run(&["run", "crc16_t10dif per 512 -> t10_pi1", "-i", plain, "-o", "-"], b"");
+    assert!(stderr(&output, 1).contains("its last window is not whole"), "{output:?}");
+    assert!(output.stdout.is_empty());
+}

@@ -86,6 +86,23 @@ fn length(bytes: &[u8]) -> c_int {
 struct IsaL {
     crc32c: Option<unsafe extern "C" fn(*const u8, c_int, u32) -> u32>,
     adler32: Option<unsafe extern "C" fn(u32, *const u8, u64) -> u32>,
+    t10dif_copy: Option<unsafe extern "C" fn(u16, *mut u8, *const u8, u64) -> u16>,
+}
+
+/// Copies to a destination as long as the source, and gives a sum of what it copied.
+pub type CopyAndSum = fn(&[u8], &mut [u8]) -> u16;
+
+/// Copies and gives CRC-16/T10-DIF of what it copied, by ISA-L where it is installed.
+pub fn t10dif_copy() -> Option<CopyAndSum> {
+    ISA_L.t10dif_copy?;
+    Some(|src, dst| match ISA_L.t10dif_copy {
+        Some(copy) if dst.len() >= src.len() => {
+            // SAFETY: the function reads and writes as many bytes as it is told; the prototype is that of
+            // `isa-l/crc.h`.
+            unsafe { copy(0, dst.as_mut_ptr(), src.as_ptr(), src.len() as u64) }
+        }
+        _ => 0,
+    })
 }
 
 static ISA_L: LazyLock<IsaL> = LazyLock::new(|| {
@@ -109,6 +126,10 @@ static ISA_L: LazyLock<IsaL> = LazyLock::new(|| {
                 *mut c_void,
                 Option<unsafe extern "C" fn(u32, *const u8, u64) -> u32>,
             >(symbol(c"isal_adler32")),
+            t10dif_copy: std::mem::transmute::<
+                *mut c_void,
+                Option<unsafe extern "C" fn(u16, *mut u8, *const u8, u64) -> u16>,
+            >(symbol(c"crc16_t10dif_copy")),
         }
     }
 });

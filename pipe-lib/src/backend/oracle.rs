@@ -4,9 +4,10 @@
 //! shares with the engines only the meaning of single instructions ([`crate::ir::eval`]). It knows nothing of
 //! plans, passes, blocks or the driver, so that it can judge them all. Speed is no concern here.
 
+use crate::compose::frames::{End, find_export};
 use crate::compose::{Composition, Stage};
 use crate::error::RunError;
-use crate::ir::{Block, Layout, Op, Pipe, StateInit, Table, Tail, Value, eval};
+use crate::ir::{Block, Field, Frame, Layout, Op, Pipe, StateInit, Table, Tail, Term, Value, eval};
 
 /// What a pipeline makes of a stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -160,4 +161,57 @@ pub(crate) fn scatter(layout: &Layout, stream: &[u8], buffer: &mut [u8]) -> usiz
         end = end.max(offset + 1);
     }
     end
+}
+
+/// `stream` with the fields of `frame`, at that end of the pipeline, around each window: `exports` as
+/// [`run`] gave them, the frame's parameters as given. Bytes of gaps are `gap`.
+pub(crate) fn frame(
+    composition: &Composition,
+    (frame, end): (&Frame, End),
+    exports: &[Vec<u64>],
+    params: &[u64],
+    stream: &[u8],
+    gap: u8,
+) -> Vec<u8> {
+    let size =
+        frame.data.map_or(stream.len().max(1), |data| usize::try_from(data.get()).unwrap_or(usize::MAX));
+    let mut windows: Vec<&[u8]> = stream.chunks(size).collect();
+    if windows.is_empty() && frame.data.is_none() {
+        windows.push(&[]);
+    }
+    let mut framed = Vec::new();
+    for (index, data) in windows.into_iter().enumerate() {
+        let put = |fields: &[Field], framed: &mut Vec<u8>| {
+            for field in fields {
+                match field {
+                    Field::Gap(bytes) => framed.resize(framed.len() + *bytes as usize, gap),
+                    Field::Bytes(bytes) => framed.extend_from_slice(bytes),
+                    Field::Put { gauge, sum } => {
+                        let value = sum.iter().map(|term| match term {
+                            Term::Const(value) => u128::from(*value),
+                            Term::Param(id) => params[id.0 as usize].into(),
+                            Term::Index => index as u128,
+                            Term::Length => data.len() as u128,
+                            Term::Export(name) => {
+                                let found =
+                                    find_export(&composition.stages, end, name).expect("it was checked");
+                                let before = &composition.stages[..found.stage];
+                                let number =
+                                    before.iter().map(|stage| stage.pipe.exports.len()).sum::<usize>();
+                                exports[number + found.export][index].into()
+                            }
+                        });
+                        let value = value.sum::<u128>() & u128::from(gauge.ty.mask());
+                        let start = framed.len();
+                        framed.resize(start + gauge.bytes(), 0);
+                        gauge.write(value, &mut framed[start..]);
+                    }
+                }
+            }
+        };
+        put(&frame.head, &mut framed);
+        framed.extend_from_slice(data);
+        put(&frame.foot, &mut framed);
+    }
+    framed
 }

@@ -1,6 +1,7 @@
 //! Runs of an engine with frames at its ends: window by window, the fields between.
 
 use super::Prepared;
+use crate::backend::{self, MAX_CALL_BYTES};
 use crate::drive::Progress;
 use crate::error::RunError;
 use crate::framing::{Exports, FramePlan, Results};
@@ -192,6 +193,10 @@ impl<'e> Prepared<'e> {
         places: (Option<&FramePlan>, Option<&FramePlan>),
     ) -> Result<Run<'e>, RunError> {
         let program = self.program;
+        // SAFETY: the caller's promise.
+        if let Some(outcome) = unsafe { self.window_calls(ends, places) } {
+            return outcome;
+        }
         let mut progress = Progress::new(program, self.initial).of_transfer(program, ends.len);
         let mut start = 0;
         loop {
@@ -214,50 +219,8 @@ impl<'e> Prepared<'e> {
             if last {
                 progress.finish(program);
             }
-            let complete = |plan: &&FramePlan| last || (end as u64).is_multiple_of(plan.window);
-            if let Some(plan) = ends.source.filter(complete)
-                && let Some((index, length)) = plan.window_before(end as u64)
-            {
-                let results = Results {
-                    index,
-                    length,
-                    registers: &progress.registers,
-                    exports: Exports::Taken(program, &progress),
-                };
-                let data = place(ends.source, end - length as usize);
-                // SAFETY: the fields stand around the window's data.
-                let checked = unsafe {
-                    let head = std::slice::from_raw_parts(ends.src.add(data - plan.head), plan.head);
-                    let foot = std::slice::from_raw_parts(ends.src.add(data + length as usize), plan.foot);
-                    plan.check(head, foot, results)
-                };
-                if let Err(wrong) = checked {
-                    if !std::ptr::eq(ends.src, ends.dst) || program.modifies {
-                        let places = Ends { sink: places.1, ..ends };
-                        // SAFETY: what was written of this window.
-                        unsafe { places.wipe(end - length as usize, end) };
-                    }
-                    return Err(plan.mismatch(&wrong, index, length));
-                }
-            }
-            if let Some(plan) = ends.sink.filter(complete)
-                && let Some((index, length)) = plan.window_before(end as u64)
-            {
-                let results = Results {
-                    index,
-                    length,
-                    registers: &progress.registers,
-                    exports: Exports::Taken(program, &progress),
-                };
-                let data = place(ends.sink, end - length as usize);
-                // SAFETY: the fields stand around the window's data.
-                unsafe {
-                    let head = std::slice::from_raw_parts_mut(ends.dst.add(data - plan.head), plan.head);
-                    let foot = ends.dst.add(data + length as usize);
-                    let foot = std::slice::from_raw_parts_mut(foot, plan.foot);
-                    plan.write(Some(head), Some(foot), results);
-                }
-            }
+            // SAFETY: the caller's promise; the stream has come as far as `end`.
+            unsafe { self.between_windows(ends, places, end, last, &progress) }?;
             if last {
                 break;
             }
@@ -265,5 +228,160 @@ impl<'e> Prepared<'e> {
         }
         let written = if ends.dst.is_null() { 0 } else { ends.len };
         Ok(self.outcome_of(progress, ends.len, written))
+    }
+
+    /// Compares and writes the fields of the windows that end at `end`.
+    ///
+    /// # Safety
+    /// As for [`Prepared::windows`], whose passes have got as far as `end`.
+    unsafe fn between_windows(
+        self,
+        ends: Ends<'_>,
+        places: (Option<&FramePlan>, Option<&FramePlan>),
+        end: usize,
+        last: bool,
+        progress: &Progress,
+    ) -> Result<(), RunError> {
+        let program = self.program;
+        let complete = |plan: &&FramePlan| last || (end as u64).is_multiple_of(plan.window);
+        let (registers, exports) = (&*progress.registers, Exports::Taken(program, progress));
+        if let Some(plan) = ends.source.filter(complete)
+            && let Some((index, length)) = plan.window_before(end as u64)
+        {
+            let results = Results { index, length, registers, exports };
+            let start = end - length as usize;
+            // SAFETY: the fields stand around the window's data.
+            unsafe { self.compare(ends, places.1, plan, start, results) }?;
+        }
+        if let Some(plan) = ends.sink.filter(complete)
+            && let Some((index, length)) = plan.window_before(end as u64)
+        {
+            let results = Results { index, length, registers, exports };
+            let data = place(ends.sink, end - length as usize);
+            // SAFETY: the fields stand around the window's data.
+            unsafe { write(ends.dst.wrapping_add(data), plan, results) };
+        }
+        Ok(())
+    }
+
+    /// Compares the fields around a window of the source, whose data begin at `start`; what the sink got of a
+    /// bad one is taken back.
+    ///
+    /// # Safety
+    /// The fields stand around the window's data, and the sink has that data where `to` puts it.
+    unsafe fn compare(
+        self,
+        ends: Ends<'_>,
+        to: Option<&FramePlan>,
+        plan: &FramePlan,
+        start: usize,
+        results: Results<'_>,
+    ) -> Result<(), RunError> {
+        let (index, length) = (results.index, results.length);
+        let data = ends.src.wrapping_add(place(ends.source, start));
+        // SAFETY: the caller's promise.
+        let checked = unsafe {
+            let head = std::slice::from_raw_parts(data.sub(plan.head), plan.head);
+            let foot = std::slice::from_raw_parts(data.add(length as usize), plan.foot);
+            plan.check(head, foot, results)
+        };
+        checked.map_err(|wrong| {
+            if !std::ptr::eq(ends.src, ends.dst) || self.program.modifies {
+                // SAFETY: the caller's promise.
+                unsafe { Ends { sink: to, ..ends }.wipe(start, start + length as usize) };
+            }
+            plan.mismatch(&wrong, index, length)
+        })
+    }
+
+    /// [`Prepared::windows`] where each window is one call of the code of one pass: that all stages have it,
+    /// and the frame alone cuts the stream. `None`, with nothing done, if it is not so.
+    ///
+    /// # Safety
+    /// As there.
+    unsafe fn window_calls(
+        self,
+        ends: Ends<'_>,
+        places: (Option<&FramePlan>, Option<&FramePlan>),
+    ) -> Option<Result<Run<'e>, RunError>> {
+        let program = self.program;
+        let plan = match (ends.source, ends.sink) {
+            (Some(plan), None) | (None, Some(plan)) => plan,
+            _ => return None,
+        };
+        let [pass] = &*program.passes else { return None };
+        let [window] = &*pass.windows else { return None };
+        let all = window.stages.len() == program.composition.stages.len();
+        let wanted = window.bytes == plan.window && plan.window <= MAX_CALL_BYTES as u64;
+        if !all || !wanted || ends.src.is_null() || (ends.dst.is_null() && program.modifies) {
+            return None;
+        }
+        let size = plan.window as usize;
+        let in_place = std::ptr::eq(ends.src, ends.dst);
+        let reads_only = ends.dst.is_null() || (in_place && !pass.modifies);
+        let streams = ends.len >= program.streaming_from;
+        let entry = pass.code.entry().filter(|entry| !reads_only && !streams && size <= entry.longest);
+        let mut registers = self.initial.clone();
+        // Parameters of the frame stand behind the registers of the stages.
+        let states = program.composition.stages.iter().map(|stage| stage.pipe.states.len()).sum::<usize>();
+        let count = ends.len.div_ceil(size);
+        let mut windows: Vec<Vec<u64>> = program.exports.iter().map(|_| Vec::with_capacity(count)).collect();
+        let (from_step, to_step) =
+            (place(places.0, size) - place(places.0, 0), place(places.1, size) - place(places.1, 0));
+        let (mut from, mut to) =
+            (ends.src.wrapping_add(place(places.0, 0)), ends.dst.wrapping_add(place(places.1, 0)));
+        for index in 0..count {
+            let start = index * size;
+            let n = size.min(ends.len - start);
+            let dst = if reads_only { std::ptr::null_mut() } else { to };
+            // SAFETY: the caller's promise; `n` bytes of data lie at both ends, and the registers are the
+            // pass's.
+            unsafe {
+                let states = registers.as_mut_ptr();
+                match entry {
+                    Some(entry) => (entry.function)(states, 0, from, dst, n),
+                    None if streams => pass.code.run_streaming(states, 0, from, dst, n),
+                    None => pass.code.run(states, 0, from, dst, n),
+                }
+            }
+            for (list, expr) in windows.iter_mut().zip(&program.export_exprs) {
+                list.push(expr.value(&registers));
+            }
+            let results = Results {
+                index: index as u64,
+                length: n as u64,
+                registers: &registers,
+                exports: Exports::Registers(program),
+            };
+            // SAFETY: the fields stand around the window's data.
+            unsafe {
+                if ends.sink.is_some() {
+                    write(to, plan, results);
+                } else if let Err(error) = self.compare(ends, places.1, plan, start, results) {
+                    return Some(Err(error));
+                }
+            }
+            registers[..states].copy_from_slice(&self.initial[..states]);
+            (from, to) = (from.wrapping_add(from_step), to.wrapping_add(to_step));
+        }
+        if streams {
+            backend::settle();
+        }
+        let written = if ends.dst.is_null() { 0 } else { ends.len };
+        Some(Ok(Run::new(program, ends.len, written, registers, windows)))
+    }
+}
+
+/// Writes the fields around a window whose data begin at `data`.
+///
+/// # Safety
+/// They stand there, and are writable.
+#[inline]
+unsafe fn write(data: *mut u8, plan: &FramePlan, results: Results<'_>) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let head = std::slice::from_raw_parts_mut(data.sub(plan.head), plan.head);
+        let foot = std::slice::from_raw_parts_mut(data.add(results.length as usize), plan.foot);
+        plan.write(Some(head), Some(foot), results);
     }
 }

@@ -8,7 +8,7 @@ use super::draft::PipeDraft;
 use super::rng::Rng;
 use crate::compose::{Composer, Composition};
 use crate::ir::builder::PipeBuilder;
-use crate::ir::{Endian, Gauge, Layout, Pipe, Stripe, Tail, Ty};
+use crate::ir::{Endian, Field, Frame, Gauge, Layout, Param, ParamId, Pipe, Stripe, Tail, Term, Ty};
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ impl<'a> Generator<'a> {
         Generator { rng }
     }
 
-    /// A pipeline of up to six stages, perhaps with windows and with layouts at its ends.
+    /// A pipeline of up to six stages, perhaps with windows and with layouts or frames at its ends.
     pub fn composition(&mut self) -> Composition {
         let mut composer = Composer::new();
         let stages = *self.rng.pick(&[0, 1, 1, 1, 2, 2, 3, 3, 4, 6]);
@@ -51,7 +51,76 @@ impl<'a> Generator<'a> {
         if self.rng.chance(1, 4) {
             composer = composer.sink(Arc::new(self.layout(false)));
         }
-        composer.finish().expect("generated pipelines are well formed")
+        let plain = composer.clone().finish().expect("generated pipelines are well formed");
+        if plain.source.is_some() || plain.sink.is_some() || !self.rng.chance(1, 4) {
+            return plain;
+        }
+        let (at_source, at_sink) =
+            *self.rng.pick(&[(true, false), (false, true), (false, true), (true, true)]);
+        let mut framed = Ok(composer);
+        if at_source {
+            let frame = self.frame("taken", &plain);
+            framed = framed.and_then(|composer| composer.source_frame(&frame, &[]));
+        }
+        if at_sink {
+            let frame = self.frame("put", &plain);
+            framed = framed.and_then(|composer| composer.sink_frame(&frame, &[]));
+        }
+        // Some cut the words of a stage.
+        framed.and_then(Composer::finish).unwrap_or(plain)
+    }
+
+    /// Fields that hold results of this pipeline, where it has some with the frame's window.
+    fn frame(&mut self, name: &str, plain: &Composition) -> Frame {
+        let windows = plain.stages.iter().map(|stage| stage.window);
+        let mut choices: Vec<Option<NonZeroU64>> = windows.collect();
+        choices.extend([None, Some(self.window()), NonZeroU64::new(8 * self.rng.between(1, 9) as u64)]);
+        let data = *self.rng.pick(&choices);
+        let exports: Vec<(String, Ty)> = plain
+            .stages
+            .iter()
+            .filter(|stage| stage.window == data)
+            .flat_map(|stage| {
+                let exports = stage.pipe.exports.iter();
+                exports.map(move |export| {
+                    (format!("{}.{}", stage.name, export.name), stage.pipe.finish.ty(export.value))
+                })
+            })
+            .collect();
+        let param = Param { name: "first".to_owned(), ty: Ty::U16, default: Some(self.rng.edge() & 0xffff) };
+        let mut head: Vec<Field> = (0..self.rng.below(3)).map(|_| self.field(&exports)).collect();
+        let foot: Vec<Field> = (0..self.rng.below(4)).map(|_| self.field(&exports)).collect();
+        if head.is_empty() && foot.is_empty() {
+            head.push(Field::Bytes(b"head".to_vec()));
+        }
+        let whole = data.is_some() && self.rng.chance(1, 4);
+        Frame { name: name.to_owned(), doc: String::new(), params: vec![param], data, head, foot, whole }
+    }
+
+    fn field(&mut self, exports: &[(String, Ty)]) -> Field {
+        match self.rng.below(6) {
+            0 => Field::Gap(self.rng.between(1, 9) as u32),
+            1 => {
+                let len = self.rng.between(1, 5);
+                Field::Bytes(self.rng.bytes(len))
+            }
+            _ => {
+                let gauge = Gauge::new(*self.rng.pick(&Ty::INTEGERS), self.endian());
+                let mut sum = Vec::new();
+                for _ in 0..self.rng.between(1, 3) {
+                    let export = (!exports.is_empty()).then(|| self.rng.pick(exports).clone());
+                    sum.push(match (self.rng.below(7), export) {
+                        (0, _) => Term::Index,
+                        (1, _) => Term::Length,
+                        (2, _) => Term::Const(self.rng.edge() & gauge.ty.mask()),
+                        (3, _) if gauge.ty != Ty::U8 => Term::Param(ParamId(0)),
+                        (_, Some((name, ty))) if ty.bits() <= gauge.ty.bits() => Term::Export(name),
+                        _ => Term::Index,
+                    });
+                }
+                Field::Put { gauge, sum }
+            }
+        }
     }
 
     fn window(&mut self) -> NonZeroU64 {

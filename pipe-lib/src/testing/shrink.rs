@@ -78,14 +78,23 @@ fn candidates(composition: &Composition, len: usize) -> impl Iterator<Item = (Co
     });
     let source = whole.source.is_some().then(|| changed(&whole, |smaller| smaller.source = None));
     let sink = whole.sink.is_some().then(|| changed(&whole, |smaller| smaller.sink = None));
+    let source_frame =
+        whole.source_frame.is_some().then(|| changed(&whole, |smaller| smaller.source_frame = None));
+    let sink_frame = whole.sink_frame.is_some().then(|| changed(&whole, |smaller| smaller.sink_frame = None));
     let pipes = stages.flat_map(move |at| {
         let whole = whole.clone();
         let pipes = smaller_pipes(Arc::clone(&whole.stages[at].pipe));
         pipes.map(move |pipe| changed(&whole, |smaller| smaller.stages[at].pipe = Arc::new(pipe)))
     });
-    let same_length = without_stage.chain(without_window).chain(source).chain(sink);
-    let same_length: Vec<Composition> = same_length.collect();
-    same_length.into_iter().map(move |c| (c, len)).chain(shorter).chain(pipes.map(move |c| (c, len)))
+    let same_length =
+        without_stage.chain(without_window).chain(source).chain(sink).chain(source_frame).chain(sink_frame);
+    // Without a stage or its window a frame may lack its results.
+    let same_length: Vec<Composition> = same_length.filter(|c| c.validate().is_ok()).collect();
+    same_length
+        .into_iter()
+        .map(move |c| (c, len))
+        .chain(shorter)
+        .chain(pipes.filter(|c| c.validate().is_ok()).map(move |c| (c, len)))
 }
 
 fn changed(whole: &Composition, change: impl FnOnce(&mut Composition)) -> Composition {

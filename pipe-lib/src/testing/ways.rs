@@ -1,6 +1,7 @@
 //! The ways to run an engine on a stream: copy, in place, read only, in pieces, in chunks, through layouts;
 //! each with random alignments and cuts, and each compared with what the oracle says.
 
+mod frames;
 mod layouts;
 
 use super::rng::Rng;
@@ -31,7 +32,16 @@ impl Case<'_> {
     /// Runs in up to `most` of the ways that there are, chosen at random.
     pub(super) fn run(&mut self, most: usize) -> Verdict {
         let composition = self.engine.composition();
-        let ways: &[fn(&mut Self) -> Verdict] =
+        let frames = composition.frames().next().is_some();
+        let ways: &[fn(&mut Self) -> Verdict] = if frames {
+            &[
+                Self::framed,
+                Self::framed_in_place,
+                Self::framed_chunks,
+                Self::framed_read_only,
+                Self::tampered,
+            ]
+        } else {
             match composition.source.is_some() || composition.sink.is_some() {
                 true => &[Self::with_layouts, Self::vectored_with_layouts, Self::chunks_with_layouts],
                 false => &[
@@ -45,7 +55,8 @@ impl Case<'_> {
                     Self::chunks,
                     Self::chunks_read_only,
                 ],
-            };
+            }
+        };
         let mut left = most;
         for (done, way) in ways.iter().enumerate() {
             // Each of the rest is as likely to be among the chosen.
@@ -62,6 +73,9 @@ impl Case<'_> {
         let composition = self.engine.composition();
         if composition.source.is_some() || composition.sink.is_some() {
             return self.every_split_with_layouts();
+        }
+        if composition.frames().next().is_some() {
+            return self.every_split_framed();
         }
         let len = self.stream.len();
         (0..=len).try_for_each(|at| self.stream_of(&[at, len - at]))
