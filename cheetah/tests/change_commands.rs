@@ -1,7 +1,10 @@
 //! `put`, `rm`, `mv`, `mkdir`, `df`, `compact` and `unpack`, driven as a user would.
 
+mod support;
+
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
@@ -113,4 +116,59 @@ fn what_cannot_be_changed_says_why() {
     bytes[journal + 9] ^= 1;
     fs::write(at.join("a.img"), bytes).unwrap();
     assert!(refused(at, &["fsck", "a.img"]).contains("journal"));
+}
+
+/// A response to a GET, head and body.
+fn get(server: &support::program::Program, path: &str, fields: &str) -> (String, Vec<u8>) {
+    let mut stream = TcpStream::connect(&server.addr).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n{fields}\r\n").unwrap();
+    let mut all = Vec::new();
+    stream.read_to_end(&mut all).unwrap();
+    let head = all.windows(4).position(|window| window == b"\r\n\r\n").unwrap() + 4;
+    let body = all.split_off(head);
+    (String::from_utf8(all).unwrap(), body)
+}
+
+fn etag(head: &str) -> String {
+    head.lines().find_map(|line| line.strip_prefix("ETag: ")).unwrap().to_owned()
+}
+
+#[test]
+fn a_changed_image_is_served_and_sighup_takes_up_what_was_changed_since() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    fs::create_dir_all(at.join("site/docs")).unwrap();
+    fs::write(at.join("site/docs/index.html"), "<p>docs").unwrap();
+    fs::write(at.join("site/big"), vec![b'x'; 300_000]).unwrap();
+    run(at, &["pack", "site", "-o", "a.img"], b"");
+    run(at, &["put", "a.img", "new.html"], b"<p>new");
+    let image = at.join("a.img");
+    let server = support::program::Program::start(&[image.to_str().unwrap(), "--verify"]);
+    let (head, body) = get(&server, "/new.html", "");
+    assert_eq!(body, b"<p>new");
+    assert!(head.contains("Content-Type: text/html; charset=utf-8") && etag(&head).len() == 42, "{head}");
+    assert!(get(&server, "/new.html", &format!("If-None-Match: {}\r\n", etag(&head))).0.contains(" 304 "));
+    assert_eq!(get(&server, "/docs/", "").1, b"<p>docs");
+    assert!(get(&server, "/docs", "").0.contains(" 301 "));
+    assert!(get(&server, "/docs/nothing", "").0.contains(" 404 "));
+    let (head, body) = get(&server, "/big", "");
+    assert_eq!(body, vec![b'x'; 300_000]);
+
+    // What is written meanwhile is another generation.
+    run(at, &["put", "a.img", "big", "--at", "150000"], b"yyy");
+    run(at, &["rm", "a.img", "new.html"], b"");
+    assert_eq!(get(&server, "/new.html", "").1, b"<p>new");
+    assert_eq!(get(&server, "/big", "Range: bytes=149999-150003\r\n").1, b"xxxxx");
+    server.signal("-HUP");
+    let patience = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while !get(&server, "/new.html", "").0.contains(" 404 ") {
+        assert!(std::time::Instant::now() < patience, "SIGHUP was not followed");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let (changed, body) = get(&server, "/big", "");
+    let mut expected = vec![b'x'; 300_000];
+    expected[150_000..150_003].copy_from_slice(b"yyy");
+    assert!(body == expected && etag(&changed) != etag(&head));
+    assert_eq!(get(&server, "/big", "Range: bytes=149999-150003\r\n").1, b"xyyyx");
+    assert_eq!(server.end(), Some(0));
 }

@@ -1,8 +1,8 @@
 //! `cheetah fsck SITE.img`: checks every byte of an image that has a checksum.
 
 use std::fs::File;
-use std::io::{Read, Write};
-use std::path::{Path, PathBuf};
+use std::io::Write;
+use std::path::PathBuf;
 
 use anyhow::Context;
 use fsstack::device::FileDevice;
@@ -10,6 +10,7 @@ use fsstack::image::check;
 use fsstack::log::Generation;
 use fsstack::{Image, OpenError, OpenOptions};
 
+use super::image::is_log;
 use super::progress;
 
 /// Check an image whole: metadata, contents, application areas, partial sums
@@ -79,11 +80,6 @@ fn check_log(arguments: &Arguments) -> anyhow::Result<()> {
         }
     };
     conclude(arguments, &outcome)
-}
-
-fn is_log(path: &Path) -> bool {
-    let mut first = [0; 8];
-    File::open(path).and_then(|mut file| file.read_exact(&mut first)).is_ok() && fsstack::log::is_log(&first)
 }
 
 /// Tells what was found; damage is an error.

@@ -1,5 +1,7 @@
 //! What the subcommands that look into images share.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -11,6 +13,12 @@ use fsstack::log::{self, Generation, Log, LogError};
 /// Opens an image, as packed or changed since; an error names the file.
 pub(super) fn open(path: &Path) -> anyhow::Result<Generation> {
     Generation::open(path, &OpenOptions::default()).with_context(|| path.display().to_string())
+}
+
+/// Whether the file at a path is an image that was changed since it was packed.
+pub(super) fn is_log(path: &Path) -> bool {
+    let mut first = [0; 8];
+    File::open(path).and_then(|mut file| file.read_exact(&mut first)).is_ok() && log::is_log(&first)
 }
 
 /// Opens an image to change it. A packed one is made one that changes; one that is not there is made if `create` says so.

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use anyhow::{Context, bail};
-use cheetah::site::Site;
 use cheetah::site::pack::PackOptions;
+use cheetah::site::{ChangedSite, Site};
 use cheetah::store::Dotfiles;
 use cheetah::store::{Copied, Folder, Store};
 use fsstack::OpenOptions;
@@ -18,7 +18,7 @@ use fsstack::cache::policy::PolicyName;
 use fsstack::device::{AtomicFile, MemoryDevice};
 
 use super::features::Feature;
-use super::{Usage, pack};
+use super::{Usage, image, pack};
 
 /// Folders with more than this go to an image in the cache folder; smaller ones are packed in memory.
 const MAX_IN_MEMORY_BYTES: u64 = 256 << 20;
@@ -107,14 +107,14 @@ impl Source {
                 bail!(Usage("--verify is for images: `cheetah pack` the folder first".to_owned()));
             }
             let options = LoadOptions { dotfiles, verify: self.verify, compress: self.compress };
-            let site = load(&self.path, options, cache)?;
+            let (site, is_resident) = open_image(&self.path, options, cache)?;
             let given = [("--cache", self.cache.is_some()), ("--cache-policy", self.cache_policy.is_some())];
-            if let Some((option, _)) = given.iter().find(|(_, given)| *given && site.image().is_resident()) {
+            if let Some((option, _)) = given.iter().find(|(_, given)| *given && is_resident) {
                 bail!(Usage(format!(
                     "{option} does nothing here: the image is small and in memory. Leave it out, or take --store folder"
                 )));
             }
-            return Ok(Arc::new(site));
+            return Ok(site);
         }
         if self.compress {
             bail!(Usage("--compress is done when a folder is packed: leave --store folder out".to_owned()));
@@ -136,6 +136,27 @@ pub(super) struct LoadOptions {
     pub(super) dotfiles: Dotfiles,
     pub(super) verify: bool,
     pub(super) compress: bool,
+}
+
+/// As [`load`], also an image that was changed since it was packed; and whether all of it is in memory.
+fn open_image(path: &Path, options: LoadOptions, cache: FileCache) -> anyhow::Result<(Arc<dyn Store>, bool)> {
+    if !image::is_log(path) {
+        let site = load(path, options, cache)?;
+        let is_resident = site.image().is_resident();
+        return Ok((Arc::new(site), is_resident));
+    }
+    if options.compress {
+        bail!(no_compress());
+    }
+    let cache = Some(Arc::new(cache));
+    let options = OpenOptions { cache, verify: options.verify, ..OpenOptions::default() };
+    let site = ChangedSite::open_with(path, &options).with_context(|| path.display().to_string())?;
+    let is_resident = site.is_resident();
+    Ok((Arc::new(site), is_resident))
+}
+
+fn no_compress() -> Usage {
+    Usage("--compress is for folders: give it to `cheetah pack` when the image is made".to_owned())
 }
 
 /// Opens an image, or packs a folder; what is read of a big one, or of one that is verified, is kept in `cache`.
@@ -162,10 +183,13 @@ fn load_with(
     let meta = fs::metadata(source).with_context(|| source.display().to_string())?;
     if !meta.is_dir() {
         if compress {
-            bail!(Usage(
-                "--compress is for folders: give it to `cheetah pack` when the image is made".to_owned()
-            ));
+            bail!(no_compress());
         }
+        anyhow::ensure!(
+            !image::is_log(source),
+            "{}: it was changed since it was packed; `cheetah compact -o` makes a packed image of it",
+            source.display()
+        );
         return open(source);
     }
     let tree = pack::walk(source, dotfiles)?;

@@ -64,6 +64,15 @@ pub struct Area {
 }
 
 impl Area {
+    /// Where the head of a response of that status lies, if there is one.
+    pub fn head(&self, status: Status) -> Option<Range<usize>> {
+        match status {
+            Status::Ok => Some(self.whole.clone()),
+            Status::NotModified => Some(self.not_modified.clone()),
+            _ => None,
+        }
+    }
+
     /// Reads an area that belongs to a file of `size` bytes; `None` if it is none of ours, or damaged.
     pub fn decode(bytes: &[u8], size: u64) -> Option<Area> {
         let u16_at = |at: usize| Some(usize::from(u16::from_le_bytes(*bytes.get(at..)?.first_chunk()?)));

@@ -44,28 +44,49 @@ impl Entry {
             let index = inode.child(INDEX_NAME).filter(|child| child.is_file()).map(Inode::id);
             return Ok(Entry::Directory(index));
         }
-        let (image, id) = (Arc::clone(image), inode.id());
-        if let Some(area) = Area::decode(inode.app()?, inode.size()) {
-            return Ok(Entry::File(Arc::new(PackedFile { image, id, area, made: None })));
-        }
-        let last_modified = u64::try_from(inode.mtime().seconds).unwrap_or(0);
-        // Without the contents' hash, their CRC, length and time must do.
-        let etag = format!("\"{:08x}-{:x}-{:x}\"", inode.content_crc(), inode.size(), last_modified);
-        let coded = content_type::coding(inode.name());
-        let stem = coded.as_ref().map_or(inode.name(), |(_, stem)| stem);
-        let bytes = headers::encode(&Facts {
-            content_type: content_type::content_type(stem, None).as_bytes(),
-            coding: coded.as_ref().map(|(coding, _)| *coding),
-            varies: false,
-            size: inode.size(),
-            validators: Validators { etag: etag.as_bytes(), last_modified },
-        });
-        let area = Area::decode(&bytes, inode.size()).unwrap_or_default();
-        Ok(Entry::File(Arc::new(PackedFile { image, id, area, made: Some(bytes.into()) })))
+        Ok(Entry::File(Arc::new(PackedFile::new(image, inode)?)))
+    }
+}
+
+/// The application area of a file that has none, with heads by its name, and where things lie in it.
+pub(super) fn made_area(name: &[u8], size: u64, etag: &str, last_modified: u64) -> (Area, Shared) {
+    let coded = content_type::coding(name);
+    let stem = coded.as_ref().map_or(name, |(_, stem)| stem);
+    let bytes = headers::encode(&Facts {
+        content_type: content_type::content_type(stem, None).as_bytes(),
+        coding: coded.as_ref().map(|(coding, _)| *coding),
+        varies: false,
+        size,
+        validators: Validators { etag: etag.as_bytes(), last_modified },
+    });
+    (Area::decode(&bytes, size).unwrap_or_default(), bytes.into())
+}
+
+/// What a client's connection is told.
+pub(super) fn io_error(error: ReadError) -> io::Error {
+    match error {
+        ReadError::Device(kind) => kind.into(),
+        other => io::Error::other(other),
     }
 }
 
 impl PackedFile {
+    /// Reads the application area of `inode`, a file of `image`, or makes one.
+    ///
+    /// # Errors
+    /// If the area does not have its checksum.
+    pub(super) fn new(image: &Arc<Image>, inode: Inode<'_>) -> Result<PackedFile, ReadError> {
+        let (image, id) = (Arc::clone(image), inode.id());
+        if let Some(area) = Area::decode(inode.app()?, inode.size()) {
+            return Ok(PackedFile { image, id, area, made: None });
+        }
+        let last_modified = u64::try_from(inode.mtime().seconds).unwrap_or(0);
+        // Without the contents' hash, their CRC, length and time must do.
+        let etag = format!("\"{:08x}-{:x}-{:x}\"", inode.content_crc(), inode.size(), last_modified);
+        let (area, made) = made_area(inode.name(), inode.size(), &etag, last_modified);
+        Ok(PackedFile { image, id, area, made: Some(made) })
+    }
+
     fn inode(&self) -> Inode<'_> {
         self.image.inode(self.id)
     }
@@ -95,12 +116,7 @@ impl Document for PackedFile {
     }
 
     fn ready_head(&self, status: Status) -> Option<Piece<'_>> {
-        let range = match status {
-            Status::Ok => &self.area.whole,
-            Status::NotModified => &self.area.not_modified,
-            _ => return None,
-        };
-        Some(self.of_area(range.clone()))
+        self.area.head(status).map(|range| self.of_area(range))
     }
 
     fn is_resident(&self) -> bool {
@@ -113,10 +129,7 @@ impl Document for PackedFile {
     }
 
     fn fetch(&self, offset: u64) -> io::Result<Slice> {
-        self.inode().fetch(offset, usize::MAX).map_err(|error| match error {
-            ReadError::Device(kind) => kind.into(),
-            other => io::Error::other(other),
-        })
+        self.inode().fetch(offset, usize::MAX).map_err(io_error)
     }
 
     fn stored_sums(&self, offset: u64) -> Option<StoredSums<'_>> {

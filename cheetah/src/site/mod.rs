@@ -4,6 +4,7 @@
 //! application area (an image built by another program) gets its heads made at opening time.
 
 pub mod change;
+mod changed;
 mod compress;
 mod entry;
 pub mod pack;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 
 use fsstack::{Image, InodeId, OpenError, OpenOptions};
 
+pub use changed::ChangedSite;
 pub use entry::PackedFile;
 
 use crate::store::{Document, Found, Store};

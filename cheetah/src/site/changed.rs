@@ -1,0 +1,152 @@
+//! A site whose image was changed since it was packed: a generation of a log. Most of its files lie whole in one segment, with
+//! heads, validators and sums as packed ones have; one that was overwritten in part lies in runs, and gets its heads when
+//! the site is opened.
+
+use std::io;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+use fsstack::log::{self, Generation, OpenFile};
+use fsstack::{OpenOptions, ReadError};
+use runtime::buffer::{Shared, Slice};
+use runtime::payload::Piece;
+use rustc_hash::FxHashMap;
+
+use super::SiteError;
+use super::entry::{PackedFile, made_area};
+use crate::http::conditional::Validators;
+use crate::http::headers::{Area, Facts};
+use crate::http::response::Status;
+use crate::store::{Document, Found, INDEX_NAME, Store};
+
+/// One generation of a log, open for serving: what is written afterwards is in the next one that is opened.
+#[derive(Debug)]
+pub struct ChangedSite {
+    /// By whole path, without a slash at the ends.
+    entries: FxHashMap<Box<[u8]>, Entry>,
+    is_resident: bool,
+}
+
+#[derive(Debug)]
+enum Entry {
+    /// A directory, with its index file.
+    Directory(Option<Arc<dyn Document>>),
+    File(Arc<dyn Document>),
+}
+
+/// A file in runs.
+#[derive(Debug)]
+struct FileInRuns {
+    file: OpenFile,
+    area: Area,
+    area_bytes: Shared,
+}
+
+impl ChangedSite {
+    /// Opens the newest generation of the log at `path`, and keeps its segments from being used again.
+    ///
+    /// # Errors
+    /// If it cannot be read or is not sound.
+    pub fn open_with(path: &Path, options: &OpenOptions) -> Result<ChangedSite, SiteError> {
+        ChangedSite::new(&Generation::open(path, options).map_err(SiteError::Open)?)
+    }
+
+    /// Prepares a generation for serving: reads every application area once.
+    ///
+    /// # Errors
+    /// If one of them does not have its checksum.
+    pub fn new(generation: &Generation) -> Result<ChangedSite, SiteError> {
+        let mut entries = FxHashMap::default();
+        // A directory comes before what is in it, so its index file is given to it afterwards.
+        for found in generation.entries() {
+            let entry = match document(found).map_err(SiteError::Read)? {
+                None => Entry::Directory(None),
+                Some(document) => {
+                    if found.name() == INDEX_NAME {
+                        let above = found.path().len() - INDEX_NAME.len();
+                        let directory = &found.path()[..above.saturating_sub(1)];
+                        entries.insert(directory.into(), Entry::Directory(Some(Arc::clone(&document))));
+                    }
+                    Entry::File(document)
+                }
+            };
+            entries.insert(found.path().into(), entry);
+        }
+        Ok(ChangedSite { entries, is_resident: generation.is_resident() })
+    }
+
+    /// Whether all contents are in memory.
+    pub fn is_resident(&self) -> bool {
+        self.is_resident
+    }
+}
+
+/// What is served of a file; `None` for a directory.
+fn document(entry: log::Entry<'_>) -> Result<Option<Arc<dyn Document>>, ReadError> {
+    if let Some((image, inode)) = entry.packed() {
+        return Ok(Some(Arc::new(PackedFile::new(image, inode)?)));
+    }
+    let Some(file) = entry.to_file() else { return Ok(None) };
+    if let Some(area) = Area::decode(entry.app()?, entry.size()) {
+        let area_bytes = Shared::from(entry.app()?.to_vec());
+        return Ok(Some(Arc::new(FileInRuns { file, area, area_bytes })));
+    }
+    let last_modified = u64::try_from(entry.mtime().seconds).unwrap_or(0);
+    // Which bytes of which segments it is made of is what tells it from what it was.
+    let etag = format!("\"{:016x}-{:x}-{last_modified:x}\"", file.version(), entry.size());
+    let (area, area_bytes) = made_area(entry.name(), entry.size(), &etag, last_modified);
+    Ok(Some(Arc::new(FileInRuns { file, area, area_bytes })))
+}
+
+impl Store for ChangedSite {
+    fn find(&self, path: &[u8]) -> Found {
+        let plain = path.strip_prefix(b"/").unwrap_or(path);
+        let plain = plain.strip_suffix(b"/").unwrap_or(plain);
+        match self.entries.get(plain) {
+            Some(Entry::File(file)) if !path.ends_with(b"/") => Found::File(Arc::clone(file)),
+            Some(Entry::Directory(Some(index))) if path.ends_with(b"/") => Found::File(Arc::clone(index)),
+            Some(Entry::Directory(Some(_))) => Found::Directory,
+            Some(Entry::Directory(None) | Entry::File(_)) | None => Found::Nothing,
+        }
+    }
+}
+
+impl FileInRuns {
+    fn of_area(&self, range: Range<usize>) -> Piece<'_> {
+        let bytes = self.area_bytes.get(range).unwrap_or_default();
+        Piece { hold: Some(&self.area_bytes), ..Piece::new(bytes) }
+    }
+}
+
+impl Document for FileInRuns {
+    fn facts(&self) -> Facts<'_> {
+        Facts {
+            content_type: self.of_area(self.area.content_type.clone()).bytes,
+            coding: self.area.coding,
+            varies: self.area.varies,
+            size: self.file.size(),
+            validators: Validators {
+                etag: self.of_area(self.area.etag.clone()).bytes,
+                last_modified: self.area.last_modified,
+            },
+        }
+    }
+
+    fn ready_head(&self, status: Status) -> Option<Piece<'_>> {
+        self.area.head(status).map(|range| self.of_area(range))
+    }
+
+    /// Its runs may be, but no sums go with them.
+    fn is_resident(&self) -> bool {
+        false
+    }
+
+    fn resident(&self, _offset: u64, _len: usize) -> Option<Piece<'_>> {
+        None
+    }
+
+    fn fetch(&self, offset: u64) -> io::Result<Slice> {
+        self.file.fetch(offset, usize::MAX).map_err(super::entry::io_error)
+    }
+}
