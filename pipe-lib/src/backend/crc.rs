@@ -1,4 +1,5 @@
-//! CRC-32 and CRC-32C of whole blocks by carry-less multiplication, for passes that consist of one CRC stage.
+//! CRC-32 and CRC-32C of whole blocks by carry-less multiplication, for passes that consist of one CRC stage
+//! and have no native code; wider registers than those of 128 bits are for native code alone.
 //!
 //! Not generated code: Cranelift has no carry-less product, and the tables that it can use are twenty times
 //! slower. The method is Gopal et al., *Fast CRC Computation for Generic Polynomials Using PCLMULQDQ
@@ -87,9 +88,6 @@ pub(crate) enum Level {
     /// 128-bit carry-less products.
     #[cfg(target_arch = "x86_64")]
     Clmul128,
-    /// 512-bit carry-less products.
-    #[cfg(target_arch = "x86_64")]
-    Clmul512,
 }
 
 impl Level {
@@ -105,9 +103,6 @@ impl Level {
         {
             if features.has(Features::PCLMUL) {
                 levels.push(Level::Clmul128);
-                if features.has(Features::VPCLMUL | Features::AVX512) {
-                    levels.push(Level::Clmul512);
-                }
             }
         }
         levels
@@ -117,9 +112,6 @@ impl Level {
 #[cfg(target_arch = "x86_64")]
 const FOLDED_128: &str =
     "four registers of 128 bits, multiplied without carry by x^512 mod P and added to the next 64 bytes";
-#[cfg(target_arch = "x86_64")]
-const FOLDED_512: &str =
-    "four registers of 512 bits, multiplied without carry by x^2048 mod P and added to the next 256 bytes";
 #[cfg(target_arch = "x86_64")]
 const FOLDED: &str = "registers folded into one of 128 bits, whose remainder comes from tables";
 
@@ -147,8 +139,6 @@ impl CrcCode {
             Level::Tables => ("eight bytes at a time by eight tables", "the remainder as it is"),
             #[cfg(target_arch = "x86_64")]
             Level::Clmul128 => (FOLDED_128, FOLDED),
-            #[cfg(target_arch = "x86_64")]
-            Level::Clmul512 => (FOLDED_512, FOLDED),
         };
         let lines = [
             ("head", format!("{name} is added to the first bytes")),
@@ -202,10 +192,6 @@ impl CrcCode {
                 Level::Clmul128 if copy => x86::fold_128::<true>(self.op, self.folds, crc, src, dst, len),
                 #[cfg(target_arch = "x86_64")]
                 Level::Clmul128 => x86::fold_128::<false>(self.op, self.folds, crc, src, dst, len),
-                #[cfg(target_arch = "x86_64")]
-                Level::Clmul512 if copy => x86::fold_512::<true>(self.op, self.folds, crc, src, dst, len),
-                #[cfg(target_arch = "x86_64")]
-                Level::Clmul512 => x86::fold_512::<false>(self.op, self.folds, crc, src, dst, len),
             };
             let rest = std::slice::from_raw_parts(src.add(done.bytes), len - done.bytes);
             *state = u64::from(by_tables(self.op, done.crc, rest));
@@ -243,12 +229,12 @@ struct Done {
 }
 
 /// Multipliers that move 128 bits by a distance: `[x^(D+32), x^(D-32)] mod P`, reflected and shifted by one,
-/// for distances `D` of 1 to 16 times 128 bits.
+/// for distances `D` of 1 to 4 times 128 bits.
 #[cfg_attr(
     not(target_arch = "x86_64"),
     allow(dead_code, reason = "for carry-less products, which x86-64 alone uses")
 )]
-struct Folds([[u64; 2]; 17]);
+struct Folds([[u64; 2]; 5]);
 
 fn folds(op: CrcOp) -> &'static Folds {
     static FOLDS: [OnceLock<Folds>; 2] = [OnceLock::new(), OnceLock::new()];
@@ -261,10 +247,10 @@ fn folds(op: CrcOp) -> &'static Folds {
         // Reflected: bit 31 is x^0, and multiplying by x shifts right.
         let times_x = |value: u32| (value >> 1) ^ if value & 1 == 1 { poly } else { 0 };
         let mut powers = vec![0x8000_0000u32];
-        for n in 1..=16 * 128 + 32 {
+        for n in 1..=4 * 128 + 32 {
             powers.push(times_x(powers[n - 1]));
         }
-        let mut folds = [[0; 2]; 17];
+        let mut folds = [[0; 2]; 5];
         for (k, fold) in folds.iter_mut().enumerate().skip(1) {
             *fold = [u64::from(powers[k * 128 + 32]) << 1, u64::from(powers[k * 128 - 32]) << 1];
         }
@@ -332,76 +318,6 @@ mod x86 {
             }
             let k = multipliers(folds, 1);
             let one = step_128(step_128(step_128(acc[0], k, acc[1]), k, acc[2]), k, acc[3]);
-            let mut bits = [0; 16];
-            _mm_storeu_si128(bits.as_mut_ptr().cast(), one);
-            Done { crc: reduced(op, bits), bytes: at }
-        }
-    }
-
-    #[target_feature(enable = "vpclmulqdq,avx512f")]
-    fn step_512(x: __m512i, k: __m512i, y: __m512i) -> __m512i {
-        let low = _mm512_clmulepi64_epi128::<0x00>(x, k);
-        let high = _mm512_clmulepi64_epi128::<0x11>(x, k);
-        // Three-way exclusive or.
-        _mm512_ternarylogic_epi64::<0x96>(low, high, y)
-    }
-
-    #[target_feature(enable = "avx512f,sse2")]
-    fn multipliers_512(folds: &Folds, distance: usize) -> __m512i {
-        _mm512_broadcast_i32x4(multipliers(folds, distance))
-    }
-
-    /// Four accumulators of 512 bits; shorter stretches by [`fold_128`].
-    ///
-    /// # Safety
-    /// `len` bytes are readable at `src` and, with `COPY`, writable at `dst`.
-    #[target_feature(enable = "vpclmulqdq,avx512f,pclmulqdq,sse2")]
-    pub(super) unsafe fn fold_512<const COPY: bool>(
-        op: CrcOp,
-        folds: &Folds,
-        crc: u32,
-        src: *const u8,
-        dst: *mut u8,
-        len: usize,
-    ) -> Done {
-        if len < 256 {
-            // SAFETY: the caller's promise.
-            return unsafe { fold_128::<COPY>(op, folds, crc, src, dst, len) };
-        }
-        // SAFETY: every access is at an offset below `len / 64 * 64`.
-        unsafe {
-            let take = |at: usize| {
-                let value = _mm512_loadu_si512(src.add(at).cast());
-                if COPY {
-                    _mm512_storeu_si512(dst.add(at).cast(), value);
-                }
-                value
-            };
-            let mut acc = [take(0), take(64), take(128), take(192)];
-            let first = _mm512_zextsi128_si512(_mm_cvtsi32_si128(crc as i32));
-            acc[0] = _mm512_xor_si512(acc[0], first);
-            let k = multipliers_512(folds, 16);
-            let mut at = 256;
-            while at + 256 <= len {
-                for (i, acc) in acc.iter_mut().enumerate() {
-                    *acc = step_512(*acc, k, take(at + 64 * i));
-                }
-                at += 256;
-            }
-            let k = multipliers_512(folds, 4);
-            let mut one = step_512(step_512(step_512(acc[0], k, acc[1]), k, acc[2]), k, acc[3]);
-            while at + 64 <= len {
-                one = step_512(one, k, take(at));
-                at += 64;
-            }
-            let k = multipliers(folds, 1);
-            let [a, b, c, d] = [
-                _mm512_extracti32x4_epi32::<0>(one),
-                _mm512_extracti32x4_epi32::<1>(one),
-                _mm512_extracti32x4_epi32::<2>(one),
-                _mm512_extracti32x4_epi32::<3>(one),
-            ];
-            let one = step_128(step_128(step_128(a, k, b), k, c), k, d);
             let mut bits = [0; 16];
             _mm_storeu_si128(bits.as_mut_ptr().cast(), one);
             Done { crc: reduced(op, bits), bytes: at }
