@@ -29,3 +29,7 @@ bench:
 # pipe-lib's tests, cross-compiled and emulated.
 aarch64:
     scripts/aarch64 --quick
+
+# The interpreter, the driver, layouts and streams in every way to run, under Miri: a nightly compiler with that component.
+miri:
+    cargo +nightly miri test -p pipe-lib --no-default-features --features testing --test miri

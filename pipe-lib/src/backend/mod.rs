@@ -152,7 +152,7 @@ pub(crate) fn streaming_from() -> usize {
 /// Ends what [`PassCode::run_streaming`] wrote on this thread: stores around the caches may become visible
 /// after later ones, and Rust's synchronisation does not know of them.
 pub(crate) fn settle() {
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(native)]
     // SAFETY: orders stores, nothing else; every x86-64 processor has it.
     unsafe {
         std::arch::x86_64::_mm_sfence();
