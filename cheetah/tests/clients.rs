@@ -256,7 +256,6 @@ fn wrong_usage_and_bad_sources() {
         (&["serve", site, "--without", "everything"], 2, "precomputed-headers"),
         (&["serve", site, "--without", "offload"], 2, "--net tap"),
         (&["serve", site, "--listen", "nowhere"], 2, "--listen"),
-        (&["serve", site, "--admin", "127.0.0.1:1"], 2, "--admin"),
         (&["serve", "/nonexistent"], 1, "/nonexistent"),
         (&["serve", bad.to_str().unwrap()], 1, "offset"),
         (&["pack", "/nonexistent", "-o", "/dev/null"], 1, "/nonexistent"),
