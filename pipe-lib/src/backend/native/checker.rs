@@ -67,6 +67,8 @@ struct Replay<'a> {
     relied_on: HashMap<CodeLabel, Held>,
     /// Where a pinned value or a constant with a register is, and nothing else.
     reserved: HashMap<usize, VReg>,
+    /// The same when the loop was entered: its constants belong nowhere when it is left.
+    before_loop: HashMap<usize, VReg>,
     /// Results for which an instruction on general registers was left out: nobody may define them.
     left_out: HashSet<VReg>,
 }
@@ -85,6 +87,7 @@ pub(super) fn check(b: &Builder, trace: &Trace) -> Result<(), String> {
         heads: heads(b),
         relied_on: HashMap::new(),
         reserved: HashMap::new(),
+        before_loop: HashMap::new(),
         left_out: HashSet::new(),
     };
     let mut from = 0;
@@ -201,12 +204,22 @@ impl Replay<'_> {
                 self.falls_through = *code != Code::Jmp_rel32_64;
                 Ok(())
             }
-            CodeItem::LoadConstants => {
+            CodeItem::LoadConstants | CodeItem::EnterLoop => {
+                if matches!(item, CodeItem::EnterLoop) {
+                    self.before_loop = self.reserved.clone();
+                }
                 for (_, inst) in insts {
                     self.help(inst)?;
                     let at = number(inst.op0_register()).ok_or("a constant outside of a register")?;
                     self.reserve(at, self.held[at].ok_or("loads no constant")?)?;
                 }
+                Ok(())
+            }
+            CodeItem::LeaveLoop => {
+                let is_pinned = |reg: VReg| {
+                    matches!(self.b.kinds[reg.0 as usize], RegKind::PinnedVector | RegKind::PinnedMask)
+                };
+                self.reserved.retain(|at, reg| is_pinned(*reg) || self.before_loop.get(at) == Some(reg));
                 Ok(())
             }
             // Whole registers are cleared or keep their lower halves: nothing is in them that is used further

@@ -4,6 +4,7 @@
 //!     for each instruction, last to first:            the last use of every temporary;
 //!         drop it if nobody uses what it defines      the most temporaries live at once
 //!     pin accumulators; give the registers left over the peak to the constants used most in loops
+//!     for each loop: give those left over its own peak to its constants, as long as it lasts
 //!     for each instruction, first to last:
 //!         operands that are constants without a register: a memory operand, or loaded into a temporary
 //!         free the registers of temporaries used for the last time here (unless `early_clobber`)
@@ -139,6 +140,8 @@ struct Liveness {
     needed: Vec<bool>,
     peak_vectors: usize,
     peak_masks: usize,
+    /// Temporary vectors that an item needs at once, constants left out.
+    live_vectors: Vec<u8>,
 }
 
 impl Liveness {
@@ -149,6 +152,7 @@ impl Liveness {
             needed: vec![true; b.items.len()],
             peak_vectors: 0,
             peak_masks: 0,
+            live_vectors: vec![0; b.items.len()],
         };
         let mut weights = Vec::with_capacity(b.items.len());
         let mut weight = 1;
@@ -190,7 +194,9 @@ impl Liveness {
             // are constants that have to be loaded for this instruction.
             let apart = isize::from(inst.early_clobber || inst.tied.is_some());
             let def_is_vector = temp_def.is_some_and(|def| b.kinds[def.0 as usize] == RegKind::Vector);
-            let at = vectors + loads + if def_is_vector { apart } else { 0 };
+            let at = vectors + if def_is_vector { apart } else { 0 };
+            liveness.live_vectors[index] = at.max(before.0).min(isize::from(u8::MAX)) as u8;
+            let at = at + loads;
             liveness.peak_vectors = liveness.peak_vectors.max(at.max(before.0) as usize);
             liveness.peak_masks = liveness.peak_masks.max(masks.max(before.1) as usize);
             match temp_def.map(|def| b.kinds[def.0 as usize]) {
@@ -208,6 +214,11 @@ fn is_copy(inst: &MachInst) -> bool {
     matches!(inst.code, Code::EVEX_Vmovdqa64_zmm_k1z_zmmm512 | Code::VEX_Vmovdqa_ymm_ymmm256)
         && inst.mask.is_none()
         && matches!(inst.ops, [Operand::Reg(..), Operand::Reg(..), ..])
+}
+
+/// Whether the instruction copies the constant zero.
+fn copies_zero(b: &Builder, inst: &MachInst) -> bool {
+    is_copy(inst) && matches!(inst.ops[1], Operand::Reg(from, _) if is_zero(b, from))
 }
 
 /// Whether `reg` is the constant zero.
@@ -250,6 +261,7 @@ struct Emitter<'a> {
 
 impl Emitter<'_> {
     fn run(&mut self, hoisted: &[VReg]) -> Result<(), AllocFailure> {
+        let mut in_loop = Vec::new();
         for index in 0..self.b.items.len() {
             #[cfg(debug_assertions)]
             {
@@ -275,9 +287,79 @@ impl Emitter<'_> {
                         self.load_constant(*reg, self.home[reg.0 as usize])?;
                     }
                 }
+                CodeItem::EnterLoop => {
+                    in_loop = self.loop_constants(index);
+                    for reg in &in_loop {
+                        let number = self.take(RegKind::Vector)?;
+                        self.home[reg.0 as usize] = number;
+                        self.load_constant(*reg, number)?;
+                    }
+                }
+                CodeItem::LeaveLoop => {
+                    for reg in in_loop.drain(..) {
+                        self.release(reg);
+                        self.home[reg.0 as usize] = u8::MAX;
+                    }
+                }
             }
         }
         Ok(())
+    }
+
+    /// The constants that get a register in the loop that is entered at that item: those used most, as many
+    /// as its temporaries leave registers.
+    fn loop_constants(&self, entry: usize) -> Vec<VReg> {
+        let items = &self.b.items[entry..];
+        let length = items.iter().position(|item| matches!(item, CodeItem::LeaveLoop));
+        let body = entry..entry + length.unwrap_or(0);
+        let needed = body.filter_map(|index| match &self.b.items[index] {
+            CodeItem::Inst(inst) if self.liveness.needed[index] => Some((index, inst)),
+            _ => None,
+        });
+        let without_home = |reg: VReg| {
+            matches!(self.b.kinds[reg.0 as usize], RegKind::Const(_)) && self.home[reg.0 as usize] == u8::MAX
+        };
+        // For each instruction that needs constants besides: temporaries, and the constants that it cannot
+        // have as an operand in memory.
+        let mut uses: Vec<(VReg, u32)> = Vec::new();
+        let mut demands: Vec<(usize, Vec<VReg>)> = Vec::new();
+        let mut peak = 0;
+        for (index, inst) in needed {
+            let live = usize::from(self.liveness.live_vectors[index]);
+            peak = peak.max(live);
+            let mut loaded = Vec::new();
+            // Zero is made where it is copied.
+            if inst.def.is_some_and(|def| !is_temp(self.b, def)) && copies_zero(self.b, inst) {
+                continue;
+            }
+            for (position, op) in inst.ops.iter().enumerate() {
+                let Operand::Reg(reg, _) = *op else { continue };
+                if !without_home(reg) {
+                    continue;
+                }
+                match uses.iter_mut().find(|(known, _)| *known == reg) {
+                    Some((_, count)) => *count += 1,
+                    None => uses.push((reg, 1)),
+                }
+                if !Self::folds(inst, position) {
+                    loaded.push(reg);
+                }
+            }
+            if !loaded.is_empty() {
+                demands.push((live, loaded));
+            }
+        }
+        uses.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+        let free = self.free_vectors.count_ones() as usize;
+        let mut chosen: Vec<VReg> = uses.into_iter().map(|(reg, _)| reg).collect();
+        chosen.truncate(free.saturating_sub(peak));
+        let fits = |chosen: &[VReg]| {
+            demands.iter().all(|(live, loaded)| {
+                live + loaded.iter().filter(|reg| !chosen.contains(reg)).count() + chosen.len() <= free
+            })
+        };
+        while !fits(&chosen) && chosen.pop().is_some() {}
+        chosen
     }
 
     /// What was emitted, for [`super::checker`] to replay.
@@ -349,17 +431,17 @@ impl Emitter<'_> {
         inst.set_memory_displacement64(self.asm.pool_offset(entry) + u64::from(disp));
     }
 
-    /// Whether operand `position` may be a memory operand of full width: the last one that is no immediate,
-    /// of an instruction whose encoding allows it.
+    /// Whether operand `position` may be a memory operand: the last one that is no immediate, of an
+    /// instruction whose encoding allows it.
     fn folds(inst: &MachInst, position: usize) -> bool {
         let last = inst.ops.iter().rposition(|op| !matches!(op, Operand::None | Operand::Imm(_)));
         let Operand::Reg(_, width) = inst.ops[position] else { return false };
         last == Some(position)
             && position > 0
-            && matches!(width, Width::Y | Width::Z)
+            && width != Width::K
             && matches!(
                 inst.code.op_code().op_kind(position as u32),
-                OpCodeOperandKind::zmm_or_mem | OpCodeOperandKind::ymm_or_mem
+                OpCodeOperandKind::zmm_or_mem | OpCodeOperandKind::ymm_or_mem | OpCodeOperandKind::xmm_or_mem
             )
     }
 

@@ -100,6 +100,11 @@ pub(super) enum CodeItem {
     Align,
     /// Where the constants that got a register are loaded.
     LoadConstants,
+    /// A loop begins, which is entered only from here: constants that got a register as long as it lasts are
+    /// loaded.
+    EnterLoop,
+    /// The loop's last instruction has been.
+    LeaveLoop,
     /// The instruction before stores a whole vector of the stream, which a big transfer does around the
     /// caches.
     Streamed,

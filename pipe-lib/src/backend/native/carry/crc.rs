@@ -145,14 +145,16 @@ impl CrcLanes {
     }
 
     /// Takes the values of one vector of words into a copy; `distance` vectors of words make an iteration.
-    fn add(&self, b: &mut Builder, copy: usize, distance: usize, values: &[VReg]) {
+    /// `before` is added to its first bytes.
+    fn add(&self, b: &mut Builder, copy: usize, distance: usize, values: &[VReg], before: Option<VReg>) {
         let vector_bits = b.vector_bytes() as i64 * 8;
         let vectors = self.message(b, values, true);
-        let before = self.vector_bits as i64 * distance as i64 - vector_bits * (vectors.len() as i64 - 1);
+        let from_before =
+            self.vector_bits as i64 * distance as i64 - vector_bits * (vectors.len() as i64 - 1);
         for (number, bytes) in vectors.into_iter().enumerate() {
-            let factor = self.factor(b, if number == 0 { before } else { vector_bits });
+            let factor = self.factor(b, if number == 0 { from_before } else { vector_bits });
             let bytes = self.in_order(b, bytes);
-            self.step(b, copy, factor, bytes);
+            self.step(b, copy, factor, bytes, before.filter(|_| number == 0));
         }
     }
 
@@ -199,7 +201,7 @@ impl CrcLanes {
             let from = Operand::Mem(indexed(r9, rax, 1, 0));
             let full = b.full();
             let factor = b.fresh(RegKind::Vector, full, code, &[from]);
-            self.step(b, 0, factor, moved);
+            self.step(b, 0, factor, moved, None);
         }
         self.no_remainder(b);
     }
@@ -221,13 +223,16 @@ impl CrcLanes {
         vectors
     }
 
-    /// Moves what a copy holds by a factor, and adds the bytes of a vector.
-    fn step(&self, b: &mut Builder, copy: usize, factor: VReg, bytes: VReg) {
-        for (acc, bytes) in self.acc[copy].iter().zip(self.split(b, bytes)) {
+    /// Moves what a copy holds by a factor, and adds the bytes of a vector, and `before` to the first ones.
+    fn step(&self, b: &mut Builder, copy: usize, factor: VReg, bytes: VReg, before: Option<VReg>) {
+        for (part, acc) in self.acc[copy].iter().enumerate() {
             let (even, odd) = self.products(b, *acc, factor);
             // The last product goes where the sum will be, which saves a move.
             b.assign(*acc, odd);
+            // One part after the other takes fewer registers; that of `before` comes late, and so last.
+            let bytes = self.part(b, bytes, part);
             let sum = b.xor3(*acc, even, bytes);
+            let sum = before.filter(|_| part == 0).map_or(sum, |before| b.xor(sum, before));
             b.assign(*acc, sum);
         }
     }
@@ -249,7 +254,8 @@ impl CrcLanes {
             (Isa::Avx2, _) => Code::VEX_Vmovdqu_ymm_ymmm256,
         };
         let mut all = None;
-        for (part, moved) in self.split(b, moved).into_iter().enumerate() {
+        for part in 0..self.parts {
+            let moved = self.part(b, moved, part);
             let disp = (part * bytes_of_part) as i32;
             let row = Operand::Mem(indexed(r9, rax, 1, disp));
             let row = b.fresh(RegKind::Vector, self.width, code, &[row]);
@@ -323,14 +329,13 @@ impl CrcLanes {
         }
     }
 
-    /// The parts of a vector, in the order of the stream.
-    fn split(&self, b: &mut Builder, vector: VReg) -> Vec<VReg> {
-        if self.parts == 1 {
-            return vec![vector];
+    /// A part of a vector, in the order of the stream.
+    fn part(&self, b: &mut Builder, vector: VReg, part: usize) -> VReg {
+        if part == 0 {
+            return vector;
         }
         let extract = Code::VEX_Vextracti128_xmmm128_ymm_imm8;
-        let upper = b.vector_of(Width::X, extract, &[Operand::Reg(vector, Width::Y), Operand::Imm(1)]);
-        vec![vector, upper]
+        b.vector_of(Width::X, extract, &[Operand::Reg(vector, Width::Y), Operand::Imm(1)])
     }
 
     /// The products of the lower and of the upper halves of the lanes.
@@ -344,7 +349,12 @@ impl CrcLanes {
 impl LoopCarried for CrcLanes {
     fn traits(&self) -> Traits {
         // A group is whole or not begun.
-        Traits { ends_in_remainder: true, enters_anywhere: self.beside.is_none(), ..Traits::ORDERED }
+        Traits {
+            ends_in_remainder: true,
+            enters_anywhere: self.beside.is_none(),
+            reads_back: self.beside.is_some_and(Beside::reads_back),
+            ..Traits::ORDERED
+        }
     }
 
     /// It is the last copy that takes in what was imported.
@@ -368,17 +378,14 @@ impl LoopCarried for CrcLanes {
         match part {
             // Single vectors, in an iteration of their own, are folded by the first copy.
             LoopPart::Whole { copy, distance } if distance < self.acc.len() => {
-                self.add(body.b, copy, distance, &values)
+                self.add(body.b, copy, distance, &values, None)
             }
-            LoopPart::Whole { copy, .. } if !self.folds(copy) => {}
-            LoopPart::Whole { copy, distance } => match self.beside {
-                None => self.add(body.b, copy, distance, &values),
-                Some(beside) => {
-                    let before = beside.before(body.b, copy);
-                    let values: Vec<VReg> = values.iter().map(|value| body.b.xor(*value, before)).collect();
-                    self.add(body.b, copy, distance, &values);
+            LoopPart::Whole { copy, distance } => {
+                let before = self.beside.and_then(|beside| beside.before(body.b, copy));
+                if self.folds(copy) {
+                    self.add(body.b, copy, distance, &values, before);
                 }
-            },
+            }
             LoopPart::Remainder { round, .. } => self.add_remainder(body.b, &values, round),
         }
         Ok(())

@@ -1,5 +1,5 @@
 //! CRC-32C by the `crc32` instruction beside carry-less multiplication, where vectors are narrow: two units
-//! work at once.
+//! work at once. It works for one state of a loop, with its sum in one register.
 //!
 //! The instruction, starting from zero over some bytes, gives 32 bits that may be added to the four bytes
 //! behind these, by the definition of a CRC. So an iteration consists of groups: vectors whose bytes the
@@ -15,7 +15,7 @@
 use iced_x86::{Code, Register};
 
 use crate::analyse::gf2::Crc;
-use crate::backend::native::abi::{DST, SRC};
+use crate::backend::native::abi::{DST, REMAINDER, SRC};
 use crate::backend::native::asm;
 use crate::backend::native::isa::Isa;
 use crate::backend::native::vcode::{Builder, Operand, RegKind, VReg, Width};
@@ -38,8 +38,16 @@ pub(super) struct Beside {
     group: usize,
 }
 
+/// Where the sum of a group is kept from copy to copy: what is left is not counted before the loops are over.
+const SUM: Register = REMAINDER;
+
 /// Bytes that one instruction takes.
 const WORD: usize = 8;
+
+/// Whether there is an instruction for that CRC.
+pub(in crate::backend::native) fn is_instruction(crc: Crc) -> bool {
+    crc == Crc::from(CrcOp::Crc32c)
+}
 
 impl Beside {
     /// For a CRC of `operand` with products of `width`, if the instruction can make it.
@@ -53,13 +61,17 @@ impl Beside {
     ) -> Option<Beside> {
         // By vectors of 512 bits, multiplication alone is hardly slower.
         let is_narrow = b.isa == Isa::Avx2;
-        let is_instruction = crc == Crc::from(CrcOp::Crc32c);
         let in_order = pipe.input.endian == Endian::Little && pipe.body.inst(operand).op == Op::In;
-        let memory = memory.filter(|_| is_narrow && is_instruction && in_order)?;
+        let memory = memory.filter(|_| is_narrow && is_instruction(crc) && in_order)?;
         // Both take about as long for a group of four halves, or of two whole vectors; with few copies groups
         // are smaller.
         let group = if width == Width::X { copies.min(4) } else { 2 };
         (group > 1 && copies.is_multiple_of(group)).then_some(Beside { memory, group })
+    }
+
+    /// Whether the instruction takes its bytes from the destination.
+    pub(super) fn reads_back(self) -> bool {
+        self.memory == Memory::Destination
     }
 
     /// Whether a copy is folded.
@@ -67,19 +79,25 @@ impl Beside {
         copy % self.group == self.group - 1
     }
 
-    /// What is to be added to the vector of a copy that is folded: the CRC of the vectors before it in its
-    /// group. Changes rax.
-    pub(super) fn before(self, b: &mut Builder, copy: usize) -> VReg {
+    /// The instruction's part of a copy: it takes the vector before this one in its group, which is in memory
+    /// by now, so that the chain of a group begins as early as can be and other work comes between. Where the
+    /// copy is folded, what is to be added to its vector: the CRC of the vectors before it.
+    pub(super) fn before(self, b: &mut Builder, copy: usize) -> Option<VReg> {
         let vector = b.vector_bytes();
-        let (first, end) = (vector * (copy + 1 - self.group), vector * copy);
         let index = match self.memory {
             Memory::Source => Register::None,
             Memory::Destination => DST,
         };
-        b.raw(asm::rr(Code::Xor_r32_rm32, Register::EAX, Register::EAX));
-        for at in (first..end).step_by(WORD) {
-            b.raw(asm::rm(Code::Crc32_r64_rm64, Register::RAX, SRC, index, at as i32));
+        if copy.is_multiple_of(self.group) {
+            b.raw(asm::rr(Code::Xor_r32_rm32, SUM.full_register32(), SUM.full_register32()));
+            return None;
         }
-        b.fresh(RegKind::Vector, Width::X, Code::VEX_Vmovq_xmm_rm64, &[Operand::Gpr(Register::RAX)])
+        for at in (vector * (copy - 1)..vector * copy).step_by(WORD) {
+            b.raw(asm::rm(Code::Crc32_r64_rm64, SUM, SRC, index, at as i32));
+        }
+        let move_sum = |b: &mut Builder| {
+            b.fresh(RegKind::Vector, Width::X, Code::VEX_Vmovq_xmm_rm64, &[Operand::Gpr(SUM)])
+        };
+        self.folds(copy).then(|| move_sum(b))
     }
 }

@@ -101,6 +101,8 @@ pub(super) struct Traits {
     pub(super) ends_in_remainder: bool,
     /// Its end reads how long the remainder is, which those of others may overwrite.
     pub(super) ends_first: bool,
+    /// It reads from the destination what the stages before have made.
+    pub(super) reads_back: bool,
 }
 
 impl Traits {
@@ -112,6 +114,7 @@ impl Traits {
         masked: true,
         ends_in_remainder: false,
         ends_first: false,
+        reads_back: false,
     };
 
     /// For what depends on the position of each word, and corrects for it where the loop is entered.

@@ -150,6 +150,7 @@ impl Frame<'_> {
             self.b.raw(asm::rr(Code::Add_r64_rm64, rax, REMAINDER));
         }
         self.b.raw(asm::rm(Code::Lea_r64_m, LIMIT, END, Register::None, -iteration));
+        self.b.items.push(CodeItem::EnterLoop);
         if unroll > 1 {
             self.b.raw(asm::r(Code::Jmp_rm64, rax));
         }
@@ -162,7 +163,7 @@ impl Frame<'_> {
         self.advance(iteration);
         self.b.raw(asm::rr(Code::Cmp_r64_rm64, SRC, LIMIT));
         self.b.jump(Code::Jbe_rel32_64, copies[0]);
-        self.b.items.push(CodeItem::Weight(1));
+        self.b.items.extend([CodeItem::LeaveLoop, CodeItem::Weight(1)]);
         self.b.clear_cse();
         self.each_carried(|carried, b| carried.merge_copies(b));
         Ok(())
@@ -182,8 +183,7 @@ impl Frame<'_> {
             self.b.raw(asm::rr(Code::Xor_r32_rm32, Register::EAX, Register::EAX));
             self.each_carried(|carried, b| carried.begin_unrolled(b));
             self.b.raw(asm::rm(Code::Lea_r64_m, LIMIT, END, Register::None, -iteration));
-            self.b.items.push(CodeItem::Weight(64));
-            self.b.items.push(CodeItem::Align);
+            self.b.items.extend([CodeItem::EnterLoop, CodeItem::Weight(64), CodeItem::Align]);
             let head = self.b.new_label();
             self.b.bind(head);
             for copy in 0..unroll {
@@ -192,7 +192,7 @@ impl Frame<'_> {
             self.advance(iteration);
             self.b.raw(asm::rr(Code::Cmp_r64_rm64, SRC, LIMIT));
             self.b.jump(Code::Jbe_rel32_64, head);
-            self.b.items.push(CodeItem::Weight(1));
+            self.b.items.extend([CodeItem::LeaveLoop, CodeItem::Weight(1)]);
             self.b.clear_cse();
             self.each_carried(|carried, b| carried.merge_copies(b));
         }

@@ -241,9 +241,18 @@ impl<'a> Frame<'a> {
             Some(runs) => self.gather(runs, disp),
             None => self.b.load(at(SRC, disp)),
         };
-        for index in 0..self.stages.len() {
+        let unchanged_from = self.unchanged_from();
+        for index in 0..unchanged_from {
             chunk = self.stage(index, chunk, disp, LoopPart::Whole { copy, distance })?;
         }
+        self.store_vector(disp, chunk);
+        for index in unchanged_from..self.stages.len() {
+            chunk = self.stage(index, chunk, disp, LoopPart::Whole { copy, distance })?;
+        }
+        Ok(())
+    }
+
+    fn store_vector(&mut self, disp: i32, chunk: VReg) {
         match self.shape.stores {
             Stores::None => {}
             Stores::Striped(runs) => self.scatter(runs, disp, chunk),
@@ -252,7 +261,15 @@ impl<'a> Frame<'a> {
                 self.b.items.push(CodeItem::Streamed);
             }
         }
-        Ok(())
+    }
+
+    /// The stages in front of which a vector is stored: all have been, but what is read back is stored as soon
+    /// as nothing changes it any more, so that it is there when it is read.
+    fn unchanged_from(&self) -> usize {
+        let changes = self.stages.iter().rposition(|stage| stage.plan.pipe.out.is_some());
+        let from = changes.map_or(0, |index| index + 1);
+        let mut behind = self.stages[from..].iter().flat_map(|stage| &stage.carried);
+        if behind.any(|(_, carried)| carried.traits().reads_back) { from } else { self.stages.len() }
     }
 
     /// Applies a stage; gives the bytes after it.

@@ -7,7 +7,7 @@ use iced_x86::{Code, Register};
 use super::{Frame, StageCode, Stores};
 use crate::backend::native::abi::{POS, STATES};
 use crate::backend::native::asm;
-use crate::backend::native::carry::crc_beside::Memory;
+use crate::backend::native::carry::crc_beside::{self, Memory};
 use crate::backend::native::carry::{self, StatePlace};
 use crate::backend::native::isa::Isa;
 use crate::backend::native::lanes::whole::{at, indexed};
@@ -22,14 +22,20 @@ impl Frame<'_> {
     pub(super) fn prepare(&mut self) -> Result<(), Refusal> {
         let busy = self.stages.len() > 2;
         let memory: Vec<_> = (0..self.stages.len()).map(|index| self.memory(index)).collect();
+        // The `crc32` instruction has one register for its sums: it works for one state.
+        let mut is_taken = false;
         for (stage, memory) in self.stages.iter_mut().zip(memory) {
             let pipe = &stage.plan.pipe;
             let word = Lane::of_bytes(pipe.word_bytes());
             let unroll = self.shape.unroll;
             let sets = self.shape.sets.min(unroll);
-            let place = StatePlace { first_state: stage.first_state, unroll, sets, busy, memory };
+            let mut place = StatePlace { first_state: stage.first_state, unroll, sets, busy, memory };
             for (index, state) in pipe.states.iter().enumerate() {
                 let mut value = StateVal::None;
+                place.memory = memory.filter(|_| !is_taken);
+                if let StateForm::Crc(crc, _) = &stage.plan.forms[index] {
+                    is_taken |= place.memory.is_some() && crc_beside::is_instruction(*crc);
+                }
                 if stage.plan.forms[index] == StateForm::Constant && pipe.input.ty == Ty::U128 {
                     value = StateVal::Held(8 * (stage.first_state + index) as i32);
                 } else if stage.plan.forms[index] == StateForm::Constant {

@@ -243,3 +243,36 @@ fn the_crc32_instruction_works_beside_narrow_vectors() {
         }
     }
 }
+
+/// The instruction's sums have one register: of two CRCs that could have it, one gets it, in one loop.
+#[test]
+fn the_crc32_instruction_works_for_one_of_two_states() {
+    let features = Features::AVX2 | Features::PCLMUL;
+    if !Features::detected().has(features) {
+        println!("skipped: no AVX2 or no carry-less multiplication");
+        return;
+    }
+    let twice = "pipe twice : u32le {
+        state a: u32 = 1; state b: u32 = 2
+        in x; crc32c a, a, x; xor y, x, 5; crc32c b, b, x; export a; export b
+    }";
+    let mut library = crate::Library::standard();
+    library.load("twice.pipe", twice).unwrap();
+    let mut random = Random::new(77);
+    for text in ["crc32c as a | crc32c as b", "crc32c as a | xor32(key=7) | crc32c as b", "twice"] {
+        let pipeline = library.pipeline(text).unwrap();
+        let run = |backend| {
+            let options = crate::CompileOptions { backend, ..Default::default() }.features(Some(features));
+            pipeline.compile_with(&options).unwrap()
+        };
+        let (native, interpreter) = (run(crate::Backend::Native), run(crate::Backend::Interp));
+        for len in (0..600).step_by(4).chain([4096, 5000]) {
+            let src: Vec<u8> = (0..len).map(|_| random.number() as u8).collect();
+            let (mut is, mut wanted) = (vec![0; len], vec![0; len]);
+            let found = native.run(&src, &mut is).unwrap();
+            let oracle = interpreter.run(&src, &mut wanted).unwrap();
+            assert_eq!(is, wanted, "{text}, {len}");
+            assert!(found.exports().eq(oracle.exports()), "{text}, {len}");
+        }
+    }
+}
