@@ -2,7 +2,7 @@
 
 use crate::cases::{Case, SIX};
 use crate::compile::{CACHED_THREE, CRANELIFT_EIGHT, NATIVE_THREE};
-use crate::contenders::{HAND, HAND_AVX2, MEMCPY, NATIVE, SEPARATE};
+use crate::contenders::{HAND, HAND_AVX2, MEMCPY, NATIVE, NATIVE_READING, SEPARATE};
 use crate::harness::{Condition, Spread};
 use crate::plot::size;
 use crate::record::Record;
@@ -15,9 +15,11 @@ struct Ratio {
     cases: &'static [&'static str],
     /// Bytes, from and to.
     sizes: (usize, usize),
-    /// The fastest of these, by its median, is what native is compared with.
+    /// The fastest of these, by its median, is what it is compared with.
     over: &'static [&'static str],
-    /// Native is to be so many times as fast.
+    /// The contender that the figure is about.
+    of: &'static str,
+    /// It is to be so many times as fast.
     at_least: f64,
     /// The widest vectors of the engines and rivals that the figure is of; of any, if `None`.
     on: Option<Isa>,
@@ -40,12 +42,13 @@ const STAGES: [&str; 7] = [
 /// Loops by hand with either width.
 const HANDS: [&str; 2] = [HAND, HAND_AVX2];
 
-const RATIOS: [Ratio; 17] = [
+const RATIOS: [Ratio; 18] = [
     Ratio {
         what: "native / hand-written AVX-512 fused loop, six combinations, 1460 B to 64 KB",
         cases: &SIX,
         sizes: (1460, 64 * K),
         over: &HANDS,
+        of: NATIVE,
         at_least: 0.95,
         on: Some(Isa::Avx512),
     },
@@ -54,6 +57,7 @@ const RATIOS: [Ratio; 17] = [
         cases: &["checksum+byteswap"],
         sizes: (4 * K, 16 * K),
         over: &[MEMCPY],
+        of: NATIVE,
         at_least: 1.0,
         on: Some(Isa::Avx512),
     },
@@ -62,6 +66,7 @@ const RATIOS: [Ratio; 17] = [
         cases: &["checksum+byteswap"],
         sizes: (1460, 1460),
         over: &[MEMCPY],
+        of: NATIVE,
         at_least: 0.8,
         on: Some(Isa::Avx512),
     },
@@ -70,6 +75,7 @@ const RATIOS: [Ratio; 17] = [
         cases: &["checksum+byteswap"],
         sizes: (16 * M, usize::MAX),
         over: &[MEMCPY],
+        of: NATIVE,
         at_least: 1.3,
         on: Some(Isa::Avx512),
     },
@@ -78,6 +84,7 @@ const RATIOS: [Ratio; 17] = [
         cases: &STAGES,
         sizes: (256, usize::MAX),
         over: &[SEPARATE],
+        of: NATIVE,
         at_least: 1.5,
         on: Some(Isa::Avx512),
     },
@@ -86,6 +93,7 @@ const RATIOS: [Ratio; 17] = [
         cases: &STAGES,
         sizes: (4 * K, usize::MAX),
         over: &[SEPARATE],
+        of: NATIVE,
         at_least: 2.5,
         on: Some(Isa::Avx512),
     },
@@ -94,6 +102,7 @@ const RATIOS: [Ratio; 17] = [
         cases: &["checksum+byteswap+crc32c"],
         sizes: (4 * K, M),
         over: &["crc-fast alone", "ISA-L alone"],
+        of: NATIVE,
         at_least: 0.9,
         on: Some(Isa::Avx512),
     },
@@ -102,6 +111,7 @@ const RATIOS: [Ratio; 17] = [
         cases: &["checksum", "checksum+byteswap"],
         sizes: (64, 64),
         over: &HANDS,
+        of: NATIVE,
         at_least: 1.0 / 1.2,
         on: Some(Isa::Avx512),
     },
@@ -110,6 +120,7 @@ const RATIOS: [Ratio; 17] = [
         cases: &["five pipes"],
         sizes: (64 * K, 64 * K),
         over: &[SEPARATE],
+        of: NATIVE,
         at_least: 4.0,
         on: Some(Isa::Avx512),
     },
@@ -118,6 +129,7 @@ const RATIOS: [Ratio; 17] = [
         cases: &["checksum to lance"],
         sizes: (1460, 64 * K),
         over: &[SEPARATE],
+        of: NATIVE,
         at_least: 1.0,
         on: Some(Isa::Avx512),
     },
@@ -126,6 +138,7 @@ const RATIOS: [Ratio; 17] = [
         cases: &SIX,
         sizes: (64, 1460),
         over: &HANDS,
+        of: NATIVE,
         at_least: 0.95,
         on: Some(Isa::Avx2),
     },
@@ -134,6 +147,7 @@ const RATIOS: [Ratio; 17] = [
         cases: &SIX,
         sizes: (4 * K, 64 * K),
         over: &HANDS,
+        of: NATIVE,
         at_least: 0.97,
         on: Some(Isa::Avx2),
     },
@@ -142,6 +156,7 @@ const RATIOS: [Ratio; 17] = [
         cases: &["checksum to lance"],
         sizes: (1460, 64 * K),
         over: &[SEPARATE],
+        of: NATIVE,
         at_least: 1.5,
         on: Some(Isa::Avx2),
     },
@@ -150,6 +165,7 @@ const RATIOS: [Ratio; 17] = [
         cases: &["five pipes"],
         sizes: (64 * K, 64 * K),
         over: &[SEPARATE],
+        of: NATIVE,
         at_least: 3.0,
         on: Some(Isa::Avx2),
     },
@@ -158,6 +174,7 @@ const RATIOS: [Ratio; 17] = [
         cases: &["five pipes"],
         sizes: (4 * K, 64 * K),
         over: &HANDS,
+        of: NATIVE,
         at_least: 0.95,
         on: None,
     },
@@ -166,6 +183,7 @@ const RATIOS: [Ratio; 17] = [
         cases: &["crc32c"],
         sizes: (4 * K, M),
         over: &["crc-fast alone", "ISA-L alone"],
+        of: NATIVE,
         at_least: 1.0,
         on: Some(Isa::Avx2),
     },
@@ -174,8 +192,18 @@ const RATIOS: [Ratio; 17] = [
         cases: &["crc32c"],
         sizes: (4 * K, 64 * K),
         over: &HANDS,
+        of: NATIVE,
         at_least: 0.95,
         on: None,
+    },
+    Ratio {
+        what: "AVX2: CRC32C alone: native, reading only / the best library with these instructions, 4 KB to 1 MB",
+        cases: &["crc32c"],
+        sizes: (4 * K, M),
+        over: &["ISA-L alone, 128 bits", "crc32c alone"],
+        of: NATIVE_READING,
+        at_least: 1.9,
+        on: Some(Isa::Avx2),
     },
 ];
 
@@ -250,7 +278,7 @@ impl Ratio {
             let median = |name: &str| point.of(name).map(|times| times.spread().median);
             let rivals = self.over.iter().filter_map(|name| Some((*name, median(name)?)));
             let Some((rival, rival_ns)) = rivals.min_by(|a, b| a.1.total_cmp(&b.1)) else { continue };
-            let (Some(own), Some(other)) = (point.of(NATIVE), point.of(rival)) else { continue };
+            let (Some(own), Some(other)) = (point.of(self.of), point.of(rival)) else { continue };
             let bound = Case::named(point.case)
                 .and_then(|case| record.bound(case, point.bytes))
                 .map(|bound| (bound.gbps * rival_ns / point.bytes as f64, bound.why));
