@@ -5,6 +5,7 @@ mod support;
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use cheetah::server::Server;
@@ -213,6 +214,41 @@ fn a_name_finds_its_certificate_and_files_are_read_again() {
     ask(&mut Client::new(&first.der, None).connect_to("a.example", &server), "/hello.txt");
 }
 
+/// What `command` with `arguments` gives on standard output; `None`, told, if it is not installed.
+fn output(command: &str, arguments: &[&str], input: &[u8]) -> Option<Vec<u8>> {
+    let spawned = Command::new(command)
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn();
+    let mut child = spawned.inspect_err(|error| eprintln!("skipped: {command}: {error}")).ok()?;
+    child.stdin.take().unwrap().write_all(input).unwrap();
+    Some(child.wait_with_output().unwrap().stdout)
+}
+
+#[test]
+fn other_clients_get_what_there_is() {
+    let certificate = certificate();
+    let server = on_kernel(certificate.acceptor());
+    let port = server.tls_addr().unwrap().port();
+    let (cert, big) = (certificate.files.cert.to_str().unwrap(), noise(1_000_003));
+    let url = format!("https://localhost:{port}/big.bin");
+    for version in ["--tls-max=1.3", "--tls-max=1.2"] {
+        let version: Vec<&str> = version.split('=').collect();
+        let arguments = [&["-s", "--cacert", cert, "--http1.1", &url][..], &version].concat();
+        assert!(output("curl", &arguments, b"").is_none_or(|got| got == big), "curl {version:?}");
+    }
+    let arguments = ["-q", "-O", "-", "--ca-certificate", cert, &url];
+    assert!(output("wget", &arguments, b"").is_none_or(|got| got == big), "wget");
+    let connect = format!("127.0.0.1:{port}");
+    for version in ["-tls1_3", "-tls1_2"] {
+        let arguments = ["s_client", "-quiet", "-connect", &connect, "-CAfile", cert, version];
+        let request = b"GET /big.bin HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+        assert!(output("openssl", &arguments, request).is_none_or(|got| got.ends_with(&big)), "{version}");
+    }
+}
+
 /// What the server sends on a bare connection before it closes.
 fn answer(server: &Server, bytes: &[u8]) -> Vec<u8> {
     let mut stream = connect(server.tls_addr().unwrap());
@@ -299,7 +335,10 @@ fn a_handshake_takes_only_so_long() {
 #[test]
 fn a_bad_record_ends_the_connection() {
     let certificate = certificate();
-    let server = on_kernel(certificate.acceptor());
+    let acceptor = certificate.acceptor();
+    let own_records = acceptor.own_records;
+    let server = on_kernel(acceptor);
+    let mut tried = 0;
     for suite in SUITES {
         let client = Client::new(&certificate.der, Some(suite));
         let sealed = |stream: &mut Stream| {
@@ -317,10 +356,12 @@ fn a_bad_record_ends_the_connection() {
             &|record| *record = vec![23, 3, 3, 0, 3, 1, 2, 3],
         ];
         for (i, change) in bad.into_iter().enumerate() {
-            // The records of this suite are `rustls`'s, which does not look at the kind of what is sealed.
-            if (suite, i) == (CipherSuite::TLS13_CHACHA20_POLY1305_SHA256, 3) {
+            // Where records are `rustls`'s, it does not look at the kind of what is sealed in TLS 1.3.
+            let is_theirs = !own_records || suite == CipherSuite::TLS13_CHACHA20_POLY1305_SHA256;
+            if i == 3 && is_theirs && SUITES[..3].contains(&suite) {
                 continue;
             }
+            tried += 1;
             let mut stream = client.connect(&server);
             ask(&mut stream, "/hello.txt");
             let mut record = sealed(&mut stream);
@@ -333,7 +374,7 @@ fn a_bad_record_ends_the_connection() {
         }
     }
     let stats = server.shut_down().unwrap();
-    assert_eq!(stats.total_responses(), 29, "nothing of a bad record is a request");
+    assert_eq!(stats.total_responses(), tried, "nothing of a bad record is a request");
 }
 
 #[test]
