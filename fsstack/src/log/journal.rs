@@ -265,3 +265,59 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn journal() -> Vec<u8> {
+        let runs = Runs { size: 9, mtime: Mtime::default(), app: Arc::new([1, 2]), map: Default::default() };
+        let mut journal = JournalWriter::new();
+        journal.directory(b"a", Mtime::default());
+        journal.runs(b"a/b", &runs, &[]);
+        journal.patch(b"a/b", 4, &runs, &[]);
+        journal.removed(b"a/b");
+        journal.finish()
+    }
+
+    #[test]
+    fn what_was_written_is_done() {
+        let mut tree = Tree::new();
+        replay(&journal(), &HashMap::new(), &mut tree).unwrap();
+        assert_eq!(tree.len(), 2);
+    }
+
+    #[test]
+    fn records_that_cannot_be_are_refused_with_their_offset() {
+        let refused = |write: &dyn Fn(&mut JournalWriter)| {
+            let mut journal = JournalWriter::new();
+            write(&mut journal);
+            replay(&journal.finish(), &HashMap::new(), &mut Tree::new()).unwrap_err()
+        };
+        assert_eq!(refused(&|j| j.removed(b"x")).offset, 8);
+        assert!(refused(&|j| j.removed(b"")).found.contains("root"));
+        assert!(refused(&|j| j.directory(b"a/b", Mtime::default())).found.contains("a/b"));
+        assert!(refused(&|j| j.directory(b"../b", Mtime::default())).found.contains("../b"));
+        assert!(refused(&|j| j.whole(b"a", 7, InodeId::from_number(1))).what.contains("segment"));
+        let runs = Runs { size: 9, mtime: Mtime::default(), app: Arc::new([]), map: Default::default() };
+        assert!(refused(&|j| j.patch(b"a", 0, &runs, &[])).what.contains("change of a file"));
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_the_bytes_it_ends_without_a_panic(
+            at in any::<prop::sample::Index>(), value: u8, cut in any::<prop::sample::Index>(),
+            more in prop::collection::vec(any::<u8>(), 0..40),
+        ) {
+            let mut bytes = journal();
+            let place = at.index(bytes.len());
+            bytes[place] = value;
+            bytes.truncate(cut.index(bytes.len()) + 1);
+            bytes.extend(more);
+            let mut tree = Tree::new();
+            let _ = replay(&bytes, &HashMap::new(), &mut tree);
+            prop_assert!(tree.len() < 10);
+        }
+    }
+}

@@ -14,17 +14,20 @@ mod error;
 mod generation;
 mod journal;
 mod node;
+mod pack;
 mod segment;
 mod space;
 mod superblock;
 mod tree;
+mod usage;
 mod writer;
 
 pub use error::{ChangeError, LogError};
 pub use generation::{Checked, Entry, Generation, OpenFile};
 pub use node::Contents;
 pub use segment::SegmentKind;
-pub use writer::{Log, Receipt, Usage};
+pub use usage::Usage;
+pub use writer::{Log, Receipt};
 
 /// Whether a file that begins with these bytes is a log.
 pub fn is_log(first: &[u8]) -> bool {

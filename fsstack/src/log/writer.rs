@@ -1,16 +1,18 @@
 //! The one writer of a log.
 
-use super::commit::{self, Change, Changes, NodeReader, SegmentBuilder, blob_name};
+use super::commit::{self, Change, Changes, SegmentBuilder, blob_name};
 use super::error::{ChangeError, LogError};
 use super::generation::{self, Generation};
 use super::journal::JournalWriter;
 use super::node::{Contents, MAX_FILE_BYTES, Node, Run, Runs, Source};
+use super::pack::{Window, pack, packed_bytes};
 use super::segment::{Blob, Segment, SegmentKind};
 use super::space;
 use super::superblock::{FIRST_SEGMENT, MAX_SEGMENTS, Place, Superblock};
 use super::tree::Tree;
+use super::usage::{Usage, usage};
 use crate::device::{AtomicFile, Device, DeviceMut, FileDevice, RangeLock};
-use crate::format::layout::{BLOCK_BYTES, LARGE_FILE_BYTES};
+use crate::format::layout::BLOCK_BYTES;
 use crate::format::sums::crc32c;
 use crate::fs::{Image, InodeId, OpenError, OpenOptions};
 use crate::image::build::{BuildError, BuildOptions, Builder, Content, Mtime, Summary};
@@ -43,25 +45,6 @@ const UNKNOWN_BYTES: u64 = 1 << 62;
 /// How far a change went: it is in memory, and durable once [`Log::durable`] is as high.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Receipt(u64);
-
-/// Where the space of a log is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Usage {
-    /// Files of the tree.
-    pub files: u64,
-    /// Bytes of the files of the tree.
-    pub content_bytes: u64,
-    /// Segments that the log consists of.
-    pub segments: u64,
-    /// Bytes of those segments.
-    pub segment_bytes: u64,
-    /// Bytes of contents in them that no file has any more: what `compact` would give back at least.
-    pub dead_bytes: u64,
-    /// Bytes between and behind the segments, holes included.
-    pub free_bytes: u64,
-    /// Length of the file.
-    pub file_bytes: u64,
-}
 
 /// A log that is open for changes, by this process alone. See [`crate::log`].
 pub struct Log {
@@ -779,11 +762,11 @@ impl Log {
         self.reclaim()?;
         let offset = space::find(&self.file, &mut self.taken(), room)?;
         let generation = self.superblock.generation + 1;
-        let window = Window { device: &mut *self.device, base: offset, first: Vec::new() };
+        let window = Window::new(&mut *self.device, offset);
         let mut builder = Builder::new(window, &BuildOptions { generation, ..BuildOptions::default() })?;
         build(&mut builder)?;
         let (window, summary) = builder.finish()?;
-        let crc = crc32c(0, &window.first);
+        let crc = crc32c(0, window.first_block());
         let place = Place { number: self.next_segment, offset, len: summary.image_bytes, kind, crc };
         let (place, segment) = self.open_segment(place)?;
         self.staged.push((place, Arc::clone(&segment)));
@@ -802,59 +785,6 @@ impl Log {
     }
 }
 
-impl Usage {
-    /// Where the space of the log at `path` is, whoever writes it. A plain image is a log of one segment.
-    ///
-    /// # Errors
-    /// If it cannot be read or is not sound.
-    pub fn of(path: &Path, options: &OpenOptions) -> Result<Usage, LogError> {
-        let file = Arc::new(File::open(path)?);
-        let file_bytes = generation::len_of(&file)?;
-        if generation::is_log_file(&file)? {
-            let (superblock, generation) = Generation::of_log(&file, options)?;
-            return Ok(usage(&generation, &superblock, file_bytes));
-        }
-        let generation = Generation::open(path, options)?;
-        let place = Place { number: 0, offset: 0, len: file_bytes, kind: SegmentKind::Packed, crc: 0 };
-        Ok(usage(
-            &generation,
-            &Superblock { generation: 0, next_segment: 1, segments: vec![place] },
-            file_bytes,
-        ))
-    }
-}
-
-fn usage(generation: &Generation, superblock: &Superblock, file_bytes: u64) -> Usage {
-    let live = commit::live_bytes(&generation.tree);
-    let (mut files, mut content_bytes) = (0, 0);
-    for entry in generation.entries().filter(|entry| entry.is_file()) {
-        files += 1;
-        content_bytes += entry.size();
-    }
-    let stored = |segment: &Arc<Segment>| {
-        let all = segment.image.superblock().content_bytes;
-        let journal = segment.image.lookup(super::segment::JOURNAL).map_or(0, |inode| inode.size());
-        let is_packed = superblock
-            .segments
-            .iter()
-            .any(|place| place.number == segment.number && place.kind == SegmentKind::Packed);
-        all - if is_packed { 0 } else { journal }
-    };
-    let dead = |segment: &Arc<Segment>| {
-        stored(segment).saturating_sub(live.get(&segment.number).copied().unwrap_or(0))
-    };
-    let segment_bytes = superblock.total_bytes();
-    Usage {
-        files,
-        content_bytes,
-        segments: generation.segments.len() as u64,
-        segment_bytes,
-        dead_bytes: generation.segments.iter().map(dead).sum(),
-        free_bytes: file_bytes.saturating_sub(segment_bytes).saturating_sub(FIRST_SEGMENT),
-        file_bytes,
-    }
-}
-
 /// Writes the superblock of a new log whose segments are there.
 fn format(device: &mut dyn DeviceMut, segments: Vec<Place>, next_segment: u64) -> io::Result<()> {
     let end = segments.iter().map(Place::end).max().unwrap_or(FIRST_SEGMENT);
@@ -863,85 +793,4 @@ fn format(device: &mut dyn DeviceMut, segments: Vec<Place>, next_segment: u64) -
     }
     let superblock = Superblock { generation: 2, next_segment, segments };
     device.write_at(superblock.offset(), &superblock.encode())
-}
-
-impl Generation {
-    /// Packs the tree: files in the order of `paths`, then by name.
-    ///
-    /// # Errors
-    /// If a file cannot be read, or the builder's device refuses.
-    pub fn pack<D: DeviceMut>(&self, paths: &[Vec<u8>], builder: &mut Builder<D>) -> Result<(), LogError> {
-        pack(&self.tree, paths, builder)
-    }
-}
-
-/// Packs a tree: files in the order of `paths`, then by name.
-fn pack<D: DeviceMut>(tree: &Tree, paths: &[Vec<u8>], builder: &mut Builder<D>) -> Result<(), LogError> {
-    let mut done: HashSet<&[u8]> = HashSet::new();
-    let first = paths.iter().filter_map(|path| tree.get(path));
-    for (path, node) in first.chain(tree.iter()) {
-        match node {
-            Node::Directory(mtime) if path.is_empty() && *mtime == Mtime::default() => {}
-            Node::Directory(mtime) => {
-                if done.insert(path) {
-                    builder.directory(path, *mtime, &[])?;
-                }
-            }
-            Node::Whole(_) | Node::Runs(_) if done.insert(path) => {
-                let app = node.app()?.to_vec();
-                let mut reader = NodeReader { node, at: 0, error: None };
-                let built = builder.file(path, node.mtime(), &mut reader, |_| app);
-                if let Some(error) = reader.error {
-                    return Err(error.into());
-                }
-                built?;
-            }
-            Node::Whole(_) | Node::Runs(_) => {}
-        }
-    }
-    Ok(())
-}
-
-/// No less than a tree has when it is packed.
-fn packed_bytes(tree: &Tree) -> Result<u64, LogError> {
-    let mut bytes = 16 * BLOCK_BYTES;
-    for (path, node) in tree.iter() {
-        let contents = node.size() + node.size() / 128 + node.size() / 1024 + node.app()?.len() as u64;
-        // An inode, an extent, slots of the index, a page's sum; and what alignment takes.
-        let around =
-            path.len() as u64 + 256 + if node.size() >= LARGE_FILE_BYTES { BLOCK_BYTES } else { 128 };
-        bytes += contents + around;
-    }
-    Ok(bytes)
-}
-
-/// The part of the log's device that a segment is written to.
-pub(super) struct Window<'a> {
-    device: &'a mut (dyn DeviceMut + Send),
-    base: u64,
-    /// The segment's first block, which is written last.
-    first: Vec<u8>,
-}
-
-impl Device for Window<'_> {
-    fn len_bytes(&self) -> io::Result<u64> {
-        Ok(self.device.len_bytes()?.saturating_sub(self.base))
-    }
-
-    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
-        self.device.read_at(self.base + offset, buf)
-    }
-}
-
-impl DeviceMut for Window<'_> {
-    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        if offset == 0 {
-            self.first = bytes[..bytes.len().min(BLOCK_BYTES as usize)].to_vec();
-        }
-        self.device.write_at(self.base + offset, bytes)
-    }
-
-    fn sync(&mut self) -> io::Result<()> {
-        self.device.sync()
-    }
 }
