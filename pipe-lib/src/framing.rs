@@ -34,12 +34,12 @@ struct FieldPlan {
 #[derive(Debug)]
 enum What {
     Bytes(Box<[u8]>),
-    Sum(Sum),
+    Sum(FieldSum),
 }
 
 /// `constant + index * .. + length * ..` and registers and exports.
 #[derive(Debug)]
-struct Sum {
+struct FieldSum {
     gauge: Gauge,
     constant: u64,
     index: u64,
@@ -98,7 +98,7 @@ impl FramePlan {
                     Field::Gap(_) => None,
                     Field::Bytes(bytes) => Some(What::Bytes(bytes.as_slice().into())),
                     Field::Put { gauge, sum } => {
-                        let mut plan = Sum {
+                        let mut plan = FieldSum {
                             gauge: *gauge,
                             constant: 0,
                             index: 0,
@@ -245,7 +245,7 @@ impl FramePlan {
 
 impl Results<'_> {
     #[inline]
-    fn value(&self, sum: &Sum) -> u64 {
+    fn value(&self, sum: &FieldSum) -> u64 {
         let mut value = sum.constant;
         value = value.wrapping_add(sum.index.wrapping_mul(self.index));
         value = value.wrapping_add(sum.length.wrapping_mul(self.length));
@@ -265,7 +265,7 @@ impl Results<'_> {
     }
 }
 
-impl Sum {
+impl FieldSum {
     /// As the bytes lie in memory, from the least significant on.
     #[inline]
     fn swapped(&self, value: u64) -> u64 {

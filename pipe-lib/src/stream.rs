@@ -154,8 +154,9 @@ impl Stream {
     }
 
     /// Holds each window of a frame at the start back until all its fields were found to hold what they
-    /// should: nothing of a bad window is given out. A window is in memory for so long; one that is as long as
-    /// the stream, to the end. To be said before the first chunk. Without a frame at the start, nothing changes.
+    /// should: nothing of a bad window is given out. A window is in memory for so long; one that is as long
+    /// as the stream, to the end. To be said before the first chunk. Without a frame at the start, nothing
+    /// changes.
     pub fn hold_back(mut self) -> Stream {
         if let Some(framed) = &mut self.framed {
             framed.hold_back = true;
@@ -246,8 +247,8 @@ impl Stream {
     /// Errors: a short `out`; a chunk or an `out` that is not aligned as its layout demands; a chunk from a
     /// `fixed` layout (see [`Stream::push_raw`]); an output that does not begin at the start of the stream,
     /// with a layout at the end. On an error nothing was written and the stream is where it was before; but
-    /// after [`RunError::Mismatch`], the first bytes of `out`, by which [`Stream::sink_offset`] has grown, are
-    /// of the stream before it, and every further chunk is refused with the same error.
+    /// after [`RunError::Mismatch`], the first bytes of `out`, by which [`Stream::sink_offset`] has grown,
+    /// are of the stream before it, and every further chunk is refused with the same error.
     pub fn push(&mut self, chunk: &[u8], out: &mut [u8]) -> Result<usize, RunError> {
         if self.framed.is_some() {
             return self.push_framed(chunk, Some(out));
@@ -431,8 +432,8 @@ impl Stream {
         Run::shared(program, bytes(self.read), bytes(written), registers, windows)
     }
 
-    /// What the passes hold back, `held` bytes of it wanted, goes to `out`, by the rules of a layout if there is
-    /// one.
+    /// What the passes hold back, `held` bytes of it wanted, goes to `out`, by the rules of a layout if there
+    /// is one.
     ///
     /// # Safety
     /// `out` is writable for that and for the end of a layout, and aligned as one demands.

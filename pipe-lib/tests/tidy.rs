@@ -9,10 +9,11 @@ use std::path::{Path, PathBuf};
 const WIDTH: usize = 110;
 
 /// Types that may have one name in two files of pipe-lib, and why.
-const TWICE: [&str; 9] = [
+const TWICE: [&str; 11] = [
     // An item of the language as it is written (`syntax::ast`), and what it means (`ir`, `compose`,
     // `analyse`): code names the first by its module.
     "Attribute",
+    "Frame",
     "Inst",
     "Layout",
     "Param",
@@ -20,6 +21,7 @@ const TWICE: [&str; 9] = [
     "Pipeline",
     "Stage",
     "Table",
+    "Term",
     // Code memory of one system or another: one of the two is compiled.
     "CodeDraft",
 ];

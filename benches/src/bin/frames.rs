@@ -1,5 +1,5 @@
-//! Prints what protection information costs that is put in while data are copied, next to `memcpy` of the same
-//! data and to ISA-L's `crc16_t10dif_copy` with the fields written behind each block.
+//! Prints what protection information costs that is put in while data are copied, next to `memcpy` of the
+//! same data and to ISA-L's `crc16_t10dif_copy` with the fields written behind each block.
 
 use benches::machine::Machine;
 use clap::Parser;

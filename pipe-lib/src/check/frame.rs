@@ -29,7 +29,7 @@ pub(crate) fn check_frame(frame: &ast::Frame, docs: &[String], findings: &mut Fi
             findings.push(diagnostic.help("give the parameter another name"));
         }
     }
-    let mut checker = Checker { frame, params: &params, read: HashSet::new(), findings };
+    let mut checker = FrameChecker { frame, params: &params, read: HashSet::new(), findings };
     let mut fields: [Vec<Field>; 2] = [Vec::new(), Vec::new()];
     let mut data: Option<(Option<NonZeroU64>, Span)> = None;
     let mut whole = None;
@@ -93,7 +93,7 @@ pub(crate) fn check_frame(frame: &ast::Frame, docs: &[String], findings: &mut Fi
                 .help("write what stands before or behind it: `put u32le crc32.crc`"),
         );
     }
-    let Checker { read: used, findings, .. } = checker;
+    let FrameChecker { read: used, findings, .. } = checker;
     if findings.errors() > before {
         return None;
     }
@@ -109,7 +109,7 @@ pub(crate) fn check_frame(frame: &ast::Frame, docs: &[String], findings: &mut Fi
     Some(Frame { name, doc, params, data, head, foot, whole: whole.is_some() })
 }
 
-struct Checker<'a> {
+struct FrameChecker<'a> {
     frame: &'a ast::Frame,
     params: &'a [crate::ir::Param],
     /// Parameters that some field reads.
@@ -121,7 +121,7 @@ fn bad(span: Span, message: impl Into<String>) -> Diagnostic {
     Diagnostic::new(Code::BadFrame, span, message)
 }
 
-impl<'a> Checker<'a> {
+impl<'a> FrameChecker<'a> {
     fn unknown(&mut self, name: &Name) {
         let mut diagnostic =
             Diagnostic::new(Code::BadFrame, name.span, format!("no rule `{}` for frames", name.node))

@@ -107,8 +107,9 @@ impl<'e> Prepared<'e> {
         unsafe { self.transfer(source, dst.as_mut_ptr(), written) }
     }
 
-    /// Runs over `buf` in place. Layouts at either end are refused. With a frame, `buf` has its fields, whichever
-    /// end it is at: data stay between them, and fields at the end are written, those at the start compared.
+    /// Runs over `buf` in place. Layouts at either end are refused. With a frame, `buf` has its fields,
+    /// whichever end it is at: data stay between them, and fields at the end are written, those at the start
+    /// compared.
     pub fn run_in_place(self, buf: &mut [u8]) -> Result<Run<'e>, RunError> {
         if self.program.has_frames() {
             return self.run_framed_in_place(buf);

@@ -42,7 +42,7 @@ pub(super) struct Framed {
 }
 
 /// Where output goes.
-struct Target<'o> {
+struct Destination<'o> {
     /// Nobody wants any if there is none.
     out: Option<&'o mut [u8]>,
     written: usize,
@@ -92,7 +92,7 @@ impl Stream {
             (OutputMode::Undecided, None) => OutputMode::Unwanted,
             (mode, None) => mode,
         };
-        let mut target = Target { out, written: 0 };
+        let mut target = Destination { out, written: 0 };
         let taken = self.take(chunk, &mut target);
         self.release(&mut target);
         self.written += target.written as u64;
@@ -105,7 +105,7 @@ impl Stream {
     }
 
     /// Takes the fields out of a chunk and gives the rest to the passes.
-    fn take(&mut self, chunk: &[u8], target: &mut Target<'_>) -> Result<(), RunError> {
+    fn take(&mut self, chunk: &[u8], target: &mut Destination<'_>) -> Result<(), RunError> {
         self.framed_mut().raw += chunk.len() as u64;
         let program = Arc::clone(&self.engine.program);
         let Some(plan) = &program.source_frame else {
@@ -144,7 +144,7 @@ impl Stream {
     }
 
     /// Data, to the passes and behind them to the target, cut where the sink's windows end.
-    fn give(&mut self, program: &Program, data: &[u8], target: &mut Target<'_>) {
+    fn give(&mut self, program: &Program, data: &[u8], target: &mut Destination<'_>) {
         let mut rest = data;
         while !rest.is_empty() {
             let n = match &program.sink_frame {
@@ -169,7 +169,7 @@ impl Stream {
     }
 
     /// Runs the passes over a stretch of data.
-    fn run_to(&mut self, program: &Program, data: &[u8], target: &mut Target<'_>) {
+    fn run_to(&mut self, program: &Program, data: &[u8], target: &mut Destination<'_>) {
         let room = self.waiting() + data.len();
         let waits = waits(self.framed_mut(), program);
         match &mut target.out {
@@ -189,7 +189,7 @@ impl Stream {
     }
 
     /// Begins a window of the sink, if none is under way.
-    fn open(&mut self, program: &Program, plan: &FramePlan, target: &mut Target<'_>) {
+    fn open(&mut self, program: &Program, plan: &FramePlan, target: &mut Destination<'_>) {
         if std::mem::replace(&mut self.framed_mut().is_open, true) {
             return;
         }
@@ -215,7 +215,7 @@ impl Stream {
     }
 
     /// Ends a window of the sink.
-    fn close(&mut self, program: &Program, plan: &FramePlan, target: &mut Target<'_>) {
+    fn close(&mut self, program: &Program, plan: &FramePlan, target: &mut Destination<'_>) {
         let framed = self.framed.as_mut().expect("a stream with frames");
         let exports = Exports::Taken(program, &self.progress);
         let (index, length) = (framed.put_index, framed.put);
@@ -224,11 +224,13 @@ impl Stream {
         match &mut target.out {
             None => {}
             Some(_) if waits => {
-                let (begins, ends) = (framed.begins, framed.pending.len());
+                let ends = framed.pending.len();
                 framed.pending.resize(ends + plan.foot, 0);
-                let (head, rest) = framed.pending[begins..].split_at_mut(plan.head);
-                let foot = rest.len() - plan.foot;
-                plan.write(Some(head), Some(&mut rest[foot..]), results);
+                let (before, foot) = framed.pending.split_at_mut(ends);
+                // A head that tells nothing of what follows was right when it was written, and may have gone out since.
+                let begins = framed.begins;
+                let head = plan.late_head.then(|| &mut before[begins..begins + plan.head]);
+                plan.write(head, Some(foot), results);
                 framed.complete = framed.pending.len();
             }
             Some(out) => {
@@ -258,7 +260,7 @@ impl Stream {
     }
 
     /// Gives out what has waited long enough.
-    fn release(&mut self, target: &mut Target<'_>) {
+    fn release(&mut self, target: &mut Destination<'_>) {
         let program = Arc::clone(&self.engine.program);
         let framed = self.framed_mut();
         let Some(out) = &mut target.out else { return };
@@ -291,15 +293,15 @@ impl Stream {
         program.sink_frame.as_ref().map_or(Ok(()), |plan| plan.check_whole(self.read))
     }
 
-    /// Ends a stream that may end: what the passes hold back, the last fields, and all that waits go to `out`,
-    /// which has room for them.
+    /// Ends a stream that may end: what the passes hold back, the last fields, and all that waits go to
+    /// `out`, which has room for them.
     ///
     /// # Errors
     /// A last window that is bad: then nothing was written.
     pub(super) fn finish_framed(mut self, out: &mut [u8]) -> Result<Run<'static>, RunError> {
         let program = Arc::clone(&self.engine.program);
         let is_wanted = self.output != OutputMode::Unwanted;
-        let mut target = Target { out: is_wanted.then_some(out), written: 0 };
+        let mut target = Destination { out: is_wanted.then_some(out), written: 0 };
         if let Some(plan) = program.sink_frame.as_ref().filter(|plan| plan.frame.data.is_none()) {
             self.open(&program, plan, &mut target);
         }
@@ -327,7 +329,7 @@ impl Stream {
     }
 
     /// What the passes hold back, now that nothing follows.
-    fn flush_to(&mut self, program: &Program, target: &mut Target<'_>) {
+    fn flush_to(&mut self, program: &Program, target: &mut Destination<'_>) {
         let room = self.waiting();
         let waits = waits(self.framed_mut(), program);
         match &mut target.out {

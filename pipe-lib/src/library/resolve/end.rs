@@ -11,31 +11,31 @@ use std::sync::Arc;
 
 /// A layout or a frame.
 #[derive(Clone)]
-pub(super) enum End {
+pub(super) enum EndItem {
     Layout(Arc<Layout>),
     Frame(Arc<Frame>),
 }
 
-impl End {
+impl EndItem {
     pub(super) fn name(&self) -> &str {
         match self {
-            End::Layout(layout) => &layout.name,
-            End::Frame(frame) => &frame.name,
+            EndItem::Layout(layout) => &layout.name,
+            EndItem::Frame(frame) => &frame.name,
         }
     }
 
     pub(super) fn kind(&self) -> &'static str {
         match self {
-            End::Layout(_) => "layout",
-            End::Frame(_) => "frame",
+            EndItem::Layout(_) => "layout",
+            EndItem::Frame(_) => "frame",
         }
     }
 
     /// As a composition has it.
-    pub(super) fn parts(end: Option<(End, Span)>) -> (Option<Arc<Layout>>, Option<Arc<Frame>>) {
+    pub(super) fn parts(end: Option<(EndItem, Span)>) -> (Option<Arc<Layout>>, Option<Arc<Frame>>) {
         match end {
-            Some((End::Layout(layout), _)) => (Some(layout), None),
-            Some((End::Frame(frame), _)) => (None, Some(frame)),
+            Some((EndItem::Layout(layout), _)) => (Some(layout), None),
+            Some((EndItem::Frame(frame), _)) => (None, Some(frame)),
             None => (None, None),
         }
     }
@@ -55,7 +55,7 @@ impl Resolver<'_> {
         &mut self,
         stage: Option<&Spanned<ast::Stage>>,
         env: &[Bound],
-    ) -> Option<Option<(End, Span)>> {
+    ) -> Option<Option<(EndItem, Span)>> {
         let Some(stage) = stage else { return Some(None) };
         let name = &stage.node.name;
         if self.is_broken(name) {
@@ -64,7 +64,7 @@ impl Resolver<'_> {
         if let Some(frame) = self.inner.frames.get(&name.node) {
             return self
                 .frame(frame, stage, env)
-                .map(|frame| Some((End::Frame(Arc::new(frame)), stage.span)));
+                .map(|frame| Some((EndItem::Frame(Arc::new(frame)), stage.span)));
         }
         let Some(layout) = self.inner.layouts.get(&name.node) else {
             let message = format!("no layout or frame `{}`", name.node);
@@ -88,7 +88,7 @@ impl Resolver<'_> {
             self.findings.push(Diagnostic::new(Code::LayoutPosition, stage.span, message));
             return None;
         }
-        Some(Some((End::Layout(Arc::clone(layout)), stage.span)))
+        Some(Some((EndItem::Layout(Arc::clone(layout)), stage.span)))
     }
 
     /// A frame with its parameters bound and under its own name in the composition.

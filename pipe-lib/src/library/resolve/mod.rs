@@ -14,7 +14,7 @@ use crate::limits;
 use crate::pipeline::Pipeline;
 use crate::source::Span;
 use crate::syntax::ast::{self, PipelineExpr, Spanned};
-use end::End;
+use end::EndItem;
 
 /// Resolves a pipeline on its own.
 pub(super) fn resolve(
@@ -82,14 +82,14 @@ struct Bound {
 #[derive(Default)]
 struct Composed {
     stages: Vec<(Stage, Span)>,
-    source: Option<(End, Span)>,
-    sink: Option<(End, Span)>,
+    source: Option<(EndItem, Span)>,
+    sink: Option<(EndItem, Span)>,
 }
 
 impl Composed {
     fn finish(self) -> Composition {
-        let (source, source_frame) = End::parts(self.source);
-        let (sink, sink_frame) = End::parts(self.sink);
+        let (source, source_frame) = EndItem::parts(self.source);
+        let (sink, sink_frame) = EndItem::parts(self.sink);
         let stages = self.stages.into_iter().map(|(stage, _)| stage).collect();
         Composition { stages, source, sink, source_frame, sink_frame }
     }

@@ -7,7 +7,7 @@ use crate::error::RunError;
 use crate::ir::{Field, Frame};
 
 /// What a run between frames reads, and what it should write.
-struct Framed {
+struct FramedCase {
     input: Vec<u8>,
     output: Vec<u8>,
     /// Why it should be refused for its length, if for that.
@@ -16,7 +16,7 @@ struct Framed {
 
 impl Case<'_> {
     /// Other values for the frames' parameters, the streams' bytes with fields.
-    fn frames(&mut self) -> Framed {
+    fn frames(&mut self) -> FramedCase {
         let composition = self.engine.composition();
         let mut values = [Vec::new(), Vec::new()];
         let ends = [(&composition.source_frame, End::Source), (&composition.sink_frame, End::Sink)];
@@ -46,13 +46,13 @@ impl Case<'_> {
         };
         let input = framed(ends[0], &values[0], self.stream);
         let output = if refused { Vec::new() } else { framed(ends[1], &values[1], &outcome.output) };
-        Framed { input, output, refused }
+        FramedCase { input, output, refused }
     }
 
     /// Whether a run went as it should, output apart.
     fn judge_framed(
         &self,
-        framed: &Framed,
+        framed: &FramedCase,
         result: Result<crate::run::Run<'_>, RunError>,
         output: Option<(&[u8], &[u8])>,
     ) -> Result<(), String> {
@@ -143,7 +143,7 @@ impl Case<'_> {
         (0..=len).try_for_each(|at| self.stream_framed(&framed, &[at, len - at], at % 2 == 0))
     }
 
-    fn stream_framed(&mut self, framed: &Framed, cuts: &[usize], hold_back: bool) -> Verdict {
+    fn stream_framed(&mut self, framed: &FramedCase, cuts: &[usize], hold_back: bool) -> Verdict {
         let how = || format!("stream between frames in chunks {}, hold back: {hold_back}", Cuts(cuts));
         // Without results, fields are wrong before the length is.
         if self.expected.is_err() && self.engine.composition().source_frame.is_some() {

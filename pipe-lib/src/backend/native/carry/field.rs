@@ -34,7 +34,7 @@ struct Products {
 }
 
 /// The registers of one such state.
-pub(super) struct Field {
+pub(super) struct FieldState {
     operand: Value,
     /// In each lane its polynomial, the last vector not multiplied yet.
     acc: VReg,
@@ -48,7 +48,7 @@ pub(super) struct Field {
     offset: i32,
 }
 
-impl Field {
+impl FieldState {
     /// Takes registers and imports the state and the factor, which are at these places.
     pub(super) fn new(
         b: &mut Builder,
@@ -56,7 +56,7 @@ impl Field {
         operand: Value,
         copies: usize,
         [offset, factor]: [i32; 2],
-    ) -> Field {
+    ) -> FieldState {
         debug_assert_eq!(pipe.word_bytes(), WORD);
         let lanes = b.vector_bytes() / WORD;
         let acc = b.pinned_vector();
@@ -87,7 +87,7 @@ impl Field {
             b.assign(pinned, power);
             pinned
         });
-        Field { operand, acc, powers: powers.collect(), weights: pinned, pending: None, offset }
+        FieldState { operand, acc, powers: powers.collect(), weights: pinned, pending: None, offset }
     }
 
     /// Takes vector number `copy` of the `distance` that an iteration has.
@@ -112,7 +112,7 @@ impl Field {
     }
 }
 
-impl LoopCarried for Field {
+impl LoopCarried for FieldState {
     fn traits(&self) -> Traits {
         Traits { enters_anywhere: false, ends_in_remainder: true, ..Traits::ORDERED }
     }

@@ -218,7 +218,7 @@ pub(super) fn of(
         }
         StateForm::Field(factor, operand) => {
             let places = [offset, place.offset(factor.0 as usize)];
-            Box::new(field::Field::new(b, pipe, *operand, place.unroll, places))
+            Box::new(field::FieldState::new(b, pipe, *operand, place.unroll, places))
         }
         StateForm::Induction(Step::Affine { factor: 1, term }) if pipe.input.ty == Ty::U128 => {
             Box::new(counter::Counter::new(b, pipe, state, *term, offset))

@@ -4,7 +4,7 @@
 //! memory. `FROM` is in the register that the length came in, which is recovered at the end.
 
 use super::runs::VECTOR;
-use super::{END, Frame, LEN, REMAINDER, SRC, StripeMap};
+use super::{END, FunctionFrame, LEN, REMAINDER, SRC, StripeMap};
 use crate::backend::native::asm;
 use crate::backend::native::isa::Isa;
 use crate::backend::native::vcode::{Builder, Mem, Operand, RegKind, VReg, Width};
@@ -13,7 +13,7 @@ use iced_x86::{Code, Register};
 /// What is to be added to `scale * SRC`.
 const FROM: Register = LEN;
 
-impl Frame<'_> {
+impl FunctionFrame<'_> {
     /// Before the loops, with `SRC` the buffer's address and `END` as if it were contiguous.
     pub(super) fn enter_gather(&mut self, runs: StripeMap) {
         self.b.raw(asm::rr(Code::Mov_r64_rm64, FROM, SRC));

@@ -2,7 +2,7 @@
 
 use iced_x86::{Code, Register};
 
-use super::{DST, END, Frame, LEN, LIMIT, POS, REMAINDER, SRC, Stores};
+use super::{DST, END, FunctionFrame, LEN, LIMIT, POS, REMAINDER, SRC, Stores};
 use crate::backend::native::asm;
 use crate::backend::native::isa::Isa;
 use crate::backend::native::vcode::{CodeItem, CodeLabel, Mem, Operand};
@@ -10,7 +10,7 @@ use crate::backend::native::vcode::{CodeItem, CodeLabel, Mem, Operand};
 /// Fewest bytes of a stretch whose destination is aligned: below, aligning costs more than it saves.
 const ALIGNED_FROM: i32 = 2048;
 
-impl Frame<'_> {
+impl FunctionFrame<'_> {
     /// All whole vectors; then, or if there is none, on to `remainder`, which is bound next. With `short`, a
     /// stretch of no more than one vector goes there at once, with its bytes in [`REMAINDER`].
     pub(super) fn iterations(

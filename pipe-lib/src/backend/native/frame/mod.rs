@@ -91,7 +91,7 @@ pub(super) fn longest_call(plans: &[VectorStage], isa: Isa) -> usize {
 
 /// Code for stages in stream order, and what it was made from.
 pub(super) fn function(stages: &[VectorStage], shape: FunctionShape) -> Result<(Image, Parts), Refusal> {
-    let mut frame = Frame::new(stages, shape);
+    let mut frame = FunctionFrame::new(stages, shape);
     match frame.build() {
         Ok(()) => {}
         Err(_) if frame.b.items.len() > MAX_ITEMS => return Err(Refusal::TooLong),
@@ -111,7 +111,7 @@ pub(super) fn function(stages: &[VectorStage], shape: FunctionShape) -> Result<(
 /// The function on virtual registers.
 #[cfg(test)]
 pub(super) fn virtual_code(stages: &[VectorStage], shape: FunctionShape) -> Result<Builder, Refusal> {
-    let mut frame = Frame::new(stages, shape);
+    let mut frame = FunctionFrame::new(stages, shape);
     frame.build()?;
     Ok(frame.b)
 }
@@ -137,15 +137,15 @@ impl StageCode<'_> {
     }
 }
 
-struct Frame<'a> {
+struct FunctionFrame<'a> {
     b: Builder,
     stages: Vec<StageCode<'a>>,
     shape: FunctionShape,
     reads_pos: bool,
 }
 
-impl<'a> Frame<'a> {
-    fn new(plans: &'a [VectorStage], shape: FunctionShape) -> Frame<'a> {
+impl<'a> FunctionFrame<'a> {
+    fn new(plans: &'a [VectorStage], shape: FunctionShape) -> FunctionFrame<'a> {
         let mut stages = Vec::with_capacity(plans.len());
         let mut first_state = 0;
         for plan in plans {
@@ -159,7 +159,7 @@ impl<'a> Frame<'a> {
             first_state += plan.pipe.states.len();
         }
         let reads_pos = stages.iter().any(|stage| stage.plan.reads_pos());
-        Frame { b: Builder::new(shape.isa, shape.features), stages, shape, reads_pos }
+        FunctionFrame { b: Builder::new(shape.isa, shape.features), stages, shape, reads_pos }
     }
 
     fn build(&mut self) -> Result<(), Refusal> {
@@ -263,8 +263,8 @@ impl<'a> Frame<'a> {
         }
     }
 
-    /// The stages in front of which a vector is stored: all have been, but what is read back is stored as soon
-    /// as nothing changes it any more, so that it is there when it is read.
+    /// The stages in front of which a vector is stored: all have been, but what is read back is stored as
+    /// soon as nothing changes it any more, so that it is there when it is read.
     fn unchanged_from(&self) -> usize {
         let changes = self.stages.iter().rposition(|stage| stage.plan.pipe.out.is_some());
         let from = changes.map_or(0, |index| index + 1);

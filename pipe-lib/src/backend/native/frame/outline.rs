@@ -1,6 +1,6 @@
 //! What the function does, for people to read: told by the parts that the code is made from.
 
-use super::{Carried, Frame};
+use super::{Carried, FunctionFrame};
 use crate::backend::native::carry::LoopCarried;
 use crate::ir::{Op, Ty, Value};
 use crate::plan::display::{bytes, heading, operation};
@@ -18,7 +18,7 @@ pub(in crate::backend::native) struct Parts {
     overlaps: bool,
 }
 
-impl Frame<'_> {
+impl FunctionFrame<'_> {
     pub(super) fn into_parts(self) -> Parts {
         let (aligns, enters_within) = (self.aligns(), self.enters_within());
         let (takes_whole, overlaps) = (self.remainder_takes_whole(), self.overlaps());

@@ -11,7 +11,7 @@
 //! Pipes make the same of the bytes that were there before; reductions leave these out. Stretches of more
 //! than one vector and up to two are one vector from the start and that, with no loop at all.
 
-use super::{DST, END, Frame, LEN, LoopPart, REMAINDER, Stores};
+use super::{DST, END, FunctionFrame, LEN, LoopPart, REMAINDER, Stores};
 use crate::backend::native::abi::Round;
 use crate::backend::native::asm;
 use crate::backend::native::carry::Masking;
@@ -20,7 +20,7 @@ use crate::backend::native::lanes::whole::{at, indexed};
 use crate::backend::native::vcode::CodeLabel;
 use iced_x86::{Code, Register};
 
-impl Frame<'_> {
+impl FunctionFrame<'_> {
     /// Whether what is left may be done so: if words are only added up, and nothing depends on where they
     /// are.
     pub(super) fn overlaps(&self) -> bool {

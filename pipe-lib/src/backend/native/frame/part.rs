@@ -4,7 +4,7 @@
 //! Pieces of 2 to 32 bytes are copied by two moves of 2, 4, 8 or 16 bytes, of which the second ends where the
 //! piece ends; both are loaded before one is stored.
 
-use super::{DST, END, Frame, LEN, REMAINDER, SRC, StripeMap};
+use super::{DST, END, FunctionFrame, LEN, REMAINDER, SRC, StripeMap};
 use crate::backend::native::abi::Round;
 use crate::backend::native::asm;
 use crate::backend::native::lanes::Lane;
@@ -24,7 +24,7 @@ const PAGE: i32 = 4096;
 const RAX: Register = Register::RAX;
 const R9: Register = Register::R9;
 
-impl Frame<'_> {
+impl FunctionFrame<'_> {
     /// The remainder of the source, fewer bytes than a vector, with zeros behind it.
     ///
     /// A whole vector is loaded where it is in one page, and the bytes beyond the source are cleared; else

@@ -4,7 +4,7 @@ use crate::backend::Refusal;
 use crate::ir::{Op, Ty, Value, WideBinary};
 use iced_x86::{Code, Register};
 
-use super::{Frame, StageCode, Stores};
+use super::{FunctionFrame, StageCode, Stores};
 use crate::backend::native::abi::{POS, STATES};
 use crate::backend::native::asm;
 use crate::backend::native::carry::crc_beside::{self, Memory};
@@ -17,7 +17,7 @@ use crate::backend::native::vcode::{Builder, RegKind};
 use crate::plan::stage::{StateForm, VectorStage};
 use crate::plan::wide::MAX_MASKS;
 
-impl Frame<'_> {
+impl FunctionFrame<'_> {
     /// Emits all of it, in stream order of the stages.
     pub(super) fn prepare(&mut self) -> Result<(), Refusal> {
         let busy = self.stages.len() > 2;
@@ -77,7 +77,7 @@ impl Frame<'_> {
     }
 }
 
-impl Frame<'_> {
+impl FunctionFrame<'_> {
     /// Where the bytes that a stage reads lie when its iteration goes on.
     fn memory(&self, index: usize) -> Option<Memory> {
         let changes = |stages: &[StageCode<'_>]| stages.iter().any(|stage| stage.plan.pipe.out.is_some());

@@ -3,7 +3,7 @@
 use crate::ir::Tail;
 use iced_x86::{Code, Register};
 
-use super::{DST, Frame, LoopPart, REMAINDER, SRC, Stores};
+use super::{DST, FunctionFrame, LoopPart, REMAINDER, SRC, Stores};
 use std::sync::Arc;
 
 use crate::backend::native::abi::{Round, round_remainder};
@@ -13,7 +13,7 @@ use crate::backend::native::isa::Isa;
 use crate::backend::native::lanes::Lane;
 use crate::backend::native::vcode::{CodeItem, Mem, Operand, RegKind, VReg, Width};
 
-impl Frame<'_> {
+impl FunctionFrame<'_> {
     /// What is left: less than a vector.
     pub(super) fn remainder(&mut self) -> Result<(), String> {
         self.b.clear_cse();

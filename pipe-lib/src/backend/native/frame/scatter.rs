@@ -1,13 +1,13 @@
 //! Stores to a striped buffer, see [`StripeMap`].
 
 use super::runs::VECTOR;
-use super::{DST, Frame, REMAINDER, SRC, StripeMap};
+use super::{DST, FunctionFrame, REMAINDER, SRC, StripeMap};
 use crate::backend::native::asm;
 use crate::backend::native::isa::Isa;
 use crate::backend::native::vcode::{Builder, Mem, Operand, RegKind, VReg, Width};
 use iced_x86::{Code, Register};
 
-impl Frame<'_> {
+impl FunctionFrame<'_> {
     /// Before the loops, with `DST` the buffer's address: leaves in it what is to be added to `scale * SRC`.
     pub(super) fn enter_scatter(&mut self, runs: StripeMap) {
         let rax = Register::RAX;

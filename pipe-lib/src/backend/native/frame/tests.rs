@@ -6,12 +6,12 @@ use crate::ir::builder::PipeBuilder;
 use crate::ir::{BinaryOp, ConvertOp, Endian, Gauge, Pipe, Ty};
 
 /// Builds the function of one stage; the frame and how that ended.
-fn build<R>(pipe: &Pipe, look: impl FnOnce(&Frame<'_>, Result<(), Refusal>) -> R) -> Option<R> {
+fn build<R>(pipe: &Pipe, look: impl FnOnce(&FunctionFrame<'_>, Result<(), Refusal>) -> R) -> Option<R> {
     let features = Features::detected();
     let isa = features.isa()?;
     let stage = Analysed::new(pipe.clone().into());
     let plans = [VectorStage::of(&stage).unwrap()];
-    let mut frame = Frame::new(
+    let mut frame = FunctionFrame::new(
         &plans,
         FunctionShape { isa, features, source: None, stores: Stores::Plain, unroll: 4, sets: 4 },
     );
