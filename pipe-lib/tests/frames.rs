@@ -206,6 +206,36 @@ fn one_pipeline_compares_changes_and_puts_in_again() {
     }
 }
 
+/// What is held back goes out when a window of the source is good, also while a longer one of the sink is open.
+#[test]
+fn what_has_gone_out_of_an_open_window_is_not_written_again() {
+    let mut library = Library::standard();
+    library
+        .load(
+            "frames.pipe",
+            "frame short { data 16 put u8 0x55 }\nframe long { put u32be index data 64 put u8 0xaa }\n",
+        )
+        .unwrap();
+    let data = bytes(16 * 11);
+    let input: Vec<u8> = data.chunks(16).flat_map(|window| window.iter().copied().chain([0x55])).collect();
+    let mut expected = Vec::new();
+    for (index, window) in data.chunks(64).enumerate() {
+        expected.extend_from_slice(&(index as u32).to_be_bytes());
+        expected.extend(window.iter().map(|byte| byte ^ 1));
+        expected.push(0xaa);
+    }
+    for engine in engines(&library, "short -> xor8(key = 1) -> long") {
+        for chunk in [1, 16, 17, 40, 187] {
+            let (out, error) = streamed(&engine, &input, chunk, true);
+            assert!(
+                error.is_none() && out == expected,
+                "{} in chunks of {chunk}: {error:?}",
+                engine.backend()
+            );
+        }
+    }
+}
+
 #[test]
 fn uses_that_do_not_go_with_frames_say_so() {
     let library = Library::standard();
