@@ -206,7 +206,8 @@ fn one_pipeline_compares_changes_and_puts_in_again() {
     }
 }
 
-/// What is held back goes out when a window of the source is good, also while a longer one of the sink is open.
+/// What is held back goes out when a window of the source is good, also while a longer one of the sink is
+/// open.
 #[test]
 fn what_has_gone_out_of_an_open_window_is_not_written_again() {
     let mut library = Library::standard();

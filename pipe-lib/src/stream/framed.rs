@@ -227,7 +227,8 @@ impl Stream {
                 let ends = framed.pending.len();
                 framed.pending.resize(ends + plan.foot, 0);
                 let (before, foot) = framed.pending.split_at_mut(ends);
-                // A head that tells nothing of what follows was right when it was written, and may have gone out since.
+                // A head that tells nothing of what follows was right when it was written, and may have gone
+                // out since.
                 let begins = framed.begins;
                 let head = plan.late_head.then(|| &mut before[begins..begins + plan.head]);
                 plan.write(head, Some(foot), results);
