@@ -31,7 +31,7 @@ use crate::response::Response;
 use crate::service::Service;
 
 /// Bytes that are read and thrown away after a refusal before the peer is cut off.
-const MAX_DISCARDED: u64 = 256 * 1024;
+const MAX_DISCARDED: u32 = 256 * 1024;
 
 /// A connection.
 #[derive(Debug)]
@@ -55,7 +55,7 @@ pub struct Conn {
     /// Whether the peer may still be sending what we will not read: wait for its FIN before closing, or it never sees
     /// our answer (RFC 9112 section 9.6).
     lingers: bool,
-    discarded: u64,
+    discarded: u32,
     /// The peer's FIN has come.
     peer_ended: bool,
     aborted: bool,
@@ -608,7 +608,7 @@ impl Conn {
 
     fn discard(&mut self, len: usize) {
         self.lingers |= len > 0 && !self.peer_ended;
-        self.discarded += len as u64;
+        self.discarded = self.discarded.saturating_add(u32::try_from(len).unwrap_or(u32::MAX));
         self.aborted |= self.discarded > MAX_DISCARDED;
     }
 }

@@ -32,8 +32,8 @@ impl Default for Limits {
 /// A watcher for the empty line that ends a head, fed with a buffer that only grows.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct HeadEnd {
-    /// Bytes of the buffer already looked at.
-    scanned: usize,
+    /// Bytes of the buffer already looked at; of one beyond 4 GiB, so many.
+    scanned: u32,
 }
 
 impl HeadEnd {
@@ -45,7 +45,7 @@ impl HeadEnd {
     /// Whether `buffer` holds the end of a head. Looks at each byte once over all calls, and a few again.
     pub fn seen(&mut self, buffer: &[u8]) -> bool {
         // An empty line is LF LF or LF CR LF; the first LF may be among the last two bytes of what was there before.
-        let from = self.scanned.saturating_sub(2);
+        let from = self.scanned.saturating_sub(2) as usize;
         let mut rest = &buffer[from.min(buffer.len())..];
         // Blank lines ahead of a request line end nothing (RFC 9112 section 2.2).
         if from == 0 {
@@ -58,7 +58,7 @@ impl HeadEnd {
                 return true;
             }
         }
-        self.scanned = buffer.len();
+        self.scanned = u32::try_from(buffer.len()).unwrap_or(u32::MAX);
         false
     }
 }
