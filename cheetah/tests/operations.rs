@@ -55,6 +55,23 @@ fn a_log_that_was_renamed_is_opened_again_at_sighup() {
 }
 
 #[test]
+fn whoever_reads_a_fifo_gets_the_log_from_the_first_line_on() {
+    let dir = site();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    assert!(Command::new("mkfifo").arg(path("fifo")).status().unwrap().success());
+    let out = fs::File::create(path("out")).unwrap();
+    // It ends with the last writer: opened and closed to see whether it can be, the log would end it.
+    let mut reader = Command::new("cat").arg(path("fifo")).stdout(out).spawn().unwrap();
+    let status = format!("/proc/{}/status", reader.id());
+    until("the reader waits for a writer", || fs::read_to_string(&status).unwrap().contains("State:\tS"));
+    let served = Program::start(&[&path("site"), "--access-log", &path("fifo")]);
+    served.get("/a.txt");
+    assert_eq!(served.end(), Some(0));
+    assert!(reader.wait().unwrap().success());
+    assert_eq!(fs::read_to_string(path("out")).unwrap().lines().count(), 1);
+}
+
+#[test]
 fn the_log_says_what_went_out_and_what_came_instead_of_a_request() {
     const BIG: u64 = 64 << 20;
     let dir = site();

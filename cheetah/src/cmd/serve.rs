@@ -223,9 +223,11 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             None => store,
         })
     };
-    if let Some((path, format)) = &config.access_log {
-        AccessLog::open(path, *format).with_context(|| format!("cannot write the access log {path}"))?;
-    }
+    // Held until the server has its own: the reader of a FIFO takes the last writer's end for the end.
+    let open_log = |(path, format): &(String, Format)| {
+        AccessLog::open(path, *format).with_context(|| format!("cannot write the access log {path}"))
+    };
+    let log = config.access_log.as_ref().map(open_log).transpose()?;
     let site = open()?;
     let signals = Signals::take()?;
     let mut server = match place {
@@ -261,6 +263,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
                 .with_context(|| format!("cannot serve on {name}"))?
         }
     };
+    drop(log);
     if arguments.status.is_some() || arguments.admin.is_some() {
         server.tell_status(Arc::clone(&feed)).context("the status cannot be told")?;
     }

@@ -15,7 +15,6 @@ use rustc_hash::FxHashMap;
 
 use super::SiteError;
 use super::entry::{PackedFile, made_area};
-use crate::http::conditional::Validators;
 use crate::http::headers::{Area, Facts};
 use crate::http::response::Status;
 use crate::store::{Document, Found, INDEX_NAME, Store};
@@ -121,16 +120,7 @@ impl FileInRuns {
 
 impl Document for FileInRuns {
     fn facts(&self) -> Facts<'_> {
-        Facts {
-            content_type: self.of_area(self.area.content_type.clone()).bytes,
-            coding: self.area.coding,
-            varies: self.area.varies,
-            size: self.file.size(),
-            validators: Validators {
-                etag: self.of_area(self.area.etag.clone()).bytes,
-                last_modified: self.area.last_modified,
-            },
-        }
+        self.area.facts(self.file.size(), |range| self.of_area(range).bytes)
     }
 
     fn ready_head(&self, status: Status) -> Option<Piece<'_>> {

@@ -103,16 +103,7 @@ impl PackedFile {
 
 impl Document for PackedFile {
     fn facts(&self) -> Facts<'_> {
-        Facts {
-            content_type: self.of_area(self.area.content_type.clone()).bytes,
-            coding: self.area.coding,
-            varies: self.area.varies,
-            size: self.inode().size(),
-            validators: Validators {
-                etag: self.of_area(self.area.etag.clone()).bytes,
-                last_modified: self.area.last_modified,
-            },
-        }
+        self.area.facts(self.inode().size(), |range| self.of_area(range).bytes)
     }
 
     fn ready_head(&self, status: Status) -> Option<Piece<'_>> {

@@ -232,23 +232,12 @@ impl Known {
 impl Document for OpenFile {
     fn facts(&self) -> Facts<'_> {
         let Known { area, places, .. } = &*self.known;
-        Facts {
-            content_type: &area[places.content_type.clone()],
-            coding: places.coding,
-            varies: places.varies,
-            size: self.version.size,
-            validators: Validators { etag: &area[places.etag.clone()], last_modified: places.last_modified },
-        }
+        places.facts(self.version.size, |range| &area[range])
     }
 
     fn ready_head(&self, status: Status) -> Option<Piece<'_>> {
         let Known { area, places, .. } = &*self.known;
-        let range = match status {
-            Status::Ok => &places.whole,
-            Status::NotModified => &places.not_modified,
-            _ => return None,
-        };
-        Some(Piece { hold: Some(area), ..Piece::new(&area[range.clone()]) })
+        places.head(status).map(|range| Piece { hold: Some(area), ..Piece::new(&area[range]) })
     }
 
     fn is_resident(&self) -> bool {
