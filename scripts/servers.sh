@@ -6,7 +6,7 @@
 server_missing() {
     local program=$1
     case $1 in
-        kernel | tap | tap-plain | ring | packet) return ;;
+        kernel | kernel-copying | tap | tap-plain | ring | packet) return ;;
         nginx-*) program=nginx ;;
         apache) program=apache2 ;;
         squid) command -v nginx >/dev/null || { echo "nginx, its origin, is not installed"; return; } ;;
@@ -17,7 +17,7 @@ server_missing() {
 # A name with its version.
 server_version() {
     case $1 in
-        kernel | tap | tap-plain | ring | packet) echo "cheetah --net ${1%-plain}" ;;
+        kernel | kernel-copying | tap | tap-plain | ring | packet) echo "cheetah --net ${1%%-*}" ;;
         nginx*) nginx -v 2>&1 | sed 's,.*: ,,' ;;
         apache) apache2 -v | sed -n 's,.*version: \([^ ]*\).*,\1 prefork,p' ;;
         squid) squid -v | sed -n '1s,.*Version ,squid/,p' ;;
@@ -58,6 +58,7 @@ server_command() { # name site work
     local at=10.83.0.1:8080 site=$2 work=$3
     case $1 in
         kernel | ring | packet) serve "$site" "$1" ;;
+        kernel-copying) serve "$site" kernel --without zero-copy ;;
         tap) serve "$site" tap ;;
         tap-plain) serve "$site" tap --without offload ;;
         nginx) nginx_conf $at on "$site" "$work" >"$work/nginx.conf"; echo "nginx -c $work/nginx.conf" ;;

@@ -113,6 +113,7 @@ impl fmt::Display for Report {
             ("touched by us", Quantity::BytesTouched),
             ("sum was known", Quantity::BytesOfKnownSum),
             ("by address", Quantity::BytesReferenced),
+            ("by reference", Quantity::BytesByReference),
         ] {
             let bytes = work[quantity];
             writeln!(f, "  {name:<18}{bytes:>14}  {} of those sent", share(bytes, sent))?;

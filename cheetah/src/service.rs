@@ -84,6 +84,9 @@ pub struct Options {
     /// On the kernel's sockets: take a connection when its first request is there, and read that at once; off (`--without
     /// deferred-accept`), when its handshake is over. On by default; who connects and asks nothing is taken after a second.
     pub deferred_accept: bool,
+    /// On the kernel's sockets: pass long stretches of an image in memory by reference (`sendfile`); off (`--without
+    /// zero-copy`), the kernel copies all.
+    pub zero_copy: bool,
 }
 
 impl Default for Options {
@@ -105,6 +108,7 @@ impl Default for Options {
             header_merging: true,
             packet_merging: true,
             deferred_accept: true,
+            zero_copy: true,
         }
     }
 }

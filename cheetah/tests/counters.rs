@@ -47,11 +47,46 @@ fn shares(report: &Report) -> [f64; 4] {
         .map(|quantity| report.work[quantity] as f64 / sent)
 }
 
+/// Long bodies of an image in memory are copied by nobody on this side; heads are.
+#[test]
+fn the_kernels_sockets_send_long_bodies_from_where_they_lie() {
+    let report = fetch(on_kernel());
+    let by_reference = report.work[Quantity::BytesByReference];
+    assert_eq!(by_reference, FETCHES * 1_000_003, "{report}");
+    let heads = report.work[Quantity::BytesSent] - by_reference;
+    assert_eq!(report.work[Quantity::BytesReferenced], heads);
+    assert_shares(&report, [0.0, 0.0, 0.0, 0.0]);
+}
+
 #[test]
 fn the_kernels_sockets_get_addresses_and_we_touch_nothing() {
-    let report = fetch(on_kernel());
+    let mut config = Config::default();
+    config.http.zero_copy = false;
+    let report = fetch(servers::on_kernel(support::site(), &config));
     assert_eq!(shares(&report), [0.0, 0.0, 0.0, 1.0], "{report}");
     assert_eq!(report.device, Default::default());
+}
+
+/// What the kernel refers to is what was asked for, also after the site was replaced by another and let go of.
+#[test]
+fn what_goes_by_reference_outlives_its_site() {
+    let server = on_kernel();
+    let mut stream = connect(server.addr());
+    stream.write_all(b"GET /big.bin HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    stream.read_exact(&mut [0; 1]).unwrap();
+    server.replace_site(Arc::new(support::site_of(&[("big.bin", vec![7; 1_000_003])])));
+    std::thread::sleep(Duration::from_millis(50));
+    let mut rest = Vec::new();
+    while !rest.ends_with(&support::noise(1_000_003)[900_000..]) {
+        let mut buffer = [0; 4096];
+        let n = stream.read(&mut buffer).unwrap();
+        assert!(n > 0);
+        rest.extend_from_slice(&buffer[..n]);
+    }
+    let body = rest.len() - 1_000_003;
+    assert!(rest[body..] == support::noise(1_000_003)[..]);
+    drop(stream);
+    server.finish().unwrap();
 }
 
 #[test]

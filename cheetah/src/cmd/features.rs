@@ -76,6 +76,8 @@ pub(super) enum Feature {
     PacketMerging,
     /// A connection taken when its first request is there.
     DeferredAccept,
+    /// Long stretches of an image in memory passed by reference, not copied.
+    ZeroCopy,
     /// The block of a connection taken from those of ended ones.
     PcbPool,
     /// Small records in place of blocks in TIME-WAIT.
@@ -92,7 +94,7 @@ pub(super) enum Feature {
 
 impl Feature {
     /// All of them.
-    pub(super) const ALL: [Feature; 13] = [
+    pub(super) const ALL: [Feature; 14] = [
         Feature::InPlaceParse,
         Feature::DateCache,
         Feature::PrecomputedHeaders,
@@ -100,6 +102,7 @@ impl Feature {
         Feature::HeaderMerging,
         Feature::PacketMerging,
         Feature::DeferredAccept,
+        Feature::ZeroCopy,
         Feature::PcbPool,
         Feature::TimeWaitRecords,
         Feature::FusedLoops,
@@ -118,6 +121,7 @@ impl Feature {
             Feature::HeaderMerging => "header-merging",
             Feature::PacketMerging => "packet-merging",
             Feature::DeferredAccept => "deferred-accept",
+            Feature::ZeroCopy => "zero-copy",
             Feature::PcbPool => "pcb-pool",
             Feature::TimeWaitRecords => "time-wait-records",
             Feature::Offload => "offload",
@@ -145,6 +149,13 @@ impl Feature {
         };
         if self == Feature::FusedLoops && tls {
             return None;
+        }
+        if self == Feature::ZeroCopy && (folder || off(Feature::Pinning)) {
+            let (what, instead) = match folder {
+                true => ("a folder's files are not in memory whole", "Leave --store folder out"),
+                false => ("without pinning all is copied", "Leave pinning on"),
+            };
+            return Some(format!("--without {name} does nothing here: {what}. {instead}"));
         }
         if net == Net::Kernel {
             return match self {
@@ -181,6 +192,9 @@ impl Feature {
                      and no --nic"
                 ))
             }
+            Feature::ZeroCopy => Some(format!(
+                "--without {name} is for the kernel's sockets: our own TCP/IP makes no copy but the device's. Leave --net out"
+            )),
             Feature::DeferredAccept => Some(format!(
                 "--without {name} is for the kernel's sockets: on our own TCP/IP a connection is a block of memory, which no \
                  call has to fetch. Leave --net out"

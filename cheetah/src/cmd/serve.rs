@@ -125,7 +125,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "NAME")]
     user: Option<String>,
     /// Switch specialisations off, to measure what each is worth: in-place-parse, date-cache, precomputed-headers,
-    /// pinning, header-merging, packet-merging, pcb-pool, on the kernel's sockets also deferred-accept, and on our own
+    /// pinning, header-merging, packet-merging, pcb-pool, on the kernel's sockets also deferred-accept and zero-copy, on our own
     /// TCP/IP time-wait-records, offload, fused-loops, stored-sums, cached-sums
     #[arg(long, value_name = "FEATURE,...", value_delimiter = ',')]
     without: Vec<Feature>,
@@ -321,6 +321,7 @@ fn config(arguments: &Arguments) -> Config {
     config.http.header_merging = with(Feature::HeaderMerging);
     config.http.packet_merging = with(Feature::PacketMerging);
     config.http.deferred_accept = with(Feature::DeferredAccept);
+    config.http.zero_copy = with(Feature::ZeroCopy);
     config.http.max_connections = arguments.max_connections;
     config.http.clean_urls = arguments.clean_urls;
     config.http.single_page = arguments.single_page;

@@ -1,6 +1,7 @@
 //! The kernel's sockets: one thread, one epoll, edge-triggered.
 //!
-//! A request costs one `recv` and one `sendmsg` that points into the image. Nothing is allocated for it: connections and
+//! A request costs one `recv` and one `sendmsg` that points into the image; long stretches of it go by reference, with
+//! `sendfile` (see [`send`]). Nothing is allocated for it: connections and
 //! their buffers are recycled. A connection is taken when its first request is there (`TCP_DEFER_ACCEPT`) and read at once;
 //! with the event loop it is registered when it has to be waited for, which a connection of one request never has: accept,
 //! receive, send, close. The request is acknowledged by the answer, and the last bytes of a connection are sent with
@@ -8,8 +9,10 @@
 //! at the bound of connections, the loop stops accepting until one has ended; the rest wait in the listener's queue.
 //! Time-outs stand in a timer wheel, one a connection that is waited for.
 
+mod send;
+
 use std::collections::VecDeque;
-use std::io::{self, IoSlice};
+use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -24,20 +27,16 @@ use runtime::time::Instant;
 use runtime::timer_wheel::{TimerId, TimerWheel};
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, SocketFlags, SocketType,
-    acceptfrom_with, bind, getsockname, listen, recv, sendmsg, shutdown, socket_with, sockopt,
+    AddressFamily, RecvFlags, Shutdown, SocketFlags, SocketType, acceptfrom_with, bind, getsockname, listen,
+    recv, shutdown, socket_with, sockopt,
 };
 use slab::Slab;
-use smallvec::SmallVec;
 
 use super::control::{Order, Orders, Shared};
 use crate::channel::Channel;
 use crate::report::Report;
 use crate::service::{Options, Service};
 use crate::transport::unix_now;
-
-/// Most slices in one `sendmsg`; a response has two to three.
-const MAX_SLICES: usize = 64;
 
 /// Bytes of a `sendmsg` and of all writes of a connection before others get their turn.
 const TURN_BYTES: usize = 1 << 20;
@@ -540,52 +539,6 @@ impl Connection {
             if left == 0 {
                 return Ok(Turn::Again);
             }
-        }
-    }
-
-    /// Bytes written; 0 when the socket is full, or when the source has nothing to hand.
-    fn write(&mut self, service: &mut Service) -> Result<usize, Over> {
-        let from = self.conn.acknowledged_end();
-        let mut slices: SmallVec<[IoSlice<'_>; MAX_SLICES]> = SmallVec::new();
-        let mut total = 0;
-        let mut most = TURN_BYTES;
-        if !service.options.header_merging
-            && let Some(end) = self.conn.part_end(from)
-        {
-            most = most.min(usize::try_from(end - from).unwrap_or(usize::MAX));
-        }
-        self.conn.for_each_piece(from, most, |piece| {
-            total += piece.bytes.len();
-            slices.push(IoSlice::new(piece.bytes));
-            slices.len() < MAX_SLICES
-        });
-        if slices.is_empty() {
-            self.starved = true;
-            return Ok(0);
-        }
-        // Nothing follows but the FIN, which comes with the call right behind this one: let it ride on the last segment.
-        let last = service.options.packet_merging
-            && self.conn.is_finished()
-            && from + total as u64 == self.conn.end();
-        let flags = if last { SendFlags::NOSIGNAL | SendFlags::MORE } else { SendFlags::NOSIGNAL };
-        let written = sendmsg(&self.socket, &slices, &mut SendAncillaryBuffer::default(), flags);
-        drop(slices);
-        count(Quantity::CallsToSend, 1);
-        match written {
-            Ok(n) => {
-                count(Quantity::BytesSent, n);
-                count(Quantity::BytesReferenced, n);
-                self.writable = n == total;
-                self.conn.acknowledged(from + n as u64);
-                self.conn.resume(service);
-                Ok(n)
-            }
-            Err(Errno::AGAIN) => {
-                self.writable = false;
-                Ok(0)
-            }
-            Err(Errno::INTR) => Ok(0),
-            Err(_) => Err(Over),
         }
     }
 

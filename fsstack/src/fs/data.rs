@@ -16,6 +16,9 @@ use std::sync::Arc;
 /// Images up to this size are copied by [`Access::Auto`].
 const AUTO_COPY_BYTES: u64 = 64 << 20;
 
+/// Images from this size on that are in memory lie in a file there, which the kernel can send from without a copy.
+const MIN_FILE_BYTES: usize = 64 << 10;
+
 /// What is kept of an image that is read by blocks, if nothing else is said.
 const OWN_CACHE_BYTES: u64 = 64 << 20;
 
@@ -64,7 +67,18 @@ struct Blocks {
 
 impl Data {
     pub(super) fn from_bytes(bytes: Vec<u8>) -> Data {
-        Data { bytes: Shared::from(bytes), kind: Kind::Copied }
+        let in_file = (bytes.len() >= MIN_FILE_BYTES).then(|| {
+            Shared::in_memory_file(bytes.len(), |to| {
+                to.copy_from_slice(&bytes);
+                Ok(())
+            })
+        });
+        let bytes = match in_file {
+            Some(Ok(file)) => file,
+            // Sending it costs a copy then.
+            Some(Err(_)) | None => Shared::from(bytes),
+        };
+        Data { bytes, kind: Kind::Copied }
     }
 
     /// The file is as long as `meta` says, or was when its superblock was checked.
@@ -86,9 +100,15 @@ impl Data {
     }
 
     fn copied(file: &FileDevice, len: u64) -> io::Result<Data> {
+        let bytes_len = usize::try_from(len).map_err(|_| io::ErrorKind::OutOfMemory)?;
+        if bytes_len >= MIN_FILE_BYTES
+            && let Ok(bytes) = Shared::in_memory_file(bytes_len, |bytes| file.read_at(0, bytes))
+        {
+            return Ok(Data { bytes, kind: Kind::Copied });
+        }
         let mut bytes = zeros(len)?;
         file.read_at(0, &mut bytes)?;
-        Ok(Data::from_bytes(bytes))
+        Ok(Data { bytes: Shared::from(bytes), kind: Kind::Copied })
     }
 
     fn blocks(file: FileDevice, meta: &Metadata, options: &OpenOptions) -> Result<Data, OpenError> {

@@ -1,10 +1,13 @@
 //! Filled buffers, which any number of slices and threads may refer to.
 
 use std::fmt;
+use std::io;
 use std::ops::Deref;
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::memory_file::MemoryFile;
 use super::pool::{Buffer, Home};
 
 /// What a filled buffer is called. No two fillings have the same name, as long as the process lives.
@@ -33,6 +36,7 @@ pub(super) struct Store {
 
 pub(super) enum Memory {
     Own(Box<[u8]>),
+    Sealed(MemoryFile),
     Foreign(Box<dyn AsRef<[u8]> + Send + Sync>),
 }
 
@@ -46,6 +50,7 @@ impl Store {
     pub(super) fn bytes(&self) -> &[u8] {
         match &self.memory {
             Memory::Own(bytes) => bytes,
+            Memory::Sealed(file) => file.bytes(),
             Memory::Foreign(owner) => (**owner).as_ref(),
         }
     }
@@ -68,6 +73,27 @@ impl Shared {
     /// The bytes of `owner`, which must be the same ones at each call as long as it lives.
     pub fn from_owner(owner: impl AsRef<[u8]> + Send + Sync + 'static) -> Shared {
         Shared::new(Arc::new(Store::new(Memory::Foreign(Box::new(owner)))))
+    }
+
+    /// A buffer of `len` bytes, which `fill` writes, in a file in memory that is sealed then: see [`Shared::file_of`].
+    ///
+    /// # Errors
+    /// If the system has no memory or no descriptor for it, and what `fill` says.
+    pub fn in_memory_file(len: usize, fill: impl FnOnce(&mut [u8]) -> io::Result<()>) -> io::Result<Shared> {
+        if len == 0 {
+            return Ok(Shared::from(Vec::new()));
+        }
+        let memory = Memory::Sealed(MemoryFile::new(len, fill)?);
+        Ok(Shared::new(Arc::new(Store::new(memory))))
+    }
+
+    /// The file that has the same bytes as `part`, a part of this buffer, and where in it they lie; it never changes. `None`
+    /// for memory that is no file.
+    pub fn file_of(&self, part: &[u8]) -> Option<(BorrowedFd<'_>, u64)> {
+        match &self.store.as_ref()?.memory {
+            Memory::Sealed(file) => Some((file.file(), self.offset_of(part)? as u64)),
+            Memory::Own(_) | Memory::Foreign(_) => None,
+        }
     }
 
     /// What these bytes are called.

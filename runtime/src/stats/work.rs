@@ -19,8 +19,10 @@ pub enum Quantity {
     BytesSummed,
     /// Bytes of payload loaded by our code: once for a fused copy and sum, once for each separate pass.
     BytesTouched,
-    /// Bytes handed over where they lie, by address.
+    /// Bytes handed over where they lie, by address, for the kernel to copy.
     BytesReferenced,
+    /// Bytes that the kernel sends from where they lie: nobody copies them on this side.
+    BytesByReference,
     /// Payload bytes whose checksum was known without looking at them.
     BytesOfKnownSum,
     /// Bytes of content encrypted, by us or for us.
@@ -47,12 +49,13 @@ pub enum Quantity {
 
 impl Quantity {
     /// All of them.
-    pub const ALL: [Quantity; 16] = [
+    pub const ALL: [Quantity; 17] = [
         Quantity::BytesSent,
         Quantity::BytesCopied,
         Quantity::BytesSummed,
         Quantity::BytesTouched,
         Quantity::BytesReferenced,
+        Quantity::BytesByReference,
         Quantity::BytesOfKnownSum,
         Quantity::BytesSealed,
         Quantity::FramesSent,
@@ -74,6 +77,7 @@ impl Quantity {
             Quantity::BytesSummed => "bytes_summed",
             Quantity::BytesTouched => "bytes_touched",
             Quantity::BytesReferenced => "bytes_referenced",
+            Quantity::BytesByReference => "bytes_by_reference",
             Quantity::BytesOfKnownSum => "bytes_of_known_sum",
             Quantity::BytesSealed => "bytes_sealed",
             Quantity::FramesSent => "frames_sent",
