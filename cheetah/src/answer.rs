@@ -17,6 +17,7 @@ use crate::http::range::{self, Selection};
 use crate::http::request::{Method, Request};
 use crate::http::response::{self, Status};
 use crate::http::target;
+use crate::rules::Outcome;
 use crate::service::Service;
 use crate::store::{self, Document, Found, Growing, INDEX_NAME};
 
@@ -59,19 +60,69 @@ pub fn answer(
     let mut scratch = std::mem::take(&mut service.path_scratch);
     let answer = match target::resolve(request.target, &mut scratch) {
         Err(target::BadTarget) => page(service, Status::BadRequest, persistence, with_body, text),
-        Ok(resource) => match service.site.find(resource.path) {
-            Found::Growing(growing) => of_growing(service, request, &*growing, persistence, text),
-            Found::File(file) => match in_a_coding(service, request, resource.path, file) {
-                Some(file) => of_file(service, request, file, persistence, text),
-                None => page(service, Status::NotAcceptable, persistence, with_body, text),
-            },
-            Found::Directory => redirect(service, resource, persistence, with_body, text),
-            Found::Nothing => nothing(service, request, resource, persistence, text),
-            Found::Failed(status) => page(service, status, persistence, with_body, text),
-        },
+        Ok(resource) => of_resource(service, request, resource, persistence, text),
     };
     give_back(service, scratch);
     answer
+}
+
+fn of_resource(
+    service: &Service,
+    request: &Request<'_>,
+    resource: target::Resource<'_>,
+    persistence: Persistence,
+    text: &mut Vec<u8>,
+) -> Answer {
+    let with_body = request.method != Method::Head;
+    let path = resource.path;
+    if let Some(outcome) = service.site.rules().redirects.forced(path, resource.query) {
+        return follow(service, request, path, outcome, persistence, text);
+    }
+    match service.site.find(path) {
+        Found::Growing(growing) => of_growing(service, request, &*growing, persistence, text),
+        Found::File(file) => match in_a_coding(service, request, path, file) {
+            Some(file) => of_file(service, request, path, file, persistence, text),
+            None => page(service, Status::NotAcceptable, persistence, with_body, text),
+        },
+        Found::Directory => redirect(service, resource, persistence, with_body, text),
+        Found::Nothing => nothing(service, request, resource, persistence, text),
+        Found::Failed(status) => page(service, status, persistence, with_body, text),
+    }
+}
+
+/// What a line of the site's `_redirects` says.
+fn follow(
+    service: &Service,
+    request: &Request<'_>,
+    path: &[u8],
+    outcome: Outcome,
+    persistence: Persistence,
+    text: &mut Vec<u8>,
+) -> Answer {
+    let with_body = request.method != Method::Head;
+    match outcome {
+        Outcome::Location(status, address) => {
+            page_with(service, status, persistence, with_body, text, |text| {
+                response::field(text, "Location", &address);
+                service.site.rules().headers.write(path, text);
+            })
+        }
+        Outcome::File(status, at) => match service.site.find(&at) {
+            Found::File(file) => match in_a_coding(service, request, &at, file) {
+                Some(file) if status == Status::Ok => {
+                    of_file(service, request, path, file, persistence, text)
+                }
+                Some(file) => own_page(service, status, path, file, with_body, persistence, text),
+                None => page(service, Status::NotAcceptable, persistence, with_body, text),
+            },
+            Found::Failed(status) => page(service, status, persistence, with_body, text),
+            // Where it leads to is not there: no second rule is asked, or two could lead to each other.
+            Found::Growing(_) | Found::Directory | Found::Nothing => {
+                let status = if status == Status::Ok { Status::NotFound } else { status };
+                page(service, status, persistence, with_body, text)
+            }
+        },
+    }
 }
 
 /// What there is instead of what was asked for and is not there: the page whose address is written without its ending, the
@@ -93,17 +144,20 @@ fn nothing(
         && !path.ends_with(b"/")
         && let Some(file) = file_at(&[path, b".html"].concat())
     {
-        return of_file(service, request, file, persistence, text);
+        return of_file(service, request, path, file, persistence, text);
+    }
+    if let Some(outcome) = service.site.rules().redirects.of_nothing(path, resource.query) {
+        return follow(service, request, path, outcome, persistence, text);
     }
     let has_ending = path.rsplit(|&byte| byte == b'/').next().is_some_and(|name| name.contains(&b'.'));
     if service.options.single_page
         && !has_ending
         && let Some(file) = file_at(&[b"/", INDEX_NAME].concat())
     {
-        return of_file(service, request, file, persistence, text);
+        return of_file(service, request, path, file, persistence, text);
     }
     match file_at(NOT_FOUND_PATH) {
-        Some(file) => own_page(service, Status::NotFound, file, with_body, persistence, text),
+        Some(file) => own_page(service, Status::NotFound, path, file, with_body, persistence, text),
         None => page(service, Status::NotFound, persistence, with_body, text),
     }
 }
@@ -115,6 +169,7 @@ const NOT_FOUND_PATH: &[u8] = b"/404.html";
 fn own_page(
     service: &Service,
     status: Status,
+    path: &[u8],
     document: Arc<dyn Document>,
     with_body: bool,
     persistence: Persistence,
@@ -130,6 +185,7 @@ fn own_page(
     response::field(text, "Content-Type", facts.content_type);
     response::line(text, format_args!("Content-Length: {}", facts.size));
     headers::write_coding(&facts, text);
+    service.site.rules().headers.write(path, text);
     service.end_head(persistence, text);
     Answer { document: Some(document), ..Answer::new(status, body) }
 }
@@ -247,6 +303,7 @@ fn options(
 fn of_file(
     service: &Service,
     request: &Request<'_>,
+    path: &[u8],
     document: Arc<dyn Document>,
     persistence: Persistence,
     text: &mut Vec<u8>,
@@ -258,7 +315,15 @@ fn of_file(
         match request.conditions.evaluate(facts.validators) {
             Verdict::Proceed => {}
             Verdict::NotModified => {
-                return of_document(service, Status::NotModified, document, Body::Empty, persistence, text);
+                return of_document(
+                    service,
+                    Status::NotModified,
+                    path,
+                    document,
+                    Body::Empty,
+                    persistence,
+                    text,
+                );
             }
             Verdict::PreconditionFailed => {
                 return page(service, Status::PreconditionFailed, persistence, with_body, text);
@@ -272,8 +337,10 @@ fn of_file(
     {
         match range::select(field, len) {
             Selection::Whole => {}
-            Selection::Part(part) => return partial(service, document, part, persistence, text),
-            Selection::Parts(parts) => return several_parts(service, document, &parts, persistence, text),
+            Selection::Part(part) => return partial(service, path, document, part, persistence, text),
+            Selection::Parts(parts) => {
+                return several_parts(service, path, document, &parts, persistence, text);
+            }
             Selection::Unsatisfiable => {
                 return page_with(service, Status::RangeNotSatisfiable, persistence, true, text, |text| {
                     response::line(text, format_args!("Content-Range: bytes */{len}"));
@@ -282,10 +349,10 @@ fn of_file(
         }
     }
     if !with_body || len == 0 {
-        return of_document(service, Status::Ok, document, Body::Empty, persistence, text);
+        return of_document(service, Status::Ok, path, document, Body::Empty, persistence, text);
     }
     match FileBody::new(&*document, 0..len) {
-        Ok(body) => of_document(service, Status::Ok, document, Body::File(body), persistence, text),
+        Ok(body) => of_document(service, Status::Ok, path, document, Body::File(body), persistence, text),
         Err(error) => unreadable(service, &error, persistence, text),
     }
 }
@@ -317,21 +384,35 @@ fn of_growing(
 fn of_document(
     service: &Service,
     status: Status,
+    path: &[u8],
     document: Arc<dyn Document>,
     body: Body,
     persistence: Persistence,
     text: &mut Vec<u8>,
 ) -> Answer {
-    let has_ready_head = service.options.precomputed_headers && document.ready_head(status).is_some();
+    let fields = &service.site.rules().headers;
+    let content_type = fields.content_type(path);
+    let has_ready_head = content_type.is_none()
+        && service.options.precomputed_headers
+        && document.ready_head(status).is_some();
     if !has_ready_head {
-        headers::write(status, &document.facts(), text);
+        headers::write(status, &with_type(document.facts(), content_type), text);
+    }
+    fields.write(path, text);
+    if !text.is_empty() {
         service.end_head(persistence, text);
     }
     Answer { document: Some(document), has_ready_head, ..Answer::new(status, body) }
 }
 
+/// `facts`, but the media type if another is said.
+fn with_type<'a>(facts: Facts<'a>, content_type: Option<&'a [u8]>) -> Facts<'a> {
+    Facts { content_type: content_type.unwrap_or(facts.content_type), ..facts }
+}
+
 fn partial(
     service: &Service,
+    path: &[u8],
     document: Arc<dyn Document>,
     part: Range<u64>,
     persistence: Persistence,
@@ -342,7 +423,7 @@ fn partial(
         Ok(body) => Body::File(body),
         Err(error) => return unreadable(service, &error, persistence, text),
     };
-    let facts = document.facts();
+    let facts = with_type(document.facts(), service.site.rules().headers.content_type(path));
     response::begin(text, status);
     response::field(text, "Content-Type", facts.content_type);
     response::line(text, format_args!("Content-Length: {}", body.len()));
@@ -350,6 +431,7 @@ fn partial(
     headers::write_coding(&facts, text);
     headers::write_common(&facts, text);
     headers::write_accept_ranges(text);
+    service.site.rules().headers.write(path, text);
     service.end_head(persistence, text);
     Answer { document: Some(document), ..Answer::new(status, body) }
 }
@@ -357,6 +439,7 @@ fn partial(
 /// As [`partial`], of parts that lie apart: each has its `Content-Range` in its own head.
 fn several_parts(
     service: &Service,
+    path: &[u8],
     document: Arc<dyn Document>,
     parts: &[Range<u64>],
     persistence: Persistence,
@@ -375,6 +458,7 @@ fn several_parts(
     headers::write_coding(&facts, text);
     headers::write_common(&facts, text);
     headers::write_accept_ranges(text);
+    service.site.rules().headers.write(path, text);
     service.end_head(persistence, text);
     Answer { document: Some(document), ..Answer::new(status, body) }
 }

@@ -2,14 +2,15 @@
 //! over our own TCP/IP.
 //!
 //! Modules in the order in which data flow through them: [`transport`] brings bytes to a [`channel`], which opens and seals
-//! them where they are to be secret ([`tls`]), between it and a [`conn`]ection, which parses them by [`http`], and [`answer`]s from a [`store`]: a [`site`] whose heads were made when it was packed, or another. A
-//! [`body`] gives the bytes as they are sent; [`service`] is what all connections of one thread share, [`server`] what all
+//! them where they are to be secret ([`tls`]), between it and a [`conn`]ection, which parses them by [`http`], and [`answer`]s from a [`store`]: a [`site`] whose heads were made when it was packed, or another, by the
+//! [`rules`] that it has. A [`body`] gives the bytes as they are sent; [`service`] is what all connections of one thread share, [`server`] what all
 //! threads share. `cmd/` of the binary is the command line.
 
 #![forbid(unsafe_code)]
 
 pub mod http;
 pub mod live;
+pub mod rules;
 pub mod site;
 pub mod store;
 

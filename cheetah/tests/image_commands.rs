@@ -115,3 +115,14 @@ fn fsck_finds_a_changed_byte_wherever_it_is() {
         stderr(&output)
     );
 }
+
+#[test]
+fn a_site_whose_rules_are_wrong_is_not_packed() {
+    let folder = packed();
+    fs::write(folder.path().join("site/_redirects"), "/a /b\n/c d\n").unwrap();
+    let output = cheetah(folder.path(), &["pack", "site", "-o", "other.img"]);
+    assert_eq!(output.status.code(), Some(1));
+    let text = stderr(&output);
+    assert!(text.contains("/_redirects, line 2") && text.contains("begin it with a slash"), "{text}");
+    assert!(!folder.path().join("other.img").exists());
+}

@@ -4,8 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use cheetah::rules::Rules;
 use cheetah::site::pack::{self, PackOptions, Tree};
-use cheetah::store::Dotfiles;
+use cheetah::store::{Dotfiles, Folder};
 use fsstack::device::{AtomicFile, DeviceMut};
 use fsstack::image::build::Summary;
 
@@ -33,7 +34,10 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     if !fs::metadata(dir).with_context(|| dir.display().to_string())?.is_dir() {
         bail!(Usage(format!("{} is no folder: give the folder that holds it", dir.display())));
     }
-    let tree = walk(&arguments.dir, dotfiles(arguments.dotfiles))?;
+    let tree = walk(dir, dotfiles(arguments.dotfiles))?;
+    // Who packs learns of a line that is no rule, not who serves.
+    let folder = Folder::open(dir, Dotfiles::LeaveOut, 0).with_context(|| dir.display().to_string())?;
+    Rules::of_store(&folder).with_context(|| dir.display().to_string())?;
     let file = AtomicFile::create(&arguments.output)
         .with_context(|| format!("cannot write {}", arguments.output.display()))?;
     let (file, summary) = pack_with_progress(&tree, file, arguments.compress)?;

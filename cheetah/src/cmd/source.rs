@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use anyhow::{Context, bail};
+use cheetah::rules::WithRules;
 use cheetah::site::pack::PackOptions;
 use cheetah::site::{ChangedSite, Site};
 use cheetah::store::Dotfiles;
@@ -94,7 +95,8 @@ impl Source {
 
     /// Opens it, or packs it, to be served without these features.
     pub(super) fn open(&self, without: &[Feature]) -> anyhow::Result<Arc<dyn Store>> {
-        let store = self.open_pinned()?;
+        let store = WithRules::new(self.open_pinned()?).with_context(|| self.path.display().to_string())?;
+        let store: Arc<dyn Store> = Arc::new(store);
         Ok(if without.contains(&Feature::Pinning) { Arc::new(Copied::new(store)) } else { store })
     }
 

@@ -17,8 +17,16 @@ pub enum Status {
     PartialContent,
     /// 301
     MovedPermanently,
+    /// 302
+    Found,
+    /// 303
+    SeeOther,
     /// 304
     NotModified,
+    /// 307
+    TemporaryRedirect,
+    /// 308
+    PermanentRedirect,
     /// 400
     BadRequest,
     /// 403
@@ -31,6 +39,8 @@ pub enum Status {
     NotAcceptable,
     /// 408
     RequestTimeout,
+    /// 410
+    Gone,
     /// 412
     PreconditionFailed,
     /// 413
@@ -55,18 +65,23 @@ pub enum Status {
 
 impl Status {
     /// Every status, in ascending order: for counters.
-    pub const ALL: [Status; 21] = [
+    pub const ALL: [Status; 26] = [
         Status::Ok,
         Status::NoContent,
         Status::PartialContent,
         Status::MovedPermanently,
+        Status::Found,
+        Status::SeeOther,
         Status::NotModified,
+        Status::TemporaryRedirect,
+        Status::PermanentRedirect,
         Status::BadRequest,
         Status::Forbidden,
         Status::NotFound,
         Status::MethodNotAllowed,
         Status::NotAcceptable,
         Status::RequestTimeout,
+        Status::Gone,
         Status::PreconditionFailed,
         Status::ContentTooLarge,
         Status::UriTooLong,
@@ -86,13 +101,18 @@ impl Status {
             Status::NoContent => "204 No Content",
             Status::PartialContent => "206 Partial Content",
             Status::MovedPermanently => "301 Moved Permanently",
+            Status::Found => "302 Found",
+            Status::SeeOther => "303 See Other",
             Status::NotModified => "304 Not Modified",
+            Status::TemporaryRedirect => "307 Temporary Redirect",
+            Status::PermanentRedirect => "308 Permanent Redirect",
             Status::BadRequest => "400 Bad Request",
             Status::Forbidden => "403 Forbidden",
             Status::NotFound => "404 Not Found",
             Status::MethodNotAllowed => "405 Method Not Allowed",
             Status::NotAcceptable => "406 Not Acceptable",
             Status::RequestTimeout => "408 Request Timeout",
+            Status::Gone => "410 Gone",
             Status::PreconditionFailed => "412 Precondition Failed",
             Status::ContentTooLarge => "413 Content Too Large",
             Status::UriTooLong => "414 URI Too Long",
@@ -104,6 +124,12 @@ impl Status {
             Status::ServiceUnavailable => "503 Service Unavailable",
             Status::VersionNotSupported => "505 HTTP Version Not Supported",
         }
+    }
+
+    /// Whether it sends who asked to another address.
+    pub const fn is_redirect(self) -> bool {
+        use Status::{Found, MovedPermanently, PermanentRedirect, SeeOther, TemporaryRedirect};
+        matches!(self, MovedPermanently | Found | SeeOther | TemporaryRedirect | PermanentRedirect)
     }
 
     /// The code as a number.

@@ -13,6 +13,7 @@ use runtime::stats::work::{Quantity, count};
 use super::{Document, Found, Store};
 use crate::http::headers::Facts;
 use crate::http::response::Status;
+use crate::rules::Rules;
 
 /// Bytes in one copy.
 const BLOCK_BYTES: usize = 16 << 10;
@@ -48,6 +49,10 @@ impl Store for Copied {
             }
             other => other,
         }
+    }
+
+    fn rules(&self) -> &Rules {
+        self.store.rules()
     }
 }
 

@@ -33,6 +33,7 @@ use runtime::payload::{Piece, StoredSums};
 use crate::http::headers::Facts;
 use crate::http::response::Status;
 use crate::live::Receiver;
+use crate::rules::Rules;
 
 /// The file that stands for its directory.
 pub const INDEX_NAME: &[u8] = b"index.html";
@@ -57,6 +58,11 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// Looks for a canonical path, as [`crate::http::target::resolve`] gives it: a leading slash, no empty or dot segments, a
     /// slash at the end of a directory's.
     fn find(&self, path: &[u8]) -> Found;
+
+    /// What the site says of itself.
+    fn rules(&self) -> &Rules {
+        Rules::none()
+    }
 }
 
 /// A file as it was when it was found: its bytes do not change under this name, or [`Document::fetch`] fails.

@@ -8,6 +8,7 @@ use runtime::buffer::{Shared, Slice};
 
 use super::{Found, Growing, Store};
 use crate::live::{self, Receiver, SendError, Sender};
+use crate::rules::Rules;
 
 /// Bytes that wait for one listener. Who takes less than comes misses events.
 const LIMIT: usize = 64 * 1024;
@@ -83,5 +84,9 @@ impl Store for WithStatus {
             return Found::Growing(self.feed.clone());
         }
         self.store.find(path)
+    }
+
+    fn rules(&self) -> &Rules {
+        self.store.rules()
     }
 }
