@@ -94,6 +94,8 @@ fn values_are_written_as_asked() {
     assert_eq!(json[1]["bytes"], 9);
     assert_eq!(json[1]["digests"]["crc32"], "cbf43926");
     assert_eq!(json[1]["digests"]["cksum"], "377a6011");
+    // Of the catalogue, by name.
+    assert_eq!(run(&["-a", "crc16_modbus", "check"]), "CRC16_MODBUS (check) = 4b37\n");
     // With a key of zero all that is left of the hash is the last block; 128 bits come in halves.
     assert_eq!(run(&["-a", "ghash.y.high", "check"]), "GHASH.Y.HIGH (check) = 3132333435363738\n");
     // Pipes of the library and of a file have no name of their own here.

@@ -174,6 +174,26 @@ fn list_shows_the_standard_pipes() {
 }
 
 #[test]
+fn list_shows_the_catalogue_of_crcs() {
+    let shown = text(&pipec(&["list", "--crc"]).stdout);
+    let line = shown.lines().find(|line| line.contains("CRC-16/MODBUS")).unwrap();
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let modbus =
+        ["crc16_modbus", "CRC-16/MODBUS", "0x8005", "0xffff", "true", "true", "0x0000", "0x4b37", "0x0000"];
+    assert_eq!(words, modbus);
+    assert_eq!(shown.lines().filter(|line| line.contains("CRC-")).count(), 112, "{shown}");
+    let json: serde_json::Value =
+        serde_json::from_slice(&pipec(&["list", "--crc", "--json"]).stdout).unwrap();
+    let crcs = json["crcs"].as_array().unwrap();
+    let xz = crcs.iter().find(|crc| crc["name"] == "crc64_xz").unwrap();
+    assert_eq!((&xz["check"], &xz["width"]), (&"0x995dc9bbdf1939fa".into(), &64.into()));
+    let shown = text(&pipec(&["inspect", "crc16_modbus", "--emit", "ast"]).stdout);
+    assert!(shown.contains("<catalogue/CRC-16/MODBUS>:1:1"), "{shown}");
+    let shown = text(&pipec(&["explain", "crc16_modbus"]).stdout);
+    assert!(shown.contains("16-bit CRC, polynomial 0x8005, reflected"), "{shown}");
+}
+
+#[test]
 fn explain_knows_codes_and_pipelines() {
     let output = pipec(&["explain", "e0203"]);
     assert_eq!(output.status.code(), Some(0));

@@ -2,10 +2,12 @@
 //!
 //! No IO is done here: texts are handed in, and what a `use` names is asked of the caller.
 
+mod catalogue;
 mod load;
 mod resolve;
 mod test_case;
 
+pub use catalogue::{CatalogueCrc, catalogue};
 pub use load::Fetched;
 pub use test_case::{Expectation, TestBytes, TestCase};
 
@@ -61,6 +63,8 @@ struct Inner {
     /// Names of items with a mistake, while a text is loaded that has some: nothing is said of what names
     /// them.
     broken: HashSet<String>,
+    /// Whether names that nothing declares may be of the catalogue of CRCs.
+    has_catalogue: bool,
     tests: Vec<Arc<TestCase>>,
 }
 
@@ -79,11 +83,13 @@ pub struct NamedPipeline {
 }
 
 impl Library {
-    /// The standard pipes and layouts. They are parsed once in a process.
+    /// The standard pipes and layouts, which are parsed once in a process, and by name the CRCs of the
+    /// [`catalogue()`].
     pub fn standard() -> Library {
         static STANDARD: OnceLock<Library> = OnceLock::new();
         let make = || {
-            let mut library = Library::empty();
+            let inner = Inner { has_catalogue: true, ..Inner::default() };
+            let mut library = Library { inner: Arc::new(inner) };
             for (name, text) in STANDARD_FILES {
                 // A mistake in the library's own text is found by the tests; what loads is still of use.
                 if let Err(diagnostics) = library.load(name, text) {
@@ -159,9 +165,9 @@ impl Library {
         }
     }
 
-    /// The pipe of that name.
+    /// The pipe of that name: one that was loaded, or else a CRC of the [`catalogue()`].
     pub fn pipe(&self, name: &str) -> Option<&Arc<Pipe>> {
-        self.inner.pipes.get(name)
+        self.inner.pipe(name)
     }
 
     /// The layout of that name.
@@ -169,7 +175,7 @@ impl Library {
         self.inner.layouts.get(name)
     }
 
-    /// All pipes in the order of their names.
+    /// All pipes that were loaded, in the order of their names.
     pub fn pipes(&self) -> impl Iterator<Item = &Arc<Pipe>> {
         self.inner.pipes.values()
     }
@@ -202,6 +208,16 @@ impl Library {
     /// The texts that were loaded.
     pub fn sources(&self) -> &Sources {
         &self.inner.sources
+    }
+}
+
+impl Inner {
+    fn pipe(&self, name: &str) -> Option<&Arc<Pipe>> {
+        let loaded = self.pipes.get(name);
+        // What has a mistake is not taken for another.
+        let published =
+            || (self.has_catalogue && !self.names.contains_key(name)).then(|| catalogue::pipe(name));
+        loaded.or_else(|| published().flatten())
     }
 }
 

@@ -4,6 +4,7 @@ use super::{Outcome, Status};
 use crate::files::LibraryArgs;
 use pipe_lib::analyse::{PipeFacts, analyse};
 use pipe_lib::ir::{Frame, Layout, Param, Pipe};
+use pipe_lib::library::catalogue;
 use std::io::Write as _;
 
 /// List the standard pipes, pipelines, layouts and frames, and those of files given
@@ -11,6 +12,9 @@ use std::io::Write as _;
 pub(crate) struct Args {
     #[command(flatten)]
     library: LibraryArgs,
+    /// List the catalogue of CRCs instead, with the parameters that it has: each is a pipe by its name
+    #[arg(long)]
+    crc: bool,
     /// Print an object with the lists `pipes`, `pipelines`, `layouts` and `frames`
     #[arg(long)]
     json: bool,
@@ -19,6 +23,10 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Outcome {
     let Some(library) = args.library.load()? else { return Ok(Status::Refused) };
     let mut out = std::io::stdout().lock();
+    if args.crc {
+        list_crcs(&mut out, args.json)?;
+        return Ok(Status::Fine);
+    }
     if args.json {
         let pipes: Vec<_> = library.pipes().map(|pipe| pipe_json(pipe)).collect();
         let pipelines: Vec<_> = library
@@ -65,6 +73,43 @@ pub(crate) fn run(args: &Args) -> Outcome {
         .collect();
     print_table(&mut out, "FRAMES", &rows)?;
     Ok(Status::Fine)
+}
+
+/// The catalogue as it is published, with the names of pipelines.
+fn list_crcs(out: &mut impl std::io::Write, json: bool) -> std::io::Result<()> {
+    if json {
+        // As text: of 64 bits, readers whose numbers are doubles would lose some.
+        let hex = |value: u64| format!("{value:#x}");
+        let crcs: Vec<_> = catalogue()
+            .iter()
+            .map(|crc| {
+                serde_json::json!({
+                    "name": crc.name, "title": crc.title, "width": crc.width, "poly": hex(crc.poly),
+                    "init": hex(crc.init), "refin": crc.refin, "refout": crc.refout,
+                    "xorout": hex(crc.xorout), "check": hex(crc.check), "residue": hex(crc.residue),
+                })
+            })
+            .collect();
+        return writeln!(out, "{}", serde_json::json!({ "crcs": crcs }));
+    }
+    let heads = ["name", "catalogue", "poly", "init", "refin", "refout", "xorout", "check", "residue"];
+    let rows = catalogue().iter().map(|crc| {
+        let digits = crc.width.div_ceil(4) as usize;
+        let hex = |value: u64| format!("0x{value:0digits$x}");
+        [
+            crc.name.clone(),
+            crc.title.clone(),
+            hex(crc.poly),
+            hex(crc.init),
+            crc.refin.to_string(),
+            crc.refout.to_string(),
+            hex(crc.xorout),
+            hex(crc.check),
+            hex(crc.residue),
+        ]
+    });
+    let rows: Vec<[String; 9]> = std::iter::once(heads.map(str::to_owned)).chain(rows).collect();
+    print_table(out, "CRCS", &rows)
 }
 
 fn print_table<const N: usize>(

@@ -4,6 +4,7 @@ use super::arguments::WindowArgument;
 use super::{Bound, Composed, Resolver, code_of};
 use crate::compose::{self, Stage};
 use crate::diagnostic::{Code, Diagnostic, nearest};
+use crate::library::catalogue;
 use crate::limits;
 use crate::source::Span;
 use crate::syntax::ast::{self, Name, Spanned};
@@ -26,7 +27,7 @@ impl Resolver<'_> {
             Some(window) => Some((self.window(window, env)?, window.span)),
             None => None,
         };
-        if let Some(pipe) = self.inner.pipes.get(&name.node) {
+        if let Some(pipe) = self.inner.pipe(&name.node) {
             let args = self.arguments(stage, "pipe", &pipe.params, env)?;
             let window = match window {
                 Some((WindowArgument::Known(bytes), span)) => {
@@ -168,7 +169,9 @@ impl Resolver<'_> {
     fn unknown(&mut self, name: &Name) {
         let mut diagnostic =
             Diagnostic::new(Code::UnknownStage, name.span, format!("no pipe or pipeline `{}`", name.node));
-        let known = self.inner.pipes.keys().chain(self.inner.pipelines.keys()).map(String::as_str);
+        let published = catalogue().iter().map(|crc| &crc.name).filter(|_| self.inner.has_catalogue);
+        let known = self.inner.pipes.keys().chain(self.inner.pipelines.keys()).chain(published);
+        let known = known.map(String::as_str);
         if self.inner.is_end(&name.node) {
             let kind = super::super::kind_of(self.inner, &name.node).unwrap_or("layout");
             diagnostic.code = Code::LayoutPosition;

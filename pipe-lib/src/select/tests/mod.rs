@@ -1,5 +1,6 @@
 //! What is selected, as text that is kept: see [`goldens`].
 
+mod catalogue;
 mod forms;
 mod goldens;
 mod listing;

@@ -2,6 +2,7 @@
 //! not.
 
 use pipe_lib::Library;
+use pipe_lib::library::catalogue;
 use pipe_lib::source::{FileId, Source, Span};
 use pipe_lib::syntax::ast::{Item, ItemKind, PipelineExpr, Spanned};
 use pipe_lib::syntax::{lexer, parse};
@@ -18,7 +19,7 @@ pub(super) fn tokens(library: &Library, pipeline: &str) -> String {
         }
     };
     section("<pipeline>", pipeline, 0);
-    for found in Named::of(library, pipeline) {
+    for found in Named::of(&with_named_crcs(library, pipeline), pipeline) {
         let Span { start, .. } = found.item.span;
         section(&found.title(), found.source.text.get(found.item.span.range()).unwrap_or(""), start);
     }
@@ -29,10 +30,23 @@ pub(super) fn tokens(library: &Library, pipeline: &str) -> String {
 pub(super) fn trees(library: &Library, pipeline: &str) -> String {
     let tree = parse::parse_pipeline(FileId(0), pipeline).tree;
     let mut out = format!("<pipeline>\n{tree:#?}\n");
-    for found in Named::of(library, pipeline) {
+    for found in Named::of(&with_named_crcs(library, pipeline), pipeline) {
         let _ = writeln!(out, "{}\n{:#?}", found.title(), found.item);
     }
     out
+}
+
+/// The library with the texts of the catalogue's CRCs that are named, as if they were files of it.
+fn with_named_crcs(library: &Library, pipeline: &str) -> Library {
+    let trees = library.pipelines().map(|named| &*named.text).chain([pipeline]);
+    let names: BTreeSet<String> =
+        trees.flat_map(|text| stage_names(&parse::parse_pipeline(FileId(0), text).tree)).collect();
+    let mut library = library.clone();
+    for crc in catalogue().iter().filter(|crc| names.contains(&crc.name)) {
+        // One that a file declares goes before: then this is refused.
+        let _ = library.load(&format!("<catalogue/{}>", crc.title), &crc.text());
+    }
+    library
 }
 
 /// An item that a pipeline names.
