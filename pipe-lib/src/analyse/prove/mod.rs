@@ -226,13 +226,30 @@ fn why_serial(pipe: &Pipe, state: usize, deps: &Deps) -> String {
         .filter(|other| *other != state)
         .map(|other| format!("`{}`", pipe.states[other].name))
         .collect();
-    if deps.has(state) && others.is_empty() {
+    if deps.has(state) && others.is_empty() && shifts_words(pipe, state) {
+        "it is a register of the words before: results are told apart in a state for each of them, as \
+         `undelta_rgb` has them"
+            .into()
+    } else if deps.has(state) && others.is_empty() {
         "each new value is computed from the one before by more than one associative operation".into()
     } else if deps.has(state) {
         format!("each new value depends on the one before and on {}", others.join(", "))
     } else {
         format!("it depends on {}, which depends on it", others.join(", "))
     }
+}
+
+/// Whether a state is moved on by whole words, of which it holds several.
+fn shifts_words(pipe: &Pipe, state: usize) -> bool {
+    let (body, word) = (&pipe.body, u64::from(pipe.input.ty.bits()));
+    let is_literal = |value: Value| body.inst(value).op == Op::Const(word);
+    pipe.states[state].ty.bits() > pipe.input.ty.bits()
+        && body.iter().any(|(_, inst)| match inst.op {
+            Op::Binary(BinaryOp::Shl | BinaryOp::Shr, of, by) => {
+                body.inst(of).op == Op::State(StateId(state as u32)) && is_literal(by)
+            }
+            _ => false,
+        })
 }
 
 /// What the expression of a state's new value looks like.

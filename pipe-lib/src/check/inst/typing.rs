@@ -136,7 +136,18 @@ impl BlockDraft {
                 ),
                 Check::Literal(span, number) => match number_bits(&number, ty) {
                     Some(bits) => self.insts[value.0 as usize].0 = Op::Const(bits),
-                    None => cx.findings.push(out_of_range(span, &number, ty)),
+                    None => {
+                        let fits = |wider: &Ty| *wider > ty && number_bits(&number, *wider).is_some();
+                        let wider = Ty::INTEGERS.into_iter().find(fits);
+                        let refused = out_of_range(span, &number, ty);
+                        cx.findings.push(match wider {
+                            // Whatever is computed with it is of one type.
+                            Some(wider) => refused.help(format!(
+                                "for numbers of `{wider}` widen the other operands: `zext.{wider} w, a`, and compute with `w`"
+                            )),
+                            None => refused,
+                        });
+                    }
                 },
                 Check::Convert(span, op, from) => {
                     let from = self.var(from);
