@@ -18,6 +18,10 @@
 //! # Ok::<(), pipe_lib::aead::AeadError>(())
 //! ```
 
+mod parts;
+
+pub use parts::Sealing;
+
 use crate::engine::Engine;
 use crate::ir::WideBinary;
 use crate::library::Library;
@@ -25,6 +29,7 @@ use crate::options::{Backend, CompileOptions};
 use crate::run::{Imports, Run};
 use crate::wide;
 use std::fmt;
+use std::sync::OnceLock;
 use zeroize::{Zeroize as _, Zeroizing};
 
 /// Bytes of a tag.
@@ -123,14 +128,17 @@ impl NonceSequence {
 pub struct AesGcm {
     round_keys: Zeroizing<Vec<u128>>,
     hash_key: Zeroizing<u128>,
+    options: CompileOptions,
     seal: Keyed,
     open: Keyed,
+    /// Once it was asked for.
+    seal_and_sum: OnceLock<Keyed>,
 }
 
 impl fmt::Debug for AesGcm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AesGcm")
-            .field("key_bits", &(32 * (self.round_keys.len() - 7)))
+            .field("key_bits", &self.key_bits())
             .finish_non_exhaustive()
     }
 }
@@ -143,6 +151,8 @@ struct Keyed {
     nonce: usize,
     counter: usize,
     hash: usize,
+    /// Where the Internet checksum of what is written is, if it is made.
+    sum: Option<usize>,
 }
 
 impl Keyed {
@@ -170,7 +180,8 @@ impl Keyed {
         }
         put(&mut imports, place("h.low")?, hash_key);
         let (nonce, counter, hash) = (place("nonce.low")?, place("counter")?, place("y.low")?);
-        Ok(Keyed { engine, imports, nonce, counter, hash })
+        let sum = place("sum").ok();
+        Ok(Keyed { engine, imports, nonce, counter, hash, sum })
     }
 }
 
@@ -201,7 +212,34 @@ impl AesGcm {
         let keyed =
             |what: &str| Keyed::new(&format!("aes{bits}_gcm_{what}"), options, &round_keys, *hash_key);
         let (seal, open) = (keyed("seal")?, keyed("open")?);
-        Ok(AesGcm { round_keys, hash_key, seal, open })
+        Ok(AesGcm { options: options.clone(), seal, open, seal_and_sum: OnceLock::new(), round_keys, hash_key })
+    }
+
+    fn key_bits(&self) -> usize {
+        32 * (self.round_keys.len() - 7)
+    }
+
+    /// What encrypts, hashes and sums what is written, in one pass.
+    fn seal_and_sum(&self) -> Result<&Keyed, AeadError> {
+        if let Some(keyed) = self.seal_and_sum.get() {
+            return Ok(keyed);
+        }
+        let pipeline = format!("aes{}_gcm_seal | inet_cksum", self.key_bits());
+        let keyed = Keyed::new(&pipeline, &self.options, &self.round_keys, *self.hash_key)?;
+        Ok(self.seal_and_sum.get_or_init(|| keyed))
+    }
+
+    fn times(&self, hash: u128) -> u128 {
+        wide::binary(WideBinary::Gfmul128, hash, *self.hash_key)
+    }
+
+    /// GHASH of additional data, the last block not multiplied yet.
+    fn hash_additional(&self, additional: &[u8]) -> u128 {
+        additional.chunks(16).fold(0, |hash, bytes| {
+            let mut block = [0; 16];
+            block[..bytes.len()].copy_from_slice(bytes);
+            self.times(hash) ^ u128::from_be_bytes(block)
+        })
     }
 
     /// Whether records go through machine code here, not through the interpreter, whose speed is that of a
@@ -323,12 +361,7 @@ impl AesGcm {
         let nonce = u128::from_le_bytes(block);
         // The counter is 1 for the tag, 2 for the first block.
         let mask = wide::encrypt(&self.round_keys, nonce | 1 << 120).swap_bytes();
-        let times = |a: u128| wide::binary(WideBinary::Gfmul128, a, *self.hash_key);
-        let before = additional.chunks(16).fold(0, |hash, bytes| {
-            let mut block = [0; 16];
-            block[..bytes.len()].copy_from_slice(bytes);
-            times(hash) ^ u128::from_be_bytes(block)
-        });
+        let before = self.hash_additional(additional);
         let mut imports = keyed.imports.clone();
         put(&mut imports, keyed.nonce, nonce);
         put(&mut imports, keyed.hash, before);
@@ -336,7 +369,7 @@ impl AesGcm {
         let run = run(&keyed.engine, &imports).map_err(|error| AeadError::Engine(error.to_string()))?;
         let [low, high] = [0, 1].map(|half| u128::from(run.registers()[keyed.hash + half]));
         let lengths = (additional.len() as u128) << 67 | (len as u128) << 3;
-        let tag = times(times(high << 64 | low) ^ lengths) ^ mask;
+        let tag = self.times(self.times(high << 64 | low) ^ lengths) ^ mask;
         Ok(tag.to_be_bytes())
     }
 }

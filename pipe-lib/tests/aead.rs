@@ -4,7 +4,7 @@
 use aes_gcm::aead::{Aead, KeyInit, Payload};
 use pipe_lib::aead::{AeadError, AesGcm, MAX_RECORDS, Nonce, NonceSequence};
 use pipe_lib::testing::rng::Rng;
-use pipe_lib::{Backend, CompileOptions, Features, Library, RunError};
+use pipe_lib::{Backend, CompileOptions, Features, Library, OnesSum, RunError};
 
 fn bytes(text: &str) -> Vec<u8> {
     (0..text.len() / 2).map(|at| u8::from_str_radix(&text[2 * at..2 * at + 2], 16).unwrap()).collect()
@@ -289,4 +289,61 @@ fn secrets_are_shown_to_nobody() {
     imports.set("ghash.h.low", halves[0]).unwrap();
     hides("imports of few", &format!("{imports:?}"));
     hides("run of few", &format!("{:?}", engine.run_with(&imports, &[], &mut []).unwrap()));
+}
+
+/// One's complement sum of 16-bit words, as RFC 1071 has it.
+fn naive_sum(bytes: &[u8]) -> u16 {
+    let words = bytes.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0)));
+    let mut sum: u32 = words.sum();
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    sum as u16
+}
+
+/// However a record is cut, in the plain and on the way out, and whatever of it is wanted again.
+#[test]
+fn a_record_in_parts_is_the_record() {
+    let mut rng = Rng::new(0x5ea1);
+    for key_len in [16, 32] {
+        let aead = AesGcm::new(&random(&mut rng, key_len)).unwrap();
+        for _ in 0..200 {
+            let len = rng.below(5000);
+            let (plain, additional) = (random(&mut rng, len), random(&mut rng, 13));
+            let nonce: [u8; 12] = random(&mut rng, 12).try_into().unwrap();
+            let mut whole = vec![0; len];
+            let tag = aead.seal(Nonce::unique(nonce), &additional, &plain, &mut whole).unwrap();
+
+            let mut sealing = aead.begin(Nonce::unique(nonce), &additional).unwrap();
+            let (mut parts, mut at, mut sum) = (vec![0; len], 0, OnesSum::new());
+            let longest = [1, 20, 100, 1500, 6000][rng.below(5)];
+            while at < len {
+                let end = len.min(at + 1 + rng.below(longest));
+                let is_summed = (rng.below(3) > 0).then_some(&mut sum);
+                let was_summed = is_summed.is_some();
+                aead.seal_next(&mut sealing, &plain[at..end], &mut parts[at..end], is_summed).unwrap();
+                if !was_summed {
+                    sum.append(naive_sum(&parts[at..end]), end - at);
+                }
+                at = end;
+            }
+            assert_eq!((sealing.sealed(), aead.tag(&sealing)), (len as u64, tag), "{len}");
+            assert!(parts == whole, "{len}");
+            assert_eq!(sum.value(), naive_sum(&whole));
+
+            for _ in 0..5 {
+                let from = rng.below(len + 1);
+                let end = from + rng.below(len - from + 1);
+                let (mut again, mut sum) = (vec![0; end - from], OnesSum::new());
+                let plain = &plain[from..end];
+                aead.seal_again(&nonce, from as u64, plain, &mut again, Some(&mut sum)).unwrap();
+                assert!(again == whole[from..end], "{from}..{end} of {len}");
+                assert_eq!(sum.value(), naive_sum(&again));
+            }
+            let told = format!("{sealing:?}");
+            assert!(told.contains("at") && !told.contains("hash"), "{told}");
+        }
+        let mut sealing = aead.begin(Nonce::unique([0; 12]), b"").unwrap();
+        assert_eq!(aead.seal_next(&mut sealing, &[0; 3], &mut [0; 2], None), Err(AeadError::Lengths));
+    }
 }

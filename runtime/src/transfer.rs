@@ -5,12 +5,10 @@
 //! combination of pipeline and layout (*dynamic integrated layer processing*). [`Transfers`] keeps the
 //! combinations that were asked for.
 
-mod sum;
-
 #[cfg(test)]
 mod tests;
 
-pub use sum::OnesSum;
+pub use pipe_lib::OnesSum;
 
 use crate::payload::Piece;
 use crate::stats::work::{Quantity, count};

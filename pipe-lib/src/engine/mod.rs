@@ -1,8 +1,9 @@
 //! An engine: a composition made runnable.
 //!
-//! `build` makes the `Program` that it runs, `prepared` has the ways to run, `framed` those with results in
-//! the stream, `parallel` those on several cores.
+//! `build` makes the `Program` that it runs, `prepared` has the ways to run, `advance` the one that goes on from
+//! the last, `framed` those with results in the stream, `parallel` those on several cores.
 
+mod advance;
 mod build;
 mod framed;
 #[cfg(feature = "parallel")]
