@@ -6,22 +6,26 @@
 //!       └── records ◀── sealed from where they lie ◀── pieces
 //! ```
 //!
-//! Of a secured connection the stream that the transport sends is that of the records. What of a response was sealed counts
-//! as taken for [`Conn`]; the records are held until the peer has acknowledged them.
+//! Of a secured connection the stream that the transport sends is that of the records. A transport that makes frames has
+//! them sealed there ([`Maker`]), each time from the pieces, which [`Conn`] keeps until the peer has acknowledged the record.
+//! For another, what of a response was sealed counts as taken for [`Conn`], and the records are held.
 
 use std::time::Duration;
 
-use runtime::payload::{PayloadSource, Piece, Pieces};
+use runtime::payload::{Maker, PayloadSource, Piece, Pieces};
 use runtime::time::Instant;
 use smallvec::SmallVec;
 
 use crate::access_log::Peer;
 use crate::conn::Conn;
 use crate::service::Service;
-use crate::tls::{Session, Sink, Workspace};
+use crate::tls::{Plain, Session, Sink, Workspace};
 
 /// Sealed bytes beyond which a connection seals no more until its peer has taken some.
 const SEAL_AHEAD: u64 = 128 * 1024;
+
+/// The same for records that are sealed when they are sent, of which no byte is held: what a peer's window is at most.
+const PLAN_AHEAD: u64 = 4 << 20;
 
 /// A connection that sent nothing for so long begins with short records again.
 const IDLE: Duration = Duration::from_secs(1);
@@ -40,6 +44,8 @@ pub struct Channel {
 #[derive(Debug)]
 struct Secured {
     session: Session,
+    /// Up to where in the stream of responses records are made, or planned.
+    sealed_to: u64,
     /// When it was accepted.
     began: Instant,
     /// When something was last sealed, or the peer last took something.
@@ -97,6 +103,7 @@ impl Channel {
                 // Without random bytes there is no connection.
                 aborted: session.is_over(),
                 session,
+                sealed_to: 0,
                 began: now,
                 last_progress: now,
                 progress_mark: 0,
@@ -312,8 +319,10 @@ impl Secured {
 
     fn seal(&mut self, conn: &mut Conn, service: &mut Service, tools: &mut Workspace) {
         let now = service.now();
-        while self.session.may_seal() && self.session.held() < SEAL_AHEAD {
-            let from = conn.acknowledged_end();
+        let plans = self.session.plans(tools);
+        let ahead = if plans { PLAN_AHEAD } else { SEAL_AHEAD };
+        while self.session.may_seal() && self.session.held() < ahead {
+            let from = self.sealed_to;
             if conn.end() > from && self.session.held() == 0 && now >= self.last_progress + IDLE {
                 self.session.was_idle();
             }
@@ -333,13 +342,18 @@ impl Secured {
             if len == 0 {
                 break;
             }
-            self.session.seal(tools, &pieces, len);
-            drop(pieces);
             self.last_progress = now;
-            conn.acknowledged(from + len as u64);
-            conn.resume(service);
+            self.sealed_to += len as u64;
+            if plans {
+                self.session.plan(tools, from, len);
+            } else {
+                self.session.seal(tools, &pieces, len);
+                drop(pieces);
+                conn.acknowledged(self.sealed_to);
+                conn.resume(service);
+            }
         }
-        let all_sealed = conn.is_finished() && conn.end() == conn.acknowledged_end();
+        let all_sealed = conn.is_finished() && conn.end() == self.sealed_to;
         if all_sealed && self.session.may_seal() {
             self.session.close(tools);
         }
@@ -373,6 +387,28 @@ impl PayloadSource for Channel {
 
     fn acknowledged(&mut self, offset: u64) {
         let Some(secured) = &mut self.secured else { return self.conn.acknowledged(offset) };
-        secured.session.acknowledged(offset);
+        if let Some(plain) = secured.session.acknowledged(offset) {
+            self.conn.acknowledged(plain);
+        }
+        secured.aborted |= secured.session.is_spoilt();
+    }
+
+    fn maker(&self) -> Option<&dyn Maker> {
+        self.secured.as_ref().is_some_and(|secured| secured.session.is_made()).then_some(self)
+    }
+}
+
+impl Maker for Channel {
+    fn make(&self, offset: u64, to: &mut [u8], wants_sum: bool) -> Option<u16> {
+        self.secured.as_ref()?.session.make(offset, to, wants_sum, &self.conn)
+    }
+}
+
+impl Plain for Conn {
+    fn visit(&self, offset: u64, len: usize, take: &mut dyn FnMut(&[u8])) {
+        self.for_each_piece(offset, len, |piece| {
+            take(piece.bytes);
+            true
+        });
     }
 }

@@ -5,7 +5,7 @@
 //! super-segment of up to 64 KB); for a device without, `runtime::transfer` builds frames, payload copied and summed in
 //! one engine run.
 
-use runtime::payload::Piece;
+use runtime::payload::{Maker, Piece};
 
 /// What a device takes off the stack's hands. All off is always right.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,14 +39,28 @@ pub struct ChecksumRequest {
     pub offset: u16,
 }
 
-/// Headers, payload pieces and the request to the device.
+/// What follows the headers.
+#[derive(Clone, Copy, Debug)]
+pub enum Payload<'a> {
+    /// Bytes that lie somewhere, in order. Empty for a frame without.
+    Pieces(&'a [Piece<'a>]),
+    /// Bytes of a stream that are made where the device wants them, from that offset on.
+    Made(&'a dyn Maker, u64),
+}
+
+impl Payload<'_> {
+    /// None.
+    pub const NONE: Payload<'static> = Payload::Pieces(&[]);
+}
+
+/// Headers, payload and the request to the device.
 #[derive(Clone, Copy, Debug)]
 pub struct Transmission<'a> {
     /// Ethernet, IPv4 and TCP headers (or a whole small frame: ARP, ICMP, a bare ACK).
     pub headers: &'a [u8],
-    /// The payload that follows, in order. Empty for a frame without.
-    pub payload: &'a [Piece<'a>],
-    /// Sum of the pieces' lengths, in bytes.
+    /// The payload that follows.
+    pub payload: Payload<'a>,
+    /// Its length in bytes.
     pub payload_len: usize,
     /// Where in `headers` the TCP header starts, when the TCP checksum is still to be made: by the device when
     /// `offload.checksum` is set, else by whoever builds the frame. The field holds the pseudo-header's sum, folded
@@ -60,6 +74,18 @@ impl Transmission<'_> {
     /// Bytes of headers and payload together.
     pub fn len(&self) -> usize {
         self.headers.len() + self.payload_len
+    }
+
+    /// The payload's bytes, copied or made.
+    pub fn payload_to_vec(&self) -> Vec<u8> {
+        match self.payload {
+            Payload::Pieces(pieces) => pieces.iter().flat_map(|piece| piece.bytes).copied().collect(),
+            Payload::Made(maker, offset) => {
+                let mut bytes = vec![0; self.payload_len];
+                maker.make(offset, &mut bytes, false);
+                bytes
+            }
+        }
     }
 
     /// Whether there is nothing to send (never so for what the stack makes).

@@ -101,7 +101,7 @@ impl Target {
         let seen = &mut self.seen;
         for _ in 0..random.below(20) {
             let emit = |transmission: &netstack::transmission::Transmission<'_>| {
-                let sum: usize = transmission.payload.iter().map(|piece| piece.bytes.len()).sum();
+                let sum = transmission.payload_to_vec().len();
                 assert_eq!(sum, transmission.payload_len);
                 assert!(transmission.len() <= 65_535 + 14);
                 if transmission.headers.len() >= 54

@@ -53,7 +53,7 @@ fn message(repr: &icmpv6::Repr<'_>, src: Ipv6Addr, dst: Ipv6Addr) -> Vec<u8> {
 fn sent(host: &mut Host, now: Instant) -> Vec<Vec<u8>> {
     let emit = |t: &Transmission<'_>| {
         let mut frame = t.headers.to_vec();
-        t.payload.iter().for_each(|piece| frame.extend_from_slice(piece.bytes));
+        frame.extend(t.payload_to_vec());
         frame
     };
     std::iter::from_fn(|| host.stack.poll_transmit(now, &Capabilities::default(), &mut host.app, emit))

@@ -211,9 +211,7 @@ impl Runner {
         loop {
             let emit = |transmission: &netstack::transmission::Transmission<'_>| {
                 let mut frame = transmission.headers.to_vec();
-                for piece in transmission.payload {
-                    frame.extend_from_slice(piece.bytes);
-                }
+                frame.extend(transmission.payload_to_vec());
                 frame
             };
             let Some(frame) = self.stack.poll_transmit(self.now, &device, &mut self.app, emit) else { break };

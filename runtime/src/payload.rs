@@ -19,6 +19,8 @@ mod stored_sums;
 
 pub use stored_sums::StoredSums;
 
+use std::fmt;
+
 use smallvec::SmallVec;
 
 use crate::buffer::Shared;
@@ -92,6 +94,19 @@ pub trait PayloadSource {
 
     /// Everything before `offset` has reached the peer and is never asked for again.
     fn acknowledged(&mut self, offset: u64);
+
+    /// Who makes the bytes where they are sent from, if they lie nowhere: then [`PayloadSource::pieces`] is not asked, and
+    /// all bytes up to `end()` can be made now.
+    fn maker(&self) -> Option<&dyn Maker> {
+        None
+    }
+}
+
+/// Makes a stream's bytes in the frame that they are sent in: what a response's content is sealed by.
+pub trait Maker: fmt::Debug {
+    /// Writes the bytes from `offset` on over all of `to`, as [`PayloadSource::pieces`] would give them, the same again
+    /// whenever it is asked; gives their sum as in [`Piece::sum`], made in the same pass, if it is wanted.
+    fn make(&self, offset: u64, to: &mut [u8], wants_sum: bool) -> Option<u16>;
 }
 
 impl<S: PayloadSource + ?Sized> PayloadSource for &mut S {
@@ -109,6 +124,10 @@ impl<S: PayloadSource + ?Sized> PayloadSource for &mut S {
 
     fn acknowledged(&mut self, offset: u64) {
         (**self).acknowledged(offset);
+    }
+
+    fn maker(&self) -> Option<&dyn Maker> {
+        (**self).maker()
     }
 }
 

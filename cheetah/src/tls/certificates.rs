@@ -11,7 +11,7 @@ use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, crypto};
 
-use super::record::RecordSize;
+use super::record::{MAX_RECORDS, RecordSize};
 
 /// Where a certificate chain and its key are, both in PEM.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,6 +57,11 @@ pub struct Acceptor {
     /// Encrypt and hash in the pass that takes the bytes from their page; off (`--without fused-loops`), copy, encrypt and
     /// hash in a pass each.
     pub fused: bool,
+    /// On our own TCP/IP seal in the pass that makes the frame; off, seal into buffers that are held until they are
+    /// acknowledged. Only where `fused`.
+    pub into_frames: bool,
+    /// So many records are sealed under a key, then it is replaced (RFC 8446 section 5.5 allows 2^24.5).
+    pub records_per_key: u64,
     /// Seal with the composed loop; off, as it is where that loop would be interpreted, `rustls` seals.
     pub own_records: bool,
 }
@@ -85,6 +90,8 @@ impl Acceptor {
             certificates,
             record_size: RecordSize::default(),
             fused: true,
+            into_frames: true,
+            records_per_key: MAX_RECORDS,
             own_records: AesGcm::new(&[0; 16]).is_ok_and(|aead| aead.is_compiled()),
         })
     }

@@ -17,9 +17,11 @@
 
 mod certificates;
 mod outgoing;
+mod planned;
 mod record;
 mod session;
 
 pub use certificates::{Acceptor, CertificateError, KeyFiles};
+pub use planned::Plain;
 pub use record::RecordSize;
 pub use session::{Session, Sink, Workspace};

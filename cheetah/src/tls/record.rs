@@ -5,12 +5,18 @@
 //!   TLS 1.2   type 03 03 | length | nonce 8 | content encrypted               | tag 16
 //! ```
 
+use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
+
 use pipe_lib::CompileOptions;
 use pipe_lib::aead::{AeadError, AesGcm, Nonce, TAG_BYTES};
 use runtime::stats::work::{Quantity, count};
 use rustls::ConnectionTrafficSecrets;
 use smallvec::SmallVec;
 use zeroize::Zeroizing;
+
+use super::planned::Planned;
 
 /// Bytes before what is encrypted or the nonce.
 pub(super) const HEADER_BYTES: usize = 5;
@@ -94,20 +100,91 @@ pub(super) fn whole_record(bytes: &[u8]) -> Result<Option<usize>, Alert> {
     Ok((bytes.len() >= HEADER_BYTES + len).then_some(HEADER_BYTES + len))
 }
 
-/// The key of one direction, and how many records it has seen. Overwritten when dropped.
+/// The key of one direction. Overwritten when dropped.
+pub(super) struct Sealer {
+    pub(super) aead: AesGcm,
+    iv: Zeroizing<[u8; 12]>,
+    pub(super) version: Version,
+    fused: bool,
+}
+
+/// The key of one direction, and how many records it has seen.
 #[derive(Debug)]
 pub(super) struct Keys {
-    aead: AesGcm,
-    iv: Zeroizing<[u8; 12]>,
-    version: Version,
+    /// Shared with the records that are to be sealed under it.
+    sealer: Arc<Sealer>,
     /// Number of the next record.
     sequence: u64,
-    fused: bool,
+}
+
+/// What stands before the encrypted part of a record.
+#[derive(Debug)]
+pub(super) struct Prefix {
+    bytes: [u8; HEADER_BYTES + 8],
+    len: usize,
+}
+
+impl Deref for Prefix {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
 }
 
 /// Why there are no keys of ours.
 #[derive(Debug)]
 pub(super) struct NotOurs;
+
+impl fmt::Debug for Sealer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sealer").field("version", &self.version).finish_non_exhaustive()
+    }
+}
+
+impl Sealer {
+    /// The iv, exclusive or the number of the record (RFC 8446 section 5.3; for TLS 1.2 any that never comes again would do).
+    pub(super) fn nonce(&self, sequence: u64) -> [u8; 12] {
+        let mut nonce = *self.iv;
+        nonce.iter_mut().skip(4).zip(sequence.to_be_bytes()).for_each(|(byte, number)| *byte ^= number);
+        nonce
+    }
+
+    /// What a record of `len` bytes of content is authenticated with: of TLS 1.2 RFC 5246 section 6.2.3.3, of TLS 1.3 its
+    /// header.
+    pub(super) fn additional(&self, sequence: u64, kind: ContentType, len: usize) -> SmallVec<[u8; 13]> {
+        if self.version == Version::Tls13 {
+            return SmallVec::from_slice(&self.prefix(sequence, kind, len)[..HEADER_BYTES]);
+        }
+        let mut additional = SmallVec::from_slice(&sequence.to_be_bytes());
+        additional.extend([kind.0, 3, 3]);
+        // At most `MAX_CONTENT`.
+        additional.extend((len as u16).to_be_bytes());
+        additional
+    }
+
+    /// What is encrypted behind the content.
+    pub(super) fn inner(&self, kind: ContentType) -> SmallVec<[u8; 1]> {
+        (self.version == Version::Tls13).then_some(kind.0).into_iter().collect()
+    }
+
+    /// What stands before the encrypted part of a record of `len` bytes of content.
+    pub(super) fn prefix(&self, sequence: u64, kind: ContentType, len: usize) -> Prefix {
+        let mut bytes = [0; HEADER_BYTES + 8];
+        let (outer, prefix_len) = match self.version {
+            Version::Tls13 => (ContentType::DATA, HEADER_BYTES),
+            Version::Tls12 => {
+                bytes[HEADER_BYTES..].copy_from_slice(&self.nonce(sequence)[4..]);
+                (kind, HEADER_BYTES + 8)
+            }
+        };
+        bytes[..3].copy_from_slice(&[outer.0, 3, 3]);
+        // A record has fewer than 2^16 bytes.
+        let behind = prefix_len - HEADER_BYTES + len + self.inner(kind).len() + TAG_BYTES;
+        bytes[3..5].copy_from_slice(&(behind as u16).to_be_bytes());
+        Prefix { bytes, len: prefix_len }
+    }
+}
 
 impl Keys {
     /// Takes over from `rustls` at record number `sequence`.
@@ -128,11 +205,11 @@ impl Keys {
         let options = CompileOptions::new().separate_passes(!fused);
         let aead = AesGcm::with_options(key.as_ref(), &options).map_err(|_| NotOurs)?;
         let iv = Zeroizing::new(iv.as_ref().try_into().map_err(|_| NotOurs)?);
-        Ok(Keys { aead, iv, version, sequence, fused })
+        Ok(Keys { sealer: Arc::new(Sealer { aead, iv, version, fused }), sequence })
     }
 
     pub(super) fn version(&self) -> Version {
-        self.version
+        self.sealer.version
     }
 
     /// How many records the key has seen.
@@ -140,21 +217,11 @@ impl Keys {
         self.sequence
     }
 
-    /// The iv, exclusive or the number of the record (RFC 8446 section 5.3; for TLS 1.2 any that never comes again would do).
-    fn nonce(&self) -> [u8; 12] {
-        let mut nonce = *self.iv;
-        nonce.iter_mut().skip(4).zip(self.sequence.to_be_bytes()).for_each(|(byte, number)| *byte ^= number);
-        nonce
-    }
-
-    /// What a record of TLS 1.2 is authenticated with (RFC 5246 section 6.2.3.3).
-    fn additional12(&self, kind: ContentType, len: usize) -> [u8; 13] {
-        let mut additional = [0; 13];
-        additional[..8].copy_from_slice(&self.sequence.to_be_bytes());
-        additional[8..11].copy_from_slice(&[kind.0, 3, 3]);
-        // At most `MAX_CONTENT`.
-        additional[11..].copy_from_slice(&(len as u16).to_be_bytes());
-        additional
+    /// A record of `len` bytes of responses, from `plain` on, that is sealed when it is sent.
+    pub(super) fn plan(&mut self, plain: u64, len: usize) -> Planned {
+        let planned = Planned::new(Arc::clone(&self.sealer), self.sequence, plain, len);
+        self.sequence += 1;
+        planned
     }
 
     /// Seals a record of the pieces of `plain`, `len` bytes together, at most [`MAX_CONTENT`], to the start of `to`, which has
@@ -166,45 +233,30 @@ impl Keys {
         len: usize,
         to: &mut [u8],
     ) -> Result<usize, AeadError> {
-        let nonce = self.nonce();
-        let inner_type = [kind.0];
-        let (explicit, inner, outer) = match self.version {
-            Version::Tls13 => (&nonce[..0], &inner_type[..], ContentType::DATA),
-            Version::Tls12 => (&nonce[4..], &inner_type[..0], kind),
-        };
+        let sealer = &*self.sealer;
+        let (prefix, inner) = (sealer.prefix(self.sequence, kind, len), sealer.inner(kind));
+        let additional = sealer.additional(self.sequence, kind, len);
         let sealed_len = len + inner.len();
-        let from = HEADER_BYTES + explicit.len();
-        let total = from + sealed_len + TAG_BYTES;
+        let total = prefix.len() + sealed_len + TAG_BYTES;
         let Some(record) = to.get_mut(..total) else { return Err(AeadError::Lengths) };
-        record[..3].copy_from_slice(&[outer.0, 3, 3]);
-        // A record has fewer than 2^16 bytes.
-        record[3..5].copy_from_slice(&((total - HEADER_BYTES) as u16).to_be_bytes());
-        record[HEADER_BYTES..from].copy_from_slice(explicit);
-        let (head, body) = record.split_at_mut(HEADER_BYTES);
-        let additional12;
-        let additional = match self.version {
-            Version::Tls13 => &*head,
-            Version::Tls12 => {
-                additional12 = self.additional12(kind, len);
-                &additional12[..]
-            }
-        };
-        let (sealed, tag) = body[explicit.len()..].split_at_mut(sealed_len);
-        let nonce = Nonce::unique(nonce);
-        let made = if self.fused {
+        let (head, body) = record.split_at_mut(prefix.len());
+        head.copy_from_slice(&prefix);
+        let (sealed, tag) = body.split_at_mut(sealed_len);
+        let nonce = Nonce::unique(sealer.nonce(self.sequence));
+        let made = if sealer.fused {
             let mut pieces: SmallVec<[&[u8]; 16]> = SmallVec::from_slice(plain);
-            pieces.extend((!inner.is_empty()).then_some(inner));
-            self.aead.seal_pieces(nonce, additional, &pieces, sealed)?
+            pieces.extend((!inner.is_empty()).then_some(&inner[..]));
+            sealer.aead.seal_pieces(nonce, &additional, &pieces, sealed)?
         } else {
             let mut rest = &mut *sealed;
-            for piece in plain.iter().copied().chain([inner]) {
+            for piece in plain.iter().copied().chain([&inner[..]]) {
                 let (to, after) = std::mem::take(&mut rest).split_at_mut(piece.len());
                 to.copy_from_slice(piece);
                 rest = after;
             }
             // Then encrypted and hashed, in a pass each.
             count(Quantity::BytesTouched, 2 * len);
-            self.aead.seal_in_place(nonce, additional, sealed)?
+            sealer.aead.seal_in_place(nonce, &additional, sealed)?
         };
         tag.copy_from_slice(&made);
         count(Quantity::BytesCopied, len);
@@ -218,9 +270,10 @@ impl Keys {
     pub(super) fn open(&mut self, record: &[u8], plain: &mut Vec<u8>) -> Result<ContentType, Alert> {
         let (header, body) = record.split_at_checked(HEADER_BYTES).ok_or(Alert::DECODE_ERROR)?;
         let (body, tag) = body.split_last_chunk::<TAG_BYTES>().ok_or(Alert::BAD_RECORD_MAC)?;
-        let mut nonce = self.nonce();
+        let sealer = &*self.sealer;
+        let mut nonce = sealer.nonce(self.sequence);
         let (sealed, additional12);
-        let additional = match self.version {
+        let additional = match sealer.version {
             Version::Tls13 => {
                 if header[0] != ContentType::DATA.0 {
                     return Err(Alert::UNEXPECTED_MESSAGE);
@@ -235,14 +288,14 @@ impl Keys {
                     return Err(Alert::RECORD_OVERFLOW);
                 }
                 nonce[4..].copy_from_slice(explicit);
-                additional12 = self.additional12(ContentType(header[0]), sealed.len());
+                additional12 = sealer.additional(self.sequence, ContentType(header[0]), sealed.len());
                 &additional12[..]
             }
         };
         plain.resize(sealed.len(), 0);
-        self.aead.open(&nonce, additional, sealed, tag, plain).map_err(|_| Alert::BAD_RECORD_MAC)?;
+        sealer.aead.open(&nonce, additional, sealed, tag, plain).map_err(|_| Alert::BAD_RECORD_MAC)?;
         self.sequence += 1;
-        if self.version == Version::Tls12 {
+        if self.version() == Version::Tls12 {
             return Ok(ContentType(header[0]));
         }
         // The type is the last byte that is not zero; the zeros behind it are padding.

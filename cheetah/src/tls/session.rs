@@ -13,8 +13,9 @@ use rustls::{CipherSuite, ProtocolVersion};
 
 use super::certificates::Acceptor;
 use super::outgoing::Outgoing;
+use super::planned::Plain;
 use super::record::{
-    Alert, ContentType, Keys, MAX_CONTENT, MAX_OVERHEAD, MAX_RECORDS, Version, whole_record,
+    Alert, ContentType, Keys, MAX_CONTENT, MAX_OVERHEAD, Version, whole_record,
 };
 
 /// Sealed bytes that are kept until they can be opened: the longest handshake message that `rustls` takes, or four records.
@@ -33,6 +34,8 @@ const KEY_UPDATE: [u8; 4] = [24, 0, 0, 1];
 #[derive(Debug)]
 pub struct Workspace {
     acceptor: Arc<Acceptor>,
+    /// Records of content are sealed when they are sent, straight into the frame.
+    seals_into_frames: bool,
     /// Buffers of a record each.
     records: Pool,
     /// The content of the record that is being opened.
@@ -45,7 +48,13 @@ impl Workspace {
     /// For connections that `acceptor` is to accept.
     pub fn new(acceptor: Arc<Acceptor>) -> Workspace {
         let records = Pool::new(MAX_CONTENT + MAX_OVERHEAD, MAX_POOLED);
-        Workspace { acceptor, records, plain: Vec::new(), gathered: Vec::new() }
+        Workspace { acceptor, seals_into_frames: false, records, plain: Vec::new(), gathered: Vec::new() }
+    }
+
+    /// For a transport that asks for the bytes of each frame ([`runtime::payload::PayloadSource::maker`]): content is sealed
+    /// there, if loops are fused.
+    pub fn seal_into_frames(&mut self) {
+        self.seals_into_frames = self.acceptor.fused && self.acceptor.into_frames;
     }
 
     /// The TLS of a connection that has just been accepted. It is over at once if the system has no random bytes.
@@ -363,20 +372,44 @@ impl Session {
         self.owes_key_update |= asks;
     }
 
+    /// Takes `len` bytes of responses from `plain` on for a record that is sealed when it is sent. Only where
+    /// [`Session::plans`].
+    pub fn plan(&mut self, tools: &Workspace, plain: u64, len: usize) {
+        self.sealed += len as u64;
+        if self.renew_key(tools)
+            && let State::Ours(records) = &mut self.state
+        {
+            self.out.plan(records.sealing.plan(plain, len));
+        }
+    }
+
+    /// Whether records are sealed when they are sent, by [`Session::make`].
+    pub fn plans(&self, tools: &Workspace) -> bool {
+        tools.seals_into_frames && matches!(self.state, State::Ours(_))
+    }
+
+    /// Sees to it that the key may seal another record; whether it may.
+    fn renew_key(&mut self, tools: &Workspace) -> bool {
+        let State::Ours(records) = &mut self.state else { return false };
+        if self.owes_key_update || records.sealing.sequence() >= tools.acceptor.records_per_key {
+            if records.sealing.version() == Version::Tls12 {
+                // Its key cannot be replaced.
+                self.close(tools);
+                return false;
+            }
+            self.update_key(tools);
+        }
+        true
+    }
+
     /// Seals a record of `pieces`, `len` bytes of content.
     pub fn seal(&mut self, tools: &mut Workspace, pieces: &[&[u8]], len: usize) {
         self.sealed += len as u64;
         match &mut self.state {
-            State::Ours(records) => {
-                let used_up = records.sealing.sequence() >= MAX_RECORDS;
-                if self.owes_key_update || used_up {
-                    if records.sealing.version() == Version::Tls12 {
-                        // Its key cannot be replaced.
-                        return self.close(tools);
-                    }
-                    self.update_key(tools);
+            State::Ours(_) => {
+                if self.renew_key(tools) {
+                    self.seal_ours(tools, ContentType::DATA, pieces, len);
                 }
-                self.seal_ours(tools, ContentType::DATA, pieces, len);
             }
             State::Rustls(_) => {
                 let mut content = std::mem::take(&mut tools.gathered);
@@ -526,9 +559,26 @@ impl Session {
         self.out.acknowledged_end()
     }
 
-    /// Everything before `offset` has reached the peer.
-    pub fn acknowledged(&mut self, offset: u64) {
-        self.out.acknowledged(offset);
+    /// Everything before `offset` has reached the peer. Gives up to where it needs no more of the stream of responses, if that
+    /// has changed.
+    pub fn acknowledged(&mut self, offset: u64) -> Option<u64> {
+        self.out.acknowledged(offset)
+    }
+
+    /// Writes the bytes from `offset` on over all of `to`, sealed there and then of `plain`; gives their sum, if that is
+    /// wanted.
+    pub fn make(&self, offset: u64, to: &mut [u8], wants_sum: bool, plain: &dyn Plain) -> Option<u16> {
+        self.out.make(offset, to, wants_sum, plain)
+    }
+
+    /// Whether sealed bytes are to be had by [`Session::make`] alone.
+    pub fn is_made(&self) -> bool {
+        self.out.is_made()
+    }
+
+    /// Whether something that is on its way can never be accepted.
+    pub fn is_spoilt(&self) -> bool {
+        self.out.is_spoilt()
     }
 
     /// Sealed bytes that the peer has not taken.

@@ -2,7 +2,7 @@
 
 use netstack::application::{Application, CloseReason, Key, Stream};
 use netstack::tcp::Pcb;
-use runtime::payload::{PayloadSource, Pieces};
+use runtime::payload::{Maker, PayloadSource, Pieces};
 use runtime::time::Instant;
 use slab::Slab;
 
@@ -44,7 +44,10 @@ pub struct Exchange<'a> {
 
 impl Web {
     /// No connections yet.
-    pub fn new(service: Service) -> Web {
+    pub fn new(mut service: Service) -> Web {
+        if let Some(tls) = &mut service.tls {
+            tls.seal_into_frames();
+        }
         Web { service, tls_port: None, connections: Slab::new(), spare: Vec::new() }
     }
 
@@ -149,6 +152,10 @@ impl PayloadSource for Exchange<'_> {
     fn acknowledged(&mut self, offset: u64) {
         self.conn.acknowledged(offset);
         self.conn.resume(self.service);
+    }
+
+    fn maker(&self) -> Option<&dyn Maker> {
+        self.conn.maker()
     }
 }
 

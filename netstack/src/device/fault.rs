@@ -10,7 +10,7 @@ use runtime::payload::Piece;
 use runtime::time::Instant;
 
 use super::{Device, Received, Stats, TransmitError};
-use crate::transmission::{Capabilities, Offload, RxChecksum, Transmission};
+use crate::transmission::{Capabilities, Offload, Payload, RxChecksum, Transmission};
 use crate::wire::EthernetAddress;
 
 /// How often what goes wrong: probabilities for each frame, 0 to 1.
@@ -105,11 +105,8 @@ pub(super) struct Kept {
 
 impl Kept {
     pub(super) fn new(transmission: &Transmission<'_>) -> Kept {
-        let mut bytes = Vec::with_capacity(transmission.len());
-        bytes.extend_from_slice(transmission.headers);
-        for piece in transmission.payload {
-            bytes.extend_from_slice(piece.bytes);
-        }
+        let mut bytes = transmission.headers.to_vec();
+        bytes.extend(transmission.payload_to_vec());
         Kept {
             bytes,
             header_len: transmission.headers.len(),
@@ -125,7 +122,7 @@ impl Kept {
             now,
             &Transmission {
                 headers,
-                payload: if payload.is_empty() { &[] } else { &piece },
+                payload: if payload.is_empty() { Payload::NONE } else { Payload::Pieces(&piece) },
                 payload_len: payload.len(),
                 tcp_start: self.tcp_start,
                 offload: self.offload,
@@ -218,7 +215,7 @@ impl<D: Device> Device for FaultDevice<D> {
             frame[bit / 8] ^= 1 << (bit % 8);
             let damaged = Transmission {
                 headers: frame,
-                payload: &[],
+                payload: Payload::NONE,
                 payload_len: 0,
                 tcp_start: None,
                 offload: Offload::default(),

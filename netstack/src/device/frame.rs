@@ -6,7 +6,7 @@ use runtime::payload::Piece;
 use runtime::stats::work::{Quantity, count};
 use runtime::transfer::{Transfer, Transfers};
 
-use crate::transmission::Transmission;
+use crate::transmission::{Payload, Transmission};
 use crate::wire::{checksum, tcp};
 
 /// Builds frames in a buffer of its own: headers, then payload copied and summed, then the TCP checksum.
@@ -39,13 +39,31 @@ impl FrameBuilder {
     /// is not looked at: it must be one frame.
     #[inline]
     pub fn build(&mut self, prefix: &[u8], transmission: &Transmission<'_>) -> &mut [u8] {
+        self.build_with(prefix, transmission, transmission.tcp_start)
+    }
+
+    /// As [`FrameBuilder::build`], but a checksum that is left to the device stays as it is; several frames in one, if it
+    /// cuts them.
+    #[inline]
+    pub(super) fn build_for(&mut self, prefix: &[u8], transmission: &Transmission<'_>) -> &mut [u8] {
+        let ours = transmission.tcp_start.filter(|_| transmission.offload.checksum.is_none());
+        self.build_with(prefix, transmission, ours)
+    }
+
+    #[inline]
+    fn build_with(
+        &mut self,
+        prefix: &[u8],
+        transmission: &Transmission<'_>,
+        tcp_start: Option<u16>,
+    ) -> &mut [u8] {
         let len = prefix.len() + transmission.len();
         let mut frame = std::mem::take(&mut self.frame);
         if frame.len() < len {
             frame.resize(len, 0);
         }
         frame[..prefix.len()].copy_from_slice(prefix);
-        self.fill(transmission, &mut frame[prefix.len()..len], transmission.tcp_start);
+        self.fill(transmission, &mut frame[prefix.len()..len], tcp_start);
         self.frame = frame;
         &mut self.frame[..len]
     }
@@ -62,18 +80,24 @@ impl FrameBuilder {
     fn fill(&self, transmission: &Transmission<'_>, frame: &mut [u8], tcp_start: Option<u16>) {
         let (head, payload) = frame.split_at_mut(transmission.headers.len());
         head.copy_from_slice(transmission.headers);
-        let Some(tcp_start) = tcp_start else {
-            copy(transmission.payload, payload);
-            return;
-        };
-        let fused = match &self.transfer {
-            Some(transfer) if !payload.is_empty() => {
-                transfer.copy_sum(transmission.payload, payload).ok().map(|copied| copied.sum)
+        let payload_sum = match (transmission.payload, tcp_start, &self.transfer) {
+            (Payload::Made(maker, offset), ..) => {
+                let made = maker.make(offset, payload, tcp_start.is_some());
+                made.unwrap_or_else(|| if tcp_start.is_some() { checksum::sum(payload) } else { 0 })
             }
-            _ => None,
+            (Payload::Pieces(pieces), None, _) => {
+                copy(pieces, payload);
+                0
+            }
+            (Payload::Pieces(pieces), Some(_), Some(transfer)) if !payload.is_empty() => {
+                let copied = transfer.copy_sum(pieces, payload).ok().map(|copied| copied.sum);
+                copied.unwrap_or_else(|| copy_and_sum(pieces, payload))
+            }
+            (Payload::Pieces(pieces), Some(_), _) => copy_and_sum(pieces, payload),
         };
-        let payload_sum = fused.unwrap_or_else(|| copy_and_sum(transmission.payload, payload));
-        finish_checksum(&mut head[usize::from(tcp_start)..], payload_sum);
+        if let Some(tcp_start) = tcp_start {
+            finish_checksum(&mut head[usize::from(tcp_start)..], payload_sum);
+        }
     }
 }
 

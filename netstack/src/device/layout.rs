@@ -22,7 +22,7 @@ use runtime::transfer::{ReadBack, Transfer, TransferError, Transfers};
 use smallvec::SmallVec;
 
 use super::{Device, Received, Stats, TransmitError};
-use crate::transmission::{Capabilities, Offload, Transmission};
+use crate::transmission::{Capabilities, Offload, Payload, Transmission};
 use crate::wire::{EthernetAddress, checksum, ethernet, tcp};
 
 /// An adapter with a layout before `D`.
@@ -75,9 +75,17 @@ impl<D: Device> LayoutDevice<D> {
 
     /// The host's half: fills the adapter's buffer. Gives how much of it is used; `None` if the frame does not fit.
     fn fill(&mut self, transmission: &Transmission<'_>) -> Option<usize> {
+        let made;
         let mut pieces: SmallVec<[Piece<'_>; 8]> = SmallVec::new();
         pieces.push(Piece::new(transmission.headers));
-        pieces.extend_from_slice(transmission.payload);
+        match transmission.payload {
+            Payload::Pieces(payload) => pieces.extend_from_slice(payload),
+            // The adapter's loop takes bytes that lie somewhere.
+            Payload::Made(..) => {
+                made = transmission.payload_to_vec();
+                pieces.push(Piece::new(&made));
+            }
+        }
         let copied = self.transfer.copy_sum(&pieces, &mut self.buffer).ok()?;
         if let Some(tcp_start) = transmission.tcp_start.map(usize::from) {
             // The loop summed the whole frame: take off what stands before TCP, an even number of bytes. The field holds
@@ -131,7 +139,7 @@ impl<D: Device> Device for LayoutDevice<D> {
         count(Quantity::BytesSent, transmission.payload_len);
         let finished = Transmission {
             headers: &self.frame[..frame_len],
-            payload: &[],
+            payload: Payload::NONE,
             payload_len: 0,
             tcp_start: None,
             offload: Offload::default(),

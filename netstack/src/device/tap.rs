@@ -10,6 +10,7 @@
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd};
 
+use runtime::payload::Piece;
 use runtime::stats::work::{Quantity, count};
 use runtime::time::Instant;
 use runtime::transfer::Transfer;
@@ -19,7 +20,7 @@ use super::frame::FrameBuilder;
 use super::sys::{link, tun};
 use super::vnet::VnetHeader;
 use super::{Device, Received, Stats, TransmitError, is_transient, random_hardware_addr};
-use crate::transmission::{Capabilities, Transmission};
+use crate::transmission::{Capabilities, Payload, Transmission};
 use crate::wire::{EthernetAddress, ethernet, ipv4};
 
 /// Largest payload of a super-segment, in bytes: what an IPv4 packet holds beside the longest headers.
@@ -83,12 +84,12 @@ impl TapDevice {
     }
 
     /// One vectored write: nothing is copied on our side.
-    fn write_pieces(&self, transmission: &Transmission<'_>) -> io::Result<()> {
+    fn write_pieces(&self, transmission: &Transmission<'_>, pieces: &[Piece<'_>]) -> io::Result<()> {
         let vnet = VnetHeader::for_transmission(transmission).to_bytes();
         let mut slices: SmallVec<[IoSlice<'_>; 8]> = SmallVec::new();
         slices.push(IoSlice::new(&vnet));
         slices.push(IoSlice::new(transmission.headers));
-        slices.extend(transmission.payload.iter().map(|piece| IoSlice::new(piece.bytes)));
+        slices.extend(pieces.iter().map(|piece| IoSlice::new(piece.bytes)));
         rustix::io::writev(&self.tap, &slices)?;
         Ok(())
     }
@@ -118,12 +119,17 @@ impl Device for TapDevice {
     fn transmit(&mut self, _now: Instant, transmission: &Transmission<'_>) -> Result<(), TransmitError> {
         count(Quantity::CallsToSend, 1);
         count(Quantity::BytesSent, transmission.payload_len);
-        let result = if transmission.tcp_start.is_some() && transmission.offload.checksum.is_none() {
-            let frame = self.builder.build(&VnetHeader::default().to_bytes(), transmission);
-            rustix::io::write(&self.tap, frame).map(drop).map_err(io::Error::from)
-        } else {
-            count(Quantity::BytesReferenced, transmission.payload_len);
-            self.write_pieces(transmission)
+        let is_finished = transmission.tcp_start.is_none() || transmission.offload.checksum.is_some();
+        let result = match transmission.payload {
+            Payload::Pieces(pieces) if is_finished => {
+                count(Quantity::BytesReferenced, transmission.payload_len);
+                self.write_pieces(transmission, pieces)
+            }
+            _ => {
+                let header = VnetHeader::for_transmission(transmission).to_bytes();
+                let frame = self.builder.build_for(&header, transmission);
+                rustix::io::write(&self.tap, frame).map(drop).map_err(io::Error::from)
+            }
         };
         match result {
             Ok(()) => self.stats.transmitted(transmission.len()),

@@ -15,7 +15,7 @@ use super::layout::LayoutDevice;
 use super::pcap::{PcapWriter, TraceDevice};
 use super::wire::{Config, WireDevice, pair};
 use super::*;
-use crate::transmission::{ChecksumRequest, Offload};
+use crate::transmission::{ChecksumRequest, Offload, Payload};
 use crate::wire::{EtherType, Protocol, checksum, ethernet, ipv4, tcp};
 
 fn ms(ms: u64) -> Instant {
@@ -25,7 +25,7 @@ fn ms(ms: u64) -> Instant {
 fn send_bytes(device: &mut impl Device, now: Instant, bytes: &[u8]) {
     let transmission = Transmission {
         headers: bytes,
-        payload: &[],
+        payload: Payload::NONE,
         payload_len: 0,
         tcp_start: None,
         offload: Offload::default(),
@@ -200,7 +200,7 @@ proptest! {
         let (headers, tcp_start) = headers(payload_len);
         let transmission = Transmission {
             headers: &headers,
-            payload: &pieces,
+            payload: Payload::Pieces(&pieces),
             payload_len,
             tcp_start: Some(tcp_start),
             offload: Offload::default(),
@@ -238,7 +238,7 @@ proptest! {
         let (headers, tcp_start) = headers(payload_len);
         let transmission = Transmission {
             headers: &headers,
-            payload: &pieces,
+            payload: Payload::Pieces(&pieces),
             payload_len,
             tcp_start: Some(tcp_start),
             offload: Offload::default(),
@@ -297,7 +297,7 @@ fn traces_show_finished_checksums_in_both_directions() {
     let (headers, tcp_start) = headers(data.len());
     let transmission = Transmission {
         headers: &headers,
-        payload: &[Piece::new(&data)],
+        payload: Payload::Pieces(&[Piece::new(&data)]),
         payload_len: data.len(),
         tcp_start: Some(tcp_start),
         offload: Offload {

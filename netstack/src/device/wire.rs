@@ -177,11 +177,8 @@ impl Device for WireDevice {
 
     fn transmit(&mut self, now: Instant, transmission: &Transmission<'_>) -> Result<(), TransmitError> {
         let frame = if transmission.offload.checksum.is_some() {
-            let mut bytes = Vec::with_capacity(transmission.len());
-            bytes.extend_from_slice(transmission.headers);
-            for piece in transmission.payload {
-                bytes.extend_from_slice(piece.bytes);
-            }
+            let mut bytes = transmission.headers.to_vec();
+            bytes.extend(transmission.payload_to_vec());
             Frame { bytes, checksum: RxChecksum::Partial }
         } else {
             Frame { bytes: self.builder.build(&[], transmission).to_vec(), checksum: RxChecksum::Unknown }

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use runtime::payload::{Piece, Pieces};
+use runtime::payload::{Maker, PayloadSource as _, Piece, Pieces};
 use runtime::stats::work::{Quantity, count as count_work};
 use runtime::time::Instant;
 use runtime::transfer::OnesSum;
@@ -11,7 +11,7 @@ use super::queue::{Control, Icmp, Icmpv6};
 use super::{Application, Features, Stack, Stats};
 use crate::iface::arp_cache::Lookup;
 use crate::tcp::segment::Outgoing;
-use crate::transmission::{Capabilities, ChecksumRequest, Offload, Transmission};
+use crate::transmission::{Capabilities, ChecksumRequest, Offload, Payload, Transmission};
 use crate::tuple::FourTuple;
 use crate::wire::{EtherType, EthernetAddress, Protocol, arp, checksum, ethernet, ipv4, ipv6, tcp};
 
@@ -84,7 +84,11 @@ impl Stack {
             count(&mut self.stats, &segment, segment.seq != sent_before);
             self.arm(key, pcb);
             self.last_transmitted = Some(key);
-            return Some(self.transmit_segment(&tuple, to, &segment, &mut pieces, &device, emit));
+            let payload = match stream.maker() {
+                Some(maker) if segment.len > 0 => Unsummed::Made(maker, segment.offset),
+                _ => Unsummed::Pieces(&mut pieces),
+            };
+            return Some(self.transmit_segment(&tuple, to, &segment, payload, &device, emit));
         }
         None
     }
@@ -100,7 +104,7 @@ impl Stack {
         match control {
             Control::Tcp { tuple, segment } => {
                 count(&mut self.stats, &segment, false);
-                self.transmit_segment(&tuple, to, &segment, &mut [], device, emit)
+                self.transmit_segment(&tuple, to, &segment, Unsummed::Pieces(&mut []), device, emit)
             }
             Control::ArpRequest { addr, to: known } => {
                 let target = known.unwrap_or_default();
@@ -151,7 +155,7 @@ impl Stack {
         let payload = [Piece::new(&icmp.message[icmp.sent..icmp.sent + len])];
         let result = emit(&Transmission {
             headers: &headers,
-            payload: &payload,
+            payload: Payload::Pieces(&payload),
             payload_len: len,
             tcp_start: None,
             offload: Offload::default(),
@@ -180,7 +184,7 @@ impl Stack {
         self.ipv6_headers(&mut headers, to, &ip);
         emit(&Transmission {
             headers: &headers,
-            payload: &[Piece::new(&icmp.message)],
+            payload: Payload::Pieces(&[Piece::new(&icmp.message)]),
             payload_len: icmp.message.len(),
             tcp_start: None,
             offload: Offload::default(),
@@ -209,7 +213,7 @@ impl Stack {
         packet.emit(&mut arp::Packet::new_unchecked(&mut frame[ethernet::HEADER_LEN..]));
         emit(&Transmission {
             headers: &frame,
-            payload: &[],
+            payload: Payload::NONE,
             payload_len: 0,
             tcp_start: None,
             offload: Offload::default(),
@@ -223,7 +227,7 @@ impl Stack {
         tuple: &FourTuple,
         to: EthernetAddress,
         segment: &Outgoing,
-        pieces: &mut [Piece<'_>],
+        mut payload: Unsummed<'_, '_>,
         device: &Capabilities,
         emit: impl FnOnce(&Transmission<'_>) -> R,
     ) -> R {
@@ -267,13 +271,19 @@ impl Stack {
             if segment.len > u32::from(segment.mss) {
                 offload.segment_size = Some(segment.mss);
             }
-        } else if let Some(sum) = self.known_sum(pieces) {
+        } else if let Unsummed::Pieces(pieces) = &mut payload
+            && let Some(sum) = self.known_sum(pieces)
+        {
             packet.fill_checksum(src, dst, sum, payload_len);
             tcp_start = None;
         } else {
             packet.fill_partial_checksum(src, dst, payload_len);
         }
-        emit(&Transmission { headers, payload: pieces, payload_len, tcp_start, offload })
+        let payload = match payload {
+            Unsummed::Pieces(pieces) => Payload::Pieces(pieces),
+            Unsummed::Made(maker, offset) => Payload::Made(maker, offset),
+        };
+        emit(&Transmission { headers, payload, payload_len, tcp_start, offload })
     }
 
     /// Finds out what can be known of the pieces' sums: stored, remembered, or else, of few bytes, made. The sum of all, if
@@ -397,6 +407,12 @@ impl Stack {
             Lookup::Unreachable => Resolved::Never,
         }
     }
+}
+
+/// A segment's payload before its checksum was thought of.
+enum Unsummed<'p, 'a> {
+    Pieces(&'p mut [Piece<'a>]),
+    Made(&'a dyn Maker, u64),
 }
 
 enum Resolved {

@@ -458,8 +458,9 @@ impl Pcb {
 
 /// Asks `stream` for `len` bytes from `offset` on; gives how many it had.
 fn gather<'a, S: Stream>(stream: &'a S, offset: u64, len: u32, pieces: &mut Pieces<'a>) -> u32 {
-    if len == 0 {
-        return 0;
+    if len == 0 || stream.maker().is_some() {
+        // All that it has said there is, it can make.
+        return len;
     }
     let given = stream.pieces(offset, len as usize, pieces);
     debug_assert_eq!(
