@@ -6,12 +6,14 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicIsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use cheetah::server::{Config, Server};
 use netstack::stack::Features;
-use support::in_namespace;
+use support::secured::{self, Certificate, Client};
 use support::servers::{connect, on_device, on_kernel, tap};
+use support::{in_namespace, noise, read_response};
 
 /// Counts the bytes that are allocated, in all threads.
 struct Counting;
@@ -79,10 +81,63 @@ fn cost(server: &Server) -> (isize, isize) {
     (each(idle - before), each(served - before))
 }
 
+/// Two that count at a time would count each other.
+static ALONE: Mutex<()> = Mutex::new(());
+
+/// Of what a secured connection has sent, or may send at once, no sealed byte is held on our own TCP/IP.
+#[test]
+fn megabytes_on_their_way_by_tls_take_little_memory() {
+    let _alone = ALONE.lock();
+    let held = in_flight(true);
+    let Some((bytes, memory)) = held else { return };
+    println!("{bytes} bytes on their way: {memory} bytes of memory");
+    assert!(bytes >= 2_000_000 && memory < 64 * 1024, "{bytes} bytes take {memory}");
+    let (bytes, _) = in_flight(false).unwrap();
+    assert!(bytes < 200_000, "what is held has to be little, so no more than {bytes} are on their way");
+}
+
+/// Bytes that a client does not take, and what memory they cost.
+fn in_flight(into_frames: bool) -> Option<(u64, isize)> {
+    let measured = Arc::new(Mutex::new(None));
+    let result = Arc::clone(&measured);
+    in_namespace(move || {
+        let certificate = Certificate::new(&["localhost"]);
+        let mut acceptor = certificate.acceptor();
+        acceptor.into_frames = into_frames;
+        if !acceptor.own_records {
+            return eprintln!("skipped: records are not ours on this processor");
+        }
+        let Some(server) = secured::on_device(acceptor, &tap(), Features::default()) else { return };
+        let mut stream = Client::new(&certificate.der, None).connect(&server);
+        let request = b"GET /big.bin HTTP/1.1\r\nHost: a\r\n\r\n";
+        stream.write_all(request).unwrap();
+        assert!(read_response(&mut stream, false).body == noise(1_000_003));
+        let settled = || {
+            std::thread::sleep(Duration::from_millis(100));
+            (server.report().held_bytes, ALLOCATED.load(Ordering::Relaxed))
+        };
+        let (_, before) = settled();
+        for _ in 0..8 {
+            stream.write_all(request).unwrap();
+        }
+        let patience = Instant::now() + Duration::from_secs(20);
+        let (mut last, mut now) = (settled(), settled());
+        while last.0 != now.0 || now.0 == 0 {
+            assert!(Instant::now() < patience);
+            (last, now) = (now, settled());
+        }
+        *result.lock().unwrap() = Some((now.0, now.1 - before));
+        drop(stream);
+        server.shut_down().unwrap();
+    });
+    measured.lock().unwrap().take()
+}
+
 /// A connection after a request is no bigger than one before it, in either world; what the loop itself takes with its first
 /// responses is a little more for all together.
 #[test]
 fn a_connection_that_was_served_owns_no_more_than_one_that_waits() {
+    let _alone = ALONE.lock();
     in_namespace(|| {
         let server = on_kernel(support::site(), &Config::default());
         let (idle, served) = cost(&server);

@@ -491,7 +491,8 @@ fn records_are_sealed_again_for_what_was_lost() {
     for (offload, faults) in [(false, "drop=3%,reorder=2%,seed=5"), (true, "drop=3%,duplicate=2%,seed=9")] {
         in_namespace(move || {
             let certificate = certificate();
-            for (size, suite) in [(512, SUITES[0]), (1400, SUITES[3]), (5000, SUITES[1]), (16384, SUITES[4])] {
+            for (size, suite) in [(512, SUITES[0]), (1400, SUITES[3]), (5000, SUITES[1]), (16384, SUITES[4])]
+            {
                 let mut acceptor = certificate.acceptor();
                 acceptor.record_size = RecordSize::Fixed(size);
                 let options = DeviceOptions { offload, faults: Some(faults.parse().unwrap()), ..tap() };

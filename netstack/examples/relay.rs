@@ -16,7 +16,7 @@ use std::time::Duration;
 use netstack::device::Device;
 use netstack::device::fault::Random;
 use netstack::device::packet::PacketDevice;
-use netstack::transmission::{Offload, Transmission};
+use netstack::transmission::{Offload, Payload, Transmission};
 use netstack::wire::{ethernet, ipv4, tcp};
 use runtime::event_loop::EventLoop;
 use runtime::poller::{Interest, Token, Trigger};
@@ -145,7 +145,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                     now,
                     &Transmission {
                         headers: &frame,
-                        payload: &[],
+                        payload: Payload::NONE,
                         payload_len: 0,
                         tcp_start: None,
                         offload: Offload::default(),

@@ -58,7 +58,7 @@ fn sent(host: &mut Host, now: Instant) -> Vec<Vec<u8>> {
         .stack
         .poll_transmit(now, &Capabilities::default(), &mut host.app, |transmission| {
             let mut bytes = transmission.headers[14..].to_vec();
-            transmission.payload.iter().for_each(|piece| bytes.extend_from_slice(piece.bytes));
+            bytes.extend(transmission.payload_to_vec());
             packets.push(bytes);
         })
         .is_some()

@@ -13,7 +13,7 @@ use netstack::device::ring::RingDevice;
 use netstack::device::sys::{link, netns};
 use netstack::device::tap::TapDevice;
 use netstack::device::{Device, Received, TransmitError};
-use netstack::transmission::{Capabilities, ChecksumRequest, Offload, RxChecksum, Transmission};
+use netstack::transmission::{Capabilities, ChecksumRequest, Offload, Payload, RxChecksum, Transmission};
 use netstack::wire::ethernet::{self, EtherType, EthernetAddress};
 use netstack::wire::tcp::{Flags, Options};
 use netstack::wire::{Protocol, arp, icmpv4, ipv4, tcp};
@@ -224,7 +224,7 @@ fn unreadable() {
     let payload = [Piece::new(&map)];
     let transmission = Transmission {
         headers: &headers,
-        payload: &payload,
+        payload: Payload::Pieces(&payload),
         payload_len: map.len(),
         tcp_start: None,
         offload: Offload::default(),
@@ -411,7 +411,8 @@ fn send<D: Device>(
     offload: Offload,
 ) {
     let payload_len = payload.iter().map(|piece| piece.bytes.len()).sum();
-    let transmission = Transmission { headers, payload, payload_len, tcp_start, offload };
+    let transmission =
+        Transmission { headers, payload: Payload::Pieces(payload), payload_len, tcp_start, offload };
     device.transmit(Instant::ZERO, &transmission).expect("transmit");
     device.flush(Instant::ZERO).expect("flush");
 }

@@ -137,9 +137,7 @@ pub struct AesGcm {
 
 impl fmt::Debug for AesGcm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AesGcm")
-            .field("key_bits", &self.key_bits())
-            .finish_non_exhaustive()
+        f.debug_struct("AesGcm").field("key_bits", &self.key_bits()).finish_non_exhaustive()
     }
 }
 
@@ -212,7 +210,14 @@ impl AesGcm {
         let keyed =
             |what: &str| Keyed::new(&format!("aes{bits}_gcm_{what}"), options, &round_keys, *hash_key);
         let (seal, open) = (keyed("seal")?, keyed("open")?);
-        Ok(AesGcm { options: options.clone(), seal, open, seal_and_sum: OnceLock::new(), round_keys, hash_key })
+        Ok(AesGcm {
+            options: options.clone(),
+            seal,
+            open,
+            seal_and_sum: OnceLock::new(),
+            round_keys,
+            hash_key,
+        })
     }
 
     fn key_bits(&self) -> usize {

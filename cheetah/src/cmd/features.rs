@@ -86,6 +86,8 @@ pub(super) enum Feature {
     Offload,
     /// Copy and sum in one loop; of HTTPS seal in the pass that takes bytes from their page.
     FusedLoops,
+    /// Of HTTPS on our own TCP/IP: seal in the pass that makes the frame, and hold no sealed bytes.
+    FrameSealing,
     /// Sums that are stored in the image.
     StoredSums,
     /// Sums that the transport remembers.
@@ -94,7 +96,7 @@ pub(super) enum Feature {
 
 impl Feature {
     /// All of them.
-    pub(super) const ALL: [Feature; 14] = [
+    pub(super) const ALL: [Feature; 15] = [
         Feature::InPlaceParse,
         Feature::DateCache,
         Feature::PrecomputedHeaders,
@@ -106,6 +108,7 @@ impl Feature {
         Feature::PcbPool,
         Feature::TimeWaitRecords,
         Feature::FusedLoops,
+        Feature::FrameSealing,
         Feature::StoredSums,
         Feature::CachedSums,
         Feature::Offload,
@@ -126,6 +129,7 @@ impl Feature {
             Feature::TimeWaitRecords => "time-wait-records",
             Feature::Offload => "offload",
             Feature::FusedLoops => "fused-loops",
+            Feature::FrameSealing => "frame-sealing",
             Feature::StoredSums => "stored-sums",
             Feature::CachedSums => "cached-sums",
         }
@@ -157,8 +161,20 @@ impl Feature {
             };
             return Some(format!("--without {name} does nothing here: {what}. {instead}"));
         }
+        if self == Feature::FrameSealing && !tls {
+            return Some(format!(
+                "--without {name} does nothing here: nothing is sealed. Add --tls-cert and --tls-key"
+            ));
+        }
+        if self == Feature::FrameSealing && off(Feature::FusedLoops) {
+            return Some(format!(
+                "--without {name} does nothing beside fused-loops: then copying, encrypting and hashing are passes of \
+                 their own. Leave one out"
+            ));
+        }
         if net == Net::Kernel {
             return match self {
+                Feature::FrameSealing => needs_own_stack("the kernel makes the frames"),
                 Feature::Offload => {
                     needs_own_stack("the kernel's offloads are the kernel's to switch (`ethtool -K`)")
                 }
@@ -245,6 +261,19 @@ mod tests {
         }
     }
 
+    #[test]
+    fn sealing_in_the_frame_is_switched_where_there_are_both() {
+        let refusal = |net, tls, without: &[Feature]| {
+            Feature::FrameSealing.refusal(Mode { net, nic: false, folder: false, tls }, without)
+        };
+        let only = [Feature::FrameSealing];
+        assert_eq!(refusal(Net::Ring, true, &only), None);
+        assert!(refusal(Net::Tap, false, &only).unwrap().contains("--tls-cert"));
+        assert!(refusal(Net::Kernel, true, &only).unwrap().contains("--net tap"));
+        let both = [Feature::FrameSealing, Feature::FusedLoops];
+        assert!(refusal(Net::Tap, true, &both).unwrap().contains("passes of their own"));
+    }
+
     /// A folder has no sums, so loops need less to be off there.
     #[test]
     fn a_folder_stores_no_sums() {
@@ -261,8 +290,8 @@ mod tests {
         for feature in Feature::ALL {
             let mut without = vec![feature];
             without.extend(prepared);
-            let refusal =
-                |net| feature.refusal(Mode { net, nic: false, folder: false, tls: false }, &without);
+            let tls = feature == Feature::FrameSealing;
+            let refusal = |net| feature.refusal(Mode { net, nic: false, folder: false, tls }, &without);
             assert!(refusal(Net::Tap).is_none() || refusal(Net::Kernel).is_none(), "{feature}");
         }
     }

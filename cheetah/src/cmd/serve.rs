@@ -350,6 +350,7 @@ fn acceptor(arguments: &Arguments) -> anyhow::Result<Option<Arc<Acceptor>>> {
     let mut acceptor = Acceptor::new(files.collect()).context("HTTPS cannot be served")?;
     acceptor.record_size = arguments.tls_record;
     acceptor.fused = !arguments.without.contains(&Feature::FusedLoops);
+    acceptor.into_frames = !arguments.without.contains(&Feature::FrameSealing);
     if !acceptor.own_records {
         tracing::warn!(
             "records are sealed by rustls: this processor has no VAES and VPCLMULQDQ for our loop"

@@ -103,7 +103,9 @@ impl Redirect {
             [from, to, status] => (from, to, status),
             [_] => return Err("write a path, the new address, and perhaps a number like 301".to_owned()),
             _ => {
-                return Err("conditions cannot be said: write a path, the new address and a number".to_owned());
+                return Err(
+                    "conditions cannot be said: write a path, the new address and a number".to_owned()
+                );
             }
         };
         if from.contains('?') {

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use netstack::wire::checksum;
 use pipe_lib::OnesSum;
-use pipe_lib::aead::{AeadError, Nonce, Sealing, TAG_BYTES};
+use pipe_lib::aead::{Nonce, Sealing, TAG_BYTES};
 use runtime::stats::work::{Quantity, count};
 
 use super::record::{ContentType, Sealer};
@@ -56,6 +56,14 @@ impl fmt::Debug for Planned {
             .field("len", &self.len)
             .finish_non_exhaustive()
     }
+}
+
+/// Why bytes are encrypted.
+enum Pass<'a> {
+    /// The first time, in order: they are hashed, too.
+    First(&'a mut Sealing),
+    /// Once more, under this nonce.
+    Again(&'a [u8; 12]),
 }
 
 /// Bytes that were hashed for the tag alone, and given to nobody.
@@ -136,18 +144,14 @@ impl Planned {
         }
         let nonce = self.sealer.nonce(self.sequence);
         let is_spoilt = matches!(progress, Progress::Spoilt);
-        let again_made = is_spoilt
-            || self.pass(from, &mut again, sum.as_deref_mut(), plain, &mut |at, plain, to, sum| {
-                self.sealer.aead.seal_again(&nonce, at as u64, plain, to, sum)
-            });
+        let again_made =
+            is_spoilt || self.pass(from, &mut again, sum.as_deref_mut(), plain, &mut Pass::Again(&nonce));
         let mut first_made = true;
         if let Progress::Begun(sealing) = progress
             && !first.is_empty()
         {
             let at = sealing.sealed() as usize;
-            first_made = self.pass(at, &mut first, sum.as_deref_mut(), plain, &mut |_, plain, to, sum| {
-                self.sealer.aead.seal_next(sealing, plain, to, sum)
-            });
+            first_made = self.pass(at, &mut first, sum.as_deref_mut(), plain, &mut Pass::First(sealing));
             if sealing.sealed() as usize == self.encrypted_len() {
                 let tag = self.sealer.aead.tag(sealing);
                 *progress = Progress::Sealed(tag);
@@ -164,14 +168,14 @@ impl Planned {
         }
     }
 
-    /// Puts the plain bytes from `from` on through `seal` to `to`, of which what is left to do stays; whether nothing is.
+    /// Seals the plain bytes from `from` on to `to`, of which what is left to do stays; whether nothing is.
     fn pass(
         &self,
         from: usize,
         to: &mut &mut [u8],
         mut sum: Option<&mut OnesSum>,
         plain: &dyn Plain,
-        seal: &mut dyn FnMut(usize, &[u8], &mut [u8], Option<&mut OnesSum>) -> Result<(), AeadError>,
+        pass: &mut Pass<'_>,
     ) -> bool {
         let (at, end) = (Cell::new(from), from + to.len());
         let mut is_sound = true;
@@ -182,7 +186,12 @@ impl Planned {
                 return;
             }
             let (now, later) = std::mem::take(to).split_at_mut(len);
-            if seal(at.get(), &bytes[..len], now, sum.as_deref_mut()).is_ok() {
+            let (aead, bytes, sum) = (&self.sealer.aead, &bytes[..len], sum.as_deref_mut());
+            let sealed = match pass {
+                Pass::First(sealing) => aead.seal_next(sealing, bytes, now, sum),
+                Pass::Again(nonce) => aead.seal_again(nonce, at.get() as u64, bytes, now, sum),
+            };
+            if sealed.is_ok() {
                 at.set(at.get() + len);
                 *to = later;
             } else {
@@ -221,9 +230,7 @@ impl Planned {
             let at = sealing.sealed() as usize;
             let mut scratch = [0; SCRATCH];
             let mut to = &mut scratch[..SCRATCH.min(until - at)];
-            is_sound = self.pass(at, &mut to, None, plain, &mut |_, plain, to, sum| {
-                self.sealer.aead.seal_next(sealing, plain, to, sum)
-            });
+            is_sound = self.pass(at, &mut to, None, plain, &mut Pass::First(sealing));
         }
         if !is_sound {
             self.spoil(progress);
@@ -253,3 +260,6 @@ impl Planned {
         matches!(*self.progress.borrow(), Progress::Spoilt)
     }
 }
+
+#[cfg(test)]
+mod tests;

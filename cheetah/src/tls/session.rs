@@ -14,9 +14,7 @@ use rustls::{CipherSuite, ProtocolVersion};
 use super::certificates::Acceptor;
 use super::outgoing::Outgoing;
 use super::planned::Plain;
-use super::record::{
-    Alert, ContentType, Keys, MAX_CONTENT, MAX_OVERHEAD, Version, whole_record,
-};
+use super::record::{Alert, ContentType, Keys, MAX_CONTENT, MAX_OVERHEAD, Version, whole_record};
 
 /// Sealed bytes that are kept until they can be opened: the longest handshake message that `rustls` takes, or four records.
 const MAX_INPUT: usize = 68 * 1024;

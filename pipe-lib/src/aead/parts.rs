@@ -77,8 +77,8 @@ impl AesGcm {
         Ok(sealing)
     }
 
-    /// Encrypts the next bytes of a record to `sealed`, of the same length; appends to `sum`, if it is wanted,
-    /// what is written, in the same pass.
+    /// Encrypts the next bytes of a record to `sealed`, of the same length; appends to `sum`, if it is
+    /// wanted, what is written, in the same pass.
     ///
     /// # Errors
     /// [`AeadError::Lengths`] and [`AeadError::TooLong`].
@@ -123,8 +123,8 @@ impl AesGcm {
         (self.times(self.times(hash) ^ lengths) ^ mask).to_be_bytes()
     }
 
-    /// Encrypts once more bytes of a record that were sealed before under this nonce, from byte `from` on. They
-    /// have to be the bytes that they were then: of others both could be found out.
+    /// Encrypts once more bytes of a record that were sealed before under this nonce, from byte `from` on.
+    /// They have to be the bytes that they were then: of others both could be found out.
     ///
     /// # Errors
     /// Those of [`AesGcm::seal_next`].

@@ -14,12 +14,7 @@ impl Engine {
     ///
     /// # Errors
     /// Those of a run. Then the registers are as before.
-    pub(crate) fn advance(
-        &self,
-        imports: &mut Imports,
-        src: &[u8],
-        dst: &mut [u8],
-    ) -> Result<(), RunError> {
+    pub(crate) fn advance(&self, imports: &mut Imports, src: &[u8], dst: &mut [u8]) -> Result<(), RunError> {
         let program = &*self.program;
         if !program.is_plain || !Arc::ptr_eq(&imports.engine, &self.program) || src.len() != dst.len() {
             let run = self.run_with(imports, src, dst)?;

@@ -1,7 +1,7 @@
 //! An engine: a composition made runnable.
 //!
-//! `build` makes the `Program` that it runs, `prepared` has the ways to run, `advance` the one that goes on from
-//! the last, `framed` those with results in the stream, `parallel` those on several cores.
+//! `build` makes the `Program` that it runs, `prepared` has the ways to run, `advance` the one that goes on
+//! from the last, `framed` those with results in the stream, `parallel` those on several cores.
 
 mod advance;
 mod build;
