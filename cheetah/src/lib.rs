@@ -26,4 +26,5 @@ pub mod access_log;
 pub mod admin;
 pub mod report;
 pub mod server;
+pub mod swamp;
 pub mod transport;

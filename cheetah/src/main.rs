@@ -15,10 +15,6 @@ fn main() -> ExitCode {
         Err(error) => {
             // Help and version go to standard output and are no error.
             let code = if error.use_stderr() { 2 } else { 0 };
-            if let Some(instead) = std::env::args().nth(1).and_then(|name| cmd::not_there_yet(&name)) {
-                eprintln!("error: {instead}");
-                return ExitCode::from(2);
-            }
             let _ = error.print();
             return ExitCode::from(code);
         }

@@ -260,7 +260,7 @@ fn wrong_usage_and_bad_sources() {
         (&["serve", bad.to_str().unwrap()], 1, "offset"),
         (&["pack", "/nonexistent", "-o", "/dev/null"], 1, "/nonexistent"),
         (&["frobnicate"], 2, "frobnicate"),
-        (&["swamp", "http://127.0.0.1/"], 2, "use wrk"),
+        (&["swamp", "https://127.0.0.1/"], 2, "only http"),
     ] {
         let output = Command::new(env!("CARGO_BIN_EXE_cheetah")).args(arguments).output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);

@@ -19,6 +19,7 @@ mod rm;
 mod serve;
 mod source;
 mod stat;
+mod swamp;
 mod unpack;
 
 use std::fmt;
@@ -55,6 +56,7 @@ enum Command {
     Serve(Box<serve::Arguments>),
     Demo(demo::Arguments),
     Bench(bench::Arguments),
+    Swamp(Box<swamp::Arguments>),
     Completions(manual::Completions),
     Manual(manual::Manual),
 }
@@ -70,14 +72,6 @@ impl fmt::Display for Usage {
 }
 
 impl core::error::Error for Usage {}
-
-/// What to use in place of a subcommand that is planned but not there.
-pub(crate) fn not_there_yet(name: &str) -> Option<&'static str> {
-    match name {
-        "swamp" => Some("`swamp` is not there yet: use wrk or ab as the load generator"),
-        _ => None,
-    }
-}
 
 /// Runs what was asked for.
 pub(crate) fn run(arguments: Arguments) -> ExitCode {
@@ -104,6 +98,7 @@ pub(crate) fn run(arguments: Arguments) -> ExitCode {
         Command::Unpack(arguments) => unpack::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
+        Command::Swamp(arguments) => swamp::run(&arguments),
         Command::Completions(arguments) => manual::completions(&arguments),
         Command::Manual(arguments) => manual::manual(&arguments),
     };

@@ -1,6 +1,6 @@
 //! `cheetah serve DIR|SITE.img`: serves a site, over the kernel's sockets or over our own TCP/IP.
 
-mod addresses;
+pub(super) mod addresses;
 mod privileges;
 
 use std::io::Write;

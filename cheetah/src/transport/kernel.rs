@@ -1,7 +1,7 @@
 //! The kernel's sockets: one thread, one epoll, edge-triggered.
 //!
 //! A request costs one `recv` and one `sendmsg` that points into the image; long stretches of it go by reference, with
-//! `sendfile` (see [`send`]). Nothing is allocated for it: connections and
+//! `sendfile` (`send`). Nothing is allocated for it: connections and
 //! their buffers are recycled. A connection is taken when its first request is there (`TCP_DEFER_ACCEPT`) and read at once;
 //! with the event loop it is registered when it has to be waited for, which a connection of one request never has: accept,
 //! receive, send, close. The request is acknowledged by the answer, and the last bytes of a connection are sent with

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 /// An address with the length of its network's prefix.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Network(pub(super) Ipv4Addr, pub(super) u8);
+pub(in crate::cmd) struct Network(pub(in crate::cmd) Ipv4Addr, pub(in crate::cmd) u8);
 
 impl FromStr for Network {
     type Err = String;

@@ -1,0 +1,314 @@
+//! `cheetah swamp URL`: asks a server for as much as it can give, or at a rate, and tells how long the answers took.
+
+use std::fs;
+use std::io::IsTerminal;
+use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use cheetah::swamp::{self, Addresses, Failure, Ledger, Mix, Options, Targets, Url};
+use cheetah::transport::device::{self, DeviceOptions, Interface};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Value, json};
+
+use super::Usage;
+use super::features::Net;
+use super::serve::addresses::Network;
+
+/// Ask a server for files over many connections, and tell how long the answers took
+///
+/// Without --rate each connection asks again as soon as it is answered: as much as the server can do. With it requests fall due
+/// at that rate whoever waits, and an answer's time counts from when its request was due, so a server that stalls does
+/// not make itself look better by being asked less.
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// What to ask for, as in http://127.0.0.1:8080/index.html
+    #[arg(value_name = "URL")]
+    url: Url,
+    /// Other paths of the same server, each as often as the URL's unless --zipf is given
+    #[arg(value_name = "PATH")]
+    paths: Vec<String>,
+    /// Paths of the same server from a file, a line each, as well
+    #[arg(long, value_name = "FILE")]
+    urls: Option<PathBuf>,
+    /// The i-th path in proportion to 1/i^S: 0.7 to 1 is what sites see
+    #[arg(long, value_name = "S", value_parser = exponent)]
+    zipf: Option<f64>,
+    /// Connections at once
+    #[arg(short, long, value_name = "N", default_value_t = 32, value_parser = count)]
+    connections: usize,
+    /// Threads; each has its share of connections and rate
+    #[arg(short, long, value_name = "N", default_value_t = 1, value_parser = count)]
+    threads: usize,
+    /// Requests a second, of all connections together
+    #[arg(short, long, value_name = "R", value_parser = rate)]
+    rate: Option<f64>,
+    /// Requests fall due at random, as from people who know nothing of each other, not evenly
+    #[arg(long, requires = "rate")]
+    random: bool,
+    /// A connection for each request
+    #[arg(long)]
+    close: bool,
+    /// How long to count
+    #[arg(short, long, value_name = "SECONDS", default_value_t = 10.0, value_parser = seconds)]
+    duration: f64,
+    /// How long to ask before that, uncounted
+    #[arg(long, value_name = "SECONDS", default_value_t = 1.0, value_parser = seconds)]
+    warm_up: f64,
+    /// An answer that takes longer is a failure
+    #[arg(long, value_name = "SECONDS", default_value_t = 10.0, value_parser = seconds)]
+    patience: f64,
+    /// Compare the bytes of every answer with those that came first, by their CRC
+    #[arg(long)]
+    check: bool,
+    /// What random choices begin with
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+    /// What carries the connections: kernel (its sockets), or our own TCP/IP on tap, ring or packet
+    #[arg(long, value_name = "NET", default_value = "kernel")]
+    net: Net,
+    /// The interface: a TAP device's name (made if missing), or any Ethernet interface for ring and packet
+    #[arg(long, value_name = "NAME")]
+    dev: Option<String>,
+    /// Our own address, which the kernel must not have
+    #[arg(long, value_name = "IP/PREFIX")]
+    addr: Option<Network>,
+    /// Give the kernel's end of the TAP device this address, and set it up
+    #[arg(long, value_name = "IP")]
+    host_addr: Option<Ipv4Addr>,
+    /// The way out of that network
+    #[arg(long, value_name = "IP")]
+    gateway: Option<Ipv4Addr>,
+    /// Print figures as JSON
+    #[arg(long)]
+    json: bool,
+    /// Draw latency by percentile, and rate and latency by second
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
+}
+
+fn count(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|count| (1..=1 << 20).contains(count)).ok_or_else(|| "1 to 1048576".to_owned())
+}
+
+fn positive(text: &str, most: f64) -> Option<f64> {
+    text.parse().ok().filter(|number| *number > 0.0 && *number <= most)
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    positive(text, 1e8).ok_or_else(|| "give a number of requests a second".to_owned())
+}
+
+fn exponent(text: &str) -> Result<f64, String> {
+    positive(text, 10.0).ok_or_else(|| "give a number like 0.8".to_owned())
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    let is_zero = text.parse() == Ok(0.0);
+    positive(text, 86_400.0)
+        .or(is_zero.then_some(0.0))
+        .ok_or_else(|| "give a number of seconds, a day at most".to_owned())
+}
+
+pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let options = options(arguments)?;
+    let total = options.warm_up + options.duration;
+    let bar = ProgressBar::new(total.as_millis() as u64);
+    let style = "{bar:40} {elapsed} of ";
+    bar.set_style(ProgressStyle::with_template(&format!("{style}{}", seconds_text(total)))?);
+    if !std::io::stderr().is_terminal() {
+        bar.set_draw_target(indicatif::ProgressDrawTarget::hidden());
+    }
+    let ledger = match arguments.net {
+        Net::Kernel => on_kernel(&options, arguments.threads, &bar)?,
+        Net::Tap | Net::Ring | Net::Packet => on_device(arguments, &options, &bar)?,
+    };
+    bar.finish_and_clear();
+    let heading = heading(arguments, &options);
+    if arguments.json {
+        println!("{}", to_json(&heading, &options, &ledger));
+    } else {
+        print!("{heading}\n{}", table(&options, &ledger));
+    }
+    if let Some(path) = &arguments.svg {
+        fs::write(path, swamp::svg(&heading, &ledger))
+            .with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    ensure!(ledger.answers() > 0, "no answer was right");
+    Ok(())
+}
+
+fn options(arguments: &Arguments) -> anyhow::Result<Options> {
+    let Arguments { url, paths, urls, threads, connections, .. } = arguments;
+    if connections < threads {
+        bail!(Usage(format!("--connections {connections} do not suffice for --threads {threads}")));
+    }
+    let mut all = vec![url.path.clone()];
+    all.extend(paths.iter().cloned());
+    if let Some(file) = urls {
+        let text = fs::read_to_string(file).with_context(|| file.display().to_string())?;
+        all.extend(text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned));
+    }
+    let targets = Targets::new(url, &all, !arguments.close).map_err(Usage)?;
+    let addr = resolve(url, arguments.net)?;
+    let duration = Duration::from_secs_f64(arguments.duration.max(0.001));
+    Ok(Options {
+        mix: match arguments.zipf {
+            Some(exponent) => Mix::zipf(targets.len(), exponent),
+            None => Mix::even(targets.len()),
+        },
+        connections: *connections,
+        rate: arguments.rate,
+        random_arrivals: arguments.random,
+        keep: !arguments.close,
+        verify: arguments.check,
+        warm_up: Duration::from_secs_f64(arguments.warm_up),
+        duration,
+        patience: Duration::from_secs_f64(arguments.patience.max(0.001)),
+        seed: arguments.seed,
+        ..Options::new(addr, Arc::new(targets))
+    })
+}
+
+fn resolve(url: &Url, net: Net) -> anyhow::Result<SocketAddr> {
+    let found = (url.host.as_str(), url.port).to_socket_addrs().with_context(|| url.host.clone())?;
+    let of_v4 = |addr: &SocketAddr| net == Net::Kernel || addr.is_ipv4();
+    found.into_iter().find(of_v4).with_context(|| format!("{} has no address for this --net", url.host))
+}
+
+/// Measures by several threads.
+fn on_kernel(options: &Options, threads: usize, bar: &ProgressBar) -> anyhow::Result<Ledger> {
+    let mut ledger = Ledger::default();
+    let results: Vec<std::io::Result<Ledger>> = std::thread::scope(|scope| {
+        let others: Vec<_> = (1..threads)
+            .map(|thread| {
+                let options = options.share(thread, threads);
+                scope.spawn(move || swamp::run_on_kernel(&options, &mut |_| {}))
+            })
+            .collect();
+        let tell = &mut |elapsed: Duration| bar.set_position(elapsed.as_millis() as u64);
+        let first = swamp::run_on_kernel(&options.share(0, threads), tell);
+        let join = |thread: std::thread::ScopedJoinHandle<'_, _>| match thread.join() {
+            Ok(result) => result,
+            Err(panic) => std::panic::resume_unwind(panic),
+        };
+        std::iter::once(first).chain(others.into_iter().map(join)).collect()
+    });
+    for result in results {
+        ledger.add(&result?);
+    }
+    Ok(ledger)
+}
+
+/// Measures over our own TCP/IP.
+fn on_device(arguments: &Arguments, options: &Options, bar: &ProgressBar) -> anyhow::Result<Ledger> {
+    let name = arguments.net.name();
+    let Some(Network(addr, prefix_len)) = arguments.addr else {
+        bail!(Usage(format!("--net {name} needs an address of its own: --addr IP/PREFIX")));
+    };
+    let interface = match (arguments.net, arguments.dev.clone()) {
+        (Net::Tap, name) => {
+            let host_addr = arguments.host_addr.map(|host| (host, prefix_len));
+            Interface::Tap { name, host_addr, mtu: None }
+        }
+        (Net::Ring, Some(name)) => Interface::Ring { name },
+        (Net::Packet, Some(name)) => Interface::Packet { name },
+        _ => bail!(Usage(format!("--net {name} needs an interface: --dev NAME"))),
+    };
+    if arguments.threads > 1 {
+        bail!(Usage("our own TCP/IP has one thread: leave --threads out".to_owned()));
+    }
+    let (device, _) = device::open(&DeviceOptions::new(interface))?;
+    let addresses = Addresses { addr: (addr, prefix_len), gateway: arguments.gateway };
+    let tell = &mut |elapsed: Duration| bar.set_position(elapsed.as_millis() as u64);
+    Ok(swamp::run_on_stack(device, addresses, options, tell)?)
+}
+
+fn heading(arguments: &Arguments, options: &Options) -> String {
+    let Options { connections, rate, keep, duration, .. } = options;
+    let others = match options.targets.len() {
+        1 => String::new(),
+        n => format!(" and {} more", n - 1),
+    };
+    let how = match (rate, arguments.random) {
+        (None, _) => "asking again when answered".to_owned(),
+        (Some(rate), false) => format!("{rate} requests a second"),
+        (Some(rate), true) => format!("{rate} requests a second at random"),
+    };
+    let kept = if *keep { "kept" } else { "for one request each" };
+    format!(
+        "{}{others}: {connections} connections {kept}, {how}, {}, over {}",
+        arguments.url,
+        seconds_text(*duration),
+        arguments.net.name()
+    )
+}
+
+fn seconds_text(duration: Duration) -> String {
+    format!("{} s", duration.as_secs_f64())
+}
+
+const PERCENTILES: [f64; 5] = [50.0, 90.0, 99.0, 99.9, 100.0];
+
+fn table(options: &Options, ledger: &Ledger) -> String {
+    let seconds = options.duration.as_secs_f64();
+    let answers = ledger.answers();
+    let rate = answers as f64 / seconds;
+    let mut out = format!("answers      {answers:>12}  {rate:.1} a second\n");
+    out += &format!(
+        "bytes        {:>12}  {:.1} MB a second of contents\n",
+        ledger.bytes,
+        ledger.bytes as f64 / 1e6 / seconds
+    );
+    for percent in PERCENTILES {
+        let name = if percent == 100.0 { "longest".to_owned() } else { format!("{percent} %") };
+        out += &format!("latency      {:>12}  {name}\n", format!("{:.1?}", ledger.percentile(percent)));
+    }
+    let failures: Vec<String> = Failure::ALL
+        .into_iter()
+        .map(|failure| (ledger.failures[failure as usize], failure.name()))
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, name)| format!("{count} {name}"))
+        .collect();
+    let failures = if failures.is_empty() { "none".to_owned() } else { failures.join(", ") };
+    out += &format!("failed       {:>12}  {failures}\n", ledger.failed());
+    out += &format!("connections  {:>12}  made while it was counted\n", ledger.connections);
+    if answers > 0 {
+        let cpu = ledger.cpu.as_secs_f64();
+        let each = cpu * 1e6 / answers as f64;
+        out += &format!("own CPU      {:>12}  {each:.2} us an answer\n", format!("{cpu:.2} s"));
+    }
+    out
+}
+
+fn to_json(heading: &str, options: &Options, ledger: &Ledger) -> Value {
+    let percentiles: serde_json::Map<String, Value> = PERCENTILES
+        .into_iter()
+        .map(|percent| (format!("{percent}"), json!(ledger.percentile(percent).as_nanos() as u64)))
+        .collect();
+    let failures: serde_json::Map<String, Value> = Failure::ALL
+        .into_iter()
+        .map(|failure| (failure.name().replace(' ', "_"), json!(ledger.failures[failure as usize])))
+        .collect();
+    let seconds: Vec<Value> = ledger
+        .seconds
+        .iter()
+        .map(
+            |second| json!({ "answers": second.answers, "p99_ns": second.latency.value_at_percentile(99.0) }),
+        )
+        .collect();
+    json!({
+        "what": heading,
+        "seconds": options.duration.as_secs_f64(),
+        "answers": ledger.answers(),
+        "answers_per_s": ledger.answers() as f64 / options.duration.as_secs_f64(),
+        "bytes": ledger.bytes,
+        "latency_ns": percentiles,
+        "failures": failures,
+        "connections": ledger.connections,
+        "cpu_s": ledger.cpu.as_secs_f64(),
+        "each_second": seconds,
+    })
+}

@@ -1,0 +1,323 @@
+//! All connections of a thread together: when what is asked for, and what came of it.
+
+use std::time::Duration;
+
+use fastrand::Rng;
+use runtime::time::Instant;
+
+use super::Options;
+use super::exchange::{Exchange, FirstAnswers, Outcome, Verifier};
+use super::ledger::{Failure, Ledger};
+
+/// After a connection could not be had, the next is tried so much later.
+const REST: Duration = Duration::from_millis(50);
+
+/// Something to be asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Asked {
+    /// Which of the targets.
+    pub(super) target: usize,
+    /// When it is, or was, to be asked for: latency counts from here.
+    pub(super) due: Instant,
+}
+
+/// When requests fall due in an open loop.
+#[derive(Clone, Copy, Debug)]
+struct Schedule {
+    /// Nanoseconds from one to the next, on average.
+    interval: f64,
+    is_random: bool,
+    /// Nanoseconds since the beginning at which the next falls due.
+    next: f64,
+}
+
+/// What the connections of a thread have in common.
+#[derive(Debug)]
+pub(super) struct Herd {
+    pub(super) options: Options,
+    pub(super) verifier: Option<Verifier>,
+    pub(super) ledger: Ledger,
+    first: FirstAnswers,
+    rng: Rng,
+    schedule: Option<Schedule>,
+    began: Instant,
+    /// Connections that wait for something to ask for, by whatever their owner calls them.
+    idle: Vec<u32>,
+    /// Connections that may be made.
+    vacant: usize,
+    /// No connection is tried before.
+    rests_until: Instant,
+}
+
+/// Who is to ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asker {
+    Idle(u32),
+    New,
+}
+
+impl Herd {
+    pub(super) fn new(options: Options, now: Instant) -> Herd {
+        let mut rng = Rng::with_seed(options.seed);
+        let schedule = options.rate.map(|rate| Schedule {
+            interval: 1e9 / rate,
+            is_random: options.random_arrivals,
+            // Threads that begin at once do not ask at once.
+            next: rng.f64() * 1e9 / rate,
+        });
+        Herd {
+            verifier: options.verify.then(Verifier::new),
+            ledger: Ledger::default(),
+            first: vec![None; options.targets.len()].into(),
+            rng,
+            schedule,
+            began: now,
+            idle: Vec::new(),
+            vacant: options.connections,
+            rests_until: Instant::ZERO,
+            options,
+        }
+    }
+
+    /// When counting begins.
+    pub(super) fn counts_from(&self) -> Instant {
+        self.began + self.options.warm_up
+    }
+
+    /// When nothing more falls due.
+    pub(super) fn until(&self) -> Instant {
+        self.counts_from() + self.options.duration
+    }
+
+    /// Whether it is over: the time, and in an open loop all that fell due in it, though not beyond the patience for it.
+    pub(super) fn is_over(&self, now: Instant) -> bool {
+        if now < self.until() {
+            return false;
+        }
+        let all_answered = self.idle.len() + self.vacant == self.options.connections;
+        self.schedule.is_none()
+            || (all_answered && self.next_due().is_none())
+            || now >= self.until() + self.options.patience
+    }
+
+    /// When the next request of an open loop falls due, if one still does.
+    fn next_due(&self) -> Option<Instant> {
+        let due = self.began + Duration::from_nanos(self.schedule?.next as u64);
+        (due < self.until()).then_some(due)
+    }
+
+    /// When there is something to do without a byte having come.
+    pub(super) fn deadline(&self) -> Instant {
+        let due = if self.idle.is_empty() && self.vacant == 0 { None } else { self.next_due() };
+        let rest = (self.vacant > 0 && self.rests_until > Instant::ZERO).then_some(self.rests_until);
+        [due, rest].into_iter().flatten().min().unwrap_or(Instant::from_nanos(u64::MAX))
+    }
+
+    /// What is to be asked for now, and by whom.
+    pub(super) fn next(&mut self, now: Instant) -> Option<(Asker, Asked)> {
+        let asker = match self.idle.last() {
+            Some(&key) => Asker::Idle(key),
+            None if self.vacant > 0 && now >= self.rests_until => Asker::New,
+            None => return None,
+        };
+        let asked = self.take(now)?;
+        match asker {
+            Asker::Idle(_) => drop(self.idle.pop()),
+            Asker::New => self.vacant -= 1,
+        }
+        Some((asker, asked))
+    }
+
+    fn take(&mut self, now: Instant) -> Option<Asked> {
+        let due = match &mut self.schedule {
+            None if now < self.began + self.options.warm_up + self.options.duration => now,
+            None => return None,
+            Some(_) => {
+                let due = self.next_due().filter(|&due| due <= now)?;
+                let schedule = self.schedule.as_mut()?;
+                // Exponentially distributed gaps make a Poisson process.
+                let gap = if schedule.is_random { -(1.0 - self.rng.f64()).ln() } else { 1.0 };
+                schedule.next += schedule.interval * gap;
+                due
+            }
+        };
+        Some(Asked { target: self.options.mix.next(&mut self.rng), due })
+    }
+
+    /// A connection has done with what it was asked for; what it is to ask for now. `None`: nothing now, it is `key` and idle.
+    pub(super) fn again(&mut self, now: Instant, key: u32) -> Option<Asked> {
+        let next = self.take(now);
+        if next.is_none() {
+            self.idle.push(key);
+        }
+        next
+    }
+
+    /// A connection is gone; if it was idle it was this one.
+    pub(super) fn gone(&mut self, key: u32) {
+        self.idle.retain(|&other| other != key);
+        self.vacant += 1;
+    }
+
+    /// One could not be had.
+    pub(super) fn rest(&mut self, now: Instant) {
+        self.rests_until = now + REST;
+    }
+
+    /// Writes down what became of a request.
+    pub(super) fn record(&mut self, now: Instant, asked: Asked, result: Result<u64, Failure>) {
+        // What a stall of the open loop delays beyond the end counts as well.
+        let counts = match self.schedule {
+            Some(_) => asked.due >= self.counts_from(),
+            None => now >= self.counts_from() && now < self.until(),
+        };
+        if counts {
+            let at = now.saturating_since(self.counts_from());
+            self.ledger.record(at, now.saturating_since(asked.due), result);
+        }
+    }
+
+    /// Takes in bytes of a connection, and writes down what came of it.
+    pub(super) fn on_bytes(&mut self, now: Instant, exchange: &mut Exchange, bytes: &[u8]) -> Outcome {
+        let outcome = exchange.on_bytes(bytes, &mut self.first, self.verifier.as_ref());
+        if let Outcome::Over { asked, result, .. } = outcome {
+            self.record(now, asked, result);
+        }
+        outcome
+    }
+
+    /// A connection has ended, or is given up.
+    pub(super) fn on_end(&mut self, now: Instant, exchange: &mut Exchange, failure: Option<Failure>) {
+        let outcome = match failure {
+            Some(failure) => exchange.fail(failure),
+            None => exchange.on_end(&mut self.first, self.verifier.is_some()),
+        };
+        if let Some(Outcome::Over { asked, result, .. }) = outcome {
+            self.record(now, asked, result);
+        }
+    }
+
+    /// Whether what was asked for has taken too long.
+    pub(super) fn is_late(&self, now: Instant, asked_at: Instant) -> bool {
+        now.saturating_since(asked_at) > self.options.patience
+    }
+
+    /// Writes down what fell due and was never asked for, or not answered.
+    pub(super) fn finish(mut self, now: Instant) -> Ledger {
+        while self.schedule.is_some()
+            && let Some(asked) = self.take(now)
+        {
+            self.record(now, asked, Err(Failure::Late));
+        }
+        self.ledger
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::{Targets, Url};
+    use super::*;
+
+    const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+
+    fn options(rate: Option<f64>) -> Options {
+        let url: Url = "http://127.0.0.1/".parse().unwrap();
+        let targets = Arc::new(Targets::new(&url, &["/".into()], true).unwrap());
+        Options {
+            rate,
+            connections: 4,
+            warm_up: Duration::ZERO,
+            duration: Duration::from_secs(10),
+            ..Options::new("127.0.0.1:80".parse().unwrap(), targets)
+        }
+    }
+
+    /// A server that answers within a millisecond, but for a second in which it does not, asked for ten seconds of simulated
+    /// time.
+    fn with_a_stall(rate: Option<f64>) -> Ledger {
+        let mut herd = Herd::new(options(rate), Instant::ZERO);
+        let mut exchanges: Vec<Exchange> = Vec::new();
+        let mut busy: Vec<u32> = Vec::new();
+        let mut ms = 0;
+        loop {
+            let now = Instant::from_millis(ms);
+            if herd.is_over(now) {
+                return herd.finish(now);
+            }
+            let stalls = (5000..6000).contains(&ms);
+            for key in std::mem::take(&mut busy) {
+                if stalls {
+                    busy.push(key);
+                    continue;
+                }
+                let outcome = herd.on_bytes(now, &mut exchanges[key as usize], ANSWER);
+                assert!(matches!(outcome, Outcome::Over { result: Ok(2), keeps: true, .. }));
+                if let Some(asked) = herd.again(now, key) {
+                    exchanges[key as usize].ask(asked);
+                    busy.push(key);
+                }
+            }
+            while let Some((asker, asked)) = herd.next(now) {
+                let key = match asker {
+                    Asker::Idle(key) => key,
+                    Asker::New => {
+                        exchanges.push(Exchange::default());
+                        exchanges.len() as u32 - 1
+                    }
+                };
+                exchanges[key as usize].ask(asked);
+                busy.push(key);
+            }
+            ms += 1;
+        }
+    }
+
+    #[test]
+    fn an_open_loop_counts_the_stall_for_all_who_would_have_come() {
+        let ledger = with_a_stall(Some(1000.0));
+        assert_eq!(ledger.answers(), 10_000);
+        // A thousand came in that second, and waited half of it on average; then there was a queue.
+        assert!(ledger.percentile(95.0) > Duration::from_millis(200), "{:?}", ledger.percentile(95.0));
+        assert!(ledger.percentile(50.0) < Duration::from_millis(5));
+    }
+
+    #[test]
+    fn a_closed_loop_asks_less_while_the_server_stalls() {
+        let ledger = with_a_stall(None);
+        assert!(ledger.percentile(99.9) < Duration::from_millis(5));
+        assert_eq!(ledger.latency.max() / 10_000_000, 100, "four waited a second");
+        assert!(ledger.answers() > 30_000);
+    }
+
+    #[test]
+    fn requests_fall_due_at_the_rate() {
+        for random_arrivals in [false, true] {
+            let mut herd = Herd::new(Options { random_arrivals, ..options(Some(500.0)) }, Instant::ZERO);
+            let end = Instant::from_millis(20_000);
+            let mut due = Vec::new();
+            while let Some(asked) = herd.take(end) {
+                due.push(asked.due);
+            }
+            let count = due.len() as f64;
+            assert!((count - 5000.0).abs() < if random_arrivals { 300.0 } else { 1.5 }, "{count}");
+            assert!(due.is_sorted() && *due.last().unwrap() < herd.until());
+        }
+    }
+
+    #[test]
+    fn what_was_never_asked_for_is_late() {
+        let mut herd = Herd::new(options(Some(10.0)), Instant::ZERO);
+        let now = Instant::from_millis(30_000);
+        let (asker, asked) = herd.next(now).unwrap();
+        assert_eq!(asker, Asker::New);
+        let mut exchange = Exchange::default();
+        exchange.ask(asked);
+        herd.on_end(now, &mut exchange, Some(Failure::Connect));
+        let ledger = herd.finish(now);
+        assert_eq!(ledger.failures[Failure::Connect as usize], 1);
+        assert!((99..=100).contains(&ledger.failed()), "{:?}", ledger.failures);
+        assert_eq!(ledger.answers(), 0);
+    }
+}

@@ -1,0 +1,296 @@
+//! Over our own TCP/IP: the same herd, its connections' blocks in a slab, requests sent from where they lie.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use netstack::application::{Application, CloseReason, Key, Pcb, Stream};
+use netstack::device::Device;
+use netstack::driver::{self, Driver};
+use netstack::stack::Stack;
+use runtime::payload::{PayloadSource, Piece, Pieces};
+use runtime::time::Instant;
+use slab::Slab;
+
+use super::exchange::{Exchange, Outcome};
+use super::herd::{Asked, Asker, Herd};
+use super::kernel::CpuWatch;
+use super::ledger::{Failure, Ledger};
+use super::target::Targets;
+use super::{Options, Tell, lacks};
+
+/// How often it is looked for answers that take too long, and progress is told.
+const SWEEP: Duration = Duration::from_millis(100);
+
+/// Where we are.
+#[derive(Clone, Copy, Debug)]
+pub struct Addresses {
+    /// Our address and the prefix length of its network.
+    pub addr: (Ipv4Addr, u8),
+    /// The way out of that network.
+    pub gateway: Option<Ipv4Addr>,
+}
+
+/// As [`super::run_on_kernel`], over `device`.
+///
+/// # Errors
+/// If the device is of no use (any more), or the server is not to be reached from these addresses.
+pub fn run<D: Device>(
+    device: D,
+    addresses: Addresses,
+    options: &Options,
+    tell: Tell<'_>,
+) -> io::Result<Ledger> {
+    let (addr, prefix_len) = addresses.addr;
+    let mut config = driver::config(&device, addr, prefix_len)?;
+    config.gateway = addresses.gateway;
+    let app = Swarm {
+        clients: Slab::new(),
+        herd: Herd::new(options.clone(), Instant::ZERO),
+        now: Instant::ZERO,
+        vacated: Vec::new(),
+        unreachable: false,
+    };
+    let mut driver = Driver::new(device, Stack::new(config), app)?;
+    let began = driver.events().clock().now();
+    driver.app_mut().herd = Herd::new(options.clone(), began);
+    let mut watch = CpuWatch::default();
+    let mut sweep_at = Instant::ZERO;
+    loop {
+        let now = driver.events().clock().now();
+        let (stack, app) = driver.parts();
+        app.now = now;
+        watch.look(now, &mut app.herd);
+        if app.herd.is_over(now) {
+            break;
+        }
+        if app.unreachable {
+            return Err(lacks(
+                "the server does not answer to ARP, or there is no way to it from this address",
+            ));
+        }
+        for key in std::mem::take(&mut app.vacated) {
+            app.herd.gone(key);
+        }
+        while let Some((asker, asked)) = app.herd.next(now) {
+            match asker {
+                Asker::Idle(key) => {
+                    app.ask(key, asked);
+                    stack.wake(Key(key));
+                }
+                Asker::New => connect(now, stack, app, asked)?,
+            }
+        }
+        if now >= sweep_at {
+            sweep_at = now + SWEEP;
+            for key in app.late() {
+                stack.abort(now, Key(key), app);
+            }
+            tell(now.saturating_since(began));
+        }
+        let deadline = app.herd.deadline().min(sweep_at);
+        driver.wait(Some(deadline))?;
+        driver.app_mut().now = driver.events().clock().now();
+        driver.work()?;
+    }
+    let now = driver.events().clock().now();
+    let (_, _, app) = driver.into_parts();
+    Ok(app.herd.finish(now))
+}
+
+fn connect(now: Instant, stack: &mut Stack, app: &mut Swarm, asked: Asked) -> io::Result<()> {
+    let mut exchange = Exchange::default();
+    exchange.ask(asked);
+    let targets = Arc::clone(&app.herd.options.targets);
+    let mut requests = Requests { targets, queue: VecDeque::new(), end: 0, is_finished: false };
+    requests.push(asked.target);
+    let remote = app.herd.options.addr;
+    let kept = |pcb: Pcb| {
+        let client = Client { exchange, requests, asked_at: now, is_idle: false, is_given_up: false };
+        let key = app.clients.insert((pcb, client));
+        u32::try_from(key).ok().map(Key)
+    };
+    stack.connect(now, None, remote, kept).map_err(|error| lacks(&format!("no connection: {error:?}")))?;
+    if now >= app.herd.counts_from() {
+        app.herd.ledger.connections += 1;
+    }
+    Ok(())
+}
+
+struct Swarm {
+    clients: Slab<(Pcb, Client)>,
+    herd: Herd,
+    now: Instant,
+    /// Connections that are gone, or of no use to the herd any more.
+    vacated: Vec<u32>,
+    unreachable: bool,
+}
+
+struct Client {
+    exchange: Exchange,
+    requests: Requests,
+    asked_at: Instant,
+    /// It has nothing to do, and the herd knows.
+    is_idle: bool,
+    /// Another has its place with the herd; this one only ends.
+    is_given_up: bool,
+}
+
+/// What has been asked for and is not acknowledged, as a stream of bytes.
+struct Requests {
+    targets: Arc<Targets>,
+    /// Where in the stream each begins.
+    queue: VecDeque<(u64, usize)>,
+    end: u64,
+    is_finished: bool,
+}
+
+impl Requests {
+    fn push(&mut self, target: usize) {
+        self.queue.push_back((self.end, target));
+        self.end += self.targets.get(target).request.len() as u64;
+    }
+}
+
+/// A connection with what all have in common.
+struct View<'a> {
+    key: u32,
+    client: &'a mut Client,
+    herd: &'a mut Herd,
+    vacated: &'a mut Vec<u32>,
+    now: Instant,
+}
+
+impl Swarm {
+    fn ask(&mut self, key: u32, asked: Asked) {
+        let now = self.now;
+        if let Some((_, client)) = self.clients.get_mut(key as usize) {
+            client.ask(now, asked);
+        }
+    }
+
+    /// Who waits for too long.
+    fn late(&self) -> Vec<u32> {
+        let is_late = |client: &Client| {
+            client.exchange.asked().is_some() && self.herd.is_late(self.now, client.asked_at)
+        };
+        self.clients.iter().filter(|(_, (_, client))| is_late(client)).map(|(key, _)| key as u32).collect()
+    }
+}
+
+impl Client {
+    fn ask(&mut self, now: Instant, asked: Asked) {
+        self.exchange.ask(asked);
+        self.requests.push(asked.target);
+        (self.asked_at, self.is_idle) = (now, false);
+    }
+}
+
+impl View<'_> {
+    /// The connection ends; the herd may have another.
+    fn give_up(&mut self) {
+        self.client.requests.is_finished = true;
+        if !std::mem::replace(&mut self.client.is_given_up, true) {
+            self.vacated.push(self.key);
+        }
+    }
+}
+
+impl PayloadSource for View<'_> {
+    fn end(&self) -> u64 {
+        self.client.requests.end
+    }
+
+    fn is_finished(&self) -> bool {
+        self.client.requests.is_finished
+    }
+
+    fn pieces<'a>(&'a self, offset: u64, len: usize, out: &mut Pieces<'a>) -> usize {
+        let requests = &self.client.requests;
+        let mut given = 0;
+        for &(start, target) in &requests.queue {
+            let bytes = &requests.targets.get(target).request;
+            let from = (offset + given as u64).saturating_sub(start).min(bytes.len() as u64) as usize;
+            let to = bytes.len().min(from + (len - given));
+            if from < to {
+                out.push(Piece::new(&bytes[from..to]));
+                given += to - from;
+            }
+        }
+        given
+    }
+
+    fn acknowledged(&mut self, offset: u64) {
+        let Requests { targets, queue, .. } = &mut self.client.requests;
+        while let Some(&(start, target)) = queue.front()
+            && start + targets.get(target).request.len() as u64 <= offset
+        {
+            queue.pop_front();
+        }
+    }
+}
+
+impl Stream for View<'_> {
+    fn receive(&mut self, _now: Instant, bytes: &[u8]) -> usize {
+        if self.client.is_given_up {
+            return bytes.len();
+        }
+        let outcome = self.herd.on_bytes(self.now, &mut self.client.exchange, bytes);
+        if let Outcome::Over { keeps, .. } = outcome {
+            if !keeps || !self.herd.options.keep {
+                self.give_up();
+            } else if let Some(asked) = self.herd.again(self.now, self.key) {
+                self.client.ask(self.now, asked);
+            } else {
+                self.client.is_idle = true;
+            }
+        }
+        bytes.len()
+    }
+
+    fn window(&self) -> usize {
+        1 << 20
+    }
+
+    fn receive_finished(&mut self, _now: Instant) {
+        if !self.client.is_given_up {
+            self.herd.on_end(self.now, &mut self.client.exchange, None);
+            self.give_up();
+        }
+    }
+}
+
+impl Application for Swarm {
+    type Stream<'a> = View<'a>;
+
+    fn accept(&mut self, _now: Instant, _pcb: Pcb) -> Option<Key> {
+        None
+    }
+
+    fn connection(&mut self, key: Key) -> Option<(&mut Pcb, View<'_>)> {
+        let Swarm { clients, herd, now, vacated, .. } = self;
+        let (pcb, client) = clients.get_mut(key.0 as usize)?;
+        Some((pcb, View { key: key.0, client, herd, vacated, now: *now }))
+    }
+
+    fn closed(&mut self, _now: Instant, key: Key, reason: CloseReason) {
+        let Some((_, mut client)) = self.clients.try_remove(key.0 as usize) else { return };
+        if client.is_given_up {
+            return;
+        }
+        let failure = match reason {
+            CloseReason::Refused | CloseReason::Unreachable => Failure::Connect,
+            CloseReason::Aborted => Failure::Late,
+            _ => Failure::Cut,
+        };
+        self.unreachable |= reason == CloseReason::Unreachable;
+        if failure == Failure::Connect {
+            self.herd.rest(self.now);
+        }
+        self.herd.on_end(self.now, &mut client.exchange, Some(failure));
+        // Now, and not with the next turn: the key may be another's then.
+        self.herd.gone(key.0);
+    }
+}

@@ -1,0 +1,145 @@
+//! What is asked for: addresses as people write them, and the requests made of them.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// An address of `http`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Url {
+    /// A name or an address, without brackets.
+    pub host: String,
+    /// 80 if none was given.
+    pub port: u16,
+    /// Path and query.
+    pub path: String,
+}
+
+impl FromStr for Url {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Url, String> {
+        let rest = match text.split_once("://") {
+            Some(("http", rest)) => rest,
+            Some(("https", _)) => return Err(format!("`{text}`: https is not spoken here, only http")),
+            _ => return Err(format!("`{text}`: begin with http://, as in http://127.0.0.1:8080/")),
+        };
+        let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        let bracketed = authority.strip_prefix('[').and_then(|rest| rest.split_once(']'));
+        let (host, port) = match bracketed {
+            Some((host, rest)) => (host, rest.strip_prefix(':')),
+            None => match authority.rsplit_once(':') {
+                Some((host, port)) => (host, Some(port)),
+                None => (authority, None),
+            },
+        };
+        let port = port.map_or(Ok(80), str::parse).map_err(|_| format!("`{text}`: the port is no number"))?;
+        if host.is_empty() || bracketed.is_none() && host.contains(':') {
+            return Err(format!("`{text}`: there is no host; an IPv6 address goes in brackets"));
+        }
+        let path = if path.is_empty() { "/" } else { path };
+        check_path(path)?;
+        Ok(Url { host: host.to_owned(), port, path: path.to_owned() })
+    }
+}
+
+impl fmt::Display for Url {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "http://{}{}", self.authority(), self.path)
+    }
+}
+
+impl Url {
+    fn authority(&self) -> String {
+        let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
+        if self.port == 80 { host } else { format!("{host}:{}", self.port) }
+    }
+}
+
+fn check_path(path: &str) -> Result<(), String> {
+    match path.chars().find(|c| !c.is_ascii_graphic()) {
+        None if path.starts_with('/') => Ok(()),
+        None => Err(format!("`{path}`: begin a path with a slash")),
+        Some(bad) => Err(format!("`{path}`: write {bad:?} as an escape (%..)")),
+    }
+}
+
+/// Something to ask for, and what its answer is like.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// Path and query.
+    pub path: String,
+    /// The whole request.
+    pub request: Box<[u8]>,
+}
+
+/// All that is asked for, of one server.
+#[derive(Clone, Debug, Default)]
+pub struct Targets(Vec<Target>);
+
+impl Targets {
+    /// `url`, and `paths` of the same server.
+    ///
+    /// # Errors
+    /// What is wrong with a path.
+    pub fn new(url: &Url, paths: &[String], keep: bool) -> Result<Targets, String> {
+        let connection = if keep { "" } else { "Connection: close\r\n" };
+        let mut targets = Vec::new();
+        for path in paths {
+            check_path(path)?;
+            let request = format!(
+                "GET {path} HTTP/1.1\r\nHost: {}\r\nUser-Agent: cheetah-swamp\r\n{connection}\r\n",
+                url.authority()
+            );
+            targets.push(Target { path: path.clone(), request: request.into_bytes().into() });
+        }
+        if targets.is_empty() {
+            return Err("there is nothing to ask for".to_owned());
+        }
+        Ok(Targets(targets))
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Never, once made.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The i-th.
+    pub fn get(&self, i: usize) -> &Target {
+        &self.0[i]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_read() {
+        let url = |text: &str| text.parse::<Url>();
+        let parsed = |host: &str, port, path: &str| Ok(Url { host: host.into(), port, path: path.into() });
+        assert_eq!(url("http://a"), parsed("a", 80, "/"));
+        assert_eq!(url("http://a:81/b?c"), parsed("a", 81, "/b?c"));
+        assert_eq!(url("http://[::1]:81/"), parsed("::1", 81, "/"));
+        assert_eq!(url("http://[::1]").unwrap().to_string(), "http://[::1]/");
+        for bad in ["a", "https://a/", "ftp://a/", "http:///", "http://::1/", "http://a:b/", "http://a/b c"] {
+            assert!(url(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_request_says_what_it_must() {
+        let url: Url = "http://[::1]:81/".parse().unwrap();
+        let targets = Targets::new(&url, &["/x".into()], false).unwrap();
+        let text = std::str::from_utf8(&targets.get(0).request).unwrap();
+        assert_eq!(
+            text,
+            "GET /x HTTP/1.1\r\nHost: [::1]:81\r\nUser-Agent: cheetah-swamp\r\nConnection: close\r\n\r\n"
+        );
+        assert!(Targets::new(&url, &["x".into()], true).is_err());
+    }
+}

@@ -1,0 +1,201 @@
+//! The load generator against our server, and against servers that do not what they should.
+
+mod support;
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cheetah::server::{Config, Server};
+use cheetah::swamp::{self, Addresses, Failure, Ledger, Mix, Options, Targets, Url};
+use cheetah::transport::device::{self, DeviceOptions, Interface};
+use support::servers::{KERNELS, OURS, on_kernel, veth};
+use support::{in_namespace, site};
+
+/// Half a second of asking `addr` for `paths`.
+fn options(addr: SocketAddr, paths: &[&str], keep: bool) -> Options {
+    let url: Url = format!("http://{addr}/").parse().unwrap();
+    let paths: Vec<String> = paths.iter().map(|&path| path.to_owned()).collect();
+    let targets = Arc::new(Targets::new(&url, &paths, keep).unwrap());
+    Options {
+        connections: 8,
+        keep,
+        verify: true,
+        warm_up: Duration::ZERO,
+        duration: Duration::from_millis(500),
+        ..Options::new(addr, targets)
+    }
+}
+
+fn run(options: &Options) -> Ledger {
+    swamp::run_on_kernel(options, &mut |_| {}).unwrap()
+}
+
+#[test]
+fn every_answer_of_our_server_is_right_and_counted() {
+    for keep in [true, false] {
+        let server = on_kernel(site(), &Config::default());
+        let options = options(server.addr(), &["/hello.txt", "/big.bin", "/"], keep);
+        let ledger = run(&Options { mix: Mix::zipf(3, 1.0), ..options });
+        let answered = server.shut_down().unwrap().total_responses();
+        assert_eq!(ledger.failed(), 0, "{:?}", ledger.failures);
+        // Those under way at the end are not counted.
+        assert!(ledger.answers() > 20 && answered - ledger.answers() <= 8, "{answered} {}", ledger.answers());
+        assert_eq!(ledger.seconds.iter().map(|second| second.answers).sum::<u64>(), ledger.answers());
+        if keep {
+            assert_eq!(ledger.connections, 8);
+        } else {
+            assert!(ledger.connections >= ledger.answers());
+        }
+    }
+}
+
+#[test]
+fn at_a_rate_as_many_are_asked_for_as_fall_due() {
+    let server = on_kernel(site(), &Config::default());
+    let options = options(server.addr(), &["/hello.txt"], true);
+    let ledger = run(&Options { rate: Some(400.0), ..options });
+    let answered = server.shut_down().unwrap().total_responses();
+    assert_eq!((ledger.failed(), ledger.answers()), (0, answered));
+    assert!((199..=200).contains(&answered), "{answered}");
+}
+
+/// Answers one connection after the other by `answer`, which is given the number of the request.
+fn stub(answer: impl Fn(usize) -> Vec<u8> + Send + Sync + 'static) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    let answer = Arc::new(answer);
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (mut stream, answer): (TcpStream, _) = (stream.unwrap(), Arc::clone(&answer));
+            std::thread::spawn(move || {
+                let mut buffer = [0; 4096];
+                for number in 0.. {
+                    let Ok(1..) = stream.read(&mut buffer) else { return };
+                    let bytes = answer(number);
+                    if bytes.is_empty() || stream.write_all(&bytes).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    addr
+}
+
+fn ok(content: &str) -> Vec<u8> {
+    format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{content}", content.len()).into_bytes()
+}
+
+fn failures(ledger: &Ledger, failure: Failure) -> u64 {
+    ledger.failures[failure as usize]
+}
+
+#[test]
+fn wrong_answers_are_told_apart() {
+    let every_tenth = |number: usize, wrong: Vec<u8>| if number % 10 == 9 { wrong } else { ok("right") };
+    let ask = |addr| run(&Options { connections: 1, ..options(addr, &["/"], true) });
+    let about_a_tenth = |ledger: &Ledger, failure| {
+        let (right, wrong) = (ledger.answers(), failures(ledger, failure));
+        assert!(right > 20 && wrong * 9 <= right && right <= wrong * 9 + 9, "{right} {:?}", ledger.failures);
+        assert_eq!(ledger.failed(), wrong);
+    };
+    about_a_tenth(&ask(stub(move |n| every_tenth(n, ok("wrong")))), Failure::Contents);
+    about_a_tenth(&ask(stub(move |n| every_tenth(n, ok("longer")))), Failure::Contents);
+    let lost = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n";
+    about_a_tenth(&ask(stub(move |n| every_tenth(n, lost.to_vec()))), Failure::Status);
+    about_a_tenth(&ask(stub(move |n| every_tenth(n, b"hello?\r\n\r\n".to_vec()))), Failure::Malformed);
+    let cut = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nri";
+    let then_gone = move |n| match n % 10 {
+        8 => cut.to_vec(),
+        _ => ok("right"),
+    };
+    // A cut answer is not known to be one before the time is over.
+    let addr = stub(then_gone);
+    let ledger =
+        run(&Options { connections: 1, patience: Duration::from_millis(60), ..options(addr, &["/"], true) });
+    assert!(failures(&ledger, Failure::Late) > 1, "{:?}", ledger.failures);
+}
+
+#[test]
+fn a_kept_connection_may_end_between_two_answers() {
+    // Closes when it is asked for the fifth time: that request goes to another connection, and nothing has failed.
+    let addr = stub(|number| if number == 4 { Vec::new() } else { ok("right") });
+    let ledger = run(&options(addr, &["/"], true));
+    assert_eq!(ledger.failed(), 0, "{:?}", ledger.failures);
+    assert!(ledger.answers() > 20 && ledger.connections >= ledger.answers() / 4);
+}
+
+#[test]
+fn who_is_not_there_costs_a_try_now_and_then() {
+    let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let ledger = run(&options(gone, &["/"], true));
+    assert_eq!(ledger.answers(), 0);
+    let tried = failures(&ledger, Failure::Connect);
+    assert!((1..=8 * 20).contains(&tried), "{:?}", ledger.failures);
+}
+
+/// Our own TCP/IP asks the kernel's sockets, over rings on a veth pair.
+#[test]
+fn our_own_tcp_asks_as_well() {
+    in_namespace(|| {
+        let Some(()) = veth() else { return };
+        let addr = SocketAddr::from((KERNELS, 8080));
+        let server = Server::on_kernel(site(), addr, 1, &Config::default()).unwrap();
+        for (keep, rate) in [(true, None), (false, None), (true, Some(400.0)), (false, Some(400.0))] {
+            let interface = Interface::Ring { name: "ours".into() };
+            let (device, _) = device::open(&DeviceOptions::new(interface)).unwrap();
+            let before = server.report().stats.total_responses();
+            let options = Options { rate, ..options(server.addr(), &["/hello.txt", "/big.bin"], keep) };
+            let addresses = Addresses { addr: (OURS, 24), gateway: None };
+            let ledger = swamp::run_on_stack(device, addresses, &options, &mut |_| {}).unwrap();
+            let answered = server.report().stats.total_responses() - before;
+            assert_eq!(ledger.failed(), 0, "{keep} {rate:?}: {:?}", ledger.failures);
+            if rate.is_some() {
+                assert!((199..=200).contains(&ledger.answers()) && answered >= ledger.answers());
+            } else {
+                assert!(ledger.answers() > 20 && answered - ledger.answers() <= 8, "{}", ledger.answers());
+            }
+        }
+        server.shut_down().unwrap();
+    });
+}
+
+#[test]
+fn the_command_prints_and_draws() {
+    let server = on_kernel(site(), &Config::default());
+    let dir = tempfile::tempdir().unwrap();
+    let svg = dir.path().join("p.svg");
+    let url = format!("http://{}/hello.txt", server.addr());
+    let swamp = |arguments: &[&str]| {
+        let times = ["--duration", "0.2", "--warm-up", "0"];
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cheetah"));
+        command.arg("swamp").args(times).args(arguments).output().unwrap()
+    };
+    let output =
+        swamp(&[&url, "/big.bin", "--zipf", "1", "--check", "--svg", svg.to_str().unwrap(), "-t", "2"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success() && text.contains("a second") && text.contains("99.9 %"), "{text}");
+    assert!(std::fs::read_to_string(&svg).unwrap().ends_with("</svg>\n"));
+    let output = swamp(&[&url, "--rate", "100", "--json"]);
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(
+        json["answers"].as_u64().unwrap() >= 19 && json["latency_ns"]["50"].as_u64().unwrap() > 0,
+        "{json}"
+    );
+    for (arguments, word) in [
+        (&["https://a/"][..], "only http"),
+        (&["a"], "http://"),
+        (&[&url, "x"], "slash"),
+        (&[&url, "-c", "1", "-t", "2"], "do not suffice"),
+        (&[&url, "--net", "ring"], "--addr"),
+        (&[&url, "--rate", "0"], "a number of requests"),
+    ] {
+        let output = swamp(arguments);
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.code() == Some(2) && text.contains(word), "{arguments:?}: {text}");
+    }
+    server.shut_down().unwrap();
+}
