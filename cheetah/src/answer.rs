@@ -19,6 +19,7 @@ use crate::http::response::{self, Status};
 use crate::http::target;
 use crate::rules::Outcome;
 use crate::service::Service;
+use crate::site::writable::ChangeMade;
 use crate::store::{self, Document, Found, Growing, INDEX_NAME};
 
 /// A decided response. On the wire: the ready-made head, then the text, which ends every head, then the body.
@@ -54,7 +55,9 @@ pub fn answer(
     match request.method {
         Method::Get | Method::Head => {}
         Method::Options => return options(service, request, persistence, text),
-        Method::NotAllowed => return page(service, Status::MethodNotAllowed, persistence, true, text),
+        Method::NotAllowed | Method::Put | Method::Delete => {
+            return page(service, Status::MethodNotAllowed, persistence, true, text);
+        }
         Method::Unknown => return page(service, Status::NotImplemented, persistence, true, text),
     }
     let mut scratch = std::mem::take(&mut service.path_scratch);
@@ -250,7 +253,7 @@ fn page_with(
     more_fields: impl FnOnce(&mut Vec<u8>),
 ) -> Answer {
     let page = response::page(status);
-    response::page_head(text, status, page.len());
+    response::page_head(text, status, page.len(), service.allow());
     more_fields(text);
     service.end_head(persistence, text);
     let mut body = Aggregate::new();
@@ -270,6 +273,20 @@ pub fn speaks_tls(service: &Service, text: &mut Vec<u8>) -> Answer {
     let mut body = Aggregate::new();
     body.push(Slice::from(Shared::from(PAGE.to_vec())));
     Answer::new(Status::BadRequest, Body::Shared(body))
+}
+
+/// To who has put or deleted a file: it is on the disk.
+pub fn changed(service: &Service, made: &ChangeMade, persistence: Persistence, text: &mut Vec<u8>) -> Answer {
+    let status = if made.is_new && !made.etag.is_empty() { Status::Created } else { Status::NoContent };
+    response::begin(text, status);
+    if status == Status::Created {
+        response::line(text, format_args!("Content-Length: 0"));
+    }
+    if !made.etag.is_empty() {
+        response::field(text, "ETag", &made.etag);
+    }
+    service.end_head(persistence, text);
+    Answer::new(status, Body::Empty)
 }
 
 /// What may be asked of the resource, or of the server if the target is `*` (RFC 9110 section 9.3.7).
@@ -295,7 +312,7 @@ fn options(
         }
     }
     response::begin(text, Status::NoContent);
-    response::line(text, format_args!("Allow: {}", response::ALLOW));
+    response::line(text, format_args!("Allow: {}", service.allow()));
     service.end_head(persistence, text);
     Answer::new(Status::NoContent, Body::Empty)
 }

@@ -13,6 +13,8 @@
 //!     └────────▶ Content ────────────┘      └────────────▶ Ended ──▶ over
 //! ```
 
+mod changes;
+
 use std::collections::VecDeque;
 
 use runtime::payload::{PayloadSource, Piece, Pieces};
@@ -29,6 +31,7 @@ use crate::http::response::Status;
 use crate::live::End;
 use crate::response::Response;
 use crate::service::Service;
+use crate::upload::Upload;
 
 /// Bytes that are read and thrown away after a refusal before the peer is cut off.
 const MAX_DISCARDED: u32 = 256 * 1024;
@@ -59,10 +62,12 @@ pub struct Conn {
     /// The peer's FIN has come.
     peer_ended: bool,
     aborted: bool,
-    /// `acknowledged` when `last_progress` was last looked after.
-    progress_mark: u64,
+    /// The low half of `acknowledged` when `last_progress` was last looked after.
+    progress_mark: u32,
     /// Nothing behind this can be had any more; the connection ends there.
     broken_at: u64,
+    /// What the last request puts or deletes, until it is answered.
+    upload: Option<Box<Upload>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,9 +75,13 @@ enum Phase {
     /// Waiting for, or in, a request head.
     Head,
     /// Skipping content of which so many bytes are left.
-    Content(u64),
+    Content(u32),
     /// Skipping content in chunks.
     Chunks(ChunkedEnd),
+    /// Taking content in: [`Conn::upload`].
+    Upload,
+    /// It is all there; its answer comes from the disk.
+    Waiting,
     /// The last response is queued; what still comes is thrown away.
     Discard,
     /// The peer has sent its last byte.
@@ -101,6 +110,7 @@ impl Conn {
             aborted: false,
             progress_mark: 0,
             broken_at: u64::MAX,
+            upload: None,
         }
     }
 
@@ -121,6 +131,7 @@ impl Conn {
         self.write_down(service, true);
         self.queue.clear();
         self.input.clear();
+        self.upload = None;
         self.give_back(service);
     }
 
@@ -185,14 +196,17 @@ impl Conn {
 
     /// Goes on with requests that waited for room in the queue. Call it after [`PayloadSource::acknowledged`].
     pub fn resume(&mut self, service: &mut Service) {
-        if self.acknowledged != self.progress_mark {
-            self.progress_mark = self.acknowledged;
+        if self.acknowledged as u32 != self.progress_mark {
+            self.progress_mark = self.acknowledged as u32;
             self.last_progress = service.now();
             self.fetch(service);
         }
         self.grow(service);
         if service.log.is_some() {
             self.write_down(service, false);
+        }
+        if self.phase == Phase::Waiting {
+            self.answer_upload(service);
         }
         if !self.input.is_empty() && self.is_reading() {
             let mut input = std::mem::take(&mut self.input);
@@ -207,11 +221,13 @@ impl Conn {
         }
         // After the peer's end, what is left once there is room in the queue is no whole request and never will be.
         if self.peer_ended
+            && self.phase != Phase::Waiting
             && self.is_reading()
             && !self.is_open()
             && self.queue.len() < service.options.max_queued
         {
             self.input.clear();
+            self.upload = None;
             self.phase = Phase::Ended;
         }
         if service.draining {
@@ -310,6 +326,7 @@ impl Conn {
             // Nothing was asked, nothing is said.
             self.phase = Phase::Ended;
         } else {
+            self.upload = None;
             let input = std::mem::take(&mut self.input);
             self.refuse(service, Status::RequestTimeout, &input);
         }
@@ -336,6 +353,10 @@ impl Conn {
             None
         } else if self.is_idle() {
             Some(self.last_progress + timeouts.idle)
+        } else if self.phase == Phase::Waiting {
+            None
+        } else if let Some(upload) = &self.upload {
+            Some(upload.deadline())
         } else if self.is_reading() {
             Some(self.head_began + timeouts.head)
         } else if self.lingers {
@@ -396,7 +417,7 @@ impl Conn {
 
     /// Whether requests are still read.
     fn is_reading(&self) -> bool {
-        matches!(self.phase, Phase::Head | Phase::Content(_) | Phase::Chunks(_))
+        !matches!(self.phase, Phase::Discard | Phase::Ended)
     }
 
     /// Whether there is nothing to do until the next request begins.
@@ -411,9 +432,10 @@ impl Conn {
             let rest = &bytes[at..];
             match self.phase {
                 _ if rest.is_empty() => break,
-                Phase::Discard | Phase::Ended => break,
+                Phase::Discard | Phase::Ended | Phase::Waiting => break,
+                Phase::Upload => at += self.take_content(service, rest),
                 Phase::Content(left) => {
-                    let skipped = left.min(rest.len() as u64);
+                    let skipped = left.min(u32::try_from(rest.len()).unwrap_or(u32::MAX));
                     at += skipped as usize;
                     self.phase = if skipped == left { Phase::Head } else { Phase::Content(left - skipped) };
                 }
@@ -485,7 +507,7 @@ impl Conn {
 
     fn on_request(&mut self, service: &mut Service, request: &Request<'_>) {
         let has_content = request.content_length > 0 || request.is_chunked;
-        let too_large = request.content_length > service.options.max_skipped;
+        let too_large = request.content_length > u64::from(service.options.max_skipped);
         // With `Expect: 100-continue` nobody can say whether the content still comes after our final answer.
         let content_unclear = has_content && request.expects_continue;
         let keep = request.keep_alive && !service.draining && !too_large && !content_unclear;
@@ -494,9 +516,15 @@ impl Conn {
             (true, 0) => Persistence::KeepAlive,
             (true, _) => Persistence::Implicit,
         };
+        let begun = self.begin_upload(service, request);
+        if let Some(Ok(upload)) = begun {
+            return self.receive(service, upload, has_content && request.expects_continue);
+        }
         let mut text = std::mem::take(&mut service.text_scratch);
         let is_file_request = matches!(request.method, Method::Get | Method::Head);
-        let answer = if too_large && is_file_request {
+        let answer = if let Some(Err(status)) = begun {
+            answer::page(service, status, persistence, true, &mut text)
+        } else if too_large && is_file_request {
             let with_body = request.method != Method::Head;
             answer::page(service, Status::ContentTooLarge, persistence, with_body, &mut text)
         } else {
@@ -521,9 +549,10 @@ impl Conn {
             self.lingers = has_content || (request.keep_alive && !self.peer_ended);
         } else if has_content {
             self.phase = if request.is_chunked {
-                Phase::Chunks(ChunkedEnd::new(service.options.max_skipped))
+                Phase::Chunks(ChunkedEnd::new(service.options.max_skipped.into()))
             } else {
-                Phase::Content(request.content_length)
+                // Few enough to be skipped.
+                Phase::Content(request.content_length as u32)
             };
             self.head_began = service.now();
         }

@@ -1,5 +1,6 @@
 //! A server as a whole: its threads, its signals, its site and how that is replaced.
 
+use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
@@ -7,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::RecvTimeoutError;
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use netstack::device::Device;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
@@ -20,6 +21,7 @@ use crate::store::{Feed, Store};
 use crate::tls::Acceptor;
 use crate::transport::control::{self, Commander, Order, Shared};
 use crate::transport::{kernel, stack};
+use crate::upload::Uploads;
 
 /// How a server runs, whatever carries its connections.
 #[derive(Clone, Debug)]
@@ -32,6 +34,8 @@ pub struct Config {
     pub drain_limit: Duration,
     /// Certificates, where connections are secured.
     pub tls: Option<Tls>,
+    /// Who takes files that clients put, if anybody does.
+    pub uploads: Option<Arc<Uploads>>,
 }
 
 /// Secured connections: with which certificates, and where they come in.
@@ -45,7 +49,13 @@ pub struct Tls {
 
 impl Default for Config {
     fn default() -> Config {
-        Config { http: Options::default(), access_log: None, drain_limit: Duration::from_secs(10), tls: None }
+        Config {
+            http: Options::default(),
+            access_log: None,
+            drain_limit: Duration::from_secs(10),
+            tls: None,
+            uploads: None,
+        }
     }
 }
 
@@ -56,6 +66,7 @@ impl Config {
     /// If the access log cannot be opened.
     pub fn service(&self, site: Arc<dyn Store>) -> io::Result<Service> {
         let mut service = Service::new(site, self.http);
+        service.uploads.clone_from(&self.uploads);
         if let Some((path, format)) = &self.access_log {
             service.log = Some(AccessLog::open(path, *format)?);
         }
@@ -264,26 +275,35 @@ impl Server {
     }
 
     /// Serves until SIGTERM or SIGINT; at SIGHUP opens the log again and takes up what `reload` gives, at SIGUSR1 hands the counters to
-    /// `report`. What `reload` cannot give is reported and the old site stays.
+    /// `report`. What `reload` cannot give is reported and the old site stays. Where something is followed, its change is taken up
+    /// like that, too.
     ///
     /// # Errors
     /// If a thread ended with an error.
     pub fn run_until_signal(
         self,
         signals: Signals,
+        mut follow: Option<Follow>,
         mut reload: impl FnMut() -> Result<Arc<dyn Store>, String>,
         mut report: impl FnMut(&Report),
     ) -> io::Result<Stats> {
+        let mut take_up = |server: &Server| match reload() {
+            Ok(site) => {
+                server.replace_site(site);
+                tracing::info!("the replaced site is taken up");
+            }
+            Err(error) => tracing::error!("the old site stays: {error}"),
+        };
         loop {
-            match signals.next(&self.ended)? {
+            let period = follow.as_ref().map(|follow| follow.period);
+            match signals.next(&self.ended, period)? {
                 Signal::Reload => {
                     self.give(Order::ReopenLog);
-                    match reload() {
-                        Ok(site) => {
-                            self.replace_site(site);
-                            tracing::info!("the replaced site is taken up");
-                        }
-                        Err(error) => tracing::error!("the old site stays: {error}"),
+                    take_up(&self);
+                }
+                Signal::Time => {
+                    if follow.as_mut().is_some_and(|follow| (follow.look)()) {
+                        take_up(&self);
                     }
                 }
                 Signal::Report => report(&self.report()),
@@ -343,8 +363,24 @@ impl Drop for EndTeller {
     }
 }
 
+/// Something that may change beside the server.
+pub struct Follow {
+    /// How often to look.
+    pub period: Duration,
+    /// Whether it has changed since the last look.
+    pub look: Box<dyn FnMut() -> bool>,
+}
+
+impl fmt::Debug for Follow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Follow").field("period", &self.period).finish_non_exhaustive()
+    }
+}
+
 enum Signal {
     End,
+    /// No signal, for so long.
+    Time,
     Reload,
     Report,
 }
@@ -379,13 +415,17 @@ impl Signals {
         Ok(Signals { end, reload, report })
     }
 
-    /// The next signal; the end of a loop counts as one.
-    fn next(&self, ended: &UnixStream) -> io::Result<Signal> {
-        use rustix::event::{PollFd, PollFlags, poll};
+    /// The next signal; the end of a loop counts as one, and so does that `period` has gone by.
+    fn next(&self, ended: &UnixStream, period: Option<Duration>) -> io::Result<Signal> {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        let until = period.map(|period| Instant::now() + period);
         loop {
+            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+            let left = left.and_then(|left| Timespec::try_from(left).ok());
             let mut fds =
                 [&self.end, ended, &self.reload, &self.report].map(|fd| PollFd::new(fd, PollFlags::IN));
-            match poll(&mut fds, None) {
+            match poll(&mut fds, left.as_ref()) {
+                Ok(0) => return Ok(Signal::Time),
                 Ok(_) => {}
                 Err(rustix::io::Errno::INTR) => continue,
                 Err(error) => return Err(error.into()),

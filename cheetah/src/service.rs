@@ -12,11 +12,12 @@ use runtime::time::Instant;
 use crate::access_log::{AccessLog, Line, Record};
 use crate::http::date::{self, HeadTails, Persistence};
 use crate::http::parse::Limits;
-use crate::http::response::Status;
+use crate::http::response::{self, Status};
 use crate::live::Wakes;
 use crate::response::Response;
 use crate::store::Store;
 use crate::tls::{Acceptor, Workspace};
+use crate::upload::Uploads;
 
 /// How long a connection may take for what. All are measured from the last event of their kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +58,7 @@ pub struct Options {
     /// Unparsed bytes kept for one connection.
     pub max_input: usize,
     /// Content of a request that is skipped to keep its connection; more of it is refused.
-    pub max_skipped: u64,
+    pub max_skipped: u32,
     /// Bytes beyond what the peer has acknowledged that are read for one connection, of files that are not in memory.
     pub max_read_ahead: u64,
     /// Answer `/about`, if there is no such file, with `/about.html`.
@@ -157,6 +158,8 @@ pub struct Service {
     pub stats: Stats,
     /// Whether the server is going down: each connection closes after its next response.
     pub draining: bool,
+    /// Who takes files that clients put, if anybody does.
+    pub uploads: Option<Arc<Uploads>>,
     /// Where requests are written down, if anywhere.
     pub log: Option<AccessLog>,
     now: Instant,
@@ -225,6 +228,7 @@ impl Service {
             options,
             stats: Stats::default(),
             draining: false,
+            uploads: None,
             log: None,
             now: Instant::ZERO,
             tails: HeadTails::new(0),
@@ -241,6 +245,11 @@ impl Service {
     /// Lets connections be secured.
     pub fn secure(&mut self, acceptor: Arc<Acceptor>) {
         self.tls = Some(Box::new(Workspace::new(acceptor)));
+    }
+
+    /// The methods that resources allow.
+    pub(crate) fn allow(&self) -> &'static str {
+        if self.uploads.is_some() { response::ALLOW_CHANGES } else { response::ALLOW }
     }
 
     /// Tells the time: monotonic for time-outs, seconds since 1970 for the `Date` field. Call it before handing over

@@ -1,6 +1,7 @@
 //! `cheetah serve DIR|SITE.img`: serves a site, over the kernel's sockets or over our own TCP/IP.
 
 pub(super) mod addresses;
+mod changes;
 mod privileges;
 
 use std::io::Write;
@@ -27,12 +28,15 @@ use super::Usage;
 use super::features::{Feature, Mode, Net};
 use super::source::Source;
 use addresses::{Network, Network6};
+use changes::Changes;
 
 /// Serve a folder or an image
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     #[command(flatten)]
     source: Source,
+    #[command(flatten)]
+    changes: Changes,
     /// Answer /about, if there is no such file, with /about.html
     #[arg(long)]
     clean_urls: bool,
@@ -216,8 +220,15 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     if let Some(path) = arguments.status.as_ref().filter(|path| !is_canonical(path)) {
         bail!(Usage(format!("--status {path}: give a path as it is asked for, as in /status")));
     }
+    let follow = arguments.changes.follow(&arguments.source)?;
+    let taking = arguments.changes.open(&arguments.source)?;
+    config.uploads = taking.as_ref().map(|taking| Arc::clone(&taking.uploads));
     let open = || -> anyhow::Result<Arc<dyn Store>> {
-        let store = arguments.source.open(&arguments.without)?;
+        let store: Arc<dyn Store> = match &taking {
+            // What is served is what is written, so it is never read anew.
+            Some(taking) => arguments.source.ruled(taking.site.clone(), &arguments.without)?,
+            None => arguments.source.open(&arguments.without)?,
+        };
         Ok(match &arguments.status {
             Some(path) => Arc::new(WithStatus::new(store, path.clone(), Arc::clone(&feed))),
             None => store,
@@ -279,12 +290,19 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
                 Err(error) => tracing::error!("the old certificates stay: {error}"),
             }
         }
+        if let Some(taking) = &taking {
+            taking.reload();
+        }
         open().map_err(|error| format!("{error:#}"))
     };
     let report = |report: &Report| print_report(report, arguments.counters);
-    let stats = server.run_until_signal(signals, reload, report)?;
+    let stats = server.run_until_signal(signals, follow, reload, report)?;
+    drop(config);
     if let Some(admin) = admin {
         admin.shut_down()?;
+    }
+    if let Some(taking) = taking {
+        taking.finish()?;
     }
     tracing::info!(
         "served {} responses, {} bytes, on {} connections",

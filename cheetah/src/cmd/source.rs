@@ -10,6 +10,7 @@ use std::time::SystemTime;
 use anyhow::{Context, bail};
 use cheetah::rules::WithRules;
 use cheetah::site::pack::PackOptions;
+use cheetah::site::writable::SiteWriter;
 use cheetah::site::{ChangedSite, Site};
 use cheetah::store::Dotfiles;
 use cheetah::store::{Copied, Folder, Store};
@@ -64,7 +65,7 @@ enum StoreKind {
 
 /// A number of bytes: digits, and K, M or G for multiples of 1024.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Bytes(u64);
+pub(super) struct Bytes(pub(super) u64);
 
 impl FromStr for Bytes {
     type Err = String;
@@ -93,9 +94,47 @@ impl Source {
         self.store == StoreKind::Folder
     }
 
+    /// Whether what lies at its path is a folder.
+    pub(super) fn is_directory(&self) -> bool {
+        fs::metadata(&self.path).is_ok_and(|meta| meta.is_dir())
+    }
+
+    /// Where it lies.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether names that begin with a dot are served.
+    pub(super) fn dotfiles(&self) -> Dotfiles {
+        pack::dotfiles(self.dotfiles)
+    }
+
+    /// Opens an image to be changed while it is served.
+    pub(super) fn open_to_write(&self) -> anyhow::Result<SiteWriter> {
+        if self.is_folder() || self.is_directory() {
+            bail!(Usage("--writable is for images: `cheetah pack` the folder first".to_owned()));
+        }
+        if self.compress {
+            bail!(no_compress());
+        }
+        let Bytes(bytes) = self.cache.unwrap_or(Bytes(CACHE_BYTES));
+        let cache = Some(Arc::new(FileCache::with_policy(bytes, self.cache_policy.unwrap_or_default())));
+        let options = OpenOptions { cache, verify: self.verify, ..OpenOptions::default() };
+        SiteWriter::open(&self.path, &options).with_context(|| self.path.display().to_string())
+    }
+
     /// Opens it, or packs it, to be served without these features.
     pub(super) fn open(&self, without: &[Feature]) -> anyhow::Result<Arc<dyn Store>> {
-        let store = WithRules::new(self.open_pinned()?).with_context(|| self.path.display().to_string())?;
+        self.ruled(self.open_pinned()?, without)
+    }
+
+    /// A store by the rules that it has; copied if that is how it is to be measured.
+    pub(super) fn ruled(
+        &self,
+        store: Arc<dyn Store>,
+        without: &[Feature],
+    ) -> anyhow::Result<Arc<dyn Store>> {
+        let store = WithRules::new(store).with_context(|| self.path.display().to_string())?;
         let store: Arc<dyn Store> = Arc::new(store);
         Ok(if without.contains(&Feature::Pinning) { Arc::new(Copied::new(store)) } else { store })
     }

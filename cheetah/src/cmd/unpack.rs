@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
-use cheetah::site::change::Contents;
+use cheetah::site::change::FileContents;
 use fsstack::image::build::Mtime;
 
 use super::image::open;
@@ -37,7 +37,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         };
         let write = || -> io::Result<()> {
             let mut out = File::create_new(&target)?;
-            bar.inc(io::copy(&mut Contents::of(file), &mut out)?);
+            bar.inc(io::copy(&mut FileContents::of(file), &mut out)?);
             time(entry.mtime()).map_or(Ok(()), |time| out.set_modified(time))
         };
         write().with_context(|| target.display().to_string())?;

@@ -1,4 +1,4 @@
-//! Content in chunks (RFC 9112 section 7.1), as far as it has to be understood to find its end: nothing of it is kept.
+//! Content in chunks (RFC 9112 section 7.1), as far as it has to be understood to find its end, and the data in it.
 //!
 //! ```text
 //!   5;extension CR LF  hello CR LF  ...  0 CR LF  [ Trailer: field CR LF ]  CR LF
@@ -57,12 +57,18 @@ impl ChunkedEnd {
 
     /// Takes in what comes next. After [`Fed::End`] or [`Fed::Bad`] it is of no more use.
     pub fn feed(&mut self, bytes: &[u8]) -> Fed {
+        self.feed_to(bytes, |_| {})
+    }
+
+    /// As [`ChunkedEnd::feed`], and hands the data to `data`, piece by piece.
+    pub fn feed_to(&mut self, bytes: &[u8], mut data: impl FnMut(&[u8])) -> Fed {
         let mut at = 0;
         while at < bytes.len() {
             let used = if self.state == State::Data { bytes[at..].len().min(self.left as usize) } else { 1 };
             let Some(room) = self.room.checked_sub(used as u32) else { return Fed::Bad };
             self.room = room;
             if self.state == State::Data {
+                data(&bytes[at..at + used]);
                 self.left -= used as u32;
                 if self.left == 0 {
                     self.state = State::DataCr;

@@ -71,6 +71,28 @@ impl Conditions<'_> {
         Verdict::Proceed
     }
 
+    /// Whether a request that changes what is there may go on: steps 1 to 3, of which the third fails where it would give a
+    /// 304. `current` is what is there, if anything; without it dates say nothing.
+    pub fn allow_change(&self, current: Option<Validators<'_>>) -> bool {
+        let Some(current) = current else {
+            return self.if_match.is_empty();
+        };
+        let tags_only = Conditions { if_modified_since: None, ..self.clone() };
+        tags_only.evaluate(current) == Verdict::Proceed
+    }
+
+    /// The same with memory of its own; `None` if there is nothing to evaluate.
+    pub fn to_kept(&self) -> Option<Box<KeptConditions>> {
+        let keep = |lines: &SmallVec<[&[u8]; 1]>| lines.iter().map(|line| line.to_vec()).collect();
+        (!self.is_empty()).then(|| {
+            Box::new(KeptConditions {
+                if_match: keep(&self.if_match),
+                if_none_match: keep(&self.if_none_match),
+                if_unmodified_since: self.if_unmodified_since.map(<[u8]>::to_vec),
+            })
+        })
+    }
+
     /// Step 5: whether a `Range` field still counts. A tag must match strongly; a date must be the very same one and
     /// old enough at `now_unix` to be a strong validator (section 8.8.2.2: at least a second before).
     pub fn range_applies(&self, current: Validators<'_>, now_unix: u64) -> bool {
@@ -81,6 +103,27 @@ impl Conditions<'_> {
                 && tags_match(tag, current.etag, Comparison::Strong));
         }
         date::parse(field) == Some(current.last_modified) && current.last_modified < now_unix
+    }
+}
+
+/// The preconditions of a request that changes something, for when its head is gone.
+#[derive(Clone, Debug, Default)]
+pub struct KeptConditions {
+    if_match: Vec<Vec<u8>>,
+    if_none_match: Vec<Vec<u8>>,
+    if_unmodified_since: Option<Vec<u8>>,
+}
+
+impl KeptConditions {
+    /// As [`Conditions::allow_change`].
+    pub fn allow_change(&self, current: Option<Validators<'_>>) -> bool {
+        let conditions = Conditions {
+            if_match: self.if_match.iter().map(Vec::as_slice).collect(),
+            if_none_match: self.if_none_match.iter().map(Vec::as_slice).collect(),
+            if_unmodified_since: self.if_unmodified_since.as_deref(),
+            ..Conditions::default()
+        };
+        conditions.allow_change(current)
     }
 }
 

@@ -7,7 +7,7 @@
 use std::mem::MaybeUninit;
 
 use super::coding;
-use super::request::{Method, Request};
+use super::request::{ContentIs, Method, Request};
 use super::response::Status;
 use crate::http::conditional::Conditions;
 
@@ -163,6 +163,7 @@ fn check<'a>(head: &httparse::Request<'_, 'a>) -> Result<Request<'a>, Status> {
     let (mut if_modified_since, mut if_unmodified_since) = (Single::None, Single::None);
     let mut if_range = Single::None;
     let (mut referer, mut user_agent) = (&b""[..], &b""[..]);
+    let (mut authorization, mut content_is) = (Single::None, ContentIs::Plain);
     for field in head.headers.iter() {
         let value = field.value;
         let is = |name: &str| field.name.eq_ignore_ascii_case(name);
@@ -191,6 +192,11 @@ fn check<'a>(head: &httparse::Request<'_, 'a>) -> Result<Request<'a>, Status> {
                 }
             }
             10 if is("user-agent") => user_agent = value,
+            13 if is("authorization") => authorization.add(value),
+            13 if is("content-range") => content_is = ContentIs::Part,
+            16 if is("content-encoding") && !value.eq_ignore_ascii_case(b"identity") => {
+                content_is = ContentIs::Coded;
+            }
             13 if is("if-none-match") => conditions.if_none_match.push(value),
             14 if is("content-length") => {
                 let length = decimal(value).ok_or(Status::BadRequest)?;
@@ -234,6 +240,8 @@ fn check<'a>(head: &httparse::Request<'_, 'a>) -> Result<Request<'a>, Status> {
         accept_encoding,
         range: range.get(),
         conditions,
+        authorization: authorization.get().unwrap_or_default(),
+        content_is,
         referer,
         user_agent,
     })

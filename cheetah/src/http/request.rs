@@ -12,6 +12,10 @@ pub enum Method {
     Head,
     /// OPTIONS: what is allowed, of a resource or (`*`) of the server.
     Options,
+    /// PUT
+    Put,
+    /// DELETE
+    Delete,
     /// A registered method that no resource here allows: 405.
     NotAllowed,
     /// A method we never heard of: 501.
@@ -25,7 +29,9 @@ impl Method {
             b"GET" => Method::Get,
             b"HEAD" => Method::Head,
             b"OPTIONS" => Method::Options,
-            b"POST" | b"PUT" | b"DELETE" | b"CONNECT" | b"TRACE" | b"PATCH" => Method::NotAllowed,
+            b"PUT" => Method::Put,
+            b"DELETE" => Method::Delete,
+            b"POST" | b"CONNECT" | b"TRACE" | b"PATCH" => Method::NotAllowed,
             // Registered by WebDAV (RFC 4918) and known to every client of it.
             b"PROPFIND" | b"PROPPATCH" | b"MKCOL" | b"COPY" | b"MOVE" | b"LOCK" | b"UNLOCK" => {
                 Method::NotAllowed
@@ -33,6 +39,18 @@ impl Method {
             _ => Method::Unknown,
         }
     }
+}
+
+/// What a request says of its content, beside its length.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ContentIs {
+    /// Nothing: it is all, and as it is.
+    #[default]
+    Plain,
+    /// `Content-Range`: it is a part.
+    Part,
+    /// `Content-Encoding`: it is in a coding.
+    Coded,
 }
 
 /// A checked request head.
@@ -60,6 +78,10 @@ pub struct Request<'a> {
     pub range: Option<&'a [u8]>,
     /// The conditional fields.
     pub conditions: Conditions<'a>,
+    /// `Authorization`; empty if it did not come, or more than once.
+    pub authorization: &'a [u8],
+    /// Whether the content is said to be part of something, or in a coding.
+    pub content_is: ContentIs,
     /// `Referer`, for the log.
     pub referer: &'a [u8],
     /// `User-Agent`, for the log.

@@ -11,6 +11,8 @@ use runtime::buffer::Shared;
 pub enum Status {
     /// 200
     Ok,
+    /// 201
+    Created,
     /// 204
     NoContent,
     /// 206
@@ -29,6 +31,8 @@ pub enum Status {
     PermanentRedirect,
     /// 400
     BadRequest,
+    /// 401
+    Unauthorized,
     /// 403
     Forbidden,
     /// 404
@@ -39,6 +43,8 @@ pub enum Status {
     NotAcceptable,
     /// 408
     RequestTimeout,
+    /// 409
+    Conflict,
     /// 410
     Gone,
     /// 412
@@ -47,6 +53,8 @@ pub enum Status {
     ContentTooLarge,
     /// 414
     UriTooLong,
+    /// 415
+    UnsupportedMediaType,
     /// 416
     RangeNotSatisfiable,
     /// 417
@@ -61,12 +69,15 @@ pub enum Status {
     ServiceUnavailable,
     /// 505
     VersionNotSupported,
+    /// 507 (RFC 4918)
+    InsufficientStorage,
 }
 
 impl Status {
     /// Every status, in ascending order: for counters.
-    pub const ALL: [Status; 26] = [
+    pub const ALL: [Status; 31] = [
         Status::Ok,
+        Status::Created,
         Status::NoContent,
         Status::PartialContent,
         Status::MovedPermanently,
@@ -76,15 +87,18 @@ impl Status {
         Status::TemporaryRedirect,
         Status::PermanentRedirect,
         Status::BadRequest,
+        Status::Unauthorized,
         Status::Forbidden,
         Status::NotFound,
         Status::MethodNotAllowed,
         Status::NotAcceptable,
         Status::RequestTimeout,
+        Status::Conflict,
         Status::Gone,
         Status::PreconditionFailed,
         Status::ContentTooLarge,
         Status::UriTooLong,
+        Status::UnsupportedMediaType,
         Status::RangeNotSatisfiable,
         Status::ExpectationFailed,
         Status::FieldsTooLarge,
@@ -92,12 +106,14 @@ impl Status {
         Status::NotImplemented,
         Status::ServiceUnavailable,
         Status::VersionNotSupported,
+        Status::InsufficientStorage,
     ];
 
     /// The code and the phrase as they stand in the status line.
     pub const fn line(self) -> &'static str {
         match self {
             Status::Ok => "200 OK",
+            Status::Created => "201 Created",
             Status::NoContent => "204 No Content",
             Status::PartialContent => "206 Partial Content",
             Status::MovedPermanently => "301 Moved Permanently",
@@ -107,15 +123,18 @@ impl Status {
             Status::TemporaryRedirect => "307 Temporary Redirect",
             Status::PermanentRedirect => "308 Permanent Redirect",
             Status::BadRequest => "400 Bad Request",
+            Status::Unauthorized => "401 Unauthorized",
             Status::Forbidden => "403 Forbidden",
             Status::NotFound => "404 Not Found",
             Status::MethodNotAllowed => "405 Method Not Allowed",
             Status::NotAcceptable => "406 Not Acceptable",
             Status::RequestTimeout => "408 Request Timeout",
+            Status::Conflict => "409 Conflict",
             Status::Gone => "410 Gone",
             Status::PreconditionFailed => "412 Precondition Failed",
             Status::ContentTooLarge => "413 Content Too Large",
             Status::UriTooLong => "414 URI Too Long",
+            Status::UnsupportedMediaType => "415 Unsupported Media Type",
             Status::RangeNotSatisfiable => "416 Range Not Satisfiable",
             Status::ExpectationFailed => "417 Expectation Failed",
             Status::FieldsTooLarge => "431 Request Header Fields Too Large",
@@ -123,6 +142,7 @@ impl Status {
             Status::NotImplemented => "501 Not Implemented",
             Status::ServiceUnavailable => "503 Service Unavailable",
             Status::VersionNotSupported => "505 HTTP Version Not Supported",
+            Status::InsufficientStorage => "507 Insufficient Storage",
         }
     }
 
@@ -140,6 +160,9 @@ impl Status {
 
 /// The methods that resources here allow.
 pub const ALLOW: &str = "GET, HEAD, OPTIONS";
+
+/// Those that they allow where files may be put and deleted.
+pub const ALLOW_CHANGES: &str = "GET, HEAD, OPTIONS, PUT, DELETE";
 
 /// What the `Server` field says.
 pub const SERVER: &str = "cheetah";
@@ -171,13 +194,16 @@ pub fn content_range(out: &mut Vec<u8>, part: &Range<u64>, size: u64) {
 }
 
 /// Writes the head of a short page that says what a status means, without the head's end. `body_len` is the length of
-/// [`page`], also where it is not sent.
-pub fn page_head(out: &mut Vec<u8>, status: Status, body_len: usize) {
+/// [`page`], also where it is not sent; `allow` are the methods that would do where one does not.
+pub fn page_head(out: &mut Vec<u8>, status: Status, body_len: usize, allow: &str) {
     begin(out, status);
     line(out, format_args!("Content-Type: text/html; charset=utf-8"));
     line(out, format_args!("Content-Length: {body_len}"));
-    if status == Status::MethodNotAllowed {
-        line(out, format_args!("Allow: {ALLOW}"));
+    match status {
+        Status::MethodNotAllowed => line(out, format_args!("Allow: {allow}")),
+        // RFC 6750 section 3.
+        Status::Unauthorized => line(out, format_args!("WWW-Authenticate: Bearer realm=\"{SERVER}\"")),
+        _ => {}
     }
 }
 

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::io::{self, Read};
 
 use fsstack::image::build::Mtime;
-use fsstack::log::{ChangeError, Generation, Log, LogError, OpenFile, Receipt};
+use fsstack::log::{ChangeError, Contents, Generation, Log, LogError, OpenFile, Receipt};
 
 use super::pack::{Observed, Seen, name};
 use crate::http::coding::Coding;
@@ -20,6 +20,24 @@ pub fn put(log: &mut Log, path: &[u8], mtime: Mtime, contents: impl Read) -> Res
     let mut reader = Observed { inner: contents, seen: &seen };
     let receipt =
         log.put_from(path, mtime, &mut reader, |content| seen.borrow().area_at(path, content.size, mtime))?;
+    remove_coded(log, path)?;
+    Ok(receipt)
+}
+
+/// As [`put`], of contents that are in memory.
+///
+/// # Errors
+/// If it cannot stand there; or, of much that waits for its commit, be written.
+pub fn put_contents(
+    log: &mut Log,
+    path: &[u8],
+    mtime: Mtime,
+    contents: Contents,
+) -> Result<Receipt, LogError> {
+    let mut seen = Seen::default();
+    contents.parts().iter().for_each(|part| seen.update(part.bytes()));
+    let area = seen.area_at(path, contents.len(), mtime);
+    let receipt = log.put(path, mtime, contents, &area)?;
     remove_coded(log, path)?;
     Ok(receipt)
 }
@@ -85,19 +103,19 @@ fn remake_heads(log: &mut Log, path: &[u8]) -> Result<Option<Receipt>, LogError>
 
 /// A file of a generation, from front to back.
 #[derive(Debug)]
-pub struct Contents {
+pub struct FileContents {
     file: OpenFile,
     at: u64,
 }
 
-impl Contents {
+impl FileContents {
     /// From its first byte on.
-    pub fn of(file: OpenFile) -> Contents {
-        Contents { file, at: 0 }
+    pub fn of(file: OpenFile) -> FileContents {
+        FileContents { file, at: 0 }
     }
 }
 
-impl Read for Contents {
+impl Read for FileContents {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let bytes = self.file.fetch(self.at, buf.len()).map_err(io::Error::other)?;
         buf[..bytes.len()].copy_from_slice(bytes.bytes());

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use fsstack::log::{self, Generation, OpenFile};
+use fsstack::path::split_parent;
 use fsstack::{OpenOptions, ReadError};
 use runtime::buffer::{Shared, Slice};
 use runtime::payload::Piece;
@@ -56,10 +57,14 @@ impl ChangedSite {
     /// # Errors
     /// If one of them does not have its checksum.
     pub fn new(generation: &Generation) -> Result<ChangedSite, SiteError> {
+        ChangedSite::of(generation).map_err(SiteError::Read)
+    }
+
+    pub(super) fn of(generation: &Generation) -> Result<ChangedSite, ReadError> {
         let mut entries = FxHashMap::default();
         // A directory comes before what is in it, so its index file is given to it afterwards.
         for found in generation.entries() {
-            let entry = match document(found).map_err(SiteError::Read)? {
+            let entry = match document(found)? {
                 None => Entry::Directory(None),
                 Some(document) => {
                     if found.name() == INDEX_NAME {
@@ -75,6 +80,40 @@ impl ChangedSite {
         Ok(ChangedSite { entries, is_resident: generation.is_resident() })
     }
 
+    /// Shows a file at `path`, a folder (`Some(None)`), or that nothing is there any more.
+    pub(super) fn set(&mut self, path: &[u8], found: Option<Option<Arc<dyn Document>>>) {
+        let (parent, name) = split_parent(path).unwrap_or_default();
+        let index = match &found {
+            Some(Some(document)) => Some(Arc::clone(document)),
+            Some(None) | None => None,
+        };
+        match found {
+            None => {
+                self.entries.remove(path);
+            }
+            Some(None) => {
+                self.entries.entry(path.into()).or_insert(Entry::Directory(None));
+            }
+            Some(Some(document)) => {
+                self.make_directories(parent);
+                self.entries.insert(path.into(), Entry::File(document));
+            }
+        }
+        if name == INDEX_NAME
+            && let Some(Entry::Directory(current)) = self.entries.get_mut(parent)
+        {
+            *current = index;
+        }
+    }
+
+    /// Shows the folder at `path`, and those above it.
+    fn make_directories(&mut self, mut path: &[u8]) {
+        while !self.entries.contains_key(path) {
+            self.entries.insert(path.into(), Entry::Directory(None));
+            path = split_parent(path).unwrap_or_default().0;
+        }
+    }
+
     /// Whether all contents are in memory.
     pub fn is_resident(&self) -> bool {
         self.is_resident
@@ -82,7 +121,7 @@ impl ChangedSite {
 }
 
 /// What is served of a file; `None` for a directory.
-fn document(entry: log::Entry<'_>) -> Result<Option<Arc<dyn Document>>, ReadError> {
+pub(super) fn document(entry: log::Entry<'_>) -> Result<Option<Arc<dyn Document>>, ReadError> {
     if let Some((image, inode)) = entry.packed() {
         return Ok(Some(Arc::new(PackedFile::new(image, inode)?)));
     }

@@ -8,6 +8,7 @@ mod changed;
 mod compress;
 mod entry;
 pub mod pack;
+pub mod writable;
 
 use std::fmt;
 use std::path::Path;

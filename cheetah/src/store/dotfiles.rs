@@ -14,6 +14,11 @@ pub enum Dotfiles {
 }
 
 impl Dotfiles {
+    /// As [`Dotfiles::allow`], of a path in bytes.
+    pub fn allow_name(self, path: &[u8]) -> bool {
+        self.allow(Path::new(std::ffi::OsStr::from_bytes(path)))
+    }
+
     /// Whether `path`, relative to the root, may be seen. Every name on the way counts.
     pub fn allow(self, path: &Path) -> bool {
         let mut names = path.components().map(|name| name.as_os_str().as_bytes()).peekable();

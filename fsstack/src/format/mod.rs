@@ -3,6 +3,7 @@
 //! All numbers are little-endian; offsets of fields are named and each is the sum of the previous field's
 //! offset and size. `docs/image-format.md` shows the same as tables. Nothing here does IO.
 
+pub mod copy_sums;
 pub mod extent;
 pub mod index;
 pub mod inode;

@@ -42,11 +42,24 @@ pub fn word_sum(bytes: &[u8]) -> u64 {
 /// at most 128 KiB is then one subtraction, exact, and folding it gives the Internet checksum of the run.
 #[derive(Clone, Debug)]
 pub struct ContentSums {
-    crc: u32,
-    len: u64,
-    block_bytes: u64,
-    sum: u32,
-    prefix: Vec<u32>,
+    pub(super) crc: u32,
+    pub(super) len: u64,
+    pub(super) block_bytes: u64,
+    pub(super) sum: u32,
+    pub(super) prefix: Vec<u32>,
+}
+
+/// The sums of contents that nobody has to read again for them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KnownSums {
+    /// CRC32C of all.
+    pub crc: u32,
+    /// Length in bytes.
+    pub len: u64,
+    /// Bytes for each partial sum.
+    pub block_bytes: u32,
+    /// The partial sums, as [`ContentSums`] has them.
+    pub prefix: Vec<u32>,
 }
 
 impl ContentSums {

@@ -11,7 +11,7 @@ use crate::format::index;
 use crate::format::inode::{self, Kind, Record};
 use crate::format::layout::{BLOCK_BYTES, LARGE_FILE_BYTES, SMALL_ALIGN_BYTES, align_up};
 use crate::format::page_sums::PageSummer;
-use crate::format::sums::{ContentSums, crc32c};
+use crate::format::sums::{ContentSums, KnownSums, crc32c};
 use crate::format::superblock::{self, SUM_BLOCK_BYTES, Section, SectionKind, Superblock};
 use crate::path::{self, PathError};
 use std::collections::BTreeMap;
@@ -241,7 +241,7 @@ impl<D: DeviceMut> Builder<D> {
             return Err(BuildError::Clash { path: path.into() });
         }
         self.parents(path)?;
-        let mtime_ns = nanoseconds(mtime)?;
+        nanoseconds(mtime)?;
         let mut sums = ContentSums::new(self.sum_block_bytes);
         let source_error = |error| BuildError::Source { path: path.into(), error };
 
@@ -257,11 +257,54 @@ impl<D: DeviceMut> Builder<D> {
             }
             filled = read_full(source, &mut self.chunk).map_err(source_error)?;
         }
-        let (content_crc, size, prefix) = sums.finish();
-        let content = Content { size, crc: content_crc, mtime };
-        let app = app(&content);
-        let (aux_offset, aux_crc) = self.aux(&app, &prefix)?;
+        let sums = sums.into_sums();
+        let app = app(&Content { size: sums.len, crc: sums.crc, mtime });
+        self.insert_file(path, mtime, offset, &sums, &app)
+    }
 
+    /// As [`Builder::file`], of contents in memory whose sums were made when they came: nothing is read but to be written.
+    /// Sums that are not theirs make an image that `fsck` complains of.
+    ///
+    /// # Errors
+    /// As [`Builder::file`].
+    pub fn summed_file<'a>(
+        &mut self,
+        path: &[u8],
+        mtime: Mtime,
+        parts: impl Iterator<Item = &'a [u8]>,
+        sums: &KnownSums,
+        app: &[u8],
+    ) -> Result<Content, BuildError> {
+        let parts: Vec<&[u8]> = parts.collect();
+        let size: usize = parts.iter().map(|part| part.len()).sum();
+        if sums.block_bytes != self.sum_block_bytes || sums.len != size as u64 {
+            return self.file(path, mtime, &mut &parts.concat()[..], |_| app.to_vec());
+        }
+        check_path(path)?;
+        if self.entries.contains_key(path) {
+            return Err(BuildError::Clash { path: path.into() });
+        }
+        self.parents(path)?;
+        nanoseconds(mtime)?;
+        let align = if sums.len >= LARGE_FILE_BYTES { BLOCK_BYTES } else { SMALL_ALIGN_BYTES };
+        let offset = self.out.align(align)?;
+        parts.into_iter().try_for_each(|part| self.out.write(part))?;
+        self.insert_file(path, mtime, offset, sums, app)
+    }
+
+    /// Writes what follows the contents at `offset`, and takes the file in.
+    fn insert_file(
+        &mut self,
+        path: &[u8],
+        mtime: Mtime,
+        offset: u64,
+        sums: &KnownSums,
+        app: &[u8],
+    ) -> Result<Content, BuildError> {
+        let mtime_ns = nanoseconds(mtime)?;
+        let KnownSums { crc: content_crc, len: size, prefix, .. } = sums;
+        let (content_crc, size) = (*content_crc, *size);
+        let (aux_offset, aux_crc) = self.aux(app, prefix)?;
         let record = Record {
             kind: Kind::File,
             name_bytes: 0,
@@ -273,7 +316,7 @@ impl<D: DeviceMut> Builder<D> {
             mtime_ns,
             content_crc,
             aux_offset,
-            app_bytes: app_bytes(&app)?,
+            app_bytes: app_bytes(app)?,
             sum_count: u32::try_from(prefix.len())
                 .map_err(|_| BuildError::Limit("2^32 partial sums a file"))?,
             aux_crc,
@@ -284,7 +327,7 @@ impl<D: DeviceMut> Builder<D> {
         self.entries.insert(path.into(), Entry { record, extent, implied: false });
         self.summary.files += 1;
         self.summary.content_bytes += size;
-        Ok(content)
+        Ok(Content { size, crc: content_crc, mtime })
     }
 
     /// Writes the metadata, syncs, and only then writes the superblock and syncs again.

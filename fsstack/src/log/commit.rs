@@ -7,7 +7,7 @@ use super::segment::{Blob, JOURNAL, Segment};
 use super::tree::Tree;
 use crate::device::MemoryDevice;
 use crate::fs::{InodeId, ReadError};
-use crate::image::build::{BuildOptions, Builder, Mtime};
+use crate::image::build::{BuildError, BuildOptions, Builder, Content, Mtime};
 use runtime::buffer::Slice;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io::{self, Read};
@@ -125,7 +125,20 @@ impl SegmentBuilder {
             }
         };
         if whole {
-            let id = self.blob(node.mtime(), node.app()?, &mut NodeReader { node, at: 0, error: None })?;
+            let summed = match node {
+                Node::Runs(runs) => runs.sums.as_ref().map(|sums| (runs, sums)),
+                Node::Directory(_) | Node::Whole(_) => None,
+            };
+            let id = match summed {
+                Some((runs, sums)) => {
+                    let parts = runs.map.values().filter_map(|run| Some(memory(&run.source)?.bytes()));
+                    self.add(|builder, name| builder.summed_file(name, runs.mtime, parts, sums, &runs.app))?
+                }
+                None => {
+                    let mut contents = NodeReader { node, at: 0, error: None };
+                    self.blob(node.mtime(), node.app()?, &mut contents)?
+                }
+            };
             self.replaced.push((Arc::clone(path), Replaced::Whole(id)));
             return Ok(Taken::Whole(id));
         }
@@ -146,8 +159,15 @@ impl SegmentBuilder {
     }
 
     fn blob(&mut self, mtime: Mtime, app: &[u8], source: &mut dyn Read) -> Result<InodeId, LogError> {
-        let name = blob_name(self.blobs);
-        self.builder.file(name.as_bytes(), mtime, source, |_| app.to_vec())?;
+        self.add(|builder, name| builder.file(name, mtime, source, |_| app.to_vec()))
+    }
+
+    /// Has `add` build the next file.
+    fn add(
+        &mut self,
+        add: impl FnOnce(&mut Builder<MemoryDevice>, &[u8]) -> Result<Content, BuildError>,
+    ) -> Result<InodeId, LogError> {
+        add(&mut self.builder, blob_name(self.blobs).as_bytes())?;
         self.blobs += 1;
         // Behind the root, in the order of the names; the journal's comes last.
         Ok(InodeId::from_number(self.blobs))

@@ -141,7 +141,7 @@ pub(super) fn replay(
                 let mtime = reader.mtime()?;
                 let (app_bytes, count) = (reader.u32()? as usize, reader.u32()?);
                 let app = reader.take(app_bytes)?.into();
-                let mut runs = Runs { size: 0, mtime, app, map: Default::default() };
+                let mut runs = Runs { size: 0, mtime, app, map: Default::default(), sums: None };
                 reader.lay(&mut runs, size, count)?;
                 Node::Runs(Arc::new(runs))
             }
@@ -272,7 +272,13 @@ mod tests {
     use proptest::prelude::*;
 
     fn journal() -> Vec<u8> {
-        let runs = Runs { size: 9, mtime: Mtime::default(), app: Arc::new([1, 2]), map: Default::default() };
+        let runs = Runs {
+            size: 9,
+            mtime: Mtime::default(),
+            app: Arc::new([1, 2]),
+            map: Default::default(),
+            sums: None,
+        };
         let mut journal = JournalWriter::new();
         journal.directory(b"a", Mtime::default());
         journal.runs(b"a/b", &runs, &[]);
@@ -300,7 +306,8 @@ mod tests {
         assert!(refused(&|j| j.directory(b"a/b", Mtime::default())).found.contains("a/b"));
         assert!(refused(&|j| j.directory(b"../b", Mtime::default())).found.contains("../b"));
         assert!(refused(&|j| j.whole(b"a", 7, InodeId::from_number(1))).what.contains("segment"));
-        let runs = Runs { size: 9, mtime: Mtime::default(), app: Arc::new([]), map: Default::default() };
+        let runs =
+            Runs { size: 9, mtime: Mtime::default(), app: Arc::new([]), map: Default::default(), sums: None };
         assert!(refused(&|j| j.patch(b"a", 0, &runs, &[])).what.contains("change of a file"));
     }
 

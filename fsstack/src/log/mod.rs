@@ -9,6 +9,12 @@
 //! [`Generation::open`] reads logs and plain images alike. [`Log`] writes: changes are done in memory and wait for nothing;
 //! [`Log::sync`] makes all of them durable at once, or none.
 
+use crate::device::FileDevice;
+use crate::fs::OpenError;
+use std::fs::File;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
 mod commit;
 mod error;
 mod generation;
@@ -28,6 +34,30 @@ pub use node::Contents;
 pub use segment::SegmentKind;
 pub use usage::Usage;
 pub use writer::{Log, Receipt};
+
+/// What tells one state of an image from the next: which file has its name, and the generation of a log, or when a plain one
+/// was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    file: (u64, u64),
+    generation: u64,
+    written: (i64, i64),
+}
+
+/// The stamp of the image at `path`: one look, however big it is.
+///
+/// # Errors
+/// If it cannot be read, or is a log without a sound superblock.
+pub fn stamp(path: &Path) -> Result<Stamp, OpenError> {
+    let file = File::open(path)?;
+    let meta = file.metadata()?;
+    let (generation, written) = if generation::is_log_file(&file)? {
+        (superblock::Superblock::load(&FileDevice::new(file))?.generation, (0, 0))
+    } else {
+        (0, (meta.mtime(), meta.mtime_nsec()))
+    };
+    Ok(Stamp { file: (meta.dev(), meta.ino()), generation, written })
+}
 
 /// Whether a file that begins with these bytes is a log.
 pub fn is_log(first: &[u8]) -> bool {

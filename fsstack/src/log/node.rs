@@ -1,6 +1,7 @@
 //! What stands at a path: a directory, a file that lies whole in one segment, or one in runs.
 
 use super::segment::Blob;
+use crate::format::sums::KnownSums;
 use crate::fs::ReadError;
 use crate::image::build::Mtime;
 use rpds::RedBlackTreeMapSync;
@@ -16,6 +17,7 @@ pub(super) const MAX_FILE_BYTES: u64 = 1 << 62;
 pub struct Contents {
     parts: Vec<Slice>,
     len: u64,
+    sums: Option<Arc<KnownSums>>,
 }
 
 impl Contents {
@@ -29,7 +31,20 @@ impl Contents {
         if !part.is_empty() {
             self.len += part.len() as u64;
             self.parts.push(part);
+            self.sums = None;
         }
+    }
+
+    /// Tells the sums of what is there, which were made on the way: they are taken as they are, and nobody makes them again.
+    #[must_use]
+    pub fn with_sums(mut self, sums: KnownSums) -> Contents {
+        self.sums = (sums.len == self.len).then(|| Arc::new(sums));
+        self
+    }
+
+    /// The bytes, piece by piece.
+    pub fn parts(&self) -> &[Slice] {
+        &self.parts
     }
 
     /// Length in bytes.
@@ -67,6 +82,8 @@ pub(super) struct Runs {
     pub(super) app: Arc<[u8]>,
     /// By where they begin in the file. They do not overlap, and end within it.
     pub(super) map: RedBlackTreeMapSync<u64, Run>,
+    /// Of the contents, if they are known.
+    pub(super) sums: Option<Arc<KnownSums>>,
 }
 
 #[derive(Clone, Debug)]
@@ -138,7 +155,7 @@ impl Node {
                 if size > 0 {
                     map.insert_mut(0, Run { len: size, source: Source::Stored(blob.clone(), 0) });
                 }
-                Some(Runs { size, mtime, app: Arc::new([]), map })
+                Some(Runs { size, mtime, app: Arc::new([]), map, sums: None })
             }
         }
     }
@@ -155,7 +172,8 @@ impl Node {
 
 impl Runs {
     pub(super) fn of(contents: Contents, mtime: Mtime, app: Arc<[u8]>) -> Runs {
-        let mut runs = Runs { size: contents.len, mtime, app, map: RedBlackTreeMapSync::new_sync() };
+        let (size, sums) = (contents.len, contents.sums);
+        let mut runs = Runs { size, mtime, app, map: RedBlackTreeMapSync::new_sync(), sums };
         let mut at = 0;
         for part in contents.parts {
             let len = part.len() as u64;

@@ -69,6 +69,7 @@ pub struct Log {
     durable: u64,
     written_bytes: u64,
     unchecked_bytes: u64,
+    dropped_segments: u64,
     is_lost: bool,
 }
 
@@ -183,6 +184,7 @@ impl Log {
             durable: 0,
             written_bytes: 0,
             unchecked_bytes: 0,
+            dropped_segments: 0,
             is_lost: false,
         })
     }
@@ -205,6 +207,12 @@ impl Log {
     /// Bytes that commits have written since the log was opened.
     pub fn written_bytes(&self) -> u64 {
         self.written_bytes
+    }
+
+    /// How many segments commits have left out since the log was opened. Their space is free once nobody has a generation, or
+    /// a file, that they are in: who keeps one for long should look at this, and take it from a newer one.
+    pub fn dropped_segments(&self) -> u64 {
+        self.dropped_segments
     }
 
     /// Puts a file at a path, in place of one that may be there.
@@ -545,8 +553,8 @@ impl Log {
         let (key, size) = (Arc::clone(key), node.size());
         let mut runs = node.to_runs().ok_or(ChangeError::IsDirectory)?;
         let freed = change(&mut runs);
-        // Heads and validators were of other contents.
-        runs.app = Arc::new([]);
+        // Heads, validators and sums were of other contents.
+        (runs.app, runs.sums) = (Arc::new([]), None);
         self.memory_bytes = self.memory_bytes.saturating_sub(freed);
         self.tree.insert(Arc::clone(&key), Node::Runs(Arc::new(runs)))?;
         self.changes.changed.entry(key).or_insert(Change::Patch { kept: size });
@@ -711,6 +719,7 @@ impl Log {
         for (place, segment) in places.into_iter().zip(before.segments) {
             if !self.superblock.names(&place) {
                 self.retired.push((place, Arc::downgrade(&segment.image)));
+                self.dropped_segments += 1;
             }
         }
         Ok(())

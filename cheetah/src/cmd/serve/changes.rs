@@ -1,0 +1,111 @@
+//! What `serve` does about changes: takes files that clients put, and follows what other processes write.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use cheetah::server::Follow;
+use cheetah::site::writable::WritableSite;
+use cheetah::upload::{Committer, Tokens, UploadLimits, Uploads};
+
+use super::super::Usage;
+use super::super::source::{Bytes, Source};
+
+/// Options of it.
+#[derive(Debug, clap::Args)]
+pub(super) struct Changes {
+    /// Let clients with a token put and delete files of the image, which is made if it is not there: done is what is on the
+    /// disk, and then at once seen by all
+    #[arg(long, requires = "token_file")]
+    writable: bool,
+    /// Who may: one token a line, to be sent as `Authorization: Bearer TOKEN`; read again at SIGHUP
+    #[arg(long, value_name = "FILE", requires = "writable")]
+    token_file: Option<PathBuf>,
+    /// The largest file that is taken, as in 64M (the default)
+    #[arg(long, value_name = "BYTES", requires = "writable")]
+    max_upload: Option<Bytes>,
+    /// Memory for files on their way to the disk, as in 256M (the default); clients are told to come again when it is full
+    #[arg(long, value_name = "BYTES", requires = "writable")]
+    upload_memory: Option<Bytes>,
+    /// Look every so many seconds whether another process has changed or replaced the image, and take it up as at SIGHUP
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400), conflicts_with = "writable")]
+    follow: Option<u64>,
+}
+
+/// A site that takes files.
+pub(super) struct Taking {
+    pub(super) site: Arc<WritableSite>,
+    pub(super) uploads: Arc<Uploads>,
+    committer: Committer,
+    token_file: PathBuf,
+}
+
+impl Changes {
+    /// Opens what is to be changed, if it is.
+    pub(super) fn open(&self, source: &Source) -> anyhow::Result<Option<Taking>> {
+        let Some(token_file) = self.token_file.as_ref().filter(|_| self.writable) else { return Ok(None) };
+        let tokens = load(token_file)?;
+        let mut limits = UploadLimits { dotfiles: source.dotfiles(), ..UploadLimits::default() };
+        if let Some(Bytes(bytes)) = self.upload_memory {
+            limits.memory_bytes = bytes;
+            limits.file_bytes = limits.file_bytes.min(bytes);
+        }
+        if let Some(Bytes(bytes)) = self.max_upload {
+            limits.file_bytes = bytes;
+        }
+        if limits.file_bytes > limits.memory_bytes {
+            bail!(Usage(
+                "--max-upload is more than --upload-memory, which has to hold a file: give that more"
+                    .to_owned()
+            ));
+        }
+        let writer = source.open_to_write()?;
+        let site = writer.site();
+        let committer = Committer::start(writer)?;
+        let uploads = Arc::new(Uploads::new(&committer, tokens, limits));
+        Ok(Some(Taking { site, uploads, committer, token_file: token_file.clone() }))
+    }
+
+    /// How the image is followed, if it is.
+    pub(super) fn follow(&self, source: &Source) -> anyhow::Result<Option<Follow>> {
+        let Some(seconds) = self.follow else { return Ok(None) };
+        if source.is_folder() || source.is_directory() {
+            bail!(Usage(
+                "--follow is for images: a folder is packed once, and with --store folder always seen as it is".to_owned()
+            ));
+        }
+        let path = source.path().to_path_buf();
+        let mut seen = fsstack::log::stamp(&path).ok();
+        let look = move || match fsstack::log::stamp(&path) {
+            // What is half written, or gone for a moment, is looked at again.
+            Err(_) => false,
+            Ok(now) => seen.replace(now) != Some(now),
+        };
+        Ok(Some(Follow { period: Duration::from_secs(seconds), look: Box::new(look) }))
+    }
+}
+
+impl Taking {
+    /// Reads the tokens again.
+    pub(super) fn reload(&self) {
+        match load(&self.token_file) {
+            Ok(tokens) => self.uploads.set_tokens(tokens),
+            Err(error) => tracing::error!("the old tokens stay: {error:#}"),
+        }
+    }
+
+    /// Waits until everything that came is on the disk.
+    pub(super) fn finish(self) -> anyhow::Result<()> {
+        Ok(self.committer.finish()?)
+    }
+}
+
+fn load(file: &std::path::Path) -> anyhow::Result<Tokens> {
+    use std::os::unix::fs::PermissionsExt;
+    let tokens = Tokens::load(file).with_context(|| format!("--token-file {}", file.display()))?;
+    if std::fs::metadata(file).is_ok_and(|meta| meta.permissions().mode() & 0o077 != 0) {
+        tracing::warn!("others than its owner can read {}: `chmod 600` it", file.display());
+    }
+    Ok(tokens)
+}

@@ -1,0 +1,268 @@
+//! A site that changes while it is served: files are put and deleted by one writer, and seen by all readers once they are on
+//! the disk.
+//!
+//! ```text
+//!   SiteWriter::commit ── all changes that have come: one segment, one flush ──▶ log
+//!        └── then, at once for all of them ──▶ WritableSite ◀── find, by every loop
+//! ```
+//!
+//! Who has a document keeps what it had. The one lock is taken for a look-up, and for giving changed paths their new
+//! documents, which are ready then.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::SystemTime;
+
+use fsstack::log::{ChangeError, Contents, Generation, Log, LogError};
+use fsstack::{OpenOptions, ReadError};
+
+use super::changed::{self, ChangedSite};
+use super::{change, pack};
+use crate::http::coding::Coding;
+use crate::http::conditional::KeptConditions;
+use crate::store::{Found, Store};
+
+/// What every loop looks files up in.
+#[derive(Debug)]
+pub struct WritableSite {
+    site: RwLock<ChangedSite>,
+}
+
+impl Store for WritableSite {
+    fn find(&self, path: &[u8]) -> Found {
+        self.site.read().unwrap_or_else(PoisonError::into_inner).find(path)
+    }
+}
+
+impl WritableSite {
+    fn change(&self, change: impl FnOnce(&mut ChangedSite)) {
+        change(&mut self.site.write().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+/// What is to become of a path.
+#[derive(Clone, Debug)]
+pub enum Wish {
+    /// A file with these contents is to be there.
+    Put(Contents),
+    /// Nothing is: a file, or a folder with nothing in it.
+    Delete,
+}
+
+/// A change that is asked for. The path has no slashes at its ends.
+#[derive(Clone, Debug)]
+pub struct WantedChange {
+    /// Where.
+    pub path: Vec<u8>,
+    /// What.
+    pub wish: Wish,
+    /// On which conditions.
+    pub conditions: Option<Box<KeptConditions>>,
+}
+
+/// A change that is on the disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChangeMade {
+    /// Whether there was nothing at the path before.
+    pub is_new: bool,
+    /// The entity tag of the file that is there now; empty if none is.
+    pub etag: Vec<u8>,
+}
+
+/// Why a change was not made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotMade {
+    /// The conditions are not those.
+    Precondition,
+    /// There is nothing to delete.
+    Nothing,
+    /// A folder is in the way, or a file where a folder is needed, or the folder to delete is not empty.
+    Conflict,
+    /// It cannot have that name.
+    Name,
+    /// There is no room for it.
+    Full,
+    /// The disk failed, or what is there cannot be read.
+    Failed,
+}
+
+/// The one who changes a site.
+pub struct SiteWriter {
+    /// `None` while it is opened anew.
+    log: Option<Log>,
+    site: Arc<WritableSite>,
+    path: PathBuf,
+    options: OpenOptions,
+    /// [`Log::dropped_segments`] when all documents were last taken from the newest generation.
+    dropped: u64,
+}
+
+impl fmt::Debug for SiteWriter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SiteWriter").field("path", &self.path).field("log", &self.log).finish_non_exhaustive()
+    }
+}
+
+impl SiteWriter {
+    /// Opens the image at `path` for changes: a packed one is made one that changes, and where none is an empty one is made.
+    /// Nobody else can write it then.
+    ///
+    /// # Errors
+    /// If it cannot be read or is not sound, cannot be written, or another process writes it.
+    pub fn open(path: &Path, options: &OpenOptions) -> Result<SiteWriter, LogError> {
+        let mut log = open(path, options)?;
+        change::make_missing_heads(&mut log)?;
+        log.sync()?;
+        let site = ChangedSite::of(&log.snapshot())?;
+        let site = Arc::new(WritableSite { site: RwLock::new(site) });
+        let dropped = log.dropped_segments();
+        Ok(SiteWriter { log: Some(log), site, path: path.into(), options: options.clone(), dropped })
+    }
+
+    /// What it changes.
+    pub fn site(&self) -> Arc<WritableSite> {
+        Arc::clone(&self.site)
+    }
+
+    /// Makes changes one after the other and waits until they are on the disk, all together; then everyone sees them. What a
+    /// change came to is told in its place.
+    pub fn commit(&mut self, changes: &[WantedChange]) -> Vec<Result<ChangeMade, NotMade>> {
+        match self.try_commit(changes) {
+            Ok(outcomes) => outcomes,
+            // One that has no room must not cost the others theirs.
+            Err(error) if error.is_full() && changes.len() > 1 => {
+                changes.iter().flat_map(|change| self.commit(std::slice::from_ref(change))).collect()
+            }
+            Err(error) => {
+                tracing::error!("changes of {} are not made: {error}", self.path.display());
+                let why = if error.is_full() { NotMade::Full } else { NotMade::Failed };
+                vec![Err(why); changes.len()]
+            }
+        }
+    }
+
+    fn try_commit(&mut self, changes: &[WantedChange]) -> Result<Vec<Result<ChangeMade, NotMade>>, LogError> {
+        let log = match self.log.take() {
+            Some(log) => log,
+            // After a failure that left open what is on the disk.
+            None => self.open_anew()?,
+        };
+        let log = self.log.insert(log);
+        let done: Result<Vec<_>, _> = changes.iter().map(|change| make(log, change)).collect();
+        let done = done.and_then(|outcomes| log.sync().map(|_| outcomes));
+        let mut outcomes = match done {
+            Ok(outcomes) => outcomes,
+            Err(LogError::Lost) => {
+                self.log = None;
+                return Err(LogError::Lost);
+            }
+            Err(error) => {
+                log.revert();
+                return Err(error);
+            }
+        };
+        let snapshot = log.snapshot();
+        if log.dropped_segments() == self.dropped {
+            show(&self.site, &snapshot, changes, &outcomes)?;
+        } else {
+            // Documents of segments that are no more would keep their space.
+            self.dropped = log.dropped_segments();
+            let whole = ChangedSite::of(&snapshot)?;
+            self.site.change(|site| *site = whole);
+            // What is not given back now is at the next commit.
+            let _ = log.reclaim();
+        }
+        for (change, outcome) in changes.iter().zip(&mut outcomes) {
+            if let (Ok(done), Wish::Put(_)) = (outcome, &change.wish)
+                && let Found::File(document) = self.site.find(&change.path)
+            {
+                done.etag = document.facts().validators.etag.to_vec();
+            }
+        }
+        Ok(outcomes)
+    }
+
+    /// Opens the log again, and shows what it holds: it may be less than was thought, or more.
+    fn open_anew(&mut self) -> Result<Log, LogError> {
+        let log = open(&self.path, &self.options)?;
+        let whole = ChangedSite::of(&log.snapshot())?;
+        self.dropped = log.dropped_segments();
+        self.site.change(|site| *site = whole);
+        Ok(log)
+    }
+}
+
+fn open(path: &Path, options: &OpenOptions) -> Result<Log, LogError> {
+    if !path.try_exists()? {
+        return Log::create(path, options);
+    }
+    match Log::open(path, options) {
+        Err(LogError::NotALog) => Log::convert(path, options),
+        other => other,
+    }
+}
+
+/// Makes one change in memory. The outer error is one of the log, after which nothing is known of it.
+fn make(log: &mut Log, change: &WantedChange) -> Result<Result<ChangeMade, NotMade>, LogError> {
+    let WantedChange { path, wish, conditions } = change;
+    let latest = log.latest();
+    let current = latest.find(path);
+    let is_new = current.is_none();
+    if let Some(conditions) = conditions {
+        let document = match current.map(changed::document).transpose() {
+            Ok(document) => document.flatten(),
+            Err(error) => return Ok(Err(unreadable(&error))),
+        };
+        if !conditions.allow_change(document.as_ref().map(|document| document.facts().validators)) {
+            return Ok(Err(NotMade::Precondition));
+        }
+    }
+    let now = pack::mtime(SystemTime::now());
+    let made = match wish {
+        Wish::Put(contents) => {
+            log.make_parents(path, now).and_then(|()| change::put_contents(log, path, now, contents.clone()))
+        }
+        Wish::Delete => log.remove(path),
+    };
+    match made {
+        Ok(_) => Ok(Ok(ChangeMade { is_new, etag: Vec::new() })),
+        Err(LogError::Change(error)) => Ok(Err(match error {
+            ChangeError::NotFound => NotMade::Nothing,
+            ChangeError::Path(_) | ChangeError::Impossible => NotMade::Name,
+            ChangeError::TooLarge => NotMade::Full,
+            ChangeError::NoParent
+            | ChangeError::NotDirectory
+            | ChangeError::IsDirectory
+            | ChangeError::NotEmpty
+            | ChangeError::Exists => NotMade::Conflict,
+        })),
+        Err(error) => Err(error),
+    }
+}
+
+fn unreadable(error: &ReadError) -> NotMade {
+    tracing::error!("a file that is to be changed cannot be read: {error}");
+    NotMade::Failed
+}
+
+/// Gives the paths of changes that were made the documents that are there now.
+fn show(
+    site: &WritableSite,
+    snapshot: &Generation,
+    changes: &[WantedChange],
+    outcomes: &[Result<ChangeMade, NotMade>],
+) -> Result<(), ReadError> {
+    let mut shown = Vec::new();
+    for (change, _) in changes.iter().zip(outcomes).filter(|(_, outcome)| outcome.is_ok()) {
+        // With a file go its versions in codings.
+        let suffixes = Coding::ALL.into_iter().map(Coding::suffix);
+        for suffix in std::iter::once("").chain(suffixes) {
+            let path = [&change.path, suffix.as_bytes()].concat();
+            let found = snapshot.find(&path);
+            shown.push((found.map(changed::document).transpose()?, path));
+        }
+    }
+    site.change(|site| shown.into_iter().for_each(|(found, path)| site.set(&path, found)));
+    Ok(())
+}
