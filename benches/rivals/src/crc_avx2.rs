@@ -186,7 +186,7 @@ unsafe fn mixed<const SHAPE: u8, const W: bool, const C: usize, const V: usize, 
                 (work.adler, adler_to) = (empty, at);
             }
         }
-        if at > 0 {
+        if at > 0 && SHAPE & Shape::NO_CRC == 0 {
             let mut all = _mm_setzero_si128();
             for g in 0..G {
                 for i in 0..V {
@@ -319,26 +319,32 @@ unsafe fn crc_narrow(bytes: &[u8], register: u32) -> u32 {
     unsafe { mixed::<{ Shape::READ }, false, 3, 1, 2>(bytes, std::ptr::null_mut(), 0, (register, 1)).1 }
 }
 
+/// The same with the `crc32` instruction alone.
+#[target_feature(enable = "sse4.2")]
+unsafe fn crc_scalar(bytes: &[u8], register: u32) -> u32 {
+    rest(register.into(), bytes) as u32
+}
+
 /// Adler-32 after more bytes.
-#[target_feature(enable = "avx2,pclmulqdq,sse4.2")]
+#[target_feature(enable = "avx2")]
 unsafe fn adler(bytes: &[u8], value: u32) -> u32 {
     const SHAPE: u8 = Shape::READ | Shape::ADLER | Shape::NO_CRC;
     // SAFETY: the features are enabled; nothing is written.
     unsafe { mixed::<SHAPE, false, 0, 4, 1>(bytes, std::ptr::null_mut(), 0, (0, value)).2 }
 }
 
-/// A pass that only reads: the CRC's register, if there is an instruction to make it with.
-pub(crate) fn crc_pass(allowed: Allowed) -> Option<fn(u32, &[u8]) -> u32> {
-    // SAFETY (both): handed out only where the features were found.
+/// A pass that only reads: the CRC's register, on a processor with AVX2.
+pub(crate) fn crc_pass(allowed: Allowed) -> fn(u32, &[u8]) -> u32 {
+    // SAFETY (all): handed out only where the features were found; what has AVX2 has SSE4.2.
     match () {
-        () if allowed.wide_clmul => Some(|register, bytes| unsafe { crc_wide(bytes, register) }),
-        () if allowed.clmul => Some(|register, bytes| unsafe { crc_narrow(bytes, register) }),
-        () => None,
+        () if allowed.wide_clmul => |register, bytes| unsafe { crc_wide(bytes, register) },
+        () if allowed.clmul => |register, bytes| unsafe { crc_narrow(bytes, register) },
+        () => |register, bytes| unsafe { crc_scalar(bytes, register) },
     }
 }
 
-/// A pass that only reads: Adler-32.
-pub(crate) fn adler_pass(allowed: Allowed) -> Option<fn(u32, &[u8]) -> u32> {
+/// A pass that only reads: Adler-32, on a processor with AVX2.
+pub(crate) fn adler_pass() -> fn(u32, &[u8]) -> u32 {
     // SAFETY: handed out only where the features were found.
-    allowed.clmul.then_some(|value, bytes| unsafe { adler(bytes, value) })
+    |value, bytes| unsafe { adler(bytes, value) }
 }

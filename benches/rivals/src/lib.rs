@@ -189,10 +189,12 @@ impl Passes {
             _ => portable::PASSES,
         };
         // A library would use what is not allowed.
-        #[cfg(target_arch = "x86_64")]
         if allowed.is_limited {
-            passes.crc32c = crc_avx2::crc_pass(allowed).unwrap_or(passes.crc32c);
-            passes.adler32 = crc_avx2::adler_pass(allowed).unwrap_or(passes.adler32);
+            (passes.crc32c, passes.adler32) = (portable::crc32c, portable::adler32);
+            #[cfg(target_arch = "x86_64")]
+            if allowed.isa > Isa::Portable {
+                (passes.crc32c, passes.adler32) = (crc_avx2::crc_pass(allowed), crc_avx2::adler_pass());
+            }
         }
         passes
     }

@@ -18,6 +18,53 @@ pub(crate) const PASSES: Passes = Passes {
 /// halves.
 const BLOCK: usize = 1 << 14;
 
+/// Remainders of a byte followed by so many zero bytes, for CRC32C.
+static CRC32C: [[u32; 256]; 8] = {
+    let mut tables = [[0; 256]; 8];
+    let mut at = 0;
+    while at < 8 * 256 {
+        let (zeros, byte) = (at / 256, at % 256);
+        // The first table bit by bit, each other from the one before.
+        let mut crc = if zeros == 0 { byte as u32 } else { tables[zeros - 1][byte] };
+        if zeros == 0 {
+            let mut bit = 0;
+            while bit < 8 {
+                crc = crc >> 1 ^ (0x82f6_3b78 & (crc & 1).wrapping_neg());
+                bit += 1;
+            }
+        } else {
+            crc = crc >> 8 ^ tables[0][(crc & 0xff) as usize];
+        }
+        tables[zeros][byte] = crc;
+        at += 1;
+    }
+    tables
+};
+
+/// The register of CRC32C after more bytes, by eight tables: eight bytes a step.
+pub(crate) fn crc32c(mut register: u32, bytes: &[u8]) -> u32 {
+    let (words, rest) = bytes.as_chunks::<8>();
+    for word in words {
+        let mixed = u64::from_le_bytes(*word) ^ u64::from(register);
+        let bytes = mixed.to_le_bytes();
+        register = (0..8).fold(0, |sum, at| sum ^ CRC32C[7 - at][usize::from(bytes[at])]);
+    }
+    rest.iter().fold(register, |crc, byte| crc >> 8 ^ CRC32C[0][usize::from(crc as u8 ^ byte)])
+}
+
+/// Adler-32 after more bytes: as many at once as its second sum has room for.
+pub(crate) fn adler32(value: u32, bytes: &[u8]) -> u32 {
+    let (mut a, mut b) = (value & 0xffff, value >> 16);
+    for some in bytes.chunks(5552) {
+        for byte in some {
+            a += u32::from(*byte);
+            b += a;
+        }
+        (a, b) = (a % 65521, b % 65521);
+    }
+    b << 16 | a
+}
+
 fn inet(bytes: &[u8]) -> u16 {
     let (words, rest) = bytes.as_chunks::<4>();
     let mut total = 0;

@@ -224,3 +224,25 @@ fn orc_does_what_it_is_measured_for() {
     }
     assert!(orc::Orc::new(&[Step::Crc32c]).is_none(), "Orc has no CRC");
 }
+
+/// Kept to fewer instructions, no pass is a library's: these ask the processor themselves.
+#[test]
+fn separate_passes_keep_to_what_is_allowed() {
+    let steps = [Step::Inet, XOR, Step::Crc32c, Step::Adler32];
+    for names in [&["avx512", "vnni", "pclmul"][..], &["avx2", "pclmul"], &["avx2"], &[]] {
+        let allowed = Allowed::only(names.iter().copied());
+        let passes = Passes::best(allowed);
+        let other = !std::ptr::fn_addr_eq(passes.crc32c, libraries::crc32c_more as fn(u32, &[u8]) -> u32)
+            && !std::ptr::fn_addr_eq(passes.adler32, libraries::adler32_more as fn(u32, &[u8]) -> u32);
+        assert!(other || !allowed.is_limited, "{names:?}");
+        let separate = Separate::new(&steps, allowed);
+        for len in lengths().chain([1 << 20]) {
+            let src = source(len);
+            for block in [MAX_LEN, 4096] {
+                let mut dst = vec![0; len];
+                let sums = separate.blocked(&src, &mut dst, block);
+                assert!((dst, sums) == reference(&steps, &src), "{names:?}, {len} bytes");
+            }
+        }
+    }
+}

@@ -2,7 +2,7 @@
 
 use benches::machine::Machine;
 use clap::Parser;
-use pipe_lib::{Backend, CompileOptions, Engine, Library};
+use pipe_lib::{Backend, CompileOptions, Engine, Features, Library};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -25,11 +25,21 @@ struct Args {
     /// Rounds in which every case has a turn.
     #[arg(long, default_value_t = 200)]
     rounds: usize,
+    /// Only the cases whose names contain this (default: all).
+    #[arg(long, default_value = "")]
+    case: String,
+    /// Only this backend.
+    #[arg(long, value_parser = |name: &str| [Backend::Native, Backend::Cranelift].into_iter().find(|b| b.name() == name).ok_or("native or cranelift"))]
+    backend: Option<Backend>,
+    /// Only these instructions, as on a lesser machine: `avx2,pclmul`.
+    #[arg(long)]
+    features: Option<String>,
 }
 
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
-    let machine = Machine::here(None);
+    let features = args.features.as_deref().map(Features::named).transpose()?;
+    let machine = Machine::here(features);
     for warning in machine.warnings() {
         eprintln!("warning: {warning}");
     }
@@ -37,12 +47,15 @@ fn main() -> anyhow::Result<()> {
     println!("{:>9} {:>8} {:>8} {:>8}  pipeline", "backend", "first", "median", "least");
     let library = Library::standard();
     for backend in [Backend::Native, Backend::Cranelift] {
+        if args.backend.is_some_and(|only| only != backend) {
+            continue;
+        }
         let mut cases = Vec::new();
-        for (name, text) in CASES {
+        for (name, text) in CASES.into_iter().filter(|(name, _)| name.contains(&args.case)) {
             let pipeline = library.pipeline(text).map_err(|errors| anyhow::anyhow!("{errors:?}"))?;
             cases.push((name, Arc::new(pipeline.composition().clone()), Vec::new()));
         }
-        let options = CompileOptions::from(backend);
+        let options = CompileOptions::from(backend).features(features);
         for _ in 0..=args.rounds {
             for (_, composition, times) in &mut cases {
                 let start = Instant::now();
