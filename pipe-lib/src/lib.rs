@@ -42,6 +42,8 @@ pub mod analyse;
 
 mod plan;
 
+mod outline;
+
 mod backend;
 
 #[cfg(any(native, feature = "cranelift"))]

@@ -22,7 +22,7 @@ use super::PassCode;
 use crate::analyse::Analysed;
 use crate::features::Features;
 use crate::ir::{CrcOp, Tail, Ty, eval};
-use crate::plan::display::heading;
+use crate::outline::heading;
 use crate::plan::schedule::plain_crc;
 use std::sync::OnceLock;
 

@@ -7,7 +7,7 @@
 use super::PassCode;
 use crate::analyse::Analysed;
 use crate::ir::{Block, Endian, Gauge, Op, Pipe, Table, Tail, Ty, Value, eval};
-use crate::plan::display::heading;
+use crate::outline::heading;
 use smallvec::SmallVec;
 
 /// Stages take turns over blocks of this size, so that they stay in the first-level cache.

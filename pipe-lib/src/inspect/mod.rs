@@ -3,6 +3,7 @@
 
 mod dot;
 mod graph;
+mod plan;
 mod svg;
 
 pub use dot::dot;

@@ -3,7 +3,6 @@
 #![forbid(unsafe_code)]
 
 pub(crate) mod combine;
-pub(crate) mod display;
 pub(crate) mod induction;
 pub(crate) mod join;
 pub(crate) mod portable;

@@ -65,20 +65,6 @@ pub(crate) enum PassPlan {
     Interpreted(Box<[Analysed]>),
 }
 
-impl PassPlan {
-    /// What the loop does, for people to read: its head, body, epilogue and tail, in lines under headings;
-    /// `names` are the states', in (stage, state) order.
-    pub(crate) fn outline(&self, names: &[String]) -> String {
-        match self {
-            #[cfg(native)]
-            PassPlan::Native(emitted) => emitted.outline(names),
-            PassPlan::Portable(plan) => plan.outline(names),
-            PassPlan::Crc(code) => code.outline(names),
-            PassPlan::Interpreted(stages) => interp::outline(stages),
-        }
-    }
-}
-
 /// Code of a pass.
 pub(crate) struct Made {
     /// Where it comes from.

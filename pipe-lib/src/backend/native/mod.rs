@@ -44,7 +44,7 @@ use super::{Entry, Function, Listed, MAX_CALL_BYTES, PassCode, Refusal, Striped,
 use crate::analyse::Analysed;
 use crate::code::CodeMemory;
 use crate::ir::Stripe;
-use crate::plan::display::heading;
+use crate::outline::heading;
 use crate::plan::stage::{StateForm, VectorStage};
 use crate::plan::target::Target;
 use crate::plan::wide::{UNROLLS, WidePlan};

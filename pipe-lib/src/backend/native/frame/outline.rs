@@ -3,7 +3,7 @@
 use super::{Carried, FunctionFrame};
 use crate::backend::native::carry::LoopCarried;
 use crate::ir::{Op, Ty, Value};
-use crate::plan::display::{bytes, heading, operation};
+use crate::outline::{bytes, heading, operation};
 use crate::plan::stage::{Addend, Fold, StateForm, VectorStage};
 use crate::plan::wide::WidePlan;
 use std::fmt;

@@ -1,25 +1,18 @@
 //! The plan as text, for people who have not read the code (`pipec inspect --emit plan`).
 
-use super::portable::{PortablePlan, VECTOR_BYTES};
-use super::rewrite::StatePart;
-use super::vector::{Accumulate, Carry, Reg, VectorBody, VectorOp};
-use super::{Pass, Plan};
 use crate::analyse::{PipeFacts, Reduce, analyse};
+use crate::backend::interp;
 use crate::compose::{Composition, Stage};
-use crate::ir::{Block, Layout, Op, Pipe, State, Stripe, Tail, Value};
-use crate::select::Made;
+use crate::ir::{Block, Layout, Op, Pipe, State, Stripe, Tail};
+use crate::outline::{bytes, heading, operation};
+use crate::plan::portable::{PortablePlan, VECTOR_BYTES};
+use crate::plan::rewrite::StatePart;
+use crate::plan::vector::{Accumulate, Carry, Reg, VectorBody, VectorOp};
+use crate::plan::{Pass, Plan};
+use crate::select::{Made, PassPlan};
 use std::collections::HashMap;
 use std::fmt::{self, Write as _};
 use std::sync::Arc;
-
-/// A heading and what stands beside it; without one, what stands below the line before.
-pub(crate) fn heading(f: &mut String, heading: &str, text: impl fmt::Display) -> fmt::Result {
-    if heading.is_empty() {
-        writeln!(f, "               {text}")
-    } else {
-        writeln!(f, "  {heading:<10} {text}")
-    }
-}
 
 impl Plan {
     /// A description of the passes of a plan of `composition`, without what their loops do, which is for a
@@ -164,14 +157,23 @@ impl Pass {
     }
 }
 
-/// A number of bytes.
-pub(crate) fn bytes(count: usize) -> String {
-    format!("{count} byte{}", if count == 1 { "" } else { "s" })
+impl PassPlan {
+    /// What the loop does: its head, body, epilogue and tail, in lines under headings; `names` are the
+    /// states', in (stage, state) order.
+    fn outline(&self, names: &[String]) -> String {
+        match self {
+            #[cfg(native)]
+            PassPlan::Native(emitted) => emitted.outline(names),
+            PassPlan::Portable(plan) => plan.outline(names),
+            PassPlan::Crc(code) => code.outline(names),
+            PassPlan::Interpreted(stages) => interp::outline(stages),
+        }
+    }
 }
 
 impl PortablePlan {
-    /// What the loop does, for people to read; `names` are the states', in (stage, state) order.
-    pub(crate) fn outline(&self, names: &[String]) -> String {
+    /// What the loop does; `names` are the states', in (stage, state) order.
+    fn outline(&self, names: &[String]) -> String {
         let mut text = String::new();
         let f = &mut text;
         // Writing to a string does not fail.
@@ -346,33 +348,6 @@ fn vector_operation(op: VectorOp, states: &[String]) -> String {
 }
 
 fn block_lines(block: &Block) -> Vec<String> {
+    let plain = |op: &Op| operation(op, |value| format!("v{}", value.0));
     block.iter().map(|(value, inst)| format!("v{} {} = {}", value.0, inst.ty, plain(&inst.op))).collect()
-}
-
-/// An operation and the values that it takes.
-fn plain(op: &Op) -> String {
-    operation(op, |value| format!("v{}", value.0))
-}
-
-/// The same, with values `shown` in another way.
-pub(crate) fn operation(op: &Op, shown: impl Fn(Value) -> String) -> String {
-    let operands: Vec<String> = op.operands().map(shown).collect();
-    let name = match op {
-        Op::In => return "the loop word as read".into(),
-        Op::State(state) => return format!("state {}", state.0),
-        Op::Param(param) => return format!("parameter {}", param.0),
-        Op::Const(value) => return format!("{value:#x}"),
-        Op::Pos => return "pos".into(),
-        Op::Unary(op, _) => op.name(),
-        Op::Binary(op, ..) => op.name(),
-        Op::Compare(op, ..) => op.name(),
-        Op::Select { .. } => "sel",
-        Op::Modular(op, ..) => op.name(),
-        Op::Convert(op, _) => op.name(),
-        Op::Lookup(table, _) => return format!("lookup table {}, {}", table.0, operands.join(", ")),
-        Op::Crc(op, ..) => op.name(),
-        Op::WideUnary(op, _) => op.name(),
-        Op::WideBinary(op, ..) => op.name(),
-    };
-    format!("{name} {}", operands.join(", "))
 }
