@@ -3,10 +3,10 @@
 //! Every rule keeps the value of every root for every input; a property test compares the block before and
 //! after. Rules whose reason is not plain state it.
 
+use crate::ir::keyed_map::KeyedMap;
 use crate::ir::{
     BinaryOp, Block, CompareOp, ConvertOp, Inst, Op, StateId, Table, TableId, Ty, UnaryOp, Value, eval,
 };
-use std::collections::HashMap;
 
 /// How deep into bitwise logic a byte swap is pushed: expressions may share parts, so the search needs a
 /// bound.
@@ -16,7 +16,7 @@ const UNSWAP_DEPTH: u32 = 4;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Rewriter {
     block: Block,
-    known: HashMap<Inst, Value>,
+    known: KeyedMap<Inst, Value>,
     tables: Vec<Table>,
 }
 

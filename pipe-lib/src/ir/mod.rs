@@ -6,6 +6,7 @@ pub mod builder;
 pub mod display;
 pub mod eval;
 pub mod frame;
+pub(crate) mod keyed_map;
 pub mod layout;
 pub mod op;
 pub mod pipe;

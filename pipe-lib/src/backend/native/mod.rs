@@ -28,6 +28,7 @@ mod cache;
 mod carry;
 #[cfg(debug_assertions)]
 mod checker;
+mod encoding;
 mod frame;
 mod isa;
 mod lanes;

@@ -14,7 +14,8 @@
 //! Temporaries live across no label that is jumped back to, which is why one forward sweep is enough.
 //! Constants are the only thing that can be rematerialised, and the only thing that ever has to be.
 
-use iced_x86::{Code, Instruction, OpCodeOperandKind, OpKind, Register};
+use super::encoding::takes_memory;
+use iced_x86::{Code, Instruction, OpKind, Register};
 
 use super::asm::{Assembler, Image, set_memory};
 #[cfg(debug_assertions)]
@@ -436,13 +437,7 @@ impl Emitter<'_> {
     fn folds(inst: &MachInst, position: usize) -> bool {
         let last = inst.ops.iter().rposition(|op| !matches!(op, Operand::None | Operand::Imm(_)));
         let Operand::Reg(_, width) = inst.ops[position] else { return false };
-        last == Some(position)
-            && position > 0
-            && width != Width::K
-            && matches!(
-                inst.code.op_code().op_kind(position as u32),
-                OpCodeOperandKind::zmm_or_mem | OpCodeOperandKind::ymm_or_mem | OpCodeOperandKind::xmm_or_mem
-            )
+        last == Some(position) && position > 0 && width != Width::K && takes_memory(inst.code)
     }
 
     fn inst(&mut self, index: u32, inst: &MachInst) -> Result<(), AllocFailure> {

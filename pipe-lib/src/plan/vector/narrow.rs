@@ -2,8 +2,8 @@
 //! words.
 
 use crate::analyse::rewrite::Rewriter;
+use crate::ir::keyed_map::KeyedMap;
 use crate::ir::{BinaryOp, Block, ConvertOp, Op, Table, Ty, UnaryOp, Value};
-use std::collections::HashMap;
 
 /// Bound of the search below one truncation.
 const DEPTH: u32 = 12;
@@ -16,7 +16,7 @@ pub(super) fn narrow(
     roots: &[Value],
     whole: &[Value],
 ) -> (Block, Vec<Table>, Vec<Value>) {
-    let mut narrower = Narrower { to: Rewriter::new(tables), known: HashMap::new(), whole: Vec::new() };
+    let mut narrower = Narrower { to: Rewriter::new(tables), known: KeyedMap::default(), whole: Vec::new() };
     let mut map: Vec<Value> = Vec::with_capacity(block.insts.len());
     for (value, inst) in block.iter() {
         let op = inst.op.map_operands(|v| map[v.0 as usize]);
@@ -35,7 +35,7 @@ pub(super) fn narrow(
 
 struct Narrower {
     to: Rewriter,
-    known: HashMap<(Value, Ty), Value>,
+    known: KeyedMap<(Value, Ty), Value>,
     whole: Vec<Value>,
 }
 
