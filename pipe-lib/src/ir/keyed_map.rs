@@ -1,7 +1,8 @@
 //! A hash map for keys of a few words that are looked up for each instruction of a compile.
 //!
-//! The standard library's hash costs more than what it guards here. This one multiplies each word and folds the
-//! product; programs come from anywhere, so it is keyed, once a process, by a number that nobody outside knows.
+//! The standard library's hash costs more than what it guards here. This one multiplies each word and folds
+//! the product; programs come from anywhere, so it is keyed, once a process, by a number that nobody outside
+//! knows.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
