@@ -6,7 +6,7 @@
 server_missing() {
     local program=$1
     case $1 in
-        kernel | kernel-copying | tap | tap-plain | ring | packet) return ;;
+        kernel | kernel-* | tap | tap-* | ring | ring-* | packet) return ;;
         nginx-*) program=nginx ;;
         apache) program=apache2 ;;
         squid) command -v nginx >/dev/null || { echo "nginx, its origin, is not installed"; return; } ;;
@@ -17,7 +17,7 @@ server_missing() {
 # A name with its version.
 server_version() {
     case $1 in
-        kernel | kernel-copying | tap | tap-plain | ring | packet) echo "cheetah --net ${1%%-*}" ;;
+        kernel | kernel-* | tap | tap-* | ring | ring-* | packet) echo "cheetah --net ${1%%-*}" ;;
         nginx*) nginx -v 2>&1 | sed 's,.*: ,,' ;;
         apache) apache2 -v | sed -n 's,.*version: \([^ ]*\).*,\1 prefork,p' ;;
         squid) squid -v | sed -n '1s,.*Version ,squid/,p' ;;
@@ -37,16 +37,36 @@ http {
     keepalive_timeout 3600; keepalive_requests 1000000000;
     open_file_cache max=1000 inactive=3600s; open_file_cache_valid 3600s;
     types { } default_type application/octet-stream;
-    server { listen $1 backlog=8192; root $3; }
+    server { listen $1 backlog=8192; $(nginx_tls) root $3; }
 }
 END
+}
+
+# With $tls_files, a folder with c.pem and k.pem, servers also speak HTTPS, at port 8443.
+nginx_tls() {
+    [ -z "${tls_files:-}" ] && return
+    echo "listen 10.83.0.1:8443 ssl backlog=8192; ssl_certificate $tls_files/c.pem; ssl_certificate_key $tls_files/k.pem;
+        ssl_protocols TLSv1.2 TLSv1.3; ssl_session_tickets on;"
+}
+
+# What of a name is a switch, as options: tap-held is `--net tap --without frame-sealing`.
+serve_https() { # name source
+    local name=$1 source=$2 without=''
+    shift 2
+    case $name in *-plain*) without=offload ;; esac
+    case $name in
+        *-held) without+=${without:+,}frame-sealing ;;
+        *-separate) without+=${without:+,}fused-loops ;;
+    esac
+    [ -z "$without" ] || set -- "$@" --without "$without"
+    serve "$source" "${name%%-*}" --tls-listen 10.83.0.1:8443 --tls-cert "$tls_files/c.pem" --tls-key "$tls_files/k.pem" "$@"
 }
 
 # The options of netlab for a server, one a line.
 server_lab() { # name offload
     case $1 in
-        tap | tap-plain) printf '%s\n' --link tap --offload "$2" ;;
-        ring) printf '%s\n' --link veth --stack own --offload "$2" ;;
+        tap | tap-*) printf '%s\n' --link tap --offload "$2" ;;
+        ring | ring-*) printf '%s\n' --link veth --stack own --offload "$2" ;;
         # A packet device cannot tell an unfinished checksum from a wrong one.
         packet) printf '%s\n' --link veth --stack own --offload off ;;
         *) printf '%s\n' --link veth --offload "$2" ;;
@@ -56,6 +76,10 @@ server_lab() { # name offload
 # The command that serves the folder on 10.83.0.1:8080 inside netlab.
 server_command() { # name site work
     local at=10.83.0.1:8080 site=$2 work=$3
+    if [ -n "${tls_files:-}" ] && [[ $1 =~ ^(kernel|tap|ring|packet)(-|$) ]]; then
+        serve_https "$1" "$site"
+        return
+    fi
     case $1 in
         kernel | ring | packet) serve "$site" "$1" ;;
         kernel-copying) serve "$site" kernel --without zero-copy ;;
