@@ -10,11 +10,12 @@ use std::time::{Duration, Instant};
 
 use cheetah::server::Server;
 use cheetah::service::Timeouts;
-use cheetah::tls::RecordSize;
+use cheetah::tls::{Acceptor, RecordSize};
 use cheetah::transport::device::DeviceOptions;
 use netstack::stack::Features;
 use runtime::stats::work::Quantity;
 use rustls::CipherSuite;
+use support::program::Program;
 use support::secured::{Certificate, Client, Stream, config, ends, on_device, on_kernel};
 use support::servers::{connect, tap};
 use support::{CASES, hello_etag, in_namespace, noise, read_response, split_response};
@@ -184,6 +185,105 @@ fn keys_change() {
             stream.conn.refresh_traffic_keys().unwrap();
         }
         assert_eq!(ask(&mut stream, "/big.bin"), noise(1_000_003));
+    }
+}
+
+/// A key seals so many records, then it is replaced; that of TLS 1.2 cannot be, so the connection ends.
+fn use_keys_up(serve: impl Fn(Acceptor) -> Option<Server>) {
+    let certificate = certificate();
+    let mut acceptor = certificate.acceptor();
+    acceptor.records_per_key = 7;
+    acceptor.record_size = RecordSize::Fixed(4096);
+    if !acceptor.own_records {
+        return eprintln!("skipped: records are not ours on this processor");
+    }
+    let Some(server) = serve(acceptor) else { return };
+    for suite in &SUITES[..2] {
+        let mut stream = Client::new(&certificate.der, Some(*suite)).connect(&server);
+        // 245 records each.
+        for _ in 0..3 {
+            assert!(ask(&mut stream, "/big.bin") == noise(1_000_003), "{suite:?}");
+        }
+    }
+    let mut stream = Client::new(&certificate.der, Some(SUITES[3])).connect(&server);
+    stream.write_all(b"GET /big.bin HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    let mut all = Vec::new();
+    stream.read_to_end(&mut all).unwrap();
+    // The first record was the handshake's last message; then it is told that no more come.
+    assert_eq!(all.len(), 6 * 4096);
+}
+
+#[test]
+fn a_used_up_key_is_replaced() {
+    use_keys_up(|acceptor| Some(on_kernel(acceptor)));
+    in_namespace(|| use_keys_up(|acceptor| on_device(acceptor, &tap(), Features::default())));
+}
+
+/// OpenSSL's client asks for another handshake of TLS 1.2 within the first one.
+#[test]
+fn renegotiation_is_refused() {
+    let certificate = certificate();
+    let server = on_kernel(certificate.acceptor());
+    let connect = format!("127.0.0.1:{}", server.tls_addr().unwrap().port());
+    let arguments = ["s_client", "-tls1_2", "-connect", &connect];
+    let spawned = Command::new("openssl")
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn();
+    let Ok(mut child) = spawned.inspect_err(|error| eprintln!("skipped: openssl: {error}")) else { return };
+    let mut input = child.stdin.take().unwrap();
+    let patience = Instant::now() + Duration::from_secs(20);
+    while server.report().open == 0 {
+        assert!(Instant::now() < patience);
+    }
+    // A line that begins so is the command.
+    input.write_all(b"R\n").unwrap();
+    let output = child.wait_with_output().unwrap();
+    drop(input);
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(told.contains("RENEGOTIATING") && told.contains("handshake failure"), "{told}");
+    let stats = server.shut_down().unwrap();
+    assert_eq!(stats.total_responses(), 0);
+}
+
+/// The server's choice of suite, and the options that go with HTTPS, through the program itself.
+#[test]
+fn options_of_the_program() {
+    let certificate = certificate();
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("hello.txt"), "hello, world\n").unwrap();
+    let (site, cert, key) = (folder.path(), &certificate.files.cert, &certificate.files.key);
+    let [site, cert, key] = [site, cert, key].map(|path| path.to_str().unwrap());
+    let first = [SUITES[2], SUITES[1], SUITES[0]];
+    let cases = [
+        (&[][..], CipherSuite::TLS13_AES_128_GCM_SHA256),
+        (&["--tls-prefer", "aes256", "--tls-record", "512"], CipherSuite::TLS13_AES_256_GCM_SHA384),
+        (
+            &["--tls-prefer", "client", "--without", "fused-loops"],
+            CipherSuite::TLS13_CHACHA20_POLY1305_SHA256,
+        ),
+    ];
+    for (options, expected) in cases {
+        let given = [site, "--tls-cert", cert, "--tls-key", key, "--tls-listen", "127.0.0.1:0"];
+        let program = Program::start(&[&given[..], options].concat());
+        let client = Client::with_order(&certificate.der, &first);
+        let mut stream = client.connect_at("localhost", program.https.as_ref().unwrap().parse().unwrap());
+        assert_eq!(ask(&mut stream, "/hello.txt"), b"hello, world\n");
+        assert_eq!(stream.conn.negotiated_cipher_suite().unwrap().suite(), expected, "{options:?}");
+        assert!(program.get("/hello.txt") == (200, b"hello, world\n".to_vec()));
+    }
+    for (options, what) in [
+        (&["--tls-cert", cert][..], "--tls-key 0"),
+        (&["--tls-cert", cert, "--tls-key", key, "--tls-record", "5"], "512 to 16384"),
+        (&["--tls-cert", cert, "--tls-key", key, "--without", "frame-sealing"], "--net tap"),
+        (&["--tls-prefer", "aes256"], "--tls-cert"),
+    ] {
+        let output =
+            Command::new(env!("CARGO_BIN_EXE_cheetah")).args(["serve", site]).args(options).output().unwrap();
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(2) && told.contains(what), "{options:?}: {told}");
     }
 }
 

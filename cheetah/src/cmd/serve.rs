@@ -17,7 +17,7 @@ use cheetah::http::target;
 use cheetah::report::Report;
 use cheetah::server::{Config, Server, Signals, Tls};
 use cheetah::store::{Feed, Store, WithStatus};
-use cheetah::tls::{Acceptor, KeyFiles, RecordSize};
+use cheetah::tls::{Acceptor, KeyFiles, Preference, RecordSize};
 use cheetah::transport::device::{self, DeviceOptions, FaultOptions, Interface};
 use cheetah::transport::stack::StackOptions;
 use netstack::device::sys::link;
@@ -59,6 +59,10 @@ pub(super) struct Arguments {
     /// Content of a TLS record: `adaptive` (what fits in a segment first, then 16 KB), or so many bytes, 512 to 16384
     #[arg(long, value_name = "SIZE", default_value = "adaptive", value_parser = record_size, requires = "tls_cert")]
     tls_record: RecordSize,
+    /// Whose suite of TLS is taken: the fastest that the client speaks (aes128), aes256 where it speaks that, or what the
+    /// client would have first
+    #[arg(long, value_name = "SUITE", default_value = "aes128", value_enum, requires = "tls_cert")]
+    tls_prefer: Suite,
     /// What carries the connections: kernel (its sockets), or our own TCP/IP on tap, ring or packet
     #[arg(long, value_name = "NET", default_value = "kernel")]
     net: Net,
@@ -133,6 +137,14 @@ pub(super) struct Arguments {
     /// TCP/IP time-wait-records, offload, fused-loops, stored-sums, cached-sums
     #[arg(long, value_name = "FEATURE,...", value_delimiter = ',')]
     without: Vec<Feature>,
+}
+
+/// See [`Preference`].
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Suite {
+    Aes128,
+    Aes256,
+    Client,
 }
 
 /// RFC 9438 or RFC 5681.
@@ -365,7 +377,12 @@ fn acceptor(arguments: &Arguments) -> anyhow::Result<Option<Arc<Acceptor>>> {
         return Ok(None);
     }
     let files = certs.iter().zip(keys).map(|(cert, key)| KeyFiles { cert: cert.clone(), key: key.clone() });
-    let mut acceptor = Acceptor::new(files.collect()).context("HTTPS cannot be served")?;
+    let preference = match arguments.tls_prefer {
+        Suite::Aes128 => Preference::Aes128,
+        Suite::Aes256 => Preference::Aes256,
+        Suite::Client => Preference::Client,
+    };
+    let mut acceptor = Acceptor::with(files.collect(), preference).context("HTTPS cannot be served")?;
     acceptor.record_size = arguments.tls_record;
     acceptor.fused = !arguments.without.contains(&Feature::FusedLoops);
     acceptor.into_frames = !arguments.without.contains(&Feature::FrameSealing);

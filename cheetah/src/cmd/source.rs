@@ -129,11 +129,7 @@ impl Source {
     }
 
     /// A store by the rules that it has; copied if that is how it is to be measured.
-    pub(super) fn ruled(
-        &self,
-        store: Arc<dyn Store>,
-        without: &[Feature],
-    ) -> anyhow::Result<Arc<dyn Store>> {
+    pub(super) fn ruled(&self, store: Arc<dyn Store>, without: &[Feature]) -> anyhow::Result<Arc<dyn Store>> {
         let store = WithRules::new(store).with_context(|| self.path.display().to_string())?;
         let store: Arc<dyn Store> = Arc::new(store);
         Ok(if without.contains(&Feature::Pinning) { Arc::new(Copied::new(store)) } else { store })

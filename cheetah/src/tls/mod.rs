@@ -21,7 +21,7 @@ mod planned;
 mod record;
 mod session;
 
-pub use certificates::{Acceptor, CertificateError, KeyFiles};
+pub use certificates::{Acceptor, CertificateError, KeyFiles, Preference};
 pub use planned::Plain;
 pub use record::RecordSize;
 pub use session::{Session, Sink, Workspace};

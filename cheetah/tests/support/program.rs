@@ -12,6 +12,8 @@ pub struct Program {
     pub addr: String,
     /// The same as `http://127.0.0.1:1234/`.
     pub url: String,
+    /// Where it speaks HTTPS, if it was told to: `127.0.0.1:1235`.
+    pub https: Option<String>,
 }
 
 impl Program {
@@ -25,11 +27,17 @@ impl Program {
     pub fn start_by(command: &mut Command, arguments: &[&str]) -> Program {
         let mut child =
             command.args(arguments).args(["--listen", "127.0.0.1:0"]).stdout(Stdio::piped()).spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let (mut line, mut secured) = (String::new(), String::new());
+        let mut told = BufReader::new(child.stdout.take().unwrap());
+        told.read_line(&mut line).unwrap();
+        let https = arguments.contains(&"--tls-cert").then(|| {
+            told.read_line(&mut secured).unwrap();
+            let at = secured.trim().strip_prefix("listening on https://").expect("the second line");
+            at.trim_end_matches('/').to_owned()
+        });
         let url = line.trim().strip_prefix("listening on ").expect("the line that says where").to_owned();
         let addr = url.trim_start_matches("http://").trim_end_matches('/').to_owned();
-        Program { child, addr, url }
+        Program { child, addr, url, https }
     }
 
     /// Its process number.

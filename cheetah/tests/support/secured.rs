@@ -83,18 +83,22 @@ impl Client {
         if let Some(suite) = suite {
             provider.cipher_suites.retain(|known| known.suite() == suite);
         }
-        let mut roots = RootCertStore::empty();
-        roots.add(trusted.clone()).unwrap();
-        let builder = ClientConfig::builder_with_provider(Arc::new(provider));
         let versions: &[_] = match suite.map(|suite| suite.as_str().unwrap().starts_with("TLS13")) {
             None => &[&rustls::version::TLS13, &rustls::version::TLS12],
             Some(true) => &[&rustls::version::TLS13],
             Some(false) => &[&rustls::version::TLS12],
         };
-        let builder = builder.with_protocol_versions(versions).unwrap();
-        let mut config = builder.with_root_certificates(roots).with_no_client_auth();
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Client { config: Arc::new(config) }
+        Client { config: client_config(provider, versions, trusted) }
+    }
+
+    /// A client that would have those suites, of TLS 1.3, in that order.
+    pub fn with_order(trusted: &CertificateDer<'static>, suites: &[CipherSuite]) -> Client {
+        let mut client = Client::new(trusted, None);
+        let mut provider = rustls::crypto::ring::default_provider();
+        provider.cipher_suites.retain(|known| suites.contains(&known.suite()));
+        provider.cipher_suites.sort_by_key(|known| suites.iter().position(|suite| *suite == known.suite()));
+        client.config = client_config(provider, &[&rustls::version::TLS13], trusted);
+        client
     }
 
     /// Connects as to the server `localhost`; the handshake comes with the first bytes.
@@ -103,10 +107,28 @@ impl Client {
     }
 
     pub fn connect_to(&self, name: &'static str, server: &Server) -> Stream {
+        self.connect_at(name, server.tls_addr().unwrap())
+    }
+
+    pub fn connect_at(&self, name: &'static str, addr: SocketAddr) -> Stream {
         let name = ServerName::try_from(name).unwrap();
         let connection = ClientConnection::new(Arc::clone(&self.config), name).unwrap();
-        StreamOwned::new(connection, connect(server.tls_addr().unwrap()))
+        StreamOwned::new(connection, connect(addr))
     }
+}
+
+fn client_config(
+    provider: rustls::crypto::CryptoProvider,
+    versions: &[&'static rustls::SupportedProtocolVersion],
+    trusted: &CertificateDer<'static>,
+) -> Arc<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    roots.add(trusted.clone()).unwrap();
+    let builder = ClientConfig::builder_with_provider(Arc::new(provider));
+    let builder = builder.with_protocol_versions(versions).unwrap();
+    let mut config = builder.with_root_certificates(roots).with_no_client_auth();
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Arc::new(config)
 }
 
 /// Whether the server has said that it sends no more: `rustls` takes a bare end for an error.

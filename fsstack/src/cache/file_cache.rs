@@ -71,8 +71,8 @@ impl FileCache {
         FileNumber(self.next_number.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// Block `index` of `file`, which begins at this times the block size. If it is not there, `read` fills it from its start;
-    /// if all frames are held by who sends from them, it is read into memory that nobody else gets. The policy is told that
+    /// Block `index` of `file`, which begins at this times the block size. If it is not there, `read` fills it from its start,
+    /// over whatever was in the memory, and gives how many bytes it has written; the rest is zeros. If all frames are held by who sends from them, it is read into memory that nobody else gets. The policy is told that
     /// it is wanted for the file `owner` of `owner_bytes`, which lies in `file` or is the same.
     ///
     /// # Errors
@@ -82,7 +82,7 @@ impl FileCache {
         file: FileNumber,
         index: u64,
         (owner, owner_bytes): (u64, u64),
-        read: impl FnOnce(&mut [u8]) -> io::Result<()>,
+        read: impl FnOnce(&mut [u8]) -> io::Result<usize>,
     ) -> io::Result<Shared> {
         let hint = if owner_bytes > self.once_bytes { Hint::Once } else { Hint::None };
         let asker = Asker { owner, owner_bytes, hint };
@@ -109,7 +109,9 @@ impl FileCache {
         };
         let mut reading = Reading { owner: self, fill: Some(fill) };
         if let Some(fill) = &mut reading.fill {
-            read(fill.buffer())?;
+            let buffer = fill.buffer_to_fill();
+            let len = read(buffer)?;
+            buffer[len..].fill(0);
         }
         reading.complete()
     }
@@ -156,14 +158,14 @@ mod tests {
 
     const ONE: (u64, u64) = (0, BLOCK_BYTES as u64);
 
-    fn fill_with(byte: u8) -> impl FnOnce(&mut [u8]) -> io::Result<()> {
+    fn fill_with(byte: u8) -> impl FnOnce(&mut [u8]) -> io::Result<usize> {
         move |buffer| {
             buffer[..100].fill(byte);
-            Ok(())
+            Ok(100)
         }
     }
 
-    fn none(_: &mut [u8]) -> io::Result<()> {
+    fn none(_: &mut [u8]) -> io::Result<usize> {
         panic!("it is there")
     }
 
@@ -179,6 +181,19 @@ mod tests {
         }
         let Stats { hits, misses, .. } = cache.stats();
         assert_eq!((hits, misses), (3, 3));
+    }
+
+    #[test]
+    fn nothing_of_another_block_is_behind_one() {
+        let cache = FileCache::new(0);
+        let file = cache.number();
+        let all = |buffer: &mut [u8]| {
+            buffer.fill(0xee);
+            Ok(buffer.len())
+        };
+        assert!(cache.block(file, 0, ONE, all).unwrap().iter().all(|byte| *byte == 0xee));
+        let next = cache.block(file, 1, ONE, fill_with(1)).unwrap();
+        assert!(next[..100] == [1; 100] && next[100..].iter().all(|byte| *byte == 0));
     }
 
     #[test]

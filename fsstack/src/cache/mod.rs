@@ -88,6 +88,8 @@ pub struct Fill<K = u64> {
     block: K,
     told: Told,
     buffer: Buffer,
+    /// Nothing of another block is in the buffer.
+    is_clean: bool,
 }
 
 impl<K: Copy> Fill<K> {
@@ -98,6 +100,15 @@ impl<K: Copy> Fill<K> {
 
     /// Where its bytes go. What is not written stays zero.
     pub fn buffer(&mut self) -> &mut [u8] {
+        if !std::mem::replace(&mut self.is_clean, true) {
+            self.buffer.fill(0);
+        }
+        &mut self.buffer
+    }
+
+    /// The same for who writes the whole block, or zeros what is left of it: now another block may be in it.
+    fn buffer_to_fill(&mut self) -> &mut [u8] {
+        self.is_clean = true;
         &mut self.buffer
     }
 }
@@ -150,7 +161,7 @@ impl<P: Policy, K: Copy + Eq + Hash> BlockCache<P, K> {
         let Asker { owner, owner_bytes, hint } = asker;
         let owner_frames = owner_bytes.div_ceil(self.block_bytes() as u64).max(1);
         let told = Told { block: name_of(&block), owner, owner_frames, hint };
-        Lookup::Missing(Fill { frame, block, told, buffer })
+        Lookup::Missing(Fill { frame, block, told, buffer, is_clean: false })
     }
 
     /// Takes a block that was read, and gives it.
@@ -182,7 +193,7 @@ impl<P: Policy, K: Copy + Eq + Hash> BlockCache<P, K> {
 
     /// A frame that holds nothing, if need be by giving one up; and its memory, all zero.
     fn make_room(&mut self) -> Option<(FrameId, Buffer)> {
-        let (id, mut buffer) = match self.free.pop() {
+        let (id, buffer) = match self.free.pop() {
             Some(id) => match self.pool.take() {
                 Some(buffer) => (id, buffer),
                 // Somebody still has the memory that was this frame's.
@@ -213,7 +224,6 @@ impl<P: Policy, K: Copy + Eq + Hash> BlockCache<P, K> {
                 }
             }
         };
-        buffer.fill(0);
         Some((id, buffer))
     }
 }

@@ -206,8 +206,8 @@ impl Data {
         let within = (offset - start) as usize;
         let end = (within as u64).saturating_add(len).min(block_bytes) as usize;
         let block = blocks.cache.block(blocks.number, index, owner, |buffer| {
-            let len = (blocks.image_bytes - start).min(block_bytes);
-            blocks.read(start, &mut buffer[..len as usize])
+            let len = (blocks.image_bytes - start).min(block_bytes) as usize;
+            blocks.read(start, &mut buffer[..len]).map(|()| len)
         });
         let slice = match block {
             Ok(block) => Slice::new(block, within..end),

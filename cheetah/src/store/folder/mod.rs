@@ -276,6 +276,6 @@ fn read_block(
         if !version.is_unchanged(&rustix::fs::fstat(file)?) {
             return Err(io::Error::other("it changed while it was sent"));
         }
-        Ok(())
+        Ok(len)
     })
 }
