@@ -4,7 +4,9 @@
 
 use std::fmt;
 
+use netstack::handler::HandlerStats;
 use netstack::{device, stack};
+use pipe_lib::handler::Verdict;
 use runtime::stats::work::{Quantity, Work};
 use serde_json::{Map, Value, json};
 
@@ -20,6 +22,8 @@ pub struct Report {
     pub device: device::Stats,
     /// Segments and fragments of our own TCP/IP; likewise.
     pub stack: stack::Stats,
+    /// What arrival handlers have counted, in the order in which they are asked.
+    pub handlers: Vec<HandlerStats>,
     /// Bytes moved and system calls made.
     pub work: Work,
     /// Connections open now.
@@ -35,6 +39,11 @@ impl Report {
         self.device.add(&other.device);
         self.stack.add(&other.stack);
         self.work.add(&other.work);
+        if self.handlers.is_empty() {
+            self.handlers.clone_from(&other.handlers);
+        } else {
+            self.handlers.iter_mut().zip(&other.handlers).for_each(|(sum, of)| sum.add(of));
+        }
         self.open += other.open;
         self.held_bytes += other.held_bytes;
     }
@@ -47,6 +56,7 @@ impl Report {
             .into_iter()
             .map(|quantity| (quantity.name().to_owned(), self.work[quantity].into()))
             .collect();
+        let handlers: Vec<Value> = self.handlers.iter().map(handler_json).collect();
         json!({
             "connections": {
                 "begun": self.stats.connections,
@@ -80,6 +90,7 @@ impl Report {
                 "reassembled": self.stack.reassembled,
                 "timed_out": self.stack.reassembly_timeouts,
             },
+            "handlers": handlers,
             "work": work,
         })
     }
@@ -133,6 +144,17 @@ impl fmt::Display for Report {
             "fragments received  {:>14}  {} dropped, {} datagrams put together, {} never whole",
             stack.fragments_in, stack.fragments_dropped, stack.reassembled, stack.reassembly_timeouts
         )?;
+        for handler in &self.handlers {
+            let [pass, drop, kernel, answer] = handler.verdicts;
+            let own = handler.counters.iter().map(|(name, count)| format!(", {count} {name}"));
+            writeln!(
+                f,
+                "handler             {:>14}  {}: {drop} dropped, {kernel} to the kernel, {answer} answered{}",
+                pass + drop + kernel + answer,
+                handler.name,
+                own.collect::<String>()
+            )?;
+        }
         let calls = work.calls();
         let a_response = share(calls, stats.total_responses());
         writeln!(f, "system calls        {calls:>14}  {a_response} a response")?;
@@ -155,6 +177,16 @@ impl fmt::Display for Report {
     }
 }
 
+/// A handler's frames by verdict, and its own counters.
+fn handler_json(handler: &HandlerStats) -> Value {
+    let verdicts = Verdict::ALL.map(Verdict::name).into_iter().zip(handler.verdicts);
+    let verdicts: Map<String, Value> =
+        verdicts.map(|(name, count)| (name.to_owned(), count.into())).collect();
+    let counters: Map<String, Value> =
+        handler.counters.iter().map(|(name, count)| (name.clone(), (*count).into())).collect();
+    json!({ "name": handler.name, "verdicts": verdicts, "counters": counters })
+}
+
 /// A ratio with two decimals, or a dash where there is none.
 fn share(part: u64, whole: u64) -> String {
     if whole == 0 { "-".to_owned() } else { format!("{:.2}", part as f64 / whole as f64) }
@@ -174,6 +206,8 @@ mod tests {
         one.stack.fragments_dropped = 1;
         one.stack.reassembled = 2;
         one.stack.reassembly_timeouts = 3;
+        let counters = vec![("seen".to_owned(), 9)];
+        one.handlers = vec![HandlerStats { name: "mine".to_owned(), verdicts: [1, 2, 3, 4], counters }];
         let mut sum = one.clone();
         sum.add(&one);
         let json = sum.to_json();
@@ -185,6 +219,12 @@ mod tests {
         let fragments = json!({ "in": 8, "dropped": 2, "reassembled": 4, "timed_out": 6 });
         assert_eq!(json["fragments"], fragments);
         let line = "fragments received               8  2 dropped, 4 datagrams put together, 6 never whole";
+        assert!(sum.to_string().lines().any(|of| of == line), "{sum}");
+        let verdicts = json!({ "pass": 2, "drop": 4, "kernel": 6, "answer": 8 });
+        let handler = json!({ "name": "mine", "verdicts": verdicts, "counters": { "seen": 18 } });
+        assert_eq!(json["handlers"], json!([handler]));
+        let line =
+            "handler                         20  mine: 4 dropped, 6 to the kernel, 8 answered, 18 seen";
         assert!(sum.to_string().lines().any(|of| of == line), "{sum}");
         assert_eq!(json["work"].as_object().unwrap().len(), Quantity::ALL.len());
         let table = sum.to_string();

@@ -13,6 +13,7 @@ use std::convert::Infallible;
 use std::io;
 use std::net::Ipv4Addr;
 
+use pipe_lib::handler::Verdict;
 use runtime::event_loop::EventLoop;
 use runtime::poller::{Event, Interest, Token, Trigger};
 use runtime::time::Instant;
@@ -21,7 +22,9 @@ use crate::application::Application;
 use crate::device::sys::link;
 use crate::device::tap::TapDevice;
 use crate::device::{Device, TransmitError};
+use crate::handler::Handlers;
 use crate::stack::{AddressDetection, Config, Stack};
+use crate::transmission::{Offload, Payload, Transmission};
 
 /// Frames taken in before what they caused is sent.
 const RECEIVE_BATCH: usize = 64;
@@ -74,6 +77,8 @@ pub struct Driver<D, A> {
     stack: Stack,
     app: A,
     events: EventLoop,
+    /// What sees frames before the stack.
+    handlers: Handlers,
     /// The last turn left something to do.
     more: bool,
     /// The device had no room: its descriptor is polled for that as well.
@@ -90,7 +95,13 @@ impl<D: Device, A: Application> Driver<D, A> {
         if let Some(descriptor) = device.descriptor() {
             events.add(&descriptor, DEVICE, Interest::READ, Trigger::Level)?;
         }
-        Ok(Driver { device, stack, app, events, more: false, waits_for_room: false })
+        let handlers = Handlers::default();
+        Ok(Driver { device, stack, app, events, handlers, more: false, waits_for_room: false })
+    }
+
+    /// Lets these see each frame before the stack does.
+    pub fn set_handlers(&mut self, handlers: Handlers) {
+        self.handlers = handlers;
     }
 
     /// Turns for ever.
@@ -142,13 +153,36 @@ impl<D: Device, A: Application> Driver<D, A> {
 
     /// Takes in a batch; whether there may be more.
     fn receive(&mut self, now: Instant) -> io::Result<bool> {
+        // Nobody answers for an address that may not be ours.
+        let asks = !self.handlers.is_empty() && self.stack.may_use_address();
         for _ in 0..RECEIVE_BATCH {
-            match self.device.receive(now)? {
-                Some(frame) => self.stack.handle_frame(now, frame.bytes, frame.checksum, &mut self.app),
-                None => return Ok(false),
+            let Some(frame) = self.device.receive(now)? else { return Ok(false) };
+            let verdict = if asks { self.handlers.arrived(frame.bytes) } else { Verdict::Pass };
+            match verdict {
+                Verdict::Pass => self.stack.handle_frame(now, frame.bytes, frame.checksum, &mut self.app),
+                Verdict::Drop | Verdict::Kernel => {}
+                Verdict::Answer => self.answer(now)?,
             }
         }
         Ok(true)
+    }
+
+    /// Sends a handler's answer, if there is room: who asked will ask again.
+    fn answer(&mut self, now: Instant) -> io::Result<()> {
+        if !self.device.can_transmit() {
+            return Ok(());
+        }
+        let transmission = Transmission {
+            headers: self.handlers.answer(),
+            payload: Payload::NONE,
+            payload_len: 0,
+            tcp_start: None,
+            offload: Offload::default(),
+        };
+        match self.device.transmit(now, &transmission) {
+            Err(TransmitError::Device(error)) => Err(error),
+            Ok(()) | Err(TransmitError::PayloadUnreadable) => Ok(()),
+        }
     }
 
     /// Sends what there is to send; whether there may be more that the device has room for.
@@ -182,6 +216,11 @@ impl<D: Device, A: Application> Driver<D, A> {
             }
         }
         Ok(more && has_room)
+    }
+
+    /// What sees frames before the stack.
+    pub fn handlers(&self) -> &Handlers {
+        &self.handlers
     }
 
     /// Whether the last turn left something undone that could be done at once.

@@ -17,6 +17,8 @@ pub mod sums;
 
 pub mod device;
 
+pub mod handler;
+
 pub mod driver;
 
 pub mod buffered;

@@ -63,6 +63,7 @@ pub mod stream;
 
 pub mod aead;
 pub mod cache;
+pub mod handler;
 #[cfg(feature = "inspect")]
 pub mod inspect;
 pub mod pipeline;

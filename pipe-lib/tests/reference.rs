@@ -4,12 +4,13 @@ use pipe_lib::{Backend, Library};
 use pipe_lib::{CompileError, CompileOptions};
 
 const REFERENCE: &str = include_str!("../../docs/pipe-language.md");
+const HANDLERS: &str = include_str!("../../docs/handlers.md");
 
-/// Blocks fenced as `pipe`, each with the line that it starts on.
-fn examples() -> Vec<(usize, String)> {
+/// Blocks of a page fenced as `pipe`, each with the line that it starts on.
+fn examples(page: &str) -> Vec<(usize, String)> {
     let mut examples = Vec::new();
     let mut open: Option<(usize, String)> = None;
-    for (at, line) in REFERENCE.lines().enumerate() {
+    for (at, line) in page.lines().enumerate() {
         match &mut open {
             Some(_) if line == "```" => examples.extend(open.take()),
             Some((_, text)) => {
@@ -26,10 +27,10 @@ fn examples() -> Vec<(usize, String)> {
 
 #[test]
 fn examples_do_what_is_said() {
-    let examples = examples();
-    assert!(examples.len() > 10, "only {} examples found", examples.len());
+    let examples = [examples(REFERENCE), examples(HANDLERS)];
+    assert!(examples[0].len() > 10 && examples[1].len() > 1, "examples are missing");
     let mut run = 0;
-    for (line, text) in examples {
+    for (line, text) in examples.into_iter().flatten() {
         let mut library = Library::standard();
         let before = library.tests().count();
         match library.load_with(

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use pipe_lib::handler::Verdict;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
@@ -31,7 +32,7 @@ struct Counters(Report);
 
 impl Collector for Counters {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let Report { stats, device, stack, work, open, held_bytes } = &self.0;
+        let Report { stats, device, stack, handlers, work, open, held_bytes } = &self.0;
         for (name, help, value) in [
             ("cheetah_connections_open", "Connections that are open", *open),
             ("cheetah_bytes_held", "Bytes queued and not yet taken", *held_bytes),
@@ -76,6 +77,25 @@ impl Collector for Counters {
                 ConstCounter::new(count).encode(of.encode_family(&[(label, value)])?)?;
             }
         }
+        if handlers.is_empty() {
+            return Ok(());
+        }
+        let (name, help) = ("cheetah_handler_frames", "Frames by what an arrival handler said of them");
+        let mut of = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for handler in handlers {
+            for (verdict, count) in Verdict::ALL.into_iter().zip(handler.verdicts) {
+                let labels = [("handler", handler.name.as_str()), ("verdict", verdict.name())];
+                ConstCounter::new(count).encode(of.encode_family(&labels)?)?;
+            }
+        }
+        let (name, help) = ("cheetah_handler_counts", "What arrival handlers count themselves");
+        let mut of = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for handler in handlers {
+            for (counter, count) in &handler.counters {
+                let labels = [("handler", handler.name.as_str()), ("counter", counter.as_str())];
+                ConstCounter::new(*count).encode(of.encode_family(&labels)?)?;
+            }
+        }
         Ok(())
     }
 }
@@ -90,6 +110,9 @@ mod tests {
         report.stats.connections = 3;
         report.stats.responses[0] = 7;
         report.device.tx_frames = 5;
+        let counters = vec![("seen".to_owned(), 9)];
+        let name = "mine".to_owned();
+        report.handlers = vec![netstack::handler::HandlerStats { name, verdicts: [1, 2, 3, 4], counters }];
         let text = encode(&report);
         for line in [
             "# TYPE cheetah_connections counter",
@@ -98,6 +121,8 @@ mod tests {
             "cheetah_connections_open 2",
             "cheetah_responses_total{code=\"200\"} 7",
             "cheetah_device_frames_total{way=\"out\"} 5",
+            "cheetah_handler_frames_total{handler=\"mine\",verdict=\"answer\"} 4",
+            "cheetah_handler_counts_total{handler=\"mine\",counter=\"seen\"} 9",
             "cheetah_work_total{kind=\"bytes_sent\"} 0",
         ] {
             assert_eq!(text.lines().filter(|of| *of == line).count(), 1, "{line}: {text}");

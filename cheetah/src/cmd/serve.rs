@@ -21,6 +21,8 @@ use cheetah::tls::{Acceptor, KeyFiles, Preference, RecordSize};
 use cheetah::transport::device::{self, DeviceOptions, FaultOptions, Interface};
 use cheetah::transport::stack::StackOptions;
 use netstack::device::sys::link;
+use netstack::handler::xdp::XdpFilter;
+use netstack::handler::{self, Binding};
 use netstack::stack::{self, Ipv6Config};
 use netstack::tcp::Algorithm;
 
@@ -90,6 +92,13 @@ pub(super) struct Arguments {
     /// Congestion control on our own TCP/IP; the kernel's sockets have net.ipv4.tcp_congestion_control
     #[arg(long, value_name = "ALGORITHM", value_enum)]
     congestion: Option<Congestion>,
+    /// Let a program see each frame before our own TCP/IP does: closed_ports, foreign, echo, healthz, count_prefix(prefix=N),
+    /// or a pipe of a file (FILE.pipe, FILE.pipe:NAME); may be given several times, asked in that order (docs/handlers.md)
+    #[arg(long, value_name = "NAME|FILE.pipe")]
+    handler: Vec<String>,
+    /// Where handlers run: in the stack, or in the kernel as an XDP program of the interface
+    #[arg(long, value_name = "PLACE", default_value = "stack", value_enum, requires = "handler")]
+    handlers_in: HandlersIn,
     /// Longest packet of the TAP device in bytes, at both ends; 9000 makes jumbo frames
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u16).range(576..=65_521))]
     mtu: Option<u16>,
@@ -152,6 +161,13 @@ enum Suite {
 enum Congestion {
     Cubic,
     Reno,
+}
+
+/// Where arrival handlers run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum HandlersIn {
+    Stack,
+    Xdp,
 }
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
@@ -224,7 +240,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let place = match arguments.net {
         Net::Kernel => Place::Kernel(kernel_addr(arguments)?),
         Net::Tap | Net::Ring | Net::Packet => {
-            Place::Device(stack_options(arguments)?, device_options(arguments)?)
+            Place::Device(Box::new((stack_options(arguments)?, device_options(arguments)?)))
         }
     };
     let account = arguments.user.as_deref().map(privileges::account).transpose()?;
@@ -259,7 +275,8 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             Server::on_kernel(site, addr, arguments.workers, &config)
                 .with_context(|| format!("cannot listen on {addr}"))?
         }
-        Place::Device(mut stack_options, options) => {
+        Place::Device(both) => {
+            let (mut stack_options, options) = *both;
             let without = |feature| arguments.without.contains(&feature);
             // An adapter's loop goes over every byte anyhow and sums in passing.
             let use_sums = options.nic.is_none();
@@ -277,6 +294,12 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
                 );
             }
             let (device, name) = device::open(&options)?;
+            if arguments.handlers_in == HandlersIn::Xdp {
+                let mut filter = XdpFilter::new(&stack_options.handlers)?;
+                filter.attach(&name).with_context(|| format!("no handlers on {name}"))?;
+                stack_options.handlers.clear();
+                stack_options.filter = Some(Arc::new(filter));
+            }
             if !link::get(&name).is_ok_and(|link| link.is_up) {
                 tracing::warn!(
                     "{name} is not up: give it an address and `ip link set {name} up`, or use --host-addr"
@@ -338,7 +361,7 @@ fn admin(addr: SocketAddr, server: &Server, feed: &Arc<Feed>) -> anyhow::Result<
 /// Where connections come in.
 enum Place {
     Kernel(SocketAddr),
-    Device(StackOptions, DeviceOptions),
+    Device(Box<(StackOptions, DeviceOptions)>),
 }
 
 fn config(arguments: &Arguments) -> Config {
@@ -430,6 +453,7 @@ fn kernel_addr(arguments: &Arguments) -> anyhow::Result<SocketAddr> {
         ("--gateway", arguments.gateway.is_some()),
         ("--host-addr", arguments.host_addr.is_some()),
         ("--congestion", arguments.congestion.is_some()),
+        ("--handler", !arguments.handler.is_empty()),
         ("--mtu", arguments.mtu.is_some()),
         ("--nic", arguments.nic.is_some()),
         ("--fault", arguments.fault.is_some()),
@@ -467,6 +491,22 @@ fn stack_options(arguments: &Arguments) -> anyhow::Result<StackOptions> {
     options.probe_addr = arguments.probe_addr;
     if !arguments.tls_cert.is_empty() {
         options.tls_port = Some(tls_addr(arguments)?.port());
+    }
+    let https_port = options.tls_port.unwrap_or(port);
+    let bindings = [
+        Binding { name: "addr", value: addr.to_bits().into() },
+        Binding { name: "http_port", value: port.into() },
+        Binding { name: "https_port", value: https_port.into() },
+    ];
+    for text in &arguments.handler {
+        options.handlers.push(handler::load(text, &bindings).with_context(|| format!("--handler {text}"))?);
+    }
+    if arguments.handlers_in == HandlersIn::Xdp && arguments.net == Net::Tap {
+        bail!(Usage(
+            "--handlers-in xdp is for --net ring and --net packet: what a TAP device's kernel sends us passes no XDP \
+             program, so leave it out and handlers run in the stack"
+                .to_owned()
+        ));
     }
     match arguments.congestion {
         None => {}

@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use netstack::device::Device;
 use netstack::driver::{self, Driver};
+use netstack::handler::xdp::XdpFilter;
+use netstack::handler::{Handlers, NamedHandler};
 use netstack::stack::{self, AddressDetection, Event, Stack};
 use netstack::tcp;
 use runtime::poller::{Interest, Token, Trigger};
@@ -44,6 +46,10 @@ pub struct StackOptions {
     pub congestion: tcp::Algorithm,
     /// The specialisations.
     pub features: stack::Features,
+    /// What sees frames before the stack, in that order.
+    pub handlers: Vec<NamedHandler>,
+    /// What sees them in the kernel already: its counters are told with ours.
+    pub filter: Option<Arc<XdpFilter>>,
 }
 
 impl StackOptions {
@@ -59,6 +65,8 @@ impl StackOptions {
             tls_port: None,
             congestion,
             features,
+            handlers: Vec::new(),
+            filter: None,
         }
     }
 }
@@ -67,6 +75,7 @@ impl StackOptions {
 #[derive(Debug)]
 pub struct Worker<D> {
     driver: Driver<D, Web>,
+    filter: Option<Arc<XdpFilter>>,
     ports: [Option<u16>; 2],
     orders: Orders,
     shared: Arc<Shared>,
@@ -111,11 +120,13 @@ impl<D: Device> Worker<D> {
         let mut web = Web::new(service);
         web.tls_port = options.tls_port;
         let mut driver = Driver::new(device, stack, web)?;
+        driver.set_handlers(Handlers::new(&options.handlers));
         await_address(&mut driver)?;
         driver.events().add(&orders, ORDERS, Interest::READ, Trigger::Level)?;
         driver.app().service.wakes.set_loop(driver.events().waker());
         let ports = [Some(options.port), options.tls_port];
-        Ok(Worker { driver, ports, orders, shared, drain_limit, drain_until: None })
+        let filter = options.filter.clone();
+        Ok(Worker { driver, filter, ports, orders, shared, drain_limit, drain_until: None })
     }
 
     /// Serves until ordered to drain and nothing is left to do. Gives the device back.
@@ -162,10 +173,18 @@ impl<D: Device> Worker<D> {
 
     fn report(&self) -> Report {
         let web = self.driver.app();
+        let mut handlers: Vec<_> = self.driver.handlers().stats().cloned().collect();
+        if let Some(filter) = &self.filter {
+            match filter.stats() {
+                Ok(stats) => handlers.extend(stats),
+                Err(error) => tracing::warn!("the XDP program's counters cannot be read: {error}"),
+            }
+        }
         Report {
             stats: web.service.stats.clone(),
             device: self.driver.device().stats(),
             stack: *self.driver.stack().stats(),
+            handlers,
             work: Work::of_this_thread(),
             open: self.driver.stack().connections() as u64,
             held_bytes: web.held_bytes(),

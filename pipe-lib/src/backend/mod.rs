@@ -13,6 +13,7 @@ pub(crate) mod cranelift;
 pub(crate) mod native;
 
 pub(crate) mod crc;
+pub(crate) mod ebpf;
 pub(crate) mod interp;
 // Judges the backends, in tests and for whoever asks for the feature.
 #[cfg(any(test, feature = "testing"))]

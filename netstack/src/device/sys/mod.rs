@@ -18,6 +18,7 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 
+pub mod bpf;
 pub mod link;
 pub mod netns;
 pub mod packet;

@@ -1,0 +1,199 @@
+//! bpf(2): programs that the kernel verifies, maps that they count in, and their attachment to an interface's XDP hook
+//! (Linux `Documentation/bpf/`, `include/uapi/linux/bpf.h`).
+//!
+//! Five commands of one system call, on code that `pipe_lib` has made. Crates that wrap it (`aya`, `libbpf-rs`) begin at
+//! ELF objects and bring a loader and BTF for those, none of which there is here.
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+
+const MAP_CREATE: u32 = 0;
+const MAP_LOOKUP_ELEM: u32 = 1;
+const PROG_LOAD: u32 = 5;
+const PROG_TEST_RUN: u32 = 10;
+const LINK_CREATE: u32 = 28;
+
+const MAP_TYPE_ARRAY: u32 = 2;
+const PROG_TYPE_XDP: u32 = 6;
+const ATTACH_TYPE_XDP: u32 = 37;
+const XDP_FLAGS_SKB_MODE: u32 = 1 << 1;
+const XDP_FLAGS_DRV_MODE: u32 = 1 << 2;
+
+/// `union bpf_attr`, of which each command reads its own first bytes; what is behind them has to be zero.
+#[derive(Default)]
+struct Attributes {
+    bytes: Vec<u8>,
+}
+
+impl Attributes {
+    fn u32(mut self, value: u32) -> Attributes {
+        self.bytes.extend(value.to_ne_bytes());
+        self
+    }
+
+    fn u64(mut self, value: u64) -> Attributes {
+        self.bytes.extend(value.to_ne_bytes());
+        self
+    }
+
+    /// The command's result. Everything that a pointer among the attributes leads to has to be as long as they say, and
+    /// writable where the command writes.
+    ///
+    /// # Safety
+    /// That.
+    unsafe fn call(&mut self, command: u32) -> io::Result<RawFd> {
+        let (pointer, len) = (self.bytes.as_mut_ptr(), self.bytes.len());
+        // SAFETY: the attributes are `len` bytes that outlive the call; for what they point to, the caller vouches.
+        let result = unsafe { libc::syscall(libc::SYS_bpf, command, pointer, len) };
+        if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as RawFd) }
+    }
+}
+
+/// A descriptor that a command gave.
+fn owned(descriptor: RawFd) -> OwnedFd {
+    // SAFETY: the kernel has just given it to us, and nobody else knows it.
+    unsafe { OwnedFd::from_raw_fd(descriptor) }
+}
+
+/// A map of one value, which programs and we count in.
+#[derive(Debug)]
+pub struct CounterMap {
+    descriptor: OwnedFd,
+    counters: usize,
+}
+
+impl CounterMap {
+    /// A map of so many counters of 64 bits, at least one.
+    ///
+    /// # Errors
+    /// Needs `CAP_BPF`.
+    pub fn new(counters: usize) -> io::Result<CounterMap> {
+        let bytes = (8 * counters) as u32;
+        let mut attributes = Attributes::default().u32(MAP_TYPE_ARRAY).u32(4).u32(bytes).u32(1);
+        // SAFETY: no pointers.
+        let descriptor = unsafe { attributes.call(MAP_CREATE) }?;
+        Ok(CounterMap { descriptor: owned(descriptor), counters })
+    }
+
+    /// For the program.
+    pub fn descriptor(&self) -> RawFd {
+        self.descriptor.as_raw_fd()
+    }
+
+    /// What the counters are now.
+    ///
+    /// # Errors
+    /// Whatever the kernel says.
+    pub fn read(&self) -> io::Result<Vec<u64>> {
+        let key = 0u32;
+        let mut values = vec![0u64; self.counters];
+        let mut attributes = Attributes::default()
+            .u32(self.descriptor() as u32)
+            .u32(0)
+            .u64((&raw const key) as u64)
+            .u64(values.as_mut_ptr() as u64)
+            .u64(0);
+        // SAFETY: the key is four bytes, and the value as many as the map's, as it was made; both outlive the call.
+        unsafe { attributes.call(MAP_LOOKUP_ELEM) }?;
+        Ok(values)
+    }
+}
+
+/// A program that the kernel has verified.
+#[derive(Debug)]
+pub struct XdpCode {
+    descriptor: OwnedFd,
+}
+
+/// Bytes of what the verifier may say.
+const LOG_BYTES: usize = 1 << 20;
+
+impl XdpCode {
+    /// Hands instructions, of 8 bytes each, to the verifier.
+    ///
+    /// # Errors
+    /// Needs `CAP_BPF` and `CAP_NET_ADMIN`; [`io::ErrorKind::InvalidData`] with the end of what the verifier says, if it
+    /// refuses.
+    pub fn load(code: &[u8]) -> io::Result<XdpCode> {
+        match XdpCode::load_with(code, &mut []) {
+            // Once more, to be told why.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EACCES | libc::EINVAL)) => {
+                let mut log = vec![0; LOG_BYTES];
+                let Err(error) = XdpCode::load_with(code, &mut log) else { return Err(error) };
+                let text = String::from_utf8_lossy(log.split(|byte| *byte == 0).next().unwrap_or_default());
+                let end: Vec<&str> = text.lines().rev().take(12).collect();
+                let end: Vec<&str> = end.into_iter().rev().collect();
+                Err(io::Error::new(io::ErrorKind::InvalidData, format!("{error}: {}", end.join("\n"))))
+            }
+            result => result,
+        }
+    }
+
+    fn load_with(code: &[u8], log: &mut [u8]) -> io::Result<XdpCode> {
+        let license = CString::new("MIT OR Apache-2.0").unwrap_or_default();
+        let log_pointer = if log.is_empty() { 0 } else { log.as_mut_ptr() as u64 };
+        let mut attributes = Attributes::default()
+            .u32(PROG_TYPE_XDP)
+            .u32((code.len() / 8) as u32)
+            .u64(code.as_ptr() as u64)
+            .u64(license.as_ptr() as u64)
+            .u32(u32::from(!log.is_empty()))
+            .u32(log.len() as u32)
+            .u64(log_pointer)
+            .u32(0)
+            .u32(0)
+            // The name, of 16 bytes.
+            .u64(u64::from_ne_bytes(*b"cheetah\0"))
+            .u64(0)
+            .u32(0)
+            .u32(ATTACH_TYPE_XDP);
+        // SAFETY: code, licence and log are as long as is said, and outlive the call.
+        let descriptor = unsafe { attributes.call(PROG_LOAD) }?;
+        Ok(XdpCode { descriptor: owned(descriptor) })
+    }
+
+    /// Runs the program on a frame of 14 bytes or more, as if it had arrived `repeat` times, on a copy: the action of the
+    /// last run, and nanoseconds a run.
+    ///
+    /// # Errors
+    /// Whatever the kernel says of the frame.
+    pub fn test(&self, frame: &[u8], repeat: u32) -> io::Result<(u32, u32)> {
+        let mut attributes = Attributes::default()
+            .u32(self.descriptor.as_raw_fd() as u32)
+            .u32(0)
+            .u32(frame.len() as u32)
+            .u32(0)
+            .u64(frame.as_ptr() as u64)
+            .u64(0)
+            .u32(repeat)
+            .u32(0);
+        // SAFETY: the frame is as long as is said, and only read.
+        unsafe { attributes.call(PROG_TEST_RUN) }?;
+        let field = |at: usize| attributes.bytes[at..at + 4].try_into().map_or(0, u32::from_ne_bytes);
+        Ok((field(4), field(36)))
+    }
+
+    /// Attaches the program to the interface of that index, for as long as what is given lives: where the driver runs it,
+    /// or else in the kernel's generic hook, behind the driver.
+    ///
+    /// # Errors
+    /// `EBUSY` where another program is attached; needs `CAP_NET_ADMIN`.
+    pub fn attach(&self, interface: u32, driver: bool) -> io::Result<XdpLink> {
+        let mode = if driver { XDP_FLAGS_DRV_MODE } else { XDP_FLAGS_SKB_MODE };
+        let mut attributes = Attributes::default()
+            .u32(self.descriptor.as_raw_fd() as u32)
+            .u32(interface)
+            .u32(ATTACH_TYPE_XDP)
+            .u32(mode);
+        // SAFETY: no pointers.
+        let descriptor = unsafe { attributes.call(LINK_CREATE) }?;
+        Ok(XdpLink { _descriptor: owned(descriptor) })
+    }
+}
+
+/// An attached program: it is detached when this is dropped, or the process ends.
+#[derive(Debug)]
+pub struct XdpLink {
+    _descriptor: OwnedFd,
+}
