@@ -46,8 +46,8 @@ pub struct Record<'a> {
     pub minor_version: Option<u8>,
     /// What came instead of a request, as far as it was read.
     pub instead: &'a [u8],
-    /// What was answered.
-    pub status: Status,
+    /// What was answered; `None` while nobody knows ([`Line::set_status`]).
+    pub status: Option<Status>,
     /// `Referer`.
     pub referer: &'a [u8],
     /// `User-Agent`.
@@ -60,6 +60,25 @@ pub struct Line {
     text: Vec<u8>,
     /// Where the number goes.
     number_at: usize,
+    /// Where the three digits of the status stand.
+    status_at: usize,
+}
+
+/// The status in a line whose response was never made: the client went before there was one.
+const NO_STATUS: u16 = 499;
+
+impl Line {
+    /// Says what was answered, which was not known when the line was made.
+    pub fn set_status(&mut self, code: u16) {
+        let digits = format!("{code:03}");
+        if let Some(place) = self.text.get_mut(self.status_at..self.status_at + 3) {
+            place.copy_from_slice(&digits.as_bytes()[..3]);
+        }
+    }
+}
+
+fn code(record: &Record<'_>) -> u16 {
+    record.status.map_or(NO_STATUS, Status::code)
 }
 
 /// An open log.
@@ -210,14 +229,15 @@ fn combined(unix: u64, record: &Record<'_>) -> Line {
         }
         None => or_dash(out, record.instead),
     }
-    put(out, format_args!("\" {} ", record.status.code()));
+    put(out, format_args!("\" {} ", code(record)));
     let number_at = out.len();
+    let status_at = number_at - 4;
     out.extend_from_slice(b" \"");
     or_dash(out, record.referer);
     out.extend_from_slice(b"\" \"");
     or_dash(out, record.user_agent);
     out.extend_from_slice(b"\"\n");
-    Line { text, number_at }
+    Line { text, number_at, status_at }
 }
 
 fn json(unix: u64, record: &Record<'_>) -> Line {
@@ -227,7 +247,7 @@ fn json(unix: u64, record: &Record<'_>) -> Line {
         "method": record.method,
         "target": record.target,
         "version": record.minor_version.map(|minor| format!("1.{minor}")),
-        "status": record.status.code(),
+        "status": code(record),
         "instead": String::from_utf8_lossy(record.instead),
         "referer": String::from_utf8_lossy(record.referer),
         "user_agent": String::from_utf8_lossy(record.user_agent),
@@ -237,7 +257,9 @@ fn json(unix: u64, record: &Record<'_>) -> Line {
     let mut text = b"{\"bytes\":".to_vec();
     let number_at = text.len();
     put(&mut text, format_args!(",{}\n", fields.trim_start_matches('{')));
-    Line { text, number_at }
+    // Within strings quotes are escaped, so this is the field.
+    let status_at = memchr::memmem::find(&text, b"\"status\":").map_or(text.len(), |at| at + 9);
+    Line { text, number_at, status_at }
 }
 
 fn put(out: &mut Vec<u8>, text: fmt::Arguments<'_>) {
@@ -271,7 +293,7 @@ mod tests {
             target: "/a\"b",
             minor_version: Some(1),
             instead: b"",
-            status: Status::Ok,
+            status: Some(Status::Ok),
             referer: b"",
             user_agent: b"x\ny\\\xff",
         }
@@ -293,6 +315,20 @@ mod tests {
         let refused =
             Record { minor_version: None, method: "", target: "", instead: b"\x16\x03 \"", ..record() };
         assert!(written(Format::Combined, &refused).contains("] \"\\x16\\x03 \\\"\" 200 "));
+    }
+
+    #[test]
+    fn a_status_that_was_not_known_is_told_later() {
+        for format in [Format::Combined, Format::Json] {
+            let known = written(format, &Record { target: "/\"status\":", ..record() });
+            let unknown = Record { status: None, target: "/\"status\":", ..record() };
+            assert!(written(format, &unknown).contains("499"));
+            let mut log = AccessLog::new(Box::new(io::sink()), format);
+            let mut line = log.line(784_111_777, &unknown);
+            line.set_status(200);
+            log.write(&line, 123);
+            assert_eq!(String::from_utf8(std::mem::take(&mut log.buffer)).unwrap(), known);
+        }
     }
 
     fn line_count(path: &std::path::Path) -> usize {

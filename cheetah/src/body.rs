@@ -19,6 +19,9 @@ use std::ops::Range;
 use runtime::buffer::{Aggregate, Shared, Slice};
 use runtime::payload::Piece;
 
+use crate::http::date::Persistence;
+use crate::http::foreign::ForeignHead;
+use crate::http::response::Status;
 use crate::live::{ConnectionWaker, End, Receiver};
 use crate::store::Document;
 pub use parts::PartsBody;
@@ -142,12 +145,62 @@ pub struct LiveBody {
     base: u64,
     end: u64,
     ended: Option<End>,
+    /// The head is made by whoever makes the body, and has not come.
+    awaited: Option<Awaited>,
+}
+
+/// What has to be known of a request to answer it when the head has come.
+#[derive(Clone, Copy, Debug)]
+pub struct Awaited {
+    /// How the connection goes on.
+    pub persistence: Persistence,
+    /// Whether content is sent: not to a HEAD.
+    pub with_body: bool,
+    /// Whether it may be sent in chunks: not to a client of HTTP/1.0.
+    pub may_chunk: bool,
+}
+
+/// A head that has come.
+#[derive(Debug)]
+pub struct Come {
+    /// It, or the status to answer with instead.
+    pub head: Result<Box<ForeignHead>, Status>,
+    /// What the request was like.
+    pub asked: Awaited,
+    /// The length of the content, where it is known.
+    pub length: Option<u64>,
 }
 
 impl LiveBody {
     /// What `receiver` gives.
     pub fn new(receiver: Receiver, chunked: bool) -> LiveBody {
-        LiveBody { receiver, chunked, bytes: Aggregate::new(), base: 0, end: 0, ended: None }
+        LiveBody { receiver, chunked, bytes: Aggregate::new(), base: 0, end: 0, ended: None, awaited: None }
+    }
+
+    /// What `receiver` gives, the head first.
+    pub fn with_head(receiver: Receiver, asked: Awaited) -> LiveBody {
+        LiveBody { awaited: Some(asked), ..LiveBody::new(receiver, false) }
+    }
+
+    /// Whether the head has still to come.
+    pub fn awaits_head(&self) -> bool {
+        self.awaited.is_some()
+    }
+
+    /// Takes the head if it has come. What follows it is then in chunks unless its length is known.
+    pub fn take_head(&mut self) -> Option<Come> {
+        let asked = self.awaited?;
+        let head = self.receiver.take_head()?;
+        self.awaited = None;
+        let mut length = None;
+        if let Ok(head) = &head {
+            let whole = || self.receiver.whole_len().filter(|_| asked.with_body && head.may_have_content());
+            length = head.length.or_else(whole);
+            self.chunked = asked.with_body && asked.may_chunk && head.may_have_content() && length.is_none();
+        } else {
+            self.ended = Some(End::Finished);
+        }
+        Some(Come { head, asked, length })
     }
 
     /// Whom to wake when there is more.
@@ -162,7 +215,7 @@ impl LiveBody {
 
     /// Takes what has come, unless `limit` bytes wait for their acknowledgement.
     pub fn take(&mut self, limit: u64) {
-        if self.ended.is_some() || self.end - self.base >= limit {
+        if self.ended.is_some() || self.awaited.is_some() || self.end - self.base >= limit {
             return;
         }
         let (more, ended) = self.receiver.take();

@@ -97,6 +97,9 @@ impl Channel {
     fn secure(&mut self, service: &Service, secured: bool) {
         let tools = service.tls.as_ref().filter(|_| secured);
         let session = tools.map(|tools| tools.new_session());
+        if session.is_some() {
+            self.conn.set_secured();
+        }
         self.secured = session.map(|session| {
             let now = service.now();
             Box::new(Secured {

@@ -13,6 +13,7 @@
 //!     └────────▶ Content ────────────┘      └────────────▶ Ended ──▶ over
 //! ```
 
+mod asking;
 mod changes;
 
 use std::collections::VecDeque;
@@ -32,6 +33,7 @@ use crate::live::End;
 use crate::response::Response;
 use crate::service::Service;
 use crate::upload::Upload;
+use asking::Asking;
 
 /// Bytes that are read and thrown away after a refusal before the peer is cut off.
 const MAX_DISCARDED: u32 = 256 * 1024;
@@ -68,6 +70,10 @@ pub struct Conn {
     broken_at: u64,
     /// What the last request puts or deletes, until it is answered.
     upload: Option<Box<Upload>>,
+    /// A request for a program, whose content comes.
+    asking: Option<Box<Asking>>,
+    /// Whether the peer's bytes come by way of TLS.
+    secured: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,7 +117,14 @@ impl Conn {
             progress_mark: 0,
             broken_at: u64::MAX,
             upload: None,
+            asking: None,
+            secured: false,
         }
+    }
+
+    /// Tells that the peer's bytes come by way of TLS.
+    pub(crate) fn set_secured(&mut self) {
+        self.secured = true;
     }
 
     /// Tells what its transport knows it by: it is woken under that name ([`Service::wakes`]).
@@ -132,6 +145,7 @@ impl Conn {
         self.queue.clear();
         self.input.clear();
         self.upload = None;
+        self.asking = None;
         self.give_back(service);
     }
 
@@ -228,6 +242,7 @@ impl Conn {
         {
             self.input.clear();
             self.upload = None;
+            self.asking = None;
             self.phase = Phase::Ended;
         }
         if service.draining {
@@ -244,6 +259,17 @@ impl Conn {
     /// Takes what has come of a body that grows: the last response's, since nothing can be queued behind one.
     fn grow(&mut self, service: &mut Service) {
         let Some(response) = self.queue.back_mut() else { return };
+        let Body::Live(live) = &mut response.body else { return };
+        if live.awaits_head() {
+            let Some(come) = live.take_head() else { return };
+            self.last_progress = service.now();
+            if !asking::on_head(service, response, come) {
+                // Nothing else tells the end of the content.
+                self.phase = Phase::Discard;
+                self.lingers = !self.peer_ended;
+            }
+            self.end = response.end;
+        }
         let Body::Live(live) = &mut response.body else { return };
         if live.ended().is_some() {
             return;
@@ -438,15 +464,25 @@ impl Conn {
                     let skipped = left.min(u32::try_from(rest.len()).unwrap_or(u32::MAX));
                     at += skipped as usize;
                     self.phase = if skipped == left { Phase::Head } else { Phase::Content(left - skipped) };
+                    self.gather(service, &rest[..skipped as usize]);
+                    if skipped == left {
+                        self.ask(service);
+                    }
                 }
-                Phase::Chunks(mut chunks) => match chunks.feed(rest) {
+                Phase::Chunks(mut chunks) => match self.feed(service, &mut chunks, rest) {
                     Fed::More => {
                         at = bytes.len();
-                        self.phase = Phase::Chunks(chunks);
+                        if self.phase != Phase::Discard {
+                            self.phase = Phase::Chunks(chunks);
+                        }
                     }
                     Fed::End(len) => {
                         at += len;
                         self.phase = Phase::Head;
+                        self.ask(service);
+                    }
+                    Fed::Bad if self.asking.is_some() => {
+                        self.refuse(service, Status::BadRequest, &[]);
                     }
                     Fed::Bad => {
                         // The request is answered; only the next one cannot be found.
@@ -507,6 +543,9 @@ impl Conn {
 
     fn on_request(&mut self, service: &mut Service, request: &Request<'_>) {
         let has_content = request.content_length > 0 || request.is_chunked;
+        if service.programs.is_some() && self.on_program_request(service, request, has_content) {
+            return;
+        }
         let too_large = request.content_length > u64::from(service.options.max_skipped);
         // With `Expect: 100-continue` nobody can say whether the content still comes after our final answer.
         let content_unclear = has_content && request.expects_continue;
@@ -536,7 +575,7 @@ impl Conn {
             target: request.target,
             minor_version: Some(request.minor_version),
             instead: b"",
-            status: answer.status,
+            status: Some(answer.status),
             referer: request.referer,
             user_agent: request.user_agent,
         };
@@ -578,6 +617,7 @@ impl Conn {
     }
 
     fn refuse_with(&mut self, service: &mut Service, text: Vec<u8>, answer: Answer, bytes: &[u8]) {
+        self.asking = None;
         let bytes = &bytes[blank_lines(bytes)..];
         let line = bytes.split(|&byte| byte == b'\n').next().unwrap_or_default().trim_ascii_end();
         let record = Record {
@@ -586,7 +626,7 @@ impl Conn {
             target: "",
             minor_version: None,
             instead: &line[..line.len().min(service.options.limits.request_line)],
-            status: answer.status,
+            status: Some(answer.status),
             referer: b"",
             user_agent: b"",
         };

@@ -10,6 +10,7 @@
 
 pub mod http;
 pub mod live;
+pub mod programs;
 pub mod rules;
 pub mod site;
 pub mod store;

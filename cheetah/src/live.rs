@@ -8,12 +8,18 @@
 //!
 //! Bytes are buffers and are not copied. A sender that goes without [`Sender::finish`] breaks the body off, so that nobody
 //! takes half of it for the whole.
+//!
+//! Of a response whose head is made elsewhere, too ([`with_head`]), that comes first, or a status that says why there is none.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::{self, ThreadId};
 
 use runtime::buffer::{Aggregate, Slice};
 use runtime::event_loop::Waker;
+
+use crate::http::foreign::ForeignHead;
+use crate::http::response::Status;
 
 /// How a body ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,11 +58,33 @@ struct State {
     end: Option<End>,
     gone: bool,
     waker: Option<ConnectionWaker>,
+    /// Who is to look when there is room again, or nobody receives any more.
+    sender_waker: Option<ConnectionWaker>,
+    head: Head,
+}
+
+/// The head, where it is made by the sender.
+#[derive(Debug)]
+enum Head {
+    /// Not made by the sender, or taken already.
+    None,
+    Awaited,
+    Made(Result<Box<ForeignHead>, Status>),
 }
 
 /// Two ends of a body of which at most `limit` bytes wait to be taken.
 pub fn channel(limit: usize) -> (Sender, Receiver) {
-    let state = State { waiting: Aggregate::new(), limit, end: None, gone: false, waker: None };
+    ends(limit, Head::None)
+}
+
+/// The same of a response whose head the sender makes.
+pub fn with_head(limit: usize) -> (Sender, Receiver) {
+    ends(limit, Head::Awaited)
+}
+
+fn ends(limit: usize, head: Head) -> (Sender, Receiver) {
+    let waiting = Aggregate::new();
+    let state = State { waiting, limit, end: None, gone: false, waker: None, sender_waker: None, head };
     let state = Arc::new(Mutex::new(state));
     (Sender { state: Arc::clone(&state) }, Receiver { state })
 }
@@ -83,6 +111,44 @@ impl Sender {
         Ok(())
     }
 
+    /// Gives the head, before any bytes.
+    pub fn send_head(&self, head: ForeignHead) {
+        let mut state = lock(&self.state);
+        state.head = Head::Made(Ok(Box::new(head)));
+        state.wake();
+    }
+
+    /// Appends to the body, however much waits already: for who looks at [`Sender::has_room`] before it gets more.
+    pub fn push(&self, bytes: Aggregate) {
+        let mut state = lock(&self.state);
+        if !state.gone {
+            state.waiting.append(bytes);
+            state.wake();
+        }
+    }
+
+    /// Whether less waits than allowed.
+    pub fn has_room(&self) -> bool {
+        let state = lock(&self.state);
+        state.waiting.len() < state.limit
+    }
+
+    /// Whom to wake when there is room again, or nobody receives any more.
+    pub fn wake_by(&self, waker: ConnectionWaker) {
+        lock(&self.state).sender_waker = Some(waker);
+    }
+
+    /// There is no more. If nobody has seen the head yet, there is a response of that status instead; otherwise the body is
+    /// broken off.
+    pub fn fail(self, status: Status) {
+        let mut state = lock(&self.state);
+        if !matches!(state.head, Head::None) {
+            state.head = Head::Made(Err(status));
+            state.waiting = Aggregate::new();
+        }
+        // Dropping breaks off, and wakes.
+    }
+
     /// That was all.
     pub fn finish(self) {
         lock(&self.state).end = Some(End::Finished);
@@ -99,6 +165,7 @@ impl Drop for Sender {
     fn drop(&mut self) {
         let mut state = lock(&self.state);
         state.end.get_or_insert(End::Broken);
+        state.sender_waker = None;
         state.wake();
     }
 }
@@ -109,9 +176,34 @@ impl Receiver {
         lock(&self.state).waker = Some(waker);
     }
 
+    /// The head, once, when it has come; or the status of a response instead of it.
+    pub fn take_head(&self) -> Option<Result<Box<ForeignHead>, Status>> {
+        let mut state = lock(&self.state);
+        match std::mem::replace(&mut state.head, Head::None) {
+            Head::Made(head) => Some(head),
+            // Whoever was to make it is gone.
+            Head::Awaited if state.end.is_some() => Some(Err(Status::BadGateway)),
+            head => {
+                state.head = head;
+                None
+            }
+        }
+    }
+
+    /// Length of all of the body, if it has ended and nothing of it was taken.
+    pub fn whole_len(&self) -> Option<u64> {
+        let state = lock(&self.state);
+        (state.end == Some(End::Finished)).then_some(state.waiting.len() as u64)
+    }
+
     /// All that waits, and the end if that is behind it.
     pub fn take(&self) -> (Aggregate, Option<End>) {
         let mut state = lock(&self.state);
+        if let Some(waker) = &state.sender_waker
+            && state.waiting.len() >= state.limit
+        {
+            waker.wake();
+        }
         (std::mem::take(&mut state.waiting), state.end)
     }
 }
@@ -121,6 +213,9 @@ impl Drop for Receiver {
         let mut state = lock(&self.state);
         state.gone = true;
         state.waiting = Aggregate::new();
+        if let Some(waker) = state.sender_waker.take() {
+            waker.wake();
+        }
     }
 }
 
@@ -142,7 +237,7 @@ pub struct Wakes {
 struct Inner {
     any: AtomicBool,
     keys: Mutex<Vec<u32>>,
-    event_loop: OnceLock<Waker>,
+    event_loop: OnceLock<(Waker, ThreadId)>,
 }
 
 /// Wakes one connection, from any thread.
@@ -153,9 +248,15 @@ pub struct ConnectionWaker {
 }
 
 impl Wakes {
-    /// The loop to wake, once there is one.
+    /// The loop to wake, once there is one: of this thread. What its own thread wakes costs no call, for it looks at
+    /// [`Wakes::is_empty`] before it waits.
     pub fn set_loop(&self, waker: Waker) {
-        let _ = self.inner.event_loop.set(waker);
+        let _ = self.inner.event_loop.set((waker, thread::current().id()));
+    }
+
+    /// Whether nothing was woken since the last [`Wakes::take`].
+    pub fn is_empty(&self) -> bool {
+        !self.inner.any.load(Ordering::Acquire)
     }
 
     /// What wakes the connection `key`.
@@ -182,7 +283,9 @@ impl ConnectionWaker {
         }
         drop(keys);
         inner.any.store(true, Ordering::Release);
-        if let Some(event_loop) = inner.event_loop.get() {
+        if let Some((event_loop, thread)) = inner.event_loop.get()
+            && *thread != thread::current().id()
+        {
             // A loop that cannot be woken has ended.
             let _ = event_loop.wake();
         }
@@ -215,6 +318,43 @@ mod tests {
         assert_eq!(wakes.take(), [7]);
         let (bytes, end) = receiver.take();
         assert_eq!((bytes.len(), end), (3, Some(End::Finished)));
+    }
+
+    #[test]
+    fn a_head_comes_first_or_a_status_instead() {
+        let head = || ForeignHead::parse(b"Status: 201\n\n").unwrap();
+        let (sender, receiver) = with_head(5);
+        assert_eq!(receiver.take_head(), None);
+        sender.send_head(head());
+        assert_eq!(receiver.take_head().unwrap().unwrap().code, 201);
+        sender.fail(Status::GatewayTimeout);
+        assert_eq!((receiver.take_head(), receiver.take().1), (None, Some(End::Broken)), "seen already");
+        let (sender, receiver) = with_head(5);
+        sender.send_head(head());
+        sender.push(slice("half").into());
+        sender.fail(Status::GatewayTimeout);
+        assert_eq!(receiver.take_head(), Some(Err(Status::GatewayTimeout)));
+        assert_eq!(receiver.take().0.len(), 0);
+        let (sender, receiver) = with_head(5);
+        drop(sender);
+        assert_eq!(receiver.take_head(), Some(Err(Status::BadGateway)));
+    }
+
+    #[test]
+    fn a_sender_that_was_full_hears_of_room_and_of_the_end() {
+        let wakes = Wakes::default();
+        let (sender, receiver) = with_head(5);
+        sender.wake_by(wakes.connection(3));
+        sender.push(slice("abcd").into());
+        assert!(sender.has_room());
+        receiver.take();
+        assert!(wakes.is_empty(), "it did not wait");
+        sender.push(slice("abcdef").into());
+        assert!(!sender.has_room());
+        receiver.take();
+        assert_eq!((wakes.take(), sender.has_room()), (vec![3], true));
+        drop(receiver);
+        assert_eq!((wakes.take(), sender.is_gone()), (vec![3], true));
     }
 
     #[test]

@@ -50,8 +50,11 @@ impl Report {
 
     /// The same for programs: numbers by name, in groups.
     pub fn to_json(&self) -> Value {
-        let responses: Map<String, Value> =
+        let mut responses: Map<String, Value> =
             self.responses().map(|(code, count)| (code.to_string(), count.into())).collect();
+        if self.stats.other_responses > 0 {
+            responses.insert("other".to_owned(), self.stats.other_responses.into());
+        }
         let work: Map<String, Value> = Quantity::ALL
             .into_iter()
             .map(|quantity| (quantity.name().to_owned(), self.work[quantity].into()))
@@ -111,8 +114,11 @@ impl fmt::Display for Report {
             "connections         {:>14}  {} ended, {} open, {} timed out",
             stats.connections, stats.closed, self.open, stats.timed_out
         )?;
-        let by_code: Vec<String> =
+        let mut by_code: Vec<String> =
             self.responses().map(|(code, count)| format!("{count} of {code}")).collect();
+        if stats.other_responses > 0 {
+            by_code.push(format!("{} of others", stats.other_responses));
+        }
         writeln!(f, "responses           {:>14}  {}", stats.total_responses(), by_code.join(", "))?;
         writeln!(f, "bytes queued        {:>14}", stats.bytes)?;
         writeln!(f, "bytes held          {:>14}  queued and not yet taken", self.held_bytes)?;

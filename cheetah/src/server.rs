@@ -15,6 +15,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::flag;
 
 use crate::access_log::{AccessLog, Format};
+use crate::programs::{self, Programs};
 use crate::report::Report;
 use crate::service::{Options, Service, Stats};
 use crate::store::{Feed, Store};
@@ -36,6 +37,8 @@ pub struct Config {
     pub tls: Option<Tls>,
     /// Who takes files that clients put, if anybody does.
     pub uploads: Option<Arc<Uploads>>,
+    /// Programs that answer for some paths.
+    pub programs: Arc<programs::Config>,
 }
 
 /// Secured connections: with which certificates, and where they come in.
@@ -55,6 +58,7 @@ impl Default for Config {
             drain_limit: Duration::from_secs(10),
             tls: None,
             uploads: None,
+            programs: Arc::default(),
         }
     }
 }
@@ -72,6 +76,9 @@ impl Config {
         }
         if let Some(tls) = &self.tls {
             service.secure(Arc::clone(&tls.acceptor));
+        }
+        if !self.programs.routes.is_empty() {
+            service.programs = Some(Box::new(Programs::new(Arc::clone(&self.programs))));
         }
         Ok(service)
     }

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use runtime::buffer::{Pool, Shared, Slice};
+use runtime::event_loop::Waker;
+use runtime::poller::{Event, Registrar};
 use runtime::time::Instant;
 
 use crate::access_log::{AccessLog, Line, Record};
@@ -14,6 +16,7 @@ use crate::http::date::{self, HeadTails, Persistence};
 use crate::http::parse::Limits;
 use crate::http::response::{self, Status};
 use crate::live::Wakes;
+use crate::programs::Programs;
 use crate::response::Response;
 use crate::store::Store;
 use crate::tls::{Acceptor, Workspace};
@@ -115,7 +118,7 @@ impl Default for Options {
 }
 
 /// Counters since the start.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stats {
     /// Connections begun.
     pub connections: u64,
@@ -123,16 +126,32 @@ pub struct Stats {
     pub closed: u64,
     /// Responses by status, in the order of [`Status::ALL`].
     pub responses: [u64; Status::ALL.len()],
+    /// Responses of programs with a status that this server itself never gives.
+    pub other_responses: u64,
     /// Bytes of heads and bodies queued.
     pub bytes: u64,
     /// Connections cut because the peer was too slow or silent.
     pub timed_out: u64,
 }
 
+impl Default for Stats {
+    /// Nothing yet.
+    fn default() -> Stats {
+        Stats {
+            connections: 0,
+            closed: 0,
+            responses: [0; Status::ALL.len()],
+            other_responses: 0,
+            bytes: 0,
+            timed_out: 0,
+        }
+    }
+}
+
 impl Stats {
     /// All responses together.
     pub fn total_responses(&self) -> u64 {
-        self.responses.iter().sum()
+        self.responses.iter().sum::<u64>() + self.other_responses
     }
 
     /// Adds another thread's counters.
@@ -140,6 +159,7 @@ impl Stats {
         self.connections += other.connections;
         self.closed += other.closed;
         self.bytes += other.bytes;
+        self.other_responses += other.other_responses;
         self.timed_out += other.timed_out;
         for (sum, count) in self.responses.iter_mut().zip(other.responses) {
             *sum += count;
@@ -168,6 +188,8 @@ pub struct Service {
     pub(crate) path_scratch: Vec<u8>,
     /// Connections whose bodies have grown.
     pub wakes: Wakes,
+    /// Programs that answer some paths, if any do.
+    pub programs: Option<Box<Programs>>,
     /// For a head that had to be written.
     pub(crate) text_scratch: Vec<u8>,
     /// Where such heads are until they are acknowledged.
@@ -234,12 +256,45 @@ impl Service {
             tails: HeadTails::new(0),
             path_scratch: Vec::new(),
             wakes: Wakes::default(),
+            programs: None,
             text_scratch: Vec::new(),
             texts: Pool::new(TEXT_BYTES, MAX_TEXTS),
             tls: None,
             spare_queues: Spare::new(),
             spare_inputs: Spare::new(),
         }
+    }
+
+    /// Lives in a loop from now on, whose thread this is: it is woken by `waker`, and descriptors of programs are waited for.
+    pub fn attach(&mut self, registrar: Registrar, waker: Waker) {
+        self.wakes.set_loop(waker.clone());
+        if let Some(programs) = &mut self.programs {
+            programs.attach(registrar, waker);
+        }
+    }
+
+    /// A descriptor of a program has become ready.
+    pub fn on_program(&mut self, event: &Event) {
+        if let Some(programs) = &mut self.programs {
+            programs.on_event(event);
+        }
+    }
+
+    /// Lets programs go on. What they have said is with [`Service::wakes`] then.
+    pub fn turn_programs(&mut self) {
+        if let Some(programs) = &mut self.programs {
+            programs.turn();
+        }
+    }
+
+    /// Whether the loop may not wait: a connection, or a program, has something to look at.
+    pub fn has_work(&self) -> bool {
+        !self.wakes.is_empty() || self.programs.as_ref().is_some_and(|programs| programs.has_work())
+    }
+
+    /// When programs want their turn.
+    pub fn programs_deadline(&self) -> Option<Instant> {
+        self.programs.as_ref()?.deadline()
     }
 
     /// Lets connections be secured.
@@ -257,6 +312,9 @@ impl Service {
     pub fn set_time(&mut self, now: Instant, unix: u64) {
         self.now = now;
         self.tails.set_time(unix);
+        if let Some(programs) = &mut self.programs {
+            programs.set_time(now);
+        }
     }
 
     /// The time last told.
@@ -305,11 +363,23 @@ impl Service {
         }
     }
 
-    /// Counts a response of so many bytes as it is queued, and gives its line for the log.
+    /// Counts a response of so many bytes as it is queued, unless its status is not known yet, and gives its line for the
+    /// log.
     pub(crate) fn record(&mut self, bytes: u64, record: &Record<'_>) -> Option<Box<Line>> {
-        self.stats.responses[record.status as usize] += 1;
-        self.stats.bytes += bytes;
+        if let Some(status) = record.status {
+            self.stats.responses[status as usize] += 1;
+            self.stats.bytes += bytes;
+        }
         self.log.as_ref().map(|log| Box::new(log.line(self.tails.unix(), record)))
+    }
+
+    /// Counts a response of a status that was not known when it was queued.
+    pub(crate) fn count(&mut self, code: u16, bytes: u64) {
+        match Status::of_code(code) {
+            Some(status) => self.stats.responses[status as usize] += 1,
+            None => self.stats.other_responses += 1,
+        }
+        self.stats.bytes += bytes;
     }
 
     /// Writes down that `body_bytes` of a response went out.

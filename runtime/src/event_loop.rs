@@ -5,7 +5,7 @@
 //! dispatches nothing. Its owner looks at the events, calls its protocols with that time, and asks for the
 //! next turn; so the same protocols run in a simulator that has neither.
 
-use crate::poller::{Epoll, Event, Interest, Poller, Token, Trigger};
+use crate::poller::{Epoll, Event, Interest, Poller, Registrar, Token, Trigger};
 use crate::stats::work::{Quantity, count};
 use crate::time::{Clock, Instant};
 use rustix::event::{EventfdFlags, eventfd};
@@ -48,6 +48,12 @@ impl EventLoop<Epoll> {
     /// If the process has no descriptors left.
     pub fn new() -> io::Result<EventLoop<Epoll>> {
         EventLoop::with_poller(Epoll::new()?)
+    }
+
+    /// Who registers descriptors of its own with the loop, under tokens that the owner hands on to it. `u64::MAX` is the
+    /// loop's own.
+    pub fn registrar(&self) -> Registrar {
+        self.poller.registrar()
     }
 }
 

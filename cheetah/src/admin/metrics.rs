@@ -54,8 +54,9 @@ impl Collector for Counters {
             ConstCounter::new(value).encode(of)?;
         }
         let codes = Status::ALL.into_iter().map(|status| status.code().to_string());
+        let others = ("other".to_owned(), stats.other_responses);
         let responses: Vec<(String, u64)> =
-            codes.zip(stats.responses).filter(|(_, count)| *count > 0).collect();
+            codes.zip(stats.responses).chain([others]).filter(|(_, count)| *count > 0).collect();
         let work: Vec<(String, u64)> =
             Quantity::ALL.into_iter().map(|quantity| (quantity.name().to_owned(), work[quantity])).collect();
         let way = |received: u64, sent: u64| vec![("in".to_owned(), received), ("out".to_owned(), sent)];

@@ -3,6 +3,7 @@
 pub(super) mod addresses;
 mod changes;
 mod privileges;
+mod programs;
 
 use std::io::Write;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
@@ -146,6 +147,8 @@ pub(super) struct Arguments {
     /// TCP/IP time-wait-records, offload, fused-loops, stored-sums, cached-sums
     #[arg(long, value_name = "FEATURE,...", value_delimiter = ',')]
     without: Vec<Feature>,
+    #[command(flatten)]
+    programs: programs::ProgramOptions,
 }
 
 /// See [`Preference`].
@@ -232,6 +235,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         bail!(Usage(why));
     }
     let mut config = config(arguments);
+    config.programs = arguments.programs.config()?;
     let acceptor = acceptor(arguments)?;
     config.tls = match &acceptor {
         Some(acceptor) => Some(Tls { acceptor: Arc::clone(acceptor), addr: tls_addr(arguments)? }),

@@ -58,7 +58,7 @@ impl Conn {
     }
 
     /// `100 Continue` (RFC 9110 section 15.2.1): no answer yet, and nothing for the log.
-    fn go_on(&mut self, service: &mut Service) {
+    pub(super) fn go_on(&mut self, service: &mut Service) {
         static CONTINUE: LazyLock<Shared> =
             LazyLock::new(|| Shared::from(b"HTTP/1.1 100 Continue\r\n\r\n".to_vec()));
         let text = Slice::from(CONTINUE.clone());
@@ -131,7 +131,7 @@ impl Conn {
             target: &asked.target,
             minor_version: Some(asked.minor_version),
             instead: b"",
-            status: answer.status,
+            status: Some(answer.status),
             referer: &asked.referer,
             user_agent: &asked.user_agent,
         };

@@ -2,16 +2,25 @@
 //!
 //! Nothing here knows of sockets, images or clocks. Order of the flow: [`parse`] gives a [`request`], its [`target`]
 //! names a file, [`chunked`] finds the end of its content, [`conditional`] and [`range`] say how much of it to send, [`response`] writes the head, closed by the
-//! lines that [`date`] keeps ready; [`headers`] are heads made beforehand, [`content_type`] what they say of a file.
+//! lines that [`date`] keeps ready; [`foreign`] heads are a program's; [`headers`] are heads made beforehand, [`content_type`] what they say of a file.
 
 pub mod chunked;
 pub mod coding;
 pub mod conditional;
 pub mod content_type;
 pub mod date;
+pub mod foreign;
 pub mod headers;
 pub mod parse;
 pub mod range;
 pub mod request;
 pub mod response;
 pub mod target;
+
+/// A number as fields have it: digits and nothing else, and no more than fit.
+fn decimal(digits: &[u8]) -> Option<u64> {
+    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    digits.iter().try_fold(0u64, |n, &d| n.checked_mul(10)?.checked_add(u64::from(d - b'0')))
+}

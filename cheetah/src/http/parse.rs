@@ -7,6 +7,7 @@
 use std::mem::MaybeUninit;
 
 use super::coding;
+use super::decimal;
 use super::request::{ContentIs, Method, Request};
 use super::response::Status;
 use crate::http::conditional::Conditions;
@@ -99,7 +100,7 @@ pub fn parse<'a>(buffer: &'a [u8], limits: &Limits) -> Parsed<'a> {
                 return Parsed::Refused(Status::BadRequest);
             }
             match check(&head) {
-                Ok(request) => Parsed::Complete { request, len },
+                Ok(request) => Parsed::Complete { request: Request { head: &window[..len], ..request }, len },
                 Err(status) => Parsed::Refused(status),
             }
         }
@@ -229,6 +230,7 @@ fn check<'a>(head: &httparse::Request<'_, 'a>) -> Result<Request<'a>, Status> {
     conditions.if_unmodified_since = if_unmodified_since.get();
     conditions.if_range = if_range.get();
     Ok(Request {
+        head: &[],
         method: Method::from_token(method_name.as_bytes()),
         method_name,
         target,
@@ -345,13 +347,6 @@ fn is_registered_name(name: &[u8]) -> bool {
 
 fn is_unreserved_or_sub_delimiter(b: u8) -> bool {
     b.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=".contains(&b)
-}
-
-fn decimal(digits: &[u8]) -> Option<u64> {
-    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
-        return None;
-    }
-    digits.iter().try_fold(0u64, |n, &d| n.checked_mul(10)?.checked_add(u64::from(d - b'0')))
 }
 
 #[cfg(test)]

@@ -56,6 +56,8 @@ pub enum ContentIs {
 /// A checked request head.
 #[derive(Clone, Debug)]
 pub struct Request<'a> {
+    /// All of the head as it came: checked, every line ended by CR LF.
+    pub head: &'a [u8],
     /// The method.
     pub method: Method,
     /// The method's name as sent.

@@ -65,8 +65,12 @@ pub enum Status {
     InternalServerError,
     /// 501
     NotImplemented,
+    /// 502
+    BadGateway,
     /// 503
     ServiceUnavailable,
+    /// 504
+    GatewayTimeout,
     /// 505
     VersionNotSupported,
     /// 507 (RFC 4918)
@@ -75,7 +79,7 @@ pub enum Status {
 
 impl Status {
     /// Every status, in ascending order: for counters.
-    pub const ALL: [Status; 31] = [
+    pub const ALL: [Status; 33] = [
         Status::Ok,
         Status::Created,
         Status::NoContent,
@@ -104,7 +108,9 @@ impl Status {
         Status::FieldsTooLarge,
         Status::InternalServerError,
         Status::NotImplemented,
+        Status::BadGateway,
         Status::ServiceUnavailable,
+        Status::GatewayTimeout,
         Status::VersionNotSupported,
         Status::InsufficientStorage,
     ];
@@ -140,7 +146,9 @@ impl Status {
             Status::FieldsTooLarge => "431 Request Header Fields Too Large",
             Status::InternalServerError => "500 Internal Server Error",
             Status::NotImplemented => "501 Not Implemented",
+            Status::BadGateway => "502 Bad Gateway",
             Status::ServiceUnavailable => "503 Service Unavailable",
+            Status::GatewayTimeout => "504 Gateway Timeout",
             Status::VersionNotSupported => "505 HTTP Version Not Supported",
             Status::InsufficientStorage => "507 Insufficient Storage",
         }
@@ -150,6 +158,11 @@ impl Status {
     pub const fn is_redirect(self) -> bool {
         use Status::{Found, MovedPermanently, PermanentRedirect, SeeOther, TemporaryRedirect};
         matches!(self, MovedPermanently | Found | SeeOther | TemporaryRedirect | PermanentRedirect)
+    }
+
+    /// The status of that code, if it is one of these.
+    pub fn of_code(code: u16) -> Option<Status> {
+        Status::ALL.into_iter().find(|status| status.code() == code)
     }
 
     /// The code as a number.

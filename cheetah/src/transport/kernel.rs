@@ -34,6 +34,7 @@ use slab::Slab;
 
 use super::control::{Order, Orders, Shared};
 use crate::channel::Channel;
+use crate::programs::Programs;
 use crate::report::Report;
 use crate::service::{Options, Service};
 use crate::transport::unix_now;
@@ -175,13 +176,13 @@ impl Worker {
         listener: OwnedFd,
         orders: Orders,
         shared: Arc<Shared>,
-        service: Service,
+        mut service: Service,
         drain_limit: Duration,
     ) -> io::Result<Worker> {
         let events = EventLoop::new()?;
         events.add(&listener, LISTENER, Interest::READ, Trigger::Edge)?;
         events.add(&orders, ORDERS, Interest::READ, Trigger::Level)?;
-        service.wakes.set_loop(events.waker());
+        service.attach(events.registrar(), events.waker());
         Ok(Worker {
             timers: TimerWheel::new(events.now()),
             events,
@@ -225,9 +226,11 @@ impl Worker {
                 match event.token {
                     LISTENER | TLS_LISTENER => self.accept(),
                     ORDERS => self.obey(),
+                    token if Programs::owns(token) => self.service.on_program(event),
                     Token(key) => self.on_event(key as usize, event),
                 }
             }
+            self.service.turn_programs();
             for key in self.service.wakes.take() {
                 if let Some(connection) = self.connections.get_mut(key as usize) {
                     connection.conn.resume(&mut self.service);
@@ -264,14 +267,18 @@ impl Worker {
     }
 
     fn wait(&mut self, events: &mut Vec<Event>) -> io::Result<()> {
-        let busy = !self.ready.is_empty();
+        let busy = !self.ready.is_empty() || self.service.has_work();
         if !busy && let Some(log) = &mut self.service.log {
             log.flush();
         }
         let deadline = if busy {
             Some(Instant::ZERO)
         } else {
-            [self.timers.next_expiry(), self.accept_again, self.drain_until].into_iter().flatten().min()
+            let programs = self.service.programs_deadline();
+            [self.timers.next_expiry(), self.accept_again, self.drain_until, programs]
+                .into_iter()
+                .flatten()
+                .min()
         };
         let ready = self.events.turn(deadline)?;
         events.clear();

@@ -13,15 +13,17 @@ use netstack::device::Device;
 use netstack::driver::{self, Driver};
 use netstack::handler::xdp::XdpFilter;
 use netstack::handler::{Handlers, NamedHandler};
-use netstack::stack::{self, AddressDetection, Event, Stack};
+use netstack::stack::{self, AddressDetection, Stack};
 use netstack::tcp;
-use runtime::poller::{Interest, Token, Trigger};
+use runtime::poller::{Event, Interest, Token, Trigger};
 use runtime::stats::work::Work;
 use runtime::time::Instant;
+use smallvec::SmallVec;
 
 use super::control::{Order, Orders, Shared};
 use super::unix_now;
 use super::web::Web;
+use crate::programs::Programs;
 use crate::report::Report;
 use crate::service::Service;
 
@@ -123,7 +125,9 @@ impl<D: Device> Worker<D> {
         driver.set_handlers(Handlers::new(&options.handlers));
         await_address(&mut driver)?;
         driver.events().add(&orders, ORDERS, Interest::READ, Trigger::Level)?;
-        driver.app().service.wakes.set_loop(driver.events().waker());
+        let registrar = driver.events().registrar();
+        let waker = driver.events().waker();
+        driver.app_mut().service.attach(registrar, waker);
         let ports = [Some(options.port), options.tls_port];
         let filter = options.filter.clone();
         Ok(Worker { driver, filter, ports, orders, shared, drain_limit, drain_until: None })
@@ -140,12 +144,21 @@ impl<D: Device> Worker<D> {
             {
                 log.flush();
             }
-            let ready = self.driver.wait(self.drain_until)?;
-            if ready.iter().any(|event| event.token == ORDERS) {
-                self.obey();
-            }
+            let service = &self.driver.app().service;
+            let now = service.has_work().then_some(Instant::ZERO);
+            let until = [now, self.drain_until, service.programs_deadline()].into_iter().flatten().min();
+            let ready = self.driver.wait(until)?;
+            let of_programs: SmallVec<[Event; 16]> =
+                ready.iter().filter(|event| Programs::owns(event.token)).copied().collect();
+            let has_orders = ready.iter().any(|event| event.token == ORDERS);
             let now = self.driver.now();
             self.driver.app_mut().service.set_time(now, unix_now());
+            if has_orders {
+                self.obey();
+            }
+            let service = &mut self.driver.app_mut().service;
+            of_programs.iter().for_each(|event| service.on_program(event));
+            service.turn_programs();
             let (stack, web) = self.driver.parts();
             for key in web.woken() {
                 stack.wake(key);
@@ -218,7 +231,7 @@ fn await_address<D: Device>(driver: &mut Driver<D, Web>) -> io::Result<()> {
     while !driver.stack().may_use_address() {
         driver.turn(None)?;
         while let Some(event) = driver.stack_mut().poll_event() {
-            if let Event::AddressRefused { hardware_addr } = event {
+            if let stack::Event::AddressRefused { hardware_addr } = event {
                 let addr = driver.stack().config().ipv4_addr;
                 let why = format!("{hardware_addr} has the address {addr} already: give another --addr");
                 return Err(io::Error::new(io::ErrorKind::AddrInUse, why));
@@ -234,13 +247,13 @@ pub fn listen_addr(options: &StackOptions) -> SocketAddr {
     SocketAddrV4::new(options.addr.0, options.port).into()
 }
 
-fn tell(event: Event) {
+fn tell(event: stack::Event) {
     match event {
-        Event::AddressConflict { hardware_addr } => {
+        stack::Event::AddressConflict { hardware_addr } => {
             tracing::warn!("{hardware_addr} claims our address, which is defended");
         }
-        Event::Unreachable { addr } => tracing::debug!("{addr} does not say where it is"),
-        Event::BacklogOverflow { lost } => {
+        stack::Event::Unreachable { addr } => tracing::debug!("{addr} does not say where it is"),
+        stack::Event::BacklogOverflow { lost } => {
             tracing::debug!("the backlog is full: {lost} SYNs answered by cookies")
         }
         other => tracing::debug!("{other:?}"),

@@ -37,6 +37,16 @@ pub fn veth() -> Option<()> {
 
 /// By our own TCP/IP on the device that `options` describe. `None`, told, where it cannot be had.
 pub fn on_device(store: Arc<dyn Store>, options: &DeviceOptions, features: Features) -> Option<Server> {
+    on_device_with(store, options, features, &Config::default())
+}
+
+/// The same, with all of a server's configuration.
+pub fn on_device_with(
+    store: Arc<dyn Store>,
+    options: &DeviceOptions,
+    features: Features,
+    config: &Config,
+) -> Option<Server> {
     let device = match device::open(options) {
         Ok((device, _)) => device,
         Err(error) => {
@@ -45,7 +55,7 @@ pub fn on_device(store: Arc<dyn Store>, options: &DeviceOptions, features: Featu
         }
     };
     let stack = StackOptions { features, ..StackOptions::new((OURS, 24), 80) };
-    Some(Server::on_device(store, device, &stack, &Config::default()).unwrap())
+    Some(Server::on_device(store, device, &stack, config).unwrap())
 }
 
 /// A connection that waits for neither side longer than a test can.

@@ -163,6 +163,15 @@ impl Aggregate {
     }
 }
 
+impl From<Slice> for Aggregate {
+    /// Of this slice alone.
+    fn from(slice: Slice) -> Aggregate {
+        let mut aggregate = Aggregate::new();
+        aggregate.push(slice);
+        aggregate
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,15 +5,17 @@
 //! is new with each filling: together they name its bytes for good, so whatever was computed of them (a checksum) can be kept
 //! by who computed it, and nobody else need know.
 //!
-//! Memory comes from a bounded [`Pool`], which uses it again, from a sealed file in memory, which the kernel can send from
-//! without a copy ([`Shared::in_memory_file`]), or from an owner of any kind ([`Shared::from_owner`]: a vector, a mapped
-//! file). Buffers may be shared between threads.
+//! Memory comes from a bounded [`Pool`], which uses it again (its own, or [`SharedMemory`], which another process reads), from
+//! a sealed file in memory, which the kernel can send from without a copy ([`Shared::in_memory_file`]), or from an owner of any
+//! kind ([`Shared::from_owner`]: a vector, a mapped file). Buffers may be shared between threads.
 
 mod aggregate;
+mod memory;
 mod memory_file;
 mod pool;
 mod shared;
 
 pub use aggregate::{Aggregate, Slice};
+pub use memory::{Region, SharedMemory};
 pub use pool::{Buffer, Pool};
 pub use shared::{Name, Shared};

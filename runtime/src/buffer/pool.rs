@@ -4,6 +4,7 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::memory::Region;
 use super::shared::{Memory, Shared, Store};
 
 /// Buffers of one size that are used again and again. Cheap to clone: the clones are one pool, also in other threads.
@@ -15,12 +16,16 @@ pub struct Pool {
 pub(super) struct Home {
     buffer_bytes: usize,
     capacity: usize,
+    /// Buffers are parts of memory that was given.
+    of_regions: bool,
     state: Mutex<State>,
 }
 
 struct State {
     /// Each the only reference to its memory, and without a home, or the pool would keep itself alive.
     free: Vec<Arc<Store>>,
+    /// Of memory that was given: the parts of it that are no buffers yet.
+    regions: Vec<Region>,
     /// Buffers in use.
     out: usize,
 }
@@ -28,8 +33,19 @@ struct State {
 impl Pool {
     /// A pool of at most `capacity` buffers of `buffer_bytes` bytes. Buffers are made when they are first needed.
     pub fn new(buffer_bytes: usize, capacity: usize) -> Pool {
-        let state = Mutex::new(State { free: Vec::new(), out: 0 });
-        Pool { home: Arc::new(Home { buffer_bytes, capacity, state }) }
+        Pool::with(buffer_bytes, capacity, None)
+    }
+
+    /// A pool of buffers in these parts of [`SharedMemory`], which are of one length.
+    pub fn of_regions(regions: Vec<Region>) -> Pool {
+        let buffer_bytes = regions.iter().map(|region| region.bytes().len()).min().unwrap_or(0);
+        Pool::with(buffer_bytes, regions.len(), Some(regions))
+    }
+
+    fn with(buffer_bytes: usize, capacity: usize, regions: Option<Vec<Region>>) -> Pool {
+        let of_regions = regions.is_some();
+        let state = State { free: Vec::new(), regions: regions.unwrap_or_default(), out: 0 };
+        Pool { home: Arc::new(Home { buffer_bytes, capacity, of_regions, state: Mutex::new(state) }) }
     }
 
     /// A buffer, whose bytes are whatever its last user left; `None` if all are in use.
@@ -37,6 +53,7 @@ impl Pool {
         let mut state = self.home.state();
         let mut store = match state.free.pop() {
             Some(store) => store,
+            None if self.home.of_regions => Arc::new(Store::new(Memory::Region(state.regions.pop()?))),
             None if state.out < self.home.capacity => {
                 Arc::new(Store::new(Memory::Own(vec![0; self.home.buffer_bytes].into())))
             }
@@ -78,9 +95,13 @@ impl Home {
         }
     }
 
-    /// A buffer in use is gone for good.
-    pub(super) fn lost(&self) {
-        self.state().out -= 1;
+    /// A buffer in use is gone for good; its part of given memory is not.
+    pub(super) fn lost(&self, memory: Memory) {
+        let mut state = self.state();
+        state.out -= 1;
+        if let Memory::Region(region) = memory {
+            state.regions.push(region);
+        }
     }
 }
 
@@ -126,6 +147,7 @@ impl DerefMut for Buffer {
     fn deref_mut(&mut self) -> &mut [u8] {
         match self.store.as_mut().and_then(Arc::get_mut).map(|store| &mut store.memory) {
             Some(Memory::Own(bytes)) => bytes,
+            Some(Memory::Region(region)) => region.bytes_mut(),
             // Never so: buffers have memory of their own.
             _ => &mut [],
         }

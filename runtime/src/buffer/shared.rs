@@ -7,6 +7,7 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::memory::Region;
 use super::memory_file::MemoryFile;
 use super::pool::{Buffer, Home};
 
@@ -37,6 +38,7 @@ pub(super) struct Store {
 pub(super) enum Memory {
     Own(Box<[u8]>),
     Sealed(MemoryFile),
+    Region(Region),
     Foreign(Box<dyn AsRef<[u8]> + Send + Sync>),
 }
 
@@ -51,6 +53,7 @@ impl Store {
         match &self.memory {
             Memory::Own(bytes) => bytes,
             Memory::Sealed(file) => file.bytes(),
+            Memory::Region(region) => region.bytes(),
             Memory::Foreign(owner) => (**owner).as_ref(),
         }
     }
@@ -60,7 +63,7 @@ impl Drop for Store {
     /// Memory that did not find its way back: its place in the pool becomes free.
     fn drop(&mut self) {
         if let Some(home) = self.home.take() {
-            home.lost();
+            home.lost(std::mem::replace(&mut self.memory, Memory::Own(Box::default())));
         }
     }
 }
@@ -92,7 +95,7 @@ impl Shared {
     pub fn file_of(&self, part: &[u8]) -> Option<(BorrowedFd<'_>, u64)> {
         match &self.store.as_ref()?.memory {
             Memory::Sealed(file) => Some((file.file(), self.offset_of(part)? as u64)),
-            Memory::Own(_) | Memory::Foreign(_) => None,
+            Memory::Own(_) | Memory::Region(_) | Memory::Foreign(_) => None,
         }
     }
 
@@ -114,11 +117,19 @@ impl Shared {
     pub fn thaw(mut self) -> Result<Buffer, Shared> {
         let Some(mut store) = self.store.take() else { return Err(self) };
         match Arc::get_mut(&mut store) {
-            Some(inner) if matches!(inner.memory, Memory::Own(_)) => {
+            Some(inner) if matches!(inner.memory, Memory::Own(_) | Memory::Region(_)) => {
                 inner.name.generation += 1;
                 Ok(Buffer::new(store))
             }
             _ => Err(Shared::new(store)),
+        }
+    }
+
+    /// Where in the [`SharedMemory`](super::SharedMemory) of its pool the buffer begins, if it is a part of such.
+    pub fn region_offset(&self) -> Option<usize> {
+        match &self.store.as_ref()?.memory {
+            Memory::Region(region) => Some(region.offset()),
+            Memory::Own(_) | Memory::Sealed(_) | Memory::Foreign(_) => None,
         }
     }
 

@@ -7,6 +7,7 @@ use rustix::event::{Timespec, epoll};
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Events taken by one system call. More stay for the next.
@@ -14,7 +15,7 @@ const EVENTS_PER_WAIT: usize = 256;
 
 /// An epoll instance.
 pub struct Epoll {
-    fd: OwnedFd,
+    fd: Arc<OwnedFd>,
     ready: Vec<epoll::Event>,
     /// The system waits for whole milliseconds only: before Linux 5.11, or where a sandbox forbids the newer call.
     only_whole_ms: bool,
@@ -33,7 +34,37 @@ impl Epoll {
     /// If the process has no descriptors left.
     pub fn new() -> io::Result<Epoll> {
         let fd = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let fd = Arc::new(fd);
         Ok(Epoll { fd, ready: Vec::with_capacity(EVENTS_PER_WAIT), only_whole_ms: false })
+    }
+}
+
+/// Registers descriptors with an [`Epoll`] that another part of the program owns and waits on. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Registrar {
+    fd: Arc<OwnedFd>,
+}
+
+impl Registrar {
+    /// As [`Poller::add`]; closing the descriptor removes it.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn add(
+        &self,
+        fd: BorrowedFd<'_>,
+        token: Token,
+        interest: Interest,
+        trigger: Trigger,
+    ) -> io::Result<()> {
+        Ok(epoll::add(&self.fd, fd, epoll::EventData::new_u64(token.0), flags(interest, trigger))?)
+    }
+}
+
+impl Epoll {
+    /// Who registers more with this instance.
+    pub fn registrar(&self) -> Registrar {
+        Registrar { fd: Arc::clone(&self.fd) }
     }
 }
 

@@ -6,7 +6,7 @@
 mod epoll;
 mod sys;
 
-pub use epoll::Epoll;
+pub use epoll::{Epoll, Registrar};
 
 use std::io;
 use std::os::fd::BorrowedFd;

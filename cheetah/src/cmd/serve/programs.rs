@@ -1,0 +1,108 @@
+//! Which programs answer, from the command line.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::bail;
+use cheetah::programs::{Address, Config, Limits, Route, Start, Target};
+
+use super::Usage;
+
+/// Programs that answer for some paths (docs/programs.md)
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Programs")]
+pub(super) struct ProgramOptions {
+    /// What is below this path is answered by a FastCGI program that listens at unix:/PATH or tcp:HOST:PORT; may be given
+    /// several times
+    #[arg(long, value_name = "/PREFIX=ADDRESS")]
+    fastcgi: Vec<String>,
+    /// What is below this path is answered by a program that shares memory with the server (docs/programs.md): a command that
+    /// each thread starts, or unix:/PATH; may be given several times
+    #[arg(long, value_name = "/PREFIX=COMMAND")]
+    program: Vec<String>,
+    /// /PREFIX/NAME is answered by the program NAME in this folder, started for each request; may be given several times
+    #[arg(long, value_name = "/PREFIX=DIR")]
+    cgi: Vec<String>,
+    /// One more parameter for programs, as SCRIPT_FILENAME=/srv/app/index.php; may be given several times
+    #[arg(long, value_name = "NAME=VALUE")]
+    program_param: Vec<String>,
+    /// How long a program may be silent before its request is answered by 504
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    program_timeout: u64,
+    /// Connections to one program at once, of each thread
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    program_connections: u16,
+    /// Content that a request to a program may have; it is gathered before the program hears of it
+    #[arg(long, value_name = "BYTES", default_value_t = 1 << 20)]
+    program_content: u64,
+}
+
+impl ProgramOptions {
+    /// The programs that were asked for.
+    pub(super) fn config(&self) -> anyhow::Result<Arc<Config>> {
+        let mut config = Config {
+            limits: Limits {
+                timeout: Duration::from_secs(self.program_timeout),
+                max_links: usize::from(self.program_connections),
+                max_content: self.program_content,
+                ..Limits::default()
+            },
+            ..Config::default()
+        };
+        for text in &self.fastcgi {
+            let route = |prefix: &str, address: &str| {
+                let target = Target::FastCgi(Address::parse(address)?);
+                Route::new(prefix, target).map_err(str::to_owned)
+            };
+            config.routes.push(split("--fastcgi", "/PREFIX=ADDRESS", text, route)?);
+        }
+        for text in &self.program {
+            let route = |prefix: &str, start: &str| {
+                Route::new(prefix, Target::Shared(Start::parse(start)?)).map_err(str::to_owned)
+            };
+            config.routes.push(split("--program", "/PREFIX=COMMAND", text, route)?);
+        }
+        for text in &self.cgi {
+            let route = |prefix: &str, dir: &str| {
+                let dir = std::fs::canonicalize(dir).map_err(|error| format!("{dir}: {error}"))?;
+                if !dir.is_dir() {
+                    return Err(format!("{} is no folder", dir.display()));
+                }
+                Route::new(prefix, Target::Cgi(dir)).map_err(str::to_owned)
+            };
+            config.routes.push(split("--cgi", "/PREFIX=DIR", text, route)?);
+        }
+        for (at, route) in config.routes.iter().enumerate() {
+            if config.routes[..at].iter().any(|other| other.prefix() == route.prefix()) {
+                bail!(Usage(format!(
+                    "{}/ is given to two programs: give each a path of its own",
+                    route.prefix()
+                )));
+            }
+        }
+        for text in &self.program_param {
+            let param = |name: &str, value: &str| {
+                let is_name = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+                if name.is_empty() || !name.bytes().all(is_name) {
+                    return Err(format!("`{name}` is no name of a parameter"));
+                }
+                Ok((name.to_owned(), value.to_owned()))
+            };
+            config.params.push(split("--program-param", "NAME=VALUE", text, param)?);
+        }
+        Ok(Arc::new(config))
+    }
+}
+
+/// Makes something of the two parts of an option's value.
+fn split<T>(
+    option: &str,
+    form: &str,
+    text: &str,
+    make: impl Fn(&str, &str) -> Result<T, String>,
+) -> anyhow::Result<T> {
+    let Some((left, right)) = text.split_once('=') else {
+        bail!(Usage(format!("{option} {text}: give {form}")));
+    };
+    make(left, right).map_err(|why| Usage(format!("{option} {text}: {why}")).into())
+}
