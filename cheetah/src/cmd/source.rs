@@ -13,7 +13,7 @@ use cheetah::site::pack::PackOptions;
 use cheetah::site::writable::SiteWriter;
 use cheetah::site::{ChangedSite, Site};
 use cheetah::store::Dotfiles;
-use cheetah::store::{Copied, Folder, Store};
+use cheetah::store::{Copied, Folder, Store, WithListings};
 use fsstack::OpenOptions;
 use fsstack::cache::FileCache;
 use fsstack::cache::policy::PolicyName;
@@ -55,6 +55,9 @@ pub(super) struct Source {
     /// Of a folder, make Brotli and gzip versions of what gets shorter by it before serving, for clients that take them
     #[arg(long)]
     compress: bool,
+    /// Answer for a folder without an index.html with a list of what it holds; `/_listing.css`, if it is there, is its style
+    #[arg(long)]
+    listings: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -131,7 +134,10 @@ impl Source {
     /// A store by the rules that it has; copied if that is how it is to be measured.
     pub(super) fn ruled(&self, store: Arc<dyn Store>, without: &[Feature]) -> anyhow::Result<Arc<dyn Store>> {
         let store = WithRules::new(store).with_context(|| self.path.display().to_string())?;
-        let store: Arc<dyn Store> = Arc::new(store);
+        let mut store: Arc<dyn Store> = Arc::new(store);
+        if self.listings {
+            store = Arc::new(WithListings::new(store));
+        }
         Ok(if without.contains(&Feature::Pinning) { Arc::new(Copied::new(store)) } else { store })
     }
 

@@ -22,7 +22,7 @@ use runtime::payload::Piece;
 pub use header_fields::HeaderFields;
 pub use redirects::{Outcome, Redirects};
 
-use crate::store::{Document, Found, Store};
+use crate::store::{Document, Found, Listed, Store};
 
 /// Where a site's fields stand.
 pub const HEADERS_PATH: &str = "/_headers";
@@ -151,6 +151,17 @@ impl Store for WithRules {
             return Found::Nothing;
         }
         self.store.find(path)
+    }
+
+    fn list(&self, path: &[u8]) -> io::Result<Option<Vec<Listed>>> {
+        let mut listed = self.store.list(path)?;
+        if path == b"/"
+            && let Some(listed) = &mut listed
+        {
+            let hidden = [HEADERS_PATH, REDIRECTS_PATH].map(|path| &path.as_bytes()[1..]);
+            listed.retain(|listed| !hidden.contains(&&listed.name[..]));
+        }
+        Ok(listed)
     }
 
     fn rules(&self) -> &Rules {

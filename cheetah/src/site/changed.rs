@@ -5,7 +5,7 @@
 use std::io;
 use std::ops::Range;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use fsstack::log::{self, Generation, OpenFile};
 use fsstack::path::split_parent;
@@ -18,7 +18,7 @@ use super::SiteError;
 use super::entry::{PackedFile, made_area};
 use crate::http::headers::{Area, Facts};
 use crate::http::response::Status;
-use crate::store::{Document, Found, INDEX_NAME, Store};
+use crate::store::{Document, Found, INDEX_NAME, Listed, MAX_LISTED, Store};
 
 /// One generation of a log, open for serving: what is written afterwards is in the next one that is opened.
 #[derive(Debug)]
@@ -26,6 +26,8 @@ pub struct ChangedSite {
     /// By whole path, without a slash at the ends.
     entries: FxHashMap<Box<[u8]>, Entry>,
     is_resident: bool,
+    /// The paths of what each folder holds: made when a folder is listed, and anew after a change.
+    in_folders: OnceLock<FxHashMap<Box<[u8]>, Vec<Box<[u8]>>>>,
 }
 
 #[derive(Debug)]
@@ -77,11 +79,12 @@ impl ChangedSite {
             };
             entries.insert(found.path().into(), entry);
         }
-        Ok(ChangedSite { entries, is_resident: generation.is_resident() })
+        Ok(ChangedSite { entries, is_resident: generation.is_resident(), in_folders: OnceLock::new() })
     }
 
     /// Shows a file at `path`, a folder (`Some(None)`), or that nothing is there any more.
     pub(super) fn set(&mut self, path: &[u8], found: Option<Option<Arc<dyn Document>>>) {
+        self.in_folders = OnceLock::new();
         let (parent, name) = split_parent(path).unwrap_or_default();
         let index = match &found {
             Some(Some(document)) => Some(Arc::clone(document)),
@@ -114,6 +117,17 @@ impl ChangedSite {
         }
     }
 
+    fn names(&self) -> &FxHashMap<Box<[u8]>, Vec<Box<[u8]>>> {
+        self.in_folders.get_or_init(|| {
+            let mut folders: FxHashMap<Box<[u8]>, Vec<Box<[u8]>>> = FxHashMap::default();
+            for path in self.entries.keys().filter(|path| !path.is_empty()) {
+                let parent = split_parent(path).unwrap_or_default().0;
+                folders.entry(parent.into()).or_default().push(path.clone());
+            }
+            folders
+        })
+    }
+
     /// Whether all contents are in memory.
     pub fn is_resident(&self) -> bool {
         self.is_resident
@@ -138,6 +152,26 @@ pub(super) fn document(entry: log::Entry<'_>) -> Result<Option<Arc<dyn Document>
 }
 
 impl Store for ChangedSite {
+    fn list(&self, path: &[u8]) -> io::Result<Option<Vec<Listed>>> {
+        let plain = path.strip_prefix(b"/").unwrap_or(path);
+        let plain = plain.strip_suffix(b"/").unwrap_or(plain);
+        if !matches!(self.entries.get(plain), Some(Entry::Directory(_))) {
+            return Ok(None);
+        }
+        let names = self.names().get(plain).map_or(&[][..], Vec::as_slice);
+        let listed = |path: &Box<[u8]>| {
+            let name = split_parent(path).map_or(&path[..], |(_, name)| name).to_vec();
+            match self.entries.get(path)? {
+                Entry::Directory(_) => Some(Listed { name, is_directory: true, size: 0, modified: 0 }),
+                Entry::File(file) => {
+                    let Facts { size, validators, .. } = file.facts();
+                    Some(Listed { name, is_directory: false, size, modified: validators.last_modified })
+                }
+            }
+        };
+        Ok(Some(names.iter().filter_map(listed).take(MAX_LISTED + 1).collect()))
+    }
+
     fn find(&self, path: &[u8]) -> Found {
         let plain = path.strip_prefix(b"/").unwrap_or(path);
         let plain = plain.strip_suffix(b"/").unwrap_or(plain);

@@ -11,15 +11,16 @@ pub mod pack;
 pub mod writable;
 
 use std::fmt;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use fsstack::{Image, InodeId, OpenError, OpenOptions};
+use fsstack::{Image, Inode, InodeId, OpenError, OpenOptions};
 
 pub use changed::ChangedSite;
 pub use entry::PackedFile;
 
-use crate::store::{Document, Found, Store};
+use crate::store::{Document, Found, Listed, MAX_LISTED, Store};
 use entry::Entry;
 
 /// Why an image cannot be served.
@@ -109,6 +110,19 @@ impl Site {
 }
 
 impl Store for Site {
+    fn list(&self, path: &[u8]) -> io::Result<Option<Vec<Listed>>> {
+        let Some(folder) = self.image.lookup(path).filter(|inode| inode.is_directory()) else {
+            return Ok(None);
+        };
+        let listed = |inode: Inode<'_>| Listed {
+            name: inode.name().to_vec(),
+            is_directory: inode.is_directory(),
+            size: inode.size(),
+            modified: u64::try_from(inode.mtime().seconds).unwrap_or(0),
+        };
+        Ok(Some(folder.children().take(MAX_LISTED + 1).map(listed).collect()))
+    }
+
     /// One probe of the image's path index.
     fn find(&self, path: &[u8]) -> Found {
         let Some(inode) = self.image.lookup(path) else { return Found::Nothing };

@@ -10,6 +10,7 @@
 //! documents, which are ready then.
 
 use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::SystemTime;
@@ -21,7 +22,7 @@ use super::changed::{self, ChangedSite};
 use super::{change, pack};
 use crate::http::coding::Coding;
 use crate::http::conditional::KeptConditions;
-use crate::store::{Found, Store};
+use crate::store::{Found, Listed, Store};
 
 /// What every loop looks files up in.
 #[derive(Debug)]
@@ -32,6 +33,10 @@ pub struct WritableSite {
 impl Store for WritableSite {
     fn find(&self, path: &[u8]) -> Found {
         self.site.read().unwrap_or_else(PoisonError::into_inner).find(path)
+    }
+
+    fn list(&self, path: &[u8]) -> io::Result<Option<Vec<Listed>>> {
+        self.site.read().unwrap_or_else(PoisonError::into_inner).list(path)
     }
 }
 

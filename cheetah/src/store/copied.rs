@@ -10,7 +10,7 @@ use runtime::buffer::{Pool, Shared, Slice};
 use runtime::payload::{Piece, StoredSums};
 use runtime::stats::work::{Quantity, count};
 
-use super::{Document, Found, Store};
+use super::{Document, Found, Listed, Store};
 use crate::http::headers::Facts;
 use crate::http::response::Status;
 use crate::rules::Rules;
@@ -49,6 +49,10 @@ impl Store for Copied {
             }
             other => other,
         }
+    }
+
+    fn list(&self, path: &[u8]) -> io::Result<Option<Vec<Listed>>> {
+        self.store.list(path)
     }
 
     fn rules(&self) -> &Rules {

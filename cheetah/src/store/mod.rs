@@ -14,6 +14,7 @@
 mod copied;
 mod dotfiles;
 mod folder;
+mod listing;
 mod made;
 mod status;
 
@@ -24,6 +25,7 @@ use std::sync::Arc;
 pub use copied::Copied;
 pub use dotfiles::Dotfiles;
 pub use folder::Folder;
+pub use listing::{Listed, MAX_LISTED, WithListings};
 pub use made::Made;
 pub use status::{Feed, WithStatus};
 
@@ -58,6 +60,16 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// Looks for a canonical path, as [`crate::http::target::resolve`] gives it: a leading slash, no empty or dot segments, a
     /// slash at the end of a directory's.
     fn find(&self, path: &[u8]) -> Found;
+
+    /// What the folder at a canonical path that ends in a slash holds, in any order; it may stop beyond [`MAX_LISTED`]. `None`
+    /// if there is no folder, or it is not told.
+    ///
+    /// # Errors
+    /// Whatever the system says.
+    fn list(&self, path: &[u8]) -> io::Result<Option<Vec<Listed>>> {
+        let _ = path;
+        Ok(None)
+    }
 
     /// What the site says of itself.
     fn rules(&self) -> &Rules {

@@ -2,11 +2,12 @@
 //!
 //! Server-sent events (the HTML standard, section 9.2), so that a browser's `EventSource` reads them.
 
+use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use runtime::buffer::{Shared, Slice};
 
-use super::{Found, Growing, Store};
+use super::{Found, Growing, Listed, Store};
 use crate::live::{self, Receiver, SendError, Sender};
 use crate::rules::Rules;
 
@@ -84,6 +85,10 @@ impl Store for WithStatus {
             return Found::Growing(self.feed.clone());
         }
         self.store.find(path)
+    }
+
+    fn list(&self, path: &[u8]) -> io::Result<Option<Vec<Listed>>> {
+        self.store.list(path)
     }
 
     fn rules(&self) -> &Rules {

@@ -172,7 +172,9 @@ impl Herd {
             None => now >= self.counts_from() && now < self.until(),
         };
         if counts {
-            let at = now.saturating_since(self.counts_from());
+            // What comes after the end belongs to the last second, or a part of one would look like a slow one.
+            let last = self.options.duration.saturating_sub(Duration::from_nanos(1));
+            let at = now.saturating_since(self.counts_from()).min(last);
             self.ledger.record(at, now.saturating_since(asked.due), result);
         }
     }

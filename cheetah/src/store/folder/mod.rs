@@ -30,7 +30,7 @@ use rustc_hash::FxHashMap;
 use rustix::fs::FileType;
 use rustix::io::Errno;
 
-use super::{Document, Dotfiles, Found, INDEX_NAME, Store, status_of};
+use super::{Document, Dotfiles, Found, INDEX_NAME, Listed, MAX_LISTED, Store, status_of};
 use crate::http::conditional::Validators;
 use crate::http::content_type;
 use crate::http::headers::{self, Area, Facts};
@@ -199,6 +199,16 @@ impl Folder {
 }
 
 impl Store for Folder {
+    fn list(&self, path: &[u8]) -> io::Result<Option<Vec<Listed>>> {
+        let below = path.strip_prefix(b"/").unwrap_or(path);
+        self.entries(below).or_else(|error| match Errno::from_io_error(&error) {
+            Some(
+                Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::XDEV | Errno::NAMETOOLONG | Errno::INVAL,
+            ) => Ok(None),
+            _ => Err(error),
+        })
+    }
+
     fn find(&self, path: &[u8]) -> Found {
         match self.look(path) {
             Ok(found) => found,
@@ -220,6 +230,48 @@ impl Store for Folder {
                 }
             },
         }
+    }
+}
+
+impl Folder {
+    /// What a folder holds that could be asked for: files and folders, through no link.
+    fn entries(&self, below: &[u8]) -> io::Result<Option<Vec<Listed>>> {
+        use rustix::fs::{AtFlags, Dir, statat};
+        let below = below.strip_suffix(b"/").unwrap_or(below);
+        if !self.dotfiles.allow(Path::new(std::ffi::OsStr::from_bytes(below))) {
+            return Ok(None);
+        }
+        let folder = self.beneath.open(below)?;
+        count(Quantity::OtherCalls, 2);
+        if FileType::from_raw_mode(rustix::fs::fstat(&folder)?.st_mode) != FileType::Directory {
+            return Ok(None);
+        }
+        let mut listed = Vec::new();
+        for entry in Dir::read_from(&folder)? {
+            let entry = entry?;
+            let name = entry.file_name().to_bytes();
+            let path = [below, b"/", name].concat();
+            let path = path.strip_prefix(b"/").unwrap_or(&path);
+            if matches!(name, b"." | b"..")
+                || !self.dotfiles.allow(Path::new(std::ffi::OsStr::from_bytes(path)))
+            {
+                continue;
+            }
+            count(Quantity::OtherCalls, 1);
+            // It may be gone meanwhile.
+            let Ok(stat) = statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
+            let is_directory = match FileType::from_raw_mode(stat.st_mode) {
+                FileType::RegularFile => false,
+                FileType::Directory => true,
+                _ => continue,
+            };
+            let (size, modified) = (stat.st_size as u64, u64::try_from(stat.st_mtime).unwrap_or(0));
+            listed.push(Listed { name: name.to_vec(), is_directory, size, modified });
+            if listed.len() > MAX_LISTED {
+                break;
+            }
+        }
+        Ok(Some(listed))
     }
 }
 
