@@ -33,6 +33,34 @@ pub(crate) struct WidePlan {
     /// Sets of accumulators for them, of states that one addition a vector is enough for: no more than
     /// `unroll`, and a power of two as well.
     pub(crate) sets: usize,
+    pub(crate) edges: Edges,
+}
+
+/// What comes before and behind the loop over whole vectors, where source and destination have no holes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Edges {
+    /// A stretch of no more than a vector is what is left otherwise, even a whole one: masks reach so far.
+    pub(crate) takes_whole: bool,
+    /// Of long stretches, as much first as takes the destination to a whole vector.
+    pub(crate) aligns: bool,
+    /// What is left is the last whole vector of the stretch once more, and stretches of up to two vectors have
+    /// no loop: where there are no masks by the byte, words are only added up, and nothing depends on where
+    /// they are.
+    pub(crate) overlaps: bool,
+}
+
+impl Edges {
+    pub(crate) fn of(stages: &[VectorStage], target: &Target) -> Edges {
+        let any = |is: &dyn Fn(&VectorStage) -> bool| stages.iter().any(is);
+        let ordered = any(&|stage| stage.forms.iter().any(StateForm::is_ordered));
+        // What was loaded for the place at which a stretch begins would not do for another one.
+        let anywhere = !ordered && !any(&|stage| stage.keeps_patterns(target));
+        Edges {
+            takes_whole: target.masks && !ordered,
+            aligns: target.masks && anywhere,
+            overlaps: !target.masks && anywhere && !any(&VectorStage::reads_pos),
+        }
+    }
 }
 
 impl WidePlan {
@@ -51,7 +79,8 @@ impl WidePlan {
     }
 
     fn on(target: Target, stages: Vec<VectorStage>) -> Result<WidePlan, Refusal> {
-        let mut plan = WidePlan { target, stages, unroll: 4, sets: UNROLLS[0] };
+        let edges = Edges::of(&stages, &target);
+        let mut plan = WidePlan { target, stages, unroll: 4, sets: UNROLLS[0], edges };
         if plan.waits_for_dots() {
             plan.unroll = 8;
         }

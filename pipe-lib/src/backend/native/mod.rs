@@ -132,7 +132,8 @@ pub(crate) fn emit(mut plan: WidePlan, stripes: Stripes) -> Result<(NativeCode, 
     let isa = features.isa().ok_or_else(|| "neither AVX2 nor AVX-512 to use".to_owned())?;
     let unroll = plan.unroll;
     let sets = plan.sets;
-    let widest = FunctionShape { isa, features, source: None, stores: Stores::Plain, unroll, sets };
+    let edges = plan.edges;
+    let widest = FunctionShape { isa, features, source: None, stores: Stores::Plain, unroll, sets, edges };
     let (image, parts, shape) = fitting(&plan.stages, widest)?;
     plan.unroll = shape.unroll;
     // What takes no fewer registers unrolls no further.

@@ -111,6 +111,16 @@ pub(crate) enum StateForm {
     Lagged(Running, Vec<usize>),
 }
 
+impl StateForm {
+    /// Whether it matters where in the stream a word is.
+    pub(crate) const fn is_ordered(&self) -> bool {
+        !matches!(
+            self,
+            StateForm::Constant | StateForm::Reduction(..) | StateForm::Member | StateForm::SumOfSums
+        )
+    }
+}
+
 /// A linear recurrence of one state or several.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct LinearSystem {

@@ -10,8 +10,9 @@ mod period;
 mod sums;
 
 use crate::analyse::{Analysed, Class, StateFacts, bounds};
-use crate::ir::{Op, Pipe, StateId, Value};
+use crate::ir::{Op, Pipe, StateId, Ty, Value, WideBinary};
 use crate::plan::induction::Step;
+use crate::plan::target::Target;
 pub(crate) use demand::MAX_SUBTRACTIONS;
 use form::Chooser;
 pub(crate) use form::{Addend, Fold, LinearSystem, MAX_NUMBER, Running, Second, StateForm};
@@ -158,6 +159,26 @@ impl VectorStage {
         let all = || pipe.states.iter().map(|state| state.ty.mask()).collect::<Vec<u64>>();
         let most = self.most.get_or_init(|| bounds::most(&pipe.body, &pipe.tables, &all()));
         most[value.0 as usize]
+    }
+
+    /// Whether the code keeps values in registers that it needs for each vector: patterns, and numbers of 128
+    /// bits that never change, for which only the larger register files have room.
+    pub(crate) fn keeps_patterns(&self, target: &Target) -> bool {
+        let pipe = &self.pipe;
+        let state = |value: Value| match pipe.body.inst(value).op {
+            Op::State(state) if self.forms[state.0 as usize] == StateForm::Constant => Some(state.0),
+            _ => None,
+        };
+        let held = |op: Op| match op {
+            Op::WideBinary(WideBinary::Pair, high, low) if target.masks && pipe.input.ty == Ty::U128 => {
+                state(low).is_some_and(|low| state(high) == Some(low + 1))
+            }
+            _ => false,
+        };
+        pipe.body.iter().any(|(value, inst)| {
+            let index = value.0 as usize;
+            self.needed[index] && (self.periods[index].is_some() || held(inst.op))
+        })
     }
 
     /// Whether the code needs the offset in the stream.

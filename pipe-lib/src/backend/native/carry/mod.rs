@@ -91,8 +91,6 @@ pub(super) enum Due {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Traits {
     pub(super) due: Due,
-    /// It matters where in the stream a word is.
-    pub(super) ordered: bool,
     /// The unrolled loop may be entered at any copy.
     pub(super) enters_anywhere: bool,
     /// Its step in the remainder takes which words count ([`LoopPart::masking`]).
@@ -109,7 +107,6 @@ impl Traits {
     /// Of partial results that add up in any order.
     pub(super) const UNORDERED: Traits = Traits {
         due: Due::After,
-        ordered: false,
         enters_anywhere: true,
         masked: true,
         ends_in_remainder: false,
@@ -118,7 +115,7 @@ impl Traits {
     };
 
     /// For what depends on the position of each word, and corrects for it where the loop is entered.
-    pub(super) const ORDERED: Traits = Traits { ordered: true, masked: false, ..Traits::UNORDERED };
+    pub(super) const ORDERED: Traits = Traits { masked: false, ..Traits::UNORDERED };
 }
 
 /// One state, or several that are carried together.

@@ -46,7 +46,8 @@ fn functions() -> Vec<(String, Builder, Trace)> {
             for unroll in [2, 1] {
                 let isa = features.isa().unwrap();
                 let (source, stores, sets) = (None, Stores::Plain, plan.sets.min(unroll));
-                let shape = FunctionShape { isa, features, source, stores, unroll, sets };
+                let edges = plan.edges;
+                let shape = FunctionShape { isa, features, source, stores, unroll, sets, edges };
                 let Ok(code) = frame::virtual_code(&plan.stages, shape) else { continue };
                 let Ok(trace) = regalloc::traced(&code) else { continue };
                 functions.push((format!("{text}, {isa:?}, {unroll}"), code, trace));

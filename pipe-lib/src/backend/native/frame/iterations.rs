@@ -4,7 +4,6 @@ use iced_x86::{Code, Register};
 
 use super::{DST, END, FunctionFrame, LEN, LIMIT, POS, REMAINDER, SRC, Stores};
 use crate::backend::native::asm;
-use crate::backend::native::isa::Isa;
 use crate::backend::native::vcode::{CodeItem, CodeLabel, Mem, Operand};
 
 /// Fewest bytes of a stretch whose destination is aligned: below, aligning costs more than it saves.
@@ -37,26 +36,15 @@ impl FunctionFrame<'_> {
         self.iterations_from_within()
     }
 
-    /// Whether some state depends on where in the stream a word is.
-    pub(super) fn is_ordered(&self) -> bool {
-        self.carried().any(|carried| carried.traits().ordered)
-    }
-
-    /// Whether the unrolled loop can be entered at any copy.
+    /// Whether the unrolled loop can be entered at any copy: that is known of the registers that a state took
+    /// (powers of a factor for each copy, a group of vectors for `crc32`), not of its form alone.
     pub(super) fn enters_within(&self) -> bool {
         self.carried().all(|carried| carried.traits().enters_anywhere)
     }
 
     /// Whether the destination of long stretches is aligned to a vector.
     pub(super) fn aligns(&self) -> bool {
-        let able = !self.is_ordered() && !self.has_patterns() && self.is_contiguous();
-        self.shape.isa == Isa::Avx512 && self.shape.stores == Stores::Plain && able
-    }
-
-    /// Whether patterns have been loaded: for the place at which the stretch begins, they would not do for
-    /// another one.
-    pub(super) fn has_patterns(&self) -> bool {
-        self.stages.iter().any(|stage| stage.given.iter().any(Option::is_some))
+        self.shape.edges.aligns && self.shape.stores == Stores::Plain && self.is_contiguous()
     }
 
     /// Whether neither source nor destination have holes.

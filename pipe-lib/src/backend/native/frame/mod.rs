@@ -25,7 +25,7 @@ mod tests;
 
 use crate::backend::{MAX_CALL_BYTES, Refusal};
 use crate::ir::State;
-use crate::plan::wide::MAX_ITEMS;
+use crate::plan::wide::{Edges, MAX_ITEMS};
 use iced_x86::Code;
 
 use crate::backend::native::abi::{DST, END, LEN, LIMIT, POS, REMAINDER, SRC};
@@ -66,6 +66,7 @@ pub(super) struct FunctionShape {
     pub(super) unroll: usize,
     /// Sets of accumulators for them; see [`WidePlan::sets`](crate::plan::wide::WidePlan).
     pub(super) sets: usize,
+    pub(super) edges: Edges,
 }
 
 /// Most bytes of a call, whatever the states.
@@ -175,7 +176,7 @@ impl<'a> FunctionFrame<'a> {
         }
         self.b.items.push(CodeItem::LoadConstants);
         self.prepare()?;
-        let short = self.remainder_takes_whole().then(|| self.b.new_label());
+        let short = self.shape.edges.takes_whole.then(|| self.b.new_label());
         let overlap = self.overlaps().then(|| (self.b.new_label(), self.b.new_label()));
         if let Some((short, _)) = overlap {
             self.enter_short(short);
@@ -215,11 +216,6 @@ impl<'a> FunctionFrame<'a> {
             self.b.jump(Code::Jmp_rel32_64, done);
         }
         Ok(())
-    }
-
-    /// Whether what is left may be a whole vector: masks of 64 bits.
-    fn remainder_takes_whole(&self) -> bool {
-        self.shape.isa == Isa::Avx512 && !self.is_ordered()
     }
 
     /// All that the loops carry, stage after stage.

@@ -21,7 +21,7 @@ pub(in crate::backend::native) struct Parts {
 impl FunctionFrame<'_> {
     pub(super) fn into_parts(self) -> Parts {
         let (aligns, enters_within) = (self.aligns(), self.enters_within());
-        let (takes_whole, overlaps) = (self.remainder_takes_whole(), self.overlaps());
+        let (takes_whole, overlaps) = (self.shape.edges.takes_whole, self.overlaps());
         let stages = self.stages.into_iter().map(|stage| (stage.first_state, stage.carried)).collect();
         Parts { stages, aligns, enters_within, takes_whole, overlaps }
     }

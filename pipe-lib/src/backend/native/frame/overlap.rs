@@ -15,17 +15,14 @@ use super::{DST, END, FunctionFrame, LEN, LoopPart, REMAINDER, Stores};
 use crate::backend::native::abi::Round;
 use crate::backend::native::asm;
 use crate::backend::native::carry::Masking;
-use crate::backend::native::isa::Isa;
 use crate::backend::native::lanes::whole::{at, indexed};
 use crate::backend::native::vcode::CodeLabel;
 use iced_x86::{Code, Register};
 
 impl FunctionFrame<'_> {
-    /// Whether what is left may be done so: if words are only added up, and nothing depends on where they
-    /// are.
+    /// Whether what is left is done so.
     pub(super) fn overlaps(&self) -> bool {
-        let is_anywhere = !self.is_ordered() && !self.has_patterns() && !self.reads_pos;
-        self.shape.isa == Isa::Avx2 && self.is_contiguous() && is_anywhere
+        self.shape.edges.overlaps && self.is_contiguous()
     }
 
     /// On to `short` with a stretch of more than one vector and no more than two, if it may be done so.

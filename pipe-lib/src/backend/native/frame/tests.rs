@@ -11,10 +11,11 @@ fn build<R>(pipe: &Pipe, look: impl FnOnce(&FunctionFrame<'_>, Result<(), Refusa
     let isa = features.isa()?;
     let stage = Analysed::new(pipe.clone().into());
     let plans = [VectorStage::of(&stage).unwrap()];
-    let mut frame = FunctionFrame::new(
-        &plans,
-        FunctionShape { isa, features, source: None, stores: Stores::Plain, unroll: 4, sets: 4 },
-    );
+    let target = crate::backend::native::targets(features)[0]?;
+    let edges = Edges::of(&plans, &target);
+    let shape =
+        FunctionShape { isa, features, source: None, stores: Stores::Plain, unroll: 4, sets: 4, edges };
+    let mut frame = FunctionFrame::new(&plans, shape);
     let result = frame.build();
     Some(look(&frame, result))
 }
