@@ -44,6 +44,10 @@ pub(crate) const MAX_CALL_BYTES: usize = 1 << 30;
 /// * `dst` is null (read only: nothing is written), equal to `src` (in place), or writable for `len` bytes
 ///   that do not overlap `src`. When it is neither null nor `src`, all `len` bytes of it are written, even by
 ///   stages that modify nothing. Nothing outside is read or written.
+///
+/// A trait, not a table of functions: the interpreter has its stages beside the code, guarded code looks at
+/// the states and chooses, and Cranelift's loop and tail are two functions. Where a table would save
+/// something, on short transfers, there is [`PassCode::entry`], and the engine calls that.
 pub(crate) trait PassCode: Send + Sync {
     /// Runs over `len` bytes of the stream, tails included.
     ///

@@ -43,9 +43,9 @@ pub(crate) struct Edges {
     pub(crate) takes_whole: bool,
     /// Of long stretches, as much first as takes the destination to a whole vector.
     pub(crate) aligns: bool,
-    /// What is left is the last whole vector of the stretch once more, and stretches of up to two vectors have
-    /// no loop: where there are no masks by the byte, words are only added up, and nothing depends on where
-    /// they are.
+    /// What is left is the last whole vector of the stretch once more, and stretches of up to two vectors
+    /// have no loop: where there are no masks by the byte, words are only added up, and nothing depends on
+    /// where they are.
     pub(crate) overlaps: bool,
 }
 
