@@ -2,7 +2,7 @@
 //!
 //! A handler is a pipeline whose stages only look. It exports `verdict`, and numbers that are added to
 //! counters of those names for each frame; if it ends in a frame (`-> reply`), the fields of that are what it
-//! answers with. It has no loop and no branch: [`unroll`] writes out what it does with each of the first
+//! answers with. It has no loop and no branch: `unroll` writes out what it does with each of the first
 //! [`MAX_PREFIX_BYTES`] bytes, where the place of every word is known, and what is left is some dozens of
 //! steps. `docs/handlers.md` is the reference.
 //!
