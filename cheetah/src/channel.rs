@@ -345,12 +345,20 @@ impl Secured {
             if len == 0 {
                 break;
             }
+            let is_planned = plans && conn.are_settled(from, len);
+            if plans && !is_planned && self.session.held() >= SEAL_AHEAD {
+                break;
+            }
             self.last_progress = now;
             self.sealed_to += len as u64;
-            if plans {
+            if is_planned {
                 self.session.plan(tools, from, len);
+            } else if plans {
+                // What is not settled is sealed once: two ciphertexts under one number would tell of both plain ones. It is
+                // acknowledged in its turn.
+                self.session.seal(tools, &pieces, len, Some(self.sealed_to));
             } else {
-                self.session.seal(tools, &pieces, len);
+                self.session.seal(tools, &pieces, len, None);
                 drop(pieces);
                 conn.acknowledged(self.sealed_to);
                 conn.resume(service);

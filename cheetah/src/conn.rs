@@ -435,6 +435,14 @@ impl Conn {
         }
     }
 
+    /// Whether the bytes `[offset, offset + len)` stay what they are as long as they are held: those of a body that is made
+    /// while it is sent may lie in memory that a program can write to.
+    pub fn are_settled(&self, offset: u64, len: usize) -> bool {
+        let end = offset.saturating_add(len as u64);
+        let mut those = self.queue.iter().filter(|response| response.start < end && offset < response.end);
+        those.all(|response| !matches!(response.body, Body::Live(_)))
+    }
+
     /// The end of the head or body that the byte at `offset` belongs to, if there is that byte.
     pub fn part_end(&self, offset: u64) -> Option<u64> {
         let response = self.queue.iter().find(|response| offset < response.end)?;

@@ -14,6 +14,8 @@ use cheetah::server::{Config, Server};
 use cheetah::store::{Found, Growing, Store};
 use netstack::stack::Features;
 use runtime::buffer::{Shared, Slice};
+use runtime::stats::work::Quantity;
+use support::secured::{self, Certificate, Client};
 use support::servers::{connect, connect_narrow, on_device, on_kernel, tap};
 use support::{in_namespace, read_response};
 
@@ -252,4 +254,42 @@ fn the_program_streams_its_counters() {
     read_until(&mut stream, &mut all, |all| unchunk(&all[head..]).map(drop));
     drop(stream);
     assert_eq!(ended.join().unwrap(), Some(0));
+}
+
+/// What may lie in memory that somebody can write to is sealed once, not again for what is lost; files are.
+#[test]
+fn a_growing_body_is_sealed_once() {
+    in_namespace(|| {
+        let (site, opened) = source();
+        let certificate = Certificate::new(&["localhost"]);
+        let mut options = tap();
+        options.faults = Some("drop=3%,seed=3".parse().unwrap());
+        let acceptor = certificate.acceptor();
+        let own_records = acceptor.own_records;
+        let server = secured::on_device_of(site, acceptor, &options, Features::default());
+        let Some(server) = server else { return };
+        let mut stream = Client::new(&certificate.der, None).connect(&server);
+        let contents = support::noise(1_000_003);
+        for _ in 0..2 {
+            stream.write_all(b"GET /big.bin HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+            assert!(read_response(&mut stream, false).body == contents);
+            stream.write_all(b"GET /live HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+            stream.flush().unwrap();
+            let bytes = contents.clone();
+            let sender = opened.recv().unwrap();
+            let sending = std::thread::spawn(move || {
+                send_all(&sender, &bytes);
+                sender.finish();
+            });
+            assert!(read_response(&mut stream, false).body == contents);
+            sending.join().unwrap();
+        }
+        drop(stream);
+        let work = server.finish().unwrap().work;
+        if own_records {
+            // Files once into the frame, and again if it was lost; bodies that grow into a record, then into frames.
+            let (copied, sealed) = (work[Quantity::BytesCopied], work[Quantity::BytesSealed]);
+            assert!(copied > sealed * 14 / 10 && copied < sealed * 16 / 10, "{copied} of {sealed}");
+        }
+    });
 }

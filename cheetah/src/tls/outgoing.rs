@@ -29,6 +29,8 @@ pub(super) struct Outgoing {
 struct Entry {
     end: u64,
     record: Record,
+    /// Where its content ends in the stream of responses, if that is of interest.
+    plain_end: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -50,13 +52,21 @@ impl Entry {
 impl Outgoing {
     pub(super) fn push(&mut self, bytes: Slice) {
         self.end += bytes.len() as u64;
-        self.queue.push_back(Entry { end: self.end, record: Record::Sealed(bytes) });
+        self.queue.push_back(Entry { end: self.end, record: Record::Sealed(bytes), plain_end: None });
     }
 
     pub(super) fn plan(&mut self, planned: Planned) {
         self.is_made = true;
         self.end += planned.sealed_len() as u64;
-        self.queue.push_back(Entry { end: self.end, record: Record::Planned(planned) });
+        let plain_end = Some(planned.plain_end());
+        self.queue.push_back(Entry { end: self.end, record: Record::Planned(planned), plain_end });
+    }
+
+    /// The content of the last record ends there in the stream of responses.
+    pub(super) fn last_ends_at(&mut self, plain_end: Option<u64>) {
+        if let Some(last) = self.queue.back_mut() {
+            last.plain_end = plain_end;
+        }
     }
 
     pub(super) fn end(&self) -> u64 {
@@ -72,17 +82,15 @@ impl Outgoing {
         self.end - self.acknowledged
     }
 
-    /// Lets go of records of which the peer has all; gives where the content of the last of them that was planned ends in the
-    /// stream of responses.
+    /// Lets go of records of which the peer has all; gives where the content of the last of them ends in the stream of
+    /// responses, if that is of interest.
     pub(super) fn acknowledged(&mut self, offset: u64) -> Option<u64> {
         self.acknowledged = self.acknowledged.max(offset.min(self.end));
         let mut plain_end = None;
         while let Some(first) = self.queue.front()
             && first.end <= self.acknowledged
         {
-            if let Record::Planned(planned) = &first.record {
-                plain_end = Some(planned.plain_end());
-            }
+            plain_end = first.plain_end.or(plain_end);
             self.queue.pop_front();
         }
         if self.queue.is_empty() {

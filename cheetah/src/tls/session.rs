@@ -400,13 +400,15 @@ impl Session {
         true
     }
 
-    /// Seals a record of `pieces`, `len` bytes of content.
-    pub fn seal(&mut self, tools: &mut Workspace, pieces: &[&[u8]], len: usize) {
+    /// Seals a record of `pieces`, `len` bytes of content, now. `plain_end` is where they end in the stream of responses, if
+    /// that is to be told when the record is acknowledged.
+    pub fn seal(&mut self, tools: &mut Workspace, pieces: &[&[u8]], len: usize, plain_end: Option<u64>) {
         self.sealed += len as u64;
         match &mut self.state {
             State::Ours(_) => {
                 if self.renew_key(tools) {
                     self.seal_ours(tools, ContentType::DATA, pieces, len);
+                    self.out.last_ends_at(plain_end);
                 }
             }
             State::Rustls(_) => {

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use cheetah::server::{Config, Server, Tls};
+use cheetah::store::Store;
 use cheetah::tls::{Acceptor, KeyFiles};
 use cheetah::transport::device::{self, DeviceOptions};
 use cheetah::transport::stack::StackOptions;
@@ -66,9 +67,19 @@ pub fn on_kernel(acceptor: Acceptor) -> Server {
 
 /// By our own TCP/IP. `None`, told, where there is no such device.
 pub fn on_device(acceptor: Acceptor, options: &DeviceOptions, features: Features) -> Option<Server> {
+    on_device_of(super::site(), acceptor, options, features)
+}
+
+/// The same of another site.
+pub fn on_device_of(
+    site: Arc<dyn Store>,
+    acceptor: Acceptor,
+    options: &DeviceOptions,
+    features: Features,
+) -> Option<Server> {
     let device = device::open(options).inspect_err(|error| eprintln!("skipped: {error}")).ok()?.0;
     let stack = StackOptions { features, tls_port: Some(443), ..StackOptions::new((OURS, 24), 80) };
-    Some(Server::on_device(super::site(), device, &stack, &config(acceptor)).unwrap())
+    Some(Server::on_device(site, device, &stack, &config(acceptor)).unwrap())
 }
 
 /// A client that speaks one suite, or any, and trusts one certificate.
