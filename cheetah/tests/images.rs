@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use cheetah::conn::Conn;
 use cheetah::service::{Options, Service};
-use cheetah::site::Site;
+use cheetah::site::{LazySite, Site};
 use cheetah::store::{Found, Store as _};
 use fsstack::image::build::Mtime;
-use fsstack::{BuildOptions, Builder};
+use fsstack::{BuildOptions, Builder, OpenOptions};
 use proptest::prelude::*;
 use runtime::payload::PayloadSource;
 use support::{CASES, hello_etag, split_response};
@@ -43,6 +43,49 @@ fn ask(site: Site) {
         });
         assert_eq!(bytes, conn.end());
     }
+}
+
+/// A site whose files are looked up when they are asked for answers as one in memory does, the first time and the second.
+#[test]
+fn a_lazy_site_answers_every_case() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("site.img");
+    let mut builder = Builder::in_memory(&BuildOptions::default()).unwrap();
+    for (path, contents) in support::files() {
+        let mtime = Mtime { seconds: support::MODIFIED, nanoseconds: 5 };
+        cheetah::site::pack::add(&mut builder, path.as_bytes(), mtime, &contents[..]).unwrap();
+    }
+    std::fs::write(&path, builder.finish().unwrap().0.into_bytes()).unwrap();
+    let site = LazySite::open_any(&path, &OpenOptions::default()).unwrap().unwrap();
+    let (site, etag) = (Arc::new(site), hello_etag());
+    for case in CASES.iter().chain(CASES) {
+        let mut service = Service::new(site.clone(), Options::default());
+        let mut conn = Conn::new(&mut service, None);
+        conn.on_bytes(&mut service, &case.bytes(&etag));
+        let mut sent = Vec::new();
+        while (sent.len() as u64) < conn.end() {
+            let from = sent.len();
+            conn.for_each_piece(from as u64, usize::MAX, |piece| {
+                sent.extend_from_slice(piece.bytes);
+                true
+            });
+            assert!(sent.len() > from, "{}", case.request);
+            conn.acknowledged(sent.len() as u64);
+            conn.resume(&mut service);
+        }
+        let (response, rest) = split_response(&sent, case.is_head()).expect(case.request);
+        assert!(rest.is_empty(), "{}", case.request);
+        case.check(&response, &etag);
+    }
+    for folder in [&b"/"[..], b"/docs/", b"/nothing/", b"/hello.txt/"] {
+        assert_eq!(site.list(folder).unwrap(), support::site().list(folder).unwrap());
+    }
+    // Small images are in memory whole instead.
+    assert!(LazySite::open(&path, &OpenOptions::default()).unwrap().is_none());
+    // What cannot be looked up is an error of that request.
+    std::fs::File::options().write(true).open(&path).unwrap().set_len(4096).unwrap();
+    let cut = site.find(b"/not/asked/for/before");
+    assert!(matches!(cut, Found::Nothing | Found::Failed(_)), "{cut:?}");
 }
 
 #[test]

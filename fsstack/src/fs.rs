@@ -14,10 +14,12 @@
 
 mod data;
 mod error;
+mod lazy;
 mod validate;
 
 pub use data::Access;
 pub use error::{OpenError, ReadError};
+pub use lazy::{LazyChild, LazyDirectory, LazyEntry, LazyFile, LazyImage};
 
 use crate::cache::FileCache;
 use crate::device::{FileDevice, MemoryDevice};

@@ -4,7 +4,7 @@ mod common;
 
 use common::{FileSpec, Tree, build, dump, tree};
 use fsstack::format::page_sums::PAGE_BYTES;
-use fsstack::fs::Access;
+use fsstack::fs::{Access, LazyImage};
 use fsstack::image::build::{BuildOptions, Mtime};
 use fsstack::image::check::check;
 use fsstack::{Image, Inode, OpenError, OpenOptions, ReadError};
@@ -106,6 +106,23 @@ fn version_1_is_read_and_cannot_be_verified() {
     let refused = Image::open(&path, &verifying()).unwrap_err();
     assert!(matches!(refused, OpenError::NoPageSums));
     assert!(refused.to_string().contains("pack it again"), "{refused}");
+}
+
+/// Made by the version of this crate that wrote version 2.
+const VERSION_2: &[u8] = include_bytes!("data/version2.img");
+
+#[test]
+fn version_2_is_read_and_verified_but_not_lazily() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("old.img");
+    fs::write(&path, VERSION_2).unwrap();
+    for options in [OpenOptions::default(), verifying()] {
+        let image = Image::open(&path, &options).unwrap();
+        assert_eq!(image.superblock().version, 2);
+        assert_eq!(without_areas(&image), of_version_1());
+        assert!(check(&image, |_| {}).is_clean());
+        assert!(LazyImage::open(&path, &options).unwrap().is_none());
+    }
 }
 
 #[test]

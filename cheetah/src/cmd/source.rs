@@ -11,7 +11,7 @@ use anyhow::{Context, bail};
 use cheetah::rules::WithRules;
 use cheetah::site::pack::PackOptions;
 use cheetah::site::writable::SiteWriter;
-use cheetah::site::{ChangedSite, Site};
+use cheetah::site::{ChangedSite, LazySite, Site, SiteError};
 use cheetah::store::Dotfiles;
 use cheetah::store::{Copied, Folder, Store, WithListings};
 use fsstack::OpenOptions;
@@ -184,9 +184,17 @@ pub(super) struct LoadOptions {
 /// As [`load`], also an image that was changed since it was packed; and whether all of it is in memory.
 fn open_image(path: &Path, options: LoadOptions, cache: FileCache) -> anyhow::Result<(Arc<dyn Store>, bool)> {
     if !image::is_log(path) {
-        let site = load(path, options, cache)?;
-        let is_resident = site.image().is_resident();
-        return Ok((Arc::new(site), is_resident));
+        let open = |image: &Path, options: &OpenOptions| -> Result<(Arc<dyn Store>, bool), SiteError> {
+            if let Some(site) = LazySite::open(image, options)? {
+                return Ok((Arc::new(site), false));
+            }
+            let site = Site::open_with(image, options)?;
+            let is_resident = site.image().is_resident();
+            Ok((Arc::new(site), is_resident))
+        };
+        let in_memory = |site: Site| -> (Arc<dyn Store>, bool) { (Arc::new(site), true) };
+        let image = || cached_image_path(path);
+        return load_with(path, options, cache, (MAX_IN_MEMORY_BYTES, image), (open, in_memory));
     }
     if options.compress {
         bail!(no_compress());
@@ -205,23 +213,24 @@ fn no_compress() -> Usage {
 /// Opens an image, or packs a folder; what is read of a big one, or of one that is verified, is kept in `cache`.
 pub(super) fn load(source: &Path, options: LoadOptions, cache: FileCache) -> anyhow::Result<Site> {
     let image = || cached_image_path(source);
-    load_with(source, options, cache, MAX_IN_MEMORY_BYTES, image)
+    load_with(source, options, cache, (MAX_IN_MEMORY_BYTES, image), (Site::open_with, |site| site))
 }
 
-/// As [`load`], with the size from which on a folder goes to an image in a file, and where that is.
-fn load_with(
+/// As [`load`], with the size from which on a folder goes to an image in a file, and where that is; and with what becomes of an
+/// image in a file, and of one in memory.
+fn load_with<S>(
     source: &Path,
     options: LoadOptions,
     cache: FileCache,
-    max_in_memory: u64,
-    image: impl FnOnce() -> anyhow::Result<PathBuf>,
-) -> anyhow::Result<Site> {
+    (max_in_memory, image): (u64, impl FnOnce() -> anyhow::Result<PathBuf>),
+    (in_file, in_memory): (impl Fn(&Path, &OpenOptions) -> Result<S, SiteError>, impl FnOnce(Site) -> S),
+) -> anyhow::Result<S> {
     let LoadOptions { dotfiles, verify, compress } = options;
     let cache = Arc::new(cache);
     let open = |image: &Path| {
         let cache = Some(Arc::clone(&cache));
         let options = OpenOptions { cache, verify, ..OpenOptions::default() };
-        Site::open_with(image, &options).with_context(|| image.display().to_string())
+        in_file(image, &options).with_context(|| image.display().to_string())
     };
     let meta = fs::metadata(source).with_context(|| source.display().to_string())?;
     if !meta.is_dir() {
@@ -238,7 +247,7 @@ fn load_with(
     let tree = pack::walk(source, dotfiles)?;
     if tree.content_bytes() <= max_in_memory {
         let (device, _) = pack::pack_with_progress(&tree, MemoryDevice::new(), compress)?;
-        return Ok(Site::from_bytes(device.into_bytes())?);
+        return Ok(in_memory(Site::from_bytes(device.into_bytes())?));
     }
     let image = image()?;
     let options = PackOptions { compress, ..PackOptions::default() };
@@ -298,8 +307,10 @@ mod tests {
         fs::write(site.join("a.txt"), "one").unwrap();
         let load = |compress: bool| {
             let options = LoadOptions { compress, ..LoadOptions::default() };
-            let site =
-                load_with(&site, options, FileCache::new(CACHE_BYTES), 2, || Ok(image.clone())).unwrap();
+            let image_path = || Ok(image.clone());
+            let open = (Site::open_with, |site| site);
+            let cache = FileCache::new(CACHE_BYTES);
+            let site = load_with(&site, options, cache, (2, image_path), open).unwrap();
             assert_eq!(site.files().count(), 1);
             fs::metadata(&image).unwrap().ino()
         };

@@ -62,6 +62,11 @@ pub(super) fn made_area(name: &[u8], size: u64, etag: &str, last_modified: u64) 
     (Area::decode(&bytes, size).unwrap_or_default(), bytes.into())
 }
 
+/// An entity tag of contents whose hash nobody took: their CRC, length and time must do.
+pub(super) fn etag_without_hash(crc: u32, size: u64, last_modified: u64) -> String {
+    format!("\"{crc:08x}-{size:x}-{last_modified:x}\"")
+}
+
 /// What a client's connection is told.
 pub(super) fn io_error(error: ReadError) -> io::Error {
     match error {
@@ -81,8 +86,7 @@ impl PackedFile {
             return Ok(PackedFile { image, id, area, made: None });
         }
         let last_modified = u64::try_from(inode.mtime().seconds).unwrap_or(0);
-        // Without the contents' hash, their CRC, length and time must do.
-        let etag = format!("\"{:08x}-{:x}-{:x}\"", inode.content_crc(), inode.size(), last_modified);
+        let etag = etag_without_hash(inode.content_crc(), inode.size(), last_modified);
         let (area, made) = made_area(inode.name(), inode.size(), &etag, last_modified);
         Ok(PackedFile { image, id, area, made: Some(made) })
     }

@@ -7,6 +7,7 @@ pub mod change;
 mod changed;
 mod compress;
 mod entry;
+mod lazy;
 pub mod pack;
 pub mod writable;
 
@@ -19,6 +20,7 @@ use fsstack::{Image, Inode, InodeId, OpenError, OpenOptions};
 
 pub use changed::ChangedSite;
 pub use entry::PackedFile;
+pub use lazy::LazySite;
 
 use crate::store::{Document, Found, Listed, MAX_LISTED, Store};
 use entry::Entry;

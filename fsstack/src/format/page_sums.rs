@@ -1,4 +1,5 @@
-//! A CRC32C of each page of the data region, so that any part of it can be checked when it is read, padding included.
+//! A CRC32C of each page of the data region, and since version 3 of the metadata, so that any part of it can be checked when it
+//! is read, padding included.
 //!
 //! Entry `i` is of the 4096 bytes from `(i + 1) * 4096` on: the data region begins with the second block. The table stands apart
 //! from the pages, so a page that was written to another's place does not have its sum there.
@@ -13,9 +14,10 @@ pub const BYTES: usize = 4;
 /// Bytes of a page.
 pub const PAGE_BYTES: u64 = BLOCK_BYTES;
 
-/// Entries for a data region that ends at `data_end`, a multiple of the page size.
-pub const fn count(data_end: u64) -> u64 {
-    (data_end / PAGE_BYTES).saturating_sub(1)
+/// Entries for pages that end at `end`, a multiple of the page size: see
+/// [`super::superblock::Superblock::summed_end`].
+pub const fn count(end: u64) -> u64 {
+    (end / PAGE_BYTES).saturating_sub(1)
 }
 
 /// Sums pages as the bytes of a data region go by.
@@ -48,8 +50,8 @@ impl PageSummer {
     }
 }
 
-/// Checks whole pages of an image, which stand at `offset`, a multiple of the page size, against `table`. Pages that lie outside
-/// the data region have no entry and are passed over.
+/// Checks whole pages of an image, which stand at `offset`, a multiple of the page size, against `table`. Pages that have no entry
+/// are passed over.
 ///
 /// # Errors
 /// The first page that does not have its sum.

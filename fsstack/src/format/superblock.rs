@@ -14,7 +14,7 @@ use super::{extent, index, inode};
 pub const MAGIC: [u8; 8] = *b"\x89CHIMG\r\n";
 
 /// Version of the format that this crate writes.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// The oldest version that it reads: without sums of pages.
 pub const OLDEST_VERSION: u32 = 1;
@@ -64,7 +64,7 @@ pub enum SectionKind {
     Paths,
     /// Hash table from path to inode.
     Index,
-    /// A checksum of each page of the data region; since version 2.
+    /// A checksum of each page of the data region, since version 2; and of the tables before this one, since version 3.
     PageSums,
 }
 
@@ -149,6 +149,16 @@ impl Superblock {
     /// The descriptor of one table.
     pub fn section(&self, kind: SectionKind) -> Section {
         self.sections[kind as usize]
+    }
+
+    /// Whether the page sums are of the metadata, too: since version 3.
+    pub fn sums_cover_metadata(&self) -> bool {
+        self.version >= 3
+    }
+
+    /// Offset just past the pages that have sums.
+    pub fn summed_end(&self) -> u64 {
+        if self.sums_cover_metadata() { self.section(SectionKind::PageSums).offset } else { self.data_end() }
     }
 
     /// Offset just past the data region: where the metadata begins.

@@ -20,7 +20,7 @@ const AUTO_COPY_BYTES: u64 = 64 << 20;
 const MIN_FILE_BYTES: usize = 64 << 10;
 
 /// What is kept of an image that is read by blocks, if nothing else is said.
-const OWN_CACHE_BYTES: u64 = 64 << 20;
+pub(super) const OWN_CACHE_BYTES: u64 = 64 << 20;
 
 /// How an image's contents are read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -50,19 +50,19 @@ enum Kind {
     Copied,
     /// The file that is mapped.
     Mapped(FileDevice),
-    Blocks(Blocks),
+    /// With where the application area of each inode begins.
+    Blocks(Blocks, Box<[u64]>),
 }
 
+/// An image that is read by blocks, which a cache keeps.
 #[derive(Debug)]
-struct Blocks {
+pub(super) struct Blocks {
     file: FileDevice,
     image_bytes: u64,
     cache: Arc<FileCache>,
     number: FileNumber,
-    /// What pages are compared with, if they are.
-    page_sums: Option<Arc<[u8]>>,
-    /// Where the application area of each inode begins.
-    aux_at: Box<[u64]>,
+    /// What pages are compared with, if they are, and from which offset on.
+    page_sums: Option<(Arc<[u8]>, u64)>,
 }
 
 impl Data {
@@ -114,7 +114,7 @@ impl Data {
     fn blocks(file: FileDevice, meta: &Metadata, options: &OpenOptions) -> Result<Data, OpenError> {
         let page_sums = match (options.verify, &meta.page_sums) {
             (false, _) => None,
-            (true, Some(sums)) => Some(Arc::clone(sums)),
+            (true, Some(sums)) => Some((Arc::clone(sums), 0)),
             (true, None) => return Err(OpenError::NoPageSums),
         };
         let found = meta.inodes.iter().map(Record::aux_bytes).sum();
@@ -136,10 +136,8 @@ impl Data {
             at += record.aux_bytes();
         }
         let cache = options.cache.clone().unwrap_or_else(|| Arc::new(FileCache::new(OWN_CACHE_BYTES)));
-        let image_bytes = meta.superblock.image_bytes;
-        let number = cache.number();
-        let blocks = Blocks { file, image_bytes, cache, number, page_sums, aux_at: aux_at.into() };
-        Ok(Data { bytes: Shared::from(bytes), kind: Kind::Blocks(blocks) })
+        let blocks = Blocks::new(file, meta.superblock.image_bytes, cache, page_sums);
+        Ok(Data { bytes: Shared::from(bytes), kind: Kind::Blocks(blocks, aux_at.into()) })
     }
 
     fn mapped(file: FileDevice, len: u64) -> io::Result<Data> {
@@ -161,14 +159,14 @@ impl Data {
     }
 
     pub(super) fn is_resident(&self) -> bool {
-        !matches!(self.kind, Kind::Blocks(_))
+        !matches!(self.kind, Kind::Blocks(..))
     }
 
     pub(super) fn is_intact(&self) -> io::Result<bool> {
         match &self.kind {
             Kind::Copied => Ok(true),
             Kind::Mapped(file) => Ok(file.len_bytes()? == self.bytes.len() as u64),
-            Kind::Blocks(blocks) => Ok(blocks.file.len_bytes()? == blocks.image_bytes),
+            Kind::Blocks(blocks, _) => Ok(blocks.file.len_bytes()? == blocks.image_bytes),
         }
     }
 
@@ -180,7 +178,7 @@ impl Data {
     /// Application area and sums of an inode, whose bounds were checked when the image was opened.
     pub(super) fn aux(&self, id: InodeId, record: &Record) -> &[u8] {
         let at = match &self.kind {
-            Kind::Blocks(blocks) => blocks.aux_at[id.index()],
+            Kind::Blocks(_, aux_at) => aux_at[id.index()],
             Kind::Copied | Kind::Mapped(_) => record.aux_offset,
         };
         &self.bytes[at as usize..(at + record.aux_bytes()) as usize]
@@ -196,27 +194,45 @@ impl Data {
     /// of a block. May wait for the file.
     /// `owner` is whose bytes they are, and how many it has.
     pub(super) fn fetch(&self, offset: u64, len: u64, owner: (u64, u64)) -> io::Result<Slice> {
-        let Kind::Blocks(blocks) = &self.kind else {
-            let range = offset as usize..(offset + len) as usize;
-            return Slice::new(self.bytes.clone(), range).ok_or_else(|| io::ErrorKind::UnexpectedEof.into());
-        };
-        let block_bytes = blocks.cache.block_bytes() as u64;
+        if let Kind::Blocks(blocks, _) = &self.kind {
+            return blocks.fetch(offset, len, owner);
+        }
+        let range = offset as usize..(offset + len) as usize;
+        Slice::new(self.bytes.clone(), range).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+    }
+}
+
+impl Blocks {
+    /// Pages are compared with sums, if there are, from an offset on.
+    pub(super) fn new(
+        file: FileDevice,
+        image_bytes: u64,
+        cache: Arc<FileCache>,
+        page_sums: Option<(Arc<[u8]>, u64)>,
+    ) -> Blocks {
+        let number = cache.number();
+        Blocks { file, image_bytes, cache, number, page_sums }
+    }
+
+    /// As [`Data::fetch`].
+    pub(super) fn fetch(&self, offset: u64, len: u64, owner: (u64, u64)) -> io::Result<Slice> {
+        let block_bytes = self.cache.block_bytes() as u64;
         let index = offset / block_bytes;
         let start = index * block_bytes;
         let within = (offset - start) as usize;
         let end = (within as u64).saturating_add(len).min(block_bytes) as usize;
-        let block = blocks.cache.block(blocks.number, index, owner, |buffer| {
-            let len = (blocks.image_bytes - start).min(block_bytes) as usize;
-            blocks.read(start, &mut buffer[..len]).map(|()| len)
+        let block = self.cache.block(self.number, index, owner, |buffer| {
+            let len = (self.image_bytes - start).min(block_bytes) as usize;
+            self.read(start, &mut buffer[..len]).map(|()| len)
         });
         let slice = match block {
             Ok(block) => Slice::new(block, within..end),
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                 // Some page of the block is damaged. What lies before it is given, in memory that nobody else gets.
                 let first = offset / PAGE_BYTES * PAGE_BYTES;
-                let last = (start + end as u64).next_multiple_of(PAGE_BYTES).min(blocks.image_bytes);
+                let last = (start + end as u64).next_multiple_of(PAGE_BYTES).min(self.image_bytes);
                 let mut bytes = vec![0; (last - first) as usize];
-                let sound = match blocks.read(first, &mut bytes).map_err(bad_image) {
+                let sound = match self.read(first, &mut bytes).map_err(bad_image) {
                     Ok(()) => last,
                     Err(Ok(bad)) if bad.offset > offset => bad.offset,
                     Err(Ok(bad)) => {
@@ -233,18 +249,17 @@ impl Data {
         };
         slice.ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
     }
-}
 
-impl Blocks {
     /// Fills `buffer` from `start`, the beginning of a page, and compares pages with their sums while they are in the
     /// first-level cache, if that was asked for.
     fn read(&self, start: u64, buffer: &mut [u8]) -> io::Result<()> {
         self.file.read_at(start, buffer)?;
-        match &self.page_sums {
-            Some(sums) => page_sums::check(sums, start, buffer)
-                .map_err(|bad| io::Error::new(io::ErrorKind::InvalidData, bad)),
-            None => Ok(()),
-        }
+        let Some((sums, from)) = &self.page_sums else { return Ok(()) };
+        // Both are the beginnings of pages.
+        let skip = usize::try_from(from.saturating_sub(start)).unwrap_or(usize::MAX);
+        let Some(checked) = buffer.get(skip..) else { return Ok(()) };
+        page_sums::check(sums, start + skip as u64, checked)
+            .map_err(|bad| io::Error::new(io::ErrorKind::InvalidData, bad))
     }
 }
 

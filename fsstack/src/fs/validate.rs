@@ -35,16 +35,7 @@ pub(crate) struct Metadata {
 impl Metadata {
     /// Reads and checks the metadata on `device`.
     pub(crate) fn load(device: &dyn Device, max_bytes: u64) -> Result<Metadata, OpenError> {
-        let image_bytes = device.len_bytes()?;
-        if image_bytes < 2 * BLOCK_BYTES {
-            let expected = format!("at least {} bytes", 2 * BLOCK_BYTES);
-            return Err(
-                BadImage::new(image_bytes, "end of the image", expected, image_bytes.to_string()).into()
-            );
-        }
-        let mut block = [0; superblock::BYTES];
-        device.read_at(0, &mut block)?;
-        let superblock = Unchecked::new(&block, 0).check(image_bytes)?;
+        let superblock = load_superblock(device)?;
         let found = superblock.sections.iter().map(|section| section.len).sum();
         if found > max_bytes {
             return Err(OpenError::TooMuchMetadata { found, limit: max_bytes });
@@ -54,13 +45,8 @@ impl Metadata {
         let extents = section(SectionKind::Extents)?;
         let paths = section(SectionKind::Paths)?;
         let index = section(SectionKind::Index)?;
-        let page_sums = if superblock.version < 2 {
-            None
-        } else {
-            let table = section(SectionKind::PageSums)?;
-            check_page_sums(&superblock, &table)?;
-            Some(table.into())
-        };
+        let page_sums =
+            if superblock.version < 2 { None } else { Some(load_page_sums(device, &superblock)?) };
         let extents = extents.as_chunks::<{ extent::BYTES }>().0.iter().map(|record| Extent::decode(record));
         let meta = Metadata {
             inodes: decode_inodes(&superblock, &inodes)?,
@@ -98,35 +84,18 @@ impl Metadata {
             }
             path_at += path_bytes;
 
-            let aux_end = record.aux_offset.checked_add(record.aux_bytes()).filter(|&end| end <= data_end);
-            if record.aux_offset < BLOCK_BYTES || aux_end.is_none() {
-                let found = format!("{} + {}", record.aux_offset, record.aux_bytes());
-                return bad("application area", format!("within {BLOCK_BYTES} to {data_end}"), found);
-            }
-            let sums = match u64::from(self.superblock.sum_block_bytes) {
-                0 => 0,
-                block => record.size.div_ceil(block),
-            };
-            if u64::from(record.sum_count) != sums {
-                return bad("number of partial sums", sums.to_string(), record.sum_count.to_string());
-            }
+            check_record(&self.superblock, i, record)?;
             match record.kind {
-                Kind::Directory if record.size != 0 => {
-                    return bad("size", "0".into(), record.size.to_string());
-                }
                 Kind::Directory => {}
                 Kind::File => {
                     if u64::from(record.first) != extent_at {
                         return bad("first extent", extent_at.to_string(), record.first.to_string());
                     }
-                    if record.count > MAX_EXTENTS {
-                        return bad("extents", format!("at most {MAX_EXTENTS}"), record.count.to_string());
-                    }
                     let rest = &self.extents[extent_at as usize..];
                     let Some(extents) = rest.get(..record.count as usize) else {
                         return bad("extents", format!("at most {}", rest.len()), record.count.to_string());
                     };
-                    let sum = self.check_extents(extent_at, extents)?;
+                    let sum = check_extents(&self.superblock, extent_at, extents)?;
                     if sum != record.size {
                         return bad(
                             "size",
@@ -171,24 +140,6 @@ impl Metadata {
             ));
         }
         Ok(())
-    }
-
-    /// The extents of one file: not empty, within the data region. Gives the sum of their lengths.
-    fn check_extents(&self, first: u64, extents: &[Extent]) -> Result<u64, BadImage> {
-        let data_end = self.superblock.data_end();
-        let mut sum = 0u64;
-        for (i, extent) in extents.iter().enumerate() {
-            let end = extent.offset.checked_add(extent.len).filter(|&end| end <= data_end);
-            if extent.offset < BLOCK_BYTES || extent.len == 0 || end.is_none() {
-                let at = self.superblock.section(SectionKind::Extents).offset
-                    + (first + i as u64) * extent::BYTES as u64;
-                let found = format!("{} + {}", extent.offset, extent.len);
-                let expected = format!("a run within {BLOCK_BYTES} to {data_end}, not empty");
-                return Err(BadImage::new(at, format!("extent {}", first + i as u64), expected, found));
-            }
-            sum = sum.saturating_add(extent.len);
-        }
-        Ok(sum)
     }
 
     /// The inodes as a tree: runs of children tile the table, names are sorted, and paths are the parent's
@@ -311,20 +262,103 @@ impl Metadata {
     }
 
     fn bad_inode(&self, i: usize, what: &str, expected: String, found: String) -> BadImage {
-        let at = self.superblock.section(SectionKind::Inodes).offset + (i * inode::BYTES) as u64;
-        BadImage::new(at, format!("inode {i}, {what}"), expected, found)
+        bad_inode(&self.superblock, i, what, expected, found)
     }
 }
 
-/// One entry for each page of the data region, which consists of pages.
-fn check_page_sums(superblock: &Superblock, table: &[u8]) -> Result<(), BadImage> {
-    let data_end = superblock.data_end();
-    let at = superblock.section(SectionKind::PageSums).offset;
-    if !data_end.is_multiple_of(page_sums::PAGE_BYTES) {
-        let expected = format!("a multiple of {}", page_sums::PAGE_BYTES);
-        return Err(BadImage::new(0, "end of the data region", expected, data_end.to_string()));
+/// What is wrong with an inode.
+pub(super) fn bad_inode(
+    superblock: &Superblock,
+    i: usize,
+    what: &str,
+    expected: String,
+    found: String,
+) -> BadImage {
+    let at = superblock.section(SectionKind::Inodes).offset + (i * inode::BYTES) as u64;
+    BadImage::new(at, format!("inode {i}, {what}"), expected, found)
+}
+
+/// The superblock of the image that a device is.
+pub(super) fn load_superblock(device: &dyn Device) -> Result<Superblock, OpenError> {
+    let image_bytes = device.len_bytes()?;
+    if image_bytes < 2 * BLOCK_BYTES {
+        let expected = format!("at least {} bytes", 2 * BLOCK_BYTES);
+        return Err(BadImage::new(image_bytes, "end of the image", expected, image_bytes.to_string()).into());
     }
-    let (expected, found) = (page_sums::count(data_end), table.len() / page_sums::BYTES);
+    let mut block = [0; superblock::BYTES];
+    device.read_at(0, &mut block)?;
+    Ok(Unchecked::new(&block, 0).check(image_bytes)?)
+}
+
+/// What can be said of an inode by itself: its application area lies in the data region, its sums are as many as they must be, it
+/// has no more extents than a file may have.
+pub(super) fn check_record(superblock: &Superblock, i: usize, record: &Record) -> Result<(), BadImage> {
+    let bad =
+        |what: &str, expected: String, found: String| Err(bad_inode(superblock, i, what, expected, found));
+    let data_end = superblock.data_end();
+    let aux_end = record.aux_offset.checked_add(record.aux_bytes()).filter(|&end| end <= data_end);
+    if record.aux_offset < BLOCK_BYTES || aux_end.is_none() {
+        let found = format!("{} + {}", record.aux_offset, record.aux_bytes());
+        return bad("application area", format!("within {BLOCK_BYTES} to {data_end}"), found);
+    }
+    let sums = match u64::from(superblock.sum_block_bytes) {
+        0 => 0,
+        block => record.size.div_ceil(block),
+    };
+    if u64::from(record.sum_count) != sums {
+        return bad("number of partial sums", sums.to_string(), record.sum_count.to_string());
+    }
+    match record.kind {
+        Kind::Directory if record.size != 0 => bad("size", "0".into(), record.size.to_string()),
+        Kind::File if record.count > MAX_EXTENTS => {
+            bad("extents", format!("at most {MAX_EXTENTS}"), record.count.to_string())
+        }
+        Kind::Directory | Kind::File => Ok(()),
+    }
+}
+
+/// The extents of one file: not empty, within the data region. Gives the sum of their lengths.
+pub(super) fn check_extents(
+    superblock: &Superblock,
+    first: u64,
+    extents: &[Extent],
+) -> Result<u64, BadImage> {
+    let data_end = superblock.data_end();
+    let mut sum = 0u64;
+    for (i, extent) in extents.iter().enumerate() {
+        let end = extent.offset.checked_add(extent.len).filter(|&end| end <= data_end);
+        if extent.offset < BLOCK_BYTES || extent.len == 0 || end.is_none() {
+            let at =
+                superblock.section(SectionKind::Extents).offset + (first + i as u64) * extent::BYTES as u64;
+            let found = format!("{} + {}", extent.offset, extent.len);
+            let expected = format!("a run within {BLOCK_BYTES} to {data_end}, not empty");
+            return Err(BadImage::new(at, format!("extent {}", first + i as u64), expected, found));
+        }
+        sum = sum.saturating_add(extent.len);
+    }
+    Ok(sum)
+}
+
+/// The sums of pages, of an image that has them.
+pub(super) fn load_page_sums(device: &dyn Device, superblock: &Superblock) -> Result<Arc<[u8]>, OpenError> {
+    let table = read_section(device, superblock, SectionKind::PageSums)?;
+    check_page_sums(superblock, &table)?;
+    Ok(table.into())
+}
+
+/// One entry for each page that is to have one; they are whole.
+fn check_page_sums(superblock: &Superblock, table: &[u8]) -> Result<(), BadImage> {
+    let at = superblock.section(SectionKind::PageSums).offset;
+    for (what, end) in [
+        ("end of the data region", superblock.data_end()),
+        ("end of the pages with sums", superblock.summed_end()),
+    ] {
+        if !end.is_multiple_of(page_sums::PAGE_BYTES) {
+            let expected = format!("a multiple of {}", page_sums::PAGE_BYTES);
+            return Err(BadImage::new(0, what, expected, end.to_string()));
+        }
+    }
+    let (expected, found) = (page_sums::count(superblock.summed_end()), table.len() / page_sums::BYTES);
     if found as u64 != expected {
         return Err(BadImage::new(at, "sums of pages", expected.to_string(), found.to_string()));
     }

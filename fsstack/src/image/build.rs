@@ -340,21 +340,26 @@ impl<D: DeviceMut> Builder<D> {
         let (index, hash_seed, max_probe) = index::build(&path_slices);
         let heap = paths.concat();
 
-        // The data region ends with a page, and its sums are complete.
-        self.out.align(BLOCK_BYTES)?;
-        let page_sums = std::mem::take(&mut self.out.pages).finish();
         let mut sections = [Section::default(); 5];
         let mut id = [path::hash(1, &[]), path::hash(2, &[])];
         let tables = [
-            (SectionKind::Inodes, &inodes),
-            (SectionKind::Extents, &extents),
-            (SectionKind::Paths, &heap),
-            (SectionKind::Index, &index),
-            (SectionKind::PageSums, &page_sums),
+            (SectionKind::Inodes, inodes),
+            (SectionKind::Extents, extents),
+            (SectionKind::Paths, heap),
+            (SectionKind::Index, index),
+            (SectionKind::PageSums, Vec::new()),
         ];
-        for (kind, bytes) in tables {
-            let align = if kind == SectionKind::Inodes { BLOCK_BYTES } else { SMALL_ALIGN_BYTES };
+        for (kind, mut bytes) in tables {
+            let align = match kind {
+                SectionKind::Inodes | SectionKind::PageSums => BLOCK_BYTES,
+                _ => SMALL_ALIGN_BYTES,
+            };
             let offset = self.out.align(align)?;
+            if kind == SectionKind::PageSums {
+                // All before it are whole pages now.
+                bytes = std::mem::take(&mut self.out.pages).finish();
+            }
+            let bytes = &bytes[..];
             self.out.write(bytes)?;
             sections[kind as usize] = Section { offset, len: bytes.len() as u64, crc: crc32c(0, bytes) };
             id = id.map(|half| path::hash(half, bytes));

@@ -91,7 +91,7 @@ fn check_pages(image: &Image, runs: &[(u64, u64, u32)], told: &HashSet<u32>, rep
     let mut known: Vec<(u64, u64)> =
         runs.iter().filter(|run| told.contains(&run.2)).map(|run| (run.0, run.1)).collect();
     known.sort_unstable();
-    for page in 1..=page_sums::count(image.superblock().data_end()) {
+    for page in 1..=page_sums::count(image.superblock().summed_end()) {
         let (start, end) = (page * PAGE_BYTES, (page + 1) * PAGE_BYTES);
         let found = match image.raw(start, PAGE_BYTES).map_err(ReadError::from) {
             Ok(bytes) => page_sums::check(sums, start, &bytes),

@@ -2,6 +2,8 @@
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses a part")]
 
 use fsstack::device::DeviceMut;
+use fsstack::format::sums::crc32c;
+use fsstack::format::superblock::{SectionKind, Superblock};
 use fsstack::image::build::{BuildOptions, Builder, Mtime};
 use fsstack::{Image, OpenOptions};
 use proptest::prelude::*;
@@ -67,6 +69,31 @@ pub fn build(options: &BuildOptions, tree: &Tree) -> Vec<u8> {
 
 pub fn open(bytes: Vec<u8>) -> Result<Image, fsstack::OpenError> {
     Image::from_bytes(bytes, &OpenOptions::default())
+}
+
+/// Gives a forged image valid checksums again, those of pages of the metadata included: what an attacker would do.
+pub fn reseal_with(bytes: &mut [u8], superblock: &mut Superblock) {
+    let sums = superblock.section(SectionKind::PageSums).offset;
+    // None, if they do not lie in the image.
+    let sums = if sums < bytes.len() as u64 { sums } else { 0 };
+    for page in superblock.data_end() / 4096..sums / 4096 {
+        let (at, entry) = (4096 * page as usize, sums as usize + 4 * (page as usize).saturating_sub(1));
+        if let Some(sum) = bytes.get(at..at.saturating_add(4096)).map(|page| crc32c(0, page))
+            && let Some(to) = bytes.get_mut(entry..entry + 4)
+        {
+            to.copy_from_slice(&sum.to_le_bytes());
+        }
+    }
+    for section in &mut superblock.sections {
+        let from = section.offset as usize;
+        if let Some(table) = bytes.get(from..).and_then(|rest| rest.get(..section.len as usize)) {
+            section.crc = crc32c(0, table);
+        }
+    }
+    let block = superblock.encode();
+    let copy_at = bytes.len() - block.len();
+    bytes[copy_at..].copy_from_slice(&block[..]);
+    bytes[..block.len()].copy_from_slice(&block[..]);
 }
 
 /// Every file as read back, extent by extent; `None` if anything cannot be read.

@@ -1,0 +1,243 @@
+//! Figures of the file system, each with what it is compared with in the same run: what `scripts/bench-fs` prints.
+//!
+//!   fs-figures write DIR          10,000 files of 4 KB with one sync: into a log in DIR, and as files of DIR's file system
+//!   fs-figures make IMAGE FILES   an image of so many small files
+//!   fs-figures open IMAGE         how long opening it takes, and the first answer
+//!   fs-figures hot                look-up, head and first block of a file that was just asked for
+//!   fs-figures verify IMAGE       reading all of it, hot and cold, with and without --verify
+
+use std::fs;
+use std::hint::black_box;
+use std::io::Write;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use cheetah::http::response::Status;
+use cheetah::site::writable::SiteWriter;
+use cheetah::site::{LazySite, Site, change, pack};
+use cheetah::store::{Document, Found, Store};
+use fsstack::cache::FileCache;
+use fsstack::device::{AtomicFile, MemoryDevice};
+use fsstack::fs::Access;
+use fsstack::image::build::Mtime;
+use fsstack::log::Log;
+use fsstack::{BuildOptions, Builder, Image, OpenOptions};
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match arguments[..] {
+        ["write", folder] => write(Path::new(folder)),
+        ["make", image, files] => make(Path::new(image), files.parse()?),
+        ["open", image] => open(Path::new(image)),
+        ["hot"] => hot(),
+        ["verify", image] => verify(Path::new(image)),
+        _ => bail!("give write DIR, make IMAGE FILES, open IMAGE, hot, or verify IMAGE"),
+    }
+}
+
+const MTIME: Mtime = Mtime { seconds: 1_000_000_000, nanoseconds: 0 };
+
+/// Bytes that no file system finds twice.
+fn contents(number: u64, len: usize) -> Vec<u8> {
+    let mut state = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut bytes = Vec::with_capacity(len + 8);
+    while bytes.len() < len {
+        state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+        bytes.extend_from_slice(&(state ^ state >> 29).to_le_bytes());
+    }
+    bytes.truncate(len);
+    bytes
+}
+
+fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort_unstable();
+    times[times.len() / 2]
+}
+
+fn write(folder: &Path) -> Result<()> {
+    const FILES: u64 = 10_000;
+    const BYTES: usize = 4096;
+    let files: Vec<Vec<u8>> = (0..FILES).map(|i| contents(i, BYTES)).collect();
+    let (mut ours, mut theirs, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+    for round in 0..7 {
+        let image = folder.join(format!("{round}.img"));
+        let began = Instant::now();
+        let mut log = Log::create(&image, &OpenOptions::default())?;
+        for (i, bytes) in files.iter().enumerate() {
+            let path = format!("d{}/{i}.html", i % 100);
+            log.make_parents(path.as_bytes(), MTIME)?;
+            change::put(&mut log, path.as_bytes(), MTIME, &bytes[..])?;
+        }
+        log.sync()?;
+        ours.push(began.elapsed());
+        drop(log);
+        let tree = folder.join(format!("{round}.d"));
+        let began = Instant::now();
+        for (i, bytes) in files.iter().enumerate() {
+            let directory = tree.join(format!("d{}", i % 100));
+            if i < 100 {
+                fs::create_dir_all(&directory)?;
+            }
+            fs::write(directory.join(format!("{i}.html")), bytes)?;
+        }
+        rustix::fs::syncfs(fs::File::open(&tree)?)?;
+        theirs.push(began.elapsed());
+        ratios.push(theirs[round].as_secs_f64() / ours[round].as_secs_f64());
+        fs::remove_file(&image)?;
+        fs::remove_dir_all(&tree)?;
+        rustix::fs::syncfs(fs::File::open(folder)?)?;
+    }
+    ratios.sort_unstable_by(f64::total_cmp);
+    let (ours, theirs) = (median(ours), median(theirs));
+    println!("{FILES} files of {BYTES} bytes, one sync: log {ours:.1?}, files {theirs:.1?}");
+    println!("times as fast, median of 7: {:.2} ({:.2} to {:.2})", ratios[3], ratios[0], ratios[6]);
+    Ok(())
+}
+
+fn make(path: &Path, files: u64) -> Result<()> {
+    let began = Instant::now();
+    let mut builder = Builder::new(AtomicFile::create(path)?, &BuildOptions::default())?;
+    for i in 0..files {
+        let name = format!("d{:03}/e{:02}/page-{i}.html", i / 1000 % 1000, i % 10);
+        pack::add(&mut builder, name.as_bytes(), MTIME, &contents(i, 100 + i as usize % 400)[..])?;
+    }
+    let (file, summary) = builder.finish()?;
+    file.publish()?;
+    println!("{files} files, {} bytes, made in {:.1?}", summary.image_bytes, began.elapsed());
+    Ok(())
+}
+
+/// The path of a file that [`make`] made.
+fn path_of(i: u64) -> String {
+    format!("/d{:03}/e{:02}/page-{i}.html", i / 1000 % 1000, i % 10)
+}
+
+fn find(store: &dyn Store, path: &str) -> Result<Arc<dyn Document>> {
+    match store.find(path.as_bytes()) {
+        Found::File(document) => Ok(document),
+        other => bail!("`{path}` leads to {other:?}"),
+    }
+}
+
+fn open(path: &Path) -> Result<()> {
+    let (mut opened, mut answered) = (Vec::new(), Vec::new());
+    for round in 0..9 {
+        if round > 0 {
+            forget(path)?;
+        }
+        let began = Instant::now();
+        let site = LazySite::open_any(path, &OpenOptions::default())?.context("of an old version")?;
+        opened.push(began.elapsed());
+        let document = find(&site, &path_of(round * 77))?;
+        black_box(document.ready_head(Status::Ok).context("no head")?.bytes.len());
+        black_box(document.fetch(0)?);
+        answered.push(began.elapsed());
+    }
+    println!(
+        "lazily, nothing in the page cache: open {:.2?}, first answer {:.2?} (medians of 9)",
+        median(opened),
+        median(answered)
+    );
+    let began = Instant::now();
+    let options =
+        OpenOptions { max_metadata_bytes: 8 << 30, access: Access::Blocks, ..OpenOptions::default() };
+    let image = Image::open(path, &options)?;
+    println!("checked whole ({} inodes): {:.2?}", image.inode_count(), began.elapsed());
+    Ok(())
+}
+
+/// Takes a file out of the page cache.
+fn forget(path: &Path) -> Result<()> {
+    let file = fs::File::open(path)?;
+    file.sync_all()?;
+    rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)?;
+    Ok(())
+}
+
+fn hot() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("site.img");
+    make(&path, 2000)?;
+    let site = Site::open(&path)?;
+    let lazy = LazySite::open_any(&path, &OpenOptions::default())?.context("of an old version")?;
+    let log = folder.path().join("log.img");
+    fs::copy(&path, &log)?;
+    let writable = SiteWriter::open(&log, &OpenOptions::default())?.site();
+    let paths: Vec<String> = (0..1024).map(path_of).collect();
+    for (name, store) in
+        [("packed, in memory", &site as &dyn Store), ("packed, lazily", &lazy), ("writable", &*writable)]
+    {
+        let mut times = Vec::new();
+        for _ in 0..41 {
+            let began = Instant::now();
+            for path in &paths {
+                let document = find(store, path)?;
+                black_box(document.ready_head(Status::Ok).map(|piece| piece.bytes[0]));
+                if document.is_resident() {
+                    black_box(document.resident(0, 4096).map(|piece| piece.bytes[0]));
+                } else {
+                    black_box(document.fetch(0)?.bytes()[0]);
+                }
+            }
+            times.push(began.elapsed() / 1024);
+        }
+        println!("{name}: look-up, head and first block {:?} (median of 41)", median(times));
+    }
+    Ok(())
+}
+
+fn verify(path: &Path) -> Result<()> {
+    let read_all = |image: &Image| -> Result<u64> {
+        let mut read = 0;
+        for inode in image.inodes().filter(|inode| inode.is_file()) {
+            let mut at = 0;
+            while at < inode.size() {
+                let bytes = inode.fetch(at, usize::MAX)?;
+                black_box(bytes.bytes().iter().step_by(64).fold(0u8, |sum, byte| sum ^ byte));
+                at += bytes.len() as u64;
+            }
+            read += inode.size();
+        }
+        Ok(read)
+    };
+    for (name, cache_bytes) in [("hot", 1 << 30), ("cold", 8 << 20)] {
+        let (mut times, mut ratios) = ([Vec::new(), Vec::new()], Vec::new());
+        let images = [false, true].map(|verify| {
+            let cache = Some(Arc::new(FileCache::new(cache_bytes)));
+            Image::open(
+                path,
+                &OpenOptions { access: Access::Blocks, verify, cache, max_metadata_bytes: 8 << 30 },
+            )
+        });
+        let [plain, verified] = images;
+        let images = [plain?, verified?];
+        for round in 0..10 {
+            for (image, times) in images.iter().zip(&mut times) {
+                if name == "cold" {
+                    forget(path)?;
+                }
+                let began = Instant::now();
+                read_all(image)?;
+                // The first fills the caches.
+                if round > 0 {
+                    times.push(began.elapsed());
+                }
+            }
+            if round > 0 {
+                ratios.push(times[0][round - 1].as_secs_f64() / times[1][round - 1].as_secs_f64());
+            }
+        }
+        ratios.sort_unstable_by(f64::total_cmp);
+        let [plain, verified] = times.map(median);
+        println!(
+            "{name}: without {plain:.1?}, --verify {verified:.1?}, ratio {:.2} ({:.2} to {:.2})",
+            ratios[4], ratios[0], ratios[8]
+        );
+    }
+    std::io::stdout().flush()?;
+    let _ = MemoryDevice::new();
+    Ok(())
+}
