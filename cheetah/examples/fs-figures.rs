@@ -1,15 +1,19 @@
 //! Figures of the file system, each with what it is compared with in the same run: what `scripts/bench-fs` prints.
 //!
 //!   fs-figures write DIR          10,000 files of 4 KB with one sync: into a log in DIR, and as files of DIR's file system
-//!   fs-figures make IMAGE FILES   an image of so many small files
+//!   fs-figures tree DIR FILES     a folder of so many files of 4.5 KB, for `pack` and `cp -r`
+//!   fs-figures make IMAGE FILES   an image of so many small files; make-large: of 1 MB
 //!   fs-figures open IMAGE         how long opening it takes, and the first answer
+//!   fs-figures first PROGRAM IMAGE   milliseconds from the start of PROGRAM serve IMAGE to the end of its first answer
 //!   fs-figures hot                look-up, head and first block of a file that was just asked for
 //!   fs-figures verify IMAGE       reading all of it, hot and cold, with and without --verify
 
 use std::fs;
 use std::hint::black_box;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,7 +23,7 @@ use cheetah::site::writable::SiteWriter;
 use cheetah::site::{LazySite, Site, change, pack};
 use cheetah::store::{Document, Found, Store};
 use fsstack::cache::FileCache;
-use fsstack::device::{AtomicFile, MemoryDevice};
+use fsstack::device::AtomicFile;
 use fsstack::fs::Access;
 use fsstack::image::build::Mtime;
 use fsstack::log::Log;
@@ -30,11 +34,14 @@ fn main() -> Result<()> {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments[..] {
         ["write", folder] => write(Path::new(folder)),
+        ["tree", folder, files] => tree(Path::new(folder), files.parse()?),
         ["make", image, files] => make(Path::new(image), files.parse()?),
+        ["make-large", image, files] => make_large(Path::new(image), files.parse()?),
         ["open", image] => open(Path::new(image)),
+        ["first", program, image] => first(program, Path::new(image)),
         ["hot"] => hot(),
         ["verify", image] => verify(Path::new(image)),
-        _ => bail!("give write DIR, make IMAGE FILES, open IMAGE, hot, or verify IMAGE"),
+        _ => bail!("what is there to do stands at the top of this example's source"),
     }
 }
 
@@ -107,6 +114,51 @@ fn make(path: &Path, files: u64) -> Result<()> {
     let (file, summary) = builder.finish()?;
     file.publish()?;
     println!("{files} files, {} bytes, made in {:.1?}", summary.image_bytes, began.elapsed());
+    Ok(())
+}
+
+fn tree(folder: &Path, files: u64) -> Result<()> {
+    for i in 0..files {
+        let directory = folder.join(format!("d{:03}", i / 100));
+        if i % 100 == 0 {
+            fs::create_dir_all(&directory)?;
+        }
+        fs::write(directory.join(format!("{i}.html")), contents(i, 4500))?;
+    }
+    Ok(rustix::fs::syncfs(fs::File::open(folder)?)?)
+}
+
+fn make_large(path: &Path, files: u64) -> Result<()> {
+    let mut builder = Builder::new(AtomicFile::create(path)?, &BuildOptions::default())?;
+    for i in 0..files {
+        let name = format!("{i}.bin");
+        pack::add(&mut builder, name.as_bytes(), MTIME, &contents(i, 1 << 20)[..])?;
+    }
+    Ok(builder.finish()?.0.publish()?)
+}
+
+fn first(program: &str, image: &Path) -> Result<()> {
+    forget(image)?;
+    let began = Instant::now();
+    let mut server = Command::new(program)
+        .arg("serve")
+        .arg(image)
+        .args(["--listen", "127.0.0.1:0"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()?;
+    let mut line = String::new();
+    BufReader::new(server.stdout.take().context("no output")?).read_line(&mut line)?;
+    let addr = line.trim().strip_prefix("listening on http://").context("it does not listen")?;
+    let mut stream = TcpStream::connect(addr.trim_end_matches('/'))?;
+    write!(stream, "GET {} HTTP/1.0\r\n\r\n", path_of(4242))?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    let took = began.elapsed();
+    server.kill()?;
+    server.wait()?;
+    anyhow::ensure!(answer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer));
+    println!("{:.1}", took.as_secs_f64() * 1e3);
     Ok(())
 }
 
@@ -237,7 +289,5 @@ fn verify(path: &Path) -> Result<()> {
             ratios[4], ratios[0], ratios[8]
         );
     }
-    std::io::stdout().flush()?;
-    let _ = MemoryDevice::new();
     Ok(())
 }
