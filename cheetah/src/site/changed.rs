@@ -20,6 +20,9 @@ use crate::http::headers::{Area, Facts};
 use crate::http::response::Status;
 use crate::store::{Document, Found, INDEX_NAME, Listed, MAX_LISTED, Store};
 
+/// Paths of what folders hold, by the folders' own.
+type InFolders = FxHashMap<Box<[u8]>, Vec<Box<[u8]>>>;
+
 /// One generation of a log, open for serving: what is written afterwards is in the next one that is opened.
 #[derive(Debug)]
 pub struct ChangedSite {
@@ -27,7 +30,7 @@ pub struct ChangedSite {
     entries: FxHashMap<Box<[u8]>, Entry>,
     is_resident: bool,
     /// The paths of what each folder holds: made when a folder is listed, and anew after a change.
-    in_folders: OnceLock<FxHashMap<Box<[u8]>, Vec<Box<[u8]>>>>,
+    in_folders: OnceLock<InFolders>,
 }
 
 #[derive(Debug)]
@@ -117,9 +120,9 @@ impl ChangedSite {
         }
     }
 
-    fn names(&self) -> &FxHashMap<Box<[u8]>, Vec<Box<[u8]>>> {
+    fn names(&self) -> &InFolders {
         self.in_folders.get_or_init(|| {
-            let mut folders: FxHashMap<Box<[u8]>, Vec<Box<[u8]>>> = FxHashMap::default();
+            let mut folders = InFolders::default();
             for path in self.entries.keys().filter(|path| !path.is_empty()) {
                 let parent = split_parent(path).unwrap_or_default().0;
                 folders.entry(parent.into()).or_default().push(path.clone());
@@ -159,8 +162,8 @@ impl Store for ChangedSite {
             return Ok(None);
         }
         let names = self.names().get(plain).map_or(&[][..], Vec::as_slice);
-        let listed = |path: &Box<[u8]>| {
-            let name = split_parent(path).map_or(&path[..], |(_, name)| name).to_vec();
+        let listed = |path: &[u8]| {
+            let name = split_parent(path).map_or(path, |(_, name)| name).to_vec();
             match self.entries.get(path)? {
                 Entry::Directory(_) => Some(Listed { name, is_directory: true, size: 0, modified: 0 }),
                 Entry::File(file) => {
@@ -169,7 +172,7 @@ impl Store for ChangedSite {
                 }
             }
         };
-        Ok(Some(names.iter().filter_map(listed).take(MAX_LISTED + 1).collect()))
+        Ok(Some(names.iter().filter_map(|path| listed(path)).take(MAX_LISTED + 1).collect()))
     }
 
     fn find(&self, path: &[u8]) -> Found {
