@@ -222,8 +222,9 @@ fn misbehave(what: &str) {
     // The usual beginning; then the same socket by hand.
     let _program =
         Program::on(socket.try_clone().unwrap(), Memory { buffer_bytes: 4096, buffers: 4 }).unwrap();
+    let mut leaves_lying = what == "forgets";
     while let Some(request) = next() {
-        if request == u32::MAX {
+        if request == u32::MAX || std::mem::take(&mut leaves_lying) {
             continue;
         }
         let range = match what {
@@ -352,6 +353,23 @@ fn the_examples_in_c_and_python_work() {
         assert!(lens.iter().all(|&len| len == lens[0] && len > 6_000_000), "{command}: {lens:?}");
         server.shut_down().unwrap();
     }
+}
+
+/// A program that answers others all the time has its time for each all the same.
+#[test]
+fn a_request_that_a_busy_program_leaves_lying_times_out() {
+    let server = server("forgets", Duration::from_millis(700));
+    let addr = server.addr();
+    let forgotten = std::thread::spawn(move || ask(&mut connect(addr), "/app/x", b"").0);
+    std::thread::sleep(Duration::from_millis(100));
+    let begun = Instant::now();
+    while !forgotten.is_finished() {
+        assert_eq!(ask(&mut connect(addr), "/app/x", b"").0, 200);
+        assert!(begun.elapsed() < Duration::from_secs(10), "it waits for ever");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(forgotten.join().unwrap(), 504);
+    server.shut_down().unwrap();
 }
 
 /// A program that died is started again, though not more than once a second.

@@ -8,6 +8,7 @@
 //! Started with the name of a socket it gives the same answers by FastCGI there, and as a CGI program by its standard output, to
 //! compare the ways.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::ops::Range;
@@ -177,36 +178,53 @@ fn answer_by_fastcgi(stream: &mut UnixStream) -> io::Result<bool> {
             _ => body.extend(bytes),
         }
     }
-    // Where the value of PATH_INFO is: behind its name, and its length (of one byte) before that.
-    let name = b"PATH_INFO";
-    let at = params.windows(name.len()).position(|window| window == name).unwrap_or(params.len());
-    let len = at.checked_sub(1).map_or(0, |before| usize::from(params[before] & 0x7f));
-    let path = params.get(at + name.len()..at + name.len() + len).unwrap_or_default();
-    let path = String::from_utf8_lossy(path).into_owned();
+    let path = String::from_utf8_lossy(param(&params, b"PATH_INFO")).into_owned();
     let (what, len) = split(&path);
-    let out = match what {
-        "echo" => [b"Content-Type: application/octet-stream\n\n", &body[..]].concat(),
-        "kept" | "fresh" => {
+    match what {
+        // What is kept is kept as it is written.
+        "kept" => {
             thread_local! {
-                static KEPT: std::cell::RefCell<HashMap<usize, Vec<u8>>> = std::cell::RefCell::default();
+                static KEPT: RefCell<HashMap<usize, Vec<u8>>> = RefCell::default();
             }
-            let bytes = match what {
-                "kept" => {
-                    KEPT.with_borrow_mut(|kept| kept.entry(len).or_insert_with(|| content(len)).clone())
-                }
-                _ => content(len),
-            };
-            [head(len).as_bytes(), b"\n", &bytes].concat()
+            KEPT.with_borrow_mut(|kept| {
+                let message = kept.entry(len).or_insert_with(|| message(&head(len), &content(len)));
+                stream.write_all(message)
+            })?;
         }
-        _ => b"Status: 404\n\n".to_vec(),
-    };
-    let mut message = Vec::with_capacity(out.len() + 64);
-    for part in out.chunks(65_528) {
-        record(&mut message, 6, part);
+        "fresh" => stream.write_all(&message(&head(len), &content(len)))?,
+        "echo" => stream.write_all(&message("Content-Type: application/octet-stream\n", &body))?,
+        _ => stream.write_all(&message("Status: 404\n", b""))?,
     }
-    record(&mut message, 3, &[0; 8]);
-    stream.write_all(&message)?;
     Ok(keeps)
+}
+
+/// The value of a FastCGI parameter.
+fn param<'a>(mut params: &'a [u8], name: &[u8]) -> &'a [u8] {
+    let mut next = || {
+        let mut lens = [0; 2];
+        for len in &mut lens {
+            let (value, used) = match *params {
+                [short @ ..=127, ..] => (usize::from(short), 1),
+                [a, b, c, d, ..] => (u32::from_be_bytes([a & 0x7f, b, c, d]) as usize, 4),
+                _ => return None,
+            };
+            (*len, params) = (value, &params[used..]);
+        }
+        let (name, rest) = params.split_at_checked(lens[0])?;
+        let (value, rest) = rest.split_at_checked(lens[1])?;
+        params = rest;
+        Some((name, value))
+    };
+    std::iter::from_fn(&mut next).find(|(other, _)| *other == name).map_or(&[], |(_, value)| value)
+}
+
+/// An answer in records.
+fn message(head: &str, content: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(content.len() + 256);
+    record(&mut out, 6, &[head.as_bytes(), b"\n"].concat());
+    content.chunks(65_528).for_each(|part| record(&mut out, 6, part));
+    record(&mut out, 3, &[0; 8]);
+    out
 }
 
 fn record(out: &mut Vec<u8>, kind: u8, content: &[u8]) {

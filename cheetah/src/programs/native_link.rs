@@ -69,6 +69,8 @@ pub(super) struct NativeLink {
 struct Under {
     exchange: Exchange,
     has_head: bool,
+    /// When it was given to the program, or the program last said something of it.
+    active: Instant,
 }
 
 /// A buffer of the program's.
@@ -215,6 +217,7 @@ impl NativeLink {
                     }
                     under.has_head = true;
                 }
+                under.active = self.active;
                 under.exchange.output.take_content(content);
                 if more {
                     self.exchanges.insert(request, under);
@@ -327,6 +330,20 @@ impl NativeLink {
         Ok((received.bytes, fds.flatten().collect()))
     }
 
+    /// Requests that the program has left lying, whatever else it does.
+    fn time_out(&mut self, tools: &Tools) {
+        let now = tools.now;
+        let is_late =
+            |(number, under): (&u32, &Under)| (now >= under.active + tools.limits.timeout).then_some(*number);
+        let late: Vec<u32> = self.exchanges.iter().filter_map(is_late).collect();
+        for number in late {
+            if let Some(under) = self.exchanges.remove(&number) {
+                under.exchange.fail(Status::GatewayTimeout, "it leaves a request lying");
+                self.out.push_back(FromServer::Cancel(number).to_bytes());
+            }
+        }
+    }
+
     /// Requests whose clients have gone.
     fn cancel(&mut self) {
         let gone: Vec<u32> = self
@@ -360,7 +377,7 @@ impl Link for NativeLink {
         if self.exchanges.is_empty() {
             self.active = now;
         }
-        self.exchanges.insert(request, Under { exchange, has_head: false });
+        self.exchanges.insert(request, Under { exchange, has_head: false, active: now });
     }
 
     fn room(&self) -> usize {
@@ -396,19 +413,20 @@ impl Link for NativeLink {
                 Err(_) => return self.fail(Status::BadGateway, "it ended"),
             }
         }
+        if !self.exchanges.is_empty() && tools.now >= self.active + tools.limits.timeout {
+            return self.fail(Status::GatewayTimeout, "it is silent");
+        }
+        self.time_out(tools);
         self.cancel();
         self.release();
         if self.write().is_err() {
             return self.fail(Status::BadGateway, "it ended");
         }
-        if self.deadline(&tools.limits).is_some_and(|deadline| tools.now >= deadline) {
-            return self.fail(Status::GatewayTimeout, "it is silent");
-        }
         Fate::Keep
     }
 
     fn deadline(&self, limits: &Limits) -> Option<Instant> {
-        (!self.exchanges.is_empty()).then(|| self.active + limits.timeout)
+        self.exchanges.values().map(|under| under.active + limits.timeout).min()
     }
 
     fn descriptor(&self) -> BorrowedFd<'_> {
