@@ -6,10 +6,10 @@ use std::fs;
 use std::io::Write;
 use std::sync::Arc;
 
-use cheetah::rules::WithRules;
 use cheetah::server::Config;
 use cheetah::site::pack::{self, PackOptions};
 use cheetah::site::{ChangedSite, Site};
+use cheetah::store::WithRules;
 use cheetah::store::{Dotfiles, Folder, Store, WithListings};
 use fsstack::device::MemoryDevice;
 use fsstack::log::Generation;

@@ -6,8 +6,9 @@ use std::fs;
 use std::io::Write;
 use std::sync::Arc;
 
-use cheetah::rules::{Rules, WithRules};
+use cheetah::rules::Rules;
 use cheetah::server::Config;
+use cheetah::store::WithRules;
 use cheetah::store::{Dotfiles, Folder, Store};
 use support::servers::{connect, on_kernel};
 use support::{Response, read_response, site_of};

@@ -8,11 +8,11 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use anyhow::{Context, bail};
-use cheetah::rules::WithRules;
 use cheetah::site::pack::PackOptions;
 use cheetah::site::writable::SiteWriter;
 use cheetah::site::{ChangedSite, LazySite, Site, SiteError};
 use cheetah::store::Dotfiles;
+use cheetah::store::WithRules;
 use cheetah::store::{Copied, Folder, Store, WithListings};
 use fsstack::OpenOptions;
 use fsstack::cache::FileCache;

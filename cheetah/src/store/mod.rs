@@ -16,6 +16,7 @@ mod dotfiles;
 mod folder;
 mod listing;
 mod made;
+mod ruled;
 mod status;
 
 use std::fmt;
@@ -27,6 +28,7 @@ pub use dotfiles::Dotfiles;
 pub use folder::Folder;
 pub use listing::{Listed, MAX_LISTED, WithListings};
 pub use made::Made;
+pub use ruled::WithRules;
 pub use status::{Feed, WithStatus};
 
 use runtime::buffer::Slice;
