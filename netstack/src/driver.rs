@@ -29,6 +29,10 @@ use crate::transmission::{Offload, Payload, Transmission};
 /// Frames taken in before what they caused is sent.
 const RECEIVE_BATCH: usize = 64;
 
+/// What a frame counts there; one that a handler has done with counts 1. A flood that is dropped must not fill the device's
+/// queue while there is much to send.
+const FRAME_WORK: usize = 8;
+
 /// Transmissions before arrivals are looked at again.
 const TRANSMIT_BATCH: usize = 256;
 
@@ -155,7 +159,8 @@ impl<D: Device, A: Application> Driver<D, A> {
     fn receive(&mut self, now: Instant) -> io::Result<bool> {
         // Nobody answers for an address that may not be ours.
         let asks = !self.handlers.is_empty() && self.stack.may_use_address();
-        for _ in 0..RECEIVE_BATCH {
+        let mut work = 0;
+        while work < RECEIVE_BATCH * FRAME_WORK {
             let Some(frame) = self.device.receive(now)? else { return Ok(false) };
             let verdict = if asks { self.handlers.arrived(frame.bytes) } else { Verdict::Pass };
             match verdict {
@@ -163,6 +168,8 @@ impl<D: Device, A: Application> Driver<D, A> {
                 Verdict::Drop | Verdict::Kernel => {}
                 Verdict::Answer => self.answer(now)?,
             }
+            let is_over = matches!(verdict, Verdict::Drop | Verdict::Kernel);
+            work += if is_over { 1 } else { FRAME_WORK };
         }
         Ok(true)
     }
