@@ -46,6 +46,11 @@ impl XdpProgram {
     /// # Errors
     /// If one takes what eBPF does not have: the message names it.
     pub fn new(handlers: &[&Handler]) -> Result<XdpProgram, HandlerError> {
+        if cfg!(target_endian = "big") {
+            return Err(HandlerError::new(
+                "eBPF is made for little-endian machines only: run it in the stack",
+            ));
+        }
         let mut code = vec![BpfInsn::Store(8, FRAME, CONTEXT_AT, R1)];
         let mut map_bytes = 0;
         for handler in handlers {
