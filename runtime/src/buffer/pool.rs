@@ -36,7 +36,7 @@ impl Pool {
         Pool::with(buffer_bytes, capacity, None)
     }
 
-    /// A pool of buffers in these parts of [`SharedMemory`], which are of one length.
+    /// A pool of buffers in these parts of [`SharedMemory`](super::SharedMemory), which are of one length.
     pub fn of_regions(regions: Vec<Region>) -> Pool {
         let buffer_bytes = regions.iter().map(|region| region.bytes().len()).min().unwrap_or(0);
         Pool::with(buffer_bytes, regions.len(), Some(regions))
