@@ -197,7 +197,6 @@ fn what_is_wrong_with_a_program_is_one_response() {
         ("/app/bad-head", 502),
         ("/app/no-head", 502),
         ("/app/endless-head", 502),
-        ("/app/short", 502),
         ("/app/length/10/99", 502),
         ("/app/length/10/1000", 502),
         ("/app/overloaded", 503),
@@ -213,6 +212,9 @@ fn what_is_wrong_with_a_program_is_one_response() {
     }
     let got = get(addr, "/app/long");
     assert_eq!((got.status(), &got.body[..], got.whole), (200, &b"only"[..], true));
+    // Less than was announced: whether the head had gone out by then is a matter of time.
+    let got = get(addr, "/app/short");
+    assert!(matches!((got.status(), got.whole), (502, true) | (200, false)), "{}", got.head);
     for path in ["/app/dies-late", "/app/hangs-late"] {
         let got = get(addr, path);
         assert_eq!((got.status(), got.whole, &got.body[..]), (200, false, &b"half of it"[..]), "{path}");
