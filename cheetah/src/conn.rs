@@ -15,6 +15,7 @@
 
 mod asking;
 mod changes;
+mod content;
 
 use std::collections::VecDeque;
 
@@ -32,8 +33,7 @@ use crate::http::response::Status;
 use crate::live::End;
 use crate::response::Response;
 use crate::service::Service;
-use crate::upload::Upload;
-use asking::Asking;
+use content::Content;
 
 /// Bytes that are read and thrown away after a refusal before the peer is cut off.
 const MAX_DISCARDED: u32 = 256 * 1024;
@@ -68,10 +68,7 @@ pub struct Conn {
     progress_mark: u32,
     /// Nothing behind this can be had any more; the connection ends there.
     broken_at: u64,
-    /// What the last request puts or deletes, until it is answered.
-    upload: Option<Box<Upload>>,
-    /// A request for a program, whose content comes.
-    asking: Option<Box<Asking>>,
+    content: Content,
     /// Whether the peer's bytes come by way of TLS.
     secured: bool,
 }
@@ -84,7 +81,7 @@ enum Phase {
     Content(u32),
     /// Skipping content in chunks.
     Chunks(ChunkedEnd),
-    /// Taking content in: [`Conn::upload`].
+    /// Taking content in: [`Content::upload`].
     Upload,
     /// It is all there; its answer comes from the disk.
     Waiting,
@@ -116,8 +113,7 @@ impl Conn {
             aborted: false,
             progress_mark: 0,
             broken_at: u64::MAX,
-            upload: None,
-            asking: None,
+            content: Content::default(),
             secured: false,
         }
     }
@@ -144,8 +140,7 @@ impl Conn {
         self.write_down(service, true);
         self.queue.clear();
         self.input.clear();
-        self.upload = None;
-        self.asking = None;
+        self.content.clear();
         self.give_back(service);
     }
 
@@ -241,8 +236,7 @@ impl Conn {
             && self.queue.len() < service.options.max_queued
         {
             self.input.clear();
-            self.upload = None;
-            self.asking = None;
+            self.content.clear();
             self.phase = Phase::Ended;
         }
         if service.draining {
@@ -352,7 +346,7 @@ impl Conn {
             // Nothing was asked, nothing is said.
             self.phase = Phase::Ended;
         } else {
-            self.upload = None;
+            drop(self.content.take_upload());
             let input = std::mem::take(&mut self.input);
             self.refuse(service, Status::RequestTimeout, &input);
         }
@@ -381,7 +375,7 @@ impl Conn {
             Some(self.last_progress + timeouts.idle)
         } else if self.phase == Phase::Waiting {
             None
-        } else if let Some(upload) = &self.upload {
+        } else if let Some(upload) = self.content.upload() {
             Some(upload.deadline())
         } else if self.is_reading() {
             Some(self.head_began + timeouts.head)
@@ -489,7 +483,7 @@ impl Conn {
                         self.phase = Phase::Head;
                         self.ask(service);
                     }
-                    Fed::Bad if self.asking.is_some() => {
+                    Fed::Bad if self.content.is_asking() => {
                         self.refuse(service, Status::BadRequest, &[]);
                     }
                     Fed::Bad => {
@@ -625,7 +619,7 @@ impl Conn {
     }
 
     fn refuse_with(&mut self, service: &mut Service, text: Vec<u8>, answer: Answer, bytes: &[u8]) {
-        self.asking = None;
+        drop(self.content.take_asking());
         let bytes = &bytes[blank_lines(bytes)..];
         let line = bytes.split(|&byte| byte == b'\n').next().unwrap_or_default().trim_ascii_end();
         let record = Record {

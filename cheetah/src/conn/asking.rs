@@ -55,7 +55,7 @@ impl Conn {
         };
         let line = service.record(0, &record);
         let max_content = ask.max_content();
-        self.asking = Some(Box::new(Asking { ask, awaited, line, keep }));
+        self.content.set_asking(Asking { ask, awaited, line, keep });
         if !has_content {
             self.ask(service);
         } else if request.content_length > max_content {
@@ -78,7 +78,7 @@ impl Conn {
 
     /// Content of a request for a program, if that is what comes.
     pub(super) fn gather(&mut self, service: &mut Service, bytes: &[u8]) {
-        let Some(asking) = &mut self.asking else { return };
+        let Some(asking) = self.content.asking_mut() else { return };
         let Some(programs) = &mut service.programs else { return };
         match programs.add_content(&mut asking.ask, bytes) {
             Ok(()) => {
@@ -92,7 +92,7 @@ impl Conn {
 
     /// Chunks of content: kept for a program, or skipped.
     pub(super) fn feed(&mut self, service: &mut Service, chunks: &mut ChunkedEnd, bytes: &[u8]) -> Fed {
-        if self.asking.is_none() {
+        if !self.content.is_asking() {
             return chunks.feed(bytes);
         }
         let fed = chunks.feed_to(bytes, |content| self.gather(service, content));
@@ -101,7 +101,7 @@ impl Conn {
 
     /// Refuses a request for a program before it is given to it.
     fn refuse_asked(&mut self, service: &mut Service, status: Status) {
-        let Some(asking) = self.asking.take() else { return };
+        let Some(asking) = self.content.take_asking() else { return };
         let mut text = std::mem::take(&mut service.text_scratch);
         let with_body = asking.awaited.with_body;
         let answer = answer::page(service, status, Persistence::Close, with_body, &mut text);
@@ -118,9 +118,9 @@ impl Conn {
 
     /// Gives a request to its program, now that all of it has come.
     pub(super) fn ask(&mut self, service: &mut Service) {
-        let Some(asking) = self.asking.take() else { return };
+        let Some(asking) = self.content.take_asking() else { return };
         let Some(programs) = &mut service.programs else { return };
-        let Asking { ask, awaited, line, keep } = *asking;
+        let Asking { ask, awaited, line, keep } = asking;
         let receiver = programs.begin(ask);
         receiver.wake_by(service.wakes.connection(self.key));
         let body = Body::Live(Box::new(LiveBody::with_head(receiver, awaited)));

@@ -47,7 +47,7 @@ impl Conn {
     /// Goes on with the content; `is_awaited` if the client asks first.
     pub(super) fn receive(&mut self, service: &mut Service, upload: Box<Upload>, is_awaited: bool) {
         let is_whole = upload.is_whole();
-        self.upload = Some(upload);
+        self.content.set_upload(upload);
         self.phase = Phase::Upload;
         if is_awaited {
             self.go_on(service);
@@ -80,7 +80,7 @@ impl Conn {
 
     /// Takes what belongs to the content off the front of `bytes`; its length.
     pub(super) fn take_content(&mut self, service: &mut Service, bytes: &[u8]) -> usize {
-        let Some(upload) = &mut self.upload else { return 0 };
+        let Some(upload) = self.content.upload_mut() else { return 0 };
         match upload.take(bytes, service.now()) {
             Ok(Taken::More) => bytes.len(),
             Ok(Taken::Whole(len)) => {
@@ -95,14 +95,14 @@ impl Conn {
     }
 
     fn submit(&mut self, service: &mut Service) {
-        let Some(upload) = &mut self.upload else { return };
+        let Some(upload) = self.content.upload_mut() else { return };
         self.phase = Phase::Waiting;
         upload.submit(service.wakes.connection(self.key));
     }
 
     /// Answers, if the disk has.
     pub(super) fn answer_upload(&mut self, service: &mut Service) {
-        let Some(outcome) = self.upload.as_ref().and_then(|upload| upload.outcome()) else { return };
+        let Some(outcome) = self.content.upload().and_then(|upload| upload.outcome()) else { return };
         self.answer(service, outcome, true);
         if self.phase == Phase::Discard {
             let left = std::mem::take(&mut self.input);
@@ -112,7 +112,7 @@ impl Conn {
 
     /// Says what the request came to; `is_whole` unless content of it may still come.
     fn answer(&mut self, service: &mut Service, outcome: Result<ChangeMade, Status>, is_whole: bool) {
-        let Some(upload) = self.upload.take() else { return };
+        let Some(upload) = self.content.take_upload() else { return };
         let asked = &upload.asked;
         let keeps = is_whole && asked.keep_alive && !service.draining;
         let persistence = match (keeps, asked.minor_version) {
