@@ -21,6 +21,8 @@ pub struct Contender {
     pub is_complete: bool,
     /// Takes part from this size on.
     pub least: usize,
+    /// Takes no part at odd addresses.
+    pub needs_alignment: bool,
 }
 
 impl std::fmt::Debug for Contender {
@@ -54,7 +56,14 @@ const LARGE: usize = 4 << 20;
 
 impl Contender {
     fn new(name: impl Into<String>, run: impl Fn(&[u8], &mut [u8]) -> Sums + 'static) -> Contender {
-        Contender { name: name.into(), note: String::new(), body: Box::new(run), is_complete: true, least: 0 }
+        Contender {
+            name: name.into(),
+            note: String::new(),
+            body: Box::new(run),
+            is_complete: true,
+            least: 0,
+            needs_alignment: false,
+        }
     }
 
     fn memcpy() -> Contender {
@@ -136,7 +145,8 @@ pub fn contenders(case: &Case, features: Option<Features>) -> anyhow::Result<Vec
         });
     }
     if let Some(orc) = Orc::new(case.steps) {
-        list.push(Contender::new("Orc", move |src, dst| orc.run(src, dst, KEY)));
+        let contender = Contender::new("Orc", move |src, dst| orc.run(src, dst, KEY));
+        list.push(Contender { needs_alignment: true, ..contender });
     }
     let mut alone = Vec::new();
     for step in case.steps {

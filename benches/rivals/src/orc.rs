@@ -145,9 +145,13 @@ impl Orc {
         }
     }
 
-    /// From source to destination, of the same length, a multiple of 4.
+    /// From source to destination, of the same length, a multiple of 4, and at addresses that are one.
+    ///
+    /// # Panics
+    /// At other addresses: its stores are aligned by the size of its elements.
     pub fn run(&self, src: &[u8], dst: &mut [u8], key: u32) -> Sums {
         let Some(library) = LIBRARY.as_ref() else { return Sums::default() };
+        assert!(src.as_ptr().cast::<u32>().is_aligned() && dst.as_ptr().cast::<u32>().is_aligned());
         let mut totals = [0u64; MAX_SUMS];
         for (src, dst) in src.chunks(4 * MAX_WORDS).zip(dst.chunks_mut(4 * MAX_WORDS)) {
             // SAFETY: the executor is this pipeline's, and no other thread has it, since `Orc` is not `Sync`;

@@ -92,7 +92,11 @@ impl Bench {
         bytes: usize,
         written: usize,
     ) {
-        let list: Vec<&Contender> = list.iter().filter(|contender| contender.least <= bytes).collect();
+        let list: Vec<&Contender> = list
+            .iter()
+            .filter(|contender| contender.least <= bytes)
+            .filter(|contender| condition != Condition::Misaligned || !contender.needs_alignment)
+            .collect();
         let bodies: Vec<&dyn Body> = list.iter().map(|contender| &*contender.body).collect();
         let mut slots = self.arena.slots(bytes, written, condition);
         let times = measure(&bodies, &mut slots, self.effort);
