@@ -107,9 +107,9 @@ impl Herd {
     }
 
     /// When there is something to do without a byte having come.
-    pub(super) fn deadline(&self) -> Instant {
+    pub(super) fn deadline(&self, now: Instant) -> Instant {
         let due = if self.idle.is_empty() && self.vacant == 0 { None } else { self.next_due() };
-        let rest = (self.vacant > 0 && self.rests_until > Instant::ZERO).then_some(self.rests_until);
+        let rest = (self.vacant > 0 && self.rests_until > now).then_some(self.rests_until);
         [due, rest].into_iter().flatten().min().unwrap_or(Instant::from_nanos(u64::MAX))
     }
 
@@ -291,6 +291,20 @@ mod tests {
         assert!(ledger.percentile(99.9) < Duration::from_millis(5));
         assert_eq!(ledger.latency.max() / 10_000_000, 100, "four waited a second");
         assert!(ledger.answers() > 30_000);
+    }
+
+    /// A connection that could not be had once is no reason to look again and again later.
+    #[test]
+    fn a_rest_that_is_over_wakes_nobody() {
+        let mut herd = Herd::new(options(Some(10.0)), Instant::ZERO);
+        herd.rest(Instant::from_millis(10));
+        assert_eq!(
+            herd.deadline(Instant::from_millis(20)),
+            (Instant::from_millis(10) + REST).min(herd.next_due().unwrap())
+        );
+        let later = Instant::from_millis(500);
+        while herd.take(later).is_some() {}
+        assert!(herd.deadline(later) > later);
     }
 
     #[test]

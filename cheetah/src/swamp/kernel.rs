@@ -50,10 +50,10 @@ pub fn run(options: &Options, tell: Tell<'_>) -> io::Result<Ledger> {
         }
         if now >= sweep_at {
             sweep_at = now + SWEEP;
-            swarm.sweep(now)?;
+            swarm.sweep(now);
             tell(now.saturating_since(Instant::ZERO));
         }
-        let deadline = swarm.herd.deadline().min(sweep_at);
+        let deadline = swarm.herd.deadline(now).min(sweep_at);
         ready.clear();
         ready.extend_from_slice(swarm.events.turn(Some(deadline))?);
         for event in &ready {
@@ -191,23 +191,17 @@ impl Swarm {
         let Some(client) = self.clients.get_mut(key as usize) else { return Ok(()) };
         let asked = client.exchange.asked();
         // The server may end a kept connection at any time, so also just when it is asked again: then another is asked.
-        let again = asked.filter(|_| client.answers > 0 && client.exchange.is_unanswered());
-        if again.is_none() {
-            let failure = if client.answers == 0 && client.exchange.is_unanswered() && client.sent == 0 {
-                self.herd.rest(now);
-                Some(Failure::Connect)
-            } else {
-                None
-            };
-            self.herd.on_end(now, &mut client.exchange, failure);
-            self.close(key);
-            return Ok(());
+        if let Some(asked) = asked.filter(|_| client.answers > 0 && client.exchange.is_unanswered()) {
+            self.clients.remove(key as usize);
+            return self.connect(asked);
         }
-        self.clients.remove(key as usize);
-        match again {
-            Some(asked) => self.connect(asked),
-            None => Ok(()),
+        let was_none = client.answers == 0 && client.exchange.is_unanswered() && client.sent == 0;
+        if was_none {
+            self.herd.rest(now);
         }
+        self.herd.on_end(now, &mut client.exchange, was_none.then_some(Failure::Connect));
+        self.close(key);
+        Ok(())
     }
 
     fn close(&mut self, key: u32) {
@@ -216,7 +210,7 @@ impl Swarm {
     }
 
     /// Gives up who waits for too long.
-    fn sweep(&mut self, now: Instant) -> io::Result<()> {
+    fn sweep(&mut self, now: Instant) {
         let is_late =
             |client: &Client| client.exchange.asked().is_some() && self.herd.is_late(now, client.asked_at);
         let late: Vec<usize> = self.clients.iter().filter(|(_, c)| is_late(c)).map(|(key, _)| key).collect();
@@ -224,7 +218,6 @@ impl Swarm {
             self.herd.on_end(now, &mut self.clients[key].exchange, Some(Failure::Late));
             self.close(key as u32);
         }
-        Ok(())
     }
 }
 

@@ -90,7 +90,7 @@ pub fn run<D: Device>(
             }
             tell(now.saturating_since(began));
         }
-        let deadline = app.herd.deadline().min(sweep_at);
+        let deadline = app.herd.deadline(now).min(sweep_at);
         driver.wait(Some(deadline))?;
         driver.app_mut().now = driver.events().clock().now();
         driver.work()?;
