@@ -1,21 +1,22 @@
 //! The one writer of a log.
 
+mod segments;
+
 use super::commit::{self, Change, Changes, SegmentBuilder, blob_name};
 use super::error::{ChangeError, LogError};
 use super::generation::{self, Generation};
 use super::journal::JournalWriter;
 use super::node::{Contents, MAX_FILE_BYTES, Node, Run, Runs, Source};
-use super::pack::{Window, pack, packed_bytes};
+use super::pack::{pack, packed_bytes};
 use super::segment::{Blob, Segment, SegmentKind};
-use super::space;
 use super::superblock::{FIRST_SEGMENT, MAX_SEGMENTS, Place, Superblock};
 use super::tree::Tree;
 use super::usage::{Usage, usage};
 use crate::device::{AtomicFile, Device, DeviceMut, FileDevice, RangeLock};
 use crate::format::layout::BLOCK_BYTES;
 use crate::format::sums::crc32c;
-use crate::fs::{Image, InodeId, OpenError, OpenOptions};
-use crate::image::build::{BuildError, BuildOptions, Builder, Content, Mtime, Summary};
+use crate::fs::{Image, InodeId, OpenOptions};
+use crate::image::build::{BuildError, Content, Mtime, Summary};
 use crate::path;
 use runtime::buffer::Slice;
 use std::collections::HashSet;
@@ -706,91 +707,6 @@ impl Log {
         // What is not given back now is later: the commit is done.
         let _ = self.reclaim();
         Ok(self.superblock.generation)
-    }
-
-    /// The superblock is there: from now on this is the last generation, and segments that were at `places` and that it does
-    /// not name are for whoever still reads them.
-    fn next_generation(
-        &mut self,
-        places: Vec<Place>,
-        make: impl FnOnce(&Superblock) -> Result<Generation, OpenError>,
-    ) -> Result<(), LogError> {
-        let before = std::mem::replace(&mut self.committed, make(&self.superblock)?);
-        for (place, segment) in places.into_iter().zip(before.segments) {
-            if !self.superblock.names(&place) {
-                self.retired.push((place, Arc::downgrade(&segment.image)));
-                self.dropped_segments += 1;
-            }
-        }
-        Ok(())
-    }
-
-    /// Waits until all segments are there, and names them.
-    fn flip(&mut self, segments: Vec<Place>) -> Result<(), LogError> {
-        let superblock = Superblock {
-            generation: self.superblock.generation + 1,
-            next_segment: self.next_segment,
-            segments,
-        };
-        self.device.sync()?;
-        let block = superblock.encode();
-        let written = self.device.write_at(superblock.offset(), &block).and_then(|()| self.device.sync());
-        self.written_bytes += block.len() as u64;
-        if written.is_err() {
-            self.is_lost = true;
-            return Err(LogError::Lost);
-        }
-        self.superblock = superblock;
-        Ok(())
-    }
-
-    /// What the next segment may not touch.
-    fn taken(&self) -> Vec<(u64, u64)> {
-        let named = self.superblock.segments.iter().chain(self.staged.iter().map(|(place, _)| place));
-        // Those that nobody reads any more are given back first.
-        let read = self.retired.iter().map(|(place, _)| place);
-        named.chain(read).map(|place| (place.offset, place.end())).collect()
-    }
-
-    fn write_segment(&mut self, bytes: &[u8], kind: SegmentKind) -> Result<(Place, Arc<Segment>), LogError> {
-        let len = bytes.len() as u64;
-        self.reclaim()?;
-        let offset = space::find(&self.file, &mut self.taken(), len)?;
-        let crc = crc32c(0, &bytes[..BLOCK_BYTES as usize]);
-        self.device.write_at(offset, bytes)?;
-        self.open_segment(Place { number: self.next_segment, offset, len, kind, crc })
-    }
-
-    /// Builds a segment of at most `room` bytes while it is written.
-    fn stream(
-        &mut self,
-        kind: SegmentKind,
-        room: u64,
-        build: impl FnOnce(&mut Builder<Window<'_>>) -> Result<(), LogError>,
-    ) -> Result<(Arc<Segment>, Summary), LogError> {
-        self.reclaim()?;
-        let offset = space::find(&self.file, &mut self.taken(), room)?;
-        let generation = self.superblock.generation + 1;
-        let window = Window::new(&mut *self.device, offset);
-        let mut builder = Builder::new(window, &BuildOptions { generation, ..BuildOptions::default() })?;
-        build(&mut builder)?;
-        let (window, summary) = builder.finish()?;
-        let crc = crc32c(0, window.first_block());
-        let place = Place { number: self.next_segment, offset, len: summary.image_bytes, kind, crc };
-        let (place, segment) = self.open_segment(place)?;
-        self.staged.push((place, Arc::clone(&segment)));
-        Ok((segment, summary))
-    }
-
-    fn open_segment(&mut self, place: Place) -> Result<(Place, Arc<Segment>), LogError> {
-        let pin = generation::pin(&self.file, &place)?;
-        let staged: u64 = self.staged.iter().map(|(place, _)| place.len).sum();
-        let options = generation::settle(&self.options, self.superblock.total_bytes() + staged + place.len);
-        let segment = Segment::open(&self.file, &place, pin, &options)?;
-        self.next_segment += 1;
-        self.written_bytes += place.len;
-        self.unchecked_bytes += place.len;
-        Ok((place, segment))
     }
 }
 
