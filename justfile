@@ -21,6 +21,7 @@ fuzz SECONDS="10":
 # committed.
 bless:
     BLESS_GOLDENS=1 INSTA_UPDATE=always cargo test -p pipe-lib
+    BLESS=1 cargo test -p pipelib-c --test header
 
 # What is measured, here and now.
 bench:

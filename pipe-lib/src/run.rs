@@ -115,6 +115,23 @@ impl<'e> Run<'e> {
     }
 }
 
+impl Run<'_> {
+    /// The same outcome, which shares its engine rather than borrowing it.
+    pub(crate) fn sharing(mut self, engine: Arc<Program>) -> Run<'static> {
+        assert!(std::ptr::eq(self.engine(), &*engine), "an outcome is kept by the engine that ran");
+        let more = match self.more.0.take() {
+            Some(more) => Box::new(Uncommon { engine: Some(engine), ..*more }),
+            None => Box::new(Uncommon {
+                engine: Some(engine),
+                registers: StoredRegisters::default(),
+                windows: Box::default(),
+            }),
+        };
+        let Run { read, written, registers, .. } = self;
+        Run { read, written, engine: None, registers, more: More(Some(more)) }
+    }
+}
+
 /// What an export came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExportValue<'a> {

@@ -165,8 +165,17 @@ impl Engine {
         Ok(Prepared::new(&self.program, &imports.registers))
     }
 
-    fn prepared(&self) -> Prepared<'_> {
+    /// A run from the registers' initial values, before it is said over what.
+    pub fn prepared(&self) -> Prepared<'_> {
         Prepared::of(&self.program)
+    }
+
+    /// The outcome of a run of this engine as one that outlives every handle of it.
+    ///
+    /// # Panics
+    /// If another engine ran.
+    pub fn keep(&self, run: Run<'_>) -> Run<'static> {
+        run.sharing(Arc::clone(&self.program))
     }
 
     /// Copies `src` to the start of `dst` through the pipeline. `dst` has at least [`Engine::written_len`]

@@ -1,0 +1,331 @@
+//! Whole streams: in one call, and what came of them.
+
+use crate::engine::{PlEngine, PlImports};
+use crate::status::{Failure, PlStatus, guarded, place, reference, text};
+use pipe_lib::{ExportValue, Prepared, Run};
+use std::ffi::{c_char, c_void};
+use std::{ptr, slice};
+
+/// The outcome of a run.
+pub struct PlRun(pub(crate) Run<'static>);
+
+/// A piece of a stream: as `struct iovec` has it.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct PlPiece {
+    /// Where it begins; anything if there are no bytes.
+    pub data: *mut c_void,
+    /// Bytes.
+    pub len: usize,
+}
+
+/// Where a run reads and writes.
+enum Buffers<'a> {
+    Copy(&'a [u8], &'a mut [u8]),
+    InPlace(&'a mut [u8]),
+    ReadOnly(&'a [u8]),
+}
+
+/// # Safety
+/// `len` bytes at `src` can be read and `room` at `dst` written, and nobody else writes or reads them for
+/// `'a`.
+unsafe fn buffers<'a>(
+    src: *const c_void,
+    len: usize,
+    dst: *mut c_void,
+    room: usize,
+) -> Result<Buffers<'a>, Failure> {
+    let too_long = |bytes: usize| isize::try_from(bytes).is_err();
+    if too_long(len) || too_long(room) {
+        return Err(Failure::new(PlStatus::Argument, "a buffer is longer than an address space"));
+    }
+    if src.is_null() && len > 0 {
+        return Err(Failure::null("src"));
+    }
+    // SAFETY: the caller's promise; of nothing, any address that is aligned will do.
+    let read =
+        |len: usize| unsafe { if len == 0 { &[][..] } else { slice::from_raw_parts(src.cast::<u8>(), len) } };
+    if dst.is_null() {
+        return Ok(Buffers::ReadOnly(read(len)));
+    }
+    let (from, to) = (src.addr(), dst.addr());
+    if from == to && len > 0 {
+        if room < len {
+            return Err(Failure::new(
+                PlStatus::ShortDestination,
+                format_args!("in place, `room` is at least `len`: {len}, not {room}"),
+            ));
+        }
+        // SAFETY: the caller's promise; what is read is what is written, and is not borrowed twice.
+        return Ok(Buffers::InPlace(unsafe { slice::from_raw_parts_mut(dst.cast::<u8>(), room) }));
+    }
+    if len > 0 && room > 0 && from < to + room && to < from + len {
+        return Err(pipe_lib::RunError::Overlap.into());
+    }
+    // SAFETY: the caller's promise, and they do not overlap.
+    let write =
+        unsafe { if room == 0 { &mut [][..] } else { slice::from_raw_parts_mut(dst.cast::<u8>(), room) } };
+    Ok(Buffers::Copy(read(len), write))
+}
+
+/// # Safety
+/// Both are such as were given out; the engine and its imports stay for `'a`.
+pub(crate) unsafe fn prepared<'a>(
+    engine: *const PlEngine,
+    imports: *const PlImports,
+) -> Result<(&'a PlEngine, Prepared<'a>), Failure> {
+    // SAFETY: the caller's promise.
+    let (engine, imports) = unsafe { (reference(engine, "engine")?, imports.as_ref()) };
+    let prepared = match imports {
+        Some(imports) => engine.engine.with(&imports.0)?,
+        None => engine.engine.prepared(),
+    };
+    Ok((engine, prepared))
+}
+
+fn transfer<'e>(prepared: Prepared<'e>, buffers: Buffers<'_>, threads: usize) -> Result<Run<'e>, Failure> {
+    Ok(match (buffers, threads) {
+        (Buffers::Copy(src, dst), 0 | 1) => prepared.run(src, dst)?,
+        (Buffers::InPlace(buf), 0 | 1) => prepared.run_in_place(buf)?,
+        (Buffers::ReadOnly(src), 0 | 1) => prepared.run_read_only(src)?,
+        (Buffers::Copy(src, dst), _) => prepared.run_parallel(src, dst, threads)?,
+        (Buffers::InPlace(buf), _) => prepared.run_parallel_in_place(buf, threads)?,
+        (Buffers::ReadOnly(src), _) => prepared.run_parallel_read_only(src, threads)?,
+    })
+}
+
+/// Copies `len` bytes at `src` to `dst`, where there is room for `room` bytes, through the pipeline.
+///
+/// With `dst` null nothing is written, and only the results are computed; with `dst` = `src` the bytes are
+/// changed in place, and with a frame `len` is what the buffer holds with its fields. Otherwise the two do
+/// not overlap. The room that is needed is what pl_out_len() says.
+///
+/// `imports` may be null. `values` is null, or has room for pl_export_count() results, in stream order: of a
+/// windowed one the number of its windows. `written`, if it is not null, gets the bytes written.
+///
+/// Nothing is allocated but for pipelines with windows, or with more than eight registers.
+///
+/// # Safety
+/// The above.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pl_run(
+    engine: *const PlEngine,
+    imports: *const PlImports,
+    src: *const c_void,
+    len: usize,
+    dst: *mut c_void,
+    room: usize,
+    values: *mut u64,
+    written: *mut usize,
+) -> PlStatus {
+    guarded(|| {
+        // SAFETY: the caller's promises.
+        let ((_, prepared), buffers) = unsafe { (prepared(engine, imports)?, buffers(src, len, dst, room)?) };
+        let run = transfer(prepared, buffers, 1)?;
+        // SAFETY: the caller's promise: null, or room for a size.
+        if let Some(written) = unsafe { written.as_mut() } {
+            *written = run.written;
+        }
+        if !values.is_null() {
+            for (index, (_, value)) in run.exports().enumerate() {
+                let value = match value {
+                    ExportValue::One(value) => value,
+                    ExportValue::Windows(list) => list.len() as u64,
+                };
+                // SAFETY: the caller's promise: room for as many as there are exports.
+                unsafe { values.add(index).write(value) };
+            }
+        }
+        Ok(())
+    })
+}
+
+/// pl_run() on up to `threads` threads, whose outcome is kept: lists of windows and registers, too. Long
+/// streams are cut into parts of at least 2 MiB; the result is the same to the bit. `*run` is freed by
+/// pl_run_free(), and is null if this ends with anything but PL_STATUS_OK.
+///
+/// # Safety
+/// As of pl_run(); `run` is a place.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pl_run_kept(
+    engine: *const PlEngine,
+    imports: *const PlImports,
+    src: *const c_void,
+    len: usize,
+    dst: *mut c_void,
+    room: usize,
+    threads: usize,
+    run: *mut *mut PlRun,
+) -> PlStatus {
+    guarded(|| {
+        // SAFETY: the caller's promises.
+        let out = unsafe { place(run, "run") }?;
+        *out = ptr::null_mut();
+        // SAFETY: the caller's promises.
+        let ((engine, prepared), buffers) =
+            unsafe { (prepared(engine, imports)?, buffers(src, len, dst, room)?) };
+        let run = transfer(prepared, buffers, threads)?;
+        *out = Box::into_raw(Box::new(PlRun(engine.engine.keep(run))));
+        Ok(())
+    })
+}
+
+/// # Safety
+/// `count` pieces at `pieces`, each of whose bytes can be read or written for `'a`.
+unsafe fn pieces<'a>(pieces: *const PlPiece, count: usize, what: &str) -> Result<&'a [PlPiece], Failure> {
+    match (pieces.is_null(), count) {
+        (_, 0) => Ok(&[]),
+        (true, _) => Err(Failure::null(what)),
+        // SAFETY: the caller's promise.
+        (false, _) => Ok(unsafe { slice::from_raw_parts(pieces, count) }),
+    }
+}
+
+fn overlap(a: &PlPiece, b: &PlPiece) -> bool {
+    let (from, to) = (a.data.addr(), b.data.addr());
+    a.len > 0 && b.len > 0 && from < to.saturating_add(b.len) && to < from.saturating_add(a.len)
+}
+
+/// Gathers the stream from the pieces of `src`, in order, and scatters it over those of `dst`, which may be
+/// cut anywhere, in the midst of a word as well: buffers as network stacks have them. With no pieces at
+/// `dst`, only the results are computed. No two pieces overlap. `*run` as of pl_run_kept().
+///
+/// # Safety
+/// The above.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pl_run_pieces(
+    engine: *const PlEngine,
+    imports: *const PlImports,
+    src: *const PlPiece,
+    src_count: usize,
+    dst: *const PlPiece,
+    dst_count: usize,
+    run: *mut *mut PlRun,
+) -> PlStatus {
+    guarded(|| {
+        // SAFETY: the caller's promises.
+        let out = unsafe { place(run, "run") }?;
+        *out = ptr::null_mut();
+        // SAFETY: the caller's promises.
+        let (from, to) = unsafe { (pieces(src, src_count, "src")?, pieces(dst, dst_count, "dst")?) };
+        let clash = |at: usize, piece: &PlPiece| {
+            from.iter().any(|other| overlap(piece, other))
+                || to[..at].iter().any(|other| overlap(piece, other))
+        };
+        if to.iter().enumerate().any(|(at, piece)| clash(at, piece)) {
+            return Err(pipe_lib::RunError::Overlap.into());
+        }
+        // SAFETY: the caller's promise; an empty piece may point anywhere.
+        let read = |piece: &PlPiece| unsafe {
+            if piece.len == 0 { &[][..] } else { slice::from_raw_parts(piece.data.cast::<u8>(), piece.len) }
+        };
+        // SAFETY: the same, and none of them overlaps another piece.
+        let write = |piece: &PlPiece| unsafe {
+            if piece.len == 0 {
+                &mut [][..]
+            } else {
+                slice::from_raw_parts_mut(piece.data.cast::<u8>(), piece.len)
+            }
+        };
+        let from: Vec<&[u8]> = from.iter().map(read).collect();
+        // SAFETY: the caller's promises.
+        let (engine, prepared) = unsafe { prepared(engine, imports) }?;
+        let run = if to.is_empty() {
+            prepared.run_vectored_read_only(&from)?
+        } else {
+            let mut to: Vec<&mut [u8]> = to.iter().map(write).collect();
+            prepared.run_vectored(&from, &mut to)?
+        };
+        *out = Box::into_raw(Box::new(PlRun(engine.engine.keep(run))));
+        Ok(())
+    })
+}
+
+/// Bytes of the stream that the run read; 0 of null.
+///
+/// # Safety
+/// `run` is one that was given out, or null.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pl_run_read(run: *const PlRun) -> usize {
+    // SAFETY: the caller's promise.
+    unsafe { run.as_ref() }.map_or(0, |run| run.0.read)
+}
+
+/// Bytes that the run wrote, from the start of the destination; 0 of null.
+///
+/// # Safety
+/// `run` is one that was given out, or null.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pl_run_written(run: *const PlRun) -> usize {
+    // SAFETY: the caller's promise.
+    unsafe { run.as_ref() }.map_or(0, |run| run.0.written)
+}
+
+/// The result `name`, "instance.name", that is one value.
+///
+/// # Safety
+/// `run` is one that was given out; `value` is a place.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pl_run_export(run: *const PlRun, name: *const c_char, value: *mut u64) -> PlStatus {
+    guarded(|| {
+        // SAFETY: the caller's promises.
+        let (run, name, value) =
+            unsafe { (reference(run, "run")?, text(name, "name")?, place(value, "value")?) };
+        *value = run.0.export(name)?;
+        Ok(())
+    })
+}
+
+/// The result `name` that has one value a window: `*count` of them at `*values`, which are good as long as
+/// the run.
+///
+/// # Safety
+/// `run` is one that was given out; `values` and `count` are places.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pl_run_windows(
+    run: *const PlRun,
+    name: *const c_char,
+    values: *mut *const u64,
+    count: *mut usize,
+) -> PlStatus {
+    guarded(|| {
+        // SAFETY: the caller's promises.
+        let (run, name, values, count) = unsafe {
+            (reference(run, "run")?, text(name, "name")?, place(values, "values")?, place(count, "count")?)
+        };
+        let list = run.0.windows(name)?;
+        (*values, *count) = (list.as_ptr(), list.len());
+        Ok(())
+    })
+}
+
+/// The final value of the register `name`. Imported into a later run, it goes on where this one stopped.
+///
+/// # Safety
+/// `run` is one that was given out; `value` is a place.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pl_run_register(
+    run: *const PlRun,
+    name: *const c_char,
+    value: *mut u64,
+) -> PlStatus {
+    guarded(|| {
+        // SAFETY: the caller's promises.
+        let (run, name, value) =
+            unsafe { (reference(run, "run")?, text(name, "name")?, place(value, "value")?) };
+        *value = run.0.register(name)?;
+        Ok(())
+    })
+}
+
+/// Frees a run. Null is nothing.
+///
+/// # Safety
+/// It is one that was given out, and nobody uses it any more.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pl_run_free(run: *mut PlRun) {
+    if !run.is_null() {
+        // SAFETY: the caller's promise.
+        drop(unsafe { Box::from_raw(run) });
+    }
+}
