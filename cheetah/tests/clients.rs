@@ -390,3 +390,33 @@ fn the_ablation_measures_both_worlds() {
     assert!(refused.unwrap()["refused"].as_str().unwrap().contains("the kernel copies and sums"));
     assert!(said.contains("not measured here:") && fs::read_to_string(svg).unwrap().ends_with("</svg>\n"));
 }
+
+/// The same over HTTPS, where sealing is what is switched.
+#[test]
+fn the_ablation_measures_https() {
+    let dir = tempfile::tempdir().unwrap();
+    let json = dir.path().join("a.json");
+    let output = Command::new(env!("CARGO_BIN_EXE_cheetah"))
+        .args(["bench", "--ablate", "--tls", "--rounds", "1", "--seconds", "0.02", "--mtu", "1500"])
+        .args(["--only", "fused-loops,frame-sealing,stored-sums", "--json", json.to_str().unwrap()])
+        .output()
+        .unwrap();
+    let (said, complained) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    if complained.contains("no private network") || complained.contains("cannot open bench0") {
+        return eprintln!("skipped: {complained}");
+    }
+    assert!(output.status.success(), "{said}{complained}");
+    let result: serde_json::Value = serde_json::from_slice(&fs::read(json).unwrap()).unwrap();
+    let tap = &result["worlds"][1]["switches"];
+    let touched = |server: &serde_json::Value| {
+        let rows = result["rows"].as_array().unwrap();
+        let row = rows.iter().find(|row| row["server"] == *server && row["load"] == "1 MB, kept connections");
+        row.unwrap()["touched"].as_f64().unwrap()
+    };
+    // One visit; a second for the frame; one each to copy, encrypt and hash, and the frame's.
+    let [fused, held] = ["with", "without"].map(|which| touched(&tap[1][which]));
+    assert!((0.9..1.2).contains(&fused) && held > 1.8, "{fused} {held}");
+    assert!(touched(&tap[0]["without"]) > held + 0.8);
+    assert!(tap[2]["refused"].as_str().unwrap().contains("other bytes each time"));
+}

@@ -10,6 +10,7 @@ mod load;
 mod plan;
 mod plot;
 mod process;
+mod sealed;
 mod table;
 
 use std::fs;
@@ -68,6 +69,9 @@ pub(super) struct Arguments {
     /// Switch off only these, and leave the stages out
     #[arg(long, value_name = "FEATURE,...", value_delimiter = ',')]
     only: Vec<Feature>,
+    /// Ask over HTTPS: TLS 1.3, AES-128-GCM
+    #[arg(long)]
+    tls: bool,
     /// How often each server has its turn
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: u32,
@@ -98,13 +102,14 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     }
     let (features, with_stages) =
         if arguments.only.is_empty() { (&Feature::ALL[..], true) } else { (&arguments.only[..], false) };
-    let plan = Plan::new(&arguments.net, &arguments.mtu, features, with_stages);
+    let plan = Plan::new(&arguments.net, &arguments.mtu, features, with_stages, arguments.tls);
     // Moves the process, so before there is a second thread.
-    let lab = Lab::new(&LOADS)?;
+    let lab = Lab::new(&LOADS, arguments.tls)?;
     let machine = machine();
     let duration = Duration::from_secs_f64(arguments.seconds);
     let (figures, failures) = measure(&lab, &plan, arguments.rounds, duration);
-    let heading = format!("{machine}; {} rounds of {} s", arguments.rounds, arguments.seconds);
+    let over = if arguments.tls { "; HTTPS, AES-128-GCM" } else { "" };
+    let heading = format!("{machine}; {} rounds of {} s{over}", arguments.rounds, arguments.seconds);
     println!("{heading}");
     println!("{LEGEND}");
     for warning in warnings(&lab, &failures) {
@@ -155,10 +160,11 @@ fn measure_one(lab: &Lab, server: &Server, duration: Duration) -> Vec<anyhow::Re
         Err(error) => return LOADS.iter().map(|_| Err(anyhow::anyhow!("{error:#}"))).collect(),
     };
     let of_load = |load: &Load| {
-        let response_len = load::check(running.addr(), load)?;
-        load::run(running.addr(), load, response_len, WARM_UP.min(duration))?;
+        let (addr, dialler) = (lab::addr(server), lab.dialler.as_ref());
+        let response_len = load::check(addr, dialler, load)?;
+        load::run(addr, dialler, load, response_len, WARM_UP.min(duration))?;
         let before = running.counts(&server.kind)?;
-        let outcome = load::run(running.addr(), load, response_len, duration)?;
+        let outcome = load::run(addr, dialler, load, response_len, duration)?;
         let after = running.counts(&server.kind)?;
         Ok(Figure::new(&outcome, response_len, &before, &after))
     };

@@ -22,12 +22,14 @@ use serde_json::Value;
 
 use super::load::Load;
 use super::plan::{Kind, Server};
+use super::sealed::{Dialler, Files};
 use crate::cmd::features::Net;
 
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 84, 0, 1);
 const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 84, 0, 2);
 const PREFIX_LEN: u8 = 24;
 const PORT: u16 = 8080;
+const TLS_PORT: u16 = 443;
 
 /// The server's interface; on TAP it is the client's, too.
 const SERVER_DEV: &str = "bench0";
@@ -51,6 +53,8 @@ pub(super) struct Lab {
     client: netns::Namespace,
     server: netns::Namespace,
     folder: Folder,
+    /// How to connect, of HTTPS.
+    pub(super) dialler: Option<Dialler>,
     server_cpu: CpuSet,
     client_cpu: CpuSet,
     /// Whether both have a processor of their own.
@@ -78,8 +82,8 @@ pub(super) struct Counts {
 }
 
 impl Lab {
-    /// Takes this process, which must have one thread, into a private network.
-    pub(super) fn new(loads: &[Load]) -> anyhow::Result<Lab> {
+    /// Takes this process, which must have one thread, into a private network; with a certificate if `tls`.
+    pub(super) fn new(loads: &[Load], tls: bool) -> anyhow::Result<Lab> {
         netns::enter_private().context("no private network: user namespaces are needed, or root")?;
         let client = netns::Namespace::current()?;
         let server = netns::Namespace::new()?;
@@ -96,7 +100,11 @@ impl Lab {
         for load in loads {
             fs::write(files.join(load.file()), load.contents())?;
         }
-        let lab = Lab::pin(client, server, folder)?;
+        let mut lab = Lab::pin(client, server, folder)?;
+        if tls {
+            lab.secrets().make()?;
+            lab.dialler = Some(Dialler::new(&lab.secrets())?);
+        }
         let packed = Command::new("/proc/self/exe")
             .arg("pack")
             .arg(lab.files())
@@ -120,7 +128,12 @@ impl Lab {
         let server_cpu = one(0).context("no processor")?;
         let client_cpu = one(1);
         let is_apart = client_cpu.is_some();
-        Ok(Lab { client, server, folder, server_cpu, client_cpu: client_cpu.unwrap_or(server_cpu), is_apart })
+        let client_cpu = client_cpu.unwrap_or(server_cpu);
+        Ok(Lab { client, server, folder, dialler: None, server_cpu, client_cpu, is_apart })
+    }
+
+    fn secrets(&self) -> Files {
+        Files::of(&self.folder.0)
     }
 
     fn files(&self) -> PathBuf {
@@ -153,7 +166,7 @@ impl Lab {
         self.client.enter()?;
         sched_setaffinity(None, &self.client_cpu)?;
         let mut running = Running::new(child?)?;
-        running.wait_until_it_listens()?;
+        running.wait_until_it_listens(server)?;
         Ok(running)
     }
 
@@ -189,6 +202,11 @@ impl Lab {
         if server.net != Net::Kernel {
             command.args(["--dev", SERVER_DEV, "--addr", &format!("{SERVER}/{PREFIX_LEN}")]);
         }
+        if server.tls {
+            let Files { cert, key } = self.secrets();
+            command.args(["--tls-listen", &format!("{SERVER}:{TLS_PORT}"), "--tls-cert"]).arg(cert);
+            command.arg("--tls-key").arg(key);
+        }
         if server.net == Net::Tap {
             command.args(["--host-addr", &CLIENT.to_string(), "--mtu", &server.setting.mtu.to_string()]);
         }
@@ -207,6 +225,11 @@ fn set_end_up(name: &str, server: &Server, addr: Option<Ipv4Addr>) -> anyhow::Re
         link::add_address(name, addr, PREFIX_LEN)?;
     }
     Ok(link::set_up(name)?)
+}
+
+/// Where it listens.
+pub(super) fn addr(server: &Server) -> SocketAddr {
+    SocketAddr::from((SERVER, if server.tls { TLS_PORT } else { PORT }))
 }
 
 /// A server that runs; it ends with this.
@@ -245,13 +268,10 @@ impl Running {
         }
     }
 
-    fn wait_until_it_listens(&mut self) -> anyhow::Result<()> {
-        self.line(|line| line.starts_with("listening on ")).map(drop)
-    }
-
-    /// Where it listens.
-    pub(super) fn addr(&self) -> SocketAddr {
-        SocketAddr::from((SERVER, PORT))
+    fn wait_until_it_listens(&mut self, server: &Server) -> anyhow::Result<()> {
+        let scheme = if server.tls { "https" } else { "http" };
+        let sign = format!("listening on {scheme}://");
+        self.line(|line| line.starts_with(&sign)).map(drop)
     }
 
     /// What it has done and cost so far.

@@ -1,19 +1,24 @@
 //! The client: requests from a handful of connections on the kernel's TCP, by one thread, as cheaply as may be.
 //!
-//! Bytes that come are thrown away unread (`MSG_TRUNC`); what a response is, byte for byte, is looked at once before.
+//! Bytes that come are thrown away unread (`MSG_TRUNC`), or, of HTTPS, once they are opened; what a response is, byte for
+//! byte, is looked at once before.
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context as _, bail, ensure};
 use runtime::event_loop::EventLoop;
 use runtime::poller::{Interest, Token, Trigger};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, connect, recv, send, socket_with, sockopt,
 };
+
+use rustls::ClientConnection;
+
+use super::sealed::{self, Came, Dialler};
 
 /// Read at once, at most.
 const READ_BYTES: usize = 1 << 20;
@@ -68,9 +73,16 @@ impl Load {
 }
 
 /// Fetches the load's file once and compares it; gives the length of the whole response.
-pub(super) fn check(addr: SocketAddr, load: &Load) -> anyhow::Result<usize> {
-    let mut stream = TcpStream::connect_timeout(&addr, PATIENCE).context("no connection")?;
+pub(super) fn check(addr: SocketAddr, dialler: Option<&Dialler>, load: &Load) -> anyhow::Result<usize> {
+    let stream = TcpStream::connect_timeout(&addr, PATIENCE).context("no connection")?;
     stream.set_read_timeout(Some(PATIENCE))?;
+    match dialler {
+        Some(dialler) => check_stream(rustls::StreamOwned::new(dialler.connection()?, stream), load),
+        None => check_stream(stream, load),
+    }
+}
+
+fn check_stream(mut stream: impl Read + Write, load: &Load) -> anyhow::Result<usize> {
     stream.write_all(&load.request())?;
     let contents = load.contents();
     let mut received = Vec::new();
@@ -92,6 +104,7 @@ pub(super) fn check(addr: SocketAddr, load: &Load) -> anyhow::Result<usize> {
 
 struct Client {
     socket: OwnedFd,
+    tls: Option<Box<ClientConnection>>,
     asked: bool,
     /// Of the response under way.
     left: usize,
@@ -100,6 +113,7 @@ struct Client {
 /// Asks again and again for as long as `duration`, or longer if nothing came in that time.
 pub(super) fn run(
     addr: SocketAddr,
+    dialler: Option<&Dialler>,
     load: &Load,
     response_len: usize,
     duration: Duration,
@@ -109,7 +123,7 @@ pub(super) fn run(
     let mut buffer = vec![0; READ_BYTES];
     let mut clients = Vec::new();
     for i in 0..load.clients {
-        clients.push(open(addr, &events, i, response_len)?);
+        clients.push(open(addr, dialler, &events, i, response_len)?);
     }
     let (mut requests, mut bytes) = (0, 0);
     let cpu_before = thread_cpu_s();
@@ -135,7 +149,7 @@ pub(super) fn run(
                 last_came = Instant::now();
             }
             if is_over {
-                *client = open(addr, &events, i, response_len)?;
+                *client = open(addr, dialler, &events, i, response_len)?;
             }
         }
     };
@@ -147,7 +161,13 @@ fn thread_cpu_s() -> f64 {
     time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9
 }
 
-fn open(addr: SocketAddr, events: &EventLoop, i: usize, response_len: usize) -> anyhow::Result<Client> {
+fn open(
+    addr: SocketAddr,
+    dialler: Option<&Dialler>,
+    events: &EventLoop,
+    i: usize,
+    response_len: usize,
+) -> anyhow::Result<Client> {
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let socket = socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?;
     sockopt::set_tcp_nodelay(&socket, true)?;
@@ -156,7 +176,8 @@ fn open(addr: SocketAddr, events: &EventLoop, i: usize, response_len: usize) -> 
         Err(error) => return Err(error).context("no connection"),
     }
     events.add(&socket, Token(i as u64), Interest::BOTH, Trigger::Edge)?;
-    Ok(Client { socket, asked: false, left: response_len })
+    let tls = dialler.map(Dialler::connection).transpose()?.map(Box::new);
+    Ok(Client { socket, tls, asked: false, left: response_len })
 }
 
 /// Asks and takes until nothing more comes; whether the connection is over.
@@ -171,24 +192,24 @@ fn turn(
 ) -> anyhow::Result<bool> {
     loop {
         if !client.asked {
-            match send(&client.socket, request, SendFlags::NOSIGNAL) {
-                Ok(n) => ensure!(n == request.len(), "a request did not fit into an empty socket"),
+            match client.ask(request) {
+                Ok(true) => {}
                 // Not connected yet.
-                Err(Errno::AGAIN | Errno::NOTCONN) => return Ok(false),
+                Ok(false) => return Ok(false),
                 // It served one request, and has closed before this one.
-                Err(Errno::PIPE | Errno::CONNRESET) if *requests > 0 => return Ok(true),
+                Err(error) if is_gone(&error) && *requests > 0 => return Ok(true),
                 Err(error) => return Err(error).context("a request"),
             }
             client.asked = true;
             client.left = response_len;
         }
-        match recv(&client.socket, &mut *buffer, RecvFlags::TRUNC) {
-            Ok((0, _)) => {
+        match client.take(buffer) {
+            Ok(Came::End) => {
                 // Between two responses it may.
                 ensure!(client.left == response_len || client.left == 0, "a response was cut short");
                 return Ok(true);
             }
-            Ok((n, _)) => {
+            Ok(Came::Bytes(n)) => {
                 ensure!(n <= client.left, "a response is longer than the one before");
                 client.left -= n;
                 *bytes += n as u64;
@@ -198,9 +219,45 @@ fn turn(
                     client.asked = !load.keep;
                 }
             }
-            Err(Errno::AGAIN) => return Ok(false),
-            Err(Errno::CONNRESET) if client.left == response_len && *requests > 0 => return Ok(true),
+            Ok(Came::Nothing) => return Ok(false),
+            Err(error) if is_gone(&error) && client.left == response_len && *requests > 0 => return Ok(true),
             Err(error) => return Err(error).context("a response"),
+        }
+    }
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
+}
+
+impl Client {
+    /// Whether the request is on its way.
+    fn ask(&mut self, request: &[u8]) -> io::Result<bool> {
+        if let Some(tls) = &mut self.tls {
+            // Kept by the connection until the handshake is done; it goes with the last message of ours.
+            tls.writer().write_all(request)?;
+            sealed::send_all(tls, &self.socket)?;
+            return Ok(true);
+        }
+        match send(&self.socket, request, SendFlags::NOSIGNAL) {
+            Ok(n) if n == request.len() => Ok(true),
+            Ok(_) => Err(io::Error::other("a request did not fit into an empty socket")),
+            Err(Errno::AGAIN | Errno::NOTCONN) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// What has come since.
+    fn take(&mut self, buffer: &mut [u8]) -> io::Result<Came> {
+        if let Some(tls) = &mut self.tls {
+            sealed::send_all(tls, &self.socket)?;
+            return sealed::receive(tls, &self.socket);
+        }
+        match recv(&self.socket, buffer, RecvFlags::TRUNC) {
+            Ok((0, _)) => Ok(Came::End),
+            Ok((n, _)) => Ok(Came::Bytes(n)),
+            Err(Errno::AGAIN) => Ok(Came::Nothing),
+            Err(error) => Err(error.into()),
         }
     }
 }

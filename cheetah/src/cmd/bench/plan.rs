@@ -55,6 +55,8 @@ pub(super) enum Kind {
 pub(super) struct Server {
     pub(super) net: Net,
     pub(super) setting: Setting,
+    /// Asked over HTTPS.
+    pub(super) tls: bool,
     pub(super) kind: Kind,
 }
 
@@ -96,14 +98,22 @@ pub(super) struct World {
 /// All that is measured.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Plan {
+    /// Over HTTPS.
+    tls: bool,
     pub(super) servers: Vec<Server>,
     pub(super) worlds: Vec<World>,
 }
 
 impl Plan {
-    /// For every transport in every setting, the switches in `features` and, if wanted, the stages.
-    pub(super) fn new(nets: &[Net], settings: &[Setting], features: &[Feature], with_stages: bool) -> Plan {
-        let mut plan = Plan::default();
+    /// For every transport in every setting, the switches in `features` and, if wanted, the stages; over HTTPS if `tls`.
+    pub(super) fn new(
+        nets: &[Net],
+        settings: &[Setting],
+        features: &[Feature],
+        with_stages: bool,
+        tls: bool,
+    ) -> Plan {
+        let mut plan = Plan { tls, ..Plan::default() };
         for &net in nets {
             for &setting in settings {
                 let switches = features.iter().map(|&feature| plan.switch(net, setting, feature)).collect();
@@ -120,8 +130,12 @@ impl Plan {
     }
 
     fn compare(&mut self, net: Net, setting: Setting, feature: Feature) -> Result<Comparison, String> {
-        let beside = beside(feature);
-        let mode = Mode { net, nic: false, folder: false, tls: false };
+        if let Some(why) = idle_if_sealed(feature).filter(|_| self.tls) {
+            return Err(why.to_owned());
+        }
+        // What is sealed is read by a loop whatever is known of it.
+        let beside = if self.tls { &[] } else { beside(feature) };
+        let mode = Mode { net, nic: false, folder: false, tls: self.tls };
         let mut with = given(net, setting);
         if feature == Feature::Offload && !with.is_empty() {
             return Err("this setting is the one without".to_owned());
@@ -142,11 +156,19 @@ impl Plan {
             let server = plan.server(net, setting, kind);
             stages.push(Stage { adds: adds.to_owned(), server });
         };
-        stage(self, Net::Kernel, "a process a request", Kind::Processes);
-        stage(self, Net::Kernel, "one process, events", Kind::Folder(nothing_special(Net::Kernel, true)));
-        let mut without = nothing_special(net, false);
+        let tls = self.tls;
+        if !tls {
+            stage(self, Net::Kernel, "a process a request", Kind::Processes);
+        }
+        stage(
+            self,
+            Net::Kernel,
+            "one process, events",
+            Kind::Folder(nothing_special(Net::Kernel, true, tls)),
+        );
+        let mut without = nothing_special(net, false, tls);
         if net != Net::Kernel {
-            stage(self, net, "our TCP", Kind::Folder(nothing_special(net, true)));
+            stage(self, net, "our TCP", Kind::Folder(nothing_special(net, true, tls)));
         }
         stage(self, net, "our store", Kind::Image(without.clone()));
         let kept = given(net, setting);
@@ -171,7 +193,7 @@ impl Plan {
             Kind::Folder(without) => Kind::Folder(order(without)),
             Kind::Image(without) => Kind::Image(order(without)),
         };
-        let server = Server { net, setting, kind };
+        let server = Server { net, setting, tls: self.tls, kind };
         match self.servers.iter().position(|other| *other == server) {
             Some(index) => index,
             None => {
@@ -183,9 +205,11 @@ impl Plan {
 }
 
 /// All switches that do something on `net`.
-fn nothing_special(net: Net, folder: bool) -> Vec<Feature> {
-    let mode = Mode { net, nic: false, folder, tls: false };
-    let works = |feature: &Feature| feature.refusal(mode, &Feature::ALL).is_none();
+fn nothing_special(net: Net, folder: bool, tls: bool) -> Vec<Feature> {
+    let mode = Mode { net, nic: false, folder, tls };
+    let works = |feature: &Feature| {
+        feature.refusal(mode, &Feature::ALL).is_none() && !(tls && idle_if_sealed(*feature).is_some())
+    };
     Feature::ALL.into_iter().filter(works).collect()
 }
 
@@ -193,6 +217,17 @@ fn nothing_special(net: Net, folder: bool) -> Vec<Feature> {
 fn given(net: Net, setting: Setting) -> Vec<Feature> {
     let has_offloads = matches!(net, Net::Tap | Net::Ring);
     if has_offloads && !setting.offload { vec![Feature::Offload] } else { Vec::new() }
+}
+
+/// Why a switch decides nothing about HTTPS, though `serve`, which answers in the clear beside it, takes it.
+fn idle_if_sealed(feature: Feature) -> Option<&'static str> {
+    match feature {
+        Feature::StoredSums | Feature::CachedSums => {
+            Some("what is sealed is other bytes each time, whose sums nobody knows")
+        }
+        Feature::ZeroCopy => Some("what is sealed is sent from where it was made"),
+        _ => None,
+    }
 }
 
 /// What must be off for a feature to have anything to do: loops where sums are not known, one kind of sums where the
@@ -214,7 +249,11 @@ mod tests {
     const OFFLOAD: Setting = Setting { mtu: 1500, offload: true };
 
     fn plan() -> Plan {
-        Plan::new(&[Net::Kernel, Net::Tap, Net::Packet], &[PLAIN, OFFLOAD], &Feature::ALL, true)
+        of(false)
+    }
+
+    fn of(tls: bool) -> Plan {
+        Plan::new(&[Net::Kernel, Net::Tap, Net::Packet], &[PLAIN, OFFLOAD], &Feature::ALL, true, tls)
     }
 
     #[test]
@@ -239,10 +278,10 @@ mod tests {
     /// `serve` would take every one of them.
     #[test]
     fn no_server_has_a_switch_that_does_nothing() {
-        for server in plan().servers {
+        for server in [plan().servers, of(true).servers].concat() {
             let (Kind::Folder(without) | Kind::Image(without)) = &server.kind else { continue };
             let folder = matches!(server.kind, Kind::Folder(_));
-            let mode = Mode { net: server.net, nic: false, folder, tls: false };
+            let mode = Mode { net: server.net, nic: false, folder, tls: server.tls };
             for feature in without {
                 assert_eq!(feature.refusal(mode, without), None, "{server:?}");
             }
@@ -260,6 +299,22 @@ mod tests {
         assert!(reason(3, Feature::StoredSums).contains("the device sums"));
         assert!(reason(2, Feature::Offload).contains("setting"));
         assert!(reason(4, Feature::Offload).contains("no offloads"));
+    }
+
+    #[test]
+    fn over_https_it_is_sealing_that_is_switched() {
+        let plan = of(true);
+        let switch = |world: usize, feature: Feature| {
+            let switches = &plan.worlds[world].switches;
+            switches.iter().find(|switch| switch.feature == feature).unwrap().comparison.clone()
+        };
+        for world in 0..plan.worlds.len() {
+            assert!(switch(world, Feature::FusedLoops).unwrap().beside.is_empty());
+            assert!(switch(world, Feature::CachedSums).unwrap_err().contains("other bytes each time"));
+            let in_the_frame = switch(world, Feature::FrameSealing);
+            assert_eq!(in_the_frame.is_ok(), plan.worlds[world].net != Net::Kernel);
+        }
+        assert!(!plan.servers.iter().any(|server| server.kind == Kind::Processes));
     }
 
     #[test]
