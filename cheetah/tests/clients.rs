@@ -420,3 +420,21 @@ fn the_ablation_measures_https() {
     assert!(touched(&tap[0]["without"]) > held + 0.8);
     assert!(tap[2]["refused"].as_str().unwrap().contains("other bytes each time"));
 }
+
+/// The same of what has to be fetched and checked first.
+#[test]
+fn the_ablation_measures_what_is_cold() {
+    let output = Command::new(env!("CARGO_BIN_EXE_cheetah"))
+        .args(["bench", "--ablate", "--cold", "--rounds", "1", "--seconds", "0.02", "--mtu", "1500+offload"])
+        .args(["--net", "kernel", "--only", "header-merging,zero-copy"])
+        .output()
+        .unwrap();
+    let (said, complained) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    if complained.contains("no private network") {
+        return eprintln!("skipped: {complained}");
+    }
+    assert!(output.status.success(), "{said}{complained}");
+    assert!(said.contains("1 MB, cold, kept connections, 4 clients"), "{said}");
+    assert!(said.contains("zero-copy: what is not in memory whole"), "{said}");
+}

@@ -32,9 +32,15 @@ use super::features::{Feature, Net};
 
 /// What is asked for: a connection each, as in the papers; kept connections, where what a request costs shows; and bytes.
 const LOADS: [Load; 3] = [
-    Load { name: "100 B, a connection each", size: 100, keep: false, clients: 6 },
-    Load { name: "100 B, kept connections", size: 101, keep: true, clients: 6 },
-    Load { name: "1 MB, kept connections", size: 1_000_000, keep: true, clients: 4 },
+    Load { name: "100 B, a connection each", size: 100, files: 1, keep: false, clients: 6 },
+    Load { name: "100 B, kept connections", size: 101, files: 1, keep: true, clients: 6 },
+    Load { name: "1 MB, kept connections", size: 1_000_000, files: 1, keep: true, clients: 4 },
+];
+
+/// The same of what is not in the cache when it is asked for: files in turn, four times as much as it holds.
+const COLD_LOADS: [Load; 2] = [
+    Load { name: "100 KB, cold, kept connections", size: 100_000, files: 640, keep: true, clients: 6 },
+    Load { name: "1 MB, cold, kept connections", size: 1_000_000, files: 64, keep: true, clients: 4 },
 ];
 
 /// What the columns are.
@@ -72,6 +78,10 @@ pub(super) struct Arguments {
     /// Ask over HTTPS: TLS 1.3, AES-128-GCM
     #[arg(long)]
     tls: bool,
+    /// Ask for what is in the file, not in the cache; pages are checked (`--verify`) as they are read. The system has them in
+    /// memory, so a disk's speed is not in it
+    #[arg(long)]
+    cold: bool,
     /// How often each server has its turn
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: u32,
@@ -100,29 +110,35 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     if !(0.01..=60.0).contains(&arguments.seconds) {
         bail!(Usage("--seconds: give 0.01 to 60".to_owned()));
     }
-    let (features, with_stages) =
-        if arguments.only.is_empty() { (&Feature::ALL[..], true) } else { (&arguments.only[..], false) };
-    let plan = Plan::new(&arguments.net, &arguments.mtu, features, with_stages, arguments.tls);
+    let (features, with_stages) = if arguments.only.is_empty() {
+        (&Feature::ALL[..], !arguments.cold)
+    } else {
+        (&arguments.only[..], false)
+    };
+    let loads: &[Load] = if arguments.cold { &COLD_LOADS } else { &LOADS };
+    let plan =
+        Plan::new(&arguments.net, &arguments.mtu, features, with_stages, arguments.tls, arguments.cold);
     // Moves the process, so before there is a second thread.
-    let lab = Lab::new(&LOADS, arguments.tls)?;
+    let lab = Lab::new(loads, arguments.tls)?;
     let machine = machine();
     let duration = Duration::from_secs_f64(arguments.seconds);
-    let (figures, failures) = measure(&lab, &plan, arguments.rounds, duration);
+    let (figures, failures) = measure(&lab, &plan, loads, arguments.rounds, duration);
     let over = if arguments.tls { "; HTTPS, AES-128-GCM" } else { "" };
-    let heading = format!("{machine}; {} rounds of {} s{over}", arguments.rounds, arguments.seconds);
+    let cold = if arguments.cold { "; cold, checked" } else { "" };
+    let heading = format!("{machine}; {} rounds of {} s{over}{cold}", arguments.rounds, arguments.seconds);
     println!("{heading}");
     println!("{LEGEND}");
     for warning in warnings(&lab, &failures) {
         println!("warning: {warning}");
     }
     println!();
-    print!("{}", table::all(&plan, &LOADS, &figures));
+    print!("{}", table::all(&plan, loads, &figures));
     if let Some(path) = &arguments.json {
-        fs::write(path, to_json(&heading, &plan, &figures, &failures))
+        fs::write(path, to_json(&heading, &plan, loads, &figures, &failures))
             .with_context(|| format!("cannot write {}", path.display()))?;
     }
     if let Some(path) = &arguments.svg {
-        let text = plot::svg(&heading, &plan, &LOADS, &figures);
+        let text = plot::svg(&heading, &plan, loads, &figures);
         fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
     }
     if !failures.is_empty() {
@@ -132,18 +148,24 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 }
 
 /// All servers in turn, round by round; and what went wrong.
-fn measure(lab: &Lab, plan: &Plan, rounds: u32, duration: Duration) -> (Figures, Vec<String>) {
-    let mut figures = Figures::new(plan.servers.len(), LOADS.len());
+fn measure(
+    lab: &Lab,
+    plan: &Plan,
+    loads: &[Load],
+    rounds: u32,
+    duration: Duration,
+) -> (Figures, Vec<String>) {
+    let mut figures = Figures::new(plan.servers.len(), loads.len());
     let mut failures = Vec::new();
     let bar = bar(u64::from(rounds) * plan.servers.len() as u64);
     for round in 1..=rounds {
         for (i, server) in plan.servers.iter().enumerate() {
             let name = format!("{} {}: {}", server.net.name(), server.setting, table::describe(&server.kind));
             bar.set_message(format!("round {round}: {name}"));
-            let results = measure_one(lab, server, duration);
+            let results = measure_one(lab, server, loads, duration);
             for (load, result) in results.into_iter().enumerate() {
                 let figure =
-                    result.map_err(|error| failures.push(format!("{name}, {}: {error:#}", LOADS[load].name)));
+                    result.map_err(|error| failures.push(format!("{name}, {}: {error:#}", loads[load].name)));
                 figures.push(i, load, figure.ok());
             }
             bar.inc(1);
@@ -154,10 +176,15 @@ fn measure(lab: &Lab, plan: &Plan, rounds: u32, duration: Duration) -> (Figures,
 }
 
 /// One server for all loads.
-fn measure_one(lab: &Lab, server: &Server, duration: Duration) -> Vec<anyhow::Result<Figure>> {
+fn measure_one(
+    lab: &Lab,
+    server: &Server,
+    loads: &[Load],
+    duration: Duration,
+) -> Vec<anyhow::Result<Figure>> {
     let running = match lab.start(server) {
         Ok(running) => running,
-        Err(error) => return LOADS.iter().map(|_| Err(anyhow::anyhow!("{error:#}"))).collect(),
+        Err(error) => return loads.iter().map(|_| Err(anyhow::anyhow!("{error:#}"))).collect(),
     };
     let of_load = |load: &Load| {
         let (addr, dialler) = (lab::addr(server), lab.dialler.as_ref());
@@ -168,7 +195,7 @@ fn measure_one(lab: &Lab, server: &Server, duration: Duration) -> Vec<anyhow::Re
         let after = running.counts(&server.kind)?;
         Ok(Figure::new(&outcome, response_len, &before, &after))
     };
-    LOADS.iter().map(of_load).collect()
+    loads.iter().map(of_load).collect()
 }
 
 fn bar(len: u64) -> ProgressBar {
@@ -216,10 +243,10 @@ fn warnings(lab: &Lab, failures: &[String]) -> Vec<String> {
 }
 
 /// One object, with a measurement a line.
-fn to_json(heading: &str, plan: &Plan, figures: &Figures, failures: &[String]) -> String {
+fn to_json(heading: &str, plan: &Plan, loads: &[Load], figures: &Figures, failures: &[String]) -> String {
     let mut rows: Vec<String> = Vec::new();
     for i in 0..plan.servers.len() {
-        for (j, load) in LOADS.iter().enumerate() {
+        for (j, load) in loads.iter().enumerate() {
             for (round, figure) in figures.rounds(i, j).iter().enumerate() {
                 let Some(figure) = figure else { continue };
                 let row = json!({

@@ -31,6 +31,9 @@ const PREFIX_LEN: u8 = 24;
 const PORT: u16 = 8080;
 const TLS_PORT: u16 = 443;
 
+/// A quarter of what is asked for where nothing shall be there when it is.
+const COLD_CACHE: &str = "16M";
+
 /// The server's interface; on TAP it is the client's, too.
 const SERVER_DEV: &str = "bench0";
 const CLIENT_DEV: &str = "bench1";
@@ -98,7 +101,9 @@ impl Lab {
         let files = folder.0.join("site");
         fs::create_dir_all(&files).with_context(|| files.display().to_string())?;
         for load in loads {
-            fs::write(files.join(load.file()), load.contents())?;
+            for i in 0..load.files {
+                fs::write(files.join(load.file(i)), load.contents(i))?;
+            }
         }
         let mut lab = Lab::pin(client, server, folder)?;
         if tls {
@@ -206,6 +211,9 @@ impl Lab {
             let Files { cert, key } = self.secrets();
             command.args(["--tls-listen", &format!("{SERVER}:{TLS_PORT}"), "--tls-cert"]).arg(cert);
             command.arg("--tls-key").arg(key);
+        }
+        if server.cold && matches!(server.kind, Kind::Image(_)) {
+            command.args(["--verify", "--cache", COLD_CACHE]);
         }
         if server.net == Net::Tap {
             command.args(["--host-addr", &CLIENT.to_string(), "--mtu", &server.setting.mtu.to_string()]);

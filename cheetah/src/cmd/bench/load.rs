@@ -33,6 +33,8 @@ pub(super) struct Load {
     pub(super) name: &'static str,
     /// Bytes of the file, which is called by this number.
     pub(super) size: usize,
+    /// So many files, asked for in turn.
+    pub(super) files: usize,
     /// Many requests on a connection, or a connection each.
     pub(super) keep: bool,
     /// Connections at once.
@@ -57,22 +59,23 @@ impl Load {
     }
 
     /// The file's name.
-    pub(super) fn file(&self) -> String {
-        format!("{}.bin", self.size)
+    pub(super) fn file(&self, i: usize) -> String {
+        if self.files == 1 { format!("{}.bin", self.size) } else { format!("{}-{i}.bin", self.size) }
     }
 
     /// The file's contents.
-    pub(super) fn contents(&self) -> Vec<u8> {
-        (0..self.size as u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect()
+    pub(super) fn contents(&self, i: usize) -> Vec<u8> {
+        let first = i as u32;
+        (first..first + self.size as u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect()
     }
 
-    fn request(&self) -> Vec<u8> {
+    fn request(&self, i: usize) -> Vec<u8> {
         let connection = if self.keep { "" } else { "Connection: close\r\n" };
-        format!("GET /{} HTTP/1.1\r\nHost: bench\r\n{connection}\r\n", self.file()).into_bytes()
+        format!("GET /{} HTTP/1.1\r\nHost: bench\r\n{connection}\r\n", self.file(i)).into_bytes()
     }
 }
 
-/// Fetches the load's file once and compares it; gives the length of the whole response.
+/// Fetches the load's last file once and compares it; gives the length of the whole response.
 pub(super) fn check(addr: SocketAddr, dialler: Option<&Dialler>, load: &Load) -> anyhow::Result<usize> {
     let stream = TcpStream::connect_timeout(&addr, PATIENCE).context("no connection")?;
     stream.set_read_timeout(Some(PATIENCE))?;
@@ -83,8 +86,8 @@ pub(super) fn check(addr: SocketAddr, dialler: Option<&Dialler>, load: &Load) ->
 }
 
 fn check_stream(mut stream: impl Read + Write, load: &Load) -> anyhow::Result<usize> {
-    stream.write_all(&load.request())?;
-    let contents = load.contents();
+    stream.write_all(&load.request(load.files - 1))?;
+    let contents = load.contents(load.files - 1);
     let mut received = Vec::new();
     let mut buffer = vec![0; 64 << 10];
     loop {
@@ -100,6 +103,14 @@ fn check_stream(mut stream: impl Read + Write, load: &Load) -> anyhow::Result<us
         ensure!(received[head..] == contents[..], "the file came damaged");
         return Ok(received.len());
     }
+}
+
+/// What all clients have done.
+#[derive(Default)]
+struct SoFar {
+    asked: usize,
+    answered: u64,
+    bytes: u64,
 }
 
 struct Client {
@@ -119,20 +130,20 @@ pub(super) fn run(
     duration: Duration,
 ) -> anyhow::Result<Outcome> {
     let mut events = EventLoop::new()?;
-    let request = load.request();
+    let requests: Vec<_> = (0..load.files).map(|i| load.request(i)).collect();
     let mut buffer = vec![0; READ_BYTES];
     let mut clients = Vec::new();
     for i in 0..load.clients {
         clients.push(open(addr, dialler, &events, i, response_len)?);
     }
-    let (mut requests, mut bytes) = (0, 0);
+    let mut so_far = SoFar::default();
     let cpu_before = thread_cpu_s();
     let began = Instant::now();
     let mut last_came = began;
     let mut ready = Vec::new();
     let seconds = loop {
         let elapsed = began.elapsed();
-        if elapsed >= duration && bytes > 0 {
+        if elapsed >= duration && so_far.bytes > 0 {
             break elapsed.as_secs_f64();
         }
         if last_came.elapsed() > PATIENCE {
@@ -143,9 +154,9 @@ pub(super) fn run(
         ready.extend(events.turn(Some(until))?.iter().map(|event| event.token.0 as usize));
         for &i in &ready {
             let Some(client) = clients.get_mut(i) else { continue };
-            let before = bytes;
-            let is_over = turn(client, load, &request, response_len, &mut buffer, &mut requests, &mut bytes)?;
-            if bytes > before {
+            let before = so_far.bytes;
+            let is_over = turn(client, load, &requests, response_len, &mut buffer, &mut so_far)?;
+            if so_far.bytes > before {
                 last_came = Instant::now();
             }
             if is_over {
@@ -153,7 +164,7 @@ pub(super) fn run(
             }
         }
     };
-    Ok(Outcome { bytes, seconds, cpu_s: thread_cpu_s() - cpu_before })
+    Ok(Outcome { bytes: so_far.bytes, seconds, cpu_s: thread_cpu_s() - cpu_before })
 }
 
 fn thread_cpu_s() -> f64 {
@@ -184,20 +195,19 @@ fn open(
 fn turn(
     client: &mut Client,
     load: &Load,
-    request: &[u8],
+    requests: &[Vec<u8>],
     response_len: usize,
     buffer: &mut [u8],
-    requests: &mut u64,
-    bytes: &mut u64,
+    so_far: &mut SoFar,
 ) -> anyhow::Result<bool> {
     loop {
         if !client.asked {
-            match client.ask(request) {
-                Ok(true) => {}
+            match client.ask(&requests[so_far.asked % requests.len()]) {
+                Ok(true) => so_far.asked += 1,
                 // Not connected yet.
                 Ok(false) => return Ok(false),
                 // It served one request, and has closed before this one.
-                Err(error) if is_gone(&error) && *requests > 0 => return Ok(true),
+                Err(error) if is_gone(&error) && so_far.answered > 0 => return Ok(true),
                 Err(error) => return Err(error).context("a request"),
             }
             client.asked = true;
@@ -212,15 +222,17 @@ fn turn(
             Ok(Came::Bytes(n)) => {
                 ensure!(n <= client.left, "a response is longer than the one before");
                 client.left -= n;
-                *bytes += n as u64;
+                so_far.bytes += n as u64;
                 if client.left == 0 {
-                    *requests += 1;
+                    so_far.answered += 1;
                     // A connection each: only its end is still to come.
                     client.asked = !load.keep;
                 }
             }
             Ok(Came::Nothing) => return Ok(false),
-            Err(error) if is_gone(&error) && client.left == response_len && *requests > 0 => return Ok(true),
+            Err(error) if is_gone(&error) && client.left == response_len && so_far.answered > 0 => {
+                return Ok(true);
+            }
             Err(error) => return Err(error).context("a response"),
         }
     }

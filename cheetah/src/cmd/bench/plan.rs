@@ -57,6 +57,8 @@ pub(super) struct Server {
     pub(super) setting: Setting,
     /// Asked over HTTPS.
     pub(super) tls: bool,
+    /// Of an image: with a cache for a part of it, and what comes into it is checked.
+    pub(super) cold: bool,
     pub(super) kind: Kind,
 }
 
@@ -100,20 +102,24 @@ pub(super) struct World {
 pub(super) struct Plan {
     /// Over HTTPS.
     tls: bool,
+    /// From a file, not from memory.
+    cold: bool,
     pub(super) servers: Vec<Server>,
     pub(super) worlds: Vec<World>,
 }
 
 impl Plan {
-    /// For every transport in every setting, the switches in `features` and, if wanted, the stages; over HTTPS if `tls`.
+    /// For every transport in every setting, the switches in `features` and, if wanted, the stages; over HTTPS if `tls`,
+    /// and from files that are not in the cache if `cold`.
     pub(super) fn new(
         nets: &[Net],
         settings: &[Setting],
         features: &[Feature],
         with_stages: bool,
         tls: bool,
+        cold: bool,
     ) -> Plan {
-        let mut plan = Plan { tls, ..Plan::default() };
+        let mut plan = Plan { tls, cold, ..Plan::default() };
         for &net in nets {
             for &setting in settings {
                 let switches = features.iter().map(|&feature| plan.switch(net, setting, feature)).collect();
@@ -130,6 +136,9 @@ impl Plan {
     }
 
     fn compare(&mut self, net: Net, setting: Setting, feature: Feature) -> Result<Comparison, String> {
+        if self.cold && feature == Feature::ZeroCopy {
+            return Err("what is not in memory whole is not sent by reference".to_owned());
+        }
         if let Some(why) = idle_if_sealed(feature).filter(|_| self.tls) {
             return Err(why.to_owned());
         }
@@ -193,7 +202,7 @@ impl Plan {
             Kind::Folder(without) => Kind::Folder(order(without)),
             Kind::Image(without) => Kind::Image(order(without)),
         };
-        let server = Server { net, setting, tls: self.tls, kind };
+        let server = Server { net, setting, tls: self.tls, cold: self.cold, kind };
         match self.servers.iter().position(|other| *other == server) {
             Some(index) => index,
             None => {
@@ -253,7 +262,7 @@ mod tests {
     }
 
     fn of(tls: bool) -> Plan {
-        Plan::new(&[Net::Kernel, Net::Tap, Net::Packet], &[PLAIN, OFFLOAD], &Feature::ALL, true, tls)
+        Plan::new(&[Net::Kernel, Net::Tap, Net::Packet], &[PLAIN, OFFLOAD], &Feature::ALL, true, tls, false)
     }
 
     #[test]
