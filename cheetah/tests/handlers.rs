@@ -24,8 +24,9 @@ fn handlers(texts: &[&str]) -> Vec<NamedHandler> {
 }
 
 fn serve(device: &DeviceOptions, change: impl FnOnce(&mut StackOptions, &str)) -> Option<Server> {
-    let (device, name) = device::open(device).inspect_err(|error| eprintln!("skipped: {error}")).ok()?;
-    let mut options = StackOptions::new((OURS, 24), 80);
+    let opened = device::open(device).inspect_err(|error| eprintln!("skipped: {error}")).ok()?;
+    let device::OpenDevice { device, name, filter } = opened;
+    let mut options = StackOptions { filter, ..StackOptions::new((OURS, 24), 80) };
     change(&mut options, &name);
     Some(Server::on_device(support::site(), device, &options, &Config::default()).unwrap())
 }

@@ -146,7 +146,7 @@ fn our_own_tcp_asks_as_well() {
         let server = Server::on_kernel(site(), addr, 1, &Config::default()).unwrap();
         for (keep, rate) in [(true, None), (false, None), (true, Some(400.0)), (false, Some(400.0))] {
             let interface = Interface::Ring { name: "ours".into() };
-            let (device, _) = device::open(&DeviceOptions::new(interface)).unwrap();
+            let device = device::open(&DeviceOptions::new(interface)).unwrap().device;
             let before = server.report().stats.total_responses();
             let options = Options { rate, ..options(server.addr(), &["/hello.txt", "/big.bin"], keep) };
             let addresses = Addresses { addr: (OURS, 24), gateway: None };

@@ -103,7 +103,7 @@ fn tap_with_losses() {
 #[test]
 fn an_address_that_the_kernel_has_is_not_served_at() {
     in_namespace(|| {
-        let Ok((device, name)) = device::open(&tap()) else {
+        let Ok(device::OpenDevice { device, name, .. }) = device::open(&tap()) else {
             eprintln!("skipped: no TAP device");
             return;
         };
@@ -126,6 +126,26 @@ fn packet_device_on_a_veth_pair() {
         let options = DeviceOptions::new(Interface::Packet { name: "ours".into() });
         let Some(server) = serve(&options, Features::default()) else { return };
         exercise(server, 50);
+    });
+}
+
+/// The kernel knows nothing of our address: frames for it come to us alone.
+#[test]
+fn af_xdp_on_a_veth_pair() {
+    in_namespace(|| {
+        if veth().is_none() {
+            return;
+        }
+        link::set_tx_offload("kernels", false).unwrap();
+        let interface =
+            || Interface::Xdp { name: "ours".into(), addr: OURS, addr6: None, handlers: Vec::new() };
+        let Some(server) = serve(&DeviceOptions::new(interface()), Features::default()) else { return };
+        exercise(server, 300);
+        // Its program is gone with it, and its queue is free.
+        let options = DeviceOptions { fused_loops: false, ..DeviceOptions::new(interface()) };
+        let server =
+            serve(&options, Features { stored_sums: false, cached_sums: false, ..Features::default() });
+        exercise(server.unwrap(), 50);
     });
 }
 

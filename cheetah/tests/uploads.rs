@@ -204,7 +204,7 @@ fn by_our_own_tcp() {
     in_namespace(|| {
         let taking = taking(UploadLimits::default());
         let device = match device::open(&tap()) {
-            Ok((device, _)) => device,
+            Ok(opened) => opened.device,
             Err(error) => return eprintln!("skipped: {error}"),
         };
         let stack = StackOptions::new((OURS, 24), 80);

@@ -3,7 +3,8 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
+use std::sync::Arc;
 use std::time::{Duration, Instant as Clock, SystemTime};
 
 use netstack::device::fault::{FaultDevice, Faults};
@@ -12,7 +13,9 @@ use netstack::device::pcap::{DEFAULT_SNAPLEN, PcapWriter, TraceDevice};
 use netstack::device::ring::RingDevice;
 use netstack::device::sys::{link, netns};
 use netstack::device::tap::TapDevice;
+use netstack::device::xdp::XdpDevice;
 use netstack::device::{Device, Received, TransmitError};
+use netstack::handler::xdp::{XdpError, XdpFilter, XdpHook};
 use netstack::transmission::{Capabilities, ChecksumRequest, Offload, Payload, RxChecksum, Transmission};
 use netstack::wire::ethernet::{self, EtherType, EthernetAddress};
 use netstack::wire::tcp::{Flags, Options};
@@ -27,6 +30,7 @@ const OURS: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
 const BULK: usize = 40_001;
 
 fn main() -> ExitCode {
+    programs();
     if let Err(error) = netns::enter_private() {
         println!("kernel: skipped, no private namespace here ({error})");
         return ExitCode::SUCCESS;
@@ -50,6 +54,23 @@ fn main() -> ExitCode {
     rings_follow_the_interface();
     println!("kernel: ok");
     ExitCode::SUCCESS
+}
+
+/// What loads programs into the kernel takes root's own rights, not those of a private user namespace.
+fn programs() {
+    let entered = netns::Namespace::current().and_then(|home| {
+        netns::Namespace::new()?.enter()?;
+        Ok(home)
+    });
+    let home = match entered {
+        Err(error) => return println!("kernel: AF_XDP skipped, not root ({error})"),
+        Ok(home) => home,
+    };
+    link::set_up("lo").expect("loopback");
+    xdp(XdpHook::Driver, 1);
+    xdp(XdpHook::Generic, 1);
+    xdp(XdpHook::Driver, 2);
+    home.enter().expect("enter");
 }
 
 /// Interfaces can be made, seen, changed and deleted.
@@ -182,6 +203,85 @@ fn rings(offload: bool) {
     let stats = device.stats();
     assert!(stats.tx_dropped == 0 && stats.rx_dropped == 0 && stats.rx_frames > 150, "{stats:?}");
     link::delete("kern0").expect("delete");
+}
+
+/// The same over AF_XDP, with the program in the driver and behind it. Only what is for our address comes to us, the kernel
+/// keeps the rest; and all of it once the device is gone.
+fn xdp(hook: XdpHook, queues: u32) {
+    link::create_veth("kern0", "user0").expect("veth");
+    link::set_tx_offload("kern0", false).expect("ethtool");
+    if queues > 1 {
+        let count = queues.to_string();
+        let set = |name| Command::new("ethtool").args(["-L", name, "rx", &count, "tx", &count]).status();
+        if !["kern0", "user0"].into_iter().all(|name| set(name).is_ok_and(|status| status.success())) {
+            println!("kernel: AF_XDP by several queues skipped, no ethtool here");
+            return link::delete("kern0").expect("delete");
+        }
+    }
+    assert_eq!(link::receive_queues("user0").expect("ethtool"), queues);
+    link::add_address("kern0", KERNEL, 24).expect("address");
+    link::set_up("kern0").expect("up");
+    link::set_up("user0").expect("up");
+    let mut filter = match XdpFilter::to_sockets(OURS, None, &[], queues) {
+        Err(XdpError::Kernel(error)) => {
+            println!("kernel: AF_XDP skipped, no programs here ({error})");
+            return link::delete("kern0").expect("delete");
+        }
+        result => result.expect("filter"),
+    };
+    filter.attach_to("user0", hook).expect("attach");
+    let filter = Arc::new(filter);
+    let mut device = XdpDevice::open("user0", Arc::clone(&filter)).expect("AF_XDP");
+    assert!(XdpDevice::open("user0", Arc::clone(&filter)).is_err(), "the queue is taken");
+    let mut kernels = PacketDevice::open("user0").expect("packet socket");
+    assert_eq!(device.queues(), queues as usize);
+    for _ in 0..40 {
+        let sizes = converse(&mut device, false);
+        assert!(sizes.iter().all(|len| *len <= 1514), "a frame over the MTU: {sizes:?}");
+    }
+    let stats = device.stats();
+    // More than there are frames in the pools: each goes round.
+    assert!(stats.tx_dropped == 0 && stats.rx_dropped == 0 && stats.rx_frames > 1200, "{stats:?}");
+    assert!(stats.tx_frames > 2100, "{stats:?}");
+    assert_eq!(
+        wait_for(&mut kernels, Duration::from_millis(20), to_us),
+        None,
+        "the kernel sees none of ours"
+    );
+
+    // A question for another host's address is the kernel's.
+    let other = Ipv4Addr::new(10, 77, 0, 9);
+    let ask = |addr: Ipv4Addr| {
+        let socket = std::net::UdpSocket::bind((KERNEL, 0)).expect("socket");
+        socket.send_to(b"x", (addr, 9)).expect("send");
+    };
+    let asked_for = |received: Received<'_>, addr| {
+        let frame = ethernet::Frame::new_checked(received.bytes).ok()?;
+        let packet = arp::Packet::new_checked(frame.payload()).ok()?;
+        let repr = arp::Repr::parse(&packet).ok()?;
+        (frame.ethertype() == EtherType::Arp && repr.target_protocol == addr).then_some(())
+    };
+    ask(other);
+    let patience = Duration::from_secs(2);
+    assert!(wait_for(&mut kernels, patience, |received| asked_for(received, other)).is_some());
+    assert!(
+        wait_for(&mut device, Duration::from_millis(20), |received| asked_for(received, other)).is_none()
+    );
+    let counted = filter.stats().expect("counters");
+    let [pass, _, kernel, _] = counted[0].verdicts;
+    assert!(pass >= stats.rx_frames && kernel >= 1, "{counted:?}");
+
+    // The program goes with the device.
+    drop((device, filter));
+    ask(OURS);
+    assert!(wait_for(&mut kernels, patience, to_us).is_some(), "the kernel has all again");
+    link::delete("kern0").expect("delete");
+}
+
+/// Anything for our address.
+fn to_us(received: Received<'_>) -> Option<()> {
+    let is_ours = ipv4_packet(received.bytes).is_some_and(|packet| packet.dst_addr() == OURS);
+    is_ours.then_some(())
 }
 
 /// What the interface does not do is not asked of it, and switching it is noticed.

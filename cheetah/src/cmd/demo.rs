@@ -164,7 +164,7 @@ fn on_devices(
     paths.push(("the same, with the capture", DeviceOptions { pcap: Some(pcap.into()), ..lance }));
     let mut all_good = true;
     for (name, options) in paths {
-        let (device, _) = device::open(&options)?;
+        let device = device::open(&options)?.device;
         // It is the loop that is shown, so no sum may be known without it.
         let (stored_sums, cached_sums) = (false, false);
         let features = Features { offload: options.offload, stored_sums, cached_sums, ..Features::default() };

@@ -14,12 +14,19 @@ pub(super) enum Net {
     Tap,
     /// Our own TCP/IP on AF_PACKET rings.
     Ring,
+    /// Our own TCP/IP on AF_XDP.
+    Xdp,
     /// Our own TCP/IP on AF_PACKET, a call a frame.
     Packet,
 }
 
 impl Net {
-    const ALL: [Net; 4] = [Net::Kernel, Net::Tap, Net::Ring, Net::Packet];
+    const ALL: [Net; 5] = [Net::Kernel, Net::Tap, Net::Ring, Net::Xdp, Net::Packet];
+
+    /// Whether an interface may sum and cut for us on it.
+    fn has_offloads(self) -> bool {
+        matches!(self, Net::Tap | Net::Ring)
+    }
 
     /// As it is written on the command line.
     pub(super) fn name(self) -> &'static str {
@@ -27,6 +34,7 @@ impl Net {
             Net::Kernel => "kernel",
             Net::Tap => "tap",
             Net::Ring => "ring",
+            Net::Xdp => "xdp",
             Net::Packet => "packet",
         }
     }
@@ -38,10 +46,7 @@ impl FromStr for Net {
     fn from_str(text: &str) -> Result<Net, String> {
         match Net::ALL.into_iter().find(|net| net.name() == text) {
             Some(net) => Ok(net),
-            None if text == "xdp" => {
-                Err("`xdp` is not there yet: use `tap`, or `ring` on an existing interface".to_owned())
-            }
-            None => Err("there are kernel, tap, ring and packet".to_owned()),
+            None => Err("there are kernel, tap, ring, xdp and packet".to_owned()),
         }
     }
 }
@@ -148,7 +153,7 @@ impl Feature {
         }
         let needs_own_stack = |whose: &str| {
             Some(format!(
-                "{whose}: --without {name} is for our own TCP/IP, add --net tap, --net ring or --net packet"
+                "{whose}: --without {name} is for our own TCP/IP, add --net tap, ring, xdp or packet"
             ))
         };
         if self == Feature::FusedLoops && tls {
@@ -188,12 +193,12 @@ impl Feature {
                 _ => None,
             };
         }
-        let device_sums = net != Net::Packet && !nic && !off(Feature::Offload);
+        let device_sums = net.has_offloads() && !nic && !off(Feature::Offload);
         let sums_are_known = !nic && (!off(Feature::CachedSums) || !folder && !off(Feature::StoredSums));
         match self {
             Feature::FusedLoops if device_sums => Some(format!(
                 "--without {name} does nothing while the device sums and cuts: no loop of ours touches the payload. Add \
-                 offload to --without, or take --nic or --net packet"
+                 offload to --without, or take --nic, --net xdp or --net packet"
             )),
             Feature::FusedLoops if sums_are_known => {
                 let sums = if folder { "cached-sums" } else { "stored-sums,cached-sums" };
@@ -215,8 +220,12 @@ impl Feature {
                 "--without {name} is for the kernel's sockets: on our own TCP/IP a connection is a block of memory, which no \
                  call has to fetch. Leave --net out"
             )),
-            Feature::Offload if net == Net::Packet || nic => {
-                let what = if nic { "an emulated adapter" } else { "the packet device" };
+            Feature::Offload if !net.has_offloads() || nic => {
+                let what = match net {
+                    _ if nic => "an emulated adapter",
+                    Net::Xdp => "AF_XDP",
+                    _ => "the packet device",
+                };
                 Some(format!("--without {name} does nothing here: {what} has no offloads"))
             }
             _ => None,

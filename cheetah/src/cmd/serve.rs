@@ -19,7 +19,7 @@ use cheetah::report::Report;
 use cheetah::server::{Config, Server, Signals, Tls};
 use cheetah::store::{Feed, Store, WithStatus};
 use cheetah::tls::{Acceptor, KeyFiles, Preference, RecordSize};
-use cheetah::transport::device::{self, DeviceOptions, FaultOptions, Interface};
+use cheetah::transport::device::{self, DeviceOptions, FaultOptions, Interface, OpenDevice};
 use cheetah::transport::stack::StackOptions;
 use netstack::device::sys::link;
 use netstack::handler::xdp::XdpFilter;
@@ -66,10 +66,10 @@ pub(super) struct Arguments {
     /// client would have first
     #[arg(long, value_name = "SUITE", default_value = "aes128", value_enum, requires = "tls_cert")]
     tls_prefer: Suite,
-    /// What carries the connections: kernel (its sockets), or our own TCP/IP on tap, ring or packet
+    /// What carries the connections: kernel (its sockets), or our own TCP/IP on tap, ring, xdp or packet
     #[arg(long, value_name = "NET", default_value = "kernel")]
     net: Net,
-    /// The interface: a TAP device's name (made if missing), or any Ethernet interface for ring and packet
+    /// The interface: a TAP device's name (made if missing), or any Ethernet interface for ring, xdp and packet
     #[arg(long, value_name = "NAME")]
     dev: Option<String>,
     /// Our own address, which the kernel must not have
@@ -243,8 +243,10 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     };
     let place = match arguments.net {
         Net::Kernel => Place::Kernel(kernel_addr(arguments)?),
-        Net::Tap | Net::Ring | Net::Packet => {
-            Place::Device(Box::new((stack_options(arguments)?, device_options(arguments)?)))
+        Net::Tap | Net::Ring | Net::Xdp | Net::Packet => {
+            let mut stack = stack_options(arguments)?;
+            let device = device_options(arguments, &mut stack)?;
+            Place::Device(Box::new((stack, device)))
         }
     };
     let account = arguments.user.as_deref().map(privileges::account).transpose()?;
@@ -297,8 +299,9 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
                     "loops are interpreted: this processor has no AVX2; build with `--features cranelift` instead"
                 );
             }
-            let (device, name) = device::open(&options)?;
-            if arguments.handlers_in == HandlersIn::Xdp {
+            let OpenDevice { device, name, filter } = device::open(&options)?;
+            stack_options.filter = filter;
+            if arguments.handlers_in == HandlersIn::Xdp && stack_options.filter.is_none() {
                 let mut filter = XdpFilter::new(&stack_options.handlers)?;
                 filter.attach(&name).with_context(|| format!("no handlers on {name}"))?;
                 stack_options.handlers.clear();
@@ -464,7 +467,7 @@ fn kernel_addr(arguments: &Arguments) -> anyhow::Result<SocketAddr> {
         ("--pcap", arguments.pcap.is_some()),
     ];
     if let Some((option, _)) = device_only.iter().find(|(_, given)| *given) {
-        bail!(Usage(format!("{option} is for our own TCP/IP: add --net tap, --net ring or --net packet")));
+        bail!(Usage(format!("{option} is for our own TCP/IP: add --net tap, ring, xdp or packet")));
     }
     resolve("--listen", arguments.listen.as_deref().unwrap_or("127.0.0.1:8080"))
 }
@@ -507,7 +510,7 @@ fn stack_options(arguments: &Arguments) -> anyhow::Result<StackOptions> {
     }
     if arguments.handlers_in == HandlersIn::Xdp && arguments.net == Net::Tap {
         bail!(Usage(
-            "--handlers-in xdp is for --net ring and --net packet: what a TAP device's kernel sends us passes no XDP \
+            "--handlers-in xdp is for --net xdp, ring and packet: what a TAP device's kernel sends us passes no XDP \
              program, so leave it out and handlers run in the stack"
                 .to_owned()
         ));
@@ -520,21 +523,32 @@ fn stack_options(arguments: &Arguments) -> anyhow::Result<StackOptions> {
     Ok(options)
 }
 
-fn device_options(arguments: &Arguments) -> anyhow::Result<DeviceOptions> {
+fn device_options(arguments: &Arguments, stack: &mut StackOptions) -> anyhow::Result<DeviceOptions> {
     let interface = match (arguments.net, &arguments.dev) {
-        (Net::Ring | Net::Packet, None) => {
-            bail!(Usage("--net ring and --net packet need an interface: --dev NAME".to_owned()))
+        (Net::Ring | Net::Xdp | Net::Packet, None) => {
+            let name = arguments.net.name();
+            bail!(Usage(format!("--net {name} needs an interface: --dev NAME")))
         }
-        (Net::Ring | Net::Packet, Some(_)) if arguments.host_addr.is_some() => {
+        (Net::Ring | Net::Xdp | Net::Packet, Some(_)) if arguments.host_addr.is_some() => {
             bail!(Usage("--host-addr is for TAP devices: they have an end of the kernel's".to_owned()))
         }
-        (Net::Ring | Net::Packet, Some(name)) if arguments.mtu.is_some() => {
+        (Net::Ring | Net::Xdp | Net::Packet, Some(name)) if arguments.mtu.is_some() => {
             bail!(Usage(format!(
                 "--mtu is for TAP devices: this one's is set by `ip link set {name} mtu BYTES`"
             )))
         }
         (Net::Packet, Some(name)) => Interface::Packet { name: name.clone() },
         (Net::Ring, Some(name)) => Interface::Ring { name: name.clone() },
+        (Net::Xdp, Some(name)) => Interface::Xdp {
+            name: name.clone(),
+            addr: stack.addr.0,
+            addr6: stack.ipv6.map(|ipv6| ipv6.addr),
+            // One program on an interface: the filter's, and handlers in it.
+            handlers: match arguments.handlers_in {
+                HandlersIn::Xdp => std::mem::take(&mut stack.handlers),
+                HandlersIn::Stack => Vec::new(),
+            },
+        },
         (_, name) => Interface::Tap {
             name: name.clone(),
             host_addr: arguments.host_addr.zip(arguments.addr.map(|Network(_, prefix_len)| prefix_len)),

@@ -66,10 +66,10 @@ pub(super) struct Arguments {
     /// What random choices begin with
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
-    /// What carries the connections: kernel (its sockets), or our own TCP/IP on tap, ring or packet
+    /// What carries the connections: kernel (its sockets), or our own TCP/IP on tap, ring, xdp or packet
     #[arg(long, value_name = "NET", default_value = "kernel")]
     net: Net,
-    /// The interface: a TAP device's name (made if missing), or any Ethernet interface for ring and packet
+    /// The interface: a TAP device's name (made if missing), or any Ethernet interface for ring, xdp and packet
     #[arg(long, value_name = "NAME")]
     dev: Option<String>,
     /// Our own address, which the kernel must not have
@@ -123,7 +123,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     }
     let ledger = match arguments.net {
         Net::Kernel => on_kernel(&options, arguments.threads, &bar)?,
-        Net::Tap | Net::Ring | Net::Packet => on_device(arguments, &options, &bar)?,
+        Net::Tap | Net::Ring | Net::Xdp | Net::Packet => on_device(arguments, &options, &bar)?,
     };
     bar.finish_and_clear();
     let heading = heading(arguments, &options);
@@ -214,13 +214,14 @@ fn on_device(arguments: &Arguments, options: &Options, bar: &ProgressBar) -> any
             Interface::Tap { name, host_addr, mtu: None }
         }
         (Net::Ring, Some(name)) => Interface::Ring { name },
+        (Net::Xdp, Some(name)) => Interface::Xdp { name, addr, addr6: None, handlers: Vec::new() },
         (Net::Packet, Some(name)) => Interface::Packet { name },
         _ => bail!(Usage(format!("--net {name} needs an interface: --dev NAME"))),
     };
     if arguments.threads > 1 {
         bail!(Usage("our own TCP/IP has one thread: leave --threads out".to_owned()));
     }
-    let (device, _) = device::open(&DeviceOptions::new(interface))?;
+    let device = device::open(&DeviceOptions::new(interface))?.device;
     let addresses = Addresses { addr: (addr, prefix_len), gateway: arguments.gateway };
     let tell = &mut |elapsed: Duration| bar.set_position(elapsed.as_millis() as u64);
     Ok(swamp::run_on_stack(device, addresses, options, tell)?)

@@ -3,9 +3,10 @@
 use std::fmt;
 use std::fs::File;
 use std::io::{self, BufWriter};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use netstack::device::Device;
@@ -16,6 +17,9 @@ use netstack::device::pcap::{self, PcapWriter, TraceDevice};
 use netstack::device::ring::RingDevice;
 use netstack::device::sys::link;
 use netstack::device::tap::TapDevice;
+use netstack::device::xdp::XdpDevice;
+use netstack::handler::NamedHandler;
+use netstack::handler::xdp::{XdpError, XdpFilter, XdpHook};
 use pipe_lib::{CompileOptions, Library};
 use runtime::transfer::{Style, Transfers};
 
@@ -23,7 +27,7 @@ use runtime::transfer::{Style, Transfers};
 pub type AnyDevice = Box<dyn Device + Send>;
 
 /// What carries the frames.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Interface {
     /// A TAP device, made if there is none of that name.
     Tap {
@@ -38,6 +42,17 @@ pub enum Interface {
     Ring {
         /// Its name.
         name: String,
+    },
+    /// An interface of the machine, by AF_XDP: what is for these addresses; the kernel keeps the rest.
+    Xdp {
+        /// Its name.
+        name: String,
+        /// Ours in IPv4.
+        addr: Ipv4Addr,
+        /// And in IPv6.
+        addr6: Option<Ipv6Addr>,
+        /// What sees the frames for them before us, in the same program.
+        handlers: Vec<NamedHandler>,
     },
     /// An interface of the machine, by AF_PACKET, a call a frame.
     Packet {
@@ -77,6 +92,8 @@ pub enum DeviceError {
     Open(String, io::Error),
     /// Its kernel's end cannot be given an address, or set up.
     SetUp(String, io::Error),
+    /// No XDP program gives us its frames.
+    Steer(String, XdpError),
     /// It does not take packets of that many bytes.
     Mtu(String, u16, io::Error),
     /// No layout of that name; the names that there are.
@@ -92,6 +109,14 @@ impl fmt::Display for DeviceError {
         match self {
             DeviceError::Open(name, error) => write!(f, "cannot open {name}: {error}"),
             DeviceError::SetUp(name, error) => write!(f, "cannot set {name} up: {error}"),
+            DeviceError::Steer(name, error) => match error {
+                XdpError::Kernel(cause) if cause.raw_os_error() == Some(libc::EPERM) => write!(
+                    f,
+                    "no right to an XDP program on {name}: run as root, or with CAP_NET_ADMIN, CAP_NET_RAW and CAP_BPF; \
+                     --net ring takes CAP_NET_RAW only"
+                ),
+                error => write!(f, "no XDP program on {name}: {error}"),
+            },
             DeviceError::Mtu(name, mtu, error) => write!(f, "cannot give {name} an MTU of {mtu}: {error}"),
             DeviceError::NoLayout(name, names) => {
                 write!(f, "there is no layout `{name}`; there are {}", names.join(", "))
@@ -104,14 +129,25 @@ impl fmt::Display for DeviceError {
 
 impl core::error::Error for DeviceError {}
 
-/// Opens the device that `options` describe; also the interface's name.
+/// A device, and what else is known of it.
+#[derive(Debug)]
+pub struct OpenDevice {
+    /// The device.
+    pub device: AnyDevice,
+    /// The interface's name.
+    pub name: String,
+    /// The program that gives it its frames, of [`Interface::Xdp`]. The device holds it, too.
+    pub filter: Option<Arc<XdpFilter>>,
+}
+
+/// Opens the device that `options` describe.
 ///
 /// # Errors
 /// See [`DeviceError`].
-pub fn open(options: &DeviceOptions) -> Result<(AnyDevice, String), DeviceError> {
+pub fn open(options: &DeviceOptions) -> Result<OpenDevice, DeviceError> {
     let style = if options.fused_loops { Style::Fused } else { Style::Separate };
     let mut transfers = Transfers::new(CompileOptions::default(), style);
-    let (mut device, name) = open_interface(options, &mut transfers)?;
+    let OpenDevice { mut device, name, filter } = open_interface(options, &mut transfers)?;
     if let Some(nic) = &options.nic {
         let library = Library::standard();
         let Some(layout) = library.layout(nic) else {
@@ -130,13 +166,10 @@ pub fn open(options: &DeviceOptions) -> Result<(AnyDevice, String), DeviceError>
         let writer = PcapWriter::new(file, pcap::DEFAULT_SNAPLEN, SystemTime::now()).map_err(trace_error)?;
         device = Box::new(TraceDevice::new(device, writer));
     }
-    Ok((device, name))
+    Ok(OpenDevice { device, name, filter })
 }
 
-fn open_interface(
-    options: &DeviceOptions,
-    transfers: &mut Transfers,
-) -> Result<(AnyDevice, String), DeviceError> {
+fn open_interface(options: &DeviceOptions, transfers: &mut Transfers) -> Result<OpenDevice, DeviceError> {
     let transfer = transfers.checksum(None).map_err(DeviceError::Transfer)?;
     match &options.interface {
         Interface::Tap { name, host_addr, mtu } => {
@@ -157,20 +190,39 @@ fn open_interface(
                 }
                 link::set_up(&name).map_err(set_up_error)?;
             }
-            Ok((Box::new(tap), name))
+            Ok(OpenDevice { device: Box::new(tap), name, filter: None })
         }
         Interface::Ring { name } => {
             let offload = options.offload && options.nic.is_none();
             let mut ring =
                 RingDevice::open(name, offload).map_err(|error| DeviceError::Open(name.clone(), error))?;
             ring.set_transfer(transfer);
-            Ok((Box::new(ring), name.clone()))
+            Ok(OpenDevice { device: Box::new(ring), name: name.clone(), filter: None })
+        }
+        Interface::Xdp { name, addr, addr6, handlers } => {
+            let open_error = |error| DeviceError::Open(name.clone(), error);
+            let steer_error = |error| DeviceError::Steer(name.clone(), error);
+            let queues = link::receive_queues(name).map_err(open_error)?;
+            let filter = XdpFilter::to_sockets(*addr, *addr6, handlers, queues);
+            let mut filter = filter.map_err(steer_error)?;
+            let hook = filter.attach_first(name).map_err(steer_error)?;
+            let filter = Arc::new(filter);
+            let mut xdp = XdpDevice::open(name, Arc::clone(&filter)).map_err(open_error)?;
+            xdp.set_transfer(transfer);
+            tracing::info!(
+                "{name}: the XDP program runs {}, {}, by {} queue{}",
+                if hook == XdpHook::Driver { "in the driver" } else { "behind the driver" },
+                if xdp.is_zero_copy() { "frames stay where they lie" } else { "the kernel copies frames" },
+                xdp.queues(),
+                if xdp.queues() == 1 { "" } else { "s" },
+            );
+            Ok(OpenDevice { device: Box::new(xdp), name: name.clone(), filter: Some(filter) })
         }
         Interface::Packet { name } => {
             let mut packet =
                 PacketDevice::open(name).map_err(|error| DeviceError::Open(name.clone(), error))?;
             packet.set_transfer(transfer);
-            Ok((Box::new(packet), name.clone()))
+            Ok(OpenDevice { device: Box::new(packet), name: name.clone(), filter: None })
         }
     }
 }

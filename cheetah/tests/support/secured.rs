@@ -77,7 +77,7 @@ pub fn on_device_of(
     options: &DeviceOptions,
     features: Features,
 ) -> Option<Server> {
-    let device = device::open(options).inspect_err(|error| eprintln!("skipped: {error}")).ok()?.0;
+    let device = device::open(options).inspect_err(|error| eprintln!("skipped: {error}")).ok()?.device;
     let stack = StackOptions { features, tls_port: Some(443), ..StackOptions::new((OURS, 24), 80) };
     Some(Server::on_device(site, device, &stack, &config(acceptor)).unwrap())
 }

@@ -47,15 +47,16 @@ pub fn on_device_with(
     features: Features,
     config: &Config,
 ) -> Option<Server> {
-    let device = match device::open(options) {
-        Ok((device, _)) => device,
+    let opened = match device::open(options) {
+        Ok(opened) => opened,
         Err(error) => {
             eprintln!("skipped: {error}");
             return None;
         }
     };
-    let stack = StackOptions { features, ..StackOptions::new((OURS, 24), 80) };
-    Some(Server::on_device(store, device, &stack, config).unwrap())
+    let filter = opened.filter;
+    let stack = StackOptions { features, filter, ..StackOptions::new((OURS, 24), 80) };
+    Some(Server::on_device(store, opened.device, &stack, config).unwrap())
 }
 
 /// A connection that waits for neither side longer than a test can.

@@ -1,7 +1,7 @@
 //! Network devices: whatever frames come from and go to, behind one small trait.
 //!
 //! ```text
-//!   stack -> Transmission -> [Pcap tracer] -> [Fault] -> [Layout: emulated NIC buffer] -> Tap | Packet | Wire
+//!   stack -> Transmission -> [Pcap tracer] -> [Fault] -> [Layout: emulated NIC buffer] -> Tap | Ring | Xdp | Packet | Wire
 //! ```
 //!
 //! A device takes a [`Transmission`] (headers, payload pieces, what is left to do) and does with it the best it can: a
@@ -29,6 +29,7 @@ pub mod packet;
 pub mod ring;
 pub mod tap;
 pub mod wire;
+pub mod xdp;
 
 pub mod fault;
 pub mod layout;

@@ -2,19 +2,23 @@
 //!
 //! It sees what arrives from the interface's wire. A TAP device's wire is its descriptor: what we write there arrives in the
 //! kernel, and what the kernel sends comes to us, past no XDP program. So this is for interfaces that are heard by AF_PACKET,
-//! whose sockets are behind the program.
+//! whose sockets are behind the program, and by AF_XDP, whose sockets the program itself gives frames to: then the first handler
+//! is the packet filter `ours`, and the kernel keeps what is not for us.
 
 use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use pipe_lib::handler::{Handler, HandlerError, Verdict, XdpProgram};
 
-use super::{HandlerStats, NamedHandler};
-use crate::device::sys::bpf::{CounterMap, XdpCode, XdpLink};
+use super::{Binding, HandlerStats, LoadError, NamedHandler, load};
+use crate::device::sys::bpf::{CounterMap, SocketMap, XdpCode, XdpLink};
 use crate::device::sys::link;
 
 /// Why handlers are not in the kernel.
 #[derive(Debug)]
 pub enum XdpError {
+    /// There is no such handler.
+    Load(LoadError),
     /// One does what eBPF cannot.
     Handler(HandlerError),
     /// The kernel does not take the program, or the interface.
@@ -24,6 +28,7 @@ pub enum XdpError {
 impl std::fmt::Display for XdpError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
+            XdpError::Load(error) => error.fmt(f),
             XdpError::Handler(error) => error.fmt(f),
             XdpError::Kernel(error) => write!(f, "the kernel does not take the XDP program: {error}"),
         }
@@ -32,13 +37,23 @@ impl std::fmt::Display for XdpError {
 
 impl core::error::Error for XdpError {}
 
+/// Where on an interface a program runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum XdpHook {
+    /// In its driver, before the kernel makes anything of a frame.
+    Driver,
+    /// In the kernel, behind any driver.
+    Generic,
+}
+
 /// Handlers as a program that the kernel has verified, and what they count.
 #[derive(Debug)]
 pub struct XdpFilter {
     code: XdpCode,
     map: CounterMap,
+    sockets: Option<SocketMap>,
     empty: Vec<HandlerStats>,
-    link: Option<XdpLink>,
+    link: Option<(XdpLink, XdpHook)>,
 }
 
 impl XdpFilter {
@@ -47,11 +62,44 @@ impl XdpFilter {
     /// # Errors
     /// Without `CAP_BPF` and `CAP_NET_ADMIN`, or if a handler takes what eBPF does not have.
     pub fn new(list: &[NamedHandler]) -> Result<XdpFilter, XdpError> {
+        XdpFilter::with(list, None)
+    }
+
+    /// The packet filter of these addresses, which leaves what is for others to the kernel, and behind it the same; but what all
+    /// of them pass goes to the AF_XDP socket of the frame's queue, of so many.
+    ///
+    /// # Errors
+    /// As of [`XdpFilter::new`].
+    pub fn to_sockets(
+        addr: Ipv4Addr,
+        addr6: Option<Ipv6Addr>,
+        list: &[NamedHandler],
+        queues: u32,
+    ) -> Result<XdpFilter, XdpError> {
+        let bits = addr6.map_or(0, Ipv6Addr::to_bits);
+        let bindings = [
+            Binding { name: "addr", value: addr.to_bits().into() },
+            Binding { name: "addr6_hi", value: (bits >> 64) as u64 },
+            Binding { name: "addr6_lo", value: bits as u64 },
+        ];
+        let mut all = vec![load("ours", &bindings).map_err(XdpError::Load)?];
+        all.extend_from_slice(list);
+        XdpFilter::with(&all, Some(SocketMap::new(queues).map_err(XdpError::Kernel)?))
+    }
+
+    fn with(list: &[NamedHandler], sockets: Option<SocketMap>) -> Result<XdpFilter, XdpError> {
         let handlers: Vec<&Handler> = list.iter().map(|named| &named.handler).collect();
-        let program = XdpProgram::new(&handlers).map_err(XdpError::Handler)?;
+        let program = match &sockets {
+            None => XdpProgram::new(&handlers),
+            Some(_) => XdpProgram::to_sockets(&handlers),
+        };
+        let program = program.map_err(XdpError::Handler)?;
         let map = CounterMap::new(program.map_bytes() / 8).map_err(XdpError::Kernel)?;
-        let code = XdpCode::load(&program.with_map(map.descriptor())).map_err(XdpError::Kernel)?;
-        Ok(XdpFilter { code, map, empty: list.iter().map(HandlerStats::new).collect(), link: None })
+        let sockets_at = sockets.as_ref().map_or(0, SocketMap::descriptor);
+        let code = program.with_maps(map.descriptor(), sockets_at);
+        let code = XdpCode::load(&code).map_err(XdpError::Kernel)?;
+        let empty = list.iter().map(HandlerStats::new).collect();
+        Ok(XdpFilter { code, map, sockets, empty, link: None })
     }
 
     /// Lets the interface's frames through the program, for as long as this lives, in the kernel's generic hook. (Drivers
@@ -60,9 +108,41 @@ impl XdpFilter {
     /// # Errors
     /// If there is no such interface, or another program is attached to it.
     pub fn attach(&mut self, interface: &str) -> Result<(), XdpError> {
-        let index = link::get(interface).map_err(XdpError::Kernel)?.index;
-        self.link = Some(self.code.attach(index, false).map_err(XdpError::Kernel)?);
+        self.attach_to(interface, XdpHook::Generic).map_err(XdpError::Kernel)
+    }
+
+    /// The same in the interface's driver, and in the generic hook where the driver does not take the program.
+    ///
+    /// # Errors
+    /// If there is no such interface, or another program is attached to it.
+    pub fn attach_first(&mut self, interface: &str) -> Result<XdpHook, XdpError> {
+        let attached = match self.attach_to(interface, XdpHook::Driver) {
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) => Err(error),
+            Err(_) => self.attach_to(interface, XdpHook::Generic).map(|()| XdpHook::Generic),
+            Ok(()) => Ok(XdpHook::Driver),
+        };
+        attached.map_err(XdpError::Kernel)
+    }
+
+    /// The same in one of the hooks.
+    ///
+    /// # Errors
+    /// If there is no such interface, another program is attached to it, or its driver takes no programs, or not this one
+    /// at its MTU.
+    pub fn attach_to(&mut self, interface: &str, hook: XdpHook) -> io::Result<()> {
+        let index = link::get(interface)?.index;
+        self.link = Some((self.code.attach(index, hook == XdpHook::Driver)?, hook));
         Ok(())
+    }
+
+    /// Where the program runs, if it does.
+    pub fn hook(&self) -> Option<XdpHook> {
+        self.link.as_ref().map(|(_, hook)| *hook)
+    }
+
+    /// The sockets that it gives frames to, if it is such a one.
+    pub fn sockets(&self) -> Option<&SocketMap> {
+        self.sockets.as_ref()
     }
 
     /// What each has counted.
@@ -85,11 +165,14 @@ impl XdpFilter {
     /// Whatever the kernel says.
     pub fn test(&self, frame: &[u8], repeat: u32) -> io::Result<(Verdict, u32)> {
         let (action, nanoseconds) = self.code.test(frame, repeat)?;
-        // XDP_PASS is both "pass" behind the last handler and "kernel".
+        // XDP_PASS is both "pass" behind the last handler, without a socket, and "kernel".
         let verdict = match action {
             1 => Verdict::Drop,
+            2 if self.sockets.is_some() => Verdict::Kernel,
             2 => Verdict::Pass,
             3 => Verdict::Answer,
+            // XDP_REDIRECT: what passes all goes to a socket.
+            4 if self.sockets.is_some() => Verdict::Pass,
             _ => return Err(io::Error::other(format!("the program gave action {action}"))),
         };
         Ok((verdict, nanoseconds))

@@ -39,7 +39,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
     };
     match made() {
         Ok((_, program)) if args.output.is_some() => {
-            write_out(args.output.as_deref(), &program.with_map(0))?;
+            write_out(args.output.as_deref(), &program.with_maps(0, 0))?;
             Ok(Status::Fine)
         }
         Ok((handler, program)) => {

@@ -6,15 +6,17 @@
 
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 const MAP_CREATE: u32 = 0;
 const MAP_LOOKUP_ELEM: u32 = 1;
+const MAP_UPDATE_ELEM: u32 = 2;
 const PROG_LOAD: u32 = 5;
 const PROG_TEST_RUN: u32 = 10;
 const LINK_CREATE: u32 = 28;
 
 const MAP_TYPE_ARRAY: u32 = 2;
+const MAP_TYPE_XSKMAP: u32 = 17;
 const PROG_TYPE_XDP: u32 = 6;
 const ATTACH_TYPE_XDP: u32 = 37;
 const XDP_FLAGS_SKB_MODE: u32 = 1 << 1;
@@ -97,6 +99,53 @@ impl CounterMap {
         // SAFETY: the key is four bytes, and the value as many as the map's, as it was made; both outlive the call.
         unsafe { attributes.call(MAP_LOOKUP_ELEM) }?;
         Ok(values)
+    }
+}
+
+/// A map of AF_XDP sockets by the queue that they are of, which a program sends frames to.
+#[derive(Debug)]
+pub struct SocketMap {
+    descriptor: OwnedFd,
+    queues: u32,
+}
+
+impl SocketMap {
+    /// A map for so many queues, at least one; there are no sockets in it.
+    ///
+    /// # Errors
+    /// Needs `CAP_BPF`, and a kernel with AF_XDP.
+    pub fn new(queues: u32) -> io::Result<SocketMap> {
+        let queues = queues.max(1);
+        let mut attributes = Attributes::default().u32(MAP_TYPE_XSKMAP).u32(4).u32(4).u32(queues);
+        // SAFETY: no pointers.
+        let descriptor = unsafe { attributes.call(MAP_CREATE) }?;
+        Ok(SocketMap { descriptor: owned(descriptor), queues })
+    }
+
+    /// For the program.
+    pub fn descriptor(&self) -> RawFd {
+        self.descriptor.as_raw_fd()
+    }
+
+    /// Queues that there is room for.
+    pub fn queues(&self) -> u32 {
+        self.queues
+    }
+
+    /// Lets frames of that queue go to that socket, for as long as it is open.
+    ///
+    /// # Errors
+    /// `E2BIG` for a queue beyond [`SocketMap::queues`]; what the kernel says of the socket.
+    pub fn insert(&self, queue: u32, socket: BorrowedFd<'_>) -> io::Result<()> {
+        let value = socket.as_raw_fd();
+        let mut attributes = Attributes::default()
+            .u32(self.descriptor() as u32)
+            .u32(0)
+            .u64((&raw const queue) as u64)
+            .u64((&raw const value) as u64)
+            .u64(0);
+        // SAFETY: key and value are four bytes each, as the map was made, only read, and outlive the call.
+        unsafe { attributes.call(MAP_UPDATE_ELEM) }.map(drop)
     }
 }
 

@@ -195,6 +195,27 @@ pub fn tx_features(name: &str) -> io::Result<TxFeatures> {
     Ok(TxFeatures { checksum: get(ETHTOOL_GTXCSUM)?, segmentation: get(ETHTOOL_GTSO)? })
 }
 
+/// Queues that the interface receives by, as `ethtool -l` tells and `ethtool -L` changes; one where the driver tells none.
+///
+/// # Errors
+/// `ENODEV` if there is none of that name.
+pub fn receive_queues(name: &str) -> io::Result<u32> {
+    const ETHTOOL_GCHANNELS: u32 = 0x3c;
+    let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
+    // struct ethtool_channels { u32 cmd, max_rx, max_tx, max_other, max_combined, rx, tx, other, combined; }
+    let mut channels = [0u32; 9];
+    channels[0] = ETHTOOL_GCHANNELS;
+    let mut request = interface_request(name)?;
+    request.ifr_ifru.ifru_data = channels.as_mut_ptr().cast();
+    // SAFETY: SIOCETHTOOL reads one `ifreq` and, for this command, reads and writes the nine words that its data pointer
+    // leads to; both outlive the call.
+    if unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL as _, &raw mut request) } < 0 {
+        let error = io::Error::last_os_error();
+        return if error.raw_os_error() == Some(libc::EOPNOTSUPP) { Ok(1) } else { Err(error) };
+    }
+    Ok((channels[5] + channels[8]).max(1))
+}
+
 // linux/if_link.h, linux/if_addr.h, linux/veth.h
 const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;

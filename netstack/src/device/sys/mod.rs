@@ -24,6 +24,7 @@ pub mod netns;
 pub mod packet;
 pub mod ring;
 pub mod tun;
+pub mod xsk;
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};

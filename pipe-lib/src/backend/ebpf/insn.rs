@@ -43,7 +43,7 @@ pub(crate) enum BpfJump {
     Less = 0xa0,
 }
 
-/// An instruction: one slot of 8 bytes, [`BpfInsn::Load64`] and [`BpfInsn::MapValue`] two.
+/// An instruction: one slot of 8 bytes, those that load 64 bits or a map two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BpfInsn {
     /// `to = to op from`, of 64 bits; `neg` takes no operand.
@@ -53,8 +53,10 @@ pub(crate) enum BpfInsn {
     /// The lowest 16, 32 or 64 bits in big endian order, the rest zero.
     ToBigEndian(BpfRegister, u8),
     Load64(BpfRegister, u64),
-    /// The address of a byte of the value of the program's only map, which the loader fills in.
+    /// The address of a byte of the value of the map of counters, which the loader fills in.
     MapValue(BpfRegister, u32),
+    /// The map of sockets itself, which the loader fills in.
+    SocketMap(BpfRegister),
     /// `to = *(u8|u16|u32|u64 *)(base + offset)`; the width in bytes.
     Load(u8, BpfRegister, BpfRegister, i16),
     /// `*(..)(base + offset) = from`.
@@ -72,7 +74,7 @@ impl BpfInsn {
     /// Slots of 8 bytes.
     pub(crate) fn slots(self) -> usize {
         match self {
-            BpfInsn::Load64(..) | BpfInsn::MapValue(..) => 2,
+            BpfInsn::Load64(..) | BpfInsn::MapValue(..) | BpfInsn::SocketMap(..) => 2,
             _ => 1,
         }
     }
@@ -97,6 +99,11 @@ impl BpfInsn {
             BpfInsn::MapValue(to, offset) => {
                 slot(0x18, to.0, 2, 0, 0);
                 slot(0, 0, 0, 0, offset as i32);
+            }
+            // BPF_PSEUDO_MAP_FD: the map's descriptor.
+            BpfInsn::SocketMap(to) => {
+                slot(0x18, to.0, 1, 0, 0);
+                slot(0, 0, 0, 0, 0);
             }
             BpfInsn::Load(bytes, to, base, offset) => slot(0x61 | width(bytes), to.0, base.0, offset, 0),
             BpfInsn::Store(bytes, base, offset, from) => slot(0x63 | width(bytes), base.0, from.0, offset, 0),
@@ -165,6 +172,7 @@ impl fmt::Display for BpfInsn {
             BpfInsn::ToBigEndian(to, bits) => write!(f, "{to} = be{bits} {to}"),
             BpfInsn::Load64(to, value) => write!(f, "{to} = {value:#x} ll"),
             BpfInsn::MapValue(to, offset) => write!(f, "{to} = counters + {offset} ll"),
+            BpfInsn::SocketMap(to) => write!(f, "{to} = sockets ll"),
             BpfInsn::Load(bytes, to, base, offset) => {
                 write!(f, "{to} = *(u{} *)({base} {}{})", 8 * bytes, sign(*offset), offset.unsigned_abs())
             }

@@ -2,8 +2,8 @@
 //! past the copying of a frame that is shorter than what is looked at, and past the handlers behind one that
 //! has decided.
 //!
-//! The numbers of the verdicts are XDP's own actions, but for `pass`, which asks the next handler and is
-//! `XDP_PASS` behind the last. All counters are in one value of an array map, 8 bytes each, in native order:
+//! The numbers of the verdicts are XDP's own actions, but for `pass`, which asks the next handler and behind
+//! the last is `XDP_PASS`, or `XDP_REDIRECT` to the socket of the frame's queue. All counters are in one value of an array map, 8 bytes each, in native order:
 //! for each handler its frames by verdict, then its own counters.
 
 mod insn;
@@ -21,6 +21,12 @@ const XDP_PASS: i32 = 2;
 /// The number of `bpf_xdp_load_bytes`.
 const XDP_LOAD_BYTES: i32 = 189;
 
+/// The number of `bpf_redirect_map`.
+const REDIRECT_MAP: i32 = 51;
+
+/// Where in `struct xdp_md` the queue is that the frame came by.
+const RX_QUEUE_INDEX_AT: i16 = 16;
+
 /// Where on the stack the program's argument is, of type `struct xdp_md`.
 const CONTEXT_AT: i16 = -8;
 
@@ -30,12 +36,14 @@ const PADDED_AT: i16 = CONTEXT_AT - MAX_PREFIX_BYTES as i16;
 /// Slots of the longest program that this makes: jumps reach so far.
 const MAX_SLOTS: usize = 30_000;
 
-/// A program for `BPF_PROG_TYPE_XDP`, to be loaded with a descriptor of its map filled in.
+/// A program for `BPF_PROG_TYPE_XDP`, to be loaded with the descriptors of its maps filled in.
 #[derive(Clone, Debug)]
 pub struct XdpProgram {
     code: Vec<u8>,
-    /// Slots whose immediate is the map's descriptor.
+    /// Slots whose immediate is the descriptor of the map of counters.
     map_slots: Vec<usize>,
+    /// The slot whose immediate is the descriptor of the map of sockets.
+    socket_slot: Option<usize>,
     map_bytes: usize,
     listing: String,
 }
@@ -46,6 +54,28 @@ impl XdpProgram {
     /// # Errors
     /// If one takes what eBPF does not have: the message names it.
     pub fn new(handlers: &[&Handler]) -> Result<XdpProgram, HandlerError> {
+        let number = BpfOperand::Immediate;
+        XdpProgram::ending(handlers, &[BpfInsn::Alu64(BpfAlu::Mov, R0, number(XDP_PASS)), BpfInsn::Exit])
+    }
+
+    /// The same, but what all of them pass goes to an AF_XDP socket: that of the frame's queue in a map of
+    /// sockets, and where there is none to the kernel.
+    ///
+    /// # Errors
+    /// As of [`XdpProgram::new`].
+    pub fn to_sockets(handlers: &[&Handler]) -> Result<XdpProgram, HandlerError> {
+        let redirect = [
+            BpfInsn::Load(8, R1, FRAME, CONTEXT_AT),
+            BpfInsn::Load(4, BpfRegister(2), R1, RX_QUEUE_INDEX_AT),
+            BpfInsn::SocketMap(R1),
+            BpfInsn::Alu64(BpfAlu::Mov, BpfRegister(3), BpfOperand::Immediate(XDP_PASS)),
+            BpfInsn::Call(REDIRECT_MAP),
+            BpfInsn::Exit,
+        ];
+        XdpProgram::ending(handlers, &redirect)
+    }
+
+    fn ending(handlers: &[&Handler], end: &[BpfInsn]) -> Result<XdpProgram, HandlerError> {
         if cfg!(target_endian = "big") {
             return Err(HandlerError::new(
                 "eBPF is made for little-endian machines only: run it in the stack",
@@ -57,21 +87,22 @@ impl XdpProgram {
             append(handler, map_bytes, &mut code)?;
             map_bytes += 8 * (Verdict::ALL.len() + handler.counters().count());
         }
-        code.push(BpfInsn::Alu64(BpfAlu::Mov, R0, BpfOperand::Immediate(XDP_PASS)));
-        code.push(BpfInsn::Exit);
+        code.extend(end);
         Ok(XdpProgram::encode(&code, map_bytes))
     }
 
-    /// The program with the descriptor of its map in the places where it belongs, in slots of 8 bytes.
-    pub fn with_map(&self, descriptor: i32) -> Vec<u8> {
+    /// The program with the descriptors of its maps in the places where they belong, in slots of 8 bytes: of
+    /// the map of counters, and of the map of sockets, if frames go to sockets.
+    pub fn with_maps(&self, counters: i32, sockets: i32) -> Vec<u8> {
         let mut code = self.code.clone();
-        for slot in &self.map_slots {
+        let counters = self.map_slots.iter().map(|slot| (*slot, counters));
+        for (slot, descriptor) in counters.chain(self.socket_slot.map(|slot| (slot, sockets))) {
             code[8 * slot + 4..8 * slot + 8].copy_from_slice(&descriptor.to_le_bytes());
         }
         code
     }
 
-    /// Bytes of the map's one value; not zero.
+    /// Bytes of the one value of the map of counters; not zero.
     pub fn map_bytes(&self) -> usize {
         self.map_bytes.max(8)
     }
@@ -82,12 +113,20 @@ impl XdpProgram {
     }
 
     fn encode(insns: &[BpfInsn], map_bytes: usize) -> XdpProgram {
-        let mut program =
-            XdpProgram { code: Vec::new(), map_slots: Vec::new(), map_bytes, listing: String::new() };
+        let mut program = XdpProgram {
+            code: Vec::new(),
+            map_slots: Vec::new(),
+            socket_slot: None,
+            map_bytes,
+            listing: String::new(),
+        };
         for insn in insns {
             let slot = program.code.len() / 8;
             if matches!(insn, BpfInsn::MapValue(..)) {
                 program.map_slots.push(slot);
+            }
+            if matches!(insn, BpfInsn::SocketMap(..)) {
+                program.socket_slot = Some(slot);
             }
             let _ = writeln!(program.listing, "{slot}: {insn}");
             insn.encode(&mut program.code);
