@@ -6,7 +6,7 @@
 server_missing() {
     local program=$1
     case $1 in
-        kernel | kernel-* | tap | tap-* | ring | ring-* | packet) return ;;
+        kernel | kernel-* | tap | tap-* | ring | ring-* | xdp | xdp-* | packet) return ;;
         nginx-*) program=nginx ;;
         apache) program=apache2 ;;
         squid) command -v nginx >/dev/null || { echo "nginx, its origin, is not installed"; return; } ;;
@@ -17,7 +17,7 @@ server_missing() {
 # A name with its version.
 server_version() {
     case $1 in
-        kernel | kernel-* | tap | tap-* | ring | ring-* | packet) echo "cheetah --net ${1%%-*}" ;;
+        kernel | kernel-* | tap | tap-* | ring | ring-* | xdp | xdp-* | packet) echo "cheetah --net ${1%%-*}" ;;
         nginx*) nginx -v 2>&1 | sed 's,.*: ,,' ;;
         apache) apache2 -v | sed -n 's,.*version: \([^ ]*\).*,\1 prefork,p' ;;
         squid) squid -v | sed -n '1s,.*Version ,squid/,p' ;;
@@ -67,8 +67,8 @@ server_lab() { # name offload
     case $1 in
         tap | tap-*) printf '%s\n' --link tap --offload "$2" ;;
         ring | ring-*) printf '%s\n' --link veth --stack own --offload "$2" ;;
-        # A packet device cannot tell an unfinished checksum from a wrong one.
-        packet) printf '%s\n' --link veth --stack own --offload off ;;
+        # A packet device and AF_XDP cannot tell an unfinished checksum from a wrong one.
+        packet | xdp | xdp-*) printf '%s\n' --link veth --stack own --offload off ;;
         *) printf '%s\n' --link veth --offload "$2" ;;
     esac
 }
@@ -76,15 +76,20 @@ server_lab() { # name offload
 # The command that serves the folder on 10.83.0.1:8080 inside netlab.
 server_command() { # name site work
     local at=10.83.0.1:8080 site=$2 work=$3
-    if [ -n "${tls_files:-}" ] && [[ $1 =~ ^(kernel|tap|ring|packet)(-|$) ]]; then
+    if [ -n "${tls_files:-}" ] && [[ $1 =~ ^(kernel|tap|ring|xdp|packet)(-|$) ]]; then
         serve_https "$1" "$site"
         return
     fi
     case $1 in
-        kernel | ring | packet) serve "$site" "$1" ;;
+        kernel | ring | xdp | packet) serve "$site" "$1" ;;
         kernel-copying) serve "$site" kernel --without zero-copy ;;
         tap) serve "$site" tap ;;
         tap-plain) serve "$site" tap --without offload ;;
+        # Each payload copied and summed by our loops: in one pass, or in two.
+        tap-fused | ring-fused) serve "$site" "${1%-*}" --without offload,stored-sums,cached-sums ;;
+        tap-separate | ring-separate) serve "$site" "${1%-*}" --without offload,stored-sums,cached-sums,fused-loops ;;
+        xdp-fused) serve "$site" xdp --without stored-sums,cached-sums ;;
+        xdp-separate) serve "$site" xdp --without stored-sums,cached-sums,fused-loops ;;
         nginx) nginx_conf $at on "$site" "$work" >"$work/nginx.conf"; echo "nginx -c $work/nginx.conf" ;;
         # As our server on the kernel's sockets does: a connection is accepted with its first request.
         nginx-deferred) nginx_conf "$at deferred" on "$site" "$work" >"$work/$1.conf"; echo "nginx -c $work/$1.conf" ;;

@@ -33,8 +33,10 @@ const RECEIVE_BATCH: usize = 64;
 /// queue while there is much to send.
 const FRAME_WORK: usize = 8;
 
-/// Transmissions before arrivals are looked at again.
+/// Transmissions before arrivals are looked at again, and bytes in them: of super-segments that is a millisecond, in which a
+/// flood must not fill the device's queue.
 const TRANSMIT_BATCH: usize = 256;
+const TRANSMIT_BYTES: usize = 1 << 20;
 
 /// The token of the device's descriptor: not for the owner's.
 pub const DEVICE: Token = Token(u64::MAX - 1);
@@ -196,13 +198,21 @@ impl<D: Device, A: Application> Driver<D, A> {
     fn transmit(&mut self, now: Instant) -> io::Result<bool> {
         let capabilities = self.device.capabilities();
         let (mut more, mut has_room) = (true, true);
+        let mut bytes = 0;
         for _ in 0..TRANSMIT_BATCH {
+            if bytes >= TRANSMIT_BYTES {
+                break;
+            }
             has_room = self.device.can_transmit();
             if !has_room {
                 break;
             }
             let device = &mut self.device;
-            match self.stack.poll_transmit(now, &capabilities, &mut self.app, |t| device.transmit(now, t)) {
+            let transmit = |transmission: &Transmission<'_>| {
+                bytes += transmission.len();
+                device.transmit(now, transmission)
+            };
+            match self.stack.poll_transmit(now, &capabilities, &mut self.app, transmit) {
                 None => {
                     more = false;
                     break;

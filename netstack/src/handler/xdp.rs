@@ -165,16 +165,28 @@ impl XdpFilter {
     /// Whatever the kernel says.
     pub fn test(&self, frame: &[u8], repeat: u32) -> io::Result<(Verdict, u32)> {
         let (action, nanoseconds) = self.code.test(frame, repeat)?;
+        Ok((self.verdict(action)?, nanoseconds))
+    }
+
+    /// The same once, and what became of the frame: the answer, if it is answered.
+    ///
+    /// # Errors
+    /// Whatever the kernel says.
+    pub fn test_answer(&self, frame: &[u8]) -> io::Result<(Verdict, Vec<u8>)> {
+        let (action, changed) = self.code.test_change(frame)?;
+        Ok((self.verdict(action)?, changed))
+    }
+
+    fn verdict(&self, action: u32) -> io::Result<Verdict> {
         // XDP_PASS is both "pass" behind the last handler, without a socket, and "kernel".
-        let verdict = match action {
-            1 => Verdict::Drop,
-            2 if self.sockets.is_some() => Verdict::Kernel,
-            2 => Verdict::Pass,
-            3 => Verdict::Answer,
+        match action {
+            1 => Ok(Verdict::Drop),
+            2 if self.sockets.is_some() => Ok(Verdict::Kernel),
+            2 => Ok(Verdict::Pass),
+            3 => Ok(Verdict::Answer),
             // XDP_REDIRECT: what passes all goes to a socket.
-            4 if self.sockets.is_some() => Verdict::Pass,
-            _ => return Err(io::Error::other(format!("the program gave action {action}"))),
-        };
-        Ok((verdict, nanoseconds))
+            4 if self.sockets.is_some() => Ok(Verdict::Pass),
+            _ => Err(io::Error::other(format!("the program gave action {action}"))),
+        }
     }
 }

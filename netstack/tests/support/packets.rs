@@ -7,6 +7,9 @@ use netstack::wire::checksum;
 /// Our address, 10.9.0.1.
 pub const ADDR: u32 = 0x0a09_0001;
 
+/// Our address in IPv6, fd00:9::1.
+pub const ADDR6: u128 = 0xfd00_0009_u128 << 96 | 1;
+
 /// Numbers from a seed (xorshift64*).
 pub struct Rng(pub u64);
 
@@ -55,6 +58,19 @@ pub fn frame(rng: &mut Rng) -> Vec<u8> {
             frame[34..36].copy_from_slice(&rng.of(&[[8, 0], [8, 0], [0, 0], [3, 4]]));
         } else if rng.one_in(2) {
             frame[54..66].copy_from_slice(b"GET /healthz");
+        }
+        match [frame[12], frame[13]] {
+            [8, 6] => {
+                frame[28..32].copy_from_slice(&rng.of(&addresses).to_be_bytes());
+                frame[38..42].copy_from_slice(&rng.of(&addresses).to_be_bytes());
+            }
+            [0x86, 0xdd] => {
+                let group = 0xff02_u128 << 112 | 0x0001_ff00_0000 | ADDR6 & 0xff_ffff;
+                let other = ADDR6 ^ 1 << rng.below(128);
+                frame[38..54].copy_from_slice(&rng.of(&[ADDR6, group, group, other]).to_be_bytes());
+                frame[62..78].copy_from_slice(&rng.of(&[ADDR6, other]).to_be_bytes());
+            }
+            _ => {}
         }
         if rng.one_in(8) {
             frame[rng.below(80) as usize] ^= 1 << rng.below(8);

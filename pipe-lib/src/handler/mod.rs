@@ -203,6 +203,10 @@ impl Handler {
         answer.truncate(length);
     }
 
+    pub(crate) fn answer(&self) -> Option<&Answer> {
+        self.answer.as_ref()
+    }
+
     pub(crate) fn line(&self) -> &StraightLine {
         &self.line
     }

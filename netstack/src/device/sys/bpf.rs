@@ -155,6 +155,9 @@ pub struct XdpCode {
     descriptor: OwnedFd,
 }
 
+/// How much longer a program may make a frame: less than a page.
+const MAX_GROWTH: usize = 4096;
+
 /// Bytes of what the verifier may say.
 const LOG_BYTES: usize = 1 << 20;
 
@@ -208,18 +211,35 @@ impl XdpCode {
     /// # Errors
     /// Whatever the kernel says of the frame.
     pub fn test(&self, frame: &[u8], repeat: u32) -> io::Result<(u32, u32)> {
+        let mut changed = Vec::new();
+        self.run(frame, repeat, &mut changed)
+    }
+
+    /// The same once, and what became of the frame.
+    ///
+    /// # Errors
+    /// Whatever the kernel says of the frame.
+    pub fn test_change(&self, frame: &[u8]) -> io::Result<(u32, Vec<u8>)> {
+        let mut changed = vec![0; frame.len() + MAX_GROWTH];
+        let (action, _) = self.run(frame, 1, &mut changed)?;
+        Ok((action, changed))
+    }
+
+    fn run(&self, frame: &[u8], repeat: u32, changed: &mut Vec<u8>) -> io::Result<(u32, u32)> {
+        let changed_at = if changed.is_empty() { 0 } else { changed.as_mut_ptr() as u64 };
         let mut attributes = Attributes::default()
             .u32(self.descriptor.as_raw_fd() as u32)
             .u32(0)
             .u32(frame.len() as u32)
-            .u32(0)
+            .u32(changed.len() as u32)
             .u64(frame.as_ptr() as u64)
-            .u64(0)
+            .u64(changed_at)
             .u32(repeat)
             .u32(0);
-        // SAFETY: the frame is as long as is said, and only read.
+        // SAFETY: the frame is as long as is said, and only read; `changed` is as long as is said.
         unsafe { attributes.call(PROG_TEST_RUN) }?;
         let field = |at: usize| attributes.bytes[at..at + 4].try_into().map_or(0, u32::from_ne_bytes);
+        changed.truncate(field(12) as usize);
         Ok((field(4), field(36)))
     }
 

@@ -18,8 +18,21 @@ use super::packet;
 use super::set_int_option;
 use super::tun::VNET_HEADER_LEN;
 
-/// Bytes of a slot: a super-segment with its headers, in a power of two as the kernel wants it.
-const SLOT_LEN: usize = 128 << 10;
+/// Bytes of a slot to send from: a super-segment with its headers, in a power of two as the kernel wants it.
+const TX_SLOT_LEN: usize = 128 << 10;
+
+/// Bytes of a slot to receive into: most of what a server gets fits many times over, and so there can be many. What does not fit
+/// waits in the socket.
+const RX_SLOT_LEN: usize = 16 << 10;
+
+/// Bytes that the kernel gives in one piece, at least a slot of either kind.
+const BLOCK_LEN: usize = 128 << 10;
+
+/// Bytes of frames that do not fit a slot, until they are fetched.
+const SOCKET_BUFFER_LEN: i32 = 16 << 20;
+
+/// Longest frame with its virtio-net header.
+const MAX_FRAME_LEN: usize = VNET_HEADER_LEN + 64 + (64 << 10);
 
 /// Where a frame to send, with its virtio-net header, begins in its slot.
 const TX_DATA_OFFSET: usize = libc::TPACKET2_HDRLEN - size_of::<libc::sockaddr_ll>();
@@ -33,6 +46,8 @@ pub struct PacketRings {
     lent: bool,
     /// Slots filled since the last [`PacketRings::kick`].
     filled: usize,
+    /// A frame that did not fit a slot.
+    large: Vec<u8>,
 }
 
 /// A received frame.
@@ -42,20 +57,21 @@ pub struct RingFrame<'a> {
     pub vnet_header: [u8; VNET_HEADER_LEN],
     /// From the Ethernet header on.
     pub bytes: &'a [u8],
-    /// The frame was longer than a slot.
+    /// The frame was longer than a slot, and the socket had no room for it.
     pub is_cut: bool,
 }
 
 impl PacketRings {
-    /// Rings of `rx_slots` and `tx_slots` slots of 128 KB on the interface with that number.
+    /// Rings of so many slots on the interface with that number, of 16 KB to receive into and of 128 KB to send from.
     ///
     /// # Errors
     /// Needs `CAP_NET_RAW`; `ENOMEM` if the kernel cannot have so much memory in one go.
     pub fn open(interface: u32, rx_slots: usize, tx_slots: usize) -> io::Result<PacketRings> {
         // Two sockets: the kernel holds a socket's lock while it sends from its ring, and would stop receiving.
-        let rx = Ring::open(interface, libc::ETH_P_ALL as u16, libc::PACKET_RX_RING, rx_slots)?;
-        let tx = Ring::open(interface, 0, libc::PACKET_TX_RING, tx_slots)?;
-        Ok(PacketRings { rx, tx, lent: false, filled: 0 })
+        let protocol = libc::ETH_P_ALL as u16;
+        let rx = Ring::open(interface, protocol, libc::PACKET_RX_RING, rx_slots, RX_SLOT_LEN)?;
+        let tx = Ring::open(interface, 0, libc::PACKET_TX_RING, tx_slots, TX_SLOT_LEN)?;
+        Ok(PacketRings { rx, tx, lent: false, filled: 0, large: vec![0; MAX_FRAME_LEN] })
     }
 
     /// The next frame received, lent until the next call.
@@ -65,10 +81,14 @@ impl PacketRings {
             self.rx.set_status(libc::TP_STATUS_KERNEL);
             self.rx.advance();
         }
-        if self.rx.status() & libc::TP_STATUS_USER == 0 {
+        let status = self.rx.status();
+        if status & libc::TP_STATUS_USER == 0 {
             return None;
         }
         self.lent = true;
+        if status & libc::TP_STATUS_COPY != 0 {
+            return Some(self.receive_large());
+        }
         let slot = self.rx.slot();
         // struct tpacket2_hdr { u32 status, len, snaplen; u16 mac, net; .. }
         let word =
@@ -80,6 +100,19 @@ impl PacketRings {
             at.checked_sub(VNET_HEADER_LEN).and_then(|at| slot.get(at..)?.first_chunk().copied());
         let bytes = slot.get(at..at + kept).unwrap_or(&[]);
         Some(RingFrame { vnet_header: vnet_header.unwrap_or_default(), bytes, is_cut: kept < len })
+    }
+
+    /// The next frame of those that did not fit a slot: in their order, but that of two that arrived at once on two processors may
+    /// be another than their slots', so the slot is not looked at.
+    fn receive_large(&mut self) -> RingFrame<'_> {
+        let (buffer, fd) = (self.large.as_mut_ptr().cast(), self.rx.socket.as_raw_fd());
+        // SAFETY: pointer and length are the buffer's.
+        let got = unsafe { libc::recv(fd, buffer, self.large.len(), libc::MSG_DONTWAIT) };
+        let frame = usize::try_from(got).ok().and_then(|got| self.large.get(..got));
+        match frame.and_then(|frame| frame.split_first_chunk()) {
+            Some((vnet_header, bytes)) => RingFrame { vnet_header: *vnet_header, bytes, is_cut: false },
+            None => RingFrame { vnet_header: [0; VNET_HEADER_LEN], bytes: &[], is_cut: true },
+        }
     }
 
     /// Whether there is a free slot to send from.
@@ -137,6 +170,7 @@ struct Ring {
     socket: OwnedFd,
     map: NonNull<u8>,
     slots: usize,
+    slot_len: usize,
     /// The slot that is next to change hands.
     current: usize,
 }
@@ -145,8 +179,14 @@ struct Ring {
 unsafe impl Send for Ring {}
 
 impl Ring {
-    fn open(interface: u32, protocol: u16, option: libc::c_int, slots: usize) -> io::Result<Ring> {
-        let slots = slots.max(1);
+    fn open(
+        interface: u32,
+        protocol: u16,
+        option: libc::c_int,
+        slots: usize,
+        slot_len: usize,
+    ) -> io::Result<Ring> {
+        let slots = slots.max(1).next_multiple_of(BLOCK_LEN / slot_len);
         let socket = packet::open()?;
         let fd = socket.as_fd();
         set_int_option(
@@ -159,11 +199,15 @@ impl Ring {
         if option == libc::PACKET_TX_RING {
             // A frame that the kernel refuses is dropped, and does not stop the ring.
             set_int_option(fd, libc::SOL_PACKET, libc::PACKET_LOSS, 1)?;
+        } else {
+            set_int_option(fd, libc::SOL_PACKET, libc::PACKET_COPY_THRESH, 1)?;
+            // Not every user may have so much, and need not.
+            let _ = set_int_option(fd, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, SOCKET_BUFFER_LEN);
         }
         let request = libc::tpacket_req {
-            tp_block_size: SLOT_LEN as u32,
-            tp_block_nr: slots as u32,
-            tp_frame_size: SLOT_LEN as u32,
+            tp_block_size: BLOCK_LEN as u32,
+            tp_block_nr: (slots * slot_len / BLOCK_LEN) as u32,
+            tp_frame_size: slot_len as u32,
             tp_frame_nr: slots as u32,
         };
         let len = size_of::<libc::tpacket_req>() as libc::socklen_t;
@@ -175,7 +219,7 @@ impl Ring {
             return Err(io::Error::last_os_error());
         }
         let prot = libc::PROT_READ | libc::PROT_WRITE;
-        let bytes = slots * SLOT_LEN;
+        let bytes = slots * slot_len;
         // SAFETY: a new shared mapping of the socket's ring at an address of the kernel's choice.
         let map =
             unsafe { libc::mmap(std::ptr::null_mut(), bytes, prot, libc::MAP_SHARED, fd.as_raw_fd(), 0) };
@@ -183,7 +227,7 @@ impl Ring {
             return Err(io::Error::last_os_error());
         }
         let map = NonNull::new(map.cast()).ok_or(io::ErrorKind::InvalidData)?;
-        let ring = Ring { socket, map, slots, current: 0 };
+        let ring = Ring { socket, map, slots, slot_len, current: 0 };
         // SAFETY: `sockaddr_ll` is plain old data; all zero is a valid value.
         let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
         address.sll_family = libc::AF_PACKET as u16;
@@ -200,7 +244,7 @@ impl Ring {
     fn status_word(&self) -> &AtomicU32 {
         // SAFETY: every slot begins with its status word, aligned as the map is to pages; the kernel changes it only
         // by whole, aligned stores.
-        unsafe { self.map.add(self.current * SLOT_LEN).cast::<AtomicU32>().as_ref() }
+        unsafe { self.map.add(self.current * self.slot_len).cast::<AtomicU32>().as_ref() }
     }
 
     fn status(&self) -> u32 {
@@ -215,13 +259,17 @@ impl Ring {
     fn slot(&self) -> &[u8] {
         // SAFETY: `current < slots`, so the slot lies in the map; it is ours, so the kernel does not write to it while
         // the slice lives (giving it back takes `&mut self` of the owner).
-        unsafe { std::slice::from_raw_parts(self.map.add(self.current * SLOT_LEN).as_ptr(), SLOT_LEN) }
+        unsafe {
+            std::slice::from_raw_parts(self.map.add(self.current * self.slot_len).as_ptr(), self.slot_len)
+        }
     }
 
     /// The current slot, to be filled. Only while its status says that it is ours.
     fn slot_mut(&mut self) -> &mut [u8] {
         // SAFETY: as in `slot`; `&mut self` makes the access unique on our side.
-        unsafe { std::slice::from_raw_parts_mut(self.map.add(self.current * SLOT_LEN).as_ptr(), SLOT_LEN) }
+        unsafe {
+            std::slice::from_raw_parts_mut(self.map.add(self.current * self.slot_len).as_ptr(), self.slot_len)
+        }
     }
 
     fn advance(&mut self) {
@@ -232,6 +280,6 @@ impl Ring {
 impl Drop for Ring {
     fn drop(&mut self) {
         // SAFETY: the very mapping made in `open`; no slice of it outlives the owner.
-        unsafe { libc::munmap(self.map.as_ptr().cast(), self.slots * SLOT_LEN) };
+        unsafe { libc::munmap(self.map.as_ptr().cast(), self.slots * self.slot_len) };
     }
 }

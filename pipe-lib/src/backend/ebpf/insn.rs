@@ -40,6 +40,8 @@ pub(crate) enum BpfJump {
     Always = 0x00,
     Equal = 0x10,
     Greater = 0x20,
+    GreaterOrEqual = 0x30,
+    NotEqual = 0x50,
     Less = 0xa0,
 }
 
@@ -187,6 +189,8 @@ impl fmt::Display for BpfInsn {
                 let symbol = match when {
                     BpfJump::Equal => "==",
                     BpfJump::Greater => ">",
+                    BpfJump::GreaterOrEqual => ">=",
+                    BpfJump::NotEqual => "!=",
                     BpfJump::Less | BpfJump::Always => "<",
                 };
                 write!(f, "if {a} {symbol} {b} goto pc+{over}")

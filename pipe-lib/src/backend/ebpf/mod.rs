@@ -1,11 +1,12 @@
 //! Arrival handlers as an XDP program of the Linux kernel: straight-line eBPF, whose only jumps lead forward:
-//! past the copying of a frame that is shorter than what is looked at, and past the handlers behind one that
-//! has decided.
+//! past the copying of a frame that is shorter than what is looked at, past the making of an answer, and past
+//! the handlers behind one that has decided.
 //!
 //! The numbers of the verdicts are XDP's own actions, but for `pass`, which asks the next handler and behind
 //! the last is `XDP_PASS`, or `XDP_REDIRECT` to the socket of the frame's queue. All counters are in one value of an array map, 8 bytes each, in native order:
 //! for each handler its frames by verdict, then its own counters.
 
+mod answer;
 mod insn;
 mod lower;
 mod places;
@@ -137,13 +138,9 @@ impl XdpProgram {
 
 /// A handler's code, whose counters begin at byte `map_at` of the map's value.
 fn append(handler: &Handler, map_at: usize, code: &mut Vec<BpfInsn>) -> Result<(), HandlerError> {
-    if handler.answers() {
-        return Err(HandlerError::new(
-            "an XDP program of ours does not answer: run this handler in the stack",
-        ));
-    }
     let line = handler.line();
-    let results: Vec<_> = handler.counter_values().chain([handler.verdict()]).collect();
+    let mut results: Vec<_> = handler.counter_values().chain([handler.verdict()]).collect();
+    results.extend(handler.answer().into_iter().flat_map(|answer| answer.values()));
     let places = places::places(line, &results, -PADDED_AT).ok_or_else(|| {
         HandlerError::new(
             "more values at once than the 512 bytes of eBPF's stack hold: cut the handler in two",
@@ -163,11 +160,17 @@ fn append(handler: &Handler, map_at: usize, code: &mut Vec<BpfInsn>) -> Result<(
         }
     }
     lowering.fetch(R0, handler.verdict());
+    // What the verifier cannot know of it.
+    lowering.code.push(BpfInsn::Alu64(BpfAlu::And, R0, BpfOperand::Immediate(Verdict::ALL.len() as i32 - 1)));
+    if let Some(plan) = handler.answer() {
+        let mut body = answer::answer(&lowering, plan)?;
+        let answer = BpfOperand::Immediate(Verdict::Answer as i32);
+        lowering.code.push(BpfInsn::Jump(BpfJump::NotEqual, R0, answer, answer::slots(&body)));
+        lowering.code.append(&mut body);
+    }
     let register = BpfOperand::Register;
     let number = BpfOperand::Immediate;
     code.extend([
-        // What the verifier cannot know of it.
-        BpfInsn::Alu64(BpfAlu::And, R0, number(Verdict::ALL.len() as i32 - 1)),
         BpfInsn::MapValue(R1, map_at as u32),
         BpfInsn::Alu64(BpfAlu::Mov, R5, register(R0)),
         BpfInsn::Alu64(BpfAlu::Lsh, R5, number(3)),
