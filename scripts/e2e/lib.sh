@@ -14,7 +14,7 @@ need() { for tool; do command -v "$tool" >/dev/null || skip "$tool is not instal
 need_tap() { [ -c /dev/net/tun ] || skip "no /dev/net/tun here"; }
 need_cheetah() { [ -n "${CHEETAH:-}" ] || cargo build --release --quiet -p cheetah; }
 
-# The command that serves $1 over $2 (kernel, tap, ring, packet) inside netlab; the rest is passed on.
+# The command that serves $1 over $2 (kernel, tap, ring, xdp, packet) inside netlab; the rest is passed on.
 serve() {
     local source=$1 net=$2
     shift 2
