@@ -23,8 +23,8 @@ const FRAME_BYTES_AT: i16 = SAVED_AT + 16;
 /// Bytes of the frame once it has room for all fields.
 const ROOM_AT: i16 = SAVED_AT + 24;
 
-/// Code that makes the answer, with all values where they are kept. In the end `r0` is the verdict: that it is answered; that
-/// it passes, if there is no room for the answer; that it is dropped, if it cannot be cut.
+/// Code that makes the answer, with all values where they are kept. In the end `r0` is the verdict: that it
+/// is answered; that it passes, if there is no room for the answer; that it is dropped, if it cannot be cut.
 pub(super) fn answer(lowering: &StepLowering<'_>, plan: &Answer) -> Result<Vec<BpfInsn>, HandlerError> {
     let mut code = Vec::new();
     let own = StepLowering { line: lowering.line, places: lowering.places, code: &mut code };

@@ -3,8 +3,9 @@
 //! the handlers behind one that has decided.
 //!
 //! The numbers of the verdicts are XDP's own actions, but for `pass`, which asks the next handler and behind
-//! the last is `XDP_PASS`, or `XDP_REDIRECT` to the socket of the frame's queue. All counters are in one value of an array map, 8 bytes each, in native order:
-//! for each handler its frames by verdict, then its own counters.
+//! the last is `XDP_PASS`, or `XDP_REDIRECT` to the socket of the frame's queue. All counters are in one
+//! value of an array map, 8 bytes each, in native order: for each handler its frames by verdict, then its own
+//! counters.
 
 mod answer;
 mod insn;
