@@ -1,13 +1,14 @@
 //! Who takes part: our engines, and the rivals.
 
 use crate::cases::{Case, KEY};
-use crate::harness::Body;
+use crate::harness::{Body, Slots, timed};
 use anyhow::Context;
 use pipe_lib::Features;
 use pipe_lib::{Backend, CompileOptions, Engine, ExportId, Library};
 use rivals::libraries::{self, Alone};
 use rivals::orc::Orc;
 use rivals::{Allowed, Isa, Separate, Step, Sums, Variant};
+use std::time::Duration;
 
 /// One way of doing a case.
 pub struct Contender {
@@ -83,25 +84,44 @@ impl Contender {
         Contender { is_complete: false, ..Contender::new(library.name, run) }
     }
 
-    /// Runs, and reads what the summing steps came to: with as much code as a program of its own would have,
-    /// like the rivals.
+    /// An engine, with what the summing steps came to.
     fn engine(name: &str, engine: Engine, exports: &[ExportId]) -> Contender {
-        macro_rules! reading {
-            ($($export:ident),*) => {
-                Contender::new(name, move |src, dst| {
-                    let _run = engine.run(src, dst).expect("equal lengths, a multiple of the gauge");
-                    let values = [$(_run.value($export) as u32),*];
-                    std::array::from_fn(|index| values.get(index).copied().unwrap_or(0))
-                })
-            };
+        fn body<const N: usize>(engine: Engine, exports: &[ExportId]) -> Option<Box<dyn Body>> {
+            Some(Box::new(Composed::<N> { engine, exports: exports.try_into().ok()? }))
         }
-        match *exports {
-            [] => reading!(),
-            [a] => reading!(a),
-            [a, b] => reading!(a, b),
-            [a, b, c] => reading!(a, b, c),
-            _ => unreachable!("at most {} sums", rivals::MAX_SUMS),
-        }
+        let body = match exports.len() {
+            0 => body::<0>(engine, exports),
+            1 => body::<1>(engine, exports),
+            2 => body::<2>(engine, exports),
+            _ => body::<3>(engine, exports),
+        };
+        let body = body.unwrap_or_else(|| unreachable!("at most {} sums", rivals::MAX_SUMS));
+        Contender { body, ..Contender::new(name, |_, _| Sums::default()) }
+    }
+}
+
+/// An engine, run, and `N` exports read. Both are in the loop that is timed, as they are in a program of one's
+/// own: where a rival is called through a pointer, so is the engine's code, and nothing stands between.
+struct Composed<const N: usize> {
+    engine: Engine,
+    exports: [ExportId; N],
+}
+
+impl<const N: usize> Composed<N> {
+    #[inline(always)]
+    fn transfer(&self, src: &[u8], dst: &mut [u8]) -> Sums {
+        let run = self.engine.run(src, dst).expect("equal lengths, a multiple of the gauge");
+        std::array::from_fn(|index| if index < N { run.value(self.exports[index]) as u32 } else { 0 })
+    }
+}
+
+impl<const N: usize> Body for Composed<N> {
+    fn run(&self, src: &[u8], dst: &mut [u8]) -> Sums {
+        self.transfer(src, dst)
+    }
+
+    fn stretch(&self, slots: &mut Slots<'_>, repeats: u32) -> Duration {
+        timed(slots, repeats, |src, dst| self.transfer(src, dst))
     }
 }
 

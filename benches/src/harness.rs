@@ -20,15 +20,21 @@ impl<F: Fn(&[u8], &mut [u8]) -> Sums> Body for F {
     }
 
     fn stretch(&self, slots: &mut Slots<'_>, repeats: u32) -> Duration {
-        let start = Instant::now();
-        for _ in 0..repeats {
-            let (src, dst) = slots.turn();
-            // By reference, so that the sums stay where they were written: a copy would read two of them at
-            // once, and a load wider than the stores it waits for takes longer than a short transfer.
-            black_box(&self(black_box(src), black_box(dst)));
-        }
-        start.elapsed()
+        timed(slots, repeats, self)
     }
+}
+
+/// How long `run` takes, so many times.
+#[inline(always)]
+pub fn timed(slots: &mut Slots<'_>, repeats: u32, run: impl Fn(&[u8], &mut [u8]) -> Sums) -> Duration {
+    let start = Instant::now();
+    for _ in 0..repeats {
+        let (src, dst) = slots.turn();
+        // By reference, so that the sums stay where they were written: a copy would read two of them at once,
+        // and a load wider than the stores it waits for takes longer than a short transfer.
+        black_box(&run(black_box(src), black_box(dst)));
+    }
+    start.elapsed()
 }
 
 /// Where the bytes are when a transfer begins.

@@ -9,7 +9,7 @@ use crate::framing::FramePlan;
 use crate::ir::{Tail, Ty};
 use crate::options::Backend;
 use crate::plan::join::Rules;
-use crate::registers::Registers;
+use crate::registers::{FEW, Registers};
 use smallvec::SmallVec;
 use std::fmt;
 use std::num::NonZeroU64;
@@ -45,6 +45,8 @@ pub(crate) struct Program {
     pub(crate) is_plain: bool,
     /// The call itself, if it is one and there are few registers.
     pub(crate) direct: Direct,
+    /// The same where nothing is written.
+    pub(crate) reading: Direct,
     /// Most bytes of a call that loads from the striped buffer at the start, if the engine is one pass
     /// without windows, and its code can.
     pub(crate) from_stripes: Option<usize>,
@@ -113,9 +115,30 @@ impl ExportInfo {
     }
 }
 
-/// An export of one engine, for runs of that engine: see [`Engine::export_id`](crate::Engine::export_id).
+/// An export of one engine, for runs of that engine: see [`Engine::export_id`](crate::Engine::export_id). It
+/// says where the value is, so that a short transfer does not look that up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct ExportId(pub(crate) usize);
+pub struct ExportId {
+    /// Among the engine's exports.
+    pub(crate) index: u32,
+    /// The register that has the value, of the first [`FEW`]; [`ExportId::ELSEWHERE`] if it is another, or has
+    /// to be computed, or is a list.
+    pub(crate) register: u8,
+    /// The bits of it that are turned over.
+    pub(crate) flip: u64,
+}
+
+impl ExportId {
+    pub(crate) const ELSEWHERE: u8 = u8::MAX;
+
+    pub(crate) fn new(index: usize, expr: &ExportExpr, windowed: bool) -> ExportId {
+        let (register, flip) = match *expr {
+            ExportExpr::Register { index, flip } if usize::from(index) < FEW && !windowed => (index, flip),
+            _ => (ExportId::ELSEWHERE, 0),
+        };
+        ExportId { index: index as u32, register, flip }
+    }
+}
 
 /// Name and type of a register that can be imported.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -135,7 +158,12 @@ pub struct RegisterInfo {
 #[derive(Clone, Copy)]
 pub(crate) struct Direct {
     pub(crate) entry: Entry,
-    pub(crate) kind: DirectKind,
+    /// Transfers of fewer bytes are of the first kind: to contiguous memory or, if that is what it is for, to
+    /// nowhere, with at most [`PAIR`](crate::registers::PAIR) registers. None are, if 0.
+    pub(crate) plain_below: usize,
+    /// Whether transfers may be of the other kind: to contiguous memory or to stripes, with at most [`FEW`]
+    /// registers.
+    pub(crate) is_any: bool,
     /// Bits of a length that a tail rule rejects.
     pub(crate) rejected: usize,
     /// Bytes of the hole behind each run of a striped buffer; 0 without stripes, to whom alone the others
@@ -147,22 +175,11 @@ pub(crate) struct Direct {
     pub(crate) shortest: usize,
 }
 
-/// Kinds of short transfers: the one that is looked at first does nothing that it could do without.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum DirectKind {
-    /// To contiguous memory, with at most [`PAIR`](crate::registers::PAIR) registers.
-    Plain,
-    /// To contiguous memory or to stripes, with at most [`FEW`](crate::registers::FEW) registers.
-    Any,
-    /// None: the other fields mean nothing.
-    None,
-}
-
 impl Direct {
     /// No direct call.
     pub(crate) fn none() -> Direct {
         let entry = Entry { function: nothing, longest: 0 };
-        Direct { entry, kind: DirectKind::None, rejected: 0, gap: 0, run_shift: 0, shortest: 0 }
+        Direct { entry, plain_below: 0, is_any: false, rejected: 0, gap: 0, run_shift: 0, shortest: 0 }
     }
 
     /// Whether a transfer of `len` bytes may be made this way.

@@ -1,7 +1,6 @@
 //! What goes into a run besides bytes, and what comes out: imports and exports.
 
 use crate::error::RunError;
-use crate::export::ExportExpr;
 use crate::program::{ExportId, ExportInfo, Program};
 use crate::registers::{FEW, INLINE, Registers, StoredRegisters};
 use std::sync::Arc;
@@ -146,13 +145,21 @@ const FEW_END: u8 = FEW as u8;
 /// [`Run::value`] of any outcome, by its parts. Laid out away from that of a short transfer.
 #[cold]
 #[inline(never)]
+#[allow(clippy::too_many_arguments, reason = "registers in a row would have to be in memory before the call")]
 fn value_of(
     engine: Option<&Program>,
     more: Option<&Uncommon>,
-    registers: [u64; INLINE],
     index: usize,
+    a: u64,
+    b: u64,
+    c: u64,
+    d: u64,
+    e: u64,
+    f: u64,
+    g: u64,
+    h: u64,
 ) -> u64 {
-    match export_value(engine_of(engine, more), more, &registers, index) {
+    match export_value(engine_of(engine, more), more, &[a, b, c, d, e, f, g, h], index) {
         ExportValue::One(value) => value,
         ExportValue::Windows(_) => panic!("export {index} is a list, one entry a window"),
     }
@@ -203,24 +210,22 @@ impl Run<'_> {
     /// The value of an export, found once by [`Engine::export_id`](crate::Engine::export_id) of the engine
     /// that ran.
     ///
+    /// Of an export of another engine it may give anything.
+    ///
     /// # Panics
     /// If it is a windowed export, or one of another engine, with more of them.
     // Where inlining stops, the outcome's address is known elsewhere, so that it has to be in memory: a short
     // transfer then waits longer for its own stores than for its bytes.
     #[inline(always)]
     pub fn value(&self, export: ExportId) -> u64 {
-        let ExportId(index) = export;
         let more = self.more.0.as_deref();
-        if more.is_none()
-            && let Some(engine) = self.engine
-            && let ExportExpr::Register { index: register @ 0..FEW_END, flip } = engine.export_exprs[index]
-        {
-            // Chosen rather than indexed, since an index is one into memory.
-            let [a, b, c, d, ..] = self.registers;
-            let (even, odd) = if register < 2 { (a, b) } else { (c, d) };
-            return (if register % 2 == 0 { even } else { odd }) ^ flip;
+        // One by one, and chosen rather than indexed: an index is one into memory.
+        let [a, b, c, d, e, f, g, h] = self.registers;
+        if more.is_none() && export.register < FEW_END {
+            let (even, odd) = if export.register < 2 { (a, b) } else { (c, d) };
+            return (if export.register.is_multiple_of(2) { even } else { odd }) ^ export.flip;
         }
-        value_of(self.engine, more, self.registers, index)
+        value_of(self.engine, more, export.index as usize, a, b, c, d, e, f, g, h)
     }
 
     /// The list of a windowed export `instance.name`, one entry a window.
@@ -236,8 +241,7 @@ impl Run<'_> {
     /// # Panics
     /// If it is one of another engine, with more of them.
     pub fn export_value(&self, export: ExportId) -> ExportValue<'_> {
-        let ExportId(index) = export;
-        export_value(self.engine(), self.more.0.as_deref(), &self.registers, index)
+        export_value(self.engine(), self.more.0.as_deref(), &self.registers, export.index as usize)
     }
 
     /// All exports with their values, in stream order.

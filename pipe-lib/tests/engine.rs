@@ -2,7 +2,7 @@
 
 use pipe_lib::ir::builder::PipeBuilder;
 use pipe_lib::ir::{BinaryOp, Endian, Gauge, Layout, Pipe, Stripe, Tail, Ty, UnaryOp};
-use pipe_lib::{Backend, Composer, Engine, Pipeline, RunError};
+use pipe_lib::{Backend, Composer, Engine, Library, Pipeline, RunError};
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
@@ -173,6 +173,41 @@ fn a_striped_sink_leaves_its_holes_alone() {
     let run = engine.run(b"abcdefgh", &mut out).unwrap();
     assert_eq!(run.written, 14);
     assert_eq!(&out, b"dcba\xee\xeehgfe\xee\xee\0\0\xee\xee");
+}
+
+/// Short transfers are called with less before and after: what they give is what longer ways give.
+#[test]
+fn reading_gives_what_copying_gives_for_few_registers_and_many() {
+    let library = Library::standard();
+    for text in [
+        "inet_cksum",
+        "inet_cksum as a | inet_cksum as b",
+        "crc32c",
+        "inet_cksum as a | crc32c | xor8(key=3) | inet_cksum as b",
+        "inet_cksum | adler32 | crc32 | fletcher32 | newline_count | parity | min_max_u8",
+        "fnv1a64 | delta8",
+        "byteswap32 | crc32c",
+    ] {
+        let engine = library.pipeline(text).unwrap().compile().unwrap();
+        let ids: Vec<_> = engine.exports().iter().map(|export| (export.id(), export.name.clone())).collect();
+        for len in (0..200).chain([256, 1460, 5000]) {
+            let src: Vec<u8> = (0..len).map(|i| ((i * 37) ^ (i >> 5)) as u8 | 1).collect();
+            let mut dst = vec![0; len];
+            let (copied, read) = match (engine.run(&src, &mut dst), engine.run_read_only(&src)) {
+                (Ok(copied), Ok(read)) => (copied, read),
+                (copied, read) => {
+                    assert_eq!(copied.unwrap_err(), read.unwrap_err(), "{text}, {len}");
+                    assert!(len % 4 > 0, "{text}, {len}");
+                    continue;
+                }
+            };
+            assert_eq!((copied.read, copied.written, read.read, read.written), (len, len, len, 0), "{text}");
+            for (id, name) in &ids {
+                assert_eq!(copied.value(*id), copied.export(name).unwrap(), "{text}, {len}: {name}");
+                assert_eq!(read.value(*id), copied.value(*id), "{text}, {len}: {name}");
+            }
+        }
+    }
 }
 
 #[test]

@@ -81,6 +81,11 @@ pub(crate) trait PassCode: Send + Sync {
         None
     }
 
+    /// The same for calls that write nothing, whose `dst` is null.
+    fn reading(&self) -> Option<Entry> {
+        None
+    }
+
     /// A function that stores to the striped buffer that the code was made for: `dst` is where a run begins,
     /// and the stream's `len` bytes go to their places from there on. What is in the holes is neither read
     /// nor written.

@@ -8,7 +8,7 @@ use crate::framing::FramePlan;
 use crate::ir::{Frame, Layout, Op, StateInit, Tail};
 use crate::options::Backend;
 use crate::plan::Pass;
-use crate::program::{Direct, DirectKind, ExportId, ExportInfo, PassRun, Program, RegisterInfo, Window};
+use crate::program::{Direct, ExportId, ExportInfo, PassRun, Program, RegisterInfo, Window};
 use crate::registers::{FEW, PAIR, Registers};
 use smallvec::SmallVec;
 use std::num::NonZeroU64;
@@ -73,14 +73,15 @@ impl<'a> ProgramBuilder<'a> {
         let mut registers = Vec::new();
         for (index, stage) in composition.stages.iter().enumerate() {
             for (number, export) in stage.pipe.exports.iter().enumerate() {
+                let expr = ExportExpr::new(&stage.pipe, number, self.stage_base[index], &initial);
                 exports.push(ExportInfo {
                     name: format!("{}.{}", stage.name, export.name),
                     ty: stage.pipe.finish.ty(export.value),
                     windowed: stage.window.is_some(),
                     stage: index,
-                    id: ExportId(exports.len()),
+                    id: ExportId::new(exports.len(), &expr, stage.window.is_some()),
                 });
-                export_exprs.push(ExportExpr::new(&stage.pipe, number, self.stage_base[index], &initial));
+                export_exprs.push(expr);
             }
             for (number, state) in stage.pipe.states.iter().enumerate() {
                 registers.push(RegisterInfo {
@@ -129,14 +130,18 @@ impl<'a> ProgramBuilder<'a> {
         };
         let striped = only.and_then(|pass| pass.code.striped());
         let plain = only.filter(|_| is_plain).and_then(|pass| pass.code.entry());
-        let contiguous = |entry| Direct {
+        let is_few = count <= FEW && !secret;
+        let is_pair = count <= PAIR && !secret;
+        let contiguous = |entry: Entry| Direct {
             entry,
-            kind: if count <= PAIR { DirectKind::Plain } else { DirectKind::Any },
+            plain_below: if is_pair { entry.longest + 1 } else { 0 },
+            is_any: !is_pair,
             rejected: reject_word - 1,
             gap: 0,
             run_shift: 0,
             shortest: 0,
         };
+        let reading = only.filter(|_| is_plain).and_then(|pass| pass.code.reading());
         let direct = match (plain, striped, &composition.sink) {
             (Some(entry), ..) => Some(contiguous(entry)),
             (None, Some(entry), Some(layout)) if composition.source.is_none() => {
@@ -146,7 +151,8 @@ impl<'a> ProgramBuilder<'a> {
         };
         Program {
             backend,
-            direct: direct.filter(|_| count <= FEW && !secret).unwrap_or_else(Direct::none),
+            direct: direct.filter(|_| is_few).unwrap_or_else(Direct::none),
+            reading: reading.filter(|_| is_pair).map_or_else(Direct::none, contiguous),
             from_stripes,
             to_stripes,
             initial,
@@ -177,5 +183,5 @@ fn striped_direct(contiguous: Direct, layout: &Layout) -> Option<Direct> {
     // So short that what it takes of the destination can be computed without looking for overflows.
     let entry = Entry { longest: contiguous.entry.longest.min(1 << 24), ..contiguous.entry };
     let run_shift = stripe.data.trailing_zeros();
-    Some(Direct { entry, kind: DirectKind::Any, gap, run_shift, shortest, ..contiguous })
+    Some(Direct { entry, plain_below: 0, is_any: true, gap, run_shift, shortest, ..contiguous })
 }

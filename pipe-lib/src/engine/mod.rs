@@ -201,6 +201,7 @@ impl Engine {
     }
 
     /// Runs over `src` for the exports alone.
+    #[inline]
     pub fn run_read_only(&self, src: &[u8]) -> Result<Run<'_>, RunError> {
         self.prepared().run_read_only(src)
     }

@@ -8,7 +8,7 @@ use crate::drive::{BLOCK, Progress};
 use crate::ends::{self, LayoutSink, LayoutSource, PieceCursor, Pieces, Sink, Source, Zeros};
 use crate::error::RunError;
 use crate::ir::{Layout, Stripe};
-use crate::program::{DirectKind, Program};
+use crate::program::Program;
 use crate::registers::{FEW, PAIR, Registers};
 use crate::run::Run;
 use smallvec::SmallVec;
@@ -45,22 +45,18 @@ impl<'e> Prepared<'e> {
         let (program, len) = (self.program, src.len());
         // Short transfers are called from here, with as little before and after as there can be.
         let direct = &program.direct;
-        if direct.kind == DirectKind::Plain && direct.takes(len) && len <= dst.len() {
+        if len < direct.plain_below && len & direct.rejected == 0 && len <= dst.len() {
             // SAFETY: `src` is readable and `dst` writable for the bytes of the transfer, and they do not
             // overlap; the engine's one pass has all registers, which are no more than that, and no stage
             // rejects the length.
-            let registers = unsafe { self.call::<PAIR>(direct.entry, src, dst) };
+            let registers = unsafe { self.call::<PAIR>(direct.entry, src, dst.as_mut_ptr()) };
             return Ok(Run::direct(program, len, len, registers));
         }
-        if direct.kind == DirectKind::Any
-            && direct.takes(len)
-            && len >= direct.shortest
-            && direct.written(len) <= dst.len()
-        {
+        if direct.is_any && direct.takes(len) && len >= direct.shortest && direct.written(len) <= dst.len() {
             // That the other way may lie in a row.
             cold_path();
             // SAFETY: as above, and `dst` takes what goes to stripes.
-            let registers = unsafe { self.call::<FEW>(direct.entry, src, dst) };
+            let registers = unsafe { self.call::<FEW>(direct.entry, src, dst.as_mut_ptr()) };
             return Ok(Run::direct(program, len, direct.written(len), registers));
         }
         // By way of a variable of its own: an outcome whose address is known elsewhere would have to be in
@@ -75,10 +71,10 @@ impl<'e> Prepared<'e> {
     /// # Safety
     /// There are no others, and `entry` is the code of the engine's one pass; see [`Entry`].
     #[inline(always)]
-    unsafe fn call<const N: usize>(self, entry: Entry, src: &[u8], dst: &mut [u8]) -> [u64; FEW] {
+    unsafe fn call<const N: usize>(self, entry: Entry, src: &[u8], dst: *mut u8) -> [u64; FEW] {
         let mut registers = self.initial.few::<N>();
         // SAFETY: the caller's promise.
-        unsafe { (entry.function)(registers.as_mut_ptr(), 0, src.as_ptr(), dst.as_mut_ptr(), src.len()) };
+        unsafe { (entry.function)(registers.as_mut_ptr(), 0, src.as_ptr(), dst, src.len()) };
         settled(&registers)
     }
 
@@ -122,7 +118,29 @@ impl<'e> Prepared<'e> {
     }
 
     /// Runs over `src` for the exports alone; a layout at the end is ignored.
+    #[inline(always)] // see `Run::value`
     pub fn run_read_only(self, src: &[u8]) -> Result<Run<'e>, RunError> {
+        let (program, len) = (self.program, src.len());
+        let direct = &program.reading;
+        if len < direct.plain_below && len & direct.rejected == 0 {
+            // SAFETY: `src` is readable, and the code for reading only ignores the destination; for the rest
+            // see `run`.
+            let registers = unsafe { self.call::<PAIR>(direct.entry, src, std::ptr::null_mut()) };
+            return Ok(Run::direct(program, len, 0, registers));
+        }
+        let mut outcome = Err(RunError::TooLong);
+        self.read_any(src, &mut outcome);
+        outcome
+    }
+
+    /// [`Prepared::run_read_only`] for any engine and length.
+    #[cold]
+    #[inline(never)]
+    fn read_any(self, src: &[u8], outcome: &mut Result<Run<'e>, RunError>) {
+        *outcome = self.read_checked(src);
+    }
+
+    fn read_checked(self, src: &[u8]) -> Result<Run<'e>, RunError> {
         if self.program.has_frames() {
             return self.run_framed_read_only(src);
         }

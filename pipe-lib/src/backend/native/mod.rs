@@ -228,7 +228,8 @@ fn reads_back(stages: &[VectorStage], isa: Isa) -> bool {
 
 /// A function of that shape, with less unrolling if the registers do not suffice, and what it was made as.
 fn fitting(stages: &[VectorStage], shape: FunctionShape) -> Result<(Image, Parts, FunctionShape), Refusal> {
-    for unroll in UNROLLS.into_iter().filter(|unroll| *unroll <= shape.unroll) {
+    let fewer = UNROLLS.into_iter().filter(|unroll| *unroll < shape.unroll);
+    for unroll in std::iter::once(shape.unroll).chain(fewer) {
         let shape = FunctionShape { unroll, ..shape };
         match frame::function(stages, shape) {
             Ok((image, parts)) => return Ok((image, parts, shape)),
@@ -394,6 +395,11 @@ impl PassCode for NativeCode {
     fn entry(&self) -> Option<Entry> {
         let longest = self.longest_call.min(self.streaming_from - 1);
         Some(Entry { function: self.function(&self.copying), longest })
+    }
+
+    fn reading(&self) -> Option<Entry> {
+        let place = self.reading.as_ref()?;
+        Some(Entry { function: self.function(place), longest: self.longest_call })
     }
 
     fn striped(&self) -> Option<Entry> {
