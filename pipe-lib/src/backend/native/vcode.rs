@@ -6,11 +6,9 @@
 //! *pinned*: it has a register of its own for the whole function and may be written many times. General
 //! registers are assigned by hand (see `frame`).
 
-use iced_x86::{Code, Register};
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
-
+use crate::ir::keyed_map::KeyedMap;
 use crate::plan::wide::MAX_ITEMS;
+use iced_x86::{Code, Register};
 
 use super::isa::{Features, Isa};
 
@@ -117,46 +115,6 @@ pub(super) enum CodeItem {
 /// A constant of the pool: the bytes of a vector, or a longer table.
 pub(super) type PoolBytes = Vec<u8>;
 
-/// A small multiplicative hash: keys are a few words of our own making.
-#[derive(Default)]
-pub(super) struct SmallHasher(u64);
-
-impl Hasher for SmallHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for chunk in bytes.chunks(8) {
-            let mut word = [0; 8];
-            word[..chunk.len()].copy_from_slice(chunk);
-            self.write_u64(u64::from_le_bytes(word));
-        }
-    }
-
-    fn write_u8(&mut self, n: u8) {
-        self.write_u64(u64::from(n));
-    }
-
-    fn write_u16(&mut self, n: u16) {
-        self.write_u64(u64::from(n));
-    }
-
-    fn write_u32(&mut self, n: u32) {
-        self.write_u64(u64::from(n));
-    }
-
-    fn write_u64(&mut self, n: u64) {
-        self.0 = (self.0.rotate_left(5) ^ n).wrapping_mul(0x517c_c1b7_2722_0a95);
-    }
-
-    fn write_usize(&mut self, n: usize) {
-        self.write_u64(n as u64);
-    }
-}
-
-type SmallMap<K, V> = HashMap<K, V, BuildHasherDefault<SmallHasher>>;
-
 /// The function under construction.
 pub(super) struct Builder {
     pub(super) isa: Isa,
@@ -170,17 +128,17 @@ pub(super) struct Builder {
     #[cfg(test)]
     pub(super) laid_out: usize,
     labels: u32,
-    known: SmallMap<MachInst, VReg>,
-    constants: SmallMap<PoolBytes, VReg>,
-    tables: SmallMap<PoolBytes, u32>,
+    known: KeyedMap<MachInst, VReg>,
+    constants: KeyedMap<PoolBytes, VReg>,
+    tables: KeyedMap<PoolBytes, u32>,
     /// Entries of tables of numbers: where the numbers are in memory, and the bytes of each in the pool.
-    numbers: SmallMap<(usize, usize), u32>,
+    numbers: KeyedMap<(usize, usize), u32>,
     /// Constants by what they were computed from, where that is quicker to tell than their bytes.
-    computed: SmallMap<[u64; 3], VReg>,
+    computed: KeyedMap<[u64; 3], VReg>,
     /// `(lane bytes, result) -> operand` of byte swaps, so that two of them cancel.
-    swaps: SmallMap<(usize, VReg), VReg>,
+    swaps: KeyedMap<(usize, VReg), VReg>,
     /// What else is worth computing once in a stretch, under a key of its maker's.
-    remembered: SmallMap<u32, VReg>,
+    remembered: KeyedMap<u32, VReg>,
 }
 
 impl Builder {
@@ -195,13 +153,13 @@ impl Builder {
             #[cfg(test)]
             laid_out: 0,
             labels: 0,
-            known: SmallMap::default(),
-            constants: SmallMap::default(),
-            tables: SmallMap::default(),
-            numbers: SmallMap::default(),
-            computed: SmallMap::default(),
-            swaps: SmallMap::default(),
-            remembered: SmallMap::default(),
+            known: KeyedMap::default(),
+            constants: KeyedMap::default(),
+            tables: KeyedMap::default(),
+            numbers: KeyedMap::default(),
+            computed: KeyedMap::default(),
+            swaps: KeyedMap::default(),
+            remembered: KeyedMap::default(),
         }
     }
 
