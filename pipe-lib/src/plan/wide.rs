@@ -5,10 +5,16 @@ use super::Refusal;
 use super::stage::{Fold, StateForm, VectorStage};
 use super::target::Target;
 use crate::analyse::Analysed;
-use crate::ir::{Op, Ty, Value};
+use crate::analyse::gf2::Crc;
+use crate::ir::{CrcOp, Endian, Op, Pipe, Ty, Value};
 
 /// Vectors in one iteration of the main loop, most first: fewer where the registers do not suffice.
 pub(crate) const UNROLLS: [usize; 4] = [8, 4, 2, 1];
+
+/// Vectors in one iteration where the `crc32` instruction takes all but the last of them and that one is folded,
+/// in two halves: the processors in question do one instruction of 8 bytes a cycle, and one carry-less product in
+/// two, so 64 bytes and the four products of 32 take as long.
+pub(crate) const CRC_GROUP: usize = 3;
 
 /// Most machine instructions of a function before registers: a compile must not take seconds whatever the
 /// program.
@@ -28,7 +34,7 @@ pub(crate) struct WidePlan {
     pub(crate) target: Target,
     /// In stream order.
     pub(crate) stages: Vec<VectorStage>,
-    /// Vectors in one iteration of the main loop: one of [`UNROLLS`].
+    /// Vectors in one iteration of the main loop: one of [`UNROLLS`], or [`CRC_GROUP`].
     pub(crate) unroll: usize,
     /// Sets of accumulators for them, of states that one addition a vector is enough for: no more than
     /// `unroll`, and a power of two as well.
@@ -47,6 +53,12 @@ pub(crate) struct Edges {
     /// have no loop: where there are no masks by the byte, words are only added up, and nothing depends on
     /// where they are.
     pub(crate) overlaps: bool,
+}
+
+/// Whether there is an instruction that makes that CRC of a stage's words as they are.
+pub(crate) fn is_crc_instruction(pipe: &Pipe, crc: Crc, operand: Value) -> bool {
+    let in_order = pipe.input.endian == Endian::Little && pipe.body.inst(operand).op == Op::In;
+    in_order && crc == Crc::from(CrcOp::Crc32c)
 }
 
 impl Edges {
@@ -83,9 +95,11 @@ impl WidePlan {
         let mut plan = WidePlan { target, stages, unroll: 4, sets: UNROLLS[0], edges };
         if plan.waits_for_dots() {
             plan.unroll = 8;
+        } else if plan.shares_crc() {
+            plan.unroll = CRC_GROUP;
         }
         if !target.masks {
-            plan.sets = if plan.accumulators() > 1 { 1 } else { 2 };
+            plan.sets = if plan.accumulators() > 1 || !plan.unroll.is_multiple_of(2) { 1 } else { 2 };
         }
         // The copies of an iteration, the remainder and what comes before or behind the iterations are a
         // vector each.
@@ -129,6 +143,19 @@ impl WidePlan {
         let accumulates =
             |form: &&StateForm| matches!(form, StateForm::Reduction(..) | StateForm::Sum { .. });
         self.stages.iter().map(|stage| stage.forms.iter().filter(accumulates).count()).sum()
+    }
+
+    /// Whether a CRC is made by an instruction beside products of 128 bits: of bytes that stay where they are.
+    fn shares_crc(&self) -> bool {
+        let is_narrow = self.target.crcs && !self.target.masks && !self.target.clmul64;
+        let behind = self.stages.iter().rposition(|stage| stage.pipe.out.is_some()).map_or(0, |at| at + 1);
+        is_narrow
+            && self.stages[behind..].iter().any(|stage| {
+                let takes = |form: &StateForm| {
+                    matches!(form, StateForm::Crc(crc, value) if is_crc_instruction(&stage.pipe, *crc, *value))
+                };
+                stage.forms.iter().any(takes)
+            })
     }
 
     /// Whether a stage writes something.

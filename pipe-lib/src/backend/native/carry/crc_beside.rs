@@ -7,9 +7,9 @@
 //! The multiplier has fewer vectors, and the groups do not wait for each other.
 //!
 //! ```text
-//!     copy     0        1        2        3           4 ...
-//!              crc32    crc32    crc32    fold        crc32 ...
-//!                └────────┴────────┴──32 bits──┘
+//!     copy     0        1        2           3 ...
+//!              crc32    crc32    fold        crc32 ...
+//!                └────────┴──32 bits──┘
 //! ```
 
 use iced_x86::{Code, Register};
@@ -19,7 +19,8 @@ use crate::backend::native::abi::{DST, REMAINDER, SRC};
 use crate::backend::native::asm;
 use crate::backend::native::isa::Isa;
 use crate::backend::native::vcode::{Builder, Operand, RegKind, VReg, Width};
-use crate::ir::{CrcOp, Endian, Op, Pipe, Value};
+use crate::ir::{Pipe, Value};
+use crate::plan::wide::{CRC_GROUP, is_crc_instruction};
 
 /// Where the bytes that a stage reads lie in memory when a few vectors more have gone by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,11 +45,6 @@ const SUM: Register = REMAINDER;
 /// Bytes that one instruction takes.
 const WORD: usize = 8;
 
-/// Whether there is an instruction for that CRC.
-pub(in crate::backend::native) fn is_instruction(crc: Crc) -> bool {
-    crc == Crc::from(CrcOp::Crc32c)
-}
-
 impl Beside {
     /// For a CRC of `operand` with products of `width`, if the instruction can make it.
     pub(super) fn of(
@@ -61,11 +57,9 @@ impl Beside {
     ) -> Option<Beside> {
         // By vectors of 512 bits, multiplication alone is hardly slower.
         let is_narrow = b.isa == Isa::Avx2;
-        let in_order = pipe.input.endian == Endian::Little && pipe.body.inst(operand).op == Op::In;
-        let memory = memory.filter(|_| is_narrow && is_instruction(crc) && in_order)?;
-        // Both take about as long for a group of four halves, or of two whole vectors; with few copies groups
-        // are smaller.
-        let group = if width == Width::X { copies.min(4) } else { 2 };
+        let memory = memory.filter(|_| is_narrow && is_crc_instruction(pipe, crc, operand))?;
+        // A product of 256 bits takes no longer than one of 128.
+        let group = if width == Width::X { copies.min(CRC_GROUP) } else { 2 };
         (group > 1 && copies.is_multiple_of(group)).then_some(Beside { memory, group })
     }
 

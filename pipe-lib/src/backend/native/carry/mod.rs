@@ -141,6 +141,11 @@ pub(super) trait LoopCarried: Send + Sync {
     /// Brings all together and writes the state back.
     fn finish(&self, b: &mut Builder);
 
+    /// Instead of `finish`: two such sums end together, by [`reduction::ones_sums`].
+    fn ones_sum(&self) -> Option<&reduction::ReductionLanes> {
+        None
+    }
+
     /// Where it is during the loop, for people to read.
     fn description(&self) -> String;
 

@@ -3,6 +3,8 @@
 
 mod finish;
 
+pub(in crate::backend::native) use finish::ones_sums;
+
 use crate::ir::{BinaryOp, ConvertOp, Op, Ty};
 use iced_x86::{Code, Register};
 use std::ops::Range;
@@ -44,7 +46,7 @@ pub(in crate::backend::native) fn longest_call(
 }
 
 /// Where the partial results of one state are.
-pub(super) struct ReductionLanes {
+pub(in crate::backend::native) struct ReductionLanes {
     ty: Ty,
     fold: Fold,
     /// What each word contributes.
@@ -382,6 +384,10 @@ impl LoopCarried for ReductionLanes {
 
     fn finish(&self, b: &mut Builder) {
         self.finish_at(b, self.offset);
+    }
+
+    fn ones_sum(&self) -> Option<&ReductionLanes> {
+        self.is_ones_sum().then_some(self)
     }
 
     fn description(&self) -> String {

@@ -101,7 +101,7 @@ impl SumLanes {
         let planes = if dots { word.bytes() } else { 1 };
         let unroll = if dots { place.unroll } else { place.sets };
         // Sharing saves additions and lengthens the chain from turn to turn.
-        let group = if dots && second && busy { unroll.min(2) } else { 1 };
+        let group = if dots && second && busy && unroll.is_multiple_of(2) { 2 } else { 1 };
         let mut pinned = |wanted: bool, other: Option<VReg>| match other {
             Some(other) if !wanted => other,
             _ => b.pinned_vector(),

@@ -39,7 +39,7 @@ impl FunctionFrame<'_> {
     /// Whether the unrolled loop can be entered at any copy: that is known of the registers that a state took
     /// (powers of a factor for each copy, a group of vectors for `crc32`), not of its form alone.
     pub(super) fn enters_within(&self) -> bool {
-        self.carried().all(|carried| carried.traits().enters_anywhere)
+        self.shape.unroll.is_power_of_two() && self.carried().all(|carried| carried.traits().enters_anywhere)
     }
 
     /// Whether the destination of long stretches is aligned to a vector.

@@ -290,13 +290,19 @@ impl<'a> FunctionFrame<'a> {
 
     /// Combines what the lanes hold with the imported states and writes these back.
     fn finish(&mut self) {
+        let all = self.stages.iter().flat_map(|stage| &stage.carried).map(|(_, carried)| &**carried);
         for first in [true, false] {
-            for (_, carried) in self.stages.iter().flat_map(|stage| &stage.carried) {
-                if carried.traits().ends_first == first {
-                    self.b.clear_cse();
-                    carried.finish(&mut self.b);
-                }
+            let due = |carried: &&dyn LoopCarried| {
+                carried.traits().ends_first == first && carried.ones_sum().is_none()
+            };
+            for carried in all.clone().filter(due) {
+                self.b.clear_cse();
+                carried.finish(&mut self.b);
             }
+        }
+        for sums in all.filter_map(LoopCarried::ones_sum).collect::<Vec<_>>().chunks(2) {
+            self.b.clear_cse();
+            reduction::ones_sums(&mut self.b, sums);
         }
     }
 }

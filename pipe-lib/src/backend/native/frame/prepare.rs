@@ -7,7 +7,7 @@ use iced_x86::{Code, Register};
 use super::{FunctionFrame, StageCode, Stores};
 use crate::backend::native::abi::{POS, STATES};
 use crate::backend::native::asm;
-use crate::backend::native::carry::crc_beside::{self, Memory};
+use crate::backend::native::carry::crc_beside::Memory;
 use crate::backend::native::carry::{self, StatePlace};
 use crate::backend::native::isa::Isa;
 use crate::backend::native::lanes::whole::{at, indexed};
@@ -15,7 +15,7 @@ use crate::backend::native::lanes::{Cmp, Lane};
 use crate::backend::native::lower::{StateVal, Val};
 use crate::backend::native::vcode::{Builder, RegKind};
 use crate::plan::stage::{StateForm, VectorStage};
-use crate::plan::wide::MAX_MASKS;
+use crate::plan::wide::{MAX_MASKS, is_crc_instruction};
 
 impl FunctionFrame<'_> {
     /// Emits all of it, in stream order of the stages.
@@ -33,8 +33,8 @@ impl FunctionFrame<'_> {
             for (index, state) in pipe.states.iter().enumerate() {
                 let mut value = StateVal::None;
                 place.memory = memory.filter(|_| !is_taken);
-                if let StateForm::Crc(crc, _) = &stage.plan.forms[index] {
-                    is_taken |= place.memory.is_some() && crc_beside::is_instruction(*crc);
+                if let StateForm::Crc(crc, value) = &stage.plan.forms[index] {
+                    is_taken |= place.memory.is_some() && is_crc_instruction(pipe, *crc, *value);
                 }
                 if stage.plan.forms[index] == StateForm::Constant && pipe.input.ty == Ty::U128 {
                     value = StateVal::Held(8 * (stage.first_state + index) as i32);

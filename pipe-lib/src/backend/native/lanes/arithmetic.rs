@@ -227,18 +227,7 @@ impl Builder {
                 .pick(Code::EVEX_Vpclmulqdq_zmm_zmm_zmmm512_imm8, Code::VEX_Vpclmulqdq_ymm_ymm_ymmm256_imm8);
             let even = self.vector(code, &[self.v(a), self.v(b), Operand::Imm(0x00)]);
             let odd = self.vector(code, &[self.v(a), self.v(b), Operand::Imm(0x11)]);
-            let code = if high {
-                self.pick(
-                    Code::EVEX_Vpunpckhqdq_zmm_k1z_zmm_zmmm512b64,
-                    Code::VEX_Vpunpckhqdq_ymm_ymm_ymmm256,
-                )
-            } else {
-                self.pick(
-                    Code::EVEX_Vpunpcklqdq_zmm_k1z_zmm_zmmm512b64,
-                    Code::VEX_Vpunpcklqdq_ymm_ymm_ymmm256,
-                )
-            };
-            return Some(self.binary_code(code, even, odd));
+            return Some(self.interleaved_quads(high, even, odd));
         }
         // Bit by bit: `a` moved to the place of each one bit of `b`.
         let bits = lane.bits();

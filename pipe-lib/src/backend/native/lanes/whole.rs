@@ -74,6 +74,25 @@ impl Builder {
         self.fresh(RegKind::Vector, Width::X, code, &[Operand::Mem(from)])
     }
 
+    /// 16 bytes from memory, zeros above.
+    pub(in crate::backend::native) fn load_half(&mut self, from: Mem) -> VReg {
+        let code = self.pick(Code::EVEX_Vmovdqu64_xmm_k1z_xmmm128, Code::VEX_Vmovdqu_xmm_xmmm128);
+        self.fresh(RegKind::Vector, Width::X, code, &[Operand::Mem(from)])
+    }
+
+    /// The lowest 64 bits of a vector, and behind them 64 bits from memory.
+    pub(in crate::backend::native) fn load_upper_quad(&mut self, lower: VReg, from: Mem) -> VReg {
+        let code = self.pick(Code::EVEX_Vmovhps_xmm_xmm_m64, Code::VEX_Vmovhps_xmm_xmm_m64);
+        let operands = [Operand::Reg(lower, Width::X), Operand::Mem(from)];
+        self.fresh(RegKind::Vector, Width::X, code, &operands)
+    }
+
+    /// The upper half of the lowest 128 bits to memory.
+    pub(in crate::backend::native) fn store_upper_quad(&mut self, to: Mem, vector: VReg) {
+        let code = self.pick(Code::EVEX_Vmovhps_m64_xmm, Code::VEX_Vmovhps_m64_xmm);
+        self.push(code, &[Operand::Mem(to), Operand::Reg(vector, Width::X)], None, None, None, false);
+    }
+
     /// A general register in every lane of 64 bits.
     pub(in crate::backend::native) fn broadcast_quad(&mut self, from: Register) -> VReg {
         match self.isa {
@@ -131,6 +150,16 @@ impl Builder {
         let low = self.and_imm(Lane::Q, a, 0xffff_ffff);
         let high = self.shr(Lane::Q, a, 32);
         self.add(Lane::Q, low, high)
+    }
+
+    /// The lower or the upper 64 bits of each 128-bit lane, first of `a`, then of `b`.
+    pub(in crate::backend::native) fn interleaved_quads(&mut self, upper: bool, a: VReg, b: VReg) -> VReg {
+        let (z, y) = match upper {
+            false => (Code::EVEX_Vpunpcklqdq_zmm_k1z_zmm_zmmm512b64, Code::VEX_Vpunpcklqdq_ymm_ymm_ymmm256),
+            true => (Code::EVEX_Vpunpckhqdq_zmm_k1z_zmm_zmmm512b64, Code::VEX_Vpunpckhqdq_ymm_ymm_ymmm256),
+        };
+        let code = self.pick(z, y);
+        self.vector(code, &[Operand::Reg(a, self.full()), Operand::Reg(b, self.full())])
     }
 
     /// Combines the lanes of one vector; the result is in lane 0.

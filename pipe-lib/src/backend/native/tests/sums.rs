@@ -94,6 +94,42 @@ fn fletcher_in_one_s_complement_in_either_order_and_in_two_widths() {
 }
 
 #[test]
+fn one_s_complement_sums_end_two_at_a_time() {
+    let mut random = Random::new(36);
+    let big = inductions::from_text("u16be tail zero { state s: u16; in x; addc s, s, x; export s }");
+    let little = inductions::from_text("u16le tail pass { state s: u16; in x; addc s, s, x; export s }");
+    let count = inductions::from_text("u8 { state n: u32; in x; zext w, x; add n, n, w; export n }");
+    for stages in [
+        vec![&little],
+        vec![&big, &big],
+        vec![&little, &little],
+        vec![&big, &little],
+        vec![&little, &big],
+        // Not side by side among the states.
+        vec![&big, &count, &little],
+        vec![&big, &little, &big],
+        vec![&big, &count, &big, &little, &count, &little],
+    ] {
+        let draws = random.fork();
+        for features in feature_sets() {
+            let mut random = draws.clone();
+            let code = compile_all(&stages, features).unwrap();
+            for len in (0..70).chain([100, 127, 128, 255, 300, 1460]) {
+                let states: Vec<u64> = stages
+                    .iter()
+                    .map(|pipe| match random.below(4) {
+                        0 => 0,
+                        1 => pipe.states[0].ty.mask(),
+                        _ => random.number() & pipe.states[0].ty.mask(),
+                    })
+                    .collect();
+                check(&code, &stages, &states, 0, &random.bytes(len), &mut random);
+            }
+        }
+    }
+}
+
+#[test]
 fn long_sums_do_not_overflow() {
     let mut random = Random::new(10);
     for (word, m) in [(Ty::U8, 65521), (Ty::U16, 65535), (Ty::U32, 0xffff_ffff)] {

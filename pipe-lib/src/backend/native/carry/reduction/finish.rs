@@ -8,7 +8,8 @@ use crate::backend::native::abi::STATES;
 use crate::backend::native::asm;
 use crate::backend::native::isa::Isa;
 use crate::backend::native::lanes::Lane;
-use crate::backend::native::vcode::{Builder, Operand, VReg, Width};
+use crate::backend::native::lanes::whole::at;
+use crate::backend::native::vcode::{Builder, Mem, Operand, VReg, Width};
 use crate::plan::stage::Fold;
 
 impl ReductionLanes {
@@ -39,11 +40,8 @@ impl ReductionLanes {
                 );
                 self.finish_cond(b, b.vector_bytes(), lane.bytes(), offset);
             }
-            SumForm::Halves { total, high } => {
-                let (total, high) = (total[0], high[0]);
-                let up = b.shl(Lane::Q, high, 32);
-                let low = b.sub(Lane::Q, total, up);
-                let both = b.add(Lane::Q, low, high);
+            SumForm::Halves { .. } => {
+                let Some(both) = self.halves_of_lanes(b) else { return };
                 let sum = b.across(both, Lane::Q, |b, x, y| b.add(Lane::Q, x, y));
                 b.quad_to(Register::RAX, sum);
                 if self.fold == Fold::Addc {
@@ -102,6 +100,19 @@ impl ReductionLanes {
         }
     }
 
+    /// Whether it ends by [`finish_ones_sums`].
+    pub(super) fn is_ones_sum(&self) -> bool {
+        matches!(self.form, SumForm::Halves { .. }) && self.fold == Fold::Addc && self.ty == Ty::U16
+    }
+
+    /// The sum of all 32-bit halves in each 64-bit lane of the partial results.
+    fn halves_of_lanes(&self, b: &mut Builder) -> Option<VReg> {
+        let SumForm::Halves { total, high } = &self.form else { return None };
+        let up = b.shl(Lane::Q, high[0], 32);
+        let low = b.sub(Lane::Q, total[0], up);
+        Some(b.add(Lane::Q, low, high[0]))
+    }
+
     /// rax holds the sum of all words: adds the state.
     fn finish_exact(&self, b: &mut Builder, offset: i32) {
         if self.fold == Fold::Adds {
@@ -153,22 +164,9 @@ impl ReductionLanes {
     /// rax holds the sum of all 32-bit halves: add the state, fold to its width.
     fn finish_addc(&self, b: &mut Builder, offset: i32) {
         let (rax, eax) = (Register::RAX, Register::EAX);
-        if self.swapped == Some(true) {
-            // The state as the words are, which only those of two bytes may be.
-            let (r9, r9d) = (Register::R9, Register::R9D);
-            b.load_quad_to(r9, STATES, offset);
-            b.raw(asm::r(Code::Bswap_r32, r9d));
-            b.raw(asm::ri(Code::Shr_rm32_imm8, r9d, 16));
-            b.raw(asm::rr(Code::Add_r64_rm64, rax, r9));
-            fold_to_16(b);
-            b.raw(asm::r(Code::Bswap_r32, eax));
-            b.raw(asm::ri(Code::Shr_rm32_imm8, eax, 16));
-            return b.store_quad(STATES, offset, rax);
-        }
         b.raw(asm::rm(Code::Add_r64_rm64, rax, STATES, Register::None, offset));
         match self.ty.bits() {
             32 => fold_to_32(b),
-            16 => fold_to_16(b),
             _ => {
                 fold_to_16(b);
                 let r9d = Register::R9D;
@@ -211,6 +209,80 @@ impl ReductionLanes {
         };
         b.raw(asm::rm(code, rax, STATES, Register::None, offset));
         b.store_quad(STATES, offset, rax);
+    }
+}
+
+/// The ends of one or two sums for which [`ReductionLanes::is_ones_sum`] holds, in the halves of a vector: each
+/// instruction serves both, and nothing waits for general registers.
+///
+/// ```text
+///     a0 a1 a2 a3, b0 b1 b2 b3        64-bit lanes, less than 2^64 - 2^32 each
+///     a, b                            the sums of the lanes, and the states, as their words are swapped
+///     a + (a turned by 32 bits)       upper half: the sum of the halves, modulo 2^32 - 1
+///     the same by 16 bits             upper quarter: that of the quarters, modulo 2^16 - 1
+/// ```
+pub(in crate::backend::native) fn ones_sums(b: &mut Builder, sums: &[&ReductionLanes]) {
+    let lanes: Vec<VReg> = sums.iter().filter_map(|sum| sum.halves_of_lanes(b)).collect();
+    let mut all = match lanes[..] {
+        [one] => {
+            let other = b.exchange(one, 8);
+            b.add(Lane::Q, one, other)
+        }
+        [one, other] => {
+            let low = b.interleaved_quads(false, one, other);
+            let high = b.interleaved_quads(true, one, other);
+            b.add(Lane::Q, low, high)
+        }
+        _ => return debug_assert!(false, "one or two sums at a time"),
+    };
+    let mut distance = b.vector_bytes() / 2;
+    while distance >= 16 {
+        let other = b.exchange(all, distance);
+        all = b.add(Lane::Q, all, other);
+        distance /= 2;
+    }
+    // In each 64 bits two bytes that count, and zeros.
+    let bytes = |b: &mut Builder, of: &dyn Fn(usize, bool) -> [u8; 2]| {
+        let swapped: Vec<bool> = sums.iter().map(|sum| sum.swapped == Some(true)).collect();
+        b.bytes_of(|at| {
+            let (quad, byte) = (at / 8 % 2, at % 8);
+            let two = swapped.get(quad).map(|swapped| of(8 * quad, *swapped));
+            two.and_then(|two| two.get(byte).copied()).unwrap_or(0x80)
+        })
+    };
+    let places: Vec<Mem> = sums.iter().map(|sum| at(STATES, sum.offset)).collect();
+    let neighbours = matches!(sums, [one, other] if other.offset == one.offset + 8);
+    let mut states = if neighbours { b.load_half(places[0]) } else { b.load_quad(places[0]) };
+    for place in places.iter().skip(if neighbours { 2 } else { 1 }) {
+        states = b.load_upper_quad(states, *place);
+    }
+    if sums.iter().any(|sum| sum.swapped == Some(true)) {
+        // The state as the words are.
+        let control = bytes(b, &|first, swapped| {
+            let first = first as u8;
+            if swapped { [first + 1, first] } else { [first, first + 1] }
+        });
+        states = b.shuffle_bytes(states, control);
+    }
+    all = b.add(Lane::Q, all, states);
+    let turned = b.exchange(all, 4);
+    all = b.add(Lane::Q, all, turned);
+    let control = b.bytes_of(|at| ((at % 16) ^ 2) as u8);
+    let turned = b.shuffle_bytes(all, control);
+    all = b.add(Lane::D, all, turned);
+    let control = bytes(b, &|first, swapped| {
+        let last = first as u8 + 7;
+        if swapped { [last, last - 1] } else { [last - 1, last] }
+    });
+    all = b.shuffle_bytes(all, control);
+    if neighbours {
+        return b.store_block(places[0], all);
+    }
+    // By way of a general register, which is where it is read next: four cycles less.
+    b.quad_to(Register::RAX, all);
+    b.store_quad(STATES, sums[0].offset, Register::RAX);
+    for place in &places[1..] {
+        b.store_upper_quad(*place, all);
     }
 }
 
