@@ -428,6 +428,7 @@ mod tests {
         let mut record = Record {
             machine: Machine { rivals: Isa::Avx512.name(), ..Machine::here(None) },
             limits: None,
+            narrow: None,
             points: vec![point(4 * K, 90.0), point(16 * K, 200.0), point(1460, 100.0)],
             compiled: Vec::new(),
         };

@@ -1,6 +1,6 @@
 //! What a run found: every contender's times at every point, and the machine.
 
-use crate::bounds::{self, Bound, Limits};
+use crate::bounds::{self, Bound, Limits, NarrowLimits};
 use crate::cases::Case;
 use crate::compile::Compiled;
 use crate::contenders::{COPY, COPY_NT, Contender, MEMCPY};
@@ -73,6 +73,8 @@ pub struct Record {
     pub machine: Machine,
     /// What the core can do, where that could be measured.
     pub limits: Option<Limits>,
+    /// The same of AVX2, if that is what engines and rivals were kept to.
+    pub narrow: Option<NarrowLimits>,
     /// In the order of measurement.
     pub points: Vec<Point>,
     /// Ways to an engine.
@@ -95,7 +97,7 @@ impl Record {
         let point = self.point(case.name, bytes, Condition::Hot);
         let copies = [MEMCPY, COPY, COPY_NT].into_iter().filter_map(|copy| point?.gbps(copy));
         let fastest = copies.max_by(f64::total_cmp);
-        bounds::of(case, self.limits.as_ref(), fastest)
+        bounds::of(case, self.limits.as_ref(), self.narrow.as_ref(), fastest)
     }
 
     /// All of it, a row a line.

@@ -1,6 +1,6 @@
 //! A record as text.
 
-use crate::bounds::Limits;
+use crate::bounds::{Limits, NarrowLimits};
 use crate::cases::{CASES, Case, SHORT};
 use crate::contenders::{HAND, HAND_AVX2, MEMCPY, NATIVE, NATIVE_AVX2, SEPARATE};
 use crate::goals;
@@ -78,6 +78,15 @@ fn limits(record: &Record) -> String {
             out,
             "Cycles a vector of a copy within the first-level cache that adds each vector to 0 to 6 accumulators: {}",
             cycles.join(" ")
+        );
+    }
+    if let Some(limits) = &record.narrow {
+        let NarrowLimits { clock_ghz, adds, shuffles, products, adds_a_product, crcs, stores } = limits;
+        let _ = write!(
+            out,
+            "\nOne core at {clock_ghz:.2} GHz, 256-bit instructions a cycle: vpaddq {adds:.2}, vpshufb {shuffles:.2}, \
+             stores {stores:.2};\nvpclmulqdq of 128 bits {products:.2}, each in place of {adds_a_product:.1} additions; \
+             crc32 of 8 bytes {crcs:.2}\n"
         );
     }
     out

@@ -160,6 +160,111 @@ fn chain(turns: u64) {
     }
 }
 
+/// The same with nothing but AVX2 and PCLMULQDQ: vectors are 256 bits wide, products 128.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct NarrowLimits {
+    /// Core clock under this load, from a chain of dependent additions.
+    pub clock_ghz: f64,
+    /// `vpaddq`: what any of the vector units does.
+    pub adds: f64,
+    /// `vpshufb`.
+    pub shuffles: f64,
+    /// `vpclmulqdq`.
+    pub products: f64,
+    /// `vpaddq` that could have been done instead of one `vpclmulqdq`, where six of them stand beside each.
+    pub adds_a_product: f64,
+    /// `crc32` of 8 bytes.
+    pub crcs: f64,
+    /// Stores to the first-level cache.
+    pub stores: f64,
+}
+
+/// A loop that runs `turns` turns of sixteen times the instructions, whose register operand takes 8 values.
+macro_rules! narrow {
+    ($name:ident, $($template:literal),*) => {
+        #[target_feature(enable = "avx2,pclmulqdq,sse4.2")]
+        fn $name(turns: u64, buffer: &mut Buffer) {
+            // SAFETY: only registers declared as clobbered change, and memory within the buffer.
+            unsafe {
+                asm!(
+                    "vpxor xmm0, xmm0, xmm0 /* {buffer} */",
+                    ".p2align 6",
+                    "2:",
+                    ".rept 2",
+                    ".irp r, 8,9,10,11,12,13,14,15",
+                    $($template,)*
+                    ".endr",
+                    ".endr",
+                    "dec {turns}",
+                    "jnz 2b",
+                    turns = inout(reg) turns => _,
+                    buffer = in(reg) buffer.0.as_mut_ptr(),
+                    out("r8") _, out("r9") _, out("r10") _, out("r11") _,
+                    out("r12") _, out("r13") _, out("r14") _, out("r15") _,
+                    out("ymm0") _, out("ymm1") _, out("ymm2") _, out("ymm3") _, out("ymm4") _,
+                    out("ymm5") _, out("ymm6") _, out("ymm8") _, out("ymm9") _, out("ymm10") _,
+                    out("ymm11") _, out("ymm12") _, out("ymm13") _, out("ymm14") _, out("ymm15") _,
+                    options(nostack)
+                );
+            }
+        }
+    };
+}
+
+narrow!(narrow_adds, "vpaddq ymm\\r, ymm0, ymm0");
+narrow!(narrow_shuffles, "vpshufb ymm\\r, ymm0, ymm0");
+narrow!(narrow_products, "vpclmulqdq xmm\\r, xmm0, xmm0, 0");
+narrow!(
+    products_among_adds,
+    "vpclmulqdq xmm\\r, xmm0, xmm0, 0",
+    "vpaddq ymm1, ymm0, ymm0",
+    "vpaddq ymm2, ymm0, ymm0",
+    "vpaddq ymm3, ymm0, ymm0",
+    "vpaddq ymm4, ymm0, ymm0",
+    "vpaddq ymm5, ymm0, ymm0",
+    "vpaddq ymm6, ymm0, ymm0"
+);
+narrow!(crcs, "crc32 r\\r, {turns}");
+narrow!(narrow_stores, "vmovdqu [{buffer} + 64*(\\r - 8)], ymm0");
+
+impl NarrowLimits {
+    /// Measures, in some 10 ms; `None` without AVX2 and PCLMULQDQ.
+    pub fn measure() -> Option<NarrowLimits> {
+        let has_all = crate::Allowed::here().isa >= crate::Isa::Avx2
+            && is_x86_feature_detected!("pclmulqdq")
+            && is_x86_feature_detected!("sse4.2");
+        if !has_all {
+            return None;
+        }
+        let clock_ghz = rate(&mut |_| chain(TURNS));
+        // SAFETY: the features were found.
+        let per_cycle =
+            |run: unsafe fn(u64, &mut Buffer)| rate(&mut |b| unsafe { run(TURNS, b) }) / clock_ghz;
+        let adds = per_cycle(narrow_adds);
+        Some(NarrowLimits {
+            clock_ghz,
+            adds,
+            shuffles: per_cycle(narrow_shuffles),
+            products: per_cycle(narrow_products),
+            adds_a_product: (adds / per_cycle(products_among_adds) - 6.0).max(0.0),
+            crcs: per_cycle(crcs),
+            stores: per_cycle(narrow_stores),
+        })
+    }
+}
+
+/// How often a nanosecond what a loop does sixteen times a turn.
+fn rate(run: &mut dyn FnMut(&mut Buffer)) -> f64 {
+    let mut buffer = Buffer([0; 2048]);
+    let mut best = f64::MAX;
+    for _ in 0..TRIES {
+        let start = Instant::now();
+        run(&mut buffer);
+        best = best.min(start.elapsed().as_nanos() as f64);
+    }
+    16.0 * TURNS as f64 / best
+}
+
 impl Limits {
     /// Measures, in some 10 ms; `None` without AVX-512.
     pub fn measure() -> Option<Limits> {
@@ -168,19 +273,9 @@ impl Limits {
         if !has_all {
             return None;
         }
-        let mut buffer = Buffer([0; 2048]);
-        let mut rate = |run: &mut dyn FnMut(&mut Buffer)| {
-            let mut best = f64::MAX;
-            for _ in 0..TRIES {
-                let start = Instant::now();
-                run(&mut buffer);
-                best = best.min(start.elapsed().as_nanos() as f64);
-            }
-            16.0 * TURNS as f64 / best
-        };
         let clock_ghz = rate(&mut |_| chain(TURNS));
         // SAFETY: the features were found.
-        let mut per_cycle =
+        let per_cycle =
             |run: unsafe fn(u64, &mut Buffer)| rate(&mut |b| unsafe { run(TURNS, b) }) / clock_ghz;
         Some(Limits {
             clock_ghz,

@@ -154,7 +154,7 @@ fn main() -> anyhow::Result<()> {
     let mut bench = Bench {
         arena: Arena::new(ARENA)?,
         effort,
-        record: Record { machine, limits: None, points: Vec::new(), compiled: Vec::new() },
+        record: Record { machine, limits: None, narrow: None, points: Vec::new(), compiled: Vec::new() },
         features: args.features,
         started: Instant::now(),
     };
@@ -162,9 +162,13 @@ fn main() -> anyhow::Result<()> {
     bench.progress("what the machine can do");
     #[cfg(target_arch = "x86_64")]
     {
-        // They are of 512-bit instructions.
-        if contenders::allowed(args.features).isa == rivals::Isa::Avx512 {
-            bench.record.limits = rivals::limits::Limits::measure();
+        let allowed = contenders::allowed(args.features);
+        match allowed.isa {
+            rivals::Isa::Avx512 => bench.record.limits = rivals::limits::Limits::measure(),
+            rivals::Isa::Avx2 if allowed.clmul && !allowed.wide_clmul => {
+                bench.record.narrow = rivals::limits::NarrowLimits::measure();
+            }
+            _ => {}
         }
     }
     for (i, case) in cases.iter().enumerate() {
