@@ -106,8 +106,8 @@ pub fn compute_narrow(case: &Case, limits: &NarrowLimits) -> Bound {
         match step {
             // Two additions and a shift.
             Step::Inet => all += 3.0,
-            // Of a vector that is folded four products, and for each half two exclusive ors; the upper half is
-            // taken out, and what the instruction gave goes from its register to the first half.
+            // Of a vector that is folded four products, and for each half two exclusive ors; the upper half
+            // is taken out, and what the instruction gave goes from its register to the first half.
             Step::Crc32c => {
                 all += folded * (4.0 * limits.adds_a_product + 7.0);
                 crc = VECTOR / (by_instruction + by_products);

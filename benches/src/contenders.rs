@@ -100,8 +100,8 @@ impl Contender {
     }
 }
 
-/// An engine, run, and `N` exports read. Both are in the loop that is timed, as they are in a program of one's
-/// own: where a rival is called through a pointer, so is the engine's code, and nothing stands between.
+/// An engine, run, and `N` exports read. Both are in the loop that is timed, as they are in a program of
+/// one's own: where a rival is called through a pointer, so is the engine's code, and nothing stands between.
 struct Composed<const N: usize> {
     engine: Engine,
     exports: [ExportId; N],

@@ -121,8 +121,8 @@ impl ExportInfo {
 pub struct ExportId {
     /// Among the engine's exports.
     pub(crate) index: u32,
-    /// The register that has the value, of the first [`FEW`]; [`ExportId::ELSEWHERE`] if it is another, or has
-    /// to be computed, or is a list.
+    /// The register that has the value, of the first [`FEW`]; [`ExportId::ELSEWHERE`] if it is another, or
+    /// has to be computed, or is a list.
     pub(crate) register: u8,
     /// The bits of it that are turned over.
     pub(crate) flip: u64,

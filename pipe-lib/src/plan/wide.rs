@@ -11,9 +11,9 @@ use crate::ir::{CrcOp, Endian, Op, Pipe, Ty, Value};
 /// Vectors in one iteration of the main loop, most first: fewer where the registers do not suffice.
 pub(crate) const UNROLLS: [usize; 4] = [8, 4, 2, 1];
 
-/// Vectors in one iteration where the `crc32` instruction takes all but the last of them and that one is folded,
-/// in two halves: the processors in question do one instruction of 8 bytes a cycle, and one carry-less product in
-/// two, so 64 bytes and the four products of 32 take as long.
+/// Vectors in one iteration where the `crc32` instruction takes all but the last of them and that one is
+/// folded, in two halves: the processors in question do one instruction of 8 bytes a cycle, and one
+/// carry-less product in two, so 64 bytes and the four products of 32 take as long.
 pub(crate) const CRC_GROUP: usize = 3;
 
 /// Most machine instructions of a function before registers: a compile must not take seconds whatever the
@@ -145,7 +145,8 @@ impl WidePlan {
         self.stages.iter().map(|stage| stage.forms.iter().filter(accumulates).count()).sum()
     }
 
-    /// Whether a CRC is made by an instruction beside products of 128 bits: of bytes that stay where they are.
+    /// Whether a CRC is made by an instruction beside products of 128 bits: of bytes that stay where they
+    /// are.
     fn shares_crc(&self) -> bool {
         let is_narrow = self.target.crcs && !self.target.masks && !self.target.clmul64;
         let behind = self.stages.iter().rposition(|stage| stage.pipe.out.is_some()).map_or(0, |at| at + 1);

@@ -212,8 +212,8 @@ impl ReductionLanes {
     }
 }
 
-/// The ends of one or two sums for which [`ReductionLanes::is_ones_sum`] holds, in the halves of a vector: each
-/// instruction serves both, and nothing waits for general registers.
+/// The ends of one or two sums for which [`ReductionLanes::is_ones_sum`] holds, in the halves of a vector:
+/// each instruction serves both, and nothing waits for general registers.
 ///
 /// ```text
 ///     a0 a1 a2 a3, b0 b1 b2 b3        64-bit lanes, less than 2^64 - 2^32 each
