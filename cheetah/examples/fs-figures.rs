@@ -261,7 +261,13 @@ fn verify(path: &Path) -> Result<()> {
             let cache = Some(Arc::new(FileCache::new(cache_bytes)));
             Image::open(
                 path,
-                &OpenOptions { access: Access::Blocks, verify, cache, max_metadata_bytes: 8 << 30 },
+                &OpenOptions {
+                    access: Access::Blocks,
+                    verify,
+                    cache,
+                    max_metadata_bytes: 8 << 30,
+                    ..OpenOptions::default()
+                },
             )
         });
         let [plain, verified] = images;

@@ -44,7 +44,8 @@ impl Answer {
     }
 }
 
-/// Answers `request`, writing the head to `text`, which is empty, unless it is ready-made.
+/// Answers `request`, writing the head to `text`, which is empty, unless it is ready-made. If [`Service::reader`] is blocked
+/// then, something that the answer depends on is being read, and this is none: ask again.
 pub fn answer(
     service: &mut Service,
     request: &Request<'_>,
@@ -81,7 +82,7 @@ fn of_resource(
     if let Some(outcome) = service.site.rules().redirects.forced(path, resource.query) {
         return follow(service, request, path, outcome, persistence, text);
     }
-    match service.site.find(path) {
+    match service.site.look_up(path, &service.reader) {
         Found::Growing(growing) => of_growing(service, request, &*growing, persistence, text),
         Found::File(file) => match in_a_coding(service, request, path, file) {
             Some(file) => of_file(service, request, path, file, persistence, text),
@@ -90,7 +91,13 @@ fn of_resource(
         Found::Directory => redirect(service, resource, persistence, with_body, text),
         Found::Nothing => nothing(service, request, resource, persistence, text),
         Found::Failed(status) => page(service, status, persistence, with_body, text),
+        Found::Later => later(),
     }
+}
+
+/// No answer yet.
+fn later() -> Answer {
+    Answer::new(Status::ServiceUnavailable, Body::Empty)
 }
 
 /// What a line of the site's `_redirects` says.
@@ -110,7 +117,7 @@ fn follow(
                 service.site.rules().headers.write(path, text);
             })
         }
-        Outcome::File(status, at) => match service.site.find(&at) {
+        Outcome::File(status, at) => match service.site.look_up(&at, &service.reader) {
             Found::File(file) => match in_a_coding(service, request, &at, file) {
                 Some(file) if status == Status::Ok => {
                     of_file(service, request, path, file, persistence, text)
@@ -119,6 +126,7 @@ fn follow(
                 None => page(service, Status::NotAcceptable, persistence, with_body, text),
             },
             Found::Failed(status) => page(service, status, persistence, with_body, text),
+            Found::Later => later(),
             // Where it leads to is not there: no second rule is asked, or two could lead to each other.
             Found::Growing(_) | Found::Directory | Found::Nothing => {
                 let status = if status == Status::Ok { Status::NotFound } else { status };
@@ -138,7 +146,7 @@ fn nothing(
     text: &mut Vec<u8>,
 ) -> Answer {
     let with_body = request.method != Method::Head;
-    let file_at = |path: &[u8]| match service.site.find(path) {
+    let file_at = |path: &[u8]| match service.site.look_up(path, &service.reader) {
         Found::File(file) => in_a_coding(service, request, path, file),
         _ => None,
     };
@@ -179,7 +187,7 @@ fn own_page(
     text: &mut Vec<u8>,
 ) -> Answer {
     let facts = document.facts();
-    let body = match FileBody::new(&*document, 0..facts.size) {
+    let body = match FileBody::new(&*document, 0..facts.size, &service.reader) {
         Ok(_) if !with_body || facts.size == 0 => Body::Empty,
         Ok(body) => Body::File(body),
         Err(error) => return unreadable(service, &error, persistence, text),
@@ -216,7 +224,7 @@ fn in_a_coding(
     let chosen = accepted.choose(|coding| {
         let Some(coding) = coding else { return Some(size) };
         let beside = [path, index, coding.suffix().as_bytes()].concat();
-        let Found::File(document) = service.site.find(&beside) else { return None };
+        let Found::File(document) = service.site.look_up(&beside, &service.reader) else { return None };
         let facts = document.facts();
         // By its name alone it might be anything.
         let size = (facts.coding == Some(coding)).then_some(facts.size);
@@ -300,9 +308,10 @@ fn options(
         let mut scratch = std::mem::take(&mut service.path_scratch);
         let refusal = match target::resolve(request.target, &mut scratch) {
             Err(target::BadTarget) => Some(Status::BadRequest),
-            Ok(resource) => match service.site.find(resource.path) {
+            Ok(resource) => match service.site.look_up(resource.path, &service.reader) {
                 Found::File(_) | Found::Growing(_) | Found::Directory => None,
-                Found::Nothing => Some(Status::NotFound),
+                // Asked again when it is known.
+                Found::Nothing | Found::Later => Some(Status::NotFound),
                 Found::Failed(status) => Some(status),
             },
         };
@@ -368,7 +377,7 @@ fn of_file(
     if !with_body || len == 0 {
         return of_document(service, Status::Ok, path, document, Body::Empty, persistence, text);
     }
-    match FileBody::new(&*document, 0..len) {
+    match FileBody::new(&*document, 0..len, &service.reader) {
         Ok(body) => of_document(service, Status::Ok, path, document, Body::File(body), persistence, text),
         Err(error) => unreadable(service, &error, persistence, text),
     }
@@ -436,7 +445,7 @@ fn partial(
     text: &mut Vec<u8>,
 ) -> Answer {
     let status = Status::PartialContent;
-    let body = match FileBody::new(&*document, part.clone()) {
+    let body = match FileBody::new(&*document, part.clone(), &service.reader) {
         Ok(body) => Body::File(body),
         Err(error) => return unreadable(service, &error, persistence, text),
     };
@@ -465,7 +474,7 @@ fn several_parts(
     let status = Status::PartialContent;
     let facts = document.facts();
     let boundary = parts::boundary(facts.validators.etag);
-    let body = match PartsBody::new(&*document, parts, &boundary) {
+    let body = match PartsBody::new(&*document, parts, &boundary, &service.reader) {
         Ok(body) => Body::Parts(Box::new(body)),
         Err(error) => return unreadable(service, &error, persistence, text),
     };

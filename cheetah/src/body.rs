@@ -1,13 +1,13 @@
 //! The bodies of responses: part of a document, buffers, or what is made while it is sent.
 //!
 //! A document of a packed image is in memory, and its pieces point there. Of any other, the blocks between what the peer
-//! has acknowledged and some way ahead are held here, each from when it was read until it is acknowledged:
+//! has acknowledged and some way ahead are held here, each from when it was asked for until it is acknowledged:
 //!
 //! ```text
 //!   range.start                                                              range.end
-//!   |------------------|=========|=========|=========|------------------------|
-//!     acknowledged,      blocks held: given again when asked       not read yet
-//!     let go of
+//!   |------------------|=========|=========|.........|.........|--------------|
+//!     acknowledged,      blocks held:        being read           not asked for
+//!     let go of          given when asked                         yet
 //! ```
 
 pub(crate) mod parts;
@@ -16,6 +16,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::ops::Range;
 
+use fsstack::cache::{BlockPart, BlockReader};
 use runtime::buffer::{Aggregate, Shared, Slice};
 use runtime::payload::Piece;
 
@@ -58,6 +59,8 @@ struct Window {
     /// And where the last one ends.
     end: u64,
     blocks: VecDeque<Slice>,
+    /// What was asked for from there on: the first of it is being read.
+    ahead: VecDeque<BlockPart>,
 }
 
 impl Body {
@@ -111,14 +114,19 @@ impl Body {
         }
     }
 
-    /// Reads of `document` until the first `len` bytes of the body have been had, or all.
+    /// Has `document` read by `reader` until the first `len` bytes of the body have been had, or all, or are being read.
     ///
     /// # Errors
-    /// As [`Document::fetch`]; with it comes how many bytes of the body have been had, and are still there.
-    pub fn fetch(&mut self, document: &dyn Document, len: u64) -> Result<(), (u64, io::Error)> {
+    /// As [`Document::read`]; with it comes how many bytes of the body have been had, and are still there.
+    pub fn fetch(
+        &mut self,
+        document: &dyn Document,
+        len: u64,
+        reader: &BlockReader,
+    ) -> Result<(), (u64, io::Error)> {
         match self {
-            Body::File(file) => file.fetch(document, len).map_err(|error| (file.fetched(), error)),
-            Body::Parts(parts) => parts.fetch(document, len),
+            Body::File(file) => file.fetch(document, len, reader).map_err(|error| (file.fetched(), error)),
+            Body::Parts(parts) => parts.fetch(document, len, reader),
             Body::Empty | Body::Shared(_) | Body::Live(_) => Ok(()),
         }
     }
@@ -249,14 +257,14 @@ fn text(text: String) -> Slice {
 }
 
 impl FileBody {
-    /// The bytes `range` of `document`, which is not empty and lies within it. Reads its first block, so that what cannot
+    /// The bytes `range` of `document`, which is not empty and lies within it. Has its first block read, so that what cannot
     /// be read at all is known before there is a head.
     ///
     /// # Errors
-    /// As [`Document::fetch`].
-    pub fn new(document: &dyn Document, range: Range<u64>) -> io::Result<FileBody> {
+    /// As [`Document::read`].
+    pub fn new(document: &dyn Document, range: Range<u64>, reader: &BlockReader) -> io::Result<FileBody> {
         let mut body = FileBody::unread(document, range);
-        body.fetch(document, 1)?;
+        body.fetch(document, 1, reader)?;
         Ok(body)
     }
 
@@ -264,8 +272,8 @@ impl FileBody {
     fn unread(document: &dyn Document, range: Range<u64>) -> FileBody {
         let mut window = None;
         if !document.is_resident() {
-            let blocks = VecDeque::with_capacity(1);
-            window = Some(Box::new(Window { start: range.start, end: range.start, blocks }));
+            let (blocks, ahead) = (VecDeque::with_capacity(1), VecDeque::new());
+            window = Some(Box::new(Window { start: range.start, end: range.start, blocks, ahead }));
         }
         FileBody { range, window }
     }
@@ -284,24 +292,46 @@ impl FileBody {
         self.window.as_ref().map_or(self.range.end, |window| window.end) - self.range.start
     }
 
-    /// Reads until the first `len` bytes of the body have been had, or all.
+    /// Has blocks read by `reader` until the first `len` bytes of the body have been had, or all, or are being read.
     ///
     /// # Errors
-    /// As [`Document::fetch`]. What was had before is still there.
-    pub fn fetch(&mut self, document: &dyn Document, len: u64) -> io::Result<()> {
+    /// As [`Document::read`]. What was had before is still there.
+    pub fn fetch(&mut self, document: &dyn Document, len: u64, reader: &BlockReader) -> io::Result<()> {
         let Some(window) = &mut self.window else { return Ok(()) };
         let until = self.range.end.min(self.range.start.saturating_add(len));
-        while window.end < until {
-            let mut block = document.fetch(window.end)?;
-            if block.is_empty() {
-                return Err(io::ErrorKind::UnexpectedEof.into());
+        while let Some(part) = window.ahead.pop_front() {
+            let awaited = window.left(&part, self.range.end);
+            let had = match part {
+                BlockPart::Coming(part) if !part.has_ended() => {
+                    window.ahead.push_front(BlockPart::Coming(part));
+                    break;
+                }
+                BlockPart::Coming(part) => {
+                    reader.hold(part);
+                    window.take(document.read(window.end, reader)?, self.range.end)?
+                }
+                here @ BlockPart::Here(_) => window.take(here, self.range.end)?,
+            };
+            if had < awaited {
+                // What is behind it is damaged.
+                window.ahead.clear();
             }
-            let left = self.range.end - window.end;
-            if block.len() as u64 > left {
-                block.truncate(left as usize);
+        }
+        let mut asked = window.end + window.ahead.iter().map(|part| part.len() as u64).sum::<u64>();
+        while asked < until {
+            match document.read(asked, reader) {
+                Ok(here @ BlockPart::Here(_)) if window.ahead.is_empty() => {
+                    asked += window.take(here, self.range.end)?;
+                }
+                Ok(part) if !part.is_empty() => {
+                    asked += part.len() as u64;
+                    window.ahead.push_back(part);
+                }
+                // Of what lies before it, at least, all is well so far: told in its turn.
+                _ if !window.ahead.is_empty() => break,
+                Ok(_) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Err(error) => return Err(error),
             }
-            window.end += block.len() as u64;
-            window.blocks.push_back(block);
         }
         Ok(())
     }
@@ -354,6 +384,29 @@ impl FileBody {
             }
             start = block_end;
         }
+    }
+}
+
+impl Window {
+    /// How many bytes of the body `part` is to be.
+    fn left(&self, part: &BlockPart, range_end: u64) -> u64 {
+        (part.len() as u64).min(range_end - self.end)
+    }
+
+    /// Takes a block that is there, or what of it lies before `range_end`. Gives its length.
+    fn take(&mut self, part: BlockPart, range_end: u64) -> io::Result<u64> {
+        let mut block = part.here()?;
+        if block.is_empty() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let left = range_end - self.end;
+        if block.len() as u64 > left {
+            block.truncate(left as usize);
+        }
+        let len = block.len() as u64;
+        self.end += len;
+        self.blocks.push_back(block);
+        Ok(len)
     }
 }
 

@@ -208,8 +208,8 @@ impl Conn {
         if self.acknowledged as u32 != self.progress_mark {
             self.progress_mark = self.acknowledged as u32;
             self.last_progress = service.now();
-            self.fetch(service);
         }
+        self.fetch(service);
         self.grow(service);
         if service.log.is_some() {
             self.write_down(service, false);
@@ -233,6 +233,7 @@ impl Conn {
             && self.phase != Phase::Waiting
             && self.is_reading()
             && !self.is_open()
+            && !self.content.is_parked()
             && self.queue.len() < service.options.max_queued
         {
             self.input.clear();
@@ -307,20 +308,24 @@ impl Conn {
         if !self.reads {
             return;
         }
+        service.reader.begin(self.key, Vec::new());
         let until = self.acknowledged.saturating_add(service.options.max_read_ahead);
         for response in self.queue.iter_mut().take_while(|response| response.start < until) {
             let Some(document) = &response.document else { continue };
             let Some(len) = until.checked_sub(response.body_start).filter(|&len| len > 0) else { continue };
-            if let Err((fetched, error)) = response.body.fetch(&**document, len) {
+            if let Err((fetched, error)) = response.body.fetch(&**document, len, &service.reader) {
                 tracing::warn!("a response is cut short, for its file cannot be read: {error}");
                 // What was had still goes out; then only the end of the connection tells that there is no more.
                 self.broken_at = response.body_start + fetched;
                 self.phase = Phase::Discard;
                 self.lingers = false;
                 self.input.clear();
+                self.content.clear();
                 break;
             }
         }
+        // What is being read is held by the bodies.
+        drop(service.reader.end());
         if self.acknowledged >= self.broken_at {
             self.aborted = true;
         }
@@ -373,7 +378,8 @@ impl Conn {
             None
         } else if self.is_idle() {
             Some(self.last_progress + timeouts.idle)
-        } else if self.phase == Phase::Waiting {
+        } else if self.phase == Phase::Waiting || self.content.is_parked() {
+            // The disk, too, says when it has failed.
             None
         } else if let Some(upload) = self.content.upload() {
             Some(upload.deadline())
@@ -493,6 +499,7 @@ impl Conn {
                     }
                 },
                 Phase::Head if self.queue.len() >= service.options.max_queued || self.is_open() => break,
+                Phase::Head if self.content.is_blocked() => break,
                 Phase::Head => {
                     if self.head_end.is_fresh() {
                         let blank = blank_lines(rest);
@@ -511,8 +518,8 @@ impl Conn {
         at
     }
 
-    /// Looks for a request head at the front of `bytes` and answers it; its length, or `None` if it is not all there or
-    /// was refused.
+    /// Looks for a request head at the front of `bytes` and answers it; its length, or `None` if it is not all there, was
+    /// refused, or waits for the disk: then it is answered from the beginning when it is woken.
     fn take_head(&mut self, service: &mut Service, bytes: &[u8]) -> Option<usize> {
         let limits = service.options.limits;
         let is_first_look = self.head_end.is_fresh();
@@ -526,8 +533,7 @@ impl Conn {
         match parse::parse(bytes, &limits) {
             Parsed::Complete { request, len } => {
                 self.head_end = HeadEnd::default();
-                self.on_request(service, &request);
-                Some(len)
+                self.on_request(service, &request).then_some(len)
             }
             Parsed::Partial => {
                 if is_first_look {
@@ -543,10 +549,11 @@ impl Conn {
         }
     }
 
-    fn on_request(&mut self, service: &mut Service, request: &Request<'_>) {
+    /// Answers a request; false if that has to wait for the disk.
+    fn on_request(&mut self, service: &mut Service, request: &Request<'_>) -> bool {
         let has_content = request.content_length > 0 || request.is_chunked;
         if service.programs.is_some() && self.on_program_request(service, request, has_content) {
-            return;
+            return true;
         }
         let too_large = request.content_length > u64::from(service.options.max_skipped);
         // With `Expect: 100-continue` nobody can say whether the content still comes after our final answer.
@@ -559,8 +566,10 @@ impl Conn {
         };
         let begun = self.begin_upload(service, request);
         if let Some(Ok(upload)) = begun {
-            return self.receive(service, upload, has_content && request.expects_continue);
+            self.receive(service, upload, has_content && request.expects_continue);
+            return true;
         }
+        service.reader.begin(self.key, self.content.take_parked());
         let mut text = std::mem::take(&mut service.text_scratch);
         let is_file_request = matches!(request.method, Method::Get | Method::Head);
         let answer = if let Some(Err(status)) = begun {
@@ -571,6 +580,14 @@ impl Conn {
         } else {
             answer::answer(service, request, persistence, &mut text)
         };
+        let is_blocked = service.reader.is_blocked();
+        let held = service.reader.end();
+        if is_blocked {
+            text.clear();
+            service.text_scratch = text;
+            self.content.set_parked(held);
+            return false;
+        }
         let record = Record {
             peer: self.peer,
             method: request.method_name,
@@ -597,6 +614,7 @@ impl Conn {
             };
             self.head_began = service.now();
         }
+        true
     }
 
     /// The peer has taken something that is not counted here, or was not asked to: it is not idle.

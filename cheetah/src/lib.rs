@@ -19,6 +19,7 @@ pub mod answer;
 pub mod body;
 pub mod channel;
 pub mod conn;
+pub mod reading;
 mod response;
 pub mod service;
 pub mod tls;

@@ -13,6 +13,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::Wake;
 use std::thread::{self, ThreadId};
 
 use runtime::buffer::{Aggregate, Slice};
@@ -270,6 +271,12 @@ impl Wakes {
             return Vec::new();
         }
         std::mem::take(&mut self.inner.keys.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Wake for ConnectionWaker {
+    fn wake(self: Arc<Self>) {
+        ConnectionWaker::wake(&self);
     }
 }
 

@@ -16,6 +16,7 @@ use signal_hook::flag;
 
 use crate::access_log::{AccessLog, Format};
 use crate::programs::{self, Programs};
+use crate::reading::Reading;
 use crate::report::Report;
 use crate::service::{Options, Service, Stats};
 use crate::store::{Feed, Store};
@@ -39,6 +40,8 @@ pub struct Config {
     pub uploads: Option<Arc<Uploads>>,
     /// Programs that answer for some paths.
     pub programs: Arc<programs::Config>,
+    /// How what is not in memory is read.
+    pub reading: Reading,
 }
 
 /// Secured connections: with which certificates, and where they come in.
@@ -59,6 +62,7 @@ impl Default for Config {
             tls: None,
             uploads: None,
             programs: Arc::default(),
+            reading: Reading::best(),
         }
     }
 }
@@ -71,6 +75,7 @@ impl Config {
     pub fn service(&self, site: Arc<dyn Store>) -> io::Result<Service> {
         let mut service = Service::new(site, self.http);
         service.uploads.clone_from(&self.uploads);
+        service.reading = self.reading.clone();
         if let Some((path, format)) = &self.access_log {
             service.log = Some(AccessLog::open(path, *format)?);
         }

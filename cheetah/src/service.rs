@@ -3,9 +3,11 @@
 //! It owns no socket and reads no clock: the transport sets the time once a turn of its loop.
 
 use std::collections::VecDeque;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use fsstack::cache::BlockReader;
 use runtime::buffer::{Pool, Shared, Slice};
 use runtime::event_loop::Waker;
 use runtime::poller::{Event, Registrar};
@@ -17,6 +19,7 @@ use crate::http::parse::Limits;
 use crate::http::response::{self, Status};
 use crate::live::Wakes;
 use crate::programs::Programs;
+use crate::reading::Reading;
 use crate::response::Response;
 use crate::store::Store;
 use crate::tls::{Acceptor, Workspace};
@@ -182,6 +185,10 @@ pub struct Service {
     pub uploads: Option<Arc<Uploads>>,
     /// Where requests are written down, if anywhere.
     pub log: Option<AccessLog>,
+    /// How what is not in memory is read.
+    pub reading: Reading,
+    /// By whom: waits until the service lives in a loop.
+    pub(crate) reader: BlockReader,
     now: Instant,
     tails: HeadTails,
     /// For a path that had to be rewritten; kept for its capacity.
@@ -252,6 +259,8 @@ impl Service {
             draining: false,
             uploads: None,
             log: None,
+            reading: Reading::InPlace,
+            reader: BlockReader::in_place(),
             now: Instant::ZERO,
             tails: HeadTails::new(0),
             path_scratch: Vec::new(),
@@ -266,11 +275,16 @@ impl Service {
     }
 
     /// Lives in a loop from now on, whose thread this is: it is woken by `waker`, and descriptors of programs are waited for.
-    pub fn attach(&mut self, registrar: Registrar, waker: Waker) {
+    ///
+    /// # Errors
+    /// If what is not in memory cannot be read as [`Service::reading`] says.
+    pub fn attach(&mut self, registrar: Registrar, waker: Waker) -> io::Result<()> {
         self.wakes.set_loop(waker.clone());
+        self.reader = self.reading.reader(&self.wakes, &waker)?;
         if let Some(programs) = &mut self.programs {
             programs.attach(registrar, waker);
         }
+        Ok(())
     }
 
     /// A descriptor of a program has become ready.
@@ -280,6 +294,11 @@ impl Service {
         }
     }
 
+    /// Begins reads that were asked for, and ends those that are done. Who waits for them is with [`Service::wakes`] then.
+    pub fn turn_reads(&mut self) {
+        self.reader.turn();
+    }
+
     /// Lets programs go on. What they have said is with [`Service::wakes`] then.
     pub fn turn_programs(&mut self) {
         if let Some(programs) = &mut self.programs {
@@ -287,9 +306,11 @@ impl Service {
         }
     }
 
-    /// Whether the loop may not wait: a connection, or a program, has something to look at.
+    /// Whether the loop may not wait: a connection, or a program, has something to look at, or a read is done.
     pub fn has_work(&self) -> bool {
-        !self.wakes.is_empty() || self.programs.as_ref().is_some_and(|programs| programs.has_work())
+        !self.wakes.is_empty()
+            || self.reader.has_work()
+            || self.programs.as_ref().is_some_and(|programs| programs.has_work())
     }
 
     /// When programs want their turn.

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use cheetah::live::{self, SendError, Sender};
 use cheetah::server::{Config, Server};
 use cheetah::store::{Found, Growing, Store};
+use fsstack::cache::BlockReader;
 use netstack::stack::Features;
 use runtime::buffer::{Shared, Slice};
 use runtime::stats::work::Quantity;
@@ -41,7 +42,7 @@ impl Growing for Source {
 }
 
 impl Store for Site {
-    fn find(&self, path: &[u8]) -> Found {
+    fn look_up(&self, path: &[u8], _reader: &BlockReader) -> Found {
         if path == b"/live" { Found::Growing(self.0.clone()) } else { support::site().find(path) }
     }
 }

@@ -21,7 +21,7 @@ pub use data::Access;
 pub use error::{OpenError, ReadError};
 pub use lazy::{LazyChild, LazyDirectory, LazyEntry, LazyFile, LazyImage};
 
-use crate::cache::FileCache;
+use crate::cache::{BlockPart, BlockReader, FileCache};
 use crate::device::{FileDevice, MemoryDevice};
 use crate::format::BadImage;
 use crate::format::extent::Extent;
@@ -51,6 +51,9 @@ pub struct OpenOptions {
     /// the file, so all access is by blocks. For images of version 2 and later. A page that does not have its sum is an
     /// error of the reads that need it. Not for [`Image::from_bytes`].
     pub verify: bool,
+    /// Read blocks past the kernel's cache (`O_DIRECT`), for [`Access::Blocks`]: what is kept twice is in the way of something
+    /// else. The file system must do that, and [`FileCache::aligned`] keep them.
+    pub direct: bool,
     /// Where blocks are kept, for [`Access::Blocks`]; a cache of 64 MiB for this image alone if there is none.
     pub cache: Option<Arc<FileCache>>,
 }
@@ -58,7 +61,13 @@ pub struct OpenOptions {
 impl Default for OpenOptions {
     /// [`Access::Auto`] and at most 1 GiB of metadata (some six million files).
     fn default() -> OpenOptions {
-        OpenOptions { access: Access::Auto, max_metadata_bytes: 1 << 30, verify: false, cache: None }
+        OpenOptions {
+            access: Access::Auto,
+            max_metadata_bytes: 1 << 30,
+            verify: false,
+            direct: false,
+            cache: None,
+        }
     }
 }
 
@@ -211,7 +220,9 @@ impl Image {
         let mut bytes = Vec::new();
         while (bytes.len() as u64) < len {
             let at = bytes.len() as u64;
-            bytes.extend_from_slice(self.data.fetch(offset + at, len - at, (u64::MAX, len))?.bytes());
+            let reader = BlockReader::in_place();
+            let part = self.data.read(offset + at, len - at, (u64::MAX, len), &reader)?;
+            bytes.extend_from_slice(part.here()?.bytes());
         }
         Ok(bytes)
     }
@@ -368,19 +379,32 @@ impl<'a> Inode<'a> {
     /// # Errors
     /// If this is a directory, or the file cannot be read.
     pub fn fetch(self, offset: u64, len: usize) -> Result<Slice, ReadError> {
+        let part = self.fetch_by(offset, len, &BlockReader::in_place())?;
+        part.here().map_err(|error| self.read_error(error))
+    }
+
+    /// As [`Inode::fetch`], by `reader`: they may be still to come.
+    ///
+    /// # Errors
+    /// As [`Inode::fetch`].
+    pub fn fetch_by(self, offset: u64, len: usize, reader: &BlockReader) -> Result<BlockPart, ReadError> {
         match self.place(offset, len as u64)? {
             Some((at, len)) => {
                 let owner = (self.id.0.into(), self.size());
-                self.image.data.fetch(at, len, owner).map_err(|error| match error.into() {
-                    ReadError::Bad(mut bad) => {
-                        let path = String::from_utf8_lossy(self.path());
-                        bad.what = format!("contents of `{path}`, {}", bad.what);
-                        ReadError::Bad(bad)
-                    }
-                    other => other,
-                })
+                self.image.data.read(at, len, owner, reader).map_err(|error| self.read_error(error))
             }
-            None => Ok(Slice::from(Shared::from(Vec::new()))),
+            None => Ok(BlockPart::Here(Slice::from(Shared::from(Vec::new())))),
+        }
+    }
+
+    fn read_error(self, error: std::io::Error) -> ReadError {
+        match error.into() {
+            ReadError::Bad(mut bad) => {
+                let path = String::from_utf8_lossy(self.path());
+                bad.what = format!("contents of `{path}`, {}", bad.what);
+                ReadError::Bad(bad)
+            }
+            other => other,
         }
     }
 

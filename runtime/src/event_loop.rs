@@ -10,7 +10,7 @@ use crate::stats::work::{Quantity, count};
 use crate::time::{Clock, Instant};
 use rustix::event::{EventfdFlags, eventfd};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -146,6 +146,13 @@ impl<P: Poller> EventLoop<P> {
     /// A handle by which other threads end a wait.
     pub fn waker(&self) -> Waker {
         Waker { wake: Arc::clone(&self.wake) }
+    }
+}
+
+impl AsFd for Waker {
+    /// An eventfd: counting it up ends the wait, too.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.wake.fd.as_fd()
     }
 }
 

@@ -14,6 +14,8 @@ mod metrics;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use fsstack::cache::BlockReader;
+
 use crate::http::response::Status;
 use crate::server::Monitor;
 use crate::store::{Feed, Found, Made, Store};
@@ -33,7 +35,7 @@ impl Admin {
 }
 
 impl Store for Admin {
-    fn find(&self, path: &[u8]) -> Found {
+    fn look_up(&self, path: &[u8], _reader: &BlockReader) -> Found {
         let (content_type, text) = match path {
             b"/" => ("text/html; charset=utf-8", include_str!("page.html").to_owned()),
             b"/events" => return Found::Growing(self.feed.clone()),

@@ -11,6 +11,7 @@ use std::io;
 use std::ops::Range;
 use std::sync::LazyLock;
 
+use fsstack::cache::BlockReader;
 use runtime::buffer::{Shared, Slice};
 use runtime::payload::Piece;
 
@@ -38,12 +39,17 @@ struct Part {
 }
 
 impl PartsBody {
-    /// The bytes `ranges` of `document`, each not empty and within it, between lines of `boundary`. Reads the first block
-    /// of the first, so that what cannot be read at all is known before there is a head.
+    /// The bytes `ranges` of `document`, each not empty and within it, between lines of `boundary`. Has the first block
+    /// of the first read, so that what cannot be read at all is known before there is a head.
     ///
     /// # Errors
-    /// As [`Document::fetch`].
-    pub fn new(document: &dyn Document, ranges: &[Range<u64>], boundary: &str) -> io::Result<PartsBody> {
+    /// As [`Document::read`].
+    pub fn new(
+        document: &dyn Document,
+        ranges: &[Range<u64>],
+        boundary: &str,
+        reader: &BlockReader,
+    ) -> io::Result<PartsBody> {
         let facts = document.facts();
         let mut parts = Vec::with_capacity(ranges.len());
         let mut at = 0;
@@ -64,7 +70,7 @@ impl PartsBody {
         let close = Slice::from(Shared::from(format!("\r\n--{boundary}--\r\n").into_bytes()));
         let mut body = PartsBody { parts, close, close_start: at };
         if let Some(first) = body.parts.first_mut() {
-            first.file.fetch(document, 1)?;
+            first.file.fetch(document, 1, reader)?;
         }
         Ok(body)
     }
@@ -77,9 +83,14 @@ impl PartsBody {
         self.parts.iter().any(|part| part.file.is_read())
     }
 
-    pub(super) fn fetch(&mut self, document: &dyn Document, len: u64) -> Result<(), (u64, io::Error)> {
+    pub(super) fn fetch(
+        &mut self,
+        document: &dyn Document,
+        len: u64,
+        reader: &BlockReader,
+    ) -> Result<(), (u64, io::Error)> {
         for part in self.parts.iter_mut().take_while(|part| part.file_start < len) {
-            let fetched = part.file.fetch(document, len - part.file_start);
+            let fetched = part.file.fetch(document, len - part.file_start, reader);
             fetched.map_err(|error| (part.file_start + part.file.fetched(), error))?;
         }
         Ok(())

@@ -60,6 +60,8 @@ pub(super) struct Mode {
     pub(super) nic: bool,
     /// From a folder as it lies, not from an image.
     pub(super) folder: bool,
+    /// From an image that is known to be in memory whole.
+    pub(super) in_memory: bool,
     /// HTTPS, too: then bytes are sealed, whatever carries them.
     pub(super) tls: bool,
 }
@@ -83,6 +85,8 @@ pub(super) enum Feature {
     DeferredAccept,
     /// Long stretches of an image in memory passed by reference, not copied.
     ZeroCopy,
+    /// What is not in memory read while the loop goes on.
+    AsyncReads,
     /// The block of a connection taken from those of ended ones.
     PcbPool,
     /// Small records in place of blocks in TIME-WAIT.
@@ -101,11 +105,12 @@ pub(super) enum Feature {
 
 impl Feature {
     /// All of them.
-    pub(super) const ALL: [Feature; 15] = [
+    pub(super) const ALL: [Feature; 16] = [
         Feature::InPlaceParse,
         Feature::DateCache,
         Feature::PrecomputedHeaders,
         Feature::Pinning,
+        Feature::AsyncReads,
         Feature::HeaderMerging,
         Feature::PacketMerging,
         Feature::DeferredAccept,
@@ -130,6 +135,7 @@ impl Feature {
             Feature::PacketMerging => "packet-merging",
             Feature::DeferredAccept => "deferred-accept",
             Feature::ZeroCopy => "zero-copy",
+            Feature::AsyncReads => "async-reads",
             Feature::PcbPool => "pcb-pool",
             Feature::TimeWaitRecords => "time-wait-records",
             Feature::Offload => "offload",
@@ -143,12 +149,18 @@ impl Feature {
     /// Why switching this off, with all of `without`, would do nothing in that mode, and what to write instead; `None` if it
     /// does something.
     pub(super) fn refusal(self, mode: Mode, without: &[Feature]) -> Option<String> {
-        let Mode { net, nic, folder, tls } = mode;
+        let Mode { net, nic, folder, in_memory, tls } = mode;
         let off = |feature| without.contains(&feature);
         let name = self.name();
         if folder && self == Feature::StoredSums {
             return Some(format!(
                 "--without {name} does nothing here: a folder stores no sums. Leave --store folder out"
+            ));
+        }
+        if self == Feature::AsyncReads && in_memory {
+            return Some(format!(
+                "--without {name} does nothing here: the image is small and in memory. Take --store folder, or an image of \
+                 more than 64 MiB"
             ));
         }
         let needs_own_stack = |whose: &str| {
@@ -273,7 +285,8 @@ mod tests {
     #[test]
     fn sealing_in_the_frame_is_switched_where_there_are_both() {
         let refusal = |net, tls, without: &[Feature]| {
-            Feature::FrameSealing.refusal(Mode { net, nic: false, folder: false, tls }, without)
+            Feature::FrameSealing
+                .refusal(Mode { net, nic: false, folder: false, in_memory: false, tls }, without)
         };
         let only = [Feature::FrameSealing];
         assert_eq!(refusal(Net::Ring, true, &only), None);
@@ -286,7 +299,7 @@ mod tests {
     /// A folder has no sums, so loops need less to be off there.
     #[test]
     fn a_folder_stores_no_sums() {
-        let mode = Mode { net: Net::Tap, nic: false, folder: true, tls: false };
+        let mode = Mode { net: Net::Tap, nic: false, folder: true, in_memory: false, tls: false };
         let off = [Feature::Offload, Feature::CachedSums, Feature::FusedLoops];
         assert_eq!(off.map(|feature| feature.refusal(mode, &off)), [None, None, None]);
         assert!(Feature::StoredSums.refusal(mode, &off).is_some());
@@ -300,7 +313,9 @@ mod tests {
             let mut without = vec![feature];
             without.extend(prepared);
             let tls = feature == Feature::FrameSealing;
-            let refusal = |net| feature.refusal(Mode { net, nic: false, folder: false, tls }, &without);
+            let refusal = |net| {
+                feature.refusal(Mode { net, nic: false, folder: false, in_memory: false, tls }, &without)
+            };
             assert!(refusal(Net::Tap).is_none() || refusal(Net::Kernel).is_none(), "{feature}");
         }
     }

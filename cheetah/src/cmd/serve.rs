@@ -15,6 +15,7 @@ use anyhow::{Context, anyhow, bail};
 use cheetah::access_log::{AccessLog, Format};
 use cheetah::admin::Admin;
 use cheetah::http::target;
+use cheetah::reading::Reading;
 use cheetah::report::Report;
 use cheetah::server::{Config, Server, Signals, Tls};
 use cheetah::store::{Feed, Store, WithStatus};
@@ -143,7 +144,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "NAME")]
     user: Option<String>,
     /// Switch specialisations off, to measure what each is worth: in-place-parse, date-cache, precomputed-headers,
-    /// pinning, header-merging, packet-merging, pcb-pool, on the kernel's sockets also deferred-accept and zero-copy, on our own
+    /// pinning, async-reads, header-merging, packet-merging, pcb-pool, on the kernel's sockets also deferred-accept and zero-copy, on our own
     /// TCP/IP time-wait-records, offload, fused-loops, stored-sums, cached-sums
     #[arg(long, value_name = "FEATURE,...", value_delimiter = ',')]
     without: Vec<Feature>,
@@ -228,6 +229,8 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         net: arguments.net,
         nic: arguments.nic.is_some(),
         folder: arguments.source.is_folder(),
+        // Known when it is open: `Source::open` refuses, too.
+        in_memory: false,
         tls: !arguments.tls_cert.is_empty(),
     };
     let refusal = |feature: &Feature| feature.refusal(mode, &arguments.without);
@@ -261,7 +264,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         let store: Arc<dyn Store> = match &taking {
             // What is served is what is written, so it is never read anew.
             Some(taking) => arguments.source.ruled(taking.site.clone(), &arguments.without)?,
-            None => arguments.source.open(&arguments.without)?,
+            None => arguments.source.open(&arguments.without, &config.reading)?,
         };
         Ok(match &arguments.status {
             Some(path) => Arc::new(WithStatus::new(store, path.clone(), Arc::clone(&feed))),
@@ -382,6 +385,9 @@ fn config(arguments: &Arguments) -> Config {
     config.http.packet_merging = with(Feature::PacketMerging);
     config.http.deferred_accept = with(Feature::DeferredAccept);
     config.http.zero_copy = with(Feature::ZeroCopy);
+    if !with(Feature::AsyncReads) {
+        config.reading = Reading::InPlace;
+    }
     config.http.max_connections = arguments.max_connections;
     config.http.clean_urls = arguments.clean_urls;
     config.http.single_page = arguments.single_page;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use anyhow::{Context, bail};
+use cheetah::reading::Reading;
 use cheetah::site::pack::PackOptions;
 use cheetah::site::writable::SiteWriter;
 use cheetah::site::{ChangedSite, LazySite, Site, SiteError};
@@ -49,6 +50,9 @@ pub(super) struct Source {
     /// sent, and the log names its file
     #[arg(long)]
     verify: bool,
+    /// Read what is not in memory of an image past the kernel's cache, which would keep it a second time (O_DIRECT)
+    #[arg(long)]
+    direct: bool,
     /// Of a folder, serve names that begin with a dot, too; without it only `.well-known` is
     #[arg(long)]
     dotfiles: bool,
@@ -120,15 +124,29 @@ impl Source {
         if self.compress {
             bail!(no_compress());
         }
-        let Bytes(bytes) = self.cache.unwrap_or(Bytes(CACHE_BYTES));
-        let cache = Some(Arc::new(FileCache::with_policy(bytes, self.cache_policy.unwrap_or_default())));
-        let options = OpenOptions { cache, verify: self.verify, ..OpenOptions::default() };
+        let cache = Some(Arc::new(self.cache()?));
+        let options =
+            OpenOptions { cache, verify: self.verify, direct: self.direct, ..OpenOptions::default() };
         SiteWriter::open(&self.path, &options).with_context(|| self.path.display().to_string())
     }
 
-    /// Opens it, or packs it, to be served without these features.
-    pub(super) fn open(&self, without: &[Feature]) -> anyhow::Result<Arc<dyn Store>> {
-        self.ruled(self.open_pinned()?, without)
+    /// What is kept in memory of what is read.
+    fn cache(&self) -> anyhow::Result<FileCache> {
+        let Bytes(bytes) = self.cache.unwrap_or(Bytes(CACHE_BYTES));
+        let policy = self.cache_policy.unwrap_or_default();
+        if !self.direct {
+            return Ok(FileCache::with_policy(bytes, policy));
+        }
+        FileCache::aligned(bytes, policy).context("no memory for --direct")
+    }
+
+    /// Opens it, or packs it, to be served by who has what is not in memory read like that, without these features.
+    pub(super) fn open(&self, without: &[Feature], reading: &Reading) -> anyhow::Result<Arc<dyn Store>> {
+        let (store, is_resident) = self.open_pinned(without)?;
+        if !is_resident {
+            tracing::info!("what is not in memory is read {reading}");
+        }
+        self.ruled(store, without)
     }
 
     /// A store by the rules that it has; copied if that is how it is to be measured.
@@ -141,23 +159,28 @@ impl Source {
         Ok(if without.contains(&Feature::Pinning) { Arc::new(Copied::new(store)) } else { store })
     }
 
-    fn open_pinned(&self) -> anyhow::Result<Arc<dyn Store>> {
+    fn open_pinned(&self, without: &[Feature]) -> anyhow::Result<(Arc<dyn Store>, bool)> {
         let dotfiles = pack::dotfiles(self.dotfiles);
-        let Bytes(bytes) = self.cache.unwrap_or(Bytes(CACHE_BYTES));
-        let cache = FileCache::with_policy(bytes, self.cache_policy.unwrap_or_default());
+        let cache = self.cache()?;
         if self.store == StoreKind::Image {
             if self.verify && fs::metadata(&self.path).is_ok_and(|meta| meta.is_dir()) {
                 bail!(Usage("--verify is for images: `cheetah pack` the folder first".to_owned()));
             }
-            let options = LoadOptions { dotfiles, verify: self.verify, compress: self.compress };
+            let options =
+                LoadOptions { dotfiles, verify: self.verify, compress: self.compress, direct: self.direct };
             let (site, is_resident) = open_image(&self.path, options, cache)?;
-            let given = [("--cache", self.cache.is_some()), ("--cache-policy", self.cache_policy.is_some())];
+            let given = [
+                ("--cache", self.cache.is_some()),
+                ("--cache-policy", self.cache_policy.is_some()),
+                ("--direct", self.direct),
+                ("--without async-reads", without.contains(&Feature::AsyncReads)),
+            ];
             if let Some((option, _)) = given.iter().find(|(_, given)| *given && is_resident) {
                 bail!(Usage(format!(
                     "{option} does nothing here: the image is small and in memory. Leave it out, or take --store folder"
                 )));
             }
-            return Ok(site);
+            return Ok((site, is_resident));
         }
         if self.compress {
             bail!(Usage("--compress is done when a folder is packed: leave --store folder out".to_owned()));
@@ -165,11 +188,14 @@ impl Source {
         if self.verify {
             bail!(Usage("--verify is for images: leave --store folder out".to_owned()));
         }
+        if self.direct {
+            bail!(Usage("--direct is for images: leave --store folder out".to_owned()));
+        }
         if fs::metadata(&self.path).is_ok_and(|meta| !meta.is_dir()) {
             bail!(Usage(format!("{} is no folder: leave --store folder out", self.path.display())));
         }
         let folder = Folder::open_with(&self.path, dotfiles, cache);
-        Ok(Arc::new(folder.with_context(|| self.path.display().to_string())?))
+        Ok((Arc::new(folder.with_context(|| self.path.display().to_string())?), false))
     }
 }
 
@@ -179,6 +205,8 @@ pub(super) struct LoadOptions {
     pub(super) dotfiles: Dotfiles,
     pub(super) verify: bool,
     pub(super) compress: bool,
+    /// Read past the kernel's cache; `cache` must be able to.
+    pub(super) direct: bool,
 }
 
 /// As [`load`], also an image that was changed since it was packed; and whether all of it is in memory.
@@ -200,7 +228,8 @@ fn open_image(path: &Path, options: LoadOptions, cache: FileCache) -> anyhow::Re
         bail!(no_compress());
     }
     let cache = Some(Arc::new(cache));
-    let options = OpenOptions { cache, verify: options.verify, ..OpenOptions::default() };
+    let LoadOptions { verify, direct, .. } = options;
+    let options = OpenOptions { cache, verify, direct, ..OpenOptions::default() };
     let site = ChangedSite::open_with(path, &options).with_context(|| path.display().to_string())?;
     let is_resident = site.is_resident();
     Ok((Arc::new(site), is_resident))
@@ -225,11 +254,11 @@ fn load_with<S>(
     (max_in_memory, image): (u64, impl FnOnce() -> anyhow::Result<PathBuf>),
     (in_file, in_memory): (impl Fn(&Path, &OpenOptions) -> Result<S, SiteError>, impl FnOnce(Site) -> S),
 ) -> anyhow::Result<S> {
-    let LoadOptions { dotfiles, verify, compress } = options;
+    let LoadOptions { dotfiles, verify, compress, direct } = options;
     let cache = Arc::new(cache);
     let open = |image: &Path| {
         let cache = Some(Arc::clone(&cache));
-        let options = OpenOptions { cache, verify, ..OpenOptions::default() };
+        let options = OpenOptions { cache, verify, direct, ..OpenOptions::default() };
         in_file(image, &options).with_context(|| image.display().to_string())
     };
     let meta = fs::metadata(source).with_context(|| source.display().to_string())?;

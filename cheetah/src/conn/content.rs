@@ -1,9 +1,12 @@
-//! What takes the content of a request in, if it is not thrown away: one word of a connection, whichever it is.
+//! What a request that is not answered yet has: what takes its content in, if that is not thrown away, or what is read for
+//! it. One word of a connection, whichever it is.
+
+use fsstack::cache::reads::BlockRead;
 
 use super::asking::Asking;
 use crate::upload::Upload;
 
-/// An upload, or a request for a program.
+/// An upload, a request for a program, or one that waits for the disk.
 #[derive(Debug, Default)]
 pub(super) struct Content(Option<Box<Kind>>);
 
@@ -11,6 +14,7 @@ pub(super) struct Content(Option<Box<Kind>>);
 enum Kind {
     Upload(Box<Upload>),
     Asking(Asking),
+    Parked(Vec<BlockRead>),
 }
 
 impl Content {
@@ -31,21 +35,21 @@ impl Content {
     pub(super) fn upload(&self) -> Option<&Upload> {
         match self.0.as_deref()? {
             Kind::Upload(upload) => Some(upload),
-            Kind::Asking(_) => None,
+            Kind::Asking(_) | Kind::Parked(_) => None,
         }
     }
 
     pub(super) fn upload_mut(&mut self) -> Option<&mut Upload> {
         match self.0.as_deref_mut()? {
             Kind::Upload(upload) => Some(upload),
-            Kind::Asking(_) => None,
+            Kind::Asking(_) | Kind::Parked(_) => None,
         }
     }
 
     pub(super) fn asking_mut(&mut self) -> Option<&mut Asking> {
         match self.0.as_deref_mut()? {
             Kind::Asking(asking) => Some(asking),
-            Kind::Upload(_) => None,
+            Kind::Upload(_) | Kind::Parked(_) => None,
         }
     }
 
@@ -56,8 +60,8 @@ impl Content {
     pub(super) fn take_upload(&mut self) -> Option<Box<Upload>> {
         match *self.0.take()? {
             Kind::Upload(upload) => Some(upload),
-            asking @ Kind::Asking(_) => {
-                self.0 = Some(Box::new(asking));
+            other => {
+                self.0 = Some(Box::new(other));
                 None
             }
         }
@@ -66,9 +70,38 @@ impl Content {
     pub(super) fn take_asking(&mut self) -> Option<Asking> {
         match *self.0.take()? {
             Kind::Asking(asking) => Some(asking),
-            upload @ Kind::Upload(_) => {
-                self.0 = Some(Box::new(upload));
+            other => {
+                self.0 = Some(Box::new(other));
                 None
+            }
+        }
+    }
+
+    /// The request is answered when these have been read.
+    pub(super) fn set_parked(&mut self, reads: Vec<BlockRead>) {
+        self.0 = Some(Box::new(Kind::Parked(reads)));
+    }
+
+    /// Whether the request waits for the disk, or has just been woken.
+    pub(super) fn is_parked(&self) -> bool {
+        matches!(self.0.as_deref(), Some(Kind::Parked(_)))
+    }
+
+    /// Whether there is something that it still waits for.
+    pub(super) fn is_blocked(&self) -> bool {
+        match self.0.as_deref() {
+            Some(Kind::Parked(reads)) => reads.iter().any(|read| read.outcome().is_none()),
+            _ => false,
+        }
+    }
+
+    /// What was read for it; nothing if it was never parked.
+    pub(super) fn take_parked(&mut self) -> Vec<BlockRead> {
+        match self.0.take().map(|kind| *kind) {
+            Some(Kind::Parked(reads)) => reads,
+            other => {
+                self.0 = other.map(Box::new);
+                Vec::new()
             }
         }
     }

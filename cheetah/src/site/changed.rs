@@ -7,10 +7,11 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
+use fsstack::cache::{BlockPart, BlockReader};
 use fsstack::log::{self, Generation, OpenFile};
 use fsstack::path::split_parent;
 use fsstack::{OpenOptions, ReadError};
-use runtime::buffer::{Shared, Slice};
+use runtime::buffer::Shared;
 use runtime::payload::Piece;
 use rustc_hash::FxHashMap;
 
@@ -175,7 +176,7 @@ impl Store for ChangedSite {
         Ok(Some(names.iter().filter_map(|path| listed(path)).take(MAX_LISTED + 1).collect()))
     }
 
-    fn find(&self, path: &[u8]) -> Found {
+    fn look_up(&self, path: &[u8], _reader: &BlockReader) -> Found {
         let plain = path.strip_prefix(b"/").unwrap_or(path);
         let plain = plain.strip_suffix(b"/").unwrap_or(plain);
         match self.entries.get(plain) {
@@ -212,7 +213,7 @@ impl Document for FileInRuns {
         None
     }
 
-    fn fetch(&self, offset: u64) -> io::Result<Slice> {
-        self.file.fetch(offset, usize::MAX).map_err(super::entry::io_error)
+    fn read(&self, offset: u64, reader: &BlockReader) -> io::Result<BlockPart> {
+        self.file.fetch_by(offset, usize::MAX, reader).map_err(super::entry::io_error)
     }
 }

@@ -4,8 +4,9 @@ use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
+use fsstack::cache::{BlockPart, BlockReader};
 use fsstack::{Image, Inode, InodeId, ReadError};
-use runtime::buffer::{Shared, Slice};
+use runtime::buffer::Shared;
 use runtime::payload::{Piece, StoredSums};
 
 use crate::http::conditional::Validators;
@@ -123,8 +124,8 @@ impl Document for PackedFile {
         self.inode().piece(offset, len).ok().flatten()
     }
 
-    fn fetch(&self, offset: u64) -> io::Result<Slice> {
-        self.inode().fetch(offset, usize::MAX).map_err(io_error)
+    fn read(&self, offset: u64, reader: &BlockReader) -> io::Result<BlockPart> {
+        self.inode().fetch_by(offset, usize::MAX, reader).map_err(io_error)
     }
 
     fn stored_sums(&self, offset: u64) -> Option<StoredSums<'_>> {

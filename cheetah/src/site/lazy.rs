@@ -6,9 +6,10 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use fsstack::cache::{BlockPart, BlockReader};
 use fsstack::fs::{LazyChild, LazyEntry, LazyFile, LazyImage};
 use fsstack::{OpenOptions, ReadError};
-use runtime::buffer::{Shared, Slice};
+use runtime::buffer::Shared;
 use runtime::payload::{Piece, StoredSums};
 use rustc_hash::FxHashMap;
 
@@ -77,23 +78,23 @@ impl LazySite {
     }
 
     /// Finds out what a path without its leading slash leads to.
-    fn look(&self, path: &[u8]) -> Result<Option<Known>, ReadError> {
+    fn look(&self, path: &[u8], reader: &BlockReader) -> Result<Option<Known>, ReadError> {
         let index_of = |directory: &[u8]| [directory, INDEX_NAME].concat();
         if path.is_empty() || path.ends_with(b"/") {
-            return self.file(&index_of(path));
+            return self.file(&index_of(path), reader);
         }
-        match self.image.find(path)? {
+        match self.image.look_up(path, reader)? {
             None => Ok(None),
             Some(LazyEntry::File(file)) => Ok(Some(Known::of(path, file))),
             Some(LazyEntry::Directory(_)) => {
-                let index = self.file(&index_of(&[path, b"/"].concat()))?;
+                let index = self.file(&index_of(&[path, b"/"].concat()), reader)?;
                 Ok(index.map(|_| Known::Directory))
             }
         }
     }
 
-    fn file(&self, path: &[u8]) -> Result<Option<Known>, ReadError> {
-        Ok(match self.image.find(path)? {
+    fn file(&self, path: &[u8], reader: &BlockReader) -> Result<Option<Known>, ReadError> {
+        Ok(match self.image.look_up(path, reader)? {
             Some(LazyEntry::File(file)) => Some(Known::of(path, file)),
             Some(LazyEntry::Directory(_)) | None => None,
         })
@@ -118,7 +119,7 @@ impl Store for LazySite {
     }
 
     /// Of what was asked for lately, one look-up in memory.
-    fn find(&self, path: &[u8]) -> Found {
+    fn look_up(&self, path: &[u8], reader: &BlockReader) -> Found {
         let path = path.strip_prefix(b"/").unwrap_or(path);
         let recent = self.recent.read().unwrap_or_else(PoisonError::into_inner);
         let found = recent.young.get(path).cloned();
@@ -129,9 +130,10 @@ impl Store for LazySite {
         }
         let known = match was_old {
             Some(known) => known,
-            None => match self.look(path) {
+            None => match self.look(path, reader) {
                 Ok(Some(known)) => known,
                 Ok(None) => return Found::Nothing,
+                Err(ReadError::Device(io::ErrorKind::WouldBlock)) => return Found::Later,
                 Err(error) => {
                     tracing::error!("`{}` cannot be looked up: {error}", String::from_utf8_lossy(path));
                     return Found::Failed(store::status_of(&io_error(error)));
@@ -219,8 +221,8 @@ impl Document for LazyDocument {
         None
     }
 
-    fn fetch(&self, offset: u64) -> io::Result<Slice> {
-        self.file.fetch(offset, usize::MAX).map_err(io_error)
+    fn read(&self, offset: u64, reader: &BlockReader) -> io::Result<BlockPart> {
+        self.file.read(offset, usize::MAX, reader).map_err(io_error)
     }
 
     fn stored_sums(&self, offset: u64) -> Option<StoredSums<'_>> {

@@ -16,6 +16,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use fsstack::cache::BlockReader;
 use fsstack::{Image, Inode, InodeId, OpenError, OpenOptions};
 
 pub use changed::ChangedSite;
@@ -126,7 +127,7 @@ impl Store for Site {
     }
 
     /// One probe of the image's path index.
-    fn find(&self, path: &[u8]) -> Found {
+    fn look_up(&self, path: &[u8], _reader: &BlockReader) -> Found {
         let Some(inode) = self.image.lookup(path) else { return Found::Nothing };
         match &self.entries[inode.id().index()] {
             Entry::File(file) => Found::File(file.clone()),

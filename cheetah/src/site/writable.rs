@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::SystemTime;
 
+use fsstack::cache::BlockReader;
 use fsstack::log::{ChangeError, Contents, Generation, Log, LogError};
 use fsstack::{OpenOptions, ReadError};
 
@@ -31,8 +32,8 @@ pub struct WritableSite {
 }
 
 impl Store for WritableSite {
-    fn find(&self, path: &[u8]) -> Found {
-        self.site.read().unwrap_or_else(PoisonError::into_inner).find(path)
+    fn look_up(&self, path: &[u8], reader: &BlockReader) -> Found {
+        self.site.read().unwrap_or_else(PoisonError::into_inner).look_up(path, reader)
     }
 
     fn list(&self, path: &[u8]) -> io::Result<Option<Vec<Listed>>> {

@@ -6,6 +6,7 @@
 use std::io;
 use std::sync::Arc;
 
+use fsstack::cache::{BlockPart, BlockReader};
 use runtime::buffer::{Pool, Shared, Slice};
 use runtime::payload::{Piece, StoredSums};
 use runtime::stats::work::{Quantity, count};
@@ -42,8 +43,8 @@ impl Copied {
 }
 
 impl Store for Copied {
-    fn find(&self, path: &[u8]) -> Found {
-        match self.store.find(path) {
+    fn look_up(&self, path: &[u8], reader: &BlockReader) -> Found {
+        match self.store.look_up(path, reader) {
             Found::File(document) => {
                 Found::File(Arc::new(CopiedDocument { document, blocks: self.blocks.clone() }))
             }
@@ -90,11 +91,14 @@ impl Document for CopiedDocument {
         None
     }
 
-    fn fetch(&self, offset: u64) -> io::Result<Slice> {
-        match self.document.resident(offset, BLOCK_BYTES) {
-            Some(piece) => Ok(self.copy(piece.bytes)),
-            None => Ok(self.copy(self.document.fetch(offset)?.bytes())),
-        }
+    fn read(&self, offset: u64, reader: &BlockReader) -> io::Result<BlockPart> {
+        Ok(BlockPart::Here(match self.document.resident(offset, BLOCK_BYTES) {
+            Some(piece) => self.copy(piece.bytes),
+            None => match self.document.read(offset, reader)? {
+                BlockPart::Here(slice) => self.copy(slice.bytes()),
+                coming @ BlockPart::Coming(_) => return Ok(coming),
+            },
+        }))
     }
 
     fn stored_sums(&self, offset: u64) -> Option<StoredSums<'_>> {

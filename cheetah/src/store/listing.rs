@@ -5,6 +5,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use fsstack::cache::BlockReader;
+
 use super::{Found, Made, Store};
 use crate::http::{date, target};
 use crate::rules::Rules;
@@ -48,8 +50,8 @@ impl WithListings {
 }
 
 impl Store for WithListings {
-    fn find(&self, path: &[u8]) -> Found {
-        let found = self.0.find(path);
+    fn look_up(&self, path: &[u8], reader: &BlockReader) -> Found {
+        let found = self.0.look_up(path, reader);
         if !matches!(found, Found::Nothing) {
             return found;
         }

@@ -4,6 +4,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::sync::LazyLock;
 
+use fsstack::cache::{BlockPart, BlockReader};
 use runtime::buffer::{Shared, Slice};
 use runtime::payload::Piece;
 
@@ -55,9 +56,9 @@ impl Document for Made {
         Some(Piece { hold: Some(&self.bytes), ..Piece::new(&self.bytes[from..to]) })
     }
 
-    fn fetch(&self, offset: u64) -> io::Result<Slice> {
+    fn read(&self, offset: u64, _reader: &BlockReader) -> io::Result<BlockPart> {
         let from = usize::try_from(offset).unwrap_or(usize::MAX);
-        Slice::new(self.bytes.clone(), from..self.bytes.len())
-            .ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+        let slice = Slice::new(self.bytes.clone(), from..self.bytes.len());
+        slice.map(BlockPart::Here).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
     }
 }

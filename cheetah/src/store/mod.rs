@@ -1,14 +1,14 @@
 //! Where files come from: what the server asks of whoever keeps them, and nothing more.
 //!
 //! ```text
-//!   find(path)   a Document, or that there is none
-//!                  facts          type, length, validators
-//!                  ready_head     the response head made beforehand, where there is one
-//!                  resident       bytes that are in memory for good          (a packed image)
-//!                  fetch          or a block of them, to be held until sent  (a folder)
+//!   look_up(path)   a Document, or that there is none
+//!                     facts          type, length, validators
+//!                     ready_head     the response head made beforehand, where there is one
+//!                     resident       bytes that are in memory for good          (a packed image)
+//!                     read           or a block of them, to be held until sent  (a folder, a big image)
 //! ```
 //!
-//! The image of [`crate::site::Site`] has everything at hand; a store that reads when it is asked may fail then, and what
+//! What is not in memory is read by the [`BlockReader`] of the loop that asks, which need not wait for it. The image of [`crate::site::Site`] has everything at hand; a store that reads when it is asked may fail then, and what
 //! fails is the one response.
 
 mod copied;
@@ -31,6 +31,7 @@ pub use made::Made;
 pub use ruled::WithRules;
 pub use status::{Feed, WithStatus};
 
+use fsstack::cache::{BlockPart, BlockReader};
 use runtime::buffer::Slice;
 use runtime::payload::{Piece, StoredSums};
 
@@ -55,13 +56,20 @@ pub enum Found {
     Nothing,
     /// Something that cannot be had, and what the client is told.
     Failed(Status),
+    /// Nobody knows yet: what tells is being read. Who asked will be woken, to ask again.
+    Later,
 }
 
 /// Files by their paths. Shared between threads.
 pub trait Store: fmt::Debug + Send + Sync {
     /// Looks for a canonical path, as [`crate::http::target::resolve`] gives it: a leading slash, no empty or dot segments, a
-    /// slash at the end of a directory's.
-    fn find(&self, path: &[u8]) -> Found;
+    /// slash at the end of a directory's. What has to be read for it is read by `reader`.
+    fn look_up(&self, path: &[u8], reader: &BlockReader) -> Found;
+
+    /// The same, and waits.
+    fn find(&self, path: &[u8]) -> Found {
+        self.look_up(path, &BlockReader::in_place())
+    }
 
     /// What the folder at a canonical path that ends in a slash holds, in any order; it may stop beyond [`MAX_LISTED`]. `None`
     /// if there is no folder, or it is not told.
@@ -79,7 +87,7 @@ pub trait Store: fmt::Debug + Send + Sync {
     }
 }
 
-/// A file as it was when it was found: its bytes do not change under this name, or [`Document::fetch`] fails.
+/// A file as it was when it was found: its bytes do not change under this name, or [`Document::read`] fails.
 pub trait Document: fmt::Debug + Send + Sync {
     /// What response heads say of it.
     fn facts(&self) -> Facts<'_>;
@@ -89,18 +97,26 @@ pub trait Document: fmt::Debug + Send + Sync {
     fn ready_head(&self, status: Status) -> Option<Piece<'_>>;
 
     /// Whether all bytes are in memory as long as the document is: then they are asked for by [`Document::resident`], else
-    /// by [`Document::fetch`].
+    /// by [`Document::read`].
     fn is_resident(&self) -> bool;
 
     /// The bytes from `offset` on that lie together, at most `len`, which is not 0; `None` beyond the end, and always of a
     /// document that is not resident.
     fn resident(&self, offset: u64, len: usize) -> Option<Piece<'_>>;
 
-    /// Reads at least one byte, from `offset`, which lies within the document, to the end of its block; may wait for a device.
+    /// At least one byte, from `offset`, which lies within the document, to the end of its block: read by `reader` if need be.
     ///
     /// # Errors
     /// If the bytes cannot be had, or are not those that were found any more.
-    fn fetch(&self, offset: u64) -> io::Result<Slice>;
+    fn read(&self, offset: u64, reader: &BlockReader) -> io::Result<BlockPart>;
+
+    /// The same, and waits.
+    ///
+    /// # Errors
+    /// As [`Document::read`].
+    fn fetch(&self, offset: u64) -> io::Result<Slice> {
+        self.read(offset, &BlockReader::in_place())?.here()
+    }
 
     /// Sums for a piece that begins at `offset` and was fetched, where they are known.
     fn stored_sums(&self, offset: u64) -> Option<StoredSums<'_>> {

@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
+use fsstack::cache::BlockReader;
 use runtime::payload::Piece;
 
 use super::{Document, Found, Listed, Store};
@@ -27,7 +28,7 @@ fn text(store: &dyn Store, path: &'static str) -> Result<String, RuleError> {
     let document = match store.find(path.as_bytes()) {
         Found::File(document) => document,
         Found::Failed(_) => return Err(error("it cannot be opened".to_owned())),
-        Found::Growing(_) | Found::Directory | Found::Nothing => return Ok(String::new()),
+        Found::Growing(_) | Found::Directory | Found::Nothing | Found::Later => return Ok(String::new()),
     };
     let size = document.facts().size;
     if size > MAX_BYTES {
@@ -69,11 +70,11 @@ impl WithRules {
 }
 
 impl Store for WithRules {
-    fn find(&self, path: &[u8]) -> Found {
+    fn look_up(&self, path: &[u8], reader: &BlockReader) -> Found {
         if path == HEADERS_PATH.as_bytes() || path == REDIRECTS_PATH.as_bytes() {
             return Found::Nothing;
         }
-        self.store.find(path)
+        self.store.look_up(path, reader)
     }
 
     fn list(&self, path: &[u8]) -> io::Result<Option<Vec<Listed>>> {

@@ -5,6 +5,7 @@
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use fsstack::cache::BlockReader;
 use runtime::buffer::{Shared, Slice};
 
 use super::{Found, Growing, Listed, Store};
@@ -80,11 +81,11 @@ impl WithStatus {
 }
 
 impl Store for WithStatus {
-    fn find(&self, path: &[u8]) -> Found {
+    fn look_up(&self, path: &[u8], reader: &BlockReader) -> Found {
         if path == self.path.as_bytes() {
             return Found::Growing(self.feed.clone());
         }
-        self.store.find(path)
+        self.store.look_up(path, reader)
     }
 
     fn list(&self, path: &[u8]) -> io::Result<Option<Vec<Listed>>> {

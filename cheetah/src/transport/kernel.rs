@@ -182,7 +182,7 @@ impl Worker {
         let events = EventLoop::new()?;
         events.add(&listener, LISTENER, Interest::READ, Trigger::Edge)?;
         events.add(&orders, ORDERS, Interest::READ, Trigger::Level)?;
-        service.attach(events.registrar(), events.waker());
+        service.attach(events.registrar(), events.waker())?;
         Ok(Worker {
             timers: TimerWheel::new(events.now()),
             events,
@@ -231,6 +231,7 @@ impl Worker {
                 }
             }
             self.service.turn_programs();
+            self.service.turn_reads();
             for key in self.service.wakes.take() {
                 if let Some(connection) = self.connections.get_mut(key as usize) {
                     connection.conn.resume(&mut self.service);
@@ -267,6 +268,7 @@ impl Worker {
     }
 
     fn wait(&mut self, events: &mut Vec<Event>) -> io::Result<()> {
+        self.service.turn_reads();
         let busy = !self.ready.is_empty() || self.service.has_work();
         if !busy && let Some(log) = &mut self.service.log {
             log.flush();

@@ -127,7 +127,7 @@ impl<D: Device> Worker<D> {
         driver.events().add(&orders, ORDERS, Interest::READ, Trigger::Level)?;
         let registrar = driver.events().registrar();
         let waker = driver.events().waker();
-        driver.app_mut().service.attach(registrar, waker);
+        driver.app_mut().service.attach(registrar, waker)?;
         let ports = [Some(options.port), options.tls_port];
         let filter = options.filter.clone();
         Ok(Worker { driver, filter, ports, orders, shared, drain_limit, drain_until: None })
@@ -144,6 +144,7 @@ impl<D: Device> Worker<D> {
             {
                 log.flush();
             }
+            self.driver.app_mut().service.turn_reads();
             let service = &self.driver.app().service;
             let now = service.has_work().then_some(Instant::ZERO);
             let until = [now, self.drain_until, service.programs_deadline()].into_iter().flatten().min();
@@ -159,6 +160,7 @@ impl<D: Device> Worker<D> {
             let service = &mut self.driver.app_mut().service;
             of_programs.iter().for_each(|event| service.on_program(event));
             service.turn_programs();
+            service.turn_reads();
             let (stack, web) = self.driver.parts();
             for key in web.woken() {
                 stack.wake(key);

@@ -1,13 +1,15 @@
 //! The blocks of many files in one bounded memory, for all threads of a server.
 
 use super::policy::{AnyPolicy, Hint, PolicyName};
+use super::reads::{Block, BlockOutcome, BlockRead, BlockReader, BlockSource, ReadOrder, Room};
 use super::{Asker, BlockCache, Fill, Lookup, Stats};
-use runtime::buffer::Shared;
+use runtime::buffer::{Pool, Shared, SharedMemory};
 use runtime::stats::work::{Quantity, count};
+use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Bytes of a block. A small page is one, and 64 of them, which one system call sends, are a megabyte.
 const BLOCK_BYTES: usize = 16 * 1024;
@@ -17,26 +19,23 @@ const BLOCK_BYTES: usize = 16 * 1024;
 pub struct FileNumber(u64);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct BlockId {
+pub(super) struct BlockId {
     file: FileNumber,
     index: u64,
 }
 
-/// Blocks by file and place. Reading waits: whoever looks for a block that is not there reads it, and others who look for it
-/// meanwhile wait for that.
+/// Blocks by file and place. Whoever looks for a block that is not there has it read ([`BlockReader`]), and others who look
+/// for it meanwhile wait for that.
 pub struct FileCache {
-    cache: Mutex<BlockCache<AnyPolicy, BlockId>>,
-    /// A fill went back.
-    filled: Condvar,
+    state: Mutex<State>,
     next_number: AtomicU64,
     /// A file of more bytes than this pushes out too much: its blocks are told to be wanted once.
     once_bytes: u64,
 }
 
-/// A fill that goes back, whatever happens.
-struct Reading<'a> {
-    owner: &'a FileCache,
-    fill: Option<Fill<BlockId>>,
+struct State {
+    cache: BlockCache<AnyPolicy, BlockId>,
+    under_way: HashMap<BlockId, BlockRead>,
 }
 
 impl FileCache {
@@ -52,11 +51,29 @@ impl FileCache {
 
     /// A cache of `bytes`, but at least one block, with the application's own policy, made for so many frames.
     pub fn with(bytes: u64, policy: impl FnOnce(u32) -> AnyPolicy) -> FileCache {
-        let frames = u32::try_from(bytes / BLOCK_BYTES as u64).unwrap_or(u32::MAX).max(1);
+        let frames = FileCache::frames(bytes);
+        FileCache::of(BlockCache::new(BLOCK_BYTES, frames, policy(frames)), frames)
+    }
+
+    /// As [`FileCache::with_policy`], in memory that devices can write to directly ([`crate::OpenOptions::direct`]).
+    ///
+    /// # Errors
+    /// If the system has no such memory.
+    pub fn aligned(bytes: u64, policy: PolicyName) -> io::Result<FileCache> {
+        let frames = FileCache::frames(bytes);
+        let (regions, _) = SharedMemory::create(BLOCK_BYTES, frames as usize)?;
+        let pool = Pool::of_regions(regions);
+        Ok(FileCache::of(BlockCache::of_pool(pool, frames, policy.policy(frames)), frames))
+    }
+
+    fn frames(bytes: u64) -> u32 {
+        u32::try_from(bytes / BLOCK_BYTES as u64).unwrap_or(u32::MAX).max(1)
+    }
+
+    fn of(cache: BlockCache<AnyPolicy, BlockId>, frames: u32) -> FileCache {
         FileCache {
-            cache: Mutex::new(BlockCache::new(BLOCK_BYTES, frames, policy(frames))),
+            state: Mutex::new(State { cache, under_way: HashMap::new() }),
             once_bytes: u64::from(frames).saturating_mul(BLOCK_BYTES as u64) / 2,
-            filled: Condvar::new(),
             next_number: AtomicU64::new(0),
         }
     }
@@ -71,173 +88,84 @@ impl FileCache {
         FileNumber(self.next_number.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// Block `index` of `file`, which begins at this times the block size. If it is not there, `read` fills it from its start,
-    /// over whatever was in the memory, and gives how many bytes it has written; the rest is zeros. If all frames are held by who sends from them, it is read into memory that nobody else gets. The policy is told that
-    /// it is wanted for the file `owner` of `owner_bytes`, which lies in `file` or is the same.
-    ///
-    /// # Errors
-    /// What `read` says. Then nothing is remembered.
-    pub fn block(
-        &self,
-        file: FileNumber,
-        index: u64,
+    /// Block `index` of `file`. If it is not there, it is read from `source`, by `reader`, to a frame, or if all frames are held
+    /// by who sends from them, to memory that nobody else gets. The policy is told that it is wanted for the file `owner` of
+    /// `owner_bytes`, which lies in `file` or is the same.
+    pub fn read(
+        self: &Arc<Self>,
+        (file, index): (FileNumber, u64),
         (owner, owner_bytes): (u64, u64),
-        read: impl FnOnce(&mut [u8]) -> io::Result<usize>,
-    ) -> io::Result<Shared> {
+        source: &Arc<dyn BlockSource>,
+        reader: &BlockReader,
+    ) -> Block {
         let hint = if owner_bytes > self.once_bytes { Hint::Once } else { Hint::None };
         let asker = Asker { owner, owner_bytes, hint };
-        let mut cache = self.lock();
-        let fill = loop {
-            match cache.lookup_for(BlockId { file, index }, asker) {
-                Lookup::Ready(block) => {
-                    count(Quantity::BlocksFound, 1);
-                    return Ok(block);
-                }
-                Lookup::Missing(fill) => break Some(fill),
-                Lookup::Pending => {
-                    cache = self.filled.wait(cache).unwrap_or_else(PoisonError::into_inner);
-                }
-                Lookup::Full => break None,
-            }
-        };
-        drop(cache);
-        count(Quantity::BlocksRead, 1);
-        let Some(fill) = fill else {
-            let mut bytes = vec![0; BLOCK_BYTES];
-            read(&mut bytes)?;
-            return Ok(Shared::from(bytes));
-        };
-        let mut reading = Reading { owner: self, fill: Some(fill) };
-        if let Some(fill) = &mut reading.fill {
-            let buffer = fill.buffer_to_fill();
-            let len = read(buffer)?;
-            buffer[len..].fill(0);
+        let id = BlockId { file, index };
+        if let Some(known) = reader.known(id) {
+            return known;
         }
-        reading.complete()
+        let mut state = self.lock();
+        let room = match state.cache.lookup_for(id, asker) {
+            Lookup::Ready(block) => {
+                count(Quantity::BlocksFound, 1);
+                return Block::Here(BlockOutcome::Sound(block));
+            }
+            Lookup::Missing(fill) => Some(fill),
+            Lookup::Pending => {
+                let under_way = state.under_way.get(&id).cloned();
+                match under_way {
+                    // Who waits must not do so for a queue: it might be this very thread's to turn.
+                    Some(read) if !(reader.waits() && read.is_queued()) => {
+                        drop(state);
+                        return reader.share(&read);
+                    }
+                    _ => None,
+                }
+            }
+            Lookup::Full => None,
+        };
+        let read = BlockRead::new(id, !reader.waits());
+        let room = match room {
+            Some(fill) => {
+                state.under_way.insert(id, read.clone());
+                Room::Frame(fill)
+            }
+            None => Room::Own(vec![0; BLOCK_BYTES].into()),
+        };
+        drop(state);
+        count(Quantity::BlocksRead, 1);
+        match ReadOrder::new(Arc::clone(self), Arc::clone(source), index, read.clone(), room) {
+            Some(order) => reader.order(&read, order),
+            None => Block::Here(read.wait()),
+        }
+    }
+
+    /// Takes what was read to a frame.
+    pub(super) fn complete(&self, fill: Fill<BlockId>) -> Shared {
+        let mut state = self.lock();
+        state.under_way.remove(&fill.block());
+        state.cache.complete(fill)
+    }
+
+    /// Takes a frame back that nothing was read to.
+    pub(super) fn abandon(&self, fill: Fill<BlockId>) {
+        let mut state = self.lock();
+        state.under_way.remove(&fill.block());
+        state.cache.abandon(fill);
     }
 
     /// What became of look-ups so far.
     pub fn stats(&self) -> Stats {
-        self.lock().stats()
+        self.lock().cache.stats()
     }
 
-    fn lock(&self) -> MutexGuard<'_, BlockCache<AnyPolicy, BlockId>> {
-        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Reading<'_> {
-    fn complete(mut self) -> io::Result<Shared> {
-        // There until now, whatever the type says.
-        let fill = self.fill.take().ok_or(io::ErrorKind::Other)?;
-        let block = self.owner.lock().complete(fill);
-        self.owner.filled.notify_all();
-        Ok(block)
-    }
-}
-
-impl Drop for Reading<'_> {
-    fn drop(&mut self) {
-        if let Some(fill) = self.fill.take() {
-            self.owner.lock().abandon(fill);
-            self.owner.filled.notify_all();
-        }
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl fmt::Debug for FileCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FileCache").field("stats", &self.stats()).finish_non_exhaustive()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::panic::{AssertUnwindSafe, catch_unwind};
-
-    const ONE: (u64, u64) = (0, BLOCK_BYTES as u64);
-
-    fn fill_with(byte: u8) -> impl FnOnce(&mut [u8]) -> io::Result<usize> {
-        move |buffer| {
-            buffer[..100].fill(byte);
-            Ok(100)
-        }
-    }
-
-    fn none(_: &mut [u8]) -> io::Result<usize> {
-        panic!("it is there")
-    }
-
-    #[test]
-    fn a_block_is_read_once_and_belongs_to_its_file() {
-        let cache = FileCache::new(4 * BLOCK_BYTES as u64);
-        let (a, b) = (cache.number(), cache.number());
-        assert_eq!(cache.block(a, 0, ONE, fill_with(1)).unwrap()[..101], [&[1; 100][..], &[0]].concat());
-        assert_eq!(cache.block(b, 0, ONE, fill_with(2)).unwrap()[0], 2);
-        assert_eq!(cache.block(a, 1, ONE, fill_with(3)).unwrap()[0], 3);
-        for (file, index, byte) in [(a, 0, 1), (b, 0, 2), (a, 1, 3)] {
-            assert_eq!(cache.block(file, index, ONE, none).unwrap()[0], byte);
-        }
-        let Stats { hits, misses, .. } = cache.stats();
-        assert_eq!((hits, misses), (3, 3));
-    }
-
-    #[test]
-    fn nothing_of_another_block_is_behind_one() {
-        let cache = FileCache::new(0);
-        let file = cache.number();
-        let all = |buffer: &mut [u8]| {
-            buffer.fill(0xee);
-            Ok(buffer.len())
-        };
-        assert!(cache.block(file, 0, ONE, all).unwrap().iter().all(|byte| *byte == 0xee));
-        let next = cache.block(file, 1, ONE, fill_with(1)).unwrap();
-        assert!(next[..100] == [1; 100] && next[100..].iter().all(|byte| *byte == 0));
-    }
-
-    #[test]
-    fn what_cannot_be_read_is_asked_for_again() {
-        let cache = FileCache::new(0);
-        let file = cache.number();
-        let error = cache.block(file, 0, ONE, |_| Err(io::ErrorKind::UnexpectedEof.into())).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
-        assert!(catch_unwind(AssertUnwindSafe(|| cache.block(file, 0, ONE, none))).is_err());
-        assert_eq!(cache.block(file, 0, ONE, fill_with(5)).unwrap()[0], 5);
-    }
-
-    #[test]
-    fn held_blocks_stay_and_others_are_read_beside_the_cache() {
-        let cache = FileCache::new(2 * BLOCK_BYTES as u64);
-        let file = cache.number();
-        let held: Vec<Shared> =
-            (0..5).map(|i| cache.block(file, i, ONE, fill_with(i as u8)).unwrap()).collect();
-        assert!(held.iter().zip(0u8..).all(|(block, i)| block[..100] == [i; 100]));
-        assert_eq!(cache.stats().refusals, 3);
-        drop(held);
-        assert_eq!(cache.block(file, 4, ONE, fill_with(9)).unwrap()[0], 9, "it was not kept");
-    }
-
-    #[test]
-    fn who_looks_for_what_is_being_read_gets_the_same() {
-        let cache = FileCache::new(1 << 20);
-        let file = cache.number();
-        let (began, wait_began) = std::sync::mpsc::channel();
-        let names: Vec<_> = std::thread::scope(|scope| {
-            let first = scope.spawn(|| {
-                let slow = |buffer: &mut [u8]| {
-                    began.send(()).unwrap();
-                    std::thread::sleep(std::time::Duration::from_millis(50));
-                    fill_with(7)(buffer)
-                };
-                cache.block(file, 0, ONE, slow).unwrap().name()
-            });
-            wait_began.recv().unwrap();
-            let others: Vec<_> =
-                (0..3).map(|_| scope.spawn(|| cache.block(file, 0, ONE, none).unwrap().name())).collect();
-            others.into_iter().chain([first]).map(|thread| thread.join().unwrap()).collect()
-        });
-        assert!(names.iter().all(|name| *name == names[0]));
-        assert_eq!(cache.stats().misses, 1);
     }
 }

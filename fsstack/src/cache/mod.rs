@@ -5,16 +5,19 @@
 //! place, in a helper thread, by io_uring) hands the fill back. Two look-ups of a missing block give one fill.
 //!
 //! Blocks are buffers of [`runtime::buffer`]: the network sends from them, and a frame whose block is held for a
-//! retransmission is not given up. [`FileCache`] is what a server uses of it: blocks by file, read by whoever needs one first.
+//! retransmission is not given up. [`FileCache`] is what a server uses of it: blocks by file, read for whoever needs one first,
+//! while the loop goes on ([`reads`]).
 
 mod file_cache;
 mod frame;
 pub mod policy;
+pub mod reads;
 
 #[cfg(test)]
 mod tests;
 
 pub use file_cache::{FileCache, FileNumber};
+pub use reads::{BlockPart, BlockReader, BlockSource, ComingPart};
 
 use crate::device::Device;
 use frame::{Frame, FrameState};
@@ -119,9 +122,20 @@ impl<P: Policy, K: Copy + Eq + Hash> BlockCache<P, K> {
     /// # Panics
     /// If there is no frame, or a block has no bytes.
     pub fn new(block_bytes: usize, frames: u32, policy: P) -> BlockCache<P, K> {
-        assert!(frames > 0 && block_bytes > 0, "a cache holds at least one block of at least one byte");
+        BlockCache::of_pool(Pool::new(block_bytes, frames as usize), frames, policy)
+    }
+
+    /// A cache of `frames` frames, whose memory is that of `pool`.
+    ///
+    /// # Panics
+    /// If there is no frame, or a block has no bytes.
+    pub fn of_pool(pool: Pool, frames: u32, policy: P) -> BlockCache<P, K> {
+        assert!(
+            frames > 0 && pool.buffer_bytes() > 0,
+            "a cache holds at least one block of at least one byte"
+        );
         BlockCache {
-            pool: Pool::new(block_bytes, frames as usize),
+            pool,
             frames: (0..frames).map(|_| Frame::new()).collect(),
             by_block: HashMap::new(),
             free: (0..frames).rev().map(FrameId).collect(),

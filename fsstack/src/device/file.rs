@@ -3,6 +3,7 @@
 use super::{Device, DeviceMut, RangeLock};
 use std::fs::File;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
@@ -39,7 +40,21 @@ impl FileDevice {
         self.base
     }
 
-    fn place(&self, offset: u64, len: usize) -> io::Result<u64> {
+    /// The same file once more, to be read past the kernel's cache.
+    ///
+    /// # Errors
+    /// If its file system does not do that.
+    pub fn open_direct(&self) -> io::Result<File> {
+        use rustix::fs::{Mode, OFlags, open};
+        let path = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+        Ok(open(path, OFlags::RDONLY | OFlags::DIRECT | OFlags::CLOEXEC, Mode::empty())?.into())
+    }
+
+    /// Where in the file `len` bytes at `offset` of the device lie.
+    ///
+    /// # Errors
+    /// If the device does not have them.
+    pub fn place(&self, offset: u64, len: usize) -> io::Result<u64> {
         let end = offset.checked_add(len as u64);
         if end.is_none_or(|end| self.window_bytes.is_some_and(|window| end > window)) {
             return Err(io::ErrorKind::UnexpectedEof.into());

@@ -56,18 +56,22 @@ impl PageSummer {
 /// # Errors
 /// The first page that does not have its sum.
 pub fn check(table: &[u8], offset: u64, pages: &[u8]) -> Result<(), BadImage> {
+    damages(table, offset, pages).next().map_or(Ok(()), Err)
+}
+
+/// As [`check`], all pages that do not have their sum.
+pub fn damages(table: &[u8], offset: u64, pages: &[u8]) -> impl Iterator<Item = BadImage> {
     let first = offset / PAGE_BYTES;
-    for (number, page) in (first..).zip(pages.chunks_exact(PAGE_BYTES as usize)) {
-        let entry = number.checked_sub(1).and_then(|i| usize::try_from(i).ok()?.checked_mul(BYTES));
-        let Some(entry) = entry.and_then(|at| table.get(at..)?.get(..BYTES)) else { continue };
+    (first..).zip(pages.chunks_exact(PAGE_BYTES as usize)).filter_map(|(number, page)| {
+        let entry = number.checked_sub(1).and_then(|i| usize::try_from(i).ok()?.checked_mul(BYTES))?;
+        let entry = table.get(entry..)?.get(..BYTES)?;
         let (expected, found) = (get_u32(entry, 0), crc32c(0, page));
-        if expected != found {
+        (expected != found).then(|| {
             let what = format!("page {number}");
             let expected = format!("CRC32C {expected:#010x}");
-            return Err(BadImage::new(number * PAGE_BYTES, what, expected, format!("{found:#010x}")));
-        }
-    }
-    Ok(())
+            BadImage::new(number * PAGE_BYTES, what, expected, format!("{found:#010x}"))
+        })
+    })
 }
 
 #[cfg(test)]

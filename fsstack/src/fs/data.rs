@@ -3,14 +3,15 @@
 
 use super::validate::Metadata;
 use super::{InodeId, OpenError, OpenOptions};
-use crate::cache::{FileCache, FileNumber};
+use crate::cache::reads::Damage;
+use crate::cache::{BlockPart, BlockReader, BlockSource, FileCache, FileNumber};
 use crate::device::{Device, FileDevice};
-use crate::format::BadImage;
 use crate::format::inode::Record;
 use crate::format::page_sums::{self, PAGE_BYTES};
 use runtime::buffer::{Shared, Slice};
-use runtime::stats::work::{Quantity, count};
+use std::fs::File;
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
 /// Images up to this size are copied by [`Access::Auto`].
@@ -57,10 +58,20 @@ enum Kind {
 /// An image that is read by blocks, which a cache keeps.
 #[derive(Debug)]
 pub(super) struct Blocks {
-    file: FileDevice,
-    image_bytes: u64,
+    source: Arc<dyn BlockSource>,
+    image: Arc<ImageBlocks>,
     cache: Arc<FileCache>,
     number: FileNumber,
+}
+
+/// Where they come from.
+#[derive(Debug)]
+struct ImageBlocks {
+    file: FileDevice,
+    /// The same file, to be read past the kernel's cache.
+    direct: Option<File>,
+    image_bytes: u64,
+    block_bytes: u64,
     /// What pages are compared with, if they are, and from which offset on.
     page_sums: Option<(Arc<[u8]>, u64)>,
 }
@@ -135,8 +146,7 @@ impl Data {
             aux_at.push(at);
             at += record.aux_bytes();
         }
-        let cache = options.cache.clone().unwrap_or_else(|| Arc::new(FileCache::new(OWN_CACHE_BYTES)));
-        let blocks = Blocks::new(file, meta.superblock.image_bytes, cache, page_sums);
+        let blocks = Blocks::new(file, meta.superblock.image_bytes, options, page_sums)?;
         Ok(Data { bytes: Shared::from(bytes), kind: Kind::Blocks(blocks, aux_at.into()) })
     }
 
@@ -166,7 +176,7 @@ impl Data {
         match &self.kind {
             Kind::Copied => Ok(true),
             Kind::Mapped(file) => Ok(file.len_bytes()? == self.bytes.len() as u64),
-            Kind::Blocks(blocks, _) => Ok(blocks.file.len_bytes()? == blocks.image_bytes),
+            Kind::Blocks(blocks, _) => Ok(blocks.image.file.len_bytes()? == blocks.image.image_bytes),
         }
     }
 
@@ -191,81 +201,88 @@ impl Data {
     }
 
     /// From 1 to `len` bytes, not 0, from `offset` on, within the bounds that were checked: all of them, or up to the end
-    /// of a block. May wait for the file.
-    /// `owner` is whose bytes they are, and how many it has.
-    pub(super) fn fetch(&self, offset: u64, len: u64, owner: (u64, u64)) -> io::Result<Slice> {
+    /// of a block. `owner` is whose bytes they are, and how many it has.
+    pub(super) fn read(
+        &self,
+        offset: u64,
+        len: u64,
+        owner: (u64, u64),
+        reader: &BlockReader,
+    ) -> io::Result<BlockPart> {
         if let Kind::Blocks(blocks, _) = &self.kind {
-            return blocks.fetch(offset, len, owner);
+            return blocks.read(offset, len, owner, reader);
         }
         let range = offset as usize..(offset + len) as usize;
-        Slice::new(self.bytes.clone(), range).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+        let slice = Slice::new(self.bytes.clone(), range);
+        slice.map(BlockPart::Here).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
     }
 }
 
 impl Blocks {
     /// Pages are compared with sums, if there are, from an offset on.
+    ///
+    /// # Errors
+    /// If the file cannot be opened to be read past the kernel's cache, as was asked for.
     pub(super) fn new(
         file: FileDevice,
         image_bytes: u64,
-        cache: Arc<FileCache>,
+        options: &OpenOptions,
         page_sums: Option<(Arc<[u8]>, u64)>,
-    ) -> Blocks {
-        let number = cache.number();
-        Blocks { file, image_bytes, cache, number, page_sums }
+    ) -> io::Result<Blocks> {
+        let cache = options.cache.clone().unwrap_or_else(|| Arc::new(FileCache::new(OWN_CACHE_BYTES)));
+        let direct = if options.direct { Some(file.open_direct()?) } else { None };
+        let block_bytes = cache.block_bytes() as u64;
+        let image = Arc::new(ImageBlocks { file, direct, image_bytes, block_bytes, page_sums });
+        let (source, number) = (image.clone(), cache.number());
+        Ok(Blocks { source, image, cache, number })
     }
 
-    /// As [`Data::fetch`].
-    pub(super) fn fetch(&self, offset: u64, len: u64, owner: (u64, u64)) -> io::Result<Slice> {
-        let block_bytes = self.cache.block_bytes() as u64;
+    /// As [`Data::read`].
+    pub(super) fn read(
+        &self,
+        offset: u64,
+        len: u64,
+        owner: (u64, u64),
+        reader: &BlockReader,
+    ) -> io::Result<BlockPart> {
+        let block_bytes = self.image.block_bytes;
         let index = offset / block_bytes;
-        let start = index * block_bytes;
-        let within = (offset - start) as usize;
+        let within = (offset % block_bytes) as usize;
         let end = (within as u64).saturating_add(len).min(block_bytes) as usize;
-        let block = self.cache.block(self.number, index, owner, |buffer| {
-            let len = (self.image_bytes - start).min(block_bytes) as usize;
-            self.read(start, &mut buffer[..len]).map(|()| len)
-        });
-        let slice = match block {
-            Ok(block) => Slice::new(block, within..end),
-            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-                // Some page of the block is damaged. What lies before it is given, in memory that nobody else gets.
-                let first = offset / PAGE_BYTES * PAGE_BYTES;
-                let last = (start + end as u64).next_multiple_of(PAGE_BYTES).min(self.image_bytes);
-                let mut bytes = vec![0; (last - first) as usize];
-                let sound = match self.read(first, &mut bytes).map_err(bad_image) {
-                    Ok(()) => last,
-                    Err(Ok(bad)) if bad.offset > offset => bad.offset,
-                    Err(Ok(bad)) => {
-                        count(Quantity::BlocksDamaged, 1);
-                        return Err(io::Error::new(io::ErrorKind::InvalidData, bad));
-                    }
-                    Err(Err(error)) => return Err(error),
-                };
-                let from = (offset - first) as usize;
-                let len = (end - within).min((sound - offset) as usize);
-                Slice::new(Shared::from(bytes), from..from + len)
-            }
-            Err(error) => return Err(error),
-        };
-        slice.ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
-    }
-
-    /// Fills `buffer` from `start`, the beginning of a page, and compares pages with their sums while they are in the
-    /// first-level cache, if that was asked for.
-    fn read(&self, start: u64, buffer: &mut [u8]) -> io::Result<()> {
-        self.file.read_at(start, buffer)?;
-        let Some((sums, from)) = &self.page_sums else { return Ok(()) };
-        // Both are the beginnings of pages.
-        let skip = usize::try_from(from.saturating_sub(start)).unwrap_or(usize::MAX);
-        let Some(checked) = buffer.get(skip..) else { return Ok(()) };
-        page_sums::check(sums, start + skip as u64, checked)
-            .map_err(|bad| io::Error::new(io::ErrorKind::InvalidData, bad))
+        self.cache.read((self.number, index), owner, &self.source, reader).part(within..end)
     }
 }
 
-/// What is wrong with the bytes, if it is that and not their reading.
-fn bad_image(error: io::Error) -> Result<BadImage, io::Error> {
-    error.downcast::<BadImage>()
+impl BlockSource for ImageBlocks {
+    fn file(&self) -> BorrowedFd<'_> {
+        self.file.file().as_fd()
+    }
+
+    fn direct_file(&self) -> Option<BorrowedFd<'_>> {
+        self.direct.as_ref().map(AsFd::as_fd)
+    }
+
+    fn place(&self, index: u64) -> io::Result<(u64, usize)> {
+        let start = index.checked_mul(self.block_bytes).filter(|&start| start < self.image_bytes);
+        let start = start.ok_or(io::ErrorKind::UnexpectedEof)?;
+        let len = (self.image_bytes - start).min(self.block_bytes) as usize;
+        Ok((self.file.place(start, len)?, len))
+    }
+
+    /// Compares pages with their sums, if that was asked for, while they are in the first-level cache.
+    fn check(&self, index: u64, bytes: &[u8]) -> io::Result<Vec<Damage>> {
+        let Some((sums, from)) = &self.page_sums else { return Ok(Vec::new()) };
+        let start = index * self.block_bytes;
+        // Both are the beginnings of pages.
+        let skip = usize::try_from(from.saturating_sub(start)).unwrap_or(usize::MAX);
+        let Some(checked) = bytes.get(skip..) else { return Ok(Vec::new()) };
+        Ok(page_sums::damages(sums, start + skip as u64, checked)
+            .map(|what| {
+                let page = (what.offset - start) as usize;
+                Damage { within: page..page + PAGE_BYTES as usize, what }
+            })
+            .collect())
+    }
 }
 
 fn zeros(len: u64) -> io::Result<Vec<u8>> {

@@ -15,7 +15,7 @@
 use super::data::Blocks;
 use super::validate;
 use super::{OpenError, OpenOptions, ReadError};
-use crate::cache::FileCache;
+use crate::cache::{BlockPart, BlockReader};
 use crate::device::FileDevice;
 use crate::format::BadImage;
 use crate::format::extent::{self, Extent};
@@ -116,9 +116,7 @@ impl LazyImage {
             );
         }
         let checked_from = if options.verify { 0 } else { superblock.data_end() };
-        let cache =
-            options.cache.clone().unwrap_or_else(|| Arc::new(FileCache::new(super::data::OWN_CACHE_BYTES)));
-        let blocks = Blocks::new(device, superblock.image_bytes, cache, Some((page_sums, checked_from)));
+        let blocks = Blocks::new(device, superblock.image_bytes, options, Some((page_sums, checked_from)))?;
         Ok(Some(LazyImage { superblock, blocks }))
     }
 
@@ -132,12 +130,24 @@ impl LazyImage {
     /// # Errors
     /// If what was needed cannot be read, or is not sound.
     pub fn find(self: &Arc<Self>, path: &[u8]) -> Result<Option<LazyEntry>, ReadError> {
+        self.look_up(path, &BlockReader::in_place())
+    }
+
+    /// As [`LazyImage::find`], as far as it gets by `reader`.
+    ///
+    /// # Errors
+    /// As [`LazyImage::find`]; [`io::ErrorKind::WouldBlock`] if something is needed that is being read: ask again when woken.
+    pub fn look_up(
+        self: &Arc<Self>,
+        path: &[u8],
+        reader: &BlockReader,
+    ) -> Result<Option<LazyEntry>, ReadError> {
         let index = self.superblock.section(SectionKind::Index);
         let slots = index.len as usize / index::SLOT_BYTES;
         let (tag, probes) = index::probe(self.superblock.hash_seed, path, slots, self.superblock.max_probe);
         for at in probes {
             let mut slot = [0; index::SLOT_BYTES];
-            self.read(index.offset + (at * index::SLOT_BYTES) as u64, &mut slot)?;
+            self.read(index.offset + (at * index::SLOT_BYTES) as u64, &mut slot, reader)?;
             let slot = Slot::decode(&slot);
             if slot.inode == index::EMPTY {
                 return Ok(None);
@@ -145,17 +155,17 @@ impl LazyImage {
             if slot.tag != tag {
                 continue;
             }
-            let record = self.record(slot.inode.into())?;
-            if record.path_bytes as usize == path.len() && self.is_path(slot.inode, &record, path)? {
-                return self.entry(slot.inode, record).map(Some);
+            let record = self.record(slot.inode.into(), reader)?;
+            if record.path_bytes as usize == path.len() && self.is_path(slot.inode, &record, path, reader)? {
+                return self.entry(slot.inode, record, reader).map(Some);
             }
         }
         Ok(None)
     }
 
-    fn record(&self, number: u64) -> Result<Record, ReadError> {
+    fn record(&self, number: u64, reader: &BlockReader) -> Result<Record, ReadError> {
         let mut bytes = [0; inode::BYTES];
-        self.read_entry(SectionKind::Inodes, number, &mut bytes)?;
+        self.read_entry(SectionKind::Inodes, number, &mut bytes, reader)?;
         let section = self.superblock.section(SectionKind::Inodes);
         let record = Record::decode(&bytes).map_err(|(field, what, expected, found)| {
             let at = section.offset + number * inode::BYTES as u64 + field as u64;
@@ -164,7 +174,13 @@ impl LazyImage {
         Ok(record)
     }
 
-    fn is_path(&self, number: u32, record: &Record, path: &[u8]) -> Result<bool, ReadError> {
+    fn is_path(
+        &self,
+        number: u32,
+        record: &Record,
+        path: &[u8],
+        reader: &BlockReader,
+    ) -> Result<bool, ReadError> {
         let heap = self.superblock.section(SectionKind::Paths);
         let end = record.path_offset.checked_add(path.len() as u64).filter(|&end| end <= heap.len);
         if end.is_none() {
@@ -175,11 +191,16 @@ impl LazyImage {
             );
         }
         let mut found = vec![0; path.len()];
-        self.read(heap.offset + record.path_offset, &mut found)?;
+        self.read(heap.offset + record.path_offset, &mut found, reader)?;
         Ok(found == path)
     }
 
-    fn entry(self: &Arc<Self>, number: u32, record: Record) -> Result<LazyEntry, ReadError> {
+    fn entry(
+        self: &Arc<Self>,
+        number: u32,
+        record: Record,
+        reader: &BlockReader,
+    ) -> Result<LazyEntry, ReadError> {
         validate::check_record(&self.superblock, number as usize, &record)?;
         if record.kind == Kind::Directory {
             return Ok(LazyEntry::Directory(LazyDirectory { image: Arc::clone(self), record }));
@@ -187,7 +208,7 @@ impl LazyImage {
         let mut extents = Vec::with_capacity(record.count as usize);
         for i in 0..u64::from(record.count) {
             let mut bytes = [0; extent::BYTES];
-            self.read_entry(SectionKind::Extents, u64::from(record.first) + i, &mut bytes)?;
+            self.read_entry(SectionKind::Extents, u64::from(record.first) + i, &mut bytes, reader)?;
             extents.push(Extent::decode(&bytes));
         }
         let sum = validate::check_extents(&self.superblock, record.first.into(), &extents)?;
@@ -201,7 +222,7 @@ impl LazyImage {
         let mut area = Vec::new();
         if record.aux_bytes() <= MAX_AREA_BYTES {
             area.resize(record.aux_bytes() as usize, 0);
-            self.read(record.aux_offset, &mut area)?;
+            self.read(record.aux_offset, &mut area, reader)?;
             let found = crc32c(0, &area);
             if found != record.aux_crc {
                 let what = format!("application area of inode {number}");
@@ -216,7 +237,13 @@ impl LazyImage {
     }
 
     /// Reads an entry of a table.
-    fn read_entry(&self, kind: SectionKind, number: u64, to: &mut [u8]) -> Result<(), ReadError> {
+    fn read_entry(
+        &self,
+        kind: SectionKind,
+        number: u64,
+        to: &mut [u8],
+        reader: &BlockReader,
+    ) -> Result<(), ReadError> {
         let section = self.superblock.section(kind);
         let count = section.len / to.len() as u64;
         if number >= count {
@@ -229,22 +256,27 @@ impl LazyImage {
             )
             .into());
         }
-        self.read(section.offset + number * to.len() as u64, to)
+        self.read(section.offset + number * to.len() as u64, to, reader)
     }
 
-    /// Reads bytes that lie within the image.
-    fn read(&self, offset: u64, to: &mut [u8]) -> Result<(), ReadError> {
+    /// Reads bytes that lie within the image. Of what is not there, all that is needed is asked for at once.
+    fn read(&self, offset: u64, to: &mut [u8], reader: &BlockReader) -> Result<(), ReadError> {
         let mut filled = 0;
+        let mut is_whole = true;
         while filled < to.len() {
             let (at, left) = (offset + filled as u64, to.len() - filled);
-            let part = self.blocks.fetch(at, left as u64, METADATA)?;
-            if part.is_empty() {
+            let part = self.blocks.read(at, left as u64, METADATA, reader)?;
+            let len = part.len();
+            match part {
+                BlockPart::Here(part) => to[filled..filled + len].copy_from_slice(part.bytes()),
+                BlockPart::Coming(_) => is_whole = false,
+            }
+            if len == 0 {
                 return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
             }
-            to[filled..filled + part.len()].copy_from_slice(part.bytes());
-            filled += part.len();
+            filled += len;
         }
-        Ok(())
+        if is_whole { Ok(()) } else { Err(io::Error::from(io::ErrorKind::WouldBlock).into()) }
     }
 }
 
@@ -255,10 +287,11 @@ impl LazyDirectory {
     /// If it cannot be read, or is not sound.
     pub fn children(&self, most: usize) -> Result<Vec<LazyChild>, ReadError> {
         let LazyDirectory { image, record } = self;
+        let reader = &BlockReader::in_place();
         let count = (record.count as usize).min(most);
         let mut children = Vec::new();
         for i in 0..count as u64 {
-            let child = image.record(u64::from(record.first) + i)?;
+            let child = image.record(u64::from(record.first) + i, reader)?;
             let mut name = vec![0; usize::from(child.name_bytes)];
             let heap = image.superblock.section(SectionKind::Paths);
             let end = child.path_offset.checked_add(child.path_bytes.into()).filter(|&end| end <= heap.len);
@@ -268,7 +301,7 @@ impl LazyDirectory {
                 let expected = format!("within the {} bytes of the path heap", heap.len);
                 return Err(BadImage::new(heap.offset, "path of an inode", expected, found).into());
             };
-            image.read(heap.offset + start, &mut name)?;
+            image.read(heap.offset + start, &mut name, reader)?;
             children.push(LazyChild {
                 name,
                 is_directory: child.kind == Kind::Directory,
@@ -327,6 +360,14 @@ impl LazyFile {
     /// # Errors
     /// If they cannot be read, or, verified, are not those that were packed.
     pub fn fetch(&self, offset: u64, len: usize) -> Result<Slice, ReadError> {
+        Ok(self.read(offset, len, &BlockReader::in_place())?.here()?)
+    }
+
+    /// As [`LazyFile::fetch`], by `reader`: they may be still to come.
+    ///
+    /// # Errors
+    /// As [`LazyFile::fetch`].
+    pub fn read(&self, offset: u64, len: usize, reader: &BlockReader) -> Result<BlockPart, ReadError> {
         let mut start = 0;
         for extent in &self.extents {
             // The sum of all lengths was checked to be the size: no overflow.
@@ -337,10 +378,10 @@ impl LazyFile {
                     break;
                 }
                 let owner = (self.number.into(), self.record.size);
-                return Ok(self.image.blocks.fetch(extent.offset + skip, len, owner)?);
+                return Ok(self.image.blocks.read(extent.offset + skip, len, owner, reader)?);
             }
             start += extent.len;
         }
-        Ok(Slice::from(Shared::from(Vec::new())))
+        Ok(BlockPart::Here(Slice::from(Shared::from(Vec::new()))))
     }
 }

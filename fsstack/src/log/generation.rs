@@ -5,7 +5,7 @@ use super::node::{Node, Source};
 use super::segment::{Blob, JOURNAL, Segment, SegmentKind};
 use super::superblock::{Place, Superblock};
 use super::tree::Tree;
-use crate::cache::FileCache;
+use crate::cache::{BlockPart, BlockReader, FileCache};
 use crate::device::{Device, FileDevice, RangeLock};
 use crate::format::BadImage;
 use crate::fs::{Access, Image, Inode, OpenError, OpenOptions, ReadError};
@@ -294,6 +294,14 @@ impl OpenFile {
     /// If the bytes cannot be read.
     pub fn fetch(&self, offset: u64, len: usize) -> Result<Slice, ReadError> {
         self.node.fetch(offset, len)
+    }
+
+    /// As [`Entry::fetch`], by `reader`: they may be still to come.
+    ///
+    /// # Errors
+    /// If the bytes cannot be read.
+    pub fn fetch_by(&self, offset: u64, len: usize, reader: &BlockReader) -> Result<BlockPart, ReadError> {
+        self.node.fetch_by(offset, len, reader)
     }
 
     /// A name for these very contents: where they lie, mixed into one number.

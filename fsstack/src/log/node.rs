@@ -1,6 +1,7 @@
 //! What stands at a path: a directory, a file that lies whole in one segment, or one in runs.
 
 use super::segment::Blob;
+use crate::cache::{BlockPart, BlockReader};
 use crate::format::sums::KnownSums;
 use crate::fs::ReadError;
 use crate::image::build::Mtime;
@@ -161,12 +162,22 @@ impl Node {
     }
 
     /// Bytes from `offset` on, at most `len`, as many as lie together.
-    pub(super) fn fetch(&self, offset: u64, len: usize) -> Result<Slice, ReadError> {
+    pub(super) fn fetch_by(
+        &self,
+        offset: u64,
+        len: usize,
+        reader: &BlockReader,
+    ) -> Result<BlockPart, ReadError> {
         match self {
             Node::Directory(_) => Err(ReadError::IsDirectory),
-            Node::Whole(blob) => blob.inode().fetch(offset, len),
-            Node::Runs(runs) => runs.fetch(offset, len),
+            Node::Whole(blob) => blob.inode().fetch_by(offset, len, reader),
+            Node::Runs(runs) => runs.fetch_by(offset, len, reader),
         }
+    }
+
+    /// The same, and waits for the device.
+    pub(super) fn fetch(&self, offset: u64, len: usize) -> Result<Slice, ReadError> {
+        Ok(self.fetch_by(offset, len, &BlockReader::in_place())?.here()?)
     }
 }
 
@@ -241,10 +252,10 @@ impl Runs {
         self.map.range((Bound::Unbounded, Bound::Excluded(at))).next_back().map(|(start, run)| (*start, run))
     }
 
-    pub(super) fn fetch(&self, offset: u64, len: usize) -> Result<Slice, ReadError> {
+    fn fetch_by(&self, offset: u64, len: usize, reader: &BlockReader) -> Result<BlockPart, ReadError> {
         let left = self.size.saturating_sub(offset).min(len as u64);
         if left == 0 {
-            return Ok(Slice::from(Shared::from(Vec::new())));
+            return Ok(BlockPart::Here(Slice::from(Shared::from(Vec::new()))));
         }
         let here = self.map.range(..=offset).next_back().filter(|(start, run)| *start + run.len > offset);
         if let Some((start, run)) = here {
@@ -252,16 +263,19 @@ impl Runs {
             let len = left.min(run.len - skip);
             return match &run.source {
                 Source::Stored(blob, at) => {
-                    blob.inode().fetch(at + skip, usize::try_from(len).unwrap_or(usize::MAX))
+                    let len = usize::try_from(len).unwrap_or(usize::MAX);
+                    blob.inode().fetch_by(at + skip, len, reader)
                 }
-                Source::Memory(slice) => Ok(slice.part(skip as usize..(skip + len) as usize)),
+                Source::Memory(slice) => {
+                    Ok(BlockPart::Here(slice.part(skip as usize..(skip + len) as usize)))
+                }
             };
         }
         /// Zeros are given so many at a time.
         const ZEROS: u64 = 64 << 10;
         let next = self.map.range((Bound::Excluded(offset), Bound::Unbounded)).next();
         let gap = next.map_or(left, |(start, _)| left.min(start - offset));
-        Ok(Slice::from(Shared::from(vec![0; gap.min(ZEROS) as usize])))
+        Ok(BlockPart::Here(Slice::from(Shared::from(vec![0; gap.min(ZEROS) as usize]))))
     }
 
     /// Bytes of it that are in memory only.

@@ -43,13 +43,15 @@ pub enum Quantity {
     BlocksFound,
     /// Blocks of files that were wanted, and read for it.
     BlocksRead,
+    /// Of those: blocks whose reading the loop did not wait for.
+    BlocksQueued,
     /// Reads of a block that were refused, for it does not have its checksum.
     BlocksDamaged,
 }
 
 impl Quantity {
     /// All of them.
-    pub const ALL: [Quantity; 17] = [
+    pub const ALL: [Quantity; 18] = [
         Quantity::BytesSent,
         Quantity::BytesCopied,
         Quantity::BytesSummed,
@@ -66,6 +68,7 @@ impl Quantity {
         Quantity::OtherCalls,
         Quantity::BlocksFound,
         Quantity::BlocksRead,
+        Quantity::BlocksQueued,
         Quantity::BlocksDamaged,
     ];
 
@@ -88,6 +91,7 @@ impl Quantity {
             Quantity::OtherCalls => "other_calls",
             Quantity::BlocksFound => "blocks_found",
             Quantity::BlocksRead => "blocks_read",
+            Quantity::BlocksQueued => "blocks_queued",
             Quantity::BlocksDamaged => "blocks_damaged",
         }
     }

@@ -8,22 +8,22 @@
 //!   path ── openat2, below the folder, through no link ──► descriptor ── fstat ──► version ──► blocks, heads
 //! ```
 //!
-//! Reading a block that is not kept waits for the device, one block at a time: at most 256 KiB ahead of what a peer has
-//! acknowledged.
+//! A block that is not kept is read by the loop's [`BlockReader`], at most 256 KiB ahead of what a peer has acknowledged.
+//! Opening a file, and asking for its times, wait for the device.
 
 mod beneath;
 mod version;
 
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use fsstack::cache::{FileCache, FileNumber};
-use runtime::buffer::{Shared, Slice};
+use fsstack::cache::reads::Damage;
+use fsstack::cache::{BlockPart, BlockReader, BlockSource, FileCache, FileNumber};
+use runtime::buffer::Shared;
 use runtime::payload::Piece;
 use runtime::stats::work::{Quantity, count};
 use rustc_hash::FxHashMap;
@@ -41,6 +41,9 @@ use version::Version;
 /// Files whose heads are remembered. When there are as many, all are forgotten and learned again.
 const MAX_KNOWN: usize = 1 << 16;
 
+/// Files that are being learned at once. When there are as many, the rest begins anew.
+const MAX_LEARNING: usize = 1024;
+
 /// A folder that is served.
 #[derive(Debug)]
 pub struct Folder {
@@ -48,6 +51,8 @@ pub struct Folder {
     dotfiles: Dotfiles,
     cache: Arc<FileCache>,
     known: Mutex<FxHashMap<Version, Arc<Known>>>,
+    /// Of versions of which the first block is being read.
+    learning: Mutex<FxHashMap<Version, FileNumber>>,
 }
 
 /// What was learned of a version of a file.
@@ -66,10 +71,20 @@ struct Known {
 /// A file, held open while something is sent from it.
 #[derive(Debug)]
 struct OpenFile {
-    file: File,
+    source: Arc<dyn BlockSource>,
     version: Version,
     known: Arc<Known>,
     cache: Arc<FileCache>,
+    /// It changed just now, so the kernel has it in memory: each request knows it by another number, and does not come back.
+    is_fresh: bool,
+}
+
+/// A file whose bytes are those of a version, or cannot be had.
+#[derive(Debug)]
+struct FileOfVersion {
+    file: File,
+    version: Version,
+    block_bytes: u64,
 }
 
 impl Folder {
@@ -105,6 +120,7 @@ impl Folder {
             dotfiles,
             cache: Arc::new(cache),
             known: Mutex::default(),
+            learning: Mutex::default(),
         })
     }
 
@@ -114,11 +130,16 @@ impl Folder {
     }
 
     /// The file at a path below the folder; `None` if it is something else.
-    fn file(&self, path: &[u8]) -> io::Result<Option<Arc<OpenFile>>> {
-        self.file_of(self.beneath.open(path)?, path)
+    fn file(&self, path: &[u8], reader: &BlockReader) -> io::Result<Option<Arc<OpenFile>>> {
+        self.file_of(self.beneath.open(path)?, path, reader)
     }
 
-    fn file_of(&self, opened: OwnedFd, path: &[u8]) -> io::Result<Option<Arc<OpenFile>>> {
+    fn file_of(
+        &self,
+        opened: OwnedFd,
+        path: &[u8],
+        reader: &BlockReader,
+    ) -> io::Result<Option<Arc<OpenFile>>> {
         count(Quantity::OtherCalls, 2);
         let stat = rustix::fs::fstat(&opened)?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
@@ -131,24 +152,35 @@ impl Folder {
         if let Some(open) = known.as_ref().and_then(|known| known.open().upgrade()) {
             return Ok(Some(open));
         }
-        let file = File::from(opened);
+        let block_bytes = self.cache.block_bytes() as u64;
+        let source: Arc<dyn BlockSource> =
+            Arc::new(FileOfVersion { file: File::from(opened), version, block_bytes });
+        let is_fresh = !version.is_settled();
         let known = match known {
             Some(known) => known,
-            None => self.learn(&file, version, name)?,
+            None if is_fresh => self.learn(&source, version, name, &BlockReader::in_place())?,
+            None => self.learn(&source, version, name, reader)?,
         };
-        let open = Arc::new(OpenFile { file, version, known, cache: Arc::clone(&self.cache) });
+        let open = Arc::new(OpenFile { source, version, known, cache: Arc::clone(&self.cache), is_fresh });
         *open.known.open() = Arc::downgrade(&open);
         Ok(Some(open))
     }
 
-    fn learn(&self, file: &File, version: Version, name: &[u8]) -> io::Result<Arc<Known>> {
-        let number = self.cache.number();
+    fn learn(
+        &self,
+        source: &Arc<dyn BlockSource>,
+        version: Version,
+        name: &[u8],
+        reader: &BlockReader,
+    ) -> io::Result<Arc<Known>> {
+        let number = self.number(version);
         // Whether it is text is told by its first block. Looked at only where it matters.
         let coded = content_type::coding(name);
         let is_text = if coded.is_none() && content_type::text_matters(name) {
-            let block = read_block(&self.cache, file, version, number, 0)?;
-            let len = usize::try_from(version.size).unwrap_or(usize::MAX).min(block.len());
-            Some(content_type::begins_like_text(&block[..len], len as u64 == version.size))
+            let len = version.size.min(self.cache.block_bytes() as u64) as usize;
+            let owner = (version.inode(), version.size);
+            let block = self.cache.read((number, 0), owner, source, reader).part(0..len)?.here()?;
+            Some(content_type::begins_like_text(block.bytes(), block.len() as u64 == version.size))
         } else {
             None
         };
@@ -163,6 +195,7 @@ impl Folder {
                 last_modified: version.last_modified(),
             },
         }));
+        self.learning.lock().unwrap_or_else(PoisonError::into_inner).remove(&version);
         let places = Area::decode(&area, version.size).ok_or(io::ErrorKind::InvalidData)?;
         let known = Arc::new(Known { name: name.into(), number, area, places, open: Mutex::default() });
         // Of a file that changed just now, another change may leave the times as they are: it is learned anew each time.
@@ -176,24 +209,37 @@ impl Folder {
         Ok(known)
     }
 
+    /// What the cache knows the version by. Of one that is being learned the same as before, or what is read for that would be
+    /// read again.
+    fn number(&self, version: Version) -> FileNumber {
+        if !version.is_settled() {
+            return self.cache.number();
+        }
+        let mut learning = self.learning.lock().unwrap_or_else(PoisonError::into_inner);
+        if learning.len() >= MAX_LEARNING {
+            learning.clear();
+        }
+        *learning.entry(version).or_insert_with(|| self.cache.number())
+    }
+
     fn known(&self) -> MutexGuard<'_, FxHashMap<Version, Arc<Known>>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn look(&self, path: &[u8]) -> io::Result<Found> {
+    fn look(&self, path: &[u8], reader: &BlockReader) -> io::Result<Found> {
         let below = path.strip_prefix(b"/").unwrap_or(path);
         if !self.dotfiles.allow(Path::new(std::ffi::OsStr::from_bytes(below))) {
             return Ok(Found::Nothing);
         }
         if below.is_empty() || below.ends_with(b"/") {
-            let index = self.file(&[below, INDEX_NAME].concat())?;
+            let index = self.file(&[below, INDEX_NAME].concat(), reader)?;
             return Ok(index.map_or(Found::Nothing, |file| Found::File(file)));
         }
-        if let Some(file) = self.file(below)? {
+        if let Some(file) = self.file(below, reader)? {
             return Ok(Found::File(file));
         }
         // Most likely a folder: it is one with a slash behind it if it has an index.
-        let index = self.file(&[below, b"/", INDEX_NAME].concat())?;
+        let index = self.file(&[below, b"/", INDEX_NAME].concat(), reader)?;
         Ok(if index.is_some() { Found::Directory } else { Found::Nothing })
     }
 }
@@ -209,9 +255,10 @@ impl Store for Folder {
         })
     }
 
-    fn find(&self, path: &[u8]) -> Found {
-        match self.look(path) {
+    fn look_up(&self, path: &[u8], reader: &BlockReader) -> Found {
+        match self.look(path, reader) {
             Ok(found) => found,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && reader.is_blocked() => Found::Later,
             Err(error) => match Errno::from_io_error(&error) {
                 // Not there, behind something that is no folder, a link, or nothing that can be read like a file.
                 Some(
@@ -300,34 +347,34 @@ impl Document for OpenFile {
         None
     }
 
-    fn fetch(&self, offset: u64) -> io::Result<Slice> {
+    fn read(&self, offset: u64, reader: &BlockReader) -> io::Result<BlockPart> {
         let block_bytes = self.cache.block_bytes() as u64;
         let index = offset / block_bytes;
         let end = (self.version.size - index * block_bytes).min(block_bytes);
-        let block = read_block(&self.cache, &self.file, self.version, self.known.number, index)?;
         let range = (offset % block_bytes) as usize..end as usize;
-        Slice::new(block, range).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+        let owner = (self.version.inode(), self.version.size);
+        let in_place = BlockReader::in_place();
+        let reader = if self.is_fresh { &in_place } else { reader };
+        self.cache.read((self.known.number, index), owner, &self.source, reader).part(range)
     }
 }
 
-/// Block `index` of a version of a file. What is read is of that version, or it is an error.
-fn read_block(
-    cache: &FileCache,
-    file: &File,
-    version: Version,
-    number: FileNumber,
-    index: u64,
-) -> io::Result<Shared> {
-    let block_bytes = cache.block_bytes() as u64;
-    cache.block(number, index, (version.inode(), version.size), |buffer| {
-        let start = index * block_bytes;
-        let len = version.size.saturating_sub(start).min(block_bytes) as usize;
-        count(Quantity::OtherCalls, 2);
-        file.read_exact_at(&mut buffer[..len], start)?;
-        // Looked at after the reading, so nothing was written before that this does not tell.
-        if !version.is_unchanged(&rustix::fs::fstat(file)?) {
+impl BlockSource for FileOfVersion {
+    fn file(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+
+    fn place(&self, index: u64) -> io::Result<(u64, usize)> {
+        let start = index.checked_mul(self.block_bytes).ok_or(io::ErrorKind::UnexpectedEof)?;
+        Ok((start, self.version.size.saturating_sub(start).min(self.block_bytes) as usize))
+    }
+
+    /// Looked at after the reading, so nothing was written before that this does not tell.
+    fn check(&self, _index: u64, _bytes: &[u8]) -> io::Result<Vec<Damage>> {
+        count(Quantity::OtherCalls, 1);
+        if !self.version.is_unchanged(&rustix::fs::fstat(&self.file)?) {
             return Err(io::Error::other("it changed while it was sent"));
         }
-        Ok(len)
-    })
+        Ok(Vec::new())
+    }
 }

@@ -1,0 +1,150 @@
+//! Reads by io_uring, a ring for each loop: begun all together at the end of a turn, ended where the loop wakes up.
+
+#![allow(unsafe_code, reason = "the kernel writes to memory that a queue entry names")]
+
+use super::{ReadOrder, ReadQueue};
+use io_uring::{IoUring, opcode, types};
+use runtime::stats::work::{Quantity, count};
+use slab::Slab;
+use std::collections::VecDeque;
+use std::fmt;
+use std::io;
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+/// Reads that are under way at once; more wait their turn here.
+const DEPTH: u32 = 128;
+
+/// The ring of one loop.
+pub struct UringQueue {
+    /// Before the orders, of which the kernel fills the buffers as long as there is a ring.
+    ring: IoUring,
+    /// What the kernel has, by the number that it tells when it is done.
+    under_way: ManuallyDrop<Slab<ReadOrder>>,
+    waiting: VecDeque<ReadOrder>,
+    /// Of what is under way, entries that the kernel was not told of yet.
+    untold: usize,
+}
+
+impl UringQueue {
+    /// A ring that counts up the eventfd `bell` when something is read.
+    ///
+    /// # Errors
+    /// If there is no io_uring here: an old kernel, or a container that forbids it.
+    pub fn new(bell: BorrowedFd<'_>) -> io::Result<UringQueue> {
+        let ring = IoUring::builder().build(DEPTH)?;
+        ring.submitter().register_eventfd(bell.as_raw_fd())?;
+        let under_way = ManuallyDrop::new(Slab::with_capacity(DEPTH as usize));
+        Ok(UringQueue { ring, under_way, waiting: VecDeque::new(), untold: 0 })
+    }
+
+    /// Whether there can be one.
+    ///
+    /// # Errors
+    /// As [`UringQueue::new`].
+    pub fn probe() -> io::Result<()> {
+        let bell = rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC)?;
+        UringQueue::new(std::os::fd::AsFd::as_fd(&bell)).map(drop)
+    }
+
+    fn push(&mut self, order: ReadOrder) {
+        let entry = self.under_way.vacant_entry();
+        let key = entry.key() as u64;
+        let order = entry.insert(order);
+        let file = types::Fd(order.file().as_raw_fd());
+        let (offset, buffer) = order.rest();
+        // A block is shorter than 4 GiB.
+        let read = opcode::Read::new(file, buffer.as_mut_ptr(), buffer.len() as u32);
+        let entry = read.offset(offset).build().user_data(key);
+        // SAFETY: the order owns the buffer, on the heap, and the file. It stays in `under_way`, where nobody touches it, until
+        // the kernel says that it is done with it; and with the ring itself as `drop` sees to.
+        let pushed = unsafe { self.ring.submission().push(&entry) };
+        match pushed {
+            Ok(()) => self.untold += 1,
+            // The ring has an entry for each that may be under way.
+            Err(_) => drop(self.under_way.try_remove(key as usize)),
+        }
+    }
+
+    /// Tells the kernel what is to be begun.
+    fn tell(&mut self) {
+        if self.untold > 0 {
+            count(Quantity::OtherCalls, 1);
+            // What it does not take now is told again: `has_work`.
+            if let Ok(taken) = self.ring.submit() {
+                self.untold = self.untold.saturating_sub(taken);
+            }
+        }
+    }
+
+    /// Ends what is read; whether there was something.
+    fn take_ended(&mut self) -> bool {
+        let mut any = false;
+        loop {
+            let Some(ended) = self.ring.completion().next() else { return any };
+            any = true;
+            let Some(order) = self.under_way.try_remove(ended.user_data() as usize) else { continue };
+            let outcome = match ended.result() {
+                n if n < 0 => Err(io::Error::from_raw_os_error(-n)),
+                n => Ok(n as usize),
+            };
+            let rest = order.advance(outcome).or_else(|| self.waiting.pop_front());
+            if let Some(next) = rest {
+                self.push(next);
+            }
+        }
+    }
+}
+
+impl ReadQueue for UringQueue {
+    fn submit(&mut self, order: ReadOrder) {
+        if self.under_way.len() < DEPTH as usize {
+            self.push(order);
+        } else {
+            self.waiting.push_back(order);
+        }
+    }
+
+    fn turn(&mut self) {
+        loop {
+            self.tell();
+            // What was done at once may have made room for what waits.
+            if !self.take_ended() || self.untold == 0 {
+                return;
+            }
+        }
+    }
+
+    fn has_work(&self) -> bool {
+        // SAFETY: the only other view of the completion queue is `take_ended`'s, which is over.
+        self.untold > 0 || unsafe { !self.ring.completion_shared().is_empty() }
+    }
+}
+
+impl Drop for UringQueue {
+    /// Waits for what is under way: until then the kernel writes to its buffers.
+    fn drop(&mut self) {
+        self.waiting.clear();
+        while !self.under_way.is_empty() {
+            match self.ring.submit_and_wait(1) {
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // Then the buffers are never given up.
+                Err(_) => return,
+            }
+            self.untold = 0;
+            self.take_ended();
+        }
+        // SAFETY: not used again.
+        unsafe { ManuallyDrop::drop(&mut self.under_way) };
+    }
+}
+
+impl fmt::Debug for UringQueue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UringQueue")
+            .field("under_way", &self.under_way.len())
+            .field("waiting", &self.waiting.len())
+            .finish_non_exhaustive()
+    }
+}
