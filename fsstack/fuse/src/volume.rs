@@ -1,0 +1,417 @@
+//! An image that is mounted: what the system asks for by inode numbers, done on a tree of paths.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use fsstack::format::mtime::Mtime;
+use fsstack::log::{ChangeError, Contents, Entry, Generation, Log, LogError};
+use fsstack::path::PathError;
+use fsstack::{OpenError, OpenOptions, ReadError};
+use fuser::Errno;
+use runtime::buffer::{Shared, Slice};
+
+use crate::names::{Names, ROOT};
+use crate::orphan::{Orphan, gather};
+
+/// Modes of everything: images have none.
+pub(crate) const DIRECTORY_MODE: u32 = 0o755;
+pub(crate) const FILE_MODE: u32 = 0o644;
+
+/// What is said of a file.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Attributes {
+    pub(crate) number: u64,
+    pub(crate) is_directory: bool,
+    pub(crate) size: u64,
+    pub(crate) mtime: SystemTime,
+    /// Whether it has no path any more.
+    pub(crate) is_orphan: bool,
+}
+
+/// What is to be changed of a file.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Wanted {
+    pub(crate) mode: Option<u32>,
+    pub(crate) size: Option<u64>,
+    pub(crate) mtime: Option<SystemTime>,
+}
+
+/// A name in a directory.
+#[derive(Clone, Debug)]
+pub(crate) struct Listed {
+    pub(crate) number: u64,
+    pub(crate) is_directory: bool,
+    pub(crate) name: Vec<u8>,
+}
+
+/// An image, and what the system has of it.
+pub(crate) struct Volume {
+    /// `None` if it is mounted to be read only.
+    log: Option<Log>,
+    /// The tree with all changes.
+    tree: Generation,
+    /// The image's file.
+    path: PathBuf,
+    names: Names,
+    /// How often each file is open.
+    open: HashMap<u64, u64>,
+    orphans: HashMap<u64, Orphan>,
+    listings: HashMap<u64, Vec<Listed>>,
+    next_listing: u64,
+    is_dirty: bool,
+}
+
+/// Why a change did not come to be, as the system says it.
+fn of_log(error: LogError) -> Errno {
+    match error {
+        LogError::Change(error) => match error {
+            ChangeError::NotFound | ChangeError::NoParent => Errno::ENOENT,
+            ChangeError::NotDirectory => Errno::ENOTDIR,
+            ChangeError::IsDirectory => Errno::EISDIR,
+            ChangeError::NotEmpty => Errno::ENOTEMPTY,
+            ChangeError::Exists => Errno::EEXIST,
+            ChangeError::TooLarge => Errno::EFBIG,
+            ChangeError::Path(PathError::NameTooLong | PathError::PathTooLong) => Errno::ENAMETOOLONG,
+            ChangeError::Impossible | ChangeError::Path(_) => Errno::EINVAL,
+        },
+        error if error.is_full() => Errno::ENOSPC,
+        error => {
+            eprintln!("fsstack-mount: {error}");
+            Errno::EIO
+        }
+    }
+}
+
+fn of_read(error: ReadError) -> Errno {
+    eprintln!("fsstack-mount: {error}");
+    Errno::EIO
+}
+
+fn to_system(mtime: Mtime) -> SystemTime {
+    let seconds = Duration::from_secs(mtime.seconds.unsigned_abs());
+    let whole = match mtime.seconds {
+        0.. => SystemTime::UNIX_EPOCH.checked_add(seconds),
+        _ => SystemTime::UNIX_EPOCH.checked_sub(seconds),
+    };
+    let nanoseconds = Duration::from_nanos(mtime.nanoseconds.into());
+    whole.and_then(|time| time.checked_add(nanoseconds)).unwrap_or(SystemTime::UNIX_EPOCH)
+}
+
+fn from_system(time: SystemTime) -> Mtime {
+    match time.duration_since(SystemTime::UNIX_EPOCH) {
+        Ok(since) => Mtime { seconds: since.as_secs() as i64, nanoseconds: since.subsec_nanos() },
+        Err(error) => {
+            let before = error.duration();
+            let (seconds, nanoseconds) = (before.as_secs() as i64, before.subsec_nanos());
+            match nanoseconds {
+                0 => Mtime { seconds: -seconds, nanoseconds: 0 },
+                _ => Mtime { seconds: -seconds - 1, nanoseconds: 1_000_000_000 - nanoseconds },
+            }
+        }
+    }
+}
+
+fn now() -> Mtime {
+    from_system(SystemTime::now())
+}
+
+impl Volume {
+    /// Of an image, packed or changed since, that stays as it is.
+    pub(crate) fn fixed(path: &Path) -> Result<Volume, OpenError> {
+        let tree = Generation::open(path, &OpenOptions::default())?;
+        Ok(Volume::new(path, None, tree))
+    }
+
+    /// Of an image that is to be changed. A packed one becomes one that changes.
+    pub(crate) fn writable(path: &Path) -> Result<Volume, LogError> {
+        let options = OpenOptions::default();
+        let log = match Log::open(path, &options) {
+            Err(LogError::NotALog) => Log::convert(path, &options),
+            other => other,
+        }?;
+        let tree = log.latest();
+        Ok(Volume::new(path, Some(log), tree))
+    }
+
+    fn new(path: &Path, log: Option<Log>, tree: Generation) -> Volume {
+        Volume {
+            log,
+            tree,
+            path: path.to_owned(),
+            names: Names::new(),
+            open: HashMap::new(),
+            orphans: HashMap::new(),
+            listings: HashMap::new(),
+            next_listing: 0,
+            is_dirty: false,
+        }
+    }
+
+    fn path_of(&self, number: u64) -> Result<std::sync::Arc<[u8]>, Errno> {
+        self.names.path(number).ok_or(Errno::ESTALE)
+    }
+
+    fn child(&self, parent: u64, name: &[u8]) -> Result<Vec<u8>, Errno> {
+        let parent = self.path_of(parent)?;
+        let slash: &[u8] = if parent.is_empty() { b"" } else { b"/" };
+        Ok([&parent[..], slash, name].concat())
+    }
+
+    fn entry(&self, path: &[u8]) -> Result<Entry<'_>, Errno> {
+        self.tree.find(path).ok_or(Errno::ENOENT)
+    }
+
+    /// One change of the tree.
+    fn change<T>(&mut self, change: impl FnOnce(&mut Log) -> Result<T, LogError>) -> Result<T, Errno> {
+        let log = self.log.as_mut().ok_or(Errno::EROFS)?;
+        let result = change(log).map_err(of_log);
+        self.tree = log.latest();
+        self.is_dirty = true;
+        result
+    }
+
+    /// A directory whose names have changed.
+    fn touch(&mut self, parent: u64) -> Result<(), Errno> {
+        let path = self.path_of(parent)?;
+        if path.is_empty() {
+            // The root's time is the image's.
+            return Ok(());
+        }
+        self.change(|log| log.set_attributes(&path, now(), &[]).map(drop))
+    }
+
+    fn attributes_at(&mut self, path: &[u8]) -> Result<Attributes, Errno> {
+        let entry = self.entry(path)?;
+        let (is_directory, size, mtime) = (entry.is_directory(), entry.size(), to_system(entry.mtime()));
+        Ok(Attributes { number: self.names.number(path), is_directory, size, mtime, is_orphan: false })
+    }
+
+    pub(crate) fn lookup(&mut self, parent: u64, name: &[u8]) -> Result<Attributes, Errno> {
+        let path = self.child(parent, name)?;
+        self.attributes_at(&path)
+    }
+
+    pub(crate) fn attributes(&mut self, number: u64) -> Result<Attributes, Errno> {
+        if let Some(orphan) = self.orphans.get(&number) {
+            let (size, mtime) = (orphan.size(), to_system(orphan.mtime));
+            return Ok(Attributes { number, is_directory: false, size, mtime, is_orphan: true });
+        }
+        let path = self.path_of(number)?;
+        self.attributes_at(&path)
+    }
+
+    pub(crate) fn set_attributes(&mut self, number: u64, wanted: Wanted) -> Result<Attributes, Errno> {
+        let before = self.attributes(number)?;
+        let mode = if before.is_directory { DIRECTORY_MODE } else { FILE_MODE };
+        if wanted.mode.is_some_and(|wanted| wanted & 0o7777 != mode) {
+            return Err(Errno::EPERM);
+        }
+        if let Some(orphan) = self.orphans.get_mut(&number) {
+            if let Some(size) = wanted.size
+                && !orphan.truncate(size).map_err(of_read)?
+            {
+                return Err(Errno::EFBIG);
+            }
+            orphan.mtime = wanted.mtime.map_or_else(now, from_system);
+            return self.attributes(number);
+        }
+        let path = self.path_of(number)?;
+        if let Some(size) = wanted.size {
+            if before.is_directory {
+                return Err(Errno::EISDIR);
+            }
+            self.change(|log| log.truncate(&path, size, now()).map(drop))?;
+        }
+        if let Some(time) = wanted.mtime.filter(|_| number != ROOT) {
+            let app = self.entry(&path)?.app().map_err(of_read)?.to_vec();
+            self.change(|log| log.set_attributes(&path, from_system(time), &app).map(drop))?;
+        }
+        self.attributes(number)
+    }
+
+    pub(crate) fn create(&mut self, parent: u64, name: &[u8]) -> Result<Attributes, Errno> {
+        let path = self.child(parent, name)?;
+        if self.tree.find(&path).is_some() {
+            return Err(Errno::EEXIST);
+        }
+        self.change(|log| log.put(&path, now(), Contents::new(), &[]).map(drop))?;
+        self.touch(parent)?;
+        self.attributes_at(&path)
+    }
+
+    pub(crate) fn mkdir(&mut self, parent: u64, name: &[u8]) -> Result<Attributes, Errno> {
+        let path = self.child(parent, name)?;
+        self.change(|log| log.mkdir(&path, now()).map(drop))?;
+        self.touch(parent)?;
+        self.attributes_at(&path)
+    }
+
+    /// What is at a path loses it: if it is open, it stays until it is closed.
+    fn orphan(&mut self, path: &[u8]) {
+        let Some(number) = self.names.known(path).filter(|number| self.open.contains_key(number)) else {
+            return;
+        };
+        if let Some(entry) = self.tree.find(path)
+            && let Some(file) = entry.to_file()
+        {
+            let orphan = Orphan::new(file, entry.mtime());
+            self.orphans.insert(number, orphan);
+        }
+    }
+
+    pub(crate) fn remove(&mut self, parent: u64, name: &[u8], directory: bool) -> Result<(), Errno> {
+        let path = self.child(parent, name)?;
+        match (self.entry(&path)?.is_directory(), directory) {
+            (true, false) => return Err(Errno::EISDIR),
+            (false, true) => return Err(Errno::ENOTDIR),
+            _ => {}
+        }
+        if self.log.is_some() {
+            self.orphan(&path);
+        }
+        self.change(|log| log.remove(&path).map(drop))?;
+        self.names.remove(&path);
+        self.touch(parent)
+    }
+
+    pub(crate) fn rename(
+        &mut self,
+        (from_parent, from_name): (u64, &[u8]),
+        (to_parent, to_name): (u64, &[u8]),
+        keep: bool,
+    ) -> Result<(), Errno> {
+        let (from, to) = (self.child(from_parent, from_name)?, self.child(to_parent, to_name)?);
+        let is_there = self.tree.find(&to).is_some();
+        if is_there && keep {
+            return Err(Errno::EEXIST);
+        }
+        self.entry(&from)?;
+        if from == to {
+            return Ok(());
+        }
+        // Taken before it is gone; given back if it stays.
+        if is_there && self.log.is_some() {
+            self.orphan(&to);
+        }
+        if let Err(error) = self.change(|log| log.rename(&from, &to).map(drop)) {
+            if let Some(number) = self.names.known(&to) {
+                self.orphans.remove(&number);
+            }
+            return Err(error);
+        }
+        self.names.rename(&from, &to);
+        self.touch(from_parent)?;
+        self.touch(to_parent)
+    }
+
+    /// A file is open once more.
+    pub(crate) fn opened(&mut self, number: u64) {
+        *self.open.entry(number).or_default() += 1;
+    }
+
+    /// And once less.
+    pub(crate) fn closed(&mut self, number: u64) {
+        if let Some(count) = self.open.get_mut(&number) {
+            *count -= 1;
+            if *count == 0 {
+                self.open.remove(&number);
+                self.orphans.remove(&number);
+            }
+        }
+    }
+
+    pub(crate) fn read(&self, number: u64, offset: u64, len: usize) -> Result<Vec<u8>, Errno> {
+        if let Some(orphan) = self.orphans.get(&number) {
+            return orphan.read(offset, len).map_err(of_read);
+        }
+        let path = self.path_of(number)?;
+        let entry = self.entry(&path)?;
+        gather(offset, len, |offset, len| entry.fetch(offset, len)).map_err(of_read)
+    }
+
+    pub(crate) fn write(&mut self, number: u64, offset: u64, bytes: &[u8]) -> Result<(), Errno> {
+        if let Some(orphan) = self.orphans.get_mut(&number) {
+            orphan.mtime = now();
+            return if orphan.write(offset, bytes).map_err(of_read)? { Ok(()) } else { Err(Errno::EFBIG) };
+        }
+        let path = self.path_of(number)?;
+        let slice = Slice::from(Shared::from(bytes.to_vec()));
+        self.change(|log| log.write(&path, offset, slice, now()).map(drop))
+    }
+
+    /// A list of a directory as it is now, and its number.
+    pub(crate) fn open_listing(&mut self, number: u64) -> Result<u64, Errno> {
+        let listing = self.list(number)?;
+        self.next_listing += 1;
+        self.listings.insert(self.next_listing, listing);
+        Ok(self.next_listing)
+    }
+
+    /// The list from a place on; from the start it is made anew.
+    pub(crate) fn listing(&mut self, number: u64, listing: u64, from: usize) -> Result<&[Listed], Errno> {
+        if from == 0 {
+            let new = self.list(number)?;
+            self.listings.insert(listing, new);
+        }
+        let list = self.listings.get(&listing).ok_or(Errno::EBADF)?;
+        Ok(&list[from.min(list.len())..])
+    }
+
+    pub(crate) fn close_listing(&mut self, listing: u64) {
+        self.listings.remove(&listing);
+    }
+
+    fn list(&mut self, number: u64) -> Result<Vec<Listed>, Errno> {
+        let path = self.path_of(number)?;
+        let parent = path.iter().rposition(|&byte| byte == b'/').map_or(&b""[..], |at| &path[..at]);
+        let parent = self.names.number(parent);
+        let directory = |number, name: &[u8]| Listed { number, is_directory: true, name: name.to_vec() };
+        let mut list = vec![directory(number, b"."), directory(parent, b"..")];
+        let tree = self.tree.clone();
+        for entry in tree.find(&path[..]).ok_or(Errno::ENOENT)?.children() {
+            list.push(Listed {
+                number: self.names.number(entry.path()),
+                is_directory: entry.is_directory(),
+                name: entry.name().to_vec(),
+            });
+        }
+        Ok(list)
+    }
+
+    /// Makes all changes durable.
+    pub(crate) fn sync(&mut self) -> Result<(), Errno> {
+        let Some(log) = self.log.as_mut().filter(|_| self.is_dirty) else { return Ok(()) };
+        let synced = log.sync().map(drop);
+        // A tree that is held keeps the space of what it has.
+        self.tree = log.latest();
+        let reclaimed = synced.and_then(|()| log.reclaim());
+        self.is_dirty = reclaimed.is_err();
+        reclaimed.map_err(of_log)
+    }
+
+    /// Room in the file system that the image's file is in: bytes of a block, blocks in all, and free ones.
+    pub(crate) fn room(&self) -> io::Result<(u64, u64, u64)> {
+        let room = rustix::fs::statvfs(&self.path)?;
+        Ok((room.f_frsize, room.f_blocks, room.f_bavail))
+    }
+
+    /// Files and directories.
+    pub(crate) fn count(&self) -> u64 {
+        self.tree.len() as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_go_there_and_back() {
+        for (seconds, nanoseconds) in [(0, 0), (1_700_000_000, 5), (-1, 999_999_999), (-1, 0), (-7, 1)] {
+            let mtime = Mtime { seconds, nanoseconds };
+            assert_eq!(from_system(to_system(mtime)), mtime);
+        }
+    }
+}

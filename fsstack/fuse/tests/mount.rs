@@ -1,0 +1,297 @@
+//! Images as directories, by the system's own tools.
+//!
+//! A longer run of the random operations: `MOUNT_OPERATIONS=1000000 cargo test -p fsstack-fuse --release --test mount random`.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use fsstack::OpenOptions;
+use fsstack::log::{Generation, Log};
+
+/// An image on a directory; unmounted at the end.
+struct Mount {
+    child: Child,
+    dir: PathBuf,
+}
+
+impl Mount {
+    /// `None`, said in a line, where nothing can be mounted.
+    fn new(image: &Path, dir: &Path, options: &[&str]) -> Option<Mount> {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_fsstack-mount"));
+        command.arg(image).arg(dir).args(options).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        if line.contains("is mounted on") {
+            return Some(Mount { child, dir: dir.to_owned() });
+        }
+        let mut said = String::new();
+        child.stderr.as_mut().unwrap().read_to_string(&mut said).unwrap();
+        child.wait().unwrap();
+        assert!(said.contains("/dev/fuse is needed"), "{said}");
+        eprintln!("skipped: {}", said.trim());
+        None
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    /// Unmounts; what it said meanwhile.
+    fn end(mut self) -> String {
+        Command::new("kill").arg(self.child.id().to_string()).status().unwrap();
+        assert!(self.child.wait().unwrap().success());
+        let mut said = String::new();
+        self.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        said
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = Command::new("umount").arg("-l").arg(&self.dir).stderr(Stdio::null()).status();
+    }
+}
+
+/// A fresh image, and a directory for it.
+fn fresh() -> (tempfile::TempDir, PathBuf, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let (image, dir) = (folder.path().join("site.img"), folder.path().join("mnt"));
+    fs::create_dir(&dir).unwrap();
+    drop(Log::create(&image, &OpenOptions::default()).unwrap());
+    (folder, image, dir)
+}
+
+fn run(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{program} {arguments:?}: {said}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Bytes that say where they are from.
+fn bytes(len: usize, seed: u32) -> Vec<u8> {
+    (0..len as u32).map(|at| (at.wrapping_add(seed).wrapping_mul(2_654_435_761) >> 13) as u8).collect()
+}
+
+#[test]
+fn the_systems_tools_work_on_it() {
+    let (folder, image, dir) = fresh();
+    let source = folder.path().join("source");
+    fs::create_dir_all(source.join("a/b c/d")).unwrap();
+    for (i, name) in ["a/one", "a/b c/two", "a/b c/d/three", "empty", "\u{e9}t\u{e9}"].iter().enumerate() {
+        fs::write(source.join(name), bytes((i + 1) * 70_001 % 200_000, i as u32)).unwrap();
+    }
+    fs::write(source.join("empty"), b"").unwrap();
+    let Some(mount) = Mount::new(&image, &dir, &["--write"]) else { return };
+    let (from, to) = (source.to_str().unwrap(), mount.path("copy"));
+    let to = to.to_str().unwrap();
+    run("cp", &["-r", from, to]);
+    run("diff", &["-r", from, to]);
+    assert_eq!(run("find", &[to]).lines().count(), run("find", &[from]).lines().count());
+
+    // Names and numbers stay together.
+    let number = fs::metadata(mount.path("copy/a/b c/two")).unwrap().ino();
+    run("mv", &[&format!("{to}/a"), &format!("{to}/moved")]);
+    assert_eq!(fs::metadata(mount.path("copy/moved/b c/two")).unwrap().ino(), number);
+    run("mv", &[&format!("{to}/moved"), &format!("{to}/a")]);
+    fs::write(mount.path("copy/new"), b"new").unwrap();
+    run("mv", &[&format!("{to}/new"), &format!("{to}/empty")]);
+    assert_eq!(fs::read(mount.path("copy/empty")).unwrap(), b"new");
+    run("truncate", &["-s", "0", &format!("{to}/empty")]);
+    run("touch", &["-d", "2001-02-03 04:05:06.789 UTC", &format!("{to}/empty")]);
+    let metadata = fs::metadata(mount.path("copy/empty")).unwrap();
+    assert_eq!((metadata.len(), metadata.mtime(), metadata.mtime_nsec()), (0, 981_173_106, 789_000_000));
+    run(
+        "dd",
+        &[
+            &format!("if={from}/a/one"),
+            &format!("of={to}/a/one"),
+            "bs=1000",
+            "skip=3",
+            "seek=3",
+            "conv=notrunc",
+        ],
+    );
+    let tar = folder.path().join("copy.tar");
+    run("tar", &["-C", to, "-cf", tar.to_str().unwrap(), "."]);
+    fs::create_dir(mount.path("again")).unwrap();
+    run(
+        "tar",
+        &["-C", mount.path("again").to_str().unwrap(), "--no-same-permissions", "-xf", tar.to_str().unwrap()],
+    );
+    run("diff", &["-r", from, mount.path("again").to_str().unwrap()]);
+    run("rm", &["-r", &format!("{to}/a/b c")]);
+    let refused = |name: &str, arguments: &[&str], why: &str| {
+        let output = Command::new(name).args(arguments).env("LC_ALL", "C").output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && said.contains(why), "{said}");
+    };
+    refused("rmdir", &[to], "not empty");
+    refused("chmod", &["600", &format!("{to}/empty")], "not permitted");
+    refused("ln", &[&format!("{to}/empty"), &format!("{to}/link")], "not permitted");
+    refused("mkdir", &[to], "exists");
+    refused("touch", &[mount.path(&"n".repeat(256)).to_str().unwrap()], "too long");
+    assert!(run("df", &[to]).contains("site.img"));
+    assert_eq!(mount.end(), "");
+
+    // All of it is in the image, and served from it.
+    let there = Generation::open(&image, &OpenOptions::default()).unwrap();
+    assert!(there.find("copy/a/b c").is_none());
+    assert_eq!(there.find("copy/empty").unwrap().size(), 0);
+    assert_eq!(there.check(|_| {}).problems.len(), 0);
+    let Some(mount) = Mount::new(&image, &dir, &[]) else { return };
+    run("diff", &["-r", from, mount.path("again").to_str().unwrap()]);
+    assert_eq!(fs::write(mount.path("copy/new"), b"x").unwrap_err().raw_os_error(), Some(30));
+    assert_eq!(fs::remove_file(mount.path("copy/empty")).unwrap_err().raw_os_error(), Some(30));
+}
+
+/// Files live until they are closed, as temporary files of programs want.
+#[test]
+fn a_file_without_a_name_lives_until_it_is_closed() {
+    let (_folder, image, dir) = fresh();
+    let Some(mount) = Mount::new(&image, &dir, &["--write"]) else { return };
+    let mut gone =
+        File::options().read(true).write(true).create(true).truncate(true).open(mount.path("gone")).unwrap();
+    gone.write_all(&bytes(100_000, 1)).unwrap();
+    let replaced = File::open(mount.path("gone")).unwrap();
+    fs::remove_file(mount.path("gone")).unwrap();
+    assert_eq!(gone.metadata().unwrap().nlink(), 0);
+    gone.write_all_at(b"here", 50_000).unwrap();
+    gone.set_len(200_000).unwrap();
+    let mut wanted = bytes(100_000, 1);
+    wanted[50_000..50_004].copy_from_slice(b"here");
+    wanted.resize(200_000, 0);
+    for mut file in [gone, replaced] {
+        let mut all = Vec::new();
+        file.seek(SeekFrom::Start(0)).unwrap();
+        file.read_to_end(&mut all).unwrap();
+        assert!(all == wanted);
+    }
+    // The same of one that another takes the place of.
+    fs::write(mount.path("old"), b"old").unwrap();
+    fs::write(mount.path("new"), b"new").unwrap();
+    let mut old = File::open(mount.path("old")).unwrap();
+    fs::rename(mount.path("new"), mount.path("old")).unwrap();
+    let mut all = String::new();
+    old.read_to_string(&mut all).unwrap();
+    assert_eq!((all.as_str(), fs::read(mount.path("old")).unwrap()), ("old", b"new".to_vec()));
+    drop(old);
+    mount.end();
+    let there = Generation::open(&image, &OpenOptions::default()).unwrap();
+    assert_eq!(there.entries().filter(|entry| entry.is_file()).count(), 1);
+}
+
+/// The process dies without a word; what `fsync` promised is there.
+#[test]
+fn what_was_synced_outlives_the_process() {
+    let (_folder, image, dir) = fresh();
+    let Some(mut mount) = Mount::new(&image, &dir, &["--write", "--sync-every", "3600"]) else { return };
+    for i in 0..20_u32 {
+        let file = File::create(mount.path(&format!("{i}"))).unwrap();
+        file.write_all_at(&bytes(10_000, i), 0).unwrap();
+        if i == 10 {
+            file.sync_all().unwrap();
+        }
+    }
+    mount.child.kill().unwrap();
+    mount.child.wait().unwrap();
+    drop(mount);
+    let there = Generation::open(&image, &OpenOptions::default()).unwrap();
+    for i in 0..=10_u32 {
+        let entry = there.find(format!("{i}")).unwrap();
+        assert_eq!(entry.fetch(0, 10_000).unwrap().bytes(), bytes(10_000, i));
+    }
+    assert!(there.find("11").is_none());
+}
+
+/// One file, by what a program can do to a file, against one that lies elsewhere: as `fsx` does.
+#[test]
+fn random_operations_do_what_they_do_elsewhere() {
+    const MAX: u64 = 300_000;
+    let operations = std::env::var("MOUNT_OPERATIONS").map_or(2_000, |count| count.parse().unwrap());
+    let seed = std::env::var("MOUNT_SEED").map_or_else(|_| fastrand::u64(..), |seed| seed.parse().unwrap());
+    println!("MOUNT_SEED={seed}");
+    let mut random = fastrand::Rng::with_seed(seed);
+    let (folder, image, dir) = fresh();
+    let Some(mut mount) = Mount::new(&image, &dir, &["--write", "--sync-every", "1"]) else { return };
+    let model_path = folder.path().join("model");
+    let open =
+        |path: &Path| File::options().read(true).write(true).create(true).truncate(false).open(path).unwrap();
+    let mut name = "file".to_owned();
+    let (mut file, mut model) = (open(&mount.path(&name)), open(&model_path));
+    for operation in 0..operations {
+        let size = model.metadata().unwrap().len();
+        let at = random.u64(0..=size.min(MAX));
+        let longest = if random.u8(..) < 230 { 5_000 } else { 70_000 };
+        let len = random.usize(0..=longest);
+        match random.u8(0..100) {
+            0..40 => {
+                let new = bytes(len, random.u32(..));
+                // Sometimes behind the end, so that there is a hole.
+                let at = if random.u8(0..10) == 0 { at + random.u64(0..20_000) } else { at };
+                file.write_all_at(&new, at).unwrap();
+                model.write_all_at(&new, at).unwrap();
+            }
+            40..75 => {
+                let (mut one, mut other) = (vec![0; len], vec![0; len]);
+                let (a, b) = (read_at(&file, &mut one, at), read_at(&model, &mut other, at));
+                assert!(a == b && one[..a] == other[..b], "operation {operation}, {len} bytes at {at}");
+            }
+            75..85 => {
+                let size = random.u64(0..MAX);
+                file.set_len(size).unwrap();
+                model.set_len(size).unwrap();
+            }
+            85..90 => file.sync_data().unwrap(),
+            90..94 => file = open(&mount.path(&name)),
+            94..97 => {
+                let new = format!("{operation}");
+                fs::rename(mount.path(&name), mount.path(&new)).unwrap();
+                name = new;
+            }
+            97 => {
+                // Another file in its place; the old one goes on in this hand.
+                fs::write(mount.path("other"), bytes(len, 7)).unwrap();
+                fs::rename(mount.path("other"), mount.path(&name)).unwrap();
+                model = open(&model_path);
+                model.set_len(0).unwrap();
+                model.write_all_at(&bytes(len, 7), 0).unwrap();
+                file = open(&mount.path(&name));
+            }
+            98 => {
+                fs::remove_file(mount.path(&name)).unwrap();
+                model.set_len(0).unwrap();
+                file = open(&mount.path(&name));
+            }
+            _ if random.u8(0..4) == 0 => {
+                drop(file);
+                assert_eq!(mount.end(), "");
+                mount = Mount::new(&image, &dir, &["--write", "--sync-every", "1"]).unwrap();
+                file = open(&mount.path(&name));
+            }
+            _ => assert_eq!(file.metadata().unwrap().len(), size),
+        }
+    }
+    assert!(fs::read(mount.path(&name)).unwrap() == fs::read(&model_path).unwrap());
+    drop(file);
+    assert_eq!(mount.end(), "");
+    let there = Generation::open(&image, &OpenOptions::default()).unwrap();
+    assert_eq!(there.check(|_| {}).problems.len(), 0);
+}
+
+fn read_at(file: &File, buffer: &mut [u8], at: u64) -> usize {
+    let mut got = 0;
+    while got < buffer.len() {
+        match file.read_at(&mut buffer[got..], at + got as u64).unwrap() {
+            0 => break,
+            n => got += n,
+        }
+    }
+    got
+}
