@@ -123,6 +123,23 @@ impl Filesystem for Mounted {
         }
     }
 
+    fn mknod(
+        &self,
+        _request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        _umask: u32,
+        _device: u32,
+        reply: ReplyEntry,
+    ) {
+        let made = match rustix::fs::FileType::from_raw_mode(mode) {
+            rustix::fs::FileType::RegularFile => self.volume().create(parent.0, name.as_bytes()),
+            _ => Err(Errno::EPERM),
+        };
+        self.entry(made, reply);
+    }
+
     fn mkdir(
         &self,
         _request: &Request,

@@ -154,6 +154,9 @@ impl Volume {
     }
 
     fn child(&self, parent: u64, name: &[u8]) -> Result<Vec<u8>, Errno> {
+        if name.len() > fsstack::path::NAME_MAX_BYTES {
+            return Err(Errno::ENAMETOOLONG);
+        }
         let parent = self.path_of(parent)?;
         let slash: &[u8] = if parent.is_empty() { b"" } else { b"/" };
         Ok([&parent[..], slash, name].concat())

@@ -137,6 +137,8 @@ fn the_systems_tools_work_on_it() {
     refused("ln", &[&format!("{to}/empty"), &format!("{to}/link")], "not permitted");
     refused("mkdir", &[to], "exists");
     refused("touch", &[mount.path(&"n".repeat(256)).to_str().unwrap()], "too long");
+    refused("rm", &[mount.path(&"n".repeat(256)).to_str().unwrap()], "too long");
+    refused("mkfifo", &[&format!("{to}/fifo")], "not permitted");
     assert!(run("df", &[to]).contains("site.img"));
     assert_eq!(mount.end(), "");
 
