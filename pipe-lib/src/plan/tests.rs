@@ -202,7 +202,9 @@ fn what_is_wide_alone_is_wide_in_company() {
     }
     for seed in 0..150 {
         let composition = Generator::new(&mut Random::new(seed)).composition();
-        for options in &options {
+        // Of 128 bits, Cranelift has no values.
+        let wide = composition.stages.iter().any(|stage| stage.pipe.is_wide());
+        for options in options.iter().filter(|options| !wide || options.backend != Backend::Cranelift) {
             assert_eq!(dragged_down(&composition, options), None, "seed {seed}, {options:?}");
         }
     }

@@ -155,7 +155,8 @@ impl<'a> Generator<'a> {
 
     /// A well-formed pipe.
     pub fn pipe(&mut self, name: &str) -> Pipe {
-        let ty = *self.rng.pick(&Ty::INTEGERS);
+        let blocks = self.rng.chance(1, 16);
+        let ty = if blocks { Ty::U128 } else { *self.rng.pick(&Ty::INTEGERS) };
         let gauge = Gauge::new(ty, self.endian());
         let mut builder = PipeBuilder::new(name, gauge);
         builder.tail(*self.rng.pick(&[
@@ -169,6 +170,7 @@ impl<'a> Generator<'a> {
         let mut draft = PipeDraft::new(builder, self.rng);
         draft.declare();
         match draft.rng.below(26) {
+            _ if blocks => draft.blocks(),
             0..5 => draft.anything(ty),
             5..8 => draft.reductions(ty),
             8..10 => draft.map(ty),

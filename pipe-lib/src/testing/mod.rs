@@ -3,6 +3,7 @@
 //! Used by the tests, by `pipec fuzz` and by the targets of coverage-guided fuzzing; not by anything that
 //! serves. Everything follows from a seed or from bytes, which reproduce a failure.
 
+mod blocks;
 mod draft;
 mod fuzz;
 pub mod generate;

@@ -265,3 +265,15 @@ fn big_streams_through_the_public_calls() {
         assert_eq!(run.value(id), engine.run_read_only(&stream).unwrap().value(id));
     }
 }
+
+/// Fast-forwarding has numbers of 64 bits.
+#[test]
+fn what_goes_by_numbers_of_128_bits_is_not_fast_forwarded() {
+    let mut library = Library::standard();
+    let text = "pipe spin : u128le tail zero { state y: u128; in x; aesenc y, y, y; xor z, x, y; out z }";
+    library.load("spin.pipe", text).unwrap();
+    let engine = library.pipeline("spin").unwrap().compile().unwrap();
+    let why = engine.serial_because(1 << 20).unwrap();
+    assert!(why.contains("128 bits"), "{why}");
+    check(&engine, &engine.imports(), &[7; 5000], [3, 1024], &"spin");
+}

@@ -92,6 +92,10 @@ impl Advance {
             word: pipe.word_bytes() as u64,
             form: AdvanceForm::Unknown,
         };
+        // Numbers are of 64 bits here.
+        if advance.depends(|op| matches!(op, Op::WideUnary(..) | Op::WideBinary(..))) {
+            return Err("a state goes by values of 128 bits");
+        }
         let reads_pos = advance.depends(|op| *op == Op::Pos);
         advance.form = if advance.is_forgotten() {
             AdvanceForm::Forgotten
