@@ -26,14 +26,14 @@ macro_rules! features {
             const NAMES: &[(Features, &str)] = &[$((Features::$name, $text),)+];
 
             #[cfg(target_arch = "x86_64")]
-            fn ask() -> Features {
+            pub(crate) fn ask() -> Features {
                 let mut found = Features(0);
                 $(if $detected { found.0 |= Features::$name.0; })+
                 found
             }
 
             #[cfg(not(target_arch = "x86_64"))]
-            fn ask() -> Features {
+            pub(crate) fn ask() -> Features {
                 Features(0)
             }
         }
@@ -133,6 +133,21 @@ impl Features {
             }
         }
         Ok(chosen.with_implied())
+    }
+
+    /// The features named, separated by commas, whether this processor has them or not: those of a machine
+    /// that code is made for ahead of time.
+    ///
+    /// # Errors
+    /// A name that is not known.
+    #[cfg(feature = "emit")]
+    pub fn of_machine(names: &str) -> Result<Features, FeatureError> {
+        let unknown = |name: &&str| !Features::NAMES.iter().any(|(_, text)| text == name);
+        let mut given = names.split(',').map(str::trim).filter(|name| !matches!(*name, "" | "none"));
+        match given.find(unknown) {
+            Some(name) => Err(FeatureError { name: name.to_owned(), known: false }),
+            None => Ok(Features::among(names)),
+        }
     }
 
     /// The names of these features.

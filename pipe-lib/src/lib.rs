@@ -3,11 +3,12 @@
 //!
 //! Modules are in the order in which data flow through them.
 //!
-//! Features, all but the last two on by default:
+//! Features, all but the last three on by default:
 //! * `native`: an x86-64 emitter of our own, for processors with AVX2;
 //! * `cranelift`: portable machine code, for everything else and what `native` refuses (most of the time of a
 //!   first build);
 //! * `parallel`: `Engine::run_parallel` and its kin;
+//! * `emit`: the module [`emit`](https://docs.rs/pipe-lib), object files for other programs;
 //! * `inspect`: the module [`inspect`](https://docs.rs/pipe-lib), which shows plans, dataflow and machine
 //!   code;
 //! * `testing`: random pipelines, and a judge that compares every backend with the oracle.
@@ -63,6 +64,8 @@ pub mod stream;
 
 pub mod aead;
 pub mod cache;
+#[cfg(feature = "emit")]
+pub mod emit;
 pub mod handler;
 #[cfg(feature = "inspect")]
 pub mod inspect;

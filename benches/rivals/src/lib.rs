@@ -8,8 +8,8 @@
 //!
 //! `simd` holds loops over any width of vectors, `avx2` and `avx512` the widths, `tables` compiles the ones
 //! for the others; `crc` has the loops with CRC32C, `stripe` those for a device's buffer, `portable` what
-//! rustc makes of plain Rust. [`libraries`] wraps crates and ISA-L, [`orc`] GStreamer's Orc, and [`limits`]
-//! measures what the core can do at all.
+//! rustc makes of plain Rust. [`libraries`] wraps crates and ISA-L, [`orc`] GStreamer's Orc, [`sealing`]
+//! AES-GCM of others, and [`limits`] measures what the core can do at all.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -24,6 +24,7 @@ pub mod libraries;
 pub mod limits;
 pub mod orc;
 mod portable;
+pub mod sealing;
 mod separate;
 #[cfg(target_arch = "x86_64")]
 mod simd;

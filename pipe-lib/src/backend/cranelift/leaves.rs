@@ -3,7 +3,7 @@
 
 use super::VECTOR_BYTES;
 use super::loops::{LoopFrame, memory, narrowed, widened};
-use super::scalar::{LiteralTables, scalar_type};
+use super::scalar::{ConstantTables, scalar_type};
 use super::vector::{self, splat, view};
 use crate::ir::Ty;
 use crate::plan::induction::Step;
@@ -70,7 +70,7 @@ pub(super) fn offsets(
 pub(super) fn invariants(
     b: &mut FunctionBuilder<'_>,
     body: &VectorBody,
-    tables: &mut LiteralTables,
+    tables: &mut ConstantTables,
     frame: LoopFrame,
 ) -> Vec<Option<Value>> {
     let mut invariant = Vec::with_capacity(body.insts.len());
@@ -83,7 +83,7 @@ pub(super) fn invariants(
                 let all = period.len() + UNROLL * VECTOR_BYTES;
                 let table = period.iter().copied().cycle().take(all).collect();
                 let address = tables.keep(table);
-                let base = b.ins().iconst(types::I64, address as i64);
+                let base = address.value(b);
                 Some(if is_long(body, phase) {
                     base
                 } else {

@@ -11,7 +11,7 @@
 
 use super::VECTOR_BYTES;
 use super::leaves::{ChunkPlace, first_carries, invariants, is_long, offsets, position};
-use super::scalar::{self, LiteralTables, scalar_type};
+use super::scalar::{self, ConstantTables, scalar_type};
 use super::vector::{self, accumulate, merge, previous, running, splat, sums, view};
 use crate::ir::{Op, StateId, Ty};
 use crate::plan::portable::VectorLoop;
@@ -64,7 +64,7 @@ pub(super) fn build(
     frontend: &mut FunctionBuilderContext,
     word: Option<&Fused>,
     vector: Option<&VectorLoop>,
-    tables: &mut LiteralTables,
+    tables: &mut ConstantTables,
 ) -> Result<Function, String> {
     let signature = signature(isa, &[types::I64; 7], &[]);
     let mut func = Function::with_name_signature(UserFuncName::user(0, 0), signature);
@@ -97,7 +97,7 @@ pub(super) fn build_tail(
     isa: &OwnedTargetIsa,
     frontend: &mut FunctionBuilderContext,
     tail: &Fused,
-    tables: &mut LiteralTables,
+    tables: &mut ConstantTables,
 ) -> Result<Function, String> {
     let signature = signature(isa, &[types::I64; 4], &[types::I64]);
     let mut func = Function::with_name_signature(UserFuncName::user(0, 1), signature);
@@ -175,7 +175,7 @@ struct LoopCursor {
 fn vector_loops(
     b: &mut FunctionBuilder<'_>,
     VectorLoop { body, unroll }: &VectorLoop,
-    tables: &mut LiteralTables,
+    tables: &mut ConstantTables,
     frame: LoopFrame,
     start: LoopCursor,
 ) -> Result<LoopCursor, String> {
@@ -365,7 +365,7 @@ fn turn(
 fn scalar_loop(
     b: &mut FunctionBuilder<'_>,
     word: &Fused,
-    tables: &mut LiteralTables,
+    tables: &mut ConstantTables,
     frame: LoopFrame,
     at: LoopCursor,
 ) -> Result<(), String> {

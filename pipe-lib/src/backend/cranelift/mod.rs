@@ -9,6 +9,8 @@ mod bits;
 mod leaves;
 mod loops;
 mod module;
+#[cfg(feature = "emit")]
+pub(crate) mod object;
 mod run;
 mod scalar;
 mod vector;
@@ -89,7 +91,7 @@ pub(crate) fn emit(plan: &mut PortablePlan) -> Result<CraneliftCode, Unsupported
 
 fn compile_plan(plan: &PortablePlan, host: &Host) -> Result<CraneliftCode, Unsupported> {
     let gauge = plan.gauge;
-    let mut tables = scalar::LiteralTables::default();
+    let mut tables = scalar::ConstantTables::default();
     let mut module = PassModule::new(host);
     let mut frontend = FunctionBuilderContext::new();
     let by_chunks = plan.by_chunks();
@@ -138,7 +140,7 @@ fn compile_plan(plan: &PortablePlan, host: &Host) -> Result<CraneliftCode, Unsup
 /// The functions of a pass in Cranelift's own textual form.
 pub(crate) fn clif(plan: &PortablePlan) -> Result<String, Unsupported> {
     let host = host()?;
-    let mut tables = scalar::LiteralTables::default();
+    let mut tables = scalar::ConstantTables::default();
     let mut frontend = FunctionBuilderContext::new();
     let by_chunks = plan.by_chunks();
     let word = (!by_chunks).then_some(&plan.word);

@@ -2,27 +2,86 @@
 
 use crate::ir::{BinaryOp, Block, CompareOp, ConvertOp, CrcOp, ModOp, Op, Table, Ty, UnaryOp, eval};
 use cranelift_codegen::ir::condcodes::IntCC;
-use cranelift_codegen::ir::{AbiParam, InstBuilder, MemFlagsData, Signature, Type, Value, types};
+use cranelift_codegen::ir::{
+    AbiParam, ExternalName, GlobalValueData, InstBuilder, MemFlagsData, Signature, Type, UserExternalName,
+    Value, types,
+};
 use cranelift_frontend::FunctionBuilder;
 
-/// Tables in memory that generated code reads through literal addresses.
+/// Tables that generated code reads: in this process's memory, through literal addresses, or as data of an
+/// object file.
 #[derive(Default)]
-pub(super) struct LiteralTables(Vec<Box<[u8]>>);
+pub(super) struct ConstantTables {
+    kept: Vec<Box<[u8]>>,
+    /// In an object file, the number of the first table among the data.
+    first: Option<u32>,
+    /// What of the library code would have to call, and cannot from an object file.
+    pub(super) missing: Option<&'static str>,
+}
 
-impl LiteralTables {
-    /// Keeps a table for as long as the code lives and gives its address.
-    pub(super) fn keep(&mut self, bytes: Vec<u8>) -> *const u8 {
-        self.0.push(bytes.into_boxed_slice());
-        self.0[self.0.len() - 1].as_ptr()
+/// Where generated code finds a table.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum TableAddress {
+    Literal(*const u8),
+    /// The number of a data object of the module, which are numbered as they are declared.
+    Data(u32),
+}
+
+impl TableAddress {
+    pub(super) fn value(self, b: &mut FunctionBuilder<'_>) -> Value {
+        match self {
+            TableAddress::Literal(address) => b.ins().iconst(types::I64, address as i64),
+            TableAddress::Data(index) => {
+                // What `Module::declare_data_in_func` does, which wants the module.
+                let name = b.func.declare_imported_user_function(UserExternalName { namespace: 1, index });
+                let data = b.create_global_value(GlobalValueData::Symbol {
+                    name: ExternalName::user(name),
+                    offset: 0.into(),
+                    colocated: true,
+                    tls: false,
+                });
+                b.ins().symbol_value(types::I64, data)
+            }
+        }
+    }
+}
+
+impl ConstantTables {
+    /// Tables of an object file; `first` is the number of the first one among its data.
+    #[cfg(feature = "emit")]
+    pub(super) fn in_object(first: u32) -> ConstantTables {
+        ConstantTables { first: Some(first), ..ConstantTables::default() }
     }
 
-    fn elements(&mut self, table: &Table) -> *const u8 {
+    /// Keeps a table for as long as the code lives.
+    pub(super) fn keep(&mut self, bytes: Vec<u8>) -> TableAddress {
+        if let Some(first) = self.first {
+            let known = self.kept.iter().position(|kept| **kept == *bytes);
+            let index = known.unwrap_or_else(|| {
+                self.kept.push(bytes.into_boxed_slice());
+                self.kept.len() - 1
+            });
+            return TableAddress::Data(first + index as u32);
+        }
+        self.kept.push(bytes.into_boxed_slice());
+        TableAddress::Literal(self.kept[self.kept.len() - 1].as_ptr())
+    }
+
+    /// A table that is part of the library.
+    fn fixed(&mut self, table: &'static [u32]) -> TableAddress {
+        if self.first.is_some() {
+            return self.keep(table.iter().flat_map(|entry| entry.to_le_bytes()).collect());
+        }
+        TableAddress::Literal(table.as_ptr().cast())
+    }
+
+    fn elements(&mut self, table: &Table) -> TableAddress {
         let size = table.ty.bytes();
         self.keep(table.values.iter().flat_map(|value| value.to_le_bytes().into_iter().take(size)).collect())
     }
 
     pub(super) fn into_owned(self) -> Vec<Box<[u8]>> {
-        self.0
+        self.kept
     }
 }
 
@@ -47,10 +106,10 @@ pub(super) fn block(
     b: &mut FunctionBuilder<'_>,
     block: &Block,
     tables: &[Table],
-    kept: &mut LiteralTables,
+    kept: &mut ConstantTables,
     mut leaf: impl FnMut(&mut FunctionBuilder<'_>, Op) -> Value,
 ) -> Result<Vec<Value>, String> {
-    let addresses: Vec<*const u8> = tables.iter().map(|table| kept.elements(table)).collect();
+    let addresses: Vec<TableAddress> = tables.iter().map(|table| kept.elements(table)).collect();
     let mut values: Vec<Value> = Vec::with_capacity(block.insts.len());
     for (_, inst) in block.iter() {
         let at = |value: crate::ir::Value| values[value.0 as usize];
@@ -68,7 +127,7 @@ pub(super) fn block(
                     Op::Const(m) => Some(m),
                     _ => None,
                 };
-                modular(b, op, ty, [at(x), at(y), at(m)], literal)
+                modular(b, op, ty, [at(x), at(y), at(m)], literal, kept)
             }
             Op::Convert(op, a) => convert(b, op, block.ty(a), ty, at(a)),
             Op::Lookup(table, index) => {
@@ -77,7 +136,7 @@ pub(super) fn block(
                 lookup(b, address, len, ty, block.ty(index), at(index))
             }
             Op::WideUnary(..) | Op::WideBinary(..) => return Err("values of 128 bits".to_owned()),
-            Op::Crc(op, acc, x) => crc(b, op, at(acc), at(x), block.ty(x).bytes()),
+            Op::Crc(op, acc, x) => crc(b, kept, op, [at(acc), at(x)], block.ty(x).bytes()),
         };
         values.push(value);
     }
@@ -197,6 +256,7 @@ fn modular(
     ty: Ty,
     [x, y, m]: [Value; 3],
     literal: Option<u64>,
+    kept: &mut ConstantTables,
 ) -> Value {
     let plain = match op {
         ModOp::Addmod => b.ins().iadd(x, y),
@@ -208,6 +268,10 @@ fn modular(
     if ty == Ty::U64 && op == ModOp::Mulmod {
         return match literal {
             Some(literal) => mulmod64(b, x, y, m, literal),
+            None if kept.first.is_some() => {
+                kept.missing = Some("`mulmod` of 64 bits by a modulus that is no constant");
+                plain
+            }
             None => mulmod64_call(b, [x, y, m]),
         };
     }
@@ -342,7 +406,7 @@ fn convert(b: &mut FunctionBuilder<'_>, op: ConvertOp, from: Ty, to: Ty, a: Valu
 
 fn lookup(
     b: &mut FunctionBuilder<'_>,
-    table: *const u8,
+    table: TableAddress,
     len: u64,
     ty: Ty,
     index_ty: Ty,
@@ -354,15 +418,21 @@ fn lookup(
 }
 
 /// The `index`th element of a table of `ty`s; the index is in bounds and 64 bits wide.
-fn element(b: &mut FunctionBuilder<'_>, table: *const u8, ty: Ty, index: Value) -> Value {
+fn element(b: &mut FunctionBuilder<'_>, table: TableAddress, ty: Ty, index: Value) -> Value {
     let offset = b.ins().ishl_imm_u(index, i64::from(ty.bytes().trailing_zeros()));
-    let base = b.ins().iconst(types::I64, table as i64);
+    let base = table.value(b);
     let address = b.ins().iadd(base, offset);
     b.ins().load(scalar_type(ty), MemFlagsData::new().with_notrap().with_readonly(), address, 0)
 }
 
 /// Slicing by the word: each byte of `acc ^ x` looks up its own remainder.
-fn crc(b: &mut FunctionBuilder<'_>, op: CrcOp, acc: Value, x: Value, bytes: usize) -> Value {
+fn crc(
+    b: &mut FunctionBuilder<'_>,
+    kept: &mut ConstantTables,
+    op: CrcOp,
+    [acc, x]: [Value; 2],
+    bytes: usize,
+) -> Value {
     let tables = crate::backend::crc::tables(op);
     let acc = b.ins().uextend(types::I64, acc);
     let x = if bytes == 8 { x } else { b.ins().uextend(types::I64, x) };
@@ -377,7 +447,8 @@ fn crc(b: &mut FunctionBuilder<'_>, op: CrcOp, acc: Value, x: Value, bytes: usiz
     for i in 0..bytes {
         let shifted = b.ins().ushr_imm_u(mixed, 8 * i as i64);
         let byte = b.ins().band_imm_u(shifted, 255);
-        let part = element(b, tables[bytes - 1 - i].as_ptr().cast(), Ty::U32, byte);
+        let table = kept.fixed(&tables[bytes - 1 - i]);
+        let part = element(b, table, Ty::U32, byte);
         sum = b.ins().bxor(sum, part);
     }
     sum

@@ -190,6 +190,46 @@ pub(crate) fn emit(mut plan: WidePlan, stripes: Stripes) -> Result<(NativeCode, 
     Ok((code, Emitted { plan, parts, gathers, scatters }))
 }
 
+/// The functions of a plan for another program, which they are not tied to this one for: constants stand
+/// before the instructions that read them, relative to where they are.
+#[cfg(feature = "emit")]
+pub(crate) struct LooseCode {
+    /// Writes what it reads and computes; takes no destination that is null.
+    pub(crate) copying: LooseFunction,
+    /// Ignores the destination; if no stage writes anything.
+    pub(crate) reading: Option<LooseFunction>,
+    /// Most bytes of a call; a multiple of every gauge.
+    pub(crate) longest_call: usize,
+}
+
+/// Constants and code with the signature of [`Function`], to be placed at a multiple of 64 bytes.
+#[cfg(feature = "emit")]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct LooseFunction {
+    pub(crate) bytes: Vec<u8>,
+    /// Where its instructions begin.
+    pub(crate) entry: usize,
+}
+
+/// Code for a plan, from contiguous memory to contiguous memory, that is not made to run here.
+#[cfg(feature = "emit")]
+pub(crate) fn emit_loose(plan: &WidePlan) -> Result<LooseCode, Refusal> {
+    let features = plan.target.features;
+    let isa = features.isa().ok_or_else(|| "neither AVX2 nor AVX-512 to use".to_owned())?;
+    let (unroll, sets, edges) = (plan.unroll, plan.sets, plan.edges);
+    let shape = FunctionShape { isa, features, source: None, stores: Stores::Plain, unroll, sets, edges };
+    let function = |shape| {
+        let (Image { bytes, entry, .. }, ..) = fitting(&plan.stages, shape)?;
+        Ok::<LooseFunction, Refusal>(LooseFunction { bytes, entry })
+    };
+    let reading = (!plan.modifies()).then(|| function(FunctionShape { stores: Stores::None, ..shape }));
+    Ok(LooseCode {
+        copying: function(shape)?,
+        reading: reading.transpose()?,
+        longest_call: frame::longest_call(&plan.stages, isa),
+    })
+}
+
 /// What code was made as, for people to read.
 pub(crate) struct Emitted {
     plan: WidePlan,

@@ -1,0 +1,195 @@
+//! How C and Rust call emitted code.
+
+use super::interface::{Interface, InterfaceField};
+use crate::ir::Ty;
+use std::fmt::Write as _;
+
+/// What the function gives, with what it means.
+const OUTCOMES: [(&str, &str); 5] = [
+    ("OK", "done"),
+    ("BAD_LENGTH", "the length is no multiple of a word that a stage rejects the rest of"),
+    ("OVERLAP", "source and destination overlap in part"),
+    ("NO_DESTINATION", "there is something to write, and nowhere to"),
+    ("ENDED", "the stream has ended: its last piece was no multiple of the word"),
+];
+
+fn c_type(ty: Ty) -> &'static str {
+    match ty {
+        Ty::Bool | Ty::U8 => "uint8_t",
+        Ty::U16 => "uint16_t",
+        Ty::U32 => "uint32_t",
+        // Of 128 bits there are none.
+        Ty::U64 | Ty::U128 => "uint64_t",
+    }
+}
+
+fn rust_type(ty: Ty) -> &'static str {
+    c_type(ty).strip_suffix("_t").map_or("u64", |name| match name {
+        "uint8" => "u8",
+        "uint16" => "u16",
+        "uint32" => "u32",
+        _ => "u64",
+    })
+}
+
+/// What the contract is, a sentence a line.
+fn contract(interface: &Interface) -> Vec<String> {
+    let Interface { modifies, gauge, reject_word, .. } = interface;
+    let mut lines = vec![
+        "Source and destination may have any alignment; they are the same or do not overlap.".to_owned(),
+    ];
+    lines.push(match modifies {
+        true => "Writes `len` bytes to the destination.".to_owned(),
+        false => "Passes the bytes on unchanged; a null destination is read only.".to_owned(),
+    });
+    lines.push(match reject_word {
+        1 => "The length may be any.".to_owned(),
+        word => format!("The length has to be a multiple of {word} bytes."),
+    });
+    lines.push(match gauge {
+        1 => "A stream may be given in pieces of any length, with one state.".to_owned(),
+        gauge => format!(
+            "A stream may be given in pieces, with one state: multiples of {gauge} bytes, but for the last one."
+        ),
+    });
+    lines.push("Without a state (null) the stream begins and ends with the call.".to_owned());
+    lines
+}
+
+/// The header.
+pub(super) fn c_header(interface: &Interface) -> String {
+    let Interface { name, stages, registers, exports, .. } = interface;
+    let guard = format!("PIPE_{}_H", name.to_ascii_uppercase());
+    let mut text = String::new();
+    let t = &mut text;
+    // Writing to a string does not fail.
+    let _ = writeln!(t, "/* {} */", stages.join(" | "));
+    let _ = writeln!(t, "#ifndef {guard}\n#define {guard}\n\n#include <stddef.h>\n#include <stdint.h>\n");
+    let _ = writeln!(t, "#ifdef __cplusplus\nextern \"C\" {{\n#endif\n");
+    let _ = writeln!(t, "#ifndef PIPE_OUTCOMES\n#define PIPE_OUTCOMES\nenum pipe_outcome {{");
+    for (number, (outcome, what)) in OUTCOMES.iter().enumerate() {
+        let _ = writeln!(t, "    PIPE_{outcome} = {number}, /* {what} */");
+    }
+    let _ = writeln!(t, "}};\n#endif\n");
+    let _ = writeln!(
+        t,
+        "/* How far a stream has come. What a register's type has no bits for is not looked at. */"
+    );
+    let _ = writeln!(t, "struct {name}_state {{\n    uint64_t pos; /* bytes so far */");
+    for register in registers {
+        let _ = writeln!(t, "    uint64_t {}; /* {}: {} */", register.name, register.full_name, register.ty);
+    }
+    let _ = writeln!(t, "}};\n");
+    let initial: Vec<String> =
+        registers.iter().map(|register| format!(", {:#x}u", register.initial)).collect();
+    let _ = writeln!(t, "/* At the start of a stream. */");
+    let _ = writeln!(t, "#define {}_STATE_INITIAL {{ 0{} }}\n", name.to_ascii_uppercase(), initial.concat());
+    if exports.is_empty() {
+        let _ = writeln!(t, "/* There are no exports. */\nstruct {name}_exports;\n");
+    } else {
+        let _ = writeln!(t, "struct {name}_exports {{");
+        for export in exports {
+            let _ = writeln!(t, "    {} {}; /* {} */", c_type(export.ty), export.name, export.full_name);
+        }
+        let _ = writeln!(t, "}};\n");
+    }
+    let _ = writeln!(t, "/* Gives an `enum pipe_outcome`; if it is not PIPE_OK, nothing was touched.");
+    contract(interface).iter().for_each(|line| {
+        let _ = writeln!(t, " * {line}");
+    });
+    let _ = writeln!(t, " * Exports (unless null) are those of the stream as far as it has come. */");
+    let _ = writeln!(
+        t,
+        "int {name}(struct {name}_state *state, const void *src, void *dst, size_t len,\n    struct \
+         {name}_exports *exports);\n"
+    );
+    let _ = writeln!(t, "#ifdef __cplusplus\n}}\n#endif\n\n#endif");
+    text
+}
+
+/// `snake_case` in camel case.
+fn camel(name: &str) -> String {
+    let capitalised = |part: &str| {
+        let (first, rest) = part.split_at(part.len().min(1));
+        format!("{}{rest}", first.to_ascii_uppercase())
+    };
+    name.split('_').map(capitalised).collect()
+}
+
+/// The module.
+pub(super) fn rust_module(interface: &Interface) -> String {
+    let Interface { name, stages, registers, exports, modifies, .. } = interface;
+    let (state_type, exports_type) = (format!("{}State", camel(name)), format!("{}Exports", camel(name)));
+    let mut text = String::new();
+    let t = &mut text;
+    let _ = writeln!(t, "// {}", stages.join(" | "));
+    let _ = writeln!(t, "\n/// Why nothing was touched.\n#[derive(Clone, Copy, Debug, PartialEq, Eq)]");
+    let _ = writeln!(t, "pub enum {}Error {{", camel(name));
+    for (outcome, what) in &OUTCOMES[1..] {
+        let variant = camel(&outcome.to_ascii_lowercase());
+        let _ = writeln!(t, "    /// {what}\n    {variant},");
+    }
+    let _ = writeln!(
+        t,
+        "}}\n\n/// How far a stream has come. What a register's type has no bits for is not looked at."
+    );
+    let _ = writeln!(
+        t,
+        "#[repr(C)]\n#[derive(Clone, Debug)]\npub struct {state_type} {{\n    /// Bytes so far.\n    pub pos: u64,"
+    );
+    for register in registers {
+        let _ =
+            writeln!(t, "    /// `{}`: {}\n    pub {}: u64,", register.full_name, register.ty, register.name);
+    }
+    let _ = writeln!(t, "}}\n\nimpl {state_type} {{\n    /// At the start of a stream.");
+    let initial: Vec<String> = registers
+        .iter()
+        .map(|InterfaceField { name, initial, .. }| format!(", {name}: {initial:#x}"))
+        .collect();
+    let _ = writeln!(
+        t,
+        "    pub const INITIAL: {state_type} = {state_type} {{ pos: 0{} }};\n}}\n",
+        initial.concat()
+    );
+    let _ = writeln!(t, "/// Exports.\n#[repr(C)]\n#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]");
+    let _ = writeln!(t, "pub struct {exports_type} {{");
+    for export in exports {
+        let _ =
+            writeln!(t, "    /// `{}`\n    pub {}: {},", export.full_name, export.name, rust_type(export.ty));
+    }
+    let _ = writeln!(t, "}}\n\nunsafe extern \"C\" {{\n    #[allow(improper_ctypes)]");
+    let _ = writeln!(
+        t,
+        "    fn {name}(state: *mut {state_type}, src: *const u8, dst: *mut u8, len: usize, exports: *mut \
+         {exports_type}) -> i32;\n}}\n"
+    );
+    contract(interface).iter().for_each(|line| {
+        let _ = writeln!(t, "/// {line}");
+    });
+    let _ = writeln!(t, "///\n/// # Panics\n/// If the destination has another length than the source.");
+    let (parameter, check, dst) = match modifies {
+        true => ("dst: &mut [u8]", "assert_eq!(src.len(), dst.len());", "dst.as_mut_ptr()"),
+        false => (
+            "dst: Option<&mut [u8]>",
+            "assert!(dst.as_ref().is_none_or(|dst| src.len() == dst.len()));",
+            "dst.map_or(core::ptr::null_mut(), |dst| dst.as_mut_ptr())",
+        ),
+    };
+    let _ = writeln!(
+        t,
+        "pub fn {name}_run(\n    state: Option<&mut {state_type}>,\n    src: &[u8],\n    {parameter},\n) -> \
+         Result<{exports_type}, {error}> {{\n    {check}\n    let mut exports = {exports_type}::default();\n    \
+         let state = state.map_or(core::ptr::null_mut(), |state| state as *mut _);\n    \
+         // SAFETY: the bytes are readable and writable, and the structures laid out as the code has them.\n    \
+         match unsafe {{ {name}(state, src.as_ptr(), {dst}, src.len(), &mut exports) }} {{\n        \
+         0 => Ok(exports),",
+        error = format_args!("{}Error", camel(name)),
+    );
+    for (number, (outcome, _)) in OUTCOMES.iter().enumerate().skip(1) {
+        let pattern = if number + 1 == OUTCOMES.len() { "_".to_owned() } else { number.to_string() };
+        let variant = camel(&outcome.to_ascii_lowercase());
+        let _ = writeln!(t, "        {pattern} => Err({}Error::{variant}),", camel(name));
+    }
+    let _ = writeln!(t, "    }}\n}}");
+    text
+}

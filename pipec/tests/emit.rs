@@ -1,0 +1,475 @@
+//! Object files: a program in C and one in Rust that link them, judged by the interpreter; what is refused.
+
+use pipe_lib::emit::{EmitError, EmitOptions, emit};
+use pipe_lib::testing::{Generator, Rng};
+use pipe_lib::{Backend, CompileOptions, Composition, Engine, Features, Library};
+use std::fmt::Write as _;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+
+/// The same numbers as in [`HARNESS`].
+struct Numbers(u64);
+
+impl Numbers {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 >> 16 ^ self.0 << 32
+    }
+}
+
+const HARNESS: &str = r#"
+#include <stdio.h>
+#include <string.h>
+
+struct function {
+    const char *name;
+    int (*run)(void *, const void *, void *, size_t, void *);
+    void (*print)(const void *);
+    size_t registers, gauge;
+    int modifies;
+};
+
+static uint64_t numbers;
+
+static uint64_t next(void) {
+    numbers = numbers * 6364136223846793005u + 1442695040888963407u;
+    return numbers >> 16 ^ numbers << 32;
+}
+
+static unsigned char source[8192], sink[8192];
+
+static void fill(size_t len, size_t at) {
+    numbers = len;
+    memset(sink, 0xaa, sizeof sink);
+    for (size_t i = 0; i < len; i++) source[at + i] = (unsigned char)next();
+}
+
+static void print_sink(void) {
+    uint64_t hash = 14695981039346656037u;
+    for (size_t i = 0; i < sizeof sink; i++) hash = (hash ^ sink[i]) * 1099511628211u;
+    printf(" %llx", (unsigned long long)hash);
+}
+
+static void check(const struct function *f, size_t len) {
+    size_t from = 64 + len % 7, to = 64 + len / 3 % 19;
+    uint64_t exports[512];
+    int outcome;
+
+    fill(len, from);
+    outcome = f->run(NULL, source + from, sink + to, len, exports);
+    printf("%s %zu copies %d", f->name, len, outcome);
+    if (outcome == 0) f->print(exports);
+    print_sink();
+
+    fill(len, from);
+    memcpy(sink + to, source + from, len);
+    outcome = f->run(NULL, sink + to, sink + to, len, exports);
+    printf("\n%s %zu in place %d", f->name, len, outcome);
+    if (outcome == 0) f->print(exports);
+    print_sink();
+
+    fill(len, from);
+    outcome = f->run(NULL, source + from, NULL, len, exports);
+    printf("\n%s %zu reads %d", f->name, len, outcome);
+    if (outcome == 0) f->print(exports);
+
+    fill(len, from);
+    uint64_t state[512] = {0};
+    for (size_t i = 0; i < f->registers; i++) state[1 + i] = next();
+    size_t first = len / 2 / f->gauge * f->gauge;
+    outcome = f->run(state, source + from, sink + to, first, NULL);
+    if (outcome == 0) outcome = f->run(state, source + from + first, sink + to + first, len - first, exports);
+    printf("\n%s %zu in pieces %d", f->name, len, outcome);
+    if (outcome == 0) {
+        f->print(exports);
+        for (size_t i = 0; i <= f->registers; i++) printf(" %llx", (unsigned long long)state[i]);
+        print_sink();
+    }
+    printf("\n");
+}
+"#;
+
+const LENGTHS: &[usize] = &[
+    0, 1, 2, 3, 4, 5, 7, 8, 9, 12, 15, 16, 17, 24, 31, 32, 33, 40, 48, 63, 64, 65, 71, 96, 100, 127, 128,
+    129, 160, 191, 192, 200, 255, 256, 257, 320, 511, 512, 520, 777, 1000, 1024, 1460, 2049, 4096, 4099,
+    7000,
+];
+
+/// What a function gives in a program.
+struct Function {
+    name: String,
+    composition: Composition,
+}
+
+/// A C program over all of them, and what it has to print.
+fn program(functions: &[Function]) -> (String, String) {
+    let (mut includes, mut glue, mut table) = (String::new(), String::new(), String::new());
+    let mut expected = String::new();
+    for Function { name, composition } in functions {
+        let engine =
+            Engine::compile(Arc::new(composition.clone()), &CompileOptions::from(Backend::Interp)).unwrap();
+        let _ = writeln!(includes, "#include \"{name}.h\"");
+        let _ = writeln!(
+            glue,
+            "static int run_{name}(void *s, const void *a, void *b, size_t n, void *e) {{\n    \
+             return {name}(s, a, b, n, e);\n}}\n\nstatic void print_{name}(const void *e) {{\n    \
+             const struct {name}_exports *x = e;\n    (void)x;"
+        );
+        for export in engine.exports() {
+            let _ = writeln!(
+                glue,
+                "    printf(\" %llx\", (unsigned long long)x->{});",
+                export.name.replace('.', "_")
+            );
+        }
+        let _ = writeln!(glue, "}}\n");
+        let (registers, gauge) = (engine.registers().len(), engine.gauge());
+        let modifies = i32::from(composition.modifies());
+        let _ = writeln!(
+            table,
+            "    {{\"{name}\", run_{name}, print_{name}, {registers}, {gauge}, {modifies}}},"
+        );
+        LENGTHS.iter().for_each(|len| expect(&mut expected, name, &engine, *len));
+    }
+    let lengths = LENGTHS.iter().map(|len| format!("{len}, ")).collect::<String>();
+    let main = format!(
+        "static const struct function functions[] = {{\n{table}}};\n\nint main(void) {{\n    \
+         static const size_t lengths[] = {{{lengths}}};\n    \
+         for (size_t f = 0; f < sizeof functions / sizeof *functions; f++)\n        \
+         for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++) check(&functions[f], lengths[i]);\n    \
+         return 0;\n}}\n"
+    );
+    (format!("{includes}{HARNESS}\n{glue}{main}"), expected)
+}
+
+/// What the harness prints for one length: the interpreter says.
+fn expect(text: &mut String, name: &str, engine: &Engine, len: usize) {
+    let to = 64 + len / 3 % 19;
+    let mut numbers = Numbers(len as u64);
+    let source: Vec<u8> = (0..len).map(|_| numbers.next() as u8).collect();
+    let hash = |sink: &[u8]| {
+        let fold = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(1_099_511_628_211);
+        sink.iter().fold(14_695_981_039_346_656_037, fold)
+    };
+    let exports = |run: &pipe_lib::Run<'_>| -> String {
+        engine.exports().iter().map(|export| format!(" {:x}", run.value(export.id()))).collect()
+    };
+    let mut sink = vec![0xaa; 8192];
+    let mut words = vec![0; len];
+    let run = engine.run(&source, &mut words);
+    match &run {
+        Ok(run) => {
+            sink[to..to + len].copy_from_slice(&words);
+            let (exports, hash) = (exports(run), hash(&sink));
+            let _ = writeln!(text, "{name} {len} copies 0{exports} {hash:x}");
+            let _ = writeln!(text, "{name} {len} in place 0{exports} {hash:x}");
+            let reads = !engine.composition().modifies() || len == 0;
+            let _ = match reads {
+                true => writeln!(text, "{name} {len} reads 0{exports}"),
+                false => writeln!(text, "{name} {len} reads 3"),
+            };
+        }
+        Err(_) => {
+            let _ = writeln!(text, "{name} {len} copies 1 {:x}", hash(&sink));
+            sink[to..to + len].copy_from_slice(&source);
+            let _ = writeln!(text, "{name} {len} in place 1 {:x}", hash(&sink));
+            let _ = writeln!(text, "{name} {len} reads 1");
+            let _ = writeln!(text, "{name} {len} in pieces 1");
+            return;
+        }
+    }
+    let mut imports = engine.imports();
+    for register in engine.registers() {
+        imports.set(&register.name, numbers.next() & register.ty.mask()).unwrap();
+    }
+    let mut words = vec![0; len];
+    let run = engine.run_with(&imports, &source, &mut words).unwrap();
+    sink.fill(0xaa);
+    sink[to..to + len].copy_from_slice(&words);
+    let _ = write!(text, "{name} {len} in pieces 0{} {len:x}", exports(&run));
+    for register in engine.registers() {
+        let _ = write!(text, " {:x}", run.register(&register.name).unwrap());
+    }
+    let _ = writeln!(text, " {:x}", hash(&sink));
+}
+
+fn run(command: &mut Command) -> String {
+    let output = command.stderr(Stdio::piped()).output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && error.is_empty(), "{command:?}: {}\n{error}", output.status);
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Emits, compiles, links and runs; every line is what the interpreter says.
+fn judge(functions: &[Function], machines: impl Fn(&str) -> Option<Vec<Features>>) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |file: &str| dir.path().join(file);
+    let mut objects = Vec::new();
+    for Function { name, composition } in functions {
+        let options = EmitOptions::new(name).unwrap();
+        let options = match machines(name) {
+            Some(machines) => options.machines(machines),
+            None => options,
+        };
+        let emitted = emit(composition, &options).unwrap_or_else(|error| panic!("{error}\n{composition}"));
+        std::fs::write(path(&format!("{name}.h")), emitted.c_header()).unwrap();
+        objects.push(path(&format!("{name}.o")));
+        std::fs::write(objects.last().unwrap(), emitted.object()).unwrap();
+    }
+    let (source, expected) = program(functions);
+    std::fs::write(path("main.c"), source).unwrap();
+    let flags = ["-std=c99", "-Wall", "-Wextra", "-Werror", "-pie", "-Wl,--fatal-warnings", "-o"];
+    let mut cc = Command::new("cc");
+    run(cc.args(flags).arg(path("main")).arg(path("main.c")).args(&objects));
+    let printed = run(&mut Command::new(path("main")));
+    let (mut printed, mut expected) = (printed.lines(), expected.lines());
+    for expected in expected.by_ref() {
+        let printed = printed.next().unwrap_or("nothing");
+        let name = expected.split(' ').next().unwrap();
+        let of = || &functions.iter().find(|function| function.name == name).unwrap().composition;
+        assert_eq!(printed, expected, "{}", of());
+    }
+    assert_eq!(printed.next(), None);
+}
+
+/// Whether there is what compiles C; says so if not.
+fn has_cc() -> bool {
+    let found = cfg!(target_os = "linux") && Command::new("cc").arg("--version").output().is_ok();
+    if !found {
+        eprintln!("skipped: no C compiler");
+    }
+    found
+}
+
+fn composition(text: &str) -> Composition {
+    Library::standard().pipeline(text).unwrap_or_else(|error| panic!("{text}: {error}")).composition().clone()
+}
+
+/// Of the standard library what there is code for, and compositions of it.
+fn standard() -> Vec<Function> {
+    let library = Library::standard();
+    let names = library.pipes().filter(|pipe| pipe.params.iter().all(|param| param.default.is_some()));
+    let names: Vec<&str> = names.map(|pipe| pipe.name.as_str()).filter(|name| !name.contains('/')).collect();
+    let of_catalogue = |name: &&str| name.starts_with("crc") && name.contains('_');
+    let some = names.iter().copied().filter(|name| !of_catalogue(name) || name.len() == 12);
+    let mut texts: Vec<String> = some.map(str::to_owned).collect();
+    texts.extend(
+        [
+            "inet_cksum as sum | byteswap32 | crc32c",
+            "inet_cksum as plain | xor32(key=0xdeadbeef) | inet_cksum as cipher",
+            "adler32 | delta8 | crc32 | undelta8 | min_max_u8",
+            "ws_mask(key=0x01020304) | crc64_nvme | count_byte(b=65)",
+            "byteswap64 | fletcher32 | xor8(key=3)",
+        ]
+        .map(str::to_owned),
+    );
+    let composed = texts.iter().map(|text| composition(text));
+    let emitted = composed.filter(|composition| match emit(composition, &portable_options("x")) {
+        Ok(_) => true,
+        Err(EmitError::Cannot(_)) => {
+            // Of what the standard library has, these alone.
+            let stages = || composition.stages.iter();
+            let wide = stages().any(|stage| stage.pipe.is_wide());
+            assert!(wide || stages().any(|stage| stage.pipe.holds_secrets()), "{composition}");
+            false
+        }
+        Err(error) => panic!("{error}"),
+    });
+    emitted
+        .enumerate()
+        .map(|(number, composition)| Function { name: format!("f{number}"), composition })
+        .collect()
+}
+
+fn portable_options(name: &str) -> EmitOptions {
+    EmitOptions::new(name).unwrap().machines(Vec::new())
+}
+
+#[test]
+fn the_standard_pipes_run_in_a_c_program() {
+    if has_cc() {
+        judge(&standard(), |_| None);
+    }
+}
+
+#[test]
+fn the_standard_pipes_run_without_vectors_of_any_machine() {
+    if has_cc() {
+        judge(&standard(), |_| Some(Vec::new()));
+    }
+}
+
+#[test]
+fn random_pipelines_run_in_a_c_program() {
+    if !has_cc() {
+        return;
+    }
+    let seed = std::env::var("EMIT_SEED").map_or(1, |seed| seed.parse().unwrap());
+    let rounds = std::env::var("EMIT_ROUNDS").map_or(24, |rounds| rounds.parse().unwrap());
+    let mut functions = Vec::new();
+    for number in 0..rounds {
+        let mut composition = Generator::new(&mut Rng::new(seed + number)).composition();
+        composition.stages.iter_mut().for_each(|stage| stage.window = None);
+        (composition.source, composition.sink) = (None, None);
+        (composition.source_frame, composition.sink_frame) = (None, None);
+        composition.validate().unwrap();
+        let name = format!("seed{}", seed + number);
+        match emit(&composition, &portable_options(&name)) {
+            Ok(_) => functions.push(Function { name, composition }),
+            Err(EmitError::Cannot(_)) => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert!(functions.len() >= rounds as usize / 2, "{} of {rounds}", functions.len());
+    // Some for all machines, some for one, some for none.
+    let machines = |name: &str| {
+        let number: usize = name.trim_start_matches("seed").parse().unwrap();
+        let one = |names: &str| Some(vec![Features::of_machine(names).unwrap()]);
+        match number % 4 {
+            0 => None,
+            1 => one("avx2,pclmul"),
+            2 => one("avx512,vnni,pclmul"),
+            _ => Some(Vec::new()),
+        }
+    };
+    judge(&functions, machines);
+}
+
+fn pipec(args: &[&str]) -> std::process::Output {
+    Command::new(env!("CARGO_BIN_EXE_pipec")).args(args).output().unwrap()
+}
+
+#[track_caller]
+fn refused(args: &[&str], status: i32) -> String {
+    let output = pipec(args);
+    assert_eq!(output.status.code(), Some(status), "{output:?}");
+    assert_eq!(output.stdout, b"");
+    String::from_utf8(output.stderr).unwrap()
+}
+
+/// The three kinds by the command line, and a program in Rust that links the object.
+#[test]
+fn a_rust_program_calls_it() {
+    if !has_cc() || Command::new("rustc").arg("--version").output().is_err() {
+        eprintln!("skipped: no Rust compiler");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let path = |file: &str| dir.path().join(file).to_str().unwrap().to_owned();
+    let pipeline = "inet_cksum as sum | byteswap32 | crc32c";
+    for (kind, file) in [("object", "send_frame.o"), ("rust", "send_frame.rs"), ("header", "send_frame.h")] {
+        let output = pipec(&["emit", pipeline, "--kind", kind, "-o", &path(file)]);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(said.contains("portable"), kind == "object", "{said}");
+    }
+    std::fs::write(
+        path("main.rs"),
+        r#"
+        #[path = "send_frame.rs"]
+        mod send_frame;
+        use send_frame::{SendFrameError, SendFrameState, send_frame_run};
+
+        fn main() {
+            let src = *b"0123456789abcdef";
+            let mut dst = [0; 16];
+            let whole = send_frame_run(None, &src, &mut dst).unwrap();
+            let mut state = SendFrameState::INITIAL;
+            for (src, dst) in [(&src[..8], &mut [0; 8]), (&src[8..], &mut [0; 8])] {
+                let exports = send_frame_run(Some(&mut state), src, dst).unwrap();
+                assert_eq!(exports == whole, state.pos == 16);
+            }
+            assert_eq!(send_frame_run(None, &src[..3], &mut dst[..3]), Err(SendFrameError::BadLength));
+            println!("{} {:x} {:x}", std::str::from_utf8(&dst).unwrap(), whole.sum_cksum, whole.crc32c_crc);
+        }
+        "#,
+    )
+    .unwrap();
+    let mut rustc = Command::new("rustc");
+    let link = format!("link-arg={}", path("send_frame.o"));
+    run(rustc.args(["--edition", "2024", "-C", &link, "-o", &path("main"), &path("main.rs")]));
+    let engine =
+        Library::standard().pipeline(pipeline).unwrap().compile_with(&Backend::Interp.into()).unwrap();
+    let mut dst = [0; 16];
+    let made = engine.run(b"0123456789abcdef", &mut dst).unwrap();
+    let (cksum, crc) = (made.export("sum.cksum").unwrap(), made.export("crc32c.crc").unwrap());
+    let expected = format!("{} {cksum:x} {crc:x}\n", std::str::from_utf8(&dst).unwrap());
+    assert_eq!(run(&mut Command::new(path("main"))), expected);
+}
+
+#[test]
+fn what_needs_the_library_is_refused_with_the_reason() {
+    let object = ["--kind", "object", "-o", "/nonexistent/x.o"];
+    for (pipeline, reason) in [
+        ("crc32c as c per 512", "`c per 512` gives a list"),
+        ("byteswap32 -> lance", "a layout"),
+        ("crc32 -> ethernet_fcs", "a frame"),
+        ("aes128_gcm_seal", "secret states"),
+        ("-> lance", "no stages"),
+    ] {
+        let said = refused(&[&["emit", pipeline][..], &object].concat(), 1);
+        assert!(said.contains(reason), "{pipeline}: {said}");
+    }
+    for name in ["int", "a-b"] {
+        let said = refused(&["emit", "crc32", "--kind", "header", "--name", name], 1);
+        assert!(said.contains("cannot name a function"), "{said}");
+    }
+    let said = refused(&["emit", "crc32", "--kind", "header", "--name", "x", "--features", "mmx"], 1);
+    assert!(said.contains("`mmx`"), "{said}");
+    assert!(refused(&["emit", "crc32", "--kind", "object"], 1).contains("-o FILE.o"));
+    assert!(refused(&["emit", "crc32", "--kind", "rust"], 1).contains("--name"));
+    assert!(refused(&["emit", "crc32", "--kind", "xdp", "--name", "x"], 1).contains("--name"));
+}
+
+/// A program that is loaded anywhere needs nothing of the library and no address of its own.
+#[test]
+fn objects_refer_to_nothing_outside() {
+    use object::{Object as _, ObjectSection as _, ObjectSymbol as _, RelocationKind};
+    for Function { composition, .. } in standard() {
+        let emitted = emit(&composition, &EmitOptions::new("x").unwrap()).unwrap();
+        let file = object::File::parse(emitted.object()).unwrap();
+        let is_file = |symbol: &object::Symbol<'_, '_>| symbol.kind() == object::SymbolKind::File;
+        for symbol in file.symbols().filter(|symbol| symbol.index().0 != 0 && !is_file(symbol)) {
+            assert!(!symbol.is_undefined(), "{:?}: {composition}", symbol.name());
+            let exported = symbol.name() == Ok("x");
+            assert_eq!(symbol.is_global(), exported, "{:?}", symbol.name());
+        }
+        for section in file.sections() {
+            for (_, relocation) in section.relocations() {
+                let near =
+                    matches!(relocation.kind(), RelocationKind::Relative | RelocationKind::PltRelative);
+                assert!(near || !cfg!(target_arch = "x86_64"), "{relocation:?}: {composition}");
+            }
+        }
+    }
+}
+
+/// The example of `docs/emit.md`, as it stands there.
+#[test]
+fn the_documented_program_prints_what_is_documented() {
+    if !has_cc() {
+        return;
+    }
+    let page = include_str!("../../docs/emit.md");
+    let (_, rest) = page.split_once("```c\n").unwrap();
+    let (program, rest) = rest.split_once("```").unwrap();
+    let (_, rest) = rest.split_once("prints `").unwrap();
+    let (printed, _) = rest.split_once('`').unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let path = |file: &str| dir.path().join(file).to_str().unwrap().to_owned();
+    std::fs::write(path("main.c"), program).unwrap();
+    let pipeline = "inet_cksum as sum | byteswap32 | crc32c";
+    for (kind, file) in [("object", "send_frame.o"), ("header", "send_frame.h")] {
+        let output = pipec(&["emit", pipeline, "--kind", kind, "-o", &path(file)]);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+    }
+    run(Command::new("cc").args([
+        "-Wall",
+        "-Werror",
+        "-o",
+        &path("main"),
+        &path("main.c"),
+        &path("send_frame.o"),
+    ]));
+    assert_eq!(run(&mut Command::new(path("main"))), format!("{printed}\n"));
+}
