@@ -249,3 +249,29 @@ fn crc32(bytes: &[u8]) -> u32 {
     let bit = |crc: u32| (crc >> 1) ^ if crc & 1 == 1 { 0xedb8_8320 } else { 0 };
     !bytes.iter().fold(!0, |crc, &byte| (0..8).fold(crc ^ u32::from(byte), |crc, _| bit(crc)))
 }
+
+/// One big file on several cores, and past the page cache, is what one core reads: pipes that are put
+/// together, a digest that cannot be, and one that is no pipe.
+#[test]
+fn parts_of_a_big_file_are_put_together() {
+    let dir = tempfile::tempdir().unwrap();
+    let data: Vec<u8> = (0..9_000_007u32).map(|i| (i.wrapping_mul(0x9e37_79b1) >> 11) as u8).collect();
+    std::fs::write(dir.path().join("big"), &data).unwrap();
+    for digests in ["crc32,crc32c,crc64nvme,adler32,cksum,sysv,inet", "fnv1a64,crc32", "crc32,xxh3"] {
+        let one = stdout(&sum(dir.path(), &["-a", digests, "big"])).to_owned();
+        for more in [&["-j", "3"][..], &["--direct"], &["-j", "2", "--direct"]] {
+            let output = sum(dir.path(), &[&["-a", digests, "big"], more].concat());
+            if output.status.code() == Some(1)
+                && text(&output.stderr).contains("no reads past the page cache")
+            {
+                eprintln!("skipped: {}", text(&output.stderr));
+                continue;
+            }
+            assert_eq!(stdout(&output), one, "{more:?}");
+        }
+    }
+    let crc = format!("CRC32 (big) = {:08x}\n", crc32(&data));
+    assert_eq!(stdout(&sum(dir.path(), &["-j", "2", "-a", "crc32", "big"])), crc);
+    // What has no size is read as it comes.
+    assert!(stdout(&sum(dir.path(), &["-j", "2", "/proc/self/stat"])).starts_with("CRC32C"));
+}

@@ -1,7 +1,8 @@
 //! An engine: a composition made runnable.
 //!
 //! `build` makes the `Program` that it runs, `prepared` has the ways to run, `advance` the one that goes on
-//! from the last, `framed` those with results in the stream, `parallel` those on several cores.
+//! from the last, `framed` those with results in the stream, `parallel` those on several cores, `reading`
+//! those over what is read meanwhile.
 
 mod advance;
 mod build;
@@ -9,6 +10,8 @@ mod framed;
 #[cfg(feature = "parallel")]
 mod parallel;
 mod prepared;
+#[cfg(feature = "parallel")]
+mod reading;
 
 pub use prepared::Prepared;
 

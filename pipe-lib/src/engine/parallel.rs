@@ -18,11 +18,11 @@ use std::sync::{Mutex, PoisonError};
 
 /// Fewest bytes of a part: starting and joining a thread takes some fifty microseconds, in which a core moves
 /// 1 MB.
-const LEAST_PART: usize = 2 << 20;
+pub(super) const LEAST_PART: usize = 2 << 20;
 
 /// Parts begin at a multiple of this where the windows allow it, so that stores that were aligned stay
 /// aligned.
-const CACHE_LINE: u64 = 64;
+pub(super) const CACHE_LINE: u64 = 64;
 
 /// Most bytes that are read once more before a cut, to find what a delay holds there.
 const MAX_WARM_UP: u64 = 64 << 10;
@@ -189,15 +189,15 @@ fn restarts(window: Option<NonZeroU64>, len: u64) -> bool {
 }
 
 /// A stream to be cut.
-struct Cut<'a> {
-    program: &'a Program,
-    initial: &'a Registers,
-    total: u64,
+pub(super) struct Cut<'a> {
+    pub(super) program: &'a Program,
+    pub(super) initial: &'a Registers,
+    pub(super) total: u64,
 }
 
 impl Cut<'_> {
     /// Cuts may be at multiples of this many bytes: at whole loop words, and at ends of windows.
-    fn unit(&self) -> Option<u64> {
+    pub(super) fn unit(&self) -> Option<u64> {
         let composition = &self.program.composition;
         let windows = composition.stages.iter().filter_map(|stage| stage.window);
         let windows = windows.map(NonZeroU64::get).filter(|window| *window <= self.total);
@@ -205,7 +205,7 @@ impl Cut<'_> {
     }
 
     /// Bytes of each part but the last, if there is more than one.
-    fn part_bytes(&self, threads: usize, least: u64) -> Option<u64> {
+    pub(super) fn part_bytes(&self, threads: usize, least: u64) -> Option<u64> {
         if threads <= 1 || self.total <= least {
             return None;
         }
@@ -219,7 +219,7 @@ impl Cut<'_> {
     }
 
     /// The stages whose states pass over cuts: their place among the registers, and their rules.
-    fn stages(&self) -> impl Iterator<Item = (std::ops::Range<usize>, &Rules)> {
+    pub(super) fn stages(&self) -> impl Iterator<Item = (std::ops::Range<usize>, &Rules)> {
         let stages = self.program.composition.stages.iter().enumerate();
         let open = stages.filter(|(_, stage)| !restarts(stage.window, self.total));
         let rules = self.program.rules(self.total).flatten();
@@ -265,7 +265,7 @@ impl Cut<'_> {
     }
 
     /// Where the last part has got, with the registers and windows of all.
-    fn joined(&self, parts: Vec<PartialRun>) -> Option<Progress> {
+    pub(super) fn joined(&self, parts: Vec<PartialRun>) -> Option<Progress> {
         let mut parts = parts.into_iter();
         let mut before = parts.next()?.progress;
         for PartialRun { len, mut progress, .. } in parts {
@@ -284,13 +284,20 @@ impl Cut<'_> {
 }
 
 /// One part of the stream, on its way or done.
-struct PartialRun {
+pub(super) struct PartialRun {
     src: *const u8,
     /// Null when nothing is written.
     dst: *mut u8,
-    at: u64,
-    len: usize,
-    progress: Progress,
+    pub(super) at: u64,
+    pub(super) len: usize,
+    pub(super) progress: Progress,
+}
+
+impl PartialRun {
+    /// One whose bytes are nowhere yet, and which writes nothing.
+    pub(super) fn unread(at: u64, len: usize, progress: Progress) -> PartialRun {
+        PartialRun { src: std::ptr::null(), dst: std::ptr::null_mut(), at, len, progress }
+    }
 }
 
 // SAFETY: a part's bytes are borrowed by the call that all its threads end in, and no other part has them.
@@ -325,7 +332,7 @@ fn run_all(program: &Program, parts: Vec<PartialRun>, threads: usize, total: u64
     done
 }
 
-fn lcm(a: u64, b: u64) -> Option<u64> {
+pub(super) fn lcm(a: u64, b: u64) -> Option<u64> {
     let (mut x, mut y) = (a, b);
     while y != 0 {
         (x, y) = (y, x % y);

@@ -5,7 +5,7 @@ use super::algorithm::{Algorithm, Source};
 use super::opaque;
 use super::value::Value;
 use anyhow::Context as _;
-use pipe_lib::{CompileOptions, Engine, ExportId, Library, RunError, Stream};
+use pipe_lib::{CompileOptions, Engine, ExportId, Library, Run, RunError, Stream};
 
 /// Bytes that all digests take in turn: still in the second-level cache for the last of them, and long
 /// enough for BLAKE3 to fill its vectors.
@@ -58,6 +58,25 @@ impl Pass {
 
     pub(crate) fn algorithms(&self) -> &[Algorithm] {
         &self.algorithms
+    }
+
+    /// The values of a stream of `len` bytes that several threads read, each its own parts: see
+    /// [`Engine::run_parallel_from`]. `None` if not all digests are pipes, which alone can be put together.
+    pub(crate) fn of_parts<E: From<RunError> + Send>(
+        &self,
+        len: u64,
+        threads: usize,
+        read: impl Fn(u64, &mut [u8]) -> Result<(), E> + Sync,
+    ) -> Option<Result<Vec<Value>, E>> {
+        let engine = self.engine.as_ref()?;
+        let exports = self.outlets.iter().zip(&self.algorithms).map(|(outlet, algorithm)| match outlet {
+            Outlet::Export(id) => Some((*id, algorithm.bytes)),
+            Outlet::Opaque(_) => None,
+        });
+        let exports = exports.collect::<Option<Vec<_>>>()?;
+        let run = engine.run_parallel_from(len, threads, read);
+        let value = |run: &Run<'_>, (id, bytes): (ExportId, usize)| Value::of_number(run.value(id), bytes);
+        Some(run.map(|run| exports.into_iter().map(|export| value(&run, export)).collect()))
     }
 
     /// A stream that begins.

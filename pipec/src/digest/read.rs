@@ -1,5 +1,6 @@
-//! Reading a file from its start to its end while what was read is worked on: a thread of its own reads ahead
-//! into one of few buffers, which go back and forth.
+//! Reading a file while what was read is worked on: from its start to its end, by a thread of its own that
+//! reads ahead into one of few buffers, which go back and forth; or in any order, by whoever works on the
+//! parts.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -12,6 +13,9 @@ const BUFFER: usize = 256 << 10;
 /// Buffers of a stream: one is filled, one worked on, one between.
 const BUFFERS: usize = 3;
 
+/// Where buffers begin in memory: at a page, as reading past the page cache wants it.
+const ALIGNMENT: usize = 4096;
+
 /// Opens a file, or the standard input as `-`.
 ///
 /// # Errors
@@ -20,11 +24,83 @@ pub(crate) fn open(path: &Path) -> io::Result<Box<dyn Read + Send>> {
     if path == Path::new("-") {
         return Ok(Box::new(io::stdin()));
     }
-    let file = File::open(path)?;
+    Ok(Box::new(open_file(path, false)?))
+}
+
+/// Opens a file; `direct`, to be read past the page cache.
+///
+/// # Errors
+/// The system's; a folder is one, and a file system that has no such reads.
+pub(crate) fn open_file(path: &Path, direct: bool) -> io::Result<File> {
+    let mut options = File::options();
+    options.read(true);
+    #[cfg(target_os = "linux")]
+    if direct {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        options.custom_flags(libc::O_DIRECT);
+    }
+    #[cfg(not(target_os = "linux"))]
+    if direct {
+        return Err(io::Error::new(io::ErrorKind::Unsupported, "reading past the page cache is for Linux"));
+    }
+    let file = options.open(path).map_err(|error| match error.kind() {
+        io::ErrorKind::InvalidInput if direct => {
+            io::Error::new(error.kind(), "its file system has no reads past the page cache")
+        }
+        _ => error,
+    })?;
     if file.metadata()?.is_dir() {
         return Err(io::ErrorKind::IsADirectory.into());
     }
-    Ok(Box::new(file))
+    Ok(file)
+}
+
+/// Fills the buffer from `at` on with at least `wanted` bytes, or as many as there are; gives how many. Past
+/// the page cache, the buffer has to be as long as whole blocks, and there is no asking for more behind the
+/// end.
+///
+/// # Errors
+/// Those of reading.
+#[cfg(unix)]
+pub(crate) fn read_at(file: &File, at: u64, buffer: &mut [u8], wanted: usize) -> io::Result<usize> {
+    use std::os::unix::fs::FileExt as _;
+    let mut len = 0;
+    while len < wanted {
+        match file.read_at(&mut buffer[len..], at + len as u64) {
+            Ok(0) => break,
+            Ok(read) => len += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(len)
+}
+
+/// A file that is read past the page cache, where nothing may be asked for behind its end.
+pub(crate) struct Direct {
+    file: File,
+    left: u64,
+}
+
+impl Direct {
+    /// # Errors
+    /// Those of [`open_file`].
+    pub(crate) fn open(path: &Path) -> io::Result<Direct> {
+        let file = open_file(path, true)?;
+        let left = file.metadata()?.len();
+        Ok(Direct { file, left })
+    }
+}
+
+impl Read for Direct {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.left == 0 {
+            return Ok(0);
+        }
+        let read = self.file.read(buffer)?;
+        self.left = self.left.saturating_sub(read as u64);
+        Ok(read)
+    }
 }
 
 /// Gives all bytes to `each`, in order and in pieces; what that gives as an error ends it.
@@ -35,24 +111,24 @@ pub(crate) fn read_all<E: From<io::Error>>(
     mut from: impl Read + Send,
     mut each: impl FnMut(&[u8]) -> Result<(), E>,
 ) -> Result<(), E> {
-    let mut first = vec![0; BUFFER];
-    let len = fill(&mut from, &mut first)?;
-    each(&first[..len])?;
+    let mut first = Buffer::new();
+    let len = fill(&mut from, first.bytes())?;
+    each(&first.bytes()[..len])?;
     if len < BUFFER {
         return Ok(());
     }
     // Longer than one buffer: from here on a thread pays.
-    let (give_back, empty) = mpsc::sync_channel::<Vec<u8>>(BUFFERS);
-    let (full, filled) = mpsc::sync_channel::<io::Result<(Vec<u8>, usize)>>(BUFFERS);
+    let (give_back, empty) = mpsc::sync_channel::<Buffer>(BUFFERS);
+    let (full, filled) = mpsc::sync_channel::<io::Result<(Buffer, usize)>>(BUFFERS);
     let _ = give_back.send(first);
     for _ in 1..BUFFERS {
-        let _ = give_back.send(vec![0; BUFFER]);
+        let _ = give_back.send(Buffer::new());
     }
     std::thread::scope(move |scope| {
         let reader = move || {
             // The channels end where the other side has stopped.
             for mut buffer in empty {
-                let result = fill(&mut from, &mut buffer);
+                let result = fill(&mut from, buffer.bytes());
                 let is_last = !matches!(result, Ok(BUFFER));
                 if full.send(result.map(|len| (buffer, len))).is_err() || is_last {
                     break;
@@ -61,8 +137,8 @@ pub(crate) fn read_all<E: From<io::Error>>(
         };
         std::thread::Builder::new().name("read".to_owned()).spawn_scoped(scope, reader)?;
         for result in filled {
-            let (buffer, len) = result?;
-            each(&buffer[..len])?;
+            let (mut buffer, len) = result?;
+            each(&buffer.bytes()[..len])?;
             let _ = give_back.send(buffer);
         }
         // The channels' ends that moved in here go with an error, too, so that the reader does not wait.
@@ -82,4 +158,22 @@ fn fill(from: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
         }
     }
     Ok(len)
+}
+
+/// [`BUFFER`] bytes that begin at a multiple of [`ALIGNMENT`].
+struct Buffer {
+    memory: Vec<u8>,
+    start: usize,
+}
+
+impl Buffer {
+    fn new() -> Buffer {
+        let memory = vec![0; BUFFER + ALIGNMENT];
+        let start = memory.as_ptr().addr().wrapping_neg() % ALIGNMENT;
+        Buffer { memory, start }
+    }
+
+    fn bytes(&mut self) -> &mut [u8] {
+        &mut self.memory[self.start..self.start + BUFFER]
+    }
 }

@@ -1,6 +1,6 @@
 //! Lists of digests, checked: what is printed and what counts as a failure is as with coreutils.
 
-use super::{Digested, Failure, Session, digest, order};
+use super::{Digested, Failure, Reading, Session, digest, order};
 use crate::cmd::{Outcome, Status};
 use crate::digest::list::{self, Entry, Line, Parser};
 use crate::digest::{Algorithm, Pass, name, read};
@@ -78,7 +78,8 @@ impl<'a> Checker<'a> {
             let pass = set_of(&group, session, &last);
             match pass {
                 Ok(pass) => {
-                    let result = digest(&group.entries[0].path, &pass, progress);
+                    let reading = Reading { threads: 1, direct: session.args.direct, progress };
+                    let result = digest(&group.entries[0].path, &pass, reading);
                     Checked { group, pass: Some(pass), result: Ok(result) }
                 }
                 Err(error) => Checked { group, pass: None, result: Err(error) },

@@ -1,6 +1,6 @@
 //! Digests of files, printed.
 
-use super::{Digested, Failure, Session, digest, order};
+use super::{Digested, Failure, Reading, Session, digest, order};
 use crate::cmd::{Outcome, Status};
 use crate::digest::algorithm::Classic;
 use crate::digest::{Algorithm, name};
@@ -24,11 +24,17 @@ pub(super) fn run(session: &Session<'_>, mut algorithms: Vec<Algorithm>) -> Outc
     let pass = session.pass(&algorithms)?;
     let progress = session.progress();
     let mut printer = Printer::new(session);
+    // One file has all threads to itself, and several one each.
+    let (files, threads) = match session.files {
+        [only] if only.is_file() => (1, session.jobs()),
+        _ => (session.jobs(), 1),
+    };
+    let reading = Reading { threads, direct: args.direct, progress: &progress };
     let work = |found: Found| {
-        let result = found.error.map_or_else(|| digest(&found.path, &pass, &progress), |e| Err(e.into()));
+        let result = found.error.map_or_else(|| digest(&found.path, &pass, reading), |e| Err(e.into()));
         (found.path, result)
     };
-    order::in_order(session.jobs(), found(session.files), work, |(path, result)| {
+    order::in_order(files, found(session.files), work, |(path, result)| {
         printer.file(&path, &algorithms, result)
     })?;
     progress.lock().unwrap_or_else(PoisonError::into_inner).finish();

@@ -32,9 +32,13 @@ pub(crate) struct Args {
     /// The files are lists: check what they say. Lines as of coreutils, BSD, RHash and SFV are known
     #[arg(short, long)]
     check: bool,
-    /// So many files at a time; 0 is one for each processor
+    /// So many files at a time, or parts of one big file whose digests are pipes; 0 is one for each processor
     #[arg(short, long, value_name = "N", default_value = "1")]
     jobs: usize,
+    /// Read past the page cache (O_DIRECT): what is there of other files stays, and what is there of these is
+    /// not used. Not of the standard input
+    #[arg(long)]
+    direct: bool,
     /// Print the names of all digests
     #[arg(long, exclusive = true)]
     list: bool,
@@ -162,16 +166,77 @@ struct Digested {
     values: Vec<crate::digest::Value>,
 }
 
+/// Fewest bytes of a file that several threads read.
+const PARALLEL_FROM: u64 = 8 << 20;
+
+/// How files are read.
+#[derive(Clone, Copy)]
+struct Reading<'a> {
+    /// Threads for one file.
+    threads: usize,
+    direct: bool,
+    progress: &'a Mutex<Progress>,
+}
+
 /// Reads a file once, for all digests of `pass`.
-fn digest(path: &Path, pass: &Pass, progress: &Mutex<Progress>) -> Result<Digested, Failure> {
-    let from = read::open(path)?;
+fn digest(path: &Path, pass: &Pass, reading: Reading<'_>) -> Result<Digested, Failure> {
+    if let Some(digested) = digest_in_parts(path, pass, reading) {
+        return digested;
+    }
+    let from: Box<dyn io::Read + Send> = match reading.direct && path != Path::new("-") {
+        true => Box::new(read::Direct::open(path)?),
+        false => read::open(path)?,
+    };
     let mut running = pass.start();
     let mut bytes = 0;
     read::read_all(from, |block| {
         running.update(block)?;
         bytes += block.len() as u64;
-        progress.lock().unwrap_or_else(PoisonError::into_inner).advance(block.len() as u64);
+        reading.advance(block.len() as u64);
         Ok::<_, Failure>(())
     })?;
     Ok(Digested { bytes, values: running.finish()? })
+}
+
+impl Reading<'_> {
+    fn advance(&self, bytes: u64) {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner).advance(bytes);
+    }
+}
+
+/// A big file whose digests can be put together, on several threads; `None` if it is none, or was changed
+/// meanwhile: then it is read from its start to its end.
+#[cfg(unix)]
+fn digest_in_parts(path: &Path, pass: &Pass, reading: Reading<'_>) -> Option<Result<Digested, Failure>> {
+    if reading.threads < 2 || path == Path::new("-") {
+        return None;
+    }
+    let metadata = std::fs::metadata(path).ok().filter(|metadata| metadata.is_file())?;
+    let len = metadata.len();
+    if len < PARALLEL_FROM {
+        return None;
+    }
+    let file = match read::open_file(path, reading.direct) {
+        Ok(file) => file,
+        Err(error) => return Some(Err(error.into())),
+    };
+    let shorter = std::sync::atomic::AtomicBool::new(false);
+    let values = pass.of_parts(len, reading.threads, |at, piece| {
+        let wanted = (len - at).min(piece.len() as u64);
+        if (read::read_at(&file, at, piece, wanted as usize)? as u64) < wanted {
+            shorter.store(true, std::sync::atomic::Ordering::Relaxed);
+            return Err(Failure::Read(io::ErrorKind::UnexpectedEof.into()));
+        }
+        reading.advance(wanted);
+        Ok(())
+    })?;
+    if shorter.into_inner() || file.metadata().map_or(true, |now| now.len() != len) {
+        return None;
+    }
+    Some(values.map(|values| Digested { bytes: len, values }))
+}
+
+#[cfg(not(unix))]
+fn digest_in_parts(_path: &Path, _pass: &Pass, _reading: Reading<'_>) -> Option<Result<Digested, Failure>> {
+    None
 }
