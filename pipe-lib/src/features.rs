@@ -65,6 +65,8 @@ features! {
     PCLMUL = 6, "pclmul", is_x86_feature_detected!("pclmulqdq");
     /// Carry-less multiplication of every 128-bit lane.
     VPCLMUL = 7, "vpclmul", is_x86_feature_detected!("vpclmulqdq");
+    /// Rounds of AES on 128-bit registers.
+    AES = 11, "aes", is_x86_feature_detected!("aes");
     /// Rounds of AES on every 128-bit lane.
     VAES = 10, "vaes", is_x86_feature_detected!("vaes");
 }
@@ -221,7 +223,7 @@ impl core::error::Error for FeatureError {}
 pub(crate) mod machines {
     use super::Features;
 
-    const AVX2: u32 = Features::AVX2.0 | Features::PCLMUL.0;
+    const AVX2: u32 = Features::AVX2.0 | Features::PCLMUL.0 | Features::AES.0;
     const AVX512: u32 = AVX2 | Features::AVX512.0 | Features::VNNI.0;
 
     /// Everything: Ice Lake, Zen 4 and what came after.

@@ -424,7 +424,7 @@ fn acceptor(arguments: &Arguments) -> anyhow::Result<Option<Arc<Acceptor>>> {
     acceptor.into_frames = !arguments.without.contains(&Feature::FrameSealing);
     if !acceptor.own_records {
         tracing::warn!(
-            "records are sealed by rustls: this processor has no VAES and VPCLMULQDQ for our loop"
+            "records are sealed by rustls: this processor has no AVX2, AES-NI and PCLMULQDQ for our loop"
         );
     }
     Ok(Some(Arc::new(acceptor)))

@@ -32,6 +32,7 @@ const BITS: &[(Features, &[(usize, u32)])] = &[
     (Features::AVX_VNNI, &[(LEAF7_1_EAX, 1 << 4), (XCR0, AVX_STATE)]),
     (Features::PCLMUL, &[(LEAF1_ECX, 1 << 1)]),
     (Features::VPCLMUL, &[(LEAF7_ECX, 1 << 10), (XCR0, AVX_STATE)]),
+    (Features::AES, &[(LEAF1_ECX, 1 << 25)]),
     (Features::VAES, &[(LEAF7_ECX, 1 << 9), (XCR0, AVX_STATE)]),
 ];
 
@@ -109,7 +110,7 @@ mod tests {
     #[test]
     fn no_feature_is_without_its_bits() {
         for name in Features::of_machine(
-            "avx2,avx512,vbmi,bitalg,vpopcntdq,gfni,vnni,avxvnni,pclmul,vpclmul,vaes",
+            "avx2,avx512,vbmi,bitalg,vpopcntdq,gfni,vnni,avxvnni,pclmul,vpclmul,aes,vaes",
         )
         .unwrap()
         .names()

@@ -24,7 +24,9 @@ pub(crate) struct Target {
     pub(crate) crcs: bool,
     /// Whether 64-bit lanes are multiplied without carries.
     pub(crate) clmul64: bool,
-    /// Whether every lane of 128 bits has rounds of AES.
+    /// Whether numbers of 128 bits are multiplied without carries: in every lane, or in the vectors' halves.
+    pub(crate) clmul128: bool,
+    /// Whether there are rounds of AES: in every lane of 128 bits, or in the vectors' halves.
     pub(crate) aes: bool,
     /// Whether conditions have registers of their own.
     pub(crate) masks: bool,

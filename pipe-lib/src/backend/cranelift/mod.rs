@@ -59,6 +59,7 @@ pub(crate) fn target() -> Option<Target> {
         registers: 16,
         crcs: false,
         clmul64: false,
+        clmul128: false,
         aes: false,
         masks: false,
         waits: false,

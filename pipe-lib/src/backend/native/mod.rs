@@ -110,7 +110,8 @@ pub(crate) fn targets(features: Features) -> [Option<Target>; 2] {
             registers: isa.registers(),
             crcs: wide || narrow && isa == Isa::Avx2,
             clmul64: wide && (narrow || isa == Isa::Avx512),
-            aes: features.has(Features::VAES),
+            clmul128: wide || narrow && isa == Isa::Avx2,
+            aes: features.has(Features::VAES) || features.has(Features::AES) && isa == Isa::Avx2,
             masks: isa == Isa::Avx512,
             waits: isa == Isa::Avx512 && features.has(Features::VNNI),
         })

@@ -137,6 +137,9 @@ pub(super) struct Builder {
     computed: KeyedMap<[u64; 3], VReg>,
     /// `(lane bytes, result) -> operand` of byte swaps, so that two of them cancel.
     swaps: KeyedMap<(usize, VReg), VReg>,
+    /// Vectors of 256 bits that were put together from two of 128, which is left out where nobody asks for
+    /// the whole.
+    halves: KeyedMap<VReg, [VReg; 2]>,
     /// What else is worth computing once in a stretch, under a key of its maker's.
     remembered: KeyedMap<u32, VReg>,
 }
@@ -159,6 +162,7 @@ impl Builder {
             numbers: KeyedMap::default(),
             computed: KeyedMap::default(),
             swaps: KeyedMap::default(),
+            halves: KeyedMap::default(),
             remembered: KeyedMap::default(),
         }
     }
@@ -225,6 +229,7 @@ impl Builder {
     pub(super) fn clear_cse(&mut self) {
         self.known.clear();
         self.swaps.clear();
+        self.halves.clear();
         self.remembered.clear();
     }
 
@@ -456,6 +461,15 @@ impl Builder {
             early_clobber: true,
         }));
         def
+    }
+
+    /// `whole` consists of these halves, the lower one first.
+    pub(super) fn note_halves(&mut self, whole: VReg, halves: [VReg; 2]) {
+        self.halves.insert(whole, halves);
+    }
+
+    pub(super) fn halves_of(&self, whole: VReg) -> Option<[VReg; 2]> {
+        self.halves.get(&whole).copied()
     }
 
     pub(super) fn note_swap(&mut self, lane_bytes: usize, result: VReg, operand: VReg) {

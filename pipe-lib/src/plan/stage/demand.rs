@@ -65,7 +65,7 @@ impl VectorStage {
             match form {
                 StateForm::Constant | StateForm::Member if has_lanes(state.ty) => {}
                 StateForm::Induction(Step::Affine { factor: 1, .. }) if has_lanes(state.ty) => {}
-                StateForm::Field(..) if target.clmul64 => {}
+                StateForm::Field(..) if target.clmul128 => {}
                 _ => return Err(format!("state `{}` beside values of 128 bits", state.name)),
             }
         }

@@ -59,7 +59,41 @@ impl Builder {
     pub(in crate::backend::native) fn load_block(&mut self, from: Mem) -> VReg {
         let full = self.full();
         let code = self.pick(Code::EVEX_Vbroadcasti32x4_zmm_k1z_m128, Code::VEX_Vbroadcasti128_ymm_m128);
-        self.fresh(RegKind::Vector, full, code, &[Operand::Mem(from)])
+        let block = self.fresh(RegKind::Vector, full, code, &[Operand::Mem(from)]);
+        if self.isa == Isa::Avx2 {
+            self.note_halves(block, [block; 2]);
+        }
+        block
+    }
+
+    /// An operation on lanes of 128 bits that vectors of 256 have not: on their halves.
+    pub(in crate::backend::native) fn by_blocks(
+        &mut self,
+        a: VReg,
+        b: VReg,
+        operation: impl Fn(&mut Builder, VReg, VReg) -> VReg,
+    ) -> VReg {
+        let ([a0, a1], [b0, b1]) = (self.blocks_of(a), self.blocks_of(b));
+        let halves = [operation(self, a0, b0), operation(self, a1, b1)];
+        self.joined_blocks(halves)
+    }
+
+    /// The halves of a vector of 256 bits.
+    fn blocks_of(&mut self, whole: VReg) -> [VReg; 2] {
+        self.halves_of(whole).unwrap_or_else(|| {
+            let operands = [Operand::Reg(whole, Width::Y), Operand::Imm(1)];
+            let upper = self.vector_of(Width::X, Code::VEX_Vextracti128_xmmm128_ymm_imm8, &operands);
+            [whole, upper]
+        })
+    }
+
+    /// A vector of these halves; nobody needs it who asks for them again.
+    fn joined_blocks(&mut self, halves: [VReg; 2]) -> VReg {
+        let [lower, upper] = halves;
+        let operands = [Operand::Reg(lower, Width::Y), Operand::Reg(upper, Width::X), Operand::Imm(1)];
+        let whole = self.vector_of(Width::Y, Code::VEX_Vinserti128_ymm_ymm_xmmm128_imm8, &operands);
+        self.note_halves(whole, halves);
+        whole
     }
 
     /// The lowest 16 bytes to memory.
@@ -288,6 +322,9 @@ impl Builder {
         factor: VReg,
         halves: u8,
     ) -> VReg {
+        if width == Width::Y && !self.features.has(Features::VPCLMUL) {
+            return self.by_blocks(a, factor, |b, a, factor| b.clmul_halves(Width::X, a, factor, halves));
+        }
         let code = match (self.isa, width) {
             (Isa::Avx512, Width::X) => Code::EVEX_Vpclmulqdq_xmm_xmm_xmmm128_imm8,
             (Isa::Avx512, _) => Code::EVEX_Vpclmulqdq_zmm_zmm_zmmm512_imm8,

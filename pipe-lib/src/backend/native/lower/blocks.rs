@@ -7,11 +7,11 @@ use super::{BodyLowering, StateVal, Val};
 use crate::backend::native::abi::STATES;
 use crate::backend::native::lanes::Lane;
 use crate::backend::native::lanes::whole::at;
-use crate::backend::native::vcode::{Builder, Operand, VReg};
+use crate::backend::native::vcode::{Builder, Operand, VReg, Width};
 use crate::ir::{BinaryOp, Endian, Op, Ty, UnaryOp, Value, WideBinary, WideUnary};
 use iced_x86::Code;
 
-use crate::backend::native::isa::Isa;
+use crate::backend::native::isa::{Features, Isa};
 
 impl Builder {
     /// That number in each lane of 128 bits.
@@ -126,16 +126,33 @@ impl Builder {
     /// A round of AES in each lane of 128 bits.
     fn aes(&mut self, op: WideBinary, block: VReg, key: VReg) -> Result<VReg, String> {
         let codes = match op {
-            WideBinary::Aesenc => [Code::EVEX_Vaesenc_zmm_zmm_zmmm512, Code::VEX_Vaesenc_ymm_ymm_ymmm256],
-            WideBinary::Aesenclast => {
-                [Code::EVEX_Vaesenclast_zmm_zmm_zmmm512, Code::VEX_Vaesenclast_ymm_ymm_ymmm256]
-            }
-            WideBinary::Aesdec => [Code::EVEX_Vaesdec_zmm_zmm_zmmm512, Code::VEX_Vaesdec_ymm_ymm_ymmm256],
-            WideBinary::Aesdeclast => {
-                [Code::EVEX_Vaesdeclast_zmm_zmm_zmmm512, Code::VEX_Vaesdeclast_ymm_ymm_ymmm256]
-            }
+            WideBinary::Aesenc => [
+                Code::EVEX_Vaesenc_zmm_zmm_zmmm512,
+                Code::VEX_Vaesenc_ymm_ymm_ymmm256,
+                Code::VEX_Vaesenc_xmm_xmm_xmmm128,
+            ],
+            WideBinary::Aesenclast => [
+                Code::EVEX_Vaesenclast_zmm_zmm_zmmm512,
+                Code::VEX_Vaesenclast_ymm_ymm_ymmm256,
+                Code::VEX_Vaesenclast_xmm_xmm_xmmm128,
+            ],
+            WideBinary::Aesdec => [
+                Code::EVEX_Vaesdec_zmm_zmm_zmmm512,
+                Code::VEX_Vaesdec_ymm_ymm_ymmm256,
+                Code::VEX_Vaesdec_xmm_xmm_xmmm128,
+            ],
+            WideBinary::Aesdeclast => [
+                Code::EVEX_Vaesdeclast_zmm_zmm_zmmm512,
+                Code::VEX_Vaesdeclast_ymm_ymm_ymmm256,
+                Code::VEX_Vaesdeclast_xmm_xmm_xmmm128,
+            ],
             _ => return Err(format!("`{}` in lanes of 128 bits", op.name())),
         };
+        if !self.features.has(Features::VAES) {
+            return Ok(self.by_blocks(block, key, |b, block, key| {
+                b.vector_of(Width::X, codes[2], &[Operand::Reg(block, Width::X), Operand::Reg(key, Width::X)])
+            }));
+        }
         let code = codes[usize::from(self.isa == Isa::Avx2)];
         let full = self.full();
         Ok(self.vector(code, &[Operand::Reg(block, full), Operand::Reg(key, full)]))
