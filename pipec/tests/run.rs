@@ -326,6 +326,22 @@ fn bench_gives_the_agreed_json_and_a_plot() {
     let plot = std::fs::read_to_string(svg).unwrap();
     assert!(plot.starts_with("<svg") && plot.matches("<polyline").count() == 4);
     assert!(stderr(&run(&["bench", "byteswap32", "--sizes", "6"], b""), 1).contains("6 bytes"));
+    for pipeline in [
+        "crc16_t10dif per 4096 -> t10_pi1_4k",
+        "t10_pi1_4k -> crc16_t10dif per 4096",
+        "rot13 | crc32 -> gzip_trailer",
+    ] {
+        let report = run(&["bench", pipeline, "--sizes", "4K,64K", "--json"], b"");
+        let report: serde_json::Value = serde_json::from_str(stdout(&report)).unwrap();
+        assert_eq!(report["rows"][1]["bytes"], 65536);
+        for speed in ["fused_gbps", "separate_gbps", "blocked_gbps", "memcpy_gbps"] {
+            assert!(report["rows"][1][speed].as_f64().unwrap() > 0.0, "{report}");
+        }
+    }
+    let said = run(&["bench", "t10_pi1_4k -> crc16_t10dif per 4096", "--sizes", "5000"], b"");
+    assert!(stderr(&said, 1).contains("5000 bytes"));
+    let said = run(&["bench", "gzip_trailer -> crc32 | rot13", "--sizes", "64"], b"");
+    assert!(stderr(&said, 1).contains("leave those or the frame out"));
 }
 
 #[test]

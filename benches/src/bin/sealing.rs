@@ -5,7 +5,7 @@ use benches::machine::Machine;
 use clap::Parser;
 use pipe_lib::aead::{AesGcm, Nonce};
 use pipe_lib::{Engine, Library};
-use rivals::sealing::{Seals, aes128_gcm};
+use rivals::sealing::aes128_gcm;
 use std::hint::black_box;
 use std::time::Instant;
 

@@ -1,6 +1,7 @@
 //! Interleaved runs of the contestants; medians.
 
 use anyhow::Context as _;
+use pipe_lib::ir::Frame;
 use pipe_lib::{CompileOptions, Composition, Engine, testing::Rng};
 use std::hint::black_box;
 use std::sync::Arc;
@@ -67,6 +68,36 @@ pub(super) struct Contestants {
     separate: Vec<Engine>,
     /// A loop a stage, taking turns over L1-sized blocks.
     blocked: Engine,
+    framing: Framing,
+}
+
+/// Fields between windows, at an end of the stream.
+enum Framing {
+    None,
+    Sink(Arc<Frame>),
+    /// With what makes a stream that has them.
+    Source(Arc<Frame>, Engine),
+}
+
+impl Framing {
+    fn of(composition: &Composition, options: &CompileOptions) -> anyhow::Result<Framing> {
+        Ok(match (&composition.source_frame, &composition.sink_frame) {
+            (None, None) => Framing::None,
+            (None, Some(frame)) => Framing::Sink(Arc::clone(frame)),
+            (Some(frame), _) => {
+                let (source_frame, sink_frame) = (None, Some(Arc::clone(frame)));
+                let maker = Composition { source_frame, sink_frame, ..composition.clone() };
+                Framing::Source(Arc::clone(frame), Engine::compile(Arc::new(maker), options)?)
+            }
+        })
+    }
+}
+
+/// Where the windows of a stream of `bytes` bytes are: in the stream, in the frame, and how long.
+fn windows(frame: &Frame, bytes: usize) -> impl Iterator<Item = (usize, usize, usize)> {
+    let window = usize::try_from(frame.window()).unwrap_or(usize::MAX);
+    let starts = (0..bytes).step_by(window.clamp(1, bytes.max(1)));
+    starts.map(move |at| (at, frame.offset(at as u64) as usize, window.min(bytes - at)))
 }
 
 impl Contestants {
@@ -80,29 +111,85 @@ impl Contestants {
             Engine::compile(Arc::new(composition), options)
         };
         let separate = composition.stages.iter().map(alone).collect::<Result<_, _>>()?;
+        let framing_options = options.clone();
         let options = options.clone().separate_passes(true);
         let blocked = Engine::compile(Arc::new(composition.clone()), &options)?;
-        Ok(Contestants { fused, separate, blocked })
+        let framing = Framing::of(composition, &framing_options)?;
+        Ok(Contestants { fused, separate, blocked, framing })
+    }
+
+    /// The passes one after the other, over `source`, or what the first that writes makes of it in `target`.
+    fn separate(&self, source: &[u8], target: &mut [u8]) {
+        let mut stages = self.separate.iter();
+        for engine in stages.by_ref() {
+            if engine.composition().modifies() {
+                drop(black_box(engine.run(source, target)));
+                break;
+            }
+            drop(black_box(engine.run_read_only(source)));
+        }
+        for engine in stages {
+            drop(black_box(engine.run_in_place(target)));
+        }
+    }
+
+    fn modifies(&self) -> bool {
+        self.fused.composition().modifies()
     }
 
     pub(super) fn measure(&self, bytes: usize) -> anyhow::Result<Row> {
-        self.fused.check_length(bytes as u64).with_context(|| format!("{bytes} bytes"))?;
-        let mut buffers = Buffers::new(bytes);
+        let what = || format!("{bytes} bytes");
+        self.fused.check_length(bytes as u64).with_context(what)?;
+        let lengths = [self.fused.source_len(bytes), self.fused.written_len(bytes)];
+        let [Some(read), Some(written)] = lengths else {
+            anyhow::bail!("{bytes} bytes are too many with a frame")
+        };
+        self.fused.out_len(read).with_context(what)?;
+        let mut buffers = Buffers::new(bytes.max(read).max(written));
         let memcpy_near_gbps = copied_near(&mut buffers, bytes);
-        let (source, target) = buffers.at(bytes, SKEW);
+        let (plain, target) = buffers.at(bytes.max(read).max(written), SKEW);
+        let plain = &plain[..bytes];
+        let mut made = Vec::new();
+        let mut scratch = Vec::new();
+        match &self.framing {
+            Framing::Source(_, maker) => {
+                made.resize(read, 0);
+                maker.run(plain, &mut made).with_context(what)?;
+            }
+            Framing::Sink(_) => scratch.resize(bytes, 0),
+            Framing::None => {}
+        }
+        let source = if made.is_empty() { plain } else { &made };
         let mut ways: [Way<'_>; 4] = [
             Box::new(|target| drop(black_box(self.fused.run(source, target)))),
-            Box::new(|target| {
-                let Some((first, rest)) = self.separate.split_first() else {
-                    return target.copy_from_slice(source);
-                };
-                drop(black_box(first.run(source, target)));
-                for engine in rest {
-                    drop(black_box(engine.run_in_place(target)));
+            Box::new(|target| match &self.framing {
+                Framing::None => {
+                    let Some((first, rest)) = self.separate.split_first() else {
+                        return target[..bytes].copy_from_slice(source);
+                    };
+                    drop(black_box(first.run(source, target)));
+                    for engine in rest {
+                        drop(black_box(engine.run_in_place(&mut target[..bytes])));
+                    }
+                }
+                Framing::Sink(frame) => {
+                    self.separate(source, &mut scratch);
+                    let stream = if self.modifies() { &scratch } else { source };
+                    for (at, place, n) in windows(frame, bytes) {
+                        target[place..place + n].copy_from_slice(&stream[at..at + n]);
+                    }
+                }
+                Framing::Source(frame, _) => {
+                    for (at, place, n) in windows(frame, bytes) {
+                        target[at..at + n].copy_from_slice(&source[place..place + n]);
+                    }
+                    self.separate
+                        .iter()
+                        .for_each(|engine| drop(black_box(engine.run_read_only(&target[..bytes]))));
                 }
             }),
             Box::new(|target| drop(black_box(self.blocked.run(source, target)))),
-            Box::new(|target| target.copy_from_slice(black_box(source))),
+            Box::new(|target| target[..bytes].copy_from_slice(black_box(&source[..bytes]))),
         ];
         // Once to warm up and to see how many runs make a sample.
         let counts: Vec<u32> = ways.iter_mut().map(|way| calibrate(way, target)).collect();

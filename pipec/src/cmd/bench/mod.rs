@@ -16,6 +16,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 /// Measure a pipeline: fused, as separate passes, as passes over blocks, and memcpy
+///
+/// With a frame, the separate passes end in a copy of each window to its place, or begin with one from there;
+/// their fields are not written or compared.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Args {
     /// The pipeline
@@ -57,8 +60,13 @@ pub(crate) fn run(args: &Args) -> Outcome {
     if composition.source.is_some() || composition.sink.is_some() {
         anyhow::bail!("`bench` compares loops over contiguous memory: leave the layouts out");
     }
-    if composition.frames().count() != 0 {
-        anyhow::bail!("`bench` compares loops over contiguous memory: leave the frames out");
+    if composition.frames().count() > 1 {
+        anyhow::bail!("`bench` compares with copies to or from one frame: leave the other one out");
+    }
+    if composition.source_frame.is_some() && composition.modifies() {
+        anyhow::bail!(
+            "`bench` makes what it reads by the same stages, and some write: leave those or the frame out"
+        );
     }
     let options = CompileOptions::from(args.backend).features(args.features).serial(args.serial);
     let (fused, compile_us) = compile(&Arc::new(composition.clone()), &options)?;
