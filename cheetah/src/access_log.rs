@@ -4,6 +4,8 @@
 //! response is queued, and written down when the peer has taken it, or the connection is over: the bytes it says are those
 //! of the body that went out. What came from outside is escaped, so a line is always one line and a field never ends early.
 
+mod several;
+
 use std::fmt;
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
@@ -14,6 +16,8 @@ use rustix::io::Errno;
 
 use crate::http::date;
 use crate::http::response::Status;
+
+pub use several::AccessLogs;
 
 /// Buffered bytes after which the log is written out at once.
 const FLUSH_BYTES: usize = 64 * 1024;
@@ -58,6 +62,8 @@ pub struct Record<'a> {
 #[derive(Debug)]
 pub struct Line {
     text: Vec<u8>,
+    /// Which of several logs it is for.
+    log: usize,
     /// Where the number goes.
     number_at: usize,
     /// Where the three digits of the status stand.
@@ -237,7 +243,7 @@ fn combined(unix: u64, record: &Record<'_>) -> Line {
     out.extend_from_slice(b"\" \"");
     or_dash(out, record.user_agent);
     out.extend_from_slice(b"\"\n");
-    Line { text, number_at, status_at }
+    Line { text, log: 0, number_at, status_at }
 }
 
 fn json(unix: u64, record: &Record<'_>) -> Line {
@@ -259,7 +265,7 @@ fn json(unix: u64, record: &Record<'_>) -> Line {
     put(&mut text, format_args!(",{}\n", fields.trim_start_matches('{')));
     // Within strings quotes are escaped, so this is the field.
     let status_at = memchr::memmem::find(&text, b"\"status\":").map_or(text.len(), |at| at + 9);
-    Line { text, number_at, status_at }
+    Line { text, log: 0, number_at, status_at }
 }
 
 fn put(out: &mut Vec<u8>, text: fmt::Arguments<'_>) {

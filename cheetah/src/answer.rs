@@ -9,6 +9,7 @@ use std::sync::Arc;
 use runtime::buffer::{Aggregate, Shared, Slice};
 
 use crate::body::{Body, FileBody, LiveBody, PartsBody, parts};
+use crate::http::accept;
 use crate::http::coding::{Accepted, Coding};
 use crate::http::conditional::Verdict;
 use crate::http::date::Persistence;
@@ -53,6 +54,12 @@ pub fn answer(
     text: &mut Vec<u8>,
 ) -> Answer {
     let with_body = request.method != Method::Head;
+    if let Some(port) = service.sends_to()
+        && request.target != "*"
+        && let Some(answer) = to_https(service, request, port, persistence, text)
+    {
+        return answer;
+    }
     match request.method {
         Method::Get | Method::Head => {}
         Method::Options => return options(service, request, persistence, text),
@@ -64,10 +71,101 @@ pub fn answer(
     let mut scratch = std::mem::take(&mut service.path_scratch);
     let answer = match target::resolve(request.target, &mut scratch) {
         Err(target::BadTarget) => page(service, Status::BadRequest, persistence, with_body, text),
-        Ok(resource) => of_resource(service, request, resource, persistence, text),
+        Ok(resource) => {
+            let markdown = if service.options.markdown { markdown_of(service, resource) } else { None };
+            service.negotiates = markdown.is_some();
+            match markdown.filter(|_| accept::prefers_markdown(request.accept)) {
+                Some((path, file)) => of_found(service, request, &path, file, persistence, text),
+                None => of_resource(service, request, resource, persistence, text),
+            }
+        }
     };
     give_back(service, scratch);
     answer
+}
+
+/// Sends who asks to the same address by HTTPS; `None` if it is a challenge that is asked for.
+fn to_https(
+    service: &mut Service,
+    request: &Request<'_>,
+    port: u16,
+    persistence: Persistence,
+    text: &mut Vec<u8>,
+) -> Option<Answer> {
+    let with_body = request.method != Method::Head;
+    let mut scratch = std::mem::take(&mut service.path_scratch);
+    let resource = target::resolve(request.target, &mut scratch);
+    let answer = match resource {
+        Ok(resource) if resource.path.starts_with(store::CHALLENGES) => None,
+        Ok(resource) => Some(match request.host_name() {
+            Some(name) => {
+                page_with(service, Status::PermanentRedirect, persistence, with_body, text, |text| {
+                    text.extend_from_slice(b"Location: https://");
+                    text.extend_from_slice(name);
+                    if port != 443 {
+                        text.extend_from_slice(format!(":{port}").as_bytes());
+                    }
+                    target::escape(resource.path, text);
+                    write_query(resource.query, text);
+                })
+            }
+            // Nobody knows where to.
+            None => page(service, Status::BadRequest, persistence, with_body, text),
+        }),
+        Err(target::BadTarget) => Some(page(service, Status::BadRequest, persistence, with_body, text)),
+    };
+    give_back(service, scratch);
+    answer
+}
+
+/// A query as it can stand in a field, and the field's end.
+fn write_query(query: Option<&str>, text: &mut Vec<u8>) {
+    if let Some(query) = query {
+        text.push(b'?');
+        // As sent, but for bytes that could not stand in a field.
+        target::escape_query(query.as_bytes(), text);
+    }
+    text.extend_from_slice(b"\r\n");
+}
+
+/// The text in Markdown of the page that `resource` leads to, and where it lies.
+fn markdown_of(service: &Service, resource: target::Resource<'_>) -> Option<(Vec<u8>, Arc<dyn Document>)> {
+    let path = resource.path;
+    let stem = match path {
+        [.., b'/'] => [path, b"index"].concat(),
+        _ => path.strip_suffix(b".html").unwrap_or(path).to_vec(),
+    };
+    let site = &service.site;
+    if site.rules().redirects.forced(path, resource.query).is_some() {
+        return None;
+    }
+    let is_page = match site.look_up(path, &service.reader) {
+        Found::File(_) => path.ends_with(b"/") || path.ends_with(b".html"),
+        Found::Nothing => {
+            let page = [path, b".html"].concat();
+            service.options.clean_urls && matches!(site.look_up(&page, &service.reader), Found::File(_))
+        }
+        _ => false,
+    };
+    let at = [&stem[..], b".md"].concat();
+    match site.look_up(&at, &service.reader) {
+        Found::File(file) if is_page => Some((at, file)),
+        _ => None,
+    }
+}
+
+fn of_found(
+    service: &Service,
+    request: &Request<'_>,
+    path: &[u8],
+    file: Arc<dyn Document>,
+    persistence: Persistence,
+    text: &mut Vec<u8>,
+) -> Answer {
+    match in_a_coding(service, request, path, file) {
+        Some(file) => of_file(service, request, path, file, persistence, text),
+        None => page(service, Status::NotAcceptable, persistence, request.method != Method::Head, text),
+    }
 }
 
 fn of_resource(
@@ -84,10 +182,7 @@ fn of_resource(
     }
     match service.site.look_up(path, &service.reader) {
         Found::Growing(growing) => of_growing(service, request, &*growing, persistence, text),
-        Found::File(file) => match in_a_coding(service, request, path, file) {
-            Some(file) => of_file(service, request, path, file, persistence, text),
-            None => page(service, Status::NotAcceptable, persistence, with_body, text),
-        },
+        Found::File(file) => of_found(service, request, path, file, persistence, text),
         Found::Directory => redirect(service, resource, persistence, with_body, text),
         Found::Nothing => nothing(service, request, resource, persistence, text),
         Found::Failed(status) => page(service, status, persistence, with_body, text),
@@ -424,11 +519,19 @@ fn of_document(
     if !has_ready_head {
         headers::write(status, &with_type(document.facts(), content_type), text);
     }
-    fields.write(path, text);
+    write_fields(service, path, text);
     if !text.is_empty() {
         service.end_head(persistence, text);
     }
     Answer { document: Some(document), has_ready_head, ..Answer::new(status, body) }
+}
+
+/// What the site says that responses bear, and what else stands behind a head that was made beforehand.
+fn write_fields(service: &Service, path: &[u8], text: &mut Vec<u8>) {
+    service.site.rules().headers.write(path, text);
+    if service.negotiates {
+        response::field(text, "Vary", b"Accept");
+    }
 }
 
 /// `facts`, but the media type if another is said.
@@ -457,7 +560,7 @@ fn partial(
     headers::write_coding(&facts, text);
     headers::write_common(&facts, text);
     headers::write_accept_ranges(text);
-    service.site.rules().headers.write(path, text);
+    write_fields(service, path, text);
     service.end_head(persistence, text);
     Answer { document: Some(document), ..Answer::new(status, body) }
 }
@@ -484,7 +587,7 @@ fn several_parts(
     headers::write_coding(&facts, text);
     headers::write_common(&facts, text);
     headers::write_accept_ranges(text);
-    service.site.rules().headers.write(path, text);
+    write_fields(service, path, text);
     service.end_head(persistence, text);
     Answer { document: Some(document), ..Answer::new(status, body) }
 }
@@ -506,11 +609,6 @@ fn redirect(
         text.extend_from_slice(b"Location: ");
         target::escape(resource.path, text);
         text.push(b'/');
-        if let Some(query) = resource.query {
-            text.push(b'?');
-            // As sent, but for bytes that could not stand in a field.
-            target::escape_query(query.as_bytes(), text);
-        }
-        text.extend_from_slice(b"\r\n");
+        write_query(resource.query, text);
     })
 }

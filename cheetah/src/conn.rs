@@ -148,9 +148,23 @@ impl Conn {
     fn write_down(&mut self, service: &mut Service, all: bool) {
         while self.queue.front().is_some_and(|response| all || self.has_taken(response)) {
             let Some(response) = self.queue.pop_front() else { return };
+            if let Some(began) = response.began.filter(|_| self.has_taken(&response)) {
+                service.latency.note(began);
+            }
             if let Some(line) = &response.line {
                 let taken = self.acknowledged.clamp(response.body_start, response.end);
                 service.write_down(line, taken - response.body_start);
+            }
+        }
+    }
+
+    /// Lets go of the responses that the peer has taken.
+    fn let_go(&mut self, service: &mut Service) {
+        self.write_down(service, false);
+        match self.queue.front_mut() {
+            None => self.reads = false,
+            Some(Response { body, body_start, .. }) => {
+                body.release(self.acknowledged.saturating_sub(*body_start));
             }
         }
     }
@@ -211,9 +225,7 @@ impl Conn {
         }
         self.fetch(service);
         self.grow(service);
-        if service.log.is_some() {
-            self.write_down(service, false);
-        }
+        self.let_go(service);
         if self.phase == Phase::Waiting {
             self.answer_upload(service);
         }
@@ -258,6 +270,7 @@ impl Conn {
         if live.awaits_head() {
             let Some(come) = live.take_head() else { return };
             self.last_progress = service.now();
+            service.set_secured(self.secured);
             if !asking::on_head(service, response, come) {
                 // Nothing else tells the end of the content.
                 self.phase = Phase::Discard;
@@ -280,7 +293,7 @@ impl Conn {
         (response.end, self.end) = (end, end);
         match ended {
             None => {}
-            Some(End::Finished) => self.acknowledged(self.acknowledged),
+            Some(End::Finished) => self.let_go(service),
             Some(End::Broken) => {
                 self.broken_at = end;
                 self.phase = Phase::Discard;
@@ -552,7 +565,12 @@ impl Conn {
     /// Answers a request; false if that has to wait for the disk.
     fn on_request(&mut self, service: &mut Service, request: &Request<'_>) -> bool {
         let has_content = request.content_length > 0 || request.is_chunked;
-        if service.programs.is_some() && self.on_program_request(service, request, has_content) {
+        service.set_secured(self.secured);
+        let is_for_us = service.choose(request);
+        // Who is sent elsewhere changes nothing here, and no program hears of it.
+        let may_change = is_for_us && service.sends_to().is_none();
+        if may_change && service.programs.is_some() && self.on_program_request(service, request, has_content)
+        {
             return true;
         }
         let too_large = request.content_length > u64::from(service.options.max_skipped);
@@ -564,7 +582,11 @@ impl Conn {
             (true, 0) => Persistence::KeepAlive,
             (true, _) => Persistence::Implicit,
         };
-        let begun = self.begin_upload(service, request);
+        let begun = match (is_for_us, may_change) {
+            (false, _) => Some(Err(Status::MisdirectedRequest)),
+            (true, false) => None,
+            (true, true) => self.begin_upload(service, request),
+        };
         if let Some(Ok(upload)) = begun {
             self.receive(service, upload, has_content && request.expects_continue);
             return true;
@@ -573,7 +595,7 @@ impl Conn {
         let mut text = std::mem::take(&mut service.text_scratch);
         let is_file_request = matches!(request.method, Method::Get | Method::Head);
         let answer = if let Some(Err(status)) = begun {
-            answer::page(service, status, persistence, true, &mut text)
+            answer::page(service, status, persistence, request.method != Method::Head, &mut text)
         } else if too_large && is_file_request {
             let with_body = request.method != Method::Head;
             answer::page(service, Status::ContentTooLarge, persistence, with_body, &mut text)
@@ -625,6 +647,7 @@ impl Conn {
     /// Answers `bytes`, which were to be a TLS handshake and are not.
     pub(crate) fn refuse_plain(&mut self, service: &mut Service, bytes: &[u8]) {
         let mut text = std::mem::take(&mut service.text_scratch);
+        service.set_secured(false);
         let answer = answer::speaks_tls(service, &mut text);
         self.refuse_with(service, text, answer, bytes);
     }
@@ -632,12 +655,14 @@ impl Conn {
     /// Answers `bytes`, which are no request, with `status`, and reads no further.
     fn refuse(&mut self, service: &mut Service, status: Status, bytes: &[u8]) {
         let mut text = std::mem::take(&mut service.text_scratch);
+        service.set_secured(self.secured);
         let answer = answer::page(service, status, Persistence::Close, true, &mut text);
         self.refuse_with(service, text, answer, bytes);
     }
 
     fn refuse_with(&mut self, service: &mut Service, text: Vec<u8>, answer: Answer, bytes: &[u8]) {
         drop(self.content.take_asking());
+        service.choose_first();
         let bytes = &bytes[blank_lines(bytes)..];
         let line = bytes.split(|&byte| byte == b'\n').next().unwrap_or_default().trim_ascii_end();
         let record = Record {
@@ -665,10 +690,13 @@ impl Conn {
         record: Record<'_>,
     ) {
         let Answer { status, document, has_ready_head, body, closes: _ } = answer;
+        // What grows as long as anybody listens has no time that it takes.
+        let began = (!matches!(body, Body::Live(_))).then(|| service.now());
         let mut response = Response {
             document,
             ready_head: has_ready_head.then_some(status),
             text: service.head_text(text, persistence),
+            began,
             line: None,
             body,
             start: self.end,
@@ -723,15 +751,9 @@ impl PayloadSource for Conn {
 
     fn acknowledged(&mut self, offset: u64) {
         self.acknowledged = self.acknowledged.max(offset.min(self.end));
-        // What is to be written down waits for [`Conn::resume`].
-        while self.queue.front().is_some_and(|response| response.line.is_none() && self.has_taken(response)) {
-            self.queue.pop_front();
-        }
-        match self.queue.front_mut() {
-            None => self.reads = false,
-            Some(Response { body, body_start, .. }) => {
-                body.release(self.acknowledged.saturating_sub(*body_start));
-            }
+        // Responses that were taken wait for [`Conn::resume`].
+        if let Some(Response { body, body_start, .. }) = self.queue.front_mut() {
+            body.release(self.acknowledged.saturating_sub(*body_start));
         }
     }
 }

@@ -4,7 +4,7 @@
 //! Modules in the order in which data flow through them: [`transport`] brings bytes to a [`channel`], which opens and seals
 //! them where they are to be secret ([`tls`]), between it and a [`conn`]ection, which parses them by [`http`], and [`answer`]s from a [`store`]: a [`site`] whose heads were made when it was packed, or another, by the
 //! [`rules`] that it has. A [`body`] gives the bytes as they are sent; [`service`] is what all connections of one thread share, [`server`] what all
-//! threads share. What clients put goes by [`upload`] to the disk. `cmd/` of the binary is the command line.
+//! threads share; which of several sites a request is for, [`hosts`] says. What clients put goes by [`upload`] to the disk. `cmd/` of the binary is the command line.
 
 #![forbid(unsafe_code)]
 
@@ -19,6 +19,8 @@ pub mod answer;
 pub mod body;
 pub mod channel;
 pub mod conn;
+pub mod hosts;
+pub mod latency;
 pub mod reading;
 mod response;
 pub mod service;

@@ -3,6 +3,7 @@
 //! Counts are of all loops together since they began; `open` and `held_bytes` are of the moment of asking.
 
 use std::fmt;
+use std::time::Duration;
 
 use netstack::handler::HandlerStats;
 use netstack::{device, stack};
@@ -11,13 +12,16 @@ use runtime::stats::work::{Quantity, Work};
 use serde_json::{Map, Value, json};
 
 use crate::http::response::Status;
+use crate::latency::{BOUNDS_US, Latency};
 use crate::service::Stats;
 
 /// The counters of one loop, or of several added up.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Report {
     /// Connections and responses.
     pub stats: Stats,
+    /// How long responses took.
+    pub latency: Latency,
     /// Frames of our own TCP/IP's device; all zero on the kernel's sockets.
     pub device: device::Stats,
     /// Segments and fragments of our own TCP/IP; likewise.
@@ -36,6 +40,7 @@ impl Report {
     /// Adds another loop's counters.
     pub fn add(&mut self, other: &Report) {
         self.stats.add(&other.stats);
+        self.latency.add(&other.latency);
         self.device.add(&other.device);
         self.stack.add(&other.stack);
         self.work.add(&other.work);
@@ -68,6 +73,7 @@ impl Report {
                 "timed_out": self.stats.timed_out,
             },
             "responses": responses,
+            "latency": latency_json(&self.latency),
             "bytes_queued": self.stats.bytes,
             "bytes_held": self.held_bytes,
             "device": {
@@ -120,6 +126,15 @@ impl fmt::Display for Report {
             by_code.push(format!("{} of others", stats.other_responses));
         }
         writeln!(f, "responses           {:>14}  {}", stats.total_responses(), by_code.join(", "))?;
+        let ms = |time: Duration| format!("{:.2} ms", time.as_secs_f64() * 1000.0);
+        let latency = &self.latency;
+        writeln!(
+            f,
+            "latency             {:>14}  in the middle, {} at 99 %, {} at most",
+            ms(latency.quantile(0.5)),
+            ms(latency.quantile(0.99)),
+            ms(latency.max())
+        )?;
         writeln!(f, "bytes queued        {:>14}", stats.bytes)?;
         writeln!(f, "bytes held          {:>14}  queued and not yet taken", self.held_bytes)?;
         let sent = work[Quantity::BytesSent];
@@ -181,6 +196,21 @@ impl fmt::Display for Report {
         )?;
         Ok(())
     }
+}
+
+/// Latencies in microseconds; the buckets with their upper ends, the last without one.
+fn latency_json(latency: &Latency) -> Value {
+    let us = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+    let ends = BOUNDS_US.into_iter().map(Value::from).chain([Value::Null]);
+    let buckets: Vec<Value> = ends.zip(latency.buckets()).map(|(end, count)| json!([end, count])).collect();
+    json!({
+        "count": latency.count(),
+        "sum_us": us(latency.sum()),
+        "p50_us": us(latency.quantile(0.5)),
+        "p99_us": us(latency.quantile(0.99)),
+        "max_us": us(latency.max()),
+        "buckets": buckets,
+    })
 }
 
 /// A handler's frames by verdict, and its own counters.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use runtime::buffer::Slice;
 use runtime::payload::Piece;
+use runtime::time::Instant;
 
 use crate::access_log::Line;
 use crate::body::Body;
@@ -17,6 +18,8 @@ pub(crate) struct Response {
     pub(crate) document: Option<Arc<dyn Document>>,
     /// The status of the ready-made head.
     pub(crate) ready_head: Option<Status>,
+    /// When its request came; `None` of what is no answer.
+    pub(crate) began: Option<Instant>,
     pub(crate) text: Slice,
     /// Written down when it has gone out.
     pub(crate) line: Option<Box<Line>>,

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -10,16 +11,18 @@ use std::sync::mpsc::RecvTimeoutError;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use fsstack::cache::BlockReader;
 use netstack::device::Device;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::flag;
 
-use crate::access_log::{AccessLog, Format};
+use crate::access_log::Format;
+use crate::hosts::{Host, HostName, Hosts, NameTaken};
 use crate::programs::{self, Programs};
 use crate::reading::Reading;
 use crate::report::Report;
 use crate::service::{Options, Service, Stats};
-use crate::store::{Feed, Store};
+use crate::store::{Feed, Found, Store};
 use crate::tls::Acceptor;
 use crate::transport::control::{self, Commander, Order, Shared};
 use crate::transport::{kernel, stack};
@@ -30,18 +33,35 @@ use crate::upload::Uploads;
 pub struct Config {
     /// The HTTP side.
     pub http: Options,
-    /// Where and how requests are written down.
+    /// Where and how requests of the first site are written down.
     pub access_log: Option<(String, Format)>,
+    /// Further sites, for requests that ask for their names.
+    pub named: Vec<(Vec<HostName>, Host)>,
+    /// Requests for other names than those are for the first site; off, they are refused (421).
+    pub serves_unknown: bool,
+    /// Lines of the heads that go to clients of HTTPS alone, each ended by CR LF: `Strict-Transport-Security`.
+    pub secured_lines: String,
     /// How long connections may take to finish once the server is told to end.
     pub drain_limit: Duration,
+    /// Sockets that listen already, in place of those that would be made: each loop takes from them.
+    pub sockets: Sockets,
     /// Certificates, where connections are secured.
     pub tls: Option<Tls>,
-    /// Who takes files that clients put, if anybody does.
+    /// Who takes files that clients of the first site put, if anybody does.
     pub uploads: Option<Arc<Uploads>>,
     /// Programs that answer for some paths.
     pub programs: Arc<programs::Config>,
     /// How what is not in memory is read.
     pub reading: Reading,
+}
+
+/// Listening sockets that another has made: a supervisor, or who listens in the file system.
+#[derive(Clone, Debug, Default)]
+pub struct Sockets {
+    /// For HTTP.
+    pub http: Option<Arc<OwnedFd>>,
+    /// For HTTPS.
+    pub https: Option<Arc<OwnedFd>>,
 }
 
 /// Secured connections: with which certificates, and where they come in.
@@ -58,7 +78,11 @@ impl Default for Config {
         Config {
             http: Options::default(),
             access_log: None,
+            named: Vec::new(),
+            serves_unknown: true,
+            secured_lines: String::new(),
             drain_limit: Duration::from_secs(10),
+            sockets: Sockets::default(),
             tls: None,
             uploads: None,
             programs: Arc::default(),
@@ -68,16 +92,32 @@ impl Default for Config {
 }
 
 impl Config {
+    /// All sites, with `site` as the first.
+    ///
+    /// # Errors
+    /// If two have the same name.
+    pub fn hosts(&self, site: Arc<dyn Store>) -> Result<Hosts, NameTaken> {
+        let first = Host {
+            uploads: self.uploads.clone(),
+            access_log: self.access_log.clone(),
+            clean_urls: self.http.clean_urls,
+            single_page: self.http.single_page,
+            markdown: self.http.markdown,
+            ..Host::new(site)
+        };
+        Hosts::new(first, self.serves_unknown, self.named.iter().cloned())
+    }
+
     /// What one loop shares among its connections.
     ///
     /// # Errors
-    /// If the access log cannot be opened.
-    pub fn service(&self, site: Arc<dyn Store>) -> io::Result<Service> {
-        let mut service = Service::new(site, self.http);
-        service.uploads.clone_from(&self.uploads);
+    /// If an access log cannot be opened.
+    pub fn service(&self, hosts: &Arc<Hosts>) -> io::Result<Service> {
+        let mut service = Service::new(Arc::clone(&hosts.first().site), self.http);
+        service.take_up(Arc::clone(hosts))?;
         service.reading = self.reading.clone();
-        if let Some((path, format)) = &self.access_log {
-            service.log = Some(AccessLog::open(path, *format)?);
+        if !self.secured_lines.is_empty() {
+            service.say_when_secured(self.secured_lines.as_bytes().into());
         }
         if let Some(tls) = &self.tls {
             service.secure(Arc::clone(&tls.acceptor));
@@ -86,6 +126,16 @@ impl Config {
             service.programs = Some(Box::new(Programs::new(Arc::clone(&self.programs))));
         }
         Ok(service)
+    }
+}
+
+/// A site without files: of a server whose sites all have names.
+#[derive(Debug)]
+pub struct NoSite;
+
+impl Store for NoSite {
+    fn look_up(&self, _path: &[u8], _reader: &BlockReader) -> Found {
+        Found::Nothing
     }
 }
 
@@ -116,19 +166,25 @@ impl Server {
         config: &Config,
     ) -> io::Result<Server> {
         let workers = workers.max(1);
-        let shared = Arc::new(Shared::new(Arc::clone(&site)));
+        let hosts = Arc::new(config.hosts(site).map_err(io::Error::other)?);
+        let shared = Arc::new(Shared::new(Arc::clone(&hosts)));
+        let listen = |given: &Option<Arc<OwnedFd>>, addr| match given {
+            Some(socket) => kernel::adopt(socket, &config.http),
+            None => kernel::listener(addr, workers > 1, &config.http),
+        };
         let mut bound = addr;
         let mut tls_bound = config.tls.as_ref().map(|tls| tls.addr);
         let mut server = Server::new(&shared, addr)?;
         for i in 0..workers {
-            let listener = kernel::listener(bound, workers > 1, &config.http)?;
+            let listener = listen(&config.sockets.http, bound)?;
             // Port 0 becomes a real one with the first socket; the others share it.
             bound = kernel::local_addr(&listener)?;
-            let listen_tls = |addr| kernel::listener(addr, workers > 1, &config.http);
+            let listen_tls = |addr| listen(&config.sockets.https, addr);
             let tls_listener = tls_bound.map(listen_tls).transpose()?;
             tls_bound = tls_listener.as_ref().map(kernel::local_addr).transpose()?;
             let (commander, orders) = control::pair()?;
-            let mut service = config.service(Arc::clone(&site))?;
+            let mut service = config.service(&hosts)?;
+            service.https_port = tls_bound.map(|addr| addr.port());
             // The kernel spreads connections evenly over the sockets of a port, so each loop gets its share of them.
             service.options.max_connections = service.options.max_connections.div_ceil(workers);
             let (shared, limit) = (Arc::clone(&shared), config.drain_limit);
@@ -154,9 +210,11 @@ impl Server {
         options: &stack::StackOptions,
         config: &Config,
     ) -> io::Result<Server> {
-        let shared = Arc::new(Shared::new(Arc::clone(&site)));
+        let hosts = Arc::new(config.hosts(site).map_err(io::Error::other)?);
+        let shared = Arc::new(Shared::new(Arc::clone(&hosts)));
         let (commander, orders) = control::pair()?;
-        let service = config.service(site)?;
+        let mut service = config.service(&hosts)?;
+        service.https_port = options.tls_port;
         let limit = config.drain_limit;
         let mut server = Server::new(&shared, stack::listen_addr(options))?;
         server.commanders.push(commander);
@@ -210,7 +268,7 @@ impl Server {
         wait_made.recv().unwrap_or_else(|_| Err(io::Error::other("a serving thread panicked")))
     }
 
-    /// Where it listens.
+    /// Where it listens; 0.0.0.0:0 if that is a socket of the file system.
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
@@ -220,9 +278,14 @@ impl Server {
         self.tls_addr
     }
 
-    /// Replaces the site; responses under way are finished from the old one.
+    /// Replaces the first site; responses under way are finished from the old one.
     pub fn replace_site(&self, site: Arc<dyn Store>) {
-        self.shared.set_site(site);
+        self.replace_hosts(self.shared.hosts().with_site(site));
+    }
+
+    /// Replaces all sites.
+    pub fn replace_hosts(&self, hosts: Hosts) {
+        self.shared.set_hosts(Arc::new(hosts));
         self.give(Order::Reload);
     }
 
@@ -286,40 +349,41 @@ impl Server {
         Ok(self.shared.ended())
     }
 
-    /// Serves until SIGTERM or SIGINT; at SIGHUP opens the log again and takes up what `reload` gives, at SIGUSR1 hands the counters to
+    /// Serves until SIGTERM or SIGINT, or until a loop has ended: [`Server::shut_down`] is for what follows. At SIGHUP opens the log again and takes up what `reload` gives, at SIGUSR1 hands the counters to
     /// `report`. What `reload` cannot give is reported and the old site stays. Where something is followed, its change is taken up
     /// like that, too.
     ///
     /// # Errors
-    /// If a thread ended with an error.
-    pub fn run_until_signal(
-        self,
-        signals: Signals,
+    /// If signals cannot be waited for.
+    pub fn serve_until_signal(
+        &self,
+        signals: &Signals,
         mut follow: Option<Follow>,
-        mut reload: impl FnMut() -> Result<Arc<dyn Store>, String>,
+        mut reload: impl FnMut() -> Result<Hosts, String>,
         mut report: impl FnMut(&Report),
-    ) -> io::Result<Stats> {
+    ) -> io::Result<()> {
         let mut take_up = |server: &Server| match reload() {
-            Ok(site) => {
-                server.replace_site(site);
-                tracing::info!("the replaced site is taken up");
+            Ok(hosts) => {
+                let what = if hosts.all().len() == 1 { "site is" } else { "sites are" };
+                server.replace_hosts(hosts);
+                tracing::info!("the replaced {what} taken up");
             }
-            Err(error) => tracing::error!("the old site stays: {error}"),
+            Err(error) => tracing::error!("what was served stays: {error}"),
         };
         loop {
             let period = follow.as_ref().map(|follow| follow.period);
             match signals.next(&self.ended, period)? {
                 Signal::Reload => {
                     self.give(Order::ReopenLog);
-                    take_up(&self);
+                    take_up(self);
                 }
                 Signal::Time => {
                     if follow.as_mut().is_some_and(|follow| (follow.look)()) {
-                        take_up(&self);
+                        take_up(self);
                     }
                 }
                 Signal::Report => report(&self.report()),
-                Signal::End => return self.shut_down(),
+                Signal::End => return Ok(()),
             }
         }
     }

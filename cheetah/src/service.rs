@@ -13,10 +13,13 @@ use runtime::event_loop::Waker;
 use runtime::poller::{Event, Registrar};
 use runtime::time::Instant;
 
-use crate::access_log::{AccessLog, Line, Record};
+use crate::access_log::{AccessLogs, Line, Record};
+use crate::hosts::{Host, Hosts};
 use crate::http::date::{self, HeadTails, Persistence};
 use crate::http::parse::Limits;
+use crate::http::request::Request;
 use crate::http::response::{self, Status};
+use crate::latency::Latency;
 use crate::live::Wakes;
 use crate::programs::Programs;
 use crate::reading::Reading;
@@ -72,6 +75,10 @@ pub struct Options {
     /// Answer what is not there, and has no ending that a file would have, with `/index.html`: an application that draws all
     /// pages in the browser.
     pub single_page: bool,
+    /// Answer who would rather have Markdown with `x.md`, if that lies beside `x.html`.
+    pub markdown: bool,
+    /// Send who is not secured to the same address by HTTPS, where that is served.
+    pub redirect_http: bool,
     /// Send the heads made at packing time; off (`--without precomputed-headers`), each is written anew.
     pub precomputed_headers: bool,
     /// Format the date of heads once a second; off (`--without date-cache`), for each response.
@@ -108,6 +115,8 @@ impl Default for Options {
             max_read_ahead: 256 * 1024,
             clean_urls: false,
             single_page: false,
+            markdown: false,
+            redirect_http: false,
             precomputed_headers: true,
             date_cache: true,
             in_place_parse: true,
@@ -173,24 +182,43 @@ impl Stats {
 /// The shared state of one thread's connections.
 #[derive(Debug)]
 pub struct Service {
-    /// What is served now. Responses under way keep the site that they began with.
+    /// What is served now, to who sent the request that is looked at ([`Service::choose`]). Responses under way keep the site
+    /// that they began with.
     pub site: Arc<dyn Store>,
     /// Bounds and switches.
     pub options: Options,
     /// Counters.
     pub stats: Stats,
+    /// How long responses take.
+    pub latency: Latency,
     /// Whether the server is going down: each connection closes after its next response.
     pub draining: bool,
-    /// Who takes files that clients put, if anybody does.
+    /// Who takes files that clients of that site put, if anybody does.
     pub uploads: Option<Arc<Uploads>>,
+    /// All sites.
+    hosts: Arc<Hosts>,
+    /// The number of the one that is chosen.
+    host: usize,
+    /// Whose programs answer its paths.
+    pub(crate) scope: u32,
+    /// Whether the connection that is looked at is secured.
+    secured: bool,
+    /// Whether the response that is made would be another to another `Accept`.
+    pub(crate) negotiates: bool,
+    /// Where those are that are.
+    pub https_port: Option<u16>,
     /// Where requests are written down, if anywhere.
-    pub log: Option<AccessLog>,
+    pub logs: AccessLogs,
+    /// Of each host the number of its log.
+    log_numbers: Vec<Option<usize>>,
     /// How what is not in memory is read.
     pub reading: Reading,
     /// By whom: waits until the service lives in a loop.
     pub(crate) reader: BlockReader,
     now: Instant,
     tails: HeadTails,
+    /// The same with what is said to clients of HTTPS alone.
+    secured_tails: Option<Box<HeadTails>>,
     /// For a path that had to be rewritten; kept for its capacity.
     pub(crate) path_scratch: Vec<u8>,
     /// Connections whose bodies have grown.
@@ -252,17 +280,27 @@ const MAX_TEXTS: usize = 4096;
 impl Service {
     /// A service of `site`, at the origin of time.
     pub fn new(site: Arc<dyn Store>, options: Options) -> Service {
+        let hosts = Arc::new(Hosts::one(Host::new(Arc::clone(&site))));
         Service {
             site,
             options,
             stats: Stats::default(),
+            latency: Latency::default(),
             draining: false,
             uploads: None,
-            log: None,
+            hosts,
+            host: 0,
+            scope: 0,
+            secured: false,
+            negotiates: false,
+            https_port: None,
+            logs: AccessLogs::default(),
+            log_numbers: Vec::new(),
             reading: Reading::InPlace,
             reader: BlockReader::in_place(),
             now: Instant::ZERO,
             tails: HeadTails::new(0),
+            secured_tails: None,
             path_scratch: Vec::new(),
             wakes: Wakes::default(),
             programs: None,
@@ -272,6 +310,78 @@ impl Service {
             spare_queues: Spare::new(),
             spare_inputs: Spare::new(),
         }
+    }
+
+    /// Serves `hosts` from now on; responses under way are finished as they began.
+    ///
+    /// # Errors
+    /// If a log cannot be opened; such a host has none then.
+    pub fn take_up(&mut self, hosts: Arc<Hosts>) -> io::Result<()> {
+        let mut failed = None;
+        self.log_numbers.clear();
+        for host in hosts.all() {
+            let number = host.access_log.as_ref().map(|(path, format)| self.logs.open(path, *format));
+            self.log_numbers.push(match number.transpose() {
+                Ok(number) => number,
+                Err(error) => {
+                    failed = Some(error);
+                    None
+                }
+            });
+        }
+        self.hosts = hosts;
+        self.enter(0);
+        failed.map_or(Ok(()), Err)
+    }
+
+    /// Sees to it that what is looked at now is a request of a secured connection, or of another.
+    pub(crate) fn set_secured(&mut self, secured: bool) {
+        self.secured = secured;
+    }
+
+    /// The port of HTTPS, if who sent the request that is looked at is to ask there instead.
+    pub(crate) fn sends_to(&self) -> Option<u16> {
+        self.https_port.filter(|_| self.options.redirect_http && !self.secured)
+    }
+
+    /// Turns to the host that `request` is for; `false` if it is for none, and to be refused.
+    pub fn choose(&mut self, request: &Request<'_>) -> bool {
+        if self.hosts.is_one() {
+            return true;
+        }
+        let found = self.hosts.find(request.authority());
+        let number = found.unwrap_or(0);
+        if number != self.host {
+            self.enter(number);
+        }
+        found.is_some()
+    }
+
+    /// Turns to what is nobody's request: the first host's log has it.
+    pub(crate) fn choose_first(&mut self) {
+        if self.host != 0 {
+            self.enter(0);
+        }
+    }
+
+    /// The number of the host that is chosen, for [`Service::enter`].
+    pub(crate) fn host(&self) -> usize {
+        self.host
+    }
+
+    /// Turns to the host of that number, if there is one.
+    pub(crate) fn enter(&mut self, number: usize) {
+        let Some(host) = self.hosts.all().get(number) else { return };
+        self.site = Arc::clone(&host.site);
+        self.uploads.clone_from(&host.uploads);
+        (self.options.clean_urls, self.options.single_page) = (host.clean_urls, host.single_page);
+        self.options.markdown = host.markdown;
+        (self.host, self.scope) = (number, host.scope);
+    }
+
+    /// Says lines to clients of HTTPS alone, each ended by CR LF.
+    pub fn say_when_secured(&mut self, lines: Box<[u8]>) {
+        self.secured_tails = Some(Box::new(HeadTails::with_lines(self.tails.unix(), lines)));
     }
 
     /// Lives in a loop from now on, whose thread this is: it is woken by `waker`, and descriptors of programs are waited for.
@@ -333,6 +443,9 @@ impl Service {
     pub fn set_time(&mut self, now: Instant, unix: u64) {
         self.now = now;
         self.tails.set_time(unix);
+        if let Some(tails) = &mut self.secured_tails {
+            tails.set_time(unix);
+        }
         if let Some(programs) = &mut self.programs {
             programs.set_time(now);
         }
@@ -345,14 +458,18 @@ impl Service {
 
     /// The ends of heads for the second last told.
     pub fn tails(&self) -> &HeadTails {
-        &self.tails
+        match &self.secured_tails {
+            Some(tails) if self.secured => tails,
+            _ => &self.tails,
+        }
     }
 
     /// Writes what every head ends with.
     pub(crate) fn end_head(&self, persistence: Persistence, text: &mut Vec<u8>) {
         if self.options.date_cache {
-            text.extend_from_slice(self.tails.get(persistence));
+            text.extend_from_slice(self.tails().get(persistence));
         } else {
+            text.extend_from_slice(self.tails().lines());
             date::write_tail(self.tails.unix(), persistence, text);
         }
     }
@@ -362,7 +479,7 @@ impl Service {
     pub(crate) fn head_text(&mut self, mut written: Vec<u8>, persistence: Persistence) -> Slice {
         if written.is_empty() && self.options.date_cache {
             self.text_scratch = written;
-            return Slice::from(self.tails.get(persistence).clone());
+            return Slice::from(self.tails().get(persistence).clone());
         }
         if written.is_empty() {
             self.end_head(persistence, &mut written);
@@ -377,13 +494,6 @@ impl Service {
         slice
     }
 
-    /// Goes on in the file that has the access log's name now.
-    pub fn reopen_log(&mut self) {
-        if let Some(log) = &mut self.log {
-            log.reopen();
-        }
-    }
-
     /// Counts a response of so many bytes as it is queued, unless its status is not known yet, and gives its line for the
     /// log.
     pub(crate) fn record(&mut self, bytes: u64, record: &Record<'_>) -> Option<Box<Line>> {
@@ -391,7 +501,8 @@ impl Service {
             self.stats.responses[status as usize] += 1;
             self.stats.bytes += bytes;
         }
-        self.log.as_ref().map(|log| Box::new(log.line(self.tails.unix(), record)))
+        let number = self.log_numbers.get(self.host).copied().flatten()?;
+        self.logs.line(number, self.tails.unix(), record).map(Box::new)
     }
 
     /// Counts a response of a status that was not known when it was queued.
@@ -405,8 +516,6 @@ impl Service {
 
     /// Writes down that `body_bytes` of a response went out.
     pub(crate) fn write_down(&mut self, line: &Line, body_bytes: u64) {
-        if let Some(log) = &mut self.log {
-            log.write(line, body_bytes);
-        }
+        self.logs.write(line, body_bytes);
     }
 }

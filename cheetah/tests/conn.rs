@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cheetah::conn::Conn;
+use cheetah::hosts::{Host, Hosts};
 use cheetah::service::{Options, Service};
 use cheetah::site::Site;
 use cheetah::store::Found;
@@ -434,7 +435,8 @@ fn a_replaced_site_serves_the_next_request_and_not_the_current_one() {
     let Found::File(file) = service.site.find(b"/hello.txt") else { panic!() };
     let old = Arc::downgrade(&file);
     drop(file);
-    service.site = Arc::new(support::site_of(&[("hello.txt", b"new".to_vec())]));
+    let fresh = Arc::new(support::site_of(&[("hello.txt", b"new".to_vec())]));
+    service.take_up(Arc::new(Hosts::one(Host::new(fresh)))).unwrap();
     assert!(old.upgrade().is_some());
     conn.on_bytes(&mut service, request);
     let sent = take_all(&mut conn, &mut service);

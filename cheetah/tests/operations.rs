@@ -127,6 +127,14 @@ fn whoever_runs_it_sees_its_counters_and_whether_it_takes_requests() {
     for line in ["cheetah_responses_total{code=\"200\"} 1", "cheetah_responses_total{code=\"404\"} 1"] {
         assert!(text.lines().any(|of| of == line), "{line}: {text}");
     }
+    // Each response was timed, and lies in one bucket.
+    let value = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name));
+        line.unwrap_or_else(|| panic!("{name}: {text}")).trim().parse::<f64>().unwrap()
+    };
+    assert_eq!(value("cheetah_response_seconds_count"), 2.0);
+    assert_eq!(value("cheetah_response_seconds_bucket{le=\"+Inf\"}"), 2.0);
+    assert!(value("cheetah_response_seconds_sum") > 0.0);
     let counters: serde_json::Value = serde_json::from_str(&get(addr, "/counters").1).unwrap();
     assert_eq!(counters["connections"]["begun"], 2);
     let (status, page) = get(addr, "/");
@@ -142,6 +150,32 @@ fn whoever_runs_it_sees_its_counters_and_whether_it_takes_requests() {
     assert_eq!(support::read_response(&mut half, false).body, b"hello");
     drop(half);
     assert_eq!(served.wait(), Some(0));
+}
+
+#[test]
+fn media_types_are_told_by_endings() {
+    let dir = site();
+    let site = dir.path().join("site");
+    fs::write(site.join("m.gltf"), "{}").unwrap();
+    let site = site.to_str().unwrap();
+    for store in ["image", "folder"] {
+        let served = Program::start(&[
+            site,
+            "--store",
+            store,
+            "--mime",
+            ".gltf=model/ours",
+            "--mime",
+            ".txt=text/x; a=b",
+        ]);
+        for (path, expected) in [("/m.gltf", "model/ours"), ("/a.txt", "text/x; a=b")] {
+            let mut stream = TcpStream::connect(&served.addr).unwrap();
+            write!(stream, "GET {path} HTTP/1.0\r\n\r\n").unwrap();
+            let response = support::read_response(&mut stream, false);
+            assert_eq!((response.status, response.field("Content-Type")), (200, Some(expected)), "{store}");
+        }
+    }
+    assert!(refusal(&["serve", site, "--mime", "gltf=x"]).contains("as in .gltf=model/gltf+json"));
 }
 
 #[test]

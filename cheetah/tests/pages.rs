@@ -80,3 +80,60 @@ fn an_application_of_one_page_is_sent_for_all_of_its_addresses() {
     assert_eq!(answers[3], (200, "about.html".to_owned()));
     assert_eq!(answers[4], (200, "index.html".to_owned()));
 }
+
+#[test]
+fn who_reads_markdown_gets_it() {
+    let files = [
+        "index.html",
+        "index.md",
+        "about.html",
+        "about.md",
+        "plain.html",
+        "only.md",
+        "docs/index.html",
+        "docs/index.md",
+    ]
+    .map(|name| (name, name.as_bytes().to_vec()));
+    let options = Options { markdown: true, clean_urls: true, ..Options::default() };
+    let server = on_kernel(Arc::new(site_of(&files)), &Config { http: options, ..Config::default() });
+    let mut stream = connect(server.addr());
+    let mut ask = |path: &str, fields: &str| {
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: a\r\n{fields}\r\n").unwrap();
+        read_response(&mut stream, false)
+    };
+    let reader = "Accept: text/markdown, text/html;q=0.5\r\n";
+    for (path, page, text) in [
+        ("/", "index.html", Some("index.md")),
+        ("/about.html", "about.html", Some("about.md")),
+        ("/about", "about.html", Some("about.md")),
+        ("/docs/", "docs/index.html", Some("docs/index.md")),
+        ("/plain.html", "plain.html", None),
+        ("/plain", "plain.html", None),
+        ("/only.md", "only.md", None),
+    ] {
+        for fields in ["", "Accept: text/html, */*;q=0.8\r\n", reader] {
+            let response = ask(path, fields);
+            let expected = text.filter(|_| fields == reader).unwrap_or(page);
+            assert_eq!((response.status, &response.body[..]), (200, expected.as_bytes()), "{path} {fields}");
+            let kind = if expected.ends_with(".md") { "text/markdown" } else { "text/html" };
+            assert_eq!(response.field("Content-Type"), Some(&format!("{kind}; charset=utf-8")[..]));
+            // A cache has to know that there are two.
+            assert_eq!(response.field("Vary"), text.map(|_| "Accept"), "{path}: {}", response.head);
+        }
+    }
+    assert_eq!(ask("/only", reader).status, 404, "what has no page has no text of it");
+    let etag = ask("/about", reader).field("ETag").unwrap().to_owned();
+    let same = ask("/about", &format!("{reader}If-None-Match: {etag}\r\n"));
+    assert_eq!((same.status, same.field("Vary")), (304, Some("Accept")));
+    assert_eq!(ask("/about", &format!("If-None-Match: {etag}\r\n")).status, 200);
+    let part = ask("/about", &format!("{reader}Range: bytes=0-1\r\n"));
+    assert_eq!((part.status, &part.body[..], part.field("Vary")), (206, &b"ab"[..], Some("Accept")));
+    server.shut_down().unwrap();
+    // Not asked for, it is not done.
+    let server = on_kernel(Arc::new(site_of(&files)), &Config::default());
+    let mut stream = connect(server.addr());
+    write!(stream, "GET / HTTP/1.1\r\nHost: a\r\n{reader}\r\n").unwrap();
+    let response = read_response(&mut stream, false);
+    assert_eq!((&response.body[..], response.field("Vary")), (&b"index.html"[..], None));
+    server.shut_down().unwrap();
+}

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cheetah::server::{Config, Server};
-use cheetah::swamp::{self, Addresses, Failure, Ledger, Mix, Options, Targets, Url};
+use cheetah::swamp::{self, Addresses, Failure, Ledger, Mix, Options, Secrecy, Targets, Trust, Url};
 use cheetah::transport::device::{self, DeviceOptions, Interface};
 use support::servers::{KERNELS, OURS, on_kernel, veth};
 use support::{in_namespace, site};
@@ -137,6 +137,32 @@ fn who_is_not_there_costs_a_try_now_and_then() {
     assert!((1..=8 * 20).contains(&tried), "{:?}", ledger.failures);
 }
 
+/// HTTPS, with handshakes whole and resumed, contents compared.
+#[test]
+fn https_is_asked_for_as_well() {
+    let certificate = support::secured::Certificate::new(&["localhost"]);
+    let server = on_kernel(site(), &support::secured::config(certificate.acceptor()));
+    let addr = server.tls_addr().unwrap();
+    let ca = certificate.files.cert.clone();
+    for (keep, trust, resumes) in [
+        (true, Trust::Authorities(&ca), true),
+        (false, Trust::Authorities(&ca), true),
+        (false, Trust::Anybody, false),
+    ] {
+        let secrecy = Some(Secrecy::new("localhost", trust, resumes).unwrap());
+        let options = Options { secrecy, ..options(addr, &["/hello.txt", "/big.bin"], keep) };
+        let ledger = run(&options);
+        assert_eq!(ledger.failed(), 0, "{keep} {resumes}: {:?}", ledger.failures);
+        assert!(ledger.answers() > 5 && (keep == (ledger.connections == 8)), "{}", ledger.answers());
+    }
+    // Whom nobody vouches for is not asked.
+    let other = support::secured::Certificate::new(&["localhost"]);
+    let secrecy = Secrecy::new("localhost", Trust::Authorities(&other.files.cert), true).unwrap();
+    let ledger = run(&Options { secrecy: Some(secrecy), ..options(addr, &["/hello.txt"], true) });
+    assert!(ledger.answers() == 0 && ledger.failed() > 0);
+    server.shut_down().unwrap();
+}
+
 /// Our own TCP/IP asks the kernel's sockets, over rings on a veth pair.
 #[test]
 fn our_own_tcp_asks_as_well() {
@@ -185,8 +211,29 @@ fn the_command_prints_and_draws() {
         json["answers"].as_u64().unwrap() >= 19 && json["latency_ns"]["50"].as_u64().unwrap() > 0,
         "{json}"
     );
+    // A log is asked for in its order: every third is the same, so that as many responses are.
+    let log = dir.path().join("log");
+    let line = |target: &str, status: u16| {
+        format!(
+            "192.0.2.1 - - [06/Nov/1994:08:49:37 +0000] \"GET {target} HTTP/1.1\" {status} 5 \"-\" \"-\"\n"
+        )
+    };
+    let text = [line("/hello.txt", 200), line("/gone", 404), line("/", 200), line("/docs/", 200)].concat();
+    std::fs::write(&log, text).unwrap();
+    let replay = ["--replay", log.to_str().unwrap()];
+    let output = swamp(&[&[&url[..], "-c", "1", "--rate", "100", "--json"], &replay[..]].concat());
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(json["what"].as_str().unwrap().contains("and 2 more"), "{json}");
+    // 13, 34 and 13 bytes in turn.
+    let (answers, bytes) = (json["answers"].as_u64().unwrap(), json["bytes"].as_u64().unwrap());
+    let whole = [0, 13, 47][(answers % 3) as usize] + answers / 3 * 60;
+    assert!(answers >= 19 && bytes == whole, "{json}");
+    std::fs::write(&log, "nothing\n").unwrap();
+    let output = swamp(&[&[&url[..]], &replay[..]].concat());
+    assert!(String::from_utf8_lossy(&output.stderr).contains("no GET with an answer"), "{output:?}");
     for (arguments, word) in [
-        (&["https://a/"][..], "only http"),
+        (&["https://a/", "--ca", "/nowhere"][..], "give --ca FILE, or --insecure"),
+        (&["https://a/", "--net", "ring"], "over the kernel's sockets"),
         (&["a"], "http://"),
         (&[&url, "x"], "slash"),
         (&[&url, "-c", "1", "-t", "2"], "do not suffice"),

@@ -294,7 +294,7 @@ fn a_name_finds_its_certificate_and_files_are_read_again() {
     let mut first = Certificate::new(&["localhost", "a.example"]);
     let second = Certificate::new(&["b.example", "*.c.example"]);
     let files = vec![first.files.clone(), second.files.clone()];
-    let config = config(cheetah::tls::Acceptor::new(files).unwrap());
+    let config = config(cheetah::tls::Acceptor::new(files.clone()).unwrap());
     let server = support::servers::on_kernel(support::site(), &config);
     for (name, certificate) in [("a.example", &first), ("b.example", &second), ("x.c.example", &second)] {
         ask(&mut Client::new(&certificate.der, None).connect_to(name, &server), "/hello.txt");
@@ -307,11 +307,11 @@ fn a_name_finds_its_certificate_and_files_are_read_again() {
     ask(&mut kept, "/hello.txt");
     first.renew(&["a.example"]);
     let acceptor = &config.tls.as_ref().unwrap().acceptor;
-    acceptor.reload().unwrap();
+    acceptor.show(&files).unwrap();
     ask(&mut kept, "/hello.txt");
     ask(&mut Client::new(&first.der, None).connect_to("a.example", &server), "/hello.txt");
     std::fs::write(&first.files.key, "nothing").unwrap();
-    let error = acceptor.reload().unwrap_err().to_string();
+    let error = acceptor.show(&files).unwrap_err().to_string();
     assert!(error.contains("key.pem"), "{error}");
     ask(&mut Client::new(&first.der, None).connect_to("a.example", &server), "/hello.txt");
 }

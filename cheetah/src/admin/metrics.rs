@@ -4,7 +4,7 @@ use std::fmt;
 
 use pipe_lib::handler::Verdict;
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
@@ -12,6 +12,7 @@ use prometheus_client::registry::Registry;
 use runtime::stats::work::Quantity;
 
 use crate::http::response::Status;
+use crate::latency::BOUNDS_US;
 use crate::report::Report;
 
 /// The media type of the text.
@@ -32,7 +33,7 @@ struct Counters(Report);
 
 impl Collector for Counters {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let Report { stats, device, stack, handlers, work, open, held_bytes } = &self.0;
+        let Report { stats, latency, device, stack, handlers, work, open, held_bytes } = &self.0;
         for (name, help, value) in [
             ("cheetah_connections_open", "Connections that are open", *open),
             ("cheetah_bytes_held", "Bytes queued and not yet taken", *held_bytes),
@@ -78,6 +79,11 @@ impl Collector for Counters {
                 ConstCounter::new(count).encode(of.encode_family(&[(label, value)])?)?;
             }
         }
+        let (name, help) = ("cheetah_response_seconds", "From a request to when its response was taken");
+        let mut of = encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
+        let ends = BOUNDS_US.into_iter().map(|us| us as f64 / 1e6).chain([f64::INFINITY]);
+        let buckets: Vec<(f64, u64)> = ends.zip(latency.buckets()).collect();
+        of.encode_histogram::<NoLabelSet>(latency.sum().as_secs_f64(), latency.count(), &buckets, None)?;
         if handlers.is_empty() {
             return Ok(());
         }
@@ -104,6 +110,8 @@ impl Collector for Counters {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use runtime::time::Instant;
+    use std::time::Duration;
 
     #[test]
     fn the_text_has_every_counter_once_and_ends() {
@@ -111,6 +119,10 @@ mod tests {
         report.stats.connections = 3;
         report.stats.responses[0] = 7;
         report.device.tx_frames = 5;
+        for took_us in [70, 80, 70_000_000] {
+            report.latency.note(Instant::ZERO);
+            report.latency.end_turn(Instant::ZERO + Duration::from_micros(took_us));
+        }
         let counters = vec![("seen".to_owned(), 9)];
         let name = "mine".to_owned();
         report.handlers = vec![netstack::handler::HandlerStats { name, verdicts: [1, 2, 3, 4], counters }];
@@ -124,6 +136,13 @@ mod tests {
             "cheetah_device_frames_total{way=\"out\"} 5",
             "cheetah_handler_frames_total{handler=\"mine\",verdict=\"answer\"} 4",
             "cheetah_handler_counts_total{handler=\"mine\",counter=\"seen\"} 9",
+            "# TYPE cheetah_response_seconds histogram",
+            "cheetah_response_seconds_bucket{le=\"0.00005\"} 0",
+            "cheetah_response_seconds_bucket{le=\"0.0001\"} 2",
+            "cheetah_response_seconds_bucket{le=\"10.0\"} 2",
+            "cheetah_response_seconds_bucket{le=\"+Inf\"} 3",
+            "cheetah_response_seconds_count 3",
+            "cheetah_response_seconds_sum 60.00015",
             "cheetah_work_total{kind=\"bytes_sent\"} 0",
         ] {
             assert_eq!(text.lines().filter(|of| *of == line).count(), 1, "{line}: {text}");

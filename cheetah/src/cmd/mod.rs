@@ -2,6 +2,7 @@
 
 mod bench;
 mod cat;
+mod check;
 mod compact;
 mod demo;
 mod df;
@@ -54,6 +55,7 @@ enum Command {
     Compact(compact::Arguments),
     Unpack(unpack::Arguments),
     Serve(Box<serve::Arguments>),
+    Check(check::Arguments),
     Demo(demo::Arguments),
     Bench(bench::Arguments),
     Swamp(Box<swamp::Arguments>),
@@ -84,7 +86,8 @@ pub(crate) fn run(arguments: Arguments) -> ExitCode {
     tracing_subscriber::registry().with(lines).with(level).init();
     let result = match arguments.command {
         Command::Pack(arguments) => pack::run(&arguments),
-        Command::Serve(arguments) => serve::run(&arguments),
+        Command::Serve(_) => serve::run(&std::env::args_os().skip(2).collect::<Vec<_>>()),
+        Command::Check(arguments) => check::run(&arguments),
         Command::Fsck(arguments) => fsck::run(&arguments),
         Command::Ls(arguments) => ls::run(&arguments),
         Command::Cat(arguments) => cat::run(&arguments),

@@ -2,24 +2,30 @@
 
 pub(super) mod addresses;
 mod changes;
+pub(super) mod config;
 mod privileges;
 mod programs;
+mod sandbox;
+mod site;
+mod sites;
+mod supervision;
 
+use std::ffi::OsString;
 use std::io::Write;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
-use cheetah::access_log::{AccessLog, Format};
 use cheetah::admin::Admin;
+use cheetah::hosts::Hosts;
 use cheetah::http::target;
 use cheetah::reading::Reading;
 use cheetah::report::Report;
 use cheetah::server::{Config, Server, Signals, Tls};
-use cheetah::store::{Feed, Store, WithStatus};
-use cheetah::tls::{Acceptor, KeyFiles, Preference, RecordSize};
+use cheetah::store::Feed;
+use cheetah::tls::{Acceptor, Preference, RecordSize};
 use cheetah::transport::device::{self, DeviceOptions, FaultOptions, Interface, OpenDevice};
 use cheetah::transport::stack::StackOptions;
 use netstack::device::sys::link;
@@ -30,43 +36,47 @@ use netstack::tcp::Algorithm;
 
 use super::Usage;
 use super::features::{Feature, Mode, Net};
-use super::source::Source;
 use addresses::{Network, Network6};
-use changes::Changes;
+use config::Plan;
+use sandbox::{Confinement, Needs};
+use site::SiteOptions;
+use sites::Sites;
+use supervision::Moment;
 
 /// Serve a folder or an image
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
+    /// Read options from this file, too, and further sites for other names (docs/configuration.md); what is said here takes
+    /// the place of what it says. SIGHUP reads it again
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     #[command(flatten)]
-    source: Source,
-    #[command(flatten)]
-    changes: Changes,
-    /// Answer /about, if there is no such file, with /about.html
-    #[arg(long)]
-    clean_urls: bool,
-    /// Answer what is not there with /index.html, but for names with an ending: an application that draws its pages itself
-    #[arg(long)]
-    single_page: bool,
-    /// Where to listen: by default 127.0.0.1:8080 on the kernel's sockets, port 80 of --addr on our own TCP/IP
+    site: SiteOptions,
+    /// Where to listen: by default 127.0.0.1:8080 on the kernel's sockets, port 80 of --addr on our own TCP/IP; unix:/PATH is a
+    /// socket of the file system. A socket that a supervisor hands over (systemd's socket units) takes the place of it
     #[arg(long, value_name = "ADDR:PORT")]
     listen: Option<String>,
-    /// Serve HTTPS with this certificate chain, in PEM; may be given several times, each with its key: a client gets the
-    /// first that is good for the name it asks for
-    #[arg(long, value_name = "FILE")]
-    tls_cert: Vec<PathBuf>,
-    /// The key of that certificate, in PEM
-    #[arg(long, value_name = "FILE")]
-    tls_key: Vec<PathBuf>,
     /// Where to listen for HTTPS: by default 127.0.0.1:8443 on the kernel's sockets, port 443 of --addr on our own TCP/IP
-    #[arg(long, value_name = "ADDR:PORT", requires = "tls_cert")]
+    #[arg(long, value_name = "ADDR:PORT")]
     tls_listen: Option<String>,
-    /// Content of a TLS record: `adaptive` (what fits in a segment first, then 16 KB), or so many bytes, 512 to 16384
-    #[arg(long, value_name = "SIZE", default_value = "adaptive", value_parser = record_size, requires = "tls_cert")]
-    tls_record: RecordSize,
-    /// Whose suite of TLS is taken: the fastest that the client speaks (aes128), aes256 where it speaks that, or what the
+    /// Content of a TLS record: `adaptive` (the default: what fits in a segment first, then 16 KB), or so many bytes, 512 to
+    /// 16384
+    #[arg(long, value_name = "SIZE", value_parser = record_size)]
+    tls_record: Option<RecordSize>,
+    /// Whose suite of TLS is taken: the fastest that the client speaks (aes128, the default), aes256 where it speaks that, or what the
     /// client would have first
-    #[arg(long, value_name = "SUITE", default_value = "aes128", value_enum, requires = "tls_cert")]
-    tls_prefer: Suite,
+    #[arg(long, value_name = "SUITE", value_enum)]
+    tls_prefer: Option<Suite>,
+    /// Send who asks by HTTP to the same address by HTTPS (308), but for /.well-known/acme-challenge/
+    #[arg(long)]
+    redirect_http: bool,
+    /// Have clients of HTTPS ask by it alone for so many seconds (Strict-Transport-Security), as in 31536000; with
+    /// `,subdomains` also for all names below, with `,preload` for lists that browsers come with
+    #[arg(long, value_name = "SECONDS", value_parser = hsts)]
+    hsts: Option<Hsts>,
+    /// Serve what lies below .well-known/acme-challenge/ in this folder, where an ACME client puts it, for all hosts
+    #[arg(long, value_name = "DIR")]
+    acme_challenges: Option<PathBuf>,
     /// What carries the connections: kernel (its sockets), or our own TCP/IP on tap, ring, xdp or packet
     #[arg(long, value_name = "NET", default_value = "kernel")]
     net: Net,
@@ -120,15 +130,9 @@ pub(super) struct Arguments {
     /// are reset
     #[arg(long, value_name = "N", default_value_t = 65536, value_parser = at_least_one)]
     max_connections: usize,
-    /// Write requests down in FILE, or on standard output
-    #[arg(long, value_name = "FILE|-")]
-    access_log: Option<String>,
     /// How long connections may take to finish once the server is told to end; told a second time, it ends at once
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     drain_limit: u64,
-    /// What a line of the access log looks like
-    #[arg(long, value_name = "FORMAT", default_value = "combined", value_enum)]
-    log_format: LogFormat,
     /// What SIGUSR1 prints on standard error: counters of connections, bytes, frames and system calls
     #[arg(long, value_name = "FORM", default_value = "table", value_enum)]
     counters: CountersForm,
@@ -143,6 +147,11 @@ pub(super) struct Arguments {
     /// SIGHUP) is opened by it
     #[arg(long, value_name = "NAME")]
     user: Option<String>,
+    /// Once everything is open, allow the server only what it still needs, as far as the kernel can (auto), or not to serve
+    /// without it (require): files by landlock, system calls by seccomp. Programs that it starts itself are confined as it is,
+    /// so with them files are not
+    #[arg(long, value_name = "HOW", default_value = "auto", value_enum)]
+    sandbox: Confinement,
     /// Switch specialisations off, to measure what each is worth: in-place-parse, date-cache, precomputed-headers,
     /// pinning, async-reads, header-merging, packet-merging, pcb-pool, on the kernel's sockets also deferred-accept and zero-copy, on our own
     /// TCP/IP time-wait-records, offload, fused-loops, stored-sums, cached-sums
@@ -218,28 +227,71 @@ fn record_size(text: &str) -> Result<RecordSize, String> {
     }
 }
 
+/// What `Strict-Transport-Security` says (RFC 6797 section 6.1).
+#[derive(Clone, Debug)]
+struct Hsts(String);
+
+/// How long, and for which names, clients are to ask by HTTPS alone.
+fn hsts(text: &str) -> Result<Hsts, String> {
+    const YEAR: u64 = 31_536_000;
+    let wrong = || "give a number of seconds, as in 31536000 or 31536000,subdomains,preload".to_owned();
+    let mut parts = text.split(',');
+    let seconds: u64 = parts.next().and_then(|seconds| seconds.parse().ok()).ok_or_else(wrong)?;
+    let parts: Vec<&str> = parts.collect();
+    if parts.iter().any(|part| !["subdomains", "preload"].contains(part)) {
+        return Err(wrong());
+    }
+    let has = |part: &str| parts.contains(&part);
+    if has("preload") && !(has("subdomains") && seconds >= YEAR) {
+        return Err(format!("browsers' lists take only {YEAR},subdomains,preload or more seconds"));
+    }
+    let mut value = format!("max-age={seconds}");
+    for (part, directive) in [("subdomains", "; includeSubDomains"), ("preload", "; preload")] {
+        value += if has(part) { directive } else { "" };
+    }
+    Ok(Hsts(value))
+}
+
 /// Whether machine code is made on this processor by this build.
 fn compiles_loops() -> bool {
     cfg!(any(feature = "cranelift", not(target_arch = "x86_64")))
         || pipe_lib::Features::detected().names().any(|name| name == "avx2")
 }
 
-pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+/// What a server needs but its sites, checked.
+struct Prepared {
+    config: Config,
+    acceptor: Option<Arc<Acceptor>>,
+    place: Place,
+}
+
+fn prepare(plan: &Plan) -> anyhow::Result<Prepared> {
+    let arguments = &plan.arguments;
+    if !arguments.site.source.is_given() && plan.named.is_empty() {
+        bail!(Usage(
+            "nothing to serve: give a folder or an image, or --config FILE with `site = \"/srv/www\"` in it"
+                .to_owned()
+        ));
+    }
+    let acceptor = acceptor(plan)?;
     let mode = Mode {
         net: arguments.net,
         nic: arguments.nic.is_some(),
-        folder: arguments.source.is_folder(),
+        folder: arguments.site.source.is_folder(),
         // Known when it is open: `Source::open` refuses, too.
         in_memory: false,
-        tls: !arguments.tls_cert.is_empty(),
+        tls: acceptor.is_some(),
     };
     let refusal = |feature: &Feature| feature.refusal(mode, &arguments.without);
     if let Some(why) = arguments.without.iter().find_map(refusal) {
         bail!(Usage(why));
     }
     let mut config = config(arguments);
-    config.programs = arguments.programs.config()?;
-    let acceptor = acceptor(arguments)?;
+    let mut routes = arguments.site.routes.routes(0)?;
+    for (named, scope) in plan.named.iter().zip(1..) {
+        routes.extend(named.options.routes.routes(scope)?);
+    }
+    config.programs = arguments.programs.config(routes)?;
     config.tls = match &acceptor {
         Some(acceptor) => Some(Tls { acceptor: Arc::clone(acceptor), addr: tls_addr(arguments)? }),
         None => None,
@@ -247,42 +299,76 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let place = match arguments.net {
         Net::Kernel => Place::Kernel(kernel_addr(arguments)?),
         Net::Tap | Net::Ring | Net::Xdp | Net::Packet => {
-            let mut stack = stack_options(arguments)?;
+            let mut stack = stack_options(arguments, acceptor.is_some())?;
             let device = device_options(arguments, &mut stack)?;
             Place::Device(Box::new((stack, device)))
         }
     };
-    let account = arguments.user.as_deref().map(privileges::account).transpose()?;
-    let feed = Arc::new(Feed::default());
-    if let Some(path) = arguments.status.as_ref().filter(|path| !is_canonical(path)) {
-        bail!(Usage(format!("--status {path}: give a path as it is asked for, as in /status")));
+    Ok(Prepared { config, acceptor, place })
+}
+
+/// Looks at all that can be looked at of a configuration without serving it. Gives the number of its hosts.
+pub(super) fn check(path: &Path) -> anyhow::Result<usize> {
+    let plan = Plan::of_file(path)?;
+    prepare(&plan)?;
+    if let Some(name) = &plan.arguments.user {
+        privileges::find(name)?;
     }
-    let follow = arguments.changes.follow(&arguments.source)?;
-    let taking = arguments.changes.open(&arguments.source)?;
-    config.uploads = taking.as_ref().map(|taking| Arc::clone(&taking.uploads));
-    let open = || -> anyhow::Result<Arc<dyn Store>> {
-        let store: Arc<dyn Store> = match &taking {
-            // What is served is what is written, so it is never read anew.
-            Some(taking) => arguments.source.ruled(taking.site.clone(), &arguments.without)?,
-            None => arguments.source.open(&arguments.without, &config.reading)?,
-        };
-        Ok(match &arguments.status {
-            Some(path) => Arc::new(WithStatus::new(store, path.clone(), Arc::clone(&feed))),
-            None => store,
-        })
+    let sites = Sites::new(&plan, Arc::default(), Reading::InPlace)?;
+    let opened = sites.check(&plan)?;
+    Ok(opened)
+}
+
+pub(super) fn run(words: &[OsString]) -> anyhow::Result<()> {
+    let mut plan = Plan::of_words(words)?;
+    let Prepared { mut config, acceptor, place } = prepare(&plan)?;
+    let mut file = None;
+    let handed_over = supervision::handed_over()?;
+    if matches!(place, Place::Device(_)) && handed_over.http.is_some() {
+        bail!(Usage("sockets that are handed over are the kernel's: leave --net out".to_owned()));
+    }
+    config.sockets.http = handed_over.http.map(Arc::new);
+    config.sockets.https = handed_over.https.map(Arc::new);
+    let handed_over = config.sockets.http.is_some() || config.sockets.https.is_some();
+    if let (Place::Kernel(_), Some(path), None) = (&place, unix_path(&plan.arguments), &config.sockets.http) {
+        let (kept, socket) = supervision::SocketFile::listen(path)?;
+        file = Some(kept);
+        config.sockets.http = Some(Arc::new(socket));
+    }
+    let account = plan.arguments.user.as_deref().map(privileges::account).transpose()?;
+    let programs = sites::all(&plan).any(|site| site.routes.start_programs());
+    let confinement = plan.arguments.sandbox;
+    let files = if programs {
+        if confinement == Confinement::Require {
+            bail!(Usage(
+                "--sandbox require: programs that the server starts would be confined with it; have them listen \
+                 (unix:/PATH), or leave it out"
+                    .to_owned()
+            ));
+        }
+        "files are not, for programs are started".to_owned()
+    } else {
+        sandbox::confine_files(&sites::allowed(&plan), confinement)?
     };
-    // Held until the server has its own: the reader of a FIFO takes the last writer's end for the end.
-    let open_log = |(path, format): &(String, Format)| {
-        AccessLog::open(path, *format).with_context(|| format!("cannot write the access log {path}"))
-    };
-    let log = config.access_log.as_ref().map(open_log).transpose()?;
-    let site = open()?;
+    let feed = Arc::new(Feed::default());
+    let follow = sites::follow(&plan)?;
+    let mut sites = Sites::new(&plan, Arc::clone(&feed), config.reading.clone())?;
+    let opened = sites.open(&plan)?;
+    let logs = opened.open_logs()?;
+    let arguments = &plan.arguments;
+    config.access_log = opened.first.access_log.clone();
+    config.uploads = opened.first.uploads.clone();
+    config.named = opened.named;
+    config.serves_unknown = opened.serves_unknown;
+    let site = opened.first.site;
     let signals = Signals::take()?;
     let mut server = match place {
         Place::Kernel(addr) => {
             raise_descriptor_limit();
-            Server::on_kernel(site, addr, arguments.workers, &config)
-                .with_context(|| format!("cannot listen on {addr}"))?
+            Server::on_kernel(site, addr, arguments.workers, &config).with_context(|| match handed_over {
+                true => "cannot listen on the socket that was handed over".to_owned(),
+                false => format!("cannot listen on {addr}"),
+            })?
         }
         Place::Device(both) => {
             let (mut stack_options, options) = *both;
@@ -319,7 +405,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
                 .with_context(|| format!("cannot serve on {name}"))?
         }
     };
-    drop(log);
+    drop(logs);
     if arguments.status.is_some() || arguments.admin.is_some() {
         server.tell_status(Arc::clone(&feed)).context("the status cannot be told")?;
     }
@@ -327,28 +413,57 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     if let Some(account) = account {
         account.assume()?;
     }
-    announce(&server);
-    let reload = || {
+    let bpf = arguments.handlers_in == HandlersIn::Xdp || arguments.net == Net::Xdp;
+    let needs = Needs { programs, bpf };
+    let calls = sandbox::confine_calls(needs, confinement)?;
+    tracing::info!("confined: {files}; {calls}");
+    announce(&server, arguments);
+    supervision::notify(Moment::Ready);
+    let counters = arguments.counters;
+    let mut take_up = || -> anyhow::Result<Hosts> {
+        let fresh = Plan::of_words(words)?;
+        let unheeded = fresh.unheeded(&plan);
+        if !unheeded.is_empty() {
+            tracing::warn!("taken up by a restart only: {}", unheeded.join(", "));
+        }
+        let opened = sites.open(&fresh)?;
+        opened.open_logs()?;
+        let hosts = opened.hosts()?;
         if let Some(acceptor) = &acceptor {
-            match acceptor.reload() {
+            let files = sites::key_files(&fresh)?;
+            match acceptor.show(&files) {
                 Ok(()) => tracing::info!("the certificates are read again"),
                 Err(error) => tracing::error!("the old certificates stay: {error}"),
             }
         }
-        if let Some(taking) = &taking {
-            taking.reload();
-        }
-        open().map_err(|error| format!("{error:#}"))
+        sites.reload_tokens();
+        plan = fresh;
+        Ok(hosts)
     };
-    let report = |report: &Report| print_report(report, arguments.counters);
-    let stats = server.run_until_signal(signals, follow, reload, report)?;
-    drop(config);
+    let reload = || {
+        supervision::notify(Moment::Reloading);
+        let hosts = take_up().map_err(|error| {
+            let text = format!("{error:#}");
+            let is_confined = confinement != Confinement::Off && text.contains("Permission denied");
+            let hint = if is_confined {
+                ": the server is confined to what it was started with; restart it"
+            } else {
+                ""
+            };
+            text + hint
+        });
+        supervision::notify(Moment::Ready);
+        hosts
+    };
+    let report = |report: &Report| print_report(report, counters);
+    server.serve_until_signal(&signals, follow, reload, report)?;
+    supervision::notify(Moment::Stopping);
+    let stats = server.shut_down()?;
+    drop((config, file));
     if let Some(admin) = admin {
         admin.shut_down()?;
     }
-    if let Some(taking) = taking {
-        taking.finish()?;
-    }
+    sites.finish()?;
     tracing::info!(
         "served {} responses, {} bytes, on {} connections",
         stats.total_responses(),
@@ -389,37 +504,41 @@ fn config(arguments: &Arguments) -> Config {
         config.reading = Reading::InPlace;
     }
     config.http.max_connections = arguments.max_connections;
-    config.http.clean_urls = arguments.clean_urls;
-    config.http.single_page = arguments.single_page;
+    config.http.clean_urls = arguments.site.clean_urls;
+    config.http.single_page = arguments.site.single_page;
+    config.http.markdown = arguments.site.markdown;
+    config.http.redirect_http = arguments.redirect_http;
+    if let Some(Hsts(value)) = &arguments.hsts {
+        config.secured_lines = format!("Strict-Transport-Security: {value}\r\n");
+    }
     config.drain_limit = Duration::from_secs(arguments.drain_limit);
-    config.access_log = arguments.access_log.clone().map(|path| {
-        let format = match arguments.log_format {
-            LogFormat::Combined => Format::Combined,
-            LogFormat::Json => Format::Json,
-        };
-        (path, format)
-    });
     config
 }
 
 /// What HTTPS is served with, if it is.
-fn acceptor(arguments: &Arguments) -> anyhow::Result<Option<Arc<Acceptor>>> {
-    let (certs, keys) = (&arguments.tls_cert, &arguments.tls_key);
-    if certs.len() != keys.len() {
-        let (certs, keys) = (certs.len(), keys.len());
-        bail!(Usage(format!("--tls-cert is given {certs} times, --tls-key {keys}: give a key with each")));
-    }
-    if certs.is_empty() {
+fn acceptor(plan: &Plan) -> anyhow::Result<Option<Arc<Acceptor>>> {
+    let arguments = &plan.arguments;
+    let files = sites::key_files(plan)?;
+    if files.is_empty() {
+        let https_only = [
+            ("--tls-listen", arguments.tls_listen.is_some()),
+            ("--tls-record", arguments.tls_record.is_some()),
+            ("--tls-prefer", arguments.tls_prefer.is_some()),
+            ("--redirect-http", arguments.redirect_http),
+            ("--hsts", arguments.hsts.is_some()),
+        ];
+        if let Some((option, _)) = https_only.iter().find(|(_, given)| *given) {
+            bail!(Usage(format!("{option} is for HTTPS: add --tls-cert FILE and --tls-key FILE")));
+        }
         return Ok(None);
     }
-    let files = certs.iter().zip(keys).map(|(cert, key)| KeyFiles { cert: cert.clone(), key: key.clone() });
     let preference = match arguments.tls_prefer {
-        Suite::Aes128 => Preference::Aes128,
-        Suite::Aes256 => Preference::Aes256,
-        Suite::Client => Preference::Client,
+        None | Some(Suite::Aes128) => Preference::Aes128,
+        Some(Suite::Aes256) => Preference::Aes256,
+        Some(Suite::Client) => Preference::Client,
     };
-    let mut acceptor = Acceptor::with(files.collect(), preference).context("HTTPS cannot be served")?;
-    acceptor.record_size = arguments.tls_record;
+    let mut acceptor = Acceptor::with(files, preference).context("HTTPS cannot be served")?;
+    acceptor.record_size = arguments.tls_record.unwrap_or_default();
     acceptor.fused = !arguments.without.contains(&Feature::FusedLoops);
     acceptor.into_frames = !arguments.without.contains(&Feature::FrameSealing);
     if !acceptor.own_records {
@@ -475,10 +594,18 @@ fn kernel_addr(arguments: &Arguments) -> anyhow::Result<SocketAddr> {
     if let Some((option, _)) = device_only.iter().find(|(_, given)| *given) {
         bail!(Usage(format!("{option} is for our own TCP/IP: add --net tap, ring, xdp or packet")));
     }
-    resolve("--listen", arguments.listen.as_deref().unwrap_or("127.0.0.1:8080"))
+    match unix_path(arguments) {
+        Some(_) => Ok(SocketAddr::from(([0, 0, 0, 0], 0))),
+        None => resolve("--listen", arguments.listen.as_deref().unwrap_or("127.0.0.1:8080")),
+    }
 }
 
-fn stack_options(arguments: &Arguments) -> anyhow::Result<StackOptions> {
+/// The socket of the file system to listen at, if that is where.
+fn unix_path(arguments: &Arguments) -> Option<&Path> {
+    arguments.listen.as_deref()?.strip_prefix("unix:").map(Path::new)
+}
+
+fn stack_options(arguments: &Arguments, secured: bool) -> anyhow::Result<StackOptions> {
     let Some(network) = arguments.addr else {
         bail!(Usage("our own TCP/IP needs an address of its own: --addr IP/PREFIX".to_owned()));
     };
@@ -502,7 +629,7 @@ fn stack_options(arguments: &Arguments) -> anyhow::Result<StackOptions> {
     let gateway = arguments.gateway6;
     options.ipv6 = arguments.addr6.map(|Network6(addr, prefix_len)| Ipv6Config { addr, prefix_len, gateway });
     options.probe_addr = arguments.probe_addr;
-    if !arguments.tls_cert.is_empty() {
+    if secured {
         options.tls_port = Some(tls_addr(arguments)?.port());
     }
     let https_port = options.tls_port.unwrap_or(port);
@@ -573,8 +700,12 @@ fn device_options(arguments: &Arguments, stack: &mut StackOptions) -> anyhow::Re
 }
 
 /// The line, or with HTTPS the two, that tell whoever waits for it that requests are served now.
-fn announce(server: &Server) {
-    let mut text = format!("listening on http://{}/\n", server.addr());
+fn announce(server: &Server, arguments: &Arguments) {
+    let mut text = match unix_path(arguments) {
+        _ if server.addr().port() != 0 => format!("listening on http://{}/\n", server.addr()),
+        Some(path) => format!("listening on unix:{}\n", path.display()),
+        None => "listening on a socket that was handed over\n".to_owned(),
+    };
     if let Some(addr) = server.tls_addr() {
         text += &format!("listening on https://{addr}/\n");
     }

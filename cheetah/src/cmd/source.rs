@@ -9,6 +9,7 @@ use std::time::SystemTime;
 
 use anyhow::{Context, bail};
 use cheetah::reading::Reading;
+use cheetah::rules::MediaType;
 use cheetah::site::pack::PackOptions;
 use cheetah::site::writable::SiteWriter;
 use cheetah::site::{ChangedSite, LazySite, Site, SiteError};
@@ -34,7 +35,7 @@ pub(super) const CACHE_BYTES: u64 = 64 << 20;
 pub(super) struct Source {
     /// A folder, or an image made by `cheetah pack`
     #[arg(value_name = "DIR|SITE.img")]
-    path: PathBuf,
+    path: Option<PathBuf>,
     /// How a folder is served: as an image that it is packed into first, or as the folder that it is, with each file opened
     /// when it is asked for
     #[arg(long, value_name = "STORE", default_value = "image", value_enum)]
@@ -59,6 +60,9 @@ pub(super) struct Source {
     /// Of a folder, make Brotli and gzip versions of what gets shorter by it before serving, for clients that take them
     #[arg(long)]
     compress: bool,
+    /// The media type of files whose names end so, as .gltf=model/gltf+json; may be given several times
+    #[arg(long, value_name = ".ENDING=TYPE")]
+    mime: Vec<MediaType>,
     /// Answer for a folder without an index.html with a list of what it holds; `/_listing.css`, if it is there, is its style
     #[arg(long)]
     listings: bool,
@@ -103,12 +107,28 @@ impl Source {
 
     /// Whether what lies at its path is a folder.
     pub(super) fn is_directory(&self) -> bool {
-        fs::metadata(&self.path).is_ok_and(|meta| meta.is_dir())
+        fs::metadata(self.path()).is_ok_and(|meta| meta.is_dir())
     }
 
-    /// Where it lies.
+    /// Whether something to serve is there, without reading it.
+    pub(super) fn check(&self) -> anyhow::Result<()> {
+        let meta = fs::metadata(self.path()).with_context(|| self.path().display().to_string())?;
+        if meta.is_dir() {
+            fs::read_dir(self.path()).with_context(|| self.path().display().to_string())?;
+        } else {
+            fs::File::open(self.path()).with_context(|| self.path().display().to_string())?;
+        }
+        Ok(())
+    }
+
+    /// Whether there is one.
+    pub(super) fn is_given(&self) -> bool {
+        self.path.is_some()
+    }
+
+    /// Where it lies; empty if none is given.
     pub(super) fn path(&self) -> &Path {
-        &self.path
+        self.path.as_deref().unwrap_or(Path::new(""))
     }
 
     /// Whether names that begin with a dot are served.
@@ -127,7 +147,7 @@ impl Source {
         let cache = Some(Arc::new(self.cache()?));
         let options =
             OpenOptions { cache, verify: self.verify, direct: self.direct, ..OpenOptions::default() };
-        SiteWriter::open(&self.path, &options).with_context(|| self.path.display().to_string())
+        SiteWriter::open(self.path(), &options).with_context(|| self.path().display().to_string())
     }
 
     /// What is kept in memory of what is read.
@@ -151,8 +171,8 @@ impl Source {
 
     /// A store by the rules that it has; copied if that is how it is to be measured.
     pub(super) fn ruled(&self, store: Arc<dyn Store>, without: &[Feature]) -> anyhow::Result<Arc<dyn Store>> {
-        let store = WithRules::new(store).with_context(|| self.path.display().to_string())?;
-        let mut store: Arc<dyn Store> = Arc::new(store);
+        let store = WithRules::new(store).with_context(|| self.path().display().to_string())?;
+        let mut store: Arc<dyn Store> = Arc::new(store.with_types(&self.mime));
         if self.listings {
             store = Arc::new(WithListings::new(store));
         }
@@ -163,12 +183,12 @@ impl Source {
         let dotfiles = pack::dotfiles(self.dotfiles);
         let cache = self.cache()?;
         if self.store == StoreKind::Image {
-            if self.verify && fs::metadata(&self.path).is_ok_and(|meta| meta.is_dir()) {
+            if self.verify && fs::metadata(self.path()).is_ok_and(|meta| meta.is_dir()) {
                 bail!(Usage("--verify is for images: `cheetah pack` the folder first".to_owned()));
             }
             let options =
                 LoadOptions { dotfiles, verify: self.verify, compress: self.compress, direct: self.direct };
-            let (site, is_resident) = open_image(&self.path, options, cache)?;
+            let (site, is_resident) = open_image(self.path(), options, cache)?;
             let given = [
                 ("--cache", self.cache.is_some()),
                 ("--cache-policy", self.cache_policy.is_some()),
@@ -191,11 +211,11 @@ impl Source {
         if self.direct {
             bail!(Usage("--direct is for images: leave --store folder out".to_owned()));
         }
-        if fs::metadata(&self.path).is_ok_and(|meta| !meta.is_dir()) {
-            bail!(Usage(format!("{} is no folder: leave --store folder out", self.path.display())));
+        if fs::metadata(self.path()).is_ok_and(|meta| !meta.is_dir()) {
+            bail!(Usage(format!("{} is no folder: leave --store folder out", self.path().display())));
         }
-        let folder = Folder::open_with(&self.path, dotfiles, cache);
-        Ok((Arc::new(folder.with_context(|| self.path.display().to_string())?), false))
+        let folder = Folder::open_with(self.path(), dotfiles, cache);
+        Ok((Arc::new(folder.with_context(|| self.path().display().to_string())?), false))
     }
 }
 
@@ -305,12 +325,7 @@ fn load_with<S>(
 
 /// Where the image of a big folder goes: one file a folder, so that serving it again replaces it.
 fn cached_image_path(source: &Path) -> anyhow::Result<PathBuf> {
-    let cache = match (std::env::var_os("XDG_CACHE_HOME"), std::env::var_os("HOME")) {
-        (Some(dir), _) if !dir.is_empty() => PathBuf::from(dir),
-        (_, Some(home)) if !home.is_empty() => PathBuf::from(home).join(".cache"),
-        _ => std::env::temp_dir(),
-    };
-    let folder = cache.join("cheetah");
+    let folder = cache_folder();
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let full = fs::canonicalize(source)?;
     let name: String = full
@@ -321,6 +336,16 @@ fn cached_image_path(source: &Path) -> anyhow::Result<PathBuf> {
     // The end of a long path tells more than its beginning.
     let tail: String = name.chars().rev().take(120).collect::<Vec<_>>().into_iter().rev().collect();
     Ok(folder.join(format!("{tail}.img")))
+}
+
+/// The folder of such images.
+pub(super) fn cache_folder() -> PathBuf {
+    let cache = match (std::env::var_os("XDG_CACHE_HOME"), std::env::var_os("HOME")) {
+        (Some(dir), _) if !dir.is_empty() => PathBuf::from(dir),
+        (_, Some(home)) if !home.is_empty() => PathBuf::from(home).join(".cache"),
+        _ => std::env::temp_dir(),
+    };
+    cache.join("cheetah")
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
-use cheetah::swamp::{self, Addresses, Failure, Ledger, Mix, Options, Targets, Url};
+use cheetah::swamp::{self, Addresses, Failure, Ledger, Mix, Options, Replay, Secrecy, Targets, Trust, Url};
 use cheetah::transport::device::{self, DeviceOptions, Interface};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
@@ -33,6 +33,10 @@ pub(super) struct Arguments {
     /// Paths of the same server from a file, a line each, as well
     #[arg(long, value_name = "FILE")]
     urls: Option<PathBuf>,
+    /// Ask for what an access log (combined or JSON) has, in its order and from its beginning again at its end: its GETs that
+    /// had an answer of less than 400
+    #[arg(long, value_name = "LOG", conflicts_with_all = ["paths", "urls", "zipf"])]
+    replay: Option<PathBuf>,
     /// The i-th path in proportion to 1/i^S: 0.7 to 1 is what sites see
     #[arg(long, value_name = "S", value_parser = exponent)]
     zipf: Option<f64>,
@@ -66,6 +70,15 @@ pub(super) struct Arguments {
     /// What random choices begin with
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
+    /// Of HTTPS: take certificates that those in this file, in PEM, vouch for; by default the system's
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// Of HTTPS: take any certificate
+    #[arg(long, conflicts_with = "ca")]
+    insecure: bool,
+    /// Of HTTPS: a whole handshake for each connection, though the server gives tickets
+    #[arg(long)]
+    no_resumption: bool,
     /// What carries the connections: kernel (its sockets), or our own TCP/IP on tap, ring, xdp or packet
     #[arg(long, value_name = "NET", default_value = "kernel")]
     net: Net,
@@ -151,14 +164,30 @@ fn options(arguments: &Arguments) -> anyhow::Result<Options> {
         let text = fs::read_to_string(file).with_context(|| file.display().to_string())?;
         all.extend(text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned));
     }
+    let mut order = Vec::new();
+    if let Some(file) = &arguments.replay {
+        let text = fs::read(file).with_context(|| file.display().to_string())?;
+        let replay = Replay::of_log(&String::from_utf8_lossy(&text));
+        if replay.order.is_empty() {
+            bail!("{}: there is no GET with an answer of less than 400 in it", file.display());
+        }
+        if replay.skipped > 0 {
+            let (skipped, kept) = (replay.skipped, replay.order.len());
+            tracing::info!("{}: {skipped} lines are left out, {kept} are asked for", file.display());
+        }
+        (all, order) = (replay.targets, replay.order);
+    }
     let targets = Targets::new(url, &all, !arguments.close).map_err(Usage)?;
+    let secrecy = if url.secured { Some(secrecy(arguments)?) } else { None };
     let addr = resolve(url, arguments.net)?;
     let duration = Duration::from_secs_f64(arguments.duration.max(0.001));
     Ok(Options {
         mix: match arguments.zipf {
+            _ if !order.is_empty() => Mix::in_order(&order),
             Some(exponent) => Mix::zipf(targets.len(), exponent),
             None => Mix::even(targets.len()),
         },
+        secrecy,
         connections: *connections,
         rate: arguments.rate,
         random_arrivals: arguments.random,
@@ -170,6 +199,19 @@ fn options(arguments: &Arguments) -> anyhow::Result<Options> {
         seed: arguments.seed,
         ..Options::new(addr, Arc::new(targets))
     })
+}
+
+/// Where systems keep the certificates of authorities.
+const SYSTEMS_AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
+
+fn secrecy(arguments: &Arguments) -> anyhow::Result<Secrecy> {
+    if arguments.net != Net::Kernel {
+        bail!(Usage("HTTPS is asked for over the kernel's sockets: leave --net out".to_owned()));
+    }
+    let file = arguments.ca.clone().unwrap_or_else(|| SYSTEMS_AUTHORITIES.into());
+    let trust = if arguments.insecure { Trust::Anybody } else { Trust::Authorities(&file) };
+    let secrecy = Secrecy::new(&arguments.url.host, trust, !arguments.no_resumption);
+    Ok(secrecy.map_err(|why| Usage(format!("{why}; give --ca FILE, or --insecure")))?)
 }
 
 fn resolve(url: &Url, net: Net) -> anyhow::Result<SocketAddr> {

@@ -35,7 +35,8 @@ impl Conn {
         has_content: bool,
     ) -> bool {
         let Some(programs) = &mut service.programs else { return false };
-        let asked = Asked { request, peer: self.peer, secured: self.secured };
+        let scope = service.scope;
+        let asked = Asked { request, peer: self.peer, secured: self.secured, scope };
         let Some(ask) = programs.ask(&asked) else { return false };
         let keep = request.keep_alive && !service.draining && request.minor_version > 0;
         let awaited = Awaited {
@@ -102,6 +103,7 @@ impl Conn {
     /// Refuses a request for a program before it is given to it.
     fn refuse_asked(&mut self, service: &mut Service, status: Status) {
         let Some(asking) = self.content.take_asking() else { return };
+        service.set_secured(self.secured);
         let mut text = std::mem::take(&mut service.text_scratch);
         let with_body = asking.awaited.with_body;
         let answer = answer::page(service, status, Persistence::Close, with_body, &mut text);
@@ -143,6 +145,7 @@ impl Conn {
         self.queue.push_back(Response {
             document: None,
             ready_head: None,
+            began: Some(service.now()),
             text,
             line,
             body,

@@ -41,7 +41,10 @@ impl Conn {
             Err(target::BadTarget) => Err(Status::BadRequest),
         };
         service.path_scratch = scratch;
-        Some(begun.map(Box::new))
+        Some(begun.map(|mut upload| {
+            upload.host = service.host();
+            Box::new(upload)
+        }))
     }
 
     /// Goes on with the content; `is_awaited` if the client asks first.
@@ -66,6 +69,7 @@ impl Conn {
         self.queue.push_back(Response {
             document: None,
             ready_head: None,
+            began: None,
             text,
             line: None,
             body: Body::Empty,
@@ -121,6 +125,8 @@ impl Conn {
             (true, _) => Persistence::Implicit,
         };
         let mut text = std::mem::take(&mut service.text_scratch);
+        service.set_secured(self.secured);
+        service.enter(upload.host);
         let answer = match outcome {
             Ok(made) => answer::changed(service, &made, persistence, &mut text),
             Err(status) => answer::page(service, status, persistence, true, &mut text),

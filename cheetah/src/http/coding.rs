@@ -44,7 +44,7 @@ impl Coding {
 }
 
 /// How a client likes a coding, in thousandths: 0 is "not at all".
-type Quality = u16;
+pub(super) type Quality = u16;
 
 /// The lines of an `Accept-Encoding` field, as they came.
 pub type Lines<'a> = SmallVec<[&'a [u8]; 1]>;
@@ -120,7 +120,7 @@ impl Accepted {
 const EXCLUDED: Quality = Quality::MAX;
 
 /// `q=0.5` (section 12.4.2): at most three digits behind the point.
-fn quality(parameter: &[u8]) -> Option<Quality> {
+pub(super) fn quality(parameter: &[u8]) -> Option<Quality> {
     let (name, value) = (parameter.first()?, parameter.get(1..)?.trim_ascii_start());
     let value = value.strip_prefix(b"=")?.trim_ascii_start();
     if !name.eq_ignore_ascii_case(&b'q') {

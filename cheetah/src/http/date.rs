@@ -46,6 +46,8 @@ pub enum Persistence {
 #[derive(Clone, Debug)]
 pub struct HeadTails {
     unix: u64,
+    /// Lines that all of them have.
+    lines: Box<[u8]>,
     implicit: Shared,
     keep_alive: Shared,
     close: Shared,
@@ -54,8 +56,13 @@ pub struct HeadTails {
 impl HeadTails {
     /// Tails for the second `unix` since 1970.
     pub fn new(unix: u64) -> HeadTails {
+        HeadTails::with_lines(unix, Box::default())
+    }
+
+    /// The same, of heads that all have `lines`, each ended by CR LF.
+    pub fn with_lines(unix: u64, lines: Box<[u8]>) -> HeadTails {
         let tail = |persistence| {
-            let mut text = Vec::new();
+            let mut text = lines.to_vec();
             write_tail(unix, persistence, &mut text);
             Shared::from(text)
         };
@@ -64,14 +71,20 @@ impl HeadTails {
             implicit: tail(Persistence::Implicit),
             keep_alive: tail(Persistence::KeepAlive),
             close: tail(Persistence::Close),
+            lines,
         }
     }
 
     /// Moves to the second `unix`; costs a comparison when it has not changed.
     pub fn set_time(&mut self, unix: u64) {
         if unix != self.unix {
-            *self = HeadTails::new(unix);
+            *self = HeadTails::with_lines(unix, std::mem::take(&mut self.lines));
         }
+    }
+
+    /// The lines that all of them have.
+    pub fn lines(&self) -> &[u8] {
+        &self.lines
     }
 
     /// The second since 1970 that the tails say.

@@ -4,6 +4,7 @@
 //! names a file, [`chunked`] finds the end of its content, [`conditional`] and [`range`] say how much of it to send, [`response`] writes the head, closed by the
 //! lines that [`date`] keeps ready; [`foreign`] heads are a program's; [`headers`] are heads made beforehand, [`content_type`] what they say of a file.
 
+pub mod accept;
 pub mod chunked;
 pub mod coding;
 pub mod conditional;

@@ -154,13 +154,13 @@ fn check<'a>(head: &httparse::Request<'_, 'a>) -> Result<Request<'a>, Status> {
         return Err(Status::BadRequest);
     };
     let mut conditions = Conditions::default();
-    let mut hosts = 0;
+    let (mut hosts, mut host) = (0, &b""[..]);
     let (mut close, mut keep_alive) = (false, false);
     let mut content_length = None;
     let mut transfer_codings = TransferCodings::None;
     let mut expects_continue = false;
     let mut accept_encoding = coding::Lines::new();
-    let mut range = Single::None;
+    let (mut accept, mut range) = (Single::None, Single::None);
     let (mut if_modified_since, mut if_unmodified_since) = (Single::None, Single::None);
     let mut if_range = Single::None;
     let (mut referer, mut user_agent) = (&b""[..], &b""[..]);
@@ -172,11 +172,13 @@ fn check<'a>(head: &httparse::Request<'_, 'a>) -> Result<Request<'a>, Status> {
         match field.name.len() {
             4 if is("host") => {
                 hosts += 1;
+                host = value;
                 if !is_host(value) {
                     return Err(Status::BadRequest);
                 }
             }
             5 if is("range") => range.add(value),
+            6 if is("accept") => accept.add(value),
             6 if is("expect") => {
                 if !value.eq_ignore_ascii_case(b"100-continue") {
                     return Err(Status::ExpectationFailed);
@@ -234,11 +236,13 @@ fn check<'a>(head: &httparse::Request<'_, 'a>) -> Result<Request<'a>, Status> {
         method: Method::from_token(method_name.as_bytes()),
         method_name,
         target,
+        host,
         minor_version,
         keep_alive: !close && (minor_version >= 1 || keep_alive),
         content_length: content_length.unwrap_or(0),
         is_chunked,
         expects_continue: expects_continue && minor_version >= 1,
+        accept: accept.get().unwrap_or_default(),
         accept_encoding,
         range: range.get(),
         conditions,
@@ -304,7 +308,7 @@ impl TransferCodings {
 }
 
 /// `uri-host [ ":" port ]` (RFC 3986 section 3.2), or empty.
-fn is_host(value: &[u8]) -> bool {
+pub(crate) fn is_host(value: &[u8]) -> bool {
     let (is_name, port) = match value.strip_prefix(b"[") {
         Some(literal) => {
             let Some(end) = literal.iter().position(|&b| b == b']') else { return false };

@@ -2,6 +2,7 @@
 
 use super::coding;
 use super::conditional::Conditions;
+use super::{parse, target};
 
 /// Request methods, as far as they are told apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +65,8 @@ pub struct Request<'a> {
     pub method_name: &'a str,
     /// The request target as sent.
     pub target: &'a str,
+    /// The `Host` field; empty if it did not come. Which host is asked for is what [`Request::authority`] says.
+    pub host: &'a [u8],
     /// Minor version: 0 for HTTP/1.0, 1 for HTTP/1.1.
     pub minor_version: u8,
     /// Whether the client wants the connection kept, by version and `Connection` field.
@@ -74,6 +77,8 @@ pub struct Request<'a> {
     pub is_chunked: bool,
     /// Whether the client waits for `100 Continue` before it sends the content.
     pub expects_continue: bool,
+    /// `Accept`; empty if it did not come, or more than once.
+    pub accept: &'a [u8],
     /// `Accept-Encoding`, as it came.
     pub accept_encoding: coding::Lines<'a>,
     /// `Range`, unless it came more than once.
@@ -88,4 +93,24 @@ pub struct Request<'a> {
     pub referer: &'a [u8],
     /// `User-Agent`, for the log.
     pub user_agent: &'a [u8],
+}
+
+impl Request<'_> {
+    /// The host that is asked for, and perhaps its port: as the target says if it is in absolute-form, then as `Host` does (RFC
+    /// 9112 section 3.2.2). Empty if nothing says it.
+    pub fn authority(&self) -> &[u8] {
+        let absolute = self.target.split_once("://").filter(|_| !self.target.starts_with('/'));
+        let Some((_, rest)) = absolute else { return self.host };
+        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+        &rest.as_bytes()[..end]
+    }
+
+    /// The host that is asked for, without its port; `None` if none is named, or it is none that could be.
+    pub fn host_name(&self) -> Option<&[u8]> {
+        let authority = self.authority();
+        if !parse::is_host(authority) {
+            return None;
+        }
+        Some(target::host_of(authority)).filter(|name| !name.is_empty())
+    }
 }

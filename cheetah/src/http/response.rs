@@ -59,6 +59,8 @@ pub enum Status {
     RangeNotSatisfiable,
     /// 417
     ExpectationFailed,
+    /// 421
+    MisdirectedRequest,
     /// 431 (RFC 6585)
     FieldsTooLarge,
     /// 500
@@ -79,7 +81,7 @@ pub enum Status {
 
 impl Status {
     /// Every status, in ascending order: for counters.
-    pub const ALL: [Status; 33] = [
+    pub const ALL: [Status; 34] = [
         Status::Ok,
         Status::Created,
         Status::NoContent,
@@ -105,6 +107,7 @@ impl Status {
         Status::UnsupportedMediaType,
         Status::RangeNotSatisfiable,
         Status::ExpectationFailed,
+        Status::MisdirectedRequest,
         Status::FieldsTooLarge,
         Status::InternalServerError,
         Status::NotImplemented,
@@ -143,6 +146,7 @@ impl Status {
             Status::UnsupportedMediaType => "415 Unsupported Media Type",
             Status::RangeNotSatisfiable => "416 Range Not Satisfiable",
             Status::ExpectationFailed => "417 Expectation Failed",
+            Status::MisdirectedRequest => "421 Misdirected Request",
             Status::FieldsTooLarge => "431 Request Header Fields Too Large",
             Status::InternalServerError => "500 Internal Server Error",
             Status::NotImplemented => "501 Not Implemented",

@@ -37,6 +37,15 @@ pub fn resolve<'a>(target: &'a str, scratch: &'a mut Vec<u8>) -> Result<Resource
     Ok(Resource { path: scratch, query })
 }
 
+/// The host in `authority`, without the port.
+pub fn host_of(authority: &[u8]) -> &[u8] {
+    let end = match authority.iter().position(|&b| b == b']') {
+        Some(bracket) => bracket + 1,
+        None => authority.iter().position(|&b| b == b':').unwrap_or(authority.len()),
+    };
+    &authority[..end]
+}
+
 /// Writes `path` so that it can stand in a `Location` field: reserved and non-ASCII bytes escaped, slashes kept.
 pub fn escape(path: &[u8], out: &mut Vec<u8>) {
     escape_unless(path, |b| b.is_ascii_alphanumeric() || b"/-._~!$&'()*+,=:@".contains(&b), out);

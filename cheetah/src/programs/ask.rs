@@ -18,6 +18,8 @@ pub struct Asked<'a, 'b> {
     pub peer: Option<SocketAddr>,
     /// Whether it came by HTTPS.
     pub secured: bool,
+    /// Whose routes count.
+    pub scope: u32,
 }
 
 /// Names and values, each ended by NUL.
@@ -212,7 +214,7 @@ mod tests {
         else {
             panic!("{text}")
         };
-        let asked = Asked { request: &request, peer: Some(([192, 0, 2, 1], 99).into()), secured };
+        let asked = Asked { request: &request, peer: Some(([192, 0, 2, 1], 99).into()), secured, scope: 0 };
         let route = Route::new("/app", Target::FastCgi(Address::Unix("/s".into()))).unwrap();
         let more = [("APP".to_owned(), "x".to_owned())];
         let ask = Ask::new(&asked, (0, &route), b"/p q", Some("a=%20b"), &more, 10);

@@ -144,7 +144,8 @@ impl Programs {
         }
         let mut scratch = std::mem::take(&mut self.path_scratch);
         let ask = target::resolve(asked.request.target, &mut scratch).ok().and_then(|resource| {
-            let routes = self.config.routes.iter().enumerate();
+            let mine = |(_, route): &(usize, &Route)| route.scope() == asked.scope;
+            let routes = self.config.routes.iter().enumerate().filter(mine);
             let found =
                 routes.filter_map(|(number, route)| Some((number, route, route.rest(resource.path)?)));
             let (number, route, rest) = found.max_by_key(|(_, route, _)| route.prefix().len())?;

@@ -80,6 +80,7 @@ pub struct Route {
     /// A canonical path without a slash at its end; empty for all paths.
     prefix: String,
     target: Target,
+    scope: u32,
 }
 
 /// The prefix of a route is no canonical path.
@@ -97,7 +98,18 @@ impl Route {
         if !canonical {
             return Err(BAD_PREFIX);
         }
-        Ok(Route { prefix: prefix.trim_end_matches('/').to_owned(), target })
+        Ok(Route { prefix: prefix.trim_end_matches('/').to_owned(), target, scope: 0 })
+    }
+
+    /// The same for another scope than 0: what answers for one host answers for no other ([`crate::hosts::Host::scope`]).
+    #[must_use]
+    pub fn for_scope(self, scope: u32) -> Route {
+        Route { scope, ..self }
+    }
+
+    /// Whose it is.
+    pub fn scope(&self) -> u32 {
+        self.scope
     }
 
     /// Who answers.

@@ -8,12 +8,42 @@
 //!
 //! All patterns that fit a request's path count, in the order of the file.
 
+use std::str::FromStr;
+
 use super::pattern::Pattern;
 
 /// Fields by path.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HeaderFields {
     blocks: Vec<Block>,
+    /// Media types by what names end with, the longest first.
+    types: Vec<MediaType>,
+}
+
+/// The media type of files whose names end so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MediaType {
+    ending: String,
+    name: String,
+}
+
+impl FromStr for MediaType {
+    type Err = String;
+
+    /// Reads `.ending=type/subtype`.
+    fn from_str(text: &str) -> Result<MediaType, String> {
+        let wrong = || format!("`{text}`: give an ending and a media type, as in .gltf=model/gltf+json");
+        let (ending, name) = text.split_once('=').ok_or_else(wrong)?;
+        let essence = name.split(';').next().unwrap_or_default();
+        let is_token = |part: &str| !part.is_empty() && part.bytes().all(may_be_in_name);
+        let is_type =
+            essence.split_once('/').is_some_and(|(kind, sub)| is_token(kind) && is_token(sub.trim_end()));
+        if !is_type || ending.len() < 2 || !ending.starts_with('.') || ending.contains('/') {
+            return Err(wrong());
+        }
+        check("Content-Type", name)?;
+        Ok(MediaType { ending: ending.to_owned(), name: name.to_owned() })
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,7 +79,7 @@ const OWN: [&str; 20] = [
 ];
 
 impl HeaderFields {
-    pub(super) const NONE: HeaderFields = HeaderFields { blocks: Vec::new() };
+    pub(super) const NONE: HeaderFields = HeaderFields { blocks: Vec::new(), types: Vec::new() };
 
     /// Reads the file.
     ///
@@ -85,11 +115,17 @@ impl HeaderFields {
                 block.lines.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
             }
         }
-        Ok(HeaderFields { blocks })
+        Ok(HeaderFields { blocks, types: Vec::new() })
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.blocks.is_empty()
+        self.blocks.is_empty() && self.types.is_empty()
+    }
+
+    /// Says media types by endings; what the site's own file says of a path comes before.
+    pub fn set_types(&mut self, types: &[MediaType]) {
+        self.types = types.to_vec();
+        self.types.sort_by_key(|of| std::cmp::Reverse(of.ending.len()));
     }
 
     /// Writes the fields of a response to who asked for `path`.
@@ -101,7 +137,11 @@ impl HeaderFields {
 
     /// The media type of what is at `path`, if one is said; the last one that is.
     pub fn content_type(&self, path: &[u8]) -> Option<&[u8]> {
-        self.fitting(path).filter_map(|block| block.content_type.as_deref()).last()
+        let said = self.fitting(path).filter_map(|block| block.content_type.as_deref()).last();
+        said.or_else(|| {
+            let of = self.types.iter().find(|of| path.ends_with(of.ending.as_bytes()))?;
+            Some(of.name.as_bytes())
+        })
     }
 
     fn fitting(&self, path: &[u8]) -> impl Iterator<Item = &Block> {
@@ -109,9 +149,13 @@ impl HeaderFields {
     }
 }
 
+/// What a token is made of (RFC 9110 section 5.6.2).
+fn may_be_in_name(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
 /// Whether a field can be sent (RFC 9110 sections 5.1 and 5.5) and is for a site to say.
 fn check(name: &str, value: &str) -> Result<(), String> {
-    let may_be_in_name = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     if name.is_empty() || !name.bytes().all(may_be_in_name) {
         return Err(format!("`{name}` is no name of a field: letters, digits and `-`"));
     }
@@ -144,6 +188,26 @@ mod tests {
         assert_eq!(fields.content_type(b"/b"), None);
         assert_eq!(fields.content_type(b"/a/c"), Some(&b"text/x"[..]));
         assert_eq!(fields.content_type(b"/a/b"), Some(&b"text/y; charset=utf-8"[..]));
+    }
+
+    #[test]
+    fn types_go_by_the_longest_ending_and_after_what_a_path_says() {
+        let mut fields = HeaderFields::parse("/a.x\n  Content-Type: text/own\n").unwrap();
+        let types = [".x=application/x", ".tar.x=application/tar-x; a=b"].map(|text| text.parse().unwrap());
+        fields.set_types(&types);
+        for (path, expected) in [
+            ("/a.x", Some("text/own")),
+            ("/b/c.x", Some("application/x")),
+            ("/b.tar.x", Some("application/tar-x; a=b")),
+            ("/b.y", None),
+            ("/x", None),
+        ] {
+            assert_eq!(fields.content_type(path.as_bytes()), expected.map(str::as_bytes), "{path}");
+        }
+        assert!(!fields.is_empty());
+        for bad in ["x=a/b", ".x", ".x=a", ".x=a/", ".=a/b", ".x=a b/c", "./x=a/b", ".x=a/b;\u{7}"] {
+            assert!(bad.parse::<MediaType>().is_err(), "{bad}");
+        }
     }
 
     #[test]

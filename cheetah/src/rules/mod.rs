@@ -15,7 +15,7 @@ mod redirects;
 
 use std::fmt;
 
-pub use header_fields::HeaderFields;
+pub use header_fields::{HeaderFields, MediaType};
 pub use redirects::{Outcome, Redirects};
 
 /// Where a site's fields stand.

@@ -119,7 +119,11 @@ pub fn walk(root: &Path, dotfiles: Dotfiles) -> Result<Tree, PackError> {
         let found = match found {
             Ok(found) => found,
             Err(error) => {
-                let path = error.path().unwrap_or(root).to_path_buf();
+                let Some(path) = error.path().map(Path::to_path_buf) else {
+                    // Looking where a link leads, whose name is not told.
+                    tree.left_out.push((root.into(), "a link in it leads to a folder that cannot be opened"));
+                    continue;
+                };
                 let is_link = fs::symlink_metadata(&path).is_ok_and(|meta| meta.is_symlink());
                 match error.io_error() {
                     None => tree.left_out.push((path, "a link that leads back up")),

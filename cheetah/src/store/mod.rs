@@ -11,6 +11,7 @@
 //! What is not in memory is read by the [`BlockReader`] of the loop that asks, which need not wait for it. The image of [`crate::site::Site`] has everything at hand; a store that reads when it is asked may fail then, and what
 //! fails is the one response.
 
+mod challenges;
 mod copied;
 mod dotfiles;
 mod folder;
@@ -23,6 +24,7 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
+pub use challenges::{CHALLENGES, WithChallenges};
 pub use copied::Copied;
 pub use dotfiles::Dotfiles;
 pub use folder::Folder;

@@ -7,7 +7,7 @@ use fsstack::cache::BlockReader;
 use runtime::payload::Piece;
 
 use super::{Document, Found, Listed, Store};
-use crate::rules::{HEADERS_PATH, REDIRECTS_PATH, RuleError, Rules};
+use crate::rules::{HEADERS_PATH, MediaType, REDIRECTS_PATH, RuleError, Rules};
 
 /// Most bytes of either file.
 const MAX_BYTES: u64 = 1 << 20;
@@ -66,6 +66,15 @@ impl WithRules {
     pub fn new(store: Arc<dyn Store>) -> Result<WithRules, RuleError> {
         let rules = Rules::of_store(&*store)?;
         Ok(WithRules { store, rules })
+    }
+}
+
+impl WithRules {
+    /// The same with media types by endings, where `_headers` says nothing.
+    #[must_use]
+    pub fn with_types(mut self, types: &[MediaType]) -> WithRules {
+        self.rules.headers.set_types(types);
+        self
     }
 }
 

@@ -17,6 +17,7 @@ use slab::Slab;
 use super::exchange::{Exchange, Outcome};
 use super::herd::{Asked, Asker, Herd};
 use super::ledger::{Failure, Ledger};
+use super::secure::{Secrecy, Secure};
 use super::{Options, Tell};
 
 /// Read at once.
@@ -32,7 +33,14 @@ const SWEEP: Duration = Duration::from_millis(100);
 pub fn run(options: &Options, tell: Tell<'_>) -> io::Result<Ledger> {
     let events = EventLoop::new()?;
     let herd = Herd::new(options.clone(), events.clock().now());
-    let mut swarm = Swarm { events, clients: Slab::new(), herd, buffer: vec![0; READ_BYTES].into() };
+    let mut swarm = Swarm {
+        events,
+        clients: Slab::new(),
+        herd,
+        buffer: vec![0; READ_BYTES].into(),
+        opened: Vec::new(),
+        told: false,
+    };
     let mut watch = CpuWatch::default();
     let mut ready = Vec::new();
     let mut sweep_at = Instant::ZERO;
@@ -91,10 +99,15 @@ struct Swarm {
     clients: Slab<Client>,
     herd: Herd,
     buffer: Box<[u8]>,
+    /// What was in records.
+    opened: Vec<u8>,
+    /// That TLS fails was told.
+    told: bool,
 }
 
 struct Client {
     socket: OwnedFd,
+    secure: Option<Box<Secure>>,
     exchange: Exchange,
     /// When it was last asked something.
     asked_at: Instant,
@@ -130,12 +143,14 @@ impl Swarm {
         if now >= self.herd.counts_from() {
             self.herd.ledger.connections += 1;
         }
+        let secure = self.herd.options.secrecy.as_ref().map(Secrecy::connect).transpose();
+        let secure = secure.map_err(io::Error::other)?.map(Box::new);
         let entry = self.clients.vacant_entry();
         let key = entry.key();
         self.events.add(&socket, Token(key as u64), Interest::BOTH, Trigger::Edge)?;
         let mut exchange = Exchange::default();
         exchange.ask(asked);
-        entry.insert(Client { socket, exchange, asked_at: now, sent: 0, answers: 0 });
+        entry.insert(Client { socket, secure, exchange, asked_at: now, sent: 0, answers: 0 });
         Ok(())
     }
 
@@ -144,6 +159,7 @@ impl Swarm {
         let Some(client) = self.clients.get_mut(key as usize) else { return };
         client.exchange.ask(asked);
         (client.asked_at, client.sent) = (now, 0);
+        client.secure.iter_mut().for_each(|secure| secure.ask());
         // What goes wrong shows when it is read, or as a lack of an answer.
         let _ = send_rest(client, &self.herd);
     }
@@ -160,7 +176,21 @@ impl Swarm {
                 Ok((0, _)) => return self.lost(key),
                 Ok((n, _)) => {
                     let now = self.events.clock().now();
-                    let bytes = &self.buffer[..n];
+                    let mut bytes = &self.buffer[..n];
+                    if let Some(secure) = &mut client.secure {
+                        self.opened.clear();
+                        if let Err(error) = secure.open(bytes, &mut self.opened) {
+                            if !std::mem::replace(&mut self.told, true) {
+                                tracing::error!("TLS fails: {error}");
+                            }
+                            return self.lost(key);
+                        }
+                        if self.opened.is_empty() {
+                            // The handshake goes on, or tickets came.
+                            continue;
+                        }
+                        bytes = &self.opened;
+                    }
                     if let Outcome::Over { keeps, .. } = self.herd.on_bytes(now, &mut client.exchange, bytes)
                     {
                         client.answers += 1;
@@ -223,8 +253,15 @@ impl Swarm {
 
 /// Sends what is left of the request.
 fn send_rest(client: &mut Client, herd: &Herd) -> Result<(), Errno> {
-    let Some(asked) = client.exchange.asked() else { return Ok(()) };
-    let request = &herd.options.targets.get(asked.target).request;
+    let asked = client.exchange.asked();
+    let request = asked.map(|asked| &herd.options.targets.get(asked.target).request);
+    if let Some(secure) = &mut client.secure {
+        if secure.send(&client.socket, request.map(|request| &request[..]))? {
+            client.sent = request.map_or(0, |request| request.len());
+        }
+        return Ok(());
+    }
+    let Some(request) = request else { return Ok(()) };
     while client.sent < request.len() {
         match send(&client.socket, &request[client.sent..], SendFlags::NOSIGNAL) {
             Ok(n) => client.sent += n,

@@ -1,5 +1,7 @@
 //! What of several things is asked for next.
 
+use std::sync::Arc;
+
 use fastrand::Rng;
 
 /// Proportions.
@@ -7,6 +9,10 @@ use fastrand::Rng;
 pub struct Mix {
     /// The sums of the shares up to each, the last one 1.
     sums: Vec<f64>,
+    /// Instead of proportions: which one when.
+    order: Arc<[u32]>,
+    /// Where in that we are.
+    at: usize,
 }
 
 impl Mix {
@@ -22,6 +28,17 @@ impl Mix {
         Mix::weighted(shares)
     }
 
+    /// Those numbers in that order, and then again.
+    pub fn in_order(order: &[u32]) -> Mix {
+        Mix { sums: Vec::new(), order: order.into(), at: 0 }
+    }
+
+    /// The same for one of several threads: an order is begun at another place by each.
+    #[must_use]
+    pub fn share(&self, thread: usize, threads: usize) -> Mix {
+        Mix { at: self.order.len() * thread / threads, ..self.clone() }
+    }
+
     fn weighted(shares: impl Iterator<Item = f64>) -> Mix {
         let mut sum = 0.0;
         let mut sums: Vec<f64> = shares
@@ -31,11 +48,15 @@ impl Mix {
             })
             .collect();
         sums.iter_mut().for_each(|part| *part /= sum);
-        Mix { sums }
+        Mix { sums, order: Arc::default(), at: 0 }
     }
 
     /// The next one.
-    pub(super) fn next(&self, rng: &mut Rng) -> usize {
+    pub(super) fn next(&mut self, rng: &mut Rng) -> usize {
+        if let Some(&number) = self.order.get(self.at) {
+            self.at = (self.at + 1) % self.order.len();
+            return number as usize;
+        }
         if self.sums.len() < 2 {
             return 0;
         }
@@ -49,9 +70,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn an_order_is_kept_and_begun_again() {
+        let mut rng = Rng::with_seed(7);
+        let mut next = |mix: &mut Mix| (0..4).map(|_| mix.next(&mut rng)).collect::<Vec<_>>();
+        let mix = Mix::in_order(&[5, 1, 1]);
+        assert_eq!(next(&mut mix.clone()), [5, 1, 1, 5]);
+        assert_eq!(next(&mut mix.share(1, 2)), [1, 1, 5, 1]);
+    }
+
+    #[test]
     fn shares_are_as_told() {
         let mut rng = Rng::with_seed(7);
-        for (mix, expected) in [(Mix::even(4), [0.25; 4]), (Mix::zipf(4, 1.0), [0.48, 0.24, 0.16, 0.12])] {
+        for (mut mix, expected) in [(Mix::even(4), [0.25; 4]), (Mix::zipf(4, 1.0), [0.48, 0.24, 0.16, 0.12])]
+        {
             let mut counts = [0.0f64; 4];
             (0..100_000).for_each(|_| counts[mix.next(&mut rng)] += 1e-5);
             for (count, expected) in counts.into_iter().zip(expected) {

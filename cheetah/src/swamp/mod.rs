@@ -17,7 +17,9 @@ mod kernel;
 mod ledger;
 mod mix;
 mod plot;
+mod replay;
 mod reply;
+mod secure;
 mod stack;
 mod target;
 
@@ -30,6 +32,8 @@ pub use kernel::run as run_on_kernel;
 pub use ledger::{Failure, Ledger, Second};
 pub use mix::Mix;
 pub use plot::svg;
+pub use replay::Replay;
+pub use secure::{Secrecy, Trust};
 pub use stack::{Addresses, run as run_on_stack};
 pub use target::{Target, Targets, Url};
 
@@ -38,6 +42,8 @@ pub use target::{Target, Targets, Url};
 pub struct Options {
     /// The server.
     pub addr: SocketAddr,
+    /// By HTTPS, over the kernel's sockets.
+    pub secrecy: Option<Secrecy>,
     /// What it is asked for.
     pub targets: Arc<Targets>,
     /// In which proportions.
@@ -67,6 +73,7 @@ impl Options {
     pub fn new(addr: SocketAddr, targets: Arc<Targets>) -> Options {
         Options {
             addr,
+            secrecy: None,
             mix: Mix::even(targets.len()),
             targets,
             connections: 32,
@@ -89,6 +96,7 @@ impl Options {
             connections,
             rate: self.rate.map(|rate| rate / threads as f64),
             seed: self.seed.wrapping_add(thread as u64),
+            mix: self.mix.share(thread, threads),
             ..self.clone()
         }
     }

@@ -3,12 +3,14 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// An address of `http`.
+/// An address of `http` or `https`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Url {
+    /// Whether it is one of `https`.
+    pub secured: bool,
     /// A name or an address, without brackets.
     pub host: String,
-    /// 80 if none was given.
+    /// 80 or 443 if none was given.
     pub port: u16,
     /// Path and query.
     pub path: String,
@@ -18,10 +20,14 @@ impl FromStr for Url {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Url, String> {
-        let rest = match text.split_once("://") {
-            Some(("http", rest)) => rest,
-            Some(("https", _)) => return Err(format!("`{text}`: https is not spoken here, only http")),
-            _ => return Err(format!("`{text}`: begin with http://, as in http://127.0.0.1:8080/")),
+        let (secured, rest) = match text.split_once("://") {
+            Some(("http", rest)) => (false, rest),
+            Some(("https", rest)) => (true, rest),
+            _ => {
+                return Err(format!(
+                    "`{text}`: begin with http:// or https://, as in http://127.0.0.1:8080/"
+                ));
+            }
         };
         let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
         let bracketed = authority.strip_prefix('[').and_then(|rest| rest.split_once(']'));
@@ -32,30 +38,33 @@ impl FromStr for Url {
                 None => (authority, None),
             },
         };
-        let port = port.map_or(Ok(80), str::parse).map_err(|_| format!("`{text}`: the port is no number"))?;
+        let port = port
+            .map_or(Ok(if secured { 443 } else { 80 }), str::parse)
+            .map_err(|_| format!("`{text}`: the port is no number"))?;
         if host.is_empty() || bracketed.is_none() && host.contains(':') {
             return Err(format!("`{text}`: there is no host; an IPv6 address goes in brackets"));
         }
         let path = if path.is_empty() { "/" } else { path };
         check_path(path)?;
-        Ok(Url { host: host.to_owned(), port, path: path.to_owned() })
+        Ok(Url { secured, host: host.to_owned(), port, path: path.to_owned() })
     }
 }
 
 impl fmt::Display for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}{}", self.authority(), self.path)
+        let scheme = if self.secured { "https" } else { "http" };
+        write!(f, "{scheme}://{}{}", self.authority(), self.path)
     }
 }
 
 impl Url {
     fn authority(&self) -> String {
         let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
-        if self.port == 80 { host } else { format!("{host}:{}", self.port) }
+        if self.port == if self.secured { 443 } else { 80 } { host } else { format!("{host}:{}", self.port) }
     }
 }
 
-fn check_path(path: &str) -> Result<(), String> {
+pub(super) fn check_path(path: &str) -> Result<(), String> {
     match path.chars().find(|c| !c.is_ascii_graphic()) {
         None if path.starts_with('/') => Ok(()),
         None => Err(format!("`{path}`: begin a path with a slash")),
@@ -121,12 +130,16 @@ mod tests {
     #[test]
     fn addresses_are_read() {
         let url = |text: &str| text.parse::<Url>();
-        let parsed = |host: &str, port, path: &str| Ok(Url { host: host.into(), port, path: path.into() });
+        let secured = false;
+        let parsed =
+            |host: &str, port, path: &str| Ok(Url { secured, host: host.into(), port, path: path.into() });
         assert_eq!(url("http://a"), parsed("a", 80, "/"));
         assert_eq!(url("http://a:81/b?c"), parsed("a", 81, "/b?c"));
         assert_eq!(url("http://[::1]:81/"), parsed("::1", 81, "/"));
         assert_eq!(url("http://[::1]").unwrap().to_string(), "http://[::1]/");
-        for bad in ["a", "https://a/", "ftp://a/", "http:///", "http://::1/", "http://a:b/", "http://a/b c"] {
+        assert_eq!(url("https://a/b").map(|url| (url.secured, url.port)), Ok((true, 443)));
+        assert_eq!(url("https://a:443/").unwrap().to_string(), "https://a/");
+        for bad in ["a", "ftp://a/", "http:///", "http://::1/", "http://a:b/", "http://a/b c"] {
             assert!(url(bad).is_err(), "{bad}");
         }
     }

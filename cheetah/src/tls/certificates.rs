@@ -102,7 +102,7 @@ impl Acceptor {
             });
         }
         let provider = Arc::new(provider);
-        let certificates = Arc::new(Certificates::load(files, Arc::clone(&provider))?);
+        let certificates = Arc::new(Certificates::load(&files, Arc::clone(&provider))?);
         let builder = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(CertificateError::Config)?;
@@ -125,12 +125,13 @@ impl Acceptor {
         })
     }
 
-    /// Reads the files again. Connections from now on are shown what they hold now; tickets stay good.
+    /// Reads these files, the same as before or others. Connections from now on are shown what they hold now; tickets stay
+    /// good.
     ///
     /// # Errors
     /// [`CertificateError`]; then what was shown before still is.
-    pub fn reload(&self) -> Result<(), CertificateError> {
-        let fresh = read_all(&self.certificates.files, &self.certificates.provider)?;
+    pub fn show(&self, files: &[KeyFiles]) -> Result<(), CertificateError> {
+        let fresh = read_all(files, &self.certificates.provider)?;
         *self.certificates.current.write().unwrap_or_else(PoisonError::into_inner) = fresh;
         Ok(())
     }
@@ -138,24 +139,23 @@ impl Acceptor {
 
 /// The certificates, as they were when their files were last read.
 struct Certificates {
-    files: Vec<KeyFiles>,
     provider: Arc<crypto::CryptoProvider>,
     current: RwLock<Vec<Arc<CertifiedKey>>>,
 }
 
 impl fmt::Debug for Certificates {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Certificates").field("files", &self.files).finish_non_exhaustive()
+        f.debug_struct("Certificates").finish_non_exhaustive()
     }
 }
 
 impl Certificates {
     fn load(
-        files: Vec<KeyFiles>,
+        files: &[KeyFiles],
         provider: Arc<crypto::CryptoProvider>,
     ) -> Result<Certificates, CertificateError> {
-        let current = RwLock::new(read_all(&files, &provider)?);
-        Ok(Certificates { files, provider, current })
+        let current = RwLock::new(read_all(files, &provider)?);
+        Ok(Certificates { provider, current })
     }
 }
 

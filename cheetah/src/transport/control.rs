@@ -7,15 +7,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crate::hosts::Hosts;
 use crate::report::Report;
-use crate::store::Store;
+use crate::service::Service;
 
 /// An order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
     /// Finish what was begun, take nothing new, return.
     Drain,
-    /// Take up the site that [`Shared::site`] now gives.
+    /// Take up the sites that [`Shared::hosts`] now gives.
     Reload,
     /// Go on in the file that has the access log's name now.
     ReopenLog,
@@ -26,7 +27,7 @@ pub enum Order {
 /// What all loops of a server share.
 #[derive(Debug)]
 pub struct Shared {
-    site: Mutex<Arc<dyn Store>>,
+    hosts: Mutex<Arc<Hosts>>,
     reports: Mutex<Reports>,
     answered: Condvar,
     /// Held by who asks: answers are for one at a time.
@@ -43,10 +44,10 @@ struct Reports {
 }
 
 impl Shared {
-    /// Shares `site`.
-    pub fn new(site: Arc<dyn Store>) -> Shared {
+    /// Shares `hosts`.
+    pub fn new(hosts: Arc<Hosts>) -> Shared {
         Shared {
-            site: Mutex::new(site),
+            hosts: Mutex::new(hosts),
             reports: Mutex::default(),
             answered: Condvar::new(),
             asking: Mutex::new(()),
@@ -54,14 +55,14 @@ impl Shared {
         }
     }
 
-    /// The site to serve.
-    pub fn site(&self) -> Arc<dyn Store> {
-        Arc::clone(&self.site.lock().unwrap_or_else(PoisonError::into_inner))
+    /// The sites to serve.
+    pub fn hosts(&self) -> Arc<Hosts> {
+        Arc::clone(&self.hosts.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Replaces the site; loops take it up at [`Order::Reload`].
-    pub fn set_site(&self, site: Arc<dyn Store>) {
-        *self.site.lock().unwrap_or_else(PoisonError::into_inner) = site;
+    /// Replaces the sites; loops take them up at [`Order::Reload`].
+    pub fn set_hosts(&self, hosts: Arc<Hosts>) {
+        *self.hosts.lock().unwrap_or_else(PoisonError::into_inner) = hosts;
     }
 
     /// A loop's answer to [`Order::Report`].
@@ -83,9 +84,9 @@ impl Shared {
         ask();
         let waiting = |reports: &mut Reports| reports.answers.len() < loops;
         let reports = self.answered.wait_timeout_while(self.reports(), patience, waiting);
-        let (reports, _) = reports.unwrap_or_else(PoisonError::into_inner);
+        let (mut reports, _) = reports.unwrap_or_else(PoisonError::into_inner);
         let mut sum = reports.ended.clone();
-        reports.answers.iter().for_each(|answer| sum.add(answer));
+        reports.answers.drain(..).for_each(|answer| sum.add(&answer));
         sum
     }
 
@@ -106,6 +107,13 @@ impl Shared {
 
     fn reports(&self) -> MutexGuard<'_, Reports> {
         self.reports.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Takes up what [`Order::Reload`] is about.
+pub(super) fn take_up(service: &mut Service, shared: &Shared) {
+    if let Err(error) = service.take_up(shared.hosts()) {
+        tracing::error!("a host has no access log: {error}");
     }
 }
 

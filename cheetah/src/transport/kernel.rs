@@ -32,7 +32,7 @@ use rustix::net::{
 };
 use slab::Slab;
 
-use super::control::{Order, Orders, Shared};
+use super::control::{self, Order, Orders, Shared};
 use crate::channel::Channel;
 use crate::programs::Programs;
 use crate::report::Report;
@@ -97,12 +97,35 @@ pub fn listener(addr: SocketAddr, shared_port: bool, options: &Options) -> io::R
     Ok(socket)
 }
 
-/// The address that a socket is bound to.
+/// A listening socket that another has made, as one of ours: it may be of the file system.
 ///
 /// # Errors
-/// If it is no internet socket.
+/// If it does not listen, or whatever the system says.
+pub fn adopt(socket: impl AsFd, options: &Options) -> io::Result<OwnedFd> {
+    let socket = rustix::io::fcntl_dupfd_cloexec(socket, 0)?;
+    if sockopt::socket_type(&socket)? != SocketType::STREAM || !sockopt::socket_acceptconn(&socket)? {
+        let why = "the socket that was handed over does not listen for connections (ListenStream=)";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+    }
+    rustix::io::ioctl_fionbio(&socket, true)?;
+    if SocketAddr::try_from(getsockname(&socket)?).is_ok() {
+        sockopt::set_tcp_nodelay(&socket, true)?;
+        sockopt::set_socket_oobinline(&socket, true)?;
+        if options.deferred_accept {
+            sockets::defer_accept(&socket, DEFER_TIME)?;
+        }
+        sockopt::set_tcp_quickack(&socket, !options.packet_merging)?;
+    }
+    Ok(socket)
+}
+
+/// The address that a socket is bound to; 0.0.0.0:0 of one in the file system.
+///
+/// # Errors
+/// Whatever the system says.
 pub fn local_addr(socket: impl AsFd) -> io::Result<SocketAddr> {
-    SocketAddr::try_from(getsockname(socket)?).map_err(|_| io::ErrorKind::AddrNotAvailable.into())
+    let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+    Ok(SocketAddr::try_from(getsockname(socket)?).unwrap_or(nowhere))
 }
 
 /// One event loop.
@@ -258,9 +281,7 @@ impl Worker {
         for (_, connection) in &mut self.connections {
             connection.conn.retire(&mut self.service);
         }
-        if let Some(log) = &mut self.service.log {
-            log.flush();
-        }
+        self.service.logs.flush();
         self.service.stats.closed += self.connections.len() as u64;
         self.connections.clear();
         self.shared.end(&self.report());
@@ -268,10 +289,13 @@ impl Worker {
     }
 
     fn wait(&mut self, events: &mut Vec<Event>) -> io::Result<()> {
+        if self.service.latency.is_due() {
+            self.service.latency.end_turn(self.events.clock().now());
+        }
         self.service.turn_reads();
         let busy = !self.ready.is_empty() || self.service.has_work();
-        if !busy && let Some(log) = &mut self.service.log {
-            log.flush();
+        if !busy {
+            self.service.logs.flush();
         }
         let deadline = if busy {
             Some(Instant::ZERO)
@@ -474,8 +498,8 @@ impl Worker {
     fn obey(&mut self) {
         while let Some(order) = self.orders.next() {
             match order {
-                Order::Reload => self.service.site = self.shared.site(),
-                Order::ReopenLog => self.service.reopen_log(),
+                Order::Reload => control::take_up(&mut self.service, &self.shared),
+                Order::ReopenLog => self.service.logs.reopen(),
                 Order::Report => self.shared.answer(self.report()),
                 Order::Drain if self.drain_until.is_some() => break,
                 Order::Drain => {
@@ -509,6 +533,7 @@ impl Worker {
         };
         Report {
             stats: self.service.stats.clone(),
+            latency: self.service.latency.clone(),
             work: Work::of_this_thread(),
             open: self.connections.len() as u64,
             held_bytes: self.connections.iter().map(unsent).sum(),

@@ -20,7 +20,7 @@ use runtime::stats::work::Work;
 use runtime::time::Instant;
 use smallvec::SmallVec;
 
-use super::control::{Order, Orders, Shared};
+use super::control::{self, Order, Orders, Shared};
 use super::unix_now;
 use super::web::Web;
 use crate::programs::Programs;
@@ -139,10 +139,12 @@ impl<D: Device> Worker<D> {
     /// If the device became useless, or waiting for it.
     pub fn run(mut self) -> io::Result<D> {
         loop {
-            if !self.driver.has_more()
-                && let Some(log) = &mut self.driver.app_mut().service.log
-            {
-                log.flush();
+            if self.driver.app().service.latency.is_due() {
+                let now = self.driver.events().clock().now();
+                self.driver.app_mut().service.latency.end_turn(now);
+            }
+            if !self.driver.has_more() {
+                self.driver.app_mut().service.logs.flush();
             }
             self.driver.app_mut().service.turn_reads();
             let service = &self.driver.app().service;
@@ -175,9 +177,7 @@ impl<D: Device> Worker<D> {
             }
         }
         self.driver.app_mut().give_up();
-        if let Some(log) = &mut self.driver.app_mut().service.log {
-            log.flush();
-        }
+        self.driver.app_mut().service.logs.flush();
         // Whose block is only kept for TIME-WAIT is over.
         let in_time_wait = self.driver.app().connections() - self.driver.stack().connections();
         self.driver.app_mut().service.stats.closed += in_time_wait as u64;
@@ -197,6 +197,7 @@ impl<D: Device> Worker<D> {
         }
         Report {
             stats: web.service.stats.clone(),
+            latency: web.service.latency.clone(),
             device: self.driver.device().stats(),
             stack: *self.driver.stack().stats(),
             handlers,
@@ -209,8 +210,8 @@ impl<D: Device> Worker<D> {
     fn obey(&mut self) {
         while let Some(order) = self.orders.next() {
             match order {
-                Order::Reload => self.driver.app_mut().service.site = self.shared.site(),
-                Order::ReopenLog => self.driver.app_mut().service.reopen_log(),
+                Order::Reload => control::take_up(&mut self.driver.app_mut().service, &self.shared),
+                Order::ReopenLog => self.driver.app_mut().service.logs.reopen(),
                 Order::Report => self.shared.answer(self.report()),
                 Order::Drain if self.drain_until.is_some() => {}
                 Order::Drain => {

@@ -77,6 +77,8 @@ pub struct Uploads {
 pub struct Upload {
     /// What was asked, for the answer and the log.
     pub asked: Asked,
+    /// Number of the host that was asked.
+    pub host: usize,
     path: Vec<u8>,
     conditions: Option<Box<KeptConditions>>,
     is_put: bool,
@@ -197,6 +199,7 @@ impl Uploads {
         let length = (!request.is_chunked).then_some(request.content_length);
         Ok(Upload {
             asked: Asked::of(request),
+            host: 0,
             path: name.to_vec(),
             conditions: request.conditions.to_kept(),
             is_put,

@@ -25,14 +25,23 @@ impl Program {
 
     /// As `command` with `arguments` behind it does.
     pub fn start_by(command: &mut Command, arguments: &[&str]) -> Program {
+        Program::start_with(command, arguments, arguments.contains(&"--tls-cert"))
+    }
+
+    /// The same of a server that speaks HTTPS, too, though no argument says so.
+    pub fn start_secured(command: &mut Command, arguments: &[&str]) -> Program {
+        Program::start_with(command, arguments, true)
+    }
+
+    fn start_with(command: &mut Command, arguments: &[&str], secured: bool) -> Program {
         let mut child =
             command.args(arguments).args(["--listen", "127.0.0.1:0"]).stdout(Stdio::piped()).spawn().unwrap();
-        let (mut line, mut secured) = (String::new(), String::new());
+        let (mut line, mut second) = (String::new(), String::new());
         let mut told = BufReader::new(child.stdout.take().unwrap());
         told.read_line(&mut line).unwrap();
-        let https = arguments.contains(&"--tls-cert").then(|| {
-            told.read_line(&mut secured).unwrap();
-            let at = secured.trim().strip_prefix("listening on https://").expect("the second line");
+        let https = secured.then(|| {
+            told.read_line(&mut second).unwrap();
+            let at = second.trim().strip_prefix("listening on https://").expect("the second line");
             at.trim_end_matches('/').to_owned()
         });
         let url = line.trim().strip_prefix("listening on ").expect("the line that says where").to_owned();

@@ -1,6 +1,6 @@
 //! What `serve` does about changes: takes files that clients put, and follows what other processes write.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,6 +42,16 @@ pub(super) struct Taking {
 }
 
 impl Changes {
+    /// Where the tokens of those are who may.
+    pub(super) fn token_file(&self) -> Option<&Path> {
+        self.token_file.as_deref()
+    }
+
+    /// Whether clients may put files.
+    pub(super) fn takes_files(&self) -> bool {
+        self.writable
+    }
+
     /// Opens what is to be changed, if it is.
     pub(super) fn open(&self, source: &Source) -> anyhow::Result<Option<Taking>> {
         let Some(token_file) = self.token_file.as_ref().filter(|_| self.writable) else { return Ok(None) };
@@ -101,7 +111,7 @@ impl Taking {
     }
 }
 
-fn load(file: &std::path::Path) -> anyhow::Result<Tokens> {
+fn load(file: &Path) -> anyhow::Result<Tokens> {
     use std::os::unix::fs::PermissionsExt;
     let tokens = Tokens::load(file).with_context(|| format!("--token-file {}", file.display()))?;
     if std::fs::metadata(file).is_ok_and(|meta| meta.permissions().mode() & 0o077 != 0) {

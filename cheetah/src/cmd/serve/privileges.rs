@@ -12,15 +12,21 @@ pub(super) struct Account {
     gid: Gid,
 }
 
+/// The account called `name`.
+pub(super) fn find(name: &str) -> anyhow::Result<Account> {
+    match User::from_name(name)? {
+        Some(user) => Ok(Account { uid: user.uid, gid: user.gid }),
+        None => bail!(Usage(format!("--user {name}: there is no such account on this machine"))),
+    }
+}
+
 /// The account called `name`; only root can become another.
 pub(super) fn account(name: &str) -> anyhow::Result<Account> {
-    let Some(user) = User::from_name(name)? else {
-        bail!(Usage(format!("--user {name}: there is no such account on this machine")));
-    };
+    let account = find(name)?;
     if !Uid::effective().is_root() {
         bail!(Usage(format!("--user {name}: only root can become somebody else; leave it out")));
     }
-    Ok(Account { uid: user.uid, gid: user.gid })
+    Ok(account)
 }
 
 impl Account {

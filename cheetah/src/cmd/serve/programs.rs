@@ -11,7 +11,7 @@ use super::Usage;
 /// Programs that answer for some paths (docs/programs.md)
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Programs")]
-pub(super) struct ProgramOptions {
+pub(super) struct RouteOptions {
     /// What is below this path is answered by a FastCGI program that listens at unix:/PATH or tcp:HOST:PORT; may be given
     /// several times
     #[arg(long, value_name = "/PREFIX=ADDRESS")]
@@ -23,6 +23,12 @@ pub(super) struct ProgramOptions {
     /// /PREFIX/NAME is answered by the program NAME in this folder, started for each request; may be given several times
     #[arg(long, value_name = "/PREFIX=DIR")]
     cgi: Vec<String>,
+}
+
+/// Limits of programs
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Programs")]
+pub(super) struct ProgramOptions {
     /// One more parameter for programs, as SCRIPT_FILENAME=/srv/app/index.php; may be given several times
     #[arg(long, value_name = "NAME=VALUE")]
     program_param: Vec<String>,
@@ -37,30 +43,32 @@ pub(super) struct ProgramOptions {
     program_content: u64,
 }
 
-impl ProgramOptions {
-    /// The programs that were asked for.
-    pub(super) fn config(&self) -> anyhow::Result<Arc<Config>> {
-        let mut config = Config {
-            limits: Limits {
-                timeout: Duration::from_secs(self.program_timeout),
-                max_links: usize::from(self.program_connections),
-                max_content: self.program_content,
-                ..Limits::default()
-            },
-            ..Config::default()
-        };
+impl RouteOptions {
+    /// Whether no program answers.
+    pub(super) fn is_empty(&self) -> bool {
+        self.fastcgi.is_empty() && self.program.is_empty() && self.cgi.is_empty()
+    }
+
+    /// Whether the server starts any of them itself.
+    pub(super) fn start_programs(&self) -> bool {
+        !self.cgi.is_empty() || self.program.iter().any(|text| !text.contains("=unix:"))
+    }
+
+    /// The programs that were asked for, of that scope.
+    pub(super) fn routes(&self, scope: u32) -> anyhow::Result<Vec<Route>> {
+        let mut routes = Vec::new();
         for text in &self.fastcgi {
             let route = |prefix: &str, address: &str| {
                 let target = Target::FastCgi(Address::parse(address)?);
                 Route::new(prefix, target).map_err(str::to_owned)
             };
-            config.routes.push(split("--fastcgi", "/PREFIX=ADDRESS", text, route)?);
+            routes.push(split("--fastcgi", "/PREFIX=ADDRESS", text, route)?.for_scope(scope));
         }
         for text in &self.program {
             let route = |prefix: &str, start: &str| {
                 Route::new(prefix, Target::Shared(Start::parse(start)?)).map_err(str::to_owned)
             };
-            config.routes.push(split("--program", "/PREFIX=COMMAND", text, route)?);
+            routes.push(split("--program", "/PREFIX=COMMAND", text, route)?.for_scope(scope));
         }
         for text in &self.cgi {
             let route = |prefix: &str, dir: &str| {
@@ -70,16 +78,33 @@ impl ProgramOptions {
                 }
                 Route::new(prefix, Target::Cgi(dir)).map_err(str::to_owned)
             };
-            config.routes.push(split("--cgi", "/PREFIX=DIR", text, route)?);
+            routes.push(split("--cgi", "/PREFIX=DIR", text, route)?.for_scope(scope));
         }
-        for (at, route) in config.routes.iter().enumerate() {
-            if config.routes[..at].iter().any(|other| other.prefix() == route.prefix()) {
+        for (at, route) in routes.iter().enumerate() {
+            if routes[..at].iter().any(|other| other.prefix() == route.prefix()) {
                 bail!(Usage(format!(
                     "{}/ is given to two programs: give each a path of its own",
                     route.prefix()
                 )));
             }
         }
+        Ok(routes)
+    }
+}
+
+impl ProgramOptions {
+    /// What answers by `routes`.
+    pub(super) fn config(&self, routes: Vec<Route>) -> anyhow::Result<Arc<Config>> {
+        let mut config = Config {
+            routes,
+            limits: Limits {
+                timeout: Duration::from_secs(self.program_timeout),
+                max_links: usize::from(self.program_connections),
+                max_content: self.program_content,
+                ..Limits::default()
+            },
+            ..Config::default()
+        };
         for text in &self.program_param {
             let param = |name: &str, value: &str| {
                 let is_name = |b: u8| b.is_ascii_alphanumeric() || b == b'_';

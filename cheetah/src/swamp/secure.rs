@@ -1,0 +1,183 @@
+//! HTTPS of the load generator: `rustls` between an exchange and a socket.
+
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::Arc;
+
+use rustix::io::Errno;
+use rustix::net::{SendFlags, send};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{Resumption, WebPkiServerVerifier};
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureScheme};
+
+/// How a server is asked in secret.
+#[derive(Clone, Debug)]
+pub struct Secrecy {
+    config: Arc<ClientConfig>,
+    name: ServerName<'static>,
+}
+
+/// Whose certificates are taken.
+#[derive(Clone, Copy, Debug)]
+pub enum Trust<'a> {
+    /// Those that this file, in PEM, vouches for.
+    Authorities(&'a Path),
+    /// Any: for measurements alone.
+    Anybody,
+}
+
+impl Secrecy {
+    /// For the server `host`; unless it `resumes`, each connection has a whole handshake.
+    ///
+    /// # Errors
+    /// What to give instead.
+    pub fn new(host: &str, trust: Trust<'_>, resumes: bool) -> Result<Secrecy, String> {
+        let name =
+            ServerName::try_from(host.to_owned()).map_err(|_| format!("`{host}` is no name of a server"))?;
+        let provider = Arc::new(ring::default_provider());
+        let verifier: Arc<dyn ServerCertVerifier> = match trust {
+            Trust::Anybody => Arc::new(Anybody(Arc::clone(&provider))),
+            Trust::Authorities(path) => {
+                let wrong = |why: String| format!("{}: {why}", path.display());
+                let mut roots = RootCertStore::empty();
+                for certificate in
+                    CertificateDer::pem_file_iter(path).map_err(|error| wrong(error.to_string()))?
+                {
+                    let certificate = certificate.map_err(|error| wrong(error.to_string()))?;
+                    // Of a system's hundred some may be of a kind that is not known here.
+                    let _ = roots.add(certificate);
+                }
+                let verifier =
+                    WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
+                verifier
+                    .build()
+                    .map_err(|error| wrong(format!("no certificate of an authority ({error})")))?
+            }
+        };
+        let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let builder = builder.map_err(|error| error.to_string())?;
+        let mut config = builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        if !resumes {
+            config.resumption = Resumption::disabled();
+        }
+        Ok(Secrecy { config: Arc::new(config), name })
+    }
+
+    /// A connection that is to be made.
+    ///
+    /// # Errors
+    /// If there are no random bytes.
+    pub(super) fn connect(&self) -> Result<Secure, rustls::Error> {
+        let connection = ClientConnection::new(Arc::clone(&self.config), self.name.clone())?;
+        Ok(Secure { connection, has_said: false })
+    }
+}
+
+/// One connection's TLS.
+#[derive(Debug)]
+pub(super) struct Secure {
+    connection: ClientConnection,
+    has_said: bool,
+}
+
+impl Secure {
+    /// A new request is to go out.
+    pub(super) fn ask(&mut self) {
+        self.has_said = false;
+    }
+
+    /// Sends the request, if it has not gone out, and what the handshake has to say. Whether the request has gone out.
+    pub(super) fn send(&mut self, socket: &OwnedFd, request: Option<&[u8]>) -> Result<bool, Errno> {
+        if let Some(request) = request
+            && !std::mem::replace(&mut self.has_said, true)
+        {
+            // Kept until the handshake is done; writing to memory does not fail.
+            let _ = self.connection.writer().write_all(request);
+        }
+        while self.connection.wants_write() {
+            match self.connection.write_tls(&mut Socket(socket)) {
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(Errno::from_io_error(&error).unwrap_or(Errno::IO)),
+            }
+        }
+        Ok(self.has_said && !self.connection.is_handshaking())
+    }
+
+    /// Opens what has come; what it held goes to `opened`.
+    pub(super) fn open(&mut self, mut sealed: &[u8], opened: &mut Vec<u8>) -> Result<(), rustls::Error> {
+        let failed = |error: &io::Error| rustls::Error::General(error.to_string());
+        while !sealed.is_empty() {
+            self.connection.read_tls(&mut sealed).map_err(|error| failed(&error))?;
+            self.connection.process_new_packets()?;
+            match self.connection.reader().read_to_end(opened) {
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(failed(&error)),
+            }
+        }
+        Ok(())
+    }
+}
+
+struct Socket<'a>(&'a OwnedFd);
+
+impl Write for Socket<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Ok(send(self.0, bytes, SendFlags::NOSIGNAL)?)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Takes any certificate; that who shows it has its key is looked at all the same.
+struct Anybody(Arc<CryptoProvider>);
+
+impl fmt::Debug for Anybody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Anybody")
+    }
+}
+
+impl ServerCertVerifier for Anybody {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
