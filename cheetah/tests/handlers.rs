@@ -103,3 +103,30 @@ fn handlers_in_the_kernel() {
         assert_eq!(report.stack.resets_out, 0);
     });
 }
+
+/// Handlers in the program that gives AF_XDP its frames: they answer and drop before a socket is touched.
+#[test]
+fn handlers_before_af_xdp_sockets() {
+    in_namespace(|| {
+        let Some(()) = veth() else { return };
+        link::set_tx_offload("kernels", false).unwrap();
+        let list = handlers(&["healthz", "echo", "closed_ports"]);
+        let interface = Interface::Xdp { name: "ours".into(), addr: OURS, addr6: None, handlers: list };
+        let Some(server) = serve(&DeviceOptions::new(interface), |_, _| {}) else { return };
+        for _ in 0..20 {
+            let text = get(8081, "/healthz").unwrap();
+            assert!(text.starts_with("HTTP/1.1 200 ") && text.ends_with("\r\n\r\nok\n"), "{text}");
+        }
+        assert!(get(80, "/hello.txt").unwrap().ends_with("hello, world\n"));
+        let closed = TcpStream::connect_timeout(&(OURS, 22).into(), Duration::from_millis(300)).unwrap_err();
+        assert_eq!(closed.kind(), ErrorKind::TimedOut, "dropped, not reset");
+        let report = server.finish().unwrap();
+        let [ours, healthz, echo, closed] = &report.handlers[..] else { panic!("{report}") };
+        assert!(ours.verdicts[0] > 60, "{ours:?}");
+        assert_eq!(&healthz.counters[..2], [("syns".to_owned(), 20), ("answers".to_owned(), 20)]);
+        assert_eq!(echo.verdicts[3], 0);
+        assert!(closed.verdicts[1] >= 1, "{closed:?}");
+        // Frames of one request, of ARP, and ACKs to `healthz`, which passes what it does not answer.
+        assert!(report.device.rx_frames < 60, "{report}");
+    });
+}

@@ -253,17 +253,22 @@ fn what_ebpf_does_not_have_is_refused_by_name() {
     }
 }
 
-/// An answer as the wire formats see it: addresses, and sums that hold.
-fn answer(handlers: &mut Handlers, frame: &[u8]) -> Option<Vec<u8>> {
-    (handlers.arrived(frame) == Verdict::Answer).then(|| handlers.answer().to_vec())
+/// The answer to a frame, which the kernel gives, too.
+fn answer(named: &NamedHandler, frame: &[u8]) -> Option<Vec<u8>> {
+    let mut handlers = Handlers::new(std::slice::from_ref(named));
+    let answer = (handlers.arrived(frame) == Verdict::Answer).then(|| handlers.answer().to_vec());
+    if let (Some(answer), Ok(filter)) = (&answer, XdpFilter::new(std::slice::from_ref(named))) {
+        assert_eq!(filter.test_answer(frame).unwrap(), (Verdict::Answer, answer.clone()), "{frame:02x?}");
+    }
+    answer
 }
 
 #[test]
 fn echoes_come_back_with_their_bytes() {
-    let mut handlers = Handlers::new(&[load("echo", &BINDINGS).unwrap()]);
+    let handler = load("echo", &BINDINGS).unwrap();
     for len in [0, 1, 32, 56, 1472] {
         let request = packets::echo_request(len);
-        let reply = answer(&mut handlers, &request).unwrap();
+        let reply = answer(&handler, &request).unwrap();
         assert_eq!(reply.len(), request.len());
         assert_eq!((&reply[..6], &reply[6..12]), (&request[6..12], &request[..6]));
         let ip = ipv4::Packet::new_checked(&reply[14..]).unwrap();
@@ -276,16 +281,16 @@ fn echoes_come_back_with_their_bytes() {
     }
     let mut request = packets::echo_request(56);
     request[20] |= 0x20;
-    assert!(answer(&mut handlers, &request).is_none(), "a fragment");
+    assert!(answer(&handler, &request).is_none(), "a fragment");
 }
 
 /// A whole exchange at the port of `healthz`, segment by segment.
 #[test]
 fn healthz_is_answered_from_each_segment_alone() {
-    let mut handlers = Handlers::new(&[load("healthz", &BINDINGS).unwrap()]);
-    let mut ask = |seq: u32, ack: u32, flags: u8, payload: &[u8]| {
+    let handler = load("healthz", &BINDINGS).unwrap();
+    let ask = |seq: u32, ack: u32, flags: u8, payload: &[u8]| {
         let frame = packets::tcp_segment(8081, seq, ack, flags, payload);
-        let frame = answer(&mut handlers, &frame)?;
+        let frame = answer(&handler, &frame)?;
         let ethernet = ethernet::Frame::new_checked(&frame[..]).unwrap();
         let ip = ipv4::Packet::new_checked(ethernet.payload()).unwrap();
         let header = ipv4::Repr::parse(&ip).unwrap();

@@ -52,6 +52,8 @@ pub struct XdpFilter {
     code: XdpCode,
     map: CounterMap,
     sockets: Option<SocketMap>,
+    /// Some handler answers.
+    answers: bool,
     empty: Vec<HandlerStats>,
     link: Option<(XdpLink, XdpHook)>,
 }
@@ -99,7 +101,8 @@ impl XdpFilter {
         let code = program.with_maps(map.descriptor(), sockets_at);
         let code = XdpCode::load(&code).map_err(XdpError::Kernel)?;
         let empty = list.iter().map(HandlerStats::new).collect();
-        Ok(XdpFilter { code, map, sockets, empty, link: None })
+        let answers = handlers.iter().any(|handler| handler.answers());
+        Ok(XdpFilter { code, map, sockets, answers, empty, link: None })
     }
 
     /// Lets the interface's frames through the program, for as long as this lives, in the kernel's generic hook. (Drivers
@@ -111,15 +114,18 @@ impl XdpFilter {
         self.attach_to(interface, XdpHook::Generic).map_err(XdpError::Kernel)
     }
 
-    /// The same in the interface's driver, and in the generic hook where the driver does not take the program.
+    /// The same in the interface's driver, and in the generic hook where the driver does not take the program; and where it is
+    /// that of a veth pair and a handler answers: it hands answers over only while its other end has a program, too.
     ///
     /// # Errors
     /// If there is no such interface, or another program is attached to it.
     pub fn attach_first(&mut self, interface: &str) -> Result<XdpHook, XdpError> {
-        let attached = match self.attach_to(interface, XdpHook::Driver) {
+        let keeps_answers = self.answers && link::driver(interface).is_ok_and(|driver| driver == "veth");
+        let first = if keeps_answers { XdpHook::Generic } else { XdpHook::Driver };
+        let attached = match self.attach_to(interface, first) {
+            Ok(()) => Ok(first),
             Err(error) if error.raw_os_error() == Some(libc::EBUSY) => Err(error),
             Err(_) => self.attach_to(interface, XdpHook::Generic).map(|()| XdpHook::Generic),
-            Ok(()) => Ok(XdpHook::Driver),
         };
         attached.map_err(XdpError::Kernel)
     }

@@ -148,17 +148,9 @@ pub fn set_tx_offload(name: &str, on: bool) -> io::Result<()> {
     if !on {
         commands.reverse();
     }
-    let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
     for command in commands {
         // struct ethtool_value { u32 cmd, data; }
-        let mut value = [command, u32::from(on)];
-        let mut request = interface_request(name)?;
-        request.ifr_ifru.ifru_data = value.as_mut_ptr().cast();
-        // SAFETY: SIOCETHTOOL reads one `ifreq` and, for these commands, the two words that its data pointer leads to;
-        // both outlive the call.
-        if unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL as _, &raw mut request) } < 0 {
-            return Err(io::Error::last_os_error());
-        }
+        ask_ethtool(name, &mut [command, u32::from(on)])?;
     }
     Ok(())
 }
@@ -179,20 +171,38 @@ pub struct TxFeatures {
 pub fn tx_features(name: &str) -> io::Result<TxFeatures> {
     const ETHTOOL_GTXCSUM: u32 = 0x16;
     const ETHTOOL_GTSO: u32 = 0x1e;
-    let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
     let get = |command| -> io::Result<bool> {
         // struct ethtool_value { u32 cmd, data; }
         let mut value = [command, 0];
-        let mut request = interface_request(name)?;
-        request.ifr_ifru.ifru_data = value.as_mut_ptr().cast();
-        // SAFETY: SIOCETHTOOL reads one `ifreq` and, for these commands, reads and writes the two words that its data
-        // pointer leads to; both outlive the call.
-        if unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL as _, &raw mut request) } < 0 {
-            return Err(io::Error::last_os_error());
-        }
+        ask_ethtool(name, &mut value)?;
         Ok(value[1] != 0)
     };
     Ok(TxFeatures { checksum: get(ETHTOOL_GTXCSUM)?, segmentation: get(ETHTOOL_GTSO)? })
+}
+
+/// The name of the interface's driver, as `ethtool -i` tells.
+///
+/// # Errors
+/// `ENODEV` if there is none of that name; `EOPNOTSUPP` if it has none.
+pub fn driver(name: &str) -> io::Result<String> {
+    const ETHTOOL_GDRVINFO: u32 = 0x03;
+    // struct ethtool_drvinfo { u32 cmd; char driver[32], version[32], ..; } of 196 bytes.
+    let mut info = [0u32; 49];
+    info[0] = ETHTOOL_GDRVINFO;
+    ask_ethtool(name, &mut info)?;
+    let driver = info[1..9].iter().flat_map(|word| word.to_ne_bytes()).take_while(|byte| *byte != 0);
+    Ok(String::from_utf8_lossy(&driver.collect::<Vec<u8>>()).into_owned())
+}
+
+/// A command of ethtool's, which is the first word, and its answer.
+fn ask_ethtool<const N: usize>(name: &str, words: &mut [u32; N]) -> io::Result<()> {
+    let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
+    let mut request = interface_request(name)?;
+    request.ifr_ifru.ifru_data = words.as_mut_ptr().cast();
+    // SAFETY: SIOCETHTOOL reads one `ifreq` and reads and writes the words of the command's structure, as many as the callers
+    // here give, that its data pointer leads to; both outlive the call.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL as _, &raw mut request) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// Queues that the interface receives by, as `ethtool -l` tells and `ethtool -L` changes; one where the driver tells none.
@@ -201,17 +211,12 @@ pub fn tx_features(name: &str) -> io::Result<TxFeatures> {
 /// `ENODEV` if there is none of that name.
 pub fn receive_queues(name: &str) -> io::Result<u32> {
     const ETHTOOL_GCHANNELS: u32 = 0x3c;
-    let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
     // struct ethtool_channels { u32 cmd, max_rx, max_tx, max_other, max_combined, rx, tx, other, combined; }
     let mut channels = [0u32; 9];
     channels[0] = ETHTOOL_GCHANNELS;
-    let mut request = interface_request(name)?;
-    request.ifr_ifru.ifru_data = channels.as_mut_ptr().cast();
-    // SAFETY: SIOCETHTOOL reads one `ifreq` and, for this command, reads and writes the nine words that its data pointer
-    // leads to; both outlive the call.
-    if unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL as _, &raw mut request) } < 0 {
-        let error = io::Error::last_os_error();
-        return if error.raw_os_error() == Some(libc::EOPNOTSUPP) { Ok(1) } else { Err(error) };
+    match ask_ethtool(name, &mut channels) {
+        Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => return Ok(1),
+        result => result?,
     }
     Ok((channels[5] + channels[8]).max(1))
 }
