@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use netstack::application::Key;
 use netstack::stack::{Config, Stack};
-use netstack::tcp::Algorithm;
+use netstack::tcp::{Algorithm, EcnUse};
 use netstack::transmission::{Capabilities, RxChecksum};
 use netstack::wire::tcp::{Flags, Options, Packet, Repr, SackBlocks, Timestamps};
 use netstack::wire::{EtherType, EthernetAddress, Protocol, ethernet, icmpv4, ipv4};
@@ -63,6 +63,9 @@ struct Line {
     ack: Option<u32>,
     win: Option<u16>,
     df: Option<u16>,
+    ecn: Option<u16>,
+    from: Option<Ipv4Addr>,
+    to: Option<Ipv4Addr>,
     options: Option<Options>,
 }
 
@@ -116,6 +119,14 @@ fn set_option(config: &mut Config, option: &str) -> Result<(), String> {
                 "reno" => Algorithm::NewReno,
                 "cubic" => Algorithm::Cubic,
                 _ => return Err(format!("no congestion control {value}")),
+            }
+        }
+        "ecn" => {
+            config.tcp.ecn = match value {
+                "off" => EcnUse::Off,
+                "passive" => EcnUse::Passive,
+                "active" => EcnUse::Active,
+                _ => return Err(format!("no use of ecn {value}")),
             }
         }
         "sack" => config.tcp.sack = value == "on",
@@ -251,6 +262,9 @@ impl Runner {
                 ack: header.flags.ack().then(|| header.ack_number.wrapping_sub(PEER_ISN)),
                 win: Some(header.window),
                 df: Some(ip.dont_fragment().into()),
+                ecn: Some(ip.ecn().into()),
+                from: None,
+                to: None,
                 options: Some(options),
             };
             self.sent.push_back((self.now, line));
@@ -276,6 +290,7 @@ impl Runner {
             || sent.ack != expected.ack
             || expected.win.is_some() && sent.win != expected.win
             || expected.df.is_some() && sent.df != expected.df
+            || expected.ecn.is_some() && sent.ecn != expected.ecn
             || expected
                 .options
                 .is_some_and(|options| !same_options(&options, &sent.options.unwrap_or_default()));
@@ -325,21 +340,22 @@ impl Runner {
         let header =
             ethernet::Repr { src_addr: PEER_HARDWARE, dst_addr: OUR_HARDWARE, ethertype: EtherType::Ipv4 };
         header.emit(&mut ethernet::Frame::new_unchecked(&mut frame[..]));
+        let (src_addr, dst_addr) = (segment.from.unwrap_or(PEER), segment.to.unwrap_or(OURS));
         let ip = ipv4::Repr {
-            src_addr: PEER,
-            dst_addr: OURS,
+            src_addr,
+            dst_addr,
             protocol: Protocol::Tcp,
             payload_len: repr.header_len() + payload.len(),
             ttl: 64,
             ident: 1,
-            ecn: 0,
+            ecn: segment.ecn.unwrap_or(0) as u8,
         };
         ip.emit(&mut ipv4::Packet::new_unchecked(&mut frame[14..]));
         let header_len = repr.header_len();
         frame[34 + header_len..].copy_from_slice(&payload);
         let mut packet = Packet::new_unchecked(&mut frame[34..]);
         repr.emit(&mut packet);
-        packet.fill_checksum(PEER, OURS, netstack::wire::checksum::sum(&payload), payload.len());
+        packet.fill_checksum(src_addr, dst_addr, netstack::wire::checksum::sum(&payload), payload.len());
         self.stack.handle_frame(self.now, &frame, RxChecksum::Unknown, &mut self.app);
         Ok(())
     }
@@ -469,7 +485,15 @@ impl Runner {
 }
 
 fn letters(flags: Flags) -> String {
-    let all = [(Flags::FIN, 'F'), (Flags::SYN, 'S'), (Flags::RST, 'R'), (Flags::PSH, 'P'), (Flags::ACK, '.')];
+    let all = [
+        (Flags::FIN, 'F'),
+        (Flags::SYN, 'S'),
+        (Flags::RST, 'R'),
+        (Flags::PSH, 'P'),
+        (Flags::ACK, '.'),
+        (Flags::ECE, 'E'),
+        (Flags::CWR, 'W'),
+    ];
     all.iter().filter(|(flag, _)| flags.contains(*flag)).map(|&(_, letter)| letter).collect()
 }
 
@@ -481,6 +505,8 @@ fn flags(letters: &str) -> Result<Flags, String> {
             'R' => Flags::RST,
             'P' => Flags::PSH,
             '.' => Flags::ACK,
+            'E' => Flags::ECE,
+            'W' => Flags::CWR,
             '0' => Flags::NONE,
             _ => return Err(format!("no flag {letter}")),
         }))
@@ -508,11 +534,16 @@ fn parse_segment(text: &str) -> Result<Line, String> {
         return Err(format!("{range}: the numbers do not agree"));
     }
     while let (Some(key), Some(value)) = (words.next(), words.next()) {
+        if let ("from" | "to", Ok(addr)) = (key, value.parse()) {
+            *(if key == "to" { &mut line.to } else { &mut line.from }) = Some(addr);
+            continue;
+        }
         let value: u32 = value.parse().map_err(|_| format!("{value}: no number"))?;
         match key {
             "ack" => line.ack = Some(value),
             "win" => line.win = Some(value as u16),
             "df" => line.df = Some(value as u16),
+            "ecn" => line.ecn = Some(value as u16),
             _ => return Err(format!("no field {key}")),
         }
     }
@@ -566,6 +597,9 @@ fn show(line: &Line) -> String {
     }
     if let Some(df) = line.df {
         let _ = write!(text, " df {df}");
+    }
+    if let Some(ecn) = line.ecn {
+        let _ = write!(text, " ecn {ecn}");
     }
     if let Some(options) = &line.options {
         let mut list = Vec::new();

@@ -32,7 +32,7 @@ use netstack::device::sys::link;
 use netstack::handler::xdp::XdpFilter;
 use netstack::handler::{self, Binding};
 use netstack::stack::{self, Ipv6Config};
-use netstack::tcp::Algorithm;
+use netstack::tcp::{Algorithm, EcnUse};
 
 use super::Usage;
 use super::features::{Feature, Mode, Net};
@@ -104,6 +104,10 @@ pub(super) struct Arguments {
     /// Congestion control on our own TCP/IP; the kernel's sockets have net.ipv4.tcp_congestion_control
     #[arg(long, value_name = "ALGORITHM", value_enum)]
     congestion: Option<Congestion>,
+    /// Explicit congestion notification on our own TCP/IP (RFC 3168): on where a client asks for it, or off; the kernel's sockets
+    /// have net.ipv4.tcp_ecn
+    #[arg(long, value_name = "USE", value_enum)]
+    ecn: Option<Ecn>,
     /// Let a program see each frame before our own TCP/IP does: closed_ports, foreign, echo, healthz, count_prefix(prefix=N),
     /// or a pipe of a file (FILE.pipe, FILE.pipe:NAME); may be given several times, asked in that order (docs/handlers.md)
     #[arg(long, value_name = "NAME|FILE.pipe")]
@@ -174,6 +178,13 @@ enum Suite {
 enum Congestion {
     Cubic,
     Reno,
+}
+
+/// Whether clients that ask for explicit congestion notification get it.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Ecn {
+    On,
+    Off,
 }
 
 /// Where arrival handlers run.
@@ -585,6 +596,7 @@ fn kernel_addr(arguments: &Arguments) -> anyhow::Result<SocketAddr> {
         ("--gateway", arguments.gateway.is_some()),
         ("--host-addr", arguments.host_addr.is_some()),
         ("--congestion", arguments.congestion.is_some()),
+        ("--ecn", arguments.ecn.is_some()),
         ("--handler", !arguments.handler.is_empty()),
         ("--mtu", arguments.mtu.is_some()),
         ("--nic", arguments.nic.is_some()),
@@ -647,6 +659,9 @@ fn stack_options(arguments: &Arguments, secured: bool) -> anyhow::Result<StackOp
              program, so leave it out and handlers run in the stack"
                 .to_owned()
         ));
+    }
+    if let Some(Ecn::Off) = arguments.ecn {
+        options.ecn = EcnUse::Off;
     }
     match arguments.congestion {
         None => {}

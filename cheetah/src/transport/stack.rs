@@ -46,6 +46,8 @@ pub struct StackOptions {
     pub tls_port: Option<u16>,
     /// Who decides how much may be under way.
     pub congestion: tcp::Algorithm,
+    /// Whether routers may mark in place of dropping.
+    pub ecn: tcp::EcnUse,
     /// The specialisations.
     pub features: stack::Features,
     /// What sees frames before the stack, in that order.
@@ -66,6 +68,7 @@ impl StackOptions {
             port,
             tls_port: None,
             congestion,
+            ecn: tcp::EcnUse::default(),
             features,
             handlers: Vec::new(),
             filter: None,
@@ -107,6 +110,7 @@ impl<D: Device> Worker<D> {
         }
         config.features = options.features;
         config.tcp.congestion = options.congestion;
+        config.tcp.ecn = options.ecn;
         if !options.features.time_wait_records {
             // What is kept in TIME-WAIT counts among the connections here: it must leave room for new ones.
             config.time_wait_capacity = service.options.max_connections / 2;

@@ -174,7 +174,8 @@ impl Stack {
     ) -> bool {
         match ip.protocol {
             Protocol::Tcp => {
-                self.tcp_input(now, ip.src_addr.into(), ip.dst_addr.into(), payload, checksum, app)
+                let addrs = (ip.src_addr.into(), ip.dst_addr.into());
+                self.tcp_input(now, addrs, payload, checksum, ip.ecn == ipv4::ECN_CE, app)
             }
             Protocol::Icmp => self.icmp_input(now, ip.src_addr, payload, app),
             _ => false,
@@ -184,10 +185,10 @@ impl Stack {
     pub(super) fn tcp_input<A: Application>(
         &mut self,
         now: Instant,
-        src: IpAddr,
-        dst: IpAddr,
+        (src, dst): (IpAddr, IpAddr),
         bytes: &[u8],
         checksum: RxChecksum,
+        is_congested: bool,
         app: &mut A,
     ) -> bool {
         let Ok(packet) = tcp::Packet::new_checked(bytes) else { return false };
@@ -198,7 +199,7 @@ impl Stack {
         let Ok(header) = tcp::Repr::parse(&packet) else { return false };
         let tuple =
             FourTuple::new(SocketAddr::new(dst, header.dst_port), SocketAddr::new(src, header.src_port));
-        let segment = Segment::new(&header, packet.payload());
+        let segment = Segment::new(&header, packet.payload(), is_congested);
         self.stats.segments_in += 1;
         if let Some(&key) = self.demux.get(&tuple)
             && self.connection_input(now, &tuple, key, &segment, app)

@@ -12,7 +12,7 @@ use crate::iface::ipv6::{self as interface, is_unicast, multicast_hardware, soli
 use crate::tcp::seq::SeqNumber;
 use crate::transmission::RxChecksum;
 use crate::tuple::FourTuple;
-use crate::wire::{EthernetAddress, Protocol, icmpv6, ipv6};
+use crate::wire::{EthernetAddress, Protocol, icmpv6, ipv4, ipv6};
 
 /// RFC 8200 section 8.1 leaves it to us; 64 is everyone's number.
 const HOP_LIMIT: u8 = 64;
@@ -36,7 +36,8 @@ impl Stack {
         }
         match packet.payload() {
             Ok((Protocol::Tcp, segment)) if for_us && is_unicast(src) => {
-                self.tcp_input(now, src.into(), dst.into(), segment, checksum, app)
+                let is_congested = packet.ecn() == ipv4::ECN_CE;
+                self.tcp_input(now, (src.into(), dst.into()), segment, checksum, is_congested, app)
             }
             Ok((Protocol::Icmpv6, message)) => {
                 self.icmpv6_input(now, src, dst, packet.hop_limit(), message, app)

@@ -249,12 +249,18 @@ impl Stack {
             let protocol = Protocol::Tcp;
             let ip = ipv6::Repr { src_addr, dst_addr, protocol, payload_len: ip_payload_len, hop_limit: TTL };
             self.ipv6_headers(&mut buffer, to, &ip);
+            if segment.may_mark {
+                ipv6::Packet::new_unchecked(&mut buffer[ethernet::HEADER_LEN..]).set_ecn(ipv4::ECN_ECT_0);
+            }
             IPV6_END
         } else {
             let dst = tuple.ipv4_addrs().map_or(Ipv4Addr::UNSPECIFIED, |(_, dst)| dst);
             self.ipv4_headers(&mut buffer, to, dst, Protocol::Tcp, ip_payload_len);
             if segment.may_fragment {
                 ipv4::Packet::new_unchecked(&mut buffer[ethernet::HEADER_LEN..]).set_fragment(0, false);
+            }
+            if segment.may_mark {
+                ipv4::Packet::new_unchecked(&mut buffer[ethernet::HEADER_LEN..]).set_ecn(ipv4::ECN_ECT_0);
             }
             IPV4_END
         };

@@ -31,6 +31,8 @@ pub(crate) struct HalfOpen {
     timestamps: bool,
     ts_recent: u32,
     ts_offset: u32,
+    /// Explicit congestion notification (RFC 3168 section 6.1.1).
+    ecn: bool,
     /// SYN-ACKs sent again.
     retransmissions: u8,
     first_sent: Instant,
@@ -75,6 +77,7 @@ impl HalfOpen {
             timestamps: offered.timestamps.is_some() && config.timestamps,
             ts_recent: offered.timestamps.map_or(0, |timestamps| timestamps.value),
             ts_offset,
+            ecn: config.ecn.agrees_to(segment.flags),
             retransmissions: 0,
             first_sent: now,
             link_mss,
@@ -85,6 +88,10 @@ impl HalfOpen {
 
     /// `<SEQ=ISS><ACK=RCV.NXT><CTL=SYN,ACK>` with the options that the peer offered too.
     pub(crate) fn syn_ack(&self, now: Instant, config: &Config) -> Outgoing {
+        let mut flags = Flags::SYN.with(Flags::ACK);
+        if self.ecn {
+            flags |= Flags::ECE;
+        }
         Outgoing {
             options: Options {
                 mss: Some(self.link_mss),
@@ -94,7 +101,7 @@ impl HalfOpen {
                 timestamps: self.timestamps(now),
             },
             window: syn_window(config),
-            ..Outgoing::bare(self.iss, self.irs + 1, Flags::SYN.with(Flags::ACK))
+            ..Outgoing::bare(self.iss, self.irs + 1, flags)
         }
     }
 
@@ -126,12 +133,14 @@ impl HalfOpen {
     }
 
     /// A segment arrives in SYN-RECEIVED (RFC 9293 section 3.10.7.4, the parts for a passive open).
-    pub(crate) fn segment_arrives(&self, now: Instant, segment: &Segment<'_>, config: &Config) -> Answer {
+    pub(crate) fn segment_arrives(&mut self, now: Instant, segment: &Segment<'_>, config: &Config) -> Answer {
         let rcv_nxt = self.irs + 1;
         let window = u32::from(syn_window(config));
         let flags = segment.flags;
         // The peer did not get our SYN-ACK: its SYN again, which is also the fourth step's exception.
         if flags.syn() && !flags.ack() && !flags.rst() && segment.seq == self.irs {
+            // RFC 3168 section 6.1.1.1: it may have given up asking.
+            self.ecn &= config.ecn.agrees_to(flags);
             return Answer::Send(self.syn_ack(now, config));
         }
         // RFC 7323 section 5.3 R1.
@@ -173,6 +182,7 @@ impl HalfOpen {
             timestamps: self.timestamps,
             ts_recent: self.ts_recent,
             ts_offset: self.ts_offset,
+            ecn: self.ecn,
             syn_was_lost: lost,
             rtt: (!lost).then(|| now.saturating_since(self.first_sent)),
         })

@@ -16,14 +16,17 @@ pub(crate) mod time_wait;
 
 mod assembler;
 mod congestion;
+mod ecn;
 mod output;
 mod rack;
 mod retransmit;
 mod rtt;
 mod send_records;
 mod timers;
+mod undo;
 
 pub use congestion::Algorithm;
+pub use ecn::EcnUse;
 pub use pcb::Pcb;
 pub use stream::{CloseReason, Stream};
 
@@ -74,6 +77,8 @@ pub struct Config {
     pub reassembly_bytes: u32,
     /// Which congestion control.
     pub congestion: Algorithm,
+    /// Explicit congestion notification (RFC 3168).
+    pub ecn: EcnUse,
     /// Initial congestion window in segments (RFC 6928: 10).
     pub initial_window_segments: u8,
 }
@@ -100,6 +105,7 @@ impl Default for Config {
             max_window: 256 * 1024,
             reassembly_bytes: 256 * 1024,
             congestion: Algorithm::default(),
+            ecn: EcnUse::default(),
             initial_window_segments: 10,
         }
     }

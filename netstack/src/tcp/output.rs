@@ -98,16 +98,18 @@ impl Pcb {
             timestamps: self.timestamps.option(now),
         };
         self.timers.set(Timer::Retransmit, now + self.rtt.rto(config));
+        let asks = config.ecn.syn_flags(self.unanswered == 0);
         Some(Outgoing {
             seq: self.snd.una,
             ack: if crossed { self.rcv.nxt } else { SeqNumber(0) },
-            flags: if crossed { Flags::SYN.with(Flags::ACK) } else { Flags::SYN },
+            flags: if crossed { Flags::SYN.with(Flags::ACK) } else { Flags::SYN | asks },
             window: syn_window(config),
             options,
             offset: 0,
             len: 0,
             mss: self.snd.mss,
             may_fragment: false,
+            may_mark: false,
         })
     }
 
@@ -120,6 +122,9 @@ impl Pcb {
         config: &Config,
         pieces: &mut Pieces<'a>,
     ) -> Option<Outgoing> {
+        if self.reduction.as_ref().is_some_and(|reduction| reduction.holds()) {
+            return None;
+        }
         let (start, hole) = self.recovery.next_hole()?;
         let (_, mss) = self.data_options(now);
         // A device that segments may send several lost segments at once, but only whole ones.
@@ -187,6 +192,9 @@ impl Pcb {
             (span, with_fin) = (len, false);
         }
         self.recovery.retransmitted(start, start + span, now);
+        if let Some(reduction) = &mut self.reduction {
+            reduction.resent(span, Micros::of(now));
+        }
         self.snd.last_sent = now;
         let mut flags = Flags::ACK;
         if with_fin {
@@ -248,7 +256,9 @@ impl Pcb {
         let window_room = self.window_room(self.snd.max);
         let pipe = self.recovery.pipe(self.snd.una, self.snd.max);
         let congestion_room = self.congestion.window().saturating_sub(pipe);
-        let mut len = remaining.min(window_room).min(congestion_room).min(segmentation.max(mss));
+        // A device that cuts would repeat CWR in each piece.
+        let segmentation = if self.ecn.cwr_is_due() { mss } else { segmentation.max(mss) };
+        let mut len = remaining.min(window_room).min(congestion_room).min(segmentation);
 
         if len < remaining {
             if len >= mss {
@@ -298,8 +308,15 @@ impl Pcb {
             flags |= Flags::FIN;
             self.state = self.state.fin_sent(seq + len);
         }
+        let mut may_mark = false;
+        if len > 0 {
+            if self.ecn.cwr_is_due() {
+                flags |= Flags::CWR;
+            }
+            may_mark = self.ecn.sent_new();
+        }
         self.note_sent(now, seq, len, with_fin, mss, config);
-        Some(Outgoing { flags, options, offset, len, mss: mss as u16, ..self.bare(now, seq) })
+        Some(Outgoing { flags, options, offset, len, mss: mss as u16, may_mark, ..self.bare(now, seq) })
     }
 
     /// New data went out.
@@ -399,7 +416,7 @@ impl Pcb {
     }
 
     /// Bytes of the peer's window from `seq` on.
-    fn window_room(&self, seq: SeqNumber) -> u32 {
+    pub(crate) fn window_room(&self, seq: SeqNumber) -> u32 {
         (self.snd.una + self.snd.wnd).since(seq)
     }
 
@@ -430,7 +447,8 @@ impl Pcb {
         self.due.ack_delayed = false;
         self.timers.stop(Timer::DelayedAck);
         let window = self.rcv.adv.since(self.rcv.nxt) >> self.rcv.scale;
-        Outgoing { ack: self.rcv.nxt, window: window.min(0xffff) as u16, ..segment }
+        let flags = segment.flags | self.ecn.echo();
+        Outgoing { ack: self.rcv.nxt, window: window.min(0xffff) as u16, flags, ..segment }
     }
 
     /// Receiver's silly window avoidance (RFC 9293 section 3.8.6.2.2): the right edge moves only by a worthwhile step,

@@ -24,13 +24,15 @@ use runtime::timer_wheel::TimerId;
 
 use crate::tcp::assembler::Assembler;
 use crate::tcp::congestion::Controller;
-use crate::tcp::retransmit::{LossRecovery, Verdict, View, Waiting};
+use crate::tcp::ecn::Ecn;
+use crate::tcp::retransmit::{LossRecovery, Phase, Verdict, View, Waiting};
 use crate::tcp::rtt::RttEstimator;
 use crate::tcp::segment::{Outgoing, Segment};
 use crate::tcp::seq::SeqNumber;
 use crate::tcp::state::{Disposition, Established, State, SynSent, syn_sent, synchronized};
 use crate::tcp::time_wait;
 use crate::tcp::timers::{Timer, Timers};
+use crate::tcp::undo::Reduction;
 use crate::tcp::{CloseReason, Config, Stream};
 use crate::tuple::FourTuple;
 use crate::wire::ipv6;
@@ -48,7 +50,10 @@ pub struct Pcb {
     pub(crate) sack_permitted: bool,
     pub(crate) rtt: RttEstimator,
     pub(crate) congestion: Controller,
+    pub(crate) ecn: Ecn,
     pub(crate) recovery: LossRecovery,
+    /// What the last loss has cost, as long as it may turn out to be none.
+    pub(crate) reduction: Option<Box<Reduction>>,
     pub(crate) timers: Timers,
     pub(crate) due: Due,
     /// When the peer was last heard.
@@ -189,6 +194,8 @@ pub(crate) struct Agreed {
     pub(crate) timestamps: bool,
     pub(crate) ts_recent: u32,
     pub(crate) ts_offset: u32,
+    /// Explicit congestion notification (RFC 3168 section 6.1.1).
+    pub(crate) ecn: bool,
     /// The handshake took a retransmission (RFC 5681 section 3.1, RFC 6298 rule 5.7).
     pub(crate) syn_was_lost: bool,
     /// How long SYN-ACK and its ACK took.
@@ -215,6 +222,7 @@ impl Pcb {
             timestamps: config.timestamps,
             ts_recent: 0,
             ts_offset,
+            ecn: false,
             syn_was_lost: false,
             rtt: None,
         };
@@ -267,7 +275,9 @@ impl Pcb {
                 timestamps.smss(agreed.mss),
                 u32::from(config.initial_window_segments),
             ),
+            ecn: Ecn::new(agreed.ecn, agreed.iss),
             recovery: LossRecovery::new(agreed.iss, snd_nxt, agreed.sack_permitted),
+            reduction: None,
             timers: Timers::default(),
             due: Due::default(),
             last_received: now,
@@ -378,7 +388,11 @@ impl Pcb {
             self.congestion.syn_was_lost();
         } else if !unsent {
             let flight = self.flight();
+            // Another one of what the last one sent again is no test (RFC 5682 section 2.1, step 1).
+            self.reduction = (self.recovery.phase() != Phase::TimedOut)
+                .then(|| Box::new(Reduction::new(&self.congestion, self.snd.max, true)));
             self.congestion.timed_out(flight, self.unanswered <= 1);
+            self.ecn.reduced(self.snd.max);
             let view = self.view(now);
             self.recovery.timed_out(&view);
         }
@@ -416,9 +430,31 @@ impl Pcb {
         let view = self.view(now);
         let (verdict, wait_us) = self.recovery.detect(&view);
         if verdict == Verdict::EnteredFast {
-            self.congestion.enter_recovery(flight);
+            self.enter_recovery(flight);
         }
         wait_us
+    }
+
+    /// A loss has shown with `flight` bytes in flight.
+    pub(crate) fn enter_recovery(&mut self, flight: u32) {
+        self.reduction = Some(Box::new(Reduction::new(&self.congestion, self.snd.max, false)));
+        self.reduce_window(flight);
+    }
+
+    /// Nothing was lost: the window is what it was, and all that was thought lost is on its way.
+    pub(crate) fn undo(&mut self) {
+        let Some(reduction) = self.reduction.take() else { return };
+        let before = reduction.into_congestion();
+        if before.window() > self.congestion.window() {
+            self.congestion = before;
+        }
+        self.recovery.undo();
+    }
+
+    /// Congestion has shown with `flight` bytes in flight.
+    pub(crate) fn reduce_window(&mut self, flight: u32) {
+        self.congestion.enter_recovery(flight);
+        self.ecn.reduced(self.snd.max);
     }
 
     pub(crate) fn view(&self, now: Instant) -> View {
@@ -548,6 +584,7 @@ impl Pcb {
         self.congestion.set_smss(self.timestamps.smss(mss));
         if self.snd.max != self.snd.una {
             let view = self.view(now);
+            self.reduction = None;
             self.recovery.all_lost(&view);
             self.await_time_out(now, now + self.rtt.rto(config));
         }

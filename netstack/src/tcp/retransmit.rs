@@ -93,8 +93,9 @@ pub(crate) struct View {
 pub(crate) struct News {
     /// Bytes SACKed for the first time.
     pub(crate) sacked: u32,
-    /// The option reports a segment received twice (RFC 2883); where it ended.
+    /// The option reports a segment received twice (RFC 2883); where it ended, and its bytes.
     pub(crate) duplicate: Option<SeqNumber>,
+    pub(crate) duplicate_bytes: u32,
     /// How long the earliest segment took that this ACK acknowledges, SND.UNA moving; none if any part was sent more than
     /// once, or had arrived before (Karn, RFC 6298 section 3).
     pub(crate) rtt_us: Option<u32>,
@@ -156,7 +157,9 @@ impl LossRecovery {
             return news;
         }
         let una = view.una.max(ack);
-        news.duplicate = reported_duplicate(blocks, una);
+        if let Some((left, right)) = reported_duplicate(blocks, una) {
+            (news.duplicate, news.duplicate_bytes) = (Some(right), right - left);
+        }
         let mut sorted = blocks.as_slice().iter().map(|&(l, r)| (SeqNumber(l), SeqNumber(r)));
         let mut ranges = [(una, una); 4];
         let mut count = 0;
@@ -284,6 +287,15 @@ impl LossRecovery {
         self.enter_timed_out(view);
     }
 
+    /// Nothing was lost.
+    pub(crate) fn undo(&mut self) {
+        self.records.forget_losses();
+        self.phase = Phase::Open;
+        self.first_is_due = false;
+        self.lost_after_recover = false;
+        self.dup_bytes = 0;
+    }
+
     fn enter_timed_out(&mut self, view: &View) {
         self.phase = Phase::TimedOut;
         self.recover = view.max;
@@ -370,14 +382,14 @@ impl LossRecovery {
 }
 
 /// RFC 2883 section 4: the first block reports a duplicate if it lies below the acknowledgment, or within the second.
-fn reported_duplicate(blocks: &SackBlocks, ack: SeqNumber) -> Option<SeqNumber> {
+fn reported_duplicate(blocks: &SackBlocks, ack: SeqNumber) -> Option<(SeqNumber, SeqNumber)> {
     let (&(left, right), rest) = blocks.as_slice().split_first()?;
     let (left, right) = (SeqNumber(left), SeqNumber(right));
     if !left.lt(right) {
         return None;
     }
     let within = |&(l, r): &(u32, u32)| left.ge(SeqNumber(l)) && right.le(SeqNumber(r));
-    (right.le(ack) || rest.first().is_some_and(within)).then_some(right)
+    (right.le(ack) || rest.first().is_some_and(within)).then_some((left, right))
 }
 
 #[cfg(test)]

@@ -20,11 +20,13 @@ pub(crate) struct Segment<'a> {
     pub options: Options,
     /// Text.
     pub payload: &'a [u8],
+    /// A router has marked its packet: congestion experienced (RFC 3168 section 5).
+    pub is_congested: bool,
 }
 
 impl<'a> Segment<'a> {
     /// A segment from its parsed header and its payload.
-    pub(crate) fn new(header: &Repr, payload: &'a [u8]) -> Segment<'a> {
+    pub(crate) fn new(header: &Repr, payload: &'a [u8], is_congested: bool) -> Segment<'a> {
         Segment {
             seq: SeqNumber(header.seq_number),
             ack: SeqNumber(header.ack_number),
@@ -32,6 +34,7 @@ impl<'a> Segment<'a> {
             window: header.window,
             options: header.options,
             payload,
+            is_congested,
         }
     }
 
@@ -72,6 +75,8 @@ pub(crate) struct Outgoing {
     pub mss: u16,
     /// Whether routers may cut its packets: the path carries less than the smallest segment that we go down to.
     pub may_fragment: bool,
+    /// Whether routers may mark its packets in place of dropping some (RFC 3168 section 5: ECT(0)).
+    pub may_mark: bool,
 }
 
 impl Outgoing {
@@ -87,6 +92,7 @@ impl Outgoing {
             len: 0,
             mss: 0,
             may_fragment: false,
+            may_mark: false,
         }
     }
 }

@@ -251,6 +251,16 @@ impl SendRecords {
         self.sacked_bytes = 0;
     }
 
+    /// Nothing is lost: what was thought to be is on its way.
+    pub(crate) fn forget_losses(&mut self) {
+        for record in &mut self.records {
+            if record.delivery == Delivery::Lost {
+                record.delivery = Delivery::OnItsWay;
+            }
+        }
+        self.lost_bytes = 0;
+    }
+
     /// The first lost range that is still to be sent again: its start and length.
     pub(crate) fn first_lost(&self) -> Option<(SeqNumber, u32)> {
         if self.lost_bytes == 0 {

@@ -103,6 +103,8 @@ pub(crate) fn check(
         timestamps: timestamps.is_some(),
         ts_recent: timestamps.map_or(0, |timestamps| timestamps.value),
         ts_offset,
+        // There is no bit left to remember it by.
+        ecn: false,
         syn_was_lost: false,
         rtt: None,
     })
@@ -136,6 +138,7 @@ mod tests {
             window: 1000,
             options,
             payload: &[],
+            is_congested: false,
         }
     }
 
@@ -149,6 +152,7 @@ mod tests {
             window: 1000,
             options: Options { timestamps, ..Options::NONE },
             payload: &[],
+            is_congested: false,
         }
     }
 

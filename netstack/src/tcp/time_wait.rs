@@ -202,6 +202,7 @@ mod tests {
             window: 0,
             options: Options::NONE,
             payload: &[],
+            is_congested: false,
         }
     }
 

@@ -6,6 +6,12 @@ use std::net::Ipv4Addr;
 
 use super::{Error, checksum, get_u16, get_u32, put_u16, put_u32};
 
+/// The bits of RFC 3168 section 5 of a packet that routers may mark.
+pub const ECN_ECT_0: u8 = 2;
+
+/// The same of one that they have marked: congestion experienced.
+pub const ECN_CE: u8 = 3;
+
 /// Length of a header without options, in bytes; the only kind that we send.
 pub const HEADER_LEN: usize = 20;
 
@@ -216,6 +222,12 @@ impl<T: AsRef<[u8]> + AsMut<[u8]>> Packet<T> {
     pub fn set_ident(&mut self, ident: u16) {
         let old = self.ident();
         self.update(field::IDENT, old, ident);
+    }
+
+    /// Sets the two bits of explicit congestion notification, keeping the checksum right (RFC 1624).
+    pub fn set_ecn(&mut self, ecn: u8) {
+        let old = get_u16(self.buffer.as_ref(), field::VERSION_IHL);
+        self.update(field::VERSION_IHL, old, old & !3 | u16::from(ecn & 3));
     }
 
     /// Makes it a fragment: its payload lies at `offset` (in bytes, a multiple of 8) in a datagram's, and more follow it or not.

@@ -69,6 +69,11 @@ impl<T: AsRef<[u8]>> Packet<T> {
         self.buffer.as_ref()[field::VERSION_CLASS_FLOW] >> 4
     }
 
+    /// Explicit congestion notification, two bits (RFC 3168).
+    pub fn ecn(&self) -> u8 {
+        self.buffer.as_ref()[field::VERSION_CLASS_FLOW + 1] >> 4 & 3
+    }
+
     /// Bytes after the header, extension headers included.
     pub fn payload_len(&self) -> usize {
         usize::from(get_u16(self.buffer.as_ref(), field::PAYLOAD_LEN))
@@ -154,6 +159,14 @@ fn address(bytes: &[u8]) -> Ipv6Addr {
     let mut octets = [0; 16];
     octets.copy_from_slice(bytes);
     octets.into()
+}
+
+impl<T: AsRef<[u8]> + AsMut<[u8]>> Packet<T> {
+    /// Sets the two bits of explicit congestion notification.
+    pub fn set_ecn(&mut self, ecn: u8) {
+        let byte = &mut self.buffer.as_mut()[field::VERSION_CLASS_FLOW + 1];
+        *byte = *byte & !0x30 | (ecn & 3) << 4;
+    }
 }
 
 /// An IPv6 header without extensions.

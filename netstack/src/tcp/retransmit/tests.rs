@@ -211,10 +211,14 @@ fn forged_and_duplicate_blocks_are_ignored() {
 #[test]
 fn duplicates_are_told_from_the_first_block() {
     let ack = seq(500);
-    assert_eq!(reported_duplicate(&blocks(&[(300, 400)]), ack), Some(seq(400)), "below the acknowledgment");
+    assert_eq!(
+        reported_duplicate(&blocks(&[(300, 400)]), ack),
+        Some((seq(300), seq(400))),
+        "below the acknowledgment"
+    );
     assert_eq!(
         reported_duplicate(&blocks(&[(600, 700), (600, 900)]), ack),
-        Some(seq(700)),
+        Some((seq(600), seq(700))),
         "within the second"
     );
     assert_eq!(reported_duplicate(&blocks(&[(600, 700), (800, 900)]), ack), None);

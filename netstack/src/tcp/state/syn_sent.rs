@@ -3,6 +3,7 @@
 use runtime::time::Instant;
 
 use crate::tcp::congestion::Controller;
+use crate::tcp::ecn::{self, Ecn, EcnUse};
 use crate::tcp::pcb::Pcb;
 use crate::tcp::retransmit::LossRecovery;
 use crate::tcp::segment::{Outgoing, Segment};
@@ -98,6 +99,10 @@ fn negotiate(pcb: &mut Pcb, segment: &Segment<'_>, config: &Config) {
         _ => pcb.timestamps.enabled = false,
     }
     let lost = pcb.unanswered > 0;
+    // Of two SYNs that cross, each may ask, and neither has agreed.
+    let agreed =
+        segment.flags.ack() && !lost && config.ecn == EcnUse::Active && ecn::is_agreed(segment.flags);
+    pcb.ecn = Ecn::new(agreed, pcb.snd.una);
     pcb.congestion = Controller::new(
         config.congestion,
         pcb.timestamps.smss(pcb.snd.mss),

@@ -68,6 +68,8 @@ pub(crate) fn segment_arrives<S: Stream>(
         return Disposition::Continue;
     }
     update_ts_recent(pcb, segment);
+    let has_text = !segment.payload.is_empty();
+    pcb.due.ack_now |= pcb.ecn.arrived(segment.flags, segment.is_congested, has_text);
     match acknowledgment(pcb, now, segment, stream, config) {
         Next::State(state) => pcb.state = state,
         Next::TimeWait => return Disposition::TimeWait,
@@ -154,6 +156,7 @@ fn acknowledgment<S: Stream>(
     let view = pcb.view(now);
     let echoed = echoed_at(pcb, now, segment);
     let news = pcb.recovery.read_ack(&view, ack, &segment.options.sack, echoed);
+    look_for_undo(pcb, segment, &news, echoed, stream);
     let window_changed = update_send_window(pcb, segment);
     pcb.unanswered = if advanced || pcb.snd.max == una { 0 } else { pcb.unanswered };
 
@@ -163,7 +166,7 @@ fn acknowledgment<S: Stream>(
         // RFC 5681 section 2: the definition of a duplicate ACK. With SACK, what counts is the news that it brings.
         let duplicate = !pcb.sack_permitted && segment.is_empty() && ack == una && !window_changed;
         if duplicate && pcb.snd.max != una && pcb.recovery.duplicate(&view) == Verdict::EnteredFast {
-            pcb.congestion.enter_recovery(flight);
+            pcb.enter_recovery(flight);
         }
         Next::State(pcb.state)
     };
@@ -172,12 +175,42 @@ fn acknowledgment<S: Stream>(
     if pcb.recovery.probe_acknowledged(ack, news.duplicate, is_plain) && pcb.recovery.phase() == Phase::Open {
         // RFC 8985 section 7.4.1: the probe has hidden a loss, which is a sign of congestion all the same.
         let window = pcb.congestion.window();
-        pcb.congestion.enter_recovery(window);
+        pcb.reduce_window(window);
+    }
+    if pcb.ecn.must_reduce(segment.flags, ack) {
+        // RFC 3168 section 6.1.2: as if a packet had been lost.
+        pcb.reduce_window(flight);
     }
     if advanced || news.sacked > 0 || reordering_us > 0 {
         pcb.arm_after_ack(now, advanced, reordering_us, config);
     }
     next
+}
+
+/// Whether this ACK tells that what was thought lost was not (`tcp::undo`), before it is counted.
+fn look_for_undo<S: Stream>(
+    pcb: &mut Pcb,
+    segment: &Segment<'_>,
+    news: &News,
+    echoed: Option<Micros>,
+    stream: &S,
+) {
+    let ack = segment.ack;
+    let is_duplicate = news.sacked > 0 || !pcb.sack_permitted && segment.is_empty();
+    let may_send = pcb.has_data(stream) && pcb.window_room(pcb.snd.max) > 0;
+    let window = pcb.snd.max - pcb.snd.una;
+    let Some(reduction) = &mut pcb.reduction else { return };
+    let mut was_none = news.duplicate_bytes > 0 && reduction.duplicated(news.duplicate_bytes);
+    if ack.gt(pcb.snd.una) {
+        was_none |= reduction.advanced(ack, echoed, may_send);
+    } else if is_duplicate {
+        reduction.stalled();
+    }
+    if was_none {
+        pcb.undo();
+    } else if reduction.is_over(ack, window) {
+        pcb.reduction = None;
+    }
 }
 
 /// New data, or our FIN, are acknowledged.
@@ -207,7 +240,8 @@ fn advance<S: Stream>(
         Verdict::PartialAck if pcb.recovery.phase() == Phase::Fast => {}
         _ => {
             // RFC 7661's point, simply: a window that was not used is no reason to enlarge it.
-            if pcb.congestion.is_used(flight_before) {
+            if pcb.ecn.is_told(segment.flags) {
+            } else if pcb.congestion.is_used(flight_before) {
                 let (una, max, srtt_us) = (view.una, view.max, view.srtt_us);
                 let ack = Acked { now, bytes: acked, rtt_us: news.rtt_us, srtt_us, una, max };
                 pcb.congestion.acknowledged(&ack);
