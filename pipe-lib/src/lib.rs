@@ -17,7 +17,14 @@
 
 // A build without a feature has helpers that nobody calls; the build with all of them has none.
 #![cfg_attr(
-    not(all(native, feature = "cranelift", feature = "parallel", feature = "inspect", feature = "testing")),
+    not(all(
+        native,
+        feature = "cranelift",
+        feature = "emit",
+        feature = "parallel",
+        feature = "inspect",
+        feature = "testing"
+    )),
     allow(dead_code, unused_imports)
 )]
 
