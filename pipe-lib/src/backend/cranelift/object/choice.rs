@@ -17,8 +17,8 @@ pub(super) fn processor_signature(isa: &OwnedTargetIsa) -> Signature {
     signature
 }
 
-/// `fn() -> choice`, which it leaves in the memo as well: see [`super::CodeChoice::memo`]. Threads that ask at
-/// the same time all write the same.
+/// `fn() -> choice`, which it leaves in the memo as well: see [`super::CodeChoice::memo`]. Threads that ask
+/// at the same time all write the same.
 pub(super) fn build(
     draft: &mut Draft<'_>,
     spec: &ObjectSpec<'_>,
