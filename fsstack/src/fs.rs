@@ -54,6 +54,8 @@ pub struct OpenOptions {
     /// Read blocks past the kernel's cache (`O_DIRECT`), for [`Access::Blocks`]: what is kept twice is in the way of something
     /// else. The file system must do that, and [`FileCache::aligned`] keep them.
     pub direct: bool,
+    /// Where the image says what is wanted together, read all of it by one reading, for [`Access::Blocks`].
+    pub groups: bool,
     /// Where blocks are kept, for [`Access::Blocks`]; a cache of 64 MiB for this image alone if there is none.
     pub cache: Option<Arc<FileCache>>,
 }
@@ -66,6 +68,7 @@ impl Default for OpenOptions {
             max_metadata_bytes: 1 << 30,
             verify: false,
             direct: false,
+            groups: true,
             cache: None,
         }
     }
@@ -221,7 +224,7 @@ impl Image {
         while (bytes.len() as u64) < len {
             let at = bytes.len() as u64;
             let reader = BlockReader::in_place();
-            let part = self.data.read(offset + at, len - at, (u64::MAX, len), &reader)?;
+            let part = self.data.read((offset + at, len - at, 0), (u64::MAX, len), &reader)?;
             bytes.extend_from_slice(part.here()?.bytes());
         }
         Ok(bytes)
@@ -391,10 +394,19 @@ impl<'a> Inode<'a> {
         match self.place(offset, len as u64)? {
             Some((at, len)) => {
                 let owner = (self.id.0.into(), self.size());
-                self.image.data.read(at, len, owner, reader).map_err(|error| self.read_error(error))
+                let until = self.group_end(at);
+                self.image.data.read((at, len, until), owner, reader).map_err(|error| self.read_error(error))
             }
             None => Ok(BlockPart::Here(Slice::from(Shared::from(Vec::new())))),
         }
+    }
+
+    /// Up to where in the image to read, if the byte at `at` is not there: to the end of the file's group, if that is in its
+    /// first extent.
+    fn group_end(self, at: u64) -> u64 {
+        let first =
+            self.extents().first().filter(|extent| (extent.offset..extent.offset + extent.len).contains(&at));
+        first.map_or(0, |extent| extent.offset.saturating_add(self.record.group_bytes))
     }
 
     fn read_error(self, error: std::io::Error) -> ReadError {

@@ -87,6 +87,8 @@ pub(super) enum Feature {
     ZeroCopy,
     /// What is not in memory read while the loop goes on.
     AsyncReads,
+    /// A page read together with what it embeds, where they lie together.
+    Grouping,
     /// The block of a connection taken from those of ended ones.
     PcbPool,
     /// Small records in place of blocks in TIME-WAIT.
@@ -105,12 +107,13 @@ pub(super) enum Feature {
 
 impl Feature {
     /// All of them.
-    pub(super) const ALL: [Feature; 16] = [
+    pub(super) const ALL: [Feature; 17] = [
         Feature::InPlaceParse,
         Feature::DateCache,
         Feature::PrecomputedHeaders,
         Feature::Pinning,
         Feature::AsyncReads,
+        Feature::Grouping,
         Feature::HeaderMerging,
         Feature::PacketMerging,
         Feature::DeferredAccept,
@@ -136,6 +139,7 @@ impl Feature {
             Feature::DeferredAccept => "deferred-accept",
             Feature::ZeroCopy => "zero-copy",
             Feature::AsyncReads => "async-reads",
+            Feature::Grouping => "grouping",
             Feature::PcbPool => "pcb-pool",
             Feature::TimeWaitRecords => "time-wait-records",
             Feature::Offload => "offload",
@@ -157,10 +161,14 @@ impl Feature {
                 "--without {name} does nothing here: a folder stores no sums. Leave --store folder out"
             ));
         }
-        if self == Feature::AsyncReads && in_memory {
+        if self == Feature::Grouping && folder {
             return Some(format!(
-                "--without {name} does nothing here: the image is small and in memory. Take --store folder, or an image of \
-                 more than 64 MiB"
+                "--without {name} does nothing here: a folder says nothing of what is wanted together. Leave --store folder out"
+            ));
+        }
+        if matches!(self, Feature::AsyncReads | Feature::Grouping) && in_memory {
+            return Some(format!(
+                "--without {name} does nothing here: the image is small and in memory. Take one of more than 64 MiB"
             ));
         }
         let needs_own_stack = |whose: &str| {
@@ -257,9 +265,6 @@ impl FromStr for Feature {
     fn from_str(text: &str) -> Result<Feature, String> {
         match Feature::ALL.into_iter().find(|feature| feature.name() == text) {
             Some(feature) => Ok(feature),
-            None if text == "grouping" => {
-                Err(format!("`{text}` cannot be switched off, for it is not there yet"))
-            }
             None => {
                 let names: Vec<&str> = Feature::ALL.iter().map(|feature| feature.name()).collect();
                 Err(format!("there are {}", names.join(", ")))

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use cheetah::rules::Rules;
+use cheetah::site::layout::LayoutName;
 use cheetah::site::pack::{self, PackOptions, Tree};
 use cheetah::store::{Dotfiles, Folder};
 use fsstack::device::{AtomicFile, DeviceMut};
@@ -27,6 +28,10 @@ pub(super) struct Arguments {
     /// folder (`x.html.br`, `.zst`, `.gz`) are used in any case
     #[arg(long)]
     compress: bool,
+    /// What lies together: files of a folder (name, the default), a page with what it embeds, which is read with it (html),
+    /// small files (size), or what an access log of this server says is asked for most (log=FILE)
+    #[arg(long, value_name = "LAYOUT", default_value = "name")]
+    layout: LayoutName,
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
@@ -38,9 +43,11 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     // Who packs learns of a line that is no rule, not who serves.
     let folder = Folder::open(dir, Dotfiles::LeaveOut, 0).with_context(|| dir.display().to_string())?;
     Rules::of_store(&folder).with_context(|| dir.display().to_string())?;
+    let layout = arguments.layout.clone();
+    let options = PackOptions { compress: arguments.compress, layout, ..PackOptions::default() };
     let file = AtomicFile::create(&arguments.output)
         .with_context(|| format!("cannot write {}", arguments.output.display()))?;
-    let (file, summary) = pack_with_progress(&tree, file, arguments.compress)?;
+    let (file, summary) = pack_with_progress(&tree, file, &options)?;
     file.publish().with_context(|| format!("cannot write {}", arguments.output.display()))?;
     println!(
         "packed {} files and {} folders, {} bytes, into {} ({} bytes)",
@@ -71,11 +78,10 @@ pub(super) fn walk(dir: &Path, dotfiles: Dotfiles) -> anyhow::Result<Tree> {
 pub(super) fn pack_with_progress<D: DeviceMut>(
     tree: &Tree,
     device: D,
-    compress: bool,
+    options: &PackOptions,
 ) -> anyhow::Result<(D, Summary)> {
     let bar = progress::bar(tree.content_bytes());
-    let options = PackOptions { compress, ..PackOptions::default() };
-    let packed = pack::pack(tree, device, &options, |path, bytes| {
+    let packed = pack::pack(tree, device, options, |path, bytes| {
         bar.inc(bytes);
         if !bar.is_hidden() {
             bar.set_message(String::from_utf8_lossy(path).into_owned());

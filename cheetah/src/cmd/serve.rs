@@ -157,7 +157,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "HOW", default_value = "auto", value_enum)]
     sandbox: Confinement,
     /// Switch specialisations off, to measure what each is worth: in-place-parse, date-cache, precomputed-headers,
-    /// pinning, async-reads, header-merging, packet-merging, pcb-pool, on the kernel's sockets also deferred-accept and zero-copy, on our own
+    /// pinning, async-reads, grouping, header-merging, packet-merging, pcb-pool, on the kernel's sockets also deferred-accept and zero-copy, on our own
     /// TCP/IP time-wait-records, offload, fused-loops, stored-sums, cached-sums
     #[arg(long, value_name = "FEATURE,...", value_delimiter = ',')]
     without: Vec<Feature>,

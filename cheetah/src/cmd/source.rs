@@ -186,18 +186,30 @@ impl Source {
             if self.verify && fs::metadata(self.path()).is_ok_and(|meta| meta.is_dir()) {
                 bail!(Usage("--verify is for images: `cheetah pack` the folder first".to_owned()));
             }
-            let options =
-                LoadOptions { dotfiles, verify: self.verify, compress: self.compress, direct: self.direct };
-            let (site, is_resident) = open_image(self.path(), options, cache)?;
+            let options = LoadOptions {
+                dotfiles,
+                verify: self.verify,
+                compress: self.compress,
+                direct: self.direct,
+                ungrouped: without.contains(&Feature::Grouping),
+            };
+            let (site, Opened { is_resident, has_groups }) = open_image(self.path(), options, cache)?;
             let given = [
                 ("--cache", self.cache.is_some()),
                 ("--cache-policy", self.cache_policy.is_some()),
                 ("--direct", self.direct),
                 ("--without async-reads", without.contains(&Feature::AsyncReads)),
+                ("--without grouping", without.contains(&Feature::Grouping)),
             ];
             if let Some((option, _)) = given.iter().find(|(_, given)| *given && is_resident) {
                 bail!(Usage(format!(
                     "{option} does nothing here: the image is small and in memory. Leave it out, or take --store folder"
+                )));
+            }
+            if !has_groups && without.contains(&Feature::Grouping) {
+                bail!(Usage(format!(
+                    "--without grouping does nothing here: {} has no groups. Make it by `cheetah pack --layout html`",
+                    self.path().display()
                 )));
             }
             return Ok((site, is_resident));
@@ -227,20 +239,39 @@ pub(super) struct LoadOptions {
     pub(super) compress: bool,
     /// Read past the kernel's cache; `cache` must be able to.
     pub(super) direct: bool,
+    /// Read nothing but what is asked for.
+    pub(super) ungrouped: bool,
 }
 
-/// As [`load`], also an image that was changed since it was packed; and whether all of it is in memory.
-fn open_image(path: &Path, options: LoadOptions, cache: FileCache) -> anyhow::Result<(Arc<dyn Store>, bool)> {
+/// What an image turned out to be.
+#[derive(Clone, Copy, Debug)]
+struct Opened {
+    /// All of it is in memory.
+    is_resident: bool,
+    /// It says what is wanted together.
+    has_groups: bool,
+}
+
+/// As [`load`], also an image that was changed since it was packed; and what it is like.
+fn open_image(
+    path: &Path,
+    options: LoadOptions,
+    cache: FileCache,
+) -> anyhow::Result<(Arc<dyn Store>, Opened)> {
     if !image::is_log(path) {
-        let open = |image: &Path, options: &OpenOptions| -> Result<(Arc<dyn Store>, bool), SiteError> {
+        let open = |image: &Path, options: &OpenOptions| -> Result<(Arc<dyn Store>, Opened), SiteError> {
             if let Some(site) = LazySite::open(image, options)? {
-                return Ok((Arc::new(site), false));
+                let has_groups = site.has_groups();
+                return Ok((Arc::new(site), Opened { is_resident: false, has_groups }));
             }
             let site = Site::open_with(image, options)?;
+            let has_groups = site.image().superblock().has_groups();
             let is_resident = site.image().is_resident();
-            Ok((Arc::new(site), is_resident))
+            Ok((Arc::new(site), Opened { is_resident, has_groups }))
         };
-        let in_memory = |site: Site| -> (Arc<dyn Store>, bool) { (Arc::new(site), true) };
+        let in_memory = |site: Site| -> (Arc<dyn Store>, Opened) {
+            (Arc::new(site), Opened { is_resident: true, has_groups: false })
+        };
         let image = || cached_image_path(path);
         return load_with(path, options, cache, (MAX_IN_MEMORY_BYTES, image), (open, in_memory));
     }
@@ -248,11 +279,12 @@ fn open_image(path: &Path, options: LoadOptions, cache: FileCache) -> anyhow::Re
         bail!(no_compress());
     }
     let cache = Some(Arc::new(cache));
-    let LoadOptions { verify, direct, .. } = options;
-    let options = OpenOptions { cache, verify, direct, ..OpenOptions::default() };
+    let LoadOptions { verify, direct, ungrouped, .. } = options;
+    let options = OpenOptions { cache, verify, direct, groups: !ungrouped, ..OpenOptions::default() };
     let site = ChangedSite::open_with(path, &options).with_context(|| path.display().to_string())?;
     let is_resident = site.is_resident();
-    Ok((Arc::new(site), is_resident))
+    // Of its segments some may.
+    Ok((Arc::new(site), Opened { is_resident, has_groups: true }))
 }
 
 fn no_compress() -> Usage {
@@ -274,11 +306,11 @@ fn load_with<S>(
     (max_in_memory, image): (u64, impl FnOnce() -> anyhow::Result<PathBuf>),
     (in_file, in_memory): (impl Fn(&Path, &OpenOptions) -> Result<S, SiteError>, impl FnOnce(Site) -> S),
 ) -> anyhow::Result<S> {
-    let LoadOptions { dotfiles, verify, compress, direct } = options;
+    let LoadOptions { dotfiles, verify, compress, direct, ungrouped } = options;
     let cache = Arc::new(cache);
     let open = |image: &Path| {
         let cache = Some(Arc::clone(&cache));
-        let options = OpenOptions { cache, verify, direct, ..OpenOptions::default() };
+        let options = OpenOptions { cache, verify, direct, groups: !ungrouped, ..OpenOptions::default() };
         in_file(image, &options).with_context(|| image.display().to_string())
     };
     let meta = fs::metadata(source).with_context(|| source.display().to_string())?;
@@ -294,12 +326,12 @@ fn load_with<S>(
         return open(source);
     }
     let tree = pack::walk(source, dotfiles)?;
+    let options = PackOptions { compress, ..PackOptions::default() };
     if tree.content_bytes() <= max_in_memory {
-        let (device, _) = pack::pack_with_progress(&tree, MemoryDevice::new(), compress)?;
+        let (device, _) = pack::pack_with_progress(&tree, MemoryDevice::new(), &options)?;
         return Ok(in_memory(Site::from_bytes(device.into_bytes())?));
     }
     let image = image()?;
-    let options = PackOptions { compress, ..PackOptions::default() };
     // Taken before a byte is read: what changes later has another one next time.
     let fingerprint = tree.fingerprint(&options, SystemTime::now());
     let known = image.with_extension("fingerprint");
@@ -315,7 +347,7 @@ fn load_with<S>(
         _ => {}
     }
     let file = AtomicFile::create(&image).with_context(|| format!("cannot write {}", image.display()))?;
-    let (file, _) = pack::pack_with_progress(&tree, file, compress)?;
+    let (file, _) = pack::pack_with_progress(&tree, file, &options)?;
     file.publish().with_context(|| format!("cannot write {}", image.display()))?;
     if let Some(fingerprint) = fingerprint {
         fs::write(&known, fingerprint).with_context(|| known.display().to_string())?;

@@ -77,6 +77,11 @@ impl LazySite {
         Ok(image.map(|image| LazySite { image: Arc::new(image), recent: RwLock::default() }))
     }
 
+    /// Whether the image says what is wanted together.
+    pub fn has_groups(&self) -> bool {
+        self.image.superblock().has_groups()
+    }
+
     /// Finds out what a path without its leading slash leads to.
     fn look(&self, path: &[u8], reader: &BlockReader) -> Result<Option<Known>, ReadError> {
         let index_of = |directory: &[u8]| [directory, INDEX_NAME].concat();

@@ -7,6 +7,7 @@ pub mod change;
 mod changed;
 mod compress;
 mod entry;
+pub mod layout;
 mod lazy;
 pub mod pack;
 pub mod writable;

@@ -16,6 +16,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use walkdir::WalkDir;
 
 use super::compress;
+use super::layout::{self, LayoutName};
 use crate::http::coding::Coding;
 use crate::http::conditional::Validators;
 use crate::http::content_type::{self, TextCheck};
@@ -86,6 +87,8 @@ pub enum PackError {
     Read(PathBuf, io::Error),
     /// The image cannot be built.
     Build(BuildError),
+    /// What the layout depends on cannot be read.
+    Layout(io::Error),
 }
 
 impl fmt::Display for PackError {
@@ -94,6 +97,7 @@ impl fmt::Display for PackError {
             PackError::Walk(error) => error.fmt(f),
             PackError::Read(path, error) => write!(f, "{}: {error}", path.display()),
             PackError::Build(error) => error.fmt(f),
+            PackError::Layout(error) => write!(f, "the log of --layout cannot be read: {error}"),
         }
     }
 }
@@ -184,6 +188,8 @@ pub struct PackOptions {
     pub build: BuildOptions,
     /// Put a shorter version beside each file that has one, in Brotli and in gzip, unless there is one in the folder.
     pub compress: bool,
+    /// What lies together.
+    pub layout: LayoutName,
 }
 
 /// Packs `tree` into an image on `device`, telling `progress` of every file: its path and the bytes it had. Files that lie
@@ -202,7 +208,9 @@ pub fn pack<D: DeviceMut>(
     let files = Files::of(tree);
     // Of files that are there in a coding, too: theirs is the same. A name comes before those that it begins.
     let mut types: FxHashMap<&[u8], String> = FxHashMap::default();
-    for item in &tree.items {
+    let groups = options.layout.layout().groups(tree).map_err(PackError::Layout)?;
+    for placed in layout::order(tree, groups) {
+        let item = &tree.items[placed.item];
         if item.is_directory {
             builder.directory(&item.path, item.mtime, &[])?;
             continue;
@@ -242,6 +250,9 @@ pub fn pack<D: DeviceMut>(
             types.insert(&item.path, content_type);
         }
         progress(&item.path, item.size);
+        if let Some(first) = placed.ends_group_of {
+            builder.group(&tree.items[first].path);
+        }
     }
     Ok(builder.finish()?)
 }

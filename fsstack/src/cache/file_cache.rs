@@ -11,6 +11,10 @@ use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+/// Most blocks of a reading, and most of the cache that they may take, as its part.
+const RUN_BLOCKS: u64 = 128;
+const RUN_PART: u64 = 4;
+
 /// Bytes of a block. A small page is one, and 64 of them, which one system call sends, are a megabyte.
 const BLOCK_BYTES: usize = 16 * 1024;
 
@@ -36,6 +40,32 @@ pub struct FileCache {
 struct State {
     cache: BlockCache<AnyPolicy, BlockId>,
     under_way: HashMap<BlockId, BlockRead>,
+}
+
+impl State {
+    /// Frames for the blocks behind `id` that are not there, up to block `run_end`, or one that is there or is being read.
+    fn missing(
+        &mut self,
+        id: BlockId,
+        run_end: u64,
+        asker: Asker,
+        is_queued: bool,
+    ) -> Vec<(BlockRead, Fill<BlockId>)> {
+        let most = RUN_BLOCKS.min(self.cache.frames() / RUN_PART);
+        let end = run_end.min(id.index.saturating_add(most));
+        let mut missing = Vec::new();
+        for index in id.index + 1..end {
+            let id = BlockId { file: id.file, index };
+            if self.cache.contains(id) {
+                break;
+            }
+            let Lookup::Missing(fill) = self.cache.lookup_for(id, asker) else { break };
+            let read = BlockRead::new(id, is_queued);
+            self.under_way.insert(id, read.clone());
+            missing.push((read, fill));
+        }
+        missing
+    }
 }
 
 impl FileCache {
@@ -90,10 +120,11 @@ impl FileCache {
 
     /// Block `index` of `file`. If it is not there, it is read from `source`, by `reader`, to a frame, or if all frames are held
     /// by who sends from them, to memory that nobody else gets. The policy is told that it is wanted for the file `owner` of
-    /// `owner_bytes`, which lies in `file` or is the same.
+    /// `owner_bytes`, which lies in `file` or is the same. In the same reading come those behind it that are not there and lie
+    /// before block `run_end`.
     pub fn read(
         self: &Arc<Self>,
-        (file, index): (FileNumber, u64),
+        (file, index, run_end): (FileNumber, u64, u64),
         (owner, owner_bytes): (u64, u64),
         source: &Arc<dyn BlockSource>,
         reader: &BlockReader,
@@ -132,11 +163,19 @@ impl FileCache {
             }
             None => Room::Own(vec![0; BLOCK_BYTES].into()),
         };
+        let is_kept = matches!(room, Room::Frame(_));
+        let behind = if is_kept { state.missing(id, run_end, asker, !reader.waits()) } else { Vec::new() };
         drop(state);
-        count(Quantity::BlocksRead, 1);
+        count(Quantity::BlocksRead, 1 + behind.len());
         match ReadOrder::new(Arc::clone(self), Arc::clone(source), index, read.clone(), room) {
-            Some(order) => reader.order(&read, order),
-            None => Block::Here(read.wait()),
+            Some(mut order) => {
+                behind.into_iter().for_each(|(read, fill)| order.extend(read, Room::Frame(fill)));
+                reader.order(&read, order)
+            }
+            None => {
+                behind.into_iter().for_each(|(_, fill)| self.abandon(fill));
+                Block::Here(read.wait())
+            }
         }
     }
 

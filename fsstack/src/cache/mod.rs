@@ -200,6 +200,16 @@ impl<P: Policy, K: Copy + Eq + Hash> BlockCache<P, K> {
         self.stats
     }
 
+    /// Whether a block is there, or is being read: no look-up, of which the policy is told.
+    pub fn contains(&self, block: K) -> bool {
+        self.by_block.contains_key(&block)
+    }
+
+    /// Number of frames.
+    pub fn frames(&self) -> u64 {
+        self.frames.len() as u64
+    }
+
     /// Bytes of a block.
     pub fn block_bytes(&self) -> usize {
         self.pool.buffer_bytes()

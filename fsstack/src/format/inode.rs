@@ -25,9 +25,9 @@ const OFF_SUM_COUNT: usize = OFF_APP_BYTES + size_of::<u32>();
 const OFF_AUX_CRC: usize = OFF_SUM_COUNT + size_of::<u32>();
 const OFF_PATH_BYTES: usize = OFF_AUX_CRC + size_of::<u32>();
 const OFF_PATH_OFFSET: usize = OFF_PATH_BYTES + size_of::<u32>();
-const OFF_RESERVED: usize = OFF_PATH_OFFSET + size_of::<u64>();
+const OFF_GROUP_BYTES: usize = OFF_PATH_OFFSET + size_of::<u64>();
 
-const _: () = assert!(OFF_RESERVED + size_of::<u64>() == BYTES);
+const _: () = assert!(OFF_GROUP_BYTES + size_of::<u64>() == BYTES);
 
 /// What an inode is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -80,6 +80,8 @@ pub struct Record {
     pub path_bytes: u32,
     /// Offset of the path in the path heap.
     pub path_offset: u64,
+    /// Who asks for this file will ask for what lies from its contents on, up to so many bytes; 0 if nothing is known of it.
+    pub group_bytes: u64,
 }
 
 impl Record {
@@ -109,13 +111,14 @@ impl Record {
         put_u32(record, OFF_AUX_CRC, self.aux_crc);
         put_u32(record, OFF_PATH_BYTES, self.path_bytes);
         put_u64(record, OFF_PATH_OFFSET, self.path_offset);
+        put_u64(record, OFF_GROUP_BYTES, self.group_bytes);
     }
 
     /// Reads a record.
     ///
     /// # Errors
     /// The offset within the record, the field's name, what was expected and what stands there, if the kind
-    /// or a reserved byte makes no sense.
+    /// or the nanoseconds make no sense.
     ///
     /// # Panics
     /// If `record` is not [`BYTES`] long.
@@ -125,9 +128,6 @@ impl Record {
             2 => Kind::Directory,
             code => return Err((OFF_KIND, "kind", "1 (file) or 2 (directory)", code.into())),
         };
-        if let Some(i) = (OFF_RESERVED..BYTES).find(|&i| record[i] != 0) {
-            return Err((i, "reserved byte", "0", record[i].into()));
-        }
         let mtime_ns = get_u32(record, OFF_MTIME_NS);
         if mtime_ns >= 1_000_000_000 {
             return Err((OFF_MTIME_NS, "nanoseconds", "less than 1000000000", mtime_ns.into()));
@@ -148,6 +148,7 @@ impl Record {
             aux_crc: get_u32(record, OFF_AUX_CRC),
             path_bytes: get_u32(record, OFF_PATH_BYTES),
             path_offset: get_u64(record, OFF_PATH_OFFSET),
+            group_bytes: get_u64(record, OFF_GROUP_BYTES),
         })
     }
 }

@@ -19,8 +19,11 @@ pub const VERSION: u32 = 3;
 /// The oldest version that it reads: without sums of pages.
 pub const OLDEST_VERSION: u32 = 1;
 
+/// Of `features`: inodes say what is wanted together.
+pub const GROUPS: u64 = 1;
+
 /// Bits of `features` that this crate understands. An unknown bit means that the image cannot be read.
-pub const KNOWN_FEATURES: u64 = 0;
+pub const KNOWN_FEATURES: u64 = GROUPS;
 
 /// Size of a superblock.
 pub const BYTES: usize = BLOCK_BYTES as usize;
@@ -149,6 +152,11 @@ impl Superblock {
     /// The descriptor of one table.
     pub fn section(&self, kind: SectionKind) -> Section {
         self.sections[kind as usize]
+    }
+
+    /// Whether inodes say what is wanted together.
+    pub fn has_groups(&self) -> bool {
+        self.features & GROUPS != 0
     }
 
     /// Whether the page sums are of the metadata, too: since version 3.

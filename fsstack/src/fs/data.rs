@@ -62,6 +62,8 @@ pub(super) struct Blocks {
     image: Arc<ImageBlocks>,
     cache: Arc<FileCache>,
     number: FileNumber,
+    /// Whether more is read than was asked for.
+    groups: bool,
 }
 
 /// Where they come from.
@@ -201,16 +203,16 @@ impl Data {
     }
 
     /// From 1 to `len` bytes, not 0, from `offset` on, within the bounds that were checked: all of them, or up to the end
-    /// of a block. `owner` is whose bytes they are, and how many it has.
+    /// of a block. `owner` is whose bytes they are, and how many it has. If they have to be read, what lies behind them is, too,
+    /// up to `until`.
     pub(super) fn read(
         &self,
-        offset: u64,
-        len: u64,
+        (offset, len, until): (u64, u64, u64),
         owner: (u64, u64),
         reader: &BlockReader,
     ) -> io::Result<BlockPart> {
         if let Kind::Blocks(blocks, _) = &self.kind {
-            return blocks.read(offset, len, owner, reader);
+            return blocks.read((offset, len, until), owner, reader);
         }
         let range = offset as usize..(offset + len) as usize;
         let slice = Slice::new(self.bytes.clone(), range);
@@ -234,14 +236,13 @@ impl Blocks {
         let block_bytes = cache.block_bytes() as u64;
         let image = Arc::new(ImageBlocks { file, direct, image_bytes, block_bytes, page_sums });
         let (source, number) = (image.clone(), cache.number());
-        Ok(Blocks { source, image, cache, number })
+        Ok(Blocks { source, image, cache, number, groups: options.groups })
     }
 
     /// As [`Data::read`].
     pub(super) fn read(
         &self,
-        offset: u64,
-        len: u64,
+        (offset, len, until): (u64, u64, u64),
         owner: (u64, u64),
         reader: &BlockReader,
     ) -> io::Result<BlockPart> {
@@ -249,7 +250,9 @@ impl Blocks {
         let index = offset / block_bytes;
         let within = (offset % block_bytes) as usize;
         let end = (within as u64).saturating_add(len).min(block_bytes) as usize;
-        self.cache.read((self.number, index), owner, &self.source, reader).part(within..end)
+        let until = if self.groups { until.min(self.image.image_bytes) } else { 0 };
+        let run_end = until.div_ceil(block_bytes);
+        self.cache.read((self.number, index, run_end), owner, &self.source, reader).part(within..end)
     }
 }
 

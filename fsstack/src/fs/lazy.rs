@@ -219,6 +219,13 @@ impl LazyImage {
                 validate::bad_inode(&self.superblock, number as usize, "size", expected, found).into()
             );
         }
+        if record.group_bytes > 0
+            && let Some(first) = extents.first()
+        {
+            // The area lies among what is wanted with the file: all of it by one reading.
+            let until = first.offset.saturating_add(record.group_bytes);
+            let _ = self.blocks.read((first.offset, 1, until), (number.into(), record.size), reader)?;
+        }
         let mut area = Vec::new();
         if record.aux_bytes() <= MAX_AREA_BYTES {
             area.resize(record.aux_bytes() as usize, 0);
@@ -265,7 +272,7 @@ impl LazyImage {
         let mut is_whole = true;
         while filled < to.len() {
             let (at, left) = (offset + filled as u64, to.len() - filled);
-            let part = self.blocks.read(at, left as u64, METADATA, reader)?;
+            let part = self.blocks.read((at, left as u64, 0), METADATA, reader)?;
             let len = part.len();
             match part {
                 BlockPart::Here(part) => to[filled..filled + len].copy_from_slice(part.bytes()),
@@ -378,7 +385,10 @@ impl LazyFile {
                     break;
                 }
                 let owner = (self.number.into(), self.record.size);
-                return Ok(self.image.blocks.read(extent.offset + skip, len, owner, reader)?);
+                // What is wanted with it lies behind its beginning.
+                let until =
+                    if start == 0 { extent.offset.saturating_add(self.record.group_bytes) } else { 0 };
+                return Ok(self.image.blocks.read((extent.offset + skip, len, until), owner, reader)?);
             }
             start += extent.len;
         }

@@ -308,6 +308,9 @@ pub(super) fn check_record(superblock: &Superblock, i: usize, record: &Record) -
     if u64::from(record.sum_count) != sums {
         return bad("number of partial sums", sums.to_string(), record.sum_count.to_string());
     }
+    if record.group_bytes != 0 && (record.kind == Kind::Directory || !superblock.has_groups()) {
+        return bad("bytes of its group", "0".into(), record.group_bytes.to_string());
+    }
     match record.kind {
         Kind::Directory if record.size != 0 => bad("size", "0".into(), record.size.to_string()),
         Kind::File if record.count > MAX_EXTENTS => {

@@ -141,6 +141,7 @@ pub struct Builder<D> {
     /// By path. Byte order of whole paths is not breadth-first order; `finish` sorts that out.
     entries: BTreeMap<Vec<u8>, Entry>,
     summary: Summary,
+    has_groups: bool,
     chunk: Vec<u8>,
 }
 
@@ -192,6 +193,7 @@ impl<D: DeviceMut> Builder<D> {
             sum_block_bytes,
             entries: BTreeMap::new(),
             summary: Summary::default(),
+            has_groups: false,
             // All that is done to the bytes is done while they are in the second-level cache.
             chunk: vec![0; 4 * LARGE_FILE_BYTES as usize],
         };
@@ -292,6 +294,14 @@ impl<D: DeviceMut> Builder<D> {
         self.insert_file(path, mtime, offset, sums, app)
     }
 
+    /// Says that who asks for the file at `path` will ask for what was given from it on, up to now: for readers that bring it
+    /// all by one reading. A file that is not there, or is empty, has no such group.
+    pub fn group(&mut self, path: &[u8]) {
+        let Some(Entry { record, extent: Some(extent), .. }) = self.entries.get_mut(path) else { return };
+        record.group_bytes = self.out.position() - extent.offset;
+        self.has_groups = true;
+    }
+
     /// Writes what follows the contents at `offset`, and takes the file in.
     fn insert_file(
         &mut self,
@@ -322,6 +332,7 @@ impl<D: DeviceMut> Builder<D> {
             aux_crc,
             path_bytes: 0,
             path_offset: 0,
+            group_bytes: 0,
         };
         let extent = (size > 0).then_some(Extent { offset, len: size });
         self.entries.insert(path.into(), Entry { record, extent, implied: false });
@@ -370,7 +381,7 @@ impl<D: DeviceMut> Builder<D> {
         image_id[8..].copy_from_slice(&id[1].to_le_bytes());
         let superblock = Superblock {
             version: superblock::VERSION,
-            features: 0,
+            features: if self.has_groups { superblock::GROUPS } else { 0 },
             image_id,
             generation: self.generation,
             image_bytes: copy_at + BLOCK_BYTES,
@@ -479,6 +490,7 @@ impl<D: DeviceMut> Builder<D> {
             aux_crc: 0,
             path_bytes: 0,
             path_offset: 0,
+            group_bytes: 0,
         };
         self.entries.insert(path, Entry { record, extent: None, implied });
         self.summary.directories += 1;
@@ -541,9 +553,13 @@ struct Writer<D> {
 impl<D: DeviceMut> Writer<D> {
     const BUFFER_BYTES: usize = 1 << 20;
 
+    fn position(&self) -> u64 {
+        self.at + self.buffer.len() as u64
+    }
+
     /// Writes zeros up to a multiple of `align` and gives that offset.
     fn align(&mut self, align: u64) -> Result<u64, BuildError> {
-        let position = self.at + self.buffer.len() as u64;
+        let position = self.position();
         let target = align_up(position, align).ok_or(BuildError::Limit("2^64 bytes an image"))?;
         let end = self.buffer.len();
         self.buffer.resize(end + (target - position) as usize, 0);

@@ -43,7 +43,9 @@ pub enum Quantity {
     BlocksFound,
     /// Blocks of files that were wanted, and read for it.
     BlocksRead,
-    /// Of those: blocks whose reading the loop did not wait for.
+    /// Readings of blocks: one may bring several that lie behind each other.
+    BlockReads,
+    /// Of the blocks that were read, those whose reading the loop did not wait for.
     BlocksQueued,
     /// Reads of a block that were refused, for it does not have its checksum.
     BlocksDamaged,
@@ -51,7 +53,7 @@ pub enum Quantity {
 
 impl Quantity {
     /// All of them.
-    pub const ALL: [Quantity; 18] = [
+    pub const ALL: [Quantity; 19] = [
         Quantity::BytesSent,
         Quantity::BytesCopied,
         Quantity::BytesSummed,
@@ -68,6 +70,7 @@ impl Quantity {
         Quantity::OtherCalls,
         Quantity::BlocksFound,
         Quantity::BlocksRead,
+        Quantity::BlockReads,
         Quantity::BlocksQueued,
         Quantity::BlocksDamaged,
     ];
@@ -91,6 +94,7 @@ impl Quantity {
             Quantity::OtherCalls => "other_calls",
             Quantity::BlocksFound => "blocks_found",
             Quantity::BlocksRead => "blocks_read",
+            Quantity::BlockReads => "block_reads",
             Quantity::BlocksQueued => "blocks_queued",
             Quantity::BlocksDamaged => "blocks_damaged",
         }

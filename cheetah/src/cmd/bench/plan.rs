@@ -136,6 +136,9 @@ impl Plan {
     }
 
     fn compare(&mut self, net: Net, setting: Setting, feature: Feature) -> Result<Comparison, String> {
+        if self.cold && feature == Feature::Grouping {
+            return Err("the site that is measured has no pages that embed anything".to_owned());
+        }
         if self.cold && feature == Feature::ZeroCopy {
             return Err("what is not in memory whole is not sent by reference".to_owned());
         }

@@ -179,7 +179,7 @@ impl Folder {
         let is_text = if coded.is_none() && content_type::text_matters(name) {
             let len = version.size.min(self.cache.block_bytes() as u64) as usize;
             let owner = (version.inode(), version.size);
-            let block = self.cache.read((number, 0), owner, source, reader).part(0..len)?.here()?;
+            let block = self.cache.read((number, 0, 1), owner, source, reader).part(0..len)?.here()?;
             Some(content_type::begins_like_text(block.bytes(), block.len() as u64 == version.size))
         } else {
             None
@@ -355,7 +355,7 @@ impl Document for OpenFile {
         let owner = (self.version.inode(), self.version.size);
         let in_place = BlockReader::in_place();
         let reader = if self.is_fresh { &in_place } else { reader };
-        self.cache.read((self.known.number, index), owner, &self.source, reader).part(range)
+        self.cache.read((self.known.number, index, index + 1), owner, &self.source, reader).part(range)
     }
 }
 

@@ -380,12 +380,13 @@ impl BlockReader {
 
     /// Has an order done, here or by the queue.
     pub(super) fn order(&self, read: &BlockRead, order: ReadOrder) -> Block {
+        count(Quantity::BlockReads, 1);
         let Some(queued) = &self.queued else {
             order.read_here();
             return Block::Here(read.wait());
         };
         let Some(order) = order.try_now() else { return Block::Here(read.wait()) };
-        count(Quantity::BlocksQueued, 1);
+        count(Quantity::BlocksQueued, order.blocks());
         let block = self.share(read);
         queued.queue.borrow_mut().submit(order);
         block

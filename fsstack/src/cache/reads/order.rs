@@ -1,10 +1,11 @@
-//! One block to be read: where from, where to, and what is done then.
+//! Blocks to be read together: where from, where to, and what is done then.
 
 use super::{BlockOutcome, BlockRead, BlockSource};
 use crate::cache::Fill;
 use crate::cache::file_cache::{BlockId, FileCache};
 use runtime::buffer::Shared;
 use runtime::stats::work::{Quantity, count};
+use smallvec::SmallVec;
 use std::fmt;
 use std::io::{self, IoSliceMut};
 use std::os::fd::BorrowedFd;
@@ -13,19 +14,26 @@ use std::sync::Arc;
 /// What direct reads begin at, in memory and in the file: more than any device asks for.
 const ALIGNMENT: usize = 4096;
 
-/// The duty to read a block. Dropped, it is an error of who waits.
+/// The duty to read a block, or several that lie behind each other. Dropped, it is an error of who waits.
 pub struct ReadOrder {
     cache: Arc<FileCache>,
     source: Arc<dyn BlockSource>,
-    index: u64,
-    read: BlockRead,
-    /// `None` once it is done.
-    room: Option<Room>,
+    /// What is not done. All but the last are whole blocks.
+    parts: SmallVec<[Part; 1]>,
+    /// Where the first of them begins in the file.
     offset: u64,
-    /// Bytes that have to be there.
-    wanted: usize,
+    /// Bytes that are there, of all of them together.
     filled: usize,
     is_direct: bool,
+}
+
+/// A block.
+struct Part {
+    index: u64,
+    read: BlockRead,
+    room: Room,
+    /// Bytes that have to be there.
+    wanted: usize,
 }
 
 /// Where the bytes go.
@@ -45,6 +53,12 @@ impl Room {
     }
 }
 
+impl Part {
+    fn has_aligned_room(&mut self) -> bool {
+        self.room.bytes().as_ptr().addr().is_multiple_of(ALIGNMENT)
+    }
+}
+
 impl ReadOrder {
     /// An order for block `index` of `source`, which `read` is told of. What is wrong with the place is an error of that.
     pub(in crate::cache) fn new(
@@ -55,21 +69,42 @@ impl ReadOrder {
         mut room: Room,
     ) -> Option<ReadOrder> {
         let place = source.place(index);
-        let bytes = room.bytes();
-        let is_direct = source.direct_file().is_some()
-            && bytes.as_ptr().addr().is_multiple_of(ALIGNMENT)
-            && place.as_ref().is_ok_and(|(offset, _)| offset.is_multiple_of(ALIGNMENT as u64));
-        let limit = bytes.len();
         let (offset, wanted) = *place.as_ref().unwrap_or(&(0, 0));
-        let wanted = wanted.min(limit);
-        let room = Some(room);
-        let order = ReadOrder { cache, source, index, read, room, offset, wanted, filled: 0, is_direct };
+        let wanted = wanted.min(room.bytes().len());
+        let mut part = Part { index, read, room, wanted };
+        let is_direct = source.direct_file().is_some()
+            && part.has_aligned_room()
+            && offset.is_multiple_of(ALIGNMENT as u64);
+        let parts = SmallVec::from_iter([part]);
+        let mut order = ReadOrder { cache, source, parts, offset, filled: 0, is_direct };
         match place {
             Ok(_) => Some(order),
             Err(error) => {
                 order.end(Err(error));
                 None
             }
+        }
+    }
+
+    /// Has the next block read, too, which `read` is told of; if that cannot be done in the same reading, it is an error of
+    /// that.
+    pub(in crate::cache) fn extend(&mut self, read: BlockRead, room: Room) {
+        let Some(last) = self.parts.last_mut() else { return };
+        let block_bytes = last.room.bytes().len();
+        let is_whole = last.wanted == block_bytes;
+        let index = last.index + 1;
+        let end = self.offset + (self.parts.len() * block_bytes) as u64;
+        let place = self
+            .source
+            .place(index)
+            .ok()
+            .filter(|&(offset, wanted)| is_whole && offset == end && (1..=block_bytes).contains(&wanted));
+        let wanted = place.map_or(0, |(_, wanted)| wanted);
+        let mut part = Part { index, read, room, wanted };
+        if place.is_some() && (!self.is_direct || part.has_aligned_room()) {
+            self.parts.push(part);
+        } else {
+            self.settle(part, Err(io::Error::other("it does not lie behind the one before")));
         }
     }
 
@@ -84,15 +119,41 @@ impl ReadOrder {
         self.source.file()
     }
 
-    /// Where in the file to go on, and where to put what is there: as much of it as comes.
+    /// Where in the file it begins.
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// Number of blocks.
+    pub fn blocks(&self) -> usize {
+        self.parts.len()
+    }
+
+    /// Where in the file to go on, and where to put what is there, up to the end of a block: as much of it as comes.
     pub fn rest(&mut self) -> (u64, &mut [u8]) {
-        let from = self.from();
-        let (wanted, is_direct) = (self.wanted, self.is_direct);
-        // Always so until the order is done, and then nobody has it.
-        let bytes = self.room.as_mut().map_or(&mut [][..], Room::bytes);
-        // Past the file's end a direct read comes back short.
-        let end = if is_direct { bytes.len() } else { wanted };
-        (self.offset + from as u64, bytes.get_mut(from..end).unwrap_or_default())
+        let (offset, mut rooms) = self.rests();
+        // Never empty until the order is done, and then nobody has it.
+        let first = if rooms.is_empty() { &mut [][..] } else { std::mem::take(&mut rooms[0]) };
+        (offset, first)
+    }
+
+    /// As [`ReadOrder::rest`], for all blocks.
+    pub fn rests(&mut self) -> (u64, SmallVec<[&mut [u8]; 4]>) {
+        let (mut skip, is_direct) = (self.from(), self.is_direct);
+        let offset = self.offset + skip as u64;
+        let mut rooms = SmallVec::new();
+        for part in &mut self.parts {
+            let wanted = part.wanted;
+            let bytes = part.room.bytes();
+            // Past the file's end a direct read comes back short.
+            let end = if is_direct { bytes.len() } else { wanted };
+            let from = skip.min(end);
+            skip -= from;
+            if from < end {
+                rooms.push(&mut bytes[from..end]);
+            }
+        }
+        (offset, rooms)
     }
 
     /// Direct reads go on at a place where they may begin.
@@ -100,22 +161,25 @@ impl ReadOrder {
         if self.is_direct { self.filled / ALIGNMENT * ALIGNMENT } else { self.filled }
     }
 
+    fn wanted(&self) -> usize {
+        self.parts.iter().map(|part| part.wanted).sum()
+    }
+
     /// Takes what came of reading the rest. If there is more to read, the order comes back; else it is done.
     pub fn advance(mut self, outcome: io::Result<usize>) -> Option<ReadOrder> {
         match outcome {
-            Ok(0) if self.filled < self.wanted => self.end(Err(io::ErrorKind::UnexpectedEof.into())),
             Ok(n) => {
                 let filled = self.from() + n;
-                if filled < self.wanted && filled <= self.filled {
-                    // The same bytes again, and none behind them.
+                // Nothing more, or directly the same bytes again.
+                let is_stuck = filled <= self.filled;
+                self.filled = self.filled.max(filled);
+                if self.filled >= self.wanted() {
+                    self.end(Ok(()));
+                } else if is_stuck {
                     self.end(Err(io::ErrorKind::UnexpectedEof.into()));
-                    return None;
-                }
-                self.filled = filled;
-                if filled < self.wanted {
+                } else {
                     return Some(self);
                 }
-                self.end(Ok(()));
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Some(self),
             Err(error) => self.end(Err(error)),
@@ -128,11 +192,12 @@ impl ReadOrder {
         let mut order = Some(self);
         while let Some(mut rest) = order {
             count(Quantity::OtherCalls, 1);
-            let (source, is_direct) = (Arc::clone(&rest.source), rest.is_direct);
-            let (offset, buffer) = rest.rest();
-            let outcome = match source.direct_file().filter(|_| is_direct) {
-                Some(file) => rustix::io::pread(file, buffer, offset).map_err(io::Error::from),
-                None => source.read_at(offset, buffer),
+            let outcome = if rest.is_direct || rest.parts.len() > 1 {
+                rest.read_vectors(|file, rooms, offset| rustix::io::preadv(file, rooms, offset))
+            } else {
+                let source = Arc::clone(&rest.source);
+                let (offset, buffer) = rest.rest();
+                source.read_at(offset, buffer)
             };
             order = rest.advance(outcome);
         }
@@ -145,26 +210,45 @@ impl ReadOrder {
             return Some(self);
         }
         count(Quantity::OtherCalls, 1);
-        let source = Arc::clone(&self.source);
-        let (offset, buffer) = self.rest();
-        match preadv2(source.file(), &mut [IoSliceMut::new(buffer)], offset, ReadWriteFlags::NOWAIT) {
+        let nowait = ReadWriteFlags::NOWAIT;
+        match self.read_vectors(|file, rooms, offset| preadv2(file, rooms, offset, nowait)) {
             Ok(0) | Err(_) => Some(self),
             Ok(n) => self.advance(Ok(n)),
         }
     }
 
-    fn end(mut self, outcome: io::Result<()>) {
-        if let Some(room) = self.room.take() {
-            self.settle(room, outcome);
+    fn read_vectors(
+        &mut self,
+        read: impl FnOnce(BorrowedFd<'_>, &mut [IoSliceMut<'_>], u64) -> rustix::io::Result<usize>,
+    ) -> io::Result<usize> {
+        let (source, is_direct) = (Arc::clone(&self.source), self.is_direct);
+        let file = source.direct_file().filter(|_| is_direct).unwrap_or_else(|| source.file());
+        let (offset, rooms) = self.rests();
+        let mut rooms: SmallVec<[IoSliceMut<'_>; 4]> = rooms.into_iter().map(IoSliceMut::new).collect();
+        Ok(read(file, &mut rooms, offset)?)
+    }
+
+    /// Each block that is there is; of the others `outcome` tells.
+    fn end(&mut self, outcome: io::Result<()>) {
+        let error = outcome.err().map(Arc::new);
+        let mut left = self.filled;
+        for part in std::mem::take(&mut self.parts) {
+            let is_there = left >= part.wanted;
+            left = left.saturating_sub(part.wanted);
+            let outcome = match &error {
+                Some(error) if !is_there => Err(super::same_error(error)),
+                _ => Ok(()),
+            };
+            self.settle(part, outcome);
         }
     }
 
-    fn settle(&mut self, mut room: Room, outcome: io::Result<()>) {
-        let wanted = self.wanted;
+    fn settle(&self, part: Part, outcome: io::Result<()>) {
+        let Part { index, read, mut room, wanted } = part;
         let bytes = room.bytes();
         let checked = outcome.and_then(|()| {
             bytes[wanted..].fill(0);
-            self.source.check(self.index, &bytes[..wanted])
+            self.source.check(index, &bytes[..wanted])
         });
         let outcome = match checked {
             Ok(damages) if damages.is_empty() => BlockOutcome::Sound(match room {
@@ -181,7 +265,7 @@ impl ReadOrder {
                 BlockOutcome::Failed(Arc::new(error))
             }
         };
-        self.read.end(outcome);
+        read.end(outcome);
     }
 
     fn give_back(&self, room: Room) {
@@ -193,20 +277,20 @@ impl ReadOrder {
 
 impl Drop for ReadOrder {
     fn drop(&mut self) {
-        if let Some(room) = self.room.take() {
-            self.settle(room, Err(io::Error::other("its reading was given up")));
+        if !self.parts.is_empty() {
+            self.end(Err(io::Error::other("its reading was given up")));
         }
     }
 }
 
 impl fmt::Debug for ReadOrder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ReadOrder { source, index, filled, wanted, .. } = self;
+        let ReadOrder { source, parts, offset, filled, .. } = self;
         f.debug_struct("ReadOrder")
             .field("source", source)
-            .field("index", index)
+            .field("blocks", &parts.len())
+            .field("offset", offset)
             .field("filled", filled)
-            .field("wanted", wanted)
             .finish_non_exhaustive()
     }
 }

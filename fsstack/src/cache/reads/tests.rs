@@ -66,7 +66,7 @@ fn read_here(
     of: (FileNumber, u64),
     source: &Arc<dyn BlockSource>,
 ) -> io::Result<Slice> {
-    here(cache.read(of, ONE, source, &BlockReader::in_place()))
+    here(cache.read((of.0, of.1, of.1 + 1), ONE, source, &BlockReader::in_place()))
 }
 
 fn cache(blocks: u64) -> (Arc<FileCache>, FileNumber) {
@@ -248,7 +248,7 @@ fn all_who_wait_for_a_block_wait_for_one_reading() {
     let mut held = Vec::new();
     for key in 0..3 {
         reader.begin(key, Vec::new());
-        assert!(matches!(cache.read((file, 0), ONE, &source, &reader), Block::Coming(_)));
+        assert!(matches!(cache.read((file, 0, 1), ONE, &source, &reader), Block::Coming(_)));
         assert!(reader.is_blocked());
         held.push(reader.end());
     }
@@ -258,7 +258,7 @@ fn all_who_wait_for_a_block_wait_for_one_reading() {
     assert_eq!(woken.counts(), [1, 1, 1, 0]);
     for (key, held) in (0..).zip(held) {
         reader.begin(key, held);
-        let block = here(cache.read((file, 0), ONE, &source, &reader)).unwrap();
+        let block = here(cache.read((file, 0, 1), ONE, &source, &reader)).unwrap();
         assert!(block.bytes()[..100] == [7; 100] && !reader.is_blocked());
     }
     assert_eq!(cache.stats().misses, 1);
@@ -272,7 +272,7 @@ fn an_error_is_told_to_who_waited_and_to_nobody_later() {
     let source = absent();
     let ask = |key, held| {
         reader.begin(key, held);
-        let block = cache.read((file, 0), ONE, &source, &reader);
+        let block = cache.read((file, 0, 1), ONE, &source, &reader);
         (block, reader.end())
     };
     let ((_, first), (_, second)) = (ask(0, Vec::new()), ask(1, Vec::new()));
@@ -301,7 +301,7 @@ fn a_chain_of_blocks_comes_to_its_end() {
     let mut held = Vec::new();
     for turn in 0..=10 {
         reader.begin(0, std::mem::take(&mut held));
-        let blocked = (0..10).find(|&i| here(cache.read((file, i), ONE, &source, &reader)).is_err());
+        let blocked = (0..10).find(|&i| here(cache.read((file, i, i + 1), ONE, &source, &reader)).is_err());
         held = reader.end();
         assert_eq!(blocked, (turn < 10).then_some(turn), "one more each turn");
         read_here(&cache, (file, 99), &source).unwrap();
@@ -319,7 +319,7 @@ fn who_waits_does_not_wait_for_a_queue() {
     let reader = reader(Box::new(desk.clone()), &Arc::default());
     let source = filled_with(3);
     reader.begin(0, Vec::new());
-    assert!(matches!(cache.read((file, 0), ONE, &source, &reader), Block::Coming(_)));
+    assert!(matches!(cache.read((file, 0, 1), ONE, &source, &reader), Block::Coming(_)));
     assert_eq!(read_here(&cache, (file, 0), &source).unwrap().bytes()[0], 3);
     let order = desk.0.lock().unwrap().pop().unwrap();
     assert!(fill(order, 4).is_none());
@@ -339,7 +339,7 @@ fn short_reads_go_on_where_they_ended() {
         return;
     }
     reader.begin(0, Vec::new());
-    let _ = cache.read((file, 0), ONE, &source, &reader);
+    let _ = cache.read((file, 0, 1), ONE, &source, &reader);
     let held = reader.end();
     let mut order = desk.0.lock().unwrap().pop();
     for n in [1, 4096, 5000, 3, 16384].into_iter().cycle() {
@@ -350,7 +350,62 @@ fn short_reads_go_on_where_they_ended() {
         order = rest.advance(Ok(n));
     }
     reader.begin(0, held);
-    assert!(here(cache.read((file, 0), ONE, &source, &reader)).unwrap().bytes() == bytes);
+    assert!(here(cache.read((file, 0, 1), ONE, &source, &reader)).unwrap().bytes() == bytes);
+}
+
+/// What is wanted together is one reading: as far as it is not there, and each block is done when it is there.
+#[test]
+fn a_run_of_blocks_is_one_reading() {
+    let folder = tempfile::tempdir().unwrap();
+    let bytes: Vec<u8> = (0..6 * BLOCK + 5000).map(|i| (i / 777) as u8).collect();
+    let (source, is_direct) = on_disk(folder.path(), &bytes, true);
+    if !is_direct {
+        eprintln!("skipped: no O_DIRECT in {}", folder.path().display());
+        return;
+    }
+    let cache = Arc::new(FileCache::aligned(64 * BLOCK as u64, PolicyName::default()).unwrap());
+    let number = cache.number();
+    let desk = Desk::default();
+    let reader = reader(Box::new(desk.clone()), &Arc::default());
+    let ask = |index: u64, end: u64, held| {
+        reader.begin(0, held);
+        let block = cache.read((number, index, end), ONE, &source, &reader);
+        (block, reader.end())
+    };
+    let (_, fourth) = ask(4, 5, Vec::new());
+    let (_, first) = ask(0, 7, Vec::new());
+    let (_, third) = ask(2, 7, Vec::new());
+    let (_, fifth) = ask(5, 99, Vec::new());
+    let orders = desk.0.lock().unwrap().drain(..).map(|order| (order.blocks(), order)).collect::<Vec<_>>();
+    assert_eq!(
+        orders.iter().map(|(blocks, _)| *blocks).collect::<Vec<_>>(),
+        [1, 4, 2],
+        "up to what is there, or the end"
+    );
+    // The second fails behind its second block.
+    for (blocks, mut order) in orders {
+        if blocks != 4 {
+            order.read_here();
+            continue;
+        }
+        for _ in 0..2 {
+            let (offset, buffer) = order.rest();
+            let n = buffer.len();
+            buffer.copy_from_slice(&bytes[offset as usize..][..n]);
+            order = order.advance(Ok(n)).unwrap();
+        }
+        assert!(order.advance(Err(io::Error::from_raw_os_error(5))).is_none());
+    }
+    let is_there = |index: usize, held| {
+        let (block, _) = ask(index as u64, index as u64 + 1, held);
+        here(block).is_ok_and(|block| {
+            let wanted = &bytes[index * BLOCK..bytes.len().min((index + 1) * BLOCK)];
+            block.bytes().starts_with(wanted) && block.bytes()[wanted.len()..].iter().all(|byte| *byte == 0)
+        })
+    };
+    assert!(is_there(0, first) && is_there(1, Vec::new()), "what was there before the error");
+    assert!(!is_there(2, third) && !is_there(3, Vec::new()));
+    assert!(is_there(4, fourth) && is_there(5, fifth) && is_there(6, Vec::new()));
 }
 
 proptest! {
@@ -360,7 +415,7 @@ proptest! {
     #[test]
     fn every_queue_reads_the_file(
         len in 1usize..20 * BLOCK, wanted in prop::collection::vec(any::<prop::sample::Index>(), 1..60),
-        frames in 1u64..8, direct in any::<bool>(), by_threads in any::<bool>(),
+        frames in 1u64..20, direct in any::<bool>(), by_threads in any::<bool>(), run in 1u64..5,
     ) {
         let bytes: Vec<u8> = (0..len as u32).map(|i| (i.wrapping_mul(0x9e37_79b9) >> 19) as u8).collect();
         let folder = tempfile::tempdir().unwrap();
@@ -380,7 +435,7 @@ proptest! {
             reader.begin(0, Vec::new());
             let start = index as usize * BLOCK;
             let range = 0..(len - start).min(BLOCK);
-            asked.push((start, cache.read((number, index), ONE, &source, &reader).part(range).unwrap(), index));
+            asked.push((start, cache.read((number, index, index + run), ONE, &source, &reader).part(range).unwrap(), index));
             drop(reader.end());
         }
         for (start, part, index) in asked {
@@ -393,7 +448,7 @@ proptest! {
                     let range = part.range.clone();
                     reader.begin(0, Vec::new());
                     reader.hold(part);
-                    cache.read((number, index), ONE, &source, &reader).part(range).unwrap().here().unwrap()
+                    cache.read((number, index, index + 1), ONE, &source, &reader).part(range).unwrap().here().unwrap()
                 }
             };
             prop_assert!(slice.bytes() == &bytes[start..start + slice.len()]);
@@ -417,7 +472,7 @@ fn a_ring_that_is_dropped_ends_its_reads() {
     let reader = reader(Box::new(queue), &Arc::default());
     reader.begin(0, Vec::new());
     for index in 0..40 {
-        let _ = cache.read((number, index), ONE, &source, &reader);
+        let _ = cache.read((number, index, index + 1), ONE, &source, &reader);
     }
     reader.turn();
     let held = reader.end();

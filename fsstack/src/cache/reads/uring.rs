@@ -20,10 +20,17 @@ pub struct UringQueue {
     /// Before the orders, of which the kernel fills the buffers as long as there is a ring.
     ring: IoUring,
     /// What the kernel has, by the number that it tells when it is done.
-    under_way: ManuallyDrop<Slab<ReadOrder>>,
+    under_way: ManuallyDrop<Slab<UnderWay>>,
     waiting: VecDeque<ReadOrder>,
     /// Of what is under way, entries that the kernel was not told of yet.
     untold: usize,
+}
+
+/// What the kernel does.
+struct UnderWay {
+    order: ReadOrder,
+    /// Of an order of several blocks, where they go: address and length, as an `iovec` has them.
+    rooms: Box<[[usize; 2]]>,
 }
 
 impl UringQueue {
@@ -50,14 +57,24 @@ impl UringQueue {
     fn push(&mut self, order: ReadOrder) {
         let entry = self.under_way.vacant_entry();
         let key = entry.key() as u64;
-        let order = entry.insert(order);
+        let UnderWay { order, rooms } = entry.insert(UnderWay { order, rooms: Box::default() });
         let file = types::Fd(order.file().as_raw_fd());
-        let (offset, buffer) = order.rest();
-        // A block is shorter than 4 GiB.
-        let read = opcode::Read::new(file, buffer.as_mut_ptr(), buffer.len() as u32);
-        let entry = read.offset(offset).build().user_data(key);
-        // SAFETY: the order owns the buffer, on the heap, and the file. It stays in `under_way`, where nobody touches it, until
-        // the kernel says that it is done with it; and with the ring itself as `drop` sees to.
+        let (offset, mut buffers) = order.rests();
+        // A block, and all of an order together, are shorter than 4 GiB.
+        let read = match &mut buffers[..] {
+            [buffer] => {
+                opcode::Read::new(file, buffer.as_mut_ptr(), buffer.len() as u32).offset(offset).build()
+            }
+            several => {
+                let place = |buffer: &mut &mut [u8]| [buffer.as_mut_ptr().expose_provenance(), buffer.len()];
+                *rooms = several.iter_mut().map(place).collect();
+                opcode::Readv::new(file, rooms.as_ptr().cast(), rooms.len() as u32).offset(offset).build()
+            }
+        };
+        drop(buffers);
+        let entry = read.user_data(key);
+        // SAFETY: the order owns the buffers, on the heap, and the file. With `rooms` it stays in `under_way`, where nobody
+        // touches it, until the kernel says that it is done with it; and with the ring itself as `drop` sees to.
         let pushed = unsafe { self.ring.submission().push(&entry) };
         match pushed {
             Ok(()) => self.untold += 1,
@@ -83,7 +100,9 @@ impl UringQueue {
         loop {
             let Some(ended) = self.ring.completion().next() else { return any };
             any = true;
-            let Some(order) = self.under_way.try_remove(ended.user_data() as usize) else { continue };
+            let Some(UnderWay { order, .. }) = self.under_way.try_remove(ended.user_data() as usize) else {
+                continue;
+            };
             let outcome = match ended.result() {
                 n if n < 0 => Err(io::Error::from_raw_os_error(-n)),
                 n => Ok(n as usize),
