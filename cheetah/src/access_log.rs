@@ -15,6 +15,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::http::date;
+use crate::http::request::Version;
 use crate::http::response::Status;
 
 pub use several::AccessLogs;
@@ -46,8 +47,8 @@ pub struct Record<'a> {
     pub method: &'a str,
     /// The target as sent.
     pub target: &'a str,
-    /// HTTP/1.x; `None` if there was no request to speak of.
-    pub minor_version: Option<u8>,
+    /// The version that it came by; `None` if there was no request to speak of.
+    pub version: Option<Version>,
     /// What came instead of a request, as far as it was read.
     pub instead: &'a [u8],
     /// What was answered; `None` while nobody knows ([`Line::set_status`]).
@@ -226,12 +227,12 @@ fn combined(unix: u64, record: &Record<'_>) -> Line {
         out.push(end);
     }
     out.extend_from_slice(b"+0000] \"");
-    match record.minor_version {
-        Some(minor) => {
+    match record.version {
+        Some(version) => {
             escape(out, record.method.as_bytes());
             out.push(b' ');
             escape(out, record.target.as_bytes());
-            put(out, format_args!(" HTTP/1.{minor}"));
+            put(out, format_args!(" {}", version.name()));
         }
         None => or_dash(out, record.instead),
     }
@@ -252,7 +253,7 @@ fn json(unix: u64, record: &Record<'_>) -> Line {
         "peer": record.peer.map(|peer| peer.to_string()),
         "method": record.method,
         "target": record.target,
-        "version": record.minor_version.map(|minor| format!("1.{minor}")),
+        "version": record.version.map(|version| &version.name()[5..]),
         "status": code(record),
         "instead": String::from_utf8_lossy(record.instead),
         "referer": String::from_utf8_lossy(record.referer),
@@ -297,7 +298,7 @@ mod tests {
             peer: Some(([192, 0, 2, 7], 4711).into()),
             method: "GET",
             target: "/a\"b",
-            minor_version: Some(1),
+            version: Some(Version::Http11),
             instead: b"",
             status: Some(Status::Ok),
             referer: b"",
@@ -318,8 +319,7 @@ mod tests {
             written(Format::Combined, &record()),
             "192.0.2.7 - - [06/Nov/1994:08:49:37 +0000] \"GET /a\\\"b HTTP/1.1\" 200 123 \"-\" \"x\\x0ay\\\\\\xff\"\n"
         );
-        let refused =
-            Record { minor_version: None, method: "", target: "", instead: b"\x16\x03 \"", ..record() };
+        let refused = Record { version: None, method: "", target: "", instead: b"\x16\x03 \"", ..record() };
         assert!(written(Format::Combined, &refused).contains("] \"\\x16\\x03 \\\"\" 200 "));
     }
 

@@ -8,14 +8,14 @@ use std::sync::Arc;
 
 use runtime::buffer::{Aggregate, Shared, Slice};
 
-use crate::body::{Body, FileBody, LiveBody, PartsBody, parts};
+use crate::body::{Body, Come, FileBody, LiveBody, PartsBody, parts};
 use crate::http::accept;
 use crate::http::coding::{Accepted, Coding};
 use crate::http::conditional::Verdict;
 use crate::http::date::Persistence;
 use crate::http::headers::{self, Facts};
 use crate::http::range::{self, Selection};
-use crate::http::request::{Method, Request};
+use crate::http::request::{Method, Request, Version};
 use crate::http::response::{self, Status};
 use crate::http::target;
 use crate::rules::Outcome;
@@ -366,6 +366,42 @@ fn page_with(
     Answer::new(status, Body::Shared(body))
 }
 
+/// The head of a response that a program makes, as it was written.
+pub(crate) struct OfProgram {
+    /// Its status.
+    pub(crate) code: u16,
+    /// What is sent instead of what the program makes.
+    pub(crate) instead: Option<Body>,
+    /// Whether something in HTTP/1.1 tells where the content ends, beside the end of the connection.
+    pub(crate) is_delimited: bool,
+}
+
+/// Writes the head of a response of a program whose own has come, or failed to.
+pub(crate) fn of_program(service: &Service, come: Come, text: &mut Vec<u8>) -> OfProgram {
+    let Come { head, asked, length } = come;
+    let head = match head {
+        Ok(head) => head,
+        Err(status) => {
+            let answer = page(service, status, asked.persistence, asked.with_body, text);
+            return OfProgram { code: status.code(), instead: Some(answer.body), is_delimited: true };
+        }
+    };
+    response::line(text, format_args!("HTTP/1.1 {} {}", head.code, head.reason));
+    response::line(text, format_args!("Server: {}", response::SERVER));
+    text.extend_from_slice(&head.fields);
+    match length {
+        _ if !head.may_have_content() => {}
+        Some(length) => response::line(text, format_args!("Content-Length: {length}")),
+        None if asked.with_body && asked.may_chunk => {
+            response::field(text, "Transfer-Encoding", b"chunked");
+        }
+        None => {}
+    }
+    service.end_head(asked.persistence, text);
+    let is_delimited = !asked.with_body || asked.may_chunk || length.is_some();
+    OfProgram { code: head.code, instead: None, is_delimited }
+}
+
 /// To who sends a request where a TLS handshake is awaited.
 pub fn speaks_tls(service: &Service, text: &mut Vec<u8>) -> Answer {
     const PAGE: &[u8] = b"This port speaks HTTPS: write https:// in front of its address.\n";
@@ -486,7 +522,7 @@ fn of_growing(
     persistence: Persistence,
     text: &mut Vec<u8>,
 ) -> Answer {
-    let chunked = request.minor_version > 0;
+    let chunked = request.version == Version::Http11;
     let with_body = request.method == Method::Get;
     response::begin(text, Status::Ok);
     response::field(text, "Content-Type", growing.content_type().as_bytes());
@@ -494,7 +530,7 @@ fn of_growing(
     if chunked {
         response::field(text, "Transfer-Encoding", b"chunked");
     }
-    let closes = with_body && !chunked;
+    let closes = with_body && request.version == Version::Http10;
     service.end_head(if closes { Persistence::Close } else { persistence }, text);
     let body =
         if with_body { Body::Live(Box::new(LiveBody::new(growing.open(), chunked))) } else { Body::Empty };

@@ -131,6 +131,15 @@ impl Body {
         }
     }
 
+    /// How many bytes from the start of the body on have been had so far.
+    pub fn fetched(&self) -> u64 {
+        match self {
+            Body::File(file) => file.fetched(),
+            Body::Parts(parts) => parts.fetched(),
+            Body::Empty | Body::Shared(_) | Body::Live(_) => self.len(),
+        }
+    }
+
     /// Lets go of what lies before the byte `len` of the body, where it is held for this body alone.
     pub fn release(&mut self, len: u64) {
         match self {
@@ -209,6 +218,12 @@ impl LiveBody {
             self.ended = Some(End::Finished);
         }
         Some(Come { head, asked, length })
+    }
+
+    /// Bytes that have come so far, framing included.
+    #[expect(clippy::len_without_is_empty, reason = "nobody asks")]
+    pub fn len(&self) -> u64 {
+        self.end
     }
 
     /// Whom to wake when there is more.

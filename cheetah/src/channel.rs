@@ -1,4 +1,4 @@
-//! What a transport carries: a [`Conn`] as it is, or with TLS around it. The same calls for both, and for both worlds.
+//! What a transport carries: a [`Conn`] (or [`Http2`]) as it is, or with TLS around it. The same calls for both, and for both worlds.
 //!
 //! ```text
 //!   transport ── sealed bytes ──▶ Session ── opened ──▶ Conn
@@ -17,7 +17,11 @@ use runtime::time::Instant;
 use smallvec::SmallVec;
 
 use crate::access_log::Peer;
+#[cfg(doc)]
 use crate::conn::Conn;
+#[cfg(doc)]
+use crate::http2::Http2;
+use crate::protocol::Protocol;
 use crate::service::Service;
 use crate::tls::{Plain, Session, Sink, Workspace};
 
@@ -36,7 +40,7 @@ const MAX_DISCARDED: u64 = 256 * 1024;
 /// A connection, secured or not.
 #[derive(Debug)]
 pub struct Channel {
-    conn: Conn,
+    conn: Protocol,
     secured: Option<Box<Secured>>,
 }
 
@@ -65,7 +69,7 @@ struct Secured {
 
 /// A connection as the taker of what was opened.
 struct Taker<'a> {
-    conn: &'a mut Conn,
+    conn: &'a mut Protocol,
     service: &'a mut Service,
 }
 
@@ -77,13 +81,19 @@ impl Sink for Taker<'_> {
     fn take(&mut self, bytes: &[u8]) -> usize {
         self.conn.on_bytes(self.service, bytes)
     }
+
+    fn agree(&mut self, protocol: &[u8]) {
+        if protocol == b"h2" {
+            self.conn.turn_to_http2(self.service);
+        }
+    }
 }
 
 impl Channel {
     /// A connection from `peer` that has just been accepted; one that is to be secured, if the service can
     /// ([`Service::secure`]).
     pub fn new(service: &mut Service, peer: Peer, secured: bool) -> Channel {
-        let mut channel = Channel { conn: Conn::new(service, peer), secured: None };
+        let mut channel = Channel { conn: Protocol::new(service, peer), secured: None };
         channel.secure(service, secured);
         channel
     }
@@ -97,8 +107,10 @@ impl Channel {
     fn secure(&mut self, service: &Service, secured: bool) {
         let tools = service.tls.as_ref().filter(|_| secured);
         let session = tools.map(|tools| tools.new_session());
-        if session.is_some() {
-            self.conn.set_secured();
+        if session.is_some()
+            && let Some(conn) = self.conn.http1()
+        {
+            conn.set_secured();
         }
         self.secured = session.map(|session| {
             let now = service.now();
@@ -140,7 +152,9 @@ impl Channel {
         if !std::mem::replace(&mut secured.heard, true) && bytes.first().is_some_and(u8::is_ascii_uppercase) {
             // No record begins so, but every request does: the answer is one that a person can read.
             self.secured = None;
-            self.conn.refuse_plain(service, bytes);
+            if let Some(conn) = self.conn.http1() {
+                conn.refuse_plain(service, bytes);
+            }
             return self.conn.on_bytes(service, bytes);
         }
         let taken = self.with_session(service, |session, tools, taker| session.receive(tools, bytes, taker));
@@ -238,7 +252,7 @@ impl Channel {
 
     /// The server goes down, see [`Conn::drain`].
     pub fn drain(&mut self, service: &mut Service) {
-        self.conn.drain();
+        self.conn.drain(service);
         if let Some(secured) = &mut self.secured {
             // One that has not got as far as a request is let go of.
             secured.aborted |= secured.session.is_handshaking();
@@ -320,7 +334,7 @@ impl Secured {
         }
     }
 
-    fn seal(&mut self, conn: &mut Conn, service: &mut Service, tools: &mut Workspace) {
+    fn seal(&mut self, conn: &mut Protocol, service: &mut Service, tools: &mut Workspace) {
         let now = service.now();
         let plans = self.session.plans(tools);
         let ahead = if plans { PLAN_AHEAD } else { SEAL_AHEAD };
@@ -415,7 +429,7 @@ impl Maker for Channel {
     }
 }
 
-impl Plain for Conn {
+impl Plain for Protocol {
     fn visit(&self, offset: u64, len: usize, take: &mut dyn FnMut(&[u8])) {
         self.for_each_piece(offset, len, |piece| {
             take(piece.bytes);

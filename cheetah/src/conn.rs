@@ -28,7 +28,7 @@ use crate::body::Body;
 use crate::http::chunked::{ChunkedEnd, Fed};
 use crate::http::date::Persistence;
 use crate::http::parse::{self, HeadEnd, Parsed};
-use crate::http::request::{Method, Request};
+use crate::http::request::{Method, Request, Version};
 use crate::http::response::Status;
 use crate::live::End;
 use crate::response::Response;
@@ -121,6 +121,22 @@ impl Conn {
     /// Tells that the peer's bytes come by way of TLS.
     pub(crate) fn set_secured(&mut self) {
         self.secured = true;
+    }
+
+    /// The peer, what the transport knows it by, whether its bytes come by way of TLS.
+    pub(crate) fn who(&self) -> (Peer, u32, bool) {
+        (self.peer, self.key, self.secured)
+    }
+
+    /// What has come, if that is nothing or the beginning of the first request.
+    pub(crate) fn beginning(&self) -> Option<&[u8]> {
+        (self.end == 0 && self.phase == Phase::Head).then_some(&self.input)
+    }
+
+    /// Keeps bytes of which cannot be said yet whether they are a request: the preface of HTTP/2 begins as some do.
+    pub(crate) fn hold(&mut self, service: &mut Service, bytes: &[u8]) {
+        self.head_began = service.now();
+        self.keep(service, bytes);
     }
 
     /// Tells what its transport knows it by: it is woken under that name ([`Service::wakes`]).
@@ -577,9 +593,9 @@ impl Conn {
         // With `Expect: 100-continue` nobody can say whether the content still comes after our final answer.
         let content_unclear = has_content && request.expects_continue;
         let keep = request.keep_alive && !service.draining && !too_large && !content_unclear;
-        let persistence = match (keep, request.minor_version) {
+        let persistence = match (keep, request.version) {
             (false, _) => Persistence::Close,
-            (true, 0) => Persistence::KeepAlive,
+            (true, Version::Http10) => Persistence::KeepAlive,
             (true, _) => Persistence::Implicit,
         };
         let begun = match (is_for_us, may_change) {
@@ -614,7 +630,7 @@ impl Conn {
             peer: self.peer,
             method: request.method_name,
             target: request.target,
-            minor_version: Some(request.minor_version),
+            version: Some(request.version),
             instead: b"",
             status: Some(answer.status),
             referer: request.referer,
@@ -669,7 +685,7 @@ impl Conn {
             peer: self.peer,
             method: "",
             target: "",
-            minor_version: None,
+            version: None,
             instead: &line[..line.len().min(service.options.limits.request_line)],
             status: Some(answer.status),
             referer: b"",

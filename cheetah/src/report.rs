@@ -11,9 +11,10 @@ use pipe_lib::handler::Verdict;
 use runtime::stats::work::{Quantity, Work};
 use serde_json::{Map, Value, json};
 
+use crate::http::abuse::Abuse;
 use crate::http::response::Status;
 use crate::latency::{BOUNDS_US, Latency};
-use crate::service::Stats;
+use crate::service::{Http2Stats, Stats};
 
 /// The counters of one loop, or of several added up.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -72,6 +73,7 @@ impl Report {
                 "open": self.open,
                 "timed_out": self.stats.timed_out,
             },
+            "http2": http2_json(&self.stats.http2),
             "responses": responses,
             "latency": latency_json(&self.latency),
             "bytes_queued": self.stats.bytes,
@@ -135,6 +137,14 @@ impl fmt::Display for Report {
             ms(latency.quantile(0.99)),
             ms(latency.max())
         )?;
+        let http2 = &stats.http2;
+        if http2.connections > 0 {
+            writeln!(
+                f,
+                "of HTTP/2           {:>14}  connections with {} streams, {} of them reset, {} refused; {} ended by errors",
+                http2.connections, http2.streams, http2.resets, http2.refused, http2.errors
+            )?;
+        }
         writeln!(f, "bytes queued        {:>14}", stats.bytes)?;
         writeln!(f, "bytes held          {:>14}  queued and not yet taken", self.held_bytes)?;
         let sent = work[Quantity::BytesSent];
@@ -213,6 +223,21 @@ fn latency_json(latency: &Latency) -> Value {
     })
 }
 
+/// What is of HTTP/2 alone.
+fn http2_json(http2: &Http2Stats) -> Value {
+    let abuses = Abuse::ALL.into_iter().zip(http2.abuses);
+    let abuses: Map<String, Value> =
+        abuses.map(|(abuse, count)| (abuse.name().to_owned(), count.into())).collect();
+    json!({
+        "connections": http2.connections,
+        "streams": http2.streams,
+        "streams_refused": http2.refused,
+        "streams_reset": http2.resets,
+        "connections_failed": http2.errors,
+        "floods": abuses,
+    })
+}
+
 /// A handler's frames by verdict, and its own counters.
 fn handler_json(handler: &HandlerStats) -> Value {
     let verdicts = Verdict::ALL.map(Verdict::name).into_iter().zip(handler.verdicts);
@@ -237,6 +262,9 @@ mod tests {
         let mut one = Report { open: 2, held_bytes: 10, ..Report::default() };
         one.stats.connections = 3;
         one.stats.responses[0] = 7;
+        one.stats.http2.connections = 1;
+        one.stats.http2.streams = 8;
+        one.stats.http2.abuses[Abuse::Pings as usize] = 1;
         one.device.tx_frames = 5;
         one.stack.fragments_in = 4;
         one.stack.fragments_dropped = 1;
@@ -249,6 +277,7 @@ mod tests {
         let json = sum.to_json();
         assert_eq!(json["connections"]["begun"], 6);
         assert_eq!(json["connections"]["open"], 4);
+        assert_eq!((&json["http2"]["streams"], &json["http2"]["floods"]["pings"]), (&json!(16), &json!(2)));
         assert_eq!(json["responses"][Status::ALL[0].code().to_string()], 14);
         assert_eq!(json["bytes_held"], 20);
         assert_eq!(json["device"]["tx_frames"], 10);

@@ -15,6 +15,7 @@ use runtime::time::Instant;
 
 use crate::access_log::{AccessLogs, Line, Record};
 use crate::hosts::{Host, Hosts};
+use crate::http::abuse::Abuse;
 use crate::http::date::{self, HeadTails, Persistence};
 use crate::http::parse::Limits;
 use crate::http::request::Request;
@@ -98,6 +99,8 @@ pub struct Options {
     /// On the kernel's sockets: take a connection when its first request is there, and read that at once; off (`--without
     /// deferred-accept`), when its handshake is over. On by default; who connects and asks nothing is taken after a second.
     pub deferred_accept: bool,
+    /// Speak HTTP/2 with who wants it (`--http2`).
+    pub http2: bool,
     /// On the kernel's sockets: pass long stretches of an image in memory by reference (`sendfile`); off (`--without
     /// zero-copy`), the kernel copies all.
     pub zero_copy: bool,
@@ -124,6 +127,7 @@ impl Default for Options {
             header_merging: true,
             packet_merging: true,
             deferred_accept: true,
+            http2: true,
             zero_copy: true,
         }
     }
@@ -144,6 +148,38 @@ pub struct Stats {
     pub bytes: u64,
     /// Connections cut because the peer was too slow or silent.
     pub timed_out: u64,
+    /// What is of HTTP/2 alone.
+    pub http2: Http2Stats,
+}
+
+/// Counters of HTTP/2.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Http2Stats {
+    /// Connections that spoke it.
+    pub connections: u64,
+    /// Streams begun.
+    pub streams: u64,
+    /// Streams beyond what a client may have at once.
+    pub refused: u64,
+    /// Streams ended early, by the client or by us.
+    pub resets: u64,
+    /// Connections that ended by an error of the client's.
+    pub errors: u64,
+    /// Of them, for too much of something, in the order of [`Abuse::ALL`].
+    pub abuses: [u64; Abuse::ALL.len()],
+}
+
+impl Http2Stats {
+    fn add(&mut self, other: &Http2Stats) {
+        self.connections += other.connections;
+        self.streams += other.streams;
+        self.refused += other.refused;
+        self.resets += other.resets;
+        self.errors += other.errors;
+        for (sum, count) in self.abuses.iter_mut().zip(other.abuses) {
+            *sum += count;
+        }
+    }
 }
 
 impl Default for Stats {
@@ -156,6 +192,7 @@ impl Default for Stats {
             other_responses: 0,
             bytes: 0,
             timed_out: 0,
+            http2: Http2Stats::default(),
         }
     }
 }
@@ -173,6 +210,7 @@ impl Stats {
         self.bytes += other.bytes;
         self.other_responses += other.other_responses;
         self.timed_out += other.timed_out;
+        self.http2.add(&other.http2);
         for (sum, count) in self.responses.iter_mut().zip(other.responses) {
             *sum += count;
         }
@@ -225,8 +263,10 @@ pub struct Service {
     pub wakes: Wakes,
     /// Programs that answer some paths, if any do.
     pub programs: Option<Box<Programs>>,
-    /// For a head that had to be written.
+    /// For a head that had to be written, in lines or as HTTP/2 has it; for a request's, as HTTP/1.1 has it.
     pub(crate) text_scratch: Vec<u8>,
+    pub(crate) block_scratch: Vec<u8>,
+    pub(crate) head_scratch: Vec<u8>,
     /// Where such heads are until they are acknowledged.
     texts: Pool,
     /// What secured connections use in turn; `None` while one does, and where there are none.
@@ -305,6 +345,8 @@ impl Service {
             wakes: Wakes::default(),
             programs: None,
             text_scratch: Vec::new(),
+            block_scratch: Vec::new(),
+            head_scratch: Vec::new(),
             texts: Pool::new(TEXT_BYTES, MAX_TEXTS),
             tls: None,
             spare_queues: Spare::new(),
@@ -484,13 +526,27 @@ impl Service {
         if written.is_empty() {
             self.end_head(persistence, &mut written);
         }
-        let buffer = if written.len() <= TEXT_BYTES { self.texts.take() } else { None };
-        let Some(mut buffer) = buffer else { return Slice::from(Shared::from(written)) };
-        buffer[..written.len()].copy_from_slice(&written);
-        let mut slice = Slice::from(buffer.freeze());
-        slice.truncate(written.len());
-        written.clear();
+        let slice = self.pooled(&mut written);
         self.text_scratch = written;
+        slice
+    }
+
+    /// The end of a head as HTTP/2 has it.
+    pub(crate) fn block_tail(&self) -> Slice {
+        if self.options.date_cache {
+            return Slice::from(self.tails().block().clone());
+        }
+        Slice::from(Shared::from(date::tail_block(self.tails.unix(), self.tails().lines())))
+    }
+
+    /// Bytes in pooled memory, if they are few and there is some; `scratch` is empty then.
+    pub(crate) fn pooled(&self, scratch: &mut Vec<u8>) -> Slice {
+        let buffer = if scratch.len() <= TEXT_BYTES { self.texts.take() } else { None };
+        let Some(mut buffer) = buffer else { return Slice::from(Shared::from(std::mem::take(scratch))) };
+        buffer[..scratch.len()].copy_from_slice(scratch);
+        let mut slice = Slice::from(buffer.freeze());
+        slice.truncate(scratch.len());
+        scratch.clear();
         slice
     }
 

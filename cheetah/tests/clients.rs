@@ -438,3 +438,54 @@ fn the_ablation_measures_what_is_cold() {
     assert!(said.contains("1 MB, cold, kept connections, 4 clients"), "{said}");
     assert!(said.contains("zero-copy: what is not in memory whole"), "{said}");
 }
+
+/// HTTP/2 as curl and h2load speak it, in the clear and over TLS.
+#[test]
+fn clients_of_http_2() {
+    if !has("curl") {
+        return;
+    }
+    if !output("curl", &["--version"]).1.contains("HTTP2") {
+        eprintln!("skipped: this curl speaks no HTTP/2");
+        return;
+    }
+    let site = linked_site(40);
+    let certificate = support::secured::Certificate::new(&["localhost"]);
+    let (cert, key) = (certificate.files.cert.to_str().unwrap(), certificate.files.key.to_str().unwrap());
+    let site_path = site.path().to_str().unwrap();
+    let served =
+        Program::start(&[site_path, "--tls-cert", cert, "--tls-key", key, "--tls-listen", "127.0.0.1:0"]);
+    for at in [format!("http://{}", served.addr), format!("https://{}", served.https.as_ref().unwrap())] {
+        // The name that the certificate is for.
+        let url = at.replace("127.0.0.1", "localhost");
+        let out = tempfile::tempdir().unwrap();
+        let (mut config, mut statuses) = (String::new(), String::new());
+        let always =
+            ["-s", "-Z", "--http2-prior-knowledge", "--cacert", cert, "-w", "%{http_version} %{http_code}\n"];
+        for (number, (path, _)) in contents(site.path()).iter().enumerate() {
+            let from = format!("{url}/{}", path.to_str().unwrap().replace(' ', "%20"));
+            let to = format!("{}/{number}", out.path().display());
+            if at.starts_with("http:") {
+                // There curl 7.88 can ask only once on a connection, whatever the server.
+                statuses += &output("curl", &[&always[..], &[&from, "-o", &to]].concat()).1;
+            } else {
+                config += &format!("url = \"{from}\"\noutput = \"{to}\"\n");
+            }
+        }
+        if !config.is_empty() {
+            let list = out.path().join("list");
+            fs::write(&list, config).unwrap();
+            statuses += &output("curl", &[&always[..], &["-K", list.to_str().unwrap()]].concat()).1;
+        }
+        assert!(statuses.lines().count() == 41 && statuses.lines().all(|line| line == "2 200"), "{statuses}");
+        for (number, (path, bytes)) in contents(site.path()).iter().enumerate() {
+            assert!(fs::read(out.path().join(number.to_string())).unwrap() == *bytes, "{}", path.display());
+        }
+        if has("h2load") {
+            let (fine, told) =
+                output("h2load", &["-n", "500", "-c", "3", "-m", "20", &format!("{at}/index.html")]);
+            assert!(fine && told.contains("500 succeeded, 0 failed"), "{told}");
+        }
+    }
+    assert_eq!(served.end(), Some(0));
+}

@@ -11,6 +11,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 use runtime::stats::work::Quantity;
 
+use crate::http::abuse::Abuse;
 use crate::http::response::Status;
 use crate::latency::BOUNDS_US;
 use crate::report::Report;
@@ -45,6 +46,11 @@ impl Collector for Counters {
             ("cheetah_connections", "Connections begun", stats.connections),
             ("cheetah_connections_ended", "Connections that are over", stats.closed),
             ("cheetah_connections_timed_out", "Connections cut since the peer was too slow", stats.timed_out),
+            ("cheetah_http2_connections", "Connections that spoke HTTP/2", stats.http2.connections),
+            ("cheetah_http2_streams", "Streams begun", stats.http2.streams),
+            ("cheetah_http2_streams_refused", "Streams beyond those allowed at once", stats.http2.refused),
+            ("cheetah_http2_streams_reset", "Streams ended early by either side", stats.http2.resets),
+            ("cheetah_http2_connections_failed", "Connections ended by an error", stats.http2.errors),
             ("cheetah_bytes_queued", "Bytes of heads and bodies queued", stats.bytes),
             ("cheetah_tcp_payload_bytes", "Payload that our own TCP sent", stack.payload_out),
             ("cheetah_tcp_retransmitted_bytes", "Of it, sent again", stack.payload_retransmitted),
@@ -60,9 +66,15 @@ impl Collector for Counters {
             codes.zip(stats.responses).chain([others]).filter(|(_, count)| *count > 0).collect();
         let work: Vec<(String, u64)> =
             Quantity::ALL.into_iter().map(|quantity| (quantity.name().to_owned(), work[quantity])).collect();
+        let floods: Vec<(String, u64)> = Abuse::ALL
+            .into_iter()
+            .zip(stats.http2.abuses)
+            .map(|(abuse, count)| (abuse.name().to_owned(), count))
+            .collect();
         let way = |received: u64, sent: u64| vec![("in".to_owned(), received), ("out".to_owned(), sent)];
         for (name, help, label, values) in [
             ("cheetah_responses", "Responses by status code", "code", responses),
+            ("cheetah_http2_floods", "HTTP/2 connections ended for too much of a kind", "kind", floods),
             ("cheetah_work", "What was done with bytes, blocks and system calls", "kind", work),
             ("cheetah_device_frames", "Frames", "way", way(device.rx_frames, device.tx_frames)),
             ("cheetah_device_bytes", "Bytes of frames", "way", way(device.rx_bytes, device.tx_bytes)),

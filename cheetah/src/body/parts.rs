@@ -83,6 +83,11 @@ impl PartsBody {
         self.parts.iter().any(|part| part.file.is_read())
     }
 
+    pub(super) fn fetched(&self) -> u64 {
+        let short = self.parts.iter().find(|part| part.file.fetched() < part.file.len());
+        short.map_or(self.len(), |part| part.file_start + part.file.fetched())
+    }
+
     pub(super) fn fetch(
         &mut self,
         document: &dyn Document,

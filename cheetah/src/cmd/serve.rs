@@ -77,6 +77,10 @@ pub(super) struct Arguments {
     /// Serve what lies below .well-known/acme-challenge/ in this folder, where an ACME client puts it, for all hosts
     #[arg(long, value_name = "DIR")]
     acme_challenges: Option<PathBuf>,
+    /// Whether to speak HTTP/2 with clients that want it: over TLS those that offer `h2`, in the clear those that begin with its
+    /// preface
+    #[arg(long, value_name = "on|off", default_value = "on", action = clap::ArgAction::Set, value_parser = on_or_off)]
+    http2: bool,
     /// What carries the connections: kernel (its sockets), or our own TCP/IP on tap, ring, xdp or packet
     #[arg(long, value_name = "NET", default_value = "kernel")]
     net: Net,
@@ -226,6 +230,14 @@ fn at_least_one(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(0) | Err(_) => Err("give a number, 1 or more".to_owned()),
         Ok(number) => Ok(number),
+    }
+}
+
+fn on_or_off(text: &str) -> Result<bool, String> {
+    match text {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err("write on or off".to_owned()),
     }
 }
 
@@ -514,6 +526,7 @@ fn config(arguments: &Arguments) -> Config {
     if !with(Feature::AsyncReads) {
         config.reading = Reading::InPlace;
     }
+    config.http.http2 = arguments.http2;
     config.http.max_connections = arguments.max_connections;
     config.http.clean_urls = arguments.site.clean_urls;
     config.http.single_page = arguments.site.single_page;
@@ -549,6 +562,7 @@ fn acceptor(plan: &Plan) -> anyhow::Result<Option<Arc<Acceptor>>> {
         Some(Suite::Client) => Preference::Client,
     };
     let mut acceptor = Acceptor::with(files, preference).context("HTTPS cannot be served")?;
+    acceptor.offer_http2(arguments.http2);
     acceptor.record_size = arguments.tls_record.unwrap_or_default();
     acceptor.fused = !arguments.without.contains(&Feature::FusedLoops);
     acceptor.into_frames = !arguments.without.contains(&Feature::FrameSealing);

@@ -7,12 +7,12 @@ use runtime::buffer::{Shared, Slice};
 
 use super::{Conn, Phase};
 use crate::access_log::{Line, Record};
-use crate::answer;
+use crate::answer::{self, OfProgram};
 use crate::body::{Awaited, Body, Come, LiveBody};
 use crate::http::chunked::{ChunkedEnd, Fed};
 use crate::http::date::Persistence;
-use crate::http::request::{Method, Request};
-use crate::http::response::{self, Status};
+use crate::http::request::{Method, Request, Version};
+use crate::http::response::Status;
 use crate::programs::{Ask, Asked};
 use crate::response::Response;
 use crate::service::Service;
@@ -38,17 +38,17 @@ impl Conn {
         let scope = service.scope;
         let asked = Asked { request, peer: self.peer, secured: self.secured, scope };
         let Some(ask) = programs.ask(&asked) else { return false };
-        let keep = request.keep_alive && !service.draining && request.minor_version > 0;
+        let keep = request.keep_alive && !service.draining && request.version > Version::Http10;
         let awaited = Awaited {
             persistence: if keep { Persistence::Implicit } else { Persistence::Close },
             with_body: request.method != Method::Head,
-            may_chunk: request.minor_version > 0,
+            may_chunk: request.version > Version::Http10,
         };
         let record = Record {
             peer: self.peer,
             method: request.method_name,
             target: request.target,
-            minor_version: Some(request.minor_version),
+            version: Some(request.version),
             instead: b"",
             status: None,
             referer: request.referer,
@@ -160,31 +160,12 @@ impl Conn {
 
 /// Makes the head of a response of a program whose own has come, or failed to. Whether the connection can go on after it.
 pub(super) fn on_head(service: &mut Service, response: &mut Response, come: Come) -> bool {
-    let Come { head, asked, length } = come;
+    let asked = come.asked;
     let mut text = std::mem::take(&mut service.text_scratch);
-    let (code, goes_on) = match head {
-        Ok(head) => {
-            let goes_on = !asked.with_body || asked.may_chunk || length.is_some();
-            response::line(&mut text, format_args!("HTTP/1.1 {} {}", head.code, head.reason));
-            response::line(&mut text, format_args!("Server: {}", response::SERVER));
-            text.extend_from_slice(&head.fields);
-            match length {
-                _ if !head.may_have_content() => {}
-                Some(length) => response::line(&mut text, format_args!("Content-Length: {length}")),
-                None if asked.with_body && asked.may_chunk => {
-                    response::field(&mut text, "Transfer-Encoding", b"chunked");
-                }
-                None => {}
-            }
-            service.end_head(asked.persistence, &mut text);
-            (head.code, goes_on)
-        }
-        Err(status) => {
-            let answer = answer::page(service, status, asked.persistence, asked.with_body, &mut text);
-            response.body = answer.body;
-            (status.code(), true)
-        }
-    };
+    let OfProgram { code, instead, is_delimited } = answer::of_program(service, come, &mut text);
+    if let Some(page) = instead {
+        response.body = page;
+    }
     response.text = service.head_text(text, asked.persistence);
     response.body_start = response.start + response.text.len() as u64;
     response.end = response.body_start + response.body.len();
@@ -192,5 +173,5 @@ pub(super) fn on_head(service: &mut Service, response: &mut Response, come: Come
         line.set_status(code);
     }
     service.count(code, response.end - response.start);
-    goes_on
+    is_delimited
 }

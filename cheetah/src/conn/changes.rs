@@ -15,7 +15,7 @@ use crate::access_log::Record;
 use crate::answer;
 use crate::body::Body;
 use crate::http::date::Persistence;
-use crate::http::request::{Method, Request};
+use crate::http::request::{Method, Request, Version};
 use crate::http::response::Status;
 use crate::http::target;
 use crate::response::Response;
@@ -119,9 +119,9 @@ impl Conn {
         let Some(upload) = self.content.take_upload() else { return };
         let asked = &upload.asked;
         let keeps = is_whole && asked.keep_alive && !service.draining;
-        let persistence = match (keeps, asked.minor_version) {
+        let persistence = match (keeps, asked.version) {
             (false, _) => Persistence::Close,
-            (true, 0) => Persistence::KeepAlive,
+            (true, Version::Http10) => Persistence::KeepAlive,
             (true, _) => Persistence::Implicit,
         };
         let mut text = std::mem::take(&mut service.text_scratch);
@@ -135,7 +135,7 @@ impl Conn {
             peer: self.peer,
             method: asked.method,
             target: &asked.target,
-            minor_version: Some(asked.minor_version),
+            version: Some(asked.version),
             instead: b"",
             status: Some(answer.status),
             referer: &asked.referer,

@@ -6,6 +6,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use runtime::buffer::Shared;
 
+use super::hpack;
+
 /// Length of an IMF-fixdate, `Sun, 06 Nov 1994 08:49:37 GMT`.
 pub const IMF_FIXDATE_LEN: usize = 29;
 
@@ -51,6 +53,7 @@ pub struct HeadTails {
     implicit: Shared,
     keep_alive: Shared,
     close: Shared,
+    block: Shared,
 }
 
 impl HeadTails {
@@ -71,6 +74,7 @@ impl HeadTails {
             implicit: tail(Persistence::Implicit),
             keep_alive: tail(Persistence::KeepAlive),
             close: tail(Persistence::Close),
+            block: Shared::from(tail_block(unix, &lines)),
             lines,
         }
     }
@@ -100,6 +104,19 @@ impl HeadTails {
             Persistence::Close => &self.close,
         }
     }
+
+    /// What [`tail_block`] gives.
+    pub fn block(&self) -> &Shared {
+        &self.block
+    }
+}
+
+/// The end of a head as HTTP/2 has it: `lines` and `date`, as a block of HPACK.
+pub fn tail_block(unix: u64, lines: &[u8]) -> Vec<u8> {
+    let mut block = Vec::with_capacity(IMF_FIXDATE_LEN);
+    hpack::of_head(lines, &mut block);
+    hpack::field(b"date", &format(unix), &mut block);
+    block
 }
 
 /// Formats the end of a head that is sent in the second `unix`.

@@ -1,29 +1,36 @@
 //! Response heads made when a site is packed, and the application area that holds them.
 //!
 //! ```text
-//!   0   4  magic "HHD2"
+//!   0   4  magic "HHD3"
 //!   4   2  length of the 200 head        8   2  place of the media type in it     12   2  place of the entity tag
 //!   6   2  length of the 304 head       10   2  its length                        14   2  its length
 //!  16   8  last modification, seconds since 1970
 //!  24   8  length of the file: an area that was made for other contents is not used
 //!  32   1  the content coding: 0 for none, then as in `Coding::ALL`
 //!  33   1  1 if the same contents are there in another coding
-//!  34   6  zero
-//!  40      the 200 head, then the 304 head
+//!  34   2  length of the 200 head as HTTP/2 has it
+//!  36   2  length of the 304 head as HTTP/2 has it
+//!  38   2  zero
+//!  40      the 200 head, the 304 head, then both as blocks of HPACK
 //! ```
 //!
 //! Numbers are little-endian. The heads lack `Date`, `Connection` and the empty line, which are patched in when they
-//! are sent. An area with the magic "HHD1" has its heads at 32, and neither coding nor another one.
+//! are sent; so do the blocks. An area with the magic "HHD2" has no blocks: 34 to 40 are zero. One with the magic "HHD1" has
+//! its heads at 32, and neither coding nor another one.
 
 use std::ops::Range;
 
 use crate::http::coding::Coding;
 use crate::http::conditional::Validators;
 use crate::http::date;
+use crate::http::hpack;
 use crate::http::response::{self, Status};
 
-const MAGIC: &[u8; 4] = b"HHD2";
+const MAGIC: &[u8; 4] = b"HHD3";
 const PREFIX_BYTES: usize = 40;
+
+/// Before there were blocks.
+const MAGIC_WITHOUT_BLOCKS: &[u8; 4] = b"HHD2";
 
 /// Before there were codings.
 const OLD_MAGIC: &[u8; 4] = b"HHD1";
@@ -51,6 +58,10 @@ pub struct Area {
     pub whole: Range<usize>,
     /// The 304 head.
     pub not_modified: Range<usize>,
+    /// The 200 head as HTTP/2 has it; empty if it was not made.
+    pub whole_block: Range<usize>,
+    /// The 304 head likewise.
+    pub not_modified_block: Range<usize>,
     /// The media type.
     pub content_type: Range<usize>,
     /// The entity tag, with quotes.
@@ -73,6 +84,16 @@ impl Area {
         }
     }
 
+    /// Where the same lies as a block of HPACK.
+    pub fn block(&self, status: Status) -> Option<Range<usize>> {
+        let block = match status {
+            Status::Ok => &self.whole_block,
+            Status::NotModified => &self.not_modified_block,
+            _ => return None,
+        };
+        (!block.is_empty()).then(|| block.clone())
+    }
+
     /// Reads an area that belongs to a file of `size` bytes; `None` if it is none of ours, or damaged.
     pub fn decode(bytes: &[u8], size: u64) -> Option<Area> {
         let u16_at = |at: usize| Some(usize::from(u16::from_le_bytes(*bytes.get(at..)?.first_chunk()?)));
@@ -80,7 +101,8 @@ impl Area {
         if u64_at(24)? != size {
             return None;
         }
-        let (prefix, coding, varies) = if bytes.starts_with(MAGIC) {
+        let has_blocks = bytes.starts_with(MAGIC);
+        let (prefix, coding, varies) = if has_blocks || bytes.starts_with(MAGIC_WITHOUT_BLOCKS) {
             let coding = match usize::from(*bytes.get(32)?) {
                 0 => None,
                 number => Some(*Coding::ALL.get(number - 1)?),
@@ -93,6 +115,9 @@ impl Area {
         };
         let whole = prefix..prefix + u16_at(4)?;
         let not_modified = whole.end..whole.end + u16_at(6)?;
+        let block_lens = if has_blocks { (u16_at(34)?, u16_at(36)?) } else { (0, 0) };
+        let whole_block = not_modified.end..not_modified.end + block_lens.0;
+        let not_modified_block = whole_block.end..whole_block.end + block_lens.1;
         let within = |at: usize, len: usize| {
             let start = whole.start + at;
             (start + len <= whole.end).then_some(start..start + len)
@@ -103,10 +128,21 @@ impl Area {
             let head = bytes.get(range.clone());
             head.is_some_and(|head| head.starts_with(b"HTTP/1.1 ") && head.ends_with(b"\r\n"))
         };
-        if !is_head(&whole) || !is_head(&not_modified) || not_modified.end != bytes.len() {
+        if !is_head(&whole) || !is_head(&not_modified) || not_modified_block.end != bytes.len() {
             return None;
         }
-        Some(Area { whole, not_modified, content_type, etag, last_modified: u64_at(16)?, coding, varies })
+        let last_modified = u64_at(16)?;
+        Some(Area {
+            whole,
+            not_modified,
+            whole_block,
+            not_modified_block,
+            content_type,
+            etag,
+            last_modified,
+            coding,
+            varies,
+        })
     }
 }
 
@@ -146,9 +182,16 @@ pub fn encode(facts: &Facts<'_>) -> Vec<u8> {
     area.extend_from_slice(&facts.size.to_le_bytes());
     area.push(facts.coding.map_or(0, |coding| coding as u8 + 1));
     area.push(u8::from(facts.varies));
+    let block = |head: &[u8]| {
+        let mut block = Vec::with_capacity(head.len());
+        hpack::of_head(head, &mut block);
+        block
+    };
+    let (whole_block, not_modified_block) = (block(&whole), block(&not_modified));
+    area.extend_from_slice(&(whole_block.len() as u16).to_le_bytes());
+    area.extend_from_slice(&(not_modified_block.len() as u16).to_le_bytes());
     area.resize(PREFIX_BYTES, 0);
-    area.extend_from_slice(&whole);
-    area.extend_from_slice(&not_modified);
+    area.extend([whole, not_modified, whole_block, not_modified_block].concat());
     area
 }
 
@@ -250,12 +293,41 @@ mod tests {
     }
 
     #[test]
-    fn an_area_of_the_old_kind_is_read() {
+    fn areas_of_the_old_kinds_are_read() {
         let new = encode(&facts());
-        let old = [&OLD_MAGIC[..], &new[4..OLD_PREFIX_BYTES], &new[PREFIX_BYTES..]].concat();
-        let (new_area, old_area) = (Area::decode(&new, 1234).unwrap(), Area::decode(&old, 1234).unwrap());
-        assert_eq!(old[old_area.whole], new[new_area.whole]);
-        assert_eq!(old[old_area.etag], new[new_area.etag]);
+        let new_area = Area::decode(&new, 1234).unwrap();
+        let heads = &new[PREFIX_BYTES..new_area.not_modified.end];
+        let first = [&OLD_MAGIC[..], &new[4..OLD_PREFIX_BYTES], heads].concat();
+        let second = [&MAGIC_WITHOUT_BLOCKS[..], &new[4..34], &[0; 6], heads].concat();
+        for old in [first, second] {
+            let old_area = Area::decode(&old, 1234).unwrap();
+            assert_eq!(old[old_area.whole.clone()], new[new_area.whole.clone()]);
+            assert_eq!(old[old_area.etag.clone()], new[new_area.etag.clone()]);
+            assert_eq!((old_area.block(Status::Ok), old_area.block(Status::NotModified)), (None, None));
+        }
+    }
+
+    #[test]
+    fn blocks_say_what_heads_say() {
+        let bytes = encode(&facts());
+        let area = Area::decode(&bytes, 1234).unwrap();
+        for status in [Status::Ok, Status::NotModified] {
+            let mut lines = String::new();
+            let block = &bytes[area.block(status).unwrap()];
+            hpack::Decoder::default()
+                .decode(block, &mut Vec::new(), |name, value| {
+                    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+                    lines += &format!("{}: {}\r\n", text(name), text(value));
+                })
+                .unwrap();
+            let head = std::str::from_utf8(&bytes[area.head(status).unwrap()]).unwrap();
+            let names = |line: &str| {
+                line.split_once(": ").map(|(name, value)| format!("{}: {value}\r\n", name.to_lowercase()))
+            };
+            let fields: String = head.lines().filter_map(names).collect();
+            assert_eq!(lines, format!(":status: {}\r\n{fields}", status.code()));
+        }
+        assert_eq!(area.block(Status::NotFound), None);
     }
 
     #[test]
@@ -274,7 +346,7 @@ mod tests {
             bytes[at % len] = value;
             bytes.truncate(cut.max(1));
             if let Some(area) = Area::decode(&bytes, 1234) {
-                for range in [area.whole, area.not_modified, area.content_type, area.etag] {
+                for range in [area.whole, area.not_modified, area.whole_block, area.not_modified_block, area.content_type, area.etag] {
                     prop_assert!(bytes.get(range).is_some());
                 }
             }

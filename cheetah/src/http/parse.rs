@@ -8,7 +8,7 @@ use std::mem::MaybeUninit;
 
 use super::coding;
 use super::decimal;
-use super::request::{ContentIs, Method, Request};
+use super::request::{ContentIs, Method, Request, Version};
 use super::response::Status;
 use crate::http::conditional::Conditions;
 
@@ -149,10 +149,10 @@ fn names_another_version(buffer: &[u8]) -> bool {
 
 /// Reads the fields that matter and refuses what RFC 9112 says to refuse.
 fn check<'a>(head: &httparse::Request<'_, 'a>) -> Result<Request<'a>, Status> {
-    let (Some(method_name), Some(target), Some(minor_version)) = (head.method, head.path, head.version)
-    else {
+    let (Some(method_name), Some(target), Some(minor)) = (head.method, head.path, head.version) else {
         return Err(Status::BadRequest);
     };
+    let version = if minor == 0 { Version::Http10 } else { Version::Http11 };
     let mut conditions = Conditions::default();
     let (mut hosts, mut host) = (0, &b""[..]);
     let (mut close, mut keep_alive) = (false, false);
@@ -216,14 +216,14 @@ fn check<'a>(head: &httparse::Request<'_, 'a>) -> Result<Request<'a>, Status> {
         }
     }
     // RFC 9112 section 3.2: exactly one Host, except that HTTP/1.0 may leave it out.
-    if hosts > 1 || (hosts == 0 && minor_version >= 1) {
+    if hosts > 1 || (hosts == 0 && version > Version::Http10) {
         return Err(Status::BadRequest);
     }
     let mut is_chunked = false;
     // Both lengths at once, or a transfer coding from a 1.0 client, is how requests are smuggled (section 6.1).
     match transfer_codings {
         TransferCodings::None => {}
-        _ if content_length.is_some() || minor_version == 0 => return Err(Status::BadRequest),
+        _ if content_length.is_some() || version == Version::Http10 => return Err(Status::BadRequest),
         TransferCodings::Unframed | TransferCodings::Misplaced => return Err(Status::BadRequest),
         TransferCodings::Unknown => return Err(Status::NotImplemented),
         TransferCodings::Chunked => is_chunked = true,
@@ -237,11 +237,11 @@ fn check<'a>(head: &httparse::Request<'_, 'a>) -> Result<Request<'a>, Status> {
         method_name,
         target,
         host,
-        minor_version,
-        keep_alive: !close && (minor_version >= 1 || keep_alive),
+        version,
+        keep_alive: !close && (version > Version::Http10 || keep_alive),
         content_length: content_length.unwrap_or(0),
         is_chunked,
-        expects_continue: expects_continue && minor_version >= 1,
+        expects_continue: expects_continue && version > Version::Http10,
         accept: accept.get().unwrap_or_default(),
         accept_encoding,
         range: range.get(),

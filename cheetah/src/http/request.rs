@@ -42,6 +42,28 @@ impl Method {
     }
 }
 
+/// The version of HTTP that a request came by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Version {
+    /// HTTP/1.0
+    Http10,
+    /// HTTP/1.1
+    Http11,
+    /// HTTP/2
+    Http2,
+}
+
+impl Version {
+    /// As a log has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Version::Http10 => "HTTP/1.0",
+            Version::Http11 => "HTTP/1.1",
+            Version::Http2 => "HTTP/2.0",
+        }
+    }
+}
+
 /// What a request says of its content, beside its length.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ContentIs {
@@ -67,13 +89,13 @@ pub struct Request<'a> {
     pub target: &'a str,
     /// The `Host` field; empty if it did not come. Which host is asked for is what [`Request::authority`] says.
     pub host: &'a [u8],
-    /// Minor version: 0 for HTTP/1.0, 1 for HTTP/1.1.
-    pub minor_version: u8,
+    /// The version that it came by.
+    pub version: Version,
     /// Whether the client wants the connection kept, by version and `Connection` field.
     pub keep_alive: bool,
     /// Bytes of content that follow the head (`Content-Length`).
     pub content_length: u64,
-    /// Content in chunks follows the head instead.
+    /// Content in chunks follows the head instead; by HTTP/2, content in frames whose length is not said.
     pub is_chunked: bool,
     /// Whether the client waits for `100 Continue` before it sends the content.
     pub expects_continue: bool,

@@ -86,7 +86,7 @@ impl Ask {
         let mut params = Params { bytes: Vec::with_capacity(request.head.len() * 2 + 256) };
         params.push(b"GATEWAY_INTERFACE", b"CGI/1.1");
         params.push(b"SERVER_SOFTWARE", SERVER.as_bytes());
-        params.push(b"SERVER_PROTOCOL", format!("HTTP/1.{}", request.minor_version).as_bytes());
+        params.push(b"SERVER_PROTOCOL", request.version.name().as_bytes());
         params.push(b"REQUEST_METHOD", request.method_name.as_bytes());
         params.push(b"REQUEST_URI", request.target.as_bytes());
         params.push(b"SCRIPT_NAME", route.prefix().as_bytes());

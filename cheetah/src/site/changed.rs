@@ -204,6 +204,10 @@ impl Document for FileInRuns {
         self.area.head(status).map(|range| self.of_area(range))
     }
 
+    fn ready_block(&self, status: Status) -> Option<Piece<'_>> {
+        self.area.block(status).map(|range| self.of_area(range))
+    }
+
     /// Its runs may be, but no sums go with them.
     fn is_resident(&self) -> bool {
         false

@@ -115,6 +115,10 @@ impl Document for PackedFile {
         self.area.head(status).map(|range| self.of_area(range))
     }
 
+    fn ready_block(&self, status: Status) -> Option<Piece<'_>> {
+        self.area.block(status).map(|range| self.of_area(range))
+    }
+
     fn is_resident(&self) -> bool {
         self.image.is_resident()
     }

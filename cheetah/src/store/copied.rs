@@ -83,6 +83,10 @@ impl Document for CopiedDocument {
         self.document.ready_head(status)
     }
 
+    fn ready_block(&self, status: Status) -> Option<Piece<'_>> {
+        self.document.ready_block(status)
+    }
+
     fn is_resident(&self) -> bool {
         false
     }

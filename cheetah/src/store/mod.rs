@@ -98,6 +98,12 @@ pub trait Document: fmt::Debug + Send + Sync {
     /// [`crate::http::headers::write`] would make of the facts.
     fn ready_head(&self, status: Status) -> Option<Piece<'_>>;
 
+    /// The same head as a block of HPACK, for HTTP/2.
+    fn ready_block(&self, status: Status) -> Option<Piece<'_>> {
+        let _ = status;
+        None
+    }
+
     /// Whether all bytes are in memory as long as the document is: then they are asked for by [`Document::resident`], else
     /// by [`Document::read`].
     fn is_resident(&self) -> bool;

@@ -109,7 +109,7 @@ impl Acceptor {
         let mut config = builder
             .with_no_client_auth()
             .with_cert_resolver(Arc::clone(&certificates) as Arc<dyn ResolvesServerCert>);
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         config.ticketer = crypto::ring::Ticketer::new().map_err(CertificateError::Config)?;
         config.ignore_client_order = preference != Preference::Client;
         // So that records can be sealed from where the bytes lie.
@@ -123,6 +123,12 @@ impl Acceptor {
             records_per_key: MAX_RECORDS,
             own_records: AesGcm::new(&[0; 16]).is_ok_and(|aead| aead.is_compiled()),
         })
+    }
+
+    /// Offers HTTP/2 beside HTTP/1.1, or does not.
+    pub fn offer_http2(&mut self, offers: bool) {
+        let protocols: &[&[u8]] = if offers { &[b"h2", b"http/1.1"] } else { &[b"http/1.1"] };
+        Arc::make_mut(&mut self.config).alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
     }
 
     /// Reads these files, the same as before or others. Connections from now on are shown what they hold now; tickets stay

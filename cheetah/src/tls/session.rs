@@ -75,6 +75,11 @@ pub trait Sink {
 
     /// Takes bytes, in order; gives how many.
     fn take(&mut self, bytes: &[u8]) -> usize;
+
+    /// Both sides agreed on what the bytes are to be (ALPN), before there are any.
+    fn agree(&mut self, protocol: &[u8]) {
+        let _ = protocol;
+    }
 }
 
 /// One connection's TLS.
@@ -185,7 +190,15 @@ impl Session {
     pub fn resume(&mut self, tools: &mut Workspace, sink: &mut impl Sink) {
         self.deliver(sink);
         if matches!(self.state, State::Rustls(_)) && self.opened.is_empty() && sink.has_room() {
+            let was_handshaking = self.is_handshaking();
             self.run_rustls(Job::None);
+            if was_handshaking
+                && let State::Rustls(connection) = &self.state
+                && !connection.is_handshaking()
+                && let Some(protocol) = connection.alpn_protocol()
+            {
+                sink.agree(protocol);
+            }
             self.deliver(sink);
             self.take_over(tools);
         }

@@ -22,7 +22,7 @@ use runtime::buffer::Pool;
 use runtime::time::Instant;
 
 use crate::http::conditional::KeptConditions;
-use crate::http::request::{ContentIs, Method, Request};
+use crate::http::request::{ContentIs, Method, Request, Version};
 use crate::http::response::Status;
 use crate::live::ConnectionWaker;
 use crate::site::writable::{ChangeMade, NotMade, WantedChange, Wish};
@@ -96,8 +96,8 @@ pub struct Asked {
     pub method: &'static str,
     /// The target as sent.
     pub target: String,
-    /// Minor version.
-    pub minor_version: u8,
+    /// The version that it came by.
+    pub version: Version,
     /// Whether the client wants the connection kept.
     pub keep_alive: bool,
     /// `Referer`.
@@ -196,7 +196,12 @@ impl Uploads {
                 return Err(Status::PreconditionFailed);
             }
         }
-        let length = (!request.is_chunked).then_some(request.content_length);
+        let length = match (request.is_chunked, request.version) {
+            (false, _) => Some(request.content_length),
+            // Frames end it, which bear no bytes of their own here.
+            (true, Version::Http2) => Some(u64::MAX),
+            (true, _) => None,
+        };
         Ok(Upload {
             asked: Asked::of(request),
             host: 0,
@@ -217,7 +222,7 @@ impl Asked {
         Asked {
             method: if request.method == Method::Put { "PUT" } else { "DELETE" },
             target: request.target.to_owned(),
-            minor_version: request.minor_version,
+            version: request.version,
             keep_alive: request.keep_alive,
             referer: request.referer.to_vec(),
             user_agent: request.user_agent.to_vec(),

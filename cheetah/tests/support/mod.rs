@@ -4,6 +4,7 @@
 
 pub mod browser;
 pub mod fastcgi;
+pub mod http2;
 pub mod program;
 pub mod secured;
 pub mod servers;

@@ -339,6 +339,11 @@ impl Document for OpenFile {
         places.head(status).map(|range| Piece { hold: Some(area), ..Piece::new(&area[range]) })
     }
 
+    fn ready_block(&self, status: Status) -> Option<Piece<'_>> {
+        let Known { area, places, .. } = &*self.known;
+        places.block(status).map(|range| Piece { hold: Some(area), ..Piece::new(&area[range]) })
+    }
+
     fn is_resident(&self) -> bool {
         false
     }
