@@ -45,7 +45,7 @@ impl Answer {
     }
 }
 
-/// Answers `request`, writing the head to `text`, which is empty, unless it is ready-made. If [`Service::reader`] is blocked
+/// Answers `request`, writing the head to `text`, which is empty, unless it is ready-made. If the reader of `service` is blocked
 /// then, something that the answer depends on is being read, and this is none: ask again.
 pub fn answer(
     service: &mut Service,
