@@ -11,9 +11,9 @@ use std::time::Duration;
 use cheetah::server::{Config, Server};
 use cheetah::transport::device::{self, DeviceOptions, Interface};
 use cheetah::transport::stack::StackOptions;
-use netstack::device::sys::link;
 use netstack::handler::xdp::{XdpError, XdpFilter};
 use netstack::handler::{Binding, NamedHandler, load};
+use netstack::sys::link;
 use support::in_namespace;
 use support::servers::{OURS, connect, tap, veth};
 

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use cheetah::server::{Config, Server};
 use cheetah::transport::device::{self, DeviceOptions, Interface};
 use cheetah::transport::stack::StackOptions;
-use netstack::device::sys::link;
 use netstack::stack::Features;
+use netstack::sys::link;
 use support::servers::{OURS, connect, on_device, tap, veth};
 use support::{CASES, hello_etag, in_namespace, read_response};
 

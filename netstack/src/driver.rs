@@ -19,11 +19,11 @@ use runtime::poller::{Event, Interest, Token, Trigger};
 use runtime::time::Instant;
 
 use crate::application::Application;
-use crate::device::sys::link;
 use crate::device::tap::TapDevice;
 use crate::device::{Device, TransmitError};
 use crate::handler::Handlers;
 use crate::stack::{AddressDetection, Config, Stack};
+use crate::sys::link;
 use crate::transmission::{Offload, Payload, Transmission};
 
 /// Frames taken in before what they caused is sent.

@@ -14,6 +14,7 @@ pub mod tcp;
 pub mod transmission;
 
 pub mod sums;
+pub mod sys;
 
 pub mod device;
 

@@ -8,8 +8,8 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use netstack::device::sys::netns;
 use netstack::device::tap::TapDevice;
+use netstack::sys::netns;
 
 fn main() -> ExitCode {
     if let Err(error) = netns::enter_private() {

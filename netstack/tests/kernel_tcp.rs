@@ -12,9 +12,9 @@ use std::time::{Duration, Instant as Clock};
 use netstack::application::{CloseReason, Key};
 use netstack::device::Device;
 use netstack::device::fault::{FaultDevice, Faults};
-use netstack::device::sys::{link, netns};
 use netstack::device::tap::TapDevice;
 use netstack::stack::{Config, Ipv6Config, Stack};
+use netstack::sys::{link, netns};
 use runtime::time::Instant;
 use support::{TestApp, TestStream, byte_at};
 

@@ -21,9 +21,9 @@ use cheetah::transport::device::{self, DeviceOptions, Interface};
 use cheetah::transport::sim;
 use cheetah::transport::stack::StackOptions;
 use fsstack::cache::FileCache;
-use netstack::device::sys::{link, netns};
 use netstack::device::wire;
 use netstack::stack::Features;
+use netstack::sys::{link, netns};
 
 use super::source::{self, LoadOptions};
 

@@ -28,10 +28,10 @@ use cheetah::store::Feed;
 use cheetah::tls::{Acceptor, Preference, RecordSize};
 use cheetah::transport::device::{self, DeviceOptions, FaultOptions, Interface, OpenDevice};
 use cheetah::transport::stack::StackOptions;
-use netstack::device::sys::link;
 use netstack::handler::xdp::XdpFilter;
 use netstack::handler::{self, Binding};
 use netstack::stack::{self, Ipv6Config};
+use netstack::sys::link;
 use netstack::tcp::{Algorithm, EcnUse};
 
 use super::Usage;

@@ -15,11 +15,11 @@ use netstack::device::layout::LayoutDevice;
 use netstack::device::packet::PacketDevice;
 use netstack::device::pcap::{self, PcapWriter, TraceDevice};
 use netstack::device::ring::RingDevice;
-use netstack::device::sys::link;
 use netstack::device::tap::TapDevice;
 use netstack::device::xdp::XdpDevice;
 use netstack::handler::NamedHandler;
 use netstack::handler::xdp::{XdpError, XdpFilter, XdpHook};
+use netstack::sys::link;
 use pipe_lib::{CompileOptions, Library};
 use runtime::transfer::{Style, Transfers};
 

@@ -17,7 +17,7 @@ use cheetah::site::pack;
 use cheetah::store::{Found, Store as _};
 use fsstack::image::build::Mtime;
 use fsstack::{BuildOptions, Builder};
-use netstack::device::sys::{link, netns};
+use netstack::sys::{link, netns};
 
 /// 06 Nov 1994 08:49:37 GMT
 pub const MODIFIED: i64 = 784_111_777;

@@ -8,8 +8,8 @@ use cheetah::server::{Config, Server};
 use cheetah::store::Store;
 use cheetah::transport::device::{self, DeviceOptions, Interface};
 use cheetah::transport::stack::StackOptions;
-use netstack::device::sys::link;
 use netstack::stack::Features;
+use netstack::sys::link;
 
 pub const OURS: Ipv4Addr = Ipv4Addr::new(10, 98, 0, 2);
 pub const KERNELS: Ipv4Addr = Ipv4Addr::new(10, 98, 0, 1);

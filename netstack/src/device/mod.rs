@@ -22,7 +22,6 @@ use crate::transmission::{Capabilities, RxChecksum, Transmission};
 use crate::wire::EthernetAddress;
 
 pub mod frame;
-pub mod sys;
 mod vnet;
 
 pub mod packet;

@@ -8,7 +8,7 @@
 //! network adapter that is not there: its frames arrive here with only the pseudo-header's sum in the checksum field,
 //! and up to 64 KB long. This device cannot see the kernel's note of that, so such segments fail verification and are
 //! dropped, as they must be, since nothing tells them from damaged ones. Switch the *peer's* offloads off:
-//! [`super::sys::link::set_tx_offload`], or `ethtool -K PEER tx off tso off gso off`.
+//! [`crate::sys::link::set_tx_offload`], or `ethtool -K PEER tx off tso off gso off`.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, IntoRawFd, OwnedFd};
@@ -21,8 +21,8 @@ use runtime::transfer::Transfer;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::frame::FrameBuilder;
-use super::sys::{link, packet};
 use super::{Device, Received, Stats, TransmitError, is_transient};
+use crate::sys::{link, packet};
 use crate::transmission::{Capabilities, RxChecksum, Transmission};
 use crate::wire::{EthernetAddress, ethernet, ipv4};
 

@@ -16,10 +16,10 @@ use runtime::time::Instant;
 use runtime::transfer::Transfer;
 
 use super::frame::FrameBuilder;
-use super::sys::tun::VNET_HEADER_LEN;
-use super::sys::{link, ring};
 use super::vnet::VnetHeader;
 use super::{Device, Received, Stats, TransmitError};
+use crate::sys::tun::VNET_HEADER_LEN;
+use crate::sys::{link, ring};
 use crate::transmission::{Capabilities, RxChecksum, Transmission};
 use crate::wire::{EthernetAddress, ipv4};
 

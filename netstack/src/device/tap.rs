@@ -17,9 +17,9 @@ use runtime::transfer::Transfer;
 use smallvec::SmallVec;
 
 use super::frame::FrameBuilder;
-use super::sys::{link, tun};
 use super::vnet::VnetHeader;
 use super::{Device, Received, Stats, TransmitError, is_transient, random_hardware_addr};
+use crate::sys::{link, tun};
 use crate::transmission::{Capabilities, Payload, Transmission};
 use crate::wire::{EthernetAddress, ethernet, ipv4};
 

@@ -1,6 +1,6 @@
 //! The virtio-net header: what a frame before it leaves to the other side (virtio specification 1.2, section 5.1.6).
 
-use super::sys::tun;
+use crate::sys::tun;
 use crate::transmission::{RxChecksum, Transmission};
 use crate::wire::{EtherType, ethernet};
 

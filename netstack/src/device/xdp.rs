@@ -19,10 +19,10 @@ use runtime::transfer::Transfer;
 use rustix::event::epoll;
 
 use super::frame::FrameBuilder;
-use super::sys::link;
-use super::sys::xsk::{MAX_FRAME_LEN, XskSocket};
 use super::{Device, Received, Stats, TransmitError};
 use crate::handler::xdp::{XdpFilter, XdpHook};
+use crate::sys::link;
+use crate::sys::xsk::{MAX_FRAME_LEN, XskSocket};
 use crate::transmission::{Capabilities, RxChecksum, Transmission};
 use crate::wire::{EthernetAddress, ethernet};
 

@@ -11,8 +11,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use pipe_lib::handler::{Handler, HandlerError, Verdict, XdpProgram};
 
 use super::{Binding, HandlerStats, LoadError, NamedHandler, load};
-use crate::device::sys::bpf::{CounterMap, SocketMap, XdpCode, XdpLink};
-use crate::device::sys::link;
+use crate::sys::bpf::{CounterMap, SocketMap, XdpCode, XdpLink};
+use crate::sys::link;
 
 /// Why handlers are not in the kernel.
 #[derive(Debug)]

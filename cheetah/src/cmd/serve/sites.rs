@@ -12,7 +12,7 @@ use cheetah::server::{Follow, NoSite};
 use cheetah::store::{Dotfiles, Feed, Folder, Store, WithChallenges, WithStatus};
 use cheetah::tls::KeyFiles;
 use fsstack::cache::FileCache;
-use netstack::device::sys::tun::DEVICE_FILE as TUN;
+use netstack::sys::tun::DEVICE_FILE as TUN;
 
 use super::changes::Taking;
 use super::config::Plan;

@@ -6,7 +6,7 @@
 //! To set up a private network without privileges and without calling `ip`:
 //!
 //! ```no_run
-//! use netstack::device::sys::{link, netns, tun};
+//! use netstack::sys::{link, netns, tun};
 //!
 //! netns::enter_private()?;                                // user + network namespace; single-threaded programs only
 //! netns::set_congestion_control("reno")?;
