@@ -35,7 +35,7 @@ fn value(of: &Arg) -> &'static str {
     if let Some(name) = names.first() {
         return name.get_name().to_owned().leak();
     }
-    let more = ["kernel", "lru", "adaptive", "offload", "64M", "auto"];
+    let more = ["on", "kernel", "lru", "adaptive", "offload", "64M", "auto"];
     let takes = |text: &&str| {
         let alone = Arg::new("value").value_parser(of.get_value_parser().clone());
         Command::new("one").no_binary_name(true).arg(alone).try_get_matches_from([*text]).is_ok()
