@@ -45,7 +45,7 @@ END
 # With $tls_files, a folder with c.pem and k.pem, servers also speak HTTPS, at port 8443.
 nginx_tls() {
     [ -z "${tls_files:-}" ] && return
-    echo "listen 10.83.0.1:8443 ssl backlog=8192; ssl_certificate $tls_files/c.pem; ssl_certificate_key $tls_files/k.pem;
+    echo "listen 10.83.0.1:8443 ssl http2 backlog=8192; ssl_certificate $tls_files/c.pem; ssl_certificate_key $tls_files/k.pem;
         ssl_protocols TLSv1.2 TLSv1.3; ssl_session_tickets on;"
 }
 
