@@ -3,7 +3,7 @@
 //! `PIPE_SEED=N` runs one pipeline again, `PIPE_ROUNDS=N` more of them.
 
 use pipe_lib::Backend;
-use pipe_lib::testing::{Generator, Judge, Rng, fuzz_composition, fuzz_program, fuzz_source};
+use pipe_lib::testing::{Generator, Judge, Rng, fuzz_composition, fuzz_program, fuzz_source, judge_seed};
 use std::path::Path;
 
 const BACKENDS: [Backend; 4] = [Backend::Interp, Backend::Cranelift, Backend::Native, Backend::Auto];
@@ -61,6 +61,17 @@ fn tapes_of_bytes_decide_on_pipelines() {
     for _ in 0..200 {
         let len = rng.between(0, 600);
         fuzz_composition(&(0..len).map(|_| rng.next_u64() as u8).collect::<Vec<u8>>());
+    }
+}
+
+/// Seeds by which `pipec fuzz` has failed, while its pipelines are made as they were then.
+#[test]
+fn seeds_that_random_pipelines_failed_by() {
+    // A window that is not whole, of a stream that is not whole words: refused for either.
+    for seed in [70_677_267_509_738] {
+        if let Err(failed) = judge_seed(seed, &[Backend::Interp]) {
+            panic!("seed {seed}: {}\n{}", failed.1, failed.0);
+        }
     }
 }
 
