@@ -59,7 +59,7 @@ impl Case<'_> {
         if framed.refused {
             return match result {
                 Err(RunError::FrameLength { .. }) => Ok(()),
-                // A stream of that length would be refused whatever the window: which reason is found first does not matter.
+                // A stream of that length would be refused whatever the window: either reason will do.
                 Err(RunError::Leftover { .. }) if self.expected.is_err() => Ok(()),
                 other => {
                     Err(format!("a window that is not whole was taken: {:?}", other.map(|run| run.read)))
