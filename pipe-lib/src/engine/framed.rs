@@ -98,6 +98,9 @@ impl<'e> Prepared<'e> {
         }
         let plan = source.or(sink);
         let len = plan.map_or(Ok(buf.len()), |plan| plan.stream_len(buf.len()))?;
+        if let Some(sink) = sink {
+            sink.check_whole(len as u64)?;
+        }
         self.program.check_length(len as u64)?;
         let ptr = buf.as_mut_ptr();
         // Where only one end has a frame, data stay in its places at the other end, too.
