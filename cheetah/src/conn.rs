@@ -601,7 +601,7 @@ impl Conn {
         let begun = match (is_for_us, may_change) {
             (false, _) => Some(Err(Status::MisdirectedRequest)),
             (true, false) => None,
-            (true, true) => self.begin_upload(service, request),
+            (true, true) => service.begin_upload(request).map(|begun| begun.map(Box::new)),
         };
         if let Some(Ok(upload)) = begun {
             self.receive(service, upload, has_content && request.expects_continue);

@@ -18,8 +18,9 @@ use crate::hosts::{Host, Hosts};
 use crate::http::abuse::Abuse;
 use crate::http::date::{self, HeadTails, Persistence};
 use crate::http::parse::Limits;
-use crate::http::request::Request;
+use crate::http::request::{Method, Request};
 use crate::http::response::{self, Status};
+use crate::http::target;
 use crate::latency::Latency;
 use crate::live::Wakes;
 use crate::programs::Programs;
@@ -27,7 +28,7 @@ use crate::reading::Reading;
 use crate::response::Response;
 use crate::store::Store;
 use crate::tls::{Acceptor, Workspace};
-use crate::upload::Uploads;
+use crate::upload::{Upload, Uploads};
 
 /// How long a connection may take for what. All are measured from the last event of their kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -318,6 +319,25 @@ const TEXT_BYTES: usize = 512;
 const MAX_TEXTS: usize = 4096;
 
 impl Service {
+    /// Begins what a PUT or DELETE asks for, or says what its client is told instead; `None` for other requests, and where
+    /// nothing can be changed.
+    pub(crate) fn begin_upload(&mut self, request: &Request<'_>) -> Option<Result<Upload, Status>> {
+        let uploads = self.uploads.as_ref()?;
+        if !matches!(request.method, Method::Put | Method::Delete) {
+            return None;
+        }
+        let mut scratch = std::mem::take(&mut self.path_scratch);
+        let begun = match target::resolve(request.target, &mut scratch) {
+            Ok(resource) => uploads.begin(&*self.site, request, resource.path, self.now()),
+            Err(target::BadTarget) => Err(Status::BadRequest),
+        };
+        self.path_scratch = scratch;
+        Some(begun.map(|mut upload| {
+            upload.host = self.host();
+            upload
+        }))
+    }
+
     /// A service of `site`, at the origin of time.
     pub fn new(site: Arc<dyn Store>, options: Options) -> Service {
         let hosts = Arc::new(Hosts::one(Host::new(Arc::clone(&site))));

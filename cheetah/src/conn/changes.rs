@@ -15,38 +15,14 @@ use crate::access_log::Record;
 use crate::answer;
 use crate::body::Body;
 use crate::http::date::Persistence;
-use crate::http::request::{Method, Request, Version};
+use crate::http::request::Version;
 use crate::http::response::Status;
-use crate::http::target;
 use crate::response::Response;
 use crate::service::Service;
 use crate::site::writable::ChangeMade;
 use crate::upload::{Taken, Upload};
 
 impl Conn {
-    /// Begins what a PUT or DELETE asks for, or says what its client is told instead; `None` for other requests, and where
-    /// nothing can be changed.
-    pub(super) fn begin_upload(
-        &self,
-        service: &mut Service,
-        request: &Request<'_>,
-    ) -> Option<Result<Box<Upload>, Status>> {
-        let uploads = service.uploads.as_ref()?;
-        if !matches!(request.method, Method::Put | Method::Delete) {
-            return None;
-        }
-        let mut scratch = std::mem::take(&mut service.path_scratch);
-        let begun = match target::resolve(request.target, &mut scratch) {
-            Ok(resource) => uploads.begin(&*service.site, request, resource.path, service.now()),
-            Err(target::BadTarget) => Err(Status::BadRequest),
-        };
-        service.path_scratch = scratch;
-        Some(begun.map(|mut upload| {
-            upload.host = service.host();
-            Box::new(upload)
-        }))
-    }
-
     /// Goes on with the content; `is_awaited` if the client asks first.
     pub(super) fn receive(&mut self, service: &mut Service, upload: Box<Upload>, is_awaited: bool) {
         let is_whole = upload.is_whole();

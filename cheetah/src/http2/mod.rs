@@ -13,6 +13,7 @@
 //! [`crate::http::abuse`]; its heads by the limits of HTTP/1.1, its streams by [`MAX_STREAMS`].
 
 mod connection;
+mod control;
 mod fields;
 mod frame;
 mod outgoing;

@@ -18,7 +18,6 @@ use crate::http::date::Persistence;
 use crate::http::parse::{self, Parsed};
 use crate::http::request::{Method, Request, Version};
 use crate::http::response::Status;
-use crate::http::target;
 use crate::programs::Asked;
 use crate::service::Service;
 
@@ -226,7 +225,7 @@ impl Http2 {
         let begun = match (is_for_us, may_change) {
             (false, _) => Some(Err(Status::MisdirectedRequest)),
             (true, false) => None,
-            (true, true) => self.begin_upload(service, request),
+            (true, true) => service.begin_upload(request),
         };
         let answer = match begun {
             Some(Ok(upload)) => {
@@ -318,27 +317,6 @@ impl Http2 {
         let mut text = std::mem::take(&mut service.text_scratch);
         let answer = answer::page(service, status, Persistence::Implicit, true, &mut text);
         self.respond(service, key, text, answer, &record);
-    }
-
-    fn begin_upload(
-        &self,
-        service: &mut Service,
-        request: &Request<'_>,
-    ) -> Option<Result<crate::upload::Upload, Status>> {
-        let uploads = service.uploads.as_ref()?;
-        if !matches!(request.method, Method::Put | Method::Delete) {
-            return None;
-        }
-        let mut scratch = std::mem::take(&mut service.path_scratch);
-        let begun = match target::resolve(request.target, &mut scratch) {
-            Ok(resource) => uploads.begin(&*service.site, request, resource.path, service.now()),
-            Err(target::BadTarget) => Err(Status::BadRequest),
-        };
-        service.path_scratch = scratch;
-        Some(begun.map(|mut upload| {
-            upload.host = service.host();
-            upload
-        }))
     }
 
     /// A request for a path that a program answers; `false` if none does.
