@@ -7,6 +7,9 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use std::slice;
 
+/// Bytes from which letting other threads run costs less than they would wait.
+const DETACH_FROM: usize = 1 << 14;
+
 /// Memory to read.
 pub(crate) enum Source<'py> {
     /// Nobody changes it: other threads may run while it is read.
@@ -32,9 +35,9 @@ impl<'py> Source<'py> {
         }
     }
 
-    /// Whether other threads may run meanwhile.
-    pub(crate) fn is_constant(&self) -> bool {
-        matches!(self, Source::Bytes(_))
+    /// Whether other threads may run while it is read, and it is worth letting them.
+    pub(crate) fn lets_others_run(&self) -> bool {
+        matches!(self, Source::Bytes(bytes) if bytes.as_bytes().len() >= DETACH_FROM)
     }
 }
 

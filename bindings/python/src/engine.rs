@@ -79,9 +79,6 @@ pub(crate) fn compile(
 #[pyclass(frozen, module = "pipelib")]
 pub(crate) struct Engine(pipe_lib::Engine);
 
-/// Bytes from which letting other threads run costs less than they would wait.
-const DETACH_FROM: usize = 1 << 14;
-
 /// What to do with a stream.
 enum Way<'a> {
     Copy(&'a [u8], &'a mut [u8]),
@@ -174,7 +171,7 @@ impl Engine {
         let source = Source::new(source)?;
         let src = source.bytes();
         let len = self.out_len(py, src.len())?;
-        let is_detached = source.is_constant() && src.len() >= DETACH_FROM;
+        let is_detached = source.lets_others_run();
         let mut run = None;
         let out = PyBytes::new_with(py, len, |dst| {
             run = Some(self.go(py, imports, Way::Copy(src, dst), threads, is_detached)?);
@@ -229,9 +226,7 @@ impl Engine {
         threads: usize,
     ) -> PyResult<Run> {
         let source = Source::new(source)?;
-        let src = source.bytes();
-        let is_detached = source.is_constant() && src.len() >= DETACH_FROM;
-        self.go(py, imports, Way::Digest(src), threads, is_detached)
+        self.go(py, imports, Way::Digest(source.bytes()), threads, source.lets_others_run())
     }
 
     /// A stream that comes in chunks. With `hold_back`, nothing of a frame's window is given out before all
