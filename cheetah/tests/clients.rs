@@ -349,23 +349,31 @@ fn a_process_a_request_leaves_the_port_to_others() {
     }
 }
 
-/// A short run of the comparison: every server comes up, serves the right bytes, and the switches show in the packets.
+/// A short run of the comparison: what it says, and its figures; `None`, said in a line, where there is no private network.
+fn ablate(more: &[&str]) -> Option<(String, serde_json::Value)> {
+    let dir = tempfile::tempdir().unwrap();
+    let json = dir.path().join("a.json");
+    let output = Command::new(env!("CARGO_BIN_EXE_cheetah"))
+        .args(["bench", "--ablate", "--rounds", "1", "--seconds", "0.02", "--json", json.to_str().unwrap()])
+        .args(more)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let complained = String::from_utf8_lossy(&output.stderr);
+    if complained.contains("no private network") || complained.contains("cannot open bench0") {
+        eprintln!("skipped: {complained}");
+        return None;
+    }
+    assert!(output.status.success(), "{said}{complained}");
+    Some((said, serde_json::from_slice(&fs::read(json).unwrap()).unwrap()))
+}
+
+/// Every server comes up, serves the right bytes, and the switches show in the packets.
 #[test]
 fn the_ablation_measures_both_worlds() {
     let dir = tempfile::tempdir().unwrap();
-    let (json, svg) = (dir.path().join("a.json"), dir.path().join("a.svg"));
-    let output = Command::new(env!("CARGO_BIN_EXE_cheetah"))
-        .args(["bench", "--ablate", "--rounds", "1", "--seconds", "0.02", "--mtu", "1500"])
-        .args(["--json", json.to_str().unwrap(), "--svg", svg.to_str().unwrap()])
-        .output()
-        .unwrap();
-    let (said, complained) =
-        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    if complained.contains("no private network") || complained.contains("cannot open bench0") {
-        return eprintln!("skipped: {complained}");
-    }
-    assert!(output.status.success(), "{said}{complained}");
-    let result: serde_json::Value = serde_json::from_slice(&fs::read(json).unwrap()).unwrap();
+    let svg = dir.path().join("a.svg");
+    let Some((said, result)) = ablate(&["--mtu", "1500", "--svg", svg.to_str().unwrap()]) else { return };
     let frames = |server: &serde_json::Value| {
         let rows = result["rows"].as_array().unwrap();
         let row =
@@ -394,20 +402,8 @@ fn the_ablation_measures_both_worlds() {
 /// The same over HTTPS, where sealing is what is switched.
 #[test]
 fn the_ablation_measures_https() {
-    let dir = tempfile::tempdir().unwrap();
-    let json = dir.path().join("a.json");
-    let output = Command::new(env!("CARGO_BIN_EXE_cheetah"))
-        .args(["bench", "--ablate", "--tls", "--rounds", "1", "--seconds", "0.02", "--mtu", "1500"])
-        .args(["--only", "fused-loops,frame-sealing,stored-sums", "--json", json.to_str().unwrap()])
-        .output()
-        .unwrap();
-    let (said, complained) =
-        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    if complained.contains("no private network") || complained.contains("cannot open bench0") {
-        return eprintln!("skipped: {complained}");
-    }
-    assert!(output.status.success(), "{said}{complained}");
-    let result: serde_json::Value = serde_json::from_slice(&fs::read(json).unwrap()).unwrap();
+    let only = "fused-loops,frame-sealing,stored-sums";
+    let Some((_, result)) = ablate(&["--tls", "--mtu", "1500", "--only", only]) else { return };
     let tap = &result["worlds"][1]["switches"];
     let touched = |server: &serde_json::Value| {
         let rows = result["rows"].as_array().unwrap();
@@ -424,17 +420,8 @@ fn the_ablation_measures_https() {
 /// The same of what has to be fetched and checked first.
 #[test]
 fn the_ablation_measures_what_is_cold() {
-    let output = Command::new(env!("CARGO_BIN_EXE_cheetah"))
-        .args(["bench", "--ablate", "--cold", "--rounds", "1", "--seconds", "0.02", "--mtu", "1500+offload"])
-        .args(["--net", "kernel", "--only", "header-merging,zero-copy"])
-        .output()
-        .unwrap();
-    let (said, complained) =
-        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    if complained.contains("no private network") {
-        return eprintln!("skipped: {complained}");
-    }
-    assert!(output.status.success(), "{said}{complained}");
+    let what = ["--cold", "--mtu", "1500+offload", "--net", "kernel", "--only", "header-merging,zero-copy"];
+    let Some((said, _)) = ablate(&what) else { return };
     assert!(said.contains("1 MB, cold, kept connections, 4 clients"), "{said}");
     assert!(said.contains("zero-copy: what is not in memory whole"), "{said}");
 }
