@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use fsstack::OpenOptions;
-use fsstack::log::{Generation, Log};
+use fsstack::log::{Generation, Log, LogError};
 
 /// An image on a directory; unmounted at the end.
 struct Mount {
@@ -199,6 +199,10 @@ fn what_was_synced_outlives_the_process() {
         file.write_all_at(&bytes(10_000, i), 0).unwrap();
         if i == 10 {
             file.sync_all().unwrap();
+            // Other processes read it at once, and none writes.
+            assert!(Generation::open(&image, &OpenOptions::default()).unwrap().find("10").is_some());
+            let other = Log::open(&image, &OpenOptions::default());
+            assert!(matches!(other, Err(LogError::Busy)), "{other:?}");
         }
     }
     mount.child.kill().unwrap();
