@@ -1,8 +1,8 @@
 //! Whole streams: in one call, and what came of them.
 
 use crate::engine::{PlEngine, PlImports};
-use crate::status::{Failure, PlStatus, guarded, place, reference, text};
-use pipe_lib::{ExportValue, Prepared, Run};
+use crate::status::{Failure, PlStatus, guarded, overlap, place, readable, reference, text, writable};
+use pipe_lib::{ExportValue, Prepared, Run, RunError};
 use std::ffi::{c_char, c_void};
 use std::{ptr, slice};
 
@@ -35,21 +35,7 @@ unsafe fn buffers<'a>(
     dst: *mut c_void,
     room: usize,
 ) -> Result<Buffers<'a>, Failure> {
-    let too_long = |bytes: usize| isize::try_from(bytes).is_err();
-    if too_long(len) || too_long(room) {
-        return Err(Failure::new(PlStatus::Argument, "a buffer is longer than an address space"));
-    }
-    if src.is_null() && len > 0 {
-        return Err(Failure::null("src"));
-    }
-    // SAFETY: the caller's promise; of nothing, any address that is aligned will do.
-    let read =
-        |len: usize| unsafe { if len == 0 { &[][..] } else { slice::from_raw_parts(src.cast::<u8>(), len) } };
-    if dst.is_null() {
-        return Ok(Buffers::ReadOnly(read(len)));
-    }
-    let (from, to) = (src.addr(), dst.addr());
-    if from == to && len > 0 {
+    if !dst.is_null() && src.addr() == dst.addr() && len > 0 {
         if room < len {
             return Err(Failure::new(
                 PlStatus::ShortDestination,
@@ -57,15 +43,20 @@ unsafe fn buffers<'a>(
             ));
         }
         // SAFETY: the caller's promise; what is read is what is written, and is not borrowed twice.
-        return Ok(Buffers::InPlace(unsafe { slice::from_raw_parts_mut(dst.cast::<u8>(), room) }));
+        return Ok(Buffers::InPlace(unsafe { writable(dst, len, "dst") }?));
     }
-    if len > 0 && room > 0 && from < to + room && to < from + len {
-        return Err(pipe_lib::RunError::Overlap.into());
+    if !dst.is_null() && overlap((src.addr(), len), (dst.addr(), room)) {
+        return Err(RunError::Overlap.into());
     }
     // SAFETY: the caller's promise, and they do not overlap.
-    let write =
-        unsafe { if room == 0 { &mut [][..] } else { slice::from_raw_parts_mut(dst.cast::<u8>(), room) } };
-    Ok(Buffers::Copy(read(len), write))
+    unsafe {
+        let src = readable(src, len, "src")?;
+        Ok(if dst.is_null() {
+            Buffers::ReadOnly(src)
+        } else {
+            Buffers::Copy(src, writable(dst, room, "dst")?)
+        })
+    }
 }
 
 /// # Safety
@@ -181,9 +172,8 @@ unsafe fn pieces<'a>(pieces: *const PlPiece, count: usize, what: &str) -> Result
     }
 }
 
-fn overlap(a: &PlPiece, b: &PlPiece) -> bool {
-    let (from, to) = (a.data.addr(), b.data.addr());
-    a.len > 0 && b.len > 0 && from < to.saturating_add(b.len) && to < from.saturating_add(a.len)
+fn place_of(piece: &PlPiece) -> (usize, usize) {
+    (piece.data.addr(), piece.len)
 }
 
 /// Gathers the stream from the pieces of `src`, in order, and scatters it over those of `dst`, which may be
@@ -208,32 +198,21 @@ pub unsafe extern "C" fn pl_run_pieces(
         *out = ptr::null_mut();
         // SAFETY: the caller's promises.
         let (from, to) = unsafe { (pieces(src, src_count, "src")?, pieces(dst, dst_count, "dst")?) };
-        let clash = |at: usize, piece: &PlPiece| {
-            from.iter().any(|other| overlap(piece, other))
-                || to[..at].iter().any(|other| overlap(piece, other))
-        };
-        if to.iter().enumerate().any(|(at, piece)| clash(at, piece)) {
-            return Err(pipe_lib::RunError::Overlap.into());
+        let others = |at: usize| from.iter().chain(&to[..at]).map(place_of);
+        if to.iter().enumerate().any(|(at, piece)| others(at).any(|other| overlap(place_of(piece), other))) {
+            return Err(RunError::Overlap.into());
         }
-        // SAFETY: the caller's promise; an empty piece may point anywhere.
-        let read = |piece: &PlPiece| unsafe {
-            if piece.len == 0 { &[][..] } else { slice::from_raw_parts(piece.data.cast::<u8>(), piece.len) }
-        };
-        // SAFETY: the same, and none of them overlaps another piece.
-        let write = |piece: &PlPiece| unsafe {
-            if piece.len == 0 {
-                &mut [][..]
-            } else {
-                slice::from_raw_parts_mut(piece.data.cast::<u8>(), piece.len)
-            }
-        };
-        let from: Vec<&[u8]> = from.iter().map(read).collect();
+        // SAFETY: the caller's promise; none that is written overlaps another.
+        let read = |piece: &PlPiece| unsafe { readable(piece.data, piece.len, "src") };
+        // SAFETY: the same.
+        let write = |piece: &PlPiece| unsafe { writable(piece.data, piece.len, "dst") };
+        let from = from.iter().map(read).collect::<Result<Vec<_>, _>>()?;
         // SAFETY: the caller's promises.
         let (engine, prepared) = unsafe { prepared(engine, imports) }?;
         let run = if to.is_empty() {
             prepared.run_vectored_read_only(&from)?
         } else {
-            let mut to: Vec<&mut [u8]> = to.iter().map(write).collect();
+            let mut to = to.iter().map(write).collect::<Result<Vec<_>, _>>()?;
             prepared.run_vectored(&from, &mut to)?
         };
         *out = Box::into_raw(Box::new(PlRun(engine.engine.keep(run))));

@@ -2,9 +2,10 @@
 
 use pipe_lib::{CompileError, RunError};
 use std::cell::RefCell;
-use std::ffi::{CStr, CString, c_char};
+use std::ffi::{CStr, CString, c_char, c_void};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::slice;
 
 /// How a call ended. Unless it is PL_STATUS_OK, pl_message() says what was wrong and what to write instead.
 #[repr(C)]
@@ -191,4 +192,49 @@ pub(crate) unsafe fn reference<'a, T>(pointer: *const T, what: &str) -> Result<&
 pub(crate) unsafe fn place<'a, T>(pointer: *mut T, what: &str) -> Result<&'a mut T, Failure> {
     // SAFETY: the caller's promise.
     unsafe { pointer.as_mut() }.ok_or_else(|| Failure::null(what))
+}
+
+/// That there are `len` bytes at `pointer`, as far as it can be seen; the caller calls it `what`.
+fn check(pointer: *const c_void, len: usize, what: &str) -> Result<(), Failure> {
+    if isize::try_from(len).is_err() {
+        return Err(Failure::new(
+            PlStatus::Argument,
+            format_args!("`{what}` is longer than an address space"),
+        ));
+    }
+    if pointer.is_null() && len > 0 { Err(Failure::null(what)) } else { Ok(()) }
+}
+
+/// The bytes that the caller calls `what`; of none, `pointer` may be anything.
+///
+/// # Safety
+/// Unless it is null, `len` bytes can be read there, and nobody writes them for `'a`.
+pub(crate) unsafe fn readable<'a>(
+    pointer: *const c_void,
+    len: usize,
+    what: &str,
+) -> Result<&'a [u8], Failure> {
+    check(pointer, len, what)?;
+    // SAFETY: the caller's promise; it is not null.
+    Ok(if len == 0 { &[] } else { unsafe { slice::from_raw_parts(pointer.cast(), len) } })
+}
+
+/// The same of bytes to write.
+///
+/// # Safety
+/// Unless it is null, `len` bytes can be written there, and nobody else reads or writes them for `'a`.
+pub(crate) unsafe fn writable<'a>(
+    pointer: *mut c_void,
+    len: usize,
+    what: &str,
+) -> Result<&'a mut [u8], Failure> {
+    check(pointer, len, what)?;
+    // SAFETY: the caller's promise; it is not null.
+    Ok(if len == 0 { &mut [] } else { unsafe { slice::from_raw_parts_mut(pointer.cast(), len) } })
+}
+
+/// Whether two stretches, by address and length, have bytes in common.
+pub(crate) fn overlap(one: (usize, usize), other: (usize, usize)) -> bool {
+    let ((from, len), (to, room)) = (one, other);
+    len > 0 && room > 0 && from < to.saturating_add(room) && to < from.saturating_add(len)
 }

@@ -2,10 +2,10 @@
 
 use crate::engine::{PlEngine, PlImports};
 use crate::run::PlRun;
-use crate::status::{Failure, PlStatus, guarded, place, reference};
-use pipe_lib::Stream;
+use crate::status::{Failure, PlStatus, guarded, overlap, place, readable, reference, writable};
+use pipe_lib::{RunError, Stream};
 use std::ffi::c_void;
-use std::{ptr, slice};
+use std::ptr;
 
 /// A stream under way.
 pub struct PlStream(Stream);
@@ -52,33 +52,6 @@ pub unsafe extern "C" fn pl_stream_room(stream: *const PlStream, len: usize) -> 
     stream.and_then(|stream| room(&stream.0)).unwrap_or(0)
 }
 
-/// # Safety
-/// `len` bytes at `chunk` can be read and `room` at `out` written, and nobody else does for `'a`.
-unsafe fn chunk_and_out<'a>(
-    chunk: *const c_void,
-    len: usize,
-    out: *mut c_void,
-    room: usize,
-) -> Result<(&'a [u8], &'a mut [u8]), Failure> {
-    if (chunk.is_null() && len > 0) || (out.is_null() && room > 0) {
-        return Err(Failure::null(if chunk.is_null() && len > 0 { "chunk" } else { "out" }));
-    }
-    let (from, to) = (chunk.addr(), out.addr());
-    if isize::try_from(len).is_err() || isize::try_from(room).is_err() {
-        return Err(Failure::new(PlStatus::Argument, "a buffer is longer than an address space"));
-    }
-    if len > 0 && room > 0 && from < to + room && to < from + len {
-        return Err(pipe_lib::RunError::Overlap.into());
-    }
-    // SAFETY: the caller's promise, and they do not overlap; of nothing any address will do.
-    unsafe {
-        Ok((
-            if len == 0 { &[] } else { slice::from_raw_parts(chunk.cast(), len) },
-            if room == 0 { &mut [] } else { slice::from_raw_parts_mut(out.cast(), room) },
-        ))
-    }
-}
-
 /// Puts the next `len` bytes at `chunk` into the stream, and what it gives out for them at `out`, where there
 /// is room for `room` bytes: as many as pl_stream_room() says. `written`, if it is not null, gets how many
 /// there were: not always `len`, since the bytes of an unfinished word wait. `out` = null and `room` = 0 for
@@ -100,8 +73,12 @@ pub unsafe extern "C" fn pl_stream_push(
 ) -> PlStatus {
     guarded(|| {
         // SAFETY: the caller's promises.
-        let (stream, (chunk, to)) =
-            unsafe { (&mut place(stream, "stream")?.0, chunk_and_out(chunk, len, out, room)?) };
+        let stream = unsafe { &mut place(stream, "stream")?.0 };
+        if overlap((chunk.addr(), len), (out.addr(), room)) {
+            return Err(RunError::Overlap.into());
+        }
+        // SAFETY: the caller's promises, and they do not overlap.
+        let (chunk, to) = unsafe { (readable(chunk, len, "chunk")?, writable(out, room, "out")?) };
         let given = if out.is_null() {
             stream.push_read_only(chunk)?;
             0
@@ -142,7 +119,7 @@ pub unsafe extern "C" fn pl_stream_finish(
         // SAFETY: the caller gives it back.
         let PlStream(stream) = *unsafe { Box::from_raw(stream) };
         // SAFETY: the caller's promise.
-        let (_, to) = unsafe { chunk_and_out(ptr::null(), 0, out, room) }?;
+        let to = unsafe { writable(out, room, "out") }?;
         let before = stream.sink_offset();
         let end = if out.is_null() { stream.finish()? } else { stream.finish_into(to)? };
         // SAFETY: the caller's promise: null, or a place.

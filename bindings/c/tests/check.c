@@ -39,6 +39,10 @@ static int whole_streams(void) {
   memset(again, 0, sizeof again);
   OK(pl_run(engine, NULL, src, 16, NULL, 0, again, &written));
   assert(written == 0 && memcmp(values, again, sizeof values) == 0);
+  char wide[21] = "0123456789abcdefrest";
+  OK(pl_run(engine, NULL, wide, 16, wide, 20, again, &written));
+  assert(written == 16 && memcmp(wide, dst, 16) == 0 && memcmp(wide + 16, "rest", 4) == 0);
+  assert(memcmp(values, again, sizeof values) == 0);
   char first[3], second[13];
   PlPiece from[] = {{(void *)src, 7}, {NULL, 0}, {(void *)(src + 7), 9}};
   PlPiece to[] = {{first, 3}, {second, 13}};
@@ -61,6 +65,9 @@ static int whole_streams(void) {
   IS(pl_run(NULL, NULL, src, 16, dst, 16, NULL, NULL), PL_STATUS_ARGUMENT);
   PlPiece twice[] = {{buffer, 8}, {buffer + 4, 8}};
   IS(pl_run_pieces(engine, NULL, from, 3, twice, 2, &run), PL_STATUS_OVERLAP);
+  PlPiece none[] = {{NULL, 4}};
+  IS(pl_run_pieces(engine, NULL, none, 1, NULL, 0, &run), PL_STATUS_ARGUMENT);
+  IS(pl_run_pieces(engine, NULL, from, 3, none, 1, &run), PL_STATUS_ARGUMENT);
   assert(run == NULL);
   for (int i = 0; i < 16; i++) assert(dst[i] == 'x');
   OK(pl_run(engine, NULL, NULL, 0, NULL, 0, values, NULL));
