@@ -217,7 +217,11 @@ impl Volume {
             {
                 return Err(Errno::EFBIG);
             }
-            orphan.mtime = wanted.mtime.map_or_else(now, from_system);
+            if let Some(time) = wanted.mtime {
+                orphan.mtime = from_system(time);
+            } else if wanted.size.is_some() {
+                orphan.mtime = now();
+            }
             return self.attributes(number);
         }
         let path = self.path_of(number)?;
@@ -251,17 +255,11 @@ impl Volume {
         self.attributes_at(&path)
     }
 
-    /// What is at a path loses it: if it is open, it stays until it is closed.
-    fn orphan(&mut self, path: &[u8]) {
-        let Some(number) = self.names.known(path).filter(|number| self.open.contains_key(number)) else {
-            return;
-        };
-        if let Some(entry) = self.tree.find(path)
-            && let Some(file) = entry.to_file()
-        {
-            let orphan = Orphan::new(file, entry.mtime());
-            self.orphans.insert(number, orphan);
-        }
+    /// What is at a path, as it will be without one: if it is open, it stays until it is closed.
+    fn orphan_of(&self, path: &[u8]) -> Option<(u64, Orphan)> {
+        let number = self.names.known(path).filter(|number| self.open.contains_key(number))?;
+        let entry = self.tree.find(path)?;
+        Some((number, Orphan::new(entry.to_file()?, entry.mtime())))
     }
 
     pub(crate) fn remove(&mut self, parent: u64, name: &[u8], directory: bool) -> Result<(), Errno> {
@@ -271,10 +269,9 @@ impl Volume {
             (false, true) => return Err(Errno::ENOTDIR),
             _ => {}
         }
-        if self.log.is_some() {
-            self.orphan(&path);
-        }
+        let orphan = self.orphan_of(&path);
         self.change(|log| log.remove(&path).map(drop))?;
+        self.orphans.extend(orphan);
         self.names.remove(&path);
         self.touch(parent)
     }
@@ -294,16 +291,9 @@ impl Volume {
         if from == to {
             return Ok(());
         }
-        // Taken before it is gone; given back if it stays.
-        if is_there && self.log.is_some() {
-            self.orphan(&to);
-        }
-        if let Err(error) = self.change(|log| log.rename(&from, &to).map(drop)) {
-            if let Some(number) = self.names.known(&to) {
-                self.orphans.remove(&number);
-            }
-            return Err(error);
-        }
+        let orphan = self.orphan_of(&to);
+        self.change(|log| log.rename(&from, &to).map(drop))?;
+        self.orphans.extend(orphan);
         self.names.rename(&from, &to);
         self.touch(from_parent)?;
         self.touch(to_parent)
@@ -344,19 +334,22 @@ impl Volume {
         self.change(|log| log.write(&path, offset, slice, now()).map(drop))
     }
 
-    /// A list of a directory as it is now, and its number.
+    /// The number of a list of a directory, which is made when it is first read.
     pub(crate) fn open_listing(&mut self, number: u64) -> Result<u64, Errno> {
-        let listing = self.list(number)?;
+        let path = self.path_of(number)?;
+        self.entry(&path)?;
         self.next_listing += 1;
-        self.listings.insert(self.next_listing, listing);
+        self.listings.insert(self.next_listing, Vec::new());
         Ok(self.next_listing)
     }
 
     /// The list from a place on; from the start it is made anew.
     pub(crate) fn listing(&mut self, number: u64, listing: u64, from: usize) -> Result<&[Listed], Errno> {
-        if from == 0 {
-            let new = self.list(number)?;
-            self.listings.insert(listing, new);
+        // One that is made has two names at least.
+        let is_new = self.listings.get(&listing).ok_or(Errno::EBADF)?.is_empty();
+        if from == 0 || is_new {
+            let made = self.list(number)?;
+            self.listings.insert(listing, made);
         }
         let list = self.listings.get(&listing).ok_or(Errno::EBADF)?;
         Ok(&list[from.min(list.len())..])

@@ -4,7 +4,7 @@
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -164,6 +164,9 @@ fn a_file_without_a_name_lives_until_it_is_closed() {
     let replaced = File::open(mount.path("gone")).unwrap();
     fs::remove_file(mount.path("gone")).unwrap();
     assert_eq!(gone.metadata().unwrap().nlink(), 0);
+    let before = gone.metadata().unwrap().mtime_nsec();
+    gone.set_permissions(fs::Permissions::from_mode(0o644)).unwrap();
+    assert_eq!(gone.metadata().unwrap().mtime_nsec(), before);
     gone.write_all_at(b"here", 50_000).unwrap();
     gone.set_len(200_000).unwrap();
     let mut wanted = bytes(100_000, 1);
