@@ -97,39 +97,42 @@ fn transfer<'e>(prepared: Prepared<'e>, way: Way<'_>, threads: usize) -> Result<
     }
 }
 
+/// Does that while other threads of Python run, or wait.
+pub(crate) fn beside<T: Send>(py: Python<'_>, is_detached: bool, work: impl FnOnce() -> T + Send) -> T {
+    if is_detached { py.detach(work) } else { work() }
+}
+
 impl Engine {
-    pub(crate) fn imports(
+    /// Calls what Python says of the values: before any memory of Python's is borrowed.
+    fn imports(
         &self,
         py: Python<'_>,
         imports: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Option<pipe_lib::Imports>> {
         let Some(given) = imports else { return Ok(None) };
         let mut imports = self.0.imports();
-        for (name, value) in given {
+        // A list that nobody else has: a value's `__index__` may do anything with the dictionary.
+        for item in given.items() {
+            let (name, value): (Bound<'_, PyAny>, Bound<'_, PyAny>) = item.extract()?;
             imports.set(name.extract()?, value.extract()?).map_err(|error| of_run(py, error))?;
         }
         Ok(Some(imports))
     }
 
-    /// One run, beside other threads if `is_detached`.
+    /// One run, beside other threads if `is_detached`. No code of Python's runs in it.
     fn go(
         &self,
         py: Python<'_>,
-        imports: Option<&Bound<'_, PyDict>>,
+        imports: Option<&pipe_lib::Imports>,
         way: Way<'_>,
         threads: usize,
         is_detached: bool,
     ) -> PyResult<Run> {
-        let imports = self.imports(py, imports)?;
-        let prepared = match &imports {
+        let prepared = match imports {
             Some(imports) => self.0.with(imports).map_err(|error| of_run(py, error))?,
             None => self.0.prepared(),
         };
-        let run = if is_detached {
-            py.detach(|| transfer(prepared, way, threads))
-        } else {
-            transfer(prepared, way, threads)
-        };
+        let run = beside(py, is_detached, || transfer(prepared, way, threads));
         Ok(Run::new(self.0.keep(run.map_err(|error| of_run(py, error))?)))
     }
 }
@@ -168,13 +171,14 @@ impl Engine {
         imports: Option<&Bound<'py, PyDict>>,
         threads: usize,
     ) -> PyResult<(Bound<'py, PyBytes>, Run)> {
+        let imports = self.imports(py, imports)?;
         let source = Source::new(source)?;
         let src = source.bytes();
         let len = self.out_len(py, src.len())?;
         let is_detached = source.lets_others_run();
         let mut run = None;
         let out = PyBytes::new_with(py, len, |dst| {
-            run = Some(self.go(py, imports, Way::Copy(src, dst), threads, is_detached)?);
+            run = Some(self.go(py, imports.as_ref(), Way::Copy(src, dst), threads, is_detached)?);
             Ok(())
         })?;
         run.map(|run| (out, run)).ok_or_else(|| PipeError::new_err("nothing ran"))
@@ -191,6 +195,7 @@ impl Engine {
         imports: Option<&Bound<'py, PyDict>>,
         threads: usize,
     ) -> PyResult<Run> {
+        let imports = self.imports(py, imports)?;
         let source = Source::new(source)?;
         let mut destination = Destination::new(destination)?;
         if destination.overlaps(source.bytes()) {
@@ -198,7 +203,7 @@ impl Engine {
         }
         // SAFETY: they do not overlap, and no other thread of Python runs.
         let dst = unsafe { destination.bytes() };
-        self.go(py, imports, Way::Copy(source.bytes(), dst), threads, false)
+        self.go(py, imports.as_ref(), Way::Copy(source.bytes(), dst), threads, false)
     }
 
     /// Runs over `buffer` in place.
@@ -210,10 +215,11 @@ impl Engine {
         imports: Option<&Bound<'py, PyDict>>,
         threads: usize,
     ) -> PyResult<Run> {
+        let imports = self.imports(py, imports)?;
         let mut buffer = Destination::new(buffer)?;
         // SAFETY: nothing else refers to it, and no other thread of Python runs.
         let bytes = unsafe { buffer.bytes() };
-        self.go(py, imports, Way::InPlace(bytes), threads, false)
+        self.go(py, imports.as_ref(), Way::InPlace(bytes), threads, false)
     }
 
     /// The results alone: nothing is written.
@@ -225,8 +231,9 @@ impl Engine {
         imports: Option<&Bound<'py, PyDict>>,
         threads: usize,
     ) -> PyResult<Run> {
+        let imports = self.imports(py, imports)?;
         let source = Source::new(source)?;
-        self.go(py, imports, Way::Digest(source.bytes()), threads, source.lets_others_run())
+        self.go(py, imports.as_ref(), Way::Digest(source.bytes()), threads, source.lets_others_run())
     }
 
     /// A stream that comes in chunks. With `hold_back`, nothing of a frame's window is given out before all

@@ -1,6 +1,7 @@
 //! Streams that come in chunks.
 
 use crate::buffer::Source;
+use crate::engine::beside;
 use crate::error::{PipeError, of_run};
 use crate::run::Run;
 use pyo3::prelude::*;
@@ -27,7 +28,8 @@ impl Stream {
     fn push<'py>(&mut self, py: Python<'py>, chunk: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
         let source = Source::new(chunk)?;
         let mut out = Vec::new();
-        let pushed = self.under_way()?.push_to(source.bytes(), &mut out);
+        let (stream, bytes) = (self.under_way()?, source.bytes());
+        let pushed = beside(py, source.lets_others_run(), || stream.push_to(bytes, &mut out));
         pushed.map_err(|error| of_run(py, error))?;
         Ok(PyBytes::new(py, &out))
     }
@@ -35,7 +37,9 @@ impl Stream {
     /// Puts the next chunk of a stream in whose output nobody wants.
     fn digest<'py>(&mut self, py: Python<'py>, chunk: &Bound<'py, PyAny>) -> PyResult<()> {
         let source = Source::new(chunk)?;
-        self.under_way()?.push_read_only(source.bytes()).map_err(|error| of_run(py, error))
+        let (stream, bytes) = (self.under_way()?, source.bytes());
+        let pushed = beside(py, source.lets_others_run(), || stream.push_read_only(bytes));
+        pushed.map_err(|error| of_run(py, error))
     }
 
     /// Ends the stream: the last bytes, held back until now, and the results.

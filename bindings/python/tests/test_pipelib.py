@@ -4,7 +4,9 @@ import array
 import doctest
 import inspect
 import os
+import sys
 import threading
+import time
 import unittest
 import zlib
 
@@ -56,6 +58,48 @@ class Runs(unittest.TestCase):
         self.assertEqual(len(found), 4)
         for one in found:
             self.assertLessEqual(wanted.items(), one.items())
+
+    def overlaps(self, work):
+        """Whether this thread came to run while that worked in another."""
+        done = threading.Event()
+        thread = threading.Thread(target=lambda: (work(), done.set()))
+        thread.start()
+        turns = 0
+        while not done.is_set():
+            turns += 1
+            time.sleep(0.0001)
+        thread.join()
+        return turns > 0
+
+    def test_others_run_meanwhile(self):
+        """Over `bytes`. Nobody is asked to make way for another here, so that only who makes way does."""
+        switch = sys.getswitchinterval()
+        sys.setswitchinterval(60)
+        try:
+            engine, source = pipelib.compile("crc32"), bytes(16 << 20)
+            streams, memory = (engine.stream(), engine.stream()), bytearray(source)
+            for work in (engine.digest, engine.run, streams[0].digest, streams[1].push):
+                # A busy system may not come round to this thread in some milliseconds.
+                self.assertTrue(any(self.overlaps(lambda: work(source)) for _ in range(100)), work)
+            self.assertFalse(any(self.overlaps(lambda: engine.digest(memory)) for _ in range(5)))
+        finally:
+            sys.setswitchinterval(switch)
+
+    def test_values_may_do_anything(self):
+        engine = pipelib.compile("crc32")
+        register = engine.registers[0]
+        memory, imports = bytearray(b"123456789"), {}
+
+        class Value:
+            def __index__(self):
+                imports.clear()
+                memory[:] = b"987654321"
+                return 0
+
+        imports[register] = Value()
+        run = engine.digest(memory, imports=imports)
+        self.assertEqual(memory, b"987654321")
+        self.assertEqual(run["crc32.crc"], engine.digest(memory, imports={register: 0})["crc32.crc"])
 
     def test_windows_are_lists(self):
         run = pipelib.compile("crc32 per 4").digest(b"aaaaaaaabb")
