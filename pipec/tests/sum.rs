@@ -244,6 +244,26 @@ fn a_pipe_is_read_to_its_end() {
     assert!(stdout(&output).starts_with(&expected), "{}", text(&output.stdout));
 }
 
+/// Whose length is not that of its inode, past the page cache, too.
+#[test]
+fn a_device_is_read_to_its_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = b"12345678".repeat(1 << 17);
+    let backing = dir.path().join("backing");
+    std::fs::write(&backing, &data).unwrap();
+    let losetup = Command::new("losetup").args(["--show", "-f"]).arg(&backing).output();
+    let Some(made) = losetup.ok().filter(|made| made.status.success()) else {
+        return eprintln!("skipped: no loop device without root");
+    };
+    let device = text(&made.stdout).trim().to_owned();
+    let outputs = [&["--direct"][..], &[]]
+        .map(|more| sum(dir.path(), &[&["-a", "crc32", device.as_str()], more].concat()));
+    assert!(Command::new("losetup").args(["-d", &device]).status().unwrap().success());
+    for output in outputs {
+        assert_eq!(stdout(&output), format!("CRC32 ({device}) = {:08x}\n", crc32(&data)));
+    }
+}
+
 /// Bit by bit.
 fn crc32(bytes: &[u8]) -> u32 {
     let bit = |crc: u32| (crc >> 1) ^ if crc & 1 == 1 { 0xedb8_8320 } else { 0 };

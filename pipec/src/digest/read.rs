@@ -87,7 +87,9 @@ impl Direct {
     /// Those of [`open_file`].
     pub(crate) fn open(path: &Path) -> io::Result<Direct> {
         let file = open_file(path, true)?;
-        let left = file.metadata()?.len();
+        // A device says 0, and comes to its end by itself.
+        let metadata = file.metadata()?;
+        let left = if metadata.is_file() { metadata.len() } else { u64::MAX };
         Ok(Direct { file, left })
     }
 }
