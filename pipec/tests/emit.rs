@@ -74,7 +74,16 @@ static void check(const struct function *f, size_t len) {
     if (outcome == 0) f->print(exports);
 
     fill(len, from);
-    uint64_t state[512] = {0};
+    memcpy(sink, source, sizeof source);
+    outcome = f->run(NULL, source + from, source + from + 1, len, exports);
+    printf("\n%s %zu over itself %d %d", f->name, len, outcome, outcome != 0 && memcmp(sink, source, sizeof source) != 0);
+
+    fill(len, from);
+    uint64_t state[512] = {1};
+    outcome = f->gauge > 1 ? f->run(state, source + from, sink + to, 0, exports) : 4;
+    printf("\n%s %zu at its end %d", f->name, len, outcome);
+
+    state[0] = 0;
     for (size_t i = 0; i < f->registers; i++) state[1 + i] = next();
     size_t first = len / 2 / f->gauge * f->gauge;
     outcome = f->run(state, source + from, sink + to, first, NULL);
@@ -168,12 +177,18 @@ fn expect(text: &mut String, name: &str, engine: &Engine, len: usize) {
                 true => writeln!(text, "{name} {len} reads 0{exports}"),
                 false => writeln!(text, "{name} {len} reads 3"),
             };
+            // One byte further on they overlap, but for those of no bytes or of one.
+            let over_itself = if len > 1 { 2 } else { 0 };
+            let _ = writeln!(text, "{name} {len} over itself {over_itself} 0");
+            let _ = writeln!(text, "{name} {len} at its end 4");
         }
         Err(_) => {
             let _ = writeln!(text, "{name} {len} copies 1 {:x}", hash(&sink));
             sink[to..to + len].copy_from_slice(&source);
             let _ = writeln!(text, "{name} {len} in place 1 {:x}", hash(&sink));
             let _ = writeln!(text, "{name} {len} reads 1");
+            let _ = writeln!(text, "{name} {len} over itself 1 0");
+            let _ = writeln!(text, "{name} {len} at its end 4");
             let _ = writeln!(text, "{name} {len} in pieces 1");
             return;
         }

@@ -103,7 +103,7 @@ fn is_keyword(name: &str) -> bool {
         constexpr constinit continue crate decltype default delete do double dynamic_cast dyn else enum explicit \
         export extern false final float fn for friend gen goto if impl in inline int let long loop macro main match \
         mod move mut mutable namespace new noexcept not not_eq nullptr operator or or_eq override priv private \
-        protected pub public ref register reinterpret_cast requires restrict return self short signed sizeof \
+        protected pub public ref register reinterpret_cast requires restrict return Self self short signed sizeof \
         static static_assert static_cast struct super switch template this thread_local throw trait true try \
         type typedef typeid typename typeof typeof_unqual union unsafe unsized unsigned use using virtual void \
         volatile wchar_t where while xor xor_eq yield";

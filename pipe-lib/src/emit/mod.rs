@@ -25,7 +25,7 @@ use crate::backend::native;
 use crate::backend::{MAX_CALL_BYTES, cranelift};
 use crate::compose::Composition;
 use crate::features::Features;
-use crate::ir::{Op, StateInit, Tail};
+use crate::ir::Op;
 use crate::plan::portable::PortablePlan;
 #[cfg(native)]
 use crate::plan::{rewrite, target::Targets, wide::WidePlan};
@@ -135,15 +135,7 @@ pub fn emit(composition: &Composition, options: &EmitOptions) -> Result<EmittedO
     let interface = Interface::new(composition, &options.name);
     let mut longest_call = MAX_CALL_BYTES;
     let (variants, mut codes) = variants(composition, &stages, options, &mut longest_call);
-    let states: Vec<_> = composition
-        .stages
-        .iter()
-        .flat_map(|stage| &stage.pipe.states)
-        .map(|state| match state.init {
-            StateInit::Const(value) => (state.ty, value),
-            StateInit::Param(_) => (state.ty, 0),
-        })
-        .collect();
+    let states: Vec<_> = interface.registers.iter().map(|register| (register.ty, register.initial)).collect();
     let mut exports = Vec::new();
     let mut offsets = interface.exports.iter().map(|export| export.offset);
     let mut base = 0;
@@ -158,11 +150,10 @@ pub fn emit(composition: &Composition, options: &EmitOptions) -> Result<EmittedO
         }));
         base += stage.pipe.states.len();
     }
-    let rejecting = composition.stages.iter().filter(|stage| stage.pipe.tail == Tail::Reject);
     let spec = ObjectSpec {
         name: &options.name,
-        modifies: composition.modifies(),
-        reject_word: rejecting.map(|stage| stage.pipe.word_bytes()).max().unwrap_or(1),
+        modifies: interface.modifies,
+        reject_word: interface.reject_word,
         states: &states,
         exports: &exports,
         variants: &variants,

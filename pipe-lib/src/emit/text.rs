@@ -1,16 +1,21 @@
 //! How C and Rust call emitted code.
 
 use super::interface::{Interface, InterfaceField};
+use crate::backend::cranelift::object::outcome;
 use crate::ir::Ty;
 use std::fmt::Write as _;
 
 /// What the function gives, with what it means.
-const OUTCOMES: [(&str, &str); 5] = [
-    ("OK", "done"),
-    ("BAD_LENGTH", "the length is no multiple of a word that a stage rejects the rest of"),
-    ("OVERLAP", "source and destination overlap in part"),
-    ("NO_DESTINATION", "there is something to write, and nowhere to"),
-    ("ENDED", "the stream has ended: its last piece was no multiple of the word"),
+const OUTCOMES: [(i64, &str, &str); 5] = [
+    (outcome::OK, "OK", "done"),
+    (
+        outcome::BAD_LENGTH,
+        "BAD_LENGTH",
+        "the length is no multiple of a word that a stage rejects the rest of",
+    ),
+    (outcome::OVERLAP, "OVERLAP", "source and destination overlap in part"),
+    (outcome::NO_DESTINATION, "NO_DESTINATION", "there is something to write, and nowhere to"),
+    (outcome::ENDED, "ENDED", "the stream has ended: its last piece was no multiple of the word"),
 ];
 
 fn c_type(ty: Ty) -> &'static str {
@@ -67,8 +72,8 @@ pub(super) fn c_header(interface: &Interface) -> String {
     let _ = writeln!(t, "#ifndef {guard}\n#define {guard}\n\n#include <stddef.h>\n#include <stdint.h>\n");
     let _ = writeln!(t, "#ifdef __cplusplus\nextern \"C\" {{\n#endif\n");
     let _ = writeln!(t, "#ifndef PIPE_OUTCOMES\n#define PIPE_OUTCOMES\nenum pipe_outcome {{");
-    for (number, (outcome, what)) in OUTCOMES.iter().enumerate() {
-        let _ = writeln!(t, "    PIPE_{outcome} = {number}, /* {what} */");
+    for (number, named, what) in OUTCOMES {
+        let _ = writeln!(t, "    PIPE_{named} = {number}, /* {what} */");
     }
     let _ = writeln!(t, "}};\n#endif\n");
     let _ = writeln!(
@@ -125,8 +130,8 @@ pub(super) fn rust_module(interface: &Interface) -> String {
     let _ = writeln!(t, "// {}", stages.join(" | "));
     let _ = writeln!(t, "\n/// Why nothing was touched.\n#[derive(Clone, Copy, Debug, PartialEq, Eq)]");
     let _ = writeln!(t, "pub enum {}Error {{", camel(name));
-    for (outcome, what) in &OUTCOMES[1..] {
-        let variant = camel(&outcome.to_ascii_lowercase());
+    for (_, named, what) in &OUTCOMES[1..] {
+        let variant = camel(&named.to_ascii_lowercase());
         let _ = writeln!(t, "    /// {what}\n    {variant},");
     }
     let _ = writeln!(
@@ -185,9 +190,9 @@ pub(super) fn rust_module(interface: &Interface) -> String {
          0 => Ok(exports),",
         error = format_args!("{}Error", camel(name)),
     );
-    for (number, (outcome, _)) in OUTCOMES.iter().enumerate().skip(1) {
-        let pattern = if number + 1 == OUTCOMES.len() { "_".to_owned() } else { number.to_string() };
-        let variant = camel(&outcome.to_ascii_lowercase());
+    for (number, named, _) in &OUTCOMES[1..] {
+        let pattern = if *number == outcome::ENDED { "_".to_owned() } else { number.to_string() };
+        let variant = camel(&named.to_ascii_lowercase());
         let _ = writeln!(t, "        {pattern} => Err({}Error::{variant}),", camel(name));
     }
     let _ = writeln!(t, "    }}\n}}");
