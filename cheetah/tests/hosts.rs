@@ -7,10 +7,10 @@ use std::io::{BufRead, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
-use std::time::{Duration, Instant};
 
 use support::program::Program;
 use support::secured::{Certificate, Client};
+use support::until;
 
 /// A folder with the sites `top`, `a` and `b`, each with its name in `name.txt`, and the configuration `text`.
 fn folder(text: &str) -> tempfile::TempDir {
@@ -41,14 +41,6 @@ fn ask(stream: &mut (impl Read + Write), method: &str, path: &str, host: &str) -
 
 fn get(served: &Program, host: &str, path: &str) -> (u16, String) {
     ask(&mut TcpStream::connect(&served.addr).unwrap(), "GET", path, host)
-}
-
-fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let patience = Instant::now() + Duration::from_secs(10);
-    while !holds() {
-        assert!(Instant::now() < patience, "{what}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
 }
 
 fn check(dir: &Path) -> Output {

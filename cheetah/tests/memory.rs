@@ -71,7 +71,7 @@ fn cost(server: &Server) -> (isize, isize) {
     };
     let before = settled();
     streams.extend((0..CONNECTIONS).map(|_| connect(server.addr())));
-    while server.report().open < (FIRST + CONNECTIONS) as u64 {}
+    support::until("all connections", || server.report().open == (FIRST + CONNECTIONS) as u64);
     let idle = settled();
     for _ in 0..2 {
         streams[FIRST..].iter_mut().for_each(ask);

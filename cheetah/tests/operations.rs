@@ -7,9 +7,10 @@ use std::io::{BufRead, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Output};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use support::program::Program;
+use support::until;
 
 fn cheetah(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_cheetah")).args(arguments).output().unwrap()
@@ -19,14 +20,6 @@ fn refusal(arguments: &[&str]) -> String {
     let output = cheetah(arguments);
     assert!(!output.status.success(), "{arguments:?} is taken");
     String::from_utf8_lossy(&output.stderr).into_owned()
-}
-
-fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let patience = Instant::now() + Duration::from_secs(10);
-    while !holds() {
-        assert!(Instant::now() < patience, "{what}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
 }
 
 fn site() -> tempfile::TempDir {

@@ -234,10 +234,7 @@ fn renegotiation_is_refused() {
         .spawn();
     let Ok(mut child) = spawned.inspect_err(|error| eprintln!("skipped: openssl: {error}")) else { return };
     let mut input = child.stdin.take().unwrap();
-    let patience = Instant::now() + Duration::from_secs(20);
-    while server.report().open == 0 {
-        assert!(Instant::now() < patience);
-    }
+    support::until("a connection", || server.report().open > 0);
     // A line that begins so is the command.
     input.write_all(b"R\n").unwrap();
     let output = child.wait_with_output().unwrap();

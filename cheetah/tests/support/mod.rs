@@ -11,6 +11,7 @@ pub mod servers;
 
 use std::io::Read;
 use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant};
 
 use cheetah::site::Site;
 use cheetah::site::pack;
@@ -35,6 +36,15 @@ pub fn in_namespace(test: impl FnOnce() + Send + 'static) {
         }
     };
     std::thread::spawn(run).join().unwrap();
+}
+
+/// Waits for what another thread or process does; `what` is told if that takes more than 20 seconds.
+pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let patience = Instant::now() + Duration::from_secs(20);
+    while !holds() {
+        assert!(Instant::now() < patience, "not seen: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 /// Bytes that differ from place to place.

@@ -261,11 +261,12 @@ mod tests {
     const OFFLOAD: Setting = Setting { mtu: 1500, offload: true };
 
     fn plan() -> Plan {
-        of(false)
+        of(false, false)
     }
 
-    fn of(tls: bool) -> Plan {
-        Plan::new(&[Net::Kernel, Net::Tap, Net::Packet], &[PLAIN, OFFLOAD], &Feature::ALL, true, tls, false)
+    fn of(tls: bool, cold: bool) -> Plan {
+        let nets = [Net::Kernel, Net::Tap, Net::Packet];
+        Plan::new(&nets, &[PLAIN, OFFLOAD], &Feature::ALL, !cold, tls, cold)
     }
 
     #[test]
@@ -290,7 +291,8 @@ mod tests {
     /// `serve` would take every one of them.
     #[test]
     fn no_server_has_a_switch_that_does_nothing() {
-        for server in [plan().servers, of(true).servers].concat() {
+        let all = [(false, false), (true, false), (false, true), (true, true)];
+        for server in all.into_iter().flat_map(|(tls, cold)| of(tls, cold).servers) {
             let (Kind::Folder(without) | Kind::Image(without)) = &server.kind else { continue };
             let folder = matches!(server.kind, Kind::Folder(_));
             let in_memory = !folder && !server.cold;
@@ -316,7 +318,7 @@ mod tests {
 
     #[test]
     fn over_https_it_is_sealing_that_is_switched() {
-        let plan = of(true);
+        let plan = of(true, false);
         let switch = |world: usize, feature: Feature| {
             let switches = &plan.worlds[world].switches;
             switches.iter().find(|switch| switch.feature == feature).unwrap().comparison.clone()
@@ -328,6 +330,17 @@ mod tests {
             assert_eq!(in_the_frame.is_ok(), plan.worlds[world].net != Net::Kernel);
         }
         assert!(!plan.servers.iter().any(|server| server.kind == Kind::Processes));
+    }
+
+    #[test]
+    fn what_is_cold_is_not_in_memory() {
+        for world in of(false, true).worlds {
+            assert!(world.stages.is_empty());
+            for switch in world.switches {
+                let is_of_memory = matches!(switch.feature, Feature::ZeroCopy | Feature::Grouping);
+                assert!(!is_of_memory || switch.comparison.is_err(), "{}", switch.feature);
+            }
+        }
     }
 
     #[test]
