@@ -69,7 +69,8 @@ fn tapes_of_bytes_decide_on_pipelines() {
 fn seeds_that_random_pipelines_failed_by() {
     // A window that is not whole, of a stream that is not whole words: refused for either.
     // The second was taken in place, where only the frame at the end wants whole windows.
-    for seed in [70_677_267_509_738, 900_013_126] {
+    // The others have gaps at the end where the frame at the start has fields: in place these stay.
+    for seed in [70_677_267_509_738, 900_013_126, 11_000_054_988, 11_000_082_171] {
         if let Err(failed) = judge_seed(seed, &[Backend::Interp]) {
             panic!("seed {seed}: {}\n{}", failed.1, failed.0);
         }
