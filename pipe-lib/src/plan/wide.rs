@@ -40,6 +40,8 @@ pub(crate) struct WidePlan {
     /// `unroll`, and a power of two as well.
     pub(crate) sets: usize,
     pub(crate) edges: Edges,
+    /// A CRC of which an instruction makes a part.
+    pub(crate) shared: Option<SharedCrc>,
 }
 
 /// What comes before and behind the loop over whole vectors, where source and destination have no holes.
@@ -53,10 +55,55 @@ pub(crate) struct Edges {
     /// have no loop: where there are no masks by the byte, words are only added up, and nothing depends on
     /// where they are.
     pub(crate) overlaps: bool,
+    /// No state keeps the loop from being entered in the middle of an iteration; see
+    /// [`Edges::enters_within`].
+    pub(crate) enters_anywhere: bool,
+}
+
+/// The CRC-32C that is made by the `crc32` instruction beside carry-less products, where vectors are narrow
+/// and both work at once: of bytes that stay where they are. The instruction has one register for its sum: it
+/// works for one state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SharedCrc {
+    /// Among the pass's stages.
+    pub(crate) stage: usize,
+    /// Among the stage's states.
+    pub(crate) state: usize,
+    /// The bytes have been changed, so they are read from the destination.
+    pub(crate) reads_back: bool,
+    /// Most vectors of a group, of which one is folded.
+    most: usize,
+}
+
+impl SharedCrc {
+    /// The first such state. With vectors of 512 bits multiplication alone is hardly slower.
+    fn of(stages: &[VectorStage], target: &Target) -> Option<SharedCrc> {
+        if target.masks || !target.crcs {
+            return None;
+        }
+        let changes = stages.iter().rposition(|stage| stage.pipe.out.is_some());
+        let behind = changes.map_or(0, |at| at + 1);
+        let found = stages.iter().enumerate().skip(behind).find_map(|(at, stage)| {
+            let takes = |form: &StateForm| {
+                matches!(form, StateForm::Crc(crc, value) if is_crc_instruction(&stage.pipe, *crc, *value))
+            };
+            Some((at, stage.forms.iter().position(takes)?))
+        });
+        let (stage, state) = found?;
+        // A product of 256 bits takes no longer than one of 128.
+        let most = if target.clmul64 { 2 } else { CRC_GROUP };
+        Some(SharedCrc { stage, state, reads_back: changes.is_some(), most })
+    }
+
+    /// Vectors of a group, if an iteration of so many has whole groups.
+    pub(crate) fn group(self, unroll: usize) -> Option<usize> {
+        let group = self.most.min(unroll);
+        (group > 1 && unroll.is_multiple_of(group)).then_some(group)
+    }
 }
 
 /// Whether there is an instruction that makes that CRC of a stage's words as they are.
-pub(crate) fn is_crc_instruction(pipe: &Pipe, crc: Crc, operand: Value) -> bool {
+fn is_crc_instruction(pipe: &Pipe, crc: Crc, operand: Value) -> bool {
     let in_order = pipe.input.endian == Endian::Little && pipe.body.inst(operand).op == Op::In;
     in_order && crc == Crc::from(CrcOp::Crc32c)
 }
@@ -71,7 +118,14 @@ impl Edges {
             takes_whole: target.masks && !ordered,
             aligns: target.masks && anywhere,
             overlaps: !target.masks && anywhere && !any(&VectorStage::reads_pos),
+            enters_anywhere: !any(&|stage| !stage.forms.iter().all(StateForm::enters_anywhere)),
         }
+    }
+
+    /// Whether the loop over whole vectors is entered at the copy from which whole iterations are left; else
+    /// single vectors follow it. A group of vectors that share a CRC is whole or not begun.
+    pub(crate) fn enters_within(self, unroll: usize, shares_crc: bool) -> bool {
+        self.enters_anywhere && unroll.is_power_of_two() && !shares_crc
     }
 }
 
@@ -92,10 +146,11 @@ impl WidePlan {
 
     fn on(target: Target, stages: Vec<VectorStage>) -> Result<WidePlan, Refusal> {
         let edges = Edges::of(&stages, &target);
-        let mut plan = WidePlan { target, stages, unroll: 4, sets: UNROLLS[0], edges };
+        let shared = SharedCrc::of(&stages, &target);
+        let mut plan = WidePlan { target, stages, unroll: 4, sets: UNROLLS[0], edges, shared };
         if plan.waits_for_dots() {
             plan.unroll = 8;
-        } else if plan.shares_crc() {
+        } else if shared.is_some() && !target.clmul64 {
             plan.unroll = CRC_GROUP;
         }
         if !target.masks {
@@ -143,20 +198,6 @@ impl WidePlan {
         let accumulates =
             |form: &&StateForm| matches!(form, StateForm::Reduction(..) | StateForm::Sum { .. });
         self.stages.iter().map(|stage| stage.forms.iter().filter(accumulates).count()).sum()
-    }
-
-    /// Whether a CRC is made by an instruction beside products of 128 bits: of bytes that stay where they
-    /// are.
-    fn shares_crc(&self) -> bool {
-        let is_narrow = self.target.crcs && !self.target.masks && !self.target.clmul64;
-        let behind = self.stages.iter().rposition(|stage| stage.pipe.out.is_some()).map_or(0, |at| at + 1);
-        is_narrow
-            && self.stages[behind..].iter().any(|stage| {
-                let takes = |form: &StateForm| {
-                    matches!(form, StateForm::Crc(crc, value) if is_crc_instruction(&stage.pipe, *crc, *value))
-                };
-                stage.forms.iter().any(takes)
-            })
     }
 
     /// Whether a stage writes something.

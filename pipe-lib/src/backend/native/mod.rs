@@ -135,10 +135,7 @@ pub(crate) fn compile(
 pub(crate) fn emit(mut plan: WidePlan, stripes: Stripes) -> Result<(NativeCode, Emitted), Refusal> {
     let features = plan.target.features;
     let isa = features.isa().ok_or_else(|| "neither AVX2 nor AVX-512 to use".to_owned())?;
-    let unroll = plan.unroll;
-    let sets = plan.sets;
-    let edges = plan.edges;
-    let widest = FunctionShape { isa, features, source: None, stores: Stores::Plain, unroll, sets, edges };
+    let widest = FunctionShape::of(&plan, isa);
     let (image, parts, shape) = fitting(&plan.stages, widest)?;
     plan.unroll = shape.unroll;
     // What takes no fewer registers unrolls no further.
@@ -217,8 +214,7 @@ pub(crate) struct LooseFunction {
 pub(crate) fn emit_loose(plan: &WidePlan) -> Result<LooseCode, Refusal> {
     let features = plan.target.features;
     let isa = features.isa().ok_or_else(|| "neither AVX2 nor AVX-512 to use".to_owned())?;
-    let (unroll, sets, edges) = (plan.unroll, plan.sets, plan.edges);
-    let shape = FunctionShape { isa, features, source: None, stores: Stores::Plain, unroll, sets, edges };
+    let shape = FunctionShape::of(plan, isa);
     let function = |shape| {
         let (Image { bytes, entry, .. }, ..) = fitting(&plan.stages, shape)?;
         Ok::<LooseFunction, Refusal>(LooseFunction { bytes, entry })

@@ -119,6 +119,16 @@ impl StateForm {
             StateForm::Constant | StateForm::Reduction(..) | StateForm::Member | StateForm::SumOfSums
         )
     }
+
+    /// Whether an unrolled loop may be entered at any copy: it does not matter which copy a vector meets, or
+    /// what is imported is corrected for those that are skipped.
+    pub(crate) const fn enters_anywhere(&self) -> bool {
+        match self {
+            StateForm::Linear(system, _) => system.has_inverse(),
+            StateForm::Field(..) => false,
+            _ => true,
+        }
+    }
 }
 
 /// A linear recurrence of one state or several.
@@ -132,6 +142,13 @@ pub(crate) struct LinearSystem {
     pub(crate) most: Vec<u64>,
     /// The states, by their indices in the stage.
     pub(crate) states: Vec<usize>,
+}
+
+impl LinearSystem {
+    /// Whether it is a single factor that has an inverse modulo two to the type's width.
+    pub(crate) const fn has_inverse(&self) -> bool {
+        self.modulus == 0 && self.states.len() == 1 && self.matrix.as_slice()[0] & 1 == 1
+    }
 }
 
 /// Moduli of systems are less than this.

@@ -21,7 +21,7 @@
 
 use iced_x86::{Code, Register};
 
-use super::crc_beside::{Beside, Memory};
+use super::crc_beside::Beside;
 use super::{LoopCarried, LoopPart, Traits, crc_reduce, crc_residue};
 use crate::analyse::gf2::{Crc, Padding};
 use crate::backend::native::abi::{LEN, Round, STATES, round_remainder};
@@ -66,7 +66,7 @@ impl CrcLanes {
         pipe: &Pipe,
         (crc, operand): (Crc, Value),
         copies: usize,
-        memory: Option<Memory>,
+        beside: Option<Beside>,
         offset: i32,
     ) -> Result<CrcLanes, String> {
         let word = Lane::of_bytes(pipe.word_bytes());
@@ -78,7 +78,6 @@ impl CrcLanes {
             Isa::Avx2 if b.features.has(Features::PCLMUL) => (Width::X, 2),
             _ => return Err("a CRC without carry-less multiplication".into()),
         };
-        let beside = Beside::of(b, pipe, (crc, operand), width, copies, memory);
         let folds = |copy| beside.is_none_or(|beside: Beside| beside.folds(copy));
         let mut acc: Vec<Vec<VReg>> = (0..copies)
             .map(|copy| (0..parts).filter(|_| folds(copy)).map(|_| b.pinned_vector()).collect())
@@ -348,10 +347,8 @@ impl CrcLanes {
 
 impl LoopCarried for CrcLanes {
     fn traits(&self) -> Traits {
-        // A group is whole or not begun.
         Traits {
             ends_in_remainder: true,
-            enters_anywhere: self.beside.is_none(),
             reads_back: self.beside.is_some_and(Beside::reads_back),
             ..Traits::ORDERED
         }

@@ -14,13 +14,9 @@
 
 use iced_x86::{Code, Register};
 
-use crate::analyse::gf2::Crc;
 use crate::backend::native::abi::{DST, REMAINDER, SRC};
 use crate::backend::native::asm;
-use crate::backend::native::isa::Isa;
 use crate::backend::native::vcode::{Builder, Operand, RegKind, VReg, Width};
-use crate::ir::{Pipe, Value};
-use crate::plan::wide::{CRC_GROUP, is_crc_instruction};
 
 /// Where the bytes that a stage reads lie in memory when a few vectors more have gone by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,10 +29,10 @@ pub(in crate::backend::native) enum Memory {
 
 /// How the copies of an iteration are shared out.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Beside {
-    memory: Memory,
+pub(in crate::backend::native) struct Beside {
+    pub(in crate::backend::native) memory: Memory,
     /// Vectors of a group, of which the last one is folded.
-    group: usize,
+    pub(in crate::backend::native) group: usize,
 }
 
 /// Where the sum of a group is kept from copy to copy: what is left is not counted before the loops are over.
@@ -46,23 +42,6 @@ const SUM: Register = REMAINDER;
 const WORD: usize = 8;
 
 impl Beside {
-    /// For a CRC of `operand` with products of `width`, if the instruction can make it.
-    pub(super) fn of(
-        b: &Builder,
-        pipe: &Pipe,
-        (crc, operand): (Crc, Value),
-        width: Width,
-        copies: usize,
-        memory: Option<Memory>,
-    ) -> Option<Beside> {
-        // By vectors of 512 bits, multiplication alone is hardly slower.
-        let is_narrow = b.isa == Isa::Avx2;
-        let memory = memory.filter(|_| is_narrow && is_crc_instruction(pipe, crc, operand))?;
-        // A product of 256 bits takes no longer than one of 128.
-        let group = if width == Width::X { copies.min(CRC_GROUP) } else { 2 };
-        (group > 1 && copies.is_multiple_of(group)).then_some(Beside { memory, group })
-    }
-
     /// Whether the instruction takes its bytes from the destination.
     pub(super) fn reads_back(self) -> bool {
         self.memory == Memory::Destination

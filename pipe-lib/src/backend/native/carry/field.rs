@@ -114,7 +114,7 @@ impl FieldState {
 
 impl LoopCarried for FieldState {
     fn traits(&self) -> Traits {
-        Traits { enters_anywhere: false, ends_in_remainder: true, ..Traits::ORDERED }
+        Traits { ends_in_remainder: true, ..Traits::ORDERED }
     }
 
     fn step(&mut self, body: &mut BodyLowering<'_>, part: LoopPart) -> Result<(), String> {

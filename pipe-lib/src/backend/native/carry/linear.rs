@@ -98,11 +98,6 @@ impl LinearLanes {
         linear
     }
 
-    /// Whether the unrolled loop may be entered at any copy: a single factor that has an inverse.
-    fn enters_anywhere(&self) -> bool {
-        self.system.modulus == 0 && self.side() == 1 && self.system.matrix[0] & 1 == 1
-    }
-
     /// The states, times a factor, in the last lane of a copy's registers, zeros in the others.
     fn import(&self, b: &mut Builder, copy: usize, factor: Option<VReg>) {
         for (state, &offset) in self.offsets.iter().enumerate() {
@@ -379,7 +374,7 @@ impl LinearLanes {
 
 impl LoopCarried for LinearLanes {
     fn traits(&self) -> Traits {
-        Traits { enters_anywhere: self.enters_anywhere(), ..Traits::ORDERED }
+        Traits::ORDERED
     }
 
     /// It is the last copy that takes in what was imported.
@@ -391,7 +386,7 @@ impl LoopCarried for LinearLanes {
         let zero = b.splat(Lane::B, 0);
         self.acc.iter().flatten().flatten().for_each(|acc| b.assign(*acc, zero));
         let mut factor = None;
-        if self.enters_anywhere() {
+        if self.system.has_inverse() {
             let skipped = inverse(self.system.matrix[0]).wrapping_pow(self.words(b) as u32);
             let factors = (0..=last as u32).flat_map(|copy| skipped.wrapping_pow(copy).to_le_bytes());
             let factors = b.table(factors.collect());

@@ -35,7 +35,7 @@ use super::vcode::{Builder, VReg};
 use crate::ir::{StateId, Ty};
 use crate::plan::induction::Step;
 use crate::plan::stage::{StateForm, VectorStage};
-use crc_beside::Memory;
+use crc_beside::Beside;
 
 /// Which part of the stream a vector is.
 #[derive(Clone, Copy, Debug)]
@@ -91,8 +91,6 @@ pub(super) enum Due {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Traits {
     pub(super) due: Due,
-    /// The unrolled loop may be entered at any copy.
-    pub(super) enters_anywhere: bool,
     /// Its step in the remainder takes which words count ([`LoopPart::masking`]).
     pub(super) masked: bool,
     /// The remainder's step brings the lanes together, so that there is something to do without one, too.
@@ -107,7 +105,6 @@ impl Traits {
     /// Of partial results that add up in any order.
     pub(super) const UNORDERED: Traits = Traits {
         due: Due::After,
-        enters_anywhere: true,
         masked: true,
         ends_in_remainder: false,
         ends_first: false,
@@ -165,8 +162,8 @@ pub(super) struct StatePlace {
     pub(super) sets: usize,
     /// Other stages fill the time that vectors one after the other take.
     pub(super) busy: bool,
-    /// Where the bytes that the stage reads lie, if anywhere.
-    pub(super) memory: Option<Memory>,
+    /// How an instruction makes a part of it, if it is that CRC.
+    pub(super) beside: Option<Beside>,
 }
 
 impl StatePlace {
@@ -194,7 +191,7 @@ pub(super) fn of(
             Box::new(reduction::ReductionLanes::new(b, plan, ty, *fold, addends, place, offset))
         }
         StateForm::Crc(crc, value) => {
-            Box::new(crc::CrcLanes::new(b, pipe, (*crc, *value), place.unroll, place.memory, offset)?)
+            Box::new(crc::CrcLanes::new(b, pipe, (*crc, *value), place.unroll, place.beside, offset)?)
         }
         StateForm::Linear(system, operands) => {
             let offsets = system.states.iter().map(|state| place.offset(*state)).collect();

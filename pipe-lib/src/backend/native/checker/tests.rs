@@ -3,7 +3,7 @@
 use super::{Trace, check, number};
 use crate::Library;
 use crate::analyse::Analysed;
-use crate::backend::native::frame::{self, FunctionShape, Stores};
+use crate::backend::native::frame::{self, FunctionShape};
 use crate::backend::native::vcode::{Builder, CodeItem, MachInst, Mem, Operand, RegKind, VReg};
 use crate::backend::native::{regalloc, targets};
 use crate::features::machines;
@@ -45,9 +45,8 @@ fn functions() -> Vec<(String, Builder, Trace)> {
             let features = plan.target.features;
             for unroll in [2, 1] {
                 let isa = features.isa().unwrap();
-                let (source, stores, sets) = (None, Stores::Plain, plan.sets.min(unroll));
-                let edges = plan.edges;
-                let shape = FunctionShape { isa, features, source, stores, unroll, sets, edges };
+                let sets = plan.sets.min(unroll);
+                let shape = FunctionShape { unroll, sets, ..FunctionShape::of(&plan, isa) };
                 let Ok(code) = frame::virtual_code(&plan.stages, shape) else { continue };
                 let Ok(trace) = regalloc::traced(&code) else { continue };
                 functions.push((format!("{text}, {isa:?}, {unroll}"), code, trace));

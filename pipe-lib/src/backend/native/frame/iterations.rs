@@ -4,6 +4,7 @@ use iced_x86::{Code, Register};
 
 use super::{DST, END, FunctionFrame, LEN, LIMIT, POS, REMAINDER, SRC, Stores};
 use crate::backend::native::asm;
+use crate::backend::native::carry::crc_beside::{Beside, Memory};
 use crate::backend::native::vcode::{CodeItem, CodeLabel, Mem, Operand};
 
 /// Fewest bytes of a stretch whose destination is aligned: below, aligning costs more than it saves.
@@ -36,10 +37,21 @@ impl FunctionFrame<'_> {
         self.iterations_from_within()
     }
 
-    /// Whether the unrolled loop can be entered at any copy: that is known of the registers that a state took
-    /// (powers of a factor for each copy, a group of vectors for `crc32`), not of its form alone.
+    /// Whether the unrolled loop is entered at the copy from which whole iterations are left.
     pub(super) fn enters_within(&self) -> bool {
-        self.shape.unroll.is_power_of_two() && self.carried().all(|carried| carried.traits().enters_anywhere)
+        self.shape.edges.enters_within(self.shape.unroll, self.beside().is_some())
+    }
+
+    /// How the copies of an iteration share a CRC, if the plan has one that is shared and this function reads
+    /// where its bytes lie when a few vectors more have gone by.
+    pub(super) fn beside(&self) -> Option<Beside> {
+        let shared = self.shape.shared?;
+        let (memory, is_there) = match shared.reads_back {
+            false => (Memory::Source, self.shape.source.is_none()),
+            true => (Memory::Destination, self.shape.stores == Stores::Plain),
+        };
+        let group = shared.group(self.shape.unroll).filter(|_| is_there)?;
+        Some(Beside { memory, group })
     }
 
     /// Whether the destination of long stretches is aligned to a vector.

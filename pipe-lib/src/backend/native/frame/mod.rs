@@ -25,7 +25,7 @@ mod tests;
 
 use crate::backend::{MAX_CALL_BYTES, Refusal};
 use crate::ir::State;
-use crate::plan::wide::{Edges, MAX_ITEMS};
+use crate::plan::wide::{Edges, MAX_ITEMS, SharedCrc, WidePlan};
 use iced_x86::Code;
 
 use crate::backend::native::abi::{DST, END, LEN, LIMIT, POS, REMAINDER, SRC};
@@ -67,6 +67,16 @@ pub(super) struct FunctionShape {
     /// Sets of accumulators for them; see [`WidePlan::sets`](crate::plan::wide::WidePlan).
     pub(super) sets: usize,
     pub(super) edges: Edges,
+    pub(super) shared: Option<SharedCrc>,
+}
+
+impl FunctionShape {
+    /// What a plan says of a function from contiguous memory to contiguous memory.
+    pub(super) fn of(plan: &WidePlan, isa: Isa) -> FunctionShape {
+        let &WidePlan { target, unroll, sets, edges, shared, .. } = plan;
+        let (source, stores, features) = (None, Stores::Plain, target.features);
+        FunctionShape { isa, features, source, stores, unroll, sets, edges, shared }
+    }
 }
 
 /// Most bytes of a call, whatever the states.

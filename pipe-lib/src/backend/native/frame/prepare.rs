@@ -4,10 +4,9 @@ use crate::backend::Refusal;
 use crate::ir::{Op, Ty, Value, WideBinary};
 use iced_x86::{Code, Register};
 
-use super::{FunctionFrame, StageCode, Stores};
+use super::{FunctionFrame, StageCode};
 use crate::backend::native::abi::{POS, STATES};
 use crate::backend::native::asm;
-use crate::backend::native::carry::crc_beside::Memory;
 use crate::backend::native::carry::{self, StatePlace};
 use crate::backend::native::isa::Isa;
 use crate::backend::native::lanes::whole::{at, indexed};
@@ -15,27 +14,23 @@ use crate::backend::native::lanes::{Cmp, Lane};
 use crate::backend::native::lower::{StateVal, Val};
 use crate::backend::native::vcode::{Builder, RegKind};
 use crate::plan::stage::{StateForm, VectorStage};
-use crate::plan::wide::{MAX_MASKS, is_crc_instruction};
+use crate::plan::wide::MAX_MASKS;
 
 impl FunctionFrame<'_> {
     /// Emits all of it, in stream order of the stages.
     pub(super) fn prepare(&mut self) -> Result<(), Refusal> {
         let busy = self.stages.len() > 2;
-        let memory: Vec<_> = (0..self.stages.len()).map(|index| self.memory(index)).collect();
-        // The `crc32` instruction has one register for its sums: it works for one state.
-        let mut is_taken = false;
-        for (stage, memory) in self.stages.iter_mut().zip(memory) {
+        let (shared, beside) = (self.shape.shared, self.beside());
+        for (at_stage, stage) in self.stages.iter_mut().enumerate() {
             let pipe = &stage.plan.pipe;
             let word = Lane::of_bytes(pipe.word_bytes());
             let unroll = self.shape.unroll;
             let sets = self.shape.sets.min(unroll);
-            let mut place = StatePlace { first_state: stage.first_state, unroll, sets, busy, memory };
+            let mut place = StatePlace { first_state: stage.first_state, unroll, sets, busy, beside };
             for (index, state) in pipe.states.iter().enumerate() {
                 let mut value = StateVal::None;
-                place.memory = memory.filter(|_| !is_taken);
-                if let StateForm::Crc(crc, value) = &stage.plan.forms[index] {
-                    is_taken |= place.memory.is_some() && is_crc_instruction(pipe, *crc, *value);
-                }
+                let is_shared = shared.is_some_and(|crc| (crc.stage, crc.state) == (at_stage, index));
+                place.beside = beside.filter(|_| is_shared);
                 if stage.plan.forms[index] == StateForm::Constant && pipe.input.ty == Ty::U128 {
                     value = StateVal::Held(8 * (stage.first_state + index) as i32);
                 } else if stage.plan.forms[index] == StateForm::Constant {
@@ -74,20 +69,6 @@ impl FunctionFrame<'_> {
             }
         }
         Ok(())
-    }
-}
-
-impl FunctionFrame<'_> {
-    /// Where the bytes that a stage reads lie when its iteration goes on.
-    fn memory(&self, index: usize) -> Option<Memory> {
-        let changes = |stages: &[StageCode<'_>]| stages.iter().any(|stage| stage.plan.pipe.out.is_some());
-        let (before, from) = self.stages.split_at(index);
-        match (changes(before), changes(from)) {
-            // In place, later stages store where the source was.
-            (_, true) => None,
-            (false, false) => self.shape.source.is_none().then_some(Memory::Source),
-            (true, false) => (self.shape.stores == Stores::Plain).then_some(Memory::Destination),
-        }
     }
 }
 

@@ -13,8 +13,8 @@ fn build<R>(pipe: &Pipe, look: impl FnOnce(&FunctionFrame<'_>, Result<(), Refusa
     let plans = [VectorStage::of(&stage).unwrap()];
     let target = crate::backend::native::targets(features)[0]?;
     let edges = Edges::of(&plans, &target);
-    let shape =
-        FunctionShape { isa, features, source: None, stores: Stores::Plain, unroll: 4, sets: 4, edges };
+    let (source, stores, unroll, sets, shared) = (None, Stores::Plain, 4, 4, None);
+    let shape = FunctionShape { isa, features, source, stores, unroll, sets, edges, shared };
     let mut frame = FunctionFrame::new(&plans, shape);
     let result = frame.build();
     Some(look(&frame, result))
