@@ -144,8 +144,8 @@ impl CrcLanes {
     }
 
     /// Takes the values of one vector of words into a copy; `distance` vectors of words make an iteration.
-    /// `before` is added to its first bytes.
-    fn add(&self, b: &mut Builder, copy: usize, distance: usize, values: &[VReg], before: Option<VReg>) {
+    /// What `beside` has of the vectors before is added to its first bytes.
+    fn add(&self, b: &mut Builder, copy: usize, distance: usize, values: &[VReg], beside: Option<Beside>) {
         let vector_bits = b.vector_bytes() as i64 * 8;
         let vectors = self.message(b, values, true);
         let from_before =
@@ -153,7 +153,7 @@ impl CrcLanes {
         for (number, bytes) in vectors.into_iter().enumerate() {
             let factor = self.factor(b, if number == 0 { from_before } else { vector_bits });
             let bytes = self.in_order(b, bytes);
-            self.step(b, copy, factor, bytes, before.filter(|_| number == 0));
+            self.step(b, copy, factor, bytes, beside.filter(|_| number == 0));
         }
     }
 
@@ -222,16 +222,28 @@ impl CrcLanes {
         vectors
     }
 
-    /// Moves what a copy holds by a factor, and adds the bytes of a vector, and `before` to the first ones.
-    fn step(&self, b: &mut Builder, copy: usize, factor: VReg, bytes: VReg, before: Option<VReg>) {
-        for (part, acc) in self.acc[copy].iter().enumerate() {
-            let (even, odd) = self.products(b, *acc, factor);
+    /// Moves what a copy holds by a factor, and adds the bytes of a vector, and to the first ones what
+    /// `beside` has of the vectors before.
+    fn step(&self, b: &mut Builder, copy: usize, factor: VReg, bytes: VReg, beside: Option<Beside>) {
+        let multiply = |b: &mut Builder, acc: VReg| {
+            let (even, odd) = self.products(b, acc, factor);
             // The last product goes where the sum will be, which saves a move.
-            b.assign(*acc, odd);
-            // One part after the other takes fewer registers; that of `before` comes late, and so last.
+            b.assign(acc, odd);
+            even
+        };
+        // One part after the other takes fewer registers. But beside the `crc32` instruction all products of
+        // a vector come first: between those of microcode and others the decoders lose a cycle each time.
+        let together = beside.map(|beside| {
+            let evens: Vec<VReg> = self.acc[copy].iter().map(|acc| multiply(b, *acc)).collect();
+            (evens, beside.before(b, copy))
+        });
+        for (part, acc) in self.acc[copy].iter().enumerate() {
+            let even = together.as_ref().map(|(evens, _)| evens[part]);
+            let even = even.unwrap_or_else(|| multiply(b, *acc));
             let bytes = self.part(b, bytes, part);
             let sum = b.xor3(*acc, even, bytes);
-            let sum = before.filter(|_| part == 0).map_or(sum, |before| b.xor(sum, before));
+            let before = together.as_ref().and_then(|(_, before)| *before).filter(|_| part == 0);
+            let sum = before.map_or(sum, |before| b.xor(sum, before));
             b.assign(*acc, sum);
         }
     }
@@ -378,9 +390,10 @@ impl LoopCarried for CrcLanes {
                 self.add(body.b, copy, distance, &values, None)
             }
             LoopPart::Whole { copy, distance } => {
-                let before = self.beside.and_then(|beside| beside.before(body.b, copy));
                 if self.folds(copy) {
-                    self.add(body.b, copy, distance, &values, before);
+                    self.add(body.b, copy, distance, &values, self.beside);
+                } else if let Some(beside) = self.beside {
+                    beside.before(body.b, copy);
                 }
             }
             LoopPart::Remainder { round, .. } => self.add_remainder(body.b, &values, round),
