@@ -397,7 +397,10 @@ impl LoopCarried for LinearLanes {
     }
 
     fn step(&mut self, body: &mut BodyLowering<'_>, part: LoopPart) -> Result<(), String> {
-        let words = self.operands.iter().map(|value| body.int(*value)).collect::<Result<Vec<_>, _>>()?;
+        // Where arithmetic wraps, so do the bits above those that count.
+        let wraps = self.system.modulus == 0;
+        let words = |value: &Value| if wraps { body.low_bits(*value) } else { body.int(*value) };
+        let words = self.operands.iter().map(words).collect::<Result<Vec<_>, _>>()?;
         if let LoopPart::Remainder { round, .. } = part {
             round_remainder(body.b, round);
         }

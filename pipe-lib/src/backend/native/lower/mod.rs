@@ -9,12 +9,15 @@ mod blocks;
 mod convert;
 mod modular;
 
-use crate::ir::{BinaryOp, Endian, Op, StateId, Ty, UnaryOp, Value};
+use crate::ir::{BinaryOp, ConvertOp, Endian, Op, StateId, Ty, UnaryOp, Value};
 
 use crate::backend::native::abi::POS;
 use crate::backend::native::lanes::{Cmp, Lane};
 use crate::backend::native::vcode::{Builder, VReg};
 use crate::plan::stage::VectorStage;
+
+/// Most operations, one from the other, of which [`BodyLowering::low_bits`] leaves out what clears bits.
+const MAX_UNCLEARED: u32 = 4;
 
 /// A value of the body.
 #[derive(Clone, Debug)]
@@ -171,6 +174,35 @@ impl<'a> BodyLowering<'a> {
         match &self.values[value.0 as usize] {
             Some(Val::Int(parts)) => Ok(parts.clone()),
             _ => Err("a value that is not kept in vectors".into()),
+        }
+    }
+
+    /// The vectors of an integer of whose lanes only the bits of its type count: what would clear the others
+    /// is left out.
+    pub(super) fn low_bits(&mut self, value: Value) -> Result<Vec<VReg>, String> {
+        self.low_bits_within(value, MAX_UNCLEARED)
+    }
+
+    fn low_bits_within(&mut self, value: Value, depth: u32) -> Result<Vec<VReg>, String> {
+        let inst = self.plan.pipe.body.inst(value);
+        let lane = self.lane(inst.ty);
+        let has_more = inst.ty.bits() < lane.bits() && self.constant(value).is_none();
+        let is_computed = self.plan.periods[value.0 as usize].is_none();
+        match inst.op {
+            _ if depth == 0 || !has_more || !is_computed => self.int(value),
+            Op::Convert(ConvertOp::Trunc, a) if self.lane(self.ty(a)) == lane => {
+                self.low_bits_within(a, depth - 1)
+            }
+            Op::Binary(op @ (BinaryOp::Add | BinaryOp::Sub), a, b) => {
+                let a = self.low_bits_within(a, depth - 1)?;
+                let b = self.low_bits_within(b, depth - 1)?;
+                let sum = |(a, b)| match op {
+                    BinaryOp::Add => self.b.add(lane, a, b),
+                    _ => self.b.sub(lane, a, b),
+                };
+                Ok(a.into_iter().zip(b).map(sum).collect())
+            }
+            _ => self.int(value),
         }
     }
 
