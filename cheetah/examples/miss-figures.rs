@@ -218,7 +218,7 @@ fn latencies(path: &Path, reading: Reading, files: u64, seed: u64) -> Result<(Ve
 fn mixed(path: &Path) -> Result<()> {
     let files = std::fs::metadata(path)?.len() / FILE_BYTES as u64 * 9 / 10;
     for round in 0..3 {
-        for reading in [Reading::Uring, Reading::threads()?, Reading::InPlace] {
+        for reading in [Reading::Uring, Reading::threads(), Reading::InPlace] {
             let name = reading.to_string();
             let (latencies, cold) = latencies(path, reading, files, round)?;
             let at = |part: f64| latencies[(latencies.len() as f64 * part) as usize];

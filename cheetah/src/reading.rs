@@ -38,26 +38,29 @@ pub trait OwnReading: fmt::Debug + Send + Sync {
     fn queue(&self, waker: &event_loop::Waker) -> io::Result<Box<dyn ReadQueue + Send>>;
 }
 
+/// The threads of all who have no io_uring.
+fn shared() -> ReadThreads {
+    static SHARED: LazyLock<ReadThreads> = LazyLock::new(|| ReadThreads::new(THREADS));
+    SHARED.clone()
+}
+
 impl Reading {
-    /// The best there is here.
+    /// The best there is here, for all who ask: they share its threads, if that is what it is.
     pub fn best() -> Reading {
-        static HAS_URING: LazyLock<bool> = LazyLock::new(|| {
+        static BEST: LazyLock<Reading> = LazyLock::new(|| {
             // In a thread of its own: the end of a ring interrupts the calls of the thread that made it.
             let probed = thread::spawn(UringQueue::probe).join().unwrap_or(Err(io::ErrorKind::Other.into()));
             if let Err(error) = &probed {
                 tracing::debug!("there is no io_uring ({error}): threads read what is not in memory");
             }
-            probed.is_ok()
+            if probed.is_ok() { Reading::Uring } else { Reading::Threads(shared()) }
         });
-        if *HAS_URING { Reading::Uring } else { Reading::threads().unwrap_or(Reading::InPlace) }
+        BEST.clone()
     }
 
-    /// By threads, whatever there is.
-    ///
-    /// # Errors
-    /// If the system has no more threads.
-    pub fn threads() -> io::Result<Reading> {
-        ReadThreads::new(THREADS).map(Reading::Threads)
+    /// By threads, whatever there is. They are started when there is something to read.
+    pub fn threads() -> Reading {
+        Reading::Threads(ReadThreads::new(THREADS))
     }
 
     /// The reader of the loop that `waker` wakes, and of the connections of `wakes`.
@@ -74,8 +77,8 @@ impl Reading {
             Reading::Uring => match UringQueue::new(waker.as_fd()) {
                 Ok(queue) => BlockReader::queued(Box::new(queue), waker_of),
                 Err(error) => {
-                    tracing::warn!("no io_uring for a loop ({error}), which waits for its reads");
-                    BlockReader::in_place()
+                    tracing::warn!("no io_uring for a loop ({error}): threads read what is not in memory");
+                    BlockReader::queued(Box::new(shared()), waker_of)
                 }
             },
         })

@@ -149,7 +149,7 @@ fn ask_everything(addr: SocketAddr) {
 fn every_way_of_reading_answers_every_case() {
     in_namespace(|| {
         let folder = folder();
-        for reading in [Reading::Uring, Reading::threads().unwrap(), Reading::InPlace] {
+        for reading in [Reading::Uring, Reading::threads(), Reading::InPlace] {
             let Some(site) = direct_site(folder.path(), 100_000, false) else { return };
             let config = config(reading);
             let server = on_kernel(site.clone(), &config);
@@ -172,7 +172,7 @@ fn a_folder_is_read_like_that() {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, contents).unwrap();
     }
-    for reading in [Reading::best(), Reading::threads().unwrap()] {
+    for reading in [Reading::best(), Reading::threads()] {
         let store = Folder::open(folder.path(), Dotfiles::default(), 0).unwrap();
         let server = on_kernel(Arc::new(store), &config(reading));
         for (name, contents) in support::files() {

@@ -138,7 +138,9 @@ impl Store for LazySite {
             None => match self.look(path, reader) {
                 Ok(Some(known)) => known,
                 Ok(None) => return Found::Nothing,
-                Err(ReadError::Device(io::ErrorKind::WouldBlock)) => return Found::Later,
+                Err(ReadError::Device(io::ErrorKind::WouldBlock)) if reader.is_blocked() => {
+                    return Found::Later;
+                }
                 Err(error) => {
                     tracing::error!("`{}` cannot be looked up: {error}", String::from_utf8_lossy(path));
                     return Found::Failed(store::status_of(&io_error(error)));

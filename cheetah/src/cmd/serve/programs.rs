@@ -51,7 +51,9 @@ impl RouteOptions {
 
     /// Whether the server starts any of them itself.
     pub(super) fn start_programs(&self) -> bool {
-        !self.cgi.is_empty() || self.program.iter().any(|text| !text.contains("=unix:"))
+        let listens =
+            |text: &String| text.split_once('=').is_some_and(|(_, start)| start.starts_with("unix:"));
+        !self.cgi.is_empty() || !self.program.iter().all(listens)
     }
 
     /// The programs that were asked for, of that scope.
@@ -130,4 +132,20 @@ fn split<T>(
         bail!(Usage(format!("{option} {text}: give {form}")));
     };
     make(left, right).map_err(|why| Usage(format!("{option} {text}: {why}")).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_starts_a_program_is_told_from_what_listens() {
+        let starts = |program: &str| {
+            let program = vec![program.to_owned()];
+            RouteOptions { fastcgi: Vec::new(), program, cgi: Vec::new() }.start_programs()
+        };
+        assert!(!starts("/app=unix:/run/x"));
+        assert!(starts("/app=/usr/bin/app"));
+        assert!(starts("/app=/usr/bin/app --listen=unix:/run/x"));
+    }
 }

@@ -37,6 +37,8 @@ pub(super) struct Allowed {
     pub(super) read: Vec<PathBuf>,
     /// Folders in which files are made, written and replaced.
     pub(super) write: Vec<PathBuf>,
+    /// Folders of which files are taken away.
+    pub(super) remove: Vec<PathBuf>,
     /// Devices.
     pub(super) devices: Vec<PathBuf>,
 }
@@ -60,6 +62,13 @@ impl Allowed {
     /// `path` is written, and may be made or replaced.
     pub(super) fn add_write(&mut self, path: &Path) {
         self.write.extend(folders(path));
+    }
+
+    /// `path` is taken away in the end. Of the root that is too much to ask.
+    pub(super) fn add_remove(&mut self, path: &Path) {
+        let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        let folder = absolute.parent().filter(|folder| folder.parent().is_some());
+        self.remove.extend(folder.map(Path::to_owned));
     }
 }
 
@@ -90,6 +99,7 @@ pub(super) fn confine_files(allowed: &Allowed, confinement: Confinement) -> anyh
         .create()?
         .add_rules(path_beneath_rules(&allowed.read, read))?
         .add_rules(path_beneath_rules(&allowed.write, write))?
+        .add_rules(path_beneath_rules(&allowed.remove, AccessFs::RemoveFile))?
         .add_rules(path_beneath_rules(&allowed.devices, device))?
         .restrict_self()?;
     Ok(match status.ruleset {

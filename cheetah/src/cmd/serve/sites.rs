@@ -18,7 +18,7 @@ use super::changes::Taking;
 use super::config::Plan;
 use super::sandbox::Allowed;
 use super::site::SiteOptions;
-use super::{Usage, is_canonical};
+use super::{Usage, is_canonical, unix_path};
 use crate::cmd::features::Feature;
 use crate::cmd::source;
 
@@ -202,6 +202,7 @@ pub(super) fn allowed(plan: &Plan) -> Allowed {
     }
     arguments.acme_challenges.iter().for_each(|path| allowed.add_site(path));
     arguments.pcap.iter().for_each(|path| allowed.add_write(path));
+    unix_path(arguments).into_iter().for_each(|path| allowed.add_remove(path));
     // How big the caches are decides how long transfers are stored.
     allowed.read.push("/sys/devices/system/cpu".into());
     if std::env::var_os("PIPE_LIB_PERF_MAP").is_some() {

@@ -425,7 +425,7 @@ proptest! {
         let bell = rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC).unwrap();
         let queue: Box<dyn ReadQueue + Send> = match UringQueue::new(bell.as_fd()) {
             Ok(queue) if !by_threads => Box::new(queue),
-            Ok(_) | Err(_) => Box::new(ReadThreads::new(3).unwrap()),
+            Ok(_) | Err(_) => Box::new(ReadThreads::new(3)),
         };
         let woken = Arc::new(Woken::default());
         let reader = reader(queue, &woken);
@@ -479,4 +479,42 @@ fn a_ring_that_is_dropped_ends_its_reads() {
     drop(reader);
     assert!(held.iter().all(|read| matches!(read.outcome(), Some(BlockOutcome::Sound(_)))));
     let _ = File::open(folder.path().join("blocks")).unwrap().read_at(&mut [0], 0);
+}
+
+/// Whether this process has a thread of that name.
+fn has_thread(name: &str) -> bool {
+    let mut tasks = std::fs::read_dir("/proc/self/task").unwrap();
+    tasks.any(|task| {
+        let comm = std::fs::read_to_string(task.unwrap().path().join("comm"));
+        comm.is_ok_and(|comm| comm.trim_end() == name)
+    })
+}
+
+/// A server confines itself first, and its threads with it.
+#[test]
+fn threads_begin_with_the_first_order_and_end_with_the_last_clone() {
+    let (cache, file) = cache(4);
+    // As many as no other test has.
+    let threads = ReadThreads::new(40);
+    let reader = reader(Box::new(threads.clone()), &Arc::default());
+    reader.begin(0, Vec::new());
+    assert!(!has_thread("read-39"));
+    for index in 0..2 {
+        let source = filled_with(5);
+        let Block::Coming(read) = cache.read((file, index, index + 1), ONE, &source, &reader) else {
+            panic!("no thread is needed");
+        };
+        assert_eq!(read.wait().slice(0..100).unwrap().bytes(), [5; 100]);
+        // A thread has its name when it runs.
+        while !has_thread("read-39") {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert!(!has_thread("read-40"));
+    }
+    drop(reader);
+    assert!(has_thread("read-39"));
+    drop(threads);
+    while has_thread("read-39") {
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }

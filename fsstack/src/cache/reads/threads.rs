@@ -2,13 +2,14 @@
 
 use super::{ReadOrder, ReadQueue};
 use std::collections::VecDeque;
-use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-/// Threads that read, for all loops of a server. Cheap to clone; they end with the last clone.
+/// Threads that read, for all loops of a server. Cheap to clone; they begin with the first order, so that they are confined as
+/// who gives it is, and end with the last clone.
 #[derive(Clone, Debug)]
 pub struct ReadThreads {
+    count: usize,
     orders: Arc<Orders>,
     _last: Arc<Last>,
 }
@@ -22,6 +23,8 @@ struct Orders {
 #[derive(Debug, Default)]
 struct OrderState {
     orders: VecDeque<ReadOrder>,
+    /// How many threads there are.
+    threads: usize,
     is_over: bool,
 }
 
@@ -30,18 +33,20 @@ struct OrderState {
 struct Last(Arc<Orders>);
 
 impl ReadThreads {
-    /// So many of them.
-    ///
-    /// # Errors
-    /// If the system has no more threads.
-    pub fn new(count: usize) -> io::Result<ReadThreads> {
+    /// So many of them, or as many as the system has; where it has none, orders are errors of who waits.
+    pub fn new(count: usize) -> ReadThreads {
         let orders = Arc::new(Orders::default());
         let last = Arc::new(Last(Arc::clone(&orders)));
-        for i in 0..count.max(1) {
-            let orders = Arc::clone(&orders);
-            thread::Builder::new().name(format!("read-{i}")).spawn(move || orders.work())?;
-        }
-        Ok(ReadThreads { orders, _last: last })
+        ReadThreads { count: count.max(1), orders, _last: last }
+    }
+
+    /// Starts the threads. How many there are now.
+    fn start(&self) -> usize {
+        let start = |number: &usize| {
+            let orders = Arc::clone(&self.orders);
+            thread::Builder::new().name(format!("read-{number}")).spawn(move || orders.work()).is_ok()
+        };
+        (0..self.count).take_while(start).count()
     }
 }
 
@@ -72,8 +77,18 @@ impl Orders {
 
 impl ReadQueue for ReadThreads {
     fn submit(&mut self, order: ReadOrder) {
-        self.orders.state().orders.push_back(order);
-        self.orders.added.notify_one();
+        let mut state = self.orders.state();
+        if state.threads == 0 {
+            state.threads = self.start();
+        }
+        if state.threads > 0 {
+            state.orders.push_back(order);
+            self.orders.added.notify_one();
+        } else {
+            // Who waits is told when it is dropped, which may be another's order.
+            drop(state);
+            drop(order);
+        }
     }
 
     /// They begin and end by themselves.
