@@ -15,7 +15,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::http::date;
-use crate::http::request::Version;
+use crate::http::request::{Request, Version};
 use crate::http::response::Status;
 
 pub use several::AccessLogs;
@@ -57,6 +57,42 @@ pub struct Record<'a> {
     pub referer: &'a [u8],
     /// `User-Agent`.
     pub user_agent: &'a [u8],
+}
+
+impl<'a> Record<'a> {
+    /// Of `request`, whose answer nobody knows yet.
+    pub fn of_request(peer: Peer, request: &Request<'a>) -> Record<'a> {
+        Record {
+            peer,
+            method: request.method_name,
+            target: request.target,
+            version: Some(request.version),
+            instead: b"",
+            status: None,
+            referer: request.referer,
+            user_agent: request.user_agent,
+        }
+    }
+
+    /// Of what came `instead` of a request.
+    pub fn of_none(peer: Peer, instead: &'a [u8]) -> Record<'a> {
+        Record {
+            peer,
+            method: "",
+            target: "",
+            version: None,
+            instead,
+            status: None,
+            referer: b"",
+            user_agent: b"",
+        }
+    }
+
+    /// The same, answered with `status`.
+    #[must_use]
+    pub fn with(self, status: Status) -> Record<'a> {
+        Record { status: Some(status), ..self }
+    }
 }
 
 /// A line of the log, all but the number of bytes.

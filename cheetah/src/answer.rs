@@ -147,9 +147,12 @@ fn markdown_of(service: &Service, resource: target::Resource<'_>) -> Option<(Vec
         }
         _ => false,
     };
+    if !is_page {
+        return None;
+    }
     let at = [&stem[..], b".md"].concat();
     match site.look_up(&at, &service.reader) {
-        Found::File(file) if is_page => Some((at, file)),
+        Found::File(file) => Some((at, file)),
         _ => None,
     }
 }

@@ -135,8 +135,12 @@ impl Conn {
 
     /// Keeps bytes of which cannot be said yet whether they are a request: the preface of HTTP/2 begins as some do.
     pub(crate) fn hold(&mut self, service: &mut Service, bytes: &[u8]) {
-        self.head_began = service.now();
+        if self.input.is_empty() {
+            self.head_began = service.now();
+        }
         self.keep(service, bytes);
+        // Should they be a head of HTTP/1.1, it has begun.
+        self.head_end.seen(&self.input);
     }
 
     /// Tells what its transport knows it by: it is woken under that name ([`Service::wakes`]).
@@ -626,16 +630,7 @@ impl Conn {
             self.content.set_parked(held);
             return false;
         }
-        let record = Record {
-            peer: self.peer,
-            method: request.method_name,
-            target: request.target,
-            version: Some(request.version),
-            instead: b"",
-            status: Some(answer.status),
-            referer: request.referer,
-            user_agent: request.user_agent,
-        };
+        let record = Record::of_request(self.peer, request).with(answer.status);
         let keep = keep && !answer.closes;
         self.push(service, text, answer, persistence, record);
         if !keep {
@@ -681,16 +676,8 @@ impl Conn {
         service.choose_first();
         let bytes = &bytes[blank_lines(bytes)..];
         let line = bytes.split(|&byte| byte == b'\n').next().unwrap_or_default().trim_ascii_end();
-        let record = Record {
-            peer: self.peer,
-            method: "",
-            target: "",
-            version: None,
-            instead: &line[..line.len().min(service.options.limits.request_line)],
-            status: Some(answer.status),
-            referer: b"",
-            user_agent: b"",
-        };
+        let line = &line[..line.len().min(service.options.limits.request_line)];
+        let record = Record::of_none(self.peer, line).with(answer.status);
         self.push(service, text, answer, Persistence::Close, record);
         self.phase = Phase::Discard;
         self.lingers = !self.peer_ended;

@@ -245,10 +245,40 @@ fn of_preface(held: &[u8], bytes: &[u8]) -> Option<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::server::NoSite;
+    use crate::service::Options;
+    use std::sync::Arc;
 
     #[test]
     fn http_1_costs_no_more_for_it() {
         assert_eq!(size_of::<Protocol>(), size_of::<Conn>());
+    }
+
+    /// Whether it is a preface that drips or the head of a request that begins as one does, as the `last` byte shows.
+    fn drips(last: &[u8]) {
+        let mut service = Service::new(Arc::new(NoSite), Options::default());
+        let mut protocol = Protocol::new(&mut service, None);
+        let head = service.options.timeouts.head;
+        let began = Instant::from_millis(1000);
+        let mut at = began;
+        for byte in PREFACE.iter().take(5) {
+            service.set_time(at, 0);
+            assert!(!protocol.on_timeout(&mut service));
+            protocol.on_bytes(&mut service, &[*byte]);
+            assert_eq!(protocol.deadline(&service), Some(began + head));
+            at = at + head / 8;
+        }
+        service.set_time(at, 0);
+        protocol.on_bytes(&mut service, last);
+        assert_eq!(protocol.deadline(&service), Some(began + head), "{last:?}");
+        service.set_time(began + head, 0);
+        assert!(protocol.on_timeout(&mut service));
+    }
+
+    #[test]
+    fn a_time_out_counts_from_the_first_byte() {
+        drips(b" ");
+        drips(b"/ HTTP/1.1\r\nHost: a\r\n");
     }
 
     #[test]

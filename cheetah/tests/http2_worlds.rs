@@ -18,7 +18,7 @@ use netstack::stack::Features;
 use support::http2::*;
 use support::secured::{self, Certificate, Client};
 use support::servers::{connect, on_kernel, tap};
-use support::{files, in_namespace, noise};
+use support::{files, in_namespace, noise, until};
 
 /// A client and its server, over whatever carries bytes.
 struct Talk<S> {
@@ -293,6 +293,13 @@ fn programs_answer() {
         talk.until(|reader| reader.pongs.len() > pongs);
         std::thread::sleep(Duration::from_millis(10));
     }
+    // Each whole response has its time, a program's as a file's: those of 1, 3, 5, 7, 13, 15, 17 and 19, and that of 11 if it
+    // is an error's.
+    talk.say(&get(23, "/hello.txt"));
+    talk.until_whole(23);
+    let counted = || server.report().latency.count();
+    until("all have their times", || counted() >= 9);
+    assert!(counted() <= 10);
     server.shut_down().unwrap();
 }
 

@@ -3,7 +3,7 @@
 
 mod support;
 
-use std::io::{Read, Write};
+use std::io::{BufRead, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -18,7 +18,7 @@ use rustls::CipherSuite;
 use support::program::Program;
 use support::secured::{Certificate, Client, Stream, config, ends, on_device, on_kernel};
 use support::servers::{connect, tap};
-use support::{CASES, hello_etag, in_namespace, noise, read_response, split_response};
+use support::{CASES, hello_etag, in_namespace, noise, read_response, split_response, until};
 
 const SUITES: [CipherSuite; 6] = [
     CipherSuite::TLS13_AES_128_GCM_SHA256,
@@ -311,6 +311,56 @@ fn a_name_finds_its_certificate_and_files_are_read_again() {
     let error = acceptor.show(&files).unwrap_err().to_string();
     assert!(error.contains("key.pem"), "{error}");
     ask(&mut Client::new(&first.der, None).connect_to("a.example", &server), "/hello.txt");
+}
+
+/// A certificate that cannot be read at SIGHUP keeps all else as it was, too.
+#[test]
+fn at_sighup_all_is_taken_up_or_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let site = |name: &str| {
+        let folder = dir.path().join(name);
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join("name.txt"), name).unwrap();
+        folder.display().to_string()
+    };
+    let config = dir.path().join("site.toml");
+    let mut certificate = Certificate::new(&["localhost"]);
+    let (cert, key) = (certificate.files.cert.clone(), certificate.files.key.clone());
+    let configure = |name: &str| {
+        let text = format!(
+            "site = \"{}\"\ntls-listen = \"127.0.0.1:0\"\ntls-cert = \"{}\"\ntls-key = \"{}\"\n",
+            site(name),
+            cert.display(),
+            key.display()
+        );
+        std::fs::write(&config, text).unwrap();
+    };
+    configure("old");
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_cheetah"));
+    command.arg("serve").stderr(std::process::Stdio::piped());
+    let mut served = Program::start_secured(&mut command, &["--config", config.to_str().unwrap()]);
+    let mut errors = served.take_errors().unwrap().lines().map(Result::unwrap);
+    let https = served.https.clone().unwrap().parse().unwrap();
+    let name = |certificate: &Certificate| {
+        let mut stream = Client::new(&certificate.der, None).connect_at("localhost", https);
+        write!(stream, "GET /name.txt HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+        String::from_utf8(support::read_response(&mut stream, false).body).unwrap()
+    };
+    let good = std::fs::read(&key).unwrap();
+    std::fs::write(&key, "nothing").unwrap();
+    configure("new");
+    served.signal("-HUP");
+    let told = errors.find(|line| line.contains("what was served stays")).unwrap();
+    assert!(told.contains("the old certificates stay") && told.contains("key.pem"), "{told}");
+    assert_eq!(name(&certificate), "old");
+    assert_eq!(served.get("/name.txt").1, b"old");
+    std::fs::write(&key, good).unwrap();
+    certificate.renew(&["localhost"]);
+    served.signal("-HUP");
+    errors.find(|line| line.contains("sites are taken up")).unwrap();
+    until("the new site", || served.get("/name.txt").1 == b"new");
+    assert_eq!(name(&certificate), "new");
+    assert_eq!(served.end(), Some(0));
 }
 
 /// What `command` with `arguments` gives on standard output; `None`, told, if it is not installed.

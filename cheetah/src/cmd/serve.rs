@@ -452,11 +452,15 @@ pub(super) fn run(words: &[OsString]) -> anyhow::Result<()> {
         let opened = sites.open(&fresh)?;
         opened.open_logs()?;
         let hosts = opened.hosts()?;
-        if let Some(acceptor) = &acceptor {
-            let files = sites::key_files(&fresh)?;
-            match acceptor.show(&files) {
-                Ok(()) => tracing::info!("the certificates are read again"),
-                Err(error) => tracing::error!("the old certificates stay: {error}"),
+        let files = sites::key_files(&fresh)?;
+        match &acceptor {
+            Some(_) if files.is_empty() => tracing::warn!("HTTPS ends by a restart only"),
+            None if !files.is_empty() => tracing::warn!("HTTPS begins by a restart only"),
+            None => {}
+            // The last that may fail: nothing was taken up yet.
+            Some(acceptor) => {
+                acceptor.show(&files).context("the old certificates stay")?;
+                tracing::info!("the certificates are read again");
             }
         }
         sites.reload_tokens();

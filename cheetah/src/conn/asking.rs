@@ -44,17 +44,7 @@ impl Conn {
             with_body: request.method != Method::Head,
             may_chunk: request.version > Version::Http10,
         };
-        let record = Record {
-            peer: self.peer,
-            method: request.method_name,
-            target: request.target,
-            version: Some(request.version),
-            instead: b"",
-            status: None,
-            referer: request.referer,
-            user_agent: request.user_agent,
-        };
-        let line = service.record(0, &record);
+        let line = service.record(0, &Record::of_request(self.peer, request));
         let max_content = ask.max_content();
         self.content.set_asking(Asking { ask, awaited, line, keep });
         if !has_content {

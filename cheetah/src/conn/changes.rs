@@ -107,16 +107,7 @@ impl Conn {
             Ok(made) => answer::changed(service, &made, persistence, &mut text),
             Err(status) => answer::page(service, status, persistence, true, &mut text),
         };
-        let record = Record {
-            peer: self.peer,
-            method: asked.method,
-            target: &asked.target,
-            version: Some(asked.version),
-            instead: b"",
-            status: Some(answer.status),
-            referer: &asked.referer,
-            user_agent: &asked.user_agent,
-        };
+        let record = asked.record(self.peer).with(answer.status);
         self.push(service, text, answer, persistence, record);
         if keeps {
             self.phase = Phase::Head;

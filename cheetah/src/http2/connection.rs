@@ -65,7 +65,6 @@ pub struct Http2 {
     pub(super) has_sent_block: bool,
     /// Of the peer's settings.
     pub(super) stream_window: i64,
-    pub(super) max_frame: usize,
     /// What may still be sent, and received, in all.
     pub(super) window: i64,
     pub(super) receive_window: i64,
@@ -135,7 +134,6 @@ impl Http2 {
             out: Outgoing::default(),
             has_sent_block: false,
             stream_window: INITIAL_WINDOW,
-            max_frame: MAX_FRAME,
             window: INITIAL_WINDOW,
             receive_window: i64::from(CONNECTION_WINDOW),
             owed: 0,
@@ -348,7 +346,7 @@ impl Http2 {
 
     /// Ends a stream by an error.
     pub(super) fn reset(&mut self, service: &mut Service, id: u32, code: ErrorCode) {
-        self.send_short(kind::RST_STREAM, 0, id, &code.0.to_be_bytes());
+        self.send_reset(id, code);
         service.stats.http2.resets += 1;
         // Who has us reset its streams has them reset.
         if let Err(fault) = self.spend(service, Abuse::Resets) {
@@ -384,6 +382,8 @@ impl Http2 {
         }
         let stream = self.streams.remove(key);
         if let Some(began) = stream.began
+            && stream.has_head
+            && !stream.body.is_open()
             && stream.taken == stream.body.len()
         {
             service.latency.note(began);

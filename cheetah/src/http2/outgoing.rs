@@ -126,14 +126,15 @@ impl Outgoing {
 
     /// Streams whose content lies in `[offset, end)`.
     pub(super) fn streams_of(&self, offset: u64, end: u64) -> impl Iterator<Item = usize> {
-        let mut start = self.acknowledged;
-        self.queue.iter().filter_map(move |segment| {
-            let is_touched = start < end && offset < segment.end;
+        let mut start = offset;
+        let touched = self.from(offset).take_while(move |segment| {
+            let is_touched = start < end;
             start = segment.end;
-            match segment.part {
-                Part::Content { stream, .. } if is_touched => Some(stream),
-                _ => None,
-            }
+            is_touched
+        });
+        touched.filter_map(|segment| match segment.part {
+            Part::Content { stream, .. } => Some(stream),
+            _ => None,
         })
     }
 }

@@ -247,7 +247,7 @@ impl Http2 {
                 return self.answer(service, key, request, Vec::new());
             }
         };
-        let record = Record { status: Some(answer.status), ..self.record_of(request) };
+        let record = self.record_of(request).with(answer.status);
         self.respond(service, key, text, answer, &record);
     }
 
@@ -266,7 +266,7 @@ impl Http2 {
             }
             return;
         }
-        let record = Record { status: Some(answer.status), ..self.record_of(request) };
+        let record = self.record_of(request).with(answer.status);
         self.respond(service, key, text, answer, &record);
     }
 
@@ -287,31 +287,14 @@ impl Http2 {
     }
 
     pub(super) fn record_of<'a>(&self, request: &Request<'a>) -> Record<'a> {
-        Record {
-            peer: self.peer,
-            method: request.method_name,
-            target: request.target,
-            version: Some(Version::Http2),
-            instead: b"",
-            status: None,
-            referer: request.referer,
-            user_agent: request.user_agent,
-        }
+        Record { version: Some(Version::Http2), ..Record::of_request(self.peer, request) }
     }
 
     /// Answers a head that is no request.
     fn refuse(&mut self, service: &mut Service, key: usize, status: Status, head: &[u8]) {
         let line = head.split(|&byte| byte == b'\r').next().unwrap_or_default();
-        let record = Record {
-            peer: self.peer,
-            method: "",
-            target: "",
-            version: None,
-            instead: &line[..line.len().min(service.options.limits.request_line)],
-            status: Some(status),
-            referer: b"",
-            user_agent: b"",
-        };
+        let line = &line[..line.len().min(service.options.limits.request_line)];
+        let record = Record::of_none(self.peer, line).with(status);
         service.set_secured(self.secured);
         service.choose_first();
         let mut text = std::mem::take(&mut service.text_scratch);

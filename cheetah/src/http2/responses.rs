@@ -1,7 +1,7 @@
 //! Responses on their way out: heads as blocks, bodies cut into frames as the windows allow, in the order of the schedule.
 
 use super::connection::Http2;
-use super::frame::{ErrorCode, FrameHeader, HEADER_BYTES, flag, kind};
+use super::frame::{ErrorCode, FrameHeader, HEADER_BYTES, MAX_FRAME, flag, kind};
 use super::outgoing::Part;
 use super::stream::{Stream, Taker};
 use crate::access_log::Record;
@@ -10,7 +10,6 @@ use crate::body::{Body, LiveBody};
 use crate::http::abuse::Abuse;
 use crate::http::date::Persistence;
 use crate::http::hpack;
-use crate::http::request::Version;
 use crate::http::response::Status;
 use crate::live::End;
 use crate::service::Service;
@@ -108,7 +107,7 @@ impl Http2 {
             && let Some(block) = stream.ready_block(status)
         {
             let len = table + block.bytes.len() + tail.len();
-            if len <= self.max_frame {
+            if len <= MAX_FRAME {
                 let header = FrameHeader { len, kind: kind::HEADERS, flags, stream: stream.id };
                 let mut start = [hpack::EMPTY_TABLE; HEADER_BYTES + 1];
                 start[..HEADER_BYTES].copy_from_slice(&header.bytes());
@@ -141,8 +140,8 @@ impl Http2 {
         }
         bytes.extend_from_slice(block);
         let mut frames = Vec::with_capacity(bytes.len() + 2 * HEADER_BYTES);
-        let last = bytes.len().div_ceil(self.max_frame).max(1) - 1;
-        for (number, part) in bytes.chunks(self.max_frame).enumerate() {
+        let last = bytes.len().div_ceil(MAX_FRAME).max(1) - 1;
+        for (number, part) in bytes.chunks(MAX_FRAME).enumerate() {
             let (kind, mut flags) = match number {
                 0 => (kind::HEADERS, if ends { flag::END_STREAM } else { 0 }),
                 _ => (kind::CONTINUATION, 0),
@@ -186,6 +185,7 @@ impl Http2 {
         let receiver = programs.begin(ask);
         receiver.wake_by(service.wakes.connection(self.key));
         stream.body = Body::Live(Box::new(LiveBody::with_head(receiver, awaited)));
+        stream.began = Some(service.now());
     }
 
     /// Refuses a request of whose content something is still to come.
@@ -212,6 +212,7 @@ impl Http2 {
         let code = answer.status.code();
         let Some(stream) = self.streams.get_mut(key) else { return };
         stream.body = answer.body;
+        stream.began = Some(service.now());
         if let Some(line) = &mut stream.line {
             line.set_status(code);
         }
@@ -233,16 +234,7 @@ impl Http2 {
         answer: Answer,
         asked: &crate::upload::Asked,
     ) {
-        let record = Record {
-            peer: self.peer,
-            method: asked.method,
-            target: &asked.target,
-            version: Some(Version::Http2),
-            instead: b"",
-            status: Some(answer.status),
-            referer: &asked.referer,
-            user_agent: &asked.user_agent,
-        };
+        let record = asked.record(self.peer).with(answer.status);
         self.respond(service, key, text, answer, &record);
     }
 
@@ -344,9 +336,9 @@ impl Http2 {
     }
 
     fn cut(&mut self, service: &mut Service, key: usize) -> Cut {
-        let (window, max_frame) = (self.window, self.max_frame);
+        let window = self.window;
         let Some(stream) = self.streams.get_mut(key) else { return Cut::Nothing };
-        let room = window.min(stream.window).clamp(0, max_frame as i64) as u64;
+        let room = window.min(stream.window).clamp(0, MAX_FRAME as i64) as u64;
         let mut len = stream.unsent().min(room);
         if len == 0 {
             return Cut::Nothing;

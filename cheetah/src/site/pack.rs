@@ -72,9 +72,19 @@ impl Tree {
         Some(hash.finalize().to_hex().to_string())
     }
 
+    /// The files, and their places in [`Tree::items`].
+    pub fn files(&self) -> impl Iterator<Item = (usize, &Item)> {
+        self.items.iter().enumerate().filter(|(_, item)| !item.is_directory)
+    }
+
     /// Number of files.
     pub fn file_count(&self) -> usize {
-        self.items.iter().filter(|item| !item.is_directory).count()
+        self.files().count()
+    }
+
+    /// The places of files in [`Tree::items`], by their paths.
+    pub fn places(&self) -> FxHashMap<&[u8], usize> {
+        self.files().map(|(place, item)| (&item.path[..], place)).collect()
     }
 }
 
@@ -97,7 +107,7 @@ impl fmt::Display for PackError {
             PackError::Walk(error) => error.fmt(f),
             PackError::Read(path, error) => write!(f, "{}: {error}", path.display()),
             PackError::Build(error) => error.fmt(f),
-            PackError::Layout(error) => write!(f, "the log of --layout cannot be read: {error}"),
+            PackError::Layout(error) => write!(f, "what lies together cannot be told: {error}"),
         }
     }
 }
@@ -262,7 +272,7 @@ struct Files<'a>(FxHashSet<&'a [u8]>);
 
 impl<'a> Files<'a> {
     fn of(tree: &'a Tree) -> Files<'a> {
-        Files(tree.items.iter().filter(|item| !item.is_directory).map(|item| &item.path[..]).collect())
+        Files(tree.files().map(|(_, item)| &item.path[..]).collect())
     }
 
     fn has(&self, path: &[u8], coding: Coding) -> bool {

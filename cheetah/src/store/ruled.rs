@@ -67,9 +67,7 @@ impl WithRules {
         let rules = Rules::of_store(&*store)?;
         Ok(WithRules { store, rules })
     }
-}
 
-impl WithRules {
     /// The same with media types by endings, where `_headers` says nothing.
     #[must_use]
     pub fn with_types(mut self, types: &[MediaType]) -> WithRules {

@@ -21,6 +21,7 @@ use fsstack::path::check_path;
 use runtime::buffer::Pool;
 use runtime::time::Instant;
 
+use crate::access_log::{Peer, Record};
 use crate::http::conditional::KeptConditions;
 use crate::http::request::{ContentIs, Method, Request, Version};
 use crate::http::response::Status;
@@ -218,6 +219,20 @@ impl Uploads {
 }
 
 impl Asked {
+    /// What the log has of it, once its answer is known.
+    pub(crate) fn record(&self, peer: Peer) -> Record<'_> {
+        Record {
+            peer,
+            method: self.method,
+            target: &self.target,
+            version: Some(self.version),
+            instead: b"",
+            status: None,
+            referer: &self.referer,
+            user_agent: &self.user_agent,
+        }
+    }
+
     fn of(request: &Request<'_>) -> Asked {
         Asked {
             method: if request.method == Method::Put { "PUT" } else { "DELETE" },

@@ -28,8 +28,7 @@ pub struct HtmlGroups;
 
 impl Layout for HtmlGroups {
     fn groups(&self, tree: &Tree) -> io::Result<Vec<Group>> {
-        let items = tree.items.iter().enumerate().filter(|(_, item)| !item.is_directory);
-        let places: FxHashMap<&[u8], usize> = items.map(|(at, item)| (&item.path[..], at)).collect();
+        let places = tree.places();
         let mut groups = Vec::new();
         for (at, page) in tree.items.iter().enumerate() {
             if page.is_directory || !is_page(&page.path) {

@@ -27,12 +27,12 @@ impl ByLog {
 
 impl Layout for ByLog {
     fn groups(&self, tree: &Tree) -> io::Result<Vec<Group>> {
-        let items = tree.items.iter().enumerate().filter(|(_, item)| !item.is_directory);
-        let places: FxHashMap<&[u8], usize> = items.map(|(at, item)| (&item.path[..], at)).collect();
+        let places = tree.places();
         let mut counts: FxHashMap<usize, u64> = FxHashMap::default();
         let mut scratch = Vec::new();
-        for line in BufReader::new(File::open(&self.log)?).split(b'\n') {
-            let line = line?;
+        let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", self.log.display()));
+        for line in BufReader::new(File::open(&self.log).map_err(named)?).split(b'\n') {
+            let line = line.map_err(named)?;
             let Some(target) = target_of(&line) else { continue };
             let Ok(resource) = target::resolve(&target, &mut scratch) else { continue };
             let path = resource.path.strip_prefix(b"/").unwrap_or(resource.path);

@@ -101,8 +101,7 @@ impl FromStr for LayoutName {
 /// Every item of a tree once, in the order in which they go into the image; with a group's first file, where the group ends.
 /// A file comes before what it is in other codings, which are typed by it.
 pub(super) fn order(tree: &Tree, groups: Vec<Group>) -> Vec<Placed> {
-    let items = tree.items.iter().enumerate().filter(|(_, item)| !item.is_directory && !groups.is_empty());
-    let places: FxHashMap<&[u8], usize> = items.map(|(at, item)| (&item.path[..], at)).collect();
+    let places = if groups.is_empty() { FxHashMap::default() } else { tree.places() };
     let plain_of = |item: usize| {
         let path = &tree.items[item].path[..];
         Coding::ALL

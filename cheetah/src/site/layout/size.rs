@@ -11,7 +11,7 @@ pub struct BySize;
 
 impl Layout for BySize {
     fn groups(&self, tree: &Tree) -> io::Result<Vec<Group>> {
-        let mut files: Vec<usize> = (0..tree.items.len()).collect();
+        let mut files: Vec<usize> = tree.files().map(|(place, _)| place).collect();
         files.sort_by_key(|&item| tree.items[item].size);
         Ok(vec![Group { files, is_wanted_together: false }])
     }
