@@ -24,6 +24,7 @@ use runtime::time::Instant;
 
 use crate::access_log::{Peer, Record};
 use crate::answer::{self, Answer};
+use crate::answerers::{self, Answering, Origin};
 use crate::body::Body;
 use crate::http::chunked::{ChunkedEnd, Fed};
 use crate::http::date::Persistence;
@@ -585,14 +586,19 @@ impl Conn {
     /// Answers a request; false if that has to wait for the disk.
     fn on_request(&mut self, service: &mut Service, request: &Request<'_>) -> bool {
         let has_content = request.content_length > 0 || request.is_chunked;
-        service.set_secured(self.secured);
-        let is_for_us = service.choose(request);
-        // Who is sent elsewhere changes nothing here, and no program hears of it.
-        let may_change = is_for_us && service.sends_to().is_none();
-        if may_change && service.programs.is_some() && self.on_program_request(service, request, has_content)
-        {
-            return true;
-        }
+        let origin = Origin { peer: self.peer, secured: self.secured };
+        let refusal = match answerers::find(service, origin, request) {
+            Answering::Program(ask) => {
+                self.on_program_request(service, request, ask, has_content);
+                return true;
+            }
+            Answering::Upload(upload) => {
+                self.receive(service, upload, has_content && request.expects_continue);
+                return true;
+            }
+            Answering::Refused(status) => Some(status),
+            Answering::Here => None,
+        };
         let too_large = request.content_length > u64::from(service.options.max_skipped);
         // With `Expect: 100-continue` nobody can say whether the content still comes after our final answer.
         let content_unclear = has_content && request.expects_continue;
@@ -602,25 +608,16 @@ impl Conn {
             (true, Version::Http10) => Persistence::KeepAlive,
             (true, _) => Persistence::Implicit,
         };
-        let begun = match (is_for_us, may_change) {
-            (false, _) => Some(Err(Status::MisdirectedRequest)),
-            (true, false) => None,
-            (true, true) => service.begin_upload(request).map(|begun| begun.map(Box::new)),
-        };
-        if let Some(Ok(upload)) = begun {
-            self.receive(service, upload, has_content && request.expects_continue);
-            return true;
-        }
         service.reader.begin(self.key, self.content.take_parked());
         let mut text = std::mem::take(&mut service.text_scratch);
         let is_file_request = matches!(request.method, Method::Get | Method::Head);
-        let answer = if let Some(Err(status)) = begun {
-            answer::page(service, status, persistence, request.method != Method::Head, &mut text)
-        } else if too_large && is_file_request {
-            let with_body = request.method != Method::Head;
-            answer::page(service, Status::ContentTooLarge, persistence, with_body, &mut text)
-        } else {
-            answer::answer(service, request, persistence, &mut text)
+        let refusal = refusal.or((too_large && is_file_request).then_some(Status::ContentTooLarge));
+        let answer = match refusal {
+            Some(status) => {
+                let with_body = request.method != Method::Head;
+                answer::page(service, status, persistence, with_body, &mut text)
+            }
+            None => answer::answer(service, request, persistence, &mut text),
         };
         let is_blocked = service.reader.is_blocked();
         let held = service.reader.end();

@@ -16,6 +16,7 @@ pub mod site;
 pub mod store;
 
 pub mod answer;
+mod answerers;
 pub mod body;
 pub mod channel;
 pub mod conn;

@@ -13,7 +13,7 @@ use crate::http::chunked::{ChunkedEnd, Fed};
 use crate::http::date::Persistence;
 use crate::http::request::{Method, Request, Version};
 use crate::http::response::Status;
-use crate::programs::{Ask, Asked};
+use crate::programs::Ask;
 use crate::response::Response;
 use crate::service::Service;
 
@@ -27,17 +27,14 @@ pub(super) struct Asking {
 }
 
 impl Conn {
-    /// A request for a path that a program answers; `false` if none does.
+    /// A request that a program answers.
     pub(super) fn on_program_request(
         &mut self,
         service: &mut Service,
         request: &Request<'_>,
+        ask: Ask,
         has_content: bool,
-    ) -> bool {
-        let Some(programs) = &mut service.programs else { return false };
-        let scope = service.scope;
-        let asked = Asked { request, peer: self.peer, secured: self.secured, scope };
-        let Some(ask) = programs.ask(&asked) else { return false };
+    ) {
         let keep = request.keep_alive && !service.draining && request.version > Version::Http10;
         let awaited = Awaited {
             persistence: if keep { Persistence::Implicit } else { Persistence::Close },
@@ -64,7 +61,6 @@ impl Conn {
             };
             self.head_began = service.now();
         }
-        true
     }
 
     /// Content of a request for a program, if that is what comes.

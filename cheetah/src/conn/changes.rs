@@ -11,7 +11,6 @@ use std::sync::LazyLock;
 use runtime::buffer::{Shared, Slice};
 
 use super::{Conn, Phase};
-use crate::access_log::Record;
 use crate::answer;
 use crate::body::Body;
 use crate::http::date::Persistence;

@@ -12,13 +12,14 @@ use super::stream::{Stream, Taker};
 use super::{CONNECTION_WINDOW, MAX_STREAMS, STREAM_WINDOW};
 use crate::access_log::{Line, Record};
 use crate::answer;
+use crate::answerers::{self, Answering, Origin};
 use crate::body::Awaited;
 use crate::http::abuse::Abuse;
 use crate::http::date::Persistence;
 use crate::http::parse::{self, Parsed};
 use crate::http::request::{Method, Request, Version};
 use crate::http::response::Status;
-use crate::programs::Asked;
+use crate::programs::Ask;
 use crate::service::Service;
 
 /// A head that comes in several frames.
@@ -210,45 +211,27 @@ impl Http2 {
     }
 
     fn on_request(&mut self, service: &mut Service, key: usize, request: &Request<'_>, has_content: bool) {
-        service.set_secured(self.secured);
-        let is_for_us = service.choose(request);
-        // Who is sent elsewhere changes nothing here, and no program hears of it.
-        let may_change = is_for_us && service.sends_to().is_none();
-        if may_change
-            && service.programs.is_some()
-            && self.on_program_request(service, key, request, has_content)
-        {
-            return;
-        }
-        let persistence = Persistence::Implicit;
-        let mut text = std::mem::take(&mut service.text_scratch);
-        let begun = match (is_for_us, may_change) {
-            (false, _) => Some(Err(Status::MisdirectedRequest)),
-            (true, false) => None,
-            (true, true) => service.begin_upload(request),
-        };
-        let answer = match begun {
-            Some(Ok(upload)) => {
-                service.text_scratch = text;
+        let origin = Origin { peer: self.peer, secured: self.secured };
+        match answerers::find(service, origin, request) {
+            Answering::Here => self.answer(service, key, request, Vec::new()),
+            Answering::Program(ask) => self.on_program_request(service, key, request, ask, has_content),
+            Answering::Upload(upload) => {
                 let Some(stream) = self.streams.get_mut(key) else { return };
-                stream.content = Taker::Upload(Box::new(upload));
+                stream.content = Taker::Upload(upload);
                 if !has_content {
                     self.submit(service, key);
                 } else if request.expects_continue {
                     self.send_interim(key);
                 }
-                return;
             }
-            Some(Err(status)) => {
-                answer::page(service, status, persistence, request.method != Method::Head, &mut text)
+            Answering::Refused(status) => {
+                let mut text = std::mem::take(&mut service.text_scratch);
+                let with_body = request.method != Method::Head;
+                let answer = answer::page(service, status, Persistence::Implicit, with_body, &mut text);
+                let record = self.record_of(request).with(status);
+                self.respond(service, key, text, answer, &record);
             }
-            None => {
-                service.text_scratch = text;
-                return self.answer(service, key, request, Vec::new());
-            }
-        };
-        let record = self.record_of(request).with(answer.status);
-        self.respond(service, key, text, answer, &record);
+        }
     }
 
     /// Answers a request, or has it wait for the disk; `held` is what was read for it before.
@@ -302,18 +285,15 @@ impl Http2 {
         self.respond(service, key, text, answer, &record);
     }
 
-    /// A request for a path that a program answers; `false` if none does.
+    /// A request that a program answers.
     fn on_program_request(
         &mut self,
         service: &mut Service,
         key: usize,
         request: &Request<'_>,
+        ask: Ask,
         has_content: bool,
-    ) -> bool {
-        let scope = service.scope;
-        let Some(programs) = &mut service.programs else { return false };
-        let asked = Asked { request, peer: self.peer, secured: self.secured, scope };
-        let Some(ask) = programs.ask(&asked) else { return false };
+    ) {
         let awaited = Awaited {
             persistence: Persistence::Implicit,
             with_body: request.method != Method::Head,
@@ -321,7 +301,7 @@ impl Http2 {
         };
         let is_too_large = request.content_length > ask.max_content();
         let line: Option<Box<Line>> = service.record(0, &self.record_of(request));
-        let Some(stream) = self.streams.get_mut(key) else { return true };
+        let Some(stream) = self.streams.get_mut(key) else { return };
         stream.line = line;
         stream.content = Taker::Program(Box::new((ask, awaited)));
         if !has_content {
@@ -331,7 +311,6 @@ impl Http2 {
         } else if request.expects_continue {
             self.send_interim(key);
         }
-        true
     }
 
     pub(super) fn on_content_frame(

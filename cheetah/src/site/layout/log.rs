@@ -30,7 +30,8 @@ impl Layout for ByLog {
         let places = tree.places();
         let mut counts: FxHashMap<usize, u64> = FxHashMap::default();
         let mut scratch = Vec::new();
-        let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", self.log.display()));
+        let named =
+            |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", self.log.display()));
         for line in BufReader::new(File::open(&self.log).map_err(named)?).split(b'\n') {
             let line = line.map_err(named)?;
             let Some(target) = target_of(&line) else { continue };
