@@ -69,6 +69,11 @@ impl Body {
         matches!(self, Body::Live(live) if live.ended.is_none())
     }
 
+    /// Whether it ended before it was whole.
+    pub fn is_broken(&self) -> bool {
+        matches!(self, Body::Live(live) if live.ended == Some(End::Broken))
+    }
+
     /// Length in bytes, so far.
     pub fn len(&self) -> u64 {
         match self {

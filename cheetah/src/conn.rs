@@ -169,7 +169,10 @@ impl Conn {
     fn write_down(&mut self, service: &mut Service, all: bool) {
         while self.queue.front().is_some_and(|response| all || self.has_taken(response)) {
             let Some(response) = self.queue.pop_front() else { return };
-            if let Some(began) = response.began.filter(|_| self.has_taken(&response)) {
+            if let Some(began) = response.began
+                && self.has_taken(&response)
+                && !response.body.is_broken()
+            {
                 service.latency.note(began);
             }
             if let Some(line) = &response.line {

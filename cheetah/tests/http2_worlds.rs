@@ -18,7 +18,7 @@ use netstack::stack::Features;
 use support::http2::*;
 use support::secured::{self, Certificate, Client};
 use support::servers::{connect, on_kernel, tap};
-use support::{files, in_namespace, noise, until};
+use support::{files, in_namespace, noise};
 
 /// A client and its server, over whatever carries bytes.
 struct Talk<S> {
@@ -298,7 +298,7 @@ fn programs_answer() {
     talk.say(&get(23, "/hello.txt"));
     talk.until_whole(23);
     let counted = || server.report().latency.count();
-    until("all have their times", || counted() >= 9);
+    support::until("all have their times", || counted() >= 9);
     assert!(counted() <= 10);
     server.shut_down().unwrap();
 }

@@ -15,6 +15,8 @@ mod mkdir;
 mod mv;
 mod pack;
 mod progress;
+mod publish;
+mod pull;
 mod put;
 mod rm;
 mod serve;
@@ -54,6 +56,8 @@ enum Command {
     Df(df::Arguments),
     Compact(compact::Arguments),
     Unpack(unpack::Arguments),
+    Publish(publish::Arguments),
+    Pull(pull::Arguments),
     Serve(Box<serve::Arguments>),
     Check(check::Arguments),
     Demo(demo::Arguments),
@@ -99,6 +103,8 @@ pub(crate) fn run(arguments: Arguments) -> ExitCode {
         Command::Df(arguments) => df::run(&arguments),
         Command::Compact(arguments) => compact::run(&arguments),
         Command::Unpack(arguments) => unpack::run(&arguments),
+        Command::Publish(arguments) => publish::run(&arguments),
+        Command::Pull(arguments) => pull::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Swamp(arguments) => swamp::run(&arguments),

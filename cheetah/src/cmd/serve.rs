@@ -374,6 +374,7 @@ pub(super) fn run(words: &[OsString]) -> anyhow::Result<()> {
         sandbox::confine_files(&sites::allowed(&plan), confinement)?
     };
     let feed = Arc::new(Feed::default());
+    let pullers = sites::pull(&plan)?;
     let follow = sites::follow(&plan)?;
     let mut sites = Sites::new(&plan, Arc::clone(&feed), config.reading.clone())?;
     let opened = sites.open(&plan)?;
@@ -449,6 +450,9 @@ pub(super) fn run(words: &[OsString]) -> anyhow::Result<()> {
         if !unheeded.is_empty() {
             tracing::warn!("taken up by a restart only: {}", unheeded.join(", "));
         }
+        if sites::pulled(&fresh) != sites::pulled(&plan) {
+            tracing::warn!("taken up by a restart only: from");
+        }
         let opened = sites.open(&fresh)?;
         opened.open_logs()?;
         let hosts = opened.hosts()?;
@@ -457,11 +461,10 @@ pub(super) fn run(words: &[OsString]) -> anyhow::Result<()> {
             Some(_) if files.is_empty() => tracing::warn!("HTTPS ends by a restart only"),
             None if !files.is_empty() => tracing::warn!("HTTPS begins by a restart only"),
             None => {}
-            // The last that may fail: nothing was taken up yet.
-            Some(acceptor) => {
-                acceptor.show(&files).context("the old certificates stay")?;
-                tracing::info!("the certificates are read again");
-            }
+            Some(acceptor) => match acceptor.show(&files) {
+                Ok(()) => tracing::info!("the certificates are read again"),
+                Err(error) => tracing::error!("the old certificates stay: {error}"),
+            },
         }
         sites.reload_tokens();
         plan = fresh;
@@ -486,7 +489,7 @@ pub(super) fn run(words: &[OsString]) -> anyhow::Result<()> {
     server.serve_until_signal(&signals, follow, reload, report)?;
     supervision::notify(Moment::Stopping);
     let stats = server.shut_down()?;
-    drop((config, file));
+    drop((config, file, pullers));
     if let Some(admin) = admin {
         admin.shut_down()?;
     }

@@ -383,7 +383,7 @@ impl Http2 {
         let stream = self.streams.remove(key);
         if let Some(began) = stream.began
             && stream.has_head
-            && !stream.body.is_open()
+            && !(stream.body.is_open() || stream.body.is_broken())
             && stream.taken == stream.body.len()
         {
             service.latency.note(began);

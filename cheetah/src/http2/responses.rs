@@ -367,8 +367,7 @@ impl Http2 {
         }
         let is_last = *sent + len == body.len() && !body.is_open();
         // What a program has not finished, and never will, ends by an error.
-        let is_broken = matches!(body, Body::Live(live) if live.ended() == Some(End::Broken));
-        let ends = is_last && !is_broken;
+        let ends = is_last && !body.is_broken();
         self.queue_content(key, len as u32, ends);
         self.allowances.earn(Abuse::WindowUpdates, len as u32 / BYTES_AN_UPDATE);
         if ends {

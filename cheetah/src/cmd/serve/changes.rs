@@ -2,9 +2,11 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use cheetah::depot::{self, Pulled, Puller};
 use cheetah::server::Follow;
 use cheetah::site::writable::WritableSite;
 use cheetah::upload::{Committer, Tokens, UploadLimits, Uploads};
@@ -31,7 +33,14 @@ pub(super) struct Changes {
     /// Look every so many seconds whether another process has changed or replaced the image, and take it up as at SIGHUP
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400), conflicts_with = "writable")]
     follow: Option<u64>,
+    /// Keep the image as it is published there (`cheetah publish`): pull what it lacks when the server starts, and whenever
+    /// another is published, which is looked for every --follow seconds (5)
+    #[arg(long, value_name = "URL", conflicts_with = "writable")]
+    from: Option<String>,
 }
+
+/// How often is looked for what is published, unless said otherwise.
+const PULL_SECONDS: u64 = 5;
 
 /// A site that takes files.
 pub(super) struct Taking {
@@ -77,9 +86,49 @@ impl Changes {
         Ok(Some(Taking { site, uploads, committer, token_file: token_file.clone() }))
     }
 
+    /// Where the image is published, if it is pulled.
+    pub(super) fn from(&self) -> Option<&str> {
+        self.from.as_deref()
+    }
+
+    /// Pulls the image that is published, and goes on doing so. What cannot be pulled is no error if there is an older one.
+    pub(super) fn pull(&self, source: &Source) -> anyhow::Result<Option<Puller>> {
+        let Some(url) = &self.from else { return Ok(None) };
+        let path = source.path();
+        if !source.is_given() || source.is_folder() || source.is_directory() {
+            bail!(Usage(
+                "--from keeps an image as it is published: name the file, as in `cheetah serve /var/lib/site.img --from URL`"
+                    .to_owned()
+            ));
+        }
+        let depot = depot::open(url).with_context(|| format!("--from {url}"))?;
+        match depot::pull(&*depot, path, &AtomicBool::new(false)) {
+            Ok(Pulled { image, bytes, fetched_bytes, .. }) => {
+                tracing::info!(
+                    "{} is {image} now, {bytes} bytes, {fetched_bytes} of them fetched",
+                    path.display()
+                );
+            }
+            Err(error) if path.is_file() => {
+                tracing::warn!("{} is served as it is: {url}: {error}", path.display());
+            }
+            Err(error) => {
+                return Err(error)
+                    .with_context(|| format!("--from {url}: {} cannot be pulled", path.display()));
+            }
+        }
+        let period = Duration::from_secs(self.follow.unwrap_or(PULL_SECONDS));
+        Ok(Some(Puller::start(depot, path.to_path_buf(), period)?))
+    }
+
     /// How the image is followed, if it is.
     pub(super) fn follow(&self, source: &Source) -> anyhow::Result<Option<Follow>> {
-        let Some(seconds) = self.follow else { return Ok(None) };
+        let seconds = match (&self.from, self.follow) {
+            // What is pulled is taken up at once.
+            (Some(_), _) => 1,
+            (None, Some(seconds)) => seconds,
+            (None, None) => return Ok(None),
+        };
         if source.is_folder() || source.is_directory() {
             bail!(Usage(
                 "--follow is for images: a folder is packed once, and with --store folder always seen as it is".to_owned()

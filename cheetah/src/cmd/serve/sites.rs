@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use cheetah::access_log::AccessLog;
+use cheetah::depot::{self, Puller};
 use cheetah::hosts::{Host, HostName, Hosts};
 use cheetah::reading::Reading;
 use cheetah::server::{Follow, NoSite};
@@ -104,7 +105,10 @@ impl Sites {
         let mut named = Vec::new();
         let mut count = 0;
         for options in all(plan).filter(|options| options.source.is_given()) {
-            options.source.check()?;
+            match options.changes.from() {
+                Some(url) => drop(depot::open(url).with_context(|| format!("--from {url}"))?),
+                None => options.source.check()?,
+            }
             count += 1;
         }
         for site in &plan.named {
@@ -178,7 +182,7 @@ pub(super) fn allowed(plan: &Plan) -> Allowed {
     arguments.config.iter().for_each(|path| allowed.add_read(path));
     for site in all(plan).filter(|site| site.source.is_given()) {
         let path = site.source.path();
-        if site.changes.takes_files() {
+        if site.changes.takes_files() || site.changes.from().is_some() {
             allowed.add_write(path);
         } else {
             allowed.add_site(path);
@@ -188,6 +192,12 @@ pub(super) fn allowed(plan: &Plan) -> Allowed {
             let folder = source::cache_folder();
             let _ = std::fs::create_dir_all(&folder);
             allowed.write.push(folder);
+        }
+    }
+    for url in all(plan).filter_map(|site| site.changes.from()) {
+        match url.strip_prefix("file://") {
+            Some(folder) => allowed.add_read(Path::new(folder)),
+            None => allowed.read.extend(REMOTE.map(PathBuf::from)),
         }
     }
     for site in all(plan) {
@@ -211,6 +221,30 @@ pub(super) fn allowed(plan: &Plan) -> Allowed {
     }
     allowed.devices.extend([TUN, "/dev/null"].map(PathBuf::from));
     allowed
+}
+
+/// What names of hosts, and certificates of theirs, are looked up in.
+const REMOTE: [&str; 10] = [
+    "/etc/resolv.conf",
+    "/etc/hosts",
+    "/etc/nsswitch.conf",
+    "/etc/gai.conf",
+    "/etc/host.conf",
+    "/etc/ssl",
+    "/etc/pki",
+    "/usr/share/ca-certificates",
+    "/run/systemd/resolve",
+    "/var/run/secrets",
+];
+
+/// Pulls all images that are published elsewhere, and goes on doing so.
+pub(super) fn pull(plan: &Plan) -> anyhow::Result<Vec<Puller>> {
+    all(plan).filter_map(|site| site.changes.pull(&site.source).transpose()).collect()
+}
+
+/// Which images are pulled from where.
+pub(super) fn pulled(plan: &Plan) -> Vec<(&Path, &str)> {
+    all(plan).filter_map(|site| Some((site.source.path(), site.changes.from()?))).collect()
 }
 
 /// The options of all sites.
