@@ -454,23 +454,76 @@ fn against_the_rules_of_streams() {
     // 5.1: content behind the end; what is over is answered by an error of the stream.
     resets(Code::STREAM_CLOSED, &[&narrow[..], &frame(DATA, 0, 1, b"x")].concat());
     resets(Code::STREAM_CLOSED, &[&narrow[..], &open].concat());
-    let mut pair = Pair::new();
-    pair.say(&get(1, "/hello.txt"));
-    pair.say(&frame(DATA, END_STREAM, 1, b"x"));
-    assert_eq!((pair.answer(1).reset, pair.code()), (Some(Code::STREAM_CLOSED.0), None));
 }
 
-/// A response that is whole before its request is asks for no more of that (RFC 9113 section 8.1).
+/// RFC 9113 section 5.1, "closed": what comes then is by how it was closed.
+#[test]
+fn what_comes_of_a_stream_that_is_over() {
+    let late =
+        [frame(DATA, END_STREAM, 1, b"x"), get(1, "/hello.txt"), headers(0, 1, &fields("PUT", "/", &[]))];
+    let reset = frame(RST_STREAM, 0, 1, &8_u32.to_be_bytes());
+    for late in late {
+        let mut pair = Pair::new();
+        pair.say(&get(1, "/hello.txt"));
+        pair.say(&late);
+        assert_eq!((pair.answer(1).reset, pair.code()), (None, Some(ErrorCode::STREAM_CLOSED)), "by both");
+        let mut pair = Pair::new();
+        pair.say(&[&headers(0, 1, &fields("PUT", "/x", &[]))[..], &reset, &late].concat());
+        assert_eq!(
+            (pair.answer(1).reset, pair.code()),
+            (Some(ErrorCode::STREAM_CLOSED.0), None),
+            "by the peer"
+        );
+        // Not in frames that are on their way, and not when it is forgotten.
+        for reads in [false, true] {
+            let mut pair = Pair::new();
+            pair.say_only(&headers(END_STREAM, 1, &[(":method", "GET")]));
+            if reads {
+                pair.take_all();
+            }
+            pair.say_only(&late);
+            pair.take_all();
+            assert_eq!(
+                (pair.answer(1).reset, pair.code()),
+                (Some(ErrorCode::PROTOCOL_ERROR.0), None),
+                "by us"
+            );
+        }
+    }
+}
+
+/// A response that is whole before its request is asks for no more of that (RFC 9113 section 8.1), when the client has had
+/// time to see it.
 #[test]
 fn content_that_nobody_wants() {
-    // The answer lies ready when the last of the three bytes comes.
-    for (content, reset) in [(&b""[..], Some(0)), (&frame(DATA, END_STREAM, 1, b"abc"), None)] {
+    let content = |bytes: &[u8]| frame(DATA, END_STREAM, 1, bytes);
+    let trailers = |flags: u8, name: &str| headers(flags, 1, &[(name, "x")]);
+    let bad = Some(ErrorCode::PROTOCOL_ERROR.0);
+    for (later, reset) in [
+        (content(b"abc"), None),
+        (content(b"ab"), bad),
+        (content(b"abcd"), bad),
+        ([&frame(DATA, 0, 1, b"abc")[..], &trailers(END_STREAM, "x")].concat(), None),
+        ([&frame(DATA, 0, 1, b"abc")[..], &trailers(END_STREAM, ":method")].concat(), bad),
+        (trailers(0, "x"), bad),
+        (frame(DATA, 0, 1, b"a"), Some(ErrorCode::NO_ERROR.0)),
+        (Vec::new(), Some(ErrorCode::NO_ERROR.0)),
+    ] {
         let mut pair = Pair::new();
-        let head = headers(0, 1, &fields("PUT", "/x", &[("content-length", "3")]));
-        pair.say(&[&head[..], content].concat());
+        pair.say(&headers(0, 1, &fields("PUT", "/x", &[("content-length", "3")])));
         let answer = pair.answer(1);
-        assert_eq!((answer.status(), answer.reset, answer.is_whole), (405, reset, true));
-        assert_eq!(pair.code(), None);
+        assert_eq!((answer.status(), answer.reset, answer.is_whole), (405, None, true));
+        pair.say(&later);
+        pair.set_time(Duration::from_millis(1900));
+        assert!(!pair.channel.on_timeout(&mut pair.service));
+        pair.set_time(Duration::from_millis(2100));
+        let is_due = reset == Some(ErrorCode::NO_ERROR.0);
+        assert_eq!(pair.channel.on_timeout(&mut pair.service), is_due);
+        pair.take_all();
+        assert_eq!((pair.answer(1).reset, pair.code()), (reset, None), "{later:?}");
+        // The connection goes on.
+        pair.say(&get(3, "/hello.txt"));
+        assert!(pair.answer(3).is_whole);
     }
     // What comes all the same opens the window of the connection again, not that of the stream.
     let mut pair = Pair::new();

@@ -11,7 +11,7 @@ use super::frame::{ErrorCode, FrameHeader, HEADER_BYTES, MAX_FRAME, PREFACE, fla
 use super::outgoing::{Outgoing, Part, SHORT_BYTES};
 use super::priority::{Priority, Schedule};
 use super::requests::{Block, ContentFrame};
-use super::stream::{Stream, Taker};
+use super::stream::{Ending, Stream, Taker};
 use super::{CONNECTION_WINDOW, INITIAL_WINDOW, MAX_STREAMS, MAX_WINDOW, STREAM_WINDOW};
 use crate::access_log::Peer;
 use crate::http::abuse::{Abuse, Allowances};
@@ -56,8 +56,8 @@ pub struct Http2 {
     pub(super) open: usize,
     /// The last number that the client has used.
     pub(super) last_stream: u32,
-    /// Numbers of those that are over, the last ones.
-    over: VecDeque<u32>,
+    /// Those that are over, the last ones: their numbers and ends.
+    over: VecDeque<(u32, Ending)>,
     pub(super) foretold: Vec<(u32, Priority)>,
     pub(super) schedule: Schedule,
     pub(super) out: Outgoing,
@@ -339,9 +339,12 @@ impl Http2 {
         Ok(key.filter(|&key| self.streams.get(key).is_some_and(|stream| stream.is_open)))
     }
 
-    /// Whether a stream that is over was begun at some time, as far as is remembered.
-    pub(super) fn was_begun(&self, id: u32) -> bool {
-        self.over.contains(&id) || self.keys.binary_search_by_key(&id, |&(other, _)| other).is_ok()
+    /// How a stream that is over came to its end, as far as is remembered; `None` if it may never have been begun.
+    pub(super) fn ending_of(&self, id: u32) -> Option<Ending> {
+        let at = self.keys.binary_search_by_key(&id, |&(other, _)| other);
+        let kept = at.ok().and_then(|at| self.keys.get(at)).and_then(|&(_, key)| self.streams.get(key));
+        let forgotten = || self.over.iter().find(|(other, _)| *other == id).map(|&(_, ending)| ending);
+        kept.map(|stream| stream.ending).or_else(forgotten)
     }
 
     /// Ends a stream by an error.
@@ -352,9 +355,33 @@ impl Http2 {
         if let Err(fault) = self.spend(service, Abuse::Resets) {
             return self.on_fault(service, fault);
         }
-        if let Ok(Some(key)) = self.find(id) {
-            self.end_stream(service, key);
+        match self.find(id) {
+            Ok(Some(key)) => self.end_by_us(service, key),
+            // Nothing came of its head.
+            Ok(None) if self.ending_of(id).is_none() => self.remember(id, Ending::ByUs),
+            _ => {}
         }
+    }
+
+    /// The peer is told of it.
+    fn end_by_us(&mut self, service: &mut Service, key: usize) {
+        if let Some(stream) = self.streams.get_mut(key) {
+            stream.ending = Ending::ByUs;
+        }
+        self.end_stream(service, key);
+    }
+
+    /// Tells the peer to send no more of requests that have been answered for long; whether there were any.
+    fn give_up_requests(&mut self, service: &mut Service) -> bool {
+        let (now, linger) = (service.now(), service.options.timeouts.linger);
+        let is_due = |stream: &Stream| stream.gives_up_at(linger).is_some_and(|at| now >= at);
+        let due = self.streams.iter().filter(|(_, stream)| is_due(stream));
+        let due: Vec<(usize, u32)> = due.map(|(key, stream)| (key, stream.id)).collect();
+        for &(key, id) in &due {
+            self.send_reset(id, ErrorCode::NO_ERROR);
+            self.end_by_us(service, key);
+        }
+        !due.is_empty()
     }
 
     /// Neither side sends anything more of it.
@@ -394,10 +421,14 @@ impl Http2 {
         if let Ok(at) = self.keys.binary_search_by_key(&stream.id, |&(other, _)| other) {
             self.keys.remove(at);
         }
+        self.remember(stream.id, stream.ending);
+    }
+
+    fn remember(&mut self, id: u32, ending: Ending) {
         if self.over.len() >= REMEMBERED {
             self.over.pop_front();
         }
-        self.over.push_back(stream.id);
+        self.over.push_back((id, ending));
     }
 
     /// Says why nothing goes on, and ends.
@@ -497,6 +528,10 @@ impl Http2 {
             self.go_on(service);
             return true;
         }
+        if self.give_up_requests(service) {
+            self.go_on(service);
+            return true;
+        }
         service.stats.timed_out += 1;
         if self.out.held() > 0 || !self.is_reading() || self.phase == Phase::Preface {
             self.aborted = true;
@@ -538,6 +573,7 @@ impl Http2 {
             _ if stream.awaits_disk => None,
             _ if stream.unsent() > 0 => Some(self.last_progress + timeouts.send),
             Taker::Upload(upload) if !stream.peer_ended => Some(upload.deadline()),
+            _ if stream.answered_early.is_some() => stream.gives_up_at(timeouts.linger),
             _ if !stream.peer_ended => Some(self.last_progress + timeouts.send),
             _ => None,
         });

@@ -4,6 +4,7 @@ use super::MAX_WINDOW;
 use super::connection::{Fault, Http2, LAST_PING, Phase, protocol, too_short};
 use super::frame::{ErrorCode, FrameHeader, MAX_FRAME, flag, kind, setting, u31};
 use super::priority::Priority;
+use super::stream::Ending;
 use crate::http::abuse::Abuse;
 use crate::service::Service;
 
@@ -130,6 +131,9 @@ impl Http2 {
         let Some(key) = self.find(header.stream)? else { return self.spend(service, Abuse::Useless) };
         self.spend(service, Abuse::Resets)?;
         service.stats.http2.resets += 1;
+        if let Some(stream) = self.streams.get_mut(key) {
+            stream.ending = Ending::ByPeer;
+        }
         self.end_stream(service, key);
         Ok(())
     }

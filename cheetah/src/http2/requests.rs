@@ -8,7 +8,7 @@ use super::connection::{Fault, Http2, protocol, too_short};
 use super::fields::BadFields;
 use super::frame::{ErrorCode, FrameHeader, flag, u31, without_padding};
 use super::priority::Priority;
-use super::stream::{Stream, Taker};
+use super::stream::{Ending, Stream, Taker};
 use super::{CONNECTION_WINDOW, MAX_STREAMS, STREAM_WINDOW};
 use crate::access_log::{Line, Record};
 use crate::answer;
@@ -158,12 +158,17 @@ impl Http2 {
     /// A head or content of a stream that is over.
     fn on_late(&mut self, service: &mut Service, id: u32) -> Result<(), Fault> {
         self.spend(service, Abuse::Useless)?;
-        if self.was_begun(id) {
-            // It may not have heard yet that the stream was reset.
-            self.send_reset(id, ErrorCode::STREAM_CLOSED);
-            return Ok(());
+        match self.ending_of(id) {
+            None => Err(protocol("a number below that of the last stream")),
+            Some(Ending::ByBoth) => {
+                Err(Fault::Connection(ErrorCode::STREAM_CLOSED, "a stream goes on that both had ended"))
+            }
+            Some(Ending::ByPeer) => {
+                self.send_reset(id, ErrorCode::STREAM_CLOSED);
+                Ok(())
+            }
+            Some(Ending::ByUs) => Ok(()),
         }
-        Err(protocol("a number below that of the last stream"))
     }
 
     fn on_head(

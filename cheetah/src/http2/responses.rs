@@ -397,12 +397,9 @@ impl Http2 {
     fn end_response(&mut self, service: &mut Service, key: usize) {
         let Some(stream) = self.streams.get_mut(key) else { return };
         stream.is_ended = true;
-        if !stream.peer_ended {
-            // The rest of the request is not wanted (RFC 9113 section 8.1).
-            let id = stream.id;
-            stream.peer_ended = true;
-            self.send_reset(id, ErrorCode::NO_ERROR);
-        }
+        // The rest of the request is not wanted (RFC 9113 section 8.1). A client that is told so together with the response
+        // may lose that (curl 7.88 does), so it gets time to see for itself.
+        stream.answered_early = (!stream.peer_ended).then(|| service.now());
         self.close_stream(service, key);
     }
 

@@ -8,6 +8,7 @@
 //! Its frames that are on their way point to it, so it stays until the peer has acknowledged them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use fsstack::cache::reads::BlockRead;
 use runtime::payload::Piece;
@@ -32,6 +33,9 @@ pub(super) struct Stream {
     pub(super) peer_ended: bool,
     /// We have, or will send no more.
     pub(super) is_ended: bool,
+    pub(super) ending: Ending,
+    /// Since when the response is whole, if the request is not.
+    pub(super) answered_early: Option<Instant>,
     /// What takes the content of the request.
     pub(super) content: Taker,
     /// Of it, so much is still to come by what the head says.
@@ -59,6 +63,17 @@ pub(super) struct Stream {
     pub(super) line: Option<Box<Line>>,
 }
 
+/// What ends a stream, and so what frames of it are that come later (RFC 9113 section 5.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// `END_STREAM` of both: there are none.
+    ByBoth,
+    /// `RST_STREAM` of the peer: there are none.
+    ByPeer,
+    /// Ours, of which the peer may not have heard: nothing.
+    ByUs,
+}
+
 /// What takes the content of a request.
 #[derive(Debug)]
 pub(super) enum Taker {
@@ -80,6 +95,8 @@ impl Stream {
             is_open: true,
             peer_ended: false,
             is_ended: false,
+            ending: Ending::ByBoth,
+            answered_early: None,
             content: Taker::Nobody,
             content_left: None,
             window,
@@ -110,6 +127,11 @@ impl Stream {
             Taker::Nobody | Taker::Program(_) => self.body.is_open() || self.awaits_disk,
         };
         waits && !self.is_ended
+    }
+
+    /// When the peer, which has the response, has had time enough to see that the rest of its request is not wanted.
+    pub(super) fn gives_up_at(&self, linger: Duration) -> Option<Instant> {
+        self.answered_early.filter(|_| !self.peer_ended).map(|since| since + linger)
     }
 
     /// Content that is there and in no frame.
