@@ -85,6 +85,7 @@ impl Alert {
     pub(super) const BAD_RECORD_MAC: Alert = Alert(20);
     pub(super) const RECORD_OVERFLOW: Alert = Alert(22);
     pub(super) const HANDSHAKE_FAILURE: Alert = Alert(40);
+    pub(super) const ILLEGAL_PARAMETER: Alert = Alert(47);
     pub(super) const DECODE_ERROR: Alert = Alert(50);
     pub(super) const INTERNAL_ERROR: Alert = Alert(80);
     pub(super) const USER_CANCELED: Alert = Alert(90);
@@ -269,14 +270,18 @@ impl Keys {
     /// Opens a whole record to `plain`, which is made as long as its content; gives what that is.
     pub(super) fn open(&mut self, record: &[u8], plain: &mut Vec<u8>) -> Result<ContentType, Alert> {
         let (header, body) = record.split_at_checked(HEADER_BYTES).ok_or(Alert::DECODE_ERROR)?;
-        let (body, tag) = body.split_last_chunk::<TAG_BYTES>().ok_or(Alert::BAD_RECORD_MAC)?;
         let sealer = &*self.sealer;
+        if sealer.version == Version::Tls13 && header[0] != ContentType::DATA.0 {
+            return Err(Alert::UNEXPECTED_MESSAGE);
+        }
+        let (body, tag) = body.split_last_chunk::<TAG_BYTES>().ok_or(Alert::BAD_RECORD_MAC)?;
         let mut nonce = sealer.nonce(self.sequence);
         let (sealed, additional12);
         let additional = match sealer.version {
             Version::Tls13 => {
-                if header[0] != ContentType::DATA.0 {
-                    return Err(Alert::UNEXPECTED_MESSAGE);
+                // Content, type and padding (RFC 8446 section 5.4).
+                if body.len() > MAX_CONTENT + 1 {
+                    return Err(Alert::RECORD_OVERFLOW);
                 }
                 sealed = body;
                 header
@@ -302,6 +307,6 @@ impl Keys {
         let end = plain.iter().rposition(|&byte| byte != 0).ok_or(Alert::UNEXPECTED_MESSAGE)?;
         let kind = ContentType(plain[end]);
         plain.truncate(end);
-        if plain.len() > MAX_CONTENT { Err(Alert::RECORD_OVERFLOW) } else { Ok(kind) }
+        Ok(kind)
     }
 }
