@@ -358,7 +358,7 @@ impl Http2 {
         match self.find(id) {
             Ok(Some(key)) => self.end_by_us(service, key),
             // Nothing came of its head.
-            Ok(None) if self.ending_of(id).is_none() => self.remember(id, Ending::ByUs),
+            Ok(None) if self.ending_of(id).is_none() => self.remember(id, Ending::Reset),
             _ => {}
         }
     }
@@ -366,7 +366,7 @@ impl Http2 {
     /// The peer is told of it.
     fn end_by_us(&mut self, service: &mut Service, key: usize) {
         if let Some(stream) = self.streams.get_mut(key) {
-            stream.ending = Ending::ByUs;
+            stream.ending = Ending::Reset;
         }
         self.end_stream(service, key);
     }

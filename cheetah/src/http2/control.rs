@@ -132,7 +132,7 @@ impl Http2 {
         self.spend(service, Abuse::Resets)?;
         service.stats.http2.resets += 1;
         if let Some(stream) = self.streams.get_mut(key) {
-            stream.ending = Ending::ByPeer;
+            stream.ending = Ending::PeerReset;
         }
         self.end_stream(service, key);
         Ok(())

@@ -160,14 +160,14 @@ impl Http2 {
         self.spend(service, Abuse::Useless)?;
         match self.ending_of(id) {
             None => Err(protocol("a number below that of the last stream")),
-            Some(Ending::ByBoth) => {
+            Some(Ending::Whole) => {
                 Err(Fault::Connection(ErrorCode::STREAM_CLOSED, "a stream goes on that both had ended"))
             }
-            Some(Ending::ByPeer) => {
+            Some(Ending::PeerReset) => {
                 self.send_reset(id, ErrorCode::STREAM_CLOSED);
                 Ok(())
             }
-            Some(Ending::ByUs) => Ok(()),
+            Some(Ending::Reset) => Ok(()),
         }
     }
 

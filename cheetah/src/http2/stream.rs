@@ -67,11 +67,11 @@ pub(super) struct Stream {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ending {
     /// `END_STREAM` of both: there are none.
-    ByBoth,
+    Whole,
     /// `RST_STREAM` of the peer: there are none.
-    ByPeer,
+    PeerReset,
     /// Ours, of which the peer may not have heard: nothing.
-    ByUs,
+    Reset,
 }
 
 /// What takes the content of a request.
@@ -95,7 +95,7 @@ impl Stream {
             is_open: true,
             peer_ended: false,
             is_ended: false,
-            ending: Ending::ByBoth,
+            ending: Ending::Whole,
             answered_early: None,
             content: Taker::Nobody,
             content_left: None,

@@ -180,7 +180,8 @@ fn records_that_are_none() {
     let padded = |content: &[u8], kind: u8, padding: usize| [content, &[kind], &vec![0; padding]].concat();
     let update = |request: u8| [24, 0, 0, 1, request, 22].to_vec();
     let long = vec![b'x'; MAX_CONTENT - 8];
-    let cases: [(&str, Vec<Vec<u8>>, Option<Alert>); 24] = [
+    type Case = (&'static str, Vec<Vec<u8>>, Option<Alert>);
+    let cases: [Case; 24] = [
         ("data", vec![padded(b"x", 23, 0)], None),
         ("nothing, padded", vec![padded(b"", 23, 100)], None),
         ("as long as it may be", vec![padded(&long, 23, 8)], None),
