@@ -21,7 +21,7 @@ use cheetah::server::{Config, Server};
 use cheetah::site::{LazySite, pack};
 use fsstack::cache::policy::PolicyName;
 use fsstack::cache::reads::{Block, Damage, UringQueue};
-use fsstack::cache::{BlockReader, BlockSource, FileCache};
+use fsstack::cache::{BlockReader, BlockSource, FileCache, Wanted};
 use fsstack::device::{AtomicFile, FileDevice};
 use fsstack::image::build::Mtime;
 use fsstack::{BuildOptions, Builder, OpenOptions};
@@ -109,7 +109,10 @@ fn ours(path: &Path, depth: usize, seed: u64) -> Result<f64> {
         while under_way.len() < depth {
             let index = random.below(blocks);
             reader.begin(0, Vec::new());
-            match cache.read((number, index, index + 1), (0, BLOCK as u64), &source, &reader) {
+            let (owner_bytes, end) = (BLOCK as u64, index + 1);
+            let wanted =
+                Wanted { file: number, index, group_end: end, owner: 0, owner_bytes, owner_end: end };
+            match cache.read(&wanted, &source, &reader) {
                 // Rarely.
                 Block::Here(_) => {}
                 Block::Coming(read) => under_way.push(read),

@@ -1,5 +1,5 @@
-//! A server whose owner decides what lies together, what of the cache is given up, and how blocks are read: each in a few
-//! lines.
+//! A server whose owner decides what lies together, what of the cache is given up, what is read beside what is missing, and how
+//! it is read: each in a few lines.
 //!
 //!   own-file-system FOLDER      packs it, serves it on http://127.0.0.1:8080/ until the end of standard input
 
@@ -16,6 +16,7 @@ use cheetah::site::pack::{self, PackOptions, Tree};
 use cheetah::store::Dotfiles;
 use fsstack::OpenOptions;
 use fsstack::cache::FileCache;
+use fsstack::cache::misses::{MissPolicy, Missed};
 use fsstack::cache::policy::{FrameId, Policy, Told};
 use fsstack::cache::reads::{ReadOrder, ReadQueue};
 use fsstack::device::AtomicFile;
@@ -56,7 +57,19 @@ impl Policy for SmallTwice {
     }
 }
 
-/// Misses: in the order of their places on the disk, a turn's all together.
+/// Misses: what is left of a file if that is little, else two blocks more.
+#[derive(Debug)]
+struct EndsWhole;
+
+impl MissPolicy for EndsWhole {
+    fn read_end(&self, missed: &Missed) -> u64 {
+        let left = missed.owner_end.saturating_sub(missed.index);
+        let ahead = if left <= 16 { left } else { 3 };
+        missed.group_end.max(missed.index + ahead)
+    }
+}
+
+/// Readings: in the order of their places on the disk, a turn's all together.
 #[derive(Debug, Default)]
 struct Elevator(Vec<ReadOrder>);
 
@@ -86,18 +99,23 @@ impl OwnReading for Elevators {
     }
 }
 
+/// Packs `folder` into `image`, and serves that.
+pub fn serve(folder: &Path, image: &Path, port: u16) -> Result<Server> {
+    let tree = pack::walk(folder, Dotfiles::default())?;
+    let options = PackOptions { layout: LayoutName::Own(Arc::new(FolderByFolder)), ..PackOptions::default() };
+    let (file, _) = pack::pack(&tree, AtomicFile::create(image)?, &options, |_, _| {})?;
+    file.publish()?;
+    let cache = FileCache::with(1 << 20, |_| Box::new(SmallTwice::default())).with_misses(EndsWhole);
+    let options = OpenOptions { cache: Some(Arc::new(cache)), ..OpenOptions::default() };
+    let site = LazySite::open_any(image, &options)?.context("it was made just now")?;
+    let config = Config { reading: Reading::Own(Arc::new(Elevators)), ..Config::default() };
+    Ok(Server::on_kernel(Arc::new(site), ([127, 0, 0, 1], port).into(), 1, &config)?)
+}
+
 fn main() -> Result<()> {
     let folder = std::env::args().nth(1).context("give a folder")?;
     let image = std::env::temp_dir().join(format!("own-file-system-{}.img", std::process::id()));
-    let tree = pack::walk(Path::new(&folder), Dotfiles::default())?;
-    let options = PackOptions { layout: LayoutName::Own(Arc::new(FolderByFolder)), ..PackOptions::default() };
-    let (file, _) = pack::pack(&tree, AtomicFile::create(&image)?, &options, |_, _| {})?;
-    file.publish()?;
-    let cache = FileCache::with(1 << 20, |_| Box::new(SmallTwice::default()));
-    let options = OpenOptions { cache: Some(Arc::new(cache)), ..OpenOptions::default() };
-    let site = LazySite::open_any(&image, &options)?.context("it was made just now")?;
-    let config = Config { reading: Reading::Own(Arc::new(Elevators)), ..Config::default() };
-    let server = Server::on_kernel(Arc::new(site), ([127, 0, 0, 1], 8080).into(), 1, &config)?;
+    let server = serve(Path::new(&folder), &image, 8080)?;
     println!("listening on http://{}/", server.addr());
     io::stdin().read_to_end(&mut Vec::new())?;
     server.shut_down()?;

@@ -4,12 +4,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use cheetah::http::response::Status;
 use cheetah::site::layout::LayoutName;
 use cheetah::site::pack::{self, PackOptions};
 use cheetah::site::{LazySite, Site};
-use cheetah::store::{Dotfiles, Found, Store};
+use cheetah::store::{Dotfiles, Folder, Found, Store};
 use fsstack::OpenOptions;
 use fsstack::cache::FileCache;
+use fsstack::cache::misses::{MissPolicy, Missed, ReadAhead};
+use fsstack::cache::policy::PolicyName;
 use fsstack::device::MemoryDevice;
 use fsstack::fs::Access;
 use runtime::stats::work::{Quantity, Work};
@@ -133,4 +136,128 @@ fn every_layout_has_every_file() {
     let options = PackOptions { layout: none, ..PackOptions::default() };
     let error = pack::pack(&tree, MemoryDevice::new(), &options, |_, _| {}).unwrap_err();
     assert!(error.to_string().contains("--layout"), "{error}");
+}
+
+/// Reads groups as they were packed, and takes each block of them for itself when something has to go.
+#[derive(Debug)]
+struct Apart;
+
+impl MissPolicy for Apart {
+    fn read_end(&self, missed: &Missed) -> u64 {
+        missed.group_end
+    }
+
+    fn unit_end(&self, _missed: &Missed) -> u64 {
+        0
+    }
+}
+
+/// Pages by Zipf's law, in a cache of a fifth of the site: readings of the device a page.
+fn readings_of_many(image: &Path, policy: PolicyName, are_units: bool) -> (f64, u64) {
+    let cache = FileCache::with_policy(768 << 10, policy);
+    let cache = Arc::new(if are_units { cache } else { cache.with_misses(Apart) });
+    let options =
+        OpenOptions { access: Access::Blocks, cache: Some(Arc::clone(&cache)), ..OpenOptions::default() };
+    let store = Site::open_with(image, &options).unwrap();
+    let (mut state, views) = (1u64, 1500);
+    let before = Work::of_this_thread();
+    for _ in 0..views {
+        state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+        // Page `i` is asked for about `1 / (i + 1)` as often as page 0.
+        let page = ((PAGES as f64 + 1.0).powf((state >> 11) as f64 / (1u64 << 53) as f64) - 1.0) as usize;
+        let paths = (0..IMAGES).map(|image| image_name(page, image));
+        for path in std::iter::once(format!("page{page:02}.html")).chain(paths) {
+            read_all(&store, &format!("/{path}"));
+        }
+    }
+    (
+        Work::of_this_thread().since(&before)[Quantity::BlockReads] as f64 / views as f64,
+        cache.stats().given_up,
+    )
+}
+
+#[test]
+fn a_group_goes_and_stays_as_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let site = site(folder.path());
+    let image = folder.path().join("html.img");
+    fs::write(&image, packed(&site, LayoutName::Html)).unwrap();
+    for policy in PolicyName::ALL {
+        let ((whole, given_up), (apart, _)) =
+            (readings_of_many(&image, policy, true), readings_of_many(&image, policy, false));
+        println!("{}: readings a page {whole:.3} as units, {apart:.3} block by block", policy.as_str());
+        assert!(given_up > 0 && whole < apart, "{}: {whole} {apart}", policy.as_str());
+    }
+}
+
+/// Files that are no group are read ahead, if that is what is to be done.
+#[test]
+fn a_file_is_read_ahead() {
+    let folder = tempfile::tempdir().unwrap();
+    let site = folder.path().join("site");
+    fs::create_dir(&site).unwrap();
+    let (big, next) = (contents(1, 400_000), contents(2, 100_000));
+    fs::write(site.join("a"), &big).unwrap();
+    fs::write(site.join("b"), &next).unwrap();
+    let image = folder.path().join("name.img");
+    fs::write(&image, packed(&site, LayoutName::Name)).unwrap();
+    let readings = |store: &dyn Store, path: &str, bytes: &[u8]| {
+        let before = Work::of_this_thread();
+        assert!(read_all(store, path) == bytes);
+        let work = Work::of_this_thread().since(&before);
+        (work[Quantity::BlockReads], work[Quantity::BlocksRead])
+    };
+    for ahead in [0, 7] {
+        let cache = || FileCache::new(8 << 20).with_misses(ReadAhead(ahead));
+        let options = OpenOptions { cache: Some(Arc::new(cache())), ..options(true) };
+        let packed = Site::open_with(&image, &options).unwrap();
+        let folder = Folder::open_with(&site, Dotfiles::default(), cache()).unwrap();
+        for (store, is_packed) in [(&packed as &dyn Store, true), (&folder, false)] {
+            for (path, bytes) in [("/a", &big), ("/b", &next)] {
+                let (of_file, blocks) = readings(store, path, bytes);
+                let (all, expected) = (bytes.len().div_ceil(16_384) as u64, blocks.div_ceil(ahead + 1));
+                assert!((all - 1..=all + 1).contains(&blocks), "{blocks}: no more than the file has");
+                // The beginning of a packed one comes by one reading anyway.
+                let begins_at_once = ahead == 0 && is_packed;
+                assert!(of_file == expected || begins_at_once && of_file < expected, "{of_file} {expected}");
+            }
+        }
+    }
+}
+
+/// Head and body lie together: with the tables at hand, a file that is not in memory is one reading, up to 64 KiB of it.
+#[test]
+fn a_cold_file_is_one_reading_head_and_body() {
+    let folder = tempfile::tempdir().unwrap();
+    let site = folder.path().join("site");
+    fs::create_dir(&site).unwrap();
+    let sizes = [1, 700, 5_000, 16_000, 16_384, 20_000, 33_333, 50_000, 61_440];
+    let name = |size: usize, at: usize| format!("{at}-{size}");
+    for (seed, size) in sizes.into_iter().enumerate() {
+        for at in 0..3 {
+            fs::write(site.join(name(size, at)), contents(seed * 8 + at, size)).unwrap();
+            // Nobody asks for what lies in between.
+            fs::write(site.join(name(size, at) + "~"), contents(seed, 70_000)).unwrap();
+        }
+    }
+    for name in ["!", "~"] {
+        fs::write(site.join(name), contents(0, 200_000)).unwrap();
+    }
+    let image = folder.path().join("name.img");
+    fs::write(&image, packed(&site, LayoutName::Name)).unwrap();
+    let store = LazySite::open_any(&image, &options(true)).unwrap().unwrap();
+    // First and last, so that both blocks of the tables are there.
+    assert!(["/!", "/~"].iter().all(|path| matches!(store.find(path.as_bytes()), Found::File(_))));
+    for size in sizes {
+        for at in 0..3 {
+            let path = format!("/{}", name(size, at));
+            let before = Work::of_this_thread();
+            let Found::File(document) = store.find(path.as_bytes()) else { panic!("no {path}") };
+            assert!(document.ready_head(Status::Ok).is_some());
+            drop(document);
+            assert_eq!(read_all(&store, &path).len(), size);
+            let readings = Work::of_this_thread().since(&before)[Quantity::BlockReads];
+            assert_eq!(readings, 1, "{path}");
+        }
+    }
 }

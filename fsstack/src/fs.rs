@@ -15,7 +15,7 @@
 mod data;
 mod error;
 mod lazy;
-mod validate;
+pub(crate) mod validate;
 
 pub use data::Access;
 pub use error::{OpenError, ReadError};
@@ -30,7 +30,7 @@ use crate::format::inode::{Kind, Record};
 use crate::format::mtime::Mtime;
 use crate::format::sums;
 use crate::format::superblock::Superblock;
-use data::Data;
+use data::{Data, Owner};
 use runtime::buffer::{Shared, Slice};
 use runtime::payload::{Piece, StoredSums};
 use std::fs::File;
@@ -224,7 +224,7 @@ impl Image {
         while (bytes.len() as u64) < len {
             let at = bytes.len() as u64;
             let reader = BlockReader::in_place();
-            let part = self.data.read((offset + at, len - at, 0), (u64::MAX, len), &reader)?;
+            let part = self.data.read((offset + at, len - at), &Owner::nobody(len), &reader)?;
             bytes.extend_from_slice(part.here()?.bytes());
         }
         Ok(bytes)
@@ -391,22 +391,23 @@ impl<'a> Inode<'a> {
     /// # Errors
     /// As [`Inode::fetch`].
     pub fn fetch_by(self, offset: u64, len: usize, reader: &BlockReader) -> Result<BlockPart, ReadError> {
-        match self.place(offset, len as u64)? {
-            Some((at, len)) => {
-                let owner = (self.id.0.into(), self.size());
-                let until = self.group_end(at);
-                self.image.data.read((at, len, until), owner, reader).map_err(|error| self.read_error(error))
+        match self.place(offset, u64::MAX)? {
+            Some((at, left)) if len > 0 => {
+                let owner = self.owner(at, left);
+                let read = self.image.data.read((at, left.min(len as u64)), &owner, reader);
+                read.map_err(|error| self.read_error(error))
             }
-            None => Ok(BlockPart::Here(Slice::from(Shared::from(Vec::new())))),
+            _ => Ok(BlockPart::Here(Slice::from(Shared::from(Vec::new())))),
         }
     }
 
-    /// Up to where in the image to read, if the byte at `at` is not there: to the end of the file's group, if that is in its
-    /// first extent.
-    fn group_end(self, at: u64) -> u64 {
-        let first =
-            self.extents().first().filter(|extent| (extent.offset..extent.offset + extent.len).contains(&at));
-        first.map_or(0, |extent| extent.offset.saturating_add(self.record.group_bytes))
+    /// Whose the `left` bytes from `at` on are: what is wanted with the file is so with its first extent.
+    fn owner(self, at: u64, left: u64) -> Owner {
+        let first = self.extents().first();
+        match first.filter(|extent| (extent.offset..extent.offset + extent.len).contains(&at)) {
+            Some(first) => Owner::file(self.id.0, self.record, first),
+            None => Owner { end: at + left, number: self.id.0.into(), ..Owner::nobody(self.size()) },
+        }
     }
 
     fn read_error(self, error: std::io::Error) -> ReadError {

@@ -1,10 +1,11 @@
-//! `cheetah bench --ablate`: what each specialisation is worth, on this machine.
+//! `cheetah bench --ablate`: what each specialisation is worth, on this machine. [`hits`]: what a cache would have found.
 //!
 //! Every server is this program, started anew, with one thing switched off; they take turns in rounds, and what counts are
 //! processor time a request and a byte, relative within a round. See [`plan`] for what is compared, and [`lab`] for how it is
 //! counted.
 
 mod figures;
+mod hits;
 mod lab;
 mod load;
 mod plan;
@@ -58,9 +59,13 @@ const WARM_UP: Duration = Duration::from_millis(60);
 /// and two processors; on a busy machine believe ratios only.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// Compare with each specialisation switched off, and in stages (the only thing that there is to measure so far)
+    /// Compare with each specialisation switched off, and in stages
     #[arg(long)]
     ablate: bool,
+    /// Count what each `--cache-policy` would have found of what an access log asks for, or a file with a line for each
+    /// request: what, and of how many blocks it is; or of objects asked for by Zipf's law
+    #[arg(long, value_name = "zipf|FILE", exclusive = true)]
+    cache: Option<String>,
     /// Transports: kernel, tap, ring, packet
     #[arg(long, value_name = "NET,...", value_delimiter = ',', default_value = "kernel,tap")]
     net: Vec<Net>,
@@ -104,8 +109,11 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         let addr: SocketAddr = addr.parse().map_err(|_| Usage(format!("`{addr}` is no address and port")))?;
         return process::serve(dir.as_ref(), addr);
     }
+    if let Some(trace) = &arguments.cache {
+        return hits::run(trace);
+    }
     if !arguments.ablate {
-        bail!(Usage("say what to measure: --ablate".to_owned()));
+        bail!(Usage("say what to measure: --ablate, or --cache zipf".to_owned()));
     }
     if !(0.01..=60.0).contains(&arguments.seconds) {
         bail!(Usage("--seconds: give 0.01 to 60".to_owned()));

@@ -18,6 +18,7 @@ use cheetah::store::WithRules;
 use cheetah::store::{Copied, Folder, Store, WithListings};
 use fsstack::OpenOptions;
 use fsstack::cache::FileCache;
+use fsstack::cache::misses::ReadAhead;
 use fsstack::cache::policy::PolicyName;
 use fsstack::device::{AtomicFile, MemoryDevice};
 
@@ -44,9 +45,13 @@ pub(super) struct Source {
     /// image of more than 64 MiB; smaller ones are in memory whole
     #[arg(long, value_name = "BYTES")]
     cache: Option<Bytes>,
-    /// What of that is given up when something else is read: clock (the default), lru, sieve, s3-fifo or gdsf
+    /// What of that is given up when something else is read: s3-fifo (the default), sieve, clock, lru or gdsf
     #[arg(long, value_name = "NAME", value_parser = policy)]
     cache_policy: Option<PolicyName>,
+    /// Of what is not in memory, read so much more of the same file at once, as in 256K; what a page embeds is read with it
+    /// anyway, if it was packed so
+    #[arg(long, value_name = "BYTES")]
+    read_ahead: Option<Bytes>,
     /// Compare each page of an image with its checksum when it is read, once for as long as it is kept; a damaged one is never
     /// sent, and the log names its file
     #[arg(long)]
@@ -96,7 +101,7 @@ impl FromStr for Bytes {
 
 fn policy(text: &str) -> Result<PolicyName, String> {
     let found = PolicyName::ALL.into_iter().find(|policy| policy.as_str() == text);
-    found.ok_or_else(|| "there are clock, lru, sieve, s3-fifo and gdsf".to_owned())
+    found.ok_or_else(|| "there are s3-fifo, sieve, clock, lru and gdsf".to_owned())
 }
 
 impl Source {
@@ -138,8 +143,11 @@ impl Source {
 
     /// Opens an image to be changed while it is served.
     pub(super) fn open_to_write(&self) -> anyhow::Result<SiteWriter> {
-        if self.is_folder() || self.is_directory() {
-            bail!(Usage("--writable is for images: `cheetah pack` the folder first".to_owned()));
+        if self.is_directory() {
+            bail!(Usage(
+                "--writable: this folder would be packed; serve it with --store folder, or pack it first"
+                    .to_owned()
+            ));
         }
         if self.compress {
             bail!(no_compress());
@@ -150,14 +158,36 @@ impl Source {
         SiteWriter::open(self.path(), &options).with_context(|| self.path().display().to_string())
     }
 
+    /// Opens the folder as it lies.
+    pub(super) fn open_folder(&self) -> anyhow::Result<Arc<Folder>> {
+        if self.compress {
+            bail!(Usage("--compress is done when a folder is packed: leave --store folder out".to_owned()));
+        }
+        if self.verify {
+            bail!(Usage("--verify is for images: leave --store folder out".to_owned()));
+        }
+        if self.direct {
+            bail!(Usage("--direct is for images: leave --store folder out".to_owned()));
+        }
+        if fs::metadata(self.path()).is_ok_and(|meta| !meta.is_dir()) {
+            bail!(Usage(format!("{} is no folder: leave --store folder out", self.path().display())));
+        }
+        let folder = Folder::open_with(self.path(), self.dotfiles(), self.cache()?);
+        Ok(Arc::new(folder.with_context(|| self.path().display().to_string())?))
+    }
+
     /// What is kept in memory of what is read.
     fn cache(&self) -> anyhow::Result<FileCache> {
         let Bytes(bytes) = self.cache.unwrap_or(Bytes(CACHE_BYTES));
         let policy = self.cache_policy.unwrap_or_default();
-        if !self.direct {
-            return Ok(FileCache::with_policy(bytes, policy));
-        }
-        FileCache::aligned(bytes, policy).context("no memory for --direct")
+        let cache = if self.direct {
+            FileCache::aligned(bytes, policy).context("no memory for --direct")?
+        } else {
+            FileCache::with_policy(bytes, policy)
+        };
+        let Some(Bytes(ahead)) = self.read_ahead else { return Ok(cache) };
+        let blocks = ahead.div_ceil(cache.block_bytes() as u64);
+        Ok(cache.with_misses(ReadAhead(blocks)))
     }
 
     /// Opens it, or packs it, to be served by who has what is not in memory read like that, without these features.
@@ -180,14 +210,13 @@ impl Source {
     }
 
     fn open_pinned(&self, without: &[Feature]) -> anyhow::Result<(Arc<dyn Store>, bool)> {
-        let dotfiles = pack::dotfiles(self.dotfiles);
-        let cache = self.cache()?;
         if self.store == StoreKind::Image {
+            let cache = self.cache()?;
             if self.verify && fs::metadata(self.path()).is_ok_and(|meta| meta.is_dir()) {
                 bail!(Usage("--verify is for images: `cheetah pack` the folder first".to_owned()));
             }
             let options = LoadOptions {
-                dotfiles,
+                dotfiles: self.dotfiles(),
                 verify: self.verify,
                 compress: self.compress,
                 direct: self.direct,
@@ -197,6 +226,7 @@ impl Source {
             let given = [
                 ("--cache", self.cache.is_some()),
                 ("--cache-policy", self.cache_policy.is_some()),
+                ("--read-ahead", self.read_ahead.is_some()),
                 ("--direct", self.direct),
                 ("--without async-reads", without.contains(&Feature::AsyncReads)),
                 ("--without grouping", without.contains(&Feature::Grouping)),
@@ -214,20 +244,7 @@ impl Source {
             }
             return Ok((site, is_resident));
         }
-        if self.compress {
-            bail!(Usage("--compress is done when a folder is packed: leave --store folder out".to_owned()));
-        }
-        if self.verify {
-            bail!(Usage("--verify is for images: leave --store folder out".to_owned()));
-        }
-        if self.direct {
-            bail!(Usage("--direct is for images: leave --store folder out".to_owned()));
-        }
-        if fs::metadata(self.path()).is_ok_and(|meta| !meta.is_dir()) {
-            bail!(Usage(format!("{} is no folder: leave --store folder out", self.path().display())));
-        }
-        let folder = Folder::open_with(self.path(), dotfiles, cache);
-        Ok((Arc::new(folder.with_context(|| self.path().display().to_string())?), false))
+        Ok((self.open_folder()?, false))
     }
 }
 

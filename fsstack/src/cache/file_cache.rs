@@ -1,5 +1,6 @@
 //! The blocks of many files in one bounded memory, for all threads of a server.
 
+use super::misses::{MissPolicy, Missed, ReadGroups};
 use super::policy::{AnyPolicy, Hint, PolicyName};
 use super::reads::{Block, BlockOutcome, BlockRead, BlockReader, BlockSource, ReadOrder, Room};
 use super::{Asker, BlockCache, Fill, Lookup, Stats};
@@ -22,6 +23,23 @@ const BLOCK_BYTES: usize = 16 * 1024;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FileNumber(u64);
 
+/// A block that is wanted of a file, or of an image that has several in it. Blocks are counted in what is called `file`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// What it is read from.
+    pub file: FileNumber,
+    /// The block.
+    pub index: u64,
+    /// The first block behind what is wanted together with it.
+    pub group_end: u64,
+    /// Whom it is wanted for, by a number within `file`.
+    pub owner: u64,
+    /// Length of that in bytes.
+    pub owner_bytes: u64,
+    /// The first block behind it, as far as it lies together.
+    pub owner_end: u64,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct BlockId {
     file: FileNumber,
@@ -33,8 +51,8 @@ pub(super) struct BlockId {
 pub struct FileCache {
     state: Mutex<State>,
     next_number: AtomicU64,
-    /// A file of more bytes than this pushes out too much: its blocks are told to be wanted once.
-    once_bytes: u64,
+    bytes: u64,
+    misses: Box<dyn MissPolicy>,
 }
 
 struct State {
@@ -43,23 +61,28 @@ struct State {
 }
 
 impl State {
-    /// Frames for the blocks behind `id` that are not there, up to block `run_end`, or one that is there or is being read.
+    /// Frames for the blocks behind `first` that are not there, up to block `read_end`, or one that is there or is being read.
+    /// Those before `unit_end` are one unit of replacement with it.
     fn missing(
         &mut self,
-        id: BlockId,
-        run_end: u64,
+        first: &mut Fill<BlockId>,
+        (read_end, unit_end): (u64, u64),
         asker: Asker,
         is_queued: bool,
     ) -> Vec<(BlockRead, Fill<BlockId>)> {
+        let BlockId { file, index } = first.block();
         let most = RUN_BLOCKS.min(self.cache.frames() / RUN_PART);
-        let end = run_end.min(id.index.saturating_add(most));
+        let end = read_end.min(index.saturating_add(most));
         let mut missing = Vec::new();
-        for index in id.index + 1..end {
-            let id = BlockId { file: id.file, index };
+        for index in index + 1..end {
+            let id = BlockId { file, index };
             if self.cache.contains(id) {
                 break;
             }
-            let Lookup::Missing(fill) = self.cache.lookup_for(id, asker) else { break };
+            let Lookup::Missing(mut fill) = self.cache.lookup_for(id, asker) else { break };
+            if index < unit_end {
+                self.cache.join(first, &mut fill);
+            }
             let read = BlockRead::new(id, is_queued);
             self.under_way.insert(id, read.clone());
             missing.push((read, fill));
@@ -103,9 +126,16 @@ impl FileCache {
     fn of(cache: BlockCache<AnyPolicy, BlockId>, frames: u32) -> FileCache {
         FileCache {
             state: Mutex::new(State { cache, under_way: HashMap::new() }),
-            once_bytes: u64::from(frames).saturating_mul(BLOCK_BYTES as u64) / 2,
+            bytes: u64::from(frames).saturating_mul(BLOCK_BYTES as u64),
             next_number: AtomicU64::new(0),
+            misses: Box::new(ReadGroups),
         }
+    }
+
+    /// The same, which reads beside a missing block what `misses` says.
+    #[must_use]
+    pub fn with_misses(self, misses: impl MissPolicy + 'static) -> FileCache {
+        FileCache { misses: Box::new(misses), ..self }
     }
 
     /// Bytes of a block.
@@ -118,25 +148,24 @@ impl FileCache {
         FileNumber(self.next_number.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// Block `index` of `file`. If it is not there, it is read from `source`, by `reader`, to a frame, or if all frames are held
-    /// by who sends from them, to memory that nobody else gets. The policy is told that it is wanted for the file `owner` of
-    /// `owner_bytes`, which lies in `file` or is the same. In the same reading come those behind it that are not there and lie
-    /// before block `run_end`.
+    /// A block. If it is not there, it is read from `source`, by `reader`, to a frame, or if all frames are held by who sends from
+    /// them, to memory that nobody else gets. In the same reading come those behind it that are not there, as far as the policy
+    /// for misses says.
     pub fn read(
         self: &Arc<Self>,
-        (file, index, run_end): (FileNumber, u64, u64),
-        (owner, owner_bytes): (u64, u64),
+        wanted: &Wanted,
         source: &Arc<dyn BlockSource>,
         reader: &BlockReader,
     ) -> Block {
-        let hint = if owner_bytes > self.once_bytes { Hint::Once } else { Hint::None };
+        let Wanted { file, index, group_end, owner, owner_bytes, owner_end } = *wanted;
+        let hint = Hint::of(owner_bytes, self.bytes);
         let asker = Asker { owner, owner_bytes, hint };
         let id = BlockId { file, index };
         if let Some(known) = reader.known(id) {
             return known;
         }
         let mut state = self.lock();
-        let room = match state.cache.lookup_for(id, asker) {
+        let fill = match state.cache.lookup_for(id, asker) {
             Lookup::Ready(block) => {
                 count(Quantity::BlocksFound, 1);
                 return Block::Here(BlockOutcome::Sound(block));
@@ -156,15 +185,16 @@ impl FileCache {
             Lookup::Full => None,
         };
         let read = BlockRead::new(id, !reader.waits());
-        let room = match room {
-            Some(fill) => {
+        let (room, behind) = match fill {
+            Some(mut fill) => {
                 state.under_way.insert(id, read.clone());
-                Room::Frame(fill)
+                let missed = Missed { index, group_end, owner_end };
+                let ends = (self.misses.read_end(&missed), self.misses.unit_end(&missed));
+                let behind = state.missing(&mut fill, ends, asker, !reader.waits());
+                (Room::Frame(fill), behind)
             }
-            None => Room::Own(vec![0; BLOCK_BYTES].into()),
+            None => (Room::Own(vec![0; BLOCK_BYTES].into()), Vec::new()),
         };
-        let is_kept = matches!(room, Room::Frame(_));
-        let behind = if is_kept { state.missing(id, run_end, asker, !reader.waits()) } else { Vec::new() };
         drop(state);
         count(Quantity::BlocksRead, 1 + behind.len());
         match ReadOrder::new(Arc::clone(self), Arc::clone(source), index, read.clone(), room) {
@@ -205,6 +235,9 @@ impl FileCache {
 
 impl fmt::Debug for FileCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FileCache").field("stats", &self.stats()).finish_non_exhaustive()
+        f.debug_struct("FileCache")
+            .field("stats", &self.stats())
+            .field("misses", &self.misses)
+            .finish_non_exhaustive()
     }
 }

@@ -1,5 +1,6 @@
 //! A frame: the place of one block, and what is in it.
 
+use super::unit::UnitId;
 use runtime::buffer::Shared;
 
 /// The place of one block.
@@ -8,6 +9,8 @@ pub(super) struct Frame<K> {
     /// The block that it holds or will hold; meaningless when empty.
     pub(super) block: Option<K>,
     pub(super) state: FrameState,
+    /// What it was read with.
+    pub(super) unit: Option<UnitId>,
 }
 
 /// What a frame holds.
@@ -23,7 +26,7 @@ pub(super) enum FrameState {
 
 impl<K> Frame<K> {
     pub(super) fn new() -> Frame<K> {
-        Frame { block: None, state: FrameState::Empty }
+        Frame { block: None, state: FrameState::Empty, unit: None }
     }
 
     /// Whether the cache alone has the block. Only the cache hands out blocks, and it is borrowed: if nobody

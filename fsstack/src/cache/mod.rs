@@ -10,13 +10,15 @@
 
 mod file_cache;
 mod frame;
+pub mod misses;
 pub mod policy;
 pub mod reads;
+mod unit;
 
 #[cfg(test)]
 mod tests;
 
-pub use file_cache::{FileCache, FileNumber};
+pub use file_cache::{FileCache, FileNumber, Wanted};
 pub use reads::{BlockPart, BlockReader, BlockSource, ComingPart};
 
 use crate::device::Device;
@@ -26,6 +28,7 @@ use runtime::buffer::{Buffer, Pool, Shared};
 use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
 use std::io;
+use unit::{UnitId, Units};
 
 /// Frames of one block each, and the policy that says which one to give up. Blocks are called by `K`: their number on one
 /// device, or whatever names one.
@@ -37,6 +40,8 @@ pub struct BlockCache<P, K = u64> {
     by_block: HashMap<K, FrameId>,
     /// Frames that hold nothing.
     free: Vec<FrameId>,
+    /// Frames whose blocks were read together.
+    units: Units,
     policy: P,
     stats: Stats,
 }
@@ -68,6 +73,8 @@ pub struct Stats {
     pub waits: u64,
     /// No frame could be had: all are pinned or being filled.
     pub refusals: u64,
+    /// Blocks that were given up for others.
+    pub given_up: u64,
 }
 
 /// The answer to a look-up.
@@ -90,6 +97,7 @@ pub struct Fill<K = u64> {
     frame: FrameId,
     block: K,
     told: Told,
+    unit: Option<UnitId>,
     buffer: Buffer,
     /// Nothing of another block is in the buffer.
     is_clean: bool,
@@ -139,6 +147,7 @@ impl<P: Policy, K: Copy + Eq + Hash> BlockCache<P, K> {
             frames: (0..frames).map(|_| Frame::new()).collect(),
             by_block: HashMap::new(),
             free: (0..frames).rev().map(FrameId).collect(),
+            units: Units::default(),
             policy,
             stats: Stats::default(),
         }
@@ -156,7 +165,8 @@ impl<P: Policy, K: Copy + Eq + Hash> BlockCache<P, K> {
                 FrameState::Filled(bytes) => {
                     self.stats.hits += 1;
                     let found = bytes.clone();
-                    self.policy.used(id);
+                    let known = self.frames[id.index()].unit.and_then(|unit| self.units.leader(unit));
+                    self.policy.used(known.unwrap_or(id));
                     Lookup::Ready(found)
                 }
                 FrameState::Empty | FrameState::Filling => {
@@ -170,26 +180,48 @@ impl<P: Policy, K: Copy + Eq + Hash> BlockCache<P, K> {
             return Lookup::Full;
         };
         self.stats.misses += 1;
-        self.frames[frame.index()] = Frame { block: Some(block), state: FrameState::Filling };
+        self.frames[frame.index()] = Frame { block: Some(block), state: FrameState::Filling, unit: None };
         self.by_block.insert(block, frame);
         let Asker { owner, owner_bytes, hint } = asker;
         let owner_frames = owner_bytes.div_ceil(self.block_bytes() as u64).max(1);
-        let told = Told { block: name_of(&block), owner, owner_frames, hint };
-        Lookup::Missing(Fill { frame, block, told, buffer, is_clean: false })
+        let told = Told { block: name_of(&block), owner, owner_frames, frames: 1, hint };
+        Lookup::Missing(Fill { frame, block, told, unit: None, buffer, is_clean: false })
+    }
+
+    /// Two fills are of one group: it is one unit of replacement, of which the policy is told as of the first.
+    pub fn join(&mut self, first: &mut Fill<K>, other: &mut Fill<K>) {
+        if other.unit.is_some() {
+            return;
+        }
+        let unit = *first.unit.get_or_insert_with(|| self.units.begin(first.frame, first.told));
+        self.units.join(unit, other.frame);
+        other.unit = Some(unit);
+        for frame in [first.frame, other.frame] {
+            self.frames[frame.index()].unit = Some(unit);
+        }
     }
 
     /// Takes a block that was read, and gives it.
     pub fn complete(&mut self, fill: Fill<K>) -> Shared {
-        let Fill { frame, buffer, told, .. } = fill;
+        let Fill { frame, buffer, told, unit, .. } = fill;
         let block = buffer.freeze();
         self.frames[frame.index()].state = FrameState::Filled(block.clone());
-        self.policy.filled(frame, &told);
+        let told = match unit {
+            Some(unit) => self.units.lead(unit, frame),
+            None => Some(told),
+        };
+        if let Some(told) = told {
+            self.policy.filled(frame, &told);
+        }
         block
     }
 
     /// Takes back a fill that could not be done: the next look-up of the block starts anew.
     pub fn abandon(&mut self, fill: Fill<K>) {
-        let Fill { frame, block, .. } = fill;
+        let Fill { frame, block, unit, .. } = fill;
+        if let Some(unit) = unit {
+            self.units.leave(unit, frame);
+        }
         self.frames[frame.index()] = Frame::new();
         self.by_block.remove(&block);
         self.free.push(frame);
@@ -217,38 +249,58 @@ impl<P: Policy, K: Copy + Eq + Hash> BlockCache<P, K> {
 
     /// A frame that holds nothing, if need be by giving one up; and its memory, all zero.
     fn make_room(&mut self) -> Option<(FrameId, Buffer)> {
-        let (id, buffer) = match self.free.pop() {
-            Some(id) => match self.pool.take() {
-                Some(buffer) => (id, buffer),
-                // Somebody still has the memory that was this frame's.
-                None => {
-                    self.free.push(id);
-                    return None;
-                }
-            },
-            None => {
-                let frames = &self.frames;
-                let victim = self.policy.victim(&mut |id| frames[id.index()].is_evictable())?;
-                let frame = std::mem::replace(&mut self.frames[victim.index()], Frame::new());
-                if let Some(block) = frame.block {
-                    self.by_block.remove(&block);
-                }
-                let thawed = match frame.state {
-                    // Evictable means that nobody else has it, so its memory can be used again. Should a policy name a frame
-                    // that it was told not to, the reader keeps the memory, and the frame waits for it.
-                    FrameState::Filled(block) => block.thaw().ok(),
-                    FrameState::Empty | FrameState::Filling => None,
-                };
-                match thawed {
-                    Some(buffer) => (victim, buffer),
-                    None => {
-                        self.free.push(victim);
-                        return None;
-                    }
-                }
+        let Some(id) = self.free.pop() else { return self.give_up() };
+        let buffer = self.pool.take();
+        if buffer.is_none() {
+            // Somebody still has the memory that was this frame's.
+            self.free.push(id);
+        }
+        buffer.map(|buffer| (id, buffer))
+    }
+
+    /// Gives up what the policy says, and gives a frame of it with its memory; the others, if there are, are free then.
+    fn give_up(&mut self) -> Option<(FrameId, Buffer)> {
+        let (frames, units) = (&self.frames, &self.units);
+        let may_go = |id: FrameId| frames[id.index()].is_evictable();
+        let victim = self.policy.victim(&mut |id| match frames[id.index()].unit {
+            Some(unit) => units.frames(unit).iter().any(|&id| may_go(id)),
+            None => may_go(id),
+        })?;
+        let mut given = None;
+        for id in self.give_up_with(victim) {
+            let frame = std::mem::replace(&mut self.frames[id.index()], Frame::new());
+            if let Some(block) = frame.block {
+                self.by_block.remove(&block);
+                self.stats.given_up += 1;
             }
-        };
-        Some((id, buffer))
+            let thawed = match frame.state {
+                // Evictable means that nobody else has it, so its memory can be used again. Should a policy name a frame
+                // that it was told not to, the reader keeps the memory, and the frame waits for it.
+                FrameState::Filled(block) => block.thaw().ok(),
+                FrameState::Empty | FrameState::Filling => None,
+            };
+            match thawed {
+                Some(buffer) if given.is_none() => given = Some((id, buffer)),
+                _ => self.free.push(id),
+            }
+        }
+        given
+    }
+
+    /// The frames that go with `victim`. Of a unit those that nobody holds; the policy is told of the others anew.
+    fn give_up_with(&mut self, victim: FrameId) -> Vec<FrameId> {
+        let Some(unit) = self.frames[victim.index()].unit else { return vec![victim] };
+        let held: Vec<FrameId> = self.units.frames(unit).to_vec();
+        let frames = &self.frames;
+        let gone = self.units.give_up(unit, |id| frames[id.index()].is_evictable());
+        let filled = |id: &&FrameId| matches!(frames[id.index()].state, FrameState::Filled(_));
+        let next = held.iter().filter(|id| !gone.contains(id)).find(filled);
+        if let Some(&next) = next
+            && let Some(told) = self.units.lead(unit, next)
+        {
+            self.policy.filled(next, &told);
+        }
+        gone
     }
 }
 

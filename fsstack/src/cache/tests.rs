@@ -21,6 +21,8 @@ enum Step {
     Release,
     /// Begin to read a block.
     Begin(u8),
+    /// Begin to read several, of one group.
+    Together(u8, u8),
     /// End, or give up, what was begun first.
     End { fails: bool },
 }
@@ -31,6 +33,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (0u8..20).prop_map(Step::Hold),
         2 => Just(Step::Release),
         2 => (0u8..20).prop_map(Step::Begin),
+        2 => (0u8..20, 2u8..5).prop_map(|(first, count)| Step::Together(first, count)),
         2 => any::<bool>().prop_map(|fails| Step::End { fails }),
     ]
 }
@@ -68,6 +71,17 @@ fn run(mut cache: BlockCache<impl Policy>, frames: usize, steps: &[Step]) -> Res
                 Lookup::Ready(bytes) => prop_assert_eq!(&bytes[..], &[block; BLOCK]),
                 Lookup::Pending | Lookup::Full => {}
             },
+            Step::Together(first, count) => {
+                let mut of_group: Vec<Fill> = Vec::new();
+                for block in first..first + count {
+                    let Lookup::Missing(mut fill) = cache.lookup((block % 20).into()) else { continue };
+                    if let Some(first) = of_group.first_mut() {
+                        cache.join(first, &mut fill);
+                    }
+                    of_group.push(fill);
+                }
+                begun.append(&mut of_group);
+            }
             Step::End { fails } if !begun.is_empty() => {
                 let mut fill = begun.remove(0);
                 prop_assert!(fill.buffer().iter().all(|&byte| byte == 0), "no bytes of another block");
@@ -114,6 +128,54 @@ proptest! {
             prop_assert_eq!(cache.stats().hits, hits);
         }
     }
+}
+
+/// Reads blocks as one group.
+fn read_together(cache: &mut BlockCache<impl Policy>, blocks: std::ops::Range<u64>) -> Vec<Shared> {
+    let mut fills: Vec<Fill> = Vec::new();
+    for block in blocks {
+        let Lookup::Missing(mut fill) = cache.lookup(block) else { panic!("block {block} is there") };
+        if let Some(first) = fills.first_mut() {
+            cache.join(first, &mut fill);
+        }
+        fills.push(fill);
+    }
+    fills.into_iter().map(|fill| cache.complete(fill)).collect()
+}
+
+#[test]
+fn a_group_is_given_up_whole_and_a_use_of_one_keeps_all() {
+    let mut cache = BlockCache::new(BLOCK, 8, Lru::new());
+    drop(read_together(&mut cache, 0..3));
+    drop(read_together(&mut cache, 10..13));
+    drop(read_together(&mut cache, 20..22));
+    // The oldest but for this.
+    assert!(matches!(cache.lookup(1), Lookup::Ready(_)));
+    drop(read_together(&mut cache, 30..31));
+    let there =
+        |cache: &BlockCache<Lru>, blocks: std::ops::Range<u64>| blocks.filter(|&b| cache.contains(b)).count();
+    assert_eq!([there(&cache, 0..3), there(&cache, 10..13), there(&cache, 20..22)], [3, 0, 2]);
+    assert_eq!(cache.stats().given_up, 3);
+    // Two more fit where three were.
+    drop(read_together(&mut cache, 40..42));
+    assert_eq!(cache.stats().given_up, 3);
+}
+
+#[test]
+fn what_is_held_of_a_group_stays_and_goes_later() {
+    let mut cache = BlockCache::new(BLOCK, 4, Clock::new());
+    let mut held = read_together(&mut cache, 0..4);
+    held.truncate(2);
+    drop(read_together(&mut cache, 10..12));
+    assert!(cache.contains(0) && cache.contains(1) && !cache.contains(2) && !cache.contains(3));
+    assert!(
+        held.iter()
+            .zip(0..)
+            .all(|(block, i)| block.len() == BLOCK && matches!(cache.lookup(i), Lookup::Ready(_)))
+    );
+    drop(held);
+    drop(read_together(&mut cache, 20..24));
+    assert!((20..24).all(|block| cache.contains(block)));
 }
 
 #[test]

@@ -4,8 +4,9 @@
 use super::validate::Metadata;
 use super::{InodeId, OpenError, OpenOptions};
 use crate::cache::reads::Damage;
-use crate::cache::{BlockPart, BlockReader, BlockSource, FileCache, FileNumber};
+use crate::cache::{BlockPart, BlockReader, BlockSource, FileCache, FileNumber, Wanted};
 use crate::device::{Device, FileDevice};
+use crate::format::extent::Extent;
 use crate::format::inode::Record;
 use crate::format::page_sums::{self, PAGE_BYTES};
 use runtime::buffer::{Shared, Slice};
@@ -22,6 +23,9 @@ const MIN_FILE_BYTES: usize = 64 << 10;
 
 /// What is kept of an image that is read by blocks, if nothing else is said.
 pub(super) const OWN_CACHE_BYTES: u64 = 64 << 20;
+
+/// What is in no group is read whole up to this size, and of longer files so much of the beginning.
+const ONE_READING_BYTES: u64 = 64 << 10;
 
 /// How an image's contents are read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -64,6 +68,38 @@ pub(super) struct Blocks {
     number: FileNumber,
     /// Whether more is read than was asked for.
     groups: bool,
+}
+
+/// Whose bytes are read, for who decides what to read beside them and what to keep.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Owner {
+    /// The inode.
+    pub(super) number: u64,
+    /// Its length.
+    pub(super) bytes: u64,
+    /// Up to where it lies together, from what is read on.
+    pub(super) end: u64,
+    /// Up to where lies what is wanted with it; 0 if nothing is.
+    pub(super) group_end: u64,
+}
+
+impl Owner {
+    /// A file, of whose first extent or another something is read. What is wanted with it lies behind its beginning: its
+    /// group, and of itself so much as is one reading.
+    pub(super) fn file(number: u32, record: &Record, extent: &Extent) -> Owner {
+        let wanted = record.group_bytes.max(extent.len.min(ONE_READING_BYTES));
+        Owner {
+            number: number.into(),
+            bytes: record.size,
+            end: extent.offset.saturating_add(extent.len),
+            group_end: extent.offset.saturating_add(wanted),
+        }
+    }
+
+    /// What is no file's, of so many bytes.
+    pub(super) const fn nobody(bytes: u64) -> Owner {
+        Owner { number: u64::MAX, bytes, end: 0, group_end: 0 }
+    }
 }
 
 /// Where they come from.
@@ -203,16 +239,15 @@ impl Data {
     }
 
     /// From 1 to `len` bytes, not 0, from `offset` on, within the bounds that were checked: all of them, or up to the end
-    /// of a block. `owner` is whose bytes they are, and how many it has. If they have to be read, what lies behind them is, too,
-    /// up to `until`.
+    /// of a block.
     pub(super) fn read(
         &self,
-        (offset, len, until): (u64, u64, u64),
-        owner: (u64, u64),
+        (offset, len): (u64, u64),
+        owner: &Owner,
         reader: &BlockReader,
     ) -> io::Result<BlockPart> {
         if let Kind::Blocks(blocks, _) = &self.kind {
-            return blocks.read((offset, len, until), owner, reader);
+            return blocks.read((offset, len), owner, reader);
         }
         let range = offset as usize..(offset + len) as usize;
         let slice = Slice::new(self.bytes.clone(), range);
@@ -242,17 +277,24 @@ impl Blocks {
     /// As [`Data::read`].
     pub(super) fn read(
         &self,
-        (offset, len, until): (u64, u64, u64),
-        owner: (u64, u64),
+        (offset, len): (u64, u64),
+        owner: &Owner,
         reader: &BlockReader,
     ) -> io::Result<BlockPart> {
         let block_bytes = self.image.block_bytes;
         let index = offset / block_bytes;
         let within = (offset % block_bytes) as usize;
         let end = (within as u64).saturating_add(len).min(block_bytes) as usize;
-        let until = if self.groups { until.min(self.image.image_bytes) } else { 0 };
-        let run_end = until.div_ceil(block_bytes);
-        self.cache.read((self.number, index, run_end), owner, &self.source, reader).part(within..end)
+        let block_end = |at: u64| at.min(self.image.image_bytes).div_ceil(block_bytes);
+        let wanted = Wanted {
+            file: self.number,
+            index,
+            group_end: if self.groups { block_end(owner.group_end) } else { 0 },
+            owner: owner.number,
+            owner_bytes: owner.bytes,
+            owner_end: block_end(owner.end),
+        };
+        self.cache.read(&wanted, &self.source, reader).part(within..end)
     }
 }
 

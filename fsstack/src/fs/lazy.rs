@@ -12,7 +12,7 @@
 //! is all that its maker could do anyhow: no record leads out of the image, to more memory than [`MAX_AREA_BYTES`], or to more
 //! than a few reads.
 
-use super::data::Blocks;
+use super::data::{Blocks, Owner};
 use super::validate;
 use super::{OpenError, OpenOptions, ReadError};
 use crate::cache::{BlockPart, BlockReader};
@@ -36,7 +36,7 @@ use std::sync::Arc;
 const MAX_AREA_BYTES: u64 = 16 << 20;
 
 /// Whose the metadata are, for the cache: nobody's, and small, so that they stay.
-const METADATA: (u64, u64) = (u64::MAX, 4096);
+const METADATA: Owner = Owner::nobody(4096);
 
 /// An image, of which the superblock and the sums of pages are in memory. Shared between threads by `Arc`.
 #[derive(Debug)]
@@ -219,12 +219,14 @@ impl LazyImage {
                 validate::bad_inode(&self.superblock, number as usize, "size", expected, found).into()
             );
         }
-        if record.group_bytes > 0
-            && let Some(first) = extents.first()
-        {
-            // The area lies among what is wanted with the file: all of it by one reading.
-            let until = first.offset.saturating_add(record.group_bytes);
-            let _ = self.blocks.read((first.offset, 1, until), (number.into(), record.size), reader)?;
+        if let Some(first) = extents.first() {
+            // The area lies before or among what is wanted with the file: all of it by one reading.
+            let is_before =
+                first.offset.checked_sub(record.aux_offset).is_some_and(|gap| gap <= MAX_AREA_BYTES);
+            let from = if is_before { record.aux_offset } else { first.offset };
+            if is_before || record.group_bytes > 0 {
+                let _ = self.blocks.read((from, 1), &Owner::file(number, &record, first), reader)?;
+            }
         }
         let mut area = Vec::new();
         if record.aux_bytes() <= MAX_AREA_BYTES {
@@ -272,7 +274,7 @@ impl LazyImage {
         let mut is_whole = true;
         while filled < to.len() {
             let (at, left) = (offset + filled as u64, to.len() - filled);
-            let part = self.blocks.read((at, left as u64, 0), METADATA, reader)?;
+            let part = self.blocks.read((at, left as u64), &METADATA, reader)?;
             let len = part.len();
             match part {
                 BlockPart::Here(part) => to[filled..filled + len].copy_from_slice(part.bytes()),
@@ -384,11 +386,11 @@ impl LazyFile {
                 if len == 0 {
                     break;
                 }
-                let owner = (self.number.into(), self.record.size);
-                // What is wanted with it lies behind its beginning.
-                let until =
-                    if start == 0 { extent.offset.saturating_add(self.record.group_bytes) } else { 0 };
-                return Ok(self.image.blocks.read((extent.offset + skip, len, until), owner, reader)?);
+                let mut owner = Owner::file(self.number, &self.record, extent);
+                if start > 0 {
+                    owner.group_end = 0;
+                }
+                return Ok(self.image.blocks.read((extent.offset + skip, len), &owner, reader)?);
             }
             start += extent.len;
         }

@@ -2,8 +2,9 @@
 //! the superblock last of all.
 //!
 //! Equal calls give equal bytes. What is given together lies together: a file's application area and sums
-//! follow its contents, and small files are packed cache line by cache line, so the order of the calls is the
-//! layout on the disk.
+//! end where its contents begin, so that one reading brings what is sent first and what follows it; of files
+//! that are not looked through before they are written ([`MAX_AHEAD_BYTES`]) they follow. Small files are packed
+//! cache line by cache line. The order of the calls is the layout on the disk.
 
 use crate::device::{DeviceMut, MemoryDevice};
 use crate::format::extent::{self, Extent};
@@ -35,6 +36,12 @@ impl Default for BuildOptions {
         BuildOptions { generation: 0, sum_block_bytes: 512 }
     }
 }
+
+/// Files from this size on are written as they are read, before their application area is known.
+pub const MAX_AHEAD_BYTES: u64 = 256 << 10;
+
+/// All that is done to so many bytes is done while they are in the second-level cache.
+const PIECE_BYTES: usize = 64 << 10;
 
 /// What is known of a file once its contents have gone by: enough for validators and a response header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -194,8 +201,7 @@ impl<D: DeviceMut> Builder<D> {
             entries: BTreeMap::new(),
             summary: Summary::default(),
             has_groups: false,
-            // All that is done to the bytes is done while they are in the second-level cache.
-            chunk: vec![0; 4 * LARGE_FILE_BYTES as usize],
+            chunk: vec![0; MAX_AHEAD_BYTES as usize],
         };
         builder.insert_directory(Vec::new(), true)?;
         Ok(builder)
@@ -244,24 +250,51 @@ impl<D: DeviceMut> Builder<D> {
         }
         self.parents(path)?;
         nanoseconds(mtime)?;
+        let mut chunk = std::mem::take(&mut self.chunk);
+        let added = self.file_through(&mut chunk, path, mtime, source, app);
+        self.chunk = chunk;
+        added
+    }
+
+    /// As [`Builder::file`], by way of `chunk`, of a path that may be added.
+    fn file_through(
+        &mut self,
+        chunk: &mut [u8],
+        path: &[u8],
+        mtime: Mtime,
+        source: &mut dyn Read,
+        app: impl FnOnce(&Content) -> Vec<u8>,
+    ) -> Result<Content, BuildError> {
         let mut sums = ContentSums::new(self.sum_block_bytes);
         let source_error = |error| BuildError::Source { path: path.into(), error };
-
-        // Small or large is not known before the first chunk is there.
-        let mut filled = read_full(source, &mut self.chunk).map_err(source_error)?;
-        let align = if filled as u64 >= LARGE_FILE_BYTES { BLOCK_BYTES } else { SMALL_ALIGN_BYTES };
-        let offset = self.out.align(align)?;
-        while filled > 0 {
-            sums.update(&self.chunk[..filled]);
-            self.out.write(&self.chunk[..filled])?;
-            if filled < self.chunk.len() {
+        let mut read_piece = |piece: &mut [u8], sums: &mut ContentSums| {
+            let filled = read_full(source, piece).map_err(source_error)?;
+            sums.update(&piece[..filled]);
+            Ok::<_, BuildError>(filled)
+        };
+        let mut filled = 0;
+        for piece in chunk.chunks_mut(PIECE_BYTES) {
+            let read = read_piece(piece, &mut sums)?;
+            filled += read;
+            if read < piece.len() {
                 break;
             }
-            filled = read_full(source, &mut self.chunk).map_err(source_error)?;
+        }
+        if filled < chunk.len() {
+            let sums = sums.into_sums();
+            let app = app(&Content { size: sums.len, crc: sums.crc, mtime });
+            return self.whole_file(path, mtime, [&chunk[..filled]].into_iter(), &sums, &app);
+        }
+        let offset = self.out.align(BLOCK_BYTES)?;
+        self.out.write(chunk)?;
+        while filled > 0 {
+            filled = read_piece(&mut chunk[..PIECE_BYTES], &mut sums)?;
+            self.out.write(&chunk[..filled])?;
         }
         let sums = sums.into_sums();
         let app = app(&Content { size: sums.len, crc: sums.crc, mtime });
-        self.insert_file(path, mtime, offset, &sums, &app)
+        let (aux_offset, aux_crc) = self.aux(&app, &sums.prefix)?;
+        self.insert_file(path, mtime, (offset, aux_offset, aux_crc), &sums, &app)
     }
 
     /// As [`Builder::file`], of contents in memory whose sums were made when they came: nothing is read but to be written.
@@ -288,10 +321,28 @@ impl<D: DeviceMut> Builder<D> {
         }
         self.parents(path)?;
         nanoseconds(mtime)?;
+        self.whole_file(path, mtime, parts.into_iter(), sums, app)
+    }
+
+    /// Writes application area and sums, so that they end where the contents begin, and these.
+    fn whole_file<'a>(
+        &mut self,
+        path: &[u8],
+        mtime: Mtime,
+        mut parts: impl Iterator<Item = &'a [u8]>,
+        sums: &KnownSums,
+        app: &[u8],
+    ) -> Result<Content, BuildError> {
         let align = if sums.len >= LARGE_FILE_BYTES { BLOCK_BYTES } else { SMALL_ALIGN_BYTES };
-        let offset = self.out.align(align)?;
-        parts.into_iter().try_for_each(|part| self.out.write(part))?;
-        self.insert_file(path, mtime, offset, sums, app)
+        self.out.align(8)?;
+        let aux_bytes = (app.len() + 4 * sums.prefix.len()) as u64;
+        let before = self.out.position().checked_add(aux_bytes).and_then(|end| align_up(end, align));
+        let offset = before.ok_or(BuildError::Limit("2^64 bytes an image"))?;
+        self.out.skip_to((offset - aux_bytes) & !7)?;
+        let (aux_offset, aux_crc) = self.aux(app, &sums.prefix)?;
+        self.out.skip_to(offset)?;
+        parts.try_for_each(|part| self.out.write(part))?;
+        self.insert_file(path, mtime, (offset, aux_offset, aux_crc), sums, app)
     }
 
     /// Says that who asks for the file at `path` will ask for what was given from it on, up to now: for readers that bring it
@@ -302,19 +353,18 @@ impl<D: DeviceMut> Builder<D> {
         self.has_groups = true;
     }
 
-    /// Writes what follows the contents at `offset`, and takes the file in.
+    /// Takes in a file whose contents were written at `offset`.
     fn insert_file(
         &mut self,
         path: &[u8],
         mtime: Mtime,
-        offset: u64,
+        (offset, aux_offset, aux_crc): (u64, u64, u32),
         sums: &KnownSums,
         app: &[u8],
     ) -> Result<Content, BuildError> {
         let mtime_ns = nanoseconds(mtime)?;
         let KnownSums { crc: content_crc, len: size, prefix, .. } = sums;
         let (content_crc, size) = (*content_crc, *size);
-        let (aux_offset, aux_crc) = self.aux(app, prefix)?;
         let record = Record {
             kind: Kind::File,
             name_bytes: 0,
@@ -561,10 +611,15 @@ impl<D: DeviceMut> Writer<D> {
     fn align(&mut self, align: u64) -> Result<u64, BuildError> {
         let position = self.position();
         let target = align_up(position, align).ok_or(BuildError::Limit("2^64 bytes an image"))?;
-        let end = self.buffer.len();
-        self.buffer.resize(end + (target - position) as usize, 0);
-        self.pages.update(&self.buffer[end..]);
+        self.skip_to(target)?;
         Ok(target)
+    }
+
+    /// Writes zeros up to an offset, which is at most a block ahead.
+    fn skip_to(&mut self, target: u64) -> Result<(), BuildError> {
+        const ZEROS: [u8; BLOCK_BYTES as usize] = [0; BLOCK_BYTES as usize];
+        let missing = target.saturating_sub(self.position()).min(BLOCK_BYTES);
+        self.write(&ZEROS[..missing as usize])
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), BuildError> {

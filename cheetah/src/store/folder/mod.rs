@@ -178,8 +178,8 @@ impl Folder {
         let coded = content_type::coding(name);
         let is_text = if coded.is_none() && content_type::text_matters(name) {
             let len = version.size.min(self.cache.block_bytes() as u64) as usize;
-            let owner = (version.inode(), version.size);
-            let block = self.cache.read((number, 0, 1), owner, source, reader).part(0..len)?.here()?;
+            let wanted = version.block(number, 0, self.cache.block_bytes());
+            let block = self.cache.read(&wanted, source, reader).part(0..len)?.here()?;
             Some(content_type::begins_like_text(block.bytes(), block.len() as u64 == version.size))
         } else {
             None
@@ -357,10 +357,10 @@ impl Document for OpenFile {
         let index = offset / block_bytes;
         let end = (self.version.size - index * block_bytes).min(block_bytes);
         let range = (offset % block_bytes) as usize..end as usize;
-        let owner = (self.version.inode(), self.version.size);
+        let wanted = self.version.block(self.known.number, index, self.cache.block_bytes());
         let in_place = BlockReader::in_place();
         let reader = if self.is_fresh { &in_place } else { reader };
-        self.cache.read((self.known.number, index, index + 1), owner, &self.source, reader).part(range)
+        self.cache.read(&wanted, &self.source, reader).part(range)
     }
 }
 

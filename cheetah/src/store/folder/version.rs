@@ -2,6 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use fsstack::cache::{FileNumber, Wanted};
 use rustix::fs::Stat;
 
 /// Times of files may be this coarse, so that a second change in between shows in none of them.
@@ -40,9 +41,10 @@ impl Version {
         }
     }
 
-    /// What the file system calls it.
-    pub(super) fn inode(&self) -> u64 {
-        self.inode
+    /// Block `index` of it, for who reads it.
+    pub(super) fn block(&self, file: FileNumber, index: u64, block_bytes: usize) -> Wanted {
+        let owner_end = self.size.div_ceil(block_bytes as u64);
+        Wanted { file, index, group_end: 0, owner: self.inode, owner_bytes: self.size, owner_end }
     }
 
     /// Whether the contents are as they were. Other names, owners or rights do not matter.

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{FrameId, Hint, Policy, Told};
+use super::{FrameId, Policy, Told};
 
 /// Worth is counted in parts of a request, so that whole numbers do.
 const REQUEST: u64 = 1 << 20;
@@ -53,8 +53,7 @@ impl Policy for Gdsf {
             self.frames.resize(frame.index() + 1, None);
         }
         self.take(frame);
-        let uses = u64::from(told.hint == Hint::None);
-        self.place(frame, uses, told.owner_frames);
+        self.place(frame, 1, told.owner_frames.max(told.frames));
     }
 
     fn used(&mut self, frame: FrameId) {

@@ -25,29 +25,15 @@ impl FrameList {
     pub(super) fn push_newest(&mut self, frame: FrameId) {
         self.remove(frame);
         let older = self.newest;
-        self.insert(frame, older, NIL);
-    }
-
-    /// Puts a frame at the oldest end, wherever it was.
-    pub(super) fn push_oldest(&mut self, frame: FrameId) {
-        self.remove(frame);
-        let newer = self.oldest;
-        self.insert(frame, NIL, newer);
-    }
-
-    fn insert(&mut self, frame: FrameId, older: u32, newer: u32) {
         if self.links.len() <= frame.index() {
             self.links.resize(frame.index() + 1, None);
         }
-        self.links[frame.index()] = Some((older, newer));
+        self.links[frame.index()] = Some((older, NIL));
         match self.links.get_mut(older as usize) {
             Some(Some(link)) => link.1 = frame.0,
             _ => self.oldest = frame.0,
         }
-        match self.links.get_mut(newer as usize) {
-            Some(Some(link)) => link.0 = frame.0,
-            _ => self.newest = frame.0,
-        }
+        self.newest = frame.0;
         self.len += 1;
     }
 

@@ -1,9 +1,9 @@
 //! Least recently used first, by a list of frames: constant time for every use.
 
 use super::list::FrameList;
-use super::{FrameId, Hint, Policy, Told};
+use super::{FrameId, Policy, Told};
 
-/// Gives up the block that has not been asked for longest; before all others one that is told to be read once.
+/// Gives up the block that has not been asked for longest.
 #[derive(Clone, Debug, Default)]
 pub struct Lru {
     list: FrameList,
@@ -17,11 +17,8 @@ impl Lru {
 }
 
 impl Policy for Lru {
-    fn filled(&mut self, frame: FrameId, told: &Told) {
-        match told.hint {
-            Hint::None => self.list.push_newest(frame),
-            Hint::Once => self.list.push_oldest(frame),
-        }
+    fn filled(&mut self, frame: FrameId, _: &Told) {
+        self.list.push_newest(frame);
     }
 
     fn used(&mut self, frame: FrameId) {

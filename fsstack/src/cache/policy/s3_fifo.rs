@@ -30,24 +30,36 @@ pub struct S3Fifo {
     /// The last leaving of each name in the ghost queue.
     ghosts: HashMap<u64, u64>,
     leavings: u64,
-    frames: Vec<(u64, u8)>,
-    small_frames: usize,
+    known: Vec<Known>,
+    /// How many frames stand in the small queue, and how many are meant to.
+    small_held: u64,
+    small_frames: u64,
     ghost_names: usize,
+}
+
+/// What is known of a frame.
+#[derive(Clone, Copy, Debug, Default)]
+struct Known {
+    block: u64,
+    uses: u8,
+    /// Frames that it stands for.
+    frames: u64,
 }
 
 impl S3Fifo {
     /// For a cache of so many frames.
     pub fn new(frames: u32) -> S3Fifo {
-        let small_frames = (frames as usize / 10).max(1);
+        let small_frames = (frames / 10).max(1);
         S3Fifo {
             small: FrameList::default(),
             main: FrameList::default(),
             ghost: VecDeque::new(),
             ghosts: HashMap::new(),
             leavings: 0,
-            frames: Vec::new(),
-            small_frames,
-            ghost_names: frames as usize - small_frames.min(frames as usize),
+            known: Vec::new(),
+            small_held: 0,
+            small_frames: small_frames.into(),
+            ghost_names: frames.saturating_sub(small_frames) as usize,
         }
     }
 
@@ -71,13 +83,15 @@ impl S3Fifo {
     fn give_up_small(&mut self, may_go: &mut dyn FnMut(FrameId) -> bool) -> Option<FrameId> {
         for _ in 0..self.small.len() {
             let at = self.small.oldest()?;
-            let (block, uses) = &mut self.frames[at.index()];
-            if *uses > 1 {
-                *uses = 0;
+            let known = &mut self.known[at.index()];
+            let Known { block, uses, frames } = *known;
+            if uses > 1 {
+                known.uses = 0;
+                self.small_held -= frames;
                 self.small.remove(at);
                 self.main.push_newest(at);
             } else if may_go(at) {
-                let block = *block;
+                self.small_held -= frames;
                 self.small.remove(at);
                 self.remember(block);
                 return Some(at);
@@ -92,9 +106,9 @@ impl S3Fifo {
     fn give_up_main(&mut self, may_go: &mut dyn FnMut(FrameId) -> bool) -> Option<FrameId> {
         for _ in 0..self.main.len() * (usize::from(MAX_USES) + 1) {
             let at = self.main.oldest()?;
-            let (_, uses) = &mut self.frames[at.index()];
-            if *uses > 0 {
-                *uses -= 1;
+            let known = &mut self.known[at.index()];
+            if known.uses > 0 {
+                known.uses -= 1;
             } else if may_go(at) {
                 self.main.remove(at);
                 return Some(at);
@@ -107,25 +121,26 @@ impl S3Fifo {
 
 impl Policy for S3Fifo {
     fn filled(&mut self, frame: FrameId, told: &Told) {
-        if self.frames.len() <= frame.index() {
-            self.frames.resize(frame.index() + 1, (0, 0));
+        if self.known.len() <= frame.index() {
+            self.known.resize(frame.index() + 1, Known::default());
         }
-        self.frames[frame.index()] = (told.block, 0);
+        self.known[frame.index()] = Known { block: told.block, uses: 0, frames: told.frames };
         if self.ghosts.remove(&told.block).is_some() {
             self.main.push_newest(frame);
         } else {
+            self.small_held += told.frames;
             self.small.push_newest(frame);
         }
     }
 
     fn used(&mut self, frame: FrameId) {
-        if let Some((_, uses)) = self.frames.get_mut(frame.index()) {
-            *uses = (*uses + 1).min(MAX_USES);
+        if let Some(known) = self.known.get_mut(frame.index()) {
+            known.uses = (known.uses + 1).min(MAX_USES);
         }
     }
 
     fn victim(&mut self, may_go: &mut dyn FnMut(FrameId) -> bool) -> Option<FrameId> {
-        if self.small.len() >= self.small_frames
+        if self.small_held >= self.small_frames
             && let Some(frame) = self.give_up_small(may_go)
         {
             return Some(frame);

@@ -205,7 +205,7 @@ proptest! {
             for &(frame, mask) in &steps {
                 let frame = FrameId(frame % frames);
                 if inside.insert(frame) {
-                    let told = Told { block: frame.0.into(), owner: 0, owner_frames: 1, hint: Hint::None };
+                    let told = Told { block: frame.0.into(), owner: 0, owner_frames: 1, frames: 1, hint: Hint::None };
                     policy.filled(frame, &told);
                 } else if mask & 0x8000 != 0 {
                     policy.used(frame);
@@ -311,17 +311,60 @@ fn an_application_may_bring_its_own_policy() {
     assert_eq!(hits, [false, false, false, false, true, true, false]);
 }
 
-/// What is told to be wanted once does not push out what is wanted again.
+/// A reader of a file that fills the cache several times takes nothing of what small files have there, whatever the policy.
 #[test]
 fn a_file_that_fills_the_cache_leaves_it_as_it_was() {
-    for name in [PolicyName::Lru, PolicyName::Gdsf] {
+    for name in PolicyName::ALL {
         let mut cache = Real::new(name, 10);
         (0..9).for_each(|block| assert!(!cache.access(block, 1)));
         for block in 100..200 {
-            let asker = Asker { owner: 1, owner_bytes: 1600, hint: Hint::Once };
+            let asker = Asker { owner: 1, owner_bytes: 1600, hint: Hint::of(1600, 160) };
             let Lookup::Missing(fill) = cache.0.lookup_for(block, asker) else { panic!() };
             cache.0.complete(fill);
         }
         assert!((0..9).all(|block| cache.access(block, 1)), "{}", name.as_str());
+    }
+}
+
+/// What was to be wanted once, and is wanted again, is like all others from then on.
+#[test]
+fn what_is_wanted_again_after_all_stays() {
+    for name in PolicyName::ALL {
+        let mut cache = Real::new(name, 4);
+        let once = |cache: &mut Real, block| match cache
+            .0
+            .lookup_for(block, Asker { owner: 1, owner_bytes: 160, hint: Hint::Once })
+        {
+            Lookup::Missing(fill) => drop(cache.0.complete(fill)),
+            other => assert!(matches!(other, Lookup::Ready(_))),
+        };
+        once(&mut cache, 7);
+        once(&mut cache, 7);
+        (100..120).for_each(|block| once(&mut cache, block));
+        assert!(cache.access(7, 1), "{}", name.as_str());
+        assert_eq!(cache.0.stats().given_up, 17, "{}", name.as_str());
+    }
+}
+
+/// Two who read a big file, one some blocks behind the other, in a cache that is full of others' blocks.
+#[test]
+fn who_reads_a_big_file_a_little_later_finds_it() {
+    for name in PolicyName::ALL {
+        let mut cache = Real::new(name, 64);
+        (0..64).for_each(|block| assert!(!cache.access(block, 1)));
+        let mut once = |block| match cache
+            .0
+            .lookup_for(block, Asker { owner: 1, owner_bytes: 16_000, hint: Hint::Once })
+        {
+            Lookup::Missing(fill) => {
+                cache.0.complete(fill);
+                false
+            }
+            other => matches!(other, Lookup::Ready(_)),
+        };
+        (1000..1005).for_each(|block| assert!(!once(block)));
+        for block in 1005..1900 {
+            assert!(!once(block) && once(block - 5), "{} {block}", name.as_str());
+        }
     }
 }

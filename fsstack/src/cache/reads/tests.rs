@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::cache::policy::PolicyName;
-use crate::cache::{FileCache, FileNumber, Stats};
+use crate::cache::{FileCache, FileNumber, Stats, Wanted};
 use proptest::prelude::*;
 use std::fs::File;
 use std::os::fd::AsFd;
@@ -13,7 +13,10 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 const BLOCK: usize = 16 << 10;
-const ONE: (u64, u64) = (0, BLOCK as u64);
+/// A block for a file of one, and what is wanted together with it up to another.
+fn wanted(file: FileNumber, index: u64, group_end: u64) -> Wanted {
+    Wanted { file, index, group_end, owner: 0, owner_bytes: BLOCK as u64, owner_end: 0 }
+}
 
 /// A block of 100 bytes, which `read` gives.
 struct Made<F>(F, File);
@@ -66,7 +69,7 @@ fn read_here(
     of: (FileNumber, u64),
     source: &Arc<dyn BlockSource>,
 ) -> io::Result<Slice> {
-    here(cache.read((of.0, of.1, of.1 + 1), ONE, source, &BlockReader::in_place()))
+    here(cache.read(&wanted(of.0, of.1, of.1 + 1), source, &BlockReader::in_place()))
 }
 
 fn cache(blocks: u64) -> (Arc<FileCache>, FileNumber) {
@@ -248,7 +251,7 @@ fn all_who_wait_for_a_block_wait_for_one_reading() {
     let mut held = Vec::new();
     for key in 0..3 {
         reader.begin(key, Vec::new());
-        assert!(matches!(cache.read((file, 0, 1), ONE, &source, &reader), Block::Coming(_)));
+        assert!(matches!(cache.read(&wanted(file, 0, 1), &source, &reader), Block::Coming(_)));
         assert!(reader.is_blocked());
         held.push(reader.end());
     }
@@ -258,7 +261,7 @@ fn all_who_wait_for_a_block_wait_for_one_reading() {
     assert_eq!(woken.counts(), [1, 1, 1, 0]);
     for (key, held) in (0..).zip(held) {
         reader.begin(key, held);
-        let block = here(cache.read((file, 0, 1), ONE, &source, &reader)).unwrap();
+        let block = here(cache.read(&wanted(file, 0, 1), &source, &reader)).unwrap();
         assert!(block.bytes()[..100] == [7; 100] && !reader.is_blocked());
     }
     assert_eq!(cache.stats().misses, 1);
@@ -272,7 +275,7 @@ fn an_error_is_told_to_who_waited_and_to_nobody_later() {
     let source = absent();
     let ask = |key, held| {
         reader.begin(key, held);
-        let block = cache.read((file, 0, 1), ONE, &source, &reader);
+        let block = cache.read(&wanted(file, 0, 1), &source, &reader);
         (block, reader.end())
     };
     let ((_, first), (_, second)) = (ask(0, Vec::new()), ask(1, Vec::new()));
@@ -301,7 +304,7 @@ fn a_chain_of_blocks_comes_to_its_end() {
     let mut held = Vec::new();
     for turn in 0..=10 {
         reader.begin(0, std::mem::take(&mut held));
-        let blocked = (0..10).find(|&i| here(cache.read((file, i, i + 1), ONE, &source, &reader)).is_err());
+        let blocked = (0..10).find(|&i| here(cache.read(&wanted(file, i, i + 1), &source, &reader)).is_err());
         held = reader.end();
         assert_eq!(blocked, (turn < 10).then_some(turn), "one more each turn");
         read_here(&cache, (file, 99), &source).unwrap();
@@ -319,7 +322,7 @@ fn who_waits_does_not_wait_for_a_queue() {
     let reader = reader(Box::new(desk.clone()), &Arc::default());
     let source = filled_with(3);
     reader.begin(0, Vec::new());
-    assert!(matches!(cache.read((file, 0, 1), ONE, &source, &reader), Block::Coming(_)));
+    assert!(matches!(cache.read(&wanted(file, 0, 1), &source, &reader), Block::Coming(_)));
     assert_eq!(read_here(&cache, (file, 0), &source).unwrap().bytes()[0], 3);
     let order = desk.0.lock().unwrap().pop().unwrap();
     assert!(fill(order, 4).is_none());
@@ -339,7 +342,7 @@ fn short_reads_go_on_where_they_ended() {
         return;
     }
     reader.begin(0, Vec::new());
-    let _ = cache.read((file, 0, 1), ONE, &source, &reader);
+    let _ = cache.read(&wanted(file, 0, 1), &source, &reader);
     let held = reader.end();
     let mut order = desk.0.lock().unwrap().pop();
     for n in [1, 4096, 5000, 3, 16384].into_iter().cycle() {
@@ -350,7 +353,7 @@ fn short_reads_go_on_where_they_ended() {
         order = rest.advance(Ok(n));
     }
     reader.begin(0, held);
-    assert!(here(cache.read((file, 0, 1), ONE, &source, &reader)).unwrap().bytes() == bytes);
+    assert!(here(cache.read(&wanted(file, 0, 1), &source, &reader)).unwrap().bytes() == bytes);
 }
 
 /// What is wanted together is one reading: as far as it is not there, and each block is done when it is there.
@@ -369,7 +372,7 @@ fn a_run_of_blocks_is_one_reading() {
     let reader = reader(Box::new(desk.clone()), &Arc::default());
     let ask = |index: u64, end: u64, held| {
         reader.begin(0, held);
-        let block = cache.read((number, index, end), ONE, &source, &reader);
+        let block = cache.read(&wanted(number, index, end), &source, &reader);
         (block, reader.end())
     };
     let (_, fourth) = ask(4, 5, Vec::new());
@@ -414,7 +417,7 @@ proptest! {
     /// Blocks in any order, by io_uring, by threads and directly: the bytes of the file.
     #[test]
     fn every_queue_reads_the_file(
-        len in 1usize..20 * BLOCK, wanted in prop::collection::vec(any::<prop::sample::Index>(), 1..60),
+        len in 1usize..20 * BLOCK, places in prop::collection::vec(any::<prop::sample::Index>(), 1..60),
         frames in 1u64..20, direct in any::<bool>(), by_threads in any::<bool>(), run in 1u64..5,
     ) {
         let bytes: Vec<u8> = (0..len as u32).map(|i| (i.wrapping_mul(0x9e37_79b9) >> 19) as u8).collect();
@@ -429,13 +432,13 @@ proptest! {
         };
         let woken = Arc::new(Woken::default());
         let reader = reader(queue, &woken);
-        let blocks: Vec<u64> = wanted.iter().map(|i| i.index(len.div_ceil(BLOCK)) as u64).collect();
+        let blocks: Vec<u64> = places.iter().map(|i| i.index(len.div_ceil(BLOCK)) as u64).collect();
         let mut asked = Vec::new();
         for &index in &blocks {
             reader.begin(0, Vec::new());
             let start = index as usize * BLOCK;
             let range = 0..(len - start).min(BLOCK);
-            asked.push((start, cache.read((number, index, index + run), ONE, &source, &reader).part(range).unwrap(), index));
+            asked.push((start, cache.read(&wanted(number, index, index + run), &source, &reader).part(range).unwrap(), index));
             drop(reader.end());
         }
         for (start, part, index) in asked {
@@ -448,7 +451,7 @@ proptest! {
                     let range = part.range.clone();
                     reader.begin(0, Vec::new());
                     reader.hold(part);
-                    cache.read((number, index, index + 1), ONE, &source, &reader).part(range).unwrap().here().unwrap()
+                    cache.read(&wanted(number, index, index + 1), &source, &reader).part(range).unwrap().here().unwrap()
                 }
             };
             prop_assert!(slice.bytes() == &bytes[start..start + slice.len()]);
@@ -472,7 +475,7 @@ fn a_ring_that_is_dropped_ends_its_reads() {
     let reader = reader(Box::new(queue), &Arc::default());
     reader.begin(0, Vec::new());
     for index in 0..40 {
-        let _ = cache.read((number, index, index + 1), ONE, &source, &reader);
+        let _ = cache.read(&wanted(number, index, index + 1), &source, &reader);
     }
     reader.turn();
     let held = reader.end();
@@ -501,7 +504,7 @@ fn threads_begin_with_the_first_order_and_end_with_the_last_clone() {
     assert!(!has_thread("read-39"));
     for index in 0..2 {
         let source = filled_with(5);
-        let Block::Coming(read) = cache.read((file, index, index + 1), ONE, &source, &reader) else {
+        let Block::Coming(read) = cache.read(&wanted(file, index, index + 1), &source, &reader) else {
             panic!("no thread is needed");
         };
         assert_eq!(read.wait().slice(0..100).unwrap().bytes(), [5; 100]);
