@@ -35,6 +35,7 @@ pub mod access_log;
 pub mod admin;
 pub mod depot;
 pub mod report;
+mod scrub;
 pub mod server;
 pub mod swamp;
 pub mod transport;

@@ -204,6 +204,10 @@ impl fmt::Display for Report {
             "blocks of files     {:>14}  {share} found in the cache, {damaged} refused as damaged",
             found + read
         )?;
+        let (scrubbed, bad) = (work[Quantity::BytesScrubbed], work[Quantity::PagesFoundDamaged]);
+        if scrubbed > 0 {
+            writeln!(f, "bytes scrubbed      {scrubbed:>14}  {bad} pages damaged")?;
+        }
         Ok(())
     }
 }

@@ -5,6 +5,7 @@ use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::RecvTimeoutError;
@@ -21,6 +22,7 @@ use crate::hosts::{Host, HostName, Hosts, NameTaken};
 use crate::programs::{self, Programs};
 use crate::reading::Reading;
 use crate::report::Report;
+use crate::scrub;
 use crate::service::{Options, Service, Stats};
 use crate::store::{Feed, Found, Store};
 use crate::tls::Acceptor;
@@ -145,7 +147,8 @@ pub struct Server {
     shared: Arc<Shared>,
     commanders: Vec<Commander>,
     threads: Vec<JoinHandle<io::Result<()>>>,
-    teller: Option<Teller>,
+    /// Threads beside the loops: who tells the counters, who scrubs.
+    beside: Vec<Beside>,
     addr: SocketAddr,
     tls_addr: Option<SocketAddr>,
     /// Becomes readable when a loop has ended, told or not.
@@ -234,7 +237,7 @@ impl Server {
             shared: Arc::clone(shared),
             commanders,
             threads,
-            teller: None,
+            beside: Vec::new(),
             addr,
             tls_addr: None,
             ended,
@@ -305,7 +308,22 @@ impl Server {
             feed.finish();
         };
         let thread = thread::Builder::new().name("status".to_owned()).spawn(tell)?;
-        self.teller = Some(Teller { stop, thread });
+        self.beside.push(Beside { stop, thread });
+        Ok(())
+    }
+
+    /// Compares the pages of the images at `paths` with their checksums, again and again, `rate` bytes a second, until the server
+    /// ends. What is found is logged and counted.
+    ///
+    /// # Errors
+    /// If the system has no more threads.
+    pub fn scrub(&mut self, paths: Vec<PathBuf>, rate: u64) -> io::Result<()> {
+        let (stop, stopped) = std::sync::mpsc::channel::<()>();
+        let shared = Arc::clone(&self.shared);
+        let tell = move |work| shared.end(&Report { work, ..Report::default() });
+        let run = move || scrub::run(&paths, rate, &stopped, tell);
+        let thread = thread::Builder::new().name("scrub".to_owned()).spawn(run)?;
+        self.beside.push(Beside { stop, thread });
         Ok(())
     }
 
@@ -337,7 +355,7 @@ impl Server {
     /// If a thread ended with an error.
     pub fn finish(mut self) -> io::Result<Report> {
         // First of all the streams that would never end.
-        if let Some(Teller { stop, thread }) = self.teller.take() {
+        for Beside { stop, thread } in self.beside.drain(..) {
             drop(stop);
             let _ = thread.join();
         }
@@ -419,15 +437,15 @@ fn report(shared: &Shared, commanders: &[Commander]) -> Report {
     shared.collect(commanders.len(), Duration::from_secs(2), ask)
 }
 
-/// Who tells the counters.
+/// A thread beside the loops.
 #[derive(Debug)]
-struct Teller {
+struct Beside {
     /// Dropped, it ends.
     stop: std::sync::mpsc::Sender<()>,
     thread: JoinHandle<()>,
 }
 
-/// How often it does.
+/// How often the counters are told.
 const STATUS_PERIOD: Duration = Duration::from_secs(1);
 
 /// Tells that its thread has ended, by a panic too.

@@ -59,3 +59,48 @@ fn a_damaged_page_is_refused_logged_with_its_file_and_counted() {
     let refused = cheetah(&["serve", site.to_str().unwrap(), "--verify"]);
     assert_eq!(refused.status.code(), Some(2));
 }
+
+/// `serve --scrub`: what nobody asks for is looked at, too.
+#[test]
+fn damage_that_nobody_reads_is_found_while_serving() {
+    let dir = tempfile::tempdir().unwrap();
+    let (site, image) = (dir.path().join("site"), dir.path().join("site.img"));
+    fs::create_dir(&site).unwrap();
+    fs::write(site.join("asked.txt"), "hello").unwrap();
+    fs::write(site.join("forgotten.bin"), support::noise(900_000)).unwrap();
+    let image_name = image.to_str().unwrap();
+    let cheetah =
+        |arguments: &[&str]| Command::new(env!("CARGO_BIN_EXE_cheetah")).args(arguments).output().unwrap();
+    assert!(cheetah(&["pack", site.to_str().unwrap(), "-o", image_name]).status.success());
+    let at = {
+        let image = Image::open(&image, &OpenOptions::default()).unwrap();
+        image.lookup("forgotten.bin").unwrap().extents()[0].offset as usize + 700_000
+    };
+    let mut bytes = fs::read(&image).unwrap();
+    bytes[at] ^= 1;
+    fs::write(&image, &bytes).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cheetah"));
+    let mut program = Program::start_by(
+        command.arg("serve").stderr(Stdio::piped()),
+        &[image_name, "--scrub", "1G", "--counters", "json"],
+    );
+    let mut errors = program.take_errors().unwrap().lines().map(Result::unwrap);
+    let told = errors.find(|line| line.contains("scrubbing found")).unwrap();
+    let page = at / 4096 * 4096;
+    assert!(told.contains("`forgotten.bin`") && told.contains(&format!("offset {page} ")), "{told}");
+    assert!(program.get("/asked.txt") == (200, b"hello".to_vec()));
+    // The step is counted when it is over.
+    let counters = std::iter::repeat_with(|| {
+        program.signal("-USR1");
+        let counters = errors.find(|line| line.starts_with('{')).unwrap();
+        serde_json::from_str::<serde_json::Value>(&counters).unwrap()
+    });
+    let mut counters = counters.map(|counters| counters["work"].clone());
+    assert!(counters.any(|work| work["pages_found_damaged"].as_u64() > Some(0)));
+    drop(counters);
+    assert_eq!(program.end(), Some(0));
+    for wrong in [&[site.to_str().unwrap(), "--scrub", "1M"][..], &[image_name, "--scrub", "0"]] {
+        let refused = cheetah(&[&["serve"], wrong].concat());
+        assert_eq!(refused.status.code(), Some(2), "{wrong:?}");
+    }
+}

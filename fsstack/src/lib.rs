@@ -24,6 +24,7 @@ pub mod fs;
 
 pub mod image;
 pub mod log;
+pub mod scrub;
 
 pub use fs::{Image, Inode, InodeId, OpenError, OpenOptions, ReadError};
 pub use image::build::{BuildError, BuildOptions, Builder};

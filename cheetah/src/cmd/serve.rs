@@ -36,6 +36,7 @@ use netstack::tcp::{Algorithm, EcnUse};
 
 use super::Usage;
 use super::features::{Feature, Mode, Net};
+use super::source::Bytes;
 use addresses::{Network, Network6};
 use config::Plan;
 use sandbox::{Confinement, Needs};
@@ -151,6 +152,10 @@ pub(super) struct Arguments {
     /// page that draws the counters; whoever can reach it sees them
     #[arg(long, value_name = "ADDR:PORT")]
     admin: Option<SocketAddr>,
+    /// Compare what images have on the disk with its checksums while they are served, so many bytes a second, as in 4M, again and
+    /// again; what is damaged is logged with its files, and counted
+    #[arg(long, value_name = "BYTES")]
+    scrub: Option<Bytes>,
     /// Become this account once everything is open, with no other groups; what is opened later (a replaced site, the log at
     /// SIGHUP) is opened by it
     #[arg(long, value_name = "NAME")]
@@ -296,6 +301,12 @@ fn prepare(plan: &Plan) -> anyhow::Result<Prepared> {
                 .to_owned()
         ));
     }
+    if let Some(Bytes(rate)) = arguments.scrub {
+        sites::images(plan)?;
+        if rate == 0 {
+            bail!(Usage("--scrub: give how many bytes a second, as in 4M".to_owned()));
+        }
+    }
     let acceptor = acceptor(plan)?;
     let mode = Mode {
         net: arguments.net,
@@ -432,6 +443,9 @@ pub(super) fn run(words: &[OsString]) -> anyhow::Result<()> {
     drop(logs);
     if arguments.status.is_some() || arguments.admin.is_some() {
         server.tell_status(Arc::clone(&feed)).context("the status cannot be told")?;
+    }
+    if let Some(Bytes(rate)) = arguments.scrub {
+        server.scrub(sites::images(&plan)?, rate).context("nobody can scrub")?;
     }
     let admin = arguments.admin.map(|addr| admin(addr, &server, &feed)).transpose()?;
     if let Some(account) = account {

@@ -37,7 +37,7 @@ pub struct Shared {
 
 #[derive(Debug, Default)]
 struct Reports {
-    /// Of the loops that have ended.
+    /// Of the loops that have ended, and of threads beside them.
     ended: Report,
     /// Of those that have answered since they were last asked.
     answers: Vec<Report>,
@@ -71,7 +71,7 @@ impl Shared {
         self.answered.notify_all();
     }
 
-    /// Adds the counters of a loop that has ended.
+    /// Adds the counters of a loop that has ended, or what a thread beside the loops has done.
     pub fn end(&self, report: &Report) {
         self.reports().ended.add(report);
     }

@@ -30,6 +30,12 @@ impl FileDevice {
         FileDevice { file, base, window_bytes: Some(len), _pin: pin }
     }
 
+    /// The same once more, which does not keep others from it.
+    pub(crate) fn again(&self) -> FileDevice {
+        let FileDevice { file, base, window_bytes, _pin } = self;
+        FileDevice { file: Arc::clone(file), base: *base, window_bytes: *window_bytes, _pin: None }
+    }
+
     /// The file.
     pub fn file(&self) -> &File {
         &self.file

@@ -279,7 +279,7 @@ pub(super) fn bad_inode(
 }
 
 /// The superblock of the image that a device is.
-pub(super) fn load_superblock(device: &dyn Device) -> Result<Superblock, OpenError> {
+pub(crate) fn load_superblock(device: &dyn Device) -> Result<Superblock, OpenError> {
     let image_bytes = device.len_bytes()?;
     if image_bytes < 2 * BLOCK_BYTES {
         let expected = format!("at least {} bytes", 2 * BLOCK_BYTES);
@@ -343,7 +343,7 @@ pub(super) fn check_extents(
 }
 
 /// The sums of pages, of an image that has them.
-pub(super) fn load_page_sums(device: &dyn Device, superblock: &Superblock) -> Result<Arc<[u8]>, OpenError> {
+pub(crate) fn load_page_sums(device: &dyn Device, superblock: &Superblock) -> Result<Arc<[u8]>, OpenError> {
     let table = read_section(device, superblock, SectionKind::PageSums)?;
     check_page_sums(superblock, &table)?;
     Ok(table.into())

@@ -73,21 +73,7 @@ impl Generation {
         file: &Arc<File>,
         options: &OpenOptions,
     ) -> Result<(Superblock, Generation), OpenError> {
-        let device = FileDevice::from(Arc::clone(file));
-        let mut superblock = Superblock::load(&device)?;
-        let mut pins = Vec::new();
-        for _ in 0..TRIES {
-            pins = superblock.segments.iter().map(|place| pin(file, place)).collect::<Result<Vec<_>, _>>()?;
-            let again = Superblock::load(&device)?;
-            if again == superblock {
-                break;
-            }
-            pins.clear();
-            superblock = again;
-        }
-        if pins.len() < superblock.segments.len() {
-            return Err(std::io::Error::from(std::io::ErrorKind::WouldBlock).into());
-        }
+        let (superblock, pins) = pinned(file)?;
         let options = settle(&with_cache(options), superblock.total_bytes());
         let mut left = options.max_metadata_bytes;
         let mut segments = Vec::with_capacity(pins.len());
@@ -326,6 +312,21 @@ impl OpenFile {
     }
 }
 
+/// The newest superblock of a log, whose segments' bytes are kept from being used again.
+pub(super) fn pinned(file: &Arc<File>) -> Result<(Superblock, Vec<Option<RangeLock>>), OpenError> {
+    let device = FileDevice::from(Arc::clone(file));
+    let mut superblock = Superblock::load(&device)?;
+    for _ in 0..TRIES {
+        let pins = superblock.segments.iter().map(|place| pin(file, place)).collect::<Result<Vec<_>, _>>()?;
+        let again = Superblock::load(&device)?;
+        if again == superblock {
+            return Ok((superblock, pins));
+        }
+        superblock = again;
+    }
+    Err(std::io::Error::from(std::io::ErrorKind::WouldBlock).into())
+}
+
 /// Keeps a segment's bytes from being used again.
 pub(super) fn pin(file: &Arc<File>, place: &Place) -> Result<Option<RangeLock>, OpenError> {
     match RangeLock::shared(file, place.offset, place.len.max(1)) {
@@ -415,7 +416,7 @@ fn read_whole(inode: Inode<'_>) -> Result<Vec<u8>, OpenError> {
 }
 
 /// Whether a file begins as logs do.
-pub(super) fn is_log_file(file: &File) -> std::io::Result<bool> {
+pub(crate) fn is_log_file(file: &File) -> std::io::Result<bool> {
     let mut first = [0; 8];
     Ok(file.read_at(&mut first, 0)? == first.len() && super::is_log(&first))
 }

@@ -14,10 +14,11 @@ use crate::fs::OpenError;
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::Arc;
 
 mod commit;
 mod error;
-mod generation;
+pub(crate) mod generation;
 mod journal;
 mod node;
 mod pack;
@@ -57,6 +58,15 @@ pub fn stamp(path: &Path) -> Result<Stamp, OpenError> {
         (0, (meta.mtime(), meta.mtime_nsec()))
     };
     Ok(Stamp { file: (meta.dev(), meta.ino()), generation, written })
+}
+
+/// The segments of the newest generation of a log; each is kept as long as its device is.
+pub(crate) fn windows(file: &Arc<File>) -> Result<Vec<FileDevice>, OpenError> {
+    let (superblock, pins) = generation::pinned(file)?;
+    let segments = superblock.segments.iter().zip(pins);
+    Ok(segments
+        .map(|(place, pin)| FileDevice::window(Arc::clone(file), place.offset, place.len, pin))
+        .collect())
 }
 
 /// Whether a file that begins with these bytes is a log.

@@ -49,11 +49,15 @@ pub enum Quantity {
     BlocksQueued,
     /// Reads of a block that were refused, for it does not have its checksum.
     BlocksDamaged,
+    /// Bytes of images that were compared with their checksums beside serving.
+    BytesScrubbed,
+    /// Pages that did not have theirs.
+    PagesFoundDamaged,
 }
 
 impl Quantity {
     /// All of them.
-    pub const ALL: [Quantity; 19] = [
+    pub const ALL: [Quantity; 21] = [
         Quantity::BytesSent,
         Quantity::BytesCopied,
         Quantity::BytesSummed,
@@ -73,6 +77,8 @@ impl Quantity {
         Quantity::BlockReads,
         Quantity::BlocksQueued,
         Quantity::BlocksDamaged,
+        Quantity::BytesScrubbed,
+        Quantity::PagesFoundDamaged,
     ];
 
     /// Its name, for people and programs: `bytes_copied`.
@@ -97,6 +103,8 @@ impl Quantity {
             Quantity::BlockReads => "block_reads",
             Quantity::BlocksQueued => "blocks_queued",
             Quantity::BlocksDamaged => "blocks_damaged",
+            Quantity::BytesScrubbed => "bytes_scrubbed",
+            Quantity::PagesFoundDamaged => "pages_found_damaged",
         }
     }
 }

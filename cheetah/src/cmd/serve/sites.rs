@@ -25,7 +25,7 @@ use crate::cmd::source;
 
 /// Sites that are served, by what was asked for.
 pub(super) struct Sites {
-    /// Those that take files, by their images: what is served of them is what is written, so they are never read anew.
+    /// Those that take files, by where they lie: what is served of them is what is written, so they are never read anew.
     takings: HashMap<PathBuf, Taking>,
     /// Of each name that had programs when the server started, whose they are.
     scopes: HashMap<HostName, u32>,
@@ -182,7 +182,9 @@ pub(super) fn allowed(plan: &Plan) -> Allowed {
     arguments.config.iter().for_each(|path| allowed.add_read(path));
     for site in all(plan).filter(|site| site.source.is_given()) {
         let path = site.source.path();
-        if site.changes.takes_files() || site.changes.from().is_some() {
+        if site.changes.takes_files() && site.source.is_folder() {
+            allowed.write.push(path.to_owned());
+        } else if site.changes.takes_files() || site.changes.from().is_some() {
             allowed.add_write(path);
         } else {
             allowed.add_site(path);
@@ -245,6 +247,17 @@ pub(super) fn pull(plan: &Plan) -> anyhow::Result<Vec<Puller>> {
 /// Which images are pulled from where.
 pub(super) fn pulled(plan: &Plan) -> Vec<(&Path, &str)> {
     all(plan).filter_map(|site| Some((site.source.path(), site.changes.from()?))).collect()
+}
+
+/// The images that are served where they lie.
+pub(super) fn images(plan: &Plan) -> anyhow::Result<Vec<PathBuf>> {
+    let given = all(plan).filter(|site| site.source.is_given() && !site.source.is_directory());
+    let images: Vec<PathBuf> = given.map(|site| site.source.path().to_path_buf()).collect();
+    anyhow::ensure!(
+        !images.is_empty(),
+        Usage("--scrub is for images: `cheetah pack` the folder first".to_owned())
+    );
+    Ok(images)
 }
 
 /// The options of all sites.
