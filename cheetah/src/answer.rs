@@ -15,8 +15,7 @@ use crate::http::request::{Method, Request};
 use crate::http::response::{self, Status};
 use crate::http::target;
 use crate::service::Service;
-use crate::site::writable::ChangeMade;
-use crate::store::{self, Document, Found};
+use crate::store::{self, ChangeMade, Document, Found};
 
 /// A decided response. On the wire: the ready-made head, then the text, which ends every head, then the body.
 #[derive(Debug)]

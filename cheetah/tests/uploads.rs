@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use cheetah::server::{Config, Server};
 use cheetah::site::writable::{SiteWriter, WritableSite};
+use cheetah::store::{Dotfiles, Folder, FolderWriter};
 use cheetah::transport::device;
 use cheetah::transport::stack::StackOptions;
 use cheetah::upload::{Committer, Tokens, UploadLimits, Uploads};
@@ -197,6 +198,53 @@ fn on_the_kernels_sockets() {
     let left = taking.finish(server);
     let paths: Vec<_> = left.entries().filter(|e| e.is_file()).map(|e| e.path().to_vec()).collect();
     assert_eq!(paths, [&b".well-known/x"[..], "a b/\u{e9}.txt".as_bytes(), b"new"]);
+}
+
+/// The same answers where nothing is packed; what is there is what was put, and nothing beside it.
+#[test]
+fn in_a_folder() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("site");
+    std::fs::create_dir(&path).unwrap();
+    let folder = Arc::new(Folder::open(&path, Dotfiles::default(), 1 << 20).unwrap());
+    let committer = Committer::start(FolderWriter::new(Arc::clone(&folder)).unwrap()).unwrap();
+    let tokens = Tokens::parse(TOKEN.as_bytes()).unwrap();
+    let uploads = Some(Arc::new(Uploads::new(&committer, tokens, UploadLimits::default())));
+    let server = on_kernel(folder, &Config { uploads, ..Config::default() });
+    let mut stream = connect(server.addr());
+    files_come_change_and_go(&mut stream);
+    let mut left: Vec<String> = walkdir::WalkDir::new(&path)
+        .into_iter()
+        .map(Result::unwrap)
+        .filter(|entry| entry.file_type().is_file())
+        .map(|entry| entry.path().strip_prefix(&path).unwrap().to_str().unwrap().to_owned())
+        .collect();
+    left.sort();
+    assert_eq!(left, [".well-known/x", "a b/\u{e9}.txt", "new"]);
+
+    // A link is no place for a file, wherever it leads; rights stay as they were; what was made of the old goes.
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    std::fs::write(dir.path().join("outside"), "as it was").unwrap();
+    symlink("../outside", path.join("link")).unwrap();
+    symlink("..", path.join("up")).unwrap();
+    std::fs::set_permissions(path.join("new"), PermissionsExt::from_mode(0o640)).unwrap();
+    std::fs::write(path.join("new.br"), "of the old").unwrap();
+    for (target, status) in [
+        ("/link", 409),
+        ("/up/outside", 409),
+        ("/up/other", 409),
+        ("/.well-known/.cheetah-put-1", 403),
+        ("/new", 204),
+    ] {
+        assert_eq!(ask(&mut stream, &put(target, "", b"changed")).0, status, "{target}");
+    }
+    assert_eq!(ask(&mut stream, &request("DELETE", "/link", "")).0, 409);
+    assert_eq!(std::fs::read(dir.path().join("outside")).unwrap(), b"as it was");
+    assert!(!dir.path().join("other").exists() && !path.join("new.br").exists());
+    assert_eq!(std::fs::metadata(path.join("new")).unwrap().permissions().mode() & 0o777, 0o640);
+    assert_eq!(get(&mut stream, "/new").2, b"changed");
+    server.shut_down().unwrap();
+    committer.finish().unwrap();
 }
 
 #[test]

@@ -18,7 +18,7 @@ use crate::http::request::Version;
 use crate::http::response::Status;
 use crate::response::Response;
 use crate::service::Service;
-use crate::site::writable::ChangeMade;
+use crate::store::ChangeMade;
 use crate::upload::{Taken, Upload};
 
 impl Conn {

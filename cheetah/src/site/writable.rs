@@ -16,14 +16,13 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::SystemTime;
 
 use fsstack::cache::BlockReader;
-use fsstack::log::{ChangeError, Contents, Generation, Log, LogError};
+use fsstack::log::{ChangeError, Generation, Log, LogError};
 use fsstack::{OpenOptions, ReadError};
 
 use super::changed::{self, ChangedSite};
 use super::{change, pack};
 use crate::http::coding::Coding;
-use crate::http::conditional::KeptConditions;
-use crate::store::{Found, Listed, Store};
+use crate::store::{ChangeMade, ChangeWriter, Found, Listed, NotMade, Store, WantedChange, Wish};
 
 /// What every loop looks files up in.
 #[derive(Debug)]
@@ -45,52 +44,6 @@ impl WritableSite {
     fn change(&self, change: impl FnOnce(&mut ChangedSite)) {
         change(&mut self.site.write().unwrap_or_else(PoisonError::into_inner));
     }
-}
-
-/// What is to become of a path.
-#[derive(Clone, Debug)]
-pub enum Wish {
-    /// A file with these contents is to be there.
-    Put(Contents),
-    /// Nothing is: a file, or a folder with nothing in it.
-    Delete,
-}
-
-/// A change that is asked for. The path has no slashes at its ends.
-#[derive(Clone, Debug)]
-pub struct WantedChange {
-    /// Where.
-    pub path: Vec<u8>,
-    /// What.
-    pub wish: Wish,
-    /// On which conditions.
-    pub conditions: Option<Box<KeptConditions>>,
-}
-
-/// A change that is on the disk.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ChangeMade {
-    /// Whether there was nothing at the path before.
-    pub is_new: bool,
-    /// The entity tag of the file that is there now; empty if none is.
-    pub etag: Vec<u8>,
-}
-
-/// Why a change was not made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NotMade {
-    /// The conditions are not those.
-    Precondition,
-    /// There is nothing to delete.
-    Nothing,
-    /// A folder is in the way, or a file where a folder is needed, or the folder to delete is not empty.
-    Conflict,
-    /// It cannot have that name.
-    Name,
-    /// There is no room for it.
-    Full,
-    /// The disk failed, or what is there cannot be read.
-    Failed,
 }
 
 /// The one who changes a site.
@@ -129,23 +82,6 @@ impl SiteWriter {
     /// What it changes.
     pub fn site(&self) -> Arc<WritableSite> {
         Arc::clone(&self.site)
-    }
-
-    /// Makes changes one after the other and waits until they are on the disk, all together; then everyone sees them. What a
-    /// change came to is told in its place.
-    pub fn commit(&mut self, changes: &[WantedChange]) -> Vec<Result<ChangeMade, NotMade>> {
-        match self.try_commit(changes) {
-            Ok(outcomes) => outcomes,
-            // One that has no room must not cost the others theirs.
-            Err(error) if error.is_full() && changes.len() > 1 => {
-                changes.iter().flat_map(|change| self.commit(std::slice::from_ref(change))).collect()
-            }
-            Err(error) => {
-                tracing::error!("changes of {} are not made: {error}", self.path.display());
-                let why = if error.is_full() { NotMade::Full } else { NotMade::Failed };
-                vec![Err(why); changes.len()]
-            }
-        }
     }
 
     fn try_commit(&mut self, changes: &[WantedChange]) -> Result<Vec<Result<ChangeMade, NotMade>>, LogError> {
@@ -196,6 +132,23 @@ impl SiteWriter {
         self.dropped = log.dropped_segments();
         self.site.change(|site| *site = whole);
         Ok(log)
+    }
+}
+
+impl ChangeWriter for SiteWriter {
+    fn commit(&mut self, changes: &[WantedChange]) -> Vec<Result<ChangeMade, NotMade>> {
+        match self.try_commit(changes) {
+            Ok(outcomes) => outcomes,
+            // One that has no room must not cost the others theirs.
+            Err(error) if error.is_full() && changes.len() > 1 => {
+                changes.iter().flat_map(|change| self.commit(std::slice::from_ref(change))).collect()
+            }
+            Err(error) => {
+                tracing::error!("changes of {} are not made: {error}", self.path.display());
+                let why = if error.is_full() { NotMade::Full } else { NotMade::Failed };
+                vec![Err(why); changes.len()]
+            }
+        }
     }
 }
 

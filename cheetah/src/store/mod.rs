@@ -12,6 +12,7 @@
 //! fails is the one response.
 
 mod challenges;
+mod change;
 mod copied;
 mod dotfiles;
 mod folder;
@@ -25,9 +26,10 @@ use std::io;
 use std::sync::Arc;
 
 pub use challenges::{CHALLENGES, WithChallenges};
+pub use change::{ChangeMade, ChangeWriter, NotMade, WantedChange, Wish};
 pub use copied::Copied;
 pub use dotfiles::Dotfiles;
-pub use folder::Folder;
+pub use folder::{Folder, FolderWriter};
 pub use listing::{Listed, MAX_LISTED, WithListings};
 pub use made::Made;
 pub use ruled::WithRules;

@@ -5,7 +5,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{self, JoinHandle};
 
 use super::Promise;
-use crate::site::writable::{SiteWriter, WantedChange};
+use crate::store::{ChangeWriter, WantedChange};
 
 /// Changes that become one commit at most.
 const MAX_BATCH: usize = 4096;
@@ -30,7 +30,7 @@ impl Committer {
     ///
     /// # Errors
     /// If the system has no more threads.
-    pub fn start(writer: SiteWriter) -> io::Result<Committer> {
+    pub fn start(writer: impl ChangeWriter + 'static) -> io::Result<Committer> {
         let (orders, received) = mpsc::channel();
         let thread =
             thread::Builder::new().name("committer".to_owned()).spawn(move || run(writer, &received))?;
@@ -52,7 +52,7 @@ impl Committer {
     }
 }
 
-fn run(mut writer: SiteWriter, orders: &Receiver<Order>) {
+fn run(mut writer: impl ChangeWriter, orders: &Receiver<Order>) {
     let mut is_over = false;
     while !is_over {
         let Ok(first) = orders.recv() else { return };

@@ -26,8 +26,7 @@ use crate::http::conditional::KeptConditions;
 use crate::http::request::{ContentIs, Method, Request, Version};
 use crate::http::response::Status;
 use crate::live::ConnectionWaker;
-use crate::site::writable::{ChangeMade, NotMade, WantedChange, Wish};
-use crate::store::{Dotfiles, Found, Store};
+use crate::store::{ChangeMade, Dotfiles, Found, NotMade, Store, WantedChange, Wish};
 
 pub use committer::Committer;
 use committer::Order;

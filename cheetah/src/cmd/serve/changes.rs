@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use cheetah::depot::{self, Pulled, Puller};
 use cheetah::server::Follow;
-use cheetah::site::writable::WritableSite;
+use cheetah::store::{FolderWriter, Store};
 use cheetah::upload::{Committer, Tokens, UploadLimits, Uploads};
 
 use super::super::Usage;
@@ -17,8 +17,8 @@ use super::super::source::{Bytes, Source};
 /// Options of it.
 #[derive(Debug, clap::Args)]
 pub(super) struct Changes {
-    /// Let clients with a token put and delete files of the image, which is made if it is not there: done is what is on the
-    /// disk, and then at once seen by all
+    /// Let clients with a token put and delete files of the image, which is made if it is not there, or of the folder with
+    /// --store folder: done is what is on the disk, and then at once seen by all
     #[arg(long, requires = "token_file")]
     writable: bool,
     /// Who may: one token a line, to be sent as `Authorization: Bearer TOKEN`; read again at SIGHUP
@@ -44,7 +44,7 @@ const PULL_SECONDS: u64 = 5;
 
 /// A site that takes files.
 pub(super) struct Taking {
-    pub(super) site: Arc<WritableSite>,
+    pub(super) site: Arc<dyn Store>,
     pub(super) uploads: Arc<Uploads>,
     committer: Committer,
     token_file: PathBuf,
@@ -79,9 +79,15 @@ impl Changes {
                     .to_owned()
             ));
         }
-        let writer = source.open_to_write()?;
-        let site = writer.site();
-        let committer = Committer::start(writer)?;
+        let (site, committer): (Arc<dyn Store>, Committer) = if source.is_folder() {
+            let folder = source.open_folder()?;
+            let writer = FolderWriter::new(Arc::clone(&folder))
+                .with_context(|| format!("{} cannot be changed", source.path().display()))?;
+            (folder, Committer::start(writer)?)
+        } else {
+            let writer = source.open_to_write()?;
+            (writer.site(), Committer::start(writer)?)
+        };
         let uploads = Arc::new(Uploads::new(&committer, tokens, limits));
         Ok(Some(Taking { site, uploads, committer, token_file: token_file.clone() }))
     }

@@ -13,6 +13,7 @@
 
 mod beneath;
 mod version;
+mod writer;
 
 use std::fs::File;
 use std::io;
@@ -37,6 +38,7 @@ use crate::http::headers::{self, Area, Facts};
 use crate::http::response::Status;
 use beneath::Beneath;
 use version::Version;
+pub use writer::FolderWriter;
 
 /// Files whose heads are remembered. When there are as many, all are forgotten and learned again.
 const MAX_KNOWN: usize = 1 << 16;
@@ -228,7 +230,9 @@ impl Folder {
 
     fn look(&self, path: &[u8], reader: &BlockReader) -> io::Result<Found> {
         let below = path.strip_prefix(b"/").unwrap_or(path);
-        if !self.dotfiles.allow(Path::new(std::ffi::OsStr::from_bytes(below))) {
+        let is_unfinished =
+            || below.split(|&byte| byte == b'/').any(|name| name.starts_with(writer::UNFINISHED));
+        if !self.dotfiles.allow(Path::new(std::ffi::OsStr::from_bytes(below))) || is_unfinished() {
             return Ok(Found::Nothing);
         }
         if below.is_empty() || below.ends_with(b"/") {
@@ -300,6 +304,7 @@ impl Folder {
             let path = [below, b"/", name].concat();
             let path = path.strip_prefix(b"/").unwrap_or(&path);
             if matches!(name, b"." | b"..")
+                || name.starts_with(writer::UNFINISHED)
                 || !self.dotfiles.allow(Path::new(std::ffi::OsStr::from_bytes(path)))
             {
                 continue;

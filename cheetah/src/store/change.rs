@@ -1,0 +1,58 @@
+//! Changes that are asked for, and what became of them.
+
+use fsstack::log::Contents;
+
+use crate::http::conditional::KeptConditions;
+
+/// The one who makes changes, and waits for the disk.
+pub trait ChangeWriter: Send {
+    /// Makes changes one after the other and waits until they are on the disk, all together; then everyone sees them. What a
+    /// change came to is told in its place.
+    fn commit(&mut self, changes: &[WantedChange]) -> Vec<Result<ChangeMade, NotMade>>;
+}
+
+/// What is to become of a path.
+#[derive(Clone, Debug)]
+pub enum Wish {
+    /// A file with these contents is to be there.
+    Put(Contents),
+    /// Nothing is: a file, or a folder with nothing in it.
+    Delete,
+}
+
+/// A change that is asked for. The path has no slashes at its ends.
+#[derive(Clone, Debug)]
+pub struct WantedChange {
+    /// Where.
+    pub path: Vec<u8>,
+    /// What.
+    pub wish: Wish,
+    /// On which conditions.
+    pub conditions: Option<Box<KeptConditions>>,
+}
+
+/// A change that is on the disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChangeMade {
+    /// Whether there was nothing at the path before.
+    pub is_new: bool,
+    /// The entity tag of the file that is there now; empty if none is.
+    pub etag: Vec<u8>,
+}
+
+/// Why a change was not made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotMade {
+    /// The conditions are not those.
+    Precondition,
+    /// There is nothing to delete.
+    Nothing,
+    /// A folder is in the way, or a file where a folder is needed, or the folder to delete is not empty.
+    Conflict,
+    /// It cannot have that name.
+    Name,
+    /// There is no room for it.
+    Full,
+    /// The disk failed, or what is there cannot be read.
+    Failed,
+}
