@@ -77,6 +77,8 @@ struct Runner {
     app: TestApp,
     key: Option<Key>,
     iss: Option<u32>,
+    /// The value of our SYN's timestamp.
+    first_stamp: u32,
     local_port: u16,
     peer_port: u16,
     sent: std::collections::VecDeque<(Instant, Line)>,
@@ -165,6 +167,7 @@ impl Runner {
             app,
             key: None,
             iss: None,
+            first_stamp: 0,
             local_port,
             peer_port,
             sent: Default::default(),
@@ -238,6 +241,7 @@ impl Runner {
             let header = Repr::parse(&packet).expect("a header");
             if header.flags.syn() {
                 self.iss = Some(header.seq_number);
+                self.first_stamp = header.options.timestamps.map_or(0, |stamps| stamps.value);
                 self.local_port = header.src_port;
             }
             // A reset in answer to an ACK takes its number from there.
@@ -255,6 +259,9 @@ impl Runner {
                 sack.push(left.wrapping_sub(PEER_ISN), right.wrapping_sub(PEER_ISN));
             }
             options.sack = sack;
+            if let Some(stamps) = &mut options.timestamps {
+                stamps.value = stamps.value.wrapping_sub(self.first_stamp);
+            }
             let line = Line {
                 flags: letters(header.flags),
                 seq,
@@ -324,6 +331,9 @@ impl Runner {
             sack.push(iss.wrapping_add(left), iss.wrapping_add(right));
         }
         options.sack = sack;
+        if let Some(stamps) = &mut options.timestamps {
+            stamps.echo_reply = stamps.echo_reply.wrapping_add(self.first_stamp);
+        }
         let repr = Repr {
             src_port: self.peer_port,
             dst_port: self.local_port,
