@@ -437,8 +437,9 @@ impl Pcb {
 
     /// A loss has shown with `flight` bytes in flight.
     pub(crate) fn enter_recovery(&mut self, flight: u32) {
-        self.reduction = Some(Box::new(Reduction::new(&self.congestion, self.snd.max, false)));
+        let reduction = Reduction::new(&self.congestion, self.snd.max, false);
         self.reduce_window(flight);
+        self.reduction = Some(Box::new(reduction));
     }
 
     /// Nothing was lost: the window is what it was, and all that was thought lost is on its way.
@@ -451,8 +452,10 @@ impl Pcb {
         self.recovery.undo();
     }
 
-    /// Congestion has shown with `flight` bytes in flight.
+    /// Congestion has shown with `flight` bytes in flight. What an earlier loss has cost is not taken back any more: the window
+    /// from before both would come back.
     pub(crate) fn reduce_window(&mut self, flight: u32) {
+        self.reduction = None;
         self.congestion.enter_recovery(flight);
         self.ecn.reduced(self.snd.max);
     }
