@@ -6,7 +6,7 @@ mod common;
 use common::{FileSpec, Tree, build, open, reseal_with, tree};
 use fsstack::cache::FileCache;
 use fsstack::fs::{LazyChild, LazyEntry, LazyFile, LazyImage};
-use fsstack::image::build::{BuildOptions, Mtime};
+use fsstack::image::build::{BuildOptions, Builder, Mtime};
 use fsstack::{OpenError, OpenOptions, ReadError};
 use proptest::prelude::*;
 use std::fs;
@@ -185,6 +185,25 @@ fn each_flipped_byte_is_found_or_harmless() {
         if errors > 0 { failed += 1 } else { harmless += 1 }
     }
     assert!(refused > 4096 && failed > 4096 && harmless > 0, "{refused} {failed} {harmless}");
+}
+
+/// With a group the first of the contents is read when the file is looked up: what is wrong there is no error of the look-up.
+#[test]
+fn what_is_read_ahead_fails_no_look_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("site.img");
+    let mut builder = Builder::in_memory(&BuildOptions::default()).unwrap();
+    let (name, content) = (b"index.html", vec![b'a'; 5000]);
+    builder.file(name, Mtime::default(), &mut &content[..], |_| b"area".to_vec()).unwrap();
+    builder.group(name);
+    let mut bytes = builder.finish().unwrap().0.into_bytes();
+    let at = bytes.windows(16).position(|part| part == [b'a'; 16]).unwrap();
+    bytes[at] ^= 1;
+    fs::write(&path, &bytes).unwrap();
+    let image = lazily(&path, true).unwrap();
+    let Some(LazyEntry::File(file)) = image.find(name).unwrap() else { panic!("no file") };
+    assert_eq!((file.app(), file.size()), (&b"area"[..], 5000));
+    assert!(matches!(contents(&file), Err(ReadError::Bad(_) | ReadError::Device(_))));
 }
 
 #[test]

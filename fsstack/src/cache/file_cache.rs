@@ -203,7 +203,12 @@ impl FileCache {
                 reader.order(&read, order)
             }
             None => {
-                behind.into_iter().for_each(|(_, fill)| self.abandon(fill));
+                for (read, fill) in behind {
+                    // Others may wait for it already.
+                    self.abandon(fill);
+                    let error = io::Error::other("its reading was given up");
+                    read.end(BlockOutcome::Failed(Arc::new(error)));
+                }
                 Block::Here(read.wait())
             }
         }

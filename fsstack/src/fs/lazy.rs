@@ -220,12 +220,13 @@ impl LazyImage {
             );
         }
         if let Some(first) = extents.first() {
-            // The area lies before or among what is wanted with the file: all of it by one reading.
+            // The area lies before or among what is wanted with the file: all of it by one reading. What cannot be read of the
+            // contents is told by who wants these.
             let is_before =
                 first.offset.checked_sub(record.aux_offset).is_some_and(|gap| gap <= MAX_AREA_BYTES);
             let from = if is_before { record.aux_offset } else { first.offset };
             if is_before || record.group_bytes > 0 {
-                let _ = self.blocks.read((from, 1), &Owner::file(number, &record, first), reader)?;
+                let _ = self.blocks.read((from, 1), &Owner::file(number, &record, first), reader);
             }
         }
         let mut area = Vec::new();

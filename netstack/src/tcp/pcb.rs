@@ -390,7 +390,7 @@ impl Pcb {
             let flight = self.flight();
             // Another one of what the last one sent again is no test (RFC 5682 section 2.1, step 1).
             self.reduction = (self.recovery.phase() != Phase::TimedOut)
-                .then(|| Box::new(Reduction::new(&self.congestion, self.snd.max, true)));
+                .then(|| Box::new(Reduction::new(&self.congestion, self.snd.una..self.snd.max, true)));
             self.congestion.timed_out(flight, self.unanswered <= 1);
             self.ecn.reduced(self.snd.max);
             let view = self.view(now);
@@ -437,7 +437,7 @@ impl Pcb {
 
     /// A loss has shown with `flight` bytes in flight.
     pub(crate) fn enter_recovery(&mut self, flight: u32) {
-        let reduction = Reduction::new(&self.congestion, self.snd.max, false);
+        let reduction = Reduction::new(&self.congestion, self.snd.una..self.snd.max, false);
         self.reduce_window(flight);
         self.reduction = Some(Box::new(reduction));
     }
@@ -448,6 +448,8 @@ impl Pcb {
         let before = reduction.into_congestion();
         if before.window() > self.congestion.window() {
             self.congestion = before;
+            // The path may have become larger since.
+            self.congestion.set_smss(self.timestamps.smss(self.snd.mss));
         }
         self.recovery.undo();
     }

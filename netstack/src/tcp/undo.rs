@@ -6,6 +6,8 @@
 //!   (F-RTO, RFC 5682 sections 2.1 and 3.1);
 //! * all that was sent again has arrived twice, says the receiver (D-SACK, RFC 2883; RFC 3708 in spirit).
 
+use std::ops::Range;
+
 use crate::tcp::congestion::Controller;
 use crate::tcp::send_records::Micros;
 use crate::tcp::seq::SeqNumber;
@@ -30,16 +32,19 @@ pub(crate) struct Reduction {
     resent_at: Option<Micros>,
     /// Bytes sent again of which the receiver has not said that they arrived twice.
     resent: u32,
+    /// SND.UNA when it began: what lies before was not sent again for it.
+    start: SeqNumber,
     /// What was in flight then ended here; two windows later nobody will tell any more.
     end: SeqNumber,
     test: TimeOutTest,
 }
 
 impl Reduction {
-    /// For a loss that shows now, with the window as it is before; `max` is SND.NXT.
-    pub(crate) fn new(congestion: &Controller, max: SeqNumber, is_time_out: bool) -> Reduction {
+    /// For a loss that shows now, with the window as it is before; in flight is what lies from SND.UNA to SND.NXT.
+    pub(crate) fn new(congestion: &Controller, in_flight: Range<SeqNumber>, is_time_out: bool) -> Reduction {
         let test = if is_time_out { TimeOutTest::AwaitsFirst } else { TimeOutTest::None };
-        Reduction { congestion: congestion.clone(), resent_at: None, resent: 0, end: max, test }
+        let Range { start, end } = in_flight;
+        Reduction { congestion: congestion.clone(), resent_at: None, resent: 0, start, end, test }
     }
 
     /// `bytes` went out again.
@@ -79,8 +84,12 @@ impl Reduction {
         self.test = TimeOutTest::None;
     }
 
-    /// The receiver has got `bytes` twice. Whether that is all that was sent again.
-    pub(crate) fn duplicated(&mut self, bytes: u32) -> bool {
+    /// The receiver has got `bytes` before `end` twice. Whether that is all that was sent again; older data tell nothing.
+    pub(crate) fn duplicated(&mut self, end: SeqNumber, bytes: u32) -> bool {
+        if end.le(self.start) {
+            return false;
+        }
+        let bytes = bytes.min(end - self.start);
         let was = self.resent;
         self.resent = was.saturating_sub(bytes);
         was > 0 && self.resent == 0

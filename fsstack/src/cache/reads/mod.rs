@@ -183,6 +183,10 @@ impl BlockRead {
         self.progress().outcome.clone()
     }
 
+    fn has_ended(&self) -> bool {
+        self.progress().outcome.is_some()
+    }
+
     /// Waits for its end.
     pub(super) fn wait(&self) -> BlockOutcome {
         let mut progress = self.progress();
@@ -203,7 +207,7 @@ impl BlockRead {
         progress.outcome.clone()
     }
 
-    fn end(&self, outcome: BlockOutcome) {
+    pub(super) fn end(&self, outcome: BlockOutcome) {
         let mut progress = self.progress();
         progress.outcome = Some(outcome);
         let wakers = std::mem::take(&mut progress.wakers);
@@ -276,7 +280,7 @@ impl ComingPart {
     /// Whether it is there, or cannot be had: asked for once more by a reader that has it ([`BlockReader::hold`]), it is said
     /// which.
     pub fn has_ended(&self) -> bool {
-        self.read.outcome().is_some()
+        self.read.has_ended()
     }
 }
 

@@ -356,6 +356,58 @@ fn short_reads_go_on_where_they_ended() {
     assert!(here(cache.read(&wanted(file, 0, 1), &source, &reader)).unwrap().bytes() == bytes);
 }
 
+/// A file that has become shorter: its first block has no place any more, and who asks for the second meanwhile hears of it.
+#[derive(Debug)]
+struct Shrunk {
+    file: File,
+    cache: Arc<FileCache>,
+    number: FileNumber,
+    woken: Arc<Woken>,
+    /// What the other holds.
+    held: Mutex<Vec<BlockRead>>,
+}
+
+impl BlockSource for Shrunk {
+    fn file(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+
+    fn place(&self, _index: u64) -> io::Result<(u64, usize)> {
+        let other = reader(Box::new(Desk::default()), &self.woken);
+        other.begin(2, Vec::new());
+        let block = self.cache.read(&wanted(self.number, 1, 2), &absent(), &other);
+        assert!(matches!(block, Block::Coming(_)), "with the first");
+        self.held.lock().unwrap().extend(other.end());
+        Err(io::ErrorKind::UnexpectedEof.into())
+    }
+
+    fn check(&self, _index: u64, _bytes: &[u8]) -> io::Result<Vec<Damage>> {
+        Ok(Vec::new())
+    }
+}
+
+#[test]
+fn who_waits_for_what_was_to_be_read_along_hears_that_it_is_not() {
+    let (cache, number) = cache(64);
+    let woken = Arc::<Woken>::default();
+    let shrunk = Arc::new(Shrunk {
+        file: File::open("/dev/null").unwrap(),
+        cache: Arc::clone(&cache),
+        number,
+        woken: Arc::clone(&woken),
+        held: Mutex::default(),
+    });
+    let source: Arc<dyn BlockSource> = shrunk.clone();
+    let block = cache.read(&wanted(number, 0, 4), &source, &BlockReader::in_place());
+    assert_eq!(here(block).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+    assert_eq!(woken.counts(), [0, 0, 1, 0]);
+    let held = shrunk.held.lock().unwrap();
+    assert!(matches!(held[0].outcome(), Some(BlockOutcome::Failed(_))));
+    for index in 0..4 {
+        assert_eq!(read_here(&cache, (number, index), &filled_with(7)).unwrap().bytes()[0], 7);
+    }
+}
+
 /// What is wanted together is one reading: as far as it is not there, and each block is done when it is there.
 #[test]
 fn a_run_of_blocks_is_one_reading() {

@@ -200,7 +200,7 @@ fn look_for_undo<S: Stream>(
     let may_send = pcb.has_data(stream) && pcb.window_room(pcb.snd.max) > 0;
     let window = pcb.snd.max - pcb.snd.una;
     let Some(reduction) = &mut pcb.reduction else { return };
-    let mut was_none = news.duplicate_bytes > 0 && reduction.duplicated(news.duplicate_bytes);
+    let mut was_none = news.duplicate.is_some_and(|end| reduction.duplicated(end, news.duplicate_bytes));
     if ack.gt(pcb.snd.una) {
         was_none |= reduction.advanced(ack, echoed, may_send);
     } else if is_duplicate {
@@ -238,10 +238,10 @@ fn advance<S: Stream>(
         Verdict::Recovered(Phase::Fast) if pcb.sack_permitted => {}
         Verdict::Recovered(Phase::Fast) => pcb.congestion.leave_recovery(pcb.snd.max - ack),
         Verdict::PartialAck if pcb.recovery.phase() == Phase::Fast => {}
+        _ if pcb.ecn.is_told(segment.flags) => {}
         _ => {
             // RFC 7661's point, simply: a window that was not used is no reason to enlarge it.
-            if pcb.ecn.is_told(segment.flags) {
-            } else if pcb.congestion.is_used(flight_before) {
+            if pcb.congestion.is_used(flight_before) {
                 let (una, max, srtt_us) = (view.una, view.max, view.srtt_us);
                 let ack = Acked { now, bytes: acked, rtt_us: news.rtt_us, srtt_us, una, max };
                 pcb.congestion.acknowledged(&ack);
