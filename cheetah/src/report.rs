@@ -92,6 +92,7 @@ impl Report {
                 "bytes_out": self.stack.payload_out,
                 "bytes_retransmitted": self.stack.payload_retransmitted,
                 "resets_out": self.stack.resets_out,
+                "passed_on": self.stack.passed_on,
                 "bad_checksums": self.stack.bad_checksums,
                 "ignored": self.stack.ignored,
             },

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use fsstack::cache::BlockReader;
 use netstack::device::Device;
+use netstack::sharing::Sharing;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::flag;
 
@@ -213,20 +214,39 @@ impl Server {
         options: &stack::StackOptions,
         config: &Config,
     ) -> io::Result<Server> {
+        Server::on_devices(site, vec![(device, None)], options, config)
+    }
+
+    /// The same on several devices, a thread each, which are queues of one interface and share the address.
+    ///
+    /// # Errors
+    /// As [`Server::on_device`].
+    pub fn on_devices<D: Device + Send + 'static>(
+        site: Arc<dyn Store>,
+        devices: Vec<(D, Option<Sharing>)>,
+        options: &stack::StackOptions,
+        config: &Config,
+    ) -> io::Result<Server> {
         let hosts = Arc::new(config.hosts(site).map_err(io::Error::other)?);
         let shared = Arc::new(Shared::new(Arc::clone(&hosts)));
-        let (commander, orders) = control::pair()?;
-        let mut service = config.service(&hosts)?;
-        service.https_port = options.tls_port;
-        let limit = config.drain_limit;
         let mut server = Server::new(&shared, stack::listen_addr(options))?;
-        server.commanders.push(commander);
         server.tls_addr = options.tls_port.map(|port| SocketAddr::new(server.addr.ip(), port));
-        let options = options.clone();
-        server.start("stack", move || {
-            let worker = stack::Worker::new(device, &options, orders, shared, service, limit)?;
-            Ok(move || worker.run().map(drop))
-        })?;
+        let (workers, mut options) = (devices.len(), options.clone());
+        for (i, (device, sharing)) in devices.into_iter().enumerate() {
+            let (commander, orders) = control::pair()?;
+            let mut service = config.service(&hosts)?;
+            service.https_port = options.tls_port;
+            // Flows are spread evenly by a hash.
+            service.options.max_connections = service.options.max_connections.div_ceil(workers);
+            let (shared, limit, own) = (Arc::clone(&shared), config.drain_limit, options.clone());
+            server.commanders.push(commander);
+            server.start(&format!("stack-{i}"), move || {
+                let worker = stack::Worker::new(device, sharing, &own, orders, shared, service, limit)?;
+                Ok(move || worker.run().map(drop))
+            })?;
+            // Its counters are told once.
+            options.filter = None;
+        }
         Ok(server)
     }
 

@@ -11,7 +11,7 @@ use cheetah::transport::device::{self, DeviceOptions, Interface};
 use cheetah::transport::stack::StackOptions;
 use netstack::stack::Features;
 use netstack::sys::link;
-use support::servers::{OURS, connect, on_device, tap, veth};
+use support::servers::{OURS, connect, on_device, on_queues, tap, veth};
 use support::{CASES, hello_etag, in_namespace, read_response};
 
 fn serve(options: &DeviceOptions, features: Features) -> Option<Server> {
@@ -56,6 +56,26 @@ fn tap_with_offloads() {
     in_namespace(|| {
         let Some(server) = serve(&tap(), Features::default()) else { return };
         exercise(server, 300);
+    });
+}
+
+/// A thread a queue, on each kind of interface.
+#[test]
+fn several_threads() {
+    in_namespace(|| {
+        let Some(server) = on_queues(support::site(), &tap(), 3) else { return };
+        exercise(server, 150);
+    });
+    in_namespace(|| {
+        if veth().is_none() {
+            return;
+        }
+        link::set_tx_offload("kernels", false).unwrap();
+        for interface in [Interface::Ring { name: "ours".into() }, Interface::Packet { name: "ours".into() }]
+        {
+            let Some(server) = on_queues(support::site(), &DeviceOptions::new(interface), 2) else { return };
+            exercise(server, 60);
+        }
     });
 }
 

@@ -1,9 +1,12 @@
-//! Sends back what it receives (RFC 862), on 10.77.0.2, port 7. As root: `echo echo0 &`, then `nc 10.77.0.2 7`.
+//! Sends back what it receives (RFC 862), on 10.77.0.2, port 7, by TCP and UDP. As root: `echo echo0 &`, then `nc 10.77.0.2 7`, or
+//! `nc -u 10.77.0.2 7`.
 
 use netstack::buffered::{Buffered, Handler};
 use netstack::connections::Connections;
 use netstack::driver;
 use netstack::send_buffer::SendBuffer;
+use netstack::with_datagrams::WithDatagrams;
+use runtime::buffer::{Aggregate, Shared, Slice};
 
 struct Echo;
 
@@ -15,8 +18,13 @@ impl Handler for Echo {
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let tap = std::env::args().nth(1).ok_or("usage: echo TAP")?;
-    let app = Connections::new(|_| Some(Buffered::new(Echo)));
+    let app =
+        WithDatagrams::new(Connections::new(|_| Some(Buffered::new(Echo))), |socket, from, bytes, out| {
+            // What finds no room is lost, as datagrams are.
+            let _ = out.send(socket, from, Aggregate::from(Slice::from(Shared::from(bytes.to_vec()))));
+        });
     let mut driver = driver::on_tap(&tap, [10, 77, 0, 1].into(), [10, 77, 0, 2].into(), 24, app)?;
     driver.stack_mut().listen(7)?;
+    driver.stack_mut().bind_udp(Some(7))?;
     match driver.run()? {}
 }

@@ -9,8 +9,9 @@
 //!   connection(key)             -> (&mut Pcb, Stream): both halves of the record, borrowed at once
 //!     Stream::receive(bytes)    in-order bytes, straight from the frame
 //!     Stream::{end, pieces, acknowledged, is_finished}   the bytes to send (PayloadSource)
+//!   datagram(socket, from, bytes, out)   of UDP: no record, only what is bound
 //!   closed(key, reason)         the PCB is dead; the record and its key may be reused
 //! ```
 
-pub use crate::stack::{Application, Key};
+pub use crate::stack::{Application, Datagrams, Key, UdpSocket};
 pub use crate::tcp::{CloseReason, Pcb, Stream};

@@ -22,9 +22,10 @@ use crate::application::Application;
 use crate::device::tap::TapDevice;
 use crate::device::{Device, TransmitError};
 use crate::handler::Handlers;
+use crate::sharing::Sharing;
 use crate::stack::{AddressDetection, Config, Stack};
 use crate::sys::link;
-use crate::transmission::{Offload, Payload, Transmission};
+use crate::transmission::{Offload, Payload, RxChecksum, Transmission};
 
 /// Frames taken in before what they caused is sent.
 const RECEIVE_BATCH: usize = 64;
@@ -40,6 +41,9 @@ const TRANSMIT_BYTES: usize = 1 << 20;
 
 /// The token of the device's descriptor: not for the owner's.
 pub const DEVICE: Token = Token(u64::MAX - 1);
+
+/// The token of what other drivers pass on, likewise.
+pub const PASSED: Token = Token(u64::MAX - 2);
 
 /// The usual configuration of a stack on `device`, with a secret from the system's random source. Its address is announced.
 ///
@@ -85,6 +89,8 @@ pub struct Driver<D, A> {
     events: EventLoop,
     /// What sees frames before the stack.
     handlers: Handlers,
+    /// The way to others, where several have the stack's address.
+    sharing: Option<Sharing>,
     /// The last turn left something to do.
     more: bool,
     /// The device had no room: its descriptor is polled for that as well.
@@ -102,12 +108,24 @@ impl<D: Device, A: Application> Driver<D, A> {
             events.add(&descriptor, DEVICE, Interest::READ, Trigger::Level)?;
         }
         let handlers = Handlers::default();
-        Ok(Driver { device, stack, app, events, handlers, more: false, waits_for_room: false })
+        let sharing = None;
+        Ok(Driver { device, stack, app, events, handlers, sharing, more: false, waits_for_room: false })
     }
 
     /// Lets these see each frame before the stack does.
     pub fn set_handlers(&mut self, handlers: Handlers) {
         self.handlers = handlers;
+    }
+
+    /// Lets this driver have the flows of that part, and others theirs; its stack has been made with the same
+    /// ([`Config::share`]).
+    ///
+    /// # Errors
+    /// If the process has no descriptors left.
+    pub fn share(&mut self, sharing: Sharing) -> io::Result<()> {
+        self.events.add(&sharing.descriptor(), PASSED, Interest::READ, Trigger::Level)?;
+        self.sharing = Some(sharing);
+        Ok(())
     }
 
     /// Turns for ever.
@@ -150,6 +168,7 @@ impl<D: Device, A: Application> Driver<D, A> {
     pub fn work(&mut self) -> io::Result<()> {
         let now = self.events.now();
         self.more = self.receive(now)?;
+        self.pass_strays();
         if self.stack.poll_timeout().is_some_and(|due| due <= now) {
             self.stack.handle_timeout(now, &mut self.app);
         }
@@ -163,10 +182,20 @@ impl<D: Device, A: Application> Driver<D, A> {
         let asks = !self.handlers.is_empty() && self.stack.may_use_address();
         let mut work = 0;
         while work < RECEIVE_BATCH * FRAME_WORK {
+            if let Some(frame) = self.sharing.as_mut().and_then(Sharing::next) {
+                self.stack.handle_frame(now, &frame.bytes, frame.checksum, &mut self.app);
+                work += FRAME_WORK;
+                continue;
+            }
             let Some(frame) = self.device.receive(now)? else { return Ok(false) };
             let verdict = if asks { self.handlers.arrived(frame.bytes) } else { Verdict::Pass };
             match verdict {
-                Verdict::Pass => self.stack.handle_frame(now, frame.bytes, frame.checksum, &mut self.app),
+                Verdict::Pass => {
+                    let sharing = self.sharing.as_mut();
+                    if sharing.is_none_or(|sharing| sharing.keeps(frame.bytes, frame.checksum)) {
+                        self.stack.handle_frame(now, frame.bytes, frame.checksum, &mut self.app);
+                    }
+                }
                 Verdict::Drop | Verdict::Kernel => {}
                 Verdict::Answer => self.answer(now)?,
             }
@@ -174,6 +203,15 @@ impl<D: Device, A: Application> Driver<D, A> {
             work += if is_over { 1 } else { FRAME_WORK };
         }
         Ok(true)
+    }
+
+    /// Gives others what was put together here and is theirs.
+    fn pass_strays(&mut self) {
+        let Some(sharing) = &mut self.sharing else { return };
+        while let Some(frame) = self.stack.next_stray() {
+            sharing.keeps(&frame, RxChecksum::Unknown);
+        }
+        self.stack.count_passed_on(sharing.passed());
     }
 
     /// Sends a handler's answer, if there is room: who asked will ask again.

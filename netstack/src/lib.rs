@@ -20,8 +20,11 @@ pub mod device;
 
 pub mod handler;
 
+pub mod sharing;
+
 pub mod driver;
 
 pub mod buffered;
 pub mod connections;
 pub mod send_buffer;
+pub mod with_datagrams;

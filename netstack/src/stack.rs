@@ -33,6 +33,7 @@ use crate::tcp::state::{Disposition, State, synchronized};
 use crate::tcp::time_wait::TimeWait;
 use crate::tcp::{self, CloseReason, Stream};
 use crate::tuple::FourTuple;
+use crate::wire;
 
 mod application;
 mod config;
@@ -41,11 +42,13 @@ mod input;
 mod ipv6;
 mod queue;
 mod transmit;
+mod udp;
 
 pub use crate::iface::acd::AddressDetection;
 pub use crate::iface::ipv6::Ipv6Config;
 pub use application::{Application, Key};
 pub use config::{Config, ConnectError, Event, Features, ListenError};
+pub use udp::{BindError, Datagrams, SendError, UdpSocket};
 
 use queue::{Control, Queues};
 
@@ -83,6 +86,12 @@ pub struct Stats {
     pub accepted: u64,
     /// Resets sent.
     pub resets_out: u64,
+    /// Datagrams of UDP that somebody listened for.
+    pub datagrams_in: u64,
+    /// Datagrams sent.
+    pub datagrams_out: u64,
+    /// Frames that arrived by its queue and were another stack's, which got them.
+    pub passed_on: u64,
 }
 
 impl Stats {
@@ -100,6 +109,9 @@ impl Stats {
         self.reassembly_timeouts += other.reassembly_timeouts;
         self.accepted += other.accepted;
         self.resets_out += other.resets_out;
+        self.datagrams_in += other.datagrams_in;
+        self.datagrams_out += other.datagrams_out;
+        self.passed_on += other.passed_on;
     }
 }
 
@@ -129,7 +141,10 @@ pub struct Stack {
     events: VecDeque<Event>,
     reassembly_bytes: usize,
     fragments: Reassembly,
+    /// Datagrams put together here that belong to another stack ([`crate::sharing`]).
+    strays: VecDeque<Vec<u8>>,
     sums: SumCache,
+    datagrams: Datagrams,
     ip_ident: u16,
     ephemeral: u16,
     /// Whose the last transmission handed out was.
@@ -162,6 +177,8 @@ impl Stack {
         let secret = Secret::new(config.secret);
         let own = SocketAddrV4::new(config.ipv4_addr, 0);
         let own = FourTuple::ipv4(own, own);
+        let headers_len = wire::ipv6::HEADER_LEN + wire::udp::HEADER_LEN;
+        let max_ipv6 = config.ipv6.map(|_| usize::from(config.mtu).saturating_sub(headers_len));
         Stack {
             tcp,
             tcp_in_order: tcp::Config { reassembly_bytes: 0, ..tcp },
@@ -182,8 +199,10 @@ impl Stack {
             events: VecDeque::new(),
             reassembly_bytes: 0,
             fragments: Reassembly::new(config.fragment_bytes),
+            strays: VecDeque::new(),
             sums: SumCache::new(sums::CAPACITY),
-            ip_ident: 0,
+            datagrams: Datagrams::new(max_ipv6),
+            ip_ident: config.share.index() as u16,
             ephemeral: 0,
             last_transmitted: None,
             stats: Stats::default(),
@@ -272,7 +291,9 @@ impl Stack {
         remote: SocketAddr,
     ) -> Option<FourTuple> {
         let pair = |port| FourTuple::new(SocketAddr::new(local, port), remote);
-        let is_free = |tuple: &FourTuple| !self.demux.contains(tuple) && !self.time_wait.contains(tuple);
+        let is_free = |tuple: &FourTuple| {
+            self.config.share.has(tuple) && !self.demux.contains(tuple) && !self.time_wait.contains(tuple)
+        };
         if let Some(port) = local_port {
             return Some(pair(port)).filter(|tuple| port != 0 && is_free(tuple));
         }
@@ -618,6 +639,10 @@ impl Stack {
     /// Timers that run, one at most for each connection and half-open connection.
     pub fn timers(&self) -> usize {
         self.wheel.len()
+    }
+
+    pub(crate) fn count_passed_on(&mut self, frames: u64) {
+        self.stats.passed_on = frames;
     }
 
     /// Bytes of incomplete datagrams held.

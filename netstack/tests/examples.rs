@@ -2,7 +2,7 @@
 //! devices are refused, one line says so.
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Shutdown, TcpStream, UdpSocket};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::thread;
@@ -98,6 +98,21 @@ fn echo() {
     stream.read_to_end(&mut received).expect("read");
     thread.join().expect("written");
     assert!(received == sent, "{} of {} bytes", received.len(), sent.len());
+
+    let socket = UdpSocket::bind("10.77.0.1:0").expect("bind");
+    socket.connect("10.77.0.2:7").expect("connect");
+    socket.set_read_timeout(Some(Duration::from_secs(20))).expect("time-out");
+    for len in [0, 1, 1472, 1473, 9000, 65_507] {
+        socket.send(&sent[..len]).expect("send");
+        let mut received = vec![0; 70_000];
+        let n = socket.recv(&mut received).expect("receive");
+        assert!(received[..n] == sent[..len], "{n} of {len} bytes");
+    }
+    let text = Command::new("sh").args(["-c", "echo by nc | nc -u -w 1 10.77.0.2 7"]).output();
+    match text {
+        Ok(output) if output.status.success() => assert_eq!(output.stdout, b"by nc\n"),
+        _ => println!("examples: no nc here"),
+    }
 }
 
 fn discard() {

@@ -30,6 +30,7 @@ use cheetah::transport::device::{self, DeviceOptions, FaultOptions, Interface, O
 use cheetah::transport::stack::StackOptions;
 use netstack::handler::xdp::XdpFilter;
 use netstack::handler::{self, Binding};
+use netstack::sharing::Sharing;
 use netstack::stack::{self, Ipv6Config};
 use netstack::sys::link;
 use netstack::tcp::{Algorithm, EcnUse};
@@ -132,7 +133,7 @@ pub(super) struct Arguments {
     /// Write every frame to a capture file
     #[arg(long, value_name = "FILE")]
     pcap: Option<PathBuf>,
-    /// Event-driven threads, sharing the port
+    /// Event-driven threads, sharing the port; on our own TCP/IP each with a stack and a queue of the interface of its own
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = workers)]
     workers: usize,
     /// Connections at once, of all threads together: on the kernel's sockets those beyond wait, on our own TCP/IP they
@@ -423,8 +424,11 @@ pub(super) fn run(words: &[OsString]) -> anyhow::Result<()> {
                     "loops are interpreted: this processor has no AVX2; build with `--features cranelift` instead"
                 );
             }
-            let OpenDevice { device, name, filter } = device::open(&options)?;
-            stack_options.filter = filter;
+            let opened = open_devices(&options, arguments.workers)?;
+            let name = opened.first().map(|(first, _)| first.name.clone()).unwrap_or_default();
+            stack_options.filter = opened.first().and_then(|(first, _)| first.filter.clone());
+            let devices =
+                opened.into_iter().map(|(OpenDevice { device, .. }, sharing)| (device, sharing)).collect();
             if arguments.handlers_in == HandlersIn::Xdp && stack_options.filter.is_none() {
                 let mut filter = XdpFilter::new(&stack_options.handlers)?;
                 filter.attach(&name).with_context(|| format!("no handlers on {name}"))?;
@@ -436,7 +440,7 @@ pub(super) fn run(words: &[OsString]) -> anyhow::Result<()> {
                     "{name} is not up: give it an address and `ip link set {name} up`, or use --host-addr"
                 );
             }
-            Server::on_device(site, device, &stack_options, &config)
+            Server::on_devices(site, devices, &stack_options, &config)
                 .with_context(|| format!("cannot serve on {name}"))?
         }
     };
@@ -515,6 +519,19 @@ pub(super) fn run(words: &[OsString]) -> anyhow::Result<()> {
         stats.connections
     );
     Ok(())
+}
+
+/// A device for each thread, and for several what they share.
+fn open_devices(
+    options: &DeviceOptions,
+    workers: usize,
+) -> anyhow::Result<Vec<(OpenDevice, Option<Sharing>)>> {
+    if workers == 1 {
+        return Ok(vec![(device::open(options)?, None)]);
+    }
+    let parts = Sharing::among(workers)?;
+    let shares: Vec<_> = parts.iter().map(Sharing::share).collect();
+    Ok(device::open_shared(options, &shares)?.into_iter().zip(parts.into_iter().map(Some)).collect())
 }
 
 /// The server about `server`.
@@ -660,8 +677,12 @@ fn stack_options(arguments: &Arguments, secured: bool) -> anyhow::Result<StackOp
         bail!(Usage(why));
     }
     let Network(addr, prefix_len) = network;
-    if arguments.workers != 1 {
-        bail!(Usage("one thread serves a device: leave --workers out".to_owned()));
+    let one_thread = [
+        ("--probe-addr asks by one queue", arguments.probe_addr),
+        ("--pcap writes what one thread sees", arguments.pcap.is_some()),
+    ];
+    if let Some((why, _)) = one_thread.iter().find(|(_, given)| arguments.workers != 1 && *given) {
+        bail!(Usage(format!("{why}: leave --workers out")));
     }
     let port = match &arguments.listen {
         None => 80,

@@ -19,6 +19,7 @@ use netstack::device::tap::TapDevice;
 use netstack::device::xdp::XdpDevice;
 use netstack::handler::NamedHandler;
 use netstack::handler::xdp::{XdpError, XdpFilter, XdpHook};
+use netstack::iface::flow_share::FlowShare;
 use netstack::sys::link;
 use pipe_lib::{CompileOptions, Library};
 use runtime::transfer::{Style, Transfers};
@@ -96,6 +97,10 @@ pub enum DeviceError {
     Steer(String, XdpError),
     /// It does not take packets of that many bytes.
     Mtu(String, u16, io::Error),
+    /// The TAP device is there, and was made for one thread.
+    OneQueue(String),
+    /// The kernel does not share what arrives among several threads.
+    Share(String, io::Error),
     /// No layout of that name; the names that there are.
     NoLayout(String, Vec<String>),
     /// No loop for that adapter, or none at all.
@@ -118,6 +123,14 @@ impl fmt::Display for DeviceError {
                 error => write!(f, "no XDP program on {name}: {error}"),
             },
             DeviceError::Mtu(name, mtu, error) => write!(f, "cannot give {name} an MTU of {mtu}: {error}"),
+            DeviceError::OneQueue(name) => write!(
+                f,
+                "{name} was made with one queue: make it with `ip tuntap add {name} mode tap multi_queue vnet_hdr`, or let the server \
+                 make it, or leave --workers out"
+            ),
+            DeviceError::Share(name, error) => {
+                write!(f, "{name}'s frames cannot be shared by threads: {error}")
+            }
             DeviceError::NoLayout(name, names) => {
                 write!(f, "there is no layout `{name}`; there are {}", names.join(", "))
             }
@@ -145,16 +158,56 @@ pub struct OpenDevice {
 /// # Errors
 /// See [`DeviceError`].
 pub fn open(options: &DeviceOptions) -> Result<OpenDevice, DeviceError> {
+    let transfers = &mut transfers(options);
+    let device = open_interface(options, transfers, None)?;
+    around(device, options, transfers)
+}
+
+/// The same for several stacks with one address: a device each, in their order.
+///
+/// # Errors
+/// See [`DeviceError`].
+pub fn open_shared(options: &DeviceOptions, shares: &[FlowShare]) -> Result<Vec<OpenDevice>, DeviceError> {
+    let transfers = &mut transfers(options);
+    let mut opened: Vec<OpenDevice> = Vec::new();
+    let number = std::process::id() as u16;
+    for share in shares {
+        let first = opened.first();
+        let place = Place { share, number, first };
+        let device = open_interface(options, transfers, Some(place))?;
+        opened.push(device);
+    }
+    opened.into_iter().map(|device| around(device, options, transfers)).collect()
+}
+
+/// One of several devices on an interface.
+#[derive(Clone, Copy, Debug)]
+struct Place<'a> {
+    share: &'a FlowShare,
+    /// The number of their group.
+    number: u16,
+    first: Option<&'a OpenDevice>,
+}
+
+fn transfers(options: &DeviceOptions) -> Transfers {
     let style = if options.fused_loops { Style::Fused } else { Style::Separate };
-    let mut transfers = Transfers::new(CompileOptions::default(), style);
-    let OpenDevice { mut device, name, filter } = open_interface(options, &mut transfers)?;
+    Transfers::new(CompileOptions::default(), style)
+}
+
+/// Puts around an interface what `options` want there.
+fn around(
+    opened: OpenDevice,
+    options: &DeviceOptions,
+    transfers: &mut Transfers,
+) -> Result<OpenDevice, DeviceError> {
+    let OpenDevice { mut device, name, filter } = opened;
     if let Some(nic) = &options.nic {
         let library = Library::standard();
         let Some(layout) = library.layout(nic) else {
             let names = library.layouts().map(|layout| layout.name.to_string()).collect();
             return Err(DeviceError::NoLayout(nic.clone(), names));
         };
-        device = Box::new(LayoutDevice::new(device, layout, &mut transfers).map_err(DeviceError::Transfer)?);
+        device = Box::new(LayoutDevice::new(device, layout, transfers).map_err(DeviceError::Transfer)?);
     }
     if let Some(faults) = &options.faults {
         device = Box::new(FaultDevice::new(device, faults.faults, faults.seed));
@@ -169,16 +222,34 @@ pub fn open(options: &DeviceOptions) -> Result<OpenDevice, DeviceError> {
     Ok(OpenDevice { device, name, filter })
 }
 
-fn open_interface(options: &DeviceOptions, transfers: &mut Transfers) -> Result<OpenDevice, DeviceError> {
+fn open_interface(
+    options: &DeviceOptions,
+    transfers: &mut Transfers,
+    place: Option<Place<'_>>,
+) -> Result<OpenDevice, DeviceError> {
     let transfer = transfers.checksum(None).map_err(DeviceError::Transfer)?;
     match &options.interface {
         Interface::Tap { name, host_addr, mtu } => {
             let offload = options.offload && options.nic.is_none();
             let shown = name.as_deref().unwrap_or("a TAP device").to_owned();
-            let mut tap =
-                TapDevice::open(name.as_deref(), offload).map_err(|error| DeviceError::Open(shown, error))?;
+            let open_error = |error: io::Error| match error.raw_os_error() {
+                Some(libc::EINVAL) if place.is_some() => DeviceError::OneQueue(shown),
+                _ => DeviceError::Open(shown, error),
+            };
+            let mut tap = match place {
+                None => TapDevice::open(name.as_deref(), offload),
+                Some(Place { first: None, .. }) => TapDevice::open_queue(name.as_deref(), offload, None),
+                Some(Place { first: Some(first), .. }) => {
+                    let hardware_addr = first.device.hardware_addr();
+                    TapDevice::open_queue(Some(&first.name), offload, Some(hardware_addr))
+                }
+            }
+            .map_err(open_error)?;
             tap.set_transfer(transfer);
             let name = tap.name().to_owned();
+            if place.is_some_and(|place| place.first.is_some()) {
+                return Ok(OpenDevice { device: Box::new(tap), name, filter: None });
+            }
             let set_up_error = |error| DeviceError::SetUp(name.clone(), error);
             if let Some(mtu) = *mtu {
                 tap.set_mtu(mtu).map_err(|error| DeviceError::Mtu(name.clone(), mtu, error))?;
@@ -197,21 +268,32 @@ fn open_interface(options: &DeviceOptions, transfers: &mut Transfers) -> Result<
             let mut ring =
                 RingDevice::open(name, offload).map_err(|error| DeviceError::Open(name.clone(), error))?;
             ring.set_transfer(transfer);
+            if let Some(Place { share, number, .. }) = place {
+                ring.join_group(number, share).map_err(|error| DeviceError::Share(name.clone(), error))?;
+            }
             Ok(OpenDevice { device: Box::new(ring), name: name.clone(), filter: None })
         }
         Interface::Xdp { name, addr, addr6, handlers } => {
             let open_error = |error| DeviceError::Open(name.clone(), error);
             let steer_error = |error| DeviceError::Steer(name.clone(), error);
-            let queues = link::receive_queues(name).map_err(open_error)?;
-            let filter = XdpFilter::to_sockets(*addr, *addr6, handlers, queues);
-            let mut filter = filter.map_err(steer_error)?;
-            let hook = filter.attach_first(name).map_err(steer_error)?;
-            let filter = Arc::new(filter);
-            let mut xdp = XdpDevice::open(name, Arc::clone(&filter)).map_err(open_error)?;
+            let filter = match place.and_then(|place| place.first?.filter.as_ref()) {
+                Some(filter) => Arc::clone(filter),
+                None => {
+                    let queues = link::receive_queues(name).map_err(open_error)?;
+                    let filter = XdpFilter::to_sockets(*addr, *addr6, handlers, queues);
+                    let mut filter = filter.map_err(steer_error)?;
+                    filter.attach_first(name).map_err(steer_error)?;
+                    Arc::new(filter)
+                }
+            };
+            let (index, parts) =
+                place.map_or((0, 1), |place| (place.share.index() as usize, place.share.count() as usize));
+            let xdp = XdpDevice::open_part(name, Arc::clone(&filter), index, parts);
+            let mut xdp = xdp.map_err(open_error)?;
             xdp.set_transfer(transfer);
             tracing::info!(
                 "{name}: the XDP program runs {}, {}, by {} queue{}",
-                if hook == XdpHook::Driver { "in the driver" } else { "behind the driver" },
+                if filter.hook() == Some(XdpHook::Driver) { "in the driver" } else { "behind the driver" },
                 if xdp.is_zero_copy() { "frames stay where they lie" } else { "the kernel copies frames" },
                 xdp.queues(),
                 if xdp.queues() == 1 { "" } else { "s" },
@@ -222,6 +304,9 @@ fn open_interface(options: &DeviceOptions, transfers: &mut Transfers) -> Result<
             let mut packet =
                 PacketDevice::open(name).map_err(|error| DeviceError::Open(name.clone(), error))?;
             packet.set_transfer(transfer);
+            if let Some(Place { share, number, .. }) = place {
+                packet.join_group(number, share).map_err(|error| DeviceError::Share(name.clone(), error))?;
+            }
             Ok(OpenDevice { device: Box::new(packet), name: name.clone(), filter: None })
         }
     }

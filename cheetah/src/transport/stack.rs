@@ -1,4 +1,5 @@
-//! Our own TCP/IP: one thread, one device, one [`Stack`], and all its connections.
+//! Our own TCP/IP: a thread with a device, a [`Stack`], and all its connections. Several share an address by
+//! [`netstack::sharing`], and nothing else.
 //!
 //! The stack and the device are turned by netstack's [`Driver`]; what is added here are the orders of the server, and the
 //! time of day. Responses are never gathered anywhere: the stack asks the
@@ -13,7 +14,9 @@ use netstack::device::Device;
 use netstack::driver::{self, Driver};
 use netstack::handler::xdp::XdpFilter;
 use netstack::handler::{Handlers, NamedHandler};
+use netstack::sharing::Sharing;
 use netstack::stack::{self, AddressDetection, Stack};
+
 use netstack::tcp;
 use runtime::poller::{Event, Interest, Token, Trigger};
 use runtime::stats::work::Work;
@@ -95,6 +98,7 @@ impl<D: Device> Worker<D> {
     /// If the system has no more descriptors or random bytes, port 0 was asked for, or another host has the address.
     pub fn new(
         device: D,
+        sharing: Option<Sharing>,
         options: &StackOptions,
         orders: Orders,
         shared: Arc<Shared>,
@@ -107,6 +111,10 @@ impl<D: Device> Worker<D> {
         config.ipv6 = options.ipv6;
         if options.probe_addr {
             config.address_detection = AddressDetection::Probe;
+        }
+        config.share = sharing.as_ref().map(Sharing::share).unwrap_or_default();
+        if !config.share.is_first() {
+            config.address_detection = AddressDetection::None;
         }
         config.features = options.features;
         config.tcp.congestion = options.congestion;
@@ -127,6 +135,7 @@ impl<D: Device> Worker<D> {
         web.tls_port = options.tls_port;
         let mut driver = Driver::new(device, stack, web)?;
         driver.set_handlers(Handlers::new(&options.handlers));
+        sharing.map_or(Ok(()), |sharing| driver.share(sharing))?;
         await_address(&mut driver)?;
         driver.events().add(&orders, ORDERS, Interest::READ, Trigger::Level)?;
         let registrar = driver.events().registrar();

@@ -8,6 +8,7 @@ use cheetah::server::{Config, Server};
 use cheetah::store::Store;
 use cheetah::transport::device::{self, DeviceOptions, Interface};
 use cheetah::transport::stack::StackOptions;
+use netstack::sharing::Sharing;
 use netstack::stack::Features;
 use netstack::sys::link;
 
@@ -57,6 +58,18 @@ pub fn on_device_with(
     let filter = opened.filter;
     let stack = StackOptions { features, filter, ..StackOptions::new((OURS, 24), 80) };
     Some(Server::on_device(store, opened.device, &stack, config).unwrap())
+}
+
+/// By our own TCP/IP in several threads, each with a queue of the device. `None`, told, where it cannot be had.
+pub fn on_queues(store: Arc<dyn Store>, options: &DeviceOptions, workers: usize) -> Option<Server> {
+    let parts = Sharing::among(workers).unwrap();
+    let shares: Vec<_> = parts.iter().map(Sharing::share).collect();
+    let opened =
+        device::open_shared(options, &shares).inspect_err(|error| eprintln!("skipped: {error}")).ok()?;
+    let filter = opened[0].filter.clone();
+    let devices = opened.into_iter().map(|opened| opened.device).zip(parts.into_iter().map(Some)).collect();
+    let stack = StackOptions { filter, ..StackOptions::new((OURS, 24), 80) };
+    Some(Server::on_devices(store, devices, &stack, &Config::default()).unwrap())
 }
 
 /// A connection that waits for neither side longer than a test can.

@@ -22,6 +22,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::frame::FrameBuilder;
 use super::{Device, Received, Stats, TransmitError, is_transient};
+use crate::iface::flow_share::FlowShare;
 use crate::sys::{link, packet};
 use crate::transmission::{Capabilities, RxChecksum, Transmission};
 use crate::wire::{EthernetAddress, ethernet, ipv4};
@@ -94,6 +95,15 @@ impl PacketDevice {
             is_full: false,
             stats: Stats::default(),
         })
+    }
+
+    /// Has the interface's frames shared with the other devices in the group of that number, each of which gets the flows of its
+    /// share. They join in the order of their shares, at once after they were opened.
+    ///
+    /// # Errors
+    /// From the kernel.
+    pub fn join_group(&self, number: u16, share: &FlowShare) -> io::Result<()> {
+        packet::join_group(self.socket.as_fd(), number, &share.classic_program())
     }
 
     /// Puts payload into frames by `transfer` instead of the default, a fused copy and Internet checksum. It must obey no

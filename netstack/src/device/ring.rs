@@ -18,8 +18,9 @@ use runtime::transfer::Transfer;
 use super::frame::FrameBuilder;
 use super::vnet::VnetHeader;
 use super::{Device, Received, Stats, TransmitError};
+use crate::iface::flow_share::FlowShare;
 use crate::sys::tun::VNET_HEADER_LEN;
-use crate::sys::{link, ring};
+use crate::sys::{link, packet, ring};
 use crate::transmission::{Capabilities, RxChecksum, Transmission};
 use crate::wire::{EthernetAddress, ipv4};
 
@@ -74,6 +75,15 @@ impl RingDevice {
             builder: FrameBuilder::fused()?,
             stats: Stats::default(),
         })
+    }
+
+    /// Has the interface's frames shared with the other devices in the group of that number, each of which gets the flows of its
+    /// share. They join in the order of their shares, at once after they were opened.
+    ///
+    /// # Errors
+    /// From the kernel.
+    pub fn join_group(&self, number: u16, share: &FlowShare) -> io::Result<()> {
+        packet::join_group(self.rings.receive_socket(), number, &share.classic_program())
     }
 
     /// Puts payload into frames by `transfer` instead of the default, a fused copy and Internet checksum. It must obey no

@@ -48,14 +48,31 @@ impl TapDevice {
     /// # Errors
     /// As [`tun::Tap::open`].
     pub fn open(name: Option<&str>, offload: bool) -> io::Result<TapDevice> {
-        let tap = tun::Tap::open(name)?;
+        TapDevice::of(tun::Tap::open(name)?, offload, random_hardware_addr()?)
+    }
+
+    /// The same as one of several queues of the device, for stacks with one address ([`crate::sharing`]): they have the same
+    /// Ethernet address, that of the first, who has none yet.
+    ///
+    /// # Errors
+    /// As [`tun::Tap::open_queue`].
+    pub fn open_queue(
+        name: Option<&str>,
+        offload: bool,
+        hardware_addr: Option<EthernetAddress>,
+    ) -> io::Result<TapDevice> {
+        let hardware_addr = hardware_addr.map_or_else(random_hardware_addr, Ok)?;
+        TapDevice::of(tun::Tap::open_queue(name)?, offload, hardware_addr)
+    }
+
+    fn of(tap: tun::Tap, offload: bool, hardware_addr: EthernetAddress) -> io::Result<TapDevice> {
         tap.set_receive_offload(offload)?;
         let mtu = u16::try_from(link::get(tap.name())?.mtu).unwrap_or(u16::MAX);
         Ok(TapDevice {
             tap,
             offload,
             mtu,
-            hardware_addr: random_hardware_addr()?,
+            hardware_addr,
             rx: vec![0; tun::VNET_HEADER_LEN + MAX_FRAME_LEN],
             builder: FrameBuilder::fused()?,
             stats: Stats::default(),

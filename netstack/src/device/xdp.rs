@@ -71,6 +71,20 @@ impl XdpDevice {
     /// `ENODEV` if there is none; needs `CAP_NET_RAW`; [`io::ErrorKind::InvalidInput`] if it is no Ethernet interface or the filter
     /// is not for sockets; `EBUSY` if another process has AF_XDP sockets on it.
     pub fn open(name: &str, filter: Arc<XdpFilter>) -> io::Result<XdpDevice> {
+        XdpDevice::open_part(name, filter, 0, 1)
+    }
+
+    /// The same with a part of the queues only: the one of that index, of so many that stacks with one address share
+    /// ([`crate::sharing`]).
+    ///
+    /// # Errors
+    /// As [`XdpDevice::open`]; [`io::ErrorKind::InvalidInput`] if there are fewer queues than parts.
+    pub fn open_part(
+        name: &str,
+        filter: Arc<XdpFilter>,
+        index: usize,
+        parts: usize,
+    ) -> io::Result<XdpDevice> {
         let sockets = filter.sockets().ok_or(io::ErrorKind::InvalidInput)?;
         let copy = filter.hook() != Some(XdpHook::Driver);
         let interface = link::get(name)?;
@@ -78,10 +92,14 @@ impl XdpDevice {
             let text = format!("{name} is no Ethernet interface");
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         };
+        if (sockets.queues() as usize) < parts {
+            let text = format!("{name} has {} queues only: give no more --workers", sockets.queues());
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        }
         let received = (RX_FRAMES / sockets.queues() as usize).max(RX_FRAMES_OF_QUEUE);
         let mut queues = Vec::new();
-        for queue in 0..sockets.queues() {
-            let sent = if queue == 0 { TX_FRAMES } else { 1 };
+        for queue in (0..sockets.queues()).skip(index).step_by(parts) {
+            let sent = if queues.is_empty() { TX_FRAMES } else { 1 };
             let socket = XskSocket::open(interface.index, queue, [received, sent], copy)?;
             sockets.insert(queue, socket.as_fd())?;
             queues.push(socket);

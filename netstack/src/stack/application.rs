@@ -1,7 +1,10 @@
 //! The owner of the connections, as the stack sees it. How an application is written is told in [`crate::application`].
 
+use std::net::SocketAddr;
+
 use runtime::time::Instant;
 
+use super::udp::{Datagrams, UdpSocket};
 use crate::tcp::{CloseReason, Pcb, Stream};
 
 /// The application's name for one of its connections: chosen by it, opaque to the stack. May be reused after
@@ -27,4 +30,21 @@ pub trait Application {
 
     /// The connection is over. The stack will not mention `key` again until the application uses it anew.
     fn closed(&mut self, now: Instant, key: Key, reason: CloseReason);
+
+    /// A datagram has come for `socket` ([`super::Stack::bind_udp`]). Answers go by `out`.
+    fn datagram(
+        &mut self,
+        now: Instant,
+        socket: UdpSocket,
+        from: SocketAddr,
+        bytes: &[u8],
+        out: &mut Datagrams,
+    ) {
+        let _ = (now, socket, from, bytes, out);
+    }
+
+    /// What `socket` has sent to `to` got to nobody, says the peer or a router. Anybody can say so.
+    fn datagram_refused(&mut self, now: Instant, socket: UdpSocket, to: SocketAddr) {
+        let _ = (now, socket, to);
+    }
 }

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use crate::iface::acd::AddressDetection;
+use crate::iface::flow_share::FlowShare;
 use crate::iface::ipv6::Ipv6Config;
 use crate::tcp;
 use crate::wire::EthernetAddress;
@@ -40,6 +41,8 @@ pub struct Config {
     pub reassembly_bytes: usize,
     /// Bytes of incomplete IPv4 datagrams kept at most; zero: fragments are dropped.
     pub fragment_bytes: usize,
+    /// Which flows are this stack's, where several have the address ([`crate::sharing`]).
+    pub share: FlowShare,
     /// Per-connection behaviour.
     pub tcp: tcp::Config,
     /// Specialisations that can be switched off to measure their worth.
@@ -69,6 +72,7 @@ impl Config {
             time_wait: Duration::from_secs(10),
             reassembly_bytes: 64 << 20,
             fragment_bytes: 256 << 10,
+            share: FlowShare::WHOLE,
             tcp: tcp::Config::default(),
             features: Features::default(),
         }

@@ -4,11 +4,12 @@
 //! A report is believed only if it quotes a segment that is in flight (RFC 5927 section 4.1): nobody off the path can
 //! forge one by guessing ports.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 
 use runtime::time::Instant;
 
 use super::queue::{Control, Icmp};
+use super::udp::quoted_ports;
 use super::{Application, Stack};
 use crate::tcp::CloseReason;
 use crate::tcp::seq::SeqNumber;
@@ -53,7 +54,7 @@ impl Stack {
         }
     }
 
-    fn send_icmp(&mut self, to: Ipv4Addr, message: &icmpv4::Repr<'_>) {
+    pub(super) fn send_icmp(&mut self, to: Ipv4Addr, message: &icmpv4::Repr<'_>) {
         let mut bytes = vec![0; message.buffer_len()].into_boxed_slice();
         message.emit(&mut icmpv4::Packet::new_unchecked(&mut bytes[..]));
         self.queues.push(Control::Icmp(Icmp::new(to, bytes)));
@@ -67,6 +68,9 @@ impl Stack {
         original: &[u8],
         app: &mut A,
     ) -> bool {
+        if let Some((port, to)) = self.quoted_datagram(original) {
+            return HARD.contains(&code) && self.datagram_reported(now, port, to, app);
+        }
         let Some((tuple, seq)) = self.quoted_segment(original) else { return false };
         let mtu = (code == icmpv4::CODE_FRAGMENTATION_NEEDED).then_some(next_hop_mtu);
         self.path_reported(now, tuple, seq, mtu, HARD.contains(&code), app)
@@ -104,6 +108,15 @@ impl Stack {
             app.closed(now, key, reason);
         }
         true
+    }
+
+    /// From which port to whom a quoted datagram of ours went.
+    fn quoted_datagram(&self, original: &[u8]) -> Option<(u16, SocketAddr)> {
+        let packet = ipv4::Packet::new_unchecked(original.get(..ipv4::HEADER_LEN)?);
+        let is_ours = packet.version() == 4 && packet.src_addr() == self.config.ipv4_addr;
+        let (src, dst) = quoted_ports(original.get(packet.header_len().max(ipv4::HEADER_LEN)..)?)?;
+        let to = SocketAddr::new(packet.dst_addr().into(), dst);
+        (is_ours && packet.protocol() == Protocol::Udp).then_some((src, to))
     }
 
     /// The socket pair and sequence number of a segment of ours that a router quotes: an IPv4 header and at least eight

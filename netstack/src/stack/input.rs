@@ -1,4 +1,4 @@
-//! Frames in: Ethernet, ARP, IPv4 (IPv6 is in `ipv6`), ICMP, and TCP to the connection, the backlog, TIME-WAIT or a listener.
+//! Frames in: Ethernet, ARP, IPv4 (IPv6 is in `ipv6`), ICMP, UDP (in `udp`), and TCP to the connection, the backlog, TIME-WAIT or a listener.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -19,6 +19,9 @@ use crate::tcp::time_wait;
 use crate::transmission::RxChecksum;
 use crate::tuple::FourTuple;
 use crate::wire::{EtherType, EthernetAddress, Protocol, arp, ethernet, ipv4, tcp};
+
+/// Datagrams of others that wait to be passed on.
+const MAX_STRAYS: usize = 16;
 
 /// How far a new initial sequence number lies after the old connection's last, when the clock alone would not bring it
 /// there (RFC 9293 section 3.6.1).
@@ -69,7 +72,7 @@ impl Stack {
         let Ok(arp) = arp::Repr::parse(&packet) else { return false };
         let for_us = arp.target_protocol == self.config.ipv4_addr;
         let is_probe = for_us && arp.sender_protocol.is_unspecified();
-        if arp.sender_protocol == self.config.ipv4_addr || is_probe {
+        if self.config.share.is_first() && (arp.sender_protocol == self.config.ipv4_addr || is_probe) {
             let hardware_addr = arp.sender_hardware;
             match self.detector.claimed(now, is_probe) {
                 // Whoever repeats the claim must neither fill the log nor make us fill the link.
@@ -89,7 +92,8 @@ impl Stack {
         {
             self.queues.resolved(arp.sender_protocol.into());
         }
-        if for_us && arp.operation == arp::Operation::Request && arp.sender_hardware.is_unicast() {
+        let asks_us = for_us && arp.operation == arp::Operation::Request;
+        if asks_us && self.config.share.is_first() && arp.sender_hardware.is_unicast() {
             self.queues.push(Control::ArpReply { addr: arp.sender_protocol, to: arp.sender_hardware });
         }
         true
@@ -130,7 +134,7 @@ impl Stack {
         ip: &ipv4::Repr,
         app: &mut A,
     ) -> bool {
-        if !matches!(ip.protocol, Protocol::Tcp | Protocol::Icmp) {
+        if !matches!(ip.protocol, Protocol::Tcp | Protocol::Icmp | Protocol::Udp) {
             return false;
         }
         self.stats.fragments_in += 1;
@@ -158,10 +162,44 @@ impl Stack {
             Added::Complete(payload) => {
                 self.stats.reassembled += 1;
                 let ip = ipv4::Repr { payload_len: payload.len(), ..*ip };
+                if self.is_anothers(&ip, &payload) {
+                    return true;
+                }
                 // What a device knows of checksums, it knows of frames.
                 self.datagram_input(now, &ip, &payload, RxChecksum::Unknown, app)
             }
         }
+    }
+
+    /// Puts a datagram aside that belongs to another stack, as only its ports tell, which fragments but the first do not have.
+    fn is_anothers(&mut self, ip: &ipv4::Repr, payload: &[u8]) -> bool {
+        let share = self.config.share;
+        let owner = share.owner_of_datagram(ip.src_addr.into(), payload);
+        if share.count() == 1
+            || ip.protocol == Protocol::Icmp
+            || owner.is_none_or(|owner| owner == share.index())
+        {
+            return false;
+        }
+        if self.strays.len() < MAX_STRAYS {
+            let own = self.config.hardware_addr;
+            let header = ethernet::Repr {
+                src_addr: EthernetAddress([0; 6]),
+                dst_addr: own,
+                ethertype: EtherType::Ipv4,
+            };
+            let mut frame = vec![0; ethernet::HEADER_LEN + ipv4::HEADER_LEN];
+            header.emit(&mut ethernet::Frame::new_unchecked(&mut frame[..]));
+            ip.emit(&mut ipv4::Packet::new_unchecked(&mut frame[ethernet::HEADER_LEN..]));
+            frame.extend_from_slice(payload);
+            self.strays.push_back(frame);
+        }
+        true
+    }
+
+    /// A frame put together here that belongs to another stack.
+    pub(crate) fn next_stray(&mut self) -> Option<Vec<u8>> {
+        self.strays.pop_front()
     }
 
     fn datagram_input<A: Application>(
@@ -178,6 +216,7 @@ impl Stack {
                 self.tcp_input(now, addrs, payload, checksum, ip.ecn == ipv4::ECN_CE, app)
             }
             Protocol::Icmp => self.icmp_input(now, ip.src_addr, payload, app),
+            Protocol::Udp => self.udp_input4(now, ip, payload, checksum, app),
             _ => false,
         }
     }

@@ -7,6 +7,7 @@ use std::net::{Ipv6Addr, SocketAddr};
 use runtime::time::Instant;
 
 use super::queue::{Control, Icmpv6};
+use super::udp::quoted_ports;
 use super::{Application, Stack};
 use crate::iface::ipv6::{self as interface, is_unicast, multicast_hardware, solicited_node};
 use crate::tcp::seq::SeqNumber;
@@ -15,7 +16,7 @@ use crate::tuple::FourTuple;
 use crate::wire::{EthernetAddress, Protocol, icmpv6, ipv4, ipv6};
 
 /// RFC 8200 section 8.1 leaves it to us; 64 is everyone's number.
-const HOP_LIMIT: u8 = 64;
+pub(super) const HOP_LIMIT: u8 = 64;
 
 impl Stack {
     /// Whether the packet was of use; so below.
@@ -38,6 +39,9 @@ impl Stack {
             Ok((Protocol::Tcp, segment)) if for_us && is_unicast(src) => {
                 let is_congested = packet.ecn() == ipv4::ECN_CE;
                 self.tcp_input(now, (src.into(), dst.into()), segment, checksum, is_congested, app)
+            }
+            Ok((Protocol::Udp, datagram)) if for_us && is_unicast(src) => {
+                self.udp_input6(now, bytes, (src, dst), datagram, checksum, app)
             }
             Ok((Protocol::Icmpv6, message)) => {
                 self.icmpv6_input(now, src, dst, packet.hop_limit(), message, app)
@@ -81,6 +85,9 @@ impl Stack {
             }
             icmpv6::Repr::DestinationUnreachable { code, original } => {
                 let is_hard = icmpv6::HARD_CODES.contains(&code);
+                if let Some((port, to)) = self.quoted_datagram6(original) {
+                    return is_hard && self.datagram_reported(now, port, to, app);
+                }
                 self.quoted_segment6(original)
                     .is_some_and(|(tuple, seq)| self.path_reported(now, tuple, seq, None, is_hard, app))
             }
@@ -110,16 +117,21 @@ impl Stack {
             replace: true,
             hardware_addr: Some(self.config.hardware_addr),
         };
-        if is_anonymous {
+        let answers = self.config.share.is_first();
+        if is_anonymous && answers {
             let all = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
             self.send_icmpv6(Some(target), all, Some(multicast_hardware(all)), &answer);
+        }
+        if is_anonymous {
             return true;
         }
         if let Some(hardware_addr) = source {
             self.learn6(now, src, hardware_addr, true);
         }
         // Who gave no address of its own is asked for it first, like any neighbour.
-        self.send_icmpv6(Some(target), src, source, &answer);
+        if answers {
+            self.send_icmpv6(Some(target), src, source, &answer);
+        }
         true
     }
 
@@ -146,7 +158,7 @@ impl Stack {
         self.send_icmpv6(None, to, Some(hardware_addr), &question);
     }
 
-    fn send_icmpv6(
+    pub(super) fn send_icmpv6(
         &mut self,
         from: Option<Ipv6Addr>,
         to: Ipv6Addr,
@@ -164,6 +176,15 @@ impl Stack {
         let is_echo = matches!(message, icmpv6::Repr::EchoReply { .. });
         let hop_limit = if is_echo { HOP_LIMIT } else { icmpv6::NEIGHBOR_HOP_LIMIT };
         self.queues.push(Control::Icmpv6(Icmpv6 { from, to, hardware_addr, hop_limit, message: bytes }));
+    }
+
+    /// From which port to whom a quoted datagram of ours went.
+    fn quoted_datagram6(&self, original: &[u8]) -> Option<(u16, SocketAddr)> {
+        let packet = ipv6::Packet::new_unchecked(original.get(..ipv6::HEADER_LEN)?);
+        let is_ours = packet.version() == 6 && self.ipv6.as_ref()?.is_ours(packet.src_addr());
+        let (src, dst) = quoted_ports(&original[ipv6::HEADER_LEN..])?;
+        let to = SocketAddr::new(packet.dst_addr().into(), dst);
+        (is_ours && Protocol::from(packet.next_header()) == Protocol::Udp).then_some((src, to))
     }
 
     /// As [`Stack::quoted_segment`]: a packet of ours that is cut short.

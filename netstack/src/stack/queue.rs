@@ -2,7 +2,9 @@
 //! of both kinds that wait for ARP. All bounded: a packet that finds no room is lost as on a wire.
 
 use std::collections::VecDeque;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use runtime::buffer::Aggregate;
 
 use super::Key;
 use crate::tcp::Pcb;
@@ -13,9 +15,9 @@ use crate::wire::EthernetAddress;
 /// Small packets queued at most. Those beyond are answers to a flood, mostly.
 const MAX_CONTROL: usize = 4096;
 
-/// ICMP messages queued at most, and their bytes: they carry data.
-const MAX_ICMP: usize = 64;
-const MAX_ICMP_BYTES: usize = 256 << 10;
+/// Messages that carry data queued at most, and their bytes: of ICMP, and of UDP those that waited for ARP.
+const MAX_DATA: usize = 64;
+const MAX_DATA_BYTES: usize = 256 << 10;
 
 /// Small packets that wait for ARP at most.
 const MAX_WAITING: usize = 256;
@@ -37,6 +39,8 @@ pub(super) enum Control {
     Icmp(Icmp),
     /// An ICMP message for IPv6.
     Icmpv6(Icmpv6),
+    /// An application's datagram, or what is still to be sent of it.
+    Udp(Udp),
 }
 
 /// An ICMP message, finished, and how much of it has gone out in fragments.
@@ -46,6 +50,17 @@ pub(super) struct Icmp {
     pub(super) message: Box<[u8]>,
     pub(super) sent: usize,
     /// The identification of the fragments, once there are such.
+    pub(super) ident: u16,
+}
+
+/// A datagram, and how much of it, its header included, has gone out in fragments.
+#[derive(Debug)]
+pub(super) struct Udp {
+    pub(super) src_port: u16,
+    pub(super) to: SocketAddr,
+    pub(super) payload: Aggregate,
+    pub(super) sent: usize,
+    /// The identification of the fragments.
     pub(super) ident: u16,
 }
 
@@ -61,11 +76,12 @@ pub(super) struct Icmpv6 {
 }
 
 impl Control {
-    /// Bytes of a message that answers as many of a stranger's.
-    fn echo_len(&self) -> Option<usize> {
+    /// Bytes of a message of any length: an answer to as many of a stranger's, or an application's.
+    fn data_len(&self) -> Option<usize> {
         match self {
             Control::Icmp(icmp) => Some(icmp.message.len()),
             Control::Icmpv6(icmp) if icmp.hardware_addr.is_none() => Some(icmp.message.len()),
+            Control::Udp(udp) => Some(udp.payload.len()),
             _ => None,
         }
     }
@@ -80,8 +96,8 @@ impl Icmp {
 #[derive(Debug, Default)]
 pub(super) struct Queues {
     control: VecDeque<Control>,
-    icmp: usize,
-    icmp_bytes: usize,
+    data: usize,
+    data_bytes: usize,
     /// Connections that may have something to send; each at most once (`Link::queued`).
     ready: VecDeque<Key>,
     woken: VecDeque<Key>,
@@ -95,30 +111,30 @@ impl Queues {
         if self.control.len() >= MAX_CONTROL {
             return;
         }
-        if let Some(len) = control.echo_len() {
-            if self.icmp >= MAX_ICMP || self.icmp_bytes + len > MAX_ICMP_BYTES {
+        if let Some(len) = control.data_len() {
+            if self.data >= MAX_DATA || self.data_bytes + len > MAX_DATA_BYTES {
                 return;
             }
-            self.icmp += 1;
-            self.icmp_bytes += len;
+            self.data += 1;
+            self.data_bytes += len;
         }
         self.control.push_back(control);
     }
 
     pub(super) fn next_control(&mut self) -> Option<Control> {
         let control = self.control.pop_front()?;
-        if let Some(len) = control.echo_len() {
-            self.icmp -= 1;
-            self.icmp_bytes -= len;
+        if let Some(len) = control.data_len() {
+            self.data -= 1;
+            self.data_bytes -= len;
         }
         Some(control)
     }
 
     /// The rest of a message whose first fragment has just gone out: it is next.
-    pub(super) fn go_on(&mut self, icmp: Icmp) {
-        self.icmp += 1;
-        self.icmp_bytes += icmp.message.len();
-        self.control.push_front(Control::Icmp(icmp));
+    pub(super) fn go_on(&mut self, rest: Control) {
+        self.data += 1;
+        self.data_bytes += rest.data_len().unwrap_or(0);
+        self.control.push_front(rest);
     }
 
     pub(super) fn enqueue(&mut self, key: Key, pcb: &mut Pcb) {
@@ -149,10 +165,10 @@ impl Queues {
 
     /// The packet's next hop is being asked for.
     pub(super) fn wait_control(&mut self, next_hop: IpAddr, control: Control) {
-        let icmp_len = |control: &Control| control.echo_len().unwrap_or(0);
-        let len = icmp_len(&control);
-        let waiting = || self.waiting_control.iter().map(|(_, control)| icmp_len(control)).sum::<usize>();
-        if len > 0 && len + waiting() > MAX_ICMP_BYTES {
+        let data_len_of = |control: &Control| control.data_len().unwrap_or(0);
+        let len = data_len_of(&control);
+        let waiting = || self.waiting_control.iter().map(|(_, control)| data_len_of(control)).sum::<usize>();
+        if len > 0 && len + waiting() > MAX_DATA_BYTES {
             return;
         }
         if self.waiting_control.len() >= MAX_WAITING {

@@ -51,6 +51,11 @@ impl Stack {
         if !self.detector.is_usable() {
             return None;
         }
+        while let Some(udp) = self.datagrams.next() {
+            if let Some((control, to)) = self.resolve_control(now, Control::Udp(udp)) {
+                return Some(self.transmit_control(now, control, to, device, emit));
+            }
+        }
         let device = if self.config.features.offload { *device } else { Capabilities::default() };
         let segmentation =
             device.segmentation.filter(|_| device.checksum).map_or(0, |max| max.min(MAX_SUPER_PAYLOAD));
@@ -128,6 +133,7 @@ impl Stack {
             }
             Control::Icmp(icmp) => self.transmit_icmp(icmp, to, emit),
             Control::Icmpv6(icmp) => self.transmit_icmpv6(&icmp, to, emit),
+            Control::Udp(udp) => self.transmit_udp(udp, to, emit),
         }
     }
 
@@ -162,7 +168,7 @@ impl Stack {
         });
         if more {
             icmp.sent += len;
-            self.queues.go_on(icmp);
+            self.queues.go_on(Control::Icmp(icmp));
         }
         result
     }
@@ -333,12 +339,12 @@ impl Stack {
         Some(sum.value())
     }
 
-    fn ipv6_headers(&self, headers: &mut [u8], to: EthernetAddress, ip: &ipv6::Repr) {
+    pub(super) fn ipv6_headers(&self, headers: &mut [u8], to: EthernetAddress, ip: &ipv6::Repr) {
         self.ethernet_header(headers, to, EtherType::Ipv6);
         ip.emit(&mut ipv6::Packet::new_unchecked(&mut headers[ethernet::HEADER_LEN..]));
     }
 
-    fn ipv4_headers(
+    pub(super) fn ipv4_headers(
         &mut self,
         headers: &mut [u8],
         to: EthernetAddress,
@@ -347,7 +353,8 @@ impl Stack {
         payload_len: usize,
     ) {
         self.ethernet_header(headers, to, EtherType::Ipv4);
-        self.ip_ident = self.ip_ident.wrapping_add(1);
+        // No two stacks with our address give the same.
+        self.ip_ident = self.ip_ident.wrapping_add(self.config.share.count() as u16);
         let ip = ipv4::Repr {
             src_addr: self.config.ipv4_addr,
             dst_addr,
@@ -383,6 +390,7 @@ impl Stack {
                 return Some((control, to));
             }
             Control::Icmpv6(icmp) => icmp.to.into(),
+            Control::Udp(udp) => udp.to.ip(),
         };
         match self.resolve(now, addr) {
             Resolved::To(to) => Some((control, to)),

@@ -45,15 +45,27 @@ pub fn get(name: &str) -> io::Result<Link> {
 /// # Errors
 /// `EEXIST` if a name is taken; `EPERM` without `CAP_NET_ADMIN`.
 pub fn create_veth(name: &str, peer: &str) -> io::Result<()> {
+    create_veth_with_queues(name, peer, 1)
+}
+
+/// The same with so many queues in either direction, at both ends.
+///
+/// # Errors
+/// As [`create_veth`].
+pub fn create_veth_with_queues(name: &str, peer: &str, queues: u32) -> io::Result<()> {
     let mut request = Request::new(libc::RTM_NEWLINK, (libc::NLM_F_CREATE | libc::NLM_F_EXCL) as u16);
     request.link_header(0, 0, 0);
     request.name_attribute(IFLA_IFNAME, name)?;
+    request.attribute(IFLA_NUM_TX_QUEUES, &queues.to_ne_bytes());
+    request.attribute(IFLA_NUM_RX_QUEUES, &queues.to_ne_bytes());
     let info = request.begin(IFLA_LINKINFO);
     request.attribute(IFLA_INFO_KIND, b"veth");
     let data = request.begin(IFLA_INFO_DATA);
     let peer_info = request.begin(VETH_INFO_PEER);
     request.link_header(0, 0, 0);
     request.name_attribute(IFLA_IFNAME, peer)?;
+    request.attribute(IFLA_NUM_TX_QUEUES, &queues.to_ne_bytes());
+    request.attribute(IFLA_NUM_RX_QUEUES, &queues.to_ne_bytes());
     request.end(peer_info);
     request.end(data);
     request.end(info);
@@ -227,6 +239,8 @@ const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_NET_NS_FD: u16 = 28;
+const IFLA_NUM_TX_QUEUES: u16 = 31;
+const IFLA_NUM_RX_QUEUES: u16 = 32;
 const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
 const VETH_INFO_PEER: u16 = 1;

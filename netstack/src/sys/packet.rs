@@ -1,7 +1,7 @@
 //! AF_PACKET sockets (Linux `packet(7)`): frames of an existing interface, beside the kernel's own stack.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
@@ -24,6 +24,31 @@ pub fn open() -> io::Result<OwnedFd> {
     set_int_option(socket.as_fd(), libc::SOL_PACKET, libc::PACKET_IGNORE_OUTGOING, 1)?;
     set_int_option(socket.as_fd(), libc::SOL_PACKET, libc::PACKET_QDISC_BYPASS, 1)?;
     Ok(socket)
+}
+
+/// Puts a bound packet socket into the group of that number, whose sockets share what arrives: `program`, of classic BPF
+/// (code, jumps if true and false, constant), gives each packet to one, by the order in which they came, modulo their number. It
+/// begins at the link layer's header or behind it; offsets that the kernel has names for are the same in both.
+///
+/// # Errors
+/// From the kernel: `EINVAL` if it does not take the program, or sockets of that number share in another way.
+pub fn join_group(socket: BorrowedFd<'_>, number: u16, program: &[(u16, u8, u8, u32)]) -> io::Result<()> {
+    /// `PACKET_FANOUT_FLAG_IGNORE_OUTGOING`, which kernels before 6.3 do not know.
+    const IGNORE_OUTGOING: u32 = 0x4000;
+    let join = |flags: u32| {
+        let argument = u32::from(number) | (libc::PACKET_FANOUT_CBPF | flags) << 16;
+        set_int_option(socket, libc::SOL_PACKET, libc::PACKET_FANOUT, argument as i32)
+    };
+    join(IGNORE_OUTGOING).or_else(|_| join(0))?;
+    let mut steps: Vec<libc::sock_filter> =
+        program.iter().map(|&(code, jt, jf, k)| libc::sock_filter { code, jt, jf, k }).collect();
+    let len = u16::try_from(steps.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let program = libc::sock_fprog { len, filter: steps.as_mut_ptr() };
+    let size = size_of::<libc::sock_fprog>() as libc::socklen_t;
+    let (fd, option) = (socket.as_raw_fd(), libc::PACKET_FANOUT_DATA);
+    // SAFETY: pointer and length describe `program`, whose own describe `steps`; both outlive the call, which only reads.
+    let result = unsafe { libc::setsockopt(fd, libc::SOL_PACKET, option, (&raw const program).cast(), size) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// Sets the socket's receive and send buffers to about `bytes` each, past the system's limit where privileged.

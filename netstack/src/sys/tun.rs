@@ -30,13 +30,27 @@ impl Tap {
     /// Needs `CAP_NET_ADMIN` in the network namespace (or ownership of a persistent device), and leave to open
     /// [`DEVICE_FILE`]. [`io::ErrorKind::InvalidInput`] for a name over 15 bytes.
     pub fn open(name: Option<&str>) -> io::Result<Tap> {
+        Tap::open_with(name, 0)
+    }
+
+    /// The same as one of several queues of the device: the kernel sends the frames of a flow by the queue by which it last got one
+    /// of it, and others by a hash.
+    ///
+    /// # Errors
+    /// As [`Tap::open`]; `EINVAL` if the device is there and was made for one queue only.
+    pub fn open_queue(name: Option<&str>) -> io::Result<Tap> {
+        Tap::open_with(name, libc::IFF_MULTI_QUEUE)
+    }
+
+    fn open_with(name: Option<&str>, flags: libc::c_int) -> io::Result<Tap> {
         let file = OpenOptions::new()
             .read(true)
             .write(true)
             .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
             .open(DEVICE_FILE)?;
         let mut request = interface_request(name.unwrap_or("tap%d"))?;
-        request.ifr_ifru.ifru_flags = (libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR) as libc::c_short;
+        let flags = flags | libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
+        request.ifr_ifru.ifru_flags = flags as libc::c_short;
         // SAFETY: TUNSETIFF reads and writes one `ifreq`, which `request` is; it outlives the call.
         if unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETIFF, &raw mut request) } < 0 {
             return Err(io::Error::last_os_error());

@@ -21,6 +21,9 @@ const DESTINATION_UNREACHABLE: u8 = 3;
 const ECHO_REQUEST: u8 = 8;
 const TIME_EXCEEDED: u8 = 11;
 
+/// Code of destination unreachable: nobody listens at the port.
+pub const CODE_PORT_UNREACHABLE: u8 = 3;
+
 /// Code of destination unreachable: fragmentation needed and don't-fragment set.
 pub const CODE_FRAGMENTATION_NEEDED: u8 = 4;
 

@@ -40,6 +40,9 @@ const OPTION_LEN: usize = 8;
 const SOLICITED: u8 = 0x40;
 const OVERRIDE: u8 = 0x20;
 
+/// Code of destination unreachable: nobody listens at the port.
+pub const CODE_PORT_UNREACHABLE: u8 = 4;
+
 /// Codes of destination unreachable that say so for good: administrator's ban, port.
 pub const HARD_CODES: [u8; 2] = [1, 4];
 

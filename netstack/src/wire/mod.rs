@@ -18,6 +18,7 @@ pub mod icmpv6;
 pub mod ipv4;
 pub mod ipv6;
 pub mod tcp;
+pub mod udp;
 
 pub use ethernet::{EtherType, EthernetAddress};
 pub use ipv4::Protocol;

@@ -1,0 +1,412 @@
+//! UDP for applications (RFC 768, RFC 1122 section 4.1): sockets bound to a port, or to a peer as well; datagrams in by
+//! [`Application::datagram`], out from buffers that are gathered, in fragments where they are longer than the link takes.
+
+use std::collections::{HashSet, VecDeque};
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use runtime::buffer::{Aggregate, Slice};
+use runtime::payload::{Piece, Pieces};
+use runtime::time::Instant;
+
+use super::queue::{Control, Udp};
+use super::{Application, ConnectError, EPHEMERAL, Stack};
+use crate::iface::ipv6::is_unicast;
+use crate::transmission::{Offload, Payload, RxChecksum, Transmission};
+use crate::tuple::FourTuple;
+use crate::wire::{Error, EthernetAddress, Protocol, checksum, ethernet, icmpv4, icmpv6, ipv4, ipv6, udp};
+
+/// Datagrams that wait to be sent at most, and their bytes.
+const MAX_OUTGOING: usize = 1024;
+const MAX_OUTGOING_BYTES: usize = 4 << 20;
+
+/// "Nobody listens there" is said so often a second at most, whoever asks.
+const REFUSALS_A_SECOND: u32 = 100;
+
+/// A socket of a stack's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct UdpSocket {
+    port: u16,
+    /// Of one that is connected.
+    remote: Option<SocketAddr>,
+}
+
+impl UdpSocket {
+    /// Its port.
+    pub const fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The one peer that it speaks to, if it is connected.
+    pub const fn remote(&self) -> Option<SocketAddr> {
+        self.remote
+    }
+}
+
+/// Why there is no socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BindError {
+    /// The port is taken, or all are, or it is 0.
+    PortInUse,
+    /// The peer cannot be spoken to.
+    Peer(ConnectError),
+}
+
+impl fmt::Display for BindError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            BindError::PortInUse => {
+                f.write_str("the port is taken: give another, from 1 on, or none for any")
+            }
+            BindError::Peer(error) => error.fmt(f),
+        }
+    }
+}
+
+impl core::error::Error for BindError {}
+
+/// Why a datagram is not sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SendError {
+    /// The socket is closed.
+    Closed,
+    /// It is connected to another peer, or the peer's address and port are not those of one host, or of a family that is not spoken.
+    BadAddress,
+    /// Longer than a datagram can be, or over IPv6 than the link takes at once.
+    TooLong,
+    /// So much waits already that this would be lost: try again when some has gone out.
+    Full,
+}
+
+impl fmt::Display for SendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            SendError::Closed => "the socket is closed",
+            SendError::BadAddress => "not the address and port of one host that the socket speaks to",
+            SendError::TooLong => {
+                "the datagram is too long: over IPv4 65,507 bytes, over IPv6 48 less than the link's MTU"
+            }
+            SendError::Full => "too many datagrams wait to be sent",
+        })
+    }
+}
+
+impl core::error::Error for SendError {}
+
+/// The sockets of a stack, and what they have to send.
+#[derive(Debug)]
+pub struct Datagrams {
+    sockets: HashSet<UdpSocket>,
+    outgoing: VecDeque<Udp>,
+    outgoing_bytes: usize,
+    /// Longest payload over IPv6; none, if that is not spoken.
+    max_ipv6: Option<usize>,
+    refusals: u32,
+    refusals_since: Instant,
+}
+
+impl Datagrams {
+    pub(super) fn new(max_ipv6: Option<usize>) -> Datagrams {
+        Datagrams {
+            sockets: HashSet::new(),
+            outgoing: VecDeque::new(),
+            outgoing_bytes: 0,
+            max_ipv6,
+            refusals: 0,
+            refusals_since: Instant::ZERO,
+        }
+    }
+
+    /// Sends `payload` from `socket` to `to`: by the next calls of [`Stack::poll_transmit`], or never, as datagrams go.
+    ///
+    /// # Errors
+    /// [`SendError`].
+    pub fn send(&mut self, socket: UdpSocket, to: SocketAddr, payload: Aggregate) -> Result<(), SendError> {
+        if !self.sockets.contains(&socket) {
+            return Err(SendError::Closed);
+        }
+        let max = match to.ip() {
+            IpAddr::V4(_) => Some(udp::MAX_PAYLOAD_LEN),
+            IpAddr::V6(addr) => self.max_ipv6.filter(|_| is_unicast(addr)),
+        };
+        let max = max.ok_or(SendError::BadAddress)?;
+        if to.port() == 0 || socket.remote.is_some_and(|remote| remote != to) {
+            return Err(SendError::BadAddress);
+        }
+        if payload.len() > max {
+            return Err(SendError::TooLong);
+        }
+        if self.outgoing.len() >= MAX_OUTGOING || self.outgoing_bytes + payload.len() > MAX_OUTGOING_BYTES {
+            return Err(SendError::Full);
+        }
+        self.outgoing_bytes += payload.len();
+        self.outgoing.push_back(Udp { src_port: socket.port, to, payload, sent: 0, ident: 0 });
+        Ok(())
+    }
+
+    /// Datagrams that wait to be sent.
+    pub fn waiting(&self) -> usize {
+        self.outgoing.len()
+    }
+
+    pub(super) fn next(&mut self) -> Option<Udp> {
+        let udp = self.outgoing.pop_front()?;
+        self.outgoing_bytes -= udp.payload.len();
+        Some(udp)
+    }
+
+    /// Who gets what comes from `remote` to `port`: who is connected to it, or else who is bound.
+    fn receiver(&self, port: u16, remote: SocketAddr) -> Option<UdpSocket> {
+        let candidates = [Some(remote), None].map(|remote| UdpSocket { port, remote });
+        candidates.into_iter().find(|socket| self.sockets.contains(socket))
+    }
+
+    /// Whether somebody may be told once more that nobody listens.
+    fn may_refuse(&mut self, now: Instant) -> bool {
+        if now.saturating_since(self.refusals_since).as_secs() >= 1 {
+            (self.refusals, self.refusals_since) = (0, now);
+        }
+        self.refusals += 1;
+        self.refusals <= REFUSALS_A_SECOND
+    }
+}
+
+impl Stack {
+    /// A socket that gets what anybody sends to `port` of our addresses, or to a free one.
+    ///
+    /// # Errors
+    /// [`BindError::PortInUse`].
+    pub fn bind_udp(&mut self, port: Option<u16>) -> Result<UdpSocket, BindError> {
+        self.keep_udp(port, None)
+    }
+
+    /// A socket that speaks to `remote` alone, from `port` or a free one, and hears when nobody listens there
+    /// ([`Application::datagram_refused`]).
+    ///
+    /// # Errors
+    /// [`BindError`].
+    pub fn connect_udp(&mut self, port: Option<u16>, remote: SocketAddr) -> Result<UdpSocket, BindError> {
+        if remote.port() == 0 {
+            return Err(BindError::Peer(ConnectError::BadAddress));
+        }
+        match remote.ip() {
+            IpAddr::V4(addr) => self.own_addr(addr).map(drop),
+            IpAddr::V6(addr) => self.own_addr6(addr).map(drop),
+        }
+        .map_err(BindError::Peer)?;
+        self.keep_udp(port, Some(remote))
+    }
+
+    fn keep_udp(&mut self, port: Option<u16>, remote: Option<SocketAddr>) -> Result<UdpSocket, BindError> {
+        let is_free = |socket: &UdpSocket| !self.datagrams.sockets.contains(socket);
+        let socket = match port {
+            Some(port) => Some(UdpSocket { port, remote }).filter(|socket| port != 0 && is_free(socket)),
+            None => {
+                // Of several stacks each has those whose answers come to it.
+                let pair = |port, remote: SocketAddr| {
+                    let any: IpAddr = match remote {
+                        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+                        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+                    };
+                    FourTuple::new(SocketAddr::new(any, port), remote)
+                };
+                let is_ours = |port| remote.is_none_or(|remote| self.config.share.has(&pair(port, remote)));
+                self.ephemeral = self.ephemeral.wrapping_add(1);
+                let peer = remote.unwrap_or(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));
+                let span = EPHEMERAL.end() - EPHEMERAL.start();
+                // Which is next is nobody's to guess (RFC 5452 section 9.2).
+                let start = self.secret.hash(&pair(self.ephemeral, peer), 4) as u16;
+                (0..=span)
+                    .map(|step| EPHEMERAL.start() + (start.wrapping_add(step) & span))
+                    .map(|port| UdpSocket { port, remote })
+                    .find(|socket| is_free(socket) && is_ours(socket.port))
+            }
+        };
+        let socket = socket.ok_or(BindError::PortInUse)?;
+        self.datagrams.sockets.insert(socket);
+        Ok(socket)
+    }
+
+    /// Closes a socket. What it has sent and not gone out yet goes out. Whether it was open.
+    pub fn close_udp(&mut self, socket: UdpSocket) -> bool {
+        self.datagrams.sockets.remove(&socket)
+    }
+
+    /// The sockets, to send by.
+    pub fn datagrams(&mut self) -> &mut Datagrams {
+        &mut self.datagrams
+    }
+
+    /// A datagram for us. Whether anybody wanted it; the error of one that nobody listens for is the caller's to tell.
+    pub(super) fn udp_input<A: Application>(
+        &mut self,
+        now: Instant,
+        (src, dst): (IpAddr, IpAddr),
+        bytes: &[u8],
+        checksum: RxChecksum,
+        app: &mut A,
+    ) -> UdpInput {
+        let (header, payload) = match udp::Repr::parse(bytes, src, dst, checksum != RxChecksum::Unknown) {
+            Ok(parts) => parts,
+            Err(error) => {
+                self.stats.bad_checksums += u64::from(error == Error::Checksum);
+                return UdpInput::Useless;
+            }
+        };
+        let from = SocketAddr::new(src, header.src_port);
+        match self.datagrams.receiver(header.dst_port, from) {
+            Some(socket) => {
+                self.stats.datagrams_in += 1;
+                app.datagram(now, socket, from, payload, &mut self.datagrams);
+                UdpInput::Taken
+            }
+            None if self.datagrams.may_refuse(now) => UdpInput::Refused,
+            None => UdpInput::Useless,
+        }
+    }
+
+    /// The same over IPv4, from a packet with that header (RFC 1122 section 4.1.3.1).
+    pub(super) fn udp_input4<A: Application>(
+        &mut self,
+        now: Instant,
+        ip: &ipv4::Repr,
+        bytes: &[u8],
+        checksum: RxChecksum,
+        app: &mut A,
+    ) -> bool {
+        match self.udp_input(now, (ip.src_addr.into(), ip.dst_addr.into()), bytes, checksum, app) {
+            UdpInput::Taken => true,
+            UdpInput::Useless => false,
+            UdpInput::Refused => {
+                let mut original = [0; ipv4::HEADER_LEN + udp::HEADER_LEN];
+                ip.emit(&mut ipv4::Packet::new_unchecked(&mut original[..]));
+                original[ipv4::HEADER_LEN..].copy_from_slice(&bytes[..udp::HEADER_LEN]);
+                let (code, next_hop_mtu) = (icmpv4::CODE_PORT_UNREACHABLE, 0);
+                let report = icmpv4::Repr::DestinationUnreachable { code, next_hop_mtu, original: &original };
+                self.send_icmp(ip.src_addr, &report);
+                false
+            }
+        }
+    }
+
+    /// The same over IPv6 (RFC 4443 section 3.1): with as much of the packet as need not be cut up.
+    pub(super) fn udp_input6<A: Application>(
+        &mut self,
+        now: Instant,
+        packet: &[u8],
+        (src, dst): (Ipv6Addr, Ipv6Addr),
+        datagram: &[u8],
+        checksum: RxChecksum,
+        app: &mut A,
+    ) -> bool {
+        match self.udp_input(now, (src.into(), dst.into()), datagram, checksum, app) {
+            UdpInput::Taken => true,
+            UdpInput::Useless => false,
+            UdpInput::Refused => {
+                let most = usize::from(ipv6::MIN_MTU) - ipv6::HEADER_LEN - icmpv6::HEADER_LEN;
+                let original = &packet[..packet.len().min(most)];
+                let code = icmpv6::CODE_PORT_UNREACHABLE;
+                let report = icmpv6::Repr::DestinationUnreachable { code, original };
+                self.send_icmpv6(Some(dst), src, None, &report);
+                false
+            }
+        }
+    }
+
+    /// A router, or the peer, says that nobody gets what we sent from that port. Whether it is a socket's.
+    pub(super) fn datagram_reported<A: Application>(
+        &mut self,
+        now: Instant,
+        port: u16,
+        to: SocketAddr,
+        app: &mut A,
+    ) -> bool {
+        let Some(socket) = self.datagrams.receiver(port, to) else { return false };
+        app.datagram_refused(now, socket, to);
+        true
+    }
+
+    /// The next fragment of a datagram, or all of it.
+    pub(super) fn transmit_udp<R>(
+        &mut self,
+        mut udp: Udp,
+        to: EthernetAddress,
+        emit: impl FnOnce(&Transmission<'_>) -> R,
+    ) -> R {
+        let mut buffer = [0; ethernet::HEADER_LEN + ipv6::HEADER_LEN + udp::HEADER_LEN];
+        let whole = udp::HEADER_LEN + udp.payload.len();
+        let own6 = self.ipv6.as_ref().map(|own| own.addr());
+        let (src, ip_end): (IpAddr, usize) = match (udp.to.ip(), own6) {
+            (IpAddr::V6(_), Some(own)) => (own.into(), ethernet::HEADER_LEN + ipv6::HEADER_LEN),
+            _ => (self.config.ipv4_addr.into(), ethernet::HEADER_LEN + ipv4::HEADER_LEN),
+        };
+        let room = usize::from(self.config.mtu).saturating_sub(ip_end - ethernet::HEADER_LEN).max(16);
+        let rest = whole - udp.sent;
+        let more = rest > room;
+        let len = if more { room & !7 } else { rest };
+        match udp.to.ip() {
+            IpAddr::V4(dst) => {
+                self.ipv4_headers(&mut buffer, to, dst, Protocol::Udp, len);
+                let mut packet = ipv4::Packet::new_unchecked(&mut buffer[ethernet::HEADER_LEN..]);
+                if udp.sent == 0 {
+                    udp.ident = packet.ident();
+                }
+                packet.set_ident(udp.ident);
+                packet.set_fragment(udp.sent, more);
+            }
+            IpAddr::V6(dst_addr) => {
+                let src_addr = own6.unwrap_or(Ipv6Addr::UNSPECIFIED);
+                let (protocol, hop_limit) = (Protocol::Udp, super::ipv6::HOP_LIMIT);
+                let ip = ipv6::Repr { src_addr, dst_addr, protocol, payload_len: len, hop_limit };
+                self.ipv6_headers(&mut buffer, to, &ip);
+            }
+        }
+        // Of the datagram, without its header.
+        let mut range = udp.sent..udp.sent + len;
+        let mut headers = &buffer[..ip_end];
+        if udp.sent == 0 {
+            let sum = checksum::sum_pieces(udp.payload.slices().iter().map(Slice::bytes));
+            let repr =
+                udp::Repr { src_port: udp.src_port, dst_port: udp.to.port(), payload_len: udp.payload.len() };
+            let mut header = [0; udp::HEADER_LEN];
+            repr.emit(&mut header, src, udp.to.ip(), sum);
+            buffer[ip_end..ip_end + udp::HEADER_LEN].copy_from_slice(&header);
+            headers = &buffer[..ip_end + udp::HEADER_LEN];
+            range.start = udp::HEADER_LEN;
+            self.stats.datagrams_out += 1;
+        }
+        let payload_len = range.len();
+        let part = udp.payload.part(range.start - udp::HEADER_LEN..range.end - udp::HEADER_LEN);
+        let part = part.unwrap_or_default();
+        let pieces: Pieces<'_> = part.slices().iter().map(|slice| Piece::new(slice.bytes())).collect();
+        let payload = Payload::Pieces(&pieces);
+        let result = emit(&Transmission {
+            headers,
+            payload,
+            payload_len,
+            tcp_start: None,
+            offload: Offload::default(),
+        });
+        if more {
+            udp.sent += len;
+            self.queues.go_on(Control::Udp(udp));
+        }
+        result
+    }
+}
+
+/// What became of a datagram.
+pub(super) enum UdpInput {
+    Taken,
+    /// Nobody listens there, and may be told so.
+    Refused,
+    Useless,
+}
+
+/// The ports of a datagram that is quoted.
+pub(super) fn quoted_ports(bytes: &[u8]) -> Option<(u16, u16)> {
+    let [a, b, c, d] = *bytes.first_chunk()?;
+    Some((u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])))
+}

@@ -1,0 +1,230 @@
+//! UDP against the kernel's, over a TAP device in a namespace of the test's own. Needs root, or says so.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket as Kernels};
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant as Clock};
+
+use netstack::application::{Application, CloseReason, Datagrams, Key, Pcb, UdpSocket};
+use netstack::buffered::{Buffered, Handler};
+use netstack::connections::Connections;
+use netstack::device::tap::TapDevice;
+use netstack::driver::{self, Driver};
+use netstack::send_buffer::SendBuffer;
+use netstack::stack::{BindError, ConnectError, Ipv6Config, SendError, Stack};
+use netstack::sys::{link, netns};
+use runtime::buffer::{Aggregate, Shared, Slice};
+use runtime::time::Instant;
+
+const KERNELS: Ipv4Addr = Ipv4Addr::new(10, 80, 0, 1);
+const OURS: Ipv4Addr = Ipv4Addr::new(10, 80, 0, 2);
+const KERNELS6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 80, 0, 0, 0, 1);
+const OURS6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 80, 0, 0, 0, 2);
+const PORT: u16 = 53;
+
+struct Nothing;
+
+impl Handler for Nothing {
+    fn receive(&mut self, _out: &mut SendBuffer, _bytes: &[u8]) {}
+}
+
+type Connected = Connections<Buffered<Nothing>, fn(&Pcb) -> Option<Buffered<Nothing>>>;
+
+/// Answers each datagram with its length and itself, in two pieces, and remembers what it was told.
+struct Answers {
+    connections: Connected,
+    got: Vec<(UdpSocket, SocketAddr, Vec<u8>)>,
+    refused: Vec<(UdpSocket, SocketAddr)>,
+}
+
+fn aggregate(bytes: &[u8]) -> Aggregate {
+    Aggregate::from(Slice::from(Shared::from(bytes.to_vec())))
+}
+
+impl Application for Answers {
+    type Stream<'a> = &'a mut Buffered<Nothing>;
+
+    fn accept(&mut self, now: Instant, pcb: Pcb) -> Option<Key> {
+        self.connections.accept(now, pcb)
+    }
+
+    fn connection(&mut self, key: Key) -> Option<(&mut Pcb, &mut Buffered<Nothing>)> {
+        self.connections.connection(key)
+    }
+
+    fn closed(&mut self, now: Instant, key: Key, reason: CloseReason) {
+        self.connections.closed(now, key, reason);
+    }
+
+    fn datagram(
+        &mut self,
+        _now: Instant,
+        socket: UdpSocket,
+        from: SocketAddr,
+        bytes: &[u8],
+        out: &mut Datagrams,
+    ) {
+        self.got.push((socket, from, bytes.to_vec()));
+        let mut answer = aggregate(bytes.len().to_string().as_bytes());
+        answer.append(aggregate(bytes));
+        let _ = out.send(socket, from, answer);
+    }
+
+    fn datagram_refused(&mut self, _now: Instant, socket: UdpSocket, to: SocketAddr) {
+        self.refused.push((socket, to));
+    }
+}
+
+type Net = Driver<TapDevice, Answers>;
+
+/// Runs `test` with a stack on a TAP device, in a namespace of its own.
+fn with_tap(test: impl FnOnce(Net) + Send + 'static) {
+    let run = move || {
+        let made = netns::Namespace::new().and_then(|namespace| {
+            namespace.enter()?;
+            let tap = TapDevice::open(Some("tap0"), true)?;
+            link::add_address("tap0", KERNELS, 24)?;
+            link::set_up("tap0")?;
+            Ok(tap)
+        });
+        let tap = match made {
+            Ok(tap) => tap,
+            Err(error) => return eprintln!("skipped: no TAP device in a namespace ({error})"),
+        };
+        let mut config = driver::config(&tap, OURS, 24).unwrap();
+        config.ipv6 = Some(Ipv6Config { addr: OURS6, prefix_len: 64, gateway: None });
+        let connections: Connected = Connections::new(|_| None);
+        let app = Answers { connections, got: Vec::new(), refused: Vec::new() };
+        test(Driver::new(tap, Stack::new(config), app).unwrap());
+    };
+    thread::spawn(run).join().unwrap();
+}
+
+/// Turns until `client`, in a thread of its own, is done.
+fn serve<T: Send + 'static>(net: &mut Net, client: impl FnOnce() -> T + Send + 'static) -> T {
+    let client = thread::spawn(client);
+    let limit = Clock::now() + Duration::from_secs(30);
+    while !client.is_finished() {
+        assert!(Clock::now() < limit, "hangs");
+        turn(net);
+    }
+    client.join().unwrap()
+}
+
+fn turn(net: &mut Net) {
+    let soon = net.events().clock().now() + Duration::from_millis(5);
+    net.turn(Some(soon)).unwrap();
+}
+
+fn kernels(addr: impl Into<IpAddr>) -> Kernels {
+    let socket = Kernels::bind((addr.into(), 0)).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    socket
+}
+
+fn bytes(len: usize) -> Vec<u8> {
+    (0..len).map(|i| (i * 7 + i / 251) as u8).collect()
+}
+
+fn ask(socket: &Kernels, to: impl Into<IpAddr>, len: usize) {
+    let sent = bytes(len);
+    socket.send_to(&sent, (to.into(), PORT)).unwrap();
+    let mut got = vec![0; 70_000];
+    let n = socket.recv(&mut got).unwrap();
+    let expected = [len.to_string().as_bytes(), &sent].concat();
+    assert!(got[..n] == expected, "{n} for {len}");
+}
+
+/// Of all lengths, over both families; the longest in fragments, both ways.
+#[test]
+fn datagrams_go_both_ways() {
+    with_tap(|mut net| {
+        let socket = net.stack_mut().bind_udp(Some(PORT)).unwrap();
+        assert_eq!((socket.port(), socket.remote()), (PORT, None));
+        serve(&mut net, || {
+            let client = kernels(KERNELS);
+            for len in [0, 1, 2, 1000, 1470, 1472, 1473, 2953, 9000, 65_502] {
+                ask(&client, OURS, len);
+            }
+        });
+        assert_eq!(net.app().got.len(), 10);
+        let stats = *net.stack().stats();
+        assert_eq!((stats.datagrams_in, stats.datagrams_out, stats.bad_checksums), (10, 10, 0));
+
+        let address = format!("{KERNELS6}/64");
+        let added = Command::new("ip").args(["-6", "addr", "add", &address, "dev", "tap0", "nodad"]).output();
+        if !added.is_ok_and(|output| output.status.success()) {
+            return eprintln!("skipped: the kernel has no IPv6 here");
+        }
+        serve(&mut net, || {
+            let client = kernels(KERNELS6);
+            for len in [0, 1, 1000, 1448] {
+                ask(&client, OURS6, len);
+            }
+        });
+        assert_eq!(net.app().got.len(), 14);
+    });
+}
+
+/// RFC 1122 section 4.1.3.1: who sends to where nobody listens hears of it, and so do we; each second so often only.
+#[test]
+fn who_is_not_heard_is_told() {
+    with_tap(|mut net| {
+        let refused = serve(&mut net, || {
+            let client = kernels(KERNELS);
+            client.connect((OURS, 9)).unwrap();
+            client.send(b"anybody?").unwrap();
+            client.recv(&mut [0; 10]).unwrap_err().kind()
+        });
+        assert_eq!(refused, std::io::ErrorKind::ConnectionRefused);
+
+        // A port of the kernel's that was free a moment ago.
+        let to = kernels(KERNELS).local_addr().unwrap();
+        let socket = net.stack_mut().connect_udp(None, to).unwrap();
+        net.stack_mut().datagrams().send(socket, to, aggregate(b"anybody?")).unwrap();
+        while net.app().refused.is_empty() {
+            turn(&mut net);
+        }
+        assert_eq!(net.app().refused, [(socket, to)]);
+    });
+}
+
+/// A socket that is connected gets its peer's, and one that is bound the others'.
+#[test]
+fn the_connected_comes_before_the_bound() {
+    with_tap(|mut net| {
+        let (first, second) = (kernels(KERNELS), kernels(KERNELS));
+        let peer = first.local_addr().unwrap();
+        let bound = net.stack_mut().bind_udp(Some(PORT)).unwrap();
+        let connected = net.stack_mut().connect_udp(Some(PORT), peer).unwrap();
+        assert_eq!(net.stack_mut().bind_udp(Some(PORT)), Err(BindError::PortInUse));
+        let (first, second) = serve(&mut net, || {
+            ask(&first, OURS, 100);
+            ask(&second, OURS, 100);
+            (first, second)
+        });
+        let sockets: Vec<UdpSocket> = net.app().got.iter().map(|(socket, ..)| *socket).collect();
+        assert_eq!(sockets, [connected, bound]);
+
+        let other = second.local_addr().unwrap();
+        let datagrams = net.stack_mut().datagrams();
+        assert_eq!(datagrams.send(connected, other, aggregate(b"x")), Err(SendError::BadAddress));
+        assert_eq!(datagrams.send(bound, other, aggregate(&[0; 65_508])), Err(SendError::TooLong));
+        let other6 = SocketAddr::from((KERNELS6, 9));
+        assert_eq!(datagrams.send(bound, other6, aggregate(&[0; 1453])), Err(SendError::TooLong));
+        assert!(net.stack_mut().close_udp(connected) && !net.stack_mut().close_udp(connected));
+        let datagrams = net.stack_mut().datagrams();
+        assert_eq!(datagrams.send(connected, peer, aggregate(b"x")), Err(SendError::Closed));
+        let full = (0..5000).find_map(|_| datagrams.send(bound, peer, aggregate(&[0; 1400])).err());
+        assert_eq!((full, datagrams.waiting()), (Some(SendError::Full), 1024));
+        serve(&mut net, move || ask(&first, OURS, 10));
+        let last = net.app().got.last().unwrap();
+        assert_eq!((last.0, last.1), (bound, peer), "nobody is connected any more");
+
+        let none = net.stack_mut().connect_udp(None, SocketAddr::from(([10, 80, 0, 2], 9)));
+        assert_eq!(none, Err(BindError::Peer(ConnectError::BadAddress)), "our own");
+        let ports: Vec<u16> = (0..100).map(|_| net.stack_mut().bind_udp(None).unwrap().port()).collect();
+        assert!(ports.iter().all(|port| *port >= 32_768));
+        assert!(ports.windows(2).filter(|pair| pair[1] == pair[0] + 1).count() < 5, "in a row: {ports:?}");
+    });
+}
