@@ -215,11 +215,12 @@ fn the_connected_comes_before_the_bound() {
         assert!(net.stack_mut().close_udp(connected) && !net.stack_mut().close_udp(connected));
         let datagrams = net.stack_mut().datagrams();
         assert_eq!(datagrams.send(connected, peer, aggregate(b"x")), Err(SendError::Closed));
-        let full = (0..5000).find_map(|_| datagrams.send(bound, peer, aggregate(&[0; 1400])).err());
-        assert_eq!((full, datagrams.waiting()), (Some(SendError::Full), 1024));
         serve(&mut net, move || ask(&first, OURS, 10));
         let last = net.app().got.last().unwrap();
         assert_eq!((last.0, last.1), (bound, peer), "nobody is connected any more");
+        let datagrams = net.stack_mut().datagrams();
+        let full = (0..5000).find_map(|_| datagrams.send(bound, peer, aggregate(&[0; 1400])).err());
+        assert_eq!((full, datagrams.waiting()), (Some(SendError::Full), 1024));
 
         let none = net.stack_mut().connect_udp(None, SocketAddr::from(([10, 80, 0, 2], 9)));
         assert_eq!(none, Err(BindError::Peer(ConnectError::BadAddress)), "our own");

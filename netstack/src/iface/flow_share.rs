@@ -133,7 +133,7 @@ impl FlowShare {
             Protocol::Icmp => {
                 let message = icmpv4::Packet::new_checked(packet.payload()).ok()?;
                 let is_report = matches!(message.message_type(), 3 | 4 | 11 | 12);
-                let quoted = message.payload().get(4..).filter(|_| is_report);
+                let quoted = Some(message.payload()).filter(|_| is_report);
                 Some(quoted.and_then(|original| self.owner_of_quoted4(original)).unwrap_or(0))
             }
             _ => Some(0),

@@ -95,7 +95,7 @@ mod tests {
     fn what_is_written_is_read_and_each_flipped_bit_is_found() {
         for (src, dst) in pairs() {
             for len in [0, 1, 2, 33] {
-                let payload: Vec<u8> = (0..len).map(|i| i * 37 + 5).collect();
+                let payload: Vec<u8> = (0..len).map(|i: u8| i.wrapping_mul(37)).collect();
                 let bytes = datagram(src, dst, &payload);
                 let padded = [&bytes[..], &[9; 3]].concat();
                 let (repr, got) = Repr::parse(&padded, src, dst, false).unwrap();

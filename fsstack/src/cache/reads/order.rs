@@ -233,7 +233,8 @@ impl ReadOrder {
         let error = outcome.err().map(Arc::new);
         let mut left = self.filled;
         for part in std::mem::take(&mut self.parts) {
-            let is_there = left >= part.wanted;
+            // Without a place nothing is wanted, and nothing there.
+            let is_there = part.wanted > 0 && left >= part.wanted;
             left = left.saturating_sub(part.wanted);
             let outcome = match &error {
                 Some(error) if !is_there => Err(super::same_error(error)),
