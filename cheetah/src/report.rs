@@ -171,18 +171,21 @@ impl fmt::Display for Report {
             "segments received   {:>14}  {} resets in answer, {} bad checksums, {} packets ignored",
             stack.segments_in, stack.resets_out, stack.bad_checksums, stack.ignored
         )?;
+        if stack.passed_on > 0 {
+            writeln!(f, "frames passed on    {:>14}  to the stack of another thread", stack.passed_on)?;
+        }
         writeln!(
             f,
             "fragments received  {:>14}  {} dropped, {} datagrams put together, {} never whole",
             stack.fragments_in, stack.fragments_dropped, stack.reassembled, stack.reassembly_timeouts
         )?;
         for handler in &self.handlers {
-            let [pass, drop, kernel, answer] = handler.verdicts;
+            let [_, drop, kernel, answer, steer] = handler.verdicts;
             let own = handler.counters.iter().map(|(name, count)| format!(", {count} {name}"));
             writeln!(
                 f,
-                "handler             {:>14}  {}: {drop} dropped, {kernel} to the kernel, {answer} answered{}",
-                pass + drop + kernel + answer,
+                "handler             {:>14}  {}: {drop} dropped, {kernel} to the kernel, {answer} answered, {steer} steered{}",
+                handler.verdicts.iter().sum::<u64>(),
                 handler.name,
                 own.collect::<String>()
             )?;
@@ -276,7 +279,7 @@ mod tests {
         one.stack.reassembled = 2;
         one.stack.reassembly_timeouts = 3;
         let counters = vec![("seen".to_owned(), 9)];
-        one.handlers = vec![HandlerStats { name: "mine".to_owned(), verdicts: [1, 2, 3, 4], counters }];
+        one.handlers = vec![HandlerStats { name: "mine".to_owned(), verdicts: [1, 2, 3, 4, 5], counters }];
         let mut sum = one.clone();
         sum.add(&one);
         let json = sum.to_json();
@@ -290,7 +293,7 @@ mod tests {
         assert_eq!(json["fragments"], fragments);
         let line = "fragments received               8  2 dropped, 4 datagrams put together, 6 never whole";
         assert!(sum.to_string().lines().any(|of| of == line), "{sum}");
-        let verdicts = json!({ "pass": 2, "drop": 4, "kernel": 6, "answer": 8 });
+        let verdicts = json!({ "pass": 2, "drop": 4, "kernel": 6, "answer": 8, "steer": 10 });
         let handler = json!({ "name": "mine", "verdicts": verdicts, "counters": { "seen": 18 } });
         assert_eq!(json["handlers"], json!([handler]));
         let line =

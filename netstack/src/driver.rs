@@ -198,6 +198,13 @@ impl<D: Device, A: Application> Driver<D, A> {
                 }
                 Verdict::Drop | Verdict::Kernel => {}
                 Verdict::Answer => self.answer(now)?,
+                Verdict::Steer => {
+                    let core = self.handlers.core();
+                    let sharing = self.sharing.as_mut();
+                    if !sharing.is_some_and(|sharing| sharing.pass(core, frame.bytes, frame.checksum)) {
+                        self.stack.handle_frame(now, frame.bytes, frame.checksum, &mut self.app);
+                    }
+                }
             }
             let is_over = matches!(verdict, Verdict::Drop | Verdict::Kernel);
             work += if is_over { 1 } else { FRAME_WORK };

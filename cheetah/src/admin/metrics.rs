@@ -137,7 +137,7 @@ mod tests {
         }
         let counters = vec![("seen".to_owned(), 9)];
         let name = "mine".to_owned();
-        report.handlers = vec![netstack::handler::HandlerStats { name, verdicts: [1, 2, 3, 4], counters }];
+        report.handlers = vec![netstack::handler::HandlerStats { name, verdicts: [1, 2, 3, 4, 5], counters }];
         let text = encode(&report);
         for line in [
             "# TYPE cheetah_connections counter",

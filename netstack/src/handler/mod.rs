@@ -60,6 +60,7 @@ pub struct Handlers {
     list: Vec<(Handler, HandlerStats)>,
     values: Vec<u64>,
     answer: Vec<u8>,
+    core: u32,
 }
 
 impl Handlers {
@@ -74,7 +75,8 @@ impl Handlers {
         self.list.is_empty()
     }
 
-    /// What is to become of a frame that has arrived. After [`Verdict::Answer`], [`Handlers::answer`] goes back.
+    /// What is to become of a frame that has arrived. After [`Verdict::Answer`], [`Handlers::answer`] goes back; after
+    /// [`Verdict::Steer`], [`Handlers::core`] gets it.
     pub fn arrived(&mut self, frame: &[u8]) -> Verdict {
         for (handler, stats) in &mut self.list {
             let verdict = handler.judge(frame, &mut self.values);
@@ -85,11 +87,19 @@ impl Handlers {
             if verdict == Verdict::Answer {
                 handler.write_answer(frame, &self.values, &mut self.answer);
             }
+            if verdict == Verdict::Steer {
+                self.core = handler.core(&self.values);
+            }
             if verdict != Verdict::Pass {
                 return verdict;
             }
         }
         Verdict::Pass
+    }
+
+    /// The core that the frame goes to that was steered last.
+    pub fn core(&self) -> u32 {
+        self.core
     }
 
     /// The answer that was made last: a whole frame.

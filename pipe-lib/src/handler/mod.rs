@@ -2,9 +2,9 @@
 //!
 //! A handler is a pipeline whose stages only look. It exports `verdict`, and numbers that are added to
 //! counters of those names for each frame; if it ends in a frame (`-> reply`), the fields of that are what it
-//! answers with. It has no loop and no branch: `unroll` writes out what it does with each of the first
+//! answers with; if it exports `core`, it may steer. It has no loop and no branch: `unroll` writes out what it does with each of the first
 //! [`MAX_PREFIX_BYTES`] bytes, where the place of every word is known, and what is left is some dozens of
-//! steps. `docs/handlers.md` is the reference.
+//! steps, which on x86-64 are machine code. `docs/handlers.md` is the reference.
 //!
 //! What a handler says of a frame, exactly: the results of its pipeline over the frame's first
 //! `MAX_PREFIX_BYTES` bytes, zeros in place of those that the frame does not have.
@@ -16,11 +16,15 @@ mod unroll;
 mod tests;
 
 pub use crate::backend::ebpf::XdpProgram;
+#[cfg(target_arch = "x86_64")]
+use crate::backend::ebpf::direct::HandlerCode;
 pub(crate) use straight::{FrameSource, FrameStep, StraightLine, name};
 
 use crate::compose::Composition;
 use crate::ir::{Gauge, Value};
 use std::fmt;
+#[cfg(target_arch = "x86_64")]
+use std::sync::Arc;
 
 /// Bytes of a frame that a handler may look at.
 pub const MAX_PREFIX_BYTES: usize = 128;
@@ -36,11 +40,14 @@ pub enum Verdict {
     Kernel = 2,
     /// The handler's answer goes back where it came from.
     Answer = 3,
+    /// The stack of another core gets it, as the export `core` says, and no other handler is asked.
+    Steer = 4,
 }
 
 impl Verdict {
     /// Every verdict, in the order of their numbers.
-    pub const ALL: [Verdict; 4] = [Verdict::Pass, Verdict::Drop, Verdict::Kernel, Verdict::Answer];
+    pub const ALL: [Verdict; 5] =
+        [Verdict::Pass, Verdict::Drop, Verdict::Kernel, Verdict::Answer, Verdict::Steer];
 
     /// A word for people.
     pub const fn name(self) -> &'static str {
@@ -49,6 +56,7 @@ impl Verdict {
             Verdict::Drop => "drop",
             Verdict::Kernel => "kernel",
             Verdict::Answer => "answer",
+            Verdict::Steer => "steer",
         }
     }
 }
@@ -122,7 +130,10 @@ pub struct Handler {
     verdict: Value,
     counters: Vec<(String, Value)>,
     answer: Option<Answer>,
+    core: Option<Value>,
     prefix_bytes: usize,
+    #[cfg(target_arch = "x86_64")]
+    code: Option<Arc<HandlerCode>>,
 }
 
 impl Handler {
@@ -131,9 +142,70 @@ impl Handler {
     /// # Errors If it writes words, has windows, no export `verdict`, or does what takes memory; the message
     /// says what to write instead.
     pub fn new(composition: &Composition) -> Result<Handler, HandlerError> {
-        let unroll::Unrolled { line, verdict, counters, answer } = unroll::unroll(composition)?;
+        let unroll::Unrolled { line, verdict, counters, answer, core } = unroll::unroll(composition)?;
         let prefix_bytes = line.prefix_bytes();
-        Ok(Handler { line, verdict, counters, answer, prefix_bytes })
+        #[cfg_attr(not(target_arch = "x86_64"), allow(unused_mut))]
+        let mut handler = Handler {
+            line,
+            verdict,
+            counters,
+            answer,
+            core,
+            prefix_bytes,
+            #[cfg(target_arch = "x86_64")]
+            code: None,
+        };
+        #[cfg(target_arch = "x86_64")]
+        {
+            handler.code = HandlerCode::new(&handler.line, &handler.results()).map(Arc::new);
+        }
+        Ok(handler)
+    }
+
+    /// The same, to be interpreted: what its machine code is compared with.
+    #[must_use]
+    pub fn interpreted(self) -> Handler {
+        #[cfg(target_arch = "x86_64")]
+        return Handler { code: None, ..self };
+        #[cfg(not(target_arch = "x86_64"))]
+        self
+    }
+
+    /// Whether it is machine code in this process; else it is interpreted, step by step.
+    pub fn is_compiled(&self) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        return self.code.is_some();
+        #[cfg(not(target_arch = "x86_64"))]
+        false
+    }
+
+    /// Whether it may steer frames to cores.
+    pub fn steers(&self) -> bool {
+        self.core.is_some()
+    }
+
+    /// The core that the frame judged last goes to, if it is steered.
+    ///
+    /// # Panics
+    /// If `values` are not of [`Handler::judge`].
+    pub fn core(&self, values: &[u64]) -> u32 {
+        self.core.map_or(0, |core| values[core.0 as usize] as u32)
+    }
+
+    /// Values that are of use when the steps are done.
+    pub(crate) fn results(&self) -> Vec<Value> {
+        let mut results: Vec<Value> = self.counter_values().chain([self.verdict]).chain(self.core).collect();
+        results.extend(self.answer.iter().flat_map(Answer::values));
+        results
+    }
+
+    /// All results for a frame that has as many bytes as are looked at.
+    fn evaluate(&self, frame: &[u8], values: &mut Vec<u64>) {
+        #[cfg(target_arch = "x86_64")]
+        if let Some(code) = &self.code {
+            return code.run(frame, values);
+        }
+        self.line.evaluate(frame, values);
     }
 
     /// Bytes of a frame that some result depends on.
@@ -155,13 +227,14 @@ impl Handler {
     /// [`Handler::write_answer`], and to be used again.
     pub fn judge(&self, frame: &[u8], values: &mut Vec<u64>) -> Verdict {
         if frame.len() >= self.prefix_bytes {
-            self.line.evaluate(frame, values);
+            self.evaluate(frame, values);
         } else {
             let mut padded = [0; MAX_PREFIX_BYTES];
             padded[..frame.len()].copy_from_slice(frame);
-            self.line.evaluate(&padded, values);
+            self.evaluate(&padded, values);
         }
-        Verdict::ALL[values[self.verdict.0 as usize] as usize % Verdict::ALL.len()]
+        let number = values[self.verdict.0 as usize] as usize;
+        Verdict::ALL.get(number).copied().unwrap_or(Verdict::Pass)
     }
 
     /// By how much each counter grows for the frame judged last.

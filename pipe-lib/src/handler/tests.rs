@@ -1,4 +1,4 @@
-use super::{Handler, Verdict};
+use super::{Handler, Verdict, XdpProgram};
 use crate::Library;
 
 fn handler(text: &str, pipeline: &str) -> Result<Handler, String> {
@@ -39,7 +39,8 @@ fn verdicts_that_mean_nothing_pass() {
     let (plain, answering) = (handler(text, "p").unwrap(), handler(text, "p -> reply").unwrap());
     let mut values = Vec::new();
     for first in 0..=255u8 {
-        let expected = Verdict::ALL.get(usize::from(first)).copied().unwrap_or(Verdict::Pass);
+        let known = Verdict::ALL.get(usize::from(first)).filter(|verdict| **verdict != Verdict::Steer);
+        let expected = known.copied().unwrap_or(Verdict::Pass);
         assert_eq!(answering.judge(&[first, 7], &mut values), expected);
         let without = if expected == Verdict::Answer { Verdict::Pass } else { expected };
         assert_eq!(plain.judge(&[first, 7], &mut values), without, "no answer to give");
@@ -48,6 +49,69 @@ fn verdicts_that_mean_nothing_pass() {
     answering.judge(&[3, 7], &mut values);
     answering.write_answer(&[3, 7], &values, &mut answer);
     assert_eq!(answer, [0xee, 7]);
+}
+
+/// Who names a core may steer to it, and answers nothing by that.
+#[test]
+fn a_core_is_what_a_frame_is_steered_to() {
+    let text = "pipe p : u8 { state v: u8\n state c: u8\n in x\n pos p\n eq at, p, 0\n sel v, at, x, v\n \
+                eq next, p, 1\n sel c, next, x, c\n export verdict = mov v\n export core = mov c }\n\
+                frame reply { put x\"ee\" data }";
+    let (plain, answering) = (handler(text, "p").unwrap(), handler(text, "p -> reply").unwrap());
+    assert_eq!(plain.counters().count(), 0);
+    let mut values = Vec::new();
+    for first in 0..=255u8 {
+        let expected = Verdict::ALL.get(usize::from(first)).copied().unwrap_or(Verdict::Pass);
+        assert_eq!(answering.judge(&[first, 200], &mut values), expected);
+        let without = if expected == Verdict::Answer { Verdict::Pass } else { expected };
+        assert_eq!(plain.judge(&[first, 200], &mut values), without);
+        assert_eq!(plain.core(&values), 200);
+    }
+    let refused = XdpProgram::new(&[&plain]).unwrap_err().to_string();
+    assert!(refused.contains("run it in the stack"), "{refused}");
+}
+
+/// What the machine code makes of values at the edges, against the steps one by one.
+#[test]
+fn machine_code_gives_what_the_steps_give() {
+    let unary = ["neg", "not", "bswap"].map(|op| format!("{op} r, a"));
+    let binary =
+        ["add", "sub", "mul", "and", "or", "xor", "shl", "shr", "sar", "rotl", "rotr", "min", "max", "addc"]
+            .into_iter()
+            .chain(["adds", "subs"])
+            .map(|op| format!("{op} r, a, b"));
+    let compare = ["eq", "ne", "ltu", "leu", "lts", "les"].map(|op| format!("{op} c, a, b\n sel r, c, a, b"));
+    let constants = [0u64, 1, 7, 0x7f, 0x80, 0xff, 0x8000_0000, u64::MAX];
+    let immediate = constants.map(|value| format!("add k, a, {value}\n xor r, k, b"));
+    let mut compiled = 0;
+    for line in unary.into_iter().chain(binary).chain(compare).chain(immediate) {
+        for (gauge, bytes) in
+            [("u8", 1u32), ("u16be", 2), ("u16le", 2), ("u32be", 4), ("u32le", 4), ("u64be", 8), ("u64le", 8)]
+        {
+            let ty = gauge.trim_end_matches("be").trim_end_matches("le");
+            let text = format!(
+                "pipe p : {gauge} tail zero {{ state a: {ty}\n state b: {ty}\n in x\n pos p\n eq f, p, 0\n sel a, f, x, a\n \
+                 eq s, p, {bytes}\n sel b, s, x, b\n finish {{ {line}\n export verdict = mov.u8 1\n export r }} }}"
+            );
+            let Ok(handler) = handler(&text, "p") else { continue };
+            compiled += usize::from(handler.is_compiled());
+            let steps = handler.clone().interpreted();
+            assert!(!steps.is_compiled());
+            let (mut values, mut expected) = (Vec::new(), Vec::new());
+            for first in constants {
+                for second in constants {
+                    let frame = [first.to_le_bytes(), second.to_be_bytes(), first.to_be_bytes()].concat();
+                    for at in 0..8 {
+                        let frame = &frame[at..];
+                        assert_eq!(handler.judge(frame, &mut values), steps.judge(frame, &mut expected));
+                        let (got, wanted) = (handler.counted(&values), steps.counted(&expected));
+                        assert!(got.eq(wanted), "{text}: {frame:02x?}");
+                    }
+                }
+            }
+        }
+    }
+    assert!(compiled > 150 || cfg!(not(target_arch = "x86_64")), "{compiled}");
 }
 
 /// Fields that keep, that are numbers, and a length shorter and longer than the frame.

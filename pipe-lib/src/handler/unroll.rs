@@ -19,6 +19,8 @@ pub(super) struct Unrolled {
     pub(super) verdict: Value,
     pub(super) counters: Vec<(String, Value)>,
     pub(super) answer: Option<Answer>,
+    /// Where it is steered to.
+    pub(super) core: Option<Value>,
 }
 
 pub(super) fn unroll(composition: &Composition) -> Result<Unrolled, HandlerError> {
@@ -33,7 +35,10 @@ pub(super) fn unroll(composition: &Composition) -> Result<Unrolled, HandlerError
         exports.extend(names.zip(&values).map(|(name, value)| (stage, name, *value)));
         by_stage.push(values);
     }
-    let mut verdict = verdict(&mut numbering, &exports, composition.sink_frame.is_some())?;
+    let core = exports.iter().find(|(_, name, _)| *name == CORE).map(|(_, _, value)| *value);
+    let mut core = core.map(|value| widened(&mut numbering, value, Ty::U64));
+    let can = Can { answer: composition.sink_frame.is_some(), steer: core.is_some() };
+    let mut verdict = verdict(&mut numbering, &exports, can)?;
     let mut answer = None;
     if let Some(frame) = &composition.sink_frame {
         let mut fields = Vec::new();
@@ -72,7 +77,9 @@ pub(super) fn unroll(composition: &Composition) -> Result<Unrolled, HandlerError
         answer = Some(Answer { fields, head_bytes: frame.head_bytes() as usize, length });
     }
     let is_used = |name: &str| {
-        name == VERDICT || answer.is_some() && (name == LENGTH || named_by_frame(composition, name))
+        name == VERDICT
+            || name == CORE
+            || answer.is_some() && (name == LENGTH || named_by_frame(composition, name))
     };
     let mut counters: Vec<(String, Value)> = Vec::new();
     for (stage, name, value) in &exports {
@@ -89,7 +96,8 @@ pub(super) fn unroll(composition: &Composition) -> Result<Unrolled, HandlerError
         });
         numbers.chain(&mut answer.length)
     });
-    let results = std::iter::once(&mut verdict).chain(counters.iter_mut().map(|(_, value)| value));
+    let results = std::iter::once(&mut verdict).chain(&mut core);
+    let results = results.chain(counters.iter_mut().map(|(_, value)| value));
     let line = numbering.finish(results.chain(fields));
     if line.steps.len() > MAX_STEPS {
         return Err(HandlerError::new(format!(
@@ -97,11 +105,14 @@ pub(super) fn unroll(composition: &Composition) -> Result<Unrolled, HandlerError
             line.steps.len()
         )));
     }
-    Ok(Unrolled { line, verdict, counters, answer })
+    Ok(Unrolled { line, verdict, counters, answer, core })
 }
 
 /// The export that says what becomes of a frame.
 const VERDICT: &str = "verdict";
+
+/// The export that says which core gets a frame that is steered.
+const CORE: &str = "core";
 
 /// The export that says how long an answer is.
 const LENGTH: &str = "length";
@@ -214,17 +225,24 @@ fn unroll_block(
     values
 }
 
+/// What else than letting go of a frame a handler can do.
+#[derive(Clone, Copy)]
+struct Can {
+    answer: bool,
+    steer: bool,
+}
+
 /// The one export called `verdict`; numbers beyond those that mean something are `pass`.
 fn verdict(
     numbering: &mut Numbering,
     exports: &[(&Stage, &str, Value)],
-    answers: bool,
+    can: Can,
 ) -> Result<Value, HandlerError> {
     let mut named = exports.iter().filter(|(_, name, _)| *name == VERDICT);
     let Some((_, _, value)) = named.next() else {
         return Err(HandlerError::new(
             "no export `verdict`: write `export verdict = ..`, 0 to pass, 1 to drop, 2 to leave the frame to the \
-             kernel, 3 to answer it",
+             kernel, 3 to answer it, 4 to steer it to the core that the export `core` says",
         ));
     };
     if let Some((stage, ..)) = named.next() {
@@ -234,12 +252,19 @@ fn verdict(
         )));
     }
     let value = widened(numbering, *value, Ty::U64);
-    // Who has no answer cannot give it.
-    let kinds = Verdict::ALL.len() as u64 - u64::from(!answers);
-    let kinds = numbering.constant(kinds, Ty::U64);
+    // Who has no answer cannot give it, and who names no core cannot steer.
+    let kinds =
+        if can.steer { Verdict::ALL.len() } else { Verdict::Answer as usize + usize::from(can.answer) };
+    let kinds = numbering.constant(kinds as u64, Ty::U64);
     let pass = numbering.constant(0, Ty::U64);
     let is_known = numbering.compute(Op::Compare(CompareOp::Ltu, value, kinds), Ty::Bool);
-    Ok(numbering.compute(Op::Select { cond: is_known, then: value, otherwise: pass }, Ty::U64))
+    let known = numbering.compute(Op::Select { cond: is_known, then: value, otherwise: pass }, Ty::U64);
+    if can.answer || !can.steer {
+        return Ok(known);
+    }
+    let answer = numbering.constant(Verdict::Answer as u64, Ty::U64);
+    let is_answer = numbering.compute(Op::Compare(CompareOp::Eq, known, answer), Ty::Bool);
+    Ok(numbering.compute(Op::Select { cond: is_answer, then: pass, otherwise: known }, Ty::U64))
 }
 
 /// The value as one of a wider type, or of the same.

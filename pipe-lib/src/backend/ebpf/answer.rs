@@ -206,7 +206,7 @@ pub(super) fn slots(code: &[BpfInsn]) -> i16 {
 
 impl Answer {
     /// The values that it is made of.
-    pub(super) fn values(&self) -> impl Iterator<Item = Value> + '_ {
+    pub(crate) fn values(&self) -> impl Iterator<Item = Value> + '_ {
         let of_field = |field: &AnswerField| match field {
             AnswerField::Number { value, .. } => Some(*value),
             AnswerField::Keep(_) | AnswerField::Bytes(_) => None,

@@ -8,6 +8,8 @@
 //! counters.
 
 mod answer;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod direct;
 mod insn;
 mod lower;
 mod places;
@@ -139,9 +141,12 @@ impl XdpProgram {
 
 /// A handler's code, whose counters begin at byte `map_at` of the map's value.
 fn append(handler: &Handler, map_at: usize, code: &mut Vec<BpfInsn>) -> Result<(), HandlerError> {
-    let line = handler.line();
-    let mut results: Vec<_> = handler.counter_values().chain([handler.verdict()]).collect();
-    results.extend(handler.answer().into_iter().flat_map(|answer| answer.values()));
+    if handler.steers() {
+        return Err(HandlerError::new(
+            "it steers to cores, which have their queues behind the program: run it in the stack",
+        ));
+    }
+    let (line, results) = (handler.line(), handler.results());
     let places = places::places(line, &results, -PADDED_AT).ok_or_else(|| {
         HandlerError::new(
             "more values at once than the 512 bytes of eBPF's stack hold: cut the handler in two",
@@ -161,8 +166,8 @@ fn append(handler: &Handler, map_at: usize, code: &mut Vec<BpfInsn>) -> Result<(
         }
     }
     lowering.fetch(R0, handler.verdict());
-    // What the verifier cannot know of it.
-    lowering.code.push(BpfInsn::Alu64(BpfAlu::And, R0, BpfOperand::Immediate(Verdict::ALL.len() as i32 - 1)));
+    // What the verifier cannot know of it: the last verdict, to steer, is not among them.
+    lowering.code.push(BpfInsn::Alu64(BpfAlu::And, R0, BpfOperand::Immediate(Verdict::Answer as i32)));
     if let Some(plan) = handler.answer() {
         let mut body = answer::answer(&lowering, plan)?;
         let answer = BpfOperand::Immediate(Verdict::Answer as i32);
