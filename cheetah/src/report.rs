@@ -296,8 +296,7 @@ mod tests {
         let verdicts = json!({ "pass": 2, "drop": 4, "kernel": 6, "answer": 8, "steer": 10 });
         let handler = json!({ "name": "mine", "verdicts": verdicts, "counters": { "seen": 18 } });
         assert_eq!(json["handlers"], json!([handler]));
-        let line =
-            "handler                         20  mine: 4 dropped, 6 to the kernel, 8 answered, 18 seen";
+        let line = "handler                         30  mine: 4 dropped, 6 to the kernel, 8 answered, 10 steered, 18 seen";
         assert!(sum.to_string().lines().any(|of| of == line), "{sum}");
         assert_eq!(json["work"].as_object().unwrap().len(), Quantity::ALL.len());
         let table = sum.to_string();

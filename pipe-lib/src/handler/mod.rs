@@ -2,9 +2,10 @@
 //!
 //! A handler is a pipeline whose stages only look. It exports `verdict`, and numbers that are added to
 //! counters of those names for each frame; if it ends in a frame (`-> reply`), the fields of that are what it
-//! answers with; if it exports `core`, it may steer. It has no loop and no branch: `unroll` writes out what it does with each of the first
-//! [`MAX_PREFIX_BYTES`] bytes, where the place of every word is known, and what is left is some dozens of
-//! steps, which on x86-64 are machine code. `docs/handlers.md` is the reference.
+//! answers with; if it exports `core`, it may steer. It has no loop and no branch: `unroll` writes out what
+//! it does with each of the first [`MAX_PREFIX_BYTES`] bytes, where the place of every word is known, and
+//! what is left is some dozens of steps, which on x86-64 are machine code. `docs/handlers.md` is the
+//! reference.
 //!
 //! What a handler says of a frame, exactly: the results of its pipeline over the frame's first
 //! `MAX_PREFIX_BYTES` bytes, zeros in place of those that the frame does not have.

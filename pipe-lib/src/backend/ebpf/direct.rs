@@ -1,5 +1,5 @@
-//! A handler as machine code of this process: its eBPF instructions one by one, each one or two of x86-64. They are
-//! straight-line and their values have places already, so there is nothing left to choose.
+//! A handler as machine code of this process: its eBPF instructions one by one, each one or two of x86-64.
+//! They are straight-line and their values have places already, so there is nothing left to choose.
 //!
 //! ```text
 //!   r0  r1  r2  r3 r4 r5  r6 (frame) r8  r9   r10 (stack)
@@ -32,8 +32,8 @@ pub(crate) struct HandlerCode {
 }
 
 impl HandlerCode {
-    /// Code that computes `results` of the line; `None` if a step has no instructions, or the machine gives no memory for code:
-    /// then it is interpreted.
+    /// Code that computes `results` of the line; `None` if a step has no instructions, or the machine gives
+    /// no memory for code: then it is interpreted.
     pub(crate) fn new(line: &StraightLine, results: &[Value]) -> Option<HandlerCode> {
         let places = places::places(line, results, 0)?;
         let mut insns = Vec::new();
@@ -59,15 +59,17 @@ impl HandlerCode {
         Some(HandlerCode { code, prefix_bytes: line.prefix_bytes(), values: line.steps.len() })
     }
 
-    /// Puts the results for a frame in their places among `values`, of which there are as many as steps; the rest is as it was.
+    /// Puts the results for a frame in their places among `values`, of which there are as many as steps; the
+    /// rest is as it was.
     ///
     /// # Panics
     /// If the frame is shorter than what is looked at.
     pub(crate) fn run(&self, frame: &[u8], values: &mut Vec<u64>) {
         assert!(frame.len() >= self.prefix_bytes);
         values.resize(self.values, 0);
-        // SAFETY: the code is that of a function of this type, which reads `prefix_bytes` from the first pointer and writes to
-        // places below `values` behind the second; both are there. It keeps what its caller wants kept.
+        // SAFETY: the code is that of a function of this type, which reads `prefix_bytes` from the first
+        // pointer and writes to places below `values` behind the second; both are there. It keeps what its
+        // caller wants kept.
         unsafe {
             let run: unsafe extern "sysv64" fn(*const u8, *mut u64) =
                 std::mem::transmute(self.code.address(0));
