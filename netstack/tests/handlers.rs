@@ -50,8 +50,8 @@ impl Oracle {
         Oracle { engine: pipeline.compile_with(&Backend::Interp.into()).unwrap() }
     }
 
-    /// Who has no answer to give passes what it would answer.
-    fn judge(&self, frame: &[u8], answers: bool) -> (Verdict, Vec<(String, u64)>) {
+    /// Who has no answer to give passes what it would answer, and who names no core what it would steer.
+    fn judge(&self, frame: &[u8], handler: &Handler) -> (Verdict, Vec<(String, u64)>) {
         let mut prefix = [0; MAX_PREFIX_BYTES];
         let seen = frame.len().min(MAX_PREFIX_BYTES);
         prefix[..seen].copy_from_slice(&frame[..seen]);
@@ -67,7 +67,11 @@ impl Oracle {
             .collect();
         let (_, verdict) = exports.iter().find(|(name, _)| name == "verdict").unwrap();
         let verdict = usize::try_from(*verdict).ok().and_then(|number| Verdict::ALL.get(number).copied());
-        let verdict = verdict.filter(|verdict| answers || *verdict != Verdict::Answer);
+        let verdict = verdict.filter(|verdict| match verdict {
+            Verdict::Answer => handler.answers(),
+            Verdict::Steer => handler.steers(),
+            _ => true,
+        });
         (verdict.unwrap_or(Verdict::Pass), exports)
     }
 }
@@ -79,7 +83,7 @@ fn compare(named: &NamedHandler, oracle: &Oracle, frames: &[Vec<u8>]) -> Vec<u64
     let own: Vec<String> = named.handler.counters().map(str::to_owned).collect();
     let mut expected = vec![0u64; Verdict::ALL.len() + own.len()];
     for frame in frames {
-        let (verdict, exports) = oracle.judge(frame, named.handler.answers());
+        let (verdict, exports) = oracle.judge(frame, &named.handler);
         assert_eq!(interpreted.judge(frame, &mut values), verdict, "{}: {frame:02x?}", named.name);
         let stepped: Vec<u64> = interpreted.counted(&values).collect();
         assert_eq!(named.handler.judge(frame, &mut values), verdict, "{}: {frame:02x?}", named.name);
