@@ -17,14 +17,14 @@ mod unroll;
 mod tests;
 
 pub use crate::backend::ebpf::XdpProgram;
-#[cfg(target_arch = "x86_64")]
+#[cfg(native)]
 use crate::backend::ebpf::direct::HandlerCode;
 pub(crate) use straight::{FrameSource, FrameStep, StraightLine, name};
 
 use crate::compose::Composition;
 use crate::ir::{Gauge, Value};
 use std::fmt;
-#[cfg(target_arch = "x86_64")]
+#[cfg(native)]
 use std::sync::Arc;
 
 /// Bytes of a frame that a handler may look at.
@@ -133,7 +133,7 @@ pub struct Handler {
     answer: Option<Answer>,
     core: Option<Value>,
     prefix_bytes: usize,
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(native)]
     code: Option<Arc<HandlerCode>>,
 }
 
@@ -145,7 +145,7 @@ impl Handler {
     pub fn new(composition: &Composition) -> Result<Handler, HandlerError> {
         let unroll::Unrolled { line, verdict, counters, answer, core } = unroll::unroll(composition)?;
         let prefix_bytes = line.prefix_bytes();
-        #[cfg_attr(not(target_arch = "x86_64"), allow(unused_mut))]
+        #[cfg_attr(not(native), allow(unused_mut))]
         let mut handler = Handler {
             line,
             verdict,
@@ -153,10 +153,10 @@ impl Handler {
             answer,
             core,
             prefix_bytes,
-            #[cfg(target_arch = "x86_64")]
+            #[cfg(native)]
             code: None,
         };
-        #[cfg(target_arch = "x86_64")]
+        #[cfg(native)]
         {
             handler.code = HandlerCode::new(&handler.line, &handler.results()).map(Arc::new);
         }
@@ -166,17 +166,17 @@ impl Handler {
     /// The same, to be interpreted: what its machine code is compared with.
     #[must_use]
     pub fn interpreted(self) -> Handler {
-        #[cfg(target_arch = "x86_64")]
+        #[cfg(native)]
         return Handler { code: None, ..self };
-        #[cfg(not(target_arch = "x86_64"))]
+        #[cfg(not(native))]
         self
     }
 
     /// Whether it is machine code in this process; else it is interpreted, step by step.
     pub fn is_compiled(&self) -> bool {
-        #[cfg(target_arch = "x86_64")]
+        #[cfg(native)]
         return self.code.is_some();
-        #[cfg(not(target_arch = "x86_64"))]
+        #[cfg(not(native))]
         false
     }
 
@@ -202,7 +202,7 @@ impl Handler {
 
     /// All results for a frame that has as many bytes as are looked at.
     fn evaluate(&self, frame: &[u8], values: &mut Vec<u64>) {
-        #[cfg(target_arch = "x86_64")]
+        #[cfg(native)]
         if let Some(code) = &self.code {
             return code.run(frame, values);
         }

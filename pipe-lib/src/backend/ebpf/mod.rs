@@ -8,7 +8,7 @@
 //! counters.
 
 mod answer;
-#[cfg(target_arch = "x86_64")]
+#[cfg(native)]
 pub(crate) mod direct;
 mod insn;
 mod lower;
