@@ -16,7 +16,8 @@ use crate::plan::target::Target;
 pub(crate) use demand::MAX_SUBTRACTIONS;
 use form::Chooser;
 pub(crate) use form::{Addend, Fold, LinearSystem, MAX_NUMBER, Running, Second, StateForm};
-use period::{constants_of, periods};
+use period::periods;
+pub(crate) use period::{OffsetBits, constants_of, offset_bits};
 use std::sync::{Arc, OnceLock};
 pub(crate) use sums::narrow;
 
@@ -48,14 +49,14 @@ impl VectorStage {
         let pipe = stage.normal();
         let classes = &stage.facts().states;
         let body = &pipe.body;
-        let constants = constants_of(pipe, None, None);
+        let constants = constants_of(body, &pipe.tables, None, None);
         if pipe.states.len() > 64 {
             return Err("more than 64 states in one stage".into());
         }
         let induction = |(index, facts): (usize, &StateFacts)| {
             let class = &facts.class;
             let (id, next) = (StateId(index as u32), pipe.next[index]);
-            let after = |old| constants_of(pipe, None, Some((id, old)))[next.0 as usize];
+            let after = |old| constants_of(body, &pipe.tables, None, Some((id, old)))[next.0 as usize];
             (*class == Class::Positional).then(|| Step::of(pipe, &constants, id, after)).flatten()
         };
         let induction: Vec<Option<Step>> = classes.iter().enumerate().map(induction).collect();
@@ -147,7 +148,7 @@ impl VectorStage {
         let once: Vec<u64> = (0..period / word)
             .map(|index| {
                 let pos = Some((index * word) as u64);
-                constants_of(&self.pipe, pos, None)[value.0 as usize].unwrap_or(0)
+                constants_of(&self.pipe.body, &self.pipe.tables, pos, None)[value.0 as usize].unwrap_or(0)
             })
             .collect();
         once.iter().copied().cycle().take(count).collect()

@@ -1,34 +1,35 @@
 //! Values that are known before any word is read: constants, and what depends on the offset in the stream
 //! alone.
 
-use crate::ir::{BinaryOp, ConvertOp, Op, Pipe, StateId, UnaryOp, Value, eval};
+use crate::analyse::rewrite::evaluate;
+use crate::ir::{BinaryOp, Block, ConvertOp, Op, Pipe, StateId, Table, UnaryOp, Value};
 
 /// Positional values with a longer period are computed from the offset.
 pub(super) const MAX_PERIOD: usize = 32;
 
-/// The values that depend on the low bits of the offset alone.
-pub(super) fn periods(pipe: &Pipe, constants: &[Option<u64>]) -> Vec<Option<usize>> {
-    /// What is known of a value that depends on the offset only.
-    #[derive(Clone, Copy)]
-    struct Low {
-        /// Bit `i` depends on no bit of the offset above `i`.
-        carries_up: bool,
-        /// Number of low bits of the offset that decide the value.
-        bits: u32,
-    }
-    let body = &pipe.body;
-    let mut known: Vec<Option<Low>> = Vec::with_capacity(body.insts.len());
+/// What is known of a value that depends on nothing but the offset in the stream.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OffsetBits {
+    /// Bit `i` depends on no bit of the offset above `i`.
+    carries_up: bool,
+    /// Number of low bits of the offset that decide the value.
+    pub(crate) bits: u32,
+}
+
+/// For each value of a body, whether it depends on the offset alone; `constants` are those of the body.
+pub(crate) fn offset_bits(body: &Block, constants: &[Option<u64>]) -> Vec<Option<OffsetBits>> {
+    let mut known: Vec<Option<OffsetBits>> = Vec::with_capacity(body.insts.len());
     for (value, inst) in body.iter() {
         if constants[value.0 as usize].is_some() {
-            known.push(Some(Low { carries_up: true, bits: 0 }));
+            known.push(Some(OffsetBits { carries_up: true, bits: 0 }));
             continue;
         }
-        let operands: Option<Vec<Low>> =
+        let operands: Option<Vec<OffsetBits>> =
             inst.op.operands().map(|operand| known[operand.0 as usize]).collect();
         let low = match (inst.op, operands) {
             (Op::In | Op::State(_) | Op::Param(_) | Op::WideUnary(..) | Op::WideBinary(..), _)
             | (_, None) => None,
-            (Op::Pos, _) => Some(Low { carries_up: true, bits: 64 }),
+            (Op::Pos, _) => Some(OffsetBits { carries_up: true, bits: 64 }),
             (op, Some(operands)) => {
                 let bits = operands.iter().map(|low| low.bits).max().unwrap_or(0);
                 let all_up = operands.iter().all(|low| low.carries_up);
@@ -58,12 +59,19 @@ pub(super) fn periods(pipe: &Pipe, constants: &[Option<u64>]) -> Vec<Option<usiz
                         .unwrap_or(64),
                     _ => inst.ty.bits(),
                 };
-                Some(Low { carries_up, bits: if carries_up { bits.min(kept) } else { bits } })
+                Some(OffsetBits { carries_up, bits: if carries_up { bits.min(kept) } else { bits } })
             }
         };
         known.push(low);
     }
-    let of = |(index, low): (usize, &Option<Low>)| {
+    known
+}
+
+/// For each value, the bytes after which it repeats itself, if it depends on the offset alone and does so
+/// soon.
+pub(super) fn periods(pipe: &Pipe, constants: &[Option<u64>]) -> Vec<Option<usize>> {
+    let known = offset_bits(&pipe.body, constants);
+    let of = |(index, low): (usize, &Option<OffsetBits>)| {
         let low = (*low)?;
         let usable = constants[index].is_none() && low.bits <= MAX_PERIOD.trailing_zeros();
         usable.then(|| (1usize << low.bits).max(pipe.word_bytes()))
@@ -73,36 +81,33 @@ pub(super) fn periods(pipe: &Pipe, constants: &[Option<u64>]) -> Vec<Option<usiz
 
 /// The values that are constants, computed; with an offset in the stream or the number in a state, also those
 /// that depend on nothing else.
-pub(super) fn constants_of(
-    pipe: &Pipe,
+pub(crate) fn constants_of(
+    body: &Block,
+    tables: &[Table],
     pos: Option<u64>,
     known_state: Option<(StateId, u64)>,
 ) -> Vec<Option<u64>> {
-    let body = &pipe.body;
     let mut known: Vec<Option<u64>> = Vec::with_capacity(body.insts.len());
     for inst in &body.insts {
         let get = |value: Value| known[value.0 as usize];
         let folded = match inst.op {
-            Op::Const(number) => Some(number),
             Op::State(state) => known_state.filter(|(known, _)| *known == state).map(|(_, number)| number),
-            Op::In | Op::Param(_) => None,
-            Op::WideUnary(..) | Op::WideBinary(..) => None,
             Op::Pos => pos,
-            Op::Unary(op, a) => get(a).map(|a| eval::unary(op, inst.ty, a)),
-            Op::Binary(op, a, b) => get(a).zip(get(b)).map(|(a, b)| eval::binary(op, inst.ty, a, b)),
-            Op::Compare(op, a, b) => get(a).zip(get(b)).map(|(x, y)| eval::compare(op, body.ty(a), x, y)),
+            // The other one need not be known.
             Op::Select { cond, then, otherwise } => {
                 get(cond).and_then(|cond| get(if cond != 0 { then } else { otherwise }))
             }
-            Op::Modular(op, a, b, m) => {
-                get(a).zip(get(b)).zip(get(m)).map(|((a, b), m)| eval::modular(op, inst.ty, a, b, m))
+            op => {
+                let (mut args, mut operand_ty) = ([Some(0); 3], inst.ty);
+                for (arg, operand) in args.iter_mut().zip(op.operands()) {
+                    *arg = get(operand);
+                    operand_ty = body.ty(operand);
+                }
+                match args {
+                    [Some(a), Some(b), Some(c)] => evaluate(&op, inst.ty, operand_ty, [a, b, c], tables),
+                    _ => None,
+                }
             }
-            Op::Convert(op, a) => get(a).map(|x| eval::convert(op, body.ty(a), inst.ty, x)),
-            Op::Lookup(table, index) => get(index).map(|index| {
-                let values = &pipe.tables[table.0 as usize].values;
-                values[(index % values.len() as u64) as usize]
-            }),
-            Op::Crc(op, acc, x) => get(acc).zip(get(x)).map(|(acc, v)| eval::crc(op, body.ty(x), acc, v)),
         };
         known.push(folded);
     }

@@ -2,10 +2,10 @@
 
 use super::induction::MAX_WIDENING;
 use super::lower::{Group, Lowering, Ordered, ReductionTerm, SumPair};
-use super::phase::{Positional, positional};
 use super::{Accumulate, Accumulator, Carry, Reg, VectorOp};
 use crate::analyse::Reduce;
 use crate::ir::{BinaryOp, Block, CompareOp, ConvertOp, ModOp, Op, Pipe, StateId, Table, Ty, UnaryOp, Value};
+use crate::plan::stage::{OffsetBits, constants_of, offset_bits};
 use std::collections::HashMap;
 
 /// Most bytes of running reductions that take turns.
@@ -22,7 +22,8 @@ pub(super) struct StageLowering<'a> {
     pub(super) word: u8,
     pub(super) state_types: Vec<Ty>,
     pub(super) done: HashMap<Value, Group>,
-    pub(super) positional: Vec<Positional>,
+    /// For each value, whether it depends on the offset alone.
+    pub(super) positional: Vec<Option<OffsetBits>>,
     /// All values at the offsets 0, 1, 2, ... words, as far as they were asked for and depend on nothing
     /// else.
     pub(super) numbers: Vec<Vec<Option<u64>>>,
@@ -52,7 +53,7 @@ impl<'a> StageLowering<'a> {
             word: pipe.input.bytes() as u8,
             state_types: pipe.states.iter().map(|state| state.ty).collect(),
             done: HashMap::new(),
-            positional: positional(block),
+            positional: offset_bits(block, &constants_of(block, tables, None, None)),
             numbers: Vec::new(),
             delayed: HashMap::new(),
             running: HashMap::new(),
