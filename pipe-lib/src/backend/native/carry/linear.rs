@@ -65,7 +65,7 @@ pub(super) struct LinearLanes {
     lane: Lane,
     /// For each copy and state, a register for each of these vectors.
     acc: Vec<Vec<Vec<VReg>>>,
-    /// What the remainder contributes, one a state.
+    /// What the remainder contributes, one a state; zero before it.
     remainder: Vec<VReg>,
     /// Where the states are, from the start of the states.
     offsets: Vec<i32>,
@@ -88,7 +88,11 @@ impl LinearLanes {
         let mut pinned = |count: usize| (0..count).map(|_| b.pinned_vector()).collect::<Vec<VReg>>();
         let acc: Vec<Vec<Vec<VReg>>> =
             (0..copies).map(|_| (0..side).map(|_| pinned(parts)).collect()).collect();
-        let remainder = pinned(side);
+        // What is left comes when the copies have been merged: the second one's registers are free then.
+        let remainder = match acc.get(1) {
+            Some(second) => second.iter().map(|parts| parts[0]).collect(),
+            None => pinned(side),
+        };
         let zero = b.splat(Lane::B, 0);
         acc[0].iter().flatten().chain(&remainder).for_each(|reg| b.assign(*reg, zero));
         let round = Round::of(pipe.tail, word.bytes());
@@ -425,6 +429,10 @@ impl LoopCarried for LinearLanes {
                 }
             }
             self.stored(b, &self.acc[0], part, &sums);
+        }
+        if copies > 1 {
+            let zero = b.splat(Lane::B, 0);
+            self.remainder.iter().for_each(|reg| b.assign(*reg, zero));
         }
     }
 
