@@ -102,6 +102,14 @@ fn crcs() {
             &upper("lts d, c, 0; shl t, c, 1; xor u, t, 0x1021; sel c, d, u, t"),
             &upper("leu d, 0x8000, c; shl t, c, 1; xor u, t, 0x1021; sel c, d, u, t"),
             &upper("ltu d, c, 0x8000; shl t, c, 1; xor u, t, 0x1021; sel c, d, t, u"),
+            &upper("leu d, c, 0x7fff; shl t, c, 1; xor u, t, 0x1021; sel c, d, t, u"),
+            &upper("ltu d, 0x7fff, c; shl t, c, 1; xor u, t, 0x1021; sel c, d, u, t"),
+            &upper("lts d, 0xffff, c; shl t, c, 1; xor u, t, 0x1021; sel c, d, t, u"),
+            &upper("les d, 0, c; shl t, c, 1; xor u, t, 0x1021; sel c, d, t, u"),
+            &upper("les d, c, 0xffff; shl t, c, 1; xor u, t, 0x1021; sel c, d, u, t"),
+            &upper("and b, c, 0x8000; eq d, 0x8000, b; shl t, c, 1; xor u, t, 0x1021; sel c, d, u, t"),
+            &upper("and b, c, 0x8000; ltu d, 0, b; shl t, c, 1; xor u, t, 0x1021; sel c, d, u, t"),
+            &upper("and b, c, 0x8000; ltu d, b, 0x8000; shl t, c, 1; xor u, t, 0x1021; sel c, d, t, u"),
             &upper("and b, c, 0x8000; ne d, b, 0; shl t, c, 1; xor u, t, 0x1021; sel c, d, u, t"),
             &upper("sar m, c, 15; and m, m, 0x1021; shl t, c, 1; xor c, t, m"),
             // In shifts of whole bytes, without table or loop.
@@ -393,12 +401,13 @@ fn scans_and_delays() {
         "lagged scan by max, with the result 2 words before",
         &["u16le { state l: u16; state r: u16; in x; max y, x, l; mov l, r; mov r, y; out y; export r }"],
     );
-    // One of them is changed on the way, is the sum of two, or is another's.
+    // One of them is changed on the way, is the sum of two, or is another's; and conditions.
     all_are(
         "serial",
         &[
             "u8 { state r: u8; state g: u8; state b: u8; in x; add y, x, r; xor r, g, 1; mov g, b; mov b, y; out y }",
             "u8 { state r: u8; state g: u8; state b: u8; in x; add y, x, r; add y, y, g; mov r, g; mov g, b; mov b, y; out y }",
+            "u8 { state a: bool; state b: bool; in x; trunc.bool t, x; xor n, b, t; mov b, a; mov a, n; export a }",
         ],
     );
     all_are(
