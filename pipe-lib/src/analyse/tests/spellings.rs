@@ -117,6 +117,18 @@ fn crcs() {
              shl m, c, 12; xor c, c, m; and n, c, 0xff; shl n, n, 5; xor c, c, n; export c }",
         ],
     );
+    // Comparisons with other numbers tell more than the sign.
+    all_are(
+        "serial",
+        &[
+            &upper("les d, c, 5; shl t, c, 1; xor u, t, 0x1021; sel c, d, u, t"),
+            &upper("lts d, c, 1; shl t, c, 1; xor u, t, 0x1021; sel c, d, u, t"),
+            &upper("leu d, 0x7000, c; shl t, c, 1; xor u, t, 0x1021; sel c, d, u, t"),
+            &upper("ltu d, c, 0x8001; shl t, c, 1; xor u, t, 0x1021; sel c, d, t, u"),
+            &upper("lts d, 5, c; shl t, c, 1; xor u, t, 0x1021; sel c, d, t, u"),
+            &upper("les d, 1, c; shl t, c, 1; xor u, t, 0x1021; sel c, d, t, u"),
+        ],
+    );
     for std in ["crc16_t10dif", "crc64_nvme", "crc32", "crc32c"] {
         let pipeline = Library::standard().pipeline(std).unwrap();
         let class = analyse(&pipeline.composition().stages[0].pipe).states[0].class.to_string();
