@@ -3,6 +3,7 @@
 //! A plain GET of a file decides everything by one look-up and writes nothing.
 
 mod file;
+mod kept;
 mod resource;
 
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use crate::http::response::{self, Status};
 use crate::http::target;
 use crate::service::Service;
 use crate::store::{self, ChangeMade, Document, Found};
+pub(crate) use kept::of_hit;
 
 /// A decided response. On the wire: the ready-made head, then the text, which ends every head, then the body.
 #[derive(Debug)]
@@ -198,7 +200,9 @@ pub(crate) fn of_program(service: &Service, come: Come, text: &mut Vec<u8>) -> O
         }
     };
     response::line(text, format_args!("HTTP/1.1 {} {}", head.code, head.reason));
-    response::line(text, format_args!("Server: {}", response::SERVER));
+    if !head.is_signed {
+        response::line(text, format_args!("Server: {}", response::SERVER));
+    }
     text.extend_from_slice(&head.fields);
     match length {
         _ if !head.may_have_content() => {}
@@ -208,7 +212,11 @@ pub(crate) fn of_program(service: &Service, come: Come, text: &mut Vec<u8>) -> O
         }
         None => {}
     }
-    service.end_head(asked.persistence, text);
+    if head.is_signed {
+        service.end_signed_head(asked.persistence, text);
+    } else {
+        service.end_head(asked.persistence, text);
+    }
     let is_delimited = !asked.with_body || asked.may_chunk || length.is_some();
     OfProgram { code: head.code, instead: None, is_delimited }
 }

@@ -1,9 +1,10 @@
 //! Who answers a request: asked in order, the first that takes it does, whichever version of HTTP it came by.
 //!
 //! ```text
-//!   misdirected ▸ elsewhere ▸ programs ▸ uploads ▸ what is served (its own list: `answer::resource`)
+//!   misdirected ▸ elsewhere ▸ kept of origins ▸ programs and origins ▸ uploads ▸ what is served (its own list: `answer::resource`)
 //! ```
 
+use crate::accelerator::Hit;
 use crate::access_log::Peer;
 use crate::http::request::Request;
 use crate::http::response::Status;
@@ -17,6 +18,8 @@ pub(crate) enum Answering {
     Here,
     /// Nobody answers it.
     Refused(Status),
+    /// What was kept of an origin's response does.
+    Kept(Hit),
     /// A program does, when all of it has come.
     Program(Ask),
     /// The disk does, likewise.
@@ -32,7 +35,7 @@ pub(crate) struct Origin {
 
 type Answerer = fn(&mut Service, Origin, &Request<'_>) -> Option<Answering>;
 
-const ANSWERERS: [Answerer; 4] = [misdirected, elsewhere, program, upload];
+const ANSWERERS: [Answerer; 5] = [misdirected, elsewhere, kept, program, upload];
 
 /// Turns to the host that `request` is for, and finds who answers it.
 pub(crate) fn find(service: &mut Service, origin: Origin, request: &Request<'_>) -> Answering {
@@ -49,6 +52,15 @@ fn misdirected(service: &mut Service, _: Origin, request: &Request<'_>) -> Optio
 /// Who is sent elsewhere changes nothing here, and no program hears of it.
 fn elsewhere(service: &mut Service, _: Origin, _: &Request<'_>) -> Option<Answering> {
     service.sends_to().map(|_| Answering::Here)
+}
+
+fn kept(service: &mut Service, origin: Origin, request: &Request<'_>) -> Option<Answering> {
+    if request.content_length > 0 || request.is_chunked {
+        return None;
+    }
+    let scope = service.scope;
+    let asked = Asked { request, peer: origin.peer, secured: origin.secured, scope };
+    service.programs.as_mut()?.hit(&asked).map(Answering::Kept)
 }
 
 fn program(service: &mut Service, origin: Origin, request: &Request<'_>) -> Option<Answering> {

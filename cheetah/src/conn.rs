@@ -590,7 +590,8 @@ impl Conn {
     fn on_request(&mut self, service: &mut Service, request: &Request<'_>) -> bool {
         let has_content = request.content_length > 0 || request.is_chunked;
         let origin = Origin { peer: self.peer, secured: self.secured };
-        let refusal = match answerers::find(service, origin, request) {
+        let (mut refusal, mut kept) = (None, None);
+        match answerers::find(service, origin, request) {
             Answering::Program(ask) => {
                 self.on_program_request(service, request, ask, has_content);
                 return true;
@@ -599,9 +600,10 @@ impl Conn {
                 self.receive(service, upload, has_content && request.expects_continue);
                 return true;
             }
-            Answering::Refused(status) => Some(status),
-            Answering::Here => None,
-        };
+            Answering::Refused(status) => refusal = Some(status),
+            Answering::Kept(hit) => kept = Some(hit),
+            Answering::Here => {}
+        }
         let too_large = request.content_length > u64::from(service.options.max_skipped);
         // With `Expect: 100-continue` nobody can say whether the content still comes after our final answer.
         let content_unclear = has_content && request.expects_continue;
@@ -615,12 +617,13 @@ impl Conn {
         let mut text = std::mem::take(&mut service.text_scratch);
         let is_file_request = matches!(request.method, Method::Get | Method::Head);
         let refusal = refusal.or((too_large && is_file_request).then_some(Status::ContentTooLarge));
-        let answer = match refusal {
-            Some(status) => {
+        let answer = match (refusal, &kept) {
+            (Some(status), _) => {
                 let with_body = request.method != Method::Head;
                 answer::page(service, status, persistence, with_body, &mut text)
             }
-            None => answer::answer(service, request, persistence, &mut text),
+            (None, Some(hit)) => answer::of_hit(service, request, hit, persistence, &mut text),
+            (None, None) => answer::answer(service, request, persistence, &mut text),
         };
         let is_blocked = service.reader.is_blocked();
         let held = service.reader.end();

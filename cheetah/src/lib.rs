@@ -9,6 +9,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod accelerator;
 pub mod http;
 pub mod live;
 pub mod programs;

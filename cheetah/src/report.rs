@@ -11,6 +11,7 @@ use pipe_lib::handler::Verdict;
 use runtime::stats::work::{Quantity, Work};
 use serde_json::{Map, Value, json};
 
+use crate::accelerator::Snapshot;
 use crate::http::abuse::Abuse;
 use crate::http::response::Status;
 use crate::latency::{BOUNDS_US, Latency};
@@ -35,6 +36,8 @@ pub struct Report {
     pub open: u64,
     /// Bytes that are queued and not yet taken: by the peer on our own TCP/IP, by the socket on the kernel's.
     pub held_bytes: u64,
+    /// What is kept of other servers' responses, by all loops together.
+    pub cache: Option<Snapshot>,
 }
 
 impl Report {
@@ -52,6 +55,8 @@ impl Report {
         }
         self.open += other.open;
         self.held_bytes += other.held_bytes;
+        // Each tells of the same.
+        self.cache = other.cache.or(self.cache);
     }
 
     /// The same for programs: numbers by name, in groups.
@@ -76,6 +81,7 @@ impl Report {
             "http2": http2_json(&self.stats.http2),
             "responses": responses,
             "latency": latency_json(&self.latency),
+            "accelerator": self.cache.as_ref().map_or(Value::Null, cache_json),
             "bytes_queued": self.stats.bytes,
             "bytes_held": self.held_bytes,
             "device": {
@@ -114,6 +120,14 @@ impl Report {
     }
 }
 
+fn cache_json(cache: &Snapshot) -> Value {
+    let mut json: Map<String, Value> =
+        cache.counts.iter().map(|(name, _, count)| ((*name).to_owned(), (*count).into())).collect();
+    json.insert("resources".to_owned(), cache.resources.into());
+    json.insert("bytes".to_owned(), cache.bytes.into());
+    Value::Object(json)
+}
+
 /// A table of some twenty lines.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -145,6 +159,12 @@ impl fmt::Display for Report {
                 "of HTTP/2           {:>14}  connections with {} streams, {} of them reset, {} refused; {} ended by errors",
                 http2.connections, http2.streams, http2.resets, http2.refused, http2.errors
             )?;
+        }
+        if let Some(cache) = &self.cache {
+            let counts = cache.counts[1..].iter().map(|(name, _, count)| format!("{count} {name}"));
+            let counts = counts.collect::<Vec<_>>().join(", ");
+            writeln!(f, "hits                {:>14}  {counts}", cache.counts[0].2)?;
+            writeln!(f, "kept of origins     {:>14}  addresses, {} bytes", cache.resources, cache.bytes)?;
         }
         writeln!(f, "bytes queued        {:>14}", stats.bytes)?;
         writeln!(f, "bytes held          {:>14}  queued and not yet taken", self.held_bytes)?;

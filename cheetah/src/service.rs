@@ -509,7 +509,7 @@ impl Service {
             tails.set_time(unix);
         }
         if let Some(programs) = &mut self.programs {
-            programs.set_time(now);
+            programs.set_time(now, unix);
         }
     }
 
@@ -534,6 +534,13 @@ impl Service {
             text.extend_from_slice(self.tails().lines());
             date::write_tail(self.tails.unix(), persistence, text);
         }
+    }
+
+    /// Writes what a head ends with that says itself when it was made.
+    pub(crate) fn end_signed_head(&self, persistence: Persistence, text: &mut Vec<u8>) {
+        text.extend_from_slice(self.tails().lines());
+        text.extend_from_slice(persistence.line());
+        text.extend_from_slice(b"\r\n");
     }
 
     /// What stands between the ready-made head, if there is one, and the body: what was written, or the shared end of a head

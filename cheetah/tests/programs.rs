@@ -19,8 +19,12 @@ use support::{in_namespace, noise};
 
 fn config(path: &Path, limits: Limits) -> Config {
     let route = Route::new("/app", Target::FastCgi(Address::Unix(path.into()))).unwrap();
-    let programs =
-        programs::Config { routes: vec![route], params: vec![("APP".into(), "x y".into())], limits };
+    let programs = programs::Config {
+        routes: vec![route],
+        params: vec![("APP".into(), "x y".into())],
+        limits,
+        ..Default::default()
+    };
     Config { programs: Arc::new(programs), ..Config::default() }
 }
 
@@ -384,8 +388,12 @@ fn a_program_a_request() {
     script(".hidden", head, 0o755);
     symlink("says", dir.path().join("link")).unwrap();
     let route = Route::new("/cgi", Target::Cgi(dir.path().into())).unwrap();
-    let programs =
-        programs::Config { routes: vec![route], params: vec![("APP".into(), "a".into())], limits: quick() };
+    let programs = programs::Config {
+        routes: vec![route],
+        params: vec![("APP".into(), "a".into())],
+        limits: quick(),
+        ..Default::default()
+    };
     let server = on_kernel(support::site(), &Config { programs: Arc::new(programs), ..Config::default() });
     let mut client = connect(server.addr());
     send(&mut client, "POST", "/cgi/says/more%20of/it?q", b"the content");

@@ -47,7 +47,7 @@ fn command(what: &str) -> Start {
 fn config(what: &str, timeout: Duration) -> Config {
     let route = Route::new("/app", Target::Shared(command(what))).unwrap();
     let limits = Limits { timeout, ..Limits::default() };
-    let programs = programs::Config { routes: vec![route], params: Vec::new(), limits };
+    let programs = programs::Config { routes: vec![route], params: Vec::new(), limits, ..Default::default() };
     Config { programs: Arc::new(programs), ..Config::default() }
 }
 

@@ -34,7 +34,7 @@ struct Counters(Report);
 
 impl Collector for Counters {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let Report { stats, latency, device, stack, handlers, work, open, held_bytes } = &self.0;
+        let Report { stats, latency, device, stack, handlers, work, open, held_bytes, cache } = &self.0;
         for (name, help, value) in [
             ("cheetah_connections_open", "Connections that are open", *open),
             ("cheetah_bytes_held", "Bytes queued and not yet taken", *held_bytes),
@@ -59,6 +59,20 @@ impl Collector for Counters {
         ] {
             let of = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
             ConstCounter::new(value).encode(of)?;
+        }
+        if let Some(cache) = cache {
+            for (name, help, value) in [
+                ("cheetah_accelerator_resources", "Addresses of which something is kept", cache.resources),
+                ("cheetah_accelerator_bytes", "Memory that it takes", cache.bytes),
+            ] {
+                let of = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+                ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX)).encode(of)?;
+            }
+            for (name, help, count) in cache.counts {
+                let name = format!("cheetah_accelerator_{name}");
+                let of = encoder.encode_descriptor(&name, help, None, MetricType::Counter)?;
+                ConstCounter::new(count).encode(of)?;
+            }
         }
         let codes = Status::ALL.into_iter().map(|status| status.code().to_string());
         let others = ("other".to_owned(), stats.other_responses);

@@ -233,7 +233,12 @@ fn in_parts(
 }
 
 /// The document was found, and its first bytes cannot be read.
-fn unreadable(service: &Service, error: &io::Error, persistence: Persistence, text: &mut Vec<u8>) -> Answer {
+pub(super) fn unreadable(
+    service: &Service,
+    error: &io::Error,
+    persistence: Persistence,
+    text: &mut Vec<u8>,
+) -> Answer {
     tracing::warn!("a file that was asked for cannot be read: {error}");
     page(service, store::status_of(error), persistence, true, text)
 }

@@ -1,5 +1,6 @@
 //! Subcommands, one a file, and how they end: 0 fine, 1 refused or failed, 2 wrong usage.
 
+mod accelerate;
 mod bench;
 mod cat;
 mod check;
@@ -59,6 +60,7 @@ enum Command {
     Publish(publish::Arguments),
     Pull(pull::Arguments),
     Serve(Box<serve::Arguments>),
+    Accelerate(accelerate::Arguments),
     Check(check::Arguments),
     Demo(demo::Arguments),
     Bench(bench::Arguments),
@@ -91,6 +93,7 @@ pub(crate) fn run(arguments: Arguments) -> ExitCode {
     let result = match arguments.command {
         Command::Pack(arguments) => pack::run(&arguments),
         Command::Serve(_) => serve::run(&std::env::args_os().skip(2).collect::<Vec<_>>()),
+        Command::Accelerate(arguments) => accelerate::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Fsck(arguments) => fsck::run(&arguments),
         Command::Ls(arguments) => ls::run(&arguments),

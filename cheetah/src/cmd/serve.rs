@@ -296,7 +296,7 @@ struct Prepared {
 
 fn prepare(plan: &Plan) -> anyhow::Result<Prepared> {
     let arguments = &plan.arguments;
-    if !arguments.site.source.is_given() && plan.named.is_empty() {
+    if !arguments.site.source.is_given() && arguments.site.routes.is_empty() && plan.named.is_empty() {
         bail!(Usage(
             "nothing to serve: give a folder or an image, or --config FILE with `site = \"/srv/www\"` in it"
                 .to_owned()

@@ -55,6 +55,11 @@ impl ChunkedEnd {
         ChunkedEnd { state: State::Size, left: 0, room: u32::try_from(max).unwrap_or(u32::MAX) }
     }
 
+    /// Lets 4 GiB more come: for content that is bounded elsewhere, or goes on at once.
+    pub fn refill(&mut self) {
+        self.room = u32::MAX;
+    }
+
     /// Takes in what comes next. After [`Fed::End`] or [`Fed::Bad`] it is of no more use.
     pub fn feed(&mut self, bytes: &[u8]) -> Fed {
         self.feed_to(bytes, |_| {})

@@ -43,6 +43,17 @@ pub enum Persistence {
     Close,
 }
 
+impl Persistence {
+    /// The line that says so.
+    pub(crate) fn line(self) -> &'static [u8] {
+        match self {
+            Persistence::Implicit => b"",
+            Persistence::KeepAlive => b"Connection: keep-alive\r\n",
+            Persistence::Close => b"Connection: close\r\n",
+        }
+    }
+}
+
 /// The end of a response head (`Date`, `Connection` and the empty line), formatted once a second into buffers that all
 /// responses of the second share.
 #[derive(Clone, Debug)]
@@ -121,12 +132,7 @@ pub fn tail_block(unix: u64, lines: &[u8]) -> Vec<u8> {
 
 /// Formats the end of a head that is sent in the second `unix`.
 pub fn write_tail(unix: u64, persistence: Persistence, out: &mut Vec<u8>) {
-    let connection = match persistence {
-        Persistence::Implicit => &b""[..],
-        Persistence::KeepAlive => b"Connection: keep-alive\r\n",
-        Persistence::Close => b"Connection: close\r\n",
-    };
-    for part in [&b"Date: "[..], &format(unix), b"\r\n", connection, b"\r\n"] {
+    for part in [&b"Date: "[..], &format(unix), b"\r\n", persistence.line(), b"\r\n"] {
         out.extend_from_slice(part);
     }
 }

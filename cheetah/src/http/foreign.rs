@@ -1,4 +1,4 @@
-//! Heads of responses that others make: programs, as RFC 3875 section 6 has it.
+//! Heads of responses that others make: programs, as RFC 3875 section 6 has it; other servers' are in [`super::reply`].
 //!
 //! What comes from there is checked as strictly as what comes from a client: a line that could end a head early, or two
 //! lengths, are refused. Fields that speak of the way and not of the content (`Connection`, `Transfer-Encoding`, ...) are
@@ -12,7 +12,7 @@ use super::response::Status;
 pub const MAX_HEAD: usize = 16 * 1024;
 
 /// Most fields in one.
-const MAX_FIELDS: usize = 100;
+pub(super) const MAX_FIELDS: usize = 100;
 
 /// A checked head, but for the lines that are this server's: status line, `Server`, `Date`, framing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub struct ForeignHead {
     pub fields: Vec<u8>,
     /// `Content-Length`, if it was said.
     pub length: Option<u64>,
+    /// Whether the fields say when the response was made, and by which server if that is to be said: another server's do.
+    pub is_signed: bool,
 }
 
 /// What is wrong with a head.
@@ -77,7 +79,7 @@ impl ForeignHead {
     /// # Errors
     /// See [`BadHead`].
     pub fn parse(head: &[u8]) -> Result<ForeignHead, BadHead> {
-        let mut parsed = ForeignHead { code: 0, reason: String::new(), fields: Vec::new(), length: None };
+        let mut parsed = ForeignHead::new(0, String::new());
         let mut has_location = false;
         let mut count = 0;
         for line in head.split(|&b| b == b'\n') {
@@ -89,29 +91,15 @@ impl ForeignHead {
             if count > MAX_FIELDS {
                 return Err(BadHead::TooManyFields);
             }
-            let colon = line.iter().position(|&b| b == b':').ok_or(BadHead::Line)?;
-            let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
-            if name.is_empty()
-                || !name.iter().all(|&b| is_token_byte(b))
-                || !value.iter().all(|&b| is_value_byte(b))
-            {
-                return Err(BadHead::Line);
-            }
+            let (name, value) = field_of(line)?;
             let is = |other: &str| name.eq_ignore_ascii_case(other.as_bytes());
             if is("status") {
                 (parsed.code, parsed.reason) = status(value).ok_or(BadHead::Status)?;
             } else if is("content-length") {
-                let length = super::decimal(value).ok_or(BadHead::Length)?;
-                if parsed.length.is_some_and(|earlier| earlier != length) {
-                    return Err(BadHead::Length);
-                }
-                parsed.length = Some(length);
-            } else if !OF_THE_WAY.iter().any(|other| is(other)) {
+                parsed.set_length(value)?;
+            } else if !(OF_THE_WAY.iter().chain(&OURS).any(|other| is(other))) {
                 has_location |= is("location");
-                parsed.fields.extend_from_slice(name);
-                parsed.fields.extend_from_slice(b": ");
-                parsed.fields.extend_from_slice(value);
-                parsed.fields.extend_from_slice(b"\r\n");
+                parsed.push(name, value);
             }
         }
         if count == 0 {
@@ -126,19 +114,49 @@ impl ForeignHead {
         Ok(parsed)
     }
 
+    /// A head without fields.
+    pub(crate) fn new(code: u16, reason: String) -> ForeignHead {
+        ForeignHead { code, reason, fields: Vec::new(), length: None, is_signed: false }
+    }
+
+    /// Appends a field.
+    pub(crate) fn push(&mut self, name: &[u8], value: &[u8]) {
+        for part in [name, b": ", value, b"\r\n"] {
+            self.fields.extend_from_slice(part);
+        }
+    }
+
+    pub(super) fn set_length(&mut self, value: &[u8]) -> Result<(), BadHead> {
+        let length = super::decimal(value).ok_or(BadHead::Length)?;
+        if self.length.is_some_and(|earlier| earlier != length) {
+            return Err(BadHead::Length);
+        }
+        self.length = Some(length);
+        Ok(())
+    }
+
     /// Whether content may follow a head of this status (RFC 9110 section 6.4.1).
     pub fn may_have_content(&self) -> bool {
         self.code != 204 && self.code != 304
     }
 }
 
-/// Fields that end here, and those that this server writes itself.
-const OF_THE_WAY: [&str; 10] = [
+/// Name and value of a line that is a field.
+pub(super) fn field_of(line: &[u8]) -> Result<(&[u8], &[u8]), BadHead> {
+    let colon = line.iter().position(|&b| b == b':').ok_or(BadHead::Line)?;
+    let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
+    let is_field = is_token(name) && value.iter().all(|&b| is_value_byte(b));
+    if is_field { Ok((name, value)) } else { Err(BadHead::Line) }
+}
+
+/// Fields that this server writes itself where a program answers.
+const OURS: [&str; 2] = ["date", "server"];
+
+/// Fields that end here (RFC 9110 section 7.6.1).
+pub(super) const OF_THE_WAY: [&str; 8] = [
     "connection",
-    "date",
     "keep-alive",
     "proxy-connection",
-    "server",
     "te",
     "trailer",
     "transfer-encoding",
@@ -156,7 +174,7 @@ fn status(value: &[u8]) -> Option<(u16, String)> {
     }
 }
 
-fn phrase(code: u16) -> &'static str {
+pub(super) fn phrase(code: u16) -> &'static str {
     match code {
         201 => "Created",
         202 => "Accepted",
@@ -171,6 +189,11 @@ fn phrase(code: u16) -> &'static str {
         429 => "Too Many Requests",
         _ => Status::of_code(code).map_or("", |status| &status.line()[4..]),
     }
+}
+
+/// Whether it could be a field's name (RFC 9110 section 5.6.2).
+pub(crate) fn is_token(name: &[u8]) -> bool {
+    !name.is_empty() && name.iter().all(|&b| is_token_byte(b))
 }
 
 fn is_token_byte(b: u8) -> bool {

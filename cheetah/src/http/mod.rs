@@ -2,7 +2,7 @@
 //!
 //! Nothing here knows of sockets, images or clocks. Order of the flow: [`parse`] gives a [`request`], its [`target`]
 //! names a file, [`chunked`] finds the end of its content, [`conditional`] and [`range`] say how much of it to send, [`response`] writes the head, closed by the
-//! lines that [`date`] keeps ready; [`foreign`] heads are a program's; [`headers`] are heads made beforehand, [`content_type`] what they say of a file;
+//! lines that [`date`] keeps ready; [`foreign`] heads are a program's, or in a [`reply`] another server's; [`headers`] are heads made beforehand, [`content_type`] what they say of a file;
 //! [`hpack`] is how HTTP/2 writes heads, [`abuse`] what its clients may not do without end.
 
 pub mod abuse;
@@ -17,6 +17,7 @@ pub mod headers;
 pub mod hpack;
 pub mod parse;
 pub mod range;
+pub mod reply;
 pub mod request;
 pub mod response;
 pub mod target;

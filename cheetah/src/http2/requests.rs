@@ -219,6 +219,12 @@ impl Http2 {
         let origin = Origin { peer: self.peer, secured: self.secured };
         match answerers::find(service, origin, request) {
             Answering::Here => self.answer(service, key, request, Vec::new()),
+            Answering::Kept(hit) => {
+                let mut text = std::mem::take(&mut service.text_scratch);
+                let answer = answer::of_hit(service, request, &hit, Persistence::Implicit, &mut text);
+                let record = self.record_of(request).with(answer.status);
+                self.respond(service, key, text, answer, &record);
+            }
             Answering::Program(ask) => self.on_program_request(service, key, request, ask, has_content),
             Answering::Upload(upload) => {
                 let Some(stream) = self.streams.get_mut(key) else { return };

@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 use runtime::buffer::{Aggregate, Buffer, Pool, Slice};
 use runtime::stats::work::{Quantity, count};
 
-use super::route::Route;
+use super::origin;
+use super::route::{Config, Route, Target};
+use crate::accelerator::{Asks, write_key};
 use crate::http::request::{Method, Request};
 use crate::http::response::{SERVER, Status};
 
@@ -70,19 +72,68 @@ pub struct Ask {
     pub(super) is_head: bool,
     /// Whether it may be asked twice (RFC 9110 section 9.2.1).
     pub(super) is_safe: bool,
+    /// What another server gets instead of parameters.
+    head: Vec<u8>,
+    /// Whether it has content, though that may be empty.
+    has_content: bool,
+    /// What the cache has to know of it, if there is one.
+    pub(super) caching: Option<Box<Caching>>,
+}
+
+/// What has to be known of a request to keep what is answered, or to answer it with what is kept.
+#[derive(Clone, Debug)]
+pub(super) struct Caching {
+    pub(super) key: Box<[u8]>,
+    /// The client's head.
+    pub(super) head: Box<[u8]>,
+    pub(super) asks: Asks,
+    pub(super) is_get: bool,
+    /// It asks for a part, or under conditions that only the origin can tell.
+    pub(super) is_partial: bool,
+    /// It forgets instead of asking, if it may.
+    pub(super) is_purge: bool,
+}
+
+impl Caching {
+    pub(super) fn new(request: &Request<'_>, key: &[u8]) -> Caching {
+        Caching {
+            key: key.into(),
+            head: request.head.into(),
+            asks: Asks::of(fields(request.head)),
+            is_get: request.method == Method::Get,
+            is_partial: request.range.is_some() || has_preconditions(request),
+            is_purge: request.method_name == "PURGE",
+        }
+    }
+}
+
+/// Whether it is to be answered only if the origin has what it names.
+pub(super) fn has_preconditions(request: &Request<'_>) -> bool {
+    !request.conditions.if_match.is_empty() || request.conditions.if_unmodified_since.is_some()
 }
 
 impl Ask {
-    /// The request `asked` for `route`, the `number`th, below whose prefix its path is `rest`.
+    /// The request `asked` for `route`, the `number`th, below whose prefix its `path` is `rest`.
     pub(super) fn new(
         asked: &Asked<'_, '_>,
         (number, route): (usize, &Route),
-        rest: &[u8],
+        (path, rest): (&[u8], &[u8]),
         query: Option<&str>,
-        more: &[(String, String)],
-        max_content: u64,
+        more: &Config,
     ) -> Ask {
+        let max_content = more.limits.max_content;
         let request = asked.request;
+        if let Target::Origin(origin) = route.target() {
+            let target = origin::forwarded_target(request.target, path, query);
+            let mut head = Vec::with_capacity(request.head.len() + 128);
+            origin::write_head(asked, origin, &target, |_| true, &mut head);
+            let caching = more.cache.is_some().then(|| {
+                let mut key = Vec::with_capacity(target.len() + 40);
+                write_key(asked.secured, origin::forwarded_host(asked, origin), &target, &mut key);
+                Box::new(Caching::new(request, &key))
+            });
+            return Ask { head, caching, ..Ask::without_params(request, number, max_content) };
+        }
         let mut params = Params { bytes: Vec::with_capacity(request.head.len() * 2 + 256) };
         params.push(b"GATEWAY_INTERFACE", b"CGI/1.1");
         params.push(b"SERVER_SOFTWARE", SERVER.as_bytes());
@@ -118,18 +169,52 @@ impl Ask {
         let (name, port) = name_and_port(host);
         params.push(b"SERVER_NAME", name);
         params.push(b"SERVER_PORT", port.unwrap_or(if asked.secured { b"443" } else { b"80" }));
-        for (name, value) in more {
+        for (name, value) in &more.params {
             params.push(name.as_bytes(), value.as_bytes());
         }
+        Ask { params, ..Ask::without_params(request, number, max_content) }
+    }
+
+    fn without_params(request: &Request<'_>, number: usize, max_content: u64) -> Ask {
+        let has_content = request.is_chunked
+            || request.content_length > 0
+            || matches!(request.method_name, "POST" | "PUT" | "PATCH");
         Ask {
             route: number,
-            params,
+            params: Params::default(),
             content: Aggregate::new(),
             open: None,
             max_content,
             is_head: request.method == Method::Head,
             is_safe: matches!(request.method, Method::Get | Method::Head | Method::Options),
+            head: Vec::new(),
+            has_content,
+            caching: None,
         }
+    }
+
+    /// The same request under the condition that what is kept is not right any more: `validators` are lines.
+    pub(super) fn set_validators(&mut self, validators: &[u8]) {
+        let conditions: [&[u8]; 4] = [b"if-none-match", b"if-modified-since", b"if-range", b"range"];
+        let mut head = Vec::with_capacity(self.head.len() + validators.len());
+        for line in self.head.split_inclusive(|&b| b == b'\n') {
+            let name = line.split(|&b| b == b':').next().unwrap_or_default();
+            if !conditions.iter().any(|other| name.eq_ignore_ascii_case(other)) {
+                head.extend_from_slice(line);
+            }
+        }
+        head.extend_from_slice(validators);
+        self.head = head;
+    }
+
+    /// The head as another server gets it, once all of the content has come.
+    pub(super) fn head_for_origin(&self) -> Vec<u8> {
+        let mut head = self.head.clone();
+        if self.has_content {
+            head.extend_from_slice(format!("Content-Length: {}\r\n", self.content.len()).as_bytes());
+        }
+        head.extend_from_slice(b"\r\n");
+        head
     }
 
     /// Most bytes of content that are taken.
@@ -181,7 +266,7 @@ impl Ask {
 }
 
 /// The fields of a head that was checked.
-fn fields(head: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+pub(super) fn fields(head: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> + Clone {
     let lines = head.split(|&b| b == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
     let lines = lines.skip_while(|line| line.is_empty()).skip(1);
     lines.filter_map(|line| {
@@ -204,7 +289,7 @@ fn name_and_port(host: &[u8]) -> (&[u8], Option<&[u8]>) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::route::{Address, Target};
+    use super::super::route::Address;
     use super::*;
     use crate::http::parse::{self, Parsed};
     use std::collections::BTreeMap;
@@ -216,8 +301,8 @@ mod tests {
         };
         let asked = Asked { request: &request, peer: Some(([192, 0, 2, 1], 99).into()), secured, scope: 0 };
         let route = Route::new("/app", Target::FastCgi(Address::Unix("/s".into()))).unwrap();
-        let more = [("APP".to_owned(), "x".to_owned())];
-        let ask = Ask::new(&asked, (0, &route), b"/p q", Some("a=%20b"), &more, 10);
+        let more = Config { params: vec![("APP".to_owned(), "x".to_owned())], ..Config::default() };
+        let ask = Ask::new(&asked, (0, &route), (b"/app/p q", b"/p q"), Some("a=%20b"), &more);
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
         let count = ask.params.iter().count();
         let map: BTreeMap<_, _> = ask.params.iter().map(|(name, value)| (text(name), text(value))).collect();

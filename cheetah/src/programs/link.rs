@@ -87,6 +87,8 @@ pub(super) trait Link: fmt::Debug + Send {
 #[derive(Debug)]
 pub(super) struct Tools {
     pub(super) now: Instant,
+    /// Seconds since 1970.
+    pub(super) unix: u64,
     pub(super) limits: Limits,
     buffers: Pool,
     /// For the next read.
@@ -113,7 +115,7 @@ pub(super) enum Read {
 impl Tools {
     pub(super) fn new(limits: Limits) -> Tools {
         let buffers = Pool::new(BUFFER_BYTES, MAX_BUFFERS);
-        Tools { now: Instant::ZERO, limits, buffers, spare: None, short: false, again: false }
+        Tools { now: Instant::ZERO, unix: 0, limits, buffers, spare: None, short: false, again: false }
     }
 
     /// Reads what there is, up to 64 KiB.

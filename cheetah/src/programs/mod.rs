@@ -11,11 +11,15 @@
 //! ```
 
 mod ask;
+mod caching;
 mod cgi_link;
 mod fastcgi;
 mod fastcgi_link;
+mod kept;
 mod link;
 mod native_link;
+mod origin;
+mod origin_link;
 mod output;
 pub mod route;
 
@@ -32,15 +36,19 @@ use runtime::time::Instant;
 use slab::Slab;
 
 pub use ask::{Ask, Asked, Params};
+pub use origin::Origin;
 pub use route::{Address, Config, Limits, Route, Start, Target};
 
+use crate::accelerator::Snapshot;
 use crate::http::response::Status;
 use crate::http::target;
 use crate::live::{Receiver, Wakes};
+use caching::Follower;
 use cgi_link::CgiLink;
 use fastcgi_link::FastCgiLink;
 use link::{Exchange, Fate, Link, Tools};
 use native_link::NativeLink;
+use origin_link::OriginLink;
 use output::Output;
 
 /// Tokens of links: this, and their number.
@@ -66,6 +74,9 @@ const RETRY: Duration = Duration::from_millis(10);
 const CONTENT_BYTES: usize = 16 * 1024;
 const MAX_CONTENTS: usize = 4096;
 
+/// Names of those who follow, for [`Wakes`]: this, and their number.
+const FOLLOWERS: u32 = 1 << 31;
+
 /// The programs of one loop.
 #[derive(Debug)]
 pub struct Programs {
@@ -78,6 +89,11 @@ pub struct Programs {
     tools: Tools,
     contents: Pool,
     path_scratch: Vec<u8>,
+    key_scratch: Vec<u8>,
+    /// Requests that wait for what another one has asked for.
+    followers: Slab<Follower>,
+    /// Seconds since 1970.
+    unix: u64,
     retry_at: Option<Instant>,
     /// A link has become free for requests that wait.
     again: bool,
@@ -113,6 +129,9 @@ impl Programs {
             tools: Tools::new(config.limits),
             contents: Pool::new(CONTENT_BYTES, MAX_CONTENTS),
             path_scratch: Vec::new(),
+            key_scratch: Vec::new(),
+            followers: Slab::new(),
+            unix: 0,
             retry_at: None,
             again: false,
             ending: Vec::new(),
@@ -128,8 +147,13 @@ impl Programs {
     }
 
     /// Tells the time of what happens next.
-    pub fn set_time(&mut self, now: Instant) {
-        self.tools.now = now;
+    pub fn set_time(&mut self, now: Instant, unix: u64) {
+        (self.tools.now, self.tools.unix, self.unix) = (now, unix, unix);
+    }
+
+    /// What is kept of other servers' responses, of all loops.
+    pub fn cache(&self) -> Option<Snapshot> {
+        self.config.cache.as_ref().map(|cache| cache.snapshot())
     }
 
     /// Whether an event is for [`Programs::on_event`].
@@ -149,8 +173,8 @@ impl Programs {
             let found =
                 routes.filter_map(|(number, route)| Some((number, route, route.rest(resource.path)?)));
             let (number, route, rest) = found.max_by_key(|(_, route, _)| route.prefix().len())?;
-            let (more, max) = (&self.config.params, self.config.limits.max_content);
-            Some(Ask::new(asked, (number, route), rest, resource.query, more, max))
+            let of = (number, route);
+            Some(Ask::new(asked, of, (resource.path, rest), resource.query, &self.config))
         });
         scratch.clear();
         scratch.shrink_to(4096);
@@ -170,6 +194,10 @@ impl Programs {
     pub fn begin(&mut self, mut ask: Ask) -> Receiver {
         ask.finish();
         let (output, receiver) = Output::new(ask.is_head);
+        if let (Some(caching), Some(cache)) = (ask.caching.take(), self.config.cache.clone()) {
+            self.begin_cached(ask, *caching, output, &cache);
+            return receiver;
+        }
         self.place(Exchange { ask, output, retried: false });
         receiver
     }
@@ -220,6 +248,9 @@ impl Programs {
             }),
             Target::Cgi(dir) => CgiLink::start(dir, route.prefix(), &exchange.ask, now)
                 .map(|link| Box::new(link) as Box<dyn Link>),
+            Target::Origin(origin) => link::begin_connect(&Address::Tcp(origin.addr))
+                .map(|begun| Box::new(OriginLink::new(begun, now)) as Box<dyn Link>)
+                .map_err(io::Error::from),
         };
         let link = match made {
             Ok(link) => link,
@@ -228,7 +259,8 @@ impl Programs {
                 let is_missing = error.kind() == io::ErrorKind::NotFound;
                 let is_cgi = matches!(route.target(), Target::Cgi(_));
                 let status = if is_missing && is_cgi { Status::NotFound } else { Status::BadGateway };
-                return exchange.fail(status, &format!("it cannot be reached: {error}"));
+                let why = format!("it cannot be reached: {error}");
+                return exchange.output.fail_at(status, &why, Some(self.unix));
             }
         };
         let entry = self.links.vacant_entry();
@@ -275,7 +307,10 @@ impl Programs {
         let now = self.tools.now;
         self.again = false;
         for key in self.wakes.take() {
-            self.drive(key as usize);
+            match key.checked_sub(FOLLOWERS) {
+                Some(number) => self.look_after(number as usize),
+                None => self.drive(key as usize),
+            }
         }
         let due = self.retry_at.is_some_and(|at| now >= at);
         if due {

@@ -2,6 +2,9 @@
 
 use runtime::buffer::{Aggregate, Slice};
 
+use super::kept::{self, Course, Keeping};
+use crate::accelerator::{Fill, PSEUDONYM};
+use crate::http::date;
 use crate::http::foreign::{self, BadHead, ForeignHead};
 use crate::http::response::Status;
 use crate::live::{self, ConnectionWaker, Receiver, Sender};
@@ -22,6 +25,8 @@ pub(super) struct Output {
     left: Option<u64>,
     /// Whether a byte has come.
     is_begun: bool,
+    /// What else becomes of it, if it is another server's.
+    keeping: Option<Box<Keeping>>,
 }
 
 impl Output {
@@ -35,6 +40,7 @@ impl Output {
             without_body: is_head,
             left: None,
             is_begun: false,
+            keeping: None,
         };
         (output, receiver)
     }
@@ -44,14 +50,63 @@ impl Output {
         self.sender.wake_by(waker);
     }
 
+    /// What becomes of it beside what its client gets.
+    pub(super) fn keep(&mut self, keeping: Keeping) {
+        self.keeping = Some(Box::new(keeping));
+    }
+
+    /// The end that the client has the other of.
+    pub(super) fn sender(&self) -> &Sender {
+        &self.sender
+    }
+
+    /// Gives the client what another one's response is.
+    ///
+    /// # Errors
+    /// Itself, if that is not for others any more.
+    pub(super) fn join(self, fill: &Fill, note: &str) -> Result<(), Output> {
+        fill.join(self.sender, note.as_bytes()).map_err(|sender| Output { sender, ..Output::new(false).0 })
+    }
+
+    /// A response without content that nobody was asked for.
+    pub(super) fn answer(self, head: ForeignHead) {
+        self.sender.send_head(head);
+        self.sender.finish();
+    }
+
+    /// That was all, whatever was announced.
+    pub(super) fn end(self) {
+        self.sender.finish();
+    }
+
     /// Whether more may be read from the program.
     pub(super) fn has_room(&self) -> bool {
-        self.sender.has_room()
+        let is_kept = self.keeping.as_ref().is_some_and(|keeping| keeping.is_kept());
+        let others = self.keeping.as_ref().and_then(|keeping| keeping.has_room());
+        is_kept || (others.unwrap_or(true) && (self.sender.is_gone() || self.sender.has_room()))
     }
 
     /// Whether nobody waits for it any more.
     pub(super) fn is_gone(&self) -> bool {
-        self.sender.is_gone()
+        self.sender.is_gone() && !self.keeping.as_ref().is_some_and(|keeping| keeping.is_wanted())
+    }
+
+    /// The head of another server's response, at the second `now`.
+    pub(super) fn take_reply(&mut self, mut head: ForeignHead, now: u64) {
+        if !head.is_signed {
+            // RFC 9110 section 6.6.1: when it came, if it does not say when it was made.
+            head.push(b"Date", &date::format(now));
+            head.is_signed = true;
+        }
+        head.push(b"Via", format!("1.1 {PSEUDONYM}").as_bytes());
+        let Some(keeping) = &mut self.keeping else { return self.take_head(head) };
+        match keeping.on_head(head, now) {
+            Course::Forward(head) => self.take_head(head),
+            Course::Instead(object, note) => {
+                kept::send(&self.sender, &object, keeping.client_head(), now, &note);
+                (self.is_begun, self.has_head, self.without_body) = (true, true, true);
+            }
+        }
     }
 
     /// Whether the program has said anything.
@@ -105,25 +160,45 @@ impl Output {
             }
             *left -= bytes.len() as u64;
         }
+        if let Some(keeping) = &mut self.keeping {
+            keeping.on_content(&bytes);
+        }
         self.sender.push(bytes);
     }
 
     /// The program has said all.
-    pub(super) fn finish(self) {
+    pub(super) fn finish(mut self) {
         if !self.has_head {
             let why = if self.is_begun { "its head is not whole" } else { "it said nothing" };
             self.fail(Status::BadGateway, why);
         } else if !self.without_body && self.left.is_some_and(|left| left > 0) {
             self.fail(Status::BadGateway, "its response is shorter than its Content-Length says");
         } else {
+            if let Some(keeping) = &mut self.keeping {
+                keeping.on_end();
+            }
             self.sender.finish();
         }
     }
 
     /// There is no more, and why: the client gets `status`, or half a response that is recognised as such.
     pub(super) fn fail(self, status: Status, why: &str) {
+        self.fail_at(status, why, None);
+    }
+
+    /// The same at the second `now`: what is kept may be sent instead, if nothing has come.
+    pub(super) fn fail_at(mut self, status: Status, why: &str, now: Option<u64>) {
         if !self.is_gone() {
             tracing::warn!("a program failed ({}): {why}", status.code());
+        }
+        if let Some(keeping) = &mut self.keeping {
+            let instead =
+                now.filter(|_| !self.has_head).and_then(|now| Some((keeping.on_failure(status, now)?, now)));
+            keeping.on_fault(status);
+            if let Some(((object, note), now)) = instead {
+                kept::send(&self.sender, &object, keeping.client_head(), now, &note);
+                return self.sender.finish();
+            }
         }
         self.sender.fail(status);
     }

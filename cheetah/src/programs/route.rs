@@ -2,7 +2,12 @@
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
+
+use super::origin::Origin;
+use crate::accelerator::Cache;
+use crate::upload::Tokens;
 
 /// A program that listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +47,8 @@ pub enum Target {
     Shared(Start),
     /// A program of this folder, started for each request.
     Cgi(PathBuf),
+    /// Another HTTP server.
+    Origin(Origin),
 }
 
 /// How a program comes into being.
@@ -165,6 +172,10 @@ pub struct Config {
     pub params: Vec<(String, String)>,
     /// Bounds.
     pub limits: Limits,
+    /// What is kept of the responses of other servers, if anything is.
+    pub cache: Option<Arc<Cache>>,
+    /// Who may have it forgotten (PURGE).
+    pub purgers: Option<Tokens>,
 }
 
 #[cfg(test)]

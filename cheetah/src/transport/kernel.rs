@@ -537,6 +537,7 @@ impl Worker {
             work: Work::of_this_thread(),
             open: self.connections.len() as u64,
             held_bytes: self.connections.iter().map(unsent).sum(),
+            cache: self.service.programs.as_ref().and_then(|programs| programs.cache()),
             ..Report::default()
         }
     }

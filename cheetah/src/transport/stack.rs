@@ -217,6 +217,7 @@ impl<D: Device> Worker<D> {
             work: Work::of_this_thread(),
             open: self.driver.stack().connections() as u64,
             held_bytes: web.held_bytes(),
+            cache: web.service.programs.as_ref().and_then(|programs| programs.cache()),
         }
     }
 

@@ -5,6 +5,7 @@
 pub mod browser;
 pub mod fastcgi;
 pub mod http2;
+pub mod origin;
 pub mod program;
 pub mod secured;
 pub mod servers;
@@ -435,10 +436,29 @@ pub fn split_response(bytes: &[u8], to_head: bool) -> Option<(Response, &[u8])> 
     let status = words.next().unwrap().parse().unwrap();
     let mut response = Response { status, head, body: Vec::new() };
     let has_body = !to_head && !matches!(status, 204 | 304);
-    let len = if has_body { response.field("content-length").unwrap().parse().unwrap() } else { 0 };
     let rest = &bytes[end..];
+    if has_body && response.field("transfer-encoding").is_some() {
+        let rest = take_chunks(rest, &mut response.body)?;
+        return Some((response, rest));
+    }
+    let len = if has_body { response.field("content-length").unwrap().parse().unwrap() } else { 0 };
     response.body = rest.get(..len)?.to_vec();
     Some((response, &rest[len..]))
+}
+
+/// What is in the chunks at the front of `bytes`, and what follows them; `None` if they are not all there.
+fn take_chunks<'a>(bytes: &'a [u8], content: &mut Vec<u8>) -> Option<&'a [u8]> {
+    let mut rest = bytes;
+    loop {
+        let end = rest.windows(2).position(|window| window == b"\r\n")?;
+        let len = usize::from_str_radix(std::str::from_utf8(&rest[..end]).unwrap(), 16).unwrap();
+        let data = &rest[end + 2..];
+        content.extend_from_slice(data.get(..len)?);
+        rest = data.get(len + 2..)?;
+        if len == 0 {
+            return Some(rest);
+        }
+    }
 }
 
 /// Reads one response from a socket.

@@ -1,12 +1,16 @@
 //! Which programs answer, from the command line.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::bail;
-use cheetah::programs::{Address, Config, Limits, Route, Start, Target};
+use anyhow::{Context, bail};
+use cheetah::accelerator::{self, Cache};
+use cheetah::programs::{Address, Config, Limits, Origin, Route, Start, Target};
+use cheetah::upload::Tokens;
 
 use super::Usage;
+use crate::cmd::source::Bytes;
 
 /// Programs that answer for some paths (docs/programs.md)
 #[derive(Debug, clap::Args)]
@@ -23,6 +27,10 @@ pub(super) struct RouteOptions {
     /// /PREFIX/NAME is answered by the program NAME in this folder, started for each request; may be given several times
     #[arg(long, value_name = "/PREFIX=DIR")]
     cgi: Vec<String>,
+    /// What is below this path is answered by the HTTP server at http://HOST or http://HOST:PORT; may be given several times
+    /// (docs/accelerator.md)
+    #[arg(long, value_name = "/PREFIX=ORIGIN")]
+    origin: Vec<String>,
 }
 
 /// Limits of programs
@@ -41,12 +49,22 @@ pub(super) struct ProgramOptions {
     /// Content that a request to a program may have; it is gathered before the program hears of it
     #[arg(long, value_name = "BYTES", default_value_t = 1 << 20)]
     program_content: u64,
+    /// What is kept in memory of what origins answer, as in 256M (the default); 0 keeps nothing
+    #[arg(long, value_name = "BYTES", default_value = "256M")]
+    origin_cache: Bytes,
+    /// Content of one response of an origin that is kept, as in 16M (the default)
+    #[arg(long, value_name = "BYTES", default_value = "16M")]
+    origin_object: Bytes,
+    /// Who has one of the tokens in FILE, one a line, may have what is kept of an address forgotten: PURGE, with
+    /// `Authorization: Bearer TOKEN`
+    #[arg(long, value_name = "FILE")]
+    purge_tokens: Option<PathBuf>,
 }
 
 impl RouteOptions {
     /// Whether no program answers.
     pub(super) fn is_empty(&self) -> bool {
-        self.fastcgi.is_empty() && self.program.is_empty() && self.cgi.is_empty()
+        self.fastcgi.is_empty() && self.program.is_empty() && self.cgi.is_empty() && self.origin.is_empty()
     }
 
     /// Whether the server starts any of them itself.
@@ -82,6 +100,12 @@ impl RouteOptions {
             };
             routes.push(split("--cgi", "/PREFIX=DIR", text, route)?.for_scope(scope));
         }
+        for text in &self.origin {
+            let route = |prefix: &str, origin: &str| {
+                Route::new(prefix, Target::Origin(Origin::parse(origin)?)).map_err(str::to_owned)
+            };
+            routes.push(split("--origin", "/PREFIX=http://HOST:PORT", text, route)?.for_scope(scope));
+        }
         for (at, route) in routes.iter().enumerate() {
             if routes[..at].iter().any(|other| other.prefix() == route.prefix()) {
                 bail!(Usage(format!(
@@ -107,6 +131,15 @@ impl ProgramOptions {
             },
             ..Config::default()
         };
+        let has_origin = config.routes.iter().any(|route| matches!(route.target(), Target::Origin(_)));
+        if has_origin && self.origin_cache.0 > 0 {
+            let limits = accelerator::Limits { bytes: self.origin_cache.0, object: self.origin_object.0 };
+            config.cache = Some(Arc::new(Cache::new(limits)));
+        }
+        if let Some(path) = &self.purge_tokens {
+            let tokens = Tokens::load(path).with_context(|| format!("--purge-tokens {}", path.display()))?;
+            config.purgers = Some(tokens);
+        }
         for text in &self.program_param {
             let param = |name: &str, value: &str| {
                 let is_name = |b: u8| b.is_ascii_alphanumeric() || b == b'_';

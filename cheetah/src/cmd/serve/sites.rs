@@ -73,10 +73,10 @@ impl Sites {
     /// Opens all sites of `plan`.
     pub(super) fn open(&mut self, plan: &Plan) -> anyhow::Result<Opened> {
         let of_top = &plan.arguments.site;
-        let serves_unknown = of_top.source.is_given();
+        let serves_unknown = of_top.source.is_given() || !of_top.routes.is_empty();
         let mut first = Host {
             access_log: of_top.log(),
-            ..if serves_unknown { self.open_one(of_top)? } else { Host::new(Arc::new(NoSite)) }
+            ..if of_top.source.is_given() { self.open_one(of_top)? } else { Host::new(Arc::new(NoSite)) }
         };
         first.site = self.with_challenges(first.site);
         if let Some(path) = &self.status {
@@ -92,7 +92,11 @@ impl Sites {
                 access_log: site.options.log(),
                 // Nobody's.
                 scope: scope.unwrap_or(u32::MAX),
-                ..self.open_one(&site.options).with_context(|| site.names[0].to_string())?
+                ..if site.options.source.is_given() || site.options.routes.is_empty() {
+                    self.open_one(&site.options).with_context(|| site.names[0].to_string())?
+                } else {
+                    Host::new(Arc::new(NoSite))
+                }
             };
             let host = Host { site: self.with_challenges(host.site), ..host };
             named.push((site.names.clone(), host));

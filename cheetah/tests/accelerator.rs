@@ -1,0 +1,652 @@
+//! `cheetah accelerate`: requests go to another server, what it answers is kept by the rules of RFC 9111, and whatever it does
+//! is one response's fault. The origin says what is written down here, byte for byte.
+
+mod support;
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::time::Duration;
+
+use cheetah::accelerator::{self, Cache};
+use cheetah::http::date;
+use cheetah::programs::{self, Limits, Route, Target};
+use cheetah::server::{Config, Server};
+use cheetah::upload::Tokens;
+use netstack::stack::Features;
+use support::origin::{Origin, Say};
+use support::servers::{connect, on_device_with, on_kernel, tap};
+use support::{in_namespace, noise, read_response, until};
+
+const TOKEN: &str = "0123456789abcdef-token";
+
+fn config_with(origin: &Origin, limits: accelerator::Limits) -> Config {
+    let target = Target::Origin(programs::Origin::parse(&origin.url()).unwrap());
+    let programs = programs::Config {
+        routes: vec![Route::new("/", target).unwrap()],
+        limits: Limits { timeout: Duration::from_millis(700), ..Limits::default() },
+        cache: Some(Arc::new(Cache::new(limits))),
+        purgers: Some(Tokens::parse(TOKEN.as_bytes()).unwrap()),
+        ..programs::Config::default()
+    };
+    Config { programs: Arc::new(programs), ..Config::default() }
+}
+
+fn config(origin: &Origin) -> Config {
+    config_with(origin, accelerator::Limits::default())
+}
+
+fn server(origin: &Origin) -> Server {
+    on_kernel(support::site(), &config(origin))
+}
+
+fn ok(fields: &str, content: &[u8]) -> Say {
+    Say::Sized(
+        format!("HTTP/1.1 200 OK{}{fields}", if fields.is_empty() { "" } else { "\r\n" }),
+        content.to_vec(),
+    )
+}
+
+fn ask(stream: &mut TcpStream, method: &str, path: &str, fields: &str) -> support::Response {
+    write!(stream, "{method} {path} HTTP/1.1\r\nHost: h\r\n{fields}\r\n").unwrap();
+    read_response(stream, method == "HEAD")
+}
+
+fn get(addr: SocketAddr, path: &str, fields: &str) -> support::Response {
+    ask(&mut connect(addr), "GET", path, fields)
+}
+
+fn status_of(response: &support::Response) -> String {
+    response.field("Cache-Status").unwrap_or_default().to_owned()
+}
+
+fn is_hit(response: &support::Response) -> bool {
+    status_of(response).starts_with("cheetah; hit")
+}
+
+/// What must be right in either world.
+fn forwards_and_keeps(addr: SocketAddr, origin: &Origin) {
+    let big = noise(300_000);
+    origin.script("/big", vec![ok("Cache-Control: max-age=60\r\nETag: \"b\"\r\nX-Own: 1", &big)]);
+    origin.script("/plain", vec![ok("Server: theirs", b"one"), ok("", b"two")]);
+    let chunks = b"HTTP/1.1 200 OK\r\nCache-Control: s-maxage=60\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n8;x=y\r\n, world!\r\n0\r\nX: y\r\n\r\n";
+    origin.script("/chunked", vec![Say::Raw(chunks.to_vec())]);
+    origin.script(
+        "/until-end",
+        vec![Say::Last(b"HTTP/1.0 200 OK\r\nCache-Control: max-age=60\r\n\r\nto the end".to_vec())],
+    );
+    origin.script("/post", vec![ok("", b"done")]);
+    let mut stream = connect(addr);
+    for round in 0..2 {
+        let got = ask(&mut stream, "GET", "/plain", "");
+        assert_eq!(got.body, if round == 0 { &b"one"[..] } else { b"two" });
+        assert!(got.field("Via") == Some("1.1 cheetah") && got.field("Date").is_some(), "{got:?}");
+        assert_eq!(got.field("Server"), if round == 0 { Some("theirs") } else { None });
+        for (path, content) in
+            [("/big", &big[..]), ("/chunked", b"hello, world!"), ("/until-end", b"to the end")]
+        {
+            let got = ask(&mut stream, "GET", path, "");
+            assert!(got.body == content, "{path} {round}");
+            assert_eq!(is_hit(&got), round > 0, "{path} {round}: {got:?}");
+            assert_eq!(got.field("Age").is_some(), round > 0);
+        }
+        let got = ask(&mut stream, "HEAD", "/big", "");
+        assert!(is_hit(&got) && got.field("Content-Length") == Some("300000"), "{got:?}");
+        assert_eq!((got.field("X-Own"), got.field("Date").is_some()), (Some("1"), true));
+        let got = ask(&mut stream, "GET", "/big", "If-None-Match: \"a\", \"b\"\r\n");
+        assert!(
+            got.head.starts_with("HTTP/1.1 304") && got.field("ETag") == Some("\"b\"") && is_hit(&got),
+            "{got:?}"
+        );
+        let got = ask(&mut stream, "GET", "/big", "Range: bytes=70000-140000\r\n");
+        assert!(
+            got.head.starts_with("HTTP/1.1 206") && got.body == big[70_000..=140_000] && is_hit(&got),
+            "{}",
+            got.head
+        );
+        assert_eq!(got.field("Content-Range"), Some("bytes 70000-140000/300000"));
+        let got = ask(&mut stream, "GET", "/big", "Range: bytes=300000-\r\n");
+        assert!(got.head.starts_with("HTTP/1.1 416"), "{}", got.head);
+        write!(
+            stream,
+            "POST /post HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
+        )
+        .unwrap();
+        assert_eq!(read_response(&mut stream, false).body, b"done");
+    }
+    assert_eq!((origin.asked("/big"), origin.asked("/chunked"), origin.asked("/until-end")), (1, 1, 1));
+    assert_eq!(origin.contents("/post"), [b"abc", b"abc"]);
+    let head = &origin.heads("/post")[0];
+    assert!(head.contains("Content-Length: 3\r\n") && !head.contains("Transfer-Encoding"), "{head}");
+    assert!(origin.connections() <= 3, "connections are kept: {}", origin.connections());
+}
+
+#[test]
+fn an_origin_is_asked_and_kept_on_the_kernels_sockets() {
+    let origin = Origin::start();
+    let server = server(&origin);
+    forwards_and_keeps(server.addr(), &origin);
+    server.shut_down().unwrap();
+}
+
+#[test]
+fn an_origin_is_asked_and_kept_by_our_own_tcp() {
+    in_namespace(|| {
+        let origin = Origin::start();
+        let Some(server) = on_device_with(support::site(), &tap(), Features::default(), &config(&origin))
+        else {
+            return;
+        };
+        forwards_and_keeps(server.addr(), &origin);
+        server.shut_down().unwrap();
+    });
+}
+
+/// What a client sees of a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sees {
+    /// The answer of the origin to that step, counted from 1, sent without asking it.
+    Kept(usize),
+    /// The origin's own answer to this step.
+    Asked,
+    /// The answer to that step, after the origin has said that it is still right.
+    Validated(usize),
+    /// Another status.
+    Status(u16),
+}
+
+/// A case: what is asked for in turn with which fields, what the origin would answer, and what the client sees.
+type Case = (&'static str, &'static [(&'static str, &'static str, Sees)]);
+
+use Sees::{Asked, Kept, Status, Validated};
+
+/// In replies, fields are parted by `|`, and `{-5}` is the date five seconds ago; a number in front is the status.
+const CASES: &[Case] = &[
+    ("fresh by max-age", &[("", "Cache-Control: max-age=3600", Asked), ("", "", Kept(1))]),
+    ("fresh by s-maxage alone", &[("", "Cache-Control: max-age=0, s-maxage=3600", Asked), ("", "", Kept(1))]),
+    ("s-maxage is shorter", &[("", "Cache-Control: max-age=3600, s-maxage=0", Asked), ("", "", Asked)]),
+    ("fresh by Expires", &[("", "Expires: {3600}|Date: {0}", Asked), ("", "", Kept(1))]),
+    ("Expires is past", &[("", "Expires: {-3600}|Date: {0}", Asked), ("", "", Asked)]),
+    ("Expires is no date", &[("", "Expires: 0|Date: {0}", Asked), ("", "", Asked)]),
+    (
+        "max-age before Expires",
+        &[("", "Expires: {-3600}|Cache-Control: max-age=3600", Asked), ("", "", Kept(1))],
+    ),
+    ("max-age=0 before Expires", &[("", "Expires: {3600}|Cache-Control: max-age=0", Asked), ("", "", Asked)]),
+    ("nothing said", &[("", "", Asked), ("", "", Asked)]),
+    ("guessed from Last-Modified", &[("", "Last-Modified: {-100000}|Date: {0}", Asked), ("", "", Kept(1))]),
+    ("older than it may be", &[("", "Cache-Control: max-age=60|Age: 61", Asked), ("", "", Asked)]),
+    ("as old as its date", &[("", "Cache-Control: max-age=60|Date: {-61}", Asked), ("", "", Asked)]),
+    (
+        "quoted and in any case",
+        &[("", "cache-control: foo=\"max-age=0\", MAX-AGE=3600", Asked), ("", "", Kept(1))],
+    ),
+    ("no-store", &[("", "Cache-Control: max-age=60, no-store", Asked), ("", "", Asked)]),
+    ("private", &[("", "Cache-Control: max-age=60, private", Asked), ("", "", Asked)]),
+    (
+        "no-cache is asked about each time",
+        &[
+            ("", "Cache-Control: no-cache, max-age=60|ETag: \"a\"", Asked),
+            ("", "304", Validated(1)),
+            ("", "304", Validated(1)),
+        ],
+    ),
+    (
+        "stale, and still right",
+        &[
+            ("", "Cache-Control: max-age=0|ETag: \"a\"", Asked),
+            ("", "304 Cache-Control: max-age=60", Validated(1)),
+            ("", "", Kept(1)),
+        ],
+    ),
+    (
+        "stale, right by its date",
+        &[("", "Cache-Control: max-age=0|Last-Modified: {-100}", Asked), ("", "304", Validated(1))],
+    ),
+    (
+        "stale, and changed",
+        &[
+            ("", "Cache-Control: max-age=0|ETag: \"a\"", Asked),
+            ("", "Cache-Control: max-age=60", Asked),
+            ("", "", Kept(2)),
+        ],
+    ),
+    (
+        "the client's condition is told by what is kept",
+        &[
+            ("", "Cache-Control: max-age=60|ETag: W/\"a\"", Asked),
+            ("If-None-Match: \"x\", \"a\"", "", Status(304)),
+        ],
+    ),
+    (
+        "the client's date, too",
+        &[
+            ("", "Cache-Control: max-age=60|Last-Modified: {-100}", Asked),
+            ("If-Modified-Since: {-50}", "", Status(304)),
+            ("If-Modified-Since: {-150}", "", Kept(1)),
+        ],
+    ),
+    (
+        "without a date nothing is unchanged since",
+        &[("", "Cache-Control: max-age=60", Asked), ("If-Modified-Since: {-50}", "", Kept(1))],
+    ),
+    (
+        "a condition goes on where nothing is kept",
+        &[("If-None-Match: \"a\"", "304 ETag: \"a\"", Status(304)), ("", "Cache-Control: max-age=60", Asked)],
+    ),
+    (
+        "stale, right, and the client has it",
+        &[("", "Cache-Control: max-age=0|ETag: \"a\"", Asked), ("If-None-Match: \"a\"", "304", Status(304))],
+    ),
+    (
+        "Vary, the same",
+        &[("Foo: 1", "Cache-Control: max-age=60|Vary: Foo", Asked), ("Foo:  1 ", "", Kept(1))],
+    ),
+    (
+        "Vary, another",
+        &[
+            ("Foo: 1", "Cache-Control: max-age=60|Vary: Foo", Asked),
+            ("Foo: 2", "Cache-Control: max-age=60|Vary: Foo", Asked),
+            ("Foo: 1", "", Kept(1)),
+            ("Foo: 2", "", Kept(2)),
+        ],
+    ),
+    ("Vary, none", &[("Foo: 1", "Cache-Control: max-age=60|Vary: Foo", Asked), ("", "", Asked)]),
+    ("Vary by all", &[("", "Cache-Control: max-age=60|Vary: *", Asked), ("", "", Asked)]),
+    (
+        "Vary in two lines",
+        &[("A: 1|B: 1", "Cache-Control: max-age=60|Vary: A|Vary: B", Asked), ("A: 1|B: 2", "", Asked)],
+    ),
+    (
+        "who is known",
+        &[("Authorization: x", "Cache-Control: max-age=60", Asked), ("Authorization: x", "", Asked)],
+    ),
+    (
+        "who is known, for all",
+        &[("Authorization: x", "Cache-Control: max-age=60, public", Asked), ("", "", Kept(1))],
+    ),
+    (
+        "a cookie is one client's",
+        &[("", "Cache-Control: max-age=60|Set-Cookie: a=b", Asked), ("", "", Asked)],
+    ),
+    (
+        "the client wants it validated",
+        &[
+            ("", "Cache-Control: max-age=60|ETag: \"a\"", Asked),
+            ("Cache-Control: no-cache", "304", Validated(1)),
+        ],
+    ),
+    (
+        "the client wants it young",
+        &[("", "Cache-Control: max-age=60|Age: 30", Asked), ("Cache-Control: max-age=10", "", Asked)],
+    ),
+    ("Pragma", &[("", "Cache-Control: max-age=60", Asked), ("Pragma: no-cache", "", Asked)]),
+    (
+        "the client does not want it kept",
+        &[("Cache-Control: no-store", "Cache-Control: max-age=60", Asked), ("", "", Asked)],
+    ),
+    (
+        "the client takes it stale",
+        &[("", "Cache-Control: max-age=0|ETag: \"a\"", Asked), ("Cache-Control: max-stale=100", "", Kept(1))],
+    ),
+    ("only what is kept", &[("Cache-Control: only-if-cached", "", Status(504))]),
+    (
+        "only what is kept, and there is something",
+        &[("", "Cache-Control: max-age=60", Asked), ("Cache-Control: only-if-cached", "", Kept(1))],
+    ),
+    (
+        "a 404 is kept",
+        &[("", "404 Cache-Control: max-age=60", Status(404)), ("", "Cache-Control: max-age=60", Status(404))],
+    ),
+    (
+        "a 301 is kept",
+        &[("", "301 Cache-Control: max-age=60|Location: /x", Status(301)), ("", "", Status(301))],
+    ),
+    (
+        "stale where the origin fails",
+        &[("", "Cache-Control: max-age=0, stale-if-error=60|ETag: \"a\"", Asked), ("", "503", Kept(1))],
+    ),
+    (
+        "not where it must be asked",
+        &[
+            ("", "Cache-Control: max-age=0, stale-if-error=60, must-revalidate", Asked),
+            ("", "503", Status(503)),
+        ],
+    ),
+    ("what failed is not kept", &[("", "500", Status(500)), ("", "Cache-Control: max-age=60", Asked)]),
+    (
+        "fields of a 304 take the place of kept ones",
+        &[
+            ("", "Cache-Control: max-age=0|ETag: \"a\"|X-A: 1", Asked),
+            ("", "304 X-A: 2|Cache-Control: max-age=60", Validated(1)),
+            ("", "", Kept(1)),
+        ],
+    ),
+];
+
+/// A field with dates in it, as it is said now.
+fn fields(text: &str, now: u64) -> String {
+    let line = |field: &str| match field.split_once('{') {
+        Some((name, offset)) => {
+            let offset: i64 = offset.trim_end_matches('}').parse().unwrap();
+            let date = date::format(now.saturating_add_signed(offset));
+            format!("{name}{}", std::str::from_utf8(&date).unwrap())
+        }
+        None => field.to_owned(),
+    };
+    text.split('|').filter(|field| !field.is_empty()).map(line).collect::<Vec<_>>().join("\r\n")
+}
+
+#[test]
+fn what_is_kept_goes_by_the_rules() {
+    let origin = Origin::start();
+    let server = server(&origin);
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    for (number, (name, steps)) in CASES.iter().enumerate() {
+        let path = format!("/case/{number}");
+        let mut script = Vec::new();
+        for (step, (_, reply, sees)) in steps.iter().enumerate() {
+            if matches!(sees, Kept(_)) && !reply.starts_with("503") {
+                continue;
+            }
+            let (status, rest) = match reply.split_at_checked(3) {
+                Some((status, rest)) if status.bytes().all(|b| b.is_ascii_digit()) => {
+                    (status, rest.trim_start())
+                }
+                _ => ("200", *reply),
+            };
+            let fields = fields(rest, now);
+            let end = if fields.is_empty() { "" } else { "\r\n" };
+            script.push(match status {
+                "304" => Say::Raw(format!("HTTP/1.1 304 Not Modified{end}{fields}\r\n\r\n").into_bytes()),
+                _ => Say::Sized(
+                    format!("HTTP/1.1 {status} X{end}{fields}"),
+                    format!("step {}", step + 1).into_bytes(),
+                ),
+            });
+        }
+        origin.script(&path, script);
+        let mut asked = 0;
+        for (step, (request, reply, sees)) in steps.iter().enumerate() {
+            let request = fields(request, now);
+            let end = if request.is_empty() { "" } else { "\r\n" };
+            let got = get(server.addr(), &path, &format!("{request}{end}"));
+            let context = format!("{name}, step {}: {got:?}", step + 1);
+            let body = String::from_utf8_lossy(&got.body);
+            match *sees {
+                Kept(from) => {
+                    assert_eq!(body, format!("step {from}"), "{context}");
+                    assert!(status_of(&got).contains("hit"), "{context}");
+                    assert!(got.field("Age").is_some(), "{context}");
+                    asked += usize::from(reply.starts_with("503"));
+                }
+                Asked => {
+                    assert_eq!(body, format!("step {}", step + 1), "{context}");
+                    assert!(status_of(&got).contains("fwd="), "{context}");
+                    asked += 1;
+                }
+                Validated(from) => {
+                    assert_eq!(body, format!("step {from}"), "{context}");
+                    assert!(status_of(&got).contains("fwd-status=304"), "{context}");
+                    asked += 1;
+                    let head = &origin.heads(&path)[asked - 1];
+                    assert!(
+                        head.contains("\r\nIf-None-Match: ") || head.contains("\r\nIf-Modified-Since: "),
+                        "{head}"
+                    );
+                }
+                Status(code) => {
+                    assert!(got.head.starts_with(&format!("HTTP/1.1 {code} ")), "{context}");
+                    asked = origin.asked(&path);
+                }
+            }
+            assert_eq!(origin.asked(&path), asked, "{context}");
+        }
+    }
+    let fresh = CASES.iter().position(|(name, _)| name.starts_with("fields of a 304")).unwrap();
+    let got = get(server.addr(), &format!("/case/{fresh}"), "");
+    assert_eq!((got.field("X-A"), got.field("ETag")), (Some("2"), Some("\"a\"")), "{got:?}");
+    server.shut_down().unwrap();
+}
+
+#[test]
+fn who_asks_meanwhile_gets_the_same_as_it_comes() {
+    let origin = Origin::start();
+    let server = server(&origin);
+    let head =
+        b"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nTransfer-Encoding: chunked\r\n\r\n6\r\nfirst \r\n"
+            .to_vec();
+    let rest = b"6\r\nsecond\r\n0\r\n\r\n".to_vec();
+    origin.script("/slow", vec![Say::Slowly(vec![head, rest], Duration::from_millis(300))]);
+    let addr = server.addr();
+    let mut clients: Vec<TcpStream> = (0..8).map(|_| connect(addr)).collect();
+    for client in &mut clients {
+        write!(client, "GET /slow HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
+    }
+    // The first half comes before the second one is said.
+    let mut seen = Vec::new();
+    let mut byte = [0];
+    while !seen.ends_with(b"first ") {
+        clients[7].read_exact(&mut byte).unwrap();
+        seen.push(byte[0]);
+    }
+    // Who comes late gets the first half, too.
+    let mut late = connect(addr);
+    write!(late, "GET /slow HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
+    for client in clients[..7].iter_mut().chain([&mut late]) {
+        assert_eq!(read_response(client, false).body, b"first second");
+    }
+    assert_eq!(origin.asked("/slow"), 1);
+    // What is one client's is asked for by each.
+    let own = b"HTTP/1.1 200 OK\r\nCache-Control: private\r\nContent-Length: 3\r\n\r\nown".to_vec();
+    origin.script("/own", vec![Say::Slowly(vec![own], Duration::from_millis(100))]);
+    for client in &mut clients[..7] {
+        write!(client, "GET /own HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
+    }
+    for client in &mut clients[..7] {
+        assert_eq!(read_response(client, false).body, b"own");
+    }
+    assert_eq!(origin.asked("/own"), 7);
+    server.shut_down().unwrap();
+}
+
+#[test]
+fn what_is_stale_is_used_while_it_is_validated() {
+    let origin = Origin::start();
+    let server = server(&origin);
+    let said = "Cache-Control: max-age=0, stale-while-revalidate=60\r\nETag: \"a\"";
+    let fresh = b"HTTP/1.1 304 Not Modified\r\nCache-Control: max-age=60\r\n\r\n".to_vec();
+    origin.script("/swr", vec![ok(said, b"one"), Say::Slowly(vec![fresh], Duration::from_millis(50))]);
+    assert_eq!(get(server.addr(), "/swr", "").body, b"one");
+    let got = get(server.addr(), "/swr", "");
+    assert!(
+        is_hit(&got) && status_of(&got).contains("ttl=-") || status_of(&got).contains("ttl=0"),
+        "{got:?}"
+    );
+    until("the origin was asked", || origin.asked("/swr") == 2);
+    until("it is fresh again", || {
+        let status = status_of(&get(server.addr(), "/swr", ""));
+        status.contains("ttl=6") || status.contains("ttl=5")
+    });
+    assert_eq!(origin.asked("/swr"), 2);
+    server.shut_down().unwrap();
+}
+
+#[test]
+fn what_changes_something_has_it_forgotten() {
+    let origin = Origin::start();
+    let server = server(&origin);
+    origin.script("/a", vec![ok("Cache-Control: max-age=60", b"a")]);
+    origin.script("/b", vec![ok("Cache-Control: max-age=60", b"b")]);
+    let mut stream = connect(server.addr());
+    let mut fill = |path: &str| {
+        ask(&mut stream, "GET", path, "");
+        assert!(is_hit(&ask(&mut stream, "GET", path, "")), "{path}");
+    };
+    fill("/a");
+    fill("/b");
+    let mut stream = connect(server.addr());
+    origin.script("/a", vec![Say::Sized("HTTP/1.1 403 No".into(), vec![])]);
+    assert!(ask(&mut stream, "DELETE", "/a", "").head.starts_with("HTTP/1.1 403"));
+    assert!(is_hit(&ask(&mut stream, "GET", "/a", "")), "it was not done");
+    let made = "Cache-Control: max-age=60\r\nLocation: /b";
+    origin.script("/a", vec![Say::Sized(format!("HTTP/1.1 201 Made\r\n{made}"), vec![])]);
+    assert!(ask(&mut stream, "POST", "/a", "Content-Length: 0\r\n").head.starts_with("HTTP/1.1 201"));
+    assert!(!is_hit(&ask(&mut stream, "GET", "/a", "")) && !is_hit(&ask(&mut stream, "GET", "/b", "")));
+    assert!(is_hit(&ask(&mut stream, "GET", "/b", "")));
+    for (fields, code) in [
+        (String::new(), 401),
+        ("Authorization: Bearer nonsense-nonsense\r\n".to_owned(), 401),
+        (format!("Authorization: Bearer {TOKEN}\r\n"), 204),
+        (format!("Authorization: Bearer {TOKEN}\r\n"), 404),
+    ] {
+        let got = ask(&mut stream, "PURGE", "/b", &fields);
+        assert!(got.head.starts_with(&format!("HTTP/1.1 {code} ")), "{}", got.head);
+    }
+    assert!(!is_hit(&ask(&mut stream, "GET", "/b", "")));
+    assert!(origin.heads("/b").iter().all(|head| head.starts_with("GET")), "nobody else hears of it");
+    server.shut_down().unwrap();
+}
+
+#[test]
+fn whatever_an_origin_does_is_one_responses_fault() {
+    let origin = Origin::start();
+    let server = server(&origin);
+    let fresh = "HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\n";
+    let raw = |text: String| vec![Say::Last(text.into_bytes())];
+    for (path, says, code) in [
+        ("/dies", raw(String::new()), 502),
+        ("/garbage", raw("garbage\r\n\r\n".into()), 502),
+        ("/half-head", raw("HTTP/1.1 200 OK\r\nA: b".into()), 502),
+        ("/endless-head", raw(format!("{fresh}{}", "A: b\r\n".repeat(5000))), 502),
+        ("/two-lengths", raw(format!("{fresh}Content-Length: 3\r\nContent-Length: 4\r\n\r\nabcd")), 502),
+        (
+            "/length-and-chunks",
+            raw(format!("{fresh}Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n")),
+            502,
+        ),
+        ("/switches", raw("HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n".into()), 502),
+        ("/interims", raw("HTTP/1.1 103 Early\r\n\r\n".repeat(20)), 502),
+        ("/split", raw(format!("{fresh}X: a\rSet-Cookie: b\r\nContent-Length: 0\r\n\r\n")), 502),
+        ("/silent", vec![Say::Silence(Duration::from_secs(3))], 504),
+    ] {
+        origin.script(path, says);
+        let got = get(server.addr(), path, "");
+        assert!(got.head.starts_with(&format!("HTTP/1.1 {code} ")), "{path}: {}", got.head);
+        origin.script(path, vec![ok("", b"fine")]);
+        assert_eq!(get(server.addr(), path, "").body, b"fine", "{path}: nothing of it is kept");
+    }
+    // Half a response is no whole one, and is not kept.
+    for (path, half) in [
+        ("/short", "Content-Length: 10\r\n\r\nhalf"),
+        ("/half-chunk", "Transfer-Encoding: chunked\r\n\r\n9\r\nhalf"),
+        ("/bad-chunk", "Transfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\nz\r\n"),
+    ] {
+        origin.script(path, raw(format!("{fresh}{half}")));
+        let mut stream = connect(server.addr());
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").unwrap();
+        let mut all = Vec::new();
+        let _ = stream.read_to_end(&mut all);
+        let text = String::from_utf8_lossy(&all);
+        assert!(
+            text.starts_with("HTTP/1.1 502")
+                || !text.ends_with("0\r\n\r\n") && text.ends_with("half")
+                || text.ends_with("half\r\n"),
+            "{path}: {text}"
+        );
+        origin.script(path, vec![ok("", b"fine")]);
+        assert_eq!(get(server.addr(), path, "").body, b"fine", "{path}: nothing of it is kept");
+    }
+    // What follows a response that nobody asked for is no answer to the next request.
+    origin.script(
+        "/surplus",
+        vec![Say::Raw(
+            format!("{fresh}Content-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil")
+                .into_bytes(),
+        )],
+    );
+    origin.script("/next", vec![ok("", b"fine")]);
+    let mut stream = connect(server.addr());
+    assert_eq!(ask(&mut stream, "GET", "/surplus", "").body, b"ok");
+    assert_eq!(ask(&mut stream, "GET", "/next", "").body, b"fine");
+    // Interim heads are passed over.
+    origin.script(
+        "/hints",
+        vec![Say::Raw(
+            b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+                .to_vec(),
+        )],
+    );
+    let got = ask(&mut stream, "GET", "/hints", "");
+    assert!(got.body == b"ok" && got.field("Link").is_none(), "{got:?}");
+    server.shut_down().unwrap();
+}
+
+/// What one party takes for the end of a request and another not never reaches the origin.
+#[test]
+fn requests_are_not_smuggled() {
+    let origin = Origin::start();
+    let server = server(&origin);
+    origin.script("/", vec![ok("", b"fine")]);
+    origin.script("/evil", vec![ok("", b"evil")]);
+    for request in [
+        "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /evil HTTP/1.1\r\nHost: h\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\nGET /evil HTTP/1.1\r\nHost: h\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding : chunked\r\n\r\n0\r\n\r\nGET /evil HTTP/1.1\r\nHost: h\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\nContent-Length: 0\r\n\r\nGET /evil HTTP/1.1\r\nHost: h\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n0\n\nGET /evil HTTP/1.1\r\nHost: h\r\n\r\n",
+        "GET / HTTP/1.1\nHost: h\n\nGET /evil HTTP/1.1\r\nHost: h\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: h\r\nHost: i\r\n\r\nGET /evil HTTP/1.1\r\nHost: h\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: h\r\n X: y\r\n\r\nGET /evil HTTP/1.1\r\nHost: h\r\n\r\n",
+    ] {
+        let mut stream = connect(server.addr());
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut all = Vec::new();
+        let _ = stream.read_to_end(&mut all);
+        let text = String::from_utf8_lossy(&all);
+        assert!(text.starts_with("HTTP/1.1 4") || text.starts_with("HTTP/1.1 5"), "{request:?}: {text}");
+    }
+    assert_eq!((origin.asked("/"), origin.asked("/evil")), (0, 0));
+    // Content of a request is the origin's content, whatever it looks like.
+    let mut stream = connect(server.addr());
+    let content = "GET /evil HTTP/1.1\r\nHost: h\r\n\r\n";
+    write!(stream, "GET / HTTP/1.1\r\nHost: h\r\nContent-Length: {}\r\n\r\n{content}", content.len())
+        .unwrap();
+    assert_eq!(read_response(&mut stream, false).body, b"fine");
+    assert_eq!((origin.contents("/"), origin.asked("/evil")), (vec![content.as_bytes().to_vec()], 0));
+    server.shut_down().unwrap();
+}
+
+#[test]
+fn what_is_kept_is_bounded() {
+    let origin = Origin::start();
+    let limits = accelerator::Limits { bytes: 300_000, object: 100_000 };
+    let config = config_with(&origin, limits);
+    let server = on_kernel(support::site(), &config);
+    let cache = config.programs.cache.as_ref().unwrap();
+    let content = noise(150_000);
+    let parts = content.chunks(10_000).flat_map(|part| {
+        [format!("{:x}\r\n", part.len()).into_bytes(), part.to_vec(), b"\r\n".to_vec()].concat()
+    });
+    let chunked = [
+        &b"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nTransfer-Encoding: chunked\r\n\r\n"[..],
+        &parts.collect::<Vec<u8>>(),
+        b"0\r\n\r\n",
+    ]
+    .concat();
+    origin.script("/sized", vec![ok("Cache-Control: max-age=60", &content)]);
+    origin.script("/chunked", vec![Say::Raw(chunked)]);
+    for path in ["/sized", "/chunked", "/sized", "/chunked"] {
+        let got = get(server.addr(), path, "");
+        assert!(got.body == content && !is_hit(&got), "{path}");
+    }
+    assert_eq!(cache.size(), (0, 0));
+    for number in 0..20 {
+        origin.script(&format!("/{number}"), vec![ok("Cache-Control: max-age=60", &content[..50_000])]);
+        assert!(get(server.addr(), &format!("/{number}"), "").body == content[..50_000]);
+        let (resources, bytes) = cache.size();
+        assert!(bytes <= 300_000 && resources <= 6, "{resources} {bytes}");
+    }
+    assert!(cache.size().0 >= 4);
+    server.shut_down().unwrap();
+}
