@@ -7,6 +7,7 @@ server_missing() {
     local program=$1
     case $1 in
         kernel | kernel-* | tap | tap-* | ring | ring-* | xdp | xdp-* | packet) return ;;
+        accelerator*) command -v nginx >/dev/null || echo "nginx, its origin, is not installed"; return ;;
         nginx-*) program=nginx ;;
         apache) program=apache2 ;;
         squid) command -v nginx >/dev/null || { echo "nginx, its origin, is not installed"; return; } ;;
@@ -65,7 +66,7 @@ serve_https() { # name source
 # The options of netlab for a server, one a line.
 server_lab() { # name offload
     case $1 in
-        tap | tap-*) printf '%s\n' --link tap --offload "$2" ;;
+        tap | tap-* | accelerator-tap) printf '%s\n' --link tap --offload "$2" ;;
         ring | ring-*) printf '%s\n' --link veth --stack own --offload "$2" ;;
         # A packet device and AF_XDP cannot tell an unfinished checksum from a wrong one.
         packet | xdp | xdp-*) printf '%s\n' --link veth --stack own --offload off ;;
@@ -146,6 +147,30 @@ nginx -c $work/origin.conf &
 exec squid -N -f $work/squid.conf
 END
             echo "bash $work/squid" ;;
+        # Before the same origin: ours, and nginx's. Under a name with -tap ours is on our own TCP/IP.
+        accelerator | accelerator-tap)
+            nginx_conf 127.0.0.1:8081 on "$site" "$work" >"$work/origin.conf"
+            local net=kernel; [ "$1" = accelerator ] || net=tap
+            local words; words=$(serve --origin "$net")
+            words=${words/ serve --origin / accelerate http://127.0.0.1:8081 }
+            printf 'nginx -c %s &\nexec %s\n' "$work/origin.conf" "$words" >"$work/$1"
+            echo "bash $work/$1" ;;
+        nginx-cache)
+            nginx_conf 127.0.0.1:8081 on "$site" "$work" >"$work/origin.conf"
+            mkdir -p "$work/proxy-cache"; chmod a+rwx "$work/proxy-cache"
+            cat >"$work/nginx-cache.conf" <<END
+worker_processes 1; daemon off; pid $work/nginx-cache.pid; error_log $work/nginx-cache.log crit; worker_rlimit_nofile 65536;
+events { worker_connections 20000; multi_accept on; }
+http {
+    access_log off; sendfile on; tcp_nopush on; tcp_nodelay on;
+    keepalive_timeout 3600; keepalive_requests 1000000000;
+    open_file_cache max=1000 inactive=3600s; open_file_cache_valid 3600s;
+    proxy_cache_path $work/proxy-cache keys_zone=all:10m inactive=1h;
+    server { listen $at backlog=8192; location / { proxy_pass http://127.0.0.1:8081; proxy_cache all; } }
+}
+END
+            printf 'nginx -c %s &\nexec nginx -c %s\n' "$work/origin.conf" "$work/nginx-cache.conf" >"$work/nginx-cache"
+            echo "bash $work/nginx-cache" ;;
         lighttpd)
             cat >"$work/lighttpd.conf" <<END
 server.document-root = "$site"

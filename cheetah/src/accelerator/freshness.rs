@@ -59,6 +59,7 @@ impl<'a> Facts<'a> {
     pub(super) fn of(fields: &'a [u8]) -> Facts<'a> {
         let mut facts = Facts::default();
         let mut has_age = false;
+        let mut targeted: Option<Directives> = None;
         for (name, value) in fields_of(fields) {
             let is = |other: &str| name.eq_ignore_ascii_case(other.as_bytes());
             match name.len() {
@@ -79,8 +80,13 @@ impl<'a> Facts<'a> {
                 12 if is("content-type") => facts.content_type = Some(value),
                 13 if is("cache-control") => facts.control.add(value),
                 13 if is("last-modified") => facts.last_modified = Some(value),
+                17 if is("cdn-cache-control") => targeted.get_or_insert_default().add(value),
                 _ => {}
             }
+        }
+        if let Some(targeted) = targeted {
+            // Said to caches like this one, it takes the place of what is said to all (RFC 9213 section 2.1).
+            (facts.control, facts.expires) = (targeted, None);
         }
         facts
     }

@@ -51,6 +51,9 @@ fn lifetimes_and_ages() {
         (302, "Last-Modified: {-1000}\nDate: {0}", 0, 0),
         (302, "Cache-Control: public\nLast-Modified: {-1000}\nDate: {0}", 100, 0),
         (200, "", 0, 0),
+        (200, "CDN-Cache-Control: max-age=60\nCache-Control: max-age=5, no-store", 60, 0),
+        (200, "CDN-Cache-Control: max-age=0\nExpires: {9}", 0, 0),
+        (200, "CDN-Cache-Control: public\nExpires: {9}", 0, 0),
     ] {
         let freshness = Freshness::of(code, &fields(text), NOW, NOW);
         assert_eq!((freshness.lifetime, freshness.age(NOW)), (lifetime, age), "{text}");
@@ -119,6 +122,8 @@ fn what_may_be_kept() {
         (200, "Cache-Control: max-age=60, must-revalidate", true, true),
         (200, "Cache-Control: max-age=60\nSet-Cookie: a=b", false, false),
         (200, "Cache-Control: max-age=60, public\nSet-Cookie: a=b", false, true),
+        (200, "CDN-Cache-Control: max-age=60\nCache-Control: no-store", false, true),
+        (200, "CDN-Cache-Control: private\nCache-Control: max-age=60", false, false),
         (200, "", false, false),
         (200, "ETag: \"a\"", false, true),
         (200, "Cache-Control: max-age=0", false, false),
