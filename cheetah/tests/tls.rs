@@ -361,6 +361,43 @@ fn certificates_that_cannot_be_read_at_sighup_stay_and_the_rest_is_taken_up() {
     assert_eq!(served.end(), Some(0));
 }
 
+/// OpenSSL makes what an authority says of the certificate, which is its own, and finds it in the handshake.
+#[test]
+fn what_an_authority_says_is_shown() {
+    let certificate = certificate();
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (index, response) = (at("index.txt"), at("response.der"));
+    std::fs::write(&index, "V\t400101000000Z\t\t01\tunknown\t/CN=x\n").unwrap();
+    let (cert, key) = (certificate.files.cert.to_str().unwrap(), certificate.files.key.to_str().unwrap());
+    let mut making = vec!["ocsp", "-index", &index, "-rsigner", cert, "-rkey", key, "-CA", cert];
+    making.extend(["-issuer", cert, "-serial", "0x01", "-respout", &response]);
+    if output("openssl", &making, b"").is_none() {
+        return;
+    }
+    let mut files = certificate.files.clone();
+    files.ocsp = Some(response.clone().into());
+    let config = config(cheetah::tls::Acceptor::new(vec![files.clone()]).unwrap());
+    let server = support::servers::on_kernel(support::site(), &config);
+    let connect = format!("127.0.0.1:{}", server.tls_addr().unwrap().port());
+    for version in ["-tls1_3", "-tls1_2"] {
+        let shown =
+            output("openssl", &["s_client", "-status", "-connect", &connect, version], b"Q\n").unwrap();
+        let shown = String::from_utf8_lossy(&shown);
+        assert!(shown.contains("OCSP Response Status: successful"), "{version}: {shown}");
+        assert!(shown.contains("Cert Status: good"), "{version}: {shown}");
+    }
+    // What is none is refused, and what was shown stays.
+    let acceptor = &config.tls.as_ref().unwrap().acceptor;
+    for bad in [&b""[..], b"-----BEGIN OCSP RESPONSE-----", &[0x30, 3, 0x0a, 1, 6], &[0x30, 0x82, 9, 9]] {
+        std::fs::write(&response, bad).unwrap();
+        let error = acceptor.show(&[files.clone()]).unwrap_err().to_string();
+        assert!(error.contains("response.der") && error.contains("-respout"), "{error}");
+    }
+    let shown = output("openssl", &["s_client", "-status", "-connect", &connect], b"Q\n").unwrap();
+    assert!(String::from_utf8_lossy(&shown).contains("Cert Status: good"));
+}
+
 /// What `command` with `arguments` gives on standard output; `None`, told, if it is not installed.
 fn output(command: &str, arguments: &[&str], input: &[u8]) -> Option<Vec<u8>> {
     let spawned = Command::new(command)

@@ -20,6 +20,8 @@ pub struct KeyFiles {
     pub cert: PathBuf,
     /// The key of the first of them.
     pub key: PathBuf,
+    /// What its authority has signed of it last: an OCSP response in DER, shown to clients that ask for it.
+    pub ocsp: Option<PathBuf>,
 }
 
 /// Whose suite is taken of those that both speak.
@@ -183,7 +185,31 @@ fn read(files: &KeyFiles, provider: &crypto::CryptoProvider) -> Result<Certified
     }
     let key = PrivateKeyDer::from_pem_file(&files.key)
         .map_err(|why| unreadable(&files.key, format!("no private key can be read: {why}")))?;
-    CertifiedKey::from_der(chain, key, provider).map_err(|why| CertificateError::Key(files.clone(), why))
+    let mut certified = CertifiedKey::from_der(chain, key, provider)
+        .map_err(|why| CertificateError::Key(files.clone(), why))?;
+    if let Some(path) = &files.ocsp {
+        let response = std::fs::read(path).map_err(|why| unreadable(path, why.to_string()))?;
+        if !is_sequence(&response) {
+            let why =
+                "there is no OCSP response in it; give it in DER, as `openssl ocsp -respout FILE` writes it";
+            return Err(unreadable(path, why.to_owned()));
+        }
+        certified.ocsp = Some(response);
+    }
+    Ok(certified)
+}
+
+/// Whether `bytes` are one SEQUENCE of DER that begins with the status `successful` (RFC 6960 section 4.2.1), as far as their
+/// beginning tells: clients look at the rest.
+fn is_sequence(bytes: &[u8]) -> bool {
+    let Some((0x30, rest)) = bytes.split_first().map(|(&tag, rest)| (tag, rest)) else { return false };
+    let (len, content) = match rest {
+        [short @ 0..=0x7f, content @ ..] => (usize::from(*short), content),
+        [0x81, len, content @ ..] => (usize::from(*len), content),
+        [0x82, high, low, content @ ..] => (usize::from(u16::from_be_bytes([*high, *low])), content),
+        _ => return false,
+    };
+    len == content.len() && content.starts_with(&[0x0a, 1, 0])
 }
 
 impl ResolvesServerCert for Certificates {

@@ -30,7 +30,8 @@ pub struct Certificate {
 impl Certificate {
     pub fn new(names: &[&str]) -> Certificate {
         let folder = tempfile::tempdir().unwrap();
-        let files = KeyFiles { cert: folder.path().join("cert.pem"), key: folder.path().join("key.pem") };
+        let files =
+            KeyFiles { cert: folder.path().join("cert.pem"), key: folder.path().join("key.pem"), ocsp: None };
         let der = write(names, &files);
         Certificate { files, der, _folder: folder }
     }

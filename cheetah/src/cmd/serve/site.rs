@@ -35,6 +35,10 @@ pub(super) struct SiteOptions {
     /// The key of that certificate, in PEM
     #[arg(long, value_name = "FILE")]
     tls_key: Vec<PathBuf>,
+    /// What that certificate's authority says of it, in DER, as `openssl ocsp -respout` writes it, for clients that ask (OCSP
+    /// stapling); given as often as --tls-cert, or not at all. SIGHUP reads it again
+    #[arg(long, value_name = "FILE")]
+    tls_ocsp: Vec<PathBuf>,
     /// Write requests down in FILE, or on standard output
     #[arg(long, value_name = "FILE|-")]
     access_log: Option<String>,
@@ -55,8 +59,19 @@ impl SiteOptions {
                 "--tls-cert is given {certs} times, --tls-key {keys}: give a key with each"
             )));
         }
-        let files = certs.iter().zip(keys);
-        Ok(files.map(|(cert, key)| KeyFiles { cert: cert.clone(), key: key.clone() }).collect())
+        let responses = &self.tls_ocsp;
+        if !responses.is_empty() && responses.len() != certs.len() {
+            let (certs, responses) = (certs.len(), responses.len());
+            bail!(Usage(format!(
+                "--tls-cert is given {certs} times, --tls-ocsp {responses}: give one with each certificate, or none"
+            )));
+        }
+        let of = |(at, (cert, key)): (usize, (&PathBuf, &PathBuf))| KeyFiles {
+            cert: cert.clone(),
+            key: key.clone(),
+            ocsp: responses.get(at).cloned(),
+        };
+        Ok(certs.iter().zip(keys).enumerate().map(of).collect())
     }
 
     /// Where and how its requests are written down.

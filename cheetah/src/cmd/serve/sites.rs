@@ -211,6 +211,7 @@ pub(super) fn allowed(plan: &Plan) -> Allowed {
         for files in site.key_files().unwrap_or_default() {
             allowed.add_read(&files.cert);
             allowed.add_read(&files.key);
+            files.ocsp.iter().for_each(|path| allowed.add_read(path));
         }
         if let Some((path, _)) = site.log().filter(|(path, _)| path != "-") {
             allowed.add_write(Path::new(&path));
