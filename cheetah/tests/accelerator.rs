@@ -3,8 +3,9 @@
 
 mod support;
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use cheetah::server::{Config, Server};
 use cheetah::upload::Tokens;
 use netstack::stack::Features;
 use support::origin::{Origin, Say};
+use support::program::Program;
 use support::servers::{connect, on_device_with, on_kernel, tap};
 use support::{in_namespace, noise, read_response, until};
 
@@ -649,4 +651,80 @@ fn what_is_kept_is_bounded() {
     }
     assert!(cache.size().0 >= 4);
     server.shut_down().unwrap();
+}
+
+/// The program itself before Python's server, asked by curl in the clear, by HTTP/2 and over TLS; what it does is told in its
+/// counters.
+#[test]
+fn the_program_before_another_ones_server() {
+    let site = tempfile::tempdir().unwrap();
+    let content = noise(200_000);
+    std::fs::write(site.path().join("big.bin"), &content).unwrap();
+    let old = std::time::SystemTime::now() - Duration::from_secs(1_000_000);
+    let file = std::fs::File::options().write(true).open(site.path().join("big.bin")).unwrap();
+    file.set_modified(old).unwrap();
+    let spawned = Command::new("python3")
+        .args([
+            "-u",
+            "-m",
+            "http.server",
+            "0",
+            "--bind",
+            "127.0.0.1",
+            "--directory",
+            site.path().to_str().unwrap(),
+        ])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn();
+    let Ok(mut python) = spawned.inspect_err(|error| eprintln!("skipped: python3: {error}")) else { return };
+    let mut line = String::new();
+    BufReader::new(python.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let port = line.split(' ').skip_while(|word| *word != "port").nth(1).unwrap_or_else(|| panic!("{line}"));
+    let certificate = support::secured::Certificate::new(&["localhost"]);
+    let (cert, key) = (certificate.files.cert.to_str().unwrap(), certificate.files.key.to_str().unwrap());
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cheetah"));
+    let mut arguments = vec!["accelerate".to_owned(), format!("http://127.0.0.1:{port}")];
+    arguments
+        .extend(["--tls-cert", cert, "--tls-key", key, "--tls-listen", "127.0.0.1:0"].map(str::to_owned));
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let mut served = Program::start_by(command.stderr(Stdio::piped()), &arguments);
+    let secured =
+        format!("https://{}/big.bin", served.https.as_ref().unwrap()).replace("127.0.0.1", "localhost");
+    let plain = format!("{}big.bin", served.url);
+    for (url, how) in [(&plain, "--http1.1"), (&plain, "--http2-prior-knowledge"), (&secured, "--http2")] {
+        for round in 0..2 {
+            let arguments = ["-s", how, "--cacert", cert, "-D", "-", "-o"];
+            let to = site.path().join("got");
+            let out = Command::new("curl").args(arguments).arg(&to).arg(url).output();
+            let Ok(out) = out.inspect_err(|error| eprintln!("skipped: curl: {error}")) else { break };
+            let head = String::from_utf8_lossy(&out.stdout).to_lowercase();
+            assert!(std::fs::read(&to).unwrap() == content, "{how} {url}: {head}");
+            // By HTTP/2 in the clear it is what HTTP/1.1 got, over TLS a response of its own.
+            let was_kept = round == 1 || (url == &plain && how != "--http1.1");
+            assert_eq!(head.contains("cache-status: cheetah; hit; ttl="), was_kept, "{how} {round}: {head}");
+            assert!(head.contains("via: ") && head.contains("last-modified: "), "{head}");
+        }
+    }
+    let mut errors = served.take_errors().unwrap();
+    served.signal("-USR1");
+    let mut told = String::new();
+    while !told.contains("kept of origins") {
+        assert!(errors.read_line(&mut told).unwrap() > 0, "{told}");
+    }
+    assert!(told.contains("hits") && told.contains("forwarded"), "{told}");
+    assert_eq!(served.end(), Some(0));
+    python.kill().unwrap();
+    python.wait().unwrap();
+    for (arguments, what) in [
+        (&["accelerate", "127.0.0.1:80"][..], "http://127.0.0.1"),
+        (&["accelerate", "https://127.0.0.1"], "not secured"),
+        (&["accelerate", "http://127.0.0.1/x"], "no path"),
+        (&["serve", "--origin", "/x=ftp://127.0.0.1"], "http://HOST"),
+        (&["accelerate", "http://127.0.0.1", "--purge-tokens", "/nowhere"], "/nowhere"),
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_cheetah")).args(arguments).output().unwrap();
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && told.contains(what), "{arguments:?}: {told}");
+    }
 }
