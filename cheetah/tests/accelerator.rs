@@ -49,6 +49,10 @@ fn ok(fields: &str, content: &[u8]) -> Say {
     )
 }
 
+fn not_modified() -> Say {
+    Say::Raw(b"HTTP/1.1 304 Not Modified\r\n\r\n".to_vec())
+}
+
 fn ask(stream: &mut TcpStream, method: &str, path: &str, fields: &str) -> support::Response {
     write!(stream, "{method} {path} HTTP/1.1\r\nHost: h\r\n{fields}\r\n").unwrap();
     read_response(stream, method == "HEAD")
@@ -116,6 +120,12 @@ fn forwards_and_keeps(addr: SocketAddr, origin: &Origin) {
         .unwrap();
         assert_eq!(read_response(&mut stream, false).body, b"done");
     }
+    // A HEAD that has something validated gets no content, and the next response is where it should be.
+    origin.script("/validated", vec![ok("Cache-Control: max-age=0\r\nETag: \"a\"", b"one"), not_modified()]);
+    for (method, content) in [("GET", &b"one"[..]), ("HEAD", b""), ("GET", b"one")] {
+        assert_eq!(ask(&mut stream, method, "/validated", "").body, content);
+    }
+    assert_eq!(ask(&mut stream, "GET", "/chunked", "").body, b"hello, world!");
     assert_eq!((origin.asked("/big"), origin.asked("/chunked"), origin.asked("/until-end")), (1, 1, 1));
     assert_eq!(origin.contents("/post"), [b"abc", b"abc"]);
     let head = &origin.heads("/post")[0];

@@ -19,6 +19,7 @@ use crate::http::conditional::Verdict;
 use crate::http::foreign::ForeignHead;
 use crate::http::parse::{self, Parsed};
 use crate::http::range::{self, Selection};
+use crate::http::request::Method;
 use crate::http::response::{self, Status};
 use crate::live::Sender;
 use crate::store::Document as _;
@@ -229,6 +230,8 @@ fn chosen(object: &Object, asked: &[u8]) -> (ForeignHead, Aggregate) {
     // What was parsed once is parsed again.
     let limits = parse::Limits { request_line: usize::MAX, head: usize::MAX };
     let Parsed::Complete { request, .. } = parse::parse(asked, &limits) else { return whole };
+    let is_head = request.method == Method::Head;
+    let whole = if is_head { (whole.0, Aggregate::new()) } else { whole };
     if object.status() != Status::Ok {
         return whole;
     }
@@ -237,6 +240,7 @@ fn chosen(object: &Object, asked: &[u8]) -> (ForeignHead, Aggregate) {
         return (object.to_head(Status::NotModified), Aggregate::new());
     }
     if let Some(field) = request.range
+        && !is_head
         && request.conditions.if_range.is_none()
         && let Selection::Part(part) = range::select(field, facts.size)
         && let Some(bytes) = object.content().part(part.start as usize..part.end as usize)
