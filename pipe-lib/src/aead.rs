@@ -26,10 +26,10 @@ use crate::engine::Engine;
 use crate::ir::WideBinary;
 use crate::library::Library;
 use crate::options::{Backend, CompileOptions};
-use crate::run::{Imports, Run};
+use crate::run::Imports;
 use crate::wide;
 use std::fmt;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock};
 use zeroize::{Zeroize as _, Zeroizing};
 
 /// Bytes of a tag.
@@ -128,6 +128,8 @@ impl NonceSequence {
 pub struct AesGcm {
     round_keys: Zeroizing<Vec<u128>>,
     hash_key: Zeroizing<u128>,
+    /// Its square: the two products that make a tag need not wait for each other.
+    hash_key_squared: Zeroizing<u128>,
     options: CompileOptions,
     seal: Keyed,
     open: Keyed,
@@ -146,6 +148,9 @@ struct Keyed {
     engine: Engine,
     /// With the keys in it.
     imports: Imports,
+    /// The same for whoever has it at the moment, so that records need no copy of the keys. What changes from
+    /// record to record is set for each.
+    spare: Mutex<Imports>,
     nonce: usize,
     counter: usize,
     hash: usize,
@@ -179,7 +184,35 @@ impl Keyed {
         put(&mut imports, place("h.low")?, hash_key);
         let (nonce, counter, hash) = (place("nonce.low")?, place("counter")?, place("y.low")?);
         let sum = place("sum").ok();
-        Ok(Keyed { engine, imports, nonce, counter, hash, sum })
+        let spare = Mutex::new(imports.clone());
+        Ok(Keyed { engine, imports, spare, nonce, counter, hash, sum })
+    }
+
+    /// Runs from that nonce, number of a block and hash on; gives the hash, and the sum if it is made.
+    fn run(
+        &self,
+        (nonce, counter, hash): (u128, u32, u128),
+        run: impl FnOnce(&Engine, &mut Imports) -> Result<(), crate::RunError>,
+    ) -> Result<(u128, u64), AeadError> {
+        let mut copy;
+        let mut spare = self.spare.try_lock();
+        let imports = match &mut spare {
+            Ok(spare) => &mut **spare,
+            // Another thread seals with this key, too.
+            Err(_) => {
+                copy = self.imports.clone();
+                &mut copy
+            }
+        };
+        put(imports, self.nonce, nonce);
+        put(imports, self.hash, hash);
+        imports.registers[self.counter] = counter.into();
+        if let Some(sum) = self.sum {
+            imports.registers[sum] = 0;
+        }
+        run(&self.engine, imports).map_err(|error| AeadError::Engine(error.to_string()))?;
+        let [low, high] = [0, 1].map(|half| u128::from(imports.registers[self.hash + half]));
+        Ok((high << 64 | low, self.sum.map_or(0, |sum| imports.registers[sum])))
     }
 }
 
@@ -216,6 +249,7 @@ impl AesGcm {
             open,
             seal_and_sum: OnceLock::new(),
             round_keys,
+            hash_key_squared: Zeroizing::new(wide::binary(WideBinary::Gfmul128, *hash_key, *hash_key)),
             hash_key,
         })
     }
@@ -240,11 +274,21 @@ impl AesGcm {
 
     /// GHASH of additional data, the last block not multiplied yet.
     fn hash_additional(&self, additional: &[u8]) -> u128 {
-        additional.chunks(16).fold(0, |hash, bytes| {
+        let blocks = additional.chunks(16).map(|bytes| {
             let mut block = [0; 16];
             block[..bytes.len()].copy_from_slice(bytes);
-            self.times(hash) ^ u128::from_be_bytes(block)
-        })
+            u128::from_be_bytes(block)
+        });
+        blocks.reduce(|hash, block| self.times(hash) ^ block).unwrap_or(0)
+    }
+
+    /// The tag of blocks whose hash that is, the last one not multiplied yet; lengths are in bytes.
+    fn tag_of(&self, nonce: u128, hash: u128, additional_len: u64, len: u64) -> [u8; TAG_BYTES] {
+        // The counter is 1 for the tag.
+        let mask = wide::encrypt(&self.round_keys, nonce | 1 << 120).swap_bytes();
+        let lengths = u128::from(additional_len) << 67 | u128::from(len) << 3;
+        let squared = wide::binary(WideBinary::Gfmul128, hash, *self.hash_key_squared);
+        (squared ^ self.times(lengths) ^ mask).to_be_bytes()
     }
 
     /// Whether records go through machine code here, not through the interpreter, whose speed is that of a
@@ -273,7 +317,7 @@ impl AesGcm {
             return Err(AeadError::Lengths);
         }
         self.run(&self.seal, &nonce.0, additional, plain.len(), |engine, imports| {
-            engine.run_with(imports, plain, sealed)
+            engine.advance(imports, plain, sealed)
         })
     }
 
@@ -292,7 +336,7 @@ impl AesGcm {
             return Err(AeadError::Lengths);
         }
         self.run(&self.seal, &nonce.0, additional, sealed.len(), |engine, imports| {
-            engine.with(imports)?.run_vectored(plain, &mut [sealed])
+            engine.advance_by(imports, |prepared| prepared.run_vectored(plain, &mut [sealed]))
         })
     }
 
@@ -307,7 +351,7 @@ impl AesGcm {
         record: &mut [u8],
     ) -> Result<[u8; TAG_BYTES], AeadError> {
         self.run(&self.seal, &nonce.0, additional, record.len(), |engine, imports| {
-            engine.with(imports)?.run_in_place(record)
+            engine.advance_in_place(imports, record)
         })
     }
 
@@ -327,7 +371,7 @@ impl AesGcm {
             return Err(AeadError::Lengths);
         }
         let found = self.run(&self.open, nonce, additional, sealed.len(), |engine, imports| {
-            engine.run_with(imports, sealed, plain)
+            engine.advance(imports, sealed, plain)
         });
         verified(found?, tag, plain)
     }
@@ -344,19 +388,19 @@ impl AesGcm {
         tag: &[u8; TAG_BYTES],
     ) -> Result<(), AeadError> {
         let found = self.run(&self.open, nonce, additional, record.len(), |engine, imports| {
-            engine.with(imports)?.run_in_place(record)
+            engine.advance_in_place(imports, record)
         });
         verified(found?, tag, record)
     }
 
     /// Runs an engine over a record of `len` bytes; gives the tag.
-    fn run<'k>(
-        &'k self,
-        keyed: &'k Keyed,
+    fn run(
+        &self,
+        keyed: &Keyed,
         nonce: &[u8; NONCE_BYTES],
         additional: &[u8],
         len: usize,
-        run: impl for<'e> FnOnce(&'e Engine, &'e Imports) -> Result<Run<'e>, crate::RunError>,
+        run: impl FnOnce(&Engine, &mut Imports) -> Result<(), crate::RunError>,
     ) -> Result<[u8; TAG_BYTES], AeadError> {
         if len as u64 > MAX_RECORD_BYTES || additional.len() as u64 >= 1 << 61 {
             return Err(AeadError::TooLong);
@@ -364,18 +408,9 @@ impl AesGcm {
         let mut block = [0; 16];
         block[..NONCE_BYTES].copy_from_slice(nonce);
         let nonce = u128::from_le_bytes(block);
-        // The counter is 1 for the tag, 2 for the first block.
-        let mask = wide::encrypt(&self.round_keys, nonce | 1 << 120).swap_bytes();
-        let before = self.hash_additional(additional);
-        let mut imports = keyed.imports.clone();
-        put(&mut imports, keyed.nonce, nonce);
-        put(&mut imports, keyed.hash, before);
-        imports.registers[keyed.counter] = 2;
-        let run = run(&keyed.engine, &imports).map_err(|error| AeadError::Engine(error.to_string()))?;
-        let [low, high] = [0, 1].map(|half| u128::from(run.registers()[keyed.hash + half]));
-        let lengths = (additional.len() as u128) << 67 | (len as u128) << 3;
-        let tag = self.times(self.times(high << 64 | low) ^ lengths) ^ mask;
-        Ok(tag.to_be_bytes())
+        // The first block's counter is 2.
+        let (hash, _) = keyed.run((nonce, 2, self.hash_additional(additional)), run)?;
+        Ok(self.tag_of(nonce, hash, additional.len() as u64, len as u64))
     }
 }
 

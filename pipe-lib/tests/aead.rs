@@ -312,6 +312,28 @@ fn naive_sum(bytes: &[u8]) -> u16 {
     sum as u16
 }
 
+/// Registers that one thread uses are nobody else's meanwhile.
+#[test]
+fn several_threads_seal_with_one_key() {
+    let (key_text, text) = ([9; 16], random(&mut Rng::new(0x7a1), 30_000));
+    let key = AesGcm::new(&key_text).unwrap();
+    std::thread::scope(|scope| {
+        for thread in 0..3u8 {
+            let (key, text) = (&key, &text);
+            scope.spawn(move || {
+                for number in 0..20u8 {
+                    let nonce = [thread, number, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+                    let text = &text[usize::from(thread)..][..20_000 + usize::from(number)];
+                    let mut sealed = vec![0; text.len()];
+                    let tag = key.seal(Nonce::unique(nonce), b"thread", text, &mut sealed).unwrap();
+                    let expected = theirs(&key_text, &nonce, b"thread", text);
+                    assert_eq!((&sealed[..], &tag[..]), expected.split_at(text.len()));
+                }
+            });
+        }
+    });
+}
+
 /// However a record is cut, in the plain and on the way out, and whatever of it is wanted again.
 #[test]
 fn a_record_in_parts_is_the_record() {

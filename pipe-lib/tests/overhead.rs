@@ -1,5 +1,6 @@
 //! What a run must not cost: allocations; and what a second compile must not: more than a look-up.
 
+use pipe_lib::aead::{AesGcm, Nonce};
 use pipe_lib::{EngineCache, Library};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -72,6 +73,25 @@ fn a_run_without_windows_allocates_nothing() {
     // More than any cache is taken to hold: the first such transfer, too.
     let (src, mut dst) = (vec![7; 40 << 20], vec![0; 40 << 20]);
     assert_eq!(allocations(|| drop(engine.run(&src, &mut dst).unwrap())), 0);
+}
+
+#[test]
+fn a_sealed_record_allocates_nothing() {
+    let key = AesGcm::new(&[7; 16]).unwrap();
+    // Where it takes several passes, or is interpreted, it does.
+    if !key.is_compiled() || key.engine().passes() > 1 {
+        return;
+    }
+    let (plain, mut sealed) = (vec![1; 1400], vec![0; 1400]);
+    let records = allocations(|| {
+        for number in 0..3 {
+            let nonce = [number; 12];
+            let tag = key.seal(Nonce::unique(nonce), b"header", &plain, &mut sealed).unwrap();
+            key.open_in_place(&nonce, b"header", &mut sealed, &tag).unwrap();
+            key.seal_in_place(Nonce::unique([100 + number; 12]), b"header", &mut sealed).unwrap();
+        }
+    });
+    assert_eq!(records, 0);
 }
 
 #[test]

@@ -11,7 +11,7 @@
 //! Whole blocks of 16 bytes go through the composed loop; the blocks that a part begins or ends within are
 //! done here, byte by byte.
 
-use super::{AeadError, AesGcm, Keyed, MAX_RECORD_BYTES, NONCE_BYTES, Nonce, TAG_BYTES, put};
+use super::{AeadError, AesGcm, MAX_RECORD_BYTES, NONCE_BYTES, Nonce, TAG_BYTES};
 use crate::ones_sum::OnesSum;
 use crate::wide;
 use std::fmt;
@@ -118,9 +118,7 @@ impl AesGcm {
         if !sealing.at.is_multiple_of(BLOCK as u64) {
             hash = self.times(hash) ^ sealing.begun;
         }
-        let lengths = u128::from(sealing.additional_len) << 67 | u128::from(sealing.at) << 3;
-        let mask = wide::encrypt(&self.round_keys, sealing.counter(1)).swap_bytes();
-        (self.times(self.times(hash) ^ lengths) ^ mask).to_be_bytes()
+        self.tag_of(sealing.nonce, hash, sealing.additional_len, sealing.at)
     }
 
     /// Encrypts once more bytes of a record that were sealed before under this nonce, from byte `from` on.
@@ -182,18 +180,12 @@ impl AesGcm {
             Some(_) => self.seal_and_sum()?,
             None => &self.seal,
         };
-        let Keyed { nonce, counter, hash, .. } = *keyed;
-        let mut imports = keyed.imports.clone();
-        put(&mut imports, nonce, sealing.nonce);
-        put(&mut imports, hash, sealing.hash);
-        imports.registers[counter] = u64::from(sealing.number());
-        let ran = keyed.engine.advance(&mut imports, plain, sealed);
-        ran.map_err(|error| AeadError::Engine(error.to_string()))?;
-        let [low, high] = [0, 1].map(|half| u128::from(imports.registers[hash + half]));
-        sealing.hash = high << 64 | low;
+        let before = (sealing.nonce, sealing.number(), sealing.hash);
+        let (hash, added) = keyed.run(before, |engine, imports| engine.advance(imports, plain, sealed))?;
+        sealing.hash = hash;
         sealing.at += plain.len() as u64;
-        if let (Some(sum), Some(register)) = (sum, keyed.sum) {
-            sum.append(imports.registers[register] as u16, plain.len());
+        if let Some(sum) = sum {
+            sum.append(added as u16, plain.len());
         }
         Ok(())
     }

@@ -13,6 +13,25 @@ pub(super) fn clmul_low(a: u128, b: u128) -> u128 {
 
 /// The product in the field.
 pub(super) fn product(a: u128, b: u128) -> u128 {
+    #[cfg(target_arch = "x86_64")]
+    if std::arch::is_x86_feature_detected!("pclmulqdq") {
+        // SAFETY: the processor has the instruction.
+        return unsafe { product_by_instruction(a, b) };
+    }
+    product_by(a, b, computed)
+}
+
+/// The whole in one function that has the instruction: otherwise each part would be a call.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "pclmulqdq")]
+fn product_by_instruction(a: u128, b: u128) -> u128 {
+    product_by(a, b, |a, b| by_instruction(a, b))
+}
+
+#[inline(always)]
+fn product_by(a: u128, b: u128, clmul: impl Fn(u64, u64) -> u128) -> u128 {
+    // What the lower half of a number is in the upper one's place, beside that one.
+    let folded = |x: u128| x.rotate_left(64) ^ clmul(x as u64, (POLYNOMIAL >> 64) as u64);
     // Times x: a place on, and what leaves at the end comes back.
     let b = b << 1 ^ (b >> 127).wrapping_neg() & POLYNOMIAL;
     let (a, b) = ([a as u64, (a >> 64) as u64], [b as u64, (b >> 64) as u64]);
@@ -23,11 +42,6 @@ pub(super) fn product(a: u128, b: u128) -> u128 {
 
 /// `x^128 + x^7 + x^2 + x + 1` in that order of bits, `x^128` left out, times `x`.
 const POLYNOMIAL: u128 = 0xc2 << 120 | 1;
-
-/// What the lower half of a number is in the upper one's place, beside that one.
-fn folded(x: u128) -> u128 {
-    x.rotate_left(64) ^ clmul(x as u64, (POLYNOMIAL >> 64) as u64)
-}
 
 fn clmul(a: u64, b: u64) -> u128 {
     #[cfg(target_arch = "x86_64")]
@@ -40,6 +54,7 @@ fn clmul(a: u64, b: u64) -> u128 {
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "pclmulqdq")]
+#[inline]
 fn by_instruction(a: u64, b: u64) -> u128 {
     use std::arch::x86_64::*;
     let product = _mm_clmulepi64_si128(_mm_cvtsi64_si128(a as i64), _mm_cvtsi64_si128(b as i64), 0);
