@@ -31,7 +31,7 @@ class Run:
     @property
     def written(self) -> int:
         """Bytes that were written."""
-    def __getitem__(self, name: str) -> int | list[int]:
+    def __getitem__(self, name: str) -> int | list[int] | bytes | list[bytes]:
         """A number, or, of a stage with a window (`per N`), a list of them. KeyError."""
     def __len__(self) -> int: ...
     def keys(self) -> list[str]: ...

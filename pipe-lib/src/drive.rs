@@ -6,15 +6,20 @@
 //! that lengths and overlaps were checked.
 
 use crate::backend::{self, MAX_CALL_BYTES};
+use crate::digest::DigestState;
 use crate::ends::{PieceCursor, Pieces, Sink, Source};
-use crate::program::{PassRun, Program};
+use crate::program::{DigestPass, PassRun, Program};
 use crate::registers::Registers;
+use crate::run::{WindowList, WindowLists};
 use smallvec::SmallVec;
 use std::mem::MaybeUninit;
 
 /// Bytes of a block when there are several passes: a source and a destination block fit in the first-level
 /// cache.
 pub(crate) const BLOCK: usize = 4096;
+
+/// The same with digests of other crates among them: some fill their vectors with so many only.
+pub(crate) const DIGEST_BLOCK: usize = 16 << 10;
 
 /// Bytes of a staging area: a block, and what the passes of the longest pipeline may hold back (less than one
 /// loop word of 8 bytes each).
@@ -44,12 +49,13 @@ impl View {
 #[derive(Clone, Debug)]
 pub(crate) struct Progress {
     pub(crate) registers: Registers,
+    /// The digests of other crates, by their index.
+    digests: Vec<DigestState>,
     /// What windows start from; left empty when there are none.
     initial: Registers,
     /// Offset in the stream up to which each pass is done.
     done: SmallVec<[u64; 4]>,
-    /// A list for each export, empty for those without window.
-    pub(crate) windows: Vec<Vec<u64>>,
+    pub(crate) windows: WindowLists,
     /// Whether the transfer is one that the caches do not hold: what is written then goes around them.
     streams: bool,
 }
@@ -58,9 +64,13 @@ impl Progress {
     pub(crate) fn new(program: &Program, initial: &Registers) -> Progress {
         Progress {
             registers: initial.clone(),
+            digests: program.digests().map(|pass| pass.start(initial)).collect(),
             initial: if program.windowed { initial.clone() } else { Registers::default() },
             done: smallvec::smallvec![0; program.passes.len()],
-            windows: if program.windowed { vec![Vec::new(); program.exports.len()] } else { Vec::new() },
+            windows: match program.windowed {
+                true => program.exports.iter().map(|_| WindowList::new()).collect(),
+                false => WindowLists::new(),
+            },
             streams: false,
         }
     }
@@ -114,7 +124,9 @@ impl Progress {
                 }
             }
             // SAFETY: the caller's promise.
-            [_] => unsafe { self.advance(program, 0, source, sink, total, last) },
+            [pass] if pass.digest.is_none() => unsafe {
+                self.advance(program, 0, source, sink, total, last);
+            },
             _ if dst.is_null() && program.modifies => {
                 let mut source = PieceCursor::new([crate::ends::Piece { ptr: src.cast_mut(), len }]);
                 // SAFETY: the caller's promise.
@@ -123,7 +135,7 @@ impl Progress {
             _ => {
                 let mut end = at;
                 while end < total {
-                    end = total.min(end + BLOCK as u64);
+                    end = total.min(end + program.block as u64);
                     // SAFETY: the caller's promise.
                     unsafe { self.block(program, source, sink, end, last && end == total) };
                 }
@@ -140,7 +152,8 @@ impl Progress {
         }
     }
 
-    /// All passes as far as `end`: the first from `source` to `sink`, the others in place.
+    /// All passes as far as `end`: the first from `source` to `sink`, the others in place. Digests in front
+    /// of it look at the source.
     ///
     /// # Safety
     /// The bytes between what is done and `end` are readable in `source` and writable in a `sink` that is not
@@ -149,10 +162,11 @@ impl Progress {
         let mut end = end;
         let mut from = source;
         for pass in 0..program.passes.len() {
+            let to = if pass < program.copies { View::NONE } else { sink };
             // SAFETY: the caller's promise; a pass goes no further than the one before it has got.
-            unsafe { self.advance(program, pass, from, sink, end, last) };
+            unsafe { self.advance(program, pass, from, to, end, last) };
             end = self.done[pass];
-            if !sink.ptr.is_null() {
+            if !to.ptr.is_null() {
                 from = sink;
             }
         }
@@ -202,6 +216,21 @@ impl Progress {
     /// # Safety
     /// The contract of [`PassCode::run`].
     unsafe fn run(&mut self, pass: &PassRun, pos: u64, src: *const u8, dst: *mut u8, len: usize) {
+        if let Some(digest) = &pass.digest {
+            let state = &mut self.digests[digest.index];
+            // SAFETY: the caller's promise; source and destination are apart, since in place there is nothing
+            // to write.
+            unsafe {
+                for at in (0..len).step_by(DIGEST_BLOCK) {
+                    let (from, n) = (src.add(at), DIGEST_BLOCK.min(len - at));
+                    if !dst.is_null() && !std::ptr::eq(src, dst) {
+                        std::ptr::copy_nonoverlapping(from, dst.add(at), n);
+                    }
+                    state.update(std::slice::from_raw_parts(from, n));
+                }
+            }
+            return;
+        }
         let registers = self.registers.as_mut_ptr().wrapping_add(pass.base);
         // SAFETY: the pass's registers start at `base`; the rest is the caller's promise.
         unsafe {
@@ -213,9 +242,14 @@ impl Progress {
         }
     }
 
-    /// Takes down what windows that the end of the stream cuts short come to. Called once, after the last
-    /// byte.
+    /// Takes down what windows that the end of the stream cuts short come to, and the digests of a stream
+    /// without. Called once, after the last byte.
     pub(crate) fn finish(&mut self, program: &Program) {
+        for pass in program.passes.iter().filter(|pass| pass.windows.is_empty()) {
+            if let Some(digest) = &pass.digest {
+                self.take_digest(digest, digest.start(&self.registers));
+            }
+        }
         if program.windowed {
             for (index, pass) in program.passes.iter().enumerate() {
                 self.close_windows(program, pass, self.done[index], true);
@@ -230,9 +264,16 @@ impl Progress {
             if at.is_multiple_of(window.bytes) == is_cut {
                 continue;
             }
+            if let Some(digest) = &pass.digest {
+                self.take_digest(digest, digest.start(&self.initial));
+            }
             for (index, export) in program.exports.iter().enumerate() {
-                if window.stages.contains(&export.stage) {
-                    self.windows[index].push(program.export_exprs[index].value(&self.registers));
+                match &pass.digest {
+                    _ if !window.stages.contains(&export.stage) => {}
+                    Some(digest) => {
+                        self.windows[index].extend_from_slice(&self.registers[digest.value.clone()])
+                    }
+                    None => self.windows[index].push(program.export_exprs[index].value(&self.registers)),
                 }
             }
             for &stage in &window.stages {
@@ -240,6 +281,12 @@ impl Progress {
                 self.registers[range.clone()].copy_from_slice(&self.initial[range]);
             }
         }
+    }
+
+    /// Puts the value of a digest into its registers; the `next` one begins.
+    fn take_digest(&mut self, pass: &DigestPass, next: DigestState) {
+        let state = std::mem::replace(&mut self.digests[pass.index], next);
+        state.finish().to_words(&mut self.registers[pass.value.clone()]);
     }
 
     /// [`Progress::part`] of a stream of zeros.
@@ -401,7 +448,7 @@ impl Staging {
                 // the next time moves into the area as well.
                 unsafe {
                     progress.block(program, from, view, self.end, ends);
-                    let done = progress.done[0];
+                    let done = progress.done[program.copies];
                     let rest = (self.end - done) as usize;
                     std::ptr::copy_nonoverlapping(from.at(done), view.at(done), rest);
                 }

@@ -160,6 +160,16 @@ pub enum RunError {
         /// The export.
         name: String,
     },
+    /// The export is the bytes of a digest, not a number.
+    IsDigest {
+        /// The export.
+        name: String,
+    },
+    /// The export is a number, not a digest.
+    NoDigest {
+        /// The export.
+        name: String,
+    },
 }
 
 /// What a field of a frame holds, and should hold.
@@ -245,6 +255,8 @@ impl fmt::Display for RunError {
             RunError::ForeignImports => f.write_str("these imports were made by another engine"),
             RunError::Windowed { name } => write!(f, "export `{name}` is a list, one entry a window"),
             RunError::NotWindowed { name } => write!(f, "export `{name}` is one value, not a list"),
+            RunError::IsDigest { name } => write!(f, "export `{name}` is a digest: bytes, not a number"),
+            RunError::NoDigest { name } => write!(f, "export `{name}` is a number, not a digest"),
         }
     }
 }

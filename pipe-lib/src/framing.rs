@@ -2,6 +2,7 @@
 
 use crate::compose::Composition;
 use crate::compose::frames::{End, find_export};
+use crate::digest::DigestValue;
 use crate::drive::Progress;
 use crate::error::{Mismatch, RunError};
 use crate::ir::{Endian, Field, Frame, Gauge, Term};
@@ -35,6 +36,11 @@ struct FieldPlan {
 enum What {
     Bytes(Box<[u8]>),
     Sum(FieldSum),
+    /// The first bytes of the digest that is this export.
+    Digest {
+        bytes: usize,
+        export: usize,
+    },
 }
 
 /// `constant + index * .. + length * ..` and registers and exports.
@@ -97,6 +103,14 @@ impl FramePlan {
                 let what = match field {
                     Field::Gap(_) => None,
                     Field::Bytes(bytes) => Some(What::Bytes(bytes.as_slice().into())),
+                    // A composition that is checked has it.
+                    Field::Digest { bytes, export } => {
+                        late_head |= !in_foot;
+                        find_export(&composition.stages, end, export).map(|found| What::Digest {
+                            bytes: *bytes as usize,
+                            export: export_number(found.stage, found.export),
+                        })
+                    }
                     Field::Put { gauge, sum } => {
                         let mut plan = FieldSum {
                             gauge: *gauge,
@@ -166,6 +180,10 @@ impl FramePlan {
             match &field.what {
                 What::Bytes(bytes) => place[field.at..field.at + bytes.len()].copy_from_slice(bytes),
                 What::Sum(sum) => sum.write(results.value(sum), &mut place[field.at..]),
+                What::Digest { bytes, export } => {
+                    let value = results.digest(*export);
+                    place[field.at..field.at + bytes].copy_from_slice(&value[..*bytes]);
+                }
             }
         }
     }
@@ -176,12 +194,10 @@ impl FramePlan {
         for (index, field) in self.fields.iter().enumerate() {
             let place = &if field.in_foot { foot } else { head }[field.at..];
             match &field.what {
-                What::Bytes(bytes) => {
-                    if let Some(at) = bytes.iter().zip(place).position(|(a, b)| a != b) {
-                        let (expected, found) = (bytes[at].into(), place[at].into());
-                        let at = field.at + at;
-                        return Err(Wrong { field: index, in_foot: field.in_foot, at, expected, found });
-                    }
+                What::Bytes(bytes) => field.compare(index, bytes, place)?,
+                What::Digest { bytes, export } => {
+                    let digest = results.digest(*export);
+                    field.compare(index, &digest[..*bytes], place)?;
                 }
                 What::Sum(sum) => {
                     let (expected, found) = (results.value(sum), sum.read(place));
@@ -243,7 +259,33 @@ impl FramePlan {
     }
 }
 
+impl FieldPlan {
+    /// Compares field number `index` with the bytes that it should have.
+    fn compare(&self, index: usize, bytes: &[u8], place: &[u8]) -> Result<(), Wrong> {
+        let Some(at) = bytes.iter().zip(place).position(|(a, b)| a != b) else { return Ok(()) };
+        let (expected, found) = (bytes[at].into(), place[at].into());
+        Err(Wrong { field: index, in_foot: self.in_foot, at: self.at + at, expected, found })
+    }
+}
+
 impl Results<'_> {
+    /// The digest that is an export.
+    fn digest(&self, export: usize) -> DigestValue {
+        let (Exports::Taken(program, _) | Exports::Registers(program)) = self.exports;
+        let info = &program.exports[export];
+        let Some(kind) = info.digest else { return DigestValue::new(&[]) };
+        if let Exports::Taken(_, progress) = self.exports
+            && info.windowed
+            && let Some((_, last)) = progress
+                .windows
+                .get(export)
+                .and_then(|list| list.split_at_checked(list.len().checked_sub(kind.words())?))
+        {
+            return DigestValue::of_words(last, kind.bytes());
+        }
+        program.digest_value(info.stage, kind, self.registers)
+    }
+
     #[inline]
     fn value(&self, sum: &FieldSum) -> u64 {
         let mut value = sum.constant;

@@ -3,11 +3,12 @@
 //!
 //! Modules are in the order in which data flow through them.
 //!
-//! Features, all but the last three on by default:
+//! Features, all but the last four on by default:
 //! * `native`: an x86-64 emitter of our own, for processors with AVX2;
 //! * `cranelift`: portable machine code, for everything else and what `native` refuses (most of the time of a
 //!   first build);
 //! * `parallel`: `Engine::run_parallel` and its kin;
+//! * `digests`: digests of other crates (SHA-2, BLAKE3, ..) as stages of a pipeline;
 //! * `emit`: the module [`emit`](https://docs.rs/pipe-lib), object files for other programs;
 //! * `inspect`: the module [`inspect`](https://docs.rs/pipe-lib), which shows plans, dataflow and machine
 //!   code;
@@ -36,6 +37,7 @@ pub mod syntax;
 
 mod check;
 
+pub mod digest;
 pub mod ir;
 mod wide;
 

@@ -3,6 +3,7 @@
 
 use crate::backend::{Entry, PassCode};
 use crate::compose::Composition;
+use crate::digest::{DigestKind, DigestState, DigestValue};
 use crate::error::RunError;
 use crate::export::ExportExpr;
 use crate::framing::FramePlan;
@@ -37,6 +38,11 @@ pub(crate) struct Program {
     pub(crate) windowed: bool,
     /// Whether some stage writes words.
     pub(crate) modifies: bool,
+    /// The first pass that copies where source and destination are not the same: those before it are digests,
+    /// which only look.
+    pub(crate) copies: usize,
+    /// Bytes of a block when there are several passes.
+    pub(crate) block: usize,
     /// Bytes from which a transfer as a whole is more than the caches hold.
     pub(crate) streaming_from: usize,
     /// One pass and no window: code can be called for any stretch of whole words.
@@ -71,6 +77,26 @@ pub(crate) struct PassRun {
     pub(crate) windows: SmallVec<[Window; 1]>,
     /// The window within which `pos` counts.
     pub(crate) pos_window: Option<u64>,
+    /// The digest that the pass is, if it is one: the only stage.
+    pub(crate) digest: Option<DigestPass>,
+}
+
+/// A pass that feeds a digest of another crate.
+#[derive(Clone, Debug)]
+pub(crate) struct DigestPass {
+    pub(crate) kind: DigestKind,
+    /// Place among the digests under way.
+    pub(crate) index: usize,
+    /// The registers of its key and of its value.
+    pub(crate) key: Range<usize>,
+    pub(crate) value: Range<usize>,
+}
+
+impl DigestPass {
+    /// One of nothing so far, with the key that is among these registers.
+    pub(crate) fn start(&self, registers: &[u64]) -> DigestState {
+        DigestState::new(self.kind, &registers[self.key.clone()])
+    }
 }
 
 /// The stages of a pass that share a window.
@@ -78,6 +104,13 @@ pub(crate) struct PassRun {
 pub(crate) struct Window {
     pub(crate) bytes: u64,
     pub(crate) stages: Vec<usize>,
+}
+
+impl Program {
+    /// The digests of other crates, in the order of their indices.
+    pub(crate) fn digests(&self) -> impl Iterator<Item = &DigestPass> {
+        self.passes.iter().filter_map(|pass| pass.digest.as_ref())
+    }
 }
 
 impl PassRun {
@@ -100,8 +133,10 @@ impl PassRun {
 pub struct ExportInfo {
     /// `instance.name`.
     pub name: String,
-    /// Type of the value.
+    /// Type of the value; of a digest, that of the words in which its bytes travel.
     pub ty: Ty,
+    /// The digest of another crate whose bytes the value is, if it is no number.
+    pub digest: Option<DigestKind>,
     /// Whether there is one value a window, rather than exactly one.
     pub windowed: bool,
     pub(crate) stage: usize,
@@ -131,9 +166,10 @@ pub struct ExportId {
 impl ExportId {
     pub(crate) const ELSEWHERE: u8 = u8::MAX;
 
-    pub(crate) fn new(index: usize, expr: &ExportExpr, windowed: bool) -> ExportId {
+    /// `elsewhere`: the value is not what the expression says.
+    pub(crate) fn new(index: usize, expr: &ExportExpr, elsewhere: bool) -> ExportId {
         let (register, flip) = match *expr {
-            ExportExpr::Register { index, flip } if usize::from(index) < FEW && !windowed => (index, flip),
+            ExportExpr::Register { index, flip } if usize::from(index) < FEW && !elsewhere => (index, flip),
             _ => (ExportId::ELSEWHERE, 0),
         };
         ExportId { index: index as u32, register, flip }
@@ -220,6 +256,12 @@ impl Program {
     pub(crate) fn stage_registers(&self, stage: usize) -> Range<usize> {
         let base = self.stage_base[stage];
         base..base + self.composition.stages[stage].pipe.states.len()
+    }
+
+    /// The digest that a stage left in its registers.
+    pub(crate) fn digest_value(&self, stage: usize, kind: DigestKind, registers: &[u64]) -> DigestValue {
+        let value = &registers[self.stage_registers(stage)][kind.key_words()..];
+        DigestValue::of_words(value, kind.bytes())
     }
 
     /// Refuses a stream whose length a tail rule rejects; names the first stage that does.

@@ -1,8 +1,10 @@
 //! What goes into a run besides bytes, and what comes out: imports and exports.
 
+use crate::digest::{DigestList, DigestValue};
 use crate::error::RunError;
 use crate::program::{ExportId, ExportInfo, Program};
 use crate::registers::{FEW, INLINE, Registers, StoredRegisters};
+use smallvec::SmallVec;
 use std::sync::Arc;
 
 /// Registers' values before the first word (before the first word of every window, for a windowed stage), in
@@ -47,6 +49,13 @@ pub struct Run<'e> {
     more: More,
 }
 
+/// The values of an export with windows, one a window (of a digest, as many words); one or two need no memory
+/// of their own.
+pub(crate) type WindowList = SmallVec<[u64; 2]>;
+
+/// A list for each export, empty for those without window; none at all if no stage has one.
+pub(crate) type WindowLists = SmallVec<[WindowList; 2]>;
+
 /// What most runs do not have.
 #[derive(Clone, Debug)]
 struct More(Option<Box<Uncommon>>);
@@ -57,8 +66,7 @@ struct Uncommon {
     engine: Option<Arc<Program>>,
     /// The registers, if there are too many to hold in place.
     registers: StoredRegisters,
-    /// A list for each export, empty for those without window; none at all if no stage has one.
-    windows: Box<[Vec<u64>]>,
+    windows: WindowLists,
 }
 
 impl Drop for More {
@@ -91,10 +99,9 @@ impl<'e> Run<'e> {
         read: usize,
         written: usize,
         registers: Registers,
-        windows: Vec<Vec<u64>>,
+        windows: WindowLists,
     ) -> Run<'e> {
         let (registers, many) = registers.into_parts();
-        let windows = windows.into_boxed_slice();
         let more = (!many.is_empty() || !windows.is_empty())
             .then(|| Box::new(Uncommon { engine: None, registers: many, windows }));
         Run { read, written, engine: Some(engine), registers, more: More(more) }
@@ -106,10 +113,10 @@ impl<'e> Run<'e> {
         read: usize,
         written: usize,
         registers: Registers,
-        windows: Vec<Vec<u64>>,
+        windows: WindowLists,
     ) -> Run<'static> {
         let (registers, many) = registers.into_parts();
-        let more = Uncommon { engine: Some(engine), registers: many, windows: windows.into() };
+        let more = Uncommon { engine: Some(engine), registers: many, windows };
         Run { read, written, engine: None, registers, more: More(Some(Box::new(more))) }
     }
 }
@@ -123,7 +130,7 @@ impl Run<'_> {
             None => Box::new(Uncommon {
                 engine: Some(engine),
                 registers: StoredRegisters::default(),
-                windows: Box::default(),
+                windows: WindowLists::new(),
             }),
         };
         let Run { read, written, registers, .. } = self;
@@ -138,6 +145,10 @@ pub enum ExportValue<'a> {
     One(u64),
     /// One value a window, in stream order.
     Windows(&'a [u64]),
+    /// The bytes of a digest of another crate.
+    Digest(DigestValue),
+    /// One digest a window, in stream order.
+    Digests(DigestList<'a>),
 }
 
 const FEW_END: u8 = FEW as u8;
@@ -162,6 +173,7 @@ fn value_of(
     match export_value(engine_of(engine, more), more, &[a, b, c, d, e, f, g, h], index) {
         ExportValue::One(value) => value,
         ExportValue::Windows(_) => panic!("export {index} is a list, one entry a window"),
+        ExportValue::Digest(_) | ExportValue::Digests(_) => panic!("export {index} is bytes, no number"),
     }
 }
 
@@ -176,12 +188,20 @@ fn export_value<'a>(
     inline: &'a [u64],
     index: usize,
 ) -> ExportValue<'a> {
+    let info = &engine.exports[index];
     if let Some(values) = more.and_then(|more| more.windows.get(index))
-        && engine.exports[index].windowed
+        && info.windowed
     {
-        return ExportValue::Windows(values);
+        return match info.digest {
+            Some(kind) => ExportValue::Digests(DigestList::new(values, kind)),
+            None => ExportValue::Windows(values),
+        };
     }
-    ExportValue::One(engine.export_exprs[index].value(all_registers(more, inline)))
+    let registers = all_registers(more, inline);
+    match info.digest {
+        Some(kind) => ExportValue::Digest(engine.digest_value(info.stage, kind, registers)),
+        None => ExportValue::One(engine.export_exprs[index].value(registers)),
+    }
 }
 
 /// All registers, in the engine's order.
@@ -203,7 +223,32 @@ impl Run<'_> {
     pub fn export(&self, name: &str) -> Result<u64, RunError> {
         match self.export_value(self.engine().export_id(name)?) {
             ExportValue::One(value) => Ok(value),
-            ExportValue::Windows(_) => Err(RunError::Windowed { name: name.to_owned() }),
+            ExportValue::Windows(_) | ExportValue::Digests(_) => {
+                Err(RunError::Windowed { name: name.to_owned() })
+            }
+            ExportValue::Digest(_) => Err(RunError::IsDigest { name: name.to_owned() }),
+        }
+    }
+
+    /// The bytes of the digest `instance.digest`.
+    pub fn digest(&self, name: &str) -> Result<DigestValue, RunError> {
+        match self.export_value(self.engine().export_id(name)?) {
+            ExportValue::Digest(value) => Ok(value),
+            ExportValue::Digests(_) => Err(RunError::Windowed { name: name.to_owned() }),
+            ExportValue::One(_) | ExportValue::Windows(_) => {
+                Err(RunError::NoDigest { name: name.to_owned() })
+            }
+        }
+    }
+
+    /// The list of a windowed digest `instance.digest`, one a window.
+    pub fn digests(&self, name: &str) -> Result<DigestList<'_>, RunError> {
+        match self.export_value(self.engine().export_id(name)?) {
+            ExportValue::Digests(list) => Ok(list),
+            ExportValue::Digest(_) => Err(RunError::NotWindowed { name: name.to_owned() }),
+            ExportValue::One(_) | ExportValue::Windows(_) => {
+                Err(RunError::NoDigest { name: name.to_owned() })
+            }
         }
     }
 
@@ -233,6 +278,9 @@ impl Run<'_> {
         match self.export_value(self.engine().export_id(name)?) {
             ExportValue::Windows(values) => Ok(values),
             ExportValue::One(_) => Err(RunError::NotWindowed { name: name.to_owned() }),
+            ExportValue::Digest(_) | ExportValue::Digests(_) => {
+                Err(RunError::IsDigest { name: name.to_owned() })
+            }
         }
     }
 

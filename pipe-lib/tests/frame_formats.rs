@@ -153,3 +153,18 @@ fn trailers_of_gzip_and_zlib() {
     let bad = engine("gzip_trailer -> crc32").run_read_only(b"abc1234").unwrap_err();
     assert!(matches!(bad, RunError::FrameLength { .. }), "{bad}");
 }
+
+#[test]
+fn digests_of_other_crates_are_as_published() {
+    let library = Library::standard();
+    let is_digest = |test: &&pipe_lib::library::TestCase| {
+        test.pipeline.composition().stages.iter().any(|stage| stage.pipe.digest.is_some())
+    };
+    let mut count = 0;
+    for test in library.tests().filter(is_digest) {
+        let engine = test.pipeline.compile().unwrap();
+        assert_eq!(test.run(&engine), Ok(()), "{}", test.title);
+        count += 1;
+    }
+    assert!(count > 18, "{count}");
+}

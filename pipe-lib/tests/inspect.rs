@@ -201,3 +201,22 @@ fn machine_code_has_what_the_plan_says() {
         "{clif}"
     );
 }
+
+#[test]
+fn digests_of_other_crates_are_passes_without_code() {
+    let pipeline = Library::standard().pipeline("inet_cksum | sha256 as digest | byteswap32").unwrap();
+    let composition = pipeline.composition();
+    let options = CompileOptions::new().backend(Backend::Cranelift);
+    let plan = inspect::plan(composition, &options).unwrap();
+    let expected = "2 passes over blocks of 16384 bytes, which stay in the first-level cache;\n\
+                    pass 2 copies, those before it look, the others work in place\n\n\
+                    pass 1: digest\n";
+    assert!(plan.starts_with(expected), "{plan}");
+    assert!(plan.contains("each block is fed to SHA256, 32 bytes, of another crate"), "{plan}");
+    assert!(plan.contains("pass 2: inet_cksum | byteswap32"), "{plan}");
+    let code = "another crate's digest, which is fed block by block";
+    assert!(inspect::clif(composition, &options).unwrap().contains(code));
+    if cfg!(target_arch = "x86_64") {
+        assert!(inspect::asm(composition, &options).unwrap().contains(code));
+    }
+}

@@ -241,7 +241,7 @@ size_t pl_export_count(const PlEngine *engine);
 const char *pl_export_name(const PlEngine *engine, size_t index);
 
 /**
- * Bits of result `index`; 0 behind the last.
+ * Bits of result `index`, of a digest all of them; 0 behind the last.
  */
 uint32_t pl_export_bits(const PlEngine *engine, size_t index);
 
@@ -291,7 +291,8 @@ void pl_imports_free(PlImports *imports);
  * not overlap. The room that is needed is what pl_out_len() says.
  *
  * `imports` may be null. `values` is null, or has room for pl_export_count() results, in stream order: of a
- * windowed one the number of its windows. `written`, if it is not null, gets the bytes written.
+ * windowed one the number of its windows, of a digest 0. `written`, if it is not null, gets the bytes
+ * written.
  *
  * Nothing is allocated but for pipelines with windows, or with more than eight registers.
  */
@@ -351,6 +352,12 @@ PlStatus pl_run_export(const PlRun *run, const char *name, uint64_t *value);
  * the run.
  */
 PlStatus pl_run_windows(const PlRun *run, const char *name, const uint64_t **values, size_t *count);
+
+/**
+ * The digest `name`, "instance.digest", of window `window` (0 without windows): its bytes go to `bytes`,
+ * where there is room for `room`, which are pl_export_bits() / 8 at least.
+ */
+PlStatus pl_run_digest(const PlRun *run, const char *name, size_t window, void *bytes, size_t room);
 
 /**
  * The final value of the register `name`. Imported into a later run, it goes on where this one stopped.

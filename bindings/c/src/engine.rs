@@ -197,7 +197,7 @@ pub unsafe extern "C" fn pl_export_name(engine: *const PlEngine, index: usize) -
     name_at(unsafe { engine.as_ref() }.map(|engine| &*engine.exports), index)
 }
 
-/// Bits of result `index`; 0 behind the last.
+/// Bits of result `index`, of a digest all of them; 0 behind the last.
 ///
 /// # Safety
 /// `engine` is one that was given out, or null.
@@ -205,7 +205,9 @@ pub unsafe extern "C" fn pl_export_name(engine: *const PlEngine, index: usize) -
 pub unsafe extern "C" fn pl_export_bits(engine: *const PlEngine, index: usize) -> u32 {
     // SAFETY: the caller's promise.
     let engine = unsafe { engine.as_ref() };
-    engine.and_then(|engine| engine.engine.exports().get(index)).map_or(0, |export| export.ty.bits())
+    engine
+        .and_then(|engine| engine.engine.exports().get(index))
+        .map_or(0, |export| export.digest.map_or(export.ty.bits(), |kind| 8 * kind.bytes() as u32))
 }
 
 /// Whether result `index` is a list, one entry a window.

@@ -92,7 +92,8 @@ fn transfer<'e>(prepared: Prepared<'e>, buffers: Buffers<'_>, threads: usize) ->
 /// not overlap. The room that is needed is what pl_out_len() says.
 ///
 /// `imports` may be null. `values` is null, or has room for pl_export_count() results, in stream order: of a
-/// windowed one the number of its windows. `written`, if it is not null, gets the bytes written.
+/// windowed one the number of its windows, of a digest 0. `written`, if it is not null, gets the bytes
+/// written.
 ///
 /// Nothing is allocated but for pipelines with windows, or with more than eight registers.
 ///
@@ -122,6 +123,8 @@ pub unsafe extern "C" fn pl_run(
                 let value = match value {
                     ExportValue::One(value) => value,
                     ExportValue::Windows(list) => list.len() as u64,
+                    ExportValue::Digest(_) => 0,
+                    ExportValue::Digests(list) => list.len() as u64,
                 };
                 // SAFETY: the caller's promise: room for as many as there are exports.
                 unsafe { values.add(index).write(value) };
@@ -274,6 +277,38 @@ pub unsafe extern "C" fn pl_run_windows(
         };
         let list = run.0.windows(name)?;
         (*values, *count) = (list.as_ptr(), list.len());
+        Ok(())
+    })
+}
+
+/// The digest `name`, "instance.digest", of window `window` (0 without windows): its bytes go to `bytes`,
+/// where there is room for `room`, which are pl_export_bits() / 8 at least.
+///
+/// # Safety
+/// `run` is one that was given out; `bytes` is writable for `room` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pl_run_digest(
+    run: *const PlRun,
+    name: *const c_char,
+    window: usize,
+    bytes: *mut c_void,
+    room: usize,
+) -> PlStatus {
+    guarded(|| {
+        // SAFETY: the caller's promises.
+        let (run, name, to) =
+            unsafe { (reference(run, "run")?, text(name, "name")?, writable(bytes, room, "bytes")?) };
+        let value = match run.0.digest(name) {
+            Err(RunError::Windowed { .. }) => run.0.digests(name)?.iter().nth(window),
+            one => Some(one?).filter(|_| window == 0),
+        };
+        let value = value.ok_or_else(|| {
+            Failure::new(PlStatus::Argument, format_args!("`{name}` has no window {window}"))
+        })?;
+        let have = to.len();
+        let place = to.get_mut(..value.len());
+        let short = RunError::ShortDestination { needed: value.len(), have };
+        place.ok_or(short)?.copy_from_slice(&value);
         Ok(())
     })
 }

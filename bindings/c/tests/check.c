@@ -132,6 +132,27 @@ static int windows(void) {
   return 0;
 }
 
+/* Bytes instead of a number. */
+static int digests(void) {
+  PlEngine *engine = NULL;
+  OK(pl_compile(NULL, "crc32c | sha1 | md5 per 2", NULL, &engine));
+  assert(pl_export_bits(engine, 1) == 160 && pl_export_bits(engine, 2) == 128);
+  PlRun *run = NULL;
+  OK(pl_run_kept(engine, NULL, "abc", 3, NULL, 0, 1, &run));
+  unsigned char bytes[20] = {0};
+  OK(pl_run_digest(run, "sha1.digest", 0, bytes, sizeof bytes));
+  assert(bytes[0] == 0xa9 && bytes[1] == 0x99 && bytes[19] == 0x9d);
+  OK(pl_run_digest(run, "md5.digest", 1, bytes, sizeof bytes));
+  assert(bytes[0] == 0x4a && bytes[15] == 0x33); /* of "c" */
+  IS(pl_run_digest(run, "md5.digest", 2, bytes, sizeof bytes), PL_STATUS_ARGUMENT);
+  IS(pl_run_digest(run, "sha1.digest", 0, bytes, 19), PL_STATUS_SHORT_DESTINATION);
+  uint64_t value = 0;
+  IS(pl_run_export(run, "sha1.digest", &value), PL_STATUS_USE);
+  pl_run_free(run);
+  pl_engine_free(engine);
+  return 0;
+}
+
 /* Chunks of every size, into a frame and out of it again. */
 static int streams(void) {
   PlEngine *whole = NULL, *add = NULL, *check = NULL;
@@ -196,7 +217,7 @@ static int streams(void) {
 }
 
 int main(void) {
-  int failed = whole_streams() || texts_and_options() || windows() || streams();
+  int failed = whole_streams() || texts_and_options() || windows() || digests() || streams();
   pl_library_free(NULL);
   pl_engine_free(NULL);
   pl_imports_free(NULL);

@@ -5,7 +5,7 @@ use pipe_lib::ExportValue;
 use pyo3::prelude::*;
 
 /// The results of a run by their names, "instance.name": `dict(run)` has them all. Of a stage with a window
-/// (`per N`) a result is a list, one entry a window.
+/// (`per N`) a result is a list, one entry a window. A digest is `bytes`.
 #[pyclass(frozen, module = "pipelib")]
 pub(crate) struct Run(pipe_lib::Run<'static>);
 
@@ -14,6 +14,8 @@ pub(crate) struct Run(pipe_lib::Run<'static>);
 enum Value {
     One(u64),
     Windows(Vec<u64>),
+    Digest(Vec<u8>),
+    Digests(Vec<Vec<u8>>),
 }
 
 impl From<ExportValue<'_>> for Value {
@@ -21,6 +23,8 @@ impl From<ExportValue<'_>> for Value {
         match value {
             ExportValue::One(value) => Value::One(value),
             ExportValue::Windows(list) => Value::Windows(list.to_vec()),
+            ExportValue::Digest(value) => Value::Digest(value.to_vec()),
+            ExportValue::Digests(list) => Value::Digests(list.iter().map(|value| value.to_vec()).collect()),
         }
     }
 }
@@ -72,6 +76,10 @@ impl Run {
             let comma = if at > 0 { ", " } else { "" };
             match value {
                 ExportValue::One(value) => text += &format!("{comma}{}={value:#x}", info.name),
+                ExportValue::Digest(value) => text += &format!("{comma}{}={value}", info.name),
+                ExportValue::Digests(list) => {
+                    text += &format!("{comma}{}=[{} windows]", info.name, list.len());
+                }
                 ExportValue::Windows(list) => {
                     text += &format!("{comma}{}=[{} windows]", info.name, list.len());
                 }

@@ -2,6 +2,7 @@
 
 import array
 import doctest
+import hashlib
 import inspect
 import os
 import sys
@@ -100,6 +101,12 @@ class Runs(unittest.TestCase):
         run = engine.digest(memory, imports=imports)
         self.assertEqual(memory, b"987654321")
         self.assertEqual(run["crc32.crc"], engine.digest(memory, imports={register: 0})["crc32.crc"])
+
+    def test_digests_are_bytes(self):
+        run = pipelib.compile("crc32c | sha256 as d | md5 per 2").digest(b"abc")
+        self.assertEqual(run["d.digest"], hashlib.sha256(b"abc").digest())
+        self.assertEqual(run["md5.digest"], [hashlib.md5(b"ab").digest(), hashlib.md5(b"c").digest()])
+        self.assertIn(hashlib.sha256(b"abc").hexdigest(), repr(run))
 
     def test_windows_are_lists(self):
         run = pipelib.compile("crc32 per 4").digest(b"aaaaaaaabb")

@@ -6,6 +6,7 @@
 
 use crate::compose::frames::{End, find_export};
 use crate::compose::{Composition, Stage};
+use crate::digest::{DigestState, DigestValue};
 use crate::error::RunError;
 use crate::ir::{Block, Field, Frame, Layout, Op, Pipe, StateInit, Table, Tail, Term, Value, eval};
 
@@ -46,6 +47,12 @@ pub(crate) fn run(composition: &Composition, imports: &[Import], source: &[u8]) 
         }
         let mut lists = vec![Vec::new(); stage.pipe.exports.len()];
         match stage.window {
+            _ if stage.pipe.digest.is_some() => {
+                let window = stage.window.map_or(usize::MAX, |window| window.get() as usize);
+                let (values, states) = digests(&stage.pipe, initial, &outcome.output, window);
+                lists[0] = values;
+                outcome.registers.extend(states);
+            }
             None => {
                 let states = run_stream(stage, &initial, &mut outcome.output)?;
                 let values = finish(&stage.pipe, &states);
@@ -64,6 +71,25 @@ pub(crate) fn run(composition: &Composition, imports: &[Import], source: &[u8]) 
         outcome.exports.extend(lists);
     }
     Ok(outcome)
+}
+
+/// A digest of each window at once: its value in words, and the registers.
+fn digests(pipe: &Pipe, initial: Vec<u64>, stream: &[u8], window: usize) -> (Vec<u64>, Vec<u64>) {
+    let (kind, key, value) = pipe.digest_states().expect("a digest");
+    let of = |bytes: &[u8]| {
+        let mut state = DigestState::new(kind, &initial[key.clone()]);
+        state.update(bytes);
+        let mut words = vec![0; value.len()];
+        state.finish().to_words(&mut words);
+        words
+    };
+    if window < usize::MAX {
+        return (stream.chunks(window).flat_map(of).collect(), initial);
+    }
+    let words = of(stream);
+    let mut states = initial.clone();
+    states[value].copy_from_slice(&words);
+    (words, states)
 }
 
 /// One stage over one stream (or window), in place; gives the registers.
@@ -179,6 +205,18 @@ pub(crate) fn frame(
     if windows.is_empty() && frame.data.is_none() {
         windows.push(&[]);
     }
+    let find = |name: &str| {
+        let found = find_export(&composition.stages, end, name).expect("it was checked");
+        let before = &composition.stages[..found.stage];
+        let number = before.iter().map(|stage| stage.pipe.exports.len()).sum::<usize>() + found.export;
+        (&composition.stages[found.stage].pipe, number)
+    };
+    // What an export came to in a window.
+    let window_of = |name: &str, window: usize| {
+        let (pipe, number) = find(name);
+        let words = pipe.digest.map_or(1, |kind| kind.words());
+        exports[number][window * words..][..words].to_vec()
+    };
     let mut framed = Vec::new();
     for (index, data) in windows.into_iter().enumerate() {
         let put = |fields: &[Field], framed: &mut Vec<u8>| {
@@ -186,20 +224,18 @@ pub(crate) fn frame(
                 match field {
                     Field::Gap(bytes) => framed.resize(framed.len() + *bytes as usize, gap),
                     Field::Bytes(bytes) => framed.extend_from_slice(bytes),
+                    Field::Digest { bytes, export } => {
+                        let words = window_of(export, index);
+                        let value = DigestValue::of_words(&words, 64);
+                        framed.extend_from_slice(&value[..*bytes as usize]);
+                    }
                     Field::Put { gauge, sum } => {
                         let value = sum.iter().map(|term| match term {
                             Term::Const(value) => u128::from(*value),
                             Term::Param(id) => params[id.0 as usize].into(),
                             Term::Index => index as u128,
                             Term::Length => data.len() as u128,
-                            Term::Export(name) => {
-                                let found =
-                                    find_export(&composition.stages, end, name).expect("it was checked");
-                                let before = &composition.stages[..found.stage];
-                                let number =
-                                    before.iter().map(|stage| stage.pipe.exports.len()).sum::<usize>();
-                                exports[number + found.export][index].into()
-                            }
+                            Term::Export(name) => window_of(name, index)[0].into(),
                         });
                         let value = value.sum::<u128>() & u128::from(gauge.ty.mask());
                         let start = framed.len();

@@ -4,6 +4,7 @@ use super::pipe::{check_params, parse_gauge};
 use super::table::repeat_count;
 use super::{Findings, number_bits, out_of_range};
 use crate::diagnostic::{Code, Diagnostic, nearest};
+use crate::digest::MAX_DIGEST_BYTES;
 use crate::ir::frame::MAX_FIELD_BYTES;
 use crate::ir::{Field, Frame, Gauge, ParamId, Term, Ty};
 use crate::limits;
@@ -162,11 +163,14 @@ impl<'a> FrameChecker<'a> {
     }
 
     fn put(&mut self, gauge: &Name, sum: &'a [Spanned<ast::Term>]) -> Option<Field> {
+        if let Some(bytes) = gauge.node.strip_prefix("bytes") {
+            return self.digest(gauge, bytes, sum);
+        }
         let Some(parsed) = parse_gauge(&gauge.node).filter(|gauge| gauge.ty != Ty::U128) else {
             let message = format!("a field has no width `{}`", gauge.node);
             self.findings.push(Diagnostic::new(Code::UnknownGauge, gauge.span, message).note(
                 "the widths are `u8`, and `u16`, `u32` and `u64` with `be` or `le` behind; results of 128 bits \
-                 are two, `name.low` and `name.high`",
+                 are two, `name.low` and `name.high`, and the first 32 bytes of a digest are `bytes32`",
             ));
             return None;
         };
@@ -178,6 +182,29 @@ impl<'a> FrameChecker<'a> {
         let terms: Option<Vec<Term>> =
             sum.iter().map(|term| self.term(parsed, term)).collect::<Vec<_>>().into_iter().collect();
         Some(Field::Put { gauge: parsed, sum: terms? })
+    }
+
+    /// `put bytes32 sha256.digest`
+    fn digest(&mut self, width: &Name, bytes: &str, sum: &[Spanned<ast::Term>]) -> Option<Field> {
+        let most = MAX_DIGEST_BYTES;
+        let bytes = match bytes.parse::<u32>() {
+            Ok(count) if (1..=most).contains(&count) && count.to_string() == bytes => count,
+            _ => {
+                let message = format!("a digest has no width `{}`", width.node);
+                let note = format!("the widths are `bytes1` to `bytes{most}`");
+                self.findings.push(Diagnostic::new(Code::UnknownGauge, width.span, message).note(note));
+                return None;
+            }
+        };
+        if let [term] = sum
+            && let ast::Term::Path(path) = &term.node
+        {
+            let names: Vec<&str> = path.iter().map(|name| name.node.as_str()).collect();
+            return Some(Field::Digest { bytes, export: names.join(".") });
+        }
+        let message = format!("`{}` is the bytes of one digest", width.node);
+        self.findings.push(bad(width.span, message).help("write `put bytes32 sha256.digest`"));
+        None
     }
 
     fn term(&mut self, gauge: Gauge, term: &'a Spanned<ast::Term>) -> Option<Term> {

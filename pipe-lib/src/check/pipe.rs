@@ -197,6 +197,7 @@ impl Checker<'_> {
             next,
             finish,
             exports,
+            digest: None,
         };
         debug_assert_eq!(ir::verify::verify(&made), Ok(()));
         unused_states(&made, &places, self.findings);

@@ -95,9 +95,15 @@ pub(super) fn validate(composition: &Composition) -> Result<(), ComposeError> {
             return refuse(format!("more than {MAX_FIELD_BYTES} bytes of fields before or behind the data"));
         }
         for field in frame.head.iter().chain(&frame.foot) {
-            let Field::Put { gauge, sum } = field else { continue };
-            for term in sum {
-                let Term::Export(name) = term else { continue };
+            let exports: Vec<&String> = match field {
+                Field::Put { sum, .. } => sum
+                    .iter()
+                    .filter_map(|term| if let Term::Export(name) = term { Some(name) } else { None })
+                    .collect(),
+                Field::Digest { export, .. } => vec![export],
+                Field::Gap(_) | Field::Bytes(_) => continue,
+            };
+            for name in exports {
                 let Some(found) = find_export(&composition.stages, end, name) else {
                     return refuse(no_export(composition, name));
                 };
@@ -105,8 +111,27 @@ pub(super) fn validate(composition: &Composition) -> Result<(), ComposeError> {
                 if stage.window != frame.data {
                     return refuse(wrong_window(stage, name, frame.data));
                 }
-                if found.ty.bits() > gauge.ty.bits() {
-                    return refuse(format!("`{name}` is `{}`, more than `{gauge}` holds", found.ty));
+                match (field, stage.pipe.digest) {
+                    (Field::Digest { bytes, .. }, Some(kind)) if *bytes as usize <= kind.bytes() => {}
+                    (Field::Digest { bytes, .. }, Some(kind)) => {
+                        return refuse(format!(
+                            "`{name}` has {} bytes, fewer than `bytes{bytes}`",
+                            kind.bytes()
+                        ));
+                    }
+                    (Field::Digest { .. }, None) => {
+                        return refuse(format!(
+                            "`{name}` is a number; write `put u32be {name}`, or another width"
+                        ));
+                    }
+                    (_, Some(kind)) => {
+                        let bytes = kind.bytes();
+                        return refuse(format!("`{name}` is a digest; write `put bytes{bytes} {name}`"));
+                    }
+                    (Field::Put { gauge, .. }, None) if found.ty.bits() > gauge.ty.bits() => {
+                        return refuse(format!("`{name}` is `{}`, more than `{gauge}` holds", found.ty));
+                    }
+                    _ => {}
                 }
             }
         }

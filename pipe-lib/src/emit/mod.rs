@@ -188,6 +188,12 @@ fn refuse_what_needs_the_library(composition: &Composition) -> Result<(), EmitEr
                  the function for each window"
             ));
         }
+        if let Some(kind) = stage.pipe.digest {
+            return cannot(format!(
+                "`{name}` is {} of another crate, which the library's driver feeds; leave it out",
+                kind.title()
+            ));
+        }
         if stage.pipe.holds_secrets() {
             return cannot(format!("`{name}` has secret states, which the library overwrites after a run"));
         }

@@ -3,12 +3,13 @@
 use crate::backend::{self, Entry, PassCode, Striped};
 use crate::compose::Composition;
 use crate::compose::frames::End;
+use crate::drive::{BLOCK, DIGEST_BLOCK};
 use crate::export::ExportExpr;
 use crate::framing::FramePlan;
 use crate::ir::{Frame, Layout, Op, StateInit, Tail};
 use crate::options::Backend;
 use crate::plan::Pass;
-use crate::program::{Direct, ExportId, ExportInfo, PassRun, Program, RegisterInfo, Window};
+use crate::program::{DigestPass, Direct, ExportId, ExportInfo, PassRun, Program, RegisterInfo, Window};
 use crate::registers::{FEW, PAIR, Registers};
 use smallvec::SmallVec;
 use std::num::NonZeroU64;
@@ -54,7 +55,16 @@ impl<'a> ProgramBuilder<'a> {
         if windows.len() == 1 && all_windowed {
             pos_window = Some(windows[0].bytes);
         }
+        let stage = &self.composition.stages[pass.stages.first().copied().unwrap_or_default()..];
+        let digest = stage.first().and_then(|stage| stage.pipe.digest_states());
+        let digest = digest.map(|(kind, key, value)| DigestPass {
+            kind,
+            index: self.passes.iter().filter(|pass| pass.digest.is_some()).count(),
+            key: base + key.start..base + key.end,
+            value: base + value.start..base + value.end,
+        });
         self.passes.push(PassRun {
+            digest,
             code,
             gauge: pass.gauge,
             modifies: pass.modifies(self.composition),
@@ -74,16 +84,20 @@ impl<'a> ProgramBuilder<'a> {
         for (index, stage) in composition.stages.iter().enumerate() {
             for (number, export) in stage.pipe.exports.iter().enumerate() {
                 let expr = ExportExpr::new(&stage.pipe, number, self.stage_base[index], &initial);
+                let is_elsewhere = stage.window.is_some() || stage.pipe.digest.is_some();
                 exports.push(ExportInfo {
                     name: format!("{}.{}", stage.name, export.name),
                     ty: stage.pipe.finish.ty(export.value),
+                    digest: stage.pipe.digest,
                     windowed: stage.window.is_some(),
                     stage: index,
-                    id: ExportId::new(exports.len(), &expr, stage.window.is_some()),
+                    id: ExportId::new(exports.len(), &expr, is_elsewhere),
                 });
                 export_exprs.push(expr);
             }
-            for (number, state) in stage.pipe.states.iter().enumerate() {
+            // Where a digest's value will be is nobody's to set.
+            let shown = stage.pipe.digest_states().map_or(stage.pipe.states.len(), |(_, key, _)| key.end);
+            for (number, state) in stage.pipe.states.iter().enumerate().take(shown) {
                 registers.push(RegisterInfo {
                     name: format!("{}.{}", stage.name, state.name),
                     ty: state.ty,
@@ -117,7 +131,8 @@ impl<'a> ProgramBuilder<'a> {
         let rejects_windows = rejecting().any(|stage| stage.window.is_some());
         let windowed = composition.stages.iter().any(|stage| stage.window.is_some());
         let layouts = composition.source.is_some() || composition.sink.is_some() || is_framed;
-        let is_one_call = self.passes.len() == 1 && !windowed && !is_framed;
+        let has_digests = self.passes.iter().any(|pass| pass.digest.is_some());
+        let is_one_call = self.passes.len() == 1 && !windowed && !is_framed && !has_digests;
         let is_plain = is_one_call && !layouts;
         let longest_striped = |end| match &*self.passes {
             [pass] if is_one_call => pass.code.longest_striped(end),
@@ -164,6 +179,8 @@ impl<'a> ProgramBuilder<'a> {
             rejects_windows,
             windowed,
             modifies: composition.modifies(),
+            copies: self.passes.iter().position(|pass| pass.digest.is_none()).unwrap_or_default(),
+            block: if has_digests { DIGEST_BLOCK } else { BLOCK },
             streaming_from: backend::streaming_from(),
             is_one_call,
             is_plain,

@@ -5,7 +5,7 @@ use crate::backend::{self, MAX_CALL_BYTES};
 use crate::drive::Progress;
 use crate::error::RunError;
 use crate::framing::{Exports, FramePlan, Results};
-use crate::run::Run;
+use crate::run::{Run, WindowList, WindowLists};
 
 /// What a framed run reads and writes.
 #[derive(Clone, Copy)]
@@ -314,7 +314,7 @@ impl<'e> Prepared<'e> {
         };
         let [pass] = &*program.passes else { return None };
         let [window] = &*pass.windows else { return None };
-        let all = window.stages.len() == program.composition.stages.len();
+        let all = window.stages.len() == program.composition.stages.len() && pass.digest.is_none();
         let wanted = window.bytes == plan.window && plan.window <= MAX_CALL_BYTES as u64;
         if !all || !wanted || ends.src.is_null() || (ends.dst.is_null() && program.modifies) {
             return None;
@@ -328,7 +328,8 @@ impl<'e> Prepared<'e> {
         // Parameters of the frame stand behind the registers of the stages.
         let states = program.composition.stages.iter().map(|stage| stage.pipe.states.len()).sum::<usize>();
         let count = ends.len.div_ceil(size);
-        let mut windows: Vec<Vec<u64>> = program.exports.iter().map(|_| Vec::with_capacity(count)).collect();
+        let lists = program.exports.iter().map(|_| WindowList::with_capacity(count));
+        let mut windows: WindowLists = lists.collect();
         let (from_step, to_step) =
             (place(places.0, size) - place(places.0, 0), place(places.1, size) - place(places.1, 0));
         let (mut from, mut to) =

@@ -21,7 +21,7 @@ use crate::error::{CompileError, RunError};
 use crate::options::{Backend, CompileOptions};
 use crate::program::{Direct, ExportId, ExportInfo, Program, RegisterInfo};
 use crate::run::{Imports, Run};
-use crate::select::{self, Made};
+use crate::select::{self, Made, PassPlan};
 use build::ProgramBuilder;
 use std::fmt;
 use std::sync::Arc;
@@ -45,13 +45,17 @@ impl Engine {
         let (plan, code) = select::select(&composition, options)?;
         let mut builder = ProgramBuilder::new(&composition);
         let mut backend = None;
-        for (pass, Made { backend: from, code, .. }) in plan.passes.iter().zip(code) {
+        for (pass, Made { backend: from, code, plan, .. }) in plan.passes.iter().zip(code) {
+            if matches!(plan, PassPlan::Digest(_)) {
+                builder.pass(pass, code);
+                continue;
+            }
             // With code from several backends, the engine is as fast as the slowest: report that one.
             let rank = |backend: Backend| Backend::ALL.iter().position(|&b| b == backend);
             backend = Some(backend.map_or(from, |known| if rank(from) < rank(known) { from } else { known }));
             builder.pass(pass, code);
         }
-        // Without stages there is no code at all, only a copy.
+        // Without stages, and of digests alone, there is no code at all, only a copy.
         let backend = backend.unwrap_or(options.backend);
         Ok(Engine { program: Arc::new(builder.finish(Arc::clone(&composition), backend)) })
     }
@@ -70,7 +74,8 @@ impl Engine {
         &self.program.composition
     }
 
-    /// Where the code comes from; never `Auto`, except for a plain copy, which needs none.
+    /// Where the code comes from; never `Auto`, except for a plain copy and digests of other crates alone,
+    /// which need none.
     pub fn backend(&self) -> Backend {
         self.program.backend
     }

@@ -10,7 +10,7 @@ use crate::error::RunError;
 use crate::ir::{Layout, Stripe};
 use crate::program::Program;
 use crate::registers::{FEW, PAIR, Registers};
-use crate::run::Run;
+use crate::run::{Run, WindowLists};
 use smallvec::SmallVec;
 use std::hint::cold_path;
 use std::mem::MaybeUninit;
@@ -418,7 +418,7 @@ impl<'e> Prepared<'e> {
             }
         }
         let written = if dst.is_null() { 0 } else { len };
-        Run::new(self.program, len, written, registers, Vec::new())
+        Run::new(self.program, len, written, registers, WindowLists::new())
     }
 
     /// One pass from or to a device's buffer: by loops that reach the stripes themselves, if there are such.
@@ -491,7 +491,7 @@ impl<'e> Prepared<'e> {
             unsafe { pass.code.run_striped(end, states, at as u64, from, to, n) };
             at += n;
         }
-        Run::new(self.program, len, len, registers, Vec::new())
+        Run::new(self.program, len, len, registers, WindowLists::new())
     }
 
     /// One pass, block by block by way of the first-level cache, from a source that gives bytes in its own
@@ -544,7 +544,7 @@ impl<'e> Prepared<'e> {
                 sink.end();
             }
         }
-        Run::new(self.program, len, len, registers, Vec::new())
+        Run::new(self.program, len, len, registers, WindowLists::new())
     }
 
     /// # Safety

@@ -46,6 +46,8 @@ pub(super) fn unroll(composition: &Composition) -> Result<Unrolled, HandlerError
             fields.push(match field {
                 Field::Gap(bytes) => AnswerField::Keep(*bytes as usize),
                 Field::Bytes(bytes) => AnswerField::Bytes(bytes.clone()),
+                // Its stage was refused.
+                Field::Digest { bytes, .. } => AnswerField::Keep(*bytes as usize),
                 Field::Put { gauge, sum } => {
                     let mut total = numbering.constant(0, gauge.ty);
                     for term in sum {
@@ -154,6 +156,13 @@ fn check(composition: &Composition) -> Result<(), HandlerError> {
     let mut instructions = 0;
     for stage in &composition.stages {
         let pipe = &stage.pipe;
+        if let Some(kind) = pipe.digest {
+            return Err(HandlerError::new(format!(
+                "`{}`: {} of another crate has no code that could run as frames arrive; take a pipe's checksum",
+                stage.name,
+                kind.title()
+            )));
+        }
         let refuse = |what: &str| Err(HandlerError::new(format!("`{}` {what}", stage.name)));
         if pipe.out.is_some() {
             return refuse("writes words: a handler looks at a frame, and answers by `-> frame`");

@@ -3,10 +3,10 @@
 
 use crate::analyse::analyse;
 use crate::compose::{Composition, Stage};
-use crate::ir::{Frame, Layout};
+use crate::ir::{Export, Frame, Layout, Pipe};
 use crate::options::CompileOptions;
 use crate::plan::Plan;
-use crate::select;
+use crate::select::{self, Made, PassPlan};
 
 /// Characters of a line beyond which it is cut; the whole is in the box's tooltip.
 const LINE: usize = 64;
@@ -40,11 +40,11 @@ pub(super) struct StageBox {
 impl Graph {
     pub(super) fn new(composition: &Composition, options: &CompileOptions) -> Graph {
         let (plan, backends) = match select::select(composition, options) {
-            Ok((plan, code)) => (plan, code.into_iter().map(|made| made.backend).collect()),
+            Ok((plan, code)) => (plan, code.iter().map(from).collect()),
             Err(_) => (Plan::fused(composition), Vec::new()),
         };
         let passes = plan.passes.iter().enumerate().map(|(index, pass)| {
-            let by = backends.get(index).map_or(String::new(), |backend| format!(", {backend}"));
+            let by = backends.get(index).map_or(String::new(), |by: &String| format!(", {by}"));
             let bytes = if pass.gauge == 1 { "1 byte" } else { &format!("{} bytes", pass.gauge) };
             format!("pass {}: loop word of {bytes}{by}", index + 1)
         });
@@ -76,7 +76,7 @@ impl StageBox {
         if let Some(window) = stage.window {
             first += &format!(", per {window}");
         }
-        let states = pipe.states.iter().zip(&facts.states);
+        let states = pipe.states.iter().zip(&facts.states).filter(|_| pipe.digest.is_none());
         let states = states.map(|(state, facts)| format!("{}: {} - {}", state.name, state.ty, facts.class));
         let states: Vec<String> = states.collect();
         let mut tooltip = pipe.doc.clone();
@@ -87,11 +87,27 @@ impl StageBox {
         StageBox {
             title,
             lines: std::iter::once(first).chain(states).map(cut).collect(),
-            exports: exports.map(|e| format!("{}: {}", e.name, pipe.finish.ty(e.value))).collect(),
+            exports: exports.map(|e| format!("{}: {}", e.name, kind_of(pipe, e))).collect(),
             tap: facts.nomod(),
             pass,
             tooltip: tooltip.trim().to_string(),
         }
+    }
+}
+
+/// Whose code a pass runs.
+fn from(made: &Made) -> String {
+    match made.plan {
+        PassPlan::Digest(_) => "another crate".to_owned(),
+        _ => made.backend.to_string(),
+    }
+}
+
+/// A type, or the bytes of a digest.
+fn kind_of(pipe: &Pipe, export: &Export) -> String {
+    match pipe.digest {
+        Some(kind) => format!("{} bytes", kind.bytes()),
+        None => pipe.finish.ty(export.value).to_string(),
     }
 }
 

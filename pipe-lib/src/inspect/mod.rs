@@ -43,6 +43,8 @@ pub fn clif(composition: &Composition, options: &CompileOptions) -> Result<Strin
             let _ = writeln!(text, "; a plain copy\n");
         } else if let PassPlan::Portable(plan) = &made.plan {
             let _ = writeln!(text, "{}", cranelift::clif(plan)?);
+        } else if let PassPlan::Digest(_) = made.plan {
+            let _ = writeln!(text, "; {NO_CODE}\n");
         } else {
             let _ = writeln!(text, "; {BLOCK_CODE}\n");
         }
@@ -60,6 +62,10 @@ pub fn asm(composition: &Composition, options: &CompileOptions) -> Result<String
     let mut text = String::new();
     for (index, (pass, made)) in plan.passes.iter().zip(&made).enumerate() {
         headline(&mut text, index, pass, composition, made);
+        if let PassPlan::Digest(_) = made.plan {
+            let _ = writeln!(text, "; {NO_CODE}\n");
+            continue;
+        }
         let (from, functions) = (made.backend, made.code.functions());
         if functions.is_empty() {
             let what = if from == Backend::Interp { "the interpreter's" } else { BLOCK_CODE };
@@ -77,6 +83,9 @@ pub fn asm(composition: &Composition, options: &CompileOptions) -> Result<String
     }
     Ok(text)
 }
+
+/// What stands for a digest.
+const NO_CODE: &str = "another crate's digest, which is fed block by block";
 
 /// What runs where no code is generated.
 const BLOCK_CODE: &str = "block code that is part of the library (carry-less products), or a plain copy";

@@ -3,6 +3,7 @@
 use crate::analyse::{PipeFacts, Reduce, analyse};
 use crate::backend::interp;
 use crate::compose::{Composition, Stage};
+use crate::drive::{BLOCK, DIGEST_BLOCK};
 use crate::ir::{Block, Layout, Op, Pipe, State, Stripe, Tail};
 use crate::outline::{bytes, heading, operation};
 use crate::plan::portable::{PortablePlan, VECTOR_BYTES};
@@ -45,12 +46,24 @@ impl Plan {
             [] => writeln!(f, "a plain copy: no stages")?,
             [_] => writeln!(f, "one pass over the data: all stages in one loop")?,
             many => {
-                let (count, block) = (many.len(), crate::drive::BLOCK);
+                let is_digest =
+                    |pass: &Pass| pass.stages(composition).any(|stage| stage.pipe.digest.is_some());
+                let digests = many.iter().filter(|pass| is_digest(pass)).count();
+                let block = if digests == 0 { BLOCK } else { DIGEST_BLOCK };
+                let count = many.len();
                 writeln!(
                     f,
                     "{count} passes over blocks of {block} bytes, which stay in the first-level cache;"
                 )?;
-                writeln!(f, "the first one copies, the others work in place")?;
+                let first = many.iter().position(|pass| !is_digest(pass));
+                match first {
+                    Some(0) => writeln!(f, "the first one copies, the others work in place")?,
+                    Some(first) => {
+                        let copies = first + 1;
+                        writeln!(f, "pass {copies} copies, those before it look, the others work in place")?;
+                    }
+                    None => writeln!(f, "they look, and a plain copy is made on the way")?,
+                }
             }
         }
         let mut known = Known::new();
@@ -121,7 +134,10 @@ impl Pass {
             Some(rewritten) => rewritten.kept.iter().map(|kept| all[kept.state].clone()).collect(),
             None => all.clone(),
         };
-        heading(f, "code", made.backend)?;
+        match made.plan {
+            PassPlan::Digest(_) => heading(f, "code", "another crate's")?,
+            _ => heading(f, "code", made.backend)?,
+        }
         if made.stages.is_empty() {
             heading(f, "body", "a plain copy (nothing, when reading only)")?;
         } else {
@@ -167,6 +183,20 @@ impl PassPlan {
             PassPlan::Portable(plan) => plan.outline(names),
             PassPlan::Crc(code) => code.outline(names),
             PassPlan::Interpreted(stages) => interp::outline(stages),
+            PassPlan::Digest(kind) => {
+                let mut text = String::new();
+                // Writing to a string does not fail.
+                let _ = heading(
+                    &mut text,
+                    "body",
+                    format_args!(
+                        "each block is fed to {}, {} bytes, of another crate",
+                        kind.title(),
+                        kind.bytes()
+                    ),
+                );
+                text
+            }
         }
     }
 }
@@ -231,7 +261,7 @@ fn write_stage(stage: &Stage, known: &mut Known, f: &mut String) -> fmt::Result 
         write!(f, ", anew every {window} bytes")?;
     }
     writeln!(f)?;
-    for (state, known) in pipe.states.iter().zip(&facts.states) {
+    for (state, known) in pipe.states.iter().zip(&facts.states).filter(|_| pipe.digest.is_none()) {
         writeln!(f, "               state {}: {} is {}", state.name, state.ty, known.class)?;
     }
     Ok(())

@@ -54,6 +54,7 @@ impl PipeBuilder {
             next: Vec::new(),
             finish: Block::default(),
             exports: Vec::new(),
+            digest: None,
         };
         PipeBuilder { pipe, input: None, next: Vec::new(), in_finish: false }
     }

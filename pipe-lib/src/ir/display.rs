@@ -40,6 +40,9 @@ impl fmt::Display for Pipe {
             f.write_str(" nomod")?;
         }
         writeln!(f, " tail {}", self.tail.name())?;
+        if let Some(digest) = self.digest {
+            writeln!(f, "  digest {} of another crate", digest.title())?;
+        }
         for param in &self.params {
             write!(f, "  param {}: {}", param.name, param.ty)?;
             match param.default {
@@ -159,6 +162,7 @@ impl Frame {
                 let digits: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
                 return format!("put x\"{}\"", digits.join(" "));
             }
+            Field::Digest { bytes, export } => return format!("put bytes{bytes} {export}"),
             Field::Put { gauge, sum } => (gauge, sum),
         };
         let term = |term: &Term| match term {

@@ -43,6 +43,13 @@ pub enum Field {
         /// What is added up, modulo two to the width. Not empty.
         sum: Vec<Term>,
     },
+    /// The first bytes of a digest of another crate.
+    Digest {
+        /// How many, at most as many as it has.
+        bytes: u32,
+        /// The export: `instance.digest`, `pipe.digest` or `digest`.
+        export: String,
+    },
 }
 
 /// Something to add up.
@@ -70,6 +77,7 @@ impl Field {
             Field::Gap(bytes) => u64::from(*bytes),
             Field::Bytes(bytes) => bytes.len() as u64,
             Field::Put { gauge, .. } => gauge.bytes() as u64,
+            Field::Digest { bytes, .. } => u64::from(*bytes),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::op::{Inst, Op, StateId, Value};
 use super::types::{Gauge, Tail, Ty};
+use crate::digest::DigestKind;
 use std::sync::Arc;
 
 /// A persistent register: imported before a run, exported after.
@@ -141,6 +142,9 @@ pub struct Pipe {
     pub finish: Block,
     /// Exports, in the order of the source.
     pub exports: Vec<Export>,
+    /// A digest of another crate, which no instruction computes: the driver feeds it, and puts its value into
+    /// states.
+    pub digest: Option<DigestKind>,
 }
 
 impl Pipe {

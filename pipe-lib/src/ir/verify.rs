@@ -6,6 +6,7 @@
 use super::op::{BinaryOp, ConvertOp, Inst, Op, StateId, UnaryOp, Value, WideBinary, WideUnary};
 use super::pipe::{Block, Pipe, StateInit};
 use super::types::Ty;
+use crate::digest::DigestKind;
 use std::fmt;
 
 /// Longest block, in instructions: bounds what composing and compiling may cost.
@@ -91,6 +92,9 @@ fn verify_pipe(pipe: &Pipe) -> Result<(), String> {
             return Err(format!("secret state `{}` is in the code", state.name));
         }
     }
+    if let Some(kind) = pipe.digest {
+        verify_digest(pipe, kind)?;
+    }
     for export in &pipe.exports {
         if pipe.finish.insts.get(export.value.0 as usize).is_some_and(|inst| inst.ty == Ty::U128) {
             return Err(format!("export `{}` has 128 bits", export.name));
@@ -100,6 +104,30 @@ fn verify_pipe(pipe: &Pipe) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// The driver feeds it bytes, and finds its key and puts its value where these states are.
+fn verify_digest(pipe: &Pipe, kind: DigestKind) -> Result<(), String> {
+    if !DigestKind::ALL.contains(&kind) {
+        return Err(format!(
+            "no digest `{}` in a build of pipe-lib without its feature `digests`",
+            kind.name()
+        ));
+    }
+    let states = kind.key_words() + kind.words();
+    let value = pipe.exports.first().map(|export| export.value);
+    let first = Op::State(StateId(kind.key_words() as u32));
+    let is_one = pipe.exports.len() == 1
+        && value
+            .and_then(|value| pipe.finish.insts.get(value.0 as usize))
+            .is_some_and(|inst| inst.op == first);
+    if pipe.states.len() != states || pipe.states.iter().any(|state| state.ty != Ty::U64) {
+        return Err(format!("a digest `{}` has {states} states of 64 bits", kind.name()));
+    }
+    if pipe.word_bytes() != 1 || pipe.out.is_some() || pipe.body.insts.iter().any(|inst| inst.op == Op::In) {
+        return Err("a digest takes bytes and computes nothing".into());
+    }
+    if is_one { Ok(()) } else { Err("a digest exports its value alone".into()) }
 }
 
 fn verify_block(pipe: &Pipe, block: &Block, is_body: bool) -> Result<(), String> {

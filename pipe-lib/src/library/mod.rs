@@ -13,6 +13,7 @@ pub use test_case::{Expectation, TestBytes, TestCase};
 
 use crate::check::Findings;
 use crate::diagnostic::{Code, Diagnostics};
+use crate::digest;
 use crate::ir::{Frame, Layout, Pipe};
 use crate::pipeline::Pipeline;
 use crate::source::{Sources, Span};
@@ -35,6 +36,8 @@ pub const STANDARD_FILES: &[(&str, &str)] = &[
     ("<std/delta.pipe>", include_str!("../std/delta.pipe")),
     ("<std/frame.pipe>", include_str!("../std/frame.pipe")),
     ("<std/device.pipe>", include_str!("../std/device.pipe")),
+    #[cfg(feature = "digests")]
+    ("<std/digest.pipe>", include_str!("../std/digest.pipe")),
 ];
 
 /// Pipes, layouts and pipelines by name. Cheap to clone; a clone that loads more leaves the other as it is.
@@ -63,7 +66,7 @@ struct Inner {
     /// Names of items with a mistake, while a text is loaded that has some: nothing is said of what names
     /// them.
     broken: HashSet<String>,
-    /// Whether names that nothing declares may be of the catalogue of CRCs.
+    /// Whether names that nothing declares may be of the catalogue of CRCs, and of the digests.
     has_catalogue: bool,
     tests: Vec<Arc<TestCase>>,
 }
@@ -84,12 +87,11 @@ pub struct NamedPipeline {
 
 impl Library {
     /// The standard pipes and layouts, which are parsed once in a process, and by name the CRCs of the
-    /// [`catalogue()`].
+    /// [`catalogue()`] and the digests of other crates ([`DigestKind::ALL`](crate::digest::DigestKind::ALL)).
     pub fn standard() -> Library {
         static STANDARD: OnceLock<Library> = OnceLock::new();
         let make = || {
-            let inner = Inner { has_catalogue: true, ..Inner::default() };
-            let mut library = Library { inner: Arc::new(inner) };
+            let mut library = Library::published();
             for (name, text) in STANDARD_FILES {
                 // A mistake in the library's own text is found by the tests; what loads is still of use.
                 if let Err(diagnostics) = library.load(name, text) {
@@ -99,6 +101,11 @@ impl Library {
             library
         };
         STANDARD.get_or_init(make).clone()
+    }
+
+    /// The catalogue of CRCs and the digests alone, which standard pipes may name.
+    fn published() -> Library {
+        Library { inner: Arc::new(Inner { has_catalogue: true, ..Inner::default() }) }
     }
 
     /// A library without anything in it.
@@ -165,7 +172,8 @@ impl Library {
         }
     }
 
-    /// The pipe of that name: one that was loaded, or else a CRC of the [`catalogue()`].
+    /// The pipe of that name: one that was loaded, or else a CRC of the [`catalogue()`] or a digest of
+    /// another crate.
     pub fn pipe(&self, name: &str) -> Option<&Arc<Pipe>> {
         self.inner.pipe(name)
     }
@@ -215,8 +223,10 @@ impl Inner {
     fn pipe(&self, name: &str) -> Option<&Arc<Pipe>> {
         let loaded = self.pipes.get(name);
         // What has a mistake is not taken for another.
-        let published =
-            || (self.has_catalogue && !self.names.contains_key(name)).then(|| catalogue::pipe(name));
+        let published = || {
+            (self.has_catalogue && !self.names.contains_key(name))
+                .then(|| catalogue::pipe(name).or_else(|| digest::pipe(name)))
+        };
         loaded.or_else(|| published().flatten())
     }
 }

@@ -4,6 +4,7 @@ use super::{Inner, resolve};
 use crate::check::table::{TableBudget, repeat_count, unfold};
 use crate::check::{Findings, literal_bits};
 use crate::diagnostic::{Code, Diagnostic};
+use crate::digest::DigestKind;
 use crate::engine::Engine;
 use crate::error::RunError;
 use crate::ir::Ty;
@@ -45,6 +46,8 @@ pub enum Expectation {
     One(u64),
     /// One entry a window.
     Windows(Vec<u64>),
+    /// A digest's bytes; of several windows, one behind the other.
+    Bytes(Vec<u8>),
 }
 
 /// Bytes with repetitions, unfolded when they are needed.
@@ -197,6 +200,13 @@ impl TestCase {
                 Expectation::Windows(_) => {
                     run.windows(name).map(|values| Expectation::Windows(values.to_vec()))
                 }
+                Expectation::Bytes(_) => match run.digest(name) {
+                    Err(RunError::Windowed { .. }) => {
+                        run.digests(name).map(|list| list.iter().flat_map(|value| value.to_vec()).collect())
+                    }
+                    one => one.map(|value| value.to_vec()),
+                }
+                .map(Expectation::Bytes),
             };
             match found {
                 Ok(found) if found == *expected => {}
@@ -226,6 +236,10 @@ impl fmt::Display for Expectation {
             Expectation::Windows(values) => {
                 let values: Vec<String> = values.iter().map(|value| format!("{value:#x}")).collect();
                 write!(f, "[{}]", values.join(", "))
+            }
+            Expectation::Bytes(bytes) => {
+                let digits: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+                write!(f, "x\"{}\"", digits.concat())
             }
         }
     }
@@ -347,6 +361,7 @@ fn path_span(path: &[Name]) -> Span {
 struct FoundExport {
     name: String,
     ty: Ty,
+    digest: Option<DigestKind>,
     windowed: bool,
 }
 
@@ -386,18 +401,19 @@ fn find_export(pipeline: &Pipeline, path: &[Name], findings: &mut Findings) -> O
     let mut all = Vec::new();
     for stage in &pipeline.composition().stages {
         for export in &stage.pipe.exports {
-            let found = (stage.pipe.finish.ty(export.value), stage.window.is_some());
+            let found = (stage.pipe.finish.ty(export.value), stage.pipe.digest, stage.window.is_some());
             all.push((stage.name.clone(), export.name.clone(), found));
         }
     }
-    let (name, (ty, windowed)) = find("export", path, all, findings)?;
-    Some(FoundExport { name, ty, windowed })
+    let (name, (ty, digest, windowed)) = find("export", path, all, findings)?;
+    Some(FoundExport { name, ty, digest, windowed })
 }
 
 fn find_state(pipeline: &Pipeline, path: &[Name], findings: &mut Findings) -> Option<(String, Ty)> {
     let mut all = Vec::new();
     for stage in &pipeline.composition().stages {
-        for state in &stage.pipe.states {
+        let shown = stage.pipe.digest_states().map_or(usize::MAX, |(_, key, _)| key.end);
+        for state in stage.pipe.states.iter().take(shown) {
             all.push((stage.name.clone(), state.name.clone(), state.ty));
         }
     }
@@ -416,6 +432,27 @@ fn expectation(
     findings: &mut Findings,
 ) -> Option<Expectation> {
     match (&value.node, export.windowed) {
+        (Expected::Bytes(pieces), windowed) => {
+            let Some(kind) = export.digest else {
+                let message = format!("`{}` is a number, no digest", export.name);
+                findings.push(Diagnostic::new(Code::BadTest, value.span, message).help("write `= 1`"));
+                return None;
+            };
+            let bytes = test_bytes(pieces, findings)?.to_vec();
+            let whole = bytes.len().is_multiple_of(kind.bytes()) && !bytes.is_empty();
+            if !(windowed || bytes.len() == kind.bytes()) || !whole {
+                let message = format!("{} has {} bytes, not {}", kind.title(), kind.bytes(), bytes.len());
+                findings.push(Diagnostic::new(Code::BadTest, value.span, message));
+                return None;
+            }
+            Some(Expectation::Bytes(bytes))
+        }
+        _ if export.digest.is_some() => {
+            let message = format!("`{}` is bytes, no number", export.name);
+            let help = "write `= x\"00 ff ..\"`; of several windows, one string behind the other";
+            findings.push(Diagnostic::new(Code::BadTest, value.span, message).help(help));
+            None
+        }
         (Expected::One(one), false) => {
             let literal: Spanned<Expr> = Spanned { node: one.clone(), span: value.span };
             literal_bits(&literal, export.ty, findings).map(Expectation::One)

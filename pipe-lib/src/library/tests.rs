@@ -6,7 +6,7 @@ use crate::error::CompileError;
 use crate::options::{Backend, CompileOptions};
 
 fn standard_fresh() -> Library {
-    let mut library = Library::empty();
+    let mut library = Library::published();
     for (name, text) in STANDARD_FILES {
         if let Err(diagnostics) = library.load(name, text) {
             panic!("{diagnostics}");
@@ -28,7 +28,7 @@ fn error(text: &str) -> String {
 fn the_standard_library_loads_without_a_word() {
     let library = standard_fresh();
     assert!(library.tests().count() > 40);
-    let mut fresh = Library::empty();
+    let mut fresh = Library::published();
     for (name, text) in STANDARD_FILES {
         let warnings = fresh.load_with(name, text, |_, _| Err(String::new())).unwrap();
         assert!(warnings.is_empty(), "{warnings}");

@@ -166,11 +166,13 @@ const KINDS: &str = "
 fn dragged_down(composition: &crate::compose::Composition, options: &CompileOptions) -> Option<String> {
     let (plan, made) = select(composition, options).unwrap();
     let apart = CompileOptions { separate_passes: true, ..options.clone() };
-    let (_, alone) = select(composition, &apart).unwrap();
+    let (places, alone) = select(composition, &apart).unwrap();
+    // Digests go before the others.
+    let alone = |stage: usize| &alone[places.passes.iter().position(|pass| pass.stages == [stage]).unwrap()];
     let serial = plan.passes.iter().zip(&made).filter(|(_, made)| made.code.is_serial());
     let mut stages = serial.flat_map(|(pass, _)| &pass.stages);
     let wide =
-        stages.find(|stage| alone[**stage].backend != Backend::Interp && !alone[**stage].code.is_serial())?;
+        stages.find(|stage| alone(**stage).backend != Backend::Interp && !alone(**stage).code.is_serial())?;
     Some(format!("`{}` of\n{}", composition.stages[*wide].name, plan.describe_code(composition, &made)))
 }
 

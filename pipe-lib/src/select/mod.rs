@@ -6,6 +6,7 @@
 //!                                              -> passes by what the stages can do (`plan::schedule`)
 //! ```
 
+mod digests;
 pub(crate) mod guarded;
 
 use crate::analyse::Analysed;
@@ -14,6 +15,7 @@ use crate::backend::crc::CrcCode;
 use crate::backend::native;
 use crate::backend::{PassCode, Refusal, Stripes, cranelift, interp};
 use crate::compose::Composition;
+use crate::digest::DigestKind;
 use crate::error::Unsupported;
 use crate::features::Features;
 use crate::options::{Backend, CompileOptions};
@@ -63,6 +65,8 @@ pub(crate) enum PassPlan {
     Crc(CrcCode),
     /// Stage after stage, as they are.
     Interpreted(Box<[Analysed]>),
+    /// No code: a digest, which the driver feeds.
+    Digest(DigestKind),
 }
 
 /// Code of a pass.
@@ -86,6 +90,9 @@ pub(crate) fn select(
     composition: &Composition,
     options: &CompileOptions,
 ) -> Result<(Plan, Vec<Made>), Unsupported> {
+    if composition.stages.iter().any(|stage| stage.pipe.digest.is_some()) {
+        return digests::select(composition, options);
+    }
     let &CompileOptions { backend, separate_passes, features, serial } = options;
     let stages = Analysed::all(composition.stages.iter().map(|stage| &stage.pipe));
     let selector = |backend| Selector {

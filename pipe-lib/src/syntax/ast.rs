@@ -379,4 +379,6 @@ pub enum Expected {
     One(Expr),
     /// One a window.
     List(Vec<Repeated<Expr>>),
+    /// A digest's bytes; of several windows, one behind the other.
+    Bytes(Vec<Repeated<Bytes>>),
 }

@@ -7,6 +7,7 @@
 use super::draft::PipeDraft;
 use super::rng::Rng;
 use crate::compose::{Composer, Composition};
+use crate::digest::{self, DigestKind};
 use crate::ir::builder::PipeBuilder;
 use crate::ir::{Endian, Field, Frame, Gauge, Layout, Param, ParamId, Pipe, Stripe, Tail, Term, Ty};
 use std::num::NonZeroU64;
@@ -16,6 +17,21 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub struct Generator<'a> {
     rng: &'a mut Rng,
+}
+
+/// A digest of another crate more, without a window, with `common` or with one of its own.
+fn with_digest(composer: Composer, rng: &mut Rng, common: NonZeroU64) -> Composer {
+    let Some(kind) = (!DigestKind::ALL.is_empty()).then(|| rng.pick(DigestKind::ALL)) else {
+        return composer;
+    };
+    let Some(pipe) = digest::pipe(kind.name()) else { return composer };
+    let window = match rng.below(4) {
+        0 => Some(common),
+        1 => NonZeroU64::new(rng.between(1, 300) as u64),
+        _ => None,
+    };
+    let args: Vec<(&str, u64)> = pipe.params.iter().map(|param| (param.name.as_str(), rng.edge())).collect();
+    composer.stage(pipe, None, &args, window).expect("names are made unique")
 }
 
 impl<'a> Generator<'a> {
@@ -31,7 +47,16 @@ impl<'a> Generator<'a> {
         // A pipeline is mostly of one mind about windows, so that fusion is tested.
         let windows = self.rng.chance(1, 3);
         let common = self.window();
-        for number in 0..stages {
+        // Digests of other crates, by a sequence of their own: the rest is what it is without them.
+        let mut apart = Rng::new(self.rng.clone().next_u64());
+        let takes_digests = apart.chance(1, 8);
+        for number in 0..=stages {
+            if takes_digests && apart.chance(1, 2) {
+                composer = with_digest(composer, &mut apart, common);
+            }
+            if number == stages {
+                break;
+            }
             let pipe = Arc::new(self.pipe(&format!("p{number}")));
             let window = match windows {
                 true if self.rng.chance(1, 2) => Some(common),
@@ -79,7 +104,7 @@ impl<'a> Generator<'a> {
         let exports: Vec<(String, Ty)> = plain
             .stages
             .iter()
-            .filter(|stage| stage.window == data)
+            .filter(|stage| stage.window == data && stage.pipe.digest.is_none())
             .flat_map(|stage| {
                 let exports = stage.pipe.exports.iter();
                 exports.map(move |export| {
@@ -89,7 +114,15 @@ impl<'a> Generator<'a> {
             .collect();
         let param = Param { name: "first".to_owned(), ty: Ty::U16, default: Some(self.rng.edge() & 0xffff) };
         let mut head: Vec<Field> = (0..self.rng.below(3)).map(|_| self.field(&exports)).collect();
-        let foot: Vec<Field> = (0..self.rng.below(4)).map(|_| self.field(&exports)).collect();
+        let mut foot: Vec<Field> = (0..self.rng.below(4)).map(|_| self.field(&exports)).collect();
+        let mut apart = Rng::new(self.rng.clone().next_u64());
+        for stage in plain.stages.iter().filter(|stage| stage.window == data) {
+            if let Some(kind) = stage.pipe.digest {
+                let bytes = apart.between(1, kind.bytes()) as u32;
+                let field = Field::Digest { bytes, export: format!("{}.{}", stage.name, DigestKind::EXPORT) };
+                if apart.chance(1, 3) { head.push(field) } else { foot.push(field) }
+            }
+        }
         if head.is_empty() && foot.is_empty() {
             head.push(Field::Bytes(b"head".to_vec()));
         }

@@ -149,7 +149,8 @@ impl Judge {
         let mut imports = Vec::new();
         if rng.chance(1, 3) {
             for (stage, instance) in self.composition.stages.iter().enumerate() {
-                for (state, register) in instance.pipe.states.iter().enumerate() {
+                let shown = instance.pipe.digest_states().map_or(usize::MAX, |(_, key, _)| key.end);
+                for (state, register) in instance.pipe.states.iter().enumerate().take(shown) {
                     if rng.chance(1, 2) {
                         imports.push(Import { stage, state, value: rng.edge() & register.ty.mask() });
                     }

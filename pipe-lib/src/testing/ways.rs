@@ -240,9 +240,19 @@ impl Case<'_> {
         }
         let composition = self.engine.composition();
         let states = composition.stages.iter().flat_map(|stage| {
-            stage.pipe.states.iter().map(move |state| format!("{}.{}", stage.name, state.name))
+            let shown = stage.pipe.digest_states().map_or(usize::MAX, |(_, key, _)| key.end);
+            stage
+                .pipe
+                .states
+                .iter()
+                .enumerate()
+                .map(move |(number, state)| (number < shown, format!("{}.{}", stage.name, state.name)))
         });
-        for (name, expected) in states.zip(&expected.registers) {
+        for ((shown, name), expected) in states.zip(&expected.registers) {
+            // Where a digest's value is, is no register that can be asked for.
+            if !shown {
+                continue;
+            }
             let value = run.register(&name).map_err(|error| error.to_string())?;
             if value != *expected {
                 return Err(format!("register {name} is {value:x}, should be {expected:x}"));
@@ -252,6 +262,12 @@ impl Case<'_> {
             let same = match value {
                 ExportValue::One(value) => [value] == expected[..],
                 ExportValue::Windows(values) => values == &expected[..],
+                ExportValue::Digest(value) => {
+                    let mut words = vec![0; expected.len()];
+                    value.to_words(&mut words);
+                    words == expected[..]
+                }
+                ExportValue::Digests(list) => list.words() == &expected[..],
             };
             if !same {
                 return Err(format!("export {} is {value:x?}, should be {expected:x?}", info.name));

@@ -81,6 +81,10 @@ fn explain_stage(out: &mut impl std::io::Write, stage: &Stage) -> std::io::Resul
     for line in known {
         writeln!(out, "    {line}")?;
     }
+    if let Some(kind) = pipe.digest {
+        writeln!(out, "    digest: {} bytes, of another crate, which is fed block by block", kind.bytes())?;
+        return Ok(());
+    }
     for ((state, known), hint) in pipe.states.iter().zip(&facts.states).zip(hints(pipe, &facts)) {
         writeln!(out, "    state {}: {}: {}", state.name, state.ty, known.class)?;
         if let Some(why) = known.why_not_better() {

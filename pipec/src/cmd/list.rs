@@ -2,10 +2,13 @@
 
 use super::{Outcome, Status};
 use crate::files::LibraryArgs;
+use pipe_lib::Library;
 use pipe_lib::analyse::{PipeFacts, analyse};
+use pipe_lib::digest::DigestKind;
 use pipe_lib::ir::{Frame, Layout, Param, Pipe};
 use pipe_lib::library::catalogue;
 use std::io::Write as _;
+use std::sync::Arc;
 
 /// List the standard pipes, pipelines, layouts and frames, and those of files given
 #[derive(clap::Args, Debug)]
@@ -15,7 +18,7 @@ pub(crate) struct Args {
     /// List the catalogue of CRCs instead, with the parameters that it has: each is a pipe by its name
     #[arg(long)]
     crc: bool,
-    /// Print an object with the lists `pipes`, `pipelines`, `layouts` and `frames`
+    /// Print an object with the lists `pipes`, `digests`, `pipelines`, `layouts` and `frames`
     #[arg(long)]
     json: bool,
 }
@@ -35,8 +38,14 @@ pub(crate) fn run(args: &Args) -> Outcome {
             .collect();
         let layouts: Vec<_> = library.layouts().map(|layout| layout_json(layout)).collect();
         let frames: Vec<_> = library.frames().map(|frame| frame_json(frame)).collect();
+        let digests: Vec<_> = digests(&library)
+            .map(|(kind, pipe)| {
+                let (name, doc, bytes) = (kind.name(), &pipe.doc, kind.bytes());
+                serde_json::json!({ "name": name, "doc": doc, "bytes": bytes, "params": params_json(&pipe.params) })
+            })
+            .collect();
         let all = serde_json::json!({
-            "pipes": pipes, "pipelines": pipelines, "layouts": layouts, "frames": frames,
+            "pipes": pipes, "digests": digests, "pipelines": pipelines, "layouts": layouts, "frames": frames,
         });
         writeln!(out, "{all}")?;
         return Ok(Status::Fine);
@@ -52,6 +61,13 @@ pub(crate) fn run(args: &Args) -> Outcome {
         rows.push([name, gauge(pipe), classes(pipe, &analyse(pipe)), what]);
     }
     print_table(&mut out, "PIPES", &rows)?;
+    let rows: Vec<_> = digests(&library)
+        .map(|(kind, pipe)| {
+            let name = format!("{}{}", pipe.name, params(&pipe.params));
+            [name, kind.title().to_owned(), format!("{} bytes", kind.bytes()), first_sentence(&pipe.doc)]
+        })
+        .collect();
+    print_table(&mut out, "DIGESTS OF OTHER CRATES", &rows)?;
     let rows: Vec<_> = library
         .pipelines()
         .map(|p| {
@@ -73,6 +89,12 @@ pub(crate) fn run(args: &Args) -> Outcome {
         .collect();
     print_table(&mut out, "FRAMES", &rows)?;
     Ok(Status::Fine)
+}
+
+/// Those that are in this build, and not hidden by a pipe of that name.
+fn digests(library: &Library) -> impl Iterator<Item = (DigestKind, &Arc<Pipe>)> {
+    let all = DigestKind::ALL.iter().filter_map(|kind| Some((*kind, library.pipe(kind.name())?)));
+    all.filter(|(kind, pipe)| pipe.digest == Some(*kind))
 }
 
 /// The catalogue as it is published, with the names of pipelines.

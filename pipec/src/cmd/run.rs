@@ -366,6 +366,9 @@ struct Hex(Vec<(String, HexValue)>);
 enum Value {
     One(u64),
     Windows(Vec<u64>),
+    /// A digest's, as hexadecimal digits.
+    Bytes(String),
+    BytesOfWindows(Vec<String>),
 }
 
 #[derive(serde::Serialize)]
@@ -384,14 +387,15 @@ impl Serialize for Exports {
 impl Hex {
     fn of(exports: &Exports) -> Hex {
         let wide = exports.0.iter().filter(|(info, _)| info.ty.bits() > DOUBLE_BITS);
-        let hex = wide.map(|(info, value)| {
+        let hex = wide.filter_map(|(info, value)| {
             let value = match value {
+                Value::Bytes(_) | Value::BytesOfWindows(_) => return None,
                 Value::One(value) => HexValue::One(hex(info, *value)),
                 Value::Windows(values) => {
                     HexValue::Windows(values.iter().map(|value| hex(info, *value)).collect())
                 }
             };
-            (info.name.clone(), value)
+            Some((info.name.clone(), value))
         });
         Hex(hex.collect())
     }
@@ -419,6 +423,10 @@ impl Report {
             let value = match value {
                 ExportValue::One(value) => Value::One(value),
                 ExportValue::Windows(values) => Value::Windows(values.to_vec()),
+                ExportValue::Digest(value) => Value::Bytes(value.to_string()),
+                ExportValue::Digests(list) => {
+                    Value::BytesOfWindows(list.iter().map(|value| value.to_string()).collect())
+                }
             };
             (info.clone(), value)
         });
@@ -441,6 +449,12 @@ impl Report {
                     Value::Windows(values) => {
                         for (window, value) in values.iter().enumerate() {
                             writeln!(to, "{}[{window}] = {}", info.name, hex(info, *value))?;
+                        }
+                    }
+                    Value::Bytes(digits) => writeln!(to, "{} = {digits}", info.name)?,
+                    Value::BytesOfWindows(list) => {
+                        for (window, digits) in list.iter().enumerate() {
+                            writeln!(to, "{}[{window}] = {digits}", info.name)?;
                         }
                     }
                 }

@@ -1,7 +1,7 @@
 //! The digests by name: those of pipes, and those of other crates.
 
-use super::opaque;
 use pipe_lib::Library;
+use pipe_lib::digest::DigestKind;
 
 /// A digest that can be asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub(crate) enum Source {
     /// A stage of a pipeline, and the export of it.
     Pipe { stage: String, export: String },
     /// Another crate's.
-    Opaque(opaque::Kind),
+    Opaque(DigestKind),
 }
 
 /// How one of the old tools prints its line.
@@ -63,10 +63,19 @@ const ALIASES: [(&str, &str); 6] = [
     ("xxh3128", "xxh128"),
 ];
 
+/// Behind the names: why the usual ones are missing, if they are.
+const NOTE: &str =
+    if cfg!(feature = "digests") { "" } else { " (this `pipec` was built without its feature `digests`)" };
+
+/// Those of other crates that take no key.
+fn opaque() -> impl Iterator<Item = DigestKind> {
+    DigestKind::ALL.iter().copied().filter(|kind| kind.key_words() == 0)
+}
+
 /// All by their names, pipes first.
-pub(crate) fn names() -> Vec<&'static str> {
-    let pipes = PIPES.iter().map(|(name, ..)| *name);
-    pipes.chain(opaque::Kind::ALL.iter().map(|kind| kind.name())).collect()
+pub(crate) fn names() -> Vec<String> {
+    let pipes = PIPES.iter().map(|(name, ..)| (*name).to_owned());
+    pipes.chain(opaque().map(|kind| kind.title().to_lowercase())).collect()
 }
 
 /// Letters and digits alone, small: tools disagree about the rest (`SHA-256`, `SHA3_256`).
@@ -85,11 +94,11 @@ impl Algorithm {
             return Ok(found);
         }
         let (stage, export) = text.split_once('.').map_or((text, None), |(stage, e)| (stage, Some(e)));
-        let Some(pipe) = library.pipe(stage) else {
+        let Some(pipe) = library.pipe(stage).filter(|pipe| pipe.digest.is_none()) else {
             return Err(format!(
                 "no digest `{text}`: there are {}, and the pipes of `pipec list`{}",
                 names().join(", "),
-                opaque::NOTE,
+                NOTE,
             ));
         };
         if pipe.out.is_some() {
@@ -143,12 +152,12 @@ impl Algorithm {
                 },
             });
         }
-        let kind = opaque::Kind::ALL.iter().find(|kind| plain(kind.name()) == wanted)?;
+        let kind = opaque().find(|kind| plain(kind.title()) == wanted)?;
         Some(Algorithm {
-            name: kind.name().to_owned(),
-            tag: kind.tag().to_owned(),
+            name: kind.title().to_lowercase(),
+            tag: kind.title().to_owned(),
             bytes: kind.bytes(),
-            source: Source::Opaque(*kind),
+            source: Source::Opaque(kind),
             classic: None,
         })
     }

@@ -1,15 +1,13 @@
 //! Digests of files: which there are, how one read feeds them all, and lists of them.
 //!
-//! What the pipe language says (CRCs and sums) runs as one read-only pass of a composed pipeline; other
-//! digests are [`opaque`] and take the same block while it is in the caches. Neither the command line nor
+//! What the pipe language says (CRCs and sums) runs as one read-only pass of a composed pipeline; digests of
+//! other crates take the same block while it is in the caches. Neither the command line nor
 //! what is printed is here.
 
 pub(crate) mod algorithm;
 pub(crate) mod base64;
 pub(crate) mod list;
 pub(crate) mod name;
-#[cfg_attr(not(feature = "digests"), path = "opaque_absent.rs")]
-mod opaque;
 pub(crate) mod pass;
 pub(crate) mod read;
 pub(crate) mod value;

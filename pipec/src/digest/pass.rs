@@ -2,9 +2,9 @@
 //! takes the same block right behind it.
 
 use super::algorithm::{Algorithm, Source};
-use super::opaque;
 use super::value::Value;
 use anyhow::Context as _;
+use pipe_lib::digest::{DigestKind, DigestState};
 use pipe_lib::{CompileOptions, Engine, ExportId, Library, Run, RunError, Stream};
 
 /// Bytes that all digests take in turn: still in the second-level cache for the last of them, and long
@@ -25,7 +25,7 @@ pub(crate) struct Pass {
 enum Outlet {
     Export(ExportId),
     /// The next one that is opaque.
-    Opaque(opaque::Kind),
+    Opaque(DigestKind),
 }
 
 impl Pass {
@@ -82,7 +82,7 @@ impl Pass {
     /// A stream that begins.
     pub(crate) fn start(&self) -> Running<'_> {
         let opaque = self.outlets.iter().filter_map(|outlet| match outlet {
-            Outlet::Opaque(kind) => Some(kind.start()),
+            Outlet::Opaque(kind) => Some(DigestState::new(*kind, &[])),
             Outlet::Export(_) => None,
         });
         Running { pass: self, stream: self.engine.as_ref().map(Engine::stream), opaque: opaque.collect() }
@@ -93,7 +93,7 @@ impl Pass {
 pub(crate) struct Running<'p> {
     pass: &'p Pass,
     stream: Option<Stream>,
-    opaque: Vec<opaque::State>,
+    opaque: Vec<DigestState>,
 }
 
 impl Running<'_> {
@@ -121,7 +121,7 @@ impl Running<'_> {
             Outlet::Export(id) => {
                 end.as_ref().map(|end| Value::of_number(end.run.value(*id), algorithm.bytes))
             }
-            Outlet::Opaque(_) => opaque.next().map(|state| Value(state.finish())),
+            Outlet::Opaque(_) => opaque.next().map(|state| Value(state.finish().to_vec())),
         };
         Ok(self.pass.outlets.iter().zip(&self.pass.algorithms).filter_map(value).collect())
     }

@@ -48,6 +48,17 @@ thread_local! {
 
 /// Classifies a pipe whose parameters are bound (unbound ones count as constants).
 pub fn analyse(pipe: &Pipe) -> PipeFacts {
+    let mut facts = prove(pipe);
+    if let Some((kind, _, value)) = pipe.digest_states() {
+        let why = format!("{}, by another crate", kind.title());
+        for state in &mut facts.states[value] {
+            state.class = Class::Serial { why: why.clone() };
+        }
+    }
+    facts
+}
+
+fn prove(pipe: &Pipe) -> PipeFacts {
     #[cfg(test)]
     ANALYSES.set(ANALYSES.get() + 1);
     let most: &Vec<u64> = &pipe.states.iter().map(|state| state.ty.mask()).collect();

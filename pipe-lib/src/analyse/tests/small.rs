@@ -83,6 +83,7 @@ fn pipe(body: &Block, next: Value) -> Pipe {
         next: vec![next],
         finish: Block::default(),
         exports: Vec::new(),
+        digest: None,
     }
 }
 

@@ -38,6 +38,8 @@ fn outcome(engine: &Engine, run: Result<Run<'_>, RunError>, output: &[u8]) -> St
         match value {
             ExportValue::One(value) => text += &format!("{} {value:x}\n", info.name),
             ExportValue::Windows(values) => text += &format!("{} {values:x?}\n", info.name),
+            ExportValue::Digest(value) => text += &format!("{} {value}\n", info.name),
+            ExportValue::Digests(values) => text += &format!("{} {values:?}\n", info.name),
         }
     }
     for register in engine.registers() {

@@ -4,6 +4,7 @@ use super::arguments::WindowArgument;
 use super::{Bound, Composed, Resolver, code_of};
 use crate::compose::{self, Stage};
 use crate::diagnostic::{Code, Diagnostic, nearest};
+use crate::digest::DigestKind;
 use crate::library::catalogue;
 use crate::limits;
 use crate::source::Span;
@@ -171,7 +172,8 @@ impl Resolver<'_> {
             Diagnostic::new(Code::UnknownStage, name.span, format!("no pipe or pipeline `{}`", name.node));
         let published = catalogue().iter().map(|crc| &crc.name).filter(|_| self.inner.has_catalogue);
         let known = self.inner.pipes.keys().chain(self.inner.pipelines.keys()).chain(published);
-        let known = known.map(String::as_str);
+        let digests = DigestKind::ALL.iter().filter(|_| self.inner.has_catalogue);
+        let known = known.map(String::as_str).chain(digests.map(|kind| kind.name()));
         if self.inner.is_end(&name.node) {
             let kind = super::super::kind_of(self.inner, &name.node).unwrap_or("layout");
             diagnostic.code = Code::LayoutPosition;

@@ -56,6 +56,9 @@ impl Rules {
     /// The rules for a pipe whose parameters are bound, or the reason why some state has to wait for the
     /// words before it.
     pub(crate) fn new(pipe: &Pipe) -> Result<Rules, String> {
+        if let Some(kind) = pipe.digest {
+            return Err(format!("{} takes its bytes one after the other", kind.title()));
+        }
         let facts = analyse(pipe);
         let rule = |(state, known): (usize, &crate::analyse::StateFacts)| {
             let ty = pipe.states[state].ty;

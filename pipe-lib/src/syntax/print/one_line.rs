@@ -132,6 +132,7 @@ pub(super) fn test_clause(clause: &TestClause) -> String {
                 let list: Vec<String> = list.iter().map(|item| repeat(&item.item.node, expr, item)).collect();
                 format!("expect {} = [{}]", dotted(path), list.join(", "))
             }
+            Expected::Bytes(list) => format!("expect {} = {}", dotted(path), pieces(list)),
         },
     }
 }

@@ -148,6 +148,7 @@ fn pipe(input: Gauge, output: Gauge, tail: Tail, states: Vec<State>) -> Pipe {
         next: Vec::new(),
         finish: Block::default(),
         exports: Vec::<Export>::new(),
+        digest: None,
     }
 }
 
