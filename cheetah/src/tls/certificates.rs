@@ -42,7 +42,7 @@ pub enum CertificateError {
     /// A file cannot be read, or holds something else.
     File(PathBuf, String),
     /// The key is not that of the certificate, or of a kind that is not spoken.
-    Key(KeyFiles, rustls::Error),
+    Key(Box<KeyFiles>, rustls::Error),
     /// No versions or suites in common with `rustls` itself, or no random bytes.
     Config(rustls::Error),
 }
@@ -186,7 +186,7 @@ fn read(files: &KeyFiles, provider: &crypto::CryptoProvider) -> Result<Certified
     let key = PrivateKeyDer::from_pem_file(&files.key)
         .map_err(|why| unreadable(&files.key, format!("no private key can be read: {why}")))?;
     let mut certified = CertifiedKey::from_der(chain, key, provider)
-        .map_err(|why| CertificateError::Key(files.clone(), why))?;
+        .map_err(|why| CertificateError::Key(Box::new(files.clone()), why))?;
     if let Some(path) = &files.ocsp {
         let response = std::fs::read(path).map_err(|why| unreadable(path, why.to_string()))?;
         if !is_sequence(&response) {
