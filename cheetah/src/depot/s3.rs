@@ -74,7 +74,8 @@ impl Depot for S3Depot {
     }
 
     fn put(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
-        let put = self.store.put(&self.at(name), bytes.to_vec().into());
+        let path = self.at(name);
+        let put = self.store.put(&path, bytes.to_vec().into());
         self.runtime.block_on(put).map(drop).map_err(io::Error::other)
     }
 
