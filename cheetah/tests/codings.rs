@@ -58,9 +58,13 @@ fn every_client_gets_what_it_takes() {
     for (path, accepted, status, coding, kind, varies) in [
         ("/page.html", "gzip, br", 200, Some("br"), html, true),
         ("/page.html", "gzip", 200, Some("gzip"), html, true),
-        ("/page.html", "zstd", 200, None, html, true),
+        ("/page.html", "zstd", 200, Some("zstd"), html, true),
+        ("/page.html", "deflate", 200, None, html, true),
         ("/page.html", "", 200, None, html, true),
-        ("/page.html", "zstd, identity;q=0", 406, None, html, false),
+        ("/page.html", "zstd, identity;q=0", 200, Some("zstd"), html, true),
+        ("/page.html", "deflate, identity;q=0", 406, None, html, false),
+        // No dictionary is named.
+        ("/page.html", "dcz", 200, None, html, true),
         ("/page.html", "br;q=0.1, gzip;q=0.9", 200, Some("gzip"), html, true),
         // A folder's index is there in codings, too.
         ("/", "br", 200, Some("br"), html, true),

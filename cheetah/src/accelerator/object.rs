@@ -258,6 +258,7 @@ impl Document for Object {
             content_type: &self.content_type,
             coding: None,
             varies: false,
+            dictionary: crate::http::dictionary::DictionaryUse::None,
             size: self.len,
             validators: Validators {
                 etag: etag.strip_prefix(b"W/").unwrap_or(etag),

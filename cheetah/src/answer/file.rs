@@ -4,11 +4,14 @@ use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
+use fsstack::cache::{BlockPart, BlockReader};
+
 use super::{Answer, Question, page, page_with};
 use crate::body::{Body, FileBody, LiveBody, PartsBody, parts};
 use crate::http::coding::{Accepted, Coding};
 use crate::http::conditional::Verdict;
 use crate::http::date::Persistence;
+use crate::http::dictionary::{self, DictionaryUse};
 use crate::http::headers::{self, Facts};
 use crate::http::range::{self, Selection};
 use crate::http::request::{Method, Request, Version};
@@ -36,17 +39,35 @@ pub(super) fn in_a_coding(
     }
     let mut found = [const { None }; Coding::ALL.len()];
     let index: &[u8] = if path.ends_with(b"/") { INDEX_NAME } else { b"" };
+    let dictionary = dictionary::available(request.available_dictionary);
     let chosen = accepted.choose(|coding| {
         let Some(coding) = coding else { return Some(size) };
+        let header = match coding {
+            Coding::Brotli | Coding::Zstd | Coding::Gzip => None,
+            Coding::Dcz => Some(dictionary::header(&dictionary?)),
+        };
         let beside = [path, index, coding.suffix().as_bytes()].concat();
         let Found::File(document) = service.site.look_up(&beside, &service.reader) else { return None };
         let facts = document.facts();
         // By its name alone it might be anything.
-        let size = (facts.coding == Some(coding)).then_some(facts.size);
+        let is_it = facts.coding == Some(coding)
+            && header.is_none_or(|header| begins_with(&*document, &header, &service.reader));
+        let size = is_it.then_some(facts.size);
         found[coding as usize] = Some(document);
         size
     })?;
     Some(chosen.and_then(|coding| found[coding as usize].take()).unwrap_or(file))
+}
+
+/// Whether the document begins with `bytes`; not if that has to be read first.
+fn begins_with(document: &dyn Document, bytes: &[u8], reader: &BlockReader) -> bool {
+    match document.resident(0, bytes.len()) {
+        Some(piece) => piece.bytes == bytes,
+        None => match document.read(0, reader) {
+            Ok(BlockPart::Here(block)) => block.bytes().starts_with(bytes),
+            Ok(BlockPart::Coming(_)) | Err(_) => false,
+        },
+    }
 }
 
 /// A page of the site's own that says what `status` means.
@@ -158,6 +179,9 @@ fn of_document(
         headers::write(status, &with_type(document.facts(), content_type), text);
     }
     write_fields(service, path, text);
+    if status == Status::Ok && document.facts().dictionary != DictionaryUse::None {
+        dictionary::write_use_as(path, text);
+    }
     if !text.is_empty() {
         service.end_head(question.persistence, text);
     }

@@ -24,10 +24,16 @@ pub(super) struct Arguments {
     /// Take in names that begin with a dot, too; without it only `.well-known` is
     #[arg(long)]
     dotfiles: bool,
-    /// Put Brotli and gzip versions beside the files that get shorter by it, for clients that take them; those that lie in the
+    /// Put Brotli, Zstandard and gzip versions beside the files that get shorter by it, for clients that take them; those that lie in the
     /// folder (`x.html.br`, `.zst`, `.gz`) are used in any case
     #[arg(long)]
     compress: bool,
+    /// Have clients keep files as dictionaries of their next versions (RFC 9842)
+    #[arg(long)]
+    dictionaries: bool,
+    /// Then put what has changed since this image beside each file, for clients that have the file of then
+    #[arg(long, value_name = "OLD.img", requires = "dictionaries")]
+    previous: Option<PathBuf>,
     /// What lies together: files of a folder (name, the default), a page with what it embeds, which is read with it (html),
     /// small files (size), or what an access log of this server says is asked for most (log=FILE)
     #[arg(long, value_name = "LAYOUT", default_value = "name")]
@@ -44,7 +50,13 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let folder = Folder::open(dir, Dotfiles::LeaveOut, 0).with_context(|| dir.display().to_string())?;
     Rules::of_store(&folder).with_context(|| dir.display().to_string())?;
     let layout = arguments.layout.clone();
-    let options = PackOptions { compress: arguments.compress, layout, ..PackOptions::default() };
+    let options = PackOptions {
+        compress: arguments.compress,
+        dictionaries: arguments.dictionaries,
+        previous: arguments.previous.clone(),
+        layout,
+        ..PackOptions::default()
+    };
     let file = AtomicFile::create(&arguments.output)
         .with_context(|| format!("cannot write {}", arguments.output.display()))?;
     let (file, summary) = pack_with_progress(&tree, file, &options)?;

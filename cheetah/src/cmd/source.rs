@@ -62,7 +62,7 @@ pub(super) struct Source {
     /// Of a folder, serve names that begin with a dot, too; without it only `.well-known` is
     #[arg(long)]
     dotfiles: bool,
-    /// Of a folder, make Brotli and gzip versions of what gets shorter by it before serving, for clients that take them
+    /// Of a folder, make Brotli, Zstandard and gzip versions of what gets shorter by it before serving, for clients that take them
     #[arg(long)]
     compress: bool,
     /// The media type of files whose names end so, as .gltf=model/gltf+json; may be given several times

@@ -94,16 +94,22 @@ pub struct Puller {
 }
 
 impl Puller {
-    /// Looks every `period` whether `depot` points to another image than what `target` has, and pulls it.
+    /// Looks every `period` whether `depot` points to another image than what `target` has, and pulls it. `has` is the name of
+    /// that, if it is known.
     ///
     /// # Errors
     /// If the system has no thread for it.
-    pub fn start(depot: Box<dyn Depot>, target: PathBuf, period: Duration) -> io::Result<Puller> {
+    pub fn start(
+        depot: Box<dyn Depot>,
+        target: PathBuf,
+        period: Duration,
+        has: Option<String>,
+    ) -> io::Result<Puller> {
         let is_over = Arc::new(AtomicBool::new(false));
         let (end, ended) = mpsc::channel::<()>();
         let over = Arc::clone(&is_over);
         let work = move || {
-            let mut last = None;
+            let mut last = has;
             let mut failed = String::new();
             while ended.recv_timeout(period) == Err(RecvTimeoutError::Timeout) {
                 match follow(&*depot, &target, &mut last, &over) {

@@ -11,11 +11,13 @@ pub enum Coding {
     Zstd,
     /// gzip (RFC 1952).
     Gzip,
+    /// Zstandard with other contents as its dictionary (RFC 9842 section 5): for clients that have these.
+    Dcz,
 }
 
 impl Coding {
     /// All of them. Of two that a client likes alike and that are equally long, the first is sent.
-    pub const ALL: [Coding; 3] = [Coding::Brotli, Coding::Zstd, Coding::Gzip];
+    pub const ALL: [Coding; 4] = [Coding::Brotli, Coding::Zstd, Coding::Gzip, Coding::Dcz];
 
     /// As `Content-Encoding` and `Accept-Encoding` have it.
     pub fn token(self) -> &'static str {
@@ -23,6 +25,7 @@ impl Coding {
             Coding::Brotli => "br",
             Coding::Zstd => "zstd",
             Coding::Gzip => "gzip",
+            Coding::Dcz => "dcz",
         }
     }
 
@@ -32,6 +35,7 @@ impl Coding {
             Coding::Brotli => ".br",
             Coding::Zstd => ".zst",
             Coding::Gzip => ".gz",
+            Coding::Dcz => ".dcz",
         }
     }
 
@@ -159,6 +163,7 @@ mod tests {
             Some(Coding::Brotli) => brotli,
             Some(Coding::Zstd) => zstd,
             Some(Coding::Gzip) => gzip,
+            Some(Coding::Dcz) => None,
         });
         choice.map_or("nothing", |coding| coding.map_or("identity", Coding::token))
     }
@@ -210,7 +215,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_chosen_is_there_and_taken(field in "[a-z*;=,. 01q-]{0,40}", sizes: [Option<u64>; 3]) {
+        fn what_is_chosen_is_there_and_taken(field in "[a-z*;=,. 01q-]{0,40}", sizes: [Option<u64>; 4]) {
             let accepted = Accepted::parse(&[field.as_bytes()]);
             let choice = accepted.choose(|coding| match coding {
                 None => Some(PLAIN),

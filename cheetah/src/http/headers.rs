@@ -7,7 +7,7 @@
 //!  16   8  last modification, seconds since 1970
 //!  24   8  length of the file: an area that was made for other contents is not used
 //!  32   1  the content coding: 0 for none, then as in `Coding::ALL`
-//!  33   1  1 if the same contents are there in another coding
+//!  33   1  1 if the same contents are there in another coding, and 2 for each of `DictionaryUse`
 //!  34   2  length of the 200 head as HTTP/2 has it
 //!  36   2  length of the 304 head as HTTP/2 has it
 //!  38   2  zero
@@ -23,6 +23,7 @@ use std::ops::Range;
 use crate::http::coding::Coding;
 use crate::http::conditional::Validators;
 use crate::http::date;
+use crate::http::dictionary::DictionaryUse;
 use crate::http::hpack;
 use crate::http::response::{self, Status};
 
@@ -45,6 +46,8 @@ pub struct Facts<'a> {
     pub coding: Option<Coding>,
     /// Whether the same contents are there in another coding: what is sent depends on `Accept-Encoding`.
     pub varies: bool,
+    /// Whether it is the dictionary of its next version, or its older one was that.
+    pub dictionary: DictionaryUse,
     /// `Content-Length`.
     pub size: u64,
     /// `ETag` and `Last-Modified`.
@@ -72,6 +75,8 @@ pub struct Area {
     pub coding: Option<Coding>,
     /// Whether the contents are there in another one.
     pub varies: bool,
+    /// What it has to do with dictionaries.
+    pub dictionary: DictionaryUse,
 }
 
 impl Area {
@@ -102,14 +107,14 @@ impl Area {
             return None;
         }
         let has_blocks = bytes.starts_with(MAGIC);
-        let (prefix, coding, varies) = if has_blocks || bytes.starts_with(MAGIC_WITHOUT_BLOCKS) {
+        let (prefix, coding, bits) = if has_blocks || bytes.starts_with(MAGIC_WITHOUT_BLOCKS) {
             let coding = match usize::from(*bytes.get(32)?) {
                 0 => None,
                 number => Some(*Coding::ALL.get(number - 1)?),
             };
-            (PREFIX_BYTES, coding, *bytes.get(33)? != 0)
+            (PREFIX_BYTES, coding, *bytes.get(33)?)
         } else if bytes.starts_with(OLD_MAGIC) {
-            (OLD_PREFIX_BYTES, None, false)
+            (OLD_PREFIX_BYTES, None, 0)
         } else {
             return None;
         };
@@ -141,7 +146,8 @@ impl Area {
             etag,
             last_modified,
             coding,
-            varies,
+            varies: bits & 1 != 0,
+            dictionary: DictionaryUse::of_bits(bits >> 1),
         })
     }
 }
@@ -153,6 +159,7 @@ impl Area {
             content_type: of(self.content_type.clone()),
             coding: self.coding,
             varies: self.varies,
+            dictionary: self.dictionary,
             size,
             validators: Validators { etag: of(self.etag.clone()), last_modified: self.last_modified },
         }
@@ -181,7 +188,7 @@ pub fn encode(facts: &Facts<'_>) -> Vec<u8> {
     area.extend_from_slice(&facts.validators.last_modified.to_le_bytes());
     area.extend_from_slice(&facts.size.to_le_bytes());
     area.push(facts.coding.map_or(0, |coding| coding as u8 + 1));
-    area.push(u8::from(facts.varies));
+    area.push(u8::from(facts.varies) | facts.dictionary.bits() << 1);
     let block = |head: &[u8]| {
         let mut block = Vec::with_capacity(head.len());
         hpack::of_head(head, &mut block);
@@ -219,8 +226,10 @@ pub fn write_coding(facts: &Facts<'_>, out: &mut Vec<u8>) {
 
 /// Writes what a 304 bears, too: `Vary`, and the validators.
 pub fn write_common(facts: &Facts<'_>, out: &mut Vec<u8>) {
-    if facts.varies {
-        response::field(out, "Vary", b"Accept-Encoding");
+    match facts.dictionary {
+        _ if !facts.varies => {}
+        DictionaryUse::Delta => response::field(out, "Vary", b"Accept-Encoding, Available-Dictionary"),
+        DictionaryUse::None | DictionaryUse::Offered => response::field(out, "Vary", b"Accept-Encoding"),
     }
     write_validators(&facts.validators, out);
 }
@@ -247,6 +256,7 @@ mod tests {
             content_type: b"text/html; charset=utf-8",
             coding: None,
             varies: false,
+            dictionary: DictionaryUse::None,
             size: 1234,
             validators,
         }
@@ -289,6 +299,25 @@ mod tests {
             let not_modified = String::from_utf8(bytes[area.not_modified].to_vec()).unwrap();
             assert!(not_modified.contains("\r\nVary: Accept-Encoding\r\n"), "{not_modified}");
             assert!(!not_modified.contains("Content-Encoding"), "{not_modified}");
+        }
+    }
+
+    #[test]
+    fn uses_of_dictionaries_are_told() {
+        for (dictionary, varies, vary) in [
+            (DictionaryUse::None, true, Some("Accept-Encoding")),
+            (DictionaryUse::Offered, true, Some("Accept-Encoding")),
+            (DictionaryUse::Offered, false, None),
+            (DictionaryUse::Delta, true, Some("Accept-Encoding, Available-Dictionary")),
+        ] {
+            let bytes = encode(&Facts { dictionary, varies, ..facts() });
+            let area = Area::decode(&bytes, 1234).unwrap();
+            assert_eq!((area.dictionary, area.varies), (dictionary, varies));
+            for head in [area.whole, area.not_modified] {
+                let head = String::from_utf8(bytes[head].to_vec()).unwrap();
+                let said = head.lines().find_map(|line| line.strip_prefix("Vary: "));
+                assert_eq!(said, vary, "{head}");
+            }
         }
     }
 

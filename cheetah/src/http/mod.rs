@@ -12,6 +12,7 @@ pub mod coding;
 pub mod conditional;
 pub mod content_type;
 pub mod date;
+pub mod dictionary;
 pub mod foreign;
 pub mod headers;
 pub mod hpack;

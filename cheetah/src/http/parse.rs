@@ -160,7 +160,7 @@ fn check<'a>(head: &httparse::Request<'_, 'a>) -> Result<Request<'a>, Status> {
     let mut transfer_codings = TransferCodings::None;
     let mut expects_continue = false;
     let mut accept_encoding = coding::Lines::new();
-    let (mut accept, mut range) = (Single::None, Single::None);
+    let (mut accept, mut range, mut available_dictionary) = (Single::None, Single::None, Single::None);
     let (mut if_modified_since, mut if_unmodified_since) = (Single::None, Single::None);
     let mut if_range = Single::None;
     let (mut referer, mut user_agent) = (&b""[..], &b""[..]);
@@ -210,6 +210,7 @@ fn check<'a>(head: &httparse::Request<'_, 'a>) -> Result<Request<'a>, Status> {
             }
             15 if is("accept-encoding") => accept_encoding.push(value),
             17 if is("if-modified-since") => if_modified_since.add(value),
+            20 if is("available-dictionary") => available_dictionary.add(value),
             17 if is("transfer-encoding") => transfer_codings.add(value),
             19 if is("if-unmodified-since") => if_unmodified_since.add(value),
             _ => {}
@@ -244,6 +245,7 @@ fn check<'a>(head: &httparse::Request<'_, 'a>) -> Result<Request<'a>, Status> {
         expects_continue: expects_continue && version > Version::Http10,
         accept: accept.get().unwrap_or_default(),
         accept_encoding,
+        available_dictionary: available_dictionary.get().unwrap_or_default(),
         range: range.get(),
         conditions,
         authorization: authorization.get().unwrap_or_default(),

@@ -103,6 +103,8 @@ pub struct Request<'a> {
     pub accept: &'a [u8],
     /// `Accept-Encoding`, as it came.
     pub accept_encoding: coding::Lines<'a>,
+    /// `Available-Dictionary`; empty if it did not come, or more than once.
+    pub available_dictionary: &'a [u8],
     /// `Range`, unless it came more than once.
     pub range: Option<&'a [u8]>,
     /// The conditional fields.

@@ -11,6 +11,7 @@ use runtime::payload::{Piece, StoredSums};
 
 use crate::http::conditional::Validators;
 use crate::http::content_type;
+use crate::http::dictionary::DictionaryUse;
 use crate::http::headers::{self, Area, Facts};
 use crate::http::response::Status;
 use crate::store::{Document, INDEX_NAME};
@@ -57,6 +58,7 @@ pub(super) fn made_area(name: &[u8], size: u64, etag: &str, last_modified: u64) 
         content_type: content_type::content_type(stem, None).as_bytes(),
         coding: coded.as_ref().map(|(coding, _)| *coding),
         varies: false,
+        dictionary: DictionaryUse::None,
         size,
         validators: Validators { etag: etag.as_bytes(), last_modified },
     });

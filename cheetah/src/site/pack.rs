@@ -11,7 +11,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use fsstack::device::DeviceMut;
 use fsstack::image::build::{Mtime, Summary};
-use fsstack::{BuildError, BuildOptions, Builder};
+use fsstack::log::Generation;
+use fsstack::{BuildError, BuildOptions, Builder, OpenOptions};
 use rustc_hash::{FxHashMap, FxHashSet};
 use walkdir::WalkDir;
 
@@ -20,6 +21,7 @@ use super::layout::{self, LayoutName};
 use crate::http::coding::Coding;
 use crate::http::conditional::Validators;
 use crate::http::content_type::{self, TextCheck};
+use crate::http::dictionary::DictionaryUse;
 use crate::http::headers::{self, Facts};
 use crate::store::Dotfiles;
 
@@ -99,6 +101,8 @@ pub enum PackError {
     Build(BuildError),
     /// What the layout depends on cannot be read.
     Layout(io::Error),
+    /// The image before cannot be read.
+    Previous(PathBuf, String),
 }
 
 impl fmt::Display for PackError {
@@ -108,6 +112,7 @@ impl fmt::Display for PackError {
             PackError::Read(path, error) => write!(f, "{}: {error}", path.display()),
             PackError::Build(error) => error.fmt(f),
             PackError::Layout(error) => write!(f, "what lies together cannot be told: {error}"),
+            PackError::Previous(path, error) => write!(f, "{}: {error}", path.display()),
         }
     }
 }
@@ -196,8 +201,12 @@ fn unfit(found: &walkdir::DirEntry, root: &Path, home: &Path, dotfiles: Dotfiles
 pub struct PackOptions {
     /// Of the image.
     pub build: BuildOptions,
-    /// Put a shorter version beside each file that has one, in Brotli and in gzip, unless there is one in the folder.
+    /// Put a shorter version beside each file that has one, in Brotli, Zstandard and gzip, unless there is one in the folder.
     pub compress: bool,
+    /// Offer what gets shorter by a coding as the dictionary of its next version (RFC 9842).
+    pub dictionaries: bool,
+    /// Then put beside it what has changed since this image, for clients that have its contents there.
+    pub previous: Option<PathBuf>,
     /// What lies together.
     pub layout: LayoutName,
 }
@@ -216,6 +225,7 @@ pub fn pack<D: DeviceMut>(
     let mut builder = Builder::new(device, &options.build)?;
     let now = mtime(SystemTime::now());
     let files = Files::of(tree);
+    let previous = options.previous.as_deref().map(Previous::open).transpose()?;
     // Of files that are there in a coding, too: theirs is the same. A name comes before those that it begins.
     let mut types: FxHashMap<&[u8], String> = FxHashMap::default();
     let groups = options.layout.layout().groups(tree).map_err(PackError::Layout)?;
@@ -237,10 +247,11 @@ pub fn pack<D: DeviceMut>(
         let mtime = item.mtime.min(now);
         let mut kind = Kind::by_name(&item.path);
         let codings = if options.compress { files.codings_to_make(item) } else { Vec::new() };
+        let is_dictionary = options.dictionaries && is_fit(item);
         if let Some(plain) = files.without_coding(&item.path) {
             kind = Kind { content_type: types.get(plain).cloned(), varies: true, ..kind };
             add_as(&mut builder, &item.path, mtime, file, &kind)?;
-        } else if codings.is_empty() {
+        } else if codings.is_empty() && !is_dictionary {
             kind.varies = files.are_beside(&item.path);
             let content_type = add_as(&mut builder, &item.path, mtime, file, &kind)?;
             if kind.varies {
@@ -249,13 +260,25 @@ pub fn pack<D: DeviceMut>(
         } else {
             let mut contents = Vec::new();
             file.read_to_end(&mut contents).map_err(|error| PackError::Read(item.source.clone(), error))?;
-            let made = compress::shorter(&contents, codings.into_iter());
+            let mut made = compress::shorter(&contents, codings.into_iter());
+            if is_dictionary && !files.has(&item.path, Coding::Dcz) {
+                kind.dictionary = DictionaryUse::Offered;
+                let old = match &previous {
+                    Some(previous) => previous.contents(&item.path)?,
+                    None => None,
+                };
+                if let Some(delta) = old.and_then(|old| compress::delta(&contents, &old, &made)) {
+                    kind.dictionary = DictionaryUse::Delta;
+                    made.push((Coding::Dcz, delta));
+                }
+            }
             kind.varies = !made.is_empty() || files.are_beside(&item.path);
             let content_type = add_as(&mut builder, &item.path, mtime, &contents[..], &kind)?;
             for (coding, bytes) in made {
                 let path = [&item.path, coding.suffix().as_bytes()].concat();
                 let (content_type, coding) = (Some(content_type.clone()), Some(coding));
-                add_as(&mut builder, &path, mtime, &bytes[..], &Kind { content_type, coding, varies: true })?;
+                let kind = Kind { content_type, coding, varies: true, dictionary: kind.dictionary };
+                add_as(&mut builder, &path, mtime, &bytes[..], &kind)?;
             }
             types.insert(&item.path, content_type);
         }
@@ -265,6 +288,39 @@ pub fn pack<D: DeviceMut>(
         }
     }
     Ok(builder.finish()?)
+}
+
+/// The image that clients have files of.
+struct Previous<'a> {
+    path: &'a Path,
+    image: Generation,
+}
+
+impl<'a> Previous<'a> {
+    fn open(path: &'a Path) -> Result<Previous<'a>, PackError> {
+        let image = Generation::open(path, &OpenOptions::default());
+        let image = image.map_err(|error| PackError::Previous(path.into(), error.to_string()))?;
+        Ok(Previous { path, image })
+    }
+
+    /// What a file held, if it was there and is not too long.
+    fn contents(&self, path: &[u8]) -> Result<Option<Vec<u8>>, PackError> {
+        let file = self.image.find(path).filter(|file| file.is_file() && file.size() <= compress::MAX_BYTES);
+        let Some(file) = file else { return Ok(None) };
+        let mut contents = Vec::new();
+        while (contents.len() as u64) < file.size() {
+            let block = file.fetch(contents.len() as u64, usize::MAX);
+            let block = block.map_err(|error| PackError::Previous(self.path.into(), error.to_string()))?;
+            contents.extend_from_slice(block.bytes());
+        }
+        Ok(Some(contents))
+    }
+}
+
+/// Whether a file may get shorter by a coding.
+fn is_fit(item: &Item) -> bool {
+    (compress::MIN_BYTES..=compress::MAX_BYTES).contains(&item.size)
+        && content_type::is_worth_coding(name(&item.path))
 }
 
 /// The files of a tree by their paths: which of them are others in a coding.
@@ -295,9 +351,7 @@ impl<'a> Files<'a> {
 
     /// The codings that a file lacks and may get shorter by.
     fn codings_to_make(&self, item: &Item) -> Vec<Coding> {
-        let is_fit = (compress::MIN_BYTES..=compress::MAX_BYTES).contains(&item.size)
-            && content_type::is_worth_coding(name(&item.path));
-        compress::MADE.into_iter().filter(|&coding| is_fit && !self.has(&item.path, coding)).collect()
+        compress::MADE.into_iter().filter(|&coding| is_fit(item) && !self.has(&item.path, coding)).collect()
     }
 }
 
@@ -307,13 +361,19 @@ struct Kind {
     content_type: Option<String>,
     coding: Option<Coding>,
     varies: bool,
+    dictionary: DictionaryUse,
 }
 
 impl Kind {
     fn by_name(path: &[u8]) -> Kind {
         let coded = content_type::coding(name(path));
         let content_type = coded.as_ref().map(|(_, stem)| content_type::content_type(stem, None));
-        Kind { content_type, coding: coded.map(|(coding, _)| coding), varies: false }
+        Kind {
+            content_type,
+            coding: coded.map(|(coding, _)| coding),
+            varies: false,
+            dictionary: DictionaryUse::None,
+        }
     }
 }
 
@@ -409,6 +469,7 @@ impl Seen {
             content_type: content_type.as_bytes(),
             coding: kind.coding,
             varies: kind.varies,
+            dictionary: kind.dictionary,
             size,
             validators: Validators { etag: etag.as_bytes(), last_modified },
         })

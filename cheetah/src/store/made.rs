@@ -10,6 +10,7 @@ use runtime::payload::Piece;
 
 use super::Document;
 use crate::http::conditional::Validators;
+use crate::http::dictionary::DictionaryUse;
 use crate::http::headers::Facts;
 use crate::http::response::Status;
 
@@ -37,6 +38,7 @@ impl Document for Made {
             content_type: self.content_type.as_bytes(),
             coding: None,
             varies: false,
+            dictionary: DictionaryUse::None,
             size: self.bytes.len() as u64,
             validators: Validators { etag: self.etag.as_bytes(), last_modified: self.made },
         }

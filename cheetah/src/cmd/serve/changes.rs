@@ -108,23 +108,25 @@ impl Changes {
             ));
         }
         let depot = depot::open(url).with_context(|| format!("--from {url}"))?;
-        match depot::pull(&*depot, path, &AtomicBool::new(false)) {
+        let has = match depot::pull(&*depot, path, &AtomicBool::new(false)) {
             Ok(Pulled { image, bytes, fetched_bytes, .. }) => {
                 tracing::info!(
                     "{} is {image} now, {bytes} bytes, {fetched_bytes} of them fetched",
                     path.display()
                 );
+                Some(image)
             }
             Err(error) if path.is_file() => {
                 tracing::warn!("{} is served as it is: {url}: {error}", path.display());
+                None
             }
             Err(error) => {
                 return Err(error)
                     .with_context(|| format!("--from {url}: {} cannot be pulled", path.display()));
             }
-        }
+        };
         let period = Duration::from_secs(self.follow.unwrap_or(PULL_SECONDS));
-        Ok(Some(Puller::start(depot, path.to_path_buf(), period)?))
+        Ok(Some(Puller::start(depot, path.to_path_buf(), period, has)?))
     }
 
     /// How the image is followed, if it is.

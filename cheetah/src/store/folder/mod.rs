@@ -34,6 +34,7 @@ use rustix::io::Errno;
 use super::{Document, Dotfiles, Found, INDEX_NAME, Listed, MAX_LISTED, Store, status_of};
 use crate::http::conditional::Validators;
 use crate::http::content_type;
+use crate::http::dictionary::DictionaryUse;
 use crate::http::headers::{self, Area, Facts};
 use crate::http::response::Status;
 use beneath::Beneath;
@@ -191,6 +192,7 @@ impl Folder {
                 .as_bytes(),
             coding: coded.as_ref().map(|(coding, _)| *coding),
             varies: false,
+            dictionary: DictionaryUse::None,
             size: version.size,
             validators: Validators {
                 etag: version.etag().as_bytes(),
