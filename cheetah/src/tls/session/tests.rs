@@ -59,7 +59,8 @@ fn pair() -> (Server, ClientConnection) {
 /// A server, and a client that has said nothing.
 fn strangers() -> (Server, ClientConnection) {
     let folder = tempfile::tempdir().unwrap();
-    let files = KeyFiles { cert: folder.path().join("cert.pem"), key: folder.path().join("key.pem") };
+    let files =
+        KeyFiles { cert: folder.path().join("cert.pem"), key: folder.path().join("key.pem"), ocsp: None };
     let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
     std::fs::write(&files.cert, made.cert.pem()).unwrap();
     std::fs::write(&files.key, made.signing_key.serialize_pem()).unwrap();
