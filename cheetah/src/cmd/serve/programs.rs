@@ -175,7 +175,8 @@ mod tests {
     fn what_starts_a_program_is_told_from_what_listens() {
         let starts = |program: &str| {
             let program = vec![program.to_owned()];
-            RouteOptions { fastcgi: Vec::new(), program, cgi: Vec::new() }.start_programs()
+            RouteOptions { fastcgi: Vec::new(), program, cgi: Vec::new(), origin: Vec::new() }
+                .start_programs()
         };
         assert!(!starts("/app=unix:/run/x"));
         assert!(starts("/app=/usr/bin/app"));
