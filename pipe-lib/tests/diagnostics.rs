@@ -315,15 +315,3 @@ fn what_only_looks_written_out_by_hand_is_not() {
         assert!(found.is_empty(), "{body}:\n{found}");
     }
 }
-
-#[test]
-fn standard_pipes_are_not_warned_of() {
-    let mut all = String::new();
-    for file in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src/std")).unwrap() {
-        all += &std::fs::read_to_string(file.unwrap().path()).unwrap();
-    }
-    let missing = |_: &str, _: &str| Err("no such file".to_string());
-    let found = Library::empty().load_with("std.pipe", &all, missing);
-    let warnings = found.unwrap_or_else(|errors| panic!("{errors}"));
-    assert!(warnings.is_empty(), "{warnings}");
-}

@@ -203,3 +203,13 @@ fn warnings_keep_nothing_from_being_checked_and_known() {
         }
     }
 }
+
+#[test]
+fn standard_pipes_are_not_warned_of() {
+    let missing = |_: &str, _: &str| Err("no such file".to_string());
+    let mut library = Library::published();
+    for (name, text) in STANDARD_FILES {
+        let warnings = library.load_with(name, text, missing).unwrap_or_else(|errors| panic!("{errors}"));
+        assert!(warnings.is_empty(), "{warnings}");
+    }
+}
