@@ -22,6 +22,9 @@ use support::{in_namespace, noise, read_response, until};
 
 const TOKEN: &str = "0123456789abcdef-token";
 
+/// Longer than a purge takes, shorter than an origin may be silent.
+const LATE: Duration = Duration::from_millis(400);
+
 fn config_with(origin: &Origin, limits: accelerator::Limits) -> Config {
     let target = Target::Origin(programs::Origin::parse(&origin.url()).unwrap());
     let programs = programs::Config {
@@ -327,6 +330,30 @@ const CASES: &[Case] = &[
     ),
     ("what failed is not kept", &[("", "500", Status(500)), ("", "Cache-Control: max-age=60", Asked)]),
     (
+        "a cookie with a 304 is one client's",
+        &[
+            ("", "Cache-Control: max-age=0|ETag: \"a\"", Asked),
+            ("", "304 Cache-Control: max-age=60|Set-Cookie: a=b", Validated(1)),
+            ("", "304", Validated(1)),
+        ],
+    ),
+    (
+        "a 304 that is one client's",
+        &[
+            ("", "Cache-Control: max-age=0|ETag: \"a\"", Asked),
+            ("", "304 Cache-Control: private, max-age=60", Validated(1)),
+            ("", "304", Validated(1)),
+        ],
+    ),
+    (
+        "what the origin does not see is no reason for what it says",
+        &[
+            ("Connection: Foo|Foo: 1", "Cache-Control: max-age=60|Vary: Foo", Asked),
+            ("Foo: 1", "Cache-Control: max-age=60|Vary: Foo", Asked),
+            ("Foo: 1", "", Kept(2)),
+        ],
+    ),
+    (
         "fields of a 304 take the place of kept ones",
         &[
             ("", "Cache-Control: max-age=0|ETag: \"a\"|X-A: 1", Asked),
@@ -595,6 +622,73 @@ fn whatever_an_origin_does_is_one_responses_fault() {
 }
 
 /// What one party takes for the end of a request and another not never reaches the origin.
+/// Content that ends with the connection is whole only if that ends in order.
+#[test]
+fn what_was_broken_off_is_not_kept() {
+    let origin = Origin::start();
+    let server = server(&origin);
+    let half = b"HTTP/1.0 200 OK\r\nCache-Control: max-age=60\r\n\r\nhalf".to_vec();
+    origin.script("/", vec![Say::Reset(half), ok("Cache-Control: max-age=60", b"whole")]);
+    let mut stream = connect(server.addr());
+    write!(stream, "GET / HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
+    let mut all = Vec::new();
+    let _ = stream.read_to_end(&mut all);
+    assert!(all.ends_with(b"half\r\n"), "not the end of its chunks: {}", String::from_utf8_lossy(&all));
+    assert_eq!(get(server.addr(), "/", "").body, b"whole");
+    server.shut_down().unwrap();
+}
+
+/// What was forgotten while the origin was asked about it does not come back.
+#[test]
+fn what_was_purged_stays_away() {
+    let origin = Origin::start();
+    let server = server(&origin);
+    let late =
+        Say::Slowly(vec![b"HTTP/1.1 304 Not Modified\r\nCache-Control: max-age=60\r\n\r\n".to_vec()], LATE);
+    origin.script("/", vec![ok("Cache-Control: max-age=0\r\nETag: \"a\"", b"old"), late, ok("", b"new")]);
+    assert_eq!(get(server.addr(), "/", "").body, b"old");
+    let addr = server.addr();
+    let asks = std::thread::spawn(move || get(addr, "/", "").body);
+    until("it is asked about", || origin.asked("/") == 2);
+    let token = format!("Authorization: Bearer {TOKEN}\r\n");
+    assert!(ask(&mut connect(addr), "PURGE", "/", &token).head.starts_with("HTTP/1.1 204"));
+    assert_eq!(asks.join().unwrap(), b"old");
+    assert_eq!(get(addr, "/", "").body, b"new");
+    server.shut_down().unwrap();
+}
+
+/// Who follows and is slower than who leads is not forgotten when the response turns out to be too long to be kept.
+#[test]
+fn who_is_behind_goes_on() {
+    let origin = Origin::start();
+    let limits = accelerator::Limits { bytes: 1 << 20, object: 100_000 };
+    let server = on_kernel(support::site(), &config_with(&origin, limits));
+    let content = noise(8_000_000);
+    let mut parts = vec![b"HTTP/1.0 200 OK\r\nCache-Control: max-age=60\r\n\r\n".to_vec()];
+    parts.extend(content.chunks(90_000).map(<[u8]>::to_vec));
+    origin.script("/", vec![Say::Slowly(parts, Duration::from_millis(3)), ok("", b"again")]);
+    let addr = server.addr();
+    let read = |slowly: bool| {
+        std::thread::spawn(move || {
+            let mut stream = connect(addr);
+            write!(stream, "GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").unwrap();
+            if slowly {
+                std::thread::sleep(Duration::from_secs(1));
+            }
+            let mut all = Vec::new();
+            let _ = stream.read_to_end(&mut all);
+            all.len()
+        })
+    };
+    let leads = read(false);
+    until("somebody leads", || origin.asked("/") == 1);
+    let follows = read(true);
+    let (leads, follows) = (leads.join().unwrap(), follows.join().unwrap());
+    assert!(leads > 8_000_000, "{leads}");
+    assert!(follows > 8_000_000 || origin.asked("/") > 1, "{follows}");
+    server.shut_down().unwrap();
+}
+
 #[test]
 fn requests_are_not_smuggled() {
     let origin = Origin::start();
@@ -626,6 +720,12 @@ fn requests_are_not_smuggled() {
         .unwrap();
     assert_eq!(read_response(&mut stream, false).body, b"fine");
     assert_eq!((origin.contents("/"), origin.asked("/evil")), (vec![content.as_bytes().to_vec()], 0));
+    // Many origins take both spellings for one field.
+    let fields =
+        "X_Forwarded_For: 6.6.6.6\r\nx-real_ip: 6.6.6.6\r\nTransfer_Encoding: chunked\r\nX_Own: 1\r\n";
+    get(server.addr(), "/", fields);
+    let head = origin.heads("/").pop().unwrap();
+    assert!(!head.contains("6.6.6.6") && !head.contains("chunked") && head.contains("X_Own: 1"), "{head}");
     server.shut_down().unwrap();
 }
 

@@ -243,6 +243,23 @@ fn in_a_folder() {
     assert!(!dir.path().join("other").exists() && !path.join("new.br").exists());
     assert_eq!(std::fs::metadata(path.join("new")).unwrap().permissions().mode() & 0o777, 0o640);
     assert_eq!(get(&mut stream, "/new").2, b"changed");
+    // What a crash has left of a process of the same number is in nobody's way, and goes with its folder.
+    std::fs::create_dir(path.join("d")).unwrap();
+    for number in 0..1000 {
+        let left = format!(".cheetah-put-{}-{number}", std::process::id());
+        std::fs::write(path.join("d").join(left), "half").unwrap();
+    }
+    assert_eq!(ask(&mut stream, &put("/d/a", "", b"a")).0, 201);
+    assert_eq!(ask(&mut stream, &request("DELETE", "/d/", "")).0, 409, "not empty");
+    assert_eq!(ask(&mut stream, &request("DELETE", "/d/a", "")).0, 204);
+    assert_eq!(ask(&mut stream, &request("DELETE", "/d/", "")).0, 204);
+    assert!(!path.join("d").exists());
+    // Nobody's contents run as somebody else; deep paths need no descriptor a folder.
+    std::fs::set_permissions(path.join("new"), PermissionsExt::from_mode(0o4755)).unwrap();
+    assert_eq!(ask(&mut stream, &put("/new", "", b"changed")).0, 204);
+    assert_eq!(std::fs::metadata(path.join("new")).unwrap().permissions().mode() & 0o7777, 0o755);
+    let deep = format!("/deep{}/f", "/a".repeat(1500));
+    assert_eq!(ask(&mut stream, &put(&deep, "", b"deep")).0, 201);
     server.shut_down().unwrap();
     committer.finish().unwrap();
 }

@@ -180,19 +180,33 @@ impl<D: Device, A: Application> Driver<D, A> {
     fn receive(&mut self, now: Instant) -> io::Result<bool> {
         // Nobody answers for an address that may not be ours.
         let asks = !self.handlers.is_empty() && self.stack.may_use_address();
+        let steers = self.handlers.steer();
         let mut work = 0;
+        // The device has its half of a batch, however much others pass on.
+        let mut from_others = 0;
         while work < RECEIVE_BATCH * FRAME_WORK {
-            if let Some(frame) = self.sharing.as_mut().and_then(Sharing::next) {
+            if from_others < RECEIVE_BATCH / 2
+                && let Some(frame) = self.sharing.as_mut().and_then(Sharing::next)
+            {
                 self.stack.handle_frame(now, &frame.bytes, frame.checksum, &mut self.app);
                 work += FRAME_WORK;
+                from_others += 1;
                 continue;
             }
-            let Some(frame) = self.device.receive(now)? else { return Ok(false) };
+            // What others have passed on and is taken rings no more.
+            let Some(frame) = self.device.receive(now)? else { return Ok(from_others >= RECEIVE_BATCH / 2) };
             let verdict = if asks { self.handlers.arrived(frame.bytes) } else { Verdict::Pass };
             match verdict {
                 Verdict::Pass => {
                     let sharing = self.sharing.as_mut();
-                    if sharing.is_none_or(|sharing| sharing.keeps(frame.bytes, frame.checksum)) {
+                    let keeps = sharing.is_none_or(|sharing| {
+                        if steers && is_report(frame.bytes) {
+                            sharing.tell_all(frame.bytes, frame.checksum);
+                            return true;
+                        }
+                        sharing.keeps(frame.bytes, frame.checksum)
+                    });
+                    if keeps {
                         self.stack.handle_frame(now, frame.bytes, frame.checksum, &mut self.app);
                     }
                 }
@@ -334,4 +348,13 @@ impl<D: Device, A: Application> Driver<D, A> {
     pub fn into_parts(self) -> (D, Stack, A) {
         (self.device, self.stack, self.app)
     }
+}
+
+/// Whether a frame is a report of ICMP: what it is about may be at another core than its ports say, if it was steered.
+fn is_report(frame: &[u8]) -> bool {
+    let Some(&first) = frame.get(14) else { return false };
+    let kind = frame.get(14 + 4 * usize::from(first & 15)).copied();
+    frame.get(12..14) == Some(&[8, 0][..])
+        && frame.get(23) == Some(&1)
+        && kind.is_some_and(|kind| matches!(kind, 3 | 4 | 11 | 12))
 }

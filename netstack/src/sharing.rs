@@ -137,11 +137,17 @@ impl Sharing {
         match self.share.recipient(frame) {
             Recipient::One(one) => one == own || !self.pass(one, frame, checksum),
             Recipient::All => {
-                for other in (0..self.share.count()).filter(|other| *other != own) {
-                    self.pass(other, frame, checksum);
-                }
+                self.tell_all(frame, checksum);
                 true
             }
+        }
+    }
+
+    /// Gives all others a frame that has arrived here.
+    pub(crate) fn tell_all(&mut self, frame: &[u8], checksum: RxChecksum) {
+        let own = self.share.index();
+        for other in (0..self.share.count()).filter(|other| *other != own) {
+            self.pass(other, frame, checksum);
         }
     }
 

@@ -171,7 +171,7 @@ fn exercise<D: Device + Send + 'static>(devices: Vec<D>, parts: Vec<Sharing>) ->
         assert!(TcpStream::connect_timeout(&(OURS, 9).into(), Duration::from_secs(5)).is_err());
     }
     if let Ok(output) =
-        Command::new("ping").args(["-n", "-c", "3", "-i", "0.01", "-s", "4000", "10.79.0.2"]).output()
+        Command::new("ping").args(["-n", "-c", "3", "-i", "1", "-s", "4000", "10.79.0.2"]).output()
     {
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(text.contains("3 received") && !text.contains("DUP") && !text.contains("wrong"), "{text}");
@@ -246,7 +246,9 @@ fn the_kernel_gives_a_packet_socket_its_flows() {
 
 /// The program in the kernel and ours agree whose a flow is, and each answers who was refused.
 fn only_arp_is_passed(all: &[Stats]) {
-    assert_eq!(all.iter().map(|stats| stats.resets_out).sum::<u64>(), 20, "{all:?}");
+    // A client that waits for a second asks again; if each stack answered, there would be twice as many.
+    let resets = all.iter().map(|stats| stats.resets_out).sum::<u64>();
+    assert!((20..40).contains(&resets), "{all:?}");
     let passed: u64 = all.iter().map(|stats| stats.passed_on).sum();
     // And neighbour discovery, and what was put together of fragments, which are the first one's.
     assert!(passed < 30 + DATAGRAMS, "{all:?}");

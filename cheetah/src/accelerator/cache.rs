@@ -297,10 +297,22 @@ impl Cache {
         self.counters.evicted.fetch_add(evicted, Ordering::Relaxed);
     }
 
+    /// Puts `fresh` in the place of `old` if that is still there: nothing that was forgotten or replaced meanwhile comes
+    /// back. Whether it was.
+    pub fn replace(&self, key: &[u8], old: &Arc<Object>, fresh: Arc<Object>) -> bool {
+        let is_old = |other: &Arc<Object>| Arc::ptr_eq(other, old);
+        let is_there = self.lock().entries.get(key).is_some_and(|entry| entry.variants.iter().any(is_old));
+        if is_there {
+            self.put(key, fresh);
+        }
+        is_there
+    }
+
     /// Forgets what is at `key`, and does not keep what is on its way there. Whether there was something.
     pub fn invalidate(&self, key: &[u8]) -> bool {
         let mut table = self.lock();
-        if let Some(fill) = table.fills.get(key) {
+        // Who asks from now on does not follow it.
+        if let Some(fill) = table.fills.remove(key) {
             fill.cancel();
         }
         let found = table.remove(key);

@@ -36,6 +36,8 @@ struct State {
     is_cancelled: bool,
     receivers: Vec<Sender>,
     wakers: Vec<ConnectionWaker>,
+    /// The link that reads it.
+    leader: Option<ConnectionWaker>,
 }
 
 #[derive(Debug)]
@@ -76,6 +78,7 @@ impl Fill {
             is_cancelled: false,
             receivers: Vec::new(),
             wakers: Vec::new(),
+            leader: None,
         };
         Fill { key, state: Mutex::new(state) }
     }
@@ -123,6 +126,9 @@ impl Fill {
             content.push(Slice::from(Shared::from(state.tail.clone())));
         }
         sender.push(content);
+        if let Some(leader) = &state.leader {
+            sender.wake_by(leader.clone());
+        }
         state.receivers.push(sender);
         Ok(())
     }
@@ -180,6 +186,18 @@ impl Fill {
     pub fn has_room(&self) -> bool {
         let state = self.lock();
         state.is_kept || state.receivers.iter().all(|receiver| receiver.is_gone() || receiver.has_room())
+    }
+
+    /// Whether all who follow have taken what came before.
+    pub fn is_at_pace(&self) -> bool {
+        self.lock().receivers.iter().all(Sender::has_room)
+    }
+
+    /// Whom to wake when who follows can take more, or is gone.
+    pub fn wake_leader_by(&self, waker: ConnectionWaker) {
+        let mut state = self.lock();
+        state.receivers.iter().for_each(|receiver| receiver.wake_by(waker.clone()));
+        state.leader = Some(waker);
     }
 
     /// Whether somebody beside the leader waits for it.

@@ -8,6 +8,7 @@ use runtime::stats::work::{Quantity, count};
 use super::origin;
 use super::route::{Config, Route, Target};
 use crate::accelerator::{Asks, write_key};
+use crate::http::reply;
 use crate::http::request::{Method, Request};
 use crate::http::response::{SERVER, Status};
 
@@ -101,10 +102,19 @@ impl Caching {
             head: request.head.into(),
             asks: Asks::of(fields(request.head)),
             is_get: request.method == Method::Get,
-            is_partial: request.range.is_some() || has_preconditions(request),
+            is_partial: request.range.is_some() || has_preconditions(request) || drops_fields(request),
             is_purge: request.method_name == "PURGE",
         }
     }
+}
+
+/// Whether it names fields that end here, and that a response might vary by: the origin does not see them.
+fn drops_fields(request: &Request<'_>) -> bool {
+    const HARMLESS: [&str; 5] = ["close", "keep-alive", "te", "upgrade", "http2-settings"];
+    fields(request.head)
+        .filter(|(name, _)| name.eq_ignore_ascii_case(b"connection"))
+        .flat_map(|(_, value)| reply::list(value))
+        .any(|option| !HARMLESS.iter().any(|other| option.eq_ignore_ascii_case(other.as_bytes())))
 }
 
 /// Whether it is to be answered only if the origin has what it names.

@@ -115,7 +115,7 @@ impl Link for CgiLink {
                 }
                 Read::Nothing => self.readable = false,
                 Read::NoBuffer => return Fate::Keep,
-                Read::End => {
+                Read::End | Read::Broken => {
                     if let Some(exchange) = self.exchange.take() {
                         exchange.output.finish();
                     }

@@ -187,7 +187,7 @@ impl Link for FastCgiLink {
                 }
                 Read::Nothing => self.readable = false,
                 Read::NoBuffer => return Fate::Keep,
-                Read::End => return self.fail(Status::BadGateway, "it closed the connection"),
+                Read::End | Read::Broken => return self.fail(Status::BadGateway, "it closed the connection"),
             }
         }
         if self.deadline(&tools.limits).is_some_and(|deadline| tools.now >= deadline) {

@@ -21,7 +21,7 @@ use crate::http::parse::{self, Parsed};
 use crate::http::range::{self, Selection};
 use crate::http::request::Method;
 use crate::http::response::{self, Status};
-use crate::live::Sender;
+use crate::live::{ConnectionWaker, Sender};
 use crate::store::Document as _;
 
 /// What is to be done with the response to a request.
@@ -102,9 +102,18 @@ impl Keeping {
             if head.code == 304 && object.has_validators() {
                 self.cache.counters.validated.fetch_add(1, Ordering::Relaxed);
                 let fresh = Arc::new(object.freshened(&head, self.asked_at, now));
-                self.cache.put(key, Arc::clone(&fresh));
+                let mut lines = Vec::new();
+                fresh.write_fields(&mut lines);
+                // What this client alone was told with it (a cookie, `private`) is not for others.
+                let is_for_others =
+                    may_store(fresh.status().code(), &lines, &self.caching.asks, &fresh.freshness)
+                        && self.cache.replace(key, &object, Arc::clone(&fresh));
                 if let Some(lead) = self.lead.take() {
-                    lead.fill.keep(Arc::clone(&fresh));
+                    if is_for_others {
+                        lead.fill.keep(Arc::clone(&fresh));
+                    } else {
+                        lead.fill.refuse(false);
+                    }
                 }
                 return Course::Instead(fresh, format!("{PSEUDONYM}; fwd=stale; fwd-status=304"));
             }
@@ -122,12 +131,12 @@ impl Keeping {
                 self.kept = Some((head.clone(), freshness, selecting));
                 note += "; stored";
             } else {
-                // Whatever else a 304 says, it is of one client's condition.
-                let again = head.code == 304;
-                if !again {
+                // A 304 is of one client's condition, and says nothing of who comes later; who waits asks by itself, or
+                // one would wait for the other.
+                if head.code != 304 {
                     self.cache.pass(key, now);
                 }
-                lead.fill.refuse(again);
+                lead.fill.refuse(false);
                 self.lead = None;
             }
         }
@@ -196,6 +205,18 @@ impl Keeping {
     /// Whether the origin may be read on, whatever the client takes.
     pub(super) fn has_room(&self) -> Option<bool> {
         self.lead.as_ref().map(|lead| lead.fill.has_room())
+    }
+
+    /// Whether all who follow have taken what came before.
+    pub(super) fn is_at_pace(&self) -> bool {
+        self.lead.as_ref().is_none_or(|lead| lead.fill.is_at_pace())
+    }
+
+    /// Whom to wake when who follows can take more, or is gone.
+    pub(super) fn wake_by(&self, waker: ConnectionWaker) {
+        if let Some(lead) = &self.lead {
+            lead.fill.wake_leader_by(waker);
+        }
     }
 
     /// Whether it is kept whatever the client's pace.

@@ -108,8 +108,10 @@ pub(super) enum Read {
     Nothing,
     /// There is no memory for them now.
     NoBuffer,
-    /// The end, or an error.
+    /// The end.
     End,
+    /// An error: a reset, most of all. What has come may not be all.
+    Broken,
 }
 
 impl Tools {
@@ -145,7 +147,7 @@ impl Tools {
                         Read::Bytes(Slice::from(Shared::from(buffer[..len].to_vec())))
                     }
                     Err(Errno::AGAIN) => Read::Nothing,
-                    Err(_) => Read::End,
+                    Err(_) => Read::Broken,
                 };
                 self.spare = Some(buffer);
                 read

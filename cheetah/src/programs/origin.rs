@@ -129,7 +129,12 @@ pub(super) fn write_head(
     let named: Vec<&[u8]> = of_connection.flat_map(|(_, value)| reply::list(value)).collect();
     let mut via = Vec::new();
     for (name, value) in fields(request.head) {
-        let is = |other: &str| name.eq_ignore_ascii_case(other.as_bytes());
+        // Many servers make no difference between `X-Real-IP` and `X_Real_IP`.
+        let plain = |byte: u8| if byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
+        let is = |other: &str| {
+            name.len() == other.len()
+                && name.iter().zip(other.bytes()).all(|(&byte, of)| plain(byte) == plain(of))
+        };
         if is("via") {
             via.push(value);
             continue;

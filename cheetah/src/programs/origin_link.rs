@@ -254,9 +254,15 @@ impl Link for OriginLink {
                     Err(why) => return self.fail(Status::BadGateway, &why, tools.unix),
                 },
                 Read::Nothing => self.readable = false,
-                Read::NoBuffer => return Fate::Keep,
+                Read::NoBuffer => {
+                    // It is not the origin that is silent.
+                    (self.held_back, self.active) = (true, tools.now);
+                    return Fate::Keep;
+                }
                 Read::End if matches!(self.reply, State::UntilEnd) => return self.end(tools.now),
-                Read::End => return self.fail(Status::BadGateway, "it closed the connection", tools.unix),
+                Read::End | Read::Broken => {
+                    return self.fail(Status::BadGateway, "it closed the connection", tools.unix);
+                }
             }
         }
         if self.deadline(&tools.limits).is_some_and(|deadline| tools.now >= deadline) {

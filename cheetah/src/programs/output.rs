@@ -1,6 +1,7 @@
 //! What a program says, as it comes: a head, checked, then content, which goes on as it is.
 
-use runtime::buffer::{Aggregate, Slice};
+use runtime::buffer::{Aggregate, Shared, Slice};
+use runtime::stats::work::{Quantity, count};
 
 use super::kept::{self, Course, Keeping};
 use crate::accelerator::{Fill, PSEUDONYM};
@@ -47,7 +48,10 @@ impl Output {
 
     /// Whom to wake when there is room again, or the client is gone.
     pub(super) fn wake_by(&self, waker: ConnectionWaker) {
-        self.sender.wake_by(waker);
+        self.sender.wake_by(waker.clone());
+        if let Some(keeping) = &self.keeping {
+            keeping.wake_by(waker);
+        }
     }
 
     /// What becomes of it beside what its client gets.
@@ -161,6 +165,12 @@ impl Output {
             *left -= bytes.len() as u64;
         }
         if let Some(keeping) = &mut self.keeping {
+            if keeping.is_kept() && !(self.sender.has_room() && keeping.is_at_pace()) {
+                // The origin is read on whatever its clients take: buffers to read into are few, and do not wait for that.
+                let copy = bytes.slices().iter().map(Slice::bytes).collect::<Vec<_>>().concat();
+                count(Quantity::BytesCopied, copy.len());
+                bytes = Slice::from(Shared::from(copy)).into();
+            }
             keeping.on_content(&bytes);
         }
         self.sender.push(bytes);

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::fs::File;
+use std::hash::{BuildHasher as _, RandomState};
 use std::io::{self, BufWriter};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
@@ -170,7 +171,8 @@ pub fn open(options: &DeviceOptions) -> Result<OpenDevice, DeviceError> {
 pub fn open_shared(options: &DeviceOptions, shares: &[FlowShare]) -> Result<Vec<OpenDevice>, DeviceError> {
     let transfers = &mut transfers(options);
     let mut opened: Vec<OpenDevice> = Vec::new();
-    let number = std::process::id() as u16;
+    // Processes of other containers may have the same number.
+    let number = RandomState::new().hash_one(std::process::id()) as u16;
     for share in shares {
         let first = opened.first();
         let place = Place { share, number, first };

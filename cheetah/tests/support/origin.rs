@@ -15,6 +15,8 @@ pub enum Say {
     Raw(Vec<u8>),
     /// These bytes, then it closes.
     Last(Vec<u8>),
+    /// These bytes, and when they have been read it breaks the connection off.
+    Reset(Vec<u8>),
     /// Nothing, for so long; then it closes.
     Silence(Duration),
     /// Each of these after such a pause.
@@ -115,6 +117,12 @@ fn serve(stream: TcpStream, state: &Mutex<State>) {
             Some(Say::Raw(bytes)) => stream.write_all(&bytes),
             Some(Say::Last(bytes)) => {
                 let _ = stream.write_all(&bytes);
+                return;
+            }
+            Some(Say::Reset(bytes)) => {
+                let _ = stream.write_all(&bytes);
+                std::thread::sleep(Duration::from_millis(300));
+                let _ = rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO));
                 return;
             }
             Some(Say::Silence(time)) => {

@@ -97,6 +97,11 @@ impl Handlers {
         Verdict::Pass
     }
 
+    /// Whether one of them may steer frames to cores.
+    pub fn steer(&self) -> bool {
+        self.list.iter().any(|(handler, _)| handler.steers())
+    }
+
     /// The core that the frame goes to that was steered last.
     pub fn core(&self) -> u32 {
         self.core

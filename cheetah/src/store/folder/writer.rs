@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use fsstack::log::Contents;
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, mkdirat, openat, renameat, statat, unlinkat};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, mkdirat, openat, renameat, statat, unlinkat};
 use rustix::io::Errno;
 
 use super::Folder;
@@ -26,6 +26,9 @@ pub struct FolderWriter {
     root: OwnedFd,
     begun: u64,
 }
+
+/// Folders that are kept open to be synced together, at most.
+const MAX_TOUCHED: usize = 64;
 
 /// A folder that something was changed in.
 type Touched = BTreeMap<Vec<u8>, OwnedFd>;
@@ -60,7 +63,7 @@ impl FolderWriter {
             }
         }
         let told = |error| not_made(error, path);
-        let folder = self.descend(above, matches!(wish, Wish::Put(_)), touched).map_err(told)?;
+        let folder = self.descend(above, matches!(wish, Wish::Put(_))).map_err(told)?;
         let there = match statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => Some(stat),
             Err(Errno::NOENT) => None,
@@ -69,7 +72,8 @@ impl FolderWriter {
         let kind = there.as_ref().map(|stat| FileType::from_raw_mode(stat.st_mode));
         match (wish, kind) {
             (Wish::Put(contents), None | Some(FileType::RegularFile)) => {
-                let mode = there.map(|stat| Mode::from_raw_mode(stat.st_mode));
+                // Not to run as somebody else: the contents are a client's.
+                let mode = there.map(|stat| Mode::from_raw_mode(stat.st_mode & 0o777));
                 self.put(&folder, name, contents, mode).map_err(told)?;
                 // Versions in codings are of what was there.
                 for coding in Coding::ALL {
@@ -82,7 +86,12 @@ impl FolderWriter {
                 unlinkat(&folder, name, AtFlags::empty()).map_err(told)?;
             }
             (Wish::Delete, Some(FileType::Directory)) => {
-                unlinkat(&folder, name, AtFlags::REMOVEDIR).map_err(told)?;
+                let remove = || unlinkat(&folder, name, AtFlags::REMOVEDIR);
+                let removed = match remove() {
+                    Err(Errno::NOTEMPTY) => remove_unfinished(&folder, name).and_then(|()| remove()),
+                    removed => removed,
+                };
+                removed.map_err(told)?;
             }
             // A folder, a link or a device is nothing that a client may replace.
             _ => return Err(NotMade::Conflict),
@@ -92,7 +101,7 @@ impl FolderWriter {
     }
 
     /// The folder at `path`, through no link; made, with those above it, if that is wanted.
-    fn descend(&self, path: &[u8], is_made: bool, touched: &mut Touched) -> Result<OwnedFd, Errno> {
+    fn descend(&self, path: &[u8], is_made: bool) -> Result<OwnedFd, Errno> {
         const FOLDER: OFlags =
             OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
         let mut at = openat(&self.root, ".", FOLDER, Mode::empty())?;
@@ -103,9 +112,9 @@ impl FolderWriter {
             at = match openat(&at, name, FOLDER, Mode::empty()) {
                 Err(Errno::NOENT) if is_made => {
                     mkdirat(&at, name, Mode::from_raw_mode(0o777))?;
-                    let made = openat(&at, name, FOLDER, Mode::empty())?;
-                    touched.insert(path[..from.saturating_sub(1)].to_vec(), at);
-                    made
+                    // At once: a path may have more folders than there are descriptors.
+                    rustix::fs::fsync(&at)?;
+                    openat(&at, name, FOLDER, Mode::empty())?
                 }
                 opened => opened?,
             };
@@ -122,11 +131,20 @@ impl FolderWriter {
         contents: &Contents,
         mode: Option<Mode>,
     ) -> Result<(), Errno> {
-        self.begun += 1;
-        let unfinished = format!("{}-{}", std::process::id(), self.begun);
-        let unfinished = [UNFINISHED, unfinished.as_bytes()].concat();
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let mut file = File::from(openat(folder, &unfinished[..], flags, Mode::from_raw_mode(0o666))?);
+        // Never wider than what it is to have.
+        let rights = mode.unwrap_or(Mode::from_raw_mode(0o666));
+        let (unfinished, opened) = loop {
+            self.begun += 1;
+            let name = format!("{}-{}", std::process::id(), self.begun);
+            let name = [UNFINISHED, name.as_bytes()].concat();
+            match openat(folder, &name[..], flags, rights) {
+                // Left by a process of the same number, as in a container.
+                Err(Errno::EXIST) => {}
+                opened => break (name, opened?),
+            }
+        };
+        let mut file = File::from(opened);
         let mut write = || -> io::Result<()> {
             contents.parts().iter().try_for_each(|part| file.write_all(part.bytes()))?;
             if let Some(mode) = mode {
@@ -147,8 +165,18 @@ impl ChangeWriter for FolderWriter {
     /// One file after the other is seen as it is whole; the folders that have their names are synced at the end.
     fn commit(&mut self, changes: &[WantedChange]) -> Vec<Result<ChangeMade, NotMade>> {
         let mut touched = Touched::new();
-        let mut outcomes: Vec<_> = changes.iter().map(|change| self.make(change, &mut touched)).collect();
-        let synced = touched.values().try_for_each(|folder| rustix::fs::fsync(folder.as_fd()));
+        let sync =
+            |touched: &Touched| touched.values().try_for_each(|folder| rustix::fs::fsync(folder.as_fd()));
+        let mut synced: Result<(), Errno> = Ok(());
+        let mut outcomes = Vec::with_capacity(changes.len());
+        for change in changes {
+            outcomes.push(self.make(change, &mut touched));
+            if touched.len() >= MAX_TOUCHED {
+                synced = synced.and(sync(&touched));
+                touched.clear();
+            }
+        }
+        let synced = synced.and(sync(&touched));
         if let Err(error) = synced {
             tracing::error!("changes may not be on the disk: {error}");
             outcomes
@@ -166,6 +194,19 @@ impl ChangeWriter for FolderWriter {
         }
         outcomes
     }
+}
+
+/// Takes away what a crash has left of files that were not whole, in the folder of that name.
+fn remove_unfinished(above: &OwnedFd, name: &[u8]) -> Result<(), Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let folder = openat(above, name, flags, Mode::empty())?;
+    for entry in Dir::read_from(&folder)? {
+        let entry = entry?;
+        if entry.file_name().to_bytes().starts_with(UNFINISHED) {
+            unlinkat(&folder, entry.file_name(), AtFlags::empty())?;
+        }
+    }
+    Ok(())
 }
 
 fn not_made(error: Errno, path: &[u8]) -> NotMade {
