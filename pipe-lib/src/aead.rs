@@ -423,3 +423,24 @@ fn verified(found: [u8; TAG_BYTES], tag: &[u8; TAG_BYTES], plain: &mut [u8]) -> 
     plain.zeroize();
     Err(AeadError::Forged)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{AesGcm, Nonce};
+
+    /// Registers that another thread has at the moment are not waited for.
+    #[test]
+    fn registers_in_use_are_copied() {
+        let key = AesGcm::new(&[9; 16]).unwrap();
+        let seal = || {
+            let mut record = [7; 333];
+            let tag = key.seal_in_place(Nonce::unique([1; 12]), b"header", &mut record).unwrap();
+            (record.to_vec(), tag)
+        };
+        let alone = seal();
+        let held = key.seal.spare.lock().unwrap();
+        assert_eq!(seal(), alone);
+        drop(held);
+        assert_eq!(seal(), alone);
+    }
+}

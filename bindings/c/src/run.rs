@@ -299,7 +299,7 @@ pub unsafe extern "C" fn pl_run_digest(
         let (run, name, to) =
             unsafe { (reference(run, "run")?, text(name, "name")?, writable(bytes, room, "bytes")?) };
         let value = match run.0.digest(name) {
-            Err(RunError::Windowed { .. }) => run.0.digests(name)?.iter().nth(window),
+            Err(RunError::Windowed { .. }) => run.0.digests(name)?.get(window),
             one => Some(one?).filter(|_| window == 0),
         };
         let value = value.ok_or_else(|| {

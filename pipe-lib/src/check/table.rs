@@ -13,7 +13,7 @@ use std::sync::Arc;
 pub(crate) struct TableBudget(usize);
 
 impl TableBudget {
-    fn take(&mut self, count: u64, span: Span, findings: &mut Findings) -> Option<()> {
+    pub(crate) fn take(&mut self, count: u64, span: Span, findings: &mut Findings) -> Option<()> {
         match usize::try_from(count).ok().and_then(|count| self.0.checked_sub(count)) {
             Some(left) => {
                 self.0 = left;

@@ -89,6 +89,12 @@ impl<'a> DigestList<'a> {
         self.words.is_empty()
     }
 
+    /// That of window number `index`.
+    pub fn get(&self, index: usize) -> Option<DigestValue> {
+        let words = self.words.chunks_exact(self.kind.words()).nth(index)?;
+        Some(DigestValue::of_words(words, self.kind.bytes()))
+    }
+
     /// In stream order.
     pub fn iter(&self) -> impl Iterator<Item = DigestValue> + 'a {
         let bytes = self.kind.bytes();

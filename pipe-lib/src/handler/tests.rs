@@ -140,6 +140,11 @@ fn what_is_no_handler_is_refused_with_what_to_write() {
         ("", "inet_cksum per 4", "leave out `per`"),
         ("pipe p : u8 { in _x\n export verdict = mov.u8 0 }", "p as a | p as b", "a second export `verdict`"),
         (
+            "pipe v : u8 { in _x\n export verdict = mov.u8 0 }\npipe p : u8 { in _x\n export core = mov.u8 0 }",
+            "v | p as a | p as b",
+            "a second export `core`",
+        ),
+        (
             "table t: u8 = \"ab\"\npipe p : u8 { state s: u8\n in x\n lookup s, t, x\n export verdict = mov s }",
             "p",
             "looks into a table",

@@ -35,7 +35,11 @@ pub(super) fn unroll(composition: &Composition) -> Result<Unrolled, HandlerError
         exports.extend(names.zip(&values).map(|(name, value)| (stage, name, *value)));
         by_stage.push(values);
     }
-    let core = exports.iter().find(|(_, name, _)| *name == CORE).map(|(_, _, value)| *value);
+    let mut cores = exports.iter().filter(|(_, name, _)| *name == CORE);
+    let core = cores.next().map(|(_, _, value)| *value);
+    if let Some((stage, ..)) = cores.next() {
+        return Err(HandlerError::new(format!("a second export `core`, of `{}`; keep one", stage.name)));
+    }
     let mut core = core.map(|value| widened(&mut numbering, value, Ty::U64));
     let can = Can { answer: composition.sink_frame.is_some(), steer: core.is_some() };
     let mut verdict = verdict(&mut numbering, &exports, can)?;

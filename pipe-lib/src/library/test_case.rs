@@ -238,8 +238,9 @@ impl fmt::Display for Expectation {
                 write!(f, "[{}]", values.join(", "))
             }
             Expectation::Bytes(bytes) => {
-                let digits: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-                write!(f, "x\"{}\"", digits.concat())
+                f.write_str("x\"")?;
+                bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))?;
+                f.write_str("\"")
             }
         }
     }
@@ -438,14 +439,16 @@ fn expectation(
                 findings.push(Diagnostic::new(Code::BadTest, value.span, message).help("write `= 1`"));
                 return None;
             };
-            let bytes = test_bytes(pieces, findings)?.to_vec();
-            let whole = bytes.len().is_multiple_of(kind.bytes()) && !bytes.is_empty();
-            if !(windowed || bytes.len() == kind.bytes()) || !whole {
-                let message = format!("{} has {} bytes, not {}", kind.title(), kind.bytes(), bytes.len());
+            let bytes = test_bytes(pieces, findings)?;
+            let (have, each) = (bytes.len(), kind.bytes() as u64);
+            if !(windowed || have == each) || !have.is_multiple_of(each) || have == 0 {
+                let message = format!("{} has {each} bytes, not {have}", kind.title());
                 findings.push(Diagnostic::new(Code::BadTest, value.span, message));
                 return None;
             }
-            Some(Expectation::Bytes(bytes))
+            // Words, like the elements of lists.
+            lists.take(have.div_ceil(8), value.span, findings)?;
+            Some(Expectation::Bytes(bytes.to_vec()))
         }
         _ if export.digest.is_some() => {
             let message = format!("`{}` is bytes, no number", export.name);

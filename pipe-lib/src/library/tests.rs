@@ -213,3 +213,12 @@ fn standard_pipes_are_not_warned_of() {
         assert!(warnings.is_empty(), "{warnings}");
     }
 }
+
+/// Some 64 GB, if all of it were kept.
+#[cfg(feature = "digests")]
+#[test]
+fn expected_digests_are_bounded_together() {
+    let clauses = "expect digest = x\"00\" repeat 16777216\n".repeat(4000);
+    let text = format!("test sha256 per 1 {{ input \"\"\n{clauses} }}");
+    assert!(Library::standard().load("many.pipe", &text).is_err());
+}
