@@ -17,6 +17,7 @@ mod fastcgi;
 mod fastcgi_link;
 mod kept;
 mod link;
+mod link_socket;
 mod native_link;
 mod origin;
 mod origin_link;

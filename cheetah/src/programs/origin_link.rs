@@ -1,21 +1,17 @@
 //! A connection to another HTTP server: one request at a time, kept for the next (RFC 9112).
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::Duration;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use runtime::buffer::{Aggregate, Shared, Slice};
 use runtime::time::Instant;
-use rustix::net::sockopt;
 
-use super::link::{self, Begun, Exchange, Fate, Link, Read, Tools};
+use super::link::{Begun, Exchange, Fate, Link, Read, Tools};
+use super::link_socket::LinkSocket;
 use super::route::Limits;
 use crate::http::chunked::{ChunkedEnd, Fed};
 use crate::http::foreign::{self, BadHead};
 use crate::http::reply::{self, BadReply, Framing, Reply, ReplyHead};
 use crate::http::response::Status;
-
-/// A connection without a request is kept so long.
-const IDLE: Duration = Duration::from_secs(60);
 
 /// Heads of interim responses before that of the response.
 const MAX_INTERIM: u32 = 16;
@@ -23,21 +19,10 @@ const MAX_INTERIM: u32 = 16;
 /// The connection.
 #[derive(Debug)]
 pub(super) struct OriginLink {
-    socket: OwnedFd,
-    is_connecting: bool,
-    readable: bool,
-    writable: bool,
-    out: Aggregate,
-    exchange: Option<Exchange>,
+    socket: LinkSocket,
     reply: State,
     interim: u32,
     keeps: bool,
-    /// When the origin or the client last did something about the request, or there was none any more.
-    active: Instant,
-    /// The origin was not read, for the client was behind.
-    held_back: bool,
-    /// Requests that it has answered.
-    served: u64,
 }
 
 /// Where in a response it is.
@@ -60,28 +45,16 @@ enum Step {
 impl OriginLink {
     /// On a connection that was begun.
     pub(super) fn new(begun: Begun, now: Instant) -> OriginLink {
-        OriginLink {
-            socket: begun.socket,
-            is_connecting: begun.is_pending,
-            readable: !begun.is_pending,
-            writable: !begun.is_pending,
-            out: Aggregate::new(),
-            exchange: None,
-            reply: State::Head(Vec::new()),
-            interim: 0,
-            keeps: true,
-            active: now,
-            held_back: false,
-            served: 0,
-        }
+        let socket = LinkSocket::new(begun, now);
+        OriginLink { socket, reply: State::Head(Vec::new()), interim: 0, keeps: true }
     }
 
     fn fail(&mut self, status: Status, why: &str, unix: u64) -> Fate {
-        match self.exchange.take() {
+        match self.socket.exchange.take() {
             None => Fate::Close,
             // Nothing was wrong with the request: the origin had closed a connection that it had kept too long.
             Some(exchange)
-                if self.served > 0
+                if self.socket.served > 0
                     && status == Status::BadGateway
                     && exchange.ask.is_safe
                     && matches!(&self.reply, State::Head(head) if head.is_empty())
@@ -99,7 +72,7 @@ impl OriginLink {
 
     /// Takes in what the origin said.
     fn take(&mut self, bytes: &Slice, (now, unix): (Instant, u64)) -> Result<Step, String> {
-        let Some(exchange) = &mut self.exchange else {
+        let Some(exchange) = &mut self.socket.exchange else {
             return Err("it speaks without being asked".to_owned());
         };
         let mut rest = bytes.clone();
@@ -114,7 +87,7 @@ impl OriginLink {
             let parsed = reply::parse(&head[..len]).map_err(|bad: BadReply| bad.to_string())?;
             // The empty line ends in these bytes, or it would have been found before.
             rest = rest.part(len - before..rest.len());
-            self.active = now;
+            self.socket.active = now;
             head.clear();
             match parsed {
                 Reply::Interim => {
@@ -139,12 +112,12 @@ impl OriginLink {
                 }
             }
         }
-        self.active = now;
+        self.socket.active = now;
         self.take_content(&rest)
     }
 
     fn take_content(&mut self, bytes: &Slice) -> Result<Step, String> {
-        let Some(exchange) = &mut self.exchange else { return Ok(Step::Ended) };
+        let Some(exchange) = &mut self.socket.exchange else { return Ok(Step::Ended) };
         match &mut self.reply {
             State::Head(_) => Ok(Step::More),
             State::Sized(left) => {
@@ -182,12 +155,12 @@ impl OriginLink {
 
     /// The response is whole.
     fn end(&mut self, now: Instant) -> Fate {
-        let Some(exchange) = self.exchange.take() else { return Fate::Close };
+        let Some(exchange) = self.socket.exchange.take() else { return Fate::Close };
         exchange.output.finish();
-        self.served += 1;
-        self.active = now;
+        self.socket.served += 1;
+        self.socket.active = now;
         // With a rest of the request in the socket's way nobody knows where the next one begins.
-        let keeps = self.keeps && self.out.is_empty() && !matches!(self.reply, State::UntilEnd);
+        let keeps = self.keeps && self.socket.out.is_empty() && !matches!(self.reply, State::UntilEnd);
         (self.reply, self.interim) = (State::Head(Vec::new()), 0);
         if keeps { Fate::Keep } else { Fate::Close }
     }
@@ -195,14 +168,13 @@ impl OriginLink {
 
 impl Link for OriginLink {
     fn give(&mut self, exchange: Exchange, now: Instant) {
-        self.out.push(Slice::from(Shared::from(exchange.ask.head_for_origin())));
-        self.out.append(exchange.ask.content.clone());
-        self.exchange = Some(exchange);
-        self.active = now;
+        self.socket.out.push(Slice::from(Shared::from(exchange.ask.head_for_origin())));
+        self.socket.out.append(exchange.ask.content.clone());
+        self.socket.begin(exchange, now);
     }
 
     fn room(&self) -> usize {
-        usize::from(self.exchange.is_none())
+        usize::from(self.socket.exchange.is_none())
     }
 
     fn silent_since(&self) -> Option<Instant> {
@@ -211,39 +183,19 @@ impl Link for OriginLink {
     }
 
     fn on_ready(&mut self, readable: bool, writable: bool) {
-        self.readable |= readable;
-        self.writable |= writable;
+        self.socket.on_ready(readable, writable);
     }
 
     fn turn(&mut self, tools: &mut Tools) -> Fate {
-        if self.exchange.as_ref().is_some_and(|exchange| exchange.output.is_gone()) {
+        if self.socket.is_gone() {
             return Fate::Close;
         }
-        if self.is_connecting && self.writable {
-            match sockopt::socket_error(&self.socket) {
-                Ok(Ok(())) => self.is_connecting = false,
-                Ok(Err(error)) | Err(error) => {
-                    return self.fail(
-                        Status::BadGateway,
-                        &format!("it cannot be connected to: {error}"),
-                        tools.unix,
-                    );
-                }
-            }
+        match self.socket.write() {
+            Ok(is_read) => self.keeps &= is_read,
+            Err(why) => return self.fail(Status::BadGateway, &why, tools.unix),
         }
-        if !self.is_connecting && self.writable && !self.out.is_empty() {
-            match link::write(&self.socket, &mut self.out) {
-                Ok(writable) => self.writable = writable,
-                // What it said before it closed is read first.
-                Err(_) => (self.keeps, self.out, self.readable) = (false, Aggregate::new(), true),
-            }
-        }
-        while self.readable && !self.is_connecting {
-            self.held_back = self.exchange.as_ref().is_some_and(|exchange| !exchange.output.has_room());
-            if self.held_back {
-                return Fate::Keep;
-            }
-            match tools.read(&self.socket) {
+        while let Some(read) = self.socket.read(tools) {
+            match read {
                 Read::Bytes(bytes) => match self.take(&bytes, (tools.now, tools.unix)) {
                     Ok(Step::More) => {}
                     Ok(Step::Ended) => {
@@ -253,31 +205,18 @@ impl Link for OriginLink {
                     }
                     Err(why) => return self.fail(Status::BadGateway, &why, tools.unix),
                 },
-                Read::Nothing => self.readable = false,
-                Read::NoBuffer => {
-                    // It is not the origin that is silent.
-                    (self.held_back, self.active) = (true, tools.now);
-                    return Fate::Keep;
-                }
                 Read::End if matches!(self.reply, State::UntilEnd) => return self.end(tools.now),
-                Read::End | Read::Broken => {
-                    return self.fail(Status::BadGateway, "it closed the connection", tools.unix);
-                }
+                _ => return self.fail(Status::BadGateway, "it closed the connection", tools.unix),
             }
         }
-        if self.deadline(&tools.limits).is_some_and(|deadline| tools.now >= deadline) {
+        if self.socket.is_silent(tools) {
             return self.fail(Status::GatewayTimeout, "it is silent", tools.unix);
         }
         Fate::Keep
     }
 
     fn deadline(&self, limits: &Limits) -> Option<Instant> {
-        match &self.exchange {
-            None => Some(self.active + IDLE),
-            Some(_) if self.held_back => None,
-            Some(_) if self.is_connecting => Some(self.active + limits.connect_timeout),
-            Some(_) => Some(self.active + limits.timeout),
-        }
+        self.socket.deadline(limits)
     }
 
     fn descriptor(&self) -> BorrowedFd<'_> {
@@ -285,7 +224,7 @@ impl Link for OriginLink {
     }
 
     fn give_up(mut self: Box<Self>) {
-        if let Some(exchange) = self.exchange.take() {
+        if let Some(exchange) = self.socket.exchange.take() {
             exchange.fail(Status::ServiceUnavailable, "the server ends");
         }
     }
