@@ -145,9 +145,9 @@ impl Fill {
         self.lock().decide(Outcome::Kept(object));
     }
 
-    /// The response is not for others; `again` if it says nothing of what others would get.
-    pub fn refuse(&self, again: bool) {
-        self.lock().decide(if again { Outcome::Again } else { Outcome::Alone });
+    /// The response is not for others.
+    pub fn refuse(&self) {
+        self.lock().decide(Outcome::Alone);
     }
 
     /// Takes content in, as long as that is no more than `max`; whether it is still kept.

@@ -112,7 +112,7 @@ impl Keeping {
                     if is_for_others {
                         lead.fill.keep(Arc::clone(&fresh));
                     } else {
-                        lead.fill.refuse(false);
+                        lead.fill.refuse();
                     }
                 }
                 return Course::Instead(fresh, format!("{PSEUDONYM}; fwd=stale; fwd-status=304"));
@@ -136,7 +136,7 @@ impl Keeping {
                 if head.code != 304 {
                     self.cache.pass(key, now);
                 }
-                lead.fill.refuse(false);
+                lead.fill.refuse();
                 self.lead = None;
             }
         }
