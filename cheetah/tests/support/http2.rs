@@ -187,3 +187,7 @@ impl Reader {
         }
     }
 }
+
+pub fn headers(flags: u8, stream: u32, fields: &[(&str, &str)]) -> Vec<u8> {
+    frame(HEADERS, flags | END_HEADERS, stream, &block(fields))
+}

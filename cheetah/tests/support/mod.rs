@@ -5,6 +5,7 @@
 pub mod browser;
 pub mod fastcgi;
 pub mod http2;
+pub mod http2_pair;
 pub mod origin;
 pub mod program;
 pub mod secured;
