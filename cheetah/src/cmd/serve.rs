@@ -3,47 +3,50 @@
 pub(super) mod addresses;
 mod changes;
 pub(super) mod config;
+mod network;
 mod privileges;
 mod programs;
 mod sandbox;
 mod site;
 mod sites;
 mod supervision;
+mod values;
 
 use std::ffi::OsString;
 use std::io::Write;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, bail};
 use cheetah::admin::Admin;
 use cheetah::hosts::Hosts;
-use cheetah::http::target;
 use cheetah::reading::Reading;
 use cheetah::report::Report;
 use cheetah::server::{Config, Server, Signals, Tls};
 use cheetah::store::Feed;
 use cheetah::tls::{Acceptor, Preference, RecordSize};
-use cheetah::transport::device::{self, DeviceOptions, FaultOptions, Interface, OpenDevice};
+use cheetah::transport::device::{DeviceOptions, FaultOptions, OpenDevice};
 use cheetah::transport::stack::StackOptions;
 use netstack::handler::xdp::XdpFilter;
-use netstack::handler::{self, Binding};
-use netstack::sharing::Sharing;
-use netstack::stack::{self, Ipv6Config};
+use netstack::stack;
 use netstack::sys::link;
-use netstack::tcp::{Algorithm, EcnUse};
 
 use super::Usage;
 use super::features::{Feature, Mode, Net};
 use super::source::Bytes;
 use addresses::{Network, Network6};
 use config::Plan;
+use network::{device_options, kernel_addr, open_devices, stack_options, tls_addr, unix_path};
 use sandbox::{Confinement, Needs};
 use site::SiteOptions;
 use sites::Sites;
 use supervision::Moment;
+use values::{
+    Congestion, CountersForm, Ecn, HandlersIn, Hsts, Suite, at_least_one, hsts, on_or_off, record_size,
+    workers,
+};
 
 /// Serve a folder or an image
 #[derive(Debug, clap::Args)]
@@ -173,112 +176,6 @@ pub(super) struct Arguments {
     without: Vec<Feature>,
     #[command(flatten)]
     programs: programs::ProgramOptions,
-}
-
-/// See [`Preference`].
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
-enum Suite {
-    Aes128,
-    Aes256,
-    Client,
-}
-
-/// RFC 9438 or RFC 5681.
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
-enum Congestion {
-    Cubic,
-    Reno,
-}
-
-/// Whether clients that ask for explicit congestion notification get it.
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
-enum Ecn {
-    On,
-    Off,
-}
-
-/// Where arrival handlers run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum HandlersIn {
-    Stack,
-    Xdp,
-}
-
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
-enum LogFormat {
-    Combined,
-    Json,
-}
-
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
-enum CountersForm {
-    Table,
-    Json,
-}
-
-/// Whether a path can be found as it is written.
-fn is_canonical(path: &str) -> bool {
-    let mut scratch = Vec::new();
-    !path.ends_with('/')
-        && target::resolve(path, &mut scratch).is_ok_and(|found| found.path == path.as_bytes())
-}
-
-/// More threads than any machine has processors are a mistake.
-fn workers(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(number @ 1..=1024) => Ok(number),
-        _ => Err("give a number, 1 to 1024; more than there are processors gain nothing".to_owned()),
-    }
-}
-
-/// Nobody serves with no thread, or no connection.
-fn at_least_one(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(0) | Err(_) => Err("give a number, 1 or more".to_owned()),
-        Ok(number) => Ok(number),
-    }
-}
-
-fn on_or_off(text: &str) -> Result<bool, String> {
-    match text {
-        "on" => Ok(true),
-        "off" => Ok(false),
-        _ => Err("write on or off".to_owned()),
-    }
-}
-
-/// How long records are to be.
-fn record_size(text: &str) -> Result<RecordSize, String> {
-    match text.parse() {
-        _ if text == "adaptive" => Ok(RecordSize::Adaptive),
-        Ok(len @ 512..=16384) => Ok(RecordSize::Fixed(len)),
-        _ => Err("give `adaptive`, or a number of bytes from 512 to 16384".to_owned()),
-    }
-}
-
-/// What `Strict-Transport-Security` says (RFC 6797 section 6.1).
-#[derive(Clone, Debug)]
-struct Hsts(String);
-
-/// How long, and for which names, clients are to ask by HTTPS alone.
-fn hsts(text: &str) -> Result<Hsts, String> {
-    const YEAR: u64 = 31_536_000;
-    let wrong = || "give a number of seconds, as in 31536000 or 31536000,subdomains,preload".to_owned();
-    let mut parts = text.split(',');
-    let seconds: u64 = parts.next().and_then(|seconds| seconds.parse().ok()).ok_or_else(wrong)?;
-    let parts: Vec<&str> = parts.collect();
-    if parts.iter().any(|part| !["subdomains", "preload"].contains(part)) {
-        return Err(wrong());
-    }
-    let has = |part: &str| parts.contains(&part);
-    if has("preload") && !(has("subdomains") && seconds >= YEAR) {
-        return Err(format!("browsers' lists take only {YEAR},subdomains,preload or more seconds"));
-    }
-    let mut value = format!("max-age={seconds}");
-    for (part, directive) in [("subdomains", "; includeSubDomains"), ("preload", "; preload")] {
-        value += if has(part) { directive } else { "" };
-    }
-    Ok(Hsts(value))
 }
 
 /// Whether machine code is made on this processor by this build.
@@ -521,19 +418,6 @@ pub(super) fn run(words: &[OsString]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A device for each thread, and for several what they share.
-fn open_devices(
-    options: &DeviceOptions,
-    workers: usize,
-) -> anyhow::Result<Vec<(OpenDevice, Option<Sharing>)>> {
-    if workers == 1 {
-        return Ok(vec![(device::open(options)?, None)]);
-    }
-    let parts = Sharing::among(workers)?;
-    let shares: Vec<_> = parts.iter().map(Sharing::share).collect();
-    Ok(device::open_shared(options, &shares)?.into_iter().zip(parts.into_iter().map(Some)).collect())
-}
-
 /// The server about `server`.
 fn admin(addr: SocketAddr, server: &Server, feed: &Arc<Feed>) -> anyhow::Result<Server> {
     let pages = Admin::new(server.monitor()?, Arc::clone(feed));
@@ -610,164 +494,6 @@ fn acceptor(plan: &Plan) -> anyhow::Result<Option<Arc<Acceptor>>> {
         );
     }
     Ok(Some(Arc::new(acceptor)))
-}
-
-/// Where secured connections come in.
-fn tls_addr(arguments: &Arguments) -> anyhow::Result<SocketAddr> {
-    if arguments.net != Net::Kernel {
-        let Some(Network(addr, _)) = arguments.addr else {
-            bail!(Usage("our own TCP/IP needs an address of its own: --addr IP/PREFIX".to_owned()));
-        };
-        return match &arguments.tls_listen {
-            None => Ok(SocketAddr::new(addr.into(), 443)),
-            Some(text) => match text.parse::<SocketAddr>() {
-                Ok(listen) if listen.ip() == addr || listen.ip().is_unspecified() => Ok(listen),
-                Ok(_) => bail!(Usage(format!("--tls-listen {text}: the only address is {addr}"))),
-                Err(error) => bail!(Usage(format!("--tls-listen {text}: {error}"))),
-            },
-        };
-    }
-    resolve("--tls-listen", arguments.tls_listen.as_deref().unwrap_or("127.0.0.1:8443"))
-}
-
-/// The first address of a name and port.
-fn resolve(option: &str, text: &str) -> anyhow::Result<SocketAddr> {
-    let mut found = text.to_socket_addrs().map_err(|error| {
-        anyhow!(Usage(format!("{option} {text}: {error} (give an address and a port, as in 127.0.0.1:8080)")))
-    })?;
-    found.next().ok_or_else(|| anyhow!(Usage(format!("{option} {text}: no such address"))))
-}
-
-/// Checks that nothing was asked of the kernel's sockets that they do not do.
-fn kernel_addr(arguments: &Arguments) -> anyhow::Result<SocketAddr> {
-    let device_only = [
-        ("--dev", arguments.dev.is_some()),
-        ("--addr", arguments.addr.is_some()),
-        ("--addr6", arguments.addr6.is_some()),
-        ("--probe-addr", arguments.probe_addr),
-        ("--gateway", arguments.gateway.is_some()),
-        ("--host-addr", arguments.host_addr.is_some()),
-        ("--congestion", arguments.congestion.is_some()),
-        ("--ecn", arguments.ecn.is_some()),
-        ("--handler", !arguments.handler.is_empty()),
-        ("--mtu", arguments.mtu.is_some()),
-        ("--nic", arguments.nic.is_some()),
-        ("--fault", arguments.fault.is_some()),
-        ("--pcap", arguments.pcap.is_some()),
-    ];
-    if let Some((option, _)) = device_only.iter().find(|(_, given)| *given) {
-        bail!(Usage(format!("{option} is for our own TCP/IP: add --net tap, ring, xdp or packet")));
-    }
-    match unix_path(arguments) {
-        Some(_) => Ok(SocketAddr::from(([0, 0, 0, 0], 0))),
-        None => resolve("--listen", arguments.listen.as_deref().unwrap_or("127.0.0.1:8080")),
-    }
-}
-
-/// The socket of the file system to listen at, if that is where.
-fn unix_path(arguments: &Arguments) -> Option<&Path> {
-    arguments.listen.as_deref()?.strip_prefix("unix:").map(Path::new)
-}
-
-fn stack_options(arguments: &Arguments, secured: bool) -> anyhow::Result<StackOptions> {
-    let Some(network) = arguments.addr else {
-        bail!(Usage("our own TCP/IP needs an address of its own: --addr IP/PREFIX".to_owned()));
-    };
-    if let Some(why) = network.refusal(arguments.gateway, arguments.host_addr) {
-        bail!(Usage(why));
-    }
-    let Network(addr, prefix_len) = network;
-    let one_thread = [
-        ("--probe-addr asks by one queue", arguments.probe_addr),
-        ("--pcap writes what one thread sees", arguments.pcap.is_some()),
-    ];
-    if let Some((why, _)) = one_thread.iter().find(|(_, given)| arguments.workers != 1 && *given) {
-        bail!(Usage(format!("{why}: leave --workers out")));
-    }
-    let port = match &arguments.listen {
-        None => 80,
-        Some(text) => match text.parse::<SocketAddr>() {
-            Ok(listen) if listen.ip() == addr || listen.ip().is_unspecified() => listen.port(),
-            Ok(_) => bail!(Usage(format!("--listen {text}: the only address is {addr}"))),
-            Err(error) => bail!(Usage(format!("--listen {text}: {error}"))),
-        },
-    };
-    let mut options = StackOptions::new((addr, prefix_len), port);
-    options.gateway = arguments.gateway;
-    let gateway = arguments.gateway6;
-    options.ipv6 = arguments.addr6.map(|Network6(addr, prefix_len)| Ipv6Config { addr, prefix_len, gateway });
-    options.probe_addr = arguments.probe_addr;
-    if secured {
-        options.tls_port = Some(tls_addr(arguments)?.port());
-    }
-    let https_port = options.tls_port.unwrap_or(port);
-    let bindings = [
-        Binding { name: "addr", value: addr.to_bits().into() },
-        Binding { name: "http_port", value: port.into() },
-        Binding { name: "https_port", value: https_port.into() },
-    ];
-    for text in &arguments.handler {
-        options.handlers.push(handler::load(text, &bindings).with_context(|| format!("--handler {text}"))?);
-    }
-    if arguments.handlers_in == HandlersIn::Xdp && arguments.net == Net::Tap {
-        bail!(Usage(
-            "--handlers-in xdp is for --net xdp, ring and packet: what a TAP device's kernel sends us passes no XDP \
-             program, so leave it out and handlers run in the stack"
-                .to_owned()
-        ));
-    }
-    if let Some(Ecn::Off) = arguments.ecn {
-        options.ecn = EcnUse::Off;
-    }
-    match arguments.congestion {
-        None => {}
-        Some(Congestion::Cubic) => options.congestion = Algorithm::Cubic,
-        Some(Congestion::Reno) => options.congestion = Algorithm::NewReno,
-    }
-    Ok(options)
-}
-
-fn device_options(arguments: &Arguments, stack: &mut StackOptions) -> anyhow::Result<DeviceOptions> {
-    let interface = match (arguments.net, &arguments.dev) {
-        (Net::Ring | Net::Xdp | Net::Packet, None) => {
-            let name = arguments.net.name();
-            bail!(Usage(format!("--net {name} needs an interface: --dev NAME")))
-        }
-        (Net::Ring | Net::Xdp | Net::Packet, Some(_)) if arguments.host_addr.is_some() => {
-            bail!(Usage("--host-addr is for TAP devices: they have an end of the kernel's".to_owned()))
-        }
-        (Net::Ring | Net::Xdp | Net::Packet, Some(name)) if arguments.mtu.is_some() => {
-            bail!(Usage(format!(
-                "--mtu is for TAP devices: this one's is set by `ip link set {name} mtu BYTES`"
-            )))
-        }
-        (Net::Packet, Some(name)) => Interface::Packet { name: name.clone() },
-        (Net::Ring, Some(name)) => Interface::Ring { name: name.clone() },
-        (Net::Xdp, Some(name)) => Interface::Xdp {
-            name: name.clone(),
-            addr: stack.addr.0,
-            addr6: stack.ipv6.map(|ipv6| ipv6.addr),
-            // One program on an interface: the filter's, and handlers in it.
-            handlers: match arguments.handlers_in {
-                HandlersIn::Xdp => std::mem::take(&mut stack.handlers),
-                HandlersIn::Stack => Vec::new(),
-            },
-        },
-        (_, name) => Interface::Tap {
-            name: name.clone(),
-            host_addr: arguments.host_addr.zip(arguments.addr.map(|Network(_, prefix_len)| prefix_len)),
-            mtu: arguments.mtu,
-        },
-    };
-    let without = |feature| arguments.without.contains(&feature);
-    Ok(DeviceOptions {
-        nic: arguments.nic.clone(),
-        offload: !without(Feature::Offload),
-        fused_loops: !without(Feature::FusedLoops),
-        faults: arguments.fault,
-        pcap: arguments.pcap.clone(),
-        ..DeviceOptions::new(interface)
-    })
 }
 
 /// The line, or with HTTPS the two, that tell whoever waits for it that requests are served now.

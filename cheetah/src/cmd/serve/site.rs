@@ -7,9 +7,10 @@ use anyhow::bail;
 use cheetah::access_log::Format;
 use cheetah::tls::KeyFiles;
 
+use super::Usage;
 use super::changes::Changes;
 use super::programs::RouteOptions;
-use super::{LogFormat, Usage};
+use super::values::LogFormat;
 use crate::cmd::source::Source;
 
 /// Options of a site.

@@ -15,11 +15,13 @@ use cheetah::tls::KeyFiles;
 use fsstack::cache::FileCache;
 use netstack::sys::tun::DEVICE_FILE as TUN;
 
+use super::Usage;
 use super::changes::Taking;
 use super::config::Plan;
+use super::network::unix_path;
 use super::sandbox::Allowed;
 use super::site::SiteOptions;
-use super::{Usage, is_canonical, unix_path};
+use super::values::is_canonical;
 use crate::cmd::features::Feature;
 use crate::cmd::source;
 

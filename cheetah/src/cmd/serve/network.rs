@@ -1,0 +1,191 @@
+//! Where connections come in, by what the options say: sockets of the kernel's, or our own TCP/IP over a device.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::Path;
+
+use anyhow::{Context, anyhow, bail};
+use cheetah::transport::device::{self, DeviceOptions, Interface, OpenDevice};
+use cheetah::transport::stack::StackOptions;
+use netstack::handler::{self, Binding};
+use netstack::sharing::Sharing;
+use netstack::stack::Ipv6Config;
+use netstack::tcp::{Algorithm, EcnUse};
+
+use super::addresses::{Network, Network6};
+use super::values::{Congestion, Ecn, HandlersIn};
+use super::{Arguments, Usage};
+use crate::cmd::features::{Feature, Net};
+
+/// A device for each thread, and for several what they share.
+pub(super) fn open_devices(
+    options: &DeviceOptions,
+    workers: usize,
+) -> anyhow::Result<Vec<(OpenDevice, Option<Sharing>)>> {
+    if workers == 1 {
+        return Ok(vec![(device::open(options)?, None)]);
+    }
+    let parts = Sharing::among(workers)?;
+    let shares: Vec<_> = parts.iter().map(Sharing::share).collect();
+    Ok(device::open_shared(options, &shares)?.into_iter().zip(parts.into_iter().map(Some)).collect())
+}
+
+/// Where secured connections come in.
+pub(super) fn tls_addr(arguments: &Arguments) -> anyhow::Result<SocketAddr> {
+    if arguments.net != Net::Kernel {
+        let Some(Network(addr, _)) = arguments.addr else {
+            bail!(Usage("our own TCP/IP needs an address of its own: --addr IP/PREFIX".to_owned()));
+        };
+        return match &arguments.tls_listen {
+            None => Ok(SocketAddr::new(addr.into(), 443)),
+            Some(text) => match text.parse::<SocketAddr>() {
+                Ok(listen) if listen.ip() == addr || listen.ip().is_unspecified() => Ok(listen),
+                Ok(_) => bail!(Usage(format!("--tls-listen {text}: the only address is {addr}"))),
+                Err(error) => bail!(Usage(format!("--tls-listen {text}: {error}"))),
+            },
+        };
+    }
+    resolve("--tls-listen", arguments.tls_listen.as_deref().unwrap_or("127.0.0.1:8443"))
+}
+
+/// The first address of a name and port.
+pub(super) fn resolve(option: &str, text: &str) -> anyhow::Result<SocketAddr> {
+    let mut found = text.to_socket_addrs().map_err(|error| {
+        anyhow!(Usage(format!("{option} {text}: {error} (give an address and a port, as in 127.0.0.1:8080)")))
+    })?;
+    found.next().ok_or_else(|| anyhow!(Usage(format!("{option} {text}: no such address"))))
+}
+
+/// Checks that nothing was asked of the kernel's sockets that they do not do.
+pub(super) fn kernel_addr(arguments: &Arguments) -> anyhow::Result<SocketAddr> {
+    let device_only = [
+        ("--dev", arguments.dev.is_some()),
+        ("--addr", arguments.addr.is_some()),
+        ("--addr6", arguments.addr6.is_some()),
+        ("--probe-addr", arguments.probe_addr),
+        ("--gateway", arguments.gateway.is_some()),
+        ("--host-addr", arguments.host_addr.is_some()),
+        ("--congestion", arguments.congestion.is_some()),
+        ("--ecn", arguments.ecn.is_some()),
+        ("--handler", !arguments.handler.is_empty()),
+        ("--mtu", arguments.mtu.is_some()),
+        ("--nic", arguments.nic.is_some()),
+        ("--fault", arguments.fault.is_some()),
+        ("--pcap", arguments.pcap.is_some()),
+    ];
+    if let Some((option, _)) = device_only.iter().find(|(_, given)| *given) {
+        bail!(Usage(format!("{option} is for our own TCP/IP: add --net tap, ring, xdp or packet")));
+    }
+    match unix_path(arguments) {
+        Some(_) => Ok(SocketAddr::from(([0, 0, 0, 0], 0))),
+        None => resolve("--listen", arguments.listen.as_deref().unwrap_or("127.0.0.1:8080")),
+    }
+}
+
+/// The socket of the file system to listen at, if that is where.
+pub(super) fn unix_path(arguments: &Arguments) -> Option<&Path> {
+    arguments.listen.as_deref()?.strip_prefix("unix:").map(Path::new)
+}
+
+pub(super) fn stack_options(arguments: &Arguments, secured: bool) -> anyhow::Result<StackOptions> {
+    let Some(network) = arguments.addr else {
+        bail!(Usage("our own TCP/IP needs an address of its own: --addr IP/PREFIX".to_owned()));
+    };
+    if let Some(why) = network.refusal(arguments.gateway, arguments.host_addr) {
+        bail!(Usage(why));
+    }
+    let Network(addr, prefix_len) = network;
+    let one_thread = [
+        ("--probe-addr asks by one queue", arguments.probe_addr),
+        ("--pcap writes what one thread sees", arguments.pcap.is_some()),
+    ];
+    if let Some((why, _)) = one_thread.iter().find(|(_, given)| arguments.workers != 1 && *given) {
+        bail!(Usage(format!("{why}: leave --workers out")));
+    }
+    let port = match &arguments.listen {
+        None => 80,
+        Some(text) => match text.parse::<SocketAddr>() {
+            Ok(listen) if listen.ip() == addr || listen.ip().is_unspecified() => listen.port(),
+            Ok(_) => bail!(Usage(format!("--listen {text}: the only address is {addr}"))),
+            Err(error) => bail!(Usage(format!("--listen {text}: {error}"))),
+        },
+    };
+    let mut options = StackOptions::new((addr, prefix_len), port);
+    options.gateway = arguments.gateway;
+    let gateway = arguments.gateway6;
+    options.ipv6 = arguments.addr6.map(|Network6(addr, prefix_len)| Ipv6Config { addr, prefix_len, gateway });
+    options.probe_addr = arguments.probe_addr;
+    if secured {
+        options.tls_port = Some(tls_addr(arguments)?.port());
+    }
+    let https_port = options.tls_port.unwrap_or(port);
+    let bindings = [
+        Binding { name: "addr", value: addr.to_bits().into() },
+        Binding { name: "http_port", value: port.into() },
+        Binding { name: "https_port", value: https_port.into() },
+    ];
+    for text in &arguments.handler {
+        options.handlers.push(handler::load(text, &bindings).with_context(|| format!("--handler {text}"))?);
+    }
+    if arguments.handlers_in == HandlersIn::Xdp && arguments.net == Net::Tap {
+        bail!(Usage(
+            "--handlers-in xdp is for --net xdp, ring and packet: what a TAP device's kernel sends us passes no XDP \
+             program, so leave it out and handlers run in the stack"
+                .to_owned()
+        ));
+    }
+    if let Some(Ecn::Off) = arguments.ecn {
+        options.ecn = EcnUse::Off;
+    }
+    match arguments.congestion {
+        None => {}
+        Some(Congestion::Cubic) => options.congestion = Algorithm::Cubic,
+        Some(Congestion::Reno) => options.congestion = Algorithm::NewReno,
+    }
+    Ok(options)
+}
+
+pub(super) fn device_options(
+    arguments: &Arguments,
+    stack: &mut StackOptions,
+) -> anyhow::Result<DeviceOptions> {
+    let interface = match (arguments.net, &arguments.dev) {
+        (Net::Ring | Net::Xdp | Net::Packet, None) => {
+            let name = arguments.net.name();
+            bail!(Usage(format!("--net {name} needs an interface: --dev NAME")))
+        }
+        (Net::Ring | Net::Xdp | Net::Packet, Some(_)) if arguments.host_addr.is_some() => {
+            bail!(Usage("--host-addr is for TAP devices: they have an end of the kernel's".to_owned()))
+        }
+        (Net::Ring | Net::Xdp | Net::Packet, Some(name)) if arguments.mtu.is_some() => {
+            bail!(Usage(format!(
+                "--mtu is for TAP devices: this one's is set by `ip link set {name} mtu BYTES`"
+            )))
+        }
+        (Net::Packet, Some(name)) => Interface::Packet { name: name.clone() },
+        (Net::Ring, Some(name)) => Interface::Ring { name: name.clone() },
+        (Net::Xdp, Some(name)) => Interface::Xdp {
+            name: name.clone(),
+            addr: stack.addr.0,
+            addr6: stack.ipv6.map(|ipv6| ipv6.addr),
+            // One program on an interface: the filter's, and handlers in it.
+            handlers: match arguments.handlers_in {
+                HandlersIn::Xdp => std::mem::take(&mut stack.handlers),
+                HandlersIn::Stack => Vec::new(),
+            },
+        },
+        (_, name) => Interface::Tap {
+            name: name.clone(),
+            host_addr: arguments.host_addr.zip(arguments.addr.map(|Network(_, prefix_len)| prefix_len)),
+            mtu: arguments.mtu,
+        },
+    };
+    let without = |feature| arguments.without.contains(&feature);
+    Ok(DeviceOptions {
+        nic: arguments.nic.clone(),
+        offload: !without(Feature::Offload),
+        fused_loops: !without(Feature::FusedLoops),
+        faults: arguments.fault,
+        pcap: arguments.pcap.clone(),
+        ..DeviceOptions::new(interface)
+    })
+}
