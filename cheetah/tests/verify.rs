@@ -4,10 +4,33 @@ mod support;
 
 use std::fs;
 use std::io::BufRead;
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
 
 use fsstack::{Image, OpenOptions};
 use support::program::Program;
+
+fn cheetah(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_cheetah")).args(arguments).output().unwrap()
+}
+
+/// A server whose log can be read.
+fn serve_told(arguments: &[&str]) -> Program {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cheetah"));
+    Program::start_by(command.arg("serve").stderr(Stdio::piped()), arguments)
+}
+
+/// Packs a site, with a wrong bit in that file at that offset: where in the image that is, and the image.
+fn pack_and_damage(site: &Path, image: &Path, (name, offset): (&str, usize)) -> (usize, Vec<u8>) {
+    let packed = cheetah(&["pack", site.to_str().unwrap(), "-o", image.to_str().unwrap()]);
+    assert!(packed.status.success(), "{packed:?}");
+    let file = Image::open(image, &OpenOptions::default()).unwrap().lookup(name).unwrap().extents()[0].offset;
+    let at = file as usize + offset;
+    let mut bytes = fs::read(image).unwrap();
+    bytes[at] ^= 4;
+    fs::write(image, &bytes).unwrap();
+    (at, bytes)
+}
 
 #[test]
 fn a_damaged_page_is_refused_logged_with_its_file_and_counted() {
@@ -18,22 +41,8 @@ fn a_damaged_page_is_refused_logged_with_its_file_and_counted() {
     fs::write(site.join("first.bin"), &first).unwrap();
     fs::write(site.join("second.bin"), &second).unwrap();
     let image_name = image.to_str().unwrap();
-    let cheetah =
-        |arguments: &[&str]| Command::new(env!("CARGO_BIN_EXE_cheetah")).args(arguments).output().unwrap();
-    assert!(cheetah(&["pack", site.to_str().unwrap(), "-o", image_name]).status.success());
-    let at = {
-        let image = Image::open(&image, &OpenOptions::default()).unwrap();
-        image.lookup("second.bin").unwrap().extents()[0].offset as usize + 50_000
-    };
-    let mut bytes = fs::read(&image).unwrap();
-    bytes[at] ^= 4;
-    fs::write(&image, &bytes).unwrap();
-
-    let mut command = Command::new(env!("CARGO_BIN_EXE_cheetah"));
-    let mut program = Program::start_by(
-        command.arg("serve").stderr(Stdio::piped()),
-        &[image_name, "--verify", "--counters", "json"],
-    );
+    let (at, bytes) = pack_and_damage(&site, &image, ("second.bin", 50_000));
+    let mut program = serve_told(&[image_name, "--verify", "--counters", "json"]);
     let mut errors = program.take_errors().unwrap().lines().map(Result::unwrap);
     assert!(program.get("/first.bin") == (200, first));
     // What is before the damaged page goes out; then the connection ends.
@@ -69,21 +78,8 @@ fn damage_that_nobody_reads_is_found_while_serving() {
     fs::write(site.join("asked.txt"), "hello").unwrap();
     fs::write(site.join("forgotten.bin"), support::noise(900_000)).unwrap();
     let image_name = image.to_str().unwrap();
-    let cheetah =
-        |arguments: &[&str]| Command::new(env!("CARGO_BIN_EXE_cheetah")).args(arguments).output().unwrap();
-    assert!(cheetah(&["pack", site.to_str().unwrap(), "-o", image_name]).status.success());
-    let at = {
-        let image = Image::open(&image, &OpenOptions::default()).unwrap();
-        image.lookup("forgotten.bin").unwrap().extents()[0].offset as usize + 700_000
-    };
-    let mut bytes = fs::read(&image).unwrap();
-    bytes[at] ^= 1;
-    fs::write(&image, &bytes).unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_cheetah"));
-    let mut program = Program::start_by(
-        command.arg("serve").stderr(Stdio::piped()),
-        &[image_name, "--scrub", "1G", "--counters", "json"],
-    );
+    let (at, _) = pack_and_damage(&site, &image, ("forgotten.bin", 700_000));
+    let mut program = serve_told(&[image_name, "--scrub", "1G", "--counters", "json"]);
     let mut errors = program.take_errors().unwrap().lines().map(Result::unwrap);
     let told = errors.find(|line| line.contains("scrubbing found")).unwrap();
     let page = at / 4096 * 4096;

@@ -43,17 +43,9 @@ impl Handler for Echo {
 
 /// Runs `test` in a network namespace of its own.
 fn in_namespace(test: impl FnOnce() + Send + 'static) {
-    let run = move || {
-        let entered = netns::Namespace::new().and_then(|namespace| {
-            namespace.enter()?;
-            link::set_up("lo")
-        });
-        match entered {
-            Ok(()) => test(),
-            Err(error) => eprintln!("skipped: no network namespace ({error})"),
-        }
-    };
-    thread::spawn(run).join().unwrap();
+    if let Err(error) = netns::in_new(test) {
+        eprintln!("skipped: no network namespace ({error})");
+    }
 }
 
 /// A veth pair of so many queues, `ours` and the kernel's. `None`, told, where it cannot be made.

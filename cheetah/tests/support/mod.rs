@@ -20,24 +20,16 @@ use cheetah::site::pack;
 use cheetah::store::{Found, Store as _};
 use fsstack::image::build::Mtime;
 use fsstack::{BuildOptions, Builder};
-use netstack::sys::{link, netns};
+use netstack::sys::netns;
 
 /// 06 Nov 1994 08:49:37 GMT
 pub const MODIFIED: i64 = 784_111_777;
 
 /// Runs `test` in a thread that has a network namespace of its own; threads it starts are in it, too.
 pub fn in_namespace(test: impl FnOnce() + Send + 'static) {
-    let run = move || {
-        let entered = netns::Namespace::new().and_then(|namespace| {
-            namespace.enter()?;
-            link::set_up("lo")
-        });
-        match entered {
-            Ok(()) => test(),
-            Err(error) => eprintln!("skipped: no network namespace ({error})"),
-        }
-    };
-    std::thread::spawn(run).join().unwrap();
+    if let Err(error) = netns::in_new(test) {
+        eprintln!("skipped: no network namespace ({error})");
+    }
 }
 
 /// Waits for what another thread or process does; `what` is told if that takes more than 20 seconds.

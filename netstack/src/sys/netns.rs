@@ -3,6 +3,10 @@
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::panic::resume_unwind;
+use std::thread;
+
+use super::link;
 
 /// A network namespace, held open.
 #[derive(Debug)]
@@ -54,6 +58,21 @@ impl AsFd for Namespace {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
     }
+}
+
+/// Runs `work` in a thread that has a new namespace with its loopback interface up; threads that it starts are in it, too. A
+/// panic of `work` goes on in the caller.
+///
+/// # Errors
+/// As of [`Namespace::new`]: then `work` is not run.
+pub fn in_new(work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    let run = move || {
+        Namespace::new()?.enter()?;
+        link::set_up("lo")?;
+        work();
+        Ok(())
+    };
+    thread::spawn(run).join().unwrap_or_else(|panic| resume_unwind(panic))
 }
 
 /// Moves the process into a user and network namespace of its own, in which it is root. No privilege is needed where
