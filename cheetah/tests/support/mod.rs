@@ -2,6 +2,7 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test program uses a part")]
 
+pub mod accelerated;
 pub mod browser;
 pub mod fastcgi;
 pub mod http2;
