@@ -271,41 +271,21 @@ impl Cache {
 
     /// Keeps a response to a request for `key`, unless it is too big for it.
     pub fn put(&self, key: &[u8], object: Arc<Object>) {
-        let bytes = object.bytes() + key.len() as u64;
-        let mut table = self.lock();
-        table.passed.remove(key);
-        table.take_variant(key, &object);
-        if bytes > self.limits.bytes {
-            return;
-        }
-        let key: Arc<[u8]> = key.into();
-        if !table.entries.contains_key(&key) {
-            table.entries.insert(Arc::clone(&key), Entry { variants: Vec::new(), used: true });
-            table.queue(&key);
-        }
-        let Some(entry) = table.entries.get_mut(&key) else { return };
-        entry.variants.insert(0, object);
-        let surplus = if entry.variants.len() > MAX_VARIANTS { entry.variants.pop() } else { None };
-        table.bytes += bytes;
-        if let Some(surplus) = surplus {
-            table.bytes -= surplus.bytes() + key.len() as u64;
-        }
-        let mut evicted = 0;
-        while table.bytes > self.limits.bytes && table.evict() {
-            evicted += 1;
-        }
+        let evicted = self.lock().put(key, object, self.limits.bytes);
         self.counters.evicted.fetch_add(evicted, Ordering::Relaxed);
     }
 
     /// Puts `fresh` in the place of `old` if that is still there: nothing that was forgotten or replaced meanwhile comes
     /// back. Whether it was.
     pub fn replace(&self, key: &[u8], old: &Arc<Object>, fresh: Arc<Object>) -> bool {
+        let mut table = self.lock();
         let is_old = |other: &Arc<Object>| Arc::ptr_eq(other, old);
-        let is_there = self.lock().entries.get(key).is_some_and(|entry| entry.variants.iter().any(is_old));
-        if is_there {
-            self.put(key, fresh);
+        if !table.entries.get(key).is_some_and(|entry| entry.variants.iter().any(is_old)) {
+            return false;
         }
-        is_there
+        let evicted = table.put(key, fresh, self.limits.bytes);
+        self.counters.evicted.fetch_add(evicted, Ordering::Relaxed);
+        true
     }
 
     /// Forgets what is at `key`, and does not keep what is on its way there. Whether there was something.
@@ -355,6 +335,33 @@ impl Cache {
 }
 
 impl Table {
+    /// Keeps a response if it is no more than `most` bytes, and gives others up until all are; how many.
+    fn put(&mut self, key: &[u8], object: Arc<Object>, most: u64) -> u64 {
+        let bytes = object.bytes() + key.len() as u64;
+        self.passed.remove(key);
+        self.take_variant(key, &object);
+        if bytes > most {
+            return 0;
+        }
+        let key: Arc<[u8]> = key.into();
+        if !self.entries.contains_key(&key) {
+            self.entries.insert(Arc::clone(&key), Entry { variants: Vec::new(), used: true });
+            self.queue(&key);
+        }
+        let Some(entry) = self.entries.get_mut(&key) else { return 0 };
+        entry.variants.insert(0, object);
+        let surplus = if entry.variants.len() > MAX_VARIANTS { entry.variants.pop() } else { None };
+        self.bytes += bytes;
+        if let Some(surplus) = surplus {
+            self.bytes -= surplus.bytes() + key.len() as u64;
+        }
+        let mut evicted = 0;
+        while self.bytes > most && self.evict() {
+            evicted += 1;
+        }
+        evicted
+    }
+
     /// Takes out what a new response takes the place of.
     fn take_variant(&mut self, key: &[u8], object: &Object) {
         let Some(entry) = self.entries.get_mut(key) else { return };
