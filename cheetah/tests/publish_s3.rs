@@ -132,7 +132,11 @@ fn try_publish(addr: SocketAddr, dir: &Path, page: &str) -> Output {
     fs::write(site.join("index.html"), page).unwrap();
     let packed = cheetah(addr).arg("pack").arg(&site).arg("-o").arg(&image).output().unwrap();
     assert!(packed.status.success());
-    cheetah(addr).arg("publish").arg(&image).arg("s3://bucket/a/site").output().unwrap()
+    publish_image(addr, &image)
+}
+
+fn publish_image(addr: SocketAddr, image: &Path) -> Output {
+    cheetah(addr).arg("publish").arg(image).arg("s3://bucket/a/site").output().unwrap()
 }
 
 #[test]
@@ -180,6 +184,8 @@ fn the_pointer_is_replaced_only_as_it_was_found() {
         bucket.objects.lock().unwrap().remove(POINTER);
         publish(addr, dir.path(), "one");
     }
-    let again = publish(addr, dir.path(), "one");
+    // The same image: packed anew its files would have other times.
+    let again = publish_image(addr, &dir.path().join("packed.img"));
+    let again = String::from_utf8(again.stdout).unwrap();
     assert!(again.contains("; 0 parts, 0 bytes of them were not there"), "{again}");
 }

@@ -3,10 +3,13 @@
 
 use std::fmt;
 use std::io;
+use std::time::Duration;
 
 use object_store::aws::{AmazonS3, AmazonS3Builder};
 use object_store::path::Path;
-use object_store::{Error, ObjectStore as _, ObjectStoreExt as _, PutMode, PutOptions, UpdateVersion};
+use object_store::{
+    Error, ObjectStore as _, ObjectStoreExt as _, PutMode, PutOptions, RetryConfig, UpdateVersion,
+};
 use tokio::runtime::Runtime;
 
 use super::{Depot, MAX_POINTER_BYTES, Pointer};
@@ -34,7 +37,11 @@ impl S3Depot {
         // Its client takes the process's.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let prefix = url.trim_start_matches("s3://").split_once('/').map_or("", |(_, prefix)| prefix);
-        let store = AmazonS3Builder::from_env().with_url(url).build().map_err(io::Error::other)?;
+        // A server that has an image waits no longer than this for a bucket that is away; it asks again by itself.
+        let retry =
+            RetryConfig { max_retries: 2, retry_timeout: Duration::from_secs(10), ..RetryConfig::default() };
+        let store = AmazonS3Builder::from_env().with_url(url).with_retry(retry).build();
+        let store = store.map_err(io::Error::other)?;
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         Ok(S3Depot { store, prefix: Path::from(prefix), runtime })
     }
