@@ -27,6 +27,10 @@ bless:
 bench:
     cargo run --release -p benches --bin figures
 
+# The tests of pipe-lib and pipec as on machines with fewer instructions.
+fewer-instructions:
+    scripts/fewer-instructions
+
 # pipe-lib's tests, cross-compiled and emulated.
 aarch64:
     scripts/aarch64 --quick
