@@ -232,7 +232,7 @@ impl FramePlan {
 
     /// Refuses a stream whose last window is not whole where it should be.
     pub(crate) fn check_whole(&self, len: u64) -> Result<(), RunError> {
-        if self.frame.whole && !len.is_multiple_of(self.window) {
+        if self.frame.whole && !self.frame.is_whole(len) {
             return Err(self.wrong_length("its last window is not whole"));
         }
         Ok(())
@@ -248,6 +248,10 @@ impl FramePlan {
 
     /// Bytes of the stream in a buffer of `framed` bytes.
     pub(crate) fn stream_len(&self, framed: usize) -> Result<usize, RunError> {
+        // One whole window, as most short transfers are.
+        if self.frame.data.is_some() && framed as u64 == self.window.saturating_add(self.fields()) {
+            return Ok(self.window as usize);
+        }
         let len = self.frame.stream_len(framed as u64).map_err(|what| self.wrong_length(what))?;
         self.check_whole(len)?;
         Ok(len as usize)
@@ -255,7 +259,13 @@ impl FramePlan {
 
     /// Bytes that a stream of `len` bytes takes.
     pub(crate) fn framed_len(&self, len: usize) -> Option<usize> {
-        usize::try_from(self.frame.framed_len(len as u64)?).ok().filter(|&len| len <= isize::MAX as usize)
+        let fields = self.frame.windows(len as u64).checked_mul(self.fields())?;
+        usize::try_from(fields.checked_add(len as u64)?).ok().filter(|&len| len <= isize::MAX as usize)
+    }
+
+    /// Bytes of the fields around a window.
+    const fn fields(&self) -> u64 {
+        self.head as u64 + self.foot as u64
     }
 }
 

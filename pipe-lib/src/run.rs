@@ -44,8 +44,11 @@ pub struct Run<'e> {
     pub written: usize,
     /// `None` if the run shares it.
     engine: Option<&'e Program>,
-    /// The registers, if they are few enough.
+    /// The registers, if they are few enough. At the end of them the lists of a run of few windows, export
+    /// after export, if they fit behind the registers.
     registers: [u64; INLINE],
+    /// Windows of which there are such lists.
+    in_place: u8,
     more: More,
 }
 
@@ -91,7 +94,32 @@ impl<'e> Run<'e> {
     pub(crate) fn direct(engine: &'e Program, read: usize, written: usize, registers: [u64; FEW]) -> Run<'e> {
         let [a, b, c, d] = registers;
         let registers = [a, b, c, d, 0, 0, 0, 0];
-        Run { read, written, engine: Some(engine), registers, more: More(None) }
+        Run { read, written, engine: Some(engine), registers, in_place: 0, more: More(None) }
+    }
+
+    /// Whether the lists of so many windows have room in place, and where they begin: of an engine all of
+    /// whose exports have windows, the same ones.
+    #[inline]
+    pub(crate) fn room_for_windows(engine: &Program, windows: usize) -> Option<usize> {
+        let values = windows.checked_mul(engine.exports.len())?;
+        let registers = engine.registers.len();
+        (engine.initial.is_inline() && windows > 0 && values <= INLINE.checked_sub(registers)?)
+            .then(|| INLINE - values)
+    }
+
+    /// The outcome of so many windows, whose lists stand among `registers` where
+    /// [`room_for_windows`](Run::room_for_windows) said.
+    #[inline]
+    pub(crate) fn of_windows(
+        engine: &'e Program,
+        read: usize,
+        written: usize,
+        registers: Registers,
+        windows: usize,
+    ) -> Run<'e> {
+        let (registers, many) = registers.into_parts();
+        debug_assert!(many.is_empty() && Run::room_for_windows(engine, windows).is_some());
+        Run { read, written, engine: Some(engine), registers, in_place: windows as u8, more: More(None) }
     }
 
     pub(crate) fn new(
@@ -104,7 +132,7 @@ impl<'e> Run<'e> {
         let (registers, many) = registers.into_parts();
         let more = (!many.is_empty() || !windows.is_empty())
             .then(|| Box::new(Uncommon { engine: None, registers: many, windows }));
-        Run { read, written, engine: Some(engine), registers, more: More(more) }
+        Run { read, written, engine: Some(engine), registers, in_place: 0, more: More(more) }
     }
 
     /// The same, sharing the engine.
@@ -117,7 +145,7 @@ impl<'e> Run<'e> {
     ) -> Run<'static> {
         let (registers, many) = registers.into_parts();
         let more = Uncommon { engine: Some(engine), registers: many, windows };
-        Run { read, written, engine: None, registers, more: More(Some(Box::new(more))) }
+        Run { read, written, engine: None, registers, in_place: 0, more: More(Some(Box::new(more))) }
     }
 }
 
@@ -133,8 +161,8 @@ impl Run<'_> {
                 windows: WindowLists::new(),
             }),
         };
-        let Run { read, written, registers, .. } = self;
-        Run { read, written, engine: None, registers, more: More(Some(more)) }
+        let Run { read, written, registers, in_place, .. } = self;
+        Run { read, written, engine: None, registers, in_place, more: More(Some(more)) }
     }
 }
 
@@ -160,6 +188,7 @@ const FEW_END: u8 = FEW as u8;
 fn value_of(
     engine: Option<&Program>,
     more: Option<&Uncommon>,
+    in_place: u8,
     index: usize,
     a: u64,
     b: u64,
@@ -170,7 +199,7 @@ fn value_of(
     g: u64,
     h: u64,
 ) -> u64 {
-    match export_value(engine_of(engine, more), more, &[a, b, c, d, e, f, g, h], index) {
+    match export_value(engine_of(engine, more), more, &[a, b, c, d, e, f, g, h], in_place, index) {
         ExportValue::One(value) => value,
         ExportValue::Windows(_) => panic!("export {index} is a list, one entry a window"),
         ExportValue::Digest(_) | ExportValue::Digests(_) => panic!("export {index} is bytes, no number"),
@@ -185,10 +214,16 @@ fn engine_of<'a>(engine: Option<&'a Program>, more: Option<&'a Uncommon>) -> &'a
 fn export_value<'a>(
     engine: &'a Program,
     more: Option<&'a Uncommon>,
-    inline: &'a [u64],
+    inline: &'a [u64; INLINE],
+    in_place: u8,
     index: usize,
 ) -> ExportValue<'a> {
     let info = &engine.exports[index];
+    if in_place > 0 {
+        let count = usize::from(in_place);
+        let from = INLINE - count * (engine.exports.len() - index);
+        return ExportValue::Windows(&inline[from..from + count]);
+    }
     if let Some(values) = more.and_then(|more| more.windows.get(index))
         && info.windowed
     {
@@ -270,7 +305,7 @@ impl Run<'_> {
             let (even, odd) = if export.register < 2 { (a, b) } else { (c, d) };
             return (if export.register.is_multiple_of(2) { even } else { odd }) ^ export.flip;
         }
-        value_of(self.engine, more, export.index as usize, a, b, c, d, e, f, g, h)
+        value_of(self.engine, more, self.in_place, export.index as usize, a, b, c, d, e, f, g, h)
     }
 
     /// The list of a windowed export `instance.name`, one entry a window.
@@ -289,7 +324,8 @@ impl Run<'_> {
     /// # Panics
     /// If it is one of another engine, with more of them.
     pub fn export_value(&self, export: ExportId) -> ExportValue<'_> {
-        export_value(self.engine(), self.more.0.as_deref(), &self.registers, export.index as usize)
+        let more = self.more.0.as_deref();
+        export_value(self.engine(), more, &self.registers, self.in_place, export.index as usize)
     }
 
     /// All exports with their values, in stream order.

@@ -75,6 +75,45 @@ fn a_run_without_windows_allocates_nothing() {
     assert_eq!(allocations(|| drop(engine.run(&src, &mut dst).unwrap())), 0);
 }
 
+/// As long as the windows' results have room behind the registers; and they are those of a run that has
+/// lists.
+#[test]
+fn few_windows_between_frames_allocate_nothing() {
+    let library = Library::standard();
+    let engine = |text: &str| library.pipeline(text).unwrap().compile().unwrap();
+    let insert = engine("crc16_t10dif per 4096 -> t10_pi1_4k");
+    let strip = engine("t10_pi1_4k -> crc16_t10dif per 4096");
+    let src: Vec<u8> = (0..8 * 4096).map(|at: u32| (at.wrapping_mul(0x9e37_79b9) >> 24) as u8).collect();
+    let whole = insert.run(&src, &mut vec![0; 8 * 4104]).unwrap();
+    let whole = whole.windows("crc16_t10dif.crc").unwrap();
+    assert_eq!(whole.len(), 8);
+    let mut imports = insert.imports();
+    imports.set("t10_pi1_4k.lba", 7).unwrap();
+    for blocks in 1..=8 {
+        let (mut framed, mut plain) = (vec![0; blocks * 4104], vec![0; blocks * 4096]);
+        let src = &src[..blocks * 4096];
+        let count = allocations(|| {
+            let run = insert.run_with(&imports, src, &mut framed).unwrap();
+            assert_eq!(run.windows("crc16_t10dif.crc").unwrap(), &whole[..blocks]);
+            assert_eq!(run.register("t10_pi1_4k.lba").unwrap(), 7);
+            let run = insert.run(src, &mut framed).unwrap();
+            assert_eq!(run.windows("crc16_t10dif.crc").unwrap(), &whole[..blocks]);
+            let run = strip.run(&framed, &mut plain).unwrap();
+            assert_eq!(run.windows("crc16_t10dif.crc").unwrap(), &whole[..blocks]);
+            let run = strip.run_read_only(&framed).unwrap();
+            assert_eq!(run.exports().count(), 1);
+        });
+        assert_eq!(plain, src);
+        // A register for the sum and two for what the frame is told, of eight.
+        assert_eq!(count > 0, blocks > 5, "{blocks} blocks: {count}");
+    }
+    // One that outlives the call has them, too.
+    let mut framed = vec![0; 2 * 4104];
+    let run = insert.keep(insert.run(&src[..2 * 4096], &mut framed).unwrap());
+    assert_eq!(run.windows("crc16_t10dif.crc").unwrap(), &whole[..2]);
+    assert!(run.export("crc16_t10dif.crc").is_err(), "a list");
+}
+
 #[test]
 fn a_sealed_record_allocates_nothing() {
     let key = AesGcm::new(&[7; 16]).unwrap();

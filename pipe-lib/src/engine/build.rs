@@ -106,7 +106,8 @@ impl<'a> ProgramBuilder<'a> {
                 });
             }
         }
-        let mut all = initial.to_vec();
+        // Behind them, not behind the room that there is in place.
+        let mut all = initial[..count].to_vec();
         let export_number = |stage: usize, export: usize| {
             composition.stages[..stage].iter().map(|stage| stage.pipe.exports.len()).sum::<usize>() + export
         };

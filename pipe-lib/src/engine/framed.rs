@@ -327,13 +327,16 @@ impl<'e> Prepared<'e> {
         let mut registers = self.initial.clone();
         // Parameters of the frame stand behind the registers of the stages.
         let states = program.composition.stages.iter().map(|stage| stage.pipe.states.len()).sum::<usize>();
-        let count = ends.len.div_ceil(size);
-        let lists = program.exports.iter().map(|_| WindowList::with_capacity(count));
-        let mut windows: WindowLists = lists.collect();
-        let (from_step, to_step) =
-            (place(places.0, size) - place(places.0, 0), place(places.1, size) - place(places.1, 0));
-        let (mut from, mut to) =
-            (ends.src.wrapping_add(place(places.0, 0)), ends.dst.wrapping_add(place(places.1, 0)));
+        let count = plan.frame.windows(ends.len as u64) as usize;
+        let room = Run::room_for_windows(program, count);
+        let mut windows = WindowLists::new();
+        if room.is_none() {
+            windows.extend(program.exports.iter().map(|_| WindowList::with_capacity(count)));
+        }
+        let (head, step) = (plan.head, size + plan.head + plan.foot);
+        let at_end = |framed: Option<&FramePlan>| framed.map_or((0, size), |_| (head, step));
+        let ((from_head, from_step), (to_head, to_step)) = (at_end(places.0), at_end(places.1));
+        let (mut from, mut to) = (ends.src.wrapping_add(from_head), ends.dst.wrapping_add(to_head));
         for index in 0..count {
             let start = index * size;
             let n = size.min(ends.len - start);
@@ -348,8 +351,17 @@ impl<'e> Prepared<'e> {
                     None => pass.code.run(states, 0, from, dst, n),
                 }
             }
-            for (list, expr) in windows.iter_mut().zip(&program.export_exprs) {
-                list.push(expr.value(&registers));
+            match room {
+                Some(first) => {
+                    for (number, expr) in program.export_exprs.iter().enumerate() {
+                        registers[first + number * count + index] = expr.value(&registers);
+                    }
+                }
+                None => {
+                    for (list, expr) in windows.iter_mut().zip(&program.export_exprs) {
+                        list.push(expr.value(&registers));
+                    }
+                }
             }
             let results = Results {
                 index: index as u64,
@@ -372,7 +384,10 @@ impl<'e> Prepared<'e> {
             backend::settle();
         }
         let written = if ends.dst.is_null() { 0 } else { ends.len };
-        Some(Ok(Run::new(program, ends.len, written, registers, windows)))
+        Some(Ok(match room {
+            Some(_) => Run::of_windows(program, ends.len, written, registers, count),
+            None => Run::new(program, ends.len, written, registers, windows),
+        }))
     }
 }
 

@@ -100,7 +100,17 @@ impl Frame {
 
     /// Windows of a stream of `len` bytes. A window as long as the stream is there even if that is empty.
     pub fn windows(&self, len: u64) -> u64 {
-        self.data.map_or(1, |data| len.div_ceil(data.get()))
+        match self.data {
+            // Divisions are most of what a transfer of one window would pay.
+            Some(data) if len <= data.get() => u64::from(len > 0),
+            Some(data) => len.div_ceil(data.get()),
+            None => 1,
+        }
+    }
+
+    /// Whether all windows of a stream of `len` bytes are whole.
+    pub fn is_whole(&self, len: u64) -> bool {
+        len == self.window() || len.is_multiple_of(self.window())
     }
 
     /// Bytes that a stream of `len` bytes takes with its fields; `None` beyond 2^64.
@@ -129,6 +139,9 @@ impl Frame {
 
     /// Where byte `at` of the stream lies in the framed bytes.
     pub fn offset(&self, at: u64) -> u64 {
+        if at < self.window() {
+            return at + self.head_bytes();
+        }
         let fields = self.head_bytes() + self.foot_bytes();
         at + at / self.window() * fields + self.head_bytes()
     }
