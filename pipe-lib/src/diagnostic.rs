@@ -69,6 +69,7 @@ codes! {
     BadLayout = "E0501", "rules of a layout that cannot be followed";
     BadFrame = "E0502", "fields of a frame that cannot be made";
     FrameResult = "E0503", "a frame's field without a result to hold";
+    DigestBytes = "E0504", "a digest where a number is meant, or the other way round";
     UnknownStage = "E0601", "no such pipe or pipeline";
     UnknownParameter = "E0602", "no such parameter";
     MissingParameter = "E0603", "a parameter without a value";

@@ -192,7 +192,7 @@ impl<'a> FrameChecker<'a> {
             _ => {
                 let message = format!("a digest has no width `{}`", width.node);
                 let note = format!("the widths are `bytes1` to `bytes{most}`");
-                self.findings.push(Diagnostic::new(Code::UnknownGauge, width.span, message).note(note));
+                self.findings.push(Diagnostic::new(Code::DigestBytes, width.span, message).note(note));
                 return None;
             }
         };
@@ -203,7 +203,8 @@ impl<'a> FrameChecker<'a> {
             return Some(Field::Digest { bytes, export: names.join(".") });
         }
         let message = format!("`{}` is the bytes of one digest", width.node);
-        self.findings.push(bad(width.span, message).help("write `put bytes32 sha256.digest`"));
+        let diagnostic = Diagnostic::new(Code::DigestBytes, width.span, message);
+        self.findings.push(diagnostic.help("write `put bytes32 sha256.digest`"));
         None
     }
 

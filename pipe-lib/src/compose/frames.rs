@@ -78,6 +78,7 @@ pub(super) fn validate(composition: &Composition) -> Result<(), ComposeError> {
     for (frame, end) in ends {
         let Some(frame) = frame else { continue };
         let refuse = |what: String| Err(ComposeError::Frame { frame: frame.name.clone(), what });
+        let refuse_digest = |what: String| Err(ComposeError::Digest { frame: frame.name.clone(), what });
         if let Some(param) = frame.params.iter().find(|param| param.default.is_none()) {
             let (instance, param) = (frame.name.clone(), param.name.clone());
             return Err(ComposeError::Unbound { instance, param });
@@ -114,19 +115,21 @@ pub(super) fn validate(composition: &Composition) -> Result<(), ComposeError> {
                 match (field, stage.pipe.digest) {
                     (Field::Digest { bytes, .. }, Some(kind)) if *bytes as usize <= kind.bytes() => {}
                     (Field::Digest { bytes, .. }, Some(kind)) => {
-                        return refuse(format!(
+                        return refuse_digest(format!(
                             "`{name}` has {} bytes, fewer than `bytes{bytes}`",
                             kind.bytes()
                         ));
                     }
                     (Field::Digest { .. }, None) => {
-                        return refuse(format!(
+                        return refuse_digest(format!(
                             "`{name}` is a number; write `put u32be {name}`, or another width"
                         ));
                     }
                     (_, Some(kind)) => {
                         let bytes = kind.bytes();
-                        return refuse(format!("`{name}` is a digest; write `put bytes{bytes} {name}`"));
+                        return refuse_digest(format!(
+                            "`{name}` is a digest; write `put bytes{bytes} {name}`"
+                        ));
                     }
                     (Field::Put { gauge, .. }, None) if found.ty.bits() > gauge.ty.bits() => {
                         return refuse(format!("`{name}` is `{}`, more than `{gauge}` holds", found.ty));

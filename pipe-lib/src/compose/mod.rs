@@ -207,6 +207,14 @@ pub enum ComposeError {
         /// Why, as a sentence without full stop, and what to write instead.
         what: String,
     },
+    /// A frame whose field takes a digest for a number, a number for a digest, or more bytes than a digest
+    /// has.
+    Digest {
+        /// The frame's name.
+        frame: String,
+        /// Why, as a sentence without full stop, and what to write instead.
+        what: String,
+    },
 }
 
 impl fmt::Display for ComposeError {
@@ -228,7 +236,9 @@ impl fmt::Display for ComposeError {
             }
             ComposeError::Malformed(_) => f.write_str("a pipe breaks the rules of the intermediate form"),
             ComposeError::Layout { layout, what } => write!(f, "layout `{layout}`: {what}"),
-            ComposeError::Frame { frame, what } => write!(f, "frame `{frame}`: {what}"),
+            ComposeError::Frame { frame, what } | ComposeError::Digest { frame, what } => {
+                write!(f, "frame `{frame}`: {what}")
+            }
         }
     }
 }

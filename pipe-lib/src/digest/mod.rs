@@ -62,31 +62,35 @@ pub enum DigestKind {
 type Parts = (&'static str, &'static str, usize);
 
 impl DigestKind {
+    /// All that there are.
+    const EVERY: &[DigestKind] = &[
+        DigestKind::Md5,
+        DigestKind::Sha1,
+        DigestKind::Sha224,
+        DigestKind::Sha256,
+        DigestKind::Sha384,
+        DigestKind::Sha512,
+        DigestKind::Sha512_256,
+        DigestKind::Sha3_224,
+        DigestKind::Sha3_256,
+        DigestKind::Sha3_384,
+        DigestKind::Sha3_512,
+        DigestKind::Blake2b,
+        DigestKind::Blake2s,
+        DigestKind::Blake3,
+        DigestKind::Xxh64,
+        DigestKind::Xxh3,
+        DigestKind::Xxh128,
+        DigestKind::HighwayHash256,
+    ];
+
     /// All that are in this build.
-    pub const ALL: &[DigestKind] = if cfg!(feature = "digests") {
-        &[
-            DigestKind::Md5,
-            DigestKind::Sha1,
-            DigestKind::Sha224,
-            DigestKind::Sha256,
-            DigestKind::Sha384,
-            DigestKind::Sha512,
-            DigestKind::Sha512_256,
-            DigestKind::Sha3_224,
-            DigestKind::Sha3_256,
-            DigestKind::Sha3_384,
-            DigestKind::Sha3_512,
-            DigestKind::Blake2b,
-            DigestKind::Blake2s,
-            DigestKind::Blake3,
-            DigestKind::Xxh64,
-            DigestKind::Xxh3,
-            DigestKind::Xxh128,
-            DigestKind::HighwayHash256,
-        ]
-    } else {
-        &[]
-    };
+    pub const ALL: &[DigestKind] = if cfg!(feature = "digests") { DigestKind::EVERY } else { &[] };
+
+    /// Whether a digest of that name would be in a build with the feature `digests`, and is not in this one.
+    pub(crate) fn is_left_out(name: &str) -> bool {
+        !cfg!(feature = "digests") && DigestKind::EVERY.iter().any(|kind| kind.name() == name)
+    }
 
     /// The name of its export.
     pub const EXPORT: &str = "digest";

@@ -436,14 +436,14 @@ fn expectation(
         (Expected::Bytes(pieces), windowed) => {
             let Some(kind) = export.digest else {
                 let message = format!("`{}` is a number, no digest", export.name);
-                findings.push(Diagnostic::new(Code::BadTest, value.span, message).help("write `= 1`"));
+                findings.push(Diagnostic::new(Code::DigestBytes, value.span, message).help("write `= 1`"));
                 return None;
             };
             let bytes = test_bytes(pieces, findings)?;
             let (have, each) = (bytes.len(), kind.bytes() as u64);
             if !(windowed || have == each) || !have.is_multiple_of(each) || have == 0 {
                 let message = format!("{} has {each} bytes, not {have}", kind.title());
-                findings.push(Diagnostic::new(Code::BadTest, value.span, message));
+                findings.push(Diagnostic::new(Code::DigestBytes, value.span, message));
                 return None;
             }
             // Words, like the elements of lists.
@@ -453,7 +453,7 @@ fn expectation(
         _ if export.digest.is_some() => {
             let message = format!("`{}` is bytes, no number", export.name);
             let help = "write `= x\"00 ff ..\"`; of several windows, one string behind the other";
-            findings.push(Diagnostic::new(Code::BadTest, value.span, message).help(help));
+            findings.push(Diagnostic::new(Code::DigestBytes, value.span, message).help(help));
             None
         }
         (Expected::One(one), false) => {

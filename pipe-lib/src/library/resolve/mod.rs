@@ -68,6 +68,7 @@ fn code_of(error: &ComposeError) -> Code {
         ComposeError::TooManyStages { .. } | ComposeError::Malformed(_) => Code::Limit,
         ComposeError::Layout { .. } => Code::LayoutPosition,
         ComposeError::Frame { .. } => Code::FrameResult,
+        ComposeError::Digest { .. } => Code::DigestBytes,
     }
 }
 

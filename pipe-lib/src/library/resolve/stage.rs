@@ -182,6 +182,8 @@ impl Resolver<'_> {
                 "write `-> {0}` at the end of the pipeline, or `{0} ->` at its start",
                 name.node
             ));
+        } else if DigestKind::is_left_out(&name.node) {
+            diagnostic = diagnostic.help("it is a digest of another crate: build with the feature `digests`");
         } else if let Some(near) = nearest(&name.node, known) {
             diagnostic = diagnostic.help(format!("did you mean `{near}`?"));
         } else {
