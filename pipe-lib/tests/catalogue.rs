@@ -9,7 +9,7 @@ use pipe_lib::{Backend, CompileError, Engine, Features, Library};
 /// The register in natural order, a bit at a time: long division by the polynomial.
 struct Naive<'a> {
     crc: &'a CatalogueCrc,
-    register: u64,
+    register: u128,
 }
 
 impl Naive<'_> {
@@ -19,7 +19,7 @@ impl Naive<'_> {
 
     fn bit(&mut self, bit: bool) {
         let top = self.register >> (self.crc.width - 1) & 1 == 1;
-        let mask = u64::MAX >> (64 - self.crc.width);
+        let mask = u128::MAX >> (128 - self.crc.width);
         self.register = (self.register << 1 & mask) ^ if top != bit { self.crc.poly } else { 0 };
     }
 
@@ -31,26 +31,26 @@ impl Naive<'_> {
     }
 
     /// What the catalogue calls the contents of the register.
-    fn shown(&self) -> u64 {
+    fn shown(&self) -> u128 {
         if self.crc.refout { turned(self.crc, self.register) } else { self.register }
     }
 
-    fn value(&self) -> u64 {
+    fn value(&self) -> u128 {
         self.shown() ^ self.crc.xorout
     }
 }
 
-fn turned(crc: &CatalogueCrc, value: u64) -> u64 {
-    value.reverse_bits() >> (64 - crc.width)
+fn turned(crc: &CatalogueCrc, value: u128) -> u128 {
+    value.reverse_bits() >> (128 - crc.width)
 }
 
 /// A message with its CRC behind it, in the order in which bits go out, and zeros to a whole byte; and the
 /// number of these.
-fn codeword(crc: &CatalogueCrc, message: &[u8], value: u64) -> (Vec<u8>, u32) {
+fn codeword(crc: &CatalogueCrc, message: &[u8], value: u128) -> (Vec<u8>, u32) {
     let natural = if crc.refout { turned(crc, value) } else { value };
     let bytes = crc.width.div_ceil(8);
     let padding = 8 * bytes - crc.width;
-    let mut sent: Vec<u8> = (natural << padding).to_be_bytes()[8 - bytes as usize..].to_vec();
+    let mut sent: Vec<u8> = (natural << padding).to_be_bytes()[16 - bytes as usize..].to_vec();
     if crc.refin {
         sent.iter_mut().for_each(|byte| *byte = byte.reverse_bits());
     }
@@ -62,7 +62,8 @@ fn engines(crc: &CatalogueCrc) -> Vec<Engine> {
     let engine = |backend: Backend| match pipeline.compile_with(&backend.into()) {
         Ok(engine) => Some(engine),
         Err(CompileError::Unsupported(why)) => {
-            assert!(backend == Backend::Native && !multiplies_without_carries(), "{why}");
+            let fits = crc.width <= 64;
+            assert!(backend == Backend::Native && !(fits && multiplies_without_carries()), "{why}");
             None
         }
         Err(error) => panic!("{}: {error}", crc.name),
@@ -80,7 +81,12 @@ fn check_values_and_residues_are_the_published_ones_on_every_backend() {
     for crc in catalogue() {
         let engines = engines(crc);
         let value = |engine: &Engine, bytes: &[u8]| {
-            engine.run_read_only(bytes).unwrap().export(&format!("{}.crc", crc.name)).unwrap()
+            let run = engine.run_read_only(bytes).unwrap();
+            let export = |name: &str| run.export(&format!("{}.{name}", crc.name)).map(u128::from);
+            match crc.width {
+                ..=64 => export("crc").unwrap(),
+                _ => export("high").unwrap() << 64 | export("low").unwrap(),
+            }
         };
         for engine in &engines {
             assert_eq!(value(engine, b"123456789"), crc.check, "{} on {}", crc.title, engine.backend());
@@ -104,7 +110,8 @@ fn check_values_and_residues_are_the_published_ones_on_every_backend() {
 #[test]
 fn each_is_known_as_the_crc_that_it_is() {
     let library = Library::standard();
-    for crc in catalogue() {
+    // A state has 64 bits.
+    for crc in catalogue().iter().filter(|crc| crc.width <= 64) {
         let pipe = library.pipe(&crc.name).unwrap();
         let class = analyse(pipe).states[0].class.to_string();
         let wanted = format!("{}-bit CRC", crc.width);
@@ -115,6 +122,7 @@ fn each_is_known_as_the_crc_that_it_is() {
 #[test]
 fn names_are_one_each_and_what_a_file_declares_goes_before() {
     let mut names: Vec<&str> = catalogue().iter().map(|crc| &*crc.name).collect();
+    assert_eq!(names.len(), 113);
     names.sort_unstable();
     assert!(names.windows(2).all(|pair| pair[0] != pair[1]), "{names:?}");
     let mut library = Library::standard();

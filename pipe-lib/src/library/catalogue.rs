@@ -2,8 +2,8 @@
 //! parameters.
 //!
 //! Parameters are those of the catalogue of parametrised CRC algorithms
-//! (<https://reveng.sourceforge.io/crc-catalogue/all.htm>), of up to 64 bits. A pipe is made when it is first
-//! named; one that a file declares goes before one of the catalogue.
+//! (<https://reveng.sourceforge.io/crc-catalogue/all.htm>). A pipe is made when it is first named; one that a
+//! file declares goes before one of the catalogue.
 
 use super::Library;
 use crate::ir::Pipe;
@@ -21,23 +21,23 @@ pub struct CatalogueCrc {
     /// Bits of the remainder.
     pub width: u32,
     /// The polynomial without its highest term, in natural order.
-    pub poly: u64,
+    pub poly: u128,
     /// The remainder before the first bit, in natural order.
-    pub init: u64,
+    pub init: u128,
     /// Whether the least significant bit of each byte comes first.
     pub refin: bool,
     /// Whether the remainder is turned around in the end.
     pub refout: bool,
     /// What is added (exclusive or) after that.
-    pub xorout: u64,
+    pub xorout: u128,
     /// The result of `123456789`.
-    pub check: u64,
+    pub check: u128,
     /// The remainder of a message with its CRC behind it, before `xorout`.
-    pub residue: u64,
+    pub residue: u128,
 }
 
 impl CatalogueCrc {
-    fn new(constant: &str, width: u8, numbers: [u64; 5], (refin, refout): (bool, bool)) -> CatalogueCrc {
+    fn new(constant: &str, width: u8, numbers: [u128; 5], (refin, refout): (bool, bool)) -> CatalogueCrc {
         let [poly, init, xorout, check, residue] = numbers;
         let (_, label) = constant.split_once('_').unwrap_or_default();
         let title = format!("CRC-{}", label.replacen('_', "/", 1).replace('_', "-"));
@@ -52,9 +52,12 @@ impl CatalogueCrc {
     /// bits of the message that are still to come.
     pub fn text(&self) -> String {
         let CatalogueCrc { title, name, width, check, .. } = self;
+        if *width > u64::BITS {
+            return self.text_in_halves();
+        }
         let register = width.next_power_of_two().max(8);
         let spare = register - width;
-        let turned = |value: u64| value.reverse_bits() >> (64 - width);
+        let turned = |value: u128| self.turned(value);
         let digits = register as usize / 4 + 2;
         let mut text = format!("/// {title}, as the catalogue of parametrised CRC algorithms has it.\n");
         let init = if self.refin { turned(self.init) } else { self.init << spare };
@@ -108,6 +111,39 @@ impl CatalogueCrc {
         text
     }
 
+    /// The same of more than 64 bits, the register in two states and results: no backend but the interpreter
+    /// has values of 128 bits beside words of 8. The catalogue's one such CRC has the least significant bit
+    /// first.
+    fn text_in_halves(&self) -> String {
+        let CatalogueCrc { title, name, check, .. } = self;
+        debug_assert!(self.refin && self.refout && self.xorout == 0, "{title}");
+        let halves = |value: u128| (value as u64, (value >> 64) as u64);
+        let (init, poly) = (halves(self.turned(self.init)), halves(self.turned(self.poly)));
+        let check = halves(*check);
+        let step = format!(
+            "    and bit, low, 1\n    shl carry, high, 63\n    shr low, low, 1\n    or low, low, carry\n    \
+             shr high, high, 1\n    mul taps, bit, {:#018x}\n    xor low, low, taps\n    \
+             mul taps, bit, {:#018x}\n    xor high, high, taps\n",
+            poly.0, poly.1
+        );
+        format!(
+            "/// {title}, as the catalogue of parametrised CRC algorithms has it, in two halves.\n\
+             pipe {name} : u8 {{\n    state low: u64 = {:#x}\n    state high: u64 = {:#x}\n    in x\n    \
+             zext word, x\n    xor low, low, word\n{}    export low\n    export high\n}}\n\n\
+             test {name} \"CRC catalogue check value\" {{\n    input \"123456789\"\n    \
+             expect low = {:#x}\n    expect high = {:#x}\n}}\n",
+            init.0,
+            init.1,
+            step.repeat(8),
+            check.0,
+            check.1
+        )
+    }
+
+    fn turned(&self, value: u128) -> u128 {
+        value.reverse_bits() >> (u128::BITS - self.width)
+    }
+
     fn pipe(&self) -> Option<Arc<Pipe>> {
         let mut library = Library::empty();
         let loaded = library.load(&format!("<catalogue/{}>", self.title), &self.text());
@@ -127,7 +163,7 @@ macro_rules! entries {
     };
 }
 
-static ENTRIES: LazyLock<[CatalogueCrc; 112]> = LazyLock::new(|| {
+static ENTRIES: LazyLock<[CatalogueCrc; 113]> = LazyLock::new(|| {
     entries! {
         CRC_3_GSM CRC_3_ROHC CRC_4_G_704 CRC_4_INTERLAKEN CRC_5_EPC_C1G2 CRC_5_G_704 CRC_5_USB
         CRC_6_CDMA2000_A CRC_6_CDMA2000_B CRC_6_DARC CRC_6_GSM CRC_6_G_704 CRC_7_MMC CRC_7_ROHC
@@ -147,17 +183,18 @@ static ENTRIES: LazyLock<[CatalogueCrc; 112]> = LazyLock::new(|| {
         CRC_32_AUTOSAR CRC_32_BASE91_D CRC_32_BZIP2 CRC_32_CD_ROM_EDC CRC_32_CKSUM CRC_32_ISCSI
         CRC_32_ISO_HDLC CRC_32_JAMCRC CRC_32_MEF CRC_32_MPEG_2 CRC_32_XFER CRC_40_GSM
         CRC_64_ECMA_182 CRC_64_GO_ISO CRC_64_MS CRC_64_NVME CRC_64_REDIS CRC_64_WE CRC_64_XZ
+        CRC_82_DARC
     }
 });
 
-/// All of them with up to 64 bits, the narrowest first: all but CRC-82/DARC.
+/// All of them, the narrowest first.
 pub fn catalogue() -> &'static [CatalogueCrc] {
     &*ENTRIES
 }
 
 /// The pipe of that name.
 pub(super) fn pipe(name: &str) -> Option<&'static Arc<Pipe>> {
-    static PIPES: [OnceLock<Option<Arc<Pipe>>>; 112] = [const { OnceLock::new() }; 112];
+    static PIPES: [OnceLock<Option<Arc<Pipe>>>; 113] = [const { OnceLock::new() }; 113];
     // Most names are none of these.
     if !name.starts_with("crc") {
         return None;

@@ -101,7 +101,7 @@ fn digests(library: &Library) -> impl Iterator<Item = (DigestKind, &Arc<Pipe>)> 
 fn list_crcs(out: &mut impl std::io::Write, json: bool) -> std::io::Result<()> {
     if json {
         // As text: of 64 bits, readers whose numbers are doubles would lose some.
-        let hex = |value: u64| format!("{value:#x}");
+        let hex = |value: u128| format!("{value:#x}");
         let crcs: Vec<_> = catalogue()
             .iter()
             .map(|crc| {
@@ -117,7 +117,7 @@ fn list_crcs(out: &mut impl std::io::Write, json: bool) -> std::io::Result<()> {
     let heads = ["name", "catalogue", "poly", "init", "refin", "refout", "xorout", "check", "residue"];
     let rows = catalogue().iter().map(|crc| {
         let digits = crc.width.div_ceil(4) as usize;
-        let hex = |value: u64| format!("0x{value:0digits$x}");
+        let hex = |value: u128| format!("0x{value:0digits$x}");
         [
             crc.name.clone(),
             crc.title.clone(),

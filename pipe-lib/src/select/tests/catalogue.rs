@@ -1,4 +1,5 @@
-//! Every CRC of the catalogue runs several words at once on every machine that the native backend runs on.
+//! Every CRC of the catalogue of up to 64 bits runs several words at once on every machine that the native
+//! backend runs on.
 
 use crate::features::machines;
 use crate::library::catalogue;
@@ -8,7 +9,8 @@ use crate::{Backend, CompileOptions, Library};
 #[test]
 fn every_crc_of_the_catalogue_is_wide_on_every_machine() {
     let library = Library::standard();
-    for crc in catalogue() {
+    // A state has 64 bits: wider ones run word by word.
+    for crc in catalogue().iter().filter(|crc| crc.width <= 64) {
         let pipeline = library.pipeline(&crc.name).unwrap();
         for (machine, features) in machines::NATIVE {
             let options = CompileOptions { features: Some(features), ..Backend::Auto.into() };
