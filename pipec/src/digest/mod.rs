@@ -10,6 +10,8 @@ pub(crate) mod list;
 pub(crate) mod name;
 pub(crate) mod pass;
 pub(crate) mod read;
+#[cfg(target_os = "linux")]
+mod ring;
 pub(crate) mod value;
 
 pub(crate) use algorithm::Algorithm;

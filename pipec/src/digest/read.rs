@@ -1,6 +1,6 @@
-//! Reading a file while what was read is worked on: from its start to its end, by a thread of its own that
-//! reads ahead into one of few buffers, which go back and forth; or in any order, by whoever works on the
-//! parts.
+//! Reading a file while what was read is worked on: from its start to its end, ahead into one of few
+//! buffers, which go back and forth, by the kernel (`ring`) or else by a thread of its own; or in any order,
+//! by whoever works on the parts.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::mpsc;
 
 /// Bytes of a buffer: what stays in the second-level cache between the kernel's copy and the digests.
-const BUFFER: usize = 256 << 10;
+pub(super) const BUFFER: usize = 256 << 10;
 
 /// Buffers of a stream: one is filled, one worked on, one between.
 const BUFFERS: usize = 3;
@@ -25,6 +25,34 @@ pub(crate) fn open(path: &Path) -> io::Result<Box<dyn Read + Send>> {
         return Ok(Box::new(io::stdin()));
     }
     Ok(Box::new(open_file(path, false)?))
+}
+
+/// Gives all bytes of a file, or of the standard input as `-`, to `each`, in order and in pieces; what that
+/// gives as an error ends it. `direct`: past the page cache, but for the standard input.
+///
+/// # Errors
+/// Those of [`open`], of reading, and of `each`.
+pub(crate) fn read_path<E: From<io::Error>>(
+    path: &Path,
+    direct: bool,
+    mut each: impl FnMut(&[u8]) -> Result<(), E>,
+) -> Result<(), E> {
+    if path == Path::new("-") {
+        return read_all(io::stdin(), each);
+    }
+    let file = open_file(path, direct)?;
+    #[cfg(target_os = "linux")]
+    if let Some(mut ahead) = super::ring::Ahead::of(&file, direct)? {
+        ahead.read(&mut each)?;
+        if direct {
+            return Ok(());
+        }
+        // What was written behind the end meanwhile.
+        let mut rest = &file;
+        std::io::Seek::seek(&mut rest, io::SeekFrom::Start(ahead.end()))?;
+        return read_all(rest, each);
+    }
+    if direct { read_all(Direct::new(file)?, each) } else { read_all(file, each) }
 }
 
 /// Opens a file; `direct`, to be read past the page cache.
@@ -77,16 +105,15 @@ pub(crate) fn read_at(file: &File, at: u64, buffer: &mut [u8], wanted: usize) ->
 }
 
 /// A file that is read past the page cache, where nothing may be asked for behind its end.
-pub(crate) struct Direct {
+struct Direct {
     file: File,
     left: u64,
 }
 
 impl Direct {
     /// # Errors
-    /// Those of [`open_file`].
-    pub(crate) fn open(path: &Path) -> io::Result<Direct> {
-        let file = open_file(path, true)?;
+    /// If its size cannot be had.
+    fn new(file: File) -> io::Result<Direct> {
         // A device says 0, and comes to its end by itself.
         let metadata = file.metadata()?;
         let left = if metadata.is_file() { metadata.len() } else { u64::MAX };
@@ -109,7 +136,7 @@ impl Read for Direct {
 ///
 /// # Errors
 /// Those of reading, and of `each`.
-pub(crate) fn read_all<E: From<io::Error>>(
+fn read_all<E: From<io::Error>>(
     mut from: impl Read + Send,
     mut each: impl FnMut(&[u8]) -> Result<(), E>,
 ) -> Result<(), E> {
@@ -163,19 +190,24 @@ fn fill(from: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
 }
 
 /// [`BUFFER`] bytes that begin at a multiple of [`ALIGNMENT`].
-struct Buffer {
+pub(super) struct Buffer {
     memory: Vec<u8>,
     start: usize,
 }
 
 impl Buffer {
-    fn new() -> Buffer {
+    pub(super) fn new() -> Buffer {
         let memory = vec![0; BUFFER + ALIGNMENT];
         let start = memory.as_ptr().addr().wrapping_neg() % ALIGNMENT;
         Buffer { memory, start }
     }
 
-    fn bytes(&mut self) -> &mut [u8] {
+    /// One without bytes.
+    pub(super) const fn none() -> Buffer {
+        Buffer { memory: Vec::new(), start: 0 }
+    }
+
+    pub(super) fn bytes(&mut self) -> &mut [u8] {
         &mut self.memory[self.start..self.start + BUFFER]
     }
 }

@@ -183,13 +183,9 @@ fn digest(path: &Path, pass: &Pass, reading: Reading<'_>) -> Result<Digested, Fa
     if let Some(digested) = digest_in_parts(path, pass, reading) {
         return digested;
     }
-    let from: Box<dyn io::Read + Send> = match reading.direct && path != Path::new("-") {
-        true => Box::new(read::Direct::open(path)?),
-        false => read::open(path)?,
-    };
     let mut running = pass.start();
     let mut bytes = 0;
-    read::read_all(from, |block| {
+    read::read_path(path, reading.direct, |block| {
         running.update(block)?;
         bytes += block.len() as u64;
         reading.advance(block.len() as u64);
