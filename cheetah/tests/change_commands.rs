@@ -72,6 +72,59 @@ fn an_image_is_made_changed_and_packed_again() {
     assert!(refused(at, &["unpack", "a.img", "out"]).contains("out"));
 }
 
+/// Two names, one file: in a folder, in an image, by hand, and in a folder again.
+#[test]
+fn a_file_with_several_names_is_there_once() {
+    use std::os::unix::fs::MetadataExt;
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    fs::create_dir_all(at.join("site/d")).unwrap();
+    fs::write(at.join("site/one.bin"), support::noise(300_000)).unwrap();
+    fs::write(at.join("site/page.html"), "<p>page ".repeat(300)).unwrap();
+    for (existing, new) in [
+        ("one.bin", "d/two.bin"),
+        ("one.bin", "0.bin"),
+        ("page.html", "d/index.html"),
+        // Another media type: its head is another, so it is another file.
+        ("page.html", "page.txt"),
+    ] {
+        fs::hard_link(at.join("site").join(existing), at.join("site").join(new)).unwrap();
+    }
+    run(at, &["pack", "site", "-o", "a.img", "--compress"], b"");
+    run(at, &["pack", "site", "-o", "b.img", "--compress"], b"");
+    assert!(fs::read(at.join("a.img")).unwrap() == fs::read(at.join("b.img")).unwrap());
+    assert!(fs::metadata(at.join("a.img")).unwrap().len() < 400_000);
+    assert!(run(at, &["fsck", "a.img"], b"").contains("sound"));
+    let stat = |image: &str, path: &str| -> serde_json::Value {
+        serde_json::from_str(&run(at, &["stat", "--json", image, path], b"")).unwrap()
+    };
+    assert_eq!(stat("a.img", "d/two.bin")["names"], 3);
+    assert_eq!(stat("a.img", "d/index.html")["names"], 2);
+    // What it is in a coding, too.
+    assert_eq!(stat("a.img", "d/index.html.br")["names"], 2);
+    assert_eq!(stat("a.img", "page.txt")["names"], 1);
+
+    run(at, &["ln", "a.img", "0.bin", "d/more.bin"], b"");
+    assert!(refused(at, &["ln", "a.img", "0.bin", "d/more.bin"]).contains("already"));
+    assert!(refused(at, &["ln", "a.img", "d", "e"]).contains("folder"));
+    assert!(refused(at, &["ln", "a.img", "none", "e"]).contains("no such"));
+    run(at, &["put", "a.img", "one.bin", "--at", "7"], b"changed");
+    let mut expected = support::noise(300_000);
+    expected[7..14].copy_from_slice(b"changed");
+    let cat = cheetah(at, &["cat", "a.img", "d/more.bin"], b"").stdout;
+    assert!(cat == expected);
+    run(at, &["rm", "a.img", "one.bin"], b"");
+    run(at, &["compact", "a.img"], b"");
+    assert_eq!(stat("a.img", "d/more.bin")["names"], 3);
+    assert!(fs::metadata(at.join("a.img")).unwrap().len() < 700_000);
+    run(at, &["compact", "a.img", "-o", "packed.img"], b"");
+    run(at, &["unpack", "packed.img", "out"], b"");
+    let facts = |name: &str| fs::metadata(at.join("out").join(name)).unwrap();
+    assert_eq!((facts("0.bin").nlink(), facts("0.bin").ino()), (3, facts("d/more.bin").ino()));
+    assert!(fs::read(at.join("out/d/two.bin")).unwrap() == expected);
+    assert_eq!(facts("page.txt").nlink(), 1);
+}
+
 #[test]
 fn a_packed_image_is_changed_and_its_files_stay_as_they_were() {
     let folder = tempfile::tempdir().unwrap();

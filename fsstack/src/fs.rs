@@ -287,6 +287,11 @@ impl<'a> Inode<'a> {
         self.image.meta.path(self.record)
     }
 
+    /// What has the first name of this file: itself, unless it has several (hard links).
+    pub fn first_name(self) -> Inode<'a> {
+        self.record.same_as.map_or(self, |first| self.image.inode(InodeId(first)))
+    }
+
     /// Last name of the path; empty for the root.
     pub fn name(self) -> &'a [u8] {
         let path = self.path();
@@ -336,6 +341,12 @@ impl<'a> Inode<'a> {
             Kind::Directory => self.record.first..self.record.first + self.record.count,
             Kind::File => 0..0,
         }
+    }
+
+    /// Who asks for this file will ask for what lies from its contents on, up to so many bytes; 0 if nothing
+    /// is known of it.
+    pub fn group_bytes(self) -> u64 {
+        self.record.group_bytes
     }
 
     /// Where the contents lie in the image, in order.

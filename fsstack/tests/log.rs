@@ -8,6 +8,7 @@ use runtime::buffer::{Shared, Slice};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 #[derive(Clone, Debug)]
 enum Op {
@@ -20,6 +21,7 @@ enum Op {
     Remove(Vec<u8>),
     RemoveAll(Vec<u8>),
     Rename(Vec<u8>, Vec<u8>),
+    Link(Vec<u8>, Vec<u8>),
     Touch(Vec<u8>, u8),
     Sync,
     Revert,
@@ -29,7 +31,13 @@ enum Op {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Thing {
-    File { bytes: Vec<u8>, mtime: i64, app: Vec<u8> },
+    /// Names of one file have one number.
+    File {
+        number: usize,
+        bytes: Vec<u8>,
+        mtime: i64,
+        app: Vec<u8>,
+    },
     Folder,
 }
 
@@ -55,6 +63,37 @@ fn bytes(len: usize, salt: u8) -> Vec<u8> {
     (0..len).map(|i| (i as u8).wrapping_mul(31).wrapping_add((i >> 8) as u8).wrapping_add(salt)).collect()
 }
 
+fn new_number() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+fn number(model: &Model, path: &[u8]) -> Option<usize> {
+    match model.get(path) {
+        Some(Thing::File { number, .. }) => Some(*number),
+        _ => None,
+    }
+}
+
+/// What was done to a file by one name shows by all.
+fn show_by_all_names(model: &mut Model, path: &[u8]) {
+    let changed = model[path].clone();
+    let number = number(model, path).unwrap();
+    let same = |thing: &&mut Thing| matches!(thing, Thing::File { number: other, .. } if *other == number);
+    model.values_mut().filter(same).for_each(|thing| *thing = changed.clone());
+}
+
+/// Each file's number is the place of its first name.
+fn numbered(mut model: Model) -> Model {
+    let mut places = BTreeMap::new();
+    for (place, thing) in model.values_mut().enumerate() {
+        if let Thing::File { number, .. } = thing {
+            *number = *places.entry(*number).or_insert(place);
+        }
+    }
+    model
+}
+
 fn time(seconds: i64) -> Mtime {
     Mtime { seconds, nanoseconds: 5 }
 }
@@ -69,11 +108,11 @@ fn model(model: &mut Model, op: &Op) -> bool {
             let app = vec![*salt; 3];
             model.insert(
                 path.clone(),
-                Thing::File { bytes: bytes(*len, *salt), mtime: i64::from(*salt), app },
+                Thing::File { number: new_number(), bytes: bytes(*len, *salt), mtime: i64::from(*salt), app },
             );
         }
         Op::Write(path, offset, len, salt) => {
-            let Some(Thing::File { bytes: old, mtime, app }) = model.get_mut(path) else { return false };
+            let Some(Thing::File { bytes: old, mtime, app, .. }) = model.get_mut(path) else { return false };
             let at = *offset as usize;
             if *len > 0 {
                 old.resize(old.len().max(at + len), 0);
@@ -82,16 +121,25 @@ fn model(model: &mut Model, op: &Op) -> bool {
                 .into_iter()
                 .for_each(|place| place.copy_from_slice(&bytes(*len, *salt)));
             (*mtime, *app) = (i64::from(*salt), Vec::new());
+            show_by_all_names(model, path);
         }
         Op::Append(path, len, salt) => {
-            let Some(Thing::File { bytes: old, mtime, app }) = model.get_mut(path) else { return false };
+            let Some(Thing::File { bytes: old, mtime, app, .. }) = model.get_mut(path) else { return false };
             old.extend(bytes(*len, *salt));
             (*mtime, *app) = (i64::from(*salt), Vec::new());
+            show_by_all_names(model, path);
         }
         Op::Truncate(path, size) => {
-            let Some(Thing::File { bytes, mtime, app }) = model.get_mut(path) else { return false };
+            let Some(Thing::File { bytes, mtime, app, .. }) = model.get_mut(path) else { return false };
             bytes.resize(*size as usize, 0);
             (*mtime, *app) = (9, Vec::new());
+            show_by_all_names(model, path);
+        }
+        Op::Link(existing, path) => {
+            if model.contains_key(path) || !fits(model, path) || number(model, existing).is_none() {
+                return false;
+            }
+            model.insert(path.clone(), model[existing].clone());
         }
         Op::Mkdir(path) => {
             if model.contains_key(path) || !fits(model, path) {
@@ -107,7 +155,7 @@ fn model(model: &mut Model, op: &Op) -> bool {
         }
         Op::Rename(from, to) => {
             let Some(thing) = model.get(from) else { return false };
-            if from == to {
+            if from == to || number(model, from).is_some_and(|it| number(model, to) == Some(it)) {
                 return true;
             }
             let free = match (thing, model.get(to)) {
@@ -128,7 +176,10 @@ fn model(model: &mut Model, op: &Op) -> bool {
             }
         }
         Op::Touch(path, salt) => match model.get_mut(path) {
-            Some(Thing::File { mtime, app, .. }) => (*mtime, *app) = (i64::from(*salt), vec![*salt; 7]),
+            Some(Thing::File { mtime, app, .. }) => {
+                (*mtime, *app) = (i64::from(*salt), vec![*salt; 7]);
+                show_by_all_names(model, path);
+            }
             Some(Thing::Folder) => {}
             None => return false,
         },
@@ -160,6 +211,7 @@ fn apply(log: &mut Log, op: &Op) -> Result<(), LogError> {
         Op::Remove(path) => log.remove(path).map(drop),
         Op::RemoveAll(path) => log.remove_all(path).map(drop),
         Op::Rename(from, to) => log.rename(from, to).map(drop),
+        Op::Link(existing, path) => log.link(existing, path).map(drop),
         Op::Touch(path, salt) => log.set_attributes(path, time((*salt).into()), &[*salt; 7]).map(drop),
         Op::Sync => log.sync().map(drop),
         Op::Revert => {
@@ -183,7 +235,13 @@ fn dump(generation: &Generation) -> Model {
                 assert!(!part.is_empty());
                 bytes.extend_from_slice(part.bytes());
             }
-            Thing::File { bytes, mtime: entry.mtime().seconds, app: entry.app().unwrap().to_vec() }
+            let names: Vec<_> = entry.names().collect();
+            assert_eq!(names.len().max(1), entry.name_count());
+            let first = names.into_iter().min().unwrap_or(entry.path());
+            // The entries stand by their paths; the root first, which is not in the model.
+            let number = generation.entries().position(|other| other.path() == first).unwrap() - 1;
+            let app = entry.app().unwrap().to_vec();
+            Thing::File { number, bytes, mtime: entry.mtime().seconds, app }
         };
         model.insert(entry.path().to_vec(), thing);
     }
@@ -227,6 +285,7 @@ fn op() -> impl Strategy<Value = Op> {
         2 => path().prop_map(Op::Remove),
         1 => path().prop_map(Op::RemoveAll),
         5 => (path(), path()).prop_map(|(from, to)| Op::Rename(from, to)),
+        5 => (path(), path()).prop_map(|(existing, path)| Op::Link(existing, path)),
         2 => (path(), any::<u8>()).prop_map(|(path, salt)| Op::Touch(path, salt)),
         6 => Just(Op::Sync),
         1 => Just(Op::Revert),
@@ -257,8 +316,9 @@ proptest! {
             match op {
                 Op::Sync | Op::Compact => {
                     durable = now.clone();
-                    prop_assert_eq!(&dump(&Generation::open(&path, &options()).unwrap()), &durable);
-                    snapshots.push((log.snapshot(), durable.clone()));
+                    let opened = Generation::open(&path, &options()).unwrap();
+                    prop_assert_eq!(dump(&opened), numbered(durable.clone()), "after {:?}", ops);
+                    snapshots.push((log.snapshot(), numbered(durable.clone())));
                 }
                 Op::Revert => now = durable.clone(),
                 Op::Reopen => {
@@ -268,9 +328,9 @@ proptest! {
                 }
                 _ => {}
             }
-            prop_assert_eq!(&dump(&log.latest()), &now, "after {:?}", op);
+            prop_assert_eq!(dump(&log.latest()), numbered(now.clone()), "after {:?}", op);
         }
-        prop_assert_eq!(&dump(&log.snapshot()), &durable);
+        prop_assert_eq!(dump(&log.snapshot()), numbered(durable));
         for (generation, model) in snapshots {
             prop_assert!(dump(&generation) == model, "generation {} changed", generation.number());
         }
@@ -381,6 +441,46 @@ fn many_commits_make_no_more_than_so_many_segments() {
     assert_eq!((dump(&packed), packed.segments()), (expected, 1));
 }
 
+/// Contents are there once, in the log and in what it is packed to.
+#[test]
+fn names_of_one_file_share_its_contents() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.img");
+    let mut log = log_at(&path);
+    put(&mut log, "a", 300_000, 1);
+    log.sync().unwrap();
+    let before = log.written_bytes();
+    for name in ["b", "c", "d"] {
+        log.link(b"a", name.as_bytes()).unwrap();
+    }
+    log.sync().unwrap();
+    assert!(log.written_bytes() - before < 50_000, "{}", log.written_bytes() - before);
+    log.write(b"c", 7, slice(10, 9), time(2)).unwrap();
+    log.sync().unwrap();
+    log.remove(b"a").unwrap();
+    log.sync().unwrap();
+    let mut expected = bytes(300_000, 1);
+    expected[7..17].copy_from_slice(&bytes(10, 9));
+    let check = |image: &Path| {
+        let generation = Generation::open(image, &options()).unwrap();
+        for name in ["b", "c", "d"] {
+            assert!(read(&generation, name) == expected);
+            assert_eq!(generation.find(name).unwrap().name_count(), 3);
+        }
+        assert_eq!(generation.check(|_| {}).problems, []);
+    };
+    check(&path);
+    let summary = log.compact(&[b"d".to_vec()]).unwrap();
+    assert_eq!((summary.files, summary.content_bytes), (3, 300_000));
+    check(&path);
+    assert_eq!((log.usage().unwrap().files, log.usage().unwrap().dead_bytes), (1, 0));
+    log.remove(b"b").unwrap();
+    log.remove(b"d").unwrap();
+    log.sync().unwrap();
+    let last = Generation::open(&path, &options()).unwrap();
+    assert_eq!((last.find("c").unwrap().name_count(), read(&last, "c") == expected), (1, true));
+}
+
 #[test]
 fn big_files_are_written_while_they_are_read() {
     let folder = tempfile::tempdir().unwrap();
@@ -418,6 +518,66 @@ fn overwrites_in_batches_cost_little_more_than_their_bytes() {
     assert!(ratio < 1.2, "{ratio} bytes written for each byte");
 }
 
+/// A page and what it embeds lie together still, and are read together, when an image was changed and is
+/// packed again.
+#[test]
+fn what_was_wanted_together_is_so_after_it_was_packed_again() {
+    use fsstack::{Builder, Image};
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.img");
+    let mut builder = Builder::in_memory(&Default::default()).unwrap();
+    for name in ["p/z.html", "c.png", "a.png", "x", "q.html", "b.css", "gone.png", "alone.html", "gone.css"] {
+        let contents = bytes(5000, name.len() as u8);
+        builder.file(name.as_bytes(), time(3), &mut &contents[..], |_| b"head".to_vec()).unwrap();
+        match name {
+            "a.png" => builder.group(b"p/z.html"),
+            "gone.png" => builder.group(b"q.html"),
+            "gone.css" => builder.group(b"alone.html"),
+            _ => {}
+        }
+    }
+    fs::write(&path, builder.finish().unwrap().0.into_bytes()).unwrap();
+    let mut log = Log::convert(&path, &options()).unwrap();
+    // A page that is written anew, an image that becomes longer, others that go, and something new.
+    put(&mut log, "p/z.html", 3000, 1);
+    log.append(b"a.png", slice(2000, 3), time(4)).unwrap();
+    log.remove(b"gone.png").unwrap();
+    log.remove(b"gone.css").unwrap();
+    put(&mut log, "0new", 10, 1);
+    let order = |image: &Image| {
+        let mut lay: Vec<_> = image.inodes().filter(|inode| inode.is_file()).collect();
+        lay.sort_by_key(|inode| inode.extents()[0].offset);
+        lay.iter().map(|inode| String::from_utf8(inode.path().to_vec()).unwrap()).collect::<Vec<_>>()
+    };
+    let check = |image: &Image| {
+        assert_eq!(
+            order(image),
+            ["p/z.html", "c.png", "a.png", "x", "q.html", "b.css", "alone.html", "0new"]
+        );
+        let reaches = |page: &str, last: &str| {
+            let (page, last) = (image.lookup(page).unwrap(), image.lookup(last).unwrap().extents()[0]);
+            assert_eq!(page.extents()[0].offset + page.group_bytes(), last.offset + last.len);
+        };
+        reaches("p/z.html", "a.png");
+        reaches("q.html", "b.css");
+        assert_eq!(image.lookup("alone.html").unwrap().group_bytes(), 0, "nothing of its group is left");
+        assert_eq!(image.lookup("c.png").unwrap().app().unwrap(), b"head");
+    };
+    let mut builder = Builder::in_memory(&Default::default()).unwrap();
+    log.latest().pack(&[], &mut builder).unwrap();
+    check(&Image::from_bytes(builder.finish().unwrap().0.into_bytes(), &options()).unwrap());
+    // In the log, and there again, since it says the same of itself.
+    for _ in 0..2 {
+        log.compact(&[]).unwrap();
+        let packed = Generation::open(&path, &options()).unwrap();
+        check(packed.packed_image().unwrap());
+    }
+    // Who says where something lies has it there.
+    log.compact(&[b"x".to_vec()]).unwrap();
+    let packed = Generation::open(&path, &options()).unwrap();
+    assert_eq!(order(packed.packed_image().unwrap())[..3], ["x", "p/z.html", "c.png"]);
+}
+
 #[test]
 fn refusals_say_why_and_change_nothing() {
     let folder = tempfile::tempdir().unwrap();
@@ -441,5 +601,10 @@ fn refusals_say_why_and_change_nothing() {
     put(&mut log, "d/e", 1, 1);
     assert_eq!(why(log.remove(b"d")), ChangeError::NotEmpty);
     assert_eq!(why(log.rename(b"a", b"d")), ChangeError::IsDirectory);
+    assert_eq!(why(log.link(b"a", b"d")), ChangeError::Exists);
+    assert_eq!(why(log.link(b"a", b"a")), ChangeError::Exists);
+    assert_eq!(why(log.link(b"d", b"x")), ChangeError::IsDirectory);
+    assert_eq!(why(log.link(b"x", b"y")), ChangeError::NotFound);
+    assert_eq!(why(log.link(b"a", b"x/y")), ChangeError::NoParent);
     assert_eq!(log.latest().len(), 4);
 }

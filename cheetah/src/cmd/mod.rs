@@ -10,6 +10,7 @@ mod df;
 mod features;
 mod fsck;
 mod image;
+mod ln;
 mod ls;
 mod manual;
 mod mkdir;
@@ -52,6 +53,7 @@ enum Command {
     Stat(stat::Arguments),
     Put(put::Arguments),
     Rm(rm::Arguments),
+    Ln(ln::Arguments),
     Mv(mv::Arguments),
     Mkdir(mkdir::Arguments),
     Df(df::Arguments),
@@ -101,6 +103,7 @@ pub(crate) fn run(arguments: Arguments) -> ExitCode {
         Command::Stat(arguments) => stat::run(&arguments),
         Command::Put(arguments) => put::run(&arguments),
         Command::Rm(arguments) => rm::run(&arguments),
+        Command::Ln(arguments) => ln::run(&arguments),
         Command::Mv(arguments) => mv::run(&arguments),
         Command::Mkdir(arguments) => mkdir::run(&arguments),
         Command::Df(arguments) => df::run(&arguments),

@@ -31,6 +31,9 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         Some(path) => {
             let inode = resolve(&image, path)?;
             let mut value = serde_json::to_value(image::Entry::of(inode))?;
+            if inode.is_file() {
+                value["names"] = inode.name_count().into();
+            }
             value["application_bytes"] = inode.app()?.len().into();
             value["pieces"] = inode.pieces().into();
             if let Some((_, inode)) = inode.packed() {

@@ -1,5 +1,6 @@
 //! `cheetah unpack SITE.img DIR`: writes the files of an image into a folder.
 
+use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
@@ -15,6 +16,8 @@ use super::image::open;
 use super::progress;
 
 /// Write the files of an image into a new folder
+///
+/// A file with several names is written once, and gets them all (hard links).
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// The image file
@@ -28,6 +31,8 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     // A new one, so that no link in it leads elsewhere.
     fs::create_dir(&arguments.dir).with_context(|| arguments.dir.display().to_string())?;
     let bar = progress::bar(image.entries().map(|entry| entry.size()).sum());
+    // Of files with several names, by the first of these: where they were written.
+    let mut written: HashMap<&[u8], PathBuf> = HashMap::new();
     for entry in image.entries().filter(|entry| !entry.path().is_empty()) {
         // Names of an image are neither `..` nor have a slash.
         let target = arguments.dir.join(OsStr::from_bytes(entry.path()));
@@ -35,6 +40,14 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             fs::create_dir(&target).with_context(|| target.display().to_string())?;
             continue;
         };
+        if let Some(first) = entry.names().next() {
+            if let Some(first) = written.get(first) {
+                fs::hard_link(first, &target).with_context(|| target.display().to_string())?;
+                bar.inc(entry.size());
+                continue;
+            }
+            written.insert(first, target.clone());
+        }
         let write = || -> io::Result<()> {
             let mut out = File::create_new(&target)?;
             bar.inc(io::copy(&mut FileContents::of(file), &mut out)?);

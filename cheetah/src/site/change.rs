@@ -6,9 +6,9 @@ use std::io::{self, Read};
 use fsstack::image::build::Mtime;
 use fsstack::log::{ChangeError, Contents, Generation, Log, LogError, OpenFile, Receipt};
 
-use super::pack::{Observed, Seen, name};
+use super::pack::{Observed, Seen, is_typed_alike, name};
 use crate::http::coding::Coding;
-use crate::http::content_type::{coding, content_type};
+use crate::http::content_type::coding;
 use crate::http::headers::Area;
 
 /// Puts a file with its ready-made heads at `path`. Versions of it in codings, which were made of what it was, are removed.
@@ -42,19 +42,30 @@ pub fn put_contents(
     Ok(receipt)
 }
 
-/// Moves a file or folder. A file whose new name makes it another media type gets new heads.
+/// Moves a file or folder. A file whose new name makes it another media type gets new heads, unless it has
+/// other names: then it keeps those that it has by these.
 ///
 /// # Errors
 /// If there is nothing at `from`, or it cannot stand at `to`.
 pub fn rename(log: &mut Log, from: &[u8], to: &[u8]) -> Result<Receipt, LogError> {
     let receipt = log.rename(from, to)?;
     remove_coded(log, to)?;
-    let (old, new) = (name(from), name(to));
-    let of_text = [None, Some(true), Some(false)];
-    let is_same = of_text.into_iter().all(|is_text| content_type(old, is_text) == content_type(new, is_text))
-        && coding(old).is_none()
-        && coding(new).is_none();
-    if is_same { Ok(receipt) } else { Ok(remake_heads(log, to)?.unwrap_or(receipt)) }
+    let has_other_names = log.latest().find(to).is_some_and(|entry| entry.name_count() > 1);
+    if has_other_names || is_typed_alike(from, to) {
+        Ok(receipt)
+    } else {
+        Ok(remake_heads(log, to)?.unwrap_or(receipt))
+    }
+}
+
+/// Gives a file another name, under which it is served with the heads that it has.
+///
+/// # Errors
+/// If there is no file at `existing`, or something stands at `path`.
+pub fn link(log: &mut Log, existing: &[u8], path: &[u8]) -> Result<Receipt, LogError> {
+    let receipt = log.link(existing, path)?;
+    remove_coded(log, path)?;
+    Ok(receipt)
 }
 
 /// Removes versions in codings of a file that was another when they were made.

@@ -39,6 +39,8 @@ pub struct Item {
     mtime: Mtime,
     /// When contents or attributes last changed, in seconds and nanoseconds since 1970.
     changed: (i64, i64),
+    /// Device and inode: names of one file have the same.
+    identity: (u64, u64),
 }
 
 /// What a folder holds, in a stable order, and what of it was left out.
@@ -68,7 +70,7 @@ impl Tree {
             if item.changed.0 >= now - 2 {
                 return None;
             }
-            let Item { path, is_directory, size, mtime, changed, source: _ } = item;
+            let Item { path, is_directory, size, mtime, changed, source: _, identity: _ } = item;
             hash.update(format!("{path:?} {is_directory} {size} {mtime:?} {changed:?}\n").as_bytes());
         }
         Some(hash.finalize().to_hex().to_string())
@@ -175,6 +177,7 @@ pub fn walk(root: &Path, dotfiles: Dotfiles) -> Result<Tree, PackError> {
             size: if is_directory { 0 } else { meta.len() },
             mtime: mtime(meta.modified().unwrap_or(UNIX_EPOCH)),
             changed: (meta.ctime(), meta.ctime_nsec()),
+            identity: (meta.dev(), meta.ino()),
         });
     }
     Ok(tree)
@@ -211,8 +214,9 @@ pub struct PackOptions {
     pub layout: LayoutName,
 }
 
-/// Packs `tree` into an image on `device`, telling `progress` of every file: its path and the bytes it had. Files that lie
-/// beside others with the suffix of a coding are these in that coding.
+/// Packs `tree` into an image on `device`, telling `progress` of every file: its path and the bytes it had.
+/// Files that lie beside others with the suffix of a coding are these in that coding. A file that has several
+/// names is packed once, and gets other names where its heads would be the same.
 ///
 /// # Errors
 /// If a file cannot be read or the device refuses.
@@ -228,11 +232,28 @@ pub fn pack<D: DeviceMut>(
     let previous = options.previous.as_deref().map(Previous::open).transpose()?;
     // Of files that are there in a coding, too: theirs is the same. A name comes before those that it begins.
     let mut types: FxHashMap<&[u8], String> = FxHashMap::default();
+    // Files by which others are named, with what was made of them in codings.
+    let mut packed: FxHashMap<(u64, u64), FirstName<'_>> = FxHashMap::default();
     let groups = options.layout.layout().groups(tree).map_err(PackError::Layout)?;
     for placed in layout::order(tree, groups) {
         let item = &tree.items[placed.item];
         if item.is_directory {
             builder.directory(&item.path, item.mtime, &[])?;
+            continue;
+        }
+        let is_alone = files.is_alone(&item.path) && !(options.dictionaries && is_fit(item));
+        let first = packed.get(&item.identity);
+        if let Some(FirstName { path: first, made }) = first.filter(|_| is_alone)
+            && is_typed_alike(first, &item.path)
+        {
+            builder.link(first, &item.path)?;
+            for suffix in made.iter().map(|coding| coding.suffix().as_bytes()) {
+                builder.link(&[first, suffix].concat(), &[&item.path, suffix].concat())?;
+            }
+            progress(&item.path, item.size);
+            if let Some(first) = placed.ends_group_of {
+                builder.group(&tree.items[first].path);
+            }
             continue;
         }
         let mut file = match File::open(&item.source) {
@@ -254,6 +275,9 @@ pub fn pack<D: DeviceMut>(
         } else if codings.is_empty() && !is_dictionary {
             kind.varies = files.are_beside(&item.path);
             let content_type = add_as(&mut builder, &item.path, mtime, file, &kind)?;
+            if is_alone {
+                packed.insert(item.identity, FirstName { path: &item.path, made: Vec::new() });
+            }
             if kind.varies {
                 types.insert(&item.path, content_type);
             }
@@ -274,6 +298,10 @@ pub fn pack<D: DeviceMut>(
             }
             kind.varies = !made.is_empty() || files.are_beside(&item.path);
             let content_type = add_as(&mut builder, &item.path, mtime, &contents[..], &kind)?;
+            if is_alone {
+                let made = made.iter().map(|(coding, _)| *coding).collect();
+                packed.insert(item.identity, FirstName { path: &item.path, made });
+            }
             for (coding, bytes) in made {
                 let path = [&item.path, coding.suffix().as_bytes()].concat();
                 let (content_type, coding) = (Some(content_type.clone()), Some(coding));
@@ -288,6 +316,13 @@ pub fn pack<D: DeviceMut>(
         }
     }
     Ok(builder.finish()?)
+}
+
+/// The path by which a file was packed that may have others.
+struct FirstName<'a> {
+    path: &'a [u8],
+    /// The codings that it was put beside itself in.
+    made: Vec<Coding>,
 }
 
 /// The image that clients have files of.
@@ -343,6 +378,12 @@ impl<'a> Files<'a> {
                 .any(|coding| self.has(path, coding) && content_type::is_worth_coding(name(path)))
     }
 
+    /// Whether the file at `path` is in no coding, and none is it in one.
+    fn is_alone(&self, path: &[u8]) -> bool {
+        content_type::coding(name(path)).is_none()
+            && !Coding::ALL.into_iter().any(|coding| self.has(path, coding))
+    }
+
     /// The path of the file that the one at `path` is in a coding.
     fn without_coding(&self, path: &'a [u8]) -> Option<&'a [u8]> {
         let (coding, _) = content_type::coding(name(path))?;
@@ -379,6 +420,16 @@ impl Kind {
 
 pub(super) fn name(path: &[u8]) -> &[u8] {
     path.rsplit(|&b| b == b'/').next().unwrap_or_default()
+}
+
+/// Whether a file has the same media type by either of two paths, whatever it holds.
+pub(super) fn is_typed_alike(one: &[u8], other: &[u8]) -> bool {
+    let (one, other) = (name(one), name(other));
+    let of_text = [None, Some(true), Some(false)];
+    let by = content_type::content_type;
+    of_text.into_iter().all(|is_text| by(one, is_text) == by(other, is_text))
+        && content_type::coding(one).is_none()
+        && content_type::coding(other).is_none()
 }
 
 /// Adds one file with its ready-made heads.

@@ -189,7 +189,7 @@ fn make(log: &mut Log, change: &WantedChange) -> Result<Result<ChangeMade, NotMa
         Err(LogError::Change(error)) => Ok(Err(match error {
             ChangeError::NotFound => NotMade::Nothing,
             ChangeError::Path(_) | ChangeError::Impossible => NotMade::Name,
-            ChangeError::TooLarge => NotMade::Full,
+            ChangeError::TooLarge | ChangeError::TooManyNames => NotMade::Full,
             ChangeError::NoParent
             | ChangeError::NotDirectory
             | ChangeError::IsDirectory

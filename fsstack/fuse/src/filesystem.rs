@@ -44,7 +44,7 @@ impl Mounted {
             crtime: of.mtime,
             kind: kind(of.is_directory),
             perm: (if of.is_directory { DIRECTORY_MODE } else { FILE_MODE }) as u16,
-            nlink: if of.is_orphan { 0 } else { 1 },
+            nlink: of.links,
             uid: self.uid,
             gid: self.gid,
             rdev: 0,
@@ -159,6 +159,18 @@ impl Filesystem for Mounted {
 
     fn rmdir(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         empty(self.volume().remove(parent.0, name.as_bytes(), true), reply);
+    }
+
+    fn link(
+        &self,
+        _request: &Request,
+        number: INodeNo,
+        new_parent: INodeNo,
+        new_name: &OsStr,
+        reply: ReplyEntry,
+    ) {
+        let linked = self.volume().link(number.0, new_parent.0, new_name.as_bytes());
+        self.entry(linked, reply);
     }
 
     fn rename(

@@ -26,8 +26,8 @@ pub(crate) struct Attributes {
     pub(crate) is_directory: bool,
     pub(crate) size: u64,
     pub(crate) mtime: SystemTime,
-    /// Whether it has no path any more.
-    pub(crate) is_orphan: bool,
+    /// How many names it has; none if it is only open still.
+    pub(crate) links: u32,
 }
 
 /// What is to be changed of a file.
@@ -73,6 +73,7 @@ fn of_log(error: LogError) -> Errno {
             ChangeError::NotEmpty => Errno::ENOTEMPTY,
             ChangeError::Exists => Errno::EEXIST,
             ChangeError::TooLarge => Errno::EFBIG,
+            ChangeError::TooManyNames => Errno::EMLINK,
             ChangeError::Path(PathError::NameTooLong | PathError::PathTooLong) => Errno::ENAMETOOLONG,
             ChangeError::Impossible | ChangeError::Path(_) => Errno::EINVAL,
         },
@@ -188,7 +189,41 @@ impl Volume {
     fn attributes_at(&mut self, path: &[u8]) -> Result<Attributes, Errno> {
         let entry = self.entry(path)?;
         let (is_directory, size, mtime) = (entry.is_directory(), entry.size(), to_system(entry.mtime()));
-        Ok(Attributes { number: self.names.number(path), is_directory, size, mtime, is_orphan: false })
+        let links = u32::try_from(entry.name_count()).unwrap_or(u32::MAX);
+        Ok(Attributes { number: self.number(path), is_directory, size, mtime, links })
+    }
+
+    /// The number of what is at a path, by whatever name the system knows it.
+    fn number(&mut self, path: &[u8]) -> u64 {
+        if let Some(number) = self.names.known(path) {
+            return number;
+        }
+        let other = self.tree.find(path).and_then(|entry| {
+            let mut names = entry.names();
+            names.find_map(|name| self.names.known(name))
+        });
+        match other {
+            Some(number) => {
+                self.names.link(path, number);
+                number
+            }
+            None => self.names.number(path),
+        }
+    }
+
+    /// A name of what is at a path that is another one.
+    fn other_name(&self, path: &[u8]) -> Option<Vec<u8>> {
+        self.tree.find(path)?.names().find(|&name| name != path).map(<[u8]>::to_vec)
+    }
+
+    /// What was at a path is gone from there, and is still at `other`, if that is a path: the system may know
+    /// it by that alone.
+    fn forget_name(&mut self, path: &[u8], other: Option<Vec<u8>>) {
+        if let (Some(number), Some(other)) = (self.names.remove(path), other)
+            && self.names.path(number).is_none()
+        {
+            self.names.link(&other, number);
+        }
     }
 
     pub(crate) fn lookup(&mut self, parent: u64, name: &[u8]) -> Result<Attributes, Errno> {
@@ -199,7 +234,7 @@ impl Volume {
     pub(crate) fn attributes(&mut self, number: u64) -> Result<Attributes, Errno> {
         if let Some(orphan) = self.orphans.get(&number) {
             let (size, mtime) = (orphan.size(), to_system(orphan.mtime));
-            return Ok(Attributes { number, is_directory: false, size, mtime, is_orphan: true });
+            return Ok(Attributes { number, is_directory: false, size, mtime, links: 0 });
         }
         let path = self.path_of(number)?;
         self.attributes_at(&path)
@@ -258,7 +293,7 @@ impl Volume {
     /// What is at a path, as it will be without one: if it is open, it stays until it is closed.
     fn orphan_of(&self, path: &[u8]) -> Option<(u64, Orphan)> {
         let number = self.names.known(path).filter(|number| self.open.contains_key(number))?;
-        let entry = self.tree.find(path)?;
+        let entry = self.tree.find(path).filter(|entry| entry.name_count() == 1)?;
         Some((number, Orphan::new(entry.to_file()?, entry.mtime())))
     }
 
@@ -269,11 +304,24 @@ impl Volume {
             (false, true) => return Err(Errno::ENOTDIR),
             _ => {}
         }
-        let orphan = self.orphan_of(&path);
+        let (orphan, other) = (self.orphan_of(&path), self.other_name(&path));
         self.change(|log| log.remove(&path).map(drop))?;
         self.orphans.extend(orphan);
-        self.names.remove(&path);
+        self.forget_name(&path, other);
         self.touch(parent)
+    }
+
+    /// Gives a file another name.
+    pub(crate) fn link(&mut self, number: u64, parent: u64, name: &[u8]) -> Result<Attributes, Errno> {
+        if self.orphans.contains_key(&number) {
+            // It has no name in the image that it could get another for.
+            return Err(Errno::ENOENT);
+        }
+        let (existing, path) = (self.path_of(number)?, self.child(parent, name)?);
+        self.change(|log| log.link(&existing, &path).map(drop))?;
+        self.names.link(&path, number);
+        self.touch(parent)?;
+        self.attributes_at(&path)
     }
 
     pub(crate) fn rename(
@@ -288,12 +336,13 @@ impl Volume {
             return Err(Errno::EEXIST);
         }
         self.entry(&from)?;
-        if from == to {
+        if from == to || self.entry(&from)?.names().any(|name| name == to) {
             return Ok(());
         }
-        let orphan = self.orphan_of(&to);
+        let (orphan, other) = (self.orphan_of(&to), self.other_name(&to));
         self.change(|log| log.rename(&from, &to).map(drop))?;
         self.orphans.extend(orphan);
+        self.forget_name(&to, other);
         self.names.rename(&from, &to);
         self.touch(from_parent)?;
         self.touch(to_parent)
@@ -362,13 +411,13 @@ impl Volume {
     fn list(&mut self, number: u64) -> Result<Vec<Listed>, Errno> {
         let path = self.path_of(number)?;
         let parent = path.iter().rposition(|&byte| byte == b'/').map_or(&b""[..], |at| &path[..at]);
-        let parent = self.names.number(parent);
+        let parent = self.number(parent);
         let directory = |number, name: &[u8]| Listed { number, is_directory: true, name: name.to_vec() };
         let mut list = vec![directory(number, b"."), directory(parent, b"..")];
         let tree = self.tree.clone();
         for entry in tree.find(&path[..]).ok_or(Errno::ENOENT)?.children() {
             list.push(Listed {
-                number: self.names.number(entry.path()),
+                number: self.number(entry.path()),
                 is_directory: entry.is_directory(),
                 name: entry.name().to_vec(),
             });

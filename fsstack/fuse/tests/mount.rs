@@ -2,70 +2,17 @@
 //!
 //! A longer run of the random operations: `MOUNT_OPERATIONS=1000000 cargo test -p fsstack-fuse --release --test mount random`.
 
+mod support;
+
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
+use std::process::Command;
 
 use fsstack::OpenOptions;
 use fsstack::log::{Generation, Log, LogError};
-
-/// An image on a directory; unmounted at the end.
-struct Mount {
-    child: Child,
-    dir: PathBuf,
-}
-
-impl Mount {
-    /// `None`, said in a line, where nothing can be mounted.
-    fn new(image: &Path, dir: &Path, options: &[&str]) -> Option<Mount> {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_fsstack-mount"));
-        command.arg(image).arg(dir).args(options).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-        if line.contains("is mounted on") {
-            return Some(Mount { child, dir: dir.to_owned() });
-        }
-        let mut said = String::new();
-        child.stderr.as_mut().unwrap().read_to_string(&mut said).unwrap();
-        child.wait().unwrap();
-        assert!(said.contains("/dev/fuse is needed"), "{said}");
-        eprintln!("skipped: {}", said.trim());
-        None
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.join(name)
-    }
-
-    /// Unmounts; what it said meanwhile.
-    fn end(mut self) -> String {
-        Command::new("kill").arg(self.child.id().to_string()).status().unwrap();
-        assert!(self.child.wait().unwrap().success());
-        let mut said = String::new();
-        self.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
-        said
-    }
-}
-
-impl Drop for Mount {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        let _ = Command::new("umount").arg("-l").arg(&self.dir).stderr(Stdio::null()).status();
-    }
-}
-
-/// A fresh image, and a directory for it.
-fn fresh() -> (tempfile::TempDir, PathBuf, PathBuf) {
-    let folder = tempfile::tempdir().unwrap();
-    let (image, dir) = (folder.path().join("site.img"), folder.path().join("mnt"));
-    fs::create_dir(&dir).unwrap();
-    drop(Log::create(&image, &OpenOptions::default()).unwrap());
-    (folder, image, dir)
-}
+use support::{Mount, fresh};
 
 fn run(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program).args(arguments).output().unwrap();
@@ -134,7 +81,8 @@ fn the_systems_tools_work_on_it() {
     };
     refused("rmdir", &[to], "not empty");
     refused("chmod", &["600", &format!("{to}/empty")], "not permitted");
-    refused("ln", &[&format!("{to}/empty"), &format!("{to}/link")], "not permitted");
+    refused("ln", &["-s", "empty", &format!("{to}/link")], "not permitted");
+    refused("ln", &[&format!("{to}/empty"), &format!("{to}/new-name/link")], "No such file");
     refused("mkdir", &[to], "exists");
     refused("touch", &[mount.path(&"n".repeat(256)).to_str().unwrap()], "too long");
     refused("rm", &[mount.path(&"n".repeat(256)).to_str().unwrap()], "too long");
@@ -190,6 +138,60 @@ fn a_file_without_a_name_lives_until_it_is_closed() {
     mount.end();
     let there = Generation::open(&image, &OpenOptions::default()).unwrap();
     assert_eq!(there.entries().filter(|entry| entry.is_file()).count(), 1);
+}
+
+/// As the system has it: names of one file are one, whichever is used, renamed or removed.
+#[test]
+fn a_file_may_have_several_names() {
+    let (_folder, image, dir) = fresh();
+    let Some(mut mount) = Mount::new(&image, &dir, &["--write"]) else { return };
+    let facts = |mount: &Mount, name: &str| {
+        let metadata = fs::metadata(mount.path(name)).unwrap();
+        (metadata.ino(), metadata.nlink())
+    };
+    fs::write(mount.path("one"), bytes(100_000, 1)).unwrap();
+    fs::create_dir(mount.path("d")).unwrap();
+    fs::hard_link(mount.path("one"), mount.path("two")).unwrap();
+    fs::hard_link(mount.path("two"), mount.path("d/three")).unwrap();
+    let number = facts(&mount, "one").0;
+    for name in ["one", "two", "d/three"] {
+        assert_eq!(facts(&mount, name), (number, 3));
+    }
+    File::options().write(true).open(mount.path("two")).unwrap().write_all_at(b"here", 50_000).unwrap();
+    let mut wanted = bytes(100_000, 1);
+    wanted[50_000..50_004].copy_from_slice(b"here");
+    assert!(fs::read(mount.path("one")).unwrap() == wanted);
+    // Nothing happens when one is to take the place of the other.
+    fs::rename(mount.path("one"), mount.path("two")).unwrap();
+    assert_eq!(facts(&mount, "one"), (number, 3));
+    let refused = |result: std::io::Result<()>| result.unwrap_err().raw_os_error().unwrap();
+    assert_eq!(refused(fs::hard_link(mount.path("one"), mount.path("d/three"))), libc::EEXIST);
+    assert_eq!(refused(fs::hard_link(mount.path("d"), mount.path("e"))), libc::EPERM);
+    assert_eq!(refused(fs::hard_link(mount.path("none"), mount.path("e"))), libc::ENOENT);
+
+    // Known by names that were never asked for: after a new mount one is opened, and goes.
+    assert_eq!(mount.end(), "");
+    mount = Mount::new(&image, &dir, &["--write"]).unwrap();
+    let open = File::open(mount.path("one")).unwrap();
+    fs::remove_file(mount.path("one")).unwrap();
+    assert_eq!(open.metadata().unwrap().nlink(), 2);
+    assert_eq!(facts(&mount, "d/three"), (open.metadata().unwrap().ino(), 2));
+    fs::write(mount.path("other"), b"other").unwrap();
+    fs::rename(mount.path("other"), mount.path("two")).unwrap();
+    assert_eq!(facts(&mount, "d/three").1, 1);
+    let mut all = vec![0; wanted.len()];
+    open.read_exact_at(&mut all, 0).unwrap();
+    assert!(all == wanted);
+    fs::remove_file(mount.path("d/three")).unwrap();
+    assert_eq!(open.metadata().unwrap().nlink(), 0);
+    open.read_exact_at(&mut all, 10_000).unwrap_err();
+    open.read_exact_at(&mut all[..5], 49_999).unwrap();
+    assert_eq!(&all[1..5], b"here");
+    drop(open);
+    assert_eq!(mount.end(), "");
+    let there = Generation::open(&image, &OpenOptions::default()).unwrap();
+    assert_eq!(there.entries().filter(|entry| entry.is_file()).count(), 1);
+    assert_eq!(there.check(|_| {}).problems.len(), 0);
 }
 
 /// The process dies without a word; what `fsync` promised is there.

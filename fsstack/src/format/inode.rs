@@ -29,6 +29,9 @@ const OFF_GROUP_BYTES: usize = OFF_PATH_OFFSET + size_of::<u64>();
 
 const _: () = assert!(OFF_GROUP_BYTES + size_of::<u64>() == BYTES);
 
+/// Stored as the kind of what is another name of a file; the last field has the inode of the first one then.
+const ANOTHER_NAME: u16 = 3;
+
 /// What an inode is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
@@ -81,10 +84,28 @@ pub struct Record {
     /// Offset of the path in the path heap.
     pub path_offset: u64,
     /// Who asks for this file will ask for what lies from its contents on, up to so many bytes; 0 if nothing is known of it.
+    /// Not stored with another name of a file: it has that of the file.
     pub group_bytes: u64,
+    /// Of another name of a file (a hard link): the inode of its first name, which says the same of the
+    /// contents.
+    pub same_as: Option<u32>,
 }
 
 impl Record {
+    /// Whether this says of contents and attributes what `other` says.
+    pub fn is_same_file(&self, other: &Record) -> bool {
+        let said = |record: &Record| Record {
+            name_bytes: 0,
+            parent: 0,
+            path_bytes: 0,
+            path_offset: 0,
+            group_bytes: 0,
+            same_as: None,
+            ..*record
+        };
+        said(self) == said(other)
+    }
+
     /// Bytes of application area and partial sums together.
     pub fn aux_bytes(&self) -> u64 {
         u64::from(self.app_bytes) + 4 * u64::from(self.sum_count)
@@ -96,7 +117,7 @@ impl Record {
     /// If `record` is not [`BYTES`] long.
     pub fn encode(&self, record: &mut [u8]) {
         record.fill(0);
-        put_u16(record, OFF_KIND, self.kind.code());
+        put_u16(record, OFF_KIND, if self.same_as.is_some() { ANOTHER_NAME } else { self.kind.code() });
         put_u16(record, OFF_NAME_BYTES, self.name_bytes);
         put_u32(record, OFF_PARENT, self.parent);
         put_u32(record, OFF_FIRST, self.first);
@@ -111,7 +132,7 @@ impl Record {
         put_u32(record, OFF_AUX_CRC, self.aux_crc);
         put_u32(record, OFF_PATH_BYTES, self.path_bytes);
         put_u64(record, OFF_PATH_OFFSET, self.path_offset);
-        put_u64(record, OFF_GROUP_BYTES, self.group_bytes);
+        put_u64(record, OFF_GROUP_BYTES, self.same_as.map_or(self.group_bytes, u64::from));
     }
 
     /// Reads a record.
@@ -123,10 +144,19 @@ impl Record {
     /// # Panics
     /// If `record` is not [`BYTES`] long.
     pub fn decode(record: &[u8]) -> Result<Record, (usize, &'static str, &'static str, u64)> {
-        let kind = match get_u16(record, OFF_KIND) {
-            1 => Kind::File,
+        let code = get_u16(record, OFF_KIND);
+        let kind = match code {
+            1 | ANOTHER_NAME => Kind::File,
             2 => Kind::Directory,
-            code => return Err((OFF_KIND, "kind", "1 (file) or 2 (directory)", code.into())),
+            code => {
+                return Err((OFF_KIND, "kind", "1 (file), 2 (directory) or 3 (another name)", code.into()));
+            }
+        };
+        let last = get_u64(record, OFF_GROUP_BYTES);
+        let (group_bytes, same_as) = match (code, u32::try_from(last)) {
+            (ANOTHER_NAME, Ok(first)) => (0, Some(first)),
+            (ANOTHER_NAME, Err(_)) => return Err((OFF_GROUP_BYTES, "first name", "an inode", last)),
+            _ => (last, None),
         };
         let mtime_ns = get_u32(record, OFF_MTIME_NS);
         if mtime_ns >= 1_000_000_000 {
@@ -148,7 +178,8 @@ impl Record {
             aux_crc: get_u32(record, OFF_AUX_CRC),
             path_bytes: get_u32(record, OFF_PATH_BYTES),
             path_offset: get_u64(record, OFF_PATH_OFFSET),
-            group_bytes: get_u64(record, OFF_GROUP_BYTES),
+            group_bytes,
+            same_as,
         })
     }
 }

@@ -22,8 +22,11 @@ pub const OLDEST_VERSION: u32 = 1;
 /// Of `features`: inodes say what is wanted together.
 pub const GROUPS: u64 = 1;
 
+/// Of `features`: files may have several names.
+pub const LINKS: u64 = 2;
+
 /// Bits of `features` that this crate understands. An unknown bit means that the image cannot be read.
-pub const KNOWN_FEATURES: u64 = GROUPS;
+pub const KNOWN_FEATURES: u64 = GROUPS | LINKS;
 
 /// Size of a superblock.
 pub const BYTES: usize = BLOCK_BYTES as usize;
@@ -152,6 +155,11 @@ impl Superblock {
     /// The descriptor of one table.
     pub fn section(&self, kind: SectionKind) -> Section {
         self.sections[kind as usize]
+    }
+
+    /// Whether files may have several names.
+    pub fn has_links(&self) -> bool {
+        self.features & LINKS != 0
     }
 
     /// Whether inodes say what is wanted together.

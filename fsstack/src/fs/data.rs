@@ -166,7 +166,8 @@ impl Data {
             (true, Some(sums)) => Some((Arc::clone(sums), 0)),
             (true, None) => return Err(OpenError::NoPageSums),
         };
-        let found = meta.inodes.iter().map(Record::aux_bytes).sum();
+        let of_their_own = |record: &&Record| record.same_as.is_none();
+        let found = meta.inodes.iter().filter(of_their_own).map(Record::aux_bytes).sum();
         if found > options.max_metadata_bytes {
             return Err(OpenError::TooMuchMetadata { found, limit: options.max_metadata_bytes });
         }
@@ -175,6 +176,11 @@ impl Data {
         let mut at = 0;
         let mut aux_at = Vec::with_capacity(meta.inodes.len());
         for record in &meta.inodes {
+            if let Some(first) = record.same_as {
+                // It stands before this one.
+                aux_at.push(aux_at[first as usize]);
+                continue;
+            }
             // All of them together have a length that fits memory.
             let (area, after) = std::mem::take(&mut rest).split_at_mut(record.aux_bytes() as usize);
             if !area.is_empty() {

@@ -202,6 +202,7 @@ impl LazyImage {
         reader: &BlockReader,
     ) -> Result<LazyEntry, ReadError> {
         validate::check_record(&self.superblock, number as usize, &record)?;
+        let record = self.first_name(number, record, reader)?;
         if record.kind == Kind::Directory {
             return Ok(LazyEntry::Directory(LazyDirectory { image: Arc::clone(self), record }));
         }
@@ -244,6 +245,25 @@ impl LazyImage {
         let file =
             LazyFile { image: Arc::clone(self), number, record, extents: extents.into(), area: area.into() };
         Ok(LazyEntry::File(file))
+    }
+
+    /// What is said of another name of a file, with what only the first name has.
+    fn first_name(&self, number: u32, record: Record, reader: &BlockReader) -> Result<Record, ReadError> {
+        let Some(first) = record.same_as else { return Ok(record) };
+        let found = self.record(first.into(), reader)?;
+        if found.same_as.is_some() || !found.is_same_file(&record) {
+            let expected = "a file of the same contents and attributes".into();
+            let found = first.to_string();
+            return Err(validate::bad_inode(
+                &self.superblock,
+                number as usize,
+                "first name",
+                expected,
+                found,
+            )
+            .into());
+        }
+        Ok(Record { group_bytes: found.group_bytes, ..record })
     }
 
     /// Reads an entry of a table.

@@ -49,7 +49,7 @@ impl Metadata {
             if superblock.version < 2 { None } else { Some(load_page_sums(device, &superblock)?) };
         let extents = extents.as_chunks::<{ extent::BYTES }>().0.iter().map(|record| Extent::decode(record));
         let meta = Metadata {
-            inodes: decode_inodes(&superblock, &inodes)?,
+            inodes: check_links(&superblock, decode_inodes(&superblock, &inodes)?)?,
             extents: extents.collect(),
             superblock,
             paths,
@@ -87,6 +87,8 @@ impl Metadata {
             check_record(&self.superblock, i, record)?;
             match record.kind {
                 Kind::Directory => {}
+                // All of it was compared with what is said of the first name.
+                Kind::File if record.same_as.is_some() => continue,
                 Kind::File => {
                     if u64::from(record.first) != extent_at {
                         return bad("first extent", extent_at.to_string(), record.first.to_string());
@@ -109,7 +111,8 @@ impl Metadata {
             content_bytes = content_bytes.saturating_add(record.size);
             aux_bytes = aux_bytes.saturating_add(record.aux_bytes());
         }
-        // Nothing is shared, so all runs together fit: what reads each of them once is linear in the image.
+        // Only names of one file share anything, so all runs together fit: what reads each of them once is
+        // linear in the image.
         let (all, room) = (content_bytes.saturating_add(aux_bytes), data_end - BLOCK_BYTES);
         if all > room {
             let expected = format!("at most {room}, the data region");
@@ -308,6 +311,9 @@ pub(super) fn check_record(superblock: &Superblock, i: usize, record: &Record) -
     if u64::from(record.sum_count) != sums {
         return bad("number of partial sums", sums.to_string(), record.sum_count.to_string());
     }
+    if record.same_as.is_some() && !superblock.has_links() {
+        return bad("kind", "1 or 2: files have one name each".into(), "3".into());
+    }
     if record.group_bytes != 0 && (record.kind == Kind::Directory || !superblock.has_groups()) {
         return bad("bytes of its group", "0".into(), record.group_bytes.to_string());
     }
@@ -366,6 +372,23 @@ fn check_page_sums(superblock: &Superblock, table: &[u8]) -> Result<(), BadImage
         return Err(BadImage::new(at, "sums of pages", expected.to_string(), found.to_string()));
     }
     Ok(())
+}
+
+/// Other names of files, each against the first one: that stands before it, and they say the same.
+fn check_links(superblock: &Superblock, mut inodes: Vec<Record>) -> Result<Vec<Record>, BadImage> {
+    for i in 0..inodes.len() {
+        let Some(first) = inodes[i].same_as else { continue };
+        let (before, after) = inodes.split_at_mut(i);
+        let record = &mut after[0];
+        let found = before.get(first as usize);
+        let found = found.filter(|found| found.same_as.is_none() && found.is_same_file(record));
+        let Some(found) = found else {
+            let expected = "an earlier file of the same contents and attributes".into();
+            return Err(bad_inode(superblock, i, "first name", expected, first.to_string()));
+        };
+        record.group_bytes = found.group_bytes;
+    }
+    Ok(inodes)
 }
 
 /// One table, if it has its checksum.

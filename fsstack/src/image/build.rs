@@ -15,7 +15,7 @@ use crate::format::page_sums::PageSummer;
 use crate::format::sums::{ContentSums, KnownSums, crc32c};
 use crate::format::superblock::{self, SUM_BLOCK_BYTES, Section, SectionKind, Superblock};
 use crate::path::{self, PathError};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io::{self, Read};
 
@@ -149,6 +149,7 @@ pub struct Builder<D> {
     entries: BTreeMap<Vec<u8>, Entry>,
     summary: Summary,
     has_groups: bool,
+    has_links: bool,
     chunk: Vec<u8>,
 }
 
@@ -156,6 +157,8 @@ pub struct Builder<D> {
 struct Entry {
     record: Record,
     extent: Option<Extent>,
+    /// Of another name of a file: the path by which it was given.
+    same_as: Option<Vec<u8>>,
     /// A directory that only follows from the path of something below it, and may still be given.
     implied: bool,
 }
@@ -201,6 +204,7 @@ impl<D: DeviceMut> Builder<D> {
             entries: BTreeMap::new(),
             summary: Summary::default(),
             has_groups: false,
+            has_links: false,
             chunk: vec![0; MAX_AHEAD_BYTES as usize],
         };
         builder.insert_directory(Vec::new(), true)?;
@@ -324,6 +328,31 @@ impl<D: DeviceMut> Builder<D> {
         self.whole_file(path, mtime, parts.into_iter(), sums, app)
     }
 
+    /// Gives the file at `existing` another name, which stores no contents: a hard link.
+    ///
+    /// # Errors
+    /// If the new path breaks a rule or stands there already, or there is no file at `existing`.
+    pub fn link(&mut self, existing: &[u8], path: &[u8]) -> Result<(), BuildError> {
+        check_path(path)?;
+        let same_as = match self.entries.get(existing) {
+            Some(Entry { same_as: Some(first), .. }) => first.clone(),
+            Some(entry) if entry.record.kind == Kind::File => existing.to_vec(),
+            _ => return Err(BuildError::Clash { path: existing.into() }),
+        };
+        if self.entries.contains_key(path) {
+            return Err(BuildError::Clash { path: path.into() });
+        }
+        self.parents(path)?;
+        let Some(Entry { record, .. }) = self.entries.get(&same_as) else {
+            return Err(BuildError::Clash { path: existing.into() });
+        };
+        let entry = Entry { record: *record, extent: None, same_as: Some(same_as), implied: false };
+        self.entries.insert(path.into(), entry);
+        self.summary.files += 1;
+        self.has_links = true;
+        Ok(())
+    }
+
     /// Writes application area and sums, so that they end where the contents begin, and these.
     fn whole_file<'a>(
         &mut self,
@@ -348,6 +377,8 @@ impl<D: DeviceMut> Builder<D> {
     /// Says that who asks for the file at `path` will ask for what was given from it on, up to now: for readers that bring it
     /// all by one reading. A file that is not there, or is empty, has no such group.
     pub fn group(&mut self, path: &[u8]) {
+        let first = self.entries.get(path).and_then(|entry| entry.same_as.clone());
+        let path = first.as_deref().unwrap_or(path);
         let Some(Entry { record, extent: Some(extent), .. }) = self.entries.get_mut(path) else { return };
         record.group_bytes = self.out.position() - extent.offset;
         self.has_groups = true;
@@ -383,9 +414,10 @@ impl<D: DeviceMut> Builder<D> {
             path_bytes: 0,
             path_offset: 0,
             group_bytes: 0,
+            same_as: None,
         };
         let extent = (size > 0).then_some(Extent { offset, len: size });
-        self.entries.insert(path.into(), Entry { record, extent, implied: false });
+        self.entries.insert(path.into(), Entry { record, extent, same_as: None, implied: false });
         self.summary.files += 1;
         self.summary.content_bytes += size;
         Ok(Content { size, crc: content_crc, mtime })
@@ -431,7 +463,8 @@ impl<D: DeviceMut> Builder<D> {
         image_id[8..].copy_from_slice(&id[1].to_le_bytes());
         let superblock = Superblock {
             version: superblock::VERSION,
-            features: if self.has_groups { superblock::GROUPS } else { 0 },
+            features: if self.has_groups { superblock::GROUPS } else { 0 }
+                | if self.has_links { superblock::LINKS } else { 0 },
             image_id,
             generation: self.generation,
             image_bytes: copy_at + BLOCK_BYTES,
@@ -482,8 +515,21 @@ impl<D: DeviceMut> Builder<D> {
         let mut inodes = vec![0; order.len() * inode::BYTES];
         let mut extents = Vec::new();
         let (mut next_child, mut path_offset) = (1u32, 0u64);
+        // Of files with several names, by the path that contents were given by: the inode that comes first.
+        let several: BTreeSet<&[u8]> =
+            order.iter().filter_map(|(_, entry)| entry.same_as.as_deref()).collect();
+        let mut first_names: BTreeMap<&[u8], (u32, u32)> = BTreeMap::new();
         for (i, (path, entry)) in order.iter().enumerate() {
-            let mut record = entry.record;
+            let given_by = entry.same_as.as_deref().unwrap_or(path);
+            // What another is a name of was there before it, and nothing is taken away.
+            let given = match &entry.same_as {
+                None => entry,
+                Some(given_by) => match numbers.get(&given_by[..]) {
+                    Some(&number) => &order[number as usize].1,
+                    None => return Err(BuildError::Clash { path: path.clone() }),
+                },
+            };
+            let mut record = given.record;
             record.parent = parents[i];
             record.name_bytes = path::split_parent(path).map_or(0, |(_, name)| name.len() as u16);
             (record.path_offset, record.path_bytes) = (path_offset, path.len() as u32);
@@ -493,9 +539,16 @@ impl<D: DeviceMut> Builder<D> {
                     (record.first, record.count) = (next_child, children[i]);
                     next_child += children[i];
                 }
+                Kind::File if first_names.contains_key(given_by) => {
+                    let (number, first_extent) = first_names[given_by];
+                    (record.first, record.same_as) = (first_extent, Some(number));
+                }
                 Kind::File => {
                     record.first = (extents.len() / extent::BYTES) as u32;
-                    if let Some(extent) = entry.extent {
+                    if several.contains(given_by) {
+                        first_names.insert(given_by, (i as u32, record.first));
+                    }
+                    if let Some(extent) = given.extent {
                         let mut bytes = [0; extent::BYTES];
                         extent.encode(&mut bytes);
                         extents.extend_from_slice(&bytes);
@@ -541,8 +594,9 @@ impl<D: DeviceMut> Builder<D> {
             path_bytes: 0,
             path_offset: 0,
             group_bytes: 0,
+            same_as: None,
         };
-        self.entries.insert(path, Entry { record, extent: None, implied });
+        self.entries.insert(path, Entry { record, extent: None, same_as: None, implied });
         self.summary.directories += 1;
         Ok(())
     }

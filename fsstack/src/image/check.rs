@@ -63,6 +63,10 @@ pub fn check(image: &Image, mut progress: impl FnMut(u64)) -> Report {
             report.directories += 1;
         } else {
             report.files += 1;
+            if inode.first_name().id() != inode.id() {
+                // Read by that name, and owned by it.
+                continue;
+            }
             check_contents(image, inode, &mut report);
             report.content_bytes += inode.size();
             progress(report.content_bytes);

@@ -4,7 +4,7 @@ use super::error::LogError;
 use super::journal::{JournalWriter, StoredRun};
 use super::node::{Node, Run, Runs, Source};
 use super::segment::{Blob, JOURNAL, Segment};
-use super::tree::Tree;
+use super::tree::{SeveralId, Tree};
 use crate::device::MemoryDevice;
 use crate::fs::{InodeId, ReadError};
 use crate::image::build::{BuildError, BuildOptions, Builder, Content, Mtime};
@@ -58,7 +58,8 @@ impl Changes {
                 (Node::Directory(mtime), Some(old)) => old.is_directory() && old.mtime() == *mtime,
                 (Node::Directory(mtime), None) => path.is_empty() && *mtime == Mtime::default(),
                 (Node::Whole(blob), Some(old)) => {
-                    packed.is_some_and(|packed| packed.number == blob.segment.number) && blob.id == old.id()
+                    packed.is_some_and(|packed| packed.number == blob.segment.number)
+                        && blob.id == old.first_name().id()
                 }
                 (Node::Whole(_), None) | (Node::Runs(_), _) => false,
             };
@@ -216,24 +217,34 @@ impl Replacements {
                     Node::Runs(Arc::new(runs))
                 }
             };
-            tree.insert(path, node)?;
+            tree.update(path, node)?;
         }
         Ok(())
     }
 }
 
-/// Says in `journal` what became of a path. `old` are the segments that the last generation has.
+/// Says in `journal` what became of a path, and gives whether it said all of it, as of a file that begins
+/// anew. `old` are the segments that the last generation has.
 pub(super) fn record(
     journal: &mut JournalWriter,
     (path, node, change): (&[u8], &Node, Change),
     taken: Taken,
     number: u64,
     old: &HashSet<u64>,
-) {
+) -> bool {
     let runs = match (node, &taken) {
-        (_, Taken::Whole(id)) => return journal.whole(path, number, *id),
-        (Node::Directory(mtime), _) => return journal.directory(path, *mtime),
-        (Node::Whole(blob), _) => return journal.whole(path, blob.segment.number, blob.id),
+        (_, Taken::Whole(id)) => {
+            journal.whole(path, number, *id);
+            return true;
+        }
+        (Node::Directory(mtime), _) => {
+            journal.directory(path, *mtime);
+            return true;
+        }
+        (Node::Whole(blob), _) => {
+            journal.whole(path, blob.segment.number, blob.id);
+            return true;
+        }
         (Node::Runs(runs), _) => runs,
     };
     let mut places: BTreeMap<u64, StoredRun> = match taken {
@@ -252,12 +263,59 @@ pub(super) fn record(
         Change::Full => journal.runs(path, runs, &places),
         Change::Patch { kept } => journal.patch(path, kept, runs, &places),
     }
+    change == Change::Full
+}
+
+/// What a journal says of files with several names: the contents by one of these, and then which others it
+/// has.
+#[derive(Debug, Default)]
+pub(super) struct LinkTeller<'a> {
+    /// By which name each is told, and what of it.
+    by: HashMap<SeveralId, (&'a Arc<[u8]>, Option<Change>)>,
+    /// Other names, with the one that they are of.
+    links: BTreeMap<&'a Arc<[u8]>, &'a Arc<[u8]>>,
+}
+
+impl<'a> LinkTeller<'a> {
+    /// Whether the contents of the changed file at `path` are to be told by that name.
+    pub(super) fn tells(&mut self, tree: &'a Tree, changes: &Changes, path: &'a Arc<[u8]>) -> bool {
+        let Some(id) = tree.several(path) else { return true };
+        let (by, change) = *self.by.entry(id).or_insert_with(|| {
+            // A name by which it was there and was changed in part; else one by which it is as it was; else
+            // any.
+            let change_of = |name: &'a Arc<[u8]>| (name, changes.changed.get(name).copied());
+            let rank = |&(_, change): &(_, Option<Change>)| match change {
+                Some(Change::Patch { .. }) => 0,
+                None => 1,
+                Some(Change::Full) => 2,
+            };
+            tree.names(id).map(change_of).min_by_key(rank).unwrap_or((path, Some(Change::Full)))
+        });
+        if by == path {
+            return true;
+        }
+        if changes.changed.get(path) == Some(&Change::Full) && change != Some(Change::Full) {
+            self.links.insert(path, by);
+        }
+        false
+    }
+
+    /// All of a file was told at `path`: its other names are to be told again.
+    pub(super) fn told_anew(&mut self, tree: &'a Tree, path: &'a Arc<[u8]>) {
+        let Some(id) = tree.several(path) else { return };
+        self.links.extend(tree.names(id).filter(|&name| name != path).map(|name| (name, path)));
+    }
+
+    /// Tells them.
+    pub(super) fn finish(self, journal: &mut JournalWriter) {
+        self.links.into_iter().for_each(|(path, existing)| journal.link(path, existing));
+    }
 }
 
 /// How many bytes of each segment files have.
 pub(super) fn live_bytes(tree: &Tree) -> HashMap<u64, u64> {
     let mut live = HashMap::new();
-    for (_, node) in tree.iter() {
+    for (_, node) in tree.each_once() {
         match node {
             Node::Directory(_) => {}
             // An empty file has its segment, too.

@@ -27,6 +27,8 @@ pub enum ChangeError {
     Impossible,
     /// More than a file can hold.
     TooLarge,
+    /// More names than a file can have.
+    TooManyNames,
 }
 
 impl fmt::Display for ChangeError {
@@ -40,6 +42,7 @@ impl fmt::Display for ChangeError {
             ChangeError::NotEmpty => "the folder is not empty",
             ChangeError::Exists => "it is there already",
             ChangeError::Impossible => "the root stays, and nothing can be moved into itself",
+            ChangeError::TooManyNames => "a file cannot have so many names",
             ChangeError::TooLarge => "a file cannot be as long as that",
         })
     }

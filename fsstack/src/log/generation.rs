@@ -31,6 +31,8 @@ pub struct Generation {
     pub(super) tree: Tree,
     /// Oldest first.
     pub(super) segments: Vec<Arc<Segment>>,
+    /// Whether the oldest is packed: a tree, laid out as whoever packed it wished.
+    pub(super) is_packed: bool,
 }
 
 /// What `fsck` finds.
@@ -66,7 +68,7 @@ impl Generation {
     /// The only generation of a plain image.
     pub fn of_image(image: Image) -> Generation {
         let segment = Segment::whole(image);
-        Generation { number: 0, tree: packed_tree(&segment), segments: vec![segment] }
+        Generation { number: 0, tree: packed_tree(&segment), segments: vec![segment], is_packed: true }
     }
 
     pub(super) fn of_log(
@@ -93,7 +95,8 @@ impl Generation {
         superblock: &Superblock,
         segments: Vec<Arc<Segment>>,
     ) -> Result<Generation, OpenError> {
-        Ok(Generation { number, tree: build_tree(superblock, &segments)?, segments })
+        let is_packed = superblock.begins_packed();
+        Ok(Generation { number, tree: build_tree(superblock, &segments)?, segments, is_packed })
     }
 
     /// Its number: one more with each commit; 0 of a plain image.
@@ -109,6 +112,11 @@ impl Generation {
     /// Never: there is a root.
     pub fn is_empty(&self) -> bool {
         false
+    }
+
+    /// How the packed segment is laid out, if there is one.
+    pub(super) fn packed_image_of_log(&self) -> Option<&Image> {
+        self.segments.first().filter(|_| self.is_packed).map(|segment| &*segment.image)
     }
 
     /// Number of segments.
@@ -193,6 +201,17 @@ impl<'a> Entry<'a> {
     /// Last name of the path; empty for the root.
     pub fn name(self) -> &'a [u8] {
         crate::path::split_parent(self.path).map_or(&[], |(_, name)| name)
+    }
+
+    /// How many names a file has (hard links); 1 of a directory.
+    pub fn name_count(self) -> usize {
+        self.generation.tree.name_count(self.path)
+    }
+
+    /// All paths of a file that has several, this one included; nothing if it has one.
+    pub fn names(self) -> impl Iterator<Item = &'a [u8]> {
+        let tree = &self.generation.tree;
+        tree.several(self.path).into_iter().flat_map(|id| tree.names(id)).map(|path| &path[..])
     }
 
     /// Whether it is a file.
@@ -357,6 +376,13 @@ pub(super) fn settle(options: &OpenOptions, total: u64) -> OpenOptions {
 fn packed_tree(segment: &Arc<Segment>) -> Tree {
     let mut tree = Tree::new();
     for inode in segment.image.inodes() {
+        let first = inode.first_name();
+        if first.id() != inode.id() {
+            // It stands before this one.
+            let linked = tree.link(first.path(), inode.path().into());
+            debug_assert!(matches!(linked, Ok(None)));
+            continue;
+        }
         let node = if inode.is_directory() {
             Node::Directory(inode.mtime())
         } else {
@@ -364,7 +390,7 @@ fn packed_tree(segment: &Arc<Segment>) -> Tree {
         };
         // A sound image is a tree, and directories come before what is in them.
         let inserted = tree.insert(inode.path().into(), node);
-        debug_assert_eq!(inserted, Ok(()));
+        debug_assert!(inserted.is_ok());
     }
     tree
 }

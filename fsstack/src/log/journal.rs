@@ -16,6 +16,7 @@ const DIRECTORY: u8 = 2;
 const WHOLE: u8 = 3;
 const RUNS: u8 = 4;
 const PATCH: u8 = 5;
+const LINK: u8 = 6;
 
 /// Bytes of a run's record.
 const RUN_BYTES: usize = 36;
@@ -65,6 +66,14 @@ impl JournalWriter {
         self.mtime(runs.mtime);
         self.bytes.extend_from_slice(&(places.len() as u32).to_le_bytes());
         self.places(places);
+    }
+
+    /// Another name of the file that is at `existing` when all else is done.
+    pub(super) fn link(&mut self, path: &[u8], existing: &[u8]) {
+        self.begin(LINK, path);
+        // At most 4096.
+        self.bytes.extend_from_slice(&(existing.len() as u16).to_le_bytes());
+        self.bytes.extend_from_slice(existing);
     }
 
     pub(super) fn finish(self) -> Vec<u8> {
@@ -163,9 +172,23 @@ pub(super) fn replay(
                 reader.lay(&mut runs, size, count)?;
                 Node::Runs(Arc::new(runs))
             }
-            other => return Err(reader.bad("kind of a record", "1 to 5", &other.to_string())),
+            LINK => {
+                let existing_bytes = usize::from(u16::from_le_bytes(reader.array()?));
+                let existing = reader.take(existing_bytes)?;
+                if let Err(error) = tree.link(existing, Arc::clone(&path)) {
+                    let found = format!("{} of {}: {error}", text(&path), text(existing));
+                    return Err(reader.bad("another name", "one of a file that is there", &found));
+                }
+                continue;
+            }
+            other => return Err(reader.bad("kind of a record", "1 to 6", &other.to_string())),
         };
-        if let Err(error) = tree.insert(Arc::clone(&path), node) {
+        // What was changed in part was so under all its names; all else begins as a file of its own.
+        let done = match kind {
+            PATCH => tree.update(Arc::clone(&path), node),
+            _ => tree.insert(Arc::clone(&path), node).map(drop),
+        };
+        if let Err(error) = done {
             return Err(reader.bad("record", "one that fits the tree", &format!("{}: {error}", text(&path))));
         }
     }
@@ -283,6 +306,8 @@ mod tests {
         journal.directory(b"a", Mtime::default());
         journal.runs(b"a/b", &runs, &[]);
         journal.patch(b"a/b", 4, &runs, &[]);
+        journal.link(b"a/c", b"a/b");
+        journal.link(b"d", b"a/c");
         journal.removed(b"a/b");
         journal.finish()
     }
@@ -291,7 +316,7 @@ mod tests {
     fn what_was_written_is_done() {
         let mut tree = Tree::new();
         replay(&journal(), &HashMap::new(), &mut tree).unwrap();
-        assert_eq!(tree.len(), 2);
+        assert_eq!((tree.len(), tree.name_count(b"a/c"), tree.name_count(b"d")), (4, 2, 2));
     }
 
     #[test]
@@ -306,6 +331,8 @@ mod tests {
         assert!(refused(&|j| j.directory(b"a/b", Mtime::default())).found.contains("a/b"));
         assert!(refused(&|j| j.directory(b"../b", Mtime::default())).found.contains("../b"));
         assert!(refused(&|j| j.whole(b"a", 7, InodeId::from_number(1))).what.contains("segment"));
+        assert!(refused(&|j| j.link(b"a", b"b")).what.contains("another name"));
+        assert!(refused(&|j| j.link(b"a", b"")).found.contains("folder"));
         let runs =
             Runs { size: 9, mtime: Mtime::default(), app: Arc::new([]), map: Default::default(), sums: None };
         assert!(refused(&|j| j.patch(b"a", 0, &runs, &[])).what.contains("change of a file"));
@@ -324,7 +351,7 @@ mod tests {
             bytes.extend(more);
             let mut tree = Tree::new();
             let _ = replay(&bytes, &HashMap::new(), &mut tree);
-            prop_assert!(tree.len() < 10);
+            prop_assert!(tree.len() < 12);
         }
     }
 }

@@ -1,46 +1,71 @@
-//! Packs a generation into one image, in a segment or elsewhere.
+//! Packs a generation into one image, in a segment or elsewhere: laid out as it was when it was packed
+//! before, as far as what lay there is there still.
 
 use super::commit::NodeReader;
 use super::error::LogError;
 use super::generation::Generation;
 use super::node::Node;
-use super::tree::Tree;
+use super::tree::{SeveralId, Tree};
 use crate::device::{Device, DeviceMut};
 use crate::format::layout::{BLOCK_BYTES, LARGE_FILE_BYTES};
+use crate::fs::{Image, Inode};
 use crate::image::build::{Builder, Mtime};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io;
 
 impl Generation {
-    /// Packs the tree: files in the order of `paths`, then by name.
+    /// Packs the tree: files in the order of `paths`, then as they were packed before, those that were wanted
+    /// together still being so, and then by name.
     ///
     /// # Errors
     /// If a file cannot be read, or the builder's device refuses.
     pub fn pack<D: DeviceMut>(&self, paths: &[Vec<u8>], builder: &mut Builder<D>) -> Result<(), LogError> {
-        pack(&self.tree, paths, builder)
+        let mut packer = Packer { tree: &self.tree, builder, done: HashSet::new(), several: HashMap::new() };
+        for path in paths {
+            packer.add(path)?;
+        }
+        let layout = self.packed_image_of_log().map(|image| before(&self.tree, image)).unwrap_or_default();
+        for Relaid { path, ends_group_of } in layout {
+            packer.add(path)?;
+            ends_group_of.into_iter().for_each(|first| packer.builder.group(first));
+        }
+        for (path, _) in self.tree.iter() {
+            packer.add(path)?;
+        }
+        Ok(())
     }
 }
 
-/// Packs a tree: files in the order of `paths`, then by name.
-pub(super) fn pack<D: DeviceMut>(
-    tree: &Tree,
-    paths: &[Vec<u8>],
-    builder: &mut Builder<D>,
-) -> Result<(), LogError> {
-    let mut done: HashSet<&[u8]> = HashSet::new();
-    let first = paths.iter().filter_map(|path| tree.get(path));
-    for (path, node) in first.chain(tree.iter()) {
+/// A tree on its way into an image.
+struct Packer<'a, D> {
+    tree: &'a Tree,
+    builder: &'a mut Builder<D>,
+    done: HashSet<&'a [u8]>,
+    /// Of files with several names, by which they were packed.
+    several: HashMap<SeveralId, &'a [u8]>,
+}
+
+impl<D: DeviceMut> Packer<'_, D> {
+    /// Adds what is at a path, if something is and it is not there yet.
+    fn add(&mut self, path: &[u8]) -> Result<(), LogError> {
+        let Some((path, node)) = self.tree.get(path) else { return Ok(()) };
         match node {
             Node::Directory(mtime) if path.is_empty() && *mtime == Mtime::default() => {}
             Node::Directory(mtime) => {
-                if done.insert(path) {
-                    builder.directory(path, *mtime, &[])?;
+                if self.done.insert(path) {
+                    self.builder.directory(path, *mtime, &[])?;
                 }
             }
-            Node::Whole(_) | Node::Runs(_) if done.insert(path) => {
+            Node::Whole(_) | Node::Runs(_) if self.done.insert(path) => {
+                if let Some(id) = self.tree.several(path) {
+                    if let Some(first) = self.several.get(&id) {
+                        return Ok(self.builder.link(first, path)?);
+                    }
+                    self.several.insert(id, path);
+                }
                 let app = node.app()?.to_vec();
                 let mut reader = NodeReader { node, at: 0, error: None };
-                let built = builder.file(path, node.mtime(), &mut reader, |_| app);
+                let built = self.builder.file(path, node.mtime(), &mut reader, |_| app);
                 if let Some(error) = reader.error {
                     return Err(error.into());
                 }
@@ -48,19 +73,64 @@ pub(super) fn pack<D: DeviceMut>(
             }
             Node::Whole(_) | Node::Runs(_) => {}
         }
+        Ok(())
     }
-    Ok(())
+}
+
+/// A file in its place.
+struct Relaid<'a> {
+    path: &'a [u8],
+    /// The files that were wanted together with all behind them up to this one.
+    ends_group_of: Vec<&'a [u8]>,
+}
+
+/// The files that were packed before and are there still, whatever they hold now, in the order in which they
+/// lay.
+fn before<'a>(tree: &Tree, image: &'a Image) -> Vec<Relaid<'a>> {
+    let mut lay: Vec<(u64, Inode<'a>)> = (image.inodes())
+        .filter(|inode| inode.first_name().id() == inode.id())
+        .filter_map(|inode| Some((inode.extents().first()?.offset, inode)))
+        .collect();
+    lay.sort_unstable_by_key(|(offset, _)| *offset);
+    let is_there = |inode: Inode<'_>| tree.node(inode.path()).is_some_and(|node| !node.is_directory());
+    let mut placed: Vec<Relaid<'a>> = Vec::with_capacity(lay.len());
+    // Groups that are not at their end: that, who asked for it, and the place of its first file.
+    let mut open: Vec<(u64, &'a [u8], usize)> = Vec::new();
+    for (offset, inode) in lay {
+        close(&mut placed, &mut open, offset);
+        if is_there(inode) {
+            if inode.group_bytes() > 0 {
+                let end = offset.saturating_add(inode.group_bytes());
+                open.push((end, inode.path(), placed.len()));
+            }
+            placed.push(Relaid { path: inode.path(), ends_group_of: Vec::new() });
+        }
+    }
+    close(&mut placed, &mut open, u64::MAX);
+    placed
+}
+
+/// Ends the groups that reach no farther than `offset` with the file that was placed last, if that is not
+/// their first.
+fn close<'a>(placed: &mut [Relaid<'a>], open: &mut Vec<(u64, &'a [u8], usize)>, offset: u64) {
+    let count = placed.len();
+    for (_, first, place) in open.extract_if(.., |(end, ..)| *end <= offset) {
+        if let Some(last) = placed.last_mut().filter(|_| count > place + 1) {
+            last.ends_group_of.push(first);
+        }
+    }
 }
 
 /// No less than a tree has when it is packed.
 pub(super) fn packed_bytes(tree: &Tree) -> Result<u64, LogError> {
     let mut bytes = 16 * BLOCK_BYTES;
-    for (path, node) in tree.iter() {
+    for (path, node) in tree.each_once() {
         let contents = node.size() + node.size() / 128 + node.size() / 1024 + node.app()?.len() as u64;
         // An inode, an extent, slots of the index, a page's sum; and what alignment takes.
         let around =
             path.len() as u64 + 256 + if node.size() >= LARGE_FILE_BYTES { BLOCK_BYTES } else { 128 };
-        bytes += contents + around;
+        let other_names = tree.several(path).into_iter().flat_map(|id| tree.names(id)).skip(1);
+        bytes += contents + around + other_names.map(|path| path.len() as u64 + 256).sum::<u64>();
     }
     Ok(bytes)
 }

@@ -74,6 +74,11 @@ impl Superblock {
         self.segments.iter().any(|named| named.number == place.number)
     }
 
+    /// Whether the oldest segment is a packed one.
+    pub(super) fn begins_packed(&self) -> bool {
+        self.segments.first().is_some_and(|place| place.kind == SegmentKind::Packed)
+    }
+
     /// Bytes of all segments.
     pub(super) fn total_bytes(&self) -> u64 {
         self.segments.iter().map(|place| place.len).sum()

@@ -1,57 +1,209 @@
 //! The tree of one generation: nodes by path. A clone shares everything that is not changed afterwards.
+//!
+//! Most files have one name, and stand at it. One with several (hard links) stands beside the paths, which
+//! have its number; with its last but one name that goes.
 
 use super::error::ChangeError;
 use super::node::Node;
 use crate::image::build::Mtime;
 use crate::path;
-use rpds::RedBlackTreeMapSync;
+use rpds::{RedBlackTreeMapSync, RedBlackTreeSetSync};
 use std::ops::Bound;
 use std::sync::Arc;
+
+/// Most names of a file: a change of it is told by each.
+pub(super) const MAX_NAMES: usize = 65_000;
 
 #[derive(Clone, Debug)]
 pub(super) struct Tree {
     /// By whole path; the root is there always. A directory stands before what is in it, though not all of that next to it:
     /// `a`, `a-b`, `a/c`.
-    nodes: RedBlackTreeMapSync<Arc<[u8]>, Node>,
+    places: RedBlackTreeMapSync<Arc<[u8]>, Standing>,
+    several: RedBlackTreeMapSync<SeveralId, Several>,
+    next: u64,
+}
+
+/// Number of a file with several names, in this tree and those that come of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct SeveralId(u64);
+
+/// What stands at a path.
+#[derive(Clone, Debug)]
+enum Standing {
+    Own(Node),
+    /// A file that has other paths, too.
+    Several(SeveralId),
+}
+
+/// A file with two names or more.
+#[derive(Clone, Debug)]
+struct Several {
+    node: Node,
+    names: RedBlackTreeSetSync<Arc<[u8]>>,
+}
+
+/// What was taken out of a tree.
+#[derive(Debug)]
+pub(super) struct Gone {
+    pub(super) path: Arc<[u8]>,
+    /// Nothing of a file that has other names still.
+    pub(super) node: Option<Node>,
 }
 
 impl Tree {
     pub(super) fn new() -> Tree {
-        let mut nodes = RedBlackTreeMapSync::new_sync();
-        nodes.insert_mut(Arc::from(&[][..]), Node::Directory(Mtime::default()));
-        Tree { nodes }
+        let mut places = RedBlackTreeMapSync::new_sync();
+        places.insert_mut(Arc::from(&[][..]), Standing::Own(Node::Directory(Mtime::default())));
+        Tree { places, several: RedBlackTreeMapSync::new_sync(), next: 0 }
     }
 
     pub(super) fn get(&self, path: &[u8]) -> Option<(&Arc<[u8]>, &Node)> {
-        self.nodes.get_key_value(path)
+        let (path, place) = self.places.get_key_value(path)?;
+        Some((path, self.at(place)?))
     }
 
     pub(super) fn node(&self, path: &[u8]) -> Option<&Node> {
-        self.nodes.get(path)
+        self.at(self.places.get(path)?)
     }
 
+    /// What stands at a place: there always is something.
+    fn at<'a>(&'a self, place: &'a Standing) -> Option<&'a Node> {
+        match place {
+            Standing::Own(node) => Some(node),
+            Standing::Several(id) => self.several.get(id).map(|several| &several.node),
+        }
+    }
+
+    /// By path; a file with several names by each.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&Arc<[u8]>, &Node)> {
-        self.nodes.iter()
+        self.places.iter().filter_map(|(path, place)| Some((path, self.at(place)?)))
+    }
+
+    /// Each directory and each file once, with one of its paths, by none in particular.
+    pub(super) fn each_once(&self) -> impl Iterator<Item = (&Arc<[u8]>, &Node)> {
+        let own = self.places.iter().filter_map(|(path, place)| match place {
+            Standing::Own(node) => Some((path, node)),
+            Standing::Several(_) => None,
+        });
+        own.chain(self.several.values().filter_map(|several| Some((several.names.first()?, &several.node))))
+    }
+
+    /// The number of the file at a path, if it has several names.
+    pub(super) fn several(&self, path: &[u8]) -> Option<SeveralId> {
+        match self.places.get(path)? {
+            Standing::Own(_) => None,
+            Standing::Several(id) => Some(*id),
+        }
+    }
+
+    /// All names of such a file.
+    pub(super) fn names(&self, id: SeveralId) -> impl Iterator<Item = &Arc<[u8]>> {
+        self.several.get(&id).into_iter().flat_map(|several| several.names.iter())
+    }
+
+    /// How many names what stands at a path has.
+    pub(super) fn name_count(&self, path: &[u8]) -> usize {
+        match self.several(path).and_then(|id| self.several.get(&id)) {
+            Some(several) => several.names.size(),
+            None => usize::from(self.places.contains_key(path)),
+        }
     }
 
     pub(super) fn len(&self) -> usize {
-        self.nodes.size()
+        self.places.size()
     }
 
-    /// Puts a node at a path, in place of what may be there, but not a file in place of a directory with something in it.
-    pub(super) fn insert(&mut self, path: Arc<[u8]>, node: Node) -> Result<(), ChangeError> {
-        path::check_path(&path)?;
-        match path::split_parent(&path).map(|(parent, _)| self.node(parent)) {
-            None if node.is_directory() => {}
+    /// Puts a node at a path, in place of what may be there, but not a file in place of a directory with
+    /// something in it. What was there goes on under other names that it has. Gives what is gone, if all of
+    /// it is.
+    pub(super) fn insert(&mut self, path: Arc<[u8]>, node: Node) -> Result<Option<Node>, ChangeError> {
+        self.check_place(&path, node.is_directory())?;
+        let gone = self.take(&path);
+        self.places.insert_mut(path, Standing::Own(node));
+        Ok(gone)
+    }
+
+    /// Puts a node in place of the one at a path, under all names that this has.
+    pub(super) fn update(&mut self, path: Arc<[u8]>, node: Node) -> Result<(), ChangeError> {
+        let Some(id) = self.several(&path) else { return self.insert(path, node).map(drop) };
+        if let Some(several) = self.several.get_mut(&id) {
+            several.node = node;
+        }
+        Ok(())
+    }
+
+    /// Gives the file at a path another name, in place of a file that may be there. Gives what is gone, if
+    /// all of it is.
+    pub(super) fn link(&mut self, existing: &[u8], path: Arc<[u8]>) -> Result<Option<Node>, ChangeError> {
+        let (first, place) = self.places.get_key_value(existing).ok_or(ChangeError::NotFound)?;
+        let (first, place) = (Arc::clone(first), place.clone());
+        if self.at(&place).is_none_or(Node::is_directory) {
+            return Err(ChangeError::IsDirectory);
+        }
+        if self.name_count(existing) >= MAX_NAMES {
+            return Err(ChangeError::TooManyNames);
+        }
+        self.check_place(&path, false)?;
+        if first == path || self.several(existing).is_some_and(|id| self.several(&path) == Some(id)) {
+            return Ok(None);
+        }
+        let gone = self.take(&path);
+        let id = match place {
+            Standing::Several(id) => id,
+            Standing::Own(node) => {
+                let id = SeveralId(self.next);
+                self.next += 1;
+                let names = RedBlackTreeSetSync::new_sync().insert(Arc::clone(&first));
+                self.several.insert_mut(id, Several { node, names });
+                self.places.insert_mut(first, Standing::Several(id));
+                id
+            }
+        };
+        if let Some(several) = self.several.get_mut(&id) {
+            several.names.insert_mut(Arc::clone(&path));
+        }
+        self.places.insert_mut(path, Standing::Several(id));
+        Ok(gone)
+    }
+
+    /// Takes out what is at a path, and that alone; gives it, unless it has other names.
+    fn take(&mut self, path: &[u8]) -> Option<Node> {
+        let place = self.places.get(path)?.clone();
+        self.places.remove_mut(path);
+        let id = match place {
+            Standing::Own(node) => return Some(node),
+            Standing::Several(id) => id,
+        };
+        let several = self.several.get_mut(&id)?;
+        several.names.remove_mut(path);
+        if several.names.size() > 1 {
+            return None;
+        }
+        // With one name it stands there.
+        let (last, node) = (several.names.first().cloned(), several.node.clone());
+        self.several.remove_mut(&id);
+        match last {
+            Some(last) => {
+                self.places.insert_mut(last, Standing::Own(node));
+                None
+            }
+            None => Some(node),
+        }
+    }
+
+    /// Whether something can stand at a path, in place of what may be there.
+    fn check_place(&self, path: &[u8], is_directory: bool) -> Result<(), ChangeError> {
+        path::check_path(path)?;
+        match path::split_parent(path).map(|(parent, _)| self.node(parent)) {
+            None if is_directory => {}
             None => return Err(ChangeError::IsDirectory),
             Some(Some(Node::Directory(_))) => {}
             Some(Some(_)) => return Err(ChangeError::NotDirectory),
-            Some(None) => return Err(self.missing_parent(&path)),
+            Some(None) => return Err(self.missing_parent(path)),
         }
-        if !node.is_directory() && self.has_children(&path) {
+        if !is_directory && self.has_children(path) {
             return Err(ChangeError::NotEmpty);
         }
-        self.nodes.insert_mut(path, node);
         Ok(())
     }
 
@@ -69,22 +221,42 @@ impl Tree {
     }
 
     /// Takes away a path and all below; gives what that was.
-    pub(super) fn remove(&mut self, path: &[u8]) -> Vec<(Arc<[u8]>, Node)> {
-        let mut gone = self.below(path);
-        if let Some((path, node)) = self.get(path) {
-            gone.insert(0, (Arc::clone(path), node.clone()));
+    pub(super) fn remove(&mut self, path: &[u8]) -> Vec<Gone> {
+        let gone = self.from(path).into_iter();
+        gone.map(|path| Gone { node: self.take(&path), path }).collect()
+    }
+
+    /// Moves what is at a path, and all below, to where nothing is and what is above is a directory; gives
+    /// the paths that there are now.
+    pub(super) fn move_all(&mut self, from: &[u8], to: &[u8]) -> Vec<Arc<[u8]>> {
+        let mut moved = Vec::new();
+        for path in self.from(from) {
+            let Some(place) = self.places.get(&path).cloned() else { continue };
+            let new: Arc<[u8]> = [to, &path[from.len()..]].concat().into();
+            self.places.remove_mut(&path);
+            if let Standing::Several(id) = place
+                && let Some(several) = self.several.get_mut(&id)
+            {
+                several.names.remove_mut(&path);
+                several.names.insert_mut(Arc::clone(&new));
+            }
+            self.places.insert_mut(Arc::clone(&new), place);
+            moved.push(new);
         }
-        for (path, _) in &gone {
-            self.nodes.remove_mut(&**path);
-        }
-        gone
+        moved
+    }
+
+    /// A path, if something is there, and all below.
+    fn from(&self, path: &[u8]) -> Vec<Arc<[u8]>> {
+        let here = self.places.get_key_value(path).map(|(path, _)| Arc::clone(path));
+        here.into_iter().chain(self.below(path)).collect()
     }
 
     /// Everything below a directory, directories before what is in them.
-    pub(super) fn below(&self, path: &[u8]) -> Vec<(Arc<[u8]>, Node)> {
+    pub(super) fn below(&self, path: &[u8]) -> Vec<Arc<[u8]>> {
         let (from, to) = range_below(path);
         let range = (Bound::Excluded(&from[..]), to.as_deref().map_or(Bound::Unbounded, Bound::Excluded));
-        self.nodes.range::<[u8], _>(range).map(|(path, node)| (Arc::clone(path), node.clone())).collect()
+        self.places.range::<[u8], _>(range).map(|(path, _)| Arc::clone(path)).collect()
     }
 
     pub(super) fn has_children(&self, path: &[u8]) -> bool {
@@ -119,7 +291,8 @@ impl Tree {
         let (start, end) = range_below(path);
         let from = from.map(|rest| [&start, &rest[..]].concat());
         let end = end.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
-        self.nodes.range::<[u8], _>((from.as_ref().map(|from| &from[..]), end)).next()
+        let first = self.places.range::<[u8], _>((from.as_ref().map(|from| &from[..]), end)).next();
+        first.and_then(|(path, place)| Some((path, self.at(place)?)))
     }
 }
 

@@ -13,7 +13,7 @@ use std::sync::Arc;
 /// Where the space of a log is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// Files of the tree.
+    /// Files of the tree, whatever names they have.
     pub files: u64,
     /// Bytes of the files of the tree.
     pub content_bytes: u64,
@@ -54,9 +54,9 @@ impl Usage {
 pub(super) fn usage(generation: &Generation, superblock: &Superblock, file_bytes: u64) -> Usage {
     let live = commit::live_bytes(&generation.tree);
     let (mut files, mut content_bytes) = (0, 0);
-    for entry in generation.entries().filter(|entry| entry.is_file()) {
+    for (_, node) in generation.tree.each_once().filter(|(_, node)| !node.is_directory()) {
         files += 1;
-        content_bytes += entry.size();
+        content_bytes += node.size();
     }
     let stored = |segment: &Arc<Segment>| {
         let all = segment.image.superblock().content_bytes;

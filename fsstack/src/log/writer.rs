@@ -2,15 +2,15 @@
 
 mod segments;
 
-use super::commit::{self, Change, Changes, SegmentBuilder, blob_name};
+use super::commit::{self, Change, Changes, LinkTeller, SegmentBuilder, blob_name};
 use super::error::{ChangeError, LogError};
 use super::generation::{self, Generation};
 use super::journal::JournalWriter;
 use super::node::{Contents, MAX_FILE_BYTES, Node, Run, Runs, Source};
-use super::pack::{pack, packed_bytes};
+use super::pack::packed_bytes;
 use super::segment::{Blob, Segment, SegmentKind};
 use super::superblock::{FIRST_SEGMENT, MAX_SEGMENTS, Place, Superblock};
-use super::tree::Tree;
+use super::tree::{Gone, Tree};
 use super::usage::{Usage, usage};
 use crate::device::{AtomicFile, Device, DeviceMut, FileDevice, RangeLock};
 use crate::format::layout::BLOCK_BYTES;
@@ -314,8 +314,10 @@ impl Log {
             runs.mtime = mtime;
             runs.truncate(size)
         })?;
-        if let Some(Change::Patch { kept }) = self.changes.changed.get_mut(path) {
-            *kept = (*kept).min(size);
+        for path in self.all_names(path) {
+            if let Some(Change::Patch { kept }) = self.changes.changed.get_mut(&path) {
+                *kept = (*kept).min(size);
+            }
         }
         Ok(self.receipt())
     }
@@ -330,7 +332,22 @@ impl Log {
             None => Node::Directory(mtime),
             Some(runs) => Node::Runs(Arc::new(Runs { mtime, app: app.into(), ..runs })),
         };
-        self.tree.insert(path.into(), node)?;
+        self.tree.update(path.into(), node)?;
+        for path in self.all_names(path) {
+            self.changes.changed.insert(path, Change::Full);
+        }
+        Ok(self.receipt())
+    }
+
+    /// Gives a file another name, of which it then is no less than of the first (a hard link).
+    ///
+    /// # Errors
+    /// If there is no file at `existing`, or something stands at `path`, or nothing can.
+    pub fn link(&mut self, existing: &[u8], path: &[u8]) -> Result<Receipt, LogError> {
+        if self.tree.node(path).is_some() {
+            return Err(ChangeError::Exists.into());
+        }
+        self.tree.link(existing, path.into())?;
         self.changes.changed.insert(path.into(), Change::Full);
         Ok(self.receipt())
     }
@@ -387,13 +404,14 @@ impl Log {
         if gone.is_empty() {
             return Err(ChangeError::NotFound.into());
         }
-        for (_, node) in &gone {
-            self.forget(node);
+        for gone in &gone {
+            self.forget(gone.node.as_ref());
         }
         Ok(self.receipt())
     }
 
-    /// Moves a file or directory. A file takes the place of a file, a directory that of an empty one.
+    /// Moves a file or directory. A file takes the place of a file, a directory that of an empty one. Between
+    /// two names of one file it does nothing.
     ///
     /// # Errors
     /// If there is nothing at `from`, or it cannot stand at `to`.
@@ -416,6 +434,9 @@ impl Log {
             (true, Some(_)) => return Err(ChangeError::NotDirectory.into()),
             (false, Some(_)) => return Err(ChangeError::IsDirectory.into()),
         };
+        if self.tree.several(from).is_some_and(|id| self.tree.several(to) == Some(id)) {
+            return Ok(Receipt(self.change));
+        }
         // Everything is checked before anything is done.
         match path::split_parent(to).and_then(|(parent, _)| self.tree.node(parent)) {
             Some(Node::Directory(_)) => {}
@@ -423,17 +444,17 @@ impl Log {
             None => return Err(ChangeError::NoParent.into()),
         }
         let moved = |path: &[u8]| [to, &path[from.len()..]].concat();
-        for (path, _) in self.tree.below(from) {
+        for path in self.tree.below(from) {
             path::check_path(&moved(&path)).map_err(ChangeError::from)?;
         }
         if replaced {
-            for (_, node) in self.take_out(to) {
-                self.forget(&node);
+            for gone in self.take_out(to) {
+                self.forget(gone.node.as_ref());
             }
         }
-        for (path, node) in self.take_out(from) {
-            let path: Arc<[u8]> = moved(&path).into();
-            self.tree.insert(Arc::clone(&path), node)?;
+        self.note_removal(from);
+        for path in self.tree.move_all(from, to) {
+            self.changes.changed.remove(&[from, &path[to.len()..]].concat()[..]);
             self.changes.changed.insert(path, Change::Full);
         }
         Ok(self.receipt())
@@ -466,19 +487,20 @@ impl Log {
         self.commit(going)
     }
 
-    /// Packs the tree into one segment, in the order of `paths` (and then of names), and gives back the space of all
-    /// others. Waits for the device.
+    /// Packs the tree into one segment, and gives back the space of all others: in the order of `paths`, then
+    /// in the one that it was packed in before, what is wanted together included; what is new comes last, by
+    /// name. Waits for the device.
     ///
     /// # Errors
     /// What the device says, or whoever's contents cannot be read.
     pub fn compact(&mut self, paths: &[Vec<u8>]) -> Result<Summary, LogError> {
         self.sync()?;
-        let tree = self.tree.clone();
-        let room = packed_bytes(&tree)?;
+        let latest = self.latest();
+        let room = packed_bytes(&latest.tree)?;
         let (segment, summary) =
-            self.stream(SegmentKind::Packed, room, |builder| pack(&tree, paths, builder))?;
+            self.stream(SegmentKind::Packed, room, |builder| latest.pack(paths, builder))?;
         let Some((place, _)) = self.staged.pop() else { return Err(LogError::Lost) };
-        drop(tree);
+        drop(latest);
         let places = self.superblock.segments.clone();
         self.flip(vec![place])?;
         self.next_generation(places, |superblock| {
@@ -539,11 +561,8 @@ impl Log {
 
     fn put_node(&mut self, path: &[u8], node: Node) -> Result<(), LogError> {
         self.check_place(path)?;
-        let old = self.tree.node(path).cloned();
-        self.tree.insert(path.into(), node)?;
-        if let Some(old) = old {
-            self.forget(&old);
-        }
+        let old = self.tree.insert(path.into(), node)?;
+        self.forget(old.as_ref());
         self.changes.changed.insert(path.into(), Change::Full);
         Ok(())
     }
@@ -557,17 +576,33 @@ impl Log {
         // Heads, validators and sums were of other contents.
         (runs.app, runs.sums) = (Arc::new([]), None);
         self.memory_bytes = self.memory_bytes.saturating_sub(freed);
-        self.tree.insert(Arc::clone(&key), Node::Runs(Arc::new(runs)))?;
-        self.changes.changed.entry(key).or_insert(Change::Patch { kept: size });
+        self.tree.update(Arc::clone(&key), Node::Runs(Arc::new(runs)))?;
+        for name in self.all_names(&key) {
+            self.changes.changed.entry(name).or_insert(Change::Patch { kept: size });
+        }
         Ok(())
     }
 
-    /// Takes a path and all below out of the tree, and says so.
-    fn take_out(&mut self, path: &[u8]) -> Vec<(Arc<[u8]>, Node)> {
-        let gone = self.tree.remove(path);
-        for (path, _) in &gone {
-            self.changes.changed.remove(path);
+    /// All names of the file at `path`.
+    fn all_names(&self, path: &[u8]) -> Vec<Arc<[u8]>> {
+        match self.tree.several(path) {
+            Some(id) => self.tree.names(id).map(Arc::clone).collect(),
+            None => vec![path.into()],
         }
+    }
+
+    /// Takes a path and all below out of the tree, and says so.
+    fn take_out(&mut self, path: &[u8]) -> Vec<Gone> {
+        let gone = self.tree.remove(path);
+        for gone in &gone {
+            self.changes.changed.remove(&gone.path);
+        }
+        self.note_removal(path);
+        gone
+    }
+
+    /// Says that a path and all below are gone.
+    fn note_removal(&mut self, path: &[u8]) {
         let is_below = |other: &Arc<[u8]>| other.starts_with(path) && other.get(path.len()) == Some(&b'/');
         self.changes.removed.retain(|other| !is_below(other));
         let mut at = path;
@@ -579,12 +614,11 @@ impl Log {
         if !above && self.committed.tree.node(path).is_some() {
             self.changes.removed.insert(path.into());
         }
-        gone
     }
 
     /// A node that is in the tree no more.
-    fn forget(&mut self, node: &Node) {
-        if let Node::Runs(runs) = node {
+    fn forget(&mut self, node: Option<&Node>) {
+        if let Some(Node::Runs(runs)) = node {
             self.memory_bytes = self.memory_bytes.saturating_sub(runs.memory_bytes());
         }
     }
@@ -595,8 +629,11 @@ impl Log {
             return Ok(());
         }
         let mut builder = SegmentBuilder::new(self.next_segment, self.superblock.generation + 1)?;
+        let mut links = LinkTeller::default();
         for path in self.changes.changed.keys() {
-            if let Some(node) = self.tree.node(path) {
+            if let Some(node) = self.tree.node(path)
+                && links.tells(&self.tree, &self.changes, path)
+            {
                 builder.take(path, node, &HashSet::new())?;
             }
         }
@@ -665,11 +702,18 @@ impl Log {
         let mut builder = SegmentBuilder::new(self.next_segment, self.superblock.generation + 1)?;
         let mut journal = JournalWriter::new();
         changes.removed.iter().for_each(|path| journal.removed(path));
+        let mut links = LinkTeller::default();
         for (path, &change) in &changes.changed {
             let Some(node) = self.tree.node(path) else { continue };
+            if !links.tells(&self.tree, changes, path) {
+                continue;
+            }
             let taken = builder.take(path, node, &going)?;
-            commit::record(&mut journal, (path, node, change), taken, self.next_segment, &old);
+            if commit::record(&mut journal, (path, node, change), taken, self.next_segment, &old) {
+                links.told_anew(&self.tree, path);
+            }
         }
+        links.finish(&mut journal);
         let (bytes, replacements) = builder.finish(Some(journal.finish()))?;
 
         let mut segments = Vec::new();
@@ -700,7 +744,8 @@ impl Log {
         segments.extend(staged.into_iter().map(|(_, segment)| segment));
         segments.push(segment);
         self.next_generation(places, |superblock| {
-            Ok(Generation { number: superblock.generation, tree, segments })
+            let (number, is_packed) = (superblock.generation, superblock.begins_packed());
+            Ok(Generation { number, tree, segments, is_packed })
         })?;
         self.changes = Changes::default();
         (self.memory_bytes, self.durable) = (0, self.change);
