@@ -1,100 +1,21 @@
 //! A crash at any write leaves the state before a commit or after it, and nothing that is damaged is taken for sound.
 
+mod common;
+
+use common::crash::{Recorder, State, Step, bytes, crash, done, state};
 use fsstack::OpenOptions;
-use fsstack::device::{Device, DeviceMut, FileDevice};
+use fsstack::device::FileDevice;
 use fsstack::image::build::Mtime;
 use fsstack::log::{Contents, Generation, Log};
 use runtime::buffer::{Shared, Slice};
 use std::fs::{self, File};
-use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
-
-/// What happened to a device.
-#[derive(Clone, Debug)]
-enum Step {
-    Write {
-        offset: u64,
-        bytes: Vec<u8>,
-    },
-    Discard {
-        offset: u64,
-        len: u64,
-    },
-    Cut(u64),
-    Sync,
-    /// So many commits were reported as done.
-    Done(usize),
-}
-
-/// Writes to a file and remembers what.
-struct Recorder {
-    device: FileDevice,
-    steps: Arc<Mutex<Vec<Step>>>,
-}
-
-impl Recorder {
-    fn note(&self, step: Step) {
-        self.steps.lock().unwrap().push(step);
-    }
-}
-
-impl Device for Recorder {
-    fn len_bytes(&self) -> io::Result<u64> {
-        self.device.len_bytes()
-    }
-
-    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
-        self.device.read_at(offset, buf)
-    }
-}
-
-impl DeviceMut for Recorder {
-    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.note(Step::Write { offset, bytes: bytes.into() });
-        self.device.write_at(offset, bytes)
-    }
-
-    fn sync(&mut self) -> io::Result<()> {
-        self.note(Step::Sync);
-        Ok(())
-    }
-
-    fn discard(&mut self, offset: u64, len: u64) -> io::Result<()> {
-        self.note(Step::Discard { offset, len });
-        self.device.discard(offset, len)
-    }
-
-    fn cut(&mut self, len: u64) -> io::Result<()> {
-        self.note(Step::Cut(len));
-        self.device.cut(len)
-    }
-}
-
-type State = Vec<(Vec<u8>, Option<Vec<u8>>)>;
-
-fn state(generation: &Generation) -> State {
-    let entries = generation.entries().map(|entry| {
-        let contents = entry.is_file().then(|| {
-            let mut bytes = Vec::new();
-            while (bytes.len() as u64) < entry.size() {
-                bytes.extend_from_slice(entry.fetch(bytes.len() as u64, usize::MAX).unwrap().bytes());
-            }
-            bytes
-        });
-        (entry.path().to_vec(), contents)
-    });
-    entries.collect()
-}
-
-fn bytes(len: usize, salt: u8) -> Vec<u8> {
-    (0..len).map(|i| (i as u8).wrapping_mul(7).wrapping_add(salt)).collect()
-}
 
 /// Commits of every kind; gives the state of each, the first one that of the new log.
 fn workload(path: &Path, steps: &Arc<Mutex<Vec<Step>>>) -> Vec<State> {
     let file = Arc::new(File::options().read(true).write(true).open(path).unwrap());
-    let device = Recorder { device: FileDevice::from(Arc::clone(&file)), steps: Arc::clone(steps) };
+    let device = Recorder::new(FileDevice::from(Arc::clone(&file)), steps);
     let mut log = Log::on(file, Box::new(device), &OpenOptions::default()).unwrap();
     let time = Mtime::default();
     let mut states = vec![state(&log.snapshot())];
@@ -128,37 +49,6 @@ fn workload(path: &Path, steps: &Arc<Mutex<Vec<Step>>>) -> Vec<State> {
     states
 }
 
-/// The file after a crash behind the first `at` steps: up to the last sync all is there; of the writes behind it each sector
-/// of 512 bytes, as `seed` has it, or with `prefix` all.
-fn crash(empty: &[u8], steps: &[Step], mut seed: u64, prefix: bool) -> Vec<u8> {
-    let synced = steps.iter().rposition(|step| matches!(step, Step::Sync)).unwrap_or(0);
-    let mut file = empty.to_vec();
-    let mut there = |i: usize| {
-        seed = seed.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
-        prefix || i < synced || seed >> 63 == 1
-    };
-    for (i, step) in steps.iter().enumerate() {
-        match step {
-            Step::Write { offset, bytes } => {
-                for (sector, chunk) in bytes.chunks(512).enumerate() {
-                    let from = *offset as usize + 512 * sector;
-                    if there(i) {
-                        file.resize(file.len().max(from + chunk.len()), 0);
-                        file[from..from + chunk.len()].copy_from_slice(chunk);
-                    }
-                }
-            }
-            Step::Discard { offset, len } if there(i) => {
-                let range = (*offset as usize).min(file.len())..((offset + len) as usize).min(file.len());
-                file[range].fill(0);
-            }
-            Step::Cut(len) if there(i) => file.truncate(*len as usize),
-            _ => {}
-        }
-    }
-    file
-}
-
 #[test]
 fn after_a_crash_at_any_write_the_state_is_that_before_a_commit_or_after_it() {
     let folder = tempfile::tempdir().unwrap();
@@ -171,11 +61,7 @@ fn after_a_crash_at_any_write_the_state_is_that_before_a_commit_or_after_it() {
     let crashed = folder.path().join("b.img");
     let (mut before, mut after) = (0, 0);
     for at in 0..=steps.len() {
-        let done = steps[..at].iter().rev().find_map(|step| match step {
-            Step::Done(done) => Some(*done),
-            _ => None,
-        });
-        let done = done.unwrap_or(0);
+        let done = done(&steps[..at]);
         for seed in 0..5u64 {
             fs::write(&crashed, crash(&empty, &steps[..at], seed * 0x9e37_79b9 + at as u64, seed == 0))
                 .unwrap();

@@ -1,6 +1,9 @@
 //! Trees to build images from, and what is seen of an image, to compare with.
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses a part")]
 
+pub mod crash;
+pub mod script;
+
 use fsstack::device::DeviceMut;
 use fsstack::format::sums::crc32c;
 use fsstack::format::superblock::{SectionKind, Superblock};

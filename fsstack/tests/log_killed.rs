@@ -1,0 +1,206 @@
+//! A writer that is killed at any system call: the image has the last commit, or the one that was under way.
+#![allow(unsafe_code, reason = "ptrace")]
+
+mod common;
+
+use common::crash::{State, bytes, state};
+use common::script::{apply, parse};
+use fsstack::OpenOptions;
+use fsstack::image::build::{BuildOptions, Builder, Mtime};
+use fsstack::log::{Contents, Generation, Log, LogError};
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+const WORKLOAD: &str = include_str!("workloads/killed.txt");
+
+/// Where the writer finds its image.
+const FOLDER: &str = "LOG_KILLED_FOLDER";
+
+/// A packed image, which the writer makes one that changes.
+fn packed() -> Vec<u8> {
+    let mut builder = Builder::in_memory(&BuildOptions::default()).unwrap();
+    for (path, len) in [("A/bar", 700), ("A/foo", 40_000), ("B/c", 0), ("foo", 5000)] {
+        let contents = bytes(len, len as u8);
+        builder.file(path.as_bytes(), Mtime::default(), &mut &contents[..], |_| b"head".to_vec()).unwrap();
+    }
+    builder.finish().unwrap().0.into_bytes()
+}
+
+fn open(image: &Path) -> Log {
+    match Log::open(image, &OpenOptions::default()) {
+        Err(LogError::NotALog) => Log::convert(image, &OpenOptions::default()).unwrap(),
+        other => other.unwrap(),
+    }
+}
+
+/// Does the whole workload; `done` is told of each commit.
+fn work(image: &Path, mut done: impl FnMut(&Log)) {
+    let mut log = open(image);
+    for (salt, op) in parse(WORKLOAD).iter().enumerate() {
+        if apply(&mut log, op, salt as u8).unwrap() {
+            done(&log);
+        }
+    }
+}
+
+/// The writer, in a process of its own.
+#[test]
+#[ignore = "a part of the others"]
+fn the_writer() {
+    let Some(folder) = std::env::var_os(FOLDER) else { return };
+    let folder = Path::new(&folder);
+    let mut done = File::create(folder.join("done")).unwrap();
+    // What is made once a process is made before anybody counts.
+    let warm = folder.join("warm.img");
+    fs::write(&warm, packed()).unwrap();
+    work(&warm, |_| {});
+    fs::remove_file(&warm).unwrap();
+    // SAFETY: of this thread alone; it stops, and its parent says when it goes on.
+    unsafe {
+        assert_eq!(libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0), 0);
+        libc::raise(libc::SIGSTOP);
+    }
+    work(&folder.join("site.img"), |_| done.write_all(b"x").unwrap());
+    // SAFETY: ends the process, with nothing left to write.
+    unsafe { libc::_exit(0) }
+}
+
+/// A writer that stands still before the first of its system calls.
+struct TracedWriter {
+    child: Child,
+    thread: libc::pid_t,
+}
+
+impl TracedWriter {
+    /// To be called, as all else, by the thread that is then its tracer.
+    fn start(folder: &Path) -> TracedWriter {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["the_writer", "--exact", "--ignored", "--nocapture"]).env(FOLDER, folder);
+        let child = command.stdout(Stdio::null()).spawn().unwrap();
+        let mut status = 0;
+        // SAFETY: fills `status`.
+        let thread = unsafe { libc::waitpid(-1, &raw mut status, libc::__WALL) };
+        assert!(libc::WIFSTOPPED(status), "the writer ended with {status:#x} before it began");
+        // SAFETY: of a thread that this one traces and that has stopped.
+        let set = unsafe {
+            libc::ptrace(
+                libc::PTRACE_SETOPTIONS,
+                thread,
+                0,
+                libc::PTRACE_O_EXITKILL | libc::PTRACE_O_TRACESYSGOOD,
+            )
+        };
+        assert_eq!(set, 0);
+        TracedWriter { child, thread }
+    }
+
+    /// On to where a system call begins or ends; `false` if there is no more.
+    fn step(&self) -> bool {
+        let mut status = 0;
+        loop {
+            // SAFETY: of a thread that this one traces and that has stopped; fills `status`.
+            unsafe {
+                assert_eq!(libc::ptrace(libc::PTRACE_SYSCALL, self.thread, 0, 0), 0);
+                assert_eq!(libc::waitpid(self.thread, &raw mut status, libc::__WALL), self.thread);
+            }
+            if !libc::WIFSTOPPED(status) {
+                assert!(libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0, "{status:#x}");
+                return false;
+            }
+            if libc::WSTOPSIG(status) == libc::SIGTRAP | 0x80 {
+                return true;
+            }
+        }
+    }
+
+    /// Lets it do `calls` system calls and kills it where the next begins, before that does anything. Gives
+    /// how many it did: fewer, if it came to its end.
+    fn kill_after(mut self, calls: usize) -> usize {
+        for at in 0..=calls {
+            if !self.step() {
+                self.child.wait().unwrap();
+                return at;
+            }
+            if at < calls && !self.step() {
+                self.child.wait().unwrap();
+                return at + 1;
+            }
+        }
+        self.child.kill().unwrap();
+        let mut status = 0;
+        // SAFETY: fills `status`. The traced thread is waited for before the process can be.
+        unsafe { libc::waitpid(self.thread, &raw mut status, libc::__WALL) };
+        self.child.wait().unwrap();
+        calls
+    }
+}
+
+/// The state of an image that is sound to its last byte.
+fn check(image: &Path, place: &str) -> State {
+    let generation = Generation::open(image, &OpenOptions::default());
+    let generation = generation.unwrap_or_else(|error| panic!("{place}: {error}"));
+    let problems = generation.check(|_| {}).problems;
+    assert!(problems.is_empty(), "{place}: {problems:?}");
+    state(&generation)
+}
+
+/// Kills a writer at one system call of so many, and looks at what is there.
+fn killed_at_each(every: usize, first: usize) {
+    let folder = tempfile::tempdir().unwrap();
+    let image = folder.path().join("site.img");
+    fs::write(&image, packed()).unwrap();
+    let mut states = vec![check(&image, "packed")];
+    work(&image, |log| states.push(state(&log.snapshot())));
+    let (mut before, mut after, mut calls) = (0, 0, first);
+    loop {
+        // Anew, in a folder with nothing else in it.
+        let folder = tempfile::tempdir().unwrap();
+        let image = folder.path().join("site.img");
+        fs::write(&image, packed()).unwrap();
+        let did = TracedWriter::start(folder.path()).kill_after(calls);
+        let done = fs::metadata(folder.path().join("done")).unwrap().len() as usize;
+        let place = format!("killed after {did} system calls and {done} commits");
+        let found = check(&image, &place);
+        if found == states[done] {
+            before += 1;
+        } else {
+            assert!(Some(&found) == states.get(done + 1), "{place}: neither that state nor the next");
+            after += 1;
+        }
+        for name in fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()) {
+            let name = name.to_str().unwrap().to_owned();
+            // Between its first name and its last a new file has one that nobody asks for.
+            let is_between = name.starts_with(".site.img.") && name.ends_with(".tmp");
+            assert!(["done", "site.img"].contains(&&*name) || is_between, "{place}: {name} is left");
+        }
+        // It can be gone on with at once: the lock went with the process.
+        let mut log = open(&image);
+        log.put(b"again", Mtime::default(), Contents::from(vec![1; 20_000]), b"").unwrap();
+        log.sync().unwrap();
+        let latest = state(&log.latest());
+        assert!(check(&image, &place) == latest, "{place}, and gone on with");
+        if did < calls {
+            assert_eq!(done, states.len() - 1, "it came to its end");
+            break;
+        }
+        calls += every;
+    }
+    println!("{before} times the state before, {after} times that after; about {calls} system calls");
+    assert!(before > 5, "{before}");
+}
+
+#[test]
+fn a_writer_killed_now_and_then_leaves_the_state_before_or_after() {
+    // Another few each time.
+    let first = fastrand::usize(..23);
+    println!("at every 23rd from {first} on");
+    killed_at_each(23, first);
+}
+
+#[test]
+#[ignore = "one process for each of some hundred system calls"]
+fn a_writer_killed_at_any_system_call_leaves_the_state_before_or_after() {
+    killed_at_each(1, 0);
+}
