@@ -16,6 +16,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::SystemTime;
 
 use fsstack::cache::BlockReader;
+use fsstack::log::policy::Policies;
 use fsstack::log::{ChangeError, Generation, Log, LogError};
 use fsstack::{OpenOptions, ReadError};
 
@@ -53,6 +54,7 @@ pub struct SiteWriter {
     site: Arc<WritableSite>,
     path: PathBuf,
     options: OpenOptions,
+    policies: Policies,
     /// [`Log::dropped_segments`] when all documents were last taken from the newest generation.
     dropped: u64,
 }
@@ -70,13 +72,28 @@ impl SiteWriter {
     /// # Errors
     /// If it cannot be read or is not sound, cannot be written, or another process writes it.
     pub fn open(path: &Path, options: &OpenOptions) -> Result<SiteWriter, LogError> {
-        let mut log = open(path, options)?;
+        SiteWriter::open_with(path, options, Policies::default())
+    }
+
+    /// As [`SiteWriter::open`], written as the application says.
+    ///
+    /// # Errors
+    /// As [`SiteWriter::open`].
+    pub fn open_with(path: &Path, options: &OpenOptions, policies: Policies) -> Result<SiteWriter, LogError> {
+        let mut log = open(path, options, &policies)?;
         change::make_missing_heads(&mut log)?;
         log.sync()?;
         let site = ChangedSite::of(&log.snapshot())?;
         let site = Arc::new(WritableSite { site: RwLock::new(site) });
         let dropped = log.dropped_segments();
-        Ok(SiteWriter { log: Some(log), site, path: path.into(), options: options.clone(), dropped })
+        Ok(SiteWriter {
+            log: Some(log),
+            site,
+            path: path.into(),
+            options: options.clone(),
+            policies,
+            dropped,
+        })
     }
 
     /// What it changes.
@@ -127,7 +144,7 @@ impl SiteWriter {
 
     /// Opens the log again, and shows what it holds: it may be less than was thought, or more.
     fn open_anew(&mut self) -> Result<Log, LogError> {
-        let log = open(&self.path, &self.options)?;
+        let log = open(&self.path, &self.options, &self.policies)?;
         let whole = ChangedSite::of(&log.snapshot())?;
         self.dropped = log.dropped_segments();
         self.site.change(|site| *site = whole);
@@ -152,14 +169,17 @@ impl ChangeWriter for SiteWriter {
     }
 }
 
-fn open(path: &Path, options: &OpenOptions) -> Result<Log, LogError> {
-    if !path.try_exists()? {
-        return Log::create(path, options);
-    }
-    match Log::open(path, options) {
-        Err(LogError::NotALog) => Log::convert(path, options),
-        other => other,
-    }
+fn open(path: &Path, options: &OpenOptions, policies: &Policies) -> Result<Log, LogError> {
+    let mut log = if path.try_exists()? {
+        match Log::open(path, options) {
+            Err(LogError::NotALog) => Log::convert(path, options),
+            other => other,
+        }
+    } else {
+        Log::create(path, options)
+    }?;
+    log.set_policies(policies.clone());
+    Ok(log)
 }
 
 /// Makes one change in memory. The outer error is one of the log, after which nothing is known of it.

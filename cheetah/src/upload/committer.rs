@@ -1,11 +1,15 @@
 //! The thread that owns what is changed, and waits for the disk.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{self, JoinHandle};
+use std::time::Instant;
+
+use fsstack::log::policy::{AsItComes, Flush, Waiting};
 
 use super::Promise;
-use crate::store::{ChangeWriter, WantedChange};
+use crate::store::{ChangeWriter, WantedChange, Wish};
 
 /// Changes that become one commit at most.
 const MAX_BATCH: usize = 4096;
@@ -26,14 +30,22 @@ pub struct Committer {
 }
 
 impl Committer {
-    /// Starts the thread.
+    /// Starts the thread. Changes wait for no others.
     ///
     /// # Errors
     /// If the system has no more threads.
     pub fn start(writer: impl ChangeWriter + 'static) -> io::Result<Committer> {
+        Committer::start_with(writer, Arc::new(AsItComes))
+    }
+
+    /// Starts the thread. `flush` says how long changes wait for others.
+    ///
+    /// # Errors
+    /// If the system has no more threads.
+    pub fn start_with(writer: impl ChangeWriter + 'static, flush: Arc<dyn Flush>) -> io::Result<Committer> {
         let (orders, received) = mpsc::channel();
-        let thread =
-            thread::Builder::new().name("committer".to_owned()).spawn(move || run(writer, &received))?;
+        let run = move || run(writer, &received, &*flush);
+        let thread = thread::Builder::new().name("committer".to_owned()).spawn(run)?;
         Ok(Committer { orders, thread })
     }
 
@@ -52,14 +64,21 @@ impl Committer {
     }
 }
 
-fn run(mut writer: impl ChangeWriter, orders: &Receiver<Order>) {
+fn run(mut writer: impl ChangeWriter, orders: &Receiver<Order>, flush: &dyn Flush) {
     let mut is_over = false;
     while !is_over {
         let Ok(first) = orders.recv() else { return };
+        let begun = Instant::now();
         let (mut changes, mut tickets) = (Vec::new(), Vec::new());
-        for order in std::iter::once(first).chain(orders.try_iter()).take(MAX_BATCH) {
+        let mut waiting = Waiting::default();
+        let mut next = Some(first);
+        while let Some(order) = next {
             match order {
                 Order::Change(change, ticket) => {
+                    waiting.changes += 1;
+                    if let Wish::Put(contents) = &change.wish {
+                        waiting.bytes += contents.len();
+                    }
                     changes.push(change);
                     tickets.push(ticket);
                 }
@@ -68,6 +87,13 @@ fn run(mut writer: impl ChangeWriter, orders: &Receiver<Order>) {
                     break;
                 }
             }
+            if changes.len() == MAX_BATCH {
+                break;
+            }
+            next = orders.try_recv().ok().or_else(|| {
+                waiting.since = begun.elapsed();
+                orders.recv_timeout(flush.wait(&waiting)?).ok()
+            });
         }
         let outcomes = if changes.is_empty() { Vec::new() } else { writer.commit(&changes) };
         // Their memory is free before anyone is told.

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! [`Generation::open`] reads logs and plain images alike. [`Log`] writes: changes are done in memory and wait for nothing;
-//! [`Log::sync`] makes all of them durable at once, or none.
+//! [`Log::sync`] makes all of them durable at once, or none. Its owner decides by [`policy`].
 
 use crate::device::FileDevice;
 use crate::fs::OpenError;
@@ -22,6 +22,7 @@ pub(crate) mod generation;
 mod journal;
 mod node;
 mod pack;
+pub mod policy;
 mod segment;
 mod space;
 mod superblock;

@@ -8,6 +8,7 @@ use super::generation::{self, Generation};
 use super::journal::JournalWriter;
 use super::node::{Contents, MAX_FILE_BYTES, Node, Run, Runs, Source};
 use super::pack::packed_bytes;
+use super::policy::{Held, Policies};
 use super::segment::{Blob, Segment, SegmentKind};
 use super::superblock::{FIRST_SEGMENT, MAX_SEGMENTS, Place, Superblock};
 use super::tree::{Gone, Tree};
@@ -24,9 +25,6 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::Path;
 use std::sync::{Arc, Weak};
-
-/// Contents in memory beyond this are written ahead of the commit.
-const MAX_MEMORY_BYTES: u64 = 32 << 20;
 
 /// A file of at least this many bytes gets a segment of its own while it is read.
 const OWN_SEGMENT_BYTES: usize = 8 << 20;
@@ -53,6 +51,7 @@ pub struct Log {
     device: Box<dyn DeviceMut + Send>,
     _writer: Option<RangeLock>,
     options: OpenOptions,
+    policies: Policies,
     superblock: Superblock,
     /// As the superblock has it.
     committed: Generation,
@@ -170,6 +169,7 @@ impl Log {
         let (superblock, committed) = Generation::of_log(&file, options)?;
         Ok(Log {
             options: options.clone(),
+            policies: Policies::default(),
             file,
             device,
             _writer: writer,
@@ -188,6 +188,16 @@ impl Log {
             dropped_segments: 0,
             is_lost: false,
         })
+    }
+
+    /// Has the owner decide how it is written.
+    pub fn set_policies(&mut self, policies: Policies) {
+        self.policies = policies;
+    }
+
+    /// What is in memory only.
+    pub fn held(&self) -> Held {
+        Held { bytes: self.memory_bytes, changes: self.changes.changed.len() + self.changes.removed.len() }
     }
 
     /// The last generation that is durable: a snapshot, for as long as anybody holds it.
@@ -623,9 +633,9 @@ impl Log {
         }
     }
 
-    /// Writes contents that are in memory to a segment of their own, if they are too many.
+    /// Writes contents that are in memory to a segment of their own, if the owner says so.
     fn write_ahead(&mut self) -> Result<(), LogError> {
-        if self.memory_bytes <= MAX_MEMORY_BYTES {
+        if self.memory_bytes == 0 || !self.policies.write_back.is_due(&self.held()) {
             return Ok(());
         }
         let mut builder = SegmentBuilder::new(self.next_segment, self.superblock.generation + 1)?;

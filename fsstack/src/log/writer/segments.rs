@@ -65,7 +65,7 @@ impl Log {
     ) -> Result<(Place, Arc<Segment>), LogError> {
         let len = bytes.len() as u64;
         self.reclaim()?;
-        let offset = space::find(&self.file, &mut self.taken(), len)?;
+        let offset = space::find(&self.file, &mut self.taken(), len, &*self.policies.allocation)?;
         let crc = crc32c(0, &bytes[..BLOCK_BYTES as usize]);
         self.device.write_at(offset, bytes)?;
         self.open_segment(Place { number: self.next_segment, offset, len, kind, crc })
@@ -79,7 +79,7 @@ impl Log {
         build: impl FnOnce(&mut Builder<Window<'_>>) -> Result<(), LogError>,
     ) -> Result<(Arc<Segment>, Summary), LogError> {
         self.reclaim()?;
-        let offset = space::find(&self.file, &mut self.taken(), room)?;
+        let offset = space::find(&self.file, &mut self.taken(), room, &*self.policies.allocation)?;
         let generation = self.superblock.generation + 1;
         let window = Window::new(&mut *self.device, offset);
         let mut builder = Builder::new(window, &BuildOptions { generation, ..BuildOptions::default() })?;
