@@ -101,7 +101,7 @@ impl Frame {
     /// Windows of a stream of `len` bytes. A window as long as the stream is there even if that is empty.
     pub fn windows(&self, len: u64) -> u64 {
         match self.data {
-            // Divisions are most of what a transfer of one window would pay.
+            // One window, as most short transfers have, takes no division.
             Some(data) if len <= data.get() => u64::from(len > 0),
             Some(data) => len.div_ceil(data.get()),
             None => 1,
