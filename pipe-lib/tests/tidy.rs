@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 const WIDTH: usize = 110;
 
 /// Types that may have one name in two files of pipe-lib, and why.
-const TWICE: [&str; 11] = [
+const TWICE: [&str; 12] = [
     // An item of the language as it is written (`syntax::ast`), and what it means (`ir`, `compose`,
     // `analyse`): code names the first by its module.
     "Attribute",
@@ -24,6 +24,8 @@ const TWICE: [&str; 11] = [
     "Term",
     // Code memory of one system or another: one of the two is compiled.
     "CodeDraft",
+    // What Cranelift's code was made as, or nothing in builds without it.
+    "EmittedLoops",
 ];
 
 fn root() -> PathBuf {

@@ -2,7 +2,6 @@
 
 #![forbid(unsafe_code)]
 
-pub(crate) mod combine;
 pub(crate) mod induction;
 pub(crate) mod join;
 pub(crate) mod portable;
@@ -11,7 +10,6 @@ pub(crate) mod scalar;
 pub(crate) mod schedule;
 pub(crate) mod stage;
 pub(crate) mod target;
-pub(crate) mod vector;
 pub(crate) mod wide;
 
 use crate::analyse::Analysed;

@@ -3,17 +3,17 @@
 
 use super::Refusal;
 use super::scalar::{self, Fused};
+use super::stage::{StateForm, VectorStage};
 use super::target::Target;
-use super::vector::{self, Accumulator, Carry, VectorBody, VectorOp};
 use crate::analyse::Analysed;
-use crate::ir::{BinaryOp, Op, UnaryOp};
+use crate::ir::{BinaryOp, Op};
 
 /// Bytes of a portable vector.
 pub(crate) const VECTOR_BYTES: usize = 16;
 
-/// Most operations of a loop word: register allocation takes longer than in proportion, and a compile must
-/// not take seconds whatever the program.
-const MAX_WEIGHT: usize = 20_000;
+/// Most operations of a loop word, or of an iteration over vectors: register allocation takes longer than in
+/// proportion, and a compile must not take seconds whatever the program.
+pub(crate) const MAX_WEIGHT: usize = 20_000;
 
 /// Most instructions of a loop word before anything is simplified.
 const MAX_RAW: usize = 100_000;
@@ -21,11 +21,11 @@ const MAX_RAW: usize = 100_000;
 /// Most registers of partial results of a pass.
 pub(crate) const MAX_PARTIALS: usize = 32;
 
-/// Chunks a turn, at most.
+/// Vectors an iteration, at most.
 pub(crate) const UNROLL: usize = 4;
 
-/// Registers for the accumulators of a turn; the others are for what a chunk computes.
-const ACCUMULATOR_REGISTERS: usize = 12;
+/// States that may pass from word to word in one stage: each takes a register for the whole loop.
+const MAX_CARRIED: usize = 6;
 
 /// What a pass is before there is code.
 #[derive(Debug)]
@@ -34,16 +34,8 @@ pub(crate) struct PortablePlan {
     pub(crate) gauge: usize,
     pub(crate) word: Fused,
     pub(crate) tail: Fused,
-    /// Why it is word after word, if it is.
-    pub(crate) vector: Result<VectorLoop, String>,
-}
-
-/// A loop over vectors.
-#[derive(Debug)]
-pub(crate) struct VectorLoop {
-    pub(crate) body: VectorBody,
-    /// Chunks a turn.
-    pub(crate) unroll: usize,
+    /// The stages of a loop over vectors, or why it is word after word.
+    pub(crate) vector: Result<Vec<VectorStage>, String>,
 }
 
 impl PortablePlan {
@@ -66,7 +58,7 @@ impl PortablePlan {
             gauge,
             word: scalar::word(stages, gauge),
             tail: scalar::tail(stages, gauge),
-            vector: if serial { Err("as was asked for".to_owned()) } else { vector_loop(stages, target) },
+            vector: if serial { Err("as was asked for".to_owned()) } else { vector_stages(stages, target) },
         };
         let size = weight(&plan.word) + weight(&plan.tail);
         if size > MAX_WEIGHT {
@@ -81,50 +73,39 @@ impl PortablePlan {
     }
 }
 
-/// The loop over vectors, if all stages have a form in it.
-pub(crate) fn vector_loop(stages: &[Analysed], target: Option<&Target>) -> Result<VectorLoop, String> {
-    if target.is_none() {
-        return Err("this machine's vectors are not used".into());
+/// The stages in vectors of a target, if all have a form in them.
+pub(crate) fn vector_stages(
+    stages: &[Analysed],
+    target: Option<&Target>,
+) -> Result<Vec<VectorStage>, String> {
+    let Some(target) = target else { return Err("this machine's vectors are not used".into()) };
+    if stages.iter().any(|pipe| pipe.is_wide()) {
+        return Err("values of 128 bits".into());
     }
-    let body = vector::lower(stages)?;
-    let carried = body.carries.iter().map(Carry::registers).sum::<usize>();
-    let partials = body.accumulators.iter().map(Accumulator::registers).sum::<usize>();
-    if partials + carried > MAX_PARTIALS {
-        return Err(format!("{} registers of partial results", partials + carried));
-    }
-    let mut unroll = UNROLL;
-    while unroll > 1 && partials * unroll + carried > ACCUMULATOR_REGISTERS {
-        unroll /= 2;
-    }
-    let size = body.insts.len() * (unroll + 1);
-    if size > MAX_WEIGHT {
-        return Err(format!("{size} vector operations (the limit is {MAX_WEIGHT})"));
-    }
-    check(&body)?;
-    Ok(VectorLoop { body, unroll })
-}
-
-/// Refuses what portable vectors have no form for, and what the scalar loop does as fast.
-fn check(body: &VectorBody) -> Result<(), String> {
-    use BinaryOp as B;
-    let has_shift = |op, lane| lane < 4 || (lane == 4 && op == B::Shl);
-    for inst in &body.insts {
-        match inst.op {
-            VectorOp::Unary(op @ (UnaryOp::Clz | UnaryOp::Ctz), _) if inst.lane == 8 => {
-                return Err(format!("`{}` of 64-bit lanes", op.name()));
-            }
-            VectorOp::Binary(op @ (B::Addc | B::Clmul | B::Clmulh | B::Rotr), ..) => {
-                return Err(format!("`{}` in lanes", op.name()));
-            }
-            VectorOp::Binary(op @ (B::Shl | B::Shr | B::Sar | B::Rotl), _, count)
-                if body.splat(count).is_none() && !has_shift(op, inst.lane) =>
-            {
-                return Err(format!("`{}` of {}-bit lanes by a count that varies", op.name(), 8 * inst.lane));
-            }
-            _ => {}
+    let mut planned = Vec::with_capacity(stages.len());
+    let mut size = 0;
+    for stage in stages {
+        let stage = VectorStage::of(stage, target.lanes)?;
+        stage.check(target)?;
+        let added_up = |form: &&StateForm| {
+            matches!(
+                form,
+                StateForm::Constant | StateForm::Reduction(..) | StateForm::Sum { second: None, .. }
+            )
+        };
+        let carried = stage.forms.len() - stage.forms.iter().filter(added_up).count();
+        if carried > MAX_CARRIED {
+            return Err(format!("more than {MAX_CARRIED} states that pass from word to word"));
         }
+        size += stage.size();
+        planned.push(stage);
     }
-    Ok(())
+    if size * (UNROLL + 1) > MAX_WEIGHT {
+        return Err(format!(
+            "{size} vector operations an iteration (the limit is {MAX_WEIGHT} with all copies)"
+        ));
+    }
+    Ok(planned)
 }
 
 /// About the number of instructions that a block takes.

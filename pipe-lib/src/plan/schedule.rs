@@ -10,7 +10,7 @@
 //! the same bytes in any order among themselves, so such a pass may move past other such passes, never past
 //! one that modifies.
 
-use super::portable::vector_loop;
+use super::portable::vector_stages;
 use super::target::Targets;
 use super::wide::{MAX_ITEMS, WidePlan};
 use super::{Pass, Plan};
@@ -58,7 +58,7 @@ impl Targets {
     /// Whether a stage by itself runs several words at once on one of them.
     pub(crate) fn run_wide(&self, pipe: &Analysed) -> bool {
         let stages = std::slice::from_ref(pipe);
-        WidePlan::new(stages, &self.wide).is_ok() || vector_loop(stages, self.portable.as_ref()).is_ok()
+        WidePlan::new(stages, &self.wide).is_ok() || vector_stages(stages, self.portable.as_ref()).is_ok()
     }
 }
 
@@ -84,7 +84,7 @@ impl Kinds<'_> {
             PassKind::Native
         } else if plain_crc(pipe).is_some() {
             PassKind::Remainder
-        } else if vector_loop(&[alone.unwrap_or_else(|| pipe.clone())], self.targets.portable.as_ref())
+        } else if vector_stages(&[alone.unwrap_or_else(|| pipe.clone())], self.targets.portable.as_ref())
             .is_ok()
         {
             PassKind::Wide

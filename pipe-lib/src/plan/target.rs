@@ -32,4 +32,39 @@ pub(crate) struct Target {
     pub(crate) masks: bool,
     /// Whether dot products of bytes are so fast that four accumulators wait for them.
     pub(crate) waits: bool,
+    pub(crate) states: StateKinds,
+    pub(crate) lanes: LaneOps,
+}
+
+/// The states that not every generator carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct StateKinds {
+    /// Which hashes and systems of linear recurrences.
+    pub(crate) systems: Systems,
+    /// Inductions of any step: else sums, products and rotations alone.
+    pub(crate) steps: bool,
+    /// Sums of any numbers modulo a constant, and sums of sums of words of any type: else of whole words.
+    pub(crate) residues: bool,
+    /// Running sums with the carry around the end.
+    pub(crate) around: bool,
+    /// Running reductions of a type that is not the word's, and delays of a wider one.
+    pub(crate) mixed: bool,
+}
+
+/// Linear recurrences.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Systems {
+    /// All that lanes have numbers for, sums of sums of sums by additions alone.
+    All,
+    /// Those that wrap, where lanes make up for what products take.
+    Wrapping,
+}
+
+/// The operations in lanes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LaneOps {
+    /// Every one of the language.
+    All,
+    /// What any machine has, or what is put together from few of those.
+    Common,
 }

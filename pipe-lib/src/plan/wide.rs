@@ -2,10 +2,10 @@
 //! vectors an iteration takes. A generator emits it as it is, or says that its registers do not suffice.
 
 use super::Refusal;
-use super::stage::{Fold, StateForm, VectorStage};
-use super::target::Target;
-use crate::analyse::Analysed;
+use super::stage::{StateForm, VectorStage};
+use super::target::{LaneOps, Target};
 use crate::analyse::gf2::Crc;
+use crate::analyse::{Analysed, Reduce};
 use crate::ir::{CrcOp, Endian, Op, Pipe, Ty, Value};
 
 /// Vectors in one iteration of the main loop, most first: fewer where the registers do not suffice.
@@ -132,7 +132,8 @@ impl Edges {
 impl WidePlan {
     /// The plan for the first of the `targets` that has all that the stages need.
     pub(crate) fn new(stages: &[Analysed], targets: &[Option<Target>]) -> Result<WidePlan, Refusal> {
-        let stages = stages.iter().map(VectorStage::of).collect::<Result<Vec<_>, _>>()?;
+        let stages =
+            stages.iter().map(|stage| VectorStage::of(stage, LaneOps::All)).collect::<Result<Vec<_>, _>>()?;
         let mut refusal = Refusal::Cannot("neither AVX2 nor AVX-512 to use".to_owned());
         for (index, target) in targets.iter().flatten().enumerate() {
             match stages.iter().try_for_each(|stage| stage.check(target)) {
@@ -221,7 +222,7 @@ impl WidePlan {
             for (state, form) in stage.pipe.states.iter().zip(&stage.forms) {
                 match form {
                     StateForm::Constant => {}
-                    StateForm::Reduction(Fold::Addc, addends) if state.ty == Ty::U16 => {
+                    StateForm::Reduction(Reduce::Addc, addends) if state.ty == Ty::U16 => {
                         dots += 2 * addends.len();
                     }
                     // Multiplications take longer still.

@@ -60,7 +60,7 @@ impl Wanted {
 pub(crate) enum PassPlan {
     #[cfg(native)]
     Native(native::Emitted),
-    Portable(Box<PortablePlan>),
+    Portable(Box<cranelift::EmittedLoops>),
     /// Code that is part of the library.
     Crc(CrcCode),
     /// Stage after stage, as they are.
@@ -261,12 +261,12 @@ fn interpreted(stages: &[Analysed]) -> Generated {
 
 fn portable(stages: &[Analysed], wanted: Wanted) -> Result<Generated, (Backend, Refusal)> {
     let plan = PortablePlan::new(stages, wanted.targets.portable.as_ref(), wanted.serial);
-    let mut plan = plan.map_err(|refusal| (Backend::Cranelift, refusal))?;
-    let code = cranelift::emit(&mut plan).map_err(|refusal| (refusal.backend, refusal.what.into()))?;
+    let plan = plan.map_err(|refusal| (Backend::Cranelift, refusal))?;
+    let (code, emitted) = cranelift::emit(plan).map_err(|refusal| (refusal.backend, refusal.what.into()))?;
     Ok(Generated {
         backend: Backend::Cranelift,
         code: Box::new(code),
-        plan: PassPlan::Portable(Box::new(plan)),
+        plan: PassPlan::Portable(Box::new(emitted)),
     })
 }
 

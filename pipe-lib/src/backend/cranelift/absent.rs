@@ -12,14 +12,24 @@ pub(crate) fn target() -> Option<Target> {
     None
 }
 
+/// What no code was made as.
+pub(crate) enum EmittedLoops {}
+
+impl EmittedLoops {
+    /// No lines.
+    pub(crate) fn outline(&self, _names: &[String]) -> String {
+        match *self {}
+    }
+}
+
 /// No code; the type is one that a pass could have.
-pub(crate) fn emit(_plan: &mut PortablePlan) -> Result<InterpCode, Unsupported> {
+pub(crate) fn emit(_plan: PortablePlan) -> Result<(InterpCode, EmittedLoops), Unsupported> {
     Err(absent())
 }
 
 /// No text.
-pub(crate) fn clif(_plan: &PortablePlan) -> Result<String, Unsupported> {
-    Err(absent())
+pub(crate) fn clif(emitted: &EmittedLoops) -> Result<String, Unsupported> {
+    match *emitted {}
 }
 
 fn absent() -> Unsupported {

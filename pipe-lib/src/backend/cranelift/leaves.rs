@@ -2,13 +2,13 @@
 //! where a chunk is.
 
 use super::VECTOR_BYTES;
+use super::body::{Carry, VectorBody, VectorOp};
 use super::loops::{LoopFrame, memory, narrowed, widened};
 use super::scalar::{ConstantTables, scalar_type};
 use super::vector::{self, splat, view};
 use crate::ir::Ty;
 use crate::plan::induction::Step;
 use crate::plan::portable::UNROLL;
-use crate::plan::vector::{Carry, VectorBody, VectorOp};
 use cranelift_codegen::ir::{ConstantData, InstBuilder, Value, types};
 use cranelift_frontend::FunctionBuilder;
 
@@ -120,6 +120,16 @@ pub(super) fn first_carries(b: &mut FunctionBuilder<'_>, body: &VectorBody, fram
             Carry::Sums { .. } => {
                 let zero = splat(b, 0, 8);
                 registers.extend([zero; 3]);
+            }
+            Carry::System { ref system, .. } => {
+                let zero = splat(b, 0, 1);
+                for state in &system.states {
+                    registers.extend(std::iter::repeat_n(zero, usize::from(system.parts) - 1));
+                    let all = invariant_lanes(b, frame, *state, system.lane);
+                    let last = 16 - system.lane;
+                    let from = std::array::from_fn(|i| if i < usize::from(last) { i } else { 16 + i } as u8);
+                    registers.push(vector::shuffle(b, zero, all, from));
+                }
             }
         }
     }

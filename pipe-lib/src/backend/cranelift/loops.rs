@@ -10,13 +10,13 @@
 //! ```
 
 use super::VECTOR_BYTES;
+use super::body::{Accumulator, Carry, LaneLoop, VectorBody, VectorOp};
 use super::leaves::{ChunkPlace, first_carries, invariants, is_long, offsets, position};
 use super::scalar::{self, ConstantTables, scalar_type};
 use super::vector::{self, accumulate, merge, previous, running, splat, sums, view};
 use crate::ir::{Op, StateId, Ty};
-use crate::plan::portable::VectorLoop;
 use crate::plan::scalar::Fused;
-use crate::plan::vector::{Accumulator, Carry, VectorBody, VectorOp};
+
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{
     AbiParam, Block, BlockArg, Function, InstBuilder, MemFlagsData, Signature, Type, UserFuncName, Value,
@@ -63,7 +63,7 @@ pub(super) fn build(
     isa: &OwnedTargetIsa,
     frontend: &mut FunctionBuilderContext,
     word: Option<&Fused>,
-    vector: Option<&VectorLoop>,
+    vector: Option<&LaneLoop>,
     tables: &mut ConstantTables,
 ) -> Result<Function, String> {
     let signature = signature(isa, &[types::I64; 7], &[]);
@@ -174,7 +174,7 @@ struct LoopCursor {
 /// The vector loops; gives where they stop.
 fn vector_loops(
     b: &mut FunctionBuilder<'_>,
-    VectorLoop { body, unroll }: &VectorLoop,
+    LaneLoop { body, unroll }: &LaneLoop,
     tables: &mut ConstantTables,
     frame: LoopFrame,
     start: LoopCursor,
@@ -355,6 +355,10 @@ fn turn(
             }
             Carry::Running { .. } => {}
             Carry::Sums { of, .. } => sums(b, carry, &mut carries[*place..place + 3], values[of.0 as usize]),
+            Carry::System { system, of } => {
+                let words: Vec<Value> = of.iter().map(|of| values[of.0 as usize]).collect();
+                vector::system(b, system, &mut carries[*place..][..words.len()], &words);
+            }
         }
     }
     let out = body.out.map_or(chunk, |out| values[out.0 as usize]);

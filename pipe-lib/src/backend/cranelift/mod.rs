@@ -6,11 +6,14 @@
 //! subexpressions, constants and invariants are dealt with before it sees the code.
 
 mod bits;
+pub(super) mod body;
+mod combine;
 mod leaves;
 mod loops;
 mod module;
 #[cfg(feature = "emit")]
 pub(crate) mod object;
+mod outline;
 mod run;
 mod scalar;
 mod vector;
@@ -23,7 +26,8 @@ use crate::error::Unsupported;
 use crate::features::Features;
 use crate::options::Backend;
 use crate::plan::portable::{PortablePlan, VECTOR_BYTES};
-use crate::plan::target::Target;
+use crate::plan::target::{LaneOps, StateKinds, Systems, Target};
+use body::LaneLoop;
 use cranelift_codegen::ir;
 use cranelift_codegen::isa::OwnedTargetIsa;
 use cranelift_codegen::settings::{self, Configurable};
@@ -63,6 +67,14 @@ pub(crate) fn target() -> Option<Target> {
         aes: false,
         masks: false,
         waits: false,
+        states: StateKinds {
+            systems: Systems::Wrapping,
+            steps: false,
+            residues: true,
+            around: true,
+            mixed: true,
+        },
+        lanes: LaneOps::Common,
     };
     cfg!(any(target_arch = "x86_64", target_arch = "aarch64")).then_some(target)
 }
@@ -71,44 +83,57 @@ pub(crate) fn target() -> Option<Target> {
 #[cfg(test)]
 pub(crate) fn compile(stages: &[&crate::ir::Pipe], gauge: usize) -> Result<CraneliftCode, Unsupported> {
     let stages: Vec<Analysed> = stages.iter().map(|pipe| Analysed::new(Arc::new((*pipe).clone()))).collect();
-    let mut plan = PortablePlan::new(&stages, target().as_ref(), false)
+    let plan = PortablePlan::new(&stages, target().as_ref(), false)
         .map_err(|refusal| unsupported(refusal.to_string()))?;
     assert_eq!(plan.gauge, gauge);
-    emit(&mut plan)
+    Ok(emit(plan)?.0)
 }
 
-/// Code for a plan.
-pub(crate) fn emit(plan: &mut PortablePlan) -> Result<CraneliftCode, Unsupported> {
+/// What code was made as.
+pub(crate) struct EmittedLoops {
+    plan: PortablePlan,
+    lanes: Option<LaneLoop>,
+}
+
+/// Code for a plan, and what it was made as.
+pub(crate) fn emit(mut plan: PortablePlan) -> Result<(CraneliftCode, EmittedLoops), Unsupported> {
     let host = host()?;
-    match compile_plan(plan, host) {
+    let mut lanes = LaneLoop::of(&mut plan);
+    let code = match compile_plan(&plan, lanes.as_ref(), host) {
         // A machine may lack a vector instruction; the scalar loop needs none.
-        Err(error) if plan.vector.is_ok() => {
+        Err(error) if lanes.is_some() => {
             plan.vector = Err(error.what);
-            compile_plan(plan, host)
+            lanes = None;
+            compile_plan(&plan, None, host)?
         }
-        result => result,
-    }
+        result => result?,
+    };
+    Ok((code, EmittedLoops { plan, lanes }))
 }
 
-fn compile_plan(plan: &PortablePlan, host: &Host) -> Result<CraneliftCode, Unsupported> {
+fn compile_plan(
+    plan: &PortablePlan,
+    lanes: Option<&LaneLoop>,
+    host: &Host,
+) -> Result<CraneliftCode, Unsupported> {
     let gauge = plan.gauge;
     let mut tables = scalar::ConstantTables::default();
     let mut module = PassModule::new(host);
     let mut frontend = FunctionBuilderContext::new();
     let by_chunks = plan.by_chunks();
     let word = (!by_chunks).then_some(&plan.word);
-    let words = loops::build(&host.loops, &mut frontend, word, plan.vector.as_ref().ok(), &mut tables)
-        .map_err(unsupported)?;
+    let words = loops::build(&host.loops, &mut frontend, word, lanes, &mut tables).map_err(unsupported)?;
     module.define_loop(words)?;
     if gauge > 1 {
         let tail =
             loops::build_tail(&host.straight, &mut frontend, &plan.tail, &mut tables).map_err(unsupported)?;
         module.define_straight(tail)?;
     }
-    let (accumulators, carries, scalar_because) = match &plan.vector {
-        Ok(vector) => (vector.body.accumulators.clone(), vector.body.carries.clone(), None),
-        Err(why) => (Vec::new(), Vec::new(), Some(why.clone())),
+    let (accumulators, carries) = match lanes {
+        Some(LaneLoop { body, .. }) => (body.accumulators.clone(), body.carries.clone()),
+        None => (Vec::new(), Vec::new()),
     };
+    let scalar_because = plan.vector.as_ref().err().cloned();
     // The stub is part of the code and needs the functions' address; the functions need the code's.
     let mut functions = Arc::new(Functions {
         words: run::missing,
@@ -139,14 +164,14 @@ fn compile_plan(plan: &PortablePlan, host: &Host) -> Result<CraneliftCode, Unsup
 }
 
 /// The functions of a pass in Cranelift's own textual form.
-pub(crate) fn clif(plan: &PortablePlan) -> Result<String, Unsupported> {
+pub(crate) fn clif(EmittedLoops { plan, lanes }: &EmittedLoops) -> Result<String, Unsupported> {
     let host = host()?;
     let mut tables = scalar::ConstantTables::default();
     let mut frontend = FunctionBuilderContext::new();
     let by_chunks = plan.by_chunks();
     let word = (!by_chunks).then_some(&plan.word);
-    let words = loops::build(&host.loops, &mut frontend, word, plan.vector.as_ref().ok(), &mut tables)
-        .map_err(unsupported)?;
+    let words =
+        loops::build(&host.loops, &mut frontend, word, lanes.as_ref(), &mut tables).map_err(unsupported)?;
     let what = whole(by_chunks, plan.vector.as_ref().err().map(String::as_str));
     let mut text = format!("; {what}\n{}", words.display());
     if plan.gauge > 1 {

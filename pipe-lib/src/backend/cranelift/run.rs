@@ -2,10 +2,10 @@
 //! results into states.
 
 use super::VECTOR_BYTES;
+use super::body::{Accumulator, Carry};
+use super::combine::{combine, sums};
 use crate::backend::{Entry, Function, MAX_CALL_BYTES};
-use crate::plan::combine::{combine, sums};
 use crate::plan::portable::MAX_PARTIALS;
-use crate::plan::vector::{Accumulator, Carry};
 use std::mem::MaybeUninit;
 
 /// Most chunks of one call with states that pass from word to word: 2^14 sums of 2^14 chunks stay below 2^64.
@@ -156,6 +156,11 @@ impl Functions {
                 }
                 Carry::Induction { state: index, ty, lane, .. } => {
                     *state(index) = little(&partial[..usize::from(lane)]) & ty.mask();
+                }
+                Carry::System { ref system, .. } => {
+                    for (index, value) in system.states.iter().zip(system.finish(partial)) {
+                        *state(*index) = value;
+                    }
                 }
                 Carry::Sums { sum, sum_of_sums, ty, op, lane, .. } => {
                     let before = [*state(sum), *state(sum_of_sums)];

@@ -1,10 +1,10 @@
 //! Vector operations in Cranelift's IR, with what it lacks for a lane width put together from what it has.
 
 use super::bits;
+use super::body::{Accumulate, Accumulator, Carry, Reg, System, VectorBody, VectorOp};
 use crate::analyse::Reduce;
 use crate::ir::{BinaryOp, CompareOp, UnaryOp};
 use crate::plan::induction::Step;
-use crate::plan::vector::{Accumulate, Accumulator, Carry, Reg, VectorBody, VectorOp};
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{ConstantData, Endianness, InstBuilder, MemFlagsData, Type, Value, types};
 use cranelift_frontend::FunctionBuilder;
@@ -420,6 +420,33 @@ pub(super) fn sums(b: &mut FunctionBuilder<'_>, carry: &Carry, registers: &mut [
     };
     let weighted = lane_sums(b, weighted, lane * 2, 8, lane == 1);
     registers[2] = b.ins().iadd(registers[2], weighted);
+}
+
+/// One chunk of a linear recurrence: see [`Carry::System`].
+pub(super) fn system(b: &mut FunctionBuilder<'_>, system: &System, registers: &mut [Value], words: &[Value]) {
+    let (side, parts, lane) = (system.states.len(), usize::from(system.parts), system.lane);
+    let power = system.power(system.words(16));
+    let before = registers.to_vec();
+    for (at, register) in registers.iter_mut().enumerate() {
+        let (state, part) = (at / parts, at % parts);
+        let mut sum = view(b, words[at], lane);
+        for of in 0..side {
+            let old = view(b, before[of * parts + part], lane);
+            sum = match power[state * side + of] {
+                0 => sum,
+                1 => b.ins().iadd(sum, old),
+                factor if factor == system.ty.mask() => b.ins().isub(sum, old),
+                factor => {
+                    let product = match factor.is_power_of_two() {
+                        true => shl(b, old, u64::from(factor.trailing_zeros())),
+                        false => literal(b, BinaryOp::Mul, old, factor, lane),
+                    };
+                    b.ins().iadd(sum, product)
+                }
+            };
+        }
+        *register = view(b, sum, 1);
+    }
 }
 
 /// Takes one operand into an accumulator's registers.

@@ -47,7 +47,7 @@ use crate::code::CodeMemory;
 use crate::ir::Stripe;
 use crate::outline::heading;
 use crate::plan::stage::{StateForm, VectorStage};
-use crate::plan::target::Target;
+use crate::plan::target::{LaneOps, StateKinds, Systems, Target};
 use crate::plan::wide::{UNROLLS, WidePlan};
 use asm::Image;
 pub(crate) use cache::streaming_from;
@@ -114,6 +114,14 @@ pub(crate) fn targets(features: Features) -> [Option<Target>; 2] {
             aes: features.has(Features::VAES) || features.has(Features::AES) && isa == Isa::Avx2,
             masks: isa == Isa::Avx512,
             waits: isa == Isa::Avx512 && features.has(Features::VNNI),
+            states: StateKinds {
+                systems: Systems::All,
+                steps: true,
+                residues: false,
+                around: false,
+                mixed: false,
+            },
+            lanes: LaneOps::All,
         })
     };
     let narrower = features.has(Features::AVX512 | Features::PCLMUL) && !features.has(Features::VPCLMUL);

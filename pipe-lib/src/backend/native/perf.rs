@@ -62,7 +62,10 @@ mod tests {
     fn a_line_has_address_size_and_the_names_of_the_stages() {
         let pipeline = Library::standard().pipeline("inet_cksum | byteswap32").unwrap();
         let stages = Analysed::all(pipeline.composition().stages.iter().map(|stage| &stage.pipe));
-        let stages: Vec<VectorStage> = stages.iter().map(|stage| VectorStage::of(stage).unwrap()).collect();
+        let stages: Vec<VectorStage> = stages
+            .iter()
+            .map(|stage| VectorStage::of(stage, crate::plan::target::LaneOps::All).unwrap())
+            .collect();
         assert_eq!(line(0x7f00_1000, 0x2a0, &stages, ""), "7f001000 2a0 pipe:inet_cksum|byteswap32\n");
         assert_eq!(line(16, 1, &[], " (reading)"), "10 1 pipe:copy (reading)\n");
     }

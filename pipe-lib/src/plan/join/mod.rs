@@ -21,7 +21,6 @@
 mod advance;
 mod matrix;
 
-use super::combine::fold as residue;
 use crate::analyse::{Class, Linear, PipeFacts, Reduce, analyse};
 use crate::ir::{Pipe, StateId, Tail, Ty, Value};
 use advance::Advance;
@@ -213,3 +212,14 @@ fn only_summed(facts: &PipeFacts, state: usize) -> bool {
 
 #[cfg(test)]
 mod tests;
+
+/// Residue modulo `2^width - 1` in one's complement form: zero only for zero.
+pub(crate) fn residue(ty: Ty, total: u128) -> u64 {
+    // Modulo 2^64 - 1 first, a multiple of all the others; then no number is of two words.
+    let (sum, carry) = (total as u64).overflowing_add((total >> 64) as u64);
+    let mut total = sum + u64::from(carry);
+    while total & !ty.mask() != 0 {
+        total = (total & ty.mask()) + (total >> ty.bits());
+    }
+    total
+}

@@ -1,13 +1,33 @@
 //! What a stage demands of a target: operations that not every one has, and about how much code and how many
 //! registers.
 
-use super::{StateForm, VectorStage};
+use super::{LinearSystem, Running, StateForm, VectorStage};
+use crate::analyse::Reduce;
 use crate::ir::{BinaryOp, Inst, ModOp, Op, State, Ty, UnaryOp, Value, WideBinary, WideUnary};
 use crate::plan::induction::Step;
-use crate::plan::target::Target;
+use crate::plan::target::{LaneOps, StateKinds, Systems, Target};
 
 /// Most conditional subtractions that reduce a number in 64-bit lanes, which have no upper half of a product.
 pub(crate) const MAX_SUBTRACTIONS: u32 = 8;
+
+/// Most multiples of a modulus that are subtracted from a number in [`LaneOps::Common`].
+pub(crate) const MAX_MULTIPLES: u64 = 3;
+
+/// Most entries of a table of bytes in [`LaneOps::Common`].
+pub(crate) const MAX_BYTE_ENTRIES: usize = 256;
+
+/// Most entries of a table of wider numbers there, each of which is put together from its bytes.
+pub(crate) const MAX_WIDE_ENTRIES: usize = 16;
+
+/// Most times that a running state may be wider than the word, where states may be. Beyond, the registers of
+/// one vector follow one after the other for so long that the scalar loop is faster.
+const MAX_WIDENING: usize = 4;
+
+/// Most registers of a linear recurrence where it has one for each vector of numbers.
+const MAX_SYSTEM: usize = 8;
+
+/// Most bytes of running reductions that take turns: their last results are in one lane of 128 bits.
+const MAX_TURNS: usize = 16;
 
 impl VectorStage {
     /// Refuses what the target has no code for; the error is a phrase.
@@ -15,28 +35,25 @@ impl VectorStage {
         if self.pipe.is_wide() {
             return self.check_blocks(target);
         }
-        for (form, state) in self.forms.iter().zip(&self.pipe.states) {
-            match form {
-                StateForm::Crc(..) if !target.crcs => {
-                    return Err("a CRC without carry-less multiplication".to_owned());
-                }
-                StateForm::Delay(_) | StateForm::Scan(..) if state.ty.bytes() > self.pipe.word_bytes() => {
-                    return Err(format!("a state of type {} carried from word to word", state.ty));
-                }
-                _ => {}
-            }
+        for state in 0..self.forms.len() {
+            self.check_state(state, target).map_err(|what| {
+                format!("state `{}` of pipe `{}` is {what}", self.pipe.states[state].name, self.pipe.name)
+            })?;
         }
-        let computed = |(value, _): &(Value, _)| {
+        let computed = |(value, _): &(Value, Inst)| {
             let index = value.0 as usize;
             self.needed[index] && self.constants[index].is_none() && self.periods[index].is_none()
         };
         for (value, inst) in self.pipe.body.iter().filter(computed) {
+            let bits = self.lane_bits(inst.ty);
             match inst.op {
-                Op::Binary(BinaryOp::Clmul | BinaryOp::Clmulh, ..)
-                    if self.lane_bits(inst.ty) == 64 && !target.clmul64 =>
-                {
+                Op::Binary(BinaryOp::Clmul | BinaryOp::Clmulh, ..) if bits == 64 && !target.clmul64 => {
                     return Err("64-bit carry-less multiplication on this processor".to_owned());
                 }
+                _ if target.lanes == LaneOps::Common => self.check_common(inst)?,
+                _ => {}
+            }
+            match inst.op {
                 Op::Modular(op, a, b, m) => match self.constants[m.0 as usize] {
                     None => return Err("arithmetic modulo a number that is not constant".to_owned()),
                     Some(modulus) if !self.has_modular(op, inst.ty, [a, b], modulus) => {
@@ -53,6 +70,115 @@ impl VectorStage {
             }
         }
         Ok(())
+    }
+
+    /// Refuses a state that the target does not carry; the error says what it is.
+    fn check_state(&self, state: usize, target: &Target) -> Result<(), String> {
+        let (kinds, pipe, ty) = (target.states, &*self.pipe, self.pipe.states[state].ty);
+        let widened = ty.bytes().div_ceil(pipe.word_bytes());
+        match &self.forms[state] {
+            StateForm::Crc(..) if !target.crcs => Err("a CRC without carry-less multiplication".to_owned()),
+            StateForm::Linear(system, _) if kinds.systems == Systems::Wrapping => {
+                self.check_system(system, ty)
+            }
+            StateForm::IteratedSums(..) if kinds.systems == Systems::Wrapping => {
+                Err("one of sums of sums, which take one instruction each word by word".to_owned())
+            }
+            StateForm::Reduction(op @ Reduce::Addmod(_), _) if !kinds.residues => {
+                Err(format!("a sum by {op} of numbers that are no words"))
+            }
+            form @ StateForm::Sum { word, .. } if !kinds.residues => {
+                let fits = self.constants[word.0 as usize].is_none() && form.is_of_words(pipe);
+                if fits { Ok(()) } else { Err("a sum of numbers that are no words".to_owned()) }
+            }
+            StateForm::Sum { second: Some(_), .. } if pipe.input.ty == Ty::U64 => {
+                Err("a sum of sums of 64-bit words".to_owned())
+            }
+            StateForm::Delay(_) if widened > 1 && !kinds.mixed => {
+                Err(format!("a {ty} carried from word to word"))
+            }
+            StateForm::Scan(running) => self.check_running(ty, running, 1, kinds),
+            StateForm::Lagged(running, states) => self.check_running(ty, running, states.len(), kinds),
+            StateForm::Induction(_) if kinds.steps || self.settles(state) => Ok(()),
+            StateForm::Induction(_) => match self.short_step(state) {
+                None => Err("an induction whose step is no sum, product or rotation".to_owned()),
+                // Products of 64 bits are many instructions.
+                Some(Step::Affine { factor, .. }) if *factor != 1 && self.lane_bits(ty) == 64 => {
+                    Err(format!("products of {ty} that follow from each other"))
+                }
+                Some(_) if widened > MAX_WIDENING => Err(format!("a {ty} that follows from itself")),
+                Some(_) => Ok(()),
+            },
+            _ => Ok(()),
+        }
+    }
+
+    /// Refuses linear recurrences that are no faster in lanes of 128 bits: with few words in a vector, and by
+    /// products of 64 bits, which are many instructions.
+    fn check_system(&self, system: &LinearSystem, ty: Ty) -> Result<(), String> {
+        let widened = ty.bytes().div_ceil(self.pipe.word_bytes());
+        let slow = self.lane_bits(ty) == 64 && widened < MAX_WIDENING;
+        if system.modulus != 0 {
+            return Err(format!("a linear recurrence modulo {}", system.modulus));
+        }
+        if ty == Ty::Bool || slow || system.states.len() * widened > MAX_SYSTEM {
+            return Err(format!("a linear recurrence of {ty}"));
+        }
+        Ok(())
+    }
+
+    /// Refuses running reductions, so many that take turns.
+    fn check_running(
+        &self,
+        ty: Ty,
+        Running { fold, .. }: &Running,
+        turns: usize,
+        kinds: StateKinds,
+    ) -> Result<(), String> {
+        let word = self.pipe.word_bytes();
+        let lane = ty.bytes().max(word);
+        let of_lanes = matches!(fold, Reduce::Smin | Reduce::Smax | Reduce::Addc | Reduce::Adds);
+        let fits = match ty {
+            _ if ty == self.pipe.input.ty => true,
+            Ty::Bool => kinds.mixed && matches!(fold, Reduce::And | Reduce::Or | Reduce::Xor),
+            _ => kinds.mixed && lane / word <= MAX_WIDENING && !(of_lanes && ty.bytes() < lane),
+        };
+        if !fits || *fold == Reduce::Addc && !kinds.around || turns * lane > MAX_TURNS {
+            return Err(format!("a running {fold} of {ty}"));
+        }
+        Ok(())
+    }
+
+    /// Refuses operations that are more than [`LaneOps::Common`].
+    fn check_common(&self, inst: Inst) -> Result<(), String> {
+        use BinaryOp as B;
+        let bits = self.lane_bits(inst.ty);
+        let constant = |value: Value| self.constants[value.0 as usize];
+        let fits = match inst.op {
+            Op::Unary(UnaryOp::Clz | UnaryOp::Ctz, _) => bits < 64,
+            Op::Binary(B::Clmul | B::Clmulh, ..) | Op::Modular(ModOp::Mulmod, ..) => false,
+            // Each lane by a count of its own.
+            Op::Binary(op @ (B::Shl | B::Shr | B::Sar | B::Rotl | B::Rotr), _, count) => {
+                constant(count).is_some() || bits < 32 || bits == 32 && op == B::Shl
+            }
+            Op::Modular(ModOp::Addmod, a, b, m) => match constant(m) {
+                Some(modulus) if modulus != 0 && !modulus.is_power_of_two() => {
+                    let is_below = |value: Value| match self.pipe.body.inst(value).op {
+                        Op::Modular(ModOp::Addmod, _, _, by) => constant(by) == Some(modulus),
+                        _ => constant(value).is_some(),
+                    };
+                    [a, b].into_iter().all(is_below) || inst.ty.mask() / modulus <= MAX_MULTIPLES
+                }
+                _ => true,
+            },
+            Op::Lookup(table, index) if constant(index).is_none() => {
+                let table = &self.pipe.tables[table.0 as usize];
+                let most = if table.ty.bytes() == 1 { MAX_BYTE_ENTRIES } else { MAX_WIDE_ENTRIES };
+                table.values.len() <= most
+            }
+            _ => true,
+        };
+        if fits { Ok(()) } else { Err(format!("`{}` in {bits}-bit lanes", self.pipe.op_text(inst.op))) }
     }
 
     /// The same of words of 128 bits, in which narrower values have the lowest bits.

@@ -4,46 +4,13 @@
 use super::sums;
 use crate::analyse::gf2::Crc;
 use crate::analyse::{Class, Linear, Reduce, StateFacts, bounds};
-use crate::ir::{BinaryOp, ConvertOp, Op, Pipe, StateId, Ty, UnaryOp, Value};
+use crate::ir::{BinaryOp, Block, ConvertOp, Op, Pipe, StateId, Ty, UnaryOp, Value};
 use crate::plan::induction::Step;
-
-/// An associative and commutative operation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fold {
-    Add,
-    Addc,
-    Adds,
-    Xor,
-    And,
-    Or,
-    Min,
-    Max,
-    Smin,
-    Smax,
-}
-
-impl Fold {
-    pub(super) fn of(op: Reduce) -> Option<Fold> {
-        Some(match op {
-            Reduce::Add => Fold::Add,
-            Reduce::Addc => Fold::Addc,
-            Reduce::Adds => Fold::Adds,
-            Reduce::Xor => Fold::Xor,
-            Reduce::And => Fold::And,
-            Reduce::Or => Fold::Or,
-            Reduce::Min => Fold::Min,
-            Reduce::Max => Fold::Max,
-            Reduce::Smin => Fold::Smin,
-            Reduce::Smax => Fold::Smax,
-            Reduce::Addmod(_) => return None,
-        })
-    }
-}
 
 /// How the words come together in a running reduction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Running {
-    pub(crate) fold: Fold,
+    pub(crate) fold: Reduce,
     /// The bits of each result that are kept, if not all are: sums modulo a power of two.
     pub(crate) kept: Option<u64>,
     /// The contribution of a word, which depends on no states but those carried before this one.
@@ -53,17 +20,14 @@ pub(crate) struct Running {
 impl Running {
     fn of(op: Reduce, ty: Ty, operand: Value) -> Option<Running> {
         Some(match op {
-            Reduce::Addc => return None,
             Reduce::Addmod(m) if m.is_power_of_two() && m <= ty.mask() => {
-                Running { fold: Fold::Add, kept: Some(m - 1), operand }
+                Running { fold: Reduce::Add, kept: Some(m - 1), operand }
             }
-            op => Running { fold: Fold::of(op)?, kept: None, operand },
+            Reduce::Addmod(_) => return None,
+            fold => Running { fold, kept: None, operand },
         })
     }
 }
-
-/// Most bytes of running reductions that take turns: their last results are in one lane of 128 bits.
-const MAX_TURNS: usize = 16;
 
 /// What one word adds to a reduction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,7 +45,7 @@ pub(crate) enum StateForm {
     /// It never changes.
     Constant,
     /// Partial results in lanes, combined at the end.
-    Reduction(Fold, Vec<Addend>),
+    Reduction(Reduce, Vec<Addend>),
     /// A CRC of the bytes of a value.
     Crc(Crc, Value),
     /// A linear recurrence, alone or together with others: the first of them has the system and what a word
@@ -96,7 +60,7 @@ pub(crate) enum StateForm {
     /// state, or of a [`StateForm::Lagged`].
     Member,
     /// The sum of a value's numbers modulo a constant (0: two to the type's width), or with the carry around
-    /// the end; the value has the word's type, and the sum of the sums may be kept by another state.
+    /// the end; the value is no wider than the word, and the sum of the sums may be kept by another state.
     Sum { modulus: u64, end_around: bool, word: Value, second: Option<Second> },
     /// Part of that state's [`StateForm::Sum`].
     SumOfSums,
@@ -112,6 +76,12 @@ pub(crate) enum StateForm {
 }
 
 impl StateForm {
+    /// Whether it is no [`StateForm::Sum`], or one of whole words, modulo a number of 32 bits at most.
+    pub(super) fn is_of_words(&self, pipe: &Pipe) -> bool {
+        let StateForm::Sum { modulus, word, .. } = self else { return true };
+        pipe.body.ty(*word) == pipe.input.ty && pipe.input.ty != Ty::U64 && *modulus < 1 << 32
+    }
+
     /// Whether it matters where in the stream a word is.
     pub(crate) const fn is_ordered(&self) -> bool {
         !matches!(
@@ -166,6 +136,24 @@ pub(crate) struct Second {
     pub(crate) includes_word: bool,
 }
 
+/// Bound of the search for a narrower form.
+pub(crate) const NARROW_DEPTH: u32 = 8;
+
+/// Whether there is a value of type `ty` with the same number where that is plain: zero extensions, small
+/// literals, and choices between such.
+fn is_narrow(body: &Block, value: Value, ty: Ty, depth: u32) -> bool {
+    let Some(depth) = depth.checked_sub(1) else { return false };
+    let inst = body.inst(value);
+    let within = |value: Value| is_narrow(body, value, ty, depth);
+    inst.ty.bits() <= ty.bits()
+        || match inst.op {
+            Op::Convert(ConvertOp::Zext, x) => within(x),
+            Op::Const(c) => c <= ty.mask(),
+            Op::Select { then, otherwise, .. } => within(then) && within(otherwise),
+            _ => false,
+        }
+}
+
 /// What is known of a stage when the forms of its states are chosen.
 pub(super) struct Chooser<'a> {
     pub(super) pipe: &'a Pipe,
@@ -186,10 +174,10 @@ impl Chooser<'_> {
         let ty = pipe.states[state.0 as usize].ty;
         match &self.classes[state.0 as usize].class {
             Class::Invariant => Some(StateForm::Constant),
-            Class::Reduction { op: op @ Reduce::Addmod(_), operand } => self.sum(*op, ty, *operand, None),
             Class::Reduction { op, operand } => {
-                let fold = Fold::of(*op)?;
-                Some(StateForm::Reduction(fold, self.addends(fold, ty, *operand)))
+                let sum = matches!(op, Reduce::Addmod(_)).then(|| self.sum(*op, ty, *operand, None));
+                let partial = || StateForm::Reduction(*op, self.addends(*op, ty, *operand));
+                Some(sum.flatten().unwrap_or_else(partial))
             }
             Class::Linear(Linear::Crc { crc, operand }) => Some(StateForm::Crc(*crc, *operand)),
             Class::Linear(Linear::Affine { modulus, factor, operand }) => {
@@ -224,15 +212,12 @@ impl Chooser<'_> {
             }
             Class::Scan { op, operand } => match (op, self.summed_by(state)) {
                 (op, Some(second)) => self.sum(*op, ty, *operand, Some(second)),
-                (op, _) if ty == pipe.input.ty && self.is_ordered(state) => {
-                    Some(StateForm::Scan(Running::of(*op, ty, *operand)?))
-                }
+                (op, _) if self.is_ordered(state) => Some(StateForm::Scan(Running::of(*op, ty, *operand)?)),
                 _ => None,
             },
             Class::Lagged { states, .. } if states[0] != state => Some(StateForm::Member),
             Class::Lagged { op, operand, states } => {
-                let fits = ty == pipe.input.ty && states.len() * ty.bytes() <= MAX_TURNS;
-                let running = Running::of(*op, ty, *operand).filter(|_| fits)?;
+                let running = Running::of(*op, ty, *operand)?;
                 let all = states.iter().all(|state| self.is_ordered(*state));
                 let states = states.iter().map(|state| state.0 as usize).collect();
                 all.then_some(StateForm::Lagged(running, states))
@@ -281,11 +266,11 @@ impl Chooser<'_> {
             Op::Convert(ConvertOp::Zext, narrow) => narrow,
             _ => operand,
         };
-        let of_words = self.constants[word.0 as usize].is_none()
-            && pipe.body.ty(word) == pipe.input.ty
-            && pipe.input.ty != Ty::U64
-            && modulus < 1 << 32;
-        of_words.then_some(StateForm::Sum { modulus, end_around, word, second })
+        let narrow = is_narrow(&pipe.body, word, pipe.input.ty, NARROW_DEPTH);
+        let form = StateForm::Sum { modulus, end_around, word, second };
+        // Without a sum of sums any number has a form, as what a reduction adds.
+        let fits = second.is_some() || self.constants[word.0 as usize].is_none() && form.is_of_words(pipe);
+        (narrow && fits).then_some(form)
     }
 
     /// The state that sums `of` up after each word, or before, if that is all that looks at `of`.
@@ -313,13 +298,13 @@ impl Chooser<'_> {
     }
 
     /// What a word adds, in the form that is cheapest to add.
-    fn addends(&self, fold: Fold, ty: Ty, operand: Value) -> Vec<Addend> {
+    fn addends(&self, fold: Reduce, ty: Ty, operand: Value) -> Vec<Addend> {
         let body = &self.pipe.body;
         let mut leaves = vec![operand];
         // Narrow numbers are summed without widening them, so each gets a sum of its own.
         let addition = match fold {
-            Fold::Add => Some(BinaryOp::Add),
-            Fold::Adds => Some(BinaryOp::Adds),
+            Reduce::Add => Some(BinaryOp::Add),
+            Reduce::Adds => Some(BinaryOp::Adds),
             _ => None,
         };
         if let Some(addition) = addition.filter(|_| ty.bits() > self.pipe.input.ty.bits()) {
@@ -334,12 +319,7 @@ impl Chooser<'_> {
                 }
             }
         }
-        let neutral = match fold {
-            Fold::Add | Fold::Addc | Fold::Adds | Fold::Xor | Fold::Or | Fold::Max => 0,
-            Fold::And | Fold::Min => ty.mask(),
-            Fold::Smin => ty.mask() >> 1,
-            Fold::Smax => ty.mask() ^ ty.mask() >> 1,
-        };
+        let neutral = fold.identity(ty);
         let addend = |value: Value| {
             let is_neutral = |value: Value| self.constants[value.0 as usize] == Some(neutral);
             let (value, only_if) = match body.inst(value).op {
@@ -348,7 +328,7 @@ impl Chooser<'_> {
                 _ => (value, None),
             };
             match body.inst(value).op {
-                Op::Unary(UnaryOp::Neg, value) if fold == Fold::Add => {
+                Op::Unary(UnaryOp::Neg, value) if fold == Reduce::Add => {
                     Addend { value, only_if, negated: true }
                 }
                 _ => Addend { value, only_if, negated: false },

@@ -12,10 +12,11 @@ mod sums;
 use crate::analyse::{Analysed, Class, StateFacts, bounds};
 use crate::ir::{Op, Pipe, StateId, Ty, Value, WideBinary};
 use crate::plan::induction::Step;
-use crate::plan::target::Target;
-pub(crate) use demand::MAX_SUBTRACTIONS;
+use crate::plan::target::{LaneOps, Target};
+pub(crate) use demand::{MAX_BYTE_ENTRIES, MAX_MULTIPLES, MAX_SUBTRACTIONS, MAX_WIDE_ENTRIES};
 use form::Chooser;
-pub(crate) use form::{Addend, Fold, LinearSystem, MAX_NUMBER, Running, Second, StateForm};
+pub(crate) use form::{Addend, LinearSystem, MAX_NUMBER, NARROW_DEPTH, Running, Second, StateForm};
+pub(crate) use period::MAX_COMMON_PERIOD;
 use period::periods;
 pub(crate) use period::{OffsetBits, constants_of, offset_bits};
 use std::sync::{Arc, OnceLock};
@@ -39,13 +40,13 @@ pub(crate) struct VectorStage {
     /// For each value of the body: whether it depends on a state that changes.
     pub(crate) late: Vec<bool>,
     /// For each value of the body: the bytes after which it repeats itself, if it depends on nothing but the
-    /// offset in the stream; a power of two, at most 32.
+    /// offset in the stream; a power of two, at most 32 (256 with [`LaneOps::Common`]).
     pub(crate) periods: Vec<Option<usize>>,
 }
 
 impl VectorStage {
-    /// The stage in vectors. The error is a phrase: what stands in the way.
-    pub(crate) fn of(stage: &Analysed) -> Result<VectorStage, String> {
+    /// The stage in vectors with such operations. The error is a phrase: what stands in the way.
+    pub(crate) fn of(stage: &Analysed, lanes: LaneOps) -> Result<VectorStage, String> {
         let pipe = stage.normal();
         let classes = &stage.facts().states;
         let body = &pipe.body;
@@ -120,7 +121,7 @@ impl VectorStage {
             | StateForm::IteratedSums(_, value)
             | StateForm::Sum { word: value, .. } => vec![*value],
         });
-        let periods = periods(pipe, &constants);
+        let periods = periods(pipe, &constants, lanes);
         let given: Vec<Value> = pipe
             .next
             .iter()
@@ -160,6 +161,20 @@ impl VectorStage {
         let all = || pipe.states.iter().map(|state| state.ty.mask()).collect::<Vec<u64>>();
         let most = self.most.get_or_init(|| bounds::most(&pipe.body, &pipe.tables, &all()));
         most[value.0 as usize]
+    }
+
+    /// The step of a state that depends on itself alone, if it is a product, a sum or a rotation.
+    pub(crate) fn short_step(&self, state: usize) -> Option<&Step> {
+        match &self.forms[state] {
+            StateForm::Induction(step @ (Step::Affine { .. } | Step::Rotate { .. })) => Some(step),
+            _ => None,
+        }
+    }
+
+    /// Whether a state is the same from the second word on.
+    pub(crate) fn settles(&self, state: usize) -> bool {
+        let next = self.pipe.next[state];
+        !self.pipe.body.depends_on(next, StateId(state as u32))
     }
 
     /// Whether the code keeps values in registers that it needs for each vector: patterns, and numbers of 128

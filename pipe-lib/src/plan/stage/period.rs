@@ -3,9 +3,13 @@
 
 use crate::analyse::rewrite::evaluate;
 use crate::ir::{BinaryOp, Block, ConvertOp, Op, Pipe, StateId, Table, UnaryOp, Value};
+use crate::plan::target::LaneOps;
 
 /// Positional values with a longer period are computed from the offset.
 pub(super) const MAX_PERIOD: usize = 32;
+
+/// The same with [`LaneOps::Common`], where a load costs less than what it saves.
+pub(crate) const MAX_COMMON_PERIOD: usize = 256;
 
 /// What is known of a value that depends on nothing but the offset in the stream.
 #[derive(Clone, Copy, Debug)]
@@ -69,11 +73,15 @@ pub(crate) fn offset_bits(body: &Block, constants: &[Option<u64>]) -> Vec<Option
 
 /// For each value, the bytes after which it repeats itself, if it depends on the offset alone and does so
 /// soon.
-pub(super) fn periods(pipe: &Pipe, constants: &[Option<u64>]) -> Vec<Option<usize>> {
+pub(super) fn periods(pipe: &Pipe, constants: &[Option<u64>], lanes: LaneOps) -> Vec<Option<usize>> {
+    let longest = match lanes {
+        LaneOps::All => MAX_PERIOD,
+        LaneOps::Common => MAX_COMMON_PERIOD,
+    };
     let known = offset_bits(&pipe.body, constants);
     let of = |(index, low): (usize, &Option<OffsetBits>)| {
         let low = (*low)?;
-        let usable = constants[index].is_none() && low.bits <= MAX_PERIOD.trailing_zeros();
+        let usable = constants[index].is_none() && low.bits <= longest.trailing_zeros();
         usable.then(|| (1usize << low.bits).max(pipe.word_bytes()))
     };
     known.iter().enumerate().map(of).collect()

@@ -1,16 +1,17 @@
-//! Partial results into states, as code: what [`crate::plan::combine`] does in a process.
+//! Partial results into states, as code: what [`crate::backend::cranelift::combine`] does in a process.
 
 use crate::analyse::Reduce;
 use crate::backend::cranelift::VECTOR_BYTES;
+use crate::backend::cranelift::body::{Accumulate, Accumulator, Carry, VectorBody};
 use crate::backend::cranelift::loops::memory;
 use crate::backend::cranelift::scalar::scalar_type;
 use crate::ir::Ty;
-use crate::plan::vector::{Accumulate, Accumulator, Carry, VectorBody};
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{InstBuilder, Value, types};
 use cranelift_frontend::FunctionBuilder;
 
-/// Whether there is code for all of it here: not for sums of sums, signed extremes and sums modulo a number.
+/// Whether there is code for all of it here: not for sums of sums, linear recurrences, signed extremes and
+/// sums modulo a number.
 pub(super) fn is_simple(body: &VectorBody) -> bool {
     let simple = |acc: &Accumulator| match acc.op {
         Reduce::Add | Reduce::Addc => true,
@@ -18,7 +19,7 @@ pub(super) fn is_simple(body: &VectorBody) -> bool {
         _ => false,
     };
     body.accumulators.iter().all(simple)
-        && !body.carries.iter().any(|carry| matches!(carry, Carry::Sums { .. }))
+        && !body.carries.iter().any(|carry| matches!(carry, Carry::Sums { .. } | Carry::System { .. }))
 }
 
 /// Takes the registers at `partials` into the states.
@@ -59,7 +60,7 @@ pub(super) fn take(b: &mut FunctionBuilder<'_>, body: &VectorBody, states: Value
                 let first = masked(b, first, ty);
                 put(b, state, first);
             }
-            Carry::Sums { .. } => {}
+            Carry::Sums { .. } | Carry::System { .. } => {}
         }
         at += carry.registers() * VECTOR_BYTES;
     }

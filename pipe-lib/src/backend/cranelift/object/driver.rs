@@ -3,6 +3,7 @@
 
 use super::{Draft, combine, convention};
 use crate::backend::cranelift::VECTOR_BYTES;
+use crate::backend::cranelift::body::LaneLoop;
 use crate::backend::cranelift::loops::memory;
 use crate::backend::cranelift::scalar::scalar_type;
 use crate::ir::Ty;
@@ -51,6 +52,7 @@ impl Cursor {
 pub(super) fn build(
     draft: &mut Draft<'_>,
     plan: &PortablePlan,
+    lanes: Option<&LaneLoop>,
     words: FuncId,
     tail: Option<FuncId>,
 ) -> Function {
@@ -88,23 +90,22 @@ pub(super) fn build(
     let gauge = plan.gauge as i64;
     let whole = b.ins().band_imm_s(len, -gauge);
     let rest = b.ins().isub(len, whole);
-    let vector = plan.vector.as_ref().ok();
-    let chunks = if vector.is_some() { b.ins().band_imm_s(whole, -(VECTOR_BYTES as i64)) } else { whole };
+    let chunks = if lanes.is_some() { b.ins().band_imm_s(whole, -(VECTOR_BYTES as i64)) } else { whole };
     let call = |b: &mut FunctionBuilder<'_>, n: Value| {
         let (src, to, pos) = (b.use_var(cursor.src), b.use_var(cursor.to), b.use_var(cursor.pos));
         b.ins().call(words, &[states, pos, src, to, cursor.step, n, partials]);
     };
     unless_zero(b, chunks, |b| {
         call(b, chunks);
-        if let Some(vector) = vector {
-            combine::take(b, &vector.body, states, partials);
+        if let Some(lanes) = lanes {
+            combine::take(b, &lanes.body, states, partials);
         }
         cursor.advance(b, chunks);
     });
     let after = b.ins().isub(whole, chunks);
     if let Some(tail) = tail.filter(|_| plan.by_chunks()) {
         words_one_by_one(b, &cursor, tail, states, gauge, after);
-    } else if vector.is_some() {
+    } else if lanes.is_some() {
         unless_zero(b, after, |b| {
             call(b, after);
             cursor.advance(b, after);

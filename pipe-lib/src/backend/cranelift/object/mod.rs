@@ -19,6 +19,7 @@ mod entry;
 
 use super::scalar::ConstantTables;
 use super::{finish, loops, unsupported};
+use crate::backend::cranelift::body::LaneLoop;
 use crate::error::Unsupported;
 use crate::ir::{Block, Table, Ty};
 use crate::plan::portable::PortablePlan;
@@ -97,14 +98,16 @@ pub(crate) mod outcome {
 /// The object file.
 pub(crate) fn write(plan: &mut PortablePlan, spec: &ObjectSpec<'_>) -> Result<Vec<u8>, Unsupported> {
     let isa = isa()?;
-    if plan.vector.as_ref().is_ok_and(|vector| !combine::is_simple(&vector.body)) {
+    let mut lanes = LaneLoop::of(plan);
+    if lanes.as_ref().is_some_and(|lanes| !combine::is_simple(&lanes.body)) {
         plan.vector = Err("partial results that the library puts together".to_owned());
+        lanes = None;
     }
-    match write_plan(plan, spec, &isa) {
+    match write_plan(plan, lanes.as_ref(), spec, &isa) {
         // A machine may lack a vector instruction; the scalar loop needs none.
-        Err(error) if plan.vector.is_ok() => {
+        Err(error) if lanes.is_some() => {
             plan.vector = Err(error.what);
-            write_plan(plan, spec, &isa)
+            write_plan(plan, None, spec, &isa)
         }
         result => result,
     }
@@ -123,6 +126,7 @@ fn isa() -> Result<OwnedTargetIsa, Unsupported> {
 
 fn write_plan(
     plan: &PortablePlan,
+    lanes: Option<&LaneLoop>,
     spec: &ObjectSpec<'_>,
     isa: &OwnedTargetIsa,
 ) -> Result<Vec<u8>, Unsupported> {
@@ -132,15 +136,14 @@ fn write_plan(
     let mut tables = ConstantTables::in_object(u32::from(memo.is_some()));
     let by_chunks = plan.by_chunks();
     let word = (!by_chunks).then_some(&plan.word);
-    let vector = plan.vector.as_ref().ok();
-    let words = loops::build(isa, &mut draft.frontend, word, vector, &mut tables).map_err(unsupported)?;
+    let words = loops::build(isa, &mut draft.frontend, word, lanes, &mut tables).map_err(unsupported)?;
     let tail = (plan.gauge > 1)
         .then(|| loops::build_tail(isa, &mut draft.frontend, &plan.tail, &mut tables))
         .transpose()
         .map_err(unsupported)?;
     let words = draft.define(".words", Linkage::Local, words)?;
     let tail = tail.map(|tail| draft.define(".tail", Linkage::Local, tail)).transpose()?;
-    let portable = driver::build(&mut draft, plan, words, tail);
+    let portable = driver::build(&mut draft, plan, lanes, words, tail);
     let portable = draft.define(".portable", Linkage::Local, portable)?;
     let mut loose = Vec::new();
     let mut kernels = Vec::new();

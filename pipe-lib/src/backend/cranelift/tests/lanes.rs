@@ -20,7 +20,7 @@ fn is_vector(source: &str) -> bool {
 }
 
 #[track_caller]
-fn check(source: &str, vector: bool) {
+pub(super) fn check(source: &str, vector: bool) {
     assert_eq!(is_vector(source), vector, "{source}");
 }
 

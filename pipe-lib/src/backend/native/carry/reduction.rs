@@ -5,6 +5,7 @@ mod finish;
 
 pub(in crate::backend::native) use finish::ones_sums;
 
+use crate::analyse::Reduce;
 use crate::ir::{BinaryOp, ConvertOp, Op, Ty};
 use iced_x86::{Code, Register};
 use std::ops::Range;
@@ -14,7 +15,7 @@ use crate::backend::native::isa::Isa;
 use crate::backend::native::lanes::Lane;
 use crate::backend::native::lower::BodyLowering;
 use crate::backend::native::vcode::{Builder, Operand, VReg, Width};
-use crate::plan::stage::{Addend, Fold, VectorStage};
+use crate::plan::stage::{Addend, VectorStage};
 
 /// Most addends of a call that [`SumForm::Dots`] takes, of all words together. Those of every other 32-bit
 /// lane are summed in 32 bits: that is half of them, and [`UNPAIRED`] at most.
@@ -30,8 +31,8 @@ const MAX_ADDENDS: usize = 64;
 const _: () = assert!((MAX_DOTS as u64 / 2 + UNPAIRED as u64) * 0xffff + 0xffff <= u32::MAX as u64);
 
 /// Whether the state can be summed by [`SumForm::Dots`]: addends in lanes of 16 bits, and few of them.
-fn suits_dots(word: Lane, ty: Ty, fold: Fold, addends: usize) -> bool {
-    fold == Fold::Addc && ty == Ty::U16 && word <= Lane::W && addends <= MAX_ADDENDS
+fn suits_dots(word: Lane, ty: Ty, fold: Reduce, addends: usize) -> bool {
+    fold == Reduce::Addc && ty == Ty::U16 && word <= Lane::W && addends <= MAX_ADDENDS
 }
 
 /// Bytes of a call in which no partial result overflows, a multiple of every vector; `None` if none ever
@@ -39,7 +40,7 @@ fn suits_dots(word: Lane, ty: Ty, fold: Fold, addends: usize) -> bool {
 pub(in crate::backend::native) fn longest_call(
     word: Lane,
     ty: Ty,
-    fold: Fold,
+    fold: Reduce,
     addends: usize,
 ) -> Option<usize> {
     suits_dots(word, ty, fold, addends).then(|| MAX_DOTS / addends.next_power_of_two() * word.bytes())
@@ -48,7 +49,7 @@ pub(in crate::backend::native) fn longest_call(
 /// Where the partial results of one state are.
 pub(in crate::backend::native) struct ReductionLanes {
     ty: Ty,
-    fold: Fold,
+    fold: Reduce,
     /// What each word contributes.
     addends: Vec<Addend>,
     form: SumForm,
@@ -80,7 +81,7 @@ impl ReductionLanes {
         b: &mut Builder,
         plan: &VectorStage,
         ty: Ty,
-        fold: Fold,
+        fold: Reduce,
         addends: &[Addend],
         place: StatePlace,
         offset: i32,
@@ -95,10 +96,12 @@ impl ReductionLanes {
                 _ if suits_dots(word, ty, fold, addends.len()) && b.has_dots() => {
                     SumForm::Dots { low: pinned(b, place.unroll), high: pinned(b, place.unroll) }
                 }
-                Fold::Addc if ty != Ty::U64 => {
+                Reduce::Addc if ty != Ty::U64 => {
                     SumForm::Halves { total: pinned(b, sets), high: pinned(b, sets) }
                 }
-                Fold::Add | Fold::Adds if addends.iter().all(|addend| widened(plan, addend).is_some()) => {
+                Reduce::Add | Reduce::Adds
+                    if addends.iter().all(|addend| widened(plan, addend).is_some()) =>
+                {
                     match addends.iter().filter_map(|addend| widened(plan, addend)).max() {
                         Some(Lane::B) => SumForm::Bytes { total: pinned(b, sets) },
                         _ => SumForm::Halves { total: pinned(b, sets), high: pinned(b, sets) },
@@ -121,7 +124,7 @@ impl ReductionLanes {
     fn start(&self, b: &mut Builder) {
         if let SumForm::Mask { partial, .. } = self.form {
             let code = match self.fold {
-                Fold::And => Code::VEX_Kxnorq_kr_kr_kr,
+                Reduce::And => Code::VEX_Kxnorq_kr_kr_kr,
                 _ => Code::VEX_Kxorq_kr_kr_kr,
             };
             let k0 = Operand::Gpr(Register::K0);
@@ -159,8 +162,8 @@ impl ReductionLanes {
             SumForm::Halves { .. } | SumForm::Bytes { .. } => b.add(Lane::Q, x, y),
             SumForm::Dots { .. } => b.add(Lane::D, x, y),
             SumForm::Lanes { .. } if self.ty == Ty::Bool => match self.fold {
-                Fold::And => b.and(x, y),
-                Fold::Or => b.or(x, y),
+                Reduce::And => b.and(x, y),
+                Reduce::Or => b.or(x, y),
                 _ => b.xor(x, y),
             },
             SumForm::Lanes { lane, .. } => combine(b, self.fold, self.ty, lane, x, y),
@@ -206,8 +209,8 @@ impl ReductionLanes {
             let SumForm::Lanes { partial, .. } = &self.form else { return Err("a condition's form".into()) };
             let partial = partial[copy];
             let next = match self.fold {
-                Fold::And => body.b.cond_and(partial, value),
-                Fold::Or => body.b.cond_or(partial, value),
+                Reduce::And => body.b.cond_and(partial, value),
+                Reduce::Or => body.b.cond_or(partial, value),
                 _ => body.b.cond_xor(partial, value),
             };
             body.b.assign(partial, next);
@@ -215,7 +218,7 @@ impl ReductionLanes {
         }
         let source = match &self.form {
             SumForm::Bytes { .. } => widened_value(body, addend)?,
-            SumForm::Halves { .. } if self.fold != Fold::Addc => widened_value(body, addend)?,
+            SumForm::Halves { .. } if self.fold != Reduce::Addc => widened_value(body, addend)?,
             _ => {
                 let lane = body.lane(self.ty);
                 (lane, body.int(addend.value)?)
@@ -223,10 +226,10 @@ impl ReductionLanes {
         };
         let (lane, mut parts) = source;
         let swappable = self.ty.bytes() == lane.bytes()
-            && matches!(self.fold, Fold::Addc | Fold::Xor | Fold::And | Fold::Or)
+            && matches!(self.fold, Reduce::Addc | Reduce::Xor | Reduce::And | Reduce::Or)
             // Swapping two bytes is a rotation, which a one's complement sum commutes with; four or eight are
             // not.
-            && !(self.fold == Fold::Addc && self.ty != Ty::U16);
+            && !(self.fold == Reduce::Addc && self.ty != Ty::U16);
         if swappable {
             let all_swapped = parts.iter().all(|part| body.b.swap_of(lane.bytes(), *part).is_some());
             if *self.swapped.get_or_insert(all_swapped) {
@@ -238,8 +241,10 @@ impl ReductionLanes {
                 *part = body.unary(crate::ir::UnaryOp::Neg, self.ty, lane, *part);
             }
         }
-        let zero_is_neutral =
-            matches!(self.fold, Fold::Add | Fold::Addc | Fold::Adds | Fold::Xor | Fold::Or | Fold::Max);
+        let zero_is_neutral = matches!(
+            self.fold,
+            Reduce::Add | Reduce::Addc | Reduce::Adds | Reduce::Xor | Reduce::Or | Reduce::Max
+        );
         let active = match masking {
             // Nothing but the bytes themselves, which end in zeros.
             Some(masking)
@@ -276,12 +281,12 @@ impl ReductionLanes {
         match &self.form {
             SumForm::Halves { total, high } => {
                 let (total, high) = (total[copy], high[copy]);
-                let part = if self.fold != Fold::Addc && lane == Lane::W {
+                let part = if self.fold != Reduce::Addc && lane == Lane::W {
                     // Pairs of 16-bit numbers first: their sum fits 32 bits.
                     let low = body.b.and_imm(Lane::D, part, 0xffff);
                     let up = body.b.shr(Lane::D, part, 16);
                     body.b.add(Lane::D, low, up)
-                } else if self.fold != Fold::Addc && lane == Lane::B {
+                } else if self.fold != Reduce::Addc && lane == Lane::B {
                     body.b.sum_bytes(part)
                 } else {
                     part
@@ -327,7 +332,7 @@ impl ReductionLanes {
         let active = both(body.b, guard, masking.map(|masking| masking.active));
         Ok(match active {
             None => value,
-            Some(active) if self.fold == Fold::And => {
+            Some(active) if self.fold == Reduce::And => {
                 let idle = body.b.cond_not(active);
                 body.b.cond_or(value, idle)
             }
@@ -345,9 +350,9 @@ impl ReductionLanes {
     ) -> Result<(), String> {
         let value = self.active_cond(body, addend, guard, masking)?;
         let code = match self.fold {
-            Fold::And => Code::VEX_Kandq_kr_kr_kr,
-            Fold::Or => Code::VEX_Korq_kr_kr_kr,
-            Fold::Xor => Code::VEX_Kxorq_kr_kr_kr,
+            Reduce::And => Code::VEX_Kandq_kr_kr_kr,
+            Reduce::Or => Code::VEX_Korq_kr_kr_kr,
+            Reduce::Xor => Code::VEX_Kxorq_kr_kr_kr,
             _ => return Err("arithmetic on bool".into()),
         };
         let operands =
@@ -422,13 +427,13 @@ fn both(b: &mut Builder, one: Option<VReg>, other: Option<VReg>) -> Option<VReg>
 }
 
 /// Whether adding a vector to partial results takes no longer than the cycle that any vector takes.
-fn is_quick(fold: Fold, ty: Ty) -> bool {
+fn is_quick(fold: Reduce, ty: Ty) -> bool {
     match fold {
-        Fold::Add | Fold::Xor | Fold::And | Fold::Or => true,
+        Reduce::Add | Reduce::Xor | Reduce::And | Reduce::Or => true,
         // In lanes of twice as many bits.
-        Fold::Addc => ty != Ty::U64,
-        Fold::Min | Fold::Max => ty.bits() <= 32,
-        Fold::Adds | Fold::Smin | Fold::Smax => false,
+        Reduce::Addc => ty != Ty::U64,
+        Reduce::Min | Reduce::Max => ty.bits() <= 32,
+        Reduce::Adds | Reduce::Smin | Reduce::Smax | Reduce::Addmod(_) => false,
     }
 }
 
@@ -471,22 +476,23 @@ fn widened_value(body: &mut BodyLowering<'_>, addend: &Addend) -> Result<(Lane, 
 }
 
 /// The operation on partial results.
-fn combine(b: &mut Builder, fold: Fold, ty: Ty, lane: Lane, x: VReg, y: VReg) -> VReg {
+fn combine(b: &mut Builder, fold: Reduce, ty: Ty, lane: Lane, x: VReg, y: VReg) -> VReg {
     match fold {
-        Fold::Add => b.add(lane, x, y),
-        Fold::Addc => b.addc(lane, x, y),
-        Fold::Adds if ty.bits() == lane.bits() => b.saturating(BinaryOp::Adds, lane, x, y),
-        Fold::Adds => {
+        // Sums modulo a number are not kept in this form.
+        Reduce::Add | Reduce::Addmod(_) => b.add(lane, x, y),
+        Reduce::Addc => b.addc(lane, x, y),
+        Reduce::Adds if ty.bits() == lane.bits() => b.saturating(BinaryOp::Adds, lane, x, y),
+        Reduce::Adds => {
             let (sum, most) = (b.add(lane, x, y), b.splat(lane, ty.mask()));
             b.min_max(lane, false, false, sum, most)
         }
-        Fold::Xor => b.xor(x, y),
-        Fold::And => b.and(x, y),
-        Fold::Or => b.or(x, y),
-        Fold::Min => b.min_max(lane, false, false, x, y),
-        Fold::Max => b.min_max(lane, false, true, x, y),
-        Fold::Smin | Fold::Smax => {
-            let max = fold == Fold::Smax;
+        Reduce::Xor => b.xor(x, y),
+        Reduce::And => b.and(x, y),
+        Reduce::Or => b.or(x, y),
+        Reduce::Min => b.min_max(lane, false, false, x, y),
+        Reduce::Max => b.min_max(lane, false, true, x, y),
+        Reduce::Smin | Reduce::Smax => {
+            let max = fold == Reduce::Smax;
             let spare = lane.bits() - ty.bits();
             if spare == 0 {
                 return b.min_max(lane, true, max, x, y);
@@ -499,12 +505,10 @@ fn combine(b: &mut Builder, fold: Fold, ty: Ty, lane: Lane, x: VReg, y: VReg) ->
 }
 
 /// What changes nothing.
-fn identity(b: &mut Builder, fold: Fold, ty: Ty, lane: Lane) -> VReg {
-    match fold {
-        Fold::Add | Fold::Addc | Fold::Adds | Fold::Xor | Fold::Or | Fold::Max => b.splat(Lane::B, 0),
-        Fold::And | Fold::Min if ty == Ty::Bool => b.splat(Lane::B, 0xff),
-        Fold::And | Fold::Min => b.splat(lane, ty.mask()),
-        Fold::Smin => b.splat(lane, ty.mask() >> 1),
-        Fold::Smax => b.splat(lane, 1 << (ty.bits() - 1)),
+fn identity(b: &mut Builder, fold: Reduce, ty: Ty, lane: Lane) -> VReg {
+    match fold.identity(ty) {
+        0 => b.splat(Lane::B, 0),
+        1 if ty == Ty::Bool => b.splat(Lane::B, 0xff),
+        number => b.splat(lane, number),
     }
 }

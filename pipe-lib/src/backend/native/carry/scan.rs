@@ -5,13 +5,14 @@ use iced_x86::{Code, Register};
 
 use super::delay::Last;
 use super::{Due, LoopCarried, LoopPart, Traits};
+use crate::analyse::Reduce;
 use crate::backend::native::asm;
 use crate::backend::native::isa::{Features, Isa};
 use crate::backend::native::lanes::Lane;
 use crate::backend::native::lower::{BodyLowering, Val};
 use crate::backend::native::vcode::{Builder, Operand, VReg, Width};
 use crate::ir::{BinaryOp, StateId, Value};
-use crate::plan::stage::{Fold, Running};
+use crate::plan::stage::Running;
 
 /// A running reduction.
 pub(super) struct Scan {
@@ -19,7 +20,7 @@ pub(super) struct Scan {
     /// What a word contributes, and what the state is after it.
     operand: Value,
     next: Value,
-    fold: Fold,
+    fold: Reduce,
     /// The bits of each result that are kept.
     kept: Option<u64>,
     /// Masks for the steps across a vector.
@@ -112,7 +113,7 @@ impl Scan {
     }
 
     /// The running reduction, given that within each 64 bits.
-    fn scan_quads(&self, b: &mut Builder, fold: Fold, mut running: VReg) -> VReg {
+    fn scan_quads(&self, b: &mut Builder, fold: Reduce, mut running: VReg) -> VReg {
         let (lane, full) = (self.last.lane, b.full());
         let bytes = lane.bytes();
         let v = |reg| Operand::Reg(reg, full);
@@ -170,33 +171,34 @@ impl LoopCarried for Scan {
 }
 
 /// An operation whose neutral element is 0, and the bits of words and results to be turned for it.
-pub(super) fn turned(fold: Fold, lane: Lane) -> (Fold, u64) {
+pub(super) fn turned(fold: Reduce, lane: Lane) -> (Reduce, u64) {
     let all = lane.mask();
     let sign = all ^ all >> 1;
     match fold {
-        Fold::And => (Fold::Or, all),
-        Fold::Min => (Fold::Max, all),
-        Fold::Smax => (Fold::Max, sign),
-        Fold::Smin => (Fold::Max, all ^ sign),
+        Reduce::And => (Reduce::Or, all),
+        Reduce::Min => (Reduce::Max, all),
+        Reduce::Smax => (Reduce::Max, sign),
+        Reduce::Smin => (Reduce::Max, all ^ sign),
         fold => (fold, 0),
     }
 }
 
-pub(super) fn join(b: &mut Builder, fold: Fold, lane: Lane, x: VReg, y: VReg) -> VReg {
+pub(super) fn join(b: &mut Builder, fold: Reduce, lane: Lane, x: VReg, y: VReg) -> VReg {
     match fold {
-        Fold::Xor => b.xor(x, y),
-        Fold::Or => b.or(x, y),
-        Fold::And => b.and(x, y),
-        Fold::Min | Fold::Max => b.min_max(lane, false, fold == Fold::Max, x, y),
-        Fold::Smin | Fold::Smax => b.min_max(lane, true, fold == Fold::Smax, x, y),
-        Fold::Add | Fold::Addc => b.add(lane, x, y),
-        Fold::Adds => b.saturating(BinaryOp::Adds, lane, x, y),
+        Reduce::Xor => b.xor(x, y),
+        Reduce::Or => b.or(x, y),
+        Reduce::And => b.and(x, y),
+        Reduce::Min | Reduce::Max => b.min_max(lane, false, fold == Reduce::Max, x, y),
+        Reduce::Smin | Reduce::Smax => b.min_max(lane, true, fold == Reduce::Smax, x, y),
+        // The target has no others: see `StateKinds::around`.
+        Reduce::Add | Reduce::Addc | Reduce::Addmod(_) => b.add(lane, x, y),
+        Reduce::Adds => b.saturating(BinaryOp::Adds, lane, x, y),
     }
 }
 
 /// Whether a running sum of bytes has a shorter way.
-fn sums_bytes(b: &Builder, lane: Lane, fold: Fold) -> bool {
-    lane == Lane::B && fold == Fold::Add && b.features.has(Features::VBMI)
+fn sums_bytes(b: &Builder, lane: Lane, fold: Reduce) -> bool {
+    lane == Lane::B && fold == Reduce::Add && b.features.has(Features::VBMI)
 }
 
 /// The elements that [`spread`] moves.

@@ -4,7 +4,7 @@ use super::{Carried, FunctionFrame};
 use crate::backend::native::carry::LoopCarried;
 use crate::ir::{Op, Ty, Value};
 use crate::outline::{bytes, heading, operation};
-use crate::plan::stage::{Addend, Fold, StateForm, VectorStage};
+use crate::plan::stage::{Addend, StateForm, VectorStage};
 use crate::plan::wide::WidePlan;
 use std::fmt;
 
@@ -180,7 +180,7 @@ impl StageParts<'_> {
             StateForm::Reduction(fold, _) => {
                 let swapped = self.carried_by(state).is_some_and(LoopCarried::is_swapped);
                 let swap = if swapped { ", bytes swapped" } else { "" };
-                format!("copies and lanes together{swap}, then {} with the imported value", name_of(*fold))
+                format!("copies and lanes together{swap}, then {} with the imported value", fold)
             }
             StateForm::Crc(crc, _) => format!(
                 "copies and lanes each times a power of x, together; {} bits of remainder by two products (Barrett)",
@@ -253,8 +253,8 @@ impl StageParts<'_> {
                         continue;
                     };
                     let by = match scan.kept {
-                        Some(kept) => format!("{} modulo {}", name_of(scan.fold), kept + 1),
-                        None => name_of(scan.fold).to_owned(),
+                        Some(kept) => format!("{} modulo {}", scan.fold, kept + 1),
+                        None => scan.fold.to_string(),
                     };
                     match &plan.forms[state] {
                         StateForm::Lagged(_, states) => format!(
@@ -280,7 +280,7 @@ impl StageParts<'_> {
         }
         self.each_state(names, |name, state, form| match form {
             StateForm::Reduction(fold, addends) => addends.iter().try_for_each(|addend| {
-                heading(f, "", format_args!("  {name}: {} {}", name_of(*fold), contribution(plan, addend)))
+                heading(f, "", format_args!("  {name}: {} {}", fold, contribution(plan, addend)))
             }),
             StateForm::Crc(_, value) => {
                 let bytes = pipe.body.ty(*value).bytes();
@@ -365,19 +365,4 @@ fn contribution(plan: &VectorStage, addend: &Addend) -> String {
         format!(" where {}v{}", if holds { "" } else { "not " }, cond.0)
     });
     format!("{negated}{}{guard}", shown(plan, addend.value))
-}
-
-const fn name_of(fold: Fold) -> &'static str {
-    match fold {
-        Fold::Add => "add",
-        Fold::Addc => "addc",
-        Fold::Adds => "adds",
-        Fold::Xor => "xor",
-        Fold::And => "and",
-        Fold::Or => "or",
-        Fold::Min => "min",
-        Fold::Max => "max",
-        Fold::Smin => "smin",
-        Fold::Smax => "smax",
-    }
 }

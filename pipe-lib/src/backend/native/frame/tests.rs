@@ -10,7 +10,7 @@ fn build<R>(pipe: &Pipe, look: impl FnOnce(&FunctionFrame<'_>, Result<(), Refusa
     let features = Features::detected();
     let isa = features.isa()?;
     let stage = Analysed::new(pipe.clone().into());
-    let plans = [VectorStage::of(&stage).unwrap()];
+    let plans = [VectorStage::of(&stage, crate::plan::target::LaneOps::All).unwrap()];
     let target = crate::backend::native::targets(features)[0]?;
     let edges = Edges::of(&plans, &target);
     let (source, stores, unroll, sets, shared) = (None, Stores::Plain, 4, 4, None);

@@ -113,7 +113,8 @@ fn systems_of_states() {
         matrix[1] = 3 % modulus.max(4);
         let pipe = affine(&mut random, word, ty, modulus, &matrix);
         let stage = Analysed::new(pipe.clone().into());
-        let plan = VectorStage::of(&stage).unwrap_or_else(|what| panic!("{what}\n{pipe:#?}"));
+        let plan = VectorStage::of(&stage, crate::plan::target::LaneOps::All)
+            .unwrap_or_else(|what| panic!("{what}\n{pipe:#?}"));
         assert!(matches!(plan.forms[0], StateForm::Linear(..)), "{pipe:#?}");
         take_if_it_fits(&pipe, &mut random, &mut taken);
     }

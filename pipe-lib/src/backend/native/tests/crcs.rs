@@ -163,7 +163,10 @@ fn crcs_of_any_width_and_polynomial_by_table() {
 
 /// What the one state is taken for.
 fn found(pipe: &Pipe) -> Option<Crc> {
-    match VectorStage::of(&Analysed::new(pipe.clone().into())).unwrap().forms[0] {
+    match VectorStage::of(&Analysed::new(pipe.clone().into()), crate::plan::target::LaneOps::All)
+        .unwrap()
+        .forms[0]
+    {
         StateForm::Crc(found, _) => Some(found),
         _ => None,
     }
@@ -207,7 +210,7 @@ fn a_table_with_one_wrong_entry_is_no_crc() {
     let mut values = pipe.tables[0].values.to_vec();
     values[77] ^= 1;
     pipe.tables[0].values = Arc::from(values);
-    assert!(VectorStage::of(&Analysed::new(pipe.clone().into())).is_err());
+    assert!(VectorStage::of(&Analysed::new(pipe.clone().into()), crate::plan::target::LaneOps::All).is_err());
 }
 
 /// With vectors of 256 bits, where the bytes of the CRC lie in memory as they are; and without 512-bit

@@ -49,6 +49,6 @@ fn polynomial_hashes_by_any_factor() {
 fn a_hash_is_kept_as_one() {
     let mut random = Random::new(16);
     let stage = Analysed::new(hash(&mut random, Ty::U8, Ty::U32, 31).into());
-    let plan = VectorStage::of(&stage).unwrap();
+    let plan = VectorStage::of(&stage, crate::plan::target::LaneOps::All).unwrap();
     assert!(matches!(&plan.forms[0], StateForm::Linear(system, _) if system.matrix == [31]));
 }

@@ -44,7 +44,8 @@ fn sums_of_several_orders() {
         for side in [2, 3, 4, 3, 4] {
             let pipe = sums(&mut random, word, ty, side);
             let stage = Analysed::new(pipe.clone().into());
-            let plan = VectorStage::of(&stage).unwrap_or_else(|what| panic!("{what}\n{pipe:#?}"));
+            let plan = VectorStage::of(&stage, crate::plan::target::LaneOps::All)
+                .unwrap_or_else(|what| panic!("{what}\n{pipe:#?}"));
             found += usize::from(matches!(plan.forms[0], StateForm::IteratedSums(..)));
             take(&pipe, &mut random);
         }
@@ -59,7 +60,7 @@ fn fletcher4_runs_wide_on_every_set_of_features() {
     let pipeline = crate::Library::standard().pipeline("fletcher4").unwrap();
     let pipe = &pipeline.composition().stages[0].pipe;
     let stage = Analysed::new(std::sync::Arc::clone(pipe));
-    let plan = VectorStage::of(&stage).unwrap();
+    let plan = VectorStage::of(&stage, crate::plan::target::LaneOps::All).unwrap();
     assert!(matches!(plan.forms[0], StateForm::IteratedSums(..)));
     take(pipe, &mut random);
 }

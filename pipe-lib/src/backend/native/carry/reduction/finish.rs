@@ -4,13 +4,13 @@ use crate::ir::Ty;
 use iced_x86::{Code, Register};
 
 use super::{ReductionLanes, SumForm, combine};
+use crate::analyse::Reduce;
 use crate::backend::native::abi::STATES;
 use crate::backend::native::asm;
 use crate::backend::native::isa::Isa;
 use crate::backend::native::lanes::Lane;
 use crate::backend::native::lanes::whole::at;
 use crate::backend::native::vcode::{Builder, Mem, Operand, VReg, Width};
-use crate::plan::stage::Fold;
 
 impl ReductionLanes {
     /// Combines everything with the imported state in `[states + offset]` and writes it back.
@@ -44,7 +44,7 @@ impl ReductionLanes {
                 let Some(both) = self.halves_of_lanes(b) else { return };
                 let sum = b.across(both, Lane::Q, |b, x, y| b.add(Lane::Q, x, y));
                 b.quad_to(Register::RAX, sum);
-                if self.fold == Fold::Addc {
+                if self.fold == Reduce::Addc {
                     self.finish_addc(b, offset);
                 } else {
                     self.finish_exact(b, offset);
@@ -67,29 +67,29 @@ impl ReductionLanes {
                 truncate(b, self.ty, rax);
                 b.load_quad_to(r9, STATES, offset);
                 match self.fold {
-                    Fold::Add => b.raw(asm::rr(Code::Add_r64_rm64, rax, r9)),
-                    Fold::Addc => {
+                    Reduce::Add | Reduce::Addmod(_) => b.raw(asm::rr(Code::Add_r64_rm64, rax, r9)),
+                    Reduce::Addc => {
                         b.raw(asm::rr(Code::Add_r64_rm64, rax, r9));
                         b.raw(asm::ri(Code::Adc_rm64_imm8, rax, 0));
                     }
-                    Fold::Adds => add_saturating(b, self.ty),
-                    Fold::Xor => b.raw(asm::rr(Code::Xor_r64_rm64, rax, r9)),
-                    Fold::And => b.raw(asm::rr(Code::And_r64_rm64, rax, r9)),
-                    Fold::Or => b.raw(asm::rr(Code::Or_r64_rm64, rax, r9)),
-                    Fold::Min | Fold::Max => {
+                    Reduce::Adds => add_saturating(b, self.ty),
+                    Reduce::Xor => b.raw(asm::rr(Code::Xor_r64_rm64, rax, r9)),
+                    Reduce::And => b.raw(asm::rr(Code::And_r64_rm64, rax, r9)),
+                    Reduce::Or => b.raw(asm::rr(Code::Or_r64_rm64, rax, r9)),
+                    Reduce::Min | Reduce::Max => {
                         b.raw(asm::rr(Code::Cmp_r64_rm64, r9, rax));
                         let code = match self.fold {
-                            Fold::Min => Code::Cmovb_r64_rm64,
+                            Reduce::Min => Code::Cmovb_r64_rm64,
                             _ => Code::Cmova_r64_rm64,
                         };
                         b.raw(asm::rr(code, rax, r9));
                     }
-                    Fold::Smin | Fold::Smax => {
+                    Reduce::Smin | Reduce::Smax => {
                         sign_extend(b, self.ty, rax);
                         sign_extend(b, self.ty, r9);
                         b.raw(asm::rr(Code::Cmp_r64_rm64, r9, rax));
                         let code = match self.fold {
-                            Fold::Smin => Code::Cmovl_r64_rm64,
+                            Reduce::Smin => Code::Cmovl_r64_rm64,
                             _ => Code::Cmovg_r64_rm64,
                         };
                         b.raw(asm::rr(code, rax, r9));
@@ -102,7 +102,7 @@ impl ReductionLanes {
 
     /// Whether it ends by [`finish_ones_sums`].
     pub(super) fn is_ones_sum(&self) -> bool {
-        matches!(self.form, SumForm::Halves { .. }) && self.fold == Fold::Addc && self.ty == Ty::U16
+        matches!(self.form, SumForm::Halves { .. }) && self.fold == Reduce::Addc && self.ty == Ty::U16
     }
 
     /// The sum of all 32-bit halves in each 64-bit lane of the partial results.
@@ -115,7 +115,7 @@ impl ReductionLanes {
 
     /// rax holds the sum of all words: adds the state.
     fn finish_exact(&self, b: &mut Builder, offset: i32) {
-        if self.fold == Fold::Adds {
+        if self.fold == Reduce::Adds {
             b.load_quad_to(Register::R9, STATES, offset);
             add_saturating(b, self.ty);
         } else {
@@ -187,11 +187,11 @@ impl ReductionLanes {
         b.raw(asm::mov_imm(r9, all));
         b.raw(asm::rr(Code::And_r64_rm64, rax, r9));
         match self.fold {
-            Fold::And => {
+            Reduce::And => {
                 b.raw(asm::rr(Code::Cmp_r64_rm64, rax, r9));
                 b.raw(asm::r(Code::Sete_rm8, Register::AL));
             }
-            Fold::Or => {
+            Reduce::Or => {
                 b.raw(asm::rr(Code::Test_rm64_r64, rax, rax));
                 b.raw(asm::r(Code::Setne_rm8, Register::AL));
             }
@@ -203,8 +203,8 @@ impl ReductionLanes {
         }
         b.raw(asm::rr(Code::Movzx_r32_rm8, Register::EAX, Register::AL));
         let code = match self.fold {
-            Fold::And => Code::And_r64_rm64,
-            Fold::Or => Code::Or_r64_rm64,
+            Reduce::And => Code::And_r64_rm64,
+            Reduce::Or => Code::Or_r64_rm64,
             _ => Code::Xor_r64_rm64,
         };
         b.raw(asm::rm(code, rax, STATES, Register::None, offset));

@@ -1,8 +1,9 @@
 //! From a register of partial results to the state: the end of every vector loop.
 
-use super::vector::{Accumulate, Accumulator};
+use super::body::{Accumulate, Accumulator};
 use crate::analyse::Reduce;
 use crate::ir::{Ty, UnaryOp, eval};
+use crate::plan::join::residue;
 
 /// The state after `partial` is taken in: the accumulator's registers, one after the other, with unrolled
 /// copies already merged.
@@ -17,7 +18,7 @@ pub(crate) fn combine(acc: &Accumulator, state: u64, partial: &[u8]) -> u64 {
 }
 
 /// The sum and the sum of sums after `chunks` chunks of `words` words each, from the registers `a`, `b` and
-/// `w` of a [`Carry::Sums`](super::vector::Carry::Sums).
+/// `w` of a [`Carry::Sums`](super::body::Carry::Sums).
 ///
 /// Let `a0` and `b0` be the states before, and `N = chunks * words`. Every word adds the sum so far to `b`,
 /// so `a0` counts `N` times. What earlier chunks summed to counts once for each word of a chunk
@@ -46,6 +47,7 @@ pub(crate) fn sums(
     let total_b = u128::from(b0) + n * before + u128::from(words) * b + w;
     match op {
         Reduce::Addmod(m) => [rest(total_a, m), rest(total_b, m)],
+        Reduce::Addc => [residue(ty, total_a), residue(ty, total_b)],
         _ => [total_a as u64 & ty.mask(), total_b as u64 & ty.mask()],
     }
 }
@@ -54,7 +56,7 @@ pub(crate) fn sums(
 pub(crate) fn add_total(acc: &Accumulator, state: u64, total: u128) -> u64 {
     match acc.op {
         Reduce::Addc => {
-            let mut sum = fold(acc.ty, total);
+            let mut sum = residue(acc.ty, total);
             if acc.swapped {
                 sum = eval::unary(UnaryOp::Bswap, acc.ty, sum);
             }
@@ -122,17 +124,6 @@ fn total(lane: u8, partial: &[u8]) -> u128 {
         } else {
             u128::from(s1.wrapping_sub(s2 << 32)) + u128::from(s2)
         };
-    }
-    total
-}
-
-/// Residue modulo `2^width - 1` in one's complement form: zero only for zero.
-pub(crate) fn fold(ty: Ty, total: u128) -> u64 {
-    // Modulo 2^64 - 1 first, a multiple of all the others; then no number is of two words.
-    let (sum, carry) = (total as u64).overflowing_add((total >> 64) as u64);
-    let mut total = sum + u64::from(carry);
-    while total & !ty.mask() != 0 {
-        total = (total & ty.mask()) + (total >> ty.bits());
     }
     total
 }

@@ -4,18 +4,13 @@ use super::VectorOp;
 use super::lanes::StageLowering;
 use super::lower::Group;
 use crate::ir::{BinaryOp, Op, Table, Ty, Value};
-
-/// Most entries of a table of bytes.
-const MAX_BYTES: usize = 256;
-
-/// Most entries of a table of wider numbers, each of which is put together from its bytes.
-const MAX_WIDE: usize = 16;
+use crate::plan::stage::{MAX_BYTE_ENTRIES, MAX_WIDE_ENTRIES};
 
 impl StageLowering<'_> {
     /// The entries of `table` that `index` is the index of, modulo its length.
     pub(super) fn lookup(&mut self, table: &Table, index: Value) -> Result<Group, String> {
         let (ty, len) = (table.ty, table.values.len());
-        let most = if ty.bytes() == 1 { MAX_BYTES } else { MAX_WIDE };
+        let most = if ty.bytes() == 1 { MAX_BYTE_ENTRIES } else { MAX_WIDE_ENTRIES };
         if len > most || !len.is_power_of_two() || ty == Ty::Bool {
             return Err(format!("`lookup` in {len} entries of {ty}"));
         }

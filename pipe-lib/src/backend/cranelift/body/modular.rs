@@ -4,9 +4,7 @@ use super::VectorOp;
 use super::lanes::StageLowering;
 use super::lower::Group;
 use crate::ir::{BinaryOp, CompareOp, ModOp, Op, Ty, Value};
-
-/// Most multiples of the modulus that are subtracted from a number.
-const MAX_MULTIPLES: u64 = 3;
+use crate::plan::stage::MAX_MULTIPLES;
 
 impl StageLowering<'_> {
     /// `(x + y) mod m`.

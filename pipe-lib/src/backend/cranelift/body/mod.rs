@@ -1,4 +1,4 @@
-//! All stages of a pass as one straight-line block over vector registers of any width.
+//! All stages of a pass as one straight-line block over vector registers.
 //!
 //! Every pipe keeps the number of bytes, so one register full of stream (a *chunk*) goes in and one comes
 //! out, and each stage works on the chunk in lanes of its own word's size. A value of a type wider than the
@@ -6,24 +6,66 @@
 //! lane of ones or zeros. Reductions contribute their operands to accumulators, of which a backend keeps one
 //! set per unrolled copy.
 //!
-//! What has no form here (most states that thread from word to word, products modulo a number, big tables) is
-//! an `Err` with the reason; the scalar block then does the pass.
+//! What each state is kept as, and that the target carries it, the plan has decided
+//! ([`crate::plan::stage`]). Here is how: operations that Cranelift lacks for a lane are put together from
+//! those that it has, and what takes more registers or instructions together than the plan counted is an
+//! `Err`; the scalar block then does the pass.
 
-mod induction;
+mod carried;
 mod lanes;
 mod lower;
 mod modular;
 mod narrow;
 mod phase;
 mod saturating;
+mod system;
 mod tables;
 mod widths;
 
-pub(crate) use lower::lower;
+use lower::lower;
 
 use crate::analyse::Reduce;
 use crate::ir::{BinaryOp, CompareOp, Ty, UnaryOp};
 use crate::plan::induction::Step;
+use crate::plan::portable::{MAX_PARTIALS, MAX_WEIGHT, PortablePlan, UNROLL};
+use crate::plan::stage::VectorStage;
+
+/// Registers for the accumulators of an iteration; the others are for what a chunk computes.
+const ACCUMULATOR_REGISTERS: usize = 12;
+
+/// The loop over vectors of a pass.
+#[derive(Debug)]
+pub(crate) struct LaneLoop {
+    pub(crate) body: VectorBody,
+    /// Chunks an iteration.
+    pub(crate) unroll: usize,
+}
+
+impl LaneLoop {
+    /// The loop of a plan that has one; where it turns out to take too much, the plan is without.
+    pub(super) fn of(plan: &mut PortablePlan) -> Option<LaneLoop> {
+        let made = LaneLoop::new(plan.vector.as_ref().ok()?);
+        made.map_err(|why| plan.vector = Err(why)).ok()
+    }
+
+    fn new(stages: &[VectorStage]) -> Result<LaneLoop, String> {
+        let body = lower(stages)?;
+        let carried = body.carries.iter().map(Carry::registers).sum::<usize>();
+        let partials = body.accumulators.iter().map(Accumulator::registers).sum::<usize>();
+        if partials + carried > MAX_PARTIALS {
+            return Err(format!("{} registers of partial results", partials + carried));
+        }
+        let mut unroll = UNROLL;
+        while unroll > 1 && partials * unroll + carried > ACCUMULATOR_REGISTERS {
+            unroll /= 2;
+        }
+        let size = body.insts.len() * (unroll + 1);
+        if size > MAX_WEIGHT {
+            return Err(format!("{size} vector operations (the limit is {MAX_WEIGHT})"));
+        }
+        Ok(LaneLoop { body, unroll })
+    }
+}
 
 /// Names the result of a vector instruction: one register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -150,7 +192,7 @@ pub(crate) enum Accumulate {
     /// A sum of unsigned lanes in two registers of 64-bit lanes, `s1 += v` and `s2 += v >> 32`, where `v` is
     /// the operand (lanes up to 32 bits, first added in pairs up to 32-bit lanes when the sum must be
     /// `exact`), or `s1 += v & 0xffffffff` for lanes of 64 bits. Nothing is lost in 2^32 steps: see
-    /// `plan::combine`.
+    /// `combine`.
     Sum {
         /// The true sum is needed, not only its residue modulo `2^width - 1`.
         exact: bool,
@@ -198,6 +240,8 @@ impl Accumulator {
                         0
                     }
                 }
+                // The smallest number has its sign in all of the lane.
+                ty if matches!(self.op, Reduce::Smax) => u64::MAX << (ty.bits() - 1),
                 ty => self.op.identity(ty),
             },
         }
@@ -245,10 +289,17 @@ pub(crate) enum Carry {
         /// What the chunk after finds in the register.
         of: Reg,
     },
+    /// In each lane what its words make of the states; a chunk moves that on by all of its words, and adds
+    /// its own. The last lane of the last part begins with the states.
+    System {
+        system: System,
+        /// What each word adds, state by state, part by part.
+        of: Vec<Reg>,
+    },
     /// A sum and the sum of its values at every word: three registers of 64-bit lanes that start at zero. For
     /// each chunk `b += a`, then `a += x` and `w += weight * x`. The weight of lane `i` is the number of
     /// words of the chunk that come after word `i`, counting itself if `includes_word`. See
-    /// `plan::combine::sums`.
+    /// `combine::sums`.
     Sums {
         /// Flat index of the sum.
         sum: u32,
@@ -273,16 +324,36 @@ impl Carry {
         match self {
             Carry::Previous { .. } | Carry::Running { .. } | Carry::Induction { .. } => 1,
             Carry::Sums { .. } => 3,
+            Carry::System { system, .. } => system.registers(),
         }
     }
 
-    /// The value outside the dependency of chunk on chunk that the carry reads, if it reads one by itself.
-    const fn of(&mut self) -> Option<&mut Reg> {
+    /// The values outside the dependency of chunk on chunk that the carry reads by itself.
+    fn of(&mut self) -> &mut [Reg] {
         match self {
-            Carry::Previous { of, .. } | Carry::Sums { of, .. } | Carry::Induction { of, .. } => Some(of),
-            Carry::Running { .. } => None,
+            Carry::Previous { of, .. } | Carry::Sums { of, .. } | Carry::Induction { of, .. } => {
+                std::slice::from_mut(of)
+            }
+            Carry::System { of, .. } => of,
+            Carry::Running { .. } => &mut [],
         }
     }
+}
+
+/// A linear recurrence of one state or several, modulo two to the power of the type's width: see
+/// [`Carry::System`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct System {
+    /// Flat indices of the states.
+    pub(crate) states: Vec<u32>,
+    /// Their type.
+    pub(crate) ty: Ty,
+    /// Bytes of a lane.
+    pub(crate) lane: u8,
+    /// Registers that a chunk's numbers take.
+    pub(crate) parts: u8,
+    /// What a word makes of the states, row after row.
+    pub(crate) matrix: Vec<u64>,
 }
 
 /// Lane values that repeat along the stream.

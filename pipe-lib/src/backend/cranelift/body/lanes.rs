@@ -1,15 +1,10 @@
 //! One stage's block on the lanes of a chunk: values become groups of registers.
 
-use super::induction::MAX_WIDENING;
-use super::lower::{Group, Lowering, Ordered, ReductionTerm, SumPair};
-use super::{Accumulate, Accumulator, Carry, Reg, VectorOp};
-use crate::analyse::Reduce;
+use super::lower::{Group, Lowering};
+use super::{Reg, VectorOp};
 use crate::ir::{BinaryOp, Block, CompareOp, ConvertOp, ModOp, Op, Pipe, StateId, Table, Ty, UnaryOp, Value};
 use crate::plan::stage::{OffsetBits, constants_of, offset_bits};
 use std::collections::HashMap;
-
-/// Most bytes of running reductions that take turns.
-const MAX_TURNS: usize = 16;
 
 /// Lowering of one stage's block.
 pub(super) struct StageLowering<'a> {
@@ -59,96 +54,6 @@ impl<'a> StageLowering<'a> {
             running: HashMap::new(),
             inductions: HashMap::new(),
         }
-    }
-
-    /// Declares the states that pass from word to word, and makes sure that their new values are computed.
-    pub(super) fn order(&mut self, states: &[Ordered]) -> Result<(), String> {
-        for Ordered { state, next, scan, turns } in states {
-            let ty = self.state_types[*state];
-            let flat = self.base + *state as u32;
-            let lane = self.lane(ty);
-            if let Some((op, operand)) = scan {
-                if ty == Ty::Bool && !matches!(op, Reduce::And | Reduce::Or | Reduce::Xor) {
-                    return Err(format!("a running {op} of {ty}"));
-                }
-                if lane / self.word > MAX_WIDENING {
-                    return Err(format!("a running {op} of {ty} at words of {} bytes", self.word));
-                }
-                let narrow = (ty.bytes() as u8) < lane;
-                let at_width = matches!(op, Reduce::Smin | Reduce::Smax | Reduce::Addc | Reduce::Adds);
-                let (op, kept) = match op {
-                    Reduce::Addmod(m) if m.is_power_of_two() => (Reduce::Add, Some(m - 1)),
-                    op => (*op, None),
-                };
-                if matches!(op, Reduce::Addmod(_)) || (narrow && at_width) {
-                    return Err(format!("a running {op} of {ty}"));
-                }
-                if usize::from(lane) * turns.len() > MAX_TURNS {
-                    return Err(format!("a running {op} with the result {} words before", turns.len()));
-                }
-                let states = turns.iter().map(|state| self.base + *state as u32).collect();
-                let carry = self.carry(Carry::Running { states, ty, op, lane });
-                self.running.insert(*next, (*operand, carry, kept));
-            }
-            // The register is known once the new value is lowered.
-            let carry = self.carry(Carry::Previous { state: flat, lane, of: Reg(0) });
-            self.delayed.insert(StateId(*state as u32), (*next, carry));
-        }
-        for Ordered { state, next, .. } in states {
-            let group = self.lower(*next)?;
-            let group = if self.state_types[*state] == Ty::Bool { self.bits(group) } else { group };
-            let (_, carry) = self.delayed[&StateId(*state as u32)];
-            if let (Carry::Previous { of, .. }, Some(last)) =
-                (&mut self.to.body.carries[carry as usize], group.regs.last())
-            {
-                *of = *last;
-            }
-        }
-        Ok(())
-    }
-
-    pub(super) fn carry(&mut self, carry: Carry) -> u32 {
-        self.to.body.carries.push(carry);
-        (self.to.body.carries.len() - 1) as u32
-    }
-
-    /// A sum and its sum of sums.
-    pub(super) fn sum(&mut self, sums: &SumPair) -> Result<(), String> {
-        let group = self.lower(sums.term)?;
-        let [of] = group.regs[..] else { return Err("a sum of sums of values wider than the word".into()) };
-        if group.lane == 8 {
-            return Err("a sum of sums of 64-bit words".into());
-        }
-        self.carry(Carry::Sums {
-            sum: self.base + sums.state as u32,
-            sum_of_sums: self.base + sums.sum_of_sums as u32,
-            ty: self.state_types[sums.state],
-            op: sums.op,
-            lane: group.lane,
-            includes_word: sums.includes_word,
-            of,
-        });
-        Ok(())
-    }
-
-    pub(super) fn accumulate(&mut self, term: &ReductionTerm, operand: Value) -> Result<(), String> {
-        let group = self.lower(operand)?;
-        let narrow =
-            term.form == Accumulate::Lanes && term.ty.is_integer() && group.lane > term.ty.bytes() as u8;
-        if narrow && matches!(term.op, Reduce::Smin | Reduce::Smax) {
-            return Err(format!("{} of a type narrower than the word", term.op));
-        }
-        let acc = Accumulator {
-            state: term.state,
-            ty: term.ty,
-            op: term.op,
-            form: term.form,
-            lane: group.lane,
-            swapped: term.swapped,
-            operands: group.regs,
-        };
-        self.to.body.accumulators.push(acc);
-        Ok(())
     }
 
     /// The lane that a value of type `ty` has.

@@ -4,19 +4,16 @@ use super::lanes::StageLowering;
 use super::lower::Group;
 use super::{Phase, VectorOp};
 use crate::ir::{Ty, Value};
-use crate::plan::stage::constants_of;
+use crate::plan::stage::{MAX_COMMON_PERIOD, constants_of};
 
 /// Tables of positional values in one pass: each costs a register, and time to compute.
 const MAX_PHASES: usize = 8;
-
-/// Longest period, in bytes as a power of two, that is put into a table.
-const PHASE_BITS: u32 = 8;
 
 impl StageLowering<'_> {
     /// Whether a value's lanes come from a table: it depends on the offset alone and repeats soon.
     pub(super) fn is_tabled(&self, value: Value) -> bool {
         let bits = self.positional[value.0 as usize].map_or(0, |low| low.bits);
-        bits > 0 && bits <= PHASE_BITS && self.lane(self.block.ty(value)) == self.word
+        bits > 0 && bits <= MAX_COMMON_PERIOD.trailing_zeros() && self.lane(self.block.ty(value)) == self.word
     }
 
     /// The lanes of a value that [`StageLowering::is_tabled`].
