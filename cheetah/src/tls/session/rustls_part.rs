@@ -2,6 +2,7 @@
 
 use runtime::buffer::{Shared, Slice};
 use rustls::unbuffered::{ConnectionState, EncodeError, UnbufferedStatus};
+use rustls::{Error, HandshakeKind, PeerMisbehaved, ProtocolVersion};
 
 use super::super::record::{Alert, ContentType, MAX_OVERHEAD, whole_record};
 use super::records::{Records, is_aes_gcm};
@@ -18,6 +19,17 @@ pub(super) enum Job<'a> {
     Seal(&'a [u8]),
     /// Say that no more follow.
     Close,
+}
+
+/// What a client is told of an error that `rustls` has no alert for (RFC 8446 section 6.2).
+fn alert_of(error: &Error) -> Alert {
+    match error {
+        Error::PeerMisbehaved(PeerMisbehaved::MessageInterleavedWithHandshakeMessage)
+        | Error::InappropriateMessage { .. }
+        | Error::InappropriateHandshakeMessage { .. } => Alert::UNEXPECTED_MESSAGE,
+        Error::PeerSentOversizedRecord => Alert::RECORD_OVERFLOW,
+        _ => Alert::DECODE_ERROR,
+    }
 }
 
 impl Session {
@@ -86,9 +98,12 @@ impl Session {
                 shown = self.show_record();
             }
         }
-        if failure.is_some() && flight.is_empty() && self.out.end() == 0 {
-            // Of what is no message at all `rustls` makes no alert.
-            flight.extend_from_slice(&[ContentType::ALERT.0, 3, 3, 0, 2, 2, Alert::DECODE_ERROR.0]);
+        if let Some(error) = &failure
+            && flight.is_empty()
+            && self.speaks_in_clear()
+        {
+            // Of what is no message at all, or between the parts of one, `rustls` makes no alert.
+            flight.extend_from_slice(&[ContentType::ALERT.0, 3, 3, 0, 2, 2, alert_of(error).0]);
         }
         if !flight.is_empty() {
             self.out.push(Slice::from(Shared::from(flight)));
@@ -101,6 +116,16 @@ impl Session {
             self.end();
         }
         done
+    }
+
+    /// Whether what the server says next is not sealed: at first, and with TLS 1.2 (RFC 5246 section 7.3) until it has heard all of
+    /// the handshake, but where a ticket makes it short.
+    fn speaks_in_clear(&self) -> bool {
+        let State::Rustls(connection) = &self.state else { return false };
+        self.out.end() == 0
+            || connection.is_handshaking()
+                && connection.protocol_version() == Some(ProtocolVersion::TLSv1_2)
+                && connection.handshake_kind() != Some(HandshakeKind::Resumed)
     }
 
     /// How much of the input `rustls` may look at next: a record more than before, or all, if what follows is none, or not

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use rustls::{ClientConfig, ClientConnection, RootCertStore};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, SupportedProtocolVersion};
 
 use super::super::certificates::KeyFiles;
 use super::super::record::{Alert, ContentType, Keys, MAX_CONTENT, Version};
@@ -58,6 +58,11 @@ fn pair() -> (Server, ClientConnection) {
 
 /// A server, and a client that has said nothing.
 fn strangers() -> (Server, ClientConnection) {
+    strangers_with(&rustls::version::TLS13)
+}
+
+/// The same with this version.
+fn strangers_with(version: &'static SupportedProtocolVersion) -> (Server, ClientConnection) {
     let folder = tempfile::tempdir().unwrap();
     let files =
         KeyFiles { cert: folder.path().join("cert.pem"), key: folder.path().join("key.pem"), ocsp: None };
@@ -67,8 +72,7 @@ fn strangers() -> (Server, ClientConnection) {
     let mut roots = RootCertStore::empty();
     roots.add(made.cert.der().clone()).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder =
-        ClientConfig::builder_with_provider(provider).with_protocol_versions(&[&rustls::version::TLS13]);
+    let builder = ClientConfig::builder_with_provider(provider).with_protocol_versions(&[version]);
     let mut config = builder.unwrap().with_root_certificates(roots).with_no_client_auth();
     config.enable_secret_extraction = true;
     let client = ClientConnection::new(Arc::new(config), "localhost".try_into().unwrap()).unwrap();
@@ -153,6 +157,27 @@ fn a_greeting_in_parts() {
                 assert!(!server.session.is_handshaking() && !server.session.is_over(), "{part} {piece}");
             }
         }
+    }
+}
+
+/// What belongs elsewhere between two parts of a message ends the handshake with an alert in clear, at whatever point nothing is
+/// sealed yet.
+#[test]
+fn between_the_parts_of_a_message() {
+    let versions = [(&rustls::version::TLS13, 1), (&rustls::version::TLS12, 1), (&rustls::version::TLS12, 2)];
+    for (version, flights) in versions {
+        let (mut server, mut client) = strangers_with(version);
+        for _ in 1..flights {
+            server.hear(&said_by(&mut client));
+            hear(&mut client, &server.sent());
+        }
+        let message = said_by(&mut client);
+        let part = [&[22, 3, 3, 0, 1], &message[5..6]].concat();
+        server.hear(&part);
+        assert!(!server.session.is_over());
+        server.hear(&[20, 3, 3, 0, 1, 1]);
+        assert!(server.session.is_over(), "{version:?}, {flights}");
+        assert_eq!(server.sent(), [21, 3, 3, 0, 2, 2, Alert::UNEXPECTED_MESSAGE.0], "{version:?}, {flights}");
     }
 }
 
