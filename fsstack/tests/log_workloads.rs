@@ -170,7 +170,7 @@ fn every_change_is_there_or_not() {
 }
 
 #[test]
-#[ignore = "some hundred workloads: a minute or two"]
+#[ignore = "some hundred workloads: minutes"]
 fn every_two_changes_are_there_or_not() {
     let lab = Lab::new();
     let mut seen = Seen::default();
@@ -182,7 +182,7 @@ fn every_two_changes_are_there_or_not() {
 }
 
 #[test]
-#[ignore = "tens of thousands of workloads: an hour"]
+#[ignore = "tens of thousands of workloads: hours"]
 fn every_three_changes_are_there_or_not() {
     let lab = Lab::new();
     let mut seen = Seen::default();
