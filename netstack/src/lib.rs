@@ -8,6 +8,8 @@ pub mod wire;
 
 pub mod iface;
 
+pub mod dhcp;
+
 pub mod application;
 pub mod stack;
 pub mod tcp;

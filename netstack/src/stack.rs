@@ -18,6 +18,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
 use runtime::time::Instant;
 use runtime::timer_wheel::TimerWheel;
 
+use crate::dhcp;
 use crate::iface::acd::{self, Detector};
 use crate::iface::arp_cache::{Action, ArpCache};
 use crate::iface::demux::Demux;
@@ -26,6 +27,7 @@ use crate::iface::reassembly::Reassembly;
 use crate::iface::route::{Prefix, Routes};
 use crate::sums::{self, SumCache};
 use crate::tcp::Pcb;
+use crate::tcp::challenge::Challenges;
 use crate::tcp::isn::Secret;
 use crate::tcp::listener::Backlog;
 use crate::tcp::segment::Outgoing;
@@ -33,13 +35,13 @@ use crate::tcp::state::{Disposition, State, synchronized};
 use crate::tcp::time_wait::TimeWait;
 use crate::tcp::{self, CloseReason, Stream};
 use crate::tuple::FourTuple;
-use crate::wire;
 
 mod application;
 mod config;
 mod icmp;
 mod input;
 mod ipv6;
+mod lease;
 mod queue;
 mod transmit;
 mod udp;
@@ -47,7 +49,7 @@ mod udp;
 pub use crate::iface::acd::AddressDetection;
 pub use crate::iface::ipv6::Ipv6Config;
 pub use application::{Application, Key};
-pub use config::{Config, ConnectError, Event, Features, ListenError};
+pub use config::{Config, ConnectError, Event, FastOpenConfig, Features, ListenError};
 pub use udp::{BindError, Datagrams, SendError, UdpSocket};
 
 use queue::{Control, Queues};
@@ -74,7 +76,7 @@ pub struct Stats {
     pub bad_checksums: u64,
     /// Frames and packets that were malformed, not for us, or of no use.
     pub ignored: u64,
-    /// IPv4 fragments for us.
+    /// Fragments for us.
     pub fragments_in: u64,
     /// Of these, those of no use: malformed, copies, or of a datagram whose fragments overlap.
     pub fragments_dropped: u64,
@@ -84,6 +86,8 @@ pub struct Stats {
     pub reassembly_timeouts: u64,
     /// Connections accepted.
     pub accepted: u64,
+    /// Of these, those that began with their SYN (TCP Fast Open).
+    pub fast_opened: u64,
     /// Resets sent.
     pub resets_out: u64,
     /// Datagrams of UDP that somebody listened for.
@@ -108,6 +112,7 @@ impl Stats {
         self.reassembled += other.reassembled;
         self.reassembly_timeouts += other.reassembly_timeouts;
         self.accepted += other.accepted;
+        self.fast_opened += other.fast_opened;
         self.resets_out += other.resets_out;
         self.datagrams_in += other.datagrams_in;
         self.datagrams_out += other.datagrams_out;
@@ -132,7 +137,9 @@ pub struct Stack {
     /// SYNs answered by a cookie since the last event of it, and until when one may come back.
     cookies_sent: u64,
     cookies_until: Option<Instant>,
+    challenges: Challenges,
     detector: Detector,
+    dhcp: Option<dhcp::DhcpClient>,
     time_wait: TimeWait,
     /// Connections that are in TIME-WAIT with their block ([`Features::time_wait_records`] off).
     blocks_in_time_wait: usize,
@@ -146,10 +153,18 @@ pub struct Stack {
     sums: SumCache,
     datagrams: Datagrams,
     ip_ident: u16,
+    /// Packets sent in fragments of IPv6.
+    fragmented: u32,
     ephemeral: u16,
     /// Whose the last transmission handed out was.
     last_transmitted: Option<Key>,
     stats: Stats,
+}
+
+/// Stands for this host where a socket pair is hashed.
+fn own_tuple(addr: Ipv4Addr) -> FourTuple {
+    let own = SocketAddrV4::new(addr, 0);
+    FourTuple::ipv4(own, own)
 }
 
 /// Events kept until polled; older ones give way.
@@ -175,23 +190,35 @@ impl Stack {
             ..config.tcp
         };
         let secret = Secret::new(config.secret);
-        let own = SocketAddrV4::new(config.ipv4_addr, 0);
-        let own = FourTuple::ipv4(own, own);
-        let headers_len = wire::ipv6::HEADER_LEN + wire::udp::HEADER_LEN;
-        let max_ipv6 = config.ipv6.map(|_| usize::from(config.mtu).saturating_sub(headers_len));
+        let own = own_tuple(config.ipv4_addr);
+        // What is got by DHCP is asked for when it is there.
+        let detection = if config.dhcp { AddressDetection::None } else { config.address_detection };
+        let dhcp = config.dhcp.then(|| {
+            let [a, b, c, d, e, f] = config.hardware_addr.0;
+            let number = u64::from_be_bytes([0, 0, a, b, c, d, e, f]);
+            dhcp::DhcpClient::new(config.hardware_addr, secret.hash(&own, 7) ^ number)
+        });
+        let random = secret.hash(&own, 8);
+        let ipv6 = match config.ipv6 {
+            Some(given) => Some(Ipv6Interface::new(given, config.hardware_addr)),
+            None => config.ipv6_autoconf.then(|| Ipv6Interface::autoconfigured(config.hardware_addr, random)),
+        };
+        let speaks_ipv6 = ipv6.is_some();
         Stack {
             tcp,
             tcp_in_order: tcp::Config { reassembly_bytes: 0, ..tcp },
             secret,
             routes,
             arp: ArpCache::default(),
-            ipv6: config.ipv6.map(|ipv6| Ipv6Interface::new(ipv6, config.hardware_addr)),
+            ipv6,
             ports: Vec::new(),
             demux: Demux::new(config.secret),
             backlog: Backlog::new(config.secret, config.backlog),
             cookies_sent: 0,
             cookies_until: None,
-            detector: Detector::new(config.address_detection, secret.hash(&own, 3)),
+            challenges: Challenges::new(config.challenges_per_second),
+            detector: Detector::new(detection, secret.hash(&own, 3)),
+            dhcp,
             time_wait: TimeWait::new(config.secret, config.time_wait_capacity, config.time_wait),
             blocks_in_time_wait: 0,
             wheel: TimerWheel::with_tick_shift(Instant::ZERO, TICK_SHIFT),
@@ -201,7 +228,8 @@ impl Stack {
             fragments: Reassembly::new(config.fragment_bytes),
             strays: VecDeque::new(),
             sums: SumCache::new(sums::CAPACITY),
-            datagrams: Datagrams::new(max_ipv6),
+            datagrams: Datagrams::new(speaks_ipv6),
+            fragmented: 0,
             ip_ident: config.share.index() as u16,
             ephemeral: 0,
             last_transmitted: None,
@@ -268,7 +296,7 @@ impl Stack {
         if !self.routes.is_unicast(remote) || remote == self.config.ipv4_addr {
             return Err(ConnectError::BadAddress);
         }
-        if self.detector.is_refused() {
+        if self.detector.is_refused() || self.config.ipv4_addr.is_unspecified() {
             return Err(ConnectError::AddressRefused);
         }
         self.routes.next_hop(remote).map(|_| self.config.ipv4_addr).ok_or(ConnectError::NoRoute)
@@ -280,7 +308,8 @@ impl Stack {
         if !interface6::is_unicast(remote) || own.is_ours(remote) {
             return Err(ConnectError::BadAddress);
         }
-        own.next_hop(remote).map(|_| own.addr()).ok_or(ConnectError::NoRoute)
+        let is_configured = !own.addr().is_unspecified();
+        own.next_hop(remote).filter(|_| is_configured).map(|_| own.addr()).ok_or(ConnectError::NoRoute)
     }
 
     /// A socket pair that is in no use: RFC 6056 algorithm 3, a per-peer offset and a common counter.
@@ -318,7 +347,10 @@ impl Stack {
             self.arp.poll_timeout(),
             self.fragments.next_expiry(),
             self.detector.poll_timeout(),
+            self.dhcp.as_ref().map(dhcp::DhcpClient::poll_timeout),
             self.ipv6.as_ref().and_then(|own| own.neighbors.poll_timeout()),
+            self.ipv6.as_ref().and_then(|own| own.reports.poll_timeout()),
+            self.ipv6.as_ref().and_then(|own| own.autoconf.as_ref()?.poll_timeout()),
         ]
         .into_iter()
         .flatten()
@@ -330,7 +362,7 @@ impl Stack {
         while let Some((_, timer)) = self.wheel.expire(now) {
             match timer {
                 Timer::Connection(key) => self.connection_timeout(now, key, app),
-                Timer::HalfOpen { tuple, number } => self.half_open_timeout(now, tuple, number),
+                Timer::HalfOpen { tuple, number } => self.half_open_timeout(now, tuple, number, app),
             }
         }
         self.time_wait.expire(now);
@@ -338,6 +370,9 @@ impl Stack {
             self.reassembly_timed_out(incomplete);
         }
         self.detect_conflicts(now, app);
+        self.poll_dhcp(now, app);
+        self.poll_autoconf(now, app);
+        self.report_groups(now);
         while let Some(action) = self.arp.poll(now) {
             match action {
                 Action::Request(addr) => self.queues.push(Control::ArpRequest { addr, to: None }),
@@ -387,7 +422,13 @@ impl Stack {
         }
     }
 
-    fn half_open_timeout(&mut self, now: Instant, tuple: FourTuple, number: u64) {
+    fn half_open_timeout<A: Application>(
+        &mut self,
+        now: Instant,
+        tuple: FourTuple,
+        number: u64,
+        app: &mut A,
+    ) {
         let Some(half_open) = self.backlog.get_mut(&tuple).filter(|record| record.number == number) else {
             return;
         };
@@ -398,7 +439,12 @@ impl Stack {
                 self.queues.push(Control::Tcp { tuple, segment });
             }
             None => {
-                self.backlog.remove(&tuple);
+                let record = self.backlog.remove(&tuple);
+                if record.is_some_and(|record| record.early.is_some())
+                    && let Some(&key) = self.demux.get(&tuple)
+                {
+                    self.end(now, key, CloseReason::TimedOut, app);
+                }
             }
         }
     }
@@ -523,6 +569,9 @@ impl Stack {
             disposition = Disposition::Closed(CloseReason::Aborted);
         }
         self.count_reassembly(pcb);
+        if std::mem::take(&mut pcb.due.challenge) {
+            pcb.due.ack_now |= self.challenges.may_send(now, &self.secret, &pcb.tuple);
+        }
         match disposition {
             Disposition::Continue => {}
             Disposition::Reply(segment) => self.queues.push(Control::Tcp { tuple: pcb.tuple, segment }),
@@ -577,6 +626,9 @@ impl Stack {
         self.demux.remove(&pcb.tuple);
         pcb.state = State::Closed;
         pcb.link.queued = false;
+        if std::mem::take(&mut pcb.link.early) {
+            self.drop_half_open(&pcb.tuple);
+        }
         if std::mem::take(&mut pcb.link.in_time_wait) {
             self.blocks_in_time_wait -= 1;
         }
@@ -605,10 +657,29 @@ impl Stack {
         self.config.mtu.saturating_sub(tuple.headers_len()).max(88)
     }
 
-    /// Whether our address may be used: with [`AddressDetection::Probe`] not before it was asked for, and never if another
-    /// host has it.
+    /// Whether our address may be used: not before there is one ([`Config::dhcp`]), with
+    /// [`AddressDetection::Probe`] not before it was asked for, and never if another host has it.
     pub fn may_use_address(&self) -> bool {
-        self.detector.is_usable()
+        self.detector.is_usable() && !self.config.ipv4_addr.is_unspecified()
+    }
+
+    /// Connections of an address that is ours no more are over; nothing is sent, since it would come from
+    /// another.
+    fn close_connections<A: Application>(&mut self, now: Instant, of_ipv4: bool, app: &mut A) {
+        self.backlog = Backlog::new(self.config.secret, self.config.backlog);
+        let keys: Vec<Key> = self.demux.values(of_ipv4).copied().collect();
+        for key in keys {
+            let Some((pcb, mut stream)) = app.connection(key) else { continue };
+            if pcb.tuple.ipv4_addrs().is_some() != of_ipv4 {
+                continue;
+            }
+            let closed = Disposition::Closed(CloseReason::AddressLost);
+            let closed = self.settle(now, key, pcb, &mut stream, closed);
+            drop(stream);
+            if let Some(reason) = closed {
+                app.closed(now, key, reason);
+            }
+        }
     }
 
     /// What the stack was made with.

@@ -235,3 +235,136 @@ fn hostile_frames_do_no_harm() {
     }
     assert!(answers > 1000, "{answers}: the frames do reach what is tested");
 }
+
+/// The groups of a stack are reported when it begins, twice, and when a router asks (RFC 3810); with a hop
+/// limit of one, for all routers to look at.
+#[test]
+fn groups_are_reported() {
+    let mut config =
+        Config::new(EthernetAddress([2, 0, 0, 0, 0, 1]), support::SERVER, 24, *b"only for testing");
+    config.ipv6 = Some(Ipv6Config { addr: SERVER6, prefix_len: 64, gateway: None });
+    let mut app = TestApp::new(|_| None);
+    let mut stack = netstack::stack::Stack::new(config);
+    let reports = |stack: &mut netstack::stack::Stack, app: &mut TestApp, from_ms: u64, to_ms: u64| {
+        let mut reports = Vec::new();
+        for ms in from_ms..to_ms {
+            let now = Instant::from_millis(ms);
+            stack.handle_timeout(now, app);
+            let emit = |t: &Transmission<'_>| [t.headers, &t.payload_to_vec()[..]].concat();
+            while let Some(frame) = stack.poll_transmit(now, &Capabilities::default(), app, emit) {
+                reports.push(frame);
+            }
+        }
+        reports
+    };
+    let joined = reports(&mut stack, &mut app, 1, 1200);
+    assert_eq!(joined.len(), 2);
+    for frame in &joined {
+        assert_eq!(frame[..6], [0x33, 0x33, 0, 0, 0, 0x16]);
+        let packet = ipv6::Packet::new_checked(&frame[14..]).expect("a packet");
+        assert_eq!((packet.next_header(), packet.hop_limit()), (0, 1));
+        assert_eq!(packet.dst_addr(), netstack::wire::mld::ALL_ROUTERS);
+        assert!(packet.src_addr().is_unicast_link_local());
+        // Router alert, then two groups, each left out of nothing.
+        assert_eq!(frame[54..62], [58, 0, 5, 2, 0, 0, 1, 0]);
+        assert_eq!((frame[62], &frame[68..70], frame[70], frame[90]), (143, &[0, 2][..], 4, 4));
+        assert_eq!(frame.len(), 110);
+    }
+    let question = |group: Ipv6Addr, hop_limit, src: Ipv6Addr| {
+        let all = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+        let mut bytes = vec![0; 28];
+        bytes[0] = 130;
+        bytes[4..6].copy_from_slice(&500u16.to_be_bytes());
+        bytes[8..24].copy_from_slice(&group.octets());
+        let pseudo = netstack::wire::checksum::pseudo_header(src, all, Protocol::Icmpv6, 28);
+        let sum = netstack::wire::checksum::add(pseudo, netstack::wire::checksum::sum(&bytes));
+        bytes[2..4].copy_from_slice(&(!sum).to_be_bytes());
+        frame(EthernetAddress([0x33, 0x33, 0, 0, 0, 1]), src, all, hop_limit, &bytes)
+    };
+    let router: Ipv6Addr = "fe80::99".parse().expect("an address");
+    let ours = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00, 2);
+    let mut at = 2000;
+    for (group, hop_limit, src, answers) in [
+        (Ipv6Addr::UNSPECIFIED, 1, router, 1),
+        (ours, 1, router, 1),
+        ("ff02::1:ff00:77".parse().expect("an address"), 1, router, 0),
+        (Ipv6Addr::UNSPECIFIED, 64, router, 0),
+        (Ipv6Addr::UNSPECIFIED, 1, PEER6, 0),
+    ] {
+        for _ in 0..3 {
+            let bytes = question(group, hop_limit, src);
+            stack.handle_frame(Instant::from_millis(at), &bytes, RxChecksum::Unknown, &mut app);
+        }
+        let sent = reports(&mut stack, &mut app, at, at + 600);
+        assert_eq!(sent.len(), answers, "{group} {hop_limit} {src}");
+        assert!(sent.iter().all(|frame| frame[70] == 2), "asked, not joined");
+        at += 1000;
+    }
+}
+
+/// An echo in fragments, in any order, is answered in fragments that any path takes; overlapping ones, and
+/// neighbour discovery in fragments (RFC 6980), are not.
+#[test]
+fn fragments_are_put_together_and_made() {
+    let data: Vec<u8> = (0..4000u32).map(|i| (i * 7) as u8).collect();
+    let ping = icmpv6::Repr::EchoRequest { ident: 9, sequence: 1, data: &data };
+    let whole = message(&ping, PEER6, SERVER6);
+    let cut = |whole: &[u8], ident: u32, to: EthernetAddress| -> Vec<Vec<u8>> {
+        let parts: Vec<&[u8]> = whole.chunks(1232).collect();
+        (0..parts.len())
+            .map(|at| {
+                let (offset, more) = (1232 * at, at + 1 < parts.len());
+                let header =
+                    ipv6::Ipv6Fragment { next_header: 58, ident, offset, more, payload: &[] }.header();
+                let mut bytes = frame(to, PEER6, SERVER6, 255, &[&header, parts[at]].concat());
+                bytes[20] = 44;
+                bytes
+            })
+            .collect()
+    };
+    let mut pair = Pair::new(wire::Config::default(), 1, &dual_stack, TestApp::new(|_| None));
+    let (now, host) = (pair.now, &mut pair.server);
+    host.stack.add_neighbor(now, PEER6, STRANGER);
+    let to = host.device.hardware_addr();
+    for (ident, order) in [[0, 1, 2, 3], [3, 2, 1, 0], [2, 0, 3, 1]].into_iter().enumerate() {
+        let fragments = cut(&whole, ident as u32, to);
+        for at in order {
+            host.stack.handle_frame(now, &fragments[at], RxChecksum::Unknown, &mut host.app);
+        }
+        let sent = sent(host, now);
+        assert_eq!(sent.len(), 4);
+        let mut put_together = Vec::new();
+        let mut idents = Vec::new();
+        for (number, bytes) in sent.iter().enumerate() {
+            assert!(bytes.len() <= 14 + 1280);
+            let packet = ipv6::Packet::new_checked(&bytes[14..]).expect("a packet");
+            let Ok(ipv6::Ipv6Content::Fragment(part)) = packet.content() else { panic!("no fragment") };
+            assert_eq!((part.offset, part.more), (put_together.len(), number < 3));
+            put_together.extend_from_slice(part.payload);
+            idents.push(part.ident);
+        }
+        idents.dedup();
+        assert_eq!(idents.len(), 1);
+        let reply = icmpv6::Repr::EchoReply { ident: 9, sequence: 1, data: &data };
+        assert_eq!(put_together, message(&reply, SERVER6, PEER6));
+    }
+    // A fragment that overlaps ends its packet.
+    let mut fragments = cut(&whole, 100, to);
+    fragments[1][14 + 40 + 3] -= 8;
+    for fragment in &fragments {
+        host.stack.handle_frame(now, fragment, RxChecksum::Unknown, &mut host.app);
+    }
+    assert!(sent(host, now).is_empty());
+    // Discovery never needs any.
+    let ask = icmpv6::Repr::NeighborSolicitation { target: SERVER6, source: Some(STRANGER) };
+    let ask = message(&ask, PEER6, SERVER6);
+    for (at, more) in [(0, true), (16, false)] {
+        let header =
+            ipv6::Ipv6Fragment { next_header: 58, ident: 7, offset: at, more, payload: &[] }.header();
+        let part = if more { &ask[..16] } else { &ask[16..] };
+        let mut bytes = frame(to, PEER6, SERVER6, 255, &[&header, part].concat());
+        bytes[20] = 44;
+        host.stack.handle_frame(now, &bytes, RxChecksum::Unknown, &mut host.app);
+    }
+    assert!(sent(host, now).is_empty());
+}

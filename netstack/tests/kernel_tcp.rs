@@ -13,7 +13,7 @@ use netstack::application::{CloseReason, Key};
 use netstack::device::Device;
 use netstack::device::fault::{FaultDevice, Faults};
 use netstack::device::tap::TapDevice;
-use netstack::stack::{Config, Ipv6Config, Stack};
+use netstack::stack::{Config, Event, FastOpenConfig, Ipv6Config, Stack};
 use netstack::sys::{link, netns};
 use runtime::time::Instant;
 use support::{TestApp, TestStream, byte_at};
@@ -52,10 +52,13 @@ fn main() -> ExitCode {
                 refused(net());
                 abort(net());
                 many(net());
+                fast_open(net());
             }
             println!("kernel_tcp: offload {offload}, {} % lost: {:.1?}", drop * 100.0, begun.elapsed());
         }
     }
+    dhcp();
+    autoconf();
     println!("kernel_tcp: ok");
     ExitCode::SUCCESS
 }
@@ -63,11 +66,12 @@ fn main() -> ExitCode {
 /// `ping` of what needs fragments both ways, and of what just does not: all answered, each byte as it was.
 fn pings(mut net: Net) {
     for size in ["56", "1472", "1473", "4000", "65000"] {
-        let count = if size == "65000" { "3" } else { "5" };
+        // Of the longest, ping's own buffer holds two.
+        let (count, interval) = if size == "65000" { ("3", "0.2") } else { ("5", "0.01") };
         let output = net.serve(
             || None,
             move || {
-                let arguments = ["-n", "-c", count, "-i", "0.01", "-W", "5", "-s", size];
+                let arguments = ["-n", "-c", count, "-i", interval, "-W", "5", "-s", size];
                 Command::new("ping").args(arguments).arg(OURS.to_string()).output()
             },
         );
@@ -90,17 +94,25 @@ fn over_ipv6(mut net: Net, drop: f64) {
         return println!("kernel_tcp: the kernel has no IPv6 here");
     }
     if drop == 0.0 {
-        let output = net.serve(
-            || None,
-            || {
-                let arguments = ["-6", "-n", "-c", "5", "-i", "0.01", "-W", "5", "-s", "1400"];
-                Command::new("ping").args(arguments).arg(OURS6.to_string()).output()
-            },
-        );
-        if let Ok(output) = output {
-            let text = String::from_utf8_lossy(&output.stdout);
-            assert!(text.contains(" 0% packet loss") && !text.contains("wrong"), "ping -6: {text}");
+        // The last two in fragments, both ways.
+        for size in ["1400", "1453", "60000"] {
+            let output = net.serve(
+                || None,
+                move || {
+                    let arguments = ["-6", "-n", "-c", "5", "-i", "0.2", "-W", "5", "-s", size];
+                    Command::new("ping").args(arguments).arg(OURS6.to_string()).output()
+                },
+            );
+            if let Ok(output) = output {
+                let text = String::from_utf8_lossy(&output.stdout);
+                assert!(
+                    text.contains(" 0% packet loss") && !text.contains("wrong"),
+                    "ping -6 -s {size}: {text}"
+                );
+            }
         }
+        let stats = net.stack.stats();
+        assert_eq!((stats.reassembled, stats.fragments_dropped), (10, 0), "{stats:?}");
     }
     net.serve(
         || Some(TestStream::new(1, BULK)),
@@ -132,6 +144,136 @@ fn over_ipv6(mut net: Net, drop: f64) {
     );
 }
 
+/// `dnsmasq`, until it is dropped.
+struct DhcpServer {
+    server: std::process::Child,
+    /// Goes when it does.
+    _leases: tempfile::TempDir,
+}
+
+impl DhcpServer {
+    fn start(more: &[&str]) -> io::Result<DhcpServer> {
+        let folder = tempfile::tempdir()?;
+        let leases = format!("--dhcp-leasefile={}", folder.path().join("leases").display());
+        let arguments = [
+            "--no-daemon",
+            "--conf-file=/dev/null",
+            "--pid-file=",
+            "--user=root",
+            "--port=0",
+            "--interface=tcp0",
+            "--bind-interfaces",
+            "--dhcp-authoritative",
+            "--no-ping",
+            "--dhcp-range=10.78.0.50,10.78.0.60,255.255.255.0,120",
+        ];
+        let quiet = std::process::Stdio::null;
+        let mut server = Command::new("dnsmasq");
+        let server = server.args(arguments).args(more).arg(leases).stdout(quiet()).stderr(quiet()).spawn()?;
+        Ok(DhcpServer { server, _leases: folder })
+    }
+}
+
+impl Drop for DhcpServer {
+    fn drop(&mut self) {
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+    }
+}
+
+/// An address from a server of other hands: got, used, renewed, and lost when nobody renews it.
+fn dhcp() {
+    let mut net = Net::with(true, 0.0, |config| config.dhcp = true);
+    let server = match DhcpServer::start(&[]) {
+        Ok(server) => server,
+        Err(error) => return println!("kernel_tcp: no dnsmasq here ({error})"),
+    };
+    net.turn_until("a lease", |net| net.stack.lease().is_some());
+    let lease = net.stack.lease().expect("just seen");
+    assert_eq!(lease.addr.octets()[..3], [10, 78, 0]);
+    assert_eq!((lease.prefix_len, lease.server, lease.router), (24, KERNEL, Some(KERNEL)));
+    assert!(net.stack.may_use_address());
+    let addr = lease.addr;
+    net.serve(
+        || Some(TestStream::new(1, 100_000)),
+        move || {
+            let mut stream = TcpStream::connect(SocketAddrV4::new(addr, PORT)).expect("connect");
+            stream.set_read_timeout(Some(Duration::from_secs(50))).expect("timeout");
+            expect_bytes(&mut stream, 1, 100_000);
+        },
+    );
+    // A little more than half of the lease goes by, and the server is asked.
+    net.origin -= Duration::from_secs(61);
+    net.turn_until("a renewal", |net| net.stack.lease().is_some_and(|later| later.expires > lease.expires));
+    assert_eq!(net.stack.lease().map(|lease| lease.addr), Some(addr));
+    drop(server);
+    net.origin -= Duration::from_secs(130);
+    net.turn_until("the end of it", |net| net.stack.lease().is_none());
+    assert!(!net.stack.may_use_address());
+    let events: Vec<Event> = std::iter::from_fn(|| net.stack.poll_event()).collect();
+    assert!(matches!(events[..], [Event::Leased { .. }, Event::LeaseLost]), "{events:?}");
+}
+
+/// A router of other hands: its prefix makes our address, which nobody has, and the kernel speaks to it.
+fn autoconf() {
+    let mut net = Net::with(true, 0.0, |config| (config.ipv6, config.ipv6_autoconf) = (None, true));
+    let address = format!("{KERNEL6}/64");
+    let added = Command::new("ip").args(["-6", "addr", "add", &address, "dev", "tcp0", "nodad"]).output();
+    if !added.is_ok_and(|output| output.status.success()) {
+        return println!("kernel_tcp: the kernel has no IPv6 here");
+    }
+    let _router = match DhcpServer::start(&["--enable-ra", "--dhcp-range=fd00:0:0:4e::,ra-only,64,3600"]) {
+        Ok(router) => router,
+        Err(error) => return println!("kernel_tcp: no dnsmasq here ({error})"),
+    };
+    net.turn_until("an address", |net| net.stack.ipv6_addr().is_some());
+    let addr = net.stack.ipv6_addr().expect("just seen");
+    assert_eq!(addr.segments()[..4], KERNEL6.segments()[..4]);
+    net.serve(
+        || Some(TestStream::new(1, 100_000)),
+        move || {
+            let mut stream = TcpStream::connect((addr, PORT)).expect("connect");
+            stream.set_read_timeout(Some(Duration::from_secs(50))).expect("timeout");
+            expect_bytes(&mut stream, 1, 100_000);
+        },
+    );
+    assert_eq!(net.app.closed.pop().map(|(reason, _)| reason), Some(CloseReason::Finished));
+    assert_eq!(net.stack.poll_event(), Some(Event::Ipv6Changed { addr: Some(addr) }));
+}
+
+/// The kernel's Fast Open: it asks for a cookie with the first SYN, and the next one brings it, with text,
+/// for each of several connections; all bytes are there once.
+fn fast_open(mut net: Net) {
+    let mut first = 0;
+    for number in 0..3 {
+        net.serve(
+            || Some(TestStream::new(1, 20_000)),
+            || {
+                use rustix::net::{AddressFamily, SendFlags, SocketType, sendto, socket};
+                /// `MSG_FASTOPEN` of Linux: connects, and what is sent goes with the SYN if there is a
+                /// cookie.
+                const FAST_OPEN: SendFlags = SendFlags::from_bits_retain(0x2000_0000);
+                let socket = socket(AddressFamily::INET, SocketType::STREAM, None).expect("socket");
+                let text = bytes(0, 1000);
+                let sent = sendto(&socket, &text, FAST_OPEN, &SocketAddrV4::new(OURS, PORT)).expect("sendto");
+                let mut stream = TcpStream::from(socket);
+                stream.set_read_timeout(Some(Duration::from_secs(50))).expect("timeout");
+                stream.write_all(&text[sent..]).expect("write");
+                stream.shutdown(Shutdown::Write).expect("FIN");
+                expect_bytes(&mut stream, 1, 20_000);
+                assert_eq!(stream.read(&mut [0]).expect("FIN"), 0);
+            },
+        );
+        let (reason, stream) = net.app.closed.pop().expect("a connection");
+        assert_eq!((reason, stream.acknowledged, stream.received), (CloseReason::Finished, 20_000, 1000));
+        assert_eq!(stream.wrong_bytes, 0);
+        // A cookie of the last network's is as good: then even the first one has its text in the SYN.
+        first = if number == 0 { net.stack.stats().fast_opened } else { first };
+        assert_eq!(net.stack.stats().fast_opened, first + number, "connection {number}");
+        assert_eq!(net.stack.half_open(), 0);
+    }
+}
+
 /// Our stack on a TAP device, driven by the thread that holds it.
 struct Net {
     stack: Stack,
@@ -142,6 +284,10 @@ struct Net {
 
 impl Net {
     fn new(offload: bool, drop: f64) -> Net {
+        Net::with(offload, drop, |_| ())
+    }
+
+    fn with(offload: bool, drop: f64, change: impl Fn(&mut Config)) -> Net {
         let tap = TapDevice::open(Some("tcp0"), offload).expect("TAP");
         link::add_address(tap.name(), KERNEL, 24).expect("address");
         link::set_up(tap.name()).expect("up");
@@ -150,7 +296,9 @@ impl Net {
         config.mtu = device.mtu();
         config.time_wait = Duration::from_secs(1);
         config.features.offload = offload;
+        config.fast_open = Some(FastOpenConfig { pending: 4, key: *b"cookies of tests" });
         config.ipv6 = Some(Ipv6Config { addr: OURS6, prefix_len: 64, gateway: None });
+        change(&mut config);
         let mut stack = Stack::new(config);
         stack.listen(PORT).expect("a fresh stack");
         Net { stack, app: TestApp::new(|_| None), device, origin: Clock::now() }
@@ -179,6 +327,14 @@ impl Net {
             self.turn();
         }
         thread.join().expect("the client's checks hold")
+    }
+
+    fn turn_until(&mut self, what: &str, is_so: impl Fn(&Net) -> bool) {
+        let limit = Clock::now() + Duration::from_secs(30);
+        while !is_so(self) {
+            assert!(Clock::now() < limit, "no sign of {what}");
+            self.turn();
+        }
     }
 
     fn turn(&mut self) {

@@ -9,10 +9,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use netstack::application::Key;
-use netstack::stack::{Config, Stack};
+use netstack::stack::{Config, FastOpenConfig, Stack};
 use netstack::tcp::{Algorithm, EcnUse};
 use netstack::transmission::{Capabilities, RxChecksum};
-use netstack::wire::tcp::{Flags, Options, Packet, Repr, SackBlocks, Timestamps};
+use netstack::wire::tcp::{FastOpen, Flags, Options, Packet, Repr, SackBlocks, Timestamps};
 use netstack::wire::{EtherType, EthernetAddress, Protocol, ethernet, icmpv4, ipv4};
 use runtime::time::Instant;
 use support::{Record, TestApp, TestStream, byte_at};
@@ -26,6 +26,9 @@ const PEER_PORT: u16 = 5000;
 
 /// The peer's ISN; near the wrap, so that each script crosses it.
 const PEER_ISN: u32 = u32::MAX - 300;
+
+/// In a script, the cookie that the stack gave.
+const ANY_COOKIE: FastOpen = FastOpen::Cookie([0; 8]);
 
 /// How late a packet may be: a tick of the timer wheel.
 const TOLERANCE: Duration = Duration::from_micros(2200);
@@ -77,10 +80,14 @@ struct Runner {
     app: TestApp,
     key: Option<Key>,
     iss: Option<u32>,
+    /// The same of each of the peer's ports.
+    initial: std::collections::BTreeMap<u16, u32>,
     /// The value of our SYN's timestamp.
     first_stamp: u32,
     local_port: u16,
     peer_port: u16,
+    /// The Fast Open cookie that the stack gave last.
+    cookie: Option<FastOpen>,
     sent: std::collections::VecDeque<(Instant, Line)>,
 }
 
@@ -88,6 +95,7 @@ fn run(text: &str) -> Result<(), (usize, String)> {
     let mut config = Config::new(OUR_HARDWARE, OURS, 24, *b"packet scripts!!");
     config.tcp.timestamps = false;
     config.tcp.congestion = Algorithm::NewReno;
+    config.tcp.max_window = config.tcp.usual_window;
     let mut runner: Option<Runner> = None;
     let mut last = 0;
     for (number, line) in text.lines().enumerate() {
@@ -137,6 +145,13 @@ fn set_option(config: &mut Config, option: &str) -> Result<(), String> {
         "time-wait-records" => config.features.time_wait_records = value == "on",
         "packet-merging" => config.features.packet_merging = value == "on",
         "keep-alive-ms" => config.tcp.keep_alive = Some(Duration::from_millis(number()?)),
+        "fast-open" => {
+            config.fast_open =
+                Some(FastOpenConfig { pending: number()? as usize, key: *b"cookies of tests" });
+        }
+        "challenges-per-second" => config.challenges_per_second = number()? as u32,
+        "user-timeout-ms" => config.tcp.user_timeout = Some(Duration::from_millis(number()?)),
+        "usual-window" => config.tcp.usual_window = number()? as u32,
         "max-window" => config.tcp.max_window = number()? as u32,
         "max-retransmissions" => config.tcp.max_retransmissions = number()? as u8,
         "fin-wait-2-ms" => config.tcp.fin_wait_2 = Duration::from_millis(number()?),
@@ -167,9 +182,11 @@ impl Runner {
             app,
             key: None,
             iss: None,
+            initial: Default::default(),
             first_stamp: 0,
             local_port,
             peer_port,
+            cookie: None,
             sent: Default::default(),
         }
     }
@@ -241,8 +258,10 @@ impl Runner {
             let header = Repr::parse(&packet).expect("a header");
             if header.flags.syn() {
                 self.iss = Some(header.seq_number);
+                self.initial.insert(header.dst_port, header.seq_number);
                 self.first_stamp = header.options.timestamps.map_or(0, |stamps| stamps.value);
                 self.local_port = header.src_port;
+                self.cookie = header.options.fast_open.or(self.cookie);
             }
             // A reset in answer to an ACK takes its number from there.
             let iss = self.iss.unwrap_or(0);
@@ -333,6 +352,9 @@ impl Runner {
         options.sack = sack;
         if let Some(stamps) = &mut options.timestamps {
             stamps.echo_reply = stamps.echo_reply.wrapping_add(self.first_stamp);
+        }
+        if options.fast_open == Some(ANY_COOKIE) {
+            options.fast_open = Some(self.cookie.ok_or("the stack has given no cookie")?);
         }
         let repr = Repr {
             src_port: self.peer_port,
@@ -429,6 +451,7 @@ impl Runner {
             // A new connection of the peer's from another port.
             ["peer-port", _] => {
                 self.peer_port = number(1)? as u16;
+                self.iss = self.initial.get(&self.peer_port).copied().or(self.iss);
                 self.key = None;
             }
             // A router reports the segment at SEQ: unreachable CODE SEQ [MTU].
@@ -476,6 +499,7 @@ impl Runner {
                     "held" => self.record()?.pcb.reassembly_bytes() as u64,
                     "timeouts" => u64::from(self.record()?.stream.timeouts),
                     "peer-finished" => u64::from(self.record()?.stream.peer_finished),
+                    "fast-opened" => self.stack.stats().fast_opened,
                     "connections" => self.stack.connections() as u64,
                     "half-open" => self.stack.half_open() as u64,
                     "time-wait" => self.stack.in_time_wait() as u64,
@@ -570,6 +594,14 @@ fn parse_options(list: &str) -> Result<Options, String> {
             "mss" => options.mss = Some(number(1)? as u16),
             "wscale" => options.window_scale = Some(number(1)? as u8),
             "sackOK" => options.sack_permitted = true,
+            "FO" => {
+                options.fast_open = Some(match words.get(1) {
+                    None => FastOpen::Request,
+                    Some(&"cookie") => ANY_COOKIE,
+                    Some(&"wrong") => FastOpen::Cookie(*b"forged!!"),
+                    Some(other) => return Err(format!("FO {other}?")),
+                });
+            }
             "TS" => {
                 options.timestamps =
                     Some(Timestamps { value: number(2)?, echo_reply: number(4).unwrap_or(0) });
@@ -589,11 +621,14 @@ fn parse_options(list: &str) -> Result<Options, String> {
 
 /// Our timestamps' values are the clock's; scripts compare what they echo.
 fn same_options(expected: &Options, sent: &Options) -> bool {
+    let is_cookie = |options: &Options| matches!(options.fast_open, Some(FastOpen::Cookie(_)));
     let echo = |options: &Options| options.timestamps.map(|timestamps| timestamps.echo_reply);
     expected.mss == sent.mss
         && expected.window_scale == sent.window_scale
         && expected.sack_permitted == sent.sack_permitted
         && expected.sack == sent.sack
+        && expected.fast_open.is_some() == sent.fast_open.is_some()
+        && is_cookie(expected) == is_cookie(sent)
         && echo(expected) == echo(sent)
 }
 
@@ -624,6 +659,11 @@ fn show(line: &Line) -> String {
         }
         if let Some(timestamps) = options.timestamps {
             list.push(format!("TS val {} ecr {}", timestamps.value, timestamps.echo_reply));
+        }
+        match options.fast_open {
+            Some(FastOpen::Cookie(_)) => list.push("FO cookie".to_owned()),
+            Some(_) => list.push("FO".to_owned()),
+            None => {}
         }
         if !options.sack.is_empty() {
             let blocks: Vec<_> = options.sack.as_slice().iter().map(|(l, r)| format!("{l}:{r}")).collect();

@@ -4,7 +4,7 @@
 use std::net::Ipv4Addr;
 
 use netstack::wire::ethernet::{self, EtherType, EthernetAddress};
-use netstack::wire::tcp::{Flags, Options, SackBlocks, Timestamps};
+use netstack::wire::tcp::{FAST_OPEN_COOKIE_LEN, FastOpen, Flags, Options, SackBlocks, Timestamps};
 use netstack::wire::{Protocol, arp, checksum, icmpv4, ipv4, tcp};
 use pnet::packet::Packet as _;
 use pnet::packet::arp::{ArpHardwareTypes, ArpOperation, ArpPacket, MutableArpPacket};
@@ -12,7 +12,9 @@ use pnet::packet::ethernet::{EtherTypes, EthernetPacket};
 use pnet::packet::icmp::{self, IcmpPacket, echo_request::EchoRequestPacket};
 use pnet::packet::ip::IpNextHeaderProtocols;
 use pnet::packet::ipv4::{self as pnet_ipv4, Ipv4Packet, MutableIpv4Packet};
-use pnet::packet::tcp::{self as pnet_tcp, MutableTcpPacket, TcpOption, TcpOptionNumbers, TcpPacket};
+use pnet::packet::tcp::{
+    self as pnet_tcp, MutableTcpPacket, TcpOption, TcpOptionNumber, TcpOptionNumbers, TcpPacket,
+};
 use pnet::util::MacAddr;
 use proptest::prelude::*;
 
@@ -31,14 +33,19 @@ fn mac(address: EthernetAddress) -> MacAddr {
 fn options() -> impl Strategy<Value = Options> {
     let timestamps = prop::option::of((any::<u32>(), any::<u32>()));
     let sack = prop::collection::vec((any::<u32>(), any::<u32>()), 0..=4);
-    (prop::option::of(any::<u16>()), prop::option::of(0u8..=14), any::<bool>(), timestamps, sack).prop_map(
-        |(mss, window_scale, sack_permitted, timestamps, blocks)| {
+    let fast_open = prop::option::of(prop_oneof![
+        Just(FastOpen::Request),
+        any::<[u8; FAST_OPEN_COOKIE_LEN]>().prop_map(FastOpen::Cookie),
+    ]);
+    let mss = prop::option::of(any::<u16>());
+    (mss, prop::option::of(0u8..=14), any::<bool>(), timestamps, sack, fast_open).prop_map(
+        |(mss, window_scale, sack_permitted, timestamps, blocks, fast_open)| {
             let mut sack = SackBlocks::NONE;
             for (left, right) in blocks {
                 assert!(sack.push(left, right));
             }
             let timestamps = timestamps.map(|(value, echo_reply)| Timestamps { value, echo_reply });
-            Options { mss, window_scale, sack_permitted, sack, timestamps }
+            Options { mss, window_scale, sack_permitted, sack, timestamps, fast_open }
         },
     )
 }
@@ -236,6 +243,10 @@ proptest! {
                 }
                 TcpOptionNumbers::SACK => prop_assert_eq!(value.len() % 8, 0),
                 TcpOptionNumbers::NOP => {}
+                TcpOptionNumber(34) => match repr.options.fast_open {
+                    Some(FastOpen::Cookie(cookie)) => prop_assert_eq!(value, &cookie[..]),
+                    _ => prop_assert!(value.is_empty()),
+                },
                 other => prop_assert!(false, "unexpected option {:?}", other),
             }
         }
@@ -248,7 +259,8 @@ proptest! {
         prop_assert_eq!(tcp::Repr::parse(&ours), Ok(expected));
         // No block is left out without need.
         let dropped = repr.options.sack.as_slice().len() - expected.options.sack.as_slice().len();
-        prop_assert!(dropped == 0 || header_len + 8 > tcp::MAX_HEADER_LEN);
+        let next = if expected.options.sack.is_empty() { 12 } else { 8 };
+        prop_assert!(dropped == 0 || header_len + next > tcp::MAX_HEADER_LEN);
 
         // A partial checksum, completed over the whole segment as a device does, gives the same field.
         let full = ours.checksum();

@@ -63,6 +63,12 @@ impl<V> Demux<V> {
         }
     }
 
+    /// What is kept under pairs of IPv4, or of IPv6, in no order.
+    pub fn values(&self, of_ipv4: bool) -> impl Iterator<Item = &V> {
+        let v4 = of_ipv4.then(|| self.v4.values()).into_iter().flatten();
+        v4.chain((!of_ipv4).then(|| self.v6.values()).into_iter().flatten())
+    }
+
     /// How many connections there are.
     pub fn len(&self) -> usize {
         self.v4.len() + self.v6.len()

@@ -1,11 +1,15 @@
 //! What an interface is in IPv6: its addresses, the prefix of its link, the way out, and its neighbours (RFC 4291, 4861).
 //!
 //! The neighbours are kept as those of ARP are ([`crate::iface::arp_cache`]): asked for, believed for a while, asked again.
-//! No duplicate address detection, no router advertisements: addresses are given.
+//! Addresses are given, or had from a router and asked for before they are used ([`crate::iface::autoconf`]).
 
 use std::net::Ipv6Addr;
 
+use smallvec::SmallVec;
+
 use crate::iface::arp_cache::ArpCache;
+use crate::iface::autoconf::Autoconf;
+use crate::iface::mld::MulticastReports;
 use crate::wire::EthernetAddress;
 
 /// Addresses of a stack in IPv6.
@@ -25,35 +29,79 @@ pub(crate) struct Ipv6Interface {
     config: Ipv6Config,
     link_local: Ipv6Addr,
     pub(crate) neighbors: ArpCache<Ipv6Addr>,
+    pub(crate) reports: MulticastReports,
+    /// Where addresses are not given.
+    pub(crate) autoconf: Option<Autoconf>,
 }
 
 impl Ipv6Interface {
     pub(crate) fn new(config: Ipv6Config, hardware_addr: EthernetAddress) -> Ipv6Interface {
-        Ipv6Interface { config, link_local: link_local(hardware_addr), neighbors: ArpCache::default() }
+        let (link_local, neighbors) = (link_local(hardware_addr), ArpCache::default());
+        Ipv6Interface { config, link_local, neighbors, reports: MulticastReports::new(), autoconf: None }
     }
 
-    /// The address that we speak from.
+    /// One whose addresses are had from a router; `random` is another for each host.
+    pub(crate) fn autoconfigured(hardware_addr: EthernetAddress, random: u64) -> Ipv6Interface {
+        let config = Ipv6Config { addr: Ipv6Addr::UNSPECIFIED, prefix_len: 128, gateway: None };
+        let mut own = Ipv6Interface::new(config, hardware_addr);
+        own.autoconf = Some(Autoconf::new(own.link_local, random));
+        own
+    }
+
+    /// Takes over what is configured by now. Whether our address is another.
+    pub(crate) fn reconfigure(&mut self) -> bool {
+        let Some(autoconf) = &self.autoconf else { return false };
+        let addr = autoconf.addr().unwrap_or(Ipv6Addr::UNSPECIFIED);
+        let before = self.config.addr;
+        self.config = Ipv6Config { addr, prefix_len: autoconf.prefix_len(), gateway: autoconf.router() };
+        before != addr
+    }
+
+    /// The address that we speak from; unspecified while there is none.
     pub(crate) fn addr(&self) -> Ipv6Addr {
         self.config.addr
     }
 
-    /// Whether packets to `addr` are for us alone.
-    pub(crate) fn is_ours(&self, addr: Ipv6Addr) -> bool {
-        addr == self.config.addr || addr == self.link_local
+    fn has_link_local(&self) -> bool {
+        self.autoconf.as_ref().is_none_or(Autoconf::is_link_local_assigned)
     }
 
-    /// Whether `addr` is a group that we are in: all nodes, and those of our addresses (RFC 4291 section 2.8).
+    /// The address that we speak from to routers: that of the link, or none yet.
+    pub(crate) fn addr_for_reports(&self) -> Ipv6Addr {
+        if self.has_link_local() { self.link_local } else { Ipv6Addr::UNSPECIFIED }
+    }
+
+    /// Whether packets to `addr` are for us alone.
+    pub(crate) fn is_ours(&self, addr: Ipv6Addr) -> bool {
+        !addr.is_unspecified()
+            && (addr == self.config.addr || (addr == self.link_local && self.has_link_local()))
+    }
+
+    /// Whether we have asked for `addr`, or are about to, and may not use it yet.
+    pub(crate) fn is_tentative(&self, addr: Ipv6Addr) -> bool {
+        self.autoconf.as_ref().is_some_and(|autoconf| autoconf.is_tentative(addr))
+    }
+
+    /// The groups that we are in, but for all nodes, which nobody reports: those of our addresses, and of
+    /// those that may become ours (RFC 4291 section 2.8, RFC 4862 section 5.4.2).
+    pub(crate) fn groups(&self) -> SmallVec<[Ipv6Addr; 2]> {
+        let candidate = self.autoconf.as_ref().and_then(Autoconf::candidate);
+        let addrs = [Some(self.config.addr), candidate, Some(self.link_local)];
+        let addrs = addrs.into_iter().flatten().filter(|addr| !addr.is_unspecified());
+        let mut groups: SmallVec<[Ipv6Addr; 2]> = addrs.map(solicited_node).collect();
+        groups.dedup();
+        groups
+    }
+
+    /// Whether `addr` is a group that we are in.
     pub(crate) fn is_our_group(&self, addr: Ipv6Addr) -> bool {
-        addr == ALL_NODES
-            || addr == solicited_node(self.config.addr)
-            || addr == solicited_node(self.link_local)
+        addr == ALL_NODES || self.groups().contains(&addr)
     }
 
     /// Whether frames to `addr` may be for a group that we are in.
     pub(crate) fn hears(&self, addr: EthernetAddress) -> bool {
-        [ALL_NODES, solicited_node(self.config.addr), solicited_node(self.link_local)]
-            .into_iter()
-            .any(|group| multicast_hardware(group) == addr)
+        multicast_hardware(ALL_NODES) == addr
+            || self.groups().into_iter().any(|group| multicast_hardware(group) == addr)
     }
 
     /// Whether `addr` is on our link.

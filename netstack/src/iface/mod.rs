@@ -3,8 +3,10 @@
 
 pub(crate) mod acd;
 pub mod arp_cache;
+pub(crate) mod autoconf;
 pub mod demux;
 pub mod flow_share;
 pub(crate) mod ipv6;
+pub(crate) mod mld;
 pub mod reassembly;
 pub mod route;

@@ -1,9 +1,10 @@
 //! What a stack is made with, what it reports, and why it refuses.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
+use crate::dhcp::Lease;
 use crate::iface::acd::AddressDetection;
 use crate::iface::flow_share::FlowShare;
 use crate::iface::ipv6::Ipv6Config;
@@ -16,7 +17,7 @@ use crate::wire::EthernetAddress;
 pub struct Config {
     /// Our Ethernet address.
     pub hardware_addr: EthernetAddress,
-    /// Our IPv4 address.
+    /// Our IPv4 address; unspecified while [`Config::dhcp`] has got none.
     pub ipv4_addr: Ipv4Addr,
     /// Length of the on-link prefix, 0 to 32.
     pub prefix_len: u8,
@@ -24,6 +25,12 @@ pub struct Config {
     pub gateway: Option<Ipv4Addr>,
     /// Our addresses in IPv6, if it is spoken; listeners are for both.
     pub ipv6: Option<Ipv6Config>,
+    /// Where [`Config::ipv6`] gives nothing: address, prefix and gateway are had from a router (RFC 4862),
+    /// and asked for before they are used.
+    pub ipv6_autoconf: bool,
+    /// Address, prefix and gateway are had from a DHCP server ([`crate::dhcp`]); the ones given count for
+    /// nothing.
+    pub dhcp: bool,
     /// What is done about `ipv4_addr` before it is used: whether another host has it already.
     pub address_detection: AddressDetection,
     /// Largest IP packet, in bytes.
@@ -32,6 +39,10 @@ pub struct Config {
     pub secret: [u8; 16],
     /// Half-open connections kept at most; SYNs beyond are answered by cookies (RFC 4987 section 3.6).
     pub backlog: usize,
+    /// TCP Fast Open (RFC 7413); `None`: it is off, and no cookies are given.
+    pub fast_open: Option<FastOpenConfig>,
+    /// ACKs a second, about, that answer what may be forged, over all connections (RFC 5961 section 10).
+    pub challenges_per_second: u32,
     /// TIME-WAIT records kept at most; beyond, the oldest gives way. (Without [`Features::time_wait_records`], blocks of the
     /// application's that are kept at most; beyond, a connection ends without TIME-WAIT.)
     pub time_wait_capacity: usize,
@@ -39,7 +50,7 @@ pub struct Config {
     pub time_wait: Duration,
     /// Out-of-order bytes kept over all connections at most.
     pub reassembly_bytes: usize,
-    /// Bytes of incomplete IPv4 datagrams kept at most; zero: fragments are dropped.
+    /// Bytes of incomplete datagrams kept at most; zero: fragments are dropped.
     pub fragment_bytes: usize,
     /// Which flows are this stack's, where several have the address ([`crate::sharing`]).
     pub share: FlowShare,
@@ -64,10 +75,14 @@ impl Config {
             prefix_len,
             gateway: None,
             ipv6: None,
+            ipv6_autoconf: false,
+            dhcp: false,
             address_detection: AddressDetection::None,
             mtu: 1500,
             secret,
             backlog: 4096,
+            fast_open: None,
+            challenges_per_second: 1000,
             time_wait_capacity: 65536,
             time_wait: Duration::from_secs(10),
             reassembly_bytes: 64 << 20,
@@ -77,6 +92,16 @@ impl Config {
             features: Features::default(),
         }
     }
+}
+
+/// TCP Fast Open at a server. Text of a SYN may come twice, so what is asked by it must do no harm then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FastOpenConfig {
+    /// Connections that may begin before their handshakes are complete, at once; beyond, a SYN's text is not
+    /// taken.
+    pub pending: usize,
+    /// Makes the cookies; from the system's random source. Several stacks with one address share it.
+    pub key: [u8; 16],
 }
 
 /// Specialisations, each on by default (`cheetah serve --without ...`).
@@ -126,6 +151,23 @@ pub enum Event {
         /// The other's Ethernet address.
         hardware_addr: EthernetAddress,
     },
+    /// An address was got by DHCP. It may be used when [`crate::stack::Stack::may_use_address`] says so.
+    Leased {
+        /// The address, and for how long.
+        lease: Lease,
+    },
+    /// It is ours no more: the lease ran out, or the server took it back. Another is looked for.
+    LeaseLost,
+    /// Our address in IPv6, had from a router, is this one now; or there is none any more.
+    Ipv6Changed {
+        /// The address.
+        addr: Option<Ipv6Addr>,
+    },
+    /// Another host has an address in IPv6 that we have asked for: it is not used.
+    Ipv6Refused {
+        /// The address.
+        addr: Ipv6Addr,
+    },
     /// A neighbour does not answer.
     Unreachable {
         /// The silent address.
@@ -156,7 +198,7 @@ pub enum ConnectError {
     Ipv6,
     /// The remote address or port is no unicast TCP endpoint.
     BadAddress,
-    /// Another host has our own address: [`Event::AddressRefused`].
+    /// Another host has our own address ([`Event::AddressRefused`]), or there is none yet ([`Config::dhcp`]).
     AddressRefused,
     /// Neither on-link nor a gateway.
     NoRoute,
@@ -183,7 +225,7 @@ impl fmt::Display for ConnectError {
             ConnectError::Ipv6 => "the stack has no IPv6 address: give it one, or connect to an IPv4 address",
             ConnectError::NotKept => "the application keeps no more connections",
             ConnectError::BadAddress => "not the address and port of one host",
-            ConnectError::AddressRefused => "another host has our own address",
+            ConnectError::AddressRefused => "we have no address, or another host has it",
             ConnectError::NoRoute => "no route to the host",
             ConnectError::PortInUse => "no local port is free for this peer",
         })

@@ -5,20 +5,23 @@ use std::net::{IpAddr, SocketAddr};
 use runtime::time::Instant;
 
 use super::queue::Control;
-use super::{Application, Event, Key, Stack, Timer};
+use super::{Application, Event, FastOpenConfig, Key, Stack, Timer};
 use crate::iface::acd::Claim;
 use crate::iface::reassembly::{Added, DatagramId, Fragment};
 use crate::tcp::CloseReason;
+use crate::tcp::fast_open;
+use crate::tcp::isn::Secret;
 use crate::tcp::listener::{self, Answer, HalfOpen};
 use crate::tcp::pcb::{Agreed, Pcb};
 use crate::tcp::segment::Segment;
 use crate::tcp::seq::SeqNumber;
-use crate::tcp::state::closed;
+use crate::tcp::state::{closed, synchronized};
 use crate::tcp::syn_cookie;
 use crate::tcp::time_wait;
 use crate::transmission::RxChecksum;
 use crate::tuple::FourTuple;
-use crate::wire::{EtherType, EthernetAddress, Protocol, arp, ethernet, ipv4, tcp};
+use crate::wire::tcp::{FastOpen, Flags};
+use crate::wire::{EtherType, EthernetAddress, Protocol, arp, ethernet, ipv4, ipv6, tcp};
 
 /// Datagrams of others that wait to be passed on.
 const MAX_STRAYS: usize = 16;
@@ -59,7 +62,9 @@ impl Stack {
             return false;
         }
         match frame.ethertype() {
-            EtherType::Ipv4 if for_us => self.ipv4_input(now, frame.payload(), checksum, app),
+            EtherType::Ipv4 if for_us || (dst.is_broadcast() && self.dhcp.is_some()) => {
+                self.ipv4_input(now, frame.payload(), checksum, for_us, app)
+            }
             EtherType::Ipv6 if for_us || for_group => self.ipv6_input(now, frame.payload(), checksum, app),
             EtherType::Arp => self.arp_input(now, frame.payload()),
             _ => false,
@@ -70,6 +75,9 @@ impl Stack {
     fn arp_input(&mut self, now: Instant, bytes: &[u8]) -> bool {
         let Ok(packet) = arp::Packet::new_checked(bytes) else { return false };
         let Ok(arp) = arp::Repr::parse(&packet) else { return false };
+        if self.config.ipv4_addr.is_unspecified() {
+            return false;
+        }
         let for_us = arp.target_protocol == self.config.ipv4_addr;
         let is_probe = for_us && arp.sender_protocol.is_unspecified();
         if self.config.share.is_first() && (arp.sender_protocol == self.config.ipv4_addr || is_probe) {
@@ -104,6 +112,7 @@ impl Stack {
         now: Instant,
         bytes: &[u8],
         checksum: RxChecksum,
+        is_for_one: bool,
         app: &mut A,
     ) -> bool {
         let Ok(packet) = ipv4::Packet::new_checked(bytes) else { return false };
@@ -111,8 +120,12 @@ impl Stack {
             self.stats.bad_checksums += 1;
             return false;
         };
+        if !packet.is_fragment() && self.dhcp_input(now, &ip, packet.payload(), checksum, app) {
+            return true;
+        }
         // RFC 1122 section 3.2.1.3: no group or nonsense as source; we are no router.
-        if !self.detector.is_usable()
+        if !is_for_one
+            || !self.may_use_address()
             || ip.dst_addr != self.config.ipv4_addr
             || ip.src_addr == self.config.ipv4_addr
             || !self.routes.is_unicast(ip.src_addr)
@@ -162,7 +175,7 @@ impl Stack {
             Added::Complete(payload) => {
                 self.stats.reassembled += 1;
                 let ip = ipv4::Repr { payload_len: payload.len(), ..*ip };
-                if self.is_anothers(&ip, &payload) {
+                if self.is_anothers((ip.src_addr.into(), ip.dst_addr.into()), ip.protocol, ip.ecn, &payload) {
                     return true;
                 }
                 // What a device knows of checksums, it knows of frames.
@@ -172,25 +185,45 @@ impl Stack {
     }
 
     /// Puts a datagram aside that belongs to another stack, as only its ports tell, which fragments but the first do not have.
-    fn is_anothers(&mut self, ip: &ipv4::Repr, payload: &[u8]) -> bool {
+    pub(super) fn is_anothers(
+        &mut self,
+        (src, dst): (IpAddr, IpAddr),
+        protocol: Protocol,
+        ecn: u8,
+        payload: &[u8],
+    ) -> bool {
         let share = self.config.share;
-        let owner = share.owner_of_datagram(ip.src_addr.into(), payload);
+        let owner = share.owner_of_datagram(src, payload);
         if share.count() == 1
-            || ip.protocol == Protocol::Icmp
+            || !matches!(protocol, Protocol::Tcp | Protocol::Udp)
             || owner.is_none_or(|owner| owner == share.index())
         {
             return false;
         }
         if self.strays.len() < MAX_STRAYS {
             let own = self.config.hardware_addr;
-            let header = ethernet::Repr {
-                src_addr: EthernetAddress([0; 6]),
-                dst_addr: own,
-                ethertype: EtherType::Ipv4,
+            let payload_len = payload.len();
+            let (ethertype, ip_len) = match src {
+                IpAddr::V4(_) => (EtherType::Ipv4, ipv4::HEADER_LEN),
+                IpAddr::V6(_) => (EtherType::Ipv6, ipv6::HEADER_LEN),
             };
-            let mut frame = vec![0; ethernet::HEADER_LEN + ipv4::HEADER_LEN];
+            let header = ethernet::Repr { src_addr: EthernetAddress([0; 6]), dst_addr: own, ethertype };
+            let mut frame = vec![0; ethernet::HEADER_LEN + ip_len];
             header.emit(&mut ethernet::Frame::new_unchecked(&mut frame[..]));
-            ip.emit(&mut ipv4::Packet::new_unchecked(&mut frame[ethernet::HEADER_LEN..]));
+            let packet = &mut frame[ethernet::HEADER_LEN..];
+            match (src, dst) {
+                (IpAddr::V4(src_addr), IpAddr::V4(dst_addr)) => {
+                    let (ttl, ident) = (64, 0);
+                    ipv4::Repr { src_addr, dst_addr, protocol, payload_len, ttl, ident, ecn }
+                        .emit(&mut ipv4::Packet::new_unchecked(packet));
+                }
+                (IpAddr::V6(src_addr), IpAddr::V6(dst_addr)) => {
+                    let mut packet = ipv6::Packet::new_unchecked(packet);
+                    ipv6::Repr { src_addr, dst_addr, protocol, payload_len, hop_limit: 64 }.emit(&mut packet);
+                    packet.set_ecn(ecn);
+                }
+                _ => return true,
+            }
             frame.extend_from_slice(payload);
             self.strays.push_back(frame);
         }
@@ -272,6 +305,23 @@ impl Stack {
             self.time_wait_block_input(now, *tuple, key, segment, answer, app);
             return true;
         }
+        if pcb.link.early
+            && let Some(record) = self.backlog.get_mut(tuple)
+        {
+            match record.early_segment_arrives(now, segment, pcb.snd.max, &self.tcp) {
+                None => {}
+                Some(Answer::Complete(agreed)) => {
+                    pcb.handshake_completed(&agreed, &self.tcp);
+                    pcb.link.early = false;
+                    self.drop_half_open(tuple);
+                }
+                Some(Answer::Send(answer)) => {
+                    self.send_bare(*tuple, answer);
+                    return true;
+                }
+                Some(_) => return true,
+            }
+        }
         let config =
             if self.reassembly_bytes < self.config.reassembly_bytes { &self.tcp } else { &self.tcp_in_order };
         let disposition = pcb.segment_arrives(now, segment, &mut stream, config);
@@ -320,6 +370,10 @@ impl Stack {
         segment: &Segment<'_>,
         app: &mut A,
     ) {
+        if self.backlog.get_mut(&tuple).is_some_and(|record| record.early.is_some()) {
+            // Its connection is gone without a word.
+            self.drop_half_open(&tuple);
+        }
         if let Some(half_open) = self.backlog.get_mut(&tuple) {
             let answer = half_open.segment_arrives(now, segment, &self.tcp);
             self.half_open_input(now, tuple, segment, answer, app);
@@ -360,14 +414,21 @@ impl Stack {
             return self.complete(now, tuple, &agreed, segment, app);
         }
         match listener::on_listen(segment) {
-            Ok(()) => self.syn_input(now, tuple, segment, after),
+            Ok(()) => self.syn_input(now, tuple, segment, after, app),
             Err(Some(reset)) => self.send_bare(tuple, reset),
             Err(None) => {}
         }
     }
 
     /// A SYN for a listener.
-    fn syn_input(&mut self, now: Instant, tuple: FourTuple, segment: &Segment<'_>, after: Option<SeqNumber>) {
+    fn syn_input<A: Application>(
+        &mut self,
+        now: Instant,
+        tuple: FourTuple,
+        segment: &Segment<'_>,
+        after: Option<SeqNumber>,
+        app: &mut A,
+    ) {
         if self.backlog.is_full() {
             let answer =
                 syn_cookie::syn_ack(now, &self.secret, &tuple, segment, self.link_mss(&tuple), &self.tcp);
@@ -382,7 +443,12 @@ impl Stack {
             iss = last + REOPEN_STEP;
         }
         let ts_offset = self.secret.timestamp_offset(&tuple);
-        let half_open = HalfOpen::new(now, segment, iss, ts_offset, self.link_mss(&tuple), &self.tcp);
+        let mut half_open = HalfOpen::new(now, segment, iss, ts_offset, self.link_mss(&tuple), &self.tcp);
+        if let Some(config) = self.config.fast_open
+            && let Some(option) = segment.options.fast_open
+        {
+            self.fast_open(now, tuple, segment, (option, config), &mut half_open, app);
+        }
         let answer = half_open.syn_ack(now, &self.tcp);
         let number = self.backlog.insert(tuple, half_open);
         let id = self.wheel.schedule(now + self.tcp.initial_rto, Timer::HalfOpen { tuple, number });
@@ -390,6 +456,51 @@ impl Stack {
             half_open.timer = Some(id);
         }
         self.send_bare(tuple, answer);
+    }
+
+    /// A SYN asks for Fast Open (RFC 7413 section 4.2.2): for a cookie, or to begin at once, with its text.
+    fn fast_open<A: Application>(
+        &mut self,
+        now: Instant,
+        tuple: FourTuple,
+        segment: &Segment<'_>,
+        (option, config): (FastOpen, FastOpenConfig),
+        half_open: &mut HalfOpen,
+        app: &mut A,
+    ) {
+        let secret = Secret::new(config.key);
+        let valid = match option {
+            FastOpen::Cookie(cookie) => fast_open::check(&secret, now, &tuple, cookie),
+            FastOpen::Request | FastOpen::Foreign => None,
+        };
+        if valid != Some(fast_open::CookieLifetime::Current) {
+            half_open.cookie = Some(fast_open::cookie(&secret, now, &tuple));
+        }
+        if valid.is_none()
+            || segment.payload.is_empty()
+            || self.backlog.early() >= config.pending
+            || self.demux.contains(&tuple)
+        {
+            return;
+        }
+        // The window of a SYN is not scaled.
+        let agreed = half_open.agreed(now, segment.window.into(), &self.tcp);
+        let pcb = Pcb::established(tuple, &Agreed { rtt: None, ..agreed }, now, &self.tcp);
+        let Some(key) = app.accept(now, pcb) else { return };
+        self.stats.accepted += 1;
+        self.stats.fast_opened += 1;
+        self.demux.insert(tuple, key);
+        let Some((pcb, mut stream)) = app.connection(key) else { return };
+        let text = Segment { seq: segment.seq + 1, flags: segment.flags.without(Flags::SYN), ..*segment };
+        let disposition = synchronized::text_and_fin(pcb, now, &text, &mut stream, &self.tcp);
+        half_open.early = Some(pcb.rcv.nxt - text.seq);
+        pcb.link.early = true;
+        pcb.acknowledged_by_syn_ack();
+        let closed = self.settle(now, key, pcb, &mut stream, disposition);
+        drop(stream);
+        if let Some(reason) = closed {
+            app.closed(now, key, reason);
+        }
     }
 
     fn half_open_input<A: Application>(
@@ -403,6 +514,12 @@ impl Stack {
         let agreed = match answer {
             Answer::Nothing => return,
             Answer::Send(answer) => return self.send_bare(tuple, answer),
+            Answer::Challenge(answer) => {
+                if self.challenges.may_send(now, &self.secret, &tuple) {
+                    self.send_bare(tuple, answer);
+                }
+                return;
+            }
             Answer::Drop => {
                 self.drop_half_open(&tuple);
                 return;
@@ -437,7 +554,7 @@ impl Stack {
         }
     }
 
-    fn drop_half_open(&mut self, tuple: &FourTuple) {
+    pub(super) fn drop_half_open(&mut self, tuple: &FourTuple) {
         if let Some(half_open) = self.backlog.remove(tuple)
             && let Some(id) = half_open.timer
         {

@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use runtime::buffer::Aggregate;
 
 use super::Key;
+use crate::dhcp;
 use crate::tcp::Pcb;
 use crate::tcp::segment::Outgoing;
 use crate::tuple::FourTuple;
@@ -39,6 +40,8 @@ pub(super) enum Control {
     Icmp(Icmp),
     /// An ICMP message for IPv6.
     Icmpv6(Icmpv6),
+    /// A message of the DHCP client's.
+    Dhcp(Box<dhcp::OutgoingMessage>),
     /// An application's datagram, or what is still to be sent of it.
     Udp(Udp),
 }
@@ -61,10 +64,10 @@ pub(super) struct Udp {
     pub(super) payload: Aggregate,
     pub(super) sent: usize,
     /// The identification of the fragments.
-    pub(super) ident: u16,
+    pub(super) ident: u32,
 }
 
-/// An ICMPv6 message, finished.
+/// An ICMPv6 message, finished, and how much of it has gone out in fragments.
 #[derive(Debug)]
 pub(super) struct Icmpv6 {
     pub(super) from: Ipv6Addr,
@@ -72,7 +75,19 @@ pub(super) struct Icmpv6 {
     /// Where the frame goes, if that is known.
     pub(super) hardware_addr: Option<EthernetAddress>,
     pub(super) hop_limit: u8,
+    /// Routers on its way shall look at it.
+    pub(super) router_alert: bool,
     pub(super) message: Box<[u8]>,
+    pub(super) sent: usize,
+    /// The identification of the fragments, once there are such.
+    pub(super) ident: u32,
+}
+
+impl Icmpv6 {
+    pub(super) fn new(from: Ipv6Addr, to: Ipv6Addr, message: Box<[u8]>) -> Icmpv6 {
+        let (hardware_addr, hop_limit) = (None, super::ipv6::HOP_LIMIT);
+        Icmpv6 { from, to, hardware_addr, hop_limit, router_alert: false, message, sent: 0, ident: 0 }
+    }
 }
 
 impl Control {

@@ -9,6 +9,7 @@ use runtime::transfer::OnesSum;
 
 use super::queue::{Control, Icmp, Icmpv6};
 use super::{Application, Features, Stack, Stats};
+use crate::dhcp;
 use crate::iface::arp_cache::Lookup;
 use crate::tcp::segment::Outgoing;
 use crate::transmission::{Capabilities, ChecksumRequest, Offload, Payload, Transmission};
@@ -48,7 +49,7 @@ impl Stack {
                 return Some(self.transmit_control(now, control, to, device, emit));
             }
         }
-        if !self.detector.is_usable() {
+        if !self.may_use_address() {
             return None;
         }
         while let Some(udp) = self.datagrams.next() {
@@ -132,7 +133,8 @@ impl Stack {
                 self.transmit_arp(self.arp(arp::Operation::Reply, addr, to), to, emit)
             }
             Control::Icmp(icmp) => self.transmit_icmp(icmp, to, emit),
-            Control::Icmpv6(icmp) => self.transmit_icmpv6(&icmp, to, emit),
+            Control::Dhcp(outgoing) => self.transmit_dhcp(&outgoing, to, emit),
+            Control::Icmpv6(icmp) => self.transmit_icmpv6(icmp, to, emit),
             Control::Udp(udp) => self.transmit_udp(udp, to, emit),
         }
     }
@@ -173,28 +175,79 @@ impl Stack {
         result
     }
 
-    fn transmit_icmpv6<R>(
+    fn transmit_dhcp<R>(
         &mut self,
-        icmp: &Icmpv6,
+        outgoing: &dhcp::OutgoingMessage,
         to: EthernetAddress,
         emit: impl FnOnce(&Transmission<'_>) -> R,
     ) -> R {
-        let mut headers = [0; IPV6_END];
-        let ip = ipv6::Repr {
-            src_addr: icmp.from,
-            dst_addr: icmp.to,
-            protocol: Protocol::Icmpv6,
-            payload_len: icmp.message.len(),
-            hop_limit: icmp.hop_limit,
-        };
-        self.ipv6_headers(&mut headers, to, &ip);
+        let (src_addr, datagram) = Self::dhcp_datagram(outgoing);
+        let mut headers = [0; IPV4_END];
+        self.ethernet_header(&mut headers, to, EtherType::Ipv4);
+        self.ip_ident = self.ip_ident.wrapping_add(self.config.share.count() as u16);
+        let (protocol, payload_len) = (Protocol::Udp, datagram.len());
+        let (dst_addr, ttl, ident, ecn) = (outgoing.to, TTL, self.ip_ident, 0);
+        let ip = ipv4::Repr { src_addr, dst_addr, protocol, payload_len, ttl, ident, ecn };
+        ip.emit(&mut ipv4::Packet::new_unchecked(&mut headers[ethernet::HEADER_LEN..]));
         emit(&Transmission {
             headers: &headers,
-            payload: Payload::Pieces(&[Piece::new(&icmp.message)]),
-            payload_len: icmp.message.len(),
+            payload: Payload::Pieces(&[Piece::new(&datagram)]),
+            payload_len,
             tcp_start: None,
             offload: Offload::default(),
         })
+    }
+
+    fn transmit_icmpv6<R>(
+        &mut self,
+        mut icmp: Icmpv6,
+        to: EthernetAddress,
+        emit: impl FnOnce(&Transmission<'_>) -> R,
+    ) -> R {
+        let whole = icmp.message.len();
+        let rest = whole - icmp.sent;
+        let len = self.part6(whole, rest);
+        let is_part = len < whole;
+        if is_part && icmp.sent == 0 {
+            icmp.ident = self.fragment_ident(icmp.to);
+        }
+        let fragment = ipv6::Ipv6Fragment {
+            next_header: Protocol::Icmpv6.into(),
+            ident: icmp.ident,
+            offset: icmp.sent,
+            more: len < rest,
+            payload: &[],
+        };
+        let (protocol, extension): (Protocol, [u8; 8]) = if is_part {
+            (ipv6::NEXT_FRAGMENT.into(), fragment.header())
+        } else if icmp.router_alert {
+            (ipv6::NEXT_HOP_BY_HOP.into(), ipv6::ROUTER_ALERT)
+        } else {
+            (Protocol::Icmpv6, [0; 8])
+        };
+        let extension_len = if protocol == Protocol::Icmpv6 { 0 } else { extension.len() };
+        let mut headers = [0; IPV6_END + 8];
+        let ip = ipv6::Repr {
+            src_addr: icmp.from,
+            dst_addr: icmp.to,
+            protocol,
+            payload_len: extension_len + len,
+            hop_limit: icmp.hop_limit,
+        };
+        self.ipv6_headers(&mut headers, to, &ip);
+        headers[IPV6_END..].copy_from_slice(&extension);
+        let result = emit(&Transmission {
+            headers: &headers[..IPV6_END + extension_len],
+            payload: Payload::Pieces(&[Piece::new(&icmp.message[icmp.sent..icmp.sent + len])]),
+            payload_len: len,
+            tcp_start: None,
+            offload: Offload::default(),
+        });
+        if len < rest {
+            icmp.sent += len;
+            self.queues.go_on(Control::Icmpv6(icmp));
+        }
+        result
     }
 
     /// A packet of ours about `addr`.
@@ -385,6 +438,10 @@ impl Stack {
             &Control::ArpReply { to, .. } => return Some((control, to)),
             Control::Tcp { tuple, .. } => tuple.remote_addr(),
             Control::Icmp(icmp) => icmp.to.into(),
+            Control::Dhcp(outgoing) if outgoing.to.is_broadcast() => {
+                return Some((control, EthernetAddress::BROADCAST));
+            }
+            Control::Dhcp(outgoing) => outgoing.to.into(),
             Control::Icmpv6(Icmpv6 { hardware_addr: Some(to), .. }) => {
                 let to = *to;
                 return Some((control, to));

@@ -74,7 +74,7 @@ pub enum SendError {
     Closed,
     /// It is connected to another peer, or the peer's address and port are not those of one host, or of a family that is not spoken.
     BadAddress,
-    /// Longer than a datagram can be, or over IPv6 than the link takes at once.
+    /// Longer than a datagram can be.
     TooLong,
     /// So much waits already that this would be lost: try again when some has gone out.
     Full,
@@ -85,9 +85,7 @@ impl fmt::Display for SendError {
         f.write_str(match self {
             SendError::Closed => "the socket is closed",
             SendError::BadAddress => "not the address and port of one host that the socket speaks to",
-            SendError::TooLong => {
-                "the datagram is too long: over IPv4 65,507 bytes, over IPv6 48 less than the link's MTU"
-            }
+            SendError::TooLong => "the datagram is too long: 65,507 bytes are the most",
             SendError::Full => "too many datagrams wait to be sent",
         })
     }
@@ -101,19 +99,18 @@ pub struct Datagrams {
     sockets: HashSet<UdpSocket>,
     outgoing: VecDeque<Udp>,
     outgoing_bytes: usize,
-    /// Longest payload over IPv6; none, if that is not spoken.
-    max_ipv6: Option<usize>,
+    speaks_ipv6: bool,
     refusals: u32,
     refusals_since: Instant,
 }
 
 impl Datagrams {
-    pub(super) fn new(max_ipv6: Option<usize>) -> Datagrams {
+    pub(super) fn new(speaks_ipv6: bool) -> Datagrams {
         Datagrams {
             sockets: HashSet::new(),
             outgoing: VecDeque::new(),
             outgoing_bytes: 0,
-            max_ipv6,
+            speaks_ipv6,
             refusals: 0,
             refusals_since: Instant::ZERO,
         }
@@ -129,7 +126,7 @@ impl Datagrams {
         }
         let max = match to.ip() {
             IpAddr::V4(_) => Some(udp::MAX_PAYLOAD_LEN),
-            IpAddr::V6(addr) => self.max_ipv6.filter(|_| is_unicast(addr)),
+            IpAddr::V6(addr) => (self.speaks_ipv6 && is_unicast(addr)).then_some(udp::MAX_PAYLOAD_LEN),
         };
         let max = max.ok_or(SendError::BadAddress)?;
         if to.port() == 0 || socket.remote.is_some_and(|remote| remote != to) {
@@ -295,20 +292,21 @@ impl Stack {
     pub(super) fn udp_input6<A: Application>(
         &mut self,
         now: Instant,
-        packet: &[u8],
-        (src, dst): (Ipv6Addr, Ipv6Addr),
+        packet: &ipv6::Packet<&[u8]>,
         datagram: &[u8],
         checksum: RxChecksum,
         app: &mut A,
     ) -> bool {
+        let (src, dst) = (packet.src_addr(), packet.dst_addr());
         match self.udp_input(now, (src.into(), dst.into()), datagram, checksum, app) {
             UdpInput::Taken => true,
             UdpInput::Useless => false,
             UdpInput::Refused => {
                 let most = usize::from(ipv6::MIN_MTU) - ipv6::HEADER_LEN - icmpv6::HEADER_LEN;
-                let original = &packet[..packet.len().min(most)];
+                let mut original = packet.header_for(Protocol::Udp, datagram.len()).to_vec();
+                original.extend_from_slice(&datagram[..datagram.len().min(most - ipv6::HEADER_LEN)]);
                 let code = icmpv6::CODE_PORT_UNREACHABLE;
-                let report = icmpv6::Repr::DestinationUnreachable { code, original };
+                let report = icmpv6::Repr::DestinationUnreachable { code, original: &original };
                 self.send_icmpv6(Some(dst), src, None, &report);
                 false
             }
@@ -335,32 +333,51 @@ impl Stack {
         to: EthernetAddress,
         emit: impl FnOnce(&Transmission<'_>) -> R,
     ) -> R {
-        let mut buffer = [0; ethernet::HEADER_LEN + ipv6::HEADER_LEN + udp::HEADER_LEN];
+        let mut buffer = [0; ethernet::HEADER_LEN + ipv6::HEADER_LEN + ipv6::FRAGMENT_LEN + udp::HEADER_LEN];
         let whole = udp::HEADER_LEN + udp.payload.len();
         let own6 = self.ipv6.as_ref().map(|own| own.addr());
-        let (src, ip_end): (IpAddr, usize) = match (udp.to.ip(), own6) {
-            (IpAddr::V6(_), Some(own)) => (own.into(), ethernet::HEADER_LEN + ipv6::HEADER_LEN),
-            _ => (self.config.ipv4_addr.into(), ethernet::HEADER_LEN + ipv4::HEADER_LEN),
-        };
-        let room = usize::from(self.config.mtu).saturating_sub(ip_end - ethernet::HEADER_LEN).max(16);
         let rest = whole - udp.sent;
-        let more = rest > room;
-        let len = if more { room & !7 } else { rest };
+        let (src, len, mut ip_end): (IpAddr, usize, usize) = match (udp.to.ip(), own6) {
+            (IpAddr::V6(_), Some(own)) => {
+                (own.into(), self.part6(whole, rest), ethernet::HEADER_LEN + ipv6::HEADER_LEN)
+            }
+            _ => {
+                let room = usize::from(self.config.mtu).saturating_sub(ipv4::HEADER_LEN).max(16);
+                let len = if rest > room { room & !7 } else { rest };
+                (self.config.ipv4_addr.into(), len, ethernet::HEADER_LEN + ipv4::HEADER_LEN)
+            }
+        };
+        let more = len < rest;
         match udp.to.ip() {
             IpAddr::V4(dst) => {
                 self.ipv4_headers(&mut buffer, to, dst, Protocol::Udp, len);
                 let mut packet = ipv4::Packet::new_unchecked(&mut buffer[ethernet::HEADER_LEN..]);
                 if udp.sent == 0 {
-                    udp.ident = packet.ident();
+                    udp.ident = packet.ident().into();
                 }
-                packet.set_ident(udp.ident);
+                packet.set_ident(udp.ident as u16);
                 packet.set_fragment(udp.sent, more);
             }
             IpAddr::V6(dst_addr) => {
                 let src_addr = own6.unwrap_or(Ipv6Addr::UNSPECIFIED);
                 let (protocol, hop_limit) = (Protocol::Udp, super::ipv6::HOP_LIMIT);
                 let ip = ipv6::Repr { src_addr, dst_addr, protocol, payload_len: len, hop_limit };
-                self.ipv6_headers(&mut buffer, to, &ip);
+                if len < whole {
+                    if udp.sent == 0 {
+                        udp.ident = self.fragment_ident(dst_addr);
+                    }
+                    let (ident, offset) = (udp.ident, udp.sent);
+                    let next_header = Protocol::Udp.into();
+                    let header =
+                        ipv6::Ipv6Fragment { next_header, ident, offset, more, payload: &[] }.header();
+                    let payload_len = ipv6::FRAGMENT_LEN + len;
+                    let ip = ipv6::Repr { protocol: ipv6::NEXT_FRAGMENT.into(), payload_len, ..ip };
+                    self.ipv6_headers(&mut buffer, to, &ip);
+                    buffer[ip_end..ip_end + ipv6::FRAGMENT_LEN].copy_from_slice(&header);
+                    ip_end += ipv6::FRAGMENT_LEN;
+                } else {
+                    self.ipv6_headers(&mut buffer, to, &ip);
+                }
             }
         }
         // Of the datagram, without its header.

@@ -67,6 +67,14 @@ impl Assembler {
         true
     }
 
+    /// The first stretch of `[seq, seq + len)` that is here already: where it begins, and its length.
+    pub(crate) fn overlap(&self, seq: SeqNumber, len: usize) -> Option<(SeqNumber, u32)> {
+        let end = seq + len as u32;
+        let block = &self.blocks[self.blocks.partition_point(|block| block.end().le(seq))..].first()?;
+        let (start, end) = (block.start.max(seq), block.end().min(end));
+        start.lt(end).then(|| (start, end - start))
+    }
+
     /// Joins blocks `[first, last)` and `bytes` at `seq` into block `first`.
     fn merge(&mut self, first: usize, last: usize, seq: SeqNumber, bytes: &[u8]) {
         if seq.lt(self.blocks[first].start) {
@@ -123,10 +131,9 @@ impl Assembler {
         self.blocks.is_empty() && self.fin.is_none()
     }
 
-    /// The SACK option to send: the block that changed last, then the others from the highest down (RFC 2018
-    /// section 4).
-    pub(crate) fn sack_blocks(&self) -> SackBlocks {
-        let mut sack = SackBlocks::NONE;
+    /// The SACK option to send, behind the blocks that are in `sack`: the block that changed last, then the
+    /// others from the highest down (RFC 2018 section 4).
+    pub(crate) fn sack_blocks(&self, mut sack: SackBlocks) -> SackBlocks {
         if let Some(block) = self.blocks.iter().find(|block| block.start == self.latest) {
             sack.push(block.start.0, block.end().0);
         }
@@ -183,7 +190,7 @@ mod tests {
         a.insert(seq(20), b"bb", 100);
         a.insert(seq(30), b"cc", 100);
         a.insert(seq(22), b"dd", 100);
-        let sack = a.sack_blocks();
+        let sack = a.sack_blocks(SackBlocks::NONE);
         let expected = [(20, 24), (30, 32), (10, 12)].map(|(l, r)| (seq(l).0, seq(r).0));
         assert_eq!(sack.as_slice(), expected);
     }

@@ -17,7 +17,7 @@ use crate::tcp::seq::SeqNumber;
 use crate::tcp::state::closed;
 use crate::tcp::state::syn_sent::effective_mss;
 use crate::tuple::FourTuple;
-use crate::wire::tcp::{Flags, Options, SackBlocks, Timestamps};
+use crate::wire::tcp::{FAST_OPEN_COOKIE_LEN, FastOpen, Flags, Options, SackBlocks, Timestamps};
 
 /// A connection in SYN-RECEIVED.
 #[derive(Clone, Copy, Debug)]
@@ -33,6 +33,10 @@ pub(crate) struct HalfOpen {
     ts_offset: u32,
     /// Explicit congestion notification (RFC 3168 section 6.1.1).
     ecn: bool,
+    /// The Fast Open cookie that the SYN-ACK gives.
+    pub(crate) cookie: Option<[u8; FAST_OPEN_COOKIE_LEN]>,
+    /// Bytes of the SYN that were taken, of a connection that is there already (`tcp::fast_open`).
+    pub(crate) early: Option<u32>,
     /// SYN-ACKs sent again.
     retransmissions: u8,
     first_sent: Instant,
@@ -51,6 +55,8 @@ pub(crate) enum Answer {
     Nothing,
     /// This segment.
     Send(Outgoing),
+    /// This ACK, unless too many went out lately (RFC 5961 section 10).
+    Challenge(Outgoing),
     /// The record is to go.
     Drop,
     /// The handshake is complete: make a PCB, then give it the segment.
@@ -78,6 +84,8 @@ impl HalfOpen {
             ts_recent: offered.timestamps.map_or(0, |timestamps| timestamps.value),
             ts_offset,
             ecn: config.ecn.agrees_to(segment.flags),
+            cookie: None,
+            early: None,
             retransmissions: 0,
             first_sent: now,
             link_mss,
@@ -99,9 +107,10 @@ impl HalfOpen {
                 sack_permitted: self.sack_permitted,
                 sack: SackBlocks::NONE,
                 timestamps: self.timestamps(now),
+                fast_open: self.cookie.map(FastOpen::Cookie),
             },
             window: syn_window(config),
-            ..Outgoing::bare(self.iss, self.irs + 1, flags)
+            ..Outgoing::bare(self.iss, self.irs + 1 + self.early.unwrap_or(0), flags)
         }
     }
 
@@ -143,6 +152,10 @@ impl HalfOpen {
             self.ecn &= config.ecn.agrees_to(flags);
             return Answer::Send(self.syn_ack(now, config));
         }
+        // RFC 7323 section 3.2.
+        if self.timestamps && segment.options.timestamps.is_none() && !flags.rst() && !flags.syn() {
+            return Answer::Nothing;
+        }
         // RFC 7323 section 5.3 R1.
         let old = self.timestamps
             && segment
@@ -152,7 +165,7 @@ impl HalfOpen {
         // First: sequence number.
         let acceptable = segment.seq.in_window(rcv_nxt, window);
         if !acceptable || (old && !flags.rst()) {
-            return if flags.rst() { Answer::Nothing } else { Answer::Send(self.ack(now, config)) };
+            return if flags.rst() { Answer::Nothing } else { Answer::Challenge(self.ack(now, config)) };
         }
         // Second: RST. "If this connection was initiated with a passive OPEN, return to LISTEN", by RFC 5961 only at
         // exactly RCV.NXT.
@@ -161,7 +174,7 @@ impl HalfOpen {
         }
         // Fourth: SYN: challenge (RFC 5961 section 4.2).
         if flags.syn() {
-            return Answer::Send(self.ack(now, config));
+            return Answer::Challenge(self.ack(now, config));
         }
         // Fifth: ACK: "if SND.UNA < SEG.ACK =< SND.NXT then enter ESTABLISHED; if not acceptable, form a reset".
         if !flags.ack() {
@@ -170,11 +183,42 @@ impl HalfOpen {
         if segment.ack != self.iss + 1 {
             return closed::reset_for(segment).map_or(Answer::Nothing, Answer::Send);
         }
+        Answer::Complete(self.agreed(
+            now,
+            u32::from(segment.window) << self.window_scale.unwrap_or(0),
+            config,
+        ))
+    }
+
+    /// A segment arrives for a connection that began before its handshake was complete; `snd_max` is what it
+    /// has sent. `None`: it is the connection's, as any other.
+    pub(crate) fn early_segment_arrives(
+        &mut self,
+        now: Instant,
+        segment: &Segment<'_>,
+        snd_max: SeqNumber,
+        config: &Config,
+    ) -> Option<Answer> {
+        let flags = segment.flags;
+        if flags.syn() && !flags.ack() && !flags.rst() && segment.seq == self.irs {
+            return Some(Answer::Send(self.syn_ack(now, config)));
+        }
+        if flags.rst() || !flags.ack() {
+            return None;
+        }
+        if segment.ack.gt(self.iss) && segment.ack.le(snd_max) {
+            return Some(Answer::Complete(self.agreed(now, 0, config)));
+        }
+        Some(closed::reset_for(segment).map_or(Answer::Nothing, Answer::Send))
+    }
+
+    /// What the handshake agreed on, or will have.
+    pub(crate) fn agreed(&self, now: Instant, snd_wnd: u32, config: &Config) -> Agreed {
         let lost = self.retransmissions > 0;
-        Answer::Complete(Agreed {
+        Agreed {
             iss: self.iss,
             irs: self.irs,
-            snd_wnd: u32::from(segment.window) << self.window_scale.unwrap_or(0),
+            snd_wnd,
             mss: self.mss,
             snd_scale: self.window_scale.unwrap_or(0),
             rcv_scale: if self.window_scale.is_some() { window_scale(config) } else { 0 },
@@ -185,7 +229,7 @@ impl HalfOpen {
             ecn: self.ecn,
             syn_was_lost: lost,
             rtt: (!lost).then(|| now.saturating_since(self.first_sent)),
-        })
+        }
     }
 }
 
@@ -212,11 +256,12 @@ pub(crate) struct Backlog {
     records: Demux<HalfOpen>,
     numbers: u64,
     capacity: usize,
+    early: usize,
 }
 
 impl Backlog {
     pub(crate) fn new(secret: [u8; 16], capacity: usize) -> Backlog {
-        Backlog { records: Demux::new(secret), numbers: 0, capacity }
+        Backlog { records: Demux::new(secret), numbers: 0, capacity, early: 0 }
     }
 
     /// Whether the next SYN must do without a record.
@@ -230,6 +275,7 @@ impl Backlog {
         debug_assert!(!self.is_full());
         self.numbers += 1;
         record.number = self.numbers;
+        self.early += usize::from(record.early.is_some());
         self.records.insert(tuple, record);
         self.numbers
     }
@@ -239,7 +285,14 @@ impl Backlog {
     }
 
     pub(crate) fn remove(&mut self, tuple: &FourTuple) -> Option<HalfOpen> {
-        self.records.remove(tuple)
+        let record = self.records.remove(tuple)?;
+        self.early -= usize::from(record.early.is_some());
+        Some(record)
+    }
+
+    /// How many are of connections that are there already.
+    pub(crate) fn early(&self) -> usize {
+        self.early
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -15,8 +15,10 @@ pub(crate) mod syn_cookie;
 pub(crate) mod time_wait;
 
 mod assembler;
+pub(crate) mod challenge;
 mod congestion;
 mod ecn;
+pub(crate) mod fast_open;
 mod output;
 mod rack;
 mod retransmit;
@@ -24,6 +26,7 @@ mod rtt;
 mod send_records;
 mod timers;
 mod undo;
+mod window_growth;
 
 pub use congestion::Algorithm;
 pub use ecn::EcnUse;
@@ -46,6 +49,10 @@ pub struct Config {
     pub max_ack_delay: Duration,
     /// Retransmissions of the same data before the connection is given up (RFC 9293 section 3.8.3, R2).
     pub max_retransmissions: u8,
+    /// How long data, or a shut window, may go without progress before the connection is given up, whatever
+    /// the count of retransmissions (RFC 9293 section 3.8.3, the user time-out); `None`: the count alone
+    /// decides.
+    pub user_timeout: Option<Duration>,
     /// Retransmissions of a SYN or SYN-ACK before it is given up.
     pub max_syn_retransmissions: u8,
     /// How long an ACK may wait for company (RFC 9293 section 3.8.6.3: less than 0.5 s).
@@ -70,10 +77,13 @@ pub struct Config {
     pub timestamps: bool,
     /// Offer and use selective acknowledgments (RFC 2018).
     pub sack: bool,
-    /// Largest receive window that is ever announced, in bytes; decides the window scale (RFC 7323 section 2.2). A SYN
+    /// Receive window that a connection begins with, in bytes, if [`Config::max_window`] is not less. A SYN
     /// announces as much of it as 16 bits can say.
+    pub usual_window: u32,
+    /// Largest receive window that is ever announced, in bytes: that of a connection whose stream takes as
+    /// much in a round trip. Decides the window scale (RFC 7323 section 2.2).
     pub max_window: u32,
-    /// Out-of-order bytes kept per connection at most.
+    /// Out-of-order bytes kept per connection at most; never more than its window.
     pub reassembly_bytes: u32,
     /// Which congestion control.
     pub congestion: Algorithm,
@@ -81,6 +91,13 @@ pub struct Config {
     pub ecn: EcnUse,
     /// Initial congestion window in segments (RFC 6928: 10).
     pub initial_window_segments: u8,
+}
+
+impl Config {
+    /// The receive window that a connection begins with.
+    pub(crate) fn first_window(&self) -> u32 {
+        self.usual_window.min(self.max_window)
+    }
 }
 
 impl Default for Config {
@@ -91,6 +108,7 @@ impl Default for Config {
             max_rto: Duration::from_secs(60),
             max_ack_delay: Duration::from_millis(50),
             max_retransmissions: 10,
+            user_timeout: None,
             max_syn_retransmissions: 5,
             delayed_ack: Duration::from_millis(40),
             keep_alive: None,
@@ -102,8 +120,9 @@ impl Default for Config {
             header_merging: true,
             timestamps: true,
             sack: true,
-            max_window: 256 * 1024,
-            reassembly_bytes: 256 * 1024,
+            usual_window: 256 * 1024,
+            max_window: 4_000_000,
+            reassembly_bytes: 4_000_000,
             congestion: Algorithm::default(),
             ecn: EcnUse::default(),
             initial_window_segments: 10,

@@ -88,6 +88,9 @@ impl Pcb {
         self.due.syn = false;
         let crossed = matches!(self.state, State::SynReceived(_));
         self.snd.last_sent = now;
+        if self.unanswered == 0 {
+            self.snd.owed_since_ms = now.as_millis() as u32;
+        }
         self.snd.max = self.snd.una + 1;
         let offer_scale = !crossed || self.rcv.scale > 0 || self.snd.scale > 0;
         let options = Options {
@@ -95,6 +98,7 @@ impl Pcb {
             window_scale: offer_scale.then(|| window_scale(config)),
             sack_permitted: self.sack_permitted,
             sack: SackBlocks::NONE,
+            fast_open: None,
             timestamps: self.timestamps.option(now),
         };
         self.timers.set(Timer::Retransmit, now + self.rtt.rto(config));
@@ -321,6 +325,9 @@ impl Pcb {
 
     /// New data went out.
     fn note_sent(&mut self, now: Instant, seq: SeqNumber, len: u32, fin: bool, mss: u32, config: &Config) {
+        if self.snd.max == self.snd.una {
+            self.snd.owed_since_ms = now.as_millis() as u32;
+        }
         self.snd.max = seq + len + u32::from(fin);
         if !len.is_multiple_of(mss) {
             self.snd.small_end = self.snd.max;
@@ -407,7 +414,11 @@ impl Pcb {
             return;
         }
         let interval = self.rtt.rto(config) * (1 << self.persist_backoff.min(10));
-        self.timers.set(Timer::Persist, now + interval.min(config.max_rto));
+        if self.persist_backoff == 0 {
+            self.snd.owed_since_ms = now.as_millis() as u32;
+        }
+        let at = self.within_user_timeout(now, now + interval.min(config.max_rto), config);
+        self.timers.set(Timer::Persist, at);
     }
 
     /// Minshall's form of Nagle's algorithm: a small segment waits only for an earlier small one in flight.
@@ -427,10 +438,17 @@ impl Pcb {
     }
 
     fn options(&self, now: Instant) -> Options {
-        let sack = match &self.rcv.assembler {
-            Some(held) if self.sack_permitted => held.sack_blocks(),
-            _ => SackBlocks::NONE,
-        };
+        let mut sack = SackBlocks::NONE;
+        if self.rcv.duplicate_len > 0 {
+            // RFC 2883 section 4: the first block, once.
+            let end = self.rcv.duplicate + u32::from(self.rcv.duplicate_len);
+            sack.push(self.rcv.duplicate.0, end.0);
+        }
+        if let Some(held) = &self.rcv.assembler
+            && self.sack_permitted
+        {
+            sack = held.sack_blocks(sack);
+        }
         Options { timestamps: self.timestamps.option(now), sack, ..Options::NONE }
     }
 
@@ -443,6 +461,7 @@ impl Pcb {
     /// Fills in acknowledgment and window, which every segment carries, and so no ACK is owed any more.
     fn stamp(&mut self, segment: Outgoing) -> Outgoing {
         self.rcv.last_ack_sent = self.rcv.nxt;
+        self.rcv.duplicate_len = 0;
         self.due.ack_now = false;
         self.due.ack_delayed = false;
         self.timers.stop(Timer::DelayedAck);
@@ -451,24 +470,33 @@ impl Pcb {
         Outgoing { ack: self.rcv.nxt, window: window.min(0xffff) as u16, flags, ..segment }
     }
 
+    /// What was received so far is acknowledged by the SYN-ACK that the backlog sends.
+    pub(crate) fn acknowledged_by_syn_ack(&mut self) {
+        self.rcv.last_ack_sent = self.rcv.nxt;
+        self.due.ack_now = false;
+        self.due.ack_delayed = false;
+        self.timers.stop(Timer::DelayedAck);
+    }
+
     /// Receiver's silly window avoidance (RFC 9293 section 3.8.6.2.2): the right edge moves only by a worthwhile step,
     /// and never back. When the peer may be waiting for it, it is told.
     fn open_window<S: Stream>(&mut self, stream: &S, config: &Config) {
         if !self.state.may_receive() {
             return;
         }
-        let free = u32::try_from(stream.window()).unwrap_or(u32::MAX).min(config.max_window);
+        let limit = self.rcv.growth.as_ref().map_or(config.first_window(), |growth| growth.limit());
+        let free = u32::try_from(stream.window()).unwrap_or(u32::MAX).min(limit);
         // What the header can say, so that the edge does not seem to move back by rounding.
         let sayable = (0xffff << self.rcv.scale).min(free >> self.rcv.scale << self.rcv.scale);
         let edge = self.rcv.nxt + sayable;
         let step = edge.since(self.rcv.adv);
         let current = self.rcv.adv.since(self.rcv.nxt);
         let mss = u32::from(self.snd.mss);
-        if step == 0 || (step < mss && step < config.max_window / 2) {
+        if step == 0 || (step < mss && step < limit / 2) {
             return;
         }
         self.rcv.adv = edge;
-        if current < 2 * mss && step >= (2 * mss).min(config.max_window / 2) {
+        if current < 2 * mss && step >= (2 * mss).min(limit / 2) {
             self.due.ack_now = true;
         }
     }

@@ -33,6 +33,7 @@ use crate::tcp::state::{Disposition, Established, State, SynSent, syn_sent, sync
 use crate::tcp::time_wait;
 use crate::tcp::timers::{Timer, Timers};
 use crate::tcp::undo::Reduction;
+use crate::tcp::window_growth::WindowGrowth;
 use crate::tcp::{CloseReason, Config, Stream};
 use crate::tuple::FourTuple;
 use crate::wire::ipv6;
@@ -104,6 +105,9 @@ pub(crate) struct Send {
     pub(crate) may_fragment: bool,
     /// When data were last sent.
     pub(crate) last_sent: Instant,
+    /// Since when the peer owes progress, in milliseconds modulo 2^32: it acknowledged something, or nothing
+    /// was owed before.
+    pub(crate) owed_since_ms: u32,
 }
 
 /// Receive sequence variables.
@@ -117,8 +121,14 @@ pub(crate) struct Receive {
     pub(crate) last_ack_sent: SeqNumber,
     /// Shift of the windows that we send.
     pub(crate) scale: u8,
+    /// Bytes from `duplicate` on that came a second time, to be told of by the next ACK (RFC 2883); zero:
+    /// none.
+    pub(crate) duplicate_len: u16,
+    pub(crate) duplicate: SeqNumber,
     /// Out-of-order data, while there are any.
     pub(crate) assembler: Option<Box<Assembler>>,
+    /// While there is something to measure, or a larger window than others have.
+    pub(crate) growth: Option<Box<WindowGrowth>>,
 }
 
 /// Timestamps (RFC 7323 section 3).
@@ -153,6 +163,8 @@ impl TimestampClock {
 pub(crate) struct Due {
     /// An ACK at once.
     pub(crate) ack_now: bool,
+    /// An ACK in answer to what may be forged: at once, if the stack has not sent too many of those.
+    pub(crate) challenge: bool,
     /// An ACK with the next segment, or when the timer fires.
     pub(crate) ack_delayed: bool,
     /// The SYN (or SYN-ACK) of an active open.
@@ -172,6 +184,8 @@ pub(crate) struct Link {
     pub(crate) queued: bool,
     /// The entry in the timer wheel and when it fires.
     pub(crate) armed: Option<(TimerId, Instant)>,
+    /// The handshake is not complete: its record is in the backlog (`tcp::fast_open`).
+    pub(crate) early: bool,
     /// Counted by the stack among the blocks in TIME-WAIT.
     pub(crate) in_time_wait: bool,
     /// Out-of-order bytes last counted by the stack.
@@ -259,13 +273,17 @@ impl Pcb {
                 small_end: snd_nxt,
                 may_fragment: false,
                 last_sent: now,
+                owed_since_ms: now.as_millis() as u32,
             },
             rcv: Receive {
                 nxt: rcv_nxt,
                 adv: rcv_nxt + u32::from(syn_window(config)),
                 last_ack_sent: rcv_nxt,
                 scale: agreed.rcv_scale,
+                duplicate_len: 0,
+                duplicate: rcv_nxt,
                 assembler: None,
+                growth: None,
             },
             timestamps,
             sack_permitted: agreed.sack_permitted,
@@ -296,6 +314,14 @@ impl Pcb {
             pcb.timers.set(Timer::KeepAlive, now + idle);
         }
         pcb
+    }
+
+    /// The handshake of a connection that began before it was complete, is.
+    pub(crate) fn handshake_completed(&mut self, agreed: &Agreed, config: &Config) {
+        match agreed.rtt {
+            Some(rtt) => self.rtt.sample(rtt, config),
+            None => self.rtt.syn_was_retransmitted(),
+        }
     }
 
     /// Takes in a segment for this connection (RFC 9293 section 3.10.7).
@@ -334,7 +360,7 @@ impl Pcb {
                     Waiting::Reordering => self.reordering_window_is_over(now, config),
                     Waiting::Probe => self.probe_timed_out(now, config),
                 },
-                Timer::Persist => self.persist_timed_out(config),
+                Timer::Persist => self.persist_timed_out(now, config),
                 Timer::DelayedAck => {
                     self.due.ack_now |= self.due.ack_delayed;
                     Disposition::Continue
@@ -376,6 +402,9 @@ impl Pcb {
         // A peer that shrank its window to nothing but answers is not dead (RFC 9293 section 3.8.6.1).
         let stalled_by_window =
             self.snd.wnd == 0 && now.saturating_since(self.last_received) < 2 * self.rtt.rto(config);
+        if self.user_timed_out(now, config) {
+            return Disposition::Closed(CloseReason::TimedOut);
+        }
         if !stalled_by_window {
             self.unanswered = self.unanswered.saturating_add(1);
             if self.unanswered > limit {
@@ -391,13 +420,32 @@ impl Pcb {
             // Another one of what the last one sent again is no test (RFC 5682 section 2.1, step 1).
             self.reduction = (self.recovery.phase() != Phase::TimedOut)
                 .then(|| Box::new(Reduction::new(&self.congestion, self.snd.una..self.snd.max, true)));
+            self.suspect_the_size(now, flight);
             self.congestion.timed_out(flight, self.unanswered <= 1);
             self.ecn.reduced(self.snd.max);
             let view = self.view(now);
             self.recovery.timed_out(&view);
         }
-        self.timers.set(Timer::Retransmit, now + self.rtt.rto(config));
+        self.timers.set(Timer::Retransmit, self.within_user_timeout(now, now + self.rtt.rto(config), config));
         Disposition::Continue
+    }
+
+    /// Whether the peer has made no progress for as long as the application waits (RFC 9293 section 3.8.3,
+    /// RFC 5482).
+    fn user_timed_out(&self, now: Instant, config: &Config) -> bool {
+        config.user_timeout.is_some_and(|limit| self.owed_for(now) >= limit)
+    }
+
+    /// `at`, or when [`Pcb::user_timed_out`] turns true if that is earlier.
+    pub(crate) fn within_user_timeout(&self, now: Instant, at: Instant, config: &Config) -> Instant {
+        match config.user_timeout {
+            Some(limit) => at.min(now + limit.saturating_sub(self.owed_for(now))),
+            None => at,
+        }
+    }
+
+    fn owed_for(&self, now: Instant) -> Duration {
+        Duration::from_millis((now.as_millis() as u32).wrapping_sub(self.snd.owed_since_ms).into())
     }
 
     /// Nothing more may come of what was sent before what arrived: what did not arrive is lost (RFC 8985 section 6.2).
@@ -476,12 +524,18 @@ impl Pcb {
     /// the retransmission timer tries it again, and gives up in the end.
     pub(crate) fn lost_before_the_wire(&mut self, now: Instant, config: &Config) {
         if !matches!(self.state, State::Closed) && !self.timers.is_set(Timer::Retransmit) {
+            if self.unanswered == 0 {
+                self.snd.owed_since_ms = now.as_millis() as u32;
+            }
             self.timers.set(Timer::Retransmit, now + self.rtt.rto(config));
         }
     }
 
     /// The window is closed, or silly, and nothing in flight would bring news of it.
-    fn persist_timed_out(&mut self, config: &Config) -> Disposition {
+    fn persist_timed_out(&mut self, now: Instant, config: &Config) -> Disposition {
+        if self.user_timed_out(now, config) {
+            return Disposition::Closed(CloseReason::TimedOut);
+        }
         self.persist_backoff = self.persist_backoff.saturating_add(1);
         if self.snd.wnd > 0 {
             self.due.override_sws = true;
@@ -582,11 +636,8 @@ impl Pcb {
         if !is_news || !self.state.is_synchronized() {
             return false;
         }
-        let before = self.snd.mss_before_path.map_or(self.snd.mss, |(before, _)| before);
-        self.snd.mss_before_path = Some((before, seconds(now)));
-        self.snd.mss = mss;
+        self.shrink_segments(now, mss);
         self.snd.may_fragment |= may_fragment;
-        self.congestion.set_smss(self.timestamps.smss(mss));
         if self.snd.max != self.snd.una {
             let view = self.view(now);
             self.reduction = None;
@@ -594,6 +645,31 @@ impl Pcb {
             self.await_time_out(now, now + self.rtt.rto(config));
         }
         true
+    }
+
+    /// Full segments do not arrive, again and again, and no router says why: the path may swallow what is too
+    /// large for it (RFC 2923 section 2.1). RFC 4821 would probe for the size; here what every path is known
+    /// to carry is tried, of IPv6 or, where that does not help either, of IPv4. If that was not the reason,
+    /// it costs some headers for ten minutes.
+    fn suspect_the_size(&mut self, now: Instant, flight: u32) {
+        let is_ipv4 = self.tuple.ipv4_addrs().is_some();
+        let mtu = match self.unanswered {
+            BLACK_HOLE_TIME_OUTS => ipv6::MIN_MTU,
+            SMALLER_BLACK_HOLE_TIME_OUTS if is_ipv4 => MIN_PATH_MTU,
+            _ => return,
+        };
+        let mss = mtu - self.tuple.headers_len();
+        if mss < self.snd.mss && flight >= u32::from(self.snd.mss) {
+            self.shrink_segments(now, mss);
+        }
+    }
+
+    /// Segments carry `mss` bytes at most from now on, until the path is tried anew.
+    fn shrink_segments(&mut self, now: Instant, mss: u16) {
+        let before = self.snd.mss_before_path.map_or(self.snd.mss, |(before, _)| before);
+        self.snd.mss_before_path = Some((before, seconds(now)));
+        self.snd.mss = mss;
+        self.congestion.set_smss(self.timestamps.smss(mss));
     }
 
     /// Paths change: some time after the last report the largest segments are tried again, and a path that is still small
@@ -615,13 +691,24 @@ impl Pcb {
         self.rcv.assembler = None;
     }
 
-    /// Asks for an ACK, unless one went out lately for the same kind of reason: an ACK in answer to a segment that is
-    /// not acceptable must not become half of an endless exchange (RFC 5961 section 7, per connection).
+    /// Asks for an ACK, unless one went out lately for the same kind of reason: an ACK in answer to a segment
+    /// that is not acceptable must not become half of an endless exchange (RFC 5961 section 7, per
+    /// connection). Whether it goes out is the stack's to say, which bounds those of all connections (section
+    /// 10).
     pub(crate) fn challenge(&mut self, now: Instant) {
         let now_ms = now.as_millis() as u32;
         if self.last_challenge_ms.is_none_or(|last| now_ms.wrapping_sub(last) >= CHALLENGE_INTERVAL_MS) {
             self.last_challenge_ms = Some(now_ms);
-            self.due.ack_now = true;
+            self.due.challenge = true;
+        }
+    }
+
+    /// Bytes at `seq` came a second time: the next ACK tells so (RFC 2883 section 4), if the peer understands
+    /// it. Of several before that ACK it tells the first.
+    pub(crate) fn note_duplicate(&mut self, seq: SeqNumber, len: u32) {
+        if self.sack_permitted && self.rcv.duplicate_len == 0 {
+            self.rcv.duplicate = seq;
+            self.rcv.duplicate_len = len.min(u16::MAX.into()) as u16;
         }
     }
 
@@ -703,6 +790,10 @@ fn seconds(now: Instant) -> u32 {
 /// What all current stacks take for the least.
 const MIN_PATH_MTU: u16 = 552;
 
+/// So many time-outs in a row, of full segments, make the path suspect; so many the next size, too.
+const BLACK_HOLE_TIME_OUTS: u8 = 2;
+const SMALLER_BLACK_HOLE_TIME_OUTS: u8 = 4;
+
 /// At most one challenge ACK per connection in this time.
 const CHALLENGE_INTERVAL_MS: u32 = 50;
 
@@ -717,5 +808,5 @@ pub(crate) fn window_scale(config: &Config) -> u8 {
 
 /// The window in a SYN, never scaled (RFC 7323 section 2.2).
 pub(crate) fn syn_window(config: &Config) -> u16 {
-    config.max_window.min(0xffff) as u16
+    config.first_window().min(0xffff) as u16
 }

@@ -19,6 +19,8 @@ pub enum CloseReason {
     Aborted,
     /// What was to be sent can be read no more: the file behind a mapping was cut.
     PayloadLost,
+    /// Our own address is ours no more ([`crate::dhcp`]).
+    AddressLost,
     /// No route, or no answer to ARP, while opening.
     Unreachable,
 }

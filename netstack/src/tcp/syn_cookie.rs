@@ -61,6 +61,7 @@ pub(crate) fn syn_ack(
             window_scale: offered.window_scale.filter(|_| carries).map(|_| window_scale(config)),
             sack_permitted: offered.sack_permitted && config.sack && carries,
             sack: SackBlocks::NONE,
+            fast_open: None,
             timestamps,
         },
         window: syn_window(config),

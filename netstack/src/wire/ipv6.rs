@@ -1,15 +1,28 @@
-//! IPv6 headers (RFC 8200). Extension headers are skipped on input, within bounds, and never written; fragments are
-//! [`Error::Unsupported`].
+//! IPv6 headers (RFC 8200). Extension headers are skipped on input, within bounds; written are only those of
+//! fragments, and the one that asks routers to look.
 
 use std::net::Ipv6Addr;
 
-use super::{Error, Protocol, get_u16, put_u16};
+use super::{Error, Protocol, get_u16, get_u32, put_u16, put_u32};
 
 /// Length of the header, in bytes.
 pub const HEADER_LEN: usize = 40;
 
 /// The least MTU of a link (section 5).
 pub const MIN_MTU: u16 = 1280;
+
+/// Length of a fragment header, in bytes (section 4.5).
+pub const FRAGMENT_LEN: usize = 8;
+
+/// Next header: a fragment header.
+pub const NEXT_FRAGMENT: u8 = extension::FRAGMENT;
+
+/// Next header: options for every router.
+pub const NEXT_HOP_BY_HOP: u8 = extension::HOP_BY_HOP;
+
+/// The hop-by-hop options of an ICMPv6 message that routers shall look at: router alert (RFC 2711), and
+/// padding.
+pub const ROUTER_ALERT: [u8; 8] = [58, 0, 5, 2, 0, 0, 1, 0];
 
 /// Extension headers that a packet may have; nobody has reason for more.
 const MAX_EXTENSIONS: usize = 8;
@@ -29,6 +42,7 @@ mod field {
 mod extension {
     pub(super) const HOP_BY_HOP: u8 = 0;
     pub(super) const ROUTING: u8 = 43;
+    pub(super) const FRAGMENT: u8 = 44;
     pub(super) const AUTHENTICATION: u8 = 51;
     pub(super) const DESTINATION: u8 = 60;
 }
@@ -100,6 +114,17 @@ impl<T: AsRef<[u8]>> Packet<T> {
     }
 }
 
+impl<T: AsRef<[u8]>> Packet<T> {
+    /// This packet's header, as if it carried so many bytes of that kind at once.
+    pub fn header_for(&self, protocol: Protocol, payload_len: usize) -> [u8; HEADER_LEN] {
+        let mut header = [0; HEADER_LEN];
+        let (src_addr, dst_addr, hop_limit) = (self.src_addr(), self.dst_addr(), self.hop_limit());
+        Repr { src_addr, dst_addr, protocol, payload_len, hop_limit }
+            .emit(&mut Packet::new_unchecked(&mut header[..]));
+        header
+    }
+}
+
 impl<'a, T: AsRef<[u8]> + ?Sized> Packet<&'a T> {
     /// What the packet carries, after all extension headers, and what kind it is of.
     ///
@@ -108,34 +133,108 @@ impl<'a, T: AsRef<[u8]> + ?Sized> Packet<&'a T> {
     /// fragments, for a route that goes on, and for options that must not be skipped by who does not know them (section
     /// 4.2).
     pub fn payload(&self) -> Result<(Protocol, &'a [u8]), Error> {
-        let mut rest = &self.buffer.as_ref()[HEADER_LEN..HEADER_LEN + self.payload_len()];
-        let mut next = self.next_header();
-        for number in 0..=MAX_EXTENSIONS {
-            let len = match next {
-                // Section 4.3: only as the first.
-                extension::HOP_BY_HOP if number > 0 => return Err(Error::Malformed),
-                extension::HOP_BY_HOP | extension::ROUTING | extension::DESTINATION => {
-                    8 * (1 + usize::from(*rest.get(1).ok_or(Error::Truncated)?))
-                }
-                extension::AUTHENTICATION => 4 * (2 + usize::from(*rest.get(1).ok_or(Error::Truncated)?)),
-                // A fragment header and "no next header" among them: nothing that we take.
-                other => {
-                    return match Protocol::from(other) {
-                        Protocol::Other(44) => Err(Error::Unsupported),
-                        protocol => Ok((protocol, rest)),
-                    };
-                }
-            };
-            let header = rest.get(..len).ok_or(Error::Truncated)?;
-            match next {
-                extension::ROUTING if header[3] != 0 => return Err(Error::Unsupported),
-                extension::HOP_BY_HOP | extension::DESTINATION => check_options(&header[2..])?,
-                _ => {}
-            }
-            (next, rest) = (header[0], &rest[len..]);
+        match self.content()? {
+            Ipv6Content::Whole(protocol, payload) => Ok((protocol, payload)),
+            Ipv6Content::Fragment(_) => Err(Error::Unsupported),
         }
-        Err(Error::Malformed)
     }
+
+    /// The same, or the part of it that this packet is.
+    ///
+    /// # Errors
+    /// As for [`Packet::payload`], but for fragments.
+    pub fn content(&self) -> Result<Ipv6Content<'a>, Error> {
+        let rest = &self.buffer.as_ref()[HEADER_LEN..HEADER_LEN + self.payload_len()];
+        walk(self.next_header(), rest, true)
+    }
+}
+
+/// What a packet carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ipv6Content<'a> {
+    /// All of it, and of what kind it is.
+    Whole(Protocol, &'a [u8]),
+    /// A part.
+    Fragment(Ipv6Fragment<'a>),
+}
+
+/// A part of what a packet carried before it was cut up (section 4.5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ipv6Fragment<'a> {
+    /// What the whole begins with: an extension header, or what it carries.
+    pub next_header: u8,
+    /// The sender's number for the whole.
+    pub ident: u32,
+    /// Where in it this lies, in bytes.
+    pub offset: usize,
+    /// Whether more follow.
+    pub more: bool,
+    /// This part.
+    pub payload: &'a [u8],
+}
+
+impl Ipv6Fragment<'_> {
+    /// The header of such a fragment.
+    pub fn header(&self) -> [u8; FRAGMENT_LEN] {
+        let mut header = [0; FRAGMENT_LEN];
+        header[0] = self.next_header;
+        let offset = u16::try_from(self.offset & !7).unwrap_or(u16::MAX & !7);
+        put_u16(&mut header, 2, offset | u16::from(self.more));
+        put_u32(&mut header, 4, self.ident);
+        header
+    }
+}
+
+/// What came in fragments, put together: what it carries. `next_header` is the fragments'.
+///
+/// # Errors
+/// As for [`Packet::payload`]; fragments of fragments are [`Error::Malformed`].
+pub fn reassembled(next_header: u8, bytes: &[u8]) -> Result<(Protocol, &[u8]), Error> {
+    match walk(next_header, bytes, false)? {
+        Ipv6Content::Whole(protocol, payload) => Ok((protocol, payload)),
+        Ipv6Content::Fragment(_) => Err(Error::Malformed),
+    }
+}
+
+/// Passes over the extension headers that `rest` begins with, the first of the kind `next`.
+fn walk(mut next: u8, mut rest: &[u8], may_be_fragment: bool) -> Result<Ipv6Content<'_>, Error> {
+    for number in 0..=MAX_EXTENSIONS {
+        let len = match next {
+            // Section 4.3: only as the first.
+            extension::HOP_BY_HOP if number > 0 || !may_be_fragment => return Err(Error::Malformed),
+            extension::FRAGMENT if !may_be_fragment => return Err(Error::Malformed),
+            extension::FRAGMENT => FRAGMENT_LEN,
+            extension::HOP_BY_HOP | extension::ROUTING | extension::DESTINATION => {
+                8 * (1 + usize::from(*rest.get(1).ok_or(Error::Truncated)?))
+            }
+            extension::AUTHENTICATION => 4 * (2 + usize::from(*rest.get(1).ok_or(Error::Truncated)?)),
+            // "No next header" among them: nothing that we take.
+            other => return Ok(Ipv6Content::Whole(other.into(), rest)),
+        };
+        let header = rest.get(..len).ok_or(Error::Truncated)?;
+        match next {
+            extension::ROUTING if header[3] != 0 => return Err(Error::Unsupported),
+            extension::HOP_BY_HOP | extension::DESTINATION => check_options(&header[2..])?,
+            extension::FRAGMENT => {
+                let place = get_u16(header, 2);
+                let (offset, more) = (usize::from(place & !7), place & 1 != 0);
+                // One that is the whole is treated as such (RFC 6946).
+                if offset > 0 || more {
+                    let (next_header, ident, payload) = (header[0], get_u32(header, 4), &rest[len..]);
+                    return Ok(Ipv6Content::Fragment(Ipv6Fragment {
+                        next_header,
+                        ident,
+                        offset,
+                        more,
+                        payload,
+                    }));
+                }
+            }
+            _ => {}
+        }
+        (next, rest) = (header[0], &rest[len..]);
+    }
+    Err(Error::Malformed)
 }
 
 /// Section 4.2: an unknown option whose highest two bits are zero may be skipped.
@@ -237,7 +336,7 @@ mod tests {
 
     #[test]
     fn what_must_not_be_skipped_is_not() {
-        assert_eq!(payload(44, &[6, 0, 0, 0, 0, 0, 0, 1]), Err(Error::Unsupported), "a fragment");
+        assert_eq!(payload(44, &[6, 0, 0, 1, 0, 0, 0, 1]), Err(Error::Unsupported), "a fragment");
         assert_eq!(payload(43, &[6, 0, 0, 1, 0, 0, 0, 0]), Err(Error::Unsupported), "a route that goes on");
         for kind in [0x40, 0x80, 0xc0] {
             assert_eq!(
@@ -248,6 +347,26 @@ mod tests {
         }
         // Hop-by-hop options that are not the first header.
         assert_eq!(payload(60, &[0, 0, 1, 4, 0, 0, 0, 0, 6, 0, 1, 4, 0, 0, 0, 0]), Err(Error::Malformed));
+    }
+
+    #[test]
+    fn fragments_are_told_from_wholes() {
+        let fragment =
+            Ipv6Fragment { next_header: 17, ident: 7, offset: 1232, more: true, payload: b"12345678" };
+        let mut rest = fragment.header().to_vec();
+        rest.extend(fragment.payload);
+        let bytes = packet(44, &rest);
+        let content = Packet::new_checked(&bytes[..]).expect("a packet").content();
+        assert_eq!(content, Ok(Ipv6Content::Fragment(fragment)));
+        // Behind options for routers, before those for the destination.
+        let mut whole = [44, 0, 1, 4, 0, 0, 0, 0, 60, 0, 0, 0, 0, 0, 0, 7, 6, 0, 1, 4, 0, 0, 0, 0].to_vec();
+        whole.extend(b"tcp");
+        assert_eq!(payload(0, &whole), Ok((Protocol::Tcp, b"tcp".to_vec())), "an atomic fragment");
+        assert_eq!(reassembled(60, &whole[16..]), Ok((Protocol::Tcp, &b"tcp"[..])));
+        for (next, bytes) in [(0, &whole[..]), (44, &whole[8..])] {
+            assert_eq!(reassembled(next, bytes), Err(Error::Malformed), "{next} within fragments");
+        }
+        assert_eq!(payload(44, &[6, 0, 0, 0, 0, 0, 0]), Err(Error::Truncated));
     }
 
     #[test]

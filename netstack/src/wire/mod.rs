@@ -12,11 +12,14 @@ use std::fmt;
 pub mod checksum;
 
 pub mod arp;
+pub mod dhcpv4;
 pub mod ethernet;
 pub mod icmpv4;
 pub mod icmpv6;
 pub mod ipv4;
 pub mod ipv6;
+pub mod mld;
+pub mod ndp;
 pub mod tcp;
 pub mod udp;
 

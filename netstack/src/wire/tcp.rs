@@ -45,6 +45,7 @@ mod option {
     pub(super) const SACK_PERMITTED: u8 = 4;
     pub(super) const SACK: u8 = 5;
     pub(super) const TIMESTAMPS: u8 = 8;
+    pub(super) const FAST_OPEN: u8 = 34;
 }
 
 /// Control bits.
@@ -206,6 +207,20 @@ impl SackBlocks {
     }
 }
 
+/// Length of the cookies that we make, in bytes (RFC 7413 section 4.1.1: 4 to 16).
+pub const FAST_OPEN_COOKIE_LEN: usize = 8;
+
+/// The Fast Open option (RFC 7413 section 4.1.1). In SYN segments only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FastOpen {
+    /// Asks for a cookie.
+    Request,
+    /// A cookie, given or brought back.
+    Cookie([u8; FAST_OPEN_COOKIE_LEN]),
+    /// A cookie of another length: none of ours. Never written.
+    Foreign,
+}
+
 /// The options that we understand; each at most once, a repeated one overrides.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Options {
@@ -219,6 +234,8 @@ pub struct Options {
     pub sack: SackBlocks,
     /// Timestamps.
     pub timestamps: Option<Timestamps>,
+    /// Fast Open. In SYN segments only.
+    pub fast_open: Option<FastOpen>,
 }
 
 impl Options {
@@ -229,6 +246,7 @@ impl Options {
         sack_permitted: false,
         sack: SackBlocks::NONE,
         timestamps: None,
+        fast_open: None,
     };
 
     /// Reads an option list. Unknown kinds are skipped by their length; known ones whose length is wrong are ignored.
@@ -276,6 +294,10 @@ impl Options {
             (option::TIMESTAMPS, 8) => {
                 self.timestamps = Some(Timestamps { value: get_u32(data, 0), echo_reply: get_u32(data, 4) });
             }
+            (option::FAST_OPEN, 0) => self.fast_open = Some(FastOpen::Request),
+            (option::FAST_OPEN, _) => {
+                self.fast_open = Some(data.try_into().map_or(FastOpen::Foreign, FastOpen::Cookie));
+            }
             _ => {}
         }
     }
@@ -292,7 +314,12 @@ impl Options {
         let timestamps = if self.timestamps.is_some() { usize::from(TIMESTAMPS_LEN) } else { 0 };
         // SACK-permitted takes the place of the no-operations before the timestamps.
         let permitted = if self.sack_permitted && self.timestamps.is_none() { 4 } else { 0 };
-        mss + scale + timestamps + permitted
+        let fast_open = match self.fast_open {
+            Some(FastOpen::Request) => 4,
+            Some(FastOpen::Cookie(_)) => 4 + FAST_OPEN_COOKIE_LEN,
+            Some(FastOpen::Foreign) | None => 0,
+        };
+        mss + scale + timestamps + permitted + fast_open
     }
 
     /// Length that `Options::emit` writes: a multiple of four, at most 40. SACK blocks that would not fit are left out.
@@ -335,6 +362,18 @@ impl Options {
                 put(&permitted);
             }
             (false, None) => {}
+        }
+        match self.fast_open {
+            Some(FastOpen::Request) => {
+                put(&filler);
+                put(&[option::FAST_OPEN, 2]);
+            }
+            Some(FastOpen::Cookie(cookie)) => {
+                put(&filler);
+                put(&[option::FAST_OPEN, 2 + FAST_OPEN_COOKIE_LEN as u8]);
+                put(&cookie);
+            }
+            Some(FastOpen::Foreign) | None => {}
         }
         let blocks = self.sack_room();
         if blocks > 0 {

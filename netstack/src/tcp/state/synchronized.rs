@@ -13,6 +13,7 @@ use crate::tcp::send_records::Micros;
 use crate::tcp::seq::SeqNumber;
 use crate::tcp::state::{Disposition, Established, Next, State};
 use crate::tcp::timers::Timer;
+use crate::tcp::window_growth::WindowGrowth;
 use crate::tcp::{CloseReason, Config, Stream};
 use crate::wire::tcp::Flags;
 
@@ -25,8 +26,13 @@ pub(crate) fn segment_arrives<S: Stream>(
     config: &Config,
 ) -> Disposition {
     let flags = segment.flags;
+    // RFC 7323 section 3.2: once agreed on, timestamps are in every segment but resets; without, it is
+    // forged, or of another time. A SYN may be of a peer that forgot the connection, and is challenged below.
+    if pcb.timestamps.enabled && segment.options.timestamps.is_none() && !flags.rst() && !flags.syn() {
+        return Disposition::Continue;
+    }
     // First, RFC 7323 section 5.3 R1: PAWS. A reset is exempt.
-    if is_old_duplicate(pcb, segment) && !flags.rst() {
+    if is_old_duplicate(pcb, now, segment) && !flags.rst() {
         refuse(pcb, now, segment);
         return Disposition::Continue;
     }
@@ -98,10 +104,17 @@ fn is_acceptable(pcb: &Pcb, segment: &Segment<'_>) -> bool {
     }
 }
 
-/// RFC 7323 section 5.2: a timestamp older than TS.Recent marks a segment from a former turn of the sequence numbers.
-fn is_old_duplicate(pcb: &Pcb, segment: &Segment<'_>) -> bool {
+/// How long TS.Recent means something: half of the circle of a clock of milliseconds, less a margin (RFC 7323
+/// section 5.5).
+const TS_RECENT_LIFETIME: Duration = Duration::from_secs(24 * 24 * 3600);
+
+/// RFC 7323 section 5.2: a timestamp older than TS.Recent marks a segment from a former turn of the sequence
+/// numbers. Unless the peer was silent for so long that its clock may have gone half around (section 5.5).
+fn is_old_duplicate(pcb: &Pcb, now: Instant, segment: &Segment<'_>) -> bool {
     match segment.options.timestamps {
-        Some(timestamps) if pcb.timestamps.enabled => {
+        Some(timestamps)
+            if pcb.timestamps.enabled && now.saturating_since(pcb.last_received) < TS_RECENT_LIFETIME =>
+        {
             (timestamps.value.wrapping_sub(pcb.timestamps.recent) as i32) < 0
         }
         _ => false,
@@ -122,6 +135,10 @@ fn update_ts_recent(pcb: &mut Pcb, segment: &Segment<'_>) {
 /// something (the peer may have lost our ACK), but a bare ACK only now and then: two ends that disagree would answer each
 /// other for ever.
 fn refuse(pcb: &mut Pcb, now: Instant, segment: &Segment<'_>) {
+    let text_end = segment.seq + segment.payload.len() as u32;
+    if !segment.payload.is_empty() && text_end.le(pcb.rcv.nxt) {
+        pcb.note_duplicate(segment.seq, segment.payload.len() as u32);
+    }
     if segment.is_empty() { pcb.challenge(now) } else { pcb.due.ack_now = true }
 }
 
@@ -231,6 +248,7 @@ fn advance<S: Stream>(
     pcb.snd.una = ack;
     pcb.snd.acked_in_batch = pcb.snd.acked_in_batch.saturating_add(acked);
     pcb.snd.una_offset += u64::from(acked - u32::from(fin_acked));
+    pcb.snd.owed_since_ms = now.as_millis() as u32;
 
     let view = pcb.view(now);
     match pcb.recovery.advanced(&view, acked) {
@@ -326,6 +344,13 @@ pub(crate) fn text_and_fin<S: Stream>(
     let rcv_nxt_before = pcb.rcv.nxt;
     let filling_gap = pcb.rcv.assembler.is_some();
     let (seq, text) = trim(pcb, segment);
+    if seq != segment.seq && !segment.payload.is_empty() {
+        pcb.note_duplicate(segment.seq, (seq - segment.seq).min(segment.payload.len() as u32));
+    } else if let Some((start, len)) =
+        pcb.rcv.assembler.as_ref().and_then(|held| held.overlap(seq, text.len()))
+    {
+        pcb.note_duplicate(start, len);
+    }
     let fin = segment.flags.fin() && segment.seq + segment.payload.len() as u32 == seq + text.len() as u32;
     let fin_seq = seq + text.len() as u32;
 
@@ -350,6 +375,7 @@ pub(crate) fn text_and_fin<S: Stream>(
         pcb.due.ack_now = true;
     }
     if pcb.rcv.nxt != rcv_nxt_before {
+        measure_window(pcb, now, segment, rcv_nxt_before, config);
         pcb.due.ack_delayed = true;
         // Data put it off: it is set anew after each event.
         pcb.timers.stop(Timer::FinWait2);
@@ -360,6 +386,28 @@ pub(crate) fn text_and_fin<S: Stream>(
     }
     schedule_ack(pcb, now, config);
     Disposition::Continue
+}
+
+/// Text was taken, up to RCV.NXT: whether the window is what limits the sender (`tcp::window_growth`).
+fn measure_window(
+    pcb: &mut Pcb,
+    now: Instant,
+    segment: &Segment<'_>,
+    nxt_before: SeqNumber,
+    config: &Config,
+) {
+    let usual = config.first_window();
+    let is_full = segment.payload.len() >= usize::from(pcb.timestamps.smss(pcb.snd.mss));
+    if usual == config.max_window || (pcb.rcv.growth.is_none() && !is_full) {
+        return;
+    }
+    let echo_age_us = echo_age_ms(pcb, now, segment).map(|ms| ms * 1000);
+    let srtt_us = pcb.rtt.srtt().map(|srtt| u32::try_from(srtt.as_micros()).unwrap_or(u32::MAX));
+    let (now, nxt) = (Micros::of(now), pcb.rcv.nxt);
+    let growth = pcb.rcv.growth.get_or_insert_with(|| Box::new(WindowGrowth::new(usual, nxt_before, now)));
+    if growth.taken(now, nxt, echo_age_us, srtt_us, (usual, config.max_window)) {
+        pcb.rcv.growth = None;
+    }
 }
 
 /// Cuts off what was received already and what lies beyond the window.
