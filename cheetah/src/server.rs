@@ -240,10 +240,18 @@ impl Server {
             service.options.max_connections = service.options.max_connections.div_ceil(workers);
             let (shared, limit, own) = (Arc::clone(&shared), config.drain_limit, options.clone());
             server.commanders.push(commander);
+            let (addr, tell_addr) = std::sync::mpsc::sync_channel(1);
             server.start(&format!("stack-{i}"), move || {
                 let worker = stack::Worker::new(device, sharing, &own, orders, shared, service, limit)?;
+                // There is room for it.
+                let _ = addr.send(worker.addr());
                 Ok(move || worker.run().map(drop))
             })?;
+            if let Ok(addr) = tell_addr.try_recv() {
+                // One by DHCP is known only now.
+                server.addr.set_ip(addr.into());
+                server.tls_addr = server.tls_addr.map(|tls| SocketAddr::new(addr.into(), tls.port()));
+            }
             // Its counters are told once.
             options.filter = None;
         }

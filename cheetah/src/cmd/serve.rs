@@ -36,7 +36,7 @@ use netstack::sys::link;
 use super::Usage;
 use super::features::{Feature, Mode, Net};
 use super::source::Bytes;
-use addresses::{Network, Network6};
+use addresses::{OwnAddress, OwnAddress6};
 use config::Plan;
 use network::{device_options, kernel_addr, open_devices, stack_options, tls_addr, unix_path};
 use sandbox::{Confinement, Needs};
@@ -92,12 +92,14 @@ pub(super) struct Arguments {
     /// The interface: a TAP device's name (made if missing), or any Ethernet interface for ring, xdp and packet
     #[arg(long, value_name = "NAME")]
     dev: Option<String>,
-    /// Our own address, which the kernel must not have
-    #[arg(long, value_name = "IP/PREFIX")]
-    addr: Option<Network>,
-    /// Our own address in IPv6, served beside the other
-    #[arg(long, value_name = "IP/PREFIX")]
-    addr6: Option<Network6>,
+    /// Our own address, which the kernel must not have; or dhcp, to get one, with its gateway, from a server
+    /// of the network
+    #[arg(long, value_name = "IP/PREFIX|dhcp")]
+    addr: Option<OwnAddress>,
+    /// Our own address in IPv6, served beside the other; or auto, to make it of what a router of the network
+    /// tells
+    #[arg(long, value_name = "IP/PREFIX|auto")]
+    addr6: Option<OwnAddress6>,
     /// The way out of that network
     #[arg(long, value_name = "IP", requires = "addr6")]
     gateway6: Option<Ipv6Addr>,
@@ -117,6 +119,10 @@ pub(super) struct Arguments {
     /// have net.ipv4.tcp_ecn
     #[arg(long, value_name = "USE", value_enum)]
     ecn: Option<Ecn>,
+    /// TCP Fast Open on our own TCP/IP (RFC 7413): clients that were here before are answered with the
+    /// SYN-ACK, so many at once before their handshakes are complete. A request may come twice then
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    fast_open: Option<u32>,
     /// Let a program see each frame before our own TCP/IP does: closed_ports, foreign, echo, healthz, count_prefix(prefix=N),
     /// or a pipe of a file (FILE.pipe, FILE.pipe:NAME); may be given several times, asked in that order (docs/handlers.md)
     #[arg(long, value_name = "NAME|FILE.pipe")]

@@ -37,10 +37,14 @@ const ORDERS: Token = Token(0);
 pub struct StackOptions {
     /// Our address and the prefix length of its network.
     pub addr: (Ipv4Addr, u8),
+    /// Both, and the gateway, come from a DHCP server; those given count for nothing.
+    pub dhcp: bool,
     /// The way out of that network.
     pub gateway: Option<Ipv4Addr>,
     /// The same in IPv6, if it is spoken.
     pub ipv6: Option<stack::Ipv6Config>,
+    /// The same had from a router, where none is given.
+    pub ipv6_autoconf: bool,
     /// Ask whether another host has the address, before it is used.
     pub probe_addr: bool,
     /// The port to listen on.
@@ -51,6 +55,8 @@ pub struct StackOptions {
     pub congestion: tcp::Algorithm,
     /// Whether routers may mark in place of dropping.
     pub ecn: tcp::EcnUse,
+    /// Answers of what clients ask in their SYNs (RFC 7413), if at all.
+    pub fast_open: Option<stack::FastOpenConfig>,
     /// The specialisations.
     pub features: stack::Features,
     /// What sees frames before the stack, in that order.
@@ -65,13 +71,16 @@ impl StackOptions {
         let (features, congestion) = (stack::Features::default(), tcp::Algorithm::default());
         StackOptions {
             addr,
+            dhcp: false,
             gateway: None,
             ipv6: None,
+            ipv6_autoconf: false,
             probe_addr: false,
             port,
             tls_port: None,
             congestion,
             ecn: tcp::EcnUse::default(),
+            fast_open: None,
             features,
             handlers: Vec::new(),
             filter: None,
@@ -107,8 +116,10 @@ impl<D: Device> Worker<D> {
     ) -> io::Result<Worker<D>> {
         let (addr, prefix_len) = options.addr;
         let mut config = driver::config(&device, addr, prefix_len)?;
+        config.dhcp = options.dhcp;
         config.gateway = options.gateway;
         config.ipv6 = options.ipv6;
+        config.ipv6_autoconf = options.ipv6_autoconf;
         if options.probe_addr {
             config.address_detection = AddressDetection::Probe;
         }
@@ -119,6 +130,7 @@ impl<D: Device> Worker<D> {
         config.features = options.features;
         config.tcp.congestion = options.congestion;
         config.tcp.ecn = options.ecn;
+        config.fast_open = options.fast_open;
         if !options.features.time_wait_records {
             // What is kept in TIME-WAIT counts among the connections here: it must leave room for new ones.
             config.time_wait_capacity = service.options.max_connections / 2;
@@ -136,7 +148,7 @@ impl<D: Device> Worker<D> {
         let mut driver = Driver::new(device, stack, web)?;
         driver.set_handlers(Handlers::new(&options.handlers));
         sharing.map_or(Ok(()), |sharing| driver.share(sharing))?;
-        await_address(&mut driver)?;
+        await_address(&mut driver, options.dhcp)?;
         driver.events().add(&orders, ORDERS, Interest::READ, Trigger::Level)?;
         let registrar = driver.events().registrar();
         let waker = driver.events().waker();
@@ -144,6 +156,11 @@ impl<D: Device> Worker<D> {
         let ports = [Some(options.port), options.tls_port];
         let filter = options.filter.clone();
         Ok(Worker { driver, filter, ports, orders, shared, drain_limit, drain_until: None })
+    }
+
+    /// The address that it serves at.
+    pub fn addr(&self) -> Ipv4Addr {
+        self.driver.stack().config().ipv4_addr
     }
 
     /// Serves until ordered to drain and nothing is left to do. Gives the device back.
@@ -243,12 +260,24 @@ impl<D: Device> Worker<D> {
     }
 }
 
-/// Turns until the stack may use its address, which takes up to seven seconds if it is probed for.
-fn await_address<D: Device>(driver: &mut Driver<D, Web>) -> io::Result<()> {
+/// How long a DHCP server may take. It is asked five times meanwhile.
+const DHCP_LIMIT: Duration = Duration::from_secs(60);
+
+/// Turns until the stack may use its address, which takes up to seven seconds if it is probed for, and as
+/// long as a DHCP server takes, if it comes from one.
+fn await_address<D: Device>(driver: &mut Driver<D, Web>, by_dhcp: bool) -> io::Result<()> {
+    let limit = by_dhcp.then(|| driver.events().clock().now() + DHCP_LIMIT);
     while !driver.stack().may_use_address() {
-        driver.turn(None)?;
+        if limit.is_some_and(|limit| driver.now() >= limit) {
+            let why = "no DHCP server gave us an address in a minute: give one by --addr IP/PREFIX";
+            return Err(io::Error::new(io::ErrorKind::TimedOut, why));
+        }
+        driver.turn(limit)?;
         while let Some(event) = driver.stack_mut().poll_event() {
-            if let stack::Event::AddressRefused { hardware_addr } = event {
+            // Of an address by DHCP the server is told, and another is asked for.
+            if let stack::Event::AddressRefused { hardware_addr } = event
+                && !by_dhcp
+            {
                 let addr = driver.stack().config().ipv4_addr;
                 let why = format!("{hardware_addr} has the address {addr} already: give another --addr");
                 return Err(io::Error::new(io::ErrorKind::AddrInUse, why));
@@ -268,6 +297,21 @@ fn tell(event: stack::Event) {
     match event {
         stack::Event::AddressConflict { hardware_addr } => {
             tracing::warn!("{hardware_addr} claims our address, which is defended");
+        }
+        stack::Event::Leased { lease } => {
+            tracing::info!("the DHCP server {} gives us {}/{}", lease.server, lease.addr, lease.prefix_len);
+        }
+        stack::Event::LeaseLost => {
+            tracing::warn!(
+                "our address is ours no more: its lease ran out, or was taken back; asking for another"
+            );
+        }
+        stack::Event::Ipv6Changed { addr: Some(addr) } => tracing::info!("our address in IPv6 is {addr}"),
+        stack::Event::Ipv6Changed { addr: None } => tracing::warn!("we have no address in IPv6 any more"),
+        stack::Event::Ipv6Refused { addr } => {
+            tracing::warn!(
+                "another host has {addr}, which the routers' prefix would give us: it is not used"
+            );
         }
         stack::Event::Unreachable { addr } => tracing::debug!("{addr} does not say where it is"),
         stack::Event::BacklogOverflow { lost } => {

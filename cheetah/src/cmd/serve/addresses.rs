@@ -21,6 +21,35 @@ impl FromStr for Network {
     }
 }
 
+/// Where our own address comes from.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum OwnAddress {
+    Given(Network),
+    /// From a DHCP server of the network.
+    Dhcp,
+}
+
+impl FromStr for OwnAddress {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<OwnAddress, String> {
+        if text == "dhcp" {
+            return Ok(OwnAddress::Dhcp);
+        }
+        text.parse().map(OwnAddress::Given).map_err(|why| format!("{why} (or dhcp)"))
+    }
+}
+
+impl OwnAddress {
+    /// The address, zero while nobody knows it, with its prefix.
+    pub(super) fn network(self) -> Network {
+        match self {
+            OwnAddress::Given(network) => network,
+            OwnAddress::Dhcp => Network(Ipv4Addr::UNSPECIFIED, 32),
+        }
+    }
+}
+
 /// The same in IPv6.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Network6(pub(super) Ipv6Addr, pub(super) u8);
@@ -43,6 +72,25 @@ impl FromStr for Network6 {
             Ok(prefix_len @ 0..=128) => Ok(Network6(addr, prefix_len)),
             _ => Err(format!("`{prefix_len}` is no prefix length: 0 to 128")),
         }
+    }
+}
+
+/// Where our own address in IPv6 comes from.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum OwnAddress6 {
+    Given(Network6),
+    /// From a router of the network.
+    Auto,
+}
+
+impl FromStr for OwnAddress6 {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<OwnAddress6, String> {
+        if text == "auto" {
+            return Ok(OwnAddress6::Auto);
+        }
+        text.parse().map(OwnAddress6::Given).map_err(|why| format!("{why} (or auto)"))
     }
 }
 

@@ -8,13 +8,16 @@ use cheetah::transport::device::{self, DeviceOptions, Interface, OpenDevice};
 use cheetah::transport::stack::StackOptions;
 use netstack::handler::{self, Binding};
 use netstack::sharing::Sharing;
-use netstack::stack::Ipv6Config;
+use netstack::stack::{FastOpenConfig, Ipv6Config};
 use netstack::tcp::{Algorithm, EcnUse};
 
-use super::addresses::{Network, Network6};
+use super::addresses::{Network, Network6, OwnAddress, OwnAddress6};
 use super::values::{Congestion, Ecn, HandlersIn};
 use super::{Arguments, Usage};
 use crate::cmd::features::{Feature, Net};
+
+/// What our own TCP/IP cannot do without.
+const NO_ADDRESS: &str = "our own TCP/IP needs an address of its own: --addr IP/PREFIX, or dhcp";
 
 /// A device for each thread, and for several what they share.
 pub(super) fn open_devices(
@@ -32,9 +35,8 @@ pub(super) fn open_devices(
 /// Where secured connections come in.
 pub(super) fn tls_addr(arguments: &Arguments) -> anyhow::Result<SocketAddr> {
     if arguments.net != Net::Kernel {
-        let Some(Network(addr, _)) = arguments.addr else {
-            bail!(Usage("our own TCP/IP needs an address of its own: --addr IP/PREFIX".to_owned()));
-        };
+        let Some(addr) = arguments.addr else { bail!(Usage(NO_ADDRESS.to_owned())) };
+        let Network(addr, _) = addr.network();
         return match &arguments.tls_listen {
             None => Ok(SocketAddr::new(addr.into(), 443)),
             Some(text) => match text.parse::<SocketAddr>() {
@@ -66,6 +68,7 @@ pub(super) fn kernel_addr(arguments: &Arguments) -> anyhow::Result<SocketAddr> {
         ("--host-addr", arguments.host_addr.is_some()),
         ("--congestion", arguments.congestion.is_some()),
         ("--ecn", arguments.ecn.is_some()),
+        ("--fast-open", arguments.fast_open.is_some()),
         ("--handler", !arguments.handler.is_empty()),
         ("--mtu", arguments.mtu.is_some()),
         ("--nic", arguments.nic.is_some()),
@@ -87,11 +90,26 @@ pub(super) fn unix_path(arguments: &Arguments) -> Option<&Path> {
 }
 
 pub(super) fn stack_options(arguments: &Arguments, secured: bool) -> anyhow::Result<StackOptions> {
-    let Some(network) = arguments.addr else {
-        bail!(Usage("our own TCP/IP needs an address of its own: --addr IP/PREFIX".to_owned()));
-    };
-    if let Some(why) = network.refusal(arguments.gateway, arguments.host_addr) {
-        bail!(Usage(why));
+    let Some(own) = arguments.addr else { bail!(Usage(NO_ADDRESS.to_owned())) };
+    let network = own.network();
+    match own {
+        OwnAddress::Given(_) => {
+            if let Some(why) = network.refusal(arguments.gateway, arguments.host_addr) {
+                bail!(Usage(why));
+            }
+        }
+        OwnAddress::Dhcp => {
+            let cannot = [
+                (arguments.gateway.is_some(), "leave --gateway out: it comes from the DHCP server, too"),
+                (arguments.host_addr.is_some(), "--host-addr is in the network of an address that is given"),
+                (arguments.net == Net::Xdp, "--net xdp has to know the address when it begins: use ring"),
+                (!arguments.handler.is_empty(), "handlers have to know the address when they begin"),
+                (arguments.workers != 1, "the address is had by one queue: leave --workers out"),
+            ];
+            if let Some((_, why)) = cannot.iter().find(|(given, _)| *given) {
+                bail!(Usage(format!("--addr dhcp: {why}")));
+            }
+        }
     }
     let Network(addr, prefix_len) = network;
     let one_thread = [
@@ -110,9 +128,26 @@ pub(super) fn stack_options(arguments: &Arguments, secured: bool) -> anyhow::Res
         },
     };
     let mut options = StackOptions::new((addr, prefix_len), port);
+    options.dhcp = matches!(own, OwnAddress::Dhcp);
     options.gateway = arguments.gateway;
     let gateway = arguments.gateway6;
-    options.ipv6 = arguments.addr6.map(|Network6(addr, prefix_len)| Ipv6Config { addr, prefix_len, gateway });
+    match arguments.addr6 {
+        None => {}
+        Some(OwnAddress6::Given(Network6(addr, prefix_len))) => {
+            options.ipv6 = Some(Ipv6Config { addr, prefix_len, gateway });
+        }
+        Some(OwnAddress6::Auto) => {
+            let cannot = [
+                (gateway.is_some(), "leave --gateway6 out: the router is the way out"),
+                (arguments.net == Net::Xdp, "--net xdp has to know the address when it begins: use ring"),
+                (arguments.workers != 1, "the address is had by one queue: leave --workers out"),
+            ];
+            if let Some((_, why)) = cannot.iter().find(|(given, _)| *given) {
+                bail!(Usage(format!("--addr6 auto: {why}")));
+            }
+            options.ipv6_autoconf = true;
+        }
+    }
     options.probe_addr = arguments.probe_addr;
     if secured {
         options.tls_port = Some(tls_addr(arguments)?.port());
@@ -135,6 +170,11 @@ pub(super) fn stack_options(arguments: &Arguments, secured: bool) -> anyhow::Res
     }
     if let Some(Ecn::Off) = arguments.ecn {
         options.ecn = EcnUse::Off;
+    }
+    if let Some(pending) = arguments.fast_open {
+        let mut key = [0; 16];
+        rustix::rand::getrandom(&mut key[..], rustix::rand::GetRandomFlags::empty())?;
+        options.fast_open = Some(FastOpenConfig { pending: pending as usize, key });
     }
     match arguments.congestion {
         None => {}
@@ -175,7 +215,7 @@ pub(super) fn device_options(
         },
         (_, name) => Interface::Tap {
             name: name.clone(),
-            host_addr: arguments.host_addr.zip(arguments.addr.map(|Network(_, prefix_len)| prefix_len)),
+            host_addr: arguments.host_addr.zip(arguments.addr.map(|own| own.network().1)),
             mtu: arguments.mtu,
         },
     };
