@@ -4,7 +4,7 @@
 mod support;
 
 use std::fs;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
@@ -13,11 +13,13 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use cheetah::http::coding::Coding;
 use cheetah::http::dictionary;
 use cheetah::server::Config;
 use cheetah::site::Site;
 use cheetah::site::pack::{self, PackOptions};
-use cheetah::store::{Copied, Dotfiles, Store};
+use cheetah::store::{Copied, Dotfiles, Found, Store};
+use fsstack::cache::BlockReader;
 use fsstack::device::MemoryDevice;
 use netstack::stack::Features;
 use serde_json::json;
@@ -74,23 +76,40 @@ fn ask(addr: SocketAddr, path: &str, accepted: &str, dictionary: Option<&str>) -
     read_response(&mut stream, false)
 }
 
-/// What a client with `old` makes of content in `dcz`.
-fn decode(content: &[u8], old: &str) -> String {
+/// What a client with `old` makes of content in `coding`.
+fn decode(coding: Coding, content: &[u8], old: &str) -> String {
     let hash = Sha256::digest(old.as_bytes()).into();
-    let frame = content.strip_prefix(&dictionary::header(&hash)).expect("the hash of the dictionary");
-    let mut decompressor = zstd::bulk::Decompressor::with_dictionary(old.as_bytes()).unwrap();
-    String::from_utf8(decompressor.decompress(frame, 1 << 20).unwrap()).unwrap()
+    let stream =
+        content.strip_prefix(&dictionary::header(coding, &hash)[..]).expect("the hash of the dictionary");
+    let mut decoded = Vec::new();
+    if coding == Coding::Dcz {
+        let mut decompressor = zstd::bulk::Decompressor::with_dictionary(old.as_bytes()).unwrap();
+        decoded = decompressor.decompress(stream, 1 << 20).unwrap();
+    } else {
+        let mut decompressor = brotli::Decompressor::new(stream, 4096);
+        assert!(decompressor.attach_dictionary(old.as_bytes().to_vec().into()));
+        decompressor.read_to_end(&mut decoded).unwrap();
+    }
+    String::from_utf8(decoded).unwrap()
 }
 
 fn exercise(addr: SocketAddr) {
     let old = hash_field(&script(1));
+    // Of both the shorter.
     let delta = ask(addr, "/app.js", "gzip, br, zstd, dcb, dcz", Some(&old));
+    assert!(["dcb", "dcz"].map(Some).contains(&delta.field("content-encoding")), "{}", delta.head);
+    let by_brotli = ask(addr, "/app.js", "gzip, br, zstd, dcb, dcz;q=0.9", Some(&old));
+    assert_eq!(by_brotli.field("content-encoding"), Some("dcb"), "{}", by_brotli.head);
+    assert!(by_brotli.body.len() < 200, "{}", by_brotli.body.len());
+    assert!(decode(Coding::Dcb, &by_brotli.body, &script(1)) == script(2));
+    let delta = ask(addr, "/app.js", "gzip, br, zstd, dcb;q=0.9, dcz", Some(&old));
     assert_eq!(delta.field("content-encoding"), Some("dcz"), "{}", delta.head);
+    assert_ne!(delta.field("etag"), by_brotli.field("etag"));
     assert_eq!(delta.field("vary"), Some("Accept-Encoding, Available-Dictionary"));
     assert_eq!(delta.field("use-as-dictionary"), Some("match=\"/app.js\""));
     assert_eq!(delta.field("content-type"), Some("text/javascript; charset=utf-8"));
     assert!(delta.body.len() < 200, "{}", delta.body.len());
-    assert!(decode(&delta.body, &script(1)) == script(2));
+    assert!(decode(Coding::Dcz, &delta.body, &script(1)) == script(2));
     // Of another dictionary, of none, or where the client does not take it, what everybody gets; it says the same of itself.
     let other = hash_field("something else");
     for (accepted, dictionary, coding) in [
@@ -99,7 +118,8 @@ fn exercise(addr: SocketAddr) {
         ("br, dcz", None, Some("br")),
         ("br", Some(&old[..]), Some("br")),
         ("br, dcz;q=0", Some(&old[..]), Some("br")),
-        ("dcb", Some(&old[..]), None),
+        ("br, dcb", Some(&other[..]), Some("br")),
+        ("dcb;q=0", Some(&old[..]), None),
     ] {
         let response = ask(addr, "/app.js", accepted, dictionary);
         assert_eq!(response.field("content-encoding"), coding, "{accepted} {dictionary:?}");
@@ -145,16 +165,37 @@ fn by_http2_likewise() {
         .arg(format!("http://{}/app.js", server.addr()))
         .output();
     match output {
-        Ok(output) if output.status.success() => assert!(decode(&output.stdout, &script(1)) == script(2)),
+        Ok(output) if output.status.success() => {
+            assert!(decode(Coding::Dcz, &output.stdout, &script(1)) == script(2));
+        }
         Ok(output) => panic!("{}", String::from_utf8_lossy(&output.stderr)),
         Err(error) => eprintln!("skipped: curl: {error}"),
     }
     server.shut_down().unwrap();
 }
 
+/// A site without the files whose names end so.
+#[derive(Debug)]
+struct Without(Arc<Site>, &'static str);
+
+impl Store for Without {
+    fn look_up(&self, path: &[u8], reader: &BlockReader) -> Found {
+        if path.ends_with(self.1.as_bytes()) { Found::Nothing } else { self.0.look_up(path, reader) }
+    }
+}
+
+/// Each coding, for a browser takes the one that is there.
 #[test]
 fn a_browser_keeps_the_dictionary_and_reads_what_is_made_with_it() {
+    for coding in [Coding::Dcz, Coding::Dcb] {
+        a_browser_reads(coding);
+    }
+}
+
+fn a_browser_reads(wanted: Coding) {
     let [first, second] = sites();
+    let other = if wanted == Coding::Dcz { Coding::Dcb } else { Coding::Dcz };
+    let [first, second] = [first, second].map(|site| Arc::new(Without(site, other.suffix())));
     let server = on_kernel(first.clone(), &Config::default());
     let url = format!("http://{}/", server.addr());
     let Some(mut page) = Page::open(&url) else { return };
@@ -176,7 +217,7 @@ fn a_browser_keeps_the_dictionary_and_reads_what_is_made_with_it() {
             coding = by;
             text == script(2)
         });
-        coding == "dcz"
+        coding == wanted.token()
     });
     drop(page);
     server.shut_down().unwrap();

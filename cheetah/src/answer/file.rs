@@ -44,7 +44,7 @@ pub(super) fn in_a_coding(
         let Some(coding) = coding else { return Some(size) };
         let header = match coding {
             Coding::Brotli | Coding::Zstd | Coding::Gzip => None,
-            Coding::Dcz => Some(dictionary::header(&dictionary?)),
+            Coding::Dcz | Coding::Dcb => Some(dictionary::header(coding, &dictionary?)),
         };
         let beside = [path, index, coding.suffix().as_bytes()].concat();
         let Found::File(document) = service.site.look_up(&beside, &service.reader) else { return None };

@@ -13,11 +13,13 @@ pub enum Coding {
     Gzip,
     /// Zstandard with other contents as its dictionary (RFC 9842 section 5): for clients that have these.
     Dcz,
+    /// Brotli with other contents as its dictionary (section 4), likewise.
+    Dcb,
 }
 
 impl Coding {
     /// All of them. Of two that a client likes alike and that are equally long, the first is sent.
-    pub const ALL: [Coding; 4] = [Coding::Brotli, Coding::Zstd, Coding::Gzip, Coding::Dcz];
+    pub const ALL: [Coding; 5] = [Coding::Brotli, Coding::Zstd, Coding::Gzip, Coding::Dcz, Coding::Dcb];
 
     /// As `Content-Encoding` and `Accept-Encoding` have it.
     pub fn token(self) -> &'static str {
@@ -26,6 +28,7 @@ impl Coding {
             Coding::Zstd => "zstd",
             Coding::Gzip => "gzip",
             Coding::Dcz => "dcz",
+            Coding::Dcb => "dcb",
         }
     }
 
@@ -36,6 +39,7 @@ impl Coding {
             Coding::Zstd => ".zst",
             Coding::Gzip => ".gz",
             Coding::Dcz => ".dcz",
+            Coding::Dcb => ".dcb",
         }
     }
 
@@ -163,7 +167,7 @@ mod tests {
             Some(Coding::Brotli) => brotli,
             Some(Coding::Zstd) => zstd,
             Some(Coding::Gzip) => gzip,
-            Some(Coding::Dcz) => None,
+            Some(Coding::Dcz | Coding::Dcb) => None,
         });
         choice.map_or("nothing", |coding| coding.map_or("identity", Coding::token))
     }
@@ -215,7 +219,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_chosen_is_there_and_taken(field in "[a-z*;=,. 01q-]{0,40}", sizes: [Option<u64>; 4]) {
+        fn what_is_chosen_is_there_and_taken(field in "[a-z*;=,. 01q-]{0,40}", sizes: [Option<u64>; 5]) {
             let accepted = Accepted::parse(&[field.as_bytes()]);
             let choice = accepted.choose(|coding| match coding {
                 None => Some(PLAIN),

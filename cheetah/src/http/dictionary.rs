@@ -6,19 +6,22 @@
 //!   200, Content-Encoding: dcz                     Zstandard, with those contents as its dictionary
 //! ```
 //!
-//! Contents in `dcz` begin with the dictionary's hash (section 5), so they tell themselves for whom they are good.
+//! Or `dcb`, Brotli with them. Contents in either begin with the dictionary's hash (sections 4 and 5), so they tell themselves for
+//! whom they are good.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+use super::coding::Coding;
+
 /// A SHA-256.
 pub type Sha256Hash = [u8; 32];
 
-/// Bytes ahead of the frame of Zstandard.
-pub const HEADER_BYTES: usize = 40;
+/// What contents in `dcz` begin with: the head of a skippable frame of 32 bytes.
+const DCZ_MAGIC: [u8; 8] = [0x5e, 0x2a, 0x4d, 0x18, 0x20, 0, 0, 0];
 
-/// A skippable frame of 32 bytes.
-const MAGIC: [u8; 8] = [0x5e, 0x2a, 0x4d, 0x18, 0x20, 0, 0, 0];
+/// What contents in `dcb` begin with.
+const DCB_MAGIC: [u8; 4] = *b"\xffDCB";
 
 /// What a file has to do with dictionaries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -48,12 +51,14 @@ impl DictionaryUse {
     }
 }
 
-/// What contents begin with that were compressed with the contents of that hash.
-pub fn header(hash: &Sha256Hash) -> [u8; HEADER_BYTES] {
-    let mut header = [0; HEADER_BYTES];
-    header[..MAGIC.len()].copy_from_slice(&MAGIC);
-    header[MAGIC.len()..].copy_from_slice(hash);
-    header
+/// What contents in `coding` begin with that were compressed with the contents of that hash; nothing in a coding without
+/// dictionaries.
+pub fn header(coding: Coding, hash: &Sha256Hash) -> Vec<u8> {
+    match coding {
+        Coding::Brotli | Coding::Zstd | Coding::Gzip => Vec::new(),
+        Coding::Dcz => [&DCZ_MAGIC[..], hash].concat(),
+        Coding::Dcb => [&DCB_MAGIC[..], hash].concat(),
+    }
 }
 
 /// The hash in an `Available-Dictionary` field: bytes as structured fields have them (RFC 9651 section 3.3.5).
@@ -93,6 +98,19 @@ mod tests {
             b":\xff:",
         ] {
             assert_eq!(available(wrong), None, "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn contents_begin_with_what_they_need() {
+        let hash = [7; 32];
+        for (coding, len, start) in [
+            (Coding::Dcz, 40, &b"\x5e\x2a\x4d\x18\x20\0\0\0\x07"[..]),
+            (Coding::Dcb, 36, &b"\xff\x44\x43\x42\x07"[..]),
+            (Coding::Brotli, 0, b""),
+        ] {
+            let header = header(coding, &hash);
+            assert!(header.len() == len && header.starts_with(start), "{coding:?}: {header:?}");
         }
     }
 

@@ -42,8 +42,8 @@ fn encode(coding: Coding, contents: &[u8]) -> Vec<u8> {
             encoder.write_all(contents).and_then(|()| encoder.finish().map(drop))
         }
         Coding::Zstd => zstd::bulk::compress(contents, zstd_level(contents)).map(|made| bytes = made),
-        // [`delta`] makes it.
-        Coding::Dcz => Err(std::io::ErrorKind::Unsupported.into()),
+        // [`deltas`] makes them.
+        Coding::Dcz | Coding::Dcb => Err(std::io::ErrorKind::Unsupported.into()),
     };
     // Writing to memory does not fail.
     match written {
@@ -56,21 +56,54 @@ fn zstd_level(contents: &[u8]) -> i32 {
     if contents.len() <= MAX_BEST_BYTES { 19 } else { 12 }
 }
 
-/// `contents` in [`Coding::Dcz`] for who has `old`, if that is worth it beside `made`.
-pub(super) fn delta(contents: &[u8], old: &[u8], made: &[(Coding, Vec<u8>)]) -> Option<Vec<u8>> {
+/// `contents` in the codings that take another for their dictionary, for who has `old`: each if that is worth it beside
+/// `made`.
+pub(super) fn deltas(contents: &[u8], old: &[u8], made: &[(Coding, Vec<u8>)]) -> Vec<(Coding, Vec<u8>)> {
+    if contents == old || contents.len().max(old.len()) > MAX_WINDOW_BYTES {
+        return Vec::new();
+    }
+    let hash: [u8; 32] = Sha256::digest(old).into();
+    let least = made.iter().map(|(_, bytes)| bytes.len()).min().unwrap_or(contents.len());
+    let coded = [(Coding::Dcz, zstd_after(contents, old)), (Coding::Dcb, brotli_after(contents, old))];
+    let whole = coded
+        .into_iter()
+        .filter_map(|(coding, bytes)| Some((coding, [dictionary::header(coding, &hash), bytes?].concat())));
+    whole.filter(|(_, bytes)| bytes.len() <= least - least / 20).collect()
+}
+
+fn zstd_after(contents: &[u8], old: &[u8]) -> Option<Vec<u8>> {
     const DICTIONARY_OF_ZSTD: [u8; 4] = [0x37, 0xa4, 0x30, 0xec];
-    let is_fit = contents != old
-        && !old.starts_with(&DICTIONARY_OF_ZSTD)
-        && contents.len().max(old.len()) <= MAX_WINDOW_BYTES;
-    if !is_fit {
+    // It would be taken for more than bytes.
+    if old.starts_with(&DICTIONARY_OF_ZSTD) {
         return None;
     }
-    let mut compressor = zstd::bulk::Compressor::with_dictionary(zstd_level(contents), old).ok()?;
-    let frame = compressor.compress(contents).ok()?;
-    let hash: [u8; 32] = Sha256::digest(old).into();
-    let bytes = [&dictionary::header(&hash)[..], &frame].concat();
-    let least = made.iter().map(|(_, bytes)| bytes.len()).min().unwrap_or(contents.len());
-    (bytes.len() <= least - least / 20).then_some(bytes)
+    zstd::bulk::Compressor::with_dictionary(zstd_level(contents), old).ok()?.compress(contents).ok()
+}
+
+/// A stream of Brotli that has `old` ahead of it, as draft-vandevenne-shared-brotli-format has a raw dictionary: it is
+/// referred to by distances beyond the beginning, and the words that Brotli knows by itself are not used.
+fn brotli_after(contents: &[u8], old: &[u8]) -> Option<Vec<u8>> {
+    let quality = if contents.len() <= MAX_BEST_BYTES { 11 } else { 9 };
+    // Both in one window: 16 MB and less, as every client has them.
+    let both = contents.len() + old.len() + 16;
+    let lgwin = (16..=24).find(|&bits| both <= 1 << bits)?;
+    let parameters =
+        brotli::enc::BrotliEncoderParams { quality, lgwin, size_hint: contents.len(), ..Default::default() };
+    let mut bytes = Vec::new();
+    let [mut input, mut output] = [const { [0; 4096] }; 2].map(Vec::from);
+    brotli::BrotliCompressCustomIoCustomDict(
+        &mut brotli::IoReaderWrapper(&mut &contents[..]),
+        &mut brotli::IoWriterWrapper(&mut bytes),
+        &mut input,
+        &mut output,
+        &parameters,
+        brotli::enc::StandardAlloc::default(),
+        &mut |_, _, _, _| {},
+        old,
+        std::io::ErrorKind::UnexpectedEof.into(),
+    )
+    .ok()?;
+    Some(bytes)
 }
 
 #[cfg(test)]
@@ -85,7 +118,7 @@ mod tests {
             Coding::Brotli => brotli::BrotliDecompress(&mut &bytes[..], &mut contents).map(drop).unwrap(),
             Coding::Gzip => flate2::read::GzDecoder::new(bytes).read_to_end(&mut contents).map(drop).unwrap(),
             Coding::Zstd => contents = zstd::decode_all(bytes).unwrap(),
-            Coding::Dcz => unreachable!("not made of contents alone"),
+            Coding::Dcz | Coding::Dcb => unreachable!("not made of contents alone"),
         }
         contents
     }
@@ -101,21 +134,68 @@ mod tests {
         }
     }
 
+    /// What a client that has `old` makes of it.
+    fn decode_after(coding: Coding, bytes: &[u8], old: &[u8]) -> Vec<u8> {
+        let hash: [u8; 32] = Sha256::digest(old).into();
+        let stream = bytes.strip_prefix(&dictionary::header(coding, &hash)[..]).unwrap();
+        if coding == Coding::Dcz {
+            return zstd::bulk::Decompressor::with_dictionary(old)
+                .unwrap()
+                .decompress(stream, 20 << 20)
+                .unwrap();
+        }
+        let mut decoder = brotli::Decompressor::new(stream, 4096);
+        assert!(decoder.attach_dictionary(old.to_vec().into()));
+        let mut contents = Vec::new();
+        decoder.read_to_end(&mut contents).unwrap();
+        contents
+    }
+
     #[test]
     fn what_has_changed_is_little_for_who_has_the_rest() {
         let mut noise = [0; 50_000];
         blake3::Hasher::new().finalize_xof().fill(&mut noise);
         let fresh = [&noise[..20_000], b"something else", &noise[20_000..]].concat();
-        let bytes = delta(&fresh, &noise, &[]).unwrap();
-        assert!(bytes.len() < 300, "{}", bytes.len());
-        let hash: [u8; 32] = Sha256::digest(noise).into();
-        let frame = bytes.strip_prefix(&dictionary::header(&hash)).unwrap();
-        let mut decompressor = zstd::bulk::Decompressor::with_dictionary(&noise).unwrap();
-        assert!(decompressor.decompress(frame, 100_000).unwrap() == fresh);
+        let made = deltas(&fresh, &noise, &[]);
+        assert_eq!(made.iter().map(|(coding, _)| *coding).collect::<Vec<_>>(), [Coding::Dcz, Coding::Dcb]);
+        for (coding, bytes) in made {
+            assert!(bytes.len() < 300, "{coding:?}: {}", bytes.len());
+            assert!(decode_after(coding, &bytes, &noise) == fresh);
+        }
         // Nothing to gain.
-        assert_eq!(delta(&noise, &noise, &[]), None);
-        assert_eq!(delta(&fresh, b"another thing altogether", &[]), None);
-        assert_eq!(delta(&fresh, &noise, &[(Coding::Brotli, vec![0; 60])]), None);
+        assert!(deltas(&noise, &noise, &[]).is_empty());
+        assert!(deltas(&fresh, b"another thing altogether", &[]).is_empty());
+        assert!(deltas(&fresh, &noise, &[(Coding::Brotli, vec![0; 60])]).is_empty());
+    }
+
+    /// Contents and dictionary together just below, at and beyond a window, and much longer than each other.
+    #[test]
+    fn a_dictionary_is_reached_from_everywhere() {
+        let mut noise = vec![0; 300_000];
+        blake3::Hasher::new().finalize_xof().fill(&mut noise);
+        for (old, tail) in
+            [(65_520, 10), (65_530, 30_000), (1000, 200_000), (200_000, 1000), (131_000, 131_056)]
+        {
+            let old = &noise[..old];
+            let fresh = [&noise[noise.len() - tail..], old, b"!", old].concat();
+            for (coding, bytes) in deltas(&fresh, old, &[]) {
+                assert!(decode_after(coding, &bytes, old) == fresh, "{coding:?}, {}, {tail}", old.len());
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_change_is_undone_by_who_has_the_older(
+            words in proptest::collection::vec("[a-z]{1,12} ", 20..200),
+            at in 0usize..20, fresh in "[a-z ]{0,200}",
+        ) {
+            let old = words.concat();
+            let new = [&words[..at].concat()[..], &fresh, &words[at..].concat()].concat();
+            for (coding, bytes) in deltas(new.as_bytes(), old.as_bytes(), &[]) {
+                prop_assert_eq!(decode_after(coding, &bytes, old.as_bytes()), new.as_bytes());
+            }
+        }
     }
 
     #[test]

@@ -285,15 +285,17 @@ pub fn pack<D: DeviceMut>(
             let mut contents = Vec::new();
             file.read_to_end(&mut contents).map_err(|error| PackError::Read(item.source.clone(), error))?;
             let mut made = compress::shorter(&contents, codings.into_iter());
-            if is_dictionary && !files.has(&item.path, Coding::Dcz) {
+            let are_there = [Coding::Dcz, Coding::Dcb].iter().any(|coding| files.has(&item.path, *coding));
+            if is_dictionary && !are_there {
                 kind.dictionary = DictionaryUse::Offered;
                 let old = match &previous {
                     Some(previous) => previous.contents(&item.path)?,
                     None => None,
                 };
-                if let Some(delta) = old.and_then(|old| compress::delta(&contents, &old, &made)) {
+                let deltas = old.map_or(Vec::new(), |old| compress::deltas(&contents, &old, &made));
+                if !deltas.is_empty() {
                     kind.dictionary = DictionaryUse::Delta;
-                    made.push((Coding::Dcz, delta));
+                    made.extend(deltas);
                 }
             }
             kind.varies = !made.is_empty() || files.are_beside(&item.path);
