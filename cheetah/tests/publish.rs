@@ -11,7 +11,7 @@ use std::process::{Command, Output, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 
-use cheetah::depot::{self, Depot, FolderDepot, Pointer};
+use cheetah::depot::{self, Depot, FolderDepot, Pointer, Stored};
 use support::program::Program;
 use support::{noise, read_response, until};
 
@@ -213,6 +213,14 @@ impl Depot for Raced {
             assert!(self.depot.set_pointer(&other, pointer.as_ref())?);
         }
         self.depot.put(name, bytes)
+    }
+
+    fn list(&self, folder: &str) -> io::Result<Vec<Stored>> {
+        self.depot.list(folder)
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.depot.remove(name)
     }
 
     fn pointer(&self) -> io::Result<Option<Pointer>> {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use fsstack::device::{AtomicFile, DeviceMut as _};
 use rustix::fs::FlockOperation;
 
-use super::{Depot, MAX_POINTER_BYTES, Pointer};
+use super::{Depot, MAX_POINTER_BYTES, Pointer, Stored};
 
 /// Files below a folder, which is made when something is put there.
 #[derive(Clone, Debug)]
@@ -50,6 +50,33 @@ impl Depot for FolderDepot {
 
     fn put(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         self.write(name, bytes)
+    }
+
+    fn list(&self, folder: &str) -> io::Result<Vec<Stored>> {
+        let entries = match fs::read_dir(self.folder.join(folder)) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            other => other?,
+        };
+        let mut stored = Vec::new();
+        for entry in entries {
+            let entry = entry?;
+            let facts = match entry.metadata() {
+                // Gone since it was listed.
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                other => other?,
+            };
+            if let (true, Ok(name)) = (facts.is_file(), entry.file_name().into_string()) {
+                stored.push(Stored { name, modified: facts.modified()?, bytes: facts.len() });
+            }
+        }
+        Ok(stored)
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        match fs::remove_file(self.folder.join(name)) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            other => other,
+        }
     }
 
     fn pointer(&self) -> io::Result<Option<Pointer>> {

@@ -8,8 +8,10 @@
 //!
 //! Images are cut where their contents say, so that two that are much alike have most parts in common: a publisher sends, and
 //! a server fetches, what is not there yet. Whatever has another hash than its name is no part. The pointer is replaced only
-//! if it is still what the publisher found ([`Depot::set_pointer`]), so of two who publish at once one is told.
+//! if it is still what the publisher found ([`Depot::set_pointer`]), so of two who publish at once one is told. What no image
+//! needs is removed by [`collect()`], which says so by an object `collecting`.
 
+mod collect;
 mod folder;
 mod manifest;
 mod publish;
@@ -20,7 +22,9 @@ mod s3;
 use std::fmt;
 use std::io;
 use std::path::Path;
+use std::time::SystemTime;
 
+pub use collect::{Collected, MIN_GRACE, collect};
 pub use folder::FolderDepot;
 pub use manifest::{Manifest, ManifestError, Part};
 pub use publish::{Published, publish};
@@ -52,6 +56,18 @@ pub trait Depot: fmt::Debug + Send + Sync {
     /// If it cannot be written.
     fn put(&self, name: &str, bytes: &[u8]) -> io::Result<()>;
 
+    /// What lies in `folder`, as in `parts/5f`; nothing if there is none.
+    ///
+    /// # Errors
+    /// If that cannot be told.
+    fn list(&self, folder: &str) -> io::Result<Vec<Stored>>;
+
+    /// Removes the object `name`, if it is there.
+    ///
+    /// # Errors
+    /// If it cannot be removed.
+    fn remove(&self, name: &str) -> io::Result<()>;
+
     /// The pointer, if there is one.
     ///
     /// # Errors
@@ -63,6 +79,17 @@ pub trait Depot: fmt::Debug + Send + Sync {
     /// # Errors
     /// If it cannot be written.
     fn set_pointer(&self, bytes: &[u8], old: Option<&Pointer>) -> io::Result<bool>;
+}
+
+/// An object of a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// Its name, without that of the folder.
+    pub name: String,
+    /// When it was put there last, by the clock of whoever keeps it.
+    pub modified: SystemTime,
+    /// Its length.
+    pub bytes: u64,
 }
 
 /// The pointer as it was read.

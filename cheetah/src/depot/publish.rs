@@ -6,9 +6,10 @@ use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
+use std::time::Instant;
 
 use super::manifest::{MAX_MANIFEST_BYTES, Manifest, Part};
-use super::{Depot, Pointer, image_name, invalid, part_name};
+use super::{Depot, Pointer, collect, image_name, invalid, part_name};
 
 /// Objects that are under way at once: a bucket takes its time with each.
 pub(super) const AT_ONCE: usize = 8;
@@ -32,7 +33,7 @@ pub struct Published {
 ///
 /// # Errors
 /// If the image cannot be read, or changes meanwhile; if the depot cannot be written, or somebody else has published
-/// something since this began: then the pointer leads there.
+/// something since this began: then the pointer leads there. If somebody collects just now ([`super::collect()`]).
 pub fn publish(image: &File, depot: &dyn Depot, sent: &(dyn Fn(u64) + Sync)) -> io::Result<Published> {
     let old = depot.pointer()?;
     let manifest = Manifest::of(image)?;
@@ -43,25 +44,44 @@ pub fn publish(image: &File, depot: &dyn Depot, sent: &(dyn Fn(u64) + Sync)) -> 
     let mut seen = HashSet::new();
     let different: Vec<Part> =
         manifest.parts().iter().filter(|part| seen.insert(part.hash)).copied().collect();
-    let new = Mutex::new((0, 0));
-    each(&different, |part| {
-        let name = part_name(&part.hash);
-        if !depot.has(&name)? {
-            depot.put(&name, &part.read(image)?)?;
-            let mut new = new.lock().unwrap_or_else(PoisonError::into_inner);
-            *new = (new.0 + 1, new.1 + part.len);
-        }
-        sent(part.len);
-        Ok(())
-    })?;
     let name = manifest.name();
-    // Only now does it lead to nothing that is not there.
-    depot.put(&image_name(&name), text.as_bytes())?;
+    let new = Mutex::new((0, 0));
+    let told = Mutex::new(HashSet::new());
+    loop {
+        // First, so that whoever collects from here on sees what is needed; nobody pulls by it before the pointer leads to it.
+        depot.put(&image_name(&name), text.as_bytes())?;
+        let began = Instant::now();
+        if let Some(why) = collect::in_the_way(depot)? {
+            return Err(io::Error::other(why));
+        }
+        each(&different, |part| {
+            let name = part_name(&part.hash);
+            if !depot.has(&name)? {
+                depot.put(&name, &part.read(image)?)?;
+                let mut new = new.lock().unwrap_or_else(PoisonError::into_inner);
+                *new = (new.0 + 1, new.1 + part.len);
+            }
+            if told.lock().unwrap_or_else(PoisonError::into_inner).insert(part.hash) {
+                sent(part.len);
+            }
+            Ok(())
+        })?;
+        // Otherwise what was found there at first may be gone: once more, with little to send.
+        if began.elapsed() < collect::MIN_GRACE / 2 {
+            break;
+        }
+    }
     if !depot.set_pointer(&Pointer::bytes_to(&name), old.as_ref())? {
         let other = depot.pointer()?.map_or_else(|| Ok("nothing".to_owned()), |pointer| pointer.image())?;
         return Err(io::Error::other(format!(
             "somebody else has published {other} meanwhile: see whether yours is to replace it, and publish again"
         )));
+    }
+    // Who is in the midst of pulling the one that was served can end that, and going back costs nothing, for the time of grace.
+    if let Some(before) = old.and_then(|old| old.image().ok()).filter(|before| *before != name)
+        && let Some(text) = depot.get(&image_name(&before), MAX_MANIFEST_BYTES)?
+    {
+        depot.put(&image_name(&before), &text)?;
     }
     let (new_parts, new_bytes) = new.into_inner().unwrap_or_else(PoisonError::into_inner);
     Ok(Published {

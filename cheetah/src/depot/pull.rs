@@ -13,9 +13,9 @@ use std::time::Duration;
 
 use fsstack::device::AtomicFile;
 
-use super::manifest::{MAX_MANIFEST_BYTES, MAX_PART_BYTES, Manifest, Part};
+use super::manifest::{MAX_PART_BYTES, Manifest, Part};
 use super::publish::each;
-use super::{Depot, image_name, invalid, part_name};
+use super::{Depot, collect, part_name};
 
 /// What was pulled.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,13 +44,7 @@ pub fn pull(depot: &dyn Depot, target: &Path, is_over: &AtomicBool) -> io::Resul
 
 fn pull_image(depot: &dyn Depot, image: &str, target: &Path, is_over: &AtomicBool) -> io::Result<Pulled> {
     let gone = |name: &str| io::Error::new(ErrorKind::NotFound, format!("{name} is not there"));
-    let name = image_name(image);
-    let text = depot.get(&name, MAX_MANIFEST_BYTES)?.ok_or_else(|| gone(&name))?;
-    if blake3::hash(&text).to_hex().as_str() != image {
-        return Err(invalid(format!("{name} has another hash than its name")));
-    }
-    let manifest = String::from_utf8(text).map_err(|_| invalid(format!("{name} is no text")))?;
-    let manifest: Manifest = manifest.parse().map_err(|error| invalid(format!("{name}: {error}")))?;
+    let manifest = collect::read(depot, image)?;
     let here = match File::open(target) {
         Ok(file) => Some(file),
         Err(error) if error.kind() == ErrorKind::NotFound => None,

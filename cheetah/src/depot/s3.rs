@@ -12,7 +12,7 @@ use object_store::{
 };
 use tokio::runtime::Runtime;
 
-use super::{Depot, MAX_POINTER_BYTES, Pointer};
+use super::{Depot, MAX_POINTER_BYTES, Pointer, Stored};
 
 /// Objects below a prefix of a bucket.
 pub(super) struct S3Depot {
@@ -84,6 +84,23 @@ impl Depot for S3Depot {
         let path = self.at(name);
         let put = self.store.put(&path, bytes.to_vec().into());
         self.runtime.block_on(put).map(drop).map_err(io::Error::other)
+    }
+
+    fn list(&self, folder: &str) -> io::Result<Vec<Stored>> {
+        let listed = self.runtime.block_on(self.store.list_with_delimiter(Some(&self.at(folder))));
+        let objects = listed.map_err(io::Error::other)?.objects;
+        let stored = objects.into_iter().filter_map(|object| {
+            let name = object.location.filename()?.to_owned();
+            Some(Stored { name, modified: object.last_modified.into(), bytes: object.size })
+        });
+        Ok(stored.collect())
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        match self.runtime.block_on(self.store.delete(&self.at(name))) {
+            Ok(()) | Err(Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(io::Error::other(error)),
+        }
     }
 
     fn pointer(&self) -> io::Result<Option<Pointer>> {
