@@ -189,6 +189,38 @@ fn our_own_tcp_asks_as_well() {
     });
 }
 
+/// The same by HTTPS: handshakes whole and resumed, contents compared, and whom nobody vouches for.
+#[test]
+fn our_own_tcp_asks_in_secret() {
+    in_namespace(|| {
+        let Some(()) = veth() else { return };
+        let certificate = support::secured::Certificate::new(&["localhost"]);
+        let mut config = support::secured::config(certificate.acceptor());
+        let addr = |port| SocketAddr::from((KERNELS, port));
+        config.tls.as_mut().unwrap().addr = addr(8443);
+        let server = Server::on_kernel(site(), addr(8080), 1, &config).unwrap();
+        let ask = |secrecy: Secrecy, keep| {
+            let interface = Interface::Ring { name: "ours".into() };
+            let device = device::open(&DeviceOptions::new(interface)).unwrap().device;
+            let paths = ["/hello.txt", "/big.bin"];
+            let options = Options { secrecy: Some(secrecy), ..options(addr(8443), &paths, keep) };
+            let addresses = Addresses { addr: (OURS, 24), gateway: None };
+            swamp::run_on_stack(device, addresses, &options, &mut |_| {}).unwrap()
+        };
+        let trust = Trust::Authorities(&certificate.files.cert);
+        for (keep, resumes) in [(true, true), (false, true), (false, false)] {
+            let ledger = ask(Secrecy::new("localhost", trust, resumes).unwrap(), keep);
+            assert_eq!(ledger.failed(), 0, "{keep} {resumes}: {:?}", ledger.failures);
+            assert!(ledger.answers() > 5 && (keep == (ledger.connections == 8)), "{}", ledger.answers());
+        }
+        let other = support::secured::Certificate::new(&["localhost"]);
+        let trust = Trust::Authorities(&other.files.cert);
+        let ledger = ask(Secrecy::new("localhost", trust, true).unwrap(), true);
+        assert!(ledger.answers() == 0 && ledger.failed() > 0);
+        server.shut_down().unwrap();
+    });
+}
+
 #[test]
 fn the_command_prints_and_draws() {
     let server = on_kernel(site(), &Config::default());
@@ -233,7 +265,7 @@ fn the_command_prints_and_draws() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("no GET with an answer"), "{output:?}");
     for (arguments, word) in [
         (&["https://a/", "--ca", "/nowhere"][..], "give --ca FILE, or --insecure"),
-        (&["https://a/", "--net", "ring"], "over the kernel's sockets"),
+        (&["https://127.0.0.1/", "--insecure", "--net", "ring"], "--addr"),
         (&["a"], "http://"),
         (&[&url, "x"], "slash"),
         (&[&url, "-c", "1", "-t", "2"], "do not suffice"),

@@ -205,9 +205,6 @@ fn options(arguments: &Arguments) -> anyhow::Result<Options> {
 const SYSTEMS_AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
 
 fn secrecy(arguments: &Arguments) -> anyhow::Result<Secrecy> {
-    if arguments.net != Net::Kernel {
-        bail!(Usage("HTTPS is asked for over the kernel's sockets: leave --net out".to_owned()));
-    }
     let file = arguments.ca.clone().unwrap_or_else(|| SYSTEMS_AUTHORITIES.into());
     let trust = if arguments.insecure { Trust::Anybody } else { Trust::Authorities(&file) };
     let secrecy = Secrecy::new(&arguments.url.host, trust, !arguments.no_resumption);

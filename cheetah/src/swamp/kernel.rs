@@ -1,7 +1,7 @@
 //! Over the kernel's sockets: one thread, one epoll, edge-triggered. A request costs a `send` and a `recv`, and a share of a
 //! wait.
 
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
@@ -256,7 +256,8 @@ fn send_rest(client: &mut Client, herd: &Herd) -> Result<(), Errno> {
     let asked = client.exchange.asked();
     let request = asked.map(|asked| &herd.options.targets.get(asked.target).request);
     if let Some(secure) = &mut client.secure {
-        if secure.send(&client.socket, request.map(|request| &request[..]))? {
+        let sent = secure.send(&mut Socket(&client.socket), request.map(|request| &request[..]));
+        if sent.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))? {
             client.sent = request.map_or(0, |request| request.len());
         }
         return Ok(());
@@ -270,4 +271,16 @@ fn send_rest(client: &mut Client, herd: &Herd) -> Result<(), Errno> {
         }
     }
     Ok(())
+}
+
+struct Socket<'a>(&'a OwnedFd);
+
+impl Write for Socket<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Ok(send(self.0, bytes, SendFlags::NOSIGNAL)?)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }

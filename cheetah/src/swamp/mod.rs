@@ -42,7 +42,7 @@ pub use target::{Target, Targets, Url};
 pub struct Options {
     /// The server.
     pub addr: SocketAddr,
-    /// By HTTPS, over the kernel's sockets.
+    /// By HTTPS.
     pub secrecy: Option<Secrecy>,
     /// What it is asked for.
     pub targets: Arc<Targets>,

@@ -1,13 +1,10 @@
-//! HTTPS of the load generator: `rustls` between an exchange and a socket.
+//! HTTPS of the load generator: `rustls` between an exchange and what carries its bytes.
 
 use std::fmt;
 use std::io::{self, Read, Write};
-use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 
-use rustix::io::Errno;
-use rustix::net::{SendFlags, send};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::{CryptoProvider, ring};
@@ -92,8 +89,11 @@ impl Secure {
         self.has_said = false;
     }
 
-    /// Sends the request, if it has not gone out, and what the handshake has to say. Whether the request has gone out.
-    pub(super) fn send(&mut self, socket: &OwnedFd, request: Option<&[u8]>) -> Result<bool, Errno> {
+    /// Writes the request to `out`, if it was not yet, and what the handshake has to say. Whether the request has gone out.
+    ///
+    /// # Errors
+    /// Those of `out`.
+    pub(super) fn send(&mut self, out: &mut dyn Write, request: Option<&[u8]>) -> io::Result<bool> {
         if let Some(request) = request
             && !std::mem::replace(&mut self.has_said, true)
         {
@@ -101,10 +101,10 @@ impl Secure {
             let _ = self.connection.writer().write_all(request);
         }
         while self.connection.wants_write() {
-            match self.connection.write_tls(&mut Socket(socket)) {
+            match self.connection.write_tls(out) {
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(Errno::from_io_error(&error).unwrap_or(Errno::IO)),
+                Err(error) => return Err(error),
             }
         }
         Ok(self.has_said && !self.connection.is_handshaking())
@@ -122,18 +122,6 @@ impl Secure {
                 Err(error) => return Err(failed(&error)),
             }
         }
-        Ok(())
-    }
-}
-
-struct Socket<'a>(&'a OwnedFd);
-
-impl Write for Socket<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        Ok(send(self.0, bytes, SendFlags::NOSIGNAL)?)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
 }

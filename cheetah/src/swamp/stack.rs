@@ -18,6 +18,7 @@ use super::exchange::{Exchange, Outcome};
 use super::herd::{Asked, Asker, Herd};
 use super::kernel::CpuWatch;
 use super::ledger::{Failure, Ledger};
+use super::secure::{Secrecy, Secure};
 use super::target::Targets;
 use super::{Options, Tell, lacks};
 
@@ -51,7 +52,9 @@ pub fn run<D: Device>(
         herd: Herd::new(options.clone(), Instant::ZERO),
         now: Instant::ZERO,
         vacated: Vec::new(),
+        opened: Vec::new(),
         unreachable: false,
+        told: false,
     };
     let mut driver = Driver::new(device, Stack::new(config), app)?;
     let began = driver.events().clock().now();
@@ -104,7 +107,10 @@ fn connect(now: Instant, stack: &mut Stack, app: &mut Swarm, asked: Asked) -> io
     let mut exchange = Exchange::default();
     exchange.ask(asked);
     let targets = Arc::clone(&app.herd.options.targets);
-    let mut requests = Requests { targets, queue: VecDeque::new(), end: 0, is_finished: false };
+    let secrecy = app.herd.options.secrecy.as_ref();
+    let secure = secrecy.map(Secrecy::connect).transpose().map_err(io::Error::other)?;
+    let sealed = secure.map(|secure| Box::new(Sealed { secure, bytes: Vec::new() }));
+    let mut requests = Requests { targets, queue: VecDeque::new(), sealed, end: 0, is_finished: false };
     requests.push(asked.target);
     let remote = app.herd.options.addr;
     let kept = |pcb: Pcb| {
@@ -125,7 +131,11 @@ struct Swarm {
     now: Instant,
     /// Connections that are gone, or of no use to the herd any more.
     vacated: Vec<u32>,
+    /// What was in records.
+    opened: Vec<u8>,
     unreachable: bool,
+    /// That TLS fails was told.
+    told: bool,
 }
 
 struct Client {
@@ -141,16 +151,47 @@ struct Client {
 /// What has been asked for and is not acknowledged, as a stream of bytes.
 struct Requests {
     targets: Arc<Targets>,
-    /// Where in the stream each begins.
+    /// Where in the stream each begins, unless they are sealed.
     queue: VecDeque<(u64, usize)>,
+    sealed: Option<Box<Sealed>>,
     end: u64,
     is_finished: bool,
 }
 
+/// TLS, and what it has said that is not acknowledged.
+struct Sealed {
+    secure: Secure,
+    bytes: Vec<u8>,
+}
+
 impl Requests {
     fn push(&mut self, target: usize) {
+        if let Some(sealed) = &mut self.sealed {
+            sealed.secure.ask();
+            return self.seal(Some(target));
+        }
         self.queue.push_back((self.end, target));
         self.end += self.targets.get(target).request.len() as u64;
+    }
+
+    /// Takes what TLS has to say.
+    fn seal(&mut self, target: Option<usize>) {
+        let Some(sealed) = &mut self.sealed else { return };
+        let request = target.map(|target| &self.targets.get(target).request[..]);
+        let Sealed { secure, bytes } = &mut **sealed;
+        let before = bytes.len();
+        // Writing to memory does not fail.
+        let _ = secure.send(bytes, request);
+        self.end += (bytes.len() - before) as u64;
+    }
+
+    /// Opens what has come.
+    fn open(&mut self, bytes: &[u8], opened: &mut Vec<u8>) -> Result<(), rustls::Error> {
+        let Some(sealed) = &mut self.sealed else { return Ok(()) };
+        let result = sealed.secure.open(bytes, opened);
+        // An alert, if that is what there is.
+        self.seal(None);
+        result
     }
 }
 
@@ -160,6 +201,8 @@ struct View<'a> {
     client: &'a mut Client,
     herd: &'a mut Herd,
     vacated: &'a mut Vec<u32>,
+    opened: &'a mut Vec<u8>,
+    told: &'a mut bool,
     now: Instant,
 }
 
@@ -209,6 +252,14 @@ impl PayloadSource for View<'_> {
 
     fn pieces<'a>(&'a self, offset: u64, len: usize, out: &mut Pieces<'a>) -> usize {
         let requests = &self.client.requests;
+        if let Some(sealed) = &requests.sealed {
+            let from = sealed.bytes.len() - (requests.end - offset) as usize;
+            let bytes = &sealed.bytes[from..][..len.min(sealed.bytes.len() - from)];
+            if !bytes.is_empty() {
+                out.push(Piece::new(bytes));
+            }
+            return bytes.len();
+        }
         let mut given = 0;
         for &(start, target) in &requests.queue {
             let bytes = &requests.targets.get(target).request;
@@ -223,7 +274,10 @@ impl PayloadSource for View<'_> {
     }
 
     fn acknowledged(&mut self, offset: u64) {
-        let Requests { targets, queue, .. } = &mut self.client.requests;
+        let Requests { targets, queue, sealed, end, .. } = &mut self.client.requests;
+        if let Some(sealed) = sealed {
+            sealed.bytes.drain(..sealed.bytes.len() - (*end - offset) as usize);
+        }
         while let Some(&(start, target)) = queue.front()
             && start + targets.get(target).request.len() as u64 <= offset
         {
@@ -237,7 +291,23 @@ impl Stream for View<'_> {
         if self.client.is_given_up {
             return bytes.len();
         }
-        let outcome = self.herd.on_bytes(self.now, &mut self.client.exchange, bytes);
+        let mut plain = bytes;
+        if self.client.requests.sealed.is_some() {
+            self.opened.clear();
+            if let Err(error) = self.client.requests.open(bytes, self.opened) {
+                if !std::mem::replace(self.told, true) {
+                    tracing::error!("TLS fails: {error}");
+                }
+                self.receive_finished(self.now);
+                return bytes.len();
+            }
+            if self.opened.is_empty() {
+                // The handshake goes on, or tickets came.
+                return bytes.len();
+            }
+            plain = &self.opened[..];
+        }
+        let outcome = self.herd.on_bytes(self.now, &mut self.client.exchange, plain);
         if let Outcome::Over { keeps, .. } = outcome {
             if !keeps || !self.herd.options.keep {
                 self.give_up();
@@ -270,9 +340,9 @@ impl Application for Swarm {
     }
 
     fn connection(&mut self, key: Key) -> Option<(&mut Pcb, View<'_>)> {
-        let Swarm { clients, herd, now, vacated, .. } = self;
+        let Swarm { clients, herd, now, vacated, opened, told, .. } = self;
         let (pcb, client) = clients.get_mut(key.0 as usize)?;
-        Some((pcb, View { key: key.0, client, herd, vacated, now: *now }))
+        Some((pcb, View { key: key.0, client, herd, vacated, opened, told, now: *now }))
     }
 
     fn closed(&mut self, _now: Instant, key: Key, reason: CloseReason) {
