@@ -83,6 +83,8 @@ server_command() { # name site work
     fi
     case $1 in
         kernel | ring | xdp | packet) serve "$site" "$1" ;;
+        # What is done with many sockets as one call.
+        kernel-uring) serve "$site" kernel --sockets io-uring ;;
         kernel-copying) serve "$site" kernel --without zero-copy ;;
         tap) serve "$site" tap ;;
         tap-plain) serve "$site" tap --without offload ;;

@@ -28,7 +28,8 @@ use crate::service::{Options, Service, Stats};
 use crate::store::{Feed, Found, Store};
 use crate::tls::Acceptor;
 use crate::transport::control::{self, Commander, Order, Shared};
-use crate::transport::{kernel, stack};
+use crate::transport::kernel::{self, SocketCalls};
+use crate::transport::stack;
 use crate::upload::Uploads;
 
 /// How a server runs, whatever carries its connections.
@@ -46,6 +47,8 @@ pub struct Config {
     pub secured_lines: String,
     /// How long connections may take to finish once the server is told to end.
     pub drain_limit: Duration,
+    /// How the system calls of connections on the kernel's sockets are made.
+    pub calls: SocketCalls,
     /// Sockets that listen already, in place of those that would be made: each loop takes from them.
     pub sockets: Sockets,
     /// Certificates, where connections are secured.
@@ -85,6 +88,7 @@ impl Default for Config {
             serves_unknown: true,
             secured_lines: String::new(),
             drain_limit: Duration::from_secs(10),
+            calls: SocketCalls::Epoll,
             sockets: Sockets::default(),
             tls: None,
             uploads: None,
@@ -191,10 +195,10 @@ impl Server {
             service.https_port = tls_bound.map(|addr| addr.port());
             // The kernel spreads connections evenly over the sockets of a port, so each loop gets its share of them.
             service.options.max_connections = service.options.max_connections.div_ceil(workers);
-            let (shared, limit) = (Arc::clone(&shared), config.drain_limit);
+            let (shared, limit, calls) = (Arc::clone(&shared), config.drain_limit, config.calls);
             server.commanders.push(commander);
             server.start(&format!("kernel-{i}"), move || {
-                let mut worker = kernel::Worker::new(listener, orders, shared, service, limit)?;
+                let mut worker = kernel::Worker::new(calls, listener, orders, shared, service, limit)?;
                 tls_listener.map_or(Ok(()), |listener| worker.listen_tls(listener))?;
                 Ok(move || worker.run())
             })?;

@@ -12,6 +12,7 @@ use cheetah::report::Report;
 use cheetah::server::{Config, Server};
 use cheetah::store::Copied;
 use cheetah::transport::device::{DeviceOptions, Interface};
+use cheetah::transport::kernel::SocketCalls;
 use netstack::stack::Features;
 use runtime::stats::work::Quantity;
 use support::servers::{self, connect};
@@ -96,9 +97,13 @@ fn without_pinning_all_is_copied_once_by_us() {
     assert_shares(&report, [1.0, 0.0, 1.0, 1.0]);
 }
 
+fn on_kernel_by(calls: SocketCalls) -> Server {
+    servers::on_kernel(support::site(), &Config { calls, ..Config::default() })
+}
+
 #[test]
 fn a_request_on_a_kept_connection_costs_three_calls() {
-    let server = on_kernel();
+    let server = on_kernel_by(SocketCalls::Epoll);
     let mut stream = connect(server.addr());
     let mut ask = |times: u64| {
         for _ in 0..times {
@@ -114,6 +119,44 @@ fn a_request_on_a_kept_connection_costs_three_calls() {
     assert_eq!((done[Quantity::CallsToSend], done[Quantity::CallsToReceive]), (200, 200));
 }
 
+/// By io_uring what came needs no call; of requests that come together, all that is to be sent is one.
+#[test]
+fn requests_that_come_together_cost_two_calls() {
+    if let Err(error) = SocketCalls::probe() {
+        eprintln!("skipped: there is no io_uring ({error})");
+        return;
+    }
+    let server = on_kernel_by(SocketCalls::Uring);
+    let mut streams: Vec<TcpStream> = (0..32).map(|_| connect(server.addr())).collect();
+    let mut ask = |times: u64| {
+        for _ in 0..times {
+            for stream in &mut streams {
+                stream.write_all(b"GET /hello.txt HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+            }
+            for stream in &mut streams {
+                assert_eq!(read_response(stream, false).status, 200);
+            }
+        }
+        server.report().work
+    };
+    let before = ask(2);
+    let done = ask(50).since(&before);
+    // However they come: one after the other at worst.
+    let most = 50 * 32 + 2;
+    assert_eq!(done[Quantity::CallsToReceive], 0, "{} calls to receive", done[Quantity::CallsToReceive]);
+    let [sends, waits] = [Quantity::CallsToSend, Quantity::CallsToWait].map(|quantity| done[quantity]);
+    assert!(sends <= most && waits <= most + 2, "{sends} calls to send, {waits} to wait");
+    // One after the other they are at least as few as by epoll.
+    let mut alone = streams.swap_remove(0);
+    let before = server.report().work;
+    for _ in 0..200 {
+        alone.write_all(b"GET /hello.txt HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+        assert_eq!(read_response(&mut alone, false).status, 200);
+    }
+    let done = server.report().work.since(&before);
+    assert!(done.calls() <= 2 * 200 + 4, "{} calls", done.calls());
+}
+
 #[test]
 fn connections_that_do_nothing_wake_no_loop() {
     let server = on_kernel();
@@ -123,8 +166,9 @@ fn connections_that_do_nothing_wake_no_loop() {
     let before = server.report().work;
     std::thread::sleep(Duration::from_secs(3));
     let done = server.report().work.since(&before);
-    // The report, and the hands of the timer wheel as they come near the half minute at which connections end.
-    assert!(done[Quantity::CallsToWait] <= 3, "{} waits", done[Quantity::CallsToWait]);
+    // The report, for which the ring and the loop are looked at, and the hands of the timer wheel as they come near the half
+    // minute at which connections end.
+    assert!(done[Quantity::CallsToWait] <= 4, "{} waits", done[Quantity::CallsToWait]);
     drop(idle);
 }
 

@@ -10,11 +10,53 @@ use std::time::{Duration, Instant};
 
 use cheetah::server::{Config, Server};
 use cheetah::service::Timeouts;
+use cheetah::transport::kernel::SocketCalls;
 use runtime::stats::work::Quantity;
 use support::{CASES, hello_etag, read_response, split_response};
 
-fn server() -> Server {
-    server_with(&Config::default(), 1)
+fn server(calls: SocketCalls) -> Server {
+    server_with(&config(calls), 1)
+}
+
+fn config(calls: SocketCalls) -> Config {
+    Config { calls, ..Config::default() }
+}
+
+/// Each of these once by epoll, and once by io_uring where there is some.
+macro_rules! both_ways {
+    ($($name:ident)*) => {
+        mod by_epoll {
+            $(#[test] fn $name() { super::$name(super::SocketCalls::Epoll) })*
+        }
+        mod by_io_uring {
+            $(#[test] fn $name() {
+                match super::SocketCalls::probe() {
+                    Ok(()) => super::$name(super::SocketCalls::Uring),
+                    Err(error) => eprintln!("skipped: there is no io_uring ({error})"),
+                }
+            })*
+        }
+    };
+}
+
+both_ways! {
+    every_case
+    every_case_torn
+    pipelined_requests_are_answered_in_order
+    a_slow_reader_gets_everything
+    random_bytes_are_refused_and_the_server_lives_on
+    an_answer_to_a_refused_upload_is_seen
+    two_thousand_connections_at_once
+    workers_share_a_port
+    a_replaced_site_is_taken_up_without_dropping_a_connection
+    draining_finishes_what_was_begun
+    who_is_slow_or_idle_is_closed_on_time
+    connections_beyond_the_bound_wait_for_one_to_end
+    urgent_data_holds_no_request_up
+    a_request_in_parts_is_acknowledged
+    who_has_ended_is_not_looked_at_again
+    who_reads_nothing_is_not_read_without_end
+    the_end_of_a_connection_costs_no_segment_of_its_own
 }
 
 fn server_with(config: &Config, workers: usize) -> Server {
@@ -33,9 +75,8 @@ fn ends(stream: &mut TcpStream) -> bool {
     matches!(stream.read(&mut [0]), Ok(0))
 }
 
-#[test]
-fn every_case() {
-    let (server, etag) = (server(), hello_etag());
+fn every_case(calls: SocketCalls) {
+    let (server, etag) = (server(calls), hello_etag());
     let mut kept = connect(&server);
     for case in CASES {
         kept.write_all(&case.bytes(&etag)).unwrap();
@@ -52,9 +93,8 @@ fn every_case() {
     assert_eq!(stats.connections, stats.closed);
 }
 
-#[test]
-fn every_case_torn() {
-    let (server, etag) = (server(), hello_etag());
+fn every_case_torn(calls: SocketCalls) {
+    let (server, etag) = (server(calls), hello_etag());
     for case in CASES.iter().filter(|case| case.request.len() < 90) {
         let mut stream = connect(&server);
         let request = case.bytes(&etag);
@@ -69,9 +109,8 @@ fn every_case_torn() {
     }
 }
 
-#[test]
-fn pipelined_requests_are_answered_in_order() {
-    let server = server();
+fn pipelined_requests_are_answered_in_order(calls: SocketCalls) {
+    let server = server(calls);
     let mut stream = connect(&server);
     let count = 2000;
     let mut writer = stream.try_clone().unwrap();
@@ -95,9 +134,8 @@ fn pipelined_requests_are_answered_in_order() {
     assert!(rest.is_empty());
 }
 
-#[test]
-fn a_slow_reader_gets_everything() {
-    let server = server();
+fn a_slow_reader_gets_everything(calls: SocketCalls) {
+    let server = server(calls);
     let mut stream = connect(&server);
     stream.write_all(b"GET /big.bin HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
     let mut all = Vec::new();
@@ -113,9 +151,8 @@ fn a_slow_reader_gets_everything() {
     assert!(split_response(&all, false).unwrap().0.body == support::noise(1_000_003));
 }
 
-#[test]
-fn random_bytes_are_refused_and_the_server_lives_on() {
-    let server = server();
+fn random_bytes_are_refused_and_the_server_lives_on(calls: SocketCalls) {
+    let server = server(calls);
     let noise = support::noise(200_000);
     for (i, chunk) in noise.chunks(1000).enumerate() {
         let mut stream = connect(&server);
@@ -133,9 +170,8 @@ fn random_bytes_are_refused_and_the_server_lives_on() {
     assert_eq!(read_response(&mut stream, false).body, b"hello, world\n");
 }
 
-#[test]
-fn an_answer_to_a_refused_upload_is_seen() {
-    let server = server();
+fn an_answer_to_a_refused_upload_is_seen(calls: SocketCalls) {
+    let server = server(calls);
     for _ in 0..20 {
         let mut stream = connect(&server);
         let head = b"POST /hello.txt HTTP/1.1\r\nHost: a\r\nContent-Length: 150000\r\n\r\n";
@@ -148,8 +184,7 @@ fn an_answer_to_a_refused_upload_is_seen() {
     }
 }
 
-#[test]
-fn two_thousand_connections_at_once() {
+fn two_thousand_connections_at_once(calls: SocketCalls) {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
     let wanted = rustix::process::Rlimit { current: limit.maximum, maximum: limit.maximum };
     let _ = rustix::process::setrlimit(rustix::process::Resource::Nofile, wanted);
@@ -158,7 +193,7 @@ fn two_thousand_connections_at_once() {
         eprintln!("skipped: only {allowed} descriptors are allowed");
         return;
     }
-    let server = server();
+    let server = server(calls);
     let mut streams: Vec<TcpStream> = (0..2000).map(|_| connect(&server)).collect();
     for round in 0..2 {
         for stream in &mut streams {
@@ -173,9 +208,8 @@ fn two_thousand_connections_at_once() {
     assert_eq!((stats.connections, stats.total_responses()), (2000, 4000));
 }
 
-#[test]
-fn workers_share_a_port() {
-    let server = server_with(&Config::default(), 3);
+fn workers_share_a_port(calls: SocketCalls) {
+    let server = server_with(&config(calls), 3);
     for _ in 0..60 {
         let mut stream = connect(&server);
         stream.write_all(b"GET /hello.txt HTTP/1.0\r\n\r\n").unwrap();
@@ -184,9 +218,8 @@ fn workers_share_a_port() {
     assert_eq!(server.shut_down().unwrap().total_responses(), 60);
 }
 
-#[test]
-fn a_replaced_site_is_taken_up_without_dropping_a_connection() {
-    let server = server();
+fn a_replaced_site_is_taken_up_without_dropping_a_connection(calls: SocketCalls) {
+    let server = server(calls);
     let mut kept = connect(&server);
     kept.write_all(b"GET /hello.txt HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
     assert_eq!(read_response(&mut kept, false).body, b"hello, world\n");
@@ -210,9 +243,8 @@ fn a_replaced_site_is_taken_up_without_dropping_a_connection() {
     assert!(rest.ends_with(&support::noise(1_000_003)[900_000..]));
 }
 
-#[test]
-fn draining_finishes_what_was_begun() {
-    let server = server();
+fn draining_finishes_what_was_begun(calls: SocketCalls) {
+    let server = server(calls);
     let addr = server.addr();
     // It has asked once: who has not may not have been taken yet, and is not told.
     let mut idle = connect(&server);
@@ -238,14 +270,13 @@ fn draining_finishes_what_was_begun() {
 
 #[test]
 fn an_address_in_use_is_an_error() {
-    let server = server();
+    let server = server(SocketCalls::Epoll);
     let error = Server::on_kernel(support::site(), server.addr(), 1, &Config::default()).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse);
 }
 
-#[test]
-fn who_is_slow_or_idle_is_closed_on_time() {
-    let mut config = Config::default();
+fn who_is_slow_or_idle_is_closed_on_time(calls: SocketCalls) {
+    let mut config = config(calls);
     let ms = Duration::from_millis;
     config.http.timeouts = Timeouts { idle: ms(2000), head: ms(300), send: ms(600), linger: ms(100) };
     // Who asks nothing would be taken, and its time begin, a second later.
@@ -288,9 +319,8 @@ fn who_is_slow_or_idle_is_closed_on_time() {
     assert_eq!(stats.timed_out, 4);
 }
 
-#[test]
-fn connections_beyond_the_bound_wait_for_one_to_end() {
-    let mut config = Config::default();
+fn connections_beyond_the_bound_wait_for_one_to_end(calls: SocketCalls) {
+    let mut config = config(calls);
     config.http.max_connections = 2;
     let server = server_with(&config, 1);
     let hello = b"GET /hello.txt HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -322,11 +352,10 @@ fn connections_beyond_the_bound_wait_for_one_to_end() {
 }
 
 /// A read ends where urgent data does, short as it may be; what lies behind it raises no event of its own.
-#[test]
-fn urgent_data_holds_no_request_up() {
+fn urgent_data_holds_no_request_up(calls: SocketCalls) {
     use rustix::net::{SendFlags, send};
     for deferred_accept in [true, false] {
-        let mut config = Config::default();
+        let mut config = config(calls);
         config.http.deferred_accept = deferred_accept;
         let server = server_with(&config, 1);
         // Nothing is read before the second part is there, and the mark between the two.
@@ -348,7 +377,7 @@ fn urgent_data_holds_no_request_up() {
 #[test]
 fn a_connection_of_one_request_costs_four_calls() {
     let calls = |deferred_accept: bool| {
-        let mut config = Config::default();
+        let mut config = config(SocketCalls::Epoll);
         config.http.deferred_accept = deferred_accept;
         let server = server_with(&config, 1);
         const CONNECTIONS: u64 = 200;
@@ -371,9 +400,8 @@ fn a_connection_of_one_request_costs_four_calls() {
 
 /// What comes of a request in parts is acknowledged, for the rest may wait for that (Nagle's algorithm): a tenth of the
 /// time that Linux would hold the acknowledgement back is far more than it takes.
-#[test]
-fn a_request_in_parts_is_acknowledged() {
-    let server = server();
+fn a_request_in_parts_is_acknowledged(calls: SocketCalls) {
+    let server = server(calls);
     let mut fastest = Duration::MAX;
     for _ in 0..20 {
         let mut stream = connect(&server);
@@ -387,10 +415,61 @@ fn a_request_in_parts_is_acknowledged() {
     assert!(fastest < Duration::from_millis(20), "{fastest:?}");
 }
 
+/// A peer that has said its last word, but takes its answer slowly, wakes no loop by that.
+fn who_has_ended_is_not_looked_at_again(calls: SocketCalls) {
+    let server = server(calls);
+    let mut stream = connect(&server);
+    for _ in 0..30 {
+        stream.write_all(b"GET /big.bin HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    }
+    stream.shutdown(Shutdown::Write).unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    let before = server.report().work;
+    std::thread::sleep(Duration::from_millis(500));
+    let done = server.report().work.since(&before);
+    assert!(done.calls() < 20, "{} calls", done.calls());
+    let mut all = Vec::new();
+    stream.read_to_end(&mut all).unwrap();
+    assert!(all.len() > 30 * 1_000_003 && all.ends_with(&support::noise(1_000_003)[900_000..]));
+}
+
+/// Who asks and asks, and takes nothing: what is read of it is bounded, and is answered in the end.
+fn who_reads_nothing_is_not_read_without_end(calls: SocketCalls) {
+    let server = server(calls);
+    let stream = connect(&server);
+    let mut writer = stream.try_clone().unwrap();
+    const ASKED: usize = 20_000;
+    let sender = std::thread::spawn(move || {
+        let request = b"GET /noindex/file.bin HTTP/1.1\r\nHost: a\r\n\r\n".repeat(100);
+        (0..ASKED / 100).for_each(|_| writer.write_all(&request).unwrap());
+        writer.shutdown(Shutdown::Write).unwrap();
+    });
+    std::thread::sleep(Duration::from_millis(300));
+    let before = server.report();
+    // Of two megabytes of requests some are in buffers of the kernel's; those that are answered fill its other buffers.
+    assert!(before.stats.total_responses() < ASKED as u64, "{before}");
+    std::thread::sleep(Duration::from_millis(300));
+    let done = server.report().work.since(&before.work);
+    assert!(done.calls() < 20, "{} calls", done.calls());
+    // Others are served meanwhile.
+    let mut other = connect(&server);
+    other.write_all(b"GET /hello.txt HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    assert_eq!(read_response(&mut other, false).body, b"hello, world\n");
+    let mut all = Vec::new();
+    (&stream).read_to_end(&mut all).unwrap();
+    sender.join().unwrap();
+    let mut rest = &all[..];
+    for i in 0..ASKED {
+        let (response, after) = split_response(rest, false).unwrap();
+        assert_eq!((response.status, response.body.len()), (200, 3000), "{i}");
+        rest = after;
+    }
+    assert!(rest.is_empty());
+}
+
 /// The FIN rides on the last data, the body on the head, the acknowledgement of the request on its answer: counted by the
 /// kernel, in a namespace where nothing else is sent. Switched off, each costs a segment, and every byte is the same.
-#[test]
-fn the_end_of_a_connection_costs_no_segment_of_its_own() {
+fn the_end_of_a_connection_costs_no_segment_of_its_own(calls: SocketCalls) {
     let count = || -> u64 {
         let text = std::fs::read_to_string("/proc/thread-self/net/snmp").unwrap();
         let mut lines = text.lines().filter_map(|line| line.strip_prefix("Tcp: "));
@@ -411,7 +490,7 @@ fn the_end_of_a_connection_costs_no_segment_of_its_own() {
         count() - before
     };
     let test = move || {
-        let mut config = Config::default();
+        let mut config = config(calls);
         let segments = exchange(&config);
         // SYN, SYN and ACK, ACK; request; response with FIN; its ACK, or with the FIN in one; FIN, its ACK.
         assert!(segments <= 8 * CONNECTIONS + 20, "{segments} segments for {CONNECTIONS} connections");

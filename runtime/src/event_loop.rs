@@ -57,6 +57,13 @@ impl EventLoop<Epoll> {
     }
 }
 
+impl AsFd for EventLoop<Epoll> {
+    /// Can be read when a turn would have events.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.poller.as_fd()
+    }
+}
+
 impl<P: Poller> EventLoop<P> {
     /// A loop over `poller`, whose token `u64::MAX` is the loop's own.
     ///
@@ -131,6 +138,11 @@ impl<P: Poller> EventLoop<P> {
             self.wake.called.swap(false, Ordering::AcqRel);
         }
         Ok(&self.events)
+    }
+
+    /// Reads the clock: for an owner who waits for something else, which waits for the loop as for a descriptor.
+    pub fn read_clock(&mut self) {
+        self.now = self.clock.now();
     }
 
     /// The time at which the last turn's wait ended.

@@ -5,6 +5,7 @@ pub mod timer_wheel;
 
 pub mod event_loop;
 pub mod poller;
+pub mod ring;
 pub mod sockets;
 
 pub mod buffer;

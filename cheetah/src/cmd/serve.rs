@@ -28,6 +28,7 @@ use cheetah::server::{Config, Server, Signals, Tls};
 use cheetah::store::Feed;
 use cheetah::tls::{Acceptor, Preference, RecordSize};
 use cheetah::transport::device::{DeviceOptions, FaultOptions, OpenDevice};
+use cheetah::transport::kernel::SocketCalls;
 use cheetah::transport::stack::StackOptions;
 use netstack::handler::xdp::XdpFilter;
 use netstack::stack;
@@ -44,8 +45,8 @@ use site::SiteOptions;
 use sites::Sites;
 use supervision::Moment;
 use values::{
-    Congestion, CountersForm, Ecn, HandlersIn, Hsts, Suite, at_least_one, hsts, on_or_off, record_size,
-    workers,
+    Congestion, CountersForm, Ecn, HandlersIn, Hsts, SocketsBy, Suite, at_least_one, hsts, on_or_off,
+    record_size, workers,
 };
 
 /// Serve a folder or an image
@@ -89,6 +90,10 @@ pub(super) struct Arguments {
     /// What carries the connections: kernel (its sockets), or our own TCP/IP on tap, ring, xdp or packet
     #[arg(long, value_name = "NET", default_value = "kernel")]
     net: Net,
+    /// How the calls of the kernel's sockets are made: one by one, where epoll (the default) says that something can be done; or
+    /// those of many connections as one, by io-uring, from Linux 6.1 on
+    #[arg(long, value_name = "HOW", value_enum)]
+    sockets: Option<SocketsBy>,
     /// The interface: a TAP device's name (made if missing), or any Ethernet interface for ring, xdp and packet
     #[arg(long, value_name = "NAME")]
     dev: Option<String>,
@@ -234,6 +239,9 @@ fn prepare(plan: &Plan) -> anyhow::Result<Prepared> {
         Some(acceptor) => Some(Tls { acceptor: Arc::clone(acceptor), addr: tls_addr(arguments)? }),
         None => None,
     };
+    if arguments.net != Net::Kernel && arguments.sockets.is_some() {
+        bail!(Usage("--sockets is for those of the kernel: leave it out, or --net".to_owned()));
+    }
     let place = match arguments.net {
         Net::Kernel => Place::Kernel(kernel_addr(arguments)?),
         Net::Tap | Net::Ring | Net::Xdp | Net::Packet => {
@@ -451,6 +459,9 @@ fn config(arguments: &Arguments) -> Config {
     config.http.packet_merging = with(Feature::PacketMerging);
     config.http.deferred_accept = with(Feature::DeferredAccept);
     config.http.zero_copy = with(Feature::ZeroCopy);
+    if arguments.sockets == Some(SocketsBy::IoUring) {
+        config.calls = SocketCalls::best();
+    }
     if !with(Feature::AsyncReads) {
         config.reading = Reading::InPlace;
     }

@@ -9,35 +9,40 @@
 //! at the bound of connections, the loop stops accepting until one has ended; the rest wait in the listener's queue.
 //! Time-outs stand in a timer wheel, one a connection that is waited for.
 
+mod by_ring;
+mod connection;
+mod listen;
 mod send;
+
+pub use listen::{adopt, listener, local_addr};
 
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, LazyLock};
+use std::thread;
 use std::time::Duration;
 
 use runtime::event_loop::EventLoop;
 use runtime::payload::PayloadSource;
 use runtime::poller::{Event, Interest, Token, Trigger};
-use runtime::sockets;
+use runtime::ring::SocketRing;
 use runtime::stats::work::{Quantity, Work, count};
 use runtime::time::Instant;
-use runtime::timer_wheel::{TimerId, TimerWheel};
+use runtime::timer_wheel::TimerWheel;
 use rustix::io::Errno;
-use rustix::net::{
-    AddressFamily, RecvFlags, Shutdown, SocketFlags, SocketType, acceptfrom_with, bind, getsockname, listen,
-    recv, shutdown, socket_with, sockopt,
-};
+use rustix::net::{SocketFlags, acceptfrom_with, sockopt};
 use slab::Slab;
 
 use super::control::{self, Order, Orders, Shared};
 use crate::channel::Channel;
 use crate::programs::Programs;
 use crate::report::Report;
-use crate::service::{Options, Service};
+use crate::service::Service;
 use crate::transport::unix_now;
+use by_ring::ByRing;
+use connection::{Calls, Connection, Over, Turn};
 
 /// Bytes of a `sendmsg` and of all writes of a connection before others get their turn.
 const TURN_BYTES: usize = 1 << 20;
@@ -50,9 +55,6 @@ const ACCEPT_BATCH: usize = 64;
 
 /// Connections that may wait to be taken; the system cuts this down to its own limit.
 const MAX_BACKLOG: i32 = 65_535;
-
-/// Whoever connects and asks nothing for so many seconds is taken then: Linux counts in repeated SYN-ACKs.
-const DEFER_TIME: Duration = Duration::from_secs(1);
 
 /// Ended connections kept for their buffers.
 const MAX_SPARE: usize = 1024;
@@ -68,70 +70,44 @@ const LISTENER: Token = Token(u64::MAX - 1);
 const ORDERS: Token = Token(u64::MAX - 2);
 const TLS_LISTENER: Token = Token(u64::MAX - 3);
 
-/// A bound, listening socket. Connections wait in its queue until a loop takes them.
-///
-/// # Errors
-/// Whatever the system says: address in use, no permission.
-pub fn listener(addr: SocketAddr, shared_port: bool, options: &Options) -> io::Result<OwnedFd> {
-    let family = if addr.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = socket_with(family, SocketType::STREAM, flags, None)?;
-    sockopt::set_socket_reuseaddr(&socket, true)?;
-    if shared_port {
-        sockopt::set_socket_reuseport(&socket, true)?;
-    }
-    // Responses leave whole anyhow; waiting for more would only delay the last segment. Connections inherit it.
-    sockopt::set_tcp_nodelay(&socket, true)?;
-    // A pointer into the stream, not a byte beside it (RFC 6093 section 3.1), as on our own TCP/IP. Inherited, too.
-    sockopt::set_socket_oobinline(&socket, true)?;
-    bind(&socket, &addr)?;
-    if options.deferred_accept {
-        sockets::defer_accept(&socket, DEFER_TIME)?;
-    }
-    listen(&socket, MAX_BACKLOG)?;
-    if options.packet_merging {
-        // What has just come is acknowledged by the answer, from a connection's first request on. Inherited if said after
-        // `listen`, which forgets what was said before.
-        sockopt::set_tcp_quickack(&socket, false)?;
-    }
-    Ok(socket)
+/// How the system calls of connections are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SocketCalls {
+    /// By io_uring, those of many connections as one.
+    Uring,
+    /// One by one, where epoll says that something can be done.
+    Epoll,
 }
 
-/// A listening socket that another has made, as one of ours: it may be of the file system.
-///
-/// # Errors
-/// If it does not listen, or whatever the system says.
-pub fn adopt(socket: impl AsFd, options: &Options) -> io::Result<OwnedFd> {
-    let socket = rustix::io::fcntl_dupfd_cloexec(socket, 0)?;
-    if sockopt::socket_type(&socket)? != SocketType::STREAM || !sockopt::socket_acceptconn(&socket)? {
-        let why = "the socket that was handed over does not listen for connections (ListenStream=)";
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+impl SocketCalls {
+    /// By io_uring, if there is one; or else by epoll, which the log says once.
+    pub fn best() -> SocketCalls {
+        static BEST: LazyLock<SocketCalls> = LazyLock::new(|| match SocketCalls::probe() {
+            Ok(()) => SocketCalls::Uring,
+            Err(error) => {
+                tracing::warn!("there is no io_uring for sockets ({error}): by epoll");
+                SocketCalls::Epoll
+            }
+        });
+        *BEST
     }
-    rustix::io::ioctl_fionbio(&socket, true)?;
-    if SocketAddr::try_from(getsockname(&socket)?).is_ok() {
-        sockopt::set_tcp_nodelay(&socket, true)?;
-        sockopt::set_socket_oobinline(&socket, true)?;
-        if options.deferred_accept {
-            sockets::defer_accept(&socket, DEFER_TIME)?;
-        }
-        sockopt::set_tcp_quickack(&socket, !options.packet_merging)?;
-    }
-    Ok(socket)
-}
 
-/// The address that a socket is bound to; 0.0.0.0:0 of one in the file system.
-///
-/// # Errors
-/// Whatever the system says.
-pub fn local_addr(socket: impl AsFd) -> io::Result<SocketAddr> {
-    let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
-    Ok(SocketAddr::try_from(getsockname(socket)?).unwrap_or(nowhere))
+    /// Whether io_uring can be used.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn probe() -> io::Result<()> {
+        // In a thread of its own: the end of a ring interrupts the calls of the thread that made it.
+        thread::spawn(SocketRing::probe).join().unwrap_or(Err(io::ErrorKind::Other.into()))
+    }
 }
 
 /// One event loop.
 #[derive(Debug)]
 pub struct Worker {
     events: EventLoop,
+    /// What makes the calls of connections, if not they themselves.
+    by_ring: Option<ByRing>,
     listener: Option<OwnedFd>,
     /// Whose connections are secured.
     tls_listener: Option<OwnedFd>,
@@ -156,46 +132,13 @@ pub struct Worker {
     drain_until: Option<Instant>,
 }
 
-#[derive(Debug)]
-struct Connection {
-    socket: OwnedFd,
-    conn: Channel,
-    readable: bool,
-    writable: bool,
-    /// What raises an event. Nothing, until there is something to wait for; room to write once there was none, for most
-    /// connections never lack it.
-    hears_of: Interest,
-    /// The peer's FIN is in the socket, perhaps behind data.
-    end_pending: bool,
-    /// Urgent data has come: a read ends at its mark, whatever lies behind it.
-    has_mark: bool,
-    /// What comes is acknowledged whether there is an answer or not.
-    acknowledges: bool,
-    /// Our FIN is sent.
-    shut_down: bool,
-    queued: bool,
-    timer: Option<(TimerId, Instant)>,
-    /// What is to be written next is not resident: the connection will be woken.
-    starved: bool,
-}
-
-/// What is to become of a connection after its turn.
-enum Turn {
-    /// Nothing to do until an event comes.
-    Wait,
-    /// It could go on, but others are waiting.
-    Again,
-}
-
-/// The connection is to be closed.
-struct Over;
-
 impl Worker {
     /// A loop that accepts from `listener`.
     ///
     /// # Errors
     /// If the system has no more descriptors.
     pub fn new(
+        calls: SocketCalls,
         listener: OwnedFd,
         orders: Orders,
         shared: Arc<Shared>,
@@ -209,6 +152,7 @@ impl Worker {
         Ok(Worker {
             timers: TimerWheel::new(events.now()),
             events,
+            by_ring: ByRing::new(calls),
             listener: Some(listener),
             tls_listener: None,
             accept_again: None,
@@ -245,6 +189,9 @@ impl Worker {
             self.wait(&mut events)?;
             let now = self.events.now();
             self.service.set_time(now, unix_now());
+            if self.turn_ring() {
+                events.extend_from_slice(self.events.turn(Some(Instant::ZERO))?);
+            }
             for event in &events {
                 match event.token {
                     LISTENER | TLS_LISTENER => self.accept(),
@@ -256,7 +203,8 @@ impl Worker {
             self.service.turn_programs();
             self.service.turn_reads();
             for key in self.service.wakes.take() {
-                if let Some(connection) = self.connections.get_mut(key as usize) {
+                let connection = self.connections.get_mut(key as usize);
+                if let Some(connection) = connection.filter(|c| !c.intake.is_over) {
                     connection.conn.resume(&mut self.service);
                     self.drive(key as usize);
                 }
@@ -283,6 +231,8 @@ impl Worker {
         }
         self.service.logs.flush();
         self.service.stats.closed += self.connections.len() as u64;
+        // As long as there is a socket for each of its numbers.
+        self.by_ring = None;
         self.connections.clear();
         self.shared.end(&self.report());
         Ok(())
@@ -293,7 +243,9 @@ impl Worker {
             self.service.latency.end_turn(self.events.clock().now());
         }
         self.service.turn_reads();
-        let busy = !self.ready.is_empty() || self.service.has_work();
+        self.send_batch()?;
+        let has_sends = self.by_ring.as_ref().is_some_and(ByRing::has_work);
+        let busy = has_sends || !self.ready.is_empty() || self.service.has_work();
         if !busy {
             self.service.logs.flush();
         }
@@ -306,9 +258,11 @@ impl Worker {
                 .flatten()
                 .min()
         };
-        let ready = self.events.turn(deadline)?;
         events.clear();
-        events.extend_from_slice(ready);
+        match &mut self.by_ring {
+            Some(by_ring) => by_ring.wait(&mut self.events, deadline)?,
+            None => events.extend_from_slice(self.events.turn(deadline)?),
+        }
         Ok(())
     }
 
@@ -370,23 +324,15 @@ impl Worker {
         let key = entry.key();
         // As many as there can be descriptors.
         conn.set_key(key as u32);
-        entry.insert(Connection {
-            socket,
-            conn,
-            readable: true,
-            writable: true,
-            hears_of: Interest::NONE,
-            end_pending: false,
-            has_mark: false,
-            acknowledges: !self.service.options.packet_merging,
-            shut_down: false,
-            queued: false,
-            timer: None,
-            starved: false,
-        });
+        entry.insert(Connection::new(socket, conn, &self.service));
         if self.service.options.deferred_accept {
             self.drive(key);
-        } else if self.listen_to(key) {
+            return;
+        }
+        if let Some(connection) = self.connections.get_mut(key).filter(|_| self.by_ring.is_some()) {
+            connection.readable = false;
+        }
+        if self.listen_to(key) {
             // Its first request raises an event, if it is there already, too; a look now would mostly come too early.
             self.set_timer(key);
         }
@@ -396,6 +342,14 @@ impl Worker {
     /// is closed.
     fn listen_to(&mut self, key: usize) -> bool {
         let Some(connection) = self.connections.get_mut(key) else { return false };
+        if let Some(by_ring) = &mut self.by_ring {
+            if let Err(error) = by_ring.listen_to(key, connection, &self.service, &self.events) {
+                tracing::error!("a connection cannot be waited for: {error}");
+                self.close(key);
+                return false;
+            }
+            return true;
+        }
         let (token, socket) = (Token(key as u64), &connection.socket);
         let wanted = match (connection.hears_of, connection.writable) {
             (Interest::BOTH, _) | (Interest::READ, true) => return true,
@@ -419,21 +373,33 @@ impl Worker {
         // An event may be left over from a socket that was closed in this very batch; then a look at the connection that
         // got its number finds nothing to do.
         let Some(connection) = self.connections.get_mut(key) else { return };
-        connection.readable |= event.readable;
         connection.writable |= event.writable;
+        if self.by_ring.is_some() {
+            // Of bytes the ring tells.
+            return self.drive(key);
+        }
+        connection.readable |= event.readable;
         connection.end_pending |= event.closed;
         connection.has_mark |= event.urgent;
         self.drive(key);
     }
 
     fn drive(&mut self, key: usize) {
-        let Some(connection) = self.connections.get_mut(key) else { return };
+        self.drive_by(key, if self.by_ring.is_some() { Calls::Batched } else { Calls::Own });
+    }
+
+    fn drive_by(&mut self, key: usize, calls: Calls) {
+        let Some(connection) = self.connections.get_mut(key).filter(|c| !c.intake.is_over) else { return };
         connection.starved = false;
-        let turn = connection.turn(&mut self.service, &mut self.read_buffer);
+        let turn = connection.turn(&mut self.service, &mut self.read_buffer, calls);
         match turn {
             Ok(turn) => {
-                if matches!(turn, Turn::Again) && !std::mem::replace(&mut connection.queued, true) {
-                    self.ready.push_back(key);
+                match (turn, &mut self.by_ring) {
+                    (Turn::Send, Some(by_ring)) => by_ring.send_soon(key, connection),
+                    (Turn::Again, _) if !std::mem::replace(&mut connection.queued, true) => {
+                        self.ready.push_back(key);
+                    }
+                    _ => {}
                 }
                 if self.listen_to(key) {
                     self.set_timer(key);
@@ -472,12 +438,27 @@ impl Worker {
     }
 
     fn close(&mut self, key: usize) {
-        let Connection { socket, mut conn, timer, .. } = self.connections.remove(key);
-        drop(socket);
-        count(Quantity::OtherCalls, 1);
-        if let Some((id, _)) = timer {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        if let Some((id, _)) = connection.timer.take() {
             self.timers.cancel(id);
         }
+        if let Some(by_ring) = &mut self.by_ring
+            && !by_ring.end(key, connection)
+        {
+            // Once that is over.
+            connection.intake.is_over = true;
+            return;
+        }
+        let connection = self.connections.remove(key);
+        let mut conn = match &mut self.by_ring {
+            Some(by_ring) => by_ring.close(connection),
+            None => {
+                count(Quantity::OtherCalls, 1);
+                let Connection { socket, conn, .. } = connection;
+                drop(socket);
+                conn
+            }
+        };
         self.service.stats.closed += 1;
         // Let go of the site that its responses were of.
         conn.retire(&mut self.service);
@@ -544,70 +525,5 @@ impl Worker {
 
     fn is_drained(&self, now: Instant) -> bool {
         self.drain_until.is_some_and(|until| self.connections.is_empty() || now >= until)
-    }
-}
-
-impl Connection {
-    /// Writes and reads until neither gets further, or others should have their turn.
-    fn turn(&mut self, service: &mut Service, read_buffer: &mut [u8]) -> Result<Turn, Over> {
-        let mut left = TURN_BYTES;
-        loop {
-            if self.conn.is_aborted() {
-                return Err(Over);
-            }
-            let unsent = self.conn.end() > self.conn.acknowledged_end();
-            if unsent && self.writable && !self.starved {
-                left = left.saturating_sub(self.write(service)?);
-            } else if self.conn.is_finished() && !unsent && !self.conn.lingers() {
-                return Err(Over);
-            } else if self.conn.is_finished() && !unsent && !self.shut_down {
-                // The peer may still be sending: our end first, and what it sends is thrown away until it has seen that.
-                count(Quantity::CallsToSend, 1);
-                shutdown(&self.socket, Shutdown::Write).map_err(|_| Over)?;
-                self.shut_down = true;
-            } else if self.readable && self.conn.window(service) > 0 {
-                // However little came, it was a call.
-                left = left.saturating_sub(self.read(service, read_buffer)?.max(1024));
-            } else {
-                return Ok(Turn::Wait);
-            }
-            if left == 0 {
-                return Ok(Turn::Again);
-            }
-        }
-    }
-
-    /// Bytes read; 0 when there were none, or none will follow.
-    fn read(&mut self, service: &mut Service, buffer: &mut [u8]) -> Result<usize, Over> {
-        let len = buffer.len().min(self.conn.window(service));
-        let buffer = &mut buffer[..len];
-        count(Quantity::CallsToReceive, 1);
-        match recv(&self.socket, &mut *buffer, RecvFlags::empty()) {
-            Ok((0, _)) => {
-                self.readable = false;
-                self.conn.on_end(service);
-                Ok(0)
-            }
-            Ok((n, _)) => {
-                // A short read has emptied the socket: the next bytes raise an event, only a FIN that was announced
-                // already does not.
-                self.readable = n == len || self.end_pending || self.has_mark;
-                self.conn.on_bytes(service, &buffer[..n]);
-                if !self.acknowledges && self.conn.end() == self.conn.acknowledged_end() {
-                    // The peer may wait for that before it sends the rest of its request (Nagle's algorithm). If this
-                    // fails, it waits a little.
-                    self.acknowledges = true;
-                    count(Quantity::OtherCalls, 1);
-                    let _ = sockopt::set_tcp_quickack(&self.socket, true);
-                }
-                Ok(n)
-            }
-            Err(Errno::AGAIN) => {
-                self.readable = false;
-                Ok(0)
-            }
-            Err(Errno::INTR) => Ok(0),
-            Err(_) => Err(Over),
-        }
     }
 }

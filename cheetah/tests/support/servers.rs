@@ -7,6 +7,7 @@ use std::time::Duration;
 use cheetah::server::{Config, Server};
 use cheetah::store::Store;
 use cheetah::transport::device::{self, DeviceOptions, Interface};
+use cheetah::transport::kernel::SocketCalls;
 use cheetah::transport::stack::StackOptions;
 use netstack::sharing::Sharing;
 use netstack::stack::Features;
@@ -15,10 +16,14 @@ use netstack::sys::link;
 pub const OURS: Ipv4Addr = Ipv4Addr::new(10, 98, 0, 2);
 pub const KERNELS: Ipv4Addr = Ipv4Addr::new(10, 98, 0, 1);
 
-/// On the kernel's sockets, one loop, any port.
+/// On the kernel's sockets, one loop, any port. All tests have theirs by io_uring if `CHEETAH_TEST_IO_URING` is set.
 pub fn on_kernel(store: Arc<dyn Store>, config: &Config) -> Server {
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
-    Server::on_kernel(store, any, 1, config).unwrap()
+    let mut config = config.clone();
+    if std::env::var_os("CHEETAH_TEST_IO_URING").is_some() {
+        config.calls = SocketCalls::best();
+    }
+    Server::on_kernel(store, any, 1, &config).unwrap()
 }
 
 /// A TAP device in the test's namespace, with offloads.

@@ -39,6 +39,13 @@ impl Epoll {
     }
 }
 
+impl AsFd for Epoll {
+    /// Can be read when something is ready.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
 /// Registers descriptors with an [`Epoll`] that another part of the program owns and waits on. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Registrar {

@@ -1,7 +1,7 @@
 //! Waiting for descriptors to become ready.
 //!
-//! A [`Poller`] tells which of many descriptors can be read or written. epoll is the one there is; the trait
-//! is narrow enough for one over io_uring's poll operations.
+//! A [`Poller`] tells which of many descriptors can be read or written. epoll is the one there is. What does the
+//! work itself, and tells that it is done, is a [`crate::ring::SocketRing`]: it waits for a loop of this as for a socket.
 
 mod epoll;
 mod sys;

@@ -167,6 +167,8 @@ const DENIED: &[i64] = &[
     // Wide doors into the kernel.
     libc::SYS_perf_event_open,
     libc::SYS_userfaultfd,
+    // Loops have made their rings.
+    libc::SYS_io_uring_setup,
     libc::SYS_keyctl,
     libc::SYS_add_key,
     libc::SYS_request_key,

@@ -32,6 +32,13 @@ pub(super) enum HandlersIn {
     Xdp,
 }
 
+/// See [`cheetah::transport::kernel::SocketCalls`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum SocketsBy {
+    Epoll,
+    IoUring,
+}
+
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 pub(super) enum LogFormat {
     Combined,
