@@ -6,9 +6,12 @@ mod support;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use cheetah::accelerator;
+use cheetah::programs;
+use cheetah::server::Config;
 use netstack::stack::Features;
 use support::accelerated::*;
 use support::origin::{Origin, Say};
@@ -381,6 +384,49 @@ fn requests_are_not_smuggled() {
     get(server.addr(), "/", fields);
     let head = origin.heads("/").pop().unwrap();
     assert!(!head.contains("6.6.6.6") && !head.contains("chunked") && head.contains("X_Own: 1"), "{head}");
+    server.shut_down().unwrap();
+}
+
+/// What is asked for though nobody waits holds its connection no longer than it is of use.
+#[test]
+fn a_revalidation_that_does_not_end_gives_its_connection_back() {
+    let origin = Origin::start();
+    let config = config(&origin);
+    let mut programs = programs::Config::clone(&config.programs);
+    programs.limits.max_links = 1;
+    let server = on_kernel(support::site(), &Config { programs: Arc::new(programs), ..config });
+    let stale = ok("Cache-Control: max-age=0, stale-while-revalidate=600\r\nETag: \"a\"", b"one");
+    let endless = |fields: &str| {
+        let head = format!("HTTP/1.1 200 OK\r\n{fields}\r\nContent-Length: 1000000\r\n\r\n").into_bytes();
+        let parts = std::iter::once(head).chain(std::iter::repeat_n(b"x".to_vec(), 100)).collect();
+        Say::Slowly(parts, Duration::from_millis(100))
+    };
+    origin.script("/other", vec![ok("", b"other")]);
+    for (path, fields, longest) in [
+        // Not for others, and of no use to anybody as soon as that is known.
+        ("/own", "Cache-Control: no-store", Duration::from_millis(650)),
+        // To be kept, if it ever were whole.
+        ("/kept", "Cache-Control: max-age=60", Duration::from_secs(6)),
+    ] {
+        origin.script(path, vec![stale.clone(), endless(fields)]);
+        assert_eq!(get(server.addr(), path, "").body, b"one");
+        let got = get(server.addr(), path, "");
+        assert!(got.body == b"one" && is_hit(&got), "{got:?}");
+        let asked = Instant::now();
+        loop {
+            let got = get(server.addr(), "/other", "");
+            if got.body == b"other" {
+                break;
+            }
+            // Requests wait for the one connection, and are told so after a while.
+            assert!(
+                got.head.starts_with("HTTP/1.1 504") && asked.elapsed() < longest,
+                "{path}: {}",
+                got.head
+            );
+        }
+        assert!(asked.elapsed() < longest, "{path}: {:?}", asked.elapsed());
+    }
     server.shut_down().unwrap();
 }
 

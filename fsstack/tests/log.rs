@@ -482,6 +482,29 @@ fn names_of_one_file_share_its_contents() {
 }
 
 #[test]
+fn a_log_stays_within_its_room_if_its_files_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("log");
+    let mut log = log_at(&path);
+    let most = 4 << 20;
+    let mut salts = BTreeMap::new();
+    for round in 0..300u32 {
+        // Forty files of 64 KiB in turns that differ: each segment has some that live, and some that do not.
+        let (name, salt) = (format!("f{}", round * round % 40), round as u8);
+        put(&mut log, &name, 64 << 10, salt);
+        put(&mut log, &format!("g{}", round % 7), 64 << 10, salt);
+        (salts.insert(name, salt), salts.insert(format!("g{}", round % 7), salt));
+        log.sync_within(most).unwrap();
+        assert!(log.segment_bytes() <= most + (256 << 10), "{round}: {}", log.segment_bytes());
+    }
+    drop(log);
+    let generation = Generation::open(&path, &options()).unwrap();
+    for (name, salt) in salts {
+        assert!(read(&generation, &name) == bytes(64 << 10, salt), "{name}");
+    }
+}
+
+#[test]
 fn big_files_are_written_while_they_are_read() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.img");

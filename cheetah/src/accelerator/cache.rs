@@ -5,16 +5,18 @@
 //! ```
 //!
 //! One lock for all: a look-up holds it for a look into a table. What has to go makes room in the order in which it came,
-//! but what was used since is passed over once (the clock algorithm).
+//! but what was used since is passed over once (the clock algorithm). Where there is an [`Archive`], what is not in memory
+//! may be there; orders for it are given under the same lock, so that they are in the order of what was done here.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::archive::{Archive, Name, name_of};
 use super::control::Asks;
 use super::fill::Fill;
 use super::freshness::Use;
-use super::object::Object;
+use super::object::{Content, Object};
 use crate::http::foreign::ForeignHead;
 use crate::http::response::Status;
 
@@ -26,6 +28,9 @@ const MAX_PASSED: usize = 4096;
 
 /// How long they are, in seconds.
 const PASSED_SECONDS: u64 = 10;
+
+/// So many resources are looked at before others may have a look.
+const LOOKED_AT: usize = 256;
 
 /// Bounds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,13 +66,15 @@ pub struct Counters {
     pub evicted: AtomicU64,
     /// Resources forgotten because something was changed, or it was asked for.
     pub invalidated: AtomicU64,
+    /// Responses found in the image.
+    pub restored: AtomicU64,
 }
 
 /// The same at one moment, and what is kept then.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Snapshot {
     /// Name, what it counts, and the count.
-    pub counts: [(&'static str, &'static str, u64); 8],
+    pub counts: [(&'static str, &'static str, u64); 9],
     /// Addresses of which something is kept.
     pub resources: u64,
     /// Memory that it takes.
@@ -91,12 +98,17 @@ struct Table {
     bytes: u64,
     fills: HashMap<Box<[u8]>, Arc<Fill>>,
     passed: HashMap<Box<[u8]>, u64>,
+    archive: Option<Archive>,
+    /// Keys of `entries`, by their names there.
+    named: HashMap<Name, Arc<[u8]>>,
 }
 
 #[derive(Debug)]
 struct Entry {
     variants: Vec<Arc<Object>>,
     used: bool,
+    /// The same, for who makes room in the image.
+    used_lately: bool,
 }
 
 /// What there is for a request.
@@ -201,6 +213,7 @@ impl Cache {
                 ("stored", "Responses taken in", of(&all.stored)),
                 ("evicted", "Addresses given up for others", of(&all.evicted)),
                 ("invalidated", "Addresses forgotten for a change or a PURGE", of(&all.invalidated)),
+                ("restored", "Responses found on the disk", of(&all.restored)),
             ],
             resources: resources as u64,
             bytes,
@@ -222,12 +235,15 @@ impl Cache {
         now: u64,
     ) -> Found {
         let mut table = self.lock();
+        if !table.entries.contains_key(key) {
+            self.restore(&mut table, key);
+        }
         let Some(entry) = table.entries.get_mut(key) else { return Found::Nothing };
         let Some(object) = entry.variants.iter().find(|object| object.selecting.selects(asked.clone()))
         else {
             return Found::Nothing;
         };
-        entry.used = true;
+        (entry.used, entry.used_lately) = (true, true);
         match object.freshness.usable(&asks.control, now) {
             Use::Now => Found::Fresh(Hit::new(Arc::clone(object), now)),
             Use::Meanwhile => Found::Meanwhile(Hit::new(Arc::clone(object), now)),
@@ -269,22 +285,54 @@ impl Cache {
         table.passed.insert(key.into(), now + PASSED_SECONDS);
     }
 
+    /// Takes into memory what the image has of a resource.
+    fn restore(&self, table: &mut Table, key: &[u8]) {
+        let Some(archive) = &table.archive else { return };
+        let objects = archive.load(&name_of(key), key);
+        // The newest last: each goes before what is there.
+        let most = self.limits.memory(table);
+        for object in objects.into_iter().rev() {
+            self.counters.restored.fetch_add(1, Ordering::Relaxed);
+            self.count_evicted(table.put(key, object, most).evicted);
+        }
+    }
+
+    fn count_evicted(&self, evicted: u64) {
+        self.counters.evicted.fetch_add(evicted, Ordering::Relaxed);
+    }
+
     /// Keeps a response to a request for `key`, unless it is too big for it.
     pub fn put(&self, key: &[u8], object: Arc<Object>) {
-        let evicted = self.lock().put(key, object, self.limits.bytes);
-        self.counters.evicted.fetch_add(evicted, Ordering::Relaxed);
+        let mut table = self.lock();
+        if !table.entries.contains_key(key) {
+            self.restore(&mut table, key);
+        }
+        let most = self.limits.memory(&table);
+        let done = table.put(key, Arc::clone(&object), most);
+        self.count_evicted(done.evicted);
+        if let Some(archive) = &mut table.archive {
+            let name = name_of(key);
+            archive.put(name, &object);
+            if let Some(surplus) = done.surplus {
+                archive.forget(name, &surplus.selecting);
+            }
+        }
     }
 
     /// Puts `fresh` in the place of `old` if that is still there: nothing that was forgotten or replaced meanwhile comes
     /// back. Whether it was.
     pub fn replace(&self, key: &[u8], old: &Arc<Object>, fresh: Arc<Object>) -> bool {
         let mut table = self.lock();
-        let is_old = |other: &Arc<Object>| Arc::ptr_eq(other, old);
-        if !table.entries.get(key).is_some_and(|entry| entry.variants.iter().any(is_old)) {
-            return false;
+        let variants = table.entries.get(key).map(|entry| &entry.variants[..]).unwrap_or_default();
+        let Some(there) = variants.iter().find(|other| other.is(old)) else { return false };
+        // It may have gone to the image meanwhile.
+        let moved = (!there.place().is(fresh.place())).then(|| fresh.with_content(there.place().clone()));
+        let fresh = moved.flatten().map_or(fresh, Arc::new);
+        let most = self.limits.memory(&table);
+        self.count_evicted(table.put(key, Arc::clone(&fresh), most).evicted);
+        if let Some(archive) = &mut table.archive {
+            archive.renew(name_of(key), old, &fresh);
         }
-        let evicted = table.put(key, fresh, self.limits.bytes);
-        self.counters.evicted.fetch_add(evicted, Ordering::Relaxed);
         true
     }
 
@@ -295,7 +343,9 @@ impl Cache {
         if let Some(fill) = table.fills.remove(key) {
             fill.cancel();
         }
-        let found = table.remove(key);
+        let in_memory = table.remove(key);
+        let in_image = table.archive.as_mut().is_some_and(|archive| archive.remove(name_of(key)));
+        let found = in_memory || in_image;
         if found {
             self.counters.invalidated.fetch_add(1, Ordering::Relaxed);
         }
@@ -334,32 +384,115 @@ impl Cache {
     }
 }
 
+/// What is done with an image beside ([`super::archive`]).
+impl Cache {
+    /// What is kept is kept there, too, from now on.
+    pub(super) fn set_archive(&self, archive: Archive) {
+        self.lock().archive = Some(archive);
+    }
+
+    /// Nothing is any more; what lies there is not looked at.
+    pub(super) fn close_archive(&self) {
+        self.lock().archive = None;
+    }
+
+    /// Shows what is there now.
+    pub(super) fn show(&self, show: impl FnOnce(&mut Archive)) {
+        if let Some(archive) = &mut self.lock().archive {
+            show(archive);
+        }
+    }
+
+    /// What has the content of `object` has it in a file from now on, as `stored` does.
+    pub(super) fn settle(&self, object: &Arc<Object>, stored: Object) {
+        let mut table = self.lock();
+        let Some(entry) = table.entries.get(object.key()) else { return };
+        let Some(at) = entry.variants.iter().position(|other| other.place().is(object.place())) else {
+            return;
+        };
+        // It may have been freshened meanwhile: then what is written of that comes later.
+        let is_same = Arc::ptr_eq(&entry.variants[at], object);
+        let moved = if is_same {
+            Some(stored.known_as(object))
+        } else {
+            entry.variants[at].with_content(stored.place().clone())
+        };
+        if let Some(moved) = moved {
+            table.set_variant(object.key(), at, Some(Arc::new(moved)));
+        }
+    }
+
+    /// Whether a resource in the image was used since this was asked last.
+    pub(super) fn was_used(&self, name: &Name) -> bool {
+        let mut table = self.lock();
+        let Table { named, entries, .. } = &mut *table;
+        let entry = named.get(name).and_then(|key| entries.get_mut(key));
+        entry.is_some_and(|entry| std::mem::take(&mut entry.used_lately))
+    }
+
+    /// Gives up what memory has of a resource that the image has no more.
+    pub(super) fn drop_stored(&self, name: &Name) {
+        let mut table = self.lock();
+        let Some(key) = table.named.get(name).cloned() else { return };
+        table.change_variants(&key, |object| matches!(object.place(), Content::File(_)).then_some(None));
+    }
+
+    /// Has each response take the place of what `change` gives for it: `Some(None)` has it given up.
+    pub(super) fn move_stored(&self, change: impl Fn(&Object) -> Option<Option<Object>>) {
+        let keys: Vec<Arc<[u8]>> = self.lock().entries.keys().cloned().collect();
+        for keys in keys.chunks(LOOKED_AT) {
+            let mut table = self.lock();
+            keys.iter().for_each(|key| table.change_variants(key, &change));
+        }
+    }
+}
+
+impl Limits {
+    /// Memory for what is kept: with an image, half of it is for blocks that are read.
+    fn memory(&self, table: &Table) -> u64 {
+        if table.archive.is_some() { self.bytes / 2 } else { self.bytes }
+    }
+}
+
+/// What became of others when something was taken in.
+#[derive(Debug, Default)]
+struct TakenIn {
+    /// Resources given up.
+    evicted: u64,
+    /// A variant given up.
+    surplus: Option<Arc<Object>>,
+}
+
 impl Table {
-    /// Keeps a response if it is no more than `most` bytes, and gives others up until all are; how many.
-    fn put(&mut self, key: &[u8], object: Arc<Object>, most: u64) -> u64 {
+    /// Keeps a response if it is no more than `most` bytes, and gives others up until all are.
+    fn put(&mut self, key: &[u8], object: Arc<Object>, most: u64) -> TakenIn {
         let bytes = object.bytes() + key.len() as u64;
         self.passed.remove(key);
         self.take_variant(key, &object);
         if bytes > most {
-            return 0;
+            return TakenIn::default();
         }
         let key: Arc<[u8]> = key.into();
         if !self.entries.contains_key(&key) {
-            self.entries.insert(Arc::clone(&key), Entry { variants: Vec::new(), used: true });
+            let entry = Entry { variants: Vec::new(), used: true, used_lately: false };
+            self.entries.insert(Arc::clone(&key), entry);
+            if self.archive.is_some() {
+                self.named.insert(name_of(&key), Arc::clone(&key));
+            }
             self.queue(&key);
         }
-        let Some(entry) = self.entries.get_mut(&key) else { return 0 };
+        let Some(entry) = self.entries.get_mut(&key) else { return TakenIn::default() };
         entry.variants.insert(0, object);
         let surplus = if entry.variants.len() > MAX_VARIANTS { entry.variants.pop() } else { None };
         self.bytes += bytes;
-        if let Some(surplus) = surplus {
+        if let Some(surplus) = &surplus {
             self.bytes -= surplus.bytes() + key.len() as u64;
         }
         let mut evicted = 0;
         while self.bytes > most && self.evict() {
             evicted += 1;
         }
-        evicted
+        TakenIn { evicted, surplus }
     }
 
     /// Takes out what a new response takes the place of.
@@ -368,15 +501,46 @@ impl Table {
         let Some(at) = entry.variants.iter().position(|other| other.selecting == object.selecting) else {
             return;
         };
-        let old = entry.variants.remove(at);
+        self.set_variant(key, at, None);
+    }
+
+    /// Puts something in the place of a variant, or takes it away.
+    fn set_variant(&mut self, key: &[u8], at: usize, object: Option<Arc<Object>>) {
+        let Some(entry) = self.entries.get_mut(key) else { return };
+        let Some(old) = entry.variants.get_mut(at) else { return };
         self.bytes -= old.bytes() + key.len() as u64;
+        match object {
+            Some(object) => {
+                self.bytes += object.bytes() + key.len() as u64;
+                *old = object;
+            }
+            None => drop(entry.variants.remove(at)),
+        }
         if entry.variants.is_empty() {
-            self.entries.remove(key);
+            self.remove(key);
+        }
+    }
+
+    /// As [`Cache::move_stored`], of one resource.
+    fn change_variants(&mut self, key: &[u8], change: impl Fn(&Object) -> Option<Option<Object>>) {
+        let count = self.entries.get(key).map_or(0, |entry| entry.variants.len());
+        for at in (0..count).rev() {
+            let object = self.entries.get(key).and_then(|entry| entry.variants.get(at));
+            let changed = object.and_then(|object| {
+                let changed = change(object)?;
+                Some(changed.map(|other| Arc::new(other.known_as(object))))
+            });
+            if let Some(changed) = changed {
+                self.set_variant(key, at, changed);
+            }
         }
     }
 
     fn remove(&mut self, key: &[u8]) -> bool {
         let Some(entry) = self.entries.remove(key) else { return false };
+        if self.archive.is_some() {
+            self.named.remove(&name_of(key));
+        }
         // Its place in the order is found to be nobody's in its turn.
         self.bytes -= entry.variants.iter().map(|object| object.bytes() + key.len() as u64).sum::<u64>();
         true

@@ -200,12 +200,15 @@ impl Fill {
         state.leader = Some(waker);
     }
 
-    /// Whether somebody beside the leader waits for it.
+    /// Whether it is to go on without its leader: to be kept, or for somebody else who waits for it.
     pub fn is_wanted(&self) -> bool {
         let state = self.lock();
-        state.is_kept
-            || !state.wakers.is_empty()
-            || state.receivers.iter().any(|receiver| !receiver.is_gone())
+        state.is_kept || state.is_followed()
+    }
+
+    /// Whether somebody beside the leader waits for it.
+    pub fn is_followed(&self) -> bool {
+        self.lock().is_followed()
     }
 
     /// What comes is not kept: something has changed meanwhile.
@@ -249,6 +252,10 @@ impl Fill {
 }
 
 impl State {
+    fn is_followed(&self) -> bool {
+        !self.wakers.is_empty() || self.receivers.iter().any(|receiver| !receiver.is_gone())
+    }
+
     /// Decides once, and tells who waits for it.
     fn decide(&mut self, outcome: Outcome) {
         if matches!(self.outcome, Outcome::NotYet) {

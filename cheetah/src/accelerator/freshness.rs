@@ -91,6 +91,11 @@ impl<'a> Facts<'a> {
         facts
     }
 
+    /// What it says of keeping it.
+    pub(super) fn control(&self) -> Directives {
+        self.control
+    }
+
     /// Times of a response that was asked for at the second `asked` and came at `came`.
     pub(super) fn freshness(&self, code: u16, asked: u64, came: u64) -> Freshness {
         let date = self.date.unwrap_or(came);

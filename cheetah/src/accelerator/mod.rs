@@ -6,17 +6,21 @@
 //!                                     └─▶ nothing             Cache::begin: who is first asks the origin, others follow
 //!
 //!   response ─▶ Freshness::of, may_store ─▶ Fill: bytes go to all who wait, and into blocks ─▶ Object ─▶ Cache::put
+//!                                                                              in an image, too: Archive, and its thread
 //! ```
 //!
 //! Nothing here knows of sockets or reads a clock: seconds since 1970 are told. Our own code and no crate for the rules: a
 //! look-up may not allocate, and borrows the request where it was parsed.
 
+mod archive;
 mod cache;
 mod control;
 mod fill;
 mod freshness;
 mod object;
+mod record;
 
+pub use archive::{ArchiveError, ArchiveOptions, Archivist, MIN_IMAGE_BYTES};
 pub use cache::{Begun, Cache, Counters, Found, Hit, Lead, Limits, Snapshot, write_key};
 pub use control::{Asks, Directives};
 pub use fill::{Decided, Fill};

@@ -7,6 +7,7 @@
 //!         └─ not for others      ──▶ content goes on
 //! ```
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -37,8 +38,9 @@ pub(super) struct Keeping {
     validates: Option<Arc<Object>>,
     /// What is kept is forgotten if the origin did what was asked.
     invalidates: bool,
-    /// It goes on though no client waits.
+    /// It goes on though no client waits, until it is known what comes.
     is_detached: bool,
+    has_head: bool,
     reason: &'static str,
     /// What is being kept.
     kept: Option<(ForeignHead, Freshness, Selecting)>,
@@ -62,6 +64,7 @@ impl Keeping {
             validates: None,
             invalidates: false,
             is_detached: false,
+            has_head: false,
             reason: "bypass",
             kept: None,
         }
@@ -95,13 +98,17 @@ impl Keeping {
     /// The head has come, at the second `now`.
     pub(super) fn on_head(&mut self, mut head: ForeignHead, now: u64) -> Course {
         let key = &self.caching.key.clone();
+        self.has_head = true;
         if self.invalidates && (200..400).contains(&head.code) {
             self.cache.invalidate_all(key, Some(&head));
         }
         if let Some(object) = self.validates.take() {
-            if head.code == 304 && object.has_validators() {
+            let freshened = (head.code == 304 && object.has_validators())
+                .then(|| object.freshened(&head, self.asked_at, now))
+                .flatten();
+            if let Some(fresh) = freshened {
                 self.cache.counters.validated.fetch_add(1, Ordering::Relaxed);
-                let fresh = Arc::new(object.freshened(&head, self.asked_at, now));
+                let fresh = Arc::new(fresh);
                 let mut lines = Vec::new();
                 fresh.write_fields(&mut lines);
                 // What this client alone was told with it (a cookie, `private`) is not for others.
@@ -186,7 +193,7 @@ impl Keeping {
         let Some(lead) = self.lead.take() else { return };
         let blocks = lead.fill.finish();
         if let (Some(blocks), Some((head, freshness, selecting))) = (blocks, self.kept.take())
-            && let Some(object) = Object::new(&head, blocks, freshness, selecting)
+            && let Some(object) = Object::new(&self.caching.key, &head, blocks, freshness, selecting)
         {
             let object = Arc::new(object);
             self.cache.put(&self.caching.key, Arc::clone(&object));
@@ -226,7 +233,13 @@ impl Keeping {
 
     /// Whether it goes on without its client.
     pub(super) fn is_wanted(&self) -> bool {
-        self.is_detached || self.lead.as_ref().is_some_and(|lead| lead.fill.is_wanted())
+        let asks = self.is_detached && !self.has_head;
+        asks || self.lead.as_ref().is_some_and(|lead| lead.fill.is_wanted())
+    }
+
+    /// Whether somebody else waits for it.
+    pub(super) fn is_followed(&self) -> bool {
+        self.lead.as_ref().is_some_and(|lead| lead.fill.is_followed())
     }
 }
 
@@ -238,40 +251,49 @@ pub(super) fn send_kept(output: Output, object: &Object, asked: &[u8], now: u64,
 
 /// The same, but for the end.
 pub(super) fn send(sender: &Sender, object: &Object, asked: &[u8], now: u64, note: &str) {
-    let (mut head, content) = chosen(object, asked);
+    let (mut head, range) = chosen(object, asked);
+    let content = match object.content(range) {
+        Ok(content) => content,
+        Err(error) => {
+            tracing::warn!("a response that is kept cannot be read: {error}");
+            let status = Status::InternalServerError;
+            head = ForeignHead::new(status.code(), status.line()[4..].to_owned());
+            head.length = Some(0);
+            Aggregate::new()
+        }
+    };
     head.push(b"Age", object.freshness.age(now).to_string().as_bytes());
     head.push(b"Cache-Status", note.as_bytes());
     sender.send_head(head);
     sender.push(content);
 }
 
-/// What of it who has asked with `asked` gets.
-fn chosen(object: &Object, asked: &[u8]) -> (ForeignHead, Aggregate) {
-    let whole = (object.to_head(object.status()), object.content());
+/// The head, and the part of its content, that who has asked with `asked` gets.
+fn chosen(object: &Object, asked: &[u8]) -> (ForeignHead, Range<u64>) {
+    let whole = (object.to_head(object.status()), 0..object.facts().size);
     // What was parsed once is parsed again.
     let limits = parse::Limits { request_line: usize::MAX, head: usize::MAX };
     let Parsed::Complete { request, .. } = parse::parse(asked, &limits) else { return whole };
     let is_head = request.method == Method::Head;
-    let whole = if is_head { (whole.0, Aggregate::new()) } else { whole };
+    let whole = if is_head { (whole.0, 0..0) } else { whole };
     if object.status() != Status::Ok {
         return whole;
     }
     let facts = object.facts();
     if request.conditions.evaluate(facts.validators) == Verdict::NotModified {
-        return (object.to_head(Status::NotModified), Aggregate::new());
+        return (object.to_head(Status::NotModified), 0..0);
     }
     if let Some(field) = request.range
         && !is_head
         && request.conditions.if_range.is_none()
         && let Selection::Part(part) = range::select(field, facts.size)
-        && let Some(bytes) = object.content().part(part.start as usize..part.end as usize)
     {
         let mut head = object.to_head(Status::Ok);
         let status = Status::PartialContent;
         (head.code, head.reason) = (status.code(), status.line()[4..].to_owned());
         head.length = Some(part.end - part.start);
         response::content_range(&mut head.fields, &part, facts.size);
-        return (head, bytes);
+        return (head, part);
     }
     whole
 }

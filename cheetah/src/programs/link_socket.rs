@@ -14,6 +14,9 @@ use super::route::Limits;
 /// A connection without a request is kept so long.
 const IDLE: Duration = Duration::from_secs(60);
 
+/// What nobody waits for, and is only kept, may take so many times as long as the other end may be silent.
+const UNATTENDED: u32 = 4;
+
 /// The socket, and the request that is under way on it.
 #[derive(Debug)]
 pub(super) struct LinkSocket {
@@ -25,6 +28,8 @@ pub(super) struct LinkSocket {
     pub(super) exchange: Option<Exchange>,
     /// When the other end or the client last did something about the request, or there was none any more.
     pub(super) active: Instant,
+    /// When the request was given.
+    began: Instant,
     /// The other end was not read, for the client was behind, or buffers were with clients.
     held_back: bool,
     /// Requests that were answered.
@@ -42,6 +47,7 @@ impl LinkSocket {
             out: Aggregate::new(),
             exchange: None,
             active: now,
+            began: now,
             held_back: false,
             served: 0,
         }
@@ -50,7 +56,7 @@ impl LinkSocket {
     /// Takes a request, whose bytes are in [`LinkSocket::out`].
     pub(super) fn begin(&mut self, exchange: Exchange, now: Instant) {
         self.exchange = Some(exchange);
-        self.active = now;
+        (self.active, self.began) = (now, now);
     }
 
     pub(super) fn on_ready(&mut self, readable: bool, writable: bool) {
@@ -111,6 +117,12 @@ impl LinkSocket {
             Some(_) if self.is_connecting => Some(self.active + limits.connect_timeout),
             Some(_) => Some(self.active + limits.timeout),
         }
+    }
+
+    /// Whether what nobody waits for has had its time: one that speaks without end, a little at a time, is never silent.
+    pub(super) fn is_endless(&self, tools: &Tools) -> bool {
+        let until = self.began + tools.limits.timeout * UNATTENDED;
+        tools.now >= until && self.exchange.as_ref().is_some_and(|exchange| exchange.output.is_unattended())
     }
 
     /// Whether the other end, or the connection, has had its time.

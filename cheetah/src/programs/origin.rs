@@ -9,6 +9,7 @@
 //!   Content-Length: 3              content is gathered first, so its length is always known
 //! ```
 
+use std::fmt;
 use std::net::{SocketAddr, ToSocketAddrs};
 
 use super::ask::{Asked, fields};
@@ -49,6 +50,12 @@ const OF_THE_WAY: [&str; 11] = [
     "expect",
     "http2-settings",
 ];
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "http://{}", self.authority)
+    }
+}
 
 impl Origin {
     /// Reads `http://HOST`, or with a port; a host's name is looked up now.

@@ -209,6 +209,9 @@ impl Link for OriginLink {
                 _ => return self.fail(Status::BadGateway, "it closed the connection", tools.unix),
             }
         }
+        if self.socket.is_endless(tools) {
+            return self.fail(Status::GatewayTimeout, "nobody waits for it, and it does not end", tools.unix);
+        }
         if self.socket.is_silent(tools) {
             return self.fail(Status::GatewayTimeout, "it is silent", tools.unix);
         }

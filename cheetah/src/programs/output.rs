@@ -95,6 +95,11 @@ impl Output {
         self.sender.is_gone() && !self.keeping.as_ref().is_some_and(|keeping| keeping.is_wanted())
     }
 
+    /// Whether it goes on to be kept alone: no client waits for it.
+    pub(super) fn is_unattended(&self) -> bool {
+        self.sender.is_gone() && !self.keeping.as_ref().is_some_and(|keeping| keeping.is_followed())
+    }
+
     /// The head of another server's response, at the second `now`.
     pub(super) fn take_reply(&mut self, mut head: ForeignHead, now: u64) {
         if !head.is_signed {

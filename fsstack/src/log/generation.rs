@@ -147,6 +147,11 @@ impl Generation {
         self.segments.iter().all(|segment| segment.image.is_resident())
     }
 
+    /// Whether `image` is one of the segments: what lies in another one is not of this generation any more.
+    pub fn has_segment(&self, image: &Arc<Image>) -> bool {
+        self.segments.iter().any(|segment| Arc::ptr_eq(&segment.image, image))
+    }
+
     /// Checks every segment to its last byte. `progress` is told the bytes read so far, of [`Generation::segment_bytes`].
     pub fn check(&self, mut progress: impl FnMut(u64)) -> Checked {
         let mut checked = Checked { segments: self.segments.len() as u64, ..Checked::default() };

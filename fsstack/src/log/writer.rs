@@ -1,5 +1,6 @@
 //! The one writer of a log.
 
+mod room;
 mod segments;
 
 use super::commit::{self, Change, Changes, LinkTeller, SegmentBuilder, blob_name};

@@ -13,7 +13,7 @@ fn object(len: usize, fields: &str, asked: Fields) -> Arc<Object> {
     let freshness = Freshness::of(200, &head.fields, 100, 100);
     let selecting = Selecting::of(&head.fields, asked.iter().copied());
     let blocks = vec![0; len].chunks(64 << 10).map(|block| Shared::from(block.to_vec())).collect();
-    Arc::new(Object::new(&head, blocks, freshness, selecting).unwrap())
+    Arc::new(Object::new(b"k", &head, blocks, freshness, selecting).unwrap())
 }
 
 fn cache(bytes: u64) -> Arc<Cache> {
