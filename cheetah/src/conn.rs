@@ -72,6 +72,8 @@ pub struct Conn {
     content: Content,
     /// Whether the peer's bytes come by way of TLS.
     secured: bool,
+    /// Blank lines have come, and so no preface of HTTP/2 can any more.
+    has_skipped: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,6 +118,7 @@ impl Conn {
             broken_at: u64::MAX,
             content: Content::default(),
             secured: false,
+            has_skipped: false,
         }
     }
 
@@ -131,7 +134,8 @@ impl Conn {
 
     /// What has come, if that is nothing or the beginning of the first request.
     pub(crate) fn beginning(&self) -> Option<&[u8]> {
-        (self.end == 0 && self.phase == Phase::Head).then_some(&self.input)
+        let is_first = self.end == 0 && self.queue.is_empty() && !self.has_skipped;
+        (is_first && self.phase == Phase::Head).then_some(&self.input)
     }
 
     /// Keeps bytes of which cannot be said yet whether they are a request: the preface of HTTP/2 begins as some do.
@@ -542,6 +546,7 @@ impl Conn {
                         let blank = blank_lines(rest);
                         if blank > 0 {
                             at += blank;
+                            self.has_skipped = true;
                             continue;
                         }
                     }

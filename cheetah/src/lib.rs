@@ -39,4 +39,5 @@ pub mod report;
 mod scrub;
 pub mod server;
 pub mod swamp;
+pub mod testing;
 pub mod transport;

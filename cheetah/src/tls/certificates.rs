@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use pipe_lib::aead::AesGcm;
-use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
@@ -105,6 +105,26 @@ impl Acceptor {
         }
         let provider = Arc::new(provider);
         let certificates = Arc::new(Certificates::load(&files, Arc::clone(&provider))?);
+        Acceptor::of(certificates, preference)
+    }
+
+    /// With one certificate that is in memory: a chain and its key, both in PEM.
+    ///
+    /// # Errors
+    /// [`CertificateError`].
+    pub fn of_pem(chain: &str, key: &str) -> Result<Acceptor, CertificateError> {
+        let bad = |why: pem::Error| CertificateError::Config(rustls::Error::General(why.to_string()));
+        let chain =
+            CertificateDer::pem_slice_iter(chain.as_bytes()).collect::<Result<Vec<_>, _>>().map_err(bad)?;
+        let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(bad)?;
+        let provider = Arc::new(crypto::ring::default_provider());
+        let key = CertifiedKey::from_der(chain, key, &provider).map_err(CertificateError::Config)?;
+        let current = RwLock::new((Vec::new(), vec![Arc::new(key)]));
+        Acceptor::of(Arc::new(Certificates { provider, current }), Preference::Client)
+    }
+
+    fn of(certificates: Arc<Certificates>, preference: Preference) -> Result<Acceptor, CertificateError> {
+        let provider = Arc::clone(&certificates.provider);
         let builder = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(CertificateError::Config)?;
@@ -140,15 +160,26 @@ impl Acceptor {
     /// [`CertificateError`]; then what was shown before still is.
     pub fn show(&self, files: &[KeyFiles]) -> Result<(), CertificateError> {
         let fresh = read_all(files, &self.certificates.provider)?;
-        *self.certificates.current.write().unwrap_or_else(PoisonError::into_inner) = fresh;
+        let mut current = self.certificates.current.write().unwrap_or_else(PoisonError::into_inner);
+        *current = (files.to_vec(), fresh);
         Ok(())
+    }
+
+    /// Reads the files again that were read last: somebody has replaced one.
+    ///
+    /// # Errors
+    /// As [`Acceptor::show`].
+    pub fn show_again(&self) -> Result<(), CertificateError> {
+        let files = self.certificates.current.read().unwrap_or_else(PoisonError::into_inner).0.clone();
+        self.show(&files)
     }
 }
 
 /// The certificates, as they were when their files were last read.
 struct Certificates {
     provider: Arc<crypto::CryptoProvider>,
-    current: RwLock<Vec<Arc<CertifiedKey>>>,
+    /// With the files that they are from.
+    current: RwLock<(Vec<KeyFiles>, Vec<Arc<CertifiedKey>>)>,
 }
 
 impl fmt::Debug for Certificates {
@@ -162,7 +193,7 @@ impl Certificates {
         files: &[KeyFiles],
         provider: Arc<crypto::CryptoProvider>,
     ) -> Result<Certificates, CertificateError> {
-        let current = RwLock::new(read_all(files, &provider)?);
+        let current = RwLock::new((files.to_vec(), read_all(files, &provider)?));
         Ok(Certificates { provider, current })
     }
 }
@@ -214,7 +245,7 @@ fn is_sequence(bytes: &[u8]) -> bool {
 
 impl ResolvesServerCert for Certificates {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        let (_, current) = &*self.current.read().unwrap_or_else(PoisonError::into_inner);
         let name = hello.server_name().and_then(|name| ServerName::try_from(name).ok());
         let named = name.and_then(|name| current.iter().find(|key| is_for(key, &name)));
         named.or(current.first()).cloned()
