@@ -18,6 +18,11 @@ pub struct Page {
 impl Page {
     /// Opens `url`. `None`, told, where there is no Chromium.
     pub fn open(url: &str) -> Option<Page> {
+        Page::open_with(url, &[])
+    }
+
+    /// The same of a browser that was started with these options, too.
+    pub fn open_with(url: &str, options: &[&str]) -> Option<Page> {
         let profile = tempfile::tempdir().unwrap();
         let mut command = Command::new("chromium");
         command.args([
@@ -27,6 +32,7 @@ impl Page {
             "--remote-debugging-port=0",
             "--window-size=1100,1000",
         ]);
+        command.args(options);
         command.arg(format!("--user-data-dir={}", profile.path().display())).arg(url);
         let spawned = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
         let mut child = spawned.inspect_err(|error| eprintln!("skipped: chromium: {error}")).ok()?;
