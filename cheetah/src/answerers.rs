@@ -1,7 +1,7 @@
 //! Who answers a request: asked in order, the first that takes it does, whichever version of HTTP it came by.
 //!
 //! ```text
-//!   misdirected ▸ elsewhere ▸ kept of origins ▸ programs and origins ▸ uploads ▸ what is served (its own list: `answer::resource`)
+//!   misdirected ▸ elsewhere ▸ challenges ▸ kept of origins ▸ programs and origins ▸ uploads ▸ what is served (its own list: `answer::resource`)
 //! ```
 
 use crate::accelerator::Hit;
@@ -10,6 +10,7 @@ use crate::http::request::Request;
 use crate::http::response::Status;
 use crate::programs::{Ask, Asked};
 use crate::service::Service;
+use crate::store::{CHALLENGES, Found};
 use crate::upload::Upload;
 
 /// What becomes of a request.
@@ -35,7 +36,7 @@ pub(crate) struct Origin {
 
 type Answerer = fn(&mut Service, Origin, &Request<'_>) -> Option<Answering>;
 
-const ANSWERERS: [Answerer; 5] = [misdirected, elsewhere, kept, program, upload];
+const ANSWERERS: [Answerer; 6] = [misdirected, elsewhere, challenge, kept, program, upload];
 
 /// Turns to the host that `request` is for, and finds who answers it.
 pub(crate) fn find(service: &mut Service, origin: Origin, request: &Request<'_>) -> Answering {
@@ -52,6 +53,14 @@ fn misdirected(service: &mut Service, _: Origin, request: &Request<'_>) -> Optio
 /// Who is sent elsewhere changes nothing here, and no program hears of it.
 fn elsewhere(service: &mut Service, _: Origin, _: &Request<'_>) -> Option<Answering> {
     service.sends_to().map(|_| Answering::Here)
+}
+
+/// An authority asks for what was put here for it, whoever answers for the path otherwise.
+fn challenge(service: &mut Service, _: Origin, request: &Request<'_>) -> Option<Answering> {
+    let asks = request.target.as_bytes().starts_with(CHALLENGES);
+    let is_there =
+        || matches!(service.site.look_up(request.target.as_bytes(), &service.reader), Found::File(_));
+    (asks && is_there()).then_some(Answering::Here)
 }
 
 fn kept(service: &mut Service, origin: Origin, request: &Request<'_>) -> Option<Answering> {

@@ -33,6 +33,7 @@ pub mod tls;
 pub mod upload;
 
 pub mod access_log;
+pub mod acme;
 pub mod admin;
 pub mod depot;
 pub mod report;

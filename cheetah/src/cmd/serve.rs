@@ -1,5 +1,6 @@
 //! `cheetah serve DIR|SITE.img`: serves a site, over the kernel's sockets or over our own TCP/IP.
 
+mod acme;
 pub(super) mod addresses;
 mod changes;
 pub(super) mod config;
@@ -20,6 +21,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use cheetah::accelerator::Archivist;
+use cheetah::acme::Renewer;
 use cheetah::admin::Admin;
 use cheetah::hosts::Hosts;
 use cheetah::reading::Reading;
@@ -187,6 +190,8 @@ pub(super) struct Arguments {
     without: Vec<Feature>,
     #[command(flatten)]
     programs: programs::ProgramOptions,
+    #[command(flatten)]
+    acme: acme::AcmeArguments,
 }
 
 /// Whether machine code is made on this processor by this build.
@@ -267,6 +272,8 @@ pub(super) fn check(path: &Path) -> anyhow::Result<usize> {
 
 pub(super) fn run(words: &[OsString]) -> anyhow::Result<()> {
     let mut plan = Plan::of_words(words)?;
+    let account = plan.arguments.user.as_deref().map(privileges::account).transpose()?;
+    plan.arguments.acme.make(account)?;
     let Prepared { mut config, acceptor, place } = prepare(&plan)?;
     let mut file = None;
     let handed_over = supervision::handed_over()?;
@@ -281,7 +288,6 @@ pub(super) fn run(words: &[OsString]) -> anyhow::Result<()> {
         file = Some(kept);
         config.sockets.http = Some(Arc::new(socket));
     }
-    let account = plan.arguments.user.as_deref().map(privileges::account).transpose()?;
     let programs = sites::all(&plan).any(|site| site.routes.start_programs());
     let confinement = plan.arguments.sandbox;
     let files = if programs {
@@ -308,6 +314,7 @@ pub(super) fn run(words: &[OsString]) -> anyhow::Result<()> {
     config.named = opened.named;
     config.serves_unknown = opened.serves_unknown;
     let site = opened.first.site;
+    let archivist = arguments.programs.open_image(&config.programs)?;
     let signals = Signals::take()?;
     let mut server = match place {
         Place::Kernel(addr) => {
@@ -370,6 +377,8 @@ pub(super) fn run(words: &[OsString]) -> anyhow::Result<()> {
     let needs = Needs { programs, bpf };
     let calls = sandbox::confine_calls(needs, confinement)?;
     tracing::info!("confined: {files}; {calls}");
+    let proofs = sites.proofs().unwrap_or_default();
+    let renewer = arguments.acme.start(proofs, acceptor.as_ref())?;
     announce(&server, arguments);
     supervision::notify(Moment::Ready);
     let counters = arguments.counters;
@@ -417,12 +426,14 @@ pub(super) fn run(words: &[OsString]) -> anyhow::Result<()> {
     let report = |report: &Report| print_report(report, counters);
     server.serve_until_signal(&signals, follow, reload, report)?;
     supervision::notify(Moment::Stopping);
+    renewer.into_iter().for_each(Renewer::finish);
     let stats = server.shut_down()?;
     drop((config, file, pullers));
     if let Some(admin) = admin {
         admin.shut_down()?;
     }
     sites.finish()?;
+    archivist.map_or(Ok(()), Archivist::finish)?;
     tracing::info!(
         "served {} responses, {} bytes, on {} connections",
         stats.total_responses(),
@@ -482,7 +493,8 @@ fn config(arguments: &Arguments) -> Config {
 fn acceptor(plan: &Plan) -> anyhow::Result<Option<Arc<Acceptor>>> {
     let arguments = &plan.arguments;
     let files = sites::key_files(plan)?;
-    if files.is_empty() {
+    arguments.acme.options()?;
+    if files.is_empty() && !arguments.acme.is_given() {
         let https_only = [
             ("--tls-listen", arguments.tls_listen.is_some()),
             ("--tls-record", arguments.tls_record.is_some()),
@@ -491,7 +503,9 @@ fn acceptor(plan: &Plan) -> anyhow::Result<Option<Arc<Acceptor>>> {
             ("--hsts", arguments.hsts.is_some()),
         ];
         if let Some((option, _)) = https_only.iter().find(|(_, given)| *given) {
-            bail!(Usage(format!("{option} is for HTTPS: add --tls-cert FILE and --tls-key FILE")));
+            bail!(Usage(format!(
+                "{option} is for HTTPS: add --tls-cert FILE and --tls-key FILE, or --acme NAME"
+            )));
         }
         return Ok(None);
     }

@@ -25,7 +25,7 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-pub use challenges::{CHALLENGES, WithChallenges};
+pub use challenges::{CHALLENGES, Proofs, WithChallenges};
 pub use change::{ChangeMade, ChangeWriter, NotMade, WantedChange, Wish};
 pub use copied::Copied;
 pub use dotfiles::Dotfiles;

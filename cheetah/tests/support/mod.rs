@@ -3,6 +3,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test program uses a part")]
 
 pub mod accelerated;
+pub mod authority;
 pub mod browser;
 pub mod fastcgi;
 pub mod http2;

@@ -1,5 +1,7 @@
 //! Root's rights are given up once sockets, devices and logs are open.
 
+use std::path::Path;
+
 use anyhow::{Context, bail};
 use nix::unistd::{Gid, Uid, User, setgid, setgroups, setuid};
 
@@ -30,6 +32,11 @@ pub(super) fn account(name: &str) -> anyhow::Result<Account> {
 }
 
 impl Account {
+    /// Makes a file or folder its own, and nobody else's.
+    pub(super) fn own(self, path: &Path) -> std::io::Result<()> {
+        std::os::unix::fs::chown(path, Some(self.uid.as_raw()), Some(self.gid.as_raw()))
+    }
+
     /// Becomes it in all threads (the C library sees to that), with no other groups, for good.
     pub(super) fn assume(self) -> anyhow::Result<()> {
         setgroups(&[self.gid]).context("cannot leave root's groups")?;

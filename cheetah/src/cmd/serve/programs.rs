@@ -1,16 +1,19 @@
 //! Which programs answer, from the command line.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use cheetah::accelerator::{self, Cache};
+use cheetah::accelerator::{self, ArchiveOptions, Archivist, Cache};
 use cheetah::programs::{Address, Config, Limits, Origin, Route, Start, Target};
 use cheetah::upload::Tokens;
 
 use super::Usage;
 use crate::cmd::source::Bytes;
+
+/// How long an image of responses gets, unless said otherwise.
+const IMAGE_BYTES: u64 = 4 << 30;
 
 /// Programs that answer for some paths (docs/programs.md)
 #[derive(Debug, clap::Args)]
@@ -55,6 +58,12 @@ pub(super) struct ProgramOptions {
     /// Content of one response of an origin that is kept, as in 16M (the default)
     #[arg(long, value_name = "BYTES", default_value = "16M")]
     origin_object: Bytes,
+    /// Keep it in this file, too, an image that the server makes and changes, so that it is there after a restart
+    #[arg(long, value_name = "FILE")]
+    origin_image: Option<PathBuf>,
+    /// How long that file gets, as in 4G (the default); 64M at least
+    #[arg(long, value_name = "BYTES", requires = "origin_image")]
+    origin_image_size: Option<Bytes>,
     /// Who has one of the tokens in FILE, one a line, may have what is kept of an address forgotten: PURGE, with
     /// `Authorization: Bearer TOKEN`
     #[arg(long, value_name = "FILE")]
@@ -136,6 +145,15 @@ impl ProgramOptions {
             let limits = accelerator::Limits { bytes: self.origin_cache.0, object: self.origin_object.0 };
             config.cache = Some(Arc::new(Cache::new(limits)));
         }
+        if self.origin_image.is_some() && config.cache.is_none() {
+            bail!(Usage(
+                "--origin-image keeps what origins answer: name one by --origin, and leave --origin-cache 0 out"
+                    .to_owned()
+            ));
+        }
+        if self.image_bytes() < accelerator::MIN_IMAGE_BYTES {
+            bail!(Usage("--origin-image-size: give 64M or more".to_owned()));
+        }
         if let Some(path) = &self.purge_tokens {
             let tokens = Tokens::load(path).with_context(|| format!("--purge-tokens {}", path.display()))?;
             config.purgers = Some(tokens);
@@ -151,6 +169,28 @@ impl ProgramOptions {
             config.params.push(split("--program-param", "NAME=VALUE", text, param)?);
         }
         Ok(Arc::new(config))
+    }
+
+    fn image_bytes(&self) -> u64 {
+        self.origin_image_size.map_or(IMAGE_BYTES, |Bytes(bytes)| bytes)
+    }
+
+    /// The image of what origins answer, if there is one.
+    pub(super) fn image(&self) -> Option<&Path> {
+        self.origin_image.as_deref()
+    }
+
+    /// Opens it, or makes it, for what `config` keeps.
+    pub(super) fn open_image(&self, config: &Config) -> anyhow::Result<Option<Archivist>> {
+        let (Some(path), Some(cache)) = (&self.origin_image, &config.cache) else { return Ok(None) };
+        let origins = config.routes.iter().filter_map(|route| match route.target() {
+            Target::Origin(origin) => Some(format!("{} {}/ {origin}\n", route.scope(), route.prefix())),
+            _ => None,
+        });
+        let options =
+            ArchiveOptions { path: path.clone(), bytes: self.image_bytes(), origins: origins.collect() };
+        let archivist = Archivist::start(cache, &options);
+        Ok(Some(archivist.with_context(|| format!("--origin-image {}", path.display()))?))
     }
 }
 

@@ -10,7 +10,7 @@ use cheetah::depot::{self, Puller};
 use cheetah::hosts::{Host, HostName, Hosts};
 use cheetah::reading::Reading;
 use cheetah::server::{Follow, NoSite};
-use cheetah::store::{Dotfiles, Feed, Folder, Store, WithChallenges, WithStatus};
+use cheetah::store::{Dotfiles, Feed, Folder, Proofs, Store, WithChallenges, WithStatus};
 use cheetah::tls::KeyFiles;
 use fsstack::cache::FileCache;
 use netstack::sys::tun::DEVICE_FILE as TUN;
@@ -37,6 +37,8 @@ pub(super) struct Sites {
     status: Option<String>,
     /// Where challenges of certificate authorities are put, for all hosts.
     challenges: Option<Arc<Folder>>,
+    /// What the server itself shows them, if it asks for certificates.
+    proofs: Option<Arc<Proofs>>,
 }
 
 /// What a server is made with.
@@ -63,6 +65,7 @@ impl Sites {
         let challenges = plan.arguments.acme_challenges.as_ref().map(open).transpose()?;
         Ok(Sites {
             challenges,
+            proofs: plan.arguments.acme.is_given().then(Arc::default),
             reading,
             takings: HashMap::new(),
             scopes: scopes.collect(),
@@ -125,10 +128,16 @@ impl Sites {
     }
 
     fn with_challenges(&self, site: Arc<dyn Store>) -> Arc<dyn Store> {
-        match &self.challenges {
-            Some(folder) => Arc::new(WithChallenges::new(site, Arc::clone(folder))),
-            None => site,
+        if self.challenges.is_none() && self.proofs.is_none() {
+            return site;
         }
+        let proofs = self.proofs.clone().unwrap_or_default();
+        Arc::new(WithChallenges::new(site, self.challenges.clone(), proofs))
+    }
+
+    /// What is shown to authorities.
+    pub(super) fn proofs(&self) -> Option<Arc<Proofs>> {
+        self.proofs.clone()
     }
 
     fn open_one(&mut self, options: &SiteOptions) -> anyhow::Result<Host> {
@@ -219,7 +228,9 @@ pub(super) fn allowed(plan: &Plan) -> Allowed {
             allowed.add_write(Path::new(&path));
         }
     }
+    arguments.acme.allow(&mut allowed);
     arguments.acme_challenges.iter().for_each(|path| allowed.add_site(path));
+    arguments.programs.image().into_iter().for_each(|path| allowed.add_write(path));
     arguments.pcap.iter().for_each(|path| allowed.add_write(path));
     unix_path(arguments).into_iter().for_each(|path| allowed.add_remove(path));
     // How big the caches are decides how long transfers are stored.
@@ -233,7 +244,7 @@ pub(super) fn allowed(plan: &Plan) -> Allowed {
 }
 
 /// What names of hosts, and certificates of theirs, are looked up in.
-const REMOTE: [&str; 10] = [
+pub(super) const REMOTE: [&str; 10] = [
     "/etc/resolv.conf",
     "/etc/hosts",
     "/etc/nsswitch.conf",
@@ -272,9 +283,10 @@ pub(super) fn all(plan: &Plan) -> impl Iterator<Item = &SiteOptions> {
     std::iter::once(&plan.arguments.site).chain(plan.named.iter().map(|named| &named.options))
 }
 
-/// All certificates: those of the top first.
+/// All certificates: those of the top first, last the one that the server gets itself.
 pub(super) fn key_files(plan: &Plan) -> anyhow::Result<Vec<KeyFiles>> {
-    let files: Vec<Vec<KeyFiles>> = all(plan).map(SiteOptions::key_files).collect::<Result<_, _>>()?;
+    let mut files: Vec<Vec<KeyFiles>> = all(plan).map(SiteOptions::key_files).collect::<Result<_, _>>()?;
+    files.extend(plan.arguments.acme.files().map(|files| vec![files]));
     Ok(files.concat())
 }
 

@@ -1,0 +1,166 @@
+//! The thread that looks after the certificate.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::AcmeOptions;
+use super::client::WaitingClient;
+use super::order;
+use super::schedule;
+use super::state::{Life, StateFolder};
+use crate::store::Proofs;
+use crate::tls::Acceptor;
+
+/// The clock is looked at so often: it may be set, and the machine may sleep.
+const LOOK: Duration = Duration::from_secs(3600);
+
+/// Why there is no certificate.
+#[derive(Debug)]
+pub enum AcmeError {
+    /// What the authority, or the way to it, says.
+    Protocol(Box<instant_acme::Error>),
+    /// The authority does not give one.
+    Refused(String),
+    /// The folder cannot be read or written.
+    Folder(io::Error),
+    /// The server ends.
+    Stopped,
+}
+
+impl fmt::Display for AcmeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            AcmeError::Protocol(error) => error.fmt(f),
+            AcmeError::Refused(why) => f.write_str(why),
+            AcmeError::Folder(error) => error.fmt(f),
+            AcmeError::Stopped => f.write_str("the server ends"),
+        }
+    }
+}
+
+impl core::error::Error for AcmeError {}
+
+impl From<instant_acme::Error> for AcmeError {
+    fn from(error: instant_acme::Error) -> AcmeError {
+        AcmeError::Protocol(Box::new(error))
+    }
+}
+
+impl From<io::Error> for AcmeError {
+    fn from(error: io::Error) -> AcmeError {
+        AcmeError::Folder(error)
+    }
+}
+
+/// The thread, for who ends it.
+#[derive(Debug)]
+pub struct Renewer {
+    stop: Arc<AtomicBool>,
+    wake: Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+impl Renewer {
+    /// Has the certificate of `folder` renewed whenever that is due, shown by `acceptor`, and what proves that the names are
+    /// ours by `proofs`.
+    ///
+    /// # Errors
+    /// If nobody's certificates are believed, or the system has no more threads.
+    pub fn start(
+        options: AcmeOptions,
+        folder: StateFolder,
+        proofs: Arc<Proofs>,
+        acceptor: Arc<Acceptor>,
+    ) -> io::Result<Renewer> {
+        let client = WaitingClient::new(options.root.as_deref())?;
+        let (wake, woken) = mpsc::channel();
+        let stop = Arc::new(AtomicBool::new(false));
+        let told = Arc::clone(&stop);
+        let run = move || {
+            let mut failures = 0;
+            loop {
+                let wait = match look(&options, &folder) {
+                    Some(wait) => wait,
+                    None => match renew(&options, &client, &folder, (&proofs, &acceptor), &told) {
+                        Ok(()) => {
+                            failures = 0;
+                            continue;
+                        }
+                        Err(AcmeError::Stopped) => return,
+                        Err(error) => {
+                            failures += 1;
+                            let wait = schedule::wait(failures, fastrand::f64());
+                            let names = options.names.join(", ");
+                            let seconds = wait.as_secs();
+                            tracing::error!(
+                                "no certificate for {names}: {error}; again in {seconds} seconds"
+                            );
+                            wait
+                        }
+                    },
+                };
+                match woken.recv_timeout(wait) {
+                    Err(RecvTimeoutError::Timeout) => {}
+                    Ok(()) | Err(RecvTimeoutError::Disconnected) => return,
+                }
+            }
+        };
+        let thread = thread::Builder::new().name("acme".to_owned()).spawn(run)?;
+        Ok(Renewer { stop, wake, thread })
+    }
+
+    /// Ends the thread; what it is about is begun anew at the next start.
+    pub fn finish(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        let _ = self.wake.send(());
+        // It may wait for the authority: that is not worth waiting for.
+        if self.thread.is_finished() {
+            let _ = self.thread.join();
+        }
+    }
+}
+
+fn now() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.map_or(0, |now| i64::try_from(now.as_secs()).unwrap_or(i64::MAX))
+}
+
+/// How long there is nothing to do; `None` if there is.
+fn look(options: &AcmeOptions, folder: &StateFolder) -> Option<Duration> {
+    let life = folder.life().filter(|life| !life.is_placeholder && has_names(life, &options.names))?;
+    // Each server has its own moment, and keeps it: by its names and its certificate.
+    let mut chance = fastrand::Rng::with_seed(
+        life.from as u64 ^ fsstack::path::hash(0, options.names.concat().as_bytes()),
+    );
+    let left = schedule::due(life.from, life.until, chance.f64()).saturating_sub(now());
+    u64::try_from(left).ok().filter(|&left| left > 0).map(|left| Duration::from_secs(left).min(LOOK))
+}
+
+fn has_names(life: &Life, names: &[String]) -> bool {
+    let mut wanted: Vec<String> = names.iter().map(|name| name.to_ascii_lowercase()).collect();
+    wanted.sort();
+    wanted.dedup();
+    life.names == wanted
+}
+
+fn renew(
+    options: &AcmeOptions,
+    client: &WaitingClient,
+    folder: &StateFolder,
+    (proofs, acceptor): (&Proofs, &Acceptor),
+    stop: &AtomicBool,
+) -> Result<(), AcmeError> {
+    let signed = order::obtain(options, client, folder, proofs, stop)?;
+    folder.write_certificate(&signed.chain, &signed.key)?;
+    match acceptor.show_again() {
+        Ok(()) => tracing::info!("there is a new certificate for {}", options.names.join(", ")),
+        // Of another host's files; the new one is there for the next reload.
+        Err(error) => tracing::error!("the old certificates stay: {error}"),
+    }
+    Ok(())
+}
