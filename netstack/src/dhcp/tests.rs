@@ -68,8 +68,8 @@ fn servers_are_looked_for_at_doubling_times() {
 fn a_lease_is_renewed_then_rebound_then_over() {
     let mut client = bound();
     let sent = until(&mut client, 3609);
-    let (to_server, to_all): (Vec<&(u64, OutgoingMessage)>, Vec<&(u64, OutgoingMessage)>) =
-        sent.iter().partition(|(_, sent)| sent.to == SERVER);
+    let to = |to: Ipv4Addr| sent.iter().filter(move |(_, sent)| sent.to == to).collect::<Vec<_>>();
+    let (to_server, to_all) = (to(SERVER), to(Ipv4Addr::BROADCAST));
     assert_eq!(to_server[0].0, 1810, "half of the lease");
     assert_eq!(to_all[0].0, 3160, "seven eighths of it");
     for (_, OutgoingMessage { message, .. }) in &sent {

@@ -178,7 +178,7 @@ impl Ipv6Fragment<'_> {
     pub fn header(&self) -> [u8; FRAGMENT_LEN] {
         let mut header = [0; FRAGMENT_LEN];
         header[0] = self.next_header;
-        let offset = u16::try_from(self.offset & !7).unwrap_or(u16::MAX & !7);
+        let offset = u16::try_from(self.offset & !7).unwrap_or(0xfff8);
         put_u16(&mut header, 2, offset | u16::from(self.more));
         put_u32(&mut header, 4, self.ident);
         header
