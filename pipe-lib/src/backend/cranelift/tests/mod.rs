@@ -1,6 +1,7 @@
 //! Cranelift's code against the unfused oracle.
 
 mod lanes;
+mod systems;
 
 use super::compile;
 use crate::backend::PassCode;
