@@ -493,7 +493,8 @@ fn a_log_stays_within_its_room_if_its_files_do() {
         let (name, salt) = (format!("f{}", round * round % 40), round as u8);
         put(&mut log, &name, 64 << 10, salt);
         put(&mut log, &format!("g{}", round % 7), 64 << 10, salt);
-        (salts.insert(name, salt), salts.insert(format!("g{}", round % 7), salt));
+        salts.insert(name, salt);
+        salts.insert(format!("g{}", round % 7), salt);
         log.sync_within(most).unwrap();
         assert!(log.segment_bytes() <= most + (256 << 10), "{round}: {}", log.segment_bytes());
     }
