@@ -12,8 +12,12 @@ use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 
 const WORKLOAD: &str = include_str!("workloads/killed.txt");
+
+/// One test at a time: a writer's thread is waited for as any child of this process.
+static ONE: Mutex<()> = Mutex::new(());
 
 /// Where the writer finds its image.
 const FOLDER: &str = "LOG_KILLED_FOLDER";
@@ -148,6 +152,7 @@ fn check(image: &Path, place: &str) -> State {
 
 /// Kills a writer at one system call of so many, and looks at what is there.
 fn killed_at_each(every: usize, first: usize) {
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let folder = tempfile::tempdir().unwrap();
     let image = folder.path().join("site.img");
     fs::write(&image, packed()).unwrap();
