@@ -125,6 +125,41 @@ fn a_file_with_several_names_is_there_once() {
     assert_eq!(facts("page.txt").nlink(), 1);
 }
 
+/// What is made anew for a file with several names is by the one that says most, whatever the others are.
+#[test]
+fn a_file_with_several_names_is_of_the_type_that_one_of_them_tells() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    run(at, &["put", "a.img", "index.html"], b"<p>hello");
+    run(at, &["ln", "a.img", "index.html", "v1"], b"");
+    run(at, &["ln", "a.img", "index.html", "CURRENT"], b"");
+    run(at, &["put", "a.img", "page.html"], b"<p>page");
+    run(at, &["ln", "a.img", "page.html", "page.html.gz"], b"");
+    run(at, &["put", "a.img", "v1", "--at", "3"], b"HELLO");
+    run(at, &["put", "a.img", "page.html", "--at", "3"], b"PAGE");
+    run(at, &["compact", "a.img"], b"");
+    let image = fsstack::log::Generation::open(&at.join("a.img"), &Default::default()).unwrap();
+    for (path, count) in [("index.html", 3), ("v1", 3), ("CURRENT", 3), ("page.html", 2)] {
+        let entry = image.find(path).unwrap();
+        let head = String::from_utf8_lossy(entry.app().unwrap()).to_ascii_lowercase();
+        assert_eq!(entry.name_count(), count);
+        assert!(head.contains("text/html; charset=utf-8"), "{path}: {head}");
+        assert!(!head.contains("content-encoding"), "{path}: {head}");
+    }
+}
+
+/// A move between two names of one file does nothing, to what is beside them either.
+#[test]
+fn a_move_to_another_name_of_the_same_file_leaves_all_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    run(at, &["put", "a.img", "a.html"], b"<p>hello");
+    run(at, &["ln", "a.img", "a.html", "b.html"], b"");
+    run(at, &["put", "a.img", "b.html.br"], b"not looked at");
+    run(at, &["mv", "a.img", "a.html", "b.html"], b"");
+    assert_eq!(run(at, &["ls", "-R", "a.img"], b""), "a.html\nb.html\nb.html.br\n");
+}
+
 #[test]
 fn a_packed_image_is_changed_and_its_files_stay_as_they_were() {
     let folder = tempfile::tempdir().unwrap();

@@ -8,7 +8,7 @@ use fsstack::log::{ChangeError, Contents, Generation, Log, LogError, OpenFile, R
 
 use super::pack::{Observed, Seen, is_typed_alike, name};
 use crate::http::coding::Coding;
-use crate::http::content_type::coding;
+use crate::http::content_type::{coding, content_type};
 use crate::http::headers::Area;
 
 /// Puts a file with its ready-made heads at `path`. Versions of it in codings, which were made of what it was, are removed.
@@ -48,7 +48,13 @@ pub fn put_contents(
 /// # Errors
 /// If there is nothing at `from`, or it cannot stand at `to`.
 pub fn rename(log: &mut Log, from: &[u8], to: &[u8]) -> Result<Receipt, LogError> {
+    let is_same =
+        from == to || log.latest().find(to).is_some_and(|entry| entry.names().any(|name| name == from));
     let receipt = log.rename(from, to)?;
+    if is_same {
+        // Nothing was done, and versions in codings are of what is there still.
+        return Ok(receipt);
+    }
     remove_coded(log, to)?;
     let has_other_names = log.latest().find(to).is_some_and(|entry| entry.name_count() > 1);
     if has_other_names || is_typed_alike(from, to) {
@@ -82,18 +88,34 @@ fn remove_coded(log: &mut Log, path: &[u8]) -> Result<(), LogError> {
     Ok(())
 }
 
-/// Makes the heads of all files that have none: their contents were changed in part.
+/// Makes the heads of all files that have none: their contents were changed in part. A file with several
+/// names gets those of the first that is in no coding and whose ending tells a type, if there is one.
 ///
 /// # Errors
 /// If one cannot be read.
 pub fn make_missing_heads(log: &mut Log) -> Result<(), LogError> {
     let latest = log.latest();
     for entry in latest.entries().filter(|entry| entry.is_file()) {
+        // Once for each file.
+        if entry.names().next().is_some_and(|first| first != entry.path()) {
+            continue;
+        }
         if Area::decode(entry.app()?, entry.size()).is_none() {
-            remake_heads(log, entry.path())?;
+            let by = entry.names().min_by_key(|path| strangeness(path)).unwrap_or(entry.path());
+            remake_heads(log, by)?;
         }
     }
     Ok(())
+}
+
+/// How little a name says of what a file is to everybody.
+fn strangeness(path: &[u8]) -> u8 {
+    let name = name(path);
+    match (coding(name), content_type(name, None).as_str()) {
+        (None, "application/octet-stream") => 1,
+        (None, _) => 0,
+        (Some(_), _) => 2,
+    }
 }
 
 /// Reads a file whole and makes its heads anew; nothing is done for a folder.
