@@ -39,8 +39,19 @@ pub struct Item {
     mtime: Mtime,
     /// When contents or attributes last changed, in seconds and nanoseconds since 1970.
     changed: (i64, i64),
-    /// Device and inode: names of one file have the same.
+    /// Device and inode: names of one file have the same. So may two files, one after the other.
     identity: (u64, u64),
+    /// Whether it was reached by a link, or has several names: only then may another item be the same file.
+    has_other_ways: bool,
+}
+
+impl Item {
+    /// Whether both are names of one file. The inode of one that was replaced while they were found another
+    /// may have.
+    fn is_one_with(&self, other: &Item) -> bool {
+        let facts = |item: &Item| (item.identity, item.size, item.mtime, item.changed);
+        facts(self) == facts(other) && (self.has_other_ways || other.has_other_ways)
+    }
 }
 
 /// What a folder holds, in a stable order, and what of it was left out.
@@ -70,7 +81,7 @@ impl Tree {
             if item.changed.0 >= now - 2 {
                 return None;
             }
-            let Item { path, is_directory, size, mtime, changed, source: _, identity: _ } = item;
+            let Item { path, is_directory, size, mtime, changed, .. } = item;
             hash.update(format!("{path:?} {is_directory} {size} {mtime:?} {changed:?}\n").as_bytes());
         }
         Some(hash.finalize().to_hex().to_string())
@@ -135,6 +146,8 @@ impl From<BuildError> for PackError {
 pub fn walk(root: &Path, dotfiles: Dotfiles) -> Result<Tree, PackError> {
     let home = fs::canonicalize(root).map_err(|error| PackError::Read(root.into(), error))?;
     let mut tree = Tree::default();
+    // How deep the folder is that was reached by a link, while what is in it is walked.
+    let mut linked_folder: Option<usize> = None;
     let mut walker = WalkDir::new(root).min_depth(1).follow_links(true).sort_by_file_name().into_iter();
     while let Some(found) = walker.next() {
         let found = match found {
@@ -168,6 +181,10 @@ pub fn walk(root: &Path, dotfiles: Dotfiles) -> Result<Tree, PackError> {
             tree.left_out.push((source.into(), "neither a file nor a folder"));
             continue;
         }
+        linked_folder = linked_folder.filter(|&depth| found.depth() > depth);
+        if is_directory && found.path_is_symlink() {
+            linked_folder = linked_folder.or(Some(found.depth()));
+        }
         let meta = found.metadata().map_err(PackError::Walk)?;
         let path = source.strip_prefix(root).unwrap_or(source).as_os_str().as_bytes().to_vec();
         tree.items.push(Item {
@@ -178,6 +195,7 @@ pub fn walk(root: &Path, dotfiles: Dotfiles) -> Result<Tree, PackError> {
             mtime: mtime(meta.modified().unwrap_or(UNIX_EPOCH)),
             changed: (meta.ctime(), meta.ctime_nsec()),
             identity: (meta.dev(), meta.ino()),
+            has_other_ways: meta.nlink() > 1 || found.path_is_symlink() || linked_folder.is_some(),
         });
     }
     Ok(tree)
@@ -242,8 +260,8 @@ pub fn pack<D: DeviceMut>(
             continue;
         }
         let is_alone = files.is_alone(&item.path) && !(options.dictionaries && is_fit(item));
-        let first = packed.get(&item.identity);
-        if let Some(FirstName { path: first, made }) = first.filter(|_| is_alone)
+        let first = packed.get(&item.identity).filter(|first| is_alone && first.item.is_one_with(item));
+        if let Some(FirstName { item: Item { path: first, .. }, made }) = first
             && is_typed_alike(first, &item.path)
         {
             builder.link(first, &item.path)?;
@@ -276,7 +294,7 @@ pub fn pack<D: DeviceMut>(
             kind.varies = files.are_beside(&item.path);
             let content_type = add_as(&mut builder, &item.path, mtime, file, &kind)?;
             if is_alone {
-                packed.insert(item.identity, FirstName { path: &item.path, made: Vec::new() });
+                packed.insert(item.identity, FirstName { item, made: Vec::new() });
             }
             if kind.varies {
                 types.insert(&item.path, content_type);
@@ -302,7 +320,7 @@ pub fn pack<D: DeviceMut>(
             let content_type = add_as(&mut builder, &item.path, mtime, &contents[..], &kind)?;
             if is_alone {
                 let made = made.iter().map(|(coding, _)| *coding).collect();
-                packed.insert(item.identity, FirstName { path: &item.path, made });
+                packed.insert(item.identity, FirstName { item, made });
             }
             for (coding, bytes) in made {
                 let path = [&item.path, coding.suffix().as_bytes()].concat();
@@ -320,9 +338,9 @@ pub fn pack<D: DeviceMut>(
     Ok(builder.finish()?)
 }
 
-/// The path by which a file was packed that may have others.
+/// A file that was packed and may have other names.
 struct FirstName<'a> {
-    path: &'a [u8],
+    item: &'a Item,
     /// The codings that it was put beside itself in.
     made: Vec<Coding>,
 }
@@ -546,6 +564,57 @@ impl<R: Read> Read for Observed<'_, R> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use fsstack::Image;
+    use fsstack::device::MemoryDevice;
+
+    #[test]
+    fn a_file_with_the_inode_that_another_had_is_no_other_name_of_it() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("a.html"), "one").unwrap();
+        fs::write(dir.path().join("b.html"), "two").unwrap();
+        let packed = |tree: &Tree| {
+            let packed = pack(tree, MemoryDevice::new(), &PackOptions::default(), |_, _| {}).unwrap();
+            let image = Image::from_bytes(packed.0.into_bytes(), &OpenOptions::default()).unwrap();
+            let read = |path: &str| image.lookup(path).unwrap().read(0, 9).unwrap();
+            [read("a.html"), read("b.html")].map(|bytes| String::from_utf8(bytes.to_vec()).unwrap())
+        };
+        let mut tree = walk(dir.path(), Dotfiles::LeaveOut).unwrap();
+        // `a.html` was found, and replaced by another file; `b.html` is new, and has the inode that it had.
+        tree.items[1].identity = tree.items[0].identity;
+        tree.items[1].changed = tree.items[0].changed;
+        tree.items[1].mtime = tree.items[0].mtime;
+        assert_eq!(packed(&tree), ["one", "two"]);
+        tree.items[1].has_other_ways = true;
+        tree.items[1].changed.1 ^= 1;
+        assert_eq!(packed(&tree), ["one", "two"]);
+    }
+
+    #[test]
+    fn a_file_is_packed_once_whichever_way_it_was_reached() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("m")).unwrap();
+        fs::write(dir.path().join("m/f.bin"), "file").unwrap();
+        // One link before what it leads to, one behind it, and one to the file alone.
+        for (target, name) in [("m", "a"), ("m", "z"), ("m/f.bin", "c.bin")] {
+            std::os::unix::fs::symlink(target, dir.path().join(name)).unwrap();
+        }
+        fs::write(dir.path().join("other.bin"), "file").unwrap();
+        let tree = walk(dir.path(), Dotfiles::LeaveOut).unwrap();
+        let ways: Vec<_> = tree.files().map(|(_, item)| (&item.path[..], item.has_other_ways)).collect();
+        let expected: [(&[u8], bool); 5] = [
+            (b"a/f.bin", true),
+            (b"c.bin", true),
+            (b"m/f.bin", false),
+            (b"other.bin", false),
+            (b"z/f.bin", true),
+        ];
+        assert_eq!(ways, expected);
+        let packed = pack(&tree, MemoryDevice::new(), &PackOptions::default(), |_, _| {}).unwrap();
+        let generation = Image::from_bytes(packed.0.into_bytes(), &OpenOptions::default()).unwrap();
+        let generation = Generation::of_image(generation);
+        assert_eq!(generation.find("m/f.bin").unwrap().name_count(), 4);
+        assert_eq!(generation.find("other.bin").unwrap().name_count(), 1);
+    }
 
     #[test]
     fn the_tag_is_of_blake3() {
