@@ -17,7 +17,8 @@ use super::progress;
 
 /// Write the files of an image into a new folder
 ///
-/// A file with several names is written once, and gets them all (hard links).
+/// A file with several names is written once, and gets them all (hard links), unless the file system takes no
+/// more of them: then it is written again.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// The image file
@@ -41,12 +42,18 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             continue;
         };
         if let Some(first) = entry.names().next() {
-            if let Some(first) = written.get(first) {
-                fs::hard_link(first, &target).with_context(|| target.display().to_string())?;
-                bar.inc(entry.size());
-                continue;
-            }
-            written.insert(first, target.clone());
+            let linked = written.get(first).map(|first| fs::hard_link(first, &target));
+            match linked {
+                Some(Ok(())) => {
+                    bar.inc(entry.size());
+                    continue;
+                }
+                Some(Err(error)) if !takes_no_link(&error) => {
+                    return Err(error).with_context(|| target.display().to_string());
+                }
+                // Of the names that follow it gets those that the other could not have.
+                Some(Err(_)) | None => written.insert(first, target.clone()),
+            };
         }
         let write = || -> io::Result<()> {
             let mut out = File::create_new(&target)?;
@@ -57,6 +64,11 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     }
     bar.finish_and_clear();
     Ok(())
+}
+
+/// Whether a file system has no hard links, or no more of a file.
+fn takes_no_link(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMLINK | libc::EPERM | libc::EOPNOTSUPP))
 }
 
 /// The time, if the system has it.
