@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use fsstack::log::policy::{AsItComes, Flush, Waiting};
 
@@ -16,10 +16,17 @@ const MAX_BATCH: usize = 4096;
 
 /// What the thread is told.
 pub(super) enum Order {
-    /// Make this, and leave there what it came to.
-    Change(WantedChange, Promise),
+    /// Make this, which was ordered then, and leave there what it came to.
+    Change(WantedChange, Promise, Instant),
     /// Make what was ordered before, and end.
     Finish,
+}
+
+impl Order {
+    /// To make a change, from now on.
+    pub(super) fn change(change: WantedChange, promise: Promise) -> Order {
+        Order::Change(change, promise, Instant::now())
+    }
 }
 
 /// A thread that makes changes, as many as have come at once: they share one wait for the disk, while the next ones come.
@@ -68,13 +75,14 @@ fn run(mut writer: impl ChangeWriter, orders: &Receiver<Order>, flush: &dyn Flus
     let mut is_over = false;
     while !is_over {
         let Ok(first) = orders.recv() else { return };
-        let begun = Instant::now();
         let (mut changes, mut tickets) = (Vec::new(), Vec::new());
         let mut waiting = Waiting::default();
+        let mut begun = None;
         let mut next = Some(first);
         while let Some(order) = next {
             match order {
-                Order::Change(change, ticket) => {
+                Order::Change(change, ticket, ordered) => {
+                    begun.get_or_insert(ordered);
                     waiting.changes += 1;
                     if let Wish::Put(contents) = &change.wish {
                         waiting.bytes += contents.len();
@@ -91,7 +99,7 @@ fn run(mut writer: impl ChangeWriter, orders: &Receiver<Order>, flush: &dyn Flus
                 break;
             }
             next = orders.try_recv().ok().or_else(|| {
-                waiting.since = begun.elapsed();
+                waiting.since = begun.map_or(Duration::ZERO, |begun: Instant| begun.elapsed());
                 orders.recv_timeout(flush.wait(&waiting)?).ok()
             });
         }

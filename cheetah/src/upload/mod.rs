@@ -274,8 +274,9 @@ impl Upload {
         };
         let (path, conditions) = (std::mem::take(&mut self.path), self.conditions.take());
         let change = WantedChange { path, wish, conditions };
+        let promise = Promise(Arc::clone(&self.ticket));
         // A committer that has ended lets go of the promise at once.
-        let _ = self.orders.send(Order::Change(change, Promise(Arc::clone(&self.ticket))));
+        let _ = self.orders.send(Order::change(change, promise));
     }
 
     /// What it came to, once that is known.
