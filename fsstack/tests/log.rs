@@ -599,7 +599,77 @@ fn what_was_wanted_together_is_so_after_it_was_packed_again() {
     // Who says where something lies has it there.
     log.compact(&[b"x".to_vec()]).unwrap();
     let packed = Generation::open(&path, &options()).unwrap();
-    assert_eq!(order(packed.packed_image().unwrap())[..3], ["x", "p/z.html", "c.png"]);
+    let image = packed.packed_image().unwrap();
+    assert_eq!(order(image)[..3], ["x", "p/z.html", "c.png"]);
+    // And is not wanted with all that lies between.
+    log.compact(&[b"q.html".to_vec()]).unwrap();
+    let packed = Generation::open(&path, &options()).unwrap();
+    let image = packed.packed_image().unwrap();
+    assert_eq!(order(image)[..3], ["q.html", "x", "p/z.html"]);
+    assert_eq!(image.lookup("q.html").unwrap().group_bytes(), 0);
+    assert!(image.lookup("p/z.html").unwrap().group_bytes() > 0);
+}
+
+/// Nothing limits the names of a file but the change that gives it one.
+#[test]
+fn a_packed_file_may_have_more_names_than_a_change_gives_it() {
+    use fsstack::Builder;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.img");
+    let mut builder = Builder::in_memory(&Default::default()).unwrap();
+    builder.file(b"0", time(3), &mut &b"contents"[..], |_| Vec::new()).unwrap();
+    for name in 1..65_002 {
+        builder.link(b"0", name.to_string().as_bytes()).unwrap();
+    }
+    fs::write(&path, builder.finish().unwrap().0.into_bytes()).unwrap();
+    let mut log = Log::convert(&path, &options()).unwrap();
+    assert_eq!(log.latest().find("65001").unwrap().name_count(), 65_002);
+    let refused = log.link(b"0", b"more").unwrap_err();
+    assert!(matches!(refused, LogError::Change(ChangeError::TooManyNames)), "{refused}");
+    log.write(b"7", 0, slice(3, 1), time(4)).unwrap();
+    log.sync().unwrap();
+    drop(log);
+    let changed = Generation::open(&path, &options()).unwrap();
+    assert_eq!(changed.find("65001").unwrap().name_count(), 65_002);
+}
+
+/// Contents that are written at once, each in a segment, leave room for the commit; and a log without any
+/// left is packed, with what was changed.
+#[test]
+fn a_log_with_as_many_segments_as_can_be_is_gone_on_with() {
+    use fsstack::log::policy::{Held, Policies, WriteBack};
+    #[derive(Debug)]
+    struct AtOnce;
+    impl WriteBack for AtOnce {
+        fn is_due(&self, _: &Held) -> bool {
+            true
+        }
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.img");
+    let mut log = log_at(&path);
+    log.set_policies(Policies { write_back: std::sync::Arc::new(AtOnce), ..Policies::default() });
+    // Of one that is written over and over nothing is kept.
+    for salt in 0..200u8 {
+        put(&mut log, "over", 50, salt);
+    }
+    log.sync().unwrap();
+    assert!(log.usage().unwrap().segments <= 3, "{:?}", log.usage().unwrap());
+    for i in 0..2100u32 {
+        put(&mut log, &format!("f{i}"), 50, i as u8);
+    }
+    assert!(log.held().bytes > 0, "the last ones wait");
+    log.sync().unwrap();
+    assert_eq!(log.usage().unwrap().segments, 2046);
+    put(&mut log, "last", 70, 9);
+    let summary = log.compact(&[]).unwrap();
+    assert_eq!((summary.files, log.held()), (2102, Held::default()));
+    drop(log);
+    let packed = Generation::open(&path, &options()).unwrap();
+    let last = packed.find("last").unwrap();
+    assert_eq!((packed.segments(), last.size()), (1, 70));
+    assert_eq!(packed.find("f2099").unwrap().fetch(0, 50).unwrap().bytes(), bytes(50, 2099u32 as u8));
+    assert!(packed.check(|_| {}).problems.is_empty());
 }
 
 #[test]

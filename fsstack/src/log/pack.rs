@@ -10,7 +10,8 @@ use crate::device::{Device, DeviceMut};
 use crate::format::layout::{BLOCK_BYTES, LARGE_FILE_BYTES};
 use crate::fs::{Image, Inode};
 use crate::image::build::{Builder, Mtime};
-use std::collections::{HashMap, HashSet};
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::io;
 
 impl Generation {
@@ -25,9 +26,14 @@ impl Generation {
             packer.add(path)?;
         }
         let layout = self.packed_image_of_log().map(|image| before(&self.tree, image)).unwrap_or_default();
+        let mut in_place = HashSet::new();
         for Relaid { path, ends_group_of } in layout {
-            packer.add(path)?;
-            ends_group_of.into_iter().for_each(|first| packer.builder.group(first));
+            if packer.add(path)? {
+                in_place.insert(path);
+            }
+            // Behind one that lies elsewhere now is much that nobody wants with it.
+            let firsts = ends_group_of.into_iter().filter(|first| in_place.contains(first));
+            firsts.for_each(|first| packer.builder.group(first));
         }
         for (path, _) in self.tree.iter() {
             packer.add(path)?;
@@ -46,9 +52,9 @@ struct Packer<'a, D> {
 }
 
 impl<D: DeviceMut> Packer<'_, D> {
-    /// Adds what is at a path, if something is and it is not there yet.
-    fn add(&mut self, path: &[u8]) -> Result<(), LogError> {
-        let Some((path, node)) = self.tree.get(path) else { return Ok(()) };
+    /// Adds what is at a path, if something is and it is not there yet. Whether that was a file's contents.
+    fn add(&mut self, path: &[u8]) -> Result<bool, LogError> {
+        let Some((path, node)) = self.tree.get(path) else { return Ok(false) };
         match node {
             Node::Directory(mtime) if path.is_empty() && *mtime == Mtime::default() => {}
             Node::Directory(mtime) => {
@@ -59,7 +65,8 @@ impl<D: DeviceMut> Packer<'_, D> {
             Node::Whole(_) | Node::Runs(_) if self.done.insert(path) => {
                 if let Some(id) = self.tree.several(path) {
                     if let Some(first) = self.several.get(&id) {
-                        return Ok(self.builder.link(first, path)?);
+                        self.builder.link(first, path)?;
+                        return Ok(false);
                     }
                     self.several.insert(id, path);
                 }
@@ -70,10 +77,11 @@ impl<D: DeviceMut> Packer<'_, D> {
                     return Err(error.into());
                 }
                 built?;
+                return Ok(true);
             }
             Node::Whole(_) | Node::Runs(_) => {}
         }
-        Ok(())
+        Ok(false)
     }
 }
 
@@ -83,6 +91,9 @@ struct Relaid<'a> {
     /// The files that were wanted together with all behind them up to this one.
     ends_group_of: Vec<&'a [u8]>,
 }
+
+/// A group that is not at its end: that, the place of its first file, and this one's path.
+type OpenGroup<'a> = (u64, usize, &'a [u8]);
 
 /// The files that were packed before and are there still, whatever they hold now, in the order in which they
 /// lay.
@@ -94,14 +105,13 @@ fn before<'a>(tree: &Tree, image: &'a Image) -> Vec<Relaid<'a>> {
     lay.sort_unstable_by_key(|(offset, _)| *offset);
     let is_there = |inode: Inode<'_>| tree.node(inode.path()).is_some_and(|node| !node.is_directory());
     let mut placed: Vec<Relaid<'a>> = Vec::with_capacity(lay.len());
-    // Groups that are not at their end: that, who asked for it, and the place of its first file.
-    let mut open: Vec<(u64, &'a [u8], usize)> = Vec::new();
+    let mut open = BinaryHeap::new();
     for (offset, inode) in lay {
         close(&mut placed, &mut open, offset);
         if is_there(inode) {
             if inode.group_bytes() > 0 {
                 let end = offset.saturating_add(inode.group_bytes());
-                open.push((end, inode.path(), placed.len()));
+                open.push(Reverse((end, placed.len(), inode.path())));
             }
             placed.push(Relaid { path: inode.path(), ends_group_of: Vec::new() });
         }
@@ -112,9 +122,11 @@ fn before<'a>(tree: &Tree, image: &'a Image) -> Vec<Relaid<'a>> {
 
 /// Ends the groups that reach no farther than `offset` with the file that was placed last, if that is not
 /// their first.
-fn close<'a>(placed: &mut [Relaid<'a>], open: &mut Vec<(u64, &'a [u8], usize)>, offset: u64) {
+fn close<'a>(placed: &mut [Relaid<'a>], open: &mut BinaryHeap<Reverse<OpenGroup<'a>>>, offset: u64) {
     let count = placed.len();
-    for (_, first, place) in open.extract_if(.., |(end, ..)| *end <= offset) {
+    // Each is looked at once: an image may say that all of its files ask for all behind them.
+    while open.peek().is_some_and(|Reverse((end, ..))| *end <= offset) {
+        let Some(Reverse((_, place, first))) = open.pop() else { break };
         if let Some(last) = placed.last_mut().filter(|_| count > place + 1) {
             last.ends_group_of.push(first);
         }

@@ -16,7 +16,8 @@ pub struct Held {
 }
 
 /// Decides when contents are written ahead of their commit, so that they are in memory no more. They are in
-/// nobody's tree until then, and gone if it does not come.
+/// nobody's tree until then, and gone if it does not come. Each time makes a segment, of which a log has 2046
+/// at most: when that is near, contents stay in memory until the commit.
 pub trait WriteBack: fmt::Debug + Send + Sync {
     /// Whether what is held is to be written now; asked after each change that brought contents.
     fn is_due(&self, held: &Held) -> bool {
@@ -31,7 +32,7 @@ pub struct Waiting {
     pub changes: usize,
     /// Bytes of contents that they have.
     pub bytes: u64,
-    /// How long the first of them has waited.
+    /// How long the first of them has waited, since it was ordered.
     pub since: Duration,
 }
 

@@ -11,9 +11,6 @@ use rpds::{RedBlackTreeMapSync, RedBlackTreeSetSync};
 use std::ops::Bound;
 use std::sync::Arc;
 
-/// Most names of a file: a change of it is told by each.
-pub(super) const MAX_NAMES: usize = 65_000;
-
 #[derive(Clone, Debug)]
 pub(super) struct Tree {
     /// By whole path; the root is there always. A directory stands before what is in it, though not all of that next to it:
@@ -139,9 +136,6 @@ impl Tree {
         let (first, place) = (Arc::clone(first), place.clone());
         if self.at(&place).is_none_or(Node::is_directory) {
             return Err(ChangeError::IsDirectory);
-        }
-        if self.name_count(existing) >= MAX_NAMES {
-            return Err(ChangeError::TooManyNames);
         }
         self.check_place(&path, false)?;
         if first == path || self.several(existing).is_some_and(|id| self.several(&path) == Some(id)) {

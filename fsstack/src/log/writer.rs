@@ -39,6 +39,10 @@ const MAX_GATHERED_BYTES: u64 = 32 << 20;
 /// Bytes of dead segments that are worth a journal that says everything again.
 const MIN_DEAD_BYTES: u64 = 8 << 20;
 
+/// A file with so many names gets no more: a change of it is told by each. One that is there, in an image
+/// that was packed, may have them.
+const MAX_NAMES: usize = 65_000;
+
 /// Room for a segment whose length is not known: behind all others.
 const UNKNOWN_BYTES: u64 = 1 << 62;
 
@@ -269,6 +273,9 @@ impl Log {
             return self.put(path, mtime, Contents::from(first), &app);
         }
         let mut source = first.chain(source);
+        if !self.has_room_to_stage() {
+            return Err(BuildError::Limit("2046 segments a log: make what was changed durable first").into());
+        }
         let (segment, _) = self.stream(SegmentKind::Contents, UNKNOWN_BYTES, |builder| {
             builder.file(blob_name(0).as_bytes(), mtime, &mut source, app)?;
             Ok(())
@@ -357,6 +364,9 @@ impl Log {
     pub fn link(&mut self, existing: &[u8], path: &[u8]) -> Result<Receipt, LogError> {
         if self.tree.node(path).is_some() {
             return Err(ChangeError::Exists.into());
+        }
+        if self.tree.name_count(existing) >= MAX_NAMES {
+            return Err(ChangeError::TooManyNames.into());
         }
         self.tree.link(existing, path.into())?;
         self.changes.changed.insert(path.into(), Change::Full);
@@ -476,9 +486,7 @@ impl Log {
         self.tree = self.committed.tree.clone();
         self.changes = Changes::default();
         self.memory_bytes = 0;
-        // Their space is free once nobody has them.
-        self.retired
-            .extend(self.staged.drain(..).map(|(place, segment)| (place, Arc::downgrade(&segment.image))));
+        self.retire_staged(|_| true);
         self.durable = self.change;
     }
 
@@ -494,6 +502,9 @@ impl Log {
         if self.changes.is_empty() && self.staged.is_empty() {
             return Ok(self.superblock.generation);
         }
+        if self.staged.len() >= MANY_SEGMENTS {
+            self.drop_dead_staged();
+        }
         let going = self.choose_to_gather();
         self.commit(going)
     }
@@ -505,7 +516,13 @@ impl Log {
     /// # Errors
     /// What the device says, or whoever's contents cannot be read.
     pub fn compact(&mut self, paths: &[Vec<u8>]) -> Result<Summary, LogError> {
-        self.sync()?;
+        if self.is_lost {
+            return Err(LogError::Lost);
+        }
+        // With no segment left for a commit, what was changed is packed with all else, and durable then.
+        if self.superblock.segments.len() + self.staged.len() < MAX_SEGMENTS {
+            self.sync()?;
+        }
         let latest = self.latest();
         let room = packed_bytes(&latest.tree)?;
         let (segment, summary) =
@@ -518,6 +535,9 @@ impl Log {
             Generation::of_segments(superblock.generation, superblock, vec![segment])
         })?;
         self.tree = self.committed.tree.clone();
+        self.changes = Changes::default();
+        (self.memory_bytes, self.durable) = (0, self.change);
+        self.retire_staged(|_| true);
         self.reclaim()?;
         Ok(summary)
     }
@@ -634,9 +654,11 @@ impl Log {
         }
     }
 
-    /// Writes contents that are in memory to a segment of their own, if the owner says so.
+    /// Writes contents that are in memory to a segment of their own, if the owner says so and the log can
+    /// have one more.
     fn write_ahead(&mut self) -> Result<(), LogError> {
-        if self.memory_bytes == 0 || !self.policies.write_back.is_due(&self.held()) {
+        let is_due = self.memory_bytes > 0 && self.policies.write_back.is_due(&self.held());
+        if !is_due || !self.has_room_to_stage() {
             return Ok(());
         }
         let mut builder = SegmentBuilder::new(self.next_segment, self.superblock.generation + 1)?;
@@ -656,6 +678,23 @@ impl Log {
         }
         self.memory_bytes = 0;
         Ok(())
+    }
+
+    /// Whether the next commit may have one more segment of contents beside its own.
+    fn has_room_to_stage(&self) -> bool {
+        self.superblock.segments.len() + self.staged.len() + 2 <= MAX_SEGMENTS
+    }
+
+    /// Leaves out the segments of contents that no superblock names yet and of which nothing is in the tree.
+    fn drop_dead_staged(&mut self) {
+        let live = commit::live_bytes(&self.tree);
+        self.retire_staged(|place| !live.contains_key(&place.number));
+    }
+
+    /// Leaves out such of them; their space is free once nobody has them.
+    fn retire_staged(&mut self, goes: impl Fn(&Place) -> bool) {
+        let gone = self.staged.extract_if(.., |(place, _)| goes(place));
+        self.retired.extend(gone.map(|(place, segment)| (place, Arc::downgrade(&segment.image))));
     }
 
     /// Which segments are to be copied together in the next commit, or `None` if its journal says only what is new.

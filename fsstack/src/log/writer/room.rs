@@ -81,7 +81,7 @@ impl Log {
 /// About how much room the files of each segment would take in another one.
 fn live_room(tree: &Tree) -> HashMap<u64, u64> {
     let mut live = HashMap::new();
-    for (_, node) in tree.iter() {
+    for (_, node) in tree.each_once() {
         match node {
             Node::Directory(_) => {}
             Node::Whole(blob) => {
