@@ -3,7 +3,7 @@
 #![allow(unsafe_code, reason = "the kernel writes to memory that a queue entry names")]
 
 use super::{ReadOrder, ReadQueue};
-use io_uring::{IoUring, opcode, types};
+use io_uring::{IoUring, Probe, opcode, types};
 use runtime::stats::work::{Quantity, count};
 use slab::Slab;
 use std::collections::VecDeque;
@@ -51,7 +51,15 @@ impl UringQueue {
     /// As [`UringQueue::new`].
     pub fn probe() -> io::Result<()> {
         let bell = rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC)?;
-        UringQueue::new(std::os::fd::AsFd::as_fd(&bell)).map(drop)
+        let queue = UringQueue::new(std::os::fd::AsFd::as_fd(&bell))?;
+        // Before Linux 5.6 there are rings without these.
+        let mut known = Probe::new();
+        queue.ring.submitter().register_probe(&mut known)?;
+        let codes = [opcode::Read::CODE, opcode::Readv::CODE];
+        match codes.iter().all(|code| known.is_supported(*code)) {
+            true => Ok(()),
+            false => Err(io::ErrorKind::Unsupported.into()),
+        }
     }
 
     fn push(&mut self, order: ReadOrder) {

@@ -1,7 +1,7 @@
 //! What a stage demands of a target: operations that not every one has, and about how much code and how many
 //! registers.
 
-use super::{LinearSystem, Running, StateForm, VectorStage};
+use super::{LinearSystem, OffsetBits, Running, StateForm, VectorStage, offset_bits};
 use crate::analyse::Reduce;
 use crate::ir::{BinaryOp, Inst, ModOp, Op, State, Ty, UnaryOp, Value, WideBinary, WideUnary};
 use crate::plan::induction::Step;
@@ -44,13 +44,17 @@ impl VectorStage {
             let index = value.0 as usize;
             self.needed[index] && self.constants[index].is_none() && self.periods[index].is_none()
         };
+        let positional = match target.lanes {
+            LaneOps::All => Vec::new(),
+            LaneOps::Common => offset_bits(&self.pipe.body, &self.constants),
+        };
         for (value, inst) in self.pipe.body.iter().filter(computed) {
             let bits = self.lane_bits(inst.ty);
             match inst.op {
                 Op::Binary(BinaryOp::Clmul | BinaryOp::Clmulh, ..) if bits == 64 && !target.clmul64 => {
                     return Err("64-bit carry-less multiplication on this processor".to_owned());
                 }
-                _ if target.lanes == LaneOps::Common => self.check_common(inst)?,
+                _ if target.lanes == LaneOps::Common => self.check_common(inst, &positional)?,
                 _ => {}
             }
             match inst.op {
@@ -149,8 +153,9 @@ impl VectorStage {
         Ok(())
     }
 
-    /// Refuses operations that are more than [`LaneOps::Common`].
-    fn check_common(&self, inst: Inst) -> Result<(), String> {
+    /// Refuses operations that are more than [`LaneOps::Common`]; `positional` says what depends on the offset
+    /// in the stream alone.
+    fn check_common(&self, inst: Inst, positional: &[Option<OffsetBits>]) -> Result<(), String> {
         use BinaryOp as B;
         let bits = self.lane_bits(inst.ty);
         let constant = |value: Value| self.constants[value.0 as usize];
@@ -159,7 +164,8 @@ impl VectorStage {
             Op::Binary(B::Clmul | B::Clmulh, ..) | Op::Modular(ModOp::Mulmod, ..) => false,
             // Each lane by a count of its own.
             Op::Binary(op @ (B::Shl | B::Shr | B::Sar | B::Rotl | B::Rotr), _, count) => {
-                constant(count).is_some() || bits < 32 || bits == 32 && op == B::Shl
+                let few = bits == 32 || positional[count.0 as usize].is_some();
+                constant(count).is_some() || bits < 32 || few && op == B::Shl
             }
             Op::Modular(ModOp::Addmod, a, b, m) => match constant(m) {
                 Some(modulus) if modulus != 0 && !modulus.is_power_of_two() => {

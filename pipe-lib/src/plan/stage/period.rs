@@ -72,7 +72,8 @@ pub(crate) fn offset_bits(body: &Block, constants: &[Option<u64>]) -> Vec<Option
 }
 
 /// For each value, the bytes after which it repeats itself, if it depends on the offset alone and does so
-/// soon.
+/// soon: those that are loaded ready-made. With [`LaneOps::Common`] what is wider than a word is computed all
+/// the same.
 pub(super) fn periods(pipe: &Pipe, constants: &[Option<u64>], lanes: LaneOps) -> Vec<Option<usize>> {
     let longest = match lanes {
         LaneOps::All => MAX_PERIOD,
@@ -81,7 +82,8 @@ pub(super) fn periods(pipe: &Pipe, constants: &[Option<u64>], lanes: LaneOps) ->
     let known = offset_bits(&pipe.body, constants);
     let of = |(index, low): (usize, &Option<OffsetBits>)| {
         let low = (*low)?;
-        let usable = constants[index].is_none() && low.bits <= longest.trailing_zeros();
+        let fits = lanes == LaneOps::All || pipe.body.insts[index].ty.bytes() <= pipe.word_bytes();
+        let usable = fits && constants[index].is_none() && low.bits <= longest.trailing_zeros();
         usable.then(|| (1usize << low.bits).max(pipe.word_bytes()))
     };
     known.iter().enumerate().map(of).collect()

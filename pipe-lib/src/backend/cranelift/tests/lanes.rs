@@ -124,6 +124,25 @@ fn offsets_in_the_stream() {
     }
 }
 
+/// Counts that depend on the offset: what is shifted in lanes wider than the word is loaded ready-made by nobody.
+#[test]
+fn shifts_by_the_offset() {
+    for gauge in GAUGES {
+        for ty in TYPES {
+            let lane = gauge.2.max(ty.1);
+            for op in ["shl", "shr", "sar", "rotl", "rotr"] {
+                for of in ["0x95", "a"] {
+                    let body =
+                        format!("pos p; and n, p, 7; trunc c, n; mov b, {of}; {op} k, b, c; xor y, a, k");
+                    let body = if ty.1 == 8 { body.replace("trunc", "mov") } else { body };
+                    let is_ready = of != "a" && ty.1 <= gauge.2;
+                    check(&through("", gauge, ty, &body), is_ready || lane < 4 || op == "shl");
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn states_that_follow_from_themselves() {
     for gauge in GAUGES {

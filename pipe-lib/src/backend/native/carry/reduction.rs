@@ -86,6 +86,7 @@ impl ReductionLanes {
         place: StatePlace,
         offset: i32,
     ) -> ReductionLanes {
+        debug_assert!(!matches!(fold, Reduce::Addmod(_)), "this generator's target has no residues");
         let word = Lane::of_bytes(plan.pipe.word_bytes());
         let lane = Lane::of_bytes(ty.bytes()).max(word);
         let sets = if is_quick(fold, ty) { place.sets } else { place.unroll };
