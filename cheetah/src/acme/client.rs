@@ -22,6 +22,9 @@ use crate::http::chunked::{ChunkedEnd, Fed};
 /// Longest response.
 const MAX_BYTES: usize = 1 << 20;
 
+/// Most answers in between (1xx) before a response.
+const MAX_INTERIM: usize = 16;
+
 /// How long a request may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -134,16 +137,37 @@ fn read_response(stream: &mut impl Read, is_head: bool) -> io::Result<Response<F
 
 /// The response, if all of it is there.
 fn parse(all: &[u8], is_head: bool, is_over: bool) -> io::Result<Option<Response<Full<Bytes>>>> {
+    let mut rest = all;
+    for _ in 0..=MAX_INTERIM {
+        match parse_one(rest, is_head, is_over)? {
+            Parsed::Interim(len) => rest = &rest[len..],
+            Parsed::Partial => return Ok(None),
+            Parsed::Whole(response) => return Ok(Some(response)),
+        }
+    }
+    Err(io::Error::new(io::ErrorKind::InvalidData, "an answer in between without an end"))
+}
+
+/// What bytes begin with.
+enum Parsed {
+    /// A part of a response.
+    Partial,
+    /// An answer in between, of that many bytes.
+    Interim(usize),
+    Whole(Response<Full<Bytes>>),
+}
+
+fn parse_one(all: &[u8], is_head: bool, is_over: bool) -> io::Result<Parsed> {
     let bad = |what: String| io::Error::new(io::ErrorKind::InvalidData, what);
     let mut fields = [httparse::EMPTY_HEADER; 64];
     let mut head = httparse::Response::new(&mut fields);
     let at = match head.parse(all).map_err(|error| bad(format!("no response of HTTP: {error}")))? {
         httparse::Status::Complete(at) => at,
-        httparse::Status::Partial => return Ok(None),
+        httparse::Status::Partial => return Ok(Parsed::Partial),
     };
     let code = head.code.unwrap_or_default();
     if (100..200).contains(&code) {
-        return parse(&all[at..], is_head, is_over);
+        return Ok(Parsed::Interim(at));
     }
     let mut response = Response::builder().status(code);
     let (mut length, mut is_chunked) = (None, false);
@@ -163,19 +187,19 @@ fn parse(all: &[u8], is_head: bool, is_over: bool) -> io::Result<Option<Response
         let mut content = Vec::new();
         match ChunkedEnd::new(MAX_BYTES as u64).feed_to(rest, |part| content.extend_from_slice(part)) {
             Fed::End(_) => content,
-            Fed::More => return Ok(None),
+            Fed::More => return Ok(Parsed::Partial),
             Fed::Bad => return Err(bad("a chunk that is none".to_owned())),
         }
     } else {
         match length {
-            Some(length) if rest.len() < length => return Ok(None),
+            Some(length) if rest.len() < length => return Ok(Parsed::Partial),
             Some(length) => rest[..length].to_vec(),
-            None if !is_over => return Ok(None),
+            None if !is_over => return Ok(Parsed::Partial),
             None => rest.to_vec(),
         }
     };
     let whole = response.body(Full::new(Bytes::from(content)));
-    whole.map(Some).map_err(|error| bad(error.to_string()))
+    whole.map(Parsed::Whole).map_err(|error| bad(error.to_string()))
 }
 
 impl HttpClient for WaitingClient {
@@ -244,6 +268,12 @@ mod tests {
         assert_eq!(of(b"SSH-2.0\r\n\r\n"), Err(io::ErrorKind::InvalidData));
         assert_eq!(of(b""), Err(io::ErrorKind::UnexpectedEof));
         assert_eq!(content(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n", true).unwrap(), (200, vec![]));
+        let some = [&b"HTTP/1.1 103 Early\r\n\r\n".repeat(16)[..], b"HTTP/1.1 204 OK\r\n\r\n"].concat();
+        assert_eq!(of(&some), Ok((204, vec![])));
+        // As many as fit.
+        let hints = b"HTTP/1.1 103 E\r\n\r\n".repeat(MAX_BYTES / 18);
+        let read = read_response(&mut &hints[..], false);
+        assert_eq!(read.map(drop).map_err(|error| error.kind()), Err(io::ErrorKind::InvalidData));
         let endless = [&b"HTTP/1.1 200 OK\r\n\r\n"[..], &vec![b'x'; MAX_BYTES + 1]].concat();
         assert!(read_response(&mut &endless[..], false).is_err());
     }
