@@ -166,6 +166,41 @@ fn who_gets_none_serves_on_and_does_not_ask_again_at_once() {
     }
 }
 
+/// Authorities may add names (as of `www.`): what they sign is asked for once all the same.
+#[test]
+fn an_authority_that_adds_a_name_is_asked_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let (site, state) = (site(dir.path()), dir.path().join("state"));
+    let authority = Authority::start(Manners { life: 3600, more_names: true, ..Manners::default() });
+    let (directory, own) = (authority.directory(), authority.own_root());
+    let program = start(&["serve", &site], &state, (&directory, &own), &["one.test"]);
+    authority.asks_at(port(&program.addr));
+    until_connected(&program, &authority.root, "one.test");
+    assert!(connect(&program, &authority.root, "more.test").is_some());
+    std::thread::sleep(Duration::from_millis(1500));
+    assert_eq!(authority.counts(), (1, 1, 1));
+    assert_eq!(program.end(), Some(0));
+}
+
+/// By the server's clock what is signed has to be renewed at once: that is tried as seldom as after a failure.
+#[test]
+fn a_certificate_that_is_over_already_is_not_asked_for_again_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let (site, state) = (site(dir.path()), dir.path().join("state"));
+    let authority = Authority::start(Manners { life: 0, ..Manners::default() });
+    let (directory, own) = (authority.directory(), authority.own_root());
+    let program = start(&["serve", &site], &state, (&directory, &own), &["one.test"]);
+    authority.asks_at(port(&program.addr));
+    let until = Instant::now() + PATIENCE;
+    while authority.counts().2 == 0 {
+        assert!(Instant::now() < until);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    std::thread::sleep(Duration::from_millis(1500));
+    assert_eq!(authority.counts(), (1, 1, 1));
+    assert_eq!(program.end(), Some(0));
+}
+
 #[test]
 fn what_cannot_be_is_told() {
     let dir = tempfile::tempdir().unwrap();

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::AcmeOptions;
 use super::client::WaitingClient;
-use super::order;
+use super::order::{self, Signed};
 use super::schedule;
 use super::state::{Life, StateFolder};
 use crate::store::Proofs;
@@ -82,27 +82,31 @@ impl Renewer {
         let stop = Arc::new(AtomicBool::new(false));
         let told = Arc::clone(&stop);
         let run = move || {
+            let names = options.names.join(", ");
             let mut failures = 0;
+            let mut got = Got::default();
             loop {
-                let wait = match look(&options, &folder) {
-                    Some(wait) => wait,
-                    None => match renew(&options, &client, &folder, (&proofs, &acceptor), &told) {
-                        Ok(()) => {
-                            failures = 0;
-                            continue;
-                        }
-                        Err(AcmeError::Stopped) => return,
-                        Err(error) => {
-                            failures += 1;
-                            let wait = schedule::wait(failures, fastrand::f64());
-                            let names = options.names.join(", ");
-                            let seconds = wait.as_secs();
-                            tracing::error!(
-                                "no certificate for {names}: {error}; again in {seconds} seconds"
-                            );
-                            wait
-                        }
-                    },
+                let wait = match look(&options, &folder, &got) {
+                    Some(wait) => {
+                        (failures, got.unwritten) = (0, None);
+                        wait
+                    }
+                    None => {
+                        let renewed =
+                            renew(&options, &client, &folder, (&proofs, &acceptor), &told, &mut got);
+                        let after = renewed.map(|()| look(&options, &folder, &got));
+                        let why = match after {
+                            Ok(Some(_)) => continue,
+                            Ok(None) => "the new one is to be renewed already (see the clock)".to_owned(),
+                            Err(AcmeError::Stopped) => return,
+                            Err(error) => error.to_string(),
+                        };
+                        failures += 1;
+                        let wait = schedule::wait(failures, fastrand::f64());
+                        let seconds = wait.as_secs();
+                        tracing::error!("no certificate for {names}: {why}; again in {seconds} seconds");
+                        wait
+                    }
                 };
                 match woken.recv_timeout(wait) {
                     Err(RecvTimeoutError::Timeout) => {}
@@ -130,9 +134,31 @@ fn now() -> i64 {
     now.map_or(0, |now| i64::try_from(now.as_secs()).unwrap_or(i64::MAX))
 }
 
+/// What was got since the start.
+#[derive(Default)]
+struct Got {
+    /// Signed, but not in the folder yet.
+    unwritten: Option<Signed>,
+    /// The names that the authority has put into the last one: it may add some to those that it is asked for.
+    names: Option<Vec<String>>,
+}
+
+impl Got {
+    /// Writes what was signed, or keeps it for the next time.
+    fn write(&mut self, signed: Signed, folder: &StateFolder) -> io::Result<()> {
+        if let Err(error) = folder.write_certificate(&signed.chain, &signed.key) {
+            self.unwritten = Some(signed);
+            return Err(error);
+        }
+        self.names = folder.life().map(|life| life.names);
+        Ok(())
+    }
+}
+
 /// How long there is nothing to do; `None` if there is.
-fn look(options: &AcmeOptions, folder: &StateFolder) -> Option<Duration> {
-    let life = folder.life().filter(|life| !life.is_placeholder && has_names(life, &options.names))?;
+fn look(options: &AcmeOptions, folder: &StateFolder, got: &Got) -> Option<Duration> {
+    let is_ours = |life: &Life| has_names(life, &options.names) || got.names.as_ref() == Some(&life.names);
+    let life = folder.life().filter(|life| !life.is_placeholder && is_ours(life))?;
     // Each server has its own moment, and keeps it: by its names and its certificate.
     let mut chance = fastrand::Rng::with_seed(
         life.from as u64 ^ fsstack::path::hash(0, options.names.concat().as_bytes()),
@@ -154,13 +180,43 @@ fn renew(
     folder: &StateFolder,
     (proofs, acceptor): (&Proofs, &Acceptor),
     stop: &AtomicBool,
+    got: &mut Got,
 ) -> Result<(), AcmeError> {
-    let signed = order::obtain(options, client, folder, proofs, stop)?;
-    folder.write_certificate(&signed.chain, &signed.key)?;
+    let signed = match got.unwritten.take() {
+        Some(signed) => signed,
+        None => {
+            folder.check_writable()?;
+            order::obtain(options, client, folder, proofs, stop)?
+        }
+    };
+    got.write(signed, folder)?;
     match acceptor.show_again() {
         Ok(()) => tracing::info!("there is a new certificate for {}", options.names.join(", ")),
         // Of another host's files; the new one is there for the next reload.
         Err(error) => tracing::error!("the old certificates stay: {error}"),
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_signed_is_not_lost_when_it_cannot_be_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = StateFolder::open(&dir.path().join("state")).unwrap();
+        let made = rcgen::generate_simple_self_signed(vec!["one.test".to_owned()]).unwrap();
+        let signed = Signed { chain: made.cert.pem(), key: made.signing_key.serialize_pem() };
+        // Nothing can take the place of a folder.
+        let file = folder.files().cert;
+        std::fs::create_dir(&file).unwrap();
+        let mut got = Got::default();
+        assert!(got.write(signed, &folder).is_err() && got.names.is_none());
+        std::fs::remove_dir(&file).unwrap();
+        let signed = got.unwritten.take().unwrap();
+        got.write(signed, &folder).unwrap();
+        assert_eq!(got.names, Some(vec!["one.test".to_owned()]));
+        assert!(got.unwritten.is_none() && file.exists());
+    }
 }

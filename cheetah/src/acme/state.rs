@@ -14,7 +14,6 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use crate::tls::KeyFiles;
 
 const ACCOUNT: &str = "account.json";
-const CERTIFICATE: &str = "certificate.pem";
 
 /// The folder.
 #[derive(Clone, Debug)]
@@ -35,6 +34,9 @@ pub(super) struct Life {
 }
 
 impl StateFolder {
+    /// The file in it that has the certificate and its key.
+    pub const CERTIFICATE: &str = "certificate.pem";
+
     /// The folder at `path`, which was opened before.
     pub fn at(path: &Path) -> StateFolder {
         StateFolder { path: path.to_owned() }
@@ -61,7 +63,7 @@ impl StateFolder {
 
     /// Where the certificate and its key are: in one file, so that they go together.
     pub fn files(&self) -> KeyFiles {
-        let both = self.path.join(CERTIFICATE);
+        let both = self.path.join(StateFolder::CERTIFICATE);
         KeyFiles { cert: both.clone(), key: both, ocsp: None }
     }
 
@@ -70,7 +72,7 @@ impl StateFolder {
     /// # Errors
     /// If it cannot be written.
     pub fn make_placeholder(&self, names: &[String]) -> io::Result<()> {
-        if self.path.join(CERTIFICATE).try_exists()? {
+        if self.path.join(StateFolder::CERTIFICATE).try_exists()? {
             return Ok(());
         }
         let made = rcgen::generate_simple_self_signed(names).map_err(io::Error::other)?;
@@ -78,7 +80,12 @@ impl StateFolder {
     }
 
     pub(super) fn write_certificate(&self, chain: &str, key: &str) -> io::Result<()> {
-        self.write(CERTIFICATE, format!("{}\n{key}", chain.trim_end()).as_bytes())
+        self.write(StateFolder::CERTIFICATE, format!("{}\n{key}", chain.trim_end()).as_bytes())
+    }
+
+    /// Whether something can be written there: asked before an authority is, which counts what it has signed.
+    pub(super) fn check_writable(&self) -> io::Result<()> {
+        AtomicFile::create(&self.path.join(StateFolder::CERTIFICATE)).map(drop)
     }
 
     /// What is known of the account, if there is one.
@@ -105,7 +112,7 @@ impl StateFolder {
 
     /// What is to be known of the certificate; `None` if there is none that can be read.
     pub(super) fn life(&self) -> Option<Life> {
-        let chain = CertificateDer::pem_file_iter(self.path.join(CERTIFICATE)).ok()?;
+        let chain = CertificateDer::pem_file_iter(self.path.join(StateFolder::CERTIFICATE)).ok()?;
         life(&chain.flatten().next()?)
     }
 }
@@ -151,7 +158,7 @@ mod tests {
         // One that is there stays.
         state.make_placeholder(&["c.example".to_owned()]).unwrap();
         assert_eq!(state.life(), Some(life));
-        for name in [ACCOUNT, CERTIFICATE] {
+        for name in [ACCOUNT, StateFolder::CERTIFICATE] {
             let mode = fs::metadata(path.join(name)).unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o600, "{name}");
         }

@@ -28,6 +28,8 @@ pub struct Manners {
     pub life: i64,
     /// It signs other names than were asked for.
     pub other_names: bool,
+    /// It adds a name to those that were asked for.
+    pub more_names: bool,
 }
 
 struct State {
@@ -240,6 +242,10 @@ fn answer(method: &str, path: &str, body: &[u8], shared: &(Mutex<State>, Condvar
             if state.manners.other_names {
                 wanted.params.subject_alt_names =
                     vec![rcgen::SanType::DnsName("other.test".try_into().unwrap())];
+            }
+            if state.manners.more_names {
+                let name = rcgen::SanType::DnsName("more.test".try_into().unwrap());
+                wanted.params.subject_alt_names.push(name);
             }
             // Begun a second ago, so that nobody's clock is before it.
             let now = time::OffsetDateTime::now_utc();

@@ -101,7 +101,7 @@ impl AcmeArguments {
         let folder = StateFolder::open(path).with_context(told)?;
         folder.make_placeholder(&options.names).with_context(told)?;
         if let Some(account) = account {
-            account.own(path).and_then(|()| account.own(&folder.files().cert)).with_context(told)?;
+            account.own(path, StateFolder::CERTIFICATE).with_context(told)?;
         }
         Ok(())
     }

@@ -1,9 +1,13 @@
 //! Root's rights are given up once sockets, devices and logs are open.
 
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::{MetadataExt, fchown};
 use std::path::Path;
 
 use anyhow::{Context, bail};
 use nix::unistd::{Gid, Uid, User, setgid, setgroups, setuid};
+use rustix::fs::{CWD, Mode, OFlags, openat};
 
 use crate::cmd::Usage;
 
@@ -32,9 +36,20 @@ pub(super) fn account(name: &str) -> anyhow::Result<Account> {
 }
 
 impl Account {
-    /// Makes a file or folder its own, and nobody else's.
-    pub(super) fn own(self, path: &Path) -> std::io::Result<()> {
-        std::os::unix::fs::chown(path, Some(self.uid.as_raw()), Some(self.gid.as_raw()))
+    /// Makes a folder and its file `name` its own, and nobody else's. The account may have written there before,
+    /// and root must not give away what it has put in the way: no link is followed, and no second name of a file.
+    pub(super) fn own(self, folder: &Path, name: &str) -> io::Result<()> {
+        // A FIFO does not keep us waiting.
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let folder = File::from(openat(CWD, folder, flags | OFlags::DIRECTORY, Mode::empty())?);
+        let file = File::from(openat(&folder, name, flags, Mode::empty())?);
+        let meta = file.metadata()?;
+        if !meta.is_file() || meta.nlink() != 1 {
+            return Err(io::Error::other(format!("{name} is no file of this folder alone: take it away")));
+        }
+        let (uid, gid) = (Some(self.uid.as_raw()), Some(self.gid.as_raw()));
+        fchown(&file, uid, gid)?;
+        fchown(&folder, uid, gid)
     }
 
     /// Becomes it in all threads (the C library sees to that), with no other groups, for good.
@@ -46,5 +61,50 @@ impl Account {
             bail!("root's rights could be taken back");
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn what_leads_elsewhere_is_not_given_away() {
+        let dir = tempfile::tempdir().unwrap();
+        let (state, other) = (dir.path().join("state"), dir.path().join("other"));
+        fs::create_dir(&state).unwrap();
+        fs::write(&other, "root's").unwrap();
+        let before = fs::metadata(&other).unwrap();
+        // As root somebody else; otherwise there is nobody to give a file to.
+        let is_root = Uid::effective().is_root();
+        let account = match is_root {
+            true => Account { uid: Uid::from_raw(65_534), gid: Gid::from_raw(65_534) },
+            false => Account { uid: Uid::effective(), gid: Gid::effective() },
+        };
+        let file = state.join("certificate.pem");
+        let refused = || account.own(&state, "certificate.pem").is_err();
+        assert!(refused());
+        symlink(&other, &file).unwrap();
+        assert!(refused());
+        fs::remove_file(&file).unwrap();
+        fs::hard_link(&other, &file).unwrap();
+        assert!(refused());
+        fs::remove_file(&file).unwrap();
+        fs::create_dir(&file).unwrap();
+        assert!(refused());
+        fs::remove_dir(&file).unwrap();
+        fs::write(&file, "a certificate").unwrap();
+        let link = dir.path().join("link");
+        symlink(&state, &link).unwrap();
+        assert!(account.own(&link, "certificate.pem").is_err());
+        account.own(&state, "certificate.pem").unwrap();
+        for path in [&state, &file] {
+            assert_eq!(fs::metadata(path).unwrap().uid(), account.uid.as_raw());
+        }
+        let after = fs::metadata(&other).unwrap();
+        assert_eq!((after.uid(), after.gid()), (before.uid(), before.gid()));
     }
 }
