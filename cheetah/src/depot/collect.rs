@@ -76,10 +76,28 @@ fn unix_now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
 }
 
+/// When something began, by two clocks: one stands still while the machine sleeps, the other may be set back.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Since {
+    steady: Instant,
+    wall: SystemTime,
+}
+
+impl Since {
+    pub(super) fn now() -> Since {
+        Since { steady: Instant::now(), wall: SystemTime::now() }
+    }
+
+    /// How long ago that was, by the clock that says longer.
+    pub(super) fn elapsed(self) -> Duration {
+        self.steady.elapsed().max(self.wall.elapsed().unwrap_or_default())
+    }
+}
+
 struct Lease<'a> {
     depot: &'a dyn Depot,
     text: String,
-    began: Instant,
+    began: Since,
 }
 
 impl<'a> Lease<'a> {
@@ -90,8 +108,9 @@ impl<'a> Lease<'a> {
         let mut own = [0; 16];
         rustix::rand::getrandom(&mut own, rustix::rand::GetRandomFlags::empty())?;
         let own = u128::from_ne_bytes(own);
+        let began = Since::now();
         let text = format!("{LEASE_MAGIC}\nuntil {}\nby {own:032x}\n", unix_now() + LEASE_TIME.as_secs());
-        let lease = Lease { depot, text, began: Instant::now() };
+        let lease = Lease { depot, text, began };
         depot.put(LEASE, lease.text.as_bytes())?;
         Ok(lease)
     }
@@ -101,9 +120,10 @@ impl<'a> Lease<'a> {
         Ok(self.depot.get(LEASE, 4096)?.as_deref() == Some(self.text.as_bytes()))
     }
 
-    /// Whether it is safe to remove something.
-    fn holds(&self) -> io::Result<bool> {
-        Ok(self.began.elapsed() < WORK_TIME && self.is_held()?)
+    /// Whether it is safe to remove something. Nobody else can take it as long as it is not over: that it is still
+    /// there is `asked` of the depot now and then, the clocks each time.
+    fn holds(&self, asked: bool) -> io::Result<bool> {
+        Ok(self.began.elapsed() < WORK_TIME && (!asked || self.is_held()?))
     }
 }
 
@@ -137,7 +157,7 @@ fn collect_under(lease: &Lease<'_>, grace: Duration) -> io::Result<Collected> {
             Some((hash, stored.bytes))
         });
         for (number, (hash, bytes)) in unneeded.enumerate() {
-            if number % 64 == 0 && !lease.holds()? {
+            if !lease.holds(number % 64 == 0)? {
                 return Ok(Collected { is_cut_short: true, ..collected });
             }
             depot.remove(&part_name(&hash))?;
@@ -146,7 +166,7 @@ fn collect_under(lease: &Lease<'_>, grace: Duration) -> io::Result<Collected> {
     }
     // Last: as long as there is a list, what it names is looked at again.
     for image in stale {
-        if !lease.holds()? {
+        if !lease.holds(true)? {
             return Ok(Collected { is_cut_short: true, ..collected });
         }
         depot.remove(&image_name(&image))?;
@@ -170,4 +190,24 @@ pub(super) fn read(depot: &dyn Depot, image: &str) -> io::Result<Manifest> {
 /// The hash that an object is named by; none of ours has another name.
 fn hash_of(name: &str) -> Option<Hash> {
     Hash::from_hex(name).ok().filter(|hash| hash.to_hex().as_str() == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::FolderDepot;
+    use super::*;
+
+    #[test]
+    fn a_machine_that_slept_removes_nothing_any_more() {
+        let dir = tempfile::tempdir().unwrap();
+        let depot = FolderDepot::open(dir.path());
+        let mut lease = Lease::take(&depot).unwrap();
+        assert!(lease.holds(true).unwrap() && lease.holds(false).unwrap());
+        lease.began.wall -= WORK_TIME;
+        assert!(!lease.holds(true).unwrap() && !lease.holds(false).unwrap());
+        // A clock that was set back makes nothing younger.
+        let steady = Since::now();
+        let since = Since { wall: SystemTime::now() + WORK_TIME, ..steady };
+        assert!(since.elapsed() >= Duration::ZERO && since.elapsed() < WORK_TIME);
+    }
 }

@@ -6,7 +6,6 @@ use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
-use std::time::Instant;
 
 use super::manifest::{MAX_MANIFEST_BYTES, Manifest, Part};
 use super::{Depot, Pointer, collect, image_name, invalid, part_name};
@@ -50,7 +49,7 @@ pub fn publish(image: &File, depot: &dyn Depot, sent: &(dyn Fn(u64) + Sync)) -> 
     loop {
         // First, so that whoever collects from here on sees what is needed; nobody pulls by it before the pointer leads to it.
         depot.put(&image_name(&name), text.as_bytes())?;
-        let began = Instant::now();
+        let began = collect::Since::now();
         if let Some(why) = collect::in_the_way(depot)? {
             return Err(io::Error::other(why));
         }
@@ -66,7 +65,8 @@ pub fn publish(image: &File, depot: &dyn Depot, sent: &(dyn Fn(u64) + Sync)) -> 
             }
             Ok(())
         })?;
-        // Otherwise what was found there at first may be gone: once more, with little to send.
+        // Otherwise (also if the machine slept) what was found there at first may be gone: once more, with little
+        // to send.
         if began.elapsed() < collect::MIN_GRACE / 2 {
             break;
         }
