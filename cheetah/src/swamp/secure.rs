@@ -114,7 +114,10 @@ impl Secure {
     pub(super) fn open(&mut self, mut sealed: &[u8], opened: &mut Vec<u8>) -> Result<(), rustls::Error> {
         let failed = |error: &io::Error| rustls::Error::General(error.to_string());
         while !sealed.is_empty() {
-            self.connection.read_tls(&mut sealed).map_err(|error| failed(&error))?;
+            if self.connection.read_tls(&mut sealed).map_err(|error| failed(&error))? == 0 {
+                // What comes behind a goodbye is nothing (RFC 8446 section 6.1).
+                break;
+            }
             self.connection.process_new_packets()?;
             match self.connection.reader().read_to_end(opened) {
                 Ok(_) => {}
@@ -167,5 +170,49 @@ impl ServerCertVerifier for Anybody {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_behind_a_goodbye_is_nothing() {
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        let key =
+            rustls::pki_types::PrivateKeyDer::from_pem_slice(made.signing_key.serialize_pem().as_bytes());
+        let builder = rustls::ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
+        let builder = builder.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
+        let config = builder.with_single_cert(vec![made.cert.der().clone()], key.unwrap()).unwrap();
+        let mut server = rustls::ServerConnection::new(Arc::new(config)).unwrap();
+        let mut client = Secrecy::new("localhost", Trust::Anybody, false).unwrap().connect().unwrap();
+        let mut opened = Vec::new();
+        while server.is_handshaking() || client.connection.is_handshaking() {
+            let mut said = Vec::new();
+            client.send(&mut said, None).unwrap();
+            let mut said = &said[..];
+            while !said.is_empty() {
+                server.read_tls(&mut said).unwrap();
+                server.process_new_packets().unwrap();
+            }
+            let mut said = Vec::new();
+            while server.wants_write() {
+                server.write_tls(&mut said).unwrap();
+            }
+            client.open(&said, &mut opened).unwrap();
+        }
+        server.writer().write_all(b"all").unwrap();
+        server.send_close_notify();
+        let mut said = Vec::new();
+        while server.wants_write() {
+            server.write_tls(&mut said).unwrap();
+        }
+        // More than is taken at once.
+        said.resize(200_000, 0);
+        client.open(&said, &mut opened).unwrap();
+        assert_eq!(opened, b"all");
+        client.open(b"more", &mut opened).unwrap();
+        assert_eq!(opened, b"all");
     }
 }
