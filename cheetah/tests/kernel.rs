@@ -10,8 +10,10 @@ use std::time::{Duration, Instant};
 
 use cheetah::server::{Config, Server};
 use cheetah::service::Timeouts;
+use cheetah::store::Store;
 use cheetah::transport::kernel::SocketCalls;
 use runtime::stats::work::Quantity;
+use support::gated::Gated;
 use support::{CASES, hello_etag, read_response, split_response};
 
 fn server(calls: SocketCalls) -> Server {
@@ -50,6 +52,7 @@ both_ways! {
     workers_share_a_port
     a_replaced_site_is_taken_up_without_dropping_a_connection
     draining_finishes_what_was_begun
+    who_has_asked_before_draining_is_answered
     who_is_slow_or_idle_is_closed_on_time
     connections_beyond_the_bound_wait_for_one_to_end
     urgent_data_holds_no_request_up
@@ -266,6 +269,34 @@ fn draining_finishes_what_was_begun(calls: SocketCalls) {
     busy.read_to_end(&mut rest).unwrap();
     assert!(rest.ends_with(&support::noise(1_000_003)[900_000..]));
     assert_eq!(draining.join().unwrap().total_responses(), 3);
+}
+
+/// Also who has not been taken yet, or only just.
+fn who_has_asked_before_draining_is_answered(calls: SocketCalls) {
+    let store = Gated::new(support::site());
+    let mut config = config(calls);
+    config.http.deferred_accept = false;
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    let server = Server::on_kernel(Arc::clone(&store) as Arc<dyn Store>, any, 1, &config).unwrap();
+    let gate = store.shut();
+    let mut holder = connect(&server);
+    holder.write_all(b"GET /held HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    store.until_held();
+    // The loop finds them all at once, with the order to drain.
+    let mut streams: Vec<TcpStream> = (0..20).map(|_| connect(&server)).collect();
+    for stream in &mut streams {
+        stream.write_all(b"GET /hello.txt HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    }
+    let draining = std::thread::spawn(move || server.shut_down().unwrap());
+    std::thread::sleep(Duration::from_millis(200));
+    drop(gate);
+    assert_eq!(read_response(&mut holder, false).status, 404);
+    for stream in &mut streams {
+        assert_eq!(read_response(stream, false).status, 200);
+        assert!(ends(stream));
+    }
+    drop(holder);
+    assert_eq!(draining.join().unwrap().total_responses(), 21);
 }
 
 #[test]

@@ -325,7 +325,8 @@ impl Worker {
         // As many as there can be descriptors.
         conn.set_key(key as u32);
         entry.insert(Connection::new(socket, conn, &self.service));
-        if self.service.options.deferred_accept {
+        // The last ones, before draining, may have asked already, too: they are told good-bye next.
+        if self.service.options.deferred_accept || self.drain_until.is_some() {
             self.drive(key);
             return;
         }
@@ -451,7 +452,8 @@ impl Worker {
         }
         let connection = self.connections.remove(key);
         let mut conn = match &mut self.by_ring {
-            Some(by_ring) => by_ring.close(connection),
+            // Accepting, which comes before the next call of the ring, would not find its descriptor free.
+            Some(by_ring) => by_ring.close(connection, self.accept_again.is_some()),
             None => {
                 count(Quantity::OtherCalls, 1);
                 let Connection { socket, conn, .. } = connection;
@@ -484,15 +486,16 @@ impl Worker {
                 Order::Report => self.shared.answer(self.report()),
                 Order::Drain if self.drain_until.is_some() => break,
                 Order::Drain => {
+                    self.drain_until = Some(self.events.now() + self.drain_limit);
                     // Whoever has asked already is served.
                     for _ in 0..=MAX_BACKLOG as usize / ACCEPT_BATCH {
                         if !(self.accept_batch(false) | self.accept_batch(true)) {
                             break;
                         }
                     }
+                    self.hear_ring();
                     (self.listener, self.tls_listener, self.accept_again) = (None, None, None);
                     self.service.draining = true;
-                    self.drain_until = Some(self.events.now() + self.drain_limit);
                     let keys: Vec<usize> = self.connections.iter().map(|(key, _)| key).collect();
                     for key in keys {
                         // First what has come already; then, if it asked for nothing, good-bye.
@@ -505,6 +508,19 @@ impl Worker {
                     break;
                 }
             }
+        }
+    }
+
+    /// Hears what has come for connections, also for those that the ring was not told of yet.
+    fn hear_ring(&mut self) {
+        // The first call tells it of them, the second asks for what it found.
+        for _ in 0..2 {
+            let Some(by_ring) = &mut self.by_ring else { return };
+            if by_ring.wait(&mut self.events, Some(Instant::ZERO)).is_err() {
+                // The loop's own wait will say so.
+                return;
+            }
+            self.turn_ring();
         }
     }
 

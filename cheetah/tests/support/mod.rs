@@ -6,6 +6,7 @@ pub mod accelerated;
 pub mod authority;
 pub mod browser;
 pub mod fastcgi;
+pub mod gated;
 pub mod http2;
 pub mod http2_pair;
 pub mod origin;

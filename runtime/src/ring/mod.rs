@@ -150,8 +150,6 @@ impl SocketRing {
         allowed.extend(operations.map(Restriction::sqe_op));
         ring.submitter().register_restrictions(&mut allowed)?;
         ring.submitter().register_enable_rings()?;
-        // Each call then spares a look-up; where it cannot be had, none is spared.
-        let _ = ring.submitter().register_ring_fd();
         Ok(SocketRing {
             ring: ManuallyDrop::new(ring),
             provided: ManuallyDrop::new(provided),

@@ -170,11 +170,17 @@ impl ByRing {
         !intake.is_under_way()
     }
 
-    /// Closes a socket for which nothing is under way.
-    pub(super) fn close(&mut self, connection: Connection) -> Channel {
+    /// Closes a socket for which nothing is under way: with the next call, or `now`, if others wait for its
+    /// descriptor.
+    pub(super) fn close(&mut self, connection: Connection, now: bool) -> Channel {
         let Connection { socket, conn, .. } = connection;
-        // If not by the ring, it is closed here.
-        let _ = self.ring.close(socket);
+        if now {
+            count(Quantity::OtherCalls, 1);
+            drop(socket);
+        } else {
+            // If not by the ring, it is closed here.
+            let _ = self.ring.close(socket);
+        }
         conn
     }
 }
