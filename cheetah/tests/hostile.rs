@@ -3,6 +3,8 @@
 
 mod support;
 
+use std::path::Path;
+
 use cheetah::channel::Channel;
 use cheetah::http2::PREFACE;
 use cheetah::testing::{fuzz_http2, fuzz_records, fuzz_requests};
@@ -96,4 +98,29 @@ fn whatever_comes_by_http2_the_answer_is_http2() {
 #[test]
 fn records_that_are_damaged_give_nothing_that_was_not_sent() {
     on_random(300, |rng| bytes(rng, 60), fuzz_records);
+}
+
+/// What coverage-guided fuzzing starts from, and what any fuzzing has found: a file a case.
+#[test]
+fn seeds_and_finds_of_fuzzing() {
+    for target in ["requests", "http2", "records"] {
+        let mut cases = 0;
+        for folder in ["seeds", "regressions"] {
+            let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz").join(folder).join(target);
+            // Of some nothing was found yet.
+            let Ok(files) = std::fs::read_dir(folder) else { continue };
+            for file in files {
+                let path = file.unwrap().path();
+                println!("{}", path.display());
+                let input = std::fs::read(path).unwrap();
+                match target {
+                    "requests" => fuzz_requests(&input),
+                    "http2" => fuzz_http2(&input),
+                    _ => fuzz_records(&input),
+                }
+                cases += 1;
+            }
+        }
+        assert!(cases > 0, "nothing for {target}");
+    }
 }
