@@ -666,7 +666,11 @@ impl Stack {
     /// Connections of an address that is ours no more are over; nothing is sent, since it would come from
     /// another.
     fn close_connections<A: Application>(&mut self, now: Instant, of_ipv4: bool, app: &mut A) {
-        self.backlog = Backlog::new(self.config.secret, self.config.backlog);
+        for half_open in self.backlog.take(of_ipv4) {
+            if let Some(id) = half_open.timer {
+                self.wheel.cancel(id);
+            }
+        }
         let keys: Vec<Key> = self.demux.values(of_ipv4).copied().collect();
         for key in keys {
             let Some((pcb, mut stream)) = app.connection(key) else { continue };

@@ -69,6 +69,15 @@ impl<V> Demux<V> {
         v4.chain((!of_ipv4).then(|| self.v6.values()).into_iter().flatten())
     }
 
+    /// Forgets all pairs of IPv4, or of IPv6, giving back what was there, in no order.
+    pub fn take(&mut self, of_ipv4: bool) -> Vec<V> {
+        if of_ipv4 {
+            self.v4.drain().map(|(_, value)| value).collect()
+        } else {
+            self.v6.drain().map(|(_, value)| value).collect()
+        }
+    }
+
     /// How many connections there are.
     pub fn len(&self) -> usize {
         self.v4.len() + self.v6.len()

@@ -215,6 +215,14 @@ impl Queues {
         }
     }
 
+    /// No neighbour of IPv4 is asked for any more: what waited for them is lost; the connections that waited.
+    pub(super) fn give_up_ipv4(&mut self) -> Vec<Key> {
+        self.waiting_control.retain(|(hop, _)| !hop.is_ipv4());
+        let given_up = self.waiting.iter().filter(|(hop, _)| hop.is_ipv4()).map(|&(_, key)| key).collect();
+        self.waiting.retain(|(hop, _)| !hop.is_ipv4());
+        given_up
+    }
+
     /// `addr` does not answer: its packets are lost; the connections that waited.
     pub(super) fn give_up(&mut self, addr: IpAddr) -> Vec<Key> {
         self.waiting_control.retain(|(hop, _)| *hop != addr);

@@ -11,7 +11,7 @@ use runtime::timer_wheel::TimerId;
 
 use crate::iface::demux::Demux;
 use crate::tcp::Config;
-use crate::tcp::pcb::{Agreed, syn_window, window_scale};
+use crate::tcp::pcb::{Agreed, challenge_is_due, syn_window, window_scale};
 use crate::tcp::segment::{Outgoing, Segment};
 use crate::tcp::seq::SeqNumber;
 use crate::tcp::state::closed;
@@ -39,6 +39,8 @@ pub(crate) struct HalfOpen {
     pub(crate) early: Option<u32>,
     /// SYN-ACKs sent again.
     retransmissions: u8,
+    /// The last challenge ACK, as of a connection ([`challenge_is_due`]).
+    last_challenge_ms: Option<u32>,
     first_sent: Instant,
     /// Our link's largest payload, offered in the SYN-ACK.
     link_mss: u16,
@@ -87,6 +89,7 @@ impl HalfOpen {
             cookie: None,
             early: None,
             retransmissions: 0,
+            last_challenge_ms: None,
             first_sent: now,
             link_mss,
             timer: None,
@@ -130,6 +133,15 @@ impl HalfOpen {
         }
     }
 
+    /// That ACK, unless this record had one lately.
+    fn challenge(&mut self, now: Instant, config: &Config) -> Answer {
+        if challenge_is_due(&mut self.last_challenge_ms, now) {
+            Answer::Challenge(self.ack(now, config))
+        } else {
+            Answer::Nothing
+        }
+    }
+
     /// The SYN-ACK is due again, doubled in time: the segment and when to come back; `None` when it is time to give up
     /// (RFC 9293 section 3.8.3).
     pub(crate) fn retransmit(&mut self, now: Instant, config: &Config) -> Option<(Outgoing, Duration)> {
@@ -165,7 +177,7 @@ impl HalfOpen {
         // First: sequence number.
         let acceptable = segment.seq.in_window(rcv_nxt, window);
         if !acceptable || (old && !flags.rst()) {
-            return if flags.rst() { Answer::Nothing } else { Answer::Challenge(self.ack(now, config)) };
+            return if flags.rst() { Answer::Nothing } else { self.challenge(now, config) };
         }
         // Second: RST. "If this connection was initiated with a passive OPEN, return to LISTEN", by RFC 5961 only at
         // exactly RCV.NXT.
@@ -174,7 +186,7 @@ impl HalfOpen {
         }
         // Fourth: SYN: challenge (RFC 5961 section 4.2).
         if flags.syn() {
-            return Answer::Challenge(self.ack(now, config));
+            return self.challenge(now, config);
         }
         // Fifth: ACK: "if SND.UNA < SEG.ACK =< SND.NXT then enter ESTABLISHED; if not acceptable, form a reset".
         if !flags.ack() {
@@ -288,6 +300,13 @@ impl Backlog {
         let record = self.records.remove(tuple)?;
         self.early -= usize::from(record.early.is_some());
         Some(record)
+    }
+
+    /// Takes out all records of IPv4, or of IPv6.
+    pub(crate) fn take(&mut self, of_ipv4: bool) -> Vec<HalfOpen> {
+        let taken = self.records.take(of_ipv4);
+        self.early -= taken.iter().filter(|record| record.early.is_some()).count();
+        taken
     }
 
     /// How many are of connections that are there already.

@@ -101,7 +101,8 @@ impl Pcb {
             fast_open: None,
             timestamps: self.timestamps.option(now),
         };
-        self.timers.set(Timer::Retransmit, now + self.rtt.rto(config));
+        let at = self.within_user_timeout(now, now + self.rtt.rto(config), config);
+        self.timers.set(Timer::Retransmit, at);
         let asks = config.ecn.syn_flags(self.unanswered == 0);
         Some(Outgoing {
             seq: self.snd.una,
@@ -343,7 +344,7 @@ impl Pcb {
     /// RFC 6298 rule 5.1; and each new transmission puts off the probe of the tail (RFC 8985 section 7.2).
     fn arm_after_sending(&mut self, now: Instant, config: &Config) {
         if !self.timers.is_set(Timer::Retransmit) {
-            self.await_time_out(now, now + self.rtt.rto(config));
+            self.await_time_out(now, now + self.rtt.rto(config), config);
         }
         if self.recovery.waiting != Waiting::Reordering && self.recovery.may_probe() {
             self.await_probe(now, self.time_out_at(now, config), config);
@@ -372,16 +373,16 @@ impl Pcb {
             let time_out = if advanced { now + self.rtt.rto(config) } else { self.time_out_at(now, config) };
             self.await_probe(now, time_out, config);
         } else if advanced {
-            self.await_time_out(now, now + self.rtt.rto(config));
+            self.await_time_out(now, now + self.rtt.rto(config), config);
         } else if waiting != Waiting::TimeOut {
-            self.await_time_out(now, self.time_out_at(now, config));
+            self.await_time_out(now, self.time_out_at(now, config), config);
         }
     }
 
-    /// The retransmission timer is one again, at `at`.
-    pub(crate) fn await_time_out(&mut self, now: Instant, at: Instant) {
+    /// The retransmission timer is one again, at `at`, or when the application waits no longer.
+    pub(crate) fn await_time_out(&mut self, now: Instant, at: Instant, config: &Config) {
         self.recovery.waiting = Waiting::TimeOut;
-        self.timers.set(Timer::Retransmit, at.max(now));
+        self.timers.set(Timer::Retransmit, self.within_user_timeout(now, at, config).max(now));
     }
 
     /// RFC 8985 section 7.2, TLP_calc_PTO; never later than the time-out.

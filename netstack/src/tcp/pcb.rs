@@ -453,7 +453,7 @@ impl Pcb {
         let wait_us = self.detect_losses(now, self.flight());
         self.arm_after_ack(now, false, wait_us, config);
         if !self.timers.is_set(Timer::Retransmit) {
-            self.await_time_out(now, self.time_out_at(now, config));
+            self.await_time_out(now, self.time_out_at(now, config), config);
         }
         Disposition::Continue
     }
@@ -461,7 +461,7 @@ impl Pcb {
     /// Two round trips without an ACK: the tail may be lost, and nothing after it will tell (RFC 8985 section 7.3).
     fn probe_timed_out(&mut self, now: Instant, config: &Config) -> Disposition {
         self.due.loss_probe = true;
-        self.await_time_out(now, now + self.rtt.rto(config));
+        self.await_time_out(now, now + self.rtt.rto(config), config);
         Disposition::Continue
     }
 
@@ -642,7 +642,7 @@ impl Pcb {
             let view = self.view(now);
             self.reduction = None;
             self.recovery.all_lost(&view);
-            self.await_time_out(now, now + self.rtt.rto(config));
+            self.await_time_out(now, now + self.rtt.rto(config), config);
         }
         true
     }
@@ -691,16 +691,17 @@ impl Pcb {
         self.rcv.assembler = None;
     }
 
-    /// Asks for an ACK, unless one went out lately for the same kind of reason: an ACK in answer to a segment
-    /// that is not acceptable must not become half of an endless exchange (RFC 5961 section 7, per
-    /// connection). Whether it goes out is the stack's to say, which bounds those of all connections (section
-    /// 10).
+    /// Asks for an ACK in answer to a reset, a SYN or an ACK that may be forged, unless one went out lately.
+    /// Whether it goes out is the stack's to say, which bounds those of all connections (RFC 5961 section 10).
     pub(crate) fn challenge(&mut self, now: Instant) {
-        let now_ms = now.as_millis() as u32;
-        if self.last_challenge_ms.is_none_or(|last| now_ms.wrapping_sub(last) >= CHALLENGE_INTERVAL_MS) {
-            self.last_challenge_ms = Some(now_ms);
-            self.due.challenge = true;
-        }
+        self.due.challenge |= challenge_is_due(&mut self.last_challenge_ms, now);
+    }
+
+    /// Asks for an ACK in answer to a bare one that is not acceptable, unless one went out lately: that must not
+    /// become half of an endless exchange. Keep-alives and probes of a window are such: whether a live peer gets
+    /// its answer must not depend on what strangers do with the bound of all connections.
+    pub(crate) fn answer_bare(&mut self, now: Instant) {
+        self.due.ack_now |= challenge_is_due(&mut self.last_challenge_ms, now);
     }
 
     /// Bytes at `seq` came a second time: the next ACK tells so (RFC 2883 section 4), if the peer understands
@@ -794,8 +795,18 @@ const MIN_PATH_MTU: u16 = 552;
 const BLACK_HOLE_TIME_OUTS: u8 = 2;
 const SMALLER_BLACK_HOLE_TIME_OUTS: u8 = 4;
 
-/// At most one challenge ACK per connection in this time.
+/// At most one challenge ACK per connection, or half-open one, in this time.
 const CHALLENGE_INTERVAL_MS: u32 = 50;
+
+/// Whether a connection whose last challenge went out at `last_ms` may have another (RFC 5961 section 7); it is noted.
+pub(crate) fn challenge_is_due(last_ms: &mut Option<u32>, now: Instant) -> bool {
+    let now_ms = now.as_millis() as u32;
+    let is_due = last_ms.is_none_or(|last| now_ms.wrapping_sub(last) >= CHALLENGE_INTERVAL_MS);
+    if is_due {
+        *last_ms = Some(now_ms);
+    }
+    is_due
+}
 
 /// RFC 7323 section 2.2: the shift that lets 16 bits say the largest window.
 pub(crate) fn window_scale(config: &Config) -> u8 {

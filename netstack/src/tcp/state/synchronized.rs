@@ -139,7 +139,7 @@ fn refuse(pcb: &mut Pcb, now: Instant, segment: &Segment<'_>) {
     if !segment.payload.is_empty() && text_end.le(pcb.rcv.nxt) {
         pcb.note_duplicate(segment.seq, segment.payload.len() as u32);
     }
-    if segment.is_empty() { pcb.challenge(now) } else { pcb.due.ack_now = true }
+    if segment.is_empty() { pcb.answer_bare(now) } else { pcb.due.ack_now = true }
 }
 
 /// Simultaneous open, last step: SYN-RECEIVED to ESTABLISHED.
