@@ -368,3 +368,110 @@ fn fragments_are_put_together_and_made() {
     }
     assert!(sent(host, now).is_empty());
 }
+
+/// A stack that makes its own addresses, beside one of IPv4, and what it sends within some time.
+struct Autoconfigured {
+    stack: netstack::stack::Stack,
+    app: TestApp,
+    now_ms: u64,
+}
+
+impl Autoconfigured {
+    const HARDWARE: EthernetAddress = EthernetAddress([2, 0, 0, 0, 0, 1]);
+    const LINK_LOCAL: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0x00ff, 0xfe00, 1);
+    const NEIGHBOR: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 9);
+    const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+
+    fn new() -> Autoconfigured {
+        let mut config = Config::new(Self::HARDWARE, support::SERVER, 24, *b"only for testing");
+        config.ipv6_autoconf = true;
+        let mut stack = netstack::stack::Stack::new(config);
+        stack.listen(PORT).expect("a port");
+        Autoconfigured { stack, app: TestApp::new(|_| None), now_ms: 1 }
+    }
+
+    fn until(&mut self, end_ms: u64) -> Vec<Vec<u8>> {
+        let mut frames = Vec::new();
+        while self.now_ms < end_ms {
+            self.now_ms += 10;
+            let now = Instant::from_millis(self.now_ms);
+            self.stack.handle_timeout(now, &mut self.app);
+            let emit = |t: &Transmission<'_>| [t.headers, &t.payload_to_vec()[..]].concat();
+            while let Some(frame) =
+                self.stack.poll_transmit(now, &Capabilities::default(), &mut self.app, emit)
+            {
+                frames.push(frame);
+            }
+        }
+        frames
+    }
+
+    fn arrives(&mut self, bytes: &[u8]) {
+        let now = Instant::from_millis(self.now_ms);
+        self.stack.handle_frame(now, bytes, RxChecksum::Valid, &mut self.app);
+    }
+
+    fn advertised(&mut self) {
+        let mut bytes = vec![134, 0, 0, 0, 64, 0, 7, 8, 0, 0, 0, 0, 0, 0, 0, 0, 3, 4, 64, 0xc0];
+        bytes.extend([0, 0, 28, 32, 0, 0, 28, 32, 0, 0, 0, 0]);
+        bytes.extend(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0).octets());
+        let len = bytes.len() as u32;
+        let pseudo =
+            netstack::wire::checksum::pseudo_header(Self::NEIGHBOR, Self::ALL_NODES, Protocol::Icmpv6, len);
+        let sum = netstack::wire::checksum::add(pseudo, netstack::wire::checksum::sum(&bytes));
+        bytes[2..4].copy_from_slice(&(!sum).to_be_bytes());
+        let to = EthernetAddress([0x33, 0x33, 0, 0, 0, 1]);
+        self.arrives(&frame(to, Self::NEIGHBOR, Self::ALL_NODES, 255, &bytes));
+    }
+}
+
+/// RFC 4861 section 7.1.1: with no address but that of the link, neighbours are asked from that one, and echoes to all
+/// nodes answered from it.
+#[test]
+fn the_address_of_the_link_speaks_while_there_is_no_other() {
+    let mut host = Autoconfigured::new();
+    host.until(3000);
+    let (ours, theirs) = (Autoconfigured::LINK_LOCAL, Autoconfigured::NEIGHBOR);
+    let ask = icmpv6::Repr::NeighborSolicitation { target: ours, source: Some(STRANGER) };
+    let group = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00, 1);
+    let group_hardware = EthernetAddress([0x33, 0x33, 0xff, 0, 0, 1]);
+    host.arrives(&frame(group_hardware, theirs, group, 255, &message(&ask, theirs, group)));
+    assert_eq!(host.until(3100).len(), 1, "the neighbour is known by now");
+    let ping = icmpv6::Repr::EchoRequest { ident: 1, sequence: 2, data: b"ping" };
+    let all = Autoconfigured::ALL_NODES;
+    // Doubted after a minute: used, and asked for again.
+    for (at_ms, questions) in [(4000, 0), (70_000, 1)] {
+        host.until(at_ms);
+        let to = EthernetAddress([0x33, 0x33, 0, 0, 0, 1]);
+        host.arrives(&frame(to, theirs, all, 64, &message(&ping, theirs, all)));
+        let sent = host.until(at_ms + 500);
+        let kinds = |kind: u8| sent.iter().filter(|frame| frame[54] == kind).count();
+        assert_eq!((kinds(129), kinds(135)), (1, questions), "{at_ms}");
+        for frame in &sent {
+            let packet = ipv6::Packet::new_checked(&frame[14..]).expect("a packet");
+            assert_eq!(packet.src_addr(), ours, "{at_ms}");
+        }
+    }
+}
+
+/// An address of IPv6 that comes does not end what begins in IPv4.
+#[test]
+fn half_open_connections_of_the_other_family_stay() {
+    let mut host = Autoconfigured::new();
+    host.until(3000);
+    let mut syn =
+        vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 0x77, 8, 0, 0x45, 0, 0, 40, 0, 1, 0x40, 0, 64, 6, 0, 0];
+    syn.extend(support::CLIENT.octets());
+    syn.extend(support::SERVER.octets());
+    let sum = !netstack::wire::checksum::sum(&syn[14..34]);
+    syn[24..26].copy_from_slice(&sum.to_be_bytes());
+    syn.extend(5000u16.to_be_bytes());
+    syn.extend(PORT.to_be_bytes());
+    syn.extend([0, 0, 0, 1, 0, 0, 0, 0, 0x50, 2, 0xff, 0xff, 0, 0, 0, 0]);
+    host.arrives(&syn);
+    assert_eq!(host.stack.half_open(), 1);
+    host.advertised();
+    host.until(4500);
+    assert!(host.stack.ipv6_addr().is_some());
+    assert_eq!((host.stack.half_open(), host.stack.timers()), (1, 1));
+}

@@ -8,7 +8,7 @@
 //!                                          '-- somebody else has it, or wants it too --> Duplicate: never used
 //! ```
 //!
-//! One prefix and one router at a time: of several the first, while they last. The machine sends nothing
+//! One prefix and one router at a time: of several the first that is of use, while they last. The machine sends nothing
 //! itself: it says what to send, and when.
 
 use std::net::Ipv6Addr;
@@ -139,8 +139,11 @@ impl Autoconf {
         if !self.is_link_local_assigned() {
             return;
         }
-        self.solicitations = 0;
         let lifetime = Duration::from_secs(told.router_lifetime_s.into());
+        if !lifetime.is_zero() {
+            // RFC 4861 section 6.3.7: only who is a way out has answered.
+            self.solicitations = 0;
+        }
         let is_ours = self.router.is_none_or(|(router, _)| router == from);
         let before = self.router();
         if lifetime.is_zero() && is_ours {
@@ -149,7 +152,7 @@ impl Autoconf {
             self.router = Some((from, now + lifetime));
         }
         self.changed |= before != self.router();
-        if let Some(prefix) = told.prefix {
+        for &prefix in &told.prefixes {
             self.prefix_told(now, prefix);
         }
     }
@@ -171,8 +174,9 @@ impl Autoconf {
                 global.prefix = told;
             }
             Some(_) => {}
-            // The rest of the address has 64 bits (RFC 2464 section 4).
-            None if told.len == 64 && told.valid_s > 0 => {
+            // The rest of the address has 64 bits (RFC 2464 section 4). A deprecated one is not begun with (RFC 4862
+            // section 5.5.4).
+            None if told.len == 64 && told.valid_s > 0 && told.preferred_s > 0 => {
                 let ours = self.link_local.0.to_bits() & u128::from(u64::MAX);
                 let addr = Ipv6Addr::from_bits(told.prefix.to_bits() | ours);
                 let standing = Standing::New(now);
@@ -266,8 +270,9 @@ mod tests {
 
     fn told(prefix: &str, valid_s: u32, router_lifetime_s: u16) -> RouterAdvertisement {
         let (prefix, len, on_link, preferred_s) = (ip(prefix), 64, true, valid_s);
-        let prefix = Some(PrefixInformation { prefix, len, on_link, valid_s, preferred_s });
-        RouterAdvertisement { router_lifetime_s, prefix, source: None }
+        let prefixes =
+            [PrefixInformation { prefix, len, on_link, valid_s, preferred_s }].into_iter().collect();
+        RouterAdvertisement { router_lifetime_s, prefixes, source: None }
     }
 
     fn until(machine: &mut Autoconf, end: Instant) -> Vec<(u64, AutoconfAction)> {
@@ -332,13 +337,49 @@ mod tests {
         machine.advertised(
             at(6000),
             ip("fe80::1"),
-            &RouterAdvertisement { prefix: None, ..told("::", 0, 0) },
+            &RouterAdvertisement { router_lifetime_s: 0, prefixes: Default::default(), source: None },
         );
         assert_eq!(machine.router(), None);
         assert!(machine.addr().is_some());
         let actions = until(&mut machine, at(25_000));
         assert_eq!(machine.addr(), None);
         assert_eq!(actions.last(), Some(&(25_000_000, AutoconfAction::Changed)), "{actions:?}");
+    }
+
+    /// Of the prefixes of one message, the first that an address can be made of and that is not deprecated; the one in
+    /// use is found again wherever it stands.
+    #[test]
+    fn a_prefix_of_no_use_hides_none_that_is() {
+        let mut machine = Autoconf::new(ip(OURS), 0);
+        until(&mut machine, at(2));
+        let mut message = told("2001:db8::", 10_000, 1800);
+        let usable = message.prefixes[0];
+        let other = |prefix: &str| PrefixInformation { prefix: ip(prefix), ..usable };
+        message.prefixes = [
+            PrefixInformation { len: 48, ..other("2001:db8:1::") },
+            PrefixInformation { valid_s: 0, preferred_s: 0, ..other("2001:db8:2::") },
+            PrefixInformation { preferred_s: 0, ..other("2001:db8:3::") },
+            usable,
+            other("2001:db8:4::"),
+        ]
+        .into_iter()
+        .collect();
+        machine.advertised(at(2), ip("fe80::1"), &message);
+        until(&mut machine, at(4));
+        assert_eq!(machine.addr(), Some(ip("2001:db8::ff:feaa:bbcc")));
+        machine.advertised(at(9000), ip("fe80::1"), &message);
+        until(&mut machine, at(18_999));
+        assert_eq!(machine.addr(), Some(ip("2001:db8::ff:feaa:bbcc")), "renewed");
+    }
+
+    /// RFC 4861 section 6.3.7.
+    #[test]
+    fn who_is_no_way_out_does_not_end_the_asking() {
+        let mut machine = Autoconf::new(ip(OURS), 0);
+        until(&mut machine, at(2));
+        machine.advertised(at(2), ip("fe80::1"), &told("2001:db8::", 10_000, 0));
+        let solicitations = until(&mut machine, at(100)).into_iter();
+        assert_eq!(solicitations.filter(|(_, action)| *action == AutoconfAction::Solicit).count(), 2);
     }
 
     /// Section 5.5.3 e.

@@ -71,6 +71,11 @@ impl Ipv6Interface {
         if self.has_link_local() { self.link_local } else { Ipv6Addr::UNSPECIFIED }
     }
 
+    /// The address that we speak from to anybody: that of the link while there is no other.
+    pub(crate) fn source(&self) -> Option<Ipv6Addr> {
+        [self.addr(), self.addr_for_reports()].into_iter().find(|addr| !addr.is_unspecified())
+    }
+
     /// Whether packets to `addr` are for us alone.
     pub(crate) fn is_ours(&self, addr: Ipv6Addr) -> bool {
         !addr.is_unspecified()

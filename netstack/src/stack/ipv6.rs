@@ -105,10 +105,7 @@ impl Stack {
                 if self.is_anothers((src_addr.into(), dst_addr.into()), protocol, packet.ecn(), payload) {
                     return true;
                 }
-                // Neighbour discovery never comes in fragments (RFC 6980): what does is forged.
-                let is_discovery = matches!((protocol, payload), (Protocol::Icmpv6, [130..=137 | 143, ..]));
-                !is_discovery
-                    && self.packet6_input(now, packet, (protocol, payload), RxChecksum::Unknown, app)
+                self.packet6_input(now, packet, (protocol, payload), RxChecksum::Unknown, app)
             }
         }
     }
@@ -326,6 +323,8 @@ impl Stack {
         self.send_icmpv6(None, to, Some(hardware_addr), &question);
     }
 
+    /// Sends a message, from an address of ours if none is given (RFC 4861 section 7.1.1: a question that says where
+    /// the answer goes never comes from no address); while there is none, nothing goes out.
     pub(super) fn send_icmpv6(
         &mut self,
         from: Option<Ipv6Addr>,
@@ -334,7 +333,7 @@ impl Stack {
         message: &icmpv6::Repr<'_>,
     ) {
         let Some(own) = &self.ipv6 else { return };
-        let from = from.unwrap_or(own.addr());
+        let Some(from) = from.or_else(|| own.source()) else { return };
         let mut bytes = vec![0; message.buffer_len()].into_boxed_slice();
         message.emit(from, to, &mut bytes);
         let is_echo = matches!(message, icmpv6::Repr::EchoReply { .. });

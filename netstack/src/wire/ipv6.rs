@@ -24,6 +24,8 @@ pub const NEXT_HOP_BY_HOP: u8 = extension::HOP_BY_HOP;
 /// padding.
 pub const ROUTER_ALERT: [u8; 8] = [58, 0, 5, 2, 0, 0, 1, 0];
 
+const ICMPV6: u8 = 58;
+
 /// Extension headers that a packet may have; nobody has reason for more.
 const MAX_EXTENSIONS: usize = 8;
 
@@ -129,8 +131,8 @@ impl<'a, T: AsRef<[u8]> + ?Sized> Packet<&'a T> {
     /// What the packet carries, after all extension headers, and what kind it is of.
     ///
     /// # Errors
-    /// [`Error::Truncated`] and [`Error::Malformed`] for extension headers that are; [`Error::Unsupported`] for
-    /// fragments, for a route that goes on, and for options that must not be skipped by who does not know them (section
+    /// [`Error::Truncated`] and [`Error::Malformed`] for extension headers that are, and for neighbour discovery behind
+    /// a fragment's header; [`Error::Unsupported`] for fragments, for a route that goes on, and for options that must not be skipped by who does not know them (section
     /// 4.2).
     pub fn payload(&self) -> Result<(Protocol, &'a [u8]), Error> {
         match self.content()? {
@@ -198,6 +200,7 @@ pub fn reassembled(next_header: u8, bytes: &[u8]) -> Result<(Protocol, &[u8]), E
 
 /// Passes over the extension headers that `rest` begins with, the first of the kind `next`.
 fn walk(mut next: u8, mut rest: &[u8], may_be_fragment: bool) -> Result<Ipv6Content<'_>, Error> {
+    let mut was_fragment = !may_be_fragment;
     for number in 0..=MAX_EXTENSIONS {
         let len = match next {
             // Section 4.3: only as the first.
@@ -208,6 +211,9 @@ fn walk(mut next: u8, mut rest: &[u8], may_be_fragment: bool) -> Result<Ipv6Cont
                 8 * (1 + usize::from(*rest.get(1).ok_or(Error::Truncated)?))
             }
             extension::AUTHENTICATION => 4 * (2 + usize::from(*rest.get(1).ok_or(Error::Truncated)?)),
+            // Neighbour discovery and groups' reports never come in fragments, not in a lone one either (RFC 6980
+            // section 5): what does is forged.
+            ICMPV6 if was_fragment && matches!(rest, [130..=137 | 143, ..]) => return Err(Error::Malformed),
             // "No next header" among them: nothing that we take.
             other => return Ok(Ipv6Content::Whole(other.into(), rest)),
         };
@@ -216,6 +222,7 @@ fn walk(mut next: u8, mut rest: &[u8], may_be_fragment: bool) -> Result<Ipv6Cont
             extension::ROUTING if header[3] != 0 => return Err(Error::Unsupported),
             extension::HOP_BY_HOP | extension::DESTINATION => check_options(&header[2..])?,
             extension::FRAGMENT => {
+                was_fragment = true;
                 let place = get_u16(header, 2);
                 let (offset, more) = (usize::from(place & !7), place & 1 != 0);
                 // One that is the whole is treated as such (RFC 6946).
@@ -367,6 +374,16 @@ mod tests {
             assert_eq!(reassembled(next, bytes), Err(Error::Malformed), "{next} within fragments");
         }
         assert_eq!(payload(44, &[6, 0, 0, 0, 0, 0, 0]), Err(Error::Truncated));
+        // Neighbour discovery is never in fragments, be it in one alone; echoes may be.
+        for (kind, is_refused) in
+            [(128, false), (130, true), (134, true), (135, true), (137, true), (143, true)]
+        {
+            let message = [kind, 0, 0, 0];
+            let alone = [&[58, 0, 0, 0, 0, 0, 0, 7][..], &message].concat();
+            assert_eq!(payload(44, &alone) == Err(Error::Malformed), is_refused, "{kind}");
+            assert_eq!(reassembled(58, &message) == Err(Error::Malformed), is_refused, "{kind} put together");
+            assert!(payload(58, &message).is_ok(), "{kind} as it is");
+        }
     }
 
     #[test]

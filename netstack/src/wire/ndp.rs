@@ -1,8 +1,9 @@
 //! Router solicitations and advertisements (RFC 4861 sections 4.1, 4.2), with the options that a host
-//! configures itself by. One prefix counts of those that say that addresses are to be made from them, which
-//! is as many as this host takes.
+//! configures itself by: of the prefixes those that say that addresses are to be made from them.
 
 use std::net::Ipv6Addr;
+
+use smallvec::SmallVec;
 
 use super::{Error, EthernetAddress, Protocol, checksum, get_u16, get_u32, put_u16};
 
@@ -23,12 +24,12 @@ const FLAG_ON_LINK: u8 = 0x80;
 const FLAG_AUTONOMOUS: u8 = 0x40;
 
 /// A router tells of itself and of the link.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RouterAdvertisement {
     /// For how long it is a way out, in seconds; zero: it is none.
     pub router_lifetime_s: u16,
-    /// What addresses may be made of.
-    pub prefix: Option<PrefixInformation>,
+    /// What addresses may be made of; no more than there is room for in the packet.
+    pub prefixes: SmallVec<[PrefixInformation; 2]>,
     /// Its hardware address.
     pub source: Option<EthernetAddress>,
 }
@@ -69,8 +70,8 @@ impl RouterAdvertisement {
         if bytes[1] != 0 || !src.is_unicast_link_local() {
             return Err(Error::Malformed);
         }
-        let mut advertisement =
-            RouterAdvertisement { router_lifetime_s: get_u16(bytes, 6), prefix: None, source: None };
+        let (router_lifetime_s, prefixes) = (get_u16(bytes, 6), SmallVec::new());
+        let mut advertisement = RouterAdvertisement { router_lifetime_s, prefixes, source: None };
         let mut options = &bytes[ADVERTISEMENT_LEN..];
         while let [kind, len, ..] = *options {
             let len = 8 * usize::from(len);
@@ -79,8 +80,8 @@ impl RouterAdvertisement {
                 OPTION_SOURCE if len == 8 => {
                     advertisement.source = option[2..].first_chunk().map(|bytes| EthernetAddress(*bytes));
                 }
-                OPTION_PREFIX if len == PREFIX_LEN && advertisement.prefix.is_none() => {
-                    advertisement.prefix = PrefixInformation::parse(option);
+                OPTION_PREFIX if len == PREFIX_LEN => {
+                    advertisement.prefixes.extend(PrefixInformation::parse(option));
                 }
                 _ => {}
             }
@@ -154,7 +155,7 @@ mod tests {
         let parsed = RouterAdvertisement::parse(&bytes, ROUTER, ALL_NODES).expect("one");
         let prefix = "2001:db8:0:1::".parse().expect("an address");
         let expected = PrefixInformation { prefix, len: 64, on_link: true, valid_s: 7200, preferred_s: 3600 };
-        assert_eq!((parsed.router_lifetime_s, parsed.prefix), (1800, Some(expected)));
+        assert_eq!((parsed.router_lifetime_s, &parsed.prefixes[..]), (1800, &[expected][..]));
         assert_eq!(parsed.source, Some(EthernetAddress([2, 0, 0, 0, 0, 9])));
     }
 
@@ -169,7 +170,7 @@ mod tests {
         ] {
             let bytes = advertisement(flags, len, valid, preferred, prefix);
             let parsed = RouterAdvertisement::parse(&bytes, ROUTER, ALL_NODES).expect("one");
-            assert_eq!(parsed.prefix, None, "{flags:#x} {len} {prefix}");
+            assert!(parsed.prefixes.is_empty(), "{flags:#x} {len} {prefix}");
         }
     }
 
