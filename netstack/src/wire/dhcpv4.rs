@@ -6,7 +6,7 @@
 
 use std::net::Ipv4Addr;
 
-use super::{Error, EthernetAddress, get_u16, get_u32, put_u16, put_u32};
+use super::{Error, EthernetAddress, get_u32, put_u16, put_u32};
 
 /// Port of clients.
 pub const CLIENT_PORT: u16 = 68;
@@ -34,7 +34,6 @@ mod option {
     pub(super) const PAD: u8 = 0;
     pub(super) const SUBNET_MASK: u8 = 1;
     pub(super) const ROUTER: u8 = 3;
-    pub(super) const INTERFACE_MTU: u8 = 26;
     pub(super) const REQUESTED_ADDR: u8 = 50;
     pub(super) const LEASE_TIME: u8 = 51;
     pub(super) const MESSAGE_TYPE: u8 = 53;
@@ -71,8 +70,6 @@ pub enum DhcpKind {
     Ack = 5,
     /// It is not.
     Nak = 6,
-    /// A client gives it back.
-    Release = 7,
 }
 
 /// A message.
@@ -104,8 +101,6 @@ pub struct DhcpMessage {
     pub renewal_s: Option<u32>,
     /// See there.
     pub rebinding_s: Option<u32>,
-    /// The link's MTU.
-    pub mtu: Option<u16>,
 }
 
 impl DhcpMessage {
@@ -125,7 +120,6 @@ impl DhcpMessage {
             lease_s: None,
             renewal_s: None,
             rebinding_s: None,
-            mtu: None,
         }
     }
 
@@ -187,7 +181,6 @@ impl DhcpMessage {
                     .map(|mask| mask.leading_ones() as u8);
             }
             option::ROUTER => self.router = data.first_chunk::<4>().and_then(|first| addr(first)),
-            option::INTERFACE_MTU if data.len() == 2 => self.mtu = Some(get_u16(data, 0)),
             option::LEASE_TIME => self.lease_s = number(data),
             option::RENEWAL_TIME => self.renewal_s = number(data),
             option::REBINDING_TIME => self.rebinding_s = number(data),
@@ -215,8 +208,9 @@ impl DhcpMessage {
             at += 2 + data.len();
         };
         put(option::MESSAGE_TYPE, &[self.kind as u8]);
+        // Not the hardware address alone, as clients of the kernel's own address may say on the same interface.
         let [a, b, c, d, e, f] = self.hardware_addr.0;
-        put(option::CLIENT_IDENT, &[ETHERNET, a, b, c, d, e, f]);
+        put(option::CLIENT_IDENT, &[0, b'n', b'e', b't', b's', b't', b'a', b'c', b'k', a, b, c, d, e, f]);
         if let Some(requested) = self.requested {
             put(option::REQUESTED_ADDR, &requested.octets());
         }
@@ -230,7 +224,6 @@ impl DhcpMessage {
                 &[
                     option::SUBNET_MASK,
                     option::ROUTER,
-                    option::INTERFACE_MTU,
                     option::LEASE_TIME,
                     option::SERVER,
                     option::RENEWAL_TIME,
@@ -287,7 +280,6 @@ pub(crate) mod tests {
             lease_s: Some(3600),
             renewal_s: Some(1800),
             rebinding_s: Some(3150),
-            mtu: Some(1500),
             ..request()
         };
         assert_eq!(message, Ok(expected));
