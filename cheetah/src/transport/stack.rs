@@ -6,7 +6,7 @@
 //! connection for the bytes of each segment, and these are slices of the image.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -282,15 +282,44 @@ fn await_address<D: Device>(driver: &mut Driver<D, Web>, by_dhcp: bool) -> io::R
                 let why = format!("{hardware_addr} has the address {addr} already: give another --addr");
                 return Err(io::Error::new(io::ErrorKind::AddrInUse, why));
             }
+            if let stack::Event::Leased { lease } = event
+                && kernel_has(lease.addr.into())
+            {
+                let why = format!(
+                    "the DHCP server {} gives us {}, which the kernel of this host has already: \
+                     give another address by --addr IP/PREFIX",
+                    lease.server, lease.addr
+                );
+                return Err(io::Error::new(io::ErrorKind::AddrInUse, why));
+            }
             tell(event);
         }
     }
     Ok(())
 }
 
+/// Whether the kernel answers for `addr` as well, which would reset our connections. It lets sockets be bound only to its
+/// own addresses; unless it lets them be bound to any, then nobody knows.
+fn kernel_has(addr: IpAddr) -> bool {
+    let is_bound = |addr: IpAddr| UdpSocket::bind((addr, 0)).is_ok();
+    let nobodys: IpAddr = match addr {
+        IpAddr::V4(_) => Ipv4Addr::new(192, 0, 2, 251).into(),
+        IpAddr::V6(_) => Ipv6Addr::new(0x2001, 0xdb8, 0, 0xffff, 0, 0, 0, 0xfb).into(),
+    };
+    is_bound(addr) && !is_bound(nobodys)
+}
+
 /// Where a stack listens.
 pub fn listen_addr(options: &StackOptions) -> SocketAddr {
     SocketAddrV4::new(options.addr.0, options.port).into()
+}
+
+fn tell_if_kernels(addr: IpAddr) {
+    if kernel_has(addr) {
+        tracing::error!(
+            "the kernel of this host has {addr}, too, and resets our connections: give another address"
+        );
+    }
 }
 
 fn tell(event: stack::Event) {
@@ -300,13 +329,20 @@ fn tell(event: stack::Event) {
         }
         stack::Event::Leased { lease } => {
             tracing::info!("the DHCP server {} gives us {}/{}", lease.server, lease.addr, lease.prefix_len);
+            if lease.router.is_none() {
+                tracing::warn!("it names no router on our network: only this network is reached");
+            }
+            tell_if_kernels(lease.addr.into());
         }
         stack::Event::LeaseLost => {
             tracing::warn!(
                 "our address is ours no more: its lease ran out, or was taken back; asking for another"
             );
         }
-        stack::Event::Ipv6Changed { addr: Some(addr) } => tracing::info!("our address in IPv6 is {addr}"),
+        stack::Event::Ipv6Changed { addr: Some(addr) } => {
+            tracing::info!("our address in IPv6 is {addr}");
+            tell_if_kernels(addr.into());
+        }
         stack::Event::Ipv6Changed { addr: None } => tracing::warn!("we have no address in IPv6 any more"),
         stack::Event::Ipv6Refused { addr } => {
             tracing::warn!(
@@ -318,5 +354,17 @@ fn tell(event: stack::Event) {
             tracing::debug!("the backlog is full: {lost} SYNs answered by cookies")
         }
         other => tracing::debug!("{other:?}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_of_the_kernels_are_known() {
+        assert!(kernel_has(Ipv4Addr::LOCALHOST.into()));
+        assert!(!kernel_has(Ipv4Addr::new(203, 0, 113, 9).into()));
+        assert!(!kernel_has(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 9).into()));
     }
 }
