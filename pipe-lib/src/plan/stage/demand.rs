@@ -153,8 +153,8 @@ impl VectorStage {
         Ok(())
     }
 
-    /// Refuses operations that are more than [`LaneOps::Common`]; `positional` says what depends on the offset
-    /// in the stream alone.
+    /// Refuses operations that are more than [`LaneOps::Common`]; `positional` says what depends on the
+    /// offset in the stream alone.
     fn check_common(&self, inst: Inst, positional: &[Option<OffsetBits>]) -> Result<(), String> {
         use BinaryOp as B;
         let bits = self.lane_bits(inst.ty);

@@ -124,7 +124,7 @@ fn offsets_in_the_stream() {
     }
 }
 
-/// Counts that depend on the offset: what is shifted in lanes wider than the word is loaded ready-made by nobody.
+/// Counts that depend on the offset: in lanes wider than the word they are no tables.
 #[test]
 fn shifts_by_the_offset() {
     for gauge in GAUGES {
