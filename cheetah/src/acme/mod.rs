@@ -6,7 +6,7 @@
 //!                            └── certificate and key, in one file that is replaced whole ◀──┘ ──▶ Acceptor shows it
 //! ```
 //!
-//! The protocol is `instant-acme`'s, on a client of HTTPS of our own that waits ([`client`]): one thread asks some twenty
+//! The protocol is `instant-acme`'s, on a client of HTTPS of our own that waits (`client`): one thread asks some twenty
 //! things every two months, and needs no runtime for it.
 
 mod client;
