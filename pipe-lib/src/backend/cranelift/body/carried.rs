@@ -133,7 +133,7 @@ pub(super) fn added(
 }
 
 /// A value of type `ty` with the same number as `value`, if
-/// [`is_narrow`](crate::plan::stage::is_narrow): summing narrow lanes takes fewer registers.
+/// `is_narrow` in `plan/stage`: summing narrow lanes takes fewer registers.
 pub(super) fn narrowed(rewriter: &mut Rewriter, value: Value, ty: Ty, depth: u32) -> Option<Value> {
     let depth = depth.checked_sub(1)?;
     let inst = rewriter.block().inst(value);
