@@ -27,8 +27,8 @@ pub(super) struct Ahead<'f> {
 }
 
 impl<'f> Ahead<'f> {
-    /// Of a regular file of more than the buffers hold, for a ring takes its time; `None` if it is none, or if
-    /// there is no io_uring here.
+    /// Of a regular file of more than the buffers hold, for a ring takes its time; `None` if it is none, or
+    /// if there is no io_uring here.
     ///
     /// # Errors
     /// If its size cannot be had.
