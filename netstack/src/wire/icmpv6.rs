@@ -101,6 +101,22 @@ pub enum Repr<'a> {
     },
 }
 
+/// Puts the checksum, in whose place there are zeros, into a message.
+pub(super) fn put_sum(bytes: &mut [u8], src: Ipv6Addr, dst: Ipv6Addr) {
+    let pseudo = checksum::pseudo_header(src, dst, Protocol::Icmpv6, bytes.len() as u32);
+    let sum = checksum::add(pseudo, checksum::sum(bytes));
+    put_u16(bytes, field::CHECKSUM, !sum);
+}
+
+/// That a message's checksum is right, with the addresses of its packet (RFC 4443 section 2.3).
+pub(super) fn check_sum(bytes: &[u8], src: Ipv6Addr, dst: Ipv6Addr) -> Result<(), Error> {
+    let pseudo = checksum::pseudo_header(src, dst, Protocol::Icmpv6, bytes.len() as u32);
+    match checksum::add(pseudo, checksum::sum(bytes)) {
+        0xffff => Ok(()),
+        _ => Err(Error::Checksum),
+    }
+}
+
 impl<'a> Repr<'a> {
     /// Reads a message from the payload of a packet with these addresses.
     ///
@@ -110,10 +126,7 @@ impl<'a> Repr<'a> {
         if bytes.len() < HEADER_LEN {
             return Err(Error::Truncated);
         }
-        let pseudo = checksum::pseudo_header(src, dst, Protocol::Icmpv6, bytes.len() as u32);
-        if checksum::add(pseudo, checksum::sum(bytes)) != 0xffff {
-            return Err(Error::Checksum);
-        }
+        check_sum(bytes, src, dst)?;
         let (code, rest) = (bytes[field::CODE], &bytes[HEADER_LEN..]);
         let (ident, sequence) = (get_u16(bytes, field::IDENT), get_u16(bytes, field::SEQUENCE));
         match bytes[field::TYPE] {
@@ -182,9 +195,7 @@ impl<'a> Repr<'a> {
             }
         };
         bytes[field::TYPE] = kind;
-        let pseudo = checksum::pseudo_header(src, dst, Protocol::Icmpv6, bytes.len() as u32);
-        let sum = checksum::add(pseudo, checksum::sum(bytes));
-        put_u16(bytes, field::CHECKSUM, !sum);
+        put_sum(bytes, src, dst);
     }
 }
 

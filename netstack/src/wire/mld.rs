@@ -4,7 +4,7 @@
 
 use std::net::Ipv6Addr;
 
-use super::{Error, Protocol, checksum, get_u16, put_u16};
+use super::{Error, get_u16, icmpv6, put_u16};
 
 /// Whom reports are for: all routers that understand this version (section 5.2.14).
 pub const ALL_ROUTERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0x16);
@@ -56,10 +56,7 @@ impl ListenerQuery {
         if bytes.len() < QUERY_LEN || (bytes.len() > QUERY_LEN && bytes.len() < QUERY_V2_LEN) {
             return Err(Error::Truncated);
         }
-        let pseudo = checksum::pseudo_header(src, dst, Protocol::Icmpv6, bytes.len() as u32);
-        if checksum::add(pseudo, checksum::sum(bytes)) != 0xffff {
-            return Err(Error::Checksum);
-        }
+        icmpv6::check_sum(bytes, src, dst)?;
         let code = u32::from(get_u16(bytes, 4));
         // Section 5.1.3: beyond 15 bits a number of floating point. In version 1 it is a plain number.
         let is_plain = code < 0x8000 || bytes.len() == QUERY_LEN;
@@ -79,9 +76,7 @@ pub fn report(reason: ReportReason, groups: &[Ipv6Addr], src: Ipv6Addr) -> Box<[
         record[0] = reason as u8;
         record[4..].copy_from_slice(&group.octets());
     }
-    let pseudo = checksum::pseudo_header(src, ALL_ROUTERS, Protocol::Icmpv6, bytes.len() as u32);
-    let sum = checksum::add(pseudo, checksum::sum(&bytes));
-    put_u16(&mut bytes, 2, !sum);
+    icmpv6::put_sum(&mut bytes, src, ALL_ROUTERS);
     bytes
 }
 
@@ -96,9 +91,7 @@ mod tests {
         let mut bytes = vec![0; len];
         bytes[0] = QUERY;
         put_u16(&mut bytes, 4, code);
-        let pseudo = checksum::pseudo_header(ROUTER, ALL_NODES, Protocol::Icmpv6, len as u32);
-        let sum = checksum::add(pseudo, checksum::sum(&bytes));
-        put_u16(&mut bytes, 2, !sum);
+        icmpv6::put_sum(&mut bytes, ROUTER, ALL_NODES);
         bytes
     }
 
@@ -137,7 +130,6 @@ mod tests {
         assert_eq!((report[0], report[1], &report[4..8]), (143, 0, &[0, 0, 0, 1][..]));
         assert_eq!(&report[8..12], &[4, 0, 0, 0]);
         assert_eq!(&report[12..], &group.octets());
-        let pseudo = checksum::pseudo_header(ROUTER, ALL_ROUTERS, Protocol::Icmpv6, report.len() as u32);
-        assert_eq!(checksum::add(pseudo, checksum::sum(&report)), 0xffff);
+        assert_eq!(icmpv6::check_sum(&report, ROUTER, ALL_ROUTERS), Ok(()));
     }
 }

@@ -5,7 +5,7 @@ use std::net::Ipv6Addr;
 
 use smallvec::SmallVec;
 
-use super::{Error, EthernetAddress, Protocol, checksum, get_u16, get_u32, put_u16};
+use super::{Error, EthernetAddress, get_u16, get_u32, icmpv6};
 
 /// All routers of the link.
 pub const ALL_ROUTERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 2);
@@ -62,10 +62,7 @@ impl RouterAdvertisement {
         if bytes.len() < ADVERTISEMENT_LEN {
             return Err(Error::Truncated);
         }
-        let pseudo = checksum::pseudo_header(src, dst, Protocol::Icmpv6, bytes.len() as u32);
-        if checksum::add(pseudo, checksum::sum(bytes)) != 0xffff {
-            return Err(Error::Checksum);
-        }
+        icmpv6::check_sum(bytes, src, dst)?;
         // Section 6.1.2.
         if bytes[1] != 0 || !src.is_unicast_link_local() {
             return Err(Error::Malformed);
@@ -116,9 +113,7 @@ pub fn solicitation(src: Ipv6Addr, source: EthernetAddress) -> Box<[u8]> {
     bytes[0] = SOLICITATION;
     bytes[SOLICITATION_LEN..SOLICITATION_LEN + 2].copy_from_slice(&[OPTION_SOURCE, 1]);
     bytes[SOLICITATION_LEN + 2..].copy_from_slice(&source.0);
-    let pseudo = checksum::pseudo_header(src, ALL_ROUTERS, Protocol::Icmpv6, bytes.len() as u32);
-    let sum = checksum::add(pseudo, checksum::sum(&bytes));
-    put_u16(&mut bytes, 2, !sum);
+    icmpv6::put_sum(&mut bytes, src, ALL_ROUTERS);
     bytes
 }
 
@@ -131,9 +126,7 @@ mod tests {
 
     fn finished(mut bytes: Vec<u8>, src: Ipv6Addr) -> Vec<u8> {
         bytes[2..4].fill(0);
-        let pseudo = checksum::pseudo_header(src, ALL_NODES, Protocol::Icmpv6, bytes.len() as u32);
-        let sum = checksum::add(pseudo, checksum::sum(&bytes));
-        put_u16(&mut bytes, 2, !sum);
+        icmpv6::put_sum(&mut bytes, src, ALL_NODES);
         bytes
     }
 
