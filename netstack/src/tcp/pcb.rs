@@ -16,6 +16,9 @@
 //! `Pcb::segment_arrives` (rules in [`crate::tcp::state`]), go out by `Pcb::poll_transmit` (rules in
 //! [`crate::tcp::output`]).
 
+mod path_size;
+mod time_outs;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -25,7 +28,7 @@ use runtime::timer_wheel::TimerId;
 use crate::tcp::assembler::Assembler;
 use crate::tcp::congestion::Controller;
 use crate::tcp::ecn::Ecn;
-use crate::tcp::retransmit::{LossRecovery, Phase, Verdict, View, Waiting};
+use crate::tcp::retransmit::{LossRecovery, Verdict, View};
 use crate::tcp::rtt::RttEstimator;
 use crate::tcp::segment::{Outgoing, Segment};
 use crate::tcp::seq::SeqNumber;
@@ -34,9 +37,8 @@ use crate::tcp::time_wait;
 use crate::tcp::timers::{Timer, Timers};
 use crate::tcp::undo::Reduction;
 use crate::tcp::window_growth::WindowGrowth;
-use crate::tcp::{CloseReason, Config, Stream};
+use crate::tcp::{Config, Stream};
 use crate::tuple::FourTuple;
-use crate::wire::ipv6;
 use crate::wire::tcp::{Flags, Options, TIMESTAMPS_LEN, Timestamps};
 
 /// One connection's protocol state. It owns no payload: what it sends stays with the application's
@@ -343,128 +345,6 @@ impl Pcb {
         disposition
     }
 
-    /// Runs the timers that are due.
-    pub(crate) fn handle_timeout<S: Stream>(
-        &mut self,
-        now: Instant,
-        stream: &mut S,
-        config: &Config,
-    ) -> Disposition {
-        for timer in Timer::ALL {
-            if !self.timers.expire(timer, now) {
-                continue;
-            }
-            let disposition = match timer {
-                Timer::Retransmit => match std::mem::take(&mut self.recovery.waiting) {
-                    Waiting::TimeOut => self.retransmission_timed_out(now, stream, config),
-                    Waiting::Reordering => self.reordering_window_is_over(now, config),
-                    Waiting::Probe => self.probe_timed_out(now, config),
-                },
-                Timer::Persist => self.persist_timed_out(now, config),
-                Timer::DelayedAck => {
-                    self.due.ack_now |= self.due.ack_delayed;
-                    Disposition::Continue
-                }
-                Timer::KeepAlive => self.keep_alive_timed_out(now, config),
-                Timer::FinWait2 if self.state == State::TimeWait => {
-                    Disposition::Closed(CloseReason::Finished)
-                }
-                // Nobody is left who would close: as all stacks do, forget it (no TIME-WAIT: the peer's FIN, should
-                // it ever come, is answered by a reset).
-                Timer::FinWait2 => Disposition::Closed(CloseReason::TimedOut),
-                Timer::Application => {
-                    stream.timeout(now);
-                    Disposition::Continue
-                }
-            };
-            if disposition != Disposition::Continue {
-                self.close();
-                return disposition;
-            }
-        }
-        Disposition::Continue
-    }
-
-    /// RFC 6298 rules 5.4 to 5.7, and RFC 9293 section 3.8.3 for giving up.
-    fn retransmission_timed_out<S: Stream>(
-        &mut self,
-        now: Instant,
-        stream: &S,
-        config: &Config,
-    ) -> Disposition {
-        let opening = !self.state.is_synchronized();
-        let unsent = !opening && self.snd.max == self.snd.una;
-        if unsent && !self.due.probe && !self.has_data(stream) {
-            // What could not be sent was an ACK: there is nothing to try again.
-            return Disposition::Continue;
-        }
-        let limit = if opening { config.max_syn_retransmissions } else { config.max_retransmissions };
-        // A peer that shrank its window to nothing but answers is not dead (RFC 9293 section 3.8.6.1).
-        let stalled_by_window =
-            self.snd.wnd == 0 && now.saturating_since(self.last_received) < 2 * self.rtt.rto(config);
-        if self.user_timed_out(now, config) {
-            return Disposition::Closed(CloseReason::TimedOut);
-        }
-        if !stalled_by_window {
-            self.unanswered = self.unanswered.saturating_add(1);
-            if self.unanswered > limit {
-                return Disposition::Closed(CloseReason::TimedOut);
-            }
-        }
-        self.rtt.back_off();
-        if opening {
-            self.due.syn = true;
-            self.congestion.syn_was_lost();
-        } else if !unsent {
-            let flight = self.flight();
-            // Another one of what the last one sent again is no test (RFC 5682 section 2.1, step 1).
-            self.reduction = (self.recovery.phase() != Phase::TimedOut)
-                .then(|| Box::new(Reduction::new(&self.congestion, self.snd.una..self.snd.max, true)));
-            self.suspect_the_size(now, flight);
-            self.congestion.timed_out(flight, self.unanswered <= 1);
-            self.ecn.reduced(self.snd.max);
-            let view = self.view(now);
-            self.recovery.timed_out(&view);
-        }
-        self.timers.set(Timer::Retransmit, self.within_user_timeout(now, now + self.rtt.rto(config), config));
-        Disposition::Continue
-    }
-
-    /// Whether the peer has made no progress for as long as the application waits (RFC 9293 section 3.8.3,
-    /// RFC 5482).
-    fn user_timed_out(&self, now: Instant, config: &Config) -> bool {
-        config.user_timeout.is_some_and(|limit| self.owed_for(now) >= limit)
-    }
-
-    /// `at`, or when [`Pcb::user_timed_out`] turns true if that is earlier.
-    pub(crate) fn within_user_timeout(&self, now: Instant, at: Instant, config: &Config) -> Instant {
-        match config.user_timeout {
-            Some(limit) => at.min(now + limit.saturating_sub(self.owed_for(now))),
-            None => at,
-        }
-    }
-
-    fn owed_for(&self, now: Instant) -> Duration {
-        Duration::from_millis((now.as_millis() as u32).wrapping_sub(self.snd.owed_since_ms).into())
-    }
-
-    /// Nothing more may come of what was sent before what arrived: what did not arrive is lost (RFC 8985 section 6.2).
-    fn reordering_window_is_over(&mut self, now: Instant, config: &Config) -> Disposition {
-        let wait_us = self.detect_losses(now, self.flight());
-        self.arm_after_ack(now, false, wait_us, config);
-        if !self.timers.is_set(Timer::Retransmit) {
-            self.await_time_out(now, self.time_out_at(now, config), config);
-        }
-        Disposition::Continue
-    }
-
-    /// Two round trips without an ACK: the tail may be lost, and nothing after it will tell (RFC 8985 section 7.3).
-    fn probe_timed_out(&mut self, now: Instant, config: &Config) -> Disposition {
-        self.due.loss_probe = true;
-        self.await_time_out(now, now + self.rtt.rto(config), config);
-        Disposition::Continue
-    }
-
     /// FlightSize (RFC 5681 section 2), as congestion control wants to know it: what was in flight when segments could last be
     /// sent, of which the same batch of ACKs may have taken some off. Without that, a loss that shows at the end of a batch
     /// would seem to be one of a small window, and what the batch acknowledged one that was not used.
@@ -531,47 +411,6 @@ impl Pcb {
         }
     }
 
-    /// The window is closed, or silly, and nothing in flight would bring news of it.
-    fn persist_timed_out(&mut self, now: Instant, config: &Config) -> Disposition {
-        if self.user_timed_out(now, config) {
-            return Disposition::Closed(CloseReason::TimedOut);
-        }
-        self.persist_backoff = self.persist_backoff.saturating_add(1);
-        if self.snd.wnd > 0 {
-            self.due.override_sws = true;
-            self.snd.usual_wnd = self.snd.wnd;
-            return Disposition::Continue;
-        }
-        self.unanswered = self.unanswered.saturating_add(1);
-        if self.unanswered > config.max_retransmissions {
-            return Disposition::Closed(CloseReason::TimedOut);
-        }
-        self.due.probe = true;
-        Disposition::Continue
-    }
-
-    /// RFC 9293 section 3.8.4. The timer is not moved by each segment; it looks at the time of the last one instead.
-    fn keep_alive_timed_out(&mut self, now: Instant, config: &Config) -> Disposition {
-        let Some(idle) = config.keep_alive else { return Disposition::Continue };
-        let silent_until = self.last_received + idle;
-        if silent_until > now {
-            self.timers.set(Timer::KeepAlive, silent_until);
-            return Disposition::Continue;
-        }
-        if self.snd.max != self.snd.una {
-            // Retransmissions probe the peer already.
-            self.timers.set(Timer::KeepAlive, now + idle);
-            return Disposition::Continue;
-        }
-        self.unanswered = self.unanswered.saturating_add(1);
-        if self.unanswered > config.keep_alive_probes {
-            return Disposition::Closed(CloseReason::TimedOut);
-        }
-        self.due.probe = true;
-        self.timers.set(Timer::KeepAlive, now + config.keep_alive_interval.min(idle));
-        Disposition::Continue
-    }
-
     /// Takes over the stream's deadline. One that has passed comes a little later, not at once: a stream that leaves it
     /// where it was must not keep the stack busy.
     pub(crate) fn update_deadline<S: Stream>(&mut self, now: Instant, stream: &S) {
@@ -620,69 +459,6 @@ impl Pcb {
     pub(crate) fn enter_time_wait(&mut self, until: Instant) {
         self.state = State::TimeWait;
         self.timers.set(Timer::FinWait2, until);
-    }
-
-    /// A router says that packets above `mtu` do not get through (RFC 1191 section 4). What is in flight is sent again in
-    /// smaller segments; the loss is no sign of congestion. Whether it was news. Segments get no smaller than packets of 552
-    /// bytes, or reports would make us send headers, mostly: beyond, routers may cut them, as on Linux.
-    pub(crate) fn path_mtu_is(&mut self, now: Instant, mtu: u16, config: &Config) -> bool {
-        let headers_len = self.tuple.headers_len();
-        let is_ipv4 = self.tuple.ipv4_addrs().is_some();
-        let least = if is_ipv4 { MIN_PATH_MTU } else { ipv6::MIN_MTU };
-        let mss = (mtu.max(least) - headers_len).min(self.snd.mss);
-        // RFC 8201 section 4: of IPv6 nothing is less than the least.
-        let may_fragment = is_ipv4 && mtu < mss + headers_len;
-        let is_news = mss < self.snd.mss || (may_fragment && !self.snd.may_fragment);
-        if !is_news || !self.state.is_synchronized() {
-            return false;
-        }
-        self.shrink_segments(now, mss);
-        self.snd.may_fragment |= may_fragment;
-        if self.snd.max != self.snd.una {
-            let view = self.view(now);
-            self.reduction = None;
-            self.recovery.all_lost(&view);
-            self.await_time_out(now, now + self.rtt.rto(config), config);
-        }
-        true
-    }
-
-    /// Full segments do not arrive, again and again, and no router says why: the path may swallow what is too
-    /// large for it (RFC 2923 section 2.1). RFC 4821 would probe for the size; here what every path is known
-    /// to carry is tried, of IPv6 or, where that does not help either, of IPv4. If that was not the reason,
-    /// it costs some headers for ten minutes.
-    fn suspect_the_size(&mut self, now: Instant, flight: u32) {
-        let is_ipv4 = self.tuple.ipv4_addrs().is_some();
-        let mtu = match self.unanswered {
-            BLACK_HOLE_TIME_OUTS => ipv6::MIN_MTU,
-            SMALLER_BLACK_HOLE_TIME_OUTS if is_ipv4 => MIN_PATH_MTU,
-            _ => return,
-        };
-        let mss = mtu - self.tuple.headers_len();
-        if mss < self.snd.mss && flight >= u32::from(self.snd.mss) {
-            self.shrink_segments(now, mss);
-        }
-    }
-
-    /// Segments carry `mss` bytes at most from now on, until the path is tried anew.
-    fn shrink_segments(&mut self, now: Instant, mss: u16) {
-        let before = self.snd.mss_before_path.map_or(self.snd.mss, |(before, _)| before);
-        self.snd.mss_before_path = Some((before, seconds(now)));
-        self.snd.mss = mss;
-        self.congestion.set_smss(self.timestamps.smss(mss));
-    }
-
-    /// Paths change: some time after the last report the largest segments are tried again, and a path that is still small
-    /// says so (RFC 1191 section 6.3).
-    pub(crate) fn try_larger_path(&mut self, now: Instant) {
-        if let Some((before, reported_at)) = self.snd.mss_before_path
-            && seconds(now).wrapping_sub(reported_at) >= PATH_MTU_LIFETIME_S
-        {
-            self.snd.mss_before_path = None;
-            self.snd.mss = before;
-            self.snd.may_fragment = false;
-            self.congestion.set_smss(self.timestamps.smss(before));
-        }
     }
 
     fn close(&mut self) {
@@ -780,20 +556,6 @@ impl Pcb {
 }
 
 const DEADLINE_GRANULARITY: Duration = Duration::from_millis(2);
-
-/// How long a report of a smaller path is believed (RFC 1191 section 6.3: 10 minutes).
-const PATH_MTU_LIFETIME_S: u32 = 600;
-
-fn seconds(now: Instant) -> u32 {
-    (now.as_millis() / 1000) as u32
-}
-
-/// What all current stacks take for the least.
-const MIN_PATH_MTU: u16 = 552;
-
-/// So many time-outs in a row, of full segments, make the path suspect; so many the next size, too.
-const BLACK_HOLE_TIME_OUTS: u8 = 2;
-const SMALLER_BLACK_HOLE_TIME_OUTS: u8 = 4;
 
 /// At most one challenge ACK per connection, or half-open one, in this time.
 const CHALLENGE_INTERVAL_MS: u32 = 50;
