@@ -3,11 +3,11 @@
 
 mod common;
 
-use common::crash::{State, bytes, state};
+use common::crash::{bytes, sound_state, state};
 use common::script::{apply, parse};
 use fsstack::OpenOptions;
 use fsstack::image::build::{BuildOptions, Builder, Mtime};
-use fsstack::log::{Contents, Generation, Log, LogError};
+use fsstack::log::{Contents, Log, LogError};
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::Path;
@@ -141,22 +141,13 @@ impl TracedWriter {
     }
 }
 
-/// The state of an image that is sound to its last byte.
-fn check(image: &Path, place: &str) -> State {
-    let generation = Generation::open(image, &OpenOptions::default());
-    let generation = generation.unwrap_or_else(|error| panic!("{place}: {error}"));
-    let problems = generation.check(|_| {}).problems;
-    assert!(problems.is_empty(), "{place}: {problems:?}");
-    state(&generation)
-}
-
 /// Kills a writer at one system call of so many, and looks at what is there.
 fn killed_at_each(every: usize, first: usize) {
     let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let folder = tempfile::tempdir().unwrap();
     let image = folder.path().join("site.img");
     fs::write(&image, packed()).unwrap();
-    let mut states = vec![check(&image, "packed")];
+    let mut states = vec![sound_state(&image, "packed")];
     work(&image, |log| states.push(state(&log.snapshot())));
     let (mut before, mut after, mut calls) = (0, 0, first);
     loop {
@@ -167,7 +158,7 @@ fn killed_at_each(every: usize, first: usize) {
         let did = TracedWriter::start(folder.path()).kill_after(calls);
         let done = fs::metadata(folder.path().join("done")).unwrap().len() as usize;
         let place = format!("killed after {did} system calls and {done} commits");
-        let found = check(&image, &place);
+        let found = sound_state(&image, &place);
         if found == states[done] {
             before += 1;
         } else {
@@ -185,7 +176,7 @@ fn killed_at_each(every: usize, first: usize) {
         log.put(b"again", Mtime::default(), Contents::from(vec![1; 20_000]), b"").unwrap();
         log.sync().unwrap();
         let latest = state(&log.latest());
-        assert!(check(&image, &place) == latest, "{place}, and gone on with");
+        assert!(sound_state(&image, &place) == latest, "{place}, and gone on with");
         if did < calls {
             assert_eq!(done, states.len() - 1, "it came to its end");
             break;

@@ -80,6 +80,17 @@ pub trait Sink {
     }
 }
 
+impl Sink for Vec<u8> {
+    fn has_room(&self) -> bool {
+        true
+    }
+
+    fn take(&mut self, bytes: &[u8]) -> usize {
+        self.extend_from_slice(bytes);
+        bytes.len()
+    }
+}
+
 /// One connection's TLS.
 #[derive(Debug)]
 pub struct Session {

@@ -1,9 +1,11 @@
 //! What a device may hold after a crash: every write, flush and cut is remembered, and any state between can
 //! be made of them.
 
+use fsstack::OpenOptions;
 use fsstack::device::{Device, DeviceMut, FileDevice};
 use fsstack::log::Generation;
 use std::io;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 /// What happened to a device.
@@ -130,4 +132,13 @@ pub fn done(steps: &[Step]) -> usize {
         _ => None,
     });
     done.unwrap_or(0)
+}
+
+/// The state of an image that is sound to its last byte.
+pub fn sound_state(image: &Path, place: &str) -> State {
+    let generation = Generation::open(image, &OpenOptions::default());
+    let generation = generation.unwrap_or_else(|error| panic!("{place}: {error}"));
+    let problems = generation.check(|_| {}).problems;
+    assert!(problems.is_empty(), "{place}: {problems:?}");
+    state(&generation)
 }

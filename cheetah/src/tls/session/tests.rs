@@ -8,26 +8,11 @@ use super::super::certificates::KeyFiles;
 use super::super::record::{Alert, ContentType, Keys, MAX_CONTENT, Version};
 use super::*;
 
-/// Takes all that was opened.
-#[derive(Default)]
-struct Opened(Vec<u8>);
-
-impl Sink for Opened {
-    fn has_room(&self) -> bool {
-        true
-    }
-
-    fn take(&mut self, bytes: &[u8]) -> usize {
-        self.0.extend_from_slice(bytes);
-        bytes.len()
-    }
-}
-
 /// A server's end of a connection.
 struct Server {
     tools: Workspace,
     session: Session,
-    opened: Opened,
+    opened: Vec<u8>,
 }
 
 impl Server {
@@ -78,7 +63,7 @@ fn strangers_with(version: &'static SupportedProtocolVersion) -> (Server, Client
     let client = ClientConnection::new(Arc::new(config), "localhost".try_into().unwrap()).unwrap();
     let tools = Workspace::new(Arc::new(Acceptor::new(vec![files]).unwrap()));
     let session = tools.new_session();
-    (Server { tools, session, opened: Opened::default() }, client)
+    (Server { tools, session, opened: Vec::new() }, client)
 }
 
 fn said_by(client: &mut ClientConnection) -> Vec<u8> {
@@ -111,7 +96,7 @@ fn what_comes_right_behind_the_handshake() {
         bytes.extend(said_by(&mut client));
         bytes.chunks(piece.min(bytes.len())).for_each(|piece| server.hear(piece));
         assert!(matches!(server.session.state, State::Ours(_)));
-        assert_eq!(server.opened.0, b"question");
+        assert_eq!(server.opened, b"question");
         server.session.seal(&mut server.tools, &[b"answer"], 6, None);
         hear(&mut client, &server.sent());
         let mut answer = [0; 6];
