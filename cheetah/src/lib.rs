@@ -21,6 +21,7 @@ pub mod answer;
 mod answerers;
 pub mod body;
 pub mod channel;
+mod clock;
 pub mod conn;
 pub mod hosts;
 pub mod http2;

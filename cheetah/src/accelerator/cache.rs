@@ -235,9 +235,7 @@ impl Cache {
         now: u64,
     ) -> Found {
         let mut table = self.lock();
-        if !table.entries.contains_key(key) {
-            self.restore(&mut table, key);
-        }
+        self.restore(&mut table, key);
         let Some(entry) = table.entries.get_mut(key) else { return Found::Nothing };
         let Some(object) = entry.variants.iter().find(|object| object.selecting.selects(asked.clone()))
         else {
@@ -288,6 +286,9 @@ impl Cache {
     /// Takes into memory what the image has of a resource.
     fn restore(&self, table: &mut Table, key: &[u8]) {
         let Some(archive) = &table.archive else { return };
+        if table.entries.contains_key(key) {
+            return;
+        }
         let objects = archive.load(&name_of(key), key);
         // The newest last: each goes before what is there.
         let most = self.limits.memory(table);
@@ -304,9 +305,7 @@ impl Cache {
     /// Keeps a response to a request for `key`, unless it is too big for it.
     pub fn put(&self, key: &[u8], object: Arc<Object>) {
         let mut table = self.lock();
-        if !table.entries.contains_key(key) {
-            self.restore(&mut table, key);
-        }
+        self.restore(&mut table, key);
         let most = self.limits.memory(&table);
         let done = table.put(key, Arc::clone(&object), most);
         self.count_evicted(done.evicted);

@@ -335,7 +335,7 @@ impl Object {
     }
 }
 
-fn push_field(name: &[u8], value: &[u8], fields: &mut Vec<u8>) {
+pub(super) fn push_field(name: &[u8], value: &[u8], fields: &mut Vec<u8>) {
     for part in [name, b": ", value, b"\r\n"] {
         fields.extend_from_slice(part);
     }

@@ -22,7 +22,7 @@
 use std::ops::Range;
 
 use super::freshness::{Facts, Freshness, fields_of};
-use super::object::Selecting;
+use super::object::{Selecting, push_field};
 use crate::http::date;
 use crate::http::hpack;
 use crate::http::response::{self, Status};
@@ -75,9 +75,7 @@ pub(super) fn encode(parts: &Parts<'_>) -> Vec<u8> {
         const WANTED: [&[u8]; 7] =
             [b"cache-control", b"content-location", b"date", b"etag", b"expires", b"vary", b"last-modified"];
         if WANTED.iter().any(|other| name.eq_ignore_ascii_case(other)) {
-            for part in [name, b": ", value, b"\r\n"] {
-                not_modified.extend_from_slice(part);
-            }
+            push_field(name, value, &mut not_modified);
         }
     }
     let block = |head: &[u8]| {

@@ -13,6 +13,7 @@ use super::client::{WaitingClient, wait_for};
 use super::renewal::AcmeError;
 use super::state::StateFolder;
 use super::{AcmeOptions, state};
+use crate::clock::unix_now;
 use crate::store::Proofs;
 
 /// How long the authority may take to look at proofs, and to sign.
@@ -80,9 +81,8 @@ fn prove(order: &mut Order, proofs: &Proofs, stop: &AtomicBool) -> Result<(), Ac
                 "the authority does not take proofs by HTTP (http-01)".to_owned(),
             ));
         };
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         let proof = challenge.key_authorization();
-        proofs.show(&challenge.token, proof.as_str(), now.map_or(0, |now| now.as_secs()));
+        proofs.show(&challenge.token, proof.as_str(), unix_now());
         wait_for(challenge.set_ready())?;
     }
     let status = poll(order, stop, |status| matches!(status, OrderStatus::Pending))?;

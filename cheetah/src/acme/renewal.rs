@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use super::AcmeOptions;
 use super::client::WaitingClient;
 use super::order::{self, Signed};
 use super::schedule;
 use super::state::{Life, StateFolder};
+use crate::clock::unix_now;
 use crate::store::Proofs;
 use crate::tls::Acceptor;
 
@@ -130,8 +131,7 @@ impl Renewer {
 }
 
 fn now() -> i64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    now.map_or(0, |now| i64::try_from(now.as_secs()).unwrap_or(i64::MAX))
+    i64::try_from(unix_now()).unwrap_or(i64::MAX)
 }
 
 /// What was got since the start.

@@ -7,12 +7,13 @@
 
 use std::collections::HashSet;
 use std::io;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime};
 
 use blake3::Hash;
 
 use super::manifest::{MAX_MANIFEST_BYTES, Manifest};
 use super::{Depot, Stored, image_name, invalid, part_name};
+use crate::clock::unix_now;
 
 /// The object that says that somebody collects.
 const LEASE: &str = "collecting";
@@ -70,10 +71,6 @@ fn until(text: &[u8]) -> u64 {
     let text = std::str::from_utf8(text).ok();
     let time = text.and_then(|text| text.strip_prefix(LEASE_MAGIC)?.split_whitespace().nth(1)?.parse().ok());
     time.unwrap_or(0)
-}
-
-fn unix_now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
 }
 
 /// When something began, by two clocks: one stands still while the machine sleeps, the other may be set back.

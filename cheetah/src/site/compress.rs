@@ -32,7 +32,7 @@ fn encode(coding: Coding, contents: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
     let written = match coding {
         Coding::Brotli => {
-            let quality = if contents.len() <= MAX_BEST_BYTES { 11 } else { 9 };
+            let quality = brotli_quality(contents);
             let parameters =
                 brotli::enc::BrotliEncoderParams { quality, size_hint: contents.len(), ..Default::default() };
             brotli::BrotliCompress(&mut &contents[..], &mut bytes, &parameters).map(drop)
@@ -50,6 +50,10 @@ fn encode(coding: Coding, contents: &[u8]) -> Vec<u8> {
         Ok(()) => bytes,
         Err(_) => contents.to_vec(),
     }
+}
+
+fn brotli_quality(contents: &[u8]) -> i32 {
+    if contents.len() <= MAX_BEST_BYTES { 11 } else { 9 }
 }
 
 fn zstd_level(contents: &[u8]) -> i32 {
@@ -83,7 +87,7 @@ fn zstd_after(contents: &[u8], old: &[u8]) -> Option<Vec<u8>> {
 /// A stream of Brotli that has `old` ahead of it, as draft-vandevenne-shared-brotli-format has a raw dictionary: it is
 /// referred to by distances beyond the beginning, and the words that Brotli knows by itself are not used.
 fn brotli_after(contents: &[u8], old: &[u8]) -> Option<Vec<u8>> {
-    let quality = if contents.len() <= MAX_BEST_BYTES { 11 } else { 9 };
+    let quality = brotli_quality(contents);
     // Both in one window: 16 MB and less, as every client has them.
     let both = contents.len() + old.len() + 16;
     let lgwin = (16..=24).find(|&bits| both <= 1 << bits)?;

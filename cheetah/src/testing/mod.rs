@@ -4,7 +4,7 @@
 //! | function | is given | asserts |
 //! |---|---|---|
 //! | [`fuzz_requests`] | what a client of HTTP/1.1 says | the same is answered however it is cut |
-//! | [`fuzz_http2`] | decisions that frames are made of, some of them broken | what is answered is HTTP/2, and bounded |
+//! | [`fuzz_http2`] | decisions that frames are made of, some of them broken | what is answered is HTTP/2 |
 //! | [`fuzz_records`] | decisions that damage a stream of TLS records | what is opened is what was sent, as far as it is opened |
 
 mod frames;

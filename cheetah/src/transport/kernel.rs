@@ -37,10 +37,10 @@ use slab::Slab;
 
 use super::control::{self, Order, Orders, Shared};
 use crate::channel::Channel;
+use crate::clock::unix_now;
 use crate::programs::Programs;
 use crate::report::Report;
 use crate::service::Service;
-use crate::transport::unix_now;
 use by_ring::ByRing;
 use connection::{Calls, Connection, Over, Turn};
 

@@ -8,10 +8,3 @@ pub mod kernel;
 pub mod sim;
 pub mod stack;
 pub mod web;
-
-use std::time::{SystemTime, UNIX_EPOCH};
-
-/// Seconds since 1970; 0 before. The monotonic clock is the event loop's.
-fn unix_now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
-}

@@ -24,8 +24,8 @@ use runtime::time::Instant;
 use smallvec::SmallVec;
 
 use super::control::{self, Order, Orders, Shared};
-use super::unix_now;
 use super::web::Web;
+use crate::clock::unix_now;
 use crate::programs::Programs;
 use crate::report::Report;
 use crate::service::Service;

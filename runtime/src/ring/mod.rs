@@ -1,8 +1,8 @@
 //! Sockets by io_uring: what is to be done with many of them is said, and what was done is heard, by one system call.
 //!
 //! ```text
-//!   keep_receiving, await_room, close ──┐
-//!   SendBatch: bytes from where they lie ┴─▶ one io_uring_enter ──▶ RingEvent: bytes, room, ends
+//!   keep_receiving, await_readable, close ┐
+//!   SendBatch: bytes from where they lie ──┴─▶ one io_uring_enter ──▶ RingEvent: bytes, ends
 //! ```
 //!
 //! A [`SocketRing`] belongs to one thread. Bytes that come are in memory that the kernel takes from what all sockets share,
@@ -71,11 +71,6 @@ pub enum RingEvent {
         /// Whose.
         key: u32,
     },
-    /// What [`SocketRing::await_room`] waited for has come; or the wait was cancelled.
-    Room {
-        /// Whose.
-        key: u32,
-    },
 }
 
 /// What an operation is, in what the kernel hands back, above its number.
@@ -84,15 +79,13 @@ pub enum RingEvent {
 enum Operation {
     Receive,
     Readable,
-    Room,
     Send,
     /// Of which nobody wants to hear.
     Silent,
 }
 
 impl Operation {
-    const ALL: [Operation; 5] =
-        [Operation::Receive, Operation::Readable, Operation::Room, Operation::Send, Operation::Silent];
+    const ALL: [Operation; 4] = [Operation::Receive, Operation::Readable, Operation::Send, Operation::Silent];
 
     fn of(self, key: u32) -> u64 {
         (self as u64) << 32 | u64::from(key)
@@ -212,15 +205,6 @@ impl SocketRing {
         self.push(poll.user_data(Operation::Readable.of(key)))
     }
 
-    /// Waits, once, until `socket` takes bytes.
-    ///
-    /// # Errors
-    /// As said.
-    pub fn await_room(&mut self, socket: BorrowedFd<'_>, key: u32) -> io::Result<()> {
-        let poll = opcode::PollAdd::new(Fd(socket.as_raw_fd()), libc::POLLOUT as u32).build();
-        self.push(poll.user_data(Operation::Room.of(key)))
-    }
-
     /// Ends all that is under way for `socket`: each then ends with an event, perhaps of something that was quicker.
     ///
     /// # Errors
@@ -263,11 +247,6 @@ impl SocketRing {
     /// What has happened, in order.
     pub fn next_event(&mut self) -> Option<RingEvent> {
         self.ended.pop_front()
-    }
-
-    /// Whether there is an event to be had.
-    pub fn has_events(&self) -> bool {
-        !self.ended.is_empty()
     }
 
     /// Whether a call would get further now: something was said, or something has ended that the kernel has yet to tell.
@@ -329,7 +308,6 @@ impl SocketRing {
                     ended.push_back(RingEvent::Received { key, bytes, goes_on: cqueue::more(flags) });
                 }
                 Operation::Readable => ended.push_back(RingEvent::Readable { key }),
-                Operation::Room => ended.push_back(RingEvent::Room { key }),
                 Operation::Send => batch.end(key, result),
                 Operation::Silent => {}
             }
@@ -344,8 +322,8 @@ impl Drop for SocketRing {
         // What was said, but not told yet, is: sockets are closed by it.
         let _ = self.enter(0, None);
         let ended = self.ring.submitter().register_sync_cancel(Some(patience), CancelBuilder::any());
-        let is_over = ended.as_ref().is_ok_and(|()| true)
-            || ended.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+        let is_over =
+            ended.is_ok() || ended.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
         let _ = self.enter(0, None);
         let is_given_back = self.ring.submitter().unregister_buf_ring(buffers::GROUP).is_ok();
         self.ended.clear();

@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 use cheetah::acme::{AcmeOptions, LETS_ENCRYPT, Renewer, StateFolder};
 use cheetah::store::Proofs;
 use cheetah::tls::{Acceptor, KeyFiles};
-use rustls::pki_types::{DnsName, ServerName};
+use rustls::pki_types::ServerName;
 
 use super::Usage;
 use super::privileges::Account;
@@ -71,8 +71,8 @@ impl AcmeArguments {
             bail!(Usage(format!("--acme: at most {MAX_NAMES} names in one certificate")));
         }
         for name in &self.acme {
-            let is_name = DnsName::try_from(name.as_str()).is_ok() && name.contains('.');
-            if !is_name || !matches!(ServerName::try_from(name.as_str()), Ok(ServerName::DnsName(_))) {
+            let is_dns = matches!(ServerName::try_from(name.as_str()), Ok(ServerName::DnsName(_)));
+            if !is_dns || !name.contains('.') {
                 bail!(Usage(format!(
                     "--acme {name}: give a name as it stands in an address, as in www.example.org; one with a star \
                      cannot be proved over HTTP"

@@ -225,7 +225,6 @@ impl Worker {
                     connection.readable = true;
                     true
                 }),
-                RingEvent::Room { .. } => {}
                 RingEvent::Received { key, bytes, goes_on } => self.on_ring(key, |connection, service| {
                     connection.intake.receives = goes_on;
                     match bytes {
