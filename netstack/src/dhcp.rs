@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use runtime::time::Instant;
 
+use crate::device::fault::Random;
 use crate::wire::EthernetAddress;
 use crate::wire::dhcpv4::{DhcpKind, DhcpMessage};
 
@@ -88,13 +89,14 @@ pub struct DhcpClient {
     /// When something is to be done next.
     due: Instant,
     wait: Duration,
-    random: u64,
+    random: Random,
 }
 
 impl DhcpClient {
     /// Begins with the first [`DhcpClient::poll`], which is due at once. `random` is another for each host.
     pub const fn new(hardware_addr: EthernetAddress, random: u64) -> DhcpClient {
         let (state, began, due) = (LeaseState::Selecting, Instant::ZERO, Instant::ZERO);
+        let random = Random::new(random);
         DhcpClient { hardware_addr, state, transaction: 0, began, due, wait: FIRST_WAIT, random }
     }
 
@@ -125,7 +127,7 @@ impl DhcpClient {
         let message = match self.state {
             LeaseState::Selecting => {
                 if self.wait == FIRST_WAIT {
-                    (self.transaction, self.began) = (self.random() as u32, now);
+                    (self.transaction, self.began) = (self.random.next_u64() as u32, now);
                 }
                 self.due = now + self.next_wait();
                 self.message(now, DhcpKind::Discover)
@@ -141,7 +143,7 @@ impl DhcpClient {
             }
             LeaseState::Bound { lease, rebind, .. } => {
                 self.state = LeaseState::Renewing { lease, rebind };
-                (self.transaction, self.began) = (self.random() as u32, now);
+                (self.transaction, self.began) = (self.random.next_u64() as u32, now);
                 return self.poll(now);
             }
             LeaseState::Renewing { lease, rebind } if rebind <= now => {
@@ -227,7 +229,7 @@ impl DhcpClient {
         self.state = LeaseState::Selecting;
         (self.wait, self.due) = (FIRST_WAIT, now + REFUSED_WAIT);
         // What is still under way belongs to the exchange before.
-        self.transaction = self.random() as u32;
+        self.transaction = self.random.next_u64() as u32;
     }
 
     fn message(&self, now: Instant, kind: DhcpKind) -> DhcpMessage {
@@ -244,15 +246,7 @@ impl DhcpClient {
     fn next_wait(&mut self) -> Duration {
         let wait = self.wait;
         self.wait = (2 * wait).min(LAST_WAIT);
-        wait - Duration::from_secs(1) + Duration::from_millis(self.random() % 2000)
-    }
-
-    /// SplitMix64 (Steele, Lea and Flood, 2014).
-    fn random(&mut self) -> u64 {
-        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.random ^ self.random >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ z >> 31
+        wait - Duration::from_secs(1) + Duration::from_millis(self.random.next_u64() % 2000)
     }
 }
 

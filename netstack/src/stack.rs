@@ -674,9 +674,6 @@ impl Stack {
         let keys: Vec<Key> = self.demux.values(of_ipv4).copied().collect();
         for key in keys {
             let Some((pcb, mut stream)) = app.connection(key) else { continue };
-            if pcb.tuple.ipv4_addrs().is_some() != of_ipv4 {
-                continue;
-            }
             let closed = Disposition::Closed(CloseReason::AddressLost);
             let closed = self.settle(now, key, pcb, &mut stream, closed);
             drop(stream);

@@ -335,8 +335,8 @@ impl Volume {
         if is_there && keep {
             return Err(Errno::EEXIST);
         }
-        self.entry(&from)?;
-        if from == to || self.entry(&from)?.names().any(|name| name == to) {
+        let entry = self.entry(&from)?;
+        if from == to || entry.names().any(|name| name == to) {
             return Ok(());
         }
         let (orphan, other) = (self.orphan_of(&to), self.other_name(&to));

@@ -120,10 +120,10 @@ impl Autoconf {
             || self.global.is_some_and(|global| global.addr == addr && is_asked_for(global.standing))
     }
 
-    /// Another host has `addr`, or wants it too (section 5.4.3, 5.4.4).
-    pub(crate) fn claimed(&mut self, addr: Ipv6Addr) {
+    /// Another host has `addr`, or wants it too (section 5.4.3, 5.4.4). Whether it is one that we have asked for.
+    pub(crate) fn claimed(&mut self, addr: Ipv6Addr) -> bool {
         if !self.is_tentative(addr) {
-            return;
+            return false;
         }
         self.refused = Some(addr);
         if self.link_local.0 == addr {
@@ -132,6 +132,7 @@ impl Autoconf {
         if let Some(global) = self.global.as_mut().filter(|global| global.addr == addr) {
             global.standing = Standing::Duplicate;
         }
+        true
     }
 
     /// A router at `from` tells of itself.

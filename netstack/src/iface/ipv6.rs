@@ -89,11 +89,11 @@ impl Ipv6Interface {
 
     /// The groups that we are in, but for all nodes, which nobody reports: those of our addresses, and of
     /// those that may become ours (RFC 4291 section 2.8, RFC 4862 section 5.4.2).
-    pub(crate) fn groups(&self) -> SmallVec<[Ipv6Addr; 2]> {
+    pub(crate) fn groups(&self) -> SmallVec<[Ipv6Addr; 3]> {
         let candidate = self.autoconf.as_ref().and_then(Autoconf::candidate);
         let addrs = [Some(self.config.addr), candidate, Some(self.link_local)];
         let addrs = addrs.into_iter().flatten().filter(|addr| !addr.is_unspecified());
-        let mut groups: SmallVec<[Ipv6Addr; 2]> = addrs.map(solicited_node).collect();
+        let mut groups: SmallVec<[Ipv6Addr; 3]> = addrs.map(solicited_node).collect();
         groups.dedup();
         groups
     }

@@ -34,7 +34,8 @@ impl Stack {
         let Some(own) = &self.ipv6 else { return false };
         let Ok(packet) = ipv6::Packet::new_checked(bytes) else { return false };
         let (src, dst) = (packet.src_addr(), packet.dst_addr());
-        let (for_us, for_group) = (own.is_ours(dst), own.is_our_group(dst));
+        let for_us = own.is_ours(dst);
+        let for_group = !for_us && dst.is_multicast() && own.is_our_group(dst);
         // RFC 4291 section 2.7: no group as source. From no address at all come only questions for an address.
         if !(for_us || for_group) || own.is_ours(src) || !(is_unicast(src) || src.is_unspecified()) {
             return false;
@@ -128,6 +129,9 @@ impl Stack {
     pub(super) fn report_groups(&mut self, now: Instant) {
         let is_first = self.config.share.is_first();
         let Some(own) = &mut self.ipv6 else { return };
+        if own.reports.poll_timeout().is_none_or(|at| at > now) {
+            return;
+        }
         let (src, to) = (own.addr_for_reports(), mld::ALL_ROUTERS);
         let random =
             self.secret.hash(&FourTuple::new((src, 0).into(), (to, 0).into()), now.as_nanos() as u32);
@@ -245,9 +249,7 @@ impl Stack {
     /// Somebody has an address that we have asked for. Whether we have.
     fn claimed6(&mut self, addr: Ipv6Addr) -> bool {
         let Some(autoconf) = self.ipv6.as_mut().and_then(|own| own.autoconf.as_mut()) else { return false };
-        let is_tentative = autoconf.is_tentative(addr);
-        autoconf.claimed(addr);
-        is_tentative
+        autoconf.claimed(addr)
     }
 
     /// A router tells of itself (RFC 4861 section 6.3.4), to who has its addresses from there.

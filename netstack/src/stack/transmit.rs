@@ -151,7 +151,7 @@ impl Stack {
         let more = rest > room;
         let len = if more { room & !7 } else { rest };
         let mut headers = [0; IPV4_END];
-        self.ipv4_headers(&mut headers, to, icmp.to, Protocol::Icmp, len);
+        self.ipv4_headers(&mut headers, to, (self.config.ipv4_addr, icmp.to), Protocol::Icmp, len);
         if more || icmp.sent > 0 {
             let mut packet = ipv4::Packet::new_unchecked(&mut headers[ethernet::HEADER_LEN..]);
             if icmp.sent == 0 {
@@ -183,12 +183,8 @@ impl Stack {
     ) -> R {
         let (src_addr, datagram) = Self::dhcp_datagram(outgoing);
         let mut headers = [0; IPV4_END];
-        self.ethernet_header(&mut headers, to, EtherType::Ipv4);
-        self.ip_ident = self.ip_ident.wrapping_add(self.config.share.count() as u16);
-        let (protocol, payload_len) = (Protocol::Udp, datagram.len());
-        let (dst_addr, ttl, ident, ecn) = (outgoing.to, TTL, self.ip_ident, 0);
-        let ip = ipv4::Repr { src_addr, dst_addr, protocol, payload_len, ttl, ident, ecn };
-        ip.emit(&mut ipv4::Packet::new_unchecked(&mut headers[ethernet::HEADER_LEN..]));
+        let payload_len = datagram.len();
+        self.ipv4_headers(&mut headers, to, (src_addr, outgoing.to), Protocol::Udp, payload_len);
         emit(&Transmission {
             headers: &headers,
             payload: Payload::Pieces(&[Piece::new(&datagram)]),
@@ -314,7 +310,7 @@ impl Stack {
             IPV6_END
         } else {
             let dst = tuple.ipv4_addrs().map_or(Ipv4Addr::UNSPECIFIED, |(_, dst)| dst);
-            self.ipv4_headers(&mut buffer, to, dst, Protocol::Tcp, ip_payload_len);
+            self.ipv4_headers(&mut buffer, to, (self.config.ipv4_addr, dst), Protocol::Tcp, ip_payload_len);
             if segment.may_fragment {
                 ipv4::Packet::new_unchecked(&mut buffer[ethernet::HEADER_LEN..]).set_fragment(0, false);
             }
@@ -401,22 +397,15 @@ impl Stack {
         &mut self,
         headers: &mut [u8],
         to: EthernetAddress,
-        dst_addr: Ipv4Addr,
+        (src_addr, dst_addr): (Ipv4Addr, Ipv4Addr),
         protocol: Protocol,
         payload_len: usize,
     ) {
         self.ethernet_header(headers, to, EtherType::Ipv4);
         // No two stacks with our address give the same.
         self.ip_ident = self.ip_ident.wrapping_add(self.config.share.count() as u16);
-        let ip = ipv4::Repr {
-            src_addr: self.config.ipv4_addr,
-            dst_addr,
-            protocol,
-            payload_len,
-            ttl: TTL,
-            ident: self.ip_ident,
-            ecn: 0,
-        };
+        let ip =
+            ipv4::Repr { src_addr, dst_addr, protocol, payload_len, ttl: TTL, ident: self.ip_ident, ecn: 0 };
         ip.emit(&mut ipv4::Packet::new_unchecked(&mut headers[ethernet::HEADER_LEN..]));
     }
 

@@ -2,7 +2,6 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::super::commit;
 use super::super::error::LogError;
 use super::super::node::{Node, Source};
 use super::super::segment::SegmentKind;
@@ -36,22 +35,13 @@ impl Log {
         }
     }
 
-    /// Bytes of the segments of the last generation.
-    pub fn segment_bytes(&self) -> u64 {
-        self.superblock.total_bytes()
-    }
-
     /// Which segments are to be copied together so that `total` bytes become some less than `most`; `None` if nothing would
     /// be gained.
     fn choose_emptiest(&mut self, total: u64, most: u64) -> Option<HashSet<u64>> {
         self.unchecked_bytes = 0;
         let live = live_room(&self.tree);
         // A segment in which a file has but an empty run, or none of its contents, still has it.
-        let named = commit::live_bytes(&self.tree);
-        let live_of = |place: &Place| match named.contains_key(&place.number) {
-            true => live.get(&place.number).copied().unwrap_or(0).max(1),
-            false => 0,
-        };
+        let live_of = |place: &Place| live.get(&place.number).map_or(0, |&bytes| bytes.max(1));
         let mut places: Vec<(u64, &Place)> =
             self.superblock.segments.iter().map(|place| (live_of(place), place)).collect();
         // By the part that is live.
