@@ -60,6 +60,7 @@ serve_https() { # name source
         *-separate) without+=${without:+,}fused-loops ;;
     esac
     [ -z "$without" ] || set -- "$@" --without "$without"
+    case $name in *-uring*) set -- "$@" --sockets io-uring ;; esac
     serve "$source" "${name%%-*}" --tls-listen 10.83.0.1:8443 --tls-cert "$tls_files/c.pem" --tls-key "$tls_files/k.pem" "$@"
 }
 

@@ -16,7 +16,6 @@ use super::scalar::{self, ConstantTables, scalar_type};
 use super::vector::{self, accumulate, merge, previous, running, splat, sums, view};
 use crate::ir::{Op, StateId, Ty};
 use crate::plan::scalar::Fused;
-
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{
     AbiParam, Block, BlockArg, Function, InstBuilder, MemFlagsData, Signature, Type, UserFuncName, Value,

@@ -23,8 +23,8 @@ pub(crate) const MAX_WIDE_ENTRIES: usize = 16;
 /// one vector follow one after the other for so long that the scalar loop is faster.
 const MAX_WIDENING: usize = 4;
 
-/// Most registers of a linear recurrence where it has one for each vector of numbers.
-const MAX_SYSTEM: usize = 8;
+/// Most registers of a linear recurrence where it has one for each vector of numbers; so many states at most.
+pub(crate) const MAX_SYSTEM: usize = 8;
 
 /// Most bytes of running reductions that take turns: their last results are in one lane of 128 bits.
 const MAX_TURNS: usize = 16;

@@ -13,7 +13,7 @@ use crate::analyse::{Analysed, Class, StateFacts, bounds};
 use crate::ir::{Op, Pipe, StateId, Ty, Value, WideBinary};
 use crate::plan::induction::Step;
 use crate::plan::target::{LaneOps, Target};
-pub(crate) use demand::{MAX_BYTE_ENTRIES, MAX_MULTIPLES, MAX_SUBTRACTIONS, MAX_WIDE_ENTRIES};
+pub(crate) use demand::{MAX_BYTE_ENTRIES, MAX_MULTIPLES, MAX_SUBTRACTIONS, MAX_SYSTEM, MAX_WIDE_ENTRIES};
 use form::Chooser;
 pub(crate) use form::{Addend, LinearSystem, MAX_NUMBER, NARROW_DEPTH, Running, Second, StateForm};
 pub(crate) use period::MAX_COMMON_PERIOD;

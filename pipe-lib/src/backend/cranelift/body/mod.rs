@@ -307,7 +307,7 @@ pub(crate) enum Carry {
         sum_of_sums: u32,
         /// The type of both.
         ty: Ty,
-        /// [`Reduce::Add`] or [`Reduce::Addmod`].
+        /// [`Reduce::Add`], [`Reduce::Addc`] or [`Reduce::Addmod`].
         op: Reduce,
         /// Bytes of an operand's lane.
         lane: u8,

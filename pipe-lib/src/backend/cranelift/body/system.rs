@@ -10,7 +10,7 @@
 use super::lanes::StageLowering;
 use super::{Carry, System};
 use crate::ir::Value;
-use crate::plan::stage::LinearSystem;
+use crate::plan::stage::{LinearSystem, MAX_SYSTEM};
 
 /// A system before lowering, with what a word adds to each of its states.
 pub(super) struct SystemTerm<'a> {
@@ -59,8 +59,8 @@ impl System {
         power
     }
 
-    /// The states after the last chunk, given the registers' bytes.
-    pub(crate) fn finish(&self, partial: &[u8]) -> Vec<u64> {
+    /// The states after the last chunk, given the registers' bytes; zeros behind them.
+    pub(crate) fn finish(&self, partial: &[u8]) -> [u64; MAX_SYSTEM] {
         let (side, lane) = (self.states.len(), usize::from(self.lane));
         let of_state = partial.len() / side;
         let number = |state: usize, word: usize| {
@@ -69,13 +69,14 @@ impl System {
             bytes[..lane].copy_from_slice(&partial[at..at + lane]);
             u64::from_le_bytes(bytes)
         };
-        let mut sums = vec![0u64; side];
+        let mut sums = [0u64; MAX_SYSTEM];
         for word in 0..of_state / lane {
-            let next = |state: usize| {
-                let products = (0..side).map(|of| self.matrix[state * side + of].wrapping_mul(sums[of]));
-                products.fold(number(state, word), u64::wrapping_add) & self.ty.mask()
-            };
-            sums = (0..side).map(next).collect();
+            let before = sums;
+            for (state, sum) in sums[..side].iter_mut().enumerate() {
+                let row = &self.matrix[state * side..][..side];
+                let products = row.iter().zip(before).map(|(factor, of)| factor.wrapping_mul(of));
+                *sum = products.fold(number(state, word), u64::wrapping_add) & self.ty.mask();
+            }
         }
         sums
     }
