@@ -93,6 +93,7 @@ fn brotli_after(contents: &[u8], old: &[u8]) -> Option<Vec<u8>> {
     let lgwin = (16..=24).find(|&bits| both <= 1 << bits)?;
     let parameters =
         brotli::enc::BrotliEncoderParams { quality, lgwin, size_hint: contents.len(), ..Default::default() };
+    let dictionary = without_a_way_across(old, contents)?;
     let mut bytes = Vec::new();
     let [mut input, mut output] = [const { [0; 4096] }; 2].map(Vec::from);
     brotli::BrotliCompressCustomIoCustomDict(
@@ -103,11 +104,25 @@ fn brotli_after(contents: &[u8], old: &[u8]) -> Option<Vec<u8>> {
         &parameters,
         brotli::enc::StandardAlloc::default(),
         &mut |_, _, _, _| {},
-        old,
+        &dictionary,
         std::io::ErrorKind::UnexpectedEof.into(),
     )
     .ok()?;
     Some(bytes)
+}
+
+/// `old` as the encoder has to see it. A copy that begins in a dictionary has to end there (a client refuses others),
+/// but the encoder sees one text and copies across its end, where contents begin. So the last byte becomes one that no
+/// copy can take along: between its two neighbours it never stands in `contents`. None if each byte does.
+fn without_a_way_across(old: &[u8], contents: &[u8]) -> Option<Vec<u8>> {
+    let (&first, [start @ .., _]) = (contents.first()?, old) else { return None };
+    let mut taken = [false; 256];
+    for pair in contents.windows(2) {
+        taken[usize::from(pair[1])] |= start.last() == Some(&pair[0]);
+        taken[usize::from(pair[0])] |= pair[1] == first;
+    }
+    let free = (0..=u8::MAX).find(|&byte| !taken[usize::from(byte)])?;
+    Some([start, &[free]].concat())
 }
 
 #[cfg(test)]
@@ -200,6 +215,28 @@ mod tests {
                 prop_assert_eq!(decode_after(coding, &bytes, old.as_bytes()), new.as_bytes());
             }
         }
+    }
+
+    /// The end of the older and the beginning of the newer are one run, or together make what comes later.
+    #[test]
+    fn no_copy_leads_out_of_the_dictionary() {
+        let words: String = (0..200).map(|i| format!("{i} ")).collect();
+        for fresh in ["      aaaa", "199 199 199 199 ", "a 0 1 2 99 a 0 1 2 "] {
+            let new = [fresh, &words, "199 ", fresh].concat();
+            let made = deltas(new.as_bytes(), words.as_bytes(), &[]);
+            assert_eq!(made.len(), 2);
+            for (coding, bytes) in made {
+                assert!(
+                    decode_after(coding, &bytes, words.as_bytes()) == new.as_bytes(),
+                    "{coding:?}, {fresh}"
+                );
+            }
+        }
+        // Any byte would do harm somewhere: each stands before the first.
+        let every: Vec<u8> = (0..=u8::MAX).flat_map(|byte| [byte, b'0']).collect();
+        assert_eq!(without_a_way_across(words.as_bytes(), &[b"0", &every[..]].concat()), None);
+        assert!(without_a_way_across(words.as_bytes(), b"0").is_some_and(|seen| seen.len() == words.len()));
+        assert_eq!(without_a_way_across(b"", b"0"), None);
     }
 
     #[test]
