@@ -30,3 +30,9 @@ pub mod buffered;
 pub mod connections;
 pub mod send_buffer;
 pub mod with_datagrams;
+
+pub mod sockets;
+
+pub mod blocking;
+#[cfg(feature = "futures")]
+pub mod futures;
