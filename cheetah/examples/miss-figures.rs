@@ -1,7 +1,8 @@
 //! Figures of what is not in memory, each with what it is compared with in the same run: what `scripts/bench-fs miss` prints.
 //!
 //!   miss-figures image FILE MEGABYTES   an image of 64 KB files
-//!   miss-figures random FILE            random blocks of 16 KiB past the kernel's cache, 1 to 64 at once: a loop, and fio
+//!   miss-figures random FILE KILOBYTES  random blocks of 4 or 16 KiB past the kernel's cache, 1 to 64 at once: a loop (with
+//!                                       memory and files registered, and without), and fio
 //!   miss-figures mixed FILE             latency of hot requests while others miss: by io_uring, by threads, waiting
 
 use std::fs::File;
@@ -31,7 +32,7 @@ fn main() -> Result<()> {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments[..] {
         ["image", file, megabytes] => image(Path::new(file), megabytes.parse()?),
-        ["random", file] => random(Path::new(file)),
+        ["random", file, kilobytes] => random(Path::new(file), kilobytes.parse::<usize>()? << 10),
         ["mixed", file] => mixed(Path::new(file)),
         _ => bail!("what is there to do stands at the top of this example's source"),
     }
@@ -64,6 +65,8 @@ impl Random {
 struct Blocks {
     file: File,
     direct: File,
+    /// At most those of a frame.
+    block_bytes: usize,
 }
 
 impl BlockSource for Blocks {
@@ -75,8 +78,12 @@ impl BlockSource for Blocks {
         Some(self.direct.as_fd())
     }
 
+    fn is_lasting(&self) -> bool {
+        true
+    }
+
     fn place(&self, index: u64) -> std::io::Result<(u64, usize)> {
-        Ok((index * BLOCK as u64, BLOCK))
+        Ok((index * self.block_bytes as u64, self.block_bytes))
     }
 
     fn check(&self, _index: u64, _bytes: &[u8]) -> std::io::Result<Vec<Damage>> {
@@ -84,21 +91,21 @@ impl BlockSource for Blocks {
     }
 }
 
-const BLOCK: usize = 16 << 10;
 const ROUND: Duration = Duration::from_secs(3);
 
 /// Reads a second by us, with so many at once.
-fn ours(path: &Path, depth: usize, seed: u64) -> Result<f64> {
+fn ours(path: &Path, block_bytes: usize, depth: usize, registers: bool, seed: u64) -> Result<f64> {
     struct Nobody;
     impl Wake for Nobody {
         fn wake(self: Arc<Self>) {}
     }
     let file = File::open(path)?;
-    let blocks = file.metadata()?.len() / BLOCK as u64;
+    let blocks = file.metadata()?.len() / block_bytes as u64;
     let device = FileDevice::new(file.try_clone()?);
-    let source: Arc<dyn BlockSource> = Arc::new(Blocks { direct: device.open_direct()?, file });
+    let source: Arc<dyn BlockSource> = Arc::new(Blocks { direct: device.open_direct()?, file, block_bytes });
     let bell = rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC)?;
     let queue = UringQueue::new(bell.as_fd()).context("no io_uring here")?;
+    let queue = if registers { queue } else { queue.without_registering() };
     let reader = BlockReader::queued(Box::new(queue), |_| Waker::from(Arc::new(Nobody)));
     let cache = Arc::new(FileCache::aligned(32 << 20, PolicyName::default())?);
     let number = cache.number();
@@ -109,7 +116,7 @@ fn ours(path: &Path, depth: usize, seed: u64) -> Result<f64> {
         while under_way.len() < depth {
             let index = random.below(blocks);
             reader.begin(0, Vec::new());
-            let (owner_bytes, end) = (BLOCK as u64, index + 1);
+            let (owner_bytes, end) = (block_bytes as u64, index + 1);
             let wanted =
                 Wanted { file: number, index, group_end: end, owner: 0, owner_bytes, owner_end: end };
             match cache.read(&wanted, &source, &reader) {
@@ -130,12 +137,13 @@ fn ours(path: &Path, depth: usize, seed: u64) -> Result<f64> {
     Ok(reads as f64 / began.elapsed().as_secs_f64())
 }
 
-fn fio(path: &Path, depth: usize) -> Result<f64> {
+fn fio(path: &Path, block_bytes: usize, depth: usize) -> Result<f64> {
     let output = Command::new("fio")
-        .args(["--name=r", "--rw=randread", "--bs=16k", "--direct=1", "--ioengine=io_uring", "--time_based"])
+        .args(["--name=r", "--rw=randread", "--direct=1", "--ioengine=io_uring", "--time_based"])
         .args(["--output-format=terse", "--terse-version=3", "--readonly"])
         .arg(format!("--runtime={}", ROUND.as_secs()))
         .arg(format!("--iodepth={depth}"))
+        .arg(format!("--bs={block_bytes}"))
         .arg(format!("--filename={}", path.display()))
         .output()
         .context("fio cannot be run (apt-get install fio)")?;
@@ -144,18 +152,26 @@ fn fio(path: &Path, depth: usize) -> Result<f64> {
     reads.with_context(|| format!("fio says {text}{}", String::from_utf8_lossy(&output.stderr)))
 }
 
-fn random(path: &Path) -> Result<()> {
+fn random(path: &Path, block_bytes: usize) -> Result<()> {
     for depth in [1, 4, 16, 64] {
         let mut rows = Vec::new();
         for round in 0..3 {
-            let (ours, fio) = (ours(path, depth, round * 77 + 5)?, fio(path, depth)?);
-            rows.push((ours / fio, ours, fio));
+            let ours = |registers| ours(path, block_bytes, depth, registers, round * 77 + 5);
+            rows.push([ours(true)?, ours(false)?, fio(path, block_bytes, depth)?]);
         }
-        rows.sort_by(|a, b| a.0.total_cmp(&b.0));
-        let (ratio, ours, fio) = rows[1];
+        let ratio = |of: usize, to: usize| {
+            let mut ratios: Vec<f64> = rows.iter().map(|row| row[of] / row[to]).collect();
+            ratios.sort_by(f64::total_cmp);
+            format!("{:.2} ({:.2} to {:.2})", ratios[1], ratios[0], ratios[2])
+        };
+        rows.sort_by(|a, b| a[0].total_cmp(&b[0]));
+        let [ours, plain, fio] = rows[1];
         println!(
-            "{depth} at once: {ours:.0} reads a second, fio {fio:.0}: {ratio:.2} ({:.2} to {:.2})",
-            rows[0].0, rows[2].0
+            "{} KiB, {depth} at once: {ours:.0} reads a second, {plain:.0} with nothing registered, fio {fio:.0}: \
+             / fio {}, / nothing registered {}",
+            block_bytes >> 10,
+            ratio(0, 2),
+            ratio(0, 1)
         );
     }
     Ok(())

@@ -53,6 +53,8 @@ pub struct FileCache {
     next_number: AtomicU64,
     bytes: u64,
     misses: Box<dyn MissPolicy>,
+    /// What all its frames lie in, if that is one piece.
+    memory: Option<Arc<SharedMemory>>,
 }
 
 struct State {
@@ -115,8 +117,10 @@ impl FileCache {
     pub fn aligned(bytes: u64, policy: PolicyName) -> io::Result<FileCache> {
         let frames = FileCache::frames(bytes);
         let (regions, _) = SharedMemory::create(BLOCK_BYTES, frames as usize)?;
+        let memory = regions.first().map(|region| Arc::clone(region.memory()));
         let pool = Pool::of_regions(regions);
-        Ok(FileCache::of(BlockCache::of_pool(pool, frames, policy.policy(frames)), frames))
+        let cache = FileCache::of(BlockCache::of_pool(pool, frames, policy.policy(frames)), frames);
+        Ok(FileCache { memory, ..cache })
     }
 
     fn frames(bytes: u64) -> u32 {
@@ -129,7 +133,13 @@ impl FileCache {
             bytes: u64::from(frames).saturating_mul(BLOCK_BYTES as u64),
             next_number: AtomicU64::new(0),
             misses: Box::new(ReadGroups),
+            memory: None,
         }
+    }
+
+    /// What all frames of an [`FileCache::aligned`] cache lie in.
+    pub(super) fn memory(&self) -> Option<&Arc<SharedMemory>> {
+        self.memory.as_ref()
     }
 
     /// The same, which reads beside a missing block what `misses` says.

@@ -313,6 +313,10 @@ impl BlockSource for ImageBlocks {
         self.direct.as_ref().map(AsFd::as_fd)
     }
 
+    fn is_lasting(&self) -> bool {
+        true
+    }
+
     fn place(&self, index: u64) -> io::Result<(u64, usize)> {
         let start = index.checked_mul(self.block_bytes).filter(|&start| start < self.image_bytes);
         let start = start.ok_or(io::ErrorKind::UnexpectedEof)?;

@@ -96,6 +96,12 @@ impl SharedMemory {
         self.len == 0
     }
 
+    /// Where it lies in this process.
+    pub fn addresses(&self) -> Range<usize> {
+        let start = self.start.as_ptr().addr();
+        start..start + self.len
+    }
+
     /// The bytes `range`; `None` if there are not as many.
     pub fn get(&self, range: Range<usize>) -> Option<&[u8]> {
         if range.start > range.end || range.end > self.len {
@@ -116,6 +122,11 @@ impl Drop for SharedMemory {
 }
 
 impl Region {
+    /// The memory that it is a part of.
+    pub fn memory(&self) -> &Arc<SharedMemory> {
+        &self.memory
+    }
+
     /// Where in the memory it begins.
     pub fn offset(&self) -> usize {
         self.range.start

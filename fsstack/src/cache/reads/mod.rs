@@ -16,6 +16,7 @@
 //! A reader that is [`BlockReader::in_place`] reads itself, and waits: for tools, tests and servers without a loop.
 
 mod order;
+mod registered;
 #[cfg(test)]
 mod tests;
 mod threads;
@@ -46,6 +47,11 @@ pub trait BlockSource: fmt::Debug + Send + Sync {
     /// The same file opened with `O_DIRECT`, if it is to be read past the kernel's cache.
     fn direct_file(&self) -> Option<BorrowedFd<'_>> {
         None
+    }
+
+    /// Whether much will be read from it, so that it is worth telling a ring of it once and for all.
+    fn is_lasting(&self) -> bool {
+        false
     }
 
     /// Where block `index` begins in the file, and how many bytes it has there.

@@ -3,7 +3,7 @@
 use super::{BlockOutcome, BlockRead, BlockSource};
 use crate::cache::Fill;
 use crate::cache::file_cache::{BlockId, FileCache};
-use runtime::buffer::Shared;
+use runtime::buffer::{Shared, SharedMemory};
 use runtime::stats::work::{Quantity, count};
 use smallvec::SmallVec;
 use std::fmt;
@@ -108,6 +108,21 @@ impl ReadOrder {
         }
     }
 
+    /// Where it is read from.
+    pub(super) fn source(&self) -> &Arc<dyn BlockSource> {
+        &self.source
+    }
+
+    /// What the frames of the cache lie in, if that is one piece.
+    pub(super) fn memory(&self) -> Option<&Arc<SharedMemory>> {
+        self.cache.memory()
+    }
+
+    /// Whether it is read past the kernel's cache.
+    pub(super) fn is_direct(&self) -> bool {
+        self.is_direct
+    }
+
     /// The file to read from.
     pub fn file(&self) -> BorrowedFd<'_> {
         let direct = self.source.direct_file().filter(|_| self.is_direct);
@@ -146,7 +161,8 @@ impl ReadOrder {
             let wanted = part.wanted;
             let bytes = part.room.bytes();
             // Past the file's end a direct read comes back short.
-            let end = if is_direct { bytes.len() } else { wanted };
+            let whole = wanted.next_multiple_of(ALIGNMENT).min(bytes.len());
+            let end = if is_direct { whole } else { wanted };
             let from = skip.min(end);
             skip -= from;
             if from < end {

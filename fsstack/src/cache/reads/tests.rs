@@ -167,6 +167,10 @@ impl BlockSource for OnDisk {
         self.direct.as_ref().map(AsFd::as_fd)
     }
 
+    fn is_lasting(&self) -> bool {
+        true
+    }
+
     fn place(&self, index: u64) -> io::Result<(u64, usize)> {
         let start = index * BLOCK as u64;
         let rest = self.len.checked_sub(start).filter(|&rest| rest > 0);

@@ -1,7 +1,11 @@
-//! Reads by io_uring, a ring for each loop: begun all together at the end of a turn, ended where the loop wakes up.
+//! Reads by io_uring, a ring for each loop: begun all together at the end of a turn, ended where the loop wakes up. A block that
+//! goes to a frame of a cache in one piece ([`FileCache::aligned`]) is read to registered memory, from a registered file.
+//!
+//! [`FileCache::aligned`]: crate::cache::FileCache::aligned
 
 #![allow(unsafe_code, reason = "the kernel writes to memory that a queue entry names")]
 
+use super::registered::Registered;
 use super::{ReadOrder, ReadQueue};
 use io_uring::{IoUring, Probe, opcode, types};
 use runtime::stats::work::{Quantity, count};
@@ -24,6 +28,7 @@ pub struct UringQueue {
     waiting: VecDeque<ReadOrder>,
     /// Of what is under way, entries that the kernel was not told of yet.
     untold: usize,
+    registered: Registered,
 }
 
 /// What the kernel does.
@@ -33,16 +38,38 @@ struct UnderWay {
     rooms: Box<[[usize; 2]]>,
 }
 
+/// Numbers by which the ring knows where a block goes, and where it comes from.
+#[derive(Default)]
+struct Numbers {
+    part: Option<u16>,
+    file: Option<u32>,
+}
+
 impl UringQueue {
     /// A ring that counts up the eventfd `bell` when something is read.
     ///
     /// # Errors
     /// If there is no io_uring here: an old kernel, or a container that forbids it.
     pub fn new(bell: BorrowedFd<'_>) -> io::Result<UringQueue> {
-        let ring = IoUring::builder().build(DEPTH)?;
+        // What is done is noted at the next system call, of which a loop makes one anyway, not by interrupting it.
+        let ring = IoUring::builder().setup_coop_taskrun().build(DEPTH);
+        let ring = ring.or_else(|_| IoUring::new(DEPTH))?;
         ring.submitter().register_eventfd(bell.as_raw_fd())?;
         let under_way = ManuallyDrop::new(Slab::with_capacity(DEPTH as usize));
-        Ok(UringQueue { ring, under_way, waiting: VecDeque::new(), untold: 0 })
+        let registered = Registered::default();
+        Ok(UringQueue { ring, under_way, waiting: VecDeque::new(), untold: 0, registered })
+    }
+
+    /// The same, which registers nothing: to measure what that is worth.
+    #[must_use]
+    pub fn without_registering(mut self) -> UringQueue {
+        self.registered = Registered::nothing();
+        self
+    }
+
+    /// Reads from registered files to registered memory so far.
+    pub fn registered_reads(&self) -> u64 {
+        self.registered.reads
     }
 
     /// Whether there can be one.
@@ -62,18 +89,27 @@ impl UringQueue {
         }
     }
 
-    fn push(&mut self, order: ReadOrder) {
+    fn push(&mut self, mut order: ReadOrder) {
+        let known = self.registered_for(&mut order);
         let entry = self.under_way.vacant_entry();
         let key = entry.key() as u64;
         let UnderWay { order, rooms } = entry.insert(UnderWay { order, rooms: Box::default() });
         let file = types::Fd(order.file().as_raw_fd());
         let (offset, mut buffers) = order.rests();
         // A block, and all of an order together, are shorter than 4 GiB.
-        let read = match &mut buffers[..] {
-            [buffer] => {
+        let read = match (&mut buffers[..], known) {
+            ([buffer], Numbers { part: Some(part), file: Some(file) }) => {
+                let (to, len) = (buffer.as_mut_ptr(), buffer.len() as u32);
+                opcode::ReadFixed::new(types::Fixed(file), to, len, part).offset(offset).build()
+            }
+            ([buffer], Numbers { part: Some(part), file: None }) => {
+                let (to, len) = (buffer.as_mut_ptr(), buffer.len() as u32);
+                opcode::ReadFixed::new(file, to, len, part).offset(offset).build()
+            }
+            ([buffer], Numbers { part: None, .. }) => {
                 opcode::Read::new(file, buffer.as_mut_ptr(), buffer.len() as u32).offset(offset).build()
             }
-            several => {
+            (several, _) => {
                 let place = |buffer: &mut &mut [u8]| [buffer.as_mut_ptr().expose_provenance(), buffer.len()];
                 *rooms = several.iter_mut().map(place).collect();
                 opcode::Readv::new(file, rooms.as_ptr().cast(), rooms.len() as u32).offset(offset).build()
@@ -89,6 +125,19 @@ impl UringQueue {
             // The ring has an entry for each that may be under way.
             Err(_) => drop(self.under_way.try_remove(key as usize)),
         }
+    }
+
+    /// What of an order for one block is registered.
+    fn registered_for(&mut self, order: &mut ReadOrder) -> Numbers {
+        let (_, buffers) = order.rests();
+        let [buffer] = &buffers[..] else { return Numbers::default() };
+        let start = buffer.as_ptr().addr();
+        let room = start..start + buffer.len();
+        drop(buffers);
+        let part = self.registered.part_of(&self.ring, order, room);
+        let file = part.and_then(|_| self.registered.file_of(&self.ring, order));
+        self.registered.reads += u64::from(file.is_some());
+        Numbers { part, file }
     }
 
     /// Tells the kernel what is to be begun.
@@ -137,9 +186,10 @@ impl ReadQueue for UringQueue {
             self.tell();
             // What was done at once may have made room for what waits.
             if !self.take_ended() || self.untold == 0 {
-                return;
+                break;
             }
         }
+        self.registered.let_go(&self.ring);
     }
 
     fn has_work(&self) -> bool {
