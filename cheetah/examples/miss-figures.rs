@@ -159,12 +159,12 @@ fn random(path: &Path, block_bytes: usize) -> Result<()> {
             let ours = |registers| ours(path, block_bytes, depth, registers, round * 77 + 5);
             rows.push([ours(true)?, ours(false)?, fio(path, block_bytes, depth)?]);
         }
+        rows.sort_by(|a, b| a[0].total_cmp(&b[0]));
         let ratio = |of: usize, to: usize| {
             let mut ratios: Vec<f64> = rows.iter().map(|row| row[of] / row[to]).collect();
             ratios.sort_by(f64::total_cmp);
             format!("{:.2} ({:.2} to {:.2})", ratios[1], ratios[0], ratios[2])
         };
-        rows.sort_by(|a, b| a[0].total_cmp(&b[0]));
         let [ours, plain, fio] = rows[1];
         println!(
             "{} KiB, {depth} at once: {ours:.0} reads a second, {plain:.0} with nothing registered, fio {fio:.0}: \
