@@ -102,6 +102,7 @@ fn a_certificate_is_got_kept_and_renewed_while_connections_go_on() {
     assert_eq!(program.end(), Some(0));
 
     // Other names are another certificate, of the same account; an old one is shown until it is there.
+    authority.waits_where_to_ask();
     let program = start(&["serve", &site], &state, of, &["one.test", "three.test"]);
     let mut old = connect(&program, &authority.root, "one.test").unwrap();
     assert_eq!(shown(&old), first);

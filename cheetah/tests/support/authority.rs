@@ -110,6 +110,11 @@ impl Authority {
         self.state.1.notify_all();
     }
 
+    /// Proofs wait until [`Authority::asks_at`] says where they are: the program that had the port has ended.
+    pub fn waits_where_to_ask(&self) {
+        self.state.0.lock().unwrap().port = None;
+    }
+
     /// Accounts, orders, and certificates so far.
     pub fn counts(&self) -> (usize, usize, usize) {
         let state = self.state.0.lock().unwrap();

@@ -7,7 +7,8 @@ mod names;
 mod orphan;
 mod volume;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -15,15 +16,23 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Parser as _;
 use fuser::{Config, MountOption, Session, SessionACL};
+use rustix::io::Errno;
+use rustix::mount::UnmountFlags;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::filesystem::Mounted;
 use crate::volume::Volume;
 
+/// How soon is tried again what was in use.
+const UNMOUNT_EVERY: Duration = Duration::from_millis(100);
+
+/// The try by which it is said what is waited for.
+const SAID_AT_TRY: u32 = 5;
+
 /// Mount an image, so that any program can read it, or change it
 ///
-/// Stays until ctrl-c, SIGTERM or `umount DIR`. Images have no modes, owners, links or devices: files are 0644 and folders
+/// Stays until ctrl-c, SIGTERM or `umount DIR`, and then until nothing in it is open. Images have no modes, owners, links or devices: files are 0644 and folders
 /// 0755 of who mounts, and asking for anything else is refused.
 #[derive(Debug, clap::Parser)]
 #[command(name = "fsstack-mount", version)]
@@ -68,18 +77,22 @@ fn main() -> anyhow::Result<()> {
     ];
     config.acl = if arguments.allow_other { SessionACL::All } else { SessionACL::Owner };
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
-    let mut session = Session::new(mounted.clone(), &arguments.dir, &config).with_context(|| {
+    let session = Session::new(mounted.clone(), &arguments.dir, &config).with_context(|| {
         let dir = arguments.dir.display();
         format!("cannot mount on {dir}: /dev/fuse is needed, and root or fusermount3 (Debian: fuse3)")
     })?;
 
-    let mut unmounter = session.unmount_callable();
+    let dir = arguments.dir.clone();
     std::thread::spawn(move || {
-        for _ in signals.forever() {
-            match unmounter.unmount() {
-                Ok(()) => break,
-                Err(error) => eprintln!("fsstack-mount: it is in use: {error}; ask again when it is not"),
+        signals.forever().next();
+        // A process that was forked off a moment ago has the files of its parent, until it runs a program: not worth a word.
+        let mut tries = 0_u32;
+        while let Err(error) = unmount(&dir) {
+            tries = tries.saturating_add(1);
+            if tries == SAID_AT_TRY || signals.pending().next().is_some() {
+                eprintln!("fsstack-mount: it is in use: {error}; it ends when it is not");
             }
+            std::thread::sleep(UNMOUNT_EVERY);
         }
     });
     let (stop, stopped) = channel::<()>();
@@ -95,4 +108,17 @@ fn main() -> anyhow::Result<()> {
     drop(stop);
     let _ = keeper.join();
     Ok(ran?)
+}
+
+/// Takes it off `dir` if nothing there is in use. (The session's own way forgets what it could not unmount.)
+fn unmount(dir: &Path) -> std::io::Result<()> {
+    match rustix::mount::unmount(dir, UnmountFlags::empty()) {
+        // The system's program may do for others what it has mounted for them.
+        Err(Errno::PERM) => {
+            let output = Command::new("fusermount3").arg("-u").arg("--").arg(dir).output()?;
+            let said = || String::from_utf8_lossy(&output.stderr).trim().to_owned();
+            if output.status.success() { Ok(()) } else { Err(std::io::Error::other(said())) }
+        }
+        other => Ok(other?),
+    }
 }

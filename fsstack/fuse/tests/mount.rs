@@ -5,7 +5,7 @@
 mod support;
 
 use std::fs::{self, File};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::Command;
@@ -138,6 +138,23 @@ fn a_file_without_a_name_lives_until_it_is_closed() {
     mount.end();
     let there = Generation::open(&image, &OpenOptions::default()).unwrap();
     assert_eq!(there.entries().filter(|entry| entry.is_file()).count(), 1);
+}
+
+/// Who asks for the end while a file is open gets it when the file is closed, without asking again.
+#[test]
+fn it_ends_when_nothing_is_open_any_more() {
+    let (_folder, image, dir) = fresh();
+    let Some(mut mount) = Mount::new(&image, &dir, &["--write"]) else { return };
+    let open = File::create(mount.path("open")).unwrap();
+    Command::new("kill").arg(mount.child.id().to_string()).status().unwrap();
+    let mut said = String::new();
+    BufReader::new(mount.child.stderr.as_mut().unwrap()).read_line(&mut said).unwrap();
+    assert!(said.contains("it is in use") && said.contains("it ends when it is not"), "{said}");
+    assert_eq!(fs::metadata(mount.path("open")).unwrap().len(), 0);
+    assert!(mount.child.try_wait().unwrap().is_none());
+    drop(open);
+    assert!(mount.child.wait().unwrap().success());
+    assert!(fs::read_dir(&dir).unwrap().next().is_none(), "it is still mounted");
 }
 
 /// As the system has it: names of one file are one, whichever is used, renamed or removed.
