@@ -3,6 +3,7 @@
 use crate::compose::Composition;
 use crate::ir::{StateInit, Tail, Ty};
 use std::collections::HashSet;
+use std::num::NonZeroU64;
 
 /// One function and its two structures.
 #[derive(Debug)]
@@ -14,10 +15,14 @@ pub(super) struct Interface {
     pub(super) modifies: bool,
     /// Bytes of the longest word.
     pub(super) gauge: usize,
+    /// The window at whose end a word may be cut, if there is one.
+    pub(super) cut_window: Option<u64>,
     /// Bytes of which a length has to be a multiple.
     pub(super) reject_word: usize,
     /// In the order of the structure, behind the offset in the stream.
     pub(super) registers: Vec<InterfaceField>,
+    /// Behind them, what the registers of stages with windows are at the start of each.
+    pub(super) firsts: Vec<InterfaceField>,
     pub(super) exports: Vec<InterfaceField>,
 }
 
@@ -33,14 +38,21 @@ pub(super) struct InterfaceField {
     pub(super) initial: u64,
     /// Bytes from the start of the structure, as C lays it out.
     pub(super) offset: usize,
+    /// The window of the stage, if it has one: an export then is a place for one of each.
+    pub(super) window: Option<u64>,
 }
 
 impl Interface {
     pub(super) fn new(composition: &Composition, name: &str) -> Interface {
-        let (mut registers, mut exports) = (Vec::new(), Vec::new());
+        let (mut registers, mut exports) = (Vec::<InterfaceField>::new(), Vec::new());
+        let mut windowed = Vec::new();
         let mut taken = [HashSet::from(["pos".to_owned()]), HashSet::new()];
         let mut end = 0;
         for stage in &composition.stages {
+            let window = stage.window.map(NonZeroU64::get);
+            if window.is_some() {
+                windowed.extend(registers.len()..registers.len() + stage.pipe.states.len());
+            }
             for state in &stage.pipe.states {
                 let full_name = format!("{}.{}", stage.name, state.name);
                 let name = member(&full_name, &mut taken[0]);
@@ -49,32 +61,52 @@ impl Interface {
                     StateInit::Param(_) => 0,
                 };
                 let offset = 8 + 8 * registers.len();
-                registers.push(InterfaceField { name, full_name, ty: state.ty, initial, offset });
+                registers.push(InterfaceField { name, full_name, ty: state.ty, initial, offset, window });
             }
             for export in &stage.pipe.exports {
                 let full_name = format!("{}.{}", stage.name, export.name);
                 let name = member(&full_name, &mut taken[1]);
                 let ty = stage.pipe.finish.ty(export.value);
-                let offset = usize::next_multiple_of(end, ty.bytes());
-                end = offset + ty.bytes();
-                exports.push(InterfaceField { name, full_name, ty, initial: 0, offset });
+                let bytes = if window.is_some() { 8 } else { ty.bytes() };
+                let offset = usize::next_multiple_of(end, bytes);
+                end = offset + bytes;
+                exports.push(InterfaceField { name, full_name, ty, initial: 0, offset, window });
             }
         }
+        let firsts = (registers.len()..).zip(windowed).map(|(place, register)| {
+            let InterfaceField { full_name, ty, initial, window, .. } = &registers[register];
+            let name = member(&format!("{full_name}_first"), &mut taken[0]);
+            let (full_name, ty, initial, window) = (full_name.clone(), *ty, *initial, *window);
+            InterfaceField { name, full_name, ty, initial, offset: 8 + 8 * place, window }
+        });
+        let firsts = firsts.collect();
         let rejecting = composition.stages.iter().filter(|stage| stage.pipe.tail == Tail::Reject);
         Interface {
             name: name.to_owned(),
             stages: composition
                 .stages
                 .iter()
-                .map(|stage| match stage.name == stage.pipe.name {
-                    true => stage.name.clone(),
-                    false => format!("{} as {}", stage.pipe.name, stage.name),
+                .map(|stage| {
+                    let name = match stage.name == stage.pipe.name {
+                        true => stage.name.clone(),
+                        false => format!("{} as {}", stage.pipe.name, stage.name),
+                    };
+                    match stage.window {
+                        None => name,
+                        Some(window) => format!("{name} per {window}"),
+                    }
                 })
                 .collect(),
             modifies: composition.modifies(),
             gauge: composition.gauge(),
+            cut_window: composition
+                .stages
+                .iter()
+                .filter_map(|stage| stage.window.map(NonZeroU64::get))
+                .find(|window| window % composition.gauge() as u64 != 0),
             reject_word: rejecting.map(|stage| stage.pipe.word_bytes()).max().unwrap_or(1),
             registers,
+            firsts,
             exports,
         }
     }

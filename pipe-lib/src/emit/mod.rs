@@ -26,12 +26,14 @@ use crate::backend::{MAX_CALL_BYTES, cranelift};
 use crate::compose::Composition;
 use crate::features::Features;
 use crate::ir::Op;
+use crate::plan::Plan;
 use crate::plan::portable::PortablePlan;
 #[cfg(native)]
 use crate::plan::{rewrite, target::Targets, wide::WidePlan};
-use cranelift::object::{CodeBytes, ExportSpec, ObjectSpec, ProcessorCode};
+use cranelift::object::{CodeBytes, ExportSpec, ObjectMachine, ObjectSpec, ProcessorCode, WindowSpec};
 use interface::Interface;
 use std::fmt;
+use std::num::NonZeroU64;
 
 /// Sets of instructions that there is code for unless others are named: Ice Lake and Zen 4, Alder Lake,
 /// Haswell, each with what came after.
@@ -49,6 +51,8 @@ pub enum EmitError {
     Name(String),
     /// What the pipeline has that there is no code for, as a phrase, and what to do instead.
     Cannot(String),
+    /// A target that is none of [`EmitTarget::NAMES`].
+    Target(String),
 }
 
 impl fmt::Display for EmitError {
@@ -58,17 +62,43 @@ impl fmt::Display for EmitError {
                 write!(f, "`{name}` cannot name a function of C and Rust; write letters, digits and `_`")
             }
             EmitError::Cannot(what) => write!(f, "no code for other programs: {what}"),
+            EmitError::Target(name) => {
+                write!(f, "no target is called `{name}`; there are {}", EmitTarget::NAMES.join(" and "))
+            }
         }
     }
 }
 
 impl core::error::Error for EmitError {}
 
+/// Which machines the object is for: unless named, those of this one's kind and system.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EmitTarget(ObjectMachine);
+
+impl EmitTarget {
+    /// What targets are called. Objects for them are ELF.
+    pub const NAMES: [&str; 2] = ["x86_64", "aarch64"];
+}
+
+impl std::str::FromStr for EmitTarget {
+    type Err = EmitError;
+
+    fn from_str(name: &str) -> Result<EmitTarget, EmitError> {
+        match name {
+            "x86_64" => Ok(EmitTarget(ObjectMachine::X86)),
+            "aarch64" => Ok(EmitTarget(ObjectMachine::Arm)),
+            _ => Err(EmitError::Target(name.to_owned())),
+        }
+    }
+}
+
 /// What to call the function, and which processors to have code for.
 #[derive(Clone, Debug)]
 pub struct EmitOptions {
     name: String,
-    machines: Vec<Features>,
+    target: EmitTarget,
+    /// None: as it comes.
+    machines: Option<Vec<Features>>,
 }
 
 impl EmitOptions {
@@ -80,14 +110,36 @@ impl EmitOptions {
         if !interface::is_identifier(name) {
             return Err(EmitError::Name(name.to_owned()));
         }
-        let machines = MACHINES.iter().filter_map(|names| Features::of_machine(names).ok()).collect();
-        Ok(EmitOptions { name: name.to_owned(), machines })
+        Ok(EmitOptions { name: name.to_owned(), target: EmitTarget::default(), machines: None })
     }
 
-    /// With code for these sets of instructions, the best first; without any, what is portable alone.
+    /// For machines of another kind.
+    #[must_use]
+    pub fn target(self, target: EmitTarget) -> EmitOptions {
+        EmitOptions { target, ..self }
+    }
+
+    /// With code for these sets of x86-64's instructions, the best first; without any, what is portable
+    /// alone.
     #[must_use]
     pub fn machines(self, machines: Vec<Features>) -> EmitOptions {
-        EmitOptions { machines, ..self }
+        EmitOptions { machines: Some(machines), ..self }
+    }
+
+    /// The sets that there is to be code for.
+    fn sets(&self) -> Result<Vec<Features>, EmitError> {
+        let EmitTarget(machine) = self.target;
+        match &self.machines {
+            Some(machines) if !machine.is_x86() && !machines.is_empty() => Err(EmitError::Cannot(
+                "sets of instructions are x86-64's; for other targets there is portable code alone"
+                    .to_owned(),
+            )),
+            Some(machines) => Ok(machines.clone()),
+            None if machine.is_x86() => {
+                Ok(MACHINES.iter().filter_map(|names| Features::of_machine(names).ok()).collect())
+            }
+            None => Ok(Vec::new()),
+        }
     }
 }
 
@@ -124,38 +176,38 @@ impl EmittedObject {
 /// The object for a composition.
 ///
 /// # Errors
-/// [`EmitError::Cannot`]: windows, layouts and frames, values of 128 bits and secret states, which the
+/// [`EmitError::Cannot`]: layouts and frames, values of 128 bits and secret states, which the
 /// library has a driver for, and what has no portable code.
 pub fn emit(composition: &Composition, options: &EmitOptions) -> Result<EmittedObject, EmitError> {
     refuse_what_needs_the_library(composition)?;
+    let [pass] = &Plan::fused(composition).passes[..] else {
+        return Err(EmitError::Cannot(
+            "windows that end within words of other stages, or that several stages count offsets in; make \
+             them equal, or a function of each part"
+                .to_owned(),
+        ));
+    };
     let cannot = |what: String| EmitError::Cannot(what);
     let stages = Analysed::all(composition.stages.iter().map(|stage| &stage.pipe));
-    let mut plan = PortablePlan::new(&stages, cranelift::target().as_ref(), false)
+    let EmitTarget(machine) = options.target;
+    let mut plan = PortablePlan::new(&stages, machine.vectors().as_ref(), false)
         .map_err(|refusal| cannot(refusal.to_string()))?;
     let interface = Interface::new(composition, &options.name);
     let mut longest_call = MAX_CALL_BYTES;
-    let (variants, mut codes) = variants(composition, &stages, options, &mut longest_call);
-    let states: Vec<_> = interface.registers.iter().map(|register| (register.ty, register.initial)).collect();
-    let mut exports = Vec::new();
-    let mut offsets = interface.exports.iter().map(|export| export.offset);
-    let mut base = 0;
-    for stage in &composition.stages {
-        let of_stage = stage.pipe.exports.iter().zip(&mut offsets);
-        exports.extend(of_stage.map(|(export, offset)| ExportSpec {
-            finish: &stage.pipe.finish,
-            tables: &stage.pipe.tables,
-            value: export.value,
-            base,
-            offset,
-        }));
-        base += stage.pipe.states.len();
-    }
+    let (variants, mut codes) = variants(composition, &stages, &options.sets()?, &mut longest_call);
+    let registers = interface.registers.iter().chain(&interface.firsts);
+    let states: Vec<_> = registers.map(|register| (register.ty, register.initial)).collect();
+    let (exports, windows) = results(composition, &interface);
     let spec = ObjectSpec {
+        machine,
         name: &options.name,
         modifies: interface.modifies,
         reject_word: interface.reject_word,
         states: &states,
         exports: &exports,
+        windows: &windows,
+        pos_window: pass.pos_window(composition).map(NonZeroU64::get),
+        cut_window: interface.cut_window,
         variants: &variants,
         processor: processor::WORDS_CODE,
         longest_call,
@@ -182,12 +234,6 @@ fn refuse_what_needs_the_library(composition: &Composition) -> Result<(), EmitEr
     }
     for stage in &composition.stages {
         let name = &stage.name;
-        if let Some(window) = stage.window {
-            return cannot(format!(
-                "`{name} per {window}` gives a list, which the library keeps; leave the window out, and call \
-                 the function for each window"
-            ));
-        }
         if let Some(kind) = stage.pipe.digest {
             return cannot(format!(
                 "`{name}` is {} of another crate, which the library's driver feeds; leave it out",
@@ -205,16 +251,52 @@ fn refuse_what_needs_the_library(composition: &Composition) -> Result<(), EmitEr
     Ok(())
 }
 
+/// The exports of the stages without windows, and for each length of windows what its stages have.
+fn results<'a>(
+    composition: &'a Composition,
+    interface: &Interface,
+) -> (Vec<ExportSpec<'a>>, Vec<WindowSpec<'a>>) {
+    let mut exports = Vec::new();
+    let mut windows: Vec<WindowSpec<'_>> = Vec::new();
+    let mut offsets = interface.exports.iter().map(|export| export.offset);
+    let (mut base, mut first) = (0, interface.registers.len());
+    for stage in &composition.stages {
+        let states = stage.pipe.states.len();
+        let of_stage = stage.pipe.exports.iter().zip(&mut offsets).map(|(export, offset)| ExportSpec {
+            finish: &stage.pipe.finish,
+            tables: &stage.pipe.tables,
+            value: export.value,
+            base,
+            offset,
+        });
+        match stage.window.map(NonZeroU64::get) {
+            None => exports.extend(of_stage),
+            Some(bytes) => {
+                let known = windows.iter().position(|window| window.bytes == bytes);
+                let index = known.unwrap_or_else(|| {
+                    windows.push(WindowSpec { bytes, states: Vec::new(), exports: Vec::new() });
+                    windows.len() - 1
+                });
+                windows[index].exports.extend(of_stage);
+                windows[index].states.extend((0..states).map(|state| (base + state, first + state)));
+                first += states;
+            }
+        }
+        base += states;
+    }
+    (exports, windows)
+}
+
 /// Code for sets of instructions, and what came of each.
 #[cfg(native)]
 fn variants(
     composition: &Composition,
     stages: &[Analysed],
-    options: &EmitOptions,
+    sets: &[Features],
     longest_call: &mut usize,
 ) -> (Vec<ProcessorCode>, Vec<String>) {
     let (mut variants, mut lines): (Vec<ProcessorCode>, Vec<String>) = (Vec::new(), Vec::new());
-    for features in &options.machines {
+    for features in sets {
         let targets = Targets { wide: native::targets(*features), portable: cranelift::target() };
         let rewritten = rewrite::rewrite(composition.stages.iter().zip(stages), &targets);
         // What rests on the states' values is for the library to check.
@@ -254,7 +336,7 @@ fn variants(
 fn variants(
     _composition: &Composition,
     _stages: &[Analysed],
-    _options: &EmitOptions,
+    _sets: &[Features],
     _longest_call: &mut usize,
 ) -> (Vec<ProcessorCode>, Vec<String>) {
     (Vec::new(), Vec::new())

@@ -53,17 +53,30 @@ fn contract(interface: &Interface) -> Vec<String> {
     });
     lines.push(match gauge {
         1 => "A stream may be given in pieces of any length, with one state.".to_owned(),
-        gauge => format!(
-            "A stream may be given in pieces, with one state: multiples of {gauge} bytes, but for the last one."
-        ),
+        gauge => {
+            let cut = interface.cut_window.map_or(String::new(), |window| {
+                format!(" They may also end where windows of {window} bytes do, from where words count.")
+            });
+            format!(
+                "A stream may be given in pieces, with one state: multiples of {gauge} bytes, but for the last \
+                 one.{cut}"
+            )
+        }
     });
+    if interface.exports.iter().any(|export| export.window.is_some()) {
+        lines.push(
+            "Windows begin anew at multiples of their length. A list gets one result for each window that the \
+             call is in: the first may have begun before, the last may not be whole yet."
+                .to_owned(),
+        );
+    }
     lines.push("Without a state (null) the stream begins and ends with the call.".to_owned());
     lines
 }
 
 /// The header.
 pub(super) fn c_header(interface: &Interface) -> String {
-    let Interface { name, stages, registers, exports, .. } = interface;
+    let Interface { name, stages, registers, firsts, exports, .. } = interface;
     let guard = format!("PIPE_{}_H", name.to_ascii_uppercase());
     let mut text = String::new();
     let t = &mut text;
@@ -84,19 +97,39 @@ pub(super) fn c_header(interface: &Interface) -> String {
     for register in registers {
         let _ = writeln!(t, "    uint64_t {}; /* {}: {} */", register.name, register.full_name, register.ty);
     }
+    for first in firsts {
+        let _ = writeln!(t, "    uint64_t {}; /* {} where a window begins */", first.name, first.full_name);
+    }
     let _ = writeln!(t, "}};\n");
     let initial: Vec<String> =
-        registers.iter().map(|register| format!(", {:#x}u", register.initial)).collect();
+        registers.iter().chain(firsts).map(|register| format!(", {:#x}u", register.initial)).collect();
     let _ = writeln!(t, "/* At the start of a stream. */");
     let _ = writeln!(t, "#define {}_STATE_INITIAL {{ 0{} }}\n", name.to_ascii_uppercase(), initial.concat());
     if exports.is_empty() {
         let _ = writeln!(t, "/* There are no exports. */\nstruct {name}_exports;\n");
     } else {
         let _ = writeln!(t, "struct {name}_exports {{");
-        for export in exports {
-            let _ = writeln!(t, "    {} {}; /* {} */", c_type(export.ty), export.name, export.full_name);
+        for InterfaceField { name, full_name, ty, window, .. } in exports {
+            let _ = match window {
+                None => writeln!(t, "    {} {name}; /* {full_name} */", c_type(*ty)),
+                Some(window) => writeln!(
+                    t,
+                    "    {} *{name}; /* {full_name} of each {window} bytes: room for PIPE_WINDOWS of them, or \
+                     null */",
+                    c_type(*ty)
+                ),
+            };
         }
         let _ = writeln!(t, "}};\n");
+        if exports.iter().any(|export| export.window.is_some()) {
+            let _ = writeln!(
+                t,
+                "/* How many windows of that length a call is in, of `len` bytes from offset `pos` on. */\n\
+                 #ifndef PIPE_WINDOWS\n\
+                 #define PIPE_WINDOWS(pos, len, window) \\\n    (((uint64_t)(pos) % (window) + (len)) / (window) \
+                 + (((uint64_t)(pos) % (window) + (len)) % (window) != 0))\n#endif\n"
+            );
+        }
     }
     let _ = writeln!(t, "/* Gives an `enum pipe_outcome`; if it is not PIPE_OK, nothing was touched.");
     contract(interface).iter().for_each(|line| {
@@ -121,9 +154,32 @@ fn camel(name: &str) -> String {
     name.split('_').map(capitalised).collect()
 }
 
+/// Exports as the code writes them, and as the caller gets them.
+fn rust_exports(t: &mut String, Interface { exports, .. }: &Interface, exports_type: &str) {
+    let copy = if exports.iter().any(|export| export.window.is_some()) { "" } else { "Copy, " };
+    let _ = writeln!(t, "/// Exports.\n#[derive(Clone, {copy}Debug, Default, PartialEq, Eq)]");
+    let _ = writeln!(t, "pub struct {exports_type} {{");
+    for InterfaceField { name, full_name, ty, window, .. } in exports {
+        let ty = rust_type(*ty);
+        let _ = match window {
+            None => writeln!(t, "    /// `{full_name}`\n    pub {name}: {ty},"),
+            Some(window) => writeln!(
+                t,
+                "    /// `{full_name}` of each {window} bytes that the call is in\n    pub {name}: Vec<{ty}>,"
+            ),
+        };
+    }
+    let _ = writeln!(t, "}}\n\n#[repr(C)]\nstruct Raw{exports_type} {{");
+    for InterfaceField { name, ty, window, .. } in exports {
+        let pointer = if window.is_some() { "*mut " } else { "" };
+        let _ = writeln!(t, "    {name}: {pointer}{},", rust_type(*ty));
+    }
+    let _ = writeln!(t, "}}\n");
+}
+
 /// The module.
 pub(super) fn rust_module(interface: &Interface) -> String {
-    let Interface { name, stages, registers, exports, modifies, .. } = interface;
+    let Interface { name, stages, registers, firsts, exports, modifies, .. } = interface;
     let (state_type, exports_type) = (format!("{}State", camel(name)), format!("{}Exports", camel(name)));
     let mut text = String::new();
     let t = &mut text;
@@ -146,9 +202,13 @@ pub(super) fn rust_module(interface: &Interface) -> String {
         let _ =
             writeln!(t, "    /// `{}`: {}\n    pub {}: u64,", register.full_name, register.ty, register.name);
     }
+    for InterfaceField { name, full_name, .. } in firsts {
+        let _ = writeln!(t, "    /// `{full_name}` where a window begins.\n    pub {name}: u64,");
+    }
     let _ = writeln!(t, "}}\n\nimpl {state_type} {{\n    /// At the start of a stream.");
     let initial: Vec<String> = registers
         .iter()
+        .chain(firsts)
         .map(|InterfaceField { name, initial, .. }| format!(", {name}: {initial:#x}"))
         .collect();
     let _ = writeln!(
@@ -156,17 +216,11 @@ pub(super) fn rust_module(interface: &Interface) -> String {
         "    pub const INITIAL: {state_type} = {state_type} {{ pos: 0{} }};\n}}\n",
         initial.concat()
     );
-    let _ = writeln!(t, "/// Exports.\n#[repr(C)]\n#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]");
-    let _ = writeln!(t, "pub struct {exports_type} {{");
-    for export in exports {
-        let _ =
-            writeln!(t, "    /// `{}`\n    pub {}: {},", export.full_name, export.name, rust_type(export.ty));
-    }
-    let _ = writeln!(t, "}}\n\nunsafe extern \"C\" {{\n    #[allow(improper_ctypes)]");
+    rust_exports(t, interface, &exports_type);
     let _ = writeln!(
         t,
-        "    fn {name}(state: *mut {state_type}, src: *const u8, dst: *mut u8, len: usize, exports: *mut \
-         {exports_type}) -> i32;\n}}\n"
+        "unsafe extern \"C\" {{\n    #[allow(improper_ctypes)]\n    fn {name}(state: *mut {state_type}, src: *const \
+         u8, dst: *mut u8, len: usize, exports: *mut Raw{exports_type}) -> i32;\n}}\n"
     );
     contract(interface).iter().for_each(|line| {
         let _ = writeln!(t, "/// {line}");
@@ -180,14 +234,39 @@ pub(super) fn rust_module(interface: &Interface) -> String {
             "dst.map_or(core::ptr::null_mut(), |dst| dst.as_mut_ptr())",
         ),
     };
+    let (mut lists, mut raw, mut given) = (String::new(), String::new(), String::new());
+    for InterfaceField { name, ty, window, .. } in exports {
+        match window {
+            None => {
+                let _ = write!(raw, "{name}: 0, ");
+                let _ = write!(given, "{name}: exports.{name}, ");
+            }
+            Some(window) => {
+                let _ = writeln!(
+                    lists,
+                    "    let mut {name}_list = vec![0 as {}; (within({window}) + src.len() as \
+                     u64).div_ceil({window}) as usize];",
+                    rust_type(*ty)
+                );
+                let _ = write!(raw, "{name}: {name}_list.as_mut_ptr(), ");
+                let _ = write!(given, "{name}: {name}_list, ");
+            }
+        }
+    }
+    if !lists.is_empty() {
+        let within = "    let pos = state.as_ref().map_or(0, |state| state.pos);\n    \
+                      let within = |window: u64| pos % window;\n";
+        lists.insert_str(0, within);
+    }
+    let (raw, given) = (format!("Raw{exports_type} {{ {raw} }}"), format!("{exports_type} {{ {given} }}"));
     let _ = writeln!(
         t,
         "pub fn {name}_run(\n    state: Option<&mut {state_type}>,\n    src: &[u8],\n    {parameter},\n) -> \
-         Result<{exports_type}, {error}> {{\n    {check}\n    let mut exports = {exports_type}::default();\n    \
+         Result<{exports_type}, {error}> {{\n    {check}\n{lists}    let mut exports = {raw};\n    \
          let state = state.map_or(core::ptr::null_mut(), |state| state as *mut _);\n    \
          // SAFETY: the bytes are readable and writable, and the structures laid out as the code has them.\n    \
          match unsafe {{ {name}(state, src.as_ptr(), {dst}, src.len(), &mut exports) }} {{\n        \
-         0 => Ok(exports),",
+         0 => Ok({given}),",
         error = format_args!("{}Error", camel(name)),
     );
     for (number, named, _) in &OUTCOMES[1..] {

@@ -6,7 +6,7 @@ use crate::compose::frames::End;
 use crate::drive::{BLOCK, DIGEST_BLOCK};
 use crate::export::ExportExpr;
 use crate::framing::FramePlan;
-use crate::ir::{Frame, Layout, Op, StateInit, Tail};
+use crate::ir::{Frame, Layout, StateInit, Tail};
 use crate::options::Backend;
 use crate::plan::Pass;
 use crate::program::{DigestPass, Direct, ExportId, ExportInfo, PassRun, Program, RegisterInfo, Window};
@@ -32,7 +32,6 @@ impl<'a> ProgramBuilder<'a> {
     pub(super) fn pass(&mut self, pass: &Pass, code: Box<dyn PassCode>) {
         let base = self.initial.len();
         let mut windows: SmallVec<[Window; 1]> = SmallVec::new();
-        let mut pos_window = None;
         for &index in &pass.stages {
             let stage = &self.composition.stages[index];
             self.stage_base[index] = self.initial.len();
@@ -40,20 +39,12 @@ impl<'a> ProgramBuilder<'a> {
                 StateInit::Const(value) => value,
                 StateInit::Param(_) => 0,
             }));
-            let reads_pos = stage.pipe.body.insts.iter().any(|inst| inst.op == Op::Pos);
             if let Some(bytes) = stage.window.map(NonZeroU64::get) {
                 match windows.iter_mut().find(|window| window.bytes == bytes) {
                     Some(window) => window.stages.push(index),
                     None => windows.push(Window { bytes, stages: vec![index] }),
                 }
-                if reads_pos {
-                    pos_window = Some(bytes);
-                }
             }
-        }
-        let all_windowed = pass.stages(self.composition).all(|stage| stage.window.is_some());
-        if windows.len() == 1 && all_windowed {
-            pos_window = Some(windows[0].bytes);
         }
         let stage = &self.composition.stages[pass.stages.first().copied().unwrap_or_default()..];
         let digest = stage.first().and_then(|stage| stage.pipe.digest_states());
@@ -70,7 +61,7 @@ impl<'a> ProgramBuilder<'a> {
             modifies: pass.modifies(self.composition),
             base,
             windows,
-            pos_window,
+            pos_window: pass.pos_window(self.composition).map(NonZeroU64::get),
         });
     }
 

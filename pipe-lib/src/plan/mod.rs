@@ -16,6 +16,7 @@ use crate::analyse::Analysed;
 use crate::compose::{Composition, Stage};
 use crate::ir::Op;
 use std::fmt;
+use std::num::NonZeroU64;
 use target::Targets;
 
 /// Why there is no plan for stages, or no code for a plan.
@@ -99,6 +100,15 @@ impl Pass {
             half.gauge = half.stages(composition).map(|stage| stage.pipe.word_bytes()).max().unwrap_or(1);
             half
         })
+    }
+
+    /// The window that its code counts offsets in, if not in the whole stream: that of the stages that read
+    /// `pos`, or of all, since it may cut a word.
+    pub(crate) fn pos_window(&self, composition: &Composition) -> Option<NonZeroU64> {
+        let first = self.stages(composition).next()?;
+        let is_common = self.stages(composition).all(|stage| stage.window == first.window);
+        let counts = if is_common { Some(first) } else { self.stages(composition).find(|s| reads_pos(s)) };
+        counts.and_then(|stage| stage.window)
     }
 
     /// Whether some stage writes words (else the stream passes through the pass unchanged).

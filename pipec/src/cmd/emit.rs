@@ -6,7 +6,7 @@ use super::{Outcome, Status};
 use crate::files::LibraryArgs;
 use anyhow::Context as _;
 use clap::ValueEnum;
-use pipe_lib::emit::{EmitOptions, emit};
+use pipe_lib::emit::{EmitOptions, EmitTarget, emit};
 use pipe_lib::handler::{Handler, HandlerError, XdpProgram};
 use pipe_lib::{Composition, Features};
 use std::path::{Path, PathBuf};
@@ -33,14 +33,18 @@ pub(crate) struct Args {
     /// portable code alone [default: those of Ice Lake, Alder Lake and Haswell, and what came after each]
     #[arg(long, value_name = "NAMES")]
     features: Vec<String>,
+    /// The machines that an object is for: `x86_64` or `aarch64`, as ELF; another kind than this machine's
+    /// takes a build with `--features cross` [default: this machine's kind and system]
+    #[arg(long)]
+    target: Option<EmitTarget>,
     #[command(flatten)]
     library: LibraryArgs,
 }
 
 const KINDS_HELP: &str = "The object needs no library. It has the loop as portable code and for each set of \
 instructions; `cpuid` chooses at the first call. The header says what the function takes. Object and header \
-are made by two commands with the same --name. A layout, a frame, a window, values of 128 bits and secret \
-states are refused: they need the library. See docs/emit.md.";
+are made by two commands with the same --name. A layout, a frame, values of 128 bits and secret states \
+are refused: they need the library. See docs/emit.md.";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Kind {
@@ -82,6 +86,9 @@ fn linked(args: &Args, composition: &Composition) -> Outcome {
         Ok(options) => options,
         Err(error) => return refused(&error),
     };
+    if let Some(target) = args.target {
+        options = options.target(target);
+    }
     if !args.features.is_empty() {
         let sets = args.features.iter().filter(|names| *names != "none");
         match sets.map(|names| Features::of_machine(names)).collect() {
@@ -110,7 +117,12 @@ fn stem(path: &Path) -> Option<String> {
 }
 
 fn xdp(args: &Args, composition: &Composition) -> Outcome {
-    for (given, option) in [(args.name.is_some(), "--name"), (!args.features.is_empty(), "--features")] {
+    let given = [
+        (args.name.is_some(), "--name"),
+        (!args.features.is_empty(), "--features"),
+        (args.target.is_some(), "--target"),
+    ];
+    for (given, option) in given {
         anyhow::ensure!(!given, "{option} says nothing to --kind xdp: leave it out");
     }
     let made = || -> Result<(Handler, XdpProgram), HandlerError> {

@@ -1,32 +1,28 @@
 //! Counts of bits, shifts by a vector of counts and look-ups in small tables. None is an instruction of
 //! 128-bit vectors everywhere: they are made of shuffles of 16-entry tables, products and comparisons.
 
+use super::builder::LoopBuilder;
 use super::vector::{lane_sums, lanes, shr, shuffle, splat, view};
 use crate::ir::BinaryOp;
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{ConstantData, InstBuilder, Value};
-use cranelift_frontend::FunctionBuilder;
 
 /// A constant of any bytes.
-fn constant(b: &mut FunctionBuilder<'_>, bytes: [u8; 16], lane: u8) -> Value {
+fn constant(b: &mut LoopBuilder<'_>, bytes: [u8; 16], lane: u8) -> Value {
     let bytes = b.func.dfg.constants.insert(ConstantData::from(bytes.to_vec()));
     b.ins().vconst(lanes(lane), bytes)
 }
 
 /// For each byte of `index` the entry of `table`, whose length is a power of two up to 256; indices are in
 /// range.
-fn small_lookup(b: &mut FunctionBuilder<'_>, table: [u8; 16], index: Value) -> Value {
+fn small_lookup(b: &mut LoopBuilder<'_>, table: [u8; 16], index: Value) -> Value {
     let table = constant(b, table, 1);
-    if cfg!(target_arch = "x86_64") {
-        b.ins().x86_pshufb(table, index)
-    } else {
-        b.ins().swizzle(table, index)
-    }
+    if b.x86 { b.ins().x86_pshufb(table, index) } else { b.ins().swizzle(table, index) }
 }
 
 /// For each byte of `index` the entry of `table`, which has a power of two of them, at most 256; indices are
 /// in range.
-pub(super) fn lookup(b: &mut FunctionBuilder<'_>, table: &[u8], index: Value) -> Value {
+pub(super) fn lookup(b: &mut LoopBuilder<'_>, table: &[u8], index: Value) -> Value {
     let mut index = view(b, index, 1);
     let mut entries: Option<Value> = None;
     for (i, part) in table.chunks(16).enumerate() {
@@ -36,7 +32,7 @@ pub(super) fn lookup(b: &mut FunctionBuilder<'_>, table: &[u8], index: Value) ->
         }
         let part: [u8; 16] = std::array::from_fn(|i| part[i % part.len()]);
         // A part answers for its own indices alone.
-        let own = if table.len() > 16 && cfg!(target_arch = "x86_64") {
+        let own = if table.len() > 16 && b.x86 {
             let beyond = splat(b, 0x70, 1);
             b.ins().uadd_sat(index, beyond)
         } else {
@@ -52,7 +48,7 @@ pub(super) fn lookup(b: &mut FunctionBuilder<'_>, table: &[u8], index: Value) ->
 }
 
 /// Zeros above the highest bit of each lane.
-pub(super) fn leading_zeros(b: &mut FunctionBuilder<'_>, x: Value, lane: u8) -> Value {
+pub(super) fn leading_zeros(b: &mut LoopBuilder<'_>, x: Value, lane: u8) -> Value {
     let zeros: [u8; 16] = std::array::from_fn(|nibble| (nibble as u8).leading_zeros() as u8 - 4);
     let x = view(b, x, 1);
     let mask = splat(b, 0x0f, 1);
@@ -81,7 +77,7 @@ pub(super) fn leading_zeros(b: &mut FunctionBuilder<'_>, x: Value, lane: u8) -> 
 }
 
 /// Zeros below the lowest bit of each lane: the ones of `!x & (x - 1)`.
-pub(super) fn trailing_zeros(b: &mut FunctionBuilder<'_>, x: Value, lane: u8) -> Value {
+pub(super) fn trailing_zeros(b: &mut LoopBuilder<'_>, x: Value, lane: u8) -> Value {
     let x = view(b, x, lane);
     let one = splat(b, 1, lane);
     let less = b.ins().isub(x, one);
@@ -93,7 +89,7 @@ pub(super) fn trailing_zeros(b: &mut FunctionBuilder<'_>, x: Value, lane: u8) ->
 }
 
 /// A shift, or a rotate to the left, of lanes of up to 32 bits by counts below the lane's bits.
-pub(super) fn shift(b: &mut FunctionBuilder<'_>, op: BinaryOp, x: Value, counts: Value, lane: u8) -> Value {
+pub(super) fn shift(b: &mut LoopBuilder<'_>, op: BinaryOp, x: Value, counts: Value, lane: u8) -> Value {
     let (x, counts) = (view(b, x, lane), view(b, counts, lane));
     let bits = u64::from(lane) * 8;
     match op {
@@ -133,7 +129,7 @@ pub(super) fn shift(b: &mut FunctionBuilder<'_>, op: BinaryOp, x: Value, counts:
 }
 
 /// 2 to the power of each lane, which is below the lane's bits.
-fn power(b: &mut FunctionBuilder<'_>, counts: Value, lane: u8) -> Value {
+fn power(b: &mut LoopBuilder<'_>, counts: Value, lane: u8) -> Value {
     let powers: [u8; 16] = std::array::from_fn(|i| if i < 8 { 1 << i } else { 0 });
     // The count in all bytes of the lane; byte `k` is the power of what is beyond `8 k`.
     let spread = std::array::from_fn(|i| i as u8 / lane * lane);
@@ -151,7 +147,7 @@ fn power(b: &mut FunctionBuilder<'_>, counts: Value, lane: u8) -> Value {
     view(b, power, lane)
 }
 
-fn product(b: &mut FunctionBuilder<'_>, x: Value, y: Value, lane: u8) -> Value {
+fn product(b: &mut LoopBuilder<'_>, x: Value, y: Value, lane: u8) -> Value {
     if lane > 1 {
         return b.ins().imul(x, y);
     }
@@ -162,7 +158,7 @@ fn product(b: &mut FunctionBuilder<'_>, x: Value, y: Value, lane: u8) -> Value {
 }
 
 /// Products in lanes of twice the width: of the first half of the lanes, and of the second.
-fn products(b: &mut FunctionBuilder<'_>, x: Value, y: Value, lane: u8) -> [Value; 2] {
+fn products(b: &mut LoopBuilder<'_>, x: Value, y: Value, lane: u8) -> [Value; 2] {
     debug_assert!(lane < 4);
     let (x_low, y_low) = (b.ins().uwiden_low(x), b.ins().uwiden_low(y));
     let (x_high, y_high) = (b.ins().uwiden_high(x), b.ins().uwiden_high(y));
@@ -170,7 +166,7 @@ fn products(b: &mut FunctionBuilder<'_>, x: Value, y: Value, lane: u8) -> [Value
 }
 
 /// The halves of [`products`], which fit lanes of `lane` bytes, in one register.
-fn joined(b: &mut FunctionBuilder<'_>, [low, high]: [Value; 2], lane: u8) -> Value {
+fn joined(b: &mut LoopBuilder<'_>, [low, high]: [Value; 2], lane: u8) -> Value {
     debug_assert!(lane < 4);
     b.ins().unarrow(low, high)
 }

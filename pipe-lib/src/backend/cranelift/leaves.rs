@@ -3,6 +3,7 @@
 
 use super::VECTOR_BYTES;
 use super::body::{Carry, VectorBody, VectorOp};
+use super::builder::LoopBuilder;
 use super::loops::{LoopFrame, memory, narrowed, widened};
 use super::scalar::{ConstantTables, scalar_type};
 use super::vector::{self, splat, view};
@@ -10,7 +11,6 @@ use crate::ir::Ty;
 use crate::plan::induction::Step;
 use crate::plan::portable::UNROLL;
 use cranelift_codegen::ir::{ConstantData, InstBuilder, Value, types};
-use cranelift_frontend::FunctionBuilder;
 
 /// Whether a positional value goes on changing from chunk to chunk, and is loaded for each.
 pub(super) fn is_long(body: &VectorBody, phase: u32) -> bool {
@@ -28,7 +28,7 @@ pub(super) struct ChunkPlace {
 
 /// The offset in the stream of the byte at `src`, if the body asks for it.
 pub(super) fn position(
-    b: &mut FunctionBuilder<'_>,
+    b: &mut LoopBuilder<'_>,
     body: &VectorBody,
     frame: LoopFrame,
     src: Value,
@@ -46,7 +46,7 @@ pub(super) fn position(
 
 /// The offsets of the words in a register: see [`VectorOp::Offset`].
 pub(super) fn offsets(
-    b: &mut FunctionBuilder<'_>,
+    b: &mut LoopBuilder<'_>,
     place: ChunkPlace,
     nth: u8,
     word: u8,
@@ -68,7 +68,7 @@ pub(super) fn offsets(
 
 /// What does not change from chunk to chunk, computed once; `None` for the rest.
 pub(super) fn invariants(
-    b: &mut FunctionBuilder<'_>,
+    b: &mut LoopBuilder<'_>,
     body: &VectorBody,
     tables: &mut ConstantTables,
     frame: LoopFrame,
@@ -99,7 +99,7 @@ pub(super) fn invariants(
 }
 
 /// What the first chunk finds in the registers that pass from chunk to chunk.
-pub(super) fn first_carries(b: &mut FunctionBuilder<'_>, body: &VectorBody, frame: LoopFrame) -> Vec<Value> {
+pub(super) fn first_carries(b: &mut LoopBuilder<'_>, body: &VectorBody, frame: LoopFrame) -> Vec<Value> {
     let mut registers = Vec::new();
     for carry in &body.carries {
         match *carry {
@@ -138,7 +138,7 @@ pub(super) fn first_carries(b: &mut FunctionBuilder<'_>, body: &VectorBody, fram
 
 /// The values of an induction at the first chunk's words, through the scratch area.
 fn first_values(
-    b: &mut FunctionBuilder<'_>,
+    b: &mut LoopBuilder<'_>,
     frame: LoopFrame,
     state: u32,
     ty: Ty,
@@ -151,7 +151,7 @@ fn first_values(
         let wide = widened(b, value);
         let wide = narrowed(b, wide, Ty::from_bytes(usize::from(lane)).unwrap_or(Ty::U64));
         b.ins().store(memory(), wide, frame.partials, at as i32);
-        let literal = |b: &mut FunctionBuilder<'_>, c: u64| b.ins().iconst(scalar_type(ty), c as i64);
+        let literal = |b: &mut LoopBuilder<'_>, c: u64| b.ins().iconst(scalar_type(ty), c as i64);
         // Of other steps the plan has none.
         if let Step::Affine { factor, .. } = step
             && *factor != 1
@@ -182,7 +182,7 @@ fn first_values(
 }
 
 /// The last result of each lane's turn, by way of the scratch area.
-fn turns(b: &mut FunctionBuilder<'_>, frame: LoopFrame, states: &[u32], lane: u8) -> Value {
+fn turns(b: &mut LoopBuilder<'_>, frame: LoopFrame, states: &[u32], lane: u8) -> Value {
     let ty = Ty::from_bytes(usize::from(lane)).unwrap_or(Ty::U64);
     for (word, at) in (0..VECTOR_BYTES).step_by(usize::from(lane)).enumerate() {
         // The first word's turn is the oldest one's.
@@ -195,7 +195,7 @@ fn turns(b: &mut FunctionBuilder<'_>, frame: LoopFrame, states: &[u32], lane: u8
 }
 
 /// A state in every lane.
-fn invariant_lanes(b: &mut FunctionBuilder<'_>, frame: LoopFrame, state: u32, lane: u8) -> Value {
+fn invariant_lanes(b: &mut LoopBuilder<'_>, frame: LoopFrame, state: u32, lane: u8) -> Value {
     let raw = b.ins().load(types::I64, memory(), frame.states, 8 * state as i32);
     let ty = Ty::from_bytes(usize::from(lane)).unwrap_or(Ty::U64);
     let scalar = narrowed(b, raw, ty);

@@ -11,6 +11,7 @@
 
 use super::VECTOR_BYTES;
 use super::body::{Accumulator, Carry, LaneLoop, VectorBody, VectorOp};
+use super::builder::LoopBuilder;
 use super::leaves::{ChunkPlace, first_carries, invariants, is_long, offsets, position};
 use super::scalar::{self, ConstantTables, scalar_type};
 use super::vector::{self, accumulate, merge, previous, running, splat, sums, view};
@@ -67,7 +68,7 @@ pub(super) fn build(
 ) -> Result<Function, String> {
     let signature = signature(isa, &[types::I64; 7], &[]);
     let mut func = Function::with_name_signature(UserFuncName::user(0, 0), signature);
-    let mut b = FunctionBuilder::new(&mut func, frontend);
+    let mut b = LoopBuilder::new(&mut func, frontend, &**isa);
     let entry = b.create_block();
     b.append_block_params_for_function_params(entry);
     let params = enter(&mut b, entry);
@@ -86,8 +87,7 @@ pub(super) fn build(
             b.ins().return_(&[]);
         }
     }
-    b.seal_all_blocks();
-    b.finalize(isa.frontend_config());
+    b.finish(&**isa);
     Ok(func)
 }
 
@@ -100,7 +100,7 @@ pub(super) fn build_tail(
 ) -> Result<Function, String> {
     let signature = signature(isa, &[types::I64; 4], &[types::I64]);
     let mut func = Function::with_name_signature(UserFuncName::user(0, 1), signature);
-    let mut b = FunctionBuilder::new(&mut func, frontend);
+    let mut b = LoopBuilder::new(&mut func, frontend, &**isa);
     let entry = b.create_block();
     b.append_block_params_for_function_params(entry);
     let params = enter(&mut b, entry);
@@ -118,8 +118,7 @@ pub(super) fn build_tail(
         None => raw,
     };
     b.ins().return_(&[out]);
-    b.seal_all_blocks();
-    b.finalize(isa.frontend_config());
+    b.finish(&**isa);
     Ok(func)
 }
 
@@ -172,7 +171,7 @@ struct LoopCursor {
 
 /// The vector loops; gives where they stop.
 fn vector_loops(
-    b: &mut FunctionBuilder<'_>,
+    b: &mut LoopBuilder<'_>,
     LaneLoop { body, unroll }: &LaneLoop,
     tables: &mut ConstantTables,
     frame: LoopFrame,
@@ -231,7 +230,7 @@ fn vector_loops(
 /// Several chunks an iteration, each with its own accumulators, which start like those in `first`; then on to
 /// `joined` with one set of them.
 fn unrolled_loop(
-    b: &mut FunctionBuilder<'_>,
+    b: &mut LoopBuilder<'_>,
     body: &VectorBody,
     invariant: &[Option<Value>],
     frame: LoopFrame,
@@ -290,7 +289,7 @@ fn unrolled_loop(
 
 /// One chunk through all stages: gives the chunk to be stored, as bytes.
 fn turn(
-    b: &mut FunctionBuilder<'_>,
+    b: &mut LoopBuilder<'_>,
     body: &VectorBody,
     invariant: &[Option<Value>],
     place: ChunkPlace,

@@ -7,6 +7,7 @@
 
 mod bits;
 pub(super) mod body;
+mod builder;
 mod combine;
 mod leaves;
 mod loops;
@@ -55,9 +56,14 @@ pub(crate) struct CraneliftCode {
     scalar_because: Option<String>,
 }
 
-/// The vectors that there are code for.
+/// The vectors that there is code for on this machine.
 pub(crate) fn target() -> Option<Target> {
-    let target = Target {
+    cfg!(any(target_arch = "x86_64", target_arch = "aarch64")).then(vectors)
+}
+
+/// Those that there is code for at all: of 128 bits, with the same operations on every kind of machine.
+fn vectors() -> Target {
+    Target {
         features: Features::NONE,
         vector_bytes: VECTOR_BYTES,
         registers: 16,
@@ -75,8 +81,7 @@ pub(crate) fn target() -> Option<Target> {
             mixed: true,
         },
         lanes: LaneOps::Common,
-    };
-    cfg!(any(target_arch = "x86_64", target_arch = "aarch64")).then_some(target)
+    }
 }
 
 /// Plans and compiles, with vectors where there is a form in vectors.

@@ -2,12 +2,12 @@
 
 use super::bits;
 use super::body::{Accumulate, Accumulator, Carry, Reg, System, VectorBody, VectorOp};
+use super::builder::LoopBuilder;
 use crate::analyse::Reduce;
 use crate::ir::{BinaryOp, CompareOp, UnaryOp};
 use crate::plan::induction::Step;
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{ConstantData, Endianness, InstBuilder, MemFlagsData, Type, Value, types};
-use cranelift_frontend::FunctionBuilder;
 
 /// Cranelift's type for lanes of `lane` bytes.
 pub(super) const fn lanes(lane: u8) -> Type {
@@ -20,7 +20,7 @@ pub(super) const fn lanes(lane: u8) -> Type {
 }
 
 /// The same bits as other lanes.
-pub(super) fn view(b: &mut FunctionBuilder<'_>, value: Value, lane: u8) -> Value {
+pub(super) fn view(b: &mut LoopBuilder<'_>, value: Value, lane: u8) -> Value {
     let ty = lanes(lane);
     if b.func.dfg.value_type(value) == ty {
         value
@@ -30,28 +30,28 @@ pub(super) fn view(b: &mut FunctionBuilder<'_>, value: Value, lane: u8) -> Value
 }
 
 /// A literal in every lane.
-pub(super) fn splat(b: &mut FunctionBuilder<'_>, value: u64, lane: u8) -> Value {
+pub(super) fn splat(b: &mut LoopBuilder<'_>, value: u64, lane: u8) -> Value {
     let bytes: Vec<u8> = value.to_le_bytes()[..usize::from(lane)].repeat(16 / usize::from(lane));
     let constant = b.func.dfg.constants.insert(ConstantData::from(bytes));
     b.ins().vconst(lanes(lane), constant)
 }
 
-fn count(b: &mut FunctionBuilder<'_>, bits: u64) -> Value {
+fn count(b: &mut LoopBuilder<'_>, bits: u64) -> Value {
     b.ins().iconst(types::I32, bits as i64)
 }
 
-pub(super) fn shl(b: &mut FunctionBuilder<'_>, x: Value, bits: u64) -> Value {
+pub(super) fn shl(b: &mut LoopBuilder<'_>, x: Value, bits: u64) -> Value {
     let bits = count(b, bits);
     b.ins().ishl(x, bits)
 }
 
-pub(super) fn shr(b: &mut FunctionBuilder<'_>, x: Value, bits: u64) -> Value {
+pub(super) fn shr(b: &mut LoopBuilder<'_>, x: Value, bits: u64) -> Value {
     let bits = count(b, bits);
     b.ins().ushr(x, bits)
 }
 
-pub(super) fn shuffle(b: &mut FunctionBuilder<'_>, x: Value, y: Value, mask: [u8; 16]) -> Value {
-    if x == y && cfg!(target_arch = "x86_64") {
+pub(super) fn shuffle(b: &mut LoopBuilder<'_>, x: Value, y: Value, mask: [u8; 16]) -> Value {
+    if x == y && b.x86 {
         // With AVX-512 Cranelift would take the two-source permutation, which is three operations on many
         // cores.
         let mask = b.func.dfg.constants.insert(ConstantData::from(mask.map(|i| i % 16).to_vec()));
@@ -67,7 +67,7 @@ pub(super) fn shuffle(b: &mut FunctionBuilder<'_>, x: Value, y: Value, mask: [u8
 /// One operation on lanes of `lane` bytes; `values` are those of all instructions before. Leaves (the chunk,
 /// invariants) and what passes from chunk to chunk are made by the loop builder and give `None`.
 pub(super) fn op(
-    b: &mut FunctionBuilder<'_>,
+    b: &mut LoopBuilder<'_>,
     body: &VectorBody,
     op: VectorOp,
     lane: u8,
@@ -118,7 +118,7 @@ pub(super) fn op(
     })
 }
 
-fn unary(b: &mut FunctionBuilder<'_>, op: UnaryOp, a: Value, lane: u8) -> Value {
+fn unary(b: &mut LoopBuilder<'_>, op: UnaryOp, a: Value, lane: u8) -> Value {
     let a = view(b, a, lane);
     match op {
         UnaryOp::Neg => b.ins().ineg(a),
@@ -149,7 +149,7 @@ fn unary(b: &mut FunctionBuilder<'_>, op: UnaryOp, a: Value, lane: u8) -> Value 
     }
 }
 
-fn bswap(b: &mut FunctionBuilder<'_>, a: Value, lane: u8) -> Value {
+fn bswap(b: &mut LoopBuilder<'_>, a: Value, lane: u8) -> Value {
     if lane == 1 {
         return view(b, a, 1);
     }
@@ -159,7 +159,7 @@ fn bswap(b: &mut FunctionBuilder<'_>, a: Value, lane: u8) -> Value {
 
 /// Sums of neighbouring unsigned lanes of `lane` bytes, in lanes of twice the width. `small` promises that
 /// the lanes are below half of their range, which some machines sum faster.
-fn pair_sums(b: &mut FunctionBuilder<'_>, x: Value, lane: u8, small: bool) -> Value {
+fn pair_sums(b: &mut LoopBuilder<'_>, x: Value, lane: u8, small: bool) -> Value {
     match lane {
         1 => {
             let x = view(b, x, 1);
@@ -184,7 +184,7 @@ fn pair_sums(b: &mut FunctionBuilder<'_>, x: Value, lane: u8, small: bool) -> Va
 
 /// Sums of all unsigned lanes of `lane` bytes within each lane of `to` bytes.
 pub(super) fn lane_sums(
-    b: &mut FunctionBuilder<'_>,
+    b: &mut LoopBuilder<'_>,
     mut x: Value,
     mut lane: u8,
     to: u8,
@@ -198,14 +198,7 @@ pub(super) fn lane_sums(
     view(b, x, to.max(lane))
 }
 
-fn binary(
-    b: &mut FunctionBuilder<'_>,
-    op: BinaryOp,
-    x: Value,
-    y: Value,
-    shift: Option<u64>,
-    lane: u8,
-) -> Value {
+fn binary(b: &mut LoopBuilder<'_>, op: BinaryOp, x: Value, y: Value, shift: Option<u64>, lane: u8) -> Value {
     let bits = u64::from(lane) * 8;
     let shift = shift.unwrap_or(0) % bits;
     let (x, y) = (view(b, x, lane), view(b, y, lane));
@@ -267,7 +260,7 @@ fn binary(
 }
 
 /// Products of bytes in 16-bit lanes: the even ones as they are, the odd ones shifted down and up again.
-fn multiply_bytes(b: &mut FunctionBuilder<'_>, x: Value, y: Value) -> Value {
+fn multiply_bytes(b: &mut LoopBuilder<'_>, x: Value, y: Value) -> Value {
     let (x, y) = (view(b, x, 2), view(b, y, 2));
     let low = splat(b, 0x00ff, 2);
     let even = b.ins().imul(x, y);
@@ -279,7 +272,7 @@ fn multiply_bytes(b: &mut FunctionBuilder<'_>, x: Value, y: Value) -> Value {
     view(b, both, 1)
 }
 
-fn compare(b: &mut FunctionBuilder<'_>, op: CompareOp, x: Value, y: Value, lane: u8) -> Value {
+fn compare(b: &mut LoopBuilder<'_>, op: CompareOp, x: Value, y: Value, lane: u8) -> Value {
     let condition = match op {
         CompareOp::Eq => IntCC::Equal,
         CompareOp::Ne => IntCC::NotEqual,
@@ -299,12 +292,12 @@ fn compare(b: &mut FunctionBuilder<'_>, op: CompareOp, x: Value, y: Value, lane:
 }
 
 /// The lanes of `x` one later; the last one of `before` comes first.
-pub(super) fn previous(b: &mut FunctionBuilder<'_>, before: Value, x: Value, lane: u8) -> Value {
+pub(super) fn previous(b: &mut LoopBuilder<'_>, before: Value, x: Value, lane: u8) -> Value {
     shuffle(b, before, x, std::array::from_fn(|i| i as u8 + 16 - lane))
 }
 
 /// The lanes of a [`Carry::Induction`], as many words later as there are lanes.
-fn later(b: &mut FunctionBuilder<'_>, carry: &Carry, of: Value) -> Value {
+fn later(b: &mut LoopBuilder<'_>, carry: &Carry, of: Value) -> Value {
     let Carry::Induction { ty, step, lane, .. } = carry else { return of };
     let (ty, lane) = (*ty, *lane);
     // What is above the type in the lane is cleared by an operation of its own.
@@ -335,7 +328,7 @@ fn later(b: &mut FunctionBuilder<'_>, carry: &Carry, of: Value) -> Value {
 }
 
 /// `x op c` in lanes.
-fn literal(b: &mut FunctionBuilder<'_>, op: BinaryOp, x: Value, c: u64, lane: u8) -> Value {
+fn literal(b: &mut LoopBuilder<'_>, op: BinaryOp, x: Value, c: u64, lane: u8) -> Value {
     let c = splat(b, c, lane);
     binary(b, op, x, c, None, lane)
 }
@@ -345,12 +338,7 @@ fn literal(b: &mut FunctionBuilder<'_>, op: BinaryOp, x: Value, c: u64, lane: u8
 ///
 /// The results within the register take a step for each doubling and depend on no other chunk; from chunk to
 /// chunk there is one operation.
-pub(super) fn running(
-    b: &mut FunctionBuilder<'_>,
-    carry: &Carry,
-    before: Value,
-    of: Value,
-) -> (Value, Value) {
+pub(super) fn running(b: &mut LoopBuilder<'_>, carry: &Carry, before: Value, of: Value) -> (Value, Value) {
     let Carry::Running { ty, op, lane, ref states } = *carry else { return (before, before) };
     let neutral = splat(b, op.identity(ty), lane);
     let mut x = view(b, of, lane);
@@ -375,7 +363,7 @@ pub(super) fn running(
 }
 
 /// `x op y` in lanes, one's complement addition included.
-fn combined(b: &mut FunctionBuilder<'_>, op: Reduce, x: Value, y: Value, lane: u8) -> Value {
+fn combined(b: &mut LoopBuilder<'_>, op: Reduce, x: Value, y: Value, lane: u8) -> Value {
     match op.binary() {
         Some(BinaryOp::Addc) | None => {
             let (x, y) = (view(b, x, lane), view(b, y, lane));
@@ -388,14 +376,14 @@ fn combined(b: &mut FunctionBuilder<'_>, op: Reduce, x: Value, y: Value, lane: u
 }
 
 /// One chunk of a sum and its sum of sums: see [`Carry::Sums`].
-pub(super) fn sums(b: &mut FunctionBuilder<'_>, carry: &Carry, registers: &mut [Value], of: Value) {
+pub(super) fn sums(b: &mut LoopBuilder<'_>, carry: &Carry, registers: &mut [Value], of: Value) {
     let Carry::Sums { lane, includes_word, .. } = *carry else { return };
     registers[1] = b.ins().iadd(registers[1], registers[0]);
     let x = lane_sums(b, of, lane, 8, false);
     registers[0] = b.ins().iadd(registers[0], x);
     let words = 16 / u64::from(lane);
     let weight = |i: u64| words - i - u64::from(!includes_word);
-    let weighted = if lane == 1 && cfg!(target_arch = "x86_64") {
+    let weighted = if lane == 1 && b.x86 {
         // Signed weights times unsigned bytes, added in pairs.
         let weights: Vec<u8> = (0..words).map(|i| weight(i) as u8).collect();
         let weights = b.func.dfg.constants.insert(ConstantData::from(weights));
@@ -405,7 +393,7 @@ pub(super) fn sums(b: &mut FunctionBuilder<'_>, carry: &Carry, registers: &mut [
     } else {
         // The even and the odd lanes, each in lanes of twice the width.
         let wide = lane * 2;
-        let weights = |b: &mut FunctionBuilder<'_>, first: u64| {
+        let weights = |b: &mut LoopBuilder<'_>, first: u64| {
             let each = (first..words).step_by(2).map(|i| weight(i).to_le_bytes());
             let bytes: Vec<u8> = each.flat_map(|word| word.into_iter().take(usize::from(wide))).collect();
             let constant = b.func.dfg.constants.insert(ConstantData::from(bytes));
@@ -426,7 +414,7 @@ pub(super) fn sums(b: &mut FunctionBuilder<'_>, carry: &Carry, registers: &mut [
 }
 
 /// One chunk of a linear recurrence: see [`Carry::System`].
-pub(super) fn system(b: &mut FunctionBuilder<'_>, system: &System, registers: &mut [Value], words: &[Value]) {
+pub(super) fn system(b: &mut LoopBuilder<'_>, system: &System, registers: &mut [Value], words: &[Value]) {
     let (side, parts, lane) = (system.states.len(), usize::from(system.parts), system.lane);
     let power = system.power(system.words(16));
     let before = registers.to_vec();
@@ -453,7 +441,7 @@ pub(super) fn system(b: &mut FunctionBuilder<'_>, system: &System, registers: &m
 }
 
 /// Takes one operand into an accumulator's registers.
-pub(super) fn accumulate(b: &mut FunctionBuilder<'_>, acc: &Accumulator, regs: &mut [Value], operand: Value) {
+pub(super) fn accumulate(b: &mut LoopBuilder<'_>, acc: &Accumulator, regs: &mut [Value], operand: Value) {
     match acc.form {
         Accumulate::Lanes => regs[0] = merge(b, acc, regs[0], operand),
         Accumulate::Sum { exact } => {
@@ -473,7 +461,7 @@ pub(super) fn accumulate(b: &mut FunctionBuilder<'_>, acc: &Accumulator, regs: &
 }
 
 /// One register of partial results with another.
-pub(super) fn merge(b: &mut FunctionBuilder<'_>, acc: &Accumulator, x: Value, y: Value) -> Value {
+pub(super) fn merge(b: &mut LoopBuilder<'_>, acc: &Accumulator, x: Value, y: Value) -> Value {
     match (acc.form, acc.op.binary()) {
         (Accumulate::Lanes, Some(op)) if op != BinaryOp::Addc => binary(b, op, x, y, None, acc.lane),
         _ => {

@@ -1,12 +1,13 @@
 //! The function that other programs call: arguments checked, states in and out, exports.
 
 use super::driver::signature_of;
-use super::{CodeChoice, Draft, ExportSpec, ObjectSpec, outcome};
-use crate::backend::cranelift::loops::{memory, narrowed};
-use crate::backend::cranelift::scalar::{self, ConstantTables};
+use super::windows::{Turns, export_value};
+use super::{CodeChoice, Draft, ObjectSpec, outcome};
+use crate::backend::cranelift::loops::memory;
+use crate::backend::cranelift::scalar::ConstantTables;
 use crate::backend::cranelift::unsupported;
 use crate::error::Unsupported;
-use crate::ir::{Op, StateId, Ty};
+use crate::ir::Ty;
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{
     AbiParam, Function, InstBuilder, Signature, StackSlotData, StackSlotKind, UserFuncName, Value, types,
@@ -75,7 +76,11 @@ pub(super) fn build(
     b.switch_to_block(given);
     let at = b.ins().load(types::I64, memory(), state, 0);
     if gauge > 1 {
-        let rest = b.ins().band_imm_u(at, gauge as i64 - 1);
+        let within = match spec.cut_window {
+            Some(window) => b.ins().urem_imm_u(at, window as i64),
+            None => at,
+        };
+        let rest = b.ins().band_imm_u(within, gauge as i64 - 1);
         refuse_if(b, rest, outcome::ENDED);
     }
     b.def_var(pos, at);
@@ -126,8 +131,10 @@ pub(super) fn build(
             kernel = b.ins().select(is, function, kernel);
         }
     }
+    let turns = Turns::begin(b, spec, registers, exports, pos);
     let stretch = Stretch { registers, pos, src, to, len };
-    call_in_parts(b, kernel, kernel_signature, stretch, spec.longest_call);
+    call_in_parts(b, kernel, kernel_signature, stretch, spec, &turns, tables).map_err(unsupported)?;
+    turns.end(b, spec, tables).map_err(unsupported)?;
 
     let (put, put_done) = (b.create_block(), b.create_block());
     b.ins().brif(state, put, &[], put_done, &[]);
@@ -182,12 +189,14 @@ fn call_in_parts(
     kernel: Value,
     signature: cranelift_codegen::ir::SigRef,
     Stretch { registers, pos, src, to, len }: Stretch,
-    longest: usize,
-) {
+    spec: &ObjectSpec<'_>,
+    turns: &Turns,
+    tables: &mut ConstantTables,
+) -> Result<(), String> {
     let is_null = b.ins().icmp_imm_u(IntCC::Equal, to, 0);
     let (none, all) = (b.ins().iconst(types::I64, 0), b.ins().iconst(types::I64, -1));
     let step = b.ins().select(is_null, none, all);
-    let longest = b.ins().iconst(types::I64, longest as i64);
+    let longest = b.ins().iconst(types::I64, spec.longest_call as i64);
     let [from, into, left] = [src, to, len].map(|value| {
         let variable = b.declare_var(types::I64);
         b.def_var(variable, value);
@@ -200,8 +209,10 @@ fn call_in_parts(
     b.ins().brif(more, body, &[], after, &[]);
     b.switch_to_block(body);
     let n = b.ins().umin(more, longest);
+    let n = turns.limited(b, n);
     let (at, source, sink) = (b.use_var(pos), b.use_var(from), b.use_var(into));
-    b.ins().call_indirect(signature, kernel, &[registers, at, source, sink, n]);
+    let place = turns.pos(b, spec).unwrap_or(at);
+    b.ins().call_indirect(signature, kernel, &[registers, place, source, sink, n]);
     let moved = b.ins().band(n, step);
     let (at, source, sink) = (b.ins().iadd(at, n), b.ins().iadd(source, n), b.ins().iadd(sink, moved));
     let more = b.ins().isub(more, n);
@@ -209,22 +220,8 @@ fn call_in_parts(
     b.def_var(from, source);
     b.def_var(into, sink);
     b.def_var(left, more);
+    turns.advance(b, n, spec, tables)?;
     b.ins().jump(head, &[]);
     b.switch_to_block(after);
-}
-
-fn export_value(
-    b: &mut FunctionBuilder<'_>,
-    export: &ExportSpec<'_>,
-    states: &[(Ty, u64)],
-    registers: Value,
-    tables: &mut ConstantTables,
-) -> Result<Value, String> {
-    let values = scalar::block(b, export.finish, export.tables, tables, |b, op| {
-        let Op::State(StateId(state)) = op else { return b.ins().iconst(types::I64, 0) };
-        let index = export.base + state as usize;
-        let raw = b.ins().load(types::I64, memory(), registers, 8 * index as i32);
-        narrowed(b, raw, states[index].0)
-    })?;
-    Ok(values[export.value.0 as usize])
+    Ok(())
 }

@@ -2,7 +2,7 @@
 //! as it was emitted elsewhere, and between them and the caller a function that checks, chooses and exports.
 //!
 //! ```text
-//! NAME              arguments checked, states in and out, exports   (`entry`)
+//! NAME              arguments checked, states in and out, exports   (`entry`), window by window (`windows`)
 //!   NAME.choose     which code this processor runs; asked once      (`choice`)
 //!     NAME.processor  what it has: finished code
 //!   NAME.portable   the contract of `PassCode::run`                 (`driver`, `combine`)
@@ -16,15 +16,18 @@ mod choice;
 mod combine;
 mod driver;
 mod entry;
+mod windows;
 
+use super::builder::is_x86;
 use super::scalar::ConstantTables;
-use super::{finish, loops, unsupported};
+use super::{finish, loops, unsupported, vectors};
 use crate::backend::cranelift::body::LaneLoop;
 use crate::error::Unsupported;
 use crate::ir::{Block, Table, Ty};
 use crate::plan::portable::PortablePlan;
+use crate::plan::target::Target;
 use cranelift_codegen::ir::{self, ExternalName, FuncRef, Function, GlobalValue};
-use cranelift_codegen::isa::{CallConv, OwnedTargetIsa};
+use cranelift_codegen::isa::{CallConv, LookupError, OwnedTargetIsa};
 use cranelift_codegen::{Context, FinalizedRelocTarget};
 use cranelift_frontend::FunctionBuilderContext;
 use cranelift_module::{
@@ -34,23 +37,70 @@ use cranelift_object::{ObjectBuilder, ObjectModule};
 use object::SymbolScope;
 use object::write::{StandardSection, SymbolSection};
 
+/// Which machines an object is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum ObjectMachine {
+    /// Those of this one's kind and system.
+    #[default]
+    Host,
+    /// x86-64, as ELF.
+    X86,
+    /// AArch64, as ELF.
+    Arm,
+}
+
+impl ObjectMachine {
+    /// The vectors that there are portable loops for.
+    pub(crate) fn vectors(self) -> Option<Target> {
+        match self {
+            ObjectMachine::Host => super::target(),
+            ObjectMachine::X86 | ObjectMachine::Arm => Some(vectors()),
+        }
+    }
+
+    /// Whether this machine's code runs there.
+    pub(crate) fn is_x86(self) -> bool {
+        match self {
+            ObjectMachine::Host => cfg!(target_arch = "x86_64"),
+            ObjectMachine::X86 => true,
+            ObjectMachine::Arm => false,
+        }
+    }
+}
+
 /// What is to be in the object.
 pub(crate) struct ObjectSpec<'a> {
+    pub(crate) machine: ObjectMachine,
     /// The exported function's symbol.
     pub(crate) name: &'a str,
     /// Whether some stage writes words.
     pub(crate) modifies: bool,
     /// Bytes of a word of which a length has to be a multiple; 1 if it may be any.
     pub(crate) reject_word: usize,
-    /// Types and first values of the states, flattened.
+    /// Types and first values of the states, flattened, and behind them of those that windows begin with.
     pub(crate) states: &'a [(Ty, u64)],
+    /// Of stages without windows.
     pub(crate) exports: &'a [ExportSpec<'a>],
+    pub(crate) windows: &'a [WindowSpec<'a>],
+    /// The window within which the code counts offsets, if it does.
+    pub(crate) pos_window: Option<u64>,
+    /// The window at whose end a word may be cut, if there is one.
+    pub(crate) cut_window: Option<u64>,
     /// Code for processors, the best first.
     pub(crate) variants: &'a [ProcessorCode],
     /// Finished code that fills the words that [`ProcessorCode::needs`] is held against; with variants alone.
     pub(crate) processor: &'a [u8],
     /// Most bytes of a call of any of the code.
     pub(crate) longest_call: usize,
+}
+
+/// Stages whose windows are equally long.
+pub(crate) struct WindowSpec<'a> {
+    pub(crate) bytes: u64,
+    /// Their states, each with the number of the one behind all states that it begins a window as.
+    pub(crate) states: Vec<(usize, usize)>,
+    /// Their exports; in the caller's structure there is the address of a list, or null.
+    pub(crate) exports: Vec<ExportSpec<'a>>,
 }
 
 /// How an export follows from the states of its stage.
@@ -60,7 +110,7 @@ pub(crate) struct ExportSpec<'a> {
     pub(crate) value: crate::ir::Value,
     /// Number of the stage's first state.
     pub(crate) base: usize,
-    /// Where it goes in the caller's structure.
+    /// Where it, or the address of its list, is in the caller's structure.
     pub(crate) offset: usize,
 }
 
@@ -97,7 +147,7 @@ pub(crate) mod outcome {
 
 /// The object file.
 pub(crate) fn write(plan: &mut PortablePlan, spec: &ObjectSpec<'_>) -> Result<Vec<u8>, Unsupported> {
-    let isa = isa()?;
+    let isa = isa(spec.machine)?;
     let mut lanes = LaneLoop::of(plan);
     if lanes.as_ref().is_some_and(|lanes| !combine::is_simple(&lanes.body)) {
         plan.vector = Err("partial results that the library puts together".to_owned());
@@ -113,12 +163,22 @@ pub(crate) fn write(plan: &mut PortablePlan, spec: &ObjectSpec<'_>) -> Result<Ve
     }
 }
 
-/// The least of this machine's kind that code can be for.
-fn isa() -> Result<OwnedTargetIsa, Unsupported> {
+/// The least of that kind that code can be for.
+fn isa(machine: ObjectMachine) -> Result<OwnedTargetIsa, Unsupported> {
     let made = || {
-        let host = cranelift_native::builder().map_err(str::to_owned)?;
-        let builder =
-            cranelift_codegen::isa::lookup(host.triple().clone()).map_err(|error| error.to_string())?;
+        let builder = match machine {
+            ObjectMachine::Host => {
+                let host = cranelift_native::builder().map_err(str::to_owned)?;
+                cranelift_codegen::isa::lookup(host.triple().clone())
+            }
+            ObjectMachine::X86 => cranelift_codegen::isa::lookup_by_name("x86_64-unknown-linux-gnu"),
+            ObjectMachine::Arm => cranelift_codegen::isa::lookup_by_name("aarch64-unknown-linux-gnu"),
+        };
+        let missing = "its code generator is not in this build: make one with the feature `cross`";
+        let builder = builder.map_err(|error| match error {
+            LookupError::SupportDisabled => missing.to_owned(),
+            LookupError::Unsupported => error.to_string(),
+        })?;
         finish(builder, "backtracking")
     };
     made().map_err(unsupported)
@@ -294,7 +354,7 @@ impl<'a> Draft<'a> {
 
 /// The convention of finished code.
 fn convention(isa: &dyn cranelift_codegen::isa::TargetIsa) -> CallConv {
-    if cfg!(target_arch = "x86_64") { CallConv::SystemV } else { isa.default_call_conv() }
+    if is_x86(isa) { CallConv::SystemV } else { isa.default_call_conv() }
 }
 
 fn refused(error: ModuleError) -> Unsupported {
