@@ -18,7 +18,7 @@ use super::fill::Fill;
 use super::freshness::Use;
 use super::object::{Content, Object};
 use crate::http::foreign::ForeignHead;
-use crate::http::response::Status;
+use crate::http::response::{self, Status};
 
 /// Variants of one resource that are kept: more are other requests' doing than the site's.
 const MAX_VARIANTS: usize = 16;
@@ -147,6 +147,20 @@ impl Hit {
     pub fn note(&self) -> String {
         format!("{}; hit; ttl={}", super::PSEUDONYM, self.ttl)
     }
+
+    /// Writes `Age`, and the same as a field.
+    pub(crate) fn write_fields(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"Age: ");
+        response::decimal(out, self.age);
+        out.extend_from_slice(b"\r\nCache-Status: ");
+        out.extend_from_slice(super::PSEUDONYM.as_bytes());
+        out.extend_from_slice(b"; hit; ttl=");
+        if self.ttl < 0 {
+            out.push(b'-');
+        }
+        response::decimal(out, self.ttl.unsigned_abs());
+        out.extend_from_slice(b"\r\n");
+    }
 }
 
 /// How a request goes on for which there is nothing to use at once.
@@ -177,10 +191,15 @@ impl Drop for Lead {
 
 /// Writes what a resource is known by.
 pub fn write_key(secured: bool, host: &[u8], target: &[u8], key: &mut Vec<u8>) {
+    begin_key(secured, host, key);
+    key.extend_from_slice(target);
+}
+
+/// The same up to the target, which is to follow.
+pub fn begin_key(secured: bool, host: &[u8], key: &mut Vec<u8>) {
     key.push(if secured { b's' } else { b'p' });
     key.extend(host.iter().map(u8::to_ascii_lowercase));
     key.push(0);
-    key.extend_from_slice(target);
 }
 
 impl Cache {

@@ -21,7 +21,7 @@ mod object;
 mod record;
 
 pub use archive::{ArchiveError, ArchiveOptions, Archivist, MIN_IMAGE_BYTES};
-pub use cache::{Begun, Cache, Counters, Found, Hit, Lead, Limits, Snapshot, write_key};
+pub use cache::{Begun, Cache, Counters, Found, Hit, Lead, Limits, Snapshot, begin_key, write_key};
 pub use control::{Asks, Directives};
 pub use fill::{Decided, Fill};
 pub use freshness::{Freshness, Use, may_store};

@@ -82,7 +82,7 @@ fn of_object(
     persistence: Persistence,
     text: &mut Vec<u8>,
 ) -> Answer {
-    write_note(hit, text);
+    hit.write_fields(text);
     service.end_signed_head(persistence, text);
     let document = Arc::clone(&hit.object) as Arc<dyn Document>;
     Answer { document: Some(document), has_ready_head: true, ..Answer::new(status, body) }
@@ -105,13 +105,8 @@ fn partial(
     object.write_fields(text);
     response::line(text, format_args!("Content-Length: {}", body.len()));
     response::content_range(text, &part, object.facts().size);
-    write_note(hit, text);
+    hit.write_fields(text);
     service.end_signed_head(persistence, text);
     let document = Arc::clone(object) as Arc<dyn Document>;
     Answer { document: Some(document), ..Answer::new(status, body) }
-}
-
-fn write_note(hit: &Hit, text: &mut Vec<u8>) {
-    response::line(text, format_args!("Age: {}", hit.age));
-    response::line(text, format_args!("Cache-Status: {}", hit.note()));
 }

@@ -5,11 +5,11 @@ use std::sync::atomic::Ordering;
 
 use super::ask::{Ask, Asked, Caching, fields, has_preconditions};
 use super::kept::{Keeping, send_kept};
-use super::origin::{forwarded_host, forwarded_target};
+use super::origin::{forwarded_host, write_forwarded_target};
 use super::output::Output;
 use super::route::{Route, Target};
 use super::{Exchange, FOLLOWERS, Programs};
-use crate::accelerator::{Asks, Begun, Cache, Decided, Fill, Found, Hit, Object, PSEUDONYM, write_key};
+use crate::accelerator::{Asks, Begun, Cache, Decided, Fill, Found, Hit, Object, PSEUDONYM, begin_key};
 use crate::http::foreign::ForeignHead;
 use crate::http::request::Method;
 use crate::http::response::Status;
@@ -39,8 +39,8 @@ impl Programs {
             let mine = |route: &&Route| route.scope() == asked.scope && route.rest(resource.path).is_some();
             let route = self.config.routes.iter().filter(mine).max_by_key(|route| route.prefix().len());
             let Some(Target::Origin(origin)) = route.map(Route::target) else { return false };
-            let target = forwarded_target(request.target, resource.path, resource.query);
-            write_key(asked.secured, forwarded_host(asked, origin), &target, &mut key);
+            begin_key(asked.secured, forwarded_host(asked, origin), &mut key);
+            write_forwarded_target(request.target, resource.path, resource.query, &mut key);
             true
         });
         let found = if is_origins {

@@ -84,16 +84,25 @@ impl Origin {
 /// resolve and another not, the path that it leads to.
 pub(super) fn forwarded_target(sent: &str, path: &[u8], query: Option<&str>) -> Vec<u8> {
     let mut out = Vec::with_capacity(sent.len());
+    write_forwarded_target(sent, path, query, &mut out);
+    out
+}
+
+/// Appends the same to `out`.
+pub(super) fn write_forwarded_target(sent: &str, path: &[u8], query: Option<&str>, out: &mut Vec<u8>) {
+    if is_plain(sent.as_bytes()) {
+        out.extend_from_slice(sent.as_bytes());
+    } else {
+        write_cleaned_target(sent, path, query, out);
+    }
+}
+
+fn write_cleaned_target(sent: &str, path: &[u8], query: Option<&str>, out: &mut Vec<u8>) {
     let own = match sent.split_once("://") {
         Some((_, rest)) if !sent.starts_with('/') => &rest[rest.find(['/', '?']).unwrap_or(rest.len())..],
         _ => sent,
     };
     let as_sent = own.split('?').next().unwrap_or_default();
-    // As almost all are.
-    let is_plain = !as_sent.bytes().any(|b| matches!(b, b'%' | b'.' | b'\\') || !b.is_ascii_graphic());
-    if is_plain && !as_sent.is_empty() && query.is_none() {
-        return as_sent.as_bytes().to_vec();
-    }
     let is_dots = |segment: &str| {
         let plain = segment.to_ascii_lowercase().replace("%2e", ".");
         plain == "." || plain == ".."
@@ -101,15 +110,28 @@ pub(super) fn forwarded_target(sent: &str, path: &[u8], query: Option<&str>) -> 
     // An escaped slash may be one for who resolves it.
     let lower = as_sent.to_ascii_lowercase().replace("%2f", "/").replace("%5c", "\\");
     if lower.split(['/', '\\']).any(is_dots) || as_sent.is_empty() {
-        target::escape(path, &mut out);
+        target::escape(path, out);
     } else {
-        target::escape_query(as_sent.as_bytes(), &mut out);
+        target::escape_query(as_sent.as_bytes(), out);
     }
     if let Some(query) = query {
         out.push(b'?');
-        target::escape_query(query.as_bytes(), &mut out);
+        target::escape_query(query.as_bytes(), out);
     }
-    out
+}
+
+/// Whether a target goes on as it was sent, as almost all do: a path without escapes and without segments that begin with a
+/// dot, and perhaps a query. May say no to others.
+fn is_plain(sent: &[u8]) -> bool {
+    let mut previous = 0;
+    let mut in_path = true;
+    let is_odd = |&byte: &u8| {
+        let before = std::mem::replace(&mut previous, byte);
+        in_path &= byte != b'?';
+        !byte.is_ascii_graphic()
+            || in_path && (matches!(byte, b'%' | b'\\') || byte == b'.' && before == b'/')
+    };
+    sent.first() == Some(&b'/') && !sent.iter().any(is_odd)
 }
 
 /// The name of the host that is asked for, as it goes on.
@@ -179,6 +201,7 @@ fn line(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
 mod tests {
     use super::*;
     use crate::http::parse::{self, Parsed};
+    use proptest::prelude::*;
 
     fn head(text: &str) -> String {
         let Parsed::Complete { request, .. } = parse::parse(text.as_bytes(), &parse::Limits::default())
@@ -219,11 +242,27 @@ mod tests {
             ("/a/.%2e/b", "/b"),
             ("/a/..%2fb", "/b"),
             ("/.hidden/..x", "/.hidden/..x"),
+            ("/a.b/c..?/../%2f.", "/a.b/c..?/../%2f."),
+            ("/a/.", "/a/"),
+            ("/a/..", "/"),
+            ("/a\\..\\b", "/a%5C..%5Cb"),
         ] {
             let mut scratch = Vec::new();
             let resource = target::resolve(sent, &mut scratch).unwrap();
             let got = forwarded_target(sent, resource.path, resource.query);
             assert_eq!(String::from_utf8(got).unwrap(), forwarded, "{sent}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_plain_needs_no_cleaning(sent in "/([a-z./?\\\\]|%2[ef]|\\.\\.){0,12}") {
+            let mut scratch = Vec::new();
+            if let (true, Ok(resource)) = (is_plain(sent.as_bytes()), target::resolve(&sent, &mut scratch)) {
+                let mut cleaned = Vec::new();
+                write_cleaned_target(&sent, resource.path, resource.query, &mut cleaned);
+                prop_assert_eq!(String::from_utf8(cleaned).unwrap(), sent);
+            }
         }
     }
 
