@@ -1,17 +1,19 @@
-# Tables of `round load server rate us-a-request` lines: medians, and with a server `nginx` the medians of each round's ratio to it.
+# Tables of `round load server rate us-a-request [us-of-the-machine]` lines: medians, and with a server `nginx` the medians of each round's ratio to it.
 function median(list, n,    i, j, t) {
     for (i = 2; i <= n; i++) for (j = i; j > 1 && list[j] + 0 < list[j - 1] + 0; j--) { t = list[j]; list[j] = list[j - 1]; list[j - 1] = t }
     return n % 2 ? list[(n + 1) / 2] : (list[n / 2] + list[n / 2 + 1]) / 2
 }
 {
-    rate[$1, $2, $3] = $4; cpu[$1, $2, $3] = $5; if ($1 > rounds) rounds = $1
+    rate[$1, $2, $3] = $4; cpu[$1, $2, $3] = $5; all[$1, $2, $3] = $6; if (NF > 5) has_all = 1; if ($1 > rounds) rounds = $1
     if (!($2 in load_seen)) { load_seen[$2]; loads[++n_loads] = $2 }
     if (!($3 in server_seen)) { server_seen[$3]; servers[++n_servers] = $3 }
 }
 END {
     medians(rate, "requests a second", "%12.0f"); medians(cpu, "server us/request", "%12.2f")
+    if (has_all) medians(all, "machine us/request", "%12.2f")
     if (!("nginx" in server_seen)) exit
     ratios(rate, "rate / nginx"); ratios(cpu, "us/request / nginx")
+    if (has_all) ratios(all, "machine / nginx")
 }
 function medians(of, title, form,    s, l, r, v) {
     printf "%-18s", title; for (l = 1; l <= n_loads; l++) printf "%12s", loads[l]; print ""

@@ -47,7 +47,7 @@ END
 nginx_tls() {
     [ -z "${tls_files:-}" ] && return
     echo "listen 10.83.0.1:8443 ssl http2 backlog=8192; ssl_certificate $tls_files/c.pem; ssl_certificate_key $tls_files/k.pem;
-        ssl_protocols TLSv1.2 TLSv1.3; ssl_session_tickets on;"
+        ssl_protocols TLSv1.2 TLSv1.3; ssl_session_tickets on; ${suite:+ssl_conf_command Ciphersuites $suite;}"
 }
 
 # What of a name is a switch, as options: tap-held is `--net tap --without frame-sealing`.
