@@ -260,6 +260,13 @@ fn the_command_prints_and_draws() {
     let (answers, bytes) = (json["answers"].as_u64().unwrap(), json["bytes"].as_u64().unwrap());
     let whole = [0, 13, 47][(answers % 3) as usize] + answers / 3 * 60;
     assert!(answers >= 19 && bytes == whole, "{json}");
+    // Three in a second, twenty times as fast: one each 16.7 ms, by both threads in turn.
+    let output = swamp(&[&[&url[..], "-c", "2", "-t", "2", "--speed", "20", "--json"], &replay[..]].concat());
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((json["answers"].as_u64(), json["bytes"].as_u64()), (Some(12), Some(4 * 60)), "{json}");
+    std::fs::write(&log, "{\"method\":\"GET\",\"status\":200,\"target\":\"/\"}\n").unwrap();
+    let output = swamp(&[&[&url[..], "--speed", "1"], &replay[..]].concat());
+    assert!(String::from_utf8_lossy(&output.stderr).contains("does not say when"), "{output:?}");
     std::fs::write(&log, "nothing\n").unwrap();
     let output = swamp(&[&[&url[..]], &replay[..]].concat());
     assert!(String::from_utf8_lossy(&output.stderr).contains("no GET with an answer"), "{output:?}");
@@ -271,6 +278,7 @@ fn the_command_prints_and_draws() {
         (&[&url, "-c", "1", "-t", "2"], "do not suffice"),
         (&[&url, "--net", "ring"], "--addr"),
         (&[&url, "--rate", "0"], "a number of requests"),
+        (&[&url, "--speed", "1"], "--replay"),
     ] {
         let output = swamp(arguments);
         let text = String::from_utf8_lossy(&output.stderr).into_owned();

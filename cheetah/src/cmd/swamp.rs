@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
-use cheetah::swamp::{self, Addresses, Failure, Ledger, Mix, Options, Replay, Secrecy, Targets, Trust, Url};
+use cheetah::swamp::{
+    self, Addresses, Failure, Ledger, Mix, Options, Replay, Secrecy, Targets, Timetable, Trust, Url,
+};
 use cheetah::transport::device::{self, DeviceOptions, Interface};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
@@ -37,6 +39,9 @@ pub(super) struct Arguments {
     /// had an answer of less than 400
     #[arg(long, value_name = "LOG", conflicts_with_all = ["paths", "urls", "zipf"])]
     replay: Option<PathBuf>,
+    /// Of --replay: ask when the log says it was asked, X times as fast (1 for as it was), as an open loop does
+    #[arg(long, value_name = "X", requires = "replay", conflicts_with_all = ["rate", "random"], value_parser = speed)]
+    speed: Option<f64>,
     /// The i-th path in proportion to 1/i^S: 0.7 to 1 is what sites see
     #[arg(long, value_name = "S", value_parser = exponent)]
     zipf: Option<f64>,
@@ -118,6 +123,10 @@ fn exponent(text: &str) -> Result<f64, String> {
     positive(text, 10.0).ok_or_else(|| "give a number like 0.8".to_owned())
 }
 
+fn speed(text: &str) -> Result<f64, String> {
+    positive(text, 1000.0).ok_or_else(|| "give a number like 1 or 10, 1000 at most".to_owned())
+}
+
 fn seconds(text: &str) -> Result<f64, String> {
     let is_zero = text.parse() == Ok(0.0);
     positive(text, 86_400.0)
@@ -164,7 +173,7 @@ fn options(arguments: &Arguments) -> anyhow::Result<Options> {
         let text = fs::read_to_string(file).with_context(|| file.display().to_string())?;
         all.extend(text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned));
     }
-    let mut order = Vec::new();
+    let (mut order, mut timetable) = (Vec::new(), None);
     if let Some(file) = &arguments.replay {
         let text = fs::read(file).with_context(|| file.display().to_string())?;
         let replay = Replay::of_log(&String::from_utf8_lossy(&text));
@@ -174,6 +183,12 @@ fn options(arguments: &Arguments) -> anyhow::Result<Options> {
         if replay.skipped > 0 {
             let (skipped, kept) = (replay.skipped, replay.order.len());
             tracing::info!("{}: {skipped} lines are left out, {kept} are asked for", file.display());
+        }
+        if let Some(speed) = arguments.speed {
+            let table = replay.seconds.and_then(|seconds| Timetable::new(&seconds, speed));
+            timetable = Some(table.with_context(|| {
+                format!("{}: it does not say when everything was asked for", file.display())
+            })?);
         }
         (all, order) = (replay.targets, replay.order);
     }
@@ -191,6 +206,7 @@ fn options(arguments: &Arguments) -> anyhow::Result<Options> {
         connections: *connections,
         rate: arguments.rate,
         random_arrivals: arguments.random,
+        timetable,
         keep: !arguments.close,
         verify: arguments.check,
         warm_up: Duration::from_secs_f64(arguments.warm_up),

@@ -8,6 +8,7 @@ use runtime::time::Instant;
 use super::Options;
 use super::exchange::{Exchange, FirstAnswers, Outcome, Verifier};
 use super::ledger::{Failure, Ledger};
+use super::timetable::Timetable;
 
 /// After a connection could not be had, the next is tried so much later.
 const REST: Duration = Duration::from_millis(50);
@@ -22,13 +23,37 @@ pub(super) struct Asked {
 }
 
 /// When requests fall due in an open loop.
-#[derive(Clone, Copy, Debug)]
-struct Schedule {
-    /// Nanoseconds from one to the next, on average.
-    interval: f64,
-    is_random: bool,
+#[derive(Clone, Debug)]
+enum Schedule {
+    AtRate {
+        /// Nanoseconds from one to the next, on average.
+        interval: f64,
+        is_random: bool,
+        /// Nanoseconds since the beginning at which the next falls due.
+        next: f64,
+    },
+    As(Timetable),
+}
+
+impl Schedule {
     /// Nanoseconds since the beginning at which the next falls due.
-    next: f64,
+    fn next(&self) -> u64 {
+        match self {
+            Schedule::AtRate { next, .. } => *next as u64,
+            Schedule::As(table) => table.next(),
+        }
+    }
+
+    fn advance(&mut self, rng: &mut Rng) {
+        match self {
+            Schedule::AtRate { interval, is_random, next } => {
+                // Exponentially distributed gaps make a Poisson process.
+                let gap = if *is_random { -(1.0 - rng.f64()).ln() } else { 1.0 };
+                *next += *interval * gap;
+            }
+            Schedule::As(table) => table.advance(),
+        }
+    }
 }
 
 /// What the connections of a thread have in common.
@@ -59,12 +84,16 @@ pub(super) enum Asker {
 impl Herd {
     pub(super) fn new(options: Options, now: Instant) -> Herd {
         let mut rng = Rng::with_seed(options.seed);
-        let schedule = options.rate.map(|rate| Schedule {
+        let at_rate = |rate| Schedule::AtRate {
             interval: 1e9 / rate,
             is_random: options.random_arrivals,
             // Threads that begin at once do not ask at once.
             next: rng.f64() * 1e9 / rate,
-        });
+        };
+        let schedule = match &options.timetable {
+            Some(table) => Some(Schedule::As(table.clone())),
+            None => options.rate.map(at_rate),
+        };
         Herd {
             verifier: options.verify.then(Verifier::new),
             ledger: Ledger::default(),
@@ -102,7 +131,7 @@ impl Herd {
 
     /// When the next request of an open loop falls due, if one still does.
     fn next_due(&self) -> Option<Instant> {
-        let due = self.began + Duration::from_nanos(self.schedule?.next as u64);
+        let due = self.began + Duration::from_nanos(self.schedule.as_ref()?.next());
         (due < self.until()).then_some(due)
     }
 
@@ -134,10 +163,7 @@ impl Herd {
             None => return None,
             Some(_) => {
                 let due = self.next_due().filter(|&due| due <= now)?;
-                let schedule = self.schedule.as_mut()?;
-                // Exponentially distributed gaps make a Poisson process.
-                let gap = if schedule.is_random { -(1.0 - self.rng.f64()).ln() } else { 1.0 };
-                schedule.next += schedule.interval * gap;
+                self.schedule.as_mut()?.advance(&mut self.rng);
                 due
             }
         };

@@ -13,6 +13,8 @@ pub struct Mix {
     order: Arc<[u32]>,
     /// Where in that we are.
     at: usize,
+    /// What is ours of it, every so many.
+    step: usize,
 }
 
 impl Mix {
@@ -30,13 +32,19 @@ impl Mix {
 
     /// Those numbers in that order, and then again.
     pub fn in_order(order: &[u32]) -> Mix {
-        Mix { sums: Vec::new(), order: order.into(), at: 0 }
+        Mix { sums: Vec::new(), order: order.into(), at: 0, step: 1 }
     }
 
     /// The same for one of several threads: an order is begun at another place by each.
     #[must_use]
     pub fn share(&self, thread: usize, threads: usize) -> Mix {
         Mix { at: self.order.len() * thread / threads, ..self.clone() }
+    }
+
+    /// The same where each has every `threads`th of an order.
+    #[must_use]
+    pub fn alternate(&self, thread: usize, threads: usize) -> Mix {
+        Mix { at: thread % self.order.len().max(1), step: threads, ..self.clone() }
     }
 
     fn weighted(shares: impl Iterator<Item = f64>) -> Mix {
@@ -48,13 +56,13 @@ impl Mix {
             })
             .collect();
         sums.iter_mut().for_each(|part| *part /= sum);
-        Mix { sums, order: Arc::default(), at: 0 }
+        Mix { sums, order: Arc::default(), at: 0, step: 1 }
     }
 
     /// The next one.
     pub(super) fn next(&mut self, rng: &mut Rng) -> usize {
         if let Some(&number) = self.order.get(self.at) {
-            self.at = (self.at + 1) % self.order.len();
+            self.at = (self.at + self.step) % self.order.len();
             return number as usize;
         }
         if self.sums.len() < 2 {
@@ -76,6 +84,7 @@ mod tests {
         let mix = Mix::in_order(&[5, 1, 1]);
         assert_eq!(next(&mut mix.clone()), [5, 1, 1, 5]);
         assert_eq!(next(&mut mix.share(1, 2)), [1, 1, 5, 1]);
+        assert_eq!(next(&mut Mix::in_order(&[0, 1, 2, 3, 4]).alternate(1, 2)), [1, 3, 0, 2]);
     }
 
     #[test]

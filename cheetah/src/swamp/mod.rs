@@ -22,6 +22,7 @@ mod reply;
 mod secure;
 mod stack;
 mod target;
+mod timetable;
 
 use std::io;
 use std::net::SocketAddr;
@@ -36,6 +37,7 @@ pub use replay::Replay;
 pub use secure::{Secrecy, Trust};
 pub use stack::{Addresses, run as run_on_stack};
 pub use target::{Target, Targets, Url};
+pub use timetable::Timetable;
 
 /// How a server is asked.
 #[derive(Clone, Debug)]
@@ -54,6 +56,8 @@ pub struct Options {
     pub rate: Option<f64>,
     /// Requests fall due at random, as from many people who know nothing of each other (a Poisson process), not evenly.
     pub random_arrivals: bool,
+    /// When requests fall due, instead of at a rate.
+    pub timetable: Option<Timetable>,
     /// A connection for many requests, or for each its own.
     pub keep: bool,
     /// Compare the bytes of each answer with those that came first.
@@ -79,6 +83,7 @@ impl Options {
             connections: 32,
             rate: None,
             random_arrivals: false,
+            timetable: None,
             keep: true,
             verify: false,
             warm_up: Duration::from_secs(1),
@@ -96,7 +101,12 @@ impl Options {
             connections,
             rate: self.rate.map(|rate| rate / threads as f64),
             seed: self.seed.wrapping_add(thread as u64),
-            mix: self.mix.share(thread, threads),
+            // What a moment is for goes with it.
+            mix: match self.timetable {
+                Some(_) => self.mix.alternate(thread, threads),
+                None => self.mix.share(thread, threads),
+            },
+            timetable: self.timetable.as_ref().map(|table| table.share(thread, threads)),
             ..self.clone()
         }
     }

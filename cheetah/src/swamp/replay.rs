@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use crate::http::date;
+
 /// What was asked for, by a log in the combined format or as JSON (an object a line).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Replay {
@@ -9,6 +11,8 @@ pub struct Replay {
     pub targets: Vec<String>,
     /// Numbers of targets, in the order of the log.
     pub order: Vec<u32>,
+    /// When each was asked for, in seconds since 1970, if the log says it of all.
+    pub seconds: Option<Vec<u64>>,
     /// Lines that are no GET with an answer of less than 400: these are left out.
     pub skipped: usize,
 }
@@ -18,8 +22,12 @@ impl Replay {
     pub fn of_log(text: &str) -> Replay {
         let mut replay = Replay::default();
         let mut numbers: HashMap<String, u32> = HashMap::new();
+        let mut seconds = Some(Vec::new());
         for line in text.lines().filter(|line| !line.trim().is_empty()) {
-            let target = if line.starts_with('{') { of_json(line) } else { of_combined(line) };
+            let (target, second) = match line.starts_with('{') {
+                true => of_json(line),
+                false => (of_combined(line), second_of_combined(line)),
+            };
             let Some(target) = target.filter(|target| super::target::check_path(target).is_ok()) else {
                 replay.skipped += 1;
                 continue;
@@ -30,15 +38,42 @@ impl Replay {
                 next
             });
             replay.order.push(number);
+            match (&mut seconds, second) {
+                (Some(seconds), Some(second)) => seconds.push(second),
+                _ => seconds = None,
+            }
         }
+        replay.seconds = seconds.filter(|seconds| !seconds.is_empty());
         replay
     }
 }
 
-fn of_json(line: &str) -> Option<String> {
-    let value: serde_json::Value = serde_json::from_str(line).ok()?;
-    let was_answered = (200..400).contains(&value["status"].as_u64()?);
-    (was_answered && value["method"] == "GET").then(|| value["target"].as_str().map(str::to_owned))?
+/// What was asked for, and in which second.
+fn of_json(line: &str) -> (Option<String>, Option<u64>) {
+    let Ok(value) = serde_json::from_str::<serde_json::Value>(line) else { return (None, None) };
+    let was_answered = value["status"].as_u64().is_some_and(|status| (200..400).contains(&status));
+    let is_wanted = was_answered && value["method"] == "GET";
+    let target = value["target"].as_str().filter(|_| is_wanted).map(str::to_owned);
+    (target, value["time"].as_u64())
+}
+
+/// `... [06/Nov/1994:08:49:37 +0100] "...`, in seconds since 1970.
+fn second_of_combined(line: &str) -> Option<u64> {
+    let (before, _) = line.split_once("] \"")?;
+    let (_, time) = before.rsplit_once('[')?;
+    let (time, zone) = time.split_once(' ')?;
+    let (day, clock) = time.split_once(':')?;
+    let day = day.replace('/', " ");
+    // Which day of the week it was is not said, and not looked at.
+    let second = date::parse(format!("Sun, {day} {clock} GMT").as_bytes())?;
+    let (sign, digits) = zone.split_at_checked(1)?;
+    let number: u64 = digits.parse().ok().filter(|_| digits.len() == 4)?;
+    let east = (number / 100 * 60 + number % 100) * 60;
+    match sign {
+        "+" => second.checked_sub(east),
+        "-" => second.checked_add(east),
+        _ => None,
+    }
 }
 
 /// `... "GET /target HTTP/1.1" 200 ...`, quotes, backslashes and odd bytes escaped.
@@ -86,13 +121,37 @@ mod tests {
         let replay = Replay::of_log(text);
         assert_eq!(replay.targets, ["/a", "/b?x=\"y\\A"]);
         assert_eq!((replay.order, replay.skipped), (vec![0, 1, 0], 6));
+        assert_eq!(replay.seconds, None, "of one it is not said");
+    }
+
+    #[test]
+    fn what_time_it_was_is_read() {
+        let text = "::1 - - [06/Nov/1994:08:49:37 +0000] \"GET /a HTTP/1.1\" 200 5 \"-\" \"-\"\n\
+            ::1 - - [06/Nov/1994:09:49:38 +0100] \"GET /a HTTP/1.1\" 200 5 \"-\" \"-\"\n\
+            ::1 - - [06/Nov/1994:05:19:39 -0330] \"GET /a HTTP/1.1\" 200 5 \"-\" \"-\"\n\
+            {\"time\":784111780,\"method\":\"GET\",\"status\":200,\"target\":\"/a\"}\n";
+        assert_eq!(
+            Replay::of_log(text).seconds,
+            Some(vec![784_111_777, 784_111_778, 784_111_779, 784_111_780])
+        );
+        for bad in [
+            "[x] \"",
+            "[06/Nov/1994:08:49:37 0000] \"",
+            "[06/Nov:1 +0000] \"",
+            "[] \"",
+            "[: +9] \"",
+            "[é: é] \"",
+        ] {
+            assert_eq!(second_of_combined(bad), None, "{bad}");
+        }
     }
 
     proptest! {
         #[test]
-        fn any_text_is_read(text in "(\\PC|\\n|\"GET |\\\\x|\\{){0,60}") {
+        fn any_text_is_read(text in "(\\PC|\\n|\\] \"GET |\\[06/Nov/1994:|\\\\x|\\{){0,60}") {
             let replay = Replay::of_log(&text);
             prop_assert!(replay.order.iter().all(|&number| (number as usize) < replay.targets.len()));
+            prop_assert!(replay.seconds.is_none_or(|seconds| seconds.len() == replay.order.len()));
         }
     }
 }
