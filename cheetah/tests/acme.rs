@@ -114,6 +114,27 @@ fn a_certificate_is_got_kept_and_renewed_while_connections_go_on() {
     assert_eq!(program.end(), Some(0));
 }
 
+/// With nothing at the port of HTTP that an authority asks, or could ask.
+#[test]
+fn names_are_proved_where_https_is_served() {
+    let dir = tempfile::tempdir().unwrap();
+    let (site, state) = (site(dir.path()), dir.path().join("state"));
+    let authority = Authority::start(Manners { by_tls: true, life: 3600, ..Manners::default() });
+    let (directory, own) = (authority.directory(), authority.own_root());
+    let arguments = ["serve", &site, "--acme-proof", "tls-alpn"];
+    let program = start(&arguments, &state, (&directory, &own), &["one.test", "two.test"]);
+    let https = port(program.https.as_ref().unwrap());
+    // Who asks for proofs gets none when there are none, and never the certificate of the site.
+    assert!(support::proof::shown(https, "one.test").is_none());
+    authority.asks_at(https);
+    let mut stream = until_connected(&program, &authority.root, "one.test");
+    assert!(get(&mut stream, "/").starts_with("HTTP/1.1 200"));
+    assert!(connect(&program, &authority.root, "two.test").is_some());
+    assert_eq!(authority.counts(), (1, 1, 1));
+    assert!(support::proof::shown(https, "one.test").is_none(), "what was shown is shown no more");
+    assert_eq!(program.end(), Some(0));
+}
+
 #[test]
 fn it_is_renewed_before_it_ends() {
     let dir = tempfile::tempdir().unwrap();
@@ -136,6 +157,43 @@ fn it_is_renewed_before_it_ends() {
         std::thread::sleep(Duration::from_millis(200));
     }
     assert!(authority.counts().2 >= 2);
+    assert_eq!(program.end(), Some(0));
+}
+
+/// It is renewed when the authority says so, which hears what is replaced; and not again when it does not.
+#[test]
+fn an_authority_can_have_a_certificate_renewed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (site, state) = (site(dir.path()), dir.path().join("state"));
+    let authority = Authority::start(Manners { life: 3600, recalls: 1, ..Manners::default() });
+    let (directory, own) = (authority.directory(), authority.own_root());
+    let program = start(&["serve", &site], &state, (&directory, &own), &["one.test"]);
+    authority.asks_at(port(&program.addr));
+    // The first one is due as soon as it is there, which counts as a failure: begun anew, the server does not wait for that.
+    until_connected(&program, &authority.root, "one.test");
+    let until = Instant::now() + PATIENCE;
+    while authority.replaced().1.is_empty() {
+        assert!(Instant::now() < until, "nobody asks when to renew");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(program.end(), Some(0));
+    authority.waits_where_to_ask();
+    let program = start(&["serve", &site], &state, (&directory, &own), &["one.test"]);
+    authority.asks_at(port(&program.addr));
+    while authority.counts().2 < 2 || authority.replaced().1.len() < 3 {
+        assert!(
+            Instant::now() < until,
+            "it is not renewed: {:?} {:?}",
+            authority.counts(),
+            authority.replaced()
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let (replaces, asked) = authority.replaced();
+    assert_eq!(replaces, [None, Some(asked[0].clone())]);
+    assert!(asked[1] == asked[0] && asked[2] != asked[0], "{asked:?}");
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!(authority.counts().2, 2);
     assert_eq!(program.end(), Some(0));
 }
 
@@ -253,19 +311,25 @@ impl Drop for Running {
 /// Let's Encrypt's small test server: it checks signatures, refuses some nonces and takes its time.
 #[test]
 fn pebble_gives_a_certificate() {
+    for proof in ["http", "tls-alpn"] {
+        pebble_gives_one_by(proof);
+    }
+}
+
+fn pebble_gives_one_by(proof: &str) {
     let dir = tempfile::tempdir().unwrap();
     let (site, state) = (site(dir.path()), dir.path().join("state"));
     let own = support::secured::Certificate::new(&["localhost"]);
     let free = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let (ports, at) = ((free(), free()), free());
+    let (ports, at, tls_at) = ((free(), free()), free(), free());
     let config = dir.path().join("pebble.json");
     let text = serde_json::json!({ "pebble": {
         "listenAddress": format!("127.0.0.1:{}", ports.0),
         "managementListenAddress": format!("127.0.0.1:{}", ports.1),
         "certificate": own.files.cert,
         "privateKey": own.files.key,
-        "httpPort": at,
-        "tlsPort": 9,
+        "httpPort": if proof == "http" { at } else { 9 },
+        "tlsPort": if proof == "http" { 9 } else { tls_at },
         "ocspResponderURL": "",
         "externalAccountBindingRequired": false,
     }});
@@ -299,7 +363,8 @@ fn pebble_gives_a_certificate() {
     let directory = format!("https://localhost:{}/dir", ports.0);
     let mut command = Command::new(env!("CARGO_BIN_EXE_cheetah"));
     let state = state.to_str().unwrap();
-    let arguments = ["serve", &site, "--listen", &format!("127.0.0.1:{at}"), "--tls-listen", "127.0.0.1:0"];
+    let (http, https) = (format!("127.0.0.1:{at}"), format!("127.0.0.1:{tls_at}"));
+    let arguments = ["serve", &site, "--listen", &http, "--tls-listen", &https, "--acme-proof", proof];
     let acme = ["--acme", "one.test", "--acme", "www.one.test", "--acme-contact", "me@one.test"];
     let root = own.files.cert.to_str().unwrap();
     let of = ["--acme-state", state, "--acme-directory", &directory, "--acme-root", root];

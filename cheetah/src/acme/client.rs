@@ -58,7 +58,11 @@ impl WaitingClient {
         Ok(WaitingClient { config: Arc::new(config) })
     }
 
-    fn ask(&self, request: &Request<Vec<u8>>) -> io::Result<Response<Full<Bytes>>> {
+    /// The response to one request, which is followed nowhere.
+    ///
+    /// # Errors
+    /// Whatever the way there says, or if it is no response.
+    pub(super) fn ask(&self, request: &Request<Vec<u8>>) -> io::Result<Response<Full<Bytes>>> {
         let uri = request.uri();
         if uri.scheme_str() != Some("https") {
             return Err(io::Error::other(format!("{uri}: an authority is asked by https:// alone")));

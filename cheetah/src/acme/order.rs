@@ -5,16 +5,17 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use instant_acme::{
-    Account, AccountCredentials, AuthorizationStatus, ChallengeType, Error, Identifier, NewAccount, NewOrder,
-    Order, OrderStatus,
+    Account, AccountCredentials, AuthorizationStatus, CertificateIdentifier, ChallengeType, Error,
+    Identifier, NewAccount, NewOrder, Order, OrderStatus,
 };
 
 use super::client::{WaitingClient, wait_for};
 use super::renewal::AcmeError;
 use super::state::StateFolder;
-use super::{AcmeOptions, state};
+use super::{AcmeOptions, Proof, state};
 use crate::clock::unix_now;
 use crate::store::Proofs;
+use crate::tls::Acceptor;
 
 /// How long the authority may take to look at proofs, and to sign.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -26,6 +27,13 @@ const PAUSE: Duration = Duration::from_millis(500);
 pub(super) struct Signed {
     pub(super) chain: String,
     pub(super) key: String,
+}
+
+/// Where proofs are shown.
+#[derive(Clone, Copy)]
+pub(super) struct Shown<'a> {
+    pub(super) proofs: &'a Proofs,
+    pub(super) acceptor: &'a Acceptor,
 }
 
 /// The account in the folder, or a new one, which is kept there before it is used.
@@ -50,24 +58,37 @@ fn account(
     Ok(account)
 }
 
-/// Gets a certificate for the names of `options`; ends early when `stop` is set.
+/// Gets a certificate for the names of `options`, in the place of `replaces` if the authority wants to know that; ends early
+/// when `stop` is set.
 pub(super) fn obtain(
     options: &AcmeOptions,
     client: &WaitingClient,
     folder: &StateFolder,
-    proofs: &Proofs,
+    replaces: Option<CertificateIdentifier<'static>>,
+    shown: Shown<'_>,
     stop: &AtomicBool,
 ) -> Result<Signed, AcmeError> {
     let account = account(options, client, folder)?;
     let names: Vec<Identifier> = options.names.iter().cloned().map(Identifier::Dns).collect();
-    let mut order = wait_for(account.new_order(&NewOrder::new(&names)))?;
-    let got = prove(&mut order, proofs, stop).and_then(|()| sign(&mut order, options, stop));
-    proofs.clear();
+    let new = || NewOrder::new(&names);
+    let mut order = match replaces {
+        // It may be that it was replaced before: then it is an order as any (RFC 9773 section 5).
+        Some(id) => wait_for(account.new_order(&new().replaces(id)))
+            .or_else(|_| wait_for(account.new_order(&new())))?,
+        None => wait_for(account.new_order(&new()))?,
+    };
+    let got = prove(&mut order, options.proof, shown, stop).and_then(|()| sign(&mut order, options, stop));
+    shown.proofs.clear();
+    shown.acceptor.clear_proofs();
     got
 }
 
 /// Shows what the authority wants to see, and waits until it has seen it.
-fn prove(order: &mut Order, proofs: &Proofs, stop: &AtomicBool) -> Result<(), AcmeError> {
+fn prove(order: &mut Order, by: Proof, shown: Shown<'_>, stop: &AtomicBool) -> Result<(), AcmeError> {
+    let (kind, name) = match by {
+        Proof::Http => (ChallengeType::Http01, "http-01"),
+        Proof::TlsAlpn => (ChallengeType::TlsAlpn01, "tls-alpn-01"),
+    };
     let mut authorizations = order.authorizations();
     while let Some(authorization) = wait_for(async { Ok(authorizations.next().await) })? {
         let mut authorization = authorization?;
@@ -76,13 +97,23 @@ fn prove(order: &mut Order, proofs: &Proofs, stop: &AtomicBool) -> Result<(), Ac
             AuthorizationStatus::Valid => continue,
             other => return Err(AcmeError::Refused(format!("the authority says {other:?} of a name"))),
         }
-        let Some(mut challenge) = authorization.challenge(ChallengeType::Http01) else {
-            return Err(AcmeError::Refused(
-                "the authority does not take proofs by HTTP (http-01)".to_owned(),
-            ));
+        let Some(mut challenge) = authorization.challenge(kind.clone()) else {
+            return Err(AcmeError::Refused(format!("the authority does not take proofs by {name}")));
         };
         let proof = challenge.key_authorization();
-        proofs.show(&challenge.token, proof.as_str(), unix_now());
+        match by {
+            Proof::Http => shown.proofs.show(&challenge.token, proof.as_str(), unix_now()),
+            Proof::TlsAlpn => {
+                let Identifier::Dns(host) = challenge.identifier().identifier else {
+                    return Err(AcmeError::Refused("the authority asks for what is no name".to_owned()));
+                };
+                let digest = proof.digest();
+                let digest =
+                    digest.as_ref().first_chunk().ok_or_else(|| AcmeError::Refused(name.to_owned()))?;
+                let said = shown.acceptor.show_proof(host, digest);
+                said.map_err(|why| AcmeError::Refused(why.to_string()))?;
+            }
+        }
         wait_for(challenge.set_ready())?;
     }
     let status = poll(order, stop, |status| matches!(status, OrderStatus::Pending))?;

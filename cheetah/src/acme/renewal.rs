@@ -8,9 +8,12 @@ use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use instant_acme::CertificateIdentifier;
+
 use super::AcmeOptions;
 use super::client::WaitingClient;
-use super::order::{self, Signed};
+use super::information::{self, Advice};
+use super::order::{self, Shown, Signed};
 use super::schedule;
 use super::state::{Life, StateFolder};
 use crate::clock::unix_now;
@@ -87,6 +90,7 @@ impl Renewer {
             let mut failures = 0;
             let mut got = Got::default();
             loop {
+                got.ask(&options, &client, &folder);
                 let wait = match look(&options, &folder, &got) {
                     Some(wait) => {
                         (failures, got.unwritten) = (0, None);
@@ -95,10 +99,14 @@ impl Renewer {
                     None => {
                         let renewed =
                             renew(&options, &client, &folder, (&proofs, &acceptor), &told, &mut got);
-                        let after = renewed.map(|()| look(&options, &folder, &got));
+                        // An authority that would have each renewed at once is asked as one that fails.
+                        let after = renewed.map(|()| {
+                            got.ask(&options, &client, &folder);
+                            look(&options, &folder, &got)
+                        });
                         let why = match after {
                             Ok(Some(_)) => continue,
-                            Ok(None) => "the new one is to be renewed already (see the clock)".to_owned(),
+                            Ok(None) => "the new one is to be renewed already (see the clock, or the authority wants it)".to_owned(),
                             Err(AcmeError::Stopped) => return,
                             Err(error) => error.to_string(),
                         };
@@ -141,9 +149,24 @@ struct Got {
     unwritten: Option<Signed>,
     /// The names that the authority has put into the last one: it may add some to those that it is asked for.
     names: Option<Vec<String>>,
+    /// What the authority has said of when to renew, and of which certificate.
+    advice: Option<(CertificateIdentifier<'static>, Advice)>,
 }
 
 impl Got {
+    /// Asks the authority when to renew what is in the folder, if that is to be asked.
+    fn ask(&mut self, options: &AcmeOptions, client: &WaitingClient, folder: &StateFolder) {
+        let life = folder.life().filter(|life| !life.is_placeholder);
+        let Some(id) = life.and_then(|life| life.id) else { return self.advice = None };
+        let is_known = |(of, advice): &(CertificateIdentifier<'_>, Advice)| *of == id && now() < advice.again;
+        if self.advice.as_ref().is_some_and(is_known) {
+            return;
+        }
+        let chance = chance_of(options, &id.to_string());
+        let advice = information::ask(client, &options.directory, &id, chance, now());
+        self.advice = Some((id, advice));
+    }
+
     /// Writes what was signed, or keeps it for the next time.
     fn write(&mut self, signed: Signed, folder: &StateFolder) -> io::Result<()> {
         if let Err(error) = folder.write_certificate(&signed.chain, &signed.key) {
@@ -159,12 +182,23 @@ impl Got {
 fn look(options: &AcmeOptions, folder: &StateFolder, got: &Got) -> Option<Duration> {
     let is_ours = |life: &Life| has_names(life, &options.names) || got.names.as_ref() == Some(&life.names);
     let life = folder.life().filter(|life| !life.is_placeholder && is_ours(life))?;
-    // Each server has its own moment, and keeps it: by its names and its certificate.
-    let mut chance = fastrand::Rng::with_seed(
-        life.from as u64 ^ fsstack::path::hash(0, options.names.concat().as_bytes()),
-    );
-    let left = schedule::due(life.from, life.until, chance.f64()).saturating_sub(now());
-    u64::try_from(left).ok().filter(|&left| left > 0).map(|left| Duration::from_secs(left).min(LOOK))
+    let advice = got.advice.as_ref().filter(|(id, _)| life.id.as_ref() == Some(id)).map(|(_, advice)| advice);
+    let due = schedule::due(life.from, life.until, chance_of(options, &life.from.to_string()));
+    let due = match advice.and_then(|advice| advice.at) {
+        // Not so late that there might be none, whatever it says.
+        Some(at) => at.min(schedule::last(life.from, life.until)),
+        None => due,
+    };
+    let left = due.saturating_sub(now());
+    let again = advice.map_or(i64::MAX, |advice| advice.again.saturating_sub(now()).max(1));
+    let wait = u64::try_from(left.min(again)).ok().map(|left| Duration::from_secs(left).min(LOOK));
+    wait.filter(|_| left > 0)
+}
+
+/// 0 to 1. Each server has its own moment, and keeps it: by its names and its certificate.
+fn chance_of(options: &AcmeOptions, certificate: &str) -> f64 {
+    let names = fsstack::path::hash(0, options.names.concat().as_bytes());
+    fastrand::Rng::with_seed(fsstack::path::hash(names, certificate.as_bytes())).f64()
 }
 
 fn has_names(life: &Life, names: &[String]) -> bool {
@@ -186,7 +220,9 @@ fn renew(
         Some(signed) => signed,
         None => {
             folder.check_writable()?;
-            order::obtain(options, client, folder, proofs, stop)?
+            let replaces = got.advice.as_ref().filter(|(_, advice)| advice.at.is_some());
+            let replaces = replaces.map(|(id, _)| id.clone());
+            order::obtain(options, client, folder, replaces, Shown { proofs, acceptor }, stop)?
         }
     };
     got.write(signed, folder)?;

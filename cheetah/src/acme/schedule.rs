@@ -15,6 +15,11 @@ pub(super) fn due(from: i64, until: i64, chance: f64) -> i64 {
     from.saturating_add(life / 3 * 2).saturating_add(jitter)
 }
 
+/// The same where the authority has another moment in mind: no later than with a tenth of its life left.
+pub(super) fn last(from: i64, until: i64) -> i64 {
+    until.saturating_sub(until.saturating_sub(from).max(0) / 10)
+}
+
 /// How long to wait after that many failures in a row: twice as long each time, and up to a quarter more by `chance`.
 pub(super) fn wait(failures: u32, chance: f64) -> Duration {
     let doubled = FIRST_WAIT.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(LONGEST_WAIT);
@@ -33,6 +38,7 @@ mod tests {
         // One of six days, too; one that ends before it begins, at once.
         assert_eq!(due(0, 6 * DAY, 0.0), 4 * DAY);
         assert_eq!(due(1000, 0, 1.0), 1000);
+        assert_eq!((last(0, 100), last(5, 0)), (90, 0));
         assert!(due(i64::MAX - 1, i64::MAX, 1.0) >= i64::MAX - 1);
     }
 

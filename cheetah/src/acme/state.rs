@@ -6,11 +6,13 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use fsstack::device::AtomicFile;
+use instant_acme::CertificateIdentifier;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+use super::information;
 use crate::tls::KeyFiles;
 
 const ACCOUNT: &str = "account.json";
@@ -29,6 +31,8 @@ pub(super) struct Life {
     pub(super) until: i64,
     /// In small letters, sorted.
     pub(super) names: Vec<String>,
+    /// What its authority knows it by, if it does.
+    pub(super) id: Option<CertificateIdentifier<'static>>,
     /// Nobody but itself says that it is good: it was made to have something to show.
     pub(super) is_placeholder: bool,
 }
@@ -134,6 +138,7 @@ pub(super) fn life(certificate: &[u8]) -> Option<Life> {
         from: validity.not_before.timestamp(),
         until: validity.not_after.timestamp(),
         names,
+        id: information::id(&CertificateDer::from(certificate)),
         is_placeholder: parsed.issuer() == parsed.subject(),
     })
 }

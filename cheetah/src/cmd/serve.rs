@@ -516,6 +516,9 @@ fn acceptor(plan: &Plan) -> anyhow::Result<Option<Arc<Acceptor>>> {
     };
     let mut acceptor = Acceptor::with(files, preference).context("HTTPS cannot be served")?;
     acceptor.offer_http2(arguments.http2);
+    if arguments.acme.proves_by_tls() {
+        acceptor.offer_proofs();
+    }
     acceptor.record_size = arguments.tls_record.unwrap_or_default();
     acceptor.fused = !arguments.without.contains(&Feature::FusedLoops);
     acceptor.into_frames = !arguments.without.contains(&Feature::FrameSealing);

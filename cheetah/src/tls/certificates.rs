@@ -1,5 +1,6 @@
 //! Certificates and keys from files, and what of TLS is the same for all connections of a server.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -12,6 +13,9 @@ use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, crypto};
 
 use super::record::{MAX_RECORDS, RecordSize};
+
+/// What who checks that a name is ours speaks, and nothing else (RFC 8737).
+pub(super) const PROOF_PROTOCOL: &[u8] = b"acme-tls/1";
 
 /// Where a certificate chain and its key are, both in PEM.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -120,7 +124,10 @@ impl Acceptor {
         let provider = Arc::new(crypto::ring::default_provider());
         let key = CertifiedKey::from_der(chain, key, &provider).map_err(CertificateError::Config)?;
         let current = RwLock::new((Vec::new(), vec![Arc::new(key)]));
-        Acceptor::of(Arc::new(Certificates { provider, current }), Preference::Client)
+        Acceptor::of(
+            Arc::new(Certificates { provider, current, proofs: RwLock::default() }),
+            Preference::Client,
+        )
     }
 
     fn of(certificates: Arc<Certificates>, preference: Preference) -> Result<Acceptor, CertificateError> {
@@ -149,8 +156,46 @@ impl Acceptor {
 
     /// Offers HTTP/2 beside HTTP/1.1, or does not.
     pub fn offer_http2(&mut self, offers: bool) {
-        let protocols: &[&[u8]] = if offers { &[b"h2", b"http/1.1"] } else { &[b"http/1.1"] };
-        Arc::make_mut(&mut self.config).alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
+        let protocols = &mut Arc::make_mut(&mut self.config).alpn_protocols;
+        protocols.retain(|name| name != b"h2");
+        if offers {
+            protocols.insert(0, b"h2".to_vec());
+        }
+    }
+
+    /// Speaks with who wants to see proofs that names are ours ([`Acceptor::show_proof`]), too.
+    pub fn offer_proofs(&mut self) {
+        let protocols = &mut Arc::make_mut(&mut self.config).alpn_protocols;
+        if !protocols.iter().any(|name| name == PROOF_PROTOCOL) {
+            protocols.push(PROOF_PROTOCOL.to_vec());
+        }
+    }
+
+    /// Shows a certificate that says `digest`, a SHA-256, of `name` to who speaks nothing but the protocol of proofs and asks
+    /// for that name (RFC 8737 section 3).
+    ///
+    /// # Errors
+    /// If there can be no such certificate.
+    pub fn show_proof(&self, name: &str, digest: &[u8; 32]) -> Result<(), CertificateError> {
+        let bad = |why: rcgen::Error| CertificateError::Config(rustls::Error::General(why.to_string()));
+        let key = rcgen::KeyPair::generate().map_err(bad)?;
+        let mut said = rcgen::CertificateParams::new(vec![name.to_owned()]).map_err(bad)?;
+        said.custom_extensions.push(rcgen::CustomExtension::new_acme_identifier(digest));
+        let certificate = said.self_signed(&key).map_err(bad)?;
+        let key = PrivateKeyDer::try_from(key.serialize_der())
+            .map_err(|why| CertificateError::Config(rustls::Error::General(why.to_owned())))?;
+        let key = self.certificates.provider.key_provider.load_private_key(key);
+        // Nobody who looks at certificates as ever takes it: what it says is critical, and of this use alone.
+        let certified =
+            CertifiedKey::new(vec![certificate.der().clone()], key.map_err(CertificateError::Config)?);
+        let mut proofs = self.certificates.proofs.write().unwrap_or_else(PoisonError::into_inner);
+        proofs.insert(name.to_ascii_lowercase(), Arc::new(certified));
+        Ok(())
+    }
+
+    /// Shows no proof any more.
+    pub fn clear_proofs(&self) {
+        self.certificates.proofs.write().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     /// Reads these files, the same as before or others. Connections from now on are shown what they hold now; tickets stay
@@ -180,6 +225,8 @@ struct Certificates {
     provider: Arc<crypto::CryptoProvider>,
     /// With the files that they are from.
     current: RwLock<(Vec<KeyFiles>, Vec<Arc<CertifiedKey>>)>,
+    /// What is shown to who wants to see a proof for a name, in small letters.
+    proofs: RwLock<HashMap<String, Arc<CertifiedKey>>>,
 }
 
 impl fmt::Debug for Certificates {
@@ -194,7 +241,7 @@ impl Certificates {
         provider: Arc<crypto::CryptoProvider>,
     ) -> Result<Certificates, CertificateError> {
         let current = RwLock::new((files.to_vec(), read_all(files, &provider)?));
-        Ok(Certificates { provider, current })
+        Ok(Certificates { provider, current, proofs: RwLock::default() })
     }
 }
 
@@ -245,6 +292,11 @@ fn is_sequence(bytes: &[u8]) -> bool {
 
 impl ResolvesServerCert for Certificates {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        if hello.alpn().is_some_and(|mut offered| offered.all(|protocol| protocol == PROOF_PROTOCOL)) {
+            // Whoever this is wants to see nothing else.
+            let proofs = self.proofs.read().unwrap_or_else(PoisonError::into_inner);
+            return hello.server_name().and_then(|name| proofs.get(&name.to_ascii_lowercase())).cloned();
+        }
         let (_, current) = &*self.current.read().unwrap_or_else(PoisonError::into_inner);
         let name = hello.server_name().and_then(|name| ServerName::try_from(name).ok());
         let named = name.and_then(|name| current.iter().find(|key| is_for(key, &name)));

@@ -28,6 +28,10 @@ pub struct Manners {
     pub life: i64,
     /// It signs other names than were asked for.
     pub other_names: bool,
+    /// It says of the first so many certificates that they are to be renewed, and of others not to (RFC 9773).
+    pub recalls: usize,
+    /// It wants proofs by TLS-ALPN-01, not by HTTP.
+    pub by_tls: bool,
     /// It adds a name to those that were asked for.
     pub more_names: bool,
 }
@@ -40,6 +44,8 @@ struct State {
     accounts: Vec<Value>,
     orders: Vec<Order>,
     refused: usize,
+    /// What was asked of when to renew it.
+    asked_of: Vec<String>,
     /// Where proofs are asked for, once that is known.
     port: Option<u16>,
 }
@@ -48,6 +54,8 @@ struct State {
 struct Order {
     names: Vec<String>,
     proved: Vec<Option<bool>>,
+    /// What it is to take the place of.
+    replaces: Value,
     chain: Option<String>,
 }
 
@@ -81,6 +89,7 @@ impl Authority {
             accounts: Vec::new(),
             orders: Vec::new(),
             refused: 0,
+            asked_of: Vec::new(),
             port: None,
         };
         let state = Arc::new((Mutex::new(state), Condvar::new()));
@@ -120,6 +129,15 @@ impl Authority {
         let state = self.state.0.lock().unwrap();
         let signed = state.orders.iter().filter(|order| order.chain.is_some()).count();
         (state.accounts.len(), state.orders.len() + state.refused, signed)
+    }
+}
+
+impl Authority {
+    /// What orders are to take the place of, and certificates that it was asked of when to renew.
+    pub fn replaced(&self) -> (Vec<Option<String>>, Vec<String>) {
+        let state = self.state.0.lock().unwrap();
+        let replaces = state.orders.iter().map(|order| order.replaces.as_str().map(str::to_owned));
+        (replaces.collect(), state.asked_of.clone())
     }
 }
 
@@ -178,14 +196,26 @@ fn problem(kind: &str, detail: &str) -> (u16, String, String) {
 fn answer(method: &str, path: &str, body: &[u8], shared: &(Mutex<State>, Condvar)) -> (u16, String, String) {
     let mut state = shared.0.lock().unwrap();
     let base = state.base.clone();
+    if let Some(id) = path.strip_prefix("/renewal/") {
+        assert_eq!(id.split('.').count(), 2, "{id}");
+        let signed = state.orders.iter().filter(|order| order.chain.is_some()).count();
+        state.asked_of.push(id.to_owned());
+        let years = if signed <= state.manners.recalls { [2020, 2021] } else { [2098, 2099] };
+        let [start, end] = years.map(|year| format!("{year}-01-01T00:00:00Z"));
+        let said = json!({ "suggestedWindow": { "start": start, "end": end } });
+        return (200, "Retry-After: 21600\r\n".to_owned(), said.to_string());
+    }
     if method != "POST" {
-        let directory = json!({
+        let mut directory = json!({
             "newNonce": format!("{base}/nonce"),
             "newAccount": format!("{base}/account"),
             "newOrder": format!("{base}/order"),
             "revokeCert": format!("{base}/revoke"),
             "keyChange": format!("{base}/key"),
         });
+        if state.manners.recalls > 0 {
+            directory["renewalInfo"] = format!("{base}/renewal").into();
+        }
         return (200, String::new(), directory.to_string());
     }
     if state.manners.bad_nonces > 0 {
@@ -216,7 +246,8 @@ fn answer(method: &str, path: &str, body: &[u8], shared: &(Mutex<State>, Condvar
             let wanted = payload["identifiers"].as_array().unwrap().iter();
             let names: Vec<String> = wanted.map(|name| name["value"].as_str().unwrap().to_owned()).collect();
             let proved = vec![None; names.len()];
-            state.orders.push(Order { names, proved, chain: None });
+            let replaces = payload["replaces"].clone();
+            state.orders.push(Order { names, proved, replaces, chain: None });
             let number = state.orders.len() - 1;
             (201, format!("Location: {base}/order/{number}\r\n"), order(&state, number))
         }
@@ -234,10 +265,18 @@ fn answer(method: &str, path: &str, body: &[u8], shared: &(Mutex<State>, Condvar
                 assert!(!timeout.timed_out(), "nobody says where to ask");
             }
             let port = state.port.unwrap();
+            let by_tls = state.manners.by_tls;
             drop(state);
-            let seen = ask(port, &name, &token(of, at));
+            let is_proved = if by_tls {
+                let digest = Sha256::digest(&wanted);
+                super::proof::shown(port, &name).is_some_and(|(certificate, ends)| {
+                    ends && super::proof::says(&certificate, &name, &digest)
+                })
+            } else {
+                ask(port, &name, &token(of, at)).as_deref() == Some(&wanted)
+            };
             let mut state = shared.0.lock().unwrap();
-            state.orders[of].proved[at] = Some(seen.as_deref() == Some(&wanted));
+            state.orders[of].proved[at] = Some(is_proved);
             (200, String::new(), challenge(&state, of, at).to_string())
         }
         "finalize" => {
@@ -256,6 +295,7 @@ fn answer(method: &str, path: &str, body: &[u8], shared: &(Mutex<State>, Condvar
             let now = time::OffsetDateTime::now_utc();
             wanted.params.not_before = now - time::Duration::seconds(1);
             wanted.params.not_after = now + time::Duration::seconds(state.manners.life);
+            wanted.params.use_authority_key_identifier_extension = true;
             let certificate = wanted.signed_by(&state.issuer).unwrap();
             state.orders[of].chain = Some(format!("{}{}", certificate.pem(), state.issuer.as_ref().pem()));
             (200, String::new(), order(&state, of))
@@ -283,6 +323,9 @@ fn order(state: &State, number: usize) -> String {
         "authorizations": (0..order.names.len()).map(|at| format!("{base}/authorization/{number}/{at}")).collect::<Vec<_>>(),
         "finalize": format!("{base}/finalize/{number}"),
     });
+    if !order.replaces.is_null() {
+        said["replaces"] = order.replaces.clone();
+    }
     if order.chain.is_some() {
         said["certificate"] = format!("{base}/certificate/{number}").into();
     }
@@ -307,7 +350,7 @@ fn authorization(state: &State, of: usize, at: usize) -> String {
 fn challenge(state: &State, of: usize, at: usize) -> Value {
     let proved = state.orders[of].proved[at];
     let mut said = json!({
-        "type": "http-01",
+        "type": if state.manners.by_tls { "tls-alpn-01" } else { "http-01" },
         "url": format!("{}/challenge/{of}/{at}", state.base),
         "token": token(of, at),
         "status": match proved {

@@ -11,6 +11,7 @@ pub mod http2;
 pub mod http2_pair;
 pub mod origin;
 pub mod program;
+pub mod proof;
 pub mod secured;
 pub mod servers;
 

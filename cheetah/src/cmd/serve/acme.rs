@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use cheetah::acme::{AcmeOptions, LETS_ENCRYPT, Renewer, StateFolder};
+use cheetah::acme::{AcmeOptions, LETS_ENCRYPT, Proof, Renewer, StateFolder};
 use cheetah::store::Proofs;
 use cheetah::tls::{Acceptor, KeyFiles};
 use rustls::pki_types::ServerName;
@@ -21,7 +21,7 @@ const MAX_NAMES: usize = 100;
 #[command(next_help_heading = "Certificates by ACME")]
 pub(super) struct AcmeArguments {
     /// Get a certificate for this name from an authority, renew it in time and show it: the authority asks for a proof at port 80
-    /// of the name. May be given several times, for one certificate. Who gives it agrees to the authority's terms of service
+    /// or 443 of the name. May be given several times, for one certificate. Who gives it agrees to the authority's terms of service
     #[arg(long, value_name = "NAME", requires = "acme_state")]
     acme: Vec<String>,
     /// The folder where its key and the account with the authority are kept, for the server alone to read
@@ -30,6 +30,9 @@ pub(super) struct AcmeArguments {
     /// The authority's directory: by default that of Let's Encrypt
     #[arg(long, value_name = "URL", requires = "acme")]
     acme_directory: Option<String>,
+    /// How the name is proved: http, at port 80 of it (HTTP-01), or tls-alpn, at port 443 (TLS-ALPN-01)
+    #[arg(long, value_name = "HOW", requires = "acme", value_enum)]
+    acme_proof: Option<ProofKind>,
     /// Whom the authority may write to
     #[arg(long, value_name = "MAIL", requires = "acme")]
     acme_contact: Option<String>,
@@ -38,7 +41,19 @@ pub(super) struct AcmeArguments {
     acme_root: Option<PathBuf>,
 }
 
+/// [`Proof`], as it is said.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum ProofKind {
+    Http,
+    TlsAlpn,
+}
+
 impl AcmeArguments {
+    /// Whether names are proved where HTTPS is served.
+    pub(super) fn proves_by_tls(&self) -> bool {
+        matches!(self.acme_proof, Some(ProofKind::TlsAlpn))
+    }
+
     /// Whether there is to be such a certificate.
     pub(super) fn is_given(&self) -> bool {
         !self.acme.is_empty()
@@ -75,7 +90,7 @@ impl AcmeArguments {
             if !is_dns || !name.contains('.') {
                 bail!(Usage(format!(
                     "--acme {name}: give a name as it stands in an address, as in www.example.org; one with a star \
-                     cannot be proved over HTTP"
+                     cannot be proved by what a server shows"
                 )));
             }
         }
@@ -91,7 +106,8 @@ impl AcmeArguments {
             std::fs::metadata(path).with_context(|| format!("--acme-root {}", path.display()))?;
         }
         let names = self.acme.iter().map(|name| name.to_ascii_lowercase()).collect();
-        Ok(Some(AcmeOptions { names, directory, contact, root: self.acme_root.clone() }))
+        let proof = if self.proves_by_tls() { Proof::TlsAlpn } else { Proof::Http };
+        Ok(Some(AcmeOptions { names, directory, contact, proof, root: self.acme_root.clone() }))
     }
 
     /// Makes the folder, and something to show until there is a certificate, both for `account` if the server becomes that.

@@ -1,5 +1,6 @@
 //! Sealed bytes as they come, and what is in them.
 
+use super::super::certificates::PROOF_PROTOCOL;
 use super::super::record::{Alert, ContentType, Keys, Version, whole_record};
 use super::rustls_part::Job;
 use super::{MAX_INPUT, Session, Sink, State, Workspace};
@@ -49,7 +50,14 @@ impl Session {
                 && !connection.is_handshaking()
                 && let Some(protocol) = connection.alpn_protocol()
             {
-                sink.agree(protocol);
+                if protocol == PROOF_PROTOCOL {
+                    // The certificate was all that was asked for; nothing is spoken here (RFC 8737 section 3).
+                    self.opened = Vec::new();
+                    self.close(tools);
+                    self.end();
+                } else {
+                    sink.agree(protocol);
+                }
             }
             self.deliver(sink);
             self.take_over(tools);
