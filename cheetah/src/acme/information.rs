@@ -116,8 +116,7 @@ fn seconds_of(text: &str) -> Option<i64> {
         return None;
     }
     let month = MONTHS.get(month.parse::<usize>().ok()?.checked_sub(1)?)?;
-    // Which day of the week it is, is not looked at.
-    let local = date::parse(format!("Sun, {day} {month} {year} {clock} GMT").as_bytes())?;
+    let local = date::parse_without_weekday(&format!("{day} {month} {year}"), clock)?;
     let zone = match rest.strip_prefix('.') {
         Some(fraction) => fraction.trim_start_matches(|digit: char| digit.is_ascii_digit()),
         None => rest,
@@ -149,6 +148,7 @@ mod tests {
             ("1994-11-06T08:49:37Z", Some(784_111_777)),
             ("1994-11-06t09:49:37.999+01:00", Some(784_111_777)),
             ("1994-11-06T05:19:37-03:30", Some(784_111_777)),
+            ("2020-01-01T00:00:00Z", Some(1_577_836_800)),
             ("1994-11-06T08:49:37", None),
             ("1994-13-06T08:49:37Z", None),
             ("1994-00-06T08:49:37Z", None),

@@ -22,6 +22,13 @@ pub fn parse(text: &[u8]) -> Option<u64> {
     time.duration_since(UNIX_EPOCH).ok().map(|since| since.as_secs())
 }
 
+/// The same of a day as in `06 Nov 1994` and a time as in `08:49:37`, where nobody says which day of the week it is.
+pub(crate) fn parse_without_weekday(day: &str, time: &str) -> Option<u64> {
+    // One of the seven is right, and no other is taken.
+    let days = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
+    days.iter().find_map(|weekday| parse(format!("{weekday}, {day} {time} GMT").as_bytes()))
+}
+
 /// `unix` (seconds since 1970) as an IMF-fixdate. Times after the year 9999 are written as its last second.
 pub fn format(unix: u64) -> [u8; IMF_FIXDATE_LEN] {
     let time: SystemTime = UNIX_EPOCH + Duration::from_secs(unix.min(MAX_UNIX));
@@ -143,6 +150,15 @@ mod tests {
     use proptest::prelude::*;
 
     /// Days since 1970 to (year, month, day) by counting, the way a calendar does.
+    #[test]
+    fn the_day_of_the_week_need_not_be_said() {
+        for unix in (0..20).map(|day| 784_111_777 + day * 86_400) {
+            let text = String::from_utf8(format(unix).to_vec()).unwrap();
+            assert_eq!(parse_without_weekday(&text[5..16], &text[17..25]), Some(unix), "{text}");
+        }
+        assert_eq!(parse_without_weekday("31 Feb 2020", "08:49:37"), None);
+    }
+
     fn civil(mut days: u64) -> (u64, usize, u64) {
         let leap = |y: u64| (y.is_multiple_of(4) && !y.is_multiple_of(100)) || y.is_multiple_of(400);
         let mut year = 1970;

@@ -63,9 +63,7 @@ fn second_of_combined(line: &str) -> Option<u64> {
     let (_, time) = before.rsplit_once('[')?;
     let (time, zone) = time.split_once(' ')?;
     let (day, clock) = time.split_once(':')?;
-    let day = day.replace('/', " ");
-    // Which day of the week it was is not said, and not looked at.
-    let second = date::parse(format!("Sun, {day} {clock} GMT").as_bytes())?;
+    let second = date::parse_without_weekday(&day.replace('/', " "), clock)?;
     let (sign, digits) = zone.split_at_checked(1)?;
     let number: u64 = digits.parse().ok().filter(|_| digits.len() == 4)?;
     let east = (number / 100 * 60 + number % 100) * 60;
@@ -129,10 +127,11 @@ mod tests {
         let text = "::1 - - [06/Nov/1994:08:49:37 +0000] \"GET /a HTTP/1.1\" 200 5 \"-\" \"-\"\n\
             ::1 - - [06/Nov/1994:09:49:38 +0100] \"GET /a HTTP/1.1\" 200 5 \"-\" \"-\"\n\
             ::1 - - [06/Nov/1994:05:19:39 -0330] \"GET /a HTTP/1.1\" 200 5 \"-\" \"-\"\n\
+            ::1 - - [01/Jan/2020:00:00:00 +0000] \"GET /a HTTP/1.1\" 200 5 \"-\" \"-\"\n\
             {\"time\":784111780,\"method\":\"GET\",\"status\":200,\"target\":\"/a\"}\n";
         assert_eq!(
             Replay::of_log(text).seconds,
-            Some(vec![784_111_777, 784_111_778, 784_111_779, 784_111_780])
+            Some(vec![784_111_777, 784_111_778, 784_111_779, 1_577_836_800, 784_111_780])
         );
         for bad in [
             "[x] \"",
