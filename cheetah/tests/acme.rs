@@ -169,7 +169,8 @@ fn an_authority_can_have_a_certificate_renewed() {
     let (directory, own) = (authority.directory(), authority.own_root());
     let program = start(&["serve", &site], &state, (&directory, &own), &["one.test"]);
     authority.asks_at(port(&program.addr));
-    // The first one is due as soon as it is there, which counts as a failure: begun anew, the server does not wait for that.
+    // The first one is due as soon as it is there, which counts as a failure: begun anew, the server does not
+    // wait for that.
     until_connected(&program, &authority.root, "one.test");
     let until = Instant::now() + PATIENCE;
     while authority.replaced().1.is_empty() {

@@ -1,5 +1,5 @@
-//! What the authority says of when a certificate is to be renewed (RFC 9773): earlier than planned, say, since it is going to
-//! revoke some, or spread over days.
+//! What the authority says of when a certificate is to be renewed (RFC 9773): earlier than planned, say,
+//! since it is going to revoke some, or spread over days.
 
 use std::io;
 
@@ -31,7 +31,8 @@ pub(super) struct Advice {
     pub(super) again: i64,
 }
 
-/// What an authority knows a certificate by (section 4.1); `None` of one that does not name its authority's key.
+/// What an authority knows a certificate by (section 4.1); `None` of one that does not name its authority's
+/// key.
 pub(super) fn id(certificate: &CertificateDer<'_>) -> Option<CertificateIdentifier<'static>> {
     let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
     let key = parsed.iter_extensions().find_map(|extension| match extension.parsed_extension() {
@@ -44,8 +45,9 @@ pub(super) fn id(certificate: &CertificateDer<'_>) -> Option<CertificateIdentifi
     })
 }
 
-/// Asks the authority of `directory` about a certificate, at the second `now`. Of a window for all, `chance` (0 to 1) is our
-/// moment. An authority that cannot be asked, or says nothing that makes sense, has said nothing.
+/// Asks the authority of `directory` about a certificate, at the second `now`. Of a window for all, `chance`
+/// (0 to 1) is our moment. An authority that cannot be asked, or says nothing that makes sense, has said
+/// nothing.
 pub(super) fn ask(
     client: &WaitingClient,
     directory: &str,
@@ -104,7 +106,8 @@ fn window(said: &serde_json::Value) -> Option<(i64, i64)> {
     (start < end).then_some((start, end))
 }
 
-/// Seconds since 1970 of `2025-01-02T04:00:00Z`, `2025-01-02t04:00:00.25+01:00` (RFC 3339 section 5.6), a fraction left out.
+/// Seconds since 1970 of `2025-01-02T04:00:00Z`, `2025-01-02t04:00:00.25+01:00` (RFC 3339 section 5.6), a
+/// fraction left out.
 fn seconds_of(text: &str) -> Option<i64> {
     const MONTHS: [&str; 12] =
         ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];

@@ -58,8 +58,8 @@ fn account(
     Ok(account)
 }
 
-/// Gets a certificate for the names of `options`, in the place of `replaces` if the authority wants to know that; ends early
-/// when `stop` is set.
+/// Gets a certificate for the names of `options`, in the place of `replaces` if the authority wants to know
+/// that; ends early when `stop` is set.
 pub(super) fn obtain(
     options: &AcmeOptions,
     client: &WaitingClient,

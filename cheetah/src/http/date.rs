@@ -22,7 +22,8 @@ pub fn parse(text: &[u8]) -> Option<u64> {
     time.duration_since(UNIX_EPOCH).ok().map(|since| since.as_secs())
 }
 
-/// The same of a day as in `06 Nov 1994` and a time as in `08:49:37`, where nobody says which day of the week it is.
+/// The same of a day as in `06 Nov 1994` and a time as in `08:49:37`, where nobody says which day of the week
+/// it is.
 pub(crate) fn parse_without_weekday(day: &str, time: &str) -> Option<u64> {
     // One of the seven is right, and no other is taken.
     let days = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];

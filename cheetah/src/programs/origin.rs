@@ -120,8 +120,8 @@ fn write_cleaned_target(sent: &str, path: &[u8], query: Option<&str>, out: &mut 
     }
 }
 
-/// Whether a target goes on as it was sent, as almost all do: a path without escapes and without segments that begin with a
-/// dot, and perhaps a query. May say no to others.
+/// Whether a target goes on as it was sent, as almost all do: a path without escapes and without segments
+/// that begin with a dot, and perhaps a query. May say no to others.
 fn is_plain(sent: &[u8]) -> bool {
     let mut previous = 0;
     let mut in_path = true;

@@ -17,8 +17,9 @@ pub struct Timetable {
 }
 
 impl Timetable {
-    /// Of the seconds that a log says, `speed` times as fast. What fell into one second, which is all that logs say, is spread over
-    /// it evenly; what a log has behind something later is as late as that. `None` without any.
+    /// Of the seconds that a log says, `speed` times as fast. What fell into one second, which is all that
+    /// logs say, is spread over it evenly; what a log has behind something later is as late as that. `None`
+    /// without any.
     pub fn new(seconds: &[u64], speed: f64) -> Option<Timetable> {
         let first = *seconds.first()?;
         let mut moments = Vec::with_capacity(seconds.len());

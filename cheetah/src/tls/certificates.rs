@@ -171,8 +171,8 @@ impl Acceptor {
         }
     }
 
-    /// Shows a certificate that says `digest`, a SHA-256, of `name` to who speaks nothing but the protocol of proofs and asks
-    /// for that name (RFC 8737 section 3).
+    /// Shows a certificate that says `digest`, a SHA-256, of `name` to who speaks nothing but the protocol of
+    /// proofs and asks for that name (RFC 8737 section 3).
     ///
     /// # Errors
     /// If there can be no such certificate.

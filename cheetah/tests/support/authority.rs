@@ -28,7 +28,8 @@ pub struct Manners {
     pub life: i64,
     /// It signs other names than were asked for.
     pub other_names: bool,
-    /// It says of the first so many certificates that they are to be renewed, and of others not to (RFC 9773).
+    /// It says of the first so many certificates that they are to be renewed, and of others not to (RFC
+    /// 9773).
     pub recalls: usize,
     /// It wants proofs by TLS-ALPN-01, not by HTTP.
     pub by_tls: bool,

@@ -12,8 +12,8 @@ use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 /// What is agreed on.
 const PROTOCOL: &[u8] = b"acme-tls/1";
 
-/// What is at `port` for who asks for `name` and speaks the protocol of proofs alone: the certificate, and whether it agreed on
-/// that and ended then.
+/// What is at `port` for who asks for `name` and speaks the protocol of proofs alone: the certificate, and
+/// whether it agreed on that and ended then.
 pub fn shown(port: u16, name: &str) -> Option<(CertificateDer<'static>, bool)> {
     let provider = Arc::new(ring::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider));

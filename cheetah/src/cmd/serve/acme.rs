@@ -30,7 +30,7 @@ pub(super) struct AcmeArguments {
     /// The authority's directory: by default that of Let's Encrypt
     #[arg(long, value_name = "URL", requires = "acme")]
     acme_directory: Option<String>,
-    /// How the name is proved: http, at port 80 of it (HTTP-01), or tls-alpn, at port 443 (TLS-ALPN-01)
+    /// How the name is proved: http, at port 80 of it (HTTP-01, the default), or tls-alpn, at port 443 (TLS-ALPN-01)
     #[arg(long, value_name = "HOW", requires = "acme", value_enum)]
     acme_proof: Option<ProofKind>,
     /// Whom the authority may write to

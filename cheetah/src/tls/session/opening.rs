@@ -51,7 +51,8 @@ impl Session {
                 && let Some(protocol) = connection.alpn_protocol()
             {
                 if protocol == PROOF_PROTOCOL {
-                    // The certificate was all that was asked for; nothing is spoken here (RFC 8737 section 3).
+                    // The certificate was all that was asked for; nothing is spoken here (RFC 8737 section
+                    // 3).
                     self.opened = Vec::new();
                     self.close(tools);
                     self.end();
