@@ -28,6 +28,8 @@ mod handles;
 mod mailbox;
 mod network;
 mod outgoing;
+#[cfg(test)]
+mod tests;
 mod wait;
 
 use std::collections::HashMap;

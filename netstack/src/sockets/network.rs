@@ -252,9 +252,9 @@ impl Network {
     /// Begins to open a connection: how it goes is seen at the connection itself.
     pub(crate) fn open(&self, remote: SocketAddr) -> Arc<Duplex> {
         let duplex = Arc::new(Duplex::new(self.shared.limits));
-        let opening = Opening(Arc::clone(&duplex));
+        let mut opening = Opening(Some(Arc::clone(&duplex)));
         let call = move |now, stack: &mut Stack, sockets: &mut Sockets| {
-            let duplex = Arc::clone(&opening.0);
+            let Some(duplex) = opening.0.take() else { return };
             let result =
                 stack.connect(now, None, remote, |pcb| sockets.keep(pcb, Arc::clone(&duplex), false));
             match result {
@@ -262,7 +262,6 @@ impl Network {
                 Ok(_) => sockets.look(now, &duplex, stack),
                 Err(error) => duplex.end(Ending::NotBegun(error)),
             }
-            mem::forget(opening);
         };
         self.shared.inbox.post(Order::Call(Box::new(call)));
         duplex
@@ -297,12 +296,14 @@ impl Network {
     }
 }
 
-/// A connection that is about to begin: without that it would wait for ever.
-struct Opening(Arc<Duplex>);
+/// A connection that is about to begin, until it does: an order that nobody reads ends it, or it would wait for ever.
+struct Opening(Option<Arc<Duplex>>);
 
 impl Drop for Opening {
     fn drop(&mut self) {
-        self.0.end(Ending::Gone);
+        if let Some(duplex) = self.0.take() {
+            duplex.end(Ending::Gone);
+        }
     }
 }
 
