@@ -92,12 +92,12 @@ fn megabytes_on_their_way_by_tls_take_little_memory() {
     let Some((bytes, memory)) = held else { return };
     println!("{bytes} bytes on their way: {memory} bytes of memory");
     assert!(memory < 64 * 1024, "{bytes} bytes take {memory}");
-    let (bytes, _) = in_flight(false).unwrap();
+    let Some((bytes, _)) = in_flight(false) else { return };
     assert!(bytes < 200_000, "what is held has to be little, so no more than {bytes} are on their way");
 }
 
-/// The client's kernel says how many: 4.2 MB mostly, and on a busy machine 1.8 MB.
-const MANY_BYTES: u64 = 1_000_000;
+/// Of the 8 MB that are asked for; the client has room for one at most, and 4 MB are planned at once.
+const MANY_BYTES: u64 = 3_000_000;
 
 /// Bytes that a client does not take, and what memory they cost: many, when each goes into its frame at once.
 fn in_flight(into_frames: bool) -> Option<(u64, isize)> {
@@ -111,6 +111,11 @@ fn in_flight(into_frames: bool) -> Option<(u64, isize)> {
             return eprintln!("skipped: records are not ours on this processor");
         }
         let Some(server) = secured::on_device(acceptor, &tap(), Features::default()) else { return };
+        // In this namespace: what the client's kernel finds out by itself depends on how busy the machine is.
+        if std::fs::write("/proc/sys/net/ipv4/tcp_rmem", "4096 1048576 1048576").is_err() {
+            server.shut_down().unwrap();
+            return eprintln!("skipped: the client's memory cannot be set here");
+        }
         let mut stream = Client::new(&certificate.der, None).connect(&server);
         let request = b"GET /big.bin HTTP/1.1\r\nHost: a\r\n\r\n";
         stream.write_all(request).unwrap();

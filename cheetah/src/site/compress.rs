@@ -1,6 +1,6 @@
 //! Contents in codings that make them shorter, made once, when a site is packed.
 
-use std::io::Write;
+use std::io::{Read as _, Write as _};
 
 use sha2::{Digest as _, Sha256};
 
@@ -93,7 +93,7 @@ fn brotli_after(contents: &[u8], old: &[u8]) -> Option<Vec<u8>> {
     let lgwin = (16..=24).find(|&bits| both <= 1 << bits)?;
     let parameters =
         brotli::enc::BrotliEncoderParams { quality, lgwin, size_hint: contents.len(), ..Default::default() };
-    let dictionary = without_a_way_across(old, contents)?;
+    let (dictionary, is_certain) = without_a_way_across(old, contents)?;
     let mut bytes = Vec::new();
     let [mut input, mut output] = [const { [0; 4096] }; 2].map(Vec::from);
     brotli::BrotliCompressCustomIoCustomDict(
@@ -108,28 +108,39 @@ fn brotli_after(contents: &[u8], old: &[u8]) -> Option<Vec<u8>> {
         std::io::ErrorKind::UnexpectedEof.into(),
     )
     .ok()?;
-    Some(bytes)
+    (is_certain || brotli_of(&bytes, old).is_ok_and(|read| read == contents)).then_some(bytes)
 }
 
 /// `old` as the encoder has to see it. A copy that begins in a dictionary has to end there (a client refuses others),
 /// but the encoder sees one text and copies across its end, where contents begin. So the last byte becomes one that no
-/// copy can take along: between its two neighbours it never stands in `contents`. None if each byte does.
-fn without_a_way_across(old: &[u8], contents: &[u8]) -> Option<Vec<u8>> {
+/// copy can take along: between its two neighbours it never stands in `contents`. Where each byte does somewhere (noise
+/// of 400 KB), it is one that seldom does, and not certain.
+fn without_a_way_across(old: &[u8], contents: &[u8]) -> Option<(Vec<u8>, bool)> {
     let (&first, [start @ .., _]) = (contents.first()?, old) else { return None };
-    let mut taken = [false; 256];
+    let mut times = [0_usize; 256];
     for pair in contents.windows(2) {
-        taken[usize::from(pair[1])] |= start.last() == Some(&pair[0]);
-        taken[usize::from(pair[0])] |= pair[1] == first;
+        times[usize::from(pair[1])] += usize::from(start.last() == Some(&pair[0]));
+        times[usize::from(pair[0])] += usize::from(pair[1] == first);
     }
-    let free = (0..=u8::MAX).find(|&byte| !taken[usize::from(byte)])?;
-    Some([start, &[free]].concat())
+    let byte = (0..=u8::MAX).min_by_key(|&byte| times[usize::from(byte)])?;
+    Some(([start, &[byte]].concat(), times[usize::from(byte)] == 0))
+}
+
+/// What a client that has `old` reads in a stream of Brotli.
+fn brotli_of(stream: &[u8], old: &[u8]) -> std::io::Result<Vec<u8>> {
+    let mut decoder = brotli::Decompressor::new(stream, 4096);
+    if !decoder.attach_dictionary(old.to_vec().into()) {
+        return Err(std::io::ErrorKind::InvalidInput.into());
+    }
+    let mut contents = Vec::new();
+    decoder.read_to_end(&mut contents)?;
+    Ok(contents)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::io::Read;
 
     fn decode(coding: Coding, bytes: &[u8]) -> Vec<u8> {
         let mut contents = Vec::new();
@@ -163,11 +174,7 @@ mod tests {
                 .decompress(stream, 20 << 20)
                 .unwrap();
         }
-        let mut decoder = brotli::Decompressor::new(stream, 4096);
-        assert!(decoder.attach_dictionary(old.to_vec().into()));
-        let mut contents = Vec::new();
-        decoder.read_to_end(&mut contents).unwrap();
-        contents
+        brotli_of(stream, old).unwrap()
     }
 
     #[test]
@@ -232,11 +239,30 @@ mod tests {
                 );
             }
         }
-        // Any byte would do harm somewhere: each stands before the first.
-        let every: Vec<u8> = (0..=u8::MAX).flat_map(|byte| [byte, b'0']).collect();
-        assert_eq!(without_a_way_across(words.as_bytes(), &[b"0", &every[..]].concat()), None);
-        assert!(without_a_way_across(words.as_bytes(), b"0").is_some_and(|seen| seen.len() == words.len()));
+        assert!(
+            without_a_way_across(words.as_bytes(), b"0").is_some_and(|(seen, _)| seen.len() == words.len())
+        );
         assert_eq!(without_a_way_across(b"", b"0"), None);
+    }
+
+    /// Any byte may do harm: each stands before the first of the contents somewhere. What is made is right or not there.
+    #[test]
+    fn what_is_long_and_like_noise_has_both_as_well() {
+        let mut noise = vec![0; 600_000];
+        blake3::Hasher::new().finalize_xof().fill(&mut noise);
+        let fresh = [&noise[..200_000], b"something else", &noise[200_000..]].concat();
+        assert!(without_a_way_across(&noise, &fresh).is_some_and(|(_, is_certain)| !is_certain));
+        let made = deltas(&fresh, &noise, &[]);
+        assert_eq!(made.len(), 2);
+        for (coding, bytes) in made {
+            assert!(decode_after(coding, &bytes, &noise) == fresh, "{coding:?}");
+        }
+        // The end and the beginning are in it together with every byte between them.
+        let every: Vec<u8> = (0..=u8::MAX).flat_map(|byte| [b'9', byte, b'0', b'1', b'2', b'3']).collect();
+        let (old, new) = ([&every[..], b"99"].concat(), [b"0123", &every[..], &every[..]].concat());
+        for (coding, bytes) in deltas(&new, &old, &[]) {
+            assert!(decode_after(coding, &bytes, &old) == new, "{coding:?}");
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The system's questions, passed on to the volume.
 
 use std::ffi::OsStr;
+use std::io::{self, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -75,7 +76,9 @@ fn empty(done: Result<(), Errno>, reply: ReplyEmpty) {
 impl Filesystem for Mounted {
     fn destroy(&mut self) {
         if let Err(error) = self.volume().sync() {
-            eprintln!("fsstack-mount: the last changes were not written: error {}", error.code());
+            // Who would read it may be gone.
+            let code = error.code();
+            let _ = writeln!(io::stderr(), "fsstack-mount: the last changes were not written: error {code}");
         }
     }
 

@@ -1,14 +1,15 @@
 //! `fsstack-mount SITE.img DIR`: an image as a directory of the system.
 //!
-//! [`names`] has the inode numbers, [`volume`] what is done by them, [`filesystem`] what the system asks.
+//! [`names`] has the inode numbers, [`volume`] what is done by them, [`filesystem`] what the system asks, [`mounting`] how it
+//! comes on its directory and off again.
 
 mod filesystem;
+mod mounting;
 mod names;
 mod orphan;
 mod volume;
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -16,19 +17,12 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Parser as _;
 use fuser::{Config, MountOption, Session, SessionACL};
-use rustix::io::Errno;
-use rustix::mount::UnmountFlags;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::filesystem::Mounted;
+use crate::mounting::Mounting;
 use crate::volume::Volume;
-
-/// How soon is tried again what was in use.
-const UNMOUNT_EVERY: Duration = Duration::from_millis(100);
-
-/// The try by which it is said what is waited for.
-const SAID_AT_TRY: u32 = 5;
 
 /// Mount an image, so that any program can read it, or change it
 ///
@@ -76,25 +70,14 @@ fn main() -> anyhow::Result<()> {
         if arguments.write { MountOption::RW } else { MountOption::RO },
     ];
     config.acl = if arguments.allow_other { SessionACL::All } else { SessionACL::Owner };
-    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
+    let signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
     let session = Session::new(mounted.clone(), &arguments.dir, &config).with_context(|| {
         let dir = arguments.dir.display();
         format!("cannot mount on {dir}: /dev/fuse is needed, and root or fusermount3 (Debian: fuse3)")
     })?;
 
-    let dir = arguments.dir.clone();
-    std::thread::spawn(move || {
-        signals.forever().next();
-        // A process that was forked off a moment ago has the files of its parent, until it runs a program: not worth a word.
-        let mut tries = 0_u32;
-        while let Err(error) = unmount(&dir) {
-            tries = tries.saturating_add(1);
-            if tries == SAID_AT_TRY || signals.pending().next().is_some() {
-                eprintln!("fsstack-mount: it is in use: {error}; it ends when it is not");
-            }
-            std::thread::sleep(UNMOUNT_EVERY);
-        }
-    });
+    let mounting = Mounting::begin(session, &arguments.dir)?;
+    mounting.end_by(signals);
     let (stop, stopped) = channel::<()>();
     let (keeper, every) = (mounted, Duration::from_secs(arguments.sync_every));
     let keeper = std::thread::spawn(move || {
@@ -104,21 +87,8 @@ fn main() -> anyhow::Result<()> {
         }
     });
     println!("{} is mounted on {}", arguments.image.display(), arguments.dir.display());
-    let ran = session.run();
+    let ran = mounting.wait();
     drop(stop);
     let _ = keeper.join();
     Ok(ran?)
-}
-
-/// Takes it off `dir` if nothing there is in use. (The session's own way forgets what it could not unmount.)
-fn unmount(dir: &Path) -> std::io::Result<()> {
-    match rustix::mount::unmount(dir, UnmountFlags::empty()) {
-        // The system's program may do for others what it has mounted for them.
-        Err(Errno::PERM) => {
-            let output = Command::new("fusermount3").arg("-u").arg("--").arg(dir).output()?;
-            let said = || String::from_utf8_lossy(&output.stderr).trim().to_owned();
-            if output.status.success() { Ok(()) } else { Err(std::io::Error::other(said())) }
-        }
-        other => Ok(other?),
-    }
 }

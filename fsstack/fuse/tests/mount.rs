@@ -149,12 +149,39 @@ fn it_ends_when_nothing_is_open_any_more() {
     Command::new("kill").arg(mount.child.id().to_string()).status().unwrap();
     let mut said = String::new();
     BufReader::new(mount.child.stderr.as_mut().unwrap()).read_line(&mut said).unwrap();
-    assert!(said.contains("it is in use") && said.contains("it ends when it is not"), "{said}");
+    assert!(said.contains("is in use") && said.contains("it ends when it can"), "{said}");
     assert_eq!(fs::metadata(mount.path("open")).unwrap().len(), 0);
     assert!(mount.child.try_wait().unwrap().is_none());
     drop(open);
     assert!(mount.child.wait().unwrap().success());
     assert!(fs::read_dir(&dir).unwrap().next().is_none(), "it is still mounted");
+}
+
+/// What others have mounted on the same directory, before or after, stays.
+#[test]
+fn what_is_mounted_beneath_or_above_stays() {
+    let (_folder, image, dir) = fresh();
+    let tmpfs = |done: &str| {
+        Command::new("mount").args(["-t", "tmpfs", done]).arg(&dir).status().is_ok_and(|s| s.success())
+    };
+    if !tmpfs("below") {
+        return eprintln!("skipped: mounting a tmpfs needs root");
+    }
+    fs::write(dir.join("below"), b"").unwrap();
+    let unmount = || assert!(Command::new("umount").arg(&dir).status().unwrap().success());
+    let Some(mut mount) = Mount::new(&image, &dir, &["--write"]) else { return unmount() };
+    assert!(!dir.join("below").exists());
+    assert!(tmpfs("above"));
+    fs::write(dir.join("above"), b"").unwrap();
+    Command::new("kill").arg(mount.child.id().to_string()).status().unwrap();
+    let mut said = String::new();
+    BufReader::new(mount.child.stderr.as_mut().unwrap()).read_line(&mut said).unwrap();
+    assert!(said.contains("something else is mounted"), "{said}");
+    assert!(dir.join("above").exists());
+    unmount();
+    assert!(mount.child.wait().unwrap().success());
+    assert!(dir.join("below").exists(), "what was there before is gone");
+    unmount();
 }
 
 /// As the system has it: names of one file are one, whichever is used, renamed or removed.
