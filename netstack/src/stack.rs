@@ -33,6 +33,7 @@ use crate::tcp::listener::Backlog;
 use crate::tcp::segment::Outgoing;
 use crate::tcp::state::{Disposition, State, synchronized};
 use crate::tcp::time_wait::TimeWait;
+use crate::tcp::timers::TICK_SHIFT;
 use crate::tcp::{self, CloseReason, Stream};
 use crate::tuple::FourTuple;
 
@@ -170,10 +171,6 @@ fn own_tuple(addr: Ipv4Addr) -> FourTuple {
 /// Events kept until polled; older ones give way.
 const MAX_EVENTS: usize = 64;
 
-/// Timers fire up to 2^16 ns late, 66 microseconds: RACK's reordering window is a quarter of a round trip, which on a local
-/// network is no more, and what it finds lost waits for it.
-const TICK_SHIFT: u32 = 16;
-
 /// Ports for the active side: more than IANA's, as RFC 6056 section 3.2 recommends.
 const EPHEMERAL: std::ops::RangeInclusive<u16> = 32_768..=65_535;
 
@@ -283,7 +280,7 @@ impl Stack {
         let tuple = self.free_tuple(local, local_port, remote).ok_or(ConnectError::PortInUse)?;
         let iss = self.secret.initial_seq(&tuple, now);
         let ts_offset = self.secret.timestamp_offset(&tuple);
-        let mut pcb = Pcb::syn_sent(tuple, iss, ts_offset, self.link_mss(&tuple), &self.tcp);
+        let mut pcb = Pcb::syn_sent(tuple, iss, ts_offset, self.link_mss(&tuple), now, &self.tcp);
         pcb.link.queued = true;
         let key = keep(pcb).ok_or(ConnectError::NotKept)?;
         self.demux.insert(tuple, key);
@@ -481,7 +478,7 @@ impl Stack {
     fn lost_before_the_wire(&mut self, now: Instant, key: Key, pcb: &mut Pcb) {
         pcb.link.queued = false;
         pcb.lost_before_the_wire(now, &self.tcp);
-        self.arm(key, pcb);
+        self.arm(now, key, pcb);
     }
 
     /// The next event of the stack itself.
@@ -584,8 +581,8 @@ impl Stack {
                 } else if self.blocks_in_time_wait < self.config.time_wait_capacity {
                     self.blocks_in_time_wait += 1;
                     pcb.link.in_time_wait = true;
-                    pcb.enter_time_wait(now + self.config.time_wait);
-                    self.arm(key, pcb);
+                    pcb.enter_time_wait(now, now + self.config.time_wait);
+                    self.arm(now, key, pcb);
                     return None;
                 }
                 self.forget(pcb);
@@ -598,20 +595,20 @@ impl Stack {
         }
         if pcb.link.in_time_wait {
             // Nothing moves any more, and the stream has no further say.
-            self.arm(key, pcb);
+            self.arm(now, key, pcb);
             return None;
         }
         pcb.update_deadline(now, stream);
         pcb.update_fin_wait_2(now, stream, &self.tcp);
         self.queues.enqueue(key, pcb);
-        self.arm(key, pcb);
+        self.arm(now, key, pcb);
         None
     }
 
     /// The wheel's entry is only ever moved forward in time: a deadline that moved back finds out when the entry
     /// fires. That spares the wheel two operations for each segment.
-    fn arm(&mut self, key: Key, pcb: &mut Pcb) {
-        let Some(next) = pcb.timers.next() else { return };
+    fn arm(&mut self, now: Instant, key: Key, pcb: &mut Pcb) {
+        let Some(next) = pcb.timers.next(now) else { return };
         match pcb.link.armed {
             Some((_, at)) if at <= next => {}
             Some((id, _)) => {

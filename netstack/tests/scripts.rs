@@ -94,6 +94,7 @@ struct Runner {
 fn run(text: &str) -> Result<(), (usize, String)> {
     let mut config = Config::new(OUR_HARDWARE, OURS, 24, *b"packet scripts!!");
     config.tcp.timestamps = false;
+    config.tcp.pacing = false;
     config.tcp.congestion = Algorithm::NewReno;
     config.tcp.max_window = config.tcp.usual_window;
     let mut runner: Option<Runner> = None;
@@ -140,6 +141,7 @@ fn set_option(config: &mut Config, option: &str) -> Result<(), String> {
             }
         }
         "sack" => config.tcp.sack = value == "on",
+        "pacing" => config.tcp.pacing = value == "on",
         "nagle" => config.tcp.nagle = value == "on",
         "header-merging" => config.features.header_merging = value == "on",
         "time-wait-records" => config.features.time_wait_records = value == "on",

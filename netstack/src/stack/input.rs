@@ -349,7 +349,7 @@ impl Stack {
             time_wait::Answer::Restart(answer) => {
                 self.send_bare(tuple, answer);
                 if let Some((pcb, _)) = app.connection(key) {
-                    pcb.enter_time_wait(now + self.config.time_wait);
+                    pcb.enter_time_wait(now, now + self.config.time_wait);
                 }
             }
             time_wait::Answer::Reopen { after } => {

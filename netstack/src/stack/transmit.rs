@@ -82,13 +82,13 @@ impl Stack {
             let segment = pcb.poll_transmit(now, &stream, segmentation, &self.tcp, &mut pieces);
             let Some(segment) = segment else {
                 pcb.link.queued = false;
-                self.arm(key, pcb);
+                self.arm(now, key, pcb);
                 continue;
             };
             self.queues.again(key);
             let tuple = pcb.tuple;
             count(&mut self.stats, &segment, segment.seq != sent_before);
-            self.arm(key, pcb);
+            self.arm(now, key, pcb);
             self.last_transmitted = Some(key);
             let payload = match stream.maker() {
                 Some(maker) if segment.len > 0 => Unsummed::Made(maker, segment.offset),

@@ -20,11 +20,13 @@ mod congestion;
 mod ecn;
 pub(crate) mod fast_open;
 mod output;
+mod pacing;
+mod prr;
 mod rack;
 mod retransmit;
 mod rtt;
 mod send_records;
-mod timers;
+pub(crate) mod timers;
 mod undo;
 mod window_growth;
 
@@ -91,6 +93,8 @@ pub struct Config {
     pub ecn: EcnUse,
     /// Initial congestion window in segments (RFC 6928: 10).
     pub initial_window_segments: u8,
+    /// Let what the congestion window allows go out over the round trip. Off, it goes at once.
+    pub pacing: bool,
 }
 
 impl Config {
@@ -126,6 +130,7 @@ impl Default for Config {
             congestion: Algorithm::default(),
             ecn: EcnUse::default(),
             initial_window_segments: 10,
+            pacing: true,
         }
     }
 }

@@ -46,12 +46,16 @@ impl Pcb {
             _ => {}
         }
         self.snd.acked_in_batch = 0;
+        self.snd.delivered_in_batch = 0;
+        if let Some(prr) = &mut self.recovery.prr {
+            prr.batch_is_over();
+        }
         self.open_window(stream, config);
         if let Some(segment) = self.next_retransmission(now, stream, segmentation, config, pieces) {
             return Some(segment);
         }
         if self.due.loss_probe {
-            let probe = self.next_loss_probe(now, stream, pieces);
+            let probe = self.next_loss_probe(now, stream, config, pieces);
             self.due.loss_probe = false;
             if let Some(segment) = probe {
                 return Some(self.stamp(segment));
@@ -102,7 +106,7 @@ impl Pcb {
             timestamps: self.timestamps.option(now),
         };
         let at = self.within_user_timeout(now, now + self.rtt.rto(config), config);
-        self.timers.set(Timer::Retransmit, at);
+        self.timers.set(now, Timer::Retransmit, at);
         let asks = config.ecn.syn_flags(self.unanswered == 0);
         Some(Outgoing {
             seq: self.snd.una,
@@ -134,20 +138,25 @@ impl Pcb {
         let (_, mss) = self.data_options(now);
         // A device that segments may send several lost segments at once, but only whole ones.
         let most = if segmentation > mss { segmentation - segmentation % mss } else { mss };
+        let pace_room = self.pace_room(now, config);
         let mut span = if self.recovery.first_is_due() {
             hole.min(mss)
         } else {
             let pipe = self.recovery.pipe(self.snd.una, self.snd.max);
-            let room = self.congestion.window().saturating_sub(pipe).min(self.window_room(start));
+            let room = self.send_limit().saturating_sub(pipe).min(self.window_room(start));
             if room < hole.min(mss) {
                 return None;
             }
-            hole.min(most).min(room)
+            if pace_room == 0 {
+                self.wait_for_pace(now);
+                return None;
+            }
+            hole.min(most).min(room).min(pace_room.max(mss))
         };
         if span < hole && span > mss {
             span -= span % mss;
         }
-        let segment = self.again(now, start, span, stream, pieces)?;
+        let segment = self.again(now, start, span, stream, config, pieces)?;
         self.arm_after_sending(now, config);
         Some(self.stamp(segment))
     }
@@ -160,6 +169,7 @@ impl Pcb {
         &mut self,
         now: Instant,
         stream: &'a S,
+        config: &Config,
         pieces: &mut Pieces<'a>,
     ) -> Option<Outgoing> {
         let flight = self.snd.max - self.snd.una;
@@ -170,7 +180,7 @@ impl Pcb {
         let span = flight.min(mss);
         let in_recovery = self.recovery.phase() == Phase::Fast;
         let start = if in_recovery { self.snd.una } else { self.snd.max - span };
-        let segment = self.again(now, start, span, stream, pieces)?;
+        let segment = self.again(now, start, span, stream, config, pieces)?;
         self.recovery.probed(self.snd.max, !in_recovery);
         Some(segment)
     }
@@ -183,6 +193,7 @@ impl Pcb {
         start: SeqNumber,
         mut span: u32,
         stream: &'a S,
+        config: &Config,
         pieces: &mut Pieces<'a>,
     ) -> Option<Outgoing> {
         let (options, mss) = self.data_options(now);
@@ -197,6 +208,7 @@ impl Pcb {
             (span, with_fin) = (len, false);
         }
         self.recovery.retransmitted(start, start + span, now);
+        self.paced(now, span, false, config);
         if let Some(reduction) = &mut self.reduction {
             reduction.resent(span, Micros::of(now));
         }
@@ -260,9 +272,10 @@ impl Pcb {
         let (options, mss) = self.data_options(now);
         let window_room = self.window_room(self.snd.max);
         let pipe = self.recovery.pipe(self.snd.una, self.snd.max);
-        let congestion_room = self.congestion.window().saturating_sub(pipe);
+        let congestion_room = self.send_limit().saturating_sub(pipe);
+        let pace_room = self.pace_room(now, config);
         // A device that cuts would repeat CWR in each piece.
-        let segmentation = if self.ecn.cwr_is_due() { mss } else { segmentation.max(mss) };
+        let segmentation = if self.ecn.cwr_is_due() { mss } else { segmentation.min(pace_room).max(mss) };
         let mut len = remaining.min(window_room).min(congestion_room).min(segmentation);
 
         if len < remaining {
@@ -282,6 +295,10 @@ impl Pcb {
             len -= len % mss;
         }
 
+        if len > 0 && pace_room == 0 {
+            self.wait_for_pace(now);
+            return None;
+        }
         let resident = gather(stream, offset, len, pieces);
         let is_short = resident < len;
         if is_short {
@@ -326,8 +343,13 @@ impl Pcb {
 
     /// New data went out.
     fn note_sent(&mut self, now: Instant, seq: SeqNumber, len: u32, fin: bool, mss: u32, config: &Config) {
-        if self.snd.max == self.snd.una {
+        let from_nothing = self.snd.max == self.snd.una;
+        if from_nothing {
             self.snd.owed_since_ms = now.as_millis() as u32;
+        }
+        self.paced(now, len, from_nothing, config);
+        if let Some(prr) = &mut self.recovery.prr {
+            prr.sent(len);
         }
         self.snd.max = seq + len + u32::from(fin);
         if !len.is_multiple_of(mss) {
@@ -368,7 +390,7 @@ impl Pcb {
             }
         } else if reordering_us > 0 {
             self.recovery.waiting = Waiting::Reordering;
-            self.timers.set(Timer::Retransmit, now + Duration::from_micros(u64::from(reordering_us)));
+            self.timers.set(now, Timer::Retransmit, now + Duration::from_micros(u64::from(reordering_us)));
         } else if self.recovery.may_probe() {
             let time_out = if advanced { now + self.rtt.rto(config) } else { self.time_out_at(now, config) };
             self.await_probe(now, time_out, config);
@@ -382,7 +404,7 @@ impl Pcb {
     /// The retransmission timer is one again, at `at`, or when the application waits no longer.
     pub(crate) fn await_time_out(&mut self, now: Instant, at: Instant, config: &Config) {
         self.recovery.waiting = Waiting::TimeOut;
-        self.timers.set(Timer::Retransmit, self.within_user_timeout(now, at, config).max(now));
+        self.timers.set(now, Timer::Retransmit, self.within_user_timeout(now, at, config).max(now));
     }
 
     /// RFC 8985 section 7.2, TLP_calc_PTO; never later than the time-out.
@@ -394,7 +416,7 @@ impl Pcb {
             wait += config.max_ack_delay;
         }
         self.recovery.waiting = Waiting::Probe;
-        self.timers.set(Timer::Retransmit, (now + wait).min(time_out));
+        self.timers.set(now, Timer::Retransmit, (now + wait).min(time_out));
     }
 
     /// When what lies at SND.UNA has waited for the time-out.
@@ -419,7 +441,7 @@ impl Pcb {
             self.snd.owed_since_ms = now.as_millis() as u32;
         }
         let at = self.within_user_timeout(now, now + interval.min(config.max_rto), config);
-        self.timers.set(Timer::Persist, at);
+        self.timers.set(now, Timer::Persist, at);
     }
 
     /// Minshall's form of Nagle's algorithm: a small segment waits only for an earlier small one in flight.

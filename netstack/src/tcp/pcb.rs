@@ -28,6 +28,8 @@ use runtime::timer_wheel::TimerId;
 use crate::tcp::assembler::Assembler;
 use crate::tcp::congestion::Controller;
 use crate::tcp::ecn::Ecn;
+use crate::tcp::pacing::Pacer;
+use crate::tcp::prr::Prr;
 use crate::tcp::retransmit::{LossRecovery, Verdict, View};
 use crate::tcp::rtt::RttEstimator;
 use crate::tcp::segment::{Outgoing, Segment};
@@ -101,6 +103,9 @@ pub(crate) struct Send {
     /// Bytes acknowledged since segments were last asked for: a device brings ACKs in batches, and what they made room for
     /// could not be sent in between.
     pub(crate) acked_in_batch: u32,
+    /// The same of all that ACKs report, by SACK or in order, for the first time.
+    pub(crate) delivered_in_batch: u32,
+    pub(crate) pacer: Pacer,
     /// End of the last segment smaller than the MSS (Minshall's SND.SML).
     pub(crate) small_end: SeqNumber,
     /// Routers may fragment what we send: a report told of a path below [`MIN_PATH_MTU`].
@@ -225,6 +230,7 @@ impl Pcb {
         iss: SeqNumber,
         ts_offset: u32,
         link_mss: u16,
+        now: Instant,
         config: &Config,
     ) -> Pcb {
         let agreed = Agreed {
@@ -242,7 +248,7 @@ impl Pcb {
             syn_was_lost: false,
             rtt: None,
         };
-        let mut pcb = Pcb::established(tuple, &agreed, Instant::ZERO, config);
+        let mut pcb = Pcb::established(tuple, &agreed, now, config);
         pcb.state = State::SynSent(SynSent { iss });
         pcb.snd.una = iss;
         pcb.snd.max = iss;
@@ -272,6 +278,8 @@ impl Pcb {
                 mss_before_path: None,
                 timed_until: snd_nxt,
                 acked_in_batch: 0,
+                delivered_in_batch: 0,
+                pacer: Pacer::default(),
                 small_end: snd_nxt,
                 may_fragment: false,
                 last_sent: now,
@@ -313,7 +321,7 @@ impl Pcb {
             pcb.rtt.sample(rtt, config);
         }
         if let Some(idle) = config.keep_alive {
-            pcb.timers.set(Timer::KeepAlive, now + idle);
+            pcb.timers.set(now, Timer::KeepAlive, now + idle);
         }
         pcb
     }
@@ -368,6 +376,14 @@ impl Pcb {
         let reduction = Reduction::new(&self.congestion, self.snd.una..self.snd.max, false);
         self.reduce_window(flight);
         self.reduction = Some(Box::new(reduction));
+        if self.sack_permitted {
+            // What earlier ACKs of the batch reported was in the network when segments could last be sent.
+            let before = self.snd.delivered_in_batch.saturating_sub(self.recovery.newly_delivered);
+            let outstanding = (self.snd.max - self.snd.una) - self.recovery.records.sacked_bytes();
+            let recover_fs = outstanding.saturating_add(self.snd.delivered_in_batch);
+            let pipe = self.recovery.pipe(self.snd.una, self.snd.max);
+            self.recovery.prr = Some(Box::new(Prr::new(recover_fs, before, pipe)));
+        }
     }
 
     /// Nothing was lost: the window is what it was, and all that was thought lost is on its way.
@@ -396,8 +412,18 @@ impl Pcb {
             una: self.snd.una,
             max: self.snd.max,
             smss: u32::from(self.snd.mss),
-            srtt_us: self.rtt.srtt().map_or(0, |srtt| u32::try_from(srtt.as_micros()).unwrap_or(u32::MAX)),
+            srtt_us: self.srtt_us(),
         }
+    }
+
+    /// Smoothed round trip in microseconds; zero before the first sample.
+    pub(crate) fn srtt_us(&self) -> u32 {
+        self.rtt.srtt().map_or(0, |srtt| u32::try_from(srtt.as_micros()).unwrap_or(u32::MAX))
+    }
+
+    /// How much may be in the network now: the congestion window, or what proportional rate reduction makes of it.
+    pub(crate) fn send_limit(&self) -> u32 {
+        self.recovery.prr.as_ref().map_or(self.congestion.window(), |prr| prr.window())
     }
 
     /// What was to be sent got no further than this host: nobody answers for the next hop. It counts as a lost segment:
@@ -407,7 +433,7 @@ impl Pcb {
             if self.unanswered == 0 {
                 self.snd.owed_since_ms = now.as_millis() as u32;
             }
-            self.timers.set(Timer::Retransmit, now + self.rtt.rto(config));
+            self.timers.set(now, Timer::Retransmit, now + self.rtt.rto(config));
         }
     }
 
@@ -415,7 +441,7 @@ impl Pcb {
     /// where it was must not keep the stack busy.
     pub(crate) fn update_deadline<S: Stream>(&mut self, now: Instant, stream: &S) {
         match stream.deadline() {
-            Some(at) => self.timers.set(Timer::Application, at.max(now + DEADLINE_GRANULARITY)),
+            Some(at) => self.timers.set(now, Timer::Application, at.max(now + DEADLINE_GRANULARITY)),
             None => self.timers.stop(Timer::Application),
         }
     }
@@ -425,7 +451,7 @@ impl Pcb {
         if !matches!(self.state, State::FinWait2(_)) || !stream.reads_no_more() {
             self.timers.stop(Timer::FinWait2);
         } else if !self.timers.is_set(Timer::FinWait2) {
-            self.timers.set(Timer::FinWait2, now + config.fin_wait_2);
+            self.timers.set(now, Timer::FinWait2, now + config.fin_wait_2);
         }
     }
 
@@ -456,9 +482,9 @@ impl Pcb {
     }
 
     /// The block itself stays in TIME-WAIT until then.
-    pub(crate) fn enter_time_wait(&mut self, until: Instant) {
+    pub(crate) fn enter_time_wait(&mut self, now: Instant, until: Instant) {
         self.state = State::TimeWait;
-        self.timers.set(Timer::FinWait2, until);
+        self.timers.set(now, Timer::FinWait2, until);
     }
 
     fn close(&mut self) {

@@ -14,6 +14,7 @@
 
 use runtime::time::Instant;
 
+use crate::tcp::prr::Prr;
 use crate::tcp::rack::Rack;
 use crate::tcp::send_records::{Micros, SendRecords};
 use crate::tcp::seq::SeqNumber;
@@ -73,6 +74,10 @@ pub(crate) struct LossRecovery {
     pub(crate) records: SendRecords,
     rack: Rack,
     probe: Option<Probe>,
+    /// Bytes that the last ACK has reported, for the first time.
+    pub(crate) newly_delivered: u32,
+    /// How much may be sent in fast recovery, with SACK.
+    pub(crate) prr: Option<Box<Prr>>,
 }
 
 /// A moment of the connection, as loss recovery sees it.
@@ -129,6 +134,8 @@ impl LossRecovery {
             records: SendRecords::new(start),
             rack: Rack::new(iss),
             probe: None,
+            newly_delivered: 0,
+            prr: None,
         }
     }
 
@@ -145,13 +152,17 @@ impl LossRecovery {
         let mut news = News::default();
         let (now, now_s) = (Micros::of(view.now), (view.now.as_millis() / 1000) as u32);
         let rack = &mut self.rack;
+        self.newly_delivered = 0;
         if ack.gt(view.una) {
             let mut first = None;
+            let sacked_before = self.records.sacked_bytes();
             let any_resent = self.records.acknowledged(ack, |segment| {
                 first.get_or_insert(segment.sent);
                 rack.delivered(now, now_s, segment, echoed);
             });
             news.rtt_us = first.filter(|_| !any_resent).map(|sent| now.since(sent));
+            let known = sacked_before - self.records.sacked_bytes();
+            self.newly_delivered = (ack - view.una).saturating_sub(known);
         }
         if !self.sack_permitted || blocks.is_empty() {
             return news;
@@ -177,6 +188,7 @@ impl LossRecovery {
             news.sacked +=
                 self.records.sacked(left, right, |segment| rack.delivered(now, now_s, segment, echoed));
         }
+        self.newly_delivered = self.newly_delivered.saturating_add(news.sacked);
         if news.duplicate.is_some() {
             self.rack.duplicate_reported(view.max);
         }
@@ -200,6 +212,7 @@ impl LossRecovery {
         if view.una.ge(self.recover) {
             let phase = self.phase;
             self.phase = Phase::Open;
+            self.prr = None;
             self.dup_bytes = 0;
             self.first_is_due = false;
             self.rack.recovered();
@@ -291,6 +304,7 @@ impl LossRecovery {
     pub(crate) fn undo(&mut self) {
         self.records.forget_losses();
         self.phase = Phase::Open;
+        self.prr = None;
         self.first_is_due = false;
         self.lost_after_recover = false;
         self.dup_bytes = 0;
@@ -298,6 +312,7 @@ impl LossRecovery {
 
     fn enter_timed_out(&mut self, view: &View) {
         self.phase = Phase::TimedOut;
+        self.prr = None;
         self.recover = view.max;
         self.lost_after_recover = false;
         self.dup_acks = 0;
@@ -315,6 +330,9 @@ impl LossRecovery {
     pub(crate) fn retransmitted(&mut self, from: SeqNumber, end: SeqNumber, now: Instant) {
         self.records.resent(from, end, Micros::of(now));
         self.first_is_due = false;
+        if let Some(prr) = &mut self.prr {
+            prr.sent(end - from);
+        }
     }
 
     /// Whether the next retransmission may ignore the congestion window.

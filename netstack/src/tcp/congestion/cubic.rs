@@ -176,6 +176,10 @@ impl CongestionControl for Cubic {
         window_is_used(self.cwnd, self.ssthresh, flight, self.smss())
     }
 
+    fn is_in_slow_start(&self) -> bool {
+        self.cwnd < self.ssthresh / 2
+    }
+
     fn acknowledged(&mut self, ack: &Acked) {
         if self.cwnd < self.ssthresh { self.slow_start(ack) } else { self.avoid_congestion(ack) }
     }

@@ -52,6 +52,9 @@ pub(crate) trait CongestionControl: fmt::Debug {
     /// Whether `flight` bytes in flight make use of the window; one that is not used is no reason to enlarge it.
     fn is_used(&self, flight: u32) -> bool;
 
+    /// Whether the window is far below what stands for the path, and about to double.
+    fn is_in_slow_start(&self) -> bool;
+
     /// New data acknowledged outside of fast recovery, while the window was in fact used.
     fn acknowledged(&mut self, ack: &Acked);
 

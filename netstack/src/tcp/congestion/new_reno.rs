@@ -47,6 +47,10 @@ impl CongestionControl for NewReno {
         window_is_used(self.cwnd, self.ssthresh, flight, self.smss())
     }
 
+    fn is_in_slow_start(&self) -> bool {
+        self.cwnd < self.ssthresh / 2
+    }
+
     fn acknowledged(&mut self, ack: &Acked) {
         let bytes = ack.bytes;
         if self.ssthresh == MAX_CWND {

@@ -41,6 +41,10 @@ impl Pcb {
                 // Nobody is left who would close: as all stacks do, forget it (no TIME-WAIT: the peer's FIN, should
                 // it ever come, is answered by a reset).
                 Timer::FinWait2 => Disposition::Closed(CloseReason::TimedOut),
+                // What it was set for is asked for after each timer.
+                Timer::Pacing => Disposition::Continue,
+                // A deadline far off was set earlier than it is.
+                Timer::Application if stream.deadline().is_some_and(|at| at > now) => Disposition::Continue,
                 Timer::Application => {
                     stream.timeout(now);
                     Disposition::Continue
@@ -69,8 +73,9 @@ impl Pcb {
         }
         let limit = if opening { config.max_syn_retransmissions } else { config.max_retransmissions };
         // A peer that shrank its window to nothing but answers is not dead (RFC 9293 section 3.8.6.1).
-        let stalled_by_window =
-            self.snd.wnd == 0 && now.saturating_since(self.last_received) < 2 * self.rtt.rto(config);
+        let stalled_by_window = !opening
+            && self.snd.wnd == 0
+            && now.saturating_since(self.last_received) < 2 * self.rtt.rto(config);
         if self.user_timed_out(now, config) {
             return Disposition::Closed(CloseReason::TimedOut);
         }
@@ -95,7 +100,11 @@ impl Pcb {
             let view = self.view(now);
             self.recovery.timed_out(&view);
         }
-        self.timers.set(Timer::Retransmit, self.within_user_timeout(now, now + self.rtt.rto(config), config));
+        self.timers.set(
+            now,
+            Timer::Retransmit,
+            self.within_user_timeout(now, now + self.rtt.rto(config), config),
+        );
         Disposition::Continue
     }
 
@@ -140,12 +149,12 @@ impl Pcb {
         let Some(idle) = config.keep_alive else { return Disposition::Continue };
         let silent_until = self.last_received + idle;
         if silent_until > now {
-            self.timers.set(Timer::KeepAlive, silent_until);
+            self.timers.set(now, Timer::KeepAlive, silent_until);
             return Disposition::Continue;
         }
         if self.snd.max != self.snd.una {
             // Retransmissions probe the peer already.
-            self.timers.set(Timer::KeepAlive, now + idle);
+            self.timers.set(now, Timer::KeepAlive, now + idle);
             return Disposition::Continue;
         }
         self.unanswered = self.unanswered.saturating_add(1);
@@ -153,7 +162,7 @@ impl Pcb {
             return Disposition::Closed(CloseReason::TimedOut);
         }
         self.due.probe = true;
-        self.timers.set(Timer::KeepAlive, now + config.keep_alive_interval.min(idle));
+        self.timers.set(now, Timer::KeepAlive, now + config.keep_alive_interval.min(idle));
         Disposition::Continue
     }
 

@@ -7,6 +7,7 @@ use runtime::time::Instant;
 
 use crate::tcp::congestion::Acked;
 use crate::tcp::pcb::Pcb;
+use crate::tcp::prr::Progress;
 use crate::tcp::retransmit::{News, Phase, Verdict};
 use crate::tcp::segment::{Outgoing, Segment};
 use crate::tcp::send_records::Micros;
@@ -173,6 +174,7 @@ fn acknowledgment<S: Stream>(
     let view = pcb.view(now);
     let echoed = echoed_at(pcb, now, segment);
     let news = pcb.recovery.read_ack(&view, ack, &segment.options.sack, echoed);
+    pcb.snd.delivered_in_batch = pcb.snd.delivered_in_batch.saturating_add(pcb.recovery.newly_delivered);
     look_for_undo(pcb, segment, &news, echoed, stream);
     let window_changed = update_send_window(pcb, segment);
     pcb.unanswered = if advanced || pcb.snd.max == una { 0 } else { pcb.unanswered };
@@ -187,7 +189,9 @@ fn acknowledgment<S: Stream>(
         }
         Next::State(pcb.state)
     };
+    let lost_before = pcb.recovery.records.lost_bytes();
     let reordering_us = pcb.detect_losses(now, flight);
+    reduce_in_proportion(pcb, advanced && pcb.recovery.records.lost_bytes() <= lost_before);
     let is_plain = ack == una && segment.is_empty() && !window_changed && segment.options.sack.is_empty();
     if pcb.recovery.probe_acknowledged(ack, news.duplicate, is_plain) && pcb.recovery.phase() == Phase::Open {
         // RFC 8985 section 7.4.1: the probe has hidden a loss, which is a sign of congestion all the same.
@@ -202,6 +206,30 @@ fn acknowledgment<S: Stream>(
         pcb.arm_after_ack(now, advanced, reordering_us, config);
     }
     next
+}
+
+/// RFC 9937 section 6: what this ACK allows to be sent in a recovery with SACK; `is_safe` if it moved SND.UNA and told of no
+/// further loss.
+fn reduce_in_proportion(pcb: &mut Pcb, is_safe: bool) {
+    let progress = Progress {
+        delivered: pcb.recovery.newly_delivered,
+        is_safe,
+        in_flight: pcb.recovery.pipe(pcb.snd.una, pcb.snd.max),
+        ssthresh: pcb.congestion.window(),
+        smss: u32::from(pcb.timestamps.smss(pcb.snd.mss)),
+    };
+    if let Some(prr) = &mut pcb.recovery.prr {
+        prr.acknowledged(&progress);
+    }
+}
+
+/// What would be in flight as well, had its pace let it go.
+fn bytes_held_back<S: Stream>(pcb: &Pcb, stream: &S) -> u32 {
+    if !pcb.timers.is_set(Timer::Pacing) {
+        return 0;
+    }
+    let unsent = stream.end().saturating_sub(pcb.offset_of(pcb.snd.max));
+    u32::try_from(unsent).unwrap_or(u32::MAX).min(pcb.window_room(pcb.snd.max))
 }
 
 /// Whether this ACK tells that what was thought lost was not (`tcp::undo`), before it is counted.
@@ -259,7 +287,8 @@ fn advance<S: Stream>(
         _ if pcb.ecn.is_told(segment.flags) => {}
         _ => {
             // RFC 7661's point, simply: a window that was not used is no reason to enlarge it.
-            if pcb.congestion.is_used(flight_before) {
+            let held_back = bytes_held_back(pcb, stream);
+            if pcb.congestion.is_used(flight_before.saturating_add(held_back)) {
                 let (una, max, srtt_us) = (view.una, view.max, view.srtt_us);
                 let ack = Acked { now, bytes: acked, rtt_us: news.rtt_us, srtt_us, una, max };
                 pcb.congestion.acknowledged(&ack);
@@ -494,6 +523,6 @@ fn schedule_ack(pcb: &mut Pcb, now: Instant, config: &Config) {
     if pcb.rcv.nxt - pcb.rcv.last_ack_sent >= 2 * full {
         pcb.due.ack_now = true;
     } else if !pcb.timers.is_set(Timer::DelayedAck) {
-        pcb.timers.set(Timer::DelayedAck, now + config.delayed_ack);
+        pcb.timers.set(now, Timer::DelayedAck, now + config.delayed_ack);
     }
 }
