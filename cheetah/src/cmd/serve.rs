@@ -33,6 +33,7 @@ use cheetah::tls::{Acceptor, Preference, RecordSize};
 use cheetah::transport::device::{DeviceOptions, FaultOptions, OpenDevice};
 use cheetah::transport::kernel::SocketCalls;
 use cheetah::transport::stack::StackOptions;
+use netstack::device::vlan::VlanId;
 use netstack::handler::xdp::XdpFilter;
 use netstack::stack;
 use netstack::sys::link;
@@ -49,7 +50,7 @@ use sites::Sites;
 use supervision::Moment;
 use values::{
     Congestion, CountersForm, Ecn, HandlersIn, Hsts, SocketsBy, Suite, at_least_one, hsts, on_or_off,
-    record_size, workers,
+    record_size, vlan_id, workers,
 };
 
 /// Serve a folder or an image
@@ -127,6 +128,10 @@ pub(super) struct Arguments {
     /// have net.ipv4.tcp_ecn
     #[arg(long, value_name = "USE", value_enum)]
     ecn: Option<Ecn>,
+    /// Pacing on our own TCP/IP: what the window allows leaves over the round trip, where that is a millisecond and more (on), or
+    /// at once; the kernel's sockets have their queueing discipline
+    #[arg(long, value_name = "on|off", value_parser = on_or_off)]
+    pacing: Option<bool>,
     /// TCP Fast Open on our own TCP/IP (RFC 7413): clients that were here before are answered with the
     /// SYN-ACK, so many at once before their handshakes are complete. A request may come twice then
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_536))]
@@ -138,6 +143,10 @@ pub(super) struct Arguments {
     /// Where handlers run: in the stack, or in the kernel as an XDP program of the interface
     #[arg(long, value_name = "PLACE", default_value = "stack", value_enum, requires = "handler")]
     handlers_in: HandlersIn,
+    /// The VLAN on the interface that we are in (802.1Q): frames of other ids, and without a tag, are not ours; on tap, ring or
+    /// packet
+    #[arg(long, value_name = "ID", value_parser = vlan_id)]
+    vlan: Option<VlanId>,
     /// Longest packet of the TAP device in bytes, at both ends; 9000 makes jumbo frames
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u16).range(576..=65_521))]
     mtu: Option<u16>,

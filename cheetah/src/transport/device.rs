@@ -17,6 +17,7 @@ use netstack::device::packet::PacketDevice;
 use netstack::device::pcap::{self, PcapWriter, TraceDevice};
 use netstack::device::ring::RingDevice;
 use netstack::device::tap::TapDevice;
+use netstack::device::vlan::VlanId;
 use netstack::device::xdp::XdpDevice;
 use netstack::handler::NamedHandler;
 use netstack::handler::xdp::{XdpError, XdpFilter, XdpHook};
@@ -68,6 +69,8 @@ pub enum Interface {
 pub struct DeviceOptions {
     /// What carries the frames.
     pub interface: Interface,
+    /// The VLAN that frames are of; not for [`Interface::Xdp`], whose program knows no tags.
+    pub vlan: Option<VlanId>,
     /// An emulated adapter with the buffer layout of that name.
     pub nic: Option<String>,
     /// Let the interface sum and cut, where it can.
@@ -83,7 +86,8 @@ pub struct DeviceOptions {
 impl DeviceOptions {
     /// The interface as it is.
     pub fn new(interface: Interface) -> DeviceOptions {
-        DeviceOptions { interface, nic: None, offload: true, fused_loops: true, faults: None, pcap: None }
+        let (vlan, nic) = (None, None);
+        DeviceOptions { interface, vlan, nic, offload: true, fused_loops: true, faults: None, pcap: None }
     }
 }
 
@@ -248,6 +252,7 @@ fn open_interface(
             }
             .map_err(open_error)?;
             tap.set_transfer(transfer);
+            tap.set_vlan(options.vlan);
             let name = tap.name().to_owned();
             if place.is_some_and(|place| place.first.is_some()) {
                 return Ok(OpenDevice { device: Box::new(tap), name, filter: None });
@@ -270,6 +275,7 @@ fn open_interface(
             let mut ring =
                 RingDevice::open(name, offload).map_err(|error| DeviceError::Open(name.clone(), error))?;
             ring.set_transfer(transfer);
+            ring.set_vlan(options.vlan).map_err(|error| DeviceError::Open(name.clone(), error))?;
             if let Some(Place { share, number, .. }) = place {
                 ring.join_group(number, share).map_err(|error| DeviceError::Share(name.clone(), error))?;
             }
@@ -306,6 +312,7 @@ fn open_interface(
             let mut packet =
                 PacketDevice::open(name).map_err(|error| DeviceError::Open(name.clone(), error))?;
             packet.set_transfer(transfer);
+            packet.set_vlan(options.vlan).map_err(|error| DeviceError::Open(name.clone(), error))?;
             if let Some(Place { share, number, .. }) = place {
                 packet.join_group(number, share).map_err(|error| DeviceError::Share(name.clone(), error))?;
             }

@@ -55,6 +55,8 @@ pub struct StackOptions {
     pub congestion: tcp::Algorithm,
     /// Whether routers may mark in place of dropping.
     pub ecn: tcp::EcnUse,
+    /// Let what may be under way leave over the round trip.
+    pub pacing: bool,
     /// Answers of what clients ask in their SYNs (RFC 7413), if at all.
     pub fast_open: Option<stack::FastOpenConfig>,
     /// The specialisations.
@@ -80,6 +82,7 @@ impl StackOptions {
             tls_port: None,
             congestion,
             ecn: tcp::EcnUse::default(),
+            pacing: true,
             fast_open: None,
             features,
             handlers: Vec::new(),
@@ -130,6 +133,7 @@ impl<D: Device> Worker<D> {
         config.features = options.features;
         config.tcp.congestion = options.congestion;
         config.tcp.ecn = options.ecn;
+        config.tcp.pacing = options.pacing;
         config.fast_open = options.fast_open;
         if !options.features.time_wait_records {
             // What is kept in TIME-WAIT counts among the connections here: it must leave room for new ones.

@@ -22,6 +22,7 @@ use crate::transmission::{Capabilities, RxChecksum, Transmission};
 use crate::wire::EthernetAddress;
 
 pub mod frame;
+pub mod vlan;
 mod vnet;
 
 pub mod packet;

@@ -21,6 +21,7 @@ use runtime::transfer::Transfer;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::frame::FrameBuilder;
+use super::vlan::{self, TaggedHeaders, VlanId};
 use super::{Device, Received, Stats, TransmitError, is_transient};
 use crate::iface::flow_share::FlowShare;
 use crate::sys::{link, packet};
@@ -43,6 +44,7 @@ pub struct PacketDevice {
     name: String,
     mtu: u16,
     hardware_addr: EthernetAddress,
+    vlan: Option<VlanId>,
     builder: FrameBuilder,
     /// The send buffer was full when last written to.
     is_full: bool,
@@ -62,6 +64,7 @@ impl PacketDevice {
         };
         let socket = packet::open()?;
         packet::set_buffers(&socket, SOCKET_BUFFER_LEN)?;
+        packet::set_filter(socket.as_fd(), &vlan::classic_program(None))?;
         let config = datalink::Config {
             write_buffer_size: FRAME_BUFFER_LEN,
             read_buffer_size: FRAME_BUFFER_LEN,
@@ -91,6 +94,7 @@ impl PacketDevice {
             name: name.to_owned(),
             mtu: u16::try_from(interface.mtu).unwrap_or(u16::MAX),
             hardware_addr,
+            vlan: None,
             builder: FrameBuilder::fused()?,
             is_full: false,
             stats: Stats::default(),
@@ -104,6 +108,16 @@ impl PacketDevice {
     /// From the kernel.
     pub fn join_group(&self, number: u16, share: &FlowShare) -> io::Result<()> {
         packet::join_group(self.socket.as_fd(), number, &share.classic_program())
+    }
+
+    /// Sends and receives frames of that network alone; without, those without a tag.
+    ///
+    /// # Errors
+    /// From the kernel.
+    pub fn set_vlan(&mut self, vlan: Option<VlanId>) -> io::Result<()> {
+        packet::set_filter(self.socket.as_fd(), &vlan::classic_program(vlan))?;
+        self.vlan = vlan;
+        Ok(())
     }
 
     /// Puts payload into frames by `transfer` instead of the default, a fused copy and Internet checksum. It must obey no
@@ -156,6 +170,9 @@ impl Device for PacketDevice {
         // `pnet` waits for room with a call of its own before each of these.
         count(Quantity::CallsToSend, 2);
         count(Quantity::BytesSent, transmission.payload_len);
+        let mut headers = TaggedHeaders::new();
+        let transmission =
+            &self.vlan.map_or(*transmission, |id| vlan::tagged(id, transmission, &mut headers));
         let frame = self.builder.build(&[], transmission);
         match self.sender.send_to(frame, None) {
             Some(Ok(())) => {

@@ -16,6 +16,7 @@ use runtime::time::Instant;
 use runtime::transfer::Transfer;
 
 use super::frame::FrameBuilder;
+use super::vlan::{self, TaggedHeaders, VlanId};
 use super::vnet::VnetHeader;
 use super::{Device, Received, Stats, TransmitError};
 use crate::iface::flow_share::FlowShare;
@@ -48,6 +49,7 @@ pub struct RingDevice {
     asked_at: Instant,
     mtu: u16,
     hardware_addr: EthernetAddress,
+    vlan: Option<VlanId>,
     builder: FrameBuilder,
     stats: Stats,
 }
@@ -65,13 +67,19 @@ impl RingDevice {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         };
         Ok(RingDevice {
-            rings: ring::PacketRings::open(interface.index, RX_SLOTS, TX_SLOTS)?,
+            rings: ring::PacketRings::open(
+                interface.index,
+                RX_SLOTS,
+                TX_SLOTS,
+                &vlan::classic_program(None),
+            )?,
             name: name.to_owned(),
             offload,
             features: link::tx_features(name)?,
             asked_at: Instant::ZERO,
             mtu: u16::try_from(interface.mtu).unwrap_or(u16::MAX),
             hardware_addr,
+            vlan: None,
             builder: FrameBuilder::fused()?,
             stats: Stats::default(),
         })
@@ -84,6 +92,16 @@ impl RingDevice {
     /// From the kernel.
     pub fn join_group(&self, number: u16, share: &FlowShare) -> io::Result<()> {
         packet::join_group(self.rings.receive_socket(), number, &share.classic_program())
+    }
+
+    /// Sends and receives frames of that network alone; without, those without a tag.
+    ///
+    /// # Errors
+    /// From the kernel.
+    pub fn set_vlan(&mut self, vlan: Option<VlanId>) -> io::Result<()> {
+        packet::set_filter(self.rings.receive_socket(), &vlan::classic_program(vlan))?;
+        self.vlan = vlan;
+        Ok(())
     }
 
     /// Puts payload into frames by `transfer` instead of the default, a fused copy and Internet checksum. It must obey no
@@ -151,6 +169,9 @@ impl Device for RingDevice {
         if !self.rings.can_transmit() {
             self.kick()?;
         }
+        let mut headers = TaggedHeaders::new();
+        let transmission =
+            &self.vlan.map_or(*transmission, |id| vlan::tagged(id, transmission, &mut headers));
         let header = VnetHeader::for_transmission(transmission).to_bytes();
         let builder = &self.builder;
         let sent = self.rings.transmit(|slot| {

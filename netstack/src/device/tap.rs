@@ -17,6 +17,7 @@ use runtime::transfer::Transfer;
 use smallvec::SmallVec;
 
 use super::frame::FrameBuilder;
+use super::vlan::{self, TaggedHeaders, VlanId};
 use super::vnet::VnetHeader;
 use super::{Device, Received, Stats, TransmitError, is_transient, random_hardware_addr};
 use crate::sys::{link, tun};
@@ -36,6 +37,7 @@ pub struct TapDevice {
     offload: bool,
     mtu: u16,
     hardware_addr: EthernetAddress,
+    vlan: Option<VlanId>,
     rx: Vec<u8>,
     builder: FrameBuilder,
     stats: Stats,
@@ -73,6 +75,7 @@ impl TapDevice {
             offload,
             mtu,
             hardware_addr,
+            vlan: None,
             rx: vec![0; tun::VNET_HEADER_LEN + MAX_FRAME_LEN],
             builder: FrameBuilder::fused()?,
             stats: Stats::default(),
@@ -83,6 +86,11 @@ impl TapDevice {
     /// layout.
     pub fn set_transfer(&mut self, transfer: Transfer) {
         self.builder = FrameBuilder::with_transfer(transfer);
+    }
+
+    /// Sends and receives frames of that network alone; without, those without a tag.
+    pub fn set_vlan(&mut self, vlan: Option<VlanId>) {
+        self.vlan = vlan;
     }
 
     /// Sets the interface's MTU, at both ends: 9,000 bytes make jumbo frames.
@@ -136,6 +144,9 @@ impl Device for TapDevice {
     fn transmit(&mut self, _now: Instant, transmission: &Transmission<'_>) -> Result<(), TransmitError> {
         count(Quantity::CallsToSend, 1);
         count(Quantity::BytesSent, transmission.payload_len);
+        let mut headers = TaggedHeaders::new();
+        let transmission =
+            &self.vlan.map_or(*transmission, |id| vlan::tagged(id, transmission, &mut headers));
         let is_finished = transmission.tcp_start.is_none() || transmission.offload.checksum.is_some();
         let result = match transmission.payload {
             Payload::Pieces(pieces) if is_finished => {
@@ -172,11 +183,13 @@ impl Device for TapDevice {
                 self.stats.rx_dropped += 1;
                 continue;
             };
-            self.stats.received(len - tun::VNET_HEADER_LEN);
-            return Ok(Some(Received {
-                bytes: &self.rx[tun::VNET_HEADER_LEN..len],
-                checksum: header.rx_checksum(),
-            }));
+            let frame = &mut self.rx[tun::VNET_HEADER_LEN..len];
+            let Some(start) = vlan::untag(self.vlan, frame).map(|frame| len - frame.len()) else {
+                self.stats.rx_dropped += 1;
+                continue;
+            };
+            self.stats.received(len - start);
+            return Ok(Some(Received { bytes: &self.rx[start..len], checksum: header.rx_checksum() }));
         }
     }
 

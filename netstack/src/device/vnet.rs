@@ -1,8 +1,9 @@
 //! The virtio-net header: what a frame before it leaves to the other side (virtio specification 1.2, section 5.1.6).
 
+use super::vlan;
 use crate::sys::tun;
 use crate::transmission::{RxChecksum, Transmission};
-use crate::wire::{EtherType, ethernet};
+use crate::wire::EtherType;
 
 /// `struct virtio_net_hdr`, in the machine's byte order as TAP devices have it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,8 +33,7 @@ impl VnetHeader {
         if let Some(segment_size) = transmission.offload.segment_size
             && transmission.payload_len > usize::from(segment_size)
         {
-            let ethertype = ethernet::Frame::new_unchecked(transmission.headers).ethertype();
-            let is_ipv6 = ethertype == EtherType::Ipv6;
+            let is_ipv6 = vlan::inner_ethertype(transmission.headers) == EtherType::Ipv6;
             header.gso_type = if is_ipv6 { VIRTIO_NET_HDR_GSO_TCPV6 } else { VIRTIO_NET_HDR_GSO_TCPV4 };
             header.gso_size = segment_size;
             header.hdr_len = transmission.headers.len() as u16;

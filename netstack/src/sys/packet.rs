@@ -40,14 +40,31 @@ pub fn join_group(socket: BorrowedFd<'_>, number: u16, program: &[(u16, u8, u8, 
         set_int_option(socket, libc::SOL_PACKET, libc::PACKET_FANOUT, argument as i32)
     };
     join(IGNORE_OUTGOING).or_else(|_| join(0))?;
+    set_program(socket, libc::SOL_PACKET, libc::PACKET_FANOUT_DATA, program)
+}
+
+/// Lets a socket receive only what `program`, of classic BPF, keeps; another may take its place later.
+///
+/// # Errors
+/// From the kernel: `EINVAL` if it does not take the program.
+pub fn set_filter(socket: BorrowedFd<'_>, program: &[(u16, u8, u8, u32)]) -> io::Result<()> {
+    set_program(socket, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, program)
+}
+
+fn set_program(
+    socket: BorrowedFd<'_>,
+    level: libc::c_int,
+    option: libc::c_int,
+    program: &[(u16, u8, u8, u32)],
+) -> io::Result<()> {
     let mut steps: Vec<libc::sock_filter> =
         program.iter().map(|&(code, jt, jf, k)| libc::sock_filter { code, jt, jf, k }).collect();
     let len = u16::try_from(steps.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
     let program = libc::sock_fprog { len, filter: steps.as_mut_ptr() };
     let size = size_of::<libc::sock_fprog>() as libc::socklen_t;
-    let (fd, option) = (socket.as_raw_fd(), libc::PACKET_FANOUT_DATA);
+    let fd = socket.as_raw_fd();
     // SAFETY: pointer and length describe `program`, whose own describe `steps`; both outlive the call, which only reads.
-    let result = unsafe { libc::setsockopt(fd, libc::SOL_PACKET, option, (&raw const program).cast(), size) };
+    let result = unsafe { libc::setsockopt(fd, level, option, (&raw const program).cast(), size) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 

@@ -62,15 +62,21 @@ pub struct RingFrame<'a> {
 }
 
 impl PacketRings {
-    /// Rings of so many slots on the interface with that number, of 16 KB to receive into and of 128 KB to send from.
+    /// Rings of so many slots on the interface with that number, of 16 KB to receive into and of 128 KB to send from. What
+    /// arrives is what `filter`, of classic BPF, keeps ([`packet::set_filter`]).
     ///
     /// # Errors
     /// Needs `CAP_NET_RAW`; `ENOMEM` if the kernel cannot have so much memory in one go.
-    pub fn open(interface: u32, rx_slots: usize, tx_slots: usize) -> io::Result<PacketRings> {
+    pub fn open(
+        interface: u32,
+        rx_slots: usize,
+        tx_slots: usize,
+        filter: &[(u16, u8, u8, u32)],
+    ) -> io::Result<PacketRings> {
         // Two sockets: the kernel holds a socket's lock while it sends from its ring, and would stop receiving.
         let protocol = libc::ETH_P_ALL as u16;
-        let rx = Ring::open(interface, protocol, libc::PACKET_RX_RING, rx_slots, RX_SLOT_LEN)?;
-        let tx = Ring::open(interface, 0, libc::PACKET_TX_RING, tx_slots, TX_SLOT_LEN)?;
+        let rx = Ring::open(interface, protocol, libc::PACKET_RX_RING, rx_slots, RX_SLOT_LEN, filter)?;
+        let tx = Ring::open(interface, 0, libc::PACKET_TX_RING, tx_slots, TX_SLOT_LEN, filter)?;
         Ok(PacketRings { rx, tx, lent: false, filled: 0, large: vec![0; MAX_FRAME_LEN] })
     }
 
@@ -185,10 +191,12 @@ impl Ring {
         option: libc::c_int,
         slots: usize,
         slot_len: usize,
+        filter: &[(u16, u8, u8, u32)],
     ) -> io::Result<Ring> {
         let slots = slots.max(1).next_multiple_of(BLOCK_LEN / slot_len);
         let socket = packet::open()?;
         let fd = socket.as_fd();
+        packet::set_filter(fd, filter)?;
         set_int_option(
             fd,
             libc::SOL_PACKET,

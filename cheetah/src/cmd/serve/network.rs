@@ -68,6 +68,8 @@ pub(super) fn kernel_addr(arguments: &Arguments) -> anyhow::Result<SocketAddr> {
         ("--host-addr", arguments.host_addr.is_some()),
         ("--congestion", arguments.congestion.is_some()),
         ("--ecn", arguments.ecn.is_some()),
+        ("--pacing", arguments.pacing.is_some()),
+        ("--vlan", arguments.vlan.is_some()),
         ("--fast-open", arguments.fast_open.is_some()),
         ("--handler", !arguments.handler.is_empty()),
         ("--mtu", arguments.mtu.is_some()),
@@ -171,6 +173,7 @@ pub(super) fn stack_options(arguments: &Arguments, secured: bool) -> anyhow::Res
     if let Some(Ecn::Off) = arguments.ecn {
         options.ecn = EcnUse::Off;
     }
+    options.pacing = arguments.pacing.unwrap_or(true);
     if let Some(pending) = arguments.fast_open {
         let mut key = [0; 16];
         rustix::rand::getrandom(&mut key[..], rustix::rand::GetRandomFlags::empty())?;
@@ -219,8 +222,15 @@ pub(super) fn device_options(
             mtu: arguments.mtu,
         },
     };
+    if arguments.vlan.is_some() && (arguments.net == Net::Xdp || arguments.handlers_in == HandlersIn::Xdp) {
+        bail!(Usage(
+            "--vlan: XDP programs read frames without tags: use --net ring, and handlers in the stack"
+                .to_owned()
+        ));
+    }
     let without = |feature| arguments.without.contains(&feature);
     Ok(DeviceOptions {
+        vlan: arguments.vlan,
         nic: arguments.nic.clone(),
         offload: !without(Feature::Offload),
         fused_loops: !without(Feature::FusedLoops),

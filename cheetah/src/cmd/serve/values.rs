@@ -2,6 +2,7 @@
 
 use cheetah::http::target;
 use cheetah::tls::RecordSize;
+use netstack::device::vlan::VlanId;
 
 /// See [`cheetah::tls::Preference`].
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
@@ -80,6 +81,11 @@ pub(super) fn on_or_off(text: &str) -> Result<bool, String> {
         "off" => Ok(false),
         _ => Err("write on or off".to_owned()),
     }
+}
+
+/// The id of a VLAN.
+pub(super) fn vlan_id(text: &str) -> Result<VlanId, String> {
+    text.parse().ok().and_then(VlanId::new).ok_or_else(|| "write an id of 1 to 4094".to_owned())
 }
 
 /// How long records are to be.
