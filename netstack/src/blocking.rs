@@ -51,6 +51,7 @@ impl From<ListenError> for io::Error {
         let kind = match error {
             ListenError::BadPort => io::ErrorKind::InvalidInput,
             ListenError::InUse => io::ErrorKind::AddrInUse,
+            ListenError::NotOurs => io::ErrorKind::AddrNotAvailable,
         };
         io::Error::new(kind, error)
     }

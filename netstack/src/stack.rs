@@ -33,7 +33,7 @@ use crate::tcp::listener::Backlog;
 use crate::tcp::segment::Outgoing;
 use crate::tcp::state::{Disposition, State, synchronized};
 use crate::tcp::time_wait::TimeWait;
-use crate::tcp::timers::TICK_SHIFT;
+use crate::tcp::timers::{TICK_SHIFT, ticks};
 use crate::tcp::{self, CloseReason, Stream};
 use crate::tuple::FourTuple;
 
@@ -56,10 +56,11 @@ pub use udp::{BindError, Datagrams, SendError, UdpSocket};
 use queue::{Control, Queues};
 
 /// What a timer of the stack's wheel is for. Connections' own timers are in their PCBs; the wheel holds one entry each.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 enum Timer {
     Connection(Key),
-    HalfOpen { tuple: FourTuple, number: u64 },
+    /// Of the socket pair, and the record's number. Apart, for most timers are of connections.
+    HalfOpen(Box<(FourTuple, u64)>),
 }
 
 /// Counters since the stack was made.
@@ -133,6 +134,8 @@ pub struct Stack {
     arp: ArpCache<Ipv4Addr>,
     ipv6: Option<Ipv6Interface>,
     ports: Vec<u16>,
+    /// Ports listened on at one of our addresses alone.
+    places: Vec<SocketAddr>,
     demux: Demux<Key>,
     backlog: Backlog,
     /// SYNs answered by a cookie since the last event of it, and until when one may come back.
@@ -140,6 +143,8 @@ pub struct Stack {
     cookies_until: Option<Instant>,
     challenges: Challenges,
     detector: Detector,
+    /// Of our other addresses.
+    detectors: Vec<(Ipv4Addr, Detector)>,
     dhcp: Option<dhcp::DhcpClient>,
     time_wait: TimeWait,
     /// Connections that are in TIME-WAIT with their block ([`Features::time_wait_records`] off).
@@ -178,6 +183,9 @@ impl Stack {
     /// A stack with no listener and no connection.
     pub fn new(config: Config) -> Stack {
         let mut routes = Routes::new(config.ipv4_addr, config.prefix_len);
+        for &(addr, prefix_len) in &config.more_ipv4 {
+            routes.add_address(addr, prefix_len);
+        }
         if let Some(gateway) = config.gateway {
             routes.add(Prefix::DEFAULT, gateway);
         }
@@ -196,10 +204,21 @@ impl Stack {
             dhcp::DhcpClient::new(config.hardware_addr, secret.hash(&own, 7) ^ number)
         });
         let random = secret.hash(&own, 8);
-        let ipv6 = match config.ipv6 {
+        let others = config.more_ipv4.iter();
+        let detectors = others
+            .map(|&(addr, _)| {
+                (addr, Detector::new(config.address_detection, secret.hash(&own_tuple(addr), 3)))
+            })
+            .collect();
+        let mut ipv6 = match config.ipv6 {
             Some(given) => Some(Ipv6Interface::new(given, config.hardware_addr)),
             None => config.ipv6_autoconf.then(|| Ipv6Interface::autoconfigured(config.hardware_addr, random)),
         };
+        for &(addr, prefix_len) in &config.more_ipv6 {
+            if let Some(ipv6) = &mut ipv6 {
+                ipv6.add_address(addr, prefix_len);
+            }
+        }
         let speaks_ipv6 = ipv6.is_some();
         Stack {
             tcp,
@@ -209,12 +228,14 @@ impl Stack {
             arp: ArpCache::default(),
             ipv6,
             ports: Vec::new(),
+            places: Vec::new(),
             demux: Demux::new(config.secret),
             backlog: Backlog::new(config.secret, config.backlog),
             cookies_sent: 0,
             cookies_until: None,
             challenges: Challenges::new(config.challenges_per_second),
             detector: Detector::new(detection, secret.hash(&own, 3)),
+            detectors,
             dhcp,
             time_wait: TimeWait::new(config.secret, config.time_wait_capacity, config.time_wait),
             blocks_in_time_wait: 0,
@@ -243,11 +264,41 @@ impl Stack {
         if port == 0 {
             return Err(ListenError::BadPort);
         }
-        if self.ports.contains(&port) {
+        if self.ports.contains(&port) || self.places.iter().any(|place| place.port() == port) {
             return Err(ListenError::InUse);
         }
         self.ports.push(port);
         Ok(())
+    }
+
+    /// Accepts connections to that port of that address of ours alone.
+    ///
+    /// # Errors
+    /// [`ListenError`].
+    pub fn listen_at(&mut self, place: SocketAddr) -> Result<(), ListenError> {
+        let is_ours = match place.ip() {
+            IpAddr::V4(addr) => self.routes.is_ours(addr),
+            IpAddr::V6(addr) => self.ipv6.as_ref().is_some_and(|own| own.is_ours(addr)),
+        };
+        if place.port() == 0 {
+            return Err(ListenError::BadPort);
+        }
+        if !is_ours {
+            return Err(ListenError::NotOurs);
+        }
+        let place = SocketAddr::new(place.ip(), place.port());
+        if self.ports.contains(&place.port()) || self.places.contains(&place) {
+            return Err(ListenError::InUse);
+        }
+        self.places.push(place);
+        Ok(())
+    }
+
+    /// Stops accepting at that place ([`Stack::listen_at`]); whether it was listened at.
+    pub fn unlisten_at(&mut self, place: SocketAddr) -> bool {
+        let before = self.places.len();
+        self.places.retain(|other| *other != place);
+        self.places.len() != before
     }
 
     /// Stops accepting on `port`; connections already accepted live on. Whether it was listened on.
@@ -290,13 +341,16 @@ impl Stack {
 
     /// Which address of ours speaks to `remote`.
     fn own_addr(&self, remote: Ipv4Addr) -> Result<Ipv4Addr, ConnectError> {
-        if !self.routes.is_unicast(remote) || remote == self.config.ipv4_addr {
+        if !self.routes.is_unicast(remote) || self.routes.is_ours(remote) {
             return Err(ConnectError::BadAddress);
         }
         if self.detector.is_refused() || self.config.ipv4_addr.is_unspecified() {
             return Err(ConnectError::AddressRefused);
         }
-        self.routes.next_hop(remote).map(|_| self.config.ipv4_addr).ok_or(ConnectError::NoRoute)
+        let next_hop = self.routes.next_hop(remote).ok_or(ConnectError::NoRoute)?;
+        let source = self.routes.source_for(next_hop);
+        let is_usable = self.detectors.iter().all(|(addr, own)| *addr != source || own.is_usable());
+        Ok(if is_usable { source } else { self.config.ipv4_addr })
     }
 
     /// The same in IPv6.
@@ -306,7 +360,8 @@ impl Stack {
             return Err(ConnectError::BadAddress);
         }
         let is_configured = !own.addr().is_unspecified();
-        own.next_hop(remote).filter(|_| is_configured).map(|_| own.addr()).ok_or(ConnectError::NoRoute)
+        let next_hop = own.next_hop(remote).filter(|_| is_configured);
+        next_hop.map(|next_hop| own.source_for(next_hop)).ok_or(ConnectError::NoRoute)
     }
 
     /// A socket pair that is in no use: RFC 6056 algorithm 3, a per-peer offset and a common counter.
@@ -329,7 +384,9 @@ impl Stack {
             self.ephemeral = self.ephemeral.wrapping_add(1);
             let step = offset.wrapping_add(u32::from(self.ephemeral)) % span;
             let tuple = pair(EPHEMERAL.start() + step as u16);
-            if is_free(&tuple) && !self.ports.contains(&tuple.local_port()) {
+            let is_listened_on = self.ports.contains(&tuple.local_port())
+                || self.places.iter().any(|place| place.port() == tuple.local_port());
+            if is_free(&tuple) && !is_listened_on {
                 return Some(tuple);
             }
         }
@@ -344,6 +401,7 @@ impl Stack {
             self.arp.poll_timeout(),
             self.fragments.next_expiry(),
             self.detector.poll_timeout(),
+            self.detectors.iter().filter_map(|(_, own)| own.poll_timeout()).min(),
             self.dhcp.as_ref().map(dhcp::DhcpClient::poll_timeout),
             self.ipv6.as_ref().and_then(|own| own.neighbors.poll_timeout()),
             self.ipv6.as_ref().and_then(|own| own.reports.poll_timeout()),
@@ -359,7 +417,7 @@ impl Stack {
         while let Some((_, timer)) = self.wheel.expire(now) {
             match timer {
                 Timer::Connection(key) => self.connection_timeout(now, key, app),
-                Timer::HalfOpen { tuple, number } => self.half_open_timeout(now, tuple, number, app),
+                Timer::HalfOpen(which) => self.half_open_timeout(now, which.0, which.1, app),
             }
         }
         self.time_wait.expire(now);
@@ -388,12 +446,28 @@ impl Stack {
         }
     }
 
-    /// What is due for our address (RFC 5227).
+    /// Who looks whether others have that address, which is ours.
+    fn detector_of(&mut self, addr: Ipv4Addr) -> &mut Detector {
+        let other = self.detectors.iter_mut().find(|(other, _)| *other == addr);
+        other.map_or(&mut self.detector, |(_, detector)| detector)
+    }
+
+    /// What is due for our addresses (RFC 5227).
     fn detect_conflicts<A: Application>(&mut self, now: Instant, app: &mut A) {
+        for (addr, detector) in &mut self.detectors {
+            match detector.poll(now) {
+                Some(acd::Action::Probe) => self.queues.push(Control::ArpProbe(*addr)),
+                Some(acd::Action::Announce) => self.queues.push(Control::ArpAnnouncement(*addr)),
+                // Nothing was begun from it.
+                None | Some(acd::Action::GiveUp) => {}
+            }
+        }
         match self.detector.poll(now) {
             None => {}
-            Some(acd::Action::Probe) => self.queues.push(Control::ArpProbe),
-            Some(acd::Action::Announce) => self.queues.push(Control::ArpAnnouncement),
+            Some(acd::Action::Probe) => self.queues.push(Control::ArpProbe(self.config.ipv4_addr)),
+            Some(acd::Action::Announce) => {
+                self.queues.push(Control::ArpAnnouncement(self.config.ipv4_addr));
+            }
             Some(acd::Action::GiveUp) => {
                 while let Some(key) = self.queues.next_ready() {
                     let Some((pcb, mut stream)) = app.connection(key) else { continue };
@@ -432,7 +506,7 @@ impl Stack {
         match half_open.retransmit(now, &self.tcp) {
             Some((segment, interval)) => {
                 half_open.timer =
-                    Some(self.wheel.schedule(now + interval, Timer::HalfOpen { tuple, number }));
+                    Some(self.wheel.schedule(now + interval, Timer::HalfOpen(Box::new((tuple, number)))));
                 self.queues.push(Control::Tcp { tuple, segment });
             }
             None => {
@@ -609,13 +683,14 @@ impl Stack {
     /// fires. That spares the wheel two operations for each segment.
     fn arm(&mut self, now: Instant, key: Key, pcb: &mut Pcb) {
         let Some(next) = pcb.timers.next(now) else { return };
+        let tick = ticks(next) as u32;
         match pcb.link.armed {
-            Some((_, at)) if at <= next => {}
+            Some((_, at)) if at.wrapping_sub(tick) as i32 <= 0 => {}
             Some((id, _)) => {
                 self.wheel.reschedule(id, next);
-                pcb.link.armed = Some((id, next));
+                pcb.link.armed = Some((id, tick));
             }
-            None => pcb.link.armed = Some((self.wheel.schedule(next, Timer::Connection(key)), next)),
+            None => pcb.link.armed = Some((self.wheel.schedule(next, Timer::Connection(key)), tick)),
         }
     }
 

@@ -65,7 +65,7 @@ fn a_flood_of_claims_is_reported_once_in_ten_seconds() {
         let now = start + Duration::from_millis(ms);
         server.stack.handle_frame(now, &frame, RxChecksum::Unknown, &mut server.app);
         while let Some(event) = server.stack.poll_event() {
-            assert_eq!(event, Event::AddressConflict { hardware_addr: STRANGER });
+            assert_eq!(event, Event::AddressConflict { addr: SERVER, hardware_addr: STRANGER });
             reports += 1;
         }
     }
@@ -164,7 +164,10 @@ fn an_address_that_another_host_has_or_wants_is_not_used() {
         let mut now = Instant::from_millis(1);
         assert!(!run(&mut host, &mut now, Instant::from_millis(2_000)).is_empty());
         host.stack.handle_frame(now, &arp_frame(&theirs), RxChecksum::Unknown, &mut host.app);
-        assert_eq!(host.stack.poll_event(), Some(Event::AddressRefused { hardware_addr: STRANGER }));
+        assert_eq!(
+            host.stack.poll_event(),
+            Some(Event::AddressRefused { addr: SERVER, hardware_addr: STRANGER })
+        );
         assert_eq!(run(&mut host, &mut now, Instant::from_millis(60_000)), []);
         assert!(!host.stack.may_use_address());
         assert_eq!(host.app.closed[0].0, CloseReason::Unreachable);

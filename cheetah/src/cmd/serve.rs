@@ -15,7 +15,7 @@ mod values;
 
 use std::ffi::OsString;
 use std::io::Write;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,7 +41,7 @@ use netstack::sys::link;
 use super::Usage;
 use super::features::{Feature, Mode, Net};
 use super::source::Bytes;
-use addresses::{OwnAddress, OwnAddress6};
+use addresses::{OwnAddress, OwnAddress6, further_addr};
 use config::Plan;
 use network::{device_options, kernel_addr, open_devices, stack_options, tls_addr, unix_path};
 use sandbox::{Confinement, Needs};
@@ -109,6 +109,9 @@ pub(super) struct Arguments {
     /// tells
     #[arg(long, value_name = "IP/PREFIX|auto")]
     addr6: Option<OwnAddress6>,
+    /// A further address of ours, of either family, served beside the others; may be given several times
+    #[arg(long, value_name = "IP/PREFIX", value_parser = further_addr)]
+    also_addr: Vec<(IpAddr, u8)>,
     /// The way out of that network
     #[arg(long, value_name = "IP", requires = "addr6")]
     gateway6: Option<Ipv6Addr>,

@@ -37,6 +37,8 @@ const ORDERS: Token = Token(0);
 pub struct StackOptions {
     /// Our address and the prefix length of its network.
     pub addr: (Ipv4Addr, u8),
+    /// Further addresses of ours, of either family, with their prefixes' lengths.
+    pub more_addrs: Vec<(IpAddr, u8)>,
     /// Both, and the gateway, come from a DHCP server; those given count for nothing.
     pub dhcp: bool,
     /// The way out of that network.
@@ -73,6 +75,7 @@ impl StackOptions {
         let (features, congestion) = (stack::Features::default(), tcp::Algorithm::default());
         StackOptions {
             addr,
+            more_addrs: Vec::new(),
             dhcp: false,
             gateway: None,
             ipv6: None,
@@ -120,6 +123,12 @@ impl<D: Device> Worker<D> {
         let (addr, prefix_len) = options.addr;
         let mut config = driver::config(&device, addr, prefix_len)?;
         config.dhcp = options.dhcp;
+        for &(addr, prefix_len) in &options.more_addrs {
+            match addr {
+                IpAddr::V4(addr) => config.more_ipv4.push((addr, prefix_len)),
+                IpAddr::V6(addr) => config.more_ipv6.push((addr, prefix_len)),
+            }
+        }
         config.gateway = options.gateway;
         config.ipv6 = options.ipv6;
         config.ipv6_autoconf = options.ipv6_autoconf;
@@ -279,11 +288,10 @@ fn await_address<D: Device>(driver: &mut Driver<D, Web>, by_dhcp: bool) -> io::R
         driver.turn(limit)?;
         while let Some(event) = driver.stack_mut().poll_event() {
             // Of an address by DHCP the server is told, and another is asked for.
-            if let stack::Event::AddressRefused { hardware_addr } = event
+            if let stack::Event::AddressRefused { addr, hardware_addr } = event
                 && !by_dhcp
             {
-                let addr = driver.stack().config().ipv4_addr;
-                let why = format!("{hardware_addr} has the address {addr} already: give another --addr");
+                let why = format!("{hardware_addr} has the address {addr} already: give another");
                 return Err(io::Error::new(io::ErrorKind::AddrInUse, why));
             }
             if let stack::Event::Leased { lease } = event
@@ -328,8 +336,8 @@ fn tell_if_kernels(addr: IpAddr) {
 
 fn tell(event: stack::Event) {
     match event {
-        stack::Event::AddressConflict { hardware_addr } => {
-            tracing::warn!("{hardware_addr} claims our address, which is defended");
+        stack::Event::AddressConflict { addr, hardware_addr } => {
+            tracing::warn!("{hardware_addr} claims our address {addr}, which is defended");
         }
         stack::Event::Leased { lease } => {
             tracing::info!("the DHCP server {} gives us {}/{}", lease.server, lease.addr, lease.prefix_len);

@@ -27,6 +27,8 @@ pub struct Ipv6Config {
 #[derive(Debug)]
 pub(crate) struct Ipv6Interface {
     config: Ipv6Config,
+    /// Other addresses of ours, with the lengths of their links' prefixes.
+    others: Vec<(Ipv6Addr, u8)>,
     link_local: Ipv6Addr,
     pub(crate) neighbors: ArpCache<Ipv6Addr>,
     pub(crate) reports: MulticastReports,
@@ -37,7 +39,8 @@ pub(crate) struct Ipv6Interface {
 impl Ipv6Interface {
     pub(crate) fn new(config: Ipv6Config, hardware_addr: EthernetAddress) -> Ipv6Interface {
         let (link_local, neighbors) = (link_local(hardware_addr), ArpCache::default());
-        Ipv6Interface { config, link_local, neighbors, reports: MulticastReports::new(), autoconf: None }
+        let (others, reports) = (Vec::new(), MulticastReports::new());
+        Ipv6Interface { config, others, link_local, neighbors, reports, autoconf: None }
     }
 
     /// One whose addresses are had from a router; `random` is another for each host.
@@ -46,6 +49,24 @@ impl Ipv6Interface {
         let mut own = Ipv6Interface::new(config, hardware_addr);
         own.autoconf = Some(Autoconf::new(own.link_local, random));
         own
+    }
+
+    /// Another address of ours, whose first `prefix_len` bits are the link's, too.
+    pub(crate) fn add_address(&mut self, addr: Ipv6Addr, prefix_len: u8) {
+        self.others.push((addr, prefix_len));
+    }
+
+    /// Whether `addr` is one of those.
+    pub(crate) fn is_other(&self, addr: Ipv6Addr) -> bool {
+        self.others.iter().any(|(other, _)| *other == addr)
+    }
+
+    /// Which of our addresses speaks to `next_hop`: the one in its network, of several the one in the smallest, or else
+    /// the first (RFC 6724 in spirit).
+    pub(crate) fn source_for(&self, next_hop: Ipv6Addr) -> Ipv6Addr {
+        let all = self.others.iter().copied().chain([(self.config.addr, self.config.prefix_len)]);
+        let near = all.filter(|&(addr, len)| has_prefix(next_hop, addr, len)).max_by_key(|&(_, len)| len);
+        near.map_or(self.config.addr, |(addr, _)| addr)
     }
 
     /// Takes over what is configured by now. Whether our address is another.
@@ -79,7 +100,9 @@ impl Ipv6Interface {
     /// Whether packets to `addr` are for us alone.
     pub(crate) fn is_ours(&self, addr: Ipv6Addr) -> bool {
         !addr.is_unspecified()
-            && (addr == self.config.addr || (addr == self.link_local && self.has_link_local()))
+            && (addr == self.config.addr
+                || (addr == self.link_local && self.has_link_local())
+                || self.is_other(addr))
     }
 
     /// Whether we have asked for `addr`, or are about to, and may not use it yet.
@@ -92,9 +115,13 @@ impl Ipv6Interface {
     pub(crate) fn groups(&self) -> SmallVec<[Ipv6Addr; 3]> {
         let candidate = self.autoconf.as_ref().and_then(Autoconf::candidate);
         let addrs = [Some(self.config.addr), candidate, Some(self.link_local)];
-        let addrs = addrs.into_iter().flatten().filter(|addr| !addr.is_unspecified());
-        let mut groups: SmallVec<[Ipv6Addr; 3]> = addrs.map(solicited_node).collect();
-        groups.dedup();
+        let addrs = addrs.into_iter().flatten().chain(self.others.iter().map(|(addr, _)| *addr));
+        let mut groups: SmallVec<[Ipv6Addr; 3]> = SmallVec::new();
+        for group in addrs.filter(|addr| !addr.is_unspecified()).map(solicited_node) {
+            if !groups.contains(&group) {
+                groups.push(group);
+            }
+        }
         groups
     }
 
@@ -111,9 +138,9 @@ impl Ipv6Interface {
 
     /// Whether `addr` is on our link.
     pub(crate) fn is_on_link(&self, addr: Ipv6Addr) -> bool {
-        let shift = 128 - u32::from(self.config.prefix_len.min(128));
-        let differing = addr.to_bits() ^ self.config.addr.to_bits();
-        addr.is_unicast_link_local() || differing.checked_shr(shift).unwrap_or(0) == 0
+        addr.is_unicast_link_local()
+            || has_prefix(addr, self.config.addr, self.config.prefix_len)
+            || self.others.iter().any(|&(other, len)| has_prefix(addr, other, len))
     }
 
     /// The address on the link that a packet to `dst` is handed to.
@@ -126,6 +153,12 @@ impl Ipv6Interface {
         }
         self.config.gateway.filter(|&gateway| is_unicast(gateway) && self.is_on_link(gateway))
     }
+}
+
+/// Whether both begin with the same `len` bits.
+fn has_prefix(addr: Ipv6Addr, other: Ipv6Addr, len: u8) -> bool {
+    let shift = 128 - u32::from(len.min(128));
+    (addr.to_bits() ^ other.to_bits()).checked_shr(shift).unwrap_or(0) == 0
 }
 
 /// Whether `addr` may be one host's address on a wire: no group, not zero, no loopback, no IPv4 address in disguise.
@@ -175,6 +208,22 @@ mod tests {
         assert!(interface.hears(EthernetAddress([0x33, 0x33, 0xff, 0xaa, 0xbb, 0xcc])));
         assert!(!interface.hears(EthernetAddress([0x33, 0x33, 0xff, 0x12, 0x34, 0x57])));
         assert!(interface.is_our_group(ip("ff02::1")) && !interface.is_our_group(ip("ff02::2")));
+    }
+
+    #[test]
+    fn several_addresses_make_several_networks_and_groups() {
+        let mut own = interface(64, None);
+        own.add_address(ip("2001:db8:1::7"), 64);
+        own.add_address(ip("2001:db8:1::12:3456"), 48);
+        assert!(own.is_ours(ip("2001:db8:1::7")) && own.is_ours(ip("2001:db8::12:3456")));
+        assert_eq!(own.groups().len(), 3, "two of the addresses end alike: {:?}", own.groups());
+        assert!(own.hears(EthernetAddress([0x33, 0x33, 0xff, 0, 0, 7])));
+        assert_eq!(own.next_hop(ip("2001:db8:1::7")), None);
+        assert_eq!(own.next_hop(ip("2001:db8:1::8")), Some(ip("2001:db8:1::8")));
+        assert_eq!(own.source_for(ip("2001:db8:1::8")), ip("2001:db8:1::7"));
+        assert_eq!(own.source_for(ip("2001:db8:1:1::8")), ip("2001:db8:1::12:3456"));
+        assert_eq!(own.source_for(ip("2001:db8::8")), own.addr());
+        assert_eq!(own.source_for(ip("2002::8")), own.addr());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Where a packet goes next (RFC 1122 section 3.3.1): straight to its destination on the same link, or to a gateway.
 //!
-//! One interface, so a route is a prefix and a gateway; longest prefix wins. No redirects: they are ignored.
+//! One interface, so a route is a prefix and a gateway; longest prefix wins. No redirects: they are ignored. Several addresses
+//! make several networks on the link.
 
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -68,6 +69,8 @@ impl fmt::Display for Prefix {
 pub struct Routes {
     addr: Ipv4Addr,
     link: Prefix,
+    /// Other addresses of ours, and what is on the link because of them.
+    others: Vec<(Ipv4Addr, Prefix)>,
     /// By falling prefix length, so that the first match is the longest.
     via: Vec<(Prefix, Ipv4Addr)>,
 }
@@ -75,13 +78,38 @@ pub struct Routes {
 impl Routes {
     /// Only the link itself: `addr` is ours, its first `prefix_len` bits are the link's.
     pub const fn new(addr: Ipv4Addr, prefix_len: u8) -> Routes {
-        Routes { addr, link: Prefix::new(addr, prefix_len), via: Vec::new() }
+        Routes { addr, link: Prefix::new(addr, prefix_len), others: Vec::new(), via: Vec::new() }
+    }
+
+    /// Another address of ours, whose first `prefix_len` bits are the link's, too.
+    pub fn add_address(&mut self, addr: Ipv4Addr, prefix_len: u8) {
+        self.others.push((addr, Prefix::new(addr, prefix_len)));
+    }
+
+    /// Whether `addr` is ours.
+    #[inline]
+    pub fn is_ours(&self, addr: Ipv4Addr) -> bool {
+        addr == self.addr || self.others.iter().any(|(other, _)| *other == addr)
+    }
+
+    /// Whether `addr` is on the link.
+    #[inline]
+    pub fn is_on_link(&self, addr: Ipv4Addr) -> bool {
+        self.link.contains(addr) || self.others.iter().any(|(_, link)| link.contains(addr))
+    }
+
+    /// Which of our addresses speaks to `next_hop`: the one in its network, of several the one in the smallest, or else the
+    /// first (RFC 1122 section 3.3.4.3).
+    pub fn source_for(&self, next_hop: Ipv4Addr) -> Ipv4Addr {
+        let all = self.others.iter().copied().chain([(self.addr, self.link)]);
+        let near = all.filter(|(_, link)| link.contains(next_hop)).max_by_key(|(_, link)| link.len);
+        near.map_or(self.addr, |(addr, _)| addr)
     }
 
     /// Sends what has `prefix` to `gateway`, in place of an earlier route for the same prefix. Returns whether the
     /// gateway is on the link, as it must be.
     pub fn add(&mut self, prefix: Prefix, gateway: Ipv4Addr) -> bool {
-        if !self.link.contains(gateway) || gateway == self.addr {
+        if !self.is_on_link(gateway) || self.is_ours(gateway) {
             return false;
         }
         self.via.retain(|(other, _)| *other != prefix);
@@ -94,10 +122,10 @@ impl Routes {
     /// that one host can be reached by.
     #[inline]
     pub fn next_hop(&self, dst: Ipv4Addr) -> Option<Ipv4Addr> {
-        if !self.is_unicast(dst) || dst == self.addr {
+        if !self.is_unicast(dst) || self.is_ours(dst) {
             return None;
         }
-        if self.link.contains(dst) {
+        if self.is_on_link(dst) {
             return Some(dst);
         }
         self.via.iter().find(|(prefix, _)| prefix.contains(dst)).map(|(_, gateway)| *gateway)
@@ -108,19 +136,15 @@ impl Routes {
     #[inline]
     pub fn is_unicast(&self, addr: Ipv4Addr) -> bool {
         let first = addr.octets()[0];
+        let is_nobody = |link: Prefix| Some(addr) == link.broadcast() || link.is_network(addr);
         !(first >= 224 || first == 127 || first == 0)
-            && Some(addr) != self.link.broadcast()
-            && !self.link.is_network(addr)
+            && !is_nobody(self.link)
+            && !self.others.iter().any(|(_, link)| is_nobody(*link))
     }
 
     /// Our address.
     pub const fn addr(&self) -> Ipv4Addr {
         self.addr
-    }
-
-    /// The link's prefix.
-    pub const fn link(&self) -> Prefix {
-        self.link
     }
 }
 
@@ -146,6 +170,29 @@ mod tests {
         assert!(routes.add(Prefix::DEFAULT, ip(10, 0, 0, 7)));
         assert_eq!(routes.next_hop(ip(9, 9, 1, 9)), Some(ip(10, 0, 0, 7)));
         assert!(!routes.add(Prefix::DEFAULT, ip(11, 0, 0, 7)), "a gateway off the link");
+    }
+
+    #[test]
+    fn several_addresses_make_several_networks() {
+        let mut routes = Routes::new(ip(10, 0, 0, 2), 24);
+        routes.add_address(ip(10, 0, 0, 3), 24);
+        routes.add_address(ip(192, 0, 2, 9), 28);
+        routes.add_address(ip(192, 0, 2, 70), 24);
+        for ours in [ip(10, 0, 0, 2), ip(10, 0, 0, 3), ip(192, 0, 2, 9), ip(192, 0, 2, 70)] {
+            assert!(routes.is_ours(ours));
+            assert_eq!(routes.next_hop(ours), None, "{ours}");
+        }
+        assert_eq!(routes.next_hop(ip(192, 0, 2, 1)), Some(ip(192, 0, 2, 1)));
+        for nobody in [ip(192, 0, 2, 255), ip(192, 0, 2, 15), ip(10, 0, 0, 255), ip(192, 0, 2, 0)] {
+            assert_eq!(routes.next_hop(nobody), None, "{nobody}");
+        }
+        assert!(routes.add(Prefix::DEFAULT, ip(192, 0, 2, 1)), "a gateway in another network of ours");
+        assert_eq!(routes.next_hop(ip(9, 9, 9, 9)), Some(ip(192, 0, 2, 1)));
+        assert!(!routes.add(Prefix::DEFAULT, ip(192, 0, 2, 9)), "we are no gateway to ourselves");
+        assert_eq!(routes.source_for(ip(192, 0, 2, 1)), ip(192, 0, 2, 9), "the smaller network");
+        assert_eq!(routes.source_for(ip(192, 0, 2, 99)), ip(192, 0, 2, 70));
+        assert_eq!(routes.source_for(ip(10, 0, 0, 99)), ip(10, 0, 0, 2), "the first of two");
+        assert_eq!(routes.source_for(ip(9, 9, 9, 9)), ip(10, 0, 0, 2));
     }
 
     #[test]

@@ -23,8 +23,13 @@ pub struct Config {
     pub prefix_len: u8,
     /// Where everything off-link goes.
     pub gateway: Option<Ipv4Addr>,
+    /// Further addresses of ours in IPv4, with the lengths of their on-link prefixes: TCP and echo, which
+    /// answer from the address that was asked. What [`Config::address_detection`] says is done for each.
+    pub more_ipv4: Vec<(Ipv4Addr, u8)>,
     /// Our addresses in IPv6, if it is spoken; listeners are for both.
     pub ipv6: Option<Ipv6Config>,
+    /// Further ones, likewise.
+    pub more_ipv6: Vec<(Ipv6Addr, u8)>,
     /// Where [`Config::ipv6`] gives nothing: address, prefix and gateway are had from a router (RFC 4862),
     /// and asked for before they are used.
     pub ipv6_autoconf: bool,
@@ -74,7 +79,9 @@ impl Config {
             ipv4_addr,
             prefix_len,
             gateway: None,
+            more_ipv4: Vec::new(),
             ipv6: None,
+            more_ipv6: Vec::new(),
             ipv6_autoconf: false,
             dhcp: false,
             address_detection: AddressDetection::None,
@@ -143,11 +150,15 @@ pub enum Event {
     /// Another host claims our address. It was defended by an announcement (RFC 5227 section 2.4); reported no oftener than
     /// that is done, once in ten seconds.
     AddressConflict {
+        /// Which of ours.
+        addr: Ipv4Addr,
         /// The other's Ethernet address.
         hardware_addr: EthernetAddress,
     },
     /// Another host has our address, or wants it too: it was probed for, and is not used (RFC 5227 section 2.1.1).
     AddressRefused {
+        /// Which of ours.
+        addr: Ipv4Addr,
         /// The other's Ethernet address.
         hardware_addr: EthernetAddress,
     },
@@ -188,6 +199,8 @@ pub enum ListenError {
     BadPort,
     /// Already listening there.
     InUse,
+    /// Not one of our addresses.
+    NotOurs,
 }
 
 /// Why an active open did not begin.
@@ -213,6 +226,7 @@ impl fmt::Display for ListenError {
         f.write_str(match self {
             ListenError::BadPort => "port 0 cannot be listened on",
             ListenError::InUse => "the port is listened on already",
+            ListenError::NotOurs => "not an address of this stack",
         })
     }
 }

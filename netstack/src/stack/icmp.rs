@@ -25,23 +25,21 @@ impl Stack {
     pub(super) fn icmp_input<A: Application>(
         &mut self,
         now: Instant,
-        from: Ipv4Addr,
+        (from, own): (Ipv4Addr, Ipv4Addr),
         bytes: &[u8],
         app: &mut A,
     ) -> bool {
         let Ok(packet) = icmpv4::Packet::new_checked(bytes) else { return false };
         match icmpv4::Repr::parse(&packet) {
-            Ok(icmpv4::Repr::EchoRequest { ident, sequence, data }) => self.echo(from, ident, sequence, data),
+            Ok(icmpv4::Repr::EchoRequest { ident, sequence, data }) => {
+                self.send_icmp_from(Some(own), from, &icmpv4::Repr::EchoReply { ident, sequence, data });
+                true
+            }
             Ok(icmpv4::Repr::DestinationUnreachable { code, next_hop_mtu, original }) => {
                 self.report_input(now, code, next_hop_mtu, original, app)
             }
             _ => false,
         }
-    }
-
-    fn echo(&mut self, from: Ipv4Addr, ident: u16, sequence: u16, data: &[u8]) -> bool {
-        self.send_icmp(from, &icmpv4::Repr::EchoReply { ident, sequence, data });
-        true
     }
 
     /// A datagram's time is over, and it is not whole (RFC 1122 section 3.3.2: tell its sender, if its beginning has come).
@@ -55,9 +53,13 @@ impl Stack {
     }
 
     pub(super) fn send_icmp(&mut self, to: Ipv4Addr, message: &icmpv4::Repr<'_>) {
+        self.send_icmp_from(None, to, message);
+    }
+
+    fn send_icmp_from(&mut self, from: Option<Ipv4Addr>, to: Ipv4Addr, message: &icmpv4::Repr<'_>) {
         let mut bytes = vec![0; message.buffer_len()].into_boxed_slice();
         message.emit(&mut icmpv4::Packet::new_unchecked(&mut bytes[..]));
-        self.queues.push(Control::Icmp(Icmp::new(to, bytes)));
+        self.queues.push(Control::Icmp(Icmp { from, ..Icmp::new(to, bytes) }));
     }
 
     fn report_input<A: Application>(
@@ -113,7 +115,7 @@ impl Stack {
     /// From which port to whom a quoted datagram of ours went.
     fn quoted_datagram(&self, original: &[u8]) -> Option<(u16, SocketAddr)> {
         let packet = ipv4::Packet::new_unchecked(original.get(..ipv4::HEADER_LEN)?);
-        let is_ours = packet.version() == 4 && packet.src_addr() == self.config.ipv4_addr;
+        let is_ours = packet.version() == 4 && self.routes.is_ours(packet.src_addr());
         let (src, dst) = quoted_ports(original.get(packet.header_len().max(ipv4::HEADER_LEN)..)?)?;
         let to = SocketAddr::new(packet.dst_addr().into(), dst);
         (is_ours && packet.protocol() == Protocol::Udp).then_some((src, to))
@@ -130,7 +132,7 @@ impl Stack {
         if packet.version() != 4
             || header_len < ipv4::HEADER_LEN
             || packet.protocol() != Protocol::Tcp
-            || packet.src_addr() != self.config.ipv4_addr
+            || !self.routes.is_ours(packet.src_addr())
         {
             return None;
         }

@@ -78,31 +78,38 @@ impl Stack {
         if self.config.ipv4_addr.is_unspecified() {
             return false;
         }
-        let for_us = arp.target_protocol == self.config.ipv4_addr;
+        let for_us = self.routes.is_ours(arp.target_protocol);
         let is_probe = for_us && arp.sender_protocol.is_unspecified();
-        if self.config.share.is_first() && (arp.sender_protocol == self.config.ipv4_addr || is_probe) {
+        let is_claim = self.routes.is_ours(arp.sender_protocol);
+        if self.config.share.is_first() && (is_claim || is_probe) {
             let hardware_addr = arp.sender_hardware;
-            match self.detector.claimed(now, is_probe) {
+            let addr = if is_claim { arp.sender_protocol } else { arp.target_protocol };
+            match self.detector_of(addr).claimed(now, is_probe) {
                 // Whoever repeats the claim must neither fill the log nor make us fill the link.
                 Claim::Ignored => {}
                 Claim::Defend => {
-                    self.queues.push(Control::ArpAnnouncement);
-                    self.event(Event::AddressConflict { hardware_addr });
+                    self.queues.push(Control::ArpAnnouncement(addr));
+                    self.event(Event::AddressConflict { addr, hardware_addr });
                 }
-                Claim::Refused => self.event(Event::AddressRefused { hardware_addr }),
+                Claim::Refused => self.event(Event::AddressRefused { addr, hardware_addr }),
             }
         }
-        if arp.sender_protocol == self.config.ipv4_addr || !self.detector.is_usable() {
+        let asked = if for_us { arp.target_protocol } else { self.config.ipv4_addr };
+        if is_claim || !self.detector_of(asked).is_usable() {
             return false;
         }
-        if self.routes.link().contains(arp.sender_protocol)
+        if self.routes.is_on_link(arp.sender_protocol)
             && self.arp.learn(now, arp.sender_protocol, arp.sender_hardware, for_us)
         {
             self.queues.resolved(arp.sender_protocol.into());
         }
         let asks_us = for_us && arp.operation == arp::Operation::Request;
         if asks_us && self.config.share.is_first() && arp.sender_hardware.is_unicast() {
-            self.queues.push(Control::ArpReply { addr: arp.sender_protocol, to: arp.sender_hardware });
+            self.queues.push(Control::ArpReply {
+                own: arp.target_protocol,
+                addr: arp.sender_protocol,
+                to: arp.sender_hardware,
+            });
         }
         true
     }
@@ -126,8 +133,9 @@ impl Stack {
         // RFC 1122 section 3.2.1.3: no group or nonsense as source; we are no router.
         if !is_for_one
             || !self.may_use_address()
-            || ip.dst_addr != self.config.ipv4_addr
-            || ip.src_addr == self.config.ipv4_addr
+            || !self.routes.is_ours(ip.dst_addr)
+            || !self.detector_of(ip.dst_addr).is_usable()
+            || self.routes.is_ours(ip.src_addr)
             || !self.routes.is_unicast(ip.src_addr)
         {
             return false;
@@ -248,8 +256,11 @@ impl Stack {
                 let addrs = (ip.src_addr.into(), ip.dst_addr.into());
                 self.tcp_input(now, addrs, payload, checksum, ip.ecn == ipv4::ECN_CE, app)
             }
-            Protocol::Icmp => self.icmp_input(now, ip.src_addr, payload, app),
-            Protocol::Udp => self.udp_input4(now, ip, payload, checksum, app),
+            Protocol::Icmp => self.icmp_input(now, (ip.src_addr, ip.dst_addr), payload, app),
+            // Sockets of UDP are at the first address.
+            Protocol::Udp if ip.dst_addr == self.config.ipv4_addr => {
+                self.udp_input4(now, ip, payload, checksum, app)
+            }
             _ => false,
         }
     }
@@ -400,7 +411,7 @@ impl Stack {
         after: Option<SeqNumber>,
         app: &mut A,
     ) {
-        if !self.ports.contains(&tuple.local_port()) {
+        if !self.ports.contains(&tuple.local_port()) && !self.places.contains(&tuple.local()) {
             // RFC 9293 section 3.10.7.1
             if let Some(reset) = closed::reset_for(segment) {
                 self.send_bare(tuple, reset);
@@ -451,7 +462,7 @@ impl Stack {
         }
         let answer = half_open.syn_ack(now, &self.tcp);
         let number = self.backlog.insert(tuple, half_open);
-        let id = self.wheel.schedule(now + self.tcp.initial_rto, Timer::HalfOpen { tuple, number });
+        let id = self.wheel.schedule(now + self.tcp.initial_rto, Timer::HalfOpen(Box::new((tuple, number))));
         if let Some(half_open) = self.backlog.get_mut(&tuple) {
             half_open.timer = Some(id);
         }

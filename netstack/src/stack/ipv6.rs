@@ -68,7 +68,10 @@ impl Stack {
                 let is_congested = packet.ecn() == ipv4::ECN_CE;
                 self.tcp_input(now, (src.into(), dst.into()), payload, checksum, is_congested, app)
             }
-            Protocol::Udp if is_for_one => self.udp_input6(now, packet, payload, checksum, app),
+            // Sockets of UDP are at the first address.
+            Protocol::Udp if is_for_one && !self.ipv6.as_ref().is_some_and(|own| own.is_other(dst)) => {
+                self.udp_input6(now, packet, payload, checksum, app)
+            }
             Protocol::Icmpv6 => self.icmpv6_input(now, src, dst, packet.hop_limit(), payload, app),
             _ => false,
         }

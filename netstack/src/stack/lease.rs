@@ -85,6 +85,9 @@ impl Stack {
         };
         let is_new = addr != self.config.ipv4_addr;
         self.routes = Routes::new(addr, prefix_len);
+        for &(addr, prefix_len) in &self.config.more_ipv4 {
+            self.routes.add_address(addr, prefix_len);
+        }
         if let Some(router) = router {
             self.routes.add(Prefix::DEFAULT, router);
         }

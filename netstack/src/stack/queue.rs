@@ -30,12 +30,12 @@ pub(super) enum Control {
     Tcp { tuple: FourTuple, segment: Outgoing },
     /// Who has `addr`? Broadcast without `to`.
     ArpRequest { addr: Ipv4Addr, to: Option<EthernetAddress> },
-    /// Has anybody our address? (RFC 5227 section 1.1, ARP Probe.)
-    ArpProbe,
-    /// We have our address, everybody (ARP Announcement).
-    ArpAnnouncement,
-    /// We have our address.
-    ArpReply { addr: Ipv4Addr, to: EthernetAddress },
+    /// Has anybody this address of ours? (RFC 5227 section 1.1, ARP Probe.)
+    ArpProbe(Ipv4Addr),
+    /// We have it, everybody (ARP Announcement).
+    ArpAnnouncement(Ipv4Addr),
+    /// We have the address `own`.
+    ArpReply { own: Ipv4Addr, addr: Ipv4Addr, to: EthernetAddress },
     /// An ICMP message, or what is still to be sent of it.
     Icmp(Icmp),
     /// An ICMP message for IPv6.
@@ -49,6 +49,8 @@ pub(super) enum Control {
 /// An ICMP message, finished, and how much of it has gone out in fragments.
 #[derive(Debug)]
 pub(super) struct Icmp {
+    /// Which of our addresses it comes from; the first, if none is given.
+    pub(super) from: Option<Ipv4Addr>,
     pub(super) to: Ipv4Addr,
     pub(super) message: Box<[u8]>,
     pub(super) sent: usize,
@@ -104,7 +106,7 @@ impl Control {
 
 impl Icmp {
     pub(super) fn new(to: Ipv4Addr, message: Box<[u8]>) -> Icmp {
-        Icmp { to, message, sent: 0, ident: 0 }
+        Icmp { from: None, to, message, sent: 0, ident: 0 }
     }
 }
 

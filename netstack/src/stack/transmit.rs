@@ -114,23 +114,19 @@ impl Stack {
             }
             Control::ArpRequest { addr, to: known } => {
                 let target = known.unwrap_or_default();
-                self.transmit_arp(self.arp(arp::Operation::Request, addr, target), to, emit)
+                let own = self.routes.source_for(addr);
+                self.transmit_arp(self.arp(arp::Operation::Request, own, addr, target), to, emit)
             }
-            Control::ArpProbe => {
-                let own = self.config.ipv4_addr;
-                let request = self.arp(arp::Operation::Request, own, EthernetAddress::default());
+            Control::ArpProbe(own) => {
+                let request = self.arp(arp::Operation::Request, own, own, EthernetAddress::default());
                 self.transmit_arp(arp::Repr { sender_protocol: Ipv4Addr::UNSPECIFIED, ..request }, to, emit)
             }
-            Control::ArpAnnouncement => {
-                let own = self.config.ipv4_addr;
-                self.transmit_arp(
-                    self.arp(arp::Operation::Request, own, EthernetAddress::default()),
-                    to,
-                    emit,
-                )
+            Control::ArpAnnouncement(own) => {
+                let request = self.arp(arp::Operation::Request, own, own, EthernetAddress::default());
+                self.transmit_arp(request, to, emit)
             }
-            Control::ArpReply { addr, to } => {
-                self.transmit_arp(self.arp(arp::Operation::Reply, addr, to), to, emit)
+            Control::ArpReply { own, addr, to } => {
+                self.transmit_arp(self.arp(arp::Operation::Reply, own, addr, to), to, emit)
             }
             Control::Icmp(icmp) => self.transmit_icmp(icmp, to, emit),
             Control::Dhcp(outgoing) => self.transmit_dhcp(&outgoing, to, emit),
@@ -151,7 +147,8 @@ impl Stack {
         let more = rest > room;
         let len = if more { room & !7 } else { rest };
         let mut headers = [0; IPV4_END];
-        self.ipv4_headers(&mut headers, to, (self.config.ipv4_addr, icmp.to), Protocol::Icmp, len);
+        let from = icmp.from.unwrap_or(self.config.ipv4_addr);
+        self.ipv4_headers(&mut headers, to, (from, icmp.to), Protocol::Icmp, len);
         if more || icmp.sent > 0 {
             let mut packet = ipv4::Packet::new_unchecked(&mut headers[ethernet::HEADER_LEN..]);
             if icmp.sent == 0 {
@@ -246,12 +243,18 @@ impl Stack {
         result
     }
 
-    /// A packet of ours about `addr`.
-    fn arp(&self, operation: arp::Operation, addr: Ipv4Addr, target_hardware: EthernetAddress) -> arp::Repr {
+    /// A packet of ours, from our address `own`, about `addr`.
+    fn arp(
+        &self,
+        operation: arp::Operation,
+        own: Ipv4Addr,
+        addr: Ipv4Addr,
+        target_hardware: EthernetAddress,
+    ) -> arp::Repr {
         arp::Repr {
             operation,
             sender_hardware: self.config.hardware_addr,
-            sender_protocol: self.config.ipv4_addr,
+            sender_protocol: own,
             target_hardware,
             target_protocol: addr,
         }
@@ -309,8 +312,9 @@ impl Stack {
             }
             IPV6_END
         } else {
-            let dst = tuple.ipv4_addrs().map_or(Ipv4Addr::UNSPECIFIED, |(_, dst)| dst);
-            self.ipv4_headers(&mut buffer, to, (self.config.ipv4_addr, dst), Protocol::Tcp, ip_payload_len);
+            let none = (Ipv4Addr::UNSPECIFIED, Ipv4Addr::UNSPECIFIED);
+            let addrs = tuple.ipv4_addrs().unwrap_or(none);
+            self.ipv4_headers(&mut buffer, to, addrs, Protocol::Tcp, ip_payload_len);
             if segment.may_fragment {
                 ipv4::Packet::new_unchecked(&mut buffer[ethernet::HEADER_LEN..]).set_fragment(0, false);
             }
@@ -421,7 +425,7 @@ impl Stack {
                 let to = to.unwrap_or(EthernetAddress::BROADCAST);
                 return Some((control, to));
             }
-            Control::ArpProbe | Control::ArpAnnouncement => {
+            Control::ArpProbe(_) | Control::ArpAnnouncement(_) => {
                 return Some((control, EthernetAddress::BROADCAST));
             }
             &Control::ArpReply { to, .. } => return Some((control, to)),

@@ -4,6 +4,7 @@
 //! peer's address. The backlog is bounded; when it is full, SYNs are answered by cookies (`tcp::syn_cookie`), so a
 //! flood of forged SYNs neither grows memory nor keeps anyone out (RFC 4987).
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use runtime::time::Instant;
@@ -40,7 +41,7 @@ pub(crate) struct HalfOpen {
     /// SYN-ACKs sent again.
     retransmissions: u8,
     /// The last challenge ACK, as of a connection ([`challenge_is_due`]).
-    last_challenge_ms: Option<u32>,
+    last_challenge_ms: Option<NonZeroU32>,
     first_sent: Instant,
     /// Our link's largest payload, offered in the SYN-ACK.
     link_mss: u16,

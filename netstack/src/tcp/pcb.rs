@@ -20,6 +20,7 @@ mod path_size;
 mod time_outs;
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use runtime::time::Instant;
@@ -68,7 +69,7 @@ pub struct Pcb {
     /// How often the probing interval was doubled.
     pub(crate) persist_backoff: u8,
     /// The last challenge ACK (RFC 5961 section 7), in milliseconds modulo 2^32.
-    pub(crate) last_challenge_ms: Option<u32>,
+    pub(crate) last_challenge_ms: Option<NonZeroU32>,
     pub(crate) link: Link,
 }
 
@@ -97,7 +98,7 @@ pub(crate) struct Send {
     /// Largest payload of a segment without options: the peer's MSS, or our link's, or the path's, whichever is smallest.
     pub(crate) mss: u16,
     /// The same without the path's, while a router's report makes it smaller; and when that report came, in seconds.
-    pub(crate) mss_before_path: Option<(u16, u32)>,
+    pub(crate) mss_before_path: Option<Box<(u16, u32)>>,
     /// The round trip is measured next by an ACK beyond this (RFC 6298 section 3: once a round trip).
     pub(crate) timed_until: SeqNumber,
     /// Bytes acknowledged since segments were last asked for: a device brings ACKs in batches, and what they made room for
@@ -189,8 +190,8 @@ pub(crate) struct Due {
 pub(crate) struct Link {
     /// In the stack's queue of connections with something to send.
     pub(crate) queued: bool,
-    /// The entry in the timer wheel and when it fires.
-    pub(crate) armed: Option<(TimerId, Instant)>,
+    /// The entry in the timer wheel and its tick, modulo 2^32.
+    pub(crate) armed: Option<(TimerId, u32)>,
     /// The handshake is not complete: its record is in the backlog (`tcp::fast_open`).
     pub(crate) early: bool,
     /// Counted by the stack among the blocks in TIME-WAIT.
@@ -587,9 +588,10 @@ const DEADLINE_GRANULARITY: Duration = Duration::from_millis(2);
 const CHALLENGE_INTERVAL_MS: u32 = 50;
 
 /// Whether a connection whose last challenge went out at `last_ms` may have another (RFC 5961 section 7); it is noted.
-pub(crate) fn challenge_is_due(last_ms: &mut Option<u32>, now: Instant) -> bool {
-    let now_ms = now.as_millis() as u32;
-    let is_due = last_ms.is_none_or(|last| now_ms.wrapping_sub(last) >= CHALLENGE_INTERVAL_MS);
+pub(crate) fn challenge_is_due(last_ms: &mut Option<NonZeroU32>, now: Instant) -> bool {
+    // A millisecond of 49 days is taken for the next.
+    let now_ms = NonZeroU32::new(now.as_millis() as u32).unwrap_or(NonZeroU32::MIN);
+    let is_due = last_ms.is_none_or(|last| now_ms.get().wrapping_sub(last.get()) >= CHALLENGE_INTERVAL_MS);
     if is_due {
         *last_ms = Some(now_ms);
     }

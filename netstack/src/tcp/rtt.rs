@@ -1,6 +1,7 @@
 //! Round-trip time and the retransmission time-out, RFC 6298.
 //!
-//! Rules are numbered as there. Times are kept in nanoseconds; a `u64` of them lasts for centuries.
+//! Rules are numbered as there. Times are kept in sixteenths of a microsecond, of which 32 bits are four and a half minutes:
+//! longer ones count as that.
 
 use std::time::Duration;
 
@@ -10,11 +11,11 @@ use crate::tcp::Config;
 #[derive(Clone, Debug)]
 pub(crate) struct RttEstimator {
     /// Smoothed round-trip time; zero until the first sample.
-    srtt_ns: u64,
+    srtt: u32,
     /// Its mean deviation.
-    rttvar_ns: u64,
+    rttvar: u32,
     /// RTO before backing off.
-    base_rto_ns: u64,
+    base_rto: u32,
     /// How often the RTO was doubled.
     backoff: u8,
 }
@@ -22,26 +23,26 @@ pub(crate) struct RttEstimator {
 impl RttEstimator {
     /// Rule 2.1: before any sample the RTO is the configured first one.
     pub(crate) fn new(config: &Config) -> RttEstimator {
-        RttEstimator { srtt_ns: 0, rttvar_ns: 0, base_rto_ns: nanos(config.initial_rto), backoff: 0 }
+        RttEstimator { srtt: 0, rttvar: 0, base_rto: units(config.initial_rto), backoff: 0 }
     }
 
     /// Takes in one sample, which must not stem from a retransmitted segment (Karn, section 3), and ends backing off.
     pub(crate) fn sample(&mut self, rtt: Duration, config: &Config) {
         // Anything above a minute is a clock or a peer gone wrong; it must not freeze the connection.
-        let rtt_ns = nanos(rtt).clamp(1, nanos(config.max_rto));
-        if self.srtt_ns == 0 {
+        let rtt = units(rtt).clamp(1, units(config.max_rto).max(1));
+        if self.srtt == 0 {
             // Rule 2.2
-            self.srtt_ns = rtt_ns;
-            self.rttvar_ns = rtt_ns / 2;
+            self.srtt = rtt;
+            self.rttvar = rtt / 2;
         } else {
             // Rule 2.3: beta = 1/4, alpha = 1/8; RTTVAR first, from the old SRTT
-            let deviation = self.srtt_ns.abs_diff(rtt_ns);
-            self.rttvar_ns = self.rttvar_ns - self.rttvar_ns / 4 + deviation / 4;
-            self.srtt_ns = (self.srtt_ns - self.srtt_ns / 8 + rtt_ns / 8).max(1);
+            let deviation = self.srtt.abs_diff(rtt);
+            self.rttvar = self.rttvar - self.rttvar / 4 + deviation / 4;
+            self.srtt = (self.srtt - self.srtt / 8 + rtt / 8).max(1);
         }
         // Rules 2.4 and 2.5, with a clock so fine that G vanishes beside the minimum
-        let rto_ns = self.srtt_ns + (4 * self.rttvar_ns).max(1_000_000);
-        self.base_rto_ns = rto_ns.clamp(nanos(config.min_rto), nanos(config.max_rto));
+        let rto = self.srtt.saturating_add(self.rttvar.saturating_mul(4).max(UNITS_PER_MS));
+        self.base_rto = rto.max(units(config.min_rto)).min(units(config.max_rto));
         self.backoff = 0;
     }
 
@@ -53,26 +54,33 @@ impl RttEstimator {
 
     /// Rule 5.7: a SYN was retransmitted and no sample taken, so begin data transmission with 3 s at least.
     pub(crate) fn syn_was_retransmitted(&mut self) {
-        if self.srtt_ns == 0 {
-            self.base_rto_ns = self.base_rto_ns.max(3_000_000_000);
+        if self.srtt == 0 {
+            self.base_rto = self.base_rto.max(3_000 * UNITS_PER_MS);
             self.backoff = 0;
         }
     }
 
     /// The time-out to arm now.
     pub(crate) fn rto(&self, config: &Config) -> Duration {
-        let backed_off = self.base_rto_ns.saturating_mul(1u64 << self.backoff.min(20));
-        Duration::from_nanos(backed_off.min(nanos(config.max_rto)))
+        let backed_off = u64::from(self.base_rto) << self.backoff.min(20);
+        duration(u32::try_from(backed_off).unwrap_or(u32::MAX)).min(config.max_rto)
     }
 
     /// Smoothed round-trip time, once there is one.
     pub(crate) fn srtt(&self) -> Option<Duration> {
-        (self.srtt_ns != 0).then(|| Duration::from_nanos(self.srtt_ns))
+        (self.srtt != 0).then(|| duration(self.srtt))
     }
 }
 
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+/// Units of a millisecond.
+const UNITS_PER_MS: u32 = 16_000;
+
+fn units(duration: Duration) -> u32 {
+    u32::try_from(duration.as_nanos() * 2 / 125).unwrap_or(u32::MAX)
+}
+
+fn duration(units: u32) -> Duration {
+    Duration::from_nanos(u64::from(units) * 125 / 2)
 }
 
 #[cfg(test)]

@@ -101,7 +101,8 @@ impl Timers {
     }
 }
 
-fn ticks(at: Instant) -> u64 {
+/// The tick in which that is.
+pub(crate) fn ticks(at: Instant) -> u64 {
     at.as_nanos() >> TICK_SHIFT
 }
 

@@ -1,6 +1,6 @@
 //! Addresses of our own TCP/IP, as options give them: what cannot work is refused with what would.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 /// An address with the length of its network's prefix.
@@ -72,6 +72,19 @@ impl FromStr for Network6 {
             Ok(prefix_len @ 0..=128) => Ok(Network6(addr, prefix_len)),
             _ => Err(format!("`{prefix_len}` is no prefix length: 0 to 128")),
         }
+    }
+}
+
+/// A further address of ours, of either family.
+pub(super) fn further_addr(text: &str) -> Result<(IpAddr, u8), String> {
+    if text.contains(':') {
+        let network: Network6 = text.parse()?;
+        return Ok((network.0.into(), network.1));
+    }
+    let network: Network = text.parse()?;
+    match network.refusal(None, None) {
+        None => Ok((network.0.into(), network.1)),
+        Some(why) => Err(why),
     }
 }
 

@@ -63,6 +63,7 @@ pub(super) fn kernel_addr(arguments: &Arguments) -> anyhow::Result<SocketAddr> {
         ("--dev", arguments.dev.is_some()),
         ("--addr", arguments.addr.is_some()),
         ("--addr6", arguments.addr6.is_some()),
+        ("--also-addr", !arguments.also_addr.is_empty()),
         ("--probe-addr", arguments.probe_addr),
         ("--gateway", arguments.gateway.is_some()),
         ("--host-addr", arguments.host_addr.is_some()),
@@ -149,6 +150,15 @@ pub(super) fn stack_options(arguments: &Arguments, secured: bool) -> anyhow::Res
             }
             options.ipv6_autoconf = true;
         }
+    }
+    options.more_addrs = arguments.also_addr.clone();
+    if !options.more_addrs.is_empty() && arguments.net == Net::Xdp {
+        bail!(Usage(
+            "--also-addr: --net xdp gets the packets of one address of each family: use ring".to_owned()
+        ));
+    }
+    if options.more_addrs.iter().any(|(addr, _)| addr.is_ipv6()) && arguments.addr6.is_none() {
+        bail!(Usage("--also-addr in IPv6 stands beside --addr6".to_owned()));
     }
     options.probe_addr = arguments.probe_addr;
     if secured {

@@ -61,8 +61,8 @@ impl Pcb {
 
     /// Segments carry `mss` bytes at most from now on, until the path is tried anew.
     fn shrink_segments(&mut self, now: Instant, mss: u16) {
-        let before = self.snd.mss_before_path.map_or(self.snd.mss, |(before, _)| before);
-        self.snd.mss_before_path = Some((before, seconds(now)));
+        let before = self.snd.mss_before_path.as_ref().map_or(self.snd.mss, |before| before.0);
+        self.snd.mss_before_path = Some(Box::new((before, seconds(now))));
         self.snd.mss = mss;
         self.congestion.set_smss(self.timestamps.smss(mss));
     }
@@ -70,7 +70,7 @@ impl Pcb {
     /// Paths change: some time after the last report the largest segments are tried again, and a path that is still small
     /// says so (RFC 1191 section 6.3).
     pub(crate) fn try_larger_path(&mut self, now: Instant) {
-        if let Some((before, reported_at)) = self.snd.mss_before_path
+        if let Some(&(before, reported_at)) = self.snd.mss_before_path.as_deref()
             && seconds(now).wrapping_sub(reported_at) >= PATH_MTU_LIFETIME_S
         {
             self.snd.mss_before_path = None;
