@@ -275,6 +275,9 @@ fn run(seed: u64) {
     config.tcp.ecn = if random.chance(500) { EcnUse::Active } else { EcnUse::Off };
     config.tcp.nagle = random.chance(300);
     config.tcp.max_window = 2048 << random.below(10);
+    // Most windows begin smaller, and grow.
+    config.tcp.usual_window = (config.tcp.max_window >> random.below(5)).max(2048);
+    config.tcp.pacing = random.chance(700);
     // A handshake of which four in ten packets are lost must not be given up either.
     (config.tcp.max_syn_retransmissions, config.tcp.max_retransmissions) = (30, 60);
     let (we_open, they_close_first) = (random.chance(500), random.chance(500));

@@ -1,4 +1,5 @@
-//! Several addresses on one stack, of both families: each is answered for and from, defended by itself, and listened at.
+//! Several addresses on one stack, of both families: each is answered for and from, defended by itself, and
+//! listened at.
 
 mod support;
 
@@ -33,7 +34,8 @@ fn adjust(config: &mut Config) {
     config.more_ipv4 = if is_server { vec![(SECOND, 24), (THIRD, 24)] } else { vec![(FAR, 24)] };
 }
 
-/// One connection to each: the server speaks from the address that was asked, the client from its own in that network.
+/// One connection to each: the server speaks from the address that was asked, the client from its own in that
+/// network.
 #[test]
 fn each_address_is_spoken_to_and_from() {
     let seen: Rc<RefCell<Vec<(IpAddr, IpAddr)>>> = Rc::default();

@@ -1,5 +1,6 @@
-//! VLAN tags: two stacks over interfaces of the kernel's, both in one of the networks on the link, or in different ones; and the
-//! kernel's own VLAN interface as peer, where its kernel has such. In a private namespace.
+//! VLAN tags: two stacks over interfaces of the kernel's, both in one of the networks on the link, or in
+//! different ones; and the kernel's own VLAN interface as peer, where its kernel has such. In a private
+//! namespace.
 
 mod support;
 
@@ -148,7 +149,8 @@ fn connect(client: &mut End) {
     client.stack.connect(Instant::from_millis(1), None, (SERVER, PORT).into(), keep).expect("a free port");
 }
 
-/// Both are in the same: each byte arrives, both ways; with offloads in super-segments that nobody sums, as without tags.
+/// Both are in the same: each byte arrives, both ways; with offloads in super-segments that nobody sums, as
+/// without tags.
 fn one_network(client: AnyDevice, server: AnyDevice, offload: bool) {
     let (mut client, mut server) = (End::new(client, CLIENT), End::new(server, SERVER));
     connect(&mut client);

@@ -131,8 +131,8 @@ pub(super) struct Arguments {
     /// have net.ipv4.tcp_ecn
     #[arg(long, value_name = "USE", value_enum)]
     ecn: Option<Ecn>,
-    /// Pacing on our own TCP/IP: what the window allows leaves over the round trip, where that is a millisecond and more (on), or
-    /// at once; the kernel's sockets have their queueing discipline
+    /// Pacing on our own TCP/IP: what the window allows leaves over the round trip, where that is a
+    /// millisecond and more (on), or at once; the kernel's sockets have their queueing discipline
     #[arg(long, value_name = "on|off", value_parser = on_or_off)]
     pacing: Option<bool>,
     /// TCP Fast Open on our own TCP/IP (RFC 7413): clients that were here before are answered with the
@@ -146,8 +146,8 @@ pub(super) struct Arguments {
     /// Where handlers run: in the stack, or in the kernel as an XDP program of the interface
     #[arg(long, value_name = "PLACE", default_value = "stack", value_enum, requires = "handler")]
     handlers_in: HandlersIn,
-    /// The VLAN on the interface that we are in (802.1Q): frames of other ids, and without a tag, are not ours; on tap, ring or
-    /// packet
+    /// The VLAN on the interface that we are in (802.1Q): frames of other ids, and without a tag, are not
+    /// ours; on tap, ring or packet
     #[arg(long, value_name = "ID", value_parser = vlan_id)]
     vlan: Option<VlanId>,
     /// Longest packet of the TAP device in bytes, at both ends; 9000 makes jumbo frames

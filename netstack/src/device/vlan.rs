@@ -1,11 +1,13 @@
-//! VLAN tags (IEEE 802.1Q): the four bytes behind a frame's addresses that say which of the networks on a link it is of.
+//! VLAN tags (IEEE 802.1Q): the four bytes behind a frame's addresses that say which of the networks on a
+//! link it is of.
 //!
 //! ```text
 //!   | destination | source | 0x8100 | priority, id | EtherType | ..
 //! ```
 //!
-//! A device that has an id sends all its frames with it, and receives none of other ids or without a tag; one that has
-//! none receives none with a tag. What is above the devices sees no tags. A tag of id 0 says a priority and no network.
+//! A device that has an id sends all its frames with it, and receives none of other ids or without a tag; one
+//! that has none receives none with a tag. What is above the devices sees no tags. A tag of id 0 says a
+//! priority and no network.
 
 use smallvec::SmallVec;
 
@@ -65,8 +67,8 @@ pub(super) fn tagged<'a>(
     }
 }
 
-/// Takes the tag out of a frame that has one, where it lies: the frame without begins [`TAG_LEN`] bytes later. `None` if it is
-/// not of that network.
+/// Takes the tag out of a frame that has one, where it lies: the frame without begins [`TAG_LEN`] bytes
+/// later. `None` if it is not of that network.
 pub(super) fn untag(id: Option<VlanId>, frame: &mut [u8]) -> Option<&mut [u8]> {
     let Some((head, _)) = frame.split_at_checked(AT + TAG_LEN) else { return Some(frame) };
     let is_tagged = head[AT..AT + 2] == TAGGED.to_be_bytes();
@@ -90,10 +92,11 @@ pub(super) fn inner_ethertype(headers: &[u8]) -> EtherType {
     }
 }
 
-/// The same test as a program of classic BPF for packet sockets, which the kernel gives frames without their tags: it keeps
-/// frames of that network, or those without one.
+/// The same test as a program of classic BPF for packet sockets, which the kernel gives frames without their
+/// tags: it keeps frames of that network, or those without one.
 pub(crate) fn classic_program(id: Option<VlanId>) -> [(u16, u8, u8, u32); 7] {
-    /// `SKF_AD_OFF` with `SKF_AD_VLAN_TAG_PRESENT` and `SKF_AD_VLAN_TAG`: what the kernel has kept of the tag.
+    /// `SKF_AD_OFF` with `SKF_AD_VLAN_TAG_PRESENT` and `SKF_AD_VLAN_TAG`: what the kernel has kept of the
+    /// tag.
     const IS_TAGGED: u32 = 0xffff_f000 + 48;
     const TAG: u32 = 0xffff_f000 + 44;
     let (load, is_equal, and, end) = (0x20, 0x15, 0x54, 0x06);
@@ -123,8 +126,8 @@ mod tests {
         assert_eq!(VlanId::new(4094).map(VlanId::get), Some(4094));
     }
 
-    /// What is tagged is the frame that it was once the tag is taken out, and what the device does is asked for at the same
-    /// place of it.
+    /// What is tagged is the frame that it was once the tag is taken out, and what the device does is asked
+    /// for at the same place of it.
     #[test]
     fn a_tag_goes_in_and_out() {
         let plain: Vec<u8> = (0..54).collect();

@@ -61,8 +61,8 @@ impl Ipv6Interface {
         self.others.iter().any(|(other, _)| *other == addr)
     }
 
-    /// Which of our addresses speaks to `next_hop`: the one in its network, of several the one in the smallest, or else
-    /// the first (RFC 6724 in spirit).
+    /// Which of our addresses speaks to `next_hop`: the one in its network, of several the one in the
+    /// smallest, or else the first (RFC 6724 in spirit).
     pub(crate) fn source_for(&self, next_hop: Ipv6Addr) -> Ipv6Addr {
         let all = self.others.iter().copied().chain([(self.config.addr, self.config.prefix_len)]);
         let near = all.filter(|&(addr, len)| has_prefix(next_hop, addr, len)).max_by_key(|&(_, len)| len);

@@ -1,7 +1,7 @@
 //! Where a packet goes next (RFC 1122 section 3.3.1): straight to its destination on the same link, or to a gateway.
 //!
-//! One interface, so a route is a prefix and a gateway; longest prefix wins. No redirects: they are ignored. Several addresses
-//! make several networks on the link.
+//! One interface, so a route is a prefix and a gateway; longest prefix wins. No redirects: they are ignored.
+//! Several addresses make several networks on the link.
 
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -98,8 +98,8 @@ impl Routes {
         self.link.contains(addr) || self.others.iter().any(|(_, link)| link.contains(addr))
     }
 
-    /// Which of our addresses speaks to `next_hop`: the one in its network, of several the one in the smallest, or else the
-    /// first (RFC 1122 section 3.3.4.3).
+    /// Which of our addresses speaks to `next_hop`: the one in its network, of several the one in the
+    /// smallest, or else the first (RFC 1122 section 3.3.4.3).
     pub fn source_for(&self, next_hop: Ipv4Addr) -> Ipv4Addr {
         let all = self.others.iter().copied().chain([(self.addr, self.link)]);
         let near = all.filter(|(_, link)| link.contains(next_hop)).max_by_key(|(_, link)| link.len);

@@ -62,8 +62,8 @@ pub struct RingFrame<'a> {
 }
 
 impl PacketRings {
-    /// Rings of so many slots on the interface with that number, of 16 KB to receive into and of 128 KB to send from. What
-    /// arrives is what `filter`, of classic BPF, keeps ([`packet::set_filter`]).
+    /// Rings of so many slots on the interface with that number, of 16 KB to receive into and of 128 KB to
+    /// send from. What arrives is what `filter`, of classic BPF, keeps ([`packet::set_filter`]).
     ///
     /// # Errors
     /// Needs `CAP_NET_RAW`; `ENOMEM` if the kernel cannot have so much memory in one go.

@@ -1,15 +1,16 @@
-//! Pacing: what the window allows goes out over the round trip, not at once, so that a queue on the path need not hold it.
-//! The pace is that of Linux: the window by the smoothed round trip, twice as fast in slow start, and a fifth faster
-//! otherwise, so that it is the window that limits in the end.
+//! Pacing: what the window allows goes out over the round trip, not at once, so that a queue on the path need
+//! not hold it. The pace is that of Linux: the window by the smoothed round trip, twice as fast in slow
+//! start, and a fifth faster otherwise, so that it is the window that limits in the end.
 //!
 //! ```text
 //!   window   |#########|                     as a burst
 //!   paced    |##|  |##|  |##|  |##|          a quantum, then a timer until it has left at the pace
 //! ```
 //!
-//! A quantum is what the pace lets go in a millisecond, and two segments at least: one timer a millisecond at most, and on
-//! paths whose round trip is shorter none at all. What starts from nothing in flight has the initial window at once, as a
-//! connection has that knows nothing of its path: an answer of that size waits for no timer.
+//! A quantum is what the pace lets go in a millisecond, and two segments at least: one timer a millisecond at
+//! most, and on paths whose round trip is shorter none at all. What starts from nothing in flight has the
+//! initial window at once, as a connection has that knows nothing of its path: an answer of that size waits
+//! for no timer.
 
 use runtime::time::Instant;
 
@@ -53,7 +54,8 @@ impl Pace {
 }
 
 impl Pcb {
-    /// How many bytes may go now; of a longer segment so many. Zero: none, until [`Pcb::wait_for_pace`]'s timer.
+    /// How many bytes may go now; of a longer segment so many. Zero: none, until [`Pcb::wait_for_pace`]'s
+    /// timer.
     pub(crate) fn pace_room(&self, now: Instant, config: &Config) -> u32 {
         if self.snd.max == self.snd.una {
             return u32::MAX;

@@ -422,7 +422,8 @@ impl Pcb {
         self.rtt.srtt().map_or(0, |srtt| u32::try_from(srtt.as_micros()).unwrap_or(u32::MAX))
     }
 
-    /// How much may be in the network now: the congestion window, or what proportional rate reduction makes of it.
+    /// How much may be in the network now: the congestion window, or what proportional rate reduction makes
+    /// of it.
     pub(crate) fn send_limit(&self) -> u32 {
         self.recovery.prr.as_ref().map_or(self.congestion.window(), |prr| prr.window())
     }

@@ -1,12 +1,13 @@
-//! Proportional rate reduction (RFC 9937): how much may be sent in fast recovery, so that what is in the network falls to
-//! what congestion control wants by the end of a round trip, evenly, a part of what each ACK reports delivered; and where
-//! so much was lost that less is in the network than that, grows back by what is delivered and no burst.
+//! Proportional rate reduction (RFC 9937): how much may be sent in fast recovery, so that what is in the
+//! network falls to what congestion control wants by the end of a round trip, evenly, a part of what each ACK
+//! reports delivered; and where so much was lost that less is in the network than that, grows back by what is
+//! delivered and no burst.
 //!
-//! A device brings ACKs in batches: the ones that came since segments were last asked for count as one, or what the
-//! earlier of them allowed would be lost.
+//! A device brings ACKs in batches: the ones that came since segments were last asked for count as one, or
+//! what the earlier of them allowed would be lost.
 
-/// The state of one recovery, in bytes (RFC 9937 section 6). What was sent and delivered may exceed 4 GB while retransmissions
-/// get lost again and again.
+/// The state of one recovery, in bytes (RFC 9937 section 6). What was sent and delivered may exceed 4 GB
+/// while retransmissions get lost again and again.
 #[derive(Clone, Debug)]
 pub(crate) struct Prr {
     /// RecoverFS: what was in the network, or lost, when it began.
@@ -24,7 +25,7 @@ pub(crate) struct Prr {
 
 /// What an ACK told of a recovery.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Progress {
+pub(crate) struct RecoveryProgress {
     /// DeliveredData: bytes reported to have arrived, for the first time.
     pub(crate) delivered: u32,
     /// safeACK: SND.UNA moved, and nothing more turned out to be lost.
@@ -37,8 +38,9 @@ pub(crate) struct Progress {
 }
 
 impl Prr {
-    /// A recovery begins: `recover_fs` bytes were in the network, of which `delivered` have been reported since segments were
-    /// last asked for, by ACKs before the one that told of the loss; `in_flight` are believed to be there still.
+    /// A recovery begins: `recover_fs` bytes were in the network, of which `delivered` have been reported
+    /// since segments were last asked for, by ACKs before the one that told of the loss; `in_flight` are
+    /// believed to be there still.
     pub(crate) fn new(recover_fs: u32, delivered: u32, in_flight: u32) -> Prr {
         Prr {
             recover_fs: recover_fs.max(1),
@@ -51,7 +53,7 @@ impl Prr {
     }
 
     /// An ACK, the one that began it included.
-    pub(crate) fn acknowledged(&mut self, ack: &Progress) {
+    pub(crate) fn acknowledged(&mut self, ack: &RecoveryProgress) {
         if ack.delivered == 0 {
             return;
         }
@@ -65,7 +67,8 @@ impl Prr {
                 (u128::from(self.delivered) * u128::from(ack.ssthresh)).div_ceil(self.recover_fs.into());
             u32::try_from(due.saturating_sub(self.out.into())).unwrap_or(u32::MAX)
         } else {
-            // PRR-CRB: no more than was delivered; with PRR-SSRB, if all goes well, a segment more for each ACK.
+            // PRR-CRB: no more than was delivered; with PRR-SSRB, if all goes well, a segment more for each
+            // ACK.
             let owed = u32::try_from(self.delivered.saturating_sub(self.out)).unwrap_or(u32::MAX);
             let bound = owed.max(self.in_batch).saturating_add(self.extra_in_batch);
             bound.min(ack.ssthresh - ack.in_flight)
@@ -95,7 +98,8 @@ mod tests {
 
     const SMSS: u32 = 1000;
 
-    /// A window of twenty segments of which the first is lost, one ACK at a time: how many went out after each.
+    /// A window of twenty segments of which the first is lost, one ACK at a time: how many went out after
+    /// each.
     fn one_loss(ssthresh: u32, batch: usize) -> Vec<u32> {
         // Of twenty sent one is lost; the ACK of the third that arrived told.
         let mut pipe = 20 * SMSS - SMSS - 3 * SMSS;
@@ -109,7 +113,7 @@ mod tests {
                     pipe -= SMSS;
                 }
                 delivered += 1;
-                prr.acknowledged(&Progress {
+                prr.acknowledged(&RecoveryProgress {
                     delivered: SMSS,
                     is_safe: false,
                     in_flight: pipe,
@@ -144,7 +148,8 @@ mod tests {
         }
     }
 
-    /// RFC 9937 section 6: fifteen of twenty lost at once. The bound is what is delivered, then twice as much a round trip.
+    /// RFC 9937 section 6: fifteen of twenty lost at once. The bound is what is delivered, then twice as much
+    /// a round trip.
     #[test]
     fn after_heavy_losses_it_grows_as_slow_start_does() {
         let ssthresh = 10 * SMSS;
@@ -152,7 +157,13 @@ mod tests {
         let mut prr = Prr::new(20 * SMSS, 0, pipe);
         let ack = |prr: &mut Prr, pipe: u32, is_safe| {
             prr.batch_is_over();
-            prr.acknowledged(&Progress { delivered: SMSS, is_safe, in_flight: pipe, ssthresh, smss: SMSS });
+            prr.acknowledged(&RecoveryProgress {
+                delivered: SMSS,
+                is_safe,
+                in_flight: pipe,
+                ssthresh,
+                smss: SMSS,
+            });
             let may = prr.window() - pipe;
             prr.sent(may);
             may
@@ -171,7 +182,13 @@ mod tests {
         let mut prr = Prr::new(0, u32::MAX, u32::MAX);
         for in_flight in [0, 1, u32::MAX] {
             for ssthresh in [2, u32::MAX] {
-                let ack = Progress { delivered: u32::MAX, is_safe: true, in_flight, ssthresh, smss: 65_535 };
+                let ack = RecoveryProgress {
+                    delivered: u32::MAX,
+                    is_safe: true,
+                    in_flight,
+                    ssthresh,
+                    smss: 65_535,
+                };
                 prr.acknowledged(&ack);
                 prr.sent(u32::MAX);
             }

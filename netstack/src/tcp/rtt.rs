@@ -1,7 +1,7 @@
 //! Round-trip time and the retransmission time-out, RFC 6298.
 //!
-//! Rules are numbered as there. Times are kept in sixteenths of a microsecond, of which 32 bits are four and a half minutes:
-//! longer ones count as that.
+//! Rules are numbered as there. Times are kept in sixteenths of a microsecond, of which 32 bits are four and
+//! a half minutes: longer ones count as that.
 
 use std::time::Duration;
 

@@ -37,11 +37,13 @@ impl Timer {
     ];
 }
 
-/// A tick of the deadlines, and of the stack's timer wheel, is 2^16 ns, 66 microseconds: RACK's reordering window is a quarter
-/// of a round trip, which on a local network is no more, and what it finds lost waits for it.
+/// A tick of the deadlines, and of the stack's timer wheel, is 2^16 ns, 66 microseconds: RACK's reordering
+/// window is a quarter of a round trip, which on a local network is no more, and what it finds lost waits for
+/// it.
 pub(crate) const TICK_SHIFT: u32 = 16;
 
-/// No deadline is set further off than this many ticks, a day and a half: it is then early, and whoever set it looks again.
+/// No deadline is set further off than this many ticks, a day and a half: it is then early, and whoever set
+/// it looks again.
 const FURTHEST: u64 = (i32::MAX as u64) - 1;
 
 /// Not armed.

@@ -7,7 +7,7 @@ use runtime::time::Instant;
 
 use crate::tcp::congestion::Acked;
 use crate::tcp::pcb::Pcb;
-use crate::tcp::prr::Progress;
+use crate::tcp::prr::RecoveryProgress;
 use crate::tcp::retransmit::{News, Phase, Verdict};
 use crate::tcp::segment::{Outgoing, Segment};
 use crate::tcp::send_records::Micros;
@@ -208,10 +208,10 @@ fn acknowledgment<S: Stream>(
     next
 }
 
-/// RFC 9937 section 6: what this ACK allows to be sent in a recovery with SACK; `is_safe` if it moved SND.UNA and told of no
-/// further loss.
+/// RFC 9937 section 6: what this ACK allows to be sent in a recovery with SACK; `is_safe` if it moved SND.UNA
+/// and told of no further loss.
 fn reduce_in_proportion(pcb: &mut Pcb, is_safe: bool) {
-    let progress = Progress {
+    let progress = RecoveryProgress {
         delivered: pcb.recovery.newly_delivered,
         is_safe,
         in_flight: pcb.recovery.pipe(pcb.snd.una, pcb.snd.max),
