@@ -162,7 +162,8 @@ mod tests {
         let mut frame = [7; 60];
         // Priority 5, id 0.
         frame[12..16].copy_from_slice(&[0x81, 0, 0xa0, 0]);
-        assert!(untag(FIVE, &mut frame.clone()).is_none());
+        let mut same = frame;
+        assert!(untag(FIVE, &mut same).is_none());
         assert!(untag(None, &mut frame).is_some_and(|frame| frame.len() == 56));
         // Too short to have a tag: not for us to judge.
         for len in 0..16 {
