@@ -2,7 +2,7 @@
 
 use fsstack::OpenOptions;
 use fsstack::image::build::Mtime;
-use fsstack::log::{ChangeError, Contents, Generation, Log, LogError};
+use fsstack::log::{ChangeError, Contents, Generation, Log, LogError, Posix, Special};
 use proptest::prelude::*;
 use runtime::buffer::{Shared, Slice};
 use std::collections::BTreeMap;
@@ -23,6 +23,9 @@ enum Op {
     Rename(Vec<u8>, Vec<u8>),
     Link(Vec<u8>, Vec<u8>),
     Touch(Vec<u8>, u8),
+    Symlink(Vec<u8>, Vec<u8>, u8),
+    /// A mode, and perhaps a time of its last change; or nothing.
+    Posix(Vec<u8>, Option<(u16, bool)>),
     Sync,
     Revert,
     Compact,
@@ -37,8 +40,26 @@ enum Thing {
         bytes: Vec<u8>,
         mtime: i64,
         app: Vec<u8>,
+        posix: Option<Posix>,
+        /// A symbolic link: the bytes are its target.
+        is_link: bool,
     },
-    Folder,
+    Folder(Option<Posix>),
+}
+
+impl Thing {
+    fn posix(&mut self) -> &mut Option<Posix> {
+        match self {
+            Thing::File { posix, .. } | Thing::Folder(posix) => posix,
+        }
+    }
+
+    /// Its contents were changed just now.
+    fn changes(&mut self) {
+        if let Some(posix) = self.posix() {
+            posix.ctime = None;
+        }
+    }
 }
 
 type Model = BTreeMap<Vec<u8>, Thing>;
@@ -56,7 +77,7 @@ fn has_children(model: &Model, path: &[u8]) -> bool {
 }
 
 fn fits(model: &Model, path: &[u8]) -> bool {
-    parent(path).is_none_or(|parent| model.get(&parent) == Some(&Thing::Folder))
+    parent(path).is_none_or(|parent| matches!(model.get(&parent), Some(Thing::Folder(_))))
 }
 
 fn bytes(len: usize, salt: u8) -> Vec<u8> {
@@ -102,17 +123,25 @@ fn time(seconds: i64) -> Mtime {
 fn model(model: &mut Model, op: &Op) -> bool {
     match op {
         Op::Put(path, len, salt) | Op::Stream(path, len, salt) => {
-            if !fits(model, path) || model.get(path) == Some(&Thing::Folder) {
+            if !fits(model, path) || matches!(model.get(path), Some(Thing::Folder(_))) {
                 return false;
             }
-            let app = vec![*salt; 3];
             model.insert(
                 path.clone(),
-                Thing::File { number: new_number(), bytes: bytes(*len, *salt), mtime: i64::from(*salt), app },
+                Thing::File {
+                    number: new_number(),
+                    bytes: bytes(*len, *salt),
+                    mtime: i64::from(*salt),
+                    app: vec![*salt; 3],
+                    posix: None,
+                    is_link: false,
+                },
             );
         }
         Op::Write(path, offset, len, salt) => {
-            let Some(Thing::File { bytes: old, mtime, app, .. }) = model.get_mut(path) else { return false };
+            let Some(Thing::File { bytes: old, mtime, app, is_link: false, .. }) = model.get_mut(path) else {
+                return false;
+            };
             let at = *offset as usize;
             if *len > 0 {
                 old.resize(old.len().max(at + len), 0);
@@ -121,18 +150,25 @@ fn model(model: &mut Model, op: &Op) -> bool {
                 .into_iter()
                 .for_each(|place| place.copy_from_slice(&bytes(*len, *salt)));
             (*mtime, *app) = (i64::from(*salt), Vec::new());
+            model.get_mut(path).unwrap().changes();
             show_by_all_names(model, path);
         }
         Op::Append(path, len, salt) => {
-            let Some(Thing::File { bytes: old, mtime, app, .. }) = model.get_mut(path) else { return false };
+            let Some(Thing::File { bytes: old, mtime, app, is_link: false, .. }) = model.get_mut(path) else {
+                return false;
+            };
             old.extend(bytes(*len, *salt));
             (*mtime, *app) = (i64::from(*salt), Vec::new());
+            model.get_mut(path).unwrap().changes();
             show_by_all_names(model, path);
         }
         Op::Truncate(path, size) => {
-            let Some(Thing::File { bytes, mtime, app, .. }) = model.get_mut(path) else { return false };
+            let Some(Thing::File { bytes, mtime, app, is_link: false, .. }) = model.get_mut(path) else {
+                return false;
+            };
             bytes.resize(*size as usize, 0);
             (*mtime, *app) = (9, Vec::new());
+            model.get_mut(path).unwrap().changes();
             show_by_all_names(model, path);
         }
         Op::Link(existing, path) => {
@@ -145,7 +181,7 @@ fn model(model: &mut Model, op: &Op) -> bool {
             if model.contains_key(path) || !fits(model, path) {
                 return false;
             }
-            model.insert(path.clone(), Thing::Folder);
+            model.insert(path.clone(), Thing::Folder(None));
         }
         Op::Remove(path) => return !has_children(model, path) && model.remove(path).is_some(),
         Op::RemoveAll(path) => {
@@ -160,7 +196,7 @@ fn model(model: &mut Model, op: &Op) -> bool {
             }
             let free = match (thing, model.get(to)) {
                 (_, None) => true,
-                (Thing::Folder, Some(Thing::Folder)) => !has_children(model, to),
+                (Thing::Folder(_), Some(Thing::Folder(_))) => !has_children(model, to),
                 (Thing::File { .. }, Some(Thing::File { .. })) => true,
                 _ => false,
             };
@@ -175,17 +211,38 @@ fn model(model: &mut Model, op: &Op) -> bool {
                 model.insert([to, &path[from.len()..]].concat(), thing);
             }
         }
-        Op::Touch(path, salt) => match model.get_mut(path) {
-            Some(Thing::File { mtime, app, .. }) => {
-                (*mtime, *app) = (i64::from(*salt), vec![*salt; 7]);
+        Op::Touch(path, salt) => {
+            let Some(thing) = model.get_mut(path) else { return false };
+            thing.changes();
+            if let Thing::File { mtime, app, is_link, .. } = thing {
+                *mtime = i64::from(*salt);
+                *app = if *is_link { Vec::new() } else { vec![*salt; 7] };
                 show_by_all_names(model, path);
             }
-            Some(Thing::Folder) => {}
-            None => return false,
-        },
+        }
+        Op::Symlink(path, target, salt) => {
+            if model.contains_key(path) || !fits(model, path) {
+                return false;
+            }
+            let (number, bytes, app) = (new_number(), target.clone(), Vec::new());
+            let mtime = i64::from(*salt);
+            model.insert(path.clone(), Thing::File { number, bytes, mtime, app, posix: None, is_link: true });
+        }
+        Op::Posix(path, wanted) => {
+            let Some(thing) = model.get_mut(path) else { return false };
+            *thing.posix() = wanted.map(posix);
+            if number(model, path).is_some() {
+                show_by_all_names(model, path);
+            }
+        }
         Op::Sync | Op::Revert | Op::Compact | Op::Reopen => {}
     }
     true
+}
+
+fn posix((mode, has_ctime): (u16, bool)) -> Posix {
+    let ctime = has_ctime.then_some(time(77));
+    Posix { mode, uid: 7, gid: mode.into(), ctime, atime: (mode % 3 == 0).then_some(time(3)) }
 }
 
 fn slice(len: usize, salt: u8) -> Slice {
@@ -213,6 +270,10 @@ fn apply(log: &mut Log, op: &Op) -> Result<(), LogError> {
         Op::Rename(from, to) => log.rename(from, to).map(drop),
         Op::Link(existing, path) => log.link(existing, path).map(drop),
         Op::Touch(path, salt) => log.set_attributes(path, time((*salt).into()), &[*salt; 7]).map(drop),
+        Op::Symlink(path, target, salt) => {
+            log.make_special(path, time((*salt).into()), Special::symlink(target).unwrap()).map(drop)
+        }
+        Op::Posix(path, wanted) => log.set_posix(path, wanted.map(posix)).map(drop),
         Op::Sync => log.sync().map(drop),
         Op::Revert => {
             log.revert();
@@ -226,10 +287,18 @@ fn apply(log: &mut Log, op: &Op) -> Result<(), LogError> {
 fn dump(generation: &Generation) -> Model {
     let mut model = Model::new();
     for entry in generation.entries().filter(|entry| !entry.path().is_empty()) {
+        let posix = entry.posix().copied();
         let thing = if entry.is_directory() {
-            Thing::Folder
+            Thing::Folder(posix)
         } else {
-            let mut bytes = Vec::new();
+            let target = entry.special().map(|special| match special {
+                Special::Symlink(target) => target.to_vec(),
+                other => panic!("{other:?}"),
+            });
+            let is_link = target.is_some();
+            assert_eq!(entry.is_file(), !is_link);
+            let mut bytes = target.unwrap_or_default();
+            assert!(!is_link || bytes.len() as u64 == entry.size() && entry.fetch(0, 1).is_err());
             while (bytes.len() as u64) < entry.size() {
                 let part = entry.fetch(bytes.len() as u64, 10_000).unwrap();
                 assert!(!part.is_empty());
@@ -241,7 +310,7 @@ fn dump(generation: &Generation) -> Model {
             // The entries stand by their paths; the root first, which is not in the model.
             let number = generation.entries().position(|other| other.path() == first).unwrap() - 1;
             let app = entry.app().unwrap().to_vec();
-            Thing::File { number, bytes, mtime: entry.mtime().seconds, app }
+            Thing::File { number, bytes, mtime: entry.mtime().seconds, app, posix, is_link }
         };
         model.insert(entry.path().to_vec(), thing);
     }
@@ -287,6 +356,8 @@ fn op() -> impl Strategy<Value = Op> {
         5 => (path(), path()).prop_map(|(from, to)| Op::Rename(from, to)),
         5 => (path(), path()).prop_map(|(existing, path)| Op::Link(existing, path)),
         2 => (path(), any::<u8>()).prop_map(|(path, salt)| Op::Touch(path, salt)),
+        2 => (path(), path(), any::<u8>()).prop_map(|(path, to, salt)| Op::Symlink(path, to, salt)),
+        4 => (path(), prop::option::weighted(0.8, (0u16..0o10000, any::<bool>()))).prop_map(|(p, posix)| Op::Posix(p, posix)),
         6 => Just(Op::Sync),
         1 => Just(Op::Revert),
         1 => Just(Op::Compact),
@@ -346,7 +417,7 @@ fn put(log: &mut Log, path: &str, len: usize, salt: u8) {
 fn read(generation: &Generation, path: &str) -> Vec<u8> {
     match &dump(generation)[path.as_bytes()] {
         Thing::File { bytes, .. } => bytes.clone(),
-        Thing::Folder => panic!("a folder"),
+        Thing::Folder(_) => panic!("a folder"),
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::Context;
 use fsstack::OpenOptions;
 use fsstack::image::build::Mtime;
-use fsstack::log::{self, Generation, Log, LogError};
+use fsstack::log::{self, Generation, Log, LogError, Special};
 
 /// Opens an image, as packed or changed since; an error names the file.
 pub(super) fn open(path: &Path) -> anyhow::Result<Generation> {
@@ -60,10 +60,22 @@ impl Entry {
     pub(super) fn of(inode: log::Entry<'_>) -> Entry {
         Entry {
             path: String::from_utf8_lossy(inode.path()).into_owned(),
-            kind: if inode.is_file() { "file" } else { "folder" },
+            kind: kind(inode),
             size: inode.size(),
             mtime: time(inode.mtime()),
         }
+    }
+}
+
+/// In a word.
+fn kind(entry: log::Entry<'_>) -> &'static str {
+    match entry.special() {
+        Some(Special::Symlink(_)) => "symbolic link",
+        Some(Special::Fifo) => "pipe",
+        Some(Special::Socket) => "socket",
+        Some(Special::CharDevice(_) | Special::BlockDevice(_)) => "device",
+        None if entry.is_directory() => "folder",
+        None => "file",
     }
 }
 

@@ -29,7 +29,7 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let image = open(&arguments.image)?;
     let at = resolve(&image, &arguments.path)?;
-    let entries: Vec<Entry<'_>> = match (at.is_file(), arguments.recursive) {
+    let entries: Vec<Entry<'_>> = match (!at.is_directory(), arguments.recursive) {
         (true, _) => vec![at],
         (false, false) => at.children().collect(),
         (false, true) => below(at),

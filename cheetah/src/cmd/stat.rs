@@ -4,6 +4,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use fsstack::format::superblock::Superblock;
+use fsstack::log::Special;
 
 use super::image::{self, open, resolve};
 
@@ -33,6 +34,13 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             let mut value = serde_json::to_value(image::Entry::of(inode))?;
             if inode.is_file() {
                 value["names"] = inode.name_count().into();
+            }
+            if let Some(posix) = inode.posix() {
+                value["mode"] = format!("{:04o}", posix.mode).into();
+                value["owner"] = format!("{}:{}", posix.uid, posix.gid).into();
+            }
+            if let Some(Special::Symlink(target)) = inode.special() {
+                value["target"] = String::from_utf8_lossy(target).into();
             }
             value["application_bytes"] = inode.app()?.len().into();
             value["pieces"] = inode.pieces().into();

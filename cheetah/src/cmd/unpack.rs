@@ -2,15 +2,17 @@
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 use cheetah::site::change::FileContents;
 use fsstack::image::build::Mtime;
+use fsstack::log::Special;
 
 use super::image::open;
 use super::progress;
@@ -18,7 +20,8 @@ use super::progress;
 /// Write the files of an image into a new folder
 ///
 /// A file with several names is written once, and gets them all (hard links), unless the file system takes no
-/// more of them: then it is written again.
+/// more of them: then it is written again. Of an image that was mounted and changed, symbolic links and the modes that were
+/// given are there, too; owners, and pipes, sockets and devices, are not.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// The image file
@@ -34,9 +37,25 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let bar = progress::bar(image.entries().map(|entry| entry.size()).sum());
     // Of files with several names, by the first of these: where they were written.
     let mut written: HashMap<&[u8], PathBuf> = HashMap::new();
+    // Last of all, links first and folders after what is in them: nothing is written through a link, or to a folder that
+    // nobody may write to.
+    let (mut links, mut modes) = (Vec::new(), Vec::new());
     for entry in image.entries().filter(|entry| !entry.path().is_empty()) {
         // Names of an image are neither `..` nor have a slash.
         let target = arguments.dir.join(OsStr::from_bytes(entry.path()));
+        if let Some(special) = entry.special() {
+            match special {
+                Special::Symlink(to) => links.push((target, OsStr::from_bytes(to))),
+                Special::Fifo | Special::Socket | Special::CharDevice(_) | Special::BlockDevice(_) => {
+                    tracing::warn!("left out, for it is a pipe, a socket or a device: {}", target.display());
+                }
+            }
+            continue;
+        }
+        if let Some(posix) = entry.posix() {
+            // Whoever unpacks gives nobody his own rights.
+            modes.push((target.clone(), u32::from(posix.mode) & 0o777));
+        }
         let Some(file) = entry.to_file() else {
             fs::create_dir(&target).with_context(|| target.display().to_string())?;
             continue;
@@ -61,6 +80,13 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             time(entry.mtime()).map_or(Ok(()), |time| out.set_modified(time))
         };
         write().with_context(|| target.display().to_string())?;
+    }
+    for (link, to) in links {
+        std::os::unix::fs::symlink(to, &link).with_context(|| link.display().to_string())?;
+    }
+    for (path, mode) in modes.into_iter().rev() {
+        fs::set_permissions(&path, Permissions::from_mode(mode))
+            .with_context(|| path.display().to_string())?;
     }
     bar.finish_and_clear();
     Ok(())

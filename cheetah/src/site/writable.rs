@@ -208,12 +208,13 @@ fn make(log: &mut Log, change: &WantedChange) -> Result<Result<ChangeMade, NotMa
         Ok(_) => Ok(Ok(ChangeMade { is_new, etag: Vec::new() })),
         Err(LogError::Change(error)) => Ok(Err(match error {
             ChangeError::NotFound => NotMade::Nothing,
-            ChangeError::Path(_) | ChangeError::Impossible => NotMade::Name,
+            ChangeError::Path(_) | ChangeError::Impossible | ChangeError::BadTarget => NotMade::Name,
             ChangeError::TooLarge | ChangeError::TooManyNames => NotMade::Full,
             ChangeError::NoParent
             | ChangeError::NotDirectory
             | ChangeError::IsDirectory
             | ChangeError::NotEmpty
+            | ChangeError::NoContents
             | ChangeError::Exists => NotMade::Conflict,
         })),
         Err(error) => Err(error),

@@ -3,16 +3,18 @@
 use std::ffi::OsStr;
 use std::io::{self, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use fsstack::log::Special;
 use fuser::{
-    BsdFileFlags, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo,
-    LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyEmpty,
-    ReplyEntry, ReplyOpen, ReplyStatfs, ReplyWrite, Request, TimeOrNow, WriteFlags,
+    BsdFileFlags, Errno, FileAttr, FileHandle, Filesystem, FopenFlags, Generation, INodeNo, LockOwner,
+    OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry,
+    ReplyOpen, ReplyStatfs, ReplyWrite, Request, TimeOrNow, WriteFlags,
 };
 
-use crate::volume::{Attributes, DIRECTORY_MODE, FILE_MODE, Volume, Wanted};
+use crate::volume::{Attributes, Maker, Volume, Wanted};
 
 /// How long the system may remember what it was told: nothing changes but by its wish.
 const TTL: Duration = Duration::from_secs(60);
@@ -24,8 +26,6 @@ const GENERATION: Generation = Generation(0);
 #[derive(Clone)]
 pub(crate) struct Mounted {
     pub(crate) volume: Arc<Mutex<Volume>>,
-    pub(crate) uid: u32,
-    pub(crate) gid: u32,
 }
 
 impl Mounted {
@@ -34,36 +34,37 @@ impl Mounted {
         self.volume.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn attr(&self, of: Attributes) -> FileAttr {
-        FileAttr {
-            ino: INodeNo(of.number),
-            size: of.size,
-            blocks: of.size.div_ceil(512),
-            atime: of.mtime,
-            mtime: of.mtime,
-            ctime: of.mtime,
-            crtime: of.mtime,
-            kind: kind(of.is_directory),
-            perm: (if of.is_directory { DIRECTORY_MODE } else { FILE_MODE }) as u16,
-            nlink: of.links,
-            uid: self.uid,
-            gid: self.gid,
-            rdev: 0,
-            blksize: 4096,
-            flags: 0,
-        }
-    }
-
     fn entry(&self, found: Result<Attributes, Errno>, reply: ReplyEntry) {
         match found {
-            Ok(found) => reply.entry(&TTL, &self.attr(found), GENERATION),
+            Ok(found) => reply.entry(&TTL, &attr(found), GENERATION),
             Err(error) => reply.error(error),
         }
     }
 }
 
-fn kind(is_directory: bool) -> FileType {
-    if is_directory { FileType::Directory } else { FileType::RegularFile }
+fn attr(of: Attributes) -> FileAttr {
+    FileAttr {
+        ino: INodeNo(of.number),
+        size: of.size,
+        blocks: of.size.div_ceil(512),
+        atime: of.atime(),
+        mtime: of.mtime,
+        ctime: of.ctime(),
+        crtime: of.mtime,
+        kind: of.kind,
+        perm: of.posix.mode,
+        nlink: of.links,
+        uid: of.posix.uid,
+        gid: of.posix.gid,
+        rdev: of.device,
+        blksize: 4096,
+        flags: 0,
+    }
+}
+
+/// Who asks for something to be made.
+fn maker(request: &Request, mode: u32) -> Maker {
+    Maker { mode, uid: request.uid(), gid: request.gid() }
 }
 
 fn empty(done: Result<(), Errno>, reply: ReplyEmpty) {
@@ -89,7 +90,7 @@ impl Filesystem for Mounted {
 
     fn getattr(&self, _request: &Request, number: INodeNo, _handle: Option<FileHandle>, reply: ReplyAttr) {
         match self.volume().attributes(number.0) {
-            Ok(found) => reply.attr(&TTL, &self.attr(found)),
+            Ok(found) => reply.attr(&TTL, &attr(found)),
             Err(error) => reply.error(error),
         }
     }
@@ -102,7 +103,7 @@ impl Filesystem for Mounted {
         uid: Option<u32>,
         gid: Option<u32>,
         size: Option<u64>,
-        _atime: Option<TimeOrNow>,
+        atime: Option<TimeOrNow>,
         mtime: Option<TimeOrNow>,
         _ctime: Option<SystemTime>,
         _handle: Option<FileHandle>,
@@ -112,47 +113,63 @@ impl Filesystem for Mounted {
         _flags: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
-        let is_other = |wanted: Option<u32>, mine: u32| wanted.is_some_and(|wanted| wanted != mine);
-        if is_other(uid, self.uid) || is_other(gid, self.gid) {
-            return reply.error(Errno::EPERM);
-        }
-        let mtime = mtime.map(|time| match time {
+        let time = |time: TimeOrNow| match time {
             TimeOrNow::SpecificTime(time) => time,
             TimeOrNow::Now => SystemTime::now(),
-        });
-        match self.volume().set_attributes(number.0, Wanted { mode, size, mtime }) {
-            Ok(found) => reply.attr(&TTL, &self.attr(found)),
+        };
+        let (mtime, atime) = (mtime.map(time), atime.map(time));
+        match self.volume().set_attributes(number.0, Wanted { mode, uid, gid, size, mtime, atime }) {
+            Ok(found) => reply.attr(&TTL, &attr(found)),
+            Err(error) => reply.error(error),
+        }
+    }
+
+    fn readlink(&self, _request: &Request, number: INodeNo, reply: ReplyData) {
+        match self.volume().target(number.0) {
+            Ok(target) => reply.data(&target),
             Err(error) => reply.error(error),
         }
     }
 
     fn mknod(
         &self,
-        _request: &Request,
+        request: &Request,
         parent: INodeNo,
         name: &OsStr,
         mode: u32,
         _umask: u32,
-        _device: u32,
+        device: u32,
         reply: ReplyEntry,
     ) {
-        let made = match rustix::fs::FileType::from_raw_mode(mode) {
-            rustix::fs::FileType::RegularFile => self.volume().create(parent.0, name.as_bytes()),
-            _ => Err(Errno::EPERM),
+        use rustix::fs::FileType as Type;
+        let (mut volume, name, maker) = (self.volume(), name.as_bytes(), maker(request, mode));
+        let special = match Type::from_raw_mode(mode) {
+            Type::RegularFile => return self.entry(volume.create(parent.0, name, maker), reply),
+            Type::Fifo => Special::Fifo,
+            Type::Socket => Special::Socket,
+            Type::CharacterDevice => Special::CharDevice(device),
+            Type::BlockDevice => Special::BlockDevice(device),
+            _ => return reply.error(Errno::EPERM),
         };
-        self.entry(made, reply);
+        self.entry(volume.make_special(parent.0, name, special, maker), reply);
     }
 
     fn mkdir(
         &self,
-        _request: &Request,
+        request: &Request,
         parent: INodeNo,
         name: &OsStr,
-        _mode: u32,
+        mode: u32,
         _umask: u32,
         reply: ReplyEntry,
     ) {
-        let made = self.volume().mkdir(parent.0, name.as_bytes());
+        let made = self.volume().mkdir(parent.0, name.as_bytes(), maker(request, mode));
+        self.entry(made, reply);
+    }
+
+    fn symlink(&self, request: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
+        let (name, target) = (name.as_bytes(), target.as_os_str().as_bytes());
+        let made = self.volume().symlink(parent.0, name, target, maker(request, 0o777));
         self.entry(made, reply);
     }
 
@@ -202,19 +219,19 @@ impl Filesystem for Mounted {
 
     fn create(
         &self,
-        _request: &Request,
+        request: &Request,
         parent: INodeNo,
         name: &OsStr,
-        _mode: u32,
+        mode: u32,
         _umask: u32,
         _flags: i32,
         reply: ReplyCreate,
     ) {
         let mut volume = self.volume();
-        match volume.create(parent.0, name.as_bytes()) {
+        match volume.create(parent.0, name.as_bytes(), maker(request, mode)) {
             Ok(made) => {
                 volume.opened(made.number);
-                let attr = self.attr(made);
+                let attr = attr(made);
                 reply.created(&TTL, &attr, GENERATION, FileHandle(0), FopenFlags::FOPEN_KEEP_CACHE);
             }
             Err(error) => reply.error(error),
@@ -324,7 +341,7 @@ impl Filesystem for Mounted {
             Ok(list) => {
                 for (at, listed) in (offset + 1..).zip(list) {
                     let name = OsStr::from_bytes(&listed.name);
-                    if reply.add(INodeNo(listed.number), at, kind(listed.is_directory), name) {
+                    if reply.add(INodeNo(listed.number), at, listed.kind, name) {
                         break;
                     }
                 }

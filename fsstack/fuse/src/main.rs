@@ -26,8 +26,8 @@ use crate::volume::Volume;
 
 /// Mount an image, so that any program can read it, or change it
 ///
-/// Stays until ctrl-c, SIGTERM or `umount DIR`, and then until nothing in it is open. Images have no modes, owners, links or devices: files are 0644 and folders
-/// 0755 of who mounts, and asking for anything else is refused.
+/// Stays until ctrl-c, SIGTERM or `umount DIR`, and then until nothing in it is open. What was packed is of who mounts, files
+/// with mode 0644 and folders with 0755; what is changed or made here keeps its mode, owner and times.
 #[derive(Debug, clap::Parser)]
 #[command(name = "fsstack-mount", version)]
 struct Arguments {
@@ -54,11 +54,7 @@ fn main() -> anyhow::Result<()> {
     } else {
         Volume::fixed(&arguments.image).with_context(image)?
     };
-    let mounted = Mounted {
-        volume: Arc::new(Mutex::new(volume)),
-        uid: rustix::process::getuid().as_raw(),
-        gid: rustix::process::getgid().as_raw(),
-    };
+    let mounted = Mounted { volume: Arc::new(Mutex::new(volume)) };
 
     let mut config = Config::default();
     let name = arguments.image.file_name().map_or_else(image, |name| name.to_string_lossy().into_owned());

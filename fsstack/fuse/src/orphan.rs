@@ -2,7 +2,7 @@
 
 use fsstack::ReadError;
 use fsstack::format::mtime::Mtime;
-use fsstack::log::OpenFile;
+use fsstack::log::{OpenFile, Posix};
 
 /// Longest that such a file can become: it is in memory once it is written to.
 const MAX_BYTES: u64 = 1 << 30;
@@ -12,6 +12,7 @@ const MAX_BYTES: u64 = 1 << 30;
 pub(crate) struct Orphan {
     contents: OrphanContents,
     pub(crate) mtime: Mtime,
+    pub(crate) posix: Posix,
 }
 
 #[derive(Debug)]
@@ -23,8 +24,8 @@ enum OrphanContents {
 }
 
 impl Orphan {
-    pub(crate) fn new(file: OpenFile, mtime: Mtime) -> Orphan {
-        Orphan { contents: OrphanContents::Image(file), mtime }
+    pub(crate) fn new(file: OpenFile, mtime: Mtime, posix: Posix) -> Orphan {
+        Orphan { contents: OrphanContents::Image(file), mtime, posix }
     }
 
     pub(crate) fn size(&self) -> u64 {

@@ -6,44 +6,82 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use fsstack::format::mtime::Mtime;
-use fsstack::log::{ChangeError, Contents, Entry, Generation, Log, LogError};
+use fsstack::log::{
+    ChangeError, Contents, Entry, Generation, Log, LogError, MODE_BITS, Posix, Special, TARGET_MAX_BYTES,
+};
 use fsstack::path::PathError;
 use fsstack::{OpenError, OpenOptions, ReadError};
-use fuser::Errno;
+use fuser::{Errno, FileType};
 use runtime::buffer::{Shared, Slice};
 
 use crate::names::{Names, ROOT};
 use crate::orphan::{Orphan, gather};
 
-/// Modes of everything: images have none.
-pub(crate) const DIRECTORY_MODE: u32 = 0o755;
-pub(crate) const FILE_MODE: u32 = 0o644;
+/// Of modes: what is made in such a directory is of its group.
+const SET_GROUP: u16 = 0o2000;
 
 /// What is said of a file.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Attributes {
     pub(crate) number: u64,
-    pub(crate) is_directory: bool,
+    pub(crate) kind: FileType,
+    /// Number of a device.
+    pub(crate) device: u32,
     pub(crate) size: u64,
     pub(crate) mtime: SystemTime,
+    pub(crate) posix: Posix,
     /// How many names it has; none if it is only open still.
     pub(crate) links: u32,
+}
+
+impl Attributes {
+    pub(crate) fn ctime(&self) -> SystemTime {
+        self.posix.ctime.map_or(self.mtime, to_system)
+    }
+
+    pub(crate) fn atime(&self) -> SystemTime {
+        self.posix.atime.map_or(self.mtime, to_system)
+    }
 }
 
 /// What is to be changed of a file.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Wanted {
     pub(crate) mode: Option<u32>,
+    pub(crate) uid: Option<u32>,
+    pub(crate) gid: Option<u32>,
     pub(crate) size: Option<u64>,
     pub(crate) mtime: Option<SystemTime>,
+    pub(crate) atime: Option<SystemTime>,
+}
+
+/// Who makes something, and with which mode.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Maker {
+    pub(crate) mode: u32,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
 }
 
 /// A name in a directory.
 #[derive(Clone, Debug)]
 pub(crate) struct Listed {
     pub(crate) number: u64,
-    pub(crate) is_directory: bool,
+    pub(crate) kind: FileType,
     pub(crate) name: Vec<u8>,
+}
+
+/// What an entry is to the system.
+fn kind_of(entry: Entry<'_>) -> FileType {
+    match entry.special() {
+        Some(Special::Symlink(_)) => FileType::Symlink,
+        Some(Special::Fifo) => FileType::NamedPipe,
+        Some(Special::Socket) => FileType::Socket,
+        Some(Special::CharDevice(_)) => FileType::CharDevice,
+        Some(Special::BlockDevice(_)) => FileType::BlockDevice,
+        None if entry.is_directory() => FileType::Directory,
+        None => FileType::RegularFile,
+    }
 }
 
 /// An image, and what the system has of it.
@@ -61,13 +99,15 @@ pub(crate) struct Volume {
     listings: HashMap<u64, Vec<Listed>>,
     next_listing: u64,
     is_dirty: bool,
+    /// Whose everything is that the image says nothing of.
+    owner: (u32, u32),
 }
 
 /// Why a change did not come to be, as the system says it.
 fn of_log(error: LogError) -> Errno {
     match error {
         LogError::Change(error) => match error {
-            ChangeError::NotFound | ChangeError::NoParent => Errno::ENOENT,
+            ChangeError::NotFound | ChangeError::NoParent | ChangeError::BadTarget => Errno::ENOENT,
             ChangeError::NotDirectory => Errno::ENOTDIR,
             ChangeError::IsDirectory => Errno::EISDIR,
             ChangeError::NotEmpty => Errno::ENOTEMPTY,
@@ -75,7 +115,7 @@ fn of_log(error: LogError) -> Errno {
             ChangeError::TooLarge => Errno::EFBIG,
             ChangeError::TooManyNames => Errno::EMLINK,
             ChangeError::Path(PathError::NameTooLong | PathError::PathTooLong) => Errno::ENAMETOOLONG,
-            ChangeError::Impossible | ChangeError::Path(_) => Errno::EINVAL,
+            ChangeError::Impossible | ChangeError::NoContents | ChangeError::Path(_) => Errno::EINVAL,
         },
         error if error.is_full() => Errno::ENOSPC,
         error => {
@@ -147,7 +187,57 @@ impl Volume {
             listings: HashMap::new(),
             next_listing: 0,
             is_dirty: false,
+            owner: (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw()),
         }
+    }
+
+    /// Of what the image says nothing.
+    fn default_posix(&self, kind: FileType) -> Posix {
+        let mode = match kind {
+            FileType::Directory => 0o755,
+            FileType::Symlink => 0o777,
+            _ => 0o644,
+        };
+        let (uid, gid) = self.owner;
+        Posix { mode, uid, gid, ctime: None, atime: None }
+    }
+
+    /// What an image needs to say: nothing, if that is the same.
+    fn said(&self, kind: FileType, posix: Posix) -> Option<Posix> {
+        (posix != self.default_posix(kind)).then_some(posix)
+    }
+
+    /// Changes what the system keeps of what is at a path; without any other wish, that it was changed now.
+    fn change_posix(&mut self, path: &[u8], change: impl FnOnce(&mut Posix)) -> Result<(), Errno> {
+        let entry = self.entry(path)?;
+        let (kind, mtime, before) = (kind_of(entry), entry.mtime(), entry.posix().copied());
+        let mut posix = before.unwrap_or_else(|| self.default_posix(kind));
+        posix.ctime = Some(now());
+        change(&mut posix);
+        posix.ctime = posix.ctime.filter(|time| *time != mtime);
+        posix.atime = posix.atime.filter(|time| *time != mtime);
+        let said = self.said(kind, posix);
+        if said == before {
+            return Ok(());
+        }
+        self.change(|log| log.set_posix(path, said).map(drop))
+    }
+
+    /// What was just made at a path is who made it's, and its folder has changed.
+    fn made(&mut self, parent: u64, path: &[u8], maker: Maker) -> Result<Attributes, Errno> {
+        let above = self.attributes(parent)?.posix;
+        let is_directory = self.entry(path)?.is_directory();
+        self.change_posix(path, |posix| {
+            *posix = Posix { mode: maker.mode as u16 & MODE_BITS, uid: maker.uid, gid: maker.gid, ..*posix };
+            (posix.ctime, posix.atime) = (None, None);
+            if above.mode & SET_GROUP != 0 {
+                // As elsewhere: what is made there is of the folder's group, and so on below.
+                posix.gid = above.gid;
+                posix.mode |= if is_directory { SET_GROUP } else { 0 };
+            }
+        })?;
+        self.touch(parent)?;
+        self.attributes_at(path)
     }
 
     fn path_of(&self, number: u64) -> Result<std::sync::Arc<[u8]>, Errno> {
@@ -188,9 +278,14 @@ impl Volume {
 
     fn attributes_at(&mut self, path: &[u8]) -> Result<Attributes, Errno> {
         let entry = self.entry(path)?;
-        let (is_directory, size, mtime) = (entry.is_directory(), entry.size(), to_system(entry.mtime()));
+        let (kind, size, mtime) = (kind_of(entry), entry.size(), to_system(entry.mtime()));
+        let device = match entry.special() {
+            Some(Special::CharDevice(device) | Special::BlockDevice(device)) => *device,
+            _ => 0,
+        };
+        let posix = entry.posix().copied().unwrap_or_else(|| self.default_posix(kind));
         let links = u32::try_from(entry.name_count()).unwrap_or(u32::MAX);
-        Ok(Attributes { number: self.number(path), is_directory, size, mtime, links })
+        Ok(Attributes { number: self.number(path), kind, device, size, mtime, posix, links })
     }
 
     /// The number of what is at a path, by whatever name the system knows it.
@@ -233,8 +328,9 @@ impl Volume {
 
     pub(crate) fn attributes(&mut self, number: u64) -> Result<Attributes, Errno> {
         if let Some(orphan) = self.orphans.get(&number) {
-            let (size, mtime) = (orphan.size(), to_system(orphan.mtime));
-            return Ok(Attributes { number, is_directory: false, size, mtime, links: 0 });
+            let (size, mtime, posix) = (orphan.size(), to_system(orphan.mtime), orphan.posix);
+            let kind = FileType::RegularFile;
+            return Ok(Attributes { number, kind, device: 0, size, mtime, posix, links: 0 });
         }
         let path = self.path_of(number)?;
         self.attributes_at(&path)
@@ -242,10 +338,12 @@ impl Volume {
 
     pub(crate) fn set_attributes(&mut self, number: u64, wanted: Wanted) -> Result<Attributes, Errno> {
         let before = self.attributes(number)?;
-        let mode = if before.is_directory { DIRECTORY_MODE } else { FILE_MODE };
-        if wanted.mode.is_some_and(|wanted| wanted & 0o7777 != mode) {
-            return Err(Errno::EPERM);
-        }
+        let settle = |posix: &mut Posix| {
+            posix.mode = wanted.mode.map_or(posix.mode, |mode| mode as u16 & MODE_BITS);
+            posix.uid = wanted.uid.unwrap_or(posix.uid);
+            posix.gid = wanted.gid.unwrap_or(posix.gid);
+            posix.atime = wanted.atime.map_or(posix.atime, |time| Some(from_system(time)));
+        };
         if let Some(orphan) = self.orphans.get_mut(&number) {
             if let Some(size) = wanted.size
                 && !orphan.truncate(size).map_err(of_read)?
@@ -257,44 +355,85 @@ impl Volume {
             } else if wanted.size.is_some() {
                 orphan.mtime = now();
             }
+            orphan.posix.ctime = Some(now());
+            settle(&mut orphan.posix);
             return self.attributes(number);
         }
         let path = self.path_of(number)?;
         if let Some(size) = wanted.size {
-            if before.is_directory {
+            if before.kind == FileType::Directory {
                 return Err(Errno::EISDIR);
             }
             self.change(|log| log.truncate(&path, size, now()).map(drop))?;
         }
+        // The root's time is the image's.
         if let Some(time) = wanted.mtime.filter(|_| number != ROOT) {
             let app = self.entry(&path)?.app().map_err(of_read)?.to_vec();
             self.change(|log| log.set_attributes(&path, from_system(time), &app).map(drop))?;
         }
+        let Wanted { mode, uid, gid, mtime, atime, .. } = wanted;
+        if mode.is_some() || uid.is_some() || gid.is_some() || mtime.is_some() || atime.is_some() {
+            self.change_posix(&path, settle)?;
+        }
         self.attributes(number)
     }
 
-    pub(crate) fn create(&mut self, parent: u64, name: &[u8]) -> Result<Attributes, Errno> {
+    pub(crate) fn create(&mut self, parent: u64, name: &[u8], maker: Maker) -> Result<Attributes, Errno> {
         let path = self.child(parent, name)?;
         if self.tree.find(&path).is_some() {
             return Err(Errno::EEXIST);
         }
         self.change(|log| log.put(&path, now(), Contents::new(), &[]).map(drop))?;
-        self.touch(parent)?;
-        self.attributes_at(&path)
+        self.made(parent, &path, maker)
     }
 
-    pub(crate) fn mkdir(&mut self, parent: u64, name: &[u8]) -> Result<Attributes, Errno> {
+    pub(crate) fn mkdir(&mut self, parent: u64, name: &[u8], maker: Maker) -> Result<Attributes, Errno> {
         let path = self.child(parent, name)?;
         self.change(|log| log.mkdir(&path, now()).map(drop))?;
-        self.touch(parent)?;
-        self.attributes_at(&path)
+        self.made(parent, &path, maker)
+    }
+
+    /// Makes what is neither file nor directory.
+    pub(crate) fn make_special(
+        &mut self,
+        parent: u64,
+        name: &[u8],
+        special: Special,
+        maker: Maker,
+    ) -> Result<Attributes, Errno> {
+        let path = self.child(parent, name)?;
+        self.change(|log| log.make_special(&path, now(), special).map(drop))?;
+        self.made(parent, &path, maker)
+    }
+
+    pub(crate) fn symlink(
+        &mut self,
+        parent: u64,
+        name: &[u8],
+        target: &[u8],
+        maker: Maker,
+    ) -> Result<Attributes, Errno> {
+        if target.len() > TARGET_MAX_BYTES {
+            return Err(Errno::ENAMETOOLONG);
+        }
+        let special = Special::symlink(target).map_err(|error| of_log(error.into()))?;
+        self.make_special(parent, name, special, maker)
+    }
+
+    pub(crate) fn target(&self, number: u64) -> Result<Vec<u8>, Errno> {
+        match self.entry(&self.path_of(number)?)?.special() {
+            Some(Special::Symlink(target)) => Ok(target.to_vec()),
+            _ => Err(Errno::EINVAL),
+        }
     }
 
     /// What is at a path, as it will be without one: if it is open, it stays until it is closed.
     fn orphan_of(&self, path: &[u8]) -> Option<(u64, Orphan)> {
         let number = self.names.known(path).filter(|number| self.open.contains_key(number))?;
         let entry = self.tree.find(path).filter(|entry| entry.name_count() == 1)?;
-        Some((number, Orphan::new(entry.to_file()?, entry.mtime())))
+        let posix = entry.posix().copied().unwrap_or_else(|| self.default_posix(FileType::RegularFile));
+        let posix = Posix { ctime: Some(now()), ..posix };
+        Some((number, Orphan::new(entry.to_file()?, entry.mtime(), posix)))
     }
 
     pub(crate) fn remove(&mut self, parent: u64, name: &[u8], directory: bool) -> Result<(), Errno> {
@@ -307,7 +446,10 @@ impl Volume {
         let (orphan, other) = (self.orphan_of(&path), self.other_name(&path));
         self.change(|log| log.remove(&path).map(drop))?;
         self.orphans.extend(orphan);
-        self.forget_name(&path, other);
+        self.forget_name(&path, other.clone());
+        if let Some(other) = other {
+            self.change_posix(&other, |_| {})?;
+        }
         self.touch(parent)
     }
 
@@ -320,6 +462,7 @@ impl Volume {
         let (existing, path) = (self.path_of(number)?, self.child(parent, name)?);
         self.change(|log| log.link(&existing, &path).map(drop))?;
         self.names.link(&path, number);
+        self.change_posix(&path, |_| {})?;
         self.touch(parent)?;
         self.attributes_at(&path)
     }
@@ -342,8 +485,12 @@ impl Volume {
         let (orphan, other) = (self.orphan_of(&to), self.other_name(&to));
         self.change(|log| log.rename(&from, &to).map(drop))?;
         self.orphans.extend(orphan);
-        self.forget_name(&to, other);
+        self.forget_name(&to, other.clone());
         self.names.rename(&from, &to);
+        // A name of it has changed, and of what it took the place of one is gone.
+        for changed in std::iter::once(to).chain(other) {
+            self.change_posix(&changed, |_| {})?;
+        }
         self.touch(from_parent)?;
         self.touch(to_parent)
     }
@@ -376,6 +523,7 @@ impl Volume {
     pub(crate) fn write(&mut self, number: u64, offset: u64, bytes: &[u8]) -> Result<(), Errno> {
         if let Some(orphan) = self.orphans.get_mut(&number) {
             orphan.mtime = now();
+            orphan.posix.ctime = None;
             return if orphan.write(offset, bytes).map_err(of_read)? { Ok(()) } else { Err(Errno::EFBIG) };
         }
         let path = self.path_of(number)?;
@@ -412,13 +560,14 @@ impl Volume {
         let path = self.path_of(number)?;
         let parent = path.iter().rposition(|&byte| byte == b'/').map_or(&b""[..], |at| &path[..at]);
         let parent = self.number(parent);
-        let directory = |number, name: &[u8]| Listed { number, is_directory: true, name: name.to_vec() };
+        let kind = FileType::Directory;
+        let directory = |number, name: &[u8]| Listed { number, kind, name: name.to_vec() };
         let mut list = vec![directory(number, b"."), directory(parent, b"..")];
         let tree = self.tree.clone();
         for entry in tree.find(&path[..]).ok_or(Errno::ENOENT)?.children() {
             list.push(Listed {
                 number: self.number(entry.path()),
-                is_directory: entry.is_directory(),
+                kind: kind_of(entry),
                 name: entry.name().to_vec(),
             });
         }

@@ -6,7 +6,8 @@ mod support;
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::Command;
 
@@ -80,13 +81,10 @@ fn the_systems_tools_work_on_it() {
         assert!(!output.status.success() && said.contains(why), "{said}");
     };
     refused("rmdir", &[to], "not empty");
-    refused("chmod", &["600", &format!("{to}/empty")], "not permitted");
-    refused("ln", &["-s", "empty", &format!("{to}/link")], "not permitted");
     refused("ln", &[&format!("{to}/empty"), &format!("{to}/new-name/link")], "No such file");
     refused("mkdir", &[to], "exists");
     refused("touch", &[mount.path(&"n".repeat(256)).to_str().unwrap()], "too long");
     refused("rm", &[mount.path(&"n".repeat(256)).to_str().unwrap()], "too long");
-    refused("mkfifo", &[&format!("{to}/fifo")], "not permitted");
     assert!(run("df", &[to]).contains("site.img"));
     assert_eq!(mount.end(), "");
 
@@ -99,6 +97,95 @@ fn the_systems_tools_work_on_it() {
     run("diff", &["-r", from, mount.path("again").to_str().unwrap()]);
     assert_eq!(fs::write(mount.path("copy/new"), b"x").unwrap_err().raw_os_error(), Some(30));
     assert_eq!(fs::remove_file(mount.path("copy/empty")).unwrap_err().raw_os_error(), Some(30));
+}
+
+/// What `ls -l` says of a path: mode, owner and group, size or device, links, and a link's target.
+fn listed(path: &Path) -> String {
+    let metadata = fs::symlink_metadata(path).unwrap();
+    let target =
+        fs::read_link(path).map_or_else(|_| String::new(), |target| format!(" -> {}", target.display()));
+    format!(
+        "{:o} {}:{} {} {} x{}{target}",
+        metadata.mode(),
+        metadata.uid(),
+        metadata.gid(),
+        metadata.len(),
+        metadata.rdev(),
+        metadata.nlink()
+    )
+}
+
+/// Modes, owners, times and what is neither file nor directory are there after a remount, and when the image is packed again.
+#[test]
+fn what_the_system_keeps_of_files_is_kept() {
+    let (folder, image, dir) = fresh();
+    let Some(mut mount) = Mount::new(&image, &dir, &["--write"]) else { return };
+    let (uid, gid) = (own_uid(), fs::metadata(folder.path()).unwrap().gid());
+    let set_mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    fs::create_dir(mount.path("d")).unwrap();
+    for (name, mode) in [("d/private", 0o600), ("d/program", 0o755), ("plain", 0o644)] {
+        fs::write(mount.path(name), bytes(10_000, mode)).unwrap();
+        set_mode(&mount.path(name), mode);
+    }
+    let owner = if uid == 0 { (1234, 4321) } else { (uid, gid) };
+    if uid == 0 {
+        std::os::unix::fs::chown(mount.path("d/program"), Some(1234), Some(4321)).unwrap();
+    }
+    // What is made in a folder of a group is of the group.
+    set_mode(&mount.path("d"), 0o2770);
+    fs::create_dir(mount.path("d/inner")).unwrap();
+    symlink("../plain", mount.path("d/link")).unwrap();
+    fs::hard_link(mount.path("d/link"), mount.path("second")).unwrap();
+    run("mkfifo", &["-m", "620", mount.path("d/fifo").to_str().unwrap()]);
+    let socket = UnixListener::bind(mount.path("d/socket")).unwrap();
+    drop(socket);
+    run("touch", &["-a", "-d", "2001-02-03 04:05:06 UTC", mount.path("plain").to_str().unwrap()]);
+    let names = ["d", "d/private", "d/program", "plain", "d/inner", "d/link", "second", "d/fifo", "d/socket"];
+    let all = |mount: &Mount| names.map(|name| listed(&mount.path(name)));
+    let before = all(&mount);
+    assert_eq!(before[0], format!("42770 {uid}:{gid} 0 0 x1"));
+    assert_eq!(before[1], format!("100600 {uid}:{gid} 10000 0 x1"));
+    assert_eq!(before[2], format!("100755 {}:{} 10000 0 x1", owner.0, owner.1));
+    assert_eq!(before[4], format!("42755 {uid}:{gid} 0 0 x1"), "of its folder's group");
+    assert_eq!(before[5], format!("120777 {uid}:{gid} 8 0 x2 -> ../plain"));
+    assert!(before[7].starts_with("10620 ") && before[8].starts_with("140"), "{before:?}");
+    let times = |mount: &Mount, name: &str| {
+        let metadata = fs::metadata(mount.path(name)).unwrap();
+        (metadata.ctime(), metadata.ctime_nsec(), metadata.atime())
+    };
+    let plain = times(&mount, "plain");
+    assert_eq!(plain.2, 981_173_106);
+    assert!(plain.0 > 1_700_000_000);
+    assert_eq!(fs::read(mount.path("second")).unwrap_err().kind(), std::io::ErrorKind::NotFound);
+    assert_eq!(fs::read(mount.path("d/link")).unwrap(), bytes(10_000, 0o644));
+
+    for round in 0..2 {
+        assert_eq!(mount.end(), "");
+        if round == 1 {
+            let mut log = Log::open(&image, &OpenOptions::default()).unwrap();
+            log.compact(&[]).unwrap();
+        }
+        mount = Mount::new(&image, &dir, &["--write"]).unwrap();
+        assert_eq!(all(&mount), before, "round {round}");
+        assert_eq!(times(&mount, "plain"), plain);
+    }
+    // Each change moves the time, and what is not said stays.
+    File::options().append(true).open(mount.path("d/private")).unwrap().write_all(b"more").unwrap();
+    assert_eq!(listed(&mount.path("d/private")), format!("100600 {uid}:{gid} 10004 0 x1"));
+    let before = times(&mount, "plain");
+    fs::hard_link(mount.path("plain"), mount.path("other")).unwrap();
+    assert!(times(&mount, "plain") > before);
+    fs::remove_file(mount.path("d/link")).unwrap();
+    fs::rename(mount.path("second"), mount.path("d/again")).unwrap();
+    assert_eq!(listed(&mount.path("d/again")), format!("120777 {uid}:{gid} 8 0 x1 -> ../plain"));
+    assert_eq!(mount.end(), "");
+    let there = Generation::open(&image, &OpenOptions::default()).unwrap();
+    assert_eq!(there.check(|_| {}).problems.len(), 0);
+}
+
+fn own_uid() -> u32 {
+    // A file of ours says whose we are.
+    tempfile::tempfile().unwrap().metadata().unwrap().uid()
 }
 
 /// Files live until they are closed, as temporary files of programs want.

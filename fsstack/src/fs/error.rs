@@ -64,6 +64,8 @@ impl From<BadImage> for OpenError {
 pub enum ReadError {
     /// A directory has no contents.
     IsDirectory,
+    /// So has what is neither file nor directory.
+    NoContents,
     /// The image is read by blocks: its contents can be fetched, and are not in memory.
     NotResident,
     /// The file under the image cannot be read, or is shorter than it was.
@@ -75,6 +77,9 @@ pub enum ReadError {
 impl fmt::Display for ReadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            ReadError::NoContents => {
+                f.write_str("a symbolic link, a pipe, a socket or a device has no contents")
+            }
             ReadError::IsDirectory => f.write_str("a directory has no contents"),
             ReadError::NotResident => f.write_str("the contents are not in memory: fetch them"),
             ReadError::Device(kind) => write!(f, "the image cannot be read: {kind}"),

@@ -31,16 +31,32 @@ pub(super) struct Changes {
     /// Paths of the last generation that are gone, of each subtree its top.
     pub(super) removed: BTreeSet<Arc<[u8]>>,
     pub(super) changed: BTreeMap<Arc<[u8]>, Change>,
+    /// Of what modes, owners and the like were changed, or not: said again.
+    pub(super) posix: BTreeSet<Arc<[u8]>>,
 }
 
 impl Changes {
     pub(super) fn is_empty(&self) -> bool {
-        self.removed.is_empty() && self.changed.is_empty()
+        self.removed.is_empty() && self.changed.is_empty() && self.posix.is_empty()
+    }
+
+    /// What of `tree` no packed image has.
+    pub(super) fn beside_packed(tree: &Tree) -> Changes {
+        let mut changes = Changes::default();
+        for (path, node) in tree.iter() {
+            if matches!(node, Node::Special(..)) {
+                changes.changed.insert(Arc::clone(path), Change::Full);
+            }
+            if tree.posix(path).is_some() {
+                changes.posix.insert(Arc::clone(path));
+            }
+        }
+        changes
     }
 
     /// All that makes `packed`, or an empty root, into `tree`.
     pub(super) fn between(packed: Option<&Segment>, tree: &Tree) -> Changes {
-        let mut changes = Changes::default();
+        let mut changes = Changes::beside_packed(tree);
         let image = packed.map(|segment| &segment.image);
         let mut is_gone = vec![false; image.map_or(1, |image| image.inode_count())];
         for inode in image.iter().flat_map(|image| image.inodes()).skip(1) {
@@ -61,7 +77,7 @@ impl Changes {
                     packed.is_some_and(|packed| packed.number == blob.segment.number)
                         && blob.id == old.first_name().id()
                 }
-                (Node::Whole(_), None) | (Node::Runs(_), _) => false,
+                (Node::Whole(_), None) | (Node::Runs(_) | Node::Special(..), _) => false,
             };
             if !same {
                 changes.changed.insert(Arc::clone(path), Change::Full);
@@ -107,7 +123,7 @@ impl SegmentBuilder {
         going: &HashSet<u64>,
     ) -> Result<Taken, LogError> {
         let whole = match node {
-            Node::Directory(_) => return Ok(Taken::AsItIs),
+            Node::Directory(_) | Node::Special(..) => return Ok(Taken::AsItIs),
             Node::Whole(blob) if !going.contains(&blob.segment.number) => return Ok(Taken::AsItIs),
             Node::Whole(_) => true,
             Node::Runs(runs) => {
@@ -128,7 +144,7 @@ impl SegmentBuilder {
         if whole {
             let summed = match node {
                 Node::Runs(runs) => runs.sums.as_ref().map(|sums| (runs, sums)),
-                Node::Directory(_) | Node::Whole(_) => None,
+                Node::Directory(_) | Node::Special(..) | Node::Whole(_) => None,
             };
             let id = match summed {
                 Some((runs, sums)) => {
@@ -225,7 +241,7 @@ impl Replacements {
 
 /// Says in `journal` what became of a path, and gives whether it said all of it, as of a file that begins
 /// anew. `old` are the segments that the last generation has.
-pub(super) fn record(
+fn record(
     journal: &mut JournalWriter,
     (path, node, change): (&[u8], &Node, Change),
     taken: Taken,
@@ -239,6 +255,10 @@ pub(super) fn record(
         }
         (Node::Directory(mtime), _) => {
             journal.directory(path, *mtime);
+            return true;
+        }
+        (Node::Special(mtime, special), _) => {
+            journal.special(path, *mtime, special);
             return true;
         }
         (Node::Whole(blob), _) => {
@@ -264,6 +284,42 @@ pub(super) fn record(
         Change::Patch { kept } => journal.patch(path, kept, runs, &places),
     }
     change == Change::Full
+}
+
+/// Has a journal say all of `changes`; contents that are in memory only, or lie in segments that are `going`, go to
+/// `builder`. `old` are the segments that the last generation has.
+pub(super) fn tell(
+    (tree, changes): (&Tree, &Changes),
+    builder: &mut SegmentBuilder,
+    going: &HashSet<u64>,
+    old: &HashSet<u64>,
+) -> Result<Vec<u8>, LogError> {
+    let mut journal = JournalWriter::new();
+    changes.removed.iter().for_each(|path| journal.removed(path));
+    let mut links = LinkTeller::default();
+    // What begins anew has none of it.
+    let mut posix: BTreeSet<&Arc<[u8]>> = changes.posix.iter().collect();
+    for (path, &change) in &changes.changed {
+        let Some(node) = tree.node(path) else { continue };
+        if !links.tells(tree, changes, path) {
+            continue;
+        }
+        let taken = builder.take(path, node, going)?;
+        if record(&mut journal, (path, node, change), taken, builder.number, old) {
+            links.told_anew(tree, path);
+            if tree.posix(path).is_some() {
+                posix.insert(path);
+            }
+        }
+    }
+    links.finish(&mut journal);
+    let mut told = HashSet::new();
+    for path in posix.into_iter().filter(|path| tree.node(path).is_some()) {
+        if tree.several(path).is_none_or(|id| told.insert(id)) {
+            journal.posix(path, tree.posix(path));
+        }
+    }
+    Ok(journal.finish())
 }
 
 /// What a journal says of files with several names: the contents by one of these, and then which others it
@@ -317,7 +373,7 @@ pub(super) fn live_bytes(tree: &Tree) -> HashMap<u64, u64> {
     let mut live = HashMap::new();
     for (_, node) in tree.each_once() {
         match node {
-            Node::Directory(_) => {}
+            Node::Directory(_) | Node::Special(..) => {}
             // An empty file has its segment, too.
             Node::Whole(blob) => *live.entry(blob.segment.number).or_insert(0) += blob.inode().size().max(1),
             Node::Runs(runs) => {

@@ -29,6 +29,10 @@ pub enum ChangeError {
     TooLarge,
     /// More names than a file can have.
     TooManyNames,
+    /// What stands there has no contents.
+    NoContents,
+    /// A symbolic link cannot have this target.
+    BadTarget,
 }
 
 impl fmt::Display for ChangeError {
@@ -43,6 +47,8 @@ impl fmt::Display for ChangeError {
             ChangeError::Exists => "it is there already",
             ChangeError::Impossible => "the root stays, and nothing can be moved into itself",
             ChangeError::TooManyNames => "a file cannot have so many names",
+            ChangeError::NoContents => "it is a symbolic link, a pipe, a socket or a device",
+            ChangeError::BadTarget => "a symbolic link's target has 1 to 4095 bytes, none of them zero",
             ChangeError::TooLarge => "a file cannot be as long as that",
         })
     }

@@ -2,6 +2,7 @@
 
 use super::journal;
 use super::node::{Node, Source};
+use super::posix::{Posix, Special};
 use super::segment::{Blob, JOURNAL, Segment, SegmentKind};
 use super::superblock::{Place, Superblock};
 use super::tree::Tree;
@@ -167,7 +168,7 @@ impl Generation {
         for entry in self.entries() {
             if entry.is_directory() {
                 checked.directories += 1;
-            } else {
+            } else if entry.is_file() {
                 checked.files += 1;
                 checked.content_bytes += entry.size();
             }
@@ -221,7 +222,20 @@ impl<'a> Entry<'a> {
 
     /// Whether it is a file.
     pub fn is_file(self) -> bool {
-        !self.node.is_directory()
+        self.node.is_file()
+    }
+
+    /// What it is, if it is neither file nor directory.
+    pub fn special(self) -> Option<&'a Special> {
+        match self.node {
+            Node::Special(_, special) => Some(special),
+            Node::Directory(_) | Node::Whole(_) | Node::Runs(_) => None,
+        }
+    }
+
+    /// What the system keeps of it, if that is not as of all others.
+    pub fn posix(self) -> Option<&'a Posix> {
+        self.generation.tree.posix(self.path)
     }
 
     /// Whether it is a directory.
@@ -229,7 +243,7 @@ impl<'a> Entry<'a> {
         self.node.is_directory()
     }
 
-    /// Length of the contents in bytes; 0 for a directory.
+    /// Length of the contents in bytes, or of a symbolic link's target; 0 for a directory.
     pub fn size(self) -> u64 {
         self.node.size()
     }
@@ -267,20 +281,20 @@ impl<'a> Entry<'a> {
     pub fn packed(self) -> Option<(&'a Arc<Image>, Inode<'a>)> {
         match self.node {
             Node::Whole(blob) => Some((&blob.segment.image, blob.inode())),
-            Node::Directory(_) | Node::Runs(_) => None,
+            Node::Directory(_) | Node::Special(..) | Node::Runs(_) => None,
         }
     }
 
     /// Number of pieces that the contents lie in.
     pub fn pieces(self) -> usize {
         match self.node {
-            Node::Directory(_) => 0,
+            Node::Directory(_) | Node::Special(..) => 0,
             Node::Whole(blob) => blob.inode().extents().len(),
             Node::Runs(runs) => runs.map.size(),
         }
     }
 
-    /// The file by itself, without the rest of the generation; `None` for a directory.
+    /// The file by itself, without the rest of the generation; `None` for what is no file.
     pub fn to_file(self) -> Option<OpenFile> {
         self.is_file().then(|| OpenFile { node: self.node.clone() })
     }
@@ -323,7 +337,7 @@ impl OpenFile {
             mix(hash, blob.id.index() as u64)
         };
         match &self.node {
-            Node::Directory(_) => 0,
+            Node::Directory(_) | Node::Special(..) => 0,
             Node::Whole(whole) => blob(0, whole),
             Node::Runs(runs) => runs.map.iter().fold(mix(0, runs.size), |hash, (at, run)| {
                 let hash = mix(mix(hash, *at), run.len);
@@ -432,7 +446,7 @@ fn read_whole(inode: Inode<'_>) -> Result<Vec<u8>, OpenError> {
         let part = inode.fetch(bytes.len() as u64, usize::MAX).map_err(|error| match error {
             ReadError::Bad(bad) => OpenError::Bad(bad),
             ReadError::Device(kind) => OpenError::Io(kind.into()),
-            ReadError::IsDirectory | ReadError::NotResident => {
+            ReadError::IsDirectory | ReadError::NoContents | ReadError::NotResident => {
                 OpenError::Io(std::io::ErrorKind::InvalidData.into())
             }
         })?;

@@ -1,6 +1,7 @@
 //! What a commit changed, as records (`docs/log-format.md`, journal).
 
 use super::node::{MAX_FILE_BYTES, Node, Run, Runs, Source};
+use super::posix::{MODE_BITS, Posix, Special};
 use super::segment::{Blob, Segment};
 use super::tree::Tree;
 use crate::format::BadImage;
@@ -17,6 +18,20 @@ const WHOLE: u8 = 3;
 const RUNS: u8 = 4;
 const PATCH: u8 = 5;
 const LINK: u8 = 6;
+const POSIX: u8 = 7;
+const SPECIAL: u8 = 8;
+
+/// What a record of kind [`POSIX`] says, and what follows: these, and then those times.
+const HAS_MODE: u8 = 1;
+const HAS_CTIME: u8 = 2;
+const HAS_ATIME: u8 = 4;
+
+// Kinds of what is neither file nor directory.
+const SYMLINK: u8 = 1;
+const FIFO: u8 = 2;
+const SOCKET: u8 = 3;
+const CHAR_DEVICE: u8 = 4;
+const BLOCK_DEVICE: u8 = 5;
 
 /// Bytes of a run's record.
 const RUN_BYTES: usize = 36;
@@ -74,6 +89,38 @@ impl JournalWriter {
         // At most 4096.
         self.bytes.extend_from_slice(&(existing.len() as u16).to_le_bytes());
         self.bytes.extend_from_slice(existing);
+    }
+
+    /// What the system keeps of what is at a path when all else is done.
+    pub(super) fn posix(&mut self, path: &[u8], posix: Option<&Posix>) {
+        self.begin(POSIX, path);
+        let Some(&Posix { mode, uid, gid, ctime, atime }) = posix else { return self.bytes.push(0) };
+        let flag = |time: Option<Mtime>, flag| if time.is_some() { flag } else { 0 };
+        self.bytes.push(HAS_MODE | flag(ctime, HAS_CTIME) | flag(atime, HAS_ATIME));
+        self.bytes.extend_from_slice(&mode.to_le_bytes());
+        self.bytes.extend_from_slice(&uid.to_le_bytes());
+        self.bytes.extend_from_slice(&gid.to_le_bytes());
+        [ctime, atime].into_iter().flatten().for_each(|time| self.mtime(time));
+    }
+
+    /// What is neither file nor directory.
+    pub(super) fn special(&mut self, path: &[u8], mtime: Mtime, special: &Special) {
+        self.begin(SPECIAL, path);
+        self.mtime(mtime);
+        let (kind, device) = match special {
+            Special::Symlink(target) => {
+                self.bytes.push(SYMLINK);
+                // At most 4095.
+                self.bytes.extend_from_slice(&(target.len() as u16).to_le_bytes());
+                return self.bytes.extend_from_slice(target);
+            }
+            Special::Fifo => (FIFO, 0),
+            Special::Socket => (SOCKET, 0),
+            Special::CharDevice(device) => (CHAR_DEVICE, *device),
+            Special::BlockDevice(device) => (BLOCK_DEVICE, *device),
+        };
+        self.bytes.push(kind);
+        self.bytes.extend_from_slice(&device.to_le_bytes());
     }
 
     pub(super) fn finish(self) -> Vec<u8> {
@@ -181,7 +228,15 @@ pub(super) fn replay(
                 }
                 continue;
             }
-            other => return Err(reader.bad("kind of a record", "1 to 6", &other.to_string())),
+            POSIX => {
+                let posix = reader.posix()?;
+                if !tree.set_posix(&path, posix) {
+                    return Err(reader.bad("mode and owner", "of something that is there", &text(&path)));
+                }
+                continue;
+            }
+            SPECIAL => Node::Special(reader.mtime()?, reader.special()?),
+            other => return Err(reader.bad("kind of a record", "1 to 8", &other.to_string())),
         };
         // What was changed in part was so under all its names; all else begins as a file of its own.
         let done = match kind {
@@ -255,6 +310,45 @@ impl<'a> Reader<'a> {
         Ok(Mtime { seconds, nanoseconds })
     }
 
+    fn posix(&mut self) -> Result<Option<Posix>, BadImage> {
+        let flags = self.array::<1>()?[0];
+        if flags == 0 {
+            return Ok(None);
+        }
+        if flags & HAS_MODE == 0 || flags & !(HAS_MODE | HAS_CTIME | HAS_ATIME) != 0 {
+            return Err(self.bad("what is known of mode and owner", "0, 1, 3, 5 or 7", &flags.to_string()));
+        }
+        let mode = u16::from_le_bytes(self.array()?);
+        if mode & !MODE_BITS != 0 {
+            return Err(self.bad("mode", "at most 0o7777", &format!("{mode:#o}")));
+        }
+        let (uid, gid) = (self.u32()?, self.u32()?);
+        let ctime = if flags & HAS_CTIME != 0 { Some(self.mtime()?) } else { None };
+        let atime = if flags & HAS_ATIME != 0 { Some(self.mtime()?) } else { None };
+        Ok(Some(Posix { mode, uid, gid, ctime, atime }))
+    }
+
+    fn special(&mut self) -> Result<Special, BadImage> {
+        let kind = self.array::<1>()?[0];
+        if kind == SYMLINK {
+            let len = usize::from(u16::from_le_bytes(self.array()?));
+            let target = self.take(len)?;
+            return Special::symlink(target)
+                .map_err(|error| self.bad("target of a symbolic link", &error.to_string(), &text(target)));
+        }
+        let device = self.u32()?;
+        match (kind, device) {
+            (FIFO, 0) => Ok(Special::Fifo),
+            (SOCKET, 0) => Ok(Special::Socket),
+            (CHAR_DEVICE, _) => Ok(Special::CharDevice(device)),
+            (BLOCK_DEVICE, _) => Ok(Special::BlockDevice(device)),
+            _ => {
+                let found = format!("{kind} with number {device}");
+                Err(self.bad("what is no file", "1 to 5, with a number if it is a device", &found))
+            }
+        }
+    }
+
     /// A file of a segment that is there.
     fn blob(&mut self) -> Result<Blob, BadImage> {
         let (number, inode) = (self.u64()?, self.u32()?);
@@ -308,6 +402,12 @@ mod tests {
         journal.patch(b"a/b", 4, &runs, &[]);
         journal.link(b"a/c", b"a/b");
         journal.link(b"d", b"a/c");
+        journal.special(b"l", Mtime::default(), &Special::symlink(b"a/c").unwrap());
+        journal.special(b"n", Mtime::default(), &Special::CharDevice(5));
+        let posix = Posix { mode: 0o4711, uid: 1, gid: 2, ctime: Some(Mtime::default()), atime: None };
+        journal.posix(b"d", Some(&posix));
+        journal.posix(b"l", Some(&Posix { atime: posix.ctime, ctime: None, ..posix }));
+        journal.posix(b"n", None);
         journal.removed(b"a/b");
         journal.finish()
     }
@@ -316,7 +416,12 @@ mod tests {
     fn what_was_written_is_done() {
         let mut tree = Tree::new();
         replay(&journal(), &HashMap::new(), &mut tree).unwrap();
-        assert_eq!((tree.len(), tree.name_count(b"a/c"), tree.name_count(b"d")), (4, 2, 2));
+        assert_eq!((tree.len(), tree.name_count(b"a/c"), tree.name_count(b"d")), (6, 2, 2));
+        assert_eq!(tree.posix(b"a/c"), tree.posix(b"d"), "of the file, whichever its name");
+        assert_eq!(tree.posix(b"a/c").unwrap().mode, 0o4711);
+        assert_eq!(tree.posix(b"l").unwrap().atime, Some(Mtime::default()));
+        assert_eq!(tree.posix(b"n"), None);
+        assert!(matches!(tree.node(b"n"), Some(Node::Special(_, Special::CharDevice(5)))));
     }
 
     #[test]
@@ -333,6 +438,13 @@ mod tests {
         assert!(refused(&|j| j.whole(b"a", 7, InodeId::from_number(1))).what.contains("segment"));
         assert!(refused(&|j| j.link(b"a", b"b")).what.contains("another name"));
         assert!(refused(&|j| j.link(b"a", b"")).found.contains("folder"));
+        assert!(refused(&|j| j.posix(b"a", None)).what.contains("mode"));
+        let wrong = Posix { mode: 0o10000, uid: 0, gid: 0, ctime: None, atime: None };
+        assert!(refused(&|j| j.posix(b"", Some(&wrong))).found.contains("0o10000"));
+        for target in [&b""[..], b"a\0b", &[b'x'; 4096]] {
+            let link = Special::Symlink(target.into());
+            assert!(refused(&|j| j.special(b"l", Mtime::default(), &link)).what.contains("target"));
+        }
         let runs =
             Runs { size: 9, mtime: Mtime::default(), app: Arc::new([]), map: Default::default(), sums: None };
         assert!(refused(&|j| j.patch(b"a", 0, &runs, &[])).what.contains("change of a file"));

@@ -1,5 +1,6 @@
-//! What stands at a path: a directory, a file that lies whole in one segment, or one in runs.
+//! What stands at a path: a directory, a file that lies whole in one segment, one in runs, or what is neither.
 
+use super::posix::Special;
 use super::segment::Blob;
 use crate::cache::{BlockPart, BlockReader};
 use crate::format::sums::KnownSums;
@@ -73,6 +74,7 @@ pub(super) enum Node {
     /// Contents, time and application area are those of a file of a segment.
     Whole(Blob),
     Runs(Arc<Runs>),
+    Special(Mtime, Special),
 }
 
 /// A file of pieces that lie in several places. What no run covers is zeros.
@@ -121,9 +123,14 @@ impl Node {
         matches!(self, Node::Directory(_))
     }
 
+    pub(super) fn is_file(&self) -> bool {
+        matches!(self, Node::Whole(_) | Node::Runs(_))
+    }
+
     pub(super) fn size(&self) -> u64 {
         match self {
             Node::Directory(_) => 0,
+            Node::Special(_, special) => special.size(),
             Node::Whole(blob) => blob.inode().size(),
             Node::Runs(runs) => runs.size,
         }
@@ -131,7 +138,7 @@ impl Node {
 
     pub(super) fn mtime(&self) -> Mtime {
         match self {
-            Node::Directory(mtime) => *mtime,
+            Node::Directory(mtime) | Node::Special(mtime, _) => *mtime,
             Node::Whole(blob) => blob.inode().mtime(),
             Node::Runs(runs) => runs.mtime,
         }
@@ -139,16 +146,16 @@ impl Node {
 
     pub(super) fn app(&self) -> Result<&[u8], ReadError> {
         match self {
-            Node::Directory(_) => Ok(&[]),
+            Node::Directory(_) | Node::Special(..) => Ok(&[]),
             Node::Whole(blob) => blob.inode().app(),
             Node::Runs(runs) => Ok(&runs.app),
         }
     }
 
-    /// The same file in runs, to be changed; `None` for a directory.
+    /// The same file in runs, to be changed; `None` for what is no file.
     pub(super) fn to_runs(&self) -> Option<Runs> {
         match self {
-            Node::Directory(_) => None,
+            Node::Directory(_) | Node::Special(..) => None,
             Node::Runs(runs) => Some((**runs).clone()),
             Node::Whole(blob) => {
                 let (size, mtime) = (blob.inode().size(), blob.inode().mtime());
@@ -170,6 +177,7 @@ impl Node {
     ) -> Result<BlockPart, ReadError> {
         match self {
             Node::Directory(_) => Err(ReadError::IsDirectory),
+            Node::Special(..) => Err(ReadError::NoContents),
             Node::Whole(blob) => blob.inode().fetch_by(offset, len, reader),
             Node::Runs(runs) => runs.fetch_by(offset, len, reader),
         }

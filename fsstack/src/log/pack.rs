@@ -79,6 +79,8 @@ impl<D: DeviceMut> Packer<'_, D> {
                 built?;
                 return Ok(true);
             }
+            // Journals say what these are.
+            Node::Special(..) => {}
             Node::Whole(_) | Node::Runs(_) => {}
         }
         Ok(false)
@@ -103,7 +105,7 @@ fn before<'a>(tree: &Tree, image: &'a Image) -> Vec<Relaid<'a>> {
         .filter_map(|inode| Some((inode.extents().first()?.offset, inode)))
         .collect();
     lay.sort_unstable_by_key(|(offset, _)| *offset);
-    let is_there = |inode: Inode<'_>| tree.node(inode.path()).is_some_and(|node| !node.is_directory());
+    let is_there = |inode: Inode<'_>| tree.node(inode.path()).is_some_and(|node| node.is_file());
     let mut placed: Vec<Relaid<'a>> = Vec::with_capacity(lay.len());
     let mut open = BinaryHeap::new();
     for (offset, inode) in lay {

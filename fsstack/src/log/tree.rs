@@ -5,6 +5,7 @@
 
 use super::error::ChangeError;
 use super::node::Node;
+use super::posix::Posix;
 use crate::image::build::Mtime;
 use crate::path;
 use rpds::{RedBlackTreeMapSync, RedBlackTreeSetSync};
@@ -27,7 +28,7 @@ pub(super) struct SeveralId(u64);
 /// What stands at a path.
 #[derive(Clone, Debug)]
 enum Standing {
-    Own(Node),
+    Own(Node, Option<Arc<Posix>>),
     /// A file that has other paths, too.
     Several(SeveralId),
 }
@@ -36,6 +37,7 @@ enum Standing {
 #[derive(Clone, Debug)]
 struct Several {
     node: Node,
+    posix: Option<Arc<Posix>>,
     names: RedBlackTreeSetSync<Arc<[u8]>>,
 }
 
@@ -50,7 +52,7 @@ pub(super) struct Gone {
 impl Tree {
     pub(super) fn new() -> Tree {
         let mut places = RedBlackTreeMapSync::new_sync();
-        places.insert_mut(Arc::from(&[][..]), Standing::Own(Node::Directory(Mtime::default())));
+        places.insert_mut(Arc::from(&[][..]), Standing::Own(Node::Directory(Mtime::default()), None));
         Tree { places, several: RedBlackTreeMapSync::new_sync(), next: 0 }
     }
 
@@ -66,9 +68,33 @@ impl Tree {
     /// What stands at a place: there always is something.
     fn at<'a>(&'a self, place: &'a Standing) -> Option<&'a Node> {
         match place {
-            Standing::Own(node) => Some(node),
+            Standing::Own(node, _) => Some(node),
             Standing::Several(id) => self.several.get(id).map(|several| &several.node),
         }
+    }
+
+    /// What the system keeps of what is at a path, if it is not as of all others.
+    pub(super) fn posix(&self, path: &[u8]) -> Option<&Posix> {
+        match self.places.get(path)? {
+            Standing::Own(_, posix) => posix.as_deref(),
+            Standing::Several(id) => self.several.get(id)?.posix.as_deref(),
+        }
+    }
+
+    /// Says it, whether it is there or not; under all names. Whether something is there.
+    pub(super) fn set_posix(&mut self, path: &[u8], posix: Option<Posix>) -> bool {
+        let posix = posix.map(Arc::new);
+        match self.places.get_mut(path) {
+            None => return false,
+            Some(Standing::Own(_, own)) => *own = posix,
+            Some(Standing::Several(id)) => {
+                let id = *id;
+                if let Some(several) = self.several.get_mut(&id) {
+                    several.posix = posix;
+                }
+            }
+        }
+        true
     }
 
     /// By path; a file with several names by each.
@@ -79,7 +105,7 @@ impl Tree {
     /// Each directory and each file once, with one of its paths, by none in particular.
     pub(super) fn each_once(&self) -> impl Iterator<Item = (&Arc<[u8]>, &Node)> {
         let own = self.places.iter().filter_map(|(path, place)| match place {
-            Standing::Own(node) => Some((path, node)),
+            Standing::Own(node, _) => Some((path, node)),
             Standing::Several(_) => None,
         });
         own.chain(self.several.values().filter_map(|several| Some((several.names.first()?, &several.node))))
@@ -88,7 +114,7 @@ impl Tree {
     /// The number of the file at a path, if it has several names.
     pub(super) fn several(&self, path: &[u8]) -> Option<SeveralId> {
         match self.places.get(path)? {
-            Standing::Own(_) => None,
+            Standing::Own(..) => None,
             Standing::Several(id) => Some(*id),
         }
     }
@@ -116,13 +142,21 @@ impl Tree {
     pub(super) fn insert(&mut self, path: Arc<[u8]>, node: Node) -> Result<Option<Node>, ChangeError> {
         self.check_place(&path, node.is_directory())?;
         let gone = self.take(&path);
-        self.places.insert_mut(path, Standing::Own(node));
+        self.places.insert_mut(path, Standing::Own(node, None));
         Ok(gone)
     }
 
-    /// Puts a node in place of the one at a path, under all names that this has.
+    /// Puts a node in place of the one at a path, under all names that this has. What the system keeps of it
+    /// stays.
     pub(super) fn update(&mut self, path: Arc<[u8]>, node: Node) -> Result<(), ChangeError> {
-        let Some(id) = self.several(&path) else { return self.insert(path, node).map(drop) };
+        let Some(id) = self.several(&path) else {
+            let posix = self.posix(&path).copied();
+            self.insert(Arc::clone(&path), node)?;
+            if posix.is_some() {
+                self.set_posix(&path, posix);
+            }
+            return Ok(());
+        };
         if let Some(several) = self.several.get_mut(&id) {
             several.node = node;
         }
@@ -144,11 +178,11 @@ impl Tree {
         let gone = self.take(&path);
         let id = match place {
             Standing::Several(id) => id,
-            Standing::Own(node) => {
+            Standing::Own(node, posix) => {
                 let id = SeveralId(self.next);
                 self.next += 1;
                 let names = RedBlackTreeSetSync::new_sync().insert(Arc::clone(&first));
-                self.several.insert_mut(id, Several { node, names });
+                self.several.insert_mut(id, Several { node, posix, names });
                 self.places.insert_mut(first, Standing::Several(id));
                 id
             }
@@ -165,7 +199,7 @@ impl Tree {
         let place = self.places.get(path)?.clone();
         self.places.remove_mut(path);
         let id = match place {
-            Standing::Own(node) => return Some(node),
+            Standing::Own(node, _) => return Some(node),
             Standing::Several(id) => id,
         };
         let several = self.several.get_mut(&id)?;
@@ -175,10 +209,11 @@ impl Tree {
         }
         // With one name it stands there.
         let (last, node) = (several.names.first().cloned(), several.node.clone());
+        let posix = several.posix.take();
         self.several.remove_mut(&id);
         match last {
             Some(last) => {
-                self.places.insert_mut(last, Standing::Own(node));
+                self.places.insert_mut(last, Standing::Own(node, posix));
                 None
             }
             None => Some(node),

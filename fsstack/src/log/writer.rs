@@ -7,7 +7,6 @@ mod segments;
 use super::commit::{self, Changes, LinkTeller, SegmentBuilder};
 use super::error::LogError;
 use super::generation::{self, Generation};
-use super::journal::JournalWriter;
 use super::node::Node;
 use super::pack::packed_bytes;
 use super::policy::{Held, Policies};
@@ -191,7 +190,10 @@ impl Log {
 
     /// What is in memory only.
     pub fn held(&self) -> Held {
-        Held { bytes: self.memory_bytes, changes: self.changes.changed.len() + self.changes.removed.len() }
+        Held {
+            bytes: self.memory_bytes,
+            changes: self.changes.changed.len() + self.changes.removed.len() + self.changes.posix.len(),
+        }
     }
 
     /// The last generation that is durable: a snapshot, for as long as anybody holds it.
@@ -248,7 +250,7 @@ impl Log {
         self.commit(going)
     }
 
-    /// Packs the tree into one segment, and gives back the space of all others: in the order of `paths`, then
+    /// Packs the tree into one segment (modes, owners and what is no file into another), and gives back the space of all others: in the order of `paths`, then
     /// in the one that it was packed in before, what is wanted together included; what is new comes last, by
     /// name. Waits for the device.
     ///
@@ -266,12 +268,18 @@ impl Log {
         let room = packed_bytes(&latest.tree)?;
         let (segment, summary) =
             self.stream(SegmentKind::Packed, room, |builder| latest.pack(paths, builder))?;
-        let Some((place, _)) = self.staged.pop() else { return Err(LogError::Lost) };
+        let beside = self.write_beside_packed()?;
         drop(latest);
+        let Some((place, _)) = self.staged.pop() else { return Err(LogError::Lost) };
+        let (mut named, mut there) = (vec![place], vec![segment]);
+        if let Some((place, segment)) = beside {
+            named.push(place);
+            there.push(segment);
+        }
         let places = self.superblock.segments.clone();
-        self.flip(vec![place])?;
+        self.flip(named)?;
         self.next_generation(places, |superblock| {
-            Generation::of_segments(superblock.generation, superblock, vec![segment])
+            Generation::of_segments(superblock.generation, superblock, there)
         })?;
         self.tree = self.committed.tree.clone();
         self.changes = Changes::default();
@@ -279,6 +287,19 @@ impl Log {
         self.retire_staged(|_| true);
         self.reclaim()?;
         Ok(summary)
+    }
+
+    /// Writes what the tree has that no packed image has, if there is such.
+    fn write_beside_packed(&mut self) -> Result<Option<(Place, Arc<Segment>)>, LogError> {
+        let changes = Changes::beside_packed(&self.tree);
+        if changes.is_empty() {
+            return Ok(None);
+        }
+        let mut builder = SegmentBuilder::new(self.next_segment, self.superblock.generation + 1)?;
+        let none = HashSet::new();
+        let journal = commit::tell((&self.tree, &changes), &mut builder, &none, &none)?;
+        let (bytes, _) = builder.finish(Some(journal))?;
+        self.write_segment(&bytes, SegmentKind::Changes).map(Some)
     }
 
     /// Where the space is.
@@ -419,21 +440,8 @@ impl Log {
         let old: HashSet<u64> = self.superblock.segments.iter().map(|place| place.number).collect();
 
         let mut builder = SegmentBuilder::new(self.next_segment, self.superblock.generation + 1)?;
-        let mut journal = JournalWriter::new();
-        changes.removed.iter().for_each(|path| journal.removed(path));
-        let mut links = LinkTeller::default();
-        for (path, &change) in &changes.changed {
-            let Some(node) = self.tree.node(path) else { continue };
-            if !links.tells(&self.tree, changes, path) {
-                continue;
-            }
-            let taken = builder.take(path, node, &going)?;
-            if commit::record(&mut journal, (path, node, change), taken, self.next_segment, &old) {
-                links.told_anew(&self.tree, path);
-            }
-        }
-        links.finish(&mut journal);
-        let (bytes, replacements) = builder.finish(Some(journal.finish()))?;
+        let journal = commit::tell((&self.tree, changes), &mut builder, &going, &old)?;
+        let (bytes, replacements) = builder.finish(Some(journal))?;
 
         let mut segments = Vec::new();
         for place in self.superblock.segments.iter().filter(|place| stays(place.number)) {

@@ -3,7 +3,7 @@
 
 use fsstack::OpenOptions;
 use fsstack::device::{Device, DeviceMut, FileDevice};
-use fsstack::log::Generation;
+use fsstack::log::{Generation, Posix, Special};
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -73,19 +73,22 @@ impl DeviceMut for Recorder {
     }
 }
 
-/// Each path; of a file with its contents, and how many names it has.
-pub type State = Vec<(Vec<u8>, Option<(Vec<u8>, usize)>)>;
+/// Each path; of a file with its contents, of a link with its target, and how many names it has; its mode and owner.
+pub type State = Vec<(Vec<u8>, Option<(Vec<u8>, usize)>, Option<Posix>)>;
 
 pub fn state(generation: &Generation) -> State {
     let entries = generation.entries().map(|entry| {
-        let contents = entry.is_file().then(|| {
-            let mut bytes = Vec::new();
+        let contents = (!entry.is_directory()).then(|| {
+            let mut bytes = match entry.special() {
+                Some(Special::Symlink(target)) => target.to_vec(),
+                _ => Vec::new(),
+            };
             while (bytes.len() as u64) < entry.size() {
                 bytes.extend_from_slice(entry.fetch(bytes.len() as u64, usize::MAX).unwrap().bytes());
             }
             (bytes, entry.name_count())
         });
-        (entry.path().to_vec(), contents)
+        (entry.path().to_vec(), contents, entry.posix().copied())
     });
     entries.collect()
 }

@@ -2,7 +2,7 @@
 
 use super::crash::bytes;
 use fsstack::image::build::Mtime;
-use fsstack::log::{Contents, Log, LogError};
+use fsstack::log::{Contents, Log, LogError, Posix, Special};
 use runtime::buffer::{Shared, Slice};
 
 /// One change, or what makes changes durable.
@@ -14,6 +14,8 @@ pub enum Op {
     Truncate(String, u64),
     Touch(String),
     Mkdir(String),
+    Symlink(String, String),
+    Chmod(String, u16),
     Rename(String, String),
     Link(String, String),
     Remove(String),
@@ -46,6 +48,8 @@ fn one(words: &[&str]) -> Op {
         ("truncate", [size]) => Op::Truncate(path, number(size)),
         ("touch", []) => Op::Touch(path),
         ("mkdir", []) => Op::Mkdir(path),
+        ("symlink", [target]) => Op::Symlink(path, (*target).to_owned()),
+        ("chmod", [mode]) => Op::Chmod(path, u16::from_str_radix(mode, 8).unwrap()),
         ("rename", [to]) => Op::Rename(path, (*to).to_owned()),
         ("link", [to]) => Op::Link(path, (*to).to_owned()),
         ("rm", []) => Op::Remove(path),
@@ -76,6 +80,14 @@ pub fn apply(log: &mut Log, op: &Op, salt: u8) -> Result<bool, LogError> {
         }
         Op::Mkdir(path) => {
             log.mkdir(path.as_bytes(), time)?;
+        }
+        Op::Symlink(path, target) => {
+            log.make_special(path.as_bytes(), time, Special::symlink(target.as_bytes())?)?;
+        }
+        Op::Chmod(path, mode) => {
+            let (uid, gid) = (salt.into(), 0);
+            let posix = Posix { mode: *mode, uid, gid, ctime: Some(time), atime: None };
+            log.set_posix(path.as_bytes(), Some(posix))?;
         }
         Op::Rename(from, to) => {
             log.rename(from.as_bytes(), to.as_bytes())?;

@@ -3,6 +3,7 @@
 use super::super::commit::{Change, blob_name};
 use super::super::error::{ChangeError, LogError};
 use super::super::node::{Contents, MAX_FILE_BYTES, Node, Run, Runs, Source};
+use super::super::posix::{MODE_BITS, Posix, Special};
 use super::super::segment::{Blob, SegmentKind};
 use super::super::tree::Gone;
 use super::{Log, Receipt};
@@ -134,17 +135,58 @@ impl Log {
         Ok(self.receipt())
     }
 
+    /// Makes what is neither file nor directory.
+    ///
+    /// # Errors
+    /// If it cannot stand there, or something does.
+    pub fn make_special(&mut self, path: &[u8], mtime: Mtime, special: Special) -> Result<Receipt, LogError> {
+        if self.tree.node(path).is_some() {
+            return Err(ChangeError::Exists.into());
+        }
+        self.put_node(path, Node::Special(mtime, special))?;
+        Ok(self.receipt())
+    }
+
+    /// Says what the system keeps of what is at a path, or that this is as of all others. Contents, time and application area
+    /// stay.
+    ///
+    /// # Errors
+    /// If there is nothing there.
+    ///
+    /// # Panics
+    /// If the mode has bits that modes have not.
+    pub fn set_posix(&mut self, path: &[u8], posix: Option<Posix>) -> Result<Receipt, LogError> {
+        assert!(posix.is_none_or(|posix| posix.mode & !MODE_BITS == 0), "{posix:?}");
+        if !self.tree.set_posix(path, posix) {
+            return Err(ChangeError::NotFound.into());
+        }
+        let names = self.all_names(path);
+        self.changes.posix.extend(names);
+        Ok(self.receipt())
+    }
+
+    /// Something of what is at a path was changed: now, by its modification time, whatever was said before.
+    fn changes_now(&mut self, path: &[u8]) {
+        if let Some(posix) = self.tree.posix(path).copied().filter(|posix| posix.ctime.is_some()) {
+            self.tree.set_posix(path, Some(Posix { ctime: None, ..posix }));
+            let names = self.all_names(path);
+            self.changes.posix.extend(names);
+        }
+    }
+
     /// Gives a file or directory another time, and a file another application area.
     ///
     /// # Errors
     /// If there is nothing there.
     pub fn set_attributes(&mut self, path: &[u8], mtime: Mtime, app: &[u8]) -> Result<Receipt, LogError> {
         let node = self.tree.node(path).ok_or(ChangeError::NotFound)?;
-        let node = match node.to_runs() {
-            None => Node::Directory(mtime),
-            Some(runs) => Node::Runs(Arc::new(Runs { mtime, app: app.into(), ..runs })),
+        let node = match (node, node.to_runs()) {
+            (Node::Special(_, special), _) => Node::Special(mtime, special.clone()),
+            (_, None) => Node::Directory(mtime),
+            (_, Some(runs)) => Node::Runs(Arc::new(Runs { mtime, app: app.into(), ..runs })),
         };
         self.tree.update(path.into(), node)?;
+        self.changes_now(path);
         for path in self.all_names(path) {
             self.changes.changed.insert(path, Change::Full);
         }
@@ -245,9 +287,10 @@ impl Log {
             (true, Some(Node::Directory(_))) if self.tree.has_children(to) => {
                 return Err(ChangeError::NotEmpty.into());
             }
-            (true, Some(Node::Directory(_))) | (false, Some(Node::Whole(_) | Node::Runs(_))) => true,
+            (true, Some(Node::Directory(_))) => true,
             (true, Some(_)) => return Err(ChangeError::NotDirectory.into()),
-            (false, Some(_)) => return Err(ChangeError::IsDirectory.into()),
+            (false, Some(Node::Directory(_))) => return Err(ChangeError::IsDirectory.into()),
+            (false, Some(_)) => true,
         };
         if self.tree.several(from).is_some_and(|id| self.tree.several(to) == Some(id)) {
             return Ok(Receipt(self.change));
@@ -300,12 +343,14 @@ impl Log {
     fn change_file(&mut self, path: &[u8], change: impl FnOnce(&mut Runs) -> u64) -> Result<(), LogError> {
         let (key, node) = self.tree.get(path).ok_or(ChangeError::NotFound)?;
         let (key, size) = (Arc::clone(key), node.size());
-        let mut runs = node.to_runs().ok_or(ChangeError::IsDirectory)?;
+        let no_file = if node.is_directory() { ChangeError::IsDirectory } else { ChangeError::NoContents };
+        let mut runs = node.to_runs().ok_or(no_file)?;
         let freed = change(&mut runs);
         // Heads, validators and sums were of other contents.
         (runs.app, runs.sums) = (Arc::new([]), None);
         self.memory_bytes = self.memory_bytes.saturating_sub(freed);
         self.tree.update(Arc::clone(&key), Node::Runs(Arc::new(runs)))?;
+        self.changes_now(&key);
         for name in self.all_names(&key) {
             self.changes.changed.entry(name).or_insert(Change::Patch { kept: size });
         }

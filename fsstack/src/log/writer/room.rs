@@ -73,7 +73,7 @@ fn live_room(tree: &Tree) -> HashMap<u64, u64> {
     let mut live = HashMap::new();
     for (_, node) in tree.each_once() {
         match node {
-            Node::Directory(_) => {}
+            Node::Directory(_) | Node::Special(..) => {}
             Node::Whole(blob) => {
                 let inode = blob.inode();
                 let area = inode.app().map_or(0, |app| app.len() as u64);
