@@ -6,6 +6,7 @@
 //!   fs-figures open IMAGE         how long opening it takes, and the first answer
 //!   fs-figures first PROGRAM IMAGE   milliseconds from the start of PROGRAM serve IMAGE to the end of its first answer
 //!   fs-figures hot                look-up, head and first block of a file that was just asked for
+//!   fs-figures page DIR           pages with eight images past the kernel's cache: readings and time, lying together and by name
 //!   fs-figures verify IMAGE       reading all of it, hot and cold, with and without --verify
 
 use std::fs;
@@ -19,15 +20,19 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use cheetah::http::response::Status;
+use cheetah::site::layout::LayoutName;
+use cheetah::site::pack::PackOptions;
 use cheetah::site::writable::SiteWriter;
 use cheetah::site::{LazySite, Site, change, pack};
-use cheetah::store::{Document, Found, Store};
+use cheetah::store::{Document, Dotfiles, Found, Store};
 use fsstack::cache::FileCache;
+use fsstack::cache::policy::PolicyName;
 use fsstack::device::AtomicFile;
 use fsstack::fs::Access;
 use fsstack::image::build::Mtime;
 use fsstack::log::Log;
 use fsstack::{BuildOptions, Builder, Image, OpenOptions};
+use runtime::stats::work::{Quantity, Work};
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -40,6 +45,7 @@ fn main() -> Result<()> {
         ["open", image] => open(Path::new(image)),
         ["first", program, image] => first(program, Path::new(image)),
         ["hot"] => hot(),
+        ["page", folder] => page(Path::new(folder)),
         ["verify", image] => verify(Path::new(image)),
         _ => bail!("what is there to do stands at the top of this example's source"),
     }
@@ -238,6 +244,62 @@ fn hot() -> Result<()> {
         }
         println!("{name}: look-up, head and first block {:?} (median of 41)", median(times));
     }
+    Ok(())
+}
+
+const PAGES: u64 = 200;
+const IMAGES: u64 = 8;
+
+/// Names by which images of other pages lie between those of one.
+fn image_of(page: u64, image: u64) -> String {
+    format!("img/{:08x}.png", (page * IMAGES + image) as u32 ^ 0x5bd1_e995_u32.wrapping_mul(image as u32 + 1))
+}
+
+fn page(folder: &Path) -> Result<()> {
+    let site = folder.join("pages");
+    fs::create_dir_all(site.join("img"))?;
+    for page in 0..PAGES {
+        let mut html = String::from("<!doctype html><title>page</title>");
+        for image in 0..IMAGES {
+            let name = image_of(page, image);
+            html += &format!("<p><img src=\"{name}\">");
+            fs::write(site.join(name), contents(page * IMAGES + image, 6000 + image as usize * 1000))?;
+        }
+        fs::write(site.join(format!("page{page:03}.html")), html + &"<p>words".repeat(500))?;
+    }
+    let tree = pack::walk(&site, Dotfiles::default())?;
+    let mut rows = Vec::new();
+    for (name, layout) in [("together", LayoutName::Html), ("by name", LayoutName::Name)] {
+        let image = folder.join("pages.img");
+        let options = PackOptions { layout, ..PackOptions::default() };
+        pack::pack(&tree, AtomicFile::create(&image)?, &options, |_, _| {})?.0.publish()?;
+        let cache = Some(Arc::new(FileCache::aligned(256 << 20, PolicyName::default())?));
+        let options = OpenOptions { access: Access::Blocks, direct: true, cache, ..OpenOptions::default() };
+        let store = Site::open_with(&image, &options)?;
+        let (before, mut times) = (Work::of_this_thread(), Vec::new());
+        // Not in the order in which they lie.
+        for page in (0..PAGES).map(|page| page * 77 % PAGES) {
+            let began = Instant::now();
+            let images = (0..IMAGES).map(|image| image_of(page, image));
+            for path in std::iter::once(format!("page{page:03}.html")).chain(images) {
+                let document = find(&store, &format!("/{path}"))?;
+                let mut at = 0;
+                while at < document.facts().size {
+                    at += black_box(document.fetch(at)?).len() as u64;
+                }
+            }
+            times.push(began.elapsed());
+        }
+        let readings = Work::of_this_thread().since(&before)[Quantity::BlockReads] as f64 / PAGES as f64;
+        println!("{name}: {readings:.2} readings a page, {:.1?} (median of {PAGES})", median(times.clone()));
+        rows.push((readings, median(times).as_secs_f64()));
+    }
+    println!(
+        "by name / together: {:.1} times the readings, {:.1} times the time",
+        rows[1].0 / rows[0].0,
+        rows[1].1 / rows[0].1
+    );
+    fs::remove_dir_all(site)?;
     Ok(())
 }
 
