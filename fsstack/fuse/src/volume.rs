@@ -99,6 +99,8 @@ pub(crate) struct Volume {
     listings: HashMap<u64, Vec<Listed>>,
     next_listing: u64,
     is_dirty: bool,
+    /// How many folders are in those that were asked for.
+    folders: HashMap<Vec<u8>, u32>,
     /// Whose everything is that the image says nothing of.
     owner: (u32, u32),
 }
@@ -187,6 +189,7 @@ impl Volume {
             listings: HashMap::new(),
             next_listing: 0,
             is_dirty: false,
+            folders: HashMap::new(),
             owner: (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw()),
         }
     }
@@ -284,8 +287,24 @@ impl Volume {
             _ => 0,
         };
         let posix = entry.posix().copied().unwrap_or_else(|| self.default_posix(kind));
-        let links = u32::try_from(entry.name_count()).unwrap_or(u32::MAX);
+        let links = match kind {
+            // Its own name, its `.`, and the `..` of those in it.
+            FileType::Directory => self.folders_in(path).saturating_add(2),
+            _ => u32::try_from(entry.name_count()).unwrap_or(u32::MAX),
+        };
         Ok(Attributes { number: self.number(path), kind, device, size, mtime, posix, links })
+    }
+
+    /// How many folders are in one: counted once, until one is made, moved or removed.
+    fn folders_in(&mut self, path: &[u8]) -> u32 {
+        if let Some(&count) = self.folders.get(path) {
+            return count;
+        }
+        let children = self.tree.find(path).into_iter().flat_map(Entry::children);
+        let count = children.filter(|child| child.is_directory()).count();
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        self.folders.insert(path.to_vec(), count);
+        count
     }
 
     /// The number of what is at a path, by whatever name the system knows it.
@@ -390,6 +409,7 @@ impl Volume {
     pub(crate) fn mkdir(&mut self, parent: u64, name: &[u8], maker: Maker) -> Result<Attributes, Errno> {
         let path = self.child(parent, name)?;
         self.change(|log| log.mkdir(&path, now()).map(drop))?;
+        self.folders.clear();
         self.made(parent, &path, maker)
     }
 
@@ -445,6 +465,9 @@ impl Volume {
         }
         let (orphan, other) = (self.orphan_of(&path), self.other_name(&path));
         self.change(|log| log.remove(&path).map(drop))?;
+        if directory {
+            self.folders.clear();
+        }
         self.orphans.extend(orphan);
         self.forget_name(&path, other.clone());
         if let Some(other) = other {
@@ -482,8 +505,12 @@ impl Volume {
         if from == to || entry.names().any(|name| name == to) {
             return Ok(());
         }
+        let is_directory = entry.is_directory();
         let (orphan, other) = (self.orphan_of(&to), self.other_name(&to));
         self.change(|log| log.rename(&from, &to).map(drop))?;
+        if is_directory {
+            self.folders.clear();
+        }
         self.orphans.extend(orphan);
         self.forget_name(&to, other.clone());
         self.names.rename(&from, &to);

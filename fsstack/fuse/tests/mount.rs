@@ -143,10 +143,10 @@ fn what_the_system_keeps_of_files_is_kept() {
     let names = ["d", "d/private", "d/program", "plain", "d/inner", "d/link", "second", "d/fifo", "d/socket"];
     let all = |mount: &Mount| names.map(|name| listed(&mount.path(name)));
     let before = all(&mount);
-    assert_eq!(before[0], format!("42770 {uid}:{gid} 0 0 x1"));
+    assert_eq!(before[0], format!("42770 {uid}:{gid} 0 0 x3"));
     assert_eq!(before[1], format!("100600 {uid}:{gid} 10000 0 x1"));
     assert_eq!(before[2], format!("100755 {}:{} 10000 0 x1", owner.0, owner.1));
-    assert_eq!(before[4], format!("42755 {uid}:{gid} 0 0 x1"), "of its folder's group");
+    assert_eq!(before[4], format!("42755 {uid}:{gid} 0 0 x2"), "of its folder's group");
     assert_eq!(before[5], format!("120777 {uid}:{gid} 8 0 x2 -> ../plain"));
     assert!(before[7].starts_with("10620 ") && before[8].starts_with("140"), "{before:?}");
     let times = |mount: &Mount, name: &str| {
@@ -175,6 +175,10 @@ fn what_the_system_keeps_of_files_is_kept() {
     let before = times(&mount, "plain");
     fs::hard_link(mount.path("plain"), mount.path("other")).unwrap();
     assert!(times(&mount, "plain") > before);
+    fs::rename(mount.path("d/inner"), mount.path("outer")).unwrap();
+    assert!(listed(&mount.path("d")).ends_with(" x2") && listed(&mount.path("outer")).ends_with(" x2"));
+    fs::remove_dir(mount.path("outer")).unwrap();
+    assert_eq!(fs::metadata(mount.path("")).unwrap().nlink(), 3);
     fs::remove_file(mount.path("d/link")).unwrap();
     fs::rename(mount.path("second"), mount.path("d/again")).unwrap();
     assert_eq!(listed(&mount.path("d/again")), format!("120777 {uid}:{gid} 8 0 x1 -> ../plain"));
