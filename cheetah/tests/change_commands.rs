@@ -5,8 +5,15 @@ mod support;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+
+use cheetah::site::ChangedSite;
+use cheetah::store::{Found, Store};
+use fsstack::OpenOptions;
+use fsstack::image::build::Mtime;
+use fsstack::log::{Generation, Log, Posix, Special};
 
 fn cheetah(folder: &Path, arguments: &[&str], input: &[u8]) -> Output {
     let mut child = Command::new(env!("CARGO_BIN_EXE_cheetah"))
@@ -70,6 +77,64 @@ fn an_image_is_made_changed_and_packed_again() {
     run(at, &["unpack", "a.img", "out"], b"");
     assert_eq!(fs::read(at.join("out/x/index.txt")).unwrap(), b"<p>page");
     assert!(refused(at, &["unpack", "a.img", "out"]).contains("out"));
+}
+
+/// Modes and symbolic links, as a mount leaves them: seen, packed again, unpacked; and served to nobody.
+#[test]
+fn what_a_mount_keeps_is_seen_and_unpacked() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    run(at, &["put", "a.img", "d/tool"], b"tool");
+    run(at, &["put", "a.img", "plain"], b"plain");
+    {
+        let mut log = Log::open(&at.join("a.img"), &OpenOptions::default()).unwrap();
+        let now = Mtime { seconds: 1_000_000_000, nanoseconds: 0 };
+        let posix = |mode| Some(Posix { mode, uid: 7, gid: 8, ctime: None, atime: None });
+        log.set_posix(b"d/tool", posix(0o4751)).unwrap();
+        log.set_posix(b"d", posix(0o550)).unwrap();
+        for (path, target) in [("d/up", "../plain"), ("away", "/etc/passwd"), ("none", "nothing")] {
+            log.make_special(path.as_bytes(), now, Special::symlink(target.as_bytes()).unwrap()).unwrap();
+        }
+        log.make_special(b"d/pipe", now, Special::Fifo).unwrap();
+        log.sync().unwrap();
+    }
+    for round in 0..2 {
+        assert_eq!(
+            run(at, &["ls", "-R", "a.img"], b""),
+            "away\nd/\nd/pipe\nd/tool\nd/up\nnone\nplain\n",
+            "round {round}"
+        );
+        let stat = |path: &str| -> serde_json::Value {
+            serde_json::from_str(&run(at, &["stat", "--json", "a.img", path], b"")).unwrap()
+        };
+        let tool = stat("d/tool");
+        assert_eq!((&tool["mode"], &tool["owner"]), (&"4751".into(), &"7:8".into()));
+        let link = stat("away");
+        assert_eq!((&link["kind"], &link["target"]), (&"symbolic link".into(), &"/etc/passwd".into()));
+        assert!(refused(at, &["cat", "a.img", "away"]).contains("no file"));
+        assert!(run(at, &["fsck", "a.img"], b"").contains("sound: 2 files, 2 folders"));
+        let out = at.join(format!("out{round}"));
+        let unpacked = cheetah(at, &["unpack", "a.img", out.to_str().unwrap()], b"");
+        let said = String::from_utf8_lossy(&unpacked.stderr);
+        assert!(unpacked.status.success() && said.contains("d/pipe"), "{said}");
+        let mode = |path: &str| fs::symlink_metadata(out.join(path)).unwrap().permissions().mode() & 0o7777;
+        assert_eq!((mode("d/tool"), mode("d")), (0o751, 0o550), "nobody gets the rights of who unpacks");
+        assert_eq!(fs::read_link(out.join("away")).unwrap(), Path::new("/etc/passwd"));
+        assert_eq!(fs::read(out.join("d/up")).unwrap(), b"plain");
+        assert!(!out.join("d/pipe").exists());
+        // To be removed by anybody.
+        fs::set_permissions(out.join("d"), fs::Permissions::from_mode(0o755)).unwrap();
+        run(at, &["compact", "a.img"], b"");
+    }
+    let site =
+        ChangedSite::new(&Generation::open(&at.join("a.img"), &OpenOptions::default()).unwrap()).unwrap();
+    assert!(matches!(site.find(b"/d/tool"), Found::File(_)));
+    for path in ["/away", "/none", "/d/up", "/d/pipe"] {
+        assert!(matches!(site.find(path.as_bytes()), Found::Nothing), "{path}");
+    }
+    let packed = cheetah(at, &["compact", "a.img", "-o", "packed.img"], b"");
+    assert!(String::from_utf8_lossy(&packed.stderr).contains("those of 6 paths are left out"));
+    assert_eq!(run(at, &["ls", "-R", "packed.img"], b""), "d/\nd/tool\nplain\n");
 }
 
 /// Two names, one file: in a folder, in an image, by hand, and in a folder again.

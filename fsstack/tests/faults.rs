@@ -1,6 +1,6 @@
-//! A device that does everything wrong: errors, short, torn, lost and misdirected readings, done late and in any order. With
-//! checksums compared, whoever reads gets the bytes that were packed, or an error, and no fault outlives the reading that
-//! had it. (What writes suffer is in `log_crash.rs` and `log_workloads.rs`.)
+//! A device that does everything wrong: errors, short, torn, lost and misdirected readings, done late and in
+//! any order. With checksums compared, whoever reads gets the bytes that were packed, or an error, and no
+//! fault outlives the reading that had it. (What writes suffer is in `log_crash.rs` and `log_workloads.rs`.)
 
 mod common;
 

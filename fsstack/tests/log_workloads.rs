@@ -170,7 +170,8 @@ fn every_change_is_there_or_not() {
 fn some_three_changes_are_there_or_not() {
     let lab = Lab::new();
     let mut seen = Seen::default();
-    // Has no divisor in common with any power of the number of changes, so that all of them come at each place.
+    // Has no divisor in common with any power of the number of changes, so that all of them come at each
+    // place.
     lab.each_of_length(3, 1009, &mut seen);
     println!("{} workloads, {} images", seen.workloads, seen.images);
     assert!(seen.workloads > 20 && seen.before > 50 && seen.after > 50, "{} {}", seen.before, seen.after);

@@ -1,4 +1,5 @@
-//! Memory and files that a ring was told of once: read by their numbers, and let go of when nobody has them any more.
+//! Memory and files that a ring was told of once: read by their numbers, and let go of when nobody has them
+//! any more.
 
 use fsstack::cache::policy::PolicyName;
 use fsstack::cache::reads::{Block, Damage, ReadOrder, ReadQueue, UringQueue};

@@ -27,10 +27,18 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         println!("{}: {} files in {} bytes", arguments.image.display(), summary.files, summary.image_bytes);
         return Ok(());
     };
+    let latest = log.latest();
+    let lost = latest.entries().filter(|entry| entry.special().is_some() || entry.posix().is_some()).count();
+    if lost > 0 {
+        tracing::warn!(
+            "a packed image has no modes and owners, symbolic links, pipes, sockets and devices: \
+             those of {lost} paths are left out"
+        );
+    }
     let cannot = || format!("cannot write {}", output.display());
     let file = AtomicFile::create(output).with_context(cannot)?;
     let mut builder = Builder::new(file, &BuildOptions::default())?;
-    log.latest().pack(&[], &mut builder)?;
+    latest.pack(&[], &mut builder)?;
     let (mut file, summary) = builder.finish()?;
     file.sync().with_context(cannot)?;
     file.publish().with_context(cannot)?;

@@ -20,8 +20,8 @@ use super::progress;
 /// Write the files of an image into a new folder
 ///
 /// A file with several names is written once, and gets them all (hard links), unless the file system takes no
-/// more of them: then it is written again. Of an image that was mounted and changed, symbolic links and the modes that were
-/// given are there, too; owners, and pipes, sockets and devices, are not.
+/// more of them: then it is written again. Of an image that was mounted and changed, symbolic links and the
+/// modes that were given are there, too; owners, and pipes, sockets and devices, are not.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// The image file
@@ -37,8 +37,8 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let bar = progress::bar(image.entries().map(|entry| entry.size()).sum());
     // Of files with several names, by the first of these: where they were written.
     let mut written: HashMap<&[u8], PathBuf> = HashMap::new();
-    // Last of all, links first and folders after what is in them: nothing is written through a link, or to a folder that
-    // nobody may write to.
+    // Last of all, links first and folders after what is in them: nothing is written through a link, or to a
+    // folder that nobody may write to.
     let (mut links, mut modes) = (Vec::new(), Vec::new());
     for entry in image.entries().filter(|entry| !entry.path().is_empty()) {
         // Names of an image are neither `..` nor have a slash.

@@ -68,8 +68,8 @@ impl ChangedSite {
 
     pub(super) fn of(generation: &Generation) -> Result<ChangedSite, ReadError> {
         let mut entries = FxHashMap::default();
-        // A directory comes before what is in it, so its index file is given to it afterwards.
-        // Symbolic links, pipes and devices are for who mounts the image: as in a folder, no link is followed.
+        // A directory comes before what is in it, so its index file is given to it afterwards. Symbolic
+        // links, pipes and devices are for who mounts the image: as in a folder, no link is followed.
         for found in generation.entries().filter(|found| found.special().is_none()) {
             let entry = match document(found)? {
                 None => Entry::Directory(None),

@@ -26,8 +26,9 @@ use crate::volume::Volume;
 
 /// Mount an image, so that any program can read it, or change it
 ///
-/// Stays until ctrl-c, SIGTERM or `umount DIR`, and then until nothing in it is open. What was packed is of who mounts, files
-/// with mode 0644 and folders with 0755; what is changed or made here keeps its mode, owner and times.
+/// Stays until ctrl-c, SIGTERM or `umount DIR`, and then until nothing in it is open. What was packed is of
+/// who mounts, files with mode 0644 and folders with 0755; what is changed or made here keeps its mode, owner
+/// and times.
 #[derive(Debug, clap::Parser)]
 #[command(name = "fsstack-mount", version)]
 struct Arguments {

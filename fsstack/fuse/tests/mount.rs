@@ -115,7 +115,8 @@ fn listed(path: &Path) -> String {
     )
 }
 
-/// Modes, owners, times and what is neither file nor directory are there after a remount, and when the image is packed again.
+/// Modes, owners, times and what is neither file nor directory are there after a remount, and when the image
+/// is packed again.
 #[test]
 fn what_the_system_keeps_of_files_is_kept() {
     let (folder, image, dir) = fresh();

@@ -286,8 +286,8 @@ fn record(
     change == Change::Full
 }
 
-/// Has a journal say all of `changes`; contents that are in memory only, or lie in segments that are `going`, go to
-/// `builder`. `old` are the segments that the last generation has.
+/// Has a journal say all of `changes`; contents that are in memory only, or lie in segments that are `going`,
+/// go to `builder`. `old` are the segments that the last generation has.
 pub(super) fn tell(
     (tree, changes): (&Tree, &Changes),
     builder: &mut SegmentBuilder,

@@ -1,4 +1,5 @@
-//! What stands at a path: a directory, a file that lies whole in one segment, one in runs, or what is neither.
+//! What stands at a path: a directory, a file that lies whole in one segment, one in runs, or what is
+//! neither.
 
 use super::posix::Special;
 use super::segment::Blob;

@@ -1,5 +1,6 @@
-//! What only a system wants that mounts an image: modes, owners and times beside that of the contents, and what is neither file
-//! nor directory. Journals say it; packed images have none of it, and servers do not ask.
+//! What only a system wants that mounts an image: modes, owners and times beside that of the contents, and
+//! what is neither file nor directory. Journals say it; packed images have none of it, and servers do not
+//! ask.
 
 use super::error::ChangeError;
 use crate::image::build::Mtime;
@@ -11,7 +12,8 @@ pub const TARGET_MAX_BYTES: usize = 4095;
 /// Bits of a mode: who may read, write and execute, set-user-ID, set-group-ID, sticky.
 pub const MODE_BITS: u16 = 0o7777;
 
-/// What the system keeps of a file or directory beside its contents. What has none is as whoever mounts wants it.
+/// What the system keeps of a file or directory beside its contents. What has none is as whoever mounts wants
+/// it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Posix {
     /// Of [`MODE_BITS`].

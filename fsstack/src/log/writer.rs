@@ -250,9 +250,9 @@ impl Log {
         self.commit(going)
     }
 
-    /// Packs the tree into one segment (modes, owners and what is no file into another), and gives back the space of all others: in the order of `paths`, then
-    /// in the one that it was packed in before, what is wanted together included; what is new comes last, by
-    /// name. Waits for the device.
+    /// Packs the tree into one segment (modes, owners and what is no file into another), and gives back the
+    /// space of all others: in the order of `paths`, then in the one that it was packed in before, what is
+    /// wanted together included; what is new comes last, by name. Waits for the device.
     ///
     /// # Errors
     /// What the device says, or whoever's contents cannot be read.

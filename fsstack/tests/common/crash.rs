@@ -73,7 +73,8 @@ impl DeviceMut for Recorder {
     }
 }
 
-/// Each path; of a file with its contents, of a link with its target, and how many names it has; its mode and owner.
+/// Each path; of a file with its contents, of a link with its target, and how many names it has; its mode and
+/// owner.
 pub type State = Vec<(Vec<u8>, Option<(Vec<u8>, usize)>, Option<Posix>)>;
 
 pub fn state(generation: &Generation) -> State {

@@ -1,9 +1,9 @@
-//! What a ring was told of once, so that the kernel does not look it up again for each read: the memory of the cache, whose
-//! pages it locks then, and files that much is read from.
+//! What a ring was told of once, so that the kernel does not look it up again for each read: the memory of
+//! the cache, whose pages it locks then, and files that much is read from.
 //!
-//! Memory is registered in parts, each when a block in it is read for the first time: a cache takes memory as it needs it, and
-//! a big one would take seconds at once. Where something cannot be registered (an old kernel, a limit of locked memory),
-//! reads go on without.
+//! Memory is registered in parts, each when a block in it is read for the first time: a cache takes memory as
+//! it needs it, and a big one would take seconds at once. Where something cannot be registered (an old
+//! kernel, a limit of locked memory), reads go on without.
 
 #![allow(unsafe_code, reason = "the kernel keeps the address of what is registered")]
 
@@ -146,8 +146,8 @@ impl Memory {
         }
         if !*self.is_known.get(part)? {
             let whole = libc::iovec { iov_base: ptr::without_provenance_mut(start), iov_len: end - start };
-            // SAFETY: part of a mapping that `self` keeps. It goes only when the table is given up, or with the ring, which
-            // `UringQueue` has before this; the kernel writes to it only what a read says.
+            // SAFETY: part of a mapping that `self` keeps. It goes only when the table is given up, or with
+            // the ring, which `UringQueue` has before this; the kernel writes to it only what a read says.
             unsafe { ring.submitter().register_buffers_update(part as u32, &[whole], Some(&[0])) }.ok()?;
             self.is_known[part] = true;
         }

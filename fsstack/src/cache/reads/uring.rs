@@ -1,5 +1,6 @@
-//! Reads by io_uring, a ring for each loop: begun all together at the end of a turn, ended where the loop wakes up. A block that
-//! goes to a frame of a cache in one piece ([`FileCache::aligned`]) is read to registered memory, from a registered file.
+//! Reads by io_uring, a ring for each loop: begun all together at the end of a turn, ended where the loop
+//! wakes up. A block that goes to a frame of a cache in one piece ([`FileCache::aligned`]) is read to
+//! registered memory, from a registered file.
 //!
 //! [`FileCache::aligned`]: crate::cache::FileCache::aligned
 
@@ -51,7 +52,8 @@ impl UringQueue {
     /// # Errors
     /// If there is no io_uring here: an old kernel, or a container that forbids it.
     pub fn new(bell: BorrowedFd<'_>) -> io::Result<UringQueue> {
-        // What is done is noted at the next system call, of which a loop makes one anyway, not by interrupting it.
+        // What is done is noted at the next system call, of which a loop makes one anyway, not by
+        // interrupting it.
         let ring = IoUring::builder().setup_coop_taskrun().build(DEPTH);
         let ring = ring.or_else(|_| IoUring::new(DEPTH))?;
         ring.submitter().register_eventfd(bell.as_raw_fd())?;

@@ -147,8 +147,8 @@ impl Log {
         Ok(self.receipt())
     }
 
-    /// Says what the system keeps of what is at a path, or that this is as of all others. Contents, time and application area
-    /// stay.
+    /// Says what the system keeps of what is at a path, or that this is as of all others. Contents, time and
+    /// application area stay.
     ///
     /// # Errors
     /// If there is nothing there.
