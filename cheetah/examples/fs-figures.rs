@@ -273,13 +273,14 @@ fn page(folder: &Path) -> Result<()> {
         let image = folder.join("pages.img");
         let options = PackOptions { layout, ..PackOptions::default() };
         pack::pack(&tree, AtomicFile::create(&image)?, &options, |_, _| {})?.0.publish()?;
-        let cache = Some(Arc::new(FileCache::aligned(256 << 20, PolicyName::default())?));
-        let options = OpenOptions { access: Access::Blocks, direct: true, cache, ..OpenOptions::default() };
-        let store = Site::open_with(&image, &options)?;
-        let (before, mut times) = (Work::of_this_thread(), Vec::new());
-        // Not in the order in which they lie.
+        let (mut readings, mut times) = (0, Vec::new());
+        // Not in the order in which they lie, and each with nothing of the others in memory.
         for page in (0..PAGES).map(|page| page * 77 % PAGES) {
-            let began = Instant::now();
+            let cache = Some(Arc::new(FileCache::aligned(4 << 20, PolicyName::default())?));
+            let options =
+                OpenOptions { access: Access::Blocks, direct: true, cache, ..OpenOptions::default() };
+            let store = Site::open_with(&image, &options)?;
+            let (before, began) = (Work::of_this_thread(), Instant::now());
             let images = (0..IMAGES).map(|image| image_of(page, image));
             for path in std::iter::once(format!("page{page:03}.html")).chain(images) {
                 let document = find(&store, &format!("/{path}"))?;
@@ -289,8 +290,9 @@ fn page(folder: &Path) -> Result<()> {
                 }
             }
             times.push(began.elapsed());
+            readings += Work::of_this_thread().since(&before)[Quantity::BlockReads];
         }
-        let readings = Work::of_this_thread().since(&before)[Quantity::BlockReads] as f64 / PAGES as f64;
+        let readings = readings as f64 / PAGES as f64;
         println!("{name}: {readings:.2} readings a page, {:.1?} (median of {PAGES})", median(times.clone()));
         rows.push((readings, median(times).as_secs_f64()));
     }
