@@ -14,7 +14,7 @@ use fuser::{
     ReplyOpen, ReplyStatfs, ReplyWrite, Request, TimeOrNow, WriteFlags,
 };
 
-use crate::volume::{Attributes, Maker, Volume, Wanted};
+use crate::volume::{Attributes, Creator, Volume, Wanted};
 
 /// How long the system may remember what it was told: nothing changes but by its wish.
 const TTL: Duration = Duration::from_secs(60);
@@ -63,8 +63,8 @@ fn attr(of: Attributes) -> FileAttr {
 }
 
 /// Who asks for something to be made.
-fn maker(request: &Request, mode: u32) -> Maker {
-    Maker { mode, uid: request.uid(), gid: request.gid() }
+fn creator(request: &Request, mode: u32) -> Creator {
+    Creator { mode, uid: request.uid(), gid: request.gid() }
 }
 
 fn empty(done: Result<(), Errno>, reply: ReplyEmpty) {
@@ -142,16 +142,16 @@ impl Filesystem for Mounted {
         reply: ReplyEntry,
     ) {
         use rustix::fs::FileType as Type;
-        let (mut volume, name, maker) = (self.volume(), name.as_bytes(), maker(request, mode));
+        let (mut volume, name, creator) = (self.volume(), name.as_bytes(), creator(request, mode));
         let special = match Type::from_raw_mode(mode) {
-            Type::RegularFile => return self.entry(volume.create(parent.0, name, maker), reply),
+            Type::RegularFile => return self.entry(volume.create(parent.0, name, creator), reply),
             Type::Fifo => Special::Fifo,
             Type::Socket => Special::Socket,
             Type::CharacterDevice => Special::CharDevice(device),
             Type::BlockDevice => Special::BlockDevice(device),
             _ => return reply.error(Errno::EPERM),
         };
-        self.entry(volume.make_special(parent.0, name, special, maker), reply);
+        self.entry(volume.make_special(parent.0, name, special, creator), reply);
     }
 
     fn mkdir(
@@ -163,13 +163,13 @@ impl Filesystem for Mounted {
         _umask: u32,
         reply: ReplyEntry,
     ) {
-        let made = self.volume().mkdir(parent.0, name.as_bytes(), maker(request, mode));
+        let made = self.volume().mkdir(parent.0, name.as_bytes(), creator(request, mode));
         self.entry(made, reply);
     }
 
     fn symlink(&self, request: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
         let (name, target) = (name.as_bytes(), target.as_os_str().as_bytes());
-        let made = self.volume().symlink(parent.0, name, target, maker(request, 0o777));
+        let made = self.volume().symlink(parent.0, name, target, creator(request, 0o777));
         self.entry(made, reply);
     }
 
@@ -228,7 +228,7 @@ impl Filesystem for Mounted {
         reply: ReplyCreate,
     ) {
         let mut volume = self.volume();
-        match volume.create(parent.0, name.as_bytes(), maker(request, mode)) {
+        match volume.create(parent.0, name.as_bytes(), creator(request, mode)) {
             Ok(made) => {
                 volume.opened(made.number);
                 let attr = attr(made);

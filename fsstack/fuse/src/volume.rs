@@ -57,7 +57,7 @@ pub(crate) struct Wanted {
 
 /// Who makes something, and with which mode.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Maker {
+pub(crate) struct Creator {
     pub(crate) mode: u32,
     pub(crate) uid: u32,
     pub(crate) gid: u32,
@@ -227,11 +227,12 @@ impl Volume {
     }
 
     /// What was just made at a path is who made it's, and its folder has changed.
-    fn made(&mut self, parent: u64, path: &[u8], maker: Maker) -> Result<Attributes, Errno> {
+    fn made(&mut self, parent: u64, path: &[u8], creator: Creator) -> Result<Attributes, Errno> {
         let above = self.attributes(parent)?.posix;
         let is_directory = self.entry(path)?.is_directory();
         self.change_posix(path, |posix| {
-            *posix = Posix { mode: maker.mode as u16 & MODE_BITS, uid: maker.uid, gid: maker.gid, ..*posix };
+            *posix =
+                Posix { mode: creator.mode as u16 & MODE_BITS, uid: creator.uid, gid: creator.gid, ..*posix };
             (posix.ctime, posix.atime) = (None, None);
             if above.mode & SET_GROUP != 0 {
                 // As elsewhere: what is made there is of the folder's group, and so on below.
@@ -397,20 +398,20 @@ impl Volume {
         self.attributes(number)
     }
 
-    pub(crate) fn create(&mut self, parent: u64, name: &[u8], maker: Maker) -> Result<Attributes, Errno> {
+    pub(crate) fn create(&mut self, parent: u64, name: &[u8], creator: Creator) -> Result<Attributes, Errno> {
         let path = self.child(parent, name)?;
         if self.tree.find(&path).is_some() {
             return Err(Errno::EEXIST);
         }
         self.change(|log| log.put(&path, now(), Contents::new(), &[]).map(drop))?;
-        self.made(parent, &path, maker)
+        self.made(parent, &path, creator)
     }
 
-    pub(crate) fn mkdir(&mut self, parent: u64, name: &[u8], maker: Maker) -> Result<Attributes, Errno> {
+    pub(crate) fn mkdir(&mut self, parent: u64, name: &[u8], creator: Creator) -> Result<Attributes, Errno> {
         let path = self.child(parent, name)?;
         self.change(|log| log.mkdir(&path, now()).map(drop))?;
         self.folders.clear();
-        self.made(parent, &path, maker)
+        self.made(parent, &path, creator)
     }
 
     /// Makes what is neither file nor directory.
@@ -419,11 +420,11 @@ impl Volume {
         parent: u64,
         name: &[u8],
         special: Special,
-        maker: Maker,
+        creator: Creator,
     ) -> Result<Attributes, Errno> {
         let path = self.child(parent, name)?;
         self.change(|log| log.make_special(&path, now(), special).map(drop))?;
-        self.made(parent, &path, maker)
+        self.made(parent, &path, creator)
     }
 
     pub(crate) fn symlink(
@@ -431,13 +432,13 @@ impl Volume {
         parent: u64,
         name: &[u8],
         target: &[u8],
-        maker: Maker,
+        creator: Creator,
     ) -> Result<Attributes, Errno> {
         if target.len() > TARGET_MAX_BYTES {
             return Err(Errno::ENAMETOOLONG);
         }
         let special = Special::symlink(target).map_err(|error| of_log(error.into()))?;
-        self.make_special(parent, name, special, maker)
+        self.make_special(parent, name, special, creator)
     }
 
     pub(crate) fn target(&self, number: u64) -> Result<Vec<u8>, Errno> {

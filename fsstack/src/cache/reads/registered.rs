@@ -27,22 +27,22 @@ const MOST_FILES: u32 = 32;
 /// Tables of one ring.
 #[derive(Default)]
 pub(super) struct Registered {
-    memory: Option<Memory>,
+    memory: Option<RegisteredMemory>,
     has_no_memory: bool,
-    files: Files,
+    files: RegisteredFiles,
     /// Reads that named both by their numbers.
     pub(super) reads: u64,
 }
 
 /// The memory of one cache. It stays where it is as long as it is registered.
-struct Memory {
+struct RegisteredMemory {
     memory: Arc<SharedMemory>,
     part_bytes: usize,
     is_known: Vec<bool>,
 }
 
 #[derive(Default)]
-enum Files {
+enum RegisteredFiles {
     #[default]
     Untried,
     /// By their numbers. Whether a file is still read from says its source.
@@ -53,7 +53,7 @@ enum Files {
 impl Registered {
     /// Nothing is to be registered.
     pub(super) fn nothing() -> Registered {
-        Registered { has_no_memory: true, files: Files::Impossible, ..Registered::default() }
+        Registered { has_no_memory: true, files: RegisteredFiles::Impossible, ..Registered::default() }
     }
 
     /// The number of the part of registered memory that all of `room` lies in, if it does.
@@ -64,7 +64,7 @@ impl Registered {
             if self.memory.is_some() {
                 return None;
             }
-            self.memory = Memory::begin(ring, memory);
+            self.memory = RegisteredMemory::begin(ring, memory);
         }
         let part = self.memory.as_mut().and_then(|memory| memory.part(ring, room));
         self.has_no_memory |= self.memory.is_none();
@@ -77,13 +77,13 @@ impl Registered {
         if !source.is_lasting() {
             return None;
         }
-        if matches!(self.files, Files::Untried) {
+        if matches!(self.files, RegisteredFiles::Untried) {
             self.files = match ring.submitter().register_files_sparse(MOST_FILES) {
-                Ok(()) => Files::Known(vec![None; MOST_FILES as usize]),
-                Err(_) => Files::Impossible,
+                Ok(()) => RegisteredFiles::Known(vec![None; MOST_FILES as usize]),
+                Err(_) => RegisteredFiles::Impossible,
             };
         }
-        let Files::Known(known) = &mut self.files else { return None };
+        let RegisteredFiles::Known(known) = &mut self.files else { return None };
         let is_it = |known: &Option<(Weak<dyn BlockSource>, bool)>| {
             // While there is a `Weak`, no other source has its address.
             known.as_ref().is_some_and(|(file, is_direct)| {
@@ -101,7 +101,7 @@ impl Registered {
 
     /// Lets go of what nobody reads any more: of files that are replaced the ring would keep the space.
     pub(super) fn let_go(&mut self, ring: &IoUring) {
-        if let Files::Known(known) = &mut self.files {
+        if let RegisteredFiles::Known(known) = &mut self.files {
             for (number, file) in known.iter_mut().enumerate() {
                 if file.as_ref().is_some_and(|(file, _)| file.strong_count() == 0) {
                     // If it cannot be taken out, its number stays taken.
@@ -125,13 +125,13 @@ fn put_file(ring: &IoUring, number: usize, file: RawFd) -> std::io::Result<()> {
     ring.submitter().register_files_update(number, &[file]).map(drop)
 }
 
-impl Memory {
+impl RegisteredMemory {
     /// A table for all of it, with nothing in it yet.
-    fn begin(ring: &IoUring, memory: &Arc<SharedMemory>) -> Option<Memory> {
+    fn begin(ring: &IoUring, memory: &Arc<SharedMemory>) -> Option<RegisteredMemory> {
         let part_bytes = memory.len().div_ceil(MOST_PARTS).next_multiple_of(PART_BYTES);
         let parts = memory.len().div_ceil(part_bytes);
         ring.submitter().register_buffers_sparse(u32::try_from(parts).ok()?).ok()?;
-        Some(Memory { memory: Arc::clone(memory), part_bytes, is_known: vec![false; parts] })
+        Some(RegisteredMemory { memory: Arc::clone(memory), part_bytes, is_known: vec![false; parts] })
     }
 
     fn part(&mut self, ring: &IoUring, room: Range<usize>) -> Option<u16> {

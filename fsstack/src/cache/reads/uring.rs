@@ -39,9 +39,9 @@ struct UnderWay {
     rooms: Box<[[usize; 2]]>,
 }
 
-/// Numbers by which the ring knows where a block goes, and where it comes from.
+/// RingNumbers by which the ring knows where a block goes, and where it comes from.
 #[derive(Default)]
-struct Numbers {
+struct RingNumbers {
     part: Option<u16>,
     file: Option<u32>,
 }
@@ -100,15 +100,15 @@ impl UringQueue {
         let (offset, mut buffers) = order.rests();
         // A block, and all of an order together, are shorter than 4 GiB.
         let read = match (&mut buffers[..], known) {
-            ([buffer], Numbers { part: Some(part), file: Some(file) }) => {
+            ([buffer], RingNumbers { part: Some(part), file: Some(file) }) => {
                 let (to, len) = (buffer.as_mut_ptr(), buffer.len() as u32);
                 opcode::ReadFixed::new(types::Fixed(file), to, len, part).offset(offset).build()
             }
-            ([buffer], Numbers { part: Some(part), file: None }) => {
+            ([buffer], RingNumbers { part: Some(part), file: None }) => {
                 let (to, len) = (buffer.as_mut_ptr(), buffer.len() as u32);
                 opcode::ReadFixed::new(file, to, len, part).offset(offset).build()
             }
-            ([buffer], Numbers { part: None, .. }) => {
+            ([buffer], RingNumbers { part: None, .. }) => {
                 opcode::Read::new(file, buffer.as_mut_ptr(), buffer.len() as u32).offset(offset).build()
             }
             (several, _) => {
@@ -130,16 +130,16 @@ impl UringQueue {
     }
 
     /// What of an order for one block is registered.
-    fn registered_for(&mut self, order: &mut ReadOrder) -> Numbers {
+    fn registered_for(&mut self, order: &mut ReadOrder) -> RingNumbers {
         let (_, buffers) = order.rests();
-        let [buffer] = &buffers[..] else { return Numbers::default() };
+        let [buffer] = &buffers[..] else { return RingNumbers::default() };
         let start = buffer.as_ptr().addr();
         let room = start..start + buffer.len();
         drop(buffers);
         let part = self.registered.part_of(&self.ring, order, room);
         let file = part.and_then(|_| self.registered.file_of(&self.ring, order));
         self.registered.reads += u64::from(file.is_some());
-        Numbers { part, file }
+        RingNumbers { part, file }
     }
 
     /// Tells the kernel what is to be begun.
