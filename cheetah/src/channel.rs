@@ -266,11 +266,22 @@ impl Channel {
         own.or_else(|| self.conn.deadline(service))
     }
 
+    /// As [`Conn::place`]. What is sealed has to be opened first.
+    pub fn place(&mut self, bytes: &[u8]) -> Option<u16> {
+        if self.secured.is_some() { None } else { self.conn.place(bytes) }
+    }
+
+    /// As [`Conn::forget_placed`].
+    pub fn forget_placed(&mut self) {
+        self.conn.forget_placed();
+    }
+
     /// How many bytes [`Channel::on_bytes`] would take now.
     pub fn window(&self, service: &Service) -> usize {
         match &self.secured {
             None => self.conn.window(service),
-            Some(secured) => secured.session.window(),
+            // Records of content have at least its length.
+            Some(secured) => secured.session.window() + self.conn.content_room(),
         }
     }
 

@@ -245,6 +245,21 @@ impl Conn {
         }
     }
 
+    /// See [`netstack::application::Stream::place`]: of content that is put here.
+    pub fn place(&mut self, bytes: &[u8]) -> Option<u16> {
+        if self.phase != Phase::Upload || !self.input.is_empty() {
+            return None;
+        }
+        self.content.upload_mut()?.place(bytes)
+    }
+
+    /// See [`netstack::application::Stream::forget_placed`].
+    pub fn forget_placed(&mut self) {
+        if let Some(upload) = self.content.upload_mut() {
+            upload.forget_placed();
+        }
+    }
+
     /// Goes on with requests that waited for room in the queue. Call it after [`PayloadSource::acknowledged`].
     pub fn resume(&mut self, service: &mut Service) {
         if self.acknowledged as u32 != self.progress_mark {
@@ -441,7 +456,16 @@ impl Conn {
         } else if self.queue.len() >= service.options.max_queued {
             0
         } else {
-            service.options.max_input.saturating_sub(self.input.len())
+            service.options.max_input.saturating_sub(self.input.len()) + self.content_room()
+        }
+    }
+
+    /// How many bytes more than usual would be taken, as they are content that goes to where it stays: without that a peer
+    /// that is far away would send as much as is kept of heads in a round trip.
+    pub fn content_room(&self) -> usize {
+        match self.phase {
+            Phase::Upload if self.input.is_empty() => self.content.upload().map_or(0, |upload| upload.room()),
+            _ => 0,
         }
     }
 

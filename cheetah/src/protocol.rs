@@ -158,6 +158,29 @@ impl Protocol {
         }
     }
 
+    /// As [`Conn::place`]. What HTTP/2 frames hold is found when they are looked at.
+    pub(crate) fn place(&mut self, bytes: &[u8]) -> Option<u16> {
+        match self {
+            Protocol::Http1(conn) => conn.place(bytes),
+            Protocol::Http2(_) => None,
+        }
+    }
+
+    /// As [`Conn::forget_placed`].
+    pub(crate) fn forget_placed(&mut self) {
+        if let Protocol::Http1(conn) = self {
+            conn.forget_placed();
+        }
+    }
+
+    /// As [`Conn::content_room`].
+    pub(crate) fn content_room(&self) -> usize {
+        match self {
+            Protocol::Http1(conn) => conn.content_room(),
+            Protocol::Http2(http2) => http2.content_room(),
+        }
+    }
+
     /// As [`Conn::is_aborted`].
     pub(crate) fn is_aborted(&self) -> bool {
         match self {

@@ -97,6 +97,7 @@ fn bytes_survive_without_any_specialisation() {
         offload: false,
         stored_sums: false,
         cached_sums: false,
+        placed_input: false,
     };
     let options = Options { pcb_pool: false, precomputed_headers: false, ..Options::default() };
     for seed in 0..6 {

@@ -90,6 +90,7 @@ fn tap_without_any_specialisation() {
             time_wait_records: false,
             stored_sums: false,
             cached_sums: false,
+            placed_input: false,
         };
         let Some(server) = serve(&options, features) else { return };
         exercise(server, 50);

@@ -9,7 +9,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use cheetah::conn::Conn;
 use cheetah::server::{Config, Server};
+use cheetah::service::{Options, Service};
 use cheetah::site::writable::{SiteWriter, WritableSite};
 use cheetah::store::{Dotfiles, Folder, FolderWriter};
 use cheetah::transport::device;
@@ -275,6 +277,61 @@ fn by_our_own_tcp() {
         let stack = StackOptions::new((OURS, 24), 80);
         let server = Server::on_device(taking.site.clone(), device, &stack, &taking.config).unwrap();
         files_come_change_and_go(connect(server.addr()));
+        taking.finish(server);
+    });
+}
+
+/// The receive window of own TCP is what is to come and has room, and as usual when it is over.
+#[test]
+fn content_opens_the_window() {
+    let limits = UploadLimits { memory_bytes: 1 << 20, ..UploadLimits::default() };
+    let taking = taking(limits);
+    let mut service = Service::new(taking.site.clone(), Options::default());
+    service.uploads.clone_from(&taking.config.uploads);
+    let usual = service.options.max_input;
+    let mut conn = Conn::new(&mut service, None);
+    assert_eq!(conn.window(&service), usual);
+    let head = request("PUT", "/a", "Content-Length: 300000\r\n");
+    conn.on_bytes(&mut service, &head);
+    assert_eq!(conn.window(&service), usual + 300_000);
+    conn.on_bytes(&mut service, &[1; 100_000]);
+    assert_eq!(conn.window(&service), usual + 200_000);
+    // All that was announced comes, with the beginning of what follows it: nothing is left over.
+    let all = [&[1; 200_000][..], &vec![b'G'; usual]].concat();
+    assert_eq!(conn.on_bytes(&mut service, &all), all.len());
+    assert_eq!(conn.window(&service), 0);
+    // More than there is memory for.
+    let mut conn = Conn::new(&mut service, None);
+    conn.on_bytes(&mut service, &request("PUT", "/b", "Content-Length: 50000000\r\n"));
+    assert!(conn.window(&service) <= usual + (1 << 20));
+    // In chunks nobody knows what is to come.
+    let mut conn = Conn::new(&mut service, None);
+    conn.on_bytes(&mut service, &request("PUT", "/c", "Transfer-Encoding: chunked\r\n"));
+    assert_eq!(conn.window(&service), usual);
+}
+
+/// Where no device verifies what comes, the loop that copies content to where it stays does.
+#[test]
+fn content_is_verified_by_the_loop_that_places_it() {
+    in_namespace(|| {
+        let taking = taking(UploadLimits::default());
+        let mut options = tap();
+        options.offload = false;
+        let device = match device::open(&options) {
+            Ok(opened) => opened.device,
+            Err(error) => return eprintln!("skipped: {error}"),
+        };
+        let mut stack = StackOptions::new((OURS, 24), 80);
+        stack.features.offload = false;
+        let server = Server::on_device(taking.site.clone(), device, &stack, &taking.config).unwrap();
+        let content = noise(2_000_000);
+        let mut stream = connect(server.addr());
+        assert_eq!(ask(&mut stream, &put("/a", "", &content)).0, 201);
+        assert!(get(&mut stream, "/a").2 == content);
+        let stats = server.report().stack;
+        // But for the first segment, with the head, and those across the ends of blocks.
+        assert!(stats.payload_placed > 1_700_000, "{} bytes", stats.payload_placed);
+        assert_eq!(stats.bad_checksums, 0);
         taking.finish(server);
     });
 }

@@ -74,6 +74,8 @@ pub struct Stats {
     pub payload_out: u64,
     /// Payload bytes sent again.
     pub payload_retransmitted: u64,
+    /// Payload bytes that were copied to where they stay and verified by one loop ([`Stream::place`]).
+    pub payload_placed: u64,
     /// Packets with a wrong checksum.
     pub bad_checksums: u64,
     /// Frames and packets that were malformed, not for us, or of no use.
@@ -107,6 +109,7 @@ impl Stats {
         self.segments_out += other.segments_out;
         self.payload_out += other.payload_out;
         self.payload_retransmitted += other.payload_retransmitted;
+        self.payload_placed += other.payload_placed;
         self.bad_checksums += other.bad_checksums;
         self.ignored += other.ignored;
         self.fragments_in += other.fragments_in;

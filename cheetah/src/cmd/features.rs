@@ -64,6 +64,8 @@ pub(super) struct Mode {
     pub(super) in_memory: bool,
     /// HTTPS, too: then bytes are sealed, whatever carries them.
     pub(super) tls: bool,
+    /// Clients may put files.
+    pub(super) writable: bool,
 }
 
 /// A specialisation.
@@ -103,11 +105,13 @@ pub(super) enum Feature {
     StoredSums,
     /// Sums that the transport remembers.
     CachedSums,
+    /// What is put here copied to where it stays, and its segments verified, by one loop.
+    PlacedInput,
 }
 
 impl Feature {
     /// All of them.
-    pub(super) const ALL: [Feature; 17] = [
+    pub(super) const ALL: [Feature; 18] = [
         Feature::InPlaceParse,
         Feature::DateCache,
         Feature::PrecomputedHeaders,
@@ -124,6 +128,7 @@ impl Feature {
         Feature::FrameSealing,
         Feature::StoredSums,
         Feature::CachedSums,
+        Feature::PlacedInput,
         Feature::Offload,
     ];
 
@@ -147,13 +152,14 @@ impl Feature {
             Feature::FrameSealing => "frame-sealing",
             Feature::StoredSums => "stored-sums",
             Feature::CachedSums => "cached-sums",
+            Feature::PlacedInput => "placed-input",
         }
     }
 
     /// Why switching this off, with all of `without`, would do nothing in that mode, and what to write instead; `None` if it
     /// does something.
     pub(super) fn refusal(self, mode: Mode, without: &[Feature]) -> Option<String> {
-        let Mode { net, nic, folder, in_memory, tls } = mode;
+        let Mode { net, nic, folder, in_memory, tls, writable } = mode;
         let off = |feature| without.contains(&feature);
         let name = self.name();
         if folder && self == Feature::StoredSums {
@@ -197,8 +203,12 @@ impl Feature {
                  their own. Leave one out"
             ));
         }
+        if self == Feature::PlacedInput && !writable {
+            return Some(format!("--without {name} does nothing here: nothing is put. Add --writable"));
+        }
         if net == Net::Kernel {
             return match self {
+                Feature::PlacedInput => needs_own_stack("the kernel verifies what comes"),
                 Feature::FrameSealing => needs_own_stack("the kernel makes the frames"),
                 Feature::Offload => {
                     needs_own_stack("the kernel's offloads are the kernel's to switch (`ethtool -K`)")
@@ -216,6 +226,10 @@ impl Feature {
         let device_sums = net.has_offloads() && !nic && !off(Feature::Offload);
         let sums_are_known = !nic && (!off(Feature::CachedSums) || !folder && !off(Feature::StoredSums));
         match self {
+            Feature::PlacedInput if device_sums => Some(format!(
+                "--without {name} does nothing while the device verifies: no loop of ours does. Add offload to --without, or \
+                 take --net xdp or --net packet"
+            )),
             Feature::FusedLoops if device_sums => Some(format!(
                 "--without {name} does nothing while the device sums and cuts: no loop of ours touches the payload. Add \
                  offload to --without, or take --nic, --net xdp or --net packet"
@@ -290,8 +304,10 @@ mod tests {
     #[test]
     fn sealing_in_the_frame_is_switched_where_there_are_both() {
         let refusal = |net, tls, without: &[Feature]| {
-            Feature::FrameSealing
-                .refusal(Mode { net, nic: false, folder: false, in_memory: false, tls }, without)
+            Feature::FrameSealing.refusal(
+                Mode { net, nic: false, folder: false, in_memory: false, tls, writable: false },
+                without,
+            )
         };
         let only = [Feature::FrameSealing];
         assert_eq!(refusal(Net::Ring, true, &only), None);
@@ -304,7 +320,8 @@ mod tests {
     /// A folder has no sums, so loops need less to be off there.
     #[test]
     fn a_folder_stores_no_sums() {
-        let mode = Mode { net: Net::Tap, nic: false, folder: true, in_memory: false, tls: false };
+        let mode =
+            Mode { net: Net::Tap, nic: false, folder: true, in_memory: false, tls: false, writable: false };
         let off = [Feature::Offload, Feature::CachedSums, Feature::FusedLoops];
         assert_eq!(off.map(|feature| feature.refusal(mode, &off)), [None, None, None]);
         assert!(Feature::StoredSums.refusal(mode, &off).is_some());
@@ -319,7 +336,10 @@ mod tests {
             without.extend(prepared);
             let tls = feature == Feature::FrameSealing;
             let refusal = |net| {
-                feature.refusal(Mode { net, nic: false, folder: false, in_memory: false, tls }, &without)
+                feature.refusal(
+                    Mode { net, nic: false, folder: false, in_memory: false, tls, writable: true },
+                    &without,
+                )
             };
             assert!(refusal(Net::Tap).is_none() || refusal(Net::Kernel).is_none(), "{feature}");
         }

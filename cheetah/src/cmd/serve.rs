@@ -197,7 +197,7 @@ pub(super) struct Arguments {
     sandbox: Confinement,
     /// Switch specialisations off, to measure what each is worth: in-place-parse, date-cache, precomputed-headers,
     /// pinning, async-reads, grouping, header-merging, packet-merging, pcb-pool, on the kernel's sockets also deferred-accept and zero-copy, on our own
-    /// TCP/IP time-wait-records, offload, fused-loops, stored-sums, cached-sums
+    /// TCP/IP time-wait-records, offload, fused-loops, stored-sums, cached-sums, placed-input
     #[arg(long, value_name = "FEATURE,...", value_delimiter = ',')]
     without: Vec<Feature>,
     #[command(flatten)]
@@ -241,6 +241,7 @@ fn prepare(plan: &Plan) -> anyhow::Result<Prepared> {
         // Known when it is open: `Source::open` refuses, too.
         in_memory: false,
         tls: acceptor.is_some(),
+        writable: sites::all(plan).any(|site| site.changes.takes_files()),
     };
     let refusal = |feature: &Feature| feature.refusal(mode, &arguments.without);
     if let Some(why) = arguments.without.iter().find_map(refusal) {
@@ -348,6 +349,7 @@ pub(super) fn run(words: &[OsString]) -> anyhow::Result<()> {
                 time_wait_records: !without(Feature::TimeWaitRecords),
                 stored_sums: use_sums && !without(Feature::StoredSums),
                 cached_sums: use_sums && !without(Feature::CachedSums),
+                placed_input: !without(Feature::PlacedInput),
             };
             if !compiles_loops() {
                 tracing::warn!(

@@ -582,7 +582,12 @@ impl Http2 {
 
     /// How many bytes [`Http2::on_bytes`] would take now; 0 while too much waits for the peer.
     pub fn window(&self) -> usize {
-        if self.is_reading() && self.out.parts() > MAX_PARTS { 0 } else { MAX_INPUT }
+        if self.is_reading() && self.out.parts() > MAX_PARTS { 0 } else { MAX_INPUT + self.content_room() }
+    }
+
+    /// Content that may come by the window of the connection, which goes to where it stays at once.
+    pub fn content_room(&self) -> usize {
+        usize::try_from(self.receive_window).unwrap_or(0)
     }
 
     /// Whether the connection must be cut without ceremony.

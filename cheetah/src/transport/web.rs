@@ -164,6 +164,14 @@ impl Stream for Exchange<'_> {
         self.conn.on_bytes(self.service, bytes)
     }
 
+    fn place(&mut self, bytes: &[u8]) -> Option<u16> {
+        if self.service.options.in_place_parse { self.conn.place(bytes) } else { None }
+    }
+
+    fn forget_placed(&mut self) {
+        self.conn.forget_placed();
+    }
+
     fn window(&self) -> usize {
         self.conn.window(self.service)
     }

@@ -1,5 +1,6 @@
 //! The content of an upload as it comes: out of its framing into blocks, summed on the way.
 
+use fsstack::format::copy_sums::SumsMark;
 use fsstack::format::sums::ContentSums;
 use fsstack::log::Contents;
 use runtime::buffer::{Buffer, Pool, Slice};
@@ -48,6 +49,15 @@ struct Received {
     /// The block that is being filled, and how far.
     current: Option<(Buffer, usize)>,
     sums: ContentSums,
+    placed: Option<Placed>,
+}
+
+/// Bytes that are in the current block and in the sums, but may be wrong: they count when they are taken.
+#[derive(Clone, Copy, Debug)]
+struct Placed {
+    /// Where they were copied from. They are taken from there, or are others.
+    from: (usize, usize),
+    mark: SumsMark,
 }
 
 impl Content {
@@ -62,7 +72,8 @@ impl Content {
             }
         };
         let sums = ContentSums::new(SUM_BLOCK_BYTES);
-        let received = Received { limit, len: 0, blocks, full: Contents::new(), current: None, sums };
+        let received =
+            Received { limit, len: 0, blocks, full: Contents::new(), current: None, sums, placed: None };
         Content { framing, received }
     }
 
@@ -72,6 +83,29 @@ impl Content {
 
     pub(super) fn is_whole(&self) -> bool {
         matches!(self.framing, Framing::Over)
+    }
+
+    /// Bytes that are known to come, as far as there is room for them. Of chunks nobody knows how many follow.
+    pub(super) fn room(&self) -> usize {
+        let Framing::Length(left) = self.framing else { return 0 };
+        let received = &self.received;
+        let begun = received.current.as_ref().map_or(0, |(_, filled)| BLOCK_BYTES - filled);
+        let free = received.blocks.available().saturating_mul(BLOCK_BYTES).saturating_add(begun);
+        usize::try_from(left).unwrap_or(usize::MAX).min(free)
+    }
+
+    /// Copies bytes that come next, if they are right, to where they stay; their Internet sum, made by that loop. `None`
+    /// if they are to be verified before.
+    pub(super) fn place(&mut self, bytes: &[u8]) -> Option<u16> {
+        match self.framing {
+            Framing::Length(left) if left >= bytes.len() as u64 => self.received.place(bytes),
+            _ => None,
+        }
+    }
+
+    /// What was placed and not taken was never here.
+    pub(super) fn forget_placed(&mut self) {
+        self.received.forget_placed();
     }
 
     pub(super) fn take(&mut self, bytes: &[u8]) -> Result<Taken, Status> {
@@ -121,6 +155,17 @@ impl Received {
         if self.len > self.limit {
             return Err(Status::ContentTooLarge);
         }
+        if self.placed.is_some_and(|placed| placed.from == (bytes.as_ptr() as usize, bytes.len())) {
+            self.placed = None;
+            if let Some((_, filled)) = &mut self.current {
+                *filled += bytes.len();
+                if *filled == BLOCK_BYTES {
+                    self.close_block();
+                }
+            }
+            return Ok(());
+        }
+        self.forget_placed();
         while !bytes.is_empty() {
             let (mut block, filled) = match self.current.take() {
                 Some(current) => current,
@@ -136,6 +181,29 @@ impl Received {
             bytes = later;
         }
         Ok(())
+    }
+
+    fn place(&mut self, bytes: &[u8]) -> Option<u16> {
+        self.forget_placed();
+        if self.len + bytes.len() as u64 > self.limit {
+            return None;
+        }
+        if self.current.is_none() {
+            self.current = Some((self.blocks.take()?, 0));
+        }
+        let (block, filled) = self.current.as_mut()?;
+        // What goes on in another block is verified by itself.
+        let to = block.get_mut(*filled..*filled + bytes.len())?;
+        let mark = self.sums.mark();
+        self.sums.copy(bytes, to);
+        self.placed = Some(Placed { from: (bytes.as_ptr() as usize, bytes.len()), mark });
+        self.sums.internet_sum_since(mark)
+    }
+
+    fn forget_placed(&mut self) {
+        if let Some(placed) = self.placed.take() {
+            self.sums.go_back(placed.mark);
+        }
     }
 
     fn close_block(&mut self) {
@@ -169,6 +237,64 @@ mod tests {
         assert_eq!((bytes_of(&contents) == sent, contents.len(), pool.in_use()), (true, 100_000, 4));
         drop((content, contents));
         assert_eq!(pool.in_use(), 0);
+    }
+
+    #[test]
+    fn there_is_room_for_what_is_to_come_and_fits_memory() {
+        let pool = Pool::new(BLOCK_BYTES, 3);
+        let mut content = Content::new(Some(70_000), 70_000, pool.clone());
+        assert_eq!(content.room(), 70_000);
+        content.take(&[0; 1000]).unwrap();
+        assert_eq!(content.room(), 69_000);
+        let others = [pool.take(), pool.take()];
+        assert_eq!(content.room(), BLOCK_BYTES - 1000, "what is left of the block that was begun");
+        drop(others);
+        assert_eq!(content.take(&[0; 69_000]), Ok(Taken::Whole(69_000)));
+        assert_eq!(content.room(), 0);
+        assert_eq!(Content::new(None, 70_000, Pool::new(BLOCK_BYTES, 3)).room(), 0);
+    }
+
+    /// Placed and taken, placed and forgotten, or placed and something else taken: the same content, and the sums that a
+    /// receiver verifies by.
+    #[test]
+    fn what_is_placed_counts_when_it_is_taken() {
+        let sent: Vec<u8> = (0..200_001u32).map(|i| (i.wrapping_mul(0x9e37_79b9) >> 13) as u8).collect();
+        let pool = Pool::new(BLOCK_BYTES, 7);
+        let mut content = Content::new(Some(sent.len() as u64), 1 << 20, pool);
+        let (mut at, mut placed) = (0, 0);
+        for (turn, len) in [1448, 1447, 700, 1448, 9000, 31_000, 1].into_iter().cycle().enumerate() {
+            if at == sent.len() {
+                break;
+            }
+            let bytes = &sent[at..sent.len().min(at + len)];
+            if turn % 4 == 1 {
+                let mut damaged = bytes.to_vec();
+                damaged[0] ^= 1;
+                content.place(&damaged);
+                content.forget_placed();
+            }
+            if turn % 4 != 3
+                && let Some(sum) = content.place(bytes)
+            {
+                assert_eq!(
+                    sum,
+                    fsstack::format::sums::fold(fsstack::format::sums::word_sum(bytes)),
+                    "at {at}"
+                );
+                placed += 1;
+            }
+            // Now and then only a part is taken after all.
+            let part = if turn % 5 == 4 { bytes.len().div_ceil(2) } else { bytes.len() };
+            content.take(&bytes[..part]).unwrap();
+            content.forget_placed();
+            at += part;
+        }
+        assert!(placed > 30 && content.is_whole(), "{placed}");
+        let mut plain = Content::new(Some(sent.len() as u64), 1 << 20, Pool::new(BLOCK_BYTES, 7));
+        plain.take(&sent).unwrap();
+        let sums = |content: &Content| content.received.sums.clone().into_sums();
+        assert_eq!(sums(&content), sums(&plain));
+        assert!(bytes_of(&content.finish()) == sent);
     }
 
     #[test]

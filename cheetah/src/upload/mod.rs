@@ -254,6 +254,22 @@ impl Upload {
         self.content.take(bytes)
     }
 
+    /// Copies bytes that come next, if they are right, to where they stay; their Internet sum, made by the loop that copies.
+    /// `None` if they are to be verified before.
+    pub fn place(&mut self, bytes: &[u8]) -> Option<u16> {
+        self.content.place(bytes)
+    }
+
+    /// What was placed and not taken was never here.
+    pub fn forget_placed(&mut self) {
+        self.content.forget_placed();
+    }
+
+    /// Bytes of the content that are known to come, as far as there is memory for them: the receive window of own TCP.
+    pub fn room(&self) -> usize {
+        self.content.room()
+    }
+
     /// Whether no bytes are to come.
     pub fn is_whole(&self) -> bool {
         self.content.is_whole()

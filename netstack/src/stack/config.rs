@@ -128,6 +128,9 @@ pub struct Features {
     pub stored_sums: bool,
     /// Where the device does not sum: remember the sums of what was sent from named buffers.
     pub cached_sums: bool,
+    /// Where the device does not verify what comes: let streams that can copy text to where it stays and verify it by one
+    /// loop ([`crate::application::Stream::place`]).
+    pub placed_input: bool,
 }
 
 impl Default for Features {
@@ -139,6 +142,7 @@ impl Default for Features {
             time_wait_records: true,
             stored_sums: true,
             cached_sums: true,
+            placed_input: true,
         }
     }
 }

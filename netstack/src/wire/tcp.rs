@@ -487,9 +487,24 @@ impl<T: AsRef<[u8]>> Packet<T> {
     /// Whether the checksum holds over the whole buffer and the pseudo-header. A zero field is no exemption in TCP.
     #[inline]
     pub fn verify_checksum(&self, src: impl Into<IpAddr>, dst: impl Into<IpAddr>) -> bool {
+        self.verify_checksum_with(src, dst, None)
+    }
+
+    /// The same, where the payload's sum may be known already. (A header has a multiple of four bytes.)
+    #[inline]
+    pub fn verify_checksum_with(
+        &self,
+        src: impl Into<IpAddr>,
+        dst: impl Into<IpAddr>,
+        payload: Option<u16>,
+    ) -> bool {
         let bytes = self.buffer.as_ref();
         let pseudo = checksum::pseudo_header(src, dst, Protocol::Tcp, bytes.len() as u32);
-        checksum::add(pseudo, checksum::sum(bytes)) == 0xffff
+        let sum = match payload {
+            Some(payload) => checksum::add(checksum::sum(&bytes[..self.header_len()]), payload),
+            None => checksum::sum(bytes),
+        };
+        checksum::add(pseudo, sum) == 0xffff
     }
 }
 

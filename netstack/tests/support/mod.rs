@@ -52,6 +52,11 @@ pub struct TestStream {
     pub echo: bool,
     /// Where what is at hand ends, if that is not `len`. More comes by [`TestStream::fetch`].
     pub resident: Option<u64>,
+    /// Take bytes before they are verified; which those are now, and how often such were taken, and forgotten.
+    pub places: bool,
+    pub placed: Option<(usize, usize)>,
+    pub placed_taken: u64,
+    pub placed_forgotten: u64,
     /// The largest offset just past what was given.
     pub given: std::cell::Cell<u64>,
     /// How often less was given than asked for.
@@ -80,6 +85,10 @@ impl TestStream {
             head: 0,
             echo: false,
             resident: None,
+            places: false,
+            placed: None,
+            placed_taken: 0,
+            placed_forgotten: 0,
             given: std::cell::Cell::new(0),
             short_answers: std::cell::Cell::new(0),
         }
@@ -141,6 +150,10 @@ impl Stream for TestStream {
     fn receive(&mut self, _now: Instant, bytes: &[u8]) -> usize {
         assert!(!self.peer_finished, "data after FIN");
         let taken = bytes.len().min(self.window);
+        if let Some(placed) = self.placed.take() {
+            assert_eq!(placed, (bytes.as_ptr() as usize, bytes.len()), "what was placed is what is received");
+            self.placed_taken += 1;
+        }
         // The peer's tag is ours with the lowest bit flipped.
         let tag = self.tag ^ 1;
         for (at, &byte) in bytes[..taken].iter().enumerate() {
@@ -151,6 +164,19 @@ impl Stream for TestStream {
             self.extend(taken as u64);
         }
         taken
+    }
+
+    fn place(&mut self, bytes: &[u8]) -> Option<u16> {
+        assert_eq!(self.placed, None, "one at a time");
+        if !self.places {
+            return None;
+        }
+        self.placed = Some((bytes.as_ptr() as usize, bytes.len()));
+        Some(netstack::wire::checksum::sum(bytes))
+    }
+
+    fn forget_placed(&mut self) {
+        self.placed_forgotten += u64::from(self.placed.take().is_some());
     }
 
     fn window(&self) -> usize {

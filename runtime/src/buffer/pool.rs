@@ -72,6 +72,11 @@ impl Pool {
         self.home.state().out
     }
 
+    /// Number of buffers that could be taken now.
+    pub fn available(&self) -> usize {
+        self.home.capacity.saturating_sub(self.in_use())
+    }
+
     /// Length of a buffer in bytes.
     pub fn buffer_bytes(&self) -> usize {
         self.home.buffer_bytes

@@ -147,7 +147,8 @@ impl Plan {
         }
         // What is sealed is read by a loop whatever is known of it.
         let beside = if self.tls { &[] } else { beside(feature) };
-        let mode = Mode { net, nic: false, folder: false, in_memory: !self.cold, tls: self.tls };
+        let mode =
+            Mode { net, nic: false, folder: false, in_memory: !self.cold, tls: self.tls, writable: false };
         let mut with = given(net, setting);
         if feature == Feature::Offload && !with.is_empty() {
             return Err("this setting is the one without".to_owned());
@@ -218,7 +219,7 @@ impl Plan {
 
 /// All switches that do something on `net`.
 fn nothing_special(net: Net, folder: bool, tls: bool) -> Vec<Feature> {
-    let mode = Mode { net, nic: false, folder, in_memory: !folder, tls };
+    let mode = Mode { net, nic: false, folder, in_memory: !folder, tls, writable: false };
     let works = |feature: &Feature| {
         feature.refusal(mode, &Feature::ALL).is_none() && !(tls && idle_if_sealed(*feature).is_some())
     };
@@ -296,7 +297,8 @@ mod tests {
             let (Kind::Folder(without) | Kind::Image(without)) = &server.kind else { continue };
             let folder = matches!(server.kind, Kind::Folder(_));
             let in_memory = !folder && !server.cold;
-            let mode = Mode { net: server.net, nic: false, folder, in_memory, tls: server.tls };
+            let mode =
+                Mode { net: server.net, nic: false, folder, in_memory, tls: server.tls, writable: false };
             for feature in without {
                 assert_eq!(feature.refusal(mode, without), None, "{server:?}");
             }

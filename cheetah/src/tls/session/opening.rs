@@ -29,14 +29,23 @@ impl Session {
         if self.is_deaf() {
             return bytes.len();
         }
-        let rest = &bytes[taken..];
-        let kept = rest.len().min(MAX_INPUT.saturating_sub(self.input.len()));
-        self.input.extend_from_slice(&rest[..kept]);
-        if self.is_handshaking() {
-            self.handshake_bytes += kept as u64;
+        // Behind a part of a record; what is more than is kept goes on as the sink takes what is opened.
+        loop {
+            let rest = &bytes[taken..];
+            let kept = rest.len().min(MAX_INPUT.saturating_sub(self.input.len()));
+            self.input.extend_from_slice(&rest[..kept]);
+            if self.is_handshaking() {
+                self.handshake_bytes += kept as u64;
+            }
+            self.resume(tools, sink);
+            taken += kept;
+            if self.is_deaf() {
+                return bytes.len();
+            }
+            if taken == bytes.len() || kept == 0 {
+                return taken;
+            }
         }
-        self.resume(tools, sink);
-        taken + kept
     }
 
     /// Goes on with what waited for room in the sink.
