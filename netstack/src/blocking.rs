@@ -265,7 +265,15 @@ impl UdpChannel {
     /// # Errors
     /// As [`UdpChannel::poll_send`].
     pub fn send_to(&self, bytes: &[u8], to: SocketAddr) -> io::Result<usize> {
-        wait(self.patience(), None, |cx| self.poll_send(cx, bytes, to))
+        wait(self.patience(), None, |cx| self.poll_send(cx, bytes, 0, to))
+    }
+
+    /// Sends datagrams of `segment` bytes each but the last to `to`, 64 at most: in one frame where the device can.
+    ///
+    /// # Errors
+    /// As [`UdpChannel::poll_send`].
+    pub fn send_segments_to(&self, bytes: &[u8], segment: u16, to: SocketAddr) -> io::Result<usize> {
+        wait(self.patience(), None, |cx| self.poll_send(cx, bytes, segment, to))
     }
 
     /// Sends a datagram to the peer that it is connected to.

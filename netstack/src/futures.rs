@@ -82,7 +82,7 @@ impl UdpChannel {
     /// # Errors
     /// As [`UdpChannel::poll_send`].
     pub async fn send_to_async(&self, bytes: &[u8], to: SocketAddr) -> io::Result<usize> {
-        poll_fn(|cx| self.poll_send(cx, bytes, to)).await
+        poll_fn(|cx| self.poll_send(cx, bytes, 0, to)).await
     }
 }
 

@@ -218,6 +218,13 @@ fn datagrams_both_ways() {
             let (n, from) = ours.receive(&mut got).unwrap();
             assert!(got[..n] == sent && from == to, "{n} of {len} from {from}");
         }
+        let sent = bytes(8, 10_001);
+        assert_eq!(ours.send_segments_to(&sent, 1000, to).unwrap(), 10_001);
+        for part in sent.chunks(1000) {
+            let mut got = vec![0; 2000];
+            let n = kernel.recv(&mut got).unwrap();
+            assert!(got[..n] == *part, "{n}");
+        }
         assert_eq!(ours.send_to(&[0; 65_508], to).unwrap_err().kind(), ErrorKind::InvalidInput);
         assert_eq!(ours.send(b"x").unwrap_err().kind(), ErrorKind::NotConnected);
         let connected = network.bind_to(None, to).unwrap();
@@ -279,7 +286,7 @@ impl fmt::Debug for Cable {
 
 impl Device for Cable {
     fn capabilities(&self) -> Capabilities {
-        Capabilities { checksum: true, segmentation: None, gather: true }
+        Capabilities { checksum: true, segmentation: None, gather: true, datagrams: false }
     }
 
     fn mtu(&self) -> u16 {

@@ -1,8 +1,8 @@
 //! The examples, as they stand, against the kernel's TCP over a TAP device in a private namespace. Where namespaces or TAP
 //! devices are refused, one line says so.
 
-use std::io::{Read, Write};
-use std::net::{Shutdown, TcpStream, UdpSocket};
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream, UdpSocket};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::thread;
@@ -20,15 +20,19 @@ fn main() -> ExitCode {
         println!("examples: skipped, no TAP device here ({error})");
         return ExitCode::SUCCESS;
     }
-    for name in ["hello", "echo", "discard", "chargen"] {
+    for (name, most) in
+        [("hello", 40), ("echo", 40), ("discard", 40), ("chargen", 40), ("proxy", 60), ("get", 60)]
+    {
         let text = std::fs::read_to_string(format!("{}/examples/{name}.rs", env!("CARGO_MANIFEST_DIR")))
             .expect(name);
-        assert!(text.lines().count() <= 40, "{name} grows: {} lines", text.lines().count());
+        assert!(text.lines().count() <= most, "{name} grows: {} lines", text.lines().count());
     }
     hello();
     echo();
     discard();
     chargen();
+    proxy();
+    get();
     println!("examples: ok");
     ExitCode::SUCCESS
 }
@@ -55,7 +59,11 @@ fn path(name: &str) -> PathBuf {
 }
 
 fn start(name: &str) -> Example {
-    Example(Command::new(path(name)).arg(name).stdin(Stdio::null()).spawn().expect(name))
+    start_with(name, &[])
+}
+
+fn start_with(name: &str, more: &[&str]) -> Example {
+    Example(Command::new(path(name)).arg(name).args(more).stdin(Stdio::null()).spawn().expect(name))
 }
 
 fn connect(port: u16) -> TcpStream {
@@ -134,4 +142,78 @@ fn chargen() {
     stream.read_exact(&mut received).expect("read");
     let line = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789\r\n";
     assert!(received.iter().eq(line.iter().cycle().take(received.len())));
+}
+
+/// Our own TCP on one side, the kernel's on the other; each direction ends for itself, and what breaks on one side breaks on
+/// the other.
+fn proxy() {
+    let server = TcpListener::bind("0.0.0.0:0").expect("bind");
+    let port = server.local_addr().expect("bound").port();
+    let _running = start_with("proxy", &[&format!("10.77.0.1:{port}")]);
+    let sent = bytes(2_000_000);
+    let mut client = connect(80);
+    let (mut behind, _) = server.accept().expect("the proxy comes");
+    let copy = sent.clone();
+    let echo = thread::spawn(move || {
+        let mut got = Vec::new();
+        behind.read_to_end(&mut got).expect("read");
+        assert!(got == copy, "{} bytes", got.len());
+        behind.write_all(&got).expect("write");
+    });
+    client.write_all(&sent).expect("write");
+    client.shutdown(Shutdown::Write).expect("half-close");
+    let mut received = Vec::new();
+    client.read_to_end(&mut received).expect("read");
+    assert!(received == sent, "{} of {} bytes", received.len(), sent.len());
+    echo.join().expect("echoed");
+
+    drop(server);
+    let mut client = connect(80);
+    client.set_read_timeout(Some(Duration::from_secs(20))).expect("time-out");
+    let error = client.read(&mut [0; 1]).expect_err("nobody is behind it");
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+}
+
+/// A big file, whole; one that breaks off, and one that is not there.
+fn get() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let to = folder.path().join("file");
+    let file = bytes(20_000_000);
+    let server = TcpListener::bind("0.0.0.0:0").expect("bind");
+    let port = server.local_addr().expect("bound").port();
+    let copy = file.clone();
+    let serving = thread::spawn(move || {
+        let answers: [(&str, &[u8]); 3] =
+            [("200 OK", &copy), ("200 OK", &copy[..1000]), ("404 Not Found", b"")];
+        for (status, body) in answers {
+            let (mut stream, _) = server.accept().expect("the client comes");
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                stream.read_exact(&mut byte).expect("a head");
+                head.extend(byte);
+            }
+            assert!(head.starts_with(b"GET /file HTTP/1.1\r\n"), "{}", String::from_utf8_lossy(&head));
+            write!(stream, "HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n", copy.len()).expect("write");
+            stream.write_all(body).expect("write");
+        }
+    });
+    let run = || {
+        let output = Command::new(path("get"))
+            .args(["get", &format!("10.77.0.1:{port}"), "/file"])
+            .arg(&to)
+            .output()
+            .expect("get");
+        (
+            output.status.success(),
+            String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned(),
+        )
+    };
+    assert_eq!(run(), (true, "20000000 bytes\n".to_owned()));
+    assert!(std::fs::read(&to).expect("written") == file, "another file");
+    let (is_whole, text) = run();
+    assert!(!is_whole && text.contains("1000 bytes came of 20000000"), "{text}");
+    let (is_there, text) = run();
+    assert!(!is_there && text.contains("404"), "{text}");
+    serving.join().expect("served");
 }

@@ -96,7 +96,7 @@ impl Target {
         let device = if random.one_in(2) {
             Capabilities::default()
         } else {
-            Capabilities { checksum: true, segmentation: Some(65_536), gather: true }
+            Capabilities { checksum: true, segmentation: Some(65_536), gather: true, datagrams: false }
         };
         let seen = &mut self.seen;
         for _ in 0..random.below(20) {

@@ -64,7 +64,8 @@ fn sent(host: &mut Host, now: Instant) -> Vec<Vec<u8>> {
 fn connections_of_both_families_meet_one_listener() {
     for seed in 0..8 {
         let faults = Faults { drop: 0.02, duplicate: 0.01, reorder: 0.02, ..Faults::NONE };
-        let offloads = Capabilities { checksum: true, segmentation: Some(65_536), gather: true };
+        let offloads =
+            Capabilities { checksum: true, segmentation: Some(65_536), gather: true, datagrams: false };
         let capabilities = if seed % 2 == 0 { Capabilities::default() } else { offloads };
         let wire = wire::Config { faults, capabilities, ..wire::Config::default() };
         let server = TestApp::new(|_| Some(TestStream::new(1, 300_000)));

@@ -126,7 +126,12 @@ fn bytes_survive_a_terrible_wire() {
 fn super_segments_cross_a_wire_with_offloads() {
     for seed in 0..4 {
         let wire = wire::Config {
-            capabilities: Capabilities { checksum: true, segmentation: Some(65_536), gather: true },
+            capabilities: Capabilities {
+                checksum: true,
+                segmentation: Some(65_536),
+                gather: true,
+                datagrams: false,
+            },
             faults: Faults { drop: 0.01, ..Faults::NONE },
             ..wire::Config::default()
         };
@@ -145,7 +150,12 @@ fn every_feature_can_be_switched_off() {
         config.features.cached_sums = false;
     };
     let wire = wire::Config {
-        capabilities: Capabilities { checksum: true, segmentation: Some(65_536), gather: true },
+        capabilities: Capabilities {
+            checksum: true,
+            segmentation: Some(65_536),
+            gather: true,
+            datagrams: false,
+        },
         faults: faults(),
         ..wire::Config::default()
     };

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant as Clock};
 use netstack::application::{Application, CloseReason, Datagrams, Key, Pcb, UdpSocket};
 use netstack::buffered::{Buffered, Handler};
 use netstack::connections::Connections;
+use netstack::device::Device;
 use netstack::device::tap::TapDevice;
 use netstack::driver::{self, Driver};
 use netstack::send_buffer::SendBuffer;
@@ -227,5 +228,98 @@ fn the_connected_comes_before_the_bound() {
         let ports: Vec<u16> = (0..100).map(|_| net.stack_mut().bind_udp(None).unwrap().port()).collect();
         assert!(ports.iter().all(|port| *port >= 32_768));
         assert!(ports.windows(2).filter(|pair| pair[1] == pair[0] + 1).count() < 5, "in a row: {ports:?}");
+    });
+}
+
+/// What a socket of the kernel's sends as datagrams of so many bytes.
+fn set_segments(socket: &Kernels, bytes: libc::c_int) -> bool {
+    const UDP_SEGMENT: libc::c_int = 103;
+    let (len, fd) = (size_of::<libc::c_int>() as libc::socklen_t, std::os::fd::AsRawFd::as_raw_fd(socket));
+    // SAFETY: the option is one `int`, which outlives the call.
+    unsafe { libc::setsockopt(fd, libc::SOL_UDP, UDP_SEGMENT, (&raw const bytes).cast(), len) == 0 }
+}
+
+/// Many datagrams in one frame, both ways, where the kernel can; each the same as if it had come by itself.
+#[test]
+fn many_datagrams_go_in_one_frame() {
+    with_tap(|mut net| {
+        let can = net.device().capabilities().datagrams;
+        let socket = net.stack_mut().bind_udp(Some(PORT)).unwrap();
+        let client = kernels(KERNELS);
+        let to = client.local_addr().unwrap();
+        // One each way first, so that both know the other's address.
+        serve(&mut net, {
+            let client = client.try_clone().unwrap();
+            move || ask(&client, OURS, 10)
+        });
+        for (total, segment) in
+            [(40_000, 1000), (40_001, 1000), (1472, 1472), (65_000, 1450), (2000, 900), (64, 1)]
+        {
+            let sent = bytes(total);
+            let parts = total.div_ceil(usize::from(segment));
+            let frames = net.device().stats().tx_frames;
+            let payload = aggregate(&sent);
+            net.stack_mut().datagrams().send_segments(socket, to, payload, segment).unwrap();
+            let got = serve(&mut net, {
+                let client = client.try_clone().unwrap();
+                move || {
+                    let mut buffer = vec![0; 70_000];
+                    (0..parts)
+                        .map(|_| client.recv(&mut buffer).map(|len| buffer[..len].to_vec()).unwrap())
+                        .collect::<Vec<_>>()
+                }
+            });
+            assert!(got.iter().map(Vec::as_slice).eq(sent.chunks(segment.into())), "{total} by {segment}");
+            let frames = net.device().stats().tx_frames - frames;
+            assert!(if can { frames <= 3 } else { frames >= parts as u64 }, "{frames} frames for {parts}");
+        }
+        let datagrams = net.stack_mut().datagrams();
+        assert_eq!(
+            datagrams.send_segments(socket, to, aggregate(&[0; 65]), 1),
+            Err(SendError::TooLong),
+            "65"
+        );
+        if !set_segments(&client, 1000) {
+            return eprintln!("skipped: the kernel's sockets have no super-datagrams");
+        }
+        let before = net.app().got.len();
+        let frames = net.device().stats().rx_frames;
+        let sent = bytes(40_500);
+        client.send_to(&sent, (OURS, PORT)).unwrap();
+        let limit = Clock::now() + Duration::from_secs(30);
+        while net.app().got.len() < before + 41 {
+            assert!(Clock::now() < limit, "{} of 41", net.app().got.len() - before);
+            turn(&mut net);
+        }
+        let got = net.app().got[before..].iter().map(|(.., bytes)| bytes.as_slice());
+        assert!(got.eq(sent.chunks(1000)));
+        let frames = net.device().stats().rx_frames - frames;
+        assert!(if can { frames <= 4 } else { frames >= 41 }, "{frames} frames");
+    });
+}
+
+/// Without such a device the stack takes them apart, in fragments where each is longer than the link takes.
+#[test]
+fn many_datagrams_go_one_by_one_elsewhere() {
+    with_tap(|mut net| {
+        let socket = net.stack_mut().bind_udp(Some(PORT)).unwrap();
+        let client = kernels(KERNELS);
+        let to = client.local_addr().unwrap();
+        for (total, segment) in [(20_000, 3000), (5001, 2500)] {
+            let sent = bytes(total);
+            net.stack_mut().datagrams().send_segments(socket, to, aggregate(&sent), segment).unwrap();
+            let parts = total.div_ceil(usize::from(segment));
+            let got = serve(&mut net, {
+                let client = client.try_clone().unwrap();
+                move || {
+                    let mut buffer = vec![0; 70_000];
+                    (0..parts)
+                        .map(|_| client.recv(&mut buffer).map(|len| buffer[..len].to_vec()).unwrap())
+                        .collect::<Vec<_>>()
+                }
+            });
+            assert!(got.iter().map(Vec::as_slice).eq(sent.chunks(segment.into())), "{total} by {segment}");
+        }
+        assert_eq!(net.stack().stats().datagrams_out, 7 + 3);
     });
 }

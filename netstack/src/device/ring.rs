@@ -145,6 +145,7 @@ impl Device for RingDevice {
             checksum: self.offload && self.features.checksum,
             segmentation: (self.offload && self.features.segmentation).then_some(MAX_SEGMENTATION),
             gather: true,
+            datagrams: false,
         }
     }
 

@@ -35,6 +35,8 @@ const MAX_FRAME_LEN: usize = ethernet::HEADER_LEN + 4 + ipv4::MAX_PACKET_LEN;
 pub struct TapDevice {
     tap: tun::Tap,
     offload: bool,
+    /// The kernel knows super-datagrams of UDP.
+    datagrams: bool,
     mtu: u16,
     hardware_addr: EthernetAddress,
     vlan: Option<VlanId>,
@@ -68,11 +70,12 @@ impl TapDevice {
     }
 
     fn of(tap: tun::Tap, offload: bool, hardware_addr: EthernetAddress) -> io::Result<TapDevice> {
-        tap.set_receive_offload(offload)?;
+        let datagrams = tap.set_receive_offload(offload)?;
         let mtu = u16::try_from(link::get(tap.name())?.mtu).unwrap_or(u16::MAX);
         Ok(TapDevice {
             tap,
             offload,
+            datagrams,
             mtu,
             hardware_addr,
             vlan: None,
@@ -126,6 +129,7 @@ impl Device for TapDevice {
             checksum: self.offload,
             segmentation: self.offload.then_some(MAX_SEGMENTATION),
             gather: self.offload,
+            datagrams: self.datagrams,
         }
     }
 

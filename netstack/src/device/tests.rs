@@ -289,7 +289,8 @@ fn capture_files_are_as_the_draft_says() {
 
 #[test]
 fn traces_show_finished_checksums_in_both_directions() {
-    let capabilities = Capabilities { checksum: true, segmentation: Some(65_000), gather: true };
+    let capabilities =
+        Capabilities { checksum: true, segmentation: Some(65_000), gather: true, datagrams: false };
     let (a, mut b) = pair(Config { capabilities, ..Config::default() }, 1);
     let writer = PcapWriter::new(Vec::new(), 65_535, UNIX_EPOCH).expect("memory");
     let mut a = TraceDevice::new(a, writer);

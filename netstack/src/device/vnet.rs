@@ -1,5 +1,7 @@
 //! The virtio-net header: what a frame before it leaves to the other side (virtio specification 1.2, section 5.1.6).
 
+use std::num::NonZeroU16;
+
 use super::vlan;
 use crate::sys::tun;
 use crate::transmission::{RxChecksum, Transmission};
@@ -20,6 +22,7 @@ const VIRTIO_NET_HDR_F_NEEDS_CSUM: u8 = 1;
 const VIRTIO_NET_HDR_F_DATA_VALID: u8 = 2;
 const VIRTIO_NET_HDR_GSO_TCPV4: u8 = 1;
 const VIRTIO_NET_HDR_GSO_TCPV6: u8 = 4;
+const VIRTIO_NET_HDR_GSO_UDP_L4: u8 = 5;
 
 impl VnetHeader {
     /// What the device is to do with a transmission.
@@ -34,7 +37,11 @@ impl VnetHeader {
             && transmission.payload_len > usize::from(segment_size)
         {
             let is_ipv6 = vlan::inner_ethertype(transmission.headers) == EtherType::Ipv6;
-            header.gso_type = if is_ipv6 { VIRTIO_NET_HDR_GSO_TCPV6 } else { VIRTIO_NET_HDR_GSO_TCPV4 };
+            header.gso_type = match is_ipv6 {
+                _ if transmission.tcp_start.is_none() => VIRTIO_NET_HDR_GSO_UDP_L4,
+                true => VIRTIO_NET_HDR_GSO_TCPV6,
+                false => VIRTIO_NET_HDR_GSO_TCPV4,
+            };
             header.gso_size = segment_size;
             header.hdr_len = transmission.headers.len() as u16;
         }
@@ -44,7 +51,12 @@ impl VnetHeader {
     /// What the device knows of a received frame's checksum.
     pub(super) fn rx_checksum(self) -> RxChecksum {
         if self.flags & VIRTIO_NET_HDR_F_NEEDS_CSUM != 0 {
-            RxChecksum::Partial
+            match NonZeroU16::new(self.gso_size) {
+                Some(size) if self.gso_type == VIRTIO_NET_HDR_GSO_UDP_L4 => {
+                    RxChecksum::PartialDatagrams(size)
+                }
+                _ => RxChecksum::Partial,
+            }
         } else if self.flags & VIRTIO_NET_HDR_F_DATA_VALID != 0 {
             RxChecksum::Valid
         } else {

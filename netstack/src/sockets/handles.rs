@@ -211,18 +211,25 @@ impl UdpChannel {
         self.mailbox.poll_receive(cx, buffer)
     }
 
-    /// Takes a datagram for `to` to be sent, when there is room.
+    /// Takes a datagram for `to` to be sent, when there is room; several of `segment` bytes each but the last, unless that
+    /// is 0 ([`crate::stack::Datagrams::send_segments`]).
     ///
     /// # Errors
     /// [`io::ErrorKind::InvalidInput`] if it is too long, or is for another than the peer that it is connected to; those of
     /// [`UdpChannel::poll_receive`].
-    pub fn poll_send(&self, cx: &mut Context<'_>, bytes: &[u8], to: SocketAddr) -> Poll<io::Result<usize>> {
+    pub fn poll_send(
+        &self,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+        segment: u16,
+        to: SocketAddr,
+    ) -> Poll<io::Result<usize>> {
         let other = self.socket.remote().is_some_and(|remote| remote != to);
         if bytes.len() > udp::MAX_PAYLOAD_LEN || other || to.port() == 0 {
             let why = "a datagram that is too long, or not for an address that the socket speaks to";
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidInput, why)));
         }
-        self.mailbox.poll_send(cx, to, bytes).map_ok(|tell| {
+        self.mailbox.poll_send(cx, to, bytes, segment).map_ok(|tell| {
             self.network.tell_of_datagrams(tell, self.socket);
             bytes.len()
         })

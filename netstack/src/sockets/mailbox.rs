@@ -28,7 +28,8 @@ struct Letters {
     dropped: u64,
     /// What became of something that was sent: told once, by whichever call comes next.
     error: Option<io::ErrorKind>,
-    written: VecDeque<(SocketAddr, Aggregate)>,
+    /// With the length of each datagram of several, or 0.
+    written: VecDeque<(SocketAddr, Aggregate, u16)>,
     written_bytes: usize,
     over: Option<Ending>,
     announced: bool,
@@ -71,6 +72,7 @@ impl Mailbox {
         cx: &mut Context<'_>,
         to: SocketAddr,
         bytes: &[u8],
+        segment: u16,
     ) -> Poll<io::Result<Tell>> {
         let mut letters = lock(&self.state);
         if let Some(ending) = letters.over {
@@ -85,7 +87,8 @@ impl Mailbox {
             return Poll::Pending;
         }
         letters.written_bytes += weight;
-        letters.written.push_back((to, Aggregate::from(Slice::from(Shared::from(bytes.to_vec())))));
+        let payload = Aggregate::from(Slice::from(Shared::from(bytes.to_vec())));
+        letters.written.push_back((to, payload, segment));
         Poll::Ready(Ok(Tell::new(!std::mem::replace(&mut letters.announced, true))))
     }
 
@@ -121,13 +124,13 @@ impl Mailbox {
     }
 
     /// Gives the datagrams to be sent to `send`, in order, until it says that it has no room for one; whether it had for all.
-    pub(super) fn drain(&self, mut send: impl FnMut(SocketAddr, &Aggregate) -> bool) -> bool {
+    pub(super) fn drain(&self, mut send: impl FnMut(SocketAddr, &Aggregate, u16) -> bool) -> bool {
         let (waiting, all) = {
             let mut letters = lock(&self.state);
             letters.announced = false;
-            while let Some((to, payload)) = letters.written.front() {
+            while let Some((to, payload, segment)) = letters.written.front() {
                 let weight = payload.len() + OVERHEAD;
-                if !send(*to, payload) {
+                if !send(*to, payload, *segment) {
                     break;
                 }
                 letters.written.pop_front();

@@ -249,8 +249,8 @@ impl Sockets {
         self.waiting.retain(|socket| {
             let Some(mailbox) = mailboxes.get(socket) else { return false };
             let mut error = None;
-            let all = mailbox.drain(|to, payload| {
-                match stack.datagrams().send(*socket, to, payload.clone()) {
+            let all = mailbox.drain(|to, payload, segment| {
+                match stack.datagrams().send_segments(*socket, to, payload.clone(), segment) {
                     Err(SendError::Full) => return false,
                     Err(_) => error = Some(io::ErrorKind::InvalidInput),
                     Ok(()) => {}

@@ -64,6 +64,8 @@ pub(super) struct Udp {
     pub(super) src_port: u16,
     pub(super) to: SocketAddr,
     pub(super) payload: Aggregate,
+    /// It is several of so many bytes each but the last, which the device takes apart; 0: one.
+    pub(super) segment: u16,
     pub(super) sent: usize,
     /// The identification of the fragments.
     pub(super) ident: u32,

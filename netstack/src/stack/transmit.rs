@@ -14,7 +14,7 @@ use crate::iface::arp_cache::Lookup;
 use crate::tcp::segment::Outgoing;
 use crate::transmission::{Capabilities, ChecksumRequest, Offload, Payload, Transmission};
 use crate::tuple::FourTuple;
-use crate::wire::{EtherType, EthernetAddress, Protocol, arp, checksum, ethernet, ipv4, ipv6, tcp};
+use crate::wire::{EtherType, EthernetAddress, Protocol, arp, checksum, ethernet, ipv4, ipv6, tcp, udp};
 
 /// Where the payload of IPv4 and of IPv6 begins.
 const IPV4_END: usize = ethernet::HEADER_LEN + ipv4::HEADER_LEN;
@@ -52,7 +52,11 @@ impl Stack {
         if !self.may_use_address() {
             return None;
         }
-        while let Some(udp) = self.datagrams.next() {
+        let supers = device.datagrams && device.checksum && self.config.features.offload;
+        // As much as goes into one packet of either family.
+        let headers = (ipv6::HEADER_LEN + udp::HEADER_LEN) as u16;
+        let max_segment = if supers { self.config.mtu.saturating_sub(headers) } else { 0 };
+        while let Some(udp) = self.datagrams.next(max_segment) {
             if let Some((control, to)) = self.resolve_control(now, Control::Udp(udp)) {
                 return Some(self.transmit_control(now, control, to, device, emit));
             }

@@ -12,13 +12,16 @@ use runtime::time::Instant;
 use super::queue::{Control, Udp};
 use super::{Application, ConnectError, EPHEMERAL, Stack};
 use crate::iface::ipv6::is_unicast;
-use crate::transmission::{Offload, Payload, RxChecksum, Transmission};
+use crate::transmission::{ChecksumRequest, Offload, Payload, RxChecksum, Transmission};
 use crate::tuple::FourTuple;
 use crate::wire::{Error, EthernetAddress, Protocol, checksum, ethernet, icmpv4, icmpv6, ipv4, ipv6, udp};
 
 /// Datagrams that wait to be sent at most, and their bytes.
 const MAX_OUTGOING: usize = 1024;
 const MAX_OUTGOING_BYTES: usize = 4 << 20;
+
+/// Datagrams in one that the device takes apart: what Linux takes (`UDP_MAX_SEGMENTS` of older kernels).
+const MAX_SEGMENTS: usize = 64;
 
 /// "Nobody listens there" is said so often a second at most, whoever asks.
 const REFUSALS_A_SECOND: u32 = 100;
@@ -121,6 +124,21 @@ impl Datagrams {
     /// # Errors
     /// [`SendError`].
     pub fn send(&mut self, socket: UdpSocket, to: SocketAddr, payload: Aggregate) -> Result<(), SendError> {
+        self.send_segments(socket, to, payload, 0)
+    }
+
+    /// Sends `payload` as datagrams of `segment` bytes each but the last, 64 at most: with devices that can take them apart
+    /// ([`crate::transmission::Capabilities::datagrams`]) one transmission. As one, if `segment` is 0.
+    ///
+    /// # Errors
+    /// [`SendError`].
+    pub fn send_segments(
+        &mut self,
+        socket: UdpSocket,
+        to: SocketAddr,
+        payload: Aggregate,
+        segment: u16,
+    ) -> Result<(), SendError> {
         if !self.sockets.contains(&socket) {
             return Err(SendError::Closed);
         }
@@ -132,14 +150,16 @@ impl Datagrams {
         if to.port() == 0 || socket.remote.is_some_and(|remote| remote != to) {
             return Err(SendError::BadAddress);
         }
-        if payload.len() > max {
+        let segment = if payload.len() > usize::from(segment) { segment } else { 0 };
+        let is_many = segment > 0 && payload.len().div_ceil(usize::from(segment)) > MAX_SEGMENTS;
+        if payload.len() > max || is_many {
             return Err(SendError::TooLong);
         }
         if self.outgoing.len() >= MAX_OUTGOING || self.outgoing_bytes + payload.len() > MAX_OUTGOING_BYTES {
             return Err(SendError::Full);
         }
         self.outgoing_bytes += payload.len();
-        self.outgoing.push_back(Udp { src_port: socket.port, to, payload, sent: 0, ident: 0 });
+        self.outgoing.push_back(Udp { src_port: socket.port, to, payload, segment, sent: 0, ident: 0 });
         Ok(())
     }
 
@@ -148,8 +168,17 @@ impl Datagrams {
         self.outgoing.len()
     }
 
-    pub(super) fn next(&mut self) -> Option<Udp> {
-        let udp = self.outgoing.pop_front()?;
+    /// The next datagram, or several in one if each has at most `max_segment` bytes.
+    pub(super) fn next(&mut self, max_segment: u16) -> Option<Udp> {
+        let mut udp = self.outgoing.pop_front()?;
+        if udp.segment > max_segment {
+            let payload = udp.payload.split_to(usize::from(udp.segment));
+            let rest = Udp { src_port: udp.src_port, to: udp.to, payload: udp.payload, ..udp };
+            udp = Udp { payload, segment: 0, ..rest };
+            if !rest.payload.is_empty() {
+                self.outgoing.push_front(rest);
+            }
+        }
         self.outgoing_bytes -= udp.payload.len();
         Some(udp)
     }
@@ -255,8 +284,15 @@ impl Stack {
         let from = SocketAddr::new(src, header.src_port);
         match self.datagrams.receiver(header.dst_port, from) {
             Some(socket) => {
-                self.stats.datagrams_in += 1;
-                app.datagram(now, socket, from, payload, &mut self.datagrams);
+                let whole = payload.len().max(1);
+                let size = match checksum {
+                    RxChecksum::PartialDatagrams(size) => usize::from(size.get()),
+                    _ => whole,
+                };
+                for datagram in payload.chunks(size).chain(payload.is_empty().then_some(payload)) {
+                    self.stats.datagrams_in += 1;
+                    app.datagram(now, socket, from, datagram, &mut self.datagrams);
+                }
                 UdpInput::Taken
             }
             None if self.datagrams.may_refuse(now) => UdpInput::Refused,
@@ -347,6 +383,8 @@ impl Stack {
                 (self.config.ipv4_addr.into(), len, ethernet::HEADER_LEN + ipv4::HEADER_LEN)
             }
         };
+        // What the device takes apart goes whole.
+        let len = if udp.segment > 0 { rest } else { len };
         let more = len < rest;
         match udp.to.ip() {
             IpAddr::V4(dst) => {
@@ -382,30 +420,39 @@ impl Stack {
         }
         // Of the datagram, without its header.
         let mut range = udp.sent..udp.sent + len;
+        let mut offload = Offload::default();
         let mut headers = &buffer[..ip_end];
         if udp.sent == 0 {
-            let sum = checksum::sum_pieces(udp.payload.slices().iter().map(Slice::bytes));
+            let sum = match udp.segment {
+                0 => checksum::sum_pieces(udp.payload.slices().iter().map(Slice::bytes)),
+                _ => 0,
+            };
             let repr =
                 udp::Repr { src_port: udp.src_port, dst_port: udp.to.port(), payload_len: udp.payload.len() };
             let mut header = [0; udp::HEADER_LEN];
             repr.emit(&mut header, src, udp.to.ip(), sum);
+            if udp.segment > 0 {
+                let len = whole as u32;
+                let pseudo = checksum::pseudo_header(src, udp.to.ip(), Protocol::Udp, len);
+                header[udp::CHECKSUM_OFFSET..].copy_from_slice(&pseudo.to_be_bytes());
+                let start = ip_end as u16;
+                offload.checksum = Some(ChecksumRequest { start, offset: udp::CHECKSUM_OFFSET as u16 });
+                offload.segment_size = Some(udp.segment);
+            }
             buffer[ip_end..ip_end + udp::HEADER_LEN].copy_from_slice(&header);
             headers = &buffer[..ip_end + udp::HEADER_LEN];
             range.start = udp::HEADER_LEN;
-            self.stats.datagrams_out += 1;
+            self.stats.datagrams_out += match udp.segment {
+                0 => 1,
+                segment => udp.payload.len().div_ceil(usize::from(segment)) as u64,
+            };
         }
         let payload_len = range.len();
         let part = udp.payload.part(range.start - udp::HEADER_LEN..range.end - udp::HEADER_LEN);
         let part = part.unwrap_or_default();
         let pieces: Pieces<'_> = part.slices().iter().map(|slice| Piece::new(slice.bytes())).collect();
         let payload = Payload::Pieces(&pieces);
-        let result = emit(&Transmission {
-            headers,
-            payload,
-            payload_len,
-            tcp_start: None,
-            offload: Offload::default(),
-        });
+        let result = emit(&Transmission { headers, payload, payload_len, tcp_start: None, offload });
         if more {
             udp.sent += len;
             self.queues.go_on(Control::Udp(udp));

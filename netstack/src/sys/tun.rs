@@ -12,6 +12,10 @@ pub const DEVICE_FILE: &str = "/dev/net/tun";
 /// Bytes of the virtio-net header before each frame (`struct virtio_net_hdr`, without `num_buffers`).
 pub const VNET_HEADER_LEN: usize = 10;
 
+/// Super-datagrams of UDP over IPv4 and IPv6 (`linux/if_tun.h`).
+const TUN_F_USO4: libc::c_uint = 0x20;
+const TUN_F_USO6: libc::c_uint = 0x40;
+
 /// Longest interface name, without the terminating zero.
 pub(super) const MAX_NAME_LEN: usize = libc::IFNAMSIZ - 1;
 
@@ -67,13 +71,21 @@ impl Tap {
         Ok(tap)
     }
 
-    /// Whether frames from the kernel may come as it has them: TCP super-segments of up to 64 KB, checksums unfinished.
-    /// What we may *send* so does not depend on it.
+    /// Whether frames from the kernel may come as it has them: TCP super-segments of up to 64 KB, checksums unfinished, and
+    /// with kernels that have them (from 6.2 on) super-datagrams of UDP, too: whether those. What else we may *send* so does
+    /// not depend on it.
     ///
     /// # Errors
     /// From the kernel; old ones may refuse.
-    pub fn set_receive_offload(&self, on: bool) -> io::Result<()> {
+    pub fn set_receive_offload(&self, on: bool) -> io::Result<bool> {
         let features = if on { libc::TUN_F_CSUM | libc::TUN_F_TSO4 } else { 0 };
+        if on && self.set_offload(features | TUN_F_USO4 | TUN_F_USO6).is_ok() {
+            return Ok(true);
+        }
+        self.set_offload(features).map(|()| false)
+    }
+
+    fn set_offload(&self, features: libc::c_uint) -> io::Result<()> {
         // SAFETY: TUNSETOFFLOAD takes its argument by value.
         if unsafe { libc::ioctl(self.file.as_raw_fd(), libc::TUNSETOFFLOAD, libc::c_ulong::from(features)) }
             < 0
