@@ -40,7 +40,7 @@ impl VlanId {
 }
 
 /// Room for headers with a tag.
-pub(super) type TaggedHeaders = SmallVec<[u8; 144]>;
+pub(super) type TaggedHeaders = SmallVec<[u8; 128]>;
 
 /// The same transmission with that tag; its headers are written to `headers`.
 pub(super) fn tagged<'a>(
