@@ -572,6 +572,59 @@ fn a_rust_program_calls_it() {
     assert_eq!(run(&mut Command::new(path("main"))), expected);
 }
 
+/// Of stages with windows a program in Rust gets lists, in one call and in several.
+#[test]
+fn a_rust_program_gets_a_result_for_each_window() {
+    if !has_cc() || Command::new("rustc").arg("--version").output().is_err() {
+        eprintln!("skipped: no Rust compiler");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let path = |file: &str| dir.path().join(file).to_str().unwrap().to_owned();
+    for (kind, file) in [("object", "blocks.o"), ("rust", "blocks.rs")] {
+        let pipeline = "crc32c per 6 | inet_cksum as whole";
+        let output = pipec(&["emit", pipeline, "--kind", kind, "-o", &path(file)]);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+    }
+    std::fs::write(
+        path("main.rs"),
+        r#"
+        #[path = "blocks.rs"]
+        mod blocks;
+        use blocks::{BlocksState, blocks_run};
+
+        fn main() {
+            let src: Vec<u8> = (0..=25).collect();
+            let whole = blocks_run(None, &src, None).unwrap();
+            let mut state = BlocksState::INITIAL;
+            let first = blocks_run(Some(&mut state), &src[..12], None).unwrap();
+            let second = blocks_run(Some(&mut state), &src[12..], None).unwrap();
+            assert_eq!(first.crc32c_crc[..2], whole.crc32c_crc[..2]);
+            assert_eq!(second.crc32c_crc, whole.crc32c_crc[2..]);
+            assert_eq!(second.whole_cksum, whole.whole_cksum);
+            for (window, crc) in src.chunks(6).zip(&whole.crc32c_crc) {
+                assert_eq!(blocks_run(None, window, None).unwrap().crc32c_crc, [*crc]);
+            }
+            println!("{:x?}", whole.crc32c_crc);
+        }
+        "#,
+    )
+    .unwrap();
+    let mut rustc = Command::new("rustc");
+    let link = format!("link-arg={}", path("blocks.o"));
+    run(rustc.args(["--edition", "2024", "-C", &link, "-o", &path("main"), &path("main.rs")]));
+    let crcs: Vec<String> = (0u8..=25)
+        .collect::<Vec<u8>>()
+        .chunks(6)
+        .map(|window| {
+            let engine = Library::standard().pipeline("crc32c").unwrap();
+            let engine = engine.compile_with(&Backend::Interp.into()).unwrap();
+            format!("{:x}", engine.run_read_only(window).unwrap().export("crc32c.crc").unwrap())
+        })
+        .collect();
+    assert_eq!(run(&mut Command::new(path("main"))), format!("[{}]\n", crcs.join(", ")));
+}
+
 #[test]
 fn what_needs_the_library_is_refused_with_the_reason() {
     let object = ["--kind", "object", "-o", "/nonexistent/x.o"];
