@@ -136,10 +136,9 @@ impl Routes {
     #[inline]
     pub fn is_unicast(&self, addr: Ipv4Addr) -> bool {
         let first = addr.octets()[0];
-        let is_nobody = |link: Prefix| Some(addr) == link.broadcast() || link.is_network(addr);
-        !(first >= 224 || first == 127 || first == 0)
-            && !is_nobody(self.link)
-            && !self.others.iter().any(|(_, link)| is_nobody(*link))
+        let mut links = std::iter::once(self.link).chain(self.others.iter().map(|(_, link)| *link));
+        let may_be_one = |link: Prefix| Some(addr) != link.broadcast() && !link.is_network(addr);
+        !(first >= 224 || first == 127 || first == 0) && links.all(may_be_one)
     }
 
     /// Our address.
