@@ -61,6 +61,8 @@ serve_https() { # name source
     esac
     [ -z "$without" ] || set -- "$@" --without "$without"
     case $name in *-uring*) set -- "$@" --sockets io-uring ;; esac
+    # As nginx is told to.
+    case ${suite:-} in TLS_AES_256*) set -- "$@" --tls-prefer aes256 ;; esac
     serve "$source" "${name%%-*}" --tls-listen 10.83.0.1:8443 --tls-cert "$tls_files/c.pem" --tls-key "$tls_files/k.pem" "$@"
 }
 

@@ -163,9 +163,24 @@ fn it_is_renewed_before_it_ends() {
 /// It is renewed when the authority says so, which hears what is replaced; and not again when it does not.
 #[test]
 fn an_authority_can_have_a_certificate_renewed() {
+    renewed_because_it_is_said(Manners { life: 3600, recalls: 1, ..Manners::default() });
+}
+
+/// An order that may take the place of nothing is one as any.
+#[test]
+fn what_was_replaced_before_is_renewed_as_well() {
+    renewed_because_it_is_said(Manners {
+        life: 3600,
+        recalls: 1,
+        replaced_before: true,
+        ..Manners::default()
+    });
+}
+
+fn renewed_because_it_is_said(manners: Manners) {
     let dir = tempfile::tempdir().unwrap();
     let (site, state) = (site(dir.path()), dir.path().join("state"));
-    let authority = Authority::start(Manners { life: 3600, recalls: 1, ..Manners::default() });
+    let authority = Authority::start(manners);
     let (directory, own) = (authority.directory(), authority.own_root());
     let program = start(&["serve", &site], &state, (&directory, &own), &["one.test"]);
     authority.asks_at(port(&program.addr));
@@ -191,7 +206,9 @@ fn an_authority_can_have_a_certificate_renewed() {
         std::thread::sleep(Duration::from_millis(20));
     }
     let (replaces, asked) = authority.replaced();
-    assert_eq!(replaces, [None, Some(asked[0].clone())]);
+    let said = Some(asked[0].clone()).filter(|_| !manners.replaced_before);
+    assert_eq!(replaces, [None, said]);
+    assert_eq!(authority.counts().1, if manners.replaced_before { 3 } else { 2 });
     assert!(asked[1] == asked[0] && asked[2] != asked[0], "{asked:?}");
     std::thread::sleep(Duration::from_millis(500));
     assert_eq!(authority.counts().2, 2);

@@ -263,7 +263,13 @@ fn the_command_prints_and_draws() {
     // Three in a second, twenty times as fast: one each 16.7 ms, by both threads in turn.
     let output = swamp(&[&[&url[..], "-c", "2", "-t", "2", "--speed", "20", "--json"], &replay[..]].concat());
     let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(json["what"].as_str().unwrap().contains("when the log says, 20 times as fast"), "{json}");
     assert_eq!((json["answers"].as_u64(), json["bytes"].as_u64()), (Some(12), Some(4 * 60)), "{json}");
+    // One time through it is what nobody says otherwise.
+    let mut once = Command::new(env!("CARGO_BIN_EXE_cheetah"));
+    once.args(["swamp", &url, "--warm-up", "0", "-c", "2", "--speed", "20", "--json"]).args(replay);
+    let json: serde_json::Value = serde_json::from_slice(&once.output().unwrap().stdout).unwrap();
+    assert_eq!((json["answers"].as_u64(), json["seconds"].as_f64()), (Some(3), Some(0.05)), "{json}");
     std::fs::write(&log, "{\"method\":\"GET\",\"status\":200,\"target\":\"/\"}\n").unwrap();
     let output = swamp(&[&[&url[..], "--speed", "1"], &replay[..]].concat());
     assert!(String::from_utf8_lossy(&output.stderr).contains("does not say when"), "{output:?}");

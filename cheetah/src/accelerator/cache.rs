@@ -145,7 +145,18 @@ impl Hit {
 
     /// What `Cache-Status` says of it (RFC 9211).
     pub fn note(&self) -> String {
-        format!("{}; hit; ttl={}", super::PSEUDONYM, self.ttl)
+        let mut note = Vec::new();
+        self.write_note(&mut note);
+        String::from_utf8(note).unwrap_or_default()
+    }
+
+    fn write_note(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(super::PSEUDONYM.as_bytes());
+        out.extend_from_slice(b"; hit; ttl=");
+        if self.ttl < 0 {
+            out.push(b'-');
+        }
+        response::decimal(out, self.ttl.unsigned_abs());
     }
 
     /// Writes `Age`, and the same as a field.
@@ -153,12 +164,7 @@ impl Hit {
         out.extend_from_slice(b"Age: ");
         response::decimal(out, self.age);
         out.extend_from_slice(b"\r\nCache-Status: ");
-        out.extend_from_slice(super::PSEUDONYM.as_bytes());
-        out.extend_from_slice(b"; hit; ttl=");
-        if self.ttl < 0 {
-            out.push(b'-');
-        }
-        response::decimal(out, self.ttl.unsigned_abs());
+        self.write_note(out);
         out.extend_from_slice(b"\r\n");
     }
 }

@@ -17,10 +17,10 @@ use crate::http::date;
 
 /// It is asked again so soon at the earliest, and so late at the latest, whatever it says (section 4.3.2).
 const SOONEST: i64 = 60;
-const LATEST: i64 = 86_400;
+pub(super) const LATEST: i64 = 86_400;
 
 /// It is asked again so much later if it has said nothing of that, or nothing at all.
-const USUAL: i64 = 6 * 3600;
+pub(super) const USUAL: i64 = 6 * 3600;
 
 /// What was said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,36 +46,30 @@ pub(super) fn id(certificate: &CertificateDer<'_>) -> Option<CertificateIdentifi
 }
 
 /// Asks the authority of `directory` about a certificate, at the second `now`. Of a window for all, `chance`
-/// (0 to 1) is our moment. An authority that cannot be asked, or says nothing that makes sense, has said
-/// nothing.
+/// (0 to 1) is our moment.
+///
+/// # Errors
+/// If the authority cannot be asked, or says what makes no sense.
 pub(super) fn ask(
     client: &WaitingClient,
     directory: &str,
     id: &CertificateIdentifier<'_>,
     chance: f64,
     now: i64,
-) -> Advice {
-    let asked = || -> io::Result<Option<Advice>> {
-        let known = json(get(client, directory)?)?;
-        let Some(url) = known["renewalInfo"].as_str() else { return Ok(None) };
-        let response = get(client, &format!("{}/{id}", url.trim_end_matches('/')))?;
-        let again = response.headers().get("retry-after").and_then(|value| value.to_str().ok());
-        let again = again.and_then(|text| seconds_from(text, now)).unwrap_or(USUAL);
-        let said = json(response)?;
-        let at = window(&said["suggestedWindow"]).map(|(start, end)| {
-            let length = end.saturating_sub(start) as f64;
-            start.saturating_add((length * chance.clamp(0.0, 1.0)) as i64)
-        });
-        Ok(Some(Advice { at, again: now + again.clamp(SOONEST, LATEST) }))
+) -> io::Result<Advice> {
+    let known = json(get(client, directory)?)?;
+    let Some(url) = known["renewalInfo"].as_str() else {
+        return Ok(Advice { at: None, again: now + USUAL });
     };
-    let nothing = Advice { at: None, again: now + USUAL };
-    match asked() {
-        Ok(advice) => advice.unwrap_or(nothing),
-        Err(error) => {
-            tracing::debug!("the authority does not say when to renew: {error}");
-            nothing
-        }
-    }
+    let response = get(client, &format!("{}/{id}", url.trim_end_matches('/')))?;
+    let again = response.headers().get("retry-after").and_then(|value| value.to_str().ok());
+    let again = again.and_then(|text| seconds_from(text, now)).unwrap_or(USUAL);
+    let said = json(response)?;
+    let at = window(&said["suggestedWindow"]).map(|(start, end)| {
+        let length = end.saturating_sub(start) as f64;
+        start.saturating_add((length * chance.clamp(0.0, 1.0)) as i64)
+    });
+    Ok(Advice { at, again: now + again.clamp(SOONEST, LATEST) })
 }
 
 fn get(client: &WaitingClient, url: &str) -> io::Result<Response<Vec<u8>>> {

@@ -23,6 +23,9 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// How long between two questions.
 const PAUSE: Duration = Duration::from_millis(500);
 
+/// Who is told so does not ask again at once (RFC 8555 section 6.7).
+const RATE_LIMITED: &str = "urn:ietf:params:acme:error:rateLimited";
+
 /// A chain and its key, in PEM.
 pub(super) struct Signed {
     pub(super) chain: String,
@@ -73,8 +76,13 @@ pub(super) fn obtain(
     let new = || NewOrder::new(&names);
     let mut order = match replaces {
         // It may be that it was replaced before: then it is an order as any (RFC 9773 section 5).
-        Some(id) => wait_for(account.new_order(&new().replaces(id)))
-            .or_else(|_| wait_for(account.new_order(&new())))?,
+        Some(id) => match wait_for(account.new_order(&new().replaces(id))) {
+            Err(Error::Api(problem)) if problem.r#type.as_deref() != Some(RATE_LIMITED) => {
+                tracing::debug!("the authority does not know what is to be replaced: {problem}");
+                wait_for(account.new_order(&new()))
+            }
+            other => other,
+        }?,
         None => wait_for(account.new_order(&new()))?,
     };
     let got = prove(&mut order, options.proof, shown, stop).and_then(|()| sign(&mut order, options, stop));

@@ -12,7 +12,7 @@ use instant_acme::CertificateIdentifier;
 
 use super::AcmeOptions;
 use super::client::WaitingClient;
-use super::information::{self, Advice};
+use super::information::{self, Advice, LATEST, USUAL};
 use super::order::{self, Shown, Signed};
 use super::schedule;
 use super::state::{Life, StateFolder};
@@ -91,9 +91,10 @@ impl Renewer {
             let mut got = Got::default();
             loop {
                 got.ask(&options, &client, &folder);
-                let wait = match look(&options, &folder, &got) {
+                let rest = look(&options, &folder, &got);
+                let wait = match rest.filter(|_| got.unwritten.is_none()) {
                     Some(wait) => {
-                        (failures, got.unwritten) = (0, None);
+                        failures = 0;
                         wait
                     }
                     None => {
@@ -158,12 +159,13 @@ impl Got {
     fn ask(&mut self, options: &AcmeOptions, client: &WaitingClient, folder: &StateFolder) {
         let life = folder.life().filter(|life| !life.is_placeholder);
         let Some(id) = life.and_then(|life| life.id) else { return self.advice = None };
-        let is_known = |(of, advice): &(CertificateIdentifier<'_>, Advice)| *of == id && now() < advice.again;
-        if self.advice.as_ref().is_some_and(is_known) {
-            return;
-        }
-        let chance = chance_of(options, &id.to_string());
-        let advice = information::ask(client, &options.directory, &id, chance, now());
+        let before = self.advice.take().filter(|(of, _)| *of == id).map(|(_, advice)| advice);
+        // So far off it is only when the clock has been set back since.
+        let is_known = |advice: &Advice| (1..=LATEST).contains(&advice.again.saturating_sub(now()));
+        let advice = before.filter(is_known).unwrap_or_else(|| {
+            let chance = chance_of(options, &id.to_string());
+            told(information::ask(client, &options.directory, &id, chance, now()), before, now())
+        });
         self.advice = Some((id, advice));
     }
 
@@ -176,6 +178,15 @@ impl Got {
         self.names = folder.life().map(|life| life.names);
         Ok(())
     }
+}
+
+/// What holds after the authority was asked again: if it did not answer (it may be busy with just that), what it has said
+/// before.
+fn told(asked: io::Result<Advice>, before: Option<Advice>, now: i64) -> Advice {
+    asked.unwrap_or_else(|error| {
+        tracing::debug!("the authority does not say when to renew: {error}");
+        Advice { at: before.and_then(|advice| advice.at), again: now + USUAL }
+    })
 }
 
 /// How long there is nothing to do; `None` if there is.
@@ -237,6 +248,16 @@ fn renew(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_does_not_answer_has_not_changed_its_mind() {
+        let before = Advice { at: Some(500), again: 10 };
+        let failed = || Err(io::Error::other("503"));
+        assert_eq!(told(failed(), Some(before), 10), Advice { at: Some(500), again: 10 + USUAL });
+        assert_eq!(told(failed(), None, 10), Advice { at: None, again: 10 + USUAL });
+        let none = Advice { at: None, again: 70 };
+        assert_eq!(told(Ok(none), Some(before), 10), none);
+    }
 
     #[test]
     fn what_was_signed_is_not_lost_when_it_cannot_be_written() {

@@ -60,9 +60,9 @@ pub(super) struct Arguments {
     /// A connection for each request
     #[arg(long)]
     close: bool,
-    /// How long to count
-    #[arg(short, long, value_name = "SECONDS", default_value_t = 10.0, value_parser = seconds)]
-    duration: f64,
+    /// How long to count; 10 if it is not given, and with --speed as long as the log is
+    #[arg(short, long, value_name = "SECONDS", value_parser = seconds)]
+    duration: Option<f64>,
     /// How long to ask before that, uncounted
     #[arg(long, value_name = "SECONDS", default_value_t = 1.0, value_parser = seconds)]
     warm_up: f64,
@@ -187,7 +187,7 @@ fn options(arguments: &Arguments) -> anyhow::Result<Options> {
         if let Some(speed) = arguments.speed {
             let table = replay.seconds.and_then(|seconds| Timetable::new(&seconds, speed));
             timetable = Some(table.with_context(|| {
-                format!("{}: it does not say when everything was asked for", file.display())
+                format!("{}: it does not say when the first was asked for; leave --speed out", file.display())
             })?);
         }
         (all, order) = (replay.targets, replay.order);
@@ -195,7 +195,11 @@ fn options(arguments: &Arguments) -> anyhow::Result<Options> {
     let targets = Targets::new(url, &all, !arguments.close).map_err(Usage)?;
     let secrecy = if url.secured { Some(secrecy(arguments)?) } else { None };
     let addr = resolve(url, arguments.net)?;
-    let duration = Duration::from_secs_f64(arguments.duration.max(0.001));
+    let duration = match (arguments.duration, &timetable) {
+        (Some(seconds), _) => Duration::from_secs_f64(seconds.max(0.001)),
+        (None, Some(table)) => table.length().min(MAX_REPLAY),
+        (None, None) => Duration::from_secs(10),
+    };
     Ok(Options {
         mix: match arguments.zipf {
             _ if !order.is_empty() => Mix::in_order(&order),
@@ -216,6 +220,9 @@ fn options(arguments: &Arguments) -> anyhow::Result<Options> {
         ..Options::new(addr, Arc::new(targets))
     })
 }
+
+/// However slowly a log is to be asked for.
+const MAX_REPLAY: Duration = Duration::from_secs(24 * 3600);
 
 /// Where systems keep the certificates of authorities.
 const SYSTEMS_AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
@@ -289,6 +296,10 @@ fn heading(arguments: &Arguments, options: &Options) -> String {
         n => format!(" and {} more", n - 1),
     };
     let how = match (rate, arguments.random) {
+        (None, _) if arguments.speed.is_some_and(|speed| speed != 1.0) => {
+            format!("when the log says, {} times as fast", arguments.speed.unwrap_or(1.0))
+        }
+        (None, _) if arguments.speed.is_some() => "when the log says".to_owned(),
         (None, _) => "asking again when answered".to_owned(),
         (Some(rate), false) => format!("{rate} requests a second"),
         (Some(rate), true) => format!("{rate} requests a second at random"),

@@ -150,7 +150,6 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Days since 1970 to (year, month, day) by counting, the way a calendar does.
     #[test]
     fn the_day_of_the_week_need_not_be_said() {
         for unix in (0..20).map(|day| 784_111_777 + day * 86_400) {
@@ -160,6 +159,7 @@ mod tests {
         assert_eq!(parse_without_weekday("31 Feb 2020", "08:49:37"), None);
     }
 
+    /// Days since 1970 to (year, month, day) by counting, the way a calendar does.
     fn civil(mut days: u64) -> (u64, usize, u64) {
         let leap = |y: u64| (y.is_multiple_of(4) && !y.is_multiple_of(100)) || y.is_multiple_of(400);
         let mut year = 1970;

@@ -11,7 +11,8 @@ pub struct Replay {
     pub targets: Vec<String>,
     /// Numbers of targets, in the order of the log.
     pub order: Vec<u32>,
-    /// When each was asked for, in seconds since 1970, if the log says it of all.
+    /// When each was asked for, in seconds since 1970, if the log says it of the first: a line that does not say it
+    /// counts as its predecessor.
     pub seconds: Option<Vec<u64>>,
     /// Lines that are no GET with an answer of less than 400: these are left out.
     pub skipped: usize,
@@ -22,7 +23,7 @@ impl Replay {
     pub fn of_log(text: &str) -> Replay {
         let mut replay = Replay::default();
         let mut numbers: HashMap<String, u32> = HashMap::new();
-        let mut seconds = Some(Vec::new());
+        let mut seconds: Option<Vec<u64>> = Some(Vec::new());
         for line in text.lines().filter(|line| !line.trim().is_empty()) {
             let (target, second) = match line.starts_with('{') {
                 true => of_json(line),
@@ -38,10 +39,10 @@ impl Replay {
                 next
             });
             replay.order.push(number);
-            match (&mut seconds, second) {
-                (Some(seconds), Some(second)) => seconds.push(second),
-                _ => seconds = None,
-            }
+            seconds = seconds.and_then(|mut seconds| {
+                seconds.push(second.or(seconds.last().copied())?);
+                Some(seconds)
+            });
         }
         replay.seconds = seconds.filter(|seconds| !seconds.is_empty());
         replay
@@ -59,7 +60,7 @@ fn of_json(line: &str) -> (Option<String>, Option<u64>) {
 
 /// `... [06/Nov/1994:08:49:37 +0100] "...`, in seconds since 1970.
 fn second_of_combined(line: &str) -> Option<u64> {
-    let (before, _) = line.split_once("] \"")?;
+    let (before, _) = line.split_once("] \"GET ")?;
     let (_, time) = before.rsplit_once('[')?;
     let (time, zone) = time.split_once(' ')?;
     let (day, clock) = time.split_once(':')?;
@@ -119,12 +120,13 @@ mod tests {
         let replay = Replay::of_log(text);
         assert_eq!(replay.targets, ["/a", "/b?x=\"y\\A"]);
         assert_eq!((replay.order, replay.skipped), (vec![0, 1, 0], 6));
-        assert_eq!(replay.seconds, None, "of one it is not said");
+        assert_eq!(replay.seconds, Some(vec![784_111_777; 3]), "of one it is not said");
+        assert_eq!(Replay::of_log("{\"method\":\"GET\",\"status\":304,\"target\":\"/a\"}\n").seconds, None);
     }
 
     #[test]
     fn what_time_it_was_is_read() {
-        let text = "::1 - - [06/Nov/1994:08:49:37 +0000] \"GET /a HTTP/1.1\" 200 5 \"-\" \"-\"\n\
+        let text = "::1 - a] \"b [06/Nov/1994:08:49:37 +0000] \"GET /a HTTP/1.1\" 200 5 \"-\" \"-\"\n\
             ::1 - - [06/Nov/1994:09:49:38 +0100] \"GET /a HTTP/1.1\" 200 5 \"-\" \"-\"\n\
             ::1 - - [06/Nov/1994:05:19:39 -0330] \"GET /a HTTP/1.1\" 200 5 \"-\" \"-\"\n\
             ::1 - - [01/Jan/2020:00:00:00 +0000] \"GET /a HTTP/1.1\" 200 5 \"-\" \"-\"\n\
@@ -134,12 +136,12 @@ mod tests {
             Some(vec![784_111_777, 784_111_778, 784_111_779, 1_577_836_800, 784_111_780])
         );
         for bad in [
-            "[x] \"",
-            "[06/Nov/1994:08:49:37 0000] \"",
-            "[06/Nov:1 +0000] \"",
-            "[] \"",
-            "[: +9] \"",
-            "[é: é] \"",
+            "[x] \"GET ",
+            "[06/Nov/1994:08:49:37 0000] \"GET ",
+            "[06/Nov:1 +0000] \"GET ",
+            "[] \"GET ",
+            "[: +9] \"GET ",
+            "[é: é] \"GET ",
         ] {
             assert_eq!(second_of_combined(bad), None, "{bad}");
         }

@@ -4,7 +4,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -33,6 +33,8 @@ pub struct Manners {
     pub recalls: usize,
     /// It wants proofs by TLS-ALPN-01, not by HTTP.
     pub by_tls: bool,
+    /// It refuses orders that are to take the place of a certificate (`alreadyReplaced`).
+    pub replaced_before: bool,
     /// It adds a name to those that were asked for.
     pub more_names: bool,
 }
@@ -244,6 +246,14 @@ fn answer(method: &str, path: &str, body: &[u8], shared: &(Mutex<State>, Condvar
                 state.refused += 1;
                 return problem("rateLimited", "too many of them");
             }
+            if state.manners.replaced_before && !payload["replaces"].is_null() {
+                state.refused += 1;
+                return problem("alreadyReplaced", "by another one");
+            }
+            // Before anything is shown.
+            if state.manners.by_tls {
+                state = until_it_is_known_where(state, &shared.1);
+            }
             let wanted = payload["identifiers"].as_array().unwrap().iter();
             let names: Vec<String> = wanted.map(|name| name["value"].as_str().unwrap().to_owned()).collect();
             let proved = vec![None; names.len()];
@@ -260,11 +270,7 @@ fn answer(method: &str, path: &str, body: &[u8], shared: &(Mutex<State>, Condvar
                 header["kid"].as_str().unwrap().rsplit('/').next().unwrap().parse::<usize>().unwrap();
             let wanted = format!("{}.{}", token(of, at), thumbprint(&state.accounts[account]));
             let name = state.orders[of].names[at].clone();
-            while state.port.is_none() {
-                let (again, timeout) = shared.1.wait_timeout(state, Duration::from_secs(20)).unwrap();
-                state = again;
-                assert!(!timeout.timed_out(), "nobody says where to ask");
-            }
+            state = until_it_is_known_where(state, &shared.1);
             let port = state.port.unwrap();
             let by_tls = state.manners.by_tls;
             drop(state);
@@ -304,6 +310,13 @@ fn answer(method: &str, path: &str, body: &[u8], shared: &(Mutex<State>, Condvar
         "certificate" => (200, String::new(), state.orders[number(1)].chain.clone().unwrap()),
         other => panic!("{other}"),
     }
+}
+
+fn until_it_is_known_where<'a>(state: MutexGuard<'a, State>, changed: &Condvar) -> MutexGuard<'a, State> {
+    let patience = Duration::from_secs(20);
+    let (state, timeout) = changed.wait_timeout_while(state, patience, |state| state.port.is_none()).unwrap();
+    assert!(!timeout.timed_out(), "nobody says where to ask");
+    state
 }
 
 fn token(order: usize, at: usize) -> String {
