@@ -259,6 +259,13 @@ impl Stack {
         }
     }
 
+    /// No connection gets a larger receive window than `most`, whatever [`tcp::Config`] says. For before the first begins.
+    pub(crate) fn limit_windows(&mut self, most: u32) {
+        for tcp in [&mut self.tcp, &mut self.tcp_in_order] {
+            tcp.max_window = tcp.max_window.min(most);
+        }
+    }
+
     /// Accepts connections to `port` of our address.
     ///
     /// # Errors

@@ -7,13 +7,17 @@
 //!             how it stands: opening, open, over
 //! ```
 //!
+//! The receive buffer, and with it the window, begins with [`FIRST_WINDOW`] and grows by as much as the application reads, so a
+//! peer has what it sends kept only by who takes it; what all have grown by is bounded ([`Spare`]).
+//!
 //! The application asks for a look when there is something for the stack ([`State::announced`]): to send, a window that
 //! opens, an end. One request stands for all until the look is made, under the same lock.
 
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll};
 
 use super::outgoing::BLOCK_BYTES;
@@ -21,10 +25,35 @@ use super::wait::{Tell, WaitList, call, lock};
 use super::{Ending, SocketLimits};
 use crate::application::{CloseReason, Key};
 
+/// What a connection may receive before anything is read: any that somebody opens, and nobody has accepted, costs that.
+const FIRST_WINDOW: usize = 64 << 10;
+
+/// What the receive buffers of all connections may still grow by.
+#[derive(Debug)]
+pub(super) struct Spare(AtomicUsize);
+
+impl Spare {
+    pub(super) fn new(bytes: usize) -> Spare {
+        Spare(AtomicUsize::new(bytes))
+    }
+
+    /// Takes as much of `wanted` as there is.
+    fn take(&self, wanted: usize) -> usize {
+        let less = |spare: usize| Some(spare - spare.min(wanted));
+        let result = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+        result.map_or(0, |before| before.min(wanted))
+    }
+
+    fn give(&self, bytes: usize) {
+        self.0.fetch_add(bytes, Ordering::Relaxed);
+    }
+}
+
 /// A connection, as both sides see it.
 #[derive(Debug)]
 pub(crate) struct Duplex {
     limits: SocketLimits,
+    spare: Arc<Spare>,
     state: Mutex<State>,
 }
 
@@ -43,6 +72,8 @@ struct State {
     key: Option<Key>,
     addrs: Option<(SocketAddr, SocketAddr)>,
     received: VecDeque<u8>,
+    /// How many bytes that may be; never less than it was.
+    capacity: usize,
     /// The window that the stack was told last.
     window: usize,
     /// The peer's FIN has come.
@@ -76,13 +107,15 @@ pub(super) struct Look {
 }
 
 impl Duplex {
-    pub(super) fn new(limits: SocketLimits) -> Duplex {
+    pub(super) fn new(limits: SocketLimits, spare: Arc<Spare>) -> Duplex {
+        let capacity = first_window(&limits);
         let state = State {
             phase: Phase::Opening,
             key: None,
             addrs: None,
             received: VecDeque::new(),
-            window: limits.receive_bytes,
+            capacity,
+            window: capacity,
             is_read_out: false,
             reads_shut: false,
             blocks: Vec::new(),
@@ -94,12 +127,23 @@ impl Duplex {
             readers: WaitList::default(),
             writers: WaitList::default(),
         };
-        Duplex { limits, state: Mutex::new(state) }
+        Duplex { limits, spare, state: Mutex::new(state) }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
     }
+}
+
+impl Drop for Duplex {
+    fn drop(&mut self) {
+        let grown = self.lock().capacity - first_window(&self.limits);
+        self.spare.give(grown);
+    }
+}
+
+fn first_window(limits: &SocketLimits) -> usize {
+    limits.receive_bytes.clamp(1, FIRST_WINDOW)
 }
 
 /// The application's side.
@@ -161,9 +205,13 @@ impl Duplex {
         if state.received.is_empty() {
             state.received.shrink_to(BLOCK_BYTES);
         }
+        let growth = len.min(self.limits.receive_bytes.saturating_sub(state.capacity));
+        if growth > 0 {
+            state.capacity += self.spare.take(growth);
+        }
         // A window that has opened by a quarter is news, and one that was shut opens by that before all is read.
-        let free = self.limits.receive_bytes - state.received.len();
-        let tell = free.saturating_sub(state.window) >= self.limits.receive_bytes.div_ceil(4);
+        let free = state.capacity - state.received.len();
+        let tell = free.saturating_sub(state.window) >= state.capacity.div_ceil(4);
         Poll::Ready(Ok((len, state.announce(tell))))
     }
 
@@ -321,7 +369,7 @@ impl Duplex {
             if state.is_dropped || state.reads_shut {
                 return (bytes.len(), state.is_dropped);
             }
-            let taken = bytes.len().min(self.limits.receive_bytes - state.received.len());
+            let taken = bytes.len().min(state.capacity - state.received.len());
             state.received.extend(&bytes[..taken]);
             (taken, state.readers.take())
         };
@@ -332,8 +380,13 @@ impl Duplex {
     /// The receive window.
     pub(super) fn window(&self) -> usize {
         let mut state = self.lock();
-        state.window = self.limits.receive_bytes - state.received.len();
+        state.window = state.capacity - state.received.len();
         state.window
+    }
+
+    /// What the receive window is when nothing waits to be read.
+    pub(super) fn capacity(&self) -> usize {
+        self.lock().capacity
     }
 
     pub(super) fn receive_finished(&self) {

@@ -48,6 +48,7 @@ use crate::stack::{ConnectError, SendError, Stack};
 
 pub(crate) use accepting::Accepting;
 pub(crate) use duplex::Duplex;
+use duplex::Spare;
 pub(crate) use handles::Patience;
 pub use handles::{TcpListener, TcpStream, UdpChannel};
 pub(crate) use mailbox::Mailbox;
@@ -60,8 +61,11 @@ pub(crate) use wait::{Answer, block};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SocketLimits {
-    /// Bytes of a connection that have come and are not read: its receive window at most.
+    /// Bytes of a connection that have come and are not read: its receive window at most, if [`crate::tcp::Config::max_window`] is
+    /// not less. At least 1. A window begins with 64 KiB, and grows with what the application reads.
     pub receive_bytes: usize,
+    /// Bytes by which the windows of all connections together may grow beyond those 64 KiB each.
+    pub grown_bytes: usize,
     /// Bytes of a connection that are written and not acknowledged.
     pub send_bytes: usize,
     /// Connections of a listener that wait to be accepted; beyond, clients are refused.
@@ -76,6 +80,7 @@ impl Default for SocketLimits {
     fn default() -> SocketLimits {
         SocketLimits {
             receive_bytes: 4_000_000,
+            grown_bytes: 256 << 20,
             send_bytes: 4_000_000,
             backlog: 1024,
             datagram_bytes: 1 << 20,
@@ -135,6 +140,9 @@ impl Ending {
 pub struct Sockets {
     inbox: Arc<Inbox>,
     limits: SocketLimits,
+    spare: Arc<Spare>,
+    /// The stack knows how large windows may be.
+    is_set_up: bool,
     connections: Slab<Record>,
     listeners: HashMap<u16, Arc<Accepting>>,
     mailboxes: HashMap<UdpSocket, Arc<Mailbox>>,
@@ -167,10 +175,12 @@ pub struct SocketStream {
 
 impl Sockets {
     /// None yet.
-    fn new(inbox: Arc<Inbox>, limits: SocketLimits) -> Sockets {
+    fn new(inbox: Arc<Inbox>, limits: SocketLimits, spare: Arc<Spare>) -> Sockets {
         Sockets {
             inbox,
             limits,
+            spare,
+            is_set_up: false,
             connections: Slab::new(),
             listeners: HashMap::new(),
             mailboxes: HashMap::new(),
@@ -214,6 +224,9 @@ impl Sockets {
 
     /// Does what was asked for meanwhile; due in each turn before the stack's work, for who turns it ([`Network::apart`]).
     pub fn obey(&mut self, now: Instant, stack: &mut Stack) {
+        if !std::mem::replace(&mut self.is_set_up, true) {
+            stack.limit_windows(u32::try_from(self.limits.receive_bytes.max(1)).unwrap_or(u32::MAX));
+        }
         for order in self.inbox.take() {
             match order {
                 Order::Look(duplex) => self.look(now, &duplex, stack),
@@ -289,7 +302,7 @@ impl Application for Sockets {
 
     fn accept(&mut self, _now: Instant, pcb: Pcb) -> Option<Key> {
         let listener = Arc::clone(self.listeners.get(&pcb.local().port())?);
-        let duplex = Arc::new(Duplex::new(self.limits));
+        let duplex = Arc::new(Duplex::new(self.limits, Arc::clone(&self.spare)));
         let key = self.keep(pcb, Arc::clone(&duplex), true)?;
         if !listener.push(duplex) {
             self.connections.remove(key.0 as usize);
@@ -368,6 +381,10 @@ impl Stream for SocketStream {
 
     fn window(&self) -> usize {
         self.duplex.window()
+    }
+
+    fn capacity(&self) -> usize {
+        self.duplex.capacity()
     }
 
     fn receive_finished(&mut self, _now: Instant) {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use runtime::event_loop::Waker;
 use runtime::time::Instant;
 
-use super::duplex::Duplex;
+use super::duplex::{Duplex, Spare};
 use super::wait::{Answer, Tell, ask, lock};
 use super::{Accepting, Ending, Mailbox, SocketLimits, Sockets, gone};
 use crate::application::UdpSocket;
@@ -108,6 +108,7 @@ pub struct Network {
 struct NetworkShared {
     inbox: Arc<Inbox>,
     limits: SocketLimits,
+    spare: Arc<Spare>,
     thread: Mutex<Option<JoinHandle<io::Result<bool>>>>,
 }
 
@@ -169,8 +170,10 @@ impl Network {
     /// [`Sockets::obey`] in each turn. Nothing ends the waits of such a loop, unless by [`Network::wake_by`].
     pub fn apart(limits: SocketLimits) -> (Network, Sockets) {
         let inbox = Arc::<Inbox>::default();
-        let sockets = Sockets::new(Arc::clone(&inbox), limits);
-        (Network { shared: Arc::new(NetworkShared { inbox, limits, thread: Mutex::default() }) }, sockets)
+        let spare = Arc::new(Spare::new(limits.grown_bytes));
+        let sockets = Sockets::new(Arc::clone(&inbox), limits, Arc::clone(&spare));
+        let shared = NetworkShared { inbox, limits, spare, thread: Mutex::default() };
+        (Network { shared: Arc::new(shared) }, sockets)
     }
 
     /// What ends a wait of who turns the stack, once there is something for it. Counts once.
@@ -251,7 +254,7 @@ impl Network {
 
     /// Begins to open a connection: how it goes is seen at the connection itself.
     pub(crate) fn open(&self, remote: SocketAddr) -> Arc<Duplex> {
-        let duplex = Arc::new(Duplex::new(self.shared.limits));
+        let duplex = Arc::new(Duplex::new(self.shared.limits, Arc::clone(&self.shared.spare)));
         let mut opening = Opening(Some(Arc::clone(&duplex)));
         let call = move |now, stack: &mut Stack, sockets: &mut Sockets| {
             let Some(duplex) = opening.0.take() else { return };

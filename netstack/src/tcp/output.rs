@@ -508,6 +508,7 @@ impl Pcb {
             return;
         }
         let limit = self.rcv.growth.as_ref().map_or(config.first_window(), |growth| growth.limit());
+        let limit = limit.min(u32::try_from(stream.capacity()).unwrap_or(u32::MAX));
         let free = u32::try_from(stream.window()).unwrap_or(u32::MAX).min(limit);
         // What the header can say, so that the edge does not seem to move back by rounding.
         let sayable = (0xffff << self.rcv.scale).min(free >> self.rcv.scale << self.rcv.scale);

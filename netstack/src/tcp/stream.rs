@@ -59,6 +59,12 @@ pub trait Stream: PayloadSource {
     /// call [`crate::stack::Stack::wake`].
     fn window(&self) -> usize;
 
+    /// The most that [`Stream::window`] may be as things stand (RCV.BUFF of RFC 9293 section 3.8.6.2.2): a window opens by half
+    /// of that, or a segment, and not by less. Has to be right only where it is below two segments.
+    fn capacity(&self) -> usize {
+        usize::MAX
+    }
+
     /// The peer's FIN: no byte will follow those already received. (Half-close: sending goes on until
     /// `is_finished()`.)
     fn receive_finished(&mut self, now: Instant) {
@@ -115,6 +121,10 @@ impl<S: Stream + ?Sized> Stream for &mut S {
 
     fn window(&self) -> usize {
         (**self).window()
+    }
+
+    fn capacity(&self) -> usize {
+        (**self).capacity()
     }
 
     fn receive_finished(&mut self, now: Instant) {
