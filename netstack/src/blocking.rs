@@ -29,7 +29,11 @@ fn wait<T>(
     limit: Option<Duration>,
     poll: impl FnMut(&mut Context<'_>) -> Poll<io::Result<T>>,
 ) -> io::Result<T> {
-    let deadline = if patience.none { Some(Clock::now()) } else { limit.map(|limit| Clock::now() + limit) };
+    // A time that no clock can say is never.
+    let deadline = match patience.none {
+        true => Some(Clock::now()),
+        false => limit.and_then(|limit| Clock::now().checked_add(limit)),
+    };
     block(deadline, poll).unwrap_or_else(|| Err(io::ErrorKind::WouldBlock.into()))
 }
 
@@ -97,8 +101,7 @@ impl Network {
     /// # Errors
     /// [`io::ErrorKind::AddrInUse`] if somebody does, [`io::ErrorKind::InvalidInput`] for port 0.
     pub fn listen_on(&self, port: u16) -> io::Result<TcpListener> {
-        let accepting = answer_of(&self.listen(port))??;
-        Ok(TcpListener::new(self.clone(), accepting, port))
+        answer_of(&self.listen(port))?
     }
 
     /// A UDP socket that gets what anybody sends to `port`, or to a free one.
@@ -106,7 +109,7 @@ impl Network {
     /// # Errors
     /// [`io::ErrorKind::AddrInUse`] if somebody has it, or there is none.
     pub fn bind(&self, port: Option<u16>) -> io::Result<UdpChannel> {
-        Ok(UdpChannel::new(self.clone(), answer_of(&self.bind_udp(port, None))??))
+        answer_of(&self.bind_udp(port, None))?
     }
 
     /// A UDP socket, of `port` or a free one, that speaks to `remote` alone.
@@ -114,7 +117,7 @@ impl Network {
     /// # Errors
     /// As [`Network::bind`]; [`io::ErrorKind::InvalidInput`] if the peer cannot be spoken to.
     pub fn bind_to(&self, port: Option<u16>, remote: SocketAddr) -> io::Result<UdpChannel> {
-        Ok(UdpChannel::new(self.clone(), answer_of(&self.bind_udp(port, Some(remote)))??))
+        answer_of(&self.bind_udp(port, Some(remote)))?
     }
 
     /// The stack's counters.

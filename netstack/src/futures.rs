@@ -34,24 +34,23 @@ impl Network {
         Ok(stream)
     }
 
-    /// As [`Network::listen_on`].
+    /// As [`Network::listen_on`]. A future that is dropped leaves the port free.
     ///
     /// # Errors
     /// As [`Network::listen_on`].
     pub async fn listen_async(&self, port: u16) -> io::Result<TcpListener> {
         let answer = self.listen(port);
-        let accepting = poll_fn(|cx| answer.poll(cx)).await??;
-        Ok(TcpListener::new(self.clone(), accepting, port))
+        poll_fn(|cx| answer.poll(cx)).await?
     }
 
-    /// As [`Network::bind`], or [`Network::bind_to`] where there is a `remote`.
+    /// As [`Network::bind`], or [`Network::bind_to`] where there is a `remote`. A future that is dropped leaves the
+    /// port free.
     ///
     /// # Errors
     /// As those.
     pub async fn bind_async(&self, port: Option<u16>, remote: Option<SocketAddr>) -> io::Result<UdpChannel> {
         let answer = self.bind_udp(port, remote);
-        let parts = poll_fn(|cx| answer.poll(cx)).await??;
-        Ok(UdpChannel::new(self.clone(), parts))
+        poll_fn(|cx| answer.poll(cx)).await?
     }
 }
 

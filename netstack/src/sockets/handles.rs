@@ -160,7 +160,7 @@ impl Drop for TcpListener {
 }
 
 impl TcpListener {
-    pub(crate) fn new(network: Network, accepting: Arc<Accepting>, port: u16) -> TcpListener {
+    pub(super) fn new(network: Network, accepting: Arc<Accepting>, port: u16) -> TcpListener {
         TcpListener { network, accepting, port }
     }
 
@@ -194,7 +194,7 @@ impl Drop for UdpChannel {
 }
 
 impl UdpChannel {
-    pub(crate) fn new(network: Network, (socket, mailbox): (UdpSocket, Arc<Mailbox>)) -> UdpChannel {
+    pub(super) fn new(network: Network, socket: UdpSocket, mailbox: Arc<Mailbox>) -> UdpChannel {
         UdpChannel { network, socket, mailbox, patience: Mutex::default() }
     }
 

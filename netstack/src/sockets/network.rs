@@ -13,12 +13,12 @@ use runtime::time::Instant;
 
 use super::duplex::{Duplex, Spare};
 use super::wait::{Answer, Tell, ask, lock};
-use super::{Accepting, Ending, Mailbox, SocketLimits, Sockets, gone};
+use super::{Accepting, Ending, Mailbox, SocketLimits, Sockets, TcpListener, UdpChannel, gone};
 use crate::application::UdpSocket;
 use crate::device::Device;
 use crate::device::tap::TapDevice;
 use crate::driver::{self, Driver};
-use crate::stack::{BindError, ListenError, Stack};
+use crate::stack::Stack;
 use crate::sys::link;
 
 /// Something for the stack's thread.
@@ -230,12 +230,14 @@ impl Network {
         self.ask(|_, stack, _| with(stack))
     }
 
-    pub(crate) fn listen(&self, port: u16) -> Answer<Result<Arc<Accepting>, ListenError>> {
+    /// The listener is made where it begins, so that an answer that nobody waits for any more ends it again.
+    pub(crate) fn listen(&self, port: u16) -> Answer<io::Result<TcpListener>> {
+        let network = self.clone();
         self.ask(move |_, stack, sockets| {
             stack.listen(port)?;
             let accepting = Arc::new(Accepting::new(sockets.limits.backlog));
             sockets.listeners.insert(port, Arc::clone(&accepting));
-            Ok(accepting)
+            Ok(TcpListener::new(network, accepting, port))
         })
     }
 
@@ -270,11 +272,13 @@ impl Network {
         duplex
     }
 
+    /// Made where it begins, as a listener is.
     pub(crate) fn bind_udp(
         &self,
         port: Option<u16>,
         remote: Option<SocketAddr>,
-    ) -> Answer<Result<(UdpSocket, Arc<Mailbox>), BindError>> {
+    ) -> Answer<io::Result<UdpChannel>> {
+        let network = self.clone();
         self.ask(move |_, stack, sockets| {
             let socket = match remote {
                 Some(remote) => stack.connect_udp(port, remote)?,
@@ -282,7 +286,7 @@ impl Network {
             };
             let mailbox = Arc::new(Mailbox::new(sockets.limits));
             sockets.mailboxes.insert(socket, Arc::clone(&mailbox));
-            Ok((socket, mailbox))
+            Ok(UdpChannel::new(network, socket, mailbox))
         })
     }
 
