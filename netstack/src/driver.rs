@@ -304,6 +304,11 @@ impl<D: Device, A: Application> Driver<D, A> {
         self.more
     }
 
+    /// Whether the device had no room for what there may be to send.
+    pub fn waits_for_room(&self) -> bool {
+        self.waits_for_room
+    }
+
     /// The time of the last turn.
     pub fn now(&self) -> Instant {
         self.events.now()

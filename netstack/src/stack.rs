@@ -403,6 +403,17 @@ impl Stack {
         None
     }
 
+    /// Whether packets wait that are no connection's: datagrams, rests of them, answers; for their turn, or for a neighbour's
+    /// address.
+    pub fn has_queued(&self) -> bool {
+        self.has_datagrams() || self.queues.has_control()
+    }
+
+    /// Whether datagrams wait for their turn.
+    pub(crate) fn has_datagrams(&self) -> bool {
+        self.datagrams.waiting() > 0
+    }
+
     /// When [`Stack::handle_timeout`] wants to be called; `None` while no timer runs. May be early, never late.
     pub fn poll_timeout(&self) -> Option<Instant> {
         [

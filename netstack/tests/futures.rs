@@ -19,7 +19,7 @@ use futures_util::{AsyncReadExt, AsyncWriteExt};
 use netstack::device::Device;
 use netstack::device::fault::{Faults, Random};
 use netstack::device::wire::{self, WireDevice};
-use netstack::sockets::{Network, SocketLimits, Sockets, TcpStream};
+use netstack::sockets::{Network, SocketLimits, Sockets, TcpListener, TcpStream};
 use netstack::stack::{Config, Stack};
 use proptest::prelude::*;
 use runtime::time::Instant;
@@ -186,7 +186,10 @@ async fn read_all(mut stream: TcpStream, tag: u32, mut random: Random) -> u64 {
     }
 }
 
-fn pairs(seed: u64, faults: Faults, limits: SocketLimits, connections: u64) -> u64 {
+/// Bytes that arrived, looks at tasks, and how long it took.
+type Run = (u64, u64, Instant);
+
+fn pairs(seed: u64, faults: Faults, limits: SocketLimits, connections: u64) -> Run {
     let wire = wire::Config { faults, ..wire::Config::default() };
     let mut world = World::new(wire, seed, limits);
     let mut random = Random::new(seed ^ 0x5eed);
@@ -237,9 +240,9 @@ fn pairs(seed: u64, faults: Faults, limits: SocketLimits, connections: u64) -> u
         futures_util::future::join(serve, futures_util::future::join_all(clients)).await;
     });
     world.run(Duration::from_secs(600));
+    let run = (*done.borrow(), world.executor.polls, world.now);
     assert_eq!(world.left(Duration::from_secs(90)), 0, "connections that nobody has are forgotten");
-    let total = *done.borrow();
-    total
+    run
 }
 
 proptest! {
@@ -267,8 +270,9 @@ proptest! {
 #[test]
 fn the_same_seed_is_the_same_run() {
     let faults = Faults { drop: 0.03, ..Faults::NONE };
-    let run = || pairs(7, faults, limits(8000, 8000), 8);
-    assert_eq!(run(), run());
+    let run = |seed| pairs(seed, faults, limits(8000, 8000), 8);
+    assert_eq!(run(7), run(7));
+    assert_ne!(run(7), run(8));
 }
 
 /// A connection that is dropped is closed as the kernel does it.
@@ -362,17 +366,29 @@ fn what_lingers_is_given_up() {
 /// Of an open that is given up nothing stays, whenever that is.
 #[test]
 fn an_open_that_is_dropped_is_given_up() {
-    for steps in 0..6 {
+    for steps in 0..12 {
         let mut world = World::new(wire::Config::default(), 3, limits(1000, 1000));
-        let client = world.client.network.clone();
+        let (server, client) = (world.server.network.clone(), world.client.network.clone());
+        let kept = Rc::new(RefCell::new(None));
+        let keep = Rc::clone(&kept);
+        world.executor.spawn(async move {
+            *keep.borrow_mut() = Some(server.listen_async(PORT).await.unwrap());
+        });
+        world.run(Duration::from_secs(1));
         let stream = client.begin_connect((SERVER, PORT).into());
         for _ in 0..steps {
             world.client.step(world.now);
             world.server.step(world.now);
             world.now = world.now + Duration::from_micros(50);
         }
+        let (sent, accepted) = (world.client.stack.stats().segments_out, world.server.stack.stats().accepted);
+        assert_eq!((sent > 0, accepted > 0), (steps > 1, steps > 7), "after {steps}");
         drop(stream);
-        assert_eq!(world.left(Duration::from_secs(1)), 0, "after {steps}");
+        // What was complete on the other side is ended there as any connection, by who accepts it.
+        let complete = world.server.sockets.len();
+        assert_eq!(world.left(Duration::from_secs(1)), complete, "after {steps}");
+        drop(kept.borrow_mut().take());
+        assert_eq!(world.left(Duration::from_secs(30)), 0, "after {steps}");
     }
 }
 
@@ -491,4 +507,94 @@ fn what_is_there_is_ready() {
         assert_eq!(read.unwrap(), 2);
     });
     world.run(Duration::from_secs(1));
+}
+
+/// One connection that is open, from a client to a server, and the listener.
+fn open_pair(world: &mut World) -> (TcpStream, TcpListener) {
+    let (server, client) = (world.server.network.clone(), world.client.network.clone());
+    let kept = Rc::new(RefCell::new(None));
+    let keep = Rc::clone(&kept);
+    world.executor.spawn(async move {
+        let listener = server.listen_async(PORT).await.unwrap();
+        let ours = client.connect_async((SERVER, PORT).into()).await.unwrap();
+        *keep.borrow_mut() = Some((ours, listener));
+    });
+    world.run(Duration::from_secs(1));
+    kept.borrow_mut().take().unwrap()
+}
+
+/// Buffers below a segment, and far more bytes than a window that nobody keeps would let through; nothing that is sent finds
+/// no room, and nobody waits for a timer each time.
+#[test]
+fn windows_below_a_segment() {
+    for receive in [300, 700, 1400, 2000, 5000] {
+        let mut world = World::new(wire::Config::default(), 9, limits(receive, 4000));
+        let (ours, listener) = open_pair(&mut world);
+        world.executor.spawn(write_all(ours, 1, 210_000, Random::new(1)));
+        world.executor.spawn(async move {
+            let (theirs, _) = listener.accept_async().await.unwrap();
+            assert_eq!(read_all(theirs, 1, Random::new(2)).await, 210_000);
+        });
+        world.run(Duration::from_secs(120));
+        let stats = world.client.stack.stats();
+        assert_eq!(stats.payload_retransmitted, 0, "with {receive} bytes");
+        eprintln!("{receive}: {:?}", world.now);
+    }
+}
+
+/// Who is not accepted has little kept, whatever the limits say; who is read gets more, and all together no more than is said.
+#[test]
+fn a_window_grows_by_what_is_read() {
+    let first = 65_536;
+    for grown in [0, 100_000, 1 << 28] {
+        let mut given = limits(1 << 20, 1 << 20);
+        given.grown_bytes = grown;
+        let mut world = World::new(wire::Config::default(), 10, given);
+        let (mut ours, listener) = open_pair(&mut world);
+        let mut writer = ours.clone();
+        world.executor.spawn(async move { writer.write_all(&[1; 1 << 20]).await.unwrap() });
+        world.run(Duration::from_secs(1));
+        world.left(Duration::from_secs(10));
+        let sent = world.client.stack.stats().payload_out;
+        assert!((60_000..=first).contains(&sent), "{sent} bytes for nobody");
+        let kept = Rc::new(RefCell::new(None));
+        let keep = Rc::clone(&kept);
+        world.executor.spawn(async move {
+            let (mut theirs, _) = listener.accept_async().await.unwrap();
+            theirs.read_exact(&mut [0; 1 << 20]).await.unwrap();
+            *keep.borrow_mut() = Some((theirs, listener));
+        });
+        world.run(Duration::from_secs(60));
+        let before = world.client.stack.stats().payload_out;
+        world.executor.spawn(async move {
+            ours.write_all(&[1; 1 << 20]).await.unwrap();
+            std::future::pending::<()>().await;
+        });
+        world.executor.turn();
+        world.left(Duration::from_secs(10));
+        let sent = world.client.stack.stats().payload_out - before;
+        let most = (first + grown as u64).min(1 << 20);
+        assert!(sent <= most && sent >= most.min(200_000) - 5000, "{sent} of {most} bytes");
+    }
+}
+
+/// A future that is dropped leaves the port free, whenever that is.
+#[test]
+fn a_port_that_nobody_waits_for_is_free() {
+    for steps in 0..3 {
+        let mut world = World::new(wire::Config::default(), 11, limits(1000, 1000));
+        let network = world.server.network.clone();
+        let mut listen = Box::pin(network.listen_async(PORT));
+        let mut bind = Box::pin(network.bind_async(Some(PORT), None));
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(listen.as_mut().poll(&mut cx).is_pending());
+        assert!(bind.as_mut().poll(&mut cx).is_pending());
+        (0..steps).for_each(|_| world.server.step(world.now));
+        drop((listen, bind));
+        world.executor.spawn(async move {
+            network.listen_async(PORT).await.unwrap();
+            network.bind_async(Some(PORT), None).await.unwrap();
+        });
+        world.run(Duration::from_secs(1));
+    }
 }

@@ -148,6 +148,10 @@ pub struct Sockets {
     mailboxes: HashMap<UdpSocket, Arc<Mailbox>>,
     /// Those of which datagrams found no room in the stack.
     waiting: Vec<UdpSocket>,
+    /// Of these, those that nobody has any more.
+    closing: Vec<UdpSocket>,
+    /// All is to be over by then: nothing begins any more.
+    until: Option<Instant>,
 }
 
 /// A connection: TCP's half, and the bytes.
@@ -185,6 +189,8 @@ impl Sockets {
             listeners: HashMap::new(),
             mailboxes: HashMap::new(),
             waiting: Vec::new(),
+            closing: Vec::new(),
+            until: None,
         }
     }
 
@@ -227,7 +233,8 @@ impl Sockets {
         if !std::mem::replace(&mut self.is_set_up, true) {
             stack.limit_windows(u32::try_from(self.limits.receive_bytes.max(1)).unwrap_or(u32::MAX));
         }
-        for order in self.inbox.take() {
+        let (orders, ends_within) = self.inbox.take();
+        for order in orders {
             match order {
                 Order::Look(duplex) => self.look(now, &duplex, stack),
                 Order::Send(socket) => {
@@ -238,7 +245,18 @@ impl Sockets {
                 Order::Call(call) => call(now, stack, self),
             }
         }
+        if self.until.is_none()
+            && let Some(limit) = ends_within
+        {
+            self.until = Some(now + limit);
+            self.listeners.keys().for_each(|port| drop(stack.unlisten(*port)));
+        }
         self.send_datagrams(stack);
+    }
+
+    /// Whether [`Sockets::obey`] has something to do at once, without being asked: the stack has room again for what found none.
+    pub fn has_more(&self, stack: &Stack) -> bool {
+        !self.waiting.is_empty() && !stack.has_datagrams()
     }
 
     fn look(&mut self, now: Instant, duplex: &Duplex, stack: &mut Stack) {
@@ -275,6 +293,21 @@ impl Sockets {
             }
             !all
         });
+        for socket in std::mem::take(&mut self.closing) {
+            self.close_udp(stack, socket);
+        }
+    }
+
+    /// Closes a socket once what it has written has gone to the stack.
+    fn close_udp(&mut self, stack: &mut Stack, socket: UdpSocket) {
+        if self.waiting.contains(&socket) {
+            self.closing.push(socket);
+            return;
+        }
+        stack.close_udp(socket);
+        if let Some(mailbox) = self.mailboxes.remove(&socket) {
+            mailbox.end(Ending::Gone);
+        }
     }
 
     /// Lets go of all: nothing will become of it any more.

@@ -75,8 +75,17 @@ impl Inbox {
         }
     }
 
-    pub(super) fn take(&self) -> Vec<Order> {
-        mem::take(&mut lock(&self.posted).orders)
+    /// The orders, and within what time all is to end. At once, so that all that was asked for before the end is among them.
+    pub(super) fn take(&self) -> (Vec<Order>, Option<Duration>) {
+        let mut posted = lock(&self.posted);
+        (mem::take(&mut posted.orders), posted.ends_within)
+    }
+
+    /// Takes no more, unless there is something; whether it is so.
+    fn end_if_empty(&self) -> bool {
+        let mut posted = lock(&self.posted);
+        posted.is_over |= posted.orders.is_empty();
+        posted.is_over
     }
 
     /// Takes no more.
@@ -93,9 +102,6 @@ impl Inbox {
         self.wake();
     }
 
-    fn ends_within(&self) -> Option<Duration> {
-        lock(&self.posted).ends_within
-    }
 }
 
 /// A stack, for any number of threads and tasks. Clones are the same network; it goes on until the last of them is gone, and
@@ -234,6 +240,9 @@ impl Network {
     pub(crate) fn listen(&self, port: u16) -> Answer<io::Result<TcpListener>> {
         let network = self.clone();
         self.ask(move |_, stack, sockets| {
+            if sockets.until.is_some() {
+                return Err(gone());
+            }
             stack.listen(port)?;
             let accepting = Arc::new(Accepting::new(sockets.limits.backlog));
             sockets.listeners.insert(port, Arc::clone(&accepting));
@@ -259,6 +268,9 @@ impl Network {
         let duplex = Arc::new(Duplex::new(self.shared.limits, Arc::clone(&self.shared.spare)));
         let mut opening = Opening(Some(Arc::clone(&duplex)));
         let call = move |now, stack: &mut Stack, sockets: &mut Sockets| {
+            if sockets.until.is_some() {
+                return;
+            }
             let Some(duplex) = opening.0.take() else { return };
             let result =
                 stack.connect(now, None, remote, |pcb| sockets.keep(pcb, Arc::clone(&duplex), false));
@@ -280,6 +292,9 @@ impl Network {
     ) -> Answer<io::Result<UdpChannel>> {
         let network = self.clone();
         self.ask(move |_, stack, sockets| {
+            if sockets.until.is_some() {
+                return Err(gone());
+            }
             let socket = match remote {
                 Some(remote) => stack.connect_udp(port, remote)?,
                 None => stack.bind_udp(port)?,
@@ -290,14 +305,11 @@ impl Network {
         })
     }
 
-    /// Closes a socket. What it has written goes out, if the stack has room for it.
+    /// Closes a socket. What it has written goes out.
     pub(super) fn close_udp(&self, socket: UdpSocket) {
         let call = move |_, stack: &mut Stack, sockets: &mut Sockets| {
             sockets.send_datagrams(stack);
-            stack.close_udp(socket);
-            if let Some(mailbox) = sockets.mailboxes.remove(&socket) {
-                mailbox.end(Ending::Gone);
-            }
+            sockets.close_udp(stack, socket);
         };
         self.shared.inbox.post(Order::Call(Box::new(call)));
     }
@@ -320,28 +332,21 @@ impl Drop for NetworkShared {
     }
 }
 
-/// The thread. Whether no connection was left.
+/// The thread. Whether nothing was left: no connection, and nothing to send.
 fn run<D: Device>(mut driver: Driver<D, Sockets>) -> io::Result<bool> {
-    let mut until: Option<Instant> = None;
     loop {
-        driver.wait(until)?;
+        let goes_on = driver.app().has_more(driver.stack());
+        let deadline = if goes_on { Some(Instant::ZERO) } else { driver.app().until };
+        driver.wait(deadline)?;
         let now = driver.now();
         let (stack, sockets) = driver.parts();
         sockets.obey(now, stack);
-        if until.is_none()
-            && let Some(limit) = sockets.inbox.ends_within()
-        {
-            until = Some(now + limit);
-            let ports: Vec<u16> = sockets.listeners.keys().copied().collect();
-            for port in ports {
-                stack.unlisten(port);
-            }
-        }
         driver.work()?;
-        let Some(until) = until else { continue };
-        let is_idle = driver.app().is_idle() && !driver.has_more();
-        if is_idle || now >= until {
-            return Ok(is_idle);
+        let Some(until) = driver.app().until else { continue };
+        let has_more = driver.has_more() || driver.waits_for_room() || driver.stack().has_queued();
+        let is_over = !has_more && driver.app().is_idle() && driver.app().inbox.end_if_empty();
+        if is_over || now >= until {
+            return Ok(is_over);
         }
     }
 }

@@ -156,6 +156,11 @@ impl Queues {
         self.control.push_front(rest);
     }
 
+    /// Whether packets of the stack's own wait, for their turn or for a neighbour.
+    pub(super) fn has_control(&self) -> bool {
+        !self.control.is_empty() || !self.waiting_control.is_empty()
+    }
+
     pub(super) fn enqueue(&mut self, key: Key, pcb: &mut Pcb) {
         if !pcb.link.queued {
             pcb.link.queued = true;
