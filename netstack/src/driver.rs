@@ -70,6 +70,17 @@ pub fn on_tap<A: Application>(
     prefix_len: u8,
     app: A,
 ) -> io::Result<Driver<TapDevice, A>> {
+    let (tap, stack) = tap_and_stack(name, kernel, ours, prefix_len)?;
+    Driver::new(tap, stack, app)
+}
+
+/// Both of them, apart.
+pub(crate) fn tap_and_stack(
+    name: &str,
+    kernel: Ipv4Addr,
+    ours: Ipv4Addr,
+    prefix_len: u8,
+) -> io::Result<(TapDevice, Stack)> {
     let tap = TapDevice::open(Some(name), true)?;
     match link::add_address(tap.name(), kernel, prefix_len) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
@@ -77,7 +88,7 @@ pub fn on_tap<A: Application>(
     }
     link::set_up(tap.name())?;
     let stack = Stack::new(config(&tap, ours, prefix_len)?);
-    Driver::new(tap, stack, app)
+    Ok((tap, stack))
 }
 
 /// A device, the stack on it, the application above, and the event loop under all.

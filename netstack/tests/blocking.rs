@@ -3,7 +3,7 @@
 
 mod support;
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{
@@ -11,7 +11,9 @@ use std::net::{
     UdpSocket as KernelSocket,
 };
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::net::UnixDatagram;
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::{Duration, Instant as Clock};
 
@@ -19,7 +21,7 @@ use netstack::device::fault::Random;
 use netstack::device::tap::TapDevice;
 use netstack::device::{Device, Received, TransmitError};
 use netstack::driver;
-use netstack::sockets::{Network, SocketLimits, TcpStream};
+use netstack::sockets::{Network, SocketLimits, TcpListener, TcpStream};
 use netstack::stack::{Config, Stack};
 use netstack::sys::{link, netns};
 use netstack::transmission::{Capabilities, RxChecksum, Transmission};
@@ -69,6 +71,28 @@ fn kernel_listener() -> (KernelListener, SocketAddr) {
     (listener, addr)
 }
 
+/// The next connection; a failure is no hang.
+fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
+    struct Unpark(thread::Thread);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Unpark>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let until = Clock::now() + PATIENCE;
+    loop {
+        if let Poll::Ready(stream) = listener.poll_accept(&mut Context::from_waker(&waker)) {
+            let stream = stream.unwrap();
+            let peer = stream.peer_addr().unwrap();
+            return (stream, peer);
+        }
+        let left = until.saturating_duration_since(Clock::now());
+        assert!(!left.is_zero(), "nobody connects");
+        thread::park_timeout(left);
+    }
+}
+
 fn kernel_connects(port: u16) -> KernelStream {
     let stream = KernelStream::connect_timeout(&(OURS, port).into(), PATIENCE).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -110,10 +134,10 @@ fn both_ways_against_the_kernel() {
             assert!(got == bytes(2, 1_500_000), "{} bytes", got.len());
             writer.join().unwrap();
         };
-        let stream = network.connect(addr).unwrap();
+        let stream = network.connect_timeout(addr, PATIENCE).unwrap();
         assert_eq!((stream.peer_addr().unwrap(), stream.local_addr().unwrap().ip()), (addr, OURS.into()));
         both_ways(stream);
-        let (stream, peer) = listener.accept().unwrap();
+        let (stream, peer) = accept(&listener);
         assert_eq!(peer.ip(), KERNELS);
         both_ways(stream);
         kernel.join().unwrap();
@@ -191,7 +215,8 @@ fn errors_are_of_their_kinds() {
         assert_eq!(network.connect(addr).unwrap_err().kind(), ErrorKind::ConnectionRefused);
         let silent = SocketAddr::from(([10, 81, 0, 99], 80));
         let error = network.connect_timeout(silent, Duration::from_millis(20)).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::TimedOut);
+        // On a machine that stood still the network is the first to know.
+        assert!(matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::HostUnreachable), "{error}");
         assert_eq!(network.connect(silent).unwrap_err().kind(), ErrorKind::HostUnreachable);
         let nowhere = SocketAddr::from(([192, 0, 2, 1], 80));
         assert_eq!(network.connect(nowhere).unwrap_err().kind(), ErrorKind::NetworkUnreachable);
@@ -269,9 +294,23 @@ fn the_end_of_a_network() {
     });
 }
 
+/// Frames on their way, and a bell that can be polled while there are any.
+#[derive(Default)]
+struct Way {
+    frames: VecDeque<Vec<u8>>,
+    /// Bells that rang and were not heard.
+    is_rung: bool,
+}
+
+/// More frames than ever wait here: what came beyond would be lost.
+const MOST_FRAMES: usize = 1 << 16;
+
 /// One end of a cable that loses frames, as two threads need it: with a descriptor.
 struct Cable {
-    socket: UnixDatagram,
+    /// To the other end and from there.
+    to: Arc<Mutex<Way>>,
+    from: Arc<Mutex<Way>>,
+    bell: UnixStream,
     number: u8,
     random: Random,
     loss: f64,
@@ -298,24 +337,34 @@ impl Device for Cable {
     }
 
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.socket.as_fd())
+        Some(self.bell.as_fd())
     }
 
     fn transmit(&mut self, _now: Instant, transmission: &Transmission<'_>) -> Result<(), TransmitError> {
         let frame = [transmission.headers, &transmission.payload_to_vec()].concat();
         if self.random.unit() >= self.loss {
-            // A full queue loses it as well.
-            let _ = self.socket.send(&frame);
+            let mut way = self.to.lock().unwrap();
+            assert!(way.frames.len() < MOST_FRAMES, "too many frames wait");
+            way.frames.push_back(frame);
+            if !std::mem::replace(&mut way.is_rung, true) {
+                // The other end may be gone.
+                let _ = (&self.bell).write(&[1]);
+            }
         }
         Ok(())
     }
 
     fn receive(&mut self, _now: Instant) -> io::Result<Option<Received<'_>>> {
-        match self.socket.recv(&mut self.rx) {
-            Ok(len) => Ok(Some(Received { bytes: &self.rx[..len], checksum: RxChecksum::Valid })),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
-            Err(error) => Err(error),
-        }
+        let mut way = self.from.lock().unwrap();
+        let Some(frame) = way.frames.pop_front() else {
+            if std::mem::take(&mut way.is_rung) {
+                (&self.bell).read_exact(&mut [0])?;
+            }
+            return Ok(None);
+        };
+        drop(way);
+        self.rx = frame;
+        Ok(Some(Received { bytes: &self.rx, checksum: RxChecksum::Valid }))
     }
 
     fn stats(&self) -> netstack::device::Stats {
@@ -324,15 +373,17 @@ impl Device for Cable {
 }
 
 fn cable(loss: f64, limits: SocketLimits) -> (Network, Network) {
-    let (a, b) = UnixDatagram::pair().unwrap();
-    let start = |socket: UnixDatagram, number: u8| {
-        socket.set_nonblocking(true).unwrap();
-        let device = Cable { socket, number, random: Random::new(number.into()), loss, rx: vec![0; 2000] };
+    let (bell_a, bell_b) = UnixStream::pair().unwrap();
+    let (there, back) = (Arc::<Mutex<Way>>::default(), Arc::<Mutex<Way>>::default());
+    let start = |bell: UnixStream, to: &Arc<Mutex<Way>>, from: &Arc<Mutex<Way>>, number: u8| {
+        let (to, from) = (Arc::clone(to), Arc::clone(from));
+        let device =
+            Cable { to, from, bell, number, random: Random::new(number.into()), loss, rx: Vec::new() };
         let addr = Ipv4Addr::new(10, 82, 0, number);
         let config = Config::new(device.hardware_addr(), addr, 24, [number; 16]);
         Network::start_with(device, Stack::new(config), limits).unwrap()
     };
-    (start(a, 1), start(b, 2))
+    (start(bell_a, &there, &back, 1), start(bell_b, &back, &there, 2))
 }
 
 /// Many threads with buffers so small that each waits all the time: whoever slept through a wake-up would hang here.
@@ -346,7 +397,7 @@ fn many_threads_lose_no_wake_up() {
         let mut peers = HashSet::new();
         let threads: Vec<_> = (0..16)
             .map(|_| {
-                let (stream, peer) = listener.accept().unwrap();
+                let (stream, peer) = accept(&listener);
                 peers.insert(peer);
                 thread::spawn(move || io::copy(&mut &stream, &mut &stream).unwrap())
             })
@@ -358,7 +409,7 @@ fn many_threads_lose_no_wake_up() {
         .map(|number| {
             let here = here.clone();
             thread::spawn(move || {
-                let stream = here.connect(([10, 82, 0, 2], 7).into()).unwrap();
+                let stream = here.connect_timeout(([10, 82, 0, 2], 7).into(), PATIENCE).unwrap();
                 let copy = stream.clone();
                 let writer = thread::spawn(move || {
                     let mut random = Random::new(number.into());
@@ -397,8 +448,8 @@ fn many_threads_lose_no_wake_up() {
 fn one_connection_for_many_threads() {
     let (here, there) = cable(0.0, small());
     let listener = there.listen_on(9).unwrap();
-    let stream = here.connect(([10, 82, 0, 2], 9).into()).unwrap();
-    let (theirs, _) = listener.accept().unwrap();
+    let stream = here.connect_timeout(([10, 82, 0, 2], 9).into(), PATIENCE).unwrap();
+    let (theirs, _) = accept(&listener);
     let readers: Vec<_> = (0..4)
         .map(|_| {
             let mut theirs = theirs.clone();
@@ -427,4 +478,69 @@ fn one_connection_for_many_threads() {
         counts.iter_mut().zip(of_one).for_each(|(count, more)| *count += more);
     }
     assert_eq!(counts[..5], [100_000, 100_000, 100_000, 100_000, 0]);
+}
+
+/// A time that no clock can say is never, and no panic.
+#[test]
+fn the_longest_time() {
+    let (here, there) = cable(0.0, small());
+    let listener = there.listen_on(9).unwrap();
+    let mut stream = here.connect_timeout(([10, 82, 0, 2], 9).into(), Duration::MAX).unwrap();
+    let (mut theirs, _) = accept(&listener);
+    stream.set_read_timeout(Some(Duration::MAX)).unwrap();
+    stream.set_write_timeout(Some(Duration::MAX)).unwrap();
+    theirs.write_all(b"x").unwrap();
+    stream.read_exact(&mut [0]).unwrap();
+    stream.write_all(b"y").unwrap();
+    drop((stream, theirs, listener));
+    assert!(here.finish(Duration::MAX).unwrap());
+}
+
+/// What was written goes out before a network says that it is finished, however much of it waits: for the peer's address, and
+/// for room in the stack. A socket is closed, and nothing else comes that could wake the network.
+#[test]
+fn no_datagram_is_left_behind() {
+    let mut limits = SocketLimits::default();
+    limits.datagram_bytes = 64 << 20;
+    for number in [1u32, 100, 5000] {
+        let (here, there) = cable(0.0, limits);
+        let theirs = there.bind(Some(9)).unwrap();
+        theirs.set_read_timeout(Some(PATIENCE)).unwrap();
+        let to = SocketAddr::from(([10, 82, 0, 2], 9));
+        let ours = here.bind(None).unwrap();
+        if number > 64 {
+            // Of datagrams that wait for an address few are kept, as everywhere.
+            ours.send_to(b"first", to).unwrap();
+            theirs.receive(&mut [0; 8]).unwrap();
+        }
+        for number in 0..number {
+            ours.send_to(&[&number.to_be_bytes()[..], &[7; 1000]].concat(), to).unwrap();
+        }
+        drop(ours);
+        assert!(here.finish(PATIENCE).unwrap());
+        for number in 0..number {
+            let mut got = [0; 4];
+            theirs.receive(&mut got).unwrap();
+            assert_eq!(got, number.to_be_bytes());
+        }
+    }
+}
+
+/// Nothing begins in a network that ends.
+#[test]
+fn nothing_begins_while_it_ends() {
+    let (here, there) = cable(0.0, small());
+    let listener = there.listen_on(9).unwrap();
+    let stream = here.connect_timeout(([10, 82, 0, 2], 9).into(), PATIENCE).unwrap();
+    let theirs = accept(&listener);
+    let clone = here.clone();
+    let ending = thread::spawn(move || here.finish(PATIENCE).unwrap());
+    // Until it is told, it takes in.
+    while clone.listen_on(10).map(drop).is_ok() {}
+    assert_eq!(clone.bind(None).map(drop).unwrap_err().kind(), ErrorKind::NotConnected);
+    let error = clone.connect(([10, 82, 0, 2], 9).into()).map(drop).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotConnected);
+    assert!(!ending.is_finished(), "a connection stands");
+    drop((stream, theirs));
+    assert!(ending.join().unwrap());
 }

@@ -16,10 +16,8 @@ use super::wait::{Answer, Tell, ask, lock};
 use super::{Accepting, Ending, Mailbox, SocketLimits, Sockets, TcpListener, UdpChannel, gone};
 use crate::application::UdpSocket;
 use crate::device::Device;
-use crate::device::tap::TapDevice;
 use crate::driver::{self, Driver};
 use crate::stack::Stack;
-use crate::sys::link;
 
 /// Something for the stack's thread.
 pub(super) enum Order {
@@ -162,13 +160,7 @@ impl Network {
     /// # Errors
     /// Without the right to make TAP devices, or if the name or the address cannot be had.
     pub fn on_tap(name: &str, kernel: Ipv4Addr, ours: Ipv4Addr, prefix_len: u8) -> io::Result<Network> {
-        let tap = TapDevice::open(Some(name), true)?;
-        match link::add_address(tap.name(), kernel, prefix_len) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            result => result?,
-        }
-        link::set_up(tap.name())?;
-        let stack = Stack::new(driver::config(&tap, ours, prefix_len)?);
+        let (tap, stack) = driver::tap_and_stack(name, kernel, ours, prefix_len)?;
         Network::start(tap, stack)
     }
 
