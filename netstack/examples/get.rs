@@ -17,11 +17,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let network = Network::on_tap(tap, [10, 77, 0, 1].into(), [10, 77, 0, 2].into(), 24)?;
     let mut stream = network.connect_timeout(server, Duration::from_secs(20))?;
     stream.set_read_timeout(Some(Duration::from_secs(20)))?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {server}\r\nConnection: close\r\n\r\n")?;
+    // HTTP/1.0, in which nothing comes in chunks, and the end of the connection is that of the file.
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: {server}\r\n\r\n")?;
     let mut answer = BufReader::new(stream);
     let (mut line, mut len) = (String::new(), None);
     answer.by_ref().take(1 << 10).read_line(&mut line)?;
-    if !line.starts_with("HTTP/1.1 200 ") {
+    if !line.starts_with("HTTP/1.1 200 ") && !line.starts_with("HTTP/1.0 200 ") {
         return Err(format!("{server} says: {line}").into());
     }
     while line != "\r\n" {
@@ -30,6 +31,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         match line.split_once(':') {
             Some((name, value)) if name.eq_ignore_ascii_case("content-length") => {
                 len = Some(value.trim().parse::<u64>()?);
+            }
+            Some((name, _)) if name.eq_ignore_ascii_case("transfer-encoding") => {
+                return Err(
+                    format!("{server} sends the file in a coding that it was not asked for: {line}").into()
+                );
             }
             None if line != "\r\n" => return Err("its head breaks off".into()),
             _ => {}

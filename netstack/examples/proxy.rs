@@ -36,7 +36,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let network = Network::on_tap(tap, [10, 77, 0, 1].into(), [10, 77, 0, 2].into(), 24)?;
     let listener = network.listen_on(80)?;
     for client in listener.incoming() {
-        thread::spawn(move || serve(client, server));
+        // A client for whom no thread can be had is dropped, and the others are served on.
+        let _ = thread::Builder::new().spawn(move || serve(client, server));
     }
     network.finish(std::time::Duration::ZERO)?;
     Ok(())

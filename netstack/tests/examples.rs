@@ -183,8 +183,13 @@ fn get() {
     let port = server.local_addr().expect("bound").port();
     let copy = file.clone();
     let serving = thread::spawn(move || {
-        let answers: [(&str, &[u8]); 3] =
-            [("200 OK", &copy), ("200 OK", &copy[..1000]), ("404 Not Found", b"")];
+        let answers: [(&str, &[u8]); 5] = [
+            ("HTTP/1.1 200 OK", &copy),
+            ("HTTP/1.0 200 OK", &copy),
+            ("HTTP/1.1 200 OK", &copy[..1000]),
+            ("HTTP/1.1 404 Not Found", b""),
+            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked", b""),
+        ];
         for (status, body) in answers {
             let (mut stream, _) = server.accept().expect("the client comes");
             let mut head = Vec::new();
@@ -193,8 +198,8 @@ fn get() {
                 stream.read_exact(&mut byte).expect("a head");
                 head.extend(byte);
             }
-            assert!(head.starts_with(b"GET /file HTTP/1.1\r\n"), "{}", String::from_utf8_lossy(&head));
-            write!(stream, "HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n", copy.len()).expect("write");
+            assert!(head.starts_with(b"GET /file HTTP/1.0\r\n"), "{}", String::from_utf8_lossy(&head));
+            write!(stream, "{status}\r\nContent-Length: {}\r\n\r\n", copy.len()).expect("write");
             stream.write_all(body).expect("write");
         }
     });
@@ -209,11 +214,15 @@ fn get() {
             String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned(),
         )
     };
-    assert_eq!(run(), (true, "20000000 bytes\n".to_owned()));
-    assert!(std::fs::read(&to).expect("written") == file, "another file");
+    for _ in 0..2 {
+        assert_eq!(run(), (true, "20000000 bytes\n".to_owned()));
+        assert!(std::fs::read(&to).expect("written") == file, "another file");
+    }
     let (is_whole, text) = run();
     assert!(!is_whole && text.contains("1000 bytes came of 20000000"), "{text}");
     let (is_there, text) = run();
     assert!(!is_there && text.contains("404"), "{text}");
+    let (is_taken, text) = run();
+    assert!(!is_taken && text.contains("Transfer-Encoding"), "{text}");
     serving.join().expect("served");
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use super::duplex::Duplex;
-use super::wait::{WaitList, call, lock};
+use super::wait::{WaitList, call, lock, wait_by};
 
 /// A listener's queue.
 #[derive(Debug)]
@@ -33,10 +33,7 @@ impl Accepting {
         match queue.connections.pop_front() {
             Some(connection) => Poll::Ready(Ok(connection)),
             None if queue.is_over => Poll::Ready(Err(super::gone())),
-            None => {
-                queue.waiting.add(cx);
-                Poll::Pending
-            }
+            None => wait_by(queue, cx, |queue| &mut queue.waiting),
         }
     }
 

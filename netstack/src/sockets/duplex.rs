@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll};
 
 use super::outgoing::BLOCK_BYTES;
-use super::wait::{Tell, WaitList, call, lock};
+use super::wait::{Tell, WaitList, call, lock, wait_by};
 use super::{Ending, SocketLimits};
 use crate::application::{CloseReason, Key};
 
@@ -150,12 +150,9 @@ fn first_window(limits: &SocketLimits) -> usize {
 impl Duplex {
     /// Whether it is open, or why not.
     pub(crate) fn poll_open(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut state = self.lock();
+        let state = self.lock();
         match state.phase {
-            Phase::Opening => {
-                state.writers.add(cx);
-                Poll::Pending
-            }
+            Phase::Opening => wait_by(state, cx, |state| &mut state.writers),
             Phase::Open => Poll::Ready(Ok(())),
             Phase::Over(Ending::Closed(CloseReason::Finished)) => Poll::Ready(Ok(())),
             Phase::Over(ending) => Poll::Ready(Err(ending.error())),
@@ -170,7 +167,6 @@ impl Duplex {
         keeps: bool,
     ) -> Poll<io::Result<(usize, Tell)>> {
         let mut state = self.lock();
-        let state = &mut *state;
         if state.reads_shut || buffers.iter().all(|buffer| buffer.is_empty()) {
             return Poll::Ready(Ok((0, Tell::NO)));
         }
@@ -178,12 +174,10 @@ impl Duplex {
             return match state.phase {
                 _ if state.is_read_out => Poll::Ready(Ok((0, Tell::NO))),
                 Phase::Over(ending) => Poll::Ready(Err(ending.error())),
-                Phase::Opening | Phase::Open => {
-                    state.readers.add(cx);
-                    Poll::Pending
-                }
+                Phase::Opening | Phase::Open => wait_by(state, cx, |state| &mut state.readers),
             };
         }
+        let state = &mut *state;
         let mut len = 0;
         for buffer in buffers {
             let (front, back) = state.received.as_slices();
@@ -234,8 +228,7 @@ impl Duplex {
         }
         let room = self.limits.send_bytes.saturating_sub(state.unacknowledged);
         if room == 0 || state.phase == Phase::Opening {
-            state.writers.add(cx);
-            return Poll::Pending;
+            return wait_by(state, cx, |state| &mut state.writers);
         }
         let mut left = room;
         for buffer in buffers {
@@ -249,14 +242,11 @@ impl Duplex {
 
     /// Whether all that was written is acknowledged.
     pub(crate) fn poll_flushed(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut state = self.lock();
+        let state = self.lock();
         match state.phase {
             _ if state.unacknowledged == 0 => Poll::Ready(Ok(())),
             Phase::Over(ending) => Poll::Ready(Err(ending.error())),
-            Phase::Opening | Phase::Open => {
-                state.writers.add(cx);
-                Poll::Pending
-            }
+            Phase::Opening | Phase::Open => wait_by(state, cx, |state| &mut state.writers),
         }
     }
 

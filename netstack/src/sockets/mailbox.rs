@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 
 use runtime::buffer::{Aggregate, Shared, Slice};
 
-use super::wait::{Tell, WaitList, call, lock};
+use super::wait::{Tell, WaitList, call, lock, wait_by};
 use super::{Ending, SocketLimits};
 
 /// What a datagram counts beside its bytes: empty ones are not free.
@@ -62,8 +62,7 @@ impl Mailbox {
         if let Some(ending) = letters.over {
             return Poll::Ready(Err(ending.error()));
         }
-        letters.readers.add(cx);
-        Poll::Pending
+        wait_by(letters, cx, |letters| &mut letters.readers)
     }
 
     /// Takes a datagram to be sent, if there is room for it.
@@ -83,8 +82,7 @@ impl Mailbox {
         }
         let weight = bytes.len() + OVERHEAD;
         if !letters.written.is_empty() && letters.written_bytes + weight > self.limits.datagram_bytes {
-            letters.writers.add(cx);
-            return Poll::Pending;
+            return wait_by(letters, cx, |letters| &mut letters.writers);
         }
         letters.written_bytes += weight;
         let payload = Aggregate::from(Slice::from(Shared::from(bytes.to_vec())));

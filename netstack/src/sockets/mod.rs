@@ -249,7 +249,9 @@ impl Sockets {
             && let Some(limit) = ends_within
         {
             self.until = Some(now + limit);
-            self.listeners.keys().for_each(|port| drop(stack.unlisten(*port)));
+            for port in self.listeners.keys() {
+                stack.unlisten(*port);
+            }
         }
         self.send_datagrams(stack);
     }

@@ -99,7 +99,6 @@ impl Inbox {
         drop(posted);
         self.wake();
     }
-
 }
 
 /// A stack, for any number of threads and tasks. Clones are the same network; it goes on until the last of them is gone, and

@@ -27,14 +27,16 @@ impl Outgoing {
         if block.len() < SHORT
             && let Some((_, last)) = self.blocks.back_mut()
         {
-            if last.capacity() - last.len() >= block.len() {
+            let together = last.len() + block.len();
+            if together <= BLOCK_BYTES {
+                if together > last.capacity() {
+                    // Twice as much each time, so that few bytes hold few and each is moved about once.
+                    let capacity = (2 * last.capacity()).clamp(together, BLOCK_BYTES);
+                    last.reserve_exact(capacity - last.len());
+                }
                 last.extend_from_slice(&block);
                 return;
             }
-            let mut own = Vec::with_capacity(BLOCK_BYTES);
-            own.extend_from_slice(&block);
-            self.blocks.push_back((start, own));
-            return;
         }
         self.blocks.push_back((start, block));
     }
@@ -107,5 +109,22 @@ mod tests {
             outgoing.push(vec![i as u8]);
         }
         assert!(outgoing.blocks.len() < 6, "{} blocks", outgoing.blocks.len());
+    }
+
+    /// Nor memory that is not of its size: a short block after a full one, again and again, and one alone.
+    #[test]
+    fn short_blocks_hold_little() {
+        let mut outgoing = Outgoing::default();
+        let held = |outgoing: &Outgoing| -> usize {
+            outgoing.blocks.iter().map(|(_, block)| block.capacity()).sum()
+        };
+        outgoing.push(vec![0; 10]);
+        assert!(held(&outgoing) <= 20, "{} bytes for 10", held(&outgoing));
+        for _ in 0..100 {
+            outgoing.push(vec![0; BLOCK_BYTES]);
+            outgoing.push(vec![0; 10]);
+        }
+        let len = outgoing.end() as usize;
+        assert!(held(&outgoing) <= len + len / 10, "{} bytes for {len}", held(&outgoing));
     }
 }

@@ -18,15 +18,44 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Who waits for the same.
+///
+/// A future that is dropped leaves its waker behind. So once there are many, all are called and marked: who still waits looks
+/// again and adds itself, which takes the mark off; who has not done so when there are many again is let go of, as it was
+/// called and has not been back since. There are never more than twice as many as wait and thrice [`FEW`].
 #[derive(Debug, Default)]
-pub(super) struct WaitList(SmallVec<[Waker; 1]>);
+pub(super) struct WaitList {
+    waiting: SmallVec<[Waiting; 1]>,
+    /// As many are many; less than [`FEW`] are not.
+    many: usize,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    waker: Waker,
+    was_called: bool,
+}
+
+const FEW: usize = 64;
 
 impl WaitList {
-    /// Adds one, once however often it looks.
-    pub(super) fn add(&mut self, cx: &Context<'_>) {
-        if !self.0.iter().any(|waker| waker.will_wake(cx.waker())) {
-            self.0.push(cx.waker().clone());
+    /// Adds one, once however often it looks. Those that are to be called once the lock is open.
+    #[must_use]
+    fn add(&mut self, cx: &Context<'_>) -> WaitList {
+        if let Some(known) = self.waiting.iter_mut().find(|known| known.waker.will_wake(cx.waker())) {
+            known.was_called = false;
+            return WaitList::default();
         }
+        let mut called = WaitList::default();
+        if self.waiting.len() >= self.many.max(FEW) {
+            self.waiting.retain(|known| !known.was_called);
+            self.many = self.waiting.len() + self.waiting.len() / 4 + FEW;
+            for known in &mut self.waiting {
+                known.was_called = true;
+                called.waiting.push(Waiting { waker: known.waker.clone(), was_called: true });
+            }
+        }
+        self.waiting.push(Waiting { waker: cx.waker().clone(), was_called: false });
+        called
     }
 
     /// All of them, for [`call`] once the lock is open.
@@ -36,14 +65,26 @@ impl WaitList {
 
     /// Those of another as well.
     pub(super) fn and(mut self, other: WaitList) -> WaitList {
-        self.0.extend(other.0);
+        self.waiting.extend(other.waiting);
         self
     }
 }
 
 /// Wakes them.
 pub(super) fn call(waiting: WaitList) {
-    waiting.0.into_iter().for_each(Waker::wake);
+    waiting.waiting.into_iter().for_each(|waiting| waiting.waker.wake());
+}
+
+/// Has the task wait by one of the lists under a lock, which opens.
+pub(super) fn wait_by<S, T>(
+    mut state: MutexGuard<'_, S>,
+    cx: &Context<'_>,
+    list: impl FnOnce(&mut S) -> &mut WaitList,
+) -> Poll<T> {
+    let called = list(&mut state).add(cx);
+    drop(state);
+    call(called);
+    Poll::Pending
 }
 
 /// Whether the stack's thread has to be told of a change, which must be done once the lock is open.
@@ -166,10 +207,7 @@ impl<T> Answer<T> {
         match asked.answer.take() {
             Some(answer) => Poll::Ready(Ok(answer)),
             None if asked.is_over => Poll::Ready(Err(super::gone())),
-            None => {
-                asked.waiting.add(cx);
-                Poll::Pending
-            }
+            None => wait_by(asked, cx, |asked| &mut asked.waiting),
         }
     }
 }
@@ -177,5 +215,52 @@ impl<T> Answer<T> {
 impl<T> fmt::Debug for Answer<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Answer").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    #[derive(Default)]
+    struct Count(AtomicUsize);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Count>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Futures that look once and are dropped, while some wait on: few are kept, and none of those that wait is forgotten.
+    #[test]
+    fn who_does_not_come_back_is_let_go_of() {
+        for waiters in [0usize, 1, 63, 64, 65, 300] {
+            let counts: Vec<Arc<Count>> = (0..waiters).map(|_| Arc::default()).collect();
+            let mut seen = vec![0; waiters];
+            let mut list = WaitList::default();
+            let mut calls = 0;
+            for dropped in 0..10_000 {
+                // Who was called looks again, sooner or later.
+                for (count, seen) in counts.iter().zip(&mut seen) {
+                    let called = count.0.load(Ordering::Relaxed);
+                    if dropped == 0 || (called > *seen && dropped % 7 == 0) {
+                        *seen = called;
+                        let waker = Waker::from(Arc::clone(count));
+                        call(list.add(&Context::from_waker(&waker)));
+                    }
+                }
+                let waker = Waker::from(Arc::<Count>::default());
+                let called = list.add(&Context::from_waker(&waker));
+                calls += called.waiting.len();
+                call(called);
+                assert!(list.waiting.len() <= 3 * FEW + 4 * waiters, "{} kept", list.waiting.len());
+            }
+            assert!(calls <= 4 * 10_000, "{calls} calls");
+            call(list.take());
+            for (count, seen) in counts.iter().zip(seen) {
+                assert!(count.0.load(Ordering::Relaxed) > seen, "one of {waiters} sleeps for ever");
+            }
+        }
     }
 }
