@@ -237,11 +237,7 @@ impl Sockets {
         for order in orders {
             match order {
                 Order::Look(duplex) => self.look(now, &duplex, stack),
-                Order::Send(socket) => {
-                    if !self.waiting.contains(&socket) {
-                        self.waiting.push(socket);
-                    }
-                }
+                Order::Send(socket) => self.has_datagrams_of(socket),
                 Order::Call(call) => call(now, stack, self),
             }
         }
@@ -274,6 +270,12 @@ impl Sockets {
             stream.linger_mark = stream.acknowledged;
         }
         stack.wake(key);
+    }
+
+    fn has_datagrams_of(&mut self, socket: UdpSocket) {
+        if !self.waiting.contains(&socket) {
+            self.waiting.push(socket);
+        }
     }
 
     /// Hands datagrams to the stack, as far as it has room.

@@ -51,12 +51,21 @@ struct Posted {
 impl Inbox {
     /// Puts an order there; whether anybody will read it.
     fn post(&self, order: Order) -> bool {
+        self.put(|orders| orders.push(order))
+    }
+
+    /// Puts it before all others. Who lets go of a port may ask for it again at once, by an order that is there already.
+    fn post_first(&self, order: Order) -> bool {
+        self.put(|orders| orders.insert(0, order))
+    }
+
+    fn put(&self, put: impl FnOnce(&mut Vec<Order>)) -> bool {
         let is_first = {
             let mut posted = lock(&self.posted);
             if posted.is_over {
                 return false;
             }
-            posted.orders.push(order);
+            put(&mut posted.orders);
             posted.orders.len() == 1
         };
         // Who put the first has called, or is about to: it is read by a turn that takes the others as well.
@@ -212,7 +221,9 @@ impl Network {
     ) -> Answer<T> {
         let (promised, answer) = ask();
         let call = move |now, stack: &mut Stack, sockets: &mut Sockets| {
-            promised.keep(with(now, stack, sockets));
+            if promised.is_wanted() {
+                promised.keep(with(now, stack, sockets));
+            }
         };
         // An order that nobody reads is dropped, and its promise with it.
         self.shared.inbox.post(Order::Call(Box::new(call)));
@@ -251,7 +262,7 @@ impl Network {
                 sockets.look(now, &duplex, stack);
             }
         };
-        self.shared.inbox.post(Order::Call(Box::new(call)));
+        self.shared.inbox.post_first(Order::Call(Box::new(call)));
     }
 
     /// Begins to open a connection: how it goes is seen at the connection itself.
@@ -299,10 +310,11 @@ impl Network {
     /// Closes a socket. What it has written goes out.
     pub(super) fn close_udp(&self, socket: UdpSocket) {
         let call = move |_, stack: &mut Stack, sockets: &mut Sockets| {
+            sockets.has_datagrams_of(socket);
             sockets.send_datagrams(stack);
             sockets.close_udp(stack, socket);
         };
-        self.shared.inbox.post(Order::Call(Box::new(call)));
+        self.shared.inbox.post_first(Order::Call(Box::new(call)));
     }
 }
 

@@ -184,6 +184,11 @@ pub(super) fn ask<T>() -> (Promised<T>, Answer<T>) {
 }
 
 impl<T> Promised<T> {
+    /// Whether somebody waits for the answer.
+    pub(super) fn is_wanted(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
+    }
+
     pub(super) fn keep(self, answer: T) {
         lock(&self.0).answer = Some(answer);
     }
