@@ -24,6 +24,7 @@ mod uring;
 
 pub use order::ReadOrder;
 pub(super) use order::Room;
+pub use registered::RingCounts;
 pub use threads::ReadThreads;
 pub use uring::UringQueue;
 

@@ -1,9 +1,9 @@
-//! What a ring was told of once, so that the kernel does not look it up again for each read: the memory of
-//! the cache, whose pages it locks then, and files that much is read from.
+//! What a ring was told of once, so that the kernel does not look it up again for each read: the memory of the cache, whose
+//! pages it locks then, and files that much is read from.
 //!
-//! Memory is registered in parts, each when a block in it is read for the first time: a cache takes memory as
-//! it needs it, and a big one would take seconds at once. Where something cannot be registered (an old
-//! kernel, a limit of locked memory), reads go on without.
+//! Memory is registered in parts, each when a block in it is read for the first time: a cache takes memory as it needs it, and
+//! a big one would take seconds at once. Where something cannot be registered (an old kernel), reads go on without; where not
+//! all can (a limit of locked memory), by the number of what is, and the others without.
 
 #![allow(unsafe_code, reason = "the kernel keeps the address of what is registered")]
 
@@ -30,8 +30,18 @@ pub(super) struct Registered {
     memory: Option<RegisteredMemory>,
     has_no_memory: bool,
     files: RegisteredFiles,
-    /// Reads that named both by their numbers.
-    pub(super) reads: u64,
+    counts: RingCounts,
+}
+
+/// What became of what a ring is told of once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RingCounts {
+    /// Reads from a registered file to registered memory so far.
+    pub reads: u64,
+    /// Parts of caches that are registered now.
+    pub parts: usize,
+    /// Parts so far that the kernel did not want to have registered.
+    pub refused: u64,
 }
 
 /// The memory of one cache. It stays where it is as long as it is registered.
@@ -39,6 +49,8 @@ struct RegisteredMemory {
     memory: Arc<SharedMemory>,
     part_bytes: usize,
     is_known: Vec<bool>,
+    /// No further part is tried: a refusal takes the time of locking one, and there is one for each further miss.
+    is_refused: bool,
 }
 
 #[derive(Default)]
@@ -66,7 +78,8 @@ impl Registered {
             }
             self.memory = RegisteredMemory::begin(ring, memory);
         }
-        let part = self.memory.as_mut().and_then(|memory| memory.part(ring, room));
+        let counts = &mut self.counts;
+        let part = self.memory.as_mut().and_then(|memory| memory.part(ring, room, counts));
         self.has_no_memory |= self.memory.is_none();
         part
     }
@@ -116,7 +129,17 @@ impl Registered {
             && ring.submitter().unregister_buffers().is_ok()
         {
             self.memory = None;
+            self.counts.parts = 0;
         }
+    }
+
+    /// A read goes by these numbers.
+    pub(super) fn note(&mut self, part: Option<u16>, file: Option<u32>) {
+        self.counts.reads += u64::from(part.is_some() && file.is_some());
+    }
+
+    pub(super) fn counts(&self) -> RingCounts {
+        self.counts
     }
 }
 
@@ -131,10 +154,15 @@ impl RegisteredMemory {
         let part_bytes = memory.len().div_ceil(MOST_PARTS).next_multiple_of(PART_BYTES);
         let parts = memory.len().div_ceil(part_bytes);
         ring.submitter().register_buffers_sparse(u32::try_from(parts).ok()?).ok()?;
-        Some(RegisteredMemory { memory: Arc::clone(memory), part_bytes, is_known: vec![false; parts] })
+        Some(RegisteredMemory {
+            memory: Arc::clone(memory),
+            part_bytes,
+            is_known: vec![false; parts],
+            is_refused: false,
+        })
     }
 
-    fn part(&mut self, ring: &IoUring, room: Range<usize>) -> Option<u16> {
+    fn part(&mut self, ring: &IoUring, room: Range<usize>, counts: &mut RingCounts) -> Option<u16> {
         let addresses = self.memory.addresses();
         // Room beside the cache is none of it.
         let at = room.start.checked_sub(addresses.start).filter(|_| room.end <= addresses.end)?;
@@ -145,10 +173,17 @@ impl RegisteredMemory {
             return None;
         }
         if !*self.is_known.get(part)? {
+            if self.is_refused {
+                return None;
+            }
             let whole = libc::iovec { iov_base: ptr::without_provenance_mut(start), iov_len: end - start };
-            // SAFETY: part of a mapping that `self` keeps. It goes only when the table is given up, or with
-            // the ring, which `UringQueue` has before this; the kernel writes to it only what a read says.
-            unsafe { ring.submitter().register_buffers_update(part as u32, &[whole], Some(&[0])) }.ok()?;
+            // SAFETY: part of a mapping that `self` keeps. It goes only when the table is given up, or with the ring, which
+            // `UringQueue` has before this; the kernel writes to it only what a read says.
+            let done = unsafe { ring.submitter().register_buffers_update(part as u32, &[whole], Some(&[0])) };
+            self.is_refused = done.is_err();
+            counts.refused += u64::from(self.is_refused);
+            done.ok()?;
+            counts.parts += 1;
             self.is_known[part] = true;
         }
         u16::try_from(part).ok()

@@ -1,12 +1,11 @@
-//! Reads by io_uring, a ring for each loop: begun all together at the end of a turn, ended where the loop
-//! wakes up. A block that goes to a frame of a cache in one piece ([`FileCache::aligned`]) is read to
-//! registered memory, from a registered file.
+//! Reads by io_uring, a ring for each loop: begun all together at the end of a turn, ended where the loop wakes up. A block that
+//! goes to a frame of a cache in one piece ([`FileCache::aligned`]) is read to registered memory, from a registered file.
 //!
 //! [`FileCache::aligned`]: crate::cache::FileCache::aligned
 
 #![allow(unsafe_code, reason = "the kernel writes to memory that a queue entry names")]
 
-use super::registered::Registered;
+use super::registered::{Registered, RingCounts};
 use super::{ReadOrder, ReadQueue};
 use io_uring::{IoUring, Probe, opcode, types};
 use runtime::stats::work::{Quantity, count};
@@ -39,7 +38,7 @@ struct UnderWay {
     rooms: Box<[[usize; 2]]>,
 }
 
-/// RingNumbers by which the ring knows where a block goes, and where it comes from.
+/// Numbers by which the ring knows where a block goes, and where it comes from.
 #[derive(Default)]
 struct RingNumbers {
     part: Option<u16>,
@@ -69,9 +68,9 @@ impl UringQueue {
         self
     }
 
-    /// Reads from registered files to registered memory so far.
-    pub fn registered_reads(&self) -> u64 {
-        self.registered.reads
+    /// What became of what it was told of once.
+    pub fn counts(&self) -> RingCounts {
+        self.registered.counts()
     }
 
     /// Whether there can be one.
@@ -138,7 +137,7 @@ impl UringQueue {
         drop(buffers);
         let part = self.registered.part_of(&self.ring, order, room);
         let file = part.and_then(|_| self.registered.file_of(&self.ring, order));
-        self.registered.reads += u64::from(file.is_some());
+        self.registered.note(part, file);
         RingNumbers { part, file }
     }
 
