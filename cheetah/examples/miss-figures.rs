@@ -21,7 +21,7 @@ use cheetah::reading::Reading;
 use cheetah::server::{Config, Server};
 use cheetah::site::{LazySite, pack};
 use fsstack::cache::policy::PolicyName;
-use fsstack::cache::reads::{Block, Damage, UringQueue};
+use fsstack::cache::reads::{Block, Damage, Lasting, UringQueue};
 use fsstack::cache::{BlockReader, BlockSource, FileCache, Wanted};
 use fsstack::device::{AtomicFile, FileDevice};
 use fsstack::image::build::Mtime;
@@ -67,6 +67,7 @@ struct Blocks {
     direct: File,
     /// At most those of a frame.
     block_bytes: usize,
+    lasting: Lasting,
 }
 
 impl BlockSource for Blocks {
@@ -78,8 +79,8 @@ impl BlockSource for Blocks {
         Some(self.direct.as_fd())
     }
 
-    fn is_lasting(&self) -> bool {
-        true
+    fn lasting(&self) -> Option<&Lasting> {
+        Some(&self.lasting)
     }
 
     fn place(&self, index: u64) -> std::io::Result<(u64, usize)> {
@@ -102,7 +103,8 @@ fn ours(path: &Path, block_bytes: usize, depth: usize, registers: bool, seed: u6
     let file = File::open(path)?;
     let blocks = file.metadata()?.len() / block_bytes as u64;
     let device = FileDevice::new(file.try_clone()?);
-    let source: Arc<dyn BlockSource> = Arc::new(Blocks { direct: device.open_direct()?, file, block_bytes });
+    let (direct, lasting) = (device.open_direct()?, Lasting::default());
+    let source: Arc<dyn BlockSource> = Arc::new(Blocks { direct, file, block_bytes, lasting });
     let bell = rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC)?;
     let queue = UringQueue::new(bell.as_fd()).context("no io_uring here")?;
     let queue = if registers { queue } else { queue.without_registering() };

@@ -2,7 +2,7 @@
 
 use super::misses::{MissPolicy, Missed, ReadGroups};
 use super::policy::{AnyPolicy, Hint, PolicyName};
-use super::reads::{Block, BlockOutcome, BlockRead, BlockReader, BlockSource, ReadOrder, Room};
+use super::reads::{Block, BlockOutcome, BlockRead, BlockReader, BlockSource, Lasting, ReadOrder, Room};
 use super::{Asker, BlockCache, Fill, Lookup, Stats};
 use runtime::buffer::{Pool, Shared, SharedMemory};
 use runtime::stats::work::{Quantity, count};
@@ -55,6 +55,7 @@ pub struct FileCache {
     misses: Box<dyn MissPolicy>,
     /// What all its frames lie in, if that is one piece.
     memory: Option<Arc<SharedMemory>>,
+    lasting: Lasting,
 }
 
 struct State {
@@ -134,12 +135,18 @@ impl FileCache {
             next_number: AtomicU64::new(0),
             misses: Box::new(ReadGroups),
             memory: None,
+            lasting: Lasting::default(),
         }
     }
 
     /// What all frames of an [`FileCache::aligned`] cache lie in.
     pub(super) fn memory(&self) -> Option<&Arc<SharedMemory>> {
         self.memory.as_ref()
+    }
+
+    /// By which rings hear of its end.
+    pub(super) fn lasting(&self) -> &Lasting {
+        &self.lasting
     }
 
     /// The same, which reads beside a missing block what `misses` says.

@@ -3,7 +3,7 @@
 
 use super::validate::Metadata;
 use super::{InodeId, OpenError, OpenOptions};
-use crate::cache::reads::Damage;
+use crate::cache::reads::{Damage, Lasting};
 use crate::cache::{BlockPart, BlockReader, BlockSource, FileCache, FileNumber, Wanted};
 use crate::device::{Device, FileDevice};
 use crate::format::extent::Extent;
@@ -112,6 +112,7 @@ struct ImageBlocks {
     block_bytes: u64,
     /// What pages are compared with, if they are, and from which offset on.
     page_sums: Option<(Arc<[u8]>, u64)>,
+    lasting: Lasting,
 }
 
 impl Data {
@@ -275,7 +276,8 @@ impl Blocks {
         let cache = options.cache.clone().unwrap_or_else(|| Arc::new(FileCache::new(OWN_CACHE_BYTES)));
         let direct = if options.direct { Some(file.open_direct()?) } else { None };
         let block_bytes = cache.block_bytes() as u64;
-        let image = Arc::new(ImageBlocks { file, direct, image_bytes, block_bytes, page_sums });
+        let lasting = Lasting::default();
+        let image = Arc::new(ImageBlocks { file, direct, image_bytes, block_bytes, page_sums, lasting });
         let (source, number) = (image.clone(), cache.number());
         Ok(Blocks { source, image, cache, number, groups: options.groups })
     }
@@ -313,8 +315,8 @@ impl BlockSource for ImageBlocks {
         self.direct.as_ref().map(AsFd::as_fd)
     }
 
-    fn is_lasting(&self) -> bool {
-        true
+    fn lasting(&self) -> Option<&Lasting> {
+        Some(&self.lasting)
     }
 
     fn place(&self, index: u64) -> io::Result<(u64, usize)> {

@@ -2,9 +2,12 @@
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses a part")]
 
 use fsstack::cache::policy::PolicyName;
-use fsstack::cache::reads::{Block, BlockRead, Damage, ReadOrder, ReadQueue, RingCounts, UringQueue};
+use fsstack::cache::reads::{
+    Block, BlockOutcome, BlockRead, Damage, Lasting, ReadOrder, ReadQueue, RingCounts, UringQueue,
+};
 use fsstack::cache::{BlockReader, BlockSource, FileCache, FileNumber, Wanted};
 use fsstack::device::FileDevice;
+use rustix::event::EventfdFlags;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -25,6 +28,7 @@ pub struct PastCache {
     file: File,
     pub direct: File,
     len: usize,
+    lasting: Lasting,
 }
 
 impl PastCache {
@@ -33,7 +37,7 @@ impl PastCache {
         let file = File::open(path).unwrap();
         let len = file.metadata().unwrap().len() as usize;
         match FileDevice::new(file.try_clone().unwrap()).open_direct() {
-            Ok(direct) => Some(Arc::new(PastCache { file, direct, len })),
+            Ok(direct) => Some(Arc::new(PastCache { file, direct, len, lasting: Lasting::default() })),
             Err(error) => {
                 eprintln!("skipped: no O_DIRECT at {}: {error}", path.display());
                 None
@@ -51,8 +55,8 @@ impl BlockSource for PastCache {
         Some(self.direct.as_fd())
     }
 
-    fn is_lasting(&self) -> bool {
-        true
+    fn lasting(&self) -> Option<&Lasting> {
+        Some(&self.lasting)
     }
 
     fn place(&self, index: u64) -> io::Result<(u64, usize)> {
@@ -99,7 +103,7 @@ pub struct WatchedRing {
 impl WatchedRing {
     /// `None`, said in a line, if there is no io_uring.
     pub fn new() -> Option<WatchedRing> {
-        let bell = rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC).unwrap();
+        let bell = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).unwrap();
         let queue = match UringQueue::new(bell.as_fd()) {
             Ok(queue) => Watched(Arc::new(Mutex::new(queue))),
             Err(error) => {
@@ -115,18 +119,12 @@ impl WatchedRing {
         self.queue.0.lock().unwrap().counts()
     }
 
-    /// Begins to read a block, which must not be there.
-    pub fn begin(&self, cache: &FileCacheOf, index: u64) -> BlockRead {
+    /// Begins to read a block, which must not be there, together with those up to another.
+    pub fn begin(&self, cache: &FileCacheOf, index: u64, group_end: u64) -> BlockRead {
         self.reader.begin(0, Vec::new());
         let FileCacheOf { cache, file, source } = cache;
-        let wanted = Wanted {
-            file: *file,
-            index,
-            group_end: index + 1,
-            owner: 0,
-            owner_bytes: BLOCK as u64,
-            owner_end: 0,
-        };
+        let (owner_bytes, owner_end) = (BLOCK as u64, 0);
+        let wanted = Wanted { file: *file, index, group_end, owner: 0, owner_bytes, owner_end };
         let block = cache.read(&wanted, source, &self.reader);
         drop(self.reader.end());
         match block {
@@ -135,9 +133,26 @@ impl WatchedRing {
         }
     }
 
+    /// Whether its loop, asleep since it had nothing to do, is woken.
+    pub fn is_woken(&self) -> bool {
+        let timeout = rustix::event::Timespec { tv_sec: 30, tv_nsec: 0 };
+        let mut bells = [rustix::event::PollFd::new(&self.bell, rustix::event::PollFlags::IN)];
+        rustix::event::poll(&mut bells, Some(&timeout)).unwrap() == 1
+    }
+
+    /// Turns until there is nothing to do, as a loop does that falls asleep then.
+    pub fn fall_asleep(&self) {
+        self.reader.turn();
+        while self.reader.has_work() {
+            self.reader.turn();
+        }
+        while rustix::io::read(&self.bell, &mut [0; 8]).is_ok() {}
+    }
+
     /// Reads blocks all at once, and compares them with what `bytes` has there and zeros.
     pub fn read(&self, cache: &FileCacheOf, indices: impl IntoIterator<Item = u64>, bytes: &[u8]) {
-        let begun: Vec<_> = indices.into_iter().map(|index| (index, self.begin(cache, index))).collect();
+        let begun: Vec<_> =
+            indices.into_iter().map(|index| (index, self.begin(cache, index, index + 1))).collect();
         for (index, read) in begun {
             let outcome = loop {
                 match read.outcome() {
@@ -154,6 +169,7 @@ impl WatchedRing {
 }
 
 /// A cache of a file's own, as a site has one.
+#[derive(Clone)]
 pub struct FileCacheOf {
     pub cache: Arc<FileCache>,
     pub file: FileNumber,
@@ -164,6 +180,18 @@ impl FileCacheOf {
     pub fn new(source: Arc<dyn BlockSource>, blocks: usize) -> FileCacheOf {
         let cache = Arc::new(FileCache::aligned((blocks * BLOCK) as u64, PolicyName::default()).unwrap());
         FileCacheOf { file: cache.number(), cache, source }
+    }
+
+    /// A block that is there.
+    pub fn known(&self, index: u64) -> Option<BlockOutcome> {
+        let (group_end, owner_bytes) = (index + 1, BLOCK as u64);
+        let wanted = Wanted { file: self.file, index, group_end, owner: 0, owner_bytes, owner_end: 0 };
+        let misses = self.cache.stats().misses;
+        let block = self.cache.read(&wanted, &self.source, &BlockReader::in_place());
+        match block {
+            Block::Here(outcome) if self.cache.stats().misses == misses => Some(outcome),
+            Block::Here(_) | Block::Coming(_) => None,
+        }
     }
 }
 
@@ -176,5 +204,6 @@ pub fn may_register(bytes: usize) -> bool {
     let parts: Vec<_> = memory.chunks(2 << 20).map(part).collect();
     // SAFETY: nothing is read to it, and the ring goes before the memory.
     let registered = unsafe { ring.submitter().register_buffers(&parts) };
-    registered.is_ok()
+    // A ring that goes lets go of it later.
+    registered.and_then(|()| ring.submitter().unregister_buffers()).is_ok()
 }

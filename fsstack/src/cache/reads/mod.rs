@@ -15,6 +15,7 @@
 //!
 //! A reader that is [`BlockReader::in_place`] reads itself, and waits: for tools, tests and servers without a loop.
 
+mod lasting;
 mod order;
 mod registered;
 #[cfg(test)]
@@ -22,6 +23,7 @@ mod tests;
 mod threads;
 mod uring;
 
+pub use lasting::Lasting;
 pub use order::ReadOrder;
 pub(super) use order::Room;
 pub use registered::RingCounts;
@@ -50,9 +52,10 @@ pub trait BlockSource: fmt::Debug + Send + Sync {
         None
     }
 
-    /// Whether much will be read from it, so that it is worth telling a ring of it once and for all.
-    fn is_lasting(&self) -> bool {
-        false
+    /// Its [`Lasting`], if much will be read from it, so that it is worth telling a ring of it once and for
+    /// all.
+    fn lasting(&self) -> Option<&Lasting> {
+        None
     }
 
     /// Where block `index` begins in the file, and how many bytes it has there.

@@ -3,7 +3,7 @@
 use super::{BlockOutcome, BlockRead, BlockSource};
 use crate::cache::Fill;
 use crate::cache::file_cache::{BlockId, FileCache};
-use runtime::buffer::{Shared, SharedMemory};
+use runtime::buffer::Shared;
 use runtime::stats::work::{Quantity, count};
 use smallvec::SmallVec;
 use std::fmt;
@@ -113,9 +113,9 @@ impl ReadOrder {
         &self.source
     }
 
-    /// What the frames of the cache lie in, if that is one piece.
-    pub(super) fn memory(&self) -> Option<&Arc<SharedMemory>> {
-        self.cache.memory()
+    /// Whose frames it is read to, unless it is read beside them.
+    pub(super) fn cache(&self) -> &Arc<FileCache> {
+        &self.cache
     }
 
     /// Whether it is read past the kernel's cache.

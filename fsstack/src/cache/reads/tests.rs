@@ -156,6 +156,7 @@ struct OnDisk {
     file: File,
     direct: Option<File>,
     len: u64,
+    lasting: Lasting,
 }
 
 impl BlockSource for OnDisk {
@@ -167,8 +168,8 @@ impl BlockSource for OnDisk {
         self.direct.as_ref().map(AsFd::as_fd)
     }
 
-    fn is_lasting(&self) -> bool {
-        true
+    fn lasting(&self) -> Option<&Lasting> {
+        Some(&self.lasting)
     }
 
     fn place(&self, index: u64) -> io::Result<(u64, usize)> {
@@ -190,7 +191,8 @@ fn on_disk(folder: &std::path::Path, bytes: &[u8], direct: bool) -> (Arc<dyn Blo
     let direct = if direct { device.open_direct().ok() } else { None };
     let is_direct = direct.is_some();
     let file = File::open(&path).unwrap();
-    (Arc::new(OnDisk { file, direct, len: bytes.len() as u64 }), is_direct)
+    let (len, lasting) = (bytes.len() as u64, Lasting::default());
+    (Arc::new(OnDisk { file, direct, len, lasting }), is_direct)
 }
 
 /// What was ordered, for a test to do as it likes.

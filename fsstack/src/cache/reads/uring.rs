@@ -1,5 +1,6 @@
-//! Reads by io_uring, a ring for each loop: begun all together at the end of a turn, ended where the loop wakes up. A block that
-//! goes to a frame of a cache in one piece ([`FileCache::aligned`]) is read to registered memory, from a registered file.
+//! Reads by io_uring, a ring for each loop: begun all together at the end of a turn, ended where the loop
+//! wakes up. A block that goes to a frame of a cache in one piece ([`FileCache::aligned`]) is read to
+//! registered memory, and all that lasts from registered files.
 //!
 //! [`FileCache::aligned`]: crate::cache::FileCache::aligned
 
@@ -39,7 +40,6 @@ struct UnderWay {
 }
 
 /// Numbers by which the ring knows where a block goes, and where it comes from.
-#[derive(Default)]
 struct RingNumbers {
     part: Option<u16>,
     file: Option<u32>,
@@ -57,14 +57,14 @@ impl UringQueue {
         let ring = ring.or_else(|_| IoUring::new(DEPTH))?;
         ring.submitter().register_eventfd(bell.as_raw_fd())?;
         let under_way = ManuallyDrop::new(Slab::with_capacity(DEPTH as usize));
-        let registered = Registered::default();
+        let registered = Registered::new(bell)?;
         Ok(UringQueue { ring, under_way, waiting: VecDeque::new(), untold: 0, registered })
     }
 
     /// The same, which registers nothing: to measure what that is worth.
     #[must_use]
     pub fn without_registering(mut self) -> UringQueue {
-        self.registered = Registered::nothing();
+        self.registered.stop();
         self
     }
 
@@ -98,22 +98,32 @@ impl UringQueue {
         let file = types::Fd(order.file().as_raw_fd());
         let (offset, mut buffers) = order.rests();
         // A block, and all of an order together, are shorter than 4 GiB.
-        let read = match (&mut buffers[..], known) {
-            ([buffer], RingNumbers { part: Some(part), file: Some(file) }) => {
+        let read = match (&mut buffers[..], known.part, known.file.map(types::Fixed)) {
+            ([buffer], Some(part), known) => {
                 let (to, len) = (buffer.as_mut_ptr(), buffer.len() as u32);
-                opcode::ReadFixed::new(types::Fixed(file), to, len, part).offset(offset).build()
+                let read = match known {
+                    Some(file) => opcode::ReadFixed::new(file, to, len, part),
+                    None => opcode::ReadFixed::new(file, to, len, part),
+                };
+                read.offset(offset).build()
             }
-            ([buffer], RingNumbers { part: Some(part), file: None }) => {
+            ([buffer], None, known) => {
                 let (to, len) = (buffer.as_mut_ptr(), buffer.len() as u32);
-                opcode::ReadFixed::new(file, to, len, part).offset(offset).build()
+                let read = match known {
+                    Some(file) => opcode::Read::new(file, to, len),
+                    None => opcode::Read::new(file, to, len),
+                };
+                read.offset(offset).build()
             }
-            ([buffer], RingNumbers { part: None, .. }) => {
-                opcode::Read::new(file, buffer.as_mut_ptr(), buffer.len() as u32).offset(offset).build()
-            }
-            (several, _) => {
+            (several, _, known) => {
                 let place = |buffer: &mut &mut [u8]| [buffer.as_mut_ptr().expose_provenance(), buffer.len()];
                 *rooms = several.iter_mut().map(place).collect();
-                opcode::Readv::new(file, rooms.as_ptr().cast(), rooms.len() as u32).offset(offset).build()
+                let (to, len) = (rooms.as_ptr().cast(), rooms.len() as u32);
+                let read = match known {
+                    Some(file) => opcode::Readv::new(file, to, len),
+                    None => opcode::Readv::new(file, to, len),
+                };
+                read.offset(offset).build()
             }
         };
         drop(buffers);
@@ -128,15 +138,14 @@ impl UringQueue {
         }
     }
 
-    /// What of an order for one block is registered.
+    /// What of an order is registered: memory if it is for one block.
     fn registered_for(&mut self, order: &mut ReadOrder) -> RingNumbers {
-        let (_, buffers) = order.rests();
-        let [buffer] = &buffers[..] else { return RingNumbers::default() };
-        let start = buffer.as_ptr().addr();
-        let room = start..start + buffer.len();
-        drop(buffers);
-        let part = self.registered.part_of(&self.ring, order, room);
-        let file = part.and_then(|_| self.registered.file_of(&self.ring, order));
+        let room = match &order.rests().1[..] {
+            [buffer] => Some(buffer.as_ptr().addr()..buffer.as_ptr().addr() + buffer.len()),
+            _ => None,
+        };
+        let part = room.and_then(|room| self.registered.part_of(&self.ring, order, room));
+        let file = self.registered.file_of(&self.ring, order);
         self.registered.note(part, file);
         RingNumbers { part, file }
     }
@@ -195,7 +204,8 @@ impl ReadQueue for UringQueue {
 
     fn has_work(&self) -> bool {
         // SAFETY: the only other view of the completion queue is `take_ended`'s, which is over.
-        self.untold > 0 || unsafe { !self.ring.completion_shared().is_empty() }
+        let has_ended = || unsafe { !self.ring.completion_shared().is_empty() };
+        self.untold > 0 || self.registered.has_work() || has_ended()
     }
 }
 
