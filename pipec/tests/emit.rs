@@ -229,7 +229,7 @@ fn expect(text: &mut String, name: &str, engine: &Engine, len: usize) {
     // A stream may have got to its first byte where a window is one byte long.
     let piece = piece(engine);
     let gauge = engine.gauge() as u64;
-    let ended = if gauge == 1 || 1 % piece % gauge != 0 { 4 } else { 0 };
+    let ended = if gauge == 1 || !(1 % piece).is_multiple_of(gauge) { 4 } else { 0 };
     let mut sink = vec![0xaa; 8192];
     let mut words = vec![0; len];
     let run = engine.run(&source, &mut words);
