@@ -3,13 +3,14 @@
 //!
 //! Modules are in the order in which data flow through them.
 //!
-//! Features, all but the last four on by default:
+//! Features, the first three on by default:
 //! * `native`: an x86-64 emitter of our own, for processors with AVX2;
 //! * `cranelift`: portable machine code, for everything else and what `native` refuses (most of the time of a
 //!   first build);
 //! * `parallel`: `Engine::run_parallel` and its kin;
 //! * `digests`: digests of other crates (SHA-2, BLAKE3, ..) as stages of a pipeline;
 //! * `emit`: the module [`emit`](https://docs.rs/pipe-lib), object files for other programs;
+//! * `cross`: such files for machines of another kind, too, which takes Cranelift's other code generator;
 //! * `inspect`: the module [`inspect`](https://docs.rs/pipe-lib), which shows plans, dataflow and machine
 //!   code;
 //! * `testing`: random pipelines, and a judge that compares every backend with the oracle.

@@ -48,7 +48,7 @@ are refused: they need the library. See docs/emit.md.";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Kind {
-    /// An object file of this machine's format
+    /// An object file of this machine's format, with --target an ELF one
     Object,
     /// How C and C++ call it
     Header,
