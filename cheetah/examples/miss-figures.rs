@@ -1,8 +1,8 @@
 //! Figures of what is not in memory, each with what it is compared with in the same run: what `scripts/bench-fs miss` prints.
 //!
 //!   miss-figures image FILE MEGABYTES   an image of 64 KB files
-//!   miss-figures random FILE KILOBYTES  random blocks of 4 or 16 KiB past the kernel's cache, 1 to 64 at once: a loop (with
-//!                                       memory and files registered, and without), and fio
+//!   miss-figures random FILE KILOBYTES  random blocks of 4 or 16 KiB past the kernel's cache, 1 to 64 at once: a loop and
+//!                                       fio, each with memory and files registered, and without
 //!   miss-figures mixed FILE             latency of hot requests while others miss: by io_uring, by threads, waiting
 
 use std::fs::File;
@@ -139,10 +139,12 @@ fn ours(path: &Path, block_bytes: usize, depth: usize, registers: bool, seed: u6
     Ok(reads as f64 / began.elapsed().as_secs_f64())
 }
 
-fn fio(path: &Path, block_bytes: usize, depth: usize) -> Result<f64> {
+fn fio(path: &Path, block_bytes: usize, depth: usize, registers: bool) -> Result<f64> {
+    let registering: &[&str] = if registers { &["--fixedbufs", "--registerfiles"] } else { &[] };
     let output = Command::new("fio")
         .args(["--name=r", "--rw=randread", "--direct=1", "--ioengine=io_uring", "--time_based"])
         .arg("--randrepeat=0")
+        .args(registering)
         .args(["--output-format=terse", "--terse-version=3", "--readonly"])
         .arg(format!("--runtime={}", ROUND.as_secs()))
         .arg(format!("--iodepth={depth}"))
@@ -162,7 +164,8 @@ fn random(path: &Path, block_bytes: usize) -> Result<()> {
             // Each reads blocks of its own: what one has read may be in some memory below.
             let seed = |registers| round * 77 + if registers { 5 } else { 1005 } + depth as u64 * 7919;
             let ours = |registers| ours(path, block_bytes, depth, registers, seed(registers));
-            rows.push([ours(true)?, ours(false)?, fio(path, block_bytes, depth)?]);
+            let fio = |registers| fio(path, block_bytes, depth, registers);
+            rows.push([ours(true)?, fio(true)?, ours(false)?, fio(false)?]);
         }
         rows.sort_by(|a, b| a[0].total_cmp(&b[0]));
         let ratio = |of: usize, to: usize| {
@@ -170,13 +173,14 @@ fn random(path: &Path, block_bytes: usize) -> Result<()> {
             ratios.sort_by(f64::total_cmp);
             format!("{:.2} ({:.2} to {:.2})", ratios[1], ratios[0], ratios[2])
         };
-        let [ours, plain, fio] = rows[1];
+        let [ours, fio, plain, plain_fio] = rows[1];
         println!(
-            "{} KiB, {depth} at once: {ours:.0} reads a second, {plain:.0} with nothing registered, fio {fio:.0}: \
-             / fio {}, / nothing registered {}",
+            "{} KiB, {depth} at once: {ours:.0} reads a second, fio {fio:.0}: {}; with nothing registered {plain:.0}, \
+             fio {plain_fio:.0}: {}; registered / not {}",
             block_bytes >> 10,
-            ratio(0, 2),
-            ratio(0, 1)
+            ratio(0, 1),
+            ratio(2, 3),
+            ratio(0, 2)
         );
     }
     Ok(())
