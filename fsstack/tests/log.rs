@@ -774,3 +774,21 @@ fn refusals_say_why_and_change_nothing() {
     assert_eq!(why(log.link(b"a", b"x/y")), ChangeError::NoParent);
     assert_eq!(log.latest().len(), 4);
 }
+
+/// An application area is nothing that the system knows of: it is no change of attributes.
+#[test]
+fn a_head_that_is_made_leaves_the_time_of_the_last_change() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut log = Log::create(&folder.path().join("a.img"), &OpenOptions::default()).unwrap();
+    let [then, later] = [1000, 2000].map(|seconds| Mtime { seconds, nanoseconds: 0 });
+    log.put(b"a", then, Contents::from(vec![1; 100]), b"").unwrap();
+    let posix = Posix { mode: 0o600, uid: 1, gid: 1, ctime: Some(later), atime: None };
+    log.set_posix(b"a", Some(posix)).unwrap();
+    log.set_attributes(b"a", then, b"head").unwrap();
+    log.sync().unwrap();
+    let ctime = |log: &Log| log.snapshot().find("a").unwrap().posix().unwrap().ctime;
+    assert_eq!(ctime(&log), Some(later));
+    log.set_attributes(b"a", later, b"head").unwrap();
+    log.sync().unwrap();
+    assert_eq!(ctime(&log), None, "it is that of the contents again");
+}

@@ -4,12 +4,14 @@ mod common;
 
 use common::crash::{Recorder, State, Step, bytes, crash, done, state};
 use fsstack::OpenOptions;
-use fsstack::device::FileDevice;
+use fsstack::device::{Device, DeviceMut, FileDevice};
 use fsstack::image::build::Mtime;
-use fsstack::log::{Contents, Generation, Log};
+use fsstack::log::{Contents, Generation, Log, LogError, Posix};
 use runtime::buffer::{Shared, Slice};
 use std::fs::{self, File};
+use std::io;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// Commits of every kind; gives the state of each, the first one that of the new log.
@@ -92,6 +94,91 @@ fn after_a_crash_at_any_write_the_state_is_that_before_a_commit_or_after_it() {
         }
     }
     assert!(before > 50 && after > 10, "{before} {after}");
+}
+
+/// Writes to a file as long as there is room for that.
+struct Scarce {
+    device: FileDevice,
+    writes_left: Arc<AtomicUsize>,
+}
+
+impl Device for Scarce {
+    fn len_bytes(&self) -> io::Result<u64> {
+        self.device.len_bytes()
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        self.device.read_at(offset, buf)
+    }
+}
+
+impl DeviceMut for Scarce {
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let left = self.writes_left.load(Ordering::Relaxed);
+        self.writes_left.store(left.saturating_sub(1), Ordering::Relaxed);
+        if left == 0 { Err(io::ErrorKind::StorageFull.into()) } else { self.device.write_at(offset, bytes) }
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.device.sync()
+    }
+
+    fn discard(&mut self, offset: u64, len: u64) -> io::Result<()> {
+        self.device.discard(offset, len)
+    }
+
+    fn cut(&mut self, len: u64) -> io::Result<()> {
+        self.device.cut(len)
+    }
+}
+
+/// At whichever write there is no more room for: what is changed and synced after it is there.
+#[test]
+fn a_compaction_that_fails_spoils_no_later_commit() {
+    let time = Mtime::default();
+    let mut failed = 0;
+    for writes in 0.. {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.img");
+        drop(Log::create(&path, &OpenOptions::default()).unwrap());
+        let file = Arc::new(File::options().read(true).write(true).open(&path).unwrap());
+        let writes_left = Arc::new(AtomicUsize::new(usize::MAX));
+        let device =
+            Scarce { device: FileDevice::from(Arc::clone(&file)), writes_left: Arc::clone(&writes_left) };
+        let mut log = Log::on(file, Box::new(device), &OpenOptions::default()).unwrap();
+        log.put(b"a", time, Contents::from(bytes(100_000, 1)), b"").unwrap();
+        // What no packed image has, and a segment of its own after packing.
+        let posix = Posix { mode: 0o600, uid: 1, gid: 1, ctime: None, atime: None };
+        log.set_posix(b"a", Some(posix)).unwrap();
+        log.sync().unwrap();
+        writes_left.store(writes, Ordering::Relaxed);
+        let compacted = log.compact(&[]);
+        writes_left.store(usize::MAX, Ordering::Relaxed);
+        if compacted.is_ok() {
+            break;
+        }
+        failed += 1;
+        for name in [b"b", b"c"] {
+            let put = log.put(name, time, Contents::from(bytes(5000, 2)), b"");
+            if matches!(put, Err(LogError::Lost)) || matches!(log.sync(), Err(LogError::Lost)) {
+                // It is not known which superblock is on the disk: who opens it again finds out.
+                drop(log);
+                log = Log::open(&path, &OpenOptions::default()).unwrap();
+                log.put(name, time, Contents::from(bytes(5000, 2)), b"").unwrap();
+                log.sync().unwrap();
+            }
+        }
+        log.put(b"d", time, Contents::from(bytes(5000, 2)), b"").unwrap();
+        log.sync().unwrap();
+        drop(log);
+        let there = Generation::open(&path, &OpenOptions::default()).unwrap();
+        let names: Vec<_> =
+            there.entries().filter(|entry| entry.is_file()).map(|entry| entry.path().to_vec()).collect();
+        assert_eq!(names, [b"a", b"b", b"c", b"d"], "after {writes} writes");
+        assert_eq!(there.find("a").unwrap().posix(), Some(&posix));
+        assert!(there.check(|_| {}).problems.is_empty());
+    }
+    assert!(failed >= 3, "{failed}");
 }
 
 /// Each flipped bit is an error when the log is opened or checked, or changes nothing.

@@ -3,7 +3,7 @@
 
 mod ring;
 
-use ring::{BLOCK, FileCacheOf, PastCache, WatchedRing, may_register, pattern};
+use ring::{BLOCK, FileCacheOf, PastCache, WatchedRing, alone, may_register, pattern};
 use rustix::fs::{FlockOperation, flock};
 use std::fs::{self, File};
 use std::path::Path;
@@ -29,7 +29,8 @@ fn what_is_registered_is_read_by_number_and_let_go() {
     let path = folder.path().join("blocks");
     let bytes = pattern(BLOCKS * BLOCK - 5000);
     fs::write(&path, &bytes).unwrap();
-    // With room for what the same user registers meanwhile.
+    let _alone = alone();
+    // With room for what another process of the same user registers meanwhile.
     let has_room = may_register(8 * bytes.len());
     // Each time another file, and another cache.
     for round in 1..=3 {
@@ -54,6 +55,7 @@ fn what_is_registered_is_read_by_number_and_let_go() {
 /// The last who has an image or its cache may be another loop, and this one has nothing to do.
 #[test]
 fn idle_rings_hear_of_what_is_gone() {
+    let _alone = alone();
     let (Some(one), Some(other)) = (WatchedRing::new(), WatchedRing::new()) else { return };
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("blocks");
@@ -84,6 +86,7 @@ fn several_caches_are_registered_at_once() {
     fs::write(&path, &bytes).unwrap();
     let open = || PastCache::open(&path).map(|source| FileCacheOf::new(source, BLOCKS));
     let (Some(first), Some(second), Some(third)) = (open(), open(), open()) else { return };
+    let _alone = alone();
     let has_room = may_register(16 * bytes.len());
     let mut reads = 0;
     let mut fill = |cache: &FileCacheOf, parts: usize| {
@@ -111,6 +114,7 @@ fn several_caches_are_registered_at_once() {
 
 #[test]
 fn blocks_that_are_read_together_are_from_a_registered_file() {
+    let _alone = alone();
     let Some(ring) = WatchedRing::new() else { return };
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("blocks");
@@ -139,6 +143,7 @@ fn more_caches_than_are_registered_are_read_to() {
     let bytes = pattern(2 * BLOCK);
     fs::write(&path, &bytes).unwrap();
     let Some(source) = PastCache::open(&path) else { return };
+    let _alone = alone();
     let has_room = may_register(4 << 20);
     for round in 1..=2 {
         let mut caches: Vec<_> = (0..40).map(|_| FileCacheOf::new(source.clone(), 2)).collect();
@@ -172,6 +177,7 @@ fn a_big_cache_is_let_go_of_over_several_turns() {
     let bytes = pattern(PARTS * 128 * BLOCK);
     fs::write(&path, &bytes).unwrap();
     let Some(source) = PastCache::open(&path) else { return };
+    let _alone = alone();
     if !may_register(4 * bytes.len()) {
         eprintln!("skipped: not so much memory can be registered here");
         return;

@@ -17,6 +17,7 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let image = open(&arguments.image)?;
     let file = resolve(&image, &arguments.path)?;
+    anyhow::ensure!(!file.is_directory(), "`{}` is a folder", arguments.path);
     anyhow::ensure!(file.is_file(), "`{}` is no file", arguments.path);
     let mut out = std::io::stdout().lock();
     let mut offset = 0;

@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
-use std::fs::{self, File, Permissions};
+use std::fs::{self, DirBuilder, OpenOptions, Permissions};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt};
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -56,8 +56,11 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             // Whoever unpacks gives nobody his own rights.
             modes.push((target.clone(), u32::from(posix.mode) & 0o777));
         }
+        // Nobody else's until it is known whose.
+        let others = if entry.posix().is_some() { 0 } else { 0o777 };
         let Some(file) = entry.to_file() else {
-            fs::create_dir(&target).with_context(|| target.display().to_string())?;
+            let made = DirBuilder::new().mode(0o700 | others).create(&target);
+            made.with_context(|| target.display().to_string())?;
             continue;
         };
         if let Some(first) = entry.names().next() {
@@ -75,7 +78,8 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             };
         }
         let write = || -> io::Result<()> {
-            let mut out = File::create_new(&target)?;
+            let mode = 0o600 | others & 0o666;
+            let mut out = OpenOptions::new().write(true).create_new(true).mode(mode).open(&target)?;
             bar.inc(io::copy(&mut FileContents::of(file), &mut out)?);
             time(entry.mtime()).map_or(Ok(()), |time| out.set_modified(time))
         };

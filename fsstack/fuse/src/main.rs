@@ -64,6 +64,9 @@ fn main() -> anyhow::Result<()> {
         MountOption::FSName(name.replace(',', "_")),
         MountOption::Subtype("fsstack".to_owned()),
         MountOption::DefaultPermissions,
+        // Whoever made the image gives nobody rights by it.
+        MountOption::NoSuid,
+        MountOption::NoDev,
         if arguments.write { MountOption::RW } else { MountOption::RO },
     ];
     config.acl = if arguments.allow_other { SessionACL::All } else { SessionACL::Owner };

@@ -228,7 +228,8 @@ impl Volume {
 
     /// What was just made at a path is who made it's, and its folder has changed.
     fn made(&mut self, parent: u64, path: &[u8], creator: Creator) -> Result<Attributes, Errno> {
-        let above = self.attributes(parent)?.posix;
+        let folder = self.entry(&self.path_of(parent)?)?;
+        let above = folder.posix().copied().unwrap_or_else(|| self.default_posix(FileType::Directory));
         let is_directory = self.entry(path)?.is_directory();
         self.change_posix(path, |posix| {
             *posix =
@@ -296,7 +297,7 @@ impl Volume {
         Ok(Attributes { number: self.number(path), kind, device, size, mtime, posix, links })
     }
 
-    /// How many folders are in one: counted once, until one is made, moved or removed.
+    /// How many folders are in one: counted once, until one is moved or removed.
     fn folders_in(&mut self, path: &[u8]) -> u32 {
         if let Some(&count) = self.folders.get(path) {
             return count;
@@ -410,7 +411,10 @@ impl Volume {
     pub(crate) fn mkdir(&mut self, parent: u64, name: &[u8], creator: Creator) -> Result<Attributes, Errno> {
         let path = self.child(parent, name)?;
         self.change(|log| log.mkdir(&path, now()).map(drop))?;
-        self.folders.clear();
+        let above = self.path_of(parent)?;
+        if let Some(count) = self.folders.get_mut(&above[..]) {
+            *count = count.saturating_add(1);
+        }
         self.made(parent, &path, creator)
     }
 

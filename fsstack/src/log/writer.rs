@@ -268,7 +268,15 @@ impl Log {
         let room = packed_bytes(&latest.tree)?;
         let (segment, summary) =
             self.stream(SegmentKind::Packed, room, |builder| latest.pack(paths, builder))?;
-        let beside = self.write_beside_packed()?;
+        let beside = match self.write_beside_packed() {
+            Ok(beside) => beside,
+            Err(error) => {
+                // A commit with it in the midst of others could not be read.
+                let packed = self.staged.last().map(|(place, _)| place.number);
+                self.retire_staged(|place| Some(place.number) == packed);
+                return Err(error);
+            }
+        };
         drop(latest);
         let Some((place, _)) = self.staged.pop() else { return Err(LogError::Lost) };
         let (mut named, mut there) = (vec![place], vec![segment]);

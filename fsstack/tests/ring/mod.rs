@@ -12,7 +12,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Wake, Waker};
 
 pub const BLOCK: usize = 16 << 10;
@@ -193,6 +193,12 @@ impl FileCacheOf {
             Block::Here(_) | Block::Coming(_) => None,
         }
     }
+}
+
+/// Held by who counts on what it may lock: the system counts that of a user's rings together.
+pub fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Whether the kernel locks so many bytes for this thread, as a ring that has them registered.

@@ -180,13 +180,17 @@ impl Log {
     /// If there is nothing there.
     pub fn set_attributes(&mut self, path: &[u8], mtime: Mtime, app: &[u8]) -> Result<Receipt, LogError> {
         let node = self.tree.node(path).ok_or(ChangeError::NotFound)?;
+        let is_same_time = node.mtime() == mtime;
         let node = match (node, node.to_runs()) {
             (Node::Special(_, special), _) => Node::Special(mtime, special.clone()),
             (_, None) => Node::Directory(mtime),
             (_, Some(runs)) => Node::Runs(Arc::new(Runs { mtime, app: app.into(), ..runs })),
         };
         self.tree.update(path.into(), node)?;
-        self.changes_now(path);
+        // An application area is nothing that the system knows of.
+        if !is_same_time {
+            self.changes_now(path);
+        }
         for path in self.all_names(path) {
             self.changes.changed.insert(path, Change::Full);
         }
