@@ -45,7 +45,8 @@ impl Pace {
     }
 
     fn us_of(self, bytes: u32) -> u32 {
-        u32::try_from(u64::from(bytes) * self.us / self.bytes).unwrap_or(u32::MAX).min(1 << 30)
+        let us = u64::from(bytes).saturating_mul(self.us) / self.bytes;
+        u32::try_from(us).unwrap_or(u32::MAX).min(1 << 30)
     }
 
     fn bytes_in(self, us: u32) -> u32 {
