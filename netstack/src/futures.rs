@@ -43,8 +43,8 @@ impl Network {
         poll_fn(|cx| answer.poll(cx)).await?
     }
 
-    /// As [`Network::bind`], or [`Network::bind_to`] where there is a `remote`. A future that is dropped leaves the
-    /// port free.
+    /// As [`Network::bind`], or [`Network::bind_to`] where there is a `remote`. A future that is dropped
+    /// leaves the port free.
     ///
     /// # Errors
     /// As those.

@@ -259,7 +259,8 @@ impl Stack {
         }
     }
 
-    /// No connection gets a larger receive window than `most`, whatever [`tcp::Config`] says. For before the first begins.
+    /// No connection gets a larger receive window than `most`, whatever [`tcp::Config`] says. For before the
+    /// first begins.
     pub(crate) fn limit_windows(&mut self, most: u32) {
         for tcp in [&mut self.tcp, &mut self.tcp_in_order] {
             tcp.max_window = tcp.max_window.min(most);
@@ -403,8 +404,8 @@ impl Stack {
         None
     }
 
-    /// Whether packets wait that are no connection's: datagrams, rests of them, answers; for their turn, or for a neighbour's
-    /// address.
+    /// Whether packets wait that are no connection's: datagrams, rests of them, answers; for their turn, or
+    /// for a neighbour's address.
     pub fn has_queued(&self) -> bool {
         self.has_datagrams() || self.queues.has_control()
     }

@@ -496,8 +496,9 @@ fn the_longest_time() {
     assert!(here.finish(Duration::MAX).unwrap());
 }
 
-/// What was written goes out before a network says that it is finished, however much of it waits: for the peer's address, and
-/// for room in the stack. A socket is closed, and nothing else comes that could wake the network.
+/// What was written goes out before a network says that it is finished, however much of it waits: for the
+/// peer's address, and for room in the stack. A socket is closed, and nothing else comes that could wake the
+/// network.
 #[test]
 fn no_datagram_is_left_behind() {
     let mut limits = SocketLimits::default();

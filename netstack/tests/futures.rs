@@ -525,8 +525,8 @@ fn open_pair(world: &mut World) -> (TcpStream, TcpListener) {
     kept.borrow_mut().take().unwrap()
 }
 
-/// Buffers below a segment, and far more bytes than a window that nobody keeps would let through; nothing that is sent finds
-/// no room, and nobody waits for a timer each time.
+/// Buffers below a segment, and far more bytes than a window that nobody keeps would let through; nothing
+/// that is sent finds no room, and nobody waits for a timer each time.
 #[test]
 fn windows_below_a_segment() {
     for receive in [300, 700, 1400, 2000, 5000] {
@@ -543,7 +543,8 @@ fn windows_below_a_segment() {
     }
 }
 
-/// Who is not accepted has little kept, whatever the limits say; who is read gets more, and all together no more than is said.
+/// Who is not accepted has little kept, whatever the limits say; who is read gets more, and all together no
+/// more than is said.
 #[test]
 fn a_window_grows_by_what_is_read() {
     let first = 65_536;

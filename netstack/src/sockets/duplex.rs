@@ -7,8 +7,9 @@
 //!             how it stands: opening, open, over
 //! ```
 //!
-//! The receive buffer, and with it the window, begins with [`FIRST_WINDOW`] and grows by as much as the application reads, so a
-//! peer has what it sends kept only by who takes it; what all have grown by is bounded ([`Spare`]).
+//! The receive buffer, and with it the window, begins with [`FIRST_WINDOW`] and grows by as much as the
+//! application reads, so a peer has what it sends kept only by who takes it; what all have grown by is
+//! bounded ([`Spare`]).
 //!
 //! The application asks for a look when there is something for the stack ([`State::announced`]): to send, a window that
 //! opens, an end. One request stands for all until the look is made, under the same lock.
@@ -25,7 +26,8 @@ use super::wait::{Tell, WaitList, call, lock, wait_by};
 use super::{Ending, SocketLimits};
 use crate::application::{CloseReason, Key};
 
-/// What a connection may receive before anything is read: any that somebody opens, and nobody has accepted, costs that.
+/// What a connection may receive before anything is read: any that somebody opens, and nobody has accepted,
+/// costs that.
 const FIRST_WINDOW: usize = 64 << 10;
 
 /// What the receive buffers of all connections may still grow by.
@@ -108,6 +110,7 @@ pub(super) struct Look {
 
 impl Duplex {
     pub(super) fn new(limits: SocketLimits, spare: Arc<Spare>) -> Duplex {
+        let limits = SocketLimits { send_bytes: limits.send_bytes.max(1), ..limits };
         let capacity = first_window(&limits);
         let state = State {
             phase: Phase::Opening,

@@ -61,12 +61,13 @@ pub(crate) use wait::{Answer, block};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SocketLimits {
-    /// Bytes of a connection that have come and are not read: its receive window at most, if [`crate::tcp::Config::max_window`] is
-    /// not less. At least 1. A window begins with 64 KiB, and grows with what the application reads.
+    /// Bytes of a connection that have come and are not read: its receive window at most, if
+    /// [`crate::tcp::Config::max_window`] is not less. At least 1. A window begins with 64 KiB, and grows
+    /// with what the application reads.
     pub receive_bytes: usize,
     /// Bytes by which the windows of all connections together may grow beyond those 64 KiB each.
     pub grown_bytes: usize,
-    /// Bytes of a connection that are written and not acknowledged.
+    /// Bytes of a connection that are written and not acknowledged. At least 1.
     pub send_bytes: usize,
     /// Connections of a listener that wait to be accepted; beyond, clients are refused.
     pub backlog: usize,
@@ -252,7 +253,8 @@ impl Sockets {
         self.send_datagrams(stack);
     }
 
-    /// Whether [`Sockets::obey`] has something to do at once, without being asked: the stack has room again for what found none.
+    /// Whether [`Sockets::obey`] has something to do at once, without being asked: the stack has room again
+    /// for what found none.
     pub fn has_more(&self, stack: &Stack) -> bool {
         !self.waiting.is_empty() && !stack.has_datagrams()
     }

@@ -54,7 +54,8 @@ impl Inbox {
         self.put(|orders| orders.push(order))
     }
 
-    /// Puts it before all others. Who lets go of a port may ask for it again at once, by an order that is there already.
+    /// Puts it before all others. Who lets go of a port may ask for it again at once, by an order that is
+    /// there already.
     fn post_first(&self, order: Order) -> bool {
         self.put(|orders| orders.insert(0, order))
     }
@@ -82,7 +83,8 @@ impl Inbox {
         }
     }
 
-    /// The orders, and within what time all is to end. At once, so that all that was asked for before the end is among them.
+    /// The orders, and within what time all is to end. At once, so that all that was asked for before the end
+    /// is among them.
     pub(super) fn take(&self) -> (Vec<Order>, Option<Duration>) {
         let mut posted = lock(&self.posted);
         (mem::take(&mut posted.orders), posted.ends_within)

@@ -19,9 +19,10 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// Who waits for the same.
 ///
-/// A future that is dropped leaves its waker behind. So once there are many, all are called and marked: who still waits looks
-/// again and adds itself, which takes the mark off; who has not done so when there are many again is let go of, as it was
-/// called and has not been back since. There are never more than twice as many as wait and thrice [`FEW`].
+/// A future that is dropped leaves its waker behind. So once there are many, all are called and marked: who
+/// still waits looks again and adds itself, which takes the mark off; who has not done so when there are many
+/// again is let go of, as it was called and has not been back since. There are never more than twice as many
+/// as wait and thrice [`FEW`].
 #[derive(Debug, Default)]
 pub(super) struct WaitList {
     waiting: SmallVec<[Waiting; 1]>,
@@ -237,7 +238,8 @@ mod tests {
         }
     }
 
-    /// Futures that look once and are dropped, while some wait on: few are kept, and none of those that wait is forgotten.
+    /// Futures that look once and are dropped, while some wait on: few are kept, and none of those that wait
+    /// is forgotten.
     #[test]
     fn who_does_not_come_back_is_let_go_of() {
         for waiters in [0usize, 1, 63, 64, 65, 300] {

@@ -59,8 +59,9 @@ pub trait Stream: PayloadSource {
     /// call [`crate::stack::Stack::wake`].
     fn window(&self) -> usize;
 
-    /// The most that [`Stream::window`] may be as things stand (RCV.BUFF of RFC 9293 section 3.8.6.2.2): a window opens by half
-    /// of that, or a segment, and not by less. Has to be right only where it is below two segments.
+    /// The most that [`Stream::window`] may be as things stand (RCV.BUFF of RFC 9293 section 3.8.6.2.2): a
+    /// window opens by half of that, or a segment, and not by less. Has to be right only where it is below
+    /// two segments.
     fn capacity(&self) -> usize {
         usize::MAX
     }
