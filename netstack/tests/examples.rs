@@ -9,13 +9,15 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use netstack::device::tap::TapDevice;
-use netstack::sys::netns;
+use netstack::sys::{link, netns};
 
 fn main() -> ExitCode {
     if let Err(error) = netns::enter_private() {
         println!("examples: skipped, no private namespace here ({error})");
         return ExitCode::SUCCESS;
     }
+    // By which the kernel reaches its own address: servers behind the proxy are there.
+    link::set_up("lo").expect("the loopback of a namespace of our own");
     if let Err(error) = TapDevice::open(None, true) {
         println!("examples: skipped, no TAP device here ({error})");
         return ExitCode::SUCCESS;
