@@ -25,7 +25,7 @@ use crate::backend::native;
 use crate::backend::{MAX_CALL_BYTES, cranelift};
 use crate::compose::Composition;
 use crate::features::Features;
-use crate::ir::Op;
+use crate::ir::{Op, Tail};
 use crate::plan::Plan;
 use crate::plan::portable::PortablePlan;
 #[cfg(native)]
@@ -120,7 +120,7 @@ impl EmitOptions {
     }
 
     /// With code for these sets of x86-64's instructions, the best first; without any, what is portable
-    /// alone.
+    /// alone. Only builds for x86-64 with the feature `native` have such code.
     #[must_use]
     pub fn machines(self, machines: Vec<Features>) -> EmitOptions {
         EmitOptions { machines: Some(machines), ..self }
@@ -132,6 +132,11 @@ impl EmitOptions {
         match &self.machines {
             Some(machines) if !machine.is_x86() && !machines.is_empty() => Err(EmitError::Cannot(
                 "sets of instructions are x86-64's; for other targets there is portable code alone"
+                    .to_owned(),
+            )),
+            Some(machines) if !cfg!(native) && !machines.is_empty() => Err(EmitError::Cannot(
+                "sets of instructions take our own emitter, which is not in this build; there is portable \
+                 code alone"
                     .to_owned(),
             )),
             Some(machines) => Ok(machines.clone()),
@@ -234,6 +239,19 @@ fn refuse_what_needs_the_library(composition: &Composition) -> Result<(), EmitEr
     }
     for stage in &composition.stages {
         let name = &stage.name;
+        if let Some(window) = stage.window.map(NonZeroU64::get) {
+            // Sums of an offset within a window and a length are to fit 64 bits.
+            if window > i64::MAX as u64 {
+                return cannot(format!("`{name}` has windows of 2^63 bytes or more; leave them out"));
+            }
+            let word = stage.pipe.word_bytes();
+            if stage.pipe.tail == Tail::Reject && !window.is_multiple_of(word as u64) {
+                return cannot(format!(
+                    "`{name}` rejects what is left of each of its windows of {window} bytes; take a multiple of \
+                     {word}"
+                ));
+            }
+        }
         if let Some(kind) = stage.pipe.digest {
             return cannot(format!(
                 "`{name}` is {} of another crate, which the library's driver feeds; leave it out",

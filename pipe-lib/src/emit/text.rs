@@ -53,15 +53,16 @@ fn contract(interface: &Interface) -> Vec<String> {
     });
     lines.push(match gauge {
         1 => "A stream may be given in pieces of any length, with one state.".to_owned(),
-        gauge => {
-            let cut = interface.cut_window.map_or(String::new(), |window| {
-                format!(" They may also end where windows of {window} bytes do, from where words count.")
-            });
-            format!(
+        gauge => match interface.cut_window {
+            None => format!(
                 "A stream may be given in pieces, with one state: multiples of {gauge} bytes, but for the last \
-                 one.{cut}"
-            )
-        }
+                 one."
+            ),
+            Some(window) => format!(
+                "A stream may be given in pieces, with one state: all pieces but the last end where a window of \
+                 {window} does, or a multiple of {gauge} bytes from a window's start."
+            ),
+        },
     });
     if interface.exports.iter().any(|export| export.window.is_some()) {
         lines.push(
@@ -135,7 +136,15 @@ pub(super) fn c_header(interface: &Interface) -> String {
     contract(interface).iter().for_each(|line| {
         let _ = writeln!(t, " * {line}");
     });
-    let _ = writeln!(t, " * Exports (unless null) are those of the stream as far as it has come. */");
+    // Which of the two sentences there is need of.
+    let (lists, numbers): (Vec<_>, Vec<_>) = exports.iter().partition(|export| export.window.is_some());
+    if !numbers.is_empty() || lists.is_empty() {
+        let _ = writeln!(t, " * Exports (unless null) are those of the stream as far as it has come.");
+    }
+    if !lists.is_empty() {
+        let _ = writeln!(t, " * Lists (unless null) are those of the windows that this call is in.");
+    }
+    let _ = writeln!(t, " */");
     let _ = writeln!(
         t,
         "int {name}(struct {name}_state *state, const void *src, void *dst, size_t len,\n    struct \
@@ -258,6 +267,7 @@ pub(super) fn rust_module(interface: &Interface) -> String {
                       let within = |window: u64| pos % window;\n";
         lists.insert_str(0, within);
     }
+    // The function is called by its path, and `Ok` too: it may be called as a local or as `Ok` is.
     let (raw, given) = (format!("Raw{exports_type} {{ {raw} }}"), format!("{exports_type} {{ {given} }}"));
     let _ = writeln!(
         t,
@@ -265,14 +275,14 @@ pub(super) fn rust_module(interface: &Interface) -> String {
          Result<{exports_type}, {error}> {{\n    {check}\n{lists}    let mut exports = {raw};\n    \
          let state = state.map_or(core::ptr::null_mut(), |state| state as *mut _);\n    \
          // SAFETY: the bytes are readable and writable, and the structures laid out as the code has them.\n    \
-         match unsafe {{ {name}(state, src.as_ptr(), {dst}, src.len(), &mut exports) }} {{\n        \
-         0 => Ok({given}),",
+         match unsafe {{ self::{name}(state, src.as_ptr(), {dst}, src.len(), &mut exports) }} {{\n        \
+         0 => Result::Ok({given}),",
         error = format_args!("{}Error", camel(name)),
     );
     for (number, named, _) in &OUTCOMES[1..] {
         let pattern = if *number == outcome::ENDED { "_".to_owned() } else { number.to_string() };
         let variant = camel(&named.to_ascii_lowercase());
-        let _ = writeln!(t, "        {pattern} => Err({}Error::{variant}),", camel(name));
+        let _ = writeln!(t, "        {pattern} => Result::Err({}Error::{variant}),", camel(name));
     }
     let _ = writeln!(t, "    }}\n}}");
     text
