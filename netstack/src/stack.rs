@@ -359,9 +359,14 @@ impl Stack {
             return Err(ConnectError::AddressRefused);
         }
         let next_hop = self.routes.next_hop(remote).ok_or(ConnectError::NoRoute)?;
+        Ok(self.source_for(next_hop))
+    }
+
+    /// Which address of ours speaks to `next_hop`: not one that is still probed for, or that another host has.
+    fn source_for(&self, next_hop: Ipv4Addr) -> Ipv4Addr {
         let source = self.routes.source_for(next_hop);
         let is_usable = self.detectors.iter().all(|(addr, own)| *addr != source || own.is_usable());
-        Ok(if is_usable { source } else { self.config.ipv4_addr })
+        if is_usable { source } else { self.config.ipv4_addr }
     }
 
     /// The same in IPv6.

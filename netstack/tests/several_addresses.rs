@@ -209,6 +209,33 @@ fn each_address_is_asked_for_and_defended_by_itself() {
     assert_eq!(arps(&sent(server, now)).iter().map(|arp| arp.sender_protocol).collect::<Vec<_>>(), [THIRD]);
 }
 
+/// RFC 5227: who asks where a host is claims the address that it asks from, so that is none that another host has.
+#[test]
+fn an_address_that_is_anothers_asks_for_nobody() {
+    let probing = |config: &mut Config| {
+        adjust(config);
+        config.address_detection = AddressDetection::Probe;
+    };
+    let mut pair = Pair::new(wire::Config::default(), 9, &probing, TestApp::new(|_| None));
+    let (mut now, server) = (Instant::from_millis(10), &mut pair.server);
+    server.stack.handle_timeout(now, &mut server.app);
+    let claim = arp_frame(THIRD, CLIENT);
+    server.stack.handle_frame(now, &claim, RxChecksum::Unknown, &mut server.app);
+    let (app, stream) = (&mut server.app, TestStream::new(0, 10));
+    let keep = |pcb| app.keep(pcb, stream);
+    server.stack.connect(now, None, (FAR, PORT).into(), keep).expect("a free port");
+    let mut asked_from = Vec::new();
+    // The first address is probed for meanwhile, for seven seconds at most.
+    while now < Instant::from_millis(12_000) {
+        now = now + Duration::from_millis(20);
+        server.stack.handle_timeout(now, &mut server.app);
+        let asked = arps(&sent(server, now)).into_iter().filter(|packet| packet.target_protocol == FAR);
+        asked_from.extend(asked.map(|packet| packet.sender_protocol));
+    }
+    assert!(!asked_from.is_empty());
+    assert!(asked_from.iter().all(|addr| *addr == SERVER), "{asked_from:?}");
+}
+
 /// RFC 9293 MUST-43: a passive open can name its address.
 #[test]
 fn a_port_can_be_listened_on_at_one_address_alone() {

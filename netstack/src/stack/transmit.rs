@@ -118,7 +118,7 @@ impl Stack {
             }
             Control::ArpRequest { addr, to: known } => {
                 let target = known.unwrap_or_default();
-                let own = self.routes.source_for(addr);
+                let own = self.source_for(addr);
                 self.transmit_arp(self.arp(arp::Operation::Request, own, addr, target), to, emit)
             }
             Control::ArpProbe(own) => {
