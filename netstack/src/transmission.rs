@@ -113,3 +113,10 @@ pub enum RxChecksum {
     /// `GSO_UDP_L4`).
     PartialDatagrams(NonZeroU16),
 }
+
+impl RxChecksum {
+    /// Whether only the pseudo-header's sum is in the field.
+    pub const fn is_partial(self) -> bool {
+        matches!(self, RxChecksum::Partial | RxChecksum::PartialDatagrams(_))
+    }
+}

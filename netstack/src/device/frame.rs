@@ -1,13 +1,14 @@
 //! Frames from transmissions, for devices that want them whole and finished.
 
 use std::io;
+use std::ops::Range;
 
 use runtime::payload::Piece;
 use runtime::stats::work::{Quantity, count};
 use runtime::transfer::{Transfer, Transfers};
 
 use crate::transmission::{Payload, Transmission};
-use crate::wire::{checksum, tcp};
+use crate::wire::{EtherType, Protocol, checksum, ethernet, ipv4, ipv6, tcp, udp};
 
 /// Builds frames in a buffer of its own: headers, then payload copied and summed, then the TCP checksum.
 ///
@@ -110,24 +111,45 @@ fn finish_checksum(header: &mut [u8], payload_sum: u16) {
     }
 }
 
-/// Completes in place the checksum of a frame that was received with only the pseudo-header's sum, if it is TCP over
-/// IPv4; other frames stay as they are. For those who write frames down.
+/// Completes in place the checksum of a frame that has only the pseudo-header's sum, if it is TCP or UDP (with several
+/// datagrams under one header they are summed as one); other frames stay as they are, and those with headers of
+/// extensions. For those who write frames down.
 pub fn finish_partial(frame: &mut [u8]) {
-    use crate::wire::{EtherType, Protocol, ethernet, ipv4};
+    let Some((protocol, segment)) =
+        unfinished(frame).and_then(|(protocol, at)| Some((protocol, frame.get_mut(at)?)))
+    else {
+        return;
+    };
+    match protocol {
+        Protocol::Tcp if segment.len() >= tcp::HEADER_LEN => finish_checksum(segment, 0),
+        Protocol::Udp if segment.len() >= udp::HEADER_LEN => {
+            let sum = checksum::sum(segment);
+            // Zero would say that there is none.
+            let sum = if sum == 0xffff { sum } else { !sum };
+            segment[udp::CHECKSUM_OFFSET..udp::HEADER_LEN].copy_from_slice(&sum.to_be_bytes());
+        }
+        _ => {}
+    }
+}
 
-    let Ok(ethernet) = ethernet::Frame::new_checked(&*frame) else { return };
-    if ethernet.ethertype() != EtherType::Ipv4 {
-        return;
-    }
-    let Ok(packet) = ipv4::Packet::new_checked(ethernet.payload()) else { return };
-    let (header_len, total_len) = (packet.header_len(), packet.total_len());
-    if packet.protocol() != Protocol::Tcp || packet.is_fragment() {
-        return;
-    }
-    let segment = &mut frame[ethernet::HEADER_LEN + header_len..ethernet::HEADER_LEN + total_len];
-    if segment.len() >= tcp::HEADER_LEN {
-        finish_checksum(segment, 0);
-    }
+/// What an IP packet in that frame carries, and where.
+fn unfinished(frame: &[u8]) -> Option<(Protocol, Range<usize>)> {
+    let ethernet = ethernet::Frame::new_checked(frame).ok()?;
+    let (protocol, start, end) = match ethernet.ethertype() {
+        EtherType::Ipv4 => {
+            let packet = ipv4::Packet::new_checked(ethernet.payload()).ok()?;
+            if packet.is_fragment() {
+                return None;
+            }
+            (packet.protocol(), packet.header_len(), packet.total_len())
+        }
+        EtherType::Ipv6 => {
+            let packet = ipv6::Packet::new_checked(ethernet.payload()).ok()?;
+            (packet.next_header().into(), ipv6::HEADER_LEN, ipv6::HEADER_LEN + packet.payload_len())
+        }
+        _ => return None,
+    };
+    Some((protocol, ethernet::HEADER_LEN + start..ethernet::HEADER_LEN + end))
 }
 
 fn copy(pieces: &[Piece<'_>], mut to: &mut [u8]) {

@@ -12,7 +12,7 @@ use runtime::time::Instant;
 
 use super::frame::{FrameBuilder, finish_partial};
 use super::{Device, Received, Stats, TransmitError};
-use crate::transmission::{Capabilities, RxChecksum, Transmission};
+use crate::transmission::{Capabilities, Transmission};
 use crate::wire::EthernetAddress;
 
 /// Longest frame written whole, unless something else is asked for: every frame is.
@@ -155,7 +155,15 @@ impl<D: Device, W: Write + std::fmt::Debug> Device for TraceDevice<D, W> {
     fn transmit(&mut self, now: Instant, transmission: &Transmission<'_>) -> Result<(), TransmitError> {
         if let Some(writer) = &mut self.writer {
             let frame = self.builder.build(&[], transmission);
-            let result = writer.write(now, frame);
+            // The builder finishes what TCP leaves to the device; of UDP, several datagrams under one header.
+            let result = if transmission.tcp_start.is_none() && transmission.offload.checksum.is_some() {
+                self.scratch.clear();
+                self.scratch.extend_from_slice(frame);
+                finish_partial(&mut self.scratch);
+                writer.write(now, &self.scratch)
+            } else {
+                writer.write(now, frame)
+            };
             Self::keep(&mut self.writer, &mut self.error, result);
         }
         self.inner.transmit(now, transmission)
@@ -164,7 +172,7 @@ impl<D: Device, W: Write + std::fmt::Debug> Device for TraceDevice<D, W> {
     fn receive(&mut self, now: Instant) -> io::Result<Option<Received<'_>>> {
         let received = self.inner.receive(now)?;
         if let (Some(received), Some(writer)) = (&received, &mut self.writer) {
-            let result = if received.checksum == RxChecksum::Partial {
+            let result = if received.checksum.is_partial() {
                 self.scratch.clear();
                 self.scratch.extend_from_slice(received.bytes);
                 finish_partial(&mut self.scratch);

@@ -1,5 +1,6 @@
 //! Devices that need no kernel: the wire and its faults, frame building, capture files.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -16,7 +17,7 @@ use super::pcap::{PcapWriter, TraceDevice};
 use super::wire::{Config, WireDevice, pair};
 use super::*;
 use crate::transmission::{ChecksumRequest, Offload, Payload};
-use crate::wire::{EtherType, Protocol, checksum, ethernet, ipv4, tcp};
+use crate::wire::{EtherType, Protocol, checksum, ethernet, ipv4, ipv6, tcp, udp};
 
 fn ms(ms: u64) -> Instant {
     Instant::from_millis(ms)
@@ -316,6 +317,106 @@ fn traces_show_finished_checksums_in_both_directions() {
     let len = headers.len() + data.len();
     assert_eq!(file.len(), 24 + 2 * (16 + len));
     assert!(holds(&file[40..40 + len]) && holds(&file[56 + len..]));
+}
+
+/// A wire that gives everything as datagrams of 100 bytes under one header.
+#[derive(Debug)]
+struct DatagramWire(WireDevice);
+
+impl Device for DatagramWire {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { datagrams: true, ..self.0.capabilities() }
+    }
+
+    fn mtu(&self) -> u16 {
+        self.0.mtu()
+    }
+
+    fn hardware_addr(&self) -> EthernetAddress {
+        self.0.hardware_addr()
+    }
+
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    fn transmit(&mut self, now: Instant, transmission: &Transmission<'_>) -> Result<(), TransmitError> {
+        self.0.transmit(now, transmission)
+    }
+
+    fn receive(&mut self, now: Instant) -> io::Result<Option<Received<'_>>> {
+        let checksum = RxChecksum::PartialDatagrams(std::num::NonZeroU16::new(100).expect("not zero"));
+        Ok(self.0.receive(now)?.map(|received| Received { checksum, ..received }))
+    }
+
+    fn stats(&self) -> Stats {
+        self.0.stats()
+    }
+}
+
+#[test]
+fn traces_show_finished_checksums_of_datagrams_in_both_directions() {
+    let src6 = std::net::Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1);
+    let dst6 = std::net::Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 2);
+    let data = [7; 301];
+    let datagram_len = udp::HEADER_LEN + data.len();
+    for (src, dst) in [(IpAddr::V4(SRC), IpAddr::V4(DST)), (src6.into(), dst6.into())] {
+        let (ethertype, ip_len) = match src {
+            IpAddr::V4(_) => (EtherType::Ipv4, ipv4::HEADER_LEN),
+            IpAddr::V6(_) => (EtherType::Ipv6, ipv6::HEADER_LEN),
+        };
+        let start = ethernet::HEADER_LEN + ip_len;
+        let mut headers = vec![0; start + udp::HEADER_LEN];
+        let (src_addr, dst_addr) = (EthernetAddress([2; 6]), EthernetAddress([4; 6]));
+        ethernet::Repr { src_addr, dst_addr, ethertype }
+            .emit(&mut ethernet::Frame::new_unchecked(&mut headers));
+        if src.is_ipv4() {
+            let ip = ipv4::Repr {
+                src_addr: SRC,
+                dst_addr: DST,
+                protocol: Protocol::Udp,
+                payload_len: datagram_len,
+                ttl: 64,
+                ident: 1,
+                ecn: 0,
+            };
+            ip.emit(&mut ipv4::Packet::new_unchecked(&mut headers[14..]));
+        } else {
+            headers[14] = 0x60;
+            headers[18..20].copy_from_slice(&(datagram_len as u16).to_be_bytes());
+            headers[20] = Protocol::Udp.into();
+            headers[22..38].copy_from_slice(&src6.octets());
+            headers[38..54].copy_from_slice(&dst6.octets());
+        }
+        let header = &mut headers[start..];
+        header[1] = 9;
+        header[3] = 9;
+        header[4..6].copy_from_slice(&(datagram_len as u16).to_be_bytes());
+        let pseudo = checksum::pseudo_header(src, dst, Protocol::Udp, datagram_len as u32);
+        header[6..8].copy_from_slice(&pseudo.to_be_bytes());
+        let transmission = Transmission {
+            headers: &headers,
+            payload: Payload::Pieces(&[Piece::new(&data)]),
+            payload_len: data.len(),
+            tcp_start: None,
+            offload: Offload {
+                checksum: Some(ChecksumRequest { start: start as u16, offset: udp::CHECKSUM_OFFSET as u16 }),
+                segment_size: Some(100),
+            },
+        };
+        let holds = |frame: &[u8]| udp::Repr::parse(&frame[start..], src, dst, false).is_ok();
+        let (a, mut b) = pair(Config::default(), 1);
+        let writer = PcapWriter::new(Vec::new(), 65_535, UNIX_EPOCH).expect("memory");
+        let mut a = TraceDevice::new(DatagramWire(a), writer);
+        a.transmit(ms(0), &transmission).expect("wire");
+        b.transmit(ms(0), &transmission).expect("wire");
+        let received = a.receive(ms(1)).expect("wire").expect("arrived");
+        assert!(received.checksum.is_partial() && !holds(received.bytes), "what comes in stays unfinished");
+        let file = a.into_writer().expect("no error").into_inner();
+        let len = headers.len() + data.len();
+        assert_eq!(file.len(), 24 + 2 * (16 + len));
+        assert!(holds(&file[40..40 + len]) && holds(&file[56 + len..]), "{src}");
+    }
 }
 
 #[test]
