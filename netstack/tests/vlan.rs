@@ -17,7 +17,7 @@ use netstack::device::vlan::VlanId;
 use netstack::device::{Device, TransmitError};
 use netstack::stack::{Config, Stack};
 use netstack::sys::{link, netns};
-use netstack::transmission::RxChecksum;
+use netstack::transmission::{Offload, Payload, RxChecksum, Transmission};
 use runtime::time::Instant;
 use support::{CLIENT, PORT, SERVER, TestApp, TestStream};
 
@@ -58,23 +58,20 @@ fn main() -> ExitCode {
         }
     }
     let packet = |name: &str, vlan| -> AnyDevice {
-        let mut device = PacketDevice::open(name).expect("packet socket");
-        device.set_vlan(vlan).expect("filter");
-        Box::new(device)
+        Box::new(PacketDevice::open_in(name, vlan).expect("packet socket"))
     };
     one_network(packet("va", FIVE), packet("vb", FIVE), false);
     one_network(packet("va", FIVE), ring("vb", FIVE, false), false);
     different_networks(packet("va", FIVE), packet("vb", SIX));
     different_networks(packet("va", FIVE), packet("vb", None));
+    others_are_handed_up_as_nothing();
     the_kernels();
     println!("vlan: ok");
     ExitCode::SUCCESS
 }
 
 fn ring(name: &str, vlan: Option<VlanId>, offload: bool) -> AnyDevice {
-    let mut device = RingDevice::open(name, offload).expect("rings");
-    device.set_vlan(vlan).expect("filter");
-    Box::new(device)
+    Box::new(RingDevice::open_in(name, offload, vlan).expect("rings"))
 }
 
 /// A new TAP device whose kernel's end is up.
@@ -175,6 +172,39 @@ fn different_networks(client: AnyDevice, server: AnyDevice) {
     run(&mut client, &mut server, Duration::from_millis(50), |_, _| false);
     assert_eq!((server.asked, server.stack.stats().segments_in), (0, 0));
     assert_eq!(server.device.stats().tx_frames, 0);
+}
+
+/// What is of another network ends each call of `receive` on a TAP device, so that who takes frames can stop.
+fn others_are_handed_up_as_nothing() {
+    const COUNT: usize = 5;
+    let mut device = tap(FIVE, false);
+    let mut other = ring("vt", SIX, false);
+    let mut frame = [0; 60];
+    frame[..6].copy_from_slice(&[0xff; 6]);
+    frame[6..12].copy_from_slice(&[2; 6]);
+    frame[12..14].copy_from_slice(&[0x88, 0xb5]);
+    let transmission = Transmission {
+        headers: &frame,
+        payload: Payload::NONE,
+        payload_len: 0,
+        tcp_start: None,
+        offload: Offload::default(),
+    };
+    let now = Instant::from_millis(1);
+    let (origin, mut got) = (Clock::now(), 0);
+    // The kernel's own frames, without a tag, are of another network, too.
+    while got < COUNT {
+        assert!(origin.elapsed() < Duration::from_secs(20), "{got} came");
+        let Some(received) = device.receive(now).expect("device") else {
+            other.transmit(now, &transmission).expect("device");
+            other.flush(now).expect("device");
+            continue;
+        };
+        assert!(received.bytes.is_empty());
+        got += 1;
+    }
+    let stats = device.stats();
+    assert_eq!((stats.rx_dropped, stats.rx_frames), (got as u64, 0));
 }
 
 /// A VLAN interface of the kernel's over a TAP device: its TCP, both ways.

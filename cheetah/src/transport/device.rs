@@ -272,10 +272,9 @@ fn open_interface(
         }
         Interface::Ring { name } => {
             let offload = options.offload && options.nic.is_none();
-            let mut ring =
-                RingDevice::open(name, offload).map_err(|error| DeviceError::Open(name.clone(), error))?;
+            let mut ring = RingDevice::open_in(name, offload, options.vlan)
+                .map_err(|error| DeviceError::Open(name.clone(), error))?;
             ring.set_transfer(transfer);
-            ring.set_vlan(options.vlan).map_err(|error| DeviceError::Open(name.clone(), error))?;
             if let Some(Place { share, number, .. }) = place {
                 ring.join_group(number, share).map_err(|error| DeviceError::Share(name.clone(), error))?;
             }
@@ -309,10 +308,9 @@ fn open_interface(
             Ok(OpenDevice { device: Box::new(xdp), name: name.clone(), filter: Some(filter) })
         }
         Interface::Packet { name } => {
-            let mut packet =
-                PacketDevice::open(name).map_err(|error| DeviceError::Open(name.clone(), error))?;
+            let mut packet = PacketDevice::open_in(name, options.vlan)
+                .map_err(|error| DeviceError::Open(name.clone(), error))?;
             packet.set_transfer(transfer);
-            packet.set_vlan(options.vlan).map_err(|error| DeviceError::Open(name.clone(), error))?;
             if let Some(Place { share, number, .. }) = place {
                 packet.join_group(number, share).map_err(|error| DeviceError::Share(name.clone(), error))?;
             }

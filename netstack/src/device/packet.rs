@@ -57,6 +57,15 @@ impl PacketDevice {
     /// # Errors
     /// `ENODEV` if there is none; needs `CAP_NET_RAW`; [`io::ErrorKind::InvalidInput`] if it is no Ethernet interface.
     pub fn open(name: &str) -> io::Result<PacketDevice> {
+        PacketDevice::open_in(name, None)
+    }
+
+    /// The same, to send and receive frames of that network alone; without, those without a tag. No frame of another
+    /// gets in from the first on.
+    ///
+    /// # Errors
+    /// As [`PacketDevice::open`].
+    pub fn open_in(name: &str, vlan: Option<VlanId>) -> io::Result<PacketDevice> {
         let interface = link::get(name)?;
         let Some(hardware_addr) = interface.hardware_addr.filter(|address| address.is_unicast()) else {
             let text = format!("{name} is no Ethernet interface");
@@ -64,7 +73,7 @@ impl PacketDevice {
         };
         let socket = packet::open()?;
         packet::set_buffers(&socket, SOCKET_BUFFER_LEN)?;
-        packet::set_filter(socket.as_fd(), &vlan::classic_program(None))?;
+        packet::set_filter(socket.as_fd(), &vlan::classic_program(vlan))?;
         let config = datalink::Config {
             write_buffer_size: FRAME_BUFFER_LEN,
             read_buffer_size: FRAME_BUFFER_LEN,
@@ -94,7 +103,7 @@ impl PacketDevice {
             name: name.to_owned(),
             mtu: u16::try_from(interface.mtu).unwrap_or(u16::MAX),
             hardware_addr,
-            vlan: None,
+            vlan,
             builder: FrameBuilder::fused()?,
             is_full: false,
             stats: Stats::default(),
@@ -108,16 +117,6 @@ impl PacketDevice {
     /// From the kernel.
     pub fn join_group(&self, number: u16, share: &FlowShare) -> io::Result<()> {
         packet::join_group(self.socket.as_fd(), number, &share.classic_program())
-    }
-
-    /// Sends and receives frames of that network alone; without, those without a tag.
-    ///
-    /// # Errors
-    /// From the kernel.
-    pub fn set_vlan(&mut self, vlan: Option<VlanId>) -> io::Result<()> {
-        packet::set_filter(self.socket.as_fd(), &vlan::classic_program(vlan))?;
-        self.vlan = vlan;
-        Ok(())
     }
 
     /// Puts payload into frames by `transfer` instead of the default, a fused copy and Internet checksum. It must obey no

@@ -61,6 +61,15 @@ impl RingDevice {
     /// `ENODEV` if there is none; needs `CAP_NET_RAW`; [`io::ErrorKind::InvalidInput`] if it is no Ethernet interface;
     /// `ENOMEM` if the kernel has no memory for the rings.
     pub fn open(name: &str, offload: bool) -> io::Result<RingDevice> {
+        RingDevice::open_in(name, offload, None)
+    }
+
+    /// The same, to send and receive frames of that network alone; without, those without a tag. No frame of another
+    /// gets in from the first on.
+    ///
+    /// # Errors
+    /// As [`RingDevice::open`].
+    pub fn open_in(name: &str, offload: bool, vlan: Option<VlanId>) -> io::Result<RingDevice> {
         let interface = link::get(name)?;
         let Some(hardware_addr) = interface.hardware_addr.filter(|address| address.is_unicast()) else {
             let text = format!("{name} is no Ethernet interface");
@@ -71,7 +80,7 @@ impl RingDevice {
                 interface.index,
                 RX_SLOTS,
                 TX_SLOTS,
-                &vlan::classic_program(None),
+                &vlan::classic_program(vlan),
             )?,
             name: name.to_owned(),
             offload,
@@ -79,7 +88,7 @@ impl RingDevice {
             asked_at: Instant::ZERO,
             mtu: u16::try_from(interface.mtu).unwrap_or(u16::MAX),
             hardware_addr,
-            vlan: None,
+            vlan,
             builder: FrameBuilder::fused()?,
             stats: Stats::default(),
         })
@@ -92,16 +101,6 @@ impl RingDevice {
     /// From the kernel.
     pub fn join_group(&self, number: u16, share: &FlowShare) -> io::Result<()> {
         packet::join_group(self.rings.receive_socket(), number, &share.classic_program())
-    }
-
-    /// Sends and receives frames of that network alone; without, those without a tag.
-    ///
-    /// # Errors
-    /// From the kernel.
-    pub fn set_vlan(&mut self, vlan: Option<VlanId>) -> io::Result<()> {
-        packet::set_filter(self.rings.receive_socket(), &vlan::classic_program(vlan))?;
-        self.vlan = vlan;
-        Ok(())
     }
 
     /// Puts payload into frames by `transfer` instead of the default, a fused copy and Internet checksum. It must obey no
