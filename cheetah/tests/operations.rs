@@ -252,6 +252,20 @@ fn what_cannot_work_is_said_before_anything_starts() {
     assert!(said.contains("1 to 1024"), "{said}");
     let said = refusal(&["serve", &path("site"), "--net", "tap", "--addr", "10.9.0.255/24"]);
     assert!(said.contains("broadcast address"), "{said}");
+    for (options, says) in [
+        ("--addr 10.9.0.2/24 --also-addr 10.9.0.3/24 --handler closed_ports", "handlers know --addr"),
+        ("--addr dhcp --also-addr 10.9.0.3/24", "not --addr dhcp"),
+        ("--addr 10.9.0.2/24 --also-addr 10.9.0.2/24", "already"),
+        ("--addr 10.9.0.2/24 --also-addr 10.9.0.3/24 --also-addr 10.9.0.3/16", "already"),
+        ("--addr 10.9.0.2/24 --addr6 fd00::2/64 --also-addr fd00::2/64", "already"),
+        ("--addr 10.9.0.2/24 --also-addr fd00::2/64", "--addr6"),
+    ] {
+        let site = path("site");
+        let arguments: Vec<_> =
+            ["serve", &site, "--net", "tap"].into_iter().chain(options.split(' ')).collect();
+        let said = refusal(&arguments);
+        assert!(said.contains("--also-addr") && said.contains(says), "{options}: {said}");
+    }
     let said = refusal(&["pack", &path("site/a.txt"), "-o", &path("x.img")]);
     assert!(said.contains("is no folder"), "{said}");
     assert!(!fs::exists(path("x.img")).unwrap());

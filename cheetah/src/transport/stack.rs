@@ -339,6 +339,9 @@ fn tell(event: stack::Event) {
         stack::Event::AddressConflict { addr, hardware_addr } => {
             tracing::warn!("{hardware_addr} claims our address {addr}, which is defended");
         }
+        stack::Event::AddressRefused { addr, hardware_addr } => {
+            tracing::warn!("{hardware_addr} has the address {addr} already: we do not use it");
+        }
         stack::Event::Leased { lease } => {
             tracing::info!("the DHCP server {} gives us {}/{}", lease.server, lease.addr, lease.prefix_len);
             if lease.router.is_none() {

@@ -1,6 +1,6 @@
 //! Where connections come in, by what the options say: sockets of the kernel's, or our own TCP/IP over a device.
 
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::Path;
 
 use anyhow::{Context, anyhow, bail};
@@ -151,15 +151,10 @@ pub(super) fn stack_options(arguments: &Arguments, secured: bool) -> anyhow::Res
             options.ipv6_autoconf = true;
         }
     }
+    if let Some(why) = further_refusal(arguments, own) {
+        bail!(Usage(format!("--also-addr{why}")));
+    }
     options.more_addrs = arguments.also_addr.clone();
-    if !options.more_addrs.is_empty() && arguments.net == Net::Xdp {
-        bail!(Usage(
-            "--also-addr: --net xdp gets the packets of one address of each family: use ring".to_owned()
-        ));
-    }
-    if options.more_addrs.iter().any(|(addr, _)| addr.is_ipv6()) && arguments.addr6.is_none() {
-        bail!(Usage("--also-addr in IPv6 stands beside --addr6".to_owned()));
-    }
     options.probe_addr = arguments.probe_addr;
     if secured {
         options.tls_port = Some(tls_addr(arguments)?.port());
@@ -195,6 +190,39 @@ pub(super) fn stack_options(arguments: &Arguments, secured: bool) -> anyhow::Res
         Some(Congestion::Reno) => options.congestion = Algorithm::NewReno,
     }
     Ok(options)
+}
+
+/// Why there can be no further addresses, or not these, if so.
+fn further_refusal(arguments: &Arguments, own: OwnAddress) -> Option<String> {
+    let further = &arguments.also_addr;
+    let given6 = match arguments.addr6 {
+        Some(OwnAddress6::Given(Network6(addr, _))) => Some(IpAddr::V6(addr)),
+        Some(OwnAddress6::Auto) | None => None,
+    };
+    let before = |at: usize| further[..at].iter().map(|(addr, _)| *addr);
+    let all = |at| before(at).chain([own.network().0.into()]).chain(given6);
+    let mut addrs = further.iter().map(|(addr, _)| *addr).enumerate();
+    if let Some((_, addr)) = addrs.find(|&(at, addr)| all(at).any(|other| other == addr)) {
+        return Some(format!(" {addr}: this is an address of ours already; give another, or leave it out"));
+    }
+    let has = |is_ipv6| further.iter().any(|(addr, _)| addr.is_ipv6() == is_ipv6);
+    let cannot = [
+        (
+            !further.is_empty() && arguments.net == Net::Xdp,
+            ": --net xdp gets the packets of one address of each family: use ring",
+        ),
+        (
+            !further.is_empty() && !arguments.handler.is_empty(),
+            ": handlers know --addr as the only address that is ours, and would drop what is sent to others: \
+             leave one of both out",
+        ),
+        (has(true) && arguments.addr6.is_none(), " in IPv6 stands beside --addr6"),
+        (
+            has(false) && matches!(own, OwnAddress::Dhcp),
+            " in IPv4 stands beside an address that is given, not --addr dhcp: give one, or leave it out",
+        ),
+    ];
+    cannot.iter().find(|(is_given, _)| *is_given).map(|(_, why)| (*why).to_owned())
 }
 
 pub(super) fn device_options(
