@@ -1,5 +1,5 @@
 //! Sockets over a stack that has a thread of its own: for applications that are not written as [`crate::application`]s. What
-//! they do by threads is in [`crate::blocking`], what by tasks in [`crate::futures`] (feature `futures`); here is what both
+//! they do by threads is in [`crate::blocking`], what by tasks in `crate::futures` (feature `futures`); here is what both
 //! stand on.
 //!
 //! ```text
