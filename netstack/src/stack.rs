@@ -13,16 +13,16 @@
 //! no longer (TIME-WAIT). Everything it keeps is bounded.
 
 use std::collections::VecDeque;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 
 use runtime::time::Instant;
 use runtime::timer_wheel::TimerWheel;
 
 use crate::dhcp;
-use crate::iface::acd::{self, Detector};
-use crate::iface::arp_cache::{Action, ArpCache};
+use crate::iface::acd::Detector;
+use crate::iface::arp_cache::ArpCache;
 use crate::iface::demux::Demux;
-use crate::iface::ipv6::{self as interface6, Ipv6Interface};
+use crate::iface::ipv6::Ipv6Interface;
 use crate::iface::reassembly::Reassembly;
 use crate::iface::route::{Prefix, Routes};
 use crate::sums::{self, SumCache};
@@ -43,7 +43,9 @@ mod icmp;
 mod input;
 mod ipv6;
 mod lease;
+mod opening;
 mod queue;
+mod time_outs;
 mod transmit;
 mod udp;
 
@@ -267,148 +269,6 @@ impl Stack {
         }
     }
 
-    /// Accepts connections to `port` of our address.
-    ///
-    /// # Errors
-    /// [`ListenError`].
-    pub fn listen(&mut self, port: u16) -> Result<(), ListenError> {
-        if port == 0 {
-            return Err(ListenError::BadPort);
-        }
-        if self.ports.contains(&port) || self.places.iter().any(|place| place.port() == port) {
-            return Err(ListenError::InUse);
-        }
-        self.ports.push(port);
-        Ok(())
-    }
-
-    /// Accepts connections to that port of that address of ours alone.
-    ///
-    /// # Errors
-    /// [`ListenError`].
-    pub fn listen_at(&mut self, place: SocketAddr) -> Result<(), ListenError> {
-        let is_ours = match place.ip() {
-            IpAddr::V4(addr) => self.routes.is_ours(addr),
-            IpAddr::V6(addr) => self.ipv6.as_ref().is_some_and(|own| own.is_ours(addr)),
-        };
-        if place.port() == 0 {
-            return Err(ListenError::BadPort);
-        }
-        if !is_ours {
-            return Err(ListenError::NotOurs);
-        }
-        let place = SocketAddr::new(place.ip(), place.port());
-        if self.ports.contains(&place.port()) || self.places.contains(&place) {
-            return Err(ListenError::InUse);
-        }
-        self.places.push(place);
-        Ok(())
-    }
-
-    /// Stops accepting at that place ([`Stack::listen_at`]); whether it was listened at.
-    pub fn unlisten_at(&mut self, place: SocketAddr) -> bool {
-        let before = self.places.len();
-        self.places.retain(|other| *other != place);
-        self.places.len() != before
-    }
-
-    /// Stops accepting on `port`; connections already accepted live on. Whether it was listened on.
-    pub fn unlisten(&mut self, port: u16) -> bool {
-        let before = self.ports.len();
-        self.ports.retain(|&other| other != port);
-        self.ports.len() != before
-    }
-
-    /// Begins an active open to `remote`, from `local_port` or a free one. As in [`Application::accept`], `keep` puts the PCB
-    /// into the application's record and gives the record's key, which must not be in use, or `None` if there is no room;
-    /// [`Stream::established`] or [`Application::closed`] follows.
-    ///
-    /// # Errors
-    /// [`ConnectError`]; nothing has begun then.
-    pub fn connect(
-        &mut self,
-        now: Instant,
-        local_port: Option<u16>,
-        remote: SocketAddr,
-        keep: impl FnOnce(Pcb) -> Option<Key>,
-    ) -> Result<Key, ConnectError> {
-        if remote.port() == 0 {
-            return Err(ConnectError::BadAddress);
-        }
-        let local = match remote.ip() {
-            IpAddr::V4(addr) => self.own_addr(addr)?.into(),
-            IpAddr::V6(addr) => self.own_addr6(addr)?.into(),
-        };
-        let tuple = self.free_tuple(local, local_port, remote).ok_or(ConnectError::PortInUse)?;
-        let iss = self.secret.initial_seq(&tuple, now);
-        let ts_offset = self.secret.timestamp_offset(&tuple);
-        let mut pcb = Pcb::syn_sent(tuple, iss, ts_offset, self.link_mss(&tuple), now, &self.tcp);
-        pcb.link.queued = true;
-        let key = keep(pcb).ok_or(ConnectError::NotKept)?;
-        self.demux.insert(tuple, key);
-        self.queues.again(key);
-        Ok(key)
-    }
-
-    /// Which address of ours speaks to `remote`.
-    fn own_addr(&self, remote: Ipv4Addr) -> Result<Ipv4Addr, ConnectError> {
-        if !self.routes.is_unicast(remote) || self.routes.is_ours(remote) {
-            return Err(ConnectError::BadAddress);
-        }
-        if self.detector.is_refused() || self.config.ipv4_addr.is_unspecified() {
-            return Err(ConnectError::AddressRefused);
-        }
-        let next_hop = self.routes.next_hop(remote).ok_or(ConnectError::NoRoute)?;
-        Ok(self.source_for(next_hop))
-    }
-
-    /// Which address of ours speaks to `next_hop`: not one that is still probed for, or that another host has.
-    fn source_for(&self, next_hop: Ipv4Addr) -> Ipv4Addr {
-        let source = self.routes.source_for(next_hop);
-        let is_usable = self.detectors.iter().all(|(addr, own)| *addr != source || own.is_usable());
-        if is_usable { source } else { self.config.ipv4_addr }
-    }
-
-    /// The same in IPv6.
-    fn own_addr6(&self, remote: Ipv6Addr) -> Result<Ipv6Addr, ConnectError> {
-        let own = self.ipv6.as_ref().ok_or(ConnectError::Ipv6)?;
-        if !interface6::is_unicast(remote) || own.is_ours(remote) {
-            return Err(ConnectError::BadAddress);
-        }
-        let is_configured = !own.addr().is_unspecified();
-        let next_hop = own.next_hop(remote).filter(|_| is_configured);
-        next_hop.map(|next_hop| own.source_for(next_hop)).ok_or(ConnectError::NoRoute)
-    }
-
-    /// A socket pair that is in no use: RFC 6056 algorithm 3, a per-peer offset and a common counter.
-    fn free_tuple(
-        &mut self,
-        local: IpAddr,
-        local_port: Option<u16>,
-        remote: SocketAddr,
-    ) -> Option<FourTuple> {
-        let pair = |port| FourTuple::new(SocketAddr::new(local, port), remote);
-        let is_free = |tuple: &FourTuple| {
-            self.config.share.has(tuple) && !self.demux.contains(tuple) && !self.time_wait.contains(tuple)
-        };
-        if let Some(port) = local_port {
-            return Some(pair(port)).filter(|tuple| port != 0 && is_free(tuple));
-        }
-        let span = u32::from(EPHEMERAL.end() - EPHEMERAL.start()) + 1;
-        let offset = self.secret.hash(&pair(0), 2) as u32;
-        for _ in 0..span {
-            self.ephemeral = self.ephemeral.wrapping_add(1);
-            let step = offset.wrapping_add(u32::from(self.ephemeral)) % span;
-            let tuple = pair(EPHEMERAL.start() + step as u16);
-            let is_listened_on = self.ports.contains(&tuple.local_port())
-                || self.places.iter().any(|place| place.port() == tuple.local_port());
-            if is_free(&tuple) && !is_listened_on {
-                return Some(tuple);
-            }
-        }
-        None
-    }
-
     /// Whether packets wait that are no connection's: datagrams, rests of them, answers; for their turn, or
     /// for a neighbour's address.
     pub fn has_queued(&self) -> bool {
@@ -418,133 +278,6 @@ impl Stack {
     /// Whether datagrams wait for their turn.
     pub(crate) fn has_datagrams(&self) -> bool {
         self.datagrams.waiting() > 0
-    }
-
-    /// When [`Stack::handle_timeout`] wants to be called; `None` while no timer runs. May be early, never late.
-    pub fn poll_timeout(&self) -> Option<Instant> {
-        [
-            self.wheel.next_expiry(),
-            self.time_wait.next_expiry(),
-            self.arp.poll_timeout(),
-            self.fragments.next_expiry(),
-            self.detector.poll_timeout(),
-            self.detectors.iter().filter_map(|(_, own)| own.poll_timeout()).min(),
-            self.dhcp.as_ref().map(dhcp::DhcpClient::poll_timeout),
-            self.ipv6.as_ref().and_then(|own| own.neighbors.poll_timeout()),
-            self.ipv6.as_ref().and_then(|own| own.reports.poll_timeout()),
-            self.ipv6.as_ref().and_then(|own| own.autoconf.as_ref()?.poll_timeout()),
-        ]
-        .into_iter()
-        .flatten()
-        .min()
-    }
-
-    /// Runs all timers due at `now`.
-    pub fn handle_timeout<A: Application>(&mut self, now: Instant, app: &mut A) {
-        while let Some((_, timer)) = self.wheel.expire(now) {
-            match timer {
-                Timer::Connection(key) => self.connection_timeout(now, key, app),
-                Timer::HalfOpen(which) => self.half_open_timeout(now, which.0, which.1, app),
-            }
-        }
-        self.time_wait.expire(now);
-        while let Some(incomplete) = self.fragments.expire(now) {
-            self.reassembly_timed_out(incomplete);
-        }
-        self.detect_conflicts(now, app);
-        self.poll_dhcp(now, app);
-        self.poll_autoconf(now, app);
-        self.report_groups(now);
-        while let Some(action) = self.arp.poll(now) {
-            match action {
-                Action::Request(addr) => self.queues.push(Control::ArpRequest { addr, to: None }),
-                Action::Probe(addr, to) => self.queues.push(Control::ArpRequest { addr, to: Some(to) }),
-                Action::Unreachable(addr) => self.unreachable(now, addr.into(), app),
-                Action::PushedOut(addr) => self.lost_for_want_of_a_hop(now, addr.into(), app),
-            }
-        }
-        while let Some(action) = self.ipv6.as_mut().and_then(|own| own.neighbors.poll(now)) {
-            match action {
-                Action::Request(addr) => self.solicit(addr, None),
-                Action::Probe(addr, to) => self.solicit(addr, Some(to)),
-                Action::Unreachable(addr) => self.unreachable(now, addr.into(), app),
-                Action::PushedOut(addr) => self.lost_for_want_of_a_hop(now, addr.into(), app),
-            }
-        }
-    }
-
-    /// Who looks whether others have that address, which is ours.
-    fn detector_of(&mut self, addr: Ipv4Addr) -> &mut Detector {
-        let other = self.detectors.iter_mut().find(|(other, _)| *other == addr);
-        other.map_or(&mut self.detector, |(_, detector)| detector)
-    }
-
-    /// What is due for our addresses (RFC 5227).
-    fn detect_conflicts<A: Application>(&mut self, now: Instant, app: &mut A) {
-        for (addr, detector) in &mut self.detectors {
-            match detector.poll(now) {
-                Some(acd::Action::Probe) => self.queues.push(Control::ArpProbe(*addr)),
-                Some(acd::Action::Announce) => self.queues.push(Control::ArpAnnouncement(*addr)),
-                // Nothing was begun from it.
-                None | Some(acd::Action::GiveUp) => {}
-            }
-        }
-        match self.detector.poll(now) {
-            None => {}
-            Some(acd::Action::Probe) => self.queues.push(Control::ArpProbe(self.config.ipv4_addr)),
-            Some(acd::Action::Announce) => {
-                self.queues.push(Control::ArpAnnouncement(self.config.ipv4_addr));
-            }
-            Some(acd::Action::GiveUp) => {
-                while let Some(key) = self.queues.next_ready() {
-                    let Some((pcb, mut stream)) = app.connection(key) else { continue };
-                    let closed = Disposition::Closed(CloseReason::Unreachable);
-                    let closed = self.settle(now, key, pcb, &mut stream, closed);
-                    drop(stream);
-                    if let Some(reason) = closed {
-                        app.closed(now, key, reason);
-                    }
-                }
-            }
-        }
-    }
-
-    fn connection_timeout<A: Application>(&mut self, now: Instant, key: Key, app: &mut A) {
-        let Some((pcb, mut stream)) = app.connection(key) else { return };
-        pcb.link.armed = None;
-        let disposition = pcb.handle_timeout(now, &mut stream, &self.tcp);
-        let closed = self.settle(now, key, pcb, &mut stream, disposition);
-        drop(stream);
-        if let Some(reason) = closed {
-            app.closed(now, key, reason);
-        }
-    }
-
-    fn half_open_timeout<A: Application>(
-        &mut self,
-        now: Instant,
-        tuple: FourTuple,
-        number: u64,
-        app: &mut A,
-    ) {
-        let Some(half_open) = self.backlog.get_mut(&tuple).filter(|record| record.number == number) else {
-            return;
-        };
-        match half_open.retransmit(now, &self.tcp) {
-            Some((segment, interval)) => {
-                half_open.timer =
-                    Some(self.wheel.schedule(now + interval, Timer::HalfOpen(Box::new((tuple, number)))));
-                self.queues.push(Control::Tcp { tuple, segment });
-            }
-            None => {
-                let record = self.backlog.remove(&tuple);
-                if record.is_some_and(|record| record.early.is_some())
-                    && let Some(&key) = self.demux.get(&tuple)
-                {
-                    self.end(now, key, CloseReason::TimedOut, app);
-                }
-            }
-        }
     }
 
     /// Nobody answers ARP for `addr`: active opens through it fail; for others what they had to send is lost like a
