@@ -260,15 +260,7 @@ fn many_datagrams_go_in_one_frame() {
             let frames = net.device().stats().tx_frames;
             let payload = aggregate(&sent);
             net.stack_mut().datagrams().send_segments(socket, to, payload, segment).unwrap();
-            let got = serve(&mut net, {
-                let client = client.try_clone().unwrap();
-                move || {
-                    let mut buffer = vec![0; 70_000];
-                    (0..parts)
-                        .map(|_| client.recv(&mut buffer).map(|len| buffer[..len].to_vec()).unwrap())
-                        .collect::<Vec<_>>()
-                }
-            });
+            let got = serve(&mut net, receiving(&client, parts));
             assert!(got.iter().map(Vec::as_slice).eq(sent.chunks(segment.into())), "{total} by {segment}");
             let frames = net.device().stats().tx_frames - frames;
             assert!(if can { frames <= 3 } else { frames >= parts as u64 }, "{frames} frames for {parts}");
@@ -298,6 +290,15 @@ fn many_datagrams_go_in_one_frame() {
     });
 }
 
+/// What takes so many datagrams from a socket of the kernel's.
+fn receiving(client: &Kernels, count: usize) -> impl FnOnce() -> Vec<Vec<u8>> + use<> {
+    let client = client.try_clone().unwrap();
+    move || {
+        let mut buffer = vec![0; 70_000];
+        (0..count).map(|_| client.recv(&mut buffer).map(|len| buffer[..len].to_vec()).unwrap()).collect()
+    }
+}
+
 /// Without such a device the stack takes them apart, in fragments where each is longer than the link takes.
 #[test]
 fn many_datagrams_go_one_by_one_elsewhere() {
@@ -309,15 +310,7 @@ fn many_datagrams_go_one_by_one_elsewhere() {
             let sent = bytes(total);
             net.stack_mut().datagrams().send_segments(socket, to, aggregate(&sent), segment).unwrap();
             let parts = total.div_ceil(usize::from(segment));
-            let got = serve(&mut net, {
-                let client = client.try_clone().unwrap();
-                move || {
-                    let mut buffer = vec![0; 70_000];
-                    (0..parts)
-                        .map(|_| client.recv(&mut buffer).map(|len| buffer[..len].to_vec()).unwrap())
-                        .collect::<Vec<_>>()
-                }
-            });
+            let got = serve(&mut net, receiving(&client, parts));
             assert!(got.iter().map(Vec::as_slice).eq(sent.chunks(segment.into())), "{total} by {segment}");
         }
         assert_eq!(net.stack().stats().datagrams_out, 7 + 3);
